@@ -1,0 +1,267 @@
+/**
+ * Selkie: one node of a blockchain's network, in a page, a worker or Node.
+ *
+ * ```js
+ * const node = await createNode({ network: 'selkie-dev', bootstrap })
+ * node.addEventListener('peer:connect', (event) => console.log(event.detail.peerId))
+ * for await (const block of node.blocks.subscribe()) console.log(block.id)
+ * ```
+ *
+ * State changes are events, data comes through async iterators. Bytes are `Uint8Array`, heights
+ * are `bigint`, ids are strings, times are milliseconds since 1970.
+ *
+ * An `AbortSignal` ends the waiting: the promise rejects with the signal's reason. What was
+ * already sent to the network is not taken back.
+ *
+ * This file is written by hand and is the contract of the package.
+ */
+
+/** Starts a node. Resolves once it has an identity and is dialling its bootstrap peers. */
+export function createNode(options: NodeOptions): Promise<SelkieNode>
+
+export interface NodeOptions {
+  /** The network to join: its id, or its id with the genesis hash that peers must share. */
+  network: string | NetworkId
+  /** Multiaddrs of peers to dial first, such as `/ip4/192.0.2.1/tcp/4001/ws/p2p/12D3Koo…`. */
+  bootstrap?: readonly string[]
+  /**
+   * Where the identity is kept. **Default:** `'indexeddb'` in browsers, `'memory'` (a new identity
+   * each time) in Node, where `{ directory }` keeps it in a file that only its owner may read.
+   */
+  storage?: Storage
+  /**
+   * What to do when another tab or process runs a node on the stored identity: reject with
+   * {@link IdentityInUseError}, or run with an identity that lives as long as the node.
+   * **Default:** `'error'`.
+   */
+  identityInUse?: 'error' | 'ephemeral'
+  /**
+   * Whether the node runs on the calling thread or in a worker of its own. Only a page can use
+   * WebRTC; a worker keeps the page smooth. **Default:** `'page'`.
+   */
+  run?: 'page' | 'worker'
+  /** Gives up starting. Has no effect on a node that has started: that takes `node.stop()`. */
+  signal?: AbortSignal
+  /**
+   * Any other setting, in the shape and with the names of the TOML file. Options above win.
+   * With `config.identity`, `storage` is not used.
+   */
+  config?: NodeConfig
+  /** The WebAssembly, when it is not to be found beside the package's JavaScript. */
+  wasm?: WasmSource
+  /** Called as the WebAssembly arrives; `total` is absent when the server does not tell. */
+  onProgress?: (progress: { loaded: number; total?: number }) => void
+}
+
+export interface NetworkId {
+  id: string
+  /** The genesis hash in hex, 64 digits. **Default:** the one derived from the id. */
+  genesis?: string
+  /** Which rules check the items. **Default:** `'opaque'`: any item that is not empty. */
+  application?: 'opaque' | 'bitcoin'
+}
+
+export type Storage = 'indexeddb' | 'memory' | { directory: string }
+
+export type WasmSource = URL | string | Response | BufferSource | WebAssembly.Module
+
+/** The node's configuration, as in the TOML file. */
+export interface NodeConfig {
+  network?: Record<string, unknown>
+  chain?: Record<string, unknown>
+  protocol?: Record<string, unknown>
+  security?: Record<string, unknown>
+  /** A private key in libp2p's protobuf encoding. */
+  identity?: Uint8Array
+}
+
+export interface AbortOptions {
+  signal?: AbortSignal
+}
+
+export interface SelkieNode extends EventTarget, AsyncDisposable {
+  readonly peerId: string
+  readonly blocks: ItemChannel
+  readonly transactions: ItemChannel
+  readonly votes: ItemChannel
+  readonly gossip: Gossip
+  readonly state: State
+
+  /** Dials a multiaddr; resolves to the peer's id once it has shown that it is of this network. */
+  dial(address: string, options?: AbortOptions): Promise<string>
+  disconnect(peerId: string, options?: AbortOptions): Promise<void>
+  peers(options?: AbortOptions): Promise<Peer[]>
+  metrics(options?: AbortOptions): Promise<Metrics>
+  /** Ends the node in order: connections close, iterators end, the identity is set free. */
+  stop(): Promise<void>
+
+  addEventListener<K extends keyof NodeEvents>(
+    type: K,
+    listener: ((event: CustomEvent<NodeEvents[K]>) => void) | EventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void
+  addEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | AddEventListenerOptions,
+  ): void
+  removeEventListener<K extends keyof NodeEvents>(
+    type: K,
+    listener: ((event: CustomEvent<NodeEvents[K]>) => void) | EventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void
+  removeEventListener(
+    type: string,
+    listener: EventListenerOrEventListenerObject | null,
+    options?: boolean | EventListenerOptions,
+  ): void
+}
+
+/** What each event carries as `detail`. */
+export interface NodeEvents {
+  'peer:connect': { peerId: string; address: string; agent: string; transport: string }
+  'peer:disconnect': { peerId: string; reason: string }
+  /** A peer was turned away, or turned us away: another network, another genesis, a ban. */
+  'peer:refused': { peerId?: string; address?: string; reason: string }
+  'peer:identify': { peerId: string; agent: string; protocols: string[] }
+  'peer:discovered': { peerId: string; addresses: string[] }
+  'peer:score': { peerId: string; reason: string; score: number }
+  'dial:error': { address?: string; peerId?: string; message: string }
+  /** The chain's rules turned an item down. */
+  'item:rejected': { kind: ItemKind; source: string; reason: string }
+  log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
+  /** Events came faster than they were taken, and this many were dropped. */
+  lagged: { missed: number }
+  /** The node ended: stopped in order, or `error` says why it could not go on. */
+  'node:stop': { error?: SelkieError }
+}
+
+export type ItemKind = 'block' | 'transaction' | 'vote'
+
+export interface ItemChannel {
+  /**
+   * The items that arrive from now on, after the chain's rules have passed them. The node holds a
+   * bounded number for a slow reader and then drops the oldest, which the next item's `missed`
+   * tells. Leaving a `for await` loop ends the subscription, and so does the signal.
+   */
+  subscribe(options?: AbortOptions): AsyncIterableIterator<Item>
+  /** Checks an item by the chain's rules and hands it to the network; resolves to its id. */
+  submit(bytes: Uint8Array, options?: AbortOptions): Promise<string>
+}
+
+export interface Item {
+  kind: ItemKind
+  /** The id as the chain shows it. */
+  id: string
+  data: Uint8Array
+  /** The peer that handed it to us. */
+  source: string
+  receivedAt: number
+  /** How many items were dropped between the one before and this one. */
+  missed: number
+}
+
+/** Plain gossipsub topics, open to any libp2p peer. */
+export interface Gossip {
+  publish(topic: string, bytes: Uint8Array, options?: AbortOptions): Promise<void>
+  /** With `validate`, a message goes on to other peers only once `report('accept')` was called. */
+  subscribe(
+    topic: string,
+    options: SubscribeOptions & { validate: true },
+  ): AsyncIterableIterator<UnvalidatedMessage>
+  subscribe(topic: string, options?: SubscribeOptions): AsyncIterableIterator<GossipMessage>
+}
+
+export interface SubscribeOptions extends AbortOptions {
+  validate?: boolean
+}
+
+export interface GossipMessage {
+  topic: string
+  data: Uint8Array
+  source: string
+  missed: number
+}
+
+export interface UnvalidatedMessage extends GossipMessage {
+  /** `'ignore'` drops the message; `'reject'` also counts against the peer that sent it. */
+  report(verdict: 'accept' | 'ignore' | 'reject'): Promise<void>
+}
+
+export interface State {
+  /** Asks a peer for a value of the chain's state. */
+  get(key: Uint8Array, options?: StateOptions): Promise<StateValue>
+}
+
+export interface StateOptions extends AbortOptions {
+  /** The height. **Default:** the peer's latest. */
+  at?: bigint
+  /** The peer to ask. **Default:** any that is connected. */
+  peer?: string
+}
+
+export interface StateValue {
+  height: bigint
+  value: Uint8Array
+  proof: Uint8Array
+}
+
+export interface Peer {
+  peerId: string
+  addresses: string[]
+  agent: string
+  transport: string
+  rttMs: number | null
+  /** Whether it speaks Selkie's protocols, beside libp2p's. */
+  selkie: boolean
+  direction: 'inbound' | 'outbound'
+  connectedAt: number
+  reputation: number
+}
+
+export interface Metrics {
+  connections: {
+    total: number
+    active: number
+    successRate: number
+    averageConnectMs: number
+    bandwidthUtilization: number
+  }
+  messages: {
+    sent: number
+    received: number
+    bytesSent: number
+    bytesReceived: number
+    latencyP99Ms: number
+    successRate: number
+  }
+  peers: { count: number; distribution: Record<string, number> }
+  transport: { bytesIn: number; bytesOut: number }
+}
+
+/**
+ * The base of all errors here. `code` is stable, for programs; `message` says what to do next;
+ * after a `fatal` one the same node, or the same call, can't succeed.
+ */
+export class SelkieError extends Error {
+  constructor(code: string, message: string, options?: { fatal?: boolean; cause?: unknown })
+  readonly code: string
+  readonly fatal: boolean
+}
+
+/** `config`: a setting is wrong; the message names it. Fatal. */
+export class ConfigError extends SelkieError {}
+/** `argument`: a call got something of the wrong type or shape. */
+export class ArgumentError extends SelkieError {}
+/** `dial`: a peer could not be reached. */
+export class DialError extends SelkieError {}
+/** `identity-in-use`: another tab or process runs a node on this identity. */
+export class IdentityInUseError extends SelkieError {}
+/** `storage`: the identity could not be read or kept. */
+export class StorageError extends SelkieError {}
+/** `load`: the WebAssembly could not be fetched or compiled. */
+export class LoadError extends SelkieError {}
+/** `stopped`: the node has ended. Fatal. */
+export class StoppedError extends SelkieError {}
+/** `crashed`: the WebAssembly or its worker died; all that was pending rejects with it. Fatal. */
+export class CrashedError extends SelkieError {}

@@ -1,0 +1,128 @@
+/**
+ * The message port between a page and the worker that runs its node.
+ *
+ * Requests carry a number and are answered with it, in any order. Bytes of answers are moved, not
+ * copied; bytes of requests are copied, for they are the caller's. An abort ends the waiting on the
+ * page's side and sends nothing: the node has no way to take back what it has begun.
+ */
+
+import {
+  Crash,
+  LocalEngine,
+  type Answer,
+  type Calls,
+  type Engine,
+  type ErrorSource,
+  type Glue,
+  type Method,
+} from './engine.js'
+import { crashed, report, revive, type ErrorReport } from './errors.js'
+
+/** One end of a channel: browsers' and Node's workers differ in how they say the same. */
+export interface Port {
+  post(message: unknown, transfer?: Transferable[]): void
+  onMessage(listener: (message: unknown) => void): void
+  /** The other end ended without being asked to. */
+  onFailure(listener: (reason: string) => void): void
+  close(): void
+}
+
+type Request = { id: number; method: 'load' | Method; args: unknown[] }
+type Response =
+  { id: number; value: unknown } | { id: number; error: ErrorReport } | { crash: string }
+
+type Waiting = { resolve(value: unknown): void; reject(error: Error): void }
+
+/** The page's side. */
+export class RemoteEngine implements Engine {
+  readonly #port: Port
+  readonly #waiting = new Map<number, Waiting>()
+  readonly crash = new Crash()
+  #lastId = 0
+
+  private constructor(port: Port) {
+    this.#port = port
+    port.onMessage((message) => this.#receive(message as Response))
+    port.onFailure((reason) => this.crash.ring(`the node's worker ended: ${reason}`))
+    this.crash.listen((message) => {
+      const error = crashed(message)
+      for (const { reject } of this.#waiting.values()) reject(error)
+      this.#waiting.clear()
+    })
+  }
+
+  /** Resolves once the worker has made an instance of the module. */
+  static async open(port: Port, module: WebAssembly.Module): Promise<RemoteEngine> {
+    const engine = new RemoteEngine(port)
+    try {
+      await engine.#request('load', [module])
+    } catch (error) {
+      engine.close()
+      throw error
+    }
+    return engine
+  }
+
+  call<M extends Method>(method: M, ...args: Parameters<Calls[M]>) {
+    return this.#request(method, args) as Answer<M>
+  }
+
+  close() {
+    this.#waiting.clear()
+    this.#port.close()
+  }
+
+  #request(method: Request['method'], args: unknown[]): Promise<unknown> {
+    return new Promise((resolve, reject) => {
+      const id = ++this.#lastId
+      this.#port.post({ id, method, args } satisfies Request)
+      this.#waiting.set(id, { resolve, reject })
+    })
+  }
+
+  #receive(response: Response) {
+    if ('crash' in response) return this.crash.ring(response.crash)
+    const waiting = this.#waiting.get(response.id)
+    this.#waiting.delete(response.id)
+    if ('error' in response) waiting?.reject(revive(response.error))
+    else waiting?.resolve(response.value)
+  }
+}
+
+/** The worker's side: loads the module that comes first, then serves calls until it is ended. */
+export function serve(
+  port: Pick<Port, 'post' | 'onMessage'>,
+  load: (module: WebAssembly.Module) => Promise<Glue>,
+  uncaught?: ErrorSource,
+) {
+  let engine: LocalEngine | undefined
+
+  async function answer({ method, args }: Request): Promise<unknown> {
+    if (method === 'load') {
+      engine = new LocalEngine(await load(args[0] as WebAssembly.Module), uncaught)
+      engine.crash.listen((crash) => port.post({ crash } satisfies Response))
+      return undefined
+    }
+    if (engine === undefined) throw new Error(`${method} was called before the module was loaded`)
+    return engine.call(method, ...(args as Parameters<Calls[typeof method]>))
+  }
+
+  port.onMessage((message) => {
+    const request = message as Request
+    answer(request).then(
+      (value) => port.post({ id: request.id, value } satisfies Response, ownedBuffers(value)),
+      (error) => port.post({ id: request.id, error: report(error) } satisfies Response),
+    )
+  })
+}
+
+/** The buffers that hold one byte array of an answer each, and so can move to another thread. */
+function ownedBuffers(value: unknown): Transferable[] {
+  const fields = value instanceof Uint8Array ? [value] : Object.values(Object(value))
+  const buffers = new Set<ArrayBuffer>()
+  for (const field of fields) {
+    if (!(field instanceof Uint8Array) || !(field.buffer instanceof ArrayBuffer)) continue
+    if (field.byteLength === field.buffer.byteLength) buffers.add(field.buffer)
+  }
+  return [...buffers]
+}

@@ -1,0 +1,108 @@
+/**
+ * An engine is the WebAssembly node as the facade drives it, wherever it runs.
+ *
+ * The page runs a {@link LocalEngine} itself; a worker serves one through its message port, and the
+ * page holds a `RemoteEngine` (bridge.ts) of the same shape. One method, {@link Engine.call}, keeps
+ * both thin: what calls mean is written once, in node.ts.
+ *
+ * After a panic the WebAssembly's promises stay pending for ever, because the code that would settle
+ * them is dead. So an engine also tells of its crash, and the facade rejects what is pending.
+ */
+
+import { crashMessage, isTrap } from './errors.js'
+import type { WasmNode } from './selkie.js'
+
+export type Glue = Pick<typeof WasmNode, 'start' | 'generateIdentity'>
+
+/** What can be called: the node's own methods, and the two that come before there is a node. */
+export type Calls = Omit<WasmNode, 'peerId'> & {
+  generateIdentity(): Uint8Array
+  /** Resolves to the peer id. */
+  start(config: object): Promise<string>
+}
+
+export type Method = keyof Calls
+
+export type Answer<M extends Method> = Promise<Awaited<ReturnType<Calls[M]>>>
+
+export interface Engine {
+  call<M extends Method>(method: M, ...args: Parameters<Calls[M]>): Answer<M>
+  readonly crash: Crash
+  /** Lets go of the node and its thread; one that is still starting stops when it has. */
+  close(): void
+}
+
+/** Rings once, with a sentence; those who listen later hear it at once. */
+export class Crash {
+  readonly #listeners: ((message: string) => void)[] = []
+  #message: string | undefined
+
+  listen(listener: (message: string) => void) {
+    if (this.#message === undefined) this.#listeners.push(listener)
+    else listener(this.#message)
+  }
+
+  ring(message: string) {
+    if (this.#message !== undefined) return
+    this.#message = message
+    for (const listener of this.#listeners.splice(0)) listener(message)
+  }
+}
+
+/** Where uncaught errors of this thread arrive: a window or a worker's global scope. */
+export type ErrorSource = Pick<EventTarget, 'addEventListener' | 'removeEventListener'>
+
+export class LocalEngine implements Engine {
+  readonly #glue: Glue
+  readonly #closed = new AbortController()
+  readonly crash = new Crash()
+  #node: WasmNode | undefined
+
+  /**
+   * Most of the node's code runs from timers, sockets and the microtask queue, where a trap goes to
+   * `uncaught`. It can't tell one module's trap from another's, so a page that runs other
+   * WebAssembly which may trap does better with a worker. Node has no such events: a trap ends the
+   * process, or the worker, and the bridge notices that.
+   */
+  constructor(glue: Glue, uncaught?: ErrorSource) {
+    this.#glue = glue
+    const { signal } = this.#closed
+    const check = (error: unknown) => {
+      if (isTrap(error)) this.crash.ring(crashMessage(error))
+    }
+    uncaught?.addEventListener('error', (event) => check((event as ErrorEvent).error), { signal })
+    uncaught?.addEventListener(
+      'unhandledrejection',
+      (event) => check((event as PromiseRejectionEvent).reason),
+      { signal },
+    )
+  }
+
+  async call<M extends Method>(method: M, ...args: Parameters<Calls[M]>): Answer<M> {
+    try {
+      return (await this.#invoke(method, args)) as Awaited<Answer<M>>
+    } catch (error) {
+      if (isTrap(error)) this.crash.ring(crashMessage(error))
+      throw error
+    }
+  }
+
+  close() {
+    this.#closed.abort()
+    // Not freed by hand: a call may still borrow it, and the glue's finalizer knows when none does.
+    this.#node = undefined
+  }
+
+  async #invoke(method: Method, args: unknown[]): Promise<unknown> {
+    if (method === 'generateIdentity') return this.#glue.generateIdentity()
+    if (method === 'start') {
+      const started = await this.#glue.start(args[0] as object)
+      if (this.#closed.signal.aborted) await started.stop()
+      else this.#node = started
+      return started.peerId()
+    }
+    const node = this.#node
+    if (node === undefined) throw new Error(`${method} was called before start, or after close`)
+    return (node[method] as (...args: unknown[]) => unknown).apply(node, args)
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * A browser's store: the raw key in IndexedDB, under a Web Lock of the same name.
+ *
+ * The browser lets go of the lock when a tab closes or crashes, so no lock is ever left behind. Each
+ * network has a key of its own, so that a peer can't tell one user's networks belong together.
+ */
+
+import { StorageError } from './errors.js'
+import { checkedKey, inUse, type IdentityStore } from './identity.js'
+
+const DATABASE = 'selkie'
+const STORE = 'identity'
+
+export async function openBrowserIdentity(network: string): Promise<IdentityStore> {
+  if (globalThis.indexedDB === undefined || globalThis.navigator?.locks === undefined) {
+    throw new StorageError(
+      'storage',
+      "this place has no IndexedDB and Web Locks (they take https or localhost); pass storage: 'memory'",
+    )
+  }
+  const place = `this browser's storage for the network ${network}`
+  const unlock = await lock(`selkie/identity/${network}`)
+  if (unlock === undefined) throw inUse(place)
+  return {
+    async load() {
+      const found = await withStore('readonly', (store) => store.get(network))
+      return found === undefined ? undefined : checkedKey(found, place)
+    },
+    async save(key) {
+      await withStore('readwrite', (store) => store.put(key, network))
+    },
+    async unlock() {
+      unlock()
+    },
+  }
+}
+
+/** Resolves to what unlocks, or to nothing where another tab holds the lock. */
+function lock(name: string): Promise<(() => void) | undefined> {
+  return new Promise((resolve, reject) => {
+    navigator.locks
+      .request(name, { ifAvailable: true }, (held) => {
+        if (held === null) return resolve(undefined)
+        return new Promise<void>((unlock) => resolve(unlock))
+      })
+      .catch(reject)
+  })
+}
+
+/** One request in one transaction; resolves when the transaction has reached the disk. */
+async function withStore(
+  mode: IDBTransactionMode,
+  ask: (store: IDBObjectStore) => IDBRequest,
+): Promise<unknown> {
+  let database: IDBDatabase | undefined
+  try {
+    database = await openDatabase()
+    const transaction = database.transaction(STORE, mode, { durability: 'strict' })
+    const request = ask(transaction.objectStore(STORE))
+    await new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve
+      transaction.onabort = () => reject(transaction.error)
+    })
+    return request.result
+  } catch (cause) {
+    throw new StorageError(
+      'storage',
+      `IndexedDB failed: ${cause}; allow this site to store data, or pass storage: 'memory'`,
+      { cause },
+    )
+  } finally {
+    database?.close()
+  }
+}
+
+function openDatabase(): Promise<IDBDatabase> {
+  return new Promise((resolve, reject) => {
+    const request = indexedDB.open(DATABASE, 1)
+    request.onupgradeneeded = () => request.result.createObjectStore(STORE)
+    request.onsuccess = () => resolve(request.result)
+    request.onerror = () => reject(request.error)
+  })
+}

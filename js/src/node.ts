@@ -1,0 +1,197 @@
+/**
+ * The node that the user holds: the engine's calls under their public names and types.
+ *
+ * State changes come as DOM events, in order, pulled from the engine one by one. Whatever can wait
+ * goes through {@link Pending}, so that the node's end, in order or by a crash, settles it.
+ */
+
+import type {
+  AbortOptions,
+  Gossip,
+  GossipMessage,
+  Item,
+  ItemChannel,
+  ItemKind,
+  Metrics,
+  NodeEvents,
+  Peer,
+  SelkieNode,
+  State,
+  StateOptions,
+  SubscribeOptions,
+  UnvalidatedMessage,
+} from '../index.js'
+import type { Answer, Calls, Engine, Method } from './engine.js'
+import { argument, stopped, type SelkieError } from './errors.js'
+import type { Pending } from './pending.js'
+import { Subscription } from './subscription.js'
+
+/** What a started node is made of. */
+export interface Parts {
+  engine: Engine
+  pending: Pending
+  peerId: string
+  /** Lets go of the identity, for another node to use. */
+  release(): Promise<void>
+}
+
+export class RunningNode extends EventTarget implements SelkieNode {
+  readonly peerId: string
+  readonly blocks: ItemChannel = this.#channel('block')
+  readonly transactions: ItemChannel = this.#channel('transaction')
+  readonly votes: ItemChannel = this.#channel('vote')
+  readonly gossip: Gossip = {
+    publish: async (topic, bytes, { signal }: AbortOptions = {}) => {
+      await this.#ask(signal, 'publish', checkText('topic', topic), checkBytes('bytes', bytes))
+    },
+    subscribe: ((topic: string, { validate = false, signal }: SubscribeOptions = {}) => {
+      checkText('topic', topic)
+      return this.#subscribe(
+        () => this.#engine.call('subscribeTopic', topic, validate),
+        (item) => this.#message(item as GossipMessage & { token: string }, validate),
+        signal,
+      )
+    }) as Gossip['subscribe'],
+  }
+  readonly state: State = {
+    get: async (key, { at, peer, signal }: StateOptions = {}) => {
+      checkBytes('key', key)
+      if (at !== undefined && typeof at !== 'bigint') {
+        throw argument(`the height is ${String(at)}; give a bigint, such as 100n`)
+      }
+      const request = at === undefined ? { key } : { key, height: at }
+      return this.#ask(signal, 'requestState', peer, request)
+    },
+  }
+  readonly #engine: Engine
+  readonly #pending: Pending
+  readonly #release: () => Promise<void>
+  #stopping: Promise<void> | undefined
+  #finished: Promise<void> | undefined
+
+  constructor({ engine, pending, peerId, release }: Parts) {
+    super()
+    this.#engine = engine
+    this.#pending = pending
+    this.#release = release
+    this.peerId = peerId
+    // After the code that awaits createNode has had its turn to add listeners.
+    setTimeout(() => void this.#pump())
+    // The crash is what there is to tell; a lock that can't be removed comes after it.
+    engine.crash.listen(() => void this.#finish(pending.end).catch(() => {}))
+  }
+
+  async dial(address: string, { signal }: AbortOptions = {}) {
+    return this.#ask(signal, 'dial', checkText('address', address))
+  }
+
+  async disconnect(peerId: string, { signal }: AbortOptions = {}) {
+    await this.#ask(signal, 'disconnect', checkText('peerId', peerId))
+  }
+
+  async peers({ signal }: AbortOptions = {}) {
+    return (await this.#ask(signal, 'peers')) as Peer[]
+  }
+
+  async metrics({ signal }: AbortOptions = {}) {
+    return (await this.#ask(signal, 'metrics')) as Metrics
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop()
+    return this.#stopping
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop()
+  }
+
+  async #stop() {
+    try {
+      if (!this.#pending.end) await this.#ask(undefined, 'stop')
+    } finally {
+      await this.#finish()
+    }
+  }
+
+  #finish(error?: SelkieError): Promise<void> {
+    this.#finished ??= (async () => {
+      this.#pending.fail(stopped())
+      this.#engine.close()
+      try {
+        await this.#release()
+      } finally {
+        this.#emit('node:stop', error ? { error } : {})
+      }
+    })()
+    return this.#finished
+  }
+
+  async #pump() {
+    try {
+      for (;;) {
+        const event = await this.#ask(undefined, 'nextEvent')
+        if (event === undefined) break
+        const { type, ...detail } = event
+        this.#emit(type, detail)
+      }
+      // The last event: the node ended, asked by stop() or by itself.
+      await this.stop()
+    } catch {
+      // The node ended in another way, and whoever ended it tells so.
+    }
+  }
+
+  #emit<K extends keyof NodeEvents>(type: K, detail: NodeEvents[K]): void
+  #emit(type: string, detail: object): void
+  #emit(type: string, detail: object) {
+    this.dispatchEvent(new CustomEvent(type, { detail }))
+  }
+
+  #ask<M extends Method>(
+    signal: AbortSignal | undefined,
+    method: M,
+    ...args: Parameters<Calls[M]>
+  ): Answer<M> {
+    return this.#pending.wait(() => this.#engine.call(method, ...args), signal)
+  }
+
+  #subscribe<T>(open: () => Promise<number>, shape: (item: unknown) => T, signal?: AbortSignal) {
+    return new Subscription(this.#engine, this.#pending, open, shape, signal)
+  }
+
+  #channel(kind: ItemKind): ItemChannel {
+    return {
+      subscribe: ({ signal }: AbortOptions = {}) =>
+        this.#subscribe(
+          () => this.#engine.call('subscribe', kind),
+          (item) => item as Item,
+          signal,
+        ),
+      submit: async (bytes, { signal }: AbortOptions = {}) =>
+        this.#ask(signal, 'submit', kind, checkBytes(kind, bytes)),
+    }
+  }
+
+  #message(
+    { token, ...message }: GossipMessage & { token: string },
+    validate: boolean,
+  ): GossipMessage | UnvalidatedMessage {
+    if (!validate) return message
+    return { ...message, report: (verdict) => this.#ask(undefined, 'report', token, verdict) }
+  }
+}
+
+function checkBytes(name: string, value: Uint8Array): Uint8Array {
+  if (value instanceof Uint8Array) return value
+  throw argument(`${name} is ${describe(value)}; give a Uint8Array`)
+}
+
+function checkText(name: string, value: string): string {
+  if (typeof value === 'string' && value !== '') return value
+  throw argument(`${name} is ${describe(value)}; give a string that is not empty`)
+}
+
+function describe(value: unknown): string {
+  return value === '' ? 'an empty string' : value === null ? 'null' : `of type ${typeof value}`
+}

@@ -1,0 +1,75 @@
+/**
+ * From the friendly options to the node's configuration, which has the names of the TOML file.
+ *
+ * Only what JavaScript itself decides is checked here. The rest is checked where it is used, in
+ * Rust, by the rules that hold for the file too.
+ */
+
+import type { NodeConfig, NodeOptions } from '../index.js'
+import { ConfigError } from './errors.js'
+
+export function nodeConfig(options: NodeOptions): NodeConfig {
+  const { config = {}, bootstrap } = record('options', options)
+  const { id, genesis, application } = networkOf(options.network)
+  record('config', config)
+  if (bootstrap !== undefined && !isStrings(bootstrap)) {
+    throw wrong('bootstrap', bootstrap, 'give an array of multiaddrs, each a string')
+  }
+  return {
+    ...config,
+    network: { ...config.network, ...defined({ bootstrap_peers: bootstrap && [...bootstrap] }) },
+    chain: { ...config.chain, network_id: id, ...defined({ genesis, application }) },
+  }
+}
+
+export function checkChoices({ storage, run, identityInUse, signal, onProgress }: NodeOptions) {
+  const directory = (storage as { directory?: unknown } | undefined)?.directory
+  if (
+    typeof directory !== 'string' &&
+    ![undefined, 'indexeddb', 'memory'].includes(storage as string)
+  ) {
+    throw wrong('storage', storage, "give 'indexeddb', 'memory' or { directory: 'path' }")
+  }
+  if (![undefined, 'page', 'worker'].includes(run)) {
+    throw wrong('run', run, "give 'page' or 'worker'")
+  }
+  if (![undefined, 'error', 'ephemeral'].includes(identityInUse)) {
+    throw wrong('identityInUse', identityInUse, "give 'error' or 'ephemeral'")
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw wrong('signal', signal, "give an AbortController's signal")
+  }
+  if (onProgress !== undefined && typeof onProgress !== 'function') {
+    throw wrong('onProgress', onProgress, 'give a function')
+  }
+}
+
+function networkOf(network: NodeOptions['network']) {
+  const { id, genesis, application } =
+    typeof network === 'string' ? { id: network } : record('network', network)
+  if (typeof id !== 'string' || id === '') {
+    throw wrong('network', id, "give the network's id, such as 'selkie-dev'")
+  }
+  return { id, genesis, application }
+}
+
+function record<T extends object>(field: string, value: T): T {
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) return value
+  throw wrong(field, value, 'give an object')
+}
+
+function isStrings(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string')
+}
+
+/** Without the fields that were not given: those must not hide the ones of `config`. */
+function defined<T extends object>(fields: T): Partial<T> {
+  return Object.fromEntries(
+    Object.entries(fields).filter(([, value]) => value !== undefined),
+  ) as Partial<T>
+}
+
+export function wrong(field: string, value: unknown, advice: string): ConfigError {
+  const shown = typeof value === 'string' ? JSON.stringify(value) : String(value)
+  return new ConfigError('config', `config: ${field} = ${shown}: ${advice}`, { fatal: true })
+}

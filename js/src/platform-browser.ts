@@ -1,0 +1,49 @@
+/** The browser: a page or a worker of its own, IndexedDB, and files by `fetch`. */
+
+import { RemoteEngine, type Port } from './bridge.js'
+import type { ErrorSource } from './engine.js'
+import { StorageError } from './errors.js'
+import { openBrowserIdentity } from './identity-browser.js'
+import type { LoadOptions, WasmSource } from './loader.js'
+import { loadModule } from './loader.js'
+import { pageEngine } from './page.js'
+import type { Platform } from './platform.js'
+
+export function browserPlatform(
+  defaultWasm: (options: LoadOptions) => WasmSource,
+  startWorker: () => Worker,
+): Platform {
+  return {
+    defaultStorage: 'indexeddb',
+    async engine(run, wasm, options) {
+      const load = () => loadModule(wasm ?? defaultWasm(options), options)
+      if (run === 'page') return pageEngine(load, uncaughtErrors())
+      return RemoteEngine.open(workerPort(startWorker()), await load())
+    },
+    async openIdentity(storage, network) {
+      if (storage === 'indexeddb') return openBrowserIdentity(network)
+      throw new StorageError(
+        'storage',
+        "a browser has no directories; pass storage: 'indexeddb' or 'memory'",
+      )
+    },
+  }
+}
+
+/** The global scope, where it is one that hears of uncaught errors. */
+function uncaughtErrors(): ErrorSource | undefined {
+  return typeof globalThis.addEventListener === 'function' ? globalThis : undefined
+}
+
+function workerPort(worker: Worker): Port {
+  return {
+    post: (message, transfer = []) => worker.postMessage(message, transfer),
+    onMessage: (listener) => worker.addEventListener('message', ({ data }) => listener(data)),
+    onFailure: (listener) =>
+      // Without a message the script itself could not be loaded.
+      worker.addEventListener('error', ({ message }) =>
+        listener(message || "its script did not load; does the page's policy allow workers?"),
+      ),
+    close: () => worker.terminate(),
+  }
+}

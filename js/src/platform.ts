@@ -1,0 +1,16 @@
+/** What differs between a browser and Node, and nothing else. */
+
+import type { NodeOptions } from '../index.js'
+import type { Engine } from './engine.js'
+import type { IdentityStore } from './identity.js'
+import type { LoadOptions } from './loader.js'
+
+export interface Platform {
+  defaultStorage: NonNullable<NodeOptions['storage']>
+  engine(run: 'page' | 'worker', wasm: NodeOptions['wasm'], options: LoadOptions): Promise<Engine>
+  /** Takes the lock on the stored identity, or throws `IdentityInUseError`. */
+  openIdentity(
+    storage: Exclude<NodeOptions['storage'], 'memory' | undefined>,
+    network: string,
+  ): Promise<IdentityStore>
+}

@@ -1,0 +1,30 @@
+/**
+ * What wasm-bindgen makes of `src/web/`, as far as the facade uses it. Private: it may change with
+ * any release, and nothing outside this folder sees it.
+ */
+
+export class WasmNode {
+  private constructor()
+  static start(config: object): Promise<WasmNode>
+  static generateIdentity(): Uint8Array
+  peerId(): string
+  dial(address: string): Promise<string>
+  disconnect(peerId: string): Promise<void>
+  nextEvent(): Promise<({ type: string } & Record<string, unknown>) | undefined>
+  subscribe(kind: string): number
+  subscribeTopic(topic: string, validate: boolean): Promise<number>
+  next(subscription: number): Promise<unknown>
+  unsubscribe(subscription: number): void
+  report(token: string, verdict: string): Promise<void>
+  submit(kind: string, bytes: Uint8Array): Promise<string>
+  publish(topic: string, bytes: Uint8Array): Promise<void>
+  requestState(
+    peerId: string | undefined,
+    request: { key: Uint8Array; height?: bigint },
+  ): Promise<{ height: bigint; value: Uint8Array; proof: Uint8Array }>
+  peers(): Promise<unknown>
+  metrics(): Promise<unknown>
+  stop(): Promise<void>
+}
+
+export default function init(options: { module_or_path: WebAssembly.Module }): Promise<unknown>

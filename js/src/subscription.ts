@@ -1,0 +1,95 @@
+/**
+ * A stream of items as an async iterator that pulls.
+ *
+ * One `next()` asks the node for one item: that is the reader's credit. Between calls nothing moves
+ * to JavaScript; the node keeps a bounded queue and counts what it drops (`missed`). So a slow
+ * reader costs a queue, never the page's memory. Calls of `next()` that overlap take turns.
+ *
+ * It ends by `return()` (which leaving a `for await` loop calls), by its signal, whose reason the
+ * `next()` under way rejects with, when the node stops, and by a crash, which `next()` throws once.
+ */
+
+import type { Engine } from './engine.js'
+import { StoppedError } from './errors.js'
+import type { Pending } from './pending.js'
+
+const END: IteratorReturnResult<undefined> = { done: true, value: undefined }
+
+export class Subscription<T> implements AsyncIterableIterator<T> {
+  readonly #engine: Engine
+  readonly #pending: Pending
+  readonly #handle: Promise<number>
+  readonly #shape: (item: unknown) => T
+  readonly #signal: AbortSignal | undefined
+  #turn: Promise<unknown> = Promise.resolve()
+  #ended = false
+  /** The signal ended it, and no `next()` has said so yet. */
+  #aborted = false
+
+  /** `open` is called at once, so that no item is missed before the first `next()`. */
+  constructor(
+    engine: Engine,
+    pending: Pending,
+    open: () => Promise<number>,
+    shape: (item: unknown) => T,
+    signal?: AbortSignal,
+  ) {
+    this.#engine = engine
+    this.#pending = pending
+    this.#shape = shape
+    this.#signal = signal
+    this.#handle = signal?.aborted ? Promise.reject(signal.reason) : pending.wait(open)
+    // The first next() throws it; without a reader there is nobody to tell.
+    this.#handle.catch(() => {})
+    signal?.addEventListener('abort', this.#abort, { once: true })
+    if (signal?.aborted) this.#abort()
+  }
+
+  [Symbol.asyncIterator]() {
+    return this
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    const turn = this.#turn.then(() => this.#pull())
+    this.#turn = turn.catch(() => {})
+    return turn
+  }
+
+  async return(): Promise<IteratorResult<T>> {
+    this.#close()
+    return END
+  }
+
+  async #pull(): Promise<IteratorResult<T>> {
+    if (this.#ended && !this.#aborted) return END
+    try {
+      const item = await this.#pending.wait(
+        async () => this.#engine.call('next', await this.#handle),
+        this.#signal,
+      )
+      if (item !== undefined && !this.#ended) return { done: false, value: this.#shape(item) }
+      this.#close()
+    } catch (error) {
+      this.#close()
+      this.#aborted = false
+      if (!(error instanceof StoppedError)) throw error
+    }
+    return END
+  }
+
+  readonly #abort = () => {
+    this.#aborted = true
+    this.#close()
+  }
+
+  #close() {
+    if (this.#ended) return
+    this.#ended = true
+    this.#signal?.removeEventListener('abort', this.#abort)
+    // Also when the subscription is still being opened. That it fails once the node has ended is
+    // what was wanted.
+    this.#pending
+      .wait(async () => this.#engine.call('unsubscribe', await this.#handle))
+      .catch(() => {})
+  }
+}

@@ -1,0 +1,46 @@
+/** The hand-written contract against the implementation: this file only has to compile. */
+
+import type * as contract from '../index.js'
+import type * as browser from '../src/browser.js'
+import type * as inline from '../src/inline.js'
+import type * as nodejs from '../src/nodejs.js'
+
+/** Every entry exports what the contract says, and nothing more. */
+type Same<A, B> = [keyof A, keyof B] extends [keyof B, keyof A] ? true : false
+
+declare const entries: [typeof browser, typeof inline, typeof nodejs]
+entries satisfies (typeof contract)[]
+const _exact: [
+  Same<typeof contract, typeof browser>,
+  Same<typeof contract, typeof inline>,
+  Same<typeof contract, typeof nodejs>,
+] = [true, true, true]
+
+/** And the contract reads in use as the README has it. */
+export async function use(createNode: typeof contract.createNode, signal: AbortSignal) {
+  await using node = await createNode({
+    network: { id: 'selkie-dev', application: 'bitcoin' },
+    storage: { directory: './data' },
+    config: { network: { max_peers: 8 } },
+    signal,
+  })
+  node.addEventListener('peer:connect', ({ detail }) => detail.agent.length)
+  node.addEventListener('node:stop', ({ detail }) => detail.error?.code)
+  // @ts-expect-error: an event has the fields of its own kind only
+  node.addEventListener('peer:connect', ({ detail }) => detail.protocols)
+
+  for await (const block of node.blocks.subscribe({ signal })) {
+    block.data satisfies Uint8Array
+    block.missed satisfies number
+  }
+  for await (const message of node.gossip.subscribe('topic', { validate: true })) {
+    await message.report('accept')
+  }
+  for await (const message of node.gossip.subscribe('topic')) {
+    // @ts-expect-error: without validate there is no verdict to give
+    await message.report('accept')
+  }
+  const { proof } = await node.state.get(new Uint8Array(1), { at: 7n })
+  // @ts-expect-error: heights are bigint
+  await node.state.get(proof, { at: 7 })
+}

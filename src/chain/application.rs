@@ -1,0 +1,227 @@
+//! The trait that a chain implements, and the words it answers in.
+//!
+//! `Verdict` uses libp2p's three terms: accepted items travel on, ignored ones stop here and cost
+//! nobody anything, rejected ones stop here and cost the peer that sent them reputation.
+
+use std::fmt;
+
+use bytes::Bytes;
+use libp2p::PeerId;
+
+use crate::network::{Block, StateRequest, StateResponse, Transaction, Vote};
+
+/// What a chain says about items on their way through the network.
+///
+/// Checking may be slow: it runs off the network task, with a bounded number in flight
+/// ([`crate::Config`], `protocol.validation`). Implementations are shared between threads.
+/// Every method has the default of a chain that accepts well-formed (non-empty) items.
+pub trait Application: Send + Sync + 'static {
+    /// Identifies and checks a transaction. Default: [`crate::chain::Opaque`]'s answer.
+    fn check_transaction(&self, transaction: &Transaction) -> Checked {
+        Checked::opaque(&transaction.data)
+    }
+
+    /// Identifies and checks a block. Default: [`crate::chain::Opaque`]'s answer.
+    fn check_block(&self, block: &Block) -> Checked {
+        Checked::opaque(&block.data)
+    }
+
+    /// Identifies and checks a consensus vote. Default: [`crate::chain::Opaque`]'s answer.
+    fn check_vote(&self, vote: &Vote) -> Checked {
+        Checked::opaque(&vote.data)
+    }
+
+    /// Takes an accepted item, after the verdict and before subscribers see it. Runs where the check ran.
+    /// Default: nothing.
+    fn deliver(&self, _item: &Item) {}
+
+    /// Answers a peer's question about state (ABCI's Query). `None`: this node serves no state,
+    /// and the peer is told so. Default: `None`.
+    fn query(&self, _request: &StateRequest) -> Option<StateResponse> {
+        None
+    }
+
+    /// The stake that stands behind a peer, in the chain's own unit. Default: 0.
+    fn stake_of(&self, _peer: &PeerId) -> u64 {
+        0
+    }
+}
+
+/// What becomes of an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Valid: deliver it here and pass it on.
+    Accept,
+    /// Of no use here (stale, unsupported, not now): drop it; nobody pays.
+    Ignore,
+    /// Invalid: drop it; the peer that sent it pays.
+    Reject,
+}
+
+/// The answer to a check: who the item is, what it is worth, and the verdict.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// The chain's own identity of the item.
+    pub id: ItemId,
+    /// The fee that the item pays, in the chain's smallest unit; 0 where it has none or it is unknown.
+    pub fee: u64,
+    /// What becomes of the item.
+    pub verdict: Verdict,
+    /// For a person: why it was not accepted. Empty when it was.
+    pub reason: String,
+}
+
+impl Checked {
+    /// Accepted, without a fee.
+    pub fn accept(id: ItemId) -> Self {
+        Self { id, fee: 0, verdict: Verdict::Accept, reason: String::new() }
+    }
+
+    /// Rejected for a reason that a person can read. The identity is that of the bytes.
+    pub fn reject(data: &[u8], reason: impl Into<String>) -> Self {
+        Self { id: ItemId::sha256(data), fee: 0, verdict: Verdict::Reject, reason: reason.into() }
+    }
+
+    /// Ignored for a reason that a person can read. The identity is that of the bytes.
+    pub fn ignore(data: &[u8], reason: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Ignore, ..Self::reject(data, reason) }
+    }
+
+    /// The answer for bytes without known structure: anything but nothing is accepted.
+    pub fn opaque(data: &[u8]) -> Self {
+        if data.is_empty() {
+            Self::reject(data, "the item is empty")
+        } else {
+            Self::accept(ItemId::sha256(data))
+        }
+    }
+}
+
+/// The identity that a chain gives an item: at most 64 bytes, shown in lower-case hex in
+/// the order in which that chain's people write it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ItemId {
+    bytes: [u8; Self::MAX],
+    length: u8,
+}
+
+impl ItemId {
+    /// The longest identity, in bytes.
+    pub const MAX: usize = 64;
+
+    /// An identity from bytes in display order; `None` when longer than [`ItemId::MAX`].
+    pub fn new(id: &[u8]) -> Option<Self> {
+        let length = u8::try_from(id.len()).ok()?;
+        let mut bytes = [0; Self::MAX];
+        bytes.get_mut(..id.len())?.copy_from_slice(id);
+        Some(Self { bytes, length })
+    }
+
+    /// The SHA-256 of the bytes: the identity of items without structure.
+    pub fn sha256(data: &[u8]) -> Self {
+        use sha2::{Digest, Sha256};
+        let mut bytes = [0; Self::MAX];
+        let digest = Sha256::digest(data);
+        for (to, from) in bytes.iter_mut().zip(digest) {
+            *to = from;
+        }
+        Self { bytes, length: 32 }
+    }
+
+    /// The identity's bytes, in display order.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.as_bytes()))
+    }
+}
+
+impl fmt::Debug for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ItemId({self})")
+    }
+}
+
+/// The three kinds of item that gossip carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ItemKind {
+    /// A consensus vote.
+    Vote,
+    /// A block.
+    Block,
+    /// A transaction.
+    Transaction,
+}
+
+impl ItemKind {
+    /// All kinds, highest priority first.
+    pub const ALL: [Self; 3] = [Self::Vote, Self::Block, Self::Transaction];
+
+    /// The kind's name in topics and in JavaScript.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vote => "vote",
+            Self::Block => "block",
+            Self::Transaction => "transaction",
+        }
+    }
+}
+
+impl fmt::Display for ItemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// An item with its kind: what gossip carries and subscribers receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Item {
+    /// A block.
+    Block(Block),
+    /// A transaction.
+    Transaction(Transaction),
+    /// A consensus vote.
+    Vote(Vote),
+}
+
+impl Item {
+    /// Bytes of a kind, as an item.
+    pub fn new(kind: ItemKind, data: impl Into<Bytes>) -> Self {
+        match kind {
+            ItemKind::Block => Self::Block(Block::new(data)),
+            ItemKind::Transaction => Self::Transaction(Transaction::new(data)),
+            ItemKind::Vote => Self::Vote(Vote::new(data)),
+        }
+    }
+
+    /// Which kind this is.
+    pub fn kind(&self) -> ItemKind {
+        match self {
+            Self::Block(_) => ItemKind::Block,
+            Self::Transaction(_) => ItemKind::Transaction,
+            Self::Vote(_) => ItemKind::Vote,
+        }
+    }
+
+    /// The item's bytes, as the chain serialises it.
+    pub fn data(&self) -> &Bytes {
+        match self {
+            Self::Block(block) => &block.data,
+            Self::Transaction(transaction) => &transaction.data,
+            Self::Vote(vote) => &vote.data,
+        }
+    }
+
+    /// Asks the application for the item's identity and verdict.
+    pub fn check(&self, application: &dyn Application) -> Checked {
+        match self {
+            Self::Block(block) => application.check_block(block),
+            Self::Transaction(transaction) => application.check_transaction(transaction),
+            Self::Vote(vote) => application.check_vote(vote),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The one behaviour set, the same on both skins.
+
+use libp2p::{
+    StreamProtocol, connection_limits, gossipsub, identify,
+    identity::Keypair,
+    kad, ping, relay,
+    request_response::{self, ProtocolSupport},
+    swarm::NetworkBehaviour,
+};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Config, NetworkError,
+    codec::FrameCodec,
+    gate::Gate,
+    protocol::Hello,
+};
+use crate::{
+    peers::{Bans, Places},
+    transport::LocalDiscovery,
+};
+
+/// The protocol of the first exchange, the same for all networks.
+pub(crate) const HELLO: StreamProtocol = StreamProtocol::new("/selkie/hello/1");
+
+/// Connections that may be in the making at once, in each direction.
+const MAX_PENDING: u32 = 256;
+/// Other peers' queries that are answered on one connection at once, hello being one message.
+const MAX_HELLO_STREAMS: usize = 2;
+
+/// All protocols that a node speaks.
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    // First, so that whom it turns away reaches no other.
+    pub(crate) gate: Gate,
+    pub(crate) limits: connection_limits::Behaviour,
+    pub(crate) ping: ping::Behaviour,
+    pub(crate) identify: identify::Behaviour,
+    pub(crate) hello: request_response::Behaviour<FrameCodec>,
+    pub(crate) message: request_response::Behaviour<FrameCodec>,
+    pub(crate) gossip: gossipsub::Behaviour,
+    pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
+    pub(crate) local: LocalDiscovery,
+    pub(crate) relay: relay::client::Behaviour,
+}
+
+impl Behaviour {
+    /// The behaviours as the configuration wants them.
+    pub(crate) fn new(
+        config: &Config,
+        keypair: &Keypair,
+        relay: relay::client::Behaviour,
+        local: LocalDiscovery,
+    ) -> Result<Self, NetworkError> {
+        let peer_id = keypair.public().to_peer_id();
+        let network = &config.network;
+        let blacklist = &config.security.blacklist_config;
+        let always = blacklist.peers.iter().filter_map(|peer| peer.parse().ok()).collect();
+        let limits = connection_limits::ConnectionLimits::default()
+            .with_max_pending_incoming(Some(MAX_PENDING))
+            .with_max_pending_outgoing(Some(MAX_PENDING));
+        let ping = ping::Config::new()
+            .with_interval(network.keepalive_interval)
+            .with_timeout(network.connection_timeout);
+        let told = &config.protocol.identify_config;
+        let identify = identify::Config::new("/selkie/1".to_owned(), keypair.public())
+            .with_agent_version(told.agent_version.clone())
+            .with_interval(told.interval);
+        let requests = &config.protocol.request_response_config;
+        Ok(Self {
+            gate: Gate {
+                places: Places::new(network.max_peers),
+                bans: Bans::new(always, blacklist.ban_duration, blacklist.max_bans),
+            },
+            limits: connection_limits::Behaviour::new(limits),
+            ping: ping::Behaviour::new(ping),
+            identify: identify::Behaviour::new(identify),
+            hello: request_response::Behaviour::with_codec(
+                FrameCodec::new(Hello::MAX),
+                [(HELLO, ProtocolSupport::Full)],
+                request_response::Config::default()
+                    .with_request_timeout(network.connection_timeout)
+                    .with_max_concurrent_streams(MAX_HELLO_STREAMS),
+            ),
+            message: request_response::Behaviour::with_codec(
+                FrameCodec::new(requests.max_message_size),
+                [(protocol_name(config, "message/1")?, ProtocolSupport::Full)],
+                request_response::Config::default()
+                    .with_request_timeout(requests.request_timeout)
+                    .with_max_concurrent_streams(requests.max_concurrent_streams),
+            ),
+            gossip: gossip(config)?,
+            kad: kad(config, peer_id)?,
+            local,
+            relay,
+        })
+    }
+}
+
+/// `/selkie/<network-id>/<rest>`
+pub(crate) fn protocol_name(config: &Config, rest: &str) -> Result<StreamProtocol, NetworkError> {
+    let name = format!("/selkie/{}/{rest}", config.chain.network_id);
+    StreamProtocol::try_from_owned(name).map_err(|error| NetworkError::Transport {
+        transport: "request-response",
+        reason: error.to_string(),
+    })
+}
+
+/// Unsigned, since items carry their own proof; identified by topic and content, so that a
+/// copy is a copy whoever sent it; passed on only after the verdict.
+fn gossip(config: &Config) -> Result<gossipsub::Behaviour, NetworkError> {
+    let wrong = |reason: String| NetworkError::Transport { transport: "gossipsub", reason };
+    let gossip = &config.protocol.gossipsub_config;
+    let built = gossipsub::ConfigBuilder::default()
+        .validation_mode(gossipsub::ValidationMode::Anonymous)
+        .validate_messages()
+        .message_id_fn(|message| {
+            gossipsub::MessageId::from(message_id(message.topic.as_str(), &message.data))
+        })
+        .mesh_n(gossip.mesh_n)
+        .mesh_n_low(gossip.mesh_n_low)
+        .mesh_n_high(gossip.mesh_n_high)
+        .mesh_outbound_min((gossip.mesh_n / 2).min(gossip.mesh_n_low.saturating_sub(1)).min(2))
+        .heartbeat_interval(gossip.heartbeat_interval)
+        .max_transmit_size(gossip.max_transmit_size)
+        .duplicate_cache_time(gossip.duplicate_cache_time)
+        .connection_handler_queue_len(gossip.queue_length)
+        .build()
+        .map_err(|error| wrong(error.to_string()))?;
+    gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, built)
+        .map_err(|error| wrong(error.to_owned()))
+}
+
+/// `sha256(topic || data)[..20]`: docs/wire.md tells implementers to use the same.
+pub(crate) fn message_id(topic: &str, data: &[u8]) -> Vec<u8> {
+    let digest = Sha256::new().chain_update(topic).chain_update(data).finalize();
+    digest.into_iter().take(20).collect()
+}
+
+fn kad(config: &Config, peer_id: libp2p::PeerId) -> Result<kad::Behaviour<kad::store::MemoryStore>, NetworkError> {
+    let settings = &config.protocol.kademlia_config;
+    let store = kad::store::MemoryStore::with_config(
+        peer_id,
+        kad::store::MemoryStoreConfig { max_records: settings.max_records, ..Default::default() },
+    );
+    let mut kad_config = kad::Config::new(protocol_name(config, "kad/1")?);
+    kad_config.set_query_timeout(settings.query_timeout);
+    let mut kad = kad::Behaviour::with_config(peer_id, store, kad_config);
+    kad.set_mode(Some(if config.serves_dht() { kad::Mode::Server } else { kad::Mode::Client }));
+    Ok(kad)
+}

@@ -1,0 +1,486 @@
+//! Messages between peers and their wire format.
+//!
+//! Two protocols of ours run over libp2p's request-response, beside gossipsub, whose topics carry
+//! the bare bytes of an item so that any libp2p peer can join them:
+//!
+//! * `/selkie/hello/1`: the first exchange of every connection. It is the same for all networks, so that a
+//!   stranger can be told why it is let go.
+//! * `/selkie/<network-id>/message/1`: one [`NetworkMessage`] there, one answer back.
+//!
+//! Both frame a protobuf message by its length as an unsigned varint of at most 5 bytes. The length is checked
+//! against a limit before anything is allocated. `docs/wire.md` is the page for implementers.
+
+use std::fmt;
+
+use bytes::Bytes;
+use libp2p::{Multiaddr, PeerId};
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+
+use super::PeerInfo;
+use crate::chain::{Item, ItemKind};
+
+/// The most peers in one [`NetworkMessage::PeerExchange`].
+pub const MAX_EXCHANGED_PEERS: usize = 64;
+/// The most addresses that one peer may list.
+pub const MAX_ADDRESSES_PER_PEER: usize = 16;
+/// The longest key in a [`StateRequest`], in bytes.
+pub const MAX_STATE_KEY: usize = 1024;
+
+macro_rules! opaque_bytes {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+        pub struct $name {
+            /// The chain's own serialisation; the network never looks inside.
+            pub data: Bytes,
+        }
+
+        impl $name {
+            /// Wraps bytes as the chain serialises them.
+            pub fn new(data: impl Into<Bytes>) -> Self {
+                Self { data: data.into() }
+            }
+        }
+    };
+}
+
+opaque_bytes!(
+    /// A block, opaque to the network.
+    Block
+);
+opaque_bytes!(
+    /// A transaction, opaque to the network.
+    Transaction
+);
+opaque_bytes!(
+    /// A consensus vote, opaque to the network.
+    Vote
+);
+
+/// A question about the chain's state (ABCI's Query).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateRequest {
+    /// The key, at most [`MAX_STATE_KEY`] bytes.
+    pub key: Bytes,
+    /// The height at which to look; `None` for the latest.
+    pub height: Option<u64>,
+}
+
+/// The answer to a [`StateRequest`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateResponse {
+    /// The height that the answer is about.
+    pub height: u64,
+    /// The value; empty where the key has none.
+    pub value: Bytes,
+    /// The proof, in the chain's own form; empty where it has none.
+    pub proof: Bytes,
+}
+
+/// What peers say to each other.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NetworkMessage {
+    /// Block propagation.
+    Block(Block),
+    /// Transaction broadcasting.
+    Transaction(Transaction),
+    /// Consensus participation.
+    ConsensusVote(Vote),
+    /// State synchronisation: answered by a [`StateResponse`].
+    StateRequest(StateRequest),
+    /// Peer discovery: at most [`MAX_EXCHANGED_PEERS`] peers.
+    PeerExchange(Vec<PeerInfo>),
+}
+
+impl NetworkMessage {
+    /// The item that the message carries, if it is one of the three that gossip moves.
+    pub fn into_item(self) -> Result<Item, Self> {
+        match self {
+            Self::Block(block) => Ok(Item::Block(block)),
+            Self::Transaction(transaction) => Ok(Item::Transaction(transaction)),
+            Self::ConsensusVote(vote) => Ok(Item::Vote(vote)),
+            other => Err(other),
+        }
+    }
+
+    /// The message's bytes on the wire, without the length in front.
+    pub fn encode(&self) -> Vec<u8> {
+        wire::NetworkMessage::from(self).encode_to_vec()
+    }
+
+    /// Reads a message that [`NetworkMessage::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where the bytes are no protobuf, hold no known kind, or break a limit.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        wire::NetworkMessage::decode(bytes)?.try_into()
+    }
+}
+
+impl From<Item> for NetworkMessage {
+    fn from(item: Item) -> Self {
+        match item {
+            Item::Block(block) => Self::Block(block),
+            Item::Transaction(transaction) => Self::Transaction(transaction),
+            Item::Vote(vote) => Self::ConsensusVote(vote),
+        }
+    }
+}
+
+/// The answer to a [`NetworkMessage`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Received and taken into the checking queue (not yet a verdict).
+    Received,
+    /// The state that was asked for.
+    State(StateResponse),
+    /// Refused, with a sentence for a person.
+    Refused(String),
+}
+
+impl Answer {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        wire::Answer::from(self).encode_to_vec()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        wire::Answer::decode(bytes)?.try_into()
+    }
+}
+
+/// Who is there: the first message of each side on `/selkie/hello/1`.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub(crate) struct Hello {
+    /// The network's name.
+    #[prost(string, tag = "1")]
+    pub network_id: String,
+    /// The hash of the chain's first block; empty where it has none.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub genesis: Bytes,
+    /// In an answer: why the other side is refused, for a person. Empty: welcome.
+    #[prost(string, tag = "3")]
+    pub refusal: String,
+}
+
+impl Hello {
+    /// The largest hello, in bytes.
+    pub(crate) const MAX: usize = 1024;
+
+    /// Why a peer that says `theirs` is a stranger to us; `None` if it is one of ours.
+    pub(crate) fn objection(&self, theirs: &Self) -> Option<String> {
+        if theirs.network_id != self.network_id {
+            Some(format!(
+                "this is network \"{}\", not \"{}\"; check chain.network_id in the config",
+                self.network_id,
+                Quoted(&theirs.network_id)
+            ))
+        } else if theirs.genesis != self.genesis {
+            Some(format!(
+                "network \"{}\" here begins with block {}, not {}; check chain.genesis in the config",
+                self.network_id,
+                hex::encode(&self.genesis),
+                hex::encode(theirs.genesis.get(..32).unwrap_or(&theirs.genesis)),
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+/// A peer's words, made safe to print: at most 256 characters, none of them control characters.
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars().take(256) {
+            write!(f, "{}", if c.is_control() { '\u{fffd}' } else { c })?;
+        }
+        Ok(())
+    }
+}
+
+/// Why bytes from a peer are not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Not protobuf, or cut short.
+    #[error("not a protobuf message: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// A kind that this version does not know.
+    #[error("a message of no known kind; the peer may run a newer version")]
+    UnknownKind,
+    /// A field over its limit or in the wrong form.
+    #[error("field {field}: {problem}")]
+    Field {
+        /// The field's name in docs/wire.md.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The gossipsub topic of a kind of item on a network.
+pub(crate) fn topic(network_id: &str, kind: ItemKind) -> String {
+    format!("/selkie/{network_id}/{kind}/1")
+}
+
+/// The protobuf messages, field for field as docs/wire.md has them.
+mod wire {
+    use super::*;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct NetworkMessage {
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
+        pub kind: Option<Kind>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Kind {
+        #[prost(bytes = "bytes", tag = "1")]
+        Block(Bytes),
+        #[prost(bytes = "bytes", tag = "2")]
+        Transaction(Bytes),
+        #[prost(bytes = "bytes", tag = "3")]
+        Vote(Bytes),
+        #[prost(message, tag = "4")]
+        StateRequest(StateRequest),
+        #[prost(message, tag = "5")]
+        PeerExchange(PeerExchange),
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct StateRequest {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub key: Bytes,
+        #[prost(uint64, optional, tag = "2")]
+        pub height: Option<u64>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct PeerExchange {
+        #[prost(message, repeated, tag = "1")]
+        pub peers: Vec<Peer>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Peer {
+        #[prost(bytes = "vec", tag = "1")]
+        pub peer_id: Vec<u8>,
+        #[prost(bytes = "vec", repeated, tag = "2")]
+        pub addresses: Vec<Vec<u8>>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Answer {
+        #[prost(oneof = "AnswerKind", tags = "1, 2, 3")]
+        pub kind: Option<AnswerKind>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum AnswerKind {
+        #[prost(message, tag = "1")]
+        Received(Received),
+        #[prost(message, tag = "2")]
+        State(StateResponse),
+        #[prost(string, tag = "3")]
+        Refused(String),
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Received {}
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct StateResponse {
+        #[prost(uint64, tag = "1")]
+        pub height: u64,
+        #[prost(bytes = "bytes", tag = "2")]
+        pub value: Bytes,
+        #[prost(bytes = "bytes", tag = "3")]
+        pub proof: Bytes,
+    }
+}
+
+impl From<&NetworkMessage> for wire::NetworkMessage {
+    fn from(message: &NetworkMessage) -> Self {
+        let kind = match message {
+            NetworkMessage::Block(block) => wire::Kind::Block(block.data.clone()),
+            NetworkMessage::Transaction(transaction) => {
+                wire::Kind::Transaction(transaction.data.clone())
+            }
+            NetworkMessage::ConsensusVote(vote) => wire::Kind::Vote(vote.data.clone()),
+            NetworkMessage::StateRequest(request) => wire::Kind::StateRequest(wire::StateRequest {
+                key: request.key.clone(),
+                height: request.height,
+            }),
+            NetworkMessage::PeerExchange(peers) => wire::Kind::PeerExchange(wire::PeerExchange {
+                peers: peers.iter().take(MAX_EXCHANGED_PEERS).map(wire::Peer::from).collect(),
+            }),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl From<&PeerInfo> for wire::Peer {
+    fn from(peer: &PeerInfo) -> Self {
+        Self {
+            peer_id: peer.peer_id.to_bytes(),
+            addresses: peer
+                .addresses
+                .iter()
+                .take(MAX_ADDRESSES_PER_PEER)
+                .map(Multiaddr::to_vec)
+                .collect(),
+        }
+    }
+}
+
+impl TryFrom<wire::NetworkMessage> for NetworkMessage {
+    type Error = DecodeError;
+
+    fn try_from(message: wire::NetworkMessage) -> Result<Self, DecodeError> {
+        Ok(match message.kind.ok_or(DecodeError::UnknownKind)? {
+            wire::Kind::Block(data) => Self::Block(Block::new(data)),
+            wire::Kind::Transaction(data) => Self::Transaction(Transaction::new(data)),
+            wire::Kind::Vote(data) => Self::ConsensusVote(Vote::new(data)),
+            wire::Kind::StateRequest(request) => {
+                at_most("state_request.key", request.key.len(), MAX_STATE_KEY)?;
+                Self::StateRequest(StateRequest { key: request.key, height: request.height })
+            }
+            wire::Kind::PeerExchange(exchange) => {
+                at_most("peer_exchange.peers", exchange.peers.len(), MAX_EXCHANGED_PEERS)?;
+                let peers = exchange.peers.into_iter().map(PeerInfo::try_from);
+                Self::PeerExchange(peers.collect::<Result<_, _>>()?)
+            }
+        })
+    }
+}
+
+impl TryFrom<wire::Peer> for PeerInfo {
+    type Error = DecodeError;
+
+    fn try_from(peer: wire::Peer) -> Result<Self, DecodeError> {
+        at_most("peer.addresses", peer.addresses.len(), MAX_ADDRESSES_PER_PEER)?;
+        let wrong = |field, problem: String| DecodeError::Field { field, problem };
+        let peer_id = PeerId::from_bytes(&peer.peer_id)
+            .map_err(|error| wrong("peer.peer_id", error.to_string()))?;
+        let addresses = peer
+            .addresses
+            .into_iter()
+            .map(Multiaddr::try_from)
+            .collect::<Result<_, _>>()
+            .map_err(|error| wrong("peer.addresses", error.to_string()))?;
+        Ok(PeerInfo { addresses, ..PeerInfo::new(peer_id) })
+    }
+}
+
+impl From<&Answer> for wire::Answer {
+    fn from(answer: &Answer) -> Self {
+        let kind = match answer {
+            Answer::Received => wire::AnswerKind::Received(wire::Received {}),
+            Answer::State(state) => wire::AnswerKind::State(wire::StateResponse {
+                height: state.height,
+                value: state.value.clone(),
+                proof: state.proof.clone(),
+            }),
+            Answer::Refused(reason) => wire::AnswerKind::Refused(reason.clone()),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<wire::Answer> for Answer {
+    type Error = DecodeError;
+
+    fn try_from(answer: wire::Answer) -> Result<Self, DecodeError> {
+        Ok(match answer.kind.ok_or(DecodeError::UnknownKind)? {
+            wire::AnswerKind::Received(_) => Self::Received,
+            wire::AnswerKind::State(state) => Self::State(StateResponse {
+                height: state.height,
+                value: state.value,
+                proof: state.proof,
+            }),
+            wire::AnswerKind::Refused(reason) => Self::Refused(Quoted(&reason).to_string()),
+        })
+    }
+}
+
+fn at_most(field: &'static str, length: usize, limit: usize) -> Result<(), DecodeError> {
+    if length > limit {
+        let problem = format!("{length} is over the limit of {limit}");
+        return Err(DecodeError::Field { field, problem });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn messages() -> impl Strategy<Value = NetworkMessage> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 0..2048).prop_map(Bytes::from);
+        let key = proptest::collection::vec(any::<u8>(), 0..MAX_STATE_KEY).prop_map(Bytes::from);
+        let peer = any::<u16>().prop_map(|port| PeerInfo {
+            addresses: vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address")],
+            ..PeerInfo::new(PeerId::random())
+        });
+        prop_oneof![
+            bytes().prop_map(|data| NetworkMessage::Block(Block { data })),
+            bytes().prop_map(|data| NetworkMessage::Transaction(Transaction { data })),
+            bytes().prop_map(|data| NetworkMessage::ConsensusVote(Vote { data })),
+            (key, any::<Option<u64>>()).prop_map(|(key, height)| {
+                NetworkMessage::StateRequest(StateRequest { key, height })
+            }),
+            proptest::collection::vec(peer, 0..8).prop_map(NetworkMessage::PeerExchange),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_survives_the_wire(message in messages()) {
+            prop_assert_eq!(NetworkMessage::decode(&message.encode()), Ok(message));
+        }
+
+        #[test]
+        fn any_bytes_give_a_message_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = NetworkMessage::decode(&bytes);
+            let _ = Answer::decode(&bytes);
+            let _ = Hello::decode(bytes.as_slice());
+        }
+
+        #[test]
+        fn a_truncated_message_never_passes_as_whole(message in messages(), cut in any::<prop::sample::Index>()) {
+            let bytes = message.encode();
+            let cut = cut.index(bytes.len().max(1));
+            prop_assert_ne!(NetworkMessage::decode(bytes.get(..cut).unwrap_or_default()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn limits_hold_before_use() {
+        let too_many = wire::NetworkMessage {
+            kind: Some(wire::Kind::PeerExchange(wire::PeerExchange {
+                peers: vec![wire::Peer::from(&PeerInfo::new(PeerId::random())); MAX_EXCHANGED_PEERS + 1],
+            })),
+        };
+        let error = NetworkMessage::decode(&too_many.encode_to_vec()).expect_err("over the limit");
+        assert_eq!(error.to_string(), "field peer_exchange.peers: 65 is over the limit of 64");
+        let long_key = NetworkMessage::StateRequest(StateRequest {
+            key: Bytes::from(vec![0; MAX_STATE_KEY + 1]),
+            height: None,
+        });
+        assert!(NetworkMessage::decode(&long_key.encode()).is_err());
+    }
+
+    #[test]
+    fn a_stranger_is_told_why() {
+        let ours = Hello { network_id: "a".into(), genesis: Bytes::from_static(&[1; 32]), refusal: String::new() };
+        assert_eq!(ours.objection(&ours), None);
+        let other_network = Hello { network_id: "b\n".into(), ..ours.clone() };
+        let reason = ours.objection(&other_network).expect("another network");
+        assert!(reason.contains("this is network \"a\", not \"b\u{fffd}\""), "{reason}");
+        let other_genesis = Hello { genesis: Bytes::from_static(&[2; 32]), ..ours.clone() };
+        assert!(ours.objection(&other_genesis).expect("another genesis").contains("chain.genesis"));
+    }
+}

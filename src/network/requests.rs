@@ -1,0 +1,57 @@
+//! Direct messages on their way: who waits for which answer.
+//!
+//! Bounds: request-response limits streams per connection and times each out, and a caller waits for each
+//! entry, so the table holds no more than callers wait.
+
+use std::collections::HashMap;
+
+use libp2p::request_response::{OutboundFailure, OutboundRequestId};
+use tokio::sync::oneshot;
+use web_time::Instant;
+
+use super::{
+    ProtocolError,
+    protocol::{Answer, StateResponse},
+};
+
+/// What the caller of a direct message waits for.
+pub(crate) type Reply = oneshot::Sender<Result<Option<StateResponse>, ProtocolError>>;
+
+/// Requests without an answer yet.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    waiting: HashMap<OutboundRequestId, (Instant, Reply)>,
+}
+
+impl Requests {
+    /// A request was sent.
+    pub(crate) fn sent(&mut self, id: OutboundRequestId, reply: Reply) {
+        self.waiting.insert(id, (Instant::now(), reply));
+    }
+
+    /// An answer came: tells the caller, and says how long it took and whether it was a message at all.
+    pub(crate) fn answered(&mut self, id: OutboundRequestId, frame: &[u8]) -> Option<(web_time::Duration, bool)> {
+        let (at, reply) = self.waiting.remove(&id)?;
+        let answer = Answer::decode(frame);
+        let valid = answer.is_ok();
+        // A caller that no longer waits has lost interest, which is its right.
+        let _ = reply.send(match answer {
+            Ok(Answer::Received) => Ok(None),
+            Ok(Answer::State(state)) => Ok(Some(state)),
+            Ok(Answer::Refused(reason)) => Err(ProtocolError::Refused(reason)),
+            Err(error) => Err(error.into()),
+        });
+        Some((at.elapsed(), valid))
+    }
+
+    /// No answer will come.
+    pub(crate) fn failed(&mut self, id: OutboundRequestId, failure: &OutboundFailure, protocol: &str) {
+        if let Some((_, reply)) = self.waiting.remove(&id) {
+            let _ = reply.send(Err(match failure {
+                OutboundFailure::Timeout => ProtocolError::Timeout,
+                OutboundFailure::UnsupportedProtocols => ProtocolError::Unsupported(protocol.to_owned()),
+                other => ProtocolError::Broken(other.to_string()),
+            }));
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Figures about connections, messages and peers, kept in constant memory.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
+
+use libp2p::PeerId;
+use serde::Serialize;
+use web_time::Instant;
+
+/// Round trips from which the 99th percentile is taken.
+const LATENCIES: usize = 1024;
+/// Time over which the bandwidth is averaged.
+const BANDWIDTH_WINDOW: Duration = Duration::from_secs(10);
+
+/// SPEC's connection metrics.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionMetrics {
+    /// Connections established since the start.
+    pub total_connections: usize,
+    /// Connections open now.
+    pub active_connections: usize,
+    /// Share of attempts, in either direction, that led to a connection, 0 to 1; 1 before the first.
+    pub connection_success_rate: f64,
+    /// Mean time from the dial, or from the incoming connection, to an authenticated connection.
+    pub average_connection_time: Duration,
+    /// Bytes per second in and out over the last 10 s, as a share of `security.rate_limits.link_bytes_per_second`.
+    pub bandwidth_utilization: f64,
+}
+
+/// SPEC's message metrics. Items (blocks, transactions, votes), topic messages and direct messages count alike.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageMetrics {
+    /// Messages that this node originated.
+    pub messages_sent: u64,
+    /// Messages received, duplicates left out.
+    pub messages_received: u64,
+    /// Bytes written to peers, all protocols.
+    pub bytes_sent: u64,
+    /// Bytes read from peers, all protocols.
+    pub bytes_received: u64,
+    /// 99th percentile of the last 1,024 round trips of pings and direct messages.
+    pub message_latency_p99: Duration,
+    /// Share of messages of our own that were handed to at least one peer, 0 to 1; 1 before the first.
+    pub message_success_rate: f64,
+}
+
+/// SPEC's peer metrics.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PeerMetrics {
+    /// Peers connected now.
+    pub peer_count: usize,
+    /// Connected peers per transport: `tcp`, `quic`, `ws`, …
+    pub peer_distribution: HashMap<String, usize>,
+    /// How long each connected peer has been here.
+    pub peer_uptime: HashMap<PeerId, Duration>,
+    /// Each connected peer's reputation; 0 is neutral.
+    pub peer_reputation: HashMap<PeerId, f64>,
+}
+
+/// What the network task notes.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    established: usize,
+    failed: usize,
+    connecting: Duration,
+    sent: u64,
+    unsent: u64,
+    received: u64,
+    latencies: VecDeque<Duration>,
+    traffic: VecDeque<(Instant, u64)>,
+}
+
+impl Recorder {
+    pub(crate) fn connected(&mut self, took: Duration) {
+        self.established += 1;
+        self.connecting += took;
+    }
+
+    pub(crate) fn connection_failed(&mut self) {
+        self.failed += 1;
+    }
+
+    pub(crate) fn sent(&mut self, success: bool) {
+        self.sent += u64::from(success);
+        self.unsent += u64::from(!success);
+    }
+
+    pub(crate) fn received(&mut self) {
+        self.received += 1;
+    }
+
+    pub(crate) fn round_trip(&mut self, took: Duration) {
+        if self.latencies.len() == LATENCIES {
+            self.latencies.pop_front();
+        }
+        self.latencies.push_back(took);
+    }
+
+    /// Notes all bytes so far; called about once a second.
+    pub(crate) fn traffic(&mut self, bytes: u64, now: Instant) {
+        self.traffic.push_back((now, bytes));
+        while self.traffic.front().is_some_and(|(at, _)| now.duration_since(*at) > BANDWIDTH_WINDOW) {
+            self.traffic.pop_front();
+        }
+    }
+
+    pub(crate) fn connections(&self, active: usize, link_bytes_per_second: u64) -> ConnectionMetrics {
+        let mean = u32::try_from(self.established).ok().and_then(|count| self.connecting.checked_div(count));
+        let rate = match (self.traffic.front(), self.traffic.back()) {
+            (Some((from, first)), Some((to, last))) if to > from => {
+                (last - first) as f64 / to.duration_since(*from).as_secs_f64()
+            }
+            _ => 0.0,
+        };
+        ConnectionMetrics {
+            total_connections: self.established,
+            active_connections: active,
+            connection_success_rate: share(self.established as u64, self.failed as u64),
+            average_connection_time: mean.unwrap_or_default(),
+            bandwidth_utilization: rate / link_bytes_per_second as f64,
+        }
+    }
+
+    pub(crate) fn messages(&self, bytes_sent: u64, bytes_received: u64) -> MessageMetrics {
+        let mut sorted: Vec<_> = self.latencies.iter().copied().collect();
+        sorted.sort_unstable();
+        let rank = (sorted.len() * 99).div_ceil(100).saturating_sub(1);
+        MessageMetrics {
+            messages_sent: self.sent,
+            messages_received: self.received,
+            bytes_sent,
+            bytes_received,
+            message_latency_p99: sorted.get(rank).copied().unwrap_or_default(),
+            message_success_rate: share(self.sent, self.unsent),
+        }
+    }
+}
+
+fn share(good: u64, bad: u64) -> f64 {
+    if good + bad == 0 { 1.0 } else { good as f64 / (good + bad) as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_what_they_say() {
+        let (mut recorder, start) = (Recorder::default(), Instant::now());
+        assert_eq!(recorder.connections(0, 1000).connection_success_rate, 1.0);
+        for milliseconds in 1..=200 {
+            recorder.round_trip(Duration::from_millis(milliseconds));
+            recorder.sent(milliseconds % 4 != 0);
+        }
+        let messages = recorder.messages(1, 2);
+        assert_eq!(messages.message_latency_p99, Duration::from_millis(198));
+        assert_eq!((messages.messages_sent, messages.message_success_rate), (150, 0.75));
+        for seconds in 0..20 {
+            recorder.traffic(seconds * 500, start + Duration::from_secs(seconds));
+        }
+        recorder.connected(Duration::from_millis(10));
+        recorder.connected(Duration::from_millis(30));
+        recorder.connection_failed();
+        let connections = recorder.connections(2, 1000);
+        assert_eq!(connections.average_connection_time, Duration::from_millis(20));
+        assert_eq!(connections.bandwidth_utilization, 0.5);
+        assert!((connections.connection_success_rate - 2.0 / 3.0).abs() < 1e-9);
+        assert!(recorder.traffic.len() <= 11);
+    }
+}

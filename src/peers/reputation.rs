@@ -1,0 +1,146 @@
+//! Reputation: what a peer has done, halved over time.
+//!
+//! After Lighthouse's peer manager: typed misdeeds with a price, an exponential decay, and two thresholds. A peer
+//! at the first is disconnected, at the second banned. Bounds: `max_peers` scores; the one nearest to
+//! zero is forgotten first, since it says least.
+
+use std::{collections::HashMap, time::Duration};
+
+use libp2p::PeerId;
+use web_time::Instant;
+
+/// What a peer did wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Misdeed {
+    /// It sent an item that the chain rejects.
+    InvalidItem,
+    /// It sent bytes that are no message, or one over a limit.
+    InvalidMessage,
+    /// It asked more often than it may.
+    TooManyMessages,
+    /// It did not answer in time.
+    NoAnswer,
+}
+
+impl Misdeed {
+    /// The price.
+    pub fn price(self) -> f64 {
+        match self {
+            Self::InvalidItem | Self::InvalidMessage => 10.0,
+            Self::TooManyMessages => 1.0,
+            Self::NoAnswer => 2.0,
+        }
+    }
+
+    /// For a person: what it did.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::InvalidItem => "it sent an item that the chain rejects",
+            Self::InvalidMessage => "it sent an invalid message",
+            Self::TooManyMessages => "it sends more often than it may",
+            Self::NoAnswer => "it did not answer in time",
+        }
+    }
+}
+
+/// What follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// Nothing yet.
+    Stay,
+    /// Close its connections.
+    Disconnect,
+    /// Close its connections and keep it out.
+    Ban,
+}
+
+/// The scores of peers: 0 is neutral, below is worse.
+#[derive(Debug)]
+pub struct Reputation {
+    half_life: Duration,
+    disconnect_at: f64,
+    ban_at: f64,
+    max_peers: usize,
+    scores: HashMap<PeerId, Score>,
+}
+
+#[derive(Debug)]
+struct Score {
+    value: f64,
+    at: Instant,
+}
+
+impl Reputation {
+    /// Scores with this half-life and these thresholds, for at most `max_peers` peers.
+    pub fn new(half_life: Duration, disconnect_at: f64, ban_at: f64, max_peers: usize) -> Self {
+        Self { half_life, disconnect_at, ban_at, max_peers, scores: HashMap::new() }
+    }
+
+    /// A peer's score now.
+    pub fn score(&self, peer: &PeerId, now: Instant) -> f64 {
+        self.scores.get(peer).map_or(0.0, |score| self.decayed(score, now))
+    }
+
+    /// Notes a misdeed: the new score and what follows.
+    pub fn note(&mut self, peer: PeerId, misdeed: Misdeed, now: Instant) -> (f64, Judgement) {
+        let value = self.score(&peer, now) - misdeed.price();
+        if self.scores.len() >= self.max_peers && !self.scores.contains_key(&peer) {
+            let distance = |score: &Score| self.decayed(score, now).abs();
+            let least = self.scores.iter().min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
+            let least = least.map(|(peer, _)| *peer);
+            least.map(|peer| self.scores.remove(&peer));
+        }
+        self.scores.insert(peer, Score { value, at: now });
+        let judgement = if value <= self.ban_at {
+            Judgement::Ban
+        } else if value <= self.disconnect_at {
+            Judgement::Disconnect
+        } else {
+            Judgement::Stay
+        };
+        (value, judgement)
+    }
+
+    fn decayed(&self, score: &Score, now: Instant) -> f64 {
+        let age = now.saturating_duration_since(score.at).as_secs_f64();
+        score.value * (-age / self.half_life.as_secs_f64()).exp2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reputation() -> Reputation {
+        Reputation::new(Duration::from_secs(600), -20.0, -50.0, 3)
+    }
+
+    #[test]
+    fn misdeeds_add_up_and_fade() {
+        let (mut reputation, peer, now) = (reputation(), PeerId::random(), Instant::now());
+        assert_eq!(reputation.note(peer, Misdeed::InvalidItem, now), (-10.0, Judgement::Stay));
+        assert_eq!(reputation.note(peer, Misdeed::InvalidItem, now), (-20.0, Judgement::Disconnect));
+        let later = now + Duration::from_secs(600);
+        assert!((reputation.score(&peer, later) + 10.0).abs() < 1e-9);
+        for _ in 0..4 {
+            reputation.note(peer, Misdeed::InvalidMessage, later);
+        }
+        assert_eq!(reputation.note(peer, Misdeed::NoAnswer, later).1, Judgement::Ban);
+    }
+
+    proptest! {
+        #[test]
+        fn the_table_is_bounded_and_the_worst_are_remembered(deeds in proptest::collection::vec((0usize..10, 0u64..100), 1..100)) {
+            let mut reputation = reputation();
+            let peers: Vec<_> = (0..10).map(|_| PeerId::random()).collect();
+            let mut now = Instant::now();
+            for (peer, seconds) in deeds {
+                now += Duration::from_secs(seconds);
+                let (score, _) = reputation.note(peers[peer], Misdeed::NoAnswer, now);
+                prop_assert!(score < 0.0 && reputation.scores.len() <= 3);
+                prop_assert_eq!(reputation.score(&peers[peer], now), score);
+            }
+        }
+    }
+}

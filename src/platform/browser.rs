@@ -1,0 +1,19 @@
+//! A browser tab, a worker or Node: one thread and its microtask queue.
+
+use libp2p::swarm;
+
+/// Starts a task on the microtask queue.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    wasm_bindgen_futures::spawn_local(task);
+}
+
+/// Runs a function in a later macrotask, so that the page can paint and read input first.
+pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    futures_timer::Delay::new(std::time::Duration::ZERO).await;
+    Some(work())
+}
+
+/// libp2p's connections run on the microtask queue.
+pub fn swarm_config() -> swarm::Config {
+    swarm::Config::with_wasm_executor()
+}

@@ -1,0 +1,15 @@
+//! The host: what differs between a native process and a browser besides transports and storage.
+//!
+//! Sibling files with identical signatures: [`spawn`] starts a task, [`offload`] runs a slow function off
+//! the network task, [`swarm_config`] tells libp2p how to run connections. Time is `web_time`, timers are `futures_timer`
+//! on both skins, so they need nothing here.
+
+#[cfg(target_arch = "wasm32")]
+mod browser;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+
+#[cfg(target_arch = "wasm32")]
+pub use browser::{offload, spawn, swarm_config};
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::{offload, spawn, swarm_config};

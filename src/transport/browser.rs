@@ -1,0 +1,85 @@
+//! A tab's transports: WebSocket, WebTransport, WebRTC-direct, memory, and circuits through relays.
+//! The browser resolves names. Where the host lacks one (a worker has no `RTCPeerConnection`, Node no `WebTransport`),
+//! that transport takes no address, and a dial says so.
+
+use std::convert::Infallible;
+
+use libp2p::{
+    Multiaddr, PeerId, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{MemoryTransport, OptionalTransport, OrTransport},
+        upgrade::Version,
+    },
+    identity::Keypair,
+    relay,
+    swarm::dummy,
+    yamux,
+};
+use wasm_bindgen::JsValue;
+
+use super::{Boxed, meter, noise, websocket};
+use crate::network::{Config, NetworkError};
+
+/// A tab can't search its local network.
+pub type LocalDiscovery = dummy::Behaviour;
+
+/// Nothing to set up.
+///
+/// # Errors
+/// None in a browser.
+pub fn local_discovery(_: &Config, _: PeerId) -> Result<LocalDiscovery, NetworkError> {
+    Ok(dummy::Behaviour)
+}
+
+/// There are no such events.
+pub fn found(event: Infallible) -> Vec<(PeerId, Multiaddr)> {
+    match event {}
+}
+
+/// All transports as one; every byte over them is counted in `meter`.
+///
+/// # Errors
+/// [`NetworkError::Transport`] where one can't be set up.
+pub fn build(
+    keypair: &Keypair,
+    config: &Config,
+    relay: relay::client::Transport,
+    meter: &meter::Meter,
+) -> Result<Boxed, NetworkError> {
+    let noise = noise(keypair, &config.security.noise_config)?;
+    let timeout = config.network.connection_timeout;
+    let streams = OrTransport::new(relay, OrTransport::new(websocket::Transport::new(), MemoryTransport::new()))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .timeout(timeout)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let webtransport = present("WebTransport").then(|| {
+        let config = libp2p_webtransport_websys::Config::new(keypair);
+        libp2p_webtransport_websys::Transport::new(config)
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+    });
+    let webrtc = present("RTCPeerConnection").then(|| {
+        let config = libp2p_webrtc_websys::Config::new(keypair);
+        libp2p_webrtc_websys::Transport::new(config)
+            .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+    });
+    let meter = meter.clone();
+    let transports = OrTransport::new(optional(webrtc), optional(webtransport)).timeout(timeout);
+    let transports = OrTransport::new(transports, streams);
+    Ok(transports
+        .map(move |either, _| {
+            let (peer, muxer) = either.map_left(futures::future::Either::into_inner).into_inner();
+            (peer, meter.muxer(muxer))
+        })
+        .boxed())
+}
+
+fn optional<T: Transport>(transport: Option<T>) -> OptionalTransport<T> {
+    transport.map_or_else(OptionalTransport::none, OptionalTransport::some)
+}
+
+fn present(global: &str) -> bool {
+    js_sys::Reflect::has(&js_sys::global(), &JsValue::from_str(global)).unwrap_or(false)
+}

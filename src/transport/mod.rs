@@ -1,0 +1,40 @@
+//! How bytes reach a peer.
+//!
+//! `native.rs` and `browser.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
+//! [`local_discovery`] the search on the local network (a browser has none). [`meter`] counts every
+//! byte on either. `websocket.rs` is the browser's own WebSocket transport: the stock one polls.
+
+pub mod meter;
+
+#[cfg(target_arch = "wasm32")]
+mod browser;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(target_arch = "wasm32")]
+pub mod websocket;
+
+#[cfg(target_arch = "wasm32")]
+pub use browser::{LocalDiscovery, build, found, local_discovery};
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::{LocalDiscovery, build, found, local_discovery};
+
+use libp2p::{
+    PeerId, core::muxing::StreamMuxerBox, core::transport::Boxed as BoxedTransport, noise,
+};
+
+use crate::network::{NetworkError, NoiseConfig};
+
+/// Transports of one skin as one.
+pub type Boxed = BoxedTransport<(PeerId, StreamMuxerBox)>;
+
+/// Noise for the transports that don't encrypt by themselves.
+fn noise(keypair: &libp2p::identity::Keypair, config: &NoiseConfig) -> Result<noise::Config, NetworkError> {
+    let noise = noise::Config::new(keypair).map_err(|error| NetworkError::Transport {
+        transport: "noise",
+        reason: error.to_string(),
+    })?;
+    Ok(match &config.prologue {
+        Some(prologue) => noise.with_prologue(prologue.clone().into_bytes()),
+        None => noise,
+    })
+}

@@ -1,0 +1,107 @@
+//! A native node's transports: TCP, QUIC, WebSocket, WebRTC-direct (feature `webrtc`), memory,
+//! and circuits through relays; names are resolved by the system's DNS.
+
+use libp2p::{
+    Multiaddr, PeerId, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{MemoryTransport, OrTransport},
+        upgrade::Version,
+    },
+    dns,
+    identity::Keypair,
+    mdns, quic, relay,
+    swarm::behaviour::toggle::Toggle,
+    tcp, websocket, yamux,
+};
+
+#[cfg(not(feature = "webrtc"))]
+use libp2p::core::transport::dummy::DummyTransport;
+
+use super::{Boxed, meter, noise};
+use crate::network::{Config, NetworkError};
+
+/// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
+pub type LocalDiscovery = Toggle<mdns::tokio::Behaviour>;
+
+/// The search for peers on the local network.
+///
+/// # Errors
+/// [`NetworkError::Transport`] where the system has no network interface to search on.
+pub fn local_discovery(config: &Config, peer: PeerId) -> Result<LocalDiscovery, NetworkError> {
+    let behaviour = config
+        .uses_mdns()
+        .then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), peer))
+        .transpose()
+        .map_err(|error| failed("mdns", error))?;
+    Ok(Toggle::from(behaviour))
+}
+
+/// The peers that an event of the local search tells of.
+pub fn found(event: mdns::Event) -> Vec<(PeerId, Multiaddr)> {
+    match event {
+        mdns::Event::Discovered(peers) => peers,
+        mdns::Event::Expired(_) => Vec::new(),
+    }
+}
+
+/// All transports as one; every byte over them is counted in `meter`.
+///
+/// # Errors
+/// [`NetworkError::Transport`] where one can't be set up.
+pub fn build(
+    keypair: &Keypair,
+    config: &Config,
+    relay: relay::client::Transport,
+    meter: &meter::Meter,
+) -> Result<Boxed, NetworkError> {
+    let noise = noise(keypair, &config.security.noise_config)?;
+    let timeout = config.network.connection_timeout;
+    let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let websocket = websocket::Config::new(
+        dns::tokio::Transport::system(tcp()).map_err(|error| failed("dns", error))?,
+    );
+    let streams = OrTransport::new(relay, OrTransport::new(websocket, OrTransport::new(MemoryTransport::new(), tcp())))
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .timeout(timeout)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    let mut quic_config = quic::Config::new(keypair);
+    quic_config.handshake_timeout = timeout;
+    let quic = quic::tokio::Transport::new(quic_config)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    let transports = or(webrtc(keypair)?, or(quic, streams));
+    let resolved = dns::tokio::Transport::system(transports).map_err(|error| failed("dns", error))?;
+    let meter = meter.clone();
+    Ok(resolved.map(move |(peer, muxer), _| (peer, meter.muxer(muxer))).boxed())
+}
+
+/// Two transports with the same output as one.
+fn or(a: Boxed, b: Boxed) -> Boxed {
+    OrTransport::new(a, b).map(|either, _| either.into_inner()).boxed()
+}
+
+/// WebRTC-direct. Its certificate is new at each start, so its address changes with it.
+#[cfg(feature = "webrtc")]
+fn webrtc(keypair: &Keypair) -> Result<Boxed, NetworkError> {
+    use libp2p_webrtc::tokio::{Certificate, Transport as WebRtc};
+    // quic and webrtc each bring a crypto provider, and rustls then refuses to choose. An
+    // error says that the process has chosen already, which serves as well.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let certificate = Certificate::generate(&mut rand::rng()).map_err(|error| failed("webrtc", error))?;
+    let webrtc = WebRtc::new(keypair.clone(), certificate);
+    Ok(webrtc.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection))).boxed())
+}
+
+/// Without the feature `webrtc`: a transport that takes no address.
+#[cfg(not(feature = "webrtc"))]
+fn webrtc(_: &Keypair) -> Result<Boxed, NetworkError> {
+    Ok(DummyTransport::<(PeerId, StreamMuxerBox)>::new().boxed())
+}
+
+fn failed(transport: &'static str, error: impl ToString) -> NetworkError {
+    NetworkError::Transport { transport, reason: error.to_string() }
+}

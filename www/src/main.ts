@@ -1,0 +1,246 @@
+// The dashboard of a Selkie node that lives in this very tab. The page asks the node that serves
+// it for the network and for addresses (`api/node`), starts its own node, and joins by itself;
+// with `?manual` in its address it waits for a person to connect.
+//
+//     session.ts     the node's life: events, streams and readings, as a few hooks
+//     views/         one file per part of the page; all of them bounded, drawn once a frame
+//     verify.ts      the tab's own check of a block's hash
+//     address.ts     what can be said of an address before a dial
+//
+// To whoever observes the page from outside, the root element tells the state of the node
+// (`data-state`) and when the first block came (`data-first-block-ms`, by the page's clock).
+
+import type { Item, Peer } from 'selkie'
+import { sentence } from './address'
+import { announce, byId, copyButton, onFrame, setText } from './dom'
+import { bytes, count, plural, short } from './format'
+import { fetchInvitation, NOBODY, type Invitation } from './invitation'
+import { Session, type Hooks } from './session'
+import { verifyBlock } from './verify'
+import { ConnectBox } from './views/connect'
+import { Feed } from './views/feed'
+import { Log } from './views/log'
+import { PeerTable } from './views/peers'
+import { PublishBox } from './views/publish'
+import { Traffic } from './views/traffic'
+
+type State = 'loading' | 'starting' | 'ready' | 'connected' | 'failed'
+type Run = 'page' | 'worker'
+
+const root = document.documentElement
+const query = new URLSearchParams(location.search)
+const manual = query.has('manual')
+
+/** The longest pause between two tries to join, and the longest try, in milliseconds. */
+const LONGEST_PAUSE = 30_000
+const LONGEST_TRY = 15_000
+
+const log = new Log(byId('log', HTMLElement))
+const peerTable = new PeerTable(byId('peers', HTMLElement))
+const traffic = new Traffic()
+const blocks = new Feed(byId('blocks', HTMLElement), 'block')
+const transactions = new Feed(byId('transactions', HTMLElement), 'transaction')
+const publish = new PublishBox((data) => session.submit(data))
+const connect = new ConnectBox({
+  dial: (address, signal) => session.dial(address, signal),
+  surroundings: () => ({ secure: location.protocol === 'https:', run: chosenRun() }),
+})
+
+const seen = {
+  block: { count: 0, bytes: 0 },
+  transaction: { count: 0, bytes: 0 },
+}
+
+let invitation: Invitation = NOBODY
+let session: Session
+let peers = 0
+let tries = 0
+
+/** Shows the state of the node, to the eye, the ear and the observer. */
+function show(state: State, text: string): void {
+  root.dataset['state'] = state
+  setText(byId('status', HTMLElement), text)
+}
+
+function showProgress(loaded: number, total: number): void {
+  const bar = byId('download', HTMLProgressElement)
+  const amount = byId('download-amount', HTMLElement)
+  if (total > 0) {
+    bar.max = total
+    bar.value = Math.min(loaded, total)
+    setText(amount, `${bytes(loaded)} of ${bytes(total)}`)
+  } else {
+    setText(amount, bytes(loaded))
+  }
+  if (total > 0 && loaded >= total && root.dataset['state'] === 'loading') {
+    show('starting', 'Starting the node')
+  }
+}
+
+function showCounts(): void {
+  for (const [kind, name] of [
+    ['block', 'blocks'],
+    ['transaction', 'transactions'],
+  ] as const) {
+    setText(byId(`count-${name}`, HTMLElement), count(seen[kind].count))
+    if (seen[kind].count > 0) {
+      setText(byId(`sub-${name}`, HTMLElement), `${bytes(seen[kind].bytes)} in all`)
+    }
+  }
+}
+
+function arrived(kind: 'block' | 'transaction', item: Item): void {
+  if (kind === 'block') root.dataset['firstBlockMs'] ??= performance.now().toFixed(1)
+  seen[kind].count += 1
+  seen[kind].bytes += item.data.length
+  onFrame(showCounts)
+  const entry = {
+    id: item.id,
+    size: item.data.length,
+    source: item.source,
+    receivedAt: item.receivedAt,
+  }
+  if (kind === 'transaction') {
+    transactions.push(entry)
+    return
+  }
+  const check = verifyBlock(invitation.network.application ?? 'opaque', item.id, item.data)
+  blocks.push({ ...entry, check })
+  void check.then((found) => {
+    if (found === 'mismatch') log.add('error', `Block ${short(item.id)} does not hash to its id.`)
+  })
+}
+
+function showPeers(list: readonly Peer[]): void {
+  const before = peers
+  peers = list.length
+  peerTable.show(list)
+  setText(byId('count-peers', HTMLElement), count(peers))
+  const ways = new Set(list.map((peer) => peer.transport))
+  setText(byId('sub-peers', HTMLElement), peers === 0 ? 'none yet' : [...ways].sort().join(', '))
+  if (peers > 0) {
+    tries = 0
+    show('connected', `Connected to ${plural(peers, 'peer')}`)
+  } else if (before > 0) {
+    show('ready', 'All peers have gone')
+    if (!manual) void join(session)
+  }
+}
+
+/** Tries to join through the addresses of the invitation until there is a peer. */
+async function join(mine: Session): Promise<void> {
+  while (!mine.signal.aborted && peers === 0) {
+    if (invitation.bootstrap.length > 0) {
+      show('ready', 'Joining the network')
+      const signal = AbortSignal.any([mine.signal, AbortSignal.timeout(LONGEST_TRY)])
+      const dials = invitation.bootstrap.map((address) => mine.dial(address, signal))
+      try {
+        await Promise.any(dials)
+        return
+      } catch (error) {
+        if (mine.signal.aborted) return
+        show('ready', 'Not connected')
+        connect.fail(sentence(error instanceof AggregateError ? error.errors[0] : error))
+      }
+    }
+    const pause = Math.min(LONGEST_PAUSE, 1000 * 2 ** tries)
+    tries += 1
+    await new Promise((resolve) => setTimeout(resolve, pause))
+    // A node that was restarted may have other addresses.
+    if (!mine.signal.aborted) await invite(mine.signal)
+  }
+}
+
+/** Takes over what the node that serves the page says, where there is one. */
+async function invite(signal: AbortSignal): Promise<void> {
+  const answer = await fetchInvitation(signal)
+  if (answer === undefined) return
+  invitation = answer
+  const [first] = answer.bootstrap
+  if (first !== undefined) connect.prefill(first)
+}
+
+function showNetwork(): void {
+  const { id, application = 'opaque', genesis } = invitation.network
+  setText(byId('self-network', HTMLElement), id)
+  const from = genesis === undefined ? '' : `, genesis ${short(genesis, 4, 8)}`
+  setText(byId('self-chain', HTMLElement), `${application}${from}`)
+  publish.application = application
+}
+
+function showFailure(error: unknown): void {
+  const reason = sentence(error)
+  show('failed', 'The node stopped')
+  byId('failure', HTMLElement).hidden = false
+  setText(byId('failure-reason', HTMLElement), reason)
+  log.add('error', reason)
+}
+
+/** Starts a node and, unless told otherwise, joins the network. */
+async function start(): Promise<void> {
+  byId('failure', HTMLElement).hidden = true
+  show('loading', 'Fetching the node')
+  const hooks: Hooks = {
+    progress: showProgress,
+    block: (item) => arrived('block', item),
+    transaction: (item) => arrived('transaction', item),
+    peers: showPeers,
+    traffic: (bytesIn, bytesOut) => traffic.read(bytesIn, bytesOut, performance.now()),
+    log: (level, message) => log.add(level, message),
+    failed: showFailure,
+  }
+  const mine = new Session(hooks)
+  session = mine
+  try {
+    await invite(mine.signal)
+    showNetwork()
+    const peerId = await mine.start(invitation.network, chosenRun())
+    setText(byId('self-id', HTMLElement), short(peerId, 8, 10))
+    byId('self-id', HTMLElement).title = peerId
+    byId('self-copy', HTMLElement).replaceChildren(copyButton(peerId, 'the peer id of this tab'))
+    log.add('info', `This tab is ${short(peerId)} on ${invitation.network.id}.`)
+    show('ready', 'Ready, not connected')
+    if (!manual) void join(mine)
+  } catch (error) {
+    if (!mine.signal.aborted) showFailure(error)
+  }
+}
+
+/** Ends the node and starts another. */
+async function restart(): Promise<void> {
+  const old = session
+  peers = 0
+  tries = 0
+  showPeers([])
+  try {
+    await old.stop()
+  } catch (error) {
+    log.add('warn', sentence(error))
+  }
+  await start()
+}
+
+function chosenRun(): Run {
+  return byId('run', HTMLFieldSetElement).querySelector<HTMLInputElement>('input:checked')
+    ?.value === 'worker'
+    ? 'worker'
+    : 'page'
+}
+
+/** Where the node runs: what the address of the page says, else what was chosen the last time. */
+function setUpRun(): void {
+  const choice = byId('run', HTMLFieldSetElement)
+  const said = query.get('run') ?? localStorage.getItem('selkie.run')
+  for (const radio of choice.querySelectorAll('input')) {
+    radio.checked = radio.value === (said === 'worker' ? 'worker' : 'page')
+  }
+  choice.addEventListener('change', () => {
+    localStorage.setItem('selkie.run', chosenRun())
+    announce('The node restarts.')
+    void restart()
+  })
+}
+
+setUpRun()
+byId('restart', HTMLButtonElement).addEventListener('click', () => void restart())
+void start()

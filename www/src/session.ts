@@ -1,0 +1,174 @@
+// One life of the node behind the page, from `createNode` to its end. It turns the node's events,
+// streams and readings into calls of a few hooks and knows nothing of the page; a restart is a
+// second session.
+
+import {
+  createNode,
+  SelkieError,
+  type Item,
+  type ItemChannel,
+  type NodeEvents,
+  type Peer,
+  type SelkieNode,
+} from 'selkie'
+import { sentence } from './address'
+import { short } from './format'
+import type { Invitation } from './invitation'
+import type { Level } from './views/log'
+
+/** What a session tells. None of them is called after `stop`. */
+export interface Hooks {
+  /** Bytes of the wasm file fetched so far; `total` is zero where the server doesn't say. */
+  progress(loaded: number, total: number): void
+  block(item: Item): void
+  transaction(item: Item): void
+  /** The peers there are now: each second, and whenever one came or went. */
+  peers(peers: readonly Peer[]): void
+  traffic(bytesIn: number, bytesOut: number): void
+  log(level: Level, message: string): void
+  /** The node is no more, and not because of `stop`. */
+  failed(error: unknown): void
+}
+
+/** How often peers and traffic are read, in milliseconds. */
+const READING = 1000
+
+/** A running node, and the reading of it. */
+export class Session {
+  readonly #life = new AbortController()
+  readonly #hooks: Hooks
+  #node: SelkieNode | undefined
+  #reading = false
+
+  constructor(hooks: Hooks) {
+    this.#hooks = hooks
+  }
+
+  /** Aborted when the session ends, one way or the other. */
+  get signal(): AbortSignal {
+    return this.#life.signal
+  }
+
+  /** Starts the node; resolves to its peer id. */
+  async start(network: Invitation['network'], run: 'page' | 'worker'): Promise<string> {
+    const node = await createNode({
+      network,
+      // The page dials by itself, to show below the field why a dial failed.
+      bootstrap: [],
+      run,
+      // A second tab is a second node.
+      identityInUse: 'ephemeral',
+      signal: this.signal,
+      onProgress: ({ loaded, total = 0 }) => this.#hooks.progress(loaded, total),
+    })
+    this.#node = node
+    this.#listen(node)
+    void this.#pump(node.blocks, 'block')
+    void this.#pump(node.transactions, 'transaction')
+    const timer = setInterval(() => void this.#read(), READING)
+    this.signal.addEventListener('abort', () => clearInterval(timer))
+    return node.peerId
+  }
+
+  /** Dials an address; resolves to the peer's id once it is ready. */
+  async dial(address: string, signal: AbortSignal): Promise<string> {
+    const peerId = await this.#running().dial(address, {
+      signal: AbortSignal.any([signal, this.signal]),
+    })
+    await this.#read()
+    return peerId
+  }
+
+  /** Publishes a transaction; resolves to its id. */
+  submit(bytes: Uint8Array): Promise<string> {
+    return this.#running().transactions.submit(bytes, { signal: this.signal })
+  }
+
+  /** Ends the node in order. */
+  async stop(): Promise<void> {
+    this.#life.abort()
+    await this.#node?.stop()
+  }
+
+  #running(): SelkieNode {
+    if (this.#node === undefined || this.signal.aborted) {
+      throw new Error('The node is not running yet. Try again in a moment.')
+    }
+    return this.#node
+  }
+
+  #listen(node: SelkieNode): void {
+    const on = <K extends keyof NodeEvents>(type: K, told: (detail: NodeEvents[K]) => void): void =>
+      node.addEventListener(type, ({ detail }) => told(detail), { signal: this.signal })
+    const { log } = this.#hooks
+    on('peer:connect', ({ peerId, transport }) => {
+      log('info', `Connected to ${short(peerId)} over ${transport}.`)
+      void this.#read()
+    })
+    on('peer:disconnect', ({ peerId, reason }) => {
+      log('info', `${short(peerId)} has gone: ${reason}`)
+      void this.#read()
+    })
+    on('peer:refused', ({ peerId, address, reason }) =>
+      log('warn', `Refused ${whom(peerId, address)}: ${reason}`),
+    )
+    on('peer:identify', ({ peerId, agent }) => log('debug', `${short(peerId)} is ${agent}.`))
+    on('peer:discovered', ({ peerId, addresses }) =>
+      log('debug', `Heard of ${short(peerId)} at ${addresses.slice(0, 4).join(', ')}.`),
+    )
+    on('peer:score', ({ peerId, reason, score }) =>
+      log('debug', `${short(peerId)} now scores ${score.toFixed(1)}: ${reason}`),
+    )
+    on('dial:error', ({ address, peerId, message }) =>
+      log('warn', `Could not reach ${whom(peerId, address)}: ${message}`),
+    )
+    on('item:rejected', ({ kind, source, reason }) =>
+      log('warn', `Rejected a ${kind} from ${short(source)}: ${reason}`),
+    )
+    on('lagged', ({ missed }) => log('warn', `The page was too slow for ${missed} events.`))
+    on('log', ({ level, message }) => log(level, message))
+    on('node:stop', ({ error }) => this.#fail(error ?? new Error('The node has ended.')))
+  }
+
+  async #pump(channel: ItemChannel, kind: 'block' | 'transaction'): Promise<void> {
+    try {
+      for await (const item of channel.subscribe({ signal: this.signal })) {
+        if (item.missed > 0) {
+          this.#hooks.log('warn', `The page was too slow for ${item.missed} ${kind}s.`)
+        }
+        this.#hooks[kind](item)
+      }
+      if (!this.signal.aborted) throw new Error(`The stream of ${kind}s has ended.`)
+    } catch (error) {
+      this.#fail(error)
+    }
+  }
+
+  /** Reads peers and traffic; a reading that is under way is not started twice. */
+  async #read(): Promise<void> {
+    const node = this.#node
+    if (node === undefined || this.#reading || this.signal.aborted) return
+    this.#reading = true
+    try {
+      const [peers, metrics] = await Promise.all([node.peers(), node.metrics()])
+      if (this.signal.aborted) return
+      this.#hooks.peers(peers)
+      this.#hooks.traffic(metrics.transport.bytesIn, metrics.transport.bytesOut)
+    } catch (error) {
+      if (error instanceof SelkieError && error.fatal) this.#fail(error)
+      else if (!this.signal.aborted) this.#hooks.log('warn', sentence(error))
+    } finally {
+      this.#reading = false
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (this.signal.aborted) return
+    this.#life.abort()
+    this.#hooks.failed(error)
+  }
+}
+
+function whom(peerId: string | undefined, address: string | undefined): string {
+  return peerId === undefined ? (address ?? 'a peer') : short(peerId)
+}
