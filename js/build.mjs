@@ -19,7 +19,9 @@ const exists = (path) =>
 
 for (const file of ['wasm/selkie.js', 'wasm/selkie_bg.wasm']) {
   if (await exists(file)) continue
-  console.error(`js/${file} is missing; run ./build.sh npm in the repository's root, which makes it`)
+  console.error(
+    `js/${file} is missing; run ./build.sh npm in the repository's root, which makes it`,
+  )
   process.exit(1)
 }
 
@@ -31,7 +33,10 @@ execFileSync(process.execPath, [here('node_modules/typescript/bin/tsc')], {
 
 const wasm = await readFile(here('wasm/selkie_bg.wasm'))
 await writeFile(here('dist/selkie_bg.wasm'), wasm)
-await writeFile(here('dist/selkie.js'), withoutAddress(await readFile(here('wasm/selkie.js'), 'utf8')))
+await writeFile(
+  here('dist/selkie.js'),
+  withoutAddress(await readFile(here('wasm/selkie.js'), 'utf8')),
+)
 if (await exists('wasm/snippets')) {
   await cp(here('wasm/snippets'), here('dist/snippets'), { recursive: true })
 }

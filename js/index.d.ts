@@ -119,12 +119,12 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
 
 /** What each event carries as `detail`. */
 export interface NodeEvents {
-  'peer:connect': { peerId: string; address: string; agent: string; transport: string }
+  'peer:connect': Peer & { address: string }
   'peer:disconnect': { peerId: string; reason: string }
   /** A peer was turned away, or turned us away: another network, another genesis, a ban. */
   'peer:refused': { peerId?: string; address?: string; reason: string }
   'peer:identify': { peerId: string; agent: string; protocols: string[] }
-  'peer:discovered': { peerId: string; addresses: string[] }
+  'peer:discovered': Pick<Peer, 'peerId' | 'addresses'>
   'peer:score': { peerId: string; reason: string; score: number }
   'dial:error': { address?: string; peerId?: string; message: string }
   /** The chain's rules turned an item down. */
@@ -154,7 +154,7 @@ export interface Item {
   /** The id as the chain shows it. */
   id: string
   data: Uint8Array
-  /** The peer that handed it to us. */
+  /** The peer that handed it to us; empty for an item that this node submitted. */
   source: string
   receivedAt: number
   /** How many items were dropped between the one before and this one. */
@@ -251,17 +251,17 @@ export class SelkieError extends Error {
 
 /** `config`: a setting is wrong; the message names it. Fatal. */
 export class ConfigError extends SelkieError {}
-/** `argument`: a call got something of the wrong type or shape. */
+/** `invalid-argument`, `invalid-address`, `invalid-peer-id`: a call got something of the wrong shape. */
 export class ArgumentError extends SelkieError {}
 /** `dial`: a peer could not be reached. */
 export class DialError extends SelkieError {}
 /** `identity-in-use`: another tab or process runs a node on this identity. */
 export class IdentityInUseError extends SelkieError {}
-/** `storage`: the identity could not be read or kept. */
+/** `storage`, `identity`: the identity could not be read or kept, or is no key. */
 export class StorageError extends SelkieError {}
 /** `load`: the WebAssembly could not be fetched or compiled. */
 export class LoadError extends SelkieError {}
-/** `stopped`: the node has ended. Fatal. */
+/** `stopped`, `not-running`: the node has ended. Fatal. */
 export class StoppedError extends SelkieError {}
 /** `crashed`: the WebAssembly or its worker died; all that was pending rejects with it. Fatal. */
 export class CrashedError extends SelkieError {}

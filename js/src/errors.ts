@@ -50,12 +50,16 @@ type ErrorClass = new (code: string, message: string, options?: Options) => Selk
 
 const classes = new Map<string, ErrorClass>([
   ['config', ConfigError],
-  ['argument', ArgumentError],
+  ['invalid-argument', ArgumentError],
+  ['invalid-address', ArgumentError],
+  ['invalid-peer-id', ArgumentError],
   ['dial', DialError],
   ['identity-in-use', IdentityInUseError],
   ['storage', StorageError],
+  ['identity', StorageError],
   ['load', LoadError],
   ['stopped', StoppedError],
+  ['not-running', StoppedError],
   ['crashed', CrashedError],
 ])
 
@@ -95,7 +99,7 @@ export function crashMessage(error: Error): string {
 }
 
 export function argument(message: string): ArgumentError {
-  return new ArgumentError('argument', message)
+  return new ArgumentError('invalid-argument', message)
 }
 
 export function stopped(): StoppedError {

@@ -59,8 +59,7 @@ export class RunningNode extends EventTarget implements SelkieNode {
       if (at !== undefined && typeof at !== 'bigint') {
         throw argument(`the height is ${String(at)}; give a bigint, such as 100n`)
       }
-      const request = at === undefined ? { key } : { key, height: at }
-      return this.#ask(signal, 'requestState', peer, request)
+      return this.#ask(signal, 'requestState', peer, key, at)
     },
   }
   readonly #engine: Engine
@@ -133,7 +132,9 @@ export class RunningNode extends EventTarget implements SelkieNode {
         const event = await this.#ask(undefined, 'nextEvent')
         if (event === undefined) break
         const { type, ...detail } = event
-        this.#emit(type, detail)
+        // Peers that were found together come together; here each is an event.
+        const each = type === 'peer:discovered' ? (detail['peers'] as Peer[]) : [detail]
+        for (const detail of each) this.#emit(type, detail)
       }
       // The last event: the node ended, asked by stop() or by itself.
       await this.stop()

@@ -20,10 +20,11 @@ export class WasmNode {
   publish(topic: string, bytes: Uint8Array): Promise<void>
   requestState(
     peerId: string | undefined,
-    request: { key: Uint8Array; height?: bigint },
+    key: Uint8Array,
+    height: bigint | undefined,
   ): Promise<{ height: bigint; value: Uint8Array; proof: Uint8Array }>
-  peers(): Promise<unknown>
-  metrics(): Promise<unknown>
+  peers(): unknown
+  metrics(): unknown
   stop(): Promise<void>
 }
 

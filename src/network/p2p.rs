@@ -79,8 +79,14 @@ pub(crate) struct State {
     pub(crate) connections: usize,
     pub(crate) listeners: Vec<Multiaddr>,
     pub(crate) recorder: Recorder,
-    pub(crate) subscribers: Vec<mpsc::Sender<NetworkEvent>>,
+    pub(crate) subscribers: Vec<Subscriber>,
     ended: bool,
+}
+
+/// Who is told of the events it wants.
+pub(crate) struct Subscriber {
+    wants: Box<dyn Fn(&NetworkEvent) -> bool + Send>,
+    sender: mpsc::Sender<NetworkEvent>,
 }
 
 impl Shared {
@@ -91,7 +97,8 @@ impl Shared {
 
     /// Tells all subscribers.
     pub(crate) fn emit(&self, event: &NetworkEvent) {
-        self.state().subscribers.retain(|subscriber| subscriber.send(event.clone()));
+        let tell = |to: &Subscriber| if (to.wants)(event) { to.sender.send(event.clone()) } else { !to.sender.is_closed() };
+        self.state().subscribers.retain(tell);
     }
 
     /// The task is over: every subscription ends.
@@ -223,11 +230,17 @@ impl P2PNetworkManager {
     /// What happens from now on. A reader that falls behind loses the oldest events, counted by
     /// [`mpsc::Receiver::missed`]. At most 256 subscribers at once; a further one's stream ends at once.
     pub fn subscribe_events(&self) -> mpsc::Receiver<NetworkEvent> {
+        self.subscribe(|_| true)
+    }
+
+    /// As [`Self::subscribe_events`], for the events that `wants` says yes to; others neither take room nor count as
+    /// missed. `wants` runs in the network task: make it quick, and don't call the node from it.
+    pub fn subscribe(&self, wants: impl Fn(&NetworkEvent) -> bool + Send + 'static) -> mpsc::Receiver<NetworkEvent> {
         let (sender, receiver) = mpsc::channel(EVENTS, self.config.protocol.validation.max_unread_bytes);
         let mut state = self.shared.state();
-        state.subscribers.retain(|subscriber| !subscriber.is_closed());
+        state.subscribers.retain(|subscriber| !subscriber.sender.is_closed());
         if !state.ended && state.subscribers.len() < MAX_SUBSCRIBERS {
-            state.subscribers.push(sender);
+            state.subscribers.push(Subscriber { wants: Box::new(wants), sender });
         }
         receiver
     }

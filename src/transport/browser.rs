@@ -8,7 +8,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
         muxing::StreamMuxerBox,
-        transport::{MemoryTransport, OptionalTransport, OrTransport},
+        transport::{MemoryTransport, OptionalTransport, OrTransport, timeout::TransportTimeout},
         upgrade::Version,
     },
     identity::Keypair,
@@ -66,11 +66,13 @@ pub fn build(
             .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
     });
     let meter = meter.clone();
-    let transports = OrTransport::new(optional(webrtc), optional(webtransport)).timeout(timeout);
+    let transports = OrTransport::new(optional(webrtc), optional(webtransport))
+        .map(|either, _| either.into_inner());
+    let transports = TransportTimeout::new(transports, timeout);
     let transports = OrTransport::new(transports, streams);
     Ok(transports
         .map(move |either, _| {
-            let (peer, muxer) = either.map_left(futures::future::Either::into_inner).into_inner();
+            let (peer, muxer) = either.into_inner();
             (peer, meter.muxer(muxer))
         })
         .boxed())

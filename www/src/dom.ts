@@ -71,6 +71,19 @@ export function announce(text: string): void {
   byId('announce', HTMLElement).textContent = text
 }
 
+/** How many characters of an id are shown whatever the width. */
+const TAIL = 8
+
+/** An id of which the middle gives way where the room is narrow; the text is whole. */
+export function idText(id: string): HTMLSpanElement {
+  return h(
+    'span',
+    { class: 'id-text mono', title: id },
+    h('span', {}, id.slice(0, -TAIL)),
+    h('span', {}, id.slice(-TAIL)),
+  )
+}
+
 /** A button that copies `text`; `what` names it for those who hear the page. */
 export function copyButton(text: string, what: string): HTMLButtonElement {
   const label = `Copy ${what}`

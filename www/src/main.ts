@@ -12,7 +12,7 @@
 
 import type { Item, Peer } from 'selkie'
 import { sentence } from './address'
-import { announce, byId, copyButton, onFrame, setText } from './dom'
+import { announce, byId, copyButton, idText, onFrame, setText } from './dom'
 import { bytes, count, plural, short } from './format'
 import { fetchInvitation, NOBODY, type Invitation } from './invitation'
 import { Session, type Hooks } from './session'
@@ -53,6 +53,7 @@ const seen = {
 
 let invitation: Invitation = NOBODY
 let session: Session
+let joining: Session | undefined
 let peers = 0
 let tries = 0
 
@@ -116,8 +117,11 @@ function showPeers(list: readonly Peer[]): void {
   peers = list.length
   peerTable.show(list)
   setText(byId('count-peers', HTMLElement), count(peers))
-  const ways = new Set(list.map((peer) => peer.transport))
-  setText(byId('sub-peers', HTMLElement), peers === 0 ? 'none yet' : [...ways].sort().join(', '))
+  const inbound = list.filter((peer) => peer.direction === 'inbound').length
+  setText(
+    byId('sub-peers', HTMLElement),
+    peers === 0 ? 'none yet' : `${inbound} in, ${peers - inbound} out`,
+  )
   if (peers > 0) {
     tries = 0
     show('connected', `Connected to ${plural(peers, 'peer')}`)
@@ -129,25 +133,32 @@ function showPeers(list: readonly Peer[]): void {
 
 /** Tries to join through the addresses of the invitation until there is a peer. */
 async function join(mine: Session): Promise<void> {
+  if (joining === mine) return
+  joining = mine
   while (!mine.signal.aborted && peers === 0) {
-    if (invitation.bootstrap.length > 0) {
-      show('ready', 'Joining the network')
-      const signal = AbortSignal.any([mine.signal, AbortSignal.timeout(LONGEST_TRY)])
-      const dials = invitation.bootstrap.map((address) => mine.dial(address, signal))
-      try {
-        await Promise.any(dials)
-        return
-      } catch (error) {
-        if (mine.signal.aborted) return
-        show('ready', 'Not connected')
-        connect.fail(sentence(error instanceof AggregateError ? error.errors[0] : error))
-      }
-    }
+    if (await call(mine)) break
     const pause = Math.min(LONGEST_PAUSE, 1000 * 2 ** tries)
     tries += 1
     await new Promise((resolve) => setTimeout(resolve, pause))
     // A node that was restarted may have other addresses.
-    if (!mine.signal.aborted) await invite(mine.signal)
+    if (!mine.signal.aborted && peers === 0) await invite(mine.signal)
+  }
+  if (joining === mine) joining = undefined
+}
+
+/** Dials every address of the invitation; whether one of them answered. */
+async function call(mine: Session): Promise<boolean> {
+  if (invitation.bootstrap.length === 0) return false
+  show('ready', 'Joining the network')
+  const signal = AbortSignal.any([mine.signal, AbortSignal.timeout(LONGEST_TRY)])
+  try {
+    await Promise.any(invitation.bootstrap.map((address) => mine.dial(address, signal)))
+    return true
+  } catch (error) {
+    if (mine.signal.aborted || peers > 0) return true
+    show('ready', 'Not connected')
+    connect.fail(sentence(error instanceof AggregateError ? error.errors[0] : error))
+    return false
   }
 }
 
@@ -195,9 +206,10 @@ async function start(): Promise<void> {
     await invite(mine.signal)
     showNetwork()
     const peerId = await mine.start(invitation.network, chosenRun())
-    setText(byId('self-id', HTMLElement), short(peerId, 8, 10))
-    byId('self-id', HTMLElement).title = peerId
-    byId('self-copy', HTMLElement).replaceChildren(copyButton(peerId, 'the peer id of this tab'))
+    byId('self-id', HTMLElement).replaceChildren(
+      idText(peerId),
+      copyButton(peerId, 'the peer id of this tab'),
+    )
     log.add('info', `This tab is ${short(peerId)} on ${invitation.network.id}.`)
     show('ready', 'Ready, not connected')
     if (!manual) void join(mine)

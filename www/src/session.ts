@@ -61,6 +61,10 @@ export class Session {
       signal: this.signal,
       onProgress: ({ loaded, total = 0 }) => this.#hooks.progress(loaded, total),
     })
+    if (this.signal.aborted) {
+      await node.stop()
+      this.signal.throwIfAborted()
+    }
     this.#node = node
     this.#listen(node)
     void this.#pump(node.blocks, 'block')

@@ -1,7 +1,7 @@
 // The lists of blocks and transactions. An item costs the page one row of at most fifty, drawn at
 // the next animation frame however many came since the last; the counters count them all.
 
-import { copyButton, h, onFrame, setText, within } from '../dom'
+import { copyButton, h, idText, onFrame, setText, within } from '../dom'
 import { age, bytes, short } from '../format'
 import type { Check } from '../verify'
 
@@ -64,21 +64,28 @@ export class Feed {
   }
 
   #row(entry: Entry): HTMLTableRowElement {
-    const cell = (kind: string, label: string, ...content: (Node | string)[]) =>
-      h('td', { role: 'cell', class: kind, 'data-label': label }, ...content)
-    const when = cell('number age', 'Age', age(Date.now() - entry.receivedAt))
+    const cell = (kind: string, ...content: (Node | string)[]) =>
+      h('td', { role: 'cell', class: kind }, ...content)
+    const when = cell('number age', age(Date.now() - entry.receivedAt))
     this.#arrivals.set(when, entry.receivedAt)
-    const id = h('span', { class: 'mono', title: entry.id }, short(entry.id))
     const row = h(
       'tr',
       { role: 'row' },
-      cell('id', 'Id', id, copyButton(entry.id, `the id of ${this.#what} ${short(entry.id)}`)),
-      cell('number size', 'Size', bytes(entry.size)),
-      cell('mono from', 'From', h('span', { title: entry.source }, short(entry.source, 4, 6))),
+      cell(
+        'id',
+        h(
+          'span',
+          { class: 'pair' },
+          idText(entry.id),
+          copyButton(entry.id, `the id of ${this.#what} ${short(entry.id)}`),
+        ),
+      ),
+      cell('number size', bytes(entry.size)),
+      cell('mono from', h('span', { title: entry.source }, short(entry.source, 4, 6))),
     )
     if (entry.check !== undefined) {
       const found = h('span', { class: 'check' }, '…')
-      row.append(cell('checked', 'Checked', found))
+      row.append(cell('checked', found))
       void entry.check.then((check) => {
         found.dataset['check'] = check
         setText(found, checks[check])

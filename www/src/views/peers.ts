@@ -2,7 +2,7 @@
 // and a selection survive the refresh of every second.
 
 import type { Peer } from 'selkie'
-import { copyButton, h, setText, within } from '../dom'
+import { copyButton, h, idText, setText, within } from '../dom'
 import { clip, roundTrip, short } from '../format'
 
 interface Row {
@@ -50,19 +50,22 @@ export class PeerTable {
 }
 
 function newRow(peerId: string): Row {
-  const cell = (kind: string, label: string) =>
-    h('td', { role: 'cell', class: kind, 'data-label': label })
-  const id = cell('id', 'Peer')
+  const cell = (kind: string) => h('td', { role: 'cell', class: kind })
+  const id = cell('id')
   id.append(
-    h('span', { class: 'mono', title: peerId }, short(peerId)),
-    copyButton(peerId, `the peer id ${short(peerId)}`),
+    h(
+      'span',
+      { class: 'pair' },
+      idText(peerId),
+      copyButton(peerId, `the peer id ${short(peerId)}`),
+    ),
   )
   const transport = h('span', { class: 'tag' })
-  const carrier = cell('transport', 'Transport')
+  const carrier = cell('transport')
   carrier.append(transport)
-  const rtt = cell('number rtt', 'RTT')
-  const direction = cell('direction', 'Direction')
-  const agent = cell('agent', 'Agent')
+  const rtt = cell('number rtt')
+  const direction = cell('direction')
+  const agent = cell('agent')
   const element = h('tr', { role: 'row' }, id, carrier, rtt, direction, agent)
   return { element, transport, rtt, direction, agent }
 }

@@ -1,0 +1,193 @@
+#!/usr/bin/env bash
+# The one entry to everything: `./build.sh help`.
+#
+# Each step says what it does and how long it may take on two cores, skips what is up to date, and is safe to run
+# again. Nothing is installed outside the project but, for the tests, Chromium and Firefox by Debian's apt.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+readonly WASM_TARGET=wasm32-unknown-unknown
+readonly FEATURES=cli,webrtc
+
+help() {
+  cat <<'END'
+usage: ./build.sh COMMAND
+
+  run [N] [ARGS]  set up, build, and start N nodes (default 4) that replay real Bitcoin blocks,
+                  with a page whose tab is one more node; prints the page's address
+  test [GROUP]    set up and run all tests, or one group:
+                  rust, wasm, js, www, browser, interop
+  npm             build the npm package into js/dist, optimised, and check its size
+  bench [GROUP]   measure: wasm, connect, browser (default: all); writes target/bench/GROUP.json
+  lint            formatters and linters on every part
+  setup           only what run needs: the wasm target, wasm-bindgen, npm packages
+  help            this text
+END
+}
+
+say() { printf '\033[1m==\033[0m %s\n' "$*" | if [ -t 1 ]; then cat; else sed 's/\x1b\[[0-9;]*m//g'; fi; }
+fail() { printf 'build.sh: %s\n' "$*" >&2; exit 1; }
+
+# timed SENTENCE COMMAND...: says what is done, runs it, says how long it took.
+timed() {
+  local sentence=$1 begin=$SECONDS
+  shift
+  say "$sentence"
+  "$@"
+  say "   done in $((SECONDS - begin)) s"
+}
+
+# stale STAMP PATH...: whether one of the paths has changed since the stamp was written.
+stale() {
+  local stamp=$1 key
+  shift
+  key=$(hash_of "$@")
+  [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$key" ]
+}
+
+fresh() {
+  local stamp=$1
+  shift
+  mkdir -p "$(dirname "$stamp")"
+  hash_of "$@" >"$stamp"
+}
+
+hash_of() { find "$@" -type f -not -path '*/node_modules/*' -print0 | sort -z | xargs -0 sha256sum | sha256sum; }
+
+# ---- set-up -------------------------------------------------------------------------------------
+
+need_tools() {
+  command -v cargo >/dev/null || fail "cargo is missing: install Rust from https://rustup.rs and run this again"
+  command -v node >/dev/null || fail "node is missing: install Node 20 or newer (https://nodejs.org) and run this again"
+  command -v npm >/dev/null || fail "npm is missing: it comes with Node (https://nodejs.org)"
+  [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || fail "node $(node -v) is too old: 20 or newer is needed"
+}
+
+has_wasm_target() { [ -d "$(rustc --print sysroot)/lib/rustlib/$WASM_TARGET/lib" ]; }
+
+# The wasm32 target: by rustup; where it can't download, by Debian's own Rust, which brings the sources of std.
+need_wasm_target() {
+  has_wasm_target && return
+  if command -v rustup >/dev/null && timed "adding the $WASM_TARGET target by rustup (up to 1 min)" rustup target add "$WASM_TARGET"; then
+    return
+  fi
+  [ -x /usr/bin/cargo ] && [ -d /usr/lib/rustlib ] && command -v wasm-ld-22 >/dev/null && return
+  timed "rustup can't; installing Debian's Rust for wasm instead (2 min)" apt_install rustc-web cargo-web rust-web-src lld-22
+}
+
+# Cargo for wasm32, whichever toolchain has the target.
+wasm_cargo() {
+  if has_wasm_target; then
+    cargo "$@" --target "$WASM_TARGET"
+  else
+    PATH="/usr/bin:$PATH" RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 \
+      /usr/bin/cargo "$@" --target "$WASM_TARGET" -Z build-std=std,panic_abort
+  fi
+}
+
+apt_install() {
+  command -v apt-get >/dev/null || fail "no apt-get here: install $* by hand and run this again"
+  local sudo=()
+  if [ "$(id -u)" -ne 0 ]; then
+    sudo -n true 2>/dev/null || fail "no right to install $*: run 'sudo apt-get install $*' and then this again"
+    sudo=(sudo -n)
+  fi
+  "${sudo[@]}" apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+need_browsers() {
+  local missing=()
+  [ -x /usr/bin/chromium ] || missing+=(chromium)
+  [ -x /usr/bin/chromedriver ] || missing+=(chromium-driver)
+  [ -x /usr/bin/firefox-esr ] || missing+=(firefox-esr)
+  [ ${#missing[@]} -eq 0 ] || timed "installing ${missing[*]} for the tests (1 min)" apt_install "${missing[@]}"
+}
+
+need_npm() {
+  local folder=$1
+  stale "$folder/node_modules/.selkie-stamp" "$folder/package-lock.json" || return 0
+  timed "npm packages of $folder/ (up to 1 min)" npm ci --prefix "$folder" --no-audit --no-fund --loglevel=error
+  fresh "$folder/node_modules/.selkie-stamp" "$folder/package-lock.json"
+}
+
+bindgen_tool() { timed "building wasm-bindgen as Cargo.lock pins it (1 min at first)" cargo build --quiet -p selkie-wasm-bindgen --bins; }
+
+setup() {
+  need_tools
+  need_wasm_target
+  bindgen_tool
+  need_npm js
+  need_npm www
+}
+
+# ---- building -----------------------------------------------------------------------------------
+
+# wasm PROFILE: js/wasm, from the cdylib.
+wasm() {
+  local profile=$1 stamp=target/wasm-$1.stamp inputs=(src Cargo.toml Cargo.lock) folder=$1
+  [ "$profile" = dev ] && folder=debug
+  if [ -f js/wasm/selkie_bg.wasm ] && [ "$(cat js/wasm/profile 2>/dev/null)" = "$profile" ] && ! stale "$stamp" "${inputs[@]}"; then
+    return
+  fi
+  timed "compiling the tab's node to wasm, profile $profile (1 to 3 min at first)" \
+    wasm_cargo rustc --quiet --lib --crate-type cdylib --profile "$profile"
+  local built=target/$WASM_TARGET/$folder/selkie.wasm
+  mkdir -p js/wasm
+  target/debug/selkie-wasm-bindgen "$built" --target web --out-name selkie --out-dir js/wasm
+  if [ "$profile" = wasm ]; then
+    timed "wasm-opt -Oz (1 min)" node js/node_modules/binaryen/bin/wasm-opt -Oz --enable-bulk-memory --enable-nontrapping-float-to-int \
+      --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \
+      js/wasm/selkie_bg.wasm -o js/wasm/selkie_bg.wasm
+  fi
+  echo "$profile" >js/wasm/profile
+  fresh "$stamp" "${inputs[@]}"
+}
+
+# package PROFILE: js/dist.
+package() {
+  wasm "$1"
+  local stamp=target/js.stamp inputs=(js/src js/wasm js/package.json js/build.mjs js/index.d.ts)
+  [ -d js/dist ] && ! stale "$stamp" "${inputs[@]}" && return
+  timed "building the npm package (10 s)" npm run --silent --prefix js build
+  fresh "$stamp" "${inputs[@]}"
+}
+
+dashboard() {
+  local stamp=target/www.stamp inputs=(www/src www/index.html www/package.json js/dist)
+  [ -d www/dist ] && ! stale "$stamp" "${inputs[@]}" && return
+  timed "building the dashboard (10 s)" npm run --silent --prefix www build
+  fresh "$stamp" "${inputs[@]}"
+}
+
+# ---- commands -----------------------------------------------------------------------------------
+
+run() {
+  local count=4
+  if [ $# -gt 0 ] && [[ $1 =~ ^[0-9]+$ ]]; then
+    count=$1
+    shift
+  fi
+  setup
+  package quick
+  dashboard
+  timed "building the selkie command (3 min at first)" cargo build --quiet --profile quick --features cli --bin selkie
+  exec target/quick/selkie devnet "$count" "$@"
+}
+
+npm_package() {
+  setup
+  package wasm
+  node js/size.mjs
+}
+
+case ${1:-help} in
+run) shift && run "$@" ;;
+test) shift && source tests/run.sh && run_tests "$@" ;;
+npm) npm_package ;;
+bench) shift && source benches/run.sh && run_benches "$@" ;;
+lint) source tests/run.sh && lint ;;
+setup) setup ;;
+help | -h | --help) help ;;
+*) help >&2 && fail "no command \"$1\"" ;;
+esac

@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { RemoteEngine, serve } from '../dist/bridge.js'
+import { createNodeOn } from '../dist/create.js'
+import { FakeNode, never, once, turn } from './fake.mjs'
+
+const MODULE = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0))
+
+/** A node behind a real message channel; `fail` is what a worker's error event does. */
+async function startRemote({ load } = {}) {
+  const { port1, port2 } = new MessageChannel()
+  const glue = FakeNode.glue()
+  const uncaught = new EventTarget()
+  const end = (port, transferred = []) => ({
+    post: (message, transfer = []) => {
+      transferred.push(...transfer)
+      port.postMessage(message, transfer)
+    },
+    onMessage: (listener) => (port.onmessage = ({ data }) => listener(data)),
+  })
+  const moved = []
+  serve(end(port2, moved), load ?? (async (module) => (assert.ok(module), glue)), uncaught)
+  let fail
+  const port = {
+    ...end(port1),
+    onFailure: (listener) => (fail = listener),
+    close: () => (port1.close(), port2.close()),
+  }
+  const createNode = createNodeOn({
+    defaultStorage: 'memory',
+    engine: () => RemoteEngine.open(port, MODULE),
+  })
+  const start = createNode({ network: 'selkie-dev', run: 'worker' })
+  // A port that is open keeps the process: whatever a test asserts, it must be closed.
+  start.catch(() => {})
+  return { start, fake: glue.node, moved, uncaught, close: port.close, fail: (why) => fail(why) }
+}
+
+test('a node behind a port is as one on this thread', async (t) => {
+  const { fake, start } = await startRemote()
+  const node = await start
+  t.after(() => node.stop())
+  assert.equal(node.peerId, '12D3KooFake')
+  const connect = once(node, 'peer:connect')
+  fake.events.push({ type: 'peer:connect', peerId: 'a' })
+  assert.deepEqual((await connect).detail, { peerId: 'a' })
+
+  const blocks = node.blocks.subscribe()
+  const next = blocks.next()
+  while (!fake.queues.has(1)) await turn()
+  fake.queues.get(1).push({ kind: 'block', id: 'x', data: Uint8Array.of(1), missed: 0 })
+  assert.equal((await next).value.id, 'x')
+  await blocks.return()
+})
+
+test('bytes of answers are moved, bytes of requests stay with the caller', async (t) => {
+  const { fake, moved, start } = await startRemote()
+  const node = await start
+  t.after(() => node.stop())
+  const value = new Uint8Array(1000).fill(1)
+  const part = new Uint8Array(1000).subarray(10, 20)
+  fake.answers.requestState = () => ({ height: 9n, value, proof: part })
+  const key = Uint8Array.of(1, 2)
+  const answer = await node.state.get(key)
+  assert.deepEqual([answer.height, answer.value.length, answer.proof.length], [9n, 1000, 10])
+  assert.deepEqual([value.length, part.length, key.length], [0, 10, 2])
+  assert.equal(moved.length, 2, 'the identity, and the value')
+})
+
+test('errors keep code, fatal and message on their way', async (t) => {
+  const { fake, start } = await startRemote()
+  const node = await start
+  t.after(() => node.stop())
+  const error = { code: 'dial', fatal: false }
+  fake.answers.dial = () => Promise.reject(Object.assign(new Error('no such peer'), error))
+  await assert.rejects(node.dial('/memory/1'), {
+    name: 'DialError',
+    message: 'no such peer',
+    ...error,
+  })
+})
+
+test('an abort ends the waiting, and the late answer is let go', async (t) => {
+  const { fake, start } = await startRemote()
+  const node = await start
+  t.after(() => node.stop())
+  let answer
+  const asked = new Promise((asked) => {
+    fake.answers.dial = () => new Promise((resolve) => ((answer = resolve), asked()))
+  })
+  const abort = new AbortController()
+  const dial = node.dial('/memory/1', { signal: abort.signal })
+  await asked
+  abort.abort()
+  await assert.rejects(dial, { name: 'AbortError' })
+  answer('late')
+  fake.answers.submit = () => 'id'
+  assert.equal(await node.blocks.submit(Uint8Array.of(1)), 'id')
+})
+
+test('a trap in the worker rejects what is pending', async () => {
+  const { fake, start, uncaught } = await startRemote()
+  const node = await start
+  const asked = new Promise((asked) => {
+    fake.answers.dial = () => (asked(), never())
+  })
+  const dial = node.dial('/memory/1')
+  await asked
+  const trap = { reason: new WebAssembly.RuntimeError('unreachable') }
+  uncaught.dispatchEvent(Object.assign(new Event('unhandledrejection'), trap))
+  await assert.rejects(dial, { code: 'crashed', fatal: true })
+  await assert.rejects(node.metrics(), { code: 'crashed' })
+})
+
+test('a worker that ends is a crash', async () => {
+  const { fail, start } = await startRemote()
+  const node = await start
+  const peers = node.gossip.subscribe('topic').next()
+  fail('out of memory')
+  await assert.rejects(peers, { code: 'crashed', message: /out of memory/ })
+})
+
+test('a worker that ends before it has loaded rejects createNode', async () => {
+  const { close, fail, start } = await startRemote({ load: never })
+  fail('its script did not load')
+  await assert.rejects(start, { code: 'crashed', message: /did not load/ })
+  close()
+})
+
+test('a module that the worker can not use rejects createNode', async () => {
+  const load = () => Promise.reject(new WebAssembly.LinkError('import is missing'))
+  const { start } = await startRemote({ load })
+  await assert.rejects(start, { message: /import is missing/ })
+})

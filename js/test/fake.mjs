@@ -1,0 +1,131 @@
+/**
+ * A node without a network behind wasm-bindgen's surface: it records calls, answers what the test
+ * says, and queues items and events as the real one does.
+ */
+
+import { LocalEngine } from '../dist/engine.js'
+import { createNodeOn } from '../dist/create.js'
+
+/** Items for readers who pull; `undefined` to all of them at the end. */
+class Queue {
+  #items = []
+  #readers = []
+  #closed = false
+  /** How many `next()` are unanswered. */
+  get credit() {
+    return this.#readers.length
+  }
+  push(item) {
+    const reader = this.#readers.shift()
+    if (reader) reader(item)
+    else this.#items.push(item)
+  }
+  next() {
+    if (this.#items.length > 0) return Promise.resolve(this.#items.shift())
+    if (this.#closed) return Promise.resolve(undefined)
+    return new Promise((resolve) => this.#readers.push(resolve))
+  }
+  close() {
+    this.#closed = true
+    for (const reader of this.#readers.splice(0)) reader(undefined)
+  }
+}
+
+export class FakeNode {
+  calls = []
+  events = new Queue()
+  /** Subscription handle to its queue. */
+  queues = new Map()
+  /** Set by a test: what a method answers. */
+  answers = {}
+  stopped = false
+
+  static glue(node = new FakeNode()) {
+    return {
+      node,
+      generateIdentity: () => crypto.getRandomValues(new Uint8Array(68)),
+      start: async (config) => {
+        node.config = config
+        await node.answers.start?.()
+        return node
+      },
+    }
+  }
+
+  peerId = () => '12D3KooFake'
+  nextEvent = () => this.events.next()
+  subscribe = (kind) => this.#open('subscribe', kind)
+  subscribeTopic = async (topic, validate) => this.#open('subscribeTopic', topic, validate)
+  next = (handle) => {
+    this.calls.push(['next', handle])
+    return this.queues.get(handle).next()
+  }
+  unsubscribe = (handle) => {
+    this.calls.push(['unsubscribe', handle])
+    this.queues.get(handle).close()
+  }
+  stop = async () => {
+    this.stopped = true
+    for (const queue of this.queues.values()) queue.close()
+    this.events.close()
+  }
+  dial = this.#answer('dial')
+  disconnect = this.#answer('disconnect')
+  report = this.#answer('report')
+  submit = this.#answer('submit')
+  publish = this.#answer('publish')
+  requestState = this.#answer('requestState')
+  peers = this.#answer('peers')
+  metrics = this.#answer('metrics')
+
+  called(method) {
+    return this.calls.filter(([name]) => name === method).map(([, ...args]) => args)
+  }
+
+  #open(...call) {
+    this.calls.push(call)
+    const handle = this.queues.size + 1
+    this.queues.set(handle, new Queue())
+    return handle
+  }
+
+  #answer(method) {
+    return async (...args) => {
+      this.calls.push([method, ...args])
+      return this.answers[method]?.(...args)
+    }
+  }
+}
+
+/** A platform that runs the fake on this thread. `uncaught` is where its traps arrive. */
+export function fakePlatform({ openIdentity, uncaught = new EventTarget(), ...more } = {}) {
+  const glue = FakeNode.glue()
+  const platform = {
+    defaultStorage: 'memory',
+    engine: async () => new LocalEngine(glue, uncaught),
+    openIdentity,
+    ...more,
+  }
+  const crash = () => {
+    const event = new Event('error')
+    event.error = new WebAssembly.RuntimeError('unreachable')
+    uncaught.dispatchEvent(event)
+  }
+  return { fake: glue.node, createNode: createNodeOn(platform), crash }
+}
+
+export async function startFake(options = {}, parts = {}) {
+  const platform = fakePlatform(parts)
+  const node = await platform.createNode({ network: 'selkie-dev', ...options })
+  return { ...platform, node }
+}
+
+/** A promise that never settles. */
+export const never = () => new Promise(() => {})
+
+/** Until what was posted to the event loop so far has run. */
+export const turn = () => new Promise((resolve) => setTimeout(resolve))
+
+/** The next event of a type. */
+export const once = (target, type) =>
+  new Promise((resolve) => target.addEventListener(type, resolve, { once: true }))

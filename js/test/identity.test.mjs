@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { IdentityInUseError, StorageError } from '../dist/errors.js'
+import { openFileIdentity } from '../dist/identity-nodejs.js'
+import { startFake } from './fake.mjs'
+
+const openIdentity = ({ directory }) => openFileIdentity(directory)
+
+async function directory(t) {
+  const path = await mkdtemp(join(tmpdir(), 'selkie-identity-'))
+  t.after(() => rm(path, { recursive: true }))
+  return path
+}
+
+async function start(path, options = {}) {
+  const { fake, node } = await startFake(
+    { storage: { directory: path }, ...options },
+    { openIdentity },
+  )
+  return { node, key: fake.config.identity }
+}
+
+test('the key is kept in a file that its owner alone may read', async (t) => {
+  const path = join(await directory(t), 'deep', 'er')
+  const first = await start(path)
+  const file = join(path, 'identity.key')
+  assert.equal((await stat(file)).mode & 0o777, 0o600)
+  assert.deepEqual(new Uint8Array(await readFile(file)), first.key)
+  await first.node.stop()
+  assert.deepEqual(await readdir(path), ['identity.key'])
+
+  const second = await start(path)
+  assert.deepEqual(second.key, first.key)
+  await second.node.stop()
+})
+
+test('a second node on it is told so, or gets a key of its own', async (t) => {
+  const path = await directory(t)
+  const first = await start(path)
+  await assert.rejects(start(path), (error) => {
+    assert.ok(error instanceof IdentityInUseError)
+    assert.match(error.message, /identityInUse: 'ephemeral'/)
+    return error.code === 'identity-in-use'
+  })
+  const second = await start(path, { identityInUse: 'ephemeral' })
+  assert.notDeepEqual(second.key, first.key)
+  await second.node.stop()
+  // The ephemeral node's end has not unlocked the first one's key.
+  await assert.rejects(start(path), IdentityInUseError)
+  await first.node.stop()
+  const third = await start(path)
+  assert.deepEqual(third.key, first.key)
+  await third.node.stop()
+})
+
+test('of two that start at once one wins', async (t) => {
+  const path = await directory(t)
+  const results = await Promise.allSettled([start(path), start(path)])
+  assert.deepEqual(results.map(({ status }) => status).sort(), ['fulfilled', 'rejected'])
+  for (const { value } of results) await value?.node.stop()
+})
+
+test('the lock of a process that runs holds, that of one that has died does not', async (t) => {
+  const path = await directory(t)
+  const lock = join(path, 'identity.lock')
+  await writeFile(lock, `${process.ppid}\n`)
+  await assert.rejects(start(path), IdentityInUseError)
+  const { pid } = spawnSync(process.execPath, ['--version'])
+  for (const dead of [`${pid}\n`, `${process.pid}\n`, 'garbage', '']) {
+    await writeFile(lock, dead)
+    await (await start(path)).node.stop()
+  }
+})
+
+test('a file that is no key is not overwritten', async (t) => {
+  const path = await directory(t)
+  const file = join(path, 'identity.key')
+  for (const content of [new Uint8Array(0), new Uint8Array(20_000), new Uint8Array(2_000_000)]) {
+    await writeFile(file, content, { mode: 0o600 })
+    await assert.rejects(start(path), (error) => {
+      assert.ok(error instanceof StorageError)
+      return error.message.includes(file)
+    })
+    assert.equal((await stat(file)).size, content.length)
+    await rm(file)
+  }
+  // And each failure has let go of the lock.
+  await (await start(path)).node.stop()
+})
+
+test('a key that others may read is refused, with what to do', async (t) => {
+  const path = await directory(t)
+  await (await start(path)).node.stop()
+  const file = join(path, 'identity.key')
+  await chmod(file, 0o644)
+  await assert.rejects(start(path), {
+    code: 'storage',
+    message: `others may read ${file}; run: chmod 600 '${file}'`,
+  })
+})
+
+test('a place that is no directory is a sentence', async (t) => {
+  const file = join(await directory(t), 'file')
+  await writeFile(file, '')
+  await assert.rejects(start(file), { code: 'storage', message: /pass a directory/ })
+})

@@ -1,0 +1,86 @@
+import assert from 'node:assert/strict'
+import { createServer } from 'node:http'
+import { after, before, test } from 'node:test'
+import { LoadError } from '../dist/errors.js'
+import { loadModule } from '../dist/loader.js'
+
+/** The smallest module, followed by a custom section of zeros that makes it large. */
+const EMPTY = Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0)
+const LARGE = Buffer.concat([EMPTY, Uint8Array.of(0, 0x81, 0x80, 0x10, 0), Buffer.alloc(0x40000)])
+
+const replies = {
+  '/large': [200, { 'content-length': LARGE.length }, LARGE],
+  '/encoded': [200, { 'content-length': 8, 'content-encoding': 'identity' }, EMPTY],
+  '/page': [200, { 'content-type': 'text/html; charset=utf-8' }, '<!doctype html>'],
+  '/garbage': [200, {}, 'not wasm'],
+  '/cut': [200, {}, LARGE.subarray(0, 5000)],
+}
+
+const server = createServer(({ url }, response) => {
+  if (url === '/hang') return response.write(EMPTY)
+  const [status, headers, body] = replies[url] ?? [404, {}, '']
+  response.writeHead(status, headers).end(body)
+})
+let base
+before(async () => {
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
+  base = `http://127.0.0.1:${server.address().port}`
+})
+after(() => {
+  server.closeAllConnections()
+  server.close()
+})
+
+test('fetches, compiles and tells how far it is', async () => {
+  const steps = []
+  const options = { onProgress: (progress) => steps.push(progress) }
+  const module = await loadModule(new URL('/large', base), options)
+  assert.ok(module instanceof WebAssembly.Module)
+  assert.ok(steps.every(({ total }) => total === LARGE.length))
+  assert.ok(steps.every(({ loaded }, i) => i === 0 || loaded > steps[i - 1].loaded))
+  assert.equal(steps.at(-1).loaded, LARGE.length)
+})
+
+test('does not take the encoded length for the length', async () => {
+  const steps = []
+  await loadModule(`${base}/encoded`, { onProgress: (progress) => steps.push(progress) })
+  assert.deepEqual(steps, [{ loaded: 8 }])
+})
+
+test('takes bytes, a response and a module', async () => {
+  for (const source of [EMPTY, EMPTY.buffer, new Response(EMPTY), new WebAssembly.Module(EMPTY)]) {
+    assert.ok((await loadModule(source, {})) instanceof WebAssembly.Module)
+  }
+})
+
+for (const [path, sentence] of Object.entries({
+  '/page': /is a web page, not WebAssembly; serve/,
+  '/absent': /answered with status 404; serve/,
+  '/garbage': /can't compile .*\/garbage/,
+  '/cut': /can't compile .*\/cut/,
+})) {
+  test(`${path} is an error that says what to do`, async () => {
+    await assert.rejects(loadModule(base + path, {}), (error) => {
+      assert.ok(error instanceof LoadError)
+      assert.equal(error.code, 'load')
+      assert.match(error.message, sentence)
+      return /selkie\/inline/.test(error.message)
+    })
+  })
+}
+
+test('a server that is not there is an error that says what to do', async () => {
+  await assert.rejects(loadModule('http://127.0.0.1:1/', {}), {
+    code: 'load',
+    message: /can't fetch/,
+  })
+})
+
+test('an abort in the middle of the body rejects with its reason', async () => {
+  const abort = new AbortController()
+  const arrived = Promise.withResolvers()
+  const load = loadModule(`${base}/hang`, { signal: abort.signal, onProgress: arrived.resolve })
+  await arrived.promise
+  abort.abort('enough')
+  await assert.rejects(load, (reason) => reason === 'enough')
+})

@@ -1,0 +1,281 @@
+import assert from 'node:assert/strict'
+import { describe, test } from 'node:test'
+import { ArgumentError, ConfigError, CrashedError, DialError, SelkieError } from '../dist/errors.js'
+import { fakePlatform, never, once, startFake, turn } from './fake.mjs'
+
+describe('starting', () => {
+  test('maps the options onto the configuration, which keeps what they do not name', async () => {
+    const { fake, node } = await startFake({
+      network: { id: 'other', genesis: 'ab'.repeat(32), application: 'bitcoin' },
+      bootstrap: ['/memory/1'],
+      config: {
+        network: { max_peers: 3, bootstrap_peers: ['/memory/9'] },
+        chain: { network_id: 'lost' },
+        protocol: { gossip: true },
+      },
+    })
+    const { identity, ...config } = fake.config
+    assert.deepEqual(config, {
+      network: { max_peers: 3, bootstrap_peers: ['/memory/1'] },
+      chain: { network_id: 'other', genesis: 'ab'.repeat(32), application: 'bitcoin' },
+      protocol: { gossip: true },
+    })
+    assert.equal(identity.length, 68)
+    assert.equal(node.peerId, '12D3KooFake')
+  })
+
+  test('does not hide the settings of config behind options that were not given', async () => {
+    const { fake } = await startFake({
+      config: { network: { bootstrap_peers: ['/memory/9'] }, chain: { application: 'bitcoin' } },
+    })
+    assert.deepEqual(fake.config.network, { bootstrap_peers: ['/memory/9'] })
+    assert.equal(fake.config.chain.application, 'bitcoin')
+  })
+
+  test('takes an identity from config as it is', async () => {
+    const identity = Uint8Array.of(8, 1)
+    const { fake } = await startFake({ storage: 'indexeddb', config: { identity } })
+    assert.equal(fake.config.identity, identity)
+  })
+
+  for (const [field, options] of Object.entries({
+    network: { network: '' },
+    bootstrap: { bootstrap: '/memory/1' },
+    storage: { storage: 'cookie' },
+    run: { run: 'iframe' },
+    identityInUse: { identityInUse: 'share' },
+    signal: { signal: {} },
+    onProgress: { onProgress: 5 },
+    config: { config: [] },
+  })) {
+    test(`a wrong ${field} is named`, async () => {
+      await assert.rejects(startFake(options), (error) => {
+        assert.ok(error instanceof ConfigError)
+        assert.match(error.message, new RegExp(`^config: ${field} = .*: give `))
+        return error.code === 'config' && error.fatal
+      })
+    })
+  }
+
+  test('no options at all are an error that says so', async () => {
+    await assert.rejects(fakePlatform().createNode(), /config: options = undefined/)
+  })
+
+  test('gives back what it took when a later step fails', async () => {
+    let released = 0
+    const openIdentity = async () => ({
+      load: async () => Uint8Array.of(1),
+      unlock: async () => void released++,
+    })
+    const { createNode, fake } = fakePlatform({ openIdentity })
+    fake.answers.start = () => {
+      throw Object.assign(new Error('config: network.max_peers = 0: give 1 or more'), {
+        code: 'config',
+        fatal: true,
+      })
+    }
+    const start = createNode({ network: 'selkie-dev', storage: 'indexeddb' })
+    await assert.rejects(start, (error) => error instanceof ConfigError && error.fatal)
+    assert.equal(released, 1)
+  })
+
+  test('an abort rejects with its reason, and stops a node that starts all the same', async () => {
+    const { createNode, fake } = fakePlatform()
+    let go
+    const asked = new Promise((asked) => {
+      fake.answers.start = () => new Promise((resolve) => ((go = resolve), asked()))
+    })
+    const abort = new AbortController()
+    const start = createNode({ network: 'selkie-dev', signal: abort.signal })
+    await asked
+    abort.abort('enough')
+    await assert.rejects(start, (reason) => reason === 'enough')
+    assert.equal(fake.stopped, false)
+    go()
+    await turn()
+    assert.equal(fake.stopped, true)
+  })
+
+  test('a signal that was aborted before starts nothing', async () => {
+    const { createNode, fake } = fakePlatform()
+    const start = createNode({ network: 'selkie-dev', signal: AbortSignal.abort() })
+    await assert.rejects(start, { name: 'AbortError' })
+    assert.equal(fake.config, undefined)
+  })
+})
+
+describe('calls', () => {
+  test('reach the engine with their arguments', async () => {
+    const { fake, node } = await startFake()
+    const bytes = Uint8Array.of(1, 2)
+    fake.answers.submit = () => 'id'
+    assert.equal(await node.transactions.submit(bytes), 'id')
+    await node.gossip.publish('topic', bytes)
+    await node.state.get(bytes, { at: 5n, peer: '12D3KooOther' })
+    await node.state.get(bytes)
+    await node.disconnect('12D3KooOther')
+    assert.deepEqual(fake.calls, [
+      ['submit', 'transaction', bytes],
+      ['publish', 'topic', bytes],
+      ['requestState', '12D3KooOther', bytes, 5n],
+      ['requestState', undefined, bytes, undefined],
+      ['disconnect', '12D3KooOther'],
+    ])
+  })
+
+  test('check their arguments before anything is sent', async () => {
+    const { fake, node } = await startFake()
+    const wrong = [
+      () => node.blocks.submit('0xff'),
+      () => node.gossip.publish('', new Uint8Array()),
+      () => node.state.get(new Uint8Array(), { at: 5 }),
+      () => node.dial(undefined),
+    ]
+    for (const call of wrong) {
+      await assert.rejects(call, (error) => error instanceof ArgumentError && /; give /.test(error))
+    }
+    assert.throws(() => node.gossip.subscribe(7), ArgumentError)
+    assert.deepEqual(fake.calls, [])
+  })
+
+  test('errors of the engine arrive as classes by their code', async () => {
+    const { fake, node } = await startFake()
+    const cause = Object.assign(new Error("can't reach /memory/1"), { code: 'dial', fatal: false })
+    fake.answers.dial = () => Promise.reject(cause)
+    await assert.rejects(node.dial('/memory/1'), (error) => {
+      assert.ok(error instanceof DialError && error instanceof SelkieError)
+      assert.equal(error.name, 'DialError')
+      return error.code === 'dial' && !error.fatal && error.cause === cause
+    })
+    fake.answers.peers = () => Promise.reject('a string')
+    await assert.rejects(node.peers(), { code: 'internal', message: 'a string' })
+  })
+
+  test('an abort ends the waiting with its reason', async () => {
+    const { fake, node } = await startFake()
+    fake.answers.dial = never
+    const abort = new AbortController()
+    const dial = node.dial('/memory/1', { signal: abort.signal })
+    abort.abort()
+    await assert.rejects(dial, { name: 'AbortError' })
+    await assert.rejects(node.dial('/memory/2', { signal: abort.signal }), { name: 'AbortError' })
+    assert.deepEqual(fake.called('dial'), [['/memory/1']])
+  })
+})
+
+describe('events', () => {
+  test('come in order, also those from before createNode resolved', async () => {
+    const { fake, createNode } = fakePlatform()
+    fake.events.push({ type: 'peer:connect', peerId: 'a', address: '/memory/1' })
+    const node = await createNode({ network: 'selkie-dev' })
+    const seen = []
+    node.addEventListener('peer:connect', ({ detail }) => seen.push(['connect', detail]))
+    node.addEventListener('peer:disconnect', ({ detail }) => seen.push(['disconnect', detail]))
+    const lagged = once(node, 'lagged')
+    fake.events.push({ type: 'peer:disconnect', peerId: 'a', reason: 'bye' })
+    fake.events.push({ type: 'lagged', missed: 2 })
+    assert.deepEqual((await lagged).detail, { missed: 2 })
+    assert.deepEqual(seen, [
+      ['connect', { peerId: 'a', address: '/memory/1' }],
+      ['disconnect', { peerId: 'a', reason: 'bye' }],
+    ])
+  })
+})
+
+test('peers that were found together are an event each', async () => {
+  const { fake, node } = await startFake()
+  const found = []
+  node.addEventListener('peer:discovered', ({ detail }) => found.push(detail.peerId))
+  const lagged = once(node, 'lagged')
+  fake.events.push({ type: 'peer:discovered', peers: [{ peerId: 'a' }, { peerId: 'b' }] })
+  fake.events.push({ type: 'lagged', missed: 1 })
+  await lagged
+  assert.deepEqual(found, ['a', 'b'])
+})
+
+describe('the end', () => {
+  test('stop ends iterators, rejects what is pending, tells once and releases', async () => {
+    let released = 0
+    const openIdentity = async () => ({
+      load: async () => Uint8Array.of(1),
+      unlock: async () => void released++,
+    })
+    const { fake, node } = await startFake({ storage: 'indexeddb' }, { openIdentity })
+    fake.answers.dial = never
+    let told = 0
+    node.addEventListener('node:stop', ({ detail }) => {
+      assert.deepEqual(detail, {})
+      told++
+    })
+    const next = node.blocks.subscribe().next()
+    const dial = assert.rejects(node.dial('/memory/1'), { code: 'stopped', fatal: true })
+    await Promise.all([node.stop(), node.stop()])
+    assert.deepEqual(await next, { done: true, value: undefined })
+    await dial
+    await assert.rejects(node.peers(), { code: 'stopped' })
+    assert.deepEqual(await node.votes.subscribe().next(), { done: true, value: undefined })
+    assert.deepEqual([told, released, fake.stopped], [1, 1, true])
+  })
+
+  test('await using stops', async () => {
+    const { fake, node } = await startFake()
+    await node[Symbol.asyncDispose]()
+    assert.equal(fake.stopped, true)
+  })
+
+  test('a node that ends by itself is as one that was stopped', async () => {
+    const { fake, node } = await startFake()
+    const stop = once(node, 'node:stop')
+    await fake.stop()
+    await stop
+    await assert.rejects(node.metrics(), { code: 'stopped' })
+  })
+
+  test('a crash rejects all that is pending and all that comes later', async () => {
+    const { crash, fake, node } = await startFake()
+    fake.answers.dial = never
+    const stop = once(node, 'node:stop')
+    const blocks = node.blocks.subscribe()
+    const pending = [node.dial('/memory/1'), blocks.next()]
+    await turn()
+    crash()
+    for (const promise of pending) {
+      await assert.rejects(promise, (error) => {
+        assert.ok(error instanceof CrashedError)
+        return error.code === 'crashed' && error.fatal && /createNode/.test(error.message)
+      })
+    }
+    assert.ok((await stop).detail.error instanceof CrashedError)
+    await assert.rejects(node.peers(), { code: 'crashed' })
+    await assert.rejects(node.votes.subscribe().next(), { code: 'crashed' })
+    assert.deepEqual(await blocks.next(), { done: true, value: undefined })
+    await node.stop()
+  })
+
+  test('a trap inside a call is a crash too', async () => {
+    const { fake, node } = await startFake()
+    fake.answers.dial = never
+    fake.answers.peers = () => Promise.reject(new WebAssembly.RuntimeError('unreachable'))
+    const dial = assert.rejects(node.dial('/memory/1'), { code: 'crashed' })
+    await assert.rejects(node.peers(), { code: 'crashed', fatal: true })
+    await dial
+  })
+
+  test('a crash while starting rejects createNode', async () => {
+    const { createNode, crash, fake } = fakePlatform()
+    const asked = new Promise((asked) => {
+      fake.answers.start = () => (asked(), never())
+    })
+    const start = createNode({ network: 'selkie-dev' })
+    await asked
+    crash()
+    await assert.rejects(start, { code: 'crashed' })
+  })
+
+  test('other uncaught errors are none of ours', async () => {
+    const uncaught = new EventTarget()
+    const { node } = await startFake({}, { uncaught })
+    uncaught.dispatchEvent(Object.assign(new Event('error'), { error: new TypeError('theirs') }))
+    assert.equal(await node.peers(), undefined)
+  })
+})

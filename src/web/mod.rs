@@ -1,0 +1,10 @@
+//! The wasm-bindgen surface: what the npm package's TypeScript calls. Private to that package.
+//!
+//! [`WasmNode`] exports `&self` methods over [`crate::P2PNetworkManager`]; JavaScript pulls (`nextEvent`, `next`), so a
+//! slow reader never grows memory here. `convert` turns our values into plain JavaScript objects, and ours only:
+//! whatever comes from JavaScript is checked by serde and by [`crate::Config::check`].
+
+mod convert;
+mod node;
+
+pub use node::WasmNode;

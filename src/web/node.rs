@@ -1,0 +1,354 @@
+//! The class that JavaScript holds.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
+
+use js_sys::Uint8Array;
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use wasm_bindgen::prelude::*;
+
+use super::convert;
+use crate::{
+    Application, Config, ConfigError, NetworkError, NetworkEvent, P2PNetworkManager, StateRequest,
+    Verdict,
+    chain::{Item, ItemKind, Opaque, bitcoin::Bitcoin},
+    mpsc,
+};
+
+/// Subscriptions at once; more is a leak in the caller.
+const MAX_SUBSCRIPTIONS: usize = 200;
+
+/// A running node.
+#[wasm_bindgen]
+pub struct WasmNode {
+    manager: P2PNetworkManager,
+    events: Rc<Mutex<mpsc::Receiver<NetworkEvent>>>,
+    subscriptions: RefCell<HashMap<u32, Rc<Subscription>>>,
+    last: Cell<u32>,
+}
+
+/// One reader of items. Ends when `over` closes.
+struct Subscription {
+    wanted: Wanted,
+    events: Mutex<mpsc::Receiver<NetworkEvent>>,
+    over: tokio::sync::Semaphore,
+}
+
+enum Wanted {
+    Items(ItemKind),
+    Topic(String),
+}
+
+/// The configuration object: the TOML's shape, and what only a JavaScript host gives.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    network: crate::NetworkConfig,
+    chain: ChainOptions,
+    protocol: crate::ProtocolConfig,
+    security: crate::SecurityConfig,
+    #[serde(with = "serde_bytes_option")]
+    identity: Option<Vec<u8>>,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ChainOptions {
+    network_id: String,
+    #[serde(with = "hex::serde")]
+    genesis: Vec<u8>,
+    application: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let Config { network, protocol, security, .. } = Config::default();
+        Self { network, chain: ChainOptions::default(), protocol, security, identity: None }
+    }
+}
+
+impl Default for ChainOptions {
+    fn default() -> Self {
+        let crate::ChainConfig { network_id, genesis } = crate::ChainConfig::default();
+        Self { network_id, genesis, application: "opaque".to_owned() }
+    }
+}
+
+/// `Uint8Array` into bytes.
+mod serde_bytes_option {
+    use serde::{Deserialize, Deserializer};
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+        Ok(Option::<bytes::Bytes>::deserialize(deserializer)?.map(Vec::from))
+    }
+}
+
+#[wasm_bindgen]
+impl WasmNode {
+    /// Starts a node; dials nothing yet but what `bootstrap_peers` names, in the background.
+    pub async fn start(config: JsValue) -> Result<WasmNode, JsValue> {
+        console_error_panic_hook::set_once();
+        let options: Options = serde_wasm_bindgen::from_value(config)
+            .map_err(|error| convert::failure("config", true, &format!("config: {error}")))?;
+        let keypair = match &options.identity {
+            None => Keypair::generate_ed25519(),
+            Some(bytes) => Keypair::from_protobuf_encoding(bytes).map_err(|error| {
+                convert::failure("identity", true, &format!("the identity is no libp2p private key: {error}"))
+            })?,
+        };
+        let config = Config {
+            network: options.network,
+            chain: crate::ChainConfig { network_id: options.chain.network_id, genesis: options.chain.genesis },
+            protocol: options.protocol,
+            security: options.security,
+        };
+        match options.chain.application.as_str() {
+            "opaque" => Self::run(config, keypair, Opaque).await,
+            "bitcoin" => Self::run(config, keypair, Bitcoin::default()).await,
+            other => Err(NetworkError::from(ConfigError {
+                field: "chain.application".to_owned(),
+                value: other.to_owned(),
+                problem: "give \"opaque\" or \"bitcoin\"".to_owned(),
+            })
+            .into()),
+        }
+    }
+
+    /// A new Ed25519 identity in libp2p's protobuf encoding.
+    #[wasm_bindgen(js_name = generateIdentity)]
+    pub fn generate_identity() -> Result<Uint8Array, JsValue> {
+        let bytes = Keypair::generate_ed25519()
+            .to_protobuf_encoding()
+            .map_err(|error| convert::failure("identity", true, &error.to_string()))?;
+        Ok(Uint8Array::from(bytes.as_slice()))
+    }
+
+    /// This node's identity.
+    #[wasm_bindgen(js_name = peerId)]
+    pub fn peer_id(&self) -> String {
+        self.manager.local_peer_id.to_string()
+    }
+
+    /// Dials an address; resolves to the peer's identity when it is ready.
+    pub async fn dial(&self, address: &str) -> Result<String, JsValue> {
+        let parsed: Multiaddr = address.parse().map_err(|error| {
+            let message = format!(
+                "\"{address}\" is no multiaddr ({error}); write it as /ip4/127.0.0.1/tcp/30304/ws/p2p/12D3KooW…"
+            );
+            convert::failure("invalid-address", false, &message)
+        })?;
+        let manager = self.manager.clone();
+        Ok(manager.dial(parsed).await?.to_string())
+    }
+
+    /// Closes all connections to a peer.
+    pub async fn disconnect(&self, peer: &str) -> Result<(), JsValue> {
+        let peer = parse_peer(peer)?;
+        let manager = self.manager.clone();
+        Ok(manager.disconnect(peer).await?)
+    }
+
+    /// The next state event; undefined after the end.
+    #[wasm_bindgen(js_name = nextEvent)]
+    pub async fn next_event(&self) -> JsValue {
+        let events = Rc::clone(&self.events);
+        let mut events = events.lock().await;
+        while let Some(event) = events.recv().await {
+            if let Some(event) = convert::state_event(&event) {
+                return event;
+            }
+        }
+        JsValue::UNDEFINED
+    }
+
+    /// Subscribes to items of a kind.
+    pub fn subscribe(&self, kind: &str) -> Result<u32, JsValue> {
+        self.add(Wanted::Items(parse_kind(kind)?))
+    }
+
+    /// Joins a plain topic and subscribes to it.
+    #[wasm_bindgen(js_name = subscribeTopic)]
+    pub async fn subscribe_topic(&self, topic: String, validate: bool) -> Result<u32, JsValue> {
+        let manager = self.manager.clone();
+        manager.subscribe_topic(topic.clone(), validate).await?;
+        self.add(Wanted::Topic(topic))
+    }
+
+    /// The next item of a subscription; undefined after its end.
+    pub async fn next(&self, subscription: u32) -> JsValue {
+        let Some(subscription) = self.subscriptions.borrow().get(&subscription).cloned() else {
+            return JsValue::UNDEFINED;
+        };
+        subscription.next().await
+    }
+
+    /// Ends a subscription; the last one of a plain topic leaves it.
+    pub fn unsubscribe(&self, subscription: u32) {
+        let Some(ended) = self.subscriptions.borrow_mut().remove(&subscription) else { return };
+        ended.over.close();
+        if let Wanted::Topic(topic) = &ended.wanted {
+            let shared = |s: &Rc<Subscription>| matches!(&s.wanted, Wanted::Topic(other) if other == topic);
+            if !self.subscriptions.borrow().values().any(shared) {
+                let (manager, topic) = (self.manager.clone(), topic.clone());
+                wasm_bindgen_futures::spawn_local(async move {
+                    // An error says that the node has ended, and the subscription with it.
+                    let _ = manager.unsubscribe_topic(topic).await;
+                });
+            }
+        }
+    }
+
+    /// The verdict on a topic item that was subscribed with `validate`.
+    pub async fn report(&self, token: &str, verdict: &str) -> Result<(), JsValue> {
+        let wrong = || convert::failure("invalid-argument", false, "this token is of no item of this node");
+        let (id, peer) = token.split_once('@').ok_or_else(wrong)?;
+        let id = hex::decode(id).map_err(|_| wrong())?;
+        let peer = parse_peer(peer)?;
+        let verdict = match verdict {
+            "accept" => Verdict::Accept,
+            "ignore" => Verdict::Ignore,
+            "reject" => Verdict::Reject,
+            _ => return Err(convert::failure("invalid-argument", false, "a verdict is accept, ignore or reject")),
+        };
+        let manager = self.manager.clone();
+        Ok(manager.report(id, peer, verdict).await?)
+    }
+
+    /// Checks an item of our own and gossips it; resolves to its identity.
+    pub async fn submit(&self, kind: &str, data: Vec<u8>) -> Result<String, JsValue> {
+        let item = Item::new(parse_kind(kind)?, data);
+        let manager = self.manager.clone();
+        Ok(manager.submit(item).await?.to_string())
+    }
+
+    /// Publishes on a plain topic.
+    pub async fn publish(&self, topic: String, data: Vec<u8>) -> Result<(), JsValue> {
+        let manager = self.manager.clone();
+        Ok(manager.publish_topic(topic, data).await?)
+    }
+
+    /// Asks a peer, or the first Selkie peer, about the chain's state: `{ key, height }`.
+    #[wasm_bindgen(js_name = requestState)]
+    pub async fn request_state(&self, peer: Option<String>, key: Vec<u8>, height: Option<u64>) -> Result<JsValue, JsValue> {
+        let manager = self.manager.clone();
+        let peer = match peer {
+            Some(peer) => parse_peer(&peer)?,
+            None => manager
+                .get_connected_peers()
+                .into_iter()
+                .find(|peer| peer.selkie)
+                .map(|peer| peer.peer_id)
+                .ok_or(NetworkError::NoPeers { topic: "state requests".to_owned() })?,
+        };
+        let state = manager.request_state(peer, StateRequest { key: key.into(), height }).await?;
+        Ok(convert::object([
+            ("height", js_sys::BigInt::from(state.height).into()),
+            ("value", Uint8Array::from(state.value.as_ref()).into()),
+            ("proof", Uint8Array::from(state.proof.as_ref()).into()),
+        ]))
+    }
+
+    /// The connected peers.
+    pub fn peers(&self) -> js_sys::Array {
+        self.manager.get_connected_peers().iter().map(convert::peer).collect()
+    }
+
+    /// All figures.
+    pub fn metrics(&self) -> JsValue {
+        convert::metrics(&self.manager)
+    }
+
+    /// Ends the node in order.
+    pub async fn stop(&self) {
+        let manager = self.manager.clone();
+        for (_, subscription) in self.subscriptions.borrow_mut().drain() {
+            subscription.over.close();
+        }
+        manager.shutdown().await;
+    }
+}
+
+impl WasmNode {
+    async fn run(config: Config, keypair: Keypair, application: impl Application) -> Result<Self, JsValue> {
+        let manager = P2PNetworkManager::with(config, keypair, application).await?;
+        let data = |event: &NetworkEvent| {
+            matches!(event, NetworkEvent::ItemAccepted { .. } | NetworkEvent::TopicMessage(_))
+        };
+        let events = Rc::new(Mutex::new(manager.subscribe(move |event| !data(event))));
+        manager.start().await?;
+        if !manager.config.network.bootstrap_peers.is_empty() {
+            let manager = manager.clone();
+            wasm_bindgen_futures::spawn_local(async move {
+                // Failures arrive as events, and redialling goes on.
+                let _ = manager.connect_bootstrap_peers().await;
+            });
+        }
+        Ok(Self { manager, events, subscriptions: RefCell::default(), last: Cell::new(0) })
+    }
+
+    fn add(&self, wanted: Wanted) -> Result<u32, JsValue> {
+        let mut subscriptions = self.subscriptions.borrow_mut();
+        if subscriptions.len() >= MAX_SUBSCRIPTIONS {
+            let message = "200 subscriptions are open; end some (return() or an AbortSignal)";
+            return Err(convert::failure("too-many-subscriptions", false, message));
+        }
+        let id = self.last.get().wrapping_add(1);
+        self.last.set(id);
+        let events = match &wanted {
+            Wanted::Items(kind) => {
+                let kind = *kind;
+                self.manager.subscribe(move |event| {
+                    matches!(event, NetworkEvent::ItemAccepted { item, .. } if item.kind() == kind)
+                })
+            }
+            Wanted::Topic(topic) => {
+                let topic = topic.clone();
+                self.manager.subscribe(move |event| {
+                    matches!(event, NetworkEvent::TopicMessage(message) if message.topic == topic)
+                })
+            }
+        };
+        let over = tokio::sync::Semaphore::new(0);
+        let subscription = Subscription { wanted, events: Mutex::new(events), over };
+        subscriptions.insert(id, Rc::new(subscription));
+        Ok(id)
+    }
+}
+
+impl Subscription {
+    async fn next(&self) -> JsValue {
+        let read = async {
+            let mut events = self.events.lock().await;
+            let Some(event) = events.recv().await else { return JsValue::UNDEFINED };
+            let missed = events.missed();
+            match &event {
+                NetworkEvent::TopicMessage(message) => convert::topic_item(message, missed),
+                event => convert::item(event, missed).unwrap_or(JsValue::UNDEFINED),
+            }
+        };
+        // The semaphore has no permits: its future ends only when the subscription does.
+        let over = async {
+            let _ = self.over.acquire().await;
+            JsValue::UNDEFINED
+        };
+        futures::future::select(Box::pin(read), Box::pin(over)).await.factor_first().0
+    }
+}
+
+fn parse_kind(kind: &str) -> Result<ItemKind, JsValue> {
+    ItemKind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(|| {
+        convert::failure("invalid-argument", false, "a kind is block, transaction or vote")
+    })
+}
+
+fn parse_peer(peer: &str) -> Result<PeerId, JsValue> {
+    peer.parse().map_err(|error| {
+        let message = format!("\"{peer}\" is no peer id ({error}); they look like 12D3KooW…");
+        convert::failure("invalid-peer-id", false, &message)
+    })
+}

@@ -1,0 +1,293 @@
+// The page in headless Chromium, with a stand-in for the node.
+
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { after, before, test } from 'node:test'
+import { inState, OPEN, openPage, openSite, says, SHUT, tell } from './site.mjs'
+
+const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
+
+let site
+before(async () => (site = await openSite()))
+after(() => site.close())
+
+/** Runs a test on a page of its own and expects that the page reported no error. */
+const onPage = (name, options, body) =>
+  test(name, async () => {
+    const page = await openPage(site, options)
+    try {
+      await body(page)
+      assert.deepEqual(page.errors, options.errors ?? [])
+    } finally {
+      await page.browserContext().close()
+    }
+  })
+
+const rows = (page, list) => page.$$eval(`#${list} tbody tr`, (found) => found.length)
+const text = (page, selector) => page.$eval(selector, (element) => element.textContent.trim())
+const focused = (page) => page.evaluate(() => document.activeElement.id)
+
+async function fill(page) {
+  await inState(page, 'connected')
+  await tell(page, { do: 'items', kind: 'block', count: 5 })
+  await tell(page, { do: 'items', kind: 'transaction', count: 60 })
+  for (const level of ['error', 'warn', 'info']) {
+    await tell(page, { do: 'log', level, message: `A line of level ${level}.` })
+  }
+  await page.waitForSelector('#blocks [data-check="verified"]')
+  await says(page, '#log .entries', /level error/)
+}
+
+for (const width of [390, 1440]) {
+  for (const scheme of ['dark', 'light']) {
+    onPage(`axe finds nothing serious, ${width} px, ${scheme}`, { width, scheme }, async (page) => {
+      // Colours are judged at rest, not in the middle of a fade.
+      await page.emulateMediaFeatures([
+        { name: 'prefers-color-scheme', value: scheme },
+        { name: 'prefers-reduced-motion', value: 'reduce' },
+      ])
+      await fill(page)
+      await page.evaluate(axe)
+      const serious = async () => {
+        const { violations } = await page.evaluate(() => axe.run())
+        return violations
+          .filter(({ impact }) => impact === 'serious' || impact === 'critical')
+          .map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(' ')}`)
+      }
+      assert.deepEqual(await serious(), [])
+      await page.$eval('#address', (field) => (field.value = 'nowhere'))
+      await page.click('#dial')
+      await page.click('#submit')
+      await tell(page, { do: 'crash' })
+      await inState(page, 'failed')
+      assert.deepEqual(await serious(), [], 'with errors shown')
+    })
+  }
+}
+
+for (const width of [320, 390, 700, 900, 1440]) {
+  onPage(`nothing runs over the edge at ${width} px`, { width }, async (page) => {
+    await fill(page)
+    const beyond = await page.evaluate(() => {
+      const edge = document.documentElement.clientWidth
+      return [...document.querySelectorAll('main *')]
+        .filter((element) => element.getBoundingClientRect().right > edge + 0.5)
+        .map((element) => element.outerHTML.slice(0, 80))
+    })
+    assert.deepEqual(beyond, [])
+    const [content, window] = await page.evaluate(() => [
+      document.documentElement.scrollWidth,
+      innerWidth,
+    ])
+    assert.ok(content <= window, `${content} px of content in ${window}`)
+    const sideways = await page.$$eval('.scroll', (lists) =>
+      lists.filter((list) => list.scrollWidth > list.clientWidth).map((list) => list.className),
+    )
+    assert.deepEqual(sideways, [])
+  })
+}
+
+onPage('the page joins by itself and tells when the first block came', {}, async (page) => {
+  await inState(page, 'connected')
+  assert.equal(await page.$eval('#address', (field) => field.value), OPEN)
+  await says(page, '#status', /Connected to 3 peers/)
+  assert.equal(await rows(page, 'peers'), 3)
+  assert.equal(await text(page, '#self-network'), 'bitcoin-replay')
+  const first = () => page.evaluate(() => document.documentElement.dataset.firstBlockMs)
+  assert.equal(await first(), undefined)
+  await tell(page, { do: 'items', kind: 'block', count: 1 })
+  await page.waitForSelector('html[data-first-block-ms]')
+  const ms = await first()
+  assert.ok(Number(ms) > 0)
+  await tell(page, { do: 'items', kind: 'block', count: 1 })
+  await says(page, '#count-blocks', /^2$/)
+  assert.equal(await first(), ms, 'the first stays the first')
+})
+
+onPage('lists are bounded, counters are not; a forged block is called one', {}, async (page) => {
+  await inState(page, 'connected')
+  await tell(page, { do: 'items', kind: 'transaction', count: 1234 })
+  await says(page, '#count-transactions', /^1,234$/)
+  await says(page, '#transactions tbody', /./)
+  assert.equal(await rows(page, 'transactions'), 50)
+  await tell(page, { do: 'forge' })
+  await page.waitForSelector('#blocks [data-check="mismatch"]')
+  await says(page, '#log .entries', /does not hash to its id/)
+})
+
+onPage('a paused list stands still and goes on where the network is', {}, async (page) => {
+  await inState(page, 'connected')
+  await page.click('#transactions .pause')
+  await tell(page, { do: 'items', kind: 'transaction', count: 3 })
+  await says(page, '#count-transactions', /^3$/)
+  assert.equal(await rows(page, 'transactions'), 0)
+  await page.click('#transactions .pause')
+  await page.waitForSelector('#transactions tbody tr:nth-child(3)')
+})
+
+onPage('connecting works by keyboard alone', { query: '?manual' }, async (page) => {
+  await inState(page, 'ready')
+  await page.keyboard.press('Tab')
+  assert.equal(await page.evaluate(() => document.activeElement.className), 'skip')
+  await page.keyboard.press('Enter')
+  assert.equal(await focused(page), 'main')
+  await page.keyboard.press('Tab')
+  assert.equal(await focused(page), 'address')
+  await page.keyboard.down('Control')
+  await page.keyboard.press('a')
+  await page.keyboard.up('Control')
+  await page.keyboard.type('/ip4/192.0.2.1/tcp/4001')
+  await page.keyboard.press('Enter')
+  await says(page, '#connect-message', /plain TCP/)
+  assert.equal(await page.$eval('#address', (field) => field.ariaInvalid), 'true')
+  assert.equal(await focused(page), 'address')
+  await page.keyboard.down('Control')
+  await page.keyboard.press('a')
+  await page.keyboard.up('Control')
+  await page.keyboard.type(OPEN)
+  await page.keyboard.press('Tab')
+  assert.equal(await focused(page), 'dial')
+  const ring = await page.$eval('#dial', (button) => getComputedStyle(button).outlineStyle)
+  assert.equal(ring, 'solid', 'the focus is visible')
+  await page.keyboard.press('Enter')
+  await inState(page, 'connected')
+  await says(page, '#connect-message', /Connected to 12D3Ko/)
+  assert.equal(await focused(page), 'dial', 'the focus stays')
+})
+
+onPage('every control is reached by Tab and shows the focus', {}, async (page) => {
+  await fill(page)
+  const wanted = await page.$$eval(
+    'a, button, input, select, textarea, .scroll',
+    (all) => all.filter((one) => one.checkVisibility() && !one.closest('tbody')).length,
+  )
+  const met = new Set()
+  for (let presses = 0; presses < 300; presses += 1) {
+    await page.keyboard.press('Tab')
+    const [key, visible] = await page.evaluate(() => {
+      const now = document.activeElement
+      const shown = now.matches('.choice input') ? now.nextElementSibling : now
+      const all = [...document.querySelectorAll('*')]
+      const key = now === document.body || now.closest('tbody') ? '' : String(all.indexOf(now))
+      return [key, getComputedStyle(shown).outlineStyle !== 'none' || now === document.body]
+    })
+    assert.ok(visible, `focus of element ${key} is invisible`)
+    if (key !== '') met.add(key)
+  }
+  // Of two radio buttons Tab reaches the chosen one, the arrows the other.
+  assert.equal(met.size, wanted - 1)
+})
+
+onPage('a dial that fails says why below the field', { query: '?node=shut' }, async (page) => {
+  await says(page, '#connect-message', /Nobody answers at port 1.*right\.$/)
+  assert.equal(await page.$eval('#connect-message', (line) => line.ariaLive), 'polite')
+  assert.equal(await page.$eval('#address', (field) => field.value), SHUT)
+  await page.$eval('#address', (field) => (field.value = ''))
+  await page.type('#address', OPEN)
+  assert.equal(await text(page, '#connect-message'), '', 'typing takes the error away')
+  await page.click('#dial')
+  await inState(page, 'connected')
+})
+
+onPage('when all peers have gone the page joins again', {}, async (page) => {
+  await inState(page, 'connected')
+  await tell(page, { do: 'leave' })
+  await says(page, '#log .entries', /has gone: the peer closed/)
+  await inState(page, 'connected')
+})
+
+onPage('the log shows what the filter lets through', {}, async (page) => {
+  await fill(page)
+  const levels = () => page.$$eval('#log li', (all) => all.map((one) => one.dataset.level))
+  await page.select('#log-level', 'error')
+  await says(page, '#log-count', /^1 line$/)
+  assert.deepEqual(await levels(), ['error'])
+  await page.select('#log-level', 'warn')
+  await says(page, '#log-count', /^2 lines$/)
+  assert.deepEqual(await levels(), ['warn', 'error'], 'newest first')
+  await page.select('#log-level', 'trace')
+  await tell(page, { do: 'log', level: 'trace', message: '<b>not markup</b>' })
+  await says(page, '#log .entries', /<b>not markup/)
+  for (let lines = 0; lines < 600; lines += 1) {
+    await tell(page, { do: 'log', level: 'debug', message: `Line ${lines}.` })
+  }
+  await says(page, '#log li', /Line 599/)
+  assert.equal((await levels()).length, 500)
+  await page.click('#log-clear')
+  await says(page, '#log-count', /^0 lines$/)
+})
+
+onPage('a transaction is published, or the reason given why not', {}, async (page) => {
+  await inState(page, 'connected')
+  await page.type('#bytes', 'xyz')
+  await page.click('#submit')
+  await says(page, '#publish-message', /"x" is not a hex digit/)
+  await page.$eval('#bytes', (field) => (field.value = '00'))
+  await page.click('#submit')
+  await says(page, '#publish-message', /The chain refused it/)
+  assert.equal(await text(page, '#random'), 'Random transaction')
+  await page.click('#random')
+  await page.click('#submit')
+  await says(page, '#publish-message', /^Published as [0-9a-f]{10}…/)
+})
+
+onPage('a node that crashed is started again', {}, async (page) => {
+  await inState(page, 'connected')
+  await tell(page, { do: 'crash' })
+  await inState(page, 'failed')
+  assert.equal(await text(page, '#failure-reason'), 'The node crashed. Start it again.')
+  await page.click('#restart')
+  await inState(page, 'connected')
+  assert.equal(await page.$eval('#failure', (card) => card.hidden), true)
+})
+
+onPage('the choice of page or worker restarts the node and is kept', {}, async (page) => {
+  await inState(page, 'connected')
+  await page.focus('#run input:checked')
+  await page.keyboard.press('ArrowRight')
+  await says(page, '#announce', /restarts/)
+  await inState(page, 'connected')
+  await page.reload()
+  await inState(page, 'connected')
+  assert.equal(await page.$eval('#run input:checked', (radio) => radio.value), 'worker')
+})
+
+onPage('a node that cannot start says so', { query: '?node=broken' }, async (page) => {
+  await inState(page, 'failed')
+  assert.match(await text(page, '#failure-reason'), /could not be fetched/)
+})
+
+const missing = 'Failed to load resource: the server responded with a status of 404 (Not Found)'
+const alone = { query: '?manual&node=none', errors: [missing] }
+onPage('a page that no node serves waits on the development network', alone, async (page) => {
+  await inState(page, 'ready')
+  assert.equal(await text(page, '#self-network'), 'selkie-dev')
+  assert.equal(await page.$eval('#address', (field) => field.value), '')
+  await page.click('#dial')
+  await says(page, '#connect-message', /Paste the address/)
+})
+
+onPage('nothing moves as the page comes alive', { query: '?manual' }, async (page) => {
+  await page.evaluate(() => {
+    document.documentElement.dataset.shift = '0'
+    new PerformanceObserver((list) => {
+      for (const entry of list.getEntries()) {
+        const sum = Number(document.documentElement.dataset.shift) + entry.value
+        document.documentElement.dataset.shift = String(sum)
+      }
+    }).observe({ type: 'layout-shift', buffered: true })
+  })
+  await inState(page, 'ready')
+  await page.click('#dial')
+  await fill(page)
+  const shift = await page.evaluate(
+    () =>
+      new Promise((done) =>
+        requestAnimationFrame(() =>
+          requestAnimationFrame(() => done(Number(document.documentElement.dataset.shift))),
+        ),
+      ),
+  )
+  assert.ok(shift < 0.02, `layout shift of ${shift}`)
+})
