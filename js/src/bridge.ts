@@ -17,6 +17,7 @@ import {
   type Method,
 } from './engine.js'
 import { crashed, report, revive, type ErrorReport } from './errors.js'
+import { Pending } from './pending.js'
 
 /** One end of a channel: browsers' and Node's workers differ in how they say the same. */
 export interface Port {
@@ -51,11 +52,17 @@ export class RemoteEngine implements Engine {
     })
   }
 
-  /** Resolves once the worker has made an instance of the module. */
-  static async open(port: Port, module: WebAssembly.Module): Promise<RemoteEngine> {
+  /** Resolves once the worker, which starts as the module loads, has made an instance of it. */
+  static async open(
+    port: Port,
+    module: Promise<WebAssembly.Module>,
+    signal?: AbortSignal,
+  ): Promise<RemoteEngine> {
     const engine = new RemoteEngine(port)
+    const pending = new Pending()
+    engine.crash.listen((message) => pending.fail(crashed(message)))
     try {
-      await engine.#request('load', [module])
+      await pending.wait(async () => engine.#request('load', [await module]), signal)
     } catch (error) {
       engine.close()
       throw error

@@ -15,11 +15,8 @@ export const createNode = createNodeOn({
   async engine(run, wasm = new URL('./selkie_bg.wasm', import.meta.url), options) {
     const load = () => loadFileOrModule(wasm, options)
     if (run === 'page') return pageEngine(load)
-    const module = await load()
-    return RemoteEngine.open(
-      threadPort(new Worker(new URL('./worker-nodejs.js', import.meta.url), { name: 'selkie' })),
-      module,
-    )
+    const worker = new Worker(new URL('./worker-nodejs.js', import.meta.url), { name: 'selkie' })
+    return RemoteEngine.open(threadPort(worker), load(), options.signal)
   },
   async openIdentity(storage) {
     if (typeof storage === 'object') return openFileIdentity(storage.directory)

@@ -8,10 +8,12 @@
 import type { NodeConfig, NodeOptions } from '../index.js'
 import { ConfigError } from './errors.js'
 
+const sections = ['network', 'chain', 'protocol', 'security']
+
 export function nodeConfig(options: NodeOptions): NodeConfig {
   const { config = {}, bootstrap } = record('options', options)
   const { id, genesis, application } = networkOf(options.network)
-  record('config', config)
+  checkSections(config)
   if (bootstrap !== undefined && !isStrings(bootstrap)) {
     throw wrong('bootstrap', bootstrap, 'give an array of multiaddrs, each a string')
   }
@@ -50,7 +52,19 @@ function networkOf(network: NodeOptions['network']) {
   if (typeof id !== 'string' || id === '') {
     throw wrong('network', id, "give the network's id, such as 'selkie-dev'")
   }
+  if (genesis !== undefined && !/^[0-9a-f]{64}$/i.test(genesis)) {
+    throw wrong('network.genesis', genesis, "give the genesis hash's 64 hex digits")
+  }
   return { id, genesis, application }
+}
+
+/** Rust reads the sections that it knows from a JavaScript object, and can't see that there are others. */
+function checkSections(config: NodeConfig) {
+  for (const name of Object.keys(record('config', config))) {
+    const known = name === 'identity' || sections.includes(name)
+    if (!known) throw wrong('config', name, `give only ${sections.join(', ')} and identity`)
+  }
+  for (const name of sections) record(`config.${name}`, config[name as keyof NodeConfig] ?? {})
 }
 
 function record<T extends object>(field: string, value: T): T {
@@ -69,7 +83,7 @@ function defined<T extends object>(fields: T): Partial<T> {
   ) as Partial<T>
 }
 
-export function wrong(field: string, value: unknown, advice: string): ConfigError {
+function wrong(field: string, value: unknown, advice: string): ConfigError {
   const shown = typeof value === 'string' ? JSON.stringify(value) : String(value)
   return new ConfigError('config', `config: ${field} = ${shown}: ${advice}`, { fatal: true })
 }

@@ -18,7 +18,7 @@ export function browserPlatform(
     async engine(run, wasm, options) {
       const load = () => loadModule(wasm ?? defaultWasm(options), options)
       if (run === 'page') return pageEngine(load, uncaughtErrors())
-      return RemoteEngine.open(workerPort(startWorker()), await load())
+      return RemoteEngine.open(workerPort(startWorker()), load(), options.signal)
     },
     async openIdentity(storage, network) {
       if (storage === 'indexeddb') return openBrowserIdentity(network)

@@ -2,12 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { RemoteEngine, serve } from '../dist/bridge.js'
 import { createNodeOn } from '../dist/create.js'
+import { LoadError } from '../dist/errors.js'
 import { FakeNode, never, once, turn } from './fake.mjs'
 
 const MODULE = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0))
 
 /** A node behind a real message channel; `fail` is what a worker's error event does. */
-async function startRemote({ load } = {}) {
+async function startRemote({ load, module = Promise.resolve(MODULE), signal } = {}) {
   const { port1, port2 } = new MessageChannel()
   const glue = FakeNode.glue()
   const uncaught = new EventTarget()
@@ -21,19 +22,27 @@ async function startRemote({ load } = {}) {
   const moved = []
   serve(end(port2, moved), load ?? (async (module) => (assert.ok(module), glue)), uncaught)
   let fail
+  let closed = 0
   const port = {
     ...end(port1),
     onFailure: (listener) => (fail = listener),
-    close: () => (port1.close(), port2.close()),
+    close: () => (closed++, port1.close(), port2.close()),
   }
   const createNode = createNodeOn({
     defaultStorage: 'memory',
-    engine: () => RemoteEngine.open(port, MODULE),
+    engine: (run, wasm, { signal }) => RemoteEngine.open(port, module, signal),
   })
-  const start = createNode({ network: 'selkie-dev', run: 'worker' })
-  // A port that is open keeps the process: whatever a test asserts, it must be closed.
+  const start = createNode({ network: 'selkie-dev', run: 'worker', signal })
+  // It may reject before the test has come to look at it.
   start.catch(() => {})
-  return { start, fake: glue.node, moved, uncaught, close: port.close, fail: (why) => fail(why) }
+  return {
+    start,
+    fake: glue.node,
+    moved,
+    uncaught,
+    fail: (why) => fail(why),
+    closed: () => closed,
+  }
 }
 
 test('a node behind a port is as one on this thread', async (t) => {
@@ -120,15 +129,33 @@ test('a worker that ends is a crash', async () => {
   await assert.rejects(peers, { code: 'crashed', message: /out of memory/ })
 })
 
-test('a worker that ends before it has loaded rejects createNode', async () => {
-  const { close, fail, start } = await startRemote({ load: never })
-  fail('its script did not load')
-  await assert.rejects(start, { code: 'crashed', message: /did not load/ })
-  close()
-})
+for (const [when, parts] of Object.entries({
+  'the module has arrived': { module: never() },
+  'it has loaded': { load: never },
+})) {
+  test(`a worker that ends before ${when} rejects createNode`, async () => {
+    const { closed, fail, start } = await startRemote(parts)
+    fail('its script did not load')
+    await assert.rejects(start, { code: 'crashed', message: /did not load/ })
+    assert.equal(closed(), 1)
+  })
 
-test('a module that the worker can not use rejects createNode', async () => {
-  const load = () => Promise.reject(new WebAssembly.LinkError('import is missing'))
-  const { start } = await startRemote({ load })
-  await assert.rejects(start, { message: /import is missing/ })
+  test(`an abort before ${when} ends the worker`, async () => {
+    const abort = new AbortController()
+    const { closed, start } = await startRemote({ ...parts, signal: abort.signal })
+    abort.abort('enough')
+    await assert.rejects(start, (reason) => reason === 'enough')
+    assert.equal(closed(), 1)
+  })
+}
+
+test('a module that does not arrive, or that the worker can not use, ends the worker', async () => {
+  for (const parts of [
+    { module: Promise.reject(new LoadError('load', 'it is absent')) },
+    { load: () => Promise.reject(new WebAssembly.LinkError('it is absent')) },
+  ]) {
+    const { closed, start } = await startRemote(parts)
+    await assert.rejects(start, { message: /it is absent/ })
+    assert.equal(closed(), 1)
+  }
 })

@@ -46,7 +46,9 @@ describe('starting', () => {
     identityInUse: { identityInUse: 'share' },
     signal: { signal: {} },
     onProgress: { onProgress: 5 },
+    'network.genesis': { network: { id: 'selkie-dev', genesis: '0xabc' } },
     config: { config: [] },
+    'config.chain': { config: { chain: 'bitcoin' } },
   })) {
     test(`a wrong ${field} is named`, async () => {
       await assert.rejects(startFake(options), (error) => {
@@ -56,6 +58,13 @@ describe('starting', () => {
       })
     })
   }
+
+  test('a section that there is not in the configuration is named', async () => {
+    await assert.rejects(startFake({ config: { netwrok: {} } }), {
+      message:
+        'config: config = "netwrok": give only network, chain, protocol, security and identity',
+    })
+  })
 
   test('no options at all are an error that says so', async () => {
     await assert.rejects(fakePlatform().createNode(), /config: options = undefined/)

@@ -74,17 +74,30 @@ pub struct Checked {
 impl Checked {
     /// Accepted, without a fee.
     pub fn accept(id: ItemId) -> Self {
-        Self { id, fee: 0, verdict: Verdict::Accept, reason: String::new() }
+        Self {
+            id,
+            fee: 0,
+            verdict: Verdict::Accept,
+            reason: String::new(),
+        }
     }
 
     /// Rejected for a reason that a person can read. The identity is that of the bytes.
     pub fn reject(data: &[u8], reason: impl Into<String>) -> Self {
-        Self { id: ItemId::sha256(data), fee: 0, verdict: Verdict::Reject, reason: reason.into() }
+        Self {
+            id: ItemId::sha256(data),
+            fee: 0,
+            verdict: Verdict::Reject,
+            reason: reason.into(),
+        }
     }
 
     /// Ignored for a reason that a person can read. The identity is that of the bytes.
     pub fn ignore(data: &[u8], reason: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Ignore, ..Self::reject(data, reason) }
+        Self {
+            verdict: Verdict::Ignore,
+            ..Self::reject(data, reason)
+        }
     }
 
     /// The answer for bytes without known structure: anything but nothing is accepted.
@@ -130,7 +143,9 @@ impl ItemId {
 
     /// The identity's bytes, in display order.
     pub fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.length)).unwrap_or_default()
+        self.bytes
+            .get(..usize::from(self.length))
+            .unwrap_or_default()
     }
 }
 

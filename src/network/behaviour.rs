@@ -9,12 +9,7 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{
-    Config, NetworkError,
-    codec::FrameCodec,
-    gate::Gate,
-    protocol::Hello,
-};
+use super::{Config, NetworkError, codec::FrameCodec, gate::Gate, protocol::Hello};
 use crate::{
     peers::{Bans, Places},
     transport::LocalDiscovery,
@@ -28,6 +23,15 @@ const MAX_PENDING: u32 = 256;
 /// Other peers' queries that are answered on one connection at once, hello being one message.
 const MAX_HELLO_STREAMS: usize = 2;
 
+/// Gossipsub that keeps of each peer no more than so many subscriptions.
+pub(crate) type Gossip = gossipsub::Behaviour<
+    gossipsub::IdentityTransform,
+    gossipsub::MaxCountSubscriptionFilter<gossipsub::AllowAllSubscriptionFilter>,
+>;
+
+/// The most topics of one peer that are remembered: our own three and twice what a node may join.
+const MAX_SUBSCRIPTIONS: usize = 515;
+
 /// All protocols that a node speaks.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Behaviour {
@@ -38,7 +42,7 @@ pub(crate) struct Behaviour {
     pub(crate) identify: identify::Behaviour,
     pub(crate) hello: request_response::Behaviour<FrameCodec>,
     pub(crate) message: request_response::Behaviour<FrameCodec>,
-    pub(crate) gossip: gossipsub::Behaviour,
+    pub(crate) gossip: Gossip,
     pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
     pub(crate) local: LocalDiscovery,
     pub(crate) relay: relay::client::Behaviour,
@@ -55,7 +59,11 @@ impl Behaviour {
         let peer_id = keypair.public().to_peer_id();
         let network = &config.network;
         let blacklist = &config.security.blacklist_config;
-        let always = blacklist.peers.iter().filter_map(|peer| peer.parse().ok()).collect();
+        let always = blacklist
+            .peers
+            .iter()
+            .filter_map(|peer| peer.parse().ok())
+            .collect();
         let limits = connection_limits::ConnectionLimits::default()
             .with_max_pending_incoming(Some(MAX_PENDING))
             .with_max_pending_outgoing(Some(MAX_PENDING));
@@ -109,7 +117,10 @@ pub(crate) fn protocol_name(config: &Config, rest: &str) -> Result<StreamProtoco
 /// Unsigned, since items carry their own proof; identified by topic and content, so that a
 /// copy is a copy whoever sent it; passed on only after the verdict.
 fn gossip(config: &Config) -> Result<gossipsub::Behaviour, NetworkError> {
-    let wrong = |reason: String| NetworkError::Transport { transport: "gossipsub", reason };
+    let wrong = |reason: String| NetworkError::Transport {
+        transport: "gossipsub",
+        reason,
+    };
     let gossip = &config.protocol.gossipsub_config;
     let built = gossipsub::ConfigBuilder::default()
         .validation_mode(gossipsub::ValidationMode::Anonymous)
@@ -120,7 +131,11 @@ fn gossip(config: &Config) -> Result<gossipsub::Behaviour, NetworkError> {
         .mesh_n(gossip.mesh_n)
         .mesh_n_low(gossip.mesh_n_low)
         .mesh_n_high(gossip.mesh_n_high)
-        .mesh_outbound_min((gossip.mesh_n / 2).min(gossip.mesh_n_low.saturating_sub(1)).min(2))
+        .mesh_outbound_min(
+            (gossip.mesh_n / 2)
+                .min(gossip.mesh_n_low.saturating_sub(1))
+                .min(2),
+        )
         .heartbeat_interval(gossip.heartbeat_interval)
         .max_transmit_size(gossip.max_transmit_size)
         .duplicate_cache_time(gossip.duplicate_cache_time)
@@ -133,19 +148,32 @@ fn gossip(config: &Config) -> Result<gossipsub::Behaviour, NetworkError> {
 
 /// `sha256(topic || data)[..20]`: docs/wire.md tells implementers to use the same.
 pub(crate) fn message_id(topic: &str, data: &[u8]) -> Vec<u8> {
-    let digest = Sha256::new().chain_update(topic).chain_update(data).finalize();
+    let digest = Sha256::new()
+        .chain_update(topic)
+        .chain_update(data)
+        .finalize();
     digest.into_iter().take(20).collect()
 }
 
-fn kad(config: &Config, peer_id: libp2p::PeerId) -> Result<kad::Behaviour<kad::store::MemoryStore>, NetworkError> {
+fn kad(
+    config: &Config,
+    peer_id: libp2p::PeerId,
+) -> Result<kad::Behaviour<kad::store::MemoryStore>, NetworkError> {
     let settings = &config.protocol.kademlia_config;
     let store = kad::store::MemoryStore::with_config(
         peer_id,
-        kad::store::MemoryStoreConfig { max_records: settings.max_records, ..Default::default() },
+        kad::store::MemoryStoreConfig {
+            max_records: settings.max_records,
+            ..Default::default()
+        },
     );
     let mut kad_config = kad::Config::new(protocol_name(config, "kad/1")?);
     kad_config.set_query_timeout(settings.query_timeout);
     let mut kad = kad::Behaviour::with_config(peer_id, store, kad_config);
-    kad.set_mode(Some(if config.serves_dht() { kad::Mode::Server } else { kad::Mode::Client }));
+    kad.set_mode(Some(if config.serves_dht() {
+        kad::Mode::Server
+    } else {
+        kad::Mode::Client
+    }));
     Ok(kad)
 }

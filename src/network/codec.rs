@@ -27,7 +27,10 @@ impl FrameCodec {
     pub async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Vec<u8>> {
         let length = read_length(io).await?;
         if length > self.max {
-            let problem = format!("a frame of {length} bytes is over the limit of {}", self.max);
+            let problem = format!(
+                "a frame of {length} bytes is over the limit of {}",
+                self.max
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         let mut frame = Vec::with_capacity(length.min(64 << 10));
@@ -42,9 +45,17 @@ impl FrameCodec {
     ///
     /// # Errors
     /// `InvalidInput` where the frame is over the limit, and what the stream itself says.
-    pub async fn write<T: AsyncWrite + Unpin + Send>(&self, io: &mut T, frame: &[u8]) -> io::Result<()> {
+    pub async fn write<T: AsyncWrite + Unpin + Send>(
+        &self,
+        io: &mut T,
+        frame: &[u8],
+    ) -> io::Result<()> {
         if frame.len() > self.max {
-            let problem = format!("a frame of {} bytes is over the limit of {}", frame.len(), self.max);
+            let problem = format!(
+                "a frame of {} bytes is over the limit of {}",
+                frame.len(),
+                self.max
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, problem));
         }
         let mut head = Vec::with_capacity(5);
@@ -65,7 +76,10 @@ async fn read_length<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<usiz
             return Ok(prost::decode_length_delimiter(head.as_slice())?);
         }
         if head.len() == 5 {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the length is over 5 bytes long"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the length is over 5 bytes long",
+            ));
         }
     }
 }
@@ -75,19 +89,37 @@ impl Codec for FrameCodec {
     type Request = Vec<u8>;
     type Response = Vec<u8>;
 
-    async fn read_request<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>> {
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
         self.read(io).await
     }
 
-    async fn read_response<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>> {
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
         self.read(io).await
     }
 
-    async fn write_request<T: AsyncWrite + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T, frame: Vec<u8>) -> io::Result<()> {
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        frame: Vec<u8>,
+    ) -> io::Result<()> {
         self.write(io, &frame).await
     }
 
-    async fn write_response<T: AsyncWrite + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T, frame: Vec<u8>) -> io::Result<()> {
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        frame: Vec<u8>,
+    ) -> io::Result<()> {
         self.write(io, &frame).await
     }
 }
@@ -99,7 +131,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(bytes: &[u8], max: usize) -> io::Result<Vec<u8>> {
-        FrameCodec::new(max).read(&mut Cursor::new(bytes)).now_or_never().expect("a cursor never waits")
+        FrameCodec::new(max)
+            .read(&mut Cursor::new(bytes))
+            .now_or_never()
+            .expect("a cursor never waits")
     }
 
     proptest! {
@@ -120,7 +155,13 @@ mod tests {
     fn a_lying_length_is_refused_before_it_costs() {
         let error = read(&[0xff, 0xff, 0xff, 0xff, 0x0f], 1024).expect_err("4 GiB");
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert_eq!(read(&[0xff; 10], 1024).expect_err("endless").kind(), io::ErrorKind::InvalidData);
-        assert_eq!(read(&[10, 1, 2], 1024).expect_err("cut short").kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(
+            read(&[0xff; 10], 1024).expect_err("endless").kind(),
+            io::ErrorKind::InvalidData
+        );
+        assert_eq!(
+            read(&[10, 1, 2], 1024).expect_err("cut short").kind(),
+            io::ErrorKind::UnexpectedEof
+        );
     }
 }

@@ -95,7 +95,10 @@ impl Default for NetworkConfig {
 
 impl From<NetworkConfig> for Config {
     fn from(network: NetworkConfig) -> Self {
-        Self { network, ..Self::default() }
+        Self {
+            network,
+            ..Self::default()
+        }
     }
 }
 
@@ -112,7 +115,10 @@ pub struct ChainConfig {
 
 impl Default for ChainConfig {
     fn default() -> Self {
-        Self { network_id: "selkie-dev".to_owned(), genesis: Vec::new() }
+        Self {
+            network_id: "selkie-dev".to_owned(),
+            genesis: Vec::new(),
+        }
     }
 }
 
@@ -185,7 +191,12 @@ pub struct KademliaConfig {
 
 impl Default for KademliaConfig {
     fn default() -> Self {
-        Self { server: None, query_timeout: Duration::from_secs(30), max_records: 1024, mdns: true }
+        Self {
+            server: None,
+            query_timeout: Duration::from_secs(30),
+            max_records: 1024,
+            mdns: true,
+        }
     }
 }
 
@@ -247,7 +258,11 @@ pub struct ValidationConfig {
 
 impl Default for ValidationConfig {
     fn default() -> Self {
-        Self { max_in_flight: 4, max_queued_bytes: 32 << 20, max_unread_bytes: 32 << 20 }
+        Self {
+            max_in_flight: 4,
+            max_queued_bytes: 32 << 20,
+            max_unread_bytes: 32 << 20,
+        }
     }
 }
 
@@ -291,7 +306,12 @@ pub struct PeerScoringConfig {
 
 impl Default for PeerScoringConfig {
     fn default() -> Self {
-        Self { half_life: Duration::from_secs(600), disconnect_at: -20.0, ban_at: -50.0, max_peers: 10_000 }
+        Self {
+            half_life: Duration::from_secs(600),
+            disconnect_at: -20.0,
+            ban_at: -50.0,
+            max_peers: 10_000,
+        }
     }
 }
 
@@ -309,7 +329,11 @@ pub struct RateLimitConfig {
 
 impl Default for RateLimitConfig {
     fn default() -> Self {
-        Self { messages_per_second: 100, burst: 200, link_bytes_per_second: 125_000_000 }
+        Self {
+            messages_per_second: 100,
+            burst: 200,
+            link_bytes_per_second: 125_000_000,
+        }
     }
 }
 
@@ -328,7 +352,11 @@ pub struct BlacklistConfig {
 
 impl Default for BlacklistConfig {
     fn default() -> Self {
-        Self { peers: Vec::new(), ban_duration: Duration::from_secs(3600), max_bans: 10_000 }
+        Self {
+            peers: Vec::new(),
+            ban_duration: Duration::from_secs(3600),
+            max_bans: 10_000,
+        }
     }
 }
 
@@ -343,38 +371,79 @@ impl Config {
         };
         let network = &self.network;
         if network.max_peers == 0 || network.max_peers > 100_000 {
-            return wrong("network.max_peers", &network.max_peers, "give a number from 1 to 100000");
+            return wrong(
+                "network.max_peers",
+                &network.max_peers,
+                "give a number from 1 to 100000",
+            );
         }
         let positive = [
             ("network.connection_timeout", network.connection_timeout),
             ("network.keepalive_interval", network.keepalive_interval),
-            ("protocol.gossipsub_config.heartbeat_interval", self.protocol.gossipsub_config.heartbeat_interval),
-            ("protocol.gossipsub_config.duplicate_cache_time", self.protocol.gossipsub_config.duplicate_cache_time),
-            ("protocol.kademlia_config.query_timeout", self.protocol.kademlia_config.query_timeout),
-            ("protocol.identify_config.interval", self.protocol.identify_config.interval),
-            ("protocol.request_response_config.request_timeout", self.protocol.request_response_config.request_timeout),
-            ("security.peer_scoring.half_life", self.security.peer_scoring.half_life),
-            ("security.blacklist_config.ban_duration", self.security.blacklist_config.ban_duration),
+            (
+                "protocol.gossipsub_config.heartbeat_interval",
+                self.protocol.gossipsub_config.heartbeat_interval,
+            ),
+            (
+                "protocol.gossipsub_config.duplicate_cache_time",
+                self.protocol.gossipsub_config.duplicate_cache_time,
+            ),
+            (
+                "protocol.kademlia_config.query_timeout",
+                self.protocol.kademlia_config.query_timeout,
+            ),
+            (
+                "protocol.identify_config.interval",
+                self.protocol.identify_config.interval,
+            ),
+            (
+                "protocol.request_response_config.request_timeout",
+                self.protocol.request_response_config.request_timeout,
+            ),
+            (
+                "security.peer_scoring.half_life",
+                self.security.peer_scoring.half_life,
+            ),
+            (
+                "security.blacklist_config.ban_duration",
+                self.security.blacklist_config.ban_duration,
+            ),
         ];
         for (field, duration) in positive {
             if duration < Duration::from_millis(10) || duration > Duration::from_secs(7 * 86_400) {
                 let value = format!("{duration:?}");
-                return wrong(field, &value, "give a time from 10ms to 7days, such as \"10s\" or \"5m\"");
+                return wrong(
+                    field,
+                    &value,
+                    "give a time from 10ms to 7days, such as \"10s\" or \"5m\"",
+                );
             }
         }
         for (index, peer) in network.bootstrap_peers.iter().enumerate() {
             if peer.addresses.is_empty() {
                 let field = format!("network.bootstrap_peers[{index}]");
-                return wrong(&field, &peer.peer_id, "give at least one address: /ip4/…/tcp/…/p2p/ID");
+                return wrong(
+                    &field,
+                    &peer.peer_id,
+                    "give at least one address: /ip4/…/tcp/…/p2p/ID",
+                );
             }
         }
         let id = &self.chain.network_id;
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
         if id.is_empty() || id.len() > 64 || !id.chars().all(allowed) {
-            return wrong("chain.network_id", id, "give 1 to 64 of the characters a-z 0-9 . _ -");
+            return wrong(
+                "chain.network_id",
+                id,
+                "give 1 to 64 of the characters a-z 0-9 . _ -",
+            );
         }
         if self.chain.genesis.len() > 64 {
-            return wrong("chain.genesis", &hex::encode(&self.chain.genesis), "give at most 64 bytes in hex");
+            return wrong(
+                "chain.genesis",
+                &hex::encode(&self.chain.genesis),
+                "give at most 64 bytes in hex",
+            );
         }
         self.check_protocol()?;
         self.check_security()
@@ -382,8 +451,14 @@ impl Config {
 
     fn check_protocol(&self) -> Result<(), ConfigError> {
         let gossip = &self.protocol.gossipsub_config;
-        if !(1 <= gossip.mesh_n_low && gossip.mesh_n_low <= gossip.mesh_n && gossip.mesh_n <= gossip.mesh_n_high) {
-            let value = format!("{}, {}, {}", gossip.mesh_n_low, gossip.mesh_n, gossip.mesh_n_high);
+        if !(1 <= gossip.mesh_n_low
+            && gossip.mesh_n_low <= gossip.mesh_n
+            && gossip.mesh_n <= gossip.mesh_n_high)
+        {
+            let value = format!(
+                "{}, {}, {}",
+                gossip.mesh_n_low, gossip.mesh_n, gossip.mesh_n_high
+            );
             return Err(ConfigError::new(
                 "protocol.gossipsub_config.mesh_n_low, mesh_n, mesh_n_high",
                 value,
@@ -391,23 +466,63 @@ impl Config {
             ));
         }
         let sizes = [
-            ("protocol.gossipsub_config.max_transmit_size", gossip.max_transmit_size, 1024),
-            ("protocol.request_response_config.max_message_size", self.protocol.request_response_config.max_message_size, 1024),
-            ("protocol.gossipsub_config.queue_length", gossip.queue_length, 16),
-            ("protocol.request_response_config.max_concurrent_streams", self.protocol.request_response_config.max_concurrent_streams, 1),
-            ("protocol.kademlia_config.max_records", self.protocol.kademlia_config.max_records, 1),
-            ("protocol.validation.max_in_flight", self.protocol.validation.max_in_flight, 1),
-            ("protocol.validation.max_queued_bytes", self.protocol.validation.max_queued_bytes, gossip.max_transmit_size),
-            ("protocol.validation.max_unread_bytes", self.protocol.validation.max_unread_bytes, gossip.max_transmit_size),
+            (
+                "protocol.gossipsub_config.max_transmit_size",
+                gossip.max_transmit_size,
+                1024,
+            ),
+            (
+                "protocol.request_response_config.max_message_size",
+                self.protocol.request_response_config.max_message_size,
+                1024,
+            ),
+            (
+                "protocol.gossipsub_config.queue_length",
+                gossip.queue_length,
+                16,
+            ),
+            (
+                "protocol.request_response_config.max_concurrent_streams",
+                self.protocol.request_response_config.max_concurrent_streams,
+                1,
+            ),
+            (
+                "protocol.kademlia_config.max_records",
+                self.protocol.kademlia_config.max_records,
+                1,
+            ),
+            (
+                "protocol.validation.max_in_flight",
+                self.protocol.validation.max_in_flight,
+                1,
+            ),
+            (
+                "protocol.validation.max_queued_bytes",
+                self.protocol.validation.max_queued_bytes,
+                gossip.max_transmit_size,
+            ),
+            (
+                "protocol.validation.max_unread_bytes",
+                self.protocol.validation.max_unread_bytes,
+                gossip.max_transmit_size,
+            ),
         ];
         for (field, value, least) in sizes {
             if value < least || value > 1 << 30 {
-                return Err(ConfigError::new(field, value, format!("give a number from {least} to {}", 1 << 30)));
+                return Err(ConfigError::new(
+                    field,
+                    value,
+                    format!("give a number from {least} to {}", 1 << 30),
+                ));
             }
         }
         let agent = &self.protocol.identify_config.agent_version;
         if agent.is_empty() || agent.len() > 64 || agent.chars().any(char::is_control) {
-            return Err(ConfigError::new("protocol.identify_config.agent_version", agent, "give 1 to 64 printable characters"));
+            return Err(ConfigError::new(
+                "protocol.identify_config.agent_version",
+                agent,
+                "give 1 to 64 printable characters",
+            ));
         }
         Ok(())
     }
@@ -425,10 +540,22 @@ impl Config {
         }
         let positive = [
             ("security.peer_scoring.max_peers", scoring.max_peers as u64),
-            ("security.rate_limits.messages_per_second", self.security.rate_limits.messages_per_second.into()),
-            ("security.rate_limits.burst", self.security.rate_limits.burst.into()),
-            ("security.rate_limits.link_bytes_per_second", self.security.rate_limits.link_bytes_per_second),
-            ("security.blacklist_config.max_bans", self.security.blacklist_config.max_bans as u64),
+            (
+                "security.rate_limits.messages_per_second",
+                self.security.rate_limits.messages_per_second.into(),
+            ),
+            (
+                "security.rate_limits.burst",
+                self.security.rate_limits.burst.into(),
+            ),
+            (
+                "security.rate_limits.link_bytes_per_second",
+                self.security.rate_limits.link_bytes_per_second,
+            ),
+            (
+                "security.blacklist_config.max_bans",
+                self.security.blacklist_config.max_bans as u64,
+            ),
         ];
         for (field, value) in positive {
             if value == 0 {
@@ -437,14 +564,29 @@ impl Config {
         }
         for peer in &self.security.blacklist_config.peers {
             if peer.parse::<libp2p::PeerId>().is_err() {
-                return Err(ConfigError::new("security.blacklist_config.peers", peer, "give peer ids such as 12D3KooW…"));
+                return Err(ConfigError::new(
+                    "security.blacklist_config.peers",
+                    peer,
+                    "give peer ids such as 12D3KooW…",
+                ));
             }
         }
         if self.security.noise_config.prologue.is_some() {
             let unbound = |p: Protocol| {
-                matches!(p, Protocol::Quic | Protocol::QuicV1 | Protocol::WebRTCDirect | Protocol::WebTransport)
+                matches!(
+                    p,
+                    Protocol::Quic
+                        | Protocol::QuicV1
+                        | Protocol::WebRTCDirect
+                        | Protocol::WebTransport
+                )
             };
-            if let Some(address) = self.network.listen_addresses.iter().find(|a| a.iter().any(unbound)) {
+            if let Some(address) = self
+                .network
+                .listen_addresses
+                .iter()
+                .find(|a| a.iter().any(unbound))
+            {
                 return Err(ConfigError::new(
                     "network.listen_addresses",
                     address,
@@ -457,7 +599,10 @@ impl Config {
 
     /// Whether this node answers other nodes' lookups in the DHT.
     pub(crate) fn serves_dht(&self) -> bool {
-        self.protocol.kademlia_config.server.unwrap_or(!self.network.listen_addresses.is_empty())
+        self.protocol
+            .kademlia_config
+            .server
+            .unwrap_or(!self.network.listen_addresses.is_empty())
     }
 
     /// Whether this node looks for peers on the local network: never from loopback only, where
@@ -470,13 +615,26 @@ impl Config {
             _ => false,
         };
         self.protocol.kademlia_config.mdns
-            && self.network.listen_addresses.iter().any(|address| !address.iter().any(loopback))
+            && self
+                .network
+                .listen_addresses
+                .iter()
+                .any(|address| !address.iter().any(loopback))
     }
 }
 
 /// The address in today's spelling: `/quic` (draft 29, which nothing speaks any more) is `/quic-v1`.
 pub(crate) fn modern(address: &Multiaddr) -> Multiaddr {
-    address.iter().map(|p| if p == Protocol::Quic { Protocol::QuicV1 } else { p }).collect()
+    address
+        .iter()
+        .map(|p| {
+            if p == Protocol::Quic {
+                Protocol::QuicV1
+            } else {
+                p
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -493,17 +651,27 @@ mod tests {
         let mut config = Config::default();
         config.network.max_peers = 0;
         let error = config.check().expect_err("no peers at all");
-        assert_eq!(error.to_string(), "config: network.max_peers = 0: give a number from 1 to 100000");
+        assert_eq!(
+            error.to_string(),
+            "config: network.max_peers = 0: give a number from 1 to 100000"
+        );
         let mut config = Config::default();
         config.chain.network_id = "My Net".into();
-        assert_eq!(config.check().expect_err("capitals").field, "chain.network_id");
+        assert_eq!(
+            config.check().expect_err("capitals").field,
+            "chain.network_id"
+        );
         let mut config = Config::default();
         config.security.peer_scoring.ban_at = f64::NAN;
         assert!(config.check().is_err());
         let mut config = Config::default();
         config.security.noise_config.prologue = Some("secret".into());
-        config.network.listen_addresses = vec!["/ip4/127.0.0.1/udp/1/quic-v1".parse().expect("an address")];
-        assert_eq!(config.check().expect_err("unbound").field, "network.listen_addresses");
+        config.network.listen_addresses =
+            vec!["/ip4/127.0.0.1/udp/1/quic-v1".parse().expect("an address")];
+        assert_eq!(
+            config.check().expect_err("unbound").field,
+            "network.listen_addresses"
+        );
     }
 
     #[test]
@@ -517,7 +685,10 @@ mod tests {
         let mut config = Config::default();
         config.network.listen_addresses = vec!["/ip4/127.0.0.1/tcp/0".parse().expect("an address")];
         assert!(!config.uses_mdns());
-        config.network.listen_addresses.push("/ip4/0.0.0.0/tcp/0".parse().expect("an address"));
+        config
+            .network
+            .listen_addresses
+            .push("/ip4/0.0.0.0/tcp/0".parse().expect("an address"));
         assert!(config.uses_mdns());
     }
 }

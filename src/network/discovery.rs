@@ -84,7 +84,9 @@ pub(crate) fn transport_name(address: &Multiaddr) -> &'static str {
 
 /// A string is no peer's address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\" is no peer address: {problem}; write it as /ip4/203.0.113.1/tcp/30303/p2p/12D3KooW…")]
+#[error(
+    "\"{text}\" is no peer address: {problem}; write it as /ip4/203.0.113.1/tcp/30303/p2p/12D3KooW…"
+)]
 pub struct PeerInfoError {
     /// What was given.
     pub text: String,
@@ -96,11 +98,21 @@ impl FromStr for PeerInfo {
     type Err = PeerInfoError;
 
     fn from_str(text: &str) -> Result<Self, PeerInfoError> {
-        let wrong = |problem: String| PeerInfoError { text: text.to_owned(), problem };
-        let address: Multiaddr = text.parse().map_err(|e: libp2p::multiaddr::Error| wrong(e.to_string()))?;
+        let wrong = |problem: String| PeerInfoError {
+            text: text.to_owned(),
+            problem,
+        };
+        let address: Multiaddr = text
+            .parse()
+            .map_err(|e: libp2p::multiaddr::Error| wrong(e.to_string()))?;
         match address.iter().last() {
-            Some(Protocol::P2p(peer_id)) => Ok(Self { addresses: vec![address], ..Self::new(peer_id) }),
-            _ => Err(wrong("the peer id at its end (/p2p/…) is missing".to_owned())),
+            Some(Protocol::P2p(peer_id)) => Ok(Self {
+                addresses: vec![address],
+                ..Self::new(peer_id)
+            }),
+            _ => Err(wrong(
+                "the peer id at its end (/p2p/…) is missing".to_owned(),
+            )),
         }
     }
 }
@@ -109,7 +121,9 @@ impl fmt::Display for PeerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.addresses.first() {
             None => write!(f, "/p2p/{}", self.peer_id),
-            Some(address) if address.iter().any(|p| matches!(p, Protocol::P2p(_))) => address.fmt(f),
+            Some(address) if address.iter().any(|p| matches!(p, Protocol::P2p(_))) => {
+                address.fmt(f)
+            }
             Some(address) => write!(f, "{address}/p2p/{}", self.peer_id),
         }
     }
@@ -123,7 +137,9 @@ impl Serialize for PeerInfo {
 
 impl<'de> Deserialize<'de> for PeerInfo {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -140,7 +156,9 @@ mod tests {
 
     #[test]
     fn an_error_says_what_is_missing() {
-        let error = "/ip4/127.0.0.1/tcp/1".parse::<PeerInfo>().expect_err("no id");
+        let error = "/ip4/127.0.0.1/tcp/1"
+            .parse::<PeerInfo>()
+            .expect_err("no id");
         assert!(error.to_string().contains("/p2p/…) is missing"), "{error}");
         assert!("nonsense".parse::<PeerInfo>().is_err());
     }

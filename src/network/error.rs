@@ -18,7 +18,9 @@ pub enum NetworkError {
     #[error("the node is not running; call start() first, or make a new one after shutdown()")]
     NotRunning,
     /// An address can't be listened on.
-    #[error("can't listen on {address}: {reason}; is the port taken, or the transport not built in?")]
+    #[error(
+        "can't listen on {address}: {reason}; is the port taken, or the transport not built in?"
+    )]
     Listen {
         /// The address as configured.
         address: Multiaddr,
@@ -71,7 +73,11 @@ impl NetworkError {
     pub fn is_fatal(&self) -> bool {
         matches!(
             self,
-            Self::Config(_) | Self::AlreadyStarted | Self::NotRunning | Self::Transport { .. } | Self::Identity { .. }
+            Self::Config(_)
+                | Self::AlreadyStarted
+                | Self::NotRunning
+                | Self::Transport { .. }
+                | Self::Identity { .. }
         )
     }
 
@@ -94,7 +100,9 @@ impl NetworkError {
 
     pub(crate) fn listen(address: Multiaddr, error: TransportError<std::io::Error>) -> Self {
         let reason = match error {
-            TransportError::MultiaddrNotSupported(_) => "no transport here listens on such an address".to_owned(),
+            TransportError::MultiaddrNotSupported(_) => {
+                "no transport here listens on such an address".to_owned()
+            }
             TransportError::Other(error) => error.to_string(),
         };
         Self::Listen { address, reason }
@@ -115,7 +123,11 @@ pub struct ConfigError {
 
 impl ConfigError {
     pub(crate) fn new(field: &str, value: impl ToString, problem: impl Into<String>) -> Self {
-        Self { field: field.to_owned(), value: value.to_string(), problem: problem.into() }
+        Self {
+            field: field.to_owned(),
+            value: value.to_string(),
+            problem: problem.into(),
+        }
     }
 }
 
@@ -152,7 +164,9 @@ pub enum ProtocolError {
         reason: String,
     },
     /// Over the size limit.
-    #[error("{size} bytes are over the limit of {limit} (protocol.gossipsub_config.max_transmit_size, or protocol.request_response_config.max_message_size)")]
+    #[error(
+        "{size} bytes are over the limit of {limit} (protocol.gossipsub_config.max_transmit_size, or protocol.request_response_config.max_message_size)"
+    )]
     TooLarge {
         /// Its size in bytes.
         size: usize,

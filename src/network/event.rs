@@ -106,7 +106,10 @@ pub struct TopicItem {
 impl NetworkEvent {
     /// Whether something went wrong.
     pub fn is_error(&self) -> bool {
-        matches!(self, Self::PeerRefused { .. } | Self::DialFailed { .. } | Self::ItemRefused { .. })
+        matches!(
+            self,
+            Self::PeerRefused { .. } | Self::DialFailed { .. } | Self::ItemRefused { .. }
+        )
     }
 }
 
@@ -129,19 +132,43 @@ impl fmt::Display for NetworkEvent {
             Self::PeerDisconnected { peer_id, reason } => write!(f, "{peer_id} is gone: {reason}"),
             Self::PeerRefused { peer_id, reason } => write!(f, "{peer_id} was refused: {reason}"),
             Self::PeersDiscovered(peers) => write!(f, "{} peers were discovered", peers.len()),
-            Self::PeerScored { peer_id, reason, score } => {
+            Self::PeerScored {
+                peer_id,
+                reason,
+                score,
+            } => {
                 write!(f, "{peer_id} stands at {score:.1} now: {reason}")
             }
-            Self::DialFailed { peer_id: Some(peer), reason } => write!(f, "can't reach {peer}: {reason}"),
-            Self::DialFailed { peer_id: None, reason } => write!(f, "a dial failed: {reason}"),
+            Self::DialFailed {
+                peer_id: Some(peer),
+                reason,
+            } => write!(f, "can't reach {peer}: {reason}"),
+            Self::DialFailed {
+                peer_id: None,
+                reason,
+            } => write!(f, "a dial failed: {reason}"),
             Self::ItemAccepted { item, id, .. } => {
-                write!(f, "{} {id} ({} bytes) was accepted", item.kind(), item.data().len())
+                write!(
+                    f,
+                    "{} {id} ({} bytes) was accepted",
+                    item.kind(),
+                    item.data().len()
+                )
             }
-            Self::ItemRefused { kind, source, reason } => {
+            Self::ItemRefused {
+                kind,
+                source,
+                reason,
+            } => {
                 write!(f, "a {kind} from {source} was refused: {reason}")
             }
             Self::TopicMessage(message) => {
-                write!(f, "{} bytes arrived on {}", message.data.len(), message.topic)
+                write!(
+                    f,
+                    "{} bytes arrived on {}",
+                    message.data.len(),
+                    message.topic
+                )
             }
             Self::MessageReceived { peer_id, .. } => write!(f, "{peer_id} sent a message"),
             Self::Stopped => f.write_str("the node has stopped"),

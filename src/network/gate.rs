@@ -36,7 +36,9 @@ impl Gate {
         if self.bans.holds(peer, Instant::now()) {
             return Err(ConnectionDenied::new(TurnedAway("this peer is banned")));
         }
-        self.places.admits(peer).map_err(|why| ConnectionDenied::new(TurnedAway(why)))?;
+        self.places
+            .admits(peer)
+            .map_err(|why| ConnectionDenied::new(TurnedAway(why)))?;
         Ok(dummy::ConnectionHandler)
     }
 }
@@ -74,7 +76,12 @@ impl NetworkBehaviour for Gate {
         }
     }
 
-    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
         match event {}
     }
 

@@ -54,7 +54,12 @@ pub(crate) fn channel<T: Weigh>(max_entries: usize, max_bytes: usize) -> (Sender
         reader: None,
     };
     let shared = Arc::new(Mutex::new(queue));
-    (Sender { shared: Arc::clone(&shared) }, Receiver { shared })
+    (
+        Sender {
+            shared: Arc::clone(&shared),
+        },
+        Receiver { shared },
+    )
 }
 
 /// No code panics while it holds the lock, so a poisoned one is sound.
@@ -75,7 +80,9 @@ impl<T: Weigh> Sender<T> {
             return true;
         }
         while queue.entries.len() >= queue.max_entries || queue.bytes + weight > queue.max_bytes {
-            let Some(oldest) = queue.entries.pop_front() else { break };
+            let Some(oldest) = queue.entries.pop_front() else {
+                break;
+            };
             queue.bytes -= oldest.weight();
             queue.missed += 1;
         }
@@ -175,9 +182,19 @@ mod tests {
             assert!(sender.send(weight));
         }
         assert_eq!(receiver.missed(), 1);
-        assert_eq!((receiver.try_recv(), receiver.try_recv(), receiver.try_recv()), (Some(30), Some(20), None));
+        assert_eq!(
+            (
+                receiver.try_recv(),
+                receiver.try_recv(),
+                receiver.try_recv()
+            ),
+            (Some(30), Some(20), None)
+        );
         assert!(sender.send(101), "a giant is not admitted");
-        assert_eq!((receiver.try_recv(), receiver.missed(), receiver.missed()), (None, 1, 0));
+        assert_eq!(
+            (receiver.try_recv(), receiver.missed(), receiver.missed()),
+            (None, 1, 0)
+        );
     }
 
     #[test]

@@ -10,14 +10,15 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use libp2p::{Multiaddr, PeerId, gossipsub::MessageAcceptance, identity::Keypair, multiaddr::Protocol};
+use libp2p::{
+    Multiaddr, PeerId, gossipsub::MessageAcceptance, identity::Keypair, multiaddr::Protocol,
+};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 use web_time::SystemTime;
 
 use super::{
-    Block, Config, ConfigError, DiscoveryError, NetworkError, NetworkEvent, NetworkMessage, PeerInfo,
-    ProtocolError, StateRequest, StateResponse, Transaction, mpsc,
-    requests::Reply,
+    Block, Config, ConfigError, DiscoveryError, NetworkError, NetworkEvent, NetworkMessage,
+    PeerInfo, ProtocolError, StateRequest, StateResponse, Transaction, mpsc, requests::Reply,
     task::Task,
 };
 use crate::{
@@ -97,7 +98,13 @@ impl Shared {
 
     /// Tells all subscribers.
     pub(crate) fn emit(&self, event: &NetworkEvent) {
-        let tell = |to: &Subscriber| if (to.wants)(event) { to.sender.send(event.clone()) } else { !to.sender.is_closed() };
+        let tell = |to: &Subscriber| {
+            if (to.wants)(event) {
+                to.sender.send(event.clone())
+            } else {
+                !to.sender.is_closed()
+            }
+        };
         self.state().subscribers.retain(tell);
     }
 
@@ -114,18 +121,51 @@ impl Shared {
 
 /// What the handle asks of the task.
 pub(crate) enum Command {
-    Dial { address: Multiaddr, reply: oneshot::Sender<Result<PeerId, NetworkError>> },
-    Disconnect { peer: PeerId, reason: String },
-    Publish { topic: String, data: bytes::Bytes, reply: oneshot::Sender<Result<(), NetworkError>> },
-    Deliver { item: Item, id: ItemId },
-    Send { peer: PeerId, frame: Vec<u8>, reply: Reply },
-    Handle { item: Item, peer: PeerId, reply: oneshot::Sender<Result<(), ProtocolError>> },
-    JoinTopic { topic: String, validate: bool, reply: oneshot::Sender<Result<(), NetworkError>> },
-    LeaveTopic { topic: String },
-    Report { message_id: Vec<u8>, source: PeerId, acceptance: MessageAcceptance },
+    Dial {
+        address: Multiaddr,
+        reply: oneshot::Sender<Result<PeerId, NetworkError>>,
+    },
+    Disconnect {
+        peer: PeerId,
+        reason: String,
+    },
+    Publish {
+        topic: String,
+        data: bytes::Bytes,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
+    Deliver {
+        item: Item,
+        id: ItemId,
+    },
+    Send {
+        peer: PeerId,
+        frame: Vec<u8>,
+        reply: Reply,
+    },
+    Handle {
+        item: Item,
+        peer: PeerId,
+        reply: oneshot::Sender<Result<(), ProtocolError>>,
+    },
+    JoinTopic {
+        topic: String,
+        validate: bool,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
+    LeaveTopic {
+        topic: String,
+    },
+    Report {
+        message_id: Vec<u8>,
+        source: PeerId,
+        acceptance: MessageAcceptance,
+    },
     AddPeer(PeerInfo),
     KeepBootstrapped,
-    Shutdown { reply: oneshot::Sender<()> },
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 impl P2PNetworkManager {
@@ -156,7 +196,13 @@ impl P2PNetworkManager {
         let (commands, inbox) = tokio_mpsc::channel(COMMANDS);
         let task = Task::new(Arc::clone(&config), &keypair, Arc::clone(&shared), inbox)?;
         let idle = Arc::new(Mutex::new(Some(Box::new(task))));
-        Ok(Self { local_peer_id: keypair.public().to_peer_id(), config, shared, idle, commands })
+        Ok(Self {
+            local_peer_id: keypair.public().to_peer_id(),
+            config,
+            shared,
+            idle,
+            commands,
+        })
     }
 
     /// Listens on the configured addresses and begins to serve. Returns once every listener is up.
@@ -176,7 +222,12 @@ impl P2PNetworkManager {
             return self.shared.end();
         }
         let (reply, ended) = oneshot::channel();
-        if self.commands.send(Command::Shutdown { reply }).await.is_ok() {
+        if self
+            .commands
+            .send(Command::Shutdown { reply })
+            .await
+            .is_ok()
+        {
             let _ = ended.await;
         }
     }
@@ -185,8 +236,15 @@ impl P2PNetworkManager {
     ///
     /// # Errors
     /// [`ProtocolError`] as [`NetworkError::Protocol`]: refused, timed out, too large, not spoken there.
-    pub async fn send_message(&self, peer_id: PeerId, message: NetworkMessage) -> Result<(), NetworkError> {
-        self.request(peer_id, &message).await.map(drop).map_err(NetworkError::from)
+    pub async fn send_message(
+        &self,
+        peer_id: PeerId,
+        message: NetworkMessage,
+    ) -> Result<(), NetworkError> {
+        self.request(peer_id, &message)
+            .await
+            .map(drop)
+            .map_err(NetworkError::from)
     }
 
     /// Sends a message to all: items are checked by the application and gossiped, a peer exchange goes to each peer
@@ -211,11 +269,23 @@ impl P2PNetworkManager {
         let limit = self.config.protocol.gossipsub_config.max_transmit_size;
         let (kind, data) = (item.kind(), item.data().clone());
         if data.len() > limit {
-            return Err(ProtocolError::TooLarge { size: data.len(), limit }.into());
+            return Err(ProtocolError::TooLarge {
+                size: data.len(),
+                limit,
+            }
+            .into());
         }
         let application = Arc::clone(&self.shared.application);
         let checked = platform::offload(move || (item.check(&*application), item)).await;
-        let (Checked { id, verdict, reason, .. }, item) = checked.ok_or(NetworkError::NotRunning)?;
+        let (
+            Checked {
+                id,
+                verdict,
+                reason,
+                ..
+            },
+            item,
+        ) = checked.ok_or(NetworkError::NotRunning)?;
         match verdict {
             Verdict::Accept => {}
             Verdict::Ignore => return Err(ProtocolError::Ignored { kind, reason }.into()),
@@ -223,7 +293,11 @@ impl P2PNetworkManager {
         }
         let topic = super::protocol::topic(&self.config.chain.network_id, kind);
         self.publish_topic(topic, data).await?;
-        self.command(Command::Deliver { item, id: id.clone() }).await?;
+        self.command(Command::Deliver {
+            item,
+            id: id.clone(),
+        })
+        .await?;
         Ok(id)
     }
 
@@ -235,12 +309,21 @@ impl P2PNetworkManager {
 
     /// As [`Self::subscribe_events`], for the events that `wants` says yes to; others neither take room nor count as
     /// missed. `wants` runs in the network task: make it quick, and don't call the node from it.
-    pub fn subscribe(&self, wants: impl Fn(&NetworkEvent) -> bool + Send + 'static) -> mpsc::Receiver<NetworkEvent> {
-        let (sender, receiver) = mpsc::channel(EVENTS, self.config.protocol.validation.max_unread_bytes);
+    pub fn subscribe(
+        &self,
+        wants: impl Fn(&NetworkEvent) -> bool + Send + 'static,
+    ) -> mpsc::Receiver<NetworkEvent> {
+        let (sender, receiver) =
+            mpsc::channel(EVENTS, self.config.protocol.validation.max_unread_bytes);
         let mut state = self.shared.state();
-        state.subscribers.retain(|subscriber| !subscriber.sender.is_closed());
+        state
+            .subscribers
+            .retain(|subscriber| !subscriber.sender.is_closed());
         if !state.ended && state.subscribers.len() < MAX_SUBSCRIBERS {
-            state.subscribers.push(Subscriber { wants: Box::new(wants), sender });
+            state.subscribers.push(Subscriber {
+                wants: Box::new(wants),
+                sender,
+            });
         }
         receiver
     }
@@ -266,7 +349,11 @@ impl P2PNetworkManager {
                 found.extend(peers.into_iter().map(|peer| (peer.peer_id, peer)));
             }
         }
-        found.extend(self.get_connected_peers().into_iter().map(|peer| (peer.peer_id, peer)));
+        found.extend(
+            self.get_connected_peers()
+                .into_iter()
+                .map(|peer| (peer.peer_id, peer)),
+        );
         Ok(found.into_values().collect())
     }
 
@@ -278,8 +365,11 @@ impl P2PNetworkManager {
     pub async fn connect_bootstrap_peers(&self) -> Result<(), NetworkError> {
         self.command(Command::KeepBootstrapped).await?;
         let peers = &self.config.network.bootstrap_peers;
-        let mut dials: FuturesUnordered<_> =
-            peers.iter().flat_map(|peer| addresses_of(peer)).map(|address| self.dial(address)).collect();
+        let mut dials: FuturesUnordered<_> = peers
+            .iter()
+            .flat_map(|peer| addresses_of(peer))
+            .map(|address| self.dial(address))
+            .collect();
         let mut outcome = Ok(());
         while let Some(dialled) = dials.next().await {
             match dialled {
@@ -332,7 +422,11 @@ impl P2PNetworkManager {
     pub fn listeners(&self) -> Vec<Multiaddr> {
         let with_identity = |address: &Multiaddr| address.clone().with_p2p(self.local_peer_id);
         let state = self.shared.state();
-        state.listeners.iter().map(|a| with_identity(a).unwrap_or_else(|a| a)).collect()
+        state
+            .listeners
+            .iter()
+            .map(|a| with_identity(a).unwrap_or_else(|a| a))
+            .collect()
     }
 
     /// Handles a block that a peer sent by other means: checked, delivered and gossiped like one that arrived here.
@@ -347,7 +441,11 @@ impl P2PNetworkManager {
     ///
     /// # Errors
     /// As [`Self::handle_block`].
-    pub async fn handle_transaction(&self, transaction: Transaction, peer_id: PeerId) -> Result<(), ProtocolError> {
+    pub async fn handle_transaction(
+        &self,
+        transaction: Transaction,
+        peer_id: PeerId,
+    ) -> Result<(), ProtocolError> {
         self.handle(Item::Transaction(transaction), peer_id).await
     }
 
@@ -355,8 +453,14 @@ impl P2PNetworkManager {
     ///
     /// # Errors
     /// [`ProtocolError::Refused`] where the peer serves no state; timeouts and broken connections.
-    pub async fn request_state(&self, peer_id: PeerId, request: StateRequest) -> Result<StateResponse, ProtocolError> {
-        let answer = self.request(peer_id, &NetworkMessage::StateRequest(request)).await?;
+    pub async fn request_state(
+        &self,
+        peer_id: PeerId,
+        request: StateRequest,
+    ) -> Result<StateResponse, ProtocolError> {
+        let answer = self
+            .request(peer_id, &NetworkMessage::StateRequest(request))
+            .await?;
         answer.ok_or_else(|| ProtocolError::Refused("an answer without state".to_owned()))
     }
 
@@ -365,9 +469,18 @@ impl P2PNetworkManager {
     ///
     /// # Errors
     /// [`NetworkError::Config`] where the name is over 256 bytes, 256 topics are joined, or the topic is one of Selkie's own.
-    pub async fn subscribe_topic(&self, topic: impl Into<String>, validate: bool) -> Result<(), NetworkError> {
+    pub async fn subscribe_topic(
+        &self,
+        topic: impl Into<String>,
+        validate: bool,
+    ) -> Result<(), NetworkError> {
         let topic = topic.into();
-        self.ask(|reply| Command::JoinTopic { topic, validate, reply }).await?
+        self.ask(|reply| Command::JoinTopic {
+            topic,
+            validate,
+            reply,
+        })
+        .await?
     }
 
     /// Leaves a plain topic.
@@ -375,45 +488,75 @@ impl P2PNetworkManager {
     /// # Errors
     /// [`NetworkError::NotRunning`].
     pub async fn unsubscribe_topic(&self, topic: impl Into<String>) -> Result<(), NetworkError> {
-        self.command(Command::LeaveTopic { topic: topic.into() }).await
+        self.command(Command::LeaveTopic {
+            topic: topic.into(),
+        })
+        .await
     }
 
     /// Publishes on a gossipsub topic, joined or not.
     ///
     /// # Errors
     /// [`NetworkError::NoPeers`], [`NetworkError::Busy`], and duplicates or sizes as [`NetworkError::Protocol`].
-    pub async fn publish_topic(&self, topic: impl Into<String>, data: impl Into<bytes::Bytes>) -> Result<(), NetworkError> {
+    pub async fn publish_topic(
+        &self,
+        topic: impl Into<String>,
+        data: impl Into<bytes::Bytes>,
+    ) -> Result<(), NetworkError> {
         let (topic, data) = (topic.into(), data.into());
-        self.ask(|reply| Command::Publish { topic, data, reply }).await?
+        self.ask(|reply| Command::Publish { topic, data, reply })
+            .await?
     }
 
     /// The verdict on a message of a topic that was subscribed with `validate`. A rejected message costs `source` reputation.
     ///
     /// # Errors
     /// [`NetworkError::NotRunning`].
-    pub async fn report(&self, message_id: Vec<u8>, source: PeerId, verdict: Verdict) -> Result<(), NetworkError> {
+    pub async fn report(
+        &self,
+        message_id: Vec<u8>,
+        source: PeerId,
+        verdict: Verdict,
+    ) -> Result<(), NetworkError> {
         let acceptance = acceptance(verdict);
-        self.command(Command::Report { message_id, source, acceptance }).await
+        self.command(Command::Report {
+            message_id,
+            source,
+            acceptance,
+        })
+        .await
     }
 
     /// Figures about connections.
     pub fn connection_metrics(&self) -> ConnectionMetrics {
         let state = self.shared.state();
-        state.recorder.connections(state.connections, self.config.security.rate_limits.link_bytes_per_second)
+        state.recorder.connections(
+            state.connections,
+            self.config.security.rate_limits.link_bytes_per_second,
+        )
     }
 
     /// Figures about messages.
     pub fn message_metrics(&self) -> MessageMetrics {
         let meter = &self.shared.meter;
-        self.shared.state().recorder.messages(meter.sent(), meter.received())
+        self.shared
+            .state()
+            .recorder
+            .messages(meter.sent(), meter.received())
     }
 
     /// Figures about peers.
     pub fn peer_metrics(&self) -> PeerMetrics {
         let (now, state) = (SystemTime::now(), self.shared.state());
-        let mut metrics = PeerMetrics { peer_count: state.peers.len(), ..Default::default() };
+        let mut metrics = PeerMetrics {
+            peer_count: state.peers.len(),
+            ..Default::default()
+        };
         for (id, peer) in &state.peers {
-            *metrics.peer_distribution.entry(peer.transport().to_owned()).or_default() += 1;
+            *metrics
+                .peer_distribution
+                .entry(peer.transport().to_owned())
+                .or_default() += 1;
             let since = peer.connected_at.and_then(|at| now.duration_since(at).ok());
             metrics.peer_uptime.insert(*id, since.unwrap_or_default());
             metrics.peer_reputation.insert(*id, peer.reputation);
@@ -422,30 +565,55 @@ impl P2PNetworkManager {
     }
 
     async fn handle(&self, item: Item, peer: PeerId) -> Result<(), ProtocolError> {
-        let asked = self.ask(|reply| Command::Handle { item, peer, reply }).await;
+        let asked = self
+            .ask(|reply| Command::Handle { item, peer, reply })
+            .await;
         asked.map_err(|error| ProtocolError::Network(error.to_string()))?
     }
 
-    async fn request(&self, peer: PeerId, message: &NetworkMessage) -> Result<Option<StateResponse>, ProtocolError> {
-        let (frame, limit) = (message.encode(), self.config.protocol.request_response_config.max_message_size);
+    async fn request(
+        &self,
+        peer: PeerId,
+        message: &NetworkMessage,
+    ) -> Result<Option<StateResponse>, ProtocolError> {
+        let (frame, limit) = (
+            message.encode(),
+            self.config
+                .protocol
+                .request_response_config
+                .max_message_size,
+        );
         if frame.len() > limit {
-            return Err(ProtocolError::TooLarge { size: frame.len(), limit });
+            return Err(ProtocolError::TooLarge {
+                size: frame.len(),
+                limit,
+            });
         }
         if !self.shared.state().peers.contains_key(&peer) {
-            return Err(ProtocolError::Network(NetworkError::NotConnected(peer).to_string()));
+            return Err(ProtocolError::Network(
+                NetworkError::NotConnected(peer).to_string(),
+            ));
         }
         let asked = self.ask(|reply| Command::Send { peer, frame, reply }).await;
         asked.map_err(|error| ProtocolError::Network(error.to_string()))?
     }
 
     async fn exchange_peers(&self, peers: Vec<PeerInfo>) -> Result<(), NetworkError> {
-        let to: Vec<_> = self.get_connected_peers().into_iter().filter(|peer| peer.selkie).collect();
+        let to: Vec<_> = self
+            .get_connected_peers()
+            .into_iter()
+            .filter(|peer| peer.selkie)
+            .collect();
         if to.is_empty() {
-            return Err(NetworkError::NoPeers { topic: "peer exchange".to_owned() });
+            return Err(NetworkError::NoPeers {
+                topic: "peer exchange".to_owned(),
+            });
         }
         let message = NetworkMessage::PeerExchange(peers);
-        let mut sends: FuturesUnordered<_> =
-            to.iter().map(|peer| self.request(peer.peer_id, &message)).collect();
+        let mut sends: FuturesUnordered<_> = to
+            .iter()
+            .map(|peer| self.request(peer.peer_id, &message))
+            .collect();
         let mut outcome = Ok(());
         let mut taken = false;
         while let Some(sent) = sends.next().await {
@@ -461,14 +629,20 @@ impl P2PNetworkManager {
         if self.idle().is_some() {
             return Err(NetworkError::NotRunning);
         }
-        self.commands.send(command).await.map_err(|_| NetworkError::NotRunning)
+        self.commands
+            .send(command)
+            .await
+            .map_err(|_| NetworkError::NotRunning)
     }
 
     fn idle(&self) -> MutexGuard<'_, Option<Box<Task>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, NetworkError> {
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, NetworkError> {
         let (reply, answer) = oneshot::channel();
         self.command(command(reply)).await?;
         answer.await.map_err(|_| NetworkError::NotRunning)
@@ -477,16 +651,20 @@ impl P2PNetworkManager {
 
 impl std::fmt::Debug for P2PNetworkManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("P2PNetworkManager").field("local_peer_id", &self.local_peer_id).finish_non_exhaustive()
+        f.debug_struct("P2PNetworkManager")
+            .field("local_peer_id", &self.local_peer_id)
+            .finish_non_exhaustive()
     }
 }
 
 /// A peer's addresses, each with its identity at the end.
 pub(crate) fn addresses_of(peer: &PeerInfo) -> impl Iterator<Item = Multiaddr> + '_ {
-    peer.addresses.iter().map(|address| match address.iter().last() {
-        Some(Protocol::P2p(_)) => address.clone(),
-        _ => address.clone().with(Protocol::P2p(peer.peer_id)),
-    })
+    peer.addresses
+        .iter()
+        .map(|address| match address.iter().last() {
+            Some(Protocol::P2p(_)) => address.clone(),
+            _ => address.clone().with(Protocol::P2p(peer.peer_id)),
+        })
 }
 
 /// Our word for it in libp2p's.

@@ -314,7 +314,11 @@ impl From<&NetworkMessage> for wire::NetworkMessage {
                 height: request.height,
             }),
             NetworkMessage::PeerExchange(peers) => wire::Kind::PeerExchange(wire::PeerExchange {
-                peers: peers.iter().take(MAX_EXCHANGED_PEERS).map(wire::Peer::from).collect(),
+                peers: peers
+                    .iter()
+                    .take(MAX_EXCHANGED_PEERS)
+                    .map(wire::Peer::from)
+                    .collect(),
             }),
         };
         Self { kind: Some(kind) }
@@ -345,10 +349,17 @@ impl TryFrom<wire::NetworkMessage> for NetworkMessage {
             wire::Kind::Vote(data) => Self::ConsensusVote(Vote::new(data)),
             wire::Kind::StateRequest(request) => {
                 at_most("state_request.key", request.key.len(), MAX_STATE_KEY)?;
-                Self::StateRequest(StateRequest { key: request.key, height: request.height })
+                Self::StateRequest(StateRequest {
+                    key: request.key,
+                    height: request.height,
+                })
             }
             wire::Kind::PeerExchange(exchange) => {
-                at_most("peer_exchange.peers", exchange.peers.len(), MAX_EXCHANGED_PEERS)?;
+                at_most(
+                    "peer_exchange.peers",
+                    exchange.peers.len(),
+                    MAX_EXCHANGED_PEERS,
+                )?;
                 let peers = exchange.peers.into_iter().map(PeerInfo::try_from);
                 Self::PeerExchange(peers.collect::<Result<_, _>>()?)
             }
@@ -360,7 +371,11 @@ impl TryFrom<wire::Peer> for PeerInfo {
     type Error = DecodeError;
 
     fn try_from(peer: wire::Peer) -> Result<Self, DecodeError> {
-        at_most("peer.addresses", peer.addresses.len(), MAX_ADDRESSES_PER_PEER)?;
+        at_most(
+            "peer.addresses",
+            peer.addresses.len(),
+            MAX_ADDRESSES_PER_PEER,
+        )?;
         let wrong = |field, problem: String| DecodeError::Field { field, problem };
         let peer_id = PeerId::from_bytes(&peer.peer_id)
             .map_err(|error| wrong("peer.peer_id", error.to_string()))?;
@@ -370,7 +385,10 @@ impl TryFrom<wire::Peer> for PeerInfo {
             .map(Multiaddr::try_from)
             .collect::<Result<_, _>>()
             .map_err(|error| wrong("peer.addresses", error.to_string()))?;
-        Ok(PeerInfo { addresses, ..PeerInfo::new(peer_id) })
+        Ok(PeerInfo {
+            addresses,
+            ..PeerInfo::new(peer_id)
+        })
     }
 }
 
@@ -422,7 +440,11 @@ mod tests {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..2048).prop_map(Bytes::from);
         let key = proptest::collection::vec(any::<u8>(), 0..MAX_STATE_KEY).prop_map(Bytes::from);
         let peer = any::<u16>().prop_map(|port| PeerInfo {
-            addresses: vec![format!("/ip4/127.0.0.1/tcp/{port}").parse().expect("an address")],
+            addresses: vec![
+                format!("/ip4/127.0.0.1/tcp/{port}")
+                    .parse()
+                    .expect("an address"),
+            ],
             ..PeerInfo::new(PeerId::random())
         });
         prop_oneof![
@@ -461,11 +483,17 @@ mod tests {
     fn limits_hold_before_use() {
         let too_many = wire::NetworkMessage {
             kind: Some(wire::Kind::PeerExchange(wire::PeerExchange {
-                peers: vec![wire::Peer::from(&PeerInfo::new(PeerId::random())); MAX_EXCHANGED_PEERS + 1],
+                peers: vec![
+                    wire::Peer::from(&PeerInfo::new(PeerId::random()));
+                    MAX_EXCHANGED_PEERS + 1
+                ],
             })),
         };
         let error = NetworkMessage::decode(&too_many.encode_to_vec()).expect_err("over the limit");
-        assert_eq!(error.to_string(), "field peer_exchange.peers: 65 is over the limit of 64");
+        assert_eq!(
+            error.to_string(),
+            "field peer_exchange.peers: 65 is over the limit of 64"
+        );
         let long_key = NetworkMessage::StateRequest(StateRequest {
             key: Bytes::from(vec![0; MAX_STATE_KEY + 1]),
             height: None,
@@ -475,12 +503,86 @@ mod tests {
 
     #[test]
     fn a_stranger_is_told_why() {
-        let ours = Hello { network_id: "a".into(), genesis: Bytes::from_static(&[1; 32]), refusal: String::new() };
+        let ours = Hello {
+            network_id: "a".into(),
+            genesis: Bytes::from_static(&[1; 32]),
+            refusal: String::new(),
+        };
         assert_eq!(ours.objection(&ours), None);
-        let other_network = Hello { network_id: "b\n".into(), ..ours.clone() };
+        let other_network = Hello {
+            network_id: "b\n".into(),
+            ..ours.clone()
+        };
         let reason = ours.objection(&other_network).expect("another network");
-        assert!(reason.contains("this is network \"a\", not \"b\u{fffd}\""), "{reason}");
-        let other_genesis = Hello { genesis: Bytes::from_static(&[2; 32]), ..ours.clone() };
-        assert!(ours.objection(&other_genesis).expect("another genesis").contains("chain.genesis"));
+        assert!(
+            reason.contains("this is network \"a\", not \"b\u{fffd}\""),
+            "{reason}"
+        );
+        let other_genesis = Hello {
+            genesis: Bytes::from_static(&[2; 32]),
+            ..ours.clone()
+        };
+        assert!(
+            ours.objection(&other_genesis)
+                .expect("another genesis")
+                .contains("chain.genesis")
+        );
+    }
+
+    /// The vectors that implementers in other languages are given, made without this code.
+    #[test]
+    fn the_published_vectors_hold() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/wire.json")).expect("JSON");
+        let all = |section: &str| vectors[section].as_array().expect("a list").clone();
+        let field = |vector: &serde_json::Value, name: &str| {
+            hex::decode(vector[name].as_str().expect("hex")).expect("hex")
+        };
+        for vector in all("hello") {
+            let hello = Hello {
+                network_id: vector["network_id"].as_str().expect("a name").to_owned(),
+                genesis: field(&vector, "genesis").into(),
+                refusal: vector["refusal"].as_str().expect("a sentence").to_owned(),
+            };
+            let bytes = field(&vector, "bytes");
+            assert_eq!(hello.encode_to_vec(), bytes, "{}", vector["what"]);
+            assert_eq!(Hello::decode(bytes.as_slice()).expect("a hello"), hello);
+        }
+        for vector in all("message") {
+            let data = field(&vector, "data");
+            let message = match vector["kind"].as_str().expect("a kind") {
+                "block" => NetworkMessage::Block(Block::new(data)),
+                "transaction" => NetworkMessage::Transaction(Transaction::new(data)),
+                "vote" => NetworkMessage::ConsensusVote(Vote::new(data)),
+                "state_request" => NetworkMessage::StateRequest(StateRequest {
+                    key: data.into(),
+                    height: vector["height"].as_u64(),
+                }),
+                _ => NetworkMessage::PeerExchange(vec![PeerInfo {
+                    addresses: vec![vector["address"].as_str().expect("text").parse().expect("ok")],
+                    ..PeerInfo::new(PeerId::from_bytes(&data).expect("a peer id"))
+                }]),
+            };
+            let bytes = field(&vector, "bytes");
+            assert_eq!(message.encode(), bytes, "{}", vector["what"]);
+            assert_eq!(NetworkMessage::decode(&bytes), Ok(message));
+        }
+        let answers = [
+            Answer::Received,
+            Answer::State(StateResponse {
+                height: 7,
+                value: Bytes::from_static(b"v"),
+                proof: Bytes::from_static(b"p"),
+            }),
+            Answer::Refused("no".to_owned()),
+        ];
+        for (vector, answer) in all("answer").iter().zip(answers) {
+            let bytes = field(vector, "bytes");
+            assert_eq!(answer.encode(), bytes, "{}", vector["what"]);
+            assert_eq!(Answer::decode(&bytes), Ok(answer));
+        }
+        for vector in all("invalid") {
+            assert!(NetworkMessage::decode(&field(&vector, "bytes")).is_err(), "{}", vector["what"]);
+        }
     }
 }

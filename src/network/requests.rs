@@ -30,7 +30,11 @@ impl Requests {
     }
 
     /// An answer came: tells the caller, and says how long it took and whether it was a message at all.
-    pub(crate) fn answered(&mut self, id: OutboundRequestId, frame: &[u8]) -> Option<(web_time::Duration, bool)> {
+    pub(crate) fn answered(
+        &mut self,
+        id: OutboundRequestId,
+        frame: &[u8],
+    ) -> Option<(web_time::Duration, bool)> {
         let (at, reply) = self.waiting.remove(&id)?;
         let answer = Answer::decode(frame);
         let valid = answer.is_ok();
@@ -45,11 +49,18 @@ impl Requests {
     }
 
     /// No answer will come.
-    pub(crate) fn failed(&mut self, id: OutboundRequestId, failure: &OutboundFailure, protocol: &str) {
+    pub(crate) fn failed(
+        &mut self,
+        id: OutboundRequestId,
+        failure: &OutboundFailure,
+        protocol: &str,
+    ) {
         if let Some((_, reply)) = self.waiting.remove(&id) {
             let _ = reply.send(Err(match failure {
                 OutboundFailure::Timeout => ProtocolError::Timeout,
-                OutboundFailure::UnsupportedProtocols => ProtocolError::Unsupported(protocol.to_owned()),
+                OutboundFailure::UnsupportedProtocols => {
+                    ProtocolError::Unsupported(protocol.to_owned())
+                }
                 other => ProtocolError::Broken(other.to_string()),
             }));
         }

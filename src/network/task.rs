@@ -2,8 +2,9 @@
 //!
 //! One loop: finished checks, commands, the swarm's events, and a tick each second. A connection becomes a peer by the
 //! hello: the dialler says its network and genesis on `/selkie/hello/1`, the other side answers with its own or with a
-//! refusal. A peer that does not speak that protocol is a plain libp2p peer: it may take part in open gossip topics. Who
-//! says nothing within `connection_timeout` is let go.
+//! refusal. It is ready once its gossip subscriptions have arrived too, so that what is published next reaches it. A peer that
+//! does not speak the hello is a plain libp2p peer: it may take part in open gossip topics. Who says nothing within
+//! `connection_timeout`, or later leaves a ping unanswered for so long, is let go.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,7 +22,10 @@ use libp2p::{
     identity::Keypair,
     multiaddr::Protocol,
     relay, request_response as rr,
-    swarm::{ConnectionId, dial_opts::{DialOpts, PeerCondition}},
+    swarm::{
+        ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
@@ -44,7 +48,10 @@ use crate::{
     transport,
 };
 
-mod swarm_events;
+mod connections;
+mod items;
+mod protocols;
+mod reasons;
 
 /// Plain topics joined at once.
 const MAX_TOPICS: usize = 256;
@@ -66,8 +73,8 @@ pub(crate) struct Task {
     swarm: Swarm<Behaviour>,
     hello: Hello,
     peers: HashMap<PeerId, Peer>,
-    /// Who waits for a dial to an address without an identity.
-    dials: HashMap<ConnectionId, DialReply>,
+    /// Connections that the user is waiting for, and their addresses.
+    dials: HashMap<ConnectionId, (Multiaddr, DialReply)>,
     /// Listeners that have not told their address yet, and who waits for them.
     starting: (HashSet<ListenerId>, Option<oneshot::Sender<()>>),
     greetings: HashMap<rr::OutboundRequestId, PeerId>,
@@ -81,13 +88,18 @@ pub(crate) struct Task {
     reputation: Reputation,
     limiter: RateLimiter,
     bootstrap: Option<Redial>,
+    /// When deadlines were last looked at.
+    ticked: Instant,
 }
 
-/// A peer with at least one connection, or one being dialled.
-#[derive(Default)]
+/// A peer with at least one connection.
 struct Peer {
     connections: usize,
     stage: Stage,
+    /// When it is let go unless something happens: it says hello, or answers a ping. `None`: never.
+    deadline: Option<Instant>,
+    /// Whether its gossip subscriptions have arrived.
+    subscribed: bool,
     waiters: Vec<DialReply>,
     /// What is known of it before it is shown to the user.
     info: Option<PeerInfo>,
@@ -96,16 +108,16 @@ struct Peer {
 }
 
 /// How far a peer is.
-#[derive(Default, Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Stage {
-    #[default]
-    Dialling,
-    /// Connected; the hello must be over by then.
-    Greeting(Instant),
+    /// Connected; the hello is not over.
+    Greeting,
+    /// One of ours; its subscriptions are on their way.
+    Greeted,
     /// One of ours, or a plain libp2p peer.
     Ready,
-    /// Refused; disconnected by then at the latest.
-    Leaving(Instant),
+    /// Refused; it has a moment to read why.
+    Leaving,
 }
 
 /// When to dial the bootstrap peers again if there is nobody.
@@ -143,15 +155,22 @@ impl Task {
         let mut items = HashMap::new();
         for kind in ItemKind::ALL {
             let topic = IdentTopic::new(protocol::topic(&config.chain.network_id, kind));
-            swarm.behaviour_mut().gossip.subscribe(&topic).map_err(|error| NetworkError::Transport {
-                transport: "gossipsub",
-                reason: error.to_string(),
-            })?;
+            swarm
+                .behaviour_mut()
+                .gossip
+                .subscribe(&topic)
+                .map_err(|error| NetworkError::Transport {
+                    transport: "gossipsub",
+                    reason: error.to_string(),
+                })?;
             items.insert(topic.hash(), kind);
         }
         for peer in &config.network.bootstrap_peers {
             for address in &peer.addresses {
-                swarm.behaviour_mut().kad.add_address(&peer.peer_id, modern(address));
+                swarm
+                    .behaviour_mut()
+                    .kad
+                    .add_address(&peer.peer_id, modern(address));
             }
         }
         let (scoring, limits) = (&config.security.peer_scoring, &config.security.rate_limits);
@@ -162,7 +181,12 @@ impl Task {
                 genesis: Bytes::copy_from_slice(&config.chain.genesis),
                 refusal: String::new(),
             },
-            reputation: Reputation::new(scoring.half_life, scoring.disconnect_at, scoring.ban_at, scoring.max_peers),
+            reputation: Reputation::new(
+                scoring.half_life,
+                scoring.disconnect_at,
+                scoring.ban_at,
+                scoring.max_peers,
+            ),
             limiter: RateLimiter::new(limits.messages_per_second, limits.burst),
             queue: Queue::new(validation.max_in_flight, validation.max_queued_bytes),
             config,
@@ -179,6 +203,7 @@ impl Task {
             items,
             topics: HashMap::new(),
             bootstrap: None,
+            ticked: Instant::now(),
         })
     }
 
@@ -188,7 +213,8 @@ impl Task {
         for address in &self.config.network.listen_addresses {
             let address = modern(address);
             let listener = self.swarm.listen_on(address.clone());
-            let listener = listener.map_err(|error| NetworkError::listen(address.clone(), error))?;
+            let listener =
+                listener.map_err(|error| NetworkError::listen(address.clone(), error))?;
             // A reservation at a relay may take long and may come and go: start does not wait for it.
             if !address.iter().any(|p| p == Protocol::P2pCircuit) {
                 self.starting.0.insert(listener);
@@ -251,13 +277,21 @@ impl Task {
             }
             Command::Deliver { item, id } => self.deliver(item, id, None, SystemTime::now()),
             Command::Send { peer, frame, reply } => {
-                let id = self.swarm.behaviour_mut().message.send_request(&peer, frame);
+                let id = self
+                    .swarm
+                    .behaviour_mut()
+                    .message
+                    .send_request(&peer, frame);
                 self.requests.sent(id, reply);
             }
             Command::Handle { item, peer, reply } => {
                 self.check(item, peer, Origin::Handed(reply));
             }
-            Command::JoinTopic { topic, validate, reply } => {
+            Command::JoinTopic {
+                topic,
+                validate,
+                reply,
+            } => {
                 let _ = reply.send(self.join(&topic, validate));
             }
             Command::LeaveTopic { topic } => {
@@ -266,7 +300,11 @@ impl Task {
                     self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
                 }
             }
-            Command::Report { message_id, source, acceptance } => {
+            Command::Report {
+                message_id,
+                source,
+                acceptance,
+            } => {
                 if matches!(acceptance, MessageAcceptance::Reject) {
                     self.note(source, Misdeed::InvalidItem);
                 }
@@ -274,13 +312,19 @@ impl Task {
             }
             Command::AddPeer(peer) => {
                 for address in addresses_of(&peer) {
-                    self.swarm.behaviour_mut().kad.add_address(&peer.peer_id, modern(&address));
+                    self.swarm
+                        .behaviour_mut()
+                        .kad
+                        .add_address(&peer.peer_id, modern(&address));
                     self.swarm.add_peer_address(peer.peer_id, modern(&address));
                 }
             }
             Command::KeepBootstrapped => {
                 let pause = REDIAL.0;
-                self.bootstrap = Some(Redial { at: Instant::now() + pause, pause });
+                self.bootstrap = Some(Redial {
+                    at: Instant::now() + pause,
+                    pause,
+                });
             }
             // The loop has taken it already.
             Command::Shutdown { reply } => drop(reply),
@@ -292,7 +336,11 @@ impl Task {
             Done::Checked(pending, checked) => self.on_checked(pending, checked),
             Done::Answered(channel, answer) => {
                 // An error says that the peer is gone.
-                let _ = self.swarm.behaviour_mut().message.send_response(channel, answer.encode());
+                let _ = self
+                    .swarm
+                    .behaviour_mut()
+                    .message
+                    .send_response(channel, answer.encode());
             }
         }
     }
@@ -301,27 +349,33 @@ impl Task {
         let meter = &self.shared.meter;
         let bytes = meter.sent() + meter.received();
         self.shared.state().recorder.traffic(bytes, now);
-        let late: Vec<_> = self
-            .peers
-            .iter()
-            .filter_map(|(id, peer)| match peer.stage {
-                Stage::Greeting(end) if end <= now => Some((*id, "it did not say hello in time")),
-                Stage::Leaving(end) if end <= now => Some((*id, "it was refused")),
-                _ => None,
-            })
-            .collect();
-        for (peer, reason) in late {
-            if reason == "it did not say hello in time" {
-                self.note(peer, Misdeed::NoAnswer);
-                self.refuse(peer, reason.to_owned());
+        // After a night's sleep (a laptop's, a throttled tab's) it is the host that was silent, not its peers.
+        let slept = now.duration_since(self.ticked).saturating_sub(TICK * 2);
+        self.ticked = now;
+        let mut late = Vec::new();
+        for (id, peer) in &mut self.peers {
+            peer.deadline = peer.deadline.map(|deadline| deadline + slept);
+            if peer.deadline.is_some_and(|deadline| deadline <= now) {
+                late.push((*id, peer.stage));
             }
-            self.let_go(peer, reason.to_owned());
+        }
+        for (peer, stage) in late {
+            match stage {
+                Stage::Greeting | Stage::Greeted => {
+                    self.note(peer, Misdeed::NoAnswer);
+                    self.reject(peer, "it did not say hello in time");
+                }
+                Stage::Ready => self.let_go(peer, SILENT.to_owned()),
+                Stage::Leaving => self.let_go(peer, "it was refused".to_owned()),
+            }
         }
         self.redial(now);
     }
 
     fn redial(&mut self, now: Instant) {
-        let Some(redial) = &mut self.bootstrap else { return };
+        let Some(redial) = &mut self.bootstrap else {
+            return;
+        };
         if !self.peers.is_empty() {
             redial.pause = REDIAL.0;
             redial.at = now + redial.pause;
@@ -331,208 +385,10 @@ impl Task {
             for peer in self.config.network.bootstrap_peers.clone() {
                 let addresses = peer.addresses.iter().map(modern).collect();
                 // Failures arrive as events.
-                let _ = self.swarm.dial(DialOpts::peer_id(peer.peer_id).addresses(addresses).build());
+                let _ = self
+                    .swarm
+                    .dial(DialOpts::peer_id(peer.peer_id).addresses(addresses).build());
             }
-        }
-    }
-
-    fn dial(&mut self, address: Multiaddr, reply: DialReply) {
-        let target = address.to_string();
-        let known = address.iter().last().and_then(|p| if let Protocol::P2p(id) = p { Some(id) } else { None });
-        let Some(peer) = known else {
-            let options = DialOpts::unknown_peer_id().address(address).build();
-            let connection = options.connection_id();
-            match self.swarm.dial(options) {
-                Ok(()) => drop(self.dials.insert(connection, reply)),
-                Err(error) => {
-                    let reason = swarm_events::dial_reason(&error);
-                    let _ = reply.send(Err(NetworkError::Dial { target, reason }));
-                }
-            }
-            return;
-        };
-        let entry = self.peers.entry(peer).or_default();
-        if entry.stage == Stage::Ready {
-            let _ = reply.send(Ok(peer));
-            return;
-        }
-        entry.waiters.push(reply);
-        if entry.stage != Stage::Dialling || entry.waiters.len() > 1 {
-            return;
-        }
-        let options = DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).build();
-        if let Err(error) = self.swarm.dial(options) {
-            self.dial_failed(peer, &swarm_events::dial_reason(&error));
-        }
-    }
-
-    /// Nobody is there: whoever waits is told, and the entry goes.
-    fn dial_failed(&mut self, peer: PeerId, reason: &str) {
-        if self.peers.get(&peer).is_some_and(|peer| peer.connections == 0)
-            && let Some(gone) = self.peers.remove(&peer)
-        {
-            for waiter in gone.waiters {
-                let (target, reason) = (peer.to_string(), reason.to_owned());
-                let _ = waiter.send(Err(NetworkError::Dial { target, reason }));
-            }
-        }
-    }
-
-    fn publish(&mut self, topic: &str, data: Bytes) -> Result<(), NetworkError> {
-        let limit = self.config.protocol.gossipsub_config.max_transmit_size;
-        let (name, size) = (IdentTopic::new(topic), data.len());
-        match self.swarm.behaviour_mut().gossip.publish(name, data) {
-            Ok(_) => Ok(()),
-            Err(gossipsub::PublishError::Duplicate) => Err(ProtocolError::Duplicate.into()),
-            Err(gossipsub::PublishError::MessageTooLarge) => Err(ProtocolError::TooLarge { size, limit }.into()),
-            Err(gossipsub::PublishError::AllQueuesFull(_)) => Err(NetworkError::Busy),
-            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => {
-                Err(NetworkError::NoPeers { topic: topic.to_owned() })
-            }
-            Err(other) => Err(ProtocolError::Network(other.to_string()).into()),
-        }
-    }
-
-    fn join(&mut self, topic: &str, validate: bool) -> Result<(), NetworkError> {
-        let wrong = |problem: &str| Err(ConfigError::new("topic", topic, problem).into());
-        let name = IdentTopic::new(topic);
-        if topic.is_empty() || topic.len() > MAX_TOPIC_NAME {
-            return wrong("give a name of 1 to 256 bytes");
-        }
-        if self.items.contains_key(&name.hash()) {
-            return wrong("this topic carries the chain's items; subscribe to those");
-        }
-        if self.topics.len() >= MAX_TOPICS && !self.topics.contains_key(&name.hash()) {
-            return wrong("256 topics are joined already; leave one first");
-        }
-        if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&name) {
-            return wrong(&error.to_string());
-        }
-        self.topics.insert(name.hash(), validate);
-        Ok(())
-    }
-
-    /// Takes an item from a peer into the queue; false where there is no room.
-    fn check(&mut self, item: Item, source: PeerId, origin: Origin) -> bool {
-        self.shared.state().recorder.received();
-        let pending = Pending { item, source, received_at: SystemTime::now(), origin };
-        let taken = match self.queue.push(pending) {
-            Ok(()) => true,
-            Err(Pending { item, source, origin, .. }) => {
-                let reason = "too many items wait for a check (protocol.validation.max_queued_bytes)".to_owned();
-                self.conclude(origin, item.kind(), source, Verdict::Ignore, reason);
-                false
-            }
-        };
-        self.start_checks();
-        taken
-    }
-
-    fn start_checks(&mut self) {
-        while let Some(pending) = self.queue.start() {
-            let application = Arc::clone(&self.shared.application);
-            let item = pending.item.clone();
-            let check = platform::offload(move || {
-                let checked = item.check(&*application);
-                if checked.verdict == Verdict::Accept {
-                    application.deliver(&item);
-                }
-                checked
-            });
-            self.work.push(check.map(|checked| Done::Checked(pending, checked)).boxed());
-        }
-    }
-
-    fn on_checked(&mut self, pending: Pending, checked: Option<Checked>) {
-        let Pending { item, source, received_at, origin } = pending;
-        self.queue.done(item.data().len());
-        self.start_checks();
-        let kind = item.kind();
-        let Some(Checked { id, verdict, reason, .. }) = checked else {
-            let reason = "the application failed while checking it; see its log".to_owned();
-            return self.conclude(origin, kind, source, Verdict::Ignore, reason);
-        };
-        // What did not come by gossip goes on by gossip, unless it is known there already.
-        if verdict == Verdict::Accept && !matches!(origin, Origin::Gossip(_)) {
-            let topic = protocol::topic(&self.config.chain.network_id, kind);
-            if let Err(NetworkError::Protocol(ProtocolError::Duplicate)) = self.publish(&topic, item.data().clone()) {
-                if let Origin::Handed(reply) = origin {
-                    let _ = reply.send(Err(ProtocolError::Duplicate));
-                }
-                return;
-            }
-        }
-        self.conclude(origin, kind, source, verdict, reason);
-        if verdict == Verdict::Accept {
-            self.deliver(item, id, Some(source), received_at);
-        }
-    }
-
-    /// Tells everyone whom a verdict concerns.
-    fn conclude(&mut self, origin: Origin, kind: ItemKind, source: PeerId, verdict: Verdict, reason: String) {
-        if verdict == Verdict::Reject {
-            self.note(source, Misdeed::InvalidItem);
-        }
-        if verdict != Verdict::Accept {
-            self.shared.emit(&NetworkEvent::ItemRefused { kind, source, reason: reason.clone() });
-        }
-        match origin {
-            Origin::Gossip(id) => self.report(&id, &source, acceptance(verdict)),
-            Origin::Direct => {}
-            Origin::Handed(reply) => {
-                let _ = reply.send(match verdict {
-                    Verdict::Accept => Ok(()),
-                    Verdict::Ignore => Err(ProtocolError::Ignored { kind, reason }),
-                    Verdict::Reject => Err(ProtocolError::Rejected { kind, reason }),
-                });
-            }
-        }
-    }
-
-    fn deliver(&self, item: Item, id: ItemId, source: Option<PeerId>, received_at: SystemTime) {
-        self.shared.emit(&NetworkEvent::ItemAccepted { item, id, source, received_at });
-    }
-
-    /// False from gossipsub says that the message has left its cache meanwhile, which is no fault.
-    fn report(&mut self, id: &MessageId, source: &PeerId, acceptance: MessageAcceptance) {
-        let _ = self.swarm.behaviour_mut().gossip.report_message_validation_result(id, source, acceptance);
-    }
-
-    /// A misdeed: the score, and what follows from it.
-    fn note(&mut self, peer: PeerId, misdeed: Misdeed) {
-        let now = Instant::now();
-        let (score, judgement) = self.reputation.note(peer, misdeed, now);
-        let reason = misdeed.reason();
-        if let Some(info) = self.shared.state().peers.get_mut(&peer) {
-            info.reputation = score;
-        }
-        self.shared.emit(&NetworkEvent::PeerScored { peer_id: peer, reason, score });
-        match judgement {
-            Judgement::Stay => {}
-            Judgement::Disconnect => self.let_go(peer, format!("its reputation is used up: {reason}")),
-            Judgement::Ban => {
-                self.swarm.behaviour_mut().gate.bans.ban(peer, now);
-                self.let_go(peer, format!("it is banned: {reason}"));
-            }
-        }
-    }
-
-    /// Says that a peer is not let in, and fails whoever waits for it.
-    fn refuse(&mut self, peer: PeerId, reason: String) {
-        let Some(entry) = self.peers.get_mut(&peer) else { return };
-        entry.farewell = Some(reason.clone());
-        for waiter in std::mem::take(&mut entry.waiters) {
-            let _ = waiter.send(Err(NetworkError::Dial { target: peer.to_string(), reason: reason.clone() }));
-        }
-        self.shared.emit(&NetworkEvent::PeerRefused { peer_id: peer, reason });
-    }
-
-    /// Closes all connections to a peer for a reason.
-    fn let_go(&mut self, peer: PeerId, reason: String) {
-        if let Some(entry) = self.peers.get_mut(&peer) {
-            entry.farewell.get_or_insert(reason);
-            // An error says that it is gone already.
-            let _ = self.swarm.disconnect_peer_id(peer);
         }
     }
 
@@ -550,5 +406,7 @@ impl Task {
 /// Connections are kept as long as the peer answers pings, so libp2p's own idle timeout is put out of reach: 20 days,
 /// just under what a browser's timer can hold.
 const IDLE: Duration = Duration::from_secs(20 * 86_400);
+/// Why a peer without a sign of life is let go.
+const SILENT: &str = "it does not answer pings";
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_secs(1);

@@ -44,7 +44,12 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(max_in_flight: usize, max_bytes: usize) -> Self {
-        Self { waiting: Default::default(), bytes: 0, max_bytes, free: max_in_flight }
+        Self {
+            waiting: Default::default(),
+            bytes: 0,
+            max_bytes,
+            free: max_in_flight,
+        }
     }
 
     /// Takes an item in; gives it back where there is no room.
@@ -100,10 +105,18 @@ mod tests {
         for kind in [ItemKind::Transaction, ItemKind::Block, ItemKind::Vote] {
             assert!(queue.push(pending(kind, 30)).is_ok());
         }
-        assert!(queue.push(pending(ItemKind::Vote, 30)).is_err(), "over the bytes");
-        let kinds: Vec<_> = std::iter::from_fn(|| queue.start()).map(|p| p.item.kind()).collect();
+        assert!(
+            queue.push(pending(ItemKind::Vote, 30)).is_err(),
+            "over the bytes"
+        );
+        let kinds: Vec<_> = std::iter::from_fn(|| queue.start())
+            .map(|p| p.item.kind())
+            .collect();
         assert_eq!(kinds, [ItemKind::Vote, ItemKind::Block], "two at once");
-        assert!(queue.push(pending(ItemKind::Vote, 30)).is_err(), "bytes in checks count too");
+        assert!(
+            queue.push(pending(ItemKind::Vote, 30)).is_err(),
+            "bytes in checks count too"
+        );
         queue.done(30);
         assert!(queue.push(pending(ItemKind::Vote, 30)).is_ok());
         assert_eq!(queue.start().map(|p| p.item.kind()), Some(ItemKind::Vote));

@@ -103,13 +103,23 @@ impl Recorder {
     /// Notes all bytes so far; called about once a second.
     pub(crate) fn traffic(&mut self, bytes: u64, now: Instant) {
         self.traffic.push_back((now, bytes));
-        while self.traffic.front().is_some_and(|(at, _)| now.duration_since(*at) > BANDWIDTH_WINDOW) {
+        while self
+            .traffic
+            .front()
+            .is_some_and(|(at, _)| now.duration_since(*at) > BANDWIDTH_WINDOW)
+        {
             self.traffic.pop_front();
         }
     }
 
-    pub(crate) fn connections(&self, active: usize, link_bytes_per_second: u64) -> ConnectionMetrics {
-        let mean = u32::try_from(self.established).ok().and_then(|count| self.connecting.checked_div(count));
+    pub(crate) fn connections(
+        &self,
+        active: usize,
+        link_bytes_per_second: u64,
+    ) -> ConnectionMetrics {
+        let mean = u32::try_from(self.established)
+            .ok()
+            .and_then(|count| self.connecting.checked_div(count));
         let rate = match (self.traffic.front(), self.traffic.back()) {
             (Some((from, first)), Some((to, last))) if to > from => {
                 (last - first) as f64 / to.duration_since(*from).as_secs_f64()
@@ -141,7 +151,11 @@ impl Recorder {
 }
 
 fn share(good: u64, bad: u64) -> f64 {
-    if good + bad == 0 { 1.0 } else { good as f64 / (good + bad) as f64 }
+    if good + bad == 0 {
+        1.0
+    } else {
+        good as f64 / (good + bad) as f64
+    }
 }
 
 #[cfg(test)]
@@ -158,7 +172,10 @@ mod tests {
         }
         let messages = recorder.messages(1, 2);
         assert_eq!(messages.message_latency_p99, Duration::from_millis(198));
-        assert_eq!((messages.messages_sent, messages.message_success_rate), (150, 0.75));
+        assert_eq!(
+            (messages.messages_sent, messages.message_success_rate),
+            (150, 0.75)
+        );
         for seconds in 0..20 {
             recorder.traffic(seconds * 500, start + Duration::from_secs(seconds));
         }
@@ -166,7 +183,10 @@ mod tests {
         recorder.connected(Duration::from_millis(30));
         recorder.connection_failed();
         let connections = recorder.connections(2, 1000);
-        assert_eq!(connections.average_connection_time, Duration::from_millis(20));
+        assert_eq!(
+            connections.average_connection_time,
+            Duration::from_millis(20)
+        );
         assert_eq!(connections.bandwidth_utilization, 0.5);
         assert!((connections.connection_success_rate - 2.0 / 3.0).abs() < 1e-9);
         assert!(recorder.traffic.len() <= 11);

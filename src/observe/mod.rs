@@ -2,5 +2,5 @@
 
 mod metrics;
 
-pub use metrics::{ConnectionMetrics, MessageMetrics, PeerMetrics};
 pub(crate) use metrics::Recorder;
+pub use metrics::{ConnectionMetrics, MessageMetrics, PeerMetrics};

@@ -21,7 +21,12 @@ pub struct Bans {
 impl Bans {
     /// Keeps `always` out; other bans last `duration`.
     pub fn new(always: HashSet<PeerId>, duration: Duration, max_bans: usize) -> Self {
-        Self { always, until: HashMap::new(), duration, max_bans }
+        Self {
+            always,
+            until: HashMap::new(),
+            duration,
+            max_bans,
+        }
     }
 
     /// Keeps a peer out from now on.
@@ -29,7 +34,11 @@ impl Bans {
         if self.until.len() >= self.max_bans && !self.until.contains_key(&peer) {
             self.until.retain(|_, end| *end > now);
             if self.until.len() >= self.max_bans {
-                let first = self.until.iter().min_by_key(|(_, end)| **end).map(|(peer, _)| *peer);
+                let first = self
+                    .until
+                    .iter()
+                    .min_by_key(|(_, end)| **end)
+                    .map(|(peer, _)| *peer);
                 first.map(|peer| self.until.remove(&peer));
             }
         }

@@ -17,14 +17,21 @@ impl Places {
 
     /// No peers yet, room for `max_peers`.
     pub fn new(max_peers: usize) -> Self {
-        Self { max_peers, connections: HashMap::new() }
+        Self {
+            max_peers,
+            connections: HashMap::new(),
+        }
     }
 
     /// Whether one more connection to this peer fits; else why not.
     pub fn admits(&self, peer: &PeerId) -> Result<(), &'static str> {
         match self.connections.get(peer) {
-            Some(&count) if count >= Self::CONNECTIONS_PER_PEER => Err("this peer has its two connections already"),
-            None if self.connections.len() >= self.max_peers => Err("all places are taken (network.max_peers)"),
+            Some(&count) if count >= Self::CONNECTIONS_PER_PEER => {
+                Err("this peer has its two connections already")
+            }
+            None if self.connections.len() >= self.max_peers => {
+                Err("all places are taken (network.max_peers)")
+            }
             _ => Ok(()),
         }
     }
@@ -54,7 +61,10 @@ mod tests {
         let (a, b) = (PeerId::random(), PeerId::random());
         let mut places = Places::new(1);
         places.enter(a);
-        assert!(places.admits(&a).is_ok(), "a second connection of the same peer");
+        assert!(
+            places.admits(&a).is_ok(),
+            "a second connection of the same peer"
+        );
         assert!(places.admits(&b).is_err());
         places.enter(a);
         assert!(places.admits(&a).is_err());

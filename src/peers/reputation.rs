@@ -73,12 +73,20 @@ struct Score {
 impl Reputation {
     /// Scores with this half-life and these thresholds, for at most `max_peers` peers.
     pub fn new(half_life: Duration, disconnect_at: f64, ban_at: f64, max_peers: usize) -> Self {
-        Self { half_life, disconnect_at, ban_at, max_peers, scores: HashMap::new() }
+        Self {
+            half_life,
+            disconnect_at,
+            ban_at,
+            max_peers,
+            scores: HashMap::new(),
+        }
     }
 
     /// A peer's score now.
     pub fn score(&self, peer: &PeerId, now: Instant) -> f64 {
-        self.scores.get(peer).map_or(0.0, |score| self.decayed(score, now))
+        self.scores
+            .get(peer)
+            .map_or(0.0, |score| self.decayed(score, now))
     }
 
     /// Notes a misdeed: the new score and what follows.
@@ -86,7 +94,10 @@ impl Reputation {
         let value = self.score(&peer, now) - misdeed.price();
         if self.scores.len() >= self.max_peers && !self.scores.contains_key(&peer) {
             let distance = |score: &Score| self.decayed(score, now).abs();
-            let least = self.scores.iter().min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
+            let least = self
+                .scores
+                .iter()
+                .min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
             let least = least.map(|(peer, _)| *peer);
             least.map(|peer| self.scores.remove(&peer));
         }
@@ -119,14 +130,23 @@ mod tests {
     #[test]
     fn misdeeds_add_up_and_fade() {
         let (mut reputation, peer, now) = (reputation(), PeerId::random(), Instant::now());
-        assert_eq!(reputation.note(peer, Misdeed::InvalidItem, now), (-10.0, Judgement::Stay));
-        assert_eq!(reputation.note(peer, Misdeed::InvalidItem, now), (-20.0, Judgement::Disconnect));
+        assert_eq!(
+            reputation.note(peer, Misdeed::InvalidItem, now),
+            (-10.0, Judgement::Stay)
+        );
+        assert_eq!(
+            reputation.note(peer, Misdeed::InvalidItem, now),
+            (-20.0, Judgement::Disconnect)
+        );
         let later = now + Duration::from_secs(600);
         assert!((reputation.score(&peer, later) + 10.0).abs() < 1e-9);
         for _ in 0..4 {
             reputation.note(peer, Misdeed::InvalidMessage, later);
         }
-        assert_eq!(reputation.note(peer, Misdeed::NoAnswer, later).1, Judgement::Ban);
+        assert_eq!(
+            reputation.note(peer, Misdeed::NoAnswer, later).1,
+            Judgement::Ban
+        );
     }
 
     proptest! {

@@ -19,13 +19,18 @@ const MAX_KEY_FILE: u64 = 4096;
 /// # Errors
 /// [`NetworkError::Identity`] where the file can't be read or written, holds no key, or is open to others.
 pub fn load_or_create_identity(path: &Path) -> Result<Keypair, NetworkError> {
-    let wrong = |reason: String| NetworkError::Identity { path: path.display().to_string(), reason };
+    let wrong = |reason: String| NetworkError::Identity {
+        path: path.display().to_string(),
+        reason,
+    };
     match fs::File::open(path) {
         Ok(file) => {
             let metadata = file.metadata().map_err(|error| wrong(error.to_string()))?;
             refuse_open_to_others(&metadata).map_err(wrong)?;
             let mut bytes = Vec::new();
-            file.take(MAX_KEY_FILE).read_to_end(&mut bytes).map_err(|error| wrong(error.to_string()))?;
+            file.take(MAX_KEY_FILE)
+                .read_to_end(&mut bytes)
+                .map_err(|error| wrong(error.to_string()))?;
             Keypair::from_protobuf_encoding(&bytes).map_err(|error| {
                 wrong(format!("this is no identity key ({error}); name another file, or move this one away for a new key"))
             })
@@ -37,8 +42,13 @@ pub fn load_or_create_identity(path: &Path) -> Result<Keypair, NetworkError> {
 
 fn create(path: &Path) -> Result<Keypair, String> {
     let keypair = Keypair::generate_ed25519();
-    let bytes = keypair.to_protobuf_encoding().map_err(|error| error.to_string())?;
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+    let bytes = keypair
+        .to_protobuf_encoding()
+        .map_err(|error| error.to_string())?;
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
         fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     }
     // Written beside and renamed, so that a crash leaves a whole key or none.
@@ -73,7 +83,9 @@ fn refuse_open_to_others(metadata: &fs::Metadata) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
-        return Err(format!("mode {mode:o} lets others read the key; run chmod 600 on it"));
+        return Err(format!(
+            "mode {mode:o} lets others read the key; run chmod 600 on it"
+        ));
     }
     Ok(())
 }
@@ -93,10 +105,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("deep/identity.key");
         let made = load_or_create_identity(&path).expect("made");
-        assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).expect("a file").permissions().mode() & 0o777,
+            0o600
+        );
         let read = load_or_create_identity(&path).expect("read");
         assert_eq!(made.public(), read.public());
-        assert_eq!(fs::read_dir(path.parent().expect("a folder")).expect("a folder").count(), 1);
+        assert_eq!(
+            fs::read_dir(path.parent().expect("a folder"))
+                .expect("a folder")
+                .count(),
+            1
+        );
     }
 
     #[test]
@@ -104,10 +124,14 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("identity.key");
         fs::write(&path, b"not a key").expect("written");
-        let open = load_or_create_identity(&path).expect_err("open to others").to_string();
+        let open = load_or_create_identity(&path)
+            .expect_err("open to others")
+            .to_string();
         assert!(open.contains("chmod 600"), "{open}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("closed");
-        let garbage = load_or_create_identity(&path).expect_err("garbage").to_string();
+        let garbage = load_or_create_identity(&path)
+            .expect_err("garbage")
+            .to_string();
         assert!(garbage.contains("no identity key"), "{garbage}");
     }
 }

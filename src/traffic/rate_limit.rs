@@ -21,7 +21,11 @@ impl RateLimiter {
     /// `rate` messages a second on average (0 counts as 1), `burst` at once above that.
     pub fn new(rate: u32, burst: u32) -> Self {
         let interval = Duration::from_secs(1) / rate.max(1);
-        Self { interval, tolerance: interval * burst, arrival: HashMap::new() }
+        Self {
+            interval,
+            tolerance: interval * burst,
+            arrival: HashMap::new(),
+        }
     }
 
     /// Whether a message from this peer conforms now; one that does not is not counted.

@@ -49,12 +49,15 @@ pub fn build(
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
     let timeout = config.network.connection_timeout;
-    let streams = OrTransport::new(relay, OrTransport::new(websocket::Transport::new(), MemoryTransport::new()))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(yamux::Config::default())
-        .timeout(timeout)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let streams = OrTransport::new(
+        relay,
+        OrTransport::new(websocket::Transport::new(), MemoryTransport::new()),
+    )
+    .upgrade(Version::V1Lazy)
+    .authenticate(noise)
+    .multiplex(yamux::Config::default())
+    .timeout(timeout)
+    .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let webtransport = present("WebTransport").then(|| {
         let config = libp2p_webtransport_websys::Config::new(keypair);
         libp2p_webtransport_websys::Transport::new(config)

@@ -41,7 +41,10 @@ impl Meter {
 
     /// The connection, counted.
     pub fn muxer(&self, inner: StreamMuxerBox) -> StreamMuxerBox {
-        StreamMuxerBox::new(Metered { inner, meter: self.clone() })
+        StreamMuxerBox::new(Metered {
+            inner,
+            meter: self.clone(),
+        })
     }
 }
 
@@ -58,7 +61,10 @@ impl<T: Unpin> Metered<T> {
     }
 
     fn stream(meter: &Meter, inner: SubstreamBox) -> Metered<SubstreamBox> {
-        Metered { inner, meter: meter.clone() }
+        Metered {
+            inner,
+            meter: meter.clone(),
+        }
     }
 }
 
@@ -66,14 +72,24 @@ impl StreamMuxer for Metered<StreamMuxerBox> {
     type Substream = Metered<SubstreamBox>;
     type Error = io::Error;
 
-    fn poll_inbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Self::Substream>> {
+    fn poll_inbound(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Self::Substream>> {
         let (inner, meter) = self.project();
-        inner.poll_inbound(cx).map_ok(|stream| Self::stream(meter, stream))
+        inner
+            .poll_inbound(cx)
+            .map_ok(|stream| Self::stream(meter, stream))
     }
 
-    fn poll_outbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<Self::Substream>> {
+    fn poll_outbound(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Self::Substream>> {
         let (inner, meter) = self.project();
-        inner.poll_outbound(cx).map_ok(|stream| Self::stream(meter, stream))
+        inner
+            .poll_outbound(cx)
+            .map_ok(|stream| Self::stream(meter, stream))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -86,7 +102,11 @@ impl StreamMuxer for Metered<StreamMuxerBox> {
 }
 
 impl AsyncRead for Metered<SubstreamBox> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         let (inner, meter) = self.project();
         inner.poll_read(cx, buf).map_ok(|count| {
             meter.counters.received.fetch_add(count as u64, Relaxed);
@@ -96,7 +116,11 @@ impl AsyncRead for Metered<SubstreamBox> {
 }
 
 impl AsyncWrite for Metered<SubstreamBox> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let (inner, meter) = self.project();
         inner.poll_write(cx, buf).map_ok(|count| {
             meter.counters.sent.fetch_add(count as u64, Relaxed);

@@ -28,7 +28,10 @@ use crate::network::{NetworkError, NoiseConfig};
 pub type Boxed = BoxedTransport<(PeerId, StreamMuxerBox)>;
 
 /// Noise for the transports that don't encrypt by themselves.
-fn noise(keypair: &libp2p::identity::Keypair, config: &NoiseConfig) -> Result<noise::Config, NetworkError> {
+fn noise(
+    keypair: &libp2p::identity::Keypair,
+    config: &NoiseConfig,
+) -> Result<noise::Config, NetworkError> {
     let noise = noise::Config::new(keypair).map_err(|error| NetworkError::Transport {
         transport: "noise",
         reason: error.to_string(),

@@ -5,7 +5,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
         muxing::StreamMuxerBox,
-        transport::{MemoryTransport, OrTransport},
+        transport::{MemoryTransport, OrTransport, timeout::TransportTimeout},
         upgrade::Version,
     },
     dns,
@@ -61,27 +61,34 @@ pub fn build(
     let websocket = websocket::Config::new(
         dns::tokio::Transport::system(tcp()).map_err(|error| failed("dns", error))?,
     );
-    let streams = OrTransport::new(relay, OrTransport::new(websocket, OrTransport::new(MemoryTransport::new(), tcp())))
-        .upgrade(Version::V1Lazy)
-        .authenticate(noise)
-        .multiplex(yamux::Config::default())
-        .timeout(timeout)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-        .boxed();
+    let streams = OrTransport::new(
+        relay,
+        OrTransport::new(websocket, OrTransport::new(MemoryTransport::new(), tcp())),
+    )
+    .upgrade(Version::V1Lazy)
+    .authenticate(noise)
+    .multiplex(yamux::Config::default())
+    .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+    .boxed();
     let mut quic_config = quic::Config::new(keypair);
     quic_config.handshake_timeout = timeout;
     let quic = quic::tokio::Transport::new(quic_config)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
     let transports = or(webrtc(keypair)?, or(quic, streams));
-    let resolved = dns::tokio::Transport::system(transports).map_err(|error| failed("dns", error))?;
+    let resolved =
+        dns::tokio::Transport::system(transports).map_err(|error| failed("dns", error))?;
     let meter = meter.clone();
-    Ok(resolved.map(move |(peer, muxer), _| (peer, meter.muxer(muxer))).boxed())
+    Ok(TransportTimeout::new(resolved, timeout)
+        .map(move |(peer, muxer), _| (peer, meter.muxer(muxer)))
+        .boxed())
 }
 
 /// Two transports with the same output as one.
 fn or(a: Boxed, b: Boxed) -> Boxed {
-    OrTransport::new(a, b).map(|either, _| either.into_inner()).boxed()
+    OrTransport::new(a, b)
+        .map(|either, _| either.into_inner())
+        .boxed()
 }
 
 /// WebRTC-direct. Its certificate is new at each start, so its address changes with it.
@@ -91,9 +98,12 @@ fn webrtc(keypair: &Keypair) -> Result<Boxed, NetworkError> {
     // quic and webrtc each bring a crypto provider, and rustls then refuses to choose. An
     // error says that the process has chosen already, which serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let certificate = Certificate::generate(&mut rand::rng()).map_err(|error| failed("webrtc", error))?;
+    let certificate =
+        Certificate::generate(&mut rand::rng()).map_err(|error| failed("webrtc", error))?;
     let webrtc = WebRtc::new(keypair.clone(), certificate);
-    Ok(webrtc.map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection))).boxed())
+    Ok(webrtc
+        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+        .boxed())
 }
 
 /// Without the feature `webrtc`: a transport that takes no address.
@@ -103,5 +113,8 @@ fn webrtc(_: &Keypair) -> Result<Boxed, NetworkError> {
 }
 
 fn failed(transport: &'static str, error: impl ToString) -> NetworkError {
-    NetworkError::Transport { transport, reason: error.to_string() }
+    NetworkError::Transport {
+        transport,
+        reason: error.to_string(),
+    }
 }

@@ -50,7 +50,16 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
         NetworkEvent::PeerConnected(info) => {
             let event = peer(info);
             set(&event, "type", &"peer:connect".into());
-            set(&event, "address", &info.addresses.first().map(ToString::to_string).unwrap_or_default().into());
+            set(
+                &event,
+                "address",
+                &info
+                    .addresses
+                    .first()
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+                    .into(),
+            );
             event
         }
         NetworkEvent::PeerDisconnected { peer_id, reason } => object([
@@ -63,7 +72,11 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("peerId", text(peer_id)),
             ("reason", reason.into()),
         ]),
-        NetworkEvent::PeerIdentified { peer_id, agent, protocols } => object([
+        NetworkEvent::PeerIdentified {
+            peer_id,
+            agent,
+            protocols,
+        } => object([
             ("type", "peer:identify".into()),
             ("peerId", text(peer_id)),
             ("agent", agent.into()),
@@ -74,7 +87,11 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("type", "peer:discovered".into()),
             ("peers", peers.iter().map(peer).collect::<Array>().into()),
         ]),
-        NetworkEvent::PeerScored { peer_id, reason, score } => object([
+        NetworkEvent::PeerScored {
+            peer_id,
+            reason,
+            score,
+        } => object([
             ("type", "peer:score".into()),
             ("peerId", text(peer_id)),
             ("reason", (*reason).into()),
@@ -82,10 +99,17 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
         ]),
         NetworkEvent::DialFailed { peer_id, reason } => object([
             ("type", "dial:error".into()),
-            ("peerId", peer_id.map_or(JsValue::UNDEFINED, |peer| text(&peer))),
+            (
+                "peerId",
+                peer_id.map_or(JsValue::UNDEFINED, |peer| text(&peer)),
+            ),
             ("message", reason.into()),
         ]),
-        NetworkEvent::ItemRefused { kind, source, reason } => object([
+        NetworkEvent::ItemRefused {
+            kind,
+            source,
+            reason,
+        } => object([
             ("type", "item:rejected".into()),
             ("kind", kind.name().into()),
             ("source", text(source)),
@@ -96,18 +120,34 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("level", "info".into()),
             ("message", text(event)),
         ]),
-        NetworkEvent::ItemAccepted { .. } | NetworkEvent::TopicMessage(_) | NetworkEvent::Stopped => return None,
+        NetworkEvent::ItemAccepted { .. }
+        | NetworkEvent::TopicMessage(_)
+        | NetworkEvent::Stopped => return None,
     })
 }
 
 /// An accepted item of a kind, for a subscription.
 pub(super) fn item(event: &NetworkEvent, missed: u64) -> Option<JsValue> {
-    let NetworkEvent::ItemAccepted { item, id, source, received_at } = event else { return None };
+    let NetworkEvent::ItemAccepted {
+        item,
+        id,
+        source,
+        received_at,
+    } = event
+    else {
+        return None;
+    };
     Some(object([
         ("kind", item.kind().name().into()),
         ("id", id.to_string().into()),
         ("data", Uint8Array::from(item.data().as_ref()).into()),
-        ("source", source.map(|peer| peer.to_string()).unwrap_or_default().into()),
+        (
+            "source",
+            source
+                .map(|peer| peer.to_string())
+                .unwrap_or_default()
+                .into(),
+        ),
         ("receivedAt", milliseconds(*received_at)),
         ("missed", number(missed)),
     ]))
@@ -119,7 +159,10 @@ pub(super) fn topic_item(message: &TopicItem, missed: u64) -> JsValue {
     object([
         ("topic", message.topic.as_str().into()),
         ("data", Uint8Array::from(message.data.as_ref()).into()),
-        ("token", format!("{}@{source}", hex::encode(&message.message_id)).into()),
+        (
+            "token",
+            format!("{}@{source}", hex::encode(&message.message_id)).into(),
+        ),
         ("source", source.into()),
         ("missed", number(missed)),
     ])
@@ -137,10 +180,17 @@ pub(super) fn peer(peer: &PeerInfo) -> JsValue {
         ("addresses", strings(&peer.addresses)),
         ("agent", peer.agent.as_str().into()),
         ("transport", peer.transport().into()),
-        ("rttMs", peer.round_trip.map_or(JsValue::NULL, |took| (took.as_secs_f64() * 1e3).into())),
+        (
+            "rttMs",
+            peer.round_trip
+                .map_or(JsValue::NULL, |took| (took.as_secs_f64() * 1e3).into()),
+        ),
         ("selkie", peer.selkie.into()),
         ("direction", direction.into()),
-        ("connectedAt", peer.connected_at.map_or(JsValue::NULL, milliseconds)),
+        (
+            "connectedAt",
+            peer.connected_at.map_or(JsValue::NULL, milliseconds),
+        ),
         ("reputation", peer.reputation.into()),
     ])
 }
@@ -161,8 +211,14 @@ pub(super) fn metrics(node: &P2PNetworkManager) -> JsValue {
                 ("total", number(connections.total_connections as u64)),
                 ("active", number(connections.active_connections as u64)),
                 ("successRate", connections.connection_success_rate.into()),
-                ("averageConnectMs", (connections.average_connection_time.as_secs_f64() * 1e3).into()),
-                ("bandwidthUtilization", connections.bandwidth_utilization.into()),
+                (
+                    "averageConnectMs",
+                    (connections.average_connection_time.as_secs_f64() * 1e3).into(),
+                ),
+                (
+                    "bandwidthUtilization",
+                    connections.bandwidth_utilization.into(),
+                ),
             ]),
         ),
         (
@@ -172,13 +228,19 @@ pub(super) fn metrics(node: &P2PNetworkManager) -> JsValue {
                 ("received", number(messages.messages_received)),
                 ("bytesSent", number(messages.bytes_sent)),
                 ("bytesReceived", number(messages.bytes_received)),
-                ("latencyP99Ms", (messages.message_latency_p99.as_secs_f64() * 1e3).into()),
+                (
+                    "latencyP99Ms",
+                    (messages.message_latency_p99.as_secs_f64() * 1e3).into(),
+                ),
                 ("successRate", messages.message_success_rate.into()),
             ]),
         ),
         (
             "peers",
-            object([("count", number(peers.peer_count as u64)), ("distribution", distribution.into())]),
+            object([
+                ("count", number(peers.peer_count as u64)),
+                ("distribution", distribution.into()),
+            ]),
         ),
         (
             "transport",
@@ -191,7 +253,11 @@ pub(super) fn metrics(node: &P2PNetworkManager) -> JsValue {
 }
 
 fn strings<T: ToString>(values: &[T]) -> JsValue {
-    values.iter().map(|value| JsValue::from(value.to_string())).collect::<Array>().into()
+    values
+        .iter()
+        .map(|value| JsValue::from(value.to_string()))
+        .collect::<Array>()
+        .into()
 }
 
 /// Counters as JavaScript numbers: exact up to 2^53.
@@ -200,5 +266,6 @@ fn number(count: u64) -> JsValue {
 }
 
 fn milliseconds(at: SystemTime) -> JsValue {
-    at.duration_since(UNIX_EPOCH).map_or(JsValue::NULL, |since| (since.as_secs_f64() * 1e3).into())
+    at.duration_since(UNIX_EPOCH)
+        .map_or(JsValue::NULL, |since| (since.as_secs_f64() * 1e3).into())
 }

@@ -67,15 +67,33 @@ struct ChainOptions {
 
 impl Default for Options {
     fn default() -> Self {
-        let Config { network, protocol, security, .. } = Config::default();
-        Self { network, chain: ChainOptions::default(), protocol, security, identity: None }
+        let Config {
+            network,
+            protocol,
+            security,
+            ..
+        } = Config::default();
+        Self {
+            network,
+            chain: ChainOptions::default(),
+            protocol,
+            security,
+            identity: None,
+        }
     }
 }
 
 impl Default for ChainOptions {
     fn default() -> Self {
-        let crate::ChainConfig { network_id, genesis } = crate::ChainConfig::default();
-        Self { network_id, genesis, application: "opaque".to_owned() }
+        let crate::ChainConfig {
+            network_id,
+            genesis,
+        } = crate::ChainConfig::default();
+        Self {
+            network_id,
+            genesis,
+            application: "opaque".to_owned(),
+        }
     }
 }
 
@@ -83,7 +101,9 @@ impl Default for ChainOptions {
 mod serde_bytes_option {
     use serde::{Deserialize, Deserializer};
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<u8>>, D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Vec<u8>>, D::Error> {
         Ok(Option::<bytes::Bytes>::deserialize(deserializer)?.map(Vec::from))
     }
 }
@@ -98,12 +118,19 @@ impl WasmNode {
         let keypair = match &options.identity {
             None => Keypair::generate_ed25519(),
             Some(bytes) => Keypair::from_protobuf_encoding(bytes).map_err(|error| {
-                convert::failure("identity", true, &format!("the identity is no libp2p private key: {error}"))
+                convert::failure(
+                    "identity",
+                    true,
+                    &format!("the identity is no libp2p private key: {error}"),
+                )
             })?,
         };
         let config = Config {
             network: options.network,
-            chain: crate::ChainConfig { network_id: options.chain.network_id, genesis: options.chain.genesis },
+            chain: crate::ChainConfig {
+                network_id: options.chain.network_id,
+                genesis: options.chain.genesis,
+            },
             protocol: options.protocol,
             security: options.security,
         };
@@ -189,10 +216,13 @@ impl WasmNode {
 
     /// Ends a subscription; the last one of a plain topic leaves it.
     pub fn unsubscribe(&self, subscription: u32) {
-        let Some(ended) = self.subscriptions.borrow_mut().remove(&subscription) else { return };
+        let Some(ended) = self.subscriptions.borrow_mut().remove(&subscription) else {
+            return;
+        };
         ended.over.close();
         if let Wanted::Topic(topic) = &ended.wanted {
-            let shared = |s: &Rc<Subscription>| matches!(&s.wanted, Wanted::Topic(other) if other == topic);
+            let shared =
+                |s: &Rc<Subscription>| matches!(&s.wanted, Wanted::Topic(other) if other == topic);
             if !self.subscriptions.borrow().values().any(shared) {
                 let (manager, topic) = (self.manager.clone(), topic.clone());
                 wasm_bindgen_futures::spawn_local(async move {
@@ -205,7 +235,13 @@ impl WasmNode {
 
     /// The verdict on a topic item that was subscribed with `validate`.
     pub async fn report(&self, token: &str, verdict: &str) -> Result<(), JsValue> {
-        let wrong = || convert::failure("invalid-argument", false, "this token is of no item of this node");
+        let wrong = || {
+            convert::failure(
+                "invalid-argument",
+                false,
+                "this token is of no item of this node",
+            )
+        };
         let (id, peer) = token.split_once('@').ok_or_else(wrong)?;
         let id = hex::decode(id).map_err(|_| wrong())?;
         let peer = parse_peer(peer)?;
@@ -213,7 +249,13 @@ impl WasmNode {
             "accept" => Verdict::Accept,
             "ignore" => Verdict::Ignore,
             "reject" => Verdict::Reject,
-            _ => return Err(convert::failure("invalid-argument", false, "a verdict is accept, ignore or reject")),
+            _ => {
+                return Err(convert::failure(
+                    "invalid-argument",
+                    false,
+                    "a verdict is accept, ignore or reject",
+                ));
+            }
         };
         let manager = self.manager.clone();
         Ok(manager.report(id, peer, verdict).await?)
@@ -234,7 +276,12 @@ impl WasmNode {
 
     /// Asks a peer, or the first Selkie peer, about the chain's state: `{ key, height }`.
     #[wasm_bindgen(js_name = requestState)]
-    pub async fn request_state(&self, peer: Option<String>, key: Vec<u8>, height: Option<u64>) -> Result<JsValue, JsValue> {
+    pub async fn request_state(
+        &self,
+        peer: Option<String>,
+        key: Vec<u8>,
+        height: Option<u64>,
+    ) -> Result<JsValue, JsValue> {
         let manager = self.manager.clone();
         let peer = match peer {
             Some(peer) => parse_peer(&peer)?,
@@ -243,9 +290,19 @@ impl WasmNode {
                 .into_iter()
                 .find(|peer| peer.selkie)
                 .map(|peer| peer.peer_id)
-                .ok_or(NetworkError::NoPeers { topic: "state requests".to_owned() })?,
+                .ok_or(NetworkError::NoPeers {
+                    topic: "state requests".to_owned(),
+                })?,
         };
-        let state = manager.request_state(peer, StateRequest { key: key.into(), height }).await?;
+        let state = manager
+            .request_state(
+                peer,
+                StateRequest {
+                    key: key.into(),
+                    height,
+                },
+            )
+            .await?;
         Ok(convert::object([
             ("height", js_sys::BigInt::from(state.height).into()),
             ("value", Uint8Array::from(state.value.as_ref()).into()),
@@ -255,7 +312,11 @@ impl WasmNode {
 
     /// The connected peers.
     pub fn peers(&self) -> js_sys::Array {
-        self.manager.get_connected_peers().iter().map(convert::peer).collect()
+        self.manager
+            .get_connected_peers()
+            .iter()
+            .map(convert::peer)
+            .collect()
     }
 
     /// All figures.
@@ -274,10 +335,17 @@ impl WasmNode {
 }
 
 impl WasmNode {
-    async fn run(config: Config, keypair: Keypair, application: impl Application) -> Result<Self, JsValue> {
+    async fn run(
+        config: Config,
+        keypair: Keypair,
+        application: impl Application,
+    ) -> Result<Self, JsValue> {
         let manager = P2PNetworkManager::with(config, keypair, application).await?;
         let data = |event: &NetworkEvent| {
-            matches!(event, NetworkEvent::ItemAccepted { .. } | NetworkEvent::TopicMessage(_))
+            matches!(
+                event,
+                NetworkEvent::ItemAccepted { .. } | NetworkEvent::TopicMessage(_)
+            )
         };
         let events = Rc::new(Mutex::new(manager.subscribe(move |event| !data(event))));
         manager.start().await?;
@@ -288,7 +356,12 @@ impl WasmNode {
                 let _ = manager.connect_bootstrap_peers().await;
             });
         }
-        Ok(Self { manager, events, subscriptions: RefCell::default(), last: Cell::new(0) })
+        Ok(Self {
+            manager,
+            events,
+            subscriptions: RefCell::default(),
+            last: Cell::new(0),
+        })
     }
 
     fn add(&self, wanted: Wanted) -> Result<u32, JsValue> {
@@ -314,7 +387,11 @@ impl WasmNode {
             }
         };
         let over = tokio::sync::Semaphore::new(0);
-        let subscription = Subscription { wanted, events: Mutex::new(events), over };
+        let subscription = Subscription {
+            wanted,
+            events: Mutex::new(events),
+            over,
+        };
         subscriptions.insert(id, Rc::new(subscription));
         Ok(id)
     }
@@ -324,7 +401,9 @@ impl Subscription {
     async fn next(&self) -> JsValue {
         let read = async {
             let mut events = self.events.lock().await;
-            let Some(event) = events.recv().await else { return JsValue::UNDEFINED };
+            let Some(event) = events.recv().await else {
+                return JsValue::UNDEFINED;
+            };
             let missed = events.missed();
             match &event {
                 NetworkEvent::TopicMessage(message) => convert::topic_item(message, missed),
@@ -336,14 +415,24 @@ impl Subscription {
             let _ = self.over.acquire().await;
             JsValue::UNDEFINED
         };
-        futures::future::select(Box::pin(read), Box::pin(over)).await.factor_first().0
+        futures::future::select(Box::pin(read), Box::pin(over))
+            .await
+            .factor_first()
+            .0
     }
 }
 
 fn parse_kind(kind: &str) -> Result<ItemKind, JsValue> {
-    ItemKind::ALL.into_iter().find(|known| known.name() == kind).ok_or_else(|| {
-        convert::failure("invalid-argument", false, "a kind is block, transaction or vote")
-    })
+    ItemKind::ALL
+        .into_iter()
+        .find(|known| known.name() == kind)
+        .ok_or_else(|| {
+            convert::failure(
+                "invalid-argument",
+                false,
+                "a kind is block, transaction or vote",
+            )
+        })
 }
 
 fn parse_peer(peer: &str) -> Result<PeerId, JsValue> {

@@ -42,9 +42,20 @@ function certificateProblem(parts: readonly string[]): string | undefined {
   return 'The part /certhash/… is missing. Copy the whole address as the node prints it.'
 }
 
+/** Groups addresses by the peer that they end with; one that names no peer stands for itself. */
+export function byPeer(addresses: readonly string[]): string[][] {
+  const groups = new Map<string, string[]>()
+  for (const address of addresses) {
+    const peer = /\/p2p\/([^/]+)$/.exec(address)?.[1] ?? address
+    groups.set(peer, [...(groups.get(peer) ?? []), address])
+  }
+  return [...groups.values()]
+}
+
 /** The sentence for an error, whatever was thrown. */
 export function sentence(error: unknown): string {
   const text = error instanceof Error ? error.message.trim() : ''
   if (text === '') return 'It failed without a reason. Look at the log below.'
-  return /[.!?…]$/.test(text) ? text : `${text}.`
+  const begun = text.replace(/^[a-z](?=[a-z' ])/, (letter) => letter.toUpperCase())
+  return /[.!?…]$/.test(begun) ? begun : `${begun}.`
 }

@@ -11,7 +11,7 @@
 // (`data-state`) and when the first block came (`data-first-block-ms`, by the page's clock).
 
 import type { Item, Peer } from 'selkie'
-import { sentence } from './address'
+import { addressProblem, byPeer, sentence, type Surroundings } from './address'
 import { announce, byId, copyButton, idText, onFrame, setText } from './dom'
 import { bytes, count, plural, short } from './format'
 import { fetchInvitation, NOBODY, type Invitation } from './invitation'
@@ -25,7 +25,6 @@ import { PublishBox } from './views/publish'
 import { Traffic } from './views/traffic'
 
 type State = 'loading' | 'starting' | 'ready' | 'connected' | 'failed'
-type Run = 'page' | 'worker'
 
 const root = document.documentElement
 const query = new URLSearchParams(location.search)
@@ -43,7 +42,7 @@ const transactions = new Feed(byId('transactions', HTMLElement), 'transaction')
 const publish = new PublishBox((data) => session.submit(data))
 const connect = new ConnectBox({
   dial: (address, signal) => session.dial(address, signal),
-  surroundings: () => ({ secure: location.protocol === 'https:', run: chosenRun() }),
+  surroundings,
 })
 
 const seen = {
@@ -54,6 +53,7 @@ const seen = {
 let invitation: Invitation = NOBODY
 let session: Session
 let joining: Session | undefined
+let restarting = false
 let peers = 0
 let tries = 0
 
@@ -146,13 +146,13 @@ async function join(mine: Session): Promise<void> {
   if (joining === mine) joining = undefined
 }
 
-/** Dials every address of the invitation; whether one of them answered. */
+/** Calls every node of the invitation; whether one of them answered. */
 async function call(mine: Session): Promise<boolean> {
   if (invitation.bootstrap.length === 0) return false
   show('ready', 'Joining the network')
   const signal = AbortSignal.any([mine.signal, AbortSignal.timeout(LONGEST_TRY)])
   try {
-    await Promise.any(invitation.bootstrap.map((address) => mine.dial(address, signal)))
+    await Promise.any(byPeer(invitation.bootstrap).map((ways) => reach(mine, ways, signal)))
     return true
   } catch (error) {
     if (mine.signal.aborted || peers > 0) return true
@@ -160,6 +160,22 @@ async function call(mine: Session): Promise<boolean> {
     connect.fail(sentence(error instanceof AggregateError ? error.errors[0] : error))
     return false
   }
+}
+
+/** Dials a node by one address after the other, and no further once it has answered. */
+async function reach(mine: Session, addresses: string[], signal: AbortSignal): Promise<void> {
+  let reason: unknown
+  for (const address of addresses) {
+    const problem = addressProblem(address, surroundings())
+    try {
+      if (problem !== undefined) throw new Error(problem)
+      await mine.dial(address, signal)
+      return
+    } catch (error) {
+      reason = error
+    }
+  }
+  throw reason
 }
 
 /** Takes over what the node that serves the page says, where there is one. */
@@ -218,8 +234,10 @@ async function start(): Promise<void> {
   }
 }
 
-/** Ends the node and starts another. */
+/** Ends the node and starts another, by whatever is chosen then. */
 async function restart(): Promise<void> {
+  if (restarting) return
+  restarting = true
   const old = session
   peers = 0
   tries = 0
@@ -229,10 +247,15 @@ async function restart(): Promise<void> {
   } catch (error) {
     log.add('warn', sentence(error))
   }
+  restarting = false
   await start()
 }
 
-function chosenRun(): Run {
+function surroundings(): Surroundings {
+  return { secure: location.protocol === 'https:', run: chosenRun() }
+}
+
+function chosenRun(): Surroundings['run'] {
   return byId('run', HTMLFieldSetElement).querySelector<HTMLInputElement>('input:checked')
     ?.value === 'worker'
     ? 'worker'
@@ -254,5 +277,9 @@ function setUpRun(): void {
 }
 
 setUpRun()
-byId('restart', HTMLButtonElement).addEventListener('click', () => void restart())
+byId('restart', HTMLButtonElement).addEventListener('click', () => {
+  // WebAssembly that died takes the page along; a worker of its own can be replaced.
+  if (chosenRun() === 'page') location.reload()
+  else void restart()
+})
 void start()

@@ -10,7 +10,7 @@ const load = async (name) => (await runnerImport(source(name))).module
 
 const bytes = await load('bytes.ts')
 const format = await load('format.ts')
-const { addressProblem, sentence } = await load('address.ts')
+const { addressProblem, byPeer, sentence } = await load('address.ts')
 const { NOBODY, parseInvitation } = await load('invitation.ts')
 const { verifyBlock } = await load('verify.ts')
 const { outline } = await load('views/traffic.ts')
@@ -105,8 +105,18 @@ test('an address that a tab cannot dial is refused with what would be right', ()
   assert.equal(problem('/dns4/example.org/tcp/443/tls/ws', { secure: true }), undefined)
 })
 
+test('addresses of one peer are ways to one node', () => {
+  assert.deepEqual(byPeer(['/a/ws/p2p/X', '/b/ws/p2p/Y', '/a/webtransport/p2p/X', '/c/ws']), [
+    ['/a/ws/p2p/X', '/a/webtransport/p2p/X'],
+    ['/b/ws/p2p/Y'],
+    ['/c/ws'],
+  ])
+})
+
 test('whatever is thrown becomes a sentence', () => {
-  assert.equal(sentence(new Error('Nobody answers')), 'Nobody answers.')
+  assert.equal(sentence(new Error('nobody answers')), 'Nobody answers.')
+  assert.equal(sentence(new Error("can't fetch it")), "Can't fetch it.")
+  assert.equal(sentence(new Error('/ip4/… is shut')), '/ip4/… is shut.')
   assert.equal(sentence(new Error('Try again!')), 'Try again!')
   assert.match(sentence(undefined), /without a reason/)
 })

@@ -1,1 +1,130 @@
-fn main(){}
+//! The `selkie` command: a node, a replay of real blocks, a small network to look at, keys and
+//! configurations.
+//!
+//! One file per subcommand: [`run`], [`replay`], [`devnet`], [`key`], [`config`]. What they share:
+//! [`settings`] makes a node's settings from a file and flags, [`feed`] publishes the blocks of files,
+//! [`web_server`] serves the dashboard, [`output`] prints, [`interrupt`] ends in order.
+//!
+//! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
+//! the command in order, and that is no failure.
+
+#![deny(missing_docs)]
+
+mod config;
+mod devnet;
+mod feed;
+mod interrupt;
+mod key;
+mod output;
+mod replay;
+mod run;
+mod settings;
+mod web_server;
+
+use std::{
+    io::{ErrorKind, IsTerminal},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// How long work on other threads may go on once the command has ended.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[derive(Parser)]
+#[command(
+    name = "selkie",
+    version,
+    about = "A node of a blockchain's network, and what helps to run one",
+    after_help = "Exit codes: 0 done, or ended by Ctrl-C; 1 failure; 2 wrong usage; 130 ended at once by a second Ctrl-C.\n\
+                  NO_COLOR turns colours off; they are off too where the output is no terminal."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// What is logged to stderr: a level or filters such as `info,libp2p_gossipsub=debug`
+    #[arg(long, global = true, value_name = "FILTER", default_value = "error", value_parser = filter)]
+    log: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node until Ctrl-C
+    Run(run::Args),
+    /// Feed the blocks of files to a network: of each block the transactions, then the block
+    Replay(replay::Args),
+    /// Run a small network in this process, with real blocks travelling through it
+    Devnet(devnet::Args),
+    /// Make or show an identity key
+    Key(key::Args),
+    /// Check a configuration file, or show the default one
+    Config(config::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(&cli.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && output::colours_wanted());
+    log.init();
+    match execute(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(async {
+        match command {
+            Command::Run(args) => run::run(args, interrupt::watch()?).await,
+            Command::Replay(args) => replay::run(args, interrupt::watch()?).await,
+            Command::Devnet(args) => devnet::run(args, interrupt::watch()?).await,
+            Command::Key(args) => key::run(args),
+            Command::Config(args) => config::run(args),
+        }
+    });
+    runtime.shutdown_timeout(PATIENCE);
+    outcome
+}
+
+fn filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!(
+            "{error}; give error, warn, info, debug, trace, or filters like selkie=debug"
+        )),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_wrong_filter_is_named() {
+        assert!(filter("info,libp2p=debug").is_ok());
+        assert!(filter("libp2p=loud").expect_err("no level").contains("give error"));
+    }
+}

@@ -1,0 +1,43 @@
+// Holds the package's WebAssembly against its limits, and writes target/bench/wasm.json.
+//
+// The baseline is a comparable package: Lumina's, a light node of Celestia on libp2p, as published.
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
+
+const wasm = await readFile(new URL('./dist/selkie_bg.wasm', import.meta.url))
+const gzip = gzipSync(wasm, { level: 9 }).length
+const brotli = brotliCompressSync(wasm, {
+  params: {
+    [constants.BROTLI_PARAM_QUALITY]: 11,
+    [constants.BROTLI_PARAM_LGWIN]: 24,
+    [constants.BROTLI_PARAM_SIZE_HINT]: wasm.length,
+  },
+}).length
+
+const row = (name, bytes, target, baseline) => ({
+  name,
+  value: Number((bytes / 1e6).toFixed(3)),
+  unit: 'MB',
+  baseline,
+  baseline_name: baseline === null ? null : 'Lumina, as published',
+  ratio: baseline === null ? null : Number((bytes / 1e6 / baseline).toFixed(3)),
+  target,
+  met: target === null ? null : bytes / 1e6 <= target,
+})
+
+const rows = [
+  row('wasm, raw', wasm.length, null, null),
+  row('wasm, gzip -9', gzip, 0.85, 2.02),
+  row('wasm, brotli -q 11', brotli, 0.65, 1.62),
+]
+const out = new URL('../target/bench/', import.meta.url)
+await mkdir(out, { recursive: true })
+await writeFile(new URL('wasm.json', out), JSON.stringify(rows, null, 2) + '\n')
+for (const { name, value, target, met } of rows) {
+  const verdict = target === null ? '' : `limit ${target.toFixed(2)} MB: ${met ? 'met' : 'MISSED'}`
+  console.log(`${name.padEnd(20)} ${value.toFixed(3)} MB  ${verdict}`)
+}
+if (rows.some(({ met }) => met === false)) {
+  console.error('The package is over its limit: see docs/performance.md for what weighs how much.')
+  process.exitCode = 1
+}

@@ -1,0 +1,65 @@
+//! `selkie config`: what is wrong with a configuration, and what one looks like.
+
+use std::{io::Write, path::PathBuf};
+
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::{
+    output::{Output, Tone},
+    settings::File,
+};
+
+/// Every field with its default, as a person reads it.
+pub(crate) const DEFAULT: &str = include_str!("default.toml");
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say whether a file is right; if not: which field, its value, and what would be right
+    Check {
+        /// The TOML file
+        file: PathBuf,
+    },
+    /// Print the default configuration, each field explained
+    Show,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    match args.command {
+        Command::Check { file } => {
+            File::read(&file)?.check()?;
+            let sentence = format!("{} is right", file.display());
+            Output::new(false).say(Tone::Good, sentence, json!({}))?;
+        }
+        Command::Show => std::io::stdout().lock().write_all(DEFAULT.as_bytes())?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_the_default() {
+        let shown: File = DEFAULT.parse().expect("the default parses");
+        assert_eq!(shown, File::default());
+        assert!(shown.check().is_ok());
+    }
+
+    /// With what is optional switched on, the file names each field that there is.
+    #[test]
+    fn nothing_is_left_out() {
+        let all = toml::Value::try_from(File::default()).expect("TOML");
+        let shown: toml::Value = DEFAULT.parse::<toml::Table>().expect("TOML").into();
+        assert_eq!(all, shown);
+        let optional = ["#server = ", "#prologue = ", "#key = ", "#web = "];
+        assert!(optional.iter().all(|field| DEFAULT.contains(field)));
+    }
+}

@@ -1,0 +1,85 @@
+//! Ctrl-C, and the SIGTERM of service managers: the first asks the command to end in order, the
+//! second ends the process at once.
+
+use std::io;
+
+use tokio::sync::watch;
+
+/// Exit code of a process that was interrupted: 128 + SIGINT, as shells have it.
+const INTERRUPTED: i32 = 130;
+
+/// Tells when the command is to end.
+#[derive(Clone)]
+pub(crate) struct Interrupt(watch::Receiver<bool>);
+
+/// Takes the signals from now on.
+///
+/// # Errors
+/// Where the system does not let us.
+pub(crate) fn watch() -> io::Result<Interrupt> {
+    let mut signals = signals::Signals::new()?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        signals.next().await;
+        // Nobody listens where the command has ended by itself.
+        let _ = sender.send(true);
+        signals.next().await;
+        std::process::exit(INTERRUPTED);
+    });
+    Ok(Interrupt(receiver))
+}
+
+impl Interrupt {
+    /// Returns once the command is to end; at once, if it was already.
+    pub(crate) async fn wait(&self) {
+        // The sender lives as long as the runtime; without it nothing will interrupt any more.
+        if self.0.clone().wait_for(|asked| *asked).await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+#[cfg(unix)]
+mod signals {
+    use std::{io, pin::pin};
+
+    use futures::future::select;
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+
+    pub(super) struct Signals {
+        interrupt: Signal,
+        terminate: Signal,
+    }
+
+    impl Signals {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self {
+                interrupt: signal(SignalKind::interrupt())?,
+                terminate: signal(SignalKind::terminate())?,
+            })
+        }
+
+        pub(super) async fn next(&mut self) {
+            select(pin!(self.interrupt.recv()), pin!(self.terminate.recv())).await;
+        }
+    }
+}
+
+#[cfg(not(unix))]
+mod signals {
+    use std::io;
+
+    pub(super) struct Signals;
+
+    impl Signals {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        pub(super) async fn next(&mut self) {
+            if tokio::signal::ctrl_c().await.is_err() {
+                std::future::pending().await
+            }
+        }
+    }
+}

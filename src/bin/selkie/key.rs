@@ -1,0 +1,61 @@
+//! `selkie key`: the identity by which peers know a node.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Subcommand;
+use selkie::storage::load_or_create_identity;
+use serde_json::json;
+
+use crate::{
+    output::{Output, Tone},
+    settings::default_key,
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a key (only its owner may read the file) and print its peer id
+    New(Place),
+    /// Print the peer id of a key
+    Show(Place),
+}
+
+#[derive(clap::Args)]
+struct Place {
+    /// The key's file [default: the one of `selkie run`]
+    file: Option<PathBuf>,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let (Command::New(place) | Command::Show(place)) = &args.command;
+    let path = match &place.file {
+        Some(file) => file.clone(),
+        None => default_key()?,
+    };
+    let shown = path.display();
+    let exists = path
+        .try_exists()
+        .with_context(|| format!("can't look for {shown}; may you read its folder?"))?;
+    match args.command {
+        Command::New(_) if exists => {
+            bail!("{shown} exists already, and whoever knows its peer id would lose you; give another file")
+        }
+        Command::Show(_) if !exists => {
+            bail!("there is no key at {shown}; `selkie key new {shown}` makes one")
+        }
+        _ => {}
+    }
+    let peer_id = load_or_create_identity(&path)?.public().to_peer_id();
+    let object = json!({"peerId": peer_id.to_string(), "file": shown.to_string()});
+    Output::new(place.json).say(Tone::Plain, peer_id, object)?;
+    Ok(())
+}

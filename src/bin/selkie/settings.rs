@@ -1,0 +1,321 @@
+//! A node's settings: the defaults, what a TOML file changes, what flags change after that.
+//!
+//! The file has the shape of the object that the npm package takes as `config`, and a table `[node]` for what
+//! only the command line knows. Unknown fields are errors, so that a typing mistake is not silently a
+//! default.
+
+use std::{fs, io::Read, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use selkie::{
+    ChainConfig, Config, Keypair, Multiaddr, NetworkConfig, NetworkError, P2PNetworkManager, PeerInfo,
+    ProtocolConfig, SecurityConfig,
+    chain::{Opaque, bitcoin::Bitcoin, block_file::Format},
+    storage::load_or_create_identity,
+};
+use serde::{Deserialize, Serialize};
+
+/// No configuration is longer, in bytes; a larger file is something else.
+const MAX_FILE: u64 = 1 << 20;
+
+/// The flags of a node.
+#[derive(clap::Args, Default)]
+#[command(next_help_heading = "Node")]
+pub(crate) struct NodeArgs {
+    /// Configuration; flags go before it. `selkie config show` prints one with every field explained
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Listen at this multiaddr (repeatable; replaces those of the file)
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    listen: Vec<Multiaddr>,
+    /// Connect to this peer first, and again whenever there is none (repeatable; added to those of the file)
+    #[arg(long, value_name = "ADDRESS/p2p/ID")]
+    bootstrap: Vec<PeerInfo>,
+    /// The network's name; peers of other networks are refused
+    #[arg(long, value_name = "NAME")]
+    network_id: Option<String>,
+    /// Hash of the chain's first block; peers with another one are refused
+    #[arg(long, value_name = "HEX")]
+    genesis: Option<Hex>,
+    /// The most peers at once
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    max_peers: Option<u32>,
+    /// Who judges blocks and transactions
+    #[arg(long)]
+    chain: Option<Chain>,
+    /// Identity key; made where it is absent
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
+/// A configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct File {
+    pub(crate) network: NetworkConfig,
+    chain: ChainTable,
+    protocol: ProtocolConfig,
+    security: SecurityConfig,
+    pub(crate) node: NodeTable,
+}
+
+/// Which chain this is, and who judges its items.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ChainTable {
+    network_id: String,
+    genesis: Hex,
+    application: Chain,
+}
+
+impl Default for ChainTable {
+    fn default() -> Self {
+        let ChainConfig { network_id, genesis } = ChainConfig::default();
+        Self {
+            network_id,
+            genesis: Hex(genesis),
+            application: Chain::Opaque,
+        }
+    }
+}
+
+/// What only the command line knows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NodeTable {
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) web: Option<SocketAddr>,
+}
+
+/// Bytes, written in hex.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Hex(#[serde(with = "hex::serde")] pub(crate) Vec<u8>);
+
+impl FromStr for Hex {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |error| format!("{error}; give pairs of 0-9 and a-f");
+        hex::decode(text).map(Self).map_err(wrong)
+    }
+}
+
+/// The applications that ship with the crate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Chain {
+    /// Takes any bytes; an id is their SHA-256
+    #[default]
+    Opaque,
+    /// Bitcoin: its ids, Merkle roots and proof of work
+    Bitcoin,
+}
+
+impl Chain {
+    /// The one whose blocks such files hold.
+    pub(crate) fn of(formats: &[Format]) -> Self {
+        let bitcoin = |format| matches!(format, Format::BitcoinBlock | Format::BitcoinBlockFile);
+        if !formats.is_empty() && formats.iter().copied().all(bitcoin) {
+            Self::Bitcoin
+        } else {
+            Self::Opaque
+        }
+    }
+
+    /// Its name in configurations.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Opaque => "opaque",
+            Self::Bitcoin => "bitcoin",
+        }
+    }
+
+    /// A node of this chain, not started.
+    pub(crate) async fn node(self, config: Config, key: Keypair) -> Result<P2PNetworkManager, NetworkError> {
+        match self {
+            Self::Opaque => P2PNetworkManager::with(config, key, Opaque).await,
+            Self::Bitcoin => P2PNetworkManager::with(config, key, Bitcoin::default()).await,
+        }
+    }
+}
+
+/// What a node is started with.
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    /// `None`: nobody chose.
+    pub(crate) chain: Option<Chain>,
+    /// `None`: nobody chose.
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) web: Option<SocketAddr>,
+}
+
+impl NodeArgs {
+    /// The file's settings, overridden by the flags, and checked.
+    pub(crate) fn settings(self) -> anyhow::Result<Settings> {
+        let (file, named) = match &self.config {
+            Some(path) => (File::read(path)?, true),
+            None => (File::default(), false),
+        };
+        let from_file = named.then_some(file.chain.application);
+        let (mut config, node) = file.split();
+        if !self.listen.is_empty() {
+            config.network.listen_addresses = self.listen;
+        }
+        config.network.bootstrap_peers.extend(self.bootstrap);
+        if let Some(network_id) = self.network_id {
+            config.chain.network_id = network_id;
+        }
+        if let Some(Hex(genesis)) = self.genesis {
+            config.chain.genesis = genesis;
+        }
+        if let Some(peers) = self.max_peers {
+            config.network.max_peers = usize::try_from(peers)?;
+        }
+        config.check()?;
+        Ok(Settings {
+            config,
+            chain: self.chain.or(from_file),
+            key: self.key.or(node.key),
+            web: node.web,
+        })
+    }
+}
+
+impl File {
+    /// Reads a file; an error names the place in it.
+    pub(crate) fn read(path: &std::path::Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        let mut text = String::new();
+        let file = fs::File::open(path).map_err(|e| anyhow::anyhow!("can't open {shown}: {e}"))?;
+        let read = file.take(MAX_FILE).read_to_string(&mut text);
+        read.map_err(|e| anyhow::anyhow!("can't read {shown}: {e}; a configuration is TOML in UTF-8"))?;
+        text.parse()
+            .map_err(|e| anyhow::anyhow!("{shown}: {e}\n`selkie config show` prints every field with an example"))
+    }
+
+    /// Finds what parses but is wrong.
+    pub(crate) fn check(self) -> Result<(), selkie::ConfigError> {
+        self.split().0.check()
+    }
+
+    fn split(self) -> (Config, NodeTable) {
+        let config = Config {
+            network: self.network,
+            chain: ChainConfig {
+                network_id: self.chain.network_id,
+                genesis: self.chain.genesis.0,
+            },
+            protocol: self.protocol,
+            security: self.security,
+        };
+        (config, self.node)
+    }
+}
+
+impl FromStr for File {
+    type Err = toml::de::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        toml::from_str(text)
+    }
+}
+
+/// Where the identity key is if nobody says.
+pub(crate) fn default_key() -> anyhow::Result<PathBuf> {
+    // As the XDG base directory specification has it: a relative path is to be ignored.
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let state = state.filter(|path| path.is_absolute());
+    let home = || Some(std::env::home_dir()?.join(".local/state"));
+    let state = state.or_else(home).context("no home folder is known; name the key's file")?;
+    Ok(state.join("selkie/identity.key"))
+}
+
+/// Loads the key, and holds it: two nodes with one identity would be one peer to the others, at one
+/// moment the one and at the next the other. The hold ends with the file.
+pub(crate) fn hold_identity(path: &std::path::Path) -> anyhow::Result<(Keypair, fs::File)> {
+    let key = load_or_create_identity(path)?;
+    let file = fs::File::open(path)?;
+    // Where the file system has no locks the user is on their own.
+    if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+        anyhow::bail!("another node runs with the key {}; give this one its own by --key FILE", path.display());
+    }
+    Ok((key, file))
+}
+
+/// Loopback at free ports, over each transport that is built in.
+pub(crate) fn loopback() -> Vec<Multiaddr> {
+    let mut addresses = vec!["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/quic-v1"];
+    if cfg!(feature = "webrtc") {
+        addresses.push("/ip4/127.0.0.1/udp/0/webrtc-direct");
+    }
+    addresses.into_iter().filter_map(|address| address.parse().ok()).collect()
+}
+
+/// A multiaddr, for clap.
+pub(crate) fn address(text: &str) -> Result<Multiaddr, String> {
+    text.parse()
+        .map_err(|error| format!("{error}; write it as /ip4/127.0.0.1/tcp/30303 or /ip4/127.0.0.1/udp/30303/quic-v1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        node: NodeArgs,
+    }
+
+    fn settings(file: &str, flags: &[&str]) -> anyhow::Result<Settings> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("node.toml");
+        fs::write(&path, file)?;
+        let path = path.display().to_string();
+        let line = ["selkie", "--config", &path].into_iter().chain(flags.iter().copied());
+        Line::try_parse_from(line)?.node.settings()
+    }
+
+    fn complaint(file: &str) -> String {
+        settings(file, &[]).err().expect("wrong").to_string()
+    }
+
+    #[test]
+    fn flags_go_before_the_file_and_the_file_before_defaults() {
+        let file = "[network]\nmax_peers = 7\nlisten_addresses = [\"/ip4/127.0.0.1/tcp/1\"]\n\
+                    [chain]\ngenesis = \"00ff\"\napplication = \"bitcoin\"\n[node]\nweb = \"127.0.0.1:1\"";
+        let given = settings(file, &[]).expect("right");
+        assert_eq!((given.config.network.max_peers, given.chain), (7, Some(Chain::Bitcoin)));
+        assert_eq!(given.config.chain.genesis, [0, 255]);
+        let flags = ["--max-peers", "9", "--listen", "/ip4/127.0.0.1/tcp/2", "--chain", "opaque"];
+        let given = settings(file, &flags).expect("right");
+        assert_eq!((given.config.network.max_peers, given.chain), (9, Some(Chain::Opaque)));
+        assert_eq!(given.config.network.listen_addresses, ["/ip4/127.0.0.1/tcp/2".parse().expect("an address")]);
+        assert_eq!(given.config.chain.genesis, [0, 255]);
+    }
+
+    #[test]
+    fn a_complaint_names_the_place_the_value_and_the_remedy() {
+        let unknown = complaint("[network]\nmax_pears = 7");
+        assert!(unknown.contains("line 2, column 1") && unknown.contains("max_peers"), "{unknown}");
+        let address = complaint("[network]\nlisten_addresses = [\n\"/ip4/localhost/tcp/1\",\n]");
+        assert!(address.contains("line 3") && address.contains("/ip4/localhost/tcp/1"), "{address}");
+        let genesis = complaint("[chain]\ngenesis = \"xyz\"");
+        assert!(genesis.contains("line 2"), "{genesis}");
+        let value = complaint("[network]\nmax_peers = 0");
+        assert_eq!(value, "config: network.max_peers = 0: give a number from 1 to 100000");
+        let absent = fs::File::open("no/such/file").expect_err("absent").to_string();
+        let read = File::read("no/such/file".as_ref()).expect_err("absent").to_string();
+        assert_eq!(read, format!("can't open no/such/file: {absent}"));
+    }
+
+    #[test]
+    fn the_chain_is_that_of_the_files() {
+        assert_eq!(Chain::of(&[Format::BitcoinBlock, Format::BitcoinBlockFile]), Chain::Bitcoin);
+        assert_eq!(Chain::of(&[Format::BitcoinBlock, Format::Era1]), Chain::Opaque);
+        assert_eq!(Chain::of(&[]), Chain::Opaque);
+    }
+}

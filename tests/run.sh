@@ -1,0 +1,116 @@
+# Sourced by build.sh: the tests, group by group, and the linters. Counts are added up and printed at the end.
+
+readonly GROUPS_OF_TESTS=(rust wasm js www browser interop)
+passed=0
+failed=0
+skipped=0
+
+run_tests() {
+  local groups=("$@") begin=$SECONDS
+  [ ${#groups[@]} -gt 0 ] || groups=("${GROUPS_OF_TESTS[@]}")
+  local group
+  for group in "${groups[@]}"; do
+    [[ " ${GROUPS_OF_TESTS[*]} " == *" $group "* ]] || fail "no test group \"$group\"; there are: ${GROUPS_OF_TESTS[*]}"
+  done
+  setup
+  mkdir -p target/test-logs
+  for group in "${groups[@]}"; do
+    "prepare_$group"
+    run_group "$group" "test_$group"
+  done
+  say "all tests: $((SECONDS - begin)) s"
+  # One line alone, so that a machine can read it too.
+  printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+  [ "$failed" -eq 0 ]
+}
+
+# A group's command, shown and kept in target/test-logs; its runners' summaries are added up.
+run_group() {
+  local group=$1 command=$2 log=target/test-logs/$1.log begin=$SECONDS status=0
+  say "testing: $group"
+  # errexit does not reach into a function whose status is looked at, so each command's is kept.
+  ( set -e; "$command" ) 2>&1 | tee "$log" || status=$?
+  say "   $group: $((SECONDS - begin)) s"
+  count "$log"
+  if [ "$status" -ne 0 ]; then
+    [ "$group_failed" -gt 0 ] || failed=$((failed + 1))
+    say "   $group FAILED (the log is $log)"
+  fi
+}
+
+# The summaries of nextest, cargo test and wasm-bindgen-test, and node:test.
+count() {
+  local plain
+  plain=$(sed 's/\x1b\[[0-9;]*m//g' "$1")
+  sum() { grep -oE "$1" <<<"$plain" | grep -oE '[0-9]+' | awk '{ total += $1 } END { print total + 0 }'; }
+  local nextest
+  nextest=$(grep -E '^ *Summary \[' <<<"$plain" || true)
+  group_passed=$(($(grep -oE '[0-9]+ passed' <<<"$nextest" | awk '{t+=$1} END {print t+0}') + $(sum 'test result: [a-zA-Z]+\. [0-9]+ passed') + $(sum '^(# |ℹ )pass [0-9]+')))
+  group_failed=$(($(grep -oE '[0-9]+ failed' <<<"$nextest" | awk '{t+=$1} END {print t+0}') + $(grep -E 'test result' <<<"$plain" | grep -oE '[0-9]+ failed' | awk '{t+=$1} END {print t+0}') + $(sum '^(# |ℹ )fail [0-9]+')))
+  group_skipped=$(($(grep -oE '[0-9]+ skipped' <<<"$nextest" | awk '{t+=$1} END {print t+0}') + $(sum '^(# |ℹ )skipped [0-9]+')))
+  passed=$((passed + group_passed))
+  failed=$((failed + group_failed))
+  skipped=$((skipped + group_skipped))
+}
+
+# ---- the groups -----------------------------------------------------------------------------------
+
+prepare_rust() { timed "building the native tests (8 min at first)" cargo build --quiet --features "$FEATURES" --all-targets; }
+test_rust() {
+  if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --features "$FEATURES"
+  else
+    cargo test --features "$FEATURES" --lib --bins --tests --examples
+  fi
+  cargo test --features "$FEATURES" --doc
+}
+
+prepare_wasm() {
+  need_browsers
+  need_npm tests
+}
+test_wasm() {
+  export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$PWD/target/debug/selkie-wasm-bindgen-test-runner
+  export CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_TEST_TIMEOUT=240 WASM_BINDGEN_USE_BROWSER=1
+  node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --test browser_websocket --test both_skins"
+}
+
+prepare_js() {
+  need_browsers
+  package dev
+}
+test_js() { npm test --prefix js; }
+
+prepare_www() {
+  need_browsers
+  package dev
+  dashboard
+}
+test_www() { npm test --prefix www; }
+
+prepare_browser() {
+  prepare_www
+  need_npm tests
+  timed "building the selkie command" cargo build --quiet --features "$FEATURES" --bin selkie
+}
+test_browser() { npm run test:browser --prefix tests; }
+
+prepare_interop() { prepare_browser; }
+test_interop() { npm run test:interop --prefix tests; }
+
+# ---- lint -------------------------------------------------------------------------------------
+
+lint() {
+  setup
+  timed "rustfmt" cargo fmt --all --check
+  timed "clippy, native" cargo clippy --quiet --workspace --all-targets --features "$FEATURES" -- -D warnings
+  timed "clippy, wasm32" wasm_cargo clippy --quiet --lib --tests -- -D warnings
+  timed "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --features webrtc
+  timed "prettier and tsc: js" npm run --silent --prefix js lint
+  timed "prettier and tsc: www" npm run --silent --prefix www lint
+  if command -v cargo-deny >/dev/null; then
+    timed "cargo deny" cargo deny check licenses bans sources
+  else
+    say "cargo-deny is not installed: licences are not checked (cargo install cargo-deny)"
+  fi
+}
