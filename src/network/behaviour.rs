@@ -116,7 +116,7 @@ pub(crate) fn protocol_name(config: &Config, rest: &str) -> Result<StreamProtoco
 
 /// Unsigned, since items carry their own proof; identified by topic and content, so that a
 /// copy is a copy whoever sent it; passed on only after the verdict.
-fn gossip(config: &Config) -> Result<gossipsub::Behaviour, NetworkError> {
+fn gossip(config: &Config) -> Result<Gossip, NetworkError> {
     let wrong = |reason: String| NetworkError::Transport {
         transport: "gossipsub",
         reason,
@@ -142,8 +142,17 @@ fn gossip(config: &Config) -> Result<gossipsub::Behaviour, NetworkError> {
         .connection_handler_queue_len(gossip.queue_length)
         .build()
         .map_err(|error| wrong(error.to_string()))?;
-    gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Anonymous, built)
-        .map_err(|error| wrong(error.to_owned()))
+    let subscriptions = gossipsub::MaxCountSubscriptionFilter {
+        filter: gossipsub::AllowAllSubscriptionFilter::default(),
+        max_subscribed_topics: MAX_SUBSCRIPTIONS,
+        max_subscriptions_per_request: MAX_SUBSCRIPTIONS,
+    };
+    Gossip::new_with_subscription_filter(
+        gossipsub::MessageAuthenticity::Anonymous,
+        built,
+        subscriptions,
+    )
+    .map_err(|error| wrong(error.to_owned()))
 }
 
 /// `sha256(topic || data)[..20]`: docs/wire.md tells implementers to use the same.

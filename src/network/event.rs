@@ -54,6 +54,8 @@ pub enum NetworkEvent {
     DialFailed {
         /// The peer, where known.
         peer_id: Option<PeerId>,
+        /// The address that was tried last, where any was.
+        address: Option<Multiaddr>,
         /// Why, for a person.
         reason: String,
     },
@@ -140,13 +142,14 @@ impl fmt::Display for NetworkEvent {
                 write!(f, "{peer_id} stands at {score:.1} now: {reason}")
             }
             Self::DialFailed {
-                peer_id: Some(peer),
+                peer_id,
+                address,
                 reason,
-            } => write!(f, "can't reach {peer}: {reason}"),
-            Self::DialFailed {
-                peer_id: None,
-                reason,
-            } => write!(f, "a dial failed: {reason}"),
+            } => match (address, peer_id) {
+                (Some(address), _) => write!(f, "can't reach {address}: {reason}"),
+                (None, Some(peer)) => write!(f, "can't reach {peer}: {reason}"),
+                (None, None) => write!(f, "a dial failed: {reason}"),
+            },
             Self::ItemAccepted { item, id, .. } => {
                 write!(
                     f,

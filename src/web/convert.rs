@@ -97,7 +97,8 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("reason", (*reason).into()),
             ("score", (*score).into()),
         ]),
-        NetworkEvent::DialFailed { peer_id, reason } => object([
+        NetworkEvent::DialFailed { peer_id, address, reason } => object([
+            ("address", address.as_ref().map_or(JsValue::UNDEFINED, |address| text(address))),
             ("type", "dial:error".into()),
             (
                 "peerId",

@@ -23,6 +23,11 @@ use crate::{
 /// Subscriptions at once; more is a leak in the caller.
 const MAX_SUBSCRIPTIONS: usize = 200;
 
+/// The field of the configuration object that holds the private key.
+const IDENTITY: &str = "identity";
+/// No encoded private key is longer, in bytes.
+const MAX_IDENTITY: u32 = 4096;
+
 /// A running node.
 #[wasm_bindgen]
 pub struct WasmNode {
@@ -52,8 +57,6 @@ struct Options {
     chain: ChainOptions,
     protocol: crate::ProtocolConfig,
     security: crate::SecurityConfig,
-    #[serde(with = "serde_bytes_option")]
-    identity: Option<Vec<u8>>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +81,6 @@ impl Default for Options {
             chain: ChainOptions::default(),
             protocol,
             security,
-            identity: None,
         }
     }
 }
@@ -97,34 +99,13 @@ impl Default for ChainOptions {
     }
 }
 
-/// `Uint8Array` into bytes.
-mod serde_bytes_option {
-    use serde::{Deserialize, Deserializer};
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<Vec<u8>>, D::Error> {
-        Ok(Option::<bytes::Bytes>::deserialize(deserializer)?.map(Vec::from))
-    }
-}
-
 #[wasm_bindgen]
 impl WasmNode {
     /// Starts a node; dials nothing yet but what `bootstrap_peers` names, in the background.
     pub async fn start(config: JsValue) -> Result<WasmNode, JsValue> {
         console_error_panic_hook::set_once();
-        let options: Options = serde_wasm_bindgen::from_value(config)
-            .map_err(|error| convert::failure("config", true, &format!("config: {error}")))?;
-        let keypair = match &options.identity {
-            None => Keypair::generate_ed25519(),
-            Some(bytes) => Keypair::from_protobuf_encoding(bytes).map_err(|error| {
-                convert::failure(
-                    "identity",
-                    true,
-                    &format!("the identity is no libp2p private key: {error}"),
-                )
-            })?,
-        };
+        let options = options(&config)?;
+        let keypair = identity(&config)?;
         let config = Config {
             network: options.network,
             chain: crate::ChainConfig {
@@ -420,6 +401,40 @@ impl Subscription {
             .factor_first()
             .0
     }
+}
+
+/// The configuration in the object, whose field `identity` is not part of it.
+fn options(config: &JsValue) -> Result<Options, JsValue> {
+    let wrong = |problem: String| convert::failure("config", true, &format!("config: {problem}"));
+    let text = js_sys::JSON::stringify(config)
+        .ok()
+        .and_then(|text| text.as_string())
+        .ok_or_else(|| wrong("give an object of plain values".to_owned()))?;
+    let mut json: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+    if let Some(fields) = json.as_object_mut() {
+        fields.remove(IDENTITY);
+    }
+    serde_path_to_error::deserialize(json).map_err(|error| wrong(error.to_string()))
+}
+
+/// The identity in the object, or a new one.
+fn identity(config: &JsValue) -> Result<Keypair, JsValue> {
+    let wrong = |problem: &str| {
+        let message = format!("the identity is no libp2p private key: {problem}");
+        convert::failure("identity", true, &message)
+    };
+    let given = js_sys::Reflect::get(config, &IDENTITY.into()).unwrap_or_default();
+    if given.is_undefined() || given.is_null() {
+        return Ok(Keypair::generate_ed25519());
+    }
+    let bytes: Uint8Array = given
+        .dyn_into()
+        .map_err(|_| wrong("give it as Uint8Array"))?;
+    if bytes.length() > MAX_IDENTITY {
+        return Err(wrong("it is too long"));
+    }
+    Keypair::from_protobuf_encoding(&bytes.to_vec()).map_err(|error| wrong(&error.to_string()))
 }
 
 fn parse_kind(kind: &str) -> Result<ItemKind, JsValue> {

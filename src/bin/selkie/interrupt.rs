@@ -1,8 +1,9 @@
 //! Ctrl-C, and the SIGTERM of service managers: the first asks the command to end in order, the
 //! second ends the process at once.
 
-use std::io;
+use std::{io, pin::pin};
 
+use futures::future::{Either, select};
 use tokio::sync::watch;
 
 /// Exit code of a process that was interrupted: 128 + SIGINT, as shells have it.
@@ -35,6 +36,14 @@ impl Interrupt {
         // The sender lives as long as the runtime; without it nothing will interrupt any more.
         if self.0.clone().wait_for(|asked| *asked).await.is_err() {
             std::future::pending().await
+        }
+    }
+
+    /// Does the work; `None` where the command is to end before it is done.
+    pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        match select(pin!(work), pin!(self.wait())).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
         }
     }
 }

@@ -162,7 +162,12 @@ fn object(event: &NetworkEvent) -> Value {
         } => {
             json!({"type": "peer:score", "peerId": text(peer_id), "reason": reason, "score": score})
         }
-        NetworkEvent::DialFailed { peer_id, reason } => json!({
+        NetworkEvent::DialFailed {
+            peer_id,
+            address,
+            reason,
+        } => json!({
+            "address": address.as_ref().map(|address| text(address)),
             "type": "dial:error",
             "peerId": peer_id.map(|peer| text(&peer)),
             "message": reason,
@@ -216,7 +221,10 @@ mod tests {
             source: Some(peer_id),
             received_at: UNIX_EPOCH + std::time::Duration::from_millis(7),
         });
-        assert_eq!((&block["bytes"], &block["receivedAt"]), (&json!(3), &json!(7)));
+        assert_eq!(
+            (&block["bytes"], &block["receivedAt"]),
+            (&json!(3), &json!(7))
+        );
         assert_eq!(block["source"], peer_id.to_string());
         assert!(!stamped(block, SystemTime::now()).to_string().contains('\n'));
     }

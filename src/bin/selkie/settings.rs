@@ -9,8 +9,8 @@ use std::{fs, io::Read, net::SocketAddr, path::PathBuf, str::FromStr};
 use anyhow::Context;
 use clap::ValueEnum;
 use selkie::{
-    ChainConfig, Config, Keypair, Multiaddr, NetworkConfig, NetworkError, P2PNetworkManager, PeerInfo,
-    ProtocolConfig, SecurityConfig,
+    ChainConfig, Config, Keypair, Multiaddr, NetworkConfig, NetworkError, P2PNetworkManager,
+    PeerInfo, ProtocolConfig, SecurityConfig,
     chain::{Opaque, bitcoin::Bitcoin, block_file::Format},
     storage::load_or_create_identity,
 };
@@ -71,7 +71,10 @@ struct ChainTable {
 
 impl Default for ChainTable {
     fn default() -> Self {
-        let ChainConfig { network_id, genesis } = ChainConfig::default();
+        let ChainConfig {
+            network_id,
+            genesis,
+        } = ChainConfig::default();
         Self {
             network_id,
             genesis: Hex(genesis),
@@ -133,7 +136,11 @@ impl Chain {
     }
 
     /// A node of this chain, not started.
-    pub(crate) async fn node(self, config: Config, key: Keypair) -> Result<P2PNetworkManager, NetworkError> {
+    pub(crate) async fn node(
+        self,
+        config: Config,
+        key: Keypair,
+    ) -> Result<P2PNetworkManager, NetworkError> {
         match self {
             Self::Opaque => P2PNetworkManager::with(config, key, Opaque).await,
             Self::Bitcoin => P2PNetworkManager::with(config, key, Bitcoin::default()).await,
@@ -190,9 +197,12 @@ impl File {
         let mut text = String::new();
         let file = fs::File::open(path).map_err(|e| anyhow::anyhow!("can't open {shown}: {e}"))?;
         let read = file.take(MAX_FILE).read_to_string(&mut text);
-        read.map_err(|e| anyhow::anyhow!("can't read {shown}: {e}; a configuration is TOML in UTF-8"))?;
-        text.parse()
-            .map_err(|e| anyhow::anyhow!("{shown}: {e}\n`selkie config show` prints every field with an example"))
+        read.map_err(|e| {
+            anyhow::anyhow!("can't read {shown}: {e}; a configuration is TOML in UTF-8")
+        })?;
+        text.parse().map_err(|e| {
+            anyhow::anyhow!("{shown}: {e}\n`selkie config show` prints every field with an example")
+        })
     }
 
     /// Finds what parses but is wrong.
@@ -228,7 +238,9 @@ pub(crate) fn default_key() -> anyhow::Result<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.filter(|path| path.is_absolute());
     let home = || Some(std::env::home_dir()?.join(".local/state"));
-    let state = state.or_else(home).context("no home folder is known; name the key's file")?;
+    let state = state
+        .or_else(home)
+        .context("no home folder is known; name the key's file")?;
     Ok(state.join("selkie/identity.key"))
 }
 
@@ -239,24 +251,35 @@ pub(crate) fn hold_identity(path: &std::path::Path) -> anyhow::Result<(Keypair, 
     let file = fs::File::open(path)?;
     // Where the file system has no locks the user is on their own.
     if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
-        anyhow::bail!("another node runs with the key {}; give this one its own by --key FILE", path.display());
+        anyhow::bail!(
+            "another node runs with the key {}; give this one its own by --key FILE",
+            path.display()
+        );
     }
     Ok((key, file))
 }
 
 /// Loopback at free ports, over each transport that is built in.
 pub(crate) fn loopback() -> Vec<Multiaddr> {
-    let mut addresses = vec!["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/quic-v1"];
+    let mut addresses = vec![
+        "/ip4/127.0.0.1/tcp/0",
+        "/ip4/127.0.0.1/tcp/0/ws",
+        "/ip4/127.0.0.1/udp/0/quic-v1",
+    ];
     if cfg!(feature = "webrtc") {
         addresses.push("/ip4/127.0.0.1/udp/0/webrtc-direct");
     }
-    addresses.into_iter().filter_map(|address| address.parse().ok()).collect()
+    addresses
+        .into_iter()
+        .filter_map(|address| address.parse().ok())
+        .collect()
 }
 
 /// A multiaddr, for clap.
 pub(crate) fn address(text: &str) -> Result<Multiaddr, String> {
-    text.parse()
-        .map_err(|error| format!("{error}; write it as /ip4/127.0.0.1/tcp/30303 or /ip4/127.0.0.1/udp/30303/quic-v1"))
+    text.parse().map_err(|error| {
+        format!("{error}; write it as /ip4/127.0.0.1/tcp/30303 or /ip4/127.0.0.1/udp/30303/quic-v1")
+    })
 }
 
 #[cfg(test)]
@@ -275,7 +298,9 @@ mod tests {
         let path = folder.path().join("node.toml");
         fs::write(&path, file)?;
         let path = path.display().to_string();
-        let line = ["selkie", "--config", &path].into_iter().chain(flags.iter().copied());
+        let line = ["selkie", "--config", &path]
+            .into_iter()
+            .chain(flags.iter().copied());
         Line::try_parse_from(line)?.node.settings()
     }
 
@@ -288,34 +313,69 @@ mod tests {
         let file = "[network]\nmax_peers = 7\nlisten_addresses = [\"/ip4/127.0.0.1/tcp/1\"]\n\
                     [chain]\ngenesis = \"00ff\"\napplication = \"bitcoin\"\n[node]\nweb = \"127.0.0.1:1\"";
         let given = settings(file, &[]).expect("right");
-        assert_eq!((given.config.network.max_peers, given.chain), (7, Some(Chain::Bitcoin)));
+        assert_eq!(
+            (given.config.network.max_peers, given.chain),
+            (7, Some(Chain::Bitcoin))
+        );
         assert_eq!(given.config.chain.genesis, [0, 255]);
-        let flags = ["--max-peers", "9", "--listen", "/ip4/127.0.0.1/tcp/2", "--chain", "opaque"];
+        let flags = [
+            "--max-peers",
+            "9",
+            "--listen",
+            "/ip4/127.0.0.1/tcp/2",
+            "--chain",
+            "opaque",
+        ];
         let given = settings(file, &flags).expect("right");
-        assert_eq!((given.config.network.max_peers, given.chain), (9, Some(Chain::Opaque)));
-        assert_eq!(given.config.network.listen_addresses, ["/ip4/127.0.0.1/tcp/2".parse().expect("an address")]);
+        assert_eq!(
+            (given.config.network.max_peers, given.chain),
+            (9, Some(Chain::Opaque))
+        );
+        assert_eq!(
+            given.config.network.listen_addresses,
+            ["/ip4/127.0.0.1/tcp/2".parse().expect("an address")]
+        );
         assert_eq!(given.config.chain.genesis, [0, 255]);
     }
 
     #[test]
     fn a_complaint_names_the_place_the_value_and_the_remedy() {
         let unknown = complaint("[network]\nmax_pears = 7");
-        assert!(unknown.contains("line 2, column 1") && unknown.contains("max_peers"), "{unknown}");
+        assert!(
+            unknown.contains("line 2, column 1") && unknown.contains("max_peers"),
+            "{unknown}"
+        );
         let address = complaint("[network]\nlisten_addresses = [\n\"/ip4/localhost/tcp/1\",\n]");
-        assert!(address.contains("line 3") && address.contains("/ip4/localhost/tcp/1"), "{address}");
+        assert!(
+            address.contains("line 3") && address.contains("/ip4/localhost/tcp/1"),
+            "{address}"
+        );
         let genesis = complaint("[chain]\ngenesis = \"xyz\"");
         assert!(genesis.contains("line 2"), "{genesis}");
         let value = complaint("[network]\nmax_peers = 0");
-        assert_eq!(value, "config: network.max_peers = 0: give a number from 1 to 100000");
-        let absent = fs::File::open("no/such/file").expect_err("absent").to_string();
-        let read = File::read("no/such/file".as_ref()).expect_err("absent").to_string();
+        assert_eq!(
+            value,
+            "config: network.max_peers = 0: give a number from 1 to 100000"
+        );
+        let absent = fs::File::open("no/such/file")
+            .expect_err("absent")
+            .to_string();
+        let read = File::read("no/such/file".as_ref())
+            .expect_err("absent")
+            .to_string();
         assert_eq!(read, format!("can't open no/such/file: {absent}"));
     }
 
     #[test]
     fn the_chain_is_that_of_the_files() {
-        assert_eq!(Chain::of(&[Format::BitcoinBlock, Format::BitcoinBlockFile]), Chain::Bitcoin);
-        assert_eq!(Chain::of(&[Format::BitcoinBlock, Format::Era1]), Chain::Opaque);
+        assert_eq!(
+            Chain::of(&[Format::BitcoinBlock, Format::BitcoinBlockFile]),
+            Chain::Bitcoin
+        );
+        assert_eq!(
+            Chain::of(&[Format::BitcoinBlock, Format::Era1]),
+            Chain::Opaque
+        );
         assert_eq!(Chain::of(&[]), Chain::Opaque);
     }
 }

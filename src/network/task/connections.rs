@@ -3,7 +3,7 @@
 use libp2p::{
     core::ConnectedPoint,
     ping,
-    swarm::{ConnectionError, ListenError, SwarmEvent},
+    swarm::{ConnectionError, DialError, ListenError, SwarmEvent},
 };
 
 use super::{
@@ -69,6 +69,10 @@ impl Task {
             } => {
                 self.shared.state().recorder.connection_failed();
                 let reason = dial_reason(&error);
+                let tried = match &error {
+                    DialError::Transport(attempts) => attempts.last().map(|(address, _)| address.clone()),
+                    _ => None,
+                };
                 if let Some((address, reply)) = self.dials.remove(&connection_id) {
                     match peer_id.filter(|peer| self.peers.contains_key(peer)) {
                         // It is connected by another way meanwhile.
@@ -80,7 +84,7 @@ impl Task {
                     }
                 }
                 self.shared
-                    .emit(&NetworkEvent::DialFailed { peer_id, reason });
+                    .emit(&NetworkEvent::DialFailed { peer_id, address: tried, reason });
             }
             SwarmEvent::IncomingConnectionError { peer_id, error, .. } => {
                 self.shared.state().recorder.connection_failed();

@@ -1,0 +1,325 @@
+//! `selkie devnet`: a small network in one process, to look at and to join.
+//!
+//! The nodes listen on loopback over every transport and are meshed as a ring with one random chord each, so that a
+//! node has four neighbours on average and an item takes several hops; the links take turns with the
+//! transports. Each replayed file is fed in a loop by a node of its own. Nodes remember an item for 5 s
+//! instead of 2 minutes, so that a loop of a short file shows something all the time; a tab that joins should do
+//! the same and is told so at `/api/node`. Such a short memory is for small networks: it must outlast an item's way
+//! through the whole network, or the item goes in circles.
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    hash::{BuildHasher, RandomState},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::Context;
+use futures::{
+    FutureExt, StreamExt,
+    future::{join_all, try_join_all},
+    stream::select_all,
+};
+use futures_timer::Delay;
+use libp2p::multiaddr::Protocol;
+use selkie::{Config, ItemKind, Keypair, Multiaddr, NetworkEvent, P2PNetworkManager, PeerId};
+use serde_json::json;
+
+use crate::{
+    feed::{self, Feed, Step},
+    interrupt::Interrupt,
+    output::{Output, Tone, remark},
+    settings::{Chain, loopback},
+    web_server::{self, Folders, Site, find},
+};
+
+/// The hash of Bitcoin's first block, as it is shown.
+const BITCOIN_GENESIS: &str = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f";
+/// How long an item is remembered; see the module's documentation.
+const MEMORY: Duration = Duration::from_secs(5);
+/// Time between two status lines.
+const STATUS: Duration = Duration::from_secs(10);
+/// What is replayed if nobody says: a full block, and small ones that come one after the other.
+const REPLAYED: [&str; 2] = ["testdata/block-413567.raw", "testdata/chain-0-438.dat"];
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// How many nodes
+    #[arg(default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=64))]
+    nodes: u16,
+    /// The dashboard's port on 127.0.0.1; 0: any that is free
+    #[arg(long, default_value_t = 8420)]
+    port: u16,
+    /// Replay this block file in a loop (repeatable) [default: the Bitcoin blocks of the repository's testdata]
+    #[arg(long, value_name = "FILE")]
+    replay: Vec<PathBuf>,
+    /// Blocks per second and file at most; 0: as many as the network takes
+    #[arg(long, default_value = "1", value_parser = feed::rate)]
+    rate: f64,
+    /// Transactions per second and file at most; 0: as many as the network takes
+    #[arg(long, default_value = "100", value_parser = feed::rate)]
+    transaction_rate: f64,
+    /// The network's name
+    #[arg(long, value_name = "NAME", default_value = "selkie-dev")]
+    network_id: String,
+    #[command(flatten)]
+    folders: Folders,
+}
+
+pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
+    let output = Output::new(false);
+    let files = if args.replay.is_empty() {
+        known_files()
+    } else {
+        args.replay
+    };
+    let chain = if files.is_empty() {
+        Chain::Bitcoin
+    } else {
+        Chain::of(&feed::formats(&files)?)
+    };
+    // First, since it is what fails most often.
+    let listener =
+        web_server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)), false).await?;
+    let config = config(args.network_id, chain)?;
+    let made = (0..args.nodes).map(|_| chain.node(config.clone(), Keypair::generate_ed25519()));
+    let nodes = try_join_all(made).await?;
+    let work = async {
+        let links = mesh(&nodes).await?;
+        let site = Site::new(args.folders, chain, hosts(&nodes), false);
+        let url = web_server::serve(listener, site)?;
+        let sentence = format!(
+            "{url} shows a network of {} nodes and {links} links; Ctrl-C ends it",
+            nodes.len()
+        );
+        output.say(Tone::Strong, sentence, json!({}))?;
+        for (index, file) in files.into_iter().enumerate() {
+            let feed = Feed {
+                files: vec![file],
+                blocks_per_second: args.rate,
+                transactions_per_second: args.transaction_rate,
+                repeat: true,
+                patience: None,
+            };
+            // From the end, since guests come to the first.
+            if let Some(node) = nodes.iter().rev().cycle().nth(index) {
+                tokio::spawn(replay(feed, node.clone()));
+            }
+        }
+        watch(output, &nodes).await
+    };
+    let outcome = interrupt.unless(work).await;
+    join_all(nodes.iter().map(P2PNetworkManager::shutdown)).await;
+    outcome.unwrap_or(Ok(()))
+}
+
+/// The repository's blocks, where they are at hand.
+fn known_files() -> Vec<PathBuf> {
+    let files: Vec<_> = REPLAYED.into_iter().filter_map(find).collect();
+    if files.is_empty() {
+        remark("no blocks are replayed: no testdata folder is near; give block files by --replay");
+    }
+    files
+}
+
+fn config(network_id: String, chain: Chain) -> anyhow::Result<Config> {
+    let mut config = Config::default();
+    config.network.listen_addresses = loopback();
+    config.chain.network_id = network_id;
+    if chain == Chain::Bitcoin {
+        config.chain.genesis = hex::decode(BITCOIN_GENESIS).context("the genesis hash is hex")?;
+    }
+    config.protocol.gossipsub_config.duplicate_cache_time = MEMORY;
+    Ok(config)
+}
+
+/// The nodes that tabs are told to join: two that are no neighbours, or what there is.
+fn hosts(nodes: &[P2PNetworkManager]) -> Vec<P2PNetworkManager> {
+    let other = nodes.get(nodes.len() / 2).filter(|_| nodes.len() > 1);
+    nodes.first().into_iter().chain(other).cloned().collect()
+}
+
+/// Starts the nodes and links them; returns how many links there are.
+async fn mesh(nodes: &[P2PNetworkManager]) -> anyhow::Result<usize> {
+    try_join_all(nodes.iter().map(P2PNetworkManager::start)).await?;
+    let links = links(nodes.len(), &RandomState::new());
+    let dials = links.iter().enumerate().filter_map(|(turn, (from, to))| {
+        let (from, addresses) = (nodes.get(*from)?, nodes.get(*to)?.listeners());
+        Some(from.dial(in_turn(&addresses, turn)?))
+    });
+    Ok(try_join_all(dials).await?.len())
+}
+
+/// A ring, and a chord from each node: pairs of places, the lower one first.
+fn links(count: usize, random: &impl BuildHasher) -> BTreeSet<(usize, usize)> {
+    let chord = |from: usize| {
+        let bound = u64::try_from(count).ok()?;
+        usize::try_from(random.hash_one(from).checked_rem(bound)?).ok()
+    };
+    let next = |from: usize| (from + 1).checked_rem(count);
+    let ends = (0..count).flat_map(|from| [next(from), chord(from)].map(|to| (from, to)));
+    ends.filter_map(|(from, to)| Some((from, to?)))
+        .filter(|(from, to)| from != to)
+        .map(|(from, to)| (from.min(to), from.max(to)))
+        .collect()
+}
+
+/// Transports take turns, but for WebRTC-direct, which is there for browsers: between two native nodes it is the slowest.
+fn in_turn(addresses: &[Multiaddr], turn: usize) -> Option<Multiaddr> {
+    let direct = |address: &Multiaddr| address.iter().any(|p| p == Protocol::WebRTCDirect);
+    let mut usual = addresses.iter().filter(|address| !direct(address)).cycle();
+    usual.nth(turn).cloned()
+}
+
+/// Feeds a file until the network ends.
+async fn replay(feed: Feed, node: P2PNetworkManager) {
+    let mut refused = false;
+    let fed = feed.run(&node, |_, step| {
+        if let (Step::Refused(error), false) = (step, refused) {
+            refused = true;
+            remark(error);
+        }
+        Ok(())
+    });
+    if let Err(error) = fed.await
+        && !node.listeners().is_empty()
+    {
+        remark(format_args!("the replay ended: {error}"));
+    }
+}
+
+/// What has reached the first node since the last status line.
+#[derive(Default)]
+struct Status {
+    blocks: u64,
+    transactions: u64,
+    refused: u64,
+}
+
+/// Tells of guests as they come and go, and now and then what the first node has received.
+async fn watch(output: Output, nodes: &[P2PNetworkManager]) -> anyhow::Result<()> {
+    let own: BTreeSet<PeerId> = nodes.iter().map(|node| node.local_peer_id).collect();
+    let mut guests = BTreeSet::new();
+    let mut status = Status::default();
+    let numbered = nodes
+        .iter()
+        .zip(1_usize..)
+        .map(|(node, number)| node.subscribe_events().map(move |event| (number, event)));
+    let mut events = select_all(numbered);
+    let mut next_status = Delay::new(STATUS).fuse();
+    loop {
+        futures::select! {
+            () = next_status => {
+                output.say(Tone::Faint, status.sentence(guests.len()), json!({}))?;
+                status = Status::default();
+                next_status = Delay::new(STATUS).fuse();
+            }
+            event = events.next() => {
+                let Some((number, event)) = event else {
+                    anyhow::bail!("the nodes ended by themselves; --log warn may tell why");
+                };
+                status.count(number, &event);
+                if let Some((tone, sentence)) = guest(&event, number, &own, &mut guests) {
+                    output.say(tone, sentence, json!({}))?;
+                }
+            }
+        }
+    }
+}
+
+impl Status {
+    fn count(&mut self, number: usize, event: &NetworkEvent) {
+        match event {
+            NetworkEvent::ItemAccepted { item, .. } if number == 1 => match item.kind() {
+                ItemKind::Block => self.blocks += 1,
+                ItemKind::Transaction => self.transactions += 1,
+                ItemKind::Vote => {}
+            },
+            NetworkEvent::ItemRefused { .. } => self.refused += 1,
+            _ => {}
+        }
+    }
+
+    fn sentence(&self, guests: usize) -> String {
+        let mut sentence = format!(
+            "node 1 received {} blocks and {} transactions in {} s; {guests} guests",
+            self.blocks,
+            self.transactions,
+            STATUS.as_secs()
+        );
+        if self.refused > 0 {
+            // Writing to a string doesn't fail.
+            let _ = write!(sentence, "; {} items were refused", self.refused);
+        }
+        sentence
+    }
+}
+
+/// What there is to say of peers that are not the network's own.
+fn guest(
+    event: &NetworkEvent,
+    number: usize,
+    own: &BTreeSet<PeerId>,
+    guests: &mut BTreeSet<(usize, PeerId)>,
+) -> Option<(Tone, String)> {
+    match event {
+        NetworkEvent::PeerConnected(peer) if !own.contains(&peer.peer_id) => {
+            guests.insert((number, peer.peer_id));
+            let sentence = format!(
+                "{} joined node {number} over {}",
+                peer.peer_id,
+                peer.transport()
+            );
+            Some((Tone::Good, sentence))
+        }
+        NetworkEvent::PeerDisconnected { peer_id, reason }
+            if guests.remove(&(number, *peer_id)) =>
+        {
+            Some((
+                Tone::Faint,
+                format!("{peer_id} left node {number}: {reason}"),
+            ))
+        }
+        NetworkEvent::PeerRefused { peer_id, reason } => Some((
+            Tone::Bad,
+            format!("node {number} refused {peer_id}: {reason}"),
+        )),
+        NetworkEvent::PeerDisconnected { peer_id, reason } if own.contains(peer_id) => Some((
+            Tone::Bad,
+            format!("node {number} lost its neighbour {peer_id}: {reason}"),
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_node_is_linked_and_none_to_itself() {
+        for count in 0..20 {
+            let links = links(count, &RandomState::new());
+            assert!(links.iter().all(|(from, to)| from < to && *to < count));
+            assert!(links.len() <= 2 * count);
+            let ring = (0..count)
+                .filter(|_| count > 1)
+                .map(|from| (from, (from + 1) % count));
+            assert!(
+                ring.map(|(a, b)| (a.min(b), a.max(b)))
+                    .all(|link| links.contains(&link))
+            );
+        }
+    }
+
+    #[test]
+    fn the_configuration_is_right_for_each_chain() {
+        for chain in [Chain::Bitcoin, Chain::Opaque] {
+            let config = config("selkie-dev".to_owned(), chain).expect("made");
+            assert_eq!(config.check(), Ok(()));
+            assert_eq!(config.chain.genesis.is_empty(), chain == Chain::Opaque);
+        }
+    }
+}

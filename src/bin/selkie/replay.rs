@@ -1,0 +1,230 @@
+//! `selkie replay`: feeds the blocks of files to peers, from a node of its own.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::bail;
+use clap::{CommandFactory, error::ErrorKind};
+use futures::{StreamExt, stream::FuturesUnordered};
+use futures_timer::Delay;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use selkie::{ItemKind, Keypair, Multiaddr, NetworkError, P2PNetworkManager};
+use serde_json::json;
+
+use crate::{
+    feed::{self, Feed, Step, Totals},
+    interrupt::Interrupt,
+    output::{Output, Tone},
+    settings::{Chain, NodeArgs, address, hold_identity},
+};
+
+/// How often is looked whether the last items have left.
+const LOOK: Duration = Duration::from_millis(100);
+/// Quiet looks in a row after which they have.
+const QUIET_LOOKS: u32 = 3;
+/// Bytes in one look that are heartbeats and pings, not items.
+const QUIET_BYTES: u64 = 4096;
+/// Looks after which a peer that takes nothing is given up.
+const MOST_LOOKS: u32 = 300;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Block files: raw Bitcoin blocks, Bitcoin Core's blk*.dat, Ethereum's era1 or blocks in RLP
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Dial this multiaddr and feed it (repeatable); without one, and without --bootstrap, wait at --listen
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    to: Vec<Multiaddr>,
+    /// Blocks per second at most; 0: as many as the network takes
+    #[arg(long, default_value = "1", value_parser = feed::rate)]
+    rate: f64,
+    /// Transactions per second at most; 0: as many as the network takes
+    #[arg(long, default_value = "1000", value_parser = feed::rate)]
+    transaction_rate: f64,
+    /// Begin again at the end. What the network still remembers (duplicate_cache_time, 2 minutes) is skipped
+    #[arg(long = "loop")]
+    repeat: bool,
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
+    let output = Output::new(args.json);
+    let settings = args.node.settings()?;
+    let formats = feed::formats(&args.files)?;
+    let network = &settings.config.network;
+    let dials = !(args.to.is_empty() && network.bootstrap_peers.is_empty());
+    if !dials && network.listen_addresses.is_empty() {
+        let text = "replay feeds peers: give at least one --to, --bootstrap or --listen";
+        crate::Cli::command()
+            .error(ErrorKind::MissingRequiredArgument, text)
+            .exit();
+    }
+    let chain = settings.chain.unwrap_or_else(|| Chain::of(&formats));
+    let (key, _held) = match &settings.key {
+        Some(path) => {
+            let (key, file) = hold_identity(path)?;
+            (key, Some(file))
+        }
+        None => (Keypair::generate_ed25519(), None),
+    };
+    let feed = Feed {
+        files: args.files,
+        blocks_per_second: args.rate,
+        transactions_per_second: args.transaction_rate,
+        repeat: args.repeat,
+        patience: dials.then_some(network.connection_timeout),
+    };
+    let node = chain.node(settings.config, key).await?;
+    let work = async {
+        node.start().await?;
+        for address in node.listeners() {
+            let sentence = format!("listening on {address}");
+            output.say(
+                Tone::Good,
+                sentence,
+                json!({"type": "listening", "address": address.to_string()}),
+            )?;
+        }
+        if dials {
+            reach(&node, args.to).await?;
+        }
+        let totals = play(&feed, &node, output).await?;
+        drain(&node).await;
+        anyhow::Ok(totals)
+    };
+    let outcome = interrupt.unless(work).await;
+    node.shutdown().await;
+    match outcome {
+        Some(totals) => conclude(output, &totals?),
+        None => Ok(()),
+    }
+}
+
+/// Connects to the peers; one will do.
+async fn reach(node: &P2PNetworkManager, to: Vec<Multiaddr>) -> Result<(), NetworkError> {
+    let mut dials: FuturesUnordered<_> = to.into_iter().map(|address| node.dial(address)).collect();
+    let mut outcome = Ok(());
+    let mut reached = false;
+    while let Some(dialled) = dials.next().await {
+        match dialled {
+            Ok(_) => reached = true,
+            Err(error) => outcome = Err(error),
+        }
+    }
+    if !node.config.network.bootstrap_peers.is_empty() {
+        match node.connect_bootstrap_peers().await {
+            Ok(()) => reached = true,
+            Err(error) => outcome = Err(error),
+        }
+    }
+    if reached { Ok(()) } else { outcome }
+}
+
+/// Feeds, with a progress bar on a terminal.
+async fn play(feed: &Feed, node: &P2PNetworkManager, output: Output) -> anyhow::Result<Totals> {
+    let bar = progress_bar(feed);
+    let mut refusals_shown = 0_u32;
+    let outcome = feed.run(node, |totals, step| {
+        match step {
+            Step::Waiting => {
+                bar.suspend(|| crate::output::remark("waiting for a peer that takes part"))
+            }
+            Step::Sent {
+                kind: ItemKind::Block,
+                id,
+                bytes,
+            } => {
+                let sentence = format!("block {id} ({bytes} bytes) was sent");
+                let object = json!({"type": "block:sent", "id": id.to_string(), "bytes": bytes});
+                bar.suspend(|| output.say(Tone::Plain, sentence, object))?;
+            }
+            // The first say what is wrong; thousands would only hide it.
+            Step::Refused(error) if refusals_shown < 5 => {
+                refusals_shown += 1;
+                bar.suspend(|| crate::output::remark(error));
+            }
+            Step::Read(bytes) => {
+                bar.set_position(bytes);
+                bar.set_message(format!(
+                    "{} blocks, {} transactions",
+                    totals.blocks, totals.transactions
+                ));
+            }
+            Step::Sent { .. } | Step::Passed | Step::Refused(_) => {}
+        }
+        Ok(())
+    });
+    let outcome = outcome.await;
+    bar.finish_and_clear();
+    outcome
+}
+
+/// Shown on stderr, and only where that is a terminal.
+fn progress_bar(feed: &Feed) -> ProgressBar {
+    let size = |path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let total = feed.files.iter().map(size).fold(0, u64::saturating_add);
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    match ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}  {msg}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+/// Waits until the last items have left: gossip has no receipts, and what waits in the send queues would be lost with the
+/// connections. They have left when for a while little more is written.
+async fn drain(node: &P2PNetworkManager) {
+    let mut before = node.message_metrics().bytes_sent;
+    let mut quiet = 0;
+    for _ in 0..MOST_LOOKS {
+        Delay::new(LOOK).await;
+        let now = node.message_metrics().bytes_sent;
+        quiet = if now.saturating_sub(before) < QUIET_BYTES {
+            quiet + 1
+        } else {
+            0
+        };
+        before = now;
+        if quiet == QUIET_LOOKS {
+            return;
+        }
+    }
+}
+
+fn conclude(output: Output, totals: &Totals) -> anyhow::Result<()> {
+    let mut sentence = format!(
+        "{} blocks and {} transactions were sent, {} bytes",
+        totals.blocks, totals.transactions, totals.bytes
+    );
+    for (count, what) in [
+        (totals.known, "were known already"),
+        (
+            totals.delayed,
+            "were offered only, as the send queues were full: a lower --rate helps",
+        ),
+        (totals.refused, "were refused by the chain"),
+    ] {
+        if count > 0 {
+            sentence.push_str(&format!("; {count} {what}"));
+        }
+    }
+    let object = json!({
+        "type": "end",
+        "blocks": totals.blocks,
+        "transactions": totals.transactions,
+        "bytes": totals.bytes,
+        "known": totals.known,
+        "delayed": totals.delayed,
+        "refused": totals.refused,
+    });
+    output.say(Tone::Strong, sentence, object)?;
+    if totals.refused > 0 {
+        bail!(
+            "{} items are not valid on this chain; --chain names another",
+            totals.refused
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! `selkie run`: a node until Ctrl-C, its events as lines on stdout.
+
+use std::{net::SocketAddr, pin::pin};
+
+use futures::future::{Either, select};
+use selkie::{NetworkEvent, P2PNetworkManager, mpsc};
+use serde_json::json;
+
+use crate::{
+    interrupt::Interrupt,
+    output::{Output, Tone, remark},
+    settings::{NodeArgs, default_key, hold_identity, loopback},
+    web_server::{self, Folders, Site},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Serve the dashboard here, such as 127.0.0.1:8420
+    #[arg(long, value_name = "IP:PORT", help_heading = "Dashboard")]
+    web: Option<SocketAddr>,
+    /// Allow a --web address that others can reach. They see this node's addresses; anything between
+    /// them and the page can change it, so put a proxy with https before it
+    #[arg(long, help_heading = "Dashboard")]
+    web_public: bool,
+    #[command(flatten)]
+    folders: Folders,
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
+    let output = Output::new(args.json);
+    let mut settings = args.node.settings()?;
+    if settings.config.network.listen_addresses.is_empty() {
+        settings.config.network.listen_addresses = loopback();
+    }
+    let path = match settings.key {
+        Some(path) => path,
+        None => default_key()?,
+    };
+    let (key, _held) = hold_identity(&path)?;
+    let web = match args.web.or(settings.web) {
+        Some(address) => Some(web_server::bind(address, args.web_public).await?),
+        None => None,
+    };
+    let chain = settings.chain.unwrap_or_default();
+    let node = chain.node(settings.config, key).await?;
+    let events = node.subscribe_events();
+    let (peer_id, network) = (node.local_peer_id, &node.config.chain.network_id);
+    output.say(
+        Tone::Strong,
+        format!("{peer_id} joins {network}"),
+        json!({
+            "type": "start",
+            "peerId": peer_id.to_string(),
+            "network": {
+                "id": network,
+                "genesis": hex::encode(&node.config.chain.genesis),
+                "application": chain.name(),
+            },
+        }),
+    )?;
+    node.start().await?;
+    if let Some(listener) = web {
+        let site = Site::new(args.folders, chain, vec![node.clone()], args.web_public);
+        let url = web_server::serve(listener, site)?;
+        output.say(
+            Tone::Strong,
+            format!("the dashboard is at {url}"),
+            json!({"type": "web", "url": url}),
+        )?;
+    }
+    bootstrap(&node);
+    let outcome = show(output, events, &node, &interrupt).await;
+    node.shutdown().await;
+    outcome
+}
+
+/// Looks for the first peers; the node itself goes on looking.
+fn bootstrap(node: &P2PNetworkManager) {
+    if node.config.network.bootstrap_peers.is_empty() {
+        return;
+    }
+    let node = node.clone();
+    tokio::spawn(async move {
+        if let Err(error) = node.connect_bootstrap_peers().await {
+            remark(format_args!("no bootstrap peer yet, trying on: {error}"));
+        }
+    });
+}
+
+/// Prints events until the command is to end; then the node's last ones.
+async fn show(
+    output: Output,
+    mut events: mpsc::Receiver<NetworkEvent>,
+    node: &P2PNetworkManager,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
+    let mut interrupted = pin!(interrupt.wait());
+    loop {
+        match select(pin!(events.recv()), &mut interrupted).await {
+            Either::Left((Some(event), _)) => output.event(&event)?,
+            Either::Left((None, _)) => {
+                anyhow::bail!("the node ended by itself; --log warn may tell why")
+            }
+            Either::Right(_) => break,
+        }
+        let missed = events.missed();
+        if missed > 0 {
+            let sentence = format!(
+                "{missed} events were left out: they came faster than they can be written here"
+            );
+            output.say(
+                Tone::Bad,
+                sentence,
+                json!({"type": "lagged", "missed": missed}),
+            )?;
+        }
+    }
+    node.shutdown().await;
+    while let Some(event) = events.recv().await {
+        output.event(&event)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! Serves the dashboard and the npm package's files over HTTP, on loopback unless told otherwise.
+//!
+//! * `/`: the dashboard (`www/dist`), a page in which the tab is a node;
+//! * `/selkie/`: the npm package's files (`js/dist`), for pages that a user writes;
+//! * `/api/node`: which network this is, and where a tab can join it.
+//!
+//! A page elsewhere on the web must not read what is served on a user's own machine. Other origins are kept out by
+//! the browser, and DNS rebinding (a name of theirs that suddenly points to 127.0.0.1) by us: a request is
+//! answered only if its `Host` is an IP address or `localhost`. With `--web-public` any name will do.
+//! The content security policy lets the page run its own scripts and wasm and connect to any peer, and nothing
+//! else. At most 256 connections are open at once; a further one waits.
+
+mod bounded;
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+};
+
+use anyhow::bail;
+use axum::{
+    Json, Router,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use selkie::{Multiaddr, P2PNetworkManager};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tower_http::services::ServeDir;
+
+use self::bounded::Bounded;
+use crate::settings::Chain;
+
+/// Addresses told to a page; it tries them in order.
+const MAX_ADDRESSES: usize = 16;
+/// Levels above the program in which its files are looked for: `target/debug/selkie`, `bin/selkie`.
+const LEVELS: usize = 4;
+
+const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; \
+                      connect-src 'self' ws: wss: https:; img-src 'self' data:; object-src 'none'; \
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+const NOT_BUILT: &str = "The dashboard is not built. Build it with ./build.sh run, or name its folder by --www.\n\
+                         The node runs all the same, and tells about itself at /api/node.\n";
+
+/// Where the files are.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Dashboard")]
+pub(crate) struct Folders {
+    /// The built dashboard [default: www/dist near the program or here]
+    #[arg(long, value_name = "FOLDER")]
+    www: Option<PathBuf>,
+    /// The npm package's built files [default: js/dist near the program or here]
+    #[arg(long, value_name = "FOLDER")]
+    js: Option<PathBuf>,
+}
+
+/// What is served.
+pub(crate) struct Site {
+    www: Option<PathBuf>,
+    js: Option<PathBuf>,
+    chain: Chain,
+    /// The nodes that a tab may join.
+    nodes: Vec<P2PNetworkManager>,
+    public: bool,
+}
+
+impl Site {
+    pub(crate) fn new(
+        folders: Folders,
+        chain: Chain,
+        nodes: Vec<P2PNetworkManager>,
+        public: bool,
+    ) -> Self {
+        Self {
+            www: folders.www.or_else(|| find("www/dist")),
+            js: folders.js.or_else(|| find("js/dist")),
+            chain,
+            nodes,
+            public,
+        }
+    }
+
+    /// Whether there is a page at `/`.
+    pub(crate) fn has_dashboard(&self) -> bool {
+        self.www
+            .as_ref()
+            .is_some_and(|folder| folder.join("index.html").is_file())
+    }
+
+    /// The answer of `/api/node`: the network, where a browser can join it, and the settings in which members
+    /// should agree.
+    fn node(&self) -> Value {
+        let Some(first) = self.nodes.first() else {
+            return Value::Null;
+        };
+        let bootstrap = self.nodes.iter().flat_map(P2PNetworkManager::listeners);
+        let bootstrap = bootstrap.filter(for_browsers).take(MAX_ADDRESSES);
+        let (chain, gossip) = (&first.config.chain, &first.config.protocol.gossipsub_config);
+        let memory = format!("{}ms", gossip.duplicate_cache_time.as_millis());
+        json!({
+            "network": {
+                "id": chain.network_id,
+                "genesis": hex::encode(&chain.genesis),
+                "application": self.chain.name(),
+            },
+            "bootstrap": bootstrap.map(|address| address.to_string()).collect::<Vec<_>>(),
+            "peer_id": first.local_peer_id.to_string(),
+            "config": {"protocol": {"gossipsub_config": {"duplicate_cache_time": memory}}},
+        })
+    }
+}
+
+/// Looks for a folder or file of the project: above the program's own place, as it is or in `share/selkie`, and in
+/// the working directory.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
+    let program = std::env::current_exe().ok();
+    let above = program
+        .iter()
+        .flat_map(|program| program.ancestors().skip(1).take(LEVELS));
+    above
+        .flat_map(|folder| [folder.join(name), folder.join("share/selkie").join(name)])
+        .chain([PathBuf::from(name)])
+        .find(|path| path.exists())
+}
+
+/// Opens the port.
+///
+/// # Errors
+/// Where it is taken, or the address is not loopback and `public` is not set.
+pub(crate) async fn bind(address: SocketAddr, public: bool) -> anyhow::Result<TcpListener> {
+    if !address.ip().is_loopback() && !public {
+        bail!(
+            "others could reach {address}; serve on 127.0.0.1, or add --web-public if that is meant"
+        );
+    }
+    match TcpListener::bind(address).await {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            bail!(
+                "port {} is taken; give another one, or port 0 for any that is free",
+                address.port()
+            )
+        }
+        Err(error) => bail!("can't serve on {address}: {error}"),
+    }
+}
+
+/// Serves in the background until the runtime ends; returns the page's address.
+///
+/// # Errors
+/// Where the system doesn't tell the address.
+pub(crate) fn serve(listener: TcpListener, site: Site) -> io::Result<String> {
+    let url = format!("http://{}/", listener.local_addr()?);
+    if !site.has_dashboard() {
+        crate::output::remark(NOT_BUILT.trim_end());
+    }
+    let served = axum::serve(Bounded::new(listener), router(site));
+    tokio::spawn(served.into_future());
+    Ok(url)
+}
+
+fn router(site: Site) -> Router {
+    let site = Arc::new(site);
+    let api = |State(site): State<Arc<Site>>| async move { Json(site.node()) };
+    let mut router = Router::new().route("/api/node", get(api));
+    if let Some(js) = &site.js {
+        router = router.nest_service("/selkie", ServeDir::new(js));
+    }
+    router = match &site.www {
+        Some(www) if site.has_dashboard() => router.fallback_service(ServeDir::new(www)),
+        _ => router.fallback(|| async { (StatusCode::NOT_FOUND, NOT_BUILT) }),
+    };
+    router
+        .layer(middleware::from_fn_with_state(Arc::clone(&site), guard))
+        .with_state(site)
+}
+
+/// Turns away requests for other hosts, and sets the headers of every answer.
+async fn guard(State(site): State<Arc<Site>>, request: Request, next: Next) -> Response {
+    let caching = caching(request.uri().path());
+    let mut response = if site.public || is_here(request.headers()) {
+        next.run(request).await
+    } else {
+        let text = "This server answers at its IP address or at localhost only.\n";
+        (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+    };
+    let caching = if response.status().is_client_error() {
+        "no-store"
+    } else {
+        caching
+    };
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CACHE_CONTROL, caching),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Vite names what it puts into `assets` by its content; all else is asked for again each time, and
+/// answered by "not modified" where it is not.
+fn caching(path: &str) -> &'static str {
+    if path.starts_with("/assets/") {
+        "public, max-age=31536000, immutable"
+    } else if path.starts_with("/api/") {
+        "no-store"
+    } else {
+        "no-cache"
+    }
+}
+
+/// Whether `Host` is an IP address or `localhost`: no name that somebody else could point here.
+fn is_here(headers: &HeaderMap) -> bool {
+    let Some(host) = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+    else {
+        return false;
+    };
+    if host.parse::<SocketAddr>().is_ok() {
+        return true;
+    }
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        _ => host,
+    };
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    name.eq_ignore_ascii_case("localhost") || bare.unwrap_or(name).parse::<IpAddr>().is_ok()
+}
+
+/// Whether a browser can dial the address.
+fn for_browsers(address: &Multiaddr) -> bool {
+    use libp2p::multiaddr::Protocol;
+    address.iter().any(|protocol| {
+        matches!(
+            protocol,
+            Protocol::Ws(_) | Protocol::Wss(_) | Protocol::WebRTCDirect | Protocol::WebTransport
+        )
+    })
+}

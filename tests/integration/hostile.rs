@@ -1,0 +1,279 @@
+//! Peers that write what no honest one writes: each gets a refusal or an end, a score, and nobody panics.
+
+use selkie::{
+    Config, Item, ItemKind, NetworkMessage, ProtocolError, StateRequest, Transaction, Vote,
+};
+
+use crate::{
+    raw_peer::{RawPeer, framed, good_hello},
+    support::*,
+};
+
+/// A node still serves: a well-behaved peer connects and is heard.
+async fn still_serves(mut node: Node) {
+    let mut friend = Node::start(Config::default()).await;
+    connect(&mut friend, &mut node).await;
+    friend
+        .submit(Item::new(ItemKind::Vote, "aye"))
+        .await
+        .expect("sent");
+    assert_eq!(node.item().await.2, Some(friend.id()));
+}
+
+/// Five bytes that promise 4 GiB, a frame just over the limit, one cut short, and one that is no protobuf.
+fn broken_frames(limit: usize) -> [Vec<u8>; 4] {
+    let mut over = Vec::new();
+    prost::encode_length_delimiter(limit + 1, &mut over).expect("vectors grow");
+    [
+        vec![0xff, 0xff, 0xff, 0xff, 0x0f],
+        over,
+        vec![100, 1, 2, 3],
+        framed(&[0xff; 20]),
+    ]
+}
+
+#[tokio::test]
+async fn broken_hellos_end_the_connection_at_once() {
+    let mut node = Node::start(listening(TCP)).await;
+    for frame in broken_frames(1024) {
+        let mut peer = RawPeer::hostile().await;
+        peer.dial(node.address());
+        peer.connected().await;
+        peer.hello(node.id(), frame);
+        assert_eq!(
+            node.scored(peer.id).await,
+            ("it sent an invalid message", -10.0)
+        );
+        let reason = node.refused(peer.id).await;
+        assert!(reason.starts_with("its hello "), "{reason}");
+        peer.disconnected().await;
+    }
+    still_serves(node).await;
+}
+
+#[tokio::test]
+async fn broken_answers_to_a_hello_fail_the_dial() {
+    let mut node = Node::start(Config::default()).await;
+    for frame in broken_frames(1024) {
+        let mut peer = RawPeer::hostile().await;
+        let address = peer.address().await;
+        let (dialled, ()) = futures::join!(soon("the dial", node.dial(address)), async {
+            let (_, channel) = peer.request().await;
+            peer.respond(channel, frame);
+        });
+        let reason = dialled.expect_err("no hello").to_string();
+        assert!(reason.contains("hello"), "{reason}");
+        assert_eq!(
+            node.scored(peer.id).await,
+            ("it sent an invalid message", -10.0)
+        );
+        peer.disconnected().await;
+    }
+}
+
+#[tokio::test]
+async fn who_never_answers_the_hello_is_let_go() {
+    let mut config = Config::default();
+    config.network.connection_timeout = std::time::Duration::from_millis(300);
+    let mut node = Node::start(config).await;
+    let mut peer = RawPeer::hostile().await;
+    let address = peer.address().await;
+    let (dialled, _held) = futures::join!(soon("the dial", node.dial(address)), peer.request());
+    let reason = dialled.expect_err("silence").to_string();
+    assert!(reason.contains("hello"), "{reason}");
+    assert_eq!(
+        node.scored(peer.id).await,
+        ("it did not answer in time", -2.0)
+    );
+    peer.disconnected().await;
+}
+
+#[tokio::test]
+async fn who_never_says_hello_is_let_go() {
+    let mut config = listening(TCP);
+    config.network.connection_timeout = std::time::Duration::from_millis(300);
+    let mut node = Node::start(config).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.dial(node.address());
+    assert_eq!(node.scored(peer.id).await.0, "it did not answer in time");
+    assert_eq!(node.refused(peer.id).await, "it did not say hello in time");
+    peer.disconnected().await;
+}
+
+#[tokio::test]
+async fn who_changes_its_mind_about_its_network_is_gone_for_good() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.join(&node).await;
+    node.connected(peer.id).await;
+    peer.hello(node.id(), framed(&[&[0x0a, 5][..], b"other"].concat()));
+    let answer = peer.answer().await.expect("it is told why");
+    assert!(
+        String::from_utf8_lossy(&answer).contains("this is network \"selkie-dev\", not \"other\"")
+    );
+    let reason = node.disconnected(peer.id).await;
+    assert!(reason.contains("not \"other\""), "{reason}");
+    assert!(node.get_connected_peers().is_empty(), "no ghost stays");
+}
+
+#[tokio::test]
+async fn broken_messages_cost_and_are_refused() {
+    let mut config = listening(TCP);
+    config.protocol.request_response_config.max_message_size = 2048;
+    // Room for all of them.
+    config.security.peer_scoring.disconnect_at = -1000.0;
+    config.security.peer_scoring.ban_at = -2000.0;
+    let mut node = Node::start(config).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.join(&node).await;
+    node.connected(peer.id).await;
+    for frame in broken_frames(2048) {
+        let protobuf = frame.len() == 21;
+        peer.message(node.id(), frame);
+        let answer = peer.answer().await;
+        // What is no frame gets no answer; what is no message is told so.
+        let told = answer.is_some_and(|answer| {
+            String::from_utf8_lossy(&answer).contains("not a protobuf message")
+        });
+        assert_eq!(told, protobuf);
+        assert_eq!(node.scored(peer.id).await.0, "it sent an invalid message");
+    }
+    peer.message(node.id(), framed(&[]));
+    let answer = peer.answer().await.expect("it is told why");
+    assert!(String::from_utf8_lossy(&answer).contains("a message of no known kind"));
+    assert_eq!(
+        node.peer_metrics().peer_reputation.len(),
+        1,
+        "it is here still"
+    );
+    still_serves(node).await;
+}
+
+#[tokio::test]
+async fn broken_answers_to_a_message_are_typed_errors() {
+    let mut node = Node::start(listening(TCP)).await;
+    node.events.missed();
+    for (number, frame) in broken_frames((4 << 20) + 1024).into_iter().enumerate() {
+        let mut peer = RawPeer::hostile().await;
+        peer.join(&node).await;
+        node.connected(peer.id).await;
+        let (asked, ()) = futures::join!(
+            node.manager.request_state(peer.id, StateRequest::default()),
+            async {
+                let (_, channel) = peer.request().await;
+                peer.respond(channel, frame);
+            }
+        );
+        let error = asked.expect_err("garbage");
+        let code = if number == 3 {
+            "invalid-message"
+        } else {
+            "broken"
+        };
+        assert_eq!(error.code(), code, "{error}");
+        assert_eq!(
+            node.scored(peer.id).await,
+            ("it sent an invalid message", -10.0)
+        );
+    }
+}
+
+#[tokio::test]
+async fn who_never_answers_a_message_times_out() {
+    let mut config = listening(TCP);
+    config.protocol.request_response_config.request_timeout = std::time::Duration::from_millis(300);
+    let mut node = Node::start(config).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.join(&node).await;
+    node.connected(peer.id).await;
+    let vote = NetworkMessage::ConsensusVote(Vote::new("aye"));
+    let (sent, _held) = futures::join!(node.manager.send_message(peer.id, vote), peer.request());
+    assert_eq!(
+        sent.expect_err("silence").to_string(),
+        "the peer did not answer in time"
+    );
+    assert_eq!(
+        node.scored(peer.id).await,
+        ("it did not answer in time", -2.0)
+    );
+    assert_eq!(node.message_metrics().message_success_rate, 0.0);
+}
+
+#[tokio::test]
+async fn nobody_talks_before_the_hello_or_more_often_than_allowed() {
+    let mut config = listening(TCP);
+    config.security.rate_limits.messages_per_second = 1;
+    config.security.rate_limits.burst = 3;
+    let mut node = Node::start(config).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.dial(node.address());
+    peer.connected().await;
+    let message = framed(&NetworkMessage::Transaction(Transaction::new("pay")).encode());
+    peer.message(node.id(), message.clone());
+    let answer = peer.answer().await.expect("it is told why");
+    assert!(String::from_utf8_lossy(&answer).contains("say hello first"));
+    peer.subscribe("/selkie/selkie-dev/block/1");
+    peer.hello(node.id(), framed(&good_hello()));
+    peer.answer().await.expect("welcome");
+    for _ in 0..10 {
+        peer.message(node.id(), message.clone());
+    }
+    assert_eq!(
+        node.scored(peer.id).await,
+        ("it sends more often than it may", -1.0)
+    );
+}
+
+#[tokio::test]
+async fn misdeeds_end_in_a_ban() {
+    let mut config = listening(TCP);
+    config.security.peer_scoring.disconnect_at = -15.0;
+    config.security.peer_scoring.ban_at = -35.0;
+    let mut node = Node::with(config, TestChain::default()).await;
+    let mut peer = RawPeer::hostile().await;
+    let bad = |number: u8| {
+        framed(
+            &NetworkMessage::Transaction(Transaction::new(vec![b'b', b'a', b'd', number])).encode(),
+        )
+    };
+    // Two bad items end the first connection, each further one ends the next, and the fourth bans.
+    for (number, items) in [(0, 2), (2, 1), (3, 1)] {
+        peer.join(&node).await;
+        for item in 0..items {
+            peer.message(node.id(), bad(number + item));
+        }
+        let reason = node.disconnected(peer.id).await;
+        let expected = if number == 3 {
+            "it is banned: "
+        } else {
+            "its reputation is used up: "
+        };
+        assert!(reason.starts_with(expected), "{reason}");
+        peer.disconnected().await;
+    }
+    peer.dial(node.address());
+    assert_eq!(node.refused(peer.id).await, "this peer is banned");
+    let address = peer.address().await;
+    let dialled = soon("the dial", node.dial(address))
+        .await
+        .expect_err("banned")
+        .to_string();
+    assert!(dialled.ends_with("this peer is banned"), "{dialled}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_answer_is_an_error() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.join(&node).await;
+    node.connected(peer.id).await;
+    // "Received" (field 1, empty) where state was asked for.
+    let (asked, ()) = futures::join!(
+        node.manager.request_state(peer.id, StateRequest::default()),
+        async {
+            let (_, channel) = peer.request().await;
+            peer.respond(channel, framed(&[0x0a, 0]));
+        }
+    );
+    assert!(matches!(asked, Err(ProtocolError::Refused(_))), "{asked:?}");
+}

@@ -1,0 +1,203 @@
+//! Places, patience and silence: `max_peers`, `connection_timeout`, `keepalive_interval` do what they say.
+
+use std::time::{Duration, Instant};
+
+use selkie::{Config, Multiaddr};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::watch,
+};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn when_all_places_are_taken_the_next_peer_is_refused() {
+    let mut config = listening(TCP);
+    config.network.max_peers = 2;
+    let mut node = Node::start(config).await;
+    let mut peers = [
+        Node::start(listening(TCP)).await,
+        Node::start(listening(TCP)).await,
+    ];
+    for peer in &mut peers {
+        connect(peer, &mut node).await;
+    }
+    let late = Node::start(listening(TCP)).await;
+    soon("the dial", late.dial(node.address()))
+        .await
+        .expect_err("no room");
+    assert_eq!(
+        node.refused(late.id()).await,
+        "all places are taken (network.max_peers)"
+    );
+    let out = soon("the dial", node.dial(late.address()))
+        .await
+        .expect_err("no room")
+        .to_string();
+    assert!(
+        out.ends_with("all places are taken (network.max_peers)"),
+        "{out}"
+    );
+    assert_eq!(node.get_connected_peers().len(), 2);
+    // A place that is free again is given again.
+    let [first, _] = &peers;
+    node.disconnect(first.id()).await.expect("connected");
+    assert_eq!(
+        node.disconnected(first.id()).await,
+        "disconnected by this node's user"
+    );
+    soon("the dial", late.dial(node.address()))
+        .await
+        .expect("there is room");
+}
+
+/// Carries bytes between a port of its own and `target` until `silent` turns true; then it swallows them.
+async fn proxy(target: std::net::SocketAddr, silent: watch::Receiver<bool>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.expect("a client");
+        let server = TcpStream::connect(target).await.expect("the target");
+        let (client, server) = (client.into_split(), server.into_split());
+        let there = carry(client.0, server.1, silent.clone());
+        let back = carry(server.0, client.1, silent);
+        futures::join!(there, back);
+    });
+    port
+}
+
+async fn carry(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    silent: watch::Receiver<bool>,
+) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        if !*silent.borrow() && to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_let_go() {
+    let (keepalive, timeout) = (Duration::from_millis(500), Duration::from_millis(500));
+    let mut config = listening(TCP);
+    config.network.keepalive_interval = keepalive;
+    config.network.connection_timeout = timeout;
+    let mut listener = Node::start(config.clone()).await;
+    let mut dialler = Node::start(config).await;
+    let port = listener.address().iter().find_map(|part| match part {
+        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    let (hush, silent) = watch::channel(false);
+    let port = proxy(([127, 0, 0, 1], port.expect("tcp")).into(), silent).await;
+    let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}")
+        .parse()
+        .expect("an address");
+    soon("the dial", dialler.dial(address))
+        .await
+        .expect("the proxy carries it");
+    dialler.connected(listener.id()).await;
+    listener.connected(dialler.id()).await;
+    // While it answers it stays, however often the time runs out: three round trips are three intervals.
+    let pinged = |node: &Node| {
+        node.get_connected_peers()
+            .first()
+            .and_then(|peer| peer.round_trip)
+    };
+    let mut last = None;
+    let mut changes = 0;
+    soon("three pings", async {
+        while changes < 3 {
+            let now = pinged(&dialler);
+            changes += usize::from(now != last && now.is_some());
+            last = now;
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let begin = Instant::now();
+    hush.send(true).expect("the proxy runs");
+    assert_eq!(
+        dialler.disconnected(listener.id()).await,
+        "it does not answer pings"
+    );
+    assert_eq!(
+        listener.disconnected(dialler.id()).await,
+        "it does not answer pings"
+    );
+    let took = begin.elapsed();
+    // Deadlines are looked at each second, and the host may be busy.
+    assert!(
+        took < keepalive + timeout + Duration::from_secs(3),
+        "{took:?}"
+    );
+}
+
+/// A dial there ends in time, with a sentence for a person.
+async fn times_out(address: String) {
+    let mut config = Config::default();
+    config.network.connection_timeout = Duration::from_millis(500);
+    let node = Node::start(config).await;
+    let begin = Instant::now();
+    let error = soon(
+        "the dial's end",
+        node.dial(address.parse().expect("an address")),
+    )
+    .await;
+    let (error, took) = (
+        error.expect_err("nobody answers").to_string(),
+        begin.elapsed(),
+    );
+    assert!(
+        error.starts_with(&format!("can't reach {address}: ")),
+        "{error}"
+    );
+    assert!(error.contains("did not answer in time"), "{error}");
+    assert!(
+        took > Duration::from_millis(400) && took < Duration::from_secs(5),
+        "{took:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_listener_that_accepts_and_says_nothing_times_out() {
+    let mute = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let port = mute.local_addr().expect("bound").port();
+    times_out(format!("/ip4/127.0.0.1/tcp/{port}")).await;
+    times_out(format!("/ip4/127.0.0.1/tcp/{port}/ws")).await;
+}
+
+#[tokio::test]
+async fn a_udp_port_that_says_nothing_times_out() {
+    let mute = UdpSocket::bind("127.0.0.1:0").await.expect("loopback");
+    let port = mute.local_addr().expect("bound").port();
+    times_out(format!("/ip4/127.0.0.1/udp/{port}/quic-v1")).await;
+    #[cfg(feature = "webrtc")]
+    {
+        let certificate = "uEiDDq4_xNyDorZBH3TlGazyJdOWSwvo4PUo5YHFMrvDE8g";
+        times_out(format!(
+            "/ip4/127.0.0.1/udp/{port}/webrtc-direct/certhash/{certificate}"
+        ))
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn who_connects_and_says_nothing_is_let_go() {
+    let mut config = listening(TCP);
+    config.network.connection_timeout = Duration::from_millis(300);
+    let node = Node::start(config).await;
+    let address = node.address().to_string();
+    let port = address.split('/').nth(4).expect("a port");
+    let mut mute = TcpStream::connect(format!("127.0.0.1:{port}"))
+        .await
+        .expect("it listens");
+    let mut words = Vec::new();
+    // The node's side of the negotiation, then the end.
+    let _ = soon("the end", mute.read_to_end(&mut words)).await;
+    assert_eq!(node.connection_metrics().active_connections, 0);
+}

@@ -1,0 +1,14 @@
+//! Native nodes with real swarms on loopback, and peers that are none of ours: everything that a node promises to
+//! those outside, tried from outside. Nothing here sleeps: each step waits for the event that it needs.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod hostile;
+mod items;
+mod lifecycle;
+mod limits;
+mod local_network;
+mod observing;
+mod raw_peer;
+mod strangers;
+mod support;
+mod transports;

@@ -1,0 +1,72 @@
+//! Subscribers and figures: a slow reader costs bounded memory and knows what it missed.
+
+use selkie::{Config, Item, ItemKind, NetworkEvent};
+
+use crate::support::*;
+
+#[tokio::test]
+async fn a_reader_that_never_reads_is_bounded_and_counted() {
+    let mut config = listening(TCP);
+    config.protocol.gossipsub_config.max_transmit_size = 64 << 10;
+    config.protocol.validation.max_unread_bytes = 256 << 10;
+    let mut node = Node::start(config.clone()).await;
+    let mut sender = Node::start(config).await;
+    connect(&mut sender, &mut node).await;
+    let items = |event: &NetworkEvent| matches!(event, NetworkEvent::ItemAccepted { .. });
+    let mut lazy = node.subscribe(items);
+    let kilobytes = 60 << 10;
+    for number in 0..40 {
+        sender
+            .submit(Item::new(ItemKind::Block, vec![number; kilobytes]))
+            .await
+            .expect("sent");
+        // One that reads is not held up by one that doesn't.
+        assert_eq!(node.item().await.0.data()[0], number);
+    }
+    let mut held = Vec::new();
+    while let Some(NetworkEvent::ItemAccepted { item, .. }) = lazy.try_recv() {
+        held.push(item.data()[0]);
+    }
+    assert_eq!(held, [36, 37, 38, 39], "the newest of 256 KiB");
+    assert_eq!((lazy.missed(), lazy.missed()), (36, 0));
+    assert_eq!(node.events.missed(), 0);
+}
+
+#[tokio::test]
+async fn figures_follow_what_happens() {
+    let (mut a, mut b) = (
+        Node::start(listening(TCP)).await,
+        Node::start(Config::default()).await,
+    );
+    connect(&mut b, &mut a).await;
+    b.submit(Item::new(ItemKind::Transaction, "pay"))
+        .await
+        .expect("sent");
+    a.item().await;
+    let (connections, sent, received) = (
+        b.connection_metrics(),
+        b.message_metrics(),
+        a.message_metrics(),
+    );
+    assert_eq!(
+        (
+            connections.total_connections,
+            connections.active_connections
+        ),
+        (1, 1)
+    );
+    assert_eq!(connections.connection_success_rate, 1.0);
+    assert!(!connections.average_connection_time.is_zero());
+    assert_eq!((sent.messages_sent, sent.message_success_rate), (1, 1.0));
+    assert_eq!(received.messages_received, 1);
+    assert!(sent.bytes_sent > 0 && received.bytes_received > 0);
+    let peers = a.peer_metrics();
+    assert_eq!(
+        (peers.peer_count, peers.peer_reputation.get(&b.id())),
+        (1, Some(&0.0))
+    );
+    b.shutdown().await;
+    a.disconnected(b.id()).await;
+    assert_eq!(a.peer_metrics().peer_count, 0);
+    assert_eq!(a.connection_metrics().active_connections, 0);
+}

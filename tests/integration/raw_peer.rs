@@ -1,0 +1,367 @@
+//! Peers that are none of ours: libp2p's own behaviours, and streams on which any bytes can be written.
+
+use std::io;
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use libp2p::{
+    PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify, noise, ping,
+    request_response::{self as rr, ProtocolSupport},
+    swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
+    tcp, yamux,
+};
+use sha2::{Digest, Sha256};
+use tokio::sync::mpsc;
+
+use crate::support::soon;
+
+/// Writes requests and answers as they are given, framed or not, and reads to the end of the stream.
+#[derive(Clone, Default)]
+pub struct AnyBytes;
+
+impl rr::Codec for AnyBytes {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        io.read_to_end(&mut bytes).await?;
+        Ok(bytes)
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        protocol: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<Vec<u8>> {
+        self.read_request(protocol, io).await
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
+        io.write_all(&bytes).await?;
+        io.close().await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        protocol: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> io::Result<()> {
+        self.write_request(protocol, io, bytes).await
+    }
+}
+
+#[derive(NetworkBehaviour)]
+pub struct Raw {
+    pub gossip: gossipsub::Behaviour,
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    pub hello: Toggle<rr::Behaviour<AnyBytes>>,
+    pub message: Toggle<rr::Behaviour<AnyBytes>>,
+}
+
+type Action = Box<dyn FnOnce(&mut Swarm<Raw>) + Send>;
+
+/// A swarm in its own task.
+pub struct RawPeer {
+    pub id: PeerId,
+    actions: mpsc::UnboundedSender<Action>,
+    events: mpsc::UnboundedReceiver<SwarmEvent<RawEvent>>,
+}
+
+/// What docs/wire.md tells implementers to use.
+fn message_id(message: &gossipsub::Message) -> gossipsub::MessageId {
+    let digest = Sha256::new()
+        .chain_update(message.topic.as_str())
+        .chain_update(&message.data)
+        .finalize();
+    gossipsub::MessageId::from(digest[..20].to_vec())
+}
+
+impl RawPeer {
+    /// A peer with gossipsub, identify and ping, and nothing of Selkie's.
+    pub async fn plain() -> Self {
+        Self::start(false).await
+    }
+
+    /// One that has Selkie's protocols too, and writes on them what the test says.
+    pub async fn hostile() -> Self {
+        Self::start(true).await
+    }
+
+    async fn start(selkie: bool) -> Self {
+        let streams = |name: &'static str| {
+            let codec = || {
+                let protocols = [(StreamProtocol::new(name), ProtocolSupport::Full)];
+                rr::Behaviour::with_codec(AnyBytes, protocols, rr::Config::default())
+            };
+            Toggle::from(selkie.then(codec))
+        };
+        let mut swarm = SwarmBuilder::with_new_identity()
+            .with_tokio()
+            .with_tcp(
+                tcp::Config::default().nodelay(true),
+                noise::Config::new,
+                yamux::Config::default,
+            )
+            .expect("tcp")
+            .with_behaviour(|key| {
+                let config = gossipsub::ConfigBuilder::default()
+                    .validation_mode(gossipsub::ValidationMode::Anonymous)
+                    .message_id_fn(message_id)
+                    .max_transmit_size(4 << 20)
+                    .build()
+                    .expect("right");
+                Raw {
+                    gossip: gossipsub::Behaviour::new(
+                        gossipsub::MessageAuthenticity::Anonymous,
+                        config,
+                    )
+                    .expect("right"),
+                    identify: identify::Behaviour::new(identify::Config::new(
+                        "/other/1".to_owned(),
+                        key.public(),
+                    )),
+                    ping: ping::Behaviour::default(),
+                    hello: streams("/selkie/hello/1"),
+                    message: streams("/selkie/selkie-dev/message/1"),
+                }
+            })
+            .expect("infallible")
+            .with_swarm_config(|config| {
+                config.with_idle_connection_timeout(std::time::Duration::from_secs(3600))
+            })
+            .build();
+        swarm
+            .listen_on(crate::support::TCP.parse().expect("an address"))
+            .expect("loopback");
+        let id = *swarm.local_peer_id();
+        let (actions, mut todo) = mpsc::unbounded_channel::<Action>();
+        let (events, receiver) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    action = todo.recv() => match action {
+                        Some(action) => action(&mut swarm),
+                        None => return,
+                    },
+                    event = swarm.select_next_some() => drop(events.send(event)),
+                }
+            }
+        });
+        Self {
+            id,
+            actions,
+            events: receiver,
+        }
+    }
+
+    /// Does something with the swarm.
+    pub fn act(&self, action: impl FnOnce(&mut Swarm<Raw>) + Send + 'static) {
+        assert!(
+            self.actions.send(Box::new(action)).is_ok(),
+            "the raw peer runs"
+        );
+    }
+
+    /// The first event from now on that `wanted` makes something of.
+    pub async fn event<T>(
+        &mut self,
+        what: &str,
+        mut wanted: impl FnMut(SwarmEvent<RawEvent>) -> Option<T>,
+    ) -> T {
+        let next = async {
+            loop {
+                let event = self.events.recv().await.expect("the raw peer runs");
+                if let Some(value) = wanted(event) {
+                    return value;
+                }
+            }
+        };
+        soon(what, next).await
+    }
+
+    /// Where it listens, with its identity at the end.
+    pub async fn address(&mut self) -> selkie::Multiaddr {
+        let id = self.id;
+        self.event("a raw listener", |event| match event {
+            SwarmEvent::NewListenAddr { address, .. } => address.with_p2p(id).ok(),
+            _ => None,
+        })
+        .await
+    }
+
+    pub fn dial(&self, address: selkie::Multiaddr) {
+        self.act(|swarm| swarm.dial(address).expect("dialled"));
+    }
+
+    pub async fn connected(&mut self) {
+        self.event("a raw connection", |event| match event {
+            SwarmEvent::ConnectionEstablished { .. } => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    pub async fn disconnected(&mut self) {
+        self.event("the end of a raw connection", |event| match event {
+            SwarmEvent::ConnectionClosed { .. } => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    pub fn subscribe(&self, topic: impl Into<String>) {
+        let topic = gossipsub::IdentTopic::new(topic);
+        self.act(move |swarm| {
+            assert!(
+                swarm
+                    .behaviour_mut()
+                    .gossip
+                    .subscribe(&topic)
+                    .expect("allowed")
+            )
+        });
+    }
+
+    pub fn publish(&self, topic: impl Into<String>, data: &'static str) {
+        let topic = gossipsub::IdentTopic::new(topic);
+        self.act(move |swarm| {
+            drop(
+                swarm
+                    .behaviour_mut()
+                    .gossip
+                    .publish(topic, data)
+                    .expect("published"),
+            )
+        });
+    }
+
+    /// Waits until the peer is known to take part in a topic.
+    pub async fn subscribed(&mut self, wanted: &str) {
+        self.event("a subscription", |event| match event {
+            SwarmEvent::Behaviour(RawEvent::Gossip(gossipsub::Event::Subscribed {
+                topic, ..
+            })) => (topic.as_str() == wanted).then_some(()),
+            _ => None,
+        })
+        .await;
+    }
+
+    /// The next gossip message's topic and bytes.
+    pub async fn gossip(&mut self) -> (String, Vec<u8>) {
+        self.event("gossip", |event| match event {
+            SwarmEvent::Behaviour(RawEvent::Gossip(gossipsub::Event::Message {
+                message, ..
+            })) => Some((message.topic.into_string(), message.data)),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Writes on a new stream of `/selkie/hello/1`.
+    pub fn hello(&self, to: PeerId, bytes: Vec<u8>) {
+        self.act(move |swarm| {
+            drop(
+                swarm
+                    .behaviour_mut()
+                    .hello
+                    .as_mut()
+                    .expect("hostile")
+                    .send_request(&to, bytes),
+            )
+        });
+    }
+
+    /// Writes on a new stream of the message protocol.
+    pub fn message(&self, to: PeerId, bytes: Vec<u8>) {
+        self.act(move |swarm| {
+            drop(
+                swarm
+                    .behaviour_mut()
+                    .message
+                    .as_mut()
+                    .expect("hostile")
+                    .send_request(&to, bytes),
+            )
+        });
+    }
+
+    /// The next answer to what was written; `None` where the stream ended without one.
+    pub async fn answer(&mut self) -> Option<Vec<u8>> {
+        self.event("an answer", |event| match event {
+            SwarmEvent::Behaviour(RawEvent::Hello(event) | RawEvent::Message(event)) => match event
+            {
+                rr::Event::Message {
+                    message: rr::Message::Response { response, .. },
+                    ..
+                } => Some(Some(response)),
+                rr::Event::OutboundFailure { .. } => Some(None),
+                _ => None,
+            },
+            _ => None,
+        })
+        .await
+    }
+
+    /// The next request on either protocol, and how to answer it.
+    pub async fn request(&mut self) -> (Vec<u8>, rr::ResponseChannel<Vec<u8>>) {
+        self.event("a request", |event| match event {
+            SwarmEvent::Behaviour(RawEvent::Hello(event) | RawEvent::Message(event)) => match event
+            {
+                rr::Event::Message {
+                    message:
+                        rr::Message::Request {
+                            request, channel, ..
+                        },
+                    ..
+                } => Some((request, channel)),
+                _ => None,
+            },
+            _ => None,
+        })
+        .await
+    }
+
+    pub fn respond(&self, channel: rr::ResponseChannel<Vec<u8>>, bytes: Vec<u8>) {
+        // Any of the two sends it: the channel knows its stream.
+        self.act(move |swarm| {
+            let streams = swarm.behaviour_mut().message.as_mut().expect("hostile");
+            streams
+                .send_response(channel, bytes)
+                .expect("the stream is open");
+        });
+    }
+
+    /// Connects to a node by its rules: dials, says hello as docs/wire.md says, takes part in its topics.
+    pub async fn join(&mut self, node: &crate::support::Node) {
+        self.subscribe("/selkie/selkie-dev/block/1");
+        self.dial(node.address());
+        self.connected().await;
+        self.hello(node.id(), framed(&good_hello()));
+        self.answer().await.expect("welcome");
+    }
+}
+
+/// A message with its length in front.
+pub fn framed(message: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::new();
+    prost::encode_length_delimiter(message.len(), &mut frame).expect("vectors grow");
+    frame.extend(message);
+    frame
+}
+
+/// A hello of network `selkie-dev` without a genesis: field 1 of docs/wire.md.
+pub fn good_hello() -> Vec<u8> {
+    [&[0x0a, 10][..], b"selkie-dev"].concat()
+}

@@ -1,0 +1,112 @@
+//! Every transport: a dial, both sides identified, a real block one way and a real transaction back.
+
+use selkie::{
+    Block, Item, NetworkEvent,
+    chain::{Application, bitcoin::Bitcoin},
+};
+
+use crate::support::*;
+
+async fn carries_real_items(listen: &str, transport: &str) {
+    if listen.starts_with("/ip6/") && std::net::UdpSocket::bind("[::1]:0").is_err() {
+        return println!("skipped: this host has no IPv6 loopback (::1)");
+    }
+    let mut config = listening(listen);
+    config.protocol.identify_config.agent_version = "listener/1".to_owned();
+    let mut listener = Node::with(config, Bitcoin).await;
+    let mut dialler = Node::with(selkie::Config::default(), Bitcoin).await;
+    connect(&mut dialler, &mut listener).await;
+
+    let agent = |event| match event {
+        NetworkEvent::PeerIdentified {
+            agent, protocols, ..
+        } => Some((agent, protocols)),
+        _ => None,
+    };
+    let (name, protocols) = dialler.event("identify", agent).await;
+    assert_eq!(name, "listener/1");
+    assert!(
+        protocols
+            .iter()
+            .any(|p| p == "/selkie/selkie-dev/message/1"),
+        "{protocols:?}"
+    );
+    listener.event("identify", agent).await;
+    for node in [&dialler, &listener] {
+        let peers = node.get_connected_peers();
+        assert_eq!(peers.len(), 1);
+        assert_eq!((peers[0].transport(), peers[0].selkie), (transport, true));
+        assert_eq!(
+            node.peer_metrics().peer_distribution.get(transport),
+            Some(&1)
+        );
+    }
+
+    let sent = listener
+        .submit(Item::Block(Block::new(block())))
+        .await
+        .expect("it is valid");
+    assert_eq!(sent.to_string(), BLOCK_413567);
+    let (item, id, source) = dialler.item().await;
+    assert_eq!((id, source), (sent, Some(listener.id())));
+    assert!(*item.data() == block(), "not a byte is different");
+
+    let payment = transaction();
+    let own = dialler.submit(payment.clone()).await.expect("it is valid");
+    assert_eq!(own, payment.check(&Bitcoin).id);
+    // The listener's own block comes first, without a source.
+    assert_eq!(listener.item().await.2, None);
+    assert_eq!(listener.item().await, (payment, own, Some(dialler.id())));
+    let received = dialler.message_metrics().bytes_received;
+    assert!(received > 999_887, "{received} bytes were counted");
+}
+
+macro_rules! transports {
+    ($($name:ident: $listen:expr, $transport:expr;)*) => {
+        $(#[tokio::test]
+        async fn $name() {
+            carries_real_items($listen, $transport).await;
+        })*
+    };
+}
+
+transports! {
+    tcp_ip4: TCP, "tcp";
+    tcp_ip6: "/ip6/::1/tcp/0", "tcp";
+    quic_ip4: "/ip4/127.0.0.1/udp/0/quic-v1", "quic";
+    quic_ip6: "/ip6/::1/udp/0/quic-v1", "quic";
+    websocket_ip4: "/ip4/127.0.0.1/tcp/0/ws", "ws";
+    websocket_ip6: "/ip6/::1/tcp/0/ws", "ws";
+    memory: "/memory/0", "memory";
+}
+
+#[cfg(feature = "webrtc")]
+transports! {
+    webrtc_direct_ip4: "/ip4/127.0.0.1/udp/0/webrtc-direct", "webrtc-direct";
+    webrtc_direct_ip6: "/ip6/::1/udp/0/webrtc-direct", "webrtc-direct";
+}
+
+#[tokio::test]
+async fn a_forged_block_is_refused_and_its_sender_pays() {
+    let mut honest = Node::with(listening(TCP), Bitcoin).await;
+    let mut forger = Node::start(listening(TCP)).await;
+    connect(&mut forger, &mut honest).await;
+    let mut forged = block().to_vec();
+    if let Some(byte) = forged.last_mut() {
+        *byte ^= 1;
+    }
+    let forged = Block::new(forged);
+    let reason = Bitcoin.check_block(&forged).reason;
+    forger
+        .submit(Item::Block(forged))
+        .await
+        .expect("its own application takes anything");
+    let refused = honest.event("a refused item", |event| match event {
+        NetworkEvent::ItemRefused { source, reason, .. } => Some((source, reason)),
+        NetworkEvent::ItemAccepted { .. } => panic!("a forged block was accepted"),
+        _ => None,
+    });
+    // The score comes first, the reason right after it.
+    assert_eq!(refused.await, (forger.id(), reason));
+    assert_eq!(honest.get_connected_peers()[0].reputation, -10.0);
+}

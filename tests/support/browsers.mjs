@@ -1,0 +1,55 @@
+// Headless browsers, and pages in them that can import the npm package.
+
+import { mkdir } from 'node:fs/promises'
+import puppeteer from 'puppeteer-core'
+import { PATIENCE } from './lines.mjs'
+import { repository } from './paths.mjs'
+
+const CHROMIUM = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+]
+
+/** The browsers that everything is tested in. */
+export const BROWSERS = ['chromium', 'firefox']
+
+/** Starts a browser with a new profile. */
+export async function launch(name) {
+  return name === 'firefox'
+    ? puppeteer.launch({
+        browser: 'firefox',
+        executablePath: process.env.FIREFOX ?? '/usr/bin/firefox-esr',
+        headless: true,
+      })
+    : puppeteer.launch({
+        executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+        args: CHROMIUM,
+      })
+}
+
+/**
+ * A page at an address, in a profile of its own unless `beside` names a page to share it with. Errors
+ * that nobody caught are kept in `page.errors`.
+ */
+export async function openPage(browser, url, { beside, width = 1280, height = 900 } = {}) {
+  const context = beside?.browserContext() ?? (await browser.createBrowserContext())
+  const page = await context.newPage()
+  page.setDefaultTimeout(PATIENCE)
+  page.errors = []
+  page.on('pageerror', (error) => page.errors.push(String(error)))
+  await page.setViewport({ width, height })
+  await page.goto(url)
+  return page
+}
+
+/** A picture of the page in target/screenshots. */
+export async function screenshot(page, name) {
+  const folder = repository('target/screenshots')
+  await mkdir(folder, { recursive: true })
+  await page.screenshot({ path: `${folder}/${name}.png` })
+}

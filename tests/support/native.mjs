@@ -1,0 +1,76 @@
+// Native nodes: the `selkie` command, each with a key and a folder of its own.
+//
+// The command is target/debug/selkie unless the environment names another as SELKIE.
+
+import { execFile } from 'node:child_process'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { Lines } from './lines.mjs'
+import { repository } from './paths.mjs'
+
+const COMMAND = process.env.SELKIE ?? repository('target/debug/selkie')
+
+/** Whose name stands in an address by which a peer is reached over each transport. */
+const LISTEN = {
+  tcp: '/ip4/127.0.0.1/tcp/0',
+  ws: '/ip4/127.0.0.1/tcp/0/ws',
+  webrtc: '/ip4/127.0.0.1/udp/0/webrtc-direct',
+}
+
+/**
+ * `selkie run` on loopback at free ports. Resolves once it listens over each of the transports, to the
+ * child's {@link Lines} with `peerId`, `addresses` by transport, and `stop`.
+ */
+export async function startNative({
+  network = 'selkie-test',
+  chain = 'bitcoin',
+  transports = ['tcp', 'ws'],
+  config = '',
+} = {}) {
+  const folder = await mkdtemp(join(tmpdir(), 'selkie-'))
+  await writeFile(join(folder, 'node.toml'), config)
+  const listen = transports.flatMap((transport) => ['--listen', LISTEN[transport]])
+  const names = ['--network-id', network, '--chain', chain]
+  const files = ['--config', join(folder, 'node.toml'), '--key', join(folder, 'identity.key')]
+  const node = new Lines(COMMAND, ['run', '--json', ...listen, ...names, ...files])
+  const end = node.stop.bind(node)
+  node.stop = async () => {
+    const code = await end()
+    await rm(folder, { recursive: true })
+    return code
+  }
+  try {
+    node.peerId = (await node.until({ type: 'start' })).peerId
+    node.addresses = {}
+    for (const transport of transports) {
+      const { address } = await node.until(listensOver(transport))
+      node.addresses[transport] = `${address.replace(/\/p2p\/.*/, '')}/p2p/${node.peerId}`
+    }
+  } catch (error) {
+    await node.stop()
+    throw error
+  }
+  return node
+}
+
+function listensOver(transport) {
+  const form = new RegExp(`${LISTEN[transport].replace('/0', '/\\d+')}(/certhash/\\w+)?(/p2p/\\w+)?$`)
+  return ({ type, address }) => type === 'listening' && form.test(address)
+}
+
+/** `selkie replay`: feeds the items of a file of testdata to a node; resolves when all have left. */
+export async function replay(file, { addresses }, network = 'selkie-test') {
+  const rates = ['--rate', '0', '--transaction-rate', '0']
+  const to = ['--to', addresses.tcp, '--network-id', network]
+  await promisify(execFile)(COMMAND, ['replay', ...rates, ...to, repository(`testdata/${file}`)])
+}
+
+/** `selkie devnet`: resolves when its dashboard is served, to the child's {@link Lines} with that `url`. */
+export async function startDevnet(...flags) {
+  const devnet = new Lines(COMMAND, ['devnet', '--port', '0', ...flags])
+  const { text } = await devnet.until(({ text }) => text?.startsWith('http://'))
+  devnet.url = text.split(' ')[0]
+  return devnet
+}

@@ -1,0 +1,52 @@
+// A web server on loopback at a free port: a page with the npm package, as a user's site might be.
+//
+//   /           a page that has the package as `selkie` and the helpers of page/helpers.js
+//   /selkie/    js/dist, with `Cache-Control: no-store` so that a new page fetches anew
+//   /data/      testdata
+
+import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
+import { extname, join, normalize } from 'node:path'
+import { repository } from './paths.mjs'
+
+const FOLDERS = {
+  '/selkie/': repository('js/dist'),
+  '/data/': repository('testdata'),
+  '/': repository('tests/support/page'),
+}
+
+const TYPES = {
+  '.html': 'text/html; charset=utf-8',
+  '.js': 'text/javascript',
+  '.wasm': 'application/wasm',
+}
+
+export async function openSite() {
+  const server = createServer(async (request, response) => {
+    const { pathname } = new URL(request.url, 'http://site')
+    const [mount, folder] = Object.entries(FOLDERS).find(([mount]) => pathname.startsWith(mount))
+    const name = normalize(`/${pathname.slice(mount.length) || 'index.html'}`)
+    try {
+      const body = await readFile(join(folder, name))
+      const type = TYPES[extname(name)] ?? 'application/octet-stream'
+      response.writeHead(200, {
+        'content-type': type,
+        'content-length': body.length,
+        'cache-control': 'no-store',
+      })
+      response.end(body)
+    } catch {
+      response.writeHead(404).end()
+    }
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  return {
+    url: `http://127.0.0.1:${server.address().port}/`,
+    async close() {
+      server.close()
+      server.closeAllConnections()
+    },
+  }
+}
