@@ -58,7 +58,7 @@ count() {
 prepare_rust() { timed "building the native tests (8 min at first)" cargo build --quiet --features "$FEATURES" --all-targets; }
 test_rust() {
   if command -v cargo-nextest >/dev/null; then
-    cargo nextest run --features "$FEATURES"
+    cargo nextest run --no-fail-fast --features "$FEATURES"
   else
     cargo test --features "$FEATURES" --lib --bins --tests --examples
   fi

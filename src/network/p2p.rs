@@ -367,7 +367,7 @@ impl P2PNetworkManager {
         let peers = &self.config.network.bootstrap_peers;
         let mut dials: FuturesUnordered<_> = peers
             .iter()
-            .flat_map(|peer| addresses_of(peer))
+            .flat_map(addresses_of)
             .map(|address| self.dial(address))
             .collect();
         let mut outcome = Ok(());

@@ -559,7 +559,13 @@ mod tests {
                     height: vector["height"].as_u64(),
                 }),
                 _ => NetworkMessage::PeerExchange(vec![PeerInfo {
-                    addresses: vec![vector["address"].as_str().expect("text").parse().expect("ok")],
+                    addresses: vec![
+                        vector["address"]
+                            .as_str()
+                            .expect("text")
+                            .parse()
+                            .expect("ok"),
+                    ],
                     ..PeerInfo::new(PeerId::from_bytes(&data).expect("a peer id"))
                 }]),
             };
@@ -582,7 +588,11 @@ mod tests {
             assert_eq!(Answer::decode(&bytes), Ok(answer));
         }
         for vector in all("invalid") {
-            assert!(NetworkMessage::decode(&field(&vector, "bytes")).is_err(), "{}", vector["what"]);
+            assert!(
+                NetworkMessage::decode(&field(&vector, "bytes")).is_err(),
+                "{}",
+                vector["what"]
+            );
         }
     }
 }

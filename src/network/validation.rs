@@ -52,13 +52,14 @@ impl Queue {
         }
     }
 
-    /// Takes an item in; gives it back where there is no room.
-    pub(crate) fn push(&mut self, pending: Pending) -> Result<(), Pending> {
-        let size = pending.item.data().len();
-        if self.bytes + size > self.max_bytes {
-            return Err(pending);
-        }
-        self.bytes += size;
+    /// Whether an item of this size fits in.
+    pub(crate) fn has_room(&self, size: usize) -> bool {
+        self.bytes + size <= self.max_bytes
+    }
+
+    /// Takes an item in, for which the caller has seen that there is room.
+    pub(crate) fn push(&mut self, pending: Pending) {
+        self.bytes += pending.item.data().len();
         let [votes, blocks, transactions] = &mut self.waiting;
         match pending.item.kind() {
             ItemKind::Vote => votes,
@@ -66,7 +67,6 @@ impl Queue {
             ItemKind::Transaction => transactions,
         }
         .push_back(pending);
-        Ok(())
     }
 
     /// The next item to check, if a check is free; the caller calls [`Queue::done`] after it.
@@ -103,22 +103,18 @@ mod tests {
     fn votes_first_and_never_over_the_limits() {
         let mut queue = Queue::new(2, 100);
         for kind in [ItemKind::Transaction, ItemKind::Block, ItemKind::Vote] {
-            assert!(queue.push(pending(kind, 30)).is_ok());
+            assert!(queue.has_room(30));
+            queue.push(pending(kind, 30));
         }
-        assert!(
-            queue.push(pending(ItemKind::Vote, 30)).is_err(),
-            "over the bytes"
-        );
+        assert!(!queue.has_room(30), "over the bytes");
         let kinds: Vec<_> = std::iter::from_fn(|| queue.start())
             .map(|p| p.item.kind())
             .collect();
         assert_eq!(kinds, [ItemKind::Vote, ItemKind::Block], "two at once");
-        assert!(
-            queue.push(pending(ItemKind::Vote, 30)).is_err(),
-            "bytes in checks count too"
-        );
+        assert!(!queue.has_room(30), "bytes in checks count too");
         queue.done(30);
-        assert!(queue.push(pending(ItemKind::Vote, 30)).is_ok());
+        assert!(queue.has_room(30));
+        queue.push(pending(ItemKind::Vote, 30));
         assert_eq!(queue.start().map(|p| p.item.kind()), Some(ItemKind::Vote));
     }
 }

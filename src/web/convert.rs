@@ -97,8 +97,17 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("reason", (*reason).into()),
             ("score", (*score).into()),
         ]),
-        NetworkEvent::DialFailed { peer_id, address, reason } => object([
-            ("address", address.as_ref().map_or(JsValue::UNDEFINED, |address| text(address))),
+        NetworkEvent::DialFailed {
+            peer_id,
+            address,
+            reason,
+        } => object([
+            (
+                "address",
+                address
+                    .as_ref()
+                    .map_or(JsValue::UNDEFINED, |address| text(address)),
+            ),
             ("type", "dial:error".into()),
             (
                 "peerId",

@@ -117,7 +117,7 @@ impl WasmNode {
         };
         match options.chain.application.as_str() {
             "opaque" => Self::run(config, keypair, Opaque).await,
-            "bitcoin" => Self::run(config, keypair, Bitcoin::default()).await,
+            "bitcoin" => Self::run(config, keypair, Bitcoin).await,
             other => Err(NetworkError::from(ConfigError {
                 field: "chain.application".to_owned(),
                 value: other.to_owned(),

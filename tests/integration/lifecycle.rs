@@ -92,6 +92,7 @@ async fn a_dial_that_fails_says_why() {
         NetworkEvent::DialFailed {
             peer_id: None,
             reason,
+            ..
         } => Some(reason),
         _ => None,
     });
@@ -158,6 +159,7 @@ async fn bootstrap_uses_the_addresses_that_work_and_comes_back() {
         .local_addr()
         .expect("bound");
     let dead = format!("/ip4/127.0.0.1/tcp/{}", closed.port());
+    let (id, address) = (anchor.id(), anchor.address());
     let bootstrap = |dead_id: PeerId| {
         let mut config = Config::default();
         let dead = PeerInfo {
@@ -165,14 +167,14 @@ async fn bootstrap_uses_the_addresses_that_work_and_comes_back() {
             ..PeerInfo::new(dead_id)
         };
         let alive = PeerInfo {
-            addresses: vec![anchor.address()],
-            ..PeerInfo::new(anchor.id())
+            addresses: vec![address.clone()],
+            ..PeerInfo::new(id)
         };
         config.network.bootstrap_peers = vec![dead, alive];
         config
     };
     // A dead peer beside a live one, and a dead address of the live one.
-    for dead_id in [PeerId::random(), anchor.id()] {
+    for dead_id in [PeerId::random(), id] {
         let mut node = Node::start(bootstrap(dead_id)).await;
         soon("bootstrap", node.connect_bootstrap_peers())
             .await

@@ -143,7 +143,7 @@ impl Chain {
     ) -> Result<P2PNetworkManager, NetworkError> {
         match self {
             Self::Opaque => P2PNetworkManager::with(config, key, Opaque).await,
-            Self::Bitcoin => P2PNetworkManager::with(config, key, Bitcoin::default()).await,
+            Self::Bitcoin => P2PNetworkManager::with(config, key, Bitcoin).await,
         }
     }
 }

@@ -99,8 +99,14 @@ impl Site {
         let Some(first) = self.nodes.first() else {
             return Value::Null;
         };
-        let bootstrap = self.nodes.iter().flat_map(P2PNetworkManager::listeners);
-        let bootstrap = bootstrap.filter(for_browsers).take(MAX_ADDRESSES);
+        let addresses = self.nodes.iter().flat_map(P2PNetworkManager::listeners);
+        let (mut bootstrap, others): (Vec<_>, Vec<_>) = addresses
+            .filter(for_browsers)
+            .map(|address| address.to_string())
+            // WebSocket first, which every browser and Node can dial.
+            .partition(|address| address.contains("/ws"));
+        bootstrap.extend(others);
+        bootstrap.truncate(MAX_ADDRESSES);
         let (chain, gossip) = (&first.config.chain, &first.config.protocol.gossipsub_config);
         let memory = format!("{}ms", gossip.duplicate_cache_time.as_millis());
         json!({
@@ -109,7 +115,7 @@ impl Site {
                 "genesis": hex::encode(&chain.genesis),
                 "application": self.chain.name(),
             },
-            "bootstrap": bootstrap.map(|address| address.to_string()).collect::<Vec<_>>(),
+            "bootstrap": bootstrap,
             "peer_id": first.local_peer_id.to_string(),
             "config": {"protocol": {"gossipsub_config": {"duplicate_cache_time": memory}}},
         })

@@ -70,7 +70,9 @@ impl Task {
                 self.shared.state().recorder.connection_failed();
                 let reason = dial_reason(&error);
                 let tried = match &error {
-                    DialError::Transport(attempts) => attempts.last().map(|(address, _)| address.clone()),
+                    DialError::Transport(attempts) => {
+                        attempts.last().map(|(address, _)| address.clone())
+                    }
                     _ => None,
                 };
                 if let Some((address, reply)) = self.dials.remove(&connection_id) {
@@ -83,13 +85,19 @@ impl Task {
                         }
                     }
                 }
-                self.shared
-                    .emit(&NetworkEvent::DialFailed { peer_id, address: tried, reason });
+                self.shared.emit(&NetworkEvent::DialFailed {
+                    peer_id,
+                    address: tried,
+                    reason,
+                });
             }
             SwarmEvent::IncomingConnectionError { peer_id, error, .. } => {
                 self.shared.state().recorder.connection_failed();
                 tracing::debug!(%error, "an incoming connection failed");
-                if let (Some(peer_id), ListenError::Denied { cause }) = (peer_id, error) {
+                // A surplus connection of a peer that is here already is none of the user's concern.
+                if let (Some(peer_id), ListenError::Denied { cause }) = (peer_id, error)
+                    && !self.peers.contains_key(&peer_id)
+                {
                     let reason = denied_reason(&cause);
                     self.shared
                         .emit(&NetworkEvent::PeerRefused { peer_id, reason });
@@ -139,10 +147,14 @@ impl Task {
             },
         );
         if endpoint.is_dialer() {
-            let hello = self.hello.encode_to_vec();
-            let request = self.swarm.behaviour_mut().hello.send_request(&id, hello);
-            self.greetings.insert(request, id);
+            self.greet(id);
         }
+    }
+
+    pub(super) fn greet(&mut self, id: PeerId) {
+        let hello = self.hello.encode_to_vec();
+        let request = self.swarm.behaviour_mut().hello.send_request(&id, hello);
+        self.greetings.insert(request, id);
     }
 
     pub(super) fn on_disconnected(

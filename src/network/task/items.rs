@@ -42,29 +42,25 @@ impl Task {
     /// Takes an item from a peer into the queue; false where there is no room.
     pub(super) fn check(&mut self, item: Item, source: PeerId, origin: Origin) -> bool {
         self.shared.state().recorder.received();
-        let pending = Pending {
+        if !self.queue.has_room(item.data().len()) {
+            let reason = "too many items wait for a check (protocol.validation.max_queued_bytes)";
+            self.conclude(
+                origin,
+                item.kind(),
+                source,
+                Verdict::Ignore,
+                reason.to_owned(),
+            );
+            return false;
+        }
+        self.queue.push(Pending {
             item,
             source,
             received_at: SystemTime::now(),
             origin,
-        };
-        let taken = match self.queue.push(pending) {
-            Ok(()) => true,
-            Err(Pending {
-                item,
-                source,
-                origin,
-                ..
-            }) => {
-                let reason =
-                    "too many items wait for a check (protocol.validation.max_queued_bytes)"
-                        .to_owned();
-                self.conclude(origin, item.kind(), source, Verdict::Ignore, reason);
-                false
-            }
-        };
+        });
         self.start_checks();
-        taken
+        true
     }
 
     pub(super) fn start_checks(&mut self) {

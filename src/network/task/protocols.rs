@@ -128,15 +128,17 @@ impl Task {
                 let Some(peer) = self.greetings.remove(&request_id) else {
                     return;
                 };
-                if matches!(error, rr::OutboundFailure::UnsupportedProtocols) {
-                    self.plain(peer);
-                } else if self
-                    .peers
-                    .get(&peer)
-                    .is_some_and(|peer| peer.stage == Stage::Greeting)
-                {
-                    self.note(peer, hello_misdeed(&error));
-                    self.reject(peer, &format!("it did not answer the hello: {error}"));
+                let stage = self.peers.get(&peer).map(|peer| peer.stage);
+                match error {
+                    rr::OutboundFailure::UnsupportedProtocols => self.plain(peer),
+                    // It is gone, or past the hello by another way.
+                    _ if stage != Some(Stage::Greeting) => {}
+                    // Peers that dial each other at the same moment have connections too many; this was one.
+                    rr::OutboundFailure::ConnectionClosed => self.greet(peer),
+                    error => {
+                        self.note(peer, hello_misdeed(&error));
+                        self.reject(peer, &format!("it did not answer the hello: {error}"));
+                    }
                 }
             }
             rr::Event::ResponseSent { request_id, .. } => {
