@@ -111,7 +111,7 @@ need_npm() {
   fresh "$folder/node_modules/.selkie-stamp" "$folder/package-lock.json"
 }
 
-bindgen_tool() { timed "building wasm-bindgen as Cargo.lock pins it (1 min at first)" cargo build --quiet -p selkie-wasm-bindgen --bins; }
+bindgen_tool() { timed "building wasm-bindgen as Cargo.lock pins it (1 min at first)" cargo build --quiet --profile quick -p selkie-wasm-bindgen --bins; }
 
 setup() {
   need_tools
@@ -134,7 +134,7 @@ wasm() {
     wasm_cargo rustc --quiet --lib --crate-type cdylib --profile "$profile"
   local built=target/$WASM_TARGET/$folder/selkie.wasm
   mkdir -p js/wasm
-  target/debug/selkie-wasm-bindgen "$built" --target web --out-name selkie --out-dir js/wasm
+  target/quick/selkie-wasm-bindgen "$built" --target web --out-name selkie --out-dir js/wasm
   if [ "$profile" = wasm ]; then
     timed "wasm-opt -Oz (1 min)" node js/node_modules/binaryen/bin/wasm-opt -Oz --enable-bulk-memory --enable-nontrapping-float-to-int \
       --enable-sign-ext --enable-mutable-globals --enable-reference-types --enable-multivalue \

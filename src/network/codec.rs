@@ -2,6 +2,9 @@
 //!
 //! The length is an unsigned varint, checked against the limit before a byte is allocated; the buffer
 //! then grows with what really arrives, so that a lying length costs nothing.
+//!
+//! A request that breaks these rules is a request still, an `Err`: libp2p drops the ones that can't be read without a
+//! word, and then nobody would be told why or pay for it.
 
 use std::io;
 
@@ -84,17 +87,28 @@ async fn read_length<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<usiz
     }
 }
 
+/// Whether a stream failed by what the peer wrote, not by the network.
+pub(crate) fn is_garbage(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+    )
+}
+
 impl Codec for FrameCodec {
     type Protocol = StreamProtocol;
-    type Request = Vec<u8>;
+    type Request = io::Result<Vec<u8>>;
     type Response = Vec<u8>;
 
     async fn read_request<T: AsyncRead + Unpin + Send>(
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-    ) -> io::Result<Vec<u8>> {
-        self.read(io).await
+    ) -> io::Result<io::Result<Vec<u8>>> {
+        match self.read(io).await {
+            Err(error) if !is_garbage(&error) => Err(error),
+            frame => Ok(frame),
+        }
     }
 
     async fn read_response<T: AsyncRead + Unpin + Send>(
@@ -109,9 +123,9 @@ impl Codec for FrameCodec {
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        frame: Vec<u8>,
+        frame: io::Result<Vec<u8>>,
     ) -> io::Result<()> {
-        self.write(io, &frame).await
+        self.write(io, &frame?).await
     }
 
     async fn write_response<T: AsyncWrite + Unpin + Send>(

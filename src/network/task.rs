@@ -62,6 +62,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 /// The first and the longest pause between two rounds of dialling the bootstrap peers.
 const REDIAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// What a peer wrote: a frame, or what is wrong with it.
+type Frame = std::io::Result<Vec<u8>>;
 type ResponseChannel = rr::ResponseChannel<Vec<u8>>;
 type DialReply = oneshot::Sender<Result<PeerId, NetworkError>>;
 
@@ -281,7 +283,7 @@ impl Task {
                     .swarm
                     .behaviour_mut()
                     .message
-                    .send_request(&peer, frame);
+                    .send_request(&peer, Ok(frame));
                 self.requests.sent(id, reply);
             }
             Command::Handle { item, peer, reply } => {

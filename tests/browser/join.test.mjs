@@ -11,6 +11,9 @@ import { openSite } from '../support/site.mjs'
 
 const NAMES = { ws: 'WebSocket', webrtc: 'WebRTC-direct' }
 
+// A WebRTC connection that was closed looks like one that is silent: native libp2p-webrtc tells by pings.
+const QUICK_PINGS = '[network]\nkeepalive_interval = "500ms"\nconnection_timeout = "2s"\n'
+
 const skipped = {
   'firefox webrtc page': 'Firefox drops loopback candidates, so WebRTC never comes up on one machine',
 }
@@ -28,7 +31,8 @@ for (const name of BROWSERS) {
     ]) {
       const title = `a ${run} joins by ${NAMES[transport]}, publishes, receives a block and leaves`
       test(title, { skip: skipped[`${name} ${transport} ${run}`] }, async () => {
-        const native = await startNative({ transports: ['tcp', transport] })
+        const config = transport === 'webrtc' ? QUICK_PINGS : ''
+        const native = await startNative({ transports: ['tcp', transport], config })
         const page = await openPage(browser, site.url)
         try {
           const peerId = await joins(page, native, transport, run)
@@ -51,7 +55,7 @@ for (const name of BROWSERS) {
         const dial = (address) => page.evaluate((to) => outcome(node.dial(to)), address)
         const { error } = await dial(native.addresses.webrtc)
         assert.equal(error.code, 'dial')
-        assert.match(error.message, /no transport here can dial \/ip4/)
+        assert.match(error.message, /no transport here can dial/)
       } finally {
         await page.close()
         await native.stop()

@@ -86,7 +86,7 @@ async fn a_dial_that_fails_says_why() {
     let error = dial_error(&node, &closed).await;
     assert_eq!(
         error,
-        format!("can't reach {closed}: nobody listens at {closed} (connection refused)")
+        format!("can't reach {closed}: nobody listens there (connection refused)")
     );
     let event = node.event("a failed dial", |event| match event {
         NetworkEvent::DialFailed {
@@ -193,7 +193,7 @@ async fn bootstrap_uses_the_addresses_that_work_and_comes_back() {
     let error = soon("bootstrap", lonely.connect_bootstrap_peers())
         .await
         .expect_err("all are dead");
-    assert!(error.to_string().contains("nobody listens at"), "{error}");
+    assert!(error.to_string().contains("nobody listens"), "{error}");
 }
 
 #[tokio::test]

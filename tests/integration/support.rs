@@ -26,6 +26,8 @@ pub async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
 pub struct Node {
     pub manager: P2PNetworkManager,
     pub events: mpsc::Receiver<NetworkEvent>,
+    /// Events that came before the one that was waited for; the next waits look here first.
+    passed: Vec<NetworkEvent>,
 }
 
 impl Deref for Node {
@@ -58,7 +60,11 @@ impl Node {
         soon("the start", manager.start())
             .await
             .expect("it listens");
-        Self { manager, events }
+        Self {
+            manager,
+            events,
+            passed: Vec::new(),
+        }
     }
 
     pub fn id(&self) -> PeerId {
@@ -74,17 +80,24 @@ impl Node {
             .expect("it listens")
     }
 
-    /// The first event from now on that `wanted` makes something of.
+    /// The first event since the start, and not seen here before, that `wanted` makes something of.
     pub async fn event<T>(
         &mut self,
         what: &str,
         mut wanted: impl FnMut(NetworkEvent) -> Option<T>,
     ) -> T {
+        for index in 0..self.passed.len() {
+            if let Some(value) = wanted(self.passed[index].clone()) {
+                self.passed.remove(index);
+                return value;
+            }
+        }
         let next = async {
             while let Some(event) = self.events.recv().await {
-                if let Some(value) = wanted(event) {
+                if let Some(value) = wanted(event.clone()) {
                     return value;
                 }
+                self.passed.push(event);
             }
             panic!("the node ended before {what}");
         };

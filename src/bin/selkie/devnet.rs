@@ -30,7 +30,7 @@ use serde_json::json;
 use crate::{
     feed::{self, Feed, Step},
     interrupt::Interrupt,
-    output::{Output, Tone, remark},
+    output::{Output, Tone, counted, remark},
     settings::{Chain, loopback},
     web_server::{self, Folders, Site, find},
 };
@@ -212,7 +212,7 @@ async fn watch(output: Output, nodes: &[P2PNetworkManager]) -> anyhow::Result<()
     loop {
         futures::select! {
             () = next_status => {
-                output.say(Tone::Faint, status.sentence(guests.len()), json!({}))?;
+                output.say(Tone::Faint, status.sentence(u64::try_from(guests.len())?), json!({}))?;
                 status = Status::default();
                 next_status = Delay::new(STATUS).fuse();
             }
@@ -242,16 +242,17 @@ impl Status {
         }
     }
 
-    fn sentence(&self, guests: usize) -> String {
-        let mut sentence = format!(
-            "node 1 received {} blocks and {} transactions in {} s; {guests} guests",
-            self.blocks,
-            self.transactions,
-            STATUS.as_secs()
+    fn sentence(&self, guests: u64) -> String {
+        let (blocks, transactions) = (
+            counted(self.blocks, "block"),
+            counted(self.transactions, "transaction"),
         );
+        let (seconds, guests) = (STATUS.as_secs(), counted(guests, "guest"));
+        let mut sentence =
+            format!("node 1 received {blocks} and {transactions} in {seconds} s; {guests}");
         if self.refused > 0 {
             // Writing to a string doesn't fail.
-            let _ = write!(sentence, "; {} items were refused", self.refused);
+            let _ = write!(sentence, "; refused: {}", counted(self.refused, "item"));
         }
         sentence
     }

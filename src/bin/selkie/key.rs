@@ -47,9 +47,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         .with_context(|| format!("can't look for {shown}; may you read its folder?"))?;
     match args.command {
         Command::New(_) if exists => {
-            bail!(
-                "{shown} exists already, and whoever knows its peer id would lose you; give another file"
-            )
+            bail!("{shown} exists already and is kept, since peers may know it; give another file")
         }
         Command::Show(_) if !exists => {
             bail!("there is no key at {shown}; `selkie key new {shown}` makes one")

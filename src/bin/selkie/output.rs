@@ -63,6 +63,12 @@ pub(crate) fn remark(sentence: impl Display) {
     let _ = writeln!(io::stderr(), "{sentence}");
 }
 
+/// A number of things: `1 block`, `2 blocks`.
+pub(crate) fn counted(count: u64, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
+}
+
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
         Self {
@@ -227,6 +233,16 @@ mod tests {
         );
         assert_eq!(block["source"], peer_id.to_string());
         assert!(!stamped(block, SystemTime::now()).to_string().contains('\n'));
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let counts = [
+            counted(0, "block"),
+            counted(1, "block"),
+            counted(2, "block"),
+        ];
+        assert_eq!(counts, ["0 blocks", "1 block", "2 blocks"]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     feed::{self, Feed, Step, Totals},
     interrupt::Interrupt,
-    output::{Output, Tone},
+    output::{Output, Tone, counted, remark},
     settings::{Chain, NodeArgs, address, hold_identity},
 };
 
@@ -129,9 +129,7 @@ async fn play(feed: &Feed, node: &P2PNetworkManager, output: Output) -> anyhow::
     let mut refusals_shown = 0_u32;
     let outcome = feed.run(node, |totals, step| {
         match step {
-            Step::Waiting => {
-                bar.suspend(|| crate::output::remark("waiting for a peer that takes part"))
-            }
+            Step::Waiting => bar.suspend(|| remark("waiting for a peer that takes part")),
             Step::Sent {
                 kind: ItemKind::Block,
                 id,
@@ -144,13 +142,14 @@ async fn play(feed: &Feed, node: &P2PNetworkManager, output: Output) -> anyhow::
             // The first say what is wrong; thousands would only hide it.
             Step::Refused(error) if refusals_shown < 5 => {
                 refusals_shown += 1;
-                bar.suspend(|| crate::output::remark(error));
+                bar.suspend(|| remark(error));
             }
             Step::Read(bytes) => {
                 bar.set_position(bytes);
+                let blocks = counted(totals.blocks, "block");
                 bar.set_message(format!(
-                    "{} blocks, {} transactions",
-                    totals.blocks, totals.transactions
+                    "{blocks}, {}",
+                    counted(totals.transactions, "transaction")
                 ));
             }
             Step::Sent { .. } | Step::Passed | Step::Refused(_) => {}
@@ -194,17 +193,18 @@ async fn drain(node: &P2PNetworkManager) {
 }
 
 fn conclude(output: Output, totals: &Totals) -> anyhow::Result<()> {
-    let mut sentence = format!(
-        "{} blocks and {} transactions were sent, {} bytes",
-        totals.blocks, totals.transactions, totals.bytes
+    let (blocks, transactions) = (
+        counted(totals.blocks, "block"),
+        counted(totals.transactions, "transaction"),
     );
+    let mut sentence = format!("sent {blocks} and {transactions}, {} bytes", totals.bytes);
     for (count, what) in [
-        (totals.known, "were known already"),
+        (totals.known, "known already"),
         (
             totals.delayed,
-            "were offered only, as the send queues were full: a lower --rate helps",
+            "offered only, as the send queues were full: a lower --rate helps",
         ),
-        (totals.refused, "were refused by the chain"),
+        (totals.refused, "refused by the chain"),
     ] {
         if count > 0 {
             sentence.push_str(&format!("; {count} {what}"));
@@ -221,10 +221,8 @@ fn conclude(output: Output, totals: &Totals) -> anyhow::Result<()> {
     });
     output.say(Tone::Strong, sentence, object)?;
     if totals.refused > 0 {
-        bail!(
-            "{} items are not valid on this chain; --chain names another",
-            totals.refused
-        );
+        let items = counted(totals.refused, "item");
+        bail!("{items} can't be of this chain; --chain names another");
     }
     Ok(())
 }

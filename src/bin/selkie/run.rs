@@ -102,7 +102,7 @@ async fn show(
     let mut interrupted = pin!(interrupt.wait());
     loop {
         match select(pin!(events.recv()), &mut interrupted).await {
-            Either::Left((Some(event), _)) => output.event(&event)?,
+            Either::Left((Some(event), _)) => output.event(&complete(event, node))?,
             Either::Left((None, _)) => {
                 anyhow::bail!("the node ended by itself; --log warn may tell why")
             }
@@ -125,4 +125,15 @@ async fn show(
         output.event(&event)?;
     }
     Ok(())
+}
+
+/// An address at which the node listens ends in its peer id, so that it can be copied to where it is dialled.
+fn complete(event: NetworkEvent, node: &P2PNetworkManager) -> NetworkEvent {
+    match event {
+        NetworkEvent::Listening(address) => {
+            let whole = address.with_p2p(node.local_peer_id);
+            NetworkEvent::Listening(whole.unwrap_or_else(|address| address))
+        }
+        event => event,
+    }
 }

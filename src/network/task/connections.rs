@@ -153,7 +153,7 @@ impl Task {
 
     pub(super) fn greet(&mut self, id: PeerId) {
         let hello = self.hello.encode_to_vec();
-        let request = self.swarm.behaviour_mut().hello.send_request(&id, hello);
+        let request = self.swarm.behaviour_mut().hello.send_request(&id, Ok(hello));
         self.greetings.insert(request, id);
     }
 

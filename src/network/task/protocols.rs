@@ -2,11 +2,8 @@
 
 use libp2p::identify;
 
-use super::{
-    reasons::{hello_misdeed, is_garbage},
-    *,
-};
-use crate::network::{behaviour::BehaviourEvent, protocol::Quoted};
+use super::{reasons::hello_misdeed, *};
+use crate::network::{behaviour::BehaviourEvent, codec::is_garbage, protocol::Quoted};
 
 impl Task {
     pub(super) fn on_behaviour_event(&mut self, event: BehaviourEvent) {
@@ -61,7 +58,7 @@ impl Task {
         ));
     }
 
-    pub(super) fn on_hello(&mut self, event: rr::Event<Vec<u8>, Vec<u8>>) {
+    pub(super) fn on_hello(&mut self, event: rr::Event<Frame, Vec<u8>>) {
         match event {
             rr::Event::Message {
                 peer,
@@ -74,21 +71,31 @@ impl Task {
                 ..
             } => {
                 let mut answer = self.hello.clone();
-                match Hello::decode(request.as_slice()).map(|theirs| self.hello.objection(&theirs))
-                {
-                    Ok(None) => self.greeted(peer),
-                    Ok(Some(objection)) => {
-                        self.turn_away(peer, objection.clone());
-                        self.farewells.insert(request_id, peer);
-                        answer.refusal = objection;
+                let theirs = request
+                    .map_err(|error| error.to_string())
+                    .and_then(|frame| {
+                        Hello::decode(frame.as_slice()).map_err(|error| error.to_string())
+                    });
+                let (told, refusal) = match theirs {
+                    Ok(theirs) => {
+                        let objection = self.hello.objection(&theirs).unwrap_or_default();
+                        (objection.clone(), objection)
                     }
-                    Err(_) => {
+                    Err(error) => {
                         self.note(peer, Misdeed::InvalidMessage);
-                        self.turn_away(peer, "its hello is no protobuf message".to_owned());
-                        self.farewells.insert(request_id, peer);
-                        answer.refusal =
-                            "your hello is no protobuf message; see docs/wire.md".to_owned();
+                        let told = format!("its hello breaks the rules: {error}");
+                        (
+                            told,
+                            format!("your hello breaks the rules: {error}; see docs/wire.md"),
+                        )
                     }
+                };
+                if told.is_empty() {
+                    self.greeted(peer);
+                } else {
+                    self.turn_away(peer, told);
+                    self.farewells.insert(request_id, peer);
+                    answer.refusal = refusal;
                 }
                 let answer = answer.encode_to_vec();
                 let _ = self
@@ -147,24 +154,13 @@ impl Task {
                     self.leaving(peer);
                 }
             }
-            rr::Event::InboundFailure {
-                peer,
-                request_id,
-                error,
-                ..
-            } => {
+            rr::Event::InboundFailure { request_id, .. } => {
                 self.farewells.remove(&request_id);
-                if let rr::InboundFailure::Io(error) = error
-                    && is_garbage(&error)
-                {
-                    self.note(peer, Misdeed::InvalidMessage);
-                    self.reject(peer, &format!("its hello breaks the rules: {error}"));
-                }
             }
         }
     }
 
-    pub(super) fn on_message(&mut self, event: rr::Event<Vec<u8>, Vec<u8>>) {
+    pub(super) fn on_message(&mut self, event: rr::Event<Frame, Vec<u8>>) {
         match event {
             rr::Event::Message {
                 peer,
@@ -174,7 +170,7 @@ impl Task {
                     },
                 ..
             } => {
-                self.on_request(peer, &request, channel);
+                self.on_request(peer, request, channel);
             }
             rr::Event::Message {
                 peer,
@@ -212,20 +208,11 @@ impl Task {
                     _ => {}
                 }
             }
-            rr::Event::InboundFailure {
-                peer,
-                error: rr::InboundFailure::Io(error),
-                ..
-            } => {
-                if is_garbage(&error) {
-                    self.note(peer, Misdeed::InvalidMessage);
-                }
-            }
             rr::Event::InboundFailure { .. } | rr::Event::ResponseSent { .. } => {}
         }
     }
 
-    pub(super) fn on_request(&mut self, peer: PeerId, frame: &[u8], channel: ResponseChannel) {
+    pub(super) fn on_request(&mut self, peer: PeerId, frame: Frame, channel: ResponseChannel) {
         let answer = if !self
             .peers
             .get(&peer)
@@ -236,10 +223,13 @@ impl Task {
             self.note(peer, Misdeed::TooManyMessages);
             Answer::Refused("you send more often than you may; slow down".to_owned())
         } else {
-            match NetworkMessage::decode(frame) {
+            let message = frame.map_err(|error| error.to_string()).and_then(|frame| {
+                NetworkMessage::decode(&frame).map_err(|error| error.to_string())
+            });
+            match message {
                 Err(error) => {
                     self.note(peer, Misdeed::InvalidMessage);
-                    Answer::Refused(error.to_string())
+                    Answer::Refused(error)
                 }
                 Ok(NetworkMessage::StateRequest(request)) => {
                     let application = Arc::clone(&self.shared.application);

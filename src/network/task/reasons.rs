@@ -5,7 +5,10 @@ use libp2p::{
     swarm::{ConnectionDenied, ConnectionError, DialError},
 };
 
-use crate::{network::gate::TurnedAway, peers::Misdeed};
+use crate::{
+    network::{codec::is_garbage, gate::TurnedAway},
+    peers::Misdeed,
+};
 
 /// Why a dial failed, for a person.
 pub(super) fn dial_reason(error: &DialError) -> String {
@@ -22,14 +25,16 @@ pub(super) fn dial_reason(error: &DialError) -> String {
             )
         }
         DialError::Denied { cause } => denied_reason(cause),
-        DialError::Transport(attempts) => {
-            let mut reasons: Vec<_> = attempts
-                .iter()
-                .map(|(address, error)| transport_reason(address, error))
-                .collect();
-            reasons.dedup();
-            reasons.join("; ")
-        }
+        DialError::Transport(attempts) => match attempts.as_slice() {
+            // The caller names the address.
+            [(_, error)] => transport_reason(error),
+            attempts => {
+                let reason = |(address, error): &(Multiaddr, _)| {
+                    format!("{address}: {}", transport_reason(error))
+                };
+                attempts.iter().map(reason).collect::<Vec<_>>().join("; ")
+            }
+        },
     }
 }
 
@@ -41,14 +46,6 @@ pub(super) fn denied_reason(cause: &ConnectionDenied) -> String {
     )
 }
 
-/// Whether a stream failed by what the peer wrote, not by the network.
-pub(super) fn is_garbage(error: &std::io::Error) -> bool {
-    matches!(
-        error.kind(),
-        std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
-    )
-}
-
 pub(super) fn hello_misdeed(error: &rr::OutboundFailure) -> Misdeed {
     match error {
         rr::OutboundFailure::Io(error) if is_garbage(error) => Misdeed::InvalidMessage,
@@ -56,19 +53,24 @@ pub(super) fn hello_misdeed(error: &rr::OutboundFailure) -> Misdeed {
     }
 }
 
-fn transport_reason(address: &Multiaddr, error: &TransportError<std::io::Error>) -> String {
+fn transport_reason(error: &TransportError<std::io::Error>) -> String {
     match error {
         TransportError::MultiaddrNotSupported(_) => {
-            format!("no transport here can dial {address}")
+            "no transport here can dial such an address".to_owned()
         }
         TransportError::Other(error) => {
             let text = innermost(error);
             if text.contains("refused") {
-                format!("nobody listens at {address} (connection refused)")
+                "nobody listens there (connection refused)".to_owned()
             } else if text.to_lowercase().contains("timeout") || text.contains("timed out") {
-                format!("{address} did not answer in time")
+                "it did not answer in time".to_owned()
+            } else if text.contains("dial without a previous listen") {
+                // libp2p-webrtc dials from a listening socket.
+                "this node listens on no /udp/…/webrtc-direct address, and only who does can dial one; \
+                 add /ip4/0.0.0.0/udp/0/webrtc-direct to network.listen_addresses"
+                    .to_owned()
             } else {
-                format!("{address}: {text}")
+                text
             }
         }
     }
