@@ -72,18 +72,18 @@ prepare_wasm() {
 test_wasm() {
   export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$PWD/target/quick/selkie-wasm-bindgen-test-runner
   export CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_TEST_TIMEOUT=240 WASM_BINDGEN_USE_BROWSER=1
-  node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --test browser_websocket --test both_skins"
+  node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --profile quick --test browser_websocket --test both_skins"
 }
 
 prepare_js() {
   need_browsers
-  package dev
+  package quick
 }
 test_js() { npm test --prefix js; }
 
 prepare_www() {
   need_browsers
-  package dev
+  package quick
   dashboard
 }
 test_www() { npm test --prefix www; }

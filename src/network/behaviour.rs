@@ -1,5 +1,7 @@
 //! The one behaviour set, the same on both skins.
 
+use std::time::Duration;
+
 use libp2p::{
     StreamProtocol, connection_limits, gossipsub, identify,
     identity::Keypair,
@@ -31,6 +33,11 @@ pub(crate) type Gossip = gossipsub::Behaviour<
 
 /// The most topics of one peer that are remembered: our own three and twice what a node may join.
 const MAX_SUBSCRIPTIONS: usize = 515;
+
+/// How long an item may wait for a slow peer before it is dropped: a megabyte over a slow line takes seconds, and
+/// what is dropped on the way to a mesh peer is not offered to it again. gossipsub's defaults are 5 s for what is
+/// published here and 1 s for what is passed on.
+const SEND_PATIENCE: Duration = Duration::from_secs(30);
 
 /// All protocols that a node speaks.
 #[derive(NetworkBehaviour)]
@@ -140,6 +147,8 @@ fn gossip(config: &Config) -> Result<Gossip, NetworkError> {
         .max_transmit_size(gossip.max_transmit_size)
         .duplicate_cache_time(gossip.duplicate_cache_time)
         .connection_handler_queue_len(gossip.queue_length)
+        .publish_queue_duration(SEND_PATIENCE)
+        .forward_queue_duration(SEND_PATIENCE)
         .build()
         .map_err(|error| wrong(error.to_string()))?;
     let subscriptions = gossipsub::MaxCountSubscriptionFilter {

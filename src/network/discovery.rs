@@ -27,6 +27,8 @@ pub struct PeerInfo {
     pub direction: Option<Direction>,
     /// The last measured round trip; `None` before the first ping.
     pub round_trip: Option<Duration>,
+    /// How long it took to authenticate its connection, from the dial or the knock.
+    pub connected_in: Option<Duration>,
     /// Since when it is connected.
     pub connected_at: Option<SystemTime>,
     /// Its reputation; 0 is neutral.
@@ -52,6 +54,7 @@ impl PeerInfo {
             selkie: false,
             direction: None,
             round_trip: None,
+            connected_in: None,
             connected_at: None,
             reputation: 0.0,
         }

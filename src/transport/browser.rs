@@ -69,10 +69,11 @@ pub fn build(
             .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
     });
     let meter = meter.clone();
-    let transports = OrTransport::new(optional(webrtc), optional(webtransport))
+    // WebRTC comes last: in Firefox on a page from localhost it fails every dial, of any address.
+    let transports = OrTransport::new(optional(webtransport), optional(webrtc))
         .map(|either, _| either.into_inner());
     let transports = TransportTimeout::new(transports, timeout);
-    let transports = OrTransport::new(transports, streams);
+    let transports = OrTransport::new(streams, transports);
     Ok(transports
         .map(move |either, _| {
             let (peer, muxer) = either.into_inner();

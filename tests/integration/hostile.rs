@@ -21,31 +21,43 @@ async fn still_serves(mut node: Node) {
 }
 
 /// Five bytes that promise 4 GiB, a frame just over the limit, one cut short, and one that is no protobuf.
-fn broken_frames(limit: usize) -> [Vec<u8>; 4] {
+fn broken_frames(limit: usize) -> [(Vec<u8>, &'static str); 4] {
     let mut over = Vec::new();
     prost::encode_length_delimiter(limit + 1, &mut over).expect("vectors grow");
     [
-        vec![0xff, 0xff, 0xff, 0xff, 0x0f],
-        over,
-        vec![100, 1, 2, 3],
-        framed(&[0xff; 20]),
+        (
+            vec![0xff, 0xff, 0xff, 0xff, 0x0f],
+            "a frame of 4294967295 bytes is over the limit",
+        ),
+        (over, "is over the limit"),
+        (vec![100, 1, 2, 3], "unexpected end of file"),
+        (framed(&[0xff; 20]), "rotobuf"),
     ]
 }
 
 #[tokio::test]
 async fn broken_hellos_end_the_connection_at_once() {
     let mut node = Node::start(listening(TCP)).await;
-    for frame in broken_frames(1024) {
+    for (frame, words) in broken_frames(1024) {
         let mut peer = RawPeer::hostile().await;
         peer.dial(node.address());
         peer.connected().await;
         peer.hello(node.id(), frame);
+        let answer = peer.answer().await.expect("it is told why");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.contains(words) && answer.contains("see docs/wire.md"),
+            "{answer}"
+        );
         assert_eq!(
             node.scored(peer.id).await,
             ("it sent an invalid message", -10.0)
         );
         let reason = node.refused(peer.id).await;
-        assert!(reason.starts_with("its hello "), "{reason}");
+        assert!(
+            reason.starts_with("its hello breaks the rules: ") && reason.contains(words),
+            "{reason}"
+        );
         peer.disconnected().await;
     }
     still_serves(node).await;
@@ -54,9 +66,9 @@ async fn broken_hellos_end_the_connection_at_once() {
 #[tokio::test]
 async fn broken_answers_to_a_hello_fail_the_dial() {
     let mut node = Node::start(Config::default()).await;
-    for frame in broken_frames(1024) {
+    for (frame, _) in broken_frames(1024) {
         let mut peer = RawPeer::hostile().await;
-        let address = peer.address().await;
+        let address = peer.address.clone();
         let (dialled, ()) = futures::join!(soon("the dial", node.dial(address)), async {
             let (_, channel) = peer.request().await;
             peer.respond(channel, frame);
@@ -77,7 +89,7 @@ async fn who_never_answers_the_hello_is_let_go() {
     config.network.connection_timeout = std::time::Duration::from_millis(300);
     let mut node = Node::start(config).await;
     let mut peer = RawPeer::hostile().await;
-    let address = peer.address().await;
+    let address = peer.address.clone();
     let (dialled, _held) = futures::join!(soon("the dial", node.dial(address)), peer.request());
     let reason = dialled.expect_err("silence").to_string();
     assert!(reason.contains("hello"), "{reason}");
@@ -127,15 +139,11 @@ async fn broken_messages_cost_and_are_refused() {
     let mut peer = RawPeer::hostile().await;
     peer.join(&node).await;
     node.connected(peer.id).await;
-    for frame in broken_frames(2048) {
-        let protobuf = frame.len() == 21;
+    for (frame, words) in broken_frames(2048) {
         peer.message(node.id(), frame);
-        let answer = peer.answer().await;
-        // What is no frame gets no answer; what is no message is told so.
-        let told = answer.is_some_and(|answer| {
-            String::from_utf8_lossy(&answer).contains("not a protobuf message")
-        });
-        assert_eq!(told, protobuf);
+        let answer = peer.answer().await.expect("it is told why");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.contains(words), "{answer}");
         assert_eq!(node.scored(peer.id).await.0, "it sent an invalid message");
     }
     peer.message(node.id(), framed(&[]));
@@ -153,7 +161,7 @@ async fn broken_messages_cost_and_are_refused() {
 async fn broken_answers_to_a_message_are_typed_errors() {
     let mut node = Node::start(listening(TCP)).await;
     node.events.missed();
-    for (number, frame) in broken_frames((4 << 20) + 1024).into_iter().enumerate() {
+    for (number, (frame, _)) in broken_frames((4 << 20) + 1024).into_iter().enumerate() {
         let mut peer = RawPeer::hostile().await;
         peer.join(&node).await;
         node.connected(peer.id).await;
@@ -253,7 +261,7 @@ async fn misdeeds_end_in_a_ban() {
     }
     peer.dial(node.address());
     assert_eq!(node.refused(peer.id).await, "this peer is banned");
-    let address = peer.address().await;
+    let address = peer.address.clone();
     let dialled = soon("the dial", node.dial(address))
         .await
         .expect_err("banned")

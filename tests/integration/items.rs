@@ -59,15 +59,17 @@ async fn an_invalid_item_stops_at_the_first_honest_node_and_costs_its_sender() {
         middle.scored(forger.id()).await,
         ("it sent an item that the chain rejects", -10.0)
     );
-    let reason = middle.event("a refused item", |event| match event {
+    let refused = |event| match event {
         NetworkEvent::ItemRefused {
             kind: ItemKind::Transaction,
             reason,
             ..
         } => Some(reason),
         _ => None,
-    });
-    assert_eq!(reason.await, "it begins with bad");
+    };
+    for reason in ["it begins with old", "it begins with bad"] {
+        assert_eq!(middle.event("a refused item", refused).await, reason);
+    }
     assert_eq!(
         middle.peer_metrics().peer_reputation.get(&forger.id()),
         Some(&-10.0)

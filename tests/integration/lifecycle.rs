@@ -98,11 +98,8 @@ async fn a_dial_that_fails_says_why() {
     });
     assert!(event.await.contains("nobody listens"));
 
-    assert!(
-        dial_error(&node, &own)
-            .await
-            .ends_with("this is the node's own address")
-    );
+    let error = dial_error(&node, &own).await;
+    assert!(error.ends_with("this is the node's own address"), "{error}");
     let mut bare = own.clone();
     bare.pop();
     let error = dial_error(&node, &bare).await;
@@ -228,6 +225,7 @@ async fn dropping_the_last_handle_ends_the_node() {
     let Node {
         manager,
         mut events,
+        ..
     } = a;
     let (id, clone) = (manager.local_peer_id, manager.clone());
     drop(manager);

@@ -140,6 +140,9 @@ async fn a_peer_that_falls_silent_is_let_go() {
 /// A dial there ends in time, with a sentence for a person.
 async fn times_out(address: String) {
     let mut config = Config::default();
+    if address.contains("webrtc") {
+        config = listening("/ip4/127.0.0.1/udp/0/webrtc-direct");
+    }
     config.network.connection_timeout = Duration::from_millis(500);
     let node = Node::start(config).await;
     let begin = Instant::now();

@@ -75,6 +75,8 @@ type Action = Box<dyn FnOnce(&mut Swarm<Raw>) + Send>;
 /// A swarm in its own task.
 pub struct RawPeer {
     pub id: PeerId,
+    /// Where it listens, with its identity at the end.
+    pub address: selkie::Multiaddr,
     actions: mpsc::UnboundedSender<Action>,
     events: mpsc::UnboundedReceiver<SwarmEvent<RawEvent>>,
 }
@@ -146,6 +148,11 @@ impl RawPeer {
             .listen_on(crate::support::TCP.parse().expect("an address"))
             .expect("loopback");
         let id = *swarm.local_peer_id();
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address.with_p2p(id).expect("no other id is at its end");
+            }
+        };
         let (actions, mut todo) = mpsc::unbounded_channel::<Action>();
         let (events, receiver) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -161,6 +168,7 @@ impl RawPeer {
         });
         Self {
             id,
+            address,
             actions,
             events: receiver,
         }
@@ -189,16 +197,6 @@ impl RawPeer {
             }
         };
         soon(what, next).await
-    }
-
-    /// Where it listens, with its identity at the end.
-    pub async fn address(&mut self) -> selkie::Multiaddr {
-        let id = self.id;
-        self.event("a raw listener", |event| match event {
-            SwarmEvent::NewListenAddr { address, .. } => address.with_p2p(id).ok(),
-            _ => None,
-        })
-        .await
     }
 
     pub fn dial(&self, address: selkie::Multiaddr) {
@@ -270,28 +268,16 @@ impl RawPeer {
     /// Writes on a new stream of `/selkie/hello/1`.
     pub fn hello(&self, to: PeerId, bytes: Vec<u8>) {
         self.act(move |swarm| {
-            drop(
-                swarm
-                    .behaviour_mut()
-                    .hello
-                    .as_mut()
-                    .expect("hostile")
-                    .send_request(&to, bytes),
-            )
+            let hello = swarm.behaviour_mut().hello.as_mut().expect("hostile");
+            hello.send_request(&to, bytes);
         });
     }
 
     /// Writes on a new stream of the message protocol.
     pub fn message(&self, to: PeerId, bytes: Vec<u8>) {
         self.act(move |swarm| {
-            drop(
-                swarm
-                    .behaviour_mut()
-                    .message
-                    .as_mut()
-                    .expect("hostile")
-                    .send_request(&to, bytes),
-            )
+            let message = swarm.behaviour_mut().message.as_mut().expect("hostile");
+            message.send_request(&to, bytes);
         });
     }
 

@@ -86,7 +86,7 @@ async fn a_plain_libp2p_peer_gossips_items_both_ways() {
 async fn a_plain_libp2p_peer_can_be_dialled() {
     let mut node = Node::start(Config::default()).await;
     let mut plain = RawPeer::plain().await;
-    let address = plain.address().await;
+    let address = plain.address.clone();
     assert_eq!(
         soon("the dial", node.dial(address))
             .await

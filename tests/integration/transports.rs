@@ -8,13 +8,22 @@ use selkie::{
 use crate::support::*;
 
 async fn carries_real_items(listen: &str, transport: &str) {
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init(); // DEBUGTMP
     if listen.starts_with("/ip6/") && std::net::UdpSocket::bind("[::1]:0").is_err() {
         return println!("skipped: this host has no IPv6 loopback (::1)");
     }
     let mut config = listening(listen);
     config.protocol.identify_config.agent_version = "listener/1".to_owned();
     let mut listener = Node::with(config, Bitcoin).await;
-    let mut dialler = Node::with(selkie::Config::default(), Bitcoin).await;
+    // WebRTC is dialled from a listening socket; the others need none.
+    let config = if transport == "webrtc-direct" {
+        listening(listen)
+    } else {
+        selkie::Config::default()
+    };
+    let mut dialler = Node::with(config, Bitcoin).await;
     connect(&mut dialler, &mut listener).await;
 
     let agent = |event| match event {

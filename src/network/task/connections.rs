@@ -7,7 +7,7 @@ use libp2p::{
 };
 
 use super::{
-    reasons::{close_reason, denied_reason, dial_reason},
+    reasons::{OWN_ADDRESS, close_reason, denied_reason, dial_reason},
     *,
 };
 use crate::network::{behaviour::BehaviourEvent, discovery::Direction};
@@ -51,7 +51,8 @@ impl Task {
                 state.connections += 1;
                 state.recorder.connected(established_in);
                 drop(state);
-                self.on_connected(peer_id, connection_id, &endpoint, num_established.get());
+                let count = num_established.get();
+                self.on_connected(peer_id, connection_id, &endpoint, count, established_in);
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
@@ -113,6 +114,7 @@ impl Task {
         connection: ConnectionId,
         endpoint: &ConnectedPoint,
         count: u32,
+        took: Duration,
     ) {
         let dialled = self.dials.remove(&connection).map(|(_, reply)| reply);
         if let Some(peer) = self.peers.get_mut(&id) {
@@ -131,6 +133,7 @@ impl Task {
             addresses: vec![endpoint.get_remote_address().clone()],
             direction: Some(direction),
             connected_at: Some(SystemTime::now()),
+            connected_in: Some(took),
             reputation: self.reputation.score(&id, Instant::now()),
             ..PeerInfo::new(id)
         };
@@ -153,7 +156,11 @@ impl Task {
 
     pub(super) fn greet(&mut self, id: PeerId) {
         let hello = self.hello.encode_to_vec();
-        let request = self.swarm.behaviour_mut().hello.send_request(&id, Ok(hello));
+        let request = self
+            .swarm
+            .behaviour_mut()
+            .hello
+            .send_request(&id, Ok(hello));
         self.greetings.insert(request, id);
     }
 
@@ -307,6 +314,13 @@ impl Task {
     }
 
     pub(super) fn dial(&mut self, address: Multiaddr, reply: DialReply) {
+        // TCP would connect the listening socket to itself, and both ends would wait for a listener's words.
+        let own = Protocol::P2p(*self.swarm.local_peer_id());
+        if address.iter().last() == Some(own) || self.shared.state().listeners.contains(&address) {
+            let (target, reason) = (address.to_string(), OWN_ADDRESS.to_owned());
+            let _ = reply.send(Err(NetworkError::Dial { target, reason }));
+            return;
+        }
         let options = match address.iter().last() {
             Some(Protocol::P2p(peer)) => {
                 if self.peers.contains_key(&peer) {

@@ -10,10 +10,13 @@ use crate::{
     peers::Misdeed,
 };
 
+/// Why a node does not dial itself.
+pub(super) const OWN_ADDRESS: &str = "this is the node's own address";
+
 /// Why a dial failed, for a person.
 pub(super) fn dial_reason(error: &DialError) -> String {
     match error {
-        DialError::LocalPeerId { .. } => "this is the node's own address".to_owned(),
+        DialError::LocalPeerId { .. } => OWN_ADDRESS.to_owned(),
         DialError::NoAddresses => {
             "no address of it is known; give one, or wait for discovery".to_owned()
         }

@@ -1,0 +1,94 @@
+//! What all measurements share: medians, the table and the JSON file.
+
+use std::{fs, path::Path};
+
+use serde_json::{Value, json};
+
+/// One figure beside its baseline.
+pub struct Figure {
+    pub name: String,
+    pub value: f64,
+    pub unit: &'static str,
+    /// Measured in the same run.
+    pub baseline: Option<f64>,
+    pub baseline_name: &'static str,
+    /// The most that `value / baseline` may be.
+    pub target: Option<f64>,
+}
+
+impl Figure {
+    fn ratio(&self) -> Option<f64> {
+        self.baseline.map(|baseline| self.value / baseline)
+    }
+
+    fn met(&self) -> Option<bool> {
+        Some(self.ratio()? <= self.target?)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "value": self.value,
+            "unit": self.unit,
+            "baseline": self.baseline,
+            "baseline_name": self.baseline_name,
+            "ratio": self.ratio(),
+            "target": self.target,
+            "met": self.met(),
+        })
+    }
+}
+
+/// Prints the table and writes `target/bench/GROUP.json`.
+pub fn report(group: &str, figures: &[Figure]) {
+    println!(
+        "{:<44} {:>10} {:>10} {:>7}",
+        group, "selkie", "baseline", "ratio"
+    );
+    for figure in figures {
+        let number =
+            |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
+        let verdict = match figure.met() {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "",
+        };
+        println!(
+            "{:<44} {:>10} {:>10} {:>7} {} {}",
+            format!("{} ({})", figure.name, figure.unit),
+            number(Some(figure.value)),
+            number(figure.baseline),
+            number(figure.ratio()),
+            figure
+                .target
+                .map_or(String::new(), |target| format!("at most {target}")),
+            verdict,
+        );
+    }
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
+    fs::create_dir_all(&folder).expect("target/ can be written");
+    let json = Value::Array(figures.iter().map(Figure::json).collect());
+    let text = serde_json::to_string_pretty(&json).expect("plain values");
+    fs::write(folder.join(format!("{group}.json")), text + "\n").expect("target/ can be written");
+}
+
+/// The value below which this share of the samples lies.
+pub fn quantile(samples: &mut [f64], share: f64) -> f64 {
+    samples.sort_by(f64::total_cmp);
+    let rank = (samples.len() as f64 * share).ceil() as usize;
+    samples[rank.saturating_sub(1).min(samples.len() - 1)]
+}
+
+/// CPU time of this process so far, in seconds (Linux: user and system from /proc).
+pub fn cpu_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: f64 = after
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum();
+    // USER_HZ is 100 on every Linux that Rust runs on.
+    ticks / 100.0
+}
