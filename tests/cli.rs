@@ -29,7 +29,30 @@ fn command(arguments: &[&str]) -> Command {
 
 /// Runs a command that ends by itself.
 fn selkie(arguments: &[&str]) -> Output {
-    command(arguments).output().expect("it runs")
+    finish(&mut command(arguments), Stdio::piped())
+}
+
+fn finish(command: &mut Command, stdout: impl Into<Stdio>) -> Output {
+    let piped = command.stdout(stdout).stderr(Stdio::piped());
+    let child = piped.spawn().expect("it starts");
+    let id = child.id();
+    let (sender, ended) = mpsc::channel();
+    // Fails where the test has given up.
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    match ended.recv_timeout(PATIENCE) {
+        Ok(output) => output.expect("it ran"),
+        Err(_) => {
+            signal("KILL", id);
+            panic!("it did not end: {command:?}")
+        }
+    }
+}
+
+fn signal(name: &str, id: u32) {
+    let status = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {id}")])
+        .status();
+    assert!(status.expect("sh runs").success());
 }
 
 fn stdout(output: &Output) -> String {
@@ -94,9 +117,7 @@ impl Running {
     }
 
     fn interrupt(&self) {
-        let kill = format!("kill -INT {}", self.child.id());
-        let status = Command::new("sh").args(["-c", &kill]).status();
-        assert!(status.expect("sh runs").success());
+        signal("INT", self.child.id());
     }
 
     /// Interrupts; returns the exit code and the lines that were left.
@@ -220,10 +241,8 @@ fn a_key_is_private_and_stays() {
     let folder = tempfile::tempdir().expect("a folder");
     let state = folder.path().to_str().expect("a path");
     let key = |what: &str| {
-        command(&["key", what])
-            .env("XDG_STATE_HOME", state)
-            .output()
-            .expect("it runs")
+        let mut command = command(&["key", what]);
+        finish(command.env("XDG_STATE_HOME", state), Stdio::piped())
     };
     let absent = key("show");
     assert_eq!(absent.status.code(), Some(1));
@@ -263,10 +282,7 @@ fn a_replayed_block_arrives_in_another_process() {
     );
 
     let fast = ["--rate", "0", "--transaction-rate", "0"];
-    let replayed = command(&["replay", BLOCK, "--json", "--to", &address])
-        .args(fast)
-        .output();
-    let replayed = replayed.expect("it runs");
+    let replayed = selkie(&[&["replay", BLOCK, "--json", "--to", &address][..], &fast].concat());
     assert_eq!(replayed.status.code(), Some(0), "{}", stderr(&replayed));
     let end: Value =
         serde_json::from_str(stdout(&replayed).lines().last().expect("a line")).expect("JSON");
@@ -334,7 +350,7 @@ fn what_is_no_block_file_is_named() {
     let output = selkie(&["replay", CHAIN, "--to", "/ip4/127.0.0.1/tcp/1"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(
-        stderr(&output).contains("nobody listens at"),
+        stderr(&output).contains("nobody listens"),
         "{}",
         stderr(&output)
     );
@@ -468,11 +484,9 @@ fn a_dashboard_that_is_not_built_is_said_to_be() {
 #[test]
 fn a_closed_pipe_ends_the_node() {
     let folder = tempfile::tempdir().expect("a folder");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
     let key = a_key(folder.path());
-    let mut child = command(&["run", "--key", &key])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it starts");
-    drop(child.stdout.take());
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    let ended = finish(&mut command(&["run", "--key", &key]), writer);
+    assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
 }

@@ -28,8 +28,8 @@ run_tests() {
 run_group() {
   local group=$1 command=$2 log=target/test-logs/$1.log begin=$SECONDS status=0
   say "testing: $group"
-  # errexit does not reach into a function whose status is looked at, so each command's is kept.
-  ( set -e; "$command" ) 2>&1 | tee "$log" || status=$?
+  # errexit does not reach into a function whose status is looked at: the groups chain with &&.
+  "$command" 2>&1 | tee "$log" || status=$?
   say "   $group: $((SECONDS - begin)) s"
   count "$log"
   if [ "$status" -ne 0 ]; then
@@ -38,16 +38,22 @@ run_group() {
   fi
 }
 
-# The summaries of nextest, cargo test and wasm-bindgen-test, and node:test.
+# The summaries of nextest, of cargo test and wasm-bindgen-test, and of node:test, added up.
 count() {
-  local plain
-  plain=$(sed 's/\x1b\[[0-9;]*m//g' "$1")
-  sum() { grep -oE "$1" <<<"$plain" | grep -oE '[0-9]+' | awk '{ total += $1 } END { print total + 0 }'; }
-  local nextest
-  nextest=$(grep -E '^ *Summary \[' <<<"$plain" || true)
-  group_passed=$(($(grep -oE '[0-9]+ passed' <<<"$nextest" | awk '{t+=$1} END {print t+0}') + $(sum 'test result: [a-zA-Z]+\. [0-9]+ passed') + $(sum '^(# |ℹ )pass [0-9]+')))
-  group_failed=$(($(grep -oE '[0-9]+ failed' <<<"$nextest" | awk '{t+=$1} END {print t+0}') + $(grep -E 'test result' <<<"$plain" | grep -oE '[0-9]+ failed' | awk '{t+=$1} END {print t+0}') + $(sum '^(# |ℹ )fail [0-9]+')))
-  group_skipped=$(($(grep -oE '[0-9]+ skipped' <<<"$nextest" | awk '{t+=$1} END {print t+0}') + $(sum '^(# |ℹ )skipped [0-9]+')))
+  eval "$(sed 's/\x1b\[[0-9;]*m//g' "$1" | awk '
+    function number_before(word,   i) {
+      for (i = 2; i <= NF; i++) if ($i ~ "^" word) return $(i - 1) + 0
+      return 0
+    }
+    /^ *Summary \[/ || /^test result:/ {
+      passed += number_before("passed"); failed += number_before("failed")
+      skipped += number_before("skipped") + number_before("ignored")
+    }
+    /^(#|ℹ) pass [0-9]+$/ { passed += $3 }
+    /^(#|ℹ) fail [0-9]+$/ { failed += $3 }
+    /^(#|ℹ) skipped [0-9]+$/ { skipped += $3 }
+    END { printf "group_passed=%d group_failed=%d group_skipped=%d\n", passed, failed, skipped }
+  ')"
   passed=$((passed + group_passed))
   failed=$((failed + group_failed))
   skipped=$((skipped + group_skipped))
@@ -57,12 +63,9 @@ count() {
 
 prepare_rust() { timed "building the native tests (8 min at first)" cargo build --quiet --features "$FEATURES" --all-targets; }
 test_rust() {
-  if command -v cargo-nextest >/dev/null; then
-    cargo nextest run --no-fail-fast --features "$FEATURES"
-  else
-    cargo test --features "$FEATURES" --lib --bins --tests --examples
-  fi
-  cargo test --features "$FEATURES" --doc
+  local runner=(cargo nextest run --no-fail-fast)
+  command -v cargo-nextest >/dev/null || runner=(cargo test --no-fail-fast --lib --bins --tests --examples)
+  "${runner[@]}" --features "$FEATURES" && cargo test --features "$FEATURES" --doc
 }
 
 prepare_wasm() {
@@ -70,9 +73,9 @@ prepare_wasm() {
   need_npm tests
 }
 test_wasm() {
-  export CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$PWD/target/quick/selkie-wasm-bindgen-test-runner
-  export CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_TEST_TIMEOUT=240 WASM_BINDGEN_USE_BROWSER=1
-  node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --profile quick --test browser_websocket --test both_skins"
+  local -x CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$PWD/target/quick/selkie-wasm-bindgen-test-runner
+  local -x CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_TEST_TIMEOUT=240 WASM_BINDGEN_USE_BROWSER=1
+  node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --profile quick --test browser_websocket"
 }
 
 prepare_js() {

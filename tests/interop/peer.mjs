@@ -4,10 +4,12 @@
 import { gossipsub } from '@libp2p/gossipsub'
 import { identify } from '@libp2p/identify'
 import { noise } from '@libp2p/noise'
+import { peerIdFromString } from '@libp2p/peer-id'
 import { ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
 import { yamux } from '@libp2p/yamux'
+import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { createHash } from 'node:crypto'
 import { PATIENCE } from '../support/lines.mjs'
@@ -20,6 +22,7 @@ function messageId({ topic, data }) {
 }
 
 export async function startPlain({ listen = [] } = {}) {
+  const pings = new EventTarget()
   const node = await createLibp2p({
     addresses: { listen },
     transports: [tcp(), webSockets()],
@@ -29,7 +32,7 @@ export async function startPlain({ listen = [] } = {}) {
     nodeInfo: { userAgent: AGENT },
     services: {
       identify: identify(),
-      ping: ping(),
+      ping: pingThatTells(pings),
       gossip: gossipsub({
         globalSignaturePolicy: 'StrictNoSign',
         msgIdFn: messageId,
@@ -37,7 +40,23 @@ export async function startPlain({ listen = [] } = {}) {
       }),
     },
   })
-  return new Plain(node)
+  return new Plain(node, pings)
+}
+
+/** The ping service, which tells of pings that come in: by itself it answers them in silence. */
+function pingThatTells(target) {
+  return ({ registrar, ...components }) => {
+    const handle = (protocol, handler, options) => {
+      const tell = (stream, connection) => {
+        const detail = String(connection.remotePeer)
+        target.dispatchEvent(new CustomEvent('pinged', { detail }))
+        return handler(stream, connection)
+      }
+      return registrar.handle(protocol, tell, options)
+    }
+    const unhandle = (protocol) => registrar.unhandle(protocol)
+    return ping()({ ...components, registrar: { handle, unhandle } })
+  }
 }
 
 /** A js-libp2p node, and the events that a test waits for. */
@@ -45,7 +64,7 @@ export class Plain {
   #history = []
   #waiting = new Set()
 
-  constructor(node) {
+  constructor(node, pings) {
     this.node = node
     this.gossip = node.services.gossip
     const keep = (target, type) =>
@@ -58,6 +77,7 @@ export class Plain {
     keep(this.gossip, 'subscription-change')
     keep(this.gossip, 'gossipsub:graft')
     keep(this.gossip, 'message')
+    keep(pings, 'pinged')
   }
 
   get address() {
@@ -102,13 +122,18 @@ export class Plain {
     })
   }
 
-  /** The streams of a protocol that a peer has opened to us. */
-  streamsFrom(peerId, protocol) {
-    return this.node
-      .getConnections()
-      .filter((connection) => String(connection.remotePeer) === peerId)
-      .flatMap(({ streams }) => streams)
-      .filter((stream) => stream.protocol === protocol && stream.direction === 'inbound')
+  dial(address) {
+    return this.node.dial(multiaddr(address))
+  }
+
+  /** Pings a peer; resolves to the round trip in milliseconds. */
+  ping(peerId) {
+    return this.node.services.ping.ping(peerIdFromString(peerId))
+  }
+
+  /** Resolves once a peer has pinged us. */
+  pinged(peerId) {
+    return this.happened('pinged', (from) => from === peerId)
   }
 
   stop() {

@@ -28,7 +28,7 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// What is logged if nobody says. The crates that are left out log as errors what is usual: a stream
 /// that the other side closed first.
@@ -100,13 +100,19 @@ fn execute(command: Command) -> anyhow::Result<()> {
     outcome
 }
 
+/// A word alone must be a level: tracing would take a misspelt one as the name of a crate.
 fn filter(text: &str) -> Result<String, String> {
-    match EnvFilter::try_new(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!(
-            "{error}; give error, warn, info, debug, trace, or filters like selkie=debug"
-        )),
-    }
+    let misspelt = |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
+    let problem = match EnvFilter::try_new(text) {
+        Err(error) => error.to_string(),
+        Ok(_) => match text.split(',').find(misspelt) {
+            Some(part) => format!("\"{part}\" is no level"),
+            None => return Ok(text.to_owned()),
+        },
+    };
+    Err(format!(
+        "{problem}; give error, warn, info, debug, trace, off, or filters like selkie=debug"
+    ))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -127,11 +133,9 @@ mod tests {
 
     #[test]
     fn a_wrong_filter_is_named() {
-        assert!(filter("info,libp2p=debug").is_ok());
-        assert!(
-            filter("libp2p=loud")
-                .expect_err("no level")
-                .contains("give error")
-        );
+        assert!(filter(LOG).is_ok() && filter("info,libp2p=debug").is_ok());
+        for wrong in ["libp2p=loud", "loud", "info,inof"] {
+            assert!(filter(wrong).expect_err("no level").contains("give error"));
+        }
     }
 }
