@@ -1,6 +1,6 @@
 # Sourced by build.sh: the tests, group by group, and the linters. Counts are added up and printed at the end.
 
-readonly GROUPS_OF_TESTS=(rust wasm js www browser interop)
+readonly GROUPS_OF_TESTS=(rust wasm js www)
 passed=0
 failed=0
 skipped=0

@@ -18,7 +18,7 @@ use libp2p::{
 };
 use wasm_bindgen::JsValue;
 
-use super::{Boxed, meter, noise, websocket};
+use super::{Boxed, meter, noise, small_writes, websocket};
 use crate::network::{Config, NetworkError};
 
 /// A tab can't search its local network.
@@ -65,8 +65,9 @@ pub fn build(
     });
     let webrtc = present("RTCPeerConnection").then(|| {
         let config = libp2p_webrtc_websys::Config::new(keypair);
-        libp2p_webrtc_websys::Transport::new(config)
-            .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+        libp2p_webrtc_websys::Transport::new(config).map(|(peer, connection), _| {
+            (peer, small_writes::muxer(StreamMuxerBox::new(connection)))
+        })
     });
     let meter = meter.clone();
     // WebRTC comes last: in Firefox on a page from localhost it fails every dial, of any address.

@@ -2,9 +2,11 @@
 //!
 //! `native.rs` and `browser.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). [`meter`] counts every
-//! byte on either. `websocket.rs` is the browser's own WebSocket transport: the stock one polls.
+//! byte on either, `small_writes.rs` keeps WebRTC's messages short. `websocket.rs` is the browser's own WebSocket transport: the stock one polls.
 
 pub mod meter;
+#[cfg(any(feature = "webrtc", target_arch = "wasm32"))]
+mod small_writes;
 
 #[cfg(target_arch = "wasm32")]
 mod browser;

@@ -18,6 +18,8 @@ use libp2p::{
 #[cfg(not(feature = "webrtc"))]
 use libp2p::core::transport::dummy::DummyTransport;
 
+#[cfg(feature = "webrtc")]
+use super::small_writes;
 use super::{Boxed, meter, noise};
 use crate::network::{Config, NetworkError};
 
@@ -102,7 +104,7 @@ fn webrtc(keypair: &Keypair) -> Result<Boxed, NetworkError> {
         Certificate::generate(&mut rand::rng()).map_err(|error| failed("webrtc", error))?;
     let webrtc = WebRtc::new(keypair.clone(), certificate);
     Ok(webrtc
-        .map(|(peer, connection), _| (peer, StreamMuxerBox::new(connection)))
+        .map(|(peer, connection), _| (peer, small_writes::muxer(StreamMuxerBox::new(connection))))
         .boxed())
 }
 

@@ -21,7 +21,10 @@ const skipped = {
 for (const name of BROWSERS) {
   describe(name, () => {
     let browser, site
-    before(async () => ([browser, site] = await Promise.all([launch(name), openSite()])))
+    before(async () => {
+      browser = await launch(name)
+      site = await openSite()
+    })
     after(() => Promise.all([browser?.close(), site?.close()]))
 
     for (const [transport, run] of [

@@ -78,6 +78,10 @@ async fn carry(
             return;
         }
     }
+    // Silent to the end: who gives up must not be heard by the other.
+    if *silent.borrow() {
+        std::future::pending::<()>().await;
+    }
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ async fn a_plain_libp2p_peer_gossips_items_both_ways() {
 #[tokio::test]
 async fn a_plain_libp2p_peer_can_be_dialled() {
     let mut node = Node::start(Config::default()).await;
-    let mut plain = RawPeer::plain().await;
+    let plain = RawPeer::plain().await;
     let address = plain.address.clone();
     assert_eq!(
         soon("the dial", node.dial(address))
@@ -161,7 +161,10 @@ async fn on_a_plain_topic_the_user_gives_the_verdict() {
         .event("an unsubscription", |event| match event {
             libp2p::swarm::SwarmEvent::Behaviour(crate::raw_peer::RawEvent::Gossip(
                 gossipsub::Event::Unsubscribed { topic, .. },
-            )) => Some(assert_eq!(topic.as_str(), "weather")),
+            )) => {
+                assert_eq!(topic.as_str(), "weather");
+                Some(())
+            }
             _ => None,
         })
         .await;

@@ -172,7 +172,15 @@ pub fn block() -> Bytes {
         .into()
 }
 
-/// A real transaction of that block.
+/// Bitcoin's first block.
+pub fn genesis_block() -> Bytes {
+    let mut chain =
+        BlockFile::open(testdata("chain-0-438.dat")).expect("testdata is in the repository");
+    let first = chain.next().expect("it is full of them");
+    first.expect("it is well-formed").data().clone()
+}
+
+/// A real transaction of block 413567.
 pub fn transaction() -> Item {
     let mut items =
         BlockFile::open(testdata("block-413567.raw")).expect("testdata is in the repository");

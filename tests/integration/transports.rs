@@ -1,5 +1,6 @@
 //! Every transport: a dial, both sides identified, a real block one way and a real transaction back.
 
+use bytes::Bytes;
 use selkie::{
     Block, Item, NetworkEvent,
     chain::{Application, bitcoin::Bitcoin},
@@ -7,10 +8,7 @@ use selkie::{
 
 use crate::support::*;
 
-async fn carries_real_items(listen: &str, transport: &str) {
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
-        .init(); // DEBUGTMP
+async fn carries_real_items(listen: &str, transport: &str, block: Bytes, id: &str) {
     if listen.starts_with("/ip6/") && std::net::UdpSocket::bind("[::1]:0").is_err() {
         return println!("skipped: this host has no IPv6 loopback (::1)");
     }
@@ -52,13 +50,13 @@ async fn carries_real_items(listen: &str, transport: &str) {
     }
 
     let sent = listener
-        .submit(Item::Block(Block::new(block())))
+        .submit(Item::Block(Block::new(block.clone())))
         .await
         .expect("it is valid");
-    assert_eq!(sent.to_string(), BLOCK_413567);
-    let (item, id, source) = dialler.item().await;
-    assert_eq!((id, source), (sent, Some(listener.id())));
-    assert!(*item.data() == block(), "not a byte is different");
+    assert_eq!(sent.to_string(), id);
+    let (item, received_id, source) = dialler.item().await;
+    assert_eq!((received_id, source), (sent, Some(listener.id())));
+    assert!(*item.data() == block, "not a byte is different");
 
     let payment = transaction();
     let own = dialler.submit(payment.clone()).await.expect("it is valid");
@@ -67,19 +65,23 @@ async fn carries_real_items(listen: &str, transport: &str) {
     assert_eq!(listener.item().await.2, None);
     assert_eq!(listener.item().await, (payment, own, Some(dialler.id())));
     let received = dialler.message_metrics().bytes_received;
-    assert!(received > 999_887, "{received} bytes were counted");
+    assert!(
+        received > block.len() as u64,
+        "{received} bytes were counted"
+    );
 }
 
 macro_rules! transports {
-    ($($name:ident: $listen:expr, $transport:expr;)*) => {
+    ($block:expr, $id:expr; $($name:ident: $listen:expr, $transport:expr;)*) => {
         $(#[tokio::test]
         async fn $name() {
-            carries_real_items($listen, $transport).await;
+            carries_real_items($listen, $transport, $block, $id).await;
         })*
     };
 }
 
 transports! {
+    block(), BLOCK_413567;
     tcp_ip4: TCP, "tcp";
     tcp_ip6: "/ip6/::1/tcp/0", "tcp";
     quic_ip4: "/ip4/127.0.0.1/udp/0/quic-v1", "quic";
@@ -89,8 +91,11 @@ transports! {
     memory: "/memory/0", "memory";
 }
 
+// Between two native nodes a block of 1 MB does not arrive over WebRTC in 30 s (docs/performance.md), so it is the
+// genesis block here.
 #[cfg(feature = "webrtc")]
 transports! {
+    genesis_block(), "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f";
     webrtc_direct_ip4: "/ip4/127.0.0.1/udp/0/webrtc-direct", "webrtc-direct";
     webrtc_direct_ip6: "/ip6/::1/udp/0/webrtc-direct", "webrtc-direct";
 }

@@ -14,7 +14,8 @@ for (const transport of ['tcp', 'ws']) {
   describe(`js-libp2p and the native node over ${transport}`, () => {
     let native, plain
     before(async () => {
-      ;[native, plain] = await Promise.all([startNative({ network: NETWORK }), startPlain()])
+      native = await startNative({ network: NETWORK })
+      plain = await startPlain()
       plain.gossip.subscribe(TOPIC)
       plain.gossip.subscribe(BLOCKS)
       await plain.dial(native.addresses[transport])

@@ -45,17 +45,15 @@ export async function startPlain({ listen = [] } = {}) {
 
 /** The ping service, which tells of pings that come in: by itself it answers them in silence. */
 function pingThatTells(target) {
-  return ({ registrar, ...components }) => {
-    const handle = (protocol, handler, options) => {
-      const tell = (stream, connection) => {
-        const detail = String(connection.remotePeer)
-        target.dispatchEvent(new CustomEvent('pinged', { detail }))
-        return handler(stream, connection)
-      }
-      return registrar.handle(protocol, tell, options)
+  return (components) => {
+    const service = ping()(components)
+    const answer = service.handlePing
+    service.handlePing = (stream, connection) => {
+      const detail = String(connection.remotePeer)
+      target.dispatchEvent(new CustomEvent('pinged', { detail }))
+      return answer(stream, connection)
     }
-    const unhandle = (protocol) => registrar.unhandle(protocol)
-    return ping()({ ...components, registrar: { handle, unhandle } })
+    return service
   }
 }
 

@@ -13,11 +13,9 @@ const OPEN_TOPIC = 'an-open-topic'
 describe('js-libp2p and a tab over WebSocket', () => {
   let browser, site, plain, page, tab
   before(async () => {
-    ;[browser, site, plain] = await Promise.all([
-      launch('chromium'),
-      openSite(),
-      startPlain({ listen: ['/ip4/127.0.0.1/tcp/0/ws'] }),
-    ])
+    browser = await launch('chromium')
+    site = await openSite()
+    plain = await startPlain({ listen: ['/ip4/127.0.0.1/tcp/0/ws'] })
     plain.gossip.subscribe(TOPIC)
     page = await openPage(browser, site.url)
     // A quick pulse, so that a ping has been answered soon.

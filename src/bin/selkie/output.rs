@@ -137,6 +137,7 @@ fn object(event: &NetworkEvent) -> Value {
             "address": peer.addresses.first().map(|address| text(address)),
             "agent": peer.agent,
             "transport": peer.transport(),
+            "selkie": peer.selkie,
         }),
         NetworkEvent::PeerIdentified {
             peer_id,

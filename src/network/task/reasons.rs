@@ -63,7 +63,10 @@ fn transport_reason(error: &TransportError<std::io::Error>) -> String {
         }
         TransportError::Other(error) => {
             let text = innermost(error);
-            if text.contains("refused") {
+            // The DNS transport hides the others' plain answer in a sentence of its own.
+            if text.contains("Unsupported resolved address") {
+                "no transport here can dial such an address".to_owned()
+            } else if text.contains("refused") {
                 "nobody listens there (connection refused)".to_owned()
             } else if text.to_lowercase().contains("timeout") || text.contains("timed out") {
                 "it did not answer in time".to_owned()
