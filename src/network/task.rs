@@ -2,9 +2,9 @@
 //!
 //! One loop: finished checks, commands, the swarm's events, and a tick each second. A connection becomes a peer by the
 //! hello: the dialler says its network and genesis on `/selkie/hello/1`, the other side answers with its own or with a
-//! refusal. It is ready once its gossip subscriptions have arrived too, so that what is published next reaches it. A peer that
-//! does not speak the hello is a plain libp2p peer: it may take part in open gossip topics. Who says nothing within
-//! `connection_timeout`, or later leaves a ping unanswered for so long, is let go.
+//! refusal. It is ready once its gossip subscriptions have arrived too (or a second later), so that what is published next
+//! reaches it. A peer that does not speak the hello is a plain libp2p peer: it may take part in open gossip topics. Who
+//! says nothing within `connection_timeout`, or later leaves a ping unanswered for so long, is let go.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -57,6 +57,8 @@ mod reasons;
 const MAX_TOPICS: usize = 256;
 /// The longest name of a plain topic, in bytes.
 const MAX_TOPIC_NAME: usize = 256;
+/// How long a peer of ours may take to tell its subscriptions before it is ready without.
+const SUBSCRIPTIONS: Duration = Duration::from_secs(1);
 /// How long a peer that is told to go has to read why.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// The first and the longest pause between two rounds of dialling the bootstrap peers.
@@ -102,6 +104,8 @@ struct Peer {
     deadline: Option<Instant>,
     /// Whether its gossip subscriptions have arrived.
     subscribed: bool,
+    /// Whether it speaks the ping protocol, as far as is known.
+    pings: bool,
     waiters: Vec<DialReply>,
     /// What is known of it before it is shown to the user.
     info: Option<PeerInfo>,
@@ -363,10 +367,12 @@ impl Task {
         }
         for (peer, stage) in late {
             match stage {
-                Stage::Greeting | Stage::Greeted => {
+                Stage::Greeting => {
                     self.note(peer, Misdeed::NoAnswer);
                     self.reject(peer, "it did not say hello in time");
                 }
+                // It holds an older connection of ours for alive, and tells its subscriptions once only.
+                Stage::Greeted => self.ready(peer, true),
                 Stage::Ready => self.let_go(peer, SILENT.to_owned()),
                 Stage::Leaving => self.let_go(peer, "it was refused".to_owned()),
             }

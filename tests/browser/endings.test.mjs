@@ -105,14 +105,15 @@ for (const name of BROWSERS) {
       await page.evaluate(() => node.stop())
       assert.equal((await begin(second, stored)).value, first, 'the identity is free again, and kept')
       await second.close()
+      await page.evaluate(() => navigator.locks.request('selkie/identity/selkie-test', () => {}))
       assert.equal((await begin(page, stored)).value, first, 'a closed tab sets it free too')
     })
 
     onPage('an abort gives up starting, and the identity is free', async (page) => {
       const { error } = await page.evaluate(() => {
-        const { signal } = globalThis.controller = new AbortController()
+        const controller = new AbortController()
         const onProgress = () => controller.abort(new Error('enough'))
-        return outcome(start({ storage: 'indexeddb', signal, onProgress }))
+        return outcome(start({ storage: 'indexeddb', signal: controller.signal, onProgress }))
       })
       assert.equal(error.message, 'enough')
       assert.match(await page.evaluate(() => start({ storage: 'indexeddb' })), /^12D3Koo/)

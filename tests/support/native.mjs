@@ -74,3 +74,10 @@ export async function startDevnet(...flags) {
   devnet.url = text.split(' ')[0]
   return devnet
 }
+
+/** The server of echo-server.mjs, with its `address`. */
+export async function startEcho() {
+  const server = new Lines(process.execPath, [repository('tests/support/echo-server.mjs')])
+  server.address = (await server.until({ type: 'text' })).text
+  return server
+}

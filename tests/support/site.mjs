@@ -2,7 +2,6 @@
 //
 //   /           a page that has the package as `selkie` and the helpers of page/helpers.js
 //   /selkie/    js/dist, with `Cache-Control: no-store` so that a new page fetches anew
-//   /data/      testdata
 
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
@@ -12,7 +11,6 @@ import { repository } from './paths.mjs'
 
 const FOLDERS = {
   '/selkie/': repository('js/dist'),
-  '/data/': repository('testdata'),
   '/': repository('tests/support/page'),
 }
 
@@ -22,7 +20,16 @@ const TYPES = {
   '.wasm': 'application/wasm',
 }
 
-export async function openSite() {
+/**
+ * Serves until closed. An `isolated` page may not be told of other origins, and gets a finer clock for it.
+ */
+export async function openSite({ isolated = false } = {}) {
+  const isolation = isolated
+    ? {
+        'cross-origin-opener-policy': 'same-origin',
+        'cross-origin-embedder-policy': 'require-corp',
+      }
+    : {}
   const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, 'http://site')
     const [mount, folder] = Object.entries(FOLDERS).find(([mount]) => pathname.startsWith(mount))
@@ -34,6 +41,7 @@ export async function openSite() {
         'content-type': type,
         'content-length': body.length,
         'cache-control': 'no-store',
+        ...isolation,
       })
       response.end(body)
     } catch {

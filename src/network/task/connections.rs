@@ -144,6 +144,7 @@ impl Task {
                 stage: Stage::Greeting,
                 deadline: Some(Instant::now() + self.config.network.connection_timeout),
                 subscribed: false,
+                pings: true,
                 waiters: dialled.into_iter().collect(),
                 info: Some(info),
                 farewell: None,
@@ -203,6 +204,7 @@ impl Task {
         };
         if peer.stage == Stage::Greeting {
             peer.stage = Stage::Greeted;
+            peer.deadline = Some(Instant::now() + SUBSCRIPTIONS);
             if peer.subscribed {
                 self.ready(id, true);
             }
@@ -230,7 +232,7 @@ impl Task {
             return;
         };
         peer.stage = Stage::Ready;
-        peer.deadline = Some(deadline);
+        peer.deadline = peer.pings.then_some(deadline);
         for waiter in std::mem::take(&mut peer.waiters) {
             let _ = waiter.send(Ok(id));
         }
@@ -267,10 +269,29 @@ impl Task {
             result,
         }: ping::Event,
     ) {
-        let deadline = match &result {
-            Ok(_) => Some(self.next_sign_of_life()),
+        match result {
+            Ok(took) => {
+                let deadline = self.next_sign_of_life();
+                if let Some(peer) = self.peers.get_mut(&peer)
+                    && peer.stage == Stage::Ready
+                {
+                    peer.deadline = Some(deadline);
+                }
+                let mut state = self.shared.state();
+                state.recorder.round_trip(took);
+                if let Some(info) = state.peers.get_mut(&peer) {
+                    info.round_trip = Some(took);
+                }
+            }
             // It can't answer, so its silence says nothing.
-            Err(ping::Failure::Unsupported) => None,
+            Err(ping::Failure::Unsupported) => {
+                if let Some(peer) = self.peers.get_mut(&peer) {
+                    peer.pings = false;
+                    if peer.stage == Stage::Ready {
+                        peer.deadline = None;
+                    }
+                }
+            }
             Err(failure) => {
                 tracing::debug!(%peer, %failure, "no answer to a ping");
                 if self
@@ -281,21 +302,6 @@ impl Task {
                     self.let_go(peer, SILENT.to_owned());
                 }
                 self.swarm.close_connection(connection);
-                return;
-            }
-        };
-        if let Some(peer) = self
-            .peers
-            .get_mut(&peer)
-            .filter(|peer| peer.stage == Stage::Ready)
-        {
-            peer.deadline = deadline;
-        }
-        if let Ok(took) = result {
-            let mut state = self.shared.state();
-            state.recorder.round_trip(took);
-            if let Some(info) = state.peers.get_mut(&peer) {
-                info.round_trip = Some(took);
             }
         }
     }

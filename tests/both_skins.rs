@@ -1,0 +1,254 @@
+//! One body, two skins: nodes in one process that meet over memory addresses, as a native program and as WebAssembly
+//! in a page, a worker or Node. What passes here holds above the transports, whatever the skin.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{Either, select};
+use selkie::{
+    Application, Block, Checked, Config, Item, ItemKind, Keypair, NetworkEvent, NetworkMessage,
+    P2PNetworkManager, PeerId, StateRequest, StateResponse, Vote, chain::bitcoin::Bitcoin, mpsc,
+};
+
+#[cfg(not(target_arch = "wasm32"))]
+use tokio::test as skin_test;
+#[cfg(target_arch = "wasm32")]
+use wasm_bindgen_test::wasm_bindgen_test as skin_test;
+
+const BLOCK_413567: &[u8] = include_bytes!("../testdata/block-413567.raw");
+
+/// Fails the test where something takes so long that it will never happen.
+async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
+    let patience = futures_timer::Delay::new(Duration::from_secs(60));
+    match select(Box::pin(happens), patience).await {
+        Either::Left((value, _)) => value,
+        Either::Right(_) => panic!("waited in vain for {what}"),
+    }
+}
+
+struct Node {
+    manager: P2PNetworkManager,
+    events: mpsc::Receiver<NetworkEvent>,
+}
+
+impl Node {
+    async fn start(network_id: &str, application: impl Application) -> Self {
+        let mut config = Config::default();
+        config.chain.network_id = network_id.to_owned();
+        config.network.listen_addresses = vec!["/memory/0".parse().expect("an address")];
+        let keypair = Keypair::generate_ed25519();
+        let manager = P2PNetworkManager::with(config, keypair, application).await;
+        let manager = manager.expect("the configuration is right");
+        let events = manager.subscribe_events();
+        soon("the start", manager.start())
+            .await
+            .expect("memory is there");
+        Self { manager, events }
+    }
+
+    fn id(&self) -> PeerId {
+        self.manager.local_peer_id
+    }
+
+    async fn dial(&self, other: &Self) -> Result<PeerId, selkie::NetworkError> {
+        let [address] = &other.manager.listeners()[..] else {
+            panic!("one listener");
+        };
+        soon("the dial", self.manager.dial(address.clone())).await
+    }
+
+    /// The first event from now on that `wanted` makes something of.
+    async fn event<T>(
+        &mut self,
+        what: &str,
+        mut wanted: impl FnMut(NetworkEvent) -> Option<T>,
+    ) -> T {
+        let next = async {
+            while let Some(event) = self.events.recv().await {
+                if let Some(value) = wanted(event) {
+                    return value;
+                }
+            }
+            panic!("the node ended before {what}");
+        };
+        soon(what, next).await
+    }
+
+    /// The next accepted item that a peer brought: its identity, itself, and the peer.
+    async fn item(&mut self) -> (String, Item, PeerId) {
+        self.event("an item", |event| match event {
+            NetworkEvent::ItemAccepted {
+                item,
+                id,
+                source: Some(source),
+                ..
+            } => Some((id.to_string(), item, source)),
+            _ => None,
+        })
+        .await
+    }
+}
+
+/// Bitcoin, with votes and a state, so that every kind of message has a meaning.
+struct Example;
+
+impl Application for Example {
+    fn check_block(&self, block: &Block) -> Checked {
+        Bitcoin.check_block(block)
+    }
+
+    fn check_transaction(&self, transaction: &selkie::Transaction) -> Checked {
+        Bitcoin.check_transaction(transaction)
+    }
+
+    fn query(&self, request: &StateRequest) -> Option<StateResponse> {
+        Some(StateResponse {
+            height: request.height?,
+            value: request.key.clone(),
+            proof: Bytes::new(),
+        })
+    }
+}
+
+/// The coinbase apart, a block is full of transactions that travel by themselves.
+fn transaction() -> Item {
+    let reader = std::io::Cursor::new(BLOCK_413567);
+    let mut items =
+        selkie::chain::block_file::BlockFile::new("block 413567", reader).expect("a block");
+    items
+        .next()
+        .expect("it is full of them")
+        .expect("it is well-formed")
+}
+
+#[skin_test]
+async fn real_items_travel_through_a_chain_of_nodes() {
+    let mut first = Node::start("real", Example).await;
+    let middle = Node::start("real", Example).await;
+    let mut last = Node::start("real", Example).await;
+    first.dial(&middle).await.expect("it is there");
+    last.dial(&middle).await.expect("it is there");
+
+    let block = Item::Block(Block::new(BLOCK_413567));
+    let own = first
+        .manager
+        .submit(block.clone())
+        .await
+        .expect("it is valid");
+    let (id, item, source) = last.item().await;
+    assert_eq!(
+        id,
+        "0000000000000000025aff8be8a55df8f89c77296db6198f272d6577325d4069"
+    );
+    assert_eq!((id, source), (own.to_string(), middle.id()));
+    assert!(item == block, "not a byte is different");
+
+    let vote = NetworkMessage::ConsensusVote(Vote::new("aye"));
+    for sent in [NetworkMessage::from(transaction()), vote] {
+        last.manager
+            .broadcast_message(sent.clone())
+            .await
+            .expect("it is valid");
+        assert_eq!(NetworkMessage::from(first.item().await.1), sent);
+    }
+}
+
+#[skin_test]
+async fn what_is_forged_goes_no_further_and_costs_its_sender() {
+    let forger = Node::start("honest", selkie::chain::Opaque).await;
+    let mut honest = Node::start("honest", Example).await;
+    forger.dial(&honest).await.expect("it is there");
+    let mut forged = BLOCK_413567.to_vec();
+    forged.pop();
+    forger
+        .manager
+        .submit(Item::Block(Block::new(forged)))
+        .await
+        .expect("it takes anything");
+    let score = honest.event("a score", |event| match event {
+        NetworkEvent::PeerScored { peer_id, score, .. } => Some((peer_id, score)),
+        NetworkEvent::ItemAccepted { .. } => panic!("a forged block was accepted"),
+        _ => None,
+    });
+    assert_eq!(score.await, (forger.id(), -10.0));
+}
+
+#[skin_test]
+async fn questions_are_answered() {
+    let asker = Node::start("state", Example).await;
+    let answerer = Node::start("state", Example).await;
+    asker.dial(&answerer).await.expect("it is there");
+    let ask = |height| {
+        let key = Bytes::from_static(b"balance of ann");
+        asker
+            .manager
+            .request_state(answerer.id(), StateRequest { key, height })
+    };
+    let answer = soon("an answer", ask(Some(7))).await.expect("it is known");
+    assert_eq!(
+        (answer.height, &answer.value[..]),
+        (7, &b"balance of ann"[..])
+    );
+    let refused = soon("an answer", ask(None))
+        .await
+        .expect_err("it is not known");
+    assert_eq!(refused.code(), "refused");
+}
+
+#[skin_test]
+async fn another_network_is_refused() {
+    let mut ours = Node::start("ours", Example).await;
+    let stranger = Node::start("theirs", Example).await;
+    let error = stranger.dial(&ours).await.expect_err("a stranger");
+    assert!(
+        error
+            .to_string()
+            .contains("this is network \"ours\", not \"theirs\""),
+        "{error}"
+    );
+    let refused = ours.event("a refusal", |event| match event {
+        NetworkEvent::PeerRefused { peer_id, reason } => Some((peer_id, reason)),
+        _ => None,
+    });
+    let (peer, reason) = refused.await;
+    assert_eq!(peer, stranger.id());
+    assert!(reason.contains("not \"theirs\""), "{reason}");
+}
+
+#[skin_test]
+async fn an_end_is_seen_on_both_sides() {
+    let mut stays = Node::start("end", Example).await;
+    let mut leaves = Node::start("end", Example).await;
+    leaves.dial(&stays).await.expect("it is there");
+    soon("the end", leaves.manager.shutdown()).await;
+    let gone = stays.event("a disconnect", |event| match event {
+        NetworkEvent::PeerDisconnected { peer_id, .. } => Some(peer_id),
+        _ => None,
+    });
+    assert_eq!(gone.await, leaves.id());
+    leaves
+        .event("its end", |event| {
+            matches!(event, NetworkEvent::Stopped).then_some(())
+        })
+        .await;
+    assert!(leaves.events.recv().await.is_none());
+    let late = leaves
+        .manager
+        .submit(Item::new(ItemKind::Vote, "aye"))
+        .await;
+    assert_eq!(late.expect_err("it is over").code(), "not-running");
+
+    // The last handle's end is the node's.
+    let Node { manager, .. } = stays;
+    let another = Node::start("end", Example).await;
+    let mut watcher = Node::start("end", Example).await;
+    drop(manager);
+    watcher.dial(&another).await.expect("it is there");
+    let id = another.id();
+    drop(another);
+    let gone = watcher.event("a disconnect", |event| match event {
+        NetworkEvent::PeerDisconnected { peer_id, .. } => Some(peer_id),
+        _ => None,
+    });
+    assert_eq!(gone.await, id);
+}
