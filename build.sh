@@ -75,13 +75,16 @@ need_wasm_target() {
   timed "rustup can't; installing Debian's Rust for wasm instead (2 min)" apt_install rustc-web cargo-web rust-web-src lld-22
 }
 
-# Cargo for wasm32, whichever toolchain has the target.
+# wasm_cargo COMMAND ARGS...: cargo for wasm32, with whichever toolchain has the target.
 wasm_cargo() {
+  local command=$1
+  shift
   if has_wasm_target; then
-    cargo "$@" --target "$WASM_TARGET"
+    cargo "$command" --target "$WASM_TARGET" "$@"
   else
+    # Debian's own folder first: `cargo clippy` must not meet another toolchain's driver.
     PATH="/usr/bin:$PATH" RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=wasm-ld-22 \
-      /usr/bin/cargo "$@" --target "$WASM_TARGET" -Z build-std=std,panic_abort
+      /usr/bin/cargo "$command" --target "$WASM_TARGET" -Z build-std=std,panic_abort "$@"
   fi
 }
 

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, SwarmBuilder, identify, noise, ping,
+    Multiaddr, PeerId, Swarm, SwarmBuilder, identify,
+    multiaddr::Protocol,
+    noise, ping,
     swarm::{NetworkBehaviour, SwarmEvent},
     tcp, yamux,
 };
@@ -51,13 +53,21 @@ async fn main() {
 }
 
 async fn measure(name: &str, listen: Multiaddr) -> Vec<Figure> {
+    // WebRTC is dialled from a listening socket.
+    let from = listen
+        .iter()
+        .any(|part| part == Protocol::WebRTCDirect)
+        .then(|| listen.clone());
     let listener = selkie_node(Some(listen.clone())).await;
-    let dialler = selkie_node(None).await;
+    let dialler = selkie_node(from.clone()).await;
     let target = listener.listeners().remove(0);
     let mut events = dialler.subscribe_events();
 
     let (bare_address, bare_listener) = bare_listener(listen).await;
     let mut bare = bare_swarm().await;
+    if let Some(from) = from {
+        bare.listen_on(from).expect("listening");
+    }
 
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     let (mut our_cpu, mut their_cpu) = (0.0, 0.0);

@@ -109,6 +109,7 @@ lint() {
   setup
   timed "rustfmt" cargo fmt --all --check
   timed "clippy, native" cargo clippy --quiet --workspace --all-targets --features "$FEATURES" -- -D warnings
+  has_wasm_target || [ -x /usr/bin/cargo-clippy ] || timed "installing Debian's clippy (1 min)" apt_install rust-web-clippy
   timed "clippy, wasm32" wasm_cargo clippy --quiet --lib --tests -- -D warnings
   timed "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --features webrtc
   timed "prettier and tsc: js" npm run --silent --prefix js lint

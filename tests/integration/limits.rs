@@ -9,7 +9,10 @@ use tokio::{
     sync::watch,
 };
 
-use crate::support::*;
+use crate::{
+    raw_peer::{RawPeer, framed, good_hello},
+    support::*,
+};
 
 #[tokio::test]
 async fn when_all_places_are_taken_the_next_peer_is_refused() {
@@ -207,4 +210,34 @@ async fn who_connects_and_says_nothing_is_let_go() {
     // The node's side of the negotiation, then the end.
     let _ = soon("the end", mute.read_to_end(&mut words)).await;
     assert_eq!(node.connection_metrics().active_connections, 0);
+}
+
+#[tokio::test]
+async fn a_peer_that_knows_no_ping_is_not_blamed_for_silence() {
+    let mut config = listening(TCP);
+    config.network.keepalive_interval = Duration::from_millis(100);
+    config.network.connection_timeout = Duration::from_millis(300);
+    let mut node = Node::start(config).await;
+    let plain = RawPeer::without_ping().await;
+    plain.dial(node.address());
+    node.connected(plain.id).await;
+    // Deadlines are looked at several times until these are refused one after another.
+    for _ in 0..3 {
+        let mute = RawPeer::hostile().await;
+        mute.dial(node.address());
+        assert_eq!(node.refused(mute.id).await, "it did not say hello in time");
+    }
+    assert_eq!(node.get_connected_peers()[0].peer_id, plain.id);
+}
+
+#[tokio::test]
+async fn a_peer_that_tells_no_subscriptions_is_ready_a_moment_later() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.dial(node.address());
+    peer.connected().await;
+    peer.hello(node.id(), framed(&good_hello()));
+    peer.answer().await.expect("welcome");
+    node.connected(peer.id).await;
+    assert!(node.get_connected_peers()[0].selkie);
 }

@@ -1,5 +1,5 @@
-//! Discovery on the local network, in a network of its own: a kernel namespace with one dummy interface, so that
-//! nothing leaves the test and nothing foreign comes in.
+//! Discovery on the local network, in a network of its own: a kernel namespace with one cable that leads nowhere, so
+//! that nothing leaves the test and nothing foreign comes in.
 
 use std::process::Command;
 
@@ -10,8 +10,9 @@ use crate::support::*;
 /// Set in the process that runs inside the namespace.
 const INSIDE: &str = "SELKIE_TEST_INSIDE_NAMESPACE";
 
-const NETWORK: &str = "ip link set lo up && ip link add lan type dummy && ip addr add 10.77.0.1/24 dev lan \
-    && ip link set lan multicast on up && ip route add 224.0.0.0/4 dev lan";
+const NETWORK: &str = "ip link set lo up && ip link add lan type veth peer name end \
+    && ip addr add 10.77.0.1/24 dev lan && ip link set lan up && ip link set end up \
+    && ip route add 224.0.0.0/4 dev lan";
 
 #[tokio::test]
 async fn peers_on_the_local_network_find_each_other() {

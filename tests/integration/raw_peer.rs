@@ -65,7 +65,7 @@ impl rr::Codec for AnyBytes {
 pub struct Raw {
     pub gossip: gossipsub::Behaviour,
     identify: identify::Behaviour,
-    ping: ping::Behaviour,
+    ping: Toggle<ping::Behaviour>,
     pub hello: Toggle<rr::Behaviour<AnyBytes>>,
     pub message: Toggle<rr::Behaviour<AnyBytes>>,
 }
@@ -93,15 +93,20 @@ fn message_id(message: &gossipsub::Message) -> gossipsub::MessageId {
 impl RawPeer {
     /// A peer with gossipsub, identify and ping, and nothing of Selkie's.
     pub async fn plain() -> Self {
-        Self::start(false).await
+        Self::start(false, true).await
     }
 
     /// One that has Selkie's protocols too, and writes on them what the test says.
     pub async fn hostile() -> Self {
-        Self::start(true).await
+        Self::start(true, true).await
     }
 
-    async fn start(selkie: bool) -> Self {
+    /// A plain one that knows no ping.
+    pub async fn without_ping() -> Self {
+        Self::start(false, false).await
+    }
+
+    async fn start(selkie: bool, ping: bool) -> Self {
         let streams = |name: &'static str| {
             let codec = || {
                 let protocols = [(StreamProtocol::new(name), ProtocolSupport::Full)];
@@ -134,7 +139,7 @@ impl RawPeer {
                         "/other/1".to_owned(),
                         key.public(),
                     )),
-                    ping: ping::Behaviour::default(),
+                    ping: Toggle::from(ping.then(ping::Behaviour::default)),
                     hello: streams("/selkie/hello/1"),
                     message: streams("/selkie/selkie-dev/message/1"),
                 }
