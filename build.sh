@@ -15,8 +15,7 @@ usage: ./build.sh COMMAND
 
   run [N] [ARGS]  set up, build, and start N nodes (default 4) that replay real Bitcoin blocks,
                   with a page whose tab is one more node; prints the page's address
-  test [GROUP]    set up and run the tests (rust, wasm, js, www), or one group;
-                  browser and interop, end to end, are not whole yet and run when named
+  test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop
   npm             build the npm package into js/dist, optimised, and check its size
   bench [GROUP]   measure: wasm, connect, browser (default: all); writes target/bench/GROUP.json
   lint            formatters and linters on every part

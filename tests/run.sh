@@ -1,15 +1,13 @@
 # Sourced by build.sh: the tests, group by group, and the linters. Counts are added up and printed at the end.
 
 readonly GROUPS_OF_TESTS=(rust wasm js www browser interop)
-# The end-to-end groups are not whole yet; they run when named.
-readonly DEFAULT_GROUPS=(rust wasm js www)
 passed=0
 failed=0
 skipped=0
 
 run_tests() {
   local groups=("$@") begin=$SECONDS
-  [ ${#groups[@]} -gt 0 ] || groups=("${DEFAULT_GROUPS[@]}")
+  [ ${#groups[@]} -gt 0 ] || groups=("${GROUPS_OF_TESTS[@]}")
   local group
   for group in "${groups[@]}"; do
     [[ " ${GROUPS_OF_TESTS[*]} " == *" $group "* ]] || fail "no test group \"$group\"; there are: ${GROUPS_OF_TESTS[*]}"
@@ -77,7 +75,7 @@ prepare_wasm() {
 test_wasm() {
   local -x CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$PWD/target/quick/selkie-wasm-bindgen-test-runner
   local -x CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_TEST_TIMEOUT=240 WASM_BINDGEN_USE_BROWSER=1
-  node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --profile quick --test browser_websocket"
+  node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --profile quick --lib --test both_skins --test browser_websocket --test browser_webrtc"
 }
 
 prepare_js() {

@@ -18,7 +18,7 @@ use libp2p::{
 };
 use wasm_bindgen::JsValue;
 
-use super::{Boxed, meter, noise, small_writes, websocket};
+use super::{Boxed, meter, noise, small_writes, webrtc, websocket};
 use crate::network::{Config, NetworkError};
 
 /// A tab can't search its local network.
@@ -64,13 +64,11 @@ pub fn build(
             .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
     });
     let webrtc = present("RTCPeerConnection").then(|| {
-        let config = libp2p_webrtc_websys::Config::new(keypair);
-        libp2p_webrtc_websys::Transport::new(config).map(|(peer, connection), _| {
+        webrtc::Transport::new(keypair.clone()).map(|(peer, connection), _| {
             (peer, small_writes::muxer(StreamMuxerBox::new(connection)))
         })
     });
     let meter = meter.clone();
-    // WebRTC comes last: in Firefox on a page from localhost it fails every dial, of any address.
     let transports = OrTransport::new(optional(webtransport), optional(webrtc))
         .map(|either, _| either.into_inner());
     let transports = TransportTimeout::new(transports, timeout);

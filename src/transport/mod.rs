@@ -2,7 +2,8 @@
 //!
 //! `native.rs` and `browser.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). [`meter`] counts every
-//! byte on either, `small_writes.rs` keeps WebRTC's messages short. `websocket.rs` is the browser's own WebSocket transport: the stock one polls.
+//! byte on either, `small_writes.rs` keeps WebRTC's messages short. `websocket.rs` and `webrtc.rs` are the browser's own
+//! transports: the stock ones poll, and lose messages.
 
 pub mod meter;
 #[cfg(any(feature = "webrtc", target_arch = "wasm32"))]
@@ -12,6 +13,8 @@ mod small_writes;
 mod browser;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+#[cfg(target_arch = "wasm32")]
+pub mod webrtc;
 #[cfg(target_arch = "wasm32")]
 pub mod websocket;
 
