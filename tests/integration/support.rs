@@ -172,14 +172,6 @@ pub fn block() -> Bytes {
         .into()
 }
 
-/// Bitcoin's first block.
-pub fn genesis_block() -> Bytes {
-    let mut chain =
-        BlockFile::open(testdata("chain-0-438.dat")).expect("testdata is in the repository");
-    let first = chain.next().expect("it is full of them");
-    first.expect("it is well-formed").data().clone()
-}
-
 /// A real transaction of block 413567.
 pub fn transaction() -> Item {
     let mut items =
