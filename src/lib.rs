@@ -55,3 +55,8 @@ pub use network::{
     Transaction, Vote,
 };
 pub use observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
+
+/// The README's Rust is run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

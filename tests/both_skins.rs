@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::{Either, select};
 use selkie::{
-    Application, Block, Checked, Config, Item, ItemKind, Keypair, NetworkEvent, NetworkMessage,
-    P2PNetworkManager, PeerId, StateRequest, StateResponse, Vote, chain::bitcoin::Bitcoin, mpsc,
+    Application, Block, ChainConfig, Checked, Config, Item, ItemKind, Keypair, NetworkEvent,
+    NetworkMessage, P2PNetworkManager, PeerId, StateRequest, StateResponse, Vote,
+    chain::{bitcoin::Bitcoin, block_file::BlockFile},
+    mpsc,
 };
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -33,8 +35,14 @@ struct Node {
 
 impl Node {
     async fn start(network_id: &str, application: impl Application) -> Self {
-        let mut config = Config::default();
-        config.chain.network_id = network_id.to_owned();
+        Self::of_chain(network(network_id), application).await
+    }
+
+    async fn of_chain(chain: ChainConfig, application: impl Application) -> Self {
+        let mut config = Config {
+            chain,
+            ..Config::default()
+        };
         config.network.listen_addresses = vec!["/memory/0".parse().expect("an address")];
         let keypair = Keypair::generate_ed25519();
         let manager = P2PNetworkManager::with(config, keypair, application).await;
@@ -74,6 +82,15 @@ impl Node {
         soon(what, next).await
     }
 
+    /// The next peer that is gone.
+    async fn gone(&mut self) -> PeerId {
+        self.event("a disconnect", |event| match event {
+            NetworkEvent::PeerDisconnected { peer_id, .. } => Some(peer_id),
+            _ => None,
+        })
+        .await
+    }
+
     /// The next accepted item that a peer brought: its identity, itself, and the peer.
     async fn item(&mut self) -> (String, Item, PeerId) {
         self.event("an item", |event| match event {
@@ -86,6 +103,14 @@ impl Node {
             _ => None,
         })
         .await
+    }
+}
+
+/// A network with a name; its first block does not matter.
+fn network(id: &str) -> ChainConfig {
+    ChainConfig {
+        network_id: id.to_owned(),
+        ..ChainConfig::default()
     }
 }
 
@@ -110,11 +135,10 @@ impl Application for Example {
     }
 }
 
-/// The coinbase apart, a block is full of transactions that travel by themselves.
+/// One of the block's transactions, which travel by themselves too.
 fn transaction() -> Item {
     let reader = std::io::Cursor::new(BLOCK_413567);
-    let mut items =
-        selkie::chain::block_file::BlockFile::new("block 413567", reader).expect("a block");
+    let mut items = BlockFile::new("block 413567", reader).expect("a block");
     items
         .next()
         .expect("it is full of them")
@@ -171,6 +195,28 @@ async fn what_is_forged_goes_no_further_and_costs_its_sender() {
         _ => None,
     });
     assert_eq!(score.await, (forger.id(), -10.0));
+    let refused = honest.event("a refused item", |event| match event {
+        NetworkEvent::ItemRefused { kind, source, .. } => Some((kind, source)),
+        _ => None,
+    });
+    assert_eq!(refused.await, (ItemKind::Block, forger.id()));
+}
+
+#[skin_test]
+async fn a_message_to_one_peer_arrives_there() {
+    let sender = Node::start("direct", Example).await;
+    let mut receiver = Node::start("direct", Example).await;
+    sender.dial(&receiver).await.expect("it is there");
+    let send = |to| sender.manager.send_message(to, transaction().into());
+    soon("its answer", send(receiver.id()))
+        .await
+        .expect("it is taken");
+    let (_, item, source) = receiver.item().await;
+    assert_eq!((item, source), (transaction(), sender.id()));
+    let stranger = PeerId::random();
+    let error = soon("its answer", send(stranger)).await;
+    let error = error.expect_err("nobody is there").to_string();
+    assert!(error.contains(&stranger.to_string()), "{error}");
 }
 
 #[skin_test]
@@ -195,24 +241,40 @@ async fn questions_are_answered() {
     assert_eq!(refused.code(), "refused");
 }
 
-#[skin_test]
-async fn another_network_is_refused() {
-    let mut ours = Node::start("ours", Example).await;
-    let stranger = Node::start("theirs", Example).await;
+/// A stranger dials: both sides hear why it is not let in.
+async fn refused(ours: ChainConfig, theirs: ChainConfig, why: &str) {
+    let mut ours = Node::of_chain(ours, Example).await;
+    let stranger = Node::of_chain(theirs, Example).await;
     let error = stranger.dial(&ours).await.expect_err("a stranger");
-    assert!(
-        error
-            .to_string()
-            .contains("this is network \"ours\", not \"theirs\""),
-        "{error}"
-    );
-    let refused = ours.event("a refusal", |event| match event {
+    assert!(error.to_string().contains(why), "{error}");
+    let refusal = ours.event("a refusal", |event| match event {
         NetworkEvent::PeerRefused { peer_id, reason } => Some((peer_id, reason)),
         _ => None,
     });
-    let (peer, reason) = refused.await;
+    let (peer, reason) = refusal.await;
     assert_eq!(peer, stranger.id());
-    assert!(reason.contains("not \"theirs\""), "{reason}");
+    assert!(reason.contains(why), "{reason}");
+    assert!(ours.manager.get_connected_peers().is_empty());
+}
+
+#[skin_test]
+async fn another_network_is_refused() {
+    let why = "this is network \"ours\", not \"theirs\"";
+    refused(network("ours"), network("theirs"), why).await;
+}
+
+#[skin_test]
+async fn another_first_block_is_refused() {
+    let begins_with = |genesis: u8| ChainConfig {
+        genesis: vec![genesis; 2],
+        ..network("same-name")
+    };
+    refused(
+        begins_with(0xaa),
+        begins_with(0xbb),
+        "begins with block aaaa, not bbbb",
+    )
+    .await;
 }
 
 #[skin_test]
@@ -221,34 +283,21 @@ async fn an_end_is_seen_on_both_sides() {
     let mut leaves = Node::start("end", Example).await;
     leaves.dial(&stays).await.expect("it is there");
     soon("the end", leaves.manager.shutdown()).await;
-    let gone = stays.event("a disconnect", |event| match event {
-        NetworkEvent::PeerDisconnected { peer_id, .. } => Some(peer_id),
-        _ => None,
-    });
-    assert_eq!(gone.await, leaves.id());
-    leaves
-        .event("its end", |event| {
-            matches!(event, NetworkEvent::Stopped).then_some(())
-        })
-        .await;
+    assert_eq!(stays.gone().await, leaves.id());
+    let stopped = |event| matches!(event, NetworkEvent::Stopped).then_some(());
+    leaves.event("its end", stopped).await;
     assert!(leaves.events.recv().await.is_none());
-    let late = leaves
-        .manager
-        .submit(Item::new(ItemKind::Vote, "aye"))
-        .await;
-    assert_eq!(late.expect_err("it is over").code(), "not-running");
+    let late = Item::new(ItemKind::Vote, "aye");
+    let late = leaves.manager.submit(late).await.expect_err("it is over");
+    assert_eq!(late.code(), "not-running");
+}
 
-    // The last handle's end is the node's.
-    let Node { manager, .. } = stays;
-    let another = Node::start("end", Example).await;
-    let mut watcher = Node::start("end", Example).await;
-    drop(manager);
-    watcher.dial(&another).await.expect("it is there");
-    let id = another.id();
-    drop(another);
-    let gone = watcher.event("a disconnect", |event| match event {
-        NetworkEvent::PeerDisconnected { peer_id, .. } => Some(peer_id),
-        _ => None,
-    });
-    assert_eq!(gone.await, id);
+#[skin_test]
+async fn the_last_handles_end_is_the_nodes() {
+    let mut stays = Node::start("drop", Example).await;
+    let leaves = Node::start("drop", Example).await;
+    stays.dial(&leaves).await.expect("it is there");
+    let id = leaves.id();
+    drop(leaves);
+    assert_eq!(stays.gone().await, id);
 }

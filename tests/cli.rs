@@ -5,7 +5,10 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    os::unix::fs::PermissionsExt,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt, net::UnixStream},
+    },
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
@@ -63,7 +66,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A command that goes on until it is interrupted; its lines of stdout arrive as they are written.
+/// A command that goes on until it is interrupted; its lines arrive as they are written.
 struct Running {
     child: Child,
     lines: mpsc::Receiver<String>,
@@ -76,9 +79,14 @@ impl Running {
             .spawn()
             .expect("it starts");
         let stdout = child.stdout.take().expect("a pipe");
+        Self::writing(child, stdout)
+    }
+
+    /// A child that writes lines into a pipe.
+    fn writing(child: Child, pipe: impl Read + Send + 'static) -> Self {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
                 if sender.send(line).is_err() {
                     break;
                 }
@@ -133,6 +141,48 @@ impl Drop for Running {
         // An error says that it has ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A connection to the web server that stays open.
+struct Open(BufReader<TcpStream>);
+
+impl Open {
+    /// Connects and asks; the answer may be long in coming.
+    fn ask(authority: &str) -> Self {
+        let stream = TcpStream::connect(authority).expect("it is served");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let mut open = Self(BufReader::new(stream));
+        open.ask_again(authority);
+        open
+    }
+
+    fn ask_again(&mut self, authority: &str) {
+        let request = format!("GET /api/node HTTP/1.1\r\nHost: {authority}\r\n\r\n");
+        let stream = self.0.get_mut();
+        stream.write_all(request.as_bytes()).expect("asked");
+    }
+
+    /// Reads one answer to its end; returns its first line.
+    fn answer(&mut self) -> String {
+        let lines = self.0.by_ref().lines().map(|line| line.expect("a line"));
+        let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+        let length = head
+            .iter()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let length = length.expect("a length").parse().expect("a number");
+        let mut body = vec![0; length];
+        self.0.read_exact(&mut body).expect("a body");
+        head[0].clone()
+    }
+
+    /// Whether anything has come that was not read.
+    fn has_news(&mut self) -> bool {
+        let stream = self.0.get_mut();
+        stream.set_nonblocking(true).expect("it does not wait");
+        let news = stream.peek(&mut [0]).is_ok();
+        stream.set_nonblocking(false).expect("it waits");
+        news
     }
 }
 
@@ -489,4 +539,59 @@ fn a_closed_pipe_ends_the_node() {
     let key = a_key(folder.path());
     let ended = finish(&mut command(&["run", "--key", &key]), writer);
     assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+}
+
+#[test]
+fn the_web_server_has_256_places_and_the_next_waits_for_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let run = ["run", "--json", "--key", &key, "--web", "127.0.0.1:0"];
+    let node = Running::start(&run);
+    let web = node.object(|line| line["type"] == "web");
+    let url = web["url"].as_str().expect("a url");
+    let authority = url.trim_start_matches("http://").trim_end_matches('/');
+    let mut places: Vec<_> = (0..256).map(|_| Open::ask(authority)).collect();
+    for place in &mut places {
+        assert_eq!(place.answer(), "HTTP/1.1 200 OK");
+    }
+    let mut late = Open::ask(authority);
+    for place in &mut places {
+        place.ask_again(authority);
+        place.answer();
+    }
+    assert!(!late.has_news(), "all others came first, twice");
+    places.pop();
+    assert_eq!(late.answer(), "HTTP/1.1 200 OK");
+    drop(places);
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    // Into this stdout nothing more fits, so that the command can't end in order.
+    let (mut stdout, _unread) = UnixStream::pair().expect("a pair");
+    stdout.set_nonblocking(true).expect("it does not wait");
+    while stdout.write(b"x").is_ok() {}
+    stdout.set_nonblocking(false).expect("it waits");
+    let nothing = tempfile::tempdir().expect("a folder");
+    let www = nothing.path().to_str().expect("a path");
+    let mut child = command(&["devnet", "1", "--port", "0", "--www", www])
+        .stdout(OwnedFd::from(stdout))
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let stderr = child.stderr.take().expect("a pipe");
+    let mut devnet = Running::writing(child, stderr);
+    // What it says last before its first line on stdout.
+    devnet.line(|line| line.contains("not built"));
+    let end = Instant::now() + PATIENCE;
+    // Signals that come too close count as one: more are sent until it has seen two.
+    let status = loop {
+        devnet.interrupt();
+        if let Some(status) = devnet.child.try_wait().expect("it is there") {
+            break status;
+        }
+        assert!(Instant::now() < end, "it goes on");
+    };
+    assert_eq!(status.code(), Some(130));
 }

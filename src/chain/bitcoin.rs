@@ -281,6 +281,7 @@ mod tests {
 
     use super::*;
     use crate::chain::{Item, ItemKind, Verdict};
+    use crate::platform::test;
 
     const BLOCK: &[u8] = include_bytes!("../../testdata/block-413567.raw");
 

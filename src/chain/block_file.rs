@@ -283,6 +283,7 @@ mod tests {
     use super::*;
     use crate::chain::bitcoin::{Bitcoin, MAX_BLOCK_SIZE};
     use crate::chain::{ItemKind, Verdict};
+    use crate::platform::test;
 
     const BLOCK_413567: &[u8] = include_bytes!("../../testdata/block-413567.raw");
     const CHAIN_0_TO_438: &[u8] = include_bytes!("../../testdata/chain-0-438.dat");

@@ -141,6 +141,7 @@ impl Codec for FrameCodec {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
     use futures::{FutureExt, io::Cursor};
     use proptest::prelude::*;
 

@@ -149,6 +149,7 @@ impl<'de> Deserialize<'de> for PeerInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
 
     #[test]
     fn a_peer_reads_as_it_shows() {

@@ -166,6 +166,7 @@ impl<T> Drop for Receiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
     use futures::FutureExt;
     use proptest::prelude::*;
 

@@ -434,6 +434,7 @@ fn at_most(field: &'static str, length: usize, limit: usize) -> Result<(), Decod
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
     use proptest::prelude::*;
 
     fn messages() -> impl Strategy<Value = NetworkMessage> {

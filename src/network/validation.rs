@@ -89,6 +89,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
 
     fn pending(kind: ItemKind, size: usize) -> Pending {
         Pending {

@@ -161,6 +161,7 @@ fn share(good: u64, bad: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
 
     #[test]
     fn figures_are_what_they_say() {

@@ -54,6 +54,7 @@ impl Bans {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
 
     #[test]
     fn a_ban_ends_and_the_table_is_bounded() {

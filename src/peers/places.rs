@@ -55,6 +55,7 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
 
     #[test]
     fn peers_are_counted_not_connections() {

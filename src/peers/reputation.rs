@@ -121,6 +121,7 @@ impl Reputation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
     use proptest::prelude::*;
 
     fn reputation() -> Reputation {

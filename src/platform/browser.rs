@@ -2,6 +2,10 @@
 
 use libp2p::swarm;
 
+/// `#[test]` in a browser.
+#[cfg(test)]
+pub use wasm_bindgen_test::wasm_bindgen_test as test;
+
 /// Starts a task on the microtask queue.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
     wasm_bindgen_futures::spawn_local(task);

@@ -3,6 +3,7 @@
 //! Sibling files with identical signatures: [`spawn`] starts a task, [`offload`] runs a slow function off
 //! the network task, [`swarm_config`] tells libp2p how to run connections. Time is `web_time`, timers are `futures_timer`
 //! on both skins, so they need nothing here.
+//! In tests, `test` is the attribute of that skin: a unit test that imports it has one body and runs on both.
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
@@ -13,3 +14,8 @@ mod native;
 pub use browser::{offload, spawn, swarm_config};
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{offload, spawn, swarm_config};
+
+#[cfg(all(test, target_arch = "wasm32"))]
+pub use browser::test;
+#[cfg(all(test, not(target_arch = "wasm32")))]
+pub use native::test;

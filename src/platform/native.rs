@@ -2,6 +2,10 @@
 
 use libp2p::swarm;
 
+/// The usual `#[test]`.
+#[cfg(test)]
+pub use core::prelude::v1::test;
+
 /// Starts a task on the current tokio runtime.
 pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     tokio::spawn(task);

@@ -47,6 +47,7 @@ impl RateLimiter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
     use proptest::prelude::*;
 
     proptest! {

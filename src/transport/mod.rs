@@ -3,7 +3,7 @@
 //! `native.rs` and `browser.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). [`meter`] counts every
 //! byte on either, `small_writes.rs` keeps WebRTC's messages short. `websocket.rs` and `webrtc.rs` are the browser's own
-//! transports: the stock ones poll, and lose messages.
+//! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks.
 
 pub mod meter;
 #[cfg(any(feature = "webrtc", target_arch = "wasm32"))]
@@ -17,6 +17,8 @@ mod native;
 pub mod webrtc;
 #[cfg(target_arch = "wasm32")]
 pub mod websocket;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod webtransport;
 
 #[cfg(target_arch = "wasm32")]
 pub use browser::{LocalDiscovery, build, found, local_discovery};

@@ -1,4 +1,4 @@
-//! A native node's transports: TCP, QUIC, WebSocket, WebRTC-direct (feature `webrtc`), memory,
+//! A native node's transports: TCP, QUIC, WebSocket, WebTransport, WebRTC-direct (feature `webrtc`), memory,
 //! and circuits through relays; names are resolved by the system's DNS.
 
 use libp2p::{
@@ -20,7 +20,7 @@ use libp2p::core::transport::dummy::DummyTransport;
 
 #[cfg(feature = "webrtc")]
 use super::small_writes;
-use super::{Boxed, meter, noise};
+use super::{Boxed, meter, noise, webtransport};
 use crate::network::{Config, NetworkError};
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
@@ -77,7 +77,10 @@ pub fn build(
     let quic = quic::tokio::Transport::new(quic_config)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
-    let transports = or(webrtc(keypair)?, or(quic, streams));
+    let webtransport = webtransport::Transport::new(keypair.clone())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    let transports = or(webrtc(keypair)?, or(webtransport, or(quic, streams)));
     let resolved =
         dns::tokio::Transport::system(transports).map_err(|error| failed("dns", error))?;
     let meter = meter.clone();

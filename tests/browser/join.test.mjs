@@ -9,7 +9,10 @@ import { BROWSERS, launch, openPage } from '../support/browsers.mjs'
 import { replay, startNative } from '../support/native.mjs'
 import { openSite } from '../support/site.mjs'
 
-const NAMES = { ws: 'WebSocket', webrtc: 'WebRTC-direct' }
+const NAMES = { ws: 'WebSocket', webtransport: 'WebTransport', webrtc: 'WebRTC-direct' }
+
+/** A transport's name in an address, where it is another. */
+const ADDRESSES = { webrtc: 'webrtc-direct' }
 
 // A WebRTC connection that was closed looks like one that is silent: native libp2p-webrtc tells by pings.
 const QUICK_PINGS = '[network]\nkeepalive_interval = "500ms"\nconnection_timeout = "2s"\n'
@@ -30,6 +33,8 @@ for (const name of BROWSERS) {
     for (const [transport, run] of [
       ['ws', 'page'],
       ['ws', 'worker'],
+      ['webtransport', 'page'],
+      ['webtransport', 'worker'],
       ['webrtc', 'page'],
     ]) {
       const title = `a ${run} joins by ${NAMES[transport]}, publishes, receives a block and leaves`
@@ -72,7 +77,7 @@ async function joins(page, native, transport, run) {
   const peerId = await page.evaluate((options) => start(options), options)
   const peer = await page.evaluate(() => happened('peer:connect'))
   assert.equal(peer.peerId, native.peerId)
-  assert.equal(peer.transport, transport === 'ws' ? 'ws' : 'webrtc-direct')
+  assert.equal(peer.transport, ADDRESSES[transport] ?? transport)
   assert.equal(peer.selkie, true)
   assert.equal(peer.direction, 'outbound')
   await native.until({ type: 'peer:connect', peerId })

@@ -17,6 +17,7 @@ const LISTEN = {
   tcp: '/ip4/127.0.0.1/tcp/0',
   ws: '/ip4/127.0.0.1/tcp/0/ws',
   webrtc: '/ip4/127.0.0.1/udp/0/webrtc-direct',
+  webtransport: '/ip4/127.0.0.1/udp/0/quic-v1/webtransport',
 }
 
 /**
@@ -56,7 +57,7 @@ export async function startNative({
 }
 
 function listensOver(transport) {
-  const form = new RegExp(`${LISTEN[transport].replace('/0', '/\\d+')}(/certhash/[\\w-]+)?(/p2p/\\w+)?$`)
+  const form = new RegExp(`${LISTEN[transport].replace('/0', '/\\d+')}(/certhash/[\\w-]+)*(/p2p/\\w+)?$`)
   return ({ type, address }) => type === 'listening' && form.test(address)
 }
 

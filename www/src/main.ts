@@ -221,7 +221,7 @@ async function start(): Promise<void> {
   try {
     await invite(mine.signal)
     showNetwork()
-    const peerId = await mine.start(invitation.network, chosenRun())
+    const peerId = await mine.start(invitation, chosenRun())
     byId('self-id', HTMLElement).replaceChildren(
       idText(peerId),
       copyButton(peerId, 'the peer id of this tab'),

@@ -50,9 +50,10 @@ export class Session {
   }
 
   /** Starts the node; resolves to its peer id. */
-  async start(network: Invitation['network'], run: 'page' | 'worker'): Promise<string> {
+  async start({ network, config }: Invitation, run: 'page' | 'worker'): Promise<string> {
     const node = await createNode({
       network,
+      config,
       // The page dials by itself, to show below the field why a dial failed.
       bootstrap: [],
       run,

@@ -1,6 +1,6 @@
 // A stand-in for the package, for tests of the page alone: it speaks the same interface, reaches no
 // network, and does what the test says in `fake` events on the window. An address with port 1 in it
-// refuses; every other one connects. It is built in under SELKIE_FAKE=1 only.
+// refuses; every other one connects. The root element tells the settings it was given. It is built in under SELKIE_FAKE=1 only.
 
 import type { Item, ItemChannel, ItemKind, NodeOptions, Peer, SelkieNode } from 'selkie'
 import { parseHex, randomBytes, toHex } from '../src/bytes'
@@ -174,7 +174,12 @@ class Node extends EventTarget {
   }
 }
 
-export async function createNode({ network, onProgress }: NodeOptions): Promise<SelkieNode> {
+export async function createNode({
+  network,
+  config,
+  onProgress,
+}: NodeOptions): Promise<SelkieNode> {
+  document.documentElement.dataset['config'] = JSON.stringify(config)
   const total = 1_730_000
   for (const loaded of [0, 600_000, total]) onProgress?.({ loaded, total })
   if (typeof network === 'object' && network.id === 'broken') {

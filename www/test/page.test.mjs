@@ -105,6 +105,13 @@ onPage('the page joins by itself and tells when the first block came', {}, async
   assert.equal(await first(), ms, 'the first stays the first')
 })
 
+onPage('the node behaves as the one that serves the page says', {}, async (page) => {
+  await inState(page, 'connected')
+  assert.deepEqual(await page.evaluate(() => JSON.parse(document.documentElement.dataset.config)), {
+    protocol: { gossipsub_config: { duplicate_cache_time: '5000ms' } },
+  })
+})
+
 onPage('lists are bounded, counters are not; a forged block is called one', {}, async (page) => {
   await inState(page, 'connected')
   await tell(page, { do: 'items', kind: 'transaction', count: 1234 })

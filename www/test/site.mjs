@@ -78,6 +78,7 @@ function answer(response, node) {
     JSON.stringify({
       network: { id: node === 'broken' ? 'broken' : 'bitcoin-replay', application: 'bitcoin' },
       bootstrap: [node === 'shut' ? SHUT : OPEN],
+      config: { protocol: { gossipsub_config: { duplicate_cache_time: '5000ms' } } },
       peer_id: OPEN.split('/').at(-1),
     }),
   )

@@ -122,16 +122,20 @@ test('whatever is thrown becomes a sentence', () => {
 })
 
 test('an invitation is read as far as it makes sense', () => {
-  assert.equal(parseInvitation(null), NOBODY)
-  assert.equal(parseInvitation('no'), NOBODY)
+  assert.deepEqual(parseInvitation(null), NOBODY)
+  assert.deepEqual(parseInvitation('no'), NOBODY)
   assert.deepEqual(parseInvitation({ network: 7, bootstrap: [1, '', '/ip4/…'] }), {
     network: { id: 'selkie-dev', application: 'opaque' },
     bootstrap: ['/ip4/…'],
+    config: {},
   })
   assert.deepEqual(
     parseInvitation({ network: { id: 'main', genesis: 'ab', application: 'bitcoin' } }),
-    { network: { id: 'main', genesis: 'ab', application: 'bitcoin' }, bootstrap: [] },
+    { network: { id: 'main', genesis: 'ab', application: 'bitcoin' }, bootstrap: [], config: {} },
   )
+  const protocol = { gossipsub_config: { mesh_n: 4 } }
+  const config = { protocol, security: 1, network: [], identity: [7], chain: { network_id: 'x' } }
+  assert.deepEqual(parseInvitation({ config }).config, { protocol })
   assert.equal(parseInvitation({ bootstrap: Array(99).fill('/a') }).bootstrap.length, 16)
 })
 

@@ -232,9 +232,9 @@ impl<'a> Reader<'a> {
 
     /// A compact size, then as many bytes.
     fn string(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
-        let refused = self.expected(what);
-        let length = usize::try_from(self.compact_size(what)?).map_err(|_| refused)?;
-        self.take(length, what)
+        let length = self.compact_size(what)?;
+        // What a 32-bit wasm can't count is missing there as it is elsewhere: at the same byte.
+        self.take(usize::try_from(length).unwrap_or(usize::MAX), what)
     }
 
     /// A compact size that is not zero, then as many elements. The list grows by what was read,

@@ -53,6 +53,7 @@ fn target(bits: u32) -> Option<Hash> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::test;
 
     /// The number with these leading bytes and `zeros` zero bytes after them.
     fn number(leading: &[u8], zeros: usize) -> Option<Hash> {

@@ -1,0 +1,99 @@
+//! What peers may do, and what misbehaviour costs them.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What peers may do: SPEC's "Security Configuration".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// The encryption of TCP and WebSocket connections.
+    pub noise_config: NoiseConfig,
+    /// The price of misbehaviour.
+    pub peer_scoring: PeerScoringConfig,
+    /// How much a peer may ask.
+    pub rate_limits: RateLimitConfig,
+    /// Who is kept out, and for how long.
+    pub blacklist_config: BlacklistConfig,
+}
+
+/// Noise XX (libp2p/specs noise).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NoiseConfig {
+    /// A secret that both sides must know for the handshake to succeed: a closed network. It binds TCP and
+    /// WebSocket only, so no other transport can be listened on beside it. **Default:** none.
+    pub prologue: Option<String>,
+}
+
+/// A peer's score: typed events, halved over time (after Lighthouse's peer manager).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PeerScoringConfig {
+    /// The time in which a score moves half way back to zero. **Default:** 600 s.
+    #[serde(with = "humantime_serde")]
+    pub half_life: Duration,
+    /// At or below it a peer is disconnected. **Default:** -20.
+    pub disconnect_at: f64,
+    /// At or below it a peer is banned. **Default:** -50.
+    pub ban_at: f64,
+    /// Peers whose score is remembered; the one nearest to zero is forgotten first. **Default:** 10,000.
+    pub max_peers: usize,
+}
+
+impl Default for PeerScoringConfig {
+    fn default() -> Self {
+        Self {
+            half_life: Duration::from_secs(600),
+            disconnect_at: -20.0,
+            ban_at: -50.0,
+            max_peers: 10_000,
+        }
+    }
+}
+
+/// How much one peer may ask of this node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RateLimitConfig {
+    /// Direct messages per second and peer, on average. **Default:** 100.
+    pub messages_per_second: u32,
+    /// Direct messages at once above the average. **Default:** 200.
+    pub burst: u32,
+    /// The link's capacity in bytes per second, to which `bandwidth_utilization` relates. **Default:** 125,000,000 (1 Gbit/s).
+    pub link_bytes_per_second: u64,
+}
+
+impl Default for RateLimitConfig {
+    fn default() -> Self {
+        Self {
+            messages_per_second: 100,
+            burst: 200,
+            link_bytes_per_second: 125_000_000,
+        }
+    }
+}
+
+/// Who is kept out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BlacklistConfig {
+    /// Peers that are never let in. **Default:** none.
+    pub peers: Vec<String>,
+    /// How long a ban lasts. **Default:** 1 h.
+    #[serde(with = "humantime_serde")]
+    pub ban_duration: Duration,
+    /// Bans kept at once; the one that ends first is dropped first. **Default:** 10,000.
+    pub max_bans: usize,
+}
+
+impl Default for BlacklistConfig {
+    fn default() -> Self {
+        Self {
+            peers: Vec::new(),
+            ban_duration: Duration::from_secs(3600),
+            max_bans: 10_000,
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Figures about a node: SPEC's three kinds of metrics, as they are at the moment.
+
+use web_time::SystemTime;
+
+use super::P2PNetworkManager;
+use crate::observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
+
+impl P2PNetworkManager {
+    /// Figures about connections.
+    pub fn connection_metrics(&self) -> ConnectionMetrics {
+        let state = self.shared.state();
+        state.recorder.connections(
+            state.connections,
+            self.config.security.rate_limits.link_bytes_per_second,
+        )
+    }
+
+    /// Figures about messages.
+    pub fn message_metrics(&self) -> MessageMetrics {
+        let meter = &self.shared.meter;
+        self.shared
+            .state()
+            .recorder
+            .messages(meter.sent(), meter.received())
+    }
+
+    /// Figures about peers.
+    pub fn peer_metrics(&self) -> PeerMetrics {
+        let (now, state) = (SystemTime::now(), self.shared.state());
+        let mut metrics = PeerMetrics {
+            peer_count: state.peers.len(),
+            ..Default::default()
+        };
+        for (id, peer) in &state.peers {
+            *metrics
+                .peer_distribution
+                .entry(peer.transport().to_owned())
+                .or_default() += 1;
+            let since = peer.connected_at.and_then(|at| now.duration_since(at).ok());
+            metrics.peer_uptime.insert(*id, since.unwrap_or_default());
+            metrics.peer_reputation.insert(*id, peer.reputation);
+        }
+        metrics
+    }
+}

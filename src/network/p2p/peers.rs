@@ -1,0 +1,122 @@
+//! Peers: finding them, connecting to them, letting them go.
+
+use std::collections::HashMap;
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+use super::{Command, P2PNetworkManager};
+use crate::network::{ConfigError, DiscoveryError, NetworkError, NetworkEvent, PeerInfo};
+
+impl P2PNetworkManager {
+    /// The peers found on the local network so far (by mDNS), each once.
+    ///
+    /// # Errors
+    /// [`DiscoveryError::Unavailable`] in a browser, and where only loopback is listened on or mDNS is configured off.
+    pub async fn discover_local_peers(&self) -> Result<Vec<PeerInfo>, DiscoveryError> {
+        if !self.config.uses_mdns() {
+            return Err(DiscoveryError::Unavailable(
+                "listen on an address that is not loopback and set protocol.kademlia_config.mdns; browsers have none",
+            ));
+        }
+        // Answers to a fresh node's first query arrive within moments; RFC 6762 spreads them over 120 ms.
+        let mut events = self.subscribe_events();
+        let mut found: HashMap<PeerId, PeerInfo> = HashMap::new();
+        let mut patience = futures_timer::Delay::new(std::time::Duration::from_secs(2));
+        while let futures::future::Either::Left((Some(event), _)) =
+            futures::future::select(Box::pin(events.recv()), &mut patience).await
+        {
+            if let NetworkEvent::PeersDiscovered(peers) = event {
+                found.extend(peers.into_iter().map(|peer| (peer.peer_id, peer)));
+            }
+        }
+        found.extend(
+            self.get_connected_peers()
+                .into_iter()
+                .map(|peer| (peer.peer_id, peer)),
+        );
+        Ok(found.into_values().collect())
+    }
+
+    /// Dials all bootstrap peers; returns when the first is connected. From then on the node redials
+    /// them whenever it has no peer at all.
+    ///
+    /// # Errors
+    /// The last peer's [`NetworkError::Dial`] where none can be reached; redialling goes on.
+    pub async fn connect_bootstrap_peers(&self) -> Result<(), NetworkError> {
+        self.command(Command::KeepBootstrapped).await?;
+        let peers = &self.config.network.bootstrap_peers;
+        let mut dials: FuturesUnordered<_> = peers
+            .iter()
+            .flat_map(addresses_of)
+            .map(|address| self.dial(address))
+            .collect();
+        let mut outcome = Ok(());
+        while let Some(dialled) = dials.next().await {
+            match dialled {
+                Ok(_) => return Ok(()),
+                Err(error) => outcome = Err(error),
+            }
+        }
+        outcome
+    }
+
+    /// Adds a peer to the routing table and to those that may be dialled. Nothing is dialled now.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`]; [`NetworkError::Config`] where the peer has no address.
+    pub async fn add_peer(&self, peer_info: PeerInfo) -> Result<(), NetworkError> {
+        if peer_info.addresses.is_empty() {
+            let problem = "give at least one address of the peer";
+            return Err(ConfigError::new("peer_info.addresses", "[]", problem).into());
+        }
+        self.command(Command::AddPeer(peer_info)).await
+    }
+
+    /// Connects to an address, with or without the peer's identity at its end. Returns when the peer has said hello
+    /// and is of our network, or is a plain libp2p peer.
+    ///
+    /// # Errors
+    /// [`NetworkError::Dial`] says for a person what happened.
+    pub async fn dial(&self, address: Multiaddr) -> Result<PeerId, NetworkError> {
+        self.ask(|reply| Command::Dial { address, reply }).await?
+    }
+
+    /// Closes all connections to a peer.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotConnected`], [`NetworkError::NotRunning`].
+    pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetworkError> {
+        if !self.shared.state().peers.contains_key(&peer) {
+            return Err(NetworkError::NotConnected(peer));
+        }
+        let reason = "disconnected by this node's user".to_owned();
+        self.command(Command::Disconnect { peer, reason }).await
+    }
+
+    /// The peers that are connected and past the hello.
+    pub fn get_connected_peers(&self) -> Vec<PeerInfo> {
+        self.shared.state().peers.values().cloned().collect()
+    }
+
+    /// The addresses at which this node listens, with the ports that the system chose.
+    pub fn listeners(&self) -> Vec<Multiaddr> {
+        let with_identity = |address: &Multiaddr| address.clone().with_p2p(self.local_peer_id);
+        let state = self.shared.state();
+        state
+            .listeners
+            .iter()
+            .map(|a| with_identity(a).unwrap_or_else(|a| a))
+            .collect()
+    }
+}
+
+/// A peer's addresses, each with its identity at the end.
+pub(crate) fn addresses_of(peer: &PeerInfo) -> impl Iterator<Item = Multiaddr> + '_ {
+    peer.addresses
+        .iter()
+        .map(|address| match address.iter().last() {
+            Some(Protocol::P2p(_)) => address.clone(),
+            _ => address.clone().with(Protocol::P2p(peer.peer_id)),
+        })
+}

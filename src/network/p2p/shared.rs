@@ -1,0 +1,152 @@
+//! What the handle and its task share: the state that both see, and the commands that go from one to the other.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use libp2p::{Multiaddr, PeerId, gossipsub::MessageAcceptance};
+use tokio::sync::oneshot;
+
+use crate::{
+    chain::{Application, Item, ItemId},
+    network::{NetworkError, NetworkEvent, PeerInfo, ProtocolError, mpsc, requests::Reply},
+    observe::Recorder,
+    transport::meter::Meter,
+};
+
+/// Events that wait for one subscriber; the oldest are dropped and counted.
+const EVENTS: usize = 4096;
+/// Subscribers of events at once.
+const MAX_SUBSCRIBERS: usize = 256;
+
+/// What the handle and the task both see.
+pub(crate) struct Shared {
+    pub(crate) application: Arc<dyn Application>,
+    pub(crate) meter: Meter,
+    state: Mutex<State>,
+}
+
+/// Behind one lock, which is held for moments only and never across an await.
+#[derive(Default)]
+pub(crate) struct State {
+    /// Peers that are connected and past the hello.
+    pub(crate) peers: HashMap<PeerId, PeerInfo>,
+    pub(crate) connections: usize,
+    pub(crate) listeners: Vec<Multiaddr>,
+    pub(crate) recorder: Recorder,
+    subscribers: Vec<Subscriber>,
+    ended: bool,
+}
+
+/// Which events a subscriber wants.
+type Wants = Box<dyn Fn(&NetworkEvent) -> bool + Send>;
+
+/// Who is told of the events it wants.
+struct Subscriber {
+    wants: Wants,
+    sender: mpsc::Sender<NetworkEvent>,
+}
+
+impl Shared {
+    pub(super) fn new(application: impl Application) -> Self {
+        Self {
+            application: Arc::new(application),
+            meter: Meter::default(),
+            state: Mutex::default(),
+        }
+    }
+
+    /// No code panics while it holds the lock, so a poisoned one is sound.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Events from now on, at most `max_unread` bytes of them unread; none where there is no place left.
+    pub(super) fn subscribe(
+        &self,
+        wants: Wants,
+        max_unread: usize,
+    ) -> mpsc::Receiver<NetworkEvent> {
+        let (sender, receiver) = mpsc::channel(EVENTS, max_unread);
+        let mut state = self.state();
+        state
+            .subscribers
+            .retain(|subscriber| !subscriber.sender.is_closed());
+        if !state.ended && state.subscribers.len() < MAX_SUBSCRIBERS {
+            state.subscribers.push(Subscriber { wants, sender });
+        }
+        receiver
+    }
+
+    /// Tells all subscribers.
+    pub(crate) fn emit(&self, event: &NetworkEvent) {
+        let tell = |to: &Subscriber| {
+            if (to.wants)(event) {
+                to.sender.send(event.clone())
+            } else {
+                !to.sender.is_closed()
+            }
+        };
+        self.state().subscribers.retain(tell);
+    }
+
+    /// The task is over: every subscription ends.
+    pub(crate) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        state.peers.clear();
+        state.listeners.clear();
+        state.connections = 0;
+        state.subscribers.clear();
+    }
+}
+
+/// What the handle asks of the task.
+pub(crate) enum Command {
+    Dial {
+        address: Multiaddr,
+        reply: oneshot::Sender<Result<PeerId, NetworkError>>,
+    },
+    Disconnect {
+        peer: PeerId,
+        reason: String,
+    },
+    Publish {
+        topic: String,
+        data: bytes::Bytes,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
+    Deliver {
+        item: Item,
+        id: ItemId,
+    },
+    Send {
+        peer: PeerId,
+        frame: Vec<u8>,
+        reply: Reply,
+    },
+    Handle {
+        item: Item,
+        peer: PeerId,
+        reply: oneshot::Sender<Result<(), ProtocolError>>,
+    },
+    JoinTopic {
+        topic: String,
+        validate: bool,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
+    LeaveTopic {
+        topic: String,
+    },
+    Report {
+        message_id: Vec<u8>,
+        source: PeerId,
+        acceptance: MessageAcceptance,
+    },
+    AddPeer(PeerInfo),
+    KeepBootstrapped,
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
+}

@@ -1,0 +1,80 @@
+//! Gossip topics that are not Selkie's own: any libp2p peer may take part in them.
+
+use libp2p::{PeerId, gossipsub::MessageAcceptance};
+
+use super::{Command, P2PNetworkManager};
+use crate::{chain::Verdict, network::NetworkError};
+
+impl P2PNetworkManager {
+    /// Takes part in a plain gossipsub topic, whoever else does. With `validate`, each message waits for
+    /// [`Self::report`] before it is passed on; else it is passed on at once.
+    ///
+    /// # Errors
+    /// [`NetworkError::Config`] where the name is over 256 bytes, 256 topics are joined, or the topic is one of Selkie's own.
+    pub async fn subscribe_topic(
+        &self,
+        topic: impl Into<String>,
+        validate: bool,
+    ) -> Result<(), NetworkError> {
+        let topic = topic.into();
+        self.ask(|reply| Command::JoinTopic {
+            topic,
+            validate,
+            reply,
+        })
+        .await?
+    }
+
+    /// Leaves a plain topic.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`].
+    pub async fn unsubscribe_topic(&self, topic: impl Into<String>) -> Result<(), NetworkError> {
+        self.command(Command::LeaveTopic {
+            topic: topic.into(),
+        })
+        .await
+    }
+
+    /// Publishes on a gossipsub topic, joined or not.
+    ///
+    /// # Errors
+    /// [`NetworkError::NoPeers`], [`NetworkError::Busy`], and duplicates or sizes as [`NetworkError::Protocol`].
+    pub async fn publish_topic(
+        &self,
+        topic: impl Into<String>,
+        data: impl Into<bytes::Bytes>,
+    ) -> Result<(), NetworkError> {
+        let (topic, data) = (topic.into(), data.into());
+        self.ask(|reply| Command::Publish { topic, data, reply })
+            .await?
+    }
+
+    /// The verdict on a message of a topic that was subscribed with `validate`. A rejected message costs `source` reputation.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`].
+    pub async fn report(
+        &self,
+        message_id: Vec<u8>,
+        source: PeerId,
+        verdict: Verdict,
+    ) -> Result<(), NetworkError> {
+        let acceptance = acceptance(verdict);
+        self.command(Command::Report {
+            message_id,
+            source,
+            acceptance,
+        })
+        .await
+    }
+}
+
+/// Our word for it in libp2p's.
+pub(crate) fn acceptance(verdict: Verdict) -> MessageAcceptance {
+    match verdict {
+        Verdict::Accept => MessageAcceptance::Accept,
+        Verdict::Ignore => MessageAcceptance::Ignore,
+        Verdict::Reject => MessageAcceptance::Reject,
+    }
+}
