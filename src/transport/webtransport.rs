@@ -12,6 +12,7 @@
 //! Bounds: 256 streams that a peer may open at once, 10 MB unread a stream and 15 MB a connection, the limits of libp2p's QUIC.
 
 mod certificates;
+mod stream;
 
 use std::{
     collections::VecDeque,
@@ -25,9 +26,10 @@ use std::{
 
 use futures::{
     FutureExt, StreamExt,
+    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
     future::{BoxFuture, Pending},
     ready,
-    stream::{BoxStream, SelectAll, Stream as FuturesStream},
+    stream::{BoxStream, FuturesUnordered, SelectAll, Stream as FuturesStream},
 };
 use futures_timer::Delay;
 use if_watch::{IfEvent, tokio::IfWatcher};
@@ -42,16 +44,16 @@ use libp2p::{
     multiaddr::Protocol,
     noise,
 };
-use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use wtransport::{
     Endpoint, Identity, RecvStream, SendStream, ServerConfig, VarInt,
     config::{Ipv6DualStackConfig, QuicTransportConfig},
     endpoint::{IncomingSession, endpoint_side::Server},
     error::ConnectionError,
-    stream::BiStream,
 };
 
 use certificates::{Certificates, Hashes};
+use stream::Rest;
+pub use stream::Stream;
 
 /// Where libp2p's WebTransport lives on a host, and how it proves who it is.
 const PATH: &str = "/.well-known/libp2p-webtransport?type=noise";
@@ -224,7 +226,10 @@ impl Listener {
     fn address(&self, ip: IpAddr) -> Multiaddr {
         let plain = multiaddress(SocketAddr::new(ip, self.socket.port()));
         let with_hash = |address: Multiaddr, hash| address.with(Protocol::Certhash(hash));
-        self.certificates.hashes().into_iter().fold(plain, with_hash)
+        self.certificates
+            .hashes()
+            .into_iter()
+            .fold(plain, with_hash)
     }
 
     fn up(&mut self, ip: IpAddr) {
@@ -296,7 +301,8 @@ impl FuturesStream for Listener {
             if this.closed {
                 return Poll::Ready(None);
             }
-            if let Some(Poll::Ready(event)) = this.interfaces.as_mut().map(|i| i.poll_if_event(cx)) {
+            if let Some(Poll::Ready(event)) = this.interfaces.as_mut().map(|i| i.poll_if_event(cx))
+            {
                 match event {
                     Ok(IfEvent::Up(net)) => this.up(net.addr()),
                     Ok(IfEvent::Down(net)) => this.down(net.addr()),
@@ -345,11 +351,13 @@ async fn upgrade(
         return Err(Error::Path);
     }
     let session = request.accept().await?;
-    let first = BiStream::join(session.accept_bi().await?).compat();
+    let first = session.accept_bi().await?;
+    let connection = Connection::new(session);
+    let first = Stream::new(first, connection.rests.0.clone());
     let noise = noise::Config::new(&keypair)?.with_webtransport_certhashes(hashes.into());
     // Its protocol is part of the path; nothing is negotiated on the stream.
     let (peer_id, _) = noise.upgrade_inbound(first, "/noise").await?;
-    Ok((peer_id, Connection::new(session)))
+    Ok((peer_id, connection))
 }
 
 /// A WebTransport session as a multiplexer: its bidirectional streams are libp2p's.
@@ -357,10 +365,10 @@ pub struct Connection {
     session: wtransport::Connection,
     inbound: Opening,
     outbound: Opening,
+    /// What streams leave behind, and its way here.
+    rests: (UnboundedSender<Rest>, UnboundedReceiver<Rest>),
+    finishing: FuturesUnordered<BoxFuture<'static, ()>>,
 }
-
-/// A stream of a [`Connection`].
-pub type Stream = Compat<BiStream>;
 
 /// One stream in the making, begun when it is first asked for.
 type Opening = Option<BoxFuture<'static, Result<(SendStream, RecvStream), Error>>>;
@@ -371,6 +379,8 @@ impl Connection {
             session,
             inbound: None,
             outbound: None,
+            rests: unbounded(),
+            finishing: FuturesUnordered::new(),
         }
     }
 }
@@ -379,13 +389,17 @@ fn poll_opening<F>(
     opening: &mut Opening,
     begin: impl FnOnce() -> F,
     cx: &mut Context<'_>,
-) -> Poll<Result<Stream, Error>>
+) -> Poll<Result<(SendStream, RecvStream), Error>>
 where
     F: Future<Output = Result<(SendStream, RecvStream), Error>> + Send + 'static,
 {
-    let opened = ready!(opening.get_or_insert_with(|| begin().boxed()).poll_unpin(cx));
+    let opened = ready!(
+        opening
+            .get_or_insert_with(|| begin().boxed())
+            .poll_unpin(cx)
+    );
     *opening = None;
-    Poll::Ready(opened.map(|halves| BiStream::join(halves).compat()))
+    Poll::Ready(opened)
 }
 
 impl StreamMuxer for Connection {
@@ -399,7 +413,8 @@ impl StreamMuxer for Connection {
             let session = session.clone();
             async move { Ok(session.accept_bi().await?) }
         };
-        poll_opening(&mut this.inbound, begin, cx)
+        let halves = ready!(poll_opening(&mut this.inbound, begin, cx))?;
+        Poll::Ready(Ok(Stream::new(halves, this.rests.0.clone())))
     }
 
     fn poll_outbound(
@@ -415,7 +430,8 @@ impl StreamMuxer for Connection {
                 opening.map_err(|error| Error::Socket(io::Error::other(error)))
             }
         };
-        poll_opening(&mut this.outbound, begin, cx)
+        let halves = ready!(poll_opening(&mut this.outbound, begin, cx))?;
+        Poll::Ready(Ok(Stream::new(halves, this.rests.0.clone())))
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -424,7 +440,14 @@ impl StreamMuxer for Connection {
     }
 
     /// The end of the session is told by the inbound streams.
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<StreamMuxerEvent, Error>> {
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<StreamMuxerEvent, Error>> {
+        while let Poll::Ready(Some(rest)) = self.rests.1.poll_next_unpin(cx) {
+            self.finishing.push(stream::finish(rest).boxed());
+        }
+        while let Poll::Ready(Some(())) = self.finishing.poll_next_unpin(cx) {}
         Poll::Pending
     }
 }

@@ -86,8 +86,7 @@ impl Certificate {
             .map_err(|error| wrong(&error))?;
         let chain = identity.certificate_chain().as_slice();
         let leaf = chain.first().ok_or_else(|| wrong(&"an empty chain"))?;
-        let hash =
-            Multihash::wrap(SHA256, leaf.hash().as_ref()).map_err(|error| wrong(&error))?;
+        let hash = Multihash::wrap(SHA256, leaf.hash().as_ref()).map_err(|error| wrong(&error))?;
         Ok(Self {
             identity,
             hash,

@@ -1,0 +1,113 @@
+//! A bidirectional WebTransport stream as libp2p wants it.
+//!
+//! What it adds to `wtransport`'s two halves is its end. QUIC tells a peer to stop sending when a stream is dropped on which more could
+//! come, if only the peer's own end; and Firefox (153) then forgets the answer that it has not read yet, with
+//! "Error in input stream". So the receiving half of a stream that was closed in order goes to its connection, which reads on
+//! until the peer has ended it, for at most [`PATIENCE`] and [`MAX_REST`] bytes. A stream that is dropped before it was closed is a reset.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{
+    AsyncRead, AsyncReadExt, AsyncWrite, channel::mpsc::UnboundedSender, future::select, pin_mut,
+};
+use futures_timer::Delay;
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
+use wtransport::{RecvStream, SendStream, quinn::VarInt};
+
+/// How long a peer may take to end its side.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How much it may send meanwhile that nobody wants.
+const MAX_REST: usize = 64 * 1024;
+/// WebTransport's application error 0 among HTTP/3's codes (draft-ietf-webtrans-http3, 4.3).
+const RESET: u64 = 0x52e4_a40f_a8db;
+
+/// What is left of a stream: at most as many as a connection may have streams.
+pub(super) type Rest = Compat<RecvStream>;
+
+/// A stream of a [`Connection`](super::Connection).
+pub struct Stream {
+    send: Compat<SendStream>,
+    /// Until the peer has ended it.
+    receive: Option<Rest>,
+    closed: bool,
+    rests: UnboundedSender<Rest>,
+}
+
+impl Stream {
+    pub(super) fn new(
+        (send, receive): (SendStream, RecvStream),
+        rests: UnboundedSender<Rest>,
+    ) -> Self {
+        Self {
+            send: send.compat_write(),
+            receive: Some(receive.compat()),
+            closed: false,
+            rests,
+        }
+    }
+}
+
+/// Reads a stream to its end, within bounds.
+pub(super) async fn finish(rest: Rest) {
+    let read = async {
+        let mut rest = rest.take(MAX_REST as u64);
+        let mut bytes = [0; 1024];
+        while rest.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
+    };
+    pin_mut!(read);
+    select(read, Delay::new(PATIENCE)).await;
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(receive) = &mut self.receive else {
+            return Poll::Ready(Ok(0));
+        };
+        let read = Pin::new(receive).poll_read(cx, buf);
+        if matches!(read, Poll::Ready(Ok(0))) && !buf.is_empty() {
+            self.receive = None;
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.send).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.closed = true;
+        Pin::new(&mut self.send).poll_close(cx)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.closed {
+            let code = VarInt::from_u64(RESET).unwrap_or(VarInt::MAX);
+            // An error says that it has ended already.
+            let _ = self.send.get_mut().quic_stream_mut().reset(code);
+        } else if let Some(rest) = self.receive.take() {
+            // An error says that the connection is gone.
+            let _ = self.rests.unbounded_send(rest);
+        }
+    }
+}
