@@ -1,7 +1,7 @@
 //! # Selkie: one peer, two skins
 //!
 //! Selkie is the network layer of a blockchain on [libp2p](https://libp2p.io). Linked into a native
-//! node it speaks TCP, QUIC, WebSocket and WebRTC-direct; compiled to WebAssembly and imported from
+//! node it speaks TCP, QUIC, WebSocket, WebTransport and WebRTC-direct; compiled to WebAssembly and imported from
 //! npm it makes a browser tab a peer of the same network, which gossips blocks, transactions and
 //! votes and checks them itself. Conditional compilation chooses the transports and the clock;
 //! nothing above them knows which skin it wears.

@@ -12,3 +12,4 @@ mod raw_peer;
 mod strangers;
 mod support;
 mod transports;
+mod webtransport;

@@ -265,6 +265,7 @@ pub(crate) fn loopback() -> Vec<Multiaddr> {
         "/ip4/127.0.0.1/tcp/0",
         "/ip4/127.0.0.1/tcp/0/ws",
         "/ip4/127.0.0.1/udp/0/quic-v1",
+        "/ip4/127.0.0.1/udp/0/quic-v1/webtransport",
     ];
     if cfg!(feature = "webrtc") {
         addresses.push("/ip4/127.0.0.1/udp/0/webrtc-direct");
