@@ -1,8 +1,12 @@
 //! How long a connection takes, natively over loopback: Selkie beside bare libp2p, in turn, in the same process.
 //!
 //! Bare libp2p has the same transports and the behaviours identify and ping. What is compared is libp2p's own
-//! measure on the dialler, from the dial to an authenticated and multiplexed connection; "to ready" adds what comes before a
-//! user can do something with the peer: Selkie's hello, and for bare libp2p the peer's identify.
+//! measure on the dialler, from the dial to an authenticated and multiplexed connection; "ready" adds what comes before a
+//! user can do something with the peer: Selkie's hello and gossip subscriptions, and for bare libp2p the peer's identify.
+//!
+//! There are some rounds, each with new nodes, and in a round the two sides take turns at going first. A figure is
+//! the median of the rounds' medians, or of their p99s: one p99 of a few hundred connections is the system's
+//! third-worst hiccup and says little of the code.
 
 use std::time::{Duration, Instant};
 
@@ -15,11 +19,13 @@ use libp2p::{
     tcp, yamux,
 };
 use selkie::{Config, NetworkEvent, P2PNetworkManager};
+use tokio::sync::mpsc;
 
 mod support;
 use support::{Figure, cpu_seconds, quantile, report};
 
-/// Connections measured per transport and side, after as many as this warm-up.
+/// Rounds per transport, and connections measured per side in each, after some to warm up.
+const ROUNDS: usize = 5;
 const RUNS: usize = 200;
 const WARM_UP: usize = 20;
 /// The bound: within 10% of bare libp2p.
@@ -47,150 +53,246 @@ async fn main() {
     ];
     let mut figures = Vec::new();
     for (name, address) in transports {
+        eprintln!("{name}: {ROUNDS} rounds of {RUNS} connections per side");
         figures.extend(measure(name, address.parse().expect("an address")).await);
     }
     report("connect", &figures);
 }
 
 async fn measure(name: &str, listen: Multiaddr) -> Vec<Figure> {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let round = round(&listen).await;
+        for (side, failed) in [
+            ("Selkie", round.selkie.failed),
+            ("bare libp2p", round.bare.failed),
+        ] {
+            if failed > 0 {
+                eprintln!("   {failed} of {side}'s dials failed");
+            }
+        }
+        rounds.push(round);
+    }
+    let median = |side: fn(&Round) -> &Side, of: &dyn Fn(&Side) -> f64| {
+        let mut values: Vec<_> = rounds.iter().map(|round| of(side(round))).collect();
+        quantile(&mut values, 0.5)
+    };
+    let figure = |what: &str, of: &dyn Fn(&Side) -> f64, target| Figure {
+        name: format!("{name}, {what}"),
+        value: median(|round| &round.selkie, of),
+        unit: "ms",
+        baseline: Some(median(|round| &round.bare, of)),
+        baseline_name: "bare libp2p",
+        target,
+    };
+    let established = |share| move |side: &Side| side.time(|s| s.established, share);
+    let ready = |share| move |side: &Side| side.time(|s| s.ready, share);
+    vec![
+        figure("established, median", &established(0.5), Some(TARGET)),
+        figure("established, p99", &established(0.99), Some(TARGET)),
+        figure("ready, median", &ready(0.5), None),
+        figure("ready, p99", &ready(0.99), None),
+        figure(
+            "CPU of both ends",
+            &|side| side.cpu / side.samples.len() as f64 * 1e3,
+            None,
+        ),
+    ]
+}
+
+/// What one side did in a round.
+#[derive(Default)]
+struct Side {
+    samples: Vec<Sample>,
+    /// Seconds of CPU time, of the dialler and the listener.
+    cpu: f64,
+    /// Dials that came to nothing; they are in no other figure.
+    failed: usize,
+}
+
+impl Side {
+    /// In milliseconds.
+    fn time(&self, of: fn(&Sample) -> Duration, share: f64) -> f64 {
+        let times = self.samples.iter().map(|s| of(s).as_secs_f64() * 1e3);
+        quantile(&mut times.collect::<Vec<_>>(), share)
+    }
+}
+
+struct Round {
+    selkie: Side,
+    bare: Side,
+}
+
+async fn round(listen: &Multiaddr) -> Round {
     // WebRTC is dialled from a listening socket.
     let from = listen
         .iter()
         .any(|part| part == Protocol::WebRTCDirect)
         .then(|| listen.clone());
-    let listener = selkie_node(Some(listen.clone())).await;
-    let dialler = selkie_node(from.clone()).await;
-    let target = listener.listeners().remove(0);
-    let mut events = dialler.subscribe_events();
+    let mut listener = Ours::new(Some(listen.clone())).await;
+    let mut dialler = Ours::new(from.clone()).await;
+    let target = listener.node.listeners().remove(0);
 
-    let (bare_address, bare_listener) = bare_listener(listen).await;
-    let mut bare = bare_swarm().await;
+    let mut bare_listener = BareListener::new(listen.clone()).await;
+    let mut bare_dialler = bare_swarm().await;
     if let Some(from) = from {
-        bare.listen_on(from).expect("listening");
+        bare_dialler.listen_on(from).expect("listening");
     }
 
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    let (mut our_cpu, mut their_cpu) = (0.0, 0.0);
+    let (mut selkie, mut bare) = (Side::default(), Side::default());
     for run in 0..WARM_UP + RUNS {
-        let begin = cpu_seconds();
-        let our = selkie_connect(&dialler, &mut events, &target).await;
-        let middle = cpu_seconds();
-        let their = bare_connect(&mut bare, &bare_address).await;
-        if run >= WARM_UP {
-            our_cpu += middle - begin;
-            their_cpu += cpu_seconds() - middle;
-            ours.push(our);
-            theirs.push(their);
+        for selkies_turn in [run % 2 == 0, run % 2 == 1] {
+            let begin = cpu_seconds();
+            let (side, sample) = if selkies_turn {
+                let sample = selkie_connect(&mut dialler, &mut listener, &target).await;
+                (&mut selkie, sample)
+            } else {
+                let sample = bare_connect(&mut bare_dialler, &mut bare_listener).await;
+                (&mut bare, sample)
+            };
+            match sample {
+                Some(sample) if run >= WARM_UP => {
+                    side.samples.push(sample);
+                    side.cpu += cpu_seconds() - begin;
+                }
+                Some(_) => {}
+                None => side.failed += 1,
+            }
         }
     }
-    bare_listener.abort();
-    dialler.shutdown().await;
-    listener.shutdown().await;
-
-    let times = |samples: &[Sample], of: fn(&Sample) -> Duration, share| {
-        let mut times: Vec<_> = samples.iter().map(|s| of(s).as_secs_f64() * 1e3).collect();
-        quantile(&mut times, share)
-    };
-    let figure = |what: &str, of: fn(&Sample) -> Duration, share, target| Figure {
-        name: format!("{name}, {what}"),
-        value: times(&ours, of, share),
-        unit: "ms",
-        baseline: Some(times(&theirs, of, share)),
-        baseline_name: "bare libp2p",
-        target,
-    };
-    vec![
-        figure("established, median", |s| s.established, 0.5, Some(TARGET)),
-        figure("established, p99", |s| s.established, 0.99, Some(TARGET)),
-        figure("ready, median", |s| s.ready, 0.5, None),
-        Figure {
-            name: format!("{name}, CPU of both sides"),
-            value: our_cpu / RUNS as f64 * 1e3,
-            unit: "ms",
-            baseline: Some(their_cpu / RUNS as f64 * 1e3),
-            baseline_name: "bare libp2p",
-            target: None,
-        },
-    ]
+    bare_listener.task.abort();
+    dialler.node.shutdown().await;
+    listener.node.shutdown().await;
+    Round { selkie, bare }
 }
 
-async fn selkie_node(listen: Option<Multiaddr>) -> P2PNetworkManager {
-    let mut config = Config::default();
-    config.network.listen_addresses = listen.into_iter().collect();
-    let node = P2PNetworkManager::new(config).await.expect("a node");
-    node.start().await.expect("it listens");
-    node
+/// A Selkie node.
+struct Ours {
+    node: P2PNetworkManager,
+    events: selkie::mpsc::Receiver<NetworkEvent>,
+}
+
+impl Ours {
+    async fn new(listen: Option<Multiaddr>) -> Self {
+        let mut config = Config::default();
+        config.network.listen_addresses = listen.into_iter().collect();
+        let node = P2PNetworkManager::new(config).await.expect("a node");
+        let events = node.subscribe_events();
+        node.start().await.expect("it listens");
+        Self { node, events }
+    }
+
+    /// Lets its peer go, which may be gone already.
+    async fn end(&mut self, peer: PeerId) {
+        let _ = self.node.disconnect(peer).await;
+        while !matches!(
+            self.events.recv().await,
+            Some(NetworkEvent::PeerDisconnected { .. })
+        ) {}
+    }
 }
 
 async fn selkie_connect(
-    node: &P2PNetworkManager,
-    events: &mut selkie::mpsc::Receiver<NetworkEvent>,
+    dialler: &mut Ours,
+    listener: &mut Ours,
     target: &Multiaddr,
-) -> Sample {
+) -> Option<Sample> {
     let begin = Instant::now();
-    let peer = node.dial(target.clone()).await.expect("connected");
+    let peer = dialler.node.dial(target.clone()).await.ok()?;
     let ready = begin.elapsed();
-    let info = node
+    let info = dialler
+        .node
         .get_connected_peers()
         .into_iter()
         .find(|info| info.peer_id == peer);
     let established = info
         .and_then(|info| info.connected_in)
         .expect("it was measured");
-    node.disconnect(peer).await.expect("connected until now");
-    while !matches!(
-        events.recv().await,
-        Some(NetworkEvent::PeerDisconnected { .. })
-    ) {}
-    Sample { established, ready }
+    // A listener that still has this connection would take the next one for a further one of the same peer.
+    dialler.end(peer).await;
+    listener.end(dialler.node.local_peer_id).await;
+    Some(Sample { established, ready })
 }
 
-async fn bare_connect(swarm: &mut Swarm<Bare>, target: &Multiaddr) -> Sample {
+async fn bare_connect(dialler: &mut Swarm<Bare>, listener: &mut BareListener) -> Option<Sample> {
     let begin = Instant::now();
-    swarm.dial(target.clone()).expect("dialling");
+    dialler.dial(listener.address.clone()).expect("dialling");
     let mut established = None;
-    loop {
-        match swarm.select_next_some().await {
+    let (sample, peer) = loop {
+        match dialler.select_next_some().await {
             SwarmEvent::ConnectionEstablished { established_in, .. } => {
                 established = Some(established_in)
             }
+            SwarmEvent::OutgoingConnectionError { .. } => return None,
             SwarmEvent::Behaviour(BareEvent::Identify(identify::Event::Received {
                 peer_id,
                 ..
             })) => {
-                let (established, ready) = (established.expect("connected first"), begin.elapsed());
-                bare_disconnect(swarm, peer_id).await;
-                return Sample { established, ready };
+                let established = established.expect("connected first");
+                let ready = begin.elapsed();
+                break (Sample { established, ready }, peer_id);
             }
             _ => {}
         }
-    }
-}
-
-async fn bare_disconnect(swarm: &mut Swarm<Bare>, peer: PeerId) {
-    swarm.disconnect_peer_id(peer).expect("connected");
+    };
+    dialler.disconnect_peer_id(peer).expect("connected");
     while !matches!(
-        swarm.select_next_some().await,
+        dialler.select_next_some().await,
         SwarmEvent::ConnectionClosed { .. }
     ) {}
+    listener
+        .end
+        .send(*dialler.local_peer_id())
+        .await
+        .expect("it runs");
+    listener.ended.recv().await.expect("it runs");
+    Some(sample)
 }
 
-async fn bare_listener(listen: Multiaddr) -> (Multiaddr, tokio::task::JoinHandle<()>) {
-    let mut swarm = bare_swarm().await;
-    swarm.listen_on(listen).expect("listening");
-    let address = loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-            break address
-                .with_p2p(*swarm.local_peer_id())
-                .unwrap_or_else(|address| address);
+/// A bare node that listens, in a task of its own as Selkie's is.
+struct BareListener {
+    address: Multiaddr,
+    /// Whom it shall let go, and that somebody has gone.
+    end: mpsc::Sender<PeerId>,
+    ended: mpsc::Receiver<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl BareListener {
+    async fn new(listen: Multiaddr) -> Self {
+        let mut swarm = bare_swarm().await;
+        swarm.listen_on(listen).expect("listening");
+        let address = loop {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                break address
+                    .with_p2p(*swarm.local_peer_id())
+                    .unwrap_or_else(|address| address);
+            }
+        };
+        let (end, mut ends) = mpsc::channel(1);
+        let (gone, ended) = mpsc::channel(1);
+        let task = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    Some(peer) = ends.recv() => {
+                        // It may have gone already.
+                        let _ = swarm.disconnect_peer_id(peer);
+                    }
+                    event = swarm.select_next_some() => {
+                        if let SwarmEvent::ConnectionClosed { .. } = event {
+                            let _ = gone.send(()).await;
+                        }
+                    }
+                }
+            }
+        });
+        Self {
+            address,
+            end,
+            ended,
+            task,
         }
-    };
-    let task = tokio::spawn(async move {
-        loop {
-            swarm.select_next_some().await;
-        }
-    });
-    (address, task)
+    }
 }
 
 async fn bare_swarm() -> Swarm<Bare> {

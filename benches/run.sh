@@ -23,8 +23,8 @@ bench_wasm() {
 }
 
 bench_connect() {
-  timed "building the bench, optimised (6 min at first)" cargo build --quiet --release --features webrtc --bench connect
-  cargo bench --quiet --features webrtc --bench connect
+  timed "building the bench, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" --bench connect
+  cargo bench --quiet --features "$FEATURES" --bench connect
 }
 
 bench_browser() {
@@ -33,5 +33,16 @@ bench_browser() {
   package wasm
   dashboard
   timed "building the selkie command, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" --bin selkie
-  npm run --silent bench --prefix tests
+  transport_echo
+  ECHO_LOG=$PWD/target/bench/echo.log npm run --silent bench --prefix tests
+}
+
+# The WebSocket transport alone in Chromium, as its test measures it: target/bench/echo.log.
+transport_echo() {
+  local -x CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$PWD/target/quick/selkie-wasm-bindgen-test-runner
+  local -x CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_USE_BROWSER=1
+  local functions test=(wasm_cargo test --quiet --profile quick --test browser_websocket -- a_kibibyte)
+  functions=$(declare -f wasm_cargo has_wasm_target)
+  timed "echoing over the transport alone (2 min to build at first)" \
+    node tests/support/echo-server.mjs bash -c "WASM_TARGET=$WASM_TARGET; $functions; ${test[*]}" >target/bench/echo.log
 }

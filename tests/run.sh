@@ -112,6 +112,8 @@ lint() {
   timed "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --features webrtc
   timed "prettier and tsc: js" npm run --silent --prefix js lint
   timed "prettier and tsc: www" npm run --silent --prefix www lint
+  timed "prettier: tests and benches" js/node_modules/.bin/prettier --config js/.prettierrc.json --check \
+    "tests/**/*.mjs" "tests/support/page/*" "benches/**/*.mjs"
   if command -v cargo-deny >/dev/null; then
     timed "cargo deny" cargo deny check licenses bans sources
   else

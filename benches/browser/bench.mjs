@@ -1,110 +1,139 @@
-// A tab in Chromium and a native node on loopback: how soon the first block is there, how long a
-// connection takes, how fast an echo comes back. Each figure stands beside what the browser does without
-// Selkie, measured in the same run.
+// A tab and a native node on loopback: how soon the first block is there, how long a connection takes, how fast
+// an echo comes back. Each figure stands beside what the browser does without Selkie, measured in the same
+// run; all are medians, in Chromium unless they say otherwise.
+//
+// - First block: from the start of the navigation to `selkie devnet`'s dashboard, in a new browser with nothing
+//   cached, to the first block in the page's hands: page, wasm, node, dial, hello, gossip. The devnet of two replays
+//   small Bitcoin blocks 20 ms apart, so that waiting for the next one is 10 ms of the figure.
+// - Connections: from `node.dial` to the peer being ready (hello and subscriptions exchanged), and to the event
+//   `peer:identify`; the first of a new browser, when the wasm is still cold, and those after it.
+// - Echo: 1 KiB over the WebSocket transport alone, as tests/browser_websocket.rs measures it; its output is read
+//   from the file that ECHO_LOG names. Then what a user gets of it, through Noise, Yamux and the page's
+//   promises: a ping, and a request of 1 KiB on a new stream with a short answer.
 //
 // It takes js/dist, www/dist and the `selkie` command (see native.mjs) as they are: `./build.sh bench
 // browser` builds them optimised first.
 
-import { mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { launch, openPage } from '../../tests/support/browsers.mjs'
 import { startEcho, startDevnet, startNative } from '../../tests/support/native.mjs'
 import { repository } from '../../tests/support/paths.mjs'
 import { openSite } from '../../tests/support/site.mjs'
 
-/** New browsers, for what is measured cold. */
+/** New browsers, for what is measured cold, and the connections made in each. */
 const COLD_RUNS = 5
-/** Connections, and round trips; the first tenth of them warms up and does not count. */
-const CONNECTIONS = 40
+const CONNECTIONS = 12
+/** Round trips; the first tenth of them warms up and does not count. */
 const ECHOES = 200
 const BYTES = 1024
 
 const middle = (samples) => samples.toSorted((a, b) => a - b)[samples.length >> 1]
 const warm = (samples) => samples.slice(samples.length / 10)
 
-/** The time in which a new browser gets somewhere with a page. */
-async function cold(url, arrived) {
+/** What `measure` finds in pages at this address, each in a new browser. */
+async function cold(url, measure, name = 'chromium') {
   const samples = []
   for (let run = 0; run < COLD_RUNS; run += 1) {
-    const browser = await launch('chromium')
+    const browser = await launch(name)
     try {
-      samples.push(await arrived(await openPage(browser, url)))
+      samples.push(await measure(await openPage(browser, url)))
     } finally {
       await browser.close()
     }
   }
-  return middle(samples)
+  return samples
 }
 
 async function firstBlock(site) {
-  // Blocks come so often that waiting for the next one is no part of the figure.
-  const devnet = await startDevnet('5', '--rate', '100', '--transaction-rate', '100')
-  try {
-    const value = await cold(devnet.url, async (page) => {
-      await page.waitForSelector('html[data-first-block-ms]')
-      return page.evaluate(() => Number(document.documentElement.dataset.firstBlockMs))
+  // A loop takes longer than the devnet remembers an item (5 s), so no block is left out.
+  const file = ['--replay', repository('testdata/chain-0-438.dat')]
+  const devnet = await startDevnet('2', ...file, '--rate', '50', '--transaction-rate', '0')
+  const arrival = async (page) => {
+    await page.waitForSelector('html[data-first-block-ms]')
+    return page.evaluate(() => Number(document.documentElement.dataset.firstBlockMs))
+  }
+  const compile = (page) =>
+    page.evaluate(async () => {
+      await WebAssembly.compileStreaming(fetch('/selkie/selkie_bg.wasm'))
+      return performance.now()
     })
-    const baseline = await cold(site.url, (page) =>
-      page.evaluate(async () => {
-        await WebAssembly.compileStreaming(fetch('/selkie/selkie_bg.wasm'))
-        return performance.now()
-      }),
-    )
-    return {
-      name: 'page opened to first block, wasm cold',
-      value,
-      baseline,
-      baseline_name: 'an empty page that compiles the same wasm',
-      target: 1500,
-    }
+  const figure = async (name, browser, target) => ({
+    name,
+    value: middle(await cold(devnet.url, arrival, browser)),
+    baseline: middle(await cold(site.url, compile, browser)),
+    baseline_name: 'an empty page that compiles the same wasm',
+    target,
+  })
+  try {
+    return [
+      await figure('page opened to first block', 'chromium', 1500),
+      await figure('page opened to first block, Firefox', 'firefox', null),
+    ]
   } finally {
     await devnet.stop()
   }
 }
 
-async function connect(page, native) {
-  const [value, baseline] = await page.evaluate(
-    async (address, peerId, runs) => {
-      await start()
-      const ours = []
-      const plain = []
-      for (let run = 0; run < runs; run += 1) {
-        const identified = new Promise((resolve) =>
-          node.addEventListener('peer:identify', resolve, { once: true }),
-        )
-        const gone = new Promise((resolve) =>
-          node.addEventListener('peer:disconnect', resolve, { once: true }),
-        )
-        const began = performance.now()
-        await node.dial(address)
-        await identified
-        ours.push(performance.now() - began)
-        await node.disconnect(peerId)
-        await gone
-        plain.push(await open(`ws://127.0.0.1:${address.split('/')[4]}`))
-      }
-      await node.stop()
-      return [ours, plain]
+async function connect(site, native) {
+  const measure = (page) =>
+    page.evaluate(
+      async (address, peerId, runs) => {
+        await start()
+        const event = (type) =>
+          new Promise((resolve) => node.addEventListener(type, resolve, { once: true }))
+        const since = (began) => () => performance.now() - began
+        const samples = []
+        for (let run = 0; run < runs; run += 1) {
+          const plain = await open(`ws://127.0.0.1:${address.split('/')[4]}`)
+          const gone = event('peer:disconnect')
+          const took = since(performance.now())
+          const [identified, ready] = await Promise.all([
+            event('peer:identify').then(took),
+            node.dial(address).then(took),
+          ])
+          samples.push({ ready, identified, plain })
+          await node.disconnect(peerId)
+          await gone
+        }
+        await node.stop()
+        return samples
 
-      async function open(url) {
-        const began = performance.now()
-        const socket = new WebSocket(url)
-        await new Promise((resolve) => (socket.onopen = resolve))
-        const took = performance.now() - began
-        socket.close()
-        return took
-      }
-    },
-    native.addresses.ws,
-    native.peerId,
-    CONNECTIONS,
-  )
-  return {
-    name: 'WebSocket connect, hello and identify',
-    value: middle(warm(value)),
-    baseline: middle(warm(baseline)),
+        async function open(url) {
+          const took = since(performance.now())
+          const socket = new WebSocket(url)
+          await new Promise((resolve) => (socket.onopen = resolve))
+          const time = took()
+          socket.close()
+          return time
+        }
+      },
+      native.addresses.ws,
+      native.peerId,
+      CONNECTIONS,
+    )
+  const browsers = await cold(site.url, measure)
+  const figure = (name, samples, what) => ({
+    name,
+    value: middle(samples.map((sample) => sample[what])),
+    baseline: middle(samples.map((sample) => sample.plain)),
     baseline_name: 'the browser’s WebSocket opens at the same port',
     target: 100,
-  }
+  })
+  const first = browsers.map(([sample]) => sample)
+  const later = browsers.flatMap((samples) => samples.slice(1))
+  return [
+    figure('dial to peer ready, a page’s first', first, 'ready'),
+    figure('dial to identify, a page’s first', first, 'identified'),
+    figure('dial to peer ready, later ones', later, 'ready'),
+    figure('dial to identify, later ones', later, 'identified'),
+  ]
+}
+
+/** The median that the transport's own test printed, in milliseconds. */
+async function transportEcho() {
+  const text = await readFile(process.env.ECHO_LOG, 'utf8')
+  const [, number, unit] = /1 KiB echo round trip: median ([\d.]+)(ns|µs|ms|s),/.exec(text)
+  return Number(number) * { ns: 1e-6, µs: 1e-3, ms: 1, s: 1e3 }[unit]
 }
 
 async function echo(page, native, address) {
@@ -163,16 +192,17 @@ async function echo(page, native, address) {
     ECHOES,
     BYTES,
   )
-  const figure = (name, samples) => ({
+  const figure = (name, value) => ({
     name,
-    value: middle(warm(samples)),
+    value,
     baseline: middle(warm(baseline)),
     baseline_name: `${BYTES} bytes echoed over the browser’s WebSocket`,
     target: 3,
   })
   return [
-    figure('round trip: ping, by Noise and Yamux', pings),
-    figure(`round trip: ${BYTES} bytes asked on a new stream, answered`, requests),
+    figure(`echo of ${BYTES} bytes over the transport`, await transportEcho()),
+    figure('ping, through Noise and Yamux', middle(warm(pings))),
+    figure(`request of ${BYTES} bytes on a new stream, answered`, middle(warm(requests))),
   ]
 }
 
@@ -184,18 +214,20 @@ const settle = (figure) => ({
   baseline_name: figure.baseline_name,
   ratio: Number((figure.value / figure.baseline).toFixed(2)),
   target: figure.target,
-  met: figure.value <= figure.target,
+  met: figure.target === null ? null : figure.value <= figure.target,
 })
 
 const site = await openSite({ isolated: true })
-const figures = [await firstBlock(site)]
-const native = await startNative()
+const figures = await firstBlock(site)
+// It lets one peer ask as fast as it can.
+const native = await startNative({
+  config: '[security.rate_limits]\nmessages_per_second = 10000\nburst = 10000\n',
+})
 const server = await startEcho()
 const browser = await launch('chromium')
 try {
-  const page = await openPage(browser, site.url)
-  figures.push(await connect(page, native))
-  figures.push(...(await echo(page, native, server.address)))
+  figures.push(...(await connect(site, native)))
+  figures.push(...(await echo(await openPage(browser, site.url), native, server.address)))
 } finally {
   await Promise.all([browser.close(), native.stop(), server.stop(), site.close()])
 }
@@ -207,6 +239,6 @@ await writeFile(`${folder}/browser.json`, JSON.stringify(rows, null, 2) + '\n')
 console.log(`${'browser'.padEnd(56)} ${'selkie'.padStart(8)} ${'baseline'.padStart(9)}`)
 for (const { name, value, unit, baseline, target, met } of rows) {
   const [left, right] = [value.toFixed(2).padStart(8), baseline.toFixed(2).padStart(9)]
-  const verdict = met ? 'met' : 'MISSED'
-  console.log(`${`${name} (${unit})`.padEnd(56)} ${left} ${right}  at most ${target}: ${verdict}`)
+  const verdict = met === null ? '' : `  at most ${target}: ${met ? 'met' : 'MISSED'}`
+  console.log(`${`${name} (${unit})`.padEnd(56)} ${left} ${right}${verdict}`)
 }

@@ -81,13 +81,18 @@ for (const name of BROWSERS) {
       const address = await dial(page, '/ip4/127.0.0.1/ws')
       assert.deepEqual([address.error.code, address.error.name], ['dial', 'DialError'])
       const nonsense = await dial(page, 'nonsense')
-      assert.deepEqual([nonsense.error.code, nonsense.error.name], ['invalid-address', 'ArgumentError'])
+      assert.deepEqual(
+        [nonsense.error.code, nonsense.error.name],
+        ['invalid-address', 'ArgumentError'],
+      )
       const setting = await page.evaluate(() =>
         outcome(start({ config: { network: { max_peers: 0 } } })),
       )
       assert.deepEqual([setting.error.code, setting.error.fatal], ['config', true])
       assert.match(setting.error.message, /network\.max_peers = 0: give/)
-      const submitted = await page.evaluate(() => outcome(node.transactions.submit(Uint8Array.of(0))))
+      const submitted = await page.evaluate(() =>
+        outcome(node.transactions.submit(Uint8Array.of(0))),
+      )
       assert.equal(submitted.error.code, 'rejected')
     })
 
@@ -103,7 +108,11 @@ for (const name of BROWSERS) {
       assert.notEqual(own.value, first)
       await second.evaluate(() => node.stop())
       await page.evaluate(() => node.stop())
-      assert.equal((await begin(second, stored)).value, first, 'the identity is free again, and kept')
+      assert.equal(
+        (await begin(second, stored)).value,
+        first,
+        'the identity is free again, and kept',
+      )
       await second.close()
       await page.evaluate(() => navigator.locks.request('selkie/identity/selkie-test', () => {}))
       assert.equal((await begin(page, stored)).value, first, 'a closed tab sets it free too')
@@ -155,7 +164,10 @@ for (const name of BROWSERS) {
           const late = await outcome(node.peers())
           return { aborted: (await next).error.name, done: (await rest).done, late, peerId }
         })
-        assert.deepEqual([ended.aborted, ended.done, ended.late.error.code], ['AbortError', true, 'stopped'])
+        assert.deepEqual(
+          [ended.aborted, ended.done, ended.late.error.code],
+          ['AbortError', true, 'stopped'],
+        )
         await native.until({ type: 'peer:disconnect', peerId: ended.peerId })
       })
     }

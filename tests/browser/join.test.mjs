@@ -18,7 +18,8 @@ const ADDRESSES = { webrtc: 'webrtc-direct' }
 const QUICK_PINGS = '[network]\nkeepalive_interval = "500ms"\nconnection_timeout = "2s"\n'
 
 const skipped = {
-  'firefox webrtc page': 'Firefox drops loopback candidates, so WebRTC never comes up on one machine',
+  'firefox webrtc page':
+    'Firefox drops loopback candidates, so WebRTC never comes up on one machine',
 }
 
 for (const name of BROWSERS) {

@@ -39,10 +39,7 @@ describe('js-libp2p and a tab over WebSocket', () => {
     const connected = await page.evaluate(() => happened('peer:connect'))
     assert.equal(connected.selkie, false)
     const [peer] = await page.evaluate(() => node.peers())
-    assert.deepEqual(
-      [peer.peerId, peer.selkie, peer.transport],
-      [plain.peerId, false, 'ws'],
-    )
+    assert.deepEqual([peer.peerId, peer.selkie, peer.transport], [plain.peerId, false, 'ws'])
   })
 
   test('each answers the pings of the other', async () => {

@@ -57,7 +57,9 @@ export async function startNative({
 }
 
 function listensOver(transport) {
-  const form = new RegExp(`${LISTEN[transport].replace('/0', '/\\d+')}(/certhash/[\\w-]+)*(/p2p/\\w+)?$`)
+  const form = new RegExp(
+    `${LISTEN[transport].replace('/0', '/\\d+')}(/certhash/[\\w-]+)*(/p2p/\\w+)?$`,
+  )
   return ({ type, address }) => type === 'listening' && form.test(address)
 }
 

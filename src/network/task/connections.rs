@@ -233,13 +233,15 @@ impl Task {
         };
         peer.stage = Stage::Ready;
         peer.deadline = peer.pings.then_some(deadline);
-        for waiter in std::mem::take(&mut peer.waiters) {
-            let _ = waiter.send(Ok(id));
-        }
+        let waiters = std::mem::take(&mut peer.waiters);
         if let Some(mut info) = peer.info.take() {
             info.selkie = selkie;
             self.shared.state().peers.insert(id, info.clone());
             self.shared.emit(&NetworkEvent::PeerConnected(info));
+        }
+        // Last, so that whoever waited for the peer finds it among the connected ones.
+        for waiter in waiters {
+            let _ = waiter.send(Ok(id));
         }
     }
 
