@@ -43,6 +43,6 @@ transport_echo() {
   local -x CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_USE_BROWSER=1
   local functions test=(wasm_cargo test --quiet --profile quick --test browser_websocket -- a_kibibyte)
   functions=$(declare -f wasm_cargo has_wasm_target)
-  timed "echoing over the transport alone (2 min to build at first)" \
-    node tests/support/echo-server.mjs bash -c "WASM_TARGET=$WASM_TARGET; $functions; ${test[*]}" >target/bench/echo.log
+  say "echoing over the transport alone (2 min to build at first)"
+  node tests/support/echo-server.mjs bash -c "WASM_TARGET=$WASM_TARGET; $functions; ${test[*]}" >target/bench/echo.log
 }
