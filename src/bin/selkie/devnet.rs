@@ -166,10 +166,17 @@ fn links(count: usize, random: &impl BuildHasher) -> BTreeSet<(usize, usize)> {
         .collect()
 }
 
-/// Transports take turns, but for WebRTC-direct, which is there for browsers: between two native nodes it is the slowest.
+/// Transports take turns, but for those that are there for browsers: between two native nodes WebRTC-direct is the
+/// slowest, and WebTransport can't be dialled.
 fn in_turn(addresses: &[Multiaddr], turn: usize) -> Option<Multiaddr> {
-    let direct = |address: &Multiaddr| address.iter().any(|p| p == Protocol::WebRTCDirect);
-    let mut usual = addresses.iter().filter(|address| !direct(address)).cycle();
+    let for_browsers = |address: &Multiaddr| {
+        let mut protocols = address.iter();
+        protocols.any(|p| matches!(p, Protocol::WebRTCDirect | Protocol::WebTransport))
+    };
+    let mut usual = addresses
+        .iter()
+        .filter(|address| !for_browsers(address))
+        .cycle();
     usual.nth(turn).cloned()
 }
 
@@ -322,5 +329,24 @@ mod tests {
             assert_eq!(config.check(), Ok(()));
             assert_eq!(config.chain.genesis.is_empty(), chain == Chain::Opaque);
         }
+    }
+
+    #[test]
+    fn nodes_dial_each_other_by_what_nodes_dial() {
+        let addresses = [
+            "/ip4/127.0.0.1/udp/1/quic-v1/webtransport",
+            "/ip4/127.0.0.1/udp/2/quic-v1",
+            "/ip4/127.0.0.1/udp/3/webrtc-direct",
+            "/ip4/127.0.0.1/tcp/4/ws",
+        ]
+        .map(|address| address.parse().expect("a multiaddr"));
+        let dialled: Vec<_> = (0..3).map(|turn| in_turn(&addresses, turn)).collect();
+        let [_, quic, _, websocket] = addresses;
+        assert_eq!(
+            dialled,
+            [Some(quic.clone()), Some(websocket), Some(quic)],
+            "only what a native node can dial, in turn"
+        );
+        assert_eq!(in_turn(&[], 0), None);
     }
 }
