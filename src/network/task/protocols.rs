@@ -23,6 +23,7 @@ impl Task {
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, topic }) => {
                 self.subscribed(peer_id, &topic)
             }
+            BehaviourEvent::Relay(event) => self.on_relay(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Local(event) => self.on_found(transport::found(event)),
             _ => {}
@@ -280,6 +281,14 @@ impl Task {
     pub(super) fn on_gossip(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
         let data = Bytes::from(message.data);
         if let Some(kind) = self.items.get(&message.topic) {
+            if self
+                .swarm
+                .behaviour()
+                .relay
+                .knows(*kind, &TransactionKey::of(&data))
+            {
+                return self.report(&id, &source, MessageAcceptance::Ignore);
+            }
             self.check(Item::new(*kind, data), source, Origin::Gossip(id));
             return;
         }
