@@ -1,7 +1,7 @@
 //! The behaviour that moves the relay's bytes: streams on one side, the cores of [`crate::relay`] on the other.
 //!
 //! A peer takes part when it has said hello and both streams to it are open ([`lane`]). What is urgent is sent at once;
-//! the bulk stream is fed as far as the peer's window goes, which grows and shrinks with what the peer acknowledges
+//! the bulk stream is fed as far as the peer's window goes, in which what the peer acknowledges makes room
 //! ([`crate::traffic::Window`]). A batch is acknowledged when the chain has judged it, so that a sender feels how fast its
 //! transactions are checked. Of several connections to a peer one is used, and another when that one ends.
 //!
@@ -273,7 +273,7 @@ impl Relay {
                 Received::default()
             }
             Input::Other(Kind::Acknowledge(acknowledge)) => {
-                self.on_acknowledge(from, acknowledge.bytes, now);
+                self.on_acknowledge(from, acknowledge.bytes);
                 Received::default()
             }
             // The handler has taken those apart.
@@ -294,12 +294,10 @@ impl Relay {
         }
     }
 
-    /// A peer that acknowledges more than it was sent only gets more than it can take.
-    fn on_acknowledge(&mut self, from: PeerId, bytes: u64, now: Instant) {
+    fn on_acknowledge(&mut self, from: PeerId, bytes: u64) {
         if let Some(peer) = self.peers.get_mut(&from) {
             let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            peer.window
-                .on_acknowledged(bytes.min(peer.window.in_flight()), now);
+            peer.window.on_acknowledged(bytes);
         }
     }
 
@@ -350,7 +348,7 @@ impl Relay {
             while peer.window.room() > 0
                 && let Some(bytes) = transactions.next(*id, now)
             {
-                peer.window.on_sent(bytes.len(), now);
+                peer.window.on_sent(bytes.len());
                 send(Lane::Bulk, bytes);
             }
         }
@@ -364,9 +362,6 @@ impl Relay {
             .chain(self.votes.on_time(now));
         for (peer, misdeed) in late.collect::<Vec<_>>() {
             self.tell(Event::Misdeed(peer, misdeed));
-        }
-        for peer in self.peers.values_mut() {
-            peer.window.on_time(now);
         }
     }
 
@@ -382,11 +377,7 @@ impl Relay {
         let sends = open.flat_map(|(id, peer)| {
             let votes = (peer.urgent < MAX_URGENT).then(|| self.votes.sends_at(id));
             let transactions = (peer.window.room() > 0).then(|| self.transactions.sends_at(id));
-            [
-                votes.flatten(),
-                transactions.flatten(),
-                peer.window.next_deadline(),
-            ]
+            [votes.flatten(), transactions.flatten()]
         });
         trees.into_iter().chain(sends).flatten().min()
     }
