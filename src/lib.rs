@@ -38,6 +38,7 @@ pub mod network;
 pub mod observe;
 pub mod peers;
 pub mod platform;
+pub mod relay;
 pub mod storage;
 pub mod traffic;
 pub mod transport;

@@ -1,0 +1,9 @@
+//! Transactions, blocks and votes on their way: state machines without I/O.
+//!
+//! A peer's input and `now` go in, actions come out; the thin `NetworkBehaviour` that moves the bytes is
+//! `network/relay.rs`. How the relay names a transaction is its own affair, [`TransactionKey`]: two chains' ideas of an
+//! identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
+
+mod key;
+
+pub use key::TransactionKey;
