@@ -44,7 +44,7 @@ use crate::{
     chain::{Checked, Item, ItemId, ItemKind, Verdict},
     peers::{Judgement, Misdeed, Reputation},
     platform,
-    traffic::RateLimiter,
+    traffic::{Limit, Limits, Rate, RateLimiter},
     transport,
 };
 
@@ -193,7 +193,17 @@ impl Task {
                 scoring.ban_at,
                 scoring.max_peers,
             ),
-            limiter: RateLimiter::new(limits.messages_per_second, limits.burst),
+            limiter: RateLimiter::new(Limits {
+                message: Limit {
+                    items: Some(Rate {
+                        per_second: limits.messages_per_second.into(),
+                        // The burst comes on top of the one that is due.
+                        burst: u64::from(limits.burst) + 1,
+                    }),
+                    bytes: None,
+                },
+                ..Limits::default()
+            }),
             queue: Queue::new(validation.max_in_flight, validation.max_queued_bytes),
             config,
             shared,
