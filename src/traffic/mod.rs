@@ -1,7 +1,9 @@
-//! How much a peer may ask. State machines without I/O.
+//! How much a peer may ask, and what goes to it first. State machines without I/O.
 
 mod class;
 mod rate_limit;
+mod scheduler;
 
 pub use class::{Class, Lane};
 pub use rate_limit::{Cost, Limit, Limits, Protocol, Rate, RateLimiter, Refusal};
+pub use scheduler::{Full, QueueLimits, Scheduler, SchedulerConfig};
