@@ -46,7 +46,7 @@ use crate::{
     peers::{Judgement, Misdeed, Reputation},
     platform,
     relay::{TransactionKey, plumtree::Accepted},
-    traffic::RateLimiter,
+    traffic::{Limit, Limits, Rate, RateLimiter},
     transport,
 };
 
@@ -202,7 +202,17 @@ impl Task {
                 scoring.ban_at,
                 scoring.max_peers,
             ),
-            limiter: RateLimiter::new(limits.messages_per_second, limits.burst),
+            limiter: RateLimiter::new(Limits {
+                message: Limit {
+                    items: Some(Rate {
+                        per_second: limits.messages_per_second.into(),
+                        // The burst comes on top of the one that is due.
+                        burst: u64::from(limits.burst) + 1,
+                    }),
+                    bytes: None,
+                },
+                ..Limits::default()
+            }),
             queue: Queue::new(validation.max_in_flight, validation.max_queued_bytes),
             config,
             shared,
