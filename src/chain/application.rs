@@ -33,7 +33,8 @@ pub trait Application: Send + Sync + 'static {
 
     /// Checks a block's header alone: the block's identity, and whether the block is worth fetching and passing on
     /// before [`Application::check_block`] has judged it whole. It should cost a forger more than it costs us, as
-    /// proof of work or a proposer's signature does. A chain that checks headers rejects an empty one.
+    /// proof of work or a proposer's signature does. A header that is of no use now, because it is old or nothing leads
+    /// to it, is ignored. A chain that checks headers rejects an empty one.
     ///
     /// Default: ignored, with a reason. Blocks of such a chain are announced by their identity only, and nothing of
     /// them is passed on before they are checked whole.
