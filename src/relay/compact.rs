@@ -49,6 +49,8 @@ mod network_tests;
 mod relay_tests;
 #[cfg(test)]
 mod test_chain;
+#[cfg(test)]
+mod vector_tests;
 
 pub use actions::{Action, BlockCheck, HeaderCheck, Join};
 pub use block_relay::{BlockRelay, BlockRelayConfig};

@@ -71,7 +71,7 @@ impl CompactBlock {
             } else if index == 0 {
                 return None;
             } else {
-                short_ids.extend_from_slice(key.short_id(&name).as_bytes());
+                short_ids.extend_from_slice(&key.short_id(&name).to_bytes());
             }
         }
         Some(Self {
@@ -114,7 +114,7 @@ impl CompactBlock {
             }
             let here = index;
             index += 1;
-            (here, ShortId(*id))
+            (here, ShortId::from_bytes(*id))
         })
     }
 

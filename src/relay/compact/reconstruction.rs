@@ -110,19 +110,21 @@ impl Reconstruction {
         max_block_bytes: usize,
     ) -> Result<Self, TooLarge> {
         let key = compact.short_id_key();
-        let ids = compact.short_ids();
-        let mut wanted: Vec<_> = ids.map(|(index, id)| (id, index, Found::Nothing)).collect();
-        wanted.sort_unstable_by_key(|(id, ..)| *id);
-        for same in wanted.chunk_by_mut(|(one, ..), (other, ..)| one == other) {
-            if same.len() > 1 {
-                same.iter_mut()
-                    .for_each(|(.., found)| *found = Found::Clash);
-            }
-        }
+        let mut wanted: Vec<_> = compact.short_ids().collect();
+        wanted.sort_unstable_by_key(|(_, id)| *id);
+        let runs = wanted.chunk_by(|(_, one), (_, other)| one == other);
+        let mut found: Vec<_> = runs
+            .flat_map(|same| {
+                same.iter().map(|_| match same {
+                    [_] => Found::Nothing,
+                    _ => Found::Clash,
+                })
+            })
+            .collect();
         for (name, transaction) in pool {
             let id = key.short_id(&name);
-            let place = wanted.binary_search_by_key(&id, |(id, ..)| *id);
-            let Some((.., found)) = place.ok().and_then(|place| wanted.get_mut(place)) else {
+            let place = wanted.binary_search_by_key(&id, |(_, id)| *id);
+            let Some(found) = place.ok().and_then(|place| found.get_mut(place)) else {
                 continue;
             };
             match found {
@@ -140,7 +142,7 @@ impl Reconstruction {
             lacked.push(prefilled.index);
             put(&mut slots, prefilled.index, prefilled.transaction.clone());
         }
-        for (_, index, found) in wanted {
+        for ((index, _), found) in wanted.into_iter().zip(found) {
             if let Found::One(_, transaction) = found {
                 ours = ours.saturating_add(transaction.len());
                 put(&mut slots, index, transaction);

@@ -12,23 +12,34 @@ use siphasher::sip::SipHasher24;
 
 use crate::relay::TransactionKey;
 
-/// Six bytes that stand for a transaction.
+/// Six bytes that stand for a transaction: a number below 2^48, so that comparing is cheap.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ShortId(pub(super) [u8; Self::LENGTH]);
+pub struct ShortId(u64);
 
 impl ShortId {
     /// Bytes in a short id.
     pub const LENGTH: usize = 6;
 
-    /// The short id's bytes, as on the wire.
-    pub fn as_bytes(&self) -> &[u8; Self::LENGTH] {
-        &self.0
+    /// The lower six bytes of a hash.
+    fn of_hash(hash: u64) -> Self {
+        Self(hash & 0xffff_ffff_ffff)
+    }
+
+    /// A short id from its bytes on the wire: little-endian.
+    pub fn from_bytes([a, b, c, d, e, f]: [u8; Self::LENGTH]) -> Self {
+        Self(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
+    }
+
+    /// The short id's bytes on the wire.
+    pub fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let [a, b, c, d, e, f, _, _] = self.0.to_le_bytes();
+        [a, b, c, d, e, f]
     }
 }
 
 impl fmt::Debug for ShortId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ShortId({})", hex::encode(self.0))
+        write!(f, "ShortId({})", hex::encode(self.to_bytes()))
     }
 }
 
@@ -50,8 +61,7 @@ impl ShortIdKey {
 
     /// SipHash-2-4 of the transaction's key, without its two most significant bytes, in little-endian order.
     pub fn short_id(&self, transaction: &TransactionKey) -> ShortId {
-        let [a, b, c, d, e, f, _, _] = self.0.hash(transaction.as_bytes()).to_le_bytes();
-        ShortId([a, b, c, d, e, f])
+        ShortId::of_hash(self.0.hash(transaction.as_bytes()))
     }
 }
 
