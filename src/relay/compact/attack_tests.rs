@@ -388,6 +388,48 @@ fn a_check_that_is_never_answered_holds_nobody_up_for_ever() {
     );
 }
 
+#[test]
+fn other_bytes_under_a_blocks_identity_do_not_end_its_download_nor_withdraw_it() {
+    let all = transactions(1, 10);
+    let ignored = [&b"I"[..], &block(&all).1.data[1..]].concat();
+    for data in [Bytes::from(ignored), Bytes::from_static(b"rejected")] {
+        let mut bench = bench();
+        let peers = [bench.peer(true), bench.peer(true), bench.peer(true)];
+        bench.receive(peers[2], BlockMessage::HighBandwidth(true));
+        bench.pool = pool(&all);
+        bench.receive(peers[0], announcement(&all));
+        bench.keeps = |action| matches!(action, Action::CheckBlock(_));
+        let bad = WholeBlock { id: id(&all), data };
+        let bad = bench.receive(peers[1], BlockMessage::Whole(bad));
+        let mut good = bench.receive(peers[0], compact(&all));
+        let check = good.pop();
+        assert_eq!(words(&peers, &good), ["2 compact block"]);
+        bench.keeps = |_| false;
+        let after = bench.settle(bad);
+        let blamed: Vec<_> = words(&peers, &after);
+        assert!(
+            blamed.is_empty() || blamed == ["1 InvalidItem"],
+            "{blamed:?}"
+        );
+        let missing = MissingTransactions {
+            id: id(&all),
+            indexes: vec![1],
+        };
+        let served = bench.receive(peers[2], BlockMessage::GetTransactions(missing));
+        assert_eq!(words(&peers, &served), ["2 missing transactions"]);
+        let after = bench.settle(check.into_iter().collect());
+        let words = words(&peers, &after);
+        assert!(
+            words.contains(&"0 high-bandwidth mode true".to_owned()),
+            "{words:?}"
+        );
+        assert!(
+            !words.iter().any(|words| words.starts_with('2')),
+            "it has it: {words:?}"
+        );
+    }
+}
+
 /// One step of a random life: who, what, about which block.
 type Step = (usize, u8, u64, u8);
 

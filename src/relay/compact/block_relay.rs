@@ -288,12 +288,18 @@ impl BlockRelay {
             Verdict::Accept if checked.id == id => {
                 self.take(id, block, parts, Some(peer), &mut out);
             }
+            // Bytes that were sent under this identity say nothing about the block itself, unless they are the block.
+            Verdict::Ignore if whole && checked.id != id => {
+                self.downloads.drop_source(&id, &peer, now, &mut out);
+            }
             Verdict::Ignore => {
                 self.withdraw(&id, &mut out);
                 self.downloads.finish(&id);
             }
             Verdict::Accept | Verdict::Reject => {
-                self.withdraw(&id, &mut out);
+                if !whole {
+                    self.withdraw(&id, &mut out);
+                }
                 self.downloads.refused(&id, peer, whole, now, &mut out);
             }
         }

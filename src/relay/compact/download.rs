@@ -46,8 +46,10 @@ pub(super) enum State {
     AskedBlock,
     /// It was asked for missing transactions.
     AskedMissing(Reconstruction),
-    /// The block that it sent is being joined or checked.
+    /// The block that it was asked for, or that was joined, is being checked.
     Checking,
+    /// The whole block that it sent unasked is being checked. It may be anything, so it holds nobody up.
+    CheckingUnasked,
 }
 
 impl Source {
@@ -79,7 +81,7 @@ impl Source {
         match &self.state {
             State::Header { compact, .. } => compact.as_ref().map_or(0, CompactBlock::weight),
             State::AskedMissing(reconstruction) => reconstruction.weight(),
-            State::Idle | State::AskedBlock | State::Checking => 0,
+            State::Idle | State::AskedBlock | State::Checking | State::CheckingUnasked => 0,
         }
     }
 }
@@ -112,9 +114,16 @@ impl Download {
         true
     }
 
+    /// Whether a block that was joined or asked for is being checked.
     pub(super) fn is_checking(&self) -> bool {
         let mut sources = self.sources.iter();
         sources.any(|source| matches!(source.state, State::Checking))
+    }
+
+    /// Whether any block is being checked, one that came unasked too.
+    pub(super) fn is_checking_any(&self) -> bool {
+        let mut sources = self.sources.iter();
+        self.is_checking() || sources.any(|source| matches!(source.state, State::CheckingUnasked))
     }
 
     /// The sources that were asked and have not answered.

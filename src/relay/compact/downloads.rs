@@ -115,13 +115,13 @@ impl Downloads {
             };
             source.enter(State::Checking, now);
         } else {
-            let checking = self.blocks.get(&id).is_some_and(Download::is_checking);
-            let state = if checking {
+            let busy = self.blocks.get(&id).is_some_and(Download::is_checking_any);
+            let state = if busy {
                 State::Idle
             } else {
-                State::Checking
+                State::CheckingUnasked
             };
-            if !self.admit(peer, &id, false, state, now, out) || checking {
+            if !self.admit(peer, &id, false, state, now, out) || busy {
                 return;
             }
         }
@@ -493,7 +493,14 @@ impl Downloads {
         self.source(id, peer).filter(|source| source.is_asked())
     }
 
-    fn drop_source(&mut self, id: &ItemId, peer: &PeerId, now: Instant, out: &mut Actions) {
+    /// A source is of no use: asks the next one.
+    pub(super) fn drop_source(
+        &mut self,
+        id: &ItemId,
+        peer: &PeerId,
+        now: Instant,
+        out: &mut Actions,
+    ) {
         if let Some(download) = self.blocks.get_mut(id) {
             download.remove(peer);
         }

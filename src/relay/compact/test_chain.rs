@@ -76,6 +76,9 @@ impl Application for TestChain {
         else {
             return refused();
         };
+        if header.starts_with(b"I") {
+            return Checked::ignore(&block.data, "ignored");
+        }
         let invalid = transactions.iter().any(|it| it.starts_with(b"invalid"));
         if invalid || self.join_block(&header, &transactions).as_ref() != Some(block) {
             return refused();
