@@ -1,6 +1,6 @@
 # Sourced by build.sh: the measurements. Each group prints a table and writes target/bench/GROUP.json.
 
-readonly BENCH_GROUPS=(wasm connect browser)
+readonly BENCH_GROUPS=(wasm connect relay browser)
 
 run_benches() {
   local groups=("$@") group
@@ -22,9 +22,12 @@ bench_wasm() {
   node js/size.mjs
 }
 
-bench_connect() {
-  timed "building the bench, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" --bench connect
-  cargo bench --quiet --features "$FEATURES" --bench connect
+bench_connect() { native_bench connect; }
+bench_relay() { native_bench relay; }
+
+native_bench() {
+  timed "building the bench, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" --bench "$1"
+  cargo bench --quiet --features "$FEATURES" --bench "$1"
 }
 
 bench_browser() {

@@ -1,6 +1,6 @@
 //! What all measurements share: medians, the table and the JSON file.
 
-use std::{fs, path::Path};
+use std::{fs, ops::RangeInclusive, path::Path};
 
 use serde_json::{Value, json};
 
@@ -12,8 +12,8 @@ pub struct Figure {
     /// Measured in the same run.
     pub baseline: Option<f64>,
     pub baseline_name: &'static str,
-    /// The most that `value / baseline` may be.
-    pub target: Option<f64>,
+    /// Where the ratio to the baseline has to be; the value itself, where there is no baseline.
+    pub target: Option<RangeInclusive<f64>>,
 }
 
 impl Figure {
@@ -22,7 +22,18 @@ impl Figure {
     }
 
     fn met(&self) -> Option<bool> {
-        Some(self.ratio()? <= self.target?)
+        let measured = self.ratio().unwrap_or(self.value);
+        Some(self.target.as_ref()?.contains(&measured))
+    }
+
+    /// The target in words.
+    fn bound(&self) -> Option<String> {
+        let target = self.target.as_ref()?;
+        Some(if *target.start() > 0.0 {
+            format!("at least {}", target.start())
+        } else {
+            format!("at most {}", target.end())
+        })
     }
 
     fn json(&self) -> Value {
@@ -33,7 +44,7 @@ impl Figure {
             "baseline": self.baseline,
             "baseline_name": self.baseline_name,
             "ratio": self.ratio(),
-            "target": self.target,
+            "target": self.bound(),
             "met": self.met(),
         })
     }
@@ -59,9 +70,7 @@ pub fn report(group: &str, figures: &[Figure]) {
             number(Some(figure.value)),
             number(figure.baseline),
             number(figure.ratio()),
-            figure
-                .target
-                .map_or(String::new(), |target| format!("at most {target}")),
+            figure.bound().unwrap_or_default(),
             verdict,
         );
     }

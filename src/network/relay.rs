@@ -15,8 +15,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::FutureExt;
-use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
@@ -31,6 +29,7 @@ use self::{
     handler::{Handler, Input, Order, Report},
     lane::{Lane, LaneName},
 };
+use super::alarm::Alarm;
 use crate::{
     chain::ItemKind,
     peers::Misdeed,
@@ -52,7 +51,7 @@ pub(crate) struct Relay {
     votes: Plumtree,
     peers: HashMap<PeerId, Peer>,
     events: VecDeque<ToSwarm<Event, Order>>,
-    timer: Delay,
+    alarm: Alarm,
     /// Whether something has happened since all peers were last fed.
     news: bool,
     /// Whether somebody waits for room.
@@ -111,7 +110,7 @@ impl Relay {
             votes: Plumtree::new(config.votes.clone()),
             peers: HashMap::new(),
             events: VecDeque::new(),
-            timer: Delay::new(std::time::Duration::ZERO),
+            alarm: Alarm::default(),
             news: false,
             wanted: false,
         })
@@ -459,8 +458,7 @@ impl NetworkBehaviour for Relay {
             let Some(deadline) = self.next_deadline() else {
                 return Poll::Pending;
             };
-            self.timer.reset(deadline.duration_since(now));
-            if self.timer.poll_unpin(cx).is_pending() {
+            if self.alarm.poll_until(deadline, cx).is_pending() {
                 return Poll::Pending;
             }
             self.on_time(Instant::now());

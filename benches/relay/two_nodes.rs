@@ -1,0 +1,390 @@
+//! Transactions from one process to another, as many as go through in some seconds.
+//!
+//! Selkie computes each one's key and identity, deduplicates, has it checked by an `Application`, delivers it there and hands
+//! it to a subscriber; none may be lost. Raw gossipsub publishes one message a time, or packs 64 items of 200 bytes into a
+//! message that nobody looks into. The sender is this process, the receiver a child of it, which prints what it has at each
+//! line on its input. The sides take turns; figures are medians of the rounds.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use selkie::{
+    Application, Checked, Config, Item, ItemId, Keypair, Multiaddr, NetworkEvent,
+    P2PNetworkManager, Transaction,
+};
+
+use crate::{
+    gossip,
+    support::{Figure, cpu_seconds, quantile},
+};
+
+const ROUNDS: usize = 5;
+/// How long items are sent in each.
+const TIME: Duration = Duration::from_secs(2);
+/// How long the last of them may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of a transaction.
+const SIZE: usize = 250;
+/// Transactions handed over at once, and how many such batches are on their way to the node.
+const BATCH: usize = 512;
+const BATCHES: usize = 4;
+/// What gossipsub publishes one by one: bytes.
+const MESSAGE: usize = 256;
+/// What it packs blindly: items in a message, and their bytes.
+const PACKED: (usize, usize) = (64, 200);
+
+/// One round of one side.
+#[derive(Clone, Copy)]
+struct Round {
+    per_second: f64,
+    /// Microseconds of CPU for each item.
+    sender: f64,
+    receiver: f64,
+}
+
+pub async fn measure() -> Vec<Figure> {
+    let mut figures = Vec::new();
+    for (name, listen) in [
+        ("TCP", "/ip4/127.0.0.1/tcp/0"),
+        ("QUIC", "/ip4/127.0.0.1/udp/0/quic-v1"),
+    ] {
+        eprintln!("two processes over {name}: {ROUNDS} rounds");
+        let mut rounds = [const { Vec::new() }; 3];
+        for _ in 0..ROUNDS {
+            for (side, rounds) in Side::ALL.into_iter().zip(&mut rounds) {
+                rounds.push(round(side, listen).await);
+            }
+        }
+        figures.extend(compare(name, &rounds));
+    }
+    figures
+}
+
+fn compare(name: &str, rounds: &[Vec<Round>; 3]) -> Vec<Figure> {
+    let median = |side: usize, of: fn(&Round) -> f64| {
+        quantile(&mut rounds[side].iter().map(of).collect::<Vec<_>>(), 0.5)
+    };
+    let rate = |round: &Round| round.per_second;
+    let figure = |what: &str, unit, value, baseline, target| {
+        let (baseline_name, baseline) = match baseline {
+            Some((name, baseline)) => (name, Some(baseline)),
+            None => ("", None),
+        };
+        Figure {
+            name: format!("{name}, {what}"),
+            value,
+            unit,
+            baseline,
+            baseline_name,
+            target,
+        }
+    };
+    let (single, packed) = ("gossipsub, one by one", "gossipsub, packed blindly");
+    let selkie = median(0, rate);
+    let cpu = |what, of| {
+        figure(
+            what,
+            "us",
+            median(0, of),
+            Some((single, median(1, of))),
+            None,
+        )
+    };
+    vec![
+        figure(
+            "transactions",
+            "/s",
+            selkie,
+            None,
+            Some(500_000.0..=f64::INFINITY),
+        ),
+        figure(
+            "beside gossipsub",
+            "/s",
+            selkie,
+            Some((single, median(1, rate))),
+            Some(5.0..=f64::INFINITY),
+        ),
+        figure(
+            "beside blind packing",
+            "/s",
+            selkie,
+            Some((packed, median(2, rate))),
+            Some(0.4..=f64::INFINITY),
+        ),
+        cpu("CPU of the sender", |round| round.sender),
+        cpu("CPU of the receiver", |round| round.receiver),
+    ]
+}
+
+/// What is measured: the children are told by its name.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Selkie,
+    Single,
+    Packed,
+}
+
+impl Side {
+    const ALL: [Self; 3] = [Self::Selkie, Self::Single, Self::Packed];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Selkie => "selkie",
+            Self::Single => "single",
+            Self::Packed => "packed",
+        }
+    }
+
+    /// Items in a message of gossipsub's, and the message's bytes.
+    fn message(self) -> (usize, usize) {
+        match self {
+            Self::Packed => (PACKED.0, PACKED.0 * PACKED.1),
+            _ => (1, MESSAGE),
+        }
+    }
+}
+
+async fn round(side: Side, listen: &str) -> Round {
+    let (mut receiver, address) = Receiver::start(side, listen);
+    let mut sender = Sender::join(side, address).await;
+    let before = receiver.state();
+    let (begin, cpu) = (Instant::now(), cpu_seconds());
+    let sent = sender.send_for(TIME).await;
+    let mut state = receiver.state();
+    let patience = Instant::now();
+    while state.items < sent && patience.elapsed() < PATIENCE {
+        sender.idle(Duration::from_millis(2)).await;
+        state = receiver.state();
+    }
+    let took = begin.elapsed().as_secs_f64();
+    assert_eq!(state.items, sent, "{}: some were lost", side.name());
+    let each = |seconds: f64| seconds / sent as f64 * 1e6;
+    let round = Round {
+        per_second: sent as f64 / took,
+        sender: each(cpu_seconds() - cpu),
+        receiver: each(state.cpu - before.cpu),
+    };
+    eprintln!(
+        "   {}: {:.0}/s, CPU us each: sender {:.2}, receiver {:.2}",
+        side.name(),
+        round.per_second,
+        round.sender,
+        round.receiver
+    );
+    sender.end().await;
+    receiver.end();
+    round
+}
+
+/// This process's node.
+enum Sender {
+    Selkie(P2PNetworkManager),
+    Gossip(Box<gossip::Node>, Side),
+}
+
+impl Sender {
+    async fn join(side: Side, address: Multiaddr) -> Self {
+        if side == Side::Selkie {
+            let node = selkie_node(None, Counter::default()).await;
+            node.dial(address).await.expect("connected");
+            return Self::Selkie(node);
+        }
+        let mut node = gossip::Node::new();
+        node.join(address).await;
+        Self::Gossip(Box::new(node), side)
+    }
+
+    /// How many items were sent.
+    async fn send_for(&mut self, time: Duration) -> u64 {
+        let (begin, mut number) = (Instant::now(), 0);
+        match self {
+            Self::Selkie(node) => {
+                let mut sent = 0;
+                let mut sends: FuturesUnordered<_> = (0..BATCHES)
+                    .map(|_| node.broadcast_transactions(batch(&mut number)))
+                    .collect();
+                while let Some(outcome) = sends.next().await {
+                    let outcome = outcome.expect("there is a peer");
+                    sent += outcome.iter().filter(|one| one.is_ok()).count() as u64;
+                    if begin.elapsed() < time {
+                        sends.push(node.broadcast_transactions(batch(&mut number)));
+                    }
+                }
+                sent
+            }
+            Self::Gossip(node, side) => {
+                let (items, bytes) = side.message();
+                let mut sent = 0;
+                while begin.elapsed() < time {
+                    number += 1;
+                    // What was refused is in gossipsub's memory of duplicates: another one next time.
+                    if node.publish(noise(number, bytes)) {
+                        sent += items as u64;
+                    } else {
+                        node.work().await;
+                    }
+                    if number.is_multiple_of(16) {
+                        node.work().await;
+                    }
+                }
+                sent
+            }
+        }
+    }
+
+    async fn idle(&mut self, time: Duration) {
+        let pause = tokio::time::sleep(time);
+        match self {
+            Self::Selkie(_) => pause.await,
+            Self::Gossip(node, _) => {
+                let _ =
+                    tokio::time::timeout(time, node.swarm.by_ref().for_each(|_| async {})).await;
+            }
+        }
+    }
+
+    async fn end(self) {
+        if let Self::Selkie(node) = self {
+            node.shutdown().await;
+        }
+    }
+}
+
+/// Transactions that no compression makes smaller.
+fn batch(number: &mut u64) -> Vec<Transaction> {
+    let transaction = |_| {
+        *number += 1;
+        Transaction::new(noise(*number, SIZE))
+    };
+    (0..BATCH).map(transaction).collect()
+}
+
+fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let mut data = vec![0; bytes];
+    for chunk in data.chunks_mut(8) {
+        state = (state ^ (state >> 29))
+            .wrapping_mul(0xBF58_476D_1CE4_E5B9)
+            .wrapping_add(seed);
+        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+    }
+    data
+}
+
+/// The chain: cheap to check.
+#[derive(Clone, Default)]
+struct Counter(Arc<AtomicU64>);
+
+impl Application for Counter {
+    fn check_transaction(&self, transaction: &Transaction) -> Checked {
+        let mut checked = Checked::accept(ItemId::sha256(&transaction.data));
+        checked.fee = transaction.data.first().copied().unwrap_or(0).into();
+        checked
+    }
+
+    fn deliver(&self, _: &Item) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+async fn selkie_node(listen: Option<&str>, application: impl Application) -> P2PNetworkManager {
+    let mut config = Config::default();
+    let listen = listen.map(|listen| listen.parse().expect("an address"));
+    config.network.listen_addresses = listen.into_iter().collect();
+    let node = P2PNetworkManager::with(config, Keypair::generate_ed25519(), application)
+        .await
+        .expect("a node");
+    node.start().await.expect("it starts");
+    node
+}
+
+/// The child: prints its address, then at each line on its input how many items it has and its CPU time.
+pub async fn receive(side: &str, listen: &str) {
+    let side = Side::ALL.into_iter().find(|known| known.name() == side);
+    let items = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&items);
+    // It answers from a thread of its own, and ends with its input.
+    let answer = std::thread::spawn(move || {
+        for _ in std::io::stdin().lines().map_while(Result::ok) {
+            println!("{} {}", counted.load(Ordering::Relaxed), cpu_seconds());
+            let _ = std::io::stdout().flush();
+        }
+        std::process::exit(0);
+    });
+    match side.expect("a side") {
+        Side::Selkie => {
+            let delivered = Counter::default();
+            let node = selkie_node(Some(listen), delivered.clone()).await;
+            println!("{}", node.listeners()[0]);
+            let mut events =
+                node.subscribe(|event| matches!(event, NetworkEvent::ItemAccepted { .. }));
+            while events.recv().await.is_some() {
+                assert_eq!(events.missed(), 0, "the subscriber is too slow");
+                items.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        side => {
+            let mut node = gossip::Node::new();
+            println!("{}", node.listen(listen).await);
+            loop {
+                if let Some(message) = gossip::message(node.swarm.select_next_some().await) {
+                    let (items_in, bytes) = side.message();
+                    assert_eq!(message.len(), bytes);
+                    items.fetch_add(items_in as u64, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+    drop(answer);
+}
+
+/// The child as the parent sees it.
+struct Receiver {
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+}
+
+struct State {
+    items: u64,
+    cpu: f64,
+}
+
+impl Receiver {
+    fn start(side: Side, listen: &str) -> (Self, Multiaddr) {
+        let mut child = Command::new(std::env::current_exe().expect("it runs"))
+            .args(["--receive", side.name(), listen])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a child");
+        let stdout = child.stdout.take().expect("piped");
+        let mut lines = BufReader::new(stdout).lines();
+        let address = lines.next().expect("a line").expect("text");
+        (Self { child, lines }, address.parse().expect("an address"))
+    }
+
+    fn state(&mut self) -> State {
+        let mut stdin = self.child.stdin.as_ref().expect("piped");
+        stdin.write_all(b"\n").expect("it listens");
+        let line = self.lines.next().expect("a line").expect("text");
+        let (items, cpu) = line.split_once(' ').expect("two figures");
+        State {
+            items: items.parse().expect("a number"),
+            cpu: cpu.parse().expect("a number"),
+        }
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
