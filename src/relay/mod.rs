@@ -5,6 +5,12 @@
 //! identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
 
 pub mod coded;
+pub mod compact;
+mod config;
 mod key;
+pub(crate) mod plumtree;
+pub(crate) mod wire;
 
-pub use key::TransactionKey;
+pub use config::{RelayConfig, TreeConfig};
+pub use key::{ShortId, TransactionKey};
+pub use wire::FrameError;
