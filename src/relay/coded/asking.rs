@@ -25,11 +25,6 @@ impl Broadcast {
         let asked = links.fold(ChunkSet::EMPTY, |all, link| all | link.asked);
         let enough = self.announcement.shape().data_chunks();
         let mut room = enough.saturating_sub((self.held | asked).len());
-        if std::env::var("CODED_C").is_ok() && (self.held|asked).len() > enough {
-            for _ in 0..(self.held|asked).len()-enough {
-            if let Some(link) = self.links.values_mut().max_by_key(|l| l.asked.len()) && let Some(i) = link.asked.iter().last() { link.asked.remove(i); link.stale = true; }
-            }
-        }
         let mut wanted: Vec<_> = (self.all() - self.held - asked)
             .iter()
             .map(|index| (self.holders(index).count(), self.order(index), index))

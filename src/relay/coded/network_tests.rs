@@ -76,7 +76,9 @@ impl Node {
                         .extend(ids.enumerate().filter(|it| *it.1 == peer).map(|it| it.0));
                 }
                 // Nobody sends anything to a miser.
-                Action::Abandoned { reason, .. } => assert_eq!(self.nature, Nature::Miser, "{reason}"),
+                Action::Abandoned { reason, .. } => {
+                    assert_eq!(self.nature, Nature::Miser, "{reason}")
+                }
             }
         }
     }
@@ -327,14 +329,47 @@ fn figures() {
         }
         println!();
     };
-    for size in std::env::var("CODED_S").map_or(vec![256 << 10, 1_000_000, 4_000_000], |s| vec![s.parse().unwrap()]) {
+    for size in std::env::var("CODED_S").map_or(vec![256 << 10, 1_000_000, 4_000_000], |s| {
+        vec![s.parse().unwrap()]
+    }) {
         if std::env::var("CODED_Q").is_ok() {
-        row("20 to 100 ms", &|seed| Case::new(size, seed), false);
-        row("degree 4 to 8", &|seed| Case { degree: (4, 8), ..Case::new(size, seed) }, false);
-        row("100 nodes", &|seed| Case { nodes: 100, ..Case::new(size, seed) }, false);
-        row("1 ms", &|seed| Case { millis: (1, 1), ..Case::new(size, seed) }, false);
-        row("10 Mbit/s", &|seed| Case { line: Line { rate: 1_250_000, ..Line::default() }, ..Case::new(size, seed) }, false);
-        continue;
+            row("20 to 100 ms", &|seed| Case::new(size, seed), false);
+            row(
+                "degree 4 to 8",
+                &|seed| Case {
+                    degree: (4, 8),
+                    ..Case::new(size, seed)
+                },
+                false,
+            );
+            row(
+                "100 nodes",
+                &|seed| Case {
+                    nodes: 100,
+                    ..Case::new(size, seed)
+                },
+                false,
+            );
+            row(
+                "1 ms",
+                &|seed| Case {
+                    millis: (1, 1),
+                    ..Case::new(size, seed)
+                },
+                false,
+            );
+            row(
+                "10 Mbit/s",
+                &|seed| Case {
+                    line: Line {
+                        rate: 1_250_000,
+                        ..Line::default()
+                    },
+                    ..Case::new(size, seed)
+                },
+                false,
+            );
+            continue;
         }
         println!("{size} bytes: coded | gossip, ratios | with IDONTWANT, ratios");
         row("20 to 100 ms", &|seed| Case::new(size, seed), true);

@@ -82,7 +82,7 @@ impl Broadcast {
         if self.source {
             return self.all() - self.given();
         }
-        let eager = |index: &u8| !link.heard && self.order(*index).is_multiple_of(std::env::var("CODED_E").ok().and_then(|x|x.parse().ok()).unwrap_or(EAGER));
+        let eager = |index: &u8| !link.heard && self.order(*index).is_multiple_of(EAGER);
         self.spread | self.held.iter().filter(eager).collect()
     }
 
