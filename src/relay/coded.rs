@@ -35,6 +35,8 @@ mod shape;
 mod wire;
 
 #[cfg(test)]
+mod attack_tests;
+#[cfg(test)]
 mod gossip_model;
 #[cfg(test)]
 mod network_tests;

@@ -50,6 +50,7 @@ impl Broadcast {
         for (peer, link) in &mut self.links {
             if link.stalls_at(patience).is_some_and(|at| at <= now) {
                 link.unask();
+                link.silent = true;
                 peers.stalled(peer);
                 any = true;
             }
@@ -80,6 +81,6 @@ impl Broadcast {
 
     fn holders(&self, index: u8) -> impl Iterator<Item = (&PeerId, &Link)> {
         let links = self.links.iter();
-        links.filter(move |(_, link)| link.has.contains(index) && !link.barred)
+        links.filter(move |(_, link)| link.offers().contains(index))
     }
 }

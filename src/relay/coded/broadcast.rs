@@ -1,7 +1,6 @@
 //! One block on its way through this node: what is here of it, and how far it is.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
@@ -14,6 +13,7 @@ use super::encoding::{Encoded, Reconstruction};
 use super::link::Link;
 use super::peers::Peers;
 use super::wire::{Chunk, Status};
+use crate::peers::Misdeed;
 
 /// How far a broadcast is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,14 +100,20 @@ impl Broadcast {
         order.copied().unwrap_or(u64::MAX)
     }
 
+    /// Whether the chain has accepted the block.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.phase == Phase::Accepted
+    }
+
     /// Whether no chunk is needed any more.
     pub(super) fn is_done(&self) -> bool {
         !matches!(self.phase, Phase::Header | Phase::Gathering)
     }
 
-    /// A peer takes part from now on; `heard` if it has announced the broadcast.
-    pub(super) fn join(&mut self, peer: PeerId, heard: bool, now: Instant) {
-        self.links.insert(peer, Link::new(heard, now));
+    /// A peer takes part from now on: `heard` if it has announced the broadcast, `unasked` if it may be sent chunks that
+    /// it has not asked for.
+    pub(super) fn join(&mut self, peer: PeerId, heard: bool, unasked: bool, now: Instant) {
+        self.links.insert(peer, Link::new(heard, unasked, now));
     }
 
     /// A peer is gone, and what it was asked for is asked of others.
@@ -119,8 +125,9 @@ impl Broadcast {
     /// A peer says what it holds.
     pub(super) fn says(&mut self, peer: &PeerId, have: ChunkSet, peers: &Peers, now: Instant) {
         let all = self.all();
-        if let Some(link) = self.links.get_mut(peer) {
-            link.says(have, all);
+        if let Some(link) = self.links.get_mut(peer)
+            && link.says(have, all)
+        {
             self.plan(peers, now);
         }
     }
@@ -130,6 +137,12 @@ impl Broadcast {
         if let Some(link) = self.links.get_mut(peer) {
             link.wants = status.want;
             link.done |= status.done;
+            if status.done && status.have.is_empty() {
+                if link.leaves() {
+                    self.plan(peers, now);
+                }
+                return;
+            }
         }
         self.says(peer, status.have, peers, now);
     }
@@ -137,7 +150,7 @@ impl Broadcast {
     /// A peer sent a chunk. `Ok` says whether it is kept.
     ///
     /// # Errors
-    /// What the peer did wrong, for a person.
+    /// What the peer did wrong, for its reputation and for a person.
     pub(super) fn receive(
         &mut self,
         from: &PeerId,
@@ -145,22 +158,31 @@ impl Broadcast {
         config: &CodedConfig,
         peers: &mut Peers,
         now: Instant,
-    ) -> Result<bool, &'static str> {
+    ) -> Result<bool, (Misdeed, &'static str)> {
         let Some(link) = self.links.get_mut(from) else {
             return Ok(false);
         };
         let index = chunk.index;
         let shape = self.announcement.shape();
         if usize::from(index) >= shape.chunks() {
-            return Err("it sent a chunk of an index that the block does not have");
+            let why = "it sent a chunk of an index that the block does not have";
+            return Err((Misdeed::InvalidMessage, why));
         }
         if !link.got.insert(index) {
-            return Err("it sent the same chunk twice");
+            let why = "it sent the same chunk twice";
+            return Err((Misdeed::InvalidMessage, why));
+        }
+        if link.thrust() > shape.data_chunks() {
+            let why = "it sends more chunks unasked than a block needs";
+            return Err((Misdeed::TooManyMessages, why));
         }
         let asked = link.delivers(index, now);
-        let early = self.held.len() * shape.chunk_length();
+        let early = (self.held.len() + 1) * shape.chunk_length();
         let kept = match self.phase {
-            Phase::Header => early + shape.chunk_length() <= config.max_early_bytes,
+            // No more than are enough: who says that it holds all vouches for the block.
+            Phase::Header => {
+                self.held.len() < shape.data_chunks() && early <= config.max_early_bytes
+            }
             phase => phase == Phase::Gathering,
         };
         if !kept || link.barred || self.held.contains(index) {
@@ -170,7 +192,8 @@ impl Broadcast {
             link.barred = true;
             link.unask();
             self.plan(peers, now);
-            return Err("it sent a chunk that is not the announced one");
+            let why = "it sent a chunk that is not the announced one";
+            return Err((Misdeed::InvalidMessage, why));
         }
         if asked {
             peers.delivered(from);
@@ -247,13 +270,17 @@ impl Broadcast {
 
     /// When it is abandoned if nothing happens, or forgotten once it is finished.
     pub(super) fn ends_at(&self, config: &CodedConfig) -> Instant {
-        let since = |start: Instant, length: Duration| start + length;
         match self.phase {
-            Phase::Accepted => since(self.progress, config.lifetime),
+            Phase::Accepted => self.progress + config.lifetime,
             Phase::Gathering => {
-                since(self.began, config.lifetime).min(since(self.progress, config.give_up_after))
+                (self.began + config.lifetime).min(self.progress + config.give_up_after)
             }
-            _ => since(self.began, config.lifetime),
+            _ => self.began + config.lifetime,
         }
+    }
+
+    /// Whether the block was accepted so long ago that whoever began to fetch it has had its time.
+    pub(super) fn was_served(&self, config: &CodedConfig, now: Instant) -> bool {
+        self.phase == Phase::Accepted && self.progress + config.give_up_after <= now
     }
 }

@@ -76,7 +76,8 @@ impl Broadcasts {
     pub fn peer_joined(&mut self, peer: PeerId, now: Instant) {
         if self.peers.join(peer) {
             for broadcast in &mut self.live {
-                broadcast.join(peer, false, now);
+                let unasked = !broadcast.is_done();
+                broadcast.join(peer, false, unasked, now);
             }
         }
     }
@@ -98,13 +99,14 @@ impl Broadcasts {
         let announcement = encoded.announcement().clone();
         let id = encoded.id();
         if !self.live.iter().any(|broadcast| broadcast.id() == id) {
-            if !self.make_room(announcement.shape().weight()) {
+            if !self.make_room(announcement.shape().weight(), Broadcast::is_accepted) {
                 return Err(NoRoom);
             }
-            let known = self.over.iter().any(|(over, _)| *over == id);
+            // What went out before it ended here must not go out again.
+            let again = self.over.iter().any(|(over, _)| *over == id);
             let mut broadcast = Broadcast::new(announcement, None, &self.seed, now);
-            broadcast.source = !known;
-            self.add(broadcast, now);
+            broadcast.source = !again;
+            self.add(broadcast, !again, now);
         }
         self.accepted(id, Some(encoded), now);
         Ok(())
@@ -280,13 +282,18 @@ impl Broadcasts {
             self.peers.refuse(&peer, id);
             return Vec::new();
         }
-        if self.peers.is_doubted(&peer, now) {
+        if self.peers.is_doubted(&peer, now) && !self.peers.have_others_announced(&peer, &id) {
             return Vec::new();
         }
-        let mine = |it: &&Broadcast| it.introducer == Some(peer) && it.phase() != Phase::Accepted;
+        if !self.peers.introduces(&peer, &self.config, now) {
+            let why = "it announces new blocks too often";
+            return vec![misdeed(peer, Misdeed::TooManyMessages, why)];
+        }
+        let config = self.config.clone();
+        let served = move |it: &Broadcast| it.was_served(&config, now);
         if announcement.shape().size() > self.config.max_block_bytes
-            || self.live.iter().filter(mine).count() >= self.config.max_introduced
-            || !self.make_room(announcement.shape().weight())
+            || !self.may_introduce(&peer, &block)
+            || !self.make_room(announcement.shape().weight(), served)
         {
             self.peers.refuse(&peer, id);
             return Vec::new();
@@ -294,6 +301,7 @@ impl Broadcasts {
         let header = announcement.header().clone();
         self.add(
             Broadcast::new(announcement, Some(peer), &self.seed, now),
+            true,
             now,
         );
         if let Some(broadcast) = self.live.last_mut() {
@@ -327,7 +335,7 @@ impl Broadcasts {
         match broadcast.receive(&peer, chunk, &self.config, &mut self.peers, now) {
             Ok(true) => reconstruct(broadcast),
             Ok(false) => Vec::new(),
-            Err(why) => vec![misdeed(peer, Misdeed::InvalidMessage, why)],
+            Err((what, why)) => vec![misdeed(peer, what, why)],
         }
     }
 
@@ -349,28 +357,36 @@ impl Broadcasts {
         live.any(|it| it.phase() == Phase::Accepted && it.announcement.block() == block)
     }
 
-    fn add(&mut self, mut broadcast: Broadcast, now: Instant) {
+    /// Whether the peer may have one more broadcast under way that it was the first to tell of. It takes two peers
+    /// to fill a block's places, so that a single one cannot keep the true broadcast out.
+    fn may_introduce(&self, peer: &PeerId, block: &ItemId) -> bool {
+        let live = self.live.iter();
+        let mine = live.filter(|it| it.introducer == Some(*peer) && !it.is_accepted());
+        let of_block = mine.clone().filter(|it| it.announcement.block() == block);
+        mine.count() < self.config.max_introduced && of_block.count() < MAX_BROADCASTS_OF_BLOCK - 1
+    }
+
+    fn add(&mut self, mut broadcast: Broadcast, unasked: bool, now: Instant) {
         let id = broadcast.id();
         for peer in self.peers.iter() {
-            broadcast.join(peer, self.peers.has_announced(&peer, &id), now);
+            let heard = self.peers.has_announced(&peer, &id);
+            broadcast.join(peer, heard, unasked, now);
         }
         self.over.retain(|(over, _)| *over != id);
         self.live.push(broadcast);
     }
 
-    /// Forgets finished broadcasts, those first that were begun first, until another one fits. False: it does not.
-    fn make_room(&mut self, weight: usize) -> bool {
+    /// Forgets broadcasts that may go, those first that were begun first, until another one fits. False: it does not.
+    fn make_room(&mut self, weight: usize, may_go: impl Fn(&Broadcast) -> bool) -> bool {
         loop {
             let weights = self.live.iter().map(|it| it.announcement.shape().weight());
             let places = self.live.len() < self.config.max_broadcasts;
             if places && weights.sum::<usize>() + weight <= self.config.max_bytes {
                 return true;
             }
-            let mut live = self.live.iter();
-            let Some(finished) = live.find(|it| it.phase() == Phase::Accepted) else {
+            let Some(id) = self.live.iter().find(|it| may_go(it)).map(Broadcast::id) else {
                 return false;
             };
-            let id = finished.id();
             self.close(&id);
         }
     }
@@ -396,11 +412,21 @@ impl Broadcasts {
     fn fail(&mut self, id: &BroadcastId, reason: Abandonment, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
         if let Some(broadcast) = self.live.iter().find(|it| it.id() == *id) {
-            if reason != Abandonment::Stuck {
-                let why = "it said that it holds a block that is none";
-                let liars = broadcast.links.iter().filter(|(_, link)| link.vouches);
-                actions.extend(liars.map(|(peer, _)| misdeed(*peer, Misdeed::InvalidItem, why)));
-            }
+            let (what, why) = match reason {
+                Abandonment::Stuck => (
+                    Misdeed::NoAnswer,
+                    "it does not send the chunks that it says it holds",
+                ),
+                _ => (
+                    Misdeed::InvalidItem,
+                    "it said that it holds a block that is none",
+                ),
+            };
+            let guilty = broadcast.links.iter().filter(|(_, link)| match reason {
+                Abandonment::Stuck => link.silent && !link.asked.is_empty(),
+                _ => link.vouches,
+            });
+            actions.extend(guilty.map(|(peer, _)| misdeed(*peer, what, why)));
             if let Some(introducer) = broadcast.introducer {
                 self.peers.doubt(&introducer, now + self.config.doubt);
             }

@@ -11,8 +11,8 @@ pub struct CodedConfig {
     /// The largest block, in bytes; an announcement of a larger one is refused. At most [`super::MAX_BLOCK`] counts.
     /// **Default:** 4 MiB.
     pub max_block_bytes: usize,
-    /// Broadcasts under way or still served. Without a place the one that was finished first makes room; if none is finished,
-    /// a new one is refused. **Default:** 16.
+    /// Broadcasts under way or still served. Without a place the one that was begun first makes room of those that were
+    /// served for `give_up_after`; if there is none, a new one is refused. **Default:** 16.
     pub max_broadcasts: usize,
     /// Bytes of chunks of all broadcasts: each counts with all its chunks, twice its block, from the start. Without
     /// room, as for `max_broadcasts`. **Default:** 64 MiB.
@@ -22,6 +22,11 @@ pub struct CodedConfig {
     pub max_early_bytes: usize,
     /// Unfinished broadcasts of which the same peer was the first to tell; a further one is refused. **Default:** 4.
     pub max_introduced: usize,
+    /// How often a peer may be the first to tell of a broadcast, on average; each has the chain check a header. What
+    /// comes sooner is dropped and costs reputation. **Default:** every 250 ms.
+    pub introduce_every: Duration,
+    /// How many broadcasts a peer may be the first to tell of at once. **Default:** 16.
+    pub introduce_burst: u32,
     /// How long a peer that was asked for chunks may send none before they are asked of others. **Default:** 500 ms.
     pub patience: Duration,
     /// How long a broadcast may bring no new chunk before it is abandoned. **Default:** 4 s.
@@ -43,6 +48,8 @@ impl Default for CodedConfig {
             max_bytes: 64 << 20,
             max_early_bytes: 512 << 10,
             max_introduced: 4,
+            introduce_every: Duration::from_millis(250),
+            introduce_burst: 16,
             patience: Duration::from_millis(500),
             give_up_after: Duration::from_secs(4),
             lifetime: Duration::from_secs(30),

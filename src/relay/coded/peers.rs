@@ -7,6 +7,7 @@ use web_time::Instant;
 
 use super::announcement::{Announcement, BroadcastId};
 use super::broadcasts::MAX_BROADCASTS_OF_BLOCK;
+use super::config::CodedConfig;
 use crate::chain::ItemId;
 use crate::peers::Misdeed;
 
@@ -33,6 +34,8 @@ pub(super) struct Peers {
 struct Peer {
     window: usize,
     doubted_until: Option<Instant>,
+    /// When the peer would be even, had it told of new broadcasts at the allowed rate: GCRA's arrival time.
+    even_at: Option<Instant>,
     shared: VecDeque<Shared>,
     refusals: VecDeque<BroadcastId>,
 }
@@ -61,6 +64,7 @@ impl Peers {
         let unknown = Peer {
             window: WINDOW,
             doubted_until: None,
+            even_at: None,
             shared: VecDeque::new(),
             refusals: VecDeque::new(),
         };
@@ -116,6 +120,19 @@ impl Peers {
         until.is_some_and(|until| now < until)
     }
 
+    /// The peer is the first to tell of a broadcast. False: it does so too often.
+    pub(super) fn introduces(&mut self, peer: &PeerId, config: &CodedConfig, now: Instant) -> bool {
+        let Some(peer) = self.peers.get_mut(peer) else {
+            return false;
+        };
+        let even_at = peer.even_at.map_or(now, |at| at.max(now)) + config.introduce_every;
+        let conforms = even_at <= now + config.introduce_every * config.introduce_burst;
+        if conforms {
+            peer.even_at = Some(even_at);
+        }
+        conforms
+    }
+
     /// Notes that the peer and we talk about a broadcast. False: it announces more broadcasts of one block than an
     /// honest peer takes part in.
     pub(super) fn share(&mut self, peer: &PeerId, it: &Announcement, by_peer: bool) -> bool {
@@ -127,7 +144,8 @@ impl Peers {
             return true;
         }
         let of_block = |shared: &&Shared| shared.by_peer && shared.block == *it.block();
-        if by_peer && peer.shared.iter().filter(of_block).count() >= MAX_BROADCASTS_OF_BLOCK {
+        // It may have begun one itself.
+        if by_peer && peer.shared.iter().filter(of_block).count() > MAX_BROADCASTS_OF_BLOCK {
             return false;
         }
         peer.shared.push_back(Shared {
@@ -140,6 +158,12 @@ impl Peers {
             peer.shared.pop_front();
         }
         true
+    }
+
+    /// Whether anybody has announced this broadcast but this peer.
+    pub(super) fn have_others_announced(&self, peer: &PeerId, id: &BroadcastId) -> bool {
+        let mut others = self.peers.keys().filter(|other| *other != peer);
+        others.any(|other| self.has_announced(other, id))
     }
 
     /// Whether the peer has announced this broadcast.

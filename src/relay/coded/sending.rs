@@ -76,7 +76,8 @@ impl Broadcast {
     /// The chunks that this peer may be sent unasked.
     fn pushable(&self, link: &Link) -> ChunkSet {
         let enough = self.announcement.shape().data_chunks();
-        if link.known().len() >= enough || !link.heard && link.sent.len() >= MAX_UNHEARD {
+        let unheard = !link.heard && link.sent.len() >= MAX_UNHEARD;
+        if !link.unasked || unheard || link.known().len() >= enough {
             return ChunkSet::EMPTY;
         }
         if self.source {

@@ -234,7 +234,11 @@ impl<M: Machine> Simulation<M> {
         let packet = PACKET.min(*left);
         *left -= packet;
         let whole = *left == 0;
-        let frame = stream.frames.pop_front_if(|_| whole);
+        let frame = if whole {
+            stream.frames.pop_front()
+        } else {
+            None
+        };
         self.bytes += packet;
         let sent = self.now + Duration::from_secs_f64(packet as f64 / self.line.rate as f64);
         if let Some((frame, _)) = frame {
