@@ -42,6 +42,8 @@ mod gossip_model;
 mod network_tests;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod vector_tests;
 
 pub use actions::{Abandonment, Action};
 pub use announcement::{Announcement, BroadcastId, MAX_HEADER};
