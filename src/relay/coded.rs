@@ -1,10 +1,11 @@
 //! Coded broadcast: a large block travels in chunks, of which any half is enough.
 //!
 //! A block that comes as a surprise (a cold mempool, a chain with opaque blocks) cannot be relayed in compact form.
-//! Gossip would have every node receive it whole before it sends it on to six others, while most uplinks are idle. Here the
-//! source cuts the block into k chunks and adds as many of parity (Reed-Solomon), announces the Merkle root over all of
-//! them, and sends each to one peer only; every node passes a chunk on as soon as it has checked it, long before it
-//! has the block. So all uplinks work at once, and the last node has the block little after the source has uploaded it once.
+//! Gossip would have every node receive it whole before it sends it on to six others, while most uplinks are idle. Here
+//! the source cuts the block into k chunks and adds as many of parity (Reed-Solomon), announces the Merkle root over
+//! all of them, and sends each to one peer only; every node passes a chunk on as soon as it has checked it, long before
+//! it has the block. So all uplinks work at once, and the last node has the block little after the source has uploaded
+//! it once.
 //!
 //! The ideas are those of ethp2p (Ethereum Foundation, 2026): chunks relayed before reconstruction, bitmaps of
 //! what is held, the least-sent chunk first, an end to sending as soon as a node can decode. Different is that past the

@@ -1,9 +1,9 @@
 //! Which chunks are asked of whom.
 //!
-//! Pushing chunks to whoever may lack them is how gossip wastes its bytes: neighbours get the same chunk at the same time
-//! and pass it on to the same third. So past the first hop a chunk goes only where it was asked for, and each is asked
-//! of one peer. The rarest are asked for first, of the peer that has the least to send us, and no more than will do
-//! to decode. Who does not deliver is asked for less; what it was asked for is asked of others.
+//! Pushing chunks to whoever may lack them is how gossip wastes its bytes: neighbours get the same chunk at the same
+//! time and pass it on to the same third. So past the first hop a chunk goes only where it was asked for, and each is
+//! asked of one peer. The rarest are asked for first, of the peer that has the least to send us, and no more than will
+//! do to decode. Who does not deliver is asked for less; what it was asked for is asked of others.
 
 use std::time::Duration;
 

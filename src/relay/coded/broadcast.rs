@@ -110,8 +110,8 @@ impl Broadcast {
         !matches!(self.phase, Phase::Header | Phase::Gathering)
     }
 
-    /// A peer takes part from now on: `heard` if it has announced the broadcast, `unasked` if it may be sent chunks that
-    /// it has not asked for.
+    /// A peer takes part from now on: `heard` if it has announced the broadcast, `unasked` if it may be sent chunks
+    /// that it has not asked for.
     pub(super) fn join(&mut self, peer: PeerId, heard: bool, unasked: bool, now: Instant) {
         self.links.insert(peer, Link::new(heard, unasked, now));
     }

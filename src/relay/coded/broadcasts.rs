@@ -13,9 +13,9 @@
 //!
 //! Who pays: a peer that sends a chunk that is not the announced one, one twice, one of a broadcast that it has not
 //! announced, or chunks for long after the end; a peer that announces more broadcasts of one block than an honest one
-//! takes part in, or one whose header is wrong: it should have checked that before. A block's root stands in no header, so
-//! anyone can announce a wrong one, and a relay cannot know. If chunks under it do not belong together, or
-//! make another block, then those pay that said they hold all chunks, for this says that their chain has accepted the block.
+//! takes part in, or one whose header is wrong: it should have checked that before. A block's root stands in no header,
+//! so anyone can announce a wrong one, and a relay cannot know. If chunks under it do not belong together, or make
+//! another block, then those pay that said they hold all chunks, for this says that their chain has accepted the block.
 //! Whoever told of it first is doubted for a while, but pays nothing: it may be a relay as well.
 //!
 //! Bounds: [`CodedConfig`] and the constants beside the structures.
@@ -59,8 +59,8 @@ pub struct Broadcasts {
 }
 
 impl Broadcasts {
-    /// No peers and no broadcasts. `seed` is random and secret: whoever knows it knows which chunks this node would pass
-    /// on first.
+    /// No peers and no broadcasts. `seed` is random and secret: whoever knows it knows which chunks this node would
+    /// pass on first.
     pub fn new(config: CodedConfig, seed: [u8; 16]) -> Self {
         Self {
             seed: SipHasher24::new_with_key(&seed),
@@ -90,8 +90,8 @@ impl Broadcasts {
         }
     }
 
-    /// A block that the chain has accepted is here: made by this node, or received in another way. If it is on its way to this node
-    /// in chunks already, it is complete now.
+    /// A block that the chain has accepted is here: made by this node, or received in another way. If it is on its way
+    /// to this node in chunks already, it is complete now.
     ///
     /// # Errors
     /// [`NoRoom`] while too many broadcasts are under way.

@@ -75,7 +75,8 @@ impl ChunkSet {
         })
     }
 
-    /// The set on the wire: chunk i is bit i % 8, counted from the lowest, of byte i / 8; zeros at the end are left out.
+    /// The set on the wire: chunk i is bit i % 8, counted from the lowest, of byte i / 8; zeros at the end are left
+    /// out.
     pub(super) fn to_bytes(self) -> Bytes {
         let mut bytes: Vec<u8> = self.0.into_iter().flat_map(u64::to_le_bytes).collect();
         let end = bytes.iter().rposition(|&byte| byte != 0);

@@ -34,8 +34,8 @@ pub struct CodedConfig {
     /// How long a broadcast may take in all before it is abandoned, and how long one is served once it is finished.
     /// **Default:** 30 s.
     pub lifetime: Duration,
-    /// How long a peer is doubted that was the first to tell of a broadcast that came to nothing: what it tells of is taken
-    /// up only when another peer tells of it too. **Default:** 60 s.
+    /// How long a peer is doubted that was the first to tell of a broadcast that came to nothing: what it tells of is
+    /// taken up only when another peer tells of it too. **Default:** 60 s.
     pub doubt: Duration,
 }
 

@@ -3,9 +3,10 @@
 //! The code is the Reed-Solomon code of `reed-solomon-simd` (Leopard's, over GF(2^16)): chunks 0 to k-1 are the block
 //! itself, k to 2k-1 parity, and any k of them give all.
 //!
-//! A proof says that a chunk is the announced one, not that the announced ones belong together: an encoder may build its
-//! tree over anything. So what was decoded is encoded again, and the roots must be the same. If they are not, then no k
-//! of these chunks can be relied on, whoever holds them; the encoder is to blame, and nobody who passed on what proved true.
+//! A proof says that a chunk is the announced one, not that the announced ones belong together: an encoder may build
+//! its tree over anything. So what was decoded is encoded again, and the roots must be the same. If they are not, then
+//! no k of these chunks can be relied on, whoever holds them; the encoder is to blame, and nobody who passed on what
+//! proved true.
 //!
 //! Both ways cost some milliseconds per megabyte, most of it for SHA-256: run them off the network task.
 

@@ -1,8 +1,9 @@
 //! Gossipsub in the simulation: the baseline that coded broadcast is measured against.
 //!
 //! A mesh of degree 6 among a node's neighbours; a node that has a block pushes it whole to all its mesh but those that
-//! sent it. Blocks on a node's streams share its uplink, as they do in rust-libp2p, so all arrive late. Checking takes no time here, and
-//! announcements (IHAVE) are left out: both are kind to gossipsub. `IDONTWANT` (gossipsub 1.2) may be on.
+//! sent it. Blocks on a node's streams share its uplink, as they do in rust-libp2p, so all arrive late. Checking takes
+//! no time here, and announcements (IHAVE) are left out: both are kind to gossipsub. `IDONTWANT` (gossipsub 1.2) may be
+//! on.
 
 use std::collections::BTreeSet;
 

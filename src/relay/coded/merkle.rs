@@ -1,7 +1,7 @@
 //! The Merkle tree over a block's chunks: a chunk and a proof are enough to know that it belongs.
 //!
-//! SHA-256 as in RFC 9162: a leaf is the hash of 0x00 and the chunk, an inner node that of 0x01 and its two children, so that no
-//! node can be shown as a leaf. The number of leaves is a power of two, so every proof has the same length.
+//! SHA-256 as in RFC 9162: a leaf is the hash of 0x00 and the chunk, an inner node that of 0x01 and its two children,
+//! so that no node can be shown as a leaf. The number of leaves is a power of two, so every proof has the same length.
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest as _, Sha256};

@@ -1,11 +1,12 @@
 //! What goes to a peer next.
 //!
 //! A source sends each chunk to one peer only, unasked and marked to be spread, so that after one upload of the block
-//! the network holds all of it. Who gets such a chunk is the only one to have it, and passes it on unasked as well. All others
-//! send what they are asked for. Chunks that fewer of our peers hold go first, counting what is on its way to them.
+//! the network holds all of it. Who gets such a chunk is the only one to have it, and passes it on unasked as well. All
+//! others send what they are asked for. Chunks that fewer of our peers hold go first, counting what is on its way to
+//! them.
 //!
-//! To ask costs a round trip. While a peer has not said a word about the broadcast, that is idle time, so a relay sends it
-//! one chunk in four unasked: less than half of these meet a copy on its way.
+//! To ask costs a round trip. While a peer has not said a word about the broadcast, that is idle time, so a relay sends
+//! it one chunk in four unasked: less than half of these meet a copy on its way.
 
 use libp2p::PeerId;
 

@@ -5,8 +5,8 @@
 //!
 //! A chunk is passed on only once it is here whole, so long chunks make a hop slow; each chunk costs a proof and a
 //! mention in every status, so short ones make it dear. The least sum of both is near the square root of the size; the
-//! steps below were the best in simulation (50 Mbit/s, 20 to 100 ms, 20 nodes). There is as much parity as data: it is only sent
-//! where data went astray, but then any half of the chunks will do.
+//! steps below were the best in simulation (50 Mbit/s, 20 to 100 ms, 20 nodes). There is as much parity as data: it is
+//! only sent where data went astray, but then any half of the chunks will do.
 
 /// The largest block that can be broadcast, in bytes.
 pub const MAX_BLOCK: usize = 16 << 20;

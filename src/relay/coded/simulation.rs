@@ -1,8 +1,9 @@
 //! A network in virtual time: nodes whose uplinks are the bottleneck.
 //!
-//! A node's uplink sends at a fixed rate and serves its streams in turns, a packet each, as TCP connections share a line. What it
-//! takes from a node for a stream waits in a buffer of fixed size, as in a socket. A frame arrives, whole, one link's
-//! latency after its last packet was sent; downlinks never are the bottleneck. Everything follows from the seed.
+//! A node's uplink sends at a fixed rate and serves its streams in turns, a packet each, as TCP connections share a
+//! line. What it takes from a node for a stream waits in a buffer of fixed size, as in a socket. A frame arrives,
+//! whole, one link's latency after its last packet was sent; downlinks never are the bottleneck. Everything follows
+//! from the seed.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
