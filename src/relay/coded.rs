@@ -38,6 +38,8 @@ mod wire;
 #[cfg(test)]
 mod attack_tests;
 #[cfg(test)]
+mod chaos_tests;
+#[cfg(test)]
 mod gossip_model;
 #[cfg(test)]
 mod network_tests;

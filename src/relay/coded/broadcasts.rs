@@ -12,11 +12,14 @@
 //! [`Broadcasts::next_time`] when to call [`Broadcasts::on_time`] if nothing happens before.
 //!
 //! Who pays: a peer that sends a chunk that is not the announced one, one twice, one of a broadcast that it has not
-//! announced, or chunks for long after the end; a peer that announces more broadcasts of one block than an honest one
-//! takes part in, or one whose header is wrong: it should have checked that before. A block's root stands in no header,
-//! so anyone can announce a wrong one, and a relay cannot know. If chunks under it do not belong together, or make
-//! another block, then those pay that said they hold all chunks, for this says that their chain has accepted the block.
-//! Whoever told of it first is doubted for a while, but pays nothing: it may be a relay as well.
+//! announced, or more than a block's worth of chunks that were not asked of it; a peer that announces too often, or
+//! more broadcasts of one block than an honest one takes part in, or one whose header is wrong: it should have checked
+//! that before. And who owes a chunk that it says it holds when a broadcast is abandoned for want of chunks.
+//!
+//! A block's root stands in no header, so anyone can announce a wrong one, and a relay cannot know. If chunks under it
+//! do not belong together, or make another block, then those pay that said they hold all chunks, for this says that
+//! their chain has accepted the block. Whoever told of it first is doubted for a while, but pays nothing: it may be a
+//! relay as well.
 //!
 //! Bounds: [`CodedConfig`] and the constants beside the structures.
 
@@ -263,6 +266,12 @@ impl Broadcasts {
         actions
     }
 
+    /// How many broadcasts are under way or served, and the bytes of chunks that they count for.
+    pub fn load(&self) -> (usize, usize) {
+        let weights = self.live.iter().map(|it| it.announcement.shape().weight());
+        (self.live.len(), weights.sum())
+    }
+
     fn announced(&mut self, peer: PeerId, it: Announce, now: Instant) -> Vec<Action> {
         let announcement = it.announcement;
         let id = announcement.id();
@@ -379,9 +388,8 @@ impl Broadcasts {
     /// Forgets broadcasts that may go, those first that were begun first, until another one fits. False: it does not.
     fn make_room(&mut self, weight: usize, may_go: impl Fn(&Broadcast) -> bool) -> bool {
         loop {
-            let weights = self.live.iter().map(|it| it.announcement.shape().weight());
-            let places = self.live.len() < self.config.max_broadcasts;
-            if places && weights.sum::<usize>() + weight <= self.config.max_bytes {
+            let (count, bytes) = self.load();
+            if count < self.config.max_broadcasts && bytes + weight <= self.config.max_bytes {
                 return true;
             }
             let Some(id) = self.live.iter().find(|it| may_go(it)).map(Broadcast::id) else {

@@ -235,3 +235,35 @@ mod proto {
         pub data: Bytes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_frame_or_an_error(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..4, edit: Option<(u8, u8)>,
+        ) {
+            let _ = Frame::decode(bytes.clone().into());
+            // Most random bytes are not even protobuf: frames that are nearly right go deeper.
+            let frame = Frame::Status(Status {
+                broadcast: BroadcastId([kind; DIGEST]),
+                have: bytes.iter().copied().collect(),
+                want: ChunkSet::EMPTY,
+                done: kind == 1,
+            });
+            prop_assert_eq!(Frame::decode(frame.encode().into()), Ok(frame.clone()));
+            bytes = frame.encode();
+            if let Some((place, byte)) = edit {
+                let place = usize::from(place) % bytes.len();
+                bytes[place] = byte;
+            }
+            if let Ok(frame) = Frame::decode(bytes.into()) {
+                prop_assert_eq!(Frame::decode(frame.encode().into()), Ok(frame));
+            }
+        }
+    }
+}
