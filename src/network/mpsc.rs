@@ -224,7 +224,7 @@ mod tests {
         fn limits_hold_and_nothing_is_lost_uncounted(weights in proptest::collection::vec(0usize..50, 0..200)) {
             let (sender, mut receiver) = channel::<usize>(16, 100);
             for weight in &weights {
-                sender.send(*weight);
+                sender.send_all([*weight]);
                 let queue = lock(&sender.shared);
                 prop_assert!(queue.entries.len() <= 16 && queue.bytes <= 100);
                 prop_assert_eq!(queue.bytes, queue.entries.iter().sum::<usize>());

@@ -335,7 +335,7 @@ impl Relay {
             };
             if peer.done > 0 {
                 let bytes = std::mem::take(&mut peer.done) as u64;
-                let bytes = Kind::Acknowledge(Acknowledge { bytes }).to_bytes();
+                let bytes = Kind::Acknowledge(Acknowledge { bytes }).into_frame();
                 peer.urgent += bytes.len();
                 send(Lane::Urgent, bytes);
             }

@@ -347,13 +347,13 @@ impl Plumtree {
             }
         }
         if let Some(kind) = peer.outbox.pop_front() {
-            return Some(kind.to_bytes());
+            return Some(kind.into_frame());
         }
         if self.fetches.is_ready(&id) {
             let ids = self.fetches.take(id, now);
             if !ids.is_empty() {
                 let ids = wire::column(ids.into_iter());
-                return Some(Kind::Fetch(Fetch { ids }).to_bytes());
+                return Some(Kind::Fetch(Fetch { ids }).into_frame());
             }
         }
         if !peer.serve.is_empty() {
@@ -420,7 +420,7 @@ fn answer(peer: &mut Peer, log: &Log) -> Bytes {
     }
     let mut batch = Items::packed(items);
     batch.missing = wire::column(missing.into_iter());
-    Kind::Items(batch).to_bytes()
+    Kind::Items(batch).into_frame()
 }
 
 /// What a peer has not been pushed yet, and does not have.
@@ -442,7 +442,7 @@ fn push(peer: &mut Peer, log: &Log) -> Option<Bytes> {
         let unknown: Vec<_> = unknown.map(|entry| entry.data.clone()).collect();
         if !unknown.is_empty() {
             let frame = Kind::Items(Items::packed(unknown));
-            bytes.extend_from_slice(&frame.to_bytes());
+            bytes.extend_from_slice(&frame.into_frame());
         }
     }
     (!bytes.is_empty()).then(|| bytes.freeze())
@@ -473,5 +473,5 @@ fn announce(peer: &mut Peer, log: &Log, now: Instant) -> Option<Bytes> {
         return None;
     }
     announce.ids = wire::column(ids.into_iter());
-    Some(Kind::Announce(announce).to_bytes())
+    Some(Kind::Announce(announce).into_frame())
 }

@@ -129,7 +129,7 @@ impl Frame {
 
 impl Kind {
     /// The frame with its length in front, ready to be sent.
-    pub(crate) fn to_bytes(self) -> Bytes {
+    pub(crate) fn into_frame(self) -> Bytes {
         Bytes::from(Frame { kind: Some(self) }.encode_length_delimited_to_vec())
     }
 }

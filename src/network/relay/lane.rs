@@ -188,7 +188,7 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
 
     /// Writes what there is; how many bytes were written, none when all is done.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        while let Some(bytes) = self.queue.front_mut() {
+        if let Some(bytes) = self.queue.front_mut() {
             let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

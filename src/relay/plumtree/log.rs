@@ -185,7 +185,7 @@ impl Batch {
     pub(super) fn frame(&self) -> Bytes {
         let encode = || {
             let items = self.entries.iter().map(|entry| entry.data.clone());
-            Kind::Items(Items::packed(items.collect())).to_bytes()
+            Kind::Items(Items::packed(items.collect())).into_frame()
         };
         self.frame.get_or_init(encode).clone()
     }
