@@ -25,6 +25,9 @@ impl Broadcast {
         let asked = links.fold(ChunkSet::EMPTY, |all, link| all | link.asked);
         let enough = self.announcement.shape().data_chunks();
         let mut room = enough.saturating_sub((self.held | asked).len());
+        if room == 0 {
+            return;
+        }
         let mut wanted: Vec<_> = (self.all() - self.held - asked)
             .iter()
             .map(|index| (self.holders(index).count(), self.order(index), index))
