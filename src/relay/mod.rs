@@ -4,6 +4,7 @@
 //! `network/relay.rs`. How the relay names a transaction is its own affair, [`TransactionKey`]: two chains' ideas of an
 //! identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
 
+pub mod coded;
 pub mod compact;
 mod config;
 mod key;

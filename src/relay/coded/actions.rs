@@ -1,0 +1,68 @@
+//! What the state machine asks of its driver.
+
+use bytes::Bytes;
+use libp2p::PeerId;
+
+use super::announcement::BroadcastId;
+use super::encoding::Reconstruction;
+use crate::chain::ItemId;
+use crate::peers::Misdeed;
+
+/// Something to do. A driver does all that an input yields, in order, and answers each check, the sooner the better.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Have the chain check a header; the answer goes to [`super::Broadcasts::header_checked`].
+    CheckHeader {
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// The identity that the announcer gave; the chain's must be the same.
+        block: ItemId,
+        /// The header; empty where the announcer says that the chain's blocks are opaque.
+        header: Bytes,
+        /// Who told of it first.
+        peer: PeerId,
+    },
+    /// Run this off the network task; what comes of it goes to [`super::Broadcasts::reconstructed`].
+    Reconstruct(Reconstruction),
+    /// The block is decoded. Have the chain check it; the answer goes to [`super::Broadcasts::block_checked`].
+    CheckBlock {
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// The identity under which it came; the chain's must be the same.
+        block: ItemId,
+        /// The block.
+        bytes: Bytes,
+    },
+    /// A broadcast whose header was good came to nothing: get the block in another way.
+    Abandoned {
+        /// The broadcast.
+        broadcast: BroadcastId,
+        /// The block's identity.
+        block: ItemId,
+        /// Why.
+        reason: Abandonment,
+    },
+    /// A peer did wrong.
+    Misdeed {
+        /// Who.
+        peer: PeerId,
+        /// What, for its reputation.
+        misdeed: Misdeed,
+        /// What, for a person.
+        why: &'static str,
+    },
+}
+
+/// Why a broadcast came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Abandonment {
+    /// Nobody has sent a new chunk for too long, or too few of them.
+    #[error("too few chunks came")]
+    Stuck,
+    /// The chunks do not belong together: [`super::InconsistentCoding`].
+    #[error("its chunks are no encoding of any block")]
+    Inconsistent,
+    /// The chain rejected what was decoded.
+    #[error("its chunks make another block than its header says")]
+    Rejected,
+}

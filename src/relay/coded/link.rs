@@ -1,0 +1,137 @@
+//! One peer's part in one broadcast.
+
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::chunk_set::ChunkSet;
+
+/// What a peer and we know of each other in a broadcast.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// The chunks that the peer holds: as it says, or since it sent them.
+    pub(super) has: ChunkSet,
+    /// The chunks that we sent it. None is ever sent twice.
+    pub(super) sent: ChunkSet,
+    /// The chunks that it sent us.
+    pub(super) got: ChunkSet,
+    /// The chunks that it wants from us.
+    pub(super) wants: ChunkSet,
+    /// The chunks that we want from it.
+    pub(super) asked: ChunkSet,
+    /// The chunks that we ever wanted from it.
+    ever_asked: ChunkSet,
+    /// When it last sent a chunk that it was asked for, or was asked while none was open.
+    progress: Instant,
+    /// It was asked for chunks, and has sent none for too long.
+    pub(super) silent: bool,
+    /// It may be sent chunks that it has not asked for.
+    pub(super) unasked: bool,
+    /// It has spoken of the broadcast.
+    pub(super) heard: bool,
+    /// It was told of the broadcast.
+    pub(super) told: bool,
+    /// It is to be told how things stand.
+    pub(super) stale: bool,
+    /// It needs nothing any more.
+    pub(super) done: bool,
+    /// It does not take part, or no more: it holds nothing for us, whatever it said.
+    left: bool,
+    /// It says that it holds all chunks: that its chain has accepted the block.
+    pub(super) vouches: bool,
+    /// It sent a false chunk. Nothing more is taken from it, nor given.
+    pub(super) barred: bool,
+}
+
+impl Link {
+    pub(super) fn new(heard: bool, unasked: bool, now: Instant) -> Self {
+        Self {
+            has: ChunkSet::EMPTY,
+            sent: ChunkSet::EMPTY,
+            got: ChunkSet::EMPTY,
+            wants: ChunkSet::EMPTY,
+            asked: ChunkSet::EMPTY,
+            ever_asked: ChunkSet::EMPTY,
+            progress: now,
+            silent: false,
+            unasked,
+            heard,
+            told: false,
+            stale: false,
+            done: false,
+            left: false,
+            vouches: false,
+            barred: false,
+        }
+    }
+
+    /// The chunks that the peer holds, or will once what we sent has arrived.
+    pub(super) fn known(&self) -> ChunkSet {
+        self.has | self.sent
+    }
+
+    /// The peer said what it holds, of `all`. False: that is nothing new.
+    pub(super) fn says(&mut self, have: ChunkSet, all: ChunkSet) -> bool {
+        self.heard = true;
+        self.vouches |= have & all == all;
+        let news = (have & all) - self.has;
+        if self.left || news.is_empty() {
+            return false;
+        }
+        self.has = self.has | news;
+        true
+    }
+
+    /// The peer does not take part, or no more. False: that is nothing new.
+    pub(super) fn leaves(&mut self) -> bool {
+        self.heard = true;
+        self.has = ChunkSet::EMPTY;
+        self.asked = ChunkSet::EMPTY;
+        !std::mem::replace(&mut self.left, true)
+    }
+
+    /// The chunks that it can still send us: none comes twice.
+    pub(super) fn offers(&self) -> ChunkSet {
+        if self.barred {
+            return ChunkSet::EMPTY;
+        }
+        self.has - self.got
+    }
+
+    /// How many chunks it has sent that we never wanted from it.
+    pub(super) fn thrust(&self) -> usize {
+        (self.got - self.ever_asked).len()
+    }
+
+    /// Asks the peer for a chunk.
+    pub(super) fn ask(&mut self, index: u8, now: Instant) {
+        if self.asked.is_empty() {
+            self.progress = now;
+        }
+        self.asked.insert(index);
+        self.ever_asked.insert(index);
+        self.stale = true;
+    }
+
+    /// Takes back what the peer was asked for.
+    pub(super) fn unask(&mut self) {
+        self.stale |= !self.asked.is_empty();
+        self.asked = ChunkSet::EMPTY;
+    }
+
+    /// A chunk has come from the peer. True: it was asked for it.
+    pub(super) fn delivers(&mut self, index: u8, now: Instant) -> bool {
+        self.has.insert(index);
+        self.silent = false;
+        let asked = self.asked.remove(index);
+        if asked {
+            self.progress = now;
+        }
+        asked
+    }
+
+    /// When the peer will have let us wait for too long. `None`: it was asked for nothing.
+    pub(super) fn stalls_at(&self, patience: Duration) -> Option<Instant> {
+        (!self.asked.is_empty()).then(|| self.progress + patience)
+    }
+}
