@@ -5,5 +5,6 @@
 //! identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
 
 mod key;
+pub mod reconcile;
 
 pub use key::TransactionKey;
