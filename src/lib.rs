@@ -21,7 +21,7 @@
 //! | [`network`] | the handle, its task, the behaviour set, messages and their wire format, configuration |
 //! | [`transport`] | how bytes reach a peer: one function per skin, and the transports that are our own |
 //! | [`peers`] | who may stay: reputation, bans, places (state machines without I/O) |
-//! | [`traffic`] | how much a peer may ask: rate limits (state machines without I/O) |
+//! | [`traffic`] | how much a peer may ask and what goes to it first (state machines without I/O) |
 //! | [`chain`] | what a chain plugs in: [`Application`], Bitcoin as the example, block files |
 //! | [`observe`] | figures about connections, messages and peers |
 //! | [`platform`] | the only place that knows the host: spawning, worker threads, executors |

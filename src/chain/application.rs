@@ -31,6 +31,32 @@ pub trait Application: Send + Sync + 'static {
         Checked::opaque(&vote.data)
     }
 
+    /// Checks a block's header alone: the block's identity, and whether the block is worth fetching and passing on
+    /// before [`Application::check_block`] has judged it whole. It should cost a forger more than it costs us, as
+    /// proof of work or a proposer's signature does. A header that is of no use now, because it is old or nothing leads
+    /// to it, is ignored. A chain that checks headers rejects an empty one.
+    ///
+    /// Default: ignored, with a reason. Blocks of such a chain are announced by their identity only, and nothing of
+    /// them is passed on before they are checked whole.
+    fn check_header(&self, header: &Bytes) -> Checked {
+        Checked::ignore(header, "this chain does not check headers alone")
+    }
+
+    /// Splits a well-formed block into its header and its transactions, as slices of the block's own memory; whether
+    /// they are valid is not asked. Default: `None`, the chain's blocks are opaque and travel whole.
+    fn split_block(&self, _block: &Block) -> Option<BlockParts> {
+        None
+    }
+
+    /// Puts a block together from its parts: the exact inverse of [`Application::split_block`], byte for byte.
+    ///
+    /// `None` where the parts make no block, and where the header does not commit to exactly these transactions. The
+    /// latter matters: compact relay guesses transactions from short ids, and a joined block is offered to peers at
+    /// once, before [`Application::check_block`] has judged it. Default: `None`.
+    fn join_block(&self, _header: &Bytes, _transactions: &[Bytes]) -> Option<Block> {
+        None
+    }
+
     /// Takes an accepted item, after the verdict and before subscribers see it. Runs where the check ran.
     /// Default: nothing.
     fn deliver(&self, _item: &Item) {}
@@ -45,6 +71,15 @@ pub trait Application: Send + Sync + 'static {
     fn stake_of(&self, _peer: &PeerId) -> u64 {
         0
     }
+}
+
+/// A block taken apart: what compact relay replaces by short ids, and what it does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockParts {
+    /// What identifies the block and commits to the rest.
+    pub header: Bytes,
+    /// The transactions in the block's order, each in its exact bytes.
+    pub transactions: Vec<Bytes>,
 }
 
 /// What becomes of an item.

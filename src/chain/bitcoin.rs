@@ -23,13 +23,16 @@
 //! one transaction's inputs.
 
 mod decode;
+mod parts;
 mod proof_of_work;
 
 pub(crate) use decode::{MAX_BLOCK_SIZE, Malformed, relayed_transactions};
 pub(crate) use proof_of_work::has_proof_of_work;
 
+use bytes::Bytes;
+
 use self::decode::{Hash, Header, RawTransaction, double_sha256};
-use super::{Application, Checked, ItemId};
+use super::{Application, BlockParts, Checked, ItemId};
 use crate::network::{Block, Transaction, Vote};
 
 /// Largest weight of a block (BIP-141): `MAX_BLOCK_WEIGHT` in Core's `consensus/consensus.h`.
@@ -76,6 +79,18 @@ impl Application for Bitcoin {
 
     fn check_vote(&self, vote: &Vote) -> Checked {
         Checked::reject(&vote.data, "Bitcoin has no votes")
+    }
+
+    fn check_header(&self, header: &Bytes) -> Checked {
+        checked(header, parts::check_header(header))
+    }
+
+    fn split_block(&self, block: &Block) -> Option<BlockParts> {
+        parts::split(&block.data).ok()
+    }
+
+    fn join_block(&self, header: &Bytes, transactions: &[Bytes]) -> Option<Block> {
+        parts::join(header, transactions).ok()
     }
 }
 
@@ -150,11 +165,22 @@ fn check_block(data: &[u8]) -> Result<Hash, Invalid> {
     let witness_size = transactions.iter().map(RawTransaction::witness_size).sum();
     check_weight(data.len(), witness_size)?;
     transactions.iter().try_for_each(check_form)?;
-    if merkle_root(transactions.iter().map(RawTransaction::id).collect())? != header.merkle_root {
+    check_commitments(&header, coinbase, others)?;
+    Ok(header.hash)
+}
+
+/// The header commits to the transactions, and the coinbase to their witnesses: exactly these bytes are the block's.
+fn check_commitments(
+    header: &Header,
+    coinbase: &RawTransaction<'_>,
+    others: &[RawTransaction<'_>],
+) -> Result<(), Invalid> {
+    let all = || std::iter::once(coinbase).chain(others);
+    if merkle_root(all().map(RawTransaction::id).collect())? != header.merkle_root {
         return Err(Invalid::MerkleRoot);
     }
-    check_witnesses(coinbase, others, witness_size > 0)?;
-    Ok(header.hash)
+    let witnesses = all().any(|transaction| transaction.witness_size() > 0);
+    check_witnesses(coinbase, others, witnesses)
 }
 
 /// Before anything else, so that the work and memory for one item are bounded.

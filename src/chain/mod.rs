@@ -10,5 +10,5 @@ pub mod bitcoin;
 pub mod block_file;
 mod opaque;
 
-pub use application::{Application, Checked, Item, ItemId, ItemKind, Verdict};
+pub use application::{Application, BlockParts, Checked, Item, ItemId, ItemKind, Verdict};
 pub use opaque::Opaque;

@@ -5,13 +5,13 @@ use std::time::Duration;
 use libp2p::{
     StreamProtocol, connection_limits, gossipsub, identify,
     identity::Keypair,
-    kad, ping, relay,
+    kad, ping, relay as circuits,
     request_response::{self, ProtocolSupport},
     swarm::NetworkBehaviour,
 };
 use sha2::{Digest, Sha256};
 
-use super::{Config, NetworkError, codec::FrameCodec, gate::Gate, protocol::Hello};
+use super::{Config, NetworkError, codec::FrameCodec, gate::Gate, protocol::Hello, relay::Relay};
 use crate::{
     peers::{Bans, Places},
     transport::LocalDiscovery,
@@ -49,10 +49,11 @@ pub(crate) struct Behaviour {
     pub(crate) identify: identify::Behaviour,
     pub(crate) hello: request_response::Behaviour<FrameCodec>,
     pub(crate) message: request_response::Behaviour<FrameCodec>,
+    pub(crate) relay: Relay,
     pub(crate) gossip: Gossip,
     pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
     pub(crate) local: LocalDiscovery,
-    pub(crate) relay: relay::client::Behaviour,
+    pub(crate) circuits: circuits::client::Behaviour,
 }
 
 impl Behaviour {
@@ -60,7 +61,7 @@ impl Behaviour {
     pub(crate) fn new(
         config: &Config,
         keypair: &Keypair,
-        relay: relay::client::Behaviour,
+        circuits: circuits::client::Behaviour,
         local: LocalDiscovery,
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
@@ -104,10 +105,11 @@ impl Behaviour {
                     .with_request_timeout(requests.request_timeout)
                     .with_max_concurrent_streams(requests.max_concurrent_streams),
             ),
+            relay: Relay::new(&config.protocol.relay, |name| protocol_name(config, name))?,
             gossip: gossip(config)?,
             kad: kad(config, peer_id)?,
             local,
-            relay,
+            circuits,
         })
     }
 }

@@ -13,6 +13,7 @@ mod gate;
 pub mod mpsc;
 mod p2p;
 pub mod protocol;
+pub(crate) mod relay;
 mod requests;
 mod task;
 mod validation;

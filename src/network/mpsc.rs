@@ -68,27 +68,17 @@ fn lock<T>(shared: &Mutex<Queue<T>>) -> MutexGuard<'_, Queue<T>> {
 }
 
 impl<T: Weigh> Sender<T> {
-    /// Queues an entry, dropping the oldest where there is no room. False: the receiver is gone.
-    pub(crate) fn send(&self, entry: T) -> bool {
+    /// Queues entries, dropping the oldest where there is no room. False: the receiver is gone.
+    pub(crate) fn send_all(&self, entries: impl IntoIterator<Item = T>) -> bool {
         let mut queue = lock(&self.shared);
         if queue.closed {
             return false;
         }
-        let weight = entry.weight();
-        if weight > queue.max_bytes {
-            queue.missed += 1;
-            return true;
-        }
-        while queue.entries.len() >= queue.max_entries || queue.bytes + weight > queue.max_bytes {
-            let Some(oldest) = queue.entries.pop_front() else {
-                break;
-            };
-            queue.bytes -= oldest.weight();
-            queue.missed += 1;
-        }
-        queue.bytes += weight;
-        queue.entries.push_back(entry);
-        if let Some(reader) = queue.reader.take() {
+        let before = queue.entries.len();
+        entries.into_iter().for_each(|entry| queue.push(entry));
+        if queue.entries.len() != before
+            && let Some(reader) = queue.reader.take()
+        {
             drop(queue);
             reader.wake();
         }
@@ -98,6 +88,25 @@ impl<T: Weigh> Sender<T> {
     /// Whether the receiver is gone.
     pub(crate) fn is_closed(&self) -> bool {
         lock(&self.shared).closed
+    }
+}
+
+impl<T: Weigh> Queue<T> {
+    fn push(&mut self, entry: T) {
+        let weight = entry.weight();
+        if weight > self.max_bytes {
+            self.missed += 1;
+            return;
+        }
+        while self.entries.len() >= self.max_entries || self.bytes + weight > self.max_bytes {
+            let Some(oldest) = self.entries.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.weight();
+            self.missed += 1;
+        }
+        self.bytes += weight;
+        self.entries.push_back(entry);
     }
 }
 
@@ -180,7 +189,7 @@ mod tests {
     fn the_oldest_go_first_and_are_counted() {
         let (sender, mut receiver) = channel::<usize>(10, 100);
         for weight in [60, 30, 20] {
-            assert!(sender.send(weight));
+            assert!(sender.send_all([weight]));
         }
         assert_eq!(receiver.missed(), 1);
         assert_eq!(
@@ -191,7 +200,7 @@ mod tests {
             ),
             (Some(30), Some(20), None)
         );
-        assert!(sender.send(101), "a giant is not admitted");
+        assert!(sender.send_all([101]), "a giant is not admitted");
         assert_eq!(
             (receiver.try_recv(), receiver.missed(), receiver.missed()),
             (None, 1, 0)
@@ -201,13 +210,13 @@ mod tests {
     #[test]
     fn the_end_is_seen_on_both_sides() {
         let (sender, mut receiver) = channel::<usize>(10, 100);
-        sender.send(1);
+        sender.send_all([1]);
         drop(sender);
         assert_eq!(receiver.recv().now_or_never(), Some(Some(1)));
         assert_eq!(receiver.recv().now_or_never(), Some(None));
         let (sender, receiver) = channel::<usize>(10, 100);
         drop(receiver);
-        assert!(sender.is_closed() && !sender.send(1));
+        assert!(sender.is_closed() && !sender.send_all([1]));
     }
 
     proptest! {

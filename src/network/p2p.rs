@@ -18,7 +18,7 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 pub(crate) use self::{
     peers::addresses_of,
-    shared::{Command, Shared},
+    shared::{Command, Shared, Submission},
     topics::acceptance,
 };
 use super::{Config, NetworkError, NetworkEvent, mpsc, task::Task};
@@ -29,6 +29,9 @@ use crate::{
 
 /// Commands that wait for the task; a caller waits where there is no room.
 const COMMANDS: usize = 256;
+
+/// Batches of own transactions that wait for the task, which takes one when the network has room for it.
+const SUBMISSIONS: usize = 4;
 
 /// A node: connects to peers, gossips items, answers questions.
 ///
@@ -58,6 +61,7 @@ pub struct P2PNetworkManager {
     /// The task before `start`.
     idle: Arc<Mutex<Option<Box<Task>>>>,
     commands: tokio_mpsc::Sender<Command>,
+    submissions: tokio_mpsc::Sender<Submission>,
 }
 
 impl P2PNetworkManager {
@@ -82,7 +86,9 @@ impl P2PNetworkManager {
         config.check()?;
         let shared = Arc::new(Shared::new(application));
         let (commands, inbox) = tokio_mpsc::channel(COMMANDS);
-        let task = Task::new(Arc::clone(&config), &keypair, Arc::clone(&shared), inbox)?;
+        let (submissions, submitted) = tokio_mpsc::channel(SUBMISSIONS);
+        let inboxes = (inbox, submitted);
+        let task = Task::new(Arc::clone(&config), &keypair, Arc::clone(&shared), inboxes)?;
         let idle = Arc::new(Mutex::new(Some(Box::new(task))));
         Ok(Self {
             local_peer_id: keypair.public().to_peer_id(),
@@ -90,6 +96,7 @@ impl P2PNetworkManager {
             shared,
             idle,
             commands,
+            submissions,
         })
     }
 

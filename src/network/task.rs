@@ -21,7 +21,7 @@ use libp2p::{
     gossipsub::{self, IdentTopic, MessageAcceptance, MessageId},
     identity::Keypair,
     multiaddr::Protocol,
-    relay, request_response as rr,
+    relay as circuits, request_response as rr,
     swarm::{
         ConnectionId,
         dial_opts::{DialOpts, PeerCondition},
@@ -35,16 +35,18 @@ use super::{
     Config, ConfigError, NetworkError, NetworkEvent, PeerInfo, ProtocolError, TopicItem,
     behaviour::{self, Behaviour},
     config::modern,
-    p2p::{Command, Shared, acceptance, addresses_of},
+    p2p::{Command, Shared, Submission, acceptance, addresses_of},
     protocol::{self, Answer, Hello, NetworkMessage},
+    relay::{Batch, Event as RelayEvent},
     requests::Requests,
-    validation::{Origin, Pending, Queue},
+    validation::{Origin, Pending, Queue, Work},
 };
 use crate::{
     chain::{Checked, Item, ItemId, ItemKind, Verdict},
     peers::{Judgement, Misdeed, Reputation},
     platform,
-    traffic::RateLimiter,
+    relay::{TransactionKey, plumtree::Accepted},
+    traffic::{Limit, Limits, Rate, RateLimiter},
     transport,
 };
 
@@ -74,6 +76,7 @@ pub(crate) struct Task {
     config: Arc<Config>,
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
+    submissions: mpsc::Receiver<Submission>,
     swarm: Swarm<Behaviour>,
     hello: Hello,
     peers: HashMap<PeerId, Peer>,
@@ -102,8 +105,10 @@ struct Peer {
     stage: Stage,
     /// When it is let go unless something happens: it says hello, or answers a ping. `None`: never.
     deadline: Option<Instant>,
-    /// Whether its gossip subscriptions have arrived.
-    subscribed: bool,
+    /// The topics of our items that it takes part in by gossip.
+    topics: HashSet<gossipsub::TopicHash>,
+    /// Whether it has our items from the relay, and so needs no gossip of them.
+    relays: bool,
     /// Whether it speaks the ping protocol, as far as is known.
     pings: bool,
     waiters: Vec<DialReply>,
@@ -135,6 +140,7 @@ struct Redial {
 /// Work that was done off the task.
 enum Done {
     Checked(Pending, Option<Checked>),
+    BatchChecked(Batch, Option<Vec<(Item, Checked)>>),
     Answered(ResponseChannel, Answer),
 }
 
@@ -144,13 +150,13 @@ impl Task {
         config: Arc<Config>,
         keypair: &Keypair,
         shared: Arc<Shared>,
-        commands: mpsc::Receiver<Command>,
+        (commands, submissions): (mpsc::Receiver<Command>, mpsc::Receiver<Submission>),
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
-        let (relay_transport, relay) = relay::client::new(peer_id);
-        let transport = transport::build(keypair, &config, relay_transport, &shared.meter)?;
+        let (circuits_transport, circuits) = circuits::client::new(peer_id);
+        let transport = transport::build(keypair, &config, circuits_transport, &shared.meter)?;
         let local = transport::local_discovery(&config, peer_id)?;
-        let behaviour = Behaviour::new(&config, keypair, relay, local)?;
+        let behaviour = Behaviour::new(&config, keypair, circuits, local)?;
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE)
             .with_per_connection_event_buffer_size(256);
@@ -161,6 +167,10 @@ impl Task {
         let mut items = HashMap::new();
         for kind in ItemKind::ALL {
             let topic = IdentTopic::new(protocol::topic(&config.chain.network_id, kind));
+            items.insert(topic.hash(), kind);
+            if kind != ItemKind::Block {
+                continue;
+            }
             swarm
                 .behaviour_mut()
                 .gossip
@@ -169,7 +179,6 @@ impl Task {
                     transport: "gossipsub",
                     reason: error.to_string(),
                 })?;
-            items.insert(topic.hash(), kind);
         }
         for peer in &config.network.bootstrap_peers {
             for address in &peer.addresses {
@@ -193,11 +202,22 @@ impl Task {
                 scoring.ban_at,
                 scoring.max_peers,
             ),
-            limiter: RateLimiter::new(limits.messages_per_second, limits.burst),
+            limiter: RateLimiter::new(Limits {
+                message: Limit {
+                    items: Some(Rate {
+                        per_second: limits.messages_per_second.into(),
+                        // The burst comes on top of the one that is due.
+                        burst: u64::from(limits.burst) + 1,
+                    }),
+                    bytes: None,
+                },
+                ..Limits::default()
+            }),
             queue: Queue::new(validation.max_in_flight, validation.max_queued_bytes),
             config,
             shared,
             commands,
+            submissions,
             swarm,
             peers: HashMap::new(),
             dials: HashMap::new(),
@@ -235,6 +255,7 @@ impl Task {
     pub(crate) async fn run(mut self: Box<Self>) {
         let mut tick = Delay::new(TICK).fuse();
         let stopped = loop {
+            let room = self.swarm.behaviour_mut().relay.has_room();
             futures::select! {
                 done = self.work.select_next_some() => self.on_done(done),
                 command = self.commands.recv().fuse() => match command {
@@ -243,6 +264,7 @@ impl Task {
                     None => break None,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                submission = next(&mut self.submissions, room).fuse() => self.on_submission(submission),
                 () = tick => {
                     self.on_tick(Instant::now());
                     tick = Delay::new(TICK).fuse();
@@ -276,6 +298,11 @@ impl Task {
         match command {
             Command::Dial { address, reply } => self.dial(modern(&address), reply),
             Command::Disconnect { peer, reason } => self.let_go(peer, reason),
+            Command::Submit { item, fee, reply } => {
+                let submitted = self.submit(item, fee);
+                self.shared.state().recorder.sent(submitted.is_ok());
+                let _ = reply.send(submitted);
+            }
             Command::Publish { topic, data, reply } => {
                 let published = self.publish(&topic, data);
                 self.shared.state().recorder.sent(published.is_ok());
@@ -340,6 +367,7 @@ impl Task {
     fn on_done(&mut self, done: Done) {
         match done {
             Done::Checked(pending, checked) => self.on_checked(pending, checked),
+            Done::BatchChecked(batch, checked) => self.on_batch_checked(batch, checked),
             Done::Answered(channel, answer) => {
                 // An error says that the peer is gone.
                 let _ = self
@@ -409,6 +437,14 @@ impl Task {
             let _ = waiter.send(());
         }
     }
+}
+
+/// The next submission, when there is room for it. The channel's end is the commands' business.
+async fn next(submissions: &mut mpsc::Receiver<Submission>, room: bool) -> Submission {
+    if room && let Some(submission) = submissions.recv().await {
+        return submission;
+    }
+    std::future::pending().await
 }
 
 /// Connections are kept as long as the peer answers pings, so libp2p's own idle timeout is put out of reach: 20 days,

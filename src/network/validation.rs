@@ -10,7 +10,7 @@ use libp2p::{PeerId, gossipsub::MessageId};
 use tokio::sync::oneshot;
 use web_time::SystemTime;
 
-use super::ProtocolError;
+use super::{ProtocolError, relay::Batch};
 use crate::chain::{Item, ItemKind};
 
 /// An item on its way to a verdict, with everything that the verdict is for.
@@ -33,10 +33,36 @@ pub(crate) enum Origin {
     Handed(oneshot::Sender<Result<(), ProtocolError>>),
 }
 
+/// What is checked at once.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// One item.
+    Item(Pending),
+    /// Items that came in one batch over the relay.
+    Batch(Batch),
+}
+
+impl Work {
+    fn kind(&self) -> ItemKind {
+        match self {
+            Self::Item(pending) => pending.item.kind(),
+            Self::Batch(batch) => batch.kind,
+        }
+    }
+
+    /// Bytes of payload.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Item(pending) => pending.item.data().len(),
+            Self::Batch(batch) => batch.items.iter().map(|fresh| fresh.data.len()).sum(),
+        }
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    waiting: [VecDeque<Pending>; ItemKind::ALL.len()],
+    waiting: [VecDeque<Work>; ItemKind::ALL.len()],
     bytes: usize,
     max_bytes: usize,
     free: usize,
@@ -57,20 +83,20 @@ impl Queue {
         self.bytes + size <= self.max_bytes
     }
 
-    /// Takes an item in, for which the caller has seen that there is room.
-    pub(crate) fn push(&mut self, pending: Pending) {
-        self.bytes += pending.item.data().len();
+    /// Takes work in, for which the caller has seen that there is room.
+    pub(crate) fn push(&mut self, work: Work) {
+        self.bytes += work.size();
         let [votes, blocks, transactions] = &mut self.waiting;
-        match pending.item.kind() {
+        match work.kind() {
             ItemKind::Vote => votes,
             ItemKind::Block => blocks,
             ItemKind::Transaction => transactions,
         }
-        .push_back(pending);
+        .push_back(work);
     }
 
-    /// The next item to check, if a check is free; the caller calls [`Queue::done`] after it.
-    pub(crate) fn start(&mut self) -> Option<Pending> {
+    /// The next work, if a check is free; the caller calls [`Queue::done`] after it.
+    pub(crate) fn start(&mut self) -> Option<Work> {
         if self.free == 0 {
             return None;
         }
@@ -79,7 +105,7 @@ impl Queue {
         Some(next)
     }
 
-    /// A check has ended; its item's bytes are no longer held here.
+    /// A check has ended; its bytes are no longer held here.
     pub(crate) fn done(&mut self, size: usize) {
         self.free += 1;
         self.bytes -= size;
@@ -91,13 +117,13 @@ mod tests {
     use super::*;
     use crate::platform::test;
 
-    fn pending(kind: ItemKind, size: usize) -> Pending {
-        Pending {
+    fn pending(kind: ItemKind, size: usize) -> Work {
+        Work::Item(Pending {
             item: Item::new(kind, vec![0; size]),
             source: PeerId::random(),
             received_at: SystemTime::now(),
             origin: Origin::Direct,
-        }
+        })
     }
 
     #[test]
@@ -109,13 +135,13 @@ mod tests {
         }
         assert!(!queue.has_room(30), "over the bytes");
         let kinds: Vec<_> = std::iter::from_fn(|| queue.start())
-            .map(|p| p.item.kind())
+            .map(|work| work.kind())
             .collect();
         assert_eq!(kinds, [ItemKind::Vote, ItemKind::Block], "two at once");
         assert!(!queue.has_room(30), "bytes in checks count too");
         queue.done(30);
         assert!(queue.has_room(30));
         queue.push(pending(ItemKind::Vote, 30));
-        assert_eq!(queue.start().map(|p| p.item.kind()), Some(ItemKind::Vote));
+        assert_eq!(queue.start().map(|work| work.kind()), Some(ItemKind::Vote));
     }
 }

@@ -89,8 +89,16 @@ impl Recorder {
         self.unsent += u64::from(!success);
     }
 
+    pub(crate) fn sent_many(&mut self, count: usize) {
+        self.sent += count as u64;
+    }
+
     pub(crate) fn received(&mut self) {
-        self.received += 1;
+        self.received_many(1);
+    }
+
+    pub(crate) fn received_many(&mut self, count: usize) {
+        self.received += count as u64;
     }
 
     pub(crate) fn round_trip(&mut self, took: Duration) {

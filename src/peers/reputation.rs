@@ -20,6 +20,8 @@ pub enum Misdeed {
     TooManyMessages,
     /// It did not answer in time.
     NoAnswer,
+    /// It announced an item as another than it is: its size, or what it pays.
+    FalseAnnouncement,
 }
 
 impl Misdeed {
@@ -29,6 +31,7 @@ impl Misdeed {
             Self::InvalidItem | Self::InvalidMessage => 10.0,
             Self::TooManyMessages => 1.0,
             Self::NoAnswer => 2.0,
+            Self::FalseAnnouncement => 5.0,
         }
     }
 
@@ -39,6 +42,7 @@ impl Misdeed {
             Self::InvalidMessage => "it sent an invalid message",
             Self::TooManyMessages => "it sends more often than it may",
             Self::NoAnswer => "it did not answer in time",
+            Self::FalseAnnouncement => "it announced an item as another than it is",
         }
     }
 }

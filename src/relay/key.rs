@@ -26,6 +26,12 @@ impl TransactionKey {
     pub fn as_bytes(&self) -> &[u8; Self::LENGTH] {
         &self.0
     }
+
+    /// The key's first 8 bytes, under which it is announced and fetched.
+    pub fn short(&self) -> ShortId {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        ShortId::new([a, b, c, d, e, f, g, h])
+    }
 }
 
 impl fmt::Display for TransactionKey {
@@ -37,5 +43,29 @@ impl fmt::Display for TransactionKey {
 impl fmt::Debug for TransactionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TransactionKey({self})")
+    }
+}
+
+/// The first 8 bytes of a [`TransactionKey`], for announcements: four ids in the room of one key.
+///
+/// Not keyed, so that a node finds it in one table whoever announced it. Who wants two transactions with one short id
+/// finds a pair of his own with 2^32 hashes, and only those two then get in each other's way. To get in the way of
+/// somebody else's takes 2^64 hashes in the moment between its announcement and its fetch; even then reconciliation, whose
+/// short ids are keyed, and the block bring it later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShortId(u64);
+
+impl ShortId {
+    /// Bytes in a short id.
+    pub const LENGTH: usize = 8;
+
+    /// From the key's first bytes.
+    pub fn new(bytes: [u8; Self::LENGTH]) -> Self {
+        Self(u64::from_le_bytes(bytes))
+    }
+
+    /// The key's first bytes.
+    pub fn to_bytes(self) -> [u8; Self::LENGTH] {
+        self.0.to_le_bytes()
     }
 }

@@ -4,7 +4,13 @@
 //! `network/relay.rs`. How the relay names a transaction is its own affair, [`TransactionKey`]: two chains' ideas of an
 //! identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
 
+pub mod compact;
+mod config;
 mod key;
+pub(crate) mod plumtree;
 pub mod reconcile;
+pub(crate) mod wire;
 
-pub use key::TransactionKey;
+pub use config::{RelayConfig, TreeConfig};
+pub use key::{ShortId, TransactionKey};
+pub use wire::FrameError;

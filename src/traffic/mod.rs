@@ -1,5 +1,15 @@
-//! How much a peer may ask. State machines without I/O.
+//! How much a peer may ask, and what goes to it first. State machines without I/O.
 
+mod budget;
+mod budgets;
+mod class;
 mod rate_limit;
+mod scheduler;
+mod window;
 
-pub use rate_limit::RateLimiter;
+pub use budget::{Admission, Budget};
+pub use budgets::{BudgetConfig, Budgets};
+pub use class::{Class, Lane};
+pub use rate_limit::{Cost, Limit, Limits, Protocol, Rate, RateLimiter, Refusal};
+pub use scheduler::{Full, QueueLimits, Scheduler, SchedulerConfig};
+pub use window::Window;

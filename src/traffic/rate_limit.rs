@@ -1,46 +1,239 @@
-//! GCRA, the generic cell rate algorithm (ATM Forum, 1996): one timestamp per peer.
+//! GCRA, the generic cell rate algorithm (ATM Forum, 1996), for each peer and protocol.
 //!
-//! A peer may send `rate` messages a second on average and `burst` at once above that. Bounds: one entry per
-//! peer; the network task forgets a peer when its last connection ends.
+//! A message costs items and bytes. For each of the two GCRA keeps one timestamp, the "theoretical arrival time" at which
+//! a sender at exactly the rate would be even: a message that moves it further ahead of now than the burst is worth does
+//! not conform. So a peer may send a burst at once and the rate on average, and a check is a look-up and a few sums.
+//!
+//! Both ends of a connection may hold the same limits: the receiver refuses what does not conform, and the sender
+//! ([`RateLimiter::mirror`]) holds back what would be refused.
+//!
+//! Bounds: one entry of fixed size for each protocol of each peer; the owner forgets a peer when its last connection ends.
 
 use std::{collections::HashMap, time::Duration};
 
 use libp2p::PeerId;
 use web_time::Instant;
 
-/// A limit on messages, the same for every peer.
+use super::class::Class;
+
+/// What is limited by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// Direct messages, `/selkie/<network-id>/message/1`.
+    Message,
+    /// What travels on the relay's streams, by its class.
+    Relay(Class),
+}
+
+/// So many a second on average, and so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Units a second on average; 0 counts as 1.
+    pub per_second: u64,
+    /// Units at once, and so the most that one message may cost. More than 18e9 count as 18e9.
+    pub burst: u64,
+}
+
+/// The limits of one protocol. `None`: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// Votes, announced transactions, blocks asked for: whatever the messages of the protocol hold.
+    pub items: Option<Rate>,
+    /// Bytes.
+    pub bytes: Option<Rate>,
+}
+
+/// The limits of every protocol, the same for every peer.
+///
+/// | protocol | items a second | at once | bytes a second | at once |
+/// | --- | --- | --- | --- | --- |
+/// | `message` | 100 | 200 | | |
+/// | `vote` | 20,000 | 40,000 | 8 MiB | 16 MiB |
+/// | `block` | 10,000 | 20,000 | 64 MiB | 128 MiB |
+/// | `block_request` | 1,000 | 2,000 | 1 MiB | 4 MiB |
+/// | `transaction` | 200,000 | 400,000 | 64 MiB | 64 MiB |
+/// | `sync` | 1,000 | 2,000 | 64 MiB | 64 MiB |
+/// | `discovery` | 10 | 64 | 64 KiB | 512 KiB |
+///
+/// These are the defaults: far above what a network at the figures of SPEC.md asks, and below what hurts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Limit of [`Protocol::Message`].
+    pub message: Limit,
+    /// Limit of [`Class::Vote`].
+    pub vote: Limit,
+    /// Limit of [`Class::Block`].
+    pub block: Limit,
+    /// Limit of [`Class::BlockRequest`].
+    pub block_request: Limit,
+    /// Limit of [`Class::Transaction`].
+    pub transaction: Limit,
+    /// Limit of [`Class::Sync`].
+    pub sync: Limit,
+    /// Limit of [`Class::Discovery`].
+    pub discovery: Limit,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let rate = |per_second, burst| Some(Rate { per_second, burst });
+        let limit = |items, bytes| Limit { items, bytes };
+        Self {
+            message: limit(rate(100, 200), None),
+            vote: limit(rate(20_000, 40_000), rate(8 << 20, 16 << 20)),
+            block: limit(rate(10_000, 20_000), rate(64 << 20, 128 << 20)),
+            block_request: limit(rate(1000, 2000), rate(1 << 20, 4 << 20)),
+            transaction: limit(rate(200_000, 400_000), rate(64 << 20, 64 << 20)),
+            sync: limit(rate(1000, 2000), rate(64 << 20, 64 << 20)),
+            discovery: limit(rate(10, 64), rate(64 << 10, 512 << 10)),
+        }
+    }
+}
+
+impl Limits {
+    fn of(&self, protocol: Protocol) -> Limit {
+        match protocol {
+            Protocol::Message => self.message,
+            Protocol::Relay(Class::Vote) => self.vote,
+            Protocol::Relay(Class::Block) => self.block,
+            Protocol::Relay(Class::BlockRequest) => self.block_request,
+            Protocol::Relay(Class::Transaction) => self.transaction,
+            Protocol::Relay(Class::Sync) => self.sync,
+            Protocol::Relay(Class::Discovery) => self.discovery,
+        }
+    }
+}
+
+/// What a message costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Items in it.
+    pub items: u64,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// Why a message does not conform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It costs more than the burst, so it will never conform; nobody who keeps to the limits sends it.
+    #[error("the message is over the limit of its protocol")]
+    TooLarge,
+    /// It came too soon.
+    #[error("it came sooner than the limit of its protocol allows")]
+    TooSoon {
+        /// When it conforms, if nothing else of its protocol is admitted until then.
+        retry_at: Instant,
+    },
+}
+
+/// Who has sent how much of late. See the module's documentation.
 #[derive(Debug)]
 pub struct RateLimiter {
-    interval: Duration,
-    tolerance: Duration,
-    /// When each peer's bucket would be empty again: GCRA's theoretical arrival time.
-    arrival: HashMap<PeerId, Instant>,
+    limits: Limits,
+    /// Quarters of the burst that are in use.
+    quarters: u32,
+    arrivals: HashMap<(PeerId, Protocol), Arrival>,
+}
+
+/// Theoretical arrival times.
+#[derive(Clone, Copy, Debug)]
+struct Arrival {
+    items: Instant,
+    bytes: Instant,
 }
 
 impl RateLimiter {
-    /// `rate` messages a second on average (0 counts as 1), `burst` at once above that.
-    pub fn new(rate: u32, burst: u32) -> Self {
-        let interval = Duration::from_secs(1) / rate.max(1);
+    /// Limits what peers send to this node.
+    pub fn new(limits: Limits) -> Self {
         Self {
-            interval,
-            tolerance: interval * burst,
-            arrival: HashMap::new(),
+            limits,
+            quarters: 4,
+            arrivals: HashMap::new(),
         }
     }
 
-    /// Whether a message from this peer conforms now; one that does not is not counted.
-    pub fn admits(&mut self, peer: PeerId, now: Instant) -> bool {
-        let arrival = self.arrival.get(&peer).copied().unwrap_or(now).max(now);
-        if arrival.duration_since(now) > self.tolerance {
-            return false;
+    /// Limits what this node sends to peers that hold it to these limits. It leaves a quarter of the burst unused, so that
+    /// messages which the way there pushes together still conform.
+    pub fn mirror(limits: Limits) -> Self {
+        Self {
+            quarters: 3,
+            ..Self::new(limits)
         }
-        self.arrival.insert(peer, arrival + self.interval);
-        true
+    }
+
+    /// Whether a message conforms now; one that does not is not counted.
+    ///
+    /// # Errors
+    /// [`Refusal`]: it is too large for ever, or came too soon.
+    pub fn admits(
+        &mut self,
+        peer: PeerId,
+        protocol: Protocol,
+        cost: Cost,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let limit = self.limits.of(protocol);
+        let even = Arrival {
+            items: now,
+            bytes: now,
+        };
+        let arrival = self.arrivals.entry((peer, protocol)).or_insert(even);
+        let items = limit.items.map_or(Ok(now), |rate| {
+            rate.check(cost.items, self.quarters, arrival.items, now)
+        });
+        let bytes = limit.bytes.map_or(Ok(now), |rate| {
+            rate.check(cost.bytes, self.quarters, arrival.bytes, now)
+        });
+        *arrival = match (items, bytes) {
+            (Ok(items), Ok(bytes)) => Arrival { items, bytes },
+            (Err(Refusal::TooSoon { retry_at: a }), Err(Refusal::TooSoon { retry_at: b })) => {
+                return Err(Refusal::TooSoon { retry_at: a.max(b) });
+            }
+            (Err(Refusal::TooLarge), _) | (_, Err(Refusal::TooLarge)) => {
+                return Err(Refusal::TooLarge);
+            }
+            (Err(too_soon), Ok(_)) | (Ok(_), Err(too_soon)) => return Err(too_soon),
+        };
+        Ok(())
     }
 
     /// Forgets a peer that is gone.
     pub fn forget(&mut self, peer: &PeerId) {
-        self.arrival.remove(peer);
+        let relay = Class::ALL.into_iter().map(Protocol::Relay);
+        for protocol in relay.chain([Protocol::Message]) {
+            self.arrivals.remove(&(*peer, protocol));
+        }
+    }
+}
+
+impl Rate {
+    /// The theoretical arrival time after this cost.
+    fn check(
+        self,
+        cost: u64,
+        quarters: u32,
+        arrival: Instant,
+        now: Instant,
+    ) -> Result<Instant, Refusal> {
+        if cost > self.burst {
+            return Err(Refusal::TooLarge);
+        }
+        let next = arrival.max(now) + self.worth(cost);
+        // Without its last quarter the burst may be worth less than a large message, which then goes by itself.
+        let tolerance = (self.worth(self.burst) / 4 * quarters).max(self.worth(cost));
+        let ahead = next.duration_since(now).saturating_sub(tolerance);
+        if ahead > Duration::ZERO {
+            let retry_at = now + ahead;
+            return Err(Refusal::TooSoon { retry_at });
+        }
+        Ok(next)
+    }
+
+    /// The time in which so many units come at this rate, rounded up to nanoseconds.
+    fn worth(self, units: u64) -> Duration {
+        let nanos = units.saturating_mul(1_000_000_000);
+        Duration::from_nanos(nanos.div_ceil(self.per_second.max(1)))
     }
 }
 
@@ -50,17 +243,87 @@ mod tests {
     use crate::platform::test;
     use proptest::prelude::*;
 
+    const TRANSACTIONS: Protocol = Protocol::Relay(Class::Transaction);
+
+    fn limits(items: (u64, u64), bytes: (u64, u64)) -> Limits {
+        let rate = |(per_second, burst)| Some(Rate { per_second, burst });
+        let limit = Limit {
+            items: rate(items),
+            bytes: rate(bytes),
+        };
+        Limits {
+            message: limit,
+            transaction: limit,
+            ..Limits::default()
+        }
+    }
+
+    fn cost(items: u64, bytes: u64) -> Cost {
+        Cost { items, bytes }
+    }
+
+    fn too_soon(result: Result<(), Refusal>) -> Option<Instant> {
+        match result {
+            Err(Refusal::TooSoon { retry_at }) => Some(retry_at),
+            Ok(()) | Err(Refusal::TooLarge) => None,
+        }
+    }
+
     proptest! {
         #[test]
-        fn never_more_than_rate_and_burst(gaps in proptest::collection::vec(0u64..50, 1..500)) {
+        fn never_more_than_rate_and_burst(
+            steps in proptest::collection::vec((0u64..50, 0u64..30, 0u64..3000), 1..500),
+        ) {
             let (peer, start) = (PeerId::random(), Instant::now());
-            let mut limiter = RateLimiter::new(100, 20);
-            let (mut now, mut admitted) = (start, 0u64);
-            for gap in gaps {
+            let mut limiter = RateLimiter::new(limits((100, 20), (10_000, 2000)));
+            let (mut now, mut items, mut bytes) = (start, 0, 0);
+            for (gap, more_items, more_bytes) in steps {
                 now += Duration::from_millis(gap);
-                admitted += u64::from(limiter.admits(peer, now));
+                match limiter.admits(peer, TRANSACTIONS, cost(more_items, more_bytes), now) {
+                    Ok(()) => (items, bytes) = (items + more_items, bytes + more_bytes),
+                    Err(Refusal::TooLarge) => prop_assert!(more_items > 20 || more_bytes > 2000),
+                    Err(Refusal::TooSoon { retry_at }) => {
+                        prop_assert!(retry_at > now && more_items <= 20 && more_bytes <= 2000);
+                    }
+                }
                 let elapsed = now.duration_since(start).as_millis() as u64;
-                prop_assert!(admitted <= elapsed / 10 + 21);
+                prop_assert!(items <= elapsed / 10 + 20 && bytes <= elapsed * 10 + 2000);
+            }
+        }
+
+        #[test]
+        fn who_comes_back_when_told_is_admitted_and_no_sooner(
+            costs in proptest::collection::vec((1u64..=20, 1u64..=2000), 1..100),
+            quarters in 3u32..=4,
+        ) {
+            let (peer, mut now) = (PeerId::random(), Instant::now());
+            let mut limiter = RateLimiter { quarters, ..RateLimiter::new(limits((77, 20), (9999, 2000))) };
+            for (items, bytes) in costs {
+                if let Some(retry_at) = too_soon(limiter.admits(peer, TRANSACTIONS, cost(items, bytes), now)) {
+                    let early = retry_at - Duration::from_nanos(1);
+                    prop_assert!(too_soon(limiter.admits(peer, TRANSACTIONS, cost(items, bytes), early)).is_some());
+                    now = retry_at;
+                    prop_assert_eq!(limiter.admits(peer, TRANSACTIONS, cost(items, bytes), now), Ok(()));
+                }
+            }
+        }
+
+        #[test]
+        fn what_the_mirror_lets_out_conforms_at_the_other_end(
+            steps in proptest::collection::vec((1u64..=15, 0u64..30, 0u64..=50), 1..300),
+        ) {
+            let (peer, mut now) = (PeerId::random(), Instant::now());
+            let limits = limits((100, 20), (10_000, 2000));
+            let (mut ours, mut theirs) = (RateLimiter::mirror(limits), RateLimiter::new(limits));
+            let mut arrived = now;
+            for (items, gap, delay) in steps {
+                now += Duration::from_millis(gap);
+                while let Some(retry_at) = too_soon(ours.admits(peer, TRANSACTIONS, cost(items, 100 * items), now)) {
+                    now = retry_at;
+                }
+                // Order is kept; up to 50 ms of jitter are a quarter of the burst's 200 ms.
+                arrived = arrived.max(now + Duration::from_millis(delay));
+                prop_assert_eq!(theirs.admits(peer, TRANSACTIONS, cost(items, 100 * items), arrived), Ok(()));
             }
         }
     }
@@ -68,12 +331,71 @@ mod tests {
     #[test]
     fn a_polite_peer_is_never_refused() {
         let (peer, mut now) = (PeerId::random(), Instant::now());
-        let mut limiter = RateLimiter::new(100, 1);
+        let mut limiter = RateLimiter::new(limits((100, 1), (1 << 20, 1 << 20)));
         for _ in 0..1000 {
-            assert!(limiter.admits(peer, now));
+            assert_eq!(
+                limiter.admits(peer, Protocol::Message, cost(1, 1), now),
+                Ok(())
+            );
             now += Duration::from_millis(10);
         }
         limiter.forget(&peer);
-        assert!(limiter.arrival.is_empty());
+        assert!(limiter.arrivals.is_empty());
+    }
+
+    #[test]
+    fn protocols_and_peers_do_not_pay_for_each_other() {
+        let (peer, other, now) = (PeerId::random(), PeerId::random(), Instant::now());
+        let mut limiter = RateLimiter::new(limits((1, 1), (1, 1)));
+        let one = cost(1, 1);
+        assert_eq!(limiter.admits(peer, Protocol::Message, one, now), Ok(()));
+        let retry_at = now + Duration::from_secs(1);
+        assert_eq!(
+            limiter.admits(peer, Protocol::Message, one, now),
+            Err(Refusal::TooSoon { retry_at })
+        );
+        assert_eq!(limiter.admits(peer, TRANSACTIONS, one, now), Ok(()));
+        assert_eq!(limiter.admits(other, Protocol::Message, one, now), Ok(()));
+        assert_eq!(
+            limiter.admits(other, TRANSACTIONS, cost(2, 1), now),
+            Err(Refusal::TooLarge)
+        );
+        assert_eq!(
+            limiter.admits(other, TRANSACTIONS, cost(1, 2), now),
+            Err(Refusal::TooLarge)
+        );
+    }
+
+    #[test]
+    fn a_large_message_leaves_a_mirror_by_itself() {
+        let (peer, now) = (PeerId::random(), Instant::now());
+        let mut mirror = RateLimiter::mirror(limits((1, 1), (1000, 1000)));
+        assert_eq!(
+            mirror.admits(peer, TRANSACTIONS, cost(1, 1000), now),
+            Ok(())
+        );
+        let retry_at = now + Duration::from_secs(1);
+        assert_eq!(
+            mirror.admits(peer, TRANSACTIONS, cost(1, 1000), now),
+            Err(Refusal::TooSoon { retry_at })
+        );
+    }
+
+    #[test]
+    fn figures_without_sense_do_no_harm() {
+        let (peer, now) = (PeerId::random(), Instant::now());
+        let nothing = (0, 0);
+        let mut limiter = RateLimiter::new(limits(nothing, nothing));
+        let free = cost(0, 0);
+        assert_eq!(limiter.admits(peer, TRANSACTIONS, free, now), Ok(()));
+        assert_eq!(
+            limiter.admits(peer, TRANSACTIONS, cost(1, 0), now),
+            Err(Refusal::TooLarge)
+        );
+        let everything = (u64::MAX, u64::MAX);
+        let mut limiter = RateLimiter::new(limits(everything, (1, u64::MAX)));
+        let all = cost(u64::MAX, u64::MAX);
+        assert_eq!(limiter.admits(peer, TRANSACTIONS, all, now), Ok(()));
+        assert!(too_soon(limiter.admits(peer, TRANSACTIONS, all, now)).is_some());
     }
 }

@@ -15,8 +15,12 @@ const CHROMIUM = [
   '--disable-sync',
 ]
 
-/** What Firefox logs when a worker ends with a WebSocket open, as it does by `stop`: no error of anyone's. */
-const CUT = /^Error: The connection to ws:\S+ was interrupted while the page was loading\.$/
+/**
+ * What Firefox logs of a WebSocket that is given up: one that is open when its worker ends, as it does by `stop`, and
+ * one that was still connecting when another transport had won. No error of anyone's: a failed dial is an event.
+ */
+const GIVEN_UP =
+  /^Error: (The connection to ws:\S+ was interrupted while the page was loading|Firefox can’t establish a connection to the server at ws:\S+)\.$/
 
 /** The browsers that everything is tested in. */
 export const BROWSERS = ['chromium', 'firefox']
@@ -44,7 +48,7 @@ export async function openPage(browser, url, { beside, width = 1280, height = 90
   const page = await context.newPage()
   page.setDefaultTimeout(PATIENCE)
   page.errors = []
-  page.on('pageerror', (error) => CUT.test(error) || page.errors.push(String(error)))
+  page.on('pageerror', (error) => GIVEN_UP.test(error) || page.errors.push(String(error)))
   await page.setViewport({ width, height })
   await page.goto(url)
   return page

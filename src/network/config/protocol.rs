@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::relay::RelayConfig;
+
 /// How the protocols behave: SPEC's "Protocol Configuration".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,6 +20,8 @@ pub struct ProtocolConfig {
     pub request_response_config: RequestResponseConfig,
     /// Checking of received items.
     pub validation: ValidationConfig,
+    /// How items travel between Selkie's nodes.
+    pub relay: RelayConfig,
 }
 
 /// Gossipsub v1.1/v1.2 (libp2p/specs): the mesh and its limits.

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::PeerId;
 
-use super::{Command, P2PNetworkManager};
+use tokio::sync::oneshot;
+
+use super::{Command, P2PNetworkManager, Submission};
 use crate::{
-    chain::{Checked, Item, ItemId, Verdict},
+    chain::{Checked, Item, ItemId, ItemKind, Verdict},
     network::{
         Block, NetworkError, NetworkMessage, PeerInfo, ProtocolError, StateRequest, StateResponse,
-        Transaction, protocol,
+        Transaction,
     },
     platform,
+    relay::{TransactionKey, plumtree::Accepted},
 };
 
 impl P2PNetworkManager {
@@ -51,22 +54,18 @@ impl P2PNetworkManager {
     /// As [`Self::broadcast_message`].
     pub async fn submit(&self, item: Item) -> Result<ItemId, NetworkError> {
         let limit = self.config.protocol.gossipsub_config.max_transmit_size;
-        let (kind, data) = (item.kind(), item.data().clone());
-        if data.len() > limit {
-            return Err(ProtocolError::TooLarge {
-                size: data.len(),
-                limit,
-            }
-            .into());
+        let (kind, size) = (item.kind(), item.data().len());
+        if size > limit {
+            return Err(ProtocolError::TooLarge { size, limit }.into());
         }
         let application = Arc::clone(&self.shared.application);
         let checked = platform::offload(move || (item.check(&*application), item)).await;
         let (
             Checked {
                 id,
+                fee,
                 verdict,
                 reason,
-                ..
             },
             item,
         ) = checked.ok_or(NetworkError::NotRunning)?;
@@ -75,14 +74,107 @@ impl P2PNetworkManager {
             Verdict::Ignore => return Err(ProtocolError::Ignored { kind, reason }.into()),
             Verdict::Reject => return Err(ProtocolError::Rejected { kind, reason }.into()),
         }
-        let topic = protocol::topic(&self.config.chain.network_id, kind);
-        self.publish_topic(topic, data).await?;
+        if kind == ItemKind::Transaction {
+            let key = TransactionKey::of(item.data());
+            let data = item.data().clone();
+            let accepted = Accepted { key, data, fee };
+            let news = self
+                .submit_transactions(vec![(item, accepted, id.clone())])
+                .await?;
+            return if news == [true] {
+                Ok(id)
+            } else {
+                Err(ProtocolError::Duplicate.into())
+            };
+        }
+        let published = item.clone();
+        self.ask(|reply| Command::Submit {
+            item: published,
+            fee,
+            reply,
+        })
+        .await??;
         self.command(Command::Deliver {
             item,
             id: id.clone(),
         })
         .await?;
         Ok(id)
+    }
+
+    /// Checks transactions of our own and broadcasts them: for many, much cheaper than one by one. Returns what became of
+    /// each, in order; waits where the network is busy, so that nothing is buffered without bound.
+    ///
+    /// # Errors
+    /// [`NetworkError::NoPeers`] where nobody takes part; none of them is sent then. Of one transaction: as
+    /// [`Self::broadcast_message`].
+    pub async fn broadcast_transactions(
+        &self,
+        transactions: Vec<Transaction>,
+    ) -> Result<Vec<Result<ItemId, ProtocolError>>, NetworkError> {
+        let application = Arc::clone(&self.shared.application);
+        let limit = self.config.protocol.relay.transactions.max_item;
+        let check = move |transaction: Transaction| {
+            let size = transaction.data.len();
+            if size > limit {
+                return Err(ProtocolError::TooLarge { size, limit });
+            }
+            let Checked {
+                id,
+                fee,
+                verdict,
+                reason,
+            } = application.check_transaction(&transaction);
+            let (kind, data) = (ItemKind::Transaction, transaction.data.clone());
+            match verdict {
+                Verdict::Accept => {
+                    let key = TransactionKey::of(&data);
+                    Ok((
+                        Item::Transaction(transaction),
+                        Accepted { key, data, fee },
+                        id,
+                    ))
+                }
+                Verdict::Ignore => Err(ProtocolError::Ignored { kind, reason }),
+                Verdict::Reject => Err(ProtocolError::Rejected { kind, reason }),
+            }
+        };
+        let checks = move || transactions.into_iter().map(check).collect::<Vec<_>>();
+        let checked = platform::offload(checks)
+            .await
+            .ok_or(NetworkError::NotRunning)?;
+        let (mut outcomes, mut accepted) = (Vec::new(), Vec::new());
+        for outcome in checked {
+            outcomes.push(outcome.map(|transaction| {
+                let id = transaction.2.clone();
+                accepted.push(transaction);
+                id
+            }));
+        }
+        let mut news = self.submit_transactions(accepted).await?.into_iter();
+        for outcome in &mut outcomes {
+            if outcome.is_ok() && news.next() == Some(false) {
+                *outcome = Err(ProtocolError::Duplicate);
+            }
+        }
+        Ok(outcomes)
+    }
+
+    async fn submit_transactions(
+        &self,
+        transactions: Vec<(Item, Accepted, ItemId)>,
+    ) -> Result<Vec<bool>, NetworkError> {
+        if self.idle().is_some() {
+            return Err(NetworkError::NotRunning);
+        }
+        let (reply, answer) = oneshot::channel();
+        let submission = Submission {
+            transactions,
+            reply,
+        };
+        let sent = self.submissions.send(submission).await;
+        sent.map_err(|_| NetworkError::NotRunning)?;
+        answer.await.map_err(|_| NetworkError::NotRunning)?
     }
 
     /// Handles a block that a peer sent by other means: checked, delivered and gossiped like one that arrived here.

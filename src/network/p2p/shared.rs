@@ -12,11 +12,12 @@ use crate::{
     chain::{Application, Item, ItemId},
     network::{NetworkError, NetworkEvent, PeerInfo, ProtocolError, mpsc, requests::Reply},
     observe::Recorder,
+    relay::plumtree::Accepted,
     transport::meter::Meter,
 };
 
 /// Events that wait for one subscriber; the oldest are dropped and counted.
-const EVENTS: usize = 4096;
+const EVENTS: usize = 65_536;
 /// Subscribers of events at once.
 const MAX_SUBSCRIBERS: usize = 256;
 
@@ -81,12 +82,14 @@ impl Shared {
 
     /// Tells all subscribers.
     pub(crate) fn emit(&self, event: &NetworkEvent) {
+        self.emit_all(std::slice::from_ref(event));
+    }
+
+    /// Tells all subscribers of several events, in order.
+    pub(crate) fn emit_all(&self, events: &[NetworkEvent]) {
         let tell = |to: &Subscriber| {
-            if (to.wants)(event) {
-                to.sender.send(event.clone())
-            } else {
-                !to.sender.is_closed()
-            }
+            let wanted = events.iter().filter(|event| (to.wants)(event));
+            to.sender.send_all(wanted.cloned())
         };
         self.state().subscribers.retain(tell);
     }
@@ -102,6 +105,13 @@ impl Shared {
     }
 }
 
+/// Transactions of our own that the chain has accepted, on their way to the task.
+pub(crate) struct Submission {
+    pub(crate) transactions: Vec<(Item, Accepted, ItemId)>,
+    /// For each, in order.
+    pub(crate) reply: oneshot::Sender<Result<Vec<bool>, NetworkError>>,
+}
+
 /// What the handle asks of the task.
 pub(crate) enum Command {
     Dial {
@@ -111,6 +121,11 @@ pub(crate) enum Command {
     Disconnect {
         peer: PeerId,
         reason: String,
+    },
+    Submit {
+        item: Item,
+        fee: u64,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
     },
     Publish {
         topic: String,

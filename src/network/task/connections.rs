@@ -143,7 +143,8 @@ impl Task {
                 connections: count as usize,
                 stage: Stage::Greeting,
                 deadline: Some(Instant::now() + self.config.network.connection_timeout),
-                subscribed: false,
+                topics: HashSet::new(),
+                relays: false,
                 pings: true,
                 waiters: dialled.into_iter().collect(),
                 info: Some(info),
@@ -182,6 +183,7 @@ impl Task {
             return;
         };
         self.limiter.forget(&id);
+        self.bridge();
         let reason = gone.farewell.unwrap_or_else(|| close_reason(cause));
         for waiter in gone.waiters {
             let (target, reason) = (id.to_string(), reason.clone());
@@ -205,10 +207,71 @@ impl Task {
         if peer.stage == Stage::Greeting {
             peer.stage = Stage::Greeted;
             peer.deadline = Some(Instant::now() + SUBSCRIPTIONS);
-            if peer.subscribed {
-                self.ready(id, true);
+            self.swarm.behaviour_mut().relay.greeted(id);
+        }
+    }
+
+    /// What is published next reaches the peer by the relay, and its subscription has arrived.
+    pub(super) fn perhaps_ready(&mut self, id: PeerId) {
+        let complete =
+            |peer: &Peer| peer.stage == Stage::Greeted && peer.relays && !peer.topics.is_empty();
+        if self.peers.get(&id).is_some_and(complete) {
+            self.ready(id, true);
+        }
+    }
+
+    pub(super) fn on_relay(&mut self, event: RelayEvent) {
+        match event {
+            RelayEvent::Ready(id) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.relays = true;
+                }
+                self.perhaps_ready(id);
+            }
+            RelayEvent::Unsupported(id) => {
+                if self
+                    .peers
+                    .get(&id)
+                    .is_some_and(|peer| peer.stage == Stage::Greeted)
+                {
+                    self.ready(id, true);
+                }
+            }
+            RelayEvent::Check(batch) => self.check_batch(batch),
+            // The loop looks for submissions next.
+            RelayEvent::Room => {}
+            RelayEvent::Misdeed(peer, misdeed) => self.note(peer, misdeed),
+        }
+    }
+
+    /// Takes part in the gossip of our items as long as a peer is here that has them from nowhere else. Nodes that
+    /// relay to each other gossip nothing twice.
+    pub(super) fn bridge(&mut self) {
+        for kind in [ItemKind::Vote, ItemKind::Transaction] {
+            let topic = IdentTopic::new(protocol::topic(&self.config.chain.network_id, kind));
+            let hash = topic.hash();
+            let needs = |peer: &Peer| {
+                peer.stage == Stage::Ready && !peer.relays && peer.topics.contains(&hash)
+            };
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            if self.peers.values().any(needs) {
+                // Only a subscription filter could refuse it, and there is none for our own.
+                let _ = gossip.subscribe(&topic);
+            } else {
+                gossip.unsubscribe(&topic);
             }
         }
+    }
+
+    /// Whether items of a kind are gossiped here.
+    pub(super) fn gossips(&self, kind: ItemKind) -> bool {
+        let topic = protocol::topic(&self.config.chain.network_id, kind);
+        let hash = IdentTopic::new(topic).hash();
+        self.swarm
+            .behaviour()
+            .gossip
+            .topics()
+            .any(|joined| *joined == hash)
     }
 
     /// A peer told that it takes part in a topic; ours all take part in those of our items.
@@ -219,10 +282,9 @@ impl Task {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        peer.subscribed = true;
-        if peer.stage == Stage::Greeted {
-            self.ready(id, true);
-        }
+        peer.topics.insert(topic.clone());
+        self.perhaps_ready(id);
+        self.bridge();
     }
 
     /// The peer is one of ours, or (not `selkie`) a plain libp2p peer.
@@ -234,7 +296,9 @@ impl Task {
         peer.stage = Stage::Ready;
         peer.deadline = peer.pings.then_some(deadline);
         let waiters = std::mem::take(&mut peer.waiters);
-        if let Some(mut info) = peer.info.take() {
+        let info = peer.info.take();
+        self.bridge();
+        if let Some(mut info) = info {
             info.selkie = selkie;
             self.shared.state().peers.insert(id, info.clone());
             self.shared.emit(&NetworkEvent::PeerConnected(info));

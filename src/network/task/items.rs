@@ -1,6 +1,10 @@
 //! Items and topic messages on their way in and out: publishing, the queue of checks, verdicts.
 
 use super::*;
+use crate::{
+    chain::Application,
+    relay::plumtree::{Fresh, fee_rate},
+};
 
 impl Task {
     pub(super) fn publish(&mut self, topic: &str, data: Bytes) -> Result<(), NetworkError> {
@@ -53,19 +57,41 @@ impl Task {
             );
             return false;
         }
-        self.queue.push(Pending {
+        self.queue.push(Work::Item(Pending {
             item,
             source,
             received_at: SystemTime::now(),
             origin,
-        });
+        }));
         self.start_checks();
         true
     }
 
+    /// Takes a batch from the relay into the queue. Where there is no room it is dropped: its sender has acknowledgements
+    /// to go by, and reconciliation brings it again.
+    pub(super) fn check_batch(&mut self, batch: Batch) {
+        let work = Work::Batch(batch);
+        if self.queue.has_room(work.size()) {
+            self.queue.push(work);
+            self.start_checks();
+        } else if let Work::Batch(batch) = work {
+            let keys: Vec<_> = batch.items.iter().map(|fresh| fresh.key).collect();
+            let origin = (batch.kind, batch.source, batch.taken);
+            let relay = &mut self.swarm.behaviour_mut().relay;
+            relay.concluded(origin, Vec::new(), &keys, Instant::now());
+        }
+    }
+
     pub(super) fn start_checks(&mut self) {
-        while let Some(pending) = self.queue.start() {
+        while let Some(work) = self.queue.start() {
             let application = Arc::clone(&self.shared.application);
+            let pending = match work {
+                Work::Item(pending) => pending,
+                Work::Batch(batch) => {
+                    self.start_batch(batch, application);
+                    continue;
+                }
+            };
             let item = pending.item.clone();
             let check = platform::offload(move || {
                 let checked = item.check(&*application);
@@ -77,6 +103,178 @@ impl Task {
             self.work
                 .push(check.map(|checked| Done::Checked(pending, checked)).boxed());
         }
+    }
+
+    fn start_batch(&mut self, batch: Batch, application: Arc<dyn Application>) {
+        let (kind, items) = (batch.kind, batch.items.clone());
+        let check = platform::offload(move || {
+            let check = |fresh: Fresh| {
+                // A copy: a slice would keep the whole frame that it came in.
+                let item = Item::new(kind, Bytes::copy_from_slice(&fresh.data));
+                let checked = item.check(&*application);
+                if checked.verdict == Verdict::Accept {
+                    application.deliver(&item);
+                }
+                (item, checked)
+            };
+            items.into_iter().map(check).collect()
+        });
+        self.work.push(
+            check
+                .map(|checked| Done::BatchChecked(batch, checked))
+                .boxed(),
+        );
+    }
+
+    pub(super) fn on_batch_checked(&mut self, batch: Batch, checked: Option<Vec<(Item, Checked)>>) {
+        let origin = (batch.kind, batch.source, batch.taken);
+        let work = Work::Batch(batch);
+        self.queue.done(work.size());
+        self.start_checks();
+        let Work::Batch(Batch {
+            kind,
+            source,
+            items,
+            ..
+        }) = work
+        else {
+            return;
+        };
+        let (mut accepted, mut refused, mut misdeed) = (Vec::new(), Vec::new(), None);
+        let mut events = Vec::new();
+        let mut checked = checked.unwrap_or_default().into_iter();
+        let received_at = SystemTime::now();
+        self.shared.state().recorder.received_many(items.len());
+        for fresh in items {
+            let Some((
+                item,
+                Checked {
+                    id,
+                    fee,
+                    verdict,
+                    reason,
+                },
+            )) = checked.next()
+            else {
+                refused.push(fresh.key);
+                continue;
+            };
+            let data = item.data().clone();
+            if fresh
+                .promised
+                .is_some_and(|promised| promised > fee_rate(fee, data.len()))
+            {
+                misdeed = Some(Misdeed::FalseAnnouncement);
+            }
+            if verdict == Verdict::Accept {
+                if self.gossips(kind) {
+                    let topic = protocol::topic(&self.config.chain.network_id, kind);
+                    // Whoever has it by gossip already needs it no more.
+                    let _ = self.publish(&topic, data.clone());
+                }
+                accepted.push(Accepted {
+                    key: fresh.key,
+                    data,
+                    fee,
+                });
+                let source = Some(source);
+                events.push(NetworkEvent::ItemAccepted {
+                    item,
+                    id,
+                    source,
+                    received_at,
+                });
+                continue;
+            }
+            refused.push(fresh.key);
+            if verdict == Verdict::Reject {
+                misdeed = Some(Misdeed::InvalidItem);
+            }
+            events.push(NetworkEvent::ItemRefused {
+                kind,
+                source,
+                reason,
+            });
+        }
+        self.shared.emit_all(&events);
+        if let Some(misdeed) = misdeed {
+            self.note(source, misdeed);
+        }
+        let relay = &mut self.swarm.behaviour_mut().relay;
+        relay.concluded(origin, accepted, &refused, Instant::now());
+    }
+
+    /// Transactions of our own that the chain has accepted: they go on their way, and are delivered here too.
+    pub(super) fn on_submission(
+        &mut self,
+        Submission {
+            transactions,
+            reply,
+        }: Submission,
+    ) {
+        let kind = ItemKind::Transaction;
+        let gossips = self.gossips(kind);
+        let topic = protocol::topic(&self.config.chain.network_id, kind);
+        if !gossips && self.swarm.behaviour().relay.open_peers() == 0 {
+            return drop(reply.send(Err(NetworkError::NoPeers { topic })));
+        }
+        let (now, received_at) = (Instant::now(), SystemTime::now());
+        let (mut news, mut events) = (Vec::new(), Vec::new());
+        for (item, accepted, id) in transactions {
+            let is_new = self
+                .swarm
+                .behaviour_mut()
+                .relay
+                .publish(kind, accepted, now);
+            news.push(is_new);
+            if !is_new {
+                continue;
+            }
+            if gossips {
+                // Plain peers may be gone the next moment; the relay has it.
+                let _ = self.publish(&topic, item.data().clone());
+            }
+            events.push(NetworkEvent::ItemAccepted {
+                item,
+                id,
+                source: None,
+                received_at,
+            });
+        }
+        self.shared.state().recorder.sent_many(events.len());
+        self.shared.emit_all(&events);
+        let _ = reply.send(Ok(news));
+    }
+
+    /// An item of our own that the chain has accepted: it goes on its way.
+    pub(super) fn submit(&mut self, item: Item, fee: u64) -> Result<(), NetworkError> {
+        let (kind, data) = (item.kind(), item.data().clone());
+        let topic = protocol::topic(&self.config.chain.network_id, kind);
+        if kind == ItemKind::Block {
+            return self.publish(&topic, data);
+        }
+        let gossips = self.gossips(kind);
+        if !gossips && self.swarm.behaviour().relay.open_peers() == 0 {
+            return Err(NetworkError::NoPeers { topic });
+        }
+        if !self.relay(kind, data.clone(), fee) {
+            return Err(ProtocolError::Duplicate.into());
+        }
+        if gossips {
+            // Plain peers may be gone the next moment; the relay has it.
+            let _ = self.publish(&topic, data);
+        }
+        Ok(())
+    }
+
+    /// Hands an accepted item to the relay; false where it is there already.
+    fn relay(&mut self, kind: ItemKind, data: Bytes, fee: u64) -> bool {
+        let key = TransactionKey::of(&data);
+        let item = Accepted { key, data, fee };
+        self.swarm
+            .behaviour_mut()
+            .relay
+            .publish(kind, item, Instant::now())
     }
 
     pub(super) fn on_checked(&mut self, pending: Pending, checked: Option<Checked>) {
@@ -91,22 +289,30 @@ impl Task {
         let kind = item.kind();
         let Some(Checked {
             id,
+            fee,
             verdict,
             reason,
-            ..
         }) = checked
         else {
             let reason = "the application failed while checking it; see its log".to_owned();
             return self.conclude(origin, kind, source, Verdict::Ignore, reason);
         };
-        // What did not come by gossip goes on by gossip, unless it is known there already.
-        if verdict == Verdict::Accept && !matches!(origin, Origin::Gossip(_)) {
-            let topic = protocol::topic(&self.config.chain.network_id, kind);
-            if let Err(NetworkError::Protocol(ProtocolError::Duplicate)) =
-                self.publish(&topic, item.data().clone())
-            {
-                if let Origin::Handed(reply) = origin {
-                    let _ = reply.send(Err(ProtocolError::Duplicate));
+        // It goes on its way by what it did not come by, unless it is known there already.
+        if verdict == Verdict::Accept {
+            let data = item.data().clone();
+            let known = if matches!(origin, Origin::Gossip(_)) {
+                kind != ItemKind::Block && !self.relay(kind, data, fee)
+            } else {
+                matches!(
+                    self.submit(item.clone(), fee),
+                    Err(NetworkError::Protocol(ProtocolError::Duplicate))
+                )
+            };
+            if known {
+                match origin {
+                    Origin::Handed(reply) => drop(reply.send(Err(ProtocolError::Duplicate))),
+                    Origin::Gossip(id) => self.report(&id, &source, MessageAcceptance::Accept),
+                    Origin::Direct => {}
                 }
                 return;
             }

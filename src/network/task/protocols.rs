@@ -3,7 +3,10 @@
 use libp2p::identify;
 
 use super::{reasons::hello_misdeed, *};
-use crate::network::{behaviour::BehaviourEvent, codec::is_garbage, protocol::Quoted};
+use crate::{
+    network::{behaviour::BehaviourEvent, codec::is_garbage, protocol::Quoted},
+    traffic::{Cost, Protocol},
+};
 
 impl Task {
     pub(super) fn on_behaviour_event(&mut self, event: BehaviourEvent) {
@@ -23,6 +26,7 @@ impl Task {
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, topic }) => {
                 self.subscribed(peer_id, &topic)
             }
+            BehaviourEvent::Relay(event) => self.on_relay(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Local(event) => self.on_found(transport::found(event)),
             _ => {}
@@ -213,13 +217,20 @@ impl Task {
     }
 
     pub(super) fn on_request(&mut self, peer: PeerId, frame: Frame, channel: ResponseChannel) {
+        // Its bytes have a limit in the codec.
+        let cost = Cost { items: 1, bytes: 0 };
+        let now = Instant::now();
         let answer = if !self
             .peers
             .get(&peer)
             .is_some_and(|peer| matches!(peer.stage, Stage::Greeted | Stage::Ready))
         {
             Answer::Refused("say hello first; see docs/wire.md".to_owned())
-        } else if !self.limiter.admits(peer, Instant::now()) {
+        } else if self
+            .limiter
+            .admits(peer, Protocol::Message, cost, now)
+            .is_err()
+        {
             self.note(peer, Misdeed::TooManyMessages);
             Answer::Refused("you send more often than you may; slow down".to_owned())
         } else {
@@ -280,6 +291,14 @@ impl Task {
     pub(super) fn on_gossip(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
         let data = Bytes::from(message.data);
         if let Some(kind) = self.items.get(&message.topic) {
+            if self
+                .swarm
+                .behaviour()
+                .relay
+                .knows(*kind, &TransactionKey::of(&data))
+            {
+                return self.report(&id, &source, MessageAcceptance::Ignore);
+            }
             self.check(Item::new(*kind, data), source, Origin::Gossip(id));
             return;
         }

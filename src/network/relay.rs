@@ -1,0 +1,470 @@
+//! The behaviour that moves the relay's bytes: streams on one side, the cores of [`crate::relay`] on the other.
+//!
+//! A peer takes part when it has said hello and both streams to it are open ([`lane`]). What is urgent is sent at once;
+//! the bulk stream is fed as far as the peer's window goes, in which what the peer acknowledges makes room
+//! ([`crate::traffic::Window`]). A batch is acknowledged when the chain has judged it, so that a sender feels how fast its
+//! transactions are checked. Of several connections to a peer one is used, and another when that one ends.
+//!
+//! Bounds: urgent bytes that wait in a connection ([`MAX_URGENT`]; further votes to that peer are dropped); the windows; the cores'.
+
+mod handler;
+mod lane;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    task::{Context, Poll},
+};
+
+use futures::FutureExt;
+use futures_timer::Delay;
+use libp2p::{
+    Multiaddr, PeerId, StreamProtocol,
+    core::{Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
+    },
+};
+use web_time::Instant;
+
+use self::{
+    handler::{Handler, Input, Order, Report},
+    lane::{Lane, LaneName},
+};
+use crate::{
+    chain::ItemKind,
+    peers::Misdeed,
+    relay::{
+        RelayConfig, TransactionKey,
+        plumtree::{Accepted, Fresh, Plumtree, Received},
+        wire::{self, Acknowledge, Kind},
+    },
+    traffic::Window,
+};
+
+/// Urgent bytes that may wait in a connection.
+const MAX_URGENT: usize = 4 << 20;
+
+/// See the module's documentation.
+pub(crate) struct Relay {
+    names: Vec<LaneName>,
+    transactions: Plumtree,
+    votes: Plumtree,
+    peers: HashMap<PeerId, Peer>,
+    events: VecDeque<ToSwarm<Event, Order>>,
+    timer: Delay,
+    /// Whether something has happened since all peers were last fed.
+    news: bool,
+    /// Whether somebody waits for room.
+    wanted: bool,
+}
+
+/// A peer with a connection.
+#[derive(Default)]
+struct Peer {
+    connections: Vec<ConnectionId>,
+    /// Whether it has said hello.
+    greeted: bool,
+    /// The connection whose streams are used, and whether they are open.
+    active: Option<(ConnectionId, bool)>,
+    /// Urgent bytes that the connection has not written yet.
+    urgent: usize,
+    /// Bulk bytes of the peer that are done with, and that it has not been told of.
+    done: usize,
+    window: Window,
+}
+
+/// What the network task hears of.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// What is published from now on reaches this peer.
+    Ready(PeerId),
+    /// The peer does not speak the relay's protocol.
+    Unsupported(PeerId),
+    /// Items for the chain to check; [`Relay::concluded`] is called when that is done.
+    Check(Batch),
+    /// There is room for transactions of our own again.
+    Room,
+    /// A peer has done what it pays for.
+    Misdeed(PeerId, Misdeed),
+}
+
+/// Items of one kind from one peer that are new here.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) kind: ItemKind,
+    pub(crate) source: PeerId,
+    pub(crate) items: Vec<Fresh>,
+    /// What it took on the bulk stream, and of which connection: to be given back when it is done with.
+    pub(crate) taken: (ConnectionId, usize),
+}
+
+impl Relay {
+    /// `name` gives the full name of a protocol of this network.
+    pub(crate) fn new<E>(
+        config: &RelayConfig,
+        name: impl Fn(&str) -> Result<StreamProtocol, E>,
+    ) -> Result<Self, E> {
+        Ok(Self {
+            names: handler::names(name)?,
+            transactions: Plumtree::new(config.transactions.clone()),
+            votes: Plumtree::new(config.votes.clone()),
+            peers: HashMap::new(),
+            events: VecDeque::new(),
+            timer: Delay::new(std::time::Duration::ZERO),
+            news: false,
+            wanted: false,
+        })
+    }
+
+    /// A peer has said hello: it may take part.
+    pub(crate) fn greeted(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.greeted = true;
+        }
+        self.activate(id);
+    }
+
+    /// How many peers take part.
+    pub(crate) fn open_peers(&self) -> usize {
+        let open = |peer: &&Peer| matches!(peer.active, Some((_, true)));
+        self.peers.values().filter(open).count()
+    }
+
+    /// Items that the chain has accepted and that did not come by the relay; false where they are known here.
+    pub(crate) fn publish(&mut self, kind: ItemKind, item: Accepted, now: Instant) -> bool {
+        if self.knows(kind, &item.key) {
+            return false;
+        }
+        self.news = true;
+        self.tree(kind).accepted(None, [item], now);
+        true
+    }
+
+    /// Whether transactions of our own may be published; if not, [`Event::Room`] tells when.
+    pub(crate) fn has_room(&mut self) -> bool {
+        let room = self.transactions.has_room();
+        self.wanted |= !room;
+        room
+    }
+
+    /// Whether an item is here, or is being checked.
+    pub(crate) fn knows(&self, kind: ItemKind, key: &TransactionKey) -> bool {
+        match kind {
+            ItemKind::Vote => self.votes.knows(key),
+            ItemKind::Transaction => self.transactions.knows(key),
+            ItemKind::Block => false,
+        }
+    }
+
+    /// The chain has judged a batch.
+    pub(crate) fn concluded(
+        &mut self,
+        (kind, source, taken): (ItemKind, PeerId, (ConnectionId, usize)),
+        accepted: Vec<Accepted>,
+        refused: &[TransactionKey],
+        now: Instant,
+    ) {
+        self.news = true;
+        let tree = self.tree(kind);
+        refused.iter().for_each(|key| tree.refused(key));
+        tree.accepted(Some(source), accepted, now);
+        self.done(source, taken);
+    }
+
+    fn tree(&mut self, kind: ItemKind) -> &mut Plumtree {
+        match kind {
+            ItemKind::Vote => &mut self.votes,
+            _ => &mut self.transactions,
+        }
+    }
+
+    /// Opens streams on a connection of a peer that takes part and has none.
+    fn activate(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if let (true, None, Some(connection)) =
+            (peer.greeted, peer.active, peer.connections.first().copied())
+        {
+            peer.active = Some((connection, false));
+            self.order(id, connection, Order::Open);
+        }
+    }
+
+    fn order(&mut self, peer_id: PeerId, connection: ConnectionId, event: Order) {
+        self.events.push_back(ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(connection),
+            event,
+        });
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.events.push_back(ToSwarm::GenerateEvent(event));
+    }
+
+    /// Bulk bytes of a peer are done with: its connection may read on, and the peer send more.
+    fn done(&mut self, id: PeerId, (connection, size): (ConnectionId, usize)) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|_| size > 0) else {
+            return;
+        };
+        peer.done += size;
+        self.order(id, connection, Order::Done(size));
+    }
+
+    fn on_report(&mut self, id: PeerId, connection: ConnectionId, report: Report, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        match report {
+            // The other side's streams carry what it sends, whichever connection it has chosen.
+            Report::Frames(lane, frames) => {
+                for (input, size) in frames {
+                    let taken = (connection, if lane == Lane::Bulk { size } else { 0 });
+                    self.on_frame(id, lane, input, taken, now);
+                }
+            }
+            Report::Garbage(reason) => {
+                tracing::debug!(%id, reason, "a broken frame");
+                self.tell(Event::Misdeed(id, Misdeed::InvalidMessage));
+            }
+            _ if peer.active.is_none_or(|(active, _)| active != connection) => {}
+            Report::Open => {
+                peer.active = Some((connection, true));
+                (peer.urgent, peer.window) = (0, Window::default());
+                self.transactions.connected(id, now);
+                self.votes.connected(id, now);
+                self.tell(Event::Ready(id));
+            }
+            Report::Unsupported => self.tell(Event::Unsupported(id)),
+            Report::Written(Lane::Urgent, bytes) => {
+                peer.urgent = peer.urgent.saturating_sub(bytes);
+            }
+            Report::Written(Lane::Bulk, _) => {}
+            Report::Broken => self.retire(id),
+        }
+    }
+
+    fn on_frame(
+        &mut self,
+        from: PeerId,
+        lane: Lane,
+        input: Input,
+        taken: (ConnectionId, usize),
+        now: Instant,
+    ) {
+        let kind = match lane {
+            Lane::Urgent => ItemKind::Vote,
+            Lane::Bulk => ItemKind::Transaction,
+        };
+        let tree = self.tree(kind);
+        let received = match input {
+            Input::Items { batch, missing } => match wire::ids(&missing) {
+                Ok(missing) => tree.on_items(from, batch, missing, |_| false),
+                Err(_) => Received::misdeed(Misdeed::InvalidMessage),
+            },
+            Input::Other(Kind::Announce(announce)) => {
+                Received::from(tree.on_announce(from, &announce, |_| false, now))
+            }
+            Input::Other(Kind::Fetch(fetch)) => Received::from(tree.on_fetch(from, &fetch)),
+            Input::Other(Kind::Link(link)) => {
+                tree.on_link(from, &link);
+                Received::default()
+            }
+            Input::Other(Kind::Acknowledge(acknowledge)) => {
+                self.on_acknowledge(from, acknowledge.bytes);
+                Received::default()
+            }
+            // The handler has taken those apart.
+            Input::Other(Kind::Items(_)) => Received::default(),
+        };
+        if let Some(misdeed) = received.misdeed {
+            self.tell(Event::Misdeed(from, misdeed));
+        }
+        if received.fresh.is_empty() {
+            self.done(from, taken);
+        } else {
+            self.tell(Event::Check(Batch {
+                kind,
+                source: from,
+                items: received.fresh,
+                taken,
+            }));
+        }
+    }
+
+    fn on_acknowledge(&mut self, from: PeerId, bytes: u64) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+            peer.window.on_acknowledged(bytes);
+        }
+    }
+
+    /// The peer's streams are not used any more; those of another connection are, if there is one.
+    fn retire(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && let Some((_, open)) = peer.active.take()
+            && open
+        {
+            self.transactions.disconnected(id);
+            self.votes.disconnected(id);
+        }
+        self.activate(id);
+    }
+
+    /// Gives every peer what it has room for.
+    fn feed(&mut self, now: Instant) {
+        let Self {
+            peers,
+            votes,
+            transactions,
+            events,
+            ..
+        } = self;
+        for (id, peer) in peers {
+            let Some((connection, true)) = peer.active else {
+                continue;
+            };
+            let mut send = |lane, bytes| {
+                events.push_back(ToSwarm::NotifyHandler {
+                    peer_id: *id,
+                    handler: NotifyHandler::One(connection),
+                    event: Order::Send(lane, bytes),
+                });
+            };
+            if peer.done > 0 {
+                let bytes = std::mem::take(&mut peer.done) as u64;
+                let bytes = Kind::Acknowledge(Acknowledge { bytes }).to_bytes();
+                peer.urgent += bytes.len();
+                send(Lane::Urgent, bytes);
+            }
+            while peer.urgent < MAX_URGENT
+                && let Some(bytes) = votes.next(*id, now)
+            {
+                peer.urgent += bytes.len();
+                send(Lane::Urgent, bytes);
+            }
+            while peer.window.room() > 0
+                && let Some(bytes) = transactions.next(*id, now)
+            {
+                peer.window.on_sent(bytes.len());
+                send(Lane::Bulk, bytes);
+            }
+        }
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        let late = self
+            .transactions
+            .on_time(now)
+            .into_iter()
+            .chain(self.votes.on_time(now));
+        for (peer, misdeed) in late.collect::<Vec<_>>() {
+            self.tell(Event::Misdeed(peer, misdeed));
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let trees = [
+            self.transactions.next_deadline(),
+            self.votes.next_deadline(),
+        ];
+        let open = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| matches!(peer.active, Some((_, true))));
+        let sends = open.flat_map(|(id, peer)| {
+            let votes = (peer.urgent < MAX_URGENT).then(|| self.votes.sends_at(id));
+            let transactions = (peer.window.room() > 0).then(|| self.transactions.sends_at(id));
+            [votes.flatten(), transactions.flatten()]
+        });
+        trees.into_iter().chain(sends).flatten().min()
+    }
+}
+
+impl NetworkBehaviour for Relay {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(self.names.clone()))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::new(self.names.clone()))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                let peer = self.peers.entry(established.peer_id).or_default();
+                peer.connections.push(established.connection_id);
+                self.activate(established.peer_id);
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                let (id, connection) = (closed.peer_id, closed.connection_id);
+                let Some(peer) = self.peers.get_mut(&id) else {
+                    return;
+                };
+                peer.connections.retain(|other| *other != connection);
+                if peer.active.is_some_and(|(active, _)| active == connection) {
+                    self.retire(id);
+                }
+                if closed.remaining_established == 0 {
+                    self.peers.remove(&id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        report: THandlerOutEvent<Self>,
+    ) {
+        self.news = true;
+        self.on_report(peer, connection, report, Instant::now());
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            let now = Instant::now();
+            if std::mem::take(&mut self.news) {
+                self.feed(now);
+                if self.wanted && self.transactions.has_room() {
+                    self.wanted = false;
+                    self.tell(Event::Room);
+                }
+                continue;
+            }
+            let Some(deadline) = self.next_deadline() else {
+                return Poll::Pending;
+            };
+            self.timer.reset(deadline.duration_since(now));
+            if self.timer.poll_unpin(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.on_time(Instant::now());
+            self.news = true;
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! One connection's part of the relay: opens the streams, cuts them into frames, decodes them off the network task.
+//!
+//! Bounds: bulk bytes that were read and are not done with ([`MAX_UNDONE`], then it stops reading, which the sender feels);
+//! the behaviour keeps to what it is told was written. A stream that breaks the rules is reported and read no further.
+
+use std::{
+    collections::VecDeque,
+    io,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use libp2p::{
+    StreamProtocol,
+    swarm::{
+        ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
+        handler::{
+            ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+        },
+    },
+};
+
+use super::lane::{Lane, LaneName, Lanes, Reader, Writer};
+use crate::{
+    network::codec::is_garbage,
+    relay::{
+        TransactionKey,
+        wire::{Frame, Kind},
+    },
+};
+
+/// Bulk bytes that a peer may have under way here.
+pub(super) const MAX_UNDONE: u64 = 8 << 20;
+/// Frames that go to the behaviour at once.
+const MAX_FRAMES: usize = 64;
+
+/// What the behaviour tells a connection.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Open both streams.
+    Open,
+    /// Send these bytes, whole frames.
+    Send(Lane, Bytes),
+    /// So many bytes of the bulk stream are done with.
+    Done(usize),
+}
+
+/// What a connection tells the behaviour.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// Both streams to the peer are open.
+    Open,
+    /// The peer does not speak the relay's protocol.
+    Unsupported,
+    /// Frames, and what they took on the stream.
+    Frames(Lane, Vec<(Input, usize)>),
+    /// So many bytes are written.
+    Written(Lane, usize),
+    /// The peer broke the rules of a stream.
+    Garbage(String),
+    /// The streams broke.
+    Broken,
+}
+
+/// A frame, as far as it can be understood alone.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// A batch, with the keys computed.
+    Items {
+        batch: Vec<(TransactionKey, Bytes)>,
+        missing: Bytes,
+    },
+    /// Any other.
+    Other(Kind),
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Handler {
+    names: Vec<LaneName>,
+    /// Streams that are to be asked for.
+    to_open: VecDeque<LaneName>,
+    readers: [Option<Reader>; 2],
+    writers: [Option<Writer>; 2],
+    reports: VecDeque<Report>,
+    /// Bulk bytes read, and done with.
+    read: u64,
+    done: u64,
+}
+
+impl Handler {
+    pub(super) fn new(names: Vec<LaneName>) -> Self {
+        Self {
+            names,
+            to_open: VecDeque::new(),
+            readers: [None, None],
+            writers: [None, None],
+            reports: VecDeque::new(),
+            read: 0,
+            done: 0,
+        }
+    }
+
+    fn opened(&mut self, lane: Lane, writer: Writer) {
+        if let Some(place) = self.writers.get_mut(place(lane)) {
+            *place = Some(writer);
+        }
+        if self.writers.iter().all(Option::is_some) {
+            self.reports.push_back(Report::Open);
+        }
+    }
+
+    fn poll_write(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report> {
+        let writer = self.writers.get_mut(place(lane))?;
+        match writer.as_mut()?.poll_write(cx) {
+            Poll::Ready(Ok(0)) | Poll::Pending => None,
+            Poll::Ready(Ok(count)) => Some(Report::Written(lane, count)),
+            Poll::Ready(Err(_)) => {
+                *writer = None;
+                Some(Report::Broken)
+            }
+        }
+    }
+
+    fn poll_read(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report> {
+        let mut frames = Vec::new();
+        let slot = self.readers.get_mut(place(lane))?;
+        let failure = loop {
+            let full = lane == Lane::Bulk && self.read - self.done > MAX_UNDONE;
+            let Some(reader) = slot.as_mut().filter(|_| frames.len() < MAX_FRAMES && !full) else {
+                break None;
+            };
+            match reader.poll_next(cx) {
+                Poll::Pending => break None,
+                Poll::Ready(Ok(Some((frame, size)))) => match input(frame) {
+                    Ok(input) => {
+                        self.read += if lane == Lane::Bulk { size as u64 } else { 0 };
+                        frames.push((input, size));
+                    }
+                    Err(error) => break Some(io::Error::new(io::ErrorKind::InvalidData, error)),
+                },
+                Poll::Ready(Ok(None)) => break Some(io::ErrorKind::BrokenPipe.into()),
+                Poll::Ready(Err(error)) => break Some(error),
+            }
+        };
+        if let Some(error) = failure {
+            *slot = None;
+            self.reports.push_back(if is_garbage(&error) {
+                Report::Garbage(error.to_string())
+            } else {
+                Report::Broken
+            });
+        }
+        if frames.is_empty() {
+            return self.reports.pop_front();
+        }
+        Some(Report::Frames(lane, frames))
+    }
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = Order;
+    type ToBehaviour = Report;
+    type InboundProtocol = Lanes;
+    type OutboundProtocol = Lanes;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = ();
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Lanes> {
+        SubstreamProtocol::new(Lanes(self.names.clone()), ())
+    }
+
+    fn on_behaviour_event(&mut self, order: Order) {
+        match order {
+            Order::Open => self.to_open = self.names.iter().cloned().collect(),
+            Order::Send(lane, bytes) => {
+                if let Some(Some(writer)) = self.writers.get_mut(place(lane)) {
+                    writer.push(bytes);
+                }
+            }
+            Order::Done(bytes) => self.done += bytes as u64,
+        }
+    }
+
+    fn on_connection_event(&mut self, event: ConnectionEvent<'_, Lanes, Lanes>) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol: (lane, stream),
+                ..
+            }) => {
+                // A second stream of a lane takes the first one's place.
+                if let Some(place) = self.readers.get_mut(place(lane)) {
+                    *place = Some(Reader::new(stream));
+                }
+            }
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol: (lane, stream),
+                ..
+            }) => self.opened(lane, Writer::new(stream)),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
+                self.reports.push_back(match error {
+                    StreamUpgradeError::NegotiationFailed => Report::Unsupported,
+                    _ => Report::Broken,
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<Lanes, (), Report>> {
+        if let Some(lane) = self.to_open.pop_front() {
+            let protocol = SubstreamProtocol::new(Lanes(vec![lane]), ());
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+        }
+        if let Some(report) = self.reports.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
+        }
+        for lane in Lane::ALL {
+            // Local work first: out before in, what is urgent before the rest.
+            let report = self
+                .poll_write(lane, cx)
+                .or_else(|| self.poll_read(lane, cx));
+            if let Some(report) = report {
+                return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn place(lane: Lane) -> usize {
+    match lane {
+        Lane::Urgent => 0,
+        Lane::Bulk => 1,
+    }
+}
+
+/// Decodes a frame; keys are computed here, on the connection's own task.
+fn input(frame: Bytes) -> Result<Input, crate::relay::FrameError> {
+    Ok(match Frame::read(frame)? {
+        Kind::Items(batch) => Input::Items {
+            batch: batch
+                .items
+                .into_iter()
+                .map(|data| (TransactionKey::of(&data), data))
+                .collect(),
+            missing: batch.missing,
+        },
+        other => Input::Other(other),
+    })
+}
+
+/// The lanes' names on a network, given how its protocols are named.
+pub(super) fn names<E>(
+    name: impl Fn(&str) -> Result<StreamProtocol, E>,
+) -> Result<Vec<LaneName>, E> {
+    Lane::ALL
+        .into_iter()
+        .map(|lane| Ok(LaneName(lane, name(lane.name())?)))
+        .collect()
+}

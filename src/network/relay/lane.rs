@@ -1,0 +1,209 @@
+//! A connection's streams of the relay: two each way, for what is urgent and for the rest.
+//!
+//! Votes and blocks have a stream of their own, so that they overtake transactions wherever bytes wait for room. Each
+//! stream goes one way; the other side opens its own. Bounds: a frame is at most [`MAX_FRAME`] long, which is checked before
+//! it is buffered; what waits to be written is bounded by the behaviour, which asks for room first.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::{
+    Stream, StreamProtocol,
+    core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
+};
+
+use crate::relay::wire::MAX_FRAME;
+
+/// How much is read from a stream at once.
+const READ: usize = 64 << 10;
+/// The longest length in front of a frame, in bytes.
+const MAX_LENGTH: usize = 5;
+
+/// Which of the two streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// Votes, blocks, acknowledgements.
+    Urgent,
+    /// Transactions and everything else.
+    Bulk,
+}
+
+impl Lane {
+    pub(super) const ALL: [Self; 2] = [Self::Urgent, Self::Bulk];
+
+    /// The rest of the protocol's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Urgent => "urgent/1",
+            Self::Bulk => "bulk/1",
+        }
+    }
+}
+
+/// The lanes that may be opened, each under its protocol's name.
+#[derive(Clone, Debug)]
+pub(crate) struct Lanes(pub(super) Vec<LaneName>);
+
+/// A lane and its protocol's name.
+#[derive(Clone, Debug)]
+pub(crate) struct LaneName(pub(super) Lane, pub(super) StreamProtocol);
+
+impl AsRef<str> for LaneName {
+    fn as_ref(&self) -> &str {
+        self.1.as_ref()
+    }
+}
+
+impl UpgradeInfo for Lanes {
+    type Info = LaneName;
+    type InfoIter = std::vec::IntoIter<LaneName>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        self.0.clone().into_iter()
+    }
+}
+
+impl InboundUpgrade<Stream> for Lanes {
+    type Output = (Lane, Stream);
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Output, Self::Error>>;
+
+    fn upgrade_inbound(self, stream: Stream, lane: LaneName) -> Self::Future {
+        std::future::ready(Ok((lane.0, stream)))
+    }
+}
+
+impl OutboundUpgrade<Stream> for Lanes {
+    type Output = (Lane, Stream);
+    type Error = std::convert::Infallible;
+    type Future = std::future::Ready<Result<Self::Output, Self::Error>>;
+
+    fn upgrade_outbound(self, stream: Stream, lane: LaneName) -> Self::Future {
+        std::future::ready(Ok((lane.0, stream)))
+    }
+}
+
+/// Reads frames.
+#[derive(Debug)]
+pub(super) struct Reader<S = Stream> {
+    stream: S,
+    buffer: BytesMut,
+}
+
+impl<S: AsyncRead + Unpin> Reader<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            buffer: BytesMut::new(),
+        }
+    }
+
+    /// The next frame, with the bytes that it took on the stream; `None` at the stream's end.
+    ///
+    /// # Errors
+    /// `InvalidData` where a length breaks the rules, `UnexpectedEof` where a frame is cut short.
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<(Bytes, usize)>>> {
+        loop {
+            if let Some((head, length)) = length(&self.buffer)? {
+                let whole = head + length;
+                if self.buffer.len() >= whole {
+                    let mut frame = self.buffer.split_to(whole).freeze();
+                    frame.advance(head);
+                    return Poll::Ready(Ok(Some((frame, whole))));
+                }
+            }
+            let filled = self.buffer.len();
+            self.buffer.resize(filled + READ, 0);
+            let room = self.buffer.get_mut(filled..).unwrap_or_default();
+            let read = Pin::new(&mut self.stream).poll_read(cx, room);
+            let count = match &read {
+                Poll::Ready(Ok(count)) => *count,
+                _ => 0,
+            };
+            self.buffer.truncate(filled + count);
+            if ready!(read)? == 0 {
+                return Poll::Ready(if filled == 0 {
+                    Ok(None)
+                } else {
+                    Err(io::ErrorKind::UnexpectedEof.into())
+                });
+            }
+        }
+    }
+}
+
+/// The length in front, and how long it is itself; `None` where it is not all there.
+fn length(buffer: &[u8]) -> io::Result<Option<(usize, usize)>> {
+    let head = buffer
+        .iter()
+        .take(MAX_LENGTH)
+        .position(|byte| byte & 0x80 == 0);
+    let Some(head) = head else {
+        return if buffer.len() < MAX_LENGTH {
+            Ok(None)
+        } else {
+            Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the length is over 5 bytes long",
+            ))
+        };
+    };
+    let length = prost::decode_length_delimiter(buffer)?;
+    if length > MAX_FRAME {
+        let problem = format!("a frame of {length} bytes is over the limit of {MAX_FRAME}");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+    }
+    Ok(Some((head + 1, length)))
+}
+
+/// Writes bytes in the order in which they came.
+#[derive(Debug)]
+pub(super) struct Writer<S = Stream> {
+    stream: S,
+    queue: VecDeque<Bytes>,
+    unflushed: bool,
+}
+
+impl<S: AsyncWrite + Unpin> Writer<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self {
+            stream,
+            queue: VecDeque::new(),
+            unflushed: false,
+        }
+    }
+
+    pub(super) fn push(&mut self, bytes: Bytes) {
+        self.queue.push_back(bytes);
+    }
+
+    /// Writes what there is; how many bytes were written, none when all is done.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        while let Some(bytes) = self.queue.front_mut() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            bytes.advance(count);
+            self.unflushed = true;
+            if bytes.is_empty() {
+                self.queue.pop_front();
+            }
+            return Poll::Ready(Ok(count));
+        }
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(0))
+    }
+}

@@ -1,0 +1,109 @@
+//! The connected peers, and what they were asked for.
+//!
+//! What was asked is remembered until it is answered, longer than the block is wanted: an answer that comes late costs
+//! nobody anything, one that nobody asked for does. Bounds: one entry per connected peer, 16 requests for each.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use libp2p::PeerId;
+
+use crate::chain::ItemId;
+
+/// Requests without an answer that are remembered for a peer. The oldest is forgotten, and its answer, should it ever
+/// come, counts as unasked. A peer is asked at most three things about a block.
+const MAX_AWAITED: usize = 16;
+
+/// The connected peers.
+#[derive(Debug, Default)]
+pub(super) struct Peers(BTreeMap<PeerId, Peer>);
+
+#[derive(Debug)]
+struct Peer {
+    outbound: bool,
+    awaited: VecDeque<(ItemId, Awaited)>,
+}
+
+/// What a peer was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Awaited {
+    Compact,
+    Missing,
+    Whole,
+}
+
+impl Peers {
+    pub(super) fn connected(&mut self, peer: PeerId, outbound: bool) {
+        let awaited = VecDeque::new();
+        self.0.entry(peer).or_insert(Peer { outbound, awaited });
+    }
+
+    pub(super) fn gone(&mut self, peer: &PeerId) {
+        self.0.remove(peer);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &PeerId> {
+        self.0.keys()
+    }
+
+    /// Whether a peer is connected, and if so, whether we dialled it.
+    pub(super) fn is_outbound(&self, peer: &PeerId) -> Option<bool> {
+        self.0.get(peer).map(|peer| peer.outbound)
+    }
+
+    /// A peer was asked for something.
+    pub(super) fn await_answer(&mut self, peer: &PeerId, id: &ItemId, awaited: Awaited) {
+        if let Some(peer) = self.0.get_mut(peer) {
+            if peer.awaited.len() >= MAX_AWAITED {
+                peer.awaited.pop_front();
+            }
+            peer.awaited.push_back((id.clone(), awaited));
+        }
+    }
+
+    /// Whether a message from this peer answers a request for one of these; it does so once.
+    pub(super) fn take_awaited(&mut self, peer: &PeerId, id: &ItemId, kinds: &[Awaited]) -> bool {
+        let Some(Peer { awaited, .. }) = self.0.get_mut(peer) else {
+            return false;
+        };
+        let place = awaited
+            .iter()
+            .position(|(block, kind)| block == id && kinds.contains(kind));
+        place.and_then(|place| awaited.remove(place)).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn an_answer_is_awaited_once_and_the_oldest_is_forgotten() {
+        let (mut peers, peer) = (Peers::default(), PeerId::random());
+        let id = |number: usize| ItemId::sha256(&[u8::try_from(number).unwrap()]);
+        peers.await_answer(&peer, &id(0), Awaited::Whole);
+        assert!(
+            !peers.take_awaited(&peer, &id(0), &[Awaited::Whole]),
+            "not connected"
+        );
+        peers.connected(peer, true);
+        for number in 0..=MAX_AWAITED {
+            peers.await_answer(&peer, &id(number), Awaited::Compact);
+        }
+        assert!(
+            !peers.take_awaited(&peer, &id(0), &[Awaited::Compact]),
+            "forgotten"
+        );
+        assert!(
+            !peers.take_awaited(&peer, &id(1), &[Awaited::Whole]),
+            "something else"
+        );
+        assert!(peers.take_awaited(&peer, &id(1), &[Awaited::Whole, Awaited::Compact]));
+        assert!(
+            !peers.take_awaited(&peer, &id(1), &[Awaited::Compact]),
+            "once"
+        );
+        peers.gone(&peer);
+        assert!(!peers.take_awaited(&peer, &id(2), &[Awaited::Compact]));
+    }
+}

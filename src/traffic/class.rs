@@ -1,0 +1,53 @@
+//! What kind of traffic a message is, and so who goes first.
+
+/// The kinds of traffic between two peers, highest priority first.
+///
+/// What becomes of a message for which a peer's queue ([`super::Scheduler`]) has no room is its sender's decision, and
+/// this is the policy: nobody waits for a slow peer, except who serves it with bulk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Class {
+    /// Consensus votes. A vote is refused only when this class is full by votes alone: the peer is too slow for
+    /// consensus, and the vote reaches it by others.
+    Vote,
+    /// Blocks, whole, compact or as chunks, and cancellations of chunks. What is refused is dropped; the peer asks for
+    /// what it misses.
+    Block,
+    /// Requests for blocks and for missing transactions of a block. What is refused goes to another peer.
+    BlockRequest,
+    /// Announcements of transactions, requests for them and their bytes. What is refused is dropped; reconciliation
+    /// finds it later.
+    Transaction,
+    /// Ranges of blocks, snapshots, proofs. The server holds its answer back until there is room.
+    Sync,
+    /// Peer exchange and whatever else can wait. What is refused is dropped.
+    Discovery,
+}
+
+/// The two ways of one peer: a driver gives each a stream of its own, so that no bulk stands before a vote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Votes and blocks: strict priority.
+    Urgent,
+    /// The rest: deficit round robin.
+    Bulk,
+}
+
+impl Class {
+    /// All classes, highest priority first.
+    pub const ALL: [Self; 6] = [
+        Self::Vote,
+        Self::Block,
+        Self::BlockRequest,
+        Self::Transaction,
+        Self::Sync,
+        Self::Discovery,
+    ];
+
+    /// The lane on which the class travels.
+    pub fn lane(self) -> Lane {
+        match self {
+            Self::Vote | Self::Block => Lane::Urgent,
+            Self::BlockRequest | Self::Transaction | Self::Sync | Self::Discovery => Lane::Bulk,
+        }
+    }
+}
