@@ -216,7 +216,7 @@ mod tests {
     fn encoder(keys: u32, hash: &SessionHash) -> Encoder {
         let key = |n: u32| TransactionKey::of(&n.to_le_bytes());
         Encoder::new(
-            Snapshot::new((0..keys).map(key).collect()).expect("few keys"),
+            Snapshot::new((0..keys).map(key).collect(), Vec::new()).expect("few keys"),
             hash,
         )
     }

@@ -202,7 +202,7 @@ mod tests {
     fn encoder(keys: std::ops::Range<u32>, hash: &SessionHash) -> Encoder {
         let key = |n: u32| TransactionKey::of(&n.to_le_bytes());
         Encoder::new(
-            Snapshot::new(keys.map(key).collect()).expect("few keys"),
+            Snapshot::new(keys.map(key).collect(), Vec::new()).expect("few keys"),
             hash,
         )
     }

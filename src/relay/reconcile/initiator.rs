@@ -1,22 +1,18 @@
 //! The side that begins a session and finds the difference.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use web_time::Instant;
 
 use super::{
-    Action, Answer, Fault, GiveUp, MAX_DURATION, MAX_POOL, MAX_RUN, MAX_SYMBOLS, Message, More,
-    Outcome, Request, Run, Snapshot, Want,
+    Action, Answer, Fault, GiveUp, MAX_DURATION, MAX_GRANT, MAX_POOL, MAX_RUN, MAX_SYMBOLS,
+    Message, More, Outcome, Request, Run, Snapshot, Want,
     coding::{Encoder, SessionHash},
     decoder::Decoder,
     session::{first_grant, least_grant, symbols_for},
 };
 
-/// The most symbols that are asked for beyond those that came: 53 kB.
-const WINDOW: u32 = 4096;
-
-/// An honest peer's symbols decode before this and four times the estimate: what is left by then are two elements that are
-/// in the same symbols all along, as happens less than once in a million sessions.
+/// An honest peer's symbols decode before this and four times the estimate, but for the bad luck that `decoder.rs` counts.
 const PATIENCE: u32 = 512;
 
 /// A session that we began.
@@ -37,6 +33,8 @@ enum State {
 #[derive(Debug)]
 struct Decoding {
     decoder: Decoder,
+    /// Short ids of what we hold and left out: it is not wanted, though the peer counts it.
+    young: HashSet<u64>,
     their_size: u32,
     /// Up to which symbol each request for symbols asks, of those that are not answered. No run goes beyond one.
     grants: VecDeque<u32>,
@@ -83,9 +81,9 @@ impl Initiator {
         let (mut decoding, run) = match (state, message) {
             (State::Ended, _) => return Ok(Vec::new()),
             (State::Asked(snapshot), Message::Answer(answer)) if answer.request == self.salt => {
-                match self.begin(snapshot, &answer)? {
-                    Some(decoding) => (decoding, answer.run),
-                    None => return Ok(vec![Action::End(Outcome::TooDifferent)]),
+                match self.begin(snapshot, answer)? {
+                    Ok(begun) => begun,
+                    Err(outcome) => return Ok(vec![Action::End(outcome)]),
                 }
             }
             // Of a session before this one.
@@ -97,11 +95,11 @@ impl Initiator {
                 if symbols.first != decoding.decoder.received() {
                     return Err(Fault::WrongRun);
                 }
-                (decoding, symbols.run)
+                (decoding, symbols.run.unwrap_or_default())
             }
             (_, other) => return Err(Fault::OutOfTurn(other.name())),
         };
-        decoding.receive(&run.unwrap_or_default())?;
+        decoding.receive(&run)?;
         if let Some(end) = decoding.end()? {
             return Ok(end);
         }
@@ -110,23 +108,32 @@ impl Initiator {
         Ok(more.map(Action::Send).into_iter().collect())
     }
 
-    /// `None`: the pools differ too much, as their sizes or the responder tell.
-    fn begin(&self, snapshot: Snapshot, answer: &Answer) -> Result<Option<Box<Decoding>>, Fault> {
-        if answer.pool_size > MAX_POOL {
-            return Err(Fault::PoolTooLarge(answer.pool_size));
+    /// The session with its first run, or how it ended before it began.
+    fn begin(
+        &self,
+        snapshot: Snapshot,
+        answer: Answer,
+    ) -> Result<Result<(Box<Decoding>, Run), Outcome>, Fault> {
+        let their_size = answer.pool_size;
+        if their_size > MAX_POOL {
+            return Err(Fault::PoolTooLarge(their_size));
         }
-        let granted = first_grant(snapshot.len(), answer.pool_size);
-        if granted == 0 || answer.run.is_none() {
-            return Ok(None);
-        }
+        let Some(granted) = first_grant(snapshot.len(), their_size) else {
+            return Ok(Err(Outcome::TooDifferent));
+        };
+        let Some(run) = answer.run else {
+            return Ok(Err(Outcome::Declined));
+        };
         let hash = SessionHash::new(self.salt, answer.salt);
-        let ours = Encoder::new(snapshot, &hash);
-        Ok(Some(Box::new(Decoding {
-            decoder: Decoder::new(hash, ours, answer.pool_size),
-            their_size: answer.pool_size,
+        let young = snapshot.young().iter().map(|key| hash.short_id(key));
+        let decoding = Decoding {
+            young: young.collect(),
+            decoder: Decoder::new(hash.clone(), Encoder::new(snapshot, &hash), their_size),
+            their_size,
             grants: VecDeque::from([granted]),
             granted,
-        })))
+        };
+        Ok(Ok((Box::new(decoding), run)))
     }
 }
 
@@ -147,7 +154,8 @@ impl Decoding {
     /// The session's last actions, if it is over.
     fn end(&self) -> Result<Option<Vec<Action>>, Fault> {
         if self.decoder.is_complete() {
-            let short_ids = self.decoder.only_theirs();
+            let mut short_ids = self.decoder.only_theirs();
+            short_ids.retain(|short_id| !self.young.contains(short_id));
             return Ok(Some(vec![
                 Action::Send(Message::Want(Want { short_ids })),
                 Action::Lacking(self.decoder.only_ours()),
@@ -181,11 +189,11 @@ impl Decoding {
         let least = least_grant(self.granted);
         let needed = symbols_for(self.decoder.estimate());
         let likely = needed - needed / received.isqrt().max(1);
-        let room = if likely >= least { WINDOW / 2 } else { 0 };
+        let room = if likely >= least { MAX_GRANT / 2 } else { 0 };
         if under_way > room || self.granted >= MAX_SYMBOLS {
             return None;
         }
-        let until = likely.min(received + WINDOW).max(least).min(MAX_SYMBOLS);
+        let until = likely.min(received + MAX_GRANT).max(least).min(MAX_SYMBOLS);
         self.granted = until;
         self.grants.push_back(until);
         Some(until)

@@ -3,8 +3,8 @@
 use web_time::Instant;
 
 use super::{
-    Action, Answer, Fault, MAX_DURATION, MAX_POOL, MAX_RUN, MAX_SYMBOLS, Message, Outcome, Request,
-    Run, Snapshot, Symbols,
+    Action, Answer, Fault, MAX_DURATION, MAX_GRANT, MAX_POOL, MAX_RUN, MAX_SYMBOLS, Message,
+    Outcome, Request, Run, Snapshot, Symbols,
     coding::{Encoder, SessionHash, usize_from},
     session::{first_grant, least_grant},
 };
@@ -35,6 +35,12 @@ impl Responder {
         let (encoding, actions) = begin(snapshot, salt, request);
         let deadline = now + MAX_DURATION;
         (Self { deadline, encoding }, actions)
+    }
+
+    /// What to send to a peer whose request is not taken up: we hold as many sessions as we have memory for, or it
+    /// asked too soon. It tells nothing of our pool.
+    pub fn decline(request: Request) -> Message {
+        without_symbols(request.salt, request.pool_size)
     }
 
     /// A message of the initiator's.
@@ -71,6 +77,15 @@ impl Responder {
     }
 }
 
+fn without_symbols(request: u64, pool_size: u32) -> Message {
+    Message::Answer(Answer {
+        request,
+        salt: 0,
+        pool_size,
+        run: None,
+    })
+}
+
 fn begin(snapshot: Snapshot, salt: u64, request: Request) -> (Option<Encoding>, Vec<Action>) {
     let Request {
         salt: request,
@@ -81,17 +96,10 @@ fn begin(snapshot: Snapshot, salt: u64, request: Request) -> (Option<Encoding>, 
         return (None, vec![Action::End(Outcome::Failed(fault))]);
     }
     let pool_size = snapshot.len();
-    let grant = first_grant(their_size, pool_size);
-    if grant == 0 {
-        let answer = Answer {
-            request,
-            salt,
-            pool_size,
-            run: None,
-        };
-        let send = Action::Send(Message::Answer(answer));
+    let Some(grant) = first_grant(their_size, pool_size) else {
+        let send = Action::Send(without_symbols(request, pool_size));
         return (None, vec![send, Action::End(Outcome::TooDifferent)]);
-    }
+    };
     let encoder = Encoder::new(snapshot, &SessionHash::new(request, salt));
     let mut encoding = Encoding {
         encoder,
@@ -113,7 +121,8 @@ impl Encoding {
     /// The symbols up to this index that were not sent yet.
     fn more(&mut self, until: u32) -> Result<Vec<Action>, Fault> {
         let least = least_grant(self.granted);
-        if self.granted >= MAX_SYMBOLS || !(least..=MAX_SYMBOLS).contains(&until) {
+        let most = MAX_SYMBOLS.min(self.granted + MAX_GRANT);
+        if self.granted >= MAX_SYMBOLS || !(least..=most).contains(&until) {
             return Err(Fault::WrongGrant(until));
         }
         Ok(self.runs(until).into_iter().map(send).collect())

@@ -2,41 +2,60 @@
 
 use std::sync::Arc;
 
-use super::{MAX_DURATION, MAX_MESSAGE, MAX_POOL, MAX_SYMBOLS, Message};
+use super::{
+    MAX_DURATION, MAX_GRANT, MAX_MESSAGE, MAX_POOL, MAX_SYMBOLS, Message, coding::usize_from,
+};
 use crate::{peers::Misdeed, relay::TransactionKey};
 
 /// The keys that take part in a session, as they are at one moment; cloning is cheap, so many sessions share one.
 ///
-/// The caller leaves out what is too young: a transaction that came a few seconds ago is still being announced, so the
-/// peer has it in a moment anyway, and which peers have it by now says where it came from.
+/// What is too young is not compared: a transaction that came a few seconds ago is still being announced, so the peer has
+/// it in a moment anyway, and which peers have it by now says where it came from. What is too young for us may be old
+/// enough for the peer, who then counts it and finds that we lack it; so the session knows the young ones, and
+/// does not ask for them.
 #[derive(Clone, Debug)]
-pub struct Snapshot(Arc<[TransactionKey]>);
+pub struct Snapshot {
+    settled: Arc<[TransactionKey]>,
+    young: Arc<[TransactionKey]>,
+}
 
-/// A pool has more keys than [`MAX_POOL`].
+/// There are more keys than [`MAX_POOL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0} keys are over the limit of {MAX_POOL}; reconcile those with the highest fees")]
 pub struct TooManyKeys(pub usize);
 
 impl Snapshot {
-    /// These keys, in any order. A key that stands there twice counts once.
+    /// The keys that are compared, and those that are too young for it; both in any order. A key that stands twice
+    /// among the first counts once.
     ///
     /// # Errors
-    /// [`TooManyKeys`] where there are more than [`MAX_POOL`].
-    pub fn new(mut keys: Vec<TransactionKey>) -> Result<Self, TooManyKeys> {
-        keys.sort_unstable();
-        keys.dedup();
-        match u32::try_from(keys.len()) {
-            Ok(0..=MAX_POOL) => Ok(Self(keys.into())),
-            _ => Err(TooManyKeys(keys.len())),
+    /// [`TooManyKeys`] where there are more than [`MAX_POOL`] of either.
+    pub fn new(
+        mut settled: Vec<TransactionKey>,
+        young: Vec<TransactionKey>,
+    ) -> Result<Self, TooManyKeys> {
+        settled.sort_unstable();
+        settled.dedup();
+        let most = usize_from(MAX_POOL);
+        if let Some(too_many) = [settled.len(), young.len()].into_iter().find(|n| *n > most) {
+            return Err(TooManyKeys(too_many));
         }
+        Ok(Self {
+            settled: settled.into(),
+            young: young.into(),
+        })
     }
 
     pub(super) fn keys(&self) -> &[TransactionKey] {
-        &self.0
+        &self.settled
+    }
+
+    pub(super) fn young(&self) -> &[TransactionKey] {
+        &self.young
     }
 
     pub(super) fn len(&self) -> u32 {
-        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.settled.len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -45,9 +64,10 @@ impl Snapshot {
 pub enum Action {
     /// Send this to the peer.
     Send(Message),
-    /// The peer lacks these keys, which we hold: announce them, or push their transactions. The initiator's.
+    /// The peer lacks these keys, which we hold: announce them; it fetches what it still lacks. The initiator's.
     Lacking(Vec<TransactionKey>),
-    /// The peer lacks these keys, which we hold, and asks for their transactions. The responder's.
+    /// The peer lacks these keys, which we hold, and asks for their transactions: push them, the best paying first,
+    /// as far as its share of bandwidth goes. What is left out, the next session brings. The responder's.
     Serve(Vec<TransactionKey>),
     /// The session is over; always the last action. Messages of it may still be on their way to us: the next
     /// session of the same direction ignores them, and so does a caller that has none.
@@ -61,12 +81,14 @@ pub enum Outcome {
     Reconciled,
     /// The pools differ by more than a session can find. Nobody's fault.
     TooDifferent,
+    /// The peer doesn't take part now. Nobody's fault; the initiator's.
+    Declined,
     /// The peer broke the protocol.
     Failed(Fault),
 }
 
-/// What a peer did wrong: a session with an honest one does not come to any of these but [`Self::Silent`], nor, more
-/// often than once in a million, to [`Self::Undecodable`].
+/// What a peer did wrong. A session with an honest one comes to none of these but [`Self::Silent`] and, by bad luck, once in
+/// some 100,000 sessions, [`Self::Undecodable`].
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
@@ -106,10 +128,11 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// What it costs the peer's reputation.
+    /// What it costs the peer's reputation. Nobody can tell bad luck from a lie, so symbols that don't decode cost no more
+    /// than none.
     pub fn misdeed(&self) -> Misdeed {
         match self {
-            Self::Silent => Misdeed::NoAnswer,
+            Self::Silent | Self::Undecodable => Misdeed::NoAnswer,
             _ => Misdeed::InvalidMessage,
         }
     }
@@ -123,12 +146,10 @@ pub(super) fn symbols_for(differences: u32) -> u32 {
     u32::try_from(symbols).unwrap_or(u32::MAX)
 }
 
-/// How many symbols a request asks for by itself; 0 where the sizes alone tell that the pools differ too much.
-pub(super) fn first_grant(one_size: u32, other_size: u32) -> u32 {
-    match symbols_for(one_size.abs_diff(other_size)) {
-        grant if grant > MAX_SYMBOLS => 0,
-        grant => grant.max(32),
-    }
+/// How many symbols a request asks for by itself; `None` where the sizes alone tell that the pools differ too much.
+pub(super) fn first_grant(one_size: u32, other_size: u32) -> Option<u32> {
+    let symbols = symbols_for(one_size.abs_diff(other_size));
+    (symbols <= MAX_SYMBOLS).then_some(symbols.clamp(32, MAX_GRANT))
 }
 
 /// The least that a [`More`](super::More) may ask for where `granted` were asked for before, so that nobody makes a

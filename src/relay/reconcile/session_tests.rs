@@ -46,7 +46,8 @@ impl Report {
 
 /// A session over a connection on which whatever one side says arrives at once.
 pub(super) fn reconcile(ours: &Keys, theirs: &Keys, seed: u64) -> Report {
-    let snapshot = |keys: &Keys| Snapshot::new(keys.iter().copied().collect()).expect("few keys");
+    let snapshot =
+        |keys: &Keys| Snapshot::new(keys.iter().copied().collect(), Vec::new()).expect("few keys");
     let (now, mut report) = (Instant::now(), Report::default());
     let (mut initiator, request) = Initiator::new(snapshot(ours), seed, now);
     let Some(Message::Request(request)) = report.take(vec![Action::Send(request)]).pop() else {
@@ -221,7 +222,7 @@ fn pools_that_differ_too_much_are_told_apart_soon() {
 #[test]
 fn a_key_that_stands_twice_in_a_snapshot_counts_once() {
     let key = |n: u32| TransactionKey::of(&n.to_le_bytes());
-    let snapshot = Snapshot::new(vec![key(1), key(2), key(1)]).expect("few keys");
+    let snapshot = Snapshot::new(vec![key(1), key(2), key(1)], Vec::new()).expect("few keys");
     let (_, request) = Initiator::new(snapshot, 1, Instant::now());
     assert!(matches!(
         request,
@@ -233,7 +234,7 @@ fn a_key_that_stands_twice_in_a_snapshot_counts_once() {
 fn a_snapshot_is_bounded() {
     let too_many = vec![TransactionKey::new([0; 32]); usize::try_from(MAX_POOL).expect("fits") + 1];
     assert!(
-        Snapshot::new(too_many).is_ok(),
+        Snapshot::new(too_many, Vec::new()).is_ok(),
         "it is one key, many times over"
     );
     let too_many = (0..=MAX_POOL)
@@ -243,7 +244,7 @@ fn a_snapshot_is_bounded() {
             TransactionKey::new(bytes)
         })
         .collect();
-    let error = Snapshot::new(too_many).expect_err("one too many");
+    let error = Snapshot::new(too_many, Vec::new()).expect_err("one too many");
     assert_eq!(
         error.to_string(),
         "262145 keys are over the limit of 262144; reconcile those with the highest fees"

@@ -15,7 +15,7 @@ pub enum Message {
     /// Begins a session.
     #[prost(message, tag = "1")]
     Request(Request),
-    /// Accepts it, with the first symbols; without symbols: declines it, since the pools differ too much.
+    /// Accepts it, with the first symbols, or declines it, without.
     #[prost(message, tag = "2")]
     Answer(Answer),
     /// The next symbols.
