@@ -54,6 +54,8 @@ mod wire;
 mod attack_tests;
 #[cfg(test)]
 mod session_tests;
+#[cfg(test)]
+mod vector_tests;
 
 pub use initiator::Initiator;
 pub use responder::Responder;

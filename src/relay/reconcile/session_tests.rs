@@ -250,3 +250,27 @@ fn a_snapshot_is_bounded() {
         "262145 keys are over the limit of 262144; reconcile those with the highest fees"
     );
 }
+
+#[test]
+fn what_is_too_young_to_be_compared_is_not_wanted() {
+    let settled = keys(0..100).into_iter().collect();
+    let young = keys(100..150).into_iter().collect();
+    let ours = Snapshot::new(settled, young).expect("few keys");
+    let (mut initiator, request) = Initiator::new(ours, 1, Instant::now());
+    let theirs = Snapshot::new(keys(50..160).into_iter().collect(), Vec::new());
+    let Message::Request(request) = request else {
+        panic!("a session begins with a request");
+    };
+    let (mut responder, actions) =
+        Responder::new(theirs.expect("few keys"), 2, request, Instant::now());
+    let (mut to_responder, mut to_initiator) = (Report::default(), Report::default());
+    let mut messages = to_initiator.take(actions);
+    while !messages.is_empty() {
+        let actions = messages.into_iter().flat_map(|m| initiator.on_message(m));
+        let actions = to_responder.take(actions.collect());
+        let actions = actions.into_iter().flat_map(|m| responder.on_message(m));
+        messages = to_initiator.take(actions.collect());
+    }
+    assert_eq!(to_initiator.serve, keys(150..160));
+    assert_eq!(to_responder.lacking, keys(0..50));
+}
