@@ -1,7 +1,7 @@
 //! Two nodes compare their transaction pools, and say only what differs.
 //!
 //! Transactions are announced as they come; what a node missed (it was not connected, a queue was full, a peer withheld
-//! it) it learns here, on connecting and now and then after. The cost is about 18 bytes a difference, whatever the
+//! it) it learns here, on connecting and now and then after. The cost is about 23 bytes a difference, whatever the
 //! pools' sizes and with no guess beforehand of how much differs: rateless invertible Bloom lookup tables
 //! (Yang, Gilad, Alizadeh: "Practical Rateless Set Reconciliation", SIGCOMM 2024). A set becomes an endless series of
 //! coded symbols, any first `1.35 d` of which suffice to find `d` differences from a set like it.
