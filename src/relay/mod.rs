@@ -9,6 +9,7 @@ pub mod compact;
 mod config;
 mod key;
 pub(crate) mod plumtree;
+pub mod reconcile;
 pub(crate) mod wire;
 
 pub use config::{RelayConfig, TreeConfig};
