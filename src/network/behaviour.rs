@@ -105,13 +105,27 @@ impl Behaviour {
                     .with_request_timeout(requests.request_timeout)
                     .with_max_concurrent_streams(requests.max_concurrent_streams),
             ),
-            relay: Relay::new(&config.protocol.relay, |name| protocol_name(config, name))?,
+            relay: Relay::new(&config.protocol.relay, seeds()?, |name| {
+                protocol_name(config, name)
+            })?,
             gossip: gossip(config)?,
             kad: kad(config, peer_id)?,
             local,
             circuits,
         })
     }
+}
+
+/// Random numbers that no peer knows.
+fn seeds() -> Result<[[u8; 16]; 4], NetworkError> {
+    let mut seeds = [[0; 16]; 4];
+    for seed in &mut seeds {
+        getrandom::fill(seed).map_err(|error| NetworkError::Transport {
+            transport: "relay",
+            reason: format!("the system gives no random numbers: {error}"),
+        })?;
+    }
+    Ok(seeds)
 }
 
 /// `/selkie/<network-id>/<rest>`

@@ -17,6 +17,7 @@ use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 pub(crate) use self::{
+    items::checked,
     peers::addresses_of,
     shared::{Command, Shared, Submission},
     topics::acceptance,

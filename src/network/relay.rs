@@ -1,12 +1,14 @@
 //! The behaviour that moves the relay's bytes: streams on one side, the cores of [`crate::relay`] on the other.
 //!
-//! A peer takes part when it has said hello and both streams to it are open ([`lane`]). What is urgent is sent at once;
-//! the bulk stream is fed as far as the peer's window goes, in which what the peer acknowledges makes room
-//! ([`crate::traffic::Window`]). A batch is acknowledged when the chain has judged it, so that a sender feels how fast its
+//! A peer takes part when it has said hello and all streams to it are open ([`lane`]). Votes are sent at once; the stream of
+//! blocks gets little at a time, so that what becomes needless meanwhile can be left out; the bulk stream is fed as far as the
+//! peer's window goes, in which what the peer acknowledges makes room ([`crate::traffic::Window`]). A batch is acknowledged when the chain has judged it, so that a sender feels how fast its
 //! transactions are checked. Of several connections to a peer one is used, and another when that one ends.
 //!
-//! Bounds: urgent bytes that wait in a connection ([`MAX_URGENT`]; further votes to that peer are dropped); the windows; the cores'.
+//! Bounds: urgent bytes that wait in a connection ([`MAX_URGENT`]; further votes wait in their log, and leave it when they are the
+//! eldest); messages that wait for a peer ([`Scheduler`]; what does not fit is dropped); the windows; the cores'.
 
+pub(crate) mod blocks;
 mod handler;
 mod lane;
 
@@ -15,6 +17,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use libp2p::{
     Multiaddr, PeerId, StreamProtocol,
     core::{Endpoint, transport::PortUse},
@@ -26,19 +29,20 @@ use libp2p::{
 use web_time::Instant;
 
 use self::{
+    blocks::{AcceptedBlock, Answer, Blocks, CHUNK_ROOM, Output, Question},
     handler::{Handler, Input, Order, Report},
-    lane::{Lane, LaneName},
+    lane::LaneName,
 };
 use super::alarm::Alarm;
 use crate::{
-    chain::ItemKind,
+    chain::{ItemId, ItemKind, Verdict},
     peers::Misdeed,
     relay::{
-        RelayConfig, TransactionKey,
+        Mempool, RelayConfig, Seen, ShortId, TransactionKey,
         plumtree::{Accepted, Fresh, Plumtree, Received},
         wire::{self, Acknowledge, Kind},
     },
-    traffic::Window,
+    traffic::{Lane, Scheduler, SchedulerConfig, Window},
 };
 
 /// Urgent bytes that may wait in a connection.
@@ -47,8 +51,12 @@ const MAX_URGENT: usize = 4 << 20;
 /// See the module's documentation.
 pub(crate) struct Relay {
     names: Vec<LaneName>,
+    max_block_bytes: usize,
     transactions: Plumtree,
     votes: Plumtree,
+    blocks: Blocks,
+    mempool: Mempool,
+    seen: Seen,
     peers: HashMap<PeerId, Peer>,
     events: VecDeque<ToSwarm<Event, Order>>,
     alarm: Alarm,
@@ -59,15 +67,19 @@ pub(crate) struct Relay {
 }
 
 /// A peer with a connection.
-#[derive(Default)]
 struct Peer {
     connections: Vec<ConnectionId>,
+    /// Whether we dialled it.
+    outbound: bool,
     /// Whether it has said hello.
     greeted: bool,
     /// The connection whose streams are used, and whether they are open.
     active: Option<(ConnectionId, bool)>,
-    /// Urgent bytes that the connection has not written yet.
+    /// Urgent bytes that the connection has not written yet, and bytes of blocks.
     urgent: usize,
+    block: usize,
+    /// What waits for its turn.
+    queue: Scheduler<Bytes>,
     /// Bulk bytes of the peer that are done with, and that it has not been told of.
     done: usize,
     window: Window,
@@ -82,6 +94,8 @@ pub(crate) enum Event {
     Unsupported(PeerId),
     /// Items for the chain to check; [`Relay::concluded`] is called when that is done.
     Check(Batch),
+    /// A question about a block, for the chain; [`Relay::answered`] is called with the answer.
+    Ask(Question),
     /// There is room for transactions of our own again.
     Room,
     /// A peer has done what it pays for.
@@ -98,14 +112,66 @@ pub(crate) struct Batch {
     pub(crate) taken: (ConnectionId, usize),
 }
 
+impl Peer {
+    fn new(outbound: bool) -> Self {
+        Self {
+            connections: Vec::new(),
+            outbound,
+            greeted: false,
+            active: None,
+            urgent: 0,
+            block: 0,
+            queue: queue(),
+            done: 0,
+            window: Window::default(),
+        }
+    }
+}
+
+fn queue() -> Scheduler<Bytes> {
+    Scheduler::new(&SchedulerConfig::default())
+}
+
+/// A frame of a tree's lane.
+fn on_tree(
+    tree: &mut Plumtree,
+    from: PeerId,
+    input: Input,
+    is_known: impl Fn(ShortId) -> bool,
+    now: Instant,
+) -> Received {
+    match input {
+        Input::Items { batch, missing } => match wire::ids(&missing) {
+            Ok(missing) => tree.on_items(from, batch, missing, |key| is_known(key.short())),
+            Err(_) => Received::misdeed(Misdeed::InvalidMessage),
+        },
+        Input::Other(Kind::Announce(announce)) => {
+            Received::from(tree.on_announce(from, &announce, is_known, now))
+        }
+        Input::Other(Kind::Fetch(fetch)) => Received::from(tree.on_fetch(from, &fetch)),
+        Input::Other(Kind::Link(link)) => {
+            tree.on_link(from, &link);
+            Received::default()
+        }
+        // What belongs to another lane.
+        _ => Received::misdeed(Misdeed::InvalidMessage),
+    }
+}
+
 impl Relay {
-    /// `name` gives the full name of a protocol of this network.
+    /// `seeds` are random and secret; `name` gives the full name of a protocol of this network.
     pub(crate) fn new<E>(
         config: &RelayConfig,
+        seeds: [[u8; 16]; 4],
         name: impl Fn(&str) -> Result<StreamProtocol, E>,
     ) -> Result<Self, E> {
+        let [pool, seen, compact, coded] = seeds;
         Ok(Self {
             names: handler::names(name)?,
+            max_block_bytes: config.blocks.max_block_bytes,
+            blocks: Blocks::new(config, [compact, coded]),
+            mempool: Mempool::new(config.mempool.clone(), &pool),
+            seen: Seen::new(&seen),
             transactions: Plumtree::new(config.transactions.clone()),
             votes: Plumtree::new(config.votes.clone()),
             peers: HashMap::new(),
@@ -136,8 +202,67 @@ impl Relay {
             return false;
         }
         self.news = true;
+        if kind == ItemKind::Transaction {
+            self.pool(&item, now);
+        }
         self.tree(kind).accepted(None, [item], now);
         true
+    }
+
+    /// A block that the chain has accepted and that did not come by the relay; false where it is known here.
+    pub(crate) fn publish_block(&mut self, block: AcceptedBlock) -> bool {
+        if self.knows_block(&block.id) {
+            return false;
+        }
+        let keys = block.keys.clone();
+        let outputs = self.blocks.accepted(block, &self.mempool);
+        self.confirmed(&keys);
+        self.put_out(outputs);
+        true
+    }
+
+    /// Whether the chain has accepted this block here, lately.
+    pub(crate) fn knows_block(&self, id: &ItemId) -> bool {
+        self.blocks.knows(id)
+    }
+
+    /// What the chain says to a question.
+    pub(crate) fn answered(&mut self, answer: Answer, now: Instant) {
+        let confirmed = answer.accepted().map(|(block, _)| block.keys.clone());
+        let outputs = self.blocks.answered(answer, &self.mempool, now);
+        self.confirmed(&confirmed.unwrap_or_default());
+        self.put_out(outputs);
+    }
+
+    /// Transactions that are of no use any more leave the pool.
+    pub(crate) fn confirmed(&mut self, keys: &[TransactionKey]) {
+        for key in keys {
+            self.mempool.remove(key);
+            self.seen.accept(key.short());
+        }
+    }
+
+    /// Adds to the pool what the chain has accepted.
+    fn pool(&mut self, item: &Accepted, now: Instant) {
+        self.mempool
+            .insert(item.key, item.data.clone(), item.fee, now);
+    }
+
+    fn put_out(&mut self, outputs: Vec<Output>) {
+        self.news = true;
+        for output in outputs {
+            match output {
+                Output::Send(id, class, frame) => {
+                    if let Some(peer) = self.peers.get_mut(&id)
+                        && peer.queue.push(class, frame.len(), frame).is_err()
+                    {
+                        tracing::debug!(%id, ?class, "the peer reads too slowly: a message is dropped");
+                    }
+                }
+                Output::Ask(question) => self.tell(Event::Ask(question)),
+                Output::Misdeed(peer, misdeed) => self.tell(Event::Misdeed(peer, misdeed)),
+            }
+        }
     }
 
     /// Whether transactions of our own may be published; if not, [`Event::Room`] tells when.
@@ -161,12 +286,19 @@ impl Relay {
         &mut self,
         (kind, source, taken): (ItemKind, PeerId, (ConnectionId, usize)),
         accepted: Vec<Accepted>,
-        refused: &[TransactionKey],
+        refused: &[(TransactionKey, Verdict)],
         now: Instant,
     ) {
         self.news = true;
+        if kind == ItemKind::Transaction {
+            accepted.iter().for_each(|item| self.pool(item, now));
+            let rejected = refused
+                .iter()
+                .filter(|(_, verdict)| *verdict == Verdict::Reject);
+            rejected.for_each(|(key, _)| self.seen.reject(key.short()));
+        }
         let tree = self.tree(kind);
-        refused.iter().for_each(|key| tree.refused(key));
+        refused.iter().for_each(|(key, _)| tree.refused(key));
         tree.accepted(Some(source), accepted, now);
         self.done(source, taken);
     }
@@ -231,7 +363,10 @@ impl Relay {
             _ if peer.active.is_none_or(|(active, _)| active != connection) => {}
             Report::Open => {
                 peer.active = Some((connection, true));
-                (peer.urgent, peer.window) = (0, Window::default());
+                (peer.urgent, peer.block, peer.window) = (0, 0, Window::default());
+                peer.queue = queue();
+                let outbound = peer.outbound;
+                self.blocks.joined(id, outbound, now);
                 self.transactions.connected(id, now);
                 self.votes.connected(id, now);
                 self.tell(Event::Ready(id));
@@ -240,8 +375,11 @@ impl Relay {
             Report::Written(Lane::Urgent, bytes) => {
                 peer.urgent = peer.urgent.saturating_sub(bytes);
             }
+            Report::Written(Lane::Block, bytes) => {
+                peer.block = peer.block.saturating_sub(bytes);
+            }
             Report::Written(Lane::Bulk, _) => {}
-            Report::Broken => self.retire(id),
+            Report::Broken => self.retire(id, now),
         }
     }
 
@@ -255,28 +393,34 @@ impl Relay {
     ) {
         let kind = match lane {
             Lane::Urgent => ItemKind::Vote,
+            Lane::Block => ItemKind::Block,
             Lane::Bulk => ItemKind::Transaction,
         };
-        let tree = self.tree(kind);
-        let received = match input {
-            Input::Items { batch, missing } => match wire::ids(&missing) {
-                Ok(missing) => tree.on_items(from, batch, missing, |_| false),
-                Err(_) => Received::misdeed(Misdeed::InvalidMessage),
-            },
-            Input::Other(Kind::Announce(announce)) => {
-                Received::from(tree.on_announce(from, &announce, |_| false, now))
-            }
-            Input::Other(Kind::Fetch(fetch)) => Received::from(tree.on_fetch(from, &fetch)),
-            Input::Other(Kind::Link(link)) => {
-                tree.on_link(from, &link);
-                Received::default()
-            }
-            Input::Other(Kind::Acknowledge(acknowledge)) => {
+        let Self {
+            transactions,
+            votes,
+            blocks,
+            mempool,
+            seen,
+            ..
+        } = self;
+        let is_known = |id| mempool.contains_short(id) || seen.contains(id);
+        let received = match (input, kind) {
+            (Input::Other(Kind::Acknowledge(acknowledge)), _) => {
                 self.on_acknowledge(from, acknowledge.bytes);
                 Received::default()
             }
-            // The handler has taken those apart.
-            Input::Other(Kind::Items(_)) => Received::default(),
+            (Input::Block(message), ItemKind::Block) => {
+                let outputs = blocks.on_block(from, message, mempool, now);
+                return self.put_out(outputs);
+            }
+            (Input::Coded(frame), ItemKind::Block) => {
+                let outputs = blocks.on_coded(from, frame, now);
+                return self.put_out(outputs);
+            }
+            (input, ItemKind::Transaction) => on_tree(transactions, from, input, is_known, now),
+            (input, ItemKind::Vote) => on_tree(votes, from, input, |_| false, now),
+            (_, ItemKind::Block) => Received::misdeed(Misdeed::InvalidMessage),
         };
         if let Some(misdeed) = received.misdeed {
             self.tell(Event::Misdeed(from, misdeed));
@@ -301,13 +445,15 @@ impl Relay {
     }
 
     /// The peer's streams are not used any more; those of another connection are, if there is one.
-    fn retire(&mut self, id: PeerId) {
+    fn retire(&mut self, id: PeerId, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&id)
             && let Some((_, open)) = peer.active.take()
             && open
         {
             self.transactions.disconnected(id);
             self.votes.disconnected(id);
+            let outputs = self.blocks.gone(&id, now);
+            self.put_out(outputs);
         }
         self.activate(id);
     }
@@ -318,6 +464,8 @@ impl Relay {
             peers,
             votes,
             transactions,
+            blocks,
+            mempool,
             events,
             ..
         } = self;
@@ -339,14 +487,27 @@ impl Relay {
                 send(Lane::Urgent, bytes);
             }
             while peer.urgent < MAX_URGENT
-                && let Some(bytes) = votes.next(*id, now)
+                && let Some(bytes) = votes.next(*id, None, now)
             {
                 peer.urgent += bytes.len();
                 send(Lane::Urgent, bytes);
             }
-            while peer.window.room() > 0
-                && let Some(bytes) = transactions.next(*id, now)
-            {
+            while peer.block < CHUNK_ROOM {
+                let next = peer.queue.pop(Lane::Block).map(|(_, _, bytes)| bytes);
+                let room = CHUNK_ROOM - peer.block;
+                let Some(bytes) = next.or_else(|| blocks.next_coded(id, room)) else {
+                    break;
+                };
+                peer.block += bytes.len();
+                send(Lane::Block, bytes);
+            }
+            while peer.window.room() > 0 {
+                let next = peer.queue.pop(Lane::Bulk).map(|(_, _, bytes)| bytes);
+                let next = next.or_else(|| transactions.next(*id, Some(mempool), now));
+                let Some(bytes) = next else {
+                    break;
+                };
+
                 peer.window.on_sent(bytes.len());
                 send(Lane::Bulk, bytes);
             }
@@ -362,12 +523,17 @@ impl Relay {
         for (peer, misdeed) in late.collect::<Vec<_>>() {
             self.tell(Event::Misdeed(peer, misdeed));
         }
+        let outputs = self.blocks.on_time(now);
+        self.put_out(outputs);
+        self.mempool.expire(now);
     }
 
     fn next_deadline(&self) -> Option<Instant> {
         let trees = [
             self.transactions.next_deadline(),
             self.votes.next_deadline(),
+            self.blocks.next_deadline(),
+            self.mempool.next_deadline(),
         ];
         let open = self
             .peers
@@ -393,7 +559,7 @@ impl NetworkBehaviour for Relay {
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.names.clone()))
+        Ok(Handler::new(self.names.clone(), self.max_block_bytes))
     }
 
     fn handle_established_outbound_connection(
@@ -404,13 +570,15 @@ impl NetworkBehaviour for Relay {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.names.clone()))
+        Ok(Handler::new(self.names.clone(), self.max_block_bytes))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
-                let peer = self.peers.entry(established.peer_id).or_default();
+                let outbound = established.endpoint.is_dialer();
+                let peer = self.peers.entry(established.peer_id);
+                let peer = peer.or_insert_with(|| Peer::new(outbound));
                 peer.connections.push(established.connection_id);
                 self.activate(established.peer_id);
             }
@@ -421,7 +589,7 @@ impl NetworkBehaviour for Relay {
                 };
                 peer.connections.retain(|other| *other != connection);
                 if peer.active.is_some_and(|(active, _)| active == connection) {
-                    self.retire(id);
+                    self.retire(id, Instant::now());
                 }
                 if closed.remaining_established == 0 {
                     self.peers.remove(&id);

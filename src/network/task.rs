@@ -35,9 +35,12 @@ use super::{
     Config, ConfigError, NetworkError, NetworkEvent, PeerInfo, ProtocolError, TopicItem,
     behaviour::{self, Behaviour},
     config::modern,
-    p2p::{Command, Shared, Submission, acceptance, addresses_of},
+    p2p::{Command, Shared, Submission, acceptance, addresses_of, checked},
     protocol::{self, Answer, Hello, NetworkMessage},
-    relay::{Batch, Event as RelayEvent},
+    relay::{
+        Batch, Event as RelayEvent,
+        blocks::{AcceptedBlock, Answer as BlockAnswer, Question},
+    },
     requests::Requests,
     validation::{Origin, Pending, Queue, Work},
 };
@@ -139,7 +142,10 @@ struct Redial {
 
 /// Work that was done off the task.
 enum Done {
-    Checked(Pending, Option<Checked>),
+    /// The verdict and, of an accepted block, what the relay wants to know of it.
+    Checked(Pending, Option<(Checked, Option<AcceptedBlock>)>),
+    /// A question of the relay's, to give its bytes back, and the answer.
+    BlockAnswered(usize, Option<BlockAnswer>),
     BatchChecked(Batch, Option<Vec<(Item, Checked)>>),
     Answered(ResponseChannel, Answer),
 }
@@ -168,17 +174,6 @@ impl Task {
         for kind in ItemKind::ALL {
             let topic = IdentTopic::new(protocol::topic(&config.chain.network_id, kind));
             items.insert(topic.hash(), kind);
-            if kind != ItemKind::Block {
-                continue;
-            }
-            swarm
-                .behaviour_mut()
-                .gossip
-                .subscribe(&topic)
-                .map_err(|error| NetworkError::Transport {
-                    transport: "gossipsub",
-                    reason: error.to_string(),
-                })?;
         }
         for peer in &config.network.bootstrap_peers {
             for address in &peer.addresses {
@@ -298,8 +293,13 @@ impl Task {
         match command {
             Command::Dial { address, reply } => self.dial(modern(&address), reply),
             Command::Disconnect { peer, reason } => self.let_go(peer, reason),
-            Command::Submit { item, fee, reply } => {
-                let submitted = self.submit(item, fee);
+            Command::Submit {
+                item,
+                fee,
+                block,
+                reply,
+            } => {
+                let submitted = self.submit(item, fee, block);
                 self.shared.state().recorder.sent(submitted.is_ok());
                 let _ = reply.send(submitted);
             }
@@ -367,6 +367,7 @@ impl Task {
     fn on_done(&mut self, done: Done) {
         match done {
             Done::Checked(pending, checked) => self.on_checked(pending, checked),
+            Done::BlockAnswered(size, answer) => self.on_block_answered(size, answer),
             Done::BatchChecked(batch, checked) => self.on_batch_checked(batch, checked),
             Done::Answered(channel, answer) => {
                 // An error says that the peer is gone.

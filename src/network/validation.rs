@@ -10,7 +10,10 @@ use libp2p::{PeerId, gossipsub::MessageId};
 use tokio::sync::oneshot;
 use web_time::SystemTime;
 
-use super::{ProtocolError, relay::Batch};
+use super::{
+    ProtocolError,
+    relay::{Batch, blocks::Question},
+};
 use crate::chain::{Item, ItemKind};
 
 /// An item on its way to a verdict, with everything that the verdict is for.
@@ -40,6 +43,8 @@ pub(crate) enum Work {
     Item(Pending),
     /// Items that came in one batch over the relay.
     Batch(Batch),
+    /// A question of the relay of blocks.
+    Question(Question),
 }
 
 impl Work {
@@ -47,6 +52,7 @@ impl Work {
         match self {
             Self::Item(pending) => pending.item.kind(),
             Self::Batch(batch) => batch.kind,
+            Self::Question(_) => ItemKind::Block,
         }
     }
 
@@ -55,6 +61,7 @@ impl Work {
         match self {
             Self::Item(pending) => pending.item.data().len(),
             Self::Batch(batch) => batch.items.iter().map(|fresh| fresh.data.len()).sum(),
+            Self::Question(question) => question.size(),
         }
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{MempoolConfig, coded::CodedConfig, compact::BlockRelayConfig};
+
 /// How transactions, blocks and votes travel between nodes that speak Selkie's relay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -12,6 +14,12 @@ pub struct RelayConfig {
     pub transactions: TreeConfig,
     /// Votes: at once, over more links. Its defaults are [`TreeConfig::votes`].
     pub votes: TreeConfig,
+    /// Blocks whose transactions are mostly known: in compact form.
+    pub blocks: BlockRelayConfig,
+    /// Large blocks whose transactions are not: in coded chunks.
+    pub coded: CodedConfig,
+    /// The pool of accepted transactions.
+    pub mempool: MempoolConfig,
 }
 
 impl Default for RelayConfig {
@@ -19,6 +27,9 @@ impl Default for RelayConfig {
         Self {
             transactions: TreeConfig::default(),
             votes: TreeConfig::votes(),
+            blocks: BlockRelayConfig::default(),
+            coded: CodedConfig::default(),
+            mempool: MempoolConfig::default(),
         }
     }
 }

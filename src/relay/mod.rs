@@ -8,10 +8,15 @@ pub mod coded;
 pub mod compact;
 mod config;
 mod key;
+mod keyed;
+mod mempool;
 pub(crate) mod plumtree;
 pub mod reconcile;
+mod seen;
 pub(crate) mod wire;
 
 pub use config::{RelayConfig, TreeConfig};
 pub use key::{ShortId, TransactionKey};
+pub use mempool::{Insertion, MAX_EXPIRED, Mempool, MempoolConfig, OVERHEAD, Pooled};
+pub use seen::{GENERATION, Seen};
 pub use wire::FrameError;

@@ -33,7 +33,7 @@ use self::{
     log::{BATCH_BYTES, Entry, Log, PLACES, Place, bit},
 };
 use super::{
-    ShortId, TransactionKey, TreeConfig,
+    Mempool, ShortId, TransactionKey, TreeConfig,
     wire::{self, Announce, Fetch, Items, Kind, Link, MAX_BATCH, MAX_IDS},
 };
 use crate::peers::Misdeed;
@@ -336,8 +336,14 @@ impl Plumtree {
         usize::try_from(least).is_ok_and(|least| least < self.config.max_log_bytes / 4)
     }
 
-    /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item.
-    pub(crate) fn next(&mut self, id: PeerId, now: Instant) -> Option<Bytes> {
+    /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item. What a peer has
+    /// asked for and is not in the log is looked up in the `pool`.
+    pub(crate) fn next(
+        &mut self,
+        id: PeerId,
+        pool: Option<&Mempool>,
+        now: Instant,
+    ) -> Option<Bytes> {
         let peer = self.peers.get_mut(&id)?;
         if peer.rescued >= RESCUED {
             peer.rescued = 0;
@@ -357,7 +363,7 @@ impl Plumtree {
             }
         }
         if !peer.serve.is_empty() {
-            return Some(answer(peer, &self.log));
+            return Some(answer(peer, &self.log, pool));
         }
         if peer.next_at > now {
             return None;
@@ -403,17 +409,18 @@ pub(crate) fn fee_rate(fee: u64, size: usize) -> u64 {
 }
 
 /// The answer to what a peer has asked for, as far as one frame goes.
-fn answer(peer: &mut Peer, log: &Log) -> Bytes {
+fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Bytes {
     let (mut items, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
     while bytes < BATCH_BYTES
         && items.len() < MAX_BATCH
         && missing.len() < MAX_IDS
         && let Some(id) = peer.serve.pop_front()
     {
-        match log.get(id) {
-            Some(entry) => {
-                bytes += entry.data.len();
-                items.push(entry.data.clone());
+        let logged = log.get(id).map(|entry| &entry.data);
+        match logged.or_else(|| Some(&pool?.get_short(id)?.data)) {
+            Some(data) => {
+                bytes += data.len();
+                items.push(data.clone());
             }
             None => missing.push(id),
         }

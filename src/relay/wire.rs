@@ -8,8 +8,10 @@ use prost::Message as _;
 
 use super::ShortId;
 
-/// The longest frame that is read, in bytes: a batch, or one item that is longer.
-pub const MAX_FRAME: usize = (4 << 20) + 1024;
+/// The longest frame that is read, in bytes: a block of 4 MiB with the lengths of its transactions.
+pub const MAX_FRAME: usize = (5 << 20) + 1024;
+/// The longest batch, unpacked, in bytes: one item that is longer than a batch ought to be.
+const MAX_UNPACKED: usize = (4 << 20) + 1024;
 /// The most items in a batch.
 pub const MAX_BATCH: usize = 4096;
 /// The most ids in an announcement or a fetch.
@@ -20,7 +22,7 @@ const WORTH_PACKING: usize = 512;
 /// One frame.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Frame {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -36,6 +38,15 @@ pub(crate) enum Kind {
     Link(Link),
     #[prost(message, tag = "5")]
     Acknowledge(Acknowledge),
+    /// A message of [`crate::relay::compact`].
+    #[prost(bytes = "bytes", tag = "6")]
+    Block(Bytes),
+    /// A frame of [`crate::relay::coded`].
+    #[prost(bytes = "bytes", tag = "7")]
+    Coded(Bytes),
+    /// A message of [`crate::relay::reconcile`].
+    #[prost(bytes = "bytes", tag = "8")]
+    Reconcile(Bytes),
 }
 
 /// Whole items: pushed, or the answer to a fetch.
@@ -161,7 +172,7 @@ impl Items {
             self
         } else {
             let size = usize::try_from(self.size).unwrap_or(usize::MAX);
-            if size > MAX_FRAME {
+            if size > MAX_UNPACKED {
                 return Err(FrameError::Limit("a packed batch is over 4 MiB"));
             }
             let mut room = BytesMut::zeroed(size);

@@ -78,7 +78,7 @@ impl Budget {
         let full = tokens(self.rate, Self::BURST);
         // The bucket's share of eight, and what its neighbour can take before the rest overflows.
         let (level, share, neighbour) = match class.lane() {
-            Lane::Urgent => (self.urgent, 7, full.saturating_sub(self.bulk)),
+            Lane::Urgent | Lane::Block => (self.urgent, 7, full.saturating_sub(self.bulk)),
             Lane::Bulk => (self.bulk, 1, full.saturating_sub(self.urgent)),
         };
         let missing = (tokens(self.rate, reserve) + 1).saturating_sub(level);

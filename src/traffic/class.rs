@@ -23,13 +23,21 @@ pub enum Class {
     Discovery,
 }
 
-/// The two ways of one peer: a driver gives each a stream of its own, so that no bulk stands before a vote.
+/// The ways of one peer: a driver gives each a stream of its own, so that no block stands before a vote and no bulk
+/// before either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
-    /// Votes and blocks: strict priority.
+    /// Votes.
     Urgent,
+    /// Blocks and requests for them: strict priority in this order.
+    Block,
     /// The rest: deficit round robin.
     Bulk,
+}
+
+impl Lane {
+    /// All lanes, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Urgent, Self::Block, Self::Bulk];
 }
 
 impl Class {
@@ -46,8 +54,9 @@ impl Class {
     /// The lane on which the class travels.
     pub fn lane(self) -> Lane {
         match self {
-            Self::Vote | Self::Block => Lane::Urgent,
-            Self::BlockRequest | Self::Transaction | Self::Sync | Self::Discovery => Lane::Bulk,
+            Self::Vote => Lane::Urgent,
+            Self::Block | Self::BlockRequest => Lane::Block,
+            Self::Transaction | Self::Sync | Self::Discovery => Lane::Bulk,
         }
     }
 }

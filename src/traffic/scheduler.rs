@@ -1,6 +1,6 @@
-//! One peer's outgoing queue: votes, then blocks, then fair shares of the rest.
+//! One peer's outgoing queue: votes, then blocks and requests for them, then fair shares of the rest.
 //!
-//! Votes and blocks have strict priority. The other classes share what is left by deficit round robin (Shreedhar and
+//! Votes, blocks and requests for blocks have strict priority, in this order. The other classes share what is left by deficit round robin (Shreedhar and
 //! Varghese, "Efficient Fair Queueing using Deficit Round Robin", SIGCOMM 1995): each class in turn may send its quantum
 //! of bytes, and what its next message is too large for is saved for its next turn. Where the paper walks round after
 //! round until a large message is paid for, the rounds in which nobody can send are granted at once, so that each
@@ -20,7 +20,7 @@ pub struct QueueLimits {
     pub max_bytes: usize,
     /// Messages that may wait.
     pub max_items: usize,
-    /// Bytes for each turn of the round robin (0 counts as 1); without meaning for votes and blocks.
+    /// Bytes for each turn of the round robin (0 counts as 1); without meaning for votes, blocks and their requests.
     pub quantum: usize,
 }
 
@@ -30,10 +30,10 @@ pub struct QueueLimits {
 /// | --- | --- | --- | --- |
 /// | `vote` | 1 MiB | 4,096 | |
 /// | `block` | 16 MiB | 4,096 | |
-/// | `block_request` | 1 MiB | 1,024 | 8/15 |
-/// | `transaction` | 8 MiB | 16,384 | 4/15 |
-/// | `sync` | 8 MiB | 1,024 | 2/15 |
-/// | `discovery` | 256 KiB | 64 | 1/15 |
+/// | `block_request` | 1 MiB | 1,024 | |
+/// | `transaction` | 8 MiB | 16,384 | 4/7 |
+/// | `sync` | 8 MiB | 1,024 | 2/7 |
+/// | `discovery` | 256 KiB | 64 | 1/7 |
 ///
 /// These are the defaults: at most 34 MiB for a peer that reads nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Default for SchedulerConfig {
         Self {
             vote: limits(1 << 20, 4096, 0),
             block: limits(16 << 20, 4096, 0),
-            block_request: limits(1 << 20, 1024, 32 << 10),
+            block_request: limits(1 << 20, 1024, 0),
             transaction: limits(8 << 20, 16_384, 16 << 10),
             sync: limits(8 << 20, 1024, 8 << 10),
             discovery: limits(256 << 10, 64, 4 << 10),
@@ -79,8 +79,9 @@ pub struct Full<T>(pub T);
 pub struct Scheduler<T> {
     vote: Queue<T>,
     block: Queue<T>,
+    block_request: Queue<T>,
     /// The classes that take turns.
-    bulk: [Queue<T>; 4],
+    bulk: [Queue<T>; 3],
     /// Whose turn it is, as a place in `bulk`.
     turn: usize,
 }
@@ -158,8 +159,8 @@ impl<T> Scheduler<T> {
         Self {
             vote: Queue::new(Class::Vote, config.vote),
             block: Queue::new(Class::Block, config.block),
+            block_request: Queue::new(Class::BlockRequest, config.block_request),
             bulk: [
-                Queue::new(Class::BlockRequest, config.block_request),
                 Queue::new(Class::Transaction, config.transaction),
                 Queue::new(Class::Sync, config.sync),
                 Queue::new(Class::Discovery, config.discovery),
@@ -176,15 +177,15 @@ impl<T> Scheduler<T> {
         self.queue_mut(class).push(size, item)
     }
 
-    /// The class and size of what [`Scheduler::pop`] will give next on this lane. For the bulk lane the answer stands until
-    /// it is popped; on the urgent lane a vote may still come before a block.
+    /// The class and size of what [`Scheduler::pop`] will give next on this lane. The answer stands until it is popped, but
+    /// that a block may still come before a request for one.
     pub fn peek(&mut self, lane: Lane) -> Option<(Class, usize)> {
         let queue = self.next(lane)?;
         Some((queue.class, queue.head()?))
     }
 
-    /// Takes the next message of this lane, with its class and size. A driver with one stream for both lanes asks the
-    /// urgent one first.
+    /// Takes the next message of this lane, with its class and size. A driver with one stream for all lanes asks them
+    /// in their order.
     pub fn pop(&mut self, lane: Lane) -> Option<(Class, usize, T)> {
         self.next(lane)?.pop()
     }
@@ -196,14 +197,16 @@ impl<T> Scheduler<T> {
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        let mut queues = [&self.vote, &self.block].into_iter().chain(&self.bulk);
+        let urgent = [&self.vote, &self.block, &self.block_request];
+        let mut queues = urgent.into_iter().chain(&self.bulk);
         queues.all(|queue| queue.waiting.is_empty())
     }
 
     fn next(&mut self, lane: Lane) -> Option<&mut Queue<T>> {
         match lane {
-            Lane::Urgent if !self.vote.waiting.is_empty() => Some(&mut self.vote),
-            Lane::Urgent => (!self.block.waiting.is_empty()).then_some(&mut self.block),
+            Lane::Urgent => Some(&mut self.vote),
+            Lane::Block if self.block.waiting.is_empty() => Some(&mut self.block_request),
+            Lane::Block => Some(&mut self.block),
             Lane::Bulk => self.next_bulk(),
         }
     }
@@ -229,11 +232,11 @@ impl<T> Scheduler<T> {
     }
 
     fn queue(&self, class: Class) -> &Queue<T> {
-        let [block_request, transaction, sync, discovery] = &self.bulk;
+        let [transaction, sync, discovery] = &self.bulk;
         match class {
             Class::Vote => &self.vote,
             Class::Block => &self.block,
-            Class::BlockRequest => block_request,
+            Class::BlockRequest => &self.block_request,
             Class::Transaction => transaction,
             Class::Sync => sync,
             Class::Discovery => discovery,
@@ -241,11 +244,11 @@ impl<T> Scheduler<T> {
     }
 
     fn queue_mut(&mut self, class: Class) -> &mut Queue<T> {
-        let [block_request, transaction, sync, discovery] = &mut self.bulk;
+        let [transaction, sync, discovery] = &mut self.bulk;
         match class {
             Class::Vote => &mut self.vote,
             Class::Block => &mut self.block,
-            Class::BlockRequest => block_request,
+            Class::BlockRequest => &mut self.block_request,
             Class::Transaction => transaction,
             Class::Sync => sync,
             Class::Discovery => discovery,
@@ -259,10 +262,9 @@ mod tests {
     use crate::platform::test;
     use proptest::prelude::*;
 
-    /// Both lanes on one stream.
+    /// All lanes on one stream.
     fn pop<T>(scheduler: &mut Scheduler<T>) -> Option<(Class, usize, T)> {
-        let urgent = scheduler.pop(Lane::Urgent);
-        urgent.or_else(|| scheduler.pop(Lane::Bulk))
+        Lane::ALL.into_iter().find_map(|lane| scheduler.pop(lane))
     }
 
     fn scheduler<T>() -> Scheduler<T> {
@@ -278,12 +280,16 @@ mod tests {
         assert_eq!(scheduler.peek(Lane::Urgent), Some((Class::Vote, 100)));
         let first = pop(&mut scheduler);
         assert_eq!(first, Some((Class::Vote, 100, 5)));
-        assert_eq!(scheduler.peek(Lane::Urgent), Some((Class::Block, 100)));
+        assert_eq!(scheduler.peek(Lane::Urgent), None);
+        assert_eq!(scheduler.peek(Lane::Block), Some((Class::Block, 100)));
         scheduler.push(Class::Vote, 50, 6).expect("room");
         let order: Vec<_> = std::iter::from_fn(|| pop(&mut scheduler))
             .map(|(class, ..)| class)
             .collect();
-        assert_eq!(order.get(..2), Some([Class::Vote, Class::Block].as_slice()));
+        assert_eq!(
+            order.get(..3),
+            Some([Class::Vote, Class::Block, Class::BlockRequest].as_slice())
+        );
         assert_eq!(order.len(), 6);
         assert!(scheduler.is_empty() && scheduler.peek(Lane::Bulk).is_none());
     }
@@ -357,7 +363,7 @@ mod tests {
     }
 
     fn bulk_class() -> impl Strategy<Value = Class> {
-        proptest::sample::select(Class::ALL.get(2..).unwrap_or_default())
+        proptest::sample::select(Class::ALL.get(3..).unwrap_or_default())
     }
 
     proptest! {
@@ -368,7 +374,7 @@ mod tests {
             let mut scheduler = scheduler();
             let mut expected: Vec<VecDeque<_>> = vec![VecDeque::new(); Class::ALL.len()];
             let check = |scheduler: &mut Scheduler<usize>, expected: &mut Vec<VecDeque<(usize, usize)>>| {
-                let lanes = [Lane::Urgent, Lane::Bulk].map(|lane| scheduler.peek(lane));
+                let lanes = Lane::ALL.map(|lane| scheduler.peek(lane));
                 let Some((class, size, item)) = pop(scheduler) else {
                     return expected.iter().all(VecDeque::is_empty);
                 };
@@ -376,7 +382,8 @@ mod tests {
                 let strict = match class {
                     Class::Vote => true,
                     Class::Block => !waiting(Class::Vote),
-                    _ => !waiting(Class::Vote) && !waiting(Class::Block),
+                    Class::BlockRequest => !waiting(Class::Vote) && !waiting(Class::Block),
+                    _ => !Class::ALL.iter().take(3).any(|class| waiting(*class)),
                 };
                 let promised = lanes.into_iter().flatten().next() == Some((class, size));
                 strict && promised && expected[class as usize].pop_front() == Some((size, item))
@@ -400,9 +407,8 @@ mod tests {
         #[test]
         fn shares_follow_the_quanta(sizes in proptest::collection::vec((bulk_class(), 1usize..50_000), 400)) {
             let config = SchedulerConfig::default();
-            let limits = [config.block_request, config.transaction, config.sync, config.discovery];
+            let limits = [config.transaction, config.sync, config.discovery];
             let mut scheduler = Scheduler::new(&SchedulerConfig {
-                block_request: QueueLimits { max_bytes: usize::MAX, ..config.block_request },
                 transaction: QueueLimits { max_bytes: usize::MAX, ..config.transaction },
                 sync: QueueLimits { max_bytes: usize::MAX, ..config.sync },
                 discovery: QueueLimits { max_bytes: usize::MAX, max_items: 1000, ..config.discovery },
@@ -411,12 +417,12 @@ mod tests {
             for (class, size) in &sizes {
                 scheduler.push(*class, *size, ()).expect("room");
             }
-            let mut sent = [0; 4];
-            while Class::ALL[2..].iter().all(|class| scheduler.bytes(*class) > 0) {
+            let mut sent = [0; 3];
+            while Class::ALL[3..].iter().all(|class| scheduler.bytes(*class) > 0) {
                 let (class, size, ()) = scheduler.pop(Lane::Bulk).expect("something waits");
-                sent[class as usize - 2] += size;
+                sent[class as usize - 3] += size;
                 let turns = |place: usize| sent[place] as f64 / limits[place].quantum as f64;
-                for (a, b) in [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)] {
+                for (a, b) in [(0, 1), (0, 2), (1, 2)] {
                     let slack = |place: usize| 50_000.0 / limits[place].quantum as f64;
                     prop_assert!((turns(a) - turns(b)).abs() <= 1.0 + slack(a).max(slack(b)));
                 }

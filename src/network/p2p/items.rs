@@ -9,14 +9,30 @@ use tokio::sync::oneshot;
 
 use super::{Command, P2PNetworkManager, Submission};
 use crate::{
-    chain::{Checked, Item, ItemId, ItemKind, Verdict},
+    chain::{Application, Checked, Item, ItemId, ItemKind, Verdict},
     network::{
         Block, NetworkError, NetworkMessage, PeerInfo, ProtocolError, StateRequest, StateResponse,
-        Transaction,
+        Transaction, relay::blocks::AcceptedBlock,
     },
     platform,
     relay::{TransactionKey, plumtree::Accepted},
 };
+
+/// Has an item checked; of an accepted block, what the relay wants to know of it. May take long.
+pub(crate) fn checked(
+    item: &Item,
+    application: &dyn Application,
+) -> (Checked, Option<AcceptedBlock>) {
+    let checked = item.check(application);
+    let block = match item {
+        Item::Block(block) if checked.verdict == Verdict::Accept => {
+            let id = checked.id.clone();
+            Some(AcceptedBlock::of(id, block.clone(), application))
+        }
+        _ => None,
+    };
+    (checked, block)
+}
 
 impl P2PNetworkManager {
     /// Sends a message to one connected peer; returns when the peer has taken it (which is not a verdict).
@@ -59,7 +75,10 @@ impl P2PNetworkManager {
             return Err(ProtocolError::TooLarge { size, limit }.into());
         }
         let application = Arc::clone(&self.shared.application);
-        let checked = platform::offload(move || (item.check(&*application), item)).await;
+        let check = move || {
+            let (checked, block) = checked(&item, &*application);
+            (checked, block, item)
+        };
         let (
             Checked {
                 id,
@@ -67,8 +86,11 @@ impl P2PNetworkManager {
                 verdict,
                 reason,
             },
+            block,
             item,
-        ) = checked.ok_or(NetworkError::NotRunning)?;
+        ) = platform::offload(check)
+            .await
+            .ok_or(NetworkError::NotRunning)?;
         match verdict {
             Verdict::Accept => {}
             Verdict::Ignore => return Err(ProtocolError::Ignored { kind, reason }.into()),
@@ -91,6 +113,7 @@ impl P2PNetworkManager {
         self.ask(|reply| Command::Submit {
             item: published,
             fee,
+            block,
             reply,
         })
         .await??;

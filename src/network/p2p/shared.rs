@@ -10,7 +10,10 @@ use tokio::sync::oneshot;
 
 use crate::{
     chain::{Application, Item, ItemId},
-    network::{NetworkError, NetworkEvent, PeerInfo, ProtocolError, mpsc, requests::Reply},
+    network::{
+        NetworkError, NetworkEvent, PeerInfo, ProtocolError, mpsc, relay::blocks::AcceptedBlock,
+        requests::Reply,
+    },
     observe::Recorder,
     relay::plumtree::Accepted,
     transport::meter::Meter,
@@ -125,6 +128,8 @@ pub(crate) enum Command {
     Submit {
         item: Item,
         fee: u64,
+        /// Of a block: what the relay wants to know of it.
+        block: Option<AcceptedBlock>,
         reply: oneshot::Sender<Result<(), NetworkError>>,
     },
     Publish {

@@ -20,13 +20,16 @@ use libp2p::{
     },
 };
 
-use super::lane::{Lane, LaneName, Lanes, Reader, Writer};
+use super::lane::{self, LaneName, Lanes, Reader, Writer};
 use crate::{
     network::codec::is_garbage,
     relay::{
-        TransactionKey,
+        TransactionKey, coded,
+        compact::BlockMessage,
+        reconcile,
         wire::{Frame, Kind},
     },
+    traffic::Lane,
 };
 
 /// Bulk bytes that a peer may have under way here.
@@ -37,7 +40,7 @@ const MAX_FRAMES: usize = 64;
 /// What the behaviour tells a connection.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Open both streams.
+    /// Open all streams.
     Open,
     /// Send these bytes, whole frames.
     Send(Lane, Bytes),
@@ -48,7 +51,7 @@ pub(crate) enum Order {
 /// What a connection tells the behaviour.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// Both streams to the peer are open.
+    /// All streams to the peer are open.
     Open,
     /// The peer does not speak the relay's protocol.
     Unsupported,
@@ -70,6 +73,11 @@ pub(crate) enum Input {
         batch: Vec<(TransactionKey, Bytes)>,
         missing: Bytes,
     },
+    /// Of the relay of blocks.
+    Block(BlockMessage),
+    Coded(coded::Frame),
+    /// Of the reconciliation of pools.
+    Reconcile(reconcile::Message),
     /// Any other.
     Other(Kind),
 }
@@ -78,10 +86,11 @@ pub(crate) enum Input {
 #[derive(Debug)]
 pub(crate) struct Handler {
     names: Vec<LaneName>,
+    max_block_bytes: usize,
     /// Streams that are to be asked for.
     to_open: VecDeque<LaneName>,
-    readers: [Option<Reader>; 2],
-    writers: [Option<Writer>; 2],
+    readers: [Option<Reader>; 3],
+    writers: [Option<Writer>; 3],
     reports: VecDeque<Report>,
     /// Bulk bytes read, and done with.
     read: u64,
@@ -89,12 +98,14 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    pub(super) fn new(names: Vec<LaneName>) -> Self {
+    /// Blocks have at most `max_block_bytes` here.
+    pub(super) fn new(names: Vec<LaneName>, max_block_bytes: usize) -> Self {
         Self {
             names,
+            max_block_bytes,
             to_open: VecDeque::new(),
-            readers: [None, None],
-            writers: [None, None],
+            readers: [None, None, None],
+            writers: [None, None, None],
             reports: VecDeque::new(),
             read: 0,
             done: 0,
@@ -132,7 +143,7 @@ impl Handler {
             };
             match reader.poll_next(cx) {
                 Poll::Pending => break None,
-                Poll::Ready(Ok(Some((frame, size)))) => match input(frame) {
+                Poll::Ready(Ok(Some((frame, size)))) => match input(frame, self.max_block_bytes) {
                     Ok(input) => {
                         self.read += if lane == Lane::Bulk { size as u64 } else { 0 };
                         frames.push((input, size));
@@ -231,12 +242,16 @@ impl ConnectionHandler for Handler {
 fn place(lane: Lane) -> usize {
     match lane {
         Lane::Urgent => 0,
-        Lane::Bulk => 1,
+        Lane::Block => 1,
+        Lane::Bulk => 2,
     }
 }
 
 /// Decodes a frame; keys are computed here, on the connection's own task.
-fn input(frame: Bytes) -> Result<Input, crate::relay::FrameError> {
+fn input(
+    frame: Bytes,
+    max_block_bytes: usize,
+) -> Result<Input, Box<dyn std::error::Error + Send + Sync>> {
     Ok(match Frame::read(frame)? {
         Kind::Items(batch) => Input::Items {
             batch: batch
@@ -246,6 +261,9 @@ fn input(frame: Bytes) -> Result<Input, crate::relay::FrameError> {
                 .collect(),
             missing: batch.missing,
         },
+        Kind::Block(message) => Input::Block(BlockMessage::decode(message, max_block_bytes)?),
+        Kind::Coded(frame) => Input::Coded(coded::Frame::decode(frame)?),
+        Kind::Reconcile(message) => Input::Reconcile(reconcile::Message::from_bytes(&message)?),
         other => Input::Other(other),
     })
 }
@@ -256,6 +274,6 @@ pub(super) fn names<E>(
 ) -> Result<Vec<LaneName>, E> {
     Lane::ALL
         .into_iter()
-        .map(|lane| Ok(LaneName(lane, name(lane.name())?)))
+        .map(|lane| Ok(LaneName(lane, name(lane::name(lane))?)))
         .collect()
 }

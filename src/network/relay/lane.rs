@@ -1,6 +1,6 @@
-//! A connection's streams of the relay: two each way, for what is urgent and for the rest.
+//! A connection's streams of the relay: three each way, one for each [`Lane`].
 //!
-//! Votes and blocks have a stream of their own, so that they overtake transactions wherever bytes wait for room. Each
+//! Votes have a stream of their own and blocks another, so that they overtake whatever waits for room. Each
 //! stream goes one way; the other side opens its own. Bounds: a frame is at most [`MAX_FRAME`] long, which is checked before
 //! it is buffered; what waits to be written is bounded by the behaviour, which asks for room first.
 
@@ -18,31 +18,19 @@ use libp2p::{
     core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
 };
 
-use crate::relay::wire::MAX_FRAME;
+use crate::{relay::wire::MAX_FRAME, traffic::Lane};
 
 /// How much is read from a stream at once.
 const READ: usize = 64 << 10;
 /// The longest length in front of a frame, in bytes.
 const MAX_LENGTH: usize = 5;
 
-/// Which of the two streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lane {
-    /// Votes, blocks, acknowledgements.
-    Urgent,
-    /// Transactions and everything else.
-    Bulk,
-}
-
-impl Lane {
-    pub(super) const ALL: [Self; 2] = [Self::Urgent, Self::Bulk];
-
-    /// The rest of the protocol's name.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Urgent => "urgent/1",
-            Self::Bulk => "bulk/1",
-        }
+/// The rest of a lane's protocol's name.
+pub(super) fn name(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Urgent => "urgent/1",
+        Lane::Block => "block/1",
+        Lane::Bulk => "bulk/1",
     }
 }
 

@@ -213,8 +213,7 @@ impl Task {
 
     /// What is published next reaches the peer by the relay, and its subscription has arrived.
     pub(super) fn perhaps_ready(&mut self, id: PeerId) {
-        let complete =
-            |peer: &Peer| peer.stage == Stage::Greeted && peer.relays && !peer.topics.is_empty();
+        let complete = |peer: &Peer| peer.stage == Stage::Greeted && peer.relays;
         if self.peers.get(&id).is_some_and(complete) {
             self.ready(id, true);
         }
@@ -238,6 +237,7 @@ impl Task {
                 }
             }
             RelayEvent::Check(batch) => self.check_batch(batch),
+            RelayEvent::Ask(question) => self.ask(question),
             // The loop looks for submissions next.
             RelayEvent::Room => {}
             RelayEvent::Misdeed(peer, misdeed) => self.note(peer, misdeed),
@@ -247,7 +247,7 @@ impl Task {
     /// Takes part in the gossip of our items as long as a peer is here that has them from nowhere else. Nodes that
     /// relay to each other gossip nothing twice.
     pub(super) fn bridge(&mut self) {
-        for kind in [ItemKind::Vote, ItemKind::Transaction] {
+        for kind in ItemKind::ALL {
             let topic = IdentTopic::new(protocol::topic(&self.config.chain.network_id, kind));
             let hash = topic.hash();
             let needs = |peer: &Peer| {

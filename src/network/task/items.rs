@@ -75,7 +75,8 @@ impl Task {
             self.queue.push(work);
             self.start_checks();
         } else if let Work::Batch(batch) = work {
-            let keys: Vec<_> = batch.items.iter().map(|fresh| fresh.key).collect();
+            let items = batch.items.iter();
+            let keys: Vec<_> = items.map(|fresh| (fresh.key, Verdict::Ignore)).collect();
             let origin = (batch.kind, batch.source, batch.taken);
             let relay = &mut self.swarm.behaviour_mut().relay;
             relay.concluded(origin, Vec::new(), &keys, Instant::now());
@@ -91,14 +92,18 @@ impl Task {
                     self.start_batch(batch, application);
                     continue;
                 }
+                Work::Question(question) => {
+                    self.start_question(question, application);
+                    continue;
+                }
             };
             let item = pending.item.clone();
             let check = platform::offload(move || {
-                let checked = item.check(&*application);
+                let (checked, block) = checked(&item, &*application);
                 if checked.verdict == Verdict::Accept {
                     application.deliver(&item);
                 }
-                checked
+                (checked, block)
             });
             self.work
                 .push(check.map(|checked| Done::Checked(pending, checked)).boxed());
@@ -124,6 +129,51 @@ impl Task {
                 .map(|checked| Done::BatchChecked(batch, checked))
                 .boxed(),
         );
+    }
+
+    /// Takes a question of the relay's into the queue. How many there are is bounded by the relay.
+    pub(super) fn ask(&mut self, question: Question) {
+        self.queue.push(Work::Question(question));
+        self.start_checks();
+    }
+
+    fn start_question(&mut self, question: Question, application: Arc<dyn Application>) {
+        let (size, spare) = (question.size(), question.clone());
+        let answer = platform::offload(move || question.ask(&*application));
+        let answered = move |answer: Option<BlockAnswer>| {
+            Done::BlockAnswered(size, answer.or_else(|| spare.unanswered()))
+        };
+        self.work.push(answer.map(answered).boxed());
+    }
+
+    pub(super) fn on_block_answered(&mut self, size: usize, answer: Option<BlockAnswer>) {
+        self.queue.done(size);
+        self.start_checks();
+        let Some(answer) = answer else {
+            return;
+        };
+        if let Some((peer, reason)) = answer.refused() {
+            self.shared.emit(&NetworkEvent::ItemRefused {
+                kind: ItemKind::Block,
+                source: peer,
+                reason: reason.to_owned(),
+            });
+        }
+        if let Some((accepted, source)) = answer.accepted()
+            && !self.swarm.behaviour().relay.knows_block(&accepted.id)
+        {
+            let data = accepted.block.data.clone();
+            self.shared.state().recorder.received();
+            if self.gossips(ItemKind::Block) {
+                let topic = protocol::topic(&self.config.chain.network_id, ItemKind::Block);
+                // Whoever has it by gossip already needs it no more.
+                let _ = self.publish(&topic, data);
+            }
+            let item = Item::Block(accepted.block.clone());
+            self.deliver(item, accepted.id.clone(), source, SystemTime::now());
+        }
+        let relay = &mut self.swarm.behaviour_mut().relay;
+        relay.answered(answer, Instant::now());
     }
 
     pub(super) fn on_batch_checked(&mut self, batch: Batch, checked: Option<Vec<(Item, Checked)>>) {
@@ -156,7 +206,7 @@ impl Task {
                 },
             )) = checked.next()
             else {
-                refused.push(fresh.key);
+                refused.push((fresh.key, Verdict::Ignore));
                 continue;
             };
             let data = item.data().clone();
@@ -186,7 +236,7 @@ impl Task {
                 });
                 continue;
             }
-            refused.push(fresh.key);
+            refused.push((fresh.key, verdict));
             if verdict == Verdict::Reject {
                 misdeed = Some(Misdeed::InvalidItem);
             }
@@ -247,17 +297,19 @@ impl Task {
     }
 
     /// An item of our own that the chain has accepted: it goes on its way.
-    pub(super) fn submit(&mut self, item: Item, fee: u64) -> Result<(), NetworkError> {
+    pub(super) fn submit(
+        &mut self,
+        item: Item,
+        fee: u64,
+        block: Option<AcceptedBlock>,
+    ) -> Result<(), NetworkError> {
         let (kind, data) = (item.kind(), item.data().clone());
         let topic = protocol::topic(&self.config.chain.network_id, kind);
-        if kind == ItemKind::Block {
-            return self.publish(&topic, data);
-        }
         let gossips = self.gossips(kind);
         if !gossips && self.swarm.behaviour().relay.open_peers() == 0 {
             return Err(NetworkError::NoPeers { topic });
         }
-        if !self.relay(kind, data.clone(), fee) {
+        if !self.relay(kind, data.clone(), fee, block) {
             return Err(ProtocolError::Duplicate.into());
         }
         if gossips {
@@ -268,16 +320,27 @@ impl Task {
     }
 
     /// Hands an accepted item to the relay; false where it is there already.
-    fn relay(&mut self, kind: ItemKind, data: Bytes, fee: u64) -> bool {
+    fn relay(
+        &mut self,
+        kind: ItemKind,
+        data: Bytes,
+        fee: u64,
+        block: Option<AcceptedBlock>,
+    ) -> bool {
+        let relay = &mut self.swarm.behaviour_mut().relay;
+        if let Some(block) = block {
+            return relay.publish_block(block);
+        }
         let key = TransactionKey::of(&data);
         let item = Accepted { key, data, fee };
-        self.swarm
-            .behaviour_mut()
-            .relay
-            .publish(kind, item, Instant::now())
+        relay.publish(kind, item, Instant::now())
     }
 
-    pub(super) fn on_checked(&mut self, pending: Pending, checked: Option<Checked>) {
+    pub(super) fn on_checked(
+        &mut self,
+        pending: Pending,
+        checked: Option<(Checked, Option<AcceptedBlock>)>,
+    ) {
         let Pending {
             item,
             source,
@@ -287,12 +350,15 @@ impl Task {
         self.queue.done(item.data().len());
         self.start_checks();
         let kind = item.kind();
-        let Some(Checked {
-            id,
-            fee,
-            verdict,
-            reason,
-        }) = checked
+        let Some((
+            Checked {
+                id,
+                fee,
+                verdict,
+                reason,
+            },
+            block,
+        )) = checked
         else {
             let reason = "the application failed while checking it; see its log".to_owned();
             return self.conclude(origin, kind, source, Verdict::Ignore, reason);
@@ -301,10 +367,10 @@ impl Task {
         if verdict == Verdict::Accept {
             let data = item.data().clone();
             let known = if matches!(origin, Origin::Gossip(_)) {
-                kind != ItemKind::Block && !self.relay(kind, data, fee)
+                !self.relay(kind, data, fee, block)
             } else {
                 matches!(
-                    self.submit(item.clone(), fee),
+                    self.submit(item.clone(), fee, block),
                     Err(NetworkError::Protocol(ProtocolError::Duplicate))
                 )
             };

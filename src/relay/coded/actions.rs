@@ -30,6 +30,8 @@ pub enum Action {
         broadcast: BroadcastId,
         /// The identity under which it came; the chain's must be the same.
         block: ItemId,
+        /// Who told of it first.
+        peer: Option<PeerId>,
         /// The block.
         bytes: Bytes,
     },
@@ -39,6 +41,10 @@ pub enum Action {
         broadcast: BroadcastId,
         /// The block's identity.
         block: ItemId,
+        /// The block's header.
+        header: Bytes,
+        /// The peers that told of it.
+        tellers: Vec<PeerId>,
         /// Why.
         reason: Abandonment,
     },

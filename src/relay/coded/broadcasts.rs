@@ -186,6 +186,7 @@ impl Broadcasts {
                 vec![Action::CheckBlock {
                     broadcast: id,
                     block: broadcast.announcement.block().clone(),
+                    peer: broadcast.introducer,
                     bytes,
                 }]
             }
@@ -438,9 +439,13 @@ impl Broadcasts {
             if let Some(introducer) = broadcast.introducer {
                 self.peers.doubt(&introducer, now + self.config.doubt);
             }
+            let peers = broadcast.links.keys().copied();
+            let tellers = peers.filter(|peer| self.peers.has_announced(peer, id));
             actions.push(Action::Abandoned {
                 broadcast: *id,
                 block: broadcast.announcement.block().clone(),
+                header: broadcast.announcement.header().clone(),
+                tellers: tellers.collect(),
                 reason,
             });
         }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// The limits of coded broadcast in one node. What a broadcast costs beside its chunks is below 8 KiB, and 256 bytes
 /// for each peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct CodedConfig {
     /// Peers that take part; further ones are told nothing and ignored. **Default:** 128.
     pub max_peers: usize,
@@ -24,18 +27,23 @@ pub struct CodedConfig {
     pub max_introduced: usize,
     /// How often a peer may be the first to tell of a broadcast, on average; each has the chain check a header. What
     /// comes sooner is dropped and costs reputation. **Default:** every 250 ms.
+    #[serde(with = "humantime_serde")]
     pub introduce_every: Duration,
     /// How many broadcasts a peer may be the first to tell of at once. **Default:** 16.
     pub introduce_burst: u32,
     /// How long a peer that was asked for chunks may send none before they are asked of others. **Default:** 500 ms.
+    #[serde(with = "humantime_serde")]
     pub patience: Duration,
     /// How long a broadcast may bring no new chunk before it is abandoned. **Default:** 4 s.
+    #[serde(with = "humantime_serde")]
     pub give_up_after: Duration,
     /// How long a broadcast may take in all before it is abandoned, and how long one is served once it is finished.
     /// **Default:** 30 s.
+    #[serde(with = "humantime_serde")]
     pub lifetime: Duration,
     /// How long a peer is doubted that was the first to tell of a broadcast that came to nothing: what it tells of is
     /// taken up only when another peer tells of it too. **Default:** 60 s.
+    #[serde(with = "humantime_serde")]
     pub doubt: Duration,
 }
 

@@ -108,14 +108,14 @@ mod tests {
         ) {
             let count = 1 << power;
             let index = u8::try_from(usize::from(index) % count).expect("below 256");
-            let chunks: Vec<_> = (0..count).map(|i| [i.to_le_bytes(), [7; 8]].concat()).collect();
+            let chunks: Vec<_> = (0..count as u64).map(|i| [i.to_le_bytes(), [7; 8]].concat()).collect();
             let tree = Tree::of(chunks.iter().map(Vec::as_slice));
             let (chunk, proof) = (&chunks[usize::from(index)], tree.proof(index));
             prop_assert!(proves(&tree.root(), count, index, chunk, &proof));
             prop_assert_eq!(proves(&tree.root(), count, other, chunk, &proof), other == index);
             prop_assert_eq!(proof.len(), proof_length(count));
 
-            let mut wrong = [chunk.as_slice(), &proof].concat();
+            let mut wrong = [&chunk[..], &proof[..]].concat();
             let byte = byte % wrong.len();
             wrong[byte] ^= 1 << bit;
             let (chunk, proof) = wrong.split_at(chunk.len());

@@ -268,6 +268,7 @@ fn indexes_that_a_block_does_not_have_are_refused() {
         opaque.clone(),
         crate::network::Block::new("opaque"),
         None,
+        0,
         None,
     );
     let refused = bench.receive(peers[1], missing(opaque, vec![0]));

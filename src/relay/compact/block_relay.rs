@@ -21,6 +21,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use bytes::Bytes;
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
@@ -40,7 +42,8 @@ use crate::peers::Misdeed;
 use crate::relay::TransactionKey;
 
 /// The limits of block relay.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct BlockRelayConfig {
     /// The largest block, in bytes. **Default:** 4 MiB.
     pub max_block_bytes: usize,
@@ -58,8 +61,10 @@ pub struct BlockRelayConfig {
     /// compact block is dropped, and the whole block asked for. **Default:** 32 MiB.
     pub max_held_bytes: usize,
     /// How long a peer is asked alone for a block, before another one is asked as well. **Default:** 2 s.
+    #[serde(with = "humantime_serde")]
     pub fallback_after: Duration,
     /// How long a peer has to answer, before it pays. **Default:** 20 s.
+    #[serde(with = "humantime_serde")]
     pub give_up_after: Duration,
     /// Blocks that are kept to be served; the oldest goes first. **Default:** 16.
     pub max_recent_blocks: usize,
@@ -147,16 +152,18 @@ impl BlockRelay {
     }
 
     /// A valid block is here by another way than this relay: made here, or `from` a peer. `parts` is what
-    /// [`crate::Application::split_block`] says.
+    /// [`crate::Application::split_block`] says; `novel_bytes` are those of its transactions that were not in our pool
+    /// ([`Offer::novel_bytes`]).
     pub fn accepted(
         &mut self,
         id: ItemId,
         block: Block,
         parts: Option<BlockParts>,
+        novel_bytes: usize,
         from: Option<PeerId>,
     ) -> Vec<Action> {
         let mut out = Actions::default();
-        self.take(id, block, parts, from, &mut out);
+        self.take((id, block, parts, novel_bytes), from, &mut out);
         out.into_vec()
     }
 
@@ -253,8 +260,11 @@ impl BlockRelay {
                 transactions,
             };
             let compact = self.make_compact(&id, &parts, &lacked);
+            let lacked = lacked.iter();
+            let lacked = lacked.filter_map(|index| parts.transactions.get(*index));
+            let novel = lacked.map(Bytes::len).sum();
             self.keep(
-                Kept::new(id.clone(), block.clone(), Some(parts), compact),
+                Kept::new(id.clone(), block.clone(), Some(parts), compact, novel),
                 &mut out,
             );
             self.offer(&id, &mut out);
@@ -269,12 +279,14 @@ impl BlockRelay {
     }
 
     /// The answer to [`Action::CheckBlock`]; with [`Verdict::Accept`], `parts` is what
-    /// [`crate::Application::split_block`] says. A block that cannot be checked now is answered by [`Verdict::Ignore`].
+    /// [`crate::Application::split_block`] says, and `novel_bytes` as in [`BlockRelay::accepted`]. A block that cannot be
+    /// checked now is answered by [`Verdict::Ignore`].
     pub fn block_checked(
         &mut self,
         check: BlockCheck,
         checked: &Checked,
         parts: Option<BlockParts>,
+        novel_bytes: usize,
         now: Instant,
     ) -> Vec<Action> {
         let mut out = Actions::default();
@@ -286,7 +298,7 @@ impl BlockRelay {
         } = check;
         match checked.verdict {
             Verdict::Accept if checked.id == id => {
-                self.take(id, block, parts, Some(peer), &mut out);
+                self.take((id, block, parts, novel_bytes), Some(peer), &mut out);
             }
             // Bytes that were sent under this identity say nothing about the block itself, unless they are the block.
             Verdict::Ignore if whole && checked.id != id => {
@@ -321,6 +333,17 @@ impl BlockRelay {
     /// The peers that were asked to send new blocks unasked, who delivered last first.
     pub fn high_bandwidth_peers(&self) -> impl Iterator<Item = &PeerId> {
         self.high_bandwidth.peers()
+    }
+
+    /// Whether the chain has accepted this block, as far back as [`BlockRelayConfig::max_seen`] reaches.
+    pub fn is_accepted(&self, id: &ItemId) -> bool {
+        self.recent.is_accepted(id)
+    }
+
+    /// A block that the chain has accepted and that is still kept, with its parts if the chain's blocks have some.
+    pub fn block(&self, id: &ItemId) -> Option<(&Block, Option<&BlockParts>)> {
+        let kept = self.recent.accepted(id)?;
+        Some((&kept.block, kept.parts.as_ref()))
     }
 
     /// How many blocks are in progress.
@@ -411,9 +434,7 @@ impl BlockRelay {
     /// The chain has accepted a block.
     fn take(
         &mut self,
-        id: ItemId,
-        block: Block,
-        parts: Option<BlockParts>,
+        (id, block, parts, novel_bytes): (ItemId, Block, Option<BlockParts>, usize),
         from: Option<PeerId>,
         out: &mut Actions,
     ) {
@@ -426,7 +447,13 @@ impl BlockRelay {
                 .as_ref()
                 .and_then(|parts| self.make_compact(&id, parts, &[]));
             self.keep(
-                Kept::new(id.clone(), block.clone(), parts.clone(), compact),
+                Kept::new(
+                    id.clone(),
+                    block.clone(),
+                    parts.clone(),
+                    compact,
+                    novel_bytes,
+                ),
                 out,
             );
         }

@@ -29,6 +29,8 @@ pub struct Offer<'a> {
     pub whole_bytes: usize,
     /// The compact form on the wire, in bytes; `None` where it has none (an opaque block, or one over a limit).
     pub compact_bytes: Option<usize>,
+    /// Bytes of its transactions that were new here when it came, and so may be new to the peer; 0 for an opaque block.
+    pub novel_bytes: usize,
     /// Whether the peer wants new blocks in compact form, unasked.
     pub high_bandwidth: bool,
     /// Whether the peer asks for this block in compact form now. An announcement is then no answer and counts as

@@ -131,7 +131,7 @@ impl Network {
         self.nodes[node].blocks.insert(id.clone(), self.now);
         let actions = self.nodes[node]
             .relay
-            .accepted(id.clone(), block.clone(), parts, None);
+            .accepted(id.clone(), block.clone(), parts, 0, None);
         self.act(node, actions);
         id
     }

@@ -37,6 +37,8 @@ pub(super) struct Kept {
     pub(super) parts: Option<BlockParts>,
     /// The compact form and its bytes on the wire; `None` where it has none.
     pub(super) compact: Option<(CompactBlock, usize)>,
+    /// Bytes of its transactions that were new here.
+    pub(super) novel_bytes: usize,
     /// Whether the chain has accepted it. Before, nobody gets the whole block.
     pub(super) accepted: bool,
     pub(super) peers: BTreeMap<PeerId, Dealings>,
@@ -64,6 +66,7 @@ impl Kept {
         block: Block,
         parts: Option<BlockParts>,
         compact: Option<CompactBlock>,
+        novel_bytes: usize,
     ) -> Self {
         let compact = compact.map(|compact| {
             let bytes = BlockMessage::Compact(compact.clone()).encode().len();
@@ -74,6 +77,7 @@ impl Kept {
             block,
             parts,
             compact,
+            novel_bytes,
             accepted: false,
             peers: BTreeMap::new(),
         }
@@ -104,6 +108,7 @@ impl Kept {
             block: &self.id,
             whole_bytes: self.block.data.len(),
             compact_bytes: self.compact.as_ref().map(|(_, bytes)| *bytes),
+            novel_bytes: self.novel_bytes,
             high_bandwidth,
             asked,
         }
@@ -192,6 +197,12 @@ impl Recent {
         self.blocks.iter_mut().find(|kept| kept.id == *id)
     }
 
+    /// A block that is kept and accepted.
+    pub(super) fn accepted(&self, id: &ItemId) -> Option<&Kept> {
+        let mut accepted = self.blocks.iter().filter(|kept| kept.accepted);
+        accepted.find(|kept| kept.id == *id)
+    }
+
     /// Whether the chain has accepted this block, as far back as `max_seen` reaches.
     pub(super) fn is_accepted(&self, id: &ItemId) -> bool {
         self.seen_sorted.contains(id)
@@ -261,7 +272,7 @@ mod tests {
 
     fn kept(number: usize, bytes: usize) -> Kept {
         let id = ItemId::sha256(&number.to_le_bytes());
-        Kept::new(id, Block::new(vec![0; bytes]), None, None)
+        Kept::new(id, Block::new(vec![0; bytes]), None, None, 0)
     }
 
     fn insert(recent: &mut Recent, number: usize, bytes: usize, accepted: bool) -> Vec<ItemId> {

@@ -135,7 +135,9 @@ fn a_block_is_passed_on_once_it_is_joined_and_served_whole_once_it_is_accepted()
             ..Checked::accept(id)
         };
         let parts = Some(parts).filter(|_| verdict == Verdict::Accept);
-        let after = bench.relay.block_checked(check, &checked, parts, bench.now);
+        let after = bench
+            .relay
+            .block_checked(check, &checked, parts, 0, bench.now);
         let expected: &[&str] = match verdict {
             Verdict::Accept => &[
                 "1 whole block",
@@ -306,9 +308,13 @@ fn opaque_blocks_are_announced_by_identity_and_travel_whole() {
     let peers = [bench.peer(true), bench.peer(true)];
     let data = Bytes::from_static(b"opaque");
     let id = ItemId::sha256(&data);
-    let sent = bench
-        .relay
-        .accepted(id.clone(), Block::new(data.clone()), None, Some(peers[0]));
+    let sent = bench.relay.accepted(
+        id.clone(),
+        Block::new(data.clone()),
+        None,
+        0,
+        Some(peers[0]),
+    );
     let [Action::Send { message, .. }, _] = sent.as_slice() else {
         panic!("{sent:?}");
     };
@@ -346,9 +352,10 @@ fn opaque_blocks_are_announced_by_identity_and_travel_whole() {
     let [Action::CheckBlock(check)] = actions.as_slice() else {
         panic!("{actions:?}");
     };
-    let actions = other
-        .relay
-        .block_checked(check.clone(), &Checked::accept(id), None, other.now);
+    let actions =
+        other
+            .relay
+            .block_checked(check.clone(), &Checked::accept(id), None, 0, other.now);
     assert_eq!(words(&peers, &actions), ["0 high-bandwidth mode true"]);
 }
 
@@ -449,7 +456,9 @@ fn parts_that_are_no_block_of_the_chain_have_no_compact_form() {
     let (id, block, parts) = block(&transactions(1, 10));
     let header = Bytes::new();
     let parts = BlockParts { header, ..parts };
-    bench.relay.accepted(id.clone(), block, Some(parts), None);
+    bench
+        .relay
+        .accepted(id.clone(), block, Some(parts), 0, None);
     let served = bench.receive(peers[0], get(&id, Form::Compact));
     assert_eq!(words(&peers, &served), ["0 whole block"]);
 }

@@ -154,7 +154,7 @@ pub(super) fn answer(
             let checked = chain.check_block(&check.block);
             let accepted = checked.verdict == Verdict::Accept;
             let parts = chain.split_block(&check.block).filter(|_| accepted);
-            relay.block_checked(check, &checked, parts, now)
+            relay.block_checked(check, &checked, parts, 0, now)
         }
         other => panic!("no check: {other:?}"),
     }
@@ -216,7 +216,7 @@ impl Bench {
     /// A block that was made here, offered to all.
     pub(super) fn make(&mut self, transactions: &[Bytes]) -> (ItemId, Vec<Action>) {
         let (id, block, parts) = block(transactions);
-        let actions = self.relay.accepted(id.clone(), block, Some(parts), None);
+        let actions = self.relay.accepted(id.clone(), block, Some(parts), 0, None);
         (id, actions)
     }
 }

@@ -131,7 +131,7 @@ impl Network {
         for from in 0..self.nodes.len() {
             for to in self.nodes[from].links.clone() {
                 let id = self.nodes[to].id;
-                while let Some(bytes) = self.nodes[from].tree.next(id, self.now) {
+                while let Some(bytes) = self.nodes[from].tree.next(id, None, self.now) {
                     self.wire_bytes += bytes.len();
                     self.sent += 1;
                     let arrival = (self.now + DELAY, self.sent, from, to, bytes.to_vec());
@@ -177,7 +177,7 @@ impl Network {
                     node.tree.on_link(sender, &link);
                     None
                 }
-                Kind::Acknowledge(_) => None,
+                _ => None,
             };
             node.misdeeds
                 .extend(misdeed.map(|misdeed| (sender, misdeed)));

@@ -1,0 +1,212 @@
+//! What the relay of blocks asks the chain, and is answered: slow work, done off the network task.
+
+use bytes::Bytes;
+use libp2p::PeerId;
+
+use crate::{
+    chain::{Application, BlockParts, Checked, Item, ItemId, ItemKind, Verdict},
+    network::Block,
+    relay::{
+        Mempool, TransactionKey,
+        coded::{BroadcastId, Encoded, InconsistentCoding, Reconstruction},
+        compact::{BlockCheck, HeaderCheck, Join},
+    },
+};
+
+/// Something that only the chain can say, or that takes long.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// Whether a header is good.
+    Header(HeaderCheck),
+    /// What block these transactions make.
+    Join(Join),
+    /// Whether a block is good.
+    Block(BlockCheck),
+    /// Whether the header of a block that comes in chunks is good.
+    CodedHeader(BroadcastId, ItemId, Bytes),
+    /// What block these chunks make.
+    Reconstruct(Reconstruction),
+    /// Whether a block that came in chunks is good.
+    CodedBlock {
+        broadcast: BroadcastId,
+        block: ItemId,
+        /// Who told of it first.
+        peer: Option<PeerId>,
+        bytes: Bytes,
+        /// Whether the chain has accepted these very bytes before.
+        is_here: bool,
+    },
+    /// The chunks of a block: its identity, header and bytes.
+    Encode(ItemId, Bytes, Bytes),
+}
+
+/// The answer to a [`Question`], with what the asker needs to recognise it.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Header(HeaderCheck, Checked),
+    Joined(Join, Option<Block>),
+    Checked(BlockCheck, Checked, Option<Box<AcceptedBlock>>),
+    CodedHeader(BroadcastId, Verdict),
+    Reconstructed(Result<Encoded, InconsistentCoding>),
+    CodedBlock(
+        BroadcastId,
+        Verdict,
+        Option<(Box<AcceptedBlock>, Option<PeerId>)>,
+    ),
+    /// `None`: it cannot be encoded.
+    Encoded(ItemId, Bytes, Option<Encoded>),
+}
+
+/// A block that the chain has accepted, and what the relay wants to know of it.
+#[derive(Clone, Debug)]
+pub(crate) struct AcceptedBlock {
+    pub(crate) id: ItemId,
+    pub(crate) block: Block,
+    /// `None`: the chain's blocks are opaque.
+    pub(crate) parts: Option<BlockParts>,
+    /// The keys of its transactions, in order.
+    pub(crate) keys: Vec<TransactionKey>,
+}
+
+impl AcceptedBlock {
+    /// Takes a block apart that the chain has accepted under this identity.
+    pub(crate) fn of(id: ItemId, block: Block, application: &dyn Application) -> Self {
+        let parts = application.split_block(&block);
+        let transactions = parts.iter().flat_map(|parts| &parts.transactions);
+        let keys = transactions.map(|one| TransactionKey::of(one)).collect();
+        Self {
+            id,
+            block,
+            parts,
+            keys,
+        }
+    }
+
+    /// Bytes of its transactions that are not in the pool; 0 for an opaque block.
+    pub(super) fn novel_bytes(&self, pool: &Mempool) -> usize {
+        let transactions = self.parts.iter().flat_map(|parts| &parts.transactions);
+        let novel = transactions
+            .zip(&self.keys)
+            .filter(|(_, key)| pool.get(key).is_none());
+        novel.map(|(bytes, _)| bytes.len()).sum()
+    }
+}
+
+impl Question {
+    /// Bytes of payload.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Header(check) => check.header.len(),
+            Self::Join(join) => join.transactions.iter().map(Bytes::len).sum(),
+            Self::Block(check) => check.block.data.len(),
+            Self::CodedHeader(_, _, header) => header.len(),
+            Self::Reconstruct(_) => 0,
+            Self::CodedBlock { bytes, .. } | Self::Encode(_, _, bytes) => bytes.len(),
+        }
+    }
+
+    /// Asks the chain, and hands it what it accepts. May take long.
+    pub(crate) fn ask(self, application: &dyn Application) -> Answer {
+        match self {
+            Self::Header(check) => {
+                let checked = application.check_header(&check.header);
+                Answer::Header(check, checked)
+            }
+            Self::Join(join) => {
+                let block = application.join_block(&join.header, &join.transactions);
+                Answer::Joined(join, block)
+            }
+            Self::Block(check) => {
+                let (checked, accepted) = judge(&check.id, &check.block, application);
+                Answer::Checked(check, checked, accepted)
+            }
+            Self::CodedHeader(broadcast, block, header) => {
+                let checked = application.check_header(&header);
+                Answer::CodedHeader(broadcast, verdict(&checked, &block))
+            }
+            Self::Reconstruct(reconstruction) => Answer::Reconstructed(reconstruction.run()),
+            Self::CodedBlock {
+                broadcast, is_here, ..
+            } if is_here => Answer::CodedBlock(broadcast, Verdict::Accept, None),
+            Self::CodedBlock {
+                broadcast,
+                block,
+                peer,
+                bytes,
+                ..
+            } => {
+                let (checked, accepted) = judge(&block, &Block::new(bytes), application);
+                let accepted = accepted.map(|accepted| (accepted, peer));
+                Answer::CodedBlock(broadcast, verdict(&checked, &block), accepted)
+            }
+            Self::Encode(id, header, bytes) => {
+                let encoded = Encoded::of(id.clone(), header.clone(), &bytes).ok();
+                Answer::Encoded(id, header, encoded)
+            }
+        }
+    }
+
+    /// The answer where the chain failed to give one. `None`: the asker's own patience ends it.
+    pub(crate) fn unanswered(self) -> Option<Answer> {
+        let ignore = |data: &[u8]| Checked::ignore(data, "the application failed; see its log");
+        Some(match self {
+            Self::Header(check) => {
+                let checked = ignore(&check.header);
+                Answer::Header(check, checked)
+            }
+            Self::Join(join) => Answer::Joined(join, None),
+            Self::Block(check) => {
+                let checked = ignore(&check.block.data);
+                Answer::Checked(check, checked, None)
+            }
+            Self::CodedHeader(broadcast, ..) => Answer::CodedHeader(broadcast, Verdict::Ignore),
+            Self::CodedBlock { broadcast, .. } => {
+                Answer::CodedBlock(broadcast, Verdict::Ignore, None)
+            }
+            Self::Encode(id, header, _) => Answer::Encoded(id, header, None),
+            Self::Reconstruct(_) => return None,
+        })
+    }
+}
+
+impl Answer {
+    /// The block that it brings, and the peer that sent it, where that is one.
+    pub(crate) fn accepted(&self) -> Option<(&AcceptedBlock, Option<PeerId>)> {
+        match self {
+            Self::Checked(check, _, Some(block)) => Some((block, Some(check.peer))),
+            Self::CodedBlock(_, _, Some((block, peer))) => Some((block, *peer)),
+            _ => None,
+        }
+    }
+
+    /// The peer whose block was not accepted, and why.
+    pub(crate) fn refused(&self) -> Option<(PeerId, &str)> {
+        match self {
+            Self::Checked(check, checked, None) => Some((check.peer, &checked.reason)),
+            _ => None,
+        }
+    }
+}
+
+/// Has a block checked; accepted under the identity that it came by, it is handed to the chain.
+fn judge(
+    id: &ItemId,
+    block: &Block,
+    application: &dyn Application,
+) -> (Checked, Option<Box<AcceptedBlock>>) {
+    let checked = application.check_block(block);
+    if verdict(&checked, id) != Verdict::Accept {
+        return (checked, None);
+    }
+    application.deliver(&Item::new(ItemKind::Block, block.data.clone()));
+    let accepted = AcceptedBlock::of(id.clone(), block.clone(), application);
+    (checked, Some(Box::new(accepted)))
+}
+
+/// What the chain says, of bytes that came under this identity.
+fn verdict(checked: &Checked, id: &ItemId) -> Verdict {
+    match checked.verdict {
+        Verdict::Accept if checked.id != *id => Verdict::Reject,
+        verdict => verdict,
+    }
+}

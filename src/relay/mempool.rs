@@ -1,0 +1,357 @@
+//! The pool of accepted transactions: what peers may fetch, blocks are rebuilt from and pools are reconciled by.
+//!
+//! Entries lie in a slab and are found by [`ShortId`], the name that announcements carry. By what they pay for 1,000 bytes
+//! they fall into 252 classes, four to each doubling, like the buckets of an HdrHistogram; each class is a queue in order
+//! of arrival, linked through the slab. So insertion, lookup, removal and eviction take the same few steps however many
+//! there are. Order within a class is not worth more: its fee rates are within a quarter of each other.
+//!
+//! When the pool is full, the eldest of the lowest class leaves for a newcomer of that class or a higher one; a newcomer
+//! that pays less than all is refused. Among equals the newcomer wins, because otherwise a chain without fees would
+//! come to a halt with the first full pool.
+//!
+//! **Two transactions with one short id.** The elder stays, and the other is [`Insertion::Collision`]. That is
+//! harmless: it has been accepted and may still travel and stand in a block, only this pool does not serve it. Somebody who
+//! wants that for a transaction of another needs 2^64 hashes ([`ShortId`] has the sums); by chance a million entries hold
+//! such a pair once in 30 million pools.
+//!
+//! **Bounds.** [`MempoolConfig::max_bytes`], counting [`OVERHEAD`] for each entry, and [`MempoolConfig::max_age`]. Tables grow with
+//! use, keep the size that they once had, and are counted by the overhead. The data is kept as it is given:
+//! a slice of a frame keeps the whole frame in memory, so a caller that has one copies it (`Bytes::copy_from_slice`).
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    iter,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use web_time::Instant;
+
+use super::{ShortId, TransactionKey, keyed::Keyed, plumtree::fee_rate};
+
+/// What an entry costs beside its data, in bytes, about: its place in the slab, in the index, and two small allocations.
+pub const OVERHEAD: usize = 208;
+/// The most entries that one call of [`Mempool::expire`] removes: a millisecond's work.
+pub const MAX_EXPIRED: usize = 4096;
+
+/// How much the pool holds, and how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MempoolConfig {
+    /// Bytes of transactions, and [`OVERHEAD`] for each. **Default:** 64 MiB.
+    pub max_bytes: usize,
+    /// How long a transaction stays that no block takes up. **Default:** 1 h.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+}
+
+impl Default for MempoolConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 << 20,
+            max_age: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// What came of an insertion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    /// It is in the pool now.
+    Inserted {
+        /// What had to leave for it, lowest class first and the eldest of a class first.
+        evicted: Vec<TransactionKey>,
+    },
+    /// It was there already, and stays as it was.
+    Known,
+    /// Another transaction with its short id is there, and stays.
+    Collision,
+    /// The pool is full of what pays more, or the transaction is larger than the pool.
+    Refused,
+}
+
+/// A transaction in the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pooled {
+    /// Its name.
+    pub key: TransactionKey,
+    /// Its exact bytes.
+    pub data: Bytes,
+    /// The fee per 1,000 bytes, in the chain's smallest unit.
+    pub fee_rate: u64,
+    /// When it was inserted.
+    pub at: Instant,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Mempool {
+    config: MempoolConfig,
+    slab: Vec<Option<Entry>>,
+    /// Empty places of the slab, taken in the order in which they became free: neighbours in a queue stay neighbours.
+    free: VecDeque<Place>,
+    index: HashMap<ShortId, Place, Keyed>,
+    /// The classes that are not empty.
+    classes: BTreeMap<Class, Queue>,
+    bytes: usize,
+}
+
+/// A place in the slab.
+type Place = u32;
+/// A class of fee rates; a higher one pays more.
+type Class = u8;
+
+#[derive(Debug)]
+struct Entry {
+    pooled: Pooled,
+    /// The neighbours in its class.
+    elder: Option<Place>,
+    younger: Option<Place>,
+}
+
+/// The entries of one class, in order of arrival.
+#[derive(Debug)]
+struct Queue {
+    eldest: Place,
+    youngest: Place,
+    /// What they cost.
+    bytes: usize,
+}
+
+impl Mempool {
+    /// An empty pool. `seed` keys the index: 16 random bytes that no peer knows.
+    pub fn new(config: MempoolConfig, seed: &[u8; 16]) -> Self {
+        Self {
+            config,
+            slab: Vec::new(),
+            free: VecDeque::new(),
+            index: HashMap::with_hasher(Keyed::new(seed)),
+            classes: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+
+    /// Adds a transaction that the chain has accepted, with its whole fee in the chain's smallest unit.
+    ///
+    /// `data` is kept as it is; the module's documentation says when to copy it. The key is taken as given.
+    pub fn insert(
+        &mut self,
+        key: TransactionKey,
+        data: Bytes,
+        fee: u64,
+        now: Instant,
+    ) -> Insertion {
+        match self.get_short(key.short()) {
+            Some(pooled) if pooled.key == key => return Insertion::Known,
+            Some(_) => return Insertion::Collision,
+            None => {}
+        }
+        let fee_rate = fee_rate(fee, data.len());
+        let (class, cost) = (class_of(fee_rate), cost(&data));
+        let Some(evicted) = self.make_room(cost, class) else {
+            return Insertion::Refused;
+        };
+        let pooled = Pooled {
+            key,
+            data,
+            fee_rate,
+            at: now,
+        };
+        if self.link(pooled, class, cost).is_none() {
+            // Only a pool of terabytes has no place left that 32 bits could name.
+            return Insertion::Refused;
+        }
+        Insertion::Inserted { evicted }
+    }
+
+    /// The transaction with this key.
+    pub fn get(&self, key: &TransactionKey) -> Option<&Pooled> {
+        self.get_short(key.short())
+            .filter(|pooled| pooled.key == *key)
+    }
+
+    /// The transaction with this short id.
+    pub fn get_short(&self, id: ShortId) -> Option<&Pooled> {
+        let place = self.index.get(&id)?;
+        Some(&self.entry(*place)?.pooled)
+    }
+
+    /// Whether a transaction with this short id is here: one look into the index, and cheaper than to get it.
+    pub fn contains_short(&self, id: ShortId) -> bool {
+        self.index.contains_key(&id)
+    }
+
+    /// Takes a transaction out: a block has confirmed it, or the application has replaced it.
+    pub fn remove(&mut self, key: &TransactionKey) -> Option<Pooled> {
+        self.get(key)?;
+        let place = *self.index.get(&key.short())?;
+        self.unlink(place)
+    }
+
+    /// Takes out what is older than [`MempoolConfig::max_age`], at most [`MAX_EXPIRED`] entries: call again while
+    /// [`Mempool::next_deadline`] is past.
+    pub fn expire(&mut self, now: Instant) -> Vec<TransactionKey> {
+        let max_age = self.config.max_age;
+        let is_old = |pooled: &Pooled| now.saturating_duration_since(pooled.at) >= max_age;
+        let mut expired = Vec::new();
+        let classes: Vec<Class> = self.classes.keys().copied().collect();
+        for class in classes {
+            while expired.len() < MAX_EXPIRED
+                && let Some(place) = self.classes.get(&class).map(|queue| queue.eldest)
+                && self.entry(place).is_some_and(|entry| is_old(&entry.pooled))
+                && let Some(pooled) = self.unlink(place)
+            {
+                expired.push(pooled.key);
+            }
+        }
+        expired
+    }
+
+    /// When [`Mempool::expire`] has something to do; it costs one look at each class that is not empty.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let eldest = self
+            .classes
+            .values()
+            .filter_map(|queue| Some(self.entry(queue.eldest)?.pooled.at));
+        eldest.min()?.checked_add(self.config.max_age)
+    }
+
+    /// What has been here for `age` at least, highest fees first and the eldest of a class first.
+    ///
+    /// For reconciliation: what is younger is still on its way by itself. Lazy: who wants a bounded number takes it.
+    pub fn older_than(&self, age: Duration, now: Instant) -> impl Iterator<Item = &Pooled> {
+        let is_old = move |pooled: &&Pooled| now.saturating_duration_since(pooled.at) >= age;
+        self.classes.values().rev().flat_map(move |queue| {
+            let first = self.entry(queue.eldest);
+            let next = |entry: &&Entry| self.entry(entry.younger?);
+            iter::successors(first, next)
+                .map(|entry| &entry.pooled)
+                .take_while(is_old)
+        })
+    }
+
+    /// All transactions, in no order: to rebuild a block from.
+    pub fn iter(&self) -> impl Iterator<Item = &Pooled> + Clone {
+        self.slab.iter().flatten().map(|entry| &entry.pooled)
+    }
+
+    /// How many transactions there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// What they cost: their bytes, and [`OVERHEAD`] for each.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Evicts until a newcomer fits; `None` and nothing evicted where it must not.
+    fn make_room(&mut self, cost: usize, class: Class) -> Option<Vec<TransactionKey>> {
+        let limit = self.config.max_bytes.checked_sub(cost)?;
+        if self.bytes <= limit {
+            return Some(Vec::new());
+        }
+        let payers = self.classes.range(class.checked_add(1)?..);
+        let paid: usize = payers.map(|(_, queue)| queue.bytes).sum();
+        if paid > limit {
+            return None;
+        }
+        let mut evicted = Vec::new();
+        while self.bytes > limit {
+            let (_, lowest) = self.classes.first_key_value()?;
+            evicted.push(self.unlink(lowest.eldest)?.key);
+        }
+        Some(evicted)
+    }
+
+    fn entry(&self, place: Place) -> Option<&Entry> {
+        self.slab.get(usize::try_from(place).ok()?)?.as_ref()
+    }
+
+    fn slot(&mut self, place: Place) -> Option<&mut Option<Entry>> {
+        self.slab.get_mut(usize::try_from(place).ok()?)
+    }
+
+    /// Puts an entry at the end of its class.
+    fn link(&mut self, pooled: Pooled, class: Class, cost: usize) -> Option<()> {
+        let id = pooled.key.short();
+        let elder = self.classes.get(&class).map(|queue| queue.youngest);
+        let entry = Some(Entry {
+            pooled,
+            elder,
+            younger: None,
+        });
+        let place = match self.free.pop_front() {
+            Some(place) => {
+                *self.slot(place)? = entry;
+                place
+            }
+            None => {
+                let place = Place::try_from(self.slab.len()).ok()?;
+                self.slab.push(entry);
+                place
+            }
+        };
+        if let Some(Some(elder)) = elder.and_then(|elder| self.slot(elder)) {
+            elder.younger = Some(place);
+        }
+        let queue = self.classes.entry(class).or_insert(Queue {
+            eldest: place,
+            youngest: place,
+            bytes: 0,
+        });
+        queue.youngest = place;
+        queue.bytes += cost;
+        self.bytes += cost;
+        self.index.insert(id, place);
+        Some(())
+    }
+
+    /// Takes an entry out of everything.
+    fn unlink(&mut self, place: Place) -> Option<Pooled> {
+        let entry = self.slot(place)?.take()?;
+        let Entry {
+            pooled,
+            elder,
+            younger,
+        } = entry;
+        self.free.push_back(place);
+        self.index.remove(&pooled.key.short());
+        let (class, cost) = (class_of(pooled.fee_rate), cost(&pooled.data));
+        self.bytes -= cost;
+        if let Some(Some(elder)) = elder.and_then(|elder| self.slot(elder)) {
+            elder.younger = younger;
+        }
+        if let Some(Some(younger)) = younger.and_then(|younger| self.slot(younger)) {
+            younger.elder = elder;
+        }
+        if elder.is_none() && younger.is_none() {
+            self.classes.remove(&class);
+        } else if let Some(queue) = self.classes.get_mut(&class) {
+            queue.bytes -= cost;
+            queue.eldest = elder.map_or(younger, |_| None).unwrap_or(queue.eldest);
+            queue.youngest = younger.map_or(elder, |_| None).unwrap_or(queue.youngest);
+        }
+        Some(pooled)
+    }
+}
+
+fn cost(data: &Bytes) -> usize {
+    data.len().saturating_add(OVERHEAD)
+}
+
+/// The class of a fee rate: its highest bit and the two below, so at most 251.
+fn class_of(fee_rate: u64) -> Class {
+    let shift = fee_rate.max(1).ilog2().saturating_sub(2);
+    let class = u64::from(shift) * 4 + (fee_rate >> shift);
+    Class::try_from(class).unwrap_or(Class::MAX)
+}
+
+#[cfg(test)]
+mod tests;

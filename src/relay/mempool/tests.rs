@@ -1,0 +1,156 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::platform::test;
+
+const SEED: [u8; 16] = [3; 16];
+
+fn pool(max_bytes: usize) -> Mempool {
+    let config = MempoolConfig {
+        max_bytes,
+        ..MempoolConfig::default()
+    };
+    Mempool::new(config, &SEED)
+}
+
+fn transaction(number: u64, size: usize) -> (TransactionKey, Bytes) {
+    let mut data = number.to_le_bytes().to_vec();
+    data.resize(size.max(8), 0);
+    (TransactionKey::of(&data), data.into())
+}
+
+#[test]
+fn classes_rise_with_the_fee_rate_and_are_within_a_quarter() {
+    let mut before = (0, 0);
+    for fee_rate in (0..4096)
+        .chain((12..64).map(|bit| 1 << bit))
+        .chain([u64::MAX])
+    {
+        let class = class_of(fee_rate);
+        assert!(class >= before.1, "{fee_rate}");
+        if class == before.1 && before.0 > 0 {
+            assert!(fee_rate < before.0 + before.0 / 4 + 1, "{fee_rate}");
+        } else {
+            before = (fee_rate, class);
+        }
+    }
+    assert_eq!(class_of(u64::MAX), 251);
+}
+
+#[test]
+fn the_eldest_of_the_lowest_class_leaves_for_who_pays_as_much() {
+    let (mut pool, now) = (pool(3 * (100 + OVERHEAD)), Instant::now());
+    let transactions: Vec<_> = (0..6).map(|number| transaction(number, 100)).collect();
+    let mut insert = |number: usize, fee| {
+        let (key, data) = transactions[number].clone();
+        pool.insert(key, data, fee, now)
+    };
+    for (number, fee) in [(0, 10), (1, 1), (2, 1)] {
+        assert_eq!(insert(number, fee), Insertion::Inserted { evicted: vec![] });
+    }
+    assert_eq!(insert(1, 99), Insertion::Known);
+    assert_eq!(insert(3, 0), Insertion::Refused, "it pays less than all");
+    let evicted = |number: usize| Insertion::Inserted {
+        evicted: vec![transactions[number].0],
+    };
+    assert_eq!(insert(3, 1), evicted(1));
+    assert_eq!(insert(4, 100), evicted(2));
+    assert_eq!(insert(5, 100), evicted(3));
+    assert_eq!(insert(1, 1), Insertion::Refused);
+    let giant = transaction(9, 10_000);
+    assert_eq!(
+        pool.insert(giant.0, giant.1, u64::MAX, now),
+        Insertion::Refused
+    );
+    assert_eq!(pool.len(), 3, "nothing left for it");
+}
+
+#[test]
+fn one_of_two_with_one_short_id_stays() {
+    let (mut pool, now) = (pool(1 << 20), Instant::now());
+    let (key, data) = transaction(1, 100);
+    let mut bytes = *key.as_bytes();
+    bytes[20] ^= 1;
+    let twin = TransactionKey::new(bytes);
+    pool.insert(key, data.clone(), 0, now);
+    assert_eq!(pool.insert(twin, data, 5, now), Insertion::Collision);
+    assert!(pool.get(&twin).is_none() && pool.remove(&twin).is_none());
+    assert!(pool.get(&key).is_some() && pool.contains_short(key.short()));
+}
+
+#[test]
+fn the_old_ones_expire_and_the_young_ones_stay() {
+    let (mut pool, begin) = (pool(1 << 20), Instant::now());
+    assert_eq!(pool.next_deadline(), None);
+    for number in 0..100 {
+        let (key, data) = transaction(number, 100);
+        pool.insert(
+            key,
+            data,
+            number * 7 % 50,
+            begin + Duration::from_secs(number),
+        );
+    }
+    let age = MempoolConfig::default().max_age;
+    assert_eq!(pool.next_deadline(), Some(begin + age));
+    assert_eq!(
+        pool.older_than(Duration::from_secs(50), begin + Duration::from_secs(99))
+            .count(),
+        50
+    );
+    let now = begin + age + Duration::from_secs(30);
+    let mut expired = pool.expire(now);
+    expired.sort_unstable();
+    let mut expected: Vec<_> = (0..=30).map(|number| transaction(number, 100).0).collect();
+    expected.sort_unstable();
+    assert_eq!(expired, expected);
+    assert_eq!(
+        pool.next_deadline(),
+        Some(begin + age + Duration::from_secs(31))
+    );
+}
+
+proptest! {
+    /// Against a plain list: what is in the pool, what it costs, and that who was let in pays no less than who left.
+    #[test]
+    fn it_is_what_a_plain_list_would_be(
+        steps in proptest::collection::vec((0u8..8, 0u64..40, 8usize..600, 0u64..2000), 0..300),
+    ) {
+        let (mut pool, now) = (pool(8000), Instant::now());
+        let mut model: BTreeMap<TransactionKey, (usize, Class)> = BTreeMap::new();
+        for (step, number, size, fee) in steps {
+            // One size for each number, so that a number is one transaction.
+            let (key, data) = transaction(number, size % 7 * 80);
+            if step == 0 {
+                prop_assert_eq!(pool.remove(&key).is_some(), model.remove(&key).is_some());
+                continue;
+            }
+            let class = class_of(fee_rate(fee, data.len()));
+            match pool.insert(key, data.clone(), fee, now) {
+                Insertion::Known => prop_assert!(model.contains_key(&key)),
+                Insertion::Inserted { evicted } => {
+                    for gone in evicted {
+                        let (_, theirs) = model.remove(&gone).expect("it was there");
+                        prop_assert!(theirs <= class);
+                        prop_assert!(model.values().all(|(_, class)| *class >= theirs));
+                    }
+                    prop_assert!(model.insert(key, (data.len(), class)).is_none());
+                }
+                Insertion::Refused => {
+                    let payers = model.values().filter(|(_, theirs)| *theirs > class);
+                    let paid: usize = payers.map(|(size, _)| size + OVERHEAD).sum();
+                    prop_assert!(paid + data.len() + OVERHEAD > 8000);
+                }
+                Insertion::Collision => prop_assert!(false, "there is none"),
+            }
+            let cost: usize = model.values().map(|(size, _)| size + OVERHEAD).sum();
+            prop_assert_eq!((pool.len(), pool.bytes()), (model.len(), cost));
+            prop_assert!(cost <= 8000);
+            prop_assert_eq!(pool.iter().filter(|one| model.contains_key(&one.key)).count(), model.len());
+            let mut classes = pool.older_than(Duration::ZERO, now).map(|one| class_of(one.fee_rate));
+            prop_assert!(classes.by_ref().is_sorted_by(|a, b| a >= b));
+        }
+    }
+}
