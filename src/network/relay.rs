@@ -96,6 +96,8 @@ pub(crate) enum Event {
     Check(Batch),
     /// A question about a block, for the chain; [`Relay::answered`] is called with the answer.
     Ask(Question),
+    /// A peer's block was not accepted, for this reason.
+    Refused(PeerId, String),
     /// There is room for transactions of our own again.
     Room,
     /// A peer has done what it pays for.
@@ -229,9 +231,13 @@ impl Relay {
     /// What the chain says to a question.
     pub(crate) fn answered(&mut self, answer: Answer, now: Instant) {
         let confirmed = answer.accepted().map(|(block, _)| block.keys.clone());
+        let refused = answer.refused();
         let outputs = self.blocks.answered(answer, &self.mempool, now);
         self.confirmed(&confirmed.unwrap_or_default());
         self.put_out(outputs);
+        if let Some((peer, reason)) = refused {
+            self.tell(Event::Refused(peer, reason));
+        }
     }
 
     /// Transactions that are of no use any more leave the pool.

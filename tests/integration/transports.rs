@@ -1,8 +1,8 @@
 //! Every transport: a dial, both sides identified, a real block one way and a real transaction back.
 
 use selkie::{
-    Block, Item, NetworkEvent,
-    chain::{Application, bitcoin::Bitcoin},
+    Block, Checked, Item, NetworkEvent,
+    chain::{Application, BlockParts, bitcoin::Bitcoin},
 };
 
 use crate::support::*;
@@ -49,6 +49,13 @@ async fn carries_real_items(listen: &str, transport: &str) {
         );
     }
 
+    // One of the block's: it is in no block yet.
+    let payment = transaction();
+    let own = dialler.submit(payment.clone()).await.expect("it is valid");
+    assert_eq!(own, payment.check(&Bitcoin).id);
+    assert_eq!(dialler.item().await.2, None, "its own");
+    assert_eq!(listener.item().await, (payment, own, Some(dialler.id())));
+
     let sent = listener
         .submit(Item::Block(Block::new(block.clone())))
         .await
@@ -57,13 +64,6 @@ async fn carries_real_items(listen: &str, transport: &str) {
     let (item, received_id, source) = dialler.item().await;
     assert_eq!((received_id, source), (sent, Some(listener.id())));
     assert!(*item.data() == block, "not a byte is different");
-
-    let payment = transaction();
-    let own = dialler.submit(payment.clone()).await.expect("it is valid");
-    assert_eq!(own, payment.check(&Bitcoin).id);
-    // The listener's own block comes first, without a source.
-    assert_eq!(listener.item().await.2, None);
-    assert_eq!(listener.item().await, (payment, own, Some(dialler.id())));
     let received = dialler.message_metrics().bytes_received;
     assert!(
         received > block.len() as u64,
@@ -93,10 +93,23 @@ transports! {
     #[cfg(feature = "webrtc")] webrtc_direct_ip6: "/ip6/::1/udp/0/webrtc-direct", "webrtc-direct";
 }
 
+/// A chain whose blocks look like Bitcoin's, and that takes anything under the identity of the true one.
+struct Forger;
+
+impl Application for Forger {
+    fn check_block(&self, _: &Block) -> Checked {
+        Checked::accept(Bitcoin.check_block(&Block::new(block())).id)
+    }
+
+    fn split_block(&self, block: &Block) -> Option<BlockParts> {
+        Bitcoin.split_block(block)
+    }
+}
+
 #[tokio::test]
 async fn a_forged_block_is_refused_and_its_sender_pays() {
     let mut honest = Node::with(listening(TCP), Bitcoin).await;
-    let mut forger = Node::start(listening(TCP)).await;
+    let mut forger = Node::with(listening(TCP), Forger).await;
     connect(&mut forger, &mut honest).await;
     let mut forged = block().to_vec();
     if let Some(byte) = forged.last_mut() {

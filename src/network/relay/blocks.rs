@@ -2,8 +2,8 @@
 //!
 //! Two cores share the work. [`BlockRelay`] moves blocks whose transactions are mostly known already;
 //! [`Broadcasts`] moves large ones whose transactions are not. [`choose`] says which, and both hand what only the chain can
-//! answer to the network task as [`Question`]s. A broadcast that comes to nothing falls back to the compact relay, at the peers
-//! that told of it. Each step is traced with its reason (target `selkie::network::relay::blocks`).
+//! answer to the network task as [`Question`]s. A broadcast that gets stuck falls back to the compact relay, at
+//! the peers that told of it. Each step is traced with its reason (target `selkie::network::relay::blocks`).
 //!
 //! Bounds: the cores', and [`MAX_CHUNKED`].
 
@@ -134,18 +134,25 @@ impl Blocks {
                     .block_checked(check, &checked, parts, novel, now);
                 self.relayed(actions)
             }
-            Answer::CodedHeader(broadcast, verdict) => {
-                let actions = self.coded.header_checked(broadcast, verdict, now);
+            Answer::CodedHeader {
+                broadcast, checked, ..
+            } => {
+                let actions = self.coded.header_checked(broadcast, checked.verdict, now);
                 self.broadcast(actions, now)
             }
             Answer::Reconstructed(result) => {
                 let actions = self.coded.reconstructed(result, now);
                 self.broadcast(actions, now)
             }
-            Answer::CodedBlock(broadcast, verdict, accepted) => {
-                let actions = self.coded.block_checked(broadcast, verdict, now);
+            Answer::CodedBlock {
+                broadcast,
+                checked,
+                accepted,
+                ..
+            } => {
+                let actions = self.coded.block_checked(broadcast, checked.verdict, now);
                 let mut outputs = self.broadcast(actions, now);
-                outputs.extend(accepted.into_iter().flat_map(|(block, _)| {
+                outputs.extend(accepted.into_iter().flat_map(|block| {
                     self.chunk(&block.id, None);
                     self.accepted(*block, pool)
                 }));
@@ -210,7 +217,12 @@ impl Blocks {
                     peer,
                 } => {
                     tracing::debug!(%peer, %block, "told of coded chunks");
-                    outputs.push(Output::Ask(Question::CodedHeader(broadcast, block, header)));
+                    outputs.push(Output::Ask(Question::CodedHeader {
+                        broadcast,
+                        block,
+                        header,
+                        peer,
+                    }));
                 }
                 coded::Action::Reconstruct(reconstruction) => {
                     outputs.push(Output::Ask(Question::Reconstruct(reconstruction)));
@@ -238,8 +250,10 @@ impl Blocks {
                     reason,
                     ..
                 } => {
-                    tracing::debug!(%block, %reason, "coded chunks came to nothing: asking for the block itself");
-                    for teller in tellers {
+                    tracing::debug!(%block, %reason, "coded chunks came to nothing");
+                    // Who said to have all of what is no block has lied; who has the block will tell of it.
+                    let stuck = reason == coded::Abandonment::Stuck;
+                    for teller in tellers.into_iter().filter(|_| stuck) {
                         let (id, header) = (block.clone(), header.clone());
                         let told = BlockMessage::Announcement(Announcement { id, header });
                         // An announcement is not matched with the pool.

@@ -238,6 +238,11 @@ impl Task {
             }
             RelayEvent::Check(batch) => self.check_batch(batch),
             RelayEvent::Ask(question) => self.ask(question),
+            RelayEvent::Refused(source, reason) => self.shared.emit(&NetworkEvent::ItemRefused {
+                kind: ItemKind::Block,
+                source,
+                reason,
+            }),
             // The loop looks for submissions next.
             RelayEvent::Room => {}
             RelayEvent::Misdeed(peer, misdeed) => self.note(peer, misdeed),

@@ -152,13 +152,6 @@ impl Task {
         let Some(answer) = answer else {
             return;
         };
-        if let Some((peer, reason)) = answer.refused() {
-            self.shared.emit(&NetworkEvent::ItemRefused {
-                kind: ItemKind::Block,
-                source: peer,
-                reason: reason.to_owned(),
-            });
-        }
         if let Some((accepted, source)) = answer.accepted()
             && !self.swarm.behaviour().relay.knows_block(&accepted.id)
         {

@@ -23,7 +23,13 @@ pub(crate) enum Question {
     /// Whether a block is good.
     Block(BlockCheck),
     /// Whether the header of a block that comes in chunks is good.
-    CodedHeader(BroadcastId, ItemId, Bytes),
+    CodedHeader {
+        broadcast: BroadcastId,
+        block: ItemId,
+        header: Bytes,
+        /// Who told of it first.
+        peer: PeerId,
+    },
     /// What block these chunks make.
     Reconstruct(Reconstruction),
     /// Whether a block that came in chunks is good.
@@ -46,13 +52,18 @@ pub(crate) enum Answer {
     Header(HeaderCheck, Checked),
     Joined(Join, Option<Block>),
     Checked(BlockCheck, Checked, Option<Box<AcceptedBlock>>),
-    CodedHeader(BroadcastId, Verdict),
+    CodedHeader {
+        broadcast: BroadcastId,
+        checked: Checked,
+        peer: PeerId,
+    },
     Reconstructed(Result<Encoded, InconsistentCoding>),
-    CodedBlock(
-        BroadcastId,
-        Verdict,
-        Option<(Box<AcceptedBlock>, Option<PeerId>)>,
-    ),
+    CodedBlock {
+        broadcast: BroadcastId,
+        checked: Checked,
+        peer: Option<PeerId>,
+        accepted: Option<Box<AcceptedBlock>>,
+    },
     /// `None`: it cannot be encoded.
     Encoded(ItemId, Bytes, Option<Encoded>),
 }
@@ -99,7 +110,7 @@ impl Question {
             Self::Header(check) => check.header.len(),
             Self::Join(join) => join.transactions.iter().map(Bytes::len).sum(),
             Self::Block(check) => check.block.data.len(),
-            Self::CodedHeader(_, _, header) => header.len(),
+            Self::CodedHeader { header, .. } => header.len(),
             Self::Reconstruct(_) => 0,
             Self::CodedBlock { bytes, .. } | Self::Encode(_, _, bytes) => bytes.len(),
         }
@@ -120,24 +131,35 @@ impl Question {
                 let (checked, accepted) = judge(&check.id, &check.block, application);
                 Answer::Checked(check, checked, accepted)
             }
-            Self::CodedHeader(broadcast, block, header) => {
-                let checked = application.check_header(&header);
-                Answer::CodedHeader(broadcast, verdict(&checked, &block))
-            }
+            Self::CodedHeader {
+                broadcast,
+                block,
+                header,
+                peer,
+            } => Answer::CodedHeader {
+                broadcast,
+                checked: of(&block, application.check_header(&header)),
+                peer,
+            },
             Self::Reconstruct(reconstruction) => Answer::Reconstructed(reconstruction.run()),
-            Self::CodedBlock {
-                broadcast, is_here, ..
-            } if is_here => Answer::CodedBlock(broadcast, Verdict::Accept, None),
             Self::CodedBlock {
                 broadcast,
                 block,
                 peer,
                 bytes,
-                ..
+                is_here,
             } => {
-                let (checked, accepted) = judge(&block, &Block::new(bytes), application);
-                let accepted = accepted.map(|accepted| (accepted, peer));
-                Answer::CodedBlock(broadcast, verdict(&checked, &block), accepted)
+                let (checked, accepted) = if is_here {
+                    (Checked::accept(block.clone()), None)
+                } else {
+                    judge(&block, &Block::new(bytes), application)
+                };
+                Answer::CodedBlock {
+                    broadcast,
+                    checked: of(&block, checked),
+                    peer,
+                    accepted,
+                }
             }
             Self::Encode(id, header, bytes) => {
                 let encoded = Encoded::of(id.clone(), header.clone(), &bytes).ok();
@@ -159,10 +181,27 @@ impl Question {
                 let checked = ignore(&check.block.data);
                 Answer::Checked(check, checked, None)
             }
-            Self::CodedHeader(broadcast, ..) => Answer::CodedHeader(broadcast, Verdict::Ignore),
-            Self::CodedBlock { broadcast, .. } => {
-                Answer::CodedBlock(broadcast, Verdict::Ignore, None)
-            }
+            Self::CodedHeader {
+                broadcast,
+                header,
+                peer,
+                ..
+            } => Answer::CodedHeader {
+                broadcast,
+                checked: ignore(&header),
+                peer,
+            },
+            Self::CodedBlock {
+                broadcast,
+                peer,
+                bytes,
+                ..
+            } => Answer::CodedBlock {
+                broadcast,
+                checked: ignore(&bytes),
+                peer,
+                accepted: None,
+            },
             Self::Encode(id, header, _) => Answer::Encoded(id, header, None),
             Self::Reconstruct(_) => return None,
         })
@@ -174,17 +213,29 @@ impl Answer {
     pub(crate) fn accepted(&self) -> Option<(&AcceptedBlock, Option<PeerId>)> {
         match self {
             Self::Checked(check, _, Some(block)) => Some((block, Some(check.peer))),
-            Self::CodedBlock(_, _, Some((block, peer))) => Some((block, *peer)),
+            Self::CodedBlock {
+                accepted: Some(block),
+                peer,
+                ..
+            } => Some((block, *peer)),
             _ => None,
         }
     }
 
     /// The peer whose block was not accepted, and why.
-    pub(crate) fn refused(&self) -> Option<(PeerId, &str)> {
-        match self {
-            Self::Checked(check, checked, None) => Some((check.peer, &checked.reason)),
-            _ => None,
-        }
+    pub(crate) fn refused(&self) -> Option<(PeerId, String)> {
+        let (peer, checked) = match self {
+            Self::Header(check, checked) if !check.header.is_empty() => (check.peer, checked),
+            // Opaque blocks are told apart by their whole.
+            Self::Header(check, checked) if checked.verdict == Verdict::Reject => {
+                (check.peer, checked)
+            }
+            Self::Checked(check, checked, _) => (check.peer, checked),
+            Self::CodedHeader { checked, peer, .. } => (*peer, checked),
+            Self::CodedBlock { checked, peer, .. } => ((*peer)?, checked),
+            _ => return None,
+        };
+        (checked.verdict != Verdict::Accept).then(|| (peer, checked.reason.clone()))
     }
 }
 
@@ -194,8 +245,8 @@ fn judge(
     block: &Block,
     application: &dyn Application,
 ) -> (Checked, Option<Box<AcceptedBlock>>) {
-    let checked = application.check_block(block);
-    if verdict(&checked, id) != Verdict::Accept {
+    let checked = of(id, application.check_block(block));
+    if checked.verdict != Verdict::Accept {
         return (checked, None);
     }
     application.deliver(&Item::new(ItemKind::Block, block.data.clone()));
@@ -204,9 +255,13 @@ fn judge(
 }
 
 /// What the chain says, of bytes that came under this identity.
-fn verdict(checked: &Checked, id: &ItemId) -> Verdict {
-    match checked.verdict {
-        Verdict::Accept if checked.id != *id => Verdict::Reject,
-        verdict => verdict,
+fn of(id: &ItemId, checked: Checked) -> Checked {
+    if checked.verdict != Verdict::Accept || checked.id == *id {
+        return checked;
+    }
+    Checked {
+        verdict: Verdict::Reject,
+        reason: format!("it is {}, and not what it was said to be", checked.id),
+        ..checked
     }
 }
