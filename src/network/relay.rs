@@ -11,6 +11,7 @@
 pub(crate) mod blocks;
 mod handler;
 mod lane;
+pub(crate) mod pools;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,17 +33,18 @@ use self::{
     blocks::{AcceptedBlock, Answer, Blocks, CHUNK_ROOM, Output, Question},
     handler::{Handler, Input, Order, Report},
     lane::LaneName,
+    pools::{Output as PoolOutput, Pools, Step, Stepped},
 };
 use super::alarm::Alarm;
 use crate::{
     chain::{ItemId, ItemKind, Verdict},
     peers::Misdeed,
     relay::{
-        Mempool, RelayConfig, Seen, ShortId, TransactionKey,
+        Mempool, Pooled, RelayConfig, Seen, ShortId, TransactionKey,
         plumtree::{Accepted, Fresh, Plumtree, Received},
-        wire::{self, Acknowledge, Kind},
+        wire::{self, Acknowledge, Announce, Kind, MAX_IDS},
     },
-    traffic::{Lane, Scheduler, SchedulerConfig, Window},
+    traffic::{Class, Lane, Scheduler, SchedulerConfig, Window},
 };
 
 /// Urgent bytes that may wait in a connection.
@@ -55,6 +57,7 @@ pub(crate) struct Relay {
     transactions: Plumtree,
     votes: Plumtree,
     blocks: Blocks,
+    pools: Pools,
     mempool: Mempool,
     seen: Seen,
     peers: HashMap<PeerId, Peer>,
@@ -96,6 +99,8 @@ pub(crate) enum Event {
     Check(Batch),
     /// A question about a block, for the chain; [`Relay::answered`] is called with the answer.
     Ask(Question),
+    /// Work on the comparison of pools; [`Relay::stepped`] is called with what came of it.
+    Work(Step),
     /// A peer's block was not accepted, for this reason.
     Refused(PeerId, String),
     /// There is room for transactions of our own again.
@@ -128,6 +133,19 @@ impl Peer {
             window: Window::default(),
         }
     }
+}
+
+/// Tells of transactions in the pool.
+fn announcement<'a>(pooled: impl Iterator<Item = &'a Pooled>) -> Announce {
+    let mut announce = Announce::default();
+    let ids = pooled.map(|pooled| {
+        let size = u32::try_from(pooled.data.len()).unwrap_or(u32::MAX);
+        announce.sizes.push(size);
+        announce.fee_rates.push(pooled.fee_rate);
+        pooled.key.short()
+    });
+    let ids = wire::column(ids);
+    Announce { ids, ..announce }
 }
 
 fn queue() -> Scheduler<Bytes> {
@@ -164,14 +182,15 @@ impl Relay {
     /// `seeds` are random and secret; `name` gives the full name of a protocol of this network.
     pub(crate) fn new<E>(
         config: &RelayConfig,
-        seeds: [[u8; 16]; 4],
+        seeds: [[u8; 16]; 5],
         name: impl Fn(&str) -> Result<StreamProtocol, E>,
     ) -> Result<Self, E> {
-        let [pool, seen, compact, coded] = seeds;
+        let [pool, seen, compact, coded, salts] = seeds;
         Ok(Self {
             names: handler::names(name)?,
             max_block_bytes: config.blocks.max_block_bytes,
             blocks: Blocks::new(config, [compact, coded]),
+            pools: Pools::new(config.reconcile.clone(), salts),
             mempool: Mempool::new(config.mempool.clone(), &pool),
             seen: Seen::new(&seen),
             transactions: Plumtree::new(config.transactions.clone()),
@@ -240,6 +259,12 @@ impl Relay {
         }
     }
 
+    /// What came of work on the comparison of pools.
+    pub(crate) fn stepped(&mut self, stepped: Stepped, now: Instant) {
+        let outputs = self.pools.stepped(stepped, &self.mempool, now);
+        self.compare(outputs);
+    }
+
     /// Transactions that are of no use any more leave the pool.
     pub(crate) fn confirmed(&mut self, keys: &[TransactionKey]) {
         for key in keys {
@@ -252,6 +277,34 @@ impl Relay {
     fn pool(&mut self, item: &Accepted, now: Instant) {
         self.mempool
             .insert(item.key, item.data.clone(), item.fee, now);
+    }
+
+    /// Does what the comparison of pools wants.
+    fn compare(&mut self, outputs: Vec<PoolOutput>) {
+        self.news = true;
+        for output in outputs {
+            match output {
+                PoolOutput::Send(id, message) => {
+                    self.send(id, Kind::Reconcile(message.to_bytes().into()));
+                }
+                PoolOutput::Announce(id, keys) => {
+                    for keys in keys.chunks(MAX_IDS) {
+                        let pooled = keys.iter().filter_map(|key| self.mempool.get(key));
+                        let announce = announcement(pooled);
+                        self.send(id, Kind::Announce(announce));
+                    }
+                }
+                PoolOutput::Serve(id, keys) => self.transactions.serve(id, &keys),
+                PoolOutput::Work(step) => self.tell(Event::Work(step)),
+                PoolOutput::Misdeed(peer, misdeed) => self.tell(Event::Misdeed(peer, misdeed)),
+            }
+        }
+    }
+
+    /// Queues a frame among a peer's transactions.
+    fn send(&mut self, id: PeerId, kind: Kind) {
+        let output = Output::Send(id, Class::Transaction, kind.into_frame());
+        self.put_out(vec![output]);
     }
 
     fn put_out(&mut self, outputs: Vec<Output>) {
@@ -373,6 +426,7 @@ impl Relay {
                 peer.queue = queue();
                 let outbound = peer.outbound;
                 self.blocks.joined(id, outbound, now);
+                self.pools.joined(id, outbound, now);
                 self.transactions.connected(id, now);
                 self.votes.connected(id, now);
                 self.tell(Event::Ready(id));
@@ -406,6 +460,7 @@ impl Relay {
             transactions,
             votes,
             blocks,
+            pools,
             mempool,
             seen,
             ..
@@ -423,6 +478,11 @@ impl Relay {
             (Input::Coded(frame), ItemKind::Block) => {
                 let outputs = blocks.on_coded(from, frame, now);
                 return self.put_out(outputs);
+            }
+            (Input::Reconcile(message), ItemKind::Transaction) => {
+                let outputs = pools.on_message(from, message, mempool, now);
+                self.compare(outputs);
+                return self.done(from, taken);
             }
             (input, ItemKind::Transaction) => on_tree(transactions, from, input, is_known, now),
             (input, ItemKind::Vote) => on_tree(votes, from, input, |_| false, now),
@@ -458,6 +518,7 @@ impl Relay {
         {
             self.transactions.disconnected(id);
             self.votes.disconnected(id);
+            self.pools.gone(&id);
             let outputs = self.blocks.gone(&id, now);
             self.put_out(outputs);
         }
@@ -531,6 +592,8 @@ impl Relay {
         }
         let outputs = self.blocks.on_time(now);
         self.put_out(outputs);
+        let outputs = self.pools.on_time(&self.mempool, now);
+        self.compare(outputs);
         self.mempool.expire(now);
     }
 
@@ -539,6 +602,7 @@ impl Relay {
             self.transactions.next_deadline(),
             self.votes.next_deadline(),
             self.blocks.next_deadline(),
+            self.pools.next_deadline(),
             self.mempool.next_deadline(),
         ];
         let open = self

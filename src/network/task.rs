@@ -40,6 +40,7 @@ use super::{
     relay::{
         Batch, Event as RelayEvent,
         blocks::{AcceptedBlock, Answer as BlockAnswer, Question},
+        pools::Stepped,
     },
     requests::Requests,
     validation::{Origin, Pending, Queue, Work},
@@ -148,6 +149,8 @@ enum Done {
     BlockAnswered(usize, Option<BlockAnswer>),
     BatchChecked(Batch, Option<Vec<(Item, Checked)>>),
     Answered(ResponseChannel, Answer),
+    /// Work on the comparison of pools; `None` where it failed.
+    Stepped(Option<Stepped>),
 }
 
 impl Task {
@@ -368,6 +371,13 @@ impl Task {
         match done {
             Done::Checked(pending, checked) => self.on_checked(pending, checked),
             Done::BlockAnswered(size, answer) => self.on_block_answered(size, answer),
+            Done::Stepped(stepped) => {
+                let relay = &mut self.swarm.behaviour_mut().relay;
+                let now = Instant::now();
+                stepped
+                    .into_iter()
+                    .for_each(|stepped| relay.stepped(stepped, now));
+            }
             Done::BatchChecked(batch, checked) => self.on_batch_checked(batch, checked),
             Done::Answered(channel, answer) => {
                 // An error says that the peer is gone.

@@ -20,6 +20,8 @@ pub struct RelayConfig {
     pub coded: CodedConfig,
     /// The pool of accepted transactions.
     pub mempool: MempoolConfig,
+    /// Comparing pools with peers.
+    pub reconcile: ReconcileConfig,
 }
 
 impl Default for RelayConfig {
@@ -30,6 +32,28 @@ impl Default for RelayConfig {
             blocks: BlockRelayConfig::default(),
             coded: CodedConfig::default(),
             mempool: MempoolConfig::default(),
+            reconcile: ReconcileConfig::default(),
+        }
+    }
+}
+
+/// When pools are compared, and what of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReconcileConfig {
+    /// Time between two comparisons with one peer that we begin. **Default:** 60 s.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+    /// Transactions that came later are still on their way by themselves, and left out. **Default:** 5 s.
+    #[serde(with = "humantime_serde")]
+    pub min_age: Duration,
+}
+
+impl Default for ReconcileConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(60),
+            min_age: Duration::from_secs(5),
         }
     }
 }

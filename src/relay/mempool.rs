@@ -95,6 +95,7 @@ pub struct Mempool {
     /// The classes that are not empty.
     classes: BTreeMap<Class, Queue>,
     bytes: usize,
+    inserted: u64,
 }
 
 /// A place in the slab.
@@ -129,6 +130,7 @@ impl Mempool {
             index: HashMap::with_hasher(Keyed::new(seed)),
             classes: BTreeMap::new(),
             bytes: 0,
+            inserted: 0,
         }
     }
 
@@ -246,6 +248,11 @@ impl Mempool {
         self.index.is_empty()
     }
 
+    /// How many were ever inserted: how much the pool has changed between two looks.
+    pub fn inserted(&self) -> u64 {
+        self.inserted
+    }
+
     /// What they cost: their bytes, and [`OVERHEAD`] for each.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -310,6 +317,7 @@ impl Mempool {
         queue.bytes += cost;
         self.bytes += cost;
         self.index.insert(id, place);
+        self.inserted += 1;
         Some(())
     }
 

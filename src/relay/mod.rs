@@ -15,7 +15,7 @@ pub mod reconcile;
 mod seen;
 pub(crate) mod wire;
 
-pub use config::{RelayConfig, TreeConfig};
+pub use config::{ReconcileConfig, RelayConfig, TreeConfig};
 pub use key::{ShortId, TransactionKey};
 pub use mempool::{Insertion, MAX_EXPIRED, Mempool, MempoolConfig, OVERHEAD, Pooled};
 pub use seen::{GENERATION, Seen};

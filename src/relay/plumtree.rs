@@ -260,6 +260,15 @@ impl Plumtree {
         None
     }
 
+    /// A peer is to be sent these as if it had asked, as far as there is room.
+    pub(crate) fn serve(&mut self, to: PeerId, keys: &[TransactionKey]) {
+        if let Some(peer) = self.peers.get_mut(&to) {
+            let room = self.config.max_announced.saturating_sub(peer.serve.len());
+            peer.serve
+                .extend(keys.iter().take(room).map(TransactionKey::short));
+        }
+    }
+
     /// A peer wants its link to push, or to announce.
     pub(crate) fn on_link(&mut self, from: PeerId, link: &Link) {
         if let Some(peer) = self.peers.get_mut(&from) {

@@ -9,6 +9,7 @@ mod limits;
 mod local_network;
 mod observing;
 mod raw_peer;
+mod relay;
 mod strangers;
 mod support;
 mod transports;

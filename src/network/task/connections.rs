@@ -238,6 +238,10 @@ impl Task {
             }
             RelayEvent::Check(batch) => self.check_batch(batch),
             RelayEvent::Ask(question) => self.ask(question),
+            RelayEvent::Work(step) => {
+                let stepped = platform::offload(move || step.run());
+                self.work.push(stepped.map(Done::Stepped).boxed());
+            }
             RelayEvent::Refused(source, reason) => self.shared.emit(&NetworkEvent::ItemRefused {
                 kind: ItemKind::Block,
                 source,
