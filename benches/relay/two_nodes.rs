@@ -2,12 +2,9 @@
 //!
 //! Selkie computes each one's key and identity, deduplicates, has it checked by an `Application`, delivers it there and hands
 //! it to a subscriber; none may be lost. Raw gossipsub publishes one message a time, or packs 64 items of 200 bytes into a
-//! message that nobody looks into. The sender is this process, the receiver a child of it, which prints what it has at each
-//! line on its input. The sides take turns; figures are medians of the rounds.
+//! message that nobody looks into. The sender is this process, the receiver a child of it. The sides take turns; figures are medians of the rounds.
 
 use std::{
-    io::{BufRead, BufReader, Write},
-    process::{Child, ChildStdout, Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,12 +14,12 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use selkie::{
-    Application, Checked, Config, Item, ItemId, Keypair, Multiaddr, NetworkEvent,
-    P2PNetworkManager, Transaction,
+    Application, Checked, Item, ItemId, Multiaddr, NetworkEvent, P2PNetworkManager, Transaction,
 };
 
 use crate::{
-    gossip,
+    child::{self, Child},
+    gossip, node,
     support::{Figure, cpu_seconds, quantile},
 };
 
@@ -50,7 +47,11 @@ struct Round {
     receiver: f64,
 }
 
-pub async fn measure() -> Vec<Figure> {
+pub fn measure() -> Vec<Figure> {
+    crate::one_thread().block_on(all())
+}
+
+async fn all() -> Vec<Figure> {
     let mut figures = Vec::new();
     for (name, listen) in [
         ("TCP", "/ip4/127.0.0.1/tcp/0"),
@@ -154,24 +155,24 @@ impl Side {
 }
 
 async fn round(side: Side, listen: &str) -> Round {
-    let (mut receiver, address) = Receiver::start(side, listen);
+    let (mut receiver, address) = Child::start(&[side.name(), listen]);
     let mut sender = Sender::join(side, address).await;
-    let before = receiver.state();
+    let [_, before] = receiver.ask();
     let (begin, cpu) = (Instant::now(), cpu_seconds());
     let sent = sender.send_for(TIME).await;
-    let mut state = receiver.state();
+    let [mut received, mut receivers_cpu] = receiver.ask();
     let patience = Instant::now();
-    while state.items < sent && patience.elapsed() < PATIENCE {
+    while received < sent as f64 && patience.elapsed() < PATIENCE {
         sender.idle(Duration::from_millis(2)).await;
-        state = receiver.state();
+        [received, receivers_cpu] = receiver.ask();
     }
     let took = begin.elapsed().as_secs_f64();
-    assert_eq!(state.items, sent, "{}: some were lost", side.name());
+    assert_eq!(received, sent as f64, "{}: some were lost", side.name());
     let each = |seconds: f64| seconds / sent as f64 * 1e6;
     let round = Round {
         per_second: sent as f64 / took,
         sender: each(cpu_seconds() - cpu),
-        receiver: each(state.cpu - before.cpu),
+        receiver: each(receivers_cpu - before),
     };
     eprintln!(
         "   {}: {:.0}/s, CPU us each: sender {:.2}, receiver {:.2}",
@@ -194,7 +195,7 @@ enum Sender {
 impl Sender {
     async fn join(side: Side, address: Multiaddr) -> Self {
         if side == Side::Selkie {
-            let node = selkie_node(None, Counter::default()).await;
+            let node = node(None, Counter::default()).await;
             node.dial(address).await.expect("connected");
             return Self::Selkie(node);
         }
@@ -260,7 +261,7 @@ impl Sender {
 }
 
 /// Transactions that no compression makes smaller.
-fn batch(number: &mut u64) -> Vec<Transaction> {
+pub fn batch(number: &mut u64) -> Vec<Transaction> {
     let transaction = |_| {
         *number += 1;
         Transaction::new(noise(*number, SIZE))
@@ -268,7 +269,8 @@ fn batch(number: &mut u64) -> Vec<Transaction> {
     (0..BATCH).map(transaction).collect()
 }
 
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+/// Bytes that no compression makes smaller, different for each seed.
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mut data = vec![0; bytes];
     for chunk in data.chunks_mut(8) {
@@ -296,34 +298,16 @@ impl Application for Counter {
     }
 }
 
-async fn selkie_node(listen: Option<&str>, application: impl Application) -> P2PNetworkManager {
-    let mut config = Config::default();
-    let listen = listen.map(|listen| listen.parse().expect("an address"));
-    config.network.listen_addresses = listen.into_iter().collect();
-    let node = P2PNetworkManager::with(config, Keypair::generate_ed25519(), application)
-        .await
-        .expect("a node");
-    node.start().await.expect("it starts");
-    node
-}
-
 /// The child: prints its address, then at each line on its input how many items it has and its CPU time.
 pub async fn receive(side: &str, listen: &str) {
     let side = Side::ALL.into_iter().find(|known| known.name() == side);
     let items = Arc::new(AtomicU64::new(0));
     let counted = Arc::clone(&items);
-    // It answers from a thread of its own, and ends with its input.
-    let answer = std::thread::spawn(move || {
-        for _ in std::io::stdin().lines().map_while(Result::ok) {
-            println!("{} {}", counted.load(Ordering::Relaxed), cpu_seconds());
-            let _ = std::io::stdout().flush();
-        }
-        std::process::exit(0);
-    });
+    child::answer(move || vec![counted.load(Ordering::Relaxed) as f64, cpu_seconds()]);
     match side.expect("a side") {
         Side::Selkie => {
             let delivered = Counter::default();
-            let node = selkie_node(Some(listen), delivered.clone()).await;
+            let node = node(Some(listen), delivered.clone()).await;
             println!("{}", node.listeners()[0]);
             let mut events =
                 node.subscribe(|event| matches!(event, NetworkEvent::ItemAccepted { .. }));
@@ -343,48 +327,5 @@ pub async fn receive(side: &str, listen: &str) {
                 }
             }
         }
-    }
-    drop(answer);
-}
-
-/// The child as the parent sees it.
-struct Receiver {
-    child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
-}
-
-struct State {
-    items: u64,
-    cpu: f64,
-}
-
-impl Receiver {
-    fn start(side: Side, listen: &str) -> (Self, Multiaddr) {
-        let mut child = Command::new(std::env::current_exe().expect("it runs"))
-            .args(["--receive", side.name(), listen])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("a child");
-        let stdout = child.stdout.take().expect("piped");
-        let mut lines = BufReader::new(stdout).lines();
-        let address = lines.next().expect("a line").expect("text");
-        (Self { child, lines }, address.parse().expect("an address"))
-    }
-
-    fn state(&mut self) -> State {
-        let mut stdin = self.child.stdin.as_ref().expect("piped");
-        stdin.write_all(b"\n").expect("it listens");
-        let line = self.lines.next().expect("a line").expect("text");
-        let (items, cpu) = line.split_once(' ').expect("two figures");
-        State {
-            items: items.parse().expect("a number"),
-            cpu: cpu.parse().expect("a number"),
-        }
-    }
-
-    fn end(mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
     }
 }

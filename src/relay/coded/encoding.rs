@@ -212,7 +212,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn block(size: usize) -> Vec<u8> {
-        (0..size).map(|i| (i * i / 7 % 251) as u8).collect()
+        (0..size as u64).map(|i| (i * i / 7 % 251) as u8).collect()
     }
 
     fn encoded(size: usize) -> Encoded {

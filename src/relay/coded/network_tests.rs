@@ -191,7 +191,7 @@ impl Case {
         let now = Instant::now();
         let ids = (0..self.nodes).map(|node| {
             let mut secret = [7; 32];
-            secret[..8].copy_from_slice(&node.to_le_bytes());
+            secret[..8].copy_from_slice(&(node as u64).to_le_bytes());
             let key = Keypair::ed25519_from_bytes(secret).expect("a key");
             key.public().to_peer_id()
         });

@@ -1,0 +1,304 @@
+//! Ten nodes in one process, each linked to six: the highest rate at which every node gets everything, the bytes, the latency.
+//!
+//! Transactions of 250 bytes come from all nodes in turn, ten of them a hundredth of a second each. A rate is sustained when
+//! all have everything a second after the last was sent. The rate is doubled until that fails, and then halved in between.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures::StreamExt;
+use selkie::{Application, Item, P2PNetworkManager, Transaction};
+use tokio::{runtime::Builder, sync::mpsc};
+
+use crate::{
+    gossip, node,
+    support::{Figure, quantile},
+    two_nodes::noise,
+};
+
+const NODES: usize = 10;
+/// Node n dials the next three; so each has six links.
+const DIALS: usize = 3;
+const SIZE: usize = 250;
+const TIME: Duration = Duration::from_secs(2);
+const TICK: Duration = Duration::from_millis(10);
+const PATIENCE: Duration = Duration::from_secs(1);
+const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
+/// Steps between the highest rate that was sustained and the lowest that was not.
+const HALVINGS: usize = 3;
+
+pub fn measure() -> Vec<Figure> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let selkie = search(&Selkie::start().await, 2000).await;
+        let gossip = search(&Gossip::start().await, 250).await;
+        let figure = |name: &str, unit, value, baseline, target| Figure {
+            name: format!("ten nodes, {name}"),
+            value,
+            unit,
+            baseline,
+            baseline_name: "gossipsub",
+            target,
+        };
+        let infinity = f64::INFINITY;
+        vec![
+            figure("rate", "/s", selkie.rate, None, Some(10_000.0..=infinity)),
+            figure(
+                "beside gossipsub",
+                "/s",
+                selkie.rate,
+                Some(gossip.rate),
+                Some(8.0..=infinity),
+            ),
+            figure(
+                "wire bytes per byte",
+                "",
+                selkie.overhead,
+                None,
+                Some(0.0..=1.25),
+            ),
+            figure(
+                "p99 at half the rate",
+                "ms",
+                selkie.p99,
+                None,
+                Some(0.0..=100.0),
+            ),
+            figure(
+                "p99 beside gossipsub's",
+                "ms",
+                selkie.p99,
+                Some(gossip.p99),
+                None,
+            ),
+        ]
+    })
+}
+
+/// What a network can do.
+struct Found {
+    rate: f64,
+    /// Wire bytes for each byte of new payload, and the latency in ms, both at half the rate.
+    overhead: f64,
+    p99: f64,
+}
+
+/// Ten nodes.
+trait Network {
+    /// Sends from one of the nodes.
+    async fn send(&self, from: usize, transactions: Vec<Vec<u8>>);
+    fn arrivals(&self) -> &Arrivals;
+    /// Bytes that all nodes have read; 0 where nobody counts.
+    fn bytes(&self) -> u64;
+}
+
+/// What has arrived, at all nodes together.
+#[derive(Clone)]
+struct Arrivals {
+    begin: Instant,
+    count: Arc<AtomicU64>,
+    latencies: Arc<Mutex<Vec<f64>>>,
+}
+
+impl Arrivals {
+    fn new() -> Self {
+        Self {
+            begin: Instant::now(),
+            count: Arc::default(),
+            latencies: Arc::default(),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_nanos()).expect("a short run")
+    }
+
+    fn note(&self, data: &[u8]) {
+        let made = u64::from_le_bytes(data[..8].try_into().expect("8 bytes"));
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        // A part of them says enough.
+        if count.is_multiple_of(16) {
+            let took = (self.now() - made) as f64 / 1e6;
+            self.latencies.lock().expect("no panic").push(took);
+        }
+    }
+}
+
+async fn search(network: &impl Network, first: u32) -> Found {
+    let (mut good, mut bad) = (0, first);
+    while sustains(network, bad).await.is_some() {
+        good = bad;
+        bad *= 2;
+    }
+    for _ in 0..HALVINGS {
+        let rate = good.midpoint(bad);
+        if sustains(network, rate).await.is_some() {
+            good = rate;
+        } else {
+            bad = rate;
+        }
+    }
+    let half = sustains(network, good / 2).await;
+    let (overhead, p99) = half.unwrap_or((f64::INFINITY, f64::INFINITY));
+    Found {
+        rate: good.into(),
+        overhead,
+        p99,
+    }
+}
+
+/// Wire bytes for each byte of new payload, and the latency, where all arrives in time.
+async fn sustains(network: &impl Network, rate: u32) -> Option<(f64, f64)> {
+    let arrivals = network.arrivals();
+    arrivals.latencies.lock().expect("no panic").clear();
+    let (bytes, count) = (network.bytes(), arrivals.count.load(Ordering::Relaxed));
+    let mut ticks = tokio::time::interval(TICK);
+    let (begin, mut sent) = (Instant::now(), 0);
+    let mut turn = 0;
+    while begin.elapsed() < TIME {
+        ticks.tick().await;
+        let due = (begin.elapsed().as_secs_f64() * f64::from(rate)) as u64 - sent;
+        let transactions = (0..due).map(|number| {
+            let mut data = noise(arrivals.now() ^ (sent + number) << 40, SIZE);
+            data[..8].copy_from_slice(&arrivals.now().to_le_bytes());
+            data
+        });
+        network.send(turn % NODES, transactions.collect()).await;
+        sent += due;
+        turn += 1;
+    }
+    let expected = sent * (NODES as u64 - 1);
+    let late = Instant::now();
+    let arrived = || arrivals.count.load(Ordering::Relaxed) - count;
+    while arrived() < expected && late.elapsed() < PATIENCE {
+        tokio::time::sleep(TICK).await;
+    }
+    let in_time = arrived() >= expected;
+    let wire = (network.bytes() - bytes) as f64 / (expected * SIZE as u64) as f64;
+    let p99 = quantile(&mut arrivals.latencies.lock().expect("no panic"), 0.99);
+    eprintln!(
+        "   {rate}/s: {} of {expected} in time, {wire:.2} bytes per byte, p99 {p99:.1} ms",
+        arrived()
+    );
+    // What is still under way must not count for the next rate.
+    let rest = Instant::now();
+    while arrived() < expected && rest.elapsed() < 10 * PATIENCE {
+        tokio::time::sleep(TICK).await;
+    }
+    in_time.then_some((wire, p99))
+}
+
+struct Selkie {
+    nodes: Vec<P2PNetworkManager>,
+    arrivals: Arrivals,
+}
+
+impl Application for Arrivals {
+    fn deliver(&self, item: &Item) {
+        self.note(item.data());
+    }
+}
+
+impl Selkie {
+    async fn start() -> Self {
+        eprintln!("ten nodes: Selkie");
+        let arrivals = Arrivals::new();
+        let mut nodes = Vec::new();
+        for _ in 0..NODES {
+            nodes.push(node(Some(LISTEN), arrivals.clone()).await);
+        }
+        for (place, node) in nodes.iter().enumerate() {
+            for next in 1..=DIALS {
+                let to = nodes[(place + next) % NODES].listeners().remove(0);
+                node.dial(to).await.expect("connected");
+            }
+        }
+        Self { nodes, arrivals }
+    }
+}
+
+impl Network for Selkie {
+    async fn send(&self, from: usize, transactions: Vec<Vec<u8>>) {
+        let transactions = transactions.into_iter().map(Transaction::new).collect();
+        let sent = self.nodes[from].broadcast_transactions(transactions).await;
+        assert!(sent.expect("peers").iter().all(Result::is_ok));
+    }
+
+    fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    fn bytes(&self) -> u64 {
+        let metrics = self.nodes.iter().map(P2PNetworkManager::message_metrics);
+        metrics.map(|metrics| metrics.bytes_received).sum()
+    }
+}
+
+struct Gossip {
+    nodes: Vec<mpsc::Sender<Vec<Vec<u8>>>>,
+    arrivals: Arrivals,
+}
+
+impl Gossip {
+    async fn start() -> Self {
+        eprintln!("ten nodes: gossipsub");
+        let arrivals = Arrivals::new();
+        let mut swarms = Vec::new();
+        let mut addresses = Vec::new();
+        for _ in 0..NODES {
+            let mut node = gossip::Node::new();
+            addresses.push(node.listen(LISTEN).await);
+            swarms.push(node);
+        }
+        let mut nodes = Vec::new();
+        for (place, mut swarm) in swarms.into_iter().enumerate() {
+            let others = (1..=DIALS).map(|next| addresses[(place + next) % NODES].clone());
+            others.for_each(|other| swarm.swarm.dial(other).expect("dialling"));
+            let (sender, mut inbox) = mpsc::channel::<Vec<Vec<u8>>>(16);
+            let arrivals = arrivals.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::select! {
+                        event = swarm.swarm.select_next_some() => {
+                            if let Some(message) = gossip::message(event) {
+                                arrivals.note(&message);
+                            }
+                        }
+                        Some(transactions) = inbox.recv() => {
+                            for transaction in transactions {
+                                swarm.publish(transaction);
+                            }
+                        }
+                    }
+                }
+            });
+            nodes.push(sender);
+        }
+        // The heartbeats build the mesh.
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        Self { nodes, arrivals }
+    }
+}
+
+impl Network for Gossip {
+    async fn send(&self, from: usize, transactions: Vec<Vec<u8>>) {
+        self.nodes[from].send(transactions).await.expect("it runs");
+    }
+
+    fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    fn bytes(&self) -> u64 {
+        0
+    }
+}
