@@ -117,8 +117,8 @@ impl Behaviour {
 }
 
 /// Random numbers that no peer knows.
-fn seeds() -> Result<[[u8; 16]; 5], NetworkError> {
-    let mut seeds = [[0; 16]; 5];
+fn seeds() -> Result<[[u8; 16]; 4], NetworkError> {
+    let mut seeds = [[0; 16]; 4];
     for seed in &mut seeds {
         getrandom::fill(seed).map_err(|error| NetworkError::Transport {
             transport: "relay",

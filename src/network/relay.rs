@@ -83,7 +83,8 @@ struct Peer {
     block: usize,
     /// What waits for its turn.
     queue: Scheduler<Bytes>,
-    /// Bulk bytes of the peer that are done with, and that it has not been told of.
+    /// Bulk bytes of the peer that are read, and that are done with, of which it has not been told.
+    read: usize,
     done: usize,
     window: Window,
 }
@@ -129,6 +130,7 @@ impl Peer {
             urgent: 0,
             block: 0,
             queue: queue(),
+            read: 0,
             done: 0,
             window: Window::default(),
         }
@@ -178,23 +180,30 @@ fn on_tree(
     }
 }
 
+impl Batch {
+    /// Bytes of payload.
+    pub(crate) fn size(&self) -> usize {
+        self.items.iter().map(|fresh| fresh.data.len()).sum()
+    }
+}
+
 impl Relay {
     /// `seeds` are random and secret; `name` gives the full name of a protocol of this network.
     pub(crate) fn new<E>(
         config: &RelayConfig,
-        seeds: [[u8; 16]; 5],
+        seeds: [[u8; 16]; 4],
         name: impl Fn(&str) -> Result<StreamProtocol, E>,
     ) -> Result<Self, E> {
-        let [pool, seen, compact, coded, salts] = seeds;
+        let [tables, compact, coded, salts] = seeds;
         Ok(Self {
             names: handler::names(name)?,
             max_block_bytes: config.blocks.max_block_bytes,
             blocks: Blocks::new(config, [compact, coded]),
             pools: Pools::new(config.reconcile.clone(), salts),
-            mempool: Mempool::new(config.mempool.clone(), &pool),
-            seen: Seen::new(&seen),
-            transactions: Plumtree::new(config.transactions.clone()),
-            votes: Plumtree::new(config.votes.clone()),
+            mempool: Mempool::new(config.mempool.clone(), &tables),
+            seen: Seen::new(&tables),
+            transactions: Plumtree::new(config.transactions.clone(), &tables),
+            votes: Plumtree::new(config.votes.clone(), &tables),
             peers: HashMap::new(),
             events: VecDeque::new(),
             alarm: Alarm::default(),
@@ -410,6 +419,9 @@ impl Relay {
         match report {
             // The other side's streams carry what it sends, whichever connection it has chosen.
             Report::Frames(lane, frames) => {
+                if lane == Lane::Bulk {
+                    peer.read += frames.iter().map(|(_, size)| size).sum::<usize>();
+                }
                 for (input, size) in frames {
                     let taken = (connection, if lane == Lane::Bulk { size } else { 0 });
                     self.on_frame(id, lane, input, taken, now);
@@ -468,7 +480,7 @@ impl Relay {
         let is_known = |id| mempool.contains_short(id) || seen.contains(id);
         let received = match (input, kind) {
             (Input::Other(Kind::Acknowledge(acknowledge)), _) => {
-                self.on_acknowledge(from, acknowledge.bytes);
+                self.on_acknowledge(from, &acknowledge, now);
                 Received::default()
             }
             (Input::Block(message), ItemKind::Block) => {
@@ -503,10 +515,11 @@ impl Relay {
         }
     }
 
-    fn on_acknowledge(&mut self, from: PeerId, bytes: u64) {
+    fn on_acknowledge(&mut self, from: PeerId, acknowledge: &Acknowledge, now: Instant) {
         if let Some(peer) = self.peers.get_mut(&from) {
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-            peer.window.on_acknowledged(bytes);
+            let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+            peer.window.on_read(bytes(acknowledge.read), now);
+            peer.window.on_done(bytes(acknowledge.done));
         }
     }
 
@@ -547,9 +560,12 @@ impl Relay {
                     event: Order::Send(lane, bytes),
                 });
             };
-            if peer.done > 0 {
-                let bytes = std::mem::take(&mut peer.done) as u64;
-                let bytes = Kind::Acknowledge(Acknowledge { bytes }).into_frame();
+            if peer.done + peer.read > 0 {
+                let acknowledge = Acknowledge {
+                    done: std::mem::take(&mut peer.done) as u64,
+                    read: std::mem::take(&mut peer.read) as u64,
+                };
+                let bytes = Kind::Acknowledge(acknowledge).into_frame();
                 peer.urgent += bytes.len();
                 send(Lane::Urgent, bytes);
             }
@@ -575,7 +591,7 @@ impl Relay {
                     break;
                 };
 
-                peer.window.on_sent(bytes.len());
+                peer.window.on_sent(bytes.len(), now);
                 send(Lane::Bulk, bytes);
             }
         }

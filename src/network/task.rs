@@ -147,7 +147,7 @@ enum Done {
     Checked(Pending, Option<(Checked, Option<AcceptedBlock>)>),
     /// A question of the relay's, to give its bytes back, and the answer.
     BlockAnswered(usize, Option<BlockAnswer>),
-    BatchChecked(Batch, Option<Vec<(Item, Checked)>>),
+    BatchesChecked(Vec<Batch>, Option<Vec<Vec<(Item, Checked)>>>),
     Answered(ResponseChannel, Answer),
     /// Work on the comparison of pools; `None` where it failed.
     Stepped(Option<Stepped>),
@@ -378,7 +378,7 @@ impl Task {
                     .into_iter()
                     .for_each(|stepped| relay.stepped(stepped, now));
             }
-            Done::BatchChecked(batch, checked) => self.on_batch_checked(batch, checked),
+            Done::BatchesChecked(batches, checked) => self.on_batches_checked(batches, checked),
             Done::Answered(channel, answer) => {
                 // An error says that the peer is gone.
                 let _ = self

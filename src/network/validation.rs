@@ -16,6 +16,9 @@ use super::{
 };
 use crate::chain::{Item, ItemKind};
 
+/// Bytes of waiting batches that are checked with another: so long may a vote wait for the end of a check.
+const MERGED: usize = 64 << 10;
+
 /// An item on its way to a verdict, with everything that the verdict is for.
 #[derive(Debug)]
 pub(crate) struct Pending {
@@ -60,7 +63,7 @@ impl Work {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Item(pending) => pending.item.data().len(),
-            Self::Batch(batch) => batch.items.iter().map(|fresh| fresh.data.len()).sum(),
+            Self::Batch(batch) => batch.size(),
             Self::Question(question) => question.size(),
         }
     }
@@ -110,6 +113,21 @@ impl Queue {
         let next = self.waiting.iter_mut().find_map(VecDeque::pop_front)?;
         self.free -= 1;
         Some(next)
+    }
+
+    /// More batches that may go with a transactions' one which is about to be checked: to hand over many little ones costs
+    /// more than most checks. They need no check of their own.
+    pub(crate) fn more(&mut self) -> Vec<Batch> {
+        let [.., transactions] = &mut self.waiting;
+        let (mut batches, mut bytes) = (Vec::new(), 0);
+        while bytes < MERGED
+            && let Some(Work::Batch(_)) = transactions.front()
+            && let Some(Work::Batch(batch)) = transactions.pop_front()
+        {
+            bytes += batch.size();
+            batches.push(batch);
+        }
+        batches
     }
 
     /// A check has ended; its bytes are no longer held here.

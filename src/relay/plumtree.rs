@@ -34,6 +34,7 @@ use self::{
 };
 use super::{
     Mempool, ShortId, TransactionKey, TreeConfig,
+    keyed::Keyed,
     wire::{self, Announce, Fetch, Items, Kind, Link, MAX_BATCH, MAX_IDS},
 };
 use crate::peers::Misdeed;
@@ -52,7 +53,7 @@ pub(crate) struct Plumtree {
     log: Log,
     fetches: Fetches,
     /// What is being checked, and the places of the peers that have it.
-    checking: HashMap<ShortId, u128>,
+    checking: HashMap<ShortId, u128, Keyed>,
     peers: HashMap<PeerId, Peer>,
     places: Vec<Place>,
 }
@@ -120,7 +121,9 @@ impl From<Option<Misdeed>> for Received {
 }
 
 impl Plumtree {
-    pub(crate) fn new(config: TreeConfig) -> Self {
+    /// `seed` keys the tables: 16 random bytes that no peer knows.
+    pub(crate) fn new(config: TreeConfig, seed: &[u8; 16]) -> Self {
+        let keyed = Keyed::new(seed);
         let limits = Limits {
             patience: config.fetch_patience,
             timeout: config.fetch_timeout,
@@ -128,9 +131,9 @@ impl Plumtree {
             max_requested_bytes: config.max_requested_bytes,
         };
         Self {
-            log: Log::new(config.max_log_bytes),
-            fetches: Fetches::new(limits),
-            checking: HashMap::new(),
+            log: Log::new(config.max_log_bytes, keyed.clone()),
+            fetches: Fetches::new(limits, keyed.clone()),
+            checking: HashMap::with_hasher(keyed),
             peers: HashMap::new(),
             places: (0..PLACES).rev().collect(),
             config,

@@ -90,11 +90,13 @@ pub(crate) struct Link {
     pub(crate) push: bool,
 }
 
-/// So many more bytes of the bulk stream are read and done with.
+/// So many more bytes of the bulk stream are read, and so many are done with.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Acknowledge {
     #[prost(uint64, tag = "1")]
-    pub(crate) bytes: u64,
+    pub(crate) done: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) read: u64,
 }
 
 /// What is wrong with a frame.

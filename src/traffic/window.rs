@@ -1,31 +1,143 @@
-//! How much may be on its way to a peer that has not acknowledged it.
+//! How much may be on its way to a peer.
 //!
-//! A fixed window: what is sent opens it no further than its size, what is acknowledged makes room again. It keeps a
-//! flood of bulk traffic from filling every buffer between two nodes before a vote.
+//! Two limits. What the peer has not *read* fills buffers between the nodes, and a vote that is sent now arrives behind
+//! it: that is kept as short as the link allows. What it has read and is not *done* with waits for its checks, where votes
+//! overtake; there may be much of that ([`MAX_UNDONE`]), and a sender slows down to the pace of the checks.
+//!
+//! How much may be unread is found by the delay, as LEDBAT does (RFC 6817): the least delay ever seen is the link's own, what
+//! is above it is our queue. While that is below [`TARGET`] the window grows, above it shrinks; it grows only while it
+//! is what holds the sender up, and doubles each round trip until the queue is first seen. So a fast link with long round trips gets
+//! megabytes, and a slow one a few milliseconds' worth.
+//!
+//! Bounds: [`MIN_UNREAD`] to [`MAX_UNREAD`]; one sample for each [`SAMPLE`] bytes under way.
 
-/// Bytes that may be on their way.
-const SIZE: usize = 1 << 20;
+use std::{collections::VecDeque, time::Duration};
+
+use web_time::Instant;
+
+/// The least and the most that the peer may not have read, and the least to begin with, in bytes.
+const MIN_UNREAD: usize = 64 << 10;
+const MAX_UNREAD: usize = 8 << 20;
+/// Bytes that the peer may not be done with.
+const MAX_UNDONE: usize = 8 << 20;
+/// How long a queue of our own may be: so much later comes a vote.
+const TARGET: Duration = Duration::from_millis(3);
+/// Bytes between two measurements of the delay.
+const SAMPLE: usize = 16 << 10;
+/// What the window grows by in a round trip, once a queue was seen.
+const STEP: usize = 64 << 10;
+/// How long the least delay is remembered, at least; routes change.
+const MEMORY: Duration = Duration::from_secs(30);
 
 /// See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Window {
-    in_flight: usize,
+    limit: usize,
+    /// No queue was seen yet.
+    starts: bool,
+    /// The limit has held the sender up since it was last changed.
+    is_tight: bool,
+    unread: usize,
+    undone: usize,
+    /// Bytes sent and read ever.
+    sent: u64,
+    read: u64,
+    /// When the byte with this number was sent.
+    samples: VecDeque<(u64, Instant)>,
+    /// The least delay of this period and of the one before, and when this one began.
+    least: [Option<Duration>; 2],
+    period: Option<Instant>,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            limit: MIN_UNREAD,
+            starts: true,
+            is_tight: false,
+            unread: 0,
+            undone: 0,
+            sent: 0,
+            read: 0,
+            samples: VecDeque::new(),
+            least: [None; 2],
+            period: None,
+        }
+    }
 }
 
 impl Window {
     /// Bytes that may be sent now; the last message may go over it.
     pub fn room(&self) -> usize {
-        SIZE.saturating_sub(self.in_flight)
+        let unread = self.limit.saturating_sub(self.unread);
+        unread.min(MAX_UNDONE.saturating_sub(self.undone))
     }
 
     /// Bytes that were sent.
-    pub fn on_sent(&mut self, bytes: usize) {
-        self.in_flight += bytes;
+    pub fn on_sent(&mut self, bytes: usize, now: Instant) {
+        self.unread += bytes;
+        self.undone += bytes;
+        self.sent += bytes as u64;
+        let last = self.samples.back().map_or(0, |(number, _)| *number);
+        if self.samples.is_empty() || self.sent - last >= SAMPLE as u64 {
+            self.samples.push_back((self.sent, now));
+        }
+        self.is_tight |= self.unread >= self.limit;
     }
 
-    /// Bytes that the peer says it is done with. One that acknowledges more than it was sent only gets more than it can take.
-    pub fn on_acknowledged(&mut self, bytes: usize) {
-        self.in_flight = self.in_flight.saturating_sub(bytes);
+    /// Bytes that the peer says it has read. One that says so of more than it was sent only gets more than it can take.
+    pub fn on_read(&mut self, bytes: usize, now: Instant) {
+        let bytes = bytes.min(self.unread);
+        self.unread -= bytes;
+        self.read += bytes as u64;
+        let mut delay = None;
+        while let Some((number, at)) = self.samples.front().copied()
+            && number <= self.read
+        {
+            self.samples.pop_front();
+            delay = Some(now.saturating_duration_since(at));
+        }
+        if let Some(delay) = delay {
+            let queue = delay.saturating_sub(self.least_delay(delay, now));
+            self.adapt(bytes, queue);
+        }
+    }
+
+    /// Bytes that the peer says it is done with.
+    pub fn on_done(&mut self, bytes: usize) {
+        self.undone = self.undone.saturating_sub(bytes);
+    }
+
+    /// The link's own delay, as far as it is known.
+    fn least_delay(&mut self, delay: Duration, now: Instant) -> Duration {
+        let begun = *self.period.get_or_insert(now);
+        if now.saturating_duration_since(begun) >= MEMORY {
+            self.least = [None, self.least[0]];
+            self.period = Some(now);
+        }
+        self.least[0] = Some(self.least[0].map_or(delay, |least| least.min(delay)));
+        self.least.into_iter().flatten().min().unwrap_or(delay)
+    }
+
+    /// So many bytes were read, and our queue took so long.
+    fn adapt(&mut self, bytes: usize, queue: Duration) {
+        if queue > TARGET {
+            self.starts = false;
+        }
+        if queue > TARGET {
+            // At most half of it within one round trip, however long the queue is.
+            let over = (queue - TARGET).min(TARGET).as_secs_f64() / TARGET.as_secs_f64();
+            let less = (bytes as f64 * over / 2.0) as usize;
+            self.limit = self.limit.saturating_sub(less);
+        } else if self.is_tight && self.starts {
+            self.limit += bytes;
+        } else if self.is_tight {
+            let under = (TARGET - queue).as_secs_f64() / TARGET.as_secs_f64();
+            // One step for each window that was read, as LEDBAT's one segment; it is large, since our frames are.
+            self.limit += (STEP as f64 * under * bytes as f64 / self.limit as f64) as usize;
+        }
+        self.limit = self.limit.clamp(MIN_UNREAD, MAX_UNREAD);
+        self.is_tight = self.unread >= self.limit;
     }
 }
 
@@ -33,17 +145,94 @@ impl Window {
 mod tests {
     use super::*;
     use crate::platform::test;
+    use proptest::prelude::*;
+
+    /// Sends as much as the window allows over a link, for so many seconds; the share of the link that was used in the last
+    /// one, and the longest queue in it.
+    fn over_a_link(bytes_per_second: f64, round_trip: Duration, seconds: u32) -> (f64, Duration) {
+        let (begin, step) = (Instant::now(), Duration::from_micros(100));
+        let mut window = Window::default();
+        let mut free_at = begin;
+        let mut under_way = VecDeque::new();
+        let (mut carried, mut longest) = (0, Duration::ZERO);
+        let end = begin + Duration::from_secs(seconds.into());
+        let mut now = begin;
+        while now < end {
+            let is_last = end - now <= Duration::from_secs(1);
+            while window.room() > 0 {
+                let frame = 32 << 10;
+                window.on_sent(frame, now);
+                free_at =
+                    free_at.max(now) + Duration::from_secs_f64(frame as f64 / bytes_per_second);
+                under_way.push_back((free_at + round_trip, frame));
+                if is_last {
+                    longest = longest.max(free_at - now);
+                }
+            }
+            while let Some((at, frame)) = under_way.front().copied()
+                && at <= now
+            {
+                under_way.pop_front();
+                window.on_read(frame, now);
+                window.on_done(frame);
+                carried += if is_last { frame } else { 0 };
+            }
+            now += step;
+        }
+        (carried as f64 / bytes_per_second, longest)
+    }
 
     #[test]
-    fn what_is_acknowledged_makes_room_and_no_more() {
-        let mut window = Window::default();
-        window.on_sent(SIZE - 1);
-        assert_eq!(window.room(), 1);
-        window.on_sent(100);
-        assert_eq!(window.room(), 0);
-        window.on_acknowledged(99);
-        assert_eq!(window.room(), 0);
-        window.on_acknowledged(usize::MAX);
-        assert_eq!(window.room(), SIZE);
+    fn links_of_all_kinds_are_used_and_their_queues_stay_short() {
+        let megabit = 1e6 / 8.0;
+        for (rate, round_trip) in [
+            (10_000.0 * megabit, Duration::from_micros(200)),
+            (1000.0 * megabit, Duration::from_millis(1)),
+            (100.0 * megabit, Duration::from_millis(40)),
+            (300.0 * megabit, Duration::from_millis(150)),
+        ] {
+            let (share, queue) = over_a_link(rate, round_trip, 20);
+            assert!(share > 0.85, "{rate} {round_trip:?}: {share}");
+            assert!(queue < 4 * TARGET, "{rate} {round_trip:?}: {queue:?}");
+        }
+        // The least window is more than this link wants.
+        let (share, queue) = over_a_link(10.0 * megabit, Duration::from_millis(50), 20);
+        assert!(
+            share > 0.85 && queue < Duration::from_millis(120),
+            "{share} {queue:?}"
+        );
+    }
+
+    #[test]
+    fn who_is_not_done_is_sent_no_more() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        let mut sent = 0;
+        while window.room() > 0 {
+            window.on_sent(1000, now);
+            window.on_read(1000, now);
+            sent += 1000;
+        }
+        assert!((MAX_UNDONE..=MAX_UNDONE + 1000).contains(&sent));
+        window.on_done(usize::MAX);
+        assert!(window.room() >= MIN_UNREAD);
+    }
+
+    proptest! {
+        #[test]
+        fn no_acknowledgement_breaks_the_bounds(steps in proptest::collection::vec((0u8..3, 0usize..3_000_000, 0u64..50), 0..200)) {
+            let (mut window, mut now) = (Window::default(), Instant::now());
+            for (step, bytes, millis) in steps {
+                now += Duration::from_millis(millis);
+                match step {
+                    0 if window.room() > 0 => window.on_sent(bytes, now),
+                    0 => {}
+                    1 => window.on_read(bytes, now),
+                    _ => window.on_done(bytes),
+                }
+                prop_assert!((MIN_UNREAD..=MAX_UNREAD).contains(&window.limit));
+                prop_assert!(window.room() <= MAX_UNREAD);
+                prop_assert!(window.samples.len() <= (MAX_UNREAD + 3_000_000) / SAMPLE + 2);
+            }
+        }
     }
 }

@@ -88,6 +88,11 @@ impl Shared {
         self.emit_all(std::slice::from_ref(event));
     }
 
+    /// Whether anybody listens: if not, events of many items need not be made.
+    pub(crate) fn has_subscribers(&self) -> bool {
+        !self.state().subscribers.is_empty()
+    }
+
     /// Tells all subscribers of several events, in order.
     pub(crate) fn emit_all(&self, events: &[NetworkEvent]) {
         let tell = |to: &Subscriber| {

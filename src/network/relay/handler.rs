@@ -34,8 +34,9 @@ use crate::{
 
 /// Bulk bytes that a peer may have under way here.
 pub(super) const MAX_UNDONE: u64 = 8 << 20;
-/// Frames that go to the behaviour at once.
+/// Frames that go to the behaviour at once, and their bytes: a vote waits for no more.
 const MAX_FRAMES: usize = 64;
+const MAX_FRAMES_BYTES: usize = 64 << 10;
 
 /// What the behaviour tells a connection.
 #[derive(Debug)]
@@ -134,11 +135,12 @@ impl Handler {
     }
 
     fn poll_read(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report> {
-        let mut frames = Vec::new();
+        let (mut frames, mut bytes) = (Vec::new(), 0);
         let slot = self.readers.get_mut(place(lane))?;
         let failure = loop {
             let full = lane == Lane::Bulk && self.read - self.done > MAX_UNDONE;
-            let Some(reader) = slot.as_mut().filter(|_| frames.len() < MAX_FRAMES && !full) else {
+            let room = frames.len() < MAX_FRAMES && bytes < MAX_FRAMES_BYTES;
+            let Some(reader) = slot.as_mut().filter(|_| room && !full) else {
                 break None;
             };
             match reader.poll_next(cx) {
@@ -146,6 +148,7 @@ impl Handler {
                 Poll::Ready(Ok(Some((frame, size)))) => match input(frame, self.max_block_bytes) {
                     Ok(input) => {
                         self.read += if lane == Lane::Bulk { size as u64 } else { 0 };
+                        bytes += size;
                         frames.push((input, size));
                     }
                     Err(error) => break Some(io::Error::new(io::ErrorKind::InvalidData, error)),

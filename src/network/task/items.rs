@@ -89,7 +89,9 @@ impl Task {
             let pending = match work {
                 Work::Item(pending) => pending,
                 Work::Batch(batch) => {
-                    self.start_batch(batch, application);
+                    let mut batches = vec![batch];
+                    batches.extend(self.queue.more());
+                    self.start_batches(batches, application);
                     continue;
                 }
                 Work::Question(question) => {
@@ -110,10 +112,13 @@ impl Task {
         }
     }
 
-    fn start_batch(&mut self, batch: Batch, application: Arc<dyn Application>) {
-        let (kind, items) = (batch.kind, batch.items.clone());
+    fn start_batches(&mut self, batches: Vec<Batch>, application: Arc<dyn Application>) {
+        let work: Vec<_> = batches
+            .iter()
+            .map(|batch| (batch.kind, batch.items.clone()))
+            .collect();
         let check = platform::offload(move || {
-            let check = |fresh: Fresh| {
+            let check = |kind, fresh: Fresh| {
                 // A copy: a slice would keep the whole frame that it came in.
                 let item = Item::new(kind, Bytes::copy_from_slice(&fresh.data));
                 let checked = item.check(&*application);
@@ -122,11 +127,14 @@ impl Task {
                 }
                 (item, checked)
             };
-            items.into_iter().map(check).collect()
+            let batch = |(kind, items): (ItemKind, Vec<Fresh>)| {
+                items.into_iter().map(|fresh| check(kind, fresh)).collect()
+            };
+            work.into_iter().map(batch).collect()
         });
         self.work.push(
             check
-                .map(|checked| Done::BatchChecked(batch, checked))
+                .map(|checked| Done::BatchesChecked(batches, checked))
                 .boxed(),
         );
     }
@@ -169,25 +177,33 @@ impl Task {
         relay.answered(answer, Instant::now());
     }
 
-    pub(super) fn on_batch_checked(&mut self, batch: Batch, checked: Option<Vec<(Item, Checked)>>) {
-        let origin = (batch.kind, batch.source, batch.taken);
-        let work = Work::Batch(batch);
-        self.queue.done(work.size());
+    pub(super) fn on_batches_checked(
+        &mut self,
+        batches: Vec<Batch>,
+        checked: Option<Vec<Vec<(Item, Checked)>>>,
+    ) {
+        self.queue.done(batches.iter().map(Batch::size).sum());
         self.start_checks();
-        let Work::Batch(Batch {
+        let mut checked = checked.unwrap_or_default().into_iter();
+        for batch in batches {
+            self.on_batch_checked(batch, checked.next().unwrap_or_default());
+        }
+    }
+
+    fn on_batch_checked(&mut self, batch: Batch, checked: Vec<(Item, Checked)>) {
+        let origin = (batch.kind, batch.source, batch.taken);
+        let Batch {
             kind,
             source,
             items,
             ..
-        }) = work
-        else {
-            return;
-        };
+        } = batch;
         let (mut accepted, mut refused, mut misdeed) = (Vec::new(), Vec::new(), None);
         let mut events = Vec::new();
-        let mut checked = checked.unwrap_or_default().into_iter();
+        let mut checked = checked.into_iter();
         let received_at = SystemTime::now();
         self.shared.state().recorder.received_many(items.len());
+        let told = self.shared.has_subscribers();
         for fresh in items {
             let Some((
                 item,
@@ -221,12 +237,12 @@ impl Task {
                     fee,
                 });
                 let source = Some(source);
-                events.push(NetworkEvent::ItemAccepted {
+                events.extend(told.then_some(NetworkEvent::ItemAccepted {
                     item,
                     id,
                     source,
                     received_at,
-                });
+                }));
                 continue;
             }
             refused.push((fresh.key, verdict));
@@ -262,7 +278,8 @@ impl Task {
             return drop(reply.send(Err(NetworkError::NoPeers { topic })));
         }
         let (now, received_at) = (Instant::now(), SystemTime::now());
-        let (mut news, mut events) = (Vec::new(), Vec::new());
+        let (mut news, mut events, mut sent) = (Vec::new(), Vec::new(), 0);
+        let told = self.shared.has_subscribers();
         for (item, accepted, id) in transactions {
             let is_new = self
                 .swarm
@@ -277,14 +294,15 @@ impl Task {
                 // Plain peers may be gone the next moment; the relay has it.
                 let _ = self.publish(&topic, item.data().clone());
             }
-            events.push(NetworkEvent::ItemAccepted {
+            sent += 1;
+            events.extend(told.then_some(NetworkEvent::ItemAccepted {
                 item,
                 id,
                 source: None,
                 received_at,
-            });
+            }));
         }
-        self.shared.state().recorder.sent_many(events.len());
+        self.shared.state().recorder.sent_many(sent);
         self.shared.emit_all(&events);
         let _ = reply.send(Ok(news));
     }

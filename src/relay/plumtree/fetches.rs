@@ -14,7 +14,7 @@ use std::{
 use libp2p::PeerId;
 use web_time::Instant;
 
-use crate::relay::{ShortId, wire::MAX_IDS};
+use crate::relay::{ShortId, keyed::Keyed, wire::MAX_IDS};
 
 /// Ids that are wanted at once.
 const MAX_WANTED: usize = 1 << 18;
@@ -25,7 +25,7 @@ const MAX_ANNOUNCERS: usize = 4;
 #[derive(Debug)]
 pub(super) struct Fetches {
     limits: Limits,
-    wanted: HashMap<ShortId, Wanted>,
+    wanted: HashMap<ShortId, Wanted, Keyed>,
     /// In the order in which they were announced, and so of when they are to be asked for.
     waiting: VecDeque<(Instant, ShortId)>,
     /// In the order in which they were asked for, and so of their deadlines.
@@ -77,10 +77,10 @@ struct Announcer {
 }
 
 impl Fetches {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, keyed: Keyed) -> Self {
         Self {
             limits,
-            wanted: HashMap::new(),
+            wanted: HashMap::with_hasher(keyed),
             waiting: VecDeque::new(),
             requested: VecDeque::new(),
             peers: HashMap::new(),
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
-        let (mut fetches, now) = (Fetches::new(LIMITS), Instant::now());
+        let (mut fetches, now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
         let (ann, bob) = (PeerId::random(), PeerId::random());
         for number in 0..10 {
             assert!(fetches.announced(id(number), ann, claim(300, number), now));
@@ -361,7 +361,7 @@ mod tests {
 
     #[test]
     fn who_says_no_or_nothing_is_followed_by_the_next() {
-        let (mut fetches, now) = (Fetches::new(LIMITS), Instant::now());
+        let (mut fetches, now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
         let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
         for peer in &peers {
             fetches.announced(id(1), *peer, claim(10, 1), now);
@@ -396,7 +396,11 @@ mod tests {
 
     #[test]
     fn who_announces_without_end_is_stopped() {
-        let (mut fetches, now, peer) = (Fetches::new(LIMITS), Instant::now(), PeerId::random());
+        let (mut fetches, now, peer) = (
+            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+            Instant::now(),
+            PeerId::random(),
+        );
         let noted =
             (0..200).filter(|number| fetches.announced(id(*number), peer, claim(1, 1), now));
         assert_eq!(noted.count(), LIMITS.max_announced);
@@ -407,7 +411,7 @@ mod tests {
     proptest! {
         #[test]
         fn counts_are_right_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u64..20, 0usize..4), 0..400)) {
-            let (mut fetches, mut now) = (Fetches::new(LIMITS), Instant::now());
+            let (mut fetches, mut now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
             let peers: Vec<_> = (0..4).map(|_| PeerId::random()).collect();
             for (step, number, peer) in steps {
                 let peer = peers[peer];

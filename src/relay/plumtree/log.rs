@@ -15,6 +15,7 @@ use web_time::Instant;
 
 use crate::relay::{
     ShortId,
+    keyed::Keyed,
     wire::{Items, Kind, MAX_BATCH},
 };
 
@@ -34,7 +35,7 @@ pub(super) struct Log {
     /// The number of the first batch.
     first: u64,
     /// Where each entry is: its batch's number, and its place in there.
-    index: HashMap<ShortId, (u64, usize)>,
+    index: HashMap<ShortId, (u64, usize), Keyed>,
     bytes: usize,
     max_bytes: usize,
     /// Bytes of all items ever added.
@@ -65,11 +66,11 @@ pub(super) struct Entry {
 }
 
 impl Log {
-    pub(super) fn new(max_bytes: usize) -> Self {
+    pub(super) fn new(max_bytes: usize, keyed: Keyed) -> Self {
         Self {
             batches: VecDeque::new(),
             first: 0,
-            index: HashMap::new(),
+            index: HashMap::with_hasher(keyed),
             bytes: 0,
             max_bytes,
             total: 0,
@@ -214,8 +215,11 @@ mod tests {
 
     #[test]
     fn one_sources_entries_share_a_batch_until_it_is_full_or_late_or_sent() {
-        let (mut log, now, patience) =
-            (Log::new(1 << 20), Instant::now(), Duration::from_millis(2));
+        let (mut log, now, patience) = (
+            Log::new(1 << 20, Keyed::new(&[1; 16])),
+            Instant::now(),
+            Duration::from_millis(2),
+        );
         let mut number = 0;
         let mut add = |log: &mut Log, source, at: u64, size| {
             number += 1;
@@ -240,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_eldest_leave_and_nothing_of_them_stays() {
-        let (mut log, now) = (Log::new(10_000), Instant::now());
+        let (mut log, now) = (Log::new(10_000, Keyed::new(&[1; 16])), Instant::now());
         for number in 0..1000 {
             log.append(None, entry(number, 300), now, Duration::ZERO);
             let at = now + Duration::from_millis(number);

@@ -44,7 +44,7 @@ impl Network {
         let now = Instant::now();
         let node = |_| Node {
             id: PeerId::random(),
-            tree: Plumtree::new(TreeConfig::default()),
+            tree: Plumtree::new(TreeConfig::default(), &[1; 16]),
             links: Vec::new(),
             has: HashSet::new(),
             habit: Habit::Honest,
