@@ -19,4 +19,4 @@ pub use config::{ReconcileConfig, RelayConfig, TreeConfig};
 pub use key::{ShortId, TransactionKey};
 pub use mempool::{Insertion, MAX_EXPIRED, Mempool, MempoolConfig, OVERHEAD, Pooled};
 pub use seen::{GENERATION, Seen};
-pub use wire::FrameError;
+pub use wire::{FrameError, check_frame};

@@ -140,6 +140,20 @@ impl Frame {
     }
 }
 
+/// Reads a frame of the relay's streams as a node does; how many items and ids it holds. For tools: fuzzing, analysers.
+///
+/// # Errors
+/// [`FrameError`] says what is wrong with it.
+pub fn check_frame(bytes: Bytes) -> Result<usize, FrameError> {
+    let count = |column: &Bytes| column.len() / ShortId::LENGTH;
+    Ok(match Frame::read(bytes)? {
+        Kind::Items(batch) => batch.items.len() + count(&batch.missing),
+        Kind::Announce(announce) => count(&announce.ids),
+        Kind::Fetch(fetch) => count(&fetch.ids),
+        _ => 0,
+    })
+}
+
 impl Kind {
     /// The frame with its length in front, ready to be sent.
     pub(crate) fn into_frame(self) -> Bytes {
