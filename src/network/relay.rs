@@ -164,7 +164,7 @@ fn on_tree(
 ) -> Received {
     match input {
         Input::Items { batch, missing } => match wire::ids(&missing) {
-            Ok(missing) => tree.on_items(from, batch, missing, |key| is_known(key.short())),
+            Ok(missing) => tree.on_items(from, batch, missing, |key| is_known(key.short()), now),
             Err(_) => Received::misdeed(Misdeed::InvalidMessage),
         },
         Input::Other(Kind::Announce(announce)) => {

@@ -70,7 +70,7 @@ pub struct TreeConfig {
     /// Time between two announcements to one peer. **Default:** 20 ms; votes: 5 ms.
     #[serde(with = "humantime_serde")]
     pub announce_interval: Duration,
-    /// How long an announced item may come by itself before it is fetched. **Default:** 60 ms; votes: 20 ms.
+    /// How long an announced item may come by itself before it is fetched. **Default:** 40 ms; votes: 20 ms.
     #[serde(with = "humantime_serde")]
     pub fetch_patience: Duration,
     /// How long a peer has to send what is fetched from it. **Default:** 2 s.
@@ -92,7 +92,7 @@ impl Default for TreeConfig {
             push_peers: 4,
             push_interval: Duration::from_millis(5),
             announce_interval: Duration::from_millis(20),
-            fetch_patience: Duration::from_millis(60),
+            fetch_patience: Duration::from_millis(40),
             fetch_timeout: Duration::from_secs(2),
             max_announced: 32_768,
             max_requested_bytes: 1 << 20,

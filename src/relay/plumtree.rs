@@ -21,6 +21,7 @@ mod network_tests;
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::BuildHasher,
     time::Duration,
 };
 
@@ -41,8 +42,14 @@ use crate::peers::Misdeed;
 
 /// Duplicates on one link after which it is judged.
 const JUDGED: u32 = 16;
+/// A link is pruned where one item in so many is a duplicate. Where all nodes are sources, a cycle of links brings duplicates
+/// to each of them only now and then, the seldomer the longer it is.
+const DUPLICATE_PART: u32 = 16;
 /// Fetched items of one announcer after which it is asked to push.
 const RESCUED: u32 = 16;
+/// After a link was changed, so long at least nothing is counted and no other one is changed: the effect has to show first. As much
+/// again at most is added at random, so that neighbours do not mend the same cut, or cut the same cycle, all at once.
+const SETTLING: Duration = Duration::from_millis(500);
 /// How much later than the pushes an announcement goes out, so that they are there first.
 const ANNOUNCE_DELAY: Duration = Duration::from_millis(10);
 
@@ -56,6 +63,9 @@ pub(crate) struct Plumtree {
     checking: HashMap<ShortId, u128, Keyed>,
     peers: HashMap<PeerId, Peer>,
     places: Vec<Place>,
+    /// Until when the effect of the last change of a link shows; `None`: there was none.
+    settles_at: Option<Instant>,
+    random: u64,
 }
 
 #[derive(Debug)]
@@ -133,9 +143,11 @@ impl Plumtree {
         Self {
             log: Log::new(config.max_log_bytes, keyed.clone()),
             fetches: Fetches::new(limits, keyed.clone()),
-            checking: HashMap::with_hasher(keyed),
+            checking: HashMap::with_hasher(keyed.clone()),
             peers: HashMap::new(),
             places: (0..PLACES).rev().collect(),
+            settles_at: None,
+            random: keyed.hash_one(0_u64) | 1,
             config,
         }
     }
@@ -185,7 +197,9 @@ impl Plumtree {
         batch: Vec<(TransactionKey, Bytes)>,
         missing: impl Iterator<Item = ShortId>,
         is_known: impl Fn(&TransactionKey) -> bool,
+        now: Instant,
     ) -> Received {
+        let counts = self.is_settled(now);
         let mut received = Received::default();
         let Some(peer) = self.peers.get_mut(&from) else {
             return received;
@@ -201,7 +215,7 @@ impl Plumtree {
                 received.misdeed = Some(Misdeed::FalseAnnouncement);
             }
             let asked = claim.is_some_and(|(_, asked)| asked);
-            peer.rescued += u32::from(asked);
+            peer.rescued += u32::from(asked && counts);
             pushed += u32::from(!asked);
             if let Some(known) = self.checking.get_mut(&id) {
                 *known |= bit(peer.place);
@@ -218,9 +232,11 @@ impl Plumtree {
                 });
             }
         }
-        peer.duplicates += duplicates;
-        peer.fresh += pushed - duplicates;
-        self.judge(from);
+        if counts {
+            peer.duplicates += duplicates;
+            peer.fresh += pushed - duplicates;
+            self.judge(from, now);
+        }
         received
     }
 
@@ -356,14 +372,11 @@ impl Plumtree {
         pool: Option<&Mempool>,
         now: Instant,
     ) -> Option<Bytes> {
-        let peer = self.peers.get_mut(&id)?;
-        if peer.rescued >= RESCUED {
-            peer.rescued = 0;
-            if !peer.pushes {
-                peer.pushes = true;
-                peer.outbox.push_back(Kind::Link(Link { push: true }));
-            }
+        let grafts = |peer: &Peer| peer.rescued >= RESCUED && !peer.pushes;
+        if self.peers.get(&id).is_some_and(grafts) {
+            self.change(id, true, now);
         }
+        let peer = self.peers.get_mut(&id)?;
         if let Some(kind) = peer.outbox.pop_front() {
             return Some(kind.into_frame());
         }
@@ -395,22 +408,39 @@ impl Plumtree {
         bytes
     }
 
-    /// Whoever pushes for more than a third what is here already shall announce instead.
-    fn judge(&mut self, id: PeerId) {
+    /// Whoever pushes too often what is here already shall announce instead.
+    fn judge(&mut self, id: PeerId, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        if peer.pushes && peer.duplicates >= JUDGED && peer.duplicates * 2 > peer.fresh {
-            peer.pushes = false;
-            peer.outbox.push_back(Kind::Link(Link { push: false }));
-            // The others' duplicates may have been this link's doing.
-            for peer in self.peers.values_mut() {
-                (peer.fresh, peer.duplicates) = (0, 0);
-            }
+        let many = peer.duplicates * DUPLICATE_PART > peer.fresh + peer.duplicates;
+        if peer.pushes && peer.duplicates >= JUDGED && many {
+            self.change(id, false, now);
         } else if peer.fresh > 1024 {
             peer.fresh /= 2;
             peer.duplicates /= 2;
         }
+    }
+
+    /// Makes a link push or announce, both ways. What was counted before says nothing of what is then.
+    fn change(&mut self, id: PeerId, push: bool, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.pushes = push;
+            peer.outbox.push_back(Kind::Link(Link { push }));
+        }
+        for peer in self.peers.values_mut() {
+            (peer.fresh, peer.duplicates, peer.rescued) = (0, 0, 0);
+        }
+        // Marsaglia's xorshift64: all that is asked of it is that neighbours differ.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let share = (self.random >> 40) as f64 / f64::from(1 << 24);
+        self.settles_at = Some(now + SETTLING + SETTLING.mul_f64(share));
+    }
+
+    fn is_settled(&self, now: Instant) -> bool {
+        self.settles_at.is_none_or(|settles_at| settles_at <= now)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Announced items that are not here yet, and whom each is asked of.
 //!
-//! An announcement waits a moment, since the item is probably being pushed by another peer. Then it is asked of one
+//! An announcement waits a moment, since the item is probably being pushed by another peer. How long, the node learns: where
+//! what was asked for is pushed by another peer before the answer comes, the patience was too short, and grows; under load
+//! everything takes longer, and asking for it all would make it worse. Then it is asked of one
 //! announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by the
 //! next announcer. After Bitcoin Core's `txrequest`. Bounds: `max_announced` ids of one peer and [`MAX_WANTED`] in all
 //! (further announcements are not noted: reconciliation finds what they were about), [`MAX_ANNOUNCERS`] of one id, and of
@@ -18,6 +20,8 @@ use crate::relay::{ShortId, keyed::Keyed, wire::MAX_IDS};
 
 /// Ids that are wanted at once.
 const MAX_WANTED: usize = 1 << 18;
+/// How many times the configured patience it may become.
+const MOST_PATIENCE: u32 = 8;
 /// Peers that are remembered as having one id.
 const MAX_ANNOUNCERS: usize = 4;
 
@@ -26,7 +30,9 @@ const MAX_ANNOUNCERS: usize = 4;
 pub(super) struct Fetches {
     limits: Limits,
     wanted: HashMap<ShortId, Wanted, Keyed>,
-    /// In the order in which they were announced, and so of when they are to be asked for.
+    /// How long an announced item may still come by itself, now.
+    patience: Duration,
+    /// When ids were announced, in this order.
     waiting: VecDeque<(Instant, ShortId)>,
     /// In the order in which they were asked for, and so of their deadlines.
     requested: VecDeque<(Instant, (ShortId, PeerId))>,
@@ -81,6 +87,7 @@ impl Fetches {
         Self {
             limits,
             wanted: HashMap::with_hasher(keyed),
+            patience: limits.patience,
             waiting: VecDeque::new(),
             requested: VecDeque::new(),
             peers: HashMap::new(),
@@ -115,7 +122,7 @@ impl Fetches {
                     state: State::Waiting,
                 };
                 self.wanted.insert(id, wanted);
-                self.waiting.push_back((now + self.limits.patience, id));
+                self.waiting.push_back((now, id));
             }
         }
         announcer.announced += 1;
@@ -126,6 +133,9 @@ impl Fetches {
     pub(super) fn arrived(&mut self, id: ShortId, from: &PeerId) -> Option<(Claim, bool)> {
         let wanted = self.wanted.remove(&id)?;
         let mut claimed = None;
+        if let State::Requested(peer) = wanted.state {
+            self.learn(peer == *from);
+        }
         for (peer, claim) in wanted.claims {
             let asked = wanted.state == State::Requested(peer);
             self.release(&peer, claim, asked);
@@ -134,6 +144,18 @@ impl Fetches {
             }
         }
         claimed
+    }
+
+    /// What was asked for is here: by the answer, or by itself, and then it was asked for too soon.
+    fn learn(&mut self, answered: bool) {
+        let (least, most) = (self.limits.patience, self.limits.patience * MOST_PATIENCE);
+        // So that one needless fetch in eight leaves it as it is.
+        let patience = if answered {
+            self.patience * 127 / 128
+        } else {
+            self.patience * 17 / 16
+        };
+        self.patience = patience.clamp(least, most);
     }
 
     /// A peer does not have what it was asked for.
@@ -184,14 +206,14 @@ impl Fetches {
 
     /// When [`Self::on_time`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let waiting = self.waiting.front().map(|(at, _)| *at);
+        let waiting = self.waiting.front().map(|(at, _)| *at + self.patience);
         let requested = self.requested.front().map(|(at, ..)| *at);
         waiting.into_iter().chain(requested).min()
     }
 
     /// Moves on what has waited long enough; returns the peers that did not answer in time.
     pub(super) fn on_time(&mut self, now: Instant) -> Vec<PeerId> {
-        while let Some(id) = pop_due(&mut self.waiting, now) {
+        while let Some(id) = pop_due(&mut self.waiting, now, self.patience) {
             if self
                 .wanted
                 .get(&id)
@@ -201,7 +223,7 @@ impl Fetches {
             }
         }
         let mut silent = Vec::new();
-        while let Some((id, peer)) = pop_due(&mut self.requested, now) {
+        while let Some((id, peer)) = pop_due(&mut self.requested, now, Duration::ZERO) {
             if self
                 .wanted
                 .get(&id)
@@ -294,9 +316,9 @@ impl Fetches {
     }
 }
 
-/// What is first in a queue that is in the order of time, if its time has come.
-fn pop_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant) -> Option<T> {
-    queue.front().filter(|(at, _)| *at <= now)?;
+/// What is first in a queue that is in the order of time, if its time came so long ago.
+fn pop_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant, patience: Duration) -> Option<T> {
+    queue.front().filter(|(at, _)| *at + patience <= now)?;
     queue.pop_front().map(|(_, due)| due)
 }
 
@@ -357,6 +379,23 @@ mod tests {
         );
         assert_eq!(fetches.arrived(of_ann[0], &ann), None, "it is here already");
         assert!(fetches.is_ready(&ann) || fetches.peers[&ann].ready.is_empty());
+    }
+
+    #[test]
+    fn who_asks_too_soon_learns_patience_and_loses_it_again() {
+        let (mut fetches, mut now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
+        let (ann, bob) = (PeerId::random(), PeerId::random());
+        let mut fetch = |fetches: &mut Fetches, number, from| {
+            fetches.announced(id(number), ann, claim(1, 1), now);
+            now += fetches.patience;
+            fetches.on_time(now);
+            assert_eq!(fetches.take(ann, now), [id(number)]);
+            fetches.arrived(id(number), &from);
+        };
+        (0..100).for_each(|number| fetch(&mut fetches, number, bob));
+        assert_eq!(fetches.patience, LIMITS.patience * MOST_PATIENCE);
+        (100..1000).for_each(|number| fetch(&mut fetches, number, ann));
+        assert_eq!(fetches.patience, LIMITS.patience);
     }
 
     #[test]

@@ -42,9 +42,9 @@ struct Network {
 impl Network {
     fn new(links: &[(usize, usize)], count: usize) -> Self {
         let now = Instant::now();
-        let node = |_| Node {
+        let node = |place: usize| Node {
             id: PeerId::random(),
-            tree: Plumtree::new(TreeConfig::default(), &[1; 16]),
+            tree: Plumtree::new(TreeConfig::default(), &(place as u128 + 1).to_le_bytes()),
             links: Vec::new(),
             has: HashSet::new(),
             habit: Habit::Honest,
@@ -155,7 +155,9 @@ impl Network {
                     let keyed = |data: Bytes| (TransactionKey::of(&data), data);
                     let items = batch.items.into_iter().map(keyed).collect();
                     let missing = wire::ids(&batch.missing).expect("ids");
-                    let received = node.tree.on_items(sender, items, missing, |_| false);
+                    let received = node
+                        .tree
+                        .on_items(sender, items, missing, |_| false, self.now);
                     let accept = |fresh: Fresh| Accepted {
                         key: fresh.key,
                         fee: 0,
