@@ -2,6 +2,7 @@
 //!
 //! Transactions of 250 bytes come from all nodes in turn, ten of them a hundredth of a second each. A rate is sustained when
 //! all have everything a second after the last was sent. The rate is doubled until that fails, and then halved in between.
+//! Bytes and latency are those of half that rate, some seconds after it began.
 
 use std::{
     sync::{
@@ -31,6 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 /// Steps between the highest rate that was sustained and the lowest that was not.
 const HALVINGS: usize = 3;
+/// Steps at half the highest rate before the one that is measured.
+const SETTLING: usize = 3;
 
 pub fn measure() -> Vec<Figure> {
     let runtime = Builder::new_multi_thread()
@@ -146,6 +149,10 @@ async fn search(network: &impl Network, first: u32) -> Found {
         } else {
             bad = rate;
         }
+    }
+    // The links settle again after the overload before.
+    for _ in 0..SETTLING {
+        sustains(network, good / 2).await;
     }
     let half = sustains(network, good / 2).await;
     let (overhead, p99) = half.unwrap_or((f64::INFINITY, f64::INFINITY));
