@@ -92,14 +92,15 @@ describe('a plain page with modules', () => {
   for (const run of ['page', 'worker']) {
     test(`hears of a crash (${run})`, async () => {
       const page = await open(`esm/index.html?run=${run}`)
-      const code = page.evaluate(`new Promise((resolve) => {
+      // A worker is not ordered with its page: the page listens before anything is thrown.
+      await page.evaluate(`void (globalThis.code = new Promise((resolve) => {
         node.addEventListener('node:stop', ({ detail }) => resolve(detail.error.code))
-      })`)
+      }))`)
       const thread = run === 'page' ? page : page.workers()[0]
       await thread.evaluate(`void setTimeout(() => {
         throw new WebAssembly.RuntimeError('unreachable')
       })`)
-      assert.equal(await code, 'crashed')
+      assert.equal(await page.evaluate('code'), 'crashed')
       await page.close()
     })
   }
