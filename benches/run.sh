@@ -36,8 +36,15 @@ bench_browser() {
   package wasm
   dashboard
   timed "building the selkie command, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" --bin selkie
+  timed "building the source of transactions, optimised" cargo build --quiet --release --features "$FEATURES" --bench relay
   transport_echo
-  ECHO_LOG=$PWD/target/bench/echo.log npm run --silent bench --prefix tests
+  FLOOD=$(flood) ECHO_LOG=$PWD/target/bench/echo.log npm run --silent bench --prefix tests
+}
+
+# Where the bench of the relay lies, which is a source of transactions too.
+flood() {
+  cargo build --quiet --release --features "$FEATURES" --bench relay --message-format json |
+    sed -n 's/.*"executable":"\([^"]*relay-[^"]*\)".*/\1/p'
 }
 
 # The WebSocket transport alone in Chromium, as its test measures it: target/bench/echo.log.

@@ -7,13 +7,17 @@
 //! | `votes.rs` | votes under a flood of transactions |
 //! | `pools.rs` | comparing two pools |
 //! | `blocks.rs` | a block of known transactions |
+//! | `budgets.rs` | bytes on the wire beside the budget |
+//! | `flood.rs` | a source of transactions for the browser's measurements |
 //! | `gossip.rs` | the baseline: a bare gossipsub node |
 //! | `child.rs` | the node at the other end, in a process of its own |
 //!
 //! Everything is measured, or what is named: `cargo bench --bench relay -- votes pools`.
 
 mod blocks;
+mod budgets;
 mod child;
+mod flood;
 mod gossip;
 mod mesh;
 mod pools;
@@ -28,18 +32,22 @@ use tokio::runtime::{Builder, Runtime};
 
 type Part = (&'static str, fn() -> Vec<support::Figure>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("two_nodes", two_nodes::measure),
     ("mesh", mesh::measure),
     ("votes", votes::measure),
     ("pools", pools::measure),
     ("blocks", blocks::measure),
+    ("budgets", budgets::measure),
 ];
 
 fn main() {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--child", "votes", side] => return one_thread().block_on(votes::receive(side)),
+        ["--child", "flood", listen, rate] => {
+            return one_thread().block_on(flood::send(listen, rate));
+        }
         ["--child", side, listen] => {
             return one_thread().block_on(two_nodes::receive(side, listen));
         }

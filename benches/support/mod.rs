@@ -29,10 +29,13 @@ impl Figure {
     /// The target in words.
     fn bound(&self) -> Option<String> {
         let target = self.target.as_ref()?;
-        Some(if *target.start() > 0.0 {
-            format!("at least {}", target.start())
+        let (least, most) = (*target.start(), *target.end());
+        Some(if least > 0.0 && most.is_finite() {
+            format!("{least} to {most}")
+        } else if least > 0.0 {
+            format!("at least {least}")
         } else {
-            format!("at most {}", target.end())
+            format!("at most {most}")
         })
     }
 

@@ -105,9 +105,7 @@ impl Behaviour {
                     .with_request_timeout(requests.request_timeout)
                     .with_max_concurrent_streams(requests.max_concurrent_streams),
             ),
-            relay: Relay::new(&config.protocol.relay, seeds()?, |name| {
-                protocol_name(config, name)
-            })?,
+            relay: Relay::new(config, seeds()?)?,
             gossip: gossip(config)?,
             kad: kad(config, peer_id)?,
             local,

@@ -9,18 +9,20 @@
 //! eldest); messages that wait for a peer ([`Scheduler`]; what does not fit is dropped); the windows; the cores'.
 
 pub(crate) mod blocks;
+mod download;
 mod handler;
 mod lane;
 pub(crate) mod pools;
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol,
+    Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
@@ -31,20 +33,24 @@ use web_time::Instant;
 
 use self::{
     blocks::{AcceptedBlock, Answer, Blocks, CHUNK_ROOM, Output, Question},
+    download::{Download, lock},
     handler::{Handler, Input, Order, Report},
     lane::LaneName,
     pools::{Output as PoolOutput, Pools, Step, Stepped},
 };
-use super::alarm::Alarm;
+use super::{Config, NetworkError, alarm::Alarm, behaviour::protocol_name};
 use crate::{
     chain::{ItemId, ItemKind, Verdict},
     peers::Misdeed,
     relay::{
-        Mempool, Pooled, RelayConfig, Seen, ShortId, TransactionKey,
-        plumtree::{Accepted, Fresh, Plumtree, Received},
+        Mempool, Pooled, Seen, ShortId, TransactionKey,
+        plumtree::{Accepted, Fresh, Outgoing, Plumtree, Received},
         wire::{self, Acknowledge, Announce, Kind, MAX_IDS},
     },
-    traffic::{Class, Lane, Scheduler, SchedulerConfig, Window},
+    traffic::{
+        Admission, Budgets, Class, Cost, Lane, RateLimiter, Scheduler, SchedulerConfig, Shaper,
+        Window,
+    },
 };
 
 /// Urgent bytes that may wait in a connection.
@@ -61,6 +67,9 @@ pub(crate) struct Relay {
     mempool: Mempool,
     seen: Seen,
     peers: HashMap<PeerId, Peer>,
+    upload: Shaper,
+    /// The connections ask it before they read.
+    download: Arc<Mutex<Shaper>>,
     events: VecDeque<ToSwarm<Event, Order>>,
     alarm: Alarm,
     /// Whether something has happened since all peers were last fed.
@@ -87,7 +96,13 @@ struct Peer {
     read: usize,
     done: usize,
     window: Window,
+    /// Until when nothing more goes out on a lane.
+    held: Held,
 }
+
+/// Until when the lanes of a peer wait for their limits.
+#[derive(Default)]
+struct Held([Option<Instant>; Lane::ALL.len()]);
 
 /// What the network task hears of.
 #[derive(Debug)]
@@ -133,7 +148,28 @@ impl Peer {
             read: 0,
             done: 0,
             window: Window::default(),
+            held: Held::default(),
         }
+    }
+}
+
+impl Held {
+    /// Whether the next frame may go out on this lane.
+    fn is_free(&mut self, lane: Lane, upload: &mut Shaper, peer: &PeerId, now: Instant) -> bool {
+        let held = match upload.ready(peer, lane.class(), now) {
+            Admission::Now => None,
+            Admission::At(at) => Some(at),
+        };
+        if let Some(place) = self.0.get_mut(lane.place()) {
+            *place = held;
+        }
+        held.is_none()
+    }
+
+    /// When what is to go out at this time goes.
+    fn at(&self, lane: Lane, time: Instant) -> Instant {
+        let held = self.0.get(lane.place()).copied().flatten();
+        held.map_or(time, |held| held.max(time))
     }
 }
 
@@ -188,16 +224,23 @@ impl Batch {
 }
 
 impl Relay {
-    /// `seeds` are random and secret; `name` gives the full name of a protocol of this network.
-    pub(crate) fn new<E>(
-        config: &RelayConfig,
-        seeds: [[u8; 16]; 4],
-        name: impl Fn(&str) -> Result<StreamProtocol, E>,
-    ) -> Result<Self, E> {
+    /// `seeds` are random and secret.
+    ///
+    /// # Errors
+    /// [`NetworkError::Transport`] where the network's name makes no protocol's name.
+    pub(crate) fn new(config: &Config, seeds: [[u8; 16]; 4]) -> Result<Self, NetworkError> {
         let [tables, compact, coded, salts] = seeds;
+        let limits = config.security.rate_limits.limits();
+        let names = handler::names(|name| protocol_name(config, name))?;
+        let config = &config.protocol.relay;
+        let now = Instant::now();
+        let shaper = |limiter, budget| Shaper::new(limiter, Budgets::new(budget, now));
+        let download = shaper(RateLimiter::new(limits), config.download);
         Ok(Self {
-            names: handler::names(name)?,
+            names,
             max_block_bytes: config.blocks.max_block_bytes,
+            upload: shaper(RateLimiter::mirror(limits), config.upload),
+            download: Arc::new(Mutex::new(download)),
             blocks: Blocks::new(config, [compact, coded]),
             pools: Pools::new(config.reconcile.clone(), salts),
             mempool: Mempool::new(config.mempool.clone(), &tables),
@@ -218,6 +261,11 @@ impl Relay {
             peer.greeted = true;
         }
         self.activate(id);
+    }
+
+    fn handler(&self, peer: PeerId) -> Handler {
+        let download = Download::new(peer, Arc::clone(&self.download));
+        Handler::new(self.names.clone(), self.max_block_bytes, download)
     }
 
     /// How many peers take part.
@@ -246,7 +294,7 @@ impl Relay {
         }
         let keys = block.keys.clone();
         let outputs = self.blocks.accepted(block, &self.mempool);
-        self.confirmed(&keys);
+        self.removed(&keys);
         self.put_out(outputs);
         true
     }
@@ -261,7 +309,7 @@ impl Relay {
         let confirmed = answer.accepted().map(|(block, _)| block.keys.clone());
         let refused = answer.refused();
         let outputs = self.blocks.answered(answer, &self.mempool, now);
-        self.confirmed(&confirmed.unwrap_or_default());
+        self.removed(&confirmed.unwrap_or_default());
         self.put_out(outputs);
         if let Some((peer, reason)) = refused {
             self.tell(Event::Refused(peer, reason));
@@ -274,8 +322,8 @@ impl Relay {
         self.compare(outputs);
     }
 
-    /// Transactions that are of no use any more leave the pool.
-    pub(crate) fn confirmed(&mut self, keys: &[TransactionKey]) {
+    /// Transactions that are of no use any more leave the pool: a block has confirmed them, or the application has replaced them.
+    pub(crate) fn removed(&mut self, keys: &[TransactionKey]) {
         for key in keys {
             self.mempool.remove(key);
             self.seen.accept(key.short());
@@ -436,6 +484,7 @@ impl Relay {
                 peer.active = Some((connection, true));
                 (peer.urgent, peer.block, peer.window) = (0, 0, Window::default());
                 peer.queue = queue();
+                peer.held = Held::default();
                 let outbound = peer.outbound;
                 self.blocks.joined(id, outbound, now);
                 self.pools.joined(id, outbound, now);
@@ -546,6 +595,7 @@ impl Relay {
             transactions,
             blocks,
             mempool,
+            upload,
             events,
             ..
         } = self;
@@ -553,7 +603,13 @@ impl Relay {
             let Some((connection, true)) = peer.active else {
                 continue;
             };
-            let mut send = |lane, bytes| {
+            let held = &mut peer.held;
+            let mut send = |upload: &mut Shaper, lane: Lane, bytes: Bytes, items: usize| {
+                let cost = Cost {
+                    items: items as u64,
+                    bytes: bytes.len() as u64,
+                };
+                upload.charge(*id, lane.class(), cost, now);
                 events.push_back(ToSwarm::NotifyHandler {
                     peer_id: *id,
                     handler: NotifyHandler::One(connection),
@@ -567,32 +623,33 @@ impl Relay {
                 };
                 let bytes = Kind::Acknowledge(acknowledge).into_frame();
                 peer.urgent += bytes.len();
-                send(Lane::Urgent, bytes);
+                send(upload, Lane::Urgent, bytes, 0);
             }
             while peer.urgent < MAX_URGENT
-                && let Some(bytes) = votes.next(*id, None, now)
+                && held.is_free(Lane::Urgent, upload, id, now)
+                && let Some(Outgoing { bytes, items }) = votes.next(*id, None, now)
             {
                 peer.urgent += bytes.len();
-                send(Lane::Urgent, bytes);
+                send(upload, Lane::Urgent, bytes, items);
             }
-            while peer.block < CHUNK_ROOM {
+            while peer.block < CHUNK_ROOM && held.is_free(Lane::Block, upload, id, now) {
                 let next = peer.queue.pop(Lane::Block).map(|(_, _, bytes)| bytes);
                 let room = CHUNK_ROOM - peer.block;
                 let Some(bytes) = next.or_else(|| blocks.next_coded(id, room)) else {
                     break;
                 };
                 peer.block += bytes.len();
-                send(Lane::Block, bytes);
+                send(upload, Lane::Block, bytes, 1);
             }
-            while peer.window.room() > 0 {
-                let next = peer.queue.pop(Lane::Bulk).map(|(_, _, bytes)| bytes);
+            while peer.window.room() > 0 && held.is_free(Lane::Bulk, upload, id, now) {
+                let next = peer.queue.pop(Lane::Bulk);
+                let next = next.map(|(_, _, bytes)| Outgoing { bytes, items: 1 });
                 let next = next.or_else(|| transactions.next(*id, Some(mempool), now));
-                let Some(bytes) = next else {
+                let Some(Outgoing { bytes, items }) = next else {
                     break;
                 };
-
                 peer.window.on_sent(bytes.len(), now);
-                send(Lane::Bulk, bytes);
+                send(upload, Lane::Bulk, bytes, items);
             }
         }
     }
@@ -628,7 +685,12 @@ impl Relay {
         let sends = open.flat_map(|(id, peer)| {
             let votes = (peer.urgent < MAX_URGENT).then(|| self.votes.sends_at(id));
             let transactions = (peer.window.room() > 0).then(|| self.transactions.sends_at(id));
-            [votes.flatten(), transactions.flatten()]
+            let at = |lane, time: Option<Instant>| Some(peer.held.at(lane, time?));
+            let waiting = [
+                at(Lane::Urgent, votes.flatten()),
+                at(Lane::Bulk, transactions.flatten()),
+            ];
+            waiting.into_iter().chain(peer.held.0)
         });
         trees.into_iter().chain(sends).flatten().min()
     }
@@ -641,22 +703,22 @@ impl NetworkBehaviour for Relay {
     fn handle_established_inbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.names.clone(), self.max_block_bytes))
+        Ok(self.handler(peer))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         _: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(Handler::new(self.names.clone(), self.max_block_bytes))
+        Ok(self.handler(peer))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -679,6 +741,8 @@ impl NetworkBehaviour for Relay {
                 }
                 if closed.remaining_established == 0 {
                     self.peers.remove(&id);
+                    self.upload.forget(&id);
+                    lock(&self.download).forget(&id);
                 }
             }
             _ => {}

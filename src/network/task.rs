@@ -50,7 +50,7 @@ use crate::{
     peers::{Judgement, Misdeed, Reputation},
     platform,
     relay::{TransactionKey, plumtree::Accepted},
-    traffic::{Limit, Limits, Rate, RateLimiter},
+    traffic::RateLimiter,
     transport,
 };
 
@@ -186,7 +186,7 @@ impl Task {
                     .add_address(&peer.peer_id, modern(address));
             }
         }
-        let (scoring, limits) = (&config.security.peer_scoring, &config.security.rate_limits);
+        let scoring = &config.security.peer_scoring;
         let validation = &config.protocol.validation;
         Ok(Self {
             hello: Hello {
@@ -200,17 +200,7 @@ impl Task {
                 scoring.ban_at,
                 scoring.max_peers,
             ),
-            limiter: RateLimiter::new(Limits {
-                message: Limit {
-                    items: Some(Rate {
-                        per_second: limits.messages_per_second.into(),
-                        // The burst comes on top of the one that is due.
-                        burst: u64::from(limits.burst) + 1,
-                    }),
-                    bytes: None,
-                },
-                ..Limits::default()
-            }),
+            limiter: RateLimiter::new(config.security.rate_limits.limits()),
             queue: Queue::new(validation.max_in_flight, validation.max_queued_bytes),
             config,
             shared,
@@ -306,6 +296,7 @@ impl Task {
                 self.shared.state().recorder.sent(submitted.is_ok());
                 let _ = reply.send(submitted);
             }
+            Command::Remove { keys } => self.swarm.behaviour_mut().relay.removed(&keys),
             Command::Publish { topic, data, reply } => {
                 let published = self.publish(&topic, data);
                 self.shared.state().recorder.sent(published.is_ok());

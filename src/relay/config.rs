@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{MempoolConfig, coded::CodedConfig, compact::BlockRelayConfig};
+use crate::traffic::BudgetConfig;
 
 /// How transactions, blocks and votes travel between nodes that speak Selkie's relay.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,10 @@ pub struct RelayConfig {
     pub mempool: MempoolConfig,
     /// Comparing pools with peers.
     pub reconcile: ReconcileConfig,
+    /// What may be sent by the relay. Votes do not wait for it.
+    pub upload: BudgetConfig,
+    /// What may be read by the relay. Votes do not wait for it.
+    pub download: BudgetConfig,
 }
 
 impl Default for RelayConfig {
@@ -33,6 +38,8 @@ impl Default for RelayConfig {
             coded: CodedConfig::default(),
             mempool: MempoolConfig::default(),
             reconcile: ReconcileConfig::default(),
+            upload: BudgetConfig::default(),
+            download: BudgetConfig::default(),
         }
     }
 }

@@ -105,6 +105,15 @@ pub(crate) struct Accepted {
     pub(crate) fee: u64,
 }
 
+/// What is to be sent.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// Whole frames.
+    pub(crate) bytes: Bytes,
+    /// Items in there, announced ones and those asked for.
+    pub(crate) items: usize,
+}
+
 /// What came of a frame.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Received {
@@ -112,6 +121,15 @@ pub(crate) struct Received {
     pub(crate) fresh: Vec<Fresh>,
     /// What the sender pays for.
     pub(crate) misdeed: Option<Misdeed>,
+}
+
+impl From<Kind> for Outgoing {
+    fn from(kind: Kind) -> Self {
+        Self {
+            items: kind.ids(),
+            bytes: kind.into_frame(),
+        }
+    }
 }
 
 impl Received {
@@ -371,20 +389,20 @@ impl Plumtree {
         id: PeerId,
         pool: Option<&Mempool>,
         now: Instant,
-    ) -> Option<Bytes> {
+    ) -> Option<Outgoing> {
         let grafts = |peer: &Peer| peer.rescued >= RESCUED && !peer.pushes;
         if self.peers.get(&id).is_some_and(grafts) {
             self.change(id, true, now);
         }
         let peer = self.peers.get_mut(&id)?;
         if let Some(kind) = peer.outbox.pop_front() {
-            return Some(kind.into_frame());
+            return Some(Outgoing::from(kind));
         }
         if self.fetches.is_ready(&id) {
             let ids = self.fetches.take(id, now);
             if !ids.is_empty() {
                 let ids = wire::column(ids.into_iter());
-                return Some(Kind::Fetch(Fetch { ids }).into_frame());
+                return Some(Outgoing::from(Kind::Fetch(Fetch { ids })));
             }
         }
         if !peer.serve.is_empty() {
@@ -393,7 +411,7 @@ impl Plumtree {
         if peer.next_at > now {
             return None;
         }
-        let (bytes, interval) = if peer.pushes {
+        let (out, interval) = if peer.pushes {
             (push(peer, &self.log), self.config.push_interval)
         } else {
             (
@@ -402,10 +420,10 @@ impl Plumtree {
             )
         };
         // What is left after a full one waits for room, not for time.
-        if bytes.as_ref().is_none_or(|bytes| bytes.len() < BATCH_BYTES) {
+        if out.as_ref().is_none_or(|out| out.bytes.len() < BATCH_BYTES) {
             peer.next_at = now + interval;
         }
-        bytes
+        out
     }
 
     /// Whoever pushes too often what is here already shall announce instead.
@@ -451,7 +469,7 @@ pub(crate) fn fee_rate(fee: u64, size: usize) -> u64 {
 }
 
 /// The answer to what a peer has asked for, as far as one frame goes.
-fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Bytes {
+fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outgoing {
     let (mut items, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
     while bytes < BATCH_BYTES
         && items.len() < MAX_BATCH
@@ -467,14 +485,18 @@ fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Bytes {
             None => missing.push(id),
         }
     }
+    let count = items.len();
     let mut batch = Items::packed(items);
     batch.missing = wire::column(missing.into_iter());
-    Kind::Items(batch).into_frame()
+    Outgoing {
+        bytes: Kind::Items(batch).into_frame(),
+        items: count,
+    }
 }
 
 /// What a peer has not been pushed yet, and does not have.
-fn push(peer: &mut Peer, log: &Log) -> Option<Bytes> {
-    let mut bytes = BytesMut::new();
+fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
+    let (mut bytes, mut items) = (BytesMut::new(), 0);
     let known = bit(peer.place);
     while bytes.len() < BATCH_BYTES
         && let Some((number, batch)) = log.from(peer.cursor)
@@ -482,6 +504,7 @@ fn push(peer: &mut Peer, log: &Log) -> Option<Bytes> {
         peer.cursor = number + 1;
         if batch.entries.iter().all(|entry| entry.known & known == 0) {
             bytes.extend_from_slice(&batch.frame());
+            items += batch.entries.len();
             continue;
         }
         let unknown = batch
@@ -490,15 +513,19 @@ fn push(peer: &mut Peer, log: &Log) -> Option<Bytes> {
             .filter(|entry| entry.known & known == 0);
         let unknown: Vec<_> = unknown.map(|entry| entry.data.clone()).collect();
         if !unknown.is_empty() {
+            items += unknown.len();
             let frame = Kind::Items(Items::packed(unknown));
             bytes.extend_from_slice(&frame.into_frame());
         }
     }
-    (!bytes.is_empty()).then(|| bytes.freeze())
+    (items > 0).then(|| Outgoing {
+        bytes: bytes.freeze(),
+        items,
+    })
 }
 
 /// What a peer has not been told of yet, and does not have.
-fn announce(peer: &mut Peer, log: &Log, now: Instant) -> Option<Bytes> {
+fn announce(peer: &mut Peer, log: &Log, now: Instant) -> Option<Outgoing> {
     let (mut ids, mut announce) = (Vec::new(), Announce::default());
     let known = bit(peer.place);
     while let Some((number, batch)) = log.from(peer.cursor) {
@@ -522,5 +549,5 @@ fn announce(peer: &mut Peer, log: &Log, now: Instant) -> Option<Bytes> {
         return None;
     }
     announce.ids = wire::column(ids.into_iter());
-    Some(Kind::Announce(announce).into_frame())
+    Some(Outgoing::from(Kind::Announce(announce)))
 }

@@ -145,16 +145,26 @@ impl Frame {
 /// # Errors
 /// [`FrameError`] says what is wrong with it.
 pub fn check_frame(bytes: Bytes) -> Result<usize, FrameError> {
-    let count = |column: &Bytes| column.len() / ShortId::LENGTH;
     Ok(match Frame::read(bytes)? {
         Kind::Items(batch) => batch.items.len() + count(&batch.missing),
-        Kind::Announce(announce) => count(&announce.ids),
-        Kind::Fetch(fetch) => count(&fetch.ids),
-        _ => 0,
+        other => other.ids(),
     })
 }
 
+fn count(column: &Bytes) -> usize {
+    column.len() / ShortId::LENGTH
+}
+
 impl Kind {
+    /// How many items it announces or asks for.
+    pub(crate) fn ids(&self) -> usize {
+        match self {
+            Self::Announce(announce) => count(&announce.ids),
+            Self::Fetch(fetch) => count(&fetch.ids),
+            _ => 0,
+        }
+    }
+
     /// The frame with its length in front, ready to be sent.
     pub(crate) fn into_frame(self) -> Bytes {
         Bytes::from(Frame { kind: Some(self) }.encode_length_delimited_to_vec())

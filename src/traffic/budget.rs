@@ -31,6 +31,16 @@ pub enum Admission {
     At(Instant),
 }
 
+impl Admission {
+    /// When both have admitted it.
+    pub(super) fn later(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::At(one), Self::At(another)) => Self::At(one.max(another)),
+            (Self::Now, other) | (other, Self::Now) => other,
+        }
+    }
+}
+
 /// The bytes a second of one direction. See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Budget {

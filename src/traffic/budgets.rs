@@ -3,6 +3,7 @@
 use std::{collections::HashMap, num::NonZeroU64, time::Duration};
 
 use libp2p::PeerId;
+use serde::{Deserialize, Serialize};
 use web_time::Instant;
 
 use super::{
@@ -11,7 +12,8 @@ use super::{
 };
 
 /// The limits of one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct BudgetConfig {
     /// Bytes a second of all peers together. **Default:** `None`, no limit.
     pub global: Option<NonZeroU64>,
@@ -87,10 +89,7 @@ impl Budgets {
         let global = global.map_or(Admission::Now, |budget| {
             budget.ready_above(reserve, class, now)
         });
-        match (own, global) {
-            (Admission::At(own), Admission::At(global)) => Admission::At(own.max(global)),
-            (Admission::Now, other) | (other, Admission::Now) => other,
-        }
+        own.later(global)
     }
 
     /// Charges bytes that were sent or have come.

@@ -38,6 +38,24 @@ pub enum Lane {
 impl Lane {
     /// All lanes, the most urgent first.
     pub const ALL: [Self; 3] = [Self::Urgent, Self::Block, Self::Bulk];
+
+    /// The class under which all that travels here is limited.
+    pub fn class(self) -> Class {
+        match self {
+            Self::Urgent => Class::Vote,
+            Self::Block => Class::Block,
+            Self::Bulk => Class::Transaction,
+        }
+    }
+
+    /// Its place in [`Lane::ALL`].
+    pub fn place(self) -> usize {
+        match self {
+            Self::Urgent => 0,
+            Self::Block => 1,
+            Self::Bulk => 2,
+        }
+    }
 }
 
 impl Class {

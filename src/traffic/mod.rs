@@ -5,6 +5,7 @@ mod budgets;
 mod class;
 mod rate_limit;
 mod scheduler;
+mod shaper;
 mod window;
 
 pub use budget::{Admission, Budget};
@@ -12,4 +13,5 @@ pub use budgets::{BudgetConfig, Budgets};
 pub use class::{Class, Lane};
 pub use rate_limit::{Cost, Limit, Limits, Protocol, Rate, RateLimiter, Refusal};
 pub use scheduler::{Full, QueueLimits, Scheduler, SchedulerConfig};
+pub use shaper::Shaper;
 pub use window::Window;

@@ -14,7 +14,7 @@ use std::{collections::HashMap, time::Duration};
 use libp2p::PeerId;
 use web_time::Instant;
 
-use super::class::Class;
+use super::{budget::Admission, class::Class};
 
 /// What is limited by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ pub struct Limit {
 /// | `vote` | 20,000 | 40,000 | 8 MiB | 16 MiB |
 /// | `block` | 10,000 | 20,000 | 64 MiB | 128 MiB |
 /// | `block_request` | 1,000 | 2,000 | 1 MiB | 4 MiB |
-/// | `transaction` | 200,000 | 400,000 | 64 MiB | 64 MiB |
+/// | `transaction` | 1,000,000 | 2,000,000 | 512 MiB | 512 MiB |
 /// | `sync` | 1,000 | 2,000 | 64 MiB | 64 MiB |
 /// | `discovery` | 10 | 64 | 64 KiB | 512 KiB |
 ///
@@ -83,7 +83,7 @@ impl Default for Limits {
             vote: limit(rate(20_000, 40_000), rate(8 << 20, 16 << 20)),
             block: limit(rate(10_000, 20_000), rate(64 << 20, 128 << 20)),
             block_request: limit(rate(1000, 2000), rate(1 << 20, 4 << 20)),
-            transaction: limit(rate(200_000, 400_000), rate(64 << 20, 64 << 20)),
+            transaction: limit(rate(1_000_000, 2_000_000), rate(512 << 20, 512 << 20)),
             sync: limit(rate(1000, 2000), rate(64 << 20, 64 << 20)),
             discovery: limit(rate(10, 64), rate(64 << 10, 512 << 10)),
         }
@@ -197,6 +197,37 @@ impl RateLimiter {
         };
         Ok(())
     }
+    /// Whether another message may come or go, if those before it are counted by [`RateLimiter::charge`] when they have: so
+    /// the one that exceeds the burst is the last for as long as it is worth. Nothing is counted.
+    pub fn ready(&self, peer: &PeerId, protocol: Protocol, now: Instant) -> Admission {
+        let Some(arrival) = self.arrivals.get(&(*peer, protocol)) else {
+            return Admission::Now;
+        };
+        let limit = self.limits.of(protocol);
+        let ready = |rate: Option<Rate>, arrival| {
+            rate.map_or(Admission::Now, |rate| {
+                rate.ready(self.quarters, arrival, now)
+            })
+        };
+        ready(limit.items, arrival.items).later(ready(limit.bytes, arrival.bytes))
+    }
+
+    /// Counts a message, whether or not it conforms.
+    pub fn charge(&mut self, peer: PeerId, protocol: Protocol, cost: Cost, now: Instant) {
+        let limit = self.limits.of(protocol);
+        let even = Arrival {
+            items: now,
+            bytes: now,
+        };
+        let arrival = self.arrivals.entry((peer, protocol)).or_insert(even);
+        let after = |rate: Option<Rate>, cost, arrival: Instant| {
+            rate.map_or(now, |rate| arrival.max(now) + rate.worth(cost))
+        };
+        *arrival = Arrival {
+            items: after(limit.items, cost.items, arrival.items),
+            bytes: after(limit.bytes, cost.bytes, arrival.bytes),
+        };
+    }
 
     /// Forgets a peer that is gone.
     pub fn forget(&mut self, peer: &PeerId) {
@@ -228,6 +259,16 @@ impl Rate {
             return Err(Refusal::TooSoon { retry_at });
         }
         Ok(next)
+    }
+
+    /// Whether less than the burst is used up.
+    fn ready(self, quarters: u32, arrival: Instant, now: Instant) -> Admission {
+        let tolerance = self.worth(self.burst) / 4 * quarters;
+        let ahead = arrival.saturating_duration_since(now);
+        if ahead < tolerance || ahead.is_zero() {
+            return Admission::Now;
+        }
+        Admission::At(now + (ahead - tolerance) + Duration::from_nanos(1))
     }
 
     /// The time in which so many units come at this rate, rounded up to nanoseconds.
@@ -341,6 +382,22 @@ mod tests {
         }
         limiter.forget(&peer);
         assert!(limiter.arrivals.is_empty());
+    }
+
+    #[test]
+    fn a_stream_waits_for_as_long_as_its_last_message_is_worth() {
+        let (peer, now) = (PeerId::random(), Instant::now());
+        let mut limiter = RateLimiter::new(limits((100, 10), (10_000, 1000)));
+        assert_eq!(limiter.ready(&peer, TRANSACTIONS, now), Admission::Now);
+        limiter.charge(peer, TRANSACTIONS, cost(9, 5000), now);
+        let Admission::At(at) = limiter.ready(&peer, TRANSACTIONS, now) else {
+            panic!("five bursts at once");
+        };
+        assert_eq!((at - now).as_millis(), 400, "all bytes but the burst");
+        assert_eq!(limiter.ready(&peer, TRANSACTIONS, at), Admission::Now);
+        assert_eq!(limiter.ready(&peer, Protocol::Message, now), Admission::Now);
+        limiter.charge(peer, TRANSACTIONS, cost(1, 1), at);
+        assert_ne!(limiter.ready(&peer, TRANSACTIONS, at), Admission::Now);
     }
 
     #[test]

@@ -1,10 +1,14 @@
 //! What goes by the relay's own streams: pools that are compared, blocks in compact form and in chunks.
 
-use std::time::Duration;
+use std::{
+    num::NonZeroU64,
+    time::{Duration, Instant},
+};
 
 use selkie::{
-    Block, Config, Item, Transaction,
+    Block, Config, Item, ItemKind, Transaction, Vote,
     chain::{Application, bitcoin::Bitcoin},
+    relay::TransactionKey,
 };
 
 use crate::support::*;
@@ -136,4 +140,109 @@ async fn a_large_block_of_new_transactions_reaches_all_in_chunks() {
         assert_eq!(source, sender);
         sender = Some(node.id());
     }
+}
+
+#[tokio::test]
+async fn what_the_application_removes_is_offered_no_more() {
+    let config = comparing(Duration::ZERO, Duration::from_secs(60));
+    let (mut a, mut b) = (
+        Node::start(config.clone()).await,
+        Node::start(config.clone()).await,
+    );
+    connect(&mut a, &mut b).await;
+    let all = transactions(20);
+    broadcast(&a, all.clone()).await;
+    items(&mut b, 20).await;
+    let replaced = all.iter().take(5);
+    let keys: Vec<_> = replaced
+        .map(|transaction| TransactionKey::of(&transaction.data))
+        .collect();
+    b.remove_transactions(keys).await.expect("it runs");
+    a.shutdown().await;
+    let mut c = Node::start(config).await;
+    connect(&mut c, &mut b).await;
+    let learnt = items(&mut c, 15).await;
+    assert!(
+        learnt
+            .iter()
+            .all(|item| all[5..].iter().any(|one| one.data == *item.data()))
+    );
+    // Nothing comes after them but what is made now.
+    let newest = Transaction::new("newest");
+    broadcast(&b, vec![newest.clone()]).await;
+    assert!(c.item().await.0 == Item::Transaction(newest));
+}
+
+/// Transactions of 250 bytes that no compression makes smaller.
+fn noise(count: u64) -> Vec<Transaction> {
+    let mut state = 1_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut transaction = |_| {
+        let mut data: Vec<_> = (0..32).flat_map(|_| next()).collect();
+        data.truncate(250);
+        Transaction::new(data)
+    };
+    (0..count).map(&mut transaction).collect()
+}
+
+/// 500 kB at 250 kB/s, of which 50 kB may go at once: the least time that takes. Votes pass.
+async fn two_seconds_worth(sender: Config, receiver: Config) {
+    let (mut a, mut b) = (Node::start(sender).await, Node::start(receiver).await);
+    connect(&mut a, &mut b).await;
+    let begin = Instant::now();
+    broadcast(&a, noise(2000)).await;
+    a.submit(Item::Vote(Vote::new("aye")))
+        .await
+        .expect("a peer");
+    let arrived = items(&mut b, 2001).await;
+    let took = begin.elapsed();
+    assert!(took > Duration::from_millis(1200), "{took:?}");
+    let vote = arrived
+        .iter()
+        .position(|item| item.kind() == ItemKind::Vote);
+    assert!(vote.expect("it is there") < 1500, "{vote:?}");
+}
+
+fn slow() -> selkie::traffic::BudgetConfig {
+    selkie::traffic::BudgetConfig {
+        global: NonZeroU64::new(250_000),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_waits_for_its_budget_and_votes_do_not() {
+    let mut config = listening(TCP);
+    config.protocol.relay.upload = slow();
+    two_seconds_worth(config, listening(TCP)).await;
+}
+
+#[tokio::test]
+async fn what_is_read_waits_for_its_budget_and_votes_do_not() {
+    let mut config = listening(TCP);
+    config.protocol.relay.download = slow();
+    two_seconds_worth(listening(TCP), config).await;
+}
+
+#[tokio::test]
+async fn who_sends_too_often_is_read_more_slowly_and_loses_nothing() {
+    let mut config = listening(TCP);
+    config.security.rate_limits.votes_per_second = 100;
+    let (mut a, mut b) = (Node::start(listening(TCP)).await, Node::start(config).await);
+    connect(&mut a, &mut b).await;
+    let begin = Instant::now();
+    for number in 0..300 {
+        let vote = Vote::new(format!("{number}"));
+        a.submit(Item::Vote(vote)).await.expect("a peer");
+    }
+    items(&mut b, 300).await;
+    // 200 come at once, and 100 in a second.
+    let took = begin.elapsed();
+    assert!(took > Duration::from_millis(800), "{took:?}");
+    assert_eq!(b.peer_metrics().peer_count, 1, "nobody is let go for it");
 }

@@ -59,7 +59,15 @@ mod tests {
         let identify = all["protocol"]["identify_config"].as_table_mut();
         identify.expect("a table").remove("agent_version");
         assert_eq!(all, DEFAULT.parse::<toml::Table>().expect("TOML"));
-        for field in ["agent_version", "server", "prologue", "key", "web"] {
+        for field in [
+            "agent_version",
+            "server",
+            "global",
+            "per_peer",
+            "prologue",
+            "key",
+            "web",
+        ] {
             assert!(DEFAULT.contains(&format!("\n#{field} = ")), "{field}");
         }
     }

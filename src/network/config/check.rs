@@ -10,6 +10,8 @@ use crate::network::ConfigError;
 /// No time is set shorter or longer.
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+/// With less than this a block would take hours.
+const LEAST_BUDGET: u64 = 10_000;
 
 impl Config {
     /// Finds the first thing that is wrong, with its field, its value and what would be right.
@@ -180,6 +182,20 @@ impl Config {
                 ));
             }
         }
+        let relay = &self.protocol.relay;
+        let budgets = [
+            ("protocol.relay.upload.global", relay.upload.global),
+            ("protocol.relay.upload.per_peer", relay.upload.per_peer),
+            ("protocol.relay.download.global", relay.download.global),
+            ("protocol.relay.download.per_peer", relay.download.per_peer),
+        ];
+        for (field, rate) in budgets {
+            if let Some(rate) = rate.filter(|rate| rate.get() < LEAST_BUDGET) {
+                let problem =
+                    format!("give at least {LEAST_BUDGET} bytes a second, or leave it out");
+                return Err(ConfigError::new(field, rate, problem));
+            }
+        }
         let agent = &self.protocol.identify_config.agent_version;
         if agent.is_empty() || agent.len() > 64 || agent.chars().any(char::is_control) {
             return Err(ConfigError::new(
@@ -212,6 +228,14 @@ impl Config {
             (
                 "security.rate_limits.burst",
                 security.rate_limits.burst.into(),
+            ),
+            (
+                "security.rate_limits.votes_per_second",
+                security.rate_limits.votes_per_second.into(),
+            ),
+            (
+                "security.rate_limits.transactions_per_second",
+                security.rate_limits.transactions_per_second.into(),
             ),
             (
                 "security.rate_limits.link_bytes_per_second",
@@ -289,6 +313,12 @@ mod tests {
         let mut config = Config::default();
         config.security.peer_scoring.ban_at = f64::NAN;
         assert!(config.check().is_err());
+        let mut config = Config::default();
+        config.protocol.relay.download.per_peer = std::num::NonZeroU64::new(9999);
+        assert_eq!(
+            config.check().expect_err("too little").field,
+            "protocol.relay.download.per_peer"
+        );
         let mut config = Config::default();
         config.security.noise_config.prologue = Some("secret".into());
         config.network.listen_addresses =

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::traffic::{Limits, Rate};
+
 /// What peers may do: SPEC's "Security Configuration".
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -61,8 +63,30 @@ pub struct RateLimitConfig {
     pub messages_per_second: u32,
     /// Direct messages at once above the average. **Default:** 200.
     pub burst: u32,
+    /// Votes per second that are taken from one peer, and passed on to it, on average; twice as many at once. A peer that
+    /// sends more is read more slowly. **Default:** 20,000.
+    pub votes_per_second: u32,
+    /// The same for transactions, and for announcements of such. **Default:** 1,000,000.
+    pub transactions_per_second: u32,
     /// The link's capacity in bytes per second, to which `bandwidth_utilization` relates. **Default:** 125,000,000 (1 Gbit/s).
     pub link_bytes_per_second: u64,
+}
+
+impl RateLimitConfig {
+    /// These limits, and the defaults of the others.
+    pub(crate) fn limits(&self) -> Limits {
+        let items = |per_second: u32, burst: u64| {
+            let per_second = per_second.into();
+            Some(Rate { per_second, burst })
+        };
+        let twice = |per_second: u32| items(per_second, u64::from(per_second) * 2);
+        let mut limits = Limits::default();
+        // The burst comes on top of the one that is due.
+        limits.message.items = items(self.messages_per_second, u64::from(self.burst) + 1);
+        limits.vote.items = twice(self.votes_per_second);
+        limits.transaction.items = twice(self.transactions_per_second);
+        limits
+    }
 }
 
 impl Default for RateLimitConfig {
@@ -70,6 +94,8 @@ impl Default for RateLimitConfig {
         Self {
             messages_per_second: 100,
             burst: 200,
+            votes_per_second: 20_000,
+            transactions_per_second: 1_000_000,
             link_bytes_per_second: 125_000_000,
         }
     }

@@ -183,6 +183,16 @@ impl P2PNetworkManager {
         Ok(outcomes)
     }
 
+    /// Takes transactions out of the pool: the application has replaced them, or what they spend is spent. They are no more
+    /// offered to peers that come, and copies of them that still arrive are not checked again for a while.
+    /// [`TransactionKey::of`] a transaction's bytes names it. What a block has confirmed leaves by itself.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`].
+    pub async fn remove_transactions(&self, keys: Vec<TransactionKey>) -> Result<(), NetworkError> {
+        self.command(Command::Remove { keys }).await
+    }
+
     async fn submit_transactions(
         &self,
         transactions: Vec<(Item, Accepted, ItemId)>,

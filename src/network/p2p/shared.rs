@@ -15,7 +15,7 @@ use crate::{
         requests::Reply,
     },
     observe::Recorder,
-    relay::plumtree::Accepted,
+    relay::{TransactionKey, plumtree::Accepted},
     transport::meter::Meter,
 };
 
@@ -136,6 +136,10 @@ pub(crate) enum Command {
         /// Of a block: what the relay wants to know of it.
         block: Option<AcceptedBlock>,
         reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
+    /// Takes transactions out of the pool.
+    Remove {
+        keys: Vec<TransactionKey>,
     },
     Publish {
         topic: String,

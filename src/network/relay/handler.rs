@@ -20,7 +20,10 @@ use libp2p::{
     },
 };
 
-use super::lane::{self, LaneName, Lanes, Reader, Writer};
+use super::{
+    download::Download,
+    lane::{self, LaneName, Lanes, Reader, Writer},
+};
 use crate::{
     network::codec::is_garbage,
     relay::{
@@ -29,7 +32,7 @@ use crate::{
         reconcile,
         wire::{Frame, Kind},
     },
-    traffic::Lane,
+    traffic::{Cost, Lane},
 };
 
 /// Bulk bytes that a peer may have under way here.
@@ -83,11 +86,23 @@ pub(crate) enum Input {
     Other(Kind),
 }
 
+impl Input {
+    /// How many items it holds, or speaks of.
+    fn items(&self) -> usize {
+        match self {
+            Self::Items { batch, .. } => batch.len(),
+            Self::Other(kind) => kind.ids(),
+            Self::Block(_) | Self::Coded(_) | Self::Reconcile(_) => 1,
+        }
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Handler {
     names: Vec<LaneName>,
     max_block_bytes: usize,
+    download: Download,
     /// Streams that are to be asked for.
     to_open: VecDeque<LaneName>,
     readers: [Option<Reader>; 3],
@@ -100,10 +115,11 @@ pub(crate) struct Handler {
 
 impl Handler {
     /// Blocks have at most `max_block_bytes` here.
-    pub(super) fn new(names: Vec<LaneName>, max_block_bytes: usize) -> Self {
+    pub(super) fn new(names: Vec<LaneName>, max_block_bytes: usize, download: Download) -> Self {
         Self {
             names,
             max_block_bytes,
+            download,
             to_open: VecDeque::new(),
             readers: [None, None, None],
             writers: [None, None, None],
@@ -114,7 +130,7 @@ impl Handler {
     }
 
     fn opened(&mut self, lane: Lane, writer: Writer) {
-        if let Some(place) = self.writers.get_mut(place(lane)) {
+        if let Some(place) = self.writers.get_mut(lane.place()) {
             *place = Some(writer);
         }
         if self.writers.iter().all(Option::is_some) {
@@ -123,7 +139,7 @@ impl Handler {
     }
 
     fn poll_write(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report> {
-        let writer = self.writers.get_mut(place(lane))?;
+        let writer = self.writers.get_mut(lane.place())?;
         match writer.as_mut()?.poll_write(cx) {
             Poll::Ready(Ok(0)) | Poll::Pending => None,
             Poll::Ready(Ok(count)) => Some(Report::Written(lane, count)),
@@ -136,17 +152,25 @@ impl Handler {
 
     fn poll_read(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report> {
         let (mut frames, mut bytes) = (Vec::new(), 0);
-        let slot = self.readers.get_mut(place(lane))?;
+        let slot = self.readers.get_mut(lane.place())?;
         let failure = loop {
             let full = lane == Lane::Bulk && self.read - self.done > MAX_UNDONE;
             let room = frames.len() < MAX_FRAMES && bytes < MAX_FRAMES_BYTES;
             let Some(reader) = slot.as_mut().filter(|_| room && !full) else {
                 break None;
             };
+            if self.download.poll_ready(lane, cx).is_pending() {
+                break None;
+            }
             match reader.poll_next(cx) {
                 Poll::Pending => break None,
                 Poll::Ready(Ok(Some((frame, size)))) => match input(frame, self.max_block_bytes) {
                     Ok(input) => {
+                        let cost = Cost {
+                            items: input.items() as u64,
+                            bytes: size as u64,
+                        };
+                        self.download.charge(lane, cost);
                         self.read += if lane == Lane::Bulk { size as u64 } else { 0 };
                         bytes += size;
                         frames.push((input, size));
@@ -188,7 +212,7 @@ impl ConnectionHandler for Handler {
         match order {
             Order::Open => self.to_open = self.names.iter().cloned().collect(),
             Order::Send(lane, bytes) => {
-                if let Some(Some(writer)) = self.writers.get_mut(place(lane)) {
+                if let Some(Some(writer)) = self.writers.get_mut(lane.place()) {
                     writer.push(bytes);
                 }
             }
@@ -203,7 +227,7 @@ impl ConnectionHandler for Handler {
                 ..
             }) => {
                 // A second stream of a lane takes the first one's place.
-                if let Some(place) = self.readers.get_mut(place(lane)) {
+                if let Some(place) = self.readers.get_mut(lane.place()) {
                     *place = Some(Reader::new(stream));
                 }
             }
@@ -239,14 +263,6 @@ impl ConnectionHandler for Handler {
             }
         }
         Poll::Pending
-    }
-}
-
-fn place(lane: Lane) -> usize {
-    match lane {
-        Lane::Urgent => 0,
-        Lane::Block => 1,
-        Lane::Bulk => 2,
     }
 }
 

@@ -131,7 +131,8 @@ impl Network {
         for from in 0..self.nodes.len() {
             for to in self.nodes[from].links.clone() {
                 let id = self.nodes[to].id;
-                while let Some(bytes) = self.nodes[from].tree.next(id, None, self.now) {
+                while let Some(out) = self.nodes[from].tree.next(id, None, self.now) {
+                    let bytes = out.bytes;
                     self.wire_bytes += bytes.len();
                     self.sent += 1;
                     let arrival = (self.now + DELAY, self.sent, from, to, bytes.to_vec());

@@ -1,0 +1,117 @@
+//! What holds one direction of a node's streams to its limits: GCRA for each peer and kind of traffic, and the byte budgets.
+//!
+//! A stream is shaped by waiting, not by refusing: nothing on it may be lost. So a driver asks [`Shaper::ready`] before it reads or
+//! writes a frame and calls [`Shaper::charge`] when it knows what the frame costs. Whoever sends more than it may finds its stream
+//! read more slowly, keeps what does not fit, and loses nothing. The same limits at both ends never wait for each other, since what
+//! the sender's lets out conforms at the receiver's ([`RateLimiter::mirror`]).
+//!
+//! Votes wait for GCRA alone, never for a budget ([`super::Budget`]). Bounds: those of the two parts.
+
+use libp2p::PeerId;
+use web_time::Instant;
+
+use super::{Admission, Budgets, Class, Cost, Protocol, RateLimiter};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Shaper {
+    limiter: RateLimiter,
+    budgets: Budgets,
+}
+
+impl Shaper {
+    /// Both parts at rest.
+    pub fn new(limiter: RateLimiter, budgets: Budgets) -> Self {
+        Self { limiter, budgets }
+    }
+
+    /// When the next frame of this class may be read from the peer, or written to it.
+    pub fn ready(&mut self, peer: &PeerId, class: Class, now: Instant) -> Admission {
+        let limit = self.limiter.ready(peer, Protocol::Relay(class), now);
+        limit.later(self.budgets.ready(peer, class, now))
+    }
+
+    /// A frame was read, or written.
+    pub fn charge(&mut self, peer: PeerId, class: Class, cost: Cost, now: Instant) {
+        let bytes = usize::try_from(cost.bytes).unwrap_or(usize::MAX);
+        self.budgets.charge(peer, class, bytes, now);
+        self.limiter.charge(peer, Protocol::Relay(class), cost, now);
+    }
+
+    /// Forgets a peer that is gone.
+    pub fn forget(&mut self, peer: &PeerId) {
+        self.limiter.forget(peer);
+        self.budgets.forget(peer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{num::NonZeroU64, time::Duration};
+
+    use super::*;
+    use crate::{
+        platform::test,
+        traffic::{BudgetConfig, Limit, Limits, Rate},
+    };
+
+    fn shaper(votes: u64, bytes: u64, now: Instant) -> Shaper {
+        let items = Some(Rate {
+            per_second: votes,
+            burst: votes,
+        });
+        let limits = Limits {
+            vote: Limit { items, bytes: None },
+            ..Limits::default()
+        };
+        let budget = BudgetConfig {
+            global: NonZeroU64::new(bytes),
+            ..BudgetConfig::default()
+        };
+        Shaper::new(RateLimiter::new(limits), Budgets::new(budget, now))
+    }
+
+    /// A stream of frames that always has another one: how many items pass in so many seconds.
+    fn flow(shaper: &mut Shaper, class: Class, cost: Cost, seconds: u64, start: Instant) -> u64 {
+        let (peer, mut now, mut items) = (PeerId::random(), start, 0);
+        while now < start + Duration::from_secs(seconds) {
+            match shaper.ready(&peer, class, now) {
+                Admission::At(at) => {
+                    assert!(at > now, "it would be asked again at once");
+                    now = at;
+                }
+                Admission::Now => {
+                    shaper.charge(peer, class, cost, now);
+                    items += cost.items;
+                }
+            }
+        }
+        shaper.forget(&peer);
+        items
+    }
+
+    #[test]
+    fn votes_wait_for_their_limit_and_for_no_budget() {
+        let now = Instant::now();
+        let vote = Cost {
+            items: 1,
+            bytes: 1000,
+        };
+        let votes = flow(&mut shaper(100, 1, now), Class::Vote, vote, 10, now);
+        assert!((1099..=1101).contains(&votes), "{votes}");
+    }
+
+    #[test]
+    fn bulk_waits_for_its_budget_whatever_the_size() {
+        let now = Instant::now();
+        for items in [1, 7, 400] {
+            let cost = Cost {
+                items,
+                bytes: 250 * items,
+            };
+            let mut shaper = shaper(100, 1_000_000, now);
+            let bytes = 250 * flow(&mut shaper, Class::Transaction, cost, 10, now);
+            assert!((9_900_000..10_400_000).contains(&bytes), "{bytes}");
+        }
+    }
+}
