@@ -32,7 +32,7 @@ const CONNECTIONS = 12
 /** Round trips; the first tenth of them warms up and does not count. */
 const ECHOES = 200
 /** Transactions a second, how many seconds of them are measured after how many others, and how often. */
-const FLOOD = { rate: 12_000, seconds: 5, settling: 2, runs: 5 }
+const FLOOD = { rate: 20_000, seconds: 5, settling: 2, runs: 5 }
 const BYTES = 1024
 
 const middle = (samples) => samples.toSorted((a, b) => a - b)[samples.length >> 1]

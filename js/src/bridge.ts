@@ -125,6 +125,7 @@ export function serve(
 
 /** The buffers that hold one byte array of an answer each, and so can move to another thread. */
 function ownedBuffers(value: unknown): Transferable[] {
+  if (Array.isArray(value)) return value.flatMap(ownedBuffers)
   const fields = value instanceof Uint8Array ? [value] : Object.values(Object(value))
   const buffers = new Set<ArrayBuffer>()
   for (const field of fields) {

@@ -13,7 +13,7 @@ export class WasmNode {
   nextEvent(): Promise<({ type: string } & Record<string, unknown>) | undefined>
   subscribe(kind: string): number
   subscribeTopic(topic: string, validate: boolean): Promise<number>
-  next(subscription: number): Promise<unknown>
+  next(subscription: number): Promise<unknown[] | undefined>
   unsubscribe(subscription: number): void
   report(token: string, verdict: string): Promise<void>
   submit(kind: string, bytes: Uint8Array): Promise<string>

@@ -1,9 +1,10 @@
 /**
  * A stream of items as an async iterator that pulls.
  *
- * One `next()` asks the node for one item: that is the reader's credit. Between calls nothing moves
- * to JavaScript; the node keeps a bounded queue and counts what it drops (`missed`). So a slow
- * reader costs a queue, never the page's memory. Calls of `next()` that overlap take turns.
+ * A `next()` that finds nothing here asks the node, which hands over what it has, 64 items or 64 KiB
+ * at most: that is the reader's credit. Between calls nothing moves to JavaScript; the node keeps a
+ * bounded queue and counts what it drops (`missed`). So a slow reader costs a queue, never the page's
+ * memory. Calls of `next()` that overlap take turns.
  *
  * It ends by `return()` (which leaving a `for await` loop calls), by its signal, whose reason the
  * `next()` under way rejects with, when the node stops, and by a crash, which `next()` throws once.
@@ -21,6 +22,8 @@ export class Subscription<T> implements AsyncIterableIterator<T> {
   readonly #handle: Promise<number>
   readonly #shape: (item: unknown) => T
   readonly #signal: AbortSignal | undefined
+  /** What was handed over and not read yet. */
+  #items: unknown[] = []
   #turn: Promise<unknown> = Promise.resolve()
   #ended = false
   /** The signal ended it, and no `next()` has said so yet. */
@@ -63,11 +66,16 @@ export class Subscription<T> implements AsyncIterableIterator<T> {
   async #pull(): Promise<IteratorResult<T>> {
     if (this.#ended && !this.#aborted) return END
     try {
-      const item = await this.#pending.wait(
-        async () => this.#engine.call('next', await this.#handle),
-        this.#signal,
-      )
-      if (item !== undefined && !this.#ended) return { done: false, value: this.#shape(item) }
+      if (this.#items.length === 0 || this.#aborted) {
+        const items = await this.#pending.wait(
+          async () => this.#engine.call('next', await this.#handle),
+          this.#signal,
+        )
+        this.#items = items ?? []
+      }
+      if (this.#items.length > 0 && !this.#ended) {
+        return { done: false, value: this.#shape(this.#items.shift()) }
+      }
       this.#close()
     } catch (error) {
       this.#close()
@@ -85,6 +93,7 @@ export class Subscription<T> implements AsyncIterableIterator<T> {
   #close() {
     if (this.#ended) return
     this.#ended = true
+    this.#items = []
     this.#signal?.removeEventListener('abort', this.#abort)
     // Also when the subscription is still being opened. That it fails once the node has ended is
     // what was wanted.

@@ -74,6 +74,16 @@ test('bytes of answers are moved, bytes of requests stay with the caller', async
   assert.deepEqual([answer.height, answer.value.length, answer.proof.length], [9n, 1000, 10])
   assert.deepEqual([value.length, part.length, key.length], [0, 10, 2])
   assert.equal(moved.length, 2, 'the identity, and the value')
+  const blocks = node.blocks.subscribe()
+  while (!fake.queues.has(1)) await turn()
+  const items = ['x', 'y'].map((id) => ({ kind: 'block', id, data: new Uint8Array(9), missed: 0 }))
+  for (const item of items) fake.queues.get(1).push(item)
+  for (const { id } of items) assert.equal((await blocks.next()).value.id, id)
+  assert.deepEqual(
+    items.map(({ data }) => data.length),
+    [0, 0],
+    'those of all items that are pulled at once',
+  )
 })
 
 test('errors keep code, fatal and message on their way', async (t) => {

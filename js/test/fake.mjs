@@ -20,6 +20,12 @@ class Queue {
     if (reader) reader(item)
     else this.#items.push(item)
   }
+  /** All there are, or the next one. */
+  async pull() {
+    if (this.#items.length > 0) return this.#items.splice(0)
+    const item = await this.next()
+    return item && [item]
+  }
   next() {
     if (this.#items.length > 0) return Promise.resolve(this.#items.shift())
     if (this.#closed) return Promise.resolve(undefined)
@@ -58,7 +64,7 @@ export class FakeNode {
   subscribeTopic = async (topic, validate) => this.#open('subscribeTopic', topic, validate)
   next = (handle) => {
     this.calls.push(['next', handle])
-    return this.queues.get(handle).next()
+    return this.queues.get(handle).pull()
   }
   unsubscribe = (handle) => {
     this.calls.push(['unsubscribe', handle])

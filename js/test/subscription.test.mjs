@@ -13,14 +13,29 @@ async function subscribed(options) {
   return { crash, fake, node, blocks, queue: fake.queues.get(1) }
 }
 
-test('one next() is one credit, and nothing is pulled without it', async () => {
+test('a next() pulls what is there, and nothing is pulled without it', async () => {
   const { blocks, fake, queue } = await subscribed()
   for (const id of ['a', 'b', 'c']) queue.push(block(id))
   await turn()
   assert.deepEqual(fake.called('next'), [])
-  assert.equal((await blocks.next()).value.id, 'a')
+  for (const id of ['a', 'b', 'c']) assert.equal((await blocks.next()).value.id, id)
   await turn()
   assert.deepEqual(fake.called('next'), [[1]])
+  const next = blocks.next()
+  await turn()
+  assert.deepEqual(fake.called('next'), [[1], [1]])
+  queue.push(block('d'))
+  assert.equal((await next).value.id, 'd')
+})
+
+test('what was pulled and not read ends with the subscription', async () => {
+  const abort = new AbortController()
+  const { blocks, queue } = await subscribed({ signal: abort.signal })
+  for (const id of ['a', 'b']) queue.push(block(id))
+  assert.equal((await blocks.next()).value.id, 'a')
+  abort.abort()
+  await assert.rejects(blocks.next(), { name: 'AbortError' })
+  assert.deepEqual(await blocks.next(), END)
 })
 
 test('calls of next() that overlap take turns', async () => {

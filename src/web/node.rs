@@ -17,11 +17,15 @@ use crate::{
     Application, Config, ConfigError, NetworkError, NetworkEvent, P2PNetworkManager, StateRequest,
     Verdict,
     chain::{Item, ItemKind, Opaque, bitcoin::Bitcoin},
-    mpsc,
+    mpsc::{self, Weigh},
 };
 
 /// Subscriptions at once; more is a leak in the caller.
 const MAX_SUBSCRIPTIONS: usize = 200;
+
+/// What one pull moves to JavaScript at most: each costs a message to the page, where the node is in a worker.
+const MAX_ITEMS: u32 = 64;
+const MAX_BYTES: usize = 64 << 10;
 
 /// The field of the configuration object that holds the private key.
 const IDENTITY: &str = "identity";
@@ -187,7 +191,8 @@ impl WasmNode {
         self.add(Wanted::Topic(topic))
     }
 
-    /// The next item of a subscription; undefined after its end.
+    /// The next items of a subscription, as many as there are but [`MAX_ITEMS`] and about [`MAX_BYTES`] at most; undefined
+    /// after its end.
     pub async fn next(&self, subscription: u32) -> JsValue {
         let Some(subscription) = self.subscriptions.borrow().get(&subscription).cloned() else {
             return JsValue::UNDEFINED;
@@ -382,14 +387,23 @@ impl Subscription {
     async fn next(&self) -> JsValue {
         let read = async {
             let mut events = self.events.lock().await;
-            let Some(event) = events.recv().await else {
-                return JsValue::UNDEFINED;
-            };
-            let missed = events.missed();
-            match &event {
-                NetworkEvent::TopicMessage(message) => convert::topic_item(message, missed),
-                event => convert::item(event, missed).unwrap_or(JsValue::UNDEFINED),
+            let (items, mut bytes) = (js_sys::Array::new(), 0);
+            let mut next = events.recv().await;
+            while let Some(event) = next {
+                let missed = events.missed();
+                let item = match &event {
+                    NetworkEvent::TopicMessage(message) => convert::topic_item(message, missed),
+                    event => convert::item(event, missed).unwrap_or(JsValue::UNDEFINED),
+                };
+                items.push(&item);
+                bytes += event.weight();
+                let room = items.length() < MAX_ITEMS && bytes < MAX_BYTES;
+                next = if room { events.try_recv() } else { None };
             }
+            if items.length() == 0 {
+                return JsValue::UNDEFINED;
+            }
+            items.into()
         };
         // The semaphore has no permits: its future ends only when the subscription does.
         let over = async {
