@@ -15,6 +15,7 @@ use std::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use selkie::{
     Application, Checked, Item, ItemId, Multiaddr, NetworkEvent, P2PNetworkManager, Transaction,
+    relay::TransactionKey,
 };
 
 use crate::{
@@ -287,8 +288,8 @@ pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
 struct Counter(Arc<AtomicU64>);
 
 impl Application for Counter {
-    fn check_transaction(&self, transaction: &Transaction) -> Checked {
-        let mut checked = Checked::accept(ItemId::sha256(&transaction.data));
+    fn check_transaction_by_key(&self, transaction: &Transaction, key: &TransactionKey) -> Checked {
+        let mut checked = Checked::accept(ItemId::of_key(key));
         checked.fee = transaction.data.first().copied().unwrap_or(0).into();
         checked
     }

@@ -8,7 +8,10 @@ use std::fmt;
 use bytes::Bytes;
 use libp2p::PeerId;
 
-use crate::network::{Block, StateRequest, StateResponse, Transaction, Vote};
+use crate::{
+    network::{Block, StateRequest, StateResponse, Transaction, Vote},
+    relay::TransactionKey,
+};
 
 /// What a chain says about items on their way through the network.
 ///
@@ -19,6 +22,16 @@ pub trait Application: Send + Sync + 'static {
     /// Identifies and checks a transaction. Default: [`crate::chain::Opaque`]'s answer.
     fn check_transaction(&self, transaction: &Transaction) -> Checked {
         Checked::opaque(&transaction.data)
+    }
+
+    /// The same, given the SHA-256 of the transaction's bytes, which the relay knows already: for chains whose identity that is.
+    /// Whoever asks uses this one. Default: [`Application::check_transaction`], without it.
+    fn check_transaction_by_key(
+        &self,
+        transaction: &Transaction,
+        _key: &TransactionKey,
+    ) -> Checked {
+        self.check_transaction(transaction)
     }
 
     /// Identifies and checks a block. Default: [`crate::chain::Opaque`]'s answer.
@@ -167,11 +180,14 @@ impl ItemId {
 
     /// The SHA-256 of the bytes: the identity of items without structure.
     pub fn sha256(data: &[u8]) -> Self {
-        use sha2::{Digest, Sha256};
+        Self::of_key(&TransactionKey::of(data))
+    }
+
+    /// The same of a transaction whose SHA-256 is known.
+    pub fn of_key(key: &TransactionKey) -> Self {
         let mut bytes = [0; Self::MAX];
-        let digest = Sha256::digest(data);
-        for (to, from) in bytes.iter_mut().zip(digest) {
-            *to = from;
+        for (to, from) in bytes.iter_mut().zip(key.as_bytes()) {
+            *to = *from;
         }
         Self { bytes, length: 32 }
     }
@@ -270,7 +286,10 @@ impl Item {
     pub fn check(&self, application: &dyn Application) -> Checked {
         match self {
             Self::Block(block) => application.check_block(block),
-            Self::Transaction(transaction) => application.check_transaction(transaction),
+            Self::Transaction(transaction) => {
+                let key = TransactionKey::of(&transaction.data);
+                application.check_transaction_by_key(transaction, &key)
+            }
             Self::Vote(vote) => application.check_vote(vote),
         }
     }

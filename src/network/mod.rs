@@ -11,6 +11,7 @@ mod discovery;
 mod error;
 mod event;
 mod gate;
+mod judged;
 pub mod mpsc;
 mod p2p;
 pub mod protocol;

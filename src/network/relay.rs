@@ -125,6 +125,9 @@ pub(crate) enum Event {
     Misdeed(PeerId, Misdeed),
 }
 
+/// Whence a batch came: its kind, its sender, and what it took there.
+pub(crate) type Origin = (ItemKind, PeerId, (ConnectionId, usize));
+
 /// Items of one kind from one peer that are new here.
 #[derive(Debug)]
 pub(crate) struct Batch {
@@ -217,6 +220,14 @@ fn on_tree(
 }
 
 impl Batch {
+    pub(crate) fn origin(&self) -> Origin {
+        (self.kind, self.source, self.taken)
+    }
+
+    pub(crate) fn keys(&self) -> Vec<TransactionKey> {
+        self.items.iter().map(|fresh| fresh.key).collect()
+    }
+
     /// Bytes of payload.
     pub(crate) fn size(&self) -> usize {
         self.items.iter().map(|fresh| fresh.data.len()).sum()
@@ -276,14 +287,14 @@ impl Relay {
 
     /// Items that the chain has accepted and that did not come by the relay; false where they are known here.
     pub(crate) fn publish(&mut self, kind: ItemKind, item: Accepted, now: Instant) -> bool {
-        if self.knows(kind, &item.key) {
+        let pooled = (kind == ItemKind::Transaction).then(|| item.clone());
+        if !self.tree(kind).published(item, now) {
             return false;
         }
         self.news = true;
-        if kind == ItemKind::Transaction {
+        if let Some(item) = pooled {
             self.pool(&item, now);
         }
-        self.tree(kind).accepted(None, [item], now);
         true
     }
 
@@ -400,7 +411,7 @@ impl Relay {
     /// The chain has judged a batch.
     pub(crate) fn concluded(
         &mut self,
-        (kind, source, taken): (ItemKind, PeerId, (ConnectionId, usize)),
+        (kind, source, taken): Origin,
         accepted: Vec<Accepted>,
         refused: &[(TransactionKey, Verdict)],
         now: Instant,
@@ -415,7 +426,7 @@ impl Relay {
         }
         let tree = self.tree(kind);
         refused.iter().for_each(|(key, _)| tree.refused(key));
-        tree.accepted(Some(source), accepted, now);
+        tree.accepted(source, accepted, now);
         self.done(source, taken);
     }
 

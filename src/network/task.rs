@@ -35,6 +35,7 @@ use super::{
     Config, ConfigError, NetworkError, NetworkEvent, PeerInfo, ProtocolError, TopicItem,
     behaviour::{self, Behaviour},
     config::modern,
+    judged::Judged,
     p2p::{Command, Shared, Submission, acceptance, addresses_of, checked},
     protocol::{self, Answer, Hello, NetworkMessage},
     relay::{
@@ -147,7 +148,8 @@ enum Done {
     Checked(Pending, Option<(Checked, Option<AcceptedBlock>)>),
     /// A question of the relay's, to give its bytes back, and the answer.
     BlockAnswered(usize, Option<BlockAnswer>),
-    BatchesChecked(Vec<Batch>, Option<Vec<Vec<(Item, Checked)>>>),
+    /// Batches of the relay's, and their bytes to be given back.
+    BatchesChecked(usize, Vec<Judged>),
     Answered(ResponseChannel, Answer),
     /// Work on the comparison of pools; `None` where it failed.
     Stepped(Option<Stepped>),
@@ -369,7 +371,7 @@ impl Task {
                     .into_iter()
                     .for_each(|stepped| relay.stepped(stepped, now));
             }
-            Done::BatchesChecked(batches, checked) => self.on_batches_checked(batches, checked),
+            Done::BatchesChecked(size, batches) => self.on_batches_checked(size, batches),
             Done::Answered(channel, answer) => {
                 // An error says that the peer is gone.
                 let _ = self

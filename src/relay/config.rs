@@ -89,7 +89,7 @@ pub struct TreeConfig {
     pub max_requested_bytes: usize,
     /// The largest item, in bytes. **Default:** 4 MiB; votes: 64 KiB.
     pub max_item: usize,
-    /// Bytes of accepted items that are kept for peers to read on; the eldest leave first. **Default:** 32 MiB; votes: 4 MiB.
+    /// Bytes of accepted items that are kept for peers to read on; the eldest leave first. **Default:** 8 MiB; votes: 4 MiB.
     pub max_log_bytes: usize,
 }
 
@@ -104,7 +104,7 @@ impl Default for TreeConfig {
             max_announced: 32_768,
             max_requested_bytes: 1 << 20,
             max_item: 4 << 20,
-            max_log_bytes: 32 << 20,
+            max_log_bytes: 8 << 20,
         }
     }
 }

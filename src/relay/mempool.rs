@@ -19,7 +19,7 @@
 //! a slice of a frame keeps the whole frame in memory, so a caller that has one copies it (`Bytes::copy_from_slice`).
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     iter,
     time::Duration,
 };
@@ -58,11 +58,8 @@ impl Default for MempoolConfig {
 /// What came of an insertion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Insertion {
-    /// It is in the pool now.
-    Inserted {
-        /// What had to leave for it, lowest class first and the eldest of a class first.
-        evicted: Vec<TransactionKey>,
-    },
+    /// It is in the pool now; others may have left for it.
+    Inserted,
     /// It was there already, and stays as it was.
     Known,
     /// Another transaction with its short id is there, and stays.
@@ -92,8 +89,7 @@ pub struct Mempool {
     /// Empty places of the slab, taken in the order in which they became free: neighbours in a queue stay neighbours.
     free: VecDeque<Place>,
     index: HashMap<ShortId, Place, Keyed>,
-    /// The classes that are not empty.
-    classes: BTreeMap<Class, Queue>,
+    classes: Classes,
     bytes: usize,
     inserted: u64,
 }
@@ -111,6 +107,12 @@ struct Entry {
     younger: Option<Place>,
 }
 
+/// A queue for each class.
+#[derive(Debug)]
+struct Classes {
+    queues: Box<[Option<Queue>]>,
+}
+
 /// The entries of one class, in order of arrival.
 #[derive(Debug)]
 struct Queue {
@@ -118,6 +120,53 @@ struct Queue {
     youngest: Place,
     /// What they cost.
     bytes: usize,
+}
+
+impl Classes {
+    fn new() -> Self {
+        Self {
+            queues: (0..=Class::MAX).map(|_| None).collect(),
+        }
+    }
+
+    fn get(&self, class: Class) -> Option<&Queue> {
+        self.queues.get(usize::from(class))?.as_ref()
+    }
+
+    /// The classes that are not empty, from this one on.
+    fn from(&self, first: Class) -> impl DoubleEndedIterator<Item = (Class, &Queue)> {
+        (first..=Class::MAX).filter_map(|class| Some((class, self.get(class)?)))
+    }
+
+    /// Puts a place at the end of its class.
+    fn push(&mut self, class: Class, place: Place, cost: usize) {
+        let Some(queue) = self.queues.get_mut(usize::from(class)) else {
+            return;
+        };
+        let queue = queue.get_or_insert(Queue {
+            eldest: place,
+            youngest: place,
+            bytes: 0,
+        });
+        queue.youngest = place;
+        queue.bytes += cost;
+    }
+
+    /// Takes out a place that had these neighbours.
+    fn unlink(&mut self, class: Class, neighbours: (Option<Place>, Option<Place>), cost: usize) {
+        let Some(place) = self.queues.get_mut(usize::from(class)) else {
+            return;
+        };
+        match (neighbours, place) {
+            ((None, None), place) => *place = None,
+            ((elder, younger), Some(queue)) => {
+                queue.bytes -= cost;
+                queue.eldest = elder.map_or(younger, |_| None).unwrap_or(queue.eldest);
+                queue.youngest = younger.map_or(elder, |_| None).unwrap_or(queue.youngest);
+            }
+            (_, None) => {}
+        }
+    }
 }
 
 impl Mempool {
@@ -128,7 +177,7 @@ impl Mempool {
             slab: Vec::new(),
             free: VecDeque::new(),
             index: HashMap::with_hasher(Keyed::new(seed)),
-            classes: BTreeMap::new(),
+            classes: Classes::new(),
             bytes: 0,
             inserted: 0,
         }
@@ -151,9 +200,9 @@ impl Mempool {
         }
         let fee_rate = fee_rate(fee, data.len());
         let (class, cost) = (class_of(fee_rate), cost(&data));
-        let Some(evicted) = self.make_room(cost, class) else {
+        if !self.make_room(cost, class) {
             return Insertion::Refused;
-        };
+        }
         let pooled = Pooled {
             key,
             data,
@@ -164,7 +213,7 @@ impl Mempool {
             // Only a pool of terabytes has no place left that 32 bits could name.
             return Insertion::Refused;
         }
-        Insertion::Inserted { evicted }
+        Insertion::Inserted
     }
 
     /// The transaction with this key.
@@ -197,10 +246,9 @@ impl Mempool {
         let max_age = self.config.max_age;
         let is_old = |pooled: &Pooled| now.saturating_duration_since(pooled.at) >= max_age;
         let mut expired = Vec::new();
-        let classes: Vec<Class> = self.classes.keys().copied().collect();
-        for class in classes {
+        for class in 0..=Class::MAX {
             while expired.len() < MAX_EXPIRED
-                && let Some(place) = self.classes.get(&class).map(|queue| queue.eldest)
+                && let Some(place) = self.classes.get(class).map(|queue| queue.eldest)
                 && self.entry(place).is_some_and(|entry| is_old(&entry.pooled))
                 && let Some(pooled) = self.unlink(place)
             {
@@ -214,8 +262,8 @@ impl Mempool {
     pub fn next_deadline(&self) -> Option<Instant> {
         let eldest = self
             .classes
-            .values()
-            .filter_map(|queue| Some(self.entry(queue.eldest)?.pooled.at));
+            .from(0)
+            .filter_map(|(_, queue)| Some(self.entry(queue.eldest)?.pooled.at));
         eldest.min()?.checked_add(self.config.max_age)
     }
 
@@ -224,7 +272,7 @@ impl Mempool {
     /// For reconciliation: what is younger is still on its way by itself. Lazy: who wants a bounded number takes it.
     pub fn older_than(&self, age: Duration, now: Instant) -> impl Iterator<Item = &Pooled> {
         let is_old = move |pooled: &&Pooled| now.saturating_duration_since(pooled.at) >= age;
-        self.classes.values().rev().flat_map(move |queue| {
+        self.classes.from(0).rev().flat_map(move |(_, queue)| {
             let first = self.entry(queue.eldest);
             let next = |entry: &&Entry| self.entry(entry.younger?);
             iter::successors(first, next)
@@ -258,23 +306,31 @@ impl Mempool {
         self.bytes
     }
 
-    /// Evicts until a newcomer fits; `None` and nothing evicted where it must not.
-    fn make_room(&mut self, cost: usize, class: Class) -> Option<Vec<TransactionKey>> {
-        let limit = self.config.max_bytes.checked_sub(cost)?;
-        if self.bytes <= limit {
-            return Some(Vec::new());
+    /// Evicts until a newcomer fits; false and nothing evicted where it must not.
+    fn make_room(&mut self, cost: usize, class: Class) -> bool {
+        let Some(limit) = self.config.max_bytes.checked_sub(cost) else {
+            return false;
+        };
+        // What pays no more, from the least on, as far as it is needed: most often the first class has enough.
+        let payers = self.classes.from(0);
+        let mut payers = payers.take_while(|(lowest, _)| *lowest <= class);
+        let mut rest = self.bytes;
+        while rest > limit
+            && let Some((_, queue)) = payers.next()
+        {
+            rest -= queue.bytes;
         }
-        let payers = self.classes.range(class.checked_add(1)?..);
-        let paid: usize = payers.map(|(_, queue)| queue.bytes).sum();
-        if paid > limit {
-            return None;
+        drop(payers);
+        if rest > limit {
+            return false;
         }
-        let mut evicted = Vec::new();
         while self.bytes > limit {
-            let (_, lowest) = self.classes.first_key_value()?;
-            evicted.push(self.unlink(lowest.eldest)?.key);
+            let lowest = self.classes.from(0).next().map(|(_, queue)| queue.eldest);
+            if lowest.and_then(|eldest| self.unlink(eldest)).is_none() {
+                return false;
+            }
         }
-        Some(evicted)
+        true
     }
 
     fn entry(&self, place: Place) -> Option<&Entry> {
@@ -288,7 +344,7 @@ impl Mempool {
     /// Puts an entry at the end of its class.
     fn link(&mut self, pooled: Pooled, class: Class, cost: usize) -> Option<()> {
         let id = pooled.key.short();
-        let elder = self.classes.get(&class).map(|queue| queue.youngest);
+        let elder = self.classes.get(class).map(|queue| queue.youngest);
         let entry = Some(Entry {
             pooled,
             elder,
@@ -308,13 +364,7 @@ impl Mempool {
         if let Some(Some(elder)) = elder.and_then(|elder| self.slot(elder)) {
             elder.younger = Some(place);
         }
-        let queue = self.classes.entry(class).or_insert(Queue {
-            eldest: place,
-            youngest: place,
-            bytes: 0,
-        });
-        queue.youngest = place;
-        queue.bytes += cost;
+        self.classes.push(class, place, cost);
         self.bytes += cost;
         self.index.insert(id, place);
         self.inserted += 1;
@@ -339,13 +389,7 @@ impl Mempool {
         if let Some(Some(younger)) = younger.and_then(|younger| self.slot(younger)) {
             younger.elder = elder;
         }
-        if elder.is_none() && younger.is_none() {
-            self.classes.remove(&class);
-        } else if let Some(queue) = self.classes.get_mut(&class) {
-            queue.bytes -= cost;
-            queue.eldest = elder.map_or(younger, |_| None).unwrap_or(queue.eldest);
-            queue.youngest = younger.map_or(elder, |_| None).unwrap_or(queue.youngest);
-        }
+        self.classes.unlink(class, (elder, younger), cost);
         Some(pooled)
     }
 }

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use libp2p::PeerId;
 use web_time::Instant;
 
@@ -325,30 +325,41 @@ impl Plumtree {
         self.checking.remove(&key.short());
     }
 
-    /// The chain has accepted items, of a peer or (`None`) our own: they go on their way.
+    /// The chain has accepted an item of our own: it goes on its way. False where it is in the log, or being checked.
+    pub(crate) fn published(&mut self, item: Accepted, now: Instant) -> bool {
+        !self.checking.contains_key(&item.key.short()) && self.enter(None, item, 0, now)
+    }
+
+    /// The chain has accepted items of a peer: they go on their way.
     pub(crate) fn accepted(
         &mut self,
-        from: Option<PeerId>,
+        from: PeerId,
         items: impl IntoIterator<Item = Accepted>,
         now: Instant,
     ) {
-        let source = from.and_then(|from| self.peers.get(&from)?.place);
-        for Accepted { key, data, fee } in items {
-            let id = key.short();
-            let known = self.checking.remove(&id).unwrap_or(0) | bit(source);
-            if self.log.get(id).is_some() {
-                continue;
-            }
-            let fee_rate = fee_rate(fee, data.len());
-            let entry = Entry {
-                id,
-                data,
-                fee_rate,
-                known,
-            };
-            self.log
-                .append(source, entry, now, self.config.push_interval);
+        let source = self.peers.get(&from).and_then(|peer| peer.place);
+        for item in items {
+            let known = self.checking.remove(&item.key.short()).unwrap_or(0);
+            self.enter(source, item, known | bit(source), now);
         }
+    }
+
+    /// Adds to the log; false where it is there.
+    fn enter(
+        &mut self,
+        source: Option<Place>,
+        Accepted { key, data, fee }: Accepted,
+        known: u128,
+        now: Instant,
+    ) -> bool {
+        let entry = Entry {
+            id: key.short(),
+            fee_rate: fee_rate(fee, data.len()),
+            data,
+            known,
+        };
+        let patience = self.config.push_interval;
+        self.log.append(source, entry, now, patience)
     }
 
     /// Moves on what has waited; returns what peers pay for.
@@ -496,32 +507,36 @@ fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outgoing {
 
 /// What a peer has not been pushed yet, and does not have.
 fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
-    let (mut bytes, mut items) = (BytesMut::new(), 0);
+    let (mut frames, mut bytes, mut items) = (Vec::new(), 0, 0);
     let known = bit(peer.place);
-    while bytes.len() < BATCH_BYTES
+    while bytes < BATCH_BYTES
         && let Some((number, batch)) = log.from(peer.cursor)
     {
         peer.cursor = number + 1;
-        if batch.entries.iter().all(|entry| entry.known & known == 0) {
-            bytes.extend_from_slice(&batch.frame());
-            items += batch.entries.len();
+        let unknown = || {
+            let entries = batch.entries.iter();
+            entries.filter(|entry| entry.known & known == 0)
+        };
+        let count = unknown().count();
+        let frame = if count == batch.entries.len() {
+            batch.frame()
+        } else if count > 0 {
+            let unknown = unknown().map(|entry| entry.data.clone());
+            Kind::Items(Items::packed(unknown.collect())).into_frame()
+        } else {
             continue;
-        }
-        let unknown = batch
-            .entries
-            .iter()
-            .filter(|entry| entry.known & known == 0);
-        let unknown: Vec<_> = unknown.map(|entry| entry.data.clone()).collect();
-        if !unknown.is_empty() {
-            items += unknown.len();
-            let frame = Kind::Items(Items::packed(unknown));
-            bytes.extend_from_slice(&frame.into_frame());
-        }
+        };
+        items += count;
+        bytes += frame.len();
+        frames.push(frame);
     }
-    (items > 0).then(|| Outgoing {
-        bytes: bytes.freeze(),
-        items,
-    })
+    // A full batch is the only one most often, and is sent as it is.
+    let bytes = if frames.len() == 1 {
+        frames.pop()?
+    } else {
+        frames.concat().into()
+    };
+    (items > 0).then_some(Outgoing { bytes, items })
 }
 
 /// What a peer has not been told of yet, and does not have.

@@ -18,6 +18,8 @@ pub const MAX_BATCH: usize = 4096;
 pub const MAX_IDS: usize = 4096;
 /// Batches below this many bytes are not worth compressing.
 const WORTH_PACKING: usize = 512;
+/// So many bytes tell whether the rest is worth it.
+const SAMPLE: usize = 4096;
 
 /// One frame.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -179,7 +181,7 @@ impl Items {
             ..Self::default()
         };
         let size = plain.encoded_len();
-        if size < WORTH_PACKING {
+        if size < WORTH_PACKING || !plain.seems_packable() {
             return plain;
         }
         let packed = lz4_flex::compress(&plain.encode_to_vec());
@@ -191,6 +193,16 @@ impl Items {
             size: u32::try_from(size).unwrap_or(u32::MAX),
             ..Self::default()
         }
+    }
+
+    /// Whether the first items get smaller; signatures and hashes do not, and what they fill is not worth the rest.
+    fn seems_packable(&self) -> bool {
+        let mut sample = Vec::with_capacity(SAMPLE);
+        for item in &self.items {
+            let room = SAMPLE - sample.len();
+            sample.extend(item.iter().take(room));
+        }
+        lz4_flex::compress(&sample).len() <= sample.len() - sample.len() / 20
     }
 
     fn unpacked(self) -> Result<Self, FrameError> {

@@ -142,22 +142,20 @@ impl P2PNetworkManager {
             if size > limit {
                 return Err(ProtocolError::TooLarge { size, limit });
             }
+            let (kind, data) = (ItemKind::Transaction, transaction.data.clone());
+            let key = TransactionKey::of(&data);
             let Checked {
                 id,
                 fee,
                 verdict,
                 reason,
-            } = application.check_transaction(&transaction);
-            let (kind, data) = (ItemKind::Transaction, transaction.data.clone());
+            } = application.check_transaction_by_key(&transaction, &key);
             match verdict {
-                Verdict::Accept => {
-                    let key = TransactionKey::of(&data);
-                    Ok((
-                        Item::Transaction(transaction),
-                        Accepted { key, data, fee },
-                        id,
-                    ))
-                }
+                Verdict::Accept => Ok((
+                    Item::Transaction(transaction),
+                    Accepted { key, data, fee },
+                    id,
+                )),
                 Verdict::Ignore => Err(ProtocolError::Ignored { kind, reason }),
                 Verdict::Reject => Err(ProtocolError::Rejected { kind, reason }),
             }

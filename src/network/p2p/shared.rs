@@ -85,7 +85,7 @@ impl Shared {
 
     /// Tells all subscribers.
     pub(crate) fn emit(&self, event: &NetworkEvent) {
-        self.emit_all(std::slice::from_ref(event));
+        self.emit_all(vec![event.clone()]);
     }
 
     /// Whether anybody listens: if not, events of many items need not be made.
@@ -94,12 +94,20 @@ impl Shared {
     }
 
     /// Tells all subscribers of several events, in order.
-    pub(crate) fn emit_all(&self, events: &[NetworkEvent]) {
-        let tell = |to: &Subscriber| {
+    pub(crate) fn emit_all(&self, events: Vec<NetworkEvent>) {
+        let mut state = self.state();
+        // The last one gets the events themselves: most often it is the only one.
+        let Some(last) = state.subscribers.pop() else {
+            return;
+        };
+        state.subscribers.retain(|to| {
             let wanted = events.iter().filter(|event| (to.wants)(event));
             to.sender.send_all(wanted.cloned())
-        };
-        self.state().subscribers.retain(tell);
+        });
+        let wanted = events.into_iter().filter(|event| (last.wants)(event));
+        if last.sender.send_all(wanted) {
+            state.subscribers.push(last);
+        }
     }
 
     /// The task is over: every subscription ends.

@@ -20,8 +20,9 @@ use libp2p::{
 
 use crate::{relay::wire::MAX_FRAME, traffic::Lane};
 
-/// How much is read from a stream at once.
-const READ: usize = 64 << 10;
+/// How much is read from a stream at once: at least, and of a frame whose length is known.
+const READ: usize = 4 << 10;
+const MAX_READ: usize = 64 << 10;
 /// The longest length in front of a frame, in bytes.
 const MAX_LENGTH: usize = 5;
 
@@ -81,7 +82,9 @@ impl OutboundUpgrade<Stream> for Lanes {
 #[derive(Debug)]
 pub(super) struct Reader<S = Stream> {
     stream: S,
+    /// Initialised; what is read fills it from the front.
     buffer: BytesMut,
+    filled: usize,
 }
 
 impl<S: AsyncRead + Unpin> Reader<S> {
@@ -89,6 +92,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         Self {
             stream,
             buffer: BytesMut::new(),
+            filled: 0,
         }
     }
 
@@ -101,30 +105,32 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<(Bytes, usize)>>> {
         loop {
-            if let Some((head, length)) = length(&self.buffer)? {
+            let filled = self.buffer.get(..self.filled).unwrap_or_default();
+            let mut wanted = READ;
+            if let Some((head, length)) = length(filled)? {
                 let whole = head + length;
-                if self.buffer.len() >= whole {
+                if self.filled >= whole {
                     let mut frame = self.buffer.split_to(whole).freeze();
+                    self.filled -= whole;
                     frame.advance(head);
                     return Poll::Ready(Ok(Some((frame, whole))));
                 }
+                // Memory comes as the frame does, whatever its length says.
+                wanted = (whole - self.filled).clamp(READ, MAX_READ);
             }
-            let filled = self.buffer.len();
-            self.buffer.resize(filled + READ, 0);
-            let room = self.buffer.get_mut(filled..).unwrap_or_default();
-            let read = Pin::new(&mut self.stream).poll_read(cx, room);
-            let count = match &read {
-                Poll::Ready(Ok(count)) => *count,
-                _ => 0,
-            };
-            self.buffer.truncate(filled + count);
-            if ready!(read)? == 0 {
-                return Poll::Ready(if filled == 0 {
+            if self.buffer.len() < self.filled + wanted {
+                self.buffer.resize(self.filled + wanted, 0);
+            }
+            let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
+            let count = ready!(Pin::new(&mut self.stream).poll_read(cx, room))?;
+            if count == 0 {
+                return Poll::Ready(if self.filled == 0 {
                     Ok(None)
                 } else {
                     Err(io::ErrorKind::UnexpectedEof.into())
                 });
             }
+            self.filled += count;
         }
     }
 }

@@ -1,10 +1,7 @@
 //! Items and topic messages on their way in and out: publishing, the queue of checks, verdicts.
 
 use super::*;
-use crate::{
-    chain::Application,
-    relay::plumtree::{Fresh, fee_rate},
-};
+use crate::{chain::Application, network::judged::Judged};
 
 impl Task {
     pub(super) fn publish(&mut self, topic: &str, data: Bytes) -> Result<(), NetworkError> {
@@ -75,11 +72,10 @@ impl Task {
             self.queue.push(work);
             self.start_checks();
         } else if let Work::Batch(batch) = work {
-            let items = batch.items.iter();
-            let keys: Vec<_> = items.map(|fresh| (fresh.key, Verdict::Ignore)).collect();
-            let origin = (batch.kind, batch.source, batch.taken);
+            let keys = batch.keys().into_iter().map(|key| (key, Verdict::Ignore));
+            let keys: Vec<_> = keys.collect();
             let relay = &mut self.swarm.behaviour_mut().relay;
-            relay.concluded(origin, Vec::new(), &keys, Instant::now());
+            relay.concluded(batch.origin(), Vec::new(), &keys, Instant::now());
         }
     }
 
@@ -113,30 +109,19 @@ impl Task {
     }
 
     fn start_batches(&mut self, batches: Vec<Batch>, application: Arc<dyn Application>) {
-        let work: Vec<_> = batches
-            .iter()
-            .map(|batch| (batch.kind, batch.items.clone()))
-            .collect();
+        let size = batches.iter().map(Batch::size).sum();
+        let keys = |batch: &Batch| (batch.origin(), batch.keys());
+        let failed: Vec<_> = batches.iter().map(keys).collect();
+        let told = self.shared.has_subscribers();
         let check = platform::offload(move || {
-            let check = |kind, fresh: Fresh| {
-                // A copy: a slice would keep the whole frame that it came in.
-                let item = Item::new(kind, Bytes::copy_from_slice(&fresh.data));
-                let checked = item.check(&*application);
-                if checked.verdict == Verdict::Accept {
-                    application.deliver(&item);
-                }
-                (item, checked)
-            };
-            let batch = |(kind, items): (ItemKind, Vec<Fresh>)| {
-                items.into_iter().map(|fresh| check(kind, fresh)).collect()
-            };
-            work.into_iter().map(batch).collect()
+            let judge = |batch| Judged::of(batch, &*application, told);
+            batches.into_iter().map(judge).collect()
         });
-        self.work.push(
-            check
-                .map(|checked| Done::BatchesChecked(batches, checked))
-                .boxed(),
-        );
+        let judged = move |judged: Option<Vec<Judged>>| {
+            let failed = || failed.into_iter().map(Judged::failed).collect();
+            Done::BatchesChecked(size, judged.unwrap_or_else(failed))
+        };
+        self.work.push(check.map(judged).boxed());
     }
 
     /// Takes a question of the relay's into the queue. How many there are is bounded by the relay.
@@ -177,85 +162,31 @@ impl Task {
         relay.answered(answer, Instant::now());
     }
 
-    pub(super) fn on_batches_checked(
-        &mut self,
-        batches: Vec<Batch>,
-        checked: Option<Vec<Vec<(Item, Checked)>>>,
-    ) {
-        self.queue.done(batches.iter().map(Batch::size).sum());
+    pub(super) fn on_batches_checked(&mut self, size: usize, batches: Vec<Judged>) {
+        self.queue.done(size);
         self.start_checks();
-        let mut checked = checked.unwrap_or_default().into_iter();
-        for batch in batches {
-            self.on_batch_checked(batch, checked.next().unwrap_or_default());
-        }
+        batches.into_iter().for_each(|batch| self.on_judged(batch));
     }
 
-    fn on_batch_checked(&mut self, batch: Batch, checked: Vec<(Item, Checked)>) {
-        let origin = (batch.kind, batch.source, batch.taken);
-        let Batch {
-            kind,
-            source,
-            items,
-            ..
+    fn on_judged(&mut self, batch: Judged) {
+        let Judged {
+            origin,
+            accepted,
+            refused,
+            events,
+            misdeed,
         } = batch;
-        let (mut accepted, mut refused, mut misdeed) = (Vec::new(), Vec::new(), None);
-        let mut events = Vec::new();
-        let mut checked = checked.into_iter();
-        let received_at = SystemTime::now();
-        self.shared.state().recorder.received_many(items.len());
-        let told = self.shared.has_subscribers();
-        for fresh in items {
-            let Some((
-                item,
-                Checked {
-                    id,
-                    fee,
-                    verdict,
-                    reason,
-                },
-            )) = checked.next()
-            else {
-                refused.push((fresh.key, Verdict::Ignore));
-                continue;
-            };
-            let data = item.data().clone();
-            if fresh
-                .promised
-                .is_some_and(|promised| promised > fee_rate(fee, data.len()))
-            {
-                misdeed = Some(Misdeed::FalseAnnouncement);
+        let (kind, source, _) = origin;
+        let count = accepted.len() + refused.len();
+        self.shared.state().recorder.received_many(count);
+        if self.gossips(kind) {
+            let topic = protocol::topic(&self.config.chain.network_id, kind);
+            for item in &accepted {
+                // Whoever has it by gossip already needs it no more.
+                let _ = self.publish(&topic, item.data.clone());
             }
-            if verdict == Verdict::Accept {
-                if self.gossips(kind) {
-                    let topic = protocol::topic(&self.config.chain.network_id, kind);
-                    // Whoever has it by gossip already needs it no more.
-                    let _ = self.publish(&topic, data.clone());
-                }
-                accepted.push(Accepted {
-                    key: fresh.key,
-                    data,
-                    fee,
-                });
-                let source = Some(source);
-                events.extend(told.then_some(NetworkEvent::ItemAccepted {
-                    item,
-                    id,
-                    source,
-                    received_at,
-                }));
-                continue;
-            }
-            refused.push((fresh.key, verdict));
-            if verdict == Verdict::Reject {
-                misdeed = Some(Misdeed::InvalidItem);
-            }
-            events.push(NetworkEvent::ItemRefused {
-                kind,
-                source,
-                reason,
-            });
         }
-        self.shared.emit_all(&events);
+        self.shared.emit_all(events);
         if let Some(misdeed) = misdeed {
             self.note(source, misdeed);
         }
@@ -303,7 +234,7 @@ impl Task {
             }));
         }
         self.shared.state().recorder.sent_many(sent);
-        self.shared.emit_all(&events);
+        self.shared.emit_all(events);
         let _ = reply.send(Ok(news));
     }
 

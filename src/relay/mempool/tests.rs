@@ -43,22 +43,23 @@ fn classes_rise_with_the_fee_rate_and_are_within_a_quarter() {
 fn the_eldest_of_the_lowest_class_leaves_for_who_pays_as_much() {
     let (mut pool, now) = (pool(3 * (100 + OVERHEAD)), Instant::now());
     let transactions: Vec<_> = (0..6).map(|number| transaction(number, 100)).collect();
-    let mut insert = |number: usize, fee| {
+    let insert = |pool: &mut Mempool, number: usize, fee| {
         let (key, data) = transactions[number].clone();
         pool.insert(key, data, fee, now)
     };
     for (number, fee) in [(0, 10), (1, 1), (2, 1)] {
-        assert_eq!(insert(number, fee), Insertion::Inserted { evicted: vec![] });
+        assert_eq!(insert(&mut pool, number, fee), Insertion::Inserted);
     }
-    assert_eq!(insert(1, 99), Insertion::Known);
-    assert_eq!(insert(3, 0), Insertion::Refused, "it pays less than all");
-    let evicted = |number: usize| Insertion::Inserted {
-        evicted: vec![transactions[number].0],
-    };
-    assert_eq!(insert(3, 1), evicted(1));
-    assert_eq!(insert(4, 100), evicted(2));
-    assert_eq!(insert(5, 100), evicted(3));
-    assert_eq!(insert(1, 1), Insertion::Refused);
+    assert_eq!(insert(&mut pool, 1, 99), Insertion::Known);
+    let refused = insert(&mut pool, 3, 0);
+    assert_eq!(refused, Insertion::Refused, "it pays less than all");
+    for (number, fee, evicted) in [(3, 1, 1), (4, 100, 2), (5, 100, 3)] {
+        assert!(pool.get(&transactions[evicted].0).is_some());
+        assert_eq!(insert(&mut pool, number, fee), Insertion::Inserted);
+        assert!(pool.get(&transactions[evicted].0).is_none());
+        assert_eq!(pool.len(), 3, "no other");
+    }
+    assert_eq!(insert(&mut pool, 1, 1), Insertion::Refused);
     let giant = transaction(9, 10_000);
     assert_eq!(
         pool.insert(giant.0, giant.1, u64::MAX, now),
@@ -130,12 +131,11 @@ proptest! {
             let class = class_of(fee_rate(fee, data.len()));
             match pool.insert(key, data.clone(), fee, now) {
                 Insertion::Known => prop_assert!(model.contains_key(&key)),
-                Insertion::Inserted { evicted } => {
-                    for gone in evicted {
-                        let (_, theirs) = model.remove(&gone).expect("it was there");
-                        prop_assert!(theirs <= class);
-                        prop_assert!(model.values().all(|(_, class)| *class >= theirs));
-                    }
+                Insertion::Inserted => {
+                    let gone = model.extract_if(.., |key, _| pool.get(key).is_none());
+                    let highest = gone.map(|(_, (_, theirs))| theirs).max();
+                    prop_assert!(highest <= Some(class));
+                    prop_assert!(model.values().all(|(_, class)| Some(*class) >= highest));
                     prop_assert!(model.insert(key, (data.len(), class)).is_none());
                 }
                 Insertion::Refused => {

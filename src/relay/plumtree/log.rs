@@ -6,7 +6,7 @@
 
 use std::{
     cell::OnceCell,
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map},
     time::Duration,
 };
 
@@ -82,14 +82,17 @@ impl Log {
         self.first + self.batches.len() as u64
     }
 
-    /// Adds an entry; entries of one source that come within `patience` share a batch.
+    /// Adds an entry; entries of one source that come within `patience` share a batch. False where it is there already.
     pub(super) fn append(
         &mut self,
         source: Option<Place>,
         entry: Entry,
         now: Instant,
         patience: Duration,
-    ) {
+    ) -> bool {
+        let hash_map::Entry::Vacant(index) = self.index.entry(entry.id) else {
+            return false;
+        };
         let open = |batch: &Batch| {
             batch.source == source
                 && batch.frame.get().is_none()
@@ -106,18 +109,19 @@ impl Log {
                 frame: OnceCell::new(),
             });
         }
-        let number = self.end().saturating_sub(1);
+        let number = self.first + self.batches.len().saturating_sub(1) as u64;
         let Some(batch) = self.batches.back_mut() else {
-            return;
+            return false;
         };
         self.bytes += entry.data.len() + OVERHEAD;
         batch.bytes += entry.data.len();
         self.total += entry.data.len() as u64;
-        self.index.insert(entry.id, (number, batch.entries.len()));
+        index.insert((number, batch.entries.len()));
         batch.entries.push(entry);
         while self.bytes > self.max_bytes && self.batches.len() > 1 {
             self.drop_first();
         }
+        true
     }
 
     fn drop_first(&mut self) {

@@ -84,15 +84,12 @@ impl Network {
         let key = TransactionKey::of(&data);
         let node = &mut self.nodes[at];
         node.has.insert(key);
-        node.tree.accepted(
-            None,
-            [Accepted {
-                key,
-                data: data.into(),
-                fee: number,
-            }],
-            self.now,
-        );
+        let item = Accepted {
+            key,
+            data: data.into(),
+            fee: number,
+        };
+        assert!(node.tree.published(item, self.now));
     }
 
     fn run(&mut self, time: Duration) {
@@ -168,7 +165,7 @@ impl Network {
                     for item in &accepted {
                         assert!(node.has.insert(item.key), "nothing is checked twice");
                     }
-                    node.tree.accepted(Some(sender), accepted, self.now);
+                    node.tree.accepted(sender, accepted, self.now);
                     received.misdeed
                 }
                 Kind::Announce(announce) => {
