@@ -30,6 +30,10 @@ mod support;
 use selkie::{Application, Config, Keypair, P2PNetworkManager};
 use tokio::runtime::{Builder, Runtime};
 
+/// As in the `selkie` command, and for the baselines too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Part = (&'static str, fn() -> Vec<support::Figure>);
 
 const PARTS: [Part; 6] = [

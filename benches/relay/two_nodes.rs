@@ -26,7 +26,7 @@ use crate::{
 
 const ROUNDS: usize = 5;
 /// How long items are sent in each.
-const TIME: Duration = Duration::from_secs(2);
+const TIME: Duration = Duration::from_secs(4);
 /// How long the last of them may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of a transaction.
@@ -273,13 +273,14 @@ pub fn batch(number: &mut u64) -> Vec<Transaction> {
 /// Bytes that no compression makes smaller, different for each seed.
 pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    let mut data = vec![0; bytes];
-    for chunk in data.chunks_mut(8) {
+    let mut data = Vec::with_capacity(bytes.next_multiple_of(8));
+    while data.len() < bytes {
         state = (state ^ (state >> 29))
             .wrapping_mul(0xBF58_476D_1CE4_E5B9)
             .wrapping_add(seed);
-        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+        data.extend_from_slice(&state.to_le_bytes());
     }
+    data.truncate(bytes);
     data
 }
 

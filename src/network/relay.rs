@@ -293,7 +293,7 @@ impl Relay {
         }
         self.news = true;
         if let Some(item) = pooled {
-            self.pool(&item, now);
+            self.pool(item, now);
         }
         true
     }
@@ -342,9 +342,8 @@ impl Relay {
     }
 
     /// Adds to the pool what the chain has accepted.
-    fn pool(&mut self, item: &Accepted, now: Instant) {
-        self.mempool
-            .insert(item.key, item.data.clone(), item.fee, now);
+    fn pool(&mut self, item: Accepted, now: Instant) {
+        self.mempool.insert(item.key, item.data, item.fee, now);
     }
 
     /// Does what the comparison of pools wants.
@@ -418,7 +417,8 @@ impl Relay {
     ) {
         self.news = true;
         if kind == ItemKind::Transaction {
-            accepted.iter().for_each(|item| self.pool(item, now));
+            let items = accepted.iter().cloned();
+            items.for_each(|item| self.pool(item, now));
             let rejected = refused
                 .iter()
                 .filter(|(_, verdict)| *verdict == Verdict::Reject);

@@ -327,7 +327,11 @@ impl Plumtree {
 
     /// The chain has accepted an item of our own: it goes on its way. False where it is in the log, or being checked.
     pub(crate) fn published(&mut self, item: Accepted, now: Instant) -> bool {
-        !self.checking.contains_key(&item.key.short()) && self.enter(None, item, 0, now)
+        if self.knows(&item.key) {
+            return false;
+        }
+        self.enter(None, item, 0, now);
+        true
     }
 
     /// The chain has accepted items of a peer: they go on their way.
@@ -339,19 +343,23 @@ impl Plumtree {
     ) {
         let source = self.peers.get(&from).and_then(|peer| peer.place);
         for item in items {
-            let known = self.checking.remove(&item.key.short()).unwrap_or(0);
-            self.enter(source, item, known | bit(source), now);
+            match self.checking.remove(&item.key.short()) {
+                Some(known) => self.enter(source, item, known | bit(source), now),
+                // What is being checked is not in the log; anything else may be.
+                None if self.knows(&item.key) => {}
+                None => self.enter(source, item, bit(source), now),
+            }
         }
     }
 
-    /// Adds to the log; false where it is there.
+    /// Adds to the log what is not there.
     fn enter(
         &mut self,
         source: Option<Place>,
         Accepted { key, data, fee }: Accepted,
         known: u128,
         now: Instant,
-    ) -> bool {
+    ) {
         let entry = Entry {
             id: key.short(),
             fee_rate: fee_rate(fee, data.len()),
@@ -359,7 +367,7 @@ impl Plumtree {
             known,
         };
         let patience = self.config.push_interval;
-        self.log.append(source, entry, now, patience)
+        self.log.append(source, entry, now, patience);
     }
 
     /// Moves on what has waited; returns what peers pay for.

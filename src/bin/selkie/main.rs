@@ -30,6 +30,9 @@ use std::{
 use clap::{Parser, Subcommand};
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What is logged if nobody says. The crates that are left out log as errors what is usual: a stream
 /// that the other side closed first.
 const LOG: &str = "error,libp2p_webrtc=off,webrtc_sctp=off";

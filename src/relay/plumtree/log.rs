@@ -6,7 +6,8 @@
 
 use std::{
     cell::OnceCell,
-    collections::{HashMap, VecDeque, hash_map},
+    collections::{HashMap, VecDeque},
+    mem,
     time::Duration,
 };
 
@@ -34,12 +35,24 @@ pub(super) struct Log {
     batches: VecDeque<Batch>,
     /// The number of the first batch.
     first: u64,
-    /// Where each entry is: its batch's number, and its place in there.
-    index: HashMap<ShortId, (u64, usize), Keyed>,
+    index: Index,
     bytes: usize,
     max_bytes: usize,
     /// Bytes of all items ever added.
     total: u64,
+}
+
+/// Where each entry is: its batch's number, and its place in there.
+///
+/// In two generations: the younger one takes what comes, and when all that the elder one knows is gone it is emptied at once and
+/// they change places. To take out each entry by itself would cost a look into cold memory; so there are up to
+/// twice as many here as in the log.
+#[derive(Debug)]
+struct Index {
+    younger: HashMap<ShortId, (u64, usize), Keyed>,
+    elder: HashMap<ShortId, (u64, usize), Keyed>,
+    /// The first batch of the younger one.
+    since: u64,
 }
 
 /// Items that came together, and leave together.
@@ -70,7 +83,7 @@ impl Log {
         Self {
             batches: VecDeque::new(),
             first: 0,
-            index: HashMap::with_hasher(keyed),
+            index: Index::new(keyed),
             bytes: 0,
             max_bytes,
             total: 0,
@@ -82,17 +95,14 @@ impl Log {
         self.first + self.batches.len() as u64
     }
 
-    /// Adds an entry; entries of one source that come within `patience` share a batch. False where it is there already.
+    /// Adds an entry that is not there; entries of one source that come within `patience` share a batch.
     pub(super) fn append(
         &mut self,
         source: Option<Place>,
         entry: Entry,
         now: Instant,
         patience: Duration,
-    ) -> bool {
-        let hash_map::Entry::Vacant(index) = self.index.entry(entry.id) else {
-            return false;
-        };
+    ) {
         let open = |batch: &Batch| {
             batch.source == source
                 && batch.frame.get().is_none()
@@ -109,30 +119,28 @@ impl Log {
                 frame: OnceCell::new(),
             });
         }
-        let number = self.first + self.batches.len().saturating_sub(1) as u64;
+        let number = self.end().saturating_sub(1);
         let Some(batch) = self.batches.back_mut() else {
-            return false;
+            return;
         };
         self.bytes += entry.data.len() + OVERHEAD;
         batch.bytes += entry.data.len();
         self.total += entry.data.len() as u64;
-        index.insert((number, batch.entries.len()));
+        self.index.insert(entry.id, (number, batch.entries.len()));
         batch.entries.push(entry);
         while self.bytes > self.max_bytes && self.batches.len() > 1 {
             self.drop_first();
         }
-        true
     }
 
     fn drop_first(&mut self) {
         let Some(batch) = self.batches.pop_front() else {
             return;
         };
-        for entry in batch.entries {
-            self.bytes -= entry.data.len() + OVERHEAD;
-            self.index.remove(&entry.id);
-        }
+        let bytes = |entry: &Entry| entry.data.len() + OVERHEAD;
+        self.bytes -= batch.entries.iter().map(bytes).sum::<usize>();
         self.first += 1;
+        self.index.forget_before(self.first, self.end());
     }
 
     /// The batch with this number; the first there is if that one is gone already.
@@ -149,20 +157,19 @@ impl Log {
     }
 
     pub(super) fn get(&self, id: ShortId) -> Option<&Entry> {
-        let (number, place) = self.index.get(&id)?;
-        let batch = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        self.batches.get(batch)?.entries.get(*place)
+        let (number, place) = self.index.get(id, self.first)?;
+        let batch = usize::try_from(number - self.first).ok()?;
+        self.batches.get(batch)?.entries.get(place)
     }
 
     /// Notes that a peer has this item; false where it is not here.
     pub(super) fn mark(&mut self, id: ShortId, peer: Option<Place>) -> bool {
-        let Some((number, place)) = self.index.get(&id) else {
+        let Some((number, place)) = self.index.get(id, self.first) else {
             return false;
         };
-        let batch = number
-            .checked_sub(self.first)
-            .and_then(|batch| self.batches.get_mut(usize::try_from(batch).ok()?));
-        if let Some(entry) = batch.and_then(|batch| batch.entries.get_mut(*place)) {
+        let batch = usize::try_from(number - self.first).ok();
+        let batch = batch.and_then(|batch| self.batches.get_mut(batch));
+        if let Some(entry) = batch.and_then(|batch| batch.entries.get_mut(place)) {
             entry.known |= bit(peer);
         }
         true
@@ -177,6 +184,35 @@ impl Log {
             for entry in &mut batch.entries {
                 entry.known &= !bit(Some(peer));
             }
+        }
+    }
+}
+
+impl Index {
+    fn new(keyed: Keyed) -> Self {
+        Self {
+            younger: HashMap::with_hasher(keyed.clone()),
+            elder: HashMap::with_hasher(keyed),
+            since: 0,
+        }
+    }
+
+    /// Where an entry is, unless its batch is before the first one.
+    fn get(&self, id: ShortId, first: u64) -> Option<(u64, usize)> {
+        let at = self.younger.get(&id).or_else(|| self.elder.get(&id))?;
+        Some(*at).filter(|(number, _)| *number >= first)
+    }
+
+    fn insert(&mut self, id: ShortId, at: (u64, usize)) {
+        self.younger.insert(id, at);
+    }
+
+    /// Batches before `first` are gone; the next one will be `end`.
+    fn forget_before(&mut self, first: u64, end: u64) {
+        if first >= self.since {
+            mem::swap(&mut self.younger, &mut self.elder);
+            self.younger.clear();
+            self.since = end;
         }
     }
 }
@@ -253,7 +289,13 @@ mod tests {
             log.append(None, entry(number, 300), now, Duration::ZERO);
             let at = now + Duration::from_millis(number);
             log.append(Some(3), entry(number + 5000, 300), at, Duration::ZERO);
-            assert!(log.bytes <= 10_000 && log.index.len() * 428 == log.bytes);
+            let entries: usize = log.batches.iter().map(|batch| batch.entries.len()).sum();
+            assert!(log.bytes <= 10_000 && entries * 428 == log.bytes);
+            let known = log.index.younger.len() + log.index.elder.len();
+            assert!(known <= 2 * entries + 2, "{known} of {entries}");
+            for entry in log.batches.iter().flat_map(|batch| &batch.entries) {
+                assert!(log.get(entry.id).is_some_and(|found| found.id == entry.id));
+            }
         }
         let (number, batch) = log.from(0).expect("some are left");
         assert!(number > 1900 && number < log.end());
