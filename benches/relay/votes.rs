@@ -20,9 +20,9 @@ use crate::{
 
 const ROUNDS: usize = 5;
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
-const TIME: Duration = Duration::from_secs(2);
+const TIME: Duration = Duration::from_secs(4);
 /// Time between two votes.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(5);
 /// Bytes of a vote, and of what floods gossipsub.
 const VOTE: usize = 100;
 const MESSAGE: usize = 256;

@@ -641,6 +641,7 @@ impl Relay {
                 && let Some(Outgoing { bytes, items }) = votes.next(*id, None, now)
             {
                 peer.urgent += bytes.len();
+                peer.window.on_vote(now);
                 send(upload, Lane::Urgent, bytes, items);
             }
             while peer.block < CHUNK_ROOM && held.is_free(Lane::Block, upload, id, now) {

@@ -35,6 +35,13 @@ pub const OVERHEAD: usize = 208;
 /// The most entries that one call of [`Mempool::expire`] removes: a millisecond's work.
 pub const MAX_EXPIRED: usize = 4096;
 
+/// Entries in one piece of the slab.
+const PIECE: usize = 4096;
+/// Bytes of a usual transaction: for so many of them the index has room from the beginning, up to a million, since to make room
+/// would hold up everything else for milliseconds.
+const USUAL: usize = 250;
+const MOST_USUAL: usize = 1 << 20;
+
 /// How much the pool holds, and how long.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -85,7 +92,8 @@ pub struct Pooled {
 #[derive(Debug)]
 pub struct Mempool {
     config: MempoolConfig,
-    slab: Vec<Option<Entry>>,
+    /// In pieces, so that it grows without being moved: that would take as long as a hundred votes on their way.
+    slab: Vec<Vec<Option<Entry>>>,
     /// Empty places of the slab, taken in the order in which they became free: neighbours in a queue stay neighbours.
     free: VecDeque<Place>,
     index: HashMap<ShortId, Place, Keyed>,
@@ -172,11 +180,13 @@ impl Classes {
 impl Mempool {
     /// An empty pool. `seed` keys the index: 16 random bytes that no peer knows.
     pub fn new(config: MempoolConfig, seed: &[u8; 16]) -> Self {
+        let usual = config.max_bytes / (OVERHEAD + USUAL);
+        let index = HashMap::with_capacity_and_hasher(usual.min(MOST_USUAL), Keyed::new(seed));
         Self {
             config,
             slab: Vec::new(),
             free: VecDeque::new(),
-            index: HashMap::with_hasher(Keyed::new(seed)),
+            index,
             classes: Classes::new(),
             bytes: 0,
             inserted: 0,
@@ -283,7 +293,8 @@ impl Mempool {
 
     /// All transactions, in no order: to rebuild a block from.
     pub fn iter(&self) -> impl Iterator<Item = &Pooled> + Clone {
-        self.slab.iter().flatten().map(|entry| &entry.pooled)
+        let entries = self.slab.iter().flatten().flatten();
+        entries.map(|entry| &entry.pooled)
     }
 
     /// How many transactions there are.
@@ -334,11 +345,13 @@ impl Mempool {
     }
 
     fn entry(&self, place: Place) -> Option<&Entry> {
-        self.slab.get(usize::try_from(place).ok()?)?.as_ref()
+        let (piece, place) = split(place)?;
+        self.slab.get(piece)?.get(place)?.as_ref()
     }
 
     fn slot(&mut self, place: Place) -> Option<&mut Option<Entry>> {
-        self.slab.get_mut(usize::try_from(place).ok()?)
+        let (piece, place) = split(place)?;
+        self.slab.get_mut(piece)?.get_mut(place)
     }
 
     /// Puts an entry at the end of its class.
@@ -356,8 +369,14 @@ impl Mempool {
                 place
             }
             None => {
-                let place = Place::try_from(self.slab.len()).ok()?;
-                self.slab.push(entry);
+                let last = self.slab.last().is_none_or(|piece| piece.len() == PIECE);
+                if last {
+                    self.slab.push(Vec::with_capacity(PIECE));
+                }
+                let before = (self.slab.len() - 1) * PIECE;
+                let piece = self.slab.last_mut()?;
+                let place = Place::try_from(before + piece.len()).ok()?;
+                piece.push(entry);
                 place
             }
         };
@@ -392,6 +411,12 @@ impl Mempool {
         self.classes.unlink(class, (elder, younger), cost);
         Some(pooled)
     }
+}
+
+/// The piece of the slab, and the place in there.
+fn split(place: Place) -> Option<(usize, usize)> {
+    let place = usize::try_from(place).ok()?;
+    Some((place / PIECE, place % PIECE))
 }
 
 fn cost(data: &Bytes) -> usize {

@@ -5,7 +5,7 @@
 //! overtake; there may be much of that ([`MAX_UNDONE`]), and a sender slows down to the pace of the checks.
 //!
 //! How much may be unread is found by the delay, as LEDBAT does (RFC 6817): the least delay ever seen is the link's own, what
-//! is above it is our queue. While that is below [`TARGET`] the window grows, above it shrinks; it grows only while it
+//! is above it is our queue. While that is below [`TARGET`] (less while there are votes to be sent) the window grows, above it shrinks; it grows only while it
 //! is what holds the sender up, and doubles each round trip until the queue is first seen. So a fast link with long round trips gets
 //! megabytes, and a slow one a few milliseconds' worth.
 //!
@@ -22,6 +22,10 @@ const MAX_UNREAD: usize = 8 << 20;
 const MAX_UNDONE: usize = 8 << 20;
 /// How long a queue of our own may be: so much later comes a vote.
 const TARGET: Duration = Duration::from_millis(3);
+/// The same while votes go to the peer: bulk is a quarter slower then, on a fast link.
+const TARGET_WITH_VOTES: Duration = Duration::from_micros(500);
+/// How long after a vote others are expected.
+const VOTING: Duration = Duration::from_secs(10);
 /// Bytes between two measurements of the delay.
 const SAMPLE: usize = 16 << 10;
 /// What the window grows by in a round trip, once a queue was seen.
@@ -47,6 +51,8 @@ pub struct Window {
     /// The least delay of this period and of the one before, and when this one began.
     least: [Option<Duration>; 2],
     period: Option<Instant>,
+    /// Until when votes are expected.
+    voting: Option<Instant>,
 }
 
 impl Default for Window {
@@ -62,6 +68,7 @@ impl Default for Window {
             samples: VecDeque::new(),
             least: [None; 2],
             period: None,
+            voting: None,
         }
     }
 }
@@ -71,6 +78,11 @@ impl Window {
     pub fn room(&self) -> usize {
         let unread = self.limit.saturating_sub(self.unread);
         unread.min(MAX_UNDONE.saturating_sub(self.undone))
+    }
+
+    /// A vote was sent: others will come, and shall not wait long.
+    pub fn on_vote(&mut self, now: Instant) {
+        self.voting = Some(now + VOTING);
     }
 
     /// Bytes that were sent.
@@ -99,7 +111,9 @@ impl Window {
         }
         if let Some(delay) = delay {
             let queue = delay.saturating_sub(self.least_delay(delay, now));
-            self.adapt(bytes, queue);
+            let voting = self.voting.is_some_and(|until| now < until);
+            let target = if voting { TARGET_WITH_VOTES } else { TARGET };
+            self.adapt(bytes, queue, target);
         }
     }
 
@@ -120,19 +134,19 @@ impl Window {
     }
 
     /// So many bytes were read, and our queue took so long.
-    fn adapt(&mut self, bytes: usize, queue: Duration) {
-        if queue > TARGET {
+    fn adapt(&mut self, bytes: usize, queue: Duration, target: Duration) {
+        if queue > target {
             self.starts = false;
         }
-        if queue > TARGET {
+        if queue > target {
             // At most half of it within one round trip, however long the queue is.
-            let over = (queue - TARGET).min(TARGET).as_secs_f64() / TARGET.as_secs_f64();
+            let over = (queue - target).min(target).as_secs_f64() / target.as_secs_f64();
             let less = (bytes as f64 * over / 2.0) as usize;
             self.limit = self.limit.saturating_sub(less);
         } else if self.is_tight && self.starts {
             self.limit += bytes;
         } else if self.is_tight {
-            let under = (TARGET - queue).as_secs_f64() / TARGET.as_secs_f64();
+            let under = (target - queue).as_secs_f64() / target.as_secs_f64();
             // One step for each window that was read, as LEDBAT's one segment; it is large, since our frames are.
             self.limit += (STEP as f64 * under * bytes as f64 / self.limit as f64) as usize;
         }
