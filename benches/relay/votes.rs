@@ -21,6 +21,8 @@ use crate::{
 const ROUNDS: usize = 5;
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 const TIME: Duration = Duration::from_secs(4);
+/// How long the flood has run before the first vote: as long as the memory of both nodes grows, so long the system gives pages.
+const SETTLING: Duration = Duration::from_secs(2);
 /// Time between two votes.
 const PAUSE: Duration = Duration::from_millis(5);
 /// Bytes of a vote, and of what floods gossipsub.
@@ -74,8 +76,8 @@ async fn selkie(flood: bool) -> f64 {
     node.dial(address).await.expect("connected");
     let (begin, mut number) = (Instant::now(), 0);
     let mut sends = FuturesUnordered::new();
-    let mut next = tokio::time::interval(PAUSE);
-    while begin.elapsed() < TIME {
+    let mut next = tokio::time::interval_at((begin + SETTLING).into(), PAUSE);
+    while begin.elapsed() < SETTLING + TIME {
         while flood && sends.len() < 4 {
             sends.push(node.broadcast_transactions(batch(&mut number)));
         }
@@ -99,8 +101,9 @@ async fn gossip(flood: bool) -> f64 {
     let (mut receiver, address) = Child::start(&["votes", "gossip"]);
     let mut node = gossip::Node::new();
     node.join(address).await;
-    let (begin, mut next, mut number) = (Instant::now(), Instant::now(), 0);
-    while begin.elapsed() < TIME {
+    let (begin, mut number) = (Instant::now(), 0);
+    let mut next = begin + SETTLING;
+    while begin.elapsed() < SETTLING + TIME {
         if next <= Instant::now() {
             next += PAUSE;
             while !node.publish(stamped()) {

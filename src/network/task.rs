@@ -9,6 +9,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -247,14 +248,20 @@ impl Task {
         let stopped = loop {
             let room = self.swarm.behaviour_mut().relay.has_room();
             futures::select! {
-                done = self.work.select_next_some() => self.on_done(done),
+                done = self.work.select_next_some() => {
+                    self.on_done(done);
+                    give_way().await;
+                }
                 command = self.commands.recv().fuse() => match command {
                     Some(Command::Shutdown { reply }) => break Some(reply),
                     Some(command) => self.on_command(command),
                     None => break None,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
-                submission = next(&mut self.submissions, room).fuse() => self.on_submission(submission),
+                submission = next(&mut self.submissions, room).fuse() => {
+                    self.on_submission(submission);
+                    give_way().await;
+                }
                 () = tick => {
                     self.on_tick(Instant::now());
                     tick = Delay::new(TICK).fuse();
@@ -441,6 +448,19 @@ impl Task {
             let _ = waiter.send(());
         }
     }
+}
+
+/// Lets other tasks of this thread run: after work that came in bulk a vote may wait there.
+async fn give_way() {
+    let mut given = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// The next submission, when there is room for it. The channel's end is the commands' business.
