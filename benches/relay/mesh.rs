@@ -33,7 +33,7 @@ const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 /// Steps between the highest rate that was sustained and the lowest that was not.
 const HALVINGS: usize = 3;
 /// Steps at half the highest rate before the one that is measured.
-const SETTLING: usize = 3;
+const SETTLING: usize = 6;
 
 pub fn measure() -> Vec<Figure> {
     let runtime = Builder::new_multi_thread()
