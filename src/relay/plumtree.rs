@@ -226,7 +226,7 @@ impl Plumtree {
         let (mut pushed, mut duplicates) = (0, 0);
         for (key, data) in batch {
             let id = key.short();
-            let claim = self.fetches.arrived(id, &from);
+            let claim = self.fetches.arrived(id, &from, now);
             if let Some((claim, _)) = claim
                 && u32::try_from(data.len()) != Ok(claim.size)
             {

@@ -15,7 +15,7 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetConfig {
-    /// Bytes a second of all peers together. **Default:** `None`, no limit.
+    /// Bytes a second of all peers together; a node's configuration wants 200,000 at least. **Default:** `None`, no limit.
     pub global: Option<NonZeroU64>,
     /// Bytes a second of each peer. **Default:** `None`, no limit.
     pub per_peer: Option<NonZeroU64>,

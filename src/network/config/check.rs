@@ -10,8 +10,8 @@ use crate::network::ConfigError;
 /// No time is set shorter or longer.
 const SHORTEST: Duration = Duration::from_millis(10);
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
-/// With less than this a block would take hours.
-const LEAST_BUDGET: u64 = 10_000;
+/// With less than this peers would take the node for one that does not answer.
+const LEAST_BUDGET: u64 = 200_000;
 
 impl Config {
     /// Finds the first thing that is wrong, with its field, its value and what would be right.
@@ -314,7 +314,7 @@ mod tests {
         config.security.peer_scoring.ban_at = f64::NAN;
         assert!(config.check().is_err());
         let mut config = Config::default();
-        config.protocol.relay.download.per_peer = std::num::NonZeroU64::new(9999);
+        config.protocol.relay.download.per_peer = std::num::NonZeroU64::new(199_999);
         assert_eq!(
             config.check().expect_err("too little").field,
             "protocol.relay.download.per_peer"

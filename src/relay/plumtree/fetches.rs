@@ -4,7 +4,7 @@
 //! what was asked for is pushed by another peer before the answer comes, the patience was too short, and grows; under load
 //! everything takes longer, and asking for it all would make it worse. Then it is asked of one
 //! announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by the
-//! next announcer. After Bitcoin Core's `txrequest`. Bounds: `max_announced` ids of one peer and [`MAX_WANTED`] in all
+//! next announcer. Who is slow but goes on answering has more time ([`MOST_TIMES`]): its link may be thin, or held to a budget. After Bitcoin Core's `txrequest`. Bounds: `max_announced` ids of one peer and [`MAX_WANTED`] in all
 //! (further announcements are not noted: reconciliation finds what they were about), [`MAX_ANNOUNCERS`] of one id, and of
 //! one peer `max_requested_bytes` asked for at once.
 
@@ -22,6 +22,8 @@ use crate::relay::{ShortId, keyed::Keyed, wire::MAX_IDS};
 const MAX_WANTED: usize = 1 << 18;
 /// How many times the configured patience it may become.
 const MOST_PATIENCE: u32 = 8;
+/// How many times the configured timeout a peer has to answer while other answers of it arrive.
+const MOST_TIMES: u32 = 5;
 /// Peers that are remembered as having one id.
 const MAX_ANNOUNCERS: usize = 4;
 
@@ -34,8 +36,8 @@ pub(super) struct Fetches {
     patience: Duration,
     /// When ids were announced, in this order.
     waiting: VecDeque<(Instant, ShortId)>,
-    /// In the order in which they were asked for, and so of their deadlines.
-    requested: VecDeque<(Instant, (ShortId, PeerId))>,
+    /// In the order of their deadlines, with the time at which they were asked for.
+    requested: VecDeque<(Instant, (ShortId, PeerId, Instant))>,
     peers: HashMap<PeerId, Announcer>,
 }
 
@@ -80,6 +82,8 @@ struct Announcer {
     /// What it is to be asked for, the best paying on top; some may have come another way meanwhile.
     ready: BinaryHeap<(u64, ShortId)>,
     requested_bytes: usize,
+    /// When it last sent what it was asked for.
+    answered: Option<Instant>,
 }
 
 impl Fetches {
@@ -130,7 +134,12 @@ impl Fetches {
     }
 
     /// An item is here, whoever sent it: what the sender had said of it, and whether it was asked for it.
-    pub(super) fn arrived(&mut self, id: ShortId, from: &PeerId) -> Option<(Claim, bool)> {
+    pub(super) fn arrived(
+        &mut self,
+        id: ShortId,
+        from: &PeerId,
+        now: Instant,
+    ) -> Option<(Claim, bool)> {
         let wanted = self.wanted.remove(&id)?;
         let mut claimed = None;
         if let State::Requested(peer) = wanted.state {
@@ -141,6 +150,9 @@ impl Fetches {
             self.release(&peer, claim, asked);
             if peer == *from {
                 claimed = Some((claim, asked));
+                if let Some(announcer) = self.peers.get_mut(&peer).filter(|_| asked) {
+                    announcer.answered = Some(now);
+                }
             }
         }
         claimed
@@ -189,7 +201,7 @@ impl Fetches {
                 announcer.requested_bytes += size(*claim);
                 wanted.state = State::Requested(peer);
                 self.requested
-                    .push_back((now + self.limits.timeout, (id, peer)));
+                    .push_back((now + self.limits.timeout, (id, peer, now)));
                 ids.push(id);
             }
         }
@@ -223,12 +235,18 @@ impl Fetches {
             }
         }
         let mut silent = Vec::new();
-        while let Some((id, peer)) = pop_due(&mut self.requested, now, Duration::ZERO) {
+        while let Some((id, peer, asked)) = pop_due(&mut self.requested, now, Duration::ZERO) {
             if self
                 .wanted
                 .get(&id)
                 .is_some_and(|wanted| wanted.state == State::Requested(peer))
             {
+                let timeout = self.limits.timeout;
+                let deadline = now + timeout;
+                if self.answers(&peer, now) && deadline <= asked + timeout * MOST_TIMES {
+                    self.requested.push_back((deadline, (id, peer, asked)));
+                    continue;
+                }
                 self.ask_another(id, peer);
                 if !silent.contains(&peer) {
                     silent.push(peer);
@@ -236,6 +254,12 @@ impl Fetches {
             }
         }
         silent
+    }
+
+    /// Whether a peer has sent something that it was asked for, lately.
+    fn answers(&self, peer: &PeerId, now: Instant) -> bool {
+        let answered = self.peers.get(peer).and_then(|peer| peer.answered);
+        answered.is_some_and(|answered| now < answered + self.limits.timeout)
     }
 
     /// A peer is gone.
@@ -355,7 +379,10 @@ mod tests {
             assert!(fetches.announced(id(number), ann, claim(300, number), now));
             assert!(fetches.announced(id(number), bob, claim(300, number), now));
         }
-        assert_eq!(fetches.arrived(id(9), &ann), Some((claim(300, 9), false)));
+        assert_eq!(
+            fetches.arrived(id(9), &ann, now),
+            Some((claim(300, 9), false))
+        );
         assert!(fetches.take(ann, now).is_empty(), "not yet");
         assert_eq!(fetches.next_deadline(), Some(now + LIMITS.patience));
         let later = now + LIMITS.patience;
@@ -374,10 +401,16 @@ mod tests {
         );
         assert!(of_ann.iter().all(|id| !of_bob.contains(id)));
         assert_eq!(
-            fetches.arrived(of_ann[0], &ann).map(|(_, asked)| asked),
+            fetches
+                .arrived(of_ann[0], &ann, now)
+                .map(|(_, asked)| asked),
             Some(true)
         );
-        assert_eq!(fetches.arrived(of_ann[0], &ann), None, "it is here already");
+        assert_eq!(
+            fetches.arrived(of_ann[0], &ann, now),
+            None,
+            "it is here already"
+        );
         assert!(fetches.is_ready(&ann) || fetches.peers[&ann].ready.is_empty());
     }
 
@@ -390,12 +423,42 @@ mod tests {
             now += fetches.patience;
             fetches.on_time(now);
             assert_eq!(fetches.take(ann, now), [id(number)]);
-            fetches.arrived(id(number), &from);
+            fetches.arrived(id(number), &from, now);
         };
         (0..100).for_each(|number| fetch(&mut fetches, number, bob));
         assert_eq!(fetches.patience, LIMITS.patience * MOST_PATIENCE);
         (100..1000).for_each(|number| fetch(&mut fetches, number, ann));
         assert_eq!(fetches.patience, LIMITS.patience);
+    }
+
+    #[test]
+    fn who_is_slow_but_answers_has_more_time_and_not_for_ever() {
+        let (mut fetches, begin) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
+        let ann = PeerId::random();
+        let mut now = begin;
+        for number in 0..100 {
+            assert!(fetches.announced(id(number), ann, claim(10, number), now));
+        }
+        now += LIMITS.patience;
+        fetches.on_time(now);
+        let mut asked = fetches.take(ann, now);
+        assert_eq!(asked.len(), 100);
+        let first = now;
+        // One a second.
+        let blamed = loop {
+            now += Duration::from_secs(1);
+            let arrived = asked.pop().expect("it is blamed before that");
+            assert!(
+                fetches
+                    .arrived(arrived, &ann, now)
+                    .is_some_and(|(_, asked)| asked)
+            );
+            if fetches.on_time(now) == [ann] {
+                break now - first;
+            }
+        };
+        assert_eq!(blamed, LIMITS.timeout * MOST_TIMES);
+        assert!(fetches.wanted.is_empty(), "nobody else has them");
     }
 
     #[test]
@@ -456,7 +519,7 @@ mod tests {
                 let peer = peers[peer];
                 match step {
                     0 | 1 => { fetches.announced(id(number), peer, claim(100, number), now); }
-                    2 => { fetches.arrived(id(number), &peer); }
+                    2 => { fetches.arrived(id(number), &peer, now); }
                     3 => { fetches.missing(id(number), peer); }
                     4 => { now += Duration::from_millis(number * 20); fetches.on_time(now); fetches.take(peer, now); }
                     _ => fetches.gone(peer),
