@@ -100,7 +100,7 @@ impl Behaviour {
             ),
             message: request_response::Behaviour::with_codec(
                 FrameCodec::new(requests.max_message_size),
-                [(protocol_name(config, "message/1")?, ProtocolSupport::Full)],
+                [(config.protocol_name("message/1")?, ProtocolSupport::Full)],
                 request_response::Config::default()
                     .with_request_timeout(requests.request_timeout)
                     .with_max_concurrent_streams(requests.max_concurrent_streams),
@@ -124,15 +124,6 @@ fn seeds() -> Result<[[u8; 16]; 4], NetworkError> {
         })?;
     }
     Ok(seeds)
-}
-
-/// `/selkie/<network-id>/<rest>`
-pub(crate) fn protocol_name(config: &Config, rest: &str) -> Result<StreamProtocol, NetworkError> {
-    let name = format!("/selkie/{}/{rest}", config.chain.network_id);
-    StreamProtocol::try_from_owned(name).map_err(|error| NetworkError::Transport {
-        transport: "request-response",
-        reason: error.to_string(),
-    })
 }
 
 /// Unsigned, since items carry their own proof; identified by topic and content, so that a
@@ -199,7 +190,7 @@ fn kad(
             ..Default::default()
         },
     );
-    let mut kad_config = kad::Config::new(protocol_name(config, "kad/1")?);
+    let mut kad_config = kad::Config::new(config.protocol_name("kad/1")?);
     kad_config.set_query_timeout(settings.query_timeout);
     let mut kad = kad::Behaviour::with_config(peer_id, store, kad_config);
     kad.set_mode(Some(if config.serves_dht() {

@@ -8,8 +8,10 @@ mod network;
 mod protocol;
 mod security;
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{Multiaddr, StreamProtocol, multiaddr::Protocol};
 use serde::{Deserialize, Serialize};
+
+use super::NetworkError;
 
 pub use self::{
     network::NetworkConfig,
@@ -64,6 +66,15 @@ impl Default for ChainConfig {
 }
 
 impl Config {
+    /// A protocol's name on this network: `/selkie/<network-id>/<rest>`.
+    pub(crate) fn protocol_name(&self, rest: &str) -> Result<StreamProtocol, NetworkError> {
+        let name = format!("/selkie/{}/{rest}", self.chain.network_id);
+        StreamProtocol::try_from_owned(name).map_err(|error| NetworkError::Transport {
+            transport: "protocols",
+            reason: error.to_string(),
+        })
+    }
+
     /// Whether this node answers other nodes' lookups in the DHT.
     pub(crate) fn serves_dht(&self) -> bool {
         self.protocol

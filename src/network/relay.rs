@@ -12,6 +12,7 @@ pub(crate) mod blocks;
 mod download;
 mod handler;
 mod lane;
+mod peer;
 pub(crate) mod pools;
 
 use std::{
@@ -36,9 +37,10 @@ use self::{
     download::{Download, lock},
     handler::{Handler, Input, Order, Report},
     lane::LaneName,
+    peer::Peer,
     pools::{Output as PoolOutput, Pools, Step, Stepped},
 };
-use super::{Config, NetworkError, alarm::Alarm, behaviour::protocol_name};
+use super::{Config, NetworkError, alarm::Alarm};
 use crate::{
     chain::{ItemId, ItemKind, Verdict},
     peers::Misdeed,
@@ -47,10 +49,7 @@ use crate::{
         plumtree::{Accepted, Fresh, Outgoing, Plumtree, Received},
         wire::{self, Acknowledge, Announce, Kind, MAX_IDS},
     },
-    traffic::{
-        Admission, Budgets, Class, Cost, Lane, RateLimiter, Scheduler, SchedulerConfig, Shaper,
-        Window,
-    },
+    traffic::{Budgets, Class, Cost, Lane, RateLimiter, Shaper},
 };
 
 /// Urgent bytes that may wait in a connection.
@@ -77,32 +76,6 @@ pub(crate) struct Relay {
     /// Whether somebody waits for room.
     wanted: bool,
 }
-
-/// A peer with a connection.
-struct Peer {
-    connections: Vec<ConnectionId>,
-    /// Whether we dialled it.
-    outbound: bool,
-    /// Whether it has said hello.
-    greeted: bool,
-    /// The connection whose streams are used, and whether they are open.
-    active: Option<(ConnectionId, bool)>,
-    /// Urgent bytes that the connection has not written yet, and bytes of blocks.
-    urgent: usize,
-    block: usize,
-    /// What waits for its turn.
-    queue: Scheduler<Bytes>,
-    /// Bulk bytes of the peer that are read, and that are done with, of which it has not been told.
-    read: usize,
-    done: usize,
-    window: Window,
-    /// Until when nothing more goes out on a lane.
-    held: Held,
-}
-
-/// Until when the lanes of a peer wait for their limits.
-#[derive(Default)]
-struct Held([Option<Instant>; Lane::ALL.len()]);
 
 /// What the network task hears of.
 #[derive(Debug)]
@@ -138,44 +111,6 @@ pub(crate) struct Batch {
     pub(crate) taken: (ConnectionId, usize),
 }
 
-impl Peer {
-    fn new(outbound: bool) -> Self {
-        Self {
-            connections: Vec::new(),
-            outbound,
-            greeted: false,
-            active: None,
-            urgent: 0,
-            block: 0,
-            queue: queue(),
-            read: 0,
-            done: 0,
-            window: Window::default(),
-            held: Held::default(),
-        }
-    }
-}
-
-impl Held {
-    /// Whether the next frame may go out on this lane.
-    fn is_free(&mut self, lane: Lane, upload: &mut Shaper, peer: &PeerId, now: Instant) -> bool {
-        let held = match upload.ready(peer, lane.class(), now) {
-            Admission::Now => None,
-            Admission::At(at) => Some(at),
-        };
-        if let Some(place) = self.0.get_mut(lane.place()) {
-            *place = held;
-        }
-        held.is_none()
-    }
-
-    /// When what is to go out at this time goes.
-    fn at(&self, lane: Lane, time: Instant) -> Instant {
-        let held = self.0.get(lane.place()).copied().flatten();
-        held.map_or(time, |held| held.max(time))
-    }
-}
-
 /// Tells of transactions in the pool.
 fn announcement<'a>(pooled: impl Iterator<Item = &'a Pooled>) -> Announce {
     let mut announce = Announce::default();
@@ -187,10 +122,6 @@ fn announcement<'a>(pooled: impl Iterator<Item = &'a Pooled>) -> Announce {
     });
     let ids = wire::column(ids);
     Announce { ids, ..announce }
-}
-
-fn queue() -> Scheduler<Bytes> {
-    Scheduler::new(&SchedulerConfig::default())
 }
 
 /// A frame of a tree's lane.
@@ -242,7 +173,7 @@ impl Relay {
     pub(crate) fn new(config: &Config, seeds: [[u8; 16]; 4]) -> Result<Self, NetworkError> {
         let [tables, compact, coded, salts] = seeds;
         let limits = config.security.rate_limits.limits();
-        let names = handler::names(|name| protocol_name(config, name))?;
+        let names = handler::names(|name| config.protocol_name(name))?;
         let config = &config.protocol.relay;
         let now = Instant::now();
         let shaper = |limiter, budget| Shaper::new(limiter, Budgets::new(budget, now));
@@ -493,9 +424,7 @@ impl Relay {
             _ if peer.active.is_none_or(|(active, _)| active != connection) => {}
             Report::Open => {
                 peer.active = Some((connection, true));
-                (peer.urgent, peer.block, peer.window) = (0, 0, Window::default());
-                peer.queue = queue();
-                peer.held = Held::default();
+                peer.begin_anew();
                 let outbound = peer.outbound;
                 self.blocks.joined(id, outbound, now);
                 self.pools.joined(id, outbound, now);
@@ -702,7 +631,7 @@ impl Relay {
                 at(Lane::Urgent, votes.flatten()),
                 at(Lane::Bulk, transactions.flatten()),
             ];
-            waiting.into_iter().chain(peer.held.0)
+            waiting.into_iter().chain(peer.held.all())
         });
         trees.into_iter().chain(sends).flatten().min()
     }

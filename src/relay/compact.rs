@@ -30,6 +30,7 @@ mod actions;
 mod block_relay;
 mod choice;
 mod compact_block;
+mod config;
 mod download;
 mod downloads;
 mod high_bandwidth;
@@ -53,9 +54,10 @@ mod test_chain;
 mod vector_tests;
 
 pub use actions::{Action, BlockCheck, HeaderCheck, Join};
-pub use block_relay::{BlockRelay, BlockRelayConfig};
+pub use block_relay::BlockRelay;
 pub use choice::{Choice, Form, Offer, choose};
 pub use compact_block::{CompactBlock, Prefilled};
+pub use config::BlockRelayConfig;
 pub use high_bandwidth::{Change, HighBandwidth};
 pub use message::{
     Announcement, BlockMessage, GetBlock, MissingTransactions, Transactions, WholeBlock,

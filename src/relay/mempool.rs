@@ -18,6 +18,8 @@
 //! use, keep the size that they once had, and are counted by the overhead. The data is kept as it is given:
 //! a slice of a frame keeps the whole frame in memory, so a caller that has one copies it (`Bytes::copy_from_slice`).
 
+mod classes;
+
 use std::{
     collections::{HashMap, VecDeque},
     iter,
@@ -28,6 +30,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use web_time::Instant;
 
+use self::classes::{Class, Classes, class_of};
 use super::{ShortId, TransactionKey, keyed::Keyed, plumtree::fee_rate};
 
 /// What an entry costs beside its data, in bytes, about: its place in the slab, in the index, and two small allocations.
@@ -104,8 +107,6 @@ pub struct Mempool {
 
 /// A place in the slab.
 type Place = u32;
-/// A class of fee rates; a higher one pays more.
-type Class = u8;
 
 #[derive(Debug)]
 struct Entry {
@@ -113,68 +114,6 @@ struct Entry {
     /// The neighbours in its class.
     elder: Option<Place>,
     younger: Option<Place>,
-}
-
-/// A queue for each class.
-#[derive(Debug)]
-struct Classes {
-    queues: Box<[Option<Queue>]>,
-}
-
-/// The entries of one class, in order of arrival.
-#[derive(Debug)]
-struct Queue {
-    eldest: Place,
-    youngest: Place,
-    /// What they cost.
-    bytes: usize,
-}
-
-impl Classes {
-    fn new() -> Self {
-        Self {
-            queues: (0..=Class::MAX).map(|_| None).collect(),
-        }
-    }
-
-    fn get(&self, class: Class) -> Option<&Queue> {
-        self.queues.get(usize::from(class))?.as_ref()
-    }
-
-    /// The classes that are not empty, from this one on.
-    fn from(&self, first: Class) -> impl DoubleEndedIterator<Item = (Class, &Queue)> {
-        (first..=Class::MAX).filter_map(|class| Some((class, self.get(class)?)))
-    }
-
-    /// Puts a place at the end of its class.
-    fn push(&mut self, class: Class, place: Place, cost: usize) {
-        let Some(queue) = self.queues.get_mut(usize::from(class)) else {
-            return;
-        };
-        let queue = queue.get_or_insert(Queue {
-            eldest: place,
-            youngest: place,
-            bytes: 0,
-        });
-        queue.youngest = place;
-        queue.bytes += cost;
-    }
-
-    /// Takes out a place that had these neighbours.
-    fn unlink(&mut self, class: Class, neighbours: (Option<Place>, Option<Place>), cost: usize) {
-        let Some(place) = self.queues.get_mut(usize::from(class)) else {
-            return;
-        };
-        match (neighbours, place) {
-            ((None, None), place) => *place = None,
-            ((elder, younger), Some(queue)) => {
-                queue.bytes -= cost;
-                queue.eldest = elder.map_or(younger, |_| None).unwrap_or(queue.eldest);
-                queue.youngest = younger.map_or(elder, |_| None).unwrap_or(queue.youngest);
-            }
-            (_, None) => {}
-        }
-    }
 }
 
 impl Mempool {
@@ -272,7 +211,7 @@ impl Mempool {
     pub fn next_deadline(&self) -> Option<Instant> {
         let eldest = self
             .classes
-            .from(0)
+            .taken()
             .filter_map(|(_, queue)| Some(self.entry(queue.eldest)?.pooled.at));
         eldest.min()?.checked_add(self.config.max_age)
     }
@@ -282,7 +221,7 @@ impl Mempool {
     /// For reconciliation: what is younger is still on its way by itself. Lazy: who wants a bounded number takes it.
     pub fn older_than(&self, age: Duration, now: Instant) -> impl Iterator<Item = &Pooled> {
         let is_old = move |pooled: &&Pooled| now.saturating_duration_since(pooled.at) >= age;
-        self.classes.from(0).rev().flat_map(move |(_, queue)| {
+        self.classes.taken().rev().flat_map(move |(_, queue)| {
             let first = self.entry(queue.eldest);
             let next = |entry: &&Entry| self.entry(entry.younger?);
             iter::successors(first, next)
@@ -323,7 +262,7 @@ impl Mempool {
             return false;
         };
         // What pays no more, from the least on, as far as it is needed: most often the first class has enough.
-        let payers = self.classes.from(0);
+        let payers = self.classes.taken();
         let mut payers = payers.take_while(|(lowest, _)| *lowest <= class);
         let mut rest = self.bytes;
         while rest > limit
@@ -336,7 +275,7 @@ impl Mempool {
             return false;
         }
         while self.bytes > limit {
-            let lowest = self.classes.from(0).next().map(|(_, queue)| queue.eldest);
+            let lowest = self.classes.taken().next().map(|(_, queue)| queue.eldest);
             if lowest.and_then(|eldest| self.unlink(eldest)).is_none() {
                 return false;
             }
@@ -421,13 +360,6 @@ fn split(place: Place) -> Option<(usize, usize)> {
 
 fn cost(data: &Bytes) -> usize {
     data.len().saturating_add(OVERHEAD)
-}
-
-/// The class of a fee rate: its highest bit and the two below, so at most 251.
-fn class_of(fee_rate: u64) -> Class {
-    let shift = fee_rate.max(1).ilog2().saturating_sub(2);
-    let class = u64::from(shift) * 4 + (fee_rate >> shift);
-    Class::try_from(class).unwrap_or(Class::MAX)
 }
 
 #[cfg(test)]

@@ -328,7 +328,11 @@ impl Task {
         if !speaks(behaviour::HELLO.as_ref()) {
             self.plain(id);
         }
-        if behaviour::protocol_name(&self.config, "kad/1").is_ok_and(|name| speaks(name.as_ref())) {
+        if self
+            .config
+            .protocol_name("kad/1")
+            .is_ok_and(|name| speaks(name.as_ref()))
+        {
             for address in info
                 .listen_addrs
                 .iter()

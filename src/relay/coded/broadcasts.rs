@@ -35,13 +35,11 @@ use super::broadcast::{Broadcast, Phase};
 use super::chunk_set::ChunkSet;
 use super::config::CodedConfig;
 use super::encoding::{Encoded, InconsistentCoding};
-use super::peers::Peers;
+use super::peers::{MAX_BROADCASTS_OF_BLOCK, Peers};
 use super::wire::{Announce, Chunk, Frame, Status};
 use crate::chain::{ItemId, Verdict};
 use crate::peers::Misdeed;
 
-/// The most broadcasts of one block, with different roots, that a node takes part in.
-pub(super) const MAX_BROADCASTS_OF_BLOCK: usize = 3;
 /// Broadcasts that are over and must not begin again; the oldest is forgotten first.
 const MAX_OVER: usize = 256;
 

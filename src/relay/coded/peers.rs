@@ -6,7 +6,6 @@ use libp2p::PeerId;
 use web_time::Instant;
 
 use super::announcement::{Announcement, BroadcastId};
-use super::broadcasts::MAX_BROADCASTS_OF_BLOCK;
 use super::config::CodedConfig;
 use crate::chain::ItemId;
 use crate::peers::Misdeed;
@@ -16,6 +15,8 @@ use crate::peers::Misdeed;
 const WINDOW: usize = 8;
 /// A peer with a smaller window has let us wait: it is asked only for what nobody else has.
 const SLOW: usize = 4;
+/// The most broadcasts of one block, with different roots, that a node takes part in.
+pub(super) const MAX_BROADCASTS_OF_BLOCK: usize = 3;
 /// Broadcasts noted as talked about with a peer; the oldest is forgotten first.
 const MAX_SHARED: usize = 32;
 /// Broadcasts that a peer is still to be told to leave us out of; the oldest is forgotten first.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::actions::Action;
-use super::block_relay::BlockRelayConfig;
 use super::choice::Form;
+use super::config::BlockRelayConfig;
 use super::message::{
     Announcement, BlockMessage, GetBlock, MissingTransactions, Transactions, WholeBlock,
 };

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use web_time::Instant;
 
-use super::block_relay::BlockRelayConfig;
 use super::compact_block::CompactBlock;
+use super::config::BlockRelayConfig;
 use super::reconstruction::Reconstruction;
 
 /// A block in progress.

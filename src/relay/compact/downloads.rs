@@ -20,9 +20,9 @@ use libp2p::PeerId;
 use web_time::Instant;
 
 use super::actions::{Action, Actions, BlockCheck, HeaderCheck};
-use super::block_relay::BlockRelayConfig;
 use super::choice::Form;
 use super::compact_block::CompactBlock;
+use super::config::BlockRelayConfig;
 use super::download::{Download, Source, State};
 use super::message::{Announcement, BlockMessage, GetBlock, Transactions, WholeBlock};
 use super::peers::{Awaited, Peers};

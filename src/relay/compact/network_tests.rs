@@ -9,9 +9,10 @@ use libp2p::PeerId;
 use web_time::Instant;
 
 use super::actions::Action;
-use super::block_relay::{BlockRelay, BlockRelayConfig};
+use super::block_relay::BlockRelay;
 use super::choice::choose;
 use super::compact_block::CompactBlock;
+use super::config::BlockRelayConfig;
 use super::message::{Announcement, BlockMessage, Transactions, WholeBlock};
 use super::test_chain::{Pool, TestChain, answer, block, entries, pool, transactions};
 use crate::chain::bitcoin::Bitcoin;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::actions::Action;
-use super::block_relay::BlockRelayConfig;
 use super::choice::Form;
+use super::config::BlockRelayConfig;
 use super::message::{
     Announcement, BlockMessage, GetBlock, MissingTransactions, Transactions, WholeBlock,
 };

@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 use web_time::Instant;
 
 use super::actions::Action;
-use super::block_relay::{BlockRelay, BlockRelayConfig};
+use super::block_relay::BlockRelay;
 use super::choice::choose;
 use super::compact_block::CompactBlock;
+use super::config::BlockRelayConfig;
 use super::message::{Announcement, BlockMessage, GetBlock, WholeBlock};
 use crate::chain::{Application, BlockParts, Checked, ItemId, Verdict};
 use crate::network::Block;
