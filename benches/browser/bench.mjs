@@ -268,8 +268,8 @@ async function floods(site) {
       name: `${name}, node in the ${run}`,
       value: middle(samples.map((sample) => sample[what])),
       unit,
-      baseline: least ?? most,
-      baseline_name: 'the target',
+      baseline: null,
+      baseline_name: null,
       least,
       target: most,
     })
@@ -285,9 +285,9 @@ const settle = (figure) => ({
   name: figure.name,
   value: Number(figure.value.toFixed(2)),
   unit: figure.unit ?? 'ms',
-  baseline: Number(figure.baseline.toFixed(2)),
+  baseline: figure.baseline && Number(figure.baseline.toFixed(2)),
   baseline_name: figure.baseline_name,
-  ratio: Number((figure.value / figure.baseline).toFixed(2)),
+  ratio: figure.baseline && Number((figure.value / figure.baseline).toFixed(2)),
   target: target(figure),
   met:
     target(figure) && (figure.least ? figure.value >= figure.least : figure.value <= figure.target),
@@ -319,7 +319,7 @@ await mkdir(folder, { recursive: true })
 await writeFile(`${folder}/browser.json`, JSON.stringify(rows, null, 2) + '\n')
 console.log(`${'browser'.padEnd(56)} ${'selkie'.padStart(8)} ${'baseline'.padStart(9)}`)
 for (const { name, value, unit, baseline, target, met } of rows) {
-  const [left, right] = [value.toFixed(2).padStart(8), baseline.toFixed(2).padStart(9)]
+  const [left, right] = [value.toFixed(2).padStart(8), (baseline?.toFixed(2) ?? '').padStart(9)]
   const verdict = met === null ? '' : `  ${target}: ${met ? 'met' : 'MISSED'}`
   console.log(`${`${name} (${unit})`.padEnd(56)} ${left} ${right}${verdict}`)
 }

@@ -84,8 +84,8 @@ impl Judged {
         judged
     }
 
-    /// A batch over which the application failed; its log says how.
-    pub(crate) fn failed((origin, keys): (Origin, Vec<TransactionKey>)) -> Self {
+    /// A batch of which nothing is known: there was no room for it, or the application failed over it.
+    pub(crate) fn ignored((origin, keys): (Origin, Vec<TransactionKey>)) -> Self {
         let refused = keys.into_iter().map(|key| (key, Verdict::Ignore));
         Self {
             origin,

@@ -12,6 +12,7 @@ mod error;
 mod event;
 mod gate;
 mod judged;
+mod lock;
 pub mod mpsc;
 mod p2p;
 pub mod protocol;

@@ -7,11 +7,13 @@
 use std::{
     collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll, Waker},
 };
 
 use futures::Stream;
+
+use super::lock::lock;
 
 /// What a queue counts of its entries.
 pub trait Weigh {
@@ -60,11 +62,6 @@ pub(crate) fn channel<T: Weigh>(max_entries: usize, max_bytes: usize) -> (Sender
         },
         Receiver { shared },
     )
-}
-
-/// No code panics while it holds the lock, so a poisoned one is sound.
-fn lock<T>(shared: &Mutex<Queue<T>>) -> MutexGuard<'_, Queue<T>> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T: Weigh> Sender<T> {

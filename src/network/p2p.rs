@@ -11,7 +11,7 @@ mod peers;
 mod shared;
 mod topics;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
@@ -22,7 +22,7 @@ pub(crate) use self::{
     shared::{Command, Shared, Submission},
     topics::acceptance,
 };
-use super::{Config, NetworkError, NetworkEvent, mpsc, task::Task};
+use super::{Config, NetworkError, NetworkEvent, lock::lock, mpsc, task::Task};
 use crate::{
     chain::{Application, Opaque},
     platform,
@@ -157,7 +157,7 @@ impl P2PNetworkManager {
     }
 
     fn idle(&self) -> MutexGuard<'_, Option<Box<Task>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.idle)
     }
 
     async fn ask<T>(

@@ -5,11 +5,12 @@
 //! peer's window goes, in which what the peer acknowledges makes room ([`crate::traffic::Window`]). A batch is acknowledged when the chain has judged it, so that a sender feels how fast its
 //! transactions are checked. Of several connections to a peer one is used, and another when that one ends.
 //!
-//! Bounds: urgent bytes that wait in a connection ([`MAX_URGENT`]; further votes wait in their log, and leave it when they are the
+//! Bounds: urgent bytes that wait in a connection ([`feed`]; further votes wait in their log, and leave it when they are the
 //! eldest); messages that wait for a peer ([`Scheduler`]; what does not fit is dropped); the windows; the cores'.
 
 pub(crate) mod blocks;
 mod download;
+mod feed;
 mod handler;
 mod lane;
 mod peer;
@@ -21,7 +22,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
@@ -33,27 +33,24 @@ use libp2p::{
 use web_time::Instant;
 
 use self::{
-    blocks::{AcceptedBlock, Answer, Blocks, CHUNK_ROOM, Output, Question},
-    download::{Download, lock},
+    blocks::{AcceptedBlock, Answer, Blocks, Output, Question},
+    download::Download,
     handler::{Handler, Input, Order, Report},
     lane::LaneName,
     peer::Peer,
     pools::{Output as PoolOutput, Pools, Step, Stepped},
 };
-use super::{Config, NetworkError, alarm::Alarm};
+use super::{Config, NetworkError, alarm::Alarm, lock::lock};
 use crate::{
     chain::{ItemId, ItemKind, Verdict},
     peers::Misdeed,
     relay::{
         Mempool, Pooled, Seen, ShortId, TransactionKey,
-        plumtree::{Accepted, Fresh, Outgoing, Plumtree, Received},
+        plumtree::{Accepted, Fresh, Plumtree, Received},
         wire::{self, Acknowledge, Announce, Kind, MAX_IDS},
     },
-    traffic::{Budgets, Class, Cost, Lane, RateLimiter, Shaper},
+    traffic::{Budgets, Class, Lane, RateLimiter, Shaper},
 };
-
-/// Urgent bytes that may wait in a connection.
-const MAX_URGENT: usize = 4 << 20;
 
 /// See the module's documentation.
 pub(crate) struct Relay {
@@ -527,74 +524,6 @@ impl Relay {
         self.activate(id);
     }
 
-    /// Gives every peer what it has room for.
-    fn feed(&mut self, now: Instant) {
-        let Self {
-            peers,
-            votes,
-            transactions,
-            blocks,
-            mempool,
-            upload,
-            events,
-            ..
-        } = self;
-        for (id, peer) in peers {
-            let Some((connection, true)) = peer.active else {
-                continue;
-            };
-            let held = &mut peer.held;
-            let mut send = |upload: &mut Shaper, lane: Lane, bytes: Bytes, items: usize| {
-                let cost = Cost {
-                    items: items as u64,
-                    bytes: bytes.len() as u64,
-                };
-                upload.charge(*id, lane.class(), cost, now);
-                events.push_back(ToSwarm::NotifyHandler {
-                    peer_id: *id,
-                    handler: NotifyHandler::One(connection),
-                    event: Order::Send(lane, bytes),
-                });
-            };
-            if peer.done + peer.read > 0 {
-                let acknowledge = Acknowledge {
-                    done: std::mem::take(&mut peer.done) as u64,
-                    read: std::mem::take(&mut peer.read) as u64,
-                };
-                let bytes = Kind::Acknowledge(acknowledge).into_frame();
-                peer.urgent += bytes.len();
-                send(upload, Lane::Urgent, bytes, 0);
-            }
-            while peer.urgent < MAX_URGENT
-                && held.is_free(Lane::Urgent, upload, id, now)
-                && let Some(Outgoing { bytes, items }) = votes.next(*id, None, now)
-            {
-                peer.urgent += bytes.len();
-                peer.window.on_vote(now);
-                send(upload, Lane::Urgent, bytes, items);
-            }
-            while peer.block < CHUNK_ROOM && held.is_free(Lane::Block, upload, id, now) {
-                let next = peer.queue.pop(Lane::Block).map(|(_, _, bytes)| bytes);
-                let room = CHUNK_ROOM - peer.block;
-                let Some(bytes) = next.or_else(|| blocks.next_coded(id, room)) else {
-                    break;
-                };
-                peer.block += bytes.len();
-                send(upload, Lane::Block, bytes, 1);
-            }
-            while peer.window.room() > 0 && held.is_free(Lane::Bulk, upload, id, now) {
-                let next = peer.queue.pop(Lane::Bulk);
-                let next = next.map(|(_, _, bytes)| Outgoing { bytes, items: 1 });
-                let next = next.or_else(|| transactions.next(*id, Some(mempool), now));
-                let Some(Outgoing { bytes, items }) = next else {
-                    break;
-                };
-                peer.window.on_sent(bytes.len(), now);
-                send(upload, Lane::Bulk, bytes, items);
-            }
-        }
-    }
-
     fn on_time(&mut self, now: Instant) {
         let late = self
             .transactions
@@ -619,21 +548,7 @@ impl Relay {
             self.pools.next_deadline(),
             self.mempool.next_deadline(),
         ];
-        let open = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| matches!(peer.active, Some((_, true))));
-        let sends = open.flat_map(|(id, peer)| {
-            let votes = (peer.urgent < MAX_URGENT).then(|| self.votes.sends_at(id));
-            let transactions = (peer.window.room() > 0).then(|| self.transactions.sends_at(id));
-            let at = |lane, time: Option<Instant>| Some(peer.held.at(lane, time?));
-            let waiting = [
-                at(Lane::Urgent, votes.flatten()),
-                at(Lane::Bulk, transactions.flatten()),
-            ];
-            waiting.into_iter().chain(peer.held.all())
-        });
-        trees.into_iter().chain(sends).flatten().min()
+        trees.into_iter().chain([self.sends_at()]).flatten().min()
     }
 }
 

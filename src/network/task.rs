@@ -269,7 +269,7 @@ impl Task {
             }
         };
         self.close().await;
-        self.shared.emit(&NetworkEvent::Stopped);
+        self.shared.emit(NetworkEvent::Stopped);
         self.shared.end();
         if let Some(reply) = stopped {
             let _ = reply.send(());

@@ -137,8 +137,6 @@ impl Window {
     fn adapt(&mut self, bytes: usize, queue: Duration, target: Duration) {
         if queue > target {
             self.starts = false;
-        }
-        if queue > target {
             // At most half of it within one round trip, however long the queue is.
             let over = (queue - target).min(target).as_secs_f64() / target.as_secs_f64();
             let less = (bytes as f64 * over / 2.0) as usize;

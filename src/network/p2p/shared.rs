@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use libp2p::{Multiaddr, PeerId, gossipsub::MessageAcceptance};
@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 use crate::{
     chain::{Application, Item, ItemId},
     network::{
-        NetworkError, NetworkEvent, PeerInfo, ProtocolError, mpsc, relay::blocks::AcceptedBlock,
-        requests::Reply,
+        NetworkError, NetworkEvent, PeerInfo, ProtocolError, lock::lock, mpsc,
+        relay::blocks::AcceptedBlock, requests::Reply,
     },
     observe::Recorder,
     relay::{TransactionKey, plumtree::Accepted},
@@ -61,9 +61,8 @@ impl Shared {
         }
     }
 
-    /// No code panics while it holds the lock, so a poisoned one is sound.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Events from now on, at most `max_unread` bytes of them unread; none where there is no place left.
@@ -84,8 +83,8 @@ impl Shared {
     }
 
     /// Tells all subscribers.
-    pub(crate) fn emit(&self, event: &NetworkEvent) {
-        self.emit_all(vec![event.clone()]);
+    pub(crate) fn emit(&self, event: NetworkEvent) {
+        self.emit_all(vec![event]);
     }
 
     /// Whether anybody listens: if not, events of many items need not be made.

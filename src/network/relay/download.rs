@@ -5,7 +5,7 @@
 //! not read fills the stream's window, and the sender waits.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -13,7 +13,7 @@ use libp2p::PeerId;
 use web_time::Instant;
 
 use crate::{
-    network::alarm::Alarm,
+    network::{alarm::Alarm, lock::lock},
     traffic::{Admission, Cost, Lane, Shaper},
 };
 
@@ -47,9 +47,4 @@ impl Download {
     pub(super) fn charge(&self, lane: Lane, cost: Cost) {
         lock(&self.shaper).charge(self.peer, lane.class(), cost, Instant::now());
     }
-}
-
-/// No code panics while it holds the lock, so a poisoned one is sound.
-pub(super) fn lock(shaper: &Mutex<Shaper>) -> MutexGuard<'_, Shaper> {
-    shaper.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -21,7 +21,7 @@ impl Task {
                 address,
             } => {
                 self.shared.state().listeners.push(address.clone());
-                self.shared.emit(&NetworkEvent::Listening(address));
+                self.shared.emit(NetworkEvent::Listening(address));
                 self.listener_started(Some(listener_id));
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
@@ -86,7 +86,7 @@ impl Task {
                         }
                     }
                 }
-                self.shared.emit(&NetworkEvent::DialFailed {
+                self.shared.emit(NetworkEvent::DialFailed {
                     peer_id,
                     address: tried,
                     reason,
@@ -101,7 +101,7 @@ impl Task {
                 {
                     let reason = denied_reason(&cause);
                     self.shared
-                        .emit(&NetworkEvent::PeerRefused { peer_id, reason });
+                        .emit(NetworkEvent::PeerRefused { peer_id, reason });
                 }
             }
             _ => {}
@@ -192,7 +192,7 @@ impl Task {
         // Whatever stage it is at by now: who was shown is taken back.
         let shown = self.shared.state().peers.remove(&id).is_some();
         if shown {
-            self.shared.emit(&NetworkEvent::PeerDisconnected {
+            self.shared.emit(NetworkEvent::PeerDisconnected {
                 peer_id: id,
                 reason,
             });
@@ -242,7 +242,7 @@ impl Task {
                 let stepped = platform::offload(move || step.run());
                 self.work.push(stepped.map(Done::Stepped).boxed());
             }
-            RelayEvent::Refused(source, reason) => self.shared.emit(&NetworkEvent::ItemRefused {
+            RelayEvent::Refused(source, reason) => self.shared.emit(NetworkEvent::ItemRefused {
                 kind: ItemKind::Block,
                 source,
                 reason,
@@ -310,7 +310,7 @@ impl Task {
         if let Some(mut info) = info {
             info.selkie = selkie;
             self.shared.state().peers.insert(id, info.clone());
-            self.shared.emit(&NetworkEvent::PeerConnected(info));
+            self.shared.emit(NetworkEvent::PeerConnected(info));
         }
         // Last, so that whoever waited for the peer finds it among the connected ones.
         for waiter in waiters {
@@ -440,7 +440,7 @@ impl Task {
         if let Some(info) = self.shared.state().peers.get_mut(&peer) {
             info.reputation = score;
         }
-        self.shared.emit(&NetworkEvent::PeerScored {
+        self.shared.emit(NetworkEvent::PeerScored {
             peer_id: peer,
             reason,
             score,
@@ -469,7 +469,7 @@ impl Task {
                 reason: reason.clone(),
             }));
         }
-        self.shared.emit(&NetworkEvent::PeerRefused {
+        self.shared.emit(NetworkEvent::PeerRefused {
             peer_id: peer,
             reason,
         });

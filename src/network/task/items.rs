@@ -72,10 +72,14 @@ impl Task {
             self.queue.push(work);
             self.start_checks();
         } else if let Work::Batch(batch) = work {
-            let keys = batch.keys().into_iter().map(|key| (key, Verdict::Ignore));
-            let keys: Vec<_> = keys.collect();
+            let Judged {
+                origin,
+                accepted,
+                refused,
+                ..
+            } = Judged::ignored((batch.origin(), batch.keys()));
             let relay = &mut self.swarm.behaviour_mut().relay;
-            relay.concluded(batch.origin(), Vec::new(), &keys, Instant::now());
+            relay.concluded(origin, accepted, &refused, Instant::now());
         }
     }
 
@@ -118,7 +122,7 @@ impl Task {
             batches.into_iter().map(judge).collect()
         });
         let judged = move |judged: Option<Vec<Judged>>| {
-            let failed = || failed.into_iter().map(Judged::failed).collect();
+            let failed = || failed.into_iter().map(Judged::ignored).collect();
             Done::BatchesChecked(size, judged.unwrap_or_else(failed))
         };
         self.work.push(check.map(judged).boxed());
@@ -344,7 +348,7 @@ impl Task {
             self.note(source, Misdeed::InvalidItem);
         }
         if verdict != Verdict::Accept {
-            self.shared.emit(&NetworkEvent::ItemRefused {
+            self.shared.emit(NetworkEvent::ItemRefused {
                 kind,
                 source,
                 reason: reason.clone(),
@@ -370,7 +374,7 @@ impl Task {
         source: Option<PeerId>,
         received_at: SystemTime,
     ) {
-        self.shared.emit(&NetworkEvent::ItemAccepted {
+        self.shared.emit(NetworkEvent::ItemAccepted {
             item,
             id,
             source,

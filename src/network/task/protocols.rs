@@ -57,9 +57,8 @@ impl Task {
                 let _ = self.swarm.dial(options);
             }
         }
-        self.shared.emit(&NetworkEvent::PeersDiscovered(
-            peers.into_values().collect(),
-        ));
+        self.shared
+            .emit(NetworkEvent::PeersDiscovered(peers.into_values().collect()));
     }
 
     pub(super) fn on_hello(&mut self, event: rr::Event<Frame, Vec<u8>>) {
@@ -267,11 +266,11 @@ impl Task {
                     }
                     Err(NetworkMessage::PeerExchange(peers)) => {
                         self.shared.state().recorder.received();
-                        self.shared.emit(&NetworkEvent::PeersDiscovered(peers));
+                        self.shared.emit(NetworkEvent::PeersDiscovered(peers));
                         Answer::Received
                     }
                     Err(message) => {
-                        self.shared.emit(&NetworkEvent::MessageReceived {
+                        self.shared.emit(NetworkEvent::MessageReceived {
                             peer_id: peer,
                             message,
                         });
@@ -310,7 +309,7 @@ impl Task {
         }
         self.shared.state().recorder.received();
         let topic = message.topic.into_string();
-        self.shared.emit(&NetworkEvent::TopicMessage(TopicItem {
+        self.shared.emit(NetworkEvent::TopicMessage(TopicItem {
             topic,
             data,
             source,
@@ -356,7 +355,7 @@ impl Task {
             .take(64)
             .map(|p| Quoted(p.as_ref()).to_string())
             .collect();
-        self.shared.emit(&NetworkEvent::PeerIdentified {
+        self.shared.emit(NetworkEvent::PeerIdentified {
             peer_id: id,
             agent,
             protocols,
