@@ -17,7 +17,7 @@ usage: ./build.sh COMMAND
                   with a page whose tab is one more node; prints the page's address
   test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop
   npm             build the npm package into js/dist, optimised, and check its size
-  bench [GROUP]   measure: wasm, connect, relay, browser (default: all); writes target/bench/GROUP.json
+  bench [GROUP]   measure: wasm, connect, propagation, browser (default: all); writes target/bench/GROUP.json
   lint            formatters and linters on every part
   setup           only what run needs: the wasm target, wasm-bindgen, npm packages
   help            this text

@@ -1,6 +1,6 @@
 # Sourced by build.sh: the measurements. Each group prints a table and writes target/bench/GROUP.json.
 
-readonly BENCH_GROUPS=(wasm connect relay browser)
+readonly BENCH_GROUPS=(wasm connect propagation browser)
 
 run_benches() {
   local groups=("$@") group
@@ -23,7 +23,7 @@ bench_wasm() {
 }
 
 bench_connect() { native_bench connect; }
-bench_relay() { native_bench relay; }
+bench_propagation() { native_bench propagation; }
 
 native_bench() {
   timed "building the bench, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" --bench "$1"
@@ -36,15 +36,15 @@ bench_browser() {
   package wasm
   dashboard
   timed "building the selkie command, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" --bin selkie
-  timed "building the source of transactions, optimised" cargo build --quiet --release --features "$FEATURES" --bench relay
+  timed "building the source of transactions, optimised" cargo build --quiet --release --features "$FEATURES" --bench propagation
   transport_echo
   FLOOD=$(flood) ECHO_LOG=$PWD/target/bench/echo.log npm run --silent bench --prefix tests
 }
 
-# Where the bench of the relay lies, which is a source of transactions too.
+# Where the bench of propagation lies, which is a source of transactions too.
 flood() {
-  cargo build --quiet --release --features "$FEATURES" --bench relay --message-format json |
-    sed -n 's/.*"executable":"\([^"]*relay-[^"]*\)".*/\1/p'
+  cargo build --quiet --release --features "$FEATURES" --bench propagation --message-format json |
+    sed -n 's/.*"executable":"\([^"]*propagation-[^"]*\)".*/\1/p'
 }
 
 # The WebSocket transport alone in Chromium, as its test measures it: target/bench/echo.log.

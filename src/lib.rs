@@ -18,14 +18,18 @@
 //!
 //! | module | what is there |
 //! | --- | --- |
-//! | [`network`] | the handle, its task, the behaviour set, messages and their wire format, configuration |
-//! | [`transport`] | how bytes reach a peer: one function per skin, and the transports that are our own |
-//! | [`peers`] | who may stay: reputation, bans, places (state machines without I/O) |
-//! | [`relay`] | transactions, blocks and votes on their way (state machines without I/O) |
+//! | [`config`], [`error`] | what a node is told, and what can be wrong with it |
+//! | [`network`] | the handle, its task, the behaviour set, messages and their wire format |
+//! | [`chain`] | what a chain plugs in: [`Application`], items and keys, Bitcoin as the example, block files |
+//! | `intake` | items on their way to the chain's verdict |
+//! | `lanes` | a peer's long-lived streams, which carry what propagates |
+//! | [`propagation`] | transactions, blocks and votes on their way (state machines without I/O) |
+//! | [`peers`] | who peers are and who may stay: reputation, bans, places (state machines without I/O) |
 //! | [`traffic`] | how much a peer may ask and what goes to it first (state machines without I/O) |
-//! | [`chain`] | what a chain plugs in: [`Application`], Bitcoin as the example, block files |
+//! | [`transport`] | how bytes reach a peer: one function per skin, and the transports that are our own |
+//! | [`storage`] | the identity key |
 //! | [`observe`] | figures about connections, messages and peers |
-//! | [`platform`] | the only place that knows the host: spawning, worker threads, executors |
+//! | [`platform`] | the only place that knows the host: spawning, worker threads, timers |
 //!
 //! ## Bounds
 //!
@@ -35,28 +39,36 @@
 #![deny(missing_docs)]
 
 pub mod chain;
+pub mod config;
+pub mod error;
+mod intake;
+mod lanes;
 pub mod network;
 pub mod observe;
 pub mod peers;
 pub mod platform;
-pub mod relay;
+pub mod propagation;
 pub mod storage;
 pub mod traffic;
 pub mod transport;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 
-pub use chain::{Application, Checked, Item, ItemId, ItemKind, Verdict};
+pub use chain::{
+    Application, Block, Checked, Item, ItemId, ItemKind, StateRequest, StateResponse, Transaction,
+    Verdict, Vote,
+};
+pub use config::{
+    BlacklistConfig, ChainConfig, Config, GossipsubConfig, IdentifyConfig, KademliaConfig,
+    NetworkConfig, NoiseConfig, PeerScoringConfig, ProtocolConfig, RateLimitConfig,
+    RequestResponseConfig, SecurityConfig,
+};
+pub use error::{ConfigError, DiscoveryError, NetworkError, ProtocolError};
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use network::mpsc;
-pub use network::{
-    BlacklistConfig, Block, ChainConfig, Config, ConfigError, DiscoveryError, GossipsubConfig,
-    IdentifyConfig, KademliaConfig, NetworkConfig, NetworkError, NetworkEvent, NetworkMessage,
-    NoiseConfig, P2PNetworkManager, PeerInfo, PeerScoringConfig, ProtocolConfig, ProtocolError,
-    RateLimitConfig, RequestResponseConfig, SecurityConfig, StateRequest, StateResponse,
-    Transaction, Vote,
-};
+pub use network::{NetworkEvent, NetworkMessage, P2PNetworkManager};
 pub use observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
+pub use peers::PeerInfo;
 
 /// The README's Rust is run as a test.
 #[cfg(doctest)]

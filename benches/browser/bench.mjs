@@ -13,7 +13,7 @@
 //   promises: a ping, and a request of 1 KiB on a new stream with a short answer.
 // - Transactions: how many of 250 bytes a second the page is handed, while a native node makes as many as are asked for
 //   here; and the longest time between two frames meanwhile. The node on the page itself, and in a worker. The source is
-//   the program that FLOOD names (benches/relay/flood.rs).
+//   the program that FLOOD names (benches/propagation/flood.rs).
 //
 // It takes js/dist, www/dist and the `selkie` command (see native.mjs) as they are: `./build.sh bench
 // browser` builds them optimised first.

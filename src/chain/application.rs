@@ -3,15 +3,10 @@
 //! `Verdict` uses libp2p's three terms: accepted items travel on, ignored ones stop here and cost
 //! nobody anything, rejected ones stop here and cost the peer that sent them reputation.
 
-use std::fmt;
-
 use bytes::Bytes;
 use libp2p::PeerId;
 
-use crate::{
-    network::{Block, StateRequest, StateResponse, Transaction, Vote},
-    relay::TransactionKey,
-};
+use super::{Block, Item, ItemId, StateRequest, StateResponse, Transaction, TransactionKey, Vote};
 
 /// What a chain says about items on their way through the network.
 ///
@@ -24,7 +19,7 @@ pub trait Application: Send + Sync + 'static {
         Checked::opaque(&transaction.data)
     }
 
-    /// The same, given the SHA-256 of the transaction's bytes, which the relay knows already: for chains whose identity that is.
+    /// The same, given the SHA-256 of the transaction's bytes, which the network knows already: for chains whose identity that is.
     /// Whoever asks uses this one. Default: [`Application::check_transaction`], without it.
     fn check_transaction_by_key(
         &self,
@@ -64,7 +59,7 @@ pub trait Application: Send + Sync + 'static {
     /// Puts a block together from its parts: the exact inverse of [`Application::split_block`], byte for byte.
     ///
     /// `None` where the parts make no block, and where the header does not commit to exactly these transactions. The
-    /// latter matters: compact relay guesses transactions from short ids, and a joined block is offered to peers at
+    /// latter matters: compact blocks guess transactions from short ids, and a joined block is offered to peers at
     /// once, before [`Application::check_block`] has judged it. Default: `None`.
     fn join_block(&self, _header: &Bytes, _transactions: &[Bytes]) -> Option<Block> {
         None
@@ -86,7 +81,7 @@ pub trait Application: Send + Sync + 'static {
     }
 }
 
-/// A block taken apart: what compact relay replaces by short ids, and what it does not.
+/// A block taken apart: what compact blocks replace by short ids, and what it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockParts {
     /// What identifies the block and commits to the rest.
@@ -154,143 +149,6 @@ impl Checked {
             Self::reject(data, "the item is empty")
         } else {
             Self::accept(ItemId::sha256(data))
-        }
-    }
-}
-
-/// The identity that a chain gives an item: at most 64 bytes, shown in lower-case hex in
-/// the order in which that chain's people write it.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ItemId {
-    bytes: [u8; Self::MAX],
-    length: u8,
-}
-
-impl ItemId {
-    /// The longest identity, in bytes.
-    pub const MAX: usize = 64;
-
-    /// An identity from bytes in display order; `None` when longer than [`ItemId::MAX`].
-    pub fn new(id: &[u8]) -> Option<Self> {
-        let length = u8::try_from(id.len()).ok()?;
-        let mut bytes = [0; Self::MAX];
-        bytes.get_mut(..id.len())?.copy_from_slice(id);
-        Some(Self { bytes, length })
-    }
-
-    /// The SHA-256 of the bytes: the identity of items without structure.
-    pub fn sha256(data: &[u8]) -> Self {
-        Self::of_key(&TransactionKey::of(data))
-    }
-
-    /// The same of a transaction whose SHA-256 is known.
-    pub fn of_key(key: &TransactionKey) -> Self {
-        let mut bytes = [0; Self::MAX];
-        for (to, from) in bytes.iter_mut().zip(key.as_bytes()) {
-            *to = *from;
-        }
-        Self { bytes, length: 32 }
-    }
-
-    /// The identity's bytes, in display order.
-    pub fn as_bytes(&self) -> &[u8] {
-        self.bytes
-            .get(..usize::from(self.length))
-            .unwrap_or_default()
-    }
-}
-
-impl fmt::Display for ItemId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.as_bytes()))
-    }
-}
-
-impl fmt::Debug for ItemId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ItemId({self})")
-    }
-}
-
-/// The three kinds of item that gossip carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ItemKind {
-    /// A consensus vote.
-    Vote,
-    /// A block.
-    Block,
-    /// A transaction.
-    Transaction,
-}
-
-impl ItemKind {
-    /// All kinds, highest priority first.
-    pub const ALL: [Self; 3] = [Self::Vote, Self::Block, Self::Transaction];
-
-    /// The kind's name in topics and in JavaScript.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Vote => "vote",
-            Self::Block => "block",
-            Self::Transaction => "transaction",
-        }
-    }
-}
-
-impl fmt::Display for ItemKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// An item with its kind: what gossip carries and subscribers receive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Item {
-    /// A block.
-    Block(Block),
-    /// A transaction.
-    Transaction(Transaction),
-    /// A consensus vote.
-    Vote(Vote),
-}
-
-impl Item {
-    /// Bytes of a kind, as an item.
-    pub fn new(kind: ItemKind, data: impl Into<Bytes>) -> Self {
-        match kind {
-            ItemKind::Block => Self::Block(Block::new(data)),
-            ItemKind::Transaction => Self::Transaction(Transaction::new(data)),
-            ItemKind::Vote => Self::Vote(Vote::new(data)),
-        }
-    }
-
-    /// Which kind this is.
-    pub fn kind(&self) -> ItemKind {
-        match self {
-            Self::Block(_) => ItemKind::Block,
-            Self::Transaction(_) => ItemKind::Transaction,
-            Self::Vote(_) => ItemKind::Vote,
-        }
-    }
-
-    /// The item's bytes, as the chain serialises it.
-    pub fn data(&self) -> &Bytes {
-        match self {
-            Self::Block(block) => &block.data,
-            Self::Transaction(transaction) => &transaction.data,
-            Self::Vote(vote) => &vote.data,
-        }
-    }
-
-    /// Asks the application for the item's identity and verdict.
-    pub fn check(&self, application: &dyn Application) -> Checked {
-        match self {
-            Self::Block(block) => application.check_block(block),
-            Self::Transaction(transaction) => {
-                let key = TransactionKey::of(&transaction.data);
-                application.check_transaction_by_key(transaction, &key)
-            }
-            Self::Vote(vote) => application.check_vote(vote),
         }
     }
 }

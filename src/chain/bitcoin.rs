@@ -16,7 +16,7 @@
 //! * of each transaction: inputs and outputs present, no output spent twice (CVE-2018-17144), values
 //!   in range, a coinbase first in its block and nowhere else.
 //!
-//! Scripts, signatures and amounts need the outputs that are spent, which a relaying node
+//! Scripts, signatures and amounts need the outputs that are spent, which a node that passes it on
 //! does not have; nor are blocks linked to each other here.
 //!
 //! Everything is linear in the item's size, which is bounded by 4,000,000 bytes, apart from a sort of
@@ -33,7 +33,7 @@ use bytes::Bytes;
 
 use self::decode::{Hash, Header, RawTransaction, double_sha256};
 use super::{Application, BlockParts, Checked, ItemId};
-use crate::network::{Block, Transaction, Vote};
+use crate::chain::{Block, Transaction, Vote};
 
 /// Largest weight of a block (BIP-141): `MAX_BLOCK_WEIGHT` in Core's `consensus/consensus.h`.
 /// A byte weighs 4, a byte of witness 1.
@@ -64,7 +64,7 @@ const WITNESS_RESERVED_VALUE: [u8; 2] = [0x01, 0x20];
 /// bytes instead, so that a bad body never speaks for the honest block with the same header.
 ///
 /// The fee is always 0: it is the difference between inputs and outputs, and how much an
-/// input holds stands in another transaction, which a relaying node does not have.
+/// input holds stands in another transaction, which a node that passes it on does not have.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bitcoin;
 

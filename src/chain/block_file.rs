@@ -11,7 +11,7 @@
 //! * Ethereum blocks in RLP, one or several in a row, as `geth export` writes them.
 //!
 //! The coinbase of a Bitcoin block is not yielded by itself: it is valid in its block only,
-//! and no node relays it. Ethereum's transactions come in the form of EIP-2718 in which nodes exchange
+//! and no node passes it on. Ethereum's transactions come in the form of EIP-2718 in which nodes exchange
 //! them. Apart from the places of the transactions nothing is looked at: whether a block is
 //! valid is for the [`Application`](super::Application) to say.
 //!
@@ -35,7 +35,7 @@ use bytes::Bytes;
 use self::input::Input;
 use super::Item;
 use super::bitcoin::{has_proof_of_work, relayed_transactions};
-use crate::network::{Block, Transaction};
+use crate::chain::{Block, Transaction};
 
 /// Largest Ethereum block in bytes of RLP: `MAX_BLOCK_SIZE` in EIP-7934.
 const MAX_ETHEREUM_BLOCK: usize = 10 * 1024 * 1024;

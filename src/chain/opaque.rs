@@ -1,7 +1,7 @@
 //! The default application: items are bytes, and any but none are well formed.
 
 use super::{Application, Checked, ItemId};
-use crate::{network::Transaction, relay::TransactionKey};
+use crate::chain::{Transaction, TransactionKey};
 
 /// Accepts every non-empty item; an item's identity is the SHA-256 of its bytes.
 #[derive(Clone, Copy, Debug, Default)]

@@ -11,7 +11,8 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Config, NetworkError, codec::FrameCodec, gate::Gate, protocol::Hello, relay::Relay};
+use super::{codec::FrameCodec, gate::Gate, protocol::Hello};
+use crate::{config::Config, error::NetworkError, lanes::Lanes};
 use crate::{
     peers::{Bans, Places},
     transport::LocalDiscovery,
@@ -49,7 +50,7 @@ pub(crate) struct Behaviour {
     pub(crate) identify: identify::Behaviour,
     pub(crate) hello: request_response::Behaviour<FrameCodec>,
     pub(crate) message: request_response::Behaviour<FrameCodec>,
-    pub(crate) relay: Relay,
+    pub(crate) lanes: Lanes,
     pub(crate) gossip: Gossip,
     pub(crate) kad: kad::Behaviour<kad::store::MemoryStore>,
     pub(crate) local: LocalDiscovery,
@@ -105,7 +106,7 @@ impl Behaviour {
                     .with_request_timeout(requests.request_timeout)
                     .with_max_concurrent_streams(requests.max_concurrent_streams),
             ),
-            relay: Relay::new(config, seeds()?)?,
+            lanes: Lanes::new(config, seeds()?)?,
             gossip: gossip(config)?,
             kad: kad(config, peer_id)?,
             local,
@@ -119,7 +120,7 @@ fn seeds() -> Result<[[u8; 16]; 4], NetworkError> {
     let mut seeds = [[0; 16]; 4];
     for seed in &mut seeds {
         getrandom::fill(seed).map_err(|error| NetworkError::Transport {
-            transport: "relay",
+            transport: "random numbers",
             reason: format!("the system gives no random numbers: {error}"),
         })?;
     }

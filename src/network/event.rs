@@ -5,8 +5,9 @@ use std::fmt;
 use libp2p::{Multiaddr, PeerId};
 use web_time::SystemTime;
 
-use super::{PeerInfo, mpsc::Weigh, protocol::NetworkMessage};
+use super::{mpsc::Weigh, protocol::NetworkMessage};
 use crate::chain::{Item, ItemId, ItemKind};
+use crate::peers::PeerInfo;
 
 /// Something happened. `Display` reads like a sentence.
 #[derive(Clone, Debug)]

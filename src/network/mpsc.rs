@@ -13,7 +13,7 @@ use std::{
 
 use futures::Stream;
 
-use super::lock::lock;
+use crate::platform::lock::lock;
 
 /// What a queue counts of its entries.
 pub trait Weigh {

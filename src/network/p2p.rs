@@ -22,11 +22,12 @@ pub(crate) use self::{
     shared::{Command, Shared, Submission},
     topics::acceptance,
 };
-use super::{Config, NetworkError, NetworkEvent, lock::lock, mpsc, task::Task};
+use super::{NetworkEvent, mpsc, task::Task};
 use crate::{
     chain::{Application, Opaque},
     platform,
 };
+use crate::{config::Config, error::NetworkError, platform::lock::lock};
 
 /// Commands that wait for the task; a caller waits where there is no room.
 const COMMANDS: usize = 256;

@@ -15,68 +15,17 @@ use std::fmt;
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use prost::Message as _;
-use serde::{Deserialize, Serialize};
 
-use super::PeerInfo;
-use crate::chain::{Item, ItemKind};
+use crate::peers::PeerInfo;
+use crate::{
+    chain::{Block, Item, ItemKind, MAX_STATE_KEY, StateRequest, StateResponse, Transaction, Vote},
+    error::DecodeError,
+};
 
 /// The most peers in one [`NetworkMessage::PeerExchange`].
 pub const MAX_EXCHANGED_PEERS: usize = 64;
 /// The most addresses that one peer may list.
 pub const MAX_ADDRESSES_PER_PEER: usize = 16;
-/// The longest key in a [`StateRequest`], in bytes.
-pub const MAX_STATE_KEY: usize = 1024;
-
-macro_rules! opaque_bytes {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-        pub struct $name {
-            /// The chain's own serialisation; the network never looks inside.
-            pub data: Bytes,
-        }
-
-        impl $name {
-            /// Wraps bytes as the chain serialises them.
-            pub fn new(data: impl Into<Bytes>) -> Self {
-                Self { data: data.into() }
-            }
-        }
-    };
-}
-
-opaque_bytes!(
-    /// A block, opaque to the network.
-    Block
-);
-opaque_bytes!(
-    /// A transaction, opaque to the network.
-    Transaction
-);
-opaque_bytes!(
-    /// A consensus vote, opaque to the network.
-    Vote
-);
-
-/// A question about the chain's state (ABCI's Query).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StateRequest {
-    /// The key, at most [`MAX_STATE_KEY`] bytes.
-    pub key: Bytes,
-    /// The height at which to look; `None` for the latest.
-    pub height: Option<u64>,
-}
-
-/// The answer to a [`StateRequest`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StateResponse {
-    /// The height that the answer is about.
-    pub height: u64,
-    /// The value; empty where the key has none.
-    pub value: Bytes,
-    /// The proof, in the chain's own form; empty where it has none.
-    pub proof: Bytes,
-}
 
 /// What peers say to each other.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,26 +147,6 @@ impl fmt::Display for Quoted<'_> {
         }
         Ok(())
     }
-}
-
-/// Why bytes from a peer are not a message.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DecodeError {
-    /// Not protobuf, or cut short.
-    #[error("not a protobuf message: {0}")]
-    Malformed(#[from] prost::DecodeError),
-    /// A kind that this version does not know.
-    #[error("a message of no known kind; the peer may run a newer version")]
-    UnknownKind,
-    /// A field over its limit or in the wrong form.
-    #[error("field {field}: {problem}")]
-    Field {
-        /// The field's name in docs/wire.md.
-        field: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
 }
 
 /// The gossipsub topic of a kind of item on a network.

@@ -9,10 +9,8 @@ use libp2p::request_response::{OutboundFailure, OutboundRequestId};
 use tokio::sync::oneshot;
 use web_time::Instant;
 
-use super::{
-    ProtocolError,
-    protocol::{Answer, StateResponse},
-};
+use super::protocol::Answer;
+use crate::{chain::StateResponse, error::ProtocolError};
 
 /// What the caller of a direct message waits for.
 pub(crate) type Reply = oneshot::Sender<Result<Option<StateResponse>, ProtocolError>>;

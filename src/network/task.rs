@@ -33,25 +33,25 @@ use tokio::sync::{mpsc, oneshot};
 use web_time::{Instant, SystemTime};
 
 use super::{
-    Config, ConfigError, NetworkError, NetworkEvent, PeerInfo, ProtocolError, TopicItem,
+    NetworkEvent, TopicItem,
     behaviour::{self, Behaviour},
-    config::modern,
-    judged::Judged,
     p2p::{Command, Shared, Submission, acceptance, addresses_of, checked},
     protocol::{self, Answer, Hello, NetworkMessage},
-    relay::{
-        Batch, Event as RelayEvent,
-        blocks::{AcceptedBlock, Answer as BlockAnswer, Question},
-        pools::Stepped,
-    },
     requests::Requests,
-    validation::{Origin, Pending, Queue, Work},
 };
 use crate::{
-    chain::{Checked, Item, ItemId, ItemKind, Verdict},
-    peers::{Judgement, Misdeed, Reputation},
+    chain::{Checked, Item, ItemId, ItemKind, TransactionKey, Verdict},
+    config::{Config, modern},
+    error::{ConfigError, NetworkError, ProtocolError},
+    intake::{Batch, Judged, Pending, Queue, Source, Work},
+    lanes::Event as LanesEvent,
+    peers::{Judgement, Misdeed, PeerInfo, Reputation},
     platform,
-    relay::{TransactionKey, plumtree::Accepted},
+    propagation::{
+        blocks::{AcceptedBlock, Answer as BlockAnswer, Question},
+        plumtree::Accepted,
+        pool::sessions::Stepped,
+    },
     traffic::RateLimiter,
     transport,
 };
@@ -113,8 +113,8 @@ struct Peer {
     deadline: Option<Instant>,
     /// The topics of our items that it takes part in by gossip.
     topics: HashSet<gossipsub::TopicHash>,
-    /// Whether it has our items from the relay, and so needs no gossip of them.
-    relays: bool,
+    /// Whether it has our items from its lanes, and so needs no gossip of them.
+    propagates: bool,
     /// Whether it speaks the ping protocol, as far as is known.
     pings: bool,
     waiters: Vec<DialReply>,
@@ -145,11 +145,11 @@ struct Redial {
 
 /// Work that was done off the task.
 enum Done {
-    /// The verdict and, of an accepted block, what the relay wants to know of it.
+    /// The verdict and, of an accepted block, what propagation wants to know of it.
     Checked(Pending, Option<(Checked, Option<AcceptedBlock>)>),
-    /// A question of the relay's, to give its bytes back, and the answer.
+    /// A question about a block, to give its bytes back, and the answer.
     BlockAnswered(usize, Option<BlockAnswer>),
-    /// Batches of the relay's, and their bytes to be given back.
+    /// Batches, and their bytes to be given back.
     BatchesChecked(usize, Vec<Judged>),
     Answered(ResponseChannel, Answer),
     /// Work on the comparison of pools; `None` where it failed.
@@ -246,7 +246,7 @@ impl Task {
     pub(crate) async fn run(mut self: Box<Self>) {
         let mut tick = Delay::new(TICK).fuse();
         let stopped = loop {
-            let room = self.swarm.behaviour_mut().relay.has_room();
+            let room = self.swarm.behaviour_mut().lanes.has_room();
             futures::select! {
                 done = self.work.select_next_some() => {
                     self.on_done(done);
@@ -305,7 +305,7 @@ impl Task {
                 self.shared.state().recorder.sent(submitted.is_ok());
                 let _ = reply.send(submitted);
             }
-            Command::Remove { keys } => self.swarm.behaviour_mut().relay.removed(&keys),
+            Command::Remove { keys } => self.swarm.behaviour_mut().lanes.removed(&keys),
             Command::Publish { topic, data, reply } => {
                 let published = self.publish(&topic, data);
                 self.shared.state().recorder.sent(published.is_ok());
@@ -321,7 +321,7 @@ impl Task {
                 self.requests.sent(id, reply);
             }
             Command::Handle { item, peer, reply } => {
-                self.check(item, peer, Origin::Handed(reply));
+                self.check(item, peer, Source::Handed(reply));
             }
             Command::JoinTopic {
                 topic,
@@ -372,11 +372,11 @@ impl Task {
             Done::Checked(pending, checked) => self.on_checked(pending, checked),
             Done::BlockAnswered(size, answer) => self.on_block_answered(size, answer),
             Done::Stepped(stepped) => {
-                let relay = &mut self.swarm.behaviour_mut().relay;
+                let lanes = &mut self.swarm.behaviour_mut().lanes;
                 let now = Instant::now();
                 stepped
                     .into_iter()
-                    .for_each(|stepped| relay.stepped(stepped, now));
+                    .for_each(|stepped| lanes.stepped(stepped, now));
             }
             Done::BatchesChecked(size, batches) => self.on_batches_checked(size, batches),
             Done::Answered(channel, answer) => {

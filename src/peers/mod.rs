@@ -4,9 +4,11 @@
 //! `NetworkBehaviour` that acts on them is `network/gate.rs`.
 
 mod bans;
+mod info;
 mod places;
 mod reputation;
 
 pub use bans::Bans;
+pub use info::{Direction, PeerInfo, PeerInfoError};
 pub use places::Places;
 pub use reputation::{Judgement, Misdeed, Reputation};

@@ -5,6 +5,9 @@
 //! on both skins, so they need nothing here.
 //! In tests, `test` is the attribute of that skin: a unit test that imports it has one body and runs on both.
 
+pub(crate) mod alarm;
+pub(crate) mod lock;
+
 #[cfg(target_arch = "wasm32")]
 mod browser;
 #[cfg(not(target_arch = "wasm32"))]

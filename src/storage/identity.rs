@@ -8,7 +8,7 @@ use std::{
 
 use libp2p::identity::Keypair;
 
-use crate::network::NetworkError;
+use crate::error::NetworkError;
 
 /// No encoded key is longer; a larger file is something else.
 const MAX_KEY_FILE: u64 = 4096;

@@ -21,8 +21,8 @@ use super::{budget::Admission, class::Class};
 pub enum Protocol {
     /// Direct messages, `/selkie/<network-id>/message/1`.
     Message,
-    /// What travels on the relay's streams, by its class.
-    Relay(Class),
+    /// What travels on the lanes, by its class.
+    Lane(Class),
 }
 
 /// So many a second on average, and so many at once.
@@ -94,12 +94,12 @@ impl Limits {
     fn of(&self, protocol: Protocol) -> Limit {
         match protocol {
             Protocol::Message => self.message,
-            Protocol::Relay(Class::Vote) => self.vote,
-            Protocol::Relay(Class::Block) => self.block,
-            Protocol::Relay(Class::BlockRequest) => self.block_request,
-            Protocol::Relay(Class::Transaction) => self.transaction,
-            Protocol::Relay(Class::Sync) => self.sync,
-            Protocol::Relay(Class::Discovery) => self.discovery,
+            Protocol::Lane(Class::Vote) => self.vote,
+            Protocol::Lane(Class::Block) => self.block,
+            Protocol::Lane(Class::BlockRequest) => self.block_request,
+            Protocol::Lane(Class::Transaction) => self.transaction,
+            Protocol::Lane(Class::Sync) => self.sync,
+            Protocol::Lane(Class::Discovery) => self.discovery,
         }
     }
 }
@@ -231,8 +231,8 @@ impl RateLimiter {
 
     /// Forgets a peer that is gone.
     pub fn forget(&mut self, peer: &PeerId) {
-        let relay = Class::ALL.into_iter().map(Protocol::Relay);
-        for protocol in relay.chain([Protocol::Message]) {
+        let lanes = Class::ALL.into_iter().map(Protocol::Lane);
+        for protocol in lanes.chain([Protocol::Message]) {
             self.arrivals.remove(&(*peer, protocol));
         }
     }
@@ -284,7 +284,7 @@ mod tests {
     use crate::platform::test;
     use proptest::prelude::*;
 
-    const TRANSACTIONS: Protocol = Protocol::Relay(Class::Transaction);
+    const TRANSACTIONS: Protocol = Protocol::Lane(Class::Transaction);
 
     fn limits(items: (u64, u64), bytes: (u64, u64)) -> Limits {
         let rate = |(per_second, burst)| Some(Rate { per_second, burst });

@@ -27,7 +27,7 @@ impl Shaper {
 
     /// When the next frame of this class may be read from the peer, or written to it.
     pub fn ready(&mut self, peer: &PeerId, class: Class, now: Instant) -> Admission {
-        let limit = self.limiter.ready(peer, Protocol::Relay(class), now);
+        let limit = self.limiter.ready(peer, Protocol::Lane(class), now);
         limit.later(self.budgets.ready(peer, class, now))
     }
 
@@ -35,7 +35,7 @@ impl Shaper {
     pub fn charge(&mut self, peer: PeerId, class: Class, cost: Cost, now: Instant) {
         let bytes = usize::try_from(cost.bytes).unwrap_or(usize::MAX);
         self.budgets.charge(peer, class, bytes, now);
-        self.limiter.charge(peer, Protocol::Relay(class), cost, now);
+        self.limiter.charge(peer, Protocol::Lane(class), cost, now);
     }
 
     /// Forgets a peer that is gone.

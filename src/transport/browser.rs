@@ -19,7 +19,7 @@ use libp2p::{
 use wasm_bindgen::JsValue;
 
 use super::{Boxed, meter, noise, small_writes, webrtc, websocket};
-use crate::network::{Config, NetworkError};
+use crate::{config::Config, error::NetworkError};
 
 /// A tab can't search its local network.
 pub type LocalDiscovery = dummy::Behaviour;

@@ -29,7 +29,7 @@ use libp2p::{
     PeerId, core::muxing::StreamMuxerBox, core::transport::Boxed as BoxedTransport, noise,
 };
 
-use crate::network::{NetworkError, NoiseConfig};
+use crate::{config::NoiseConfig, error::NetworkError};
 
 /// Transports of one skin as one.
 pub type Boxed = BoxedTransport<(PeerId, StreamMuxerBox)>;

@@ -21,7 +21,7 @@ use libp2p::core::transport::dummy::DummyTransport;
 #[cfg(feature = "webrtc")]
 use super::small_writes;
 use super::{Boxed, meter, noise, webtransport};
-use crate::network::{Config, NetworkError};
+use crate::{config::Config, error::NetworkError};
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
 pub type LocalDiscovery = Toggle<mdns::tokio::Behaviour>;

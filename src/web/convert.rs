@@ -5,8 +5,10 @@ use wasm_bindgen::JsValue;
 use web_time::{SystemTime, UNIX_EPOCH};
 
 use crate::{
-    NetworkError, NetworkEvent, P2PNetworkManager, PeerInfo, ProtocolError,
-    network::{Direction, TopicItem},
+    NetworkEvent, P2PNetworkManager,
+    error::{NetworkError, ProtocolError},
+    network::TopicItem,
+    peers::{Direction, PeerInfo},
 };
 
 /// A plain object from its fields.

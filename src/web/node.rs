@@ -14,9 +14,10 @@ use wasm_bindgen::prelude::*;
 
 use super::convert;
 use crate::{
-    Application, Config, ConfigError, NetworkError, NetworkEvent, P2PNetworkManager, StateRequest,
-    Verdict,
-    chain::{Item, ItemKind, Opaque, bitcoin::Bitcoin},
+    Application, NetworkEvent, P2PNetworkManager, Verdict,
+    chain::{Item, ItemKind, Opaque, StateRequest, bitcoin::Bitcoin},
+    config::Config,
+    error::{ConfigError, NetworkError},
     mpsc::{self, Weigh},
 };
 

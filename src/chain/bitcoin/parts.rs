@@ -1,4 +1,4 @@
-//! A Bitcoin block taken apart and put together again, and the check of its header alone: what compact block relay
+//! A Bitcoin block taken apart and put together again, and the check of its header alone: what compact blocks
 //! asks of a chain.
 //!
 //! A block is 80 bytes of header, the number of transactions as a compact size, and the transactions in a row, with
@@ -12,8 +12,8 @@ use bytes::Bytes;
 
 use super::decode::{self, HEADER_SIZE, Hash, Header, MAX_BLOCK_SIZE, Malformed, RawTransaction};
 use super::{Invalid, check_commitments, check_size, proof_of_work};
+use crate::chain::Block;
 use crate::chain::BlockParts;
-use crate::network::Block;
 
 /// Checks the proof of work of a header that stands alone and returns the block's id.
 pub(super) fn check_header(data: &[u8]) -> Result<Hash, Invalid> {

@@ -9,16 +9,18 @@ use tokio::sync::oneshot;
 
 use super::{Command, P2PNetworkManager, Submission};
 use crate::{
-    chain::{Application, Checked, Item, ItemId, ItemKind, Verdict},
-    network::{
-        Block, NetworkError, NetworkMessage, PeerInfo, ProtocolError, StateRequest, StateResponse,
-        Transaction, relay::blocks::AcceptedBlock,
+    chain::{
+        Application, Block, Checked, Item, ItemId, ItemKind, StateRequest, StateResponse,
+        Transaction, TransactionKey, Verdict,
     },
+    error::{NetworkError, ProtocolError},
+    network::NetworkMessage,
+    peers::PeerInfo,
     platform,
-    relay::{TransactionKey, plumtree::Accepted},
+    propagation::{blocks::AcceptedBlock, plumtree::Accepted},
 };
 
-/// Has an item checked; of an accepted block, what the relay wants to know of it. May take long.
+/// Has an item checked; of an accepted block, what propagation wants to know of it. May take long.
 pub(crate) fn checked(
     item: &Item,
     application: &dyn Application,
@@ -136,7 +138,7 @@ impl P2PNetworkManager {
         transactions: Vec<Transaction>,
     ) -> Result<Vec<Result<ItemId, ProtocolError>>, NetworkError> {
         let application = Arc::clone(&self.shared.application);
-        let limit = self.config.protocol.relay.transactions.max_item;
+        let limit = self.config.protocol.propagation.transactions.max_item;
         let check = move |transaction: Transaction| {
             let size = transaction.data.len();
             if size > limit {

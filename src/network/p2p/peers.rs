@@ -6,7 +6,11 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use super::{Command, P2PNetworkManager};
-use crate::network::{ConfigError, DiscoveryError, NetworkError, NetworkEvent, PeerInfo};
+use crate::{
+    error::{ConfigError, DiscoveryError, NetworkError},
+    network::NetworkEvent,
+    peers::PeerInfo,
+};
 
 impl P2PNetworkManager {
     /// The peers found on the local network so far (by mDNS), each once.

@@ -9,13 +9,13 @@ use libp2p::{Multiaddr, PeerId, gossipsub::MessageAcceptance};
 use tokio::sync::oneshot;
 
 use crate::{
-    chain::{Application, Item, ItemId},
-    network::{
-        NetworkError, NetworkEvent, PeerInfo, ProtocolError, lock::lock, mpsc,
-        relay::blocks::AcceptedBlock, requests::Reply,
-    },
+    chain::{Application, Item, ItemId, TransactionKey},
+    error::{NetworkError, ProtocolError},
+    network::{NetworkEvent, mpsc, requests::Reply},
     observe::Recorder,
-    relay::{TransactionKey, plumtree::Accepted},
+    peers::PeerInfo,
+    platform::lock::lock,
+    propagation::{blocks::AcceptedBlock, plumtree::Accepted},
     transport::meter::Meter,
 };
 
@@ -140,7 +140,7 @@ pub(crate) enum Command {
     Submit {
         item: Item,
         fee: u64,
-        /// Of a block: what the relay wants to know of it.
+        /// Of a block: what propagation wants to know of it.
         block: Option<AcceptedBlock>,
         reply: oneshot::Sender<Result<(), NetworkError>>,
     },

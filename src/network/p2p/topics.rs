@@ -3,7 +3,7 @@
 use libp2p::{PeerId, gossipsub::MessageAcceptance};
 
 use super::{Command, P2PNetworkManager};
-use crate::{chain::Verdict, network::NetworkError};
+use crate::{chain::Verdict, error::NetworkError};
 
 impl P2PNetworkManager {
     /// Takes part in a plain gossipsub topic, whoever else does. With `validate`, each message waits for

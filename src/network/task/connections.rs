@@ -10,7 +10,7 @@ use super::{
     reasons::{OWN_ADDRESS, close_reason, denied_reason, dial_reason},
     *,
 };
-use crate::network::{behaviour::BehaviourEvent, discovery::Direction};
+use crate::{network::behaviour::BehaviourEvent, peers::Direction};
 
 impl Task {
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -144,7 +144,7 @@ impl Task {
                 stage: Stage::Greeting,
                 deadline: Some(Instant::now() + self.config.network.connection_timeout),
                 topics: HashSet::new(),
-                relays: false,
+                propagates: false,
                 pings: true,
                 waiters: dialled.into_iter().collect(),
                 info: Some(info),
@@ -207,27 +207,27 @@ impl Task {
         if peer.stage == Stage::Greeting {
             peer.stage = Stage::Greeted;
             peer.deadline = Some(Instant::now() + SUBSCRIPTIONS);
-            self.swarm.behaviour_mut().relay.greeted(id);
+            self.swarm.behaviour_mut().lanes.greeted(id);
         }
     }
 
-    /// What is published next reaches the peer by the relay, and its subscription has arrived.
+    /// What is published next reaches the peer by its lanes, and its subscription has arrived.
     pub(super) fn perhaps_ready(&mut self, id: PeerId) {
-        let complete = |peer: &Peer| peer.stage == Stage::Greeted && peer.relays;
+        let complete = |peer: &Peer| peer.stage == Stage::Greeted && peer.propagates;
         if self.peers.get(&id).is_some_and(complete) {
             self.ready(id, true);
         }
     }
 
-    pub(super) fn on_relay(&mut self, event: RelayEvent) {
+    pub(super) fn on_lanes(&mut self, event: LanesEvent) {
         match event {
-            RelayEvent::Ready(id) => {
+            LanesEvent::Ready(id) => {
                 if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.relays = true;
+                    peer.propagates = true;
                 }
                 self.perhaps_ready(id);
             }
-            RelayEvent::Unsupported(id) => {
+            LanesEvent::Unsupported(id) => {
                 if self
                     .peers
                     .get(&id)
@@ -236,31 +236,31 @@ impl Task {
                     self.ready(id, true);
                 }
             }
-            RelayEvent::Check(batch) => self.check_batch(batch),
-            RelayEvent::Ask(question) => self.ask(question),
-            RelayEvent::Work(step) => {
+            LanesEvent::Check(batch) => self.check_batch(batch),
+            LanesEvent::Ask(question) => self.ask(question),
+            LanesEvent::Work(step) => {
                 let stepped = platform::offload(move || step.run());
                 self.work.push(stepped.map(Done::Stepped).boxed());
             }
-            RelayEvent::Refused(source, reason) => self.shared.emit(NetworkEvent::ItemRefused {
+            LanesEvent::Refused(source, reason) => self.shared.emit(NetworkEvent::ItemRefused {
                 kind: ItemKind::Block,
                 source,
                 reason,
             }),
             // The loop looks for submissions next.
-            RelayEvent::Room => {}
-            RelayEvent::Misdeed(peer, misdeed) => self.note(peer, misdeed),
+            LanesEvent::Room => {}
+            LanesEvent::Misdeed(peer, misdeed) => self.note(peer, misdeed),
         }
     }
 
     /// Takes part in the gossip of our items as long as a peer is here that has them from nowhere else. Nodes that
-    /// relay to each other gossip nothing twice.
+    /// propagate to each other gossip nothing twice.
     pub(super) fn bridge(&mut self) {
         for kind in ItemKind::ALL {
             let topic = IdentTopic::new(protocol::topic(&self.config.chain.network_id, kind));
             let hash = topic.hash();
             let needs = |peer: &Peer| {
-                peer.stage == Stage::Ready && !peer.relays && peer.topics.contains(&hash)
+                peer.stage == Stage::Ready && !peer.propagates && peer.topics.contains(&hash)
             };
             let gossip = &mut self.swarm.behaviour_mut().gossip;
             if self.peers.values().any(needs) {

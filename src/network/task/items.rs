@@ -1,7 +1,7 @@
 //! Items and topic messages on their way in and out: publishing, the queue of checks, verdicts.
 
 use super::*;
-use crate::{chain::Application, network::judged::Judged};
+use crate::chain::Application;
 
 impl Task {
     pub(super) fn publish(&mut self, topic: &str, data: Bytes) -> Result<(), NetworkError> {
@@ -41,7 +41,7 @@ impl Task {
     }
 
     /// Takes an item from a peer into the queue; false where there is no room.
-    pub(super) fn check(&mut self, item: Item, source: PeerId, origin: Origin) -> bool {
+    pub(super) fn check(&mut self, item: Item, source: PeerId, origin: Source) -> bool {
         self.shared.state().recorder.received();
         if !self.queue.has_room(item.data().len()) {
             let reason = "too many items wait for a check (protocol.validation.max_queued_bytes)";
@@ -64,7 +64,7 @@ impl Task {
         true
     }
 
-    /// Takes a batch from the relay into the queue. Where there is no room it is dropped: its sender has acknowledgements
+    /// Takes a batch from the lanes into the queue. Where there is no room it is dropped: its sender has acknowledgements
     /// to go by, and reconciliation brings it again.
     pub(super) fn check_batch(&mut self, batch: Batch) {
         let work = Work::Batch(batch);
@@ -78,8 +78,8 @@ impl Task {
                 refused,
                 ..
             } = Judged::ignored((batch.origin(), batch.keys()));
-            let relay = &mut self.swarm.behaviour_mut().relay;
-            relay.concluded(origin, accepted, &refused, Instant::now());
+            let lanes = &mut self.swarm.behaviour_mut().lanes;
+            lanes.concluded(origin, accepted, &refused, Instant::now());
         }
     }
 
@@ -128,7 +128,7 @@ impl Task {
         self.work.push(check.map(judged).boxed());
     }
 
-    /// Takes a question of the relay's into the queue. How many there are is bounded by the relay.
+    /// Takes a question about a block into the queue. How many there are is bounded by the cores.
     pub(super) fn ask(&mut self, question: Question) {
         self.queue.push(Work::Question(question));
         self.start_checks();
@@ -150,7 +150,7 @@ impl Task {
             return;
         };
         if let Some((accepted, source)) = answer.accepted()
-            && !self.swarm.behaviour().relay.knows_block(&accepted.id)
+            && !self.swarm.behaviour().lanes.knows_block(&accepted.id)
         {
             let data = accepted.block.data.clone();
             self.shared.state().recorder.received();
@@ -162,8 +162,8 @@ impl Task {
             let item = Item::Block(accepted.block.clone());
             self.deliver(item, accepted.id.clone(), source, SystemTime::now());
         }
-        let relay = &mut self.swarm.behaviour_mut().relay;
-        relay.answered(answer, Instant::now());
+        let lanes = &mut self.swarm.behaviour_mut().lanes;
+        lanes.answered(answer, Instant::now());
     }
 
     pub(super) fn on_batches_checked(&mut self, size: usize, batches: Vec<Judged>) {
@@ -194,8 +194,8 @@ impl Task {
         if let Some(misdeed) = misdeed {
             self.note(source, misdeed);
         }
-        let relay = &mut self.swarm.behaviour_mut().relay;
-        relay.concluded(origin, accepted, &refused, Instant::now());
+        let lanes = &mut self.swarm.behaviour_mut().lanes;
+        lanes.concluded(origin, accepted, &refused, Instant::now());
     }
 
     /// Transactions of our own that the chain has accepted: they go on their way, and are delivered here too.
@@ -209,7 +209,7 @@ impl Task {
         let kind = ItemKind::Transaction;
         let gossips = self.gossips(kind);
         let topic = protocol::topic(&self.config.chain.network_id, kind);
-        if !gossips && self.swarm.behaviour().relay.open_peers() == 0 {
+        if !gossips && self.swarm.behaviour().lanes.open_peers() == 0 {
             return drop(reply.send(Err(NetworkError::NoPeers { topic })));
         }
         let (now, received_at) = (Instant::now(), SystemTime::now());
@@ -219,14 +219,14 @@ impl Task {
             let is_new = self
                 .swarm
                 .behaviour_mut()
-                .relay
+                .lanes
                 .publish(kind, accepted, now);
             news.push(is_new);
             if !is_new {
                 continue;
             }
             if gossips {
-                // Plain peers may be gone the next moment; the relay has it.
+                // Plain peers may be gone the next moment; propagation has it.
                 let _ = self.publish(&topic, item.data().clone());
             }
             sent += 1;
@@ -252,34 +252,34 @@ impl Task {
         let (kind, data) = (item.kind(), item.data().clone());
         let topic = protocol::topic(&self.config.chain.network_id, kind);
         let gossips = self.gossips(kind);
-        if !gossips && self.swarm.behaviour().relay.open_peers() == 0 {
+        if !gossips && self.swarm.behaviour().lanes.open_peers() == 0 {
             return Err(NetworkError::NoPeers { topic });
         }
-        if !self.relay(kind, data.clone(), fee, block) {
+        if !self.propagate(kind, data.clone(), fee, block) {
             return Err(ProtocolError::Duplicate.into());
         }
         if gossips {
-            // Plain peers may be gone the next moment; the relay has it.
+            // Plain peers may be gone the next moment; propagation has it.
             let _ = self.publish(&topic, data);
         }
         Ok(())
     }
 
-    /// Hands an accepted item to the relay; false where it is there already.
-    fn relay(
+    /// Hands an accepted item to propagation; false where it is there already.
+    fn propagate(
         &mut self,
         kind: ItemKind,
         data: Bytes,
         fee: u64,
         block: Option<AcceptedBlock>,
     ) -> bool {
-        let relay = &mut self.swarm.behaviour_mut().relay;
+        let lanes = &mut self.swarm.behaviour_mut().lanes;
         if let Some(block) = block {
-            return relay.publish_block(block);
+            return lanes.publish_block(block);
         }
         let key = TransactionKey::of(&data);
         let item = Accepted { key, data, fee };
-        relay.publish(kind, item, Instant::now())
+        lanes.publish(kind, item, Instant::now())
     }
 
     pub(super) fn on_checked(
@@ -312,8 +312,8 @@ impl Task {
         // It goes on its way by what it did not come by, unless it is known there already.
         if verdict == Verdict::Accept {
             let data = item.data().clone();
-            let known = if matches!(origin, Origin::Gossip(_)) {
-                !self.relay(kind, data, fee, block)
+            let known = if matches!(origin, Source::Gossip(_)) {
+                !self.propagate(kind, data, fee, block)
             } else {
                 matches!(
                     self.submit(item.clone(), fee, block),
@@ -322,9 +322,9 @@ impl Task {
             };
             if known {
                 match origin {
-                    Origin::Handed(reply) => drop(reply.send(Err(ProtocolError::Duplicate))),
-                    Origin::Gossip(id) => self.report(&id, &source, MessageAcceptance::Accept),
-                    Origin::Direct => {}
+                    Source::Handed(reply) => drop(reply.send(Err(ProtocolError::Duplicate))),
+                    Source::Gossip(id) => self.report(&id, &source, MessageAcceptance::Accept),
+                    Source::Direct => {}
                 }
                 return;
             }
@@ -338,7 +338,7 @@ impl Task {
     /// Tells everyone whom a verdict concerns.
     pub(super) fn conclude(
         &mut self,
-        origin: Origin,
+        origin: Source,
         kind: ItemKind,
         source: PeerId,
         verdict: Verdict,
@@ -355,9 +355,9 @@ impl Task {
             });
         }
         match origin {
-            Origin::Gossip(id) => self.report(&id, &source, acceptance(verdict)),
-            Origin::Direct => {}
-            Origin::Handed(reply) => {
+            Source::Gossip(id) => self.report(&id, &source, acceptance(verdict)),
+            Source::Direct => {}
+            Source::Handed(reply) => {
                 let _ = reply.send(match verdict {
                     Verdict::Accept => Ok(()),
                     Verdict::Ignore => Err(ProtocolError::Ignored { kind, reason }),

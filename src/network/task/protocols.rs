@@ -26,7 +26,7 @@ impl Task {
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, topic }) => {
                 self.subscribed(peer_id, &topic)
             }
-            BehaviourEvent::Relay(event) => self.on_relay(event),
+            BehaviourEvent::Lanes(event) => self.on_lanes(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
             BehaviourEvent::Local(event) => self.on_found(transport::found(event)),
             _ => {}
@@ -256,7 +256,7 @@ impl Task {
                 }
                 Ok(message) => match message.into_item() {
                     Ok(item) => {
-                        if self.check(item, peer, Origin::Direct) {
+                        if self.check(item, peer, Source::Direct) {
                             Answer::Received
                         } else {
                             Answer::Refused(
@@ -293,12 +293,12 @@ impl Task {
             if self
                 .swarm
                 .behaviour()
-                .relay
+                .lanes
                 .knows(*kind, &TransactionKey::of(&data))
             {
                 return self.report(&id, &source, MessageAcceptance::Ignore);
             }
-            self.check(Item::new(*kind, data), source, Origin::Gossip(id));
+            self.check(Item::new(*kind, data), source, Source::Gossip(id));
             return;
         }
         let Some(validate) = self.topics.get(&message.topic).copied() else {

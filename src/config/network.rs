@@ -1,0 +1,77 @@
+//! Addresses, peers and times.
+
+use std::time::Duration;
+
+use libp2p::Multiaddr;
+use serde::{Deserialize, Serialize};
+
+use crate::peers::PeerInfo;
+
+/// Addresses, peers and times: SPEC's "Basic Network Config".
+///
+/// A node for development:
+/// ```
+/// # use selkie::NetworkConfig; use std::time::Duration;
+/// let config =
+/// NetworkConfig {
+///     listen_addresses: vec!["/ip4/127.0.0.1/tcp/30303".parse().unwrap()],
+///     external_addresses: vec![],
+///     bootstrap_peers: vec![],
+///     max_peers: 50,
+///     connection_timeout: Duration::from_secs(10),
+///     keepalive_interval: Duration::from_secs(60),
+/// };
+/// assert!(selkie::Config::from(config).check().is_ok());
+/// ```
+///
+/// A node in production (`/quic`, the retired draft, is taken as `/quic-v1`):
+/// ```
+/// # use selkie::{NetworkConfig, PeerInfo}; use std::time::Duration;
+/// # fn load_bootstrap_peers() -> Vec<PeerInfo> {
+/// #     vec!["/ip4/203.0.113.2/tcp/30303/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN".parse().unwrap()]
+/// # }
+/// let config =
+/// NetworkConfig {
+///     listen_addresses: vec![
+///         "/ip4/0.0.0.0/tcp/30303".parse().unwrap(),
+///         "/ip4/0.0.0.0/udp/30303/quic".parse().unwrap(),
+///     ],
+///     external_addresses: vec!["/ip4/203.0.113.1/tcp/30303".parse().unwrap()],
+///     bootstrap_peers: load_bootstrap_peers(),
+///     max_peers: 1000,
+///     connection_timeout: Duration::from_secs(30),
+///     keepalive_interval: Duration::from_secs(300),
+/// };
+/// assert!(selkie::Config::from(config).check().is_ok());
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Where to listen. **Default:** nowhere (a browser can't; a native node then only dials).
+    pub listen_addresses: Vec<Multiaddr>,
+    /// Addresses at which others reach this node, told to peers. **Default:** none.
+    pub external_addresses: Vec<Multiaddr>,
+    /// Peers to connect to first. **Default:** none.
+    pub bootstrap_peers: Vec<PeerInfo>,
+    /// The most distinct peers at once; a further one is refused. **Default:** 50.
+    pub max_peers: usize,
+    /// How long a dial, an upgrade, a hello or the answer to a ping may take. **Default:** 10 s.
+    #[serde(with = "humantime_serde")]
+    pub connection_timeout: Duration,
+    /// How often an idle connection is pinged; one that does not answer is closed. **Default:** 60 s.
+    #[serde(with = "humantime_serde")]
+    pub keepalive_interval: Duration,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self {
+            listen_addresses: Vec::new(),
+            external_addresses: Vec::new(),
+            bootstrap_peers: Vec::new(),
+            max_peers: 50,
+            connection_timeout: Duration::from_secs(10),
+            keepalive_interval: Duration::from_secs(60),
+        }
+    }
+}

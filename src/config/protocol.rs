@@ -1,0 +1,153 @@
+//! How the protocols behave, and within which limits.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::propagation::PropagationConfig;
+
+/// How the protocols behave: SPEC's "Protocol Configuration".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProtocolConfig {
+    /// Gossip of blocks, transactions and votes.
+    pub gossipsub_config: GossipsubConfig,
+    /// The distributed hash table that finds peers.
+    pub kademlia_config: KademliaConfig,
+    /// What peers tell each other about themselves.
+    pub identify_config: IdentifyConfig,
+    /// Messages to one peer.
+    pub request_response_config: RequestResponseConfig,
+    /// Checking of received items.
+    pub validation: ValidationConfig,
+    /// How items travel between Selkie's nodes.
+    pub propagation: PropagationConfig,
+}
+
+/// Gossipsub v1.1/v1.2 (libp2p/specs): the mesh and its limits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GossipsubConfig {
+    /// Peers in a topic's mesh (D). **Default:** 6.
+    pub mesh_n: usize,
+    /// Fewer, and more are sought (D_lo). **Default:** 5.
+    pub mesh_n_low: usize,
+    /// More, and some are let go (D_hi). **Default:** 12.
+    pub mesh_n_high: usize,
+    /// Time between two heartbeats. **Default:** 700 ms.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_interval: Duration,
+    /// The largest item, in bytes. **Default:** 4 MiB, so that every Bitcoin block fits.
+    pub max_transmit_size: usize,
+    /// How long an item's id is remembered, against duplicates. **Default:** 120 s.
+    #[serde(with = "humantime_serde")]
+    pub duplicate_cache_time: Duration,
+    /// Messages queued per peer; further ones are dropped. **Default:** 5,000.
+    pub queue_length: usize,
+}
+
+impl Default for GossipsubConfig {
+    fn default() -> Self {
+        Self {
+            mesh_n: 6,
+            mesh_n_low: 5,
+            mesh_n_high: 12,
+            heartbeat_interval: Duration::from_millis(700),
+            max_transmit_size: 4 << 20,
+            duplicate_cache_time: Duration::from_secs(120),
+            queue_length: 5_000,
+        }
+    }
+}
+
+/// Kademlia (Maymounkov and Mazieres, 2002; libp2p/specs kad-dht).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KademliaConfig {
+    /// Answer other nodes' lookups. `None`: yes if this node listens. **Default:** `None`.
+    pub server: Option<bool>,
+    /// How long one lookup may take. **Default:** 30 s.
+    #[serde(with = "humantime_serde")]
+    pub query_timeout: Duration,
+    /// Records kept for others. **Default:** 1,024.
+    pub max_records: usize,
+    /// Local discovery by mDNS, where a listen address is not loopback. **Default:** true.
+    pub mdns: bool,
+}
+
+impl Default for KademliaConfig {
+    fn default() -> Self {
+        Self {
+            server: None,
+            query_timeout: Duration::from_secs(30),
+            max_records: 1024,
+            mdns: true,
+        }
+    }
+}
+
+/// Identify (libp2p/specs): what peers tell each other about themselves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentifyConfig {
+    /// Name and version of this software as peers see it, at most 64 characters. **Default:** `selkie/VERSION`.
+    pub agent_version: String,
+    /// How often it is repeated. **Default:** 5 min.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+impl Default for IdentifyConfig {
+    fn default() -> Self {
+        Self {
+            agent_version: concat!("selkie/", env!("CARGO_PKG_VERSION")).to_owned(),
+            interval: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Messages to one peer, and their answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RequestResponseConfig {
+    /// How long an answer may take. **Default:** 10 s.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// The largest message, in bytes. **Default:** 4 MiB + 1 KiB.
+    pub max_message_size: usize,
+    /// Messages being answered at once on one connection. **Default:** 32.
+    pub max_concurrent_streams: usize,
+}
+
+impl Default for RequestResponseConfig {
+    fn default() -> Self {
+        Self {
+            request_timeout: Duration::from_secs(10),
+            max_message_size: (4 << 20) + 1024,
+            max_concurrent_streams: 32,
+        }
+    }
+}
+
+/// Checking of received items, off the network task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ValidationConfig {
+    /// Checks that run at once. **Default:** 4.
+    pub max_in_flight: usize,
+    /// Bytes of items that wait for a check; a further item is ignored. **Default:** 32 MiB.
+    pub max_queued_bytes: usize,
+    /// Bytes of items that one event subscriber may leave unread; the oldest are dropped
+    /// and counted. **Default:** 32 MiB.
+    pub max_unread_bytes: usize,
+}
+
+impl Default for ValidationConfig {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 4,
+            max_queued_bytes: 32 << 20,
+            max_unread_bytes: 32 << 20,
+        }
+    }
+}

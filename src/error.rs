@@ -1,0 +1,237 @@
+//! What can go wrong, in sentences that say what to do next.
+
+use libp2p::{Multiaddr, PeerId, TransportError};
+
+/// An operation of [`crate::P2PNetworkManager`] failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// The configuration is wrong; nothing was started.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// `start` was called twice, or after `shutdown`.
+    #[error("the node is already running or was shut down; make a new P2PNetworkManager")]
+    AlreadyStarted,
+    /// Called before `start`, or after the node ended.
+    #[error("the node is not running; call start() first, or make a new one after shutdown()")]
+    NotRunning,
+    /// An address can't be listened on.
+    #[error(
+        "can't listen on {address}: {reason}; is the port taken, or the transport not built in?"
+    )]
+    Listen {
+        /// The address as configured.
+        address: Multiaddr,
+        /// What the system said.
+        reason: String,
+    },
+    /// A peer could not be reached.
+    #[error("can't reach {target}: {reason}")]
+    Dial {
+        /// The address or peer that was asked for.
+        target: String,
+        /// What happened, for a person.
+        reason: String,
+    },
+    /// The peer is not connected.
+    #[error("peer {0} is not connected; dial it first")]
+    NotConnected(PeerId),
+    /// There is nobody to send to.
+    #[error("no connected peer takes part in {topic}; wait for a peer:connect event or dial one")]
+    NoPeers {
+        /// The gossip topic.
+        topic: String,
+    },
+    /// The queues are full: slow down and try again.
+    #[error("the send queues are full; try again when peers have taken what is queued")]
+    Busy,
+    /// The message breaks a rule of the protocol or of the chain.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// The identity key could not be read or written.
+    #[error("identity key {path}: {reason}")]
+    Identity {
+        /// The file.
+        path: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A transport could not be set up.
+    #[error("transport {transport}: {reason}")]
+    Transport {
+        /// Its name.
+        transport: &'static str,
+        /// What happened.
+        reason: String,
+    },
+}
+
+impl NetworkError {
+    /// Whether the node can't go on: later calls on the same handle will fail too.
+    pub fn is_fatal(&self) -> bool {
+        matches!(
+            self,
+            Self::Config(_)
+                | Self::AlreadyStarted
+                | Self::NotRunning
+                | Self::Transport { .. }
+                | Self::Identity { .. }
+        )
+    }
+
+    /// A stable, short name for programs: what JavaScript sees as `code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "config",
+            Self::AlreadyStarted => "already-started",
+            Self::NotRunning => "not-running",
+            Self::Listen { .. } => "listen",
+            Self::Dial { .. } => "dial",
+            Self::NotConnected(_) => "not-connected",
+            Self::NoPeers { .. } => "no-peers",
+            Self::Busy => "busy",
+            Self::Protocol(error) => error.code(),
+            Self::Identity { .. } => "identity",
+            Self::Transport { .. } => "transport",
+        }
+    }
+
+    pub(crate) fn listen(address: Multiaddr, error: TransportError<std::io::Error>) -> Self {
+        let reason = match error {
+            TransportError::MultiaddrNotSupported(_) => {
+                "no transport here listens on such an address".to_owned()
+            }
+            TransportError::Other(error) => error.to_string(),
+        };
+        Self::Listen { address, reason }
+    }
+}
+
+/// A value in the configuration is wrong. Names the field, the value and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("config: {field} = {value}: {problem}")]
+pub struct ConfigError {
+    /// The field's path, as in TOML: `network.max_peers`.
+    pub field: String,
+    /// The value found there.
+    pub value: String,
+    /// What would be right.
+    pub problem: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(field: &str, value: impl ToString, problem: impl Into<String>) -> Self {
+        Self {
+            field: field.to_owned(),
+            value: value.to_string(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// Finding peers failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiscoveryError {
+    /// The node does not run.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// Discovery on the local network is off or impossible here.
+    #[error("local discovery is off: {0}")]
+    Unavailable(&'static str),
+}
+
+/// A message or an item breaks a rule.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// The chain rejected the item.
+    #[error("the chain rejects this {kind}: {reason}")]
+    Rejected {
+        /// The item's kind.
+        kind: crate::chain::ItemKind,
+        /// The chain's reason.
+        reason: String,
+    },
+    /// The chain ignores the item: it is of no use now.
+    #[error("the chain ignores this {kind}: {reason}")]
+    Ignored {
+        /// The item's kind.
+        kind: crate::chain::ItemKind,
+        /// The chain's reason.
+        reason: String,
+    },
+    /// Over the size limit.
+    #[error(
+        "{size} bytes are over the limit of {limit} (protocol.gossipsub_config.max_transmit_size, or protocol.request_response_config.max_message_size)"
+    )]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// Already published or received: nothing was sent.
+    #[error("already known: this node has sent or received it before")]
+    Duplicate,
+    /// This kind can't be broadcast.
+    #[error("a state request goes to one peer; use request_state")]
+    NotBroadcastable,
+    /// The peer refused the message, in its own words.
+    #[error("the peer refused: {0}")]
+    Refused(String),
+    /// The peer did not answer in time (`protocol.request_response_config.request_timeout`).
+    #[error("the peer did not answer in time")]
+    Timeout,
+    /// The peer does not speak the protocol.
+    #[error("the peer does not speak {0}; it may be a plain libp2p peer, or of another version")]
+    Unsupported(String),
+    /// The peer sent something that is no message.
+    #[error("the peer sent an invalid message: {0}")]
+    Decode(#[from] DecodeError),
+    /// The connection broke while the message was on its way.
+    #[error("the connection to the peer broke: {0}")]
+    Broken(String),
+    /// The node or the peer is not there.
+    #[error("{0}")]
+    Network(String),
+}
+
+impl ProtocolError {
+    /// A stable, short name for programs: what JavaScript sees as `code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Rejected { .. } => "rejected",
+            Self::Ignored { .. } => "ignored",
+            Self::TooLarge { .. } => "too-large",
+            Self::Duplicate => "duplicate",
+            Self::NotBroadcastable => "not-broadcastable",
+            Self::Refused(_) => "refused",
+            Self::Timeout => "timeout",
+            Self::Unsupported(_) => "unsupported",
+            Self::Decode(_) => "invalid-message",
+            Self::Broken(_) => "broken",
+            Self::Network(_) => "network",
+        }
+    }
+}
+
+/// Why bytes from a peer are not a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// Not protobuf, or cut short.
+    #[error("not a protobuf message: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// A kind that this version does not know.
+    #[error("a message of no known kind; the peer may run a newer version")]
+    UnknownKind,
+    /// A field over its limit or in the wrong form.
+    #[error("field {field}: {problem}")]
+    Field {
+        /// The field's name in docs/wire.md.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}

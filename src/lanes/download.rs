@@ -1,0 +1,50 @@
+//! What holds a connection back from reading.
+//!
+//! The limits of what comes in are the same for all connections, because a budget is common to all peers and because each of
+//! several connections to a peer may be read. So the connections share one [`Shaper`], and each waits for its own moment: what is
+//! not read fills the stream's window, and the sender waits.
+
+use std::{
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use libp2p::PeerId;
+use web_time::Instant;
+
+use crate::{
+    platform::{alarm::Alarm, lock::lock},
+    traffic::{Admission, Cost, Lane, Shaper},
+};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Download {
+    peer: PeerId,
+    shaper: Arc<Mutex<Shaper>>,
+    alarm: Alarm,
+}
+
+impl Download {
+    pub(super) fn new(peer: PeerId, shaper: Arc<Mutex<Shaper>>) -> Self {
+        Self {
+            peer,
+            shaper,
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// Ready when a lane may be read on.
+    pub(super) fn poll_ready(&mut self, lane: Lane, cx: &mut Context<'_>) -> Poll<()> {
+        let admission = lock(&self.shaper).ready(&self.peer, lane.class(), Instant::now());
+        match admission {
+            Admission::Now => Poll::Ready(()),
+            Admission::At(at) => self.alarm.poll_until(at, cx),
+        }
+    }
+
+    /// A frame was read.
+    pub(super) fn charge(&self, lane: Lane, cost: Cost) {
+        lock(&self.shaper).charge(self.peer, lane.class(), cost, Instant::now());
+    }
+}

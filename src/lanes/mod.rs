@@ -1,0 +1,618 @@
+//! The behaviour that moves the bytes: streams on one side, the cores of [`crate::propagation`] on the other.
+//!
+//! A peer takes part when it has said hello and all streams to it are open ([`lane`]). Votes are sent at once; the stream of
+//! blocks gets little at a time, so that what becomes needless meanwhile can be left out; the bulk stream is fed as far as the
+//! peer's window goes, in which what the peer acknowledges makes room ([`crate::traffic::Window`]). A batch is acknowledged when the chain has judged it, so that a sender feels how fast its
+//! transactions are checked. Of several connections to a peer one is used, and another when that one ends.
+//!
+//! Bounds: urgent bytes that wait in a connection ([`feed`]; further votes wait in their log, and leave it when they are the
+//! eldest); messages that wait for a peer ([`Scheduler`]; what does not fit is dropped); the windows; the cores'.
+
+mod download;
+mod feed;
+mod handler;
+mod lane;
+mod peer;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+        THandlerInEvent, THandlerOutEvent, ToSwarm,
+    },
+};
+use web_time::Instant;
+
+use self::{
+    download::Download,
+    handler::{Handler, Input, Order, Report},
+    lane::LaneName,
+    peer::Peer,
+};
+use crate::{
+    chain::{ItemId, ItemKind, ShortId, TransactionKey, Verdict},
+    config::Config,
+    error::NetworkError,
+    intake::Batch,
+    intake::Origin,
+    peers::Misdeed,
+    platform::{alarm::Alarm, lock::lock},
+    propagation::{
+        blocks::{AcceptedBlock, Answer, Blocks, Output, Question},
+        plumtree::{Accepted, Plumtree, Received},
+        pool::{
+            Mempool, Pooled, Seen,
+            sessions::{Output as PoolOutput, Pools, Step, Stepped},
+        },
+        wire::{self, Acknowledge, Announce, Kind, MAX_IDS},
+    },
+    traffic::{Budgets, Class, Lane, RateLimiter, Shaper},
+};
+
+/// See the module's documentation.
+pub(crate) struct Lanes {
+    names: Vec<LaneName>,
+    max_block_bytes: usize,
+    transactions: Plumtree,
+    votes: Plumtree,
+    blocks: Blocks,
+    pools: Pools,
+    mempool: Mempool,
+    seen: Seen,
+    peers: HashMap<PeerId, Peer>,
+    upload: Shaper,
+    /// The connections ask it before they read.
+    download: Arc<Mutex<Shaper>>,
+    events: VecDeque<ToSwarm<Event, Order>>,
+    alarm: Alarm,
+    /// Whether something has happened since all peers were last fed.
+    news: bool,
+    /// Whether somebody waits for room.
+    wanted: bool,
+}
+
+/// What the network task hears of.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// What is published from now on reaches this peer.
+    Ready(PeerId),
+    /// The peer does not speak the lanes' protocols.
+    Unsupported(PeerId),
+    /// Items for the chain to check; [`Lanes::concluded`] is called when that is done.
+    Check(Batch),
+    /// A question about a block, for the chain; [`Lanes::answered`] is called with the answer.
+    Ask(Question),
+    /// Work on the comparison of pools; [`Lanes::stepped`] is called with what came of it.
+    Work(Step),
+    /// A peer's block was not accepted, for this reason.
+    Refused(PeerId, String),
+    /// There is room for transactions of our own again.
+    Room,
+    /// A peer has done what it pays for.
+    Misdeed(PeerId, Misdeed),
+}
+
+/// Tells of transactions in the pool.
+fn announcement<'a>(pooled: impl Iterator<Item = &'a Pooled>) -> Announce {
+    let mut announce = Announce::default();
+    let ids = pooled.map(|pooled| {
+        let size = u32::try_from(pooled.data.len()).unwrap_or(u32::MAX);
+        announce.sizes.push(size);
+        announce.fee_rates.push(pooled.fee_rate);
+        pooled.key.short()
+    });
+    let ids = wire::column(ids);
+    Announce { ids, ..announce }
+}
+
+/// A frame of a tree's lane.
+fn on_tree(
+    tree: &mut Plumtree,
+    from: PeerId,
+    input: Input,
+    is_known: impl Fn(ShortId) -> bool,
+    now: Instant,
+) -> Received {
+    match input {
+        Input::Items { batch, missing } => match wire::ids(&missing) {
+            Ok(missing) => tree.on_items(from, batch, missing, |key| is_known(key.short()), now),
+            Err(_) => Received::misdeed(Misdeed::InvalidMessage),
+        },
+        Input::Other(Kind::Announce(announce)) => {
+            Received::from(tree.on_announce(from, &announce, is_known, now))
+        }
+        Input::Other(Kind::Fetch(fetch)) => Received::from(tree.on_fetch(from, &fetch)),
+        Input::Other(Kind::Link(link)) => {
+            tree.on_link(from, &link);
+            Received::default()
+        }
+        // What belongs to another lane.
+        _ => Received::misdeed(Misdeed::InvalidMessage),
+    }
+}
+
+impl Lanes {
+    /// `seeds` are random and secret.
+    ///
+    /// # Errors
+    /// [`NetworkError::Transport`] where the network's name makes no protocol's name.
+    pub(crate) fn new(config: &Config, seeds: [[u8; 16]; 4]) -> Result<Self, NetworkError> {
+        let [tables, compact, coded, salts] = seeds;
+        let limits = config.security.rate_limits.limits();
+        let names = handler::names(|name| config.protocol_name(name))?;
+        let config = &config.protocol.propagation;
+        let now = Instant::now();
+        let shaper = |limiter, budget| Shaper::new(limiter, Budgets::new(budget, now));
+        let download = shaper(RateLimiter::new(limits), config.download);
+        Ok(Self {
+            names,
+            max_block_bytes: config.blocks.max_block_bytes,
+            upload: shaper(RateLimiter::mirror(limits), config.upload),
+            download: Arc::new(Mutex::new(download)),
+            blocks: Blocks::new(config, [compact, coded]),
+            pools: Pools::new(config.reconcile.clone(), salts),
+            mempool: Mempool::new(config.mempool.clone(), &tables),
+            seen: Seen::new(&tables),
+            transactions: Plumtree::new(config.transactions.clone(), &tables),
+            votes: Plumtree::new(config.votes.clone(), &tables),
+            peers: HashMap::new(),
+            events: VecDeque::new(),
+            alarm: Alarm::default(),
+            news: false,
+            wanted: false,
+        })
+    }
+
+    /// A peer has said hello: it may take part.
+    pub(crate) fn greeted(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.greeted = true;
+        }
+        self.activate(id);
+    }
+
+    fn handler(&self, peer: PeerId) -> Handler {
+        let download = Download::new(peer, Arc::clone(&self.download));
+        Handler::new(self.names.clone(), self.max_block_bytes, download)
+    }
+
+    /// How many peers take part.
+    pub(crate) fn open_peers(&self) -> usize {
+        let open = |peer: &&Peer| matches!(peer.active, Some((_, true)));
+        self.peers.values().filter(open).count()
+    }
+
+    /// Items that the chain has accepted and that did not come by the lanes; false where they are known here.
+    pub(crate) fn publish(&mut self, kind: ItemKind, item: Accepted, now: Instant) -> bool {
+        let pooled = (kind == ItemKind::Transaction).then(|| item.clone());
+        if !self.tree(kind).published(item, now) {
+            return false;
+        }
+        self.news = true;
+        if let Some(item) = pooled {
+            self.pool(item, now);
+        }
+        true
+    }
+
+    /// A block that the chain has accepted and that did not come by the lanes; false where it is known here.
+    pub(crate) fn publish_block(&mut self, block: AcceptedBlock) -> bool {
+        if self.knows_block(&block.id) {
+            return false;
+        }
+        let keys = block.keys.clone();
+        let outputs = self.blocks.accepted(block, &self.mempool);
+        self.removed(&keys);
+        self.put_out(outputs);
+        true
+    }
+
+    /// Whether the chain has accepted this block here, lately.
+    pub(crate) fn knows_block(&self, id: &ItemId) -> bool {
+        self.blocks.knows(id)
+    }
+
+    /// What the chain says to a question.
+    pub(crate) fn answered(&mut self, answer: Answer, now: Instant) {
+        let confirmed = answer.accepted().map(|(block, _)| block.keys.clone());
+        let refused = answer.refused();
+        let outputs = self.blocks.answered(answer, &self.mempool, now);
+        self.removed(&confirmed.unwrap_or_default());
+        self.put_out(outputs);
+        if let Some((peer, reason)) = refused {
+            self.tell(Event::Refused(peer, reason));
+        }
+    }
+
+    /// What came of work on the comparison of pools.
+    pub(crate) fn stepped(&mut self, stepped: Stepped, now: Instant) {
+        let outputs = self.pools.stepped(stepped, &self.mempool, now);
+        self.compare(outputs);
+    }
+
+    /// Transactions that are of no use any more leave the pool: a block has confirmed them, or the application has replaced them.
+    pub(crate) fn removed(&mut self, keys: &[TransactionKey]) {
+        for key in keys {
+            self.mempool.remove(key);
+            self.seen.accept(key.short());
+        }
+    }
+
+    /// Adds to the pool what the chain has accepted.
+    fn pool(&mut self, item: Accepted, now: Instant) {
+        self.mempool.insert(item.key, item.data, item.fee, now);
+    }
+
+    /// Does what the comparison of pools wants.
+    fn compare(&mut self, outputs: Vec<PoolOutput>) {
+        self.news = true;
+        for output in outputs {
+            match output {
+                PoolOutput::Send(id, message) => {
+                    self.send(id, Kind::Reconcile(message.to_bytes().into()));
+                }
+                PoolOutput::Announce(id, keys) => {
+                    for keys in keys.chunks(MAX_IDS) {
+                        let pooled = keys.iter().filter_map(|key| self.mempool.get(key));
+                        let announce = announcement(pooled);
+                        self.send(id, Kind::Announce(announce));
+                    }
+                }
+                PoolOutput::Serve(id, keys) => self.transactions.serve(id, &keys),
+                PoolOutput::Work(step) => self.tell(Event::Work(step)),
+                PoolOutput::Misdeed(peer, misdeed) => self.tell(Event::Misdeed(peer, misdeed)),
+            }
+        }
+    }
+
+    /// Queues a frame among a peer's transactions.
+    fn send(&mut self, id: PeerId, kind: Kind) {
+        let output = Output::Send(id, Class::Transaction, kind.into_frame());
+        self.put_out(vec![output]);
+    }
+
+    fn put_out(&mut self, outputs: Vec<Output>) {
+        self.news = true;
+        for output in outputs {
+            match output {
+                Output::Send(id, class, frame) => {
+                    if let Some(peer) = self.peers.get_mut(&id)
+                        && peer.queue.push(class, frame.len(), frame).is_err()
+                    {
+                        tracing::debug!(%id, ?class, "the peer reads too slowly: a message is dropped");
+                    }
+                }
+                Output::Ask(question) => self.tell(Event::Ask(question)),
+                Output::Misdeed(peer, misdeed) => self.tell(Event::Misdeed(peer, misdeed)),
+            }
+        }
+    }
+
+    /// Whether transactions of our own may be published; if not, [`Event::Room`] tells when.
+    pub(crate) fn has_room(&mut self) -> bool {
+        let room = self.transactions.has_room();
+        self.wanted |= !room;
+        room
+    }
+
+    /// Whether an item is here, or is being checked.
+    pub(crate) fn knows(&self, kind: ItemKind, key: &TransactionKey) -> bool {
+        match kind {
+            ItemKind::Vote => self.votes.knows(key),
+            ItemKind::Transaction => self.transactions.knows(key),
+            ItemKind::Block => false,
+        }
+    }
+
+    /// The chain has judged a batch.
+    pub(crate) fn concluded(
+        &mut self,
+        (kind, source, taken): Origin,
+        accepted: Vec<Accepted>,
+        refused: &[(TransactionKey, Verdict)],
+        now: Instant,
+    ) {
+        self.news = true;
+        if kind == ItemKind::Transaction {
+            let items = accepted.iter().cloned();
+            items.for_each(|item| self.pool(item, now));
+            let rejected = refused
+                .iter()
+                .filter(|(_, verdict)| *verdict == Verdict::Reject);
+            rejected.for_each(|(key, _)| self.seen.reject(key.short()));
+        }
+        let tree = self.tree(kind);
+        refused.iter().for_each(|(key, _)| tree.refused(key));
+        tree.accepted(source, accepted, now);
+        self.done(source, taken);
+    }
+
+    fn tree(&mut self, kind: ItemKind) -> &mut Plumtree {
+        match kind {
+            ItemKind::Vote => &mut self.votes,
+            _ => &mut self.transactions,
+        }
+    }
+
+    /// Opens streams on a connection of a peer that takes part and has none.
+    fn activate(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if let (true, None, Some(connection)) =
+            (peer.greeted, peer.active, peer.connections.first().copied())
+        {
+            peer.active = Some((connection, false));
+            self.order(id, connection, Order::Open);
+        }
+    }
+
+    fn order(&mut self, peer_id: PeerId, connection: ConnectionId, event: Order) {
+        self.events.push_back(ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(connection),
+            event,
+        });
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.events.push_back(ToSwarm::GenerateEvent(event));
+    }
+
+    /// Bulk bytes of a peer are done with: its connection may read on, and the peer send more.
+    fn done(&mut self, id: PeerId, (connection, size): (ConnectionId, usize)) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|_| size > 0) else {
+            return;
+        };
+        peer.done += size;
+        self.order(id, connection, Order::Done(size));
+    }
+
+    fn on_report(&mut self, id: PeerId, connection: ConnectionId, report: Report, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        match report {
+            // The other side's streams carry what it sends, whichever connection it has chosen.
+            Report::Frames(lane, frames) => {
+                if lane == Lane::Bulk {
+                    peer.read += frames.iter().map(|(_, size)| size).sum::<usize>();
+                }
+                for (input, size) in frames {
+                    let taken = (connection, if lane == Lane::Bulk { size } else { 0 });
+                    self.on_frame(id, lane, input, taken, now);
+                }
+            }
+            Report::Garbage(reason) => {
+                tracing::debug!(%id, reason, "a broken frame");
+                self.tell(Event::Misdeed(id, Misdeed::InvalidMessage));
+            }
+            _ if peer.active.is_none_or(|(active, _)| active != connection) => {}
+            Report::Open => {
+                peer.active = Some((connection, true));
+                peer.begin_anew();
+                let outbound = peer.outbound;
+                self.blocks.joined(id, outbound, now);
+                self.pools.joined(id, outbound, now);
+                self.transactions.connected(id, now);
+                self.votes.connected(id, now);
+                self.tell(Event::Ready(id));
+            }
+            Report::Unsupported => self.tell(Event::Unsupported(id)),
+            Report::Written(Lane::Urgent, bytes) => {
+                peer.urgent = peer.urgent.saturating_sub(bytes);
+            }
+            Report::Written(Lane::Block, bytes) => {
+                peer.block = peer.block.saturating_sub(bytes);
+            }
+            Report::Written(Lane::Bulk, _) => {}
+            Report::Broken => self.retire(id, now),
+        }
+    }
+
+    fn on_frame(
+        &mut self,
+        from: PeerId,
+        lane: Lane,
+        input: Input,
+        taken: (ConnectionId, usize),
+        now: Instant,
+    ) {
+        let kind = match lane {
+            Lane::Urgent => ItemKind::Vote,
+            Lane::Block => ItemKind::Block,
+            Lane::Bulk => ItemKind::Transaction,
+        };
+        let Self {
+            transactions,
+            votes,
+            blocks,
+            pools,
+            mempool,
+            seen,
+            ..
+        } = self;
+        let is_known = |id| mempool.contains_short(id) || seen.contains(id);
+        let received = match (input, kind) {
+            (Input::Other(Kind::Acknowledge(acknowledge)), _) => {
+                self.on_acknowledge(from, &acknowledge, now);
+                Received::default()
+            }
+            (Input::Block(message), ItemKind::Block) => {
+                let outputs = blocks.on_block(from, message, mempool, now);
+                return self.put_out(outputs);
+            }
+            (Input::Coded(frame), ItemKind::Block) => {
+                let outputs = blocks.on_coded(from, frame, now);
+                return self.put_out(outputs);
+            }
+            (Input::Reconcile(message), ItemKind::Transaction) => {
+                let outputs = pools.on_message(from, message, mempool, now);
+                self.compare(outputs);
+                return self.done(from, taken);
+            }
+            (input, ItemKind::Transaction) => on_tree(transactions, from, input, is_known, now),
+            (input, ItemKind::Vote) => on_tree(votes, from, input, |_| false, now),
+            (_, ItemKind::Block) => Received::misdeed(Misdeed::InvalidMessage),
+        };
+        if let Some(misdeed) = received.misdeed {
+            self.tell(Event::Misdeed(from, misdeed));
+        }
+        if received.fresh.is_empty() {
+            self.done(from, taken);
+        } else {
+            self.tell(Event::Check(Batch {
+                kind,
+                source: from,
+                items: received.fresh,
+                taken,
+            }));
+        }
+    }
+
+    fn on_acknowledge(&mut self, from: PeerId, acknowledge: &Acknowledge, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
+            peer.window.on_read(bytes(acknowledge.read), now);
+            peer.window.on_done(bytes(acknowledge.done));
+        }
+    }
+
+    /// The peer's streams are not used any more; those of another connection are, if there is one.
+    fn retire(&mut self, id: PeerId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && let Some((_, open)) = peer.active.take()
+            && open
+        {
+            self.transactions.disconnected(id);
+            self.votes.disconnected(id);
+            self.pools.gone(&id);
+            let outputs = self.blocks.gone(&id, now);
+            self.put_out(outputs);
+        }
+        self.activate(id);
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        let late = self
+            .transactions
+            .on_time(now)
+            .into_iter()
+            .chain(self.votes.on_time(now));
+        for (peer, misdeed) in late.collect::<Vec<_>>() {
+            self.tell(Event::Misdeed(peer, misdeed));
+        }
+        let outputs = self.blocks.on_time(now);
+        self.put_out(outputs);
+        let outputs = self.pools.on_time(&self.mempool, now);
+        self.compare(outputs);
+        self.mempool.expire(now);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let trees = [
+            self.transactions.next_deadline(),
+            self.votes.next_deadline(),
+            self.blocks.next_deadline(),
+            self.pools.next_deadline(),
+            self.mempool.next_deadline(),
+        ];
+        trees.into_iter().chain([self.sends_at()]).flatten().min()
+    }
+}
+
+impl NetworkBehaviour for Lanes {
+    type ConnectionHandler = Handler;
+    type ToSwarm = Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(peer))
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(self.handler(peer))
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(established) => {
+                let outbound = established.endpoint.is_dialer();
+                let peer = self.peers.entry(established.peer_id);
+                let peer = peer.or_insert_with(|| Peer::new(outbound));
+                peer.connections.push(established.connection_id);
+                self.activate(established.peer_id);
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                let (id, connection) = (closed.peer_id, closed.connection_id);
+                let Some(peer) = self.peers.get_mut(&id) else {
+                    return;
+                };
+                peer.connections.retain(|other| *other != connection);
+                if peer.active.is_some_and(|(active, _)| active == connection) {
+                    self.retire(id, Instant::now());
+                }
+                if closed.remaining_established == 0 {
+                    self.peers.remove(&id);
+                    self.upload.forget(&id);
+                    lock(&self.download).forget(&id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        report: THandlerOutEvent<Self>,
+    ) {
+        self.news = true;
+        self.on_report(peer, connection, report, Instant::now());
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Poll::Ready(event);
+            }
+            let now = Instant::now();
+            if std::mem::take(&mut self.news) {
+                self.feed(now);
+                if self.wanted && self.transactions.has_room() {
+                    self.wanted = false;
+                    self.tell(Event::Room);
+                }
+                continue;
+            }
+            let Some(deadline) = self.next_deadline() else {
+                return Poll::Pending;
+            };
+            if self.alarm.poll_until(deadline, cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.on_time(Instant::now());
+            self.news = true;
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Blocks on their way: in compact form, or as coded chunks, and which of the two.
+//!
+//! Two cores share the work. [`CompactBlocks`] moves blocks whose transactions are mostly known already;
+//! [`Broadcasts`] moves large ones whose transactions are not. [`choose`] says which, and both hand what only the chain can
+//! answer to the network task as [`Question`]s. A broadcast that gets stuck falls back to compact blocks, at
+//! the peers that told of it. Each step is traced with its reason (target `selkie::network::propagation::blocks`).
+//!
+//! Bounds: the cores', and [`MAX_CHUNKED`].
+
+pub mod coded;
+pub mod compact;
+mod question;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use web_time::Instant;
+
+pub(crate) use self::question::{AcceptedBlock, Answer, Question};
+use crate::{
+    chain::{ItemId, TransactionKey},
+    peers::Misdeed,
+    propagation::{
+        PropagationConfig,
+        blocks::{
+            coded::{Broadcasts, Encoded},
+            compact::{Announcement, BlockMessage, Choice, CompactBlocks, Form, Offer},
+        },
+        pool::Mempool,
+        wire::Kind,
+    },
+    traffic::Class,
+};
+
+/// Blocks up to this size are never coded: a few round trips cost less than twice the bytes.
+const CODED_FROM: usize = 128 << 10;
+/// A block is coded when more than this part of its bytes, one in so many, was new here.
+const NOVEL_PART: usize = 4;
+/// Blocks that are remembered as being broadcast in chunks by us, and to whom.
+const MAX_CHUNKED: usize = 64;
+/// Bytes that may be under way to a peer before it gets another chunk, which cannot be taken back: the largest one.
+pub(crate) const CHUNK_ROOM: usize = coded::MAX_FRAME;
+
+/// See the module's documentation.
+pub(crate) struct Blocks {
+    compact: CompactBlocks,
+    coded: Broadcasts,
+    /// Blocks that were handed to `coded`, the eldest first, and the peers that are to have them from there.
+    chunked: VecDeque<(ItemId, Vec<PeerId>)>,
+}
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Send a frame.
+    Send(PeerId, Class, Bytes),
+    /// Have the chain answer; the answer goes to [`Blocks::answered`].
+    Ask(Question),
+    /// A peer did wrong.
+    Misdeed(PeerId, Misdeed),
+}
+
+impl Blocks {
+    pub(crate) fn new(config: &PropagationConfig, seeds: [[u8; 16]; 2]) -> Self {
+        let [compact, coded] = seeds;
+        Self {
+            compact: CompactBlocks::new(config.blocks.clone(), compact, choose),
+            coded: Broadcasts::new(config.coded.clone(), coded),
+            chunked: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
+        self.compact.peer_connected(peer, outbound);
+        self.coded.peer_joined(peer, now);
+    }
+
+    pub(crate) fn gone(&mut self, peer: &PeerId, now: Instant) -> Vec<Output> {
+        self.coded.peer_gone(peer, now);
+        let actions = self.compact.peer_gone(peer, now);
+        self.compact_outputs(actions)
+    }
+
+    /// Whether the chain has accepted this block here, lately.
+    pub(crate) fn knows(&self, id: &ItemId) -> bool {
+        self.compact.is_accepted(id)
+    }
+
+    /// A block that did not come by the lanes: made here, or gossiped.
+    pub(crate) fn accepted(&mut self, block: AcceptedBlock, pool: &Mempool) -> Vec<Output> {
+        let novel = block.novel_bytes(pool);
+        let AcceptedBlock {
+            id, block, parts, ..
+        } = block;
+        let actions = self.compact.accepted(id, block, parts, novel, None);
+        self.compact_outputs(actions)
+    }
+
+    pub(crate) fn on_block(
+        &mut self,
+        from: PeerId,
+        message: BlockMessage,
+        pool: &Mempool,
+        now: Instant,
+    ) -> Vec<Output> {
+        let actions = self.compact.receive(from, message, transactions(pool), now);
+        self.compact_outputs(actions)
+    }
+
+    pub(crate) fn on_coded(
+        &mut self,
+        from: PeerId,
+        frame: coded::Frame,
+        now: Instant,
+    ) -> Vec<Output> {
+        let actions = self.coded.receive(from, frame, now);
+        self.coded_outputs(actions, now)
+    }
+
+    /// What the chain says to a [`Question`].
+    pub(crate) fn answered(&mut self, answer: Answer, pool: &Mempool, now: Instant) -> Vec<Output> {
+        match answer {
+            Answer::Header(check, checked) => {
+                let actions = self
+                    .compact
+                    .header_checked(check, &checked, transactions(pool), now);
+                self.compact_outputs(actions)
+            }
+            Answer::Joined(join, block) => {
+                let actions = self.compact.joined(join, block, now);
+                self.compact_outputs(actions)
+            }
+            Answer::Checked(check, checked, accepted) => {
+                let novel = accepted.as_ref().map_or(0, |block| block.novel_bytes(pool));
+                let parts = accepted.and_then(|block| block.parts);
+                let actions = self
+                    .compact
+                    .block_checked(check, &checked, parts, novel, now);
+                self.compact_outputs(actions)
+            }
+            Answer::CodedHeader {
+                broadcast, checked, ..
+            } => {
+                let actions = self.coded.header_checked(broadcast, checked.verdict, now);
+                self.coded_outputs(actions, now)
+            }
+            Answer::Reconstructed(result) => {
+                let actions = self.coded.reconstructed(result, now);
+                self.coded_outputs(actions, now)
+            }
+            Answer::CodedBlock {
+                broadcast,
+                checked,
+                accepted,
+                ..
+            } => {
+                let actions = self.coded.block_checked(broadcast, checked.verdict, now);
+                let mut outputs = self.coded_outputs(actions, now);
+                outputs.extend(accepted.into_iter().flat_map(|block| {
+                    self.chunk(&block.id, None);
+                    self.accepted(*block, pool)
+                }));
+                outputs
+            }
+            Answer::Encoded(id, header, encoded) => self.encoded(id, header, encoded, now),
+        }
+    }
+
+    /// The next chunk for a peer, or what goes with chunks, where `room` bytes may be handed to its stream.
+    pub(crate) fn next_coded(&mut self, peer: &PeerId, room: usize) -> Option<Bytes> {
+        let frame = self.coded.next(peer, room)?;
+        Some(Kind::Coded(frame.encode().into()).into_frame())
+    }
+
+    pub(crate) fn on_time(&mut self, now: Instant) -> Vec<Output> {
+        let actions = self.compact.on_time(now);
+        let mut outputs = self.compact_outputs(actions);
+        let actions = self.coded.on_time(now);
+        outputs.extend(self.coded_outputs(actions, now));
+        outputs
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = [self.compact.next_deadline(), self.coded.next_time()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// What the core of compact blocks wants done.
+    fn compact_outputs(&mut self, actions: Vec<compact::Action>) -> Vec<Output> {
+        let output = |action| match action {
+            compact::Action::Send { peer, message, why } => {
+                tracing::debug!(%peer, message = message.name(), why, "sending");
+                let class = class(&message);
+                let frame = Kind::Block(message.encode().into()).into_frame();
+                Some(Output::Send(peer, class, frame))
+            }
+            compact::Action::SendCoded { peer, block, why } => {
+                tracing::debug!(%peer, %block, why, "sending coded chunks");
+                self.chunk(&block, Some(peer))
+            }
+            compact::Action::CheckHeader(check) => Some(Output::Ask(Question::Header(check))),
+            compact::Action::Join(join) => Some(Output::Ask(Question::Join(join))),
+            compact::Action::CheckBlock(check) => Some(Output::Ask(Question::Block(check))),
+            compact::Action::Misdeed { peer, misdeed, why } => {
+                tracing::debug!(%peer, why, "a misdeed");
+                Some(Output::Misdeed(peer, misdeed))
+            }
+        };
+        actions.into_iter().filter_map(output).collect()
+    }
+
+    /// What coded broadcast wants done.
+    fn coded_outputs(&mut self, actions: Vec<coded::Action>, now: Instant) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for action in actions {
+            match action {
+                coded::Action::CheckHeader {
+                    broadcast,
+                    block,
+                    header,
+                    peer,
+                } => {
+                    tracing::debug!(%peer, %block, "told of coded chunks");
+                    outputs.push(Output::Ask(Question::CodedHeader {
+                        broadcast,
+                        block,
+                        header,
+                        peer,
+                    }));
+                }
+                coded::Action::Reconstruct(reconstruction) => {
+                    outputs.push(Output::Ask(Question::Reconstruct(reconstruction)));
+                }
+                coded::Action::CheckBlock {
+                    broadcast,
+                    block,
+                    peer,
+                    bytes,
+                } => {
+                    let here = self.compact.block(&block);
+                    let is_here = here.is_some_and(|(block, _)| block.data == bytes);
+                    outputs.push(Output::Ask(Question::CodedBlock {
+                        broadcast,
+                        block,
+                        peer,
+                        bytes,
+                        is_here,
+                    }));
+                }
+                coded::Action::Abandoned {
+                    block,
+                    header,
+                    tellers,
+                    reason,
+                    ..
+                } => {
+                    tracing::debug!(%block, %reason, "coded chunks came to nothing");
+                    // Who said to have all of what is no block has lied; who has the block will tell of it.
+                    let stuck = reason == coded::Abandonment::Stuck;
+                    for teller in tellers.into_iter().filter(|_| stuck) {
+                        let (id, header) = (block.clone(), header.clone());
+                        let told = BlockMessage::Announcement(Announcement { id, header });
+                        // An announcement is not matched with the pool.
+                        let actions = self.compact.receive(teller, told, [], now);
+                        outputs.extend(self.compact_outputs(actions));
+                    }
+                }
+                coded::Action::Misdeed { peer, misdeed, why } => {
+                    tracing::debug!(%peer, why, "a misdeed");
+                    outputs.push(Output::Misdeed(peer, misdeed));
+                }
+            }
+        }
+        outputs
+    }
+
+    /// A block is to reach a peer (`None`: it comes from there already) in chunks. What is to be encoded for it, once.
+    fn chunk(&mut self, id: &ItemId, peer: Option<PeerId>) -> Option<Output> {
+        if let Some((_, peers)) = self.chunked.iter_mut().find(|(chunked, _)| chunked == id) {
+            peers.extend(peer);
+            return None;
+        }
+        if self.chunked.len() >= MAX_CHUNKED {
+            self.chunked.pop_front();
+        }
+        self.chunked
+            .push_back((id.clone(), peer.into_iter().collect()));
+        peer?;
+        let (block, parts) = self.compact.block(id)?;
+        let (data, header) = (block.data.clone(), parts?.header.clone());
+        Some(Output::Ask(Question::Encode(id.clone(), header, data)))
+    }
+
+    /// The chunks are there; where they can't be broadcast, the block is announced instead.
+    fn encoded(
+        &mut self,
+        id: ItemId,
+        header: Bytes,
+        encoded: Option<Encoded>,
+        now: Instant,
+    ) -> Vec<Output> {
+        if encoded.is_some_and(|encoded| self.coded.start(encoded, now).is_ok()) {
+            return Vec::new();
+        }
+        tracing::debug!(block = %id, "no room for another coded broadcast: announcing");
+        let chunked = self.chunked.iter().filter(|(chunked, _)| *chunked == id);
+        let peers = chunked.flat_map(|(_, peers)| peers.iter().copied());
+        let announce = |peer| {
+            let (id, header) = (id.clone(), header.clone());
+            let message = BlockMessage::Announcement(Announcement { id, header });
+            let frame = Kind::Block(message.encode().into()).into_frame();
+            Output::Send(peer, Class::Block, frame)
+        };
+        peers.map(announce).collect()
+    }
+}
+
+/// Large blocks whose transactions were new here go in coded chunks, since they will be new elsewhere too; all others as
+/// BIP-152 has it.
+fn choose(offer: &Offer<'_>) -> Choice {
+    let is_novel = offer.novel_bytes > offer.whole_bytes / NOVEL_PART;
+    if is_novel && offer.whole_bytes > CODED_FROM && !offer.asked {
+        let why = "it is large, and much of it was new here";
+        return Choice {
+            form: Form::Coded,
+            why,
+        };
+    }
+    compact::choose(offer)
+}
+
+fn class(message: &BlockMessage) -> Class {
+    match message {
+        BlockMessage::GetBlock(_)
+        | BlockMessage::GetTransactions(_)
+        | BlockMessage::HighBandwidth(_) => Class::BlockRequest,
+        _ => Class::Block,
+    }
+}
+
+/// The pool as compact blocks walk it.
+fn transactions(pool: &Mempool) -> impl Iterator<Item = (TransactionKey, &Bytes)> + Clone {
+    pool.iter().map(|pooled| (pooled.key, &pooled.data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn large_and_new_blocks_are_coded_unless_somebody_waits() {
+        let (peer, block) = (PeerId::random(), ItemId::sha256(b"a block"));
+        let offer = |whole_bytes, novel_bytes, asked| Offer {
+            peer: &peer,
+            block: &block,
+            whole_bytes,
+            compact_bytes: Some(1000),
+            novel_bytes,
+            high_bandwidth: true,
+            asked,
+        };
+        let form = |whole, novel, asked| choose(&offer(whole, novel, asked)).form;
+        assert_eq!(form(1 << 20, 1 << 20, false), Form::Coded);
+        assert_eq!(form(1 << 20, 1 << 20, true), Form::Compact);
+        assert_eq!(form(1 << 20, 1 << 17, false), Form::Compact);
+        assert_eq!(form(CODED_FROM, CODED_FROM, false), Form::Compact);
+    }
+}

@@ -1,0 +1,484 @@
+//! Coded broadcast in one node: a state machine without I/O.
+//!
+//! Blocks come in by [`Broadcasts::start`] (made here, or received in another way) or from peers. For one of those:
+//!
+//! 1. a peer announces it: [`Action::CheckHeader`]. Chunks that come meanwhile are checked and kept;
+//! 2. the header is good: the broadcast is announced to all peers, chunks are asked for and passed on;
+//! 3. there are enough chunks: [`Action::Reconstruct`], and no peer sends more;
+//! 4. the block is decoded: [`Action::CheckBlock`];
+//! 5. it is accepted: this node has every chunk, says so, and serves whoever still wants some.
+//!
+//! After every input a driver asks [`Broadcasts::next`] for each peer whose stream has room, and
+//! [`Broadcasts::next_time`] when to call [`Broadcasts::on_time`] if nothing happens before.
+//!
+//! Who pays: a peer that sends a chunk that is not the announced one, one twice, one of a broadcast that it has not
+//! announced, or more than a block's worth of chunks that were not asked of it; a peer that announces too often, or
+//! more broadcasts of one block than an honest one takes part in, or one whose header is wrong: it should have checked
+//! that before. And who owes a chunk that it says it holds when a broadcast is abandoned for want of chunks.
+//!
+//! A block's root stands in no header, so anyone can announce a wrong one, and a node in between cannot know. If chunks under it
+//! do not belong together, or make another block, then those pay that said they hold all chunks, for this says that
+//! their chain has accepted the block. Whoever told of it first is doubted for a while, but pays nothing: it may be a
+//! relay as well.
+//!
+//! Bounds: [`CodedConfig`] and the constants beside the structures.
+
+use std::collections::VecDeque;
+
+use libp2p::PeerId;
+use siphasher::sip::SipHasher24;
+use web_time::Instant;
+
+use super::actions::{Abandonment, Action};
+use super::announcement::BroadcastId;
+use super::broadcast::{Broadcast, Phase};
+use super::chunk_set::ChunkSet;
+use super::config::CodedConfig;
+use super::encoding::{Encoded, InconsistentCoding};
+use super::peers::{MAX_BROADCASTS_OF_BLOCK, Peers};
+use super::wire::{Announce, Chunk, Frame, Status};
+use crate::chain::{ItemId, Verdict};
+use crate::peers::Misdeed;
+
+/// Broadcasts that are over and must not begin again; the oldest is forgotten first.
+const MAX_OVER: usize = 256;
+
+/// There is no room for another broadcast of this node, as long as others are under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many broadcasts are under way; raise max_broadcasts or max_bytes")]
+pub struct NoRoom;
+
+/// Coded broadcast in one node.
+pub struct Broadcasts {
+    config: CodedConfig,
+    /// Makes this node's order of chunks.
+    seed: SipHasher24,
+    peers: Peers,
+    /// The oldest first.
+    live: Vec<Broadcast>,
+    over: VecDeque<(BroadcastId, ItemId)>,
+}
+
+impl Broadcasts {
+    /// No peers and no broadcasts. `seed` is random and secret: whoever knows it knows which chunks this node would
+    /// pass on first.
+    pub fn new(config: CodedConfig, seed: [u8; 16]) -> Self {
+        Self {
+            seed: SipHasher24::new_with_key(&seed),
+            peers: Peers::new(config.max_peers),
+            live: Vec::new(),
+            over: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// A peer that speaks the protocol is connected; above [`CodedConfig::max_peers`] it is ignored. It is told of
+    /// the broadcasts under way.
+    pub fn peer_joined(&mut self, peer: PeerId, now: Instant) {
+        if self.peers.join(peer) {
+            for broadcast in &mut self.live {
+                let unasked = !broadcast.is_done();
+                broadcast.join(peer, false, unasked, now);
+            }
+        }
+    }
+
+    /// A peer's last connection ended.
+    pub fn peer_gone(&mut self, peer: &PeerId, now: Instant) {
+        self.peers.leave(peer);
+        for broadcast in &mut self.live {
+            broadcast.leave(peer, &self.peers, now);
+        }
+    }
+
+    /// A block that the chain has accepted is here: made by this node, or received in another way. If it is on its way
+    /// to this node in chunks already, it is complete now.
+    ///
+    /// # Errors
+    /// [`NoRoom`] while too many broadcasts are under way.
+    pub fn start(&mut self, encoded: Encoded, now: Instant) -> Result<(), NoRoom> {
+        let announcement = encoded.announcement().clone();
+        let id = encoded.id();
+        if !self.live.iter().any(|broadcast| broadcast.id() == id) {
+            if !self.make_room(announcement.shape().weight(), Broadcast::is_accepted) {
+                return Err(NoRoom);
+            }
+            // What went out before it ended here must not go out again.
+            let again = self.over.iter().any(|(over, _)| *over == id);
+            let mut broadcast = Broadcast::new(announcement, None, &self.seed, now);
+            broadcast.source = !again;
+            self.add(broadcast, !again, now);
+        }
+        self.accepted(id, Some(encoded), now);
+        Ok(())
+    }
+
+    /// A frame from a peer. One from a peer that has not joined is ignored.
+    pub fn receive(&mut self, peer: PeerId, frame: Frame, now: Instant) -> Vec<Action> {
+        if !self.peers.contains(&peer) {
+            return Vec::new();
+        }
+        match frame {
+            Frame::Announce(announce) => self.announced(peer, announce, now),
+            Frame::Status(status) => {
+                self.status(&peer, &status, now);
+                Vec::new()
+            }
+            Frame::Chunk(chunk) => self.chunk(peer, chunk, now),
+        }
+    }
+
+    /// The chain's answer to [`Action::CheckHeader`].
+    pub fn header_checked(
+        &mut self,
+        id: BroadcastId,
+        verdict: Verdict,
+        now: Instant,
+    ) -> Vec<Action> {
+        let Some(broadcast) = self.find(&id, Phase::Header) else {
+            return Vec::new();
+        };
+        match verdict {
+            Verdict::Accept => {
+                let peers = &self.peers;
+                let broadcast = self.live.iter_mut().find(|it| it.id() == id);
+                broadcast.map_or_else(Vec::new, |broadcast| {
+                    broadcast.header_accepted(peers, now);
+                    reconstruct(broadcast)
+                })
+            }
+            Verdict::Ignore => {
+                self.close(&id);
+                Vec::new()
+            }
+            Verdict::Reject => {
+                let why = "it announced a block whose header is wrong";
+                let peers = broadcast.links.keys().copied();
+                let announcers = peers.filter(|peer| self.peers.has_announced(peer, &id));
+                let actions = announcers.map(|peer| misdeed(peer, Misdeed::InvalidItem, why));
+                let actions = actions.collect();
+                self.close(&id);
+                actions
+            }
+        }
+    }
+
+    /// What came of [`Action::Reconstruct`].
+    pub fn reconstructed(
+        &mut self,
+        result: Result<Encoded, InconsistentCoding>,
+        now: Instant,
+    ) -> Vec<Action> {
+        let id = match &result {
+            Ok(encoded) => encoded.id(),
+            Err(lie) => lie.broadcast,
+        };
+        let broadcast = self.live.iter_mut().find(|it| it.id() == id);
+        let Some(broadcast) = broadcast.filter(|it| it.phase() == Phase::Decoding) else {
+            return Vec::new();
+        };
+        match result {
+            Ok(encoded) => {
+                let bytes = encoded.block();
+                broadcast.decoded(encoded);
+                vec![Action::CheckBlock {
+                    broadcast: id,
+                    block: broadcast.announcement.block().clone(),
+                    peer: broadcast.introducer,
+                    bytes,
+                }]
+            }
+            Err(_) => self.fail(&id, Abandonment::Inconsistent, now),
+        }
+    }
+
+    /// The chain's answer to [`Action::CheckBlock`]. The sooner it comes the better: until then, peers get from this
+    /// node only what it had from others.
+    pub fn block_checked(
+        &mut self,
+        id: BroadcastId,
+        verdict: Verdict,
+        now: Instant,
+    ) -> Vec<Action> {
+        if self.find(&id, Phase::Block).is_none() {
+            return Vec::new();
+        }
+        match verdict {
+            Verdict::Accept => self.accepted(id, None, now),
+            Verdict::Ignore => self.close(&id),
+            Verdict::Reject => return self.fail(&id, Abandonment::Rejected, now),
+        }
+        Vec::new()
+    }
+
+    /// The next frame for a peer whose stream has room for `room` bytes, not counting a length in front. `None`:
+    /// there is nothing, or it is longer. A driver should keep little waiting in its own buffers, but room for
+    /// one chunk at least: what was handed out cannot be cancelled.
+    pub fn next(&mut self, peer: &PeerId, room: usize) -> Option<Frame> {
+        let refusals = self.peers.refusals(peer)?;
+        if let Some(&broadcast) = refusals.front() {
+            let frame = Frame::Status(Status {
+                broadcast,
+                have: ChunkSet::EMPTY,
+                want: ChunkSet::EMPTY,
+                done: true,
+            });
+            if frame.encoded_len() > room {
+                return None;
+            }
+            refusals.pop_front();
+            return Some(frame);
+        }
+        for broadcast in &mut self.live {
+            if let Some(frame) = broadcast.next_word(peer, room) {
+                self.peers.share(peer, &broadcast.announcement, false);
+                return Some(frame);
+            }
+        }
+        let mut live = self.live.iter_mut();
+        live.find_map(|broadcast| broadcast.next_chunk(peer, room))
+    }
+
+    /// When [`Broadcasts::on_time`] has something to do. `None`: not as long as nothing happens.
+    pub fn next_time(&self) -> Option<Instant> {
+        let ends = self.live.iter().map(|it| it.ends_at(&self.config));
+        let hurries = self.live.iter();
+        let hurries = hurries.filter_map(|it| it.hurries_at(self.config.patience));
+        ends.chain(hurries).min()
+    }
+
+    /// Time has passed: asks others for what peers do not send, abandons what takes too long, forgets what was served.
+    pub fn on_time(&mut self, now: Instant) -> Vec<Action> {
+        for broadcast in &mut self.live {
+            broadcast.hurry(self.config.patience, &mut self.peers, now);
+        }
+        let over = self.live.iter();
+        let over = over.filter(|it| it.ends_at(&self.config) <= now);
+        let over: Vec<_> = over.map(|it| (it.id(), it.phase())).collect();
+        let mut actions = Vec::new();
+        for (id, phase) in over {
+            match phase {
+                Phase::Gathering => actions.extend(self.fail(&id, Abandonment::Stuck, now)),
+                _ => self.close(&id),
+            }
+        }
+        actions
+    }
+
+    /// How many broadcasts are under way or served, and the bytes of chunks that they count for.
+    pub fn load(&self) -> (usize, usize) {
+        let weights = self.live.iter().map(|it| it.announcement.shape().weight());
+        (self.live.len(), weights.sum())
+    }
+
+    fn announced(&mut self, peer: PeerId, it: Announce, now: Instant) -> Vec<Action> {
+        let announcement = it.announcement;
+        let id = announcement.id();
+        if !self.peers.share(&peer, &announcement, true) {
+            let why = "it announced one block with too many different roots";
+            return vec![misdeed(peer, Misdeed::InvalidMessage, why)];
+        }
+        if let Some(broadcast) = self.live.iter_mut().find(|live| live.id() == id) {
+            broadcast.says(&peer, it.have, &self.peers, now);
+            return Vec::new();
+        }
+        let block = announcement.block().clone();
+        if self.over.iter().any(|(over, _)| *over == id)
+            || self.broadcasts_of(&block) >= MAX_BROADCASTS_OF_BLOCK
+            || self.is_block_here(&block)
+        {
+            self.peers.refuse(&peer, id);
+            return Vec::new();
+        }
+        if self.peers.is_doubted(&peer, now) && !self.peers.have_others_announced(&peer, &id) {
+            return Vec::new();
+        }
+        if !self.peers.introduces(&peer, &self.config, now) {
+            let why = "it announces new blocks too often";
+            return vec![misdeed(peer, Misdeed::TooManyMessages, why)];
+        }
+        let config = self.config.clone();
+        let served = move |it: &Broadcast| it.was_served(&config, now);
+        if announcement.shape().size() > self.config.max_block_bytes
+            || !self.may_introduce(&peer, &block)
+            || !self.make_room(announcement.shape().weight(), served)
+        {
+            self.peers.refuse(&peer, id);
+            return Vec::new();
+        }
+        let header = announcement.header().clone();
+        self.add(
+            Broadcast::new(announcement, Some(peer), &self.seed, now),
+            true,
+            now,
+        );
+        if let Some(broadcast) = self.live.last_mut() {
+            broadcast.says(&peer, it.have, &self.peers, now);
+        }
+        vec![Action::CheckHeader {
+            broadcast: id,
+            block,
+            header,
+            peer,
+        }]
+    }
+
+    fn status(&mut self, peer: &PeerId, status: &Status, now: Instant) {
+        let id = status.broadcast;
+        if let Some(broadcast) = self.live.iter_mut().find(|it| it.id() == id) {
+            broadcast.status(peer, status, &self.peers, now);
+            self.peers.share(peer, &broadcast.announcement, false);
+        } else if !status.done && self.over.iter().any(|(over, _)| *over == id) {
+            self.peers.refuse(peer, id);
+        }
+    }
+
+    fn chunk(&mut self, peer: PeerId, chunk: Chunk, now: Instant) -> Vec<Action> {
+        let id = chunk.broadcast;
+        let Some(broadcast) = self.live.iter_mut().find(|it| it.id() == id) else {
+            let stray = self.peers.stray(&peer, &id);
+            let action = stray.map(|(what, why)| misdeed(peer, what, why));
+            return action.into_iter().collect();
+        };
+        match broadcast.receive(&peer, chunk, &self.config, &mut self.peers, now) {
+            Ok(true) => reconstruct(broadcast),
+            Ok(false) => Vec::new(),
+            Err((what, why)) => vec![misdeed(peer, what, why)],
+        }
+    }
+
+    fn find(&self, id: &BroadcastId, phase: Phase) -> Option<&Broadcast> {
+        let mut live = self.live.iter();
+        live.find(|it| it.id() == *id && it.phase() == phase)
+    }
+
+    /// Broadcasts of a block, under way or over.
+    fn broadcasts_of(&self, block: &ItemId) -> usize {
+        let live = self.live.iter().map(|it| it.announcement.block());
+        let all = live.chain(self.over.iter().map(|(_, block)| block));
+        all.filter(|it| *it == block).count()
+    }
+
+    /// Whether the block of a broadcast was accepted.
+    fn is_block_here(&self, block: &ItemId) -> bool {
+        let mut live = self.live.iter();
+        live.any(|it| it.phase() == Phase::Accepted && it.announcement.block() == block)
+    }
+
+    /// Whether the peer may have one more broadcast under way that it was the first to tell of. It takes two peers
+    /// to fill a block's places, so that a single one cannot keep the true broadcast out.
+    fn may_introduce(&self, peer: &PeerId, block: &ItemId) -> bool {
+        let live = self.live.iter();
+        let mine = live.filter(|it| it.introducer == Some(*peer) && !it.is_accepted());
+        let of_block = mine.clone().filter(|it| it.announcement.block() == block);
+        mine.count() < self.config.max_introduced && of_block.count() < MAX_BROADCASTS_OF_BLOCK - 1
+    }
+
+    fn add(&mut self, mut broadcast: Broadcast, unasked: bool, now: Instant) {
+        let id = broadcast.id();
+        for peer in self.peers.iter() {
+            let heard = self.peers.has_announced(&peer, &id);
+            broadcast.join(peer, heard, unasked, now);
+        }
+        self.over.retain(|(over, _)| *over != id);
+        self.live.push(broadcast);
+    }
+
+    /// Forgets broadcasts that may go, those first that were begun first, until another one fits. False: it does not.
+    fn make_room(&mut self, weight: usize, may_go: impl Fn(&Broadcast) -> bool) -> bool {
+        loop {
+            let (count, bytes) = self.load();
+            if count < self.config.max_broadcasts && bytes + weight <= self.config.max_bytes {
+                return true;
+            }
+            let Some(id) = self.live.iter().find(|it| may_go(it)).map(Broadcast::id) else {
+                return false;
+            };
+            self.close(&id);
+        }
+    }
+
+    /// The block is here, so other broadcasts of it are lies, or of no use.
+    fn accepted(&mut self, id: BroadcastId, encoded: Option<Encoded>, now: Instant) {
+        let Some(broadcast) = self.live.iter_mut().find(|it| it.id() == id) else {
+            return;
+        };
+        broadcast.accepted(encoded, now);
+        let block = broadcast.announcement.block().clone();
+        let others = self
+            .live
+            .iter()
+            .filter(|it| *it.announcement.block() == block);
+        let others: Vec<_> = others.map(Broadcast::id).filter(|it| *it != id).collect();
+        for other in others {
+            self.close(&other);
+        }
+    }
+
+    /// A broadcast came to nothing.
+    fn fail(&mut self, id: &BroadcastId, reason: Abandonment, now: Instant) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if let Some(broadcast) = self.live.iter().find(|it| it.id() == *id) {
+            let (what, why) = match reason {
+                Abandonment::Stuck => (
+                    Misdeed::NoAnswer,
+                    "it does not send the chunks that it says it holds",
+                ),
+                _ => (
+                    Misdeed::InvalidItem,
+                    "it said that it holds a block that is none",
+                ),
+            };
+            let guilty = broadcast.links.iter().filter(|(_, link)| match reason {
+                Abandonment::Stuck => link.silent && !link.asked.is_empty(),
+                _ => link.vouches,
+            });
+            actions.extend(guilty.map(|(peer, _)| misdeed(*peer, what, why)));
+            if let Some(introducer) = broadcast.introducer {
+                self.peers.doubt(&introducer, now + self.config.doubt);
+            }
+            let peers = broadcast.links.keys().copied();
+            let tellers = peers.filter(|peer| self.peers.has_announced(peer, id));
+            actions.push(Action::Abandoned {
+                broadcast: *id,
+                block: broadcast.announcement.block().clone(),
+                header: broadcast.announcement.header().clone(),
+                tellers: tellers.collect(),
+                reason,
+            });
+        }
+        self.close(id);
+        actions
+    }
+
+    /// Ends a broadcast; whoever takes part and is not told yet that nothing is needed is told so.
+    fn close(&mut self, id: &BroadcastId) {
+        let Some(place) = self.live.iter().position(|it| it.id() == *id) else {
+            return;
+        };
+        let broadcast = self.live.remove(place);
+        for (peer, link) in &broadcast.links {
+            if link.heard && !(broadcast.is_done() && link.told && !link.stale) {
+                self.peers.refuse(peer, *id);
+            }
+        }
+        let block = broadcast.announcement.block().clone();
+        self.over.push_back((*id, block));
+        if self.over.len() > MAX_OVER {
+            self.over.pop_front();
+        }
+    }
+}
+
+/// Has a broadcast decoded once there is enough of it.
+fn reconstruct(broadcast: &mut Broadcast) -> Vec<Action> {
+    let reconstruction = broadcast.reconstruction();
+    reconstruction
+        .map(Action::Reconstruct)
+        .into_iter()
+        .collect()
+}
+
+fn misdeed(peer: PeerId, misdeed: Misdeed, why: &'static str) -> Action {
+    Action::Misdeed { peer, misdeed, why }
+}

@@ -1,0 +1,269 @@
+//! Frames between peers, as protobuf; `docs/coded.md` is the page for implementers.
+//!
+//! The size of a frame is checked before it is decoded, and byte strings are slices of it, so that decoding allocates
+//! next to nothing.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::announcement::{Announcement, BroadcastId, MAX_HEADER};
+use super::chunk_set::ChunkSet;
+use super::merkle::{DIGEST, Digest, proof_length};
+use super::shape::{MAX_CHUNK, MAX_CHUNKS};
+use crate::chain::ItemId;
+use crate::error::DecodeError;
+
+/// The longest frame, in bytes: the longest chunk or header, and what stands around it.
+pub const MAX_FRAME: usize = MAX_CHUNK + MAX_HEADER + 1024;
+
+/// What peers say to each other about a broadcast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// There is a broadcast, and I take part.
+    Announce(Announce),
+    /// What I hold and what I want from you.
+    Status(Status),
+    /// A chunk.
+    Chunk(Chunk),
+}
+
+/// There is a broadcast: the first frame about it, unless the receiver has sent one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// What it is of.
+    pub announcement: Announcement,
+    /// The chunks that the sender holds.
+    pub have: ChunkSet,
+}
+
+/// How a broadcast stands with the sender. A later status replaces an earlier one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Which broadcast.
+    pub broadcast: BroadcastId,
+    /// The chunks that the sender holds. All of them: its chain has accepted the block.
+    pub have: ChunkSet,
+    /// The chunks that it wants from the receiver, now or once the receiver has them. What was wanted before and is not
+    /// here is cancelled.
+    pub want: ChunkSet,
+    /// The sender needs no chunk any more, from anybody.
+    pub done: bool,
+}
+
+/// A chunk with its proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Of which broadcast.
+    pub broadcast: BroadcastId,
+    /// Its place among all chunks, data first.
+    pub index: u8,
+    /// The receiver is the first to get it, and passes it on unasked to all its peers.
+    pub spread: bool,
+    /// The digests beside its way up the Merkle tree.
+    pub proof: Bytes,
+    /// The chunk.
+    pub data: Bytes,
+}
+
+impl Frame {
+    /// The frame's bytes, without a length in front.
+    pub fn encode(&self) -> Vec<u8> {
+        self.message().encode_to_vec()
+    }
+
+    /// How many bytes [`Frame::encode`] makes.
+    pub fn encoded_len(&self) -> usize {
+        self.message().encoded_len()
+    }
+
+    /// Reads a frame that [`Frame::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where the bytes are no protobuf, hold no known kind, or break a limit. Whoever sent them knew
+    /// better.
+    pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
+        limit("frame", bytes.len(), MAX_FRAME)?;
+        match proto::Frame::decode(bytes)?.kind {
+            Some(proto::Kind::Announce(it)) => announce(it).map(Self::Announce),
+            Some(proto::Kind::Status(it)) => Ok(Self::Status(Status {
+                broadcast: BroadcastId(digest("status.broadcast", &it.broadcast)?),
+                have: chunks("status.have", &it.have)?,
+                want: chunks("status.want", &it.want)?,
+                done: it.done,
+            })),
+            Some(proto::Kind::Chunk(it)) => {
+                limit("chunk.data", it.data.len(), MAX_CHUNK)?;
+                limit("chunk.proof", it.proof.len(), proof_length(MAX_CHUNKS))?;
+                Ok(Self::Chunk(Chunk {
+                    broadcast: BroadcastId(digest("chunk.broadcast", &it.broadcast)?),
+                    index: u8::try_from(it.index)
+                        .map_err(|_| wrong("chunk.index", "no block has so many chunks"))?,
+                    spread: it.spread,
+                    proof: it.proof,
+                    data: it.data,
+                }))
+            }
+            None => Err(DecodeError::UnknownKind),
+        }
+    }
+
+    fn message(&self) -> proto::Frame {
+        proto::Frame {
+            kind: Some(match self {
+                Self::Announce(it) => proto::Kind::Announce(proto::Announce {
+                    block: Bytes::copy_from_slice(it.announcement.block().as_bytes()),
+                    header: it.announcement.header().clone(),
+                    size: u32::try_from(it.announcement.shape().size()).unwrap_or(u32::MAX),
+                    root: Bytes::copy_from_slice(it.announcement.root()),
+                    have: it.have.to_bytes(),
+                }),
+                Self::Status(it) => proto::Kind::Status(proto::Status {
+                    broadcast: Bytes::copy_from_slice(it.broadcast.as_bytes()),
+                    have: it.have.to_bytes(),
+                    want: it.want.to_bytes(),
+                    done: it.done,
+                }),
+                Self::Chunk(it) => proto::Kind::Chunk(proto::Chunk {
+                    broadcast: Bytes::copy_from_slice(it.broadcast.as_bytes()),
+                    index: it.index.into(),
+                    spread: it.spread,
+                    proof: it.proof.clone(),
+                    data: it.data.clone(),
+                }),
+            }),
+        }
+    }
+}
+
+fn announce(it: proto::Announce) -> Result<Announce, DecodeError> {
+    let size = usize::try_from(it.size).unwrap_or(usize::MAX);
+    let block =
+        ItemId::new(&it.block).ok_or_else(|| wrong("announce.block", "over 64 bytes long"))?;
+    let root = digest("announce.root", &it.root)?;
+    let announcement = Announcement::new(block, it.header, size, root).ok_or_else(|| {
+        wrong(
+            "announce",
+            "a block without identity or of no possible size, or too long a header",
+        )
+    })?;
+    Ok(Announce {
+        announcement,
+        have: chunks("announce.have", &it.have)?,
+    })
+}
+
+fn chunks(field: &'static str, bytes: &[u8]) -> Result<ChunkSet, DecodeError> {
+    ChunkSet::from_bytes(bytes).ok_or_else(|| wrong(field, "no block has so many chunks"))
+}
+
+fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, DecodeError> {
+    bytes.try_into().map_err(|_| {
+        let problem = format!("{} bytes, not {DIGEST}", bytes.len());
+        wrong(field, problem)
+    })
+}
+
+fn limit(field: &'static str, length: usize, most: usize) -> Result<(), DecodeError> {
+    if length > most {
+        return Err(wrong(field, format!("{length} bytes, at most {most}")));
+    }
+    Ok(())
+}
+
+fn wrong(field: &'static str, problem: impl Into<String>) -> DecodeError {
+    let problem = problem.into();
+    DecodeError::Field { field, problem }
+}
+
+/// The protobuf messages, field for field as docs/coded.md has them.
+mod proto {
+    use super::Bytes;
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Frame {
+        #[prost(oneof = "Kind", tags = "1, 2, 3")]
+        pub kind: Option<Kind>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Kind {
+        #[prost(message, tag = "1")]
+        Announce(Announce),
+        #[prost(message, tag = "2")]
+        Status(Status),
+        #[prost(message, tag = "3")]
+        Chunk(Chunk),
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Announce {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub block: Bytes,
+        #[prost(bytes = "bytes", tag = "2")]
+        pub header: Bytes,
+        #[prost(uint32, tag = "3")]
+        pub size: u32,
+        #[prost(bytes = "bytes", tag = "4")]
+        pub root: Bytes,
+        #[prost(bytes = "bytes", tag = "5")]
+        pub have: Bytes,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Status {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub broadcast: Bytes,
+        #[prost(bytes = "bytes", tag = "2")]
+        pub have: Bytes,
+        #[prost(bytes = "bytes", tag = "3")]
+        pub want: Bytes,
+        #[prost(bool, tag = "4")]
+        pub done: bool,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Chunk {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub broadcast: Bytes,
+        #[prost(uint32, tag = "2")]
+        pub index: u32,
+        #[prost(bool, tag = "3")]
+        pub spread: bool,
+        #[prost(bytes = "bytes", tag = "4")]
+        pub proof: Bytes,
+        #[prost(bytes = "bytes", tag = "5")]
+        pub data: Bytes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_frame_or_an_error(
+            mut bytes in prop::collection::vec(any::<u8>(), 0..300), kind in 0u8..4, edit: Option<(u8, u8)>,
+        ) {
+            let _ = Frame::decode(bytes.clone().into());
+            // Most random bytes are not even protobuf: frames that are nearly right go deeper.
+            let frame = Frame::Status(Status {
+                broadcast: BroadcastId([kind; DIGEST]),
+                have: bytes.iter().copied().collect(),
+                want: ChunkSet::EMPTY,
+                done: kind == 1,
+            });
+            prop_assert_eq!(Frame::decode(frame.encode().into()), Ok(frame.clone()));
+            bytes = frame.encode();
+            if let Some((place, byte)) = edit {
+                let place = usize::from(place) % bytes.len();
+                bytes[place] = byte;
+            }
+            if let Ok(frame) = Frame::decode(bytes.into()) {
+                prop_assert_eq!(Frame::decode(frame.encode().into()), Ok(frame));
+            }
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! Compact blocks in one node: a state machine without I/O.
+//!
+//! A block comes in by [`CompactBlocks::accepted`] (made here, or received by another way) or from a peer, step by step:
+//!
+//! 1. a peer tells of it, by an announcement or a compact block: [`Action::CheckHeader`];
+//! 2. the header is good, so a compact block is matched with the pool, missing transactions are asked for, and what is
+//!    complete is put together: [`Action::Join`];
+//! 3. the chain has joined it, so the header commits to its transactions: it goes in compact form to the peers that want
+//!    new blocks unasked, and is judged: [`Action::CheckBlock`];
+//! 4. it is accepted: the peer that brought it may become one of our own high-bandwidth peers, all others that do not
+//!    have the block are told of it, and it is kept a while to be served.
+//!
+//! BIP-152 demands the order in 3: a compact block is passed on after header and commitments were checked, and may be
+//! before the rest was. Nobody gets a whole block that is not accepted.
+//!
+//! Who pays: a peer that sends a wrong header, a wrong whole block, or an answer that does not fit its own compact block;
+//! one that is silent; one that tells or asks twice. Nobody pays for a block that was joined and refused.
+//!
+//! Bounds: one entry per connected peer, as many as the driver connects; the rest is in [`CompactConfig`].
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use siphasher::sip::SipHasher24;
+use web_time::Instant;
+
+use super::actions::{Action, Actions, BlockCheck, HeaderCheck, Join};
+use super::choice::{Choice, Form, Offer};
+use super::compact_block::CompactBlock;
+use super::config::CompactConfig;
+use super::downloads::Downloads;
+use super::high_bandwidth::{Change, HighBandwidth};
+use super::message::{BlockMessage, GetBlock, MissingTransactions, Transactions};
+use super::peers::Awaited;
+use super::recent::{Kept, Recent};
+use crate::chain::Block;
+use crate::chain::TransactionKey;
+use crate::chain::{BlockParts, Checked, ItemId, Verdict};
+use crate::peers::Misdeed;
+
+/// The hook that chooses in which form a block goes to a peer.
+type Choose = Box<dyn Fn(&Offer<'_>) -> Choice + Send>;
+
+/// Compact blocks in one node.
+pub struct CompactBlocks {
+    config: CompactConfig,
+    /// Turns a block's identity into its nonce. Secret: who knows nonces beforehand can make short ids collide.
+    nonces: SipHasher24,
+    choose: Choose,
+    downloads: Downloads,
+    recent: Recent,
+    /// Who sends us new blocks unasked.
+    high_bandwidth: HighBandwidth,
+    /// Who wants new blocks from us unasked.
+    wanting: BTreeSet<PeerId>,
+}
+
+impl CompactBlocks {
+    /// A node with no peers and no blocks. `seed` is random and secret; `choose` is [`super::choose`] or one that
+    /// knows more.
+    pub fn new(
+        config: CompactConfig,
+        seed: [u8; 16],
+        choose: impl Fn(&Offer<'_>) -> Choice + Send + 'static,
+    ) -> Self {
+        Self {
+            nonces: SipHasher24::new_with_key(&seed),
+            choose: Box::new(choose),
+            downloads: Downloads::new(config.clone()),
+            recent: Recent::new(
+                config.max_recent_blocks,
+                config.max_recent_bytes,
+                config.max_seen,
+            ),
+            high_bandwidth: HighBandwidth::default(),
+            wanting: BTreeSet::new(),
+            config,
+        }
+    }
+
+    /// A peer's first connection; `outbound` if we dialled it.
+    pub fn peer_connected(&mut self, peer: PeerId, outbound: bool) {
+        self.downloads.peers.connected(peer, outbound);
+    }
+
+    /// A peer's last connection ended: forgets it, and asks others for what it was asked for.
+    pub fn peer_gone(&mut self, peer: &PeerId, now: Instant) -> Vec<Action> {
+        let mut out = Actions::default();
+        self.wanting.remove(peer);
+        self.high_bandwidth.gone(peer);
+        self.recent.gone(peer);
+        self.downloads.gone(peer, now, &mut out);
+        out.into_vec()
+    }
+
+    /// A valid block is here by another way than this: made here, or `from` a peer. `parts` is what
+    /// [`crate::Application::split_block`] says; `novel_bytes` are those of its transactions that were not in our pool
+    /// ([`Offer::novel_bytes`]).
+    pub fn accepted(
+        &mut self,
+        id: ItemId,
+        block: Block,
+        parts: Option<BlockParts>,
+        novel_bytes: usize,
+        from: Option<PeerId>,
+    ) -> Vec<Action> {
+        let mut out = Actions::default();
+        self.take((id, block, parts, novel_bytes), from, &mut out);
+        out.into_vec()
+    }
+
+    /// A message from a peer. `pool` iterates over the transactions at hand: the mempool's, then recent and orphan ones;
+    /// it is only walked for a compact block that is put to use. A message of a peer that is not connected is ignored.
+    pub fn receive<'a>(
+        &mut self,
+        peer: PeerId,
+        message: BlockMessage,
+        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)>,
+        now: Instant,
+    ) -> Vec<Action> {
+        let mut out = Actions::default();
+        if self.downloads.peers.is_outbound(&peer).is_none() {
+            return out.into_vec();
+        }
+        match message {
+            BlockMessage::Announcement(announcement) => {
+                if self.is_news(peer, &announcement.id, false, &mut out) {
+                    self.downloads.announced(peer, announcement, now, &mut out);
+                }
+            }
+            BlockMessage::Compact(compact) => {
+                let kinds = [Awaited::Compact];
+                let asked = self
+                    .downloads
+                    .peers
+                    .take_awaited(&peer, compact.id(), &kinds);
+                if self.is_news(peer, compact.id(), asked, &mut out) {
+                    self.downloads
+                        .compact(peer, compact, asked, pool, now, &mut out);
+                }
+            }
+            BlockMessage::Whole(whole) => {
+                let kinds = [Awaited::Whole, Awaited::Compact];
+                let asked = self.downloads.peers.take_awaited(&peer, &whole.id, &kinds);
+                if self.is_news(peer, &whole.id, asked, &mut out) {
+                    self.downloads.whole(peer, whole, asked, now, &mut out);
+                }
+            }
+            BlockMessage::Transactions(transactions) => {
+                self.downloads
+                    .transactions(peer, transactions, now, &mut out);
+            }
+            BlockMessage::NotFound(id) => self.downloads.not_found(peer, &id, now, &mut out),
+            BlockMessage::GetBlock(request) => self.serve_block(peer, request, &mut out),
+            BlockMessage::GetTransactions(request) => {
+                self.serve_transactions(peer, request, &mut out);
+            }
+            BlockMessage::HighBandwidth(true) => {
+                self.wanting.insert(peer);
+            }
+            BlockMessage::HighBandwidth(false) => {
+                self.wanting.remove(&peer);
+            }
+        }
+        out.into_vec()
+    }
+
+    /// The answer to [`Action::CheckHeader`]. `pool` as in [`CompactBlocks::receive`]; it may be walked more than once.
+    pub fn header_checked<'a>(
+        &mut self,
+        check: HeaderCheck,
+        checked: &Checked,
+        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)> + Clone,
+        now: Instant,
+    ) -> Vec<Action> {
+        let mut out = Actions::default();
+        self.downloads
+            .header_checked(&check, checked, pool, now, &mut out);
+        out.into_vec()
+    }
+
+    /// The answer to [`Action::Join`]: the block, or `None` where the chain refuses.
+    pub fn joined(&mut self, join: Join, block: Option<Block>, now: Instant) -> Vec<Action> {
+        let mut out = Actions::default();
+        let Join {
+            id,
+            peer,
+            header,
+            transactions,
+            lacked,
+        } = join;
+        let Some(block) = block else {
+            self.downloads.refused(&id, peer, false, now, &mut out);
+            return out.into_vec();
+        };
+        if self.recent.is_accepted(&id) {
+            return out.into_vec();
+        }
+        if self.recent.get(&id).is_none() {
+            let parts = BlockParts {
+                header,
+                transactions,
+            };
+            let compact = self.make_compact(&id, &parts, &lacked);
+            let lacked = lacked.iter();
+            let lacked = lacked.filter_map(|index| parts.transactions.get(*index));
+            let novel = lacked.map(Bytes::len).sum();
+            self.keep(
+                Kept::new(id.clone(), block.clone(), Some(parts), compact, novel),
+                &mut out,
+            );
+            self.offer(&id, &mut out);
+        }
+        out.push(Action::CheckBlock(BlockCheck {
+            id,
+            peer,
+            block,
+            whole: false,
+        }));
+        out.into_vec()
+    }
+
+    /// The answer to [`Action::CheckBlock`]; with [`Verdict::Accept`], `parts` is what
+    /// [`crate::Application::split_block`] says, and `novel_bytes` as in [`CompactBlocks::accepted`]. A block that cannot be
+    /// checked now is answered by [`Verdict::Ignore`].
+    pub fn block_checked(
+        &mut self,
+        check: BlockCheck,
+        checked: &Checked,
+        parts: Option<BlockParts>,
+        novel_bytes: usize,
+        now: Instant,
+    ) -> Vec<Action> {
+        let mut out = Actions::default();
+        let BlockCheck {
+            id,
+            peer,
+            block,
+            whole,
+        } = check;
+        match checked.verdict {
+            Verdict::Accept if checked.id == id => {
+                self.take((id, block, parts, novel_bytes), Some(peer), &mut out);
+            }
+            // Bytes that were sent under this identity say nothing about the block itself, unless they are the block.
+            Verdict::Ignore if whole && checked.id != id => {
+                self.downloads.drop_source(&id, &peer, now, &mut out);
+            }
+            Verdict::Ignore => {
+                self.withdraw(&id, &mut out);
+                self.downloads.finish(&id);
+            }
+            Verdict::Accept | Verdict::Reject => {
+                if !whole {
+                    self.withdraw(&id, &mut out);
+                }
+                self.downloads.refused(&id, peer, whole, now, &mut out);
+            }
+        }
+        out.into_vec()
+    }
+
+    /// When to call [`CompactBlocks::on_time`]; `None` while nothing is waited for.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.downloads.next_deadline()
+    }
+
+    /// Time has passed: asks others in place of silent peers.
+    pub fn on_time(&mut self, now: Instant) -> Vec<Action> {
+        let mut out = Actions::default();
+        self.downloads.on_time(now, &mut out);
+        out.into_vec()
+    }
+
+    /// The peers that were asked to send new blocks unasked, who delivered last first.
+    pub fn high_bandwidth_peers(&self) -> impl Iterator<Item = &PeerId> {
+        self.high_bandwidth.peers()
+    }
+
+    /// Whether the chain has accepted this block, as far back as [`CompactConfig::max_seen`] reaches.
+    pub fn is_accepted(&self, id: &ItemId) -> bool {
+        self.recent.is_accepted(id)
+    }
+
+    /// A block that the chain has accepted and that is still kept, with its parts if the chain's blocks have some.
+    pub fn block(&self, id: &ItemId) -> Option<(&Block, Option<&BlockParts>)> {
+        let kept = self.recent.accepted(id)?;
+        Some((&kept.block, kept.parts.as_ref()))
+    }
+
+    /// How many blocks are in progress.
+    pub fn in_progress(&self) -> usize {
+        self.downloads.in_progress()
+    }
+
+    /// A peer has told of a block, or answered. Whether it is still wanted.
+    fn is_news(&mut self, peer: PeerId, id: &ItemId, asked: bool, out: &mut Actions) -> bool {
+        if let Some(kept) = self.recent.get(id) {
+            let dealings = kept.dealings(peer);
+            let twice = dealings.told && !asked;
+            dealings.told = true;
+            dealings.knows = true;
+            if twice {
+                out.blame(peer, Misdeed::TooManyMessages, "it told of a block twice");
+                return false;
+            }
+        }
+        !self.recent.is_accepted(id)
+    }
+
+    fn serve_block(&mut self, peer: PeerId, request: GetBlock, out: &mut Actions) {
+        let GetBlock { id, form } = request;
+        let Some(kept) = self.recent.get(&id) else {
+            return out.send(peer, BlockMessage::NotFound(id), "the block is not here");
+        };
+        let dealings = kept.dealings(peer);
+        let whole = form == Form::Whole;
+        let asked = if whole {
+            &mut dealings.asked_whole
+        } else {
+            &mut dealings.asked_compact
+        };
+        if std::mem::replace(asked, true) {
+            return out.blame(peer, Misdeed::TooManyMessages, "it asked for a block twice");
+        }
+        dealings.knows = true;
+        let Choice { form, why } = if whole {
+            let why = "it asked for the whole block";
+            Choice { form, why }
+        } else {
+            (self.choose)(&kept.as_offer(&peer, self.wanting.contains(&peer), true))
+        };
+        let form = match form {
+            Form::Compact if kept.compact.is_some() => Form::Compact,
+            Form::Coded => Form::Coded,
+            Form::Announcement | Form::Compact | Form::Whole => Form::Whole,
+        };
+        if form == Form::Compact || kept.accepted {
+            kept.send(peer, form, why, out);
+        } else {
+            kept.dealings(peer).owed = true;
+        }
+    }
+
+    fn serve_transactions(
+        &mut self,
+        peer: PeerId,
+        request: MissingTransactions,
+        out: &mut Actions,
+    ) {
+        let MissingTransactions { id, indexes } = request;
+        let Some(kept) = self.recent.get(&id) else {
+            return out.send(peer, BlockMessage::NotFound(id), "the block is not here");
+        };
+        if std::mem::replace(&mut kept.dealings(peer).asked_missing, true) {
+            let why = "it asked for missing transactions twice";
+            return out.blame(peer, Misdeed::TooManyMessages, why);
+        }
+        let all = kept
+            .parts
+            .as_ref()
+            .map_or(&[][..], |parts| &parts.transactions);
+        let transactions = indexes.iter().map(|index| all.get(*index).cloned());
+        match transactions.collect() {
+            Some(transactions) => {
+                let message = BlockMessage::Transactions(Transactions { id, transactions });
+                out.send(peer, message, "it asked for missing transactions");
+            }
+            None => {
+                let why = "it asked for transactions that the block does not have";
+                out.blame(peer, Misdeed::InvalidMessage, why);
+            }
+        }
+    }
+
+    /// The chain has accepted a block.
+    fn take(
+        &mut self,
+        (id, block, parts, novel_bytes): (ItemId, Block, Option<BlockParts>, usize),
+        from: Option<PeerId>,
+        out: &mut Actions,
+    ) {
+        if self.recent.is_accepted(&id) {
+            self.downloads.finish(&id);
+            return;
+        }
+        if self.recent.get(&id).is_none() {
+            let compact = parts
+                .as_ref()
+                .and_then(|parts| self.make_compact(&id, parts, &[]));
+            self.keep(
+                Kept::new(
+                    id.clone(),
+                    block.clone(),
+                    parts.clone(),
+                    compact,
+                    novel_bytes,
+                ),
+                out,
+            );
+        }
+        let from = from.filter(|peer| self.downloads.peers.is_outbound(peer).is_some());
+        let tellers = self.downloads.finish(&id);
+        if let Some(kept) = self.recent.accept(&id, block, parts) {
+            kept.told_by(tellers.into_iter().chain(from));
+            kept.pay_debts(out);
+        }
+        self.offer(&id, out);
+        if let Some(peer) = from
+            && let Some(outbound) = self.downloads.peers.is_outbound(&peer)
+        {
+            for change in self.high_bandwidth.delivered(peer, outbound) {
+                let (peer, on, why) = match change {
+                    Change::Ask(peer) => (peer, true, "it was the first to deliver a block"),
+                    Change::Release(peer) => (peer, false, "another peer takes its place"),
+                };
+                out.send(peer, BlockMessage::HighBandwidth(on), why);
+            }
+        }
+    }
+
+    fn make_compact(
+        &self,
+        id: &ItemId,
+        parts: &BlockParts,
+        lacked: &[usize],
+    ) -> Option<CompactBlock> {
+        let nonce = self.nonces.hash(id.as_bytes());
+        let prefill = self.config.max_prefill_bytes;
+        CompactBlock::new(id.clone(), parts, nonce, prefill, |index, _| {
+            lacked.binary_search(&index).is_ok()
+        })
+    }
+
+    fn keep(&mut self, mut kept: Kept, out: &mut Actions) {
+        kept.told_by(self.downloads.sources(&kept.id));
+        for gone in self.recent.insert(kept) {
+            gone.disappoint(out);
+        }
+    }
+
+    /// The chain refuses a block that was offered already: whoever comes for it is told so.
+    fn withdraw(&mut self, id: &ItemId, out: &mut Actions) {
+        if let Some(kept) = self.recent.take_unaccepted(id) {
+            kept.disappoint(out);
+        }
+    }
+
+    /// Offers a block to all peers that do not know that it is here; before it is accepted, the compact form only.
+    fn offer(&mut self, id: &ItemId, out: &mut Actions) {
+        let Some(kept) = self.recent.get(id) else {
+            return;
+        };
+        for &peer in self.downloads.peers.iter() {
+            if kept.dealings(peer).knows {
+                continue;
+            }
+            let Choice { form, why } =
+                (self.choose)(&kept.as_offer(&peer, self.wanting.contains(&peer), false));
+            let form = match form {
+                Form::Compact if kept.compact.is_none() => Form::Announcement,
+                form => form,
+            };
+            if kept.accepted || form == Form::Compact {
+                kept.dealings(peer).knows = true;
+                kept.send(peer, form, why, out);
+            }
+        }
+    }
+}

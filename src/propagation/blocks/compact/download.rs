@@ -1,0 +1,165 @@
+//! One block on its way to us, and the peers that have it.
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use web_time::Instant;
+
+use super::compact_block::CompactBlock;
+use super::config::CompactConfig;
+use super::reconstruction::Reconstruction;
+
+/// A block in progress.
+#[derive(Debug, Default)]
+pub(super) struct Download {
+    /// The header, once the chain has accepted one. A second peer's need not be checked if it is the same.
+    pub(super) header: Option<Bytes>,
+    /// The peers that say they have the block, in the order in which they said so.
+    pub(super) sources: Vec<Source>,
+}
+
+/// A peer that says it has the block.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) peer: PeerId,
+    /// Whether we dialled it.
+    pub(super) outbound: bool,
+    /// Whether it announced the block, which honest peers do after their chain accepted it.
+    pub(super) announced: bool,
+    /// Whether the compact form was asked for, or is no use; if so the whole block is next.
+    pub(super) compact_is_spent: bool,
+    /// When it came into this state.
+    pub(super) since: Instant,
+    pub(super) state: State,
+}
+
+/// Where things stand with a source.
+#[derive(Debug)]
+pub(super) enum State {
+    /// Its header is being checked. It may have sent the compact block along.
+    Header {
+        header: Bytes,
+        compact: Option<CompactBlock>,
+    },
+    /// It can be asked.
+    Idle,
+    /// It was asked for the compact form or the whole block.
+    AskedBlock,
+    /// It was asked for missing transactions.
+    AskedMissing(Reconstruction),
+    /// The block that it was asked for, or that was joined, is being checked.
+    Checking,
+    /// The whole block that it sent unasked is being checked. It may be anything, so it holds nobody up.
+    CheckingUnasked,
+}
+
+impl Source {
+    /// Comes into another state, out of the one that is returned.
+    pub(super) fn enter(&mut self, state: State, now: Instant) -> State {
+        self.since = now;
+        std::mem::replace(&mut self.state, state)
+    }
+
+    /// The header that is being checked.
+    pub(super) fn header(&self) -> Option<&Bytes> {
+        match &self.state {
+            State::Header { header, .. } => Some(header),
+            _ => None,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.state, State::Idle)
+    }
+
+    /// Whether we wait for it.
+    pub(super) fn is_asked(&self) -> bool {
+        matches!(self.state, State::AskedBlock | State::AskedMissing(_))
+    }
+
+    /// Bytes of payload that are held for it.
+    pub(super) fn weight(&self) -> usize {
+        match &self.state {
+            State::Header { compact, .. } => compact.as_ref().map_or(0, CompactBlock::weight),
+            State::AskedMissing(reconstruction) => reconstruction.weight(),
+            State::Idle | State::AskedBlock | State::Checking | State::CheckingUnasked => 0,
+        }
+    }
+}
+
+impl Download {
+    pub(super) fn source(&mut self, peer: &PeerId) -> Option<&mut Source> {
+        self.sources.iter_mut().find(|source| source.peer == *peer)
+    }
+
+    pub(super) fn has(&self, peer: &PeerId) -> bool {
+        self.sources.iter().any(|source| source.peer == *peer)
+    }
+
+    pub(super) fn remove(&mut self, peer: &PeerId) {
+        self.sources.retain(|source| source.peer != *peer);
+    }
+
+    /// Adds a source. Where there are `max_sources`, an outbound one takes the place of the last inbound one that is not
+    /// at work; any other is not added.
+    pub(super) fn add(&mut self, source: Source, max_sources: usize) -> bool {
+        if self.sources.len() >= max_sources {
+            let idle = |it: &Source| it.is_idle() && !it.outbound;
+            let spare = self.sources.iter().rposition(idle);
+            let Some(spare) = spare.filter(|_| source.outbound) else {
+                return false;
+            };
+            self.sources.remove(spare);
+        }
+        self.sources.push(source);
+        true
+    }
+
+    /// Whether a block that was joined or asked for is being checked.
+    pub(super) fn is_checking(&self) -> bool {
+        let mut sources = self.sources.iter();
+        sources.any(|source| matches!(source.state, State::Checking))
+    }
+
+    /// Whether any block is being checked, one that came unasked too.
+    pub(super) fn is_checking_any(&self) -> bool {
+        let mut sources = self.sources.iter();
+        self.is_checking() || sources.any(|source| matches!(source.state, State::CheckingUnasked))
+    }
+
+    /// The sources that were asked and have not answered.
+    pub(super) fn asked(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().filter(|source| source.is_asked())
+    }
+
+    /// Whether one more source may be asked now: none is asked, or all that are have been silent for a while, and they
+    /// are fewer than `max_parallel`. While a block is checked none is: it is most likely the right one.
+    pub(super) fn may_ask(&self, config: &CompactConfig, now: Instant) -> bool {
+        let silent = |source: &Source| source.since + config.fallback_after <= now;
+        !self.is_checking()
+            && self.asked().count() < config.max_parallel
+            && self.asked().all(silent)
+    }
+
+    /// When [`Download::may_ask`] becomes true by the passing of time, if there is somebody to ask.
+    pub(super) fn fallback_at(&self, config: &CompactConfig) -> Option<Instant> {
+        let waiting = self.sources.iter().any(Source::is_idle);
+        if !waiting || self.is_checking() || self.asked().count() >= config.max_parallel {
+            return None;
+        }
+        let last = self.asked().map(|source| source.since).max();
+        last.map(|last| last + config.fallback_after)
+    }
+
+    /// The next source to ask, in the order in which they told of the block; but first those on the side, outbound or
+    /// inbound, of which nobody is asked: who holds one side alone holds up nothing. Otherwise outbound peers first,
+    /// since nobody chooses for us whom we dial.
+    pub(super) fn next_source(&mut self) -> Option<&mut Source> {
+        let asked = |outbound| self.asked().any(|source| source.outbound == outbound);
+        let (outbound, inbound) = (asked(true), asked(false));
+        let idle = self.sources.iter_mut().filter(|source| source.is_idle());
+        idle.min_by_key(|source| {
+            let side_is_asked = if source.outbound { outbound } else { inbound };
+            (side_is_asked, !source.outbound)
+        })
+    }
+}

@@ -1,0 +1,517 @@
+//! Blocks on their way to us: whom to ask for what, and when to ask somebody else.
+//!
+//! A peer that has a block becomes a source of it. The first one is asked; a source that is silent for `fallback_after`
+//! gets company, up to `max_parallel`; one that is silent for `give_up_after` is dropped and pays. What a source goes
+//! through:
+//!
+//! ```text
+//! header checked -> idle -> asked for the compact form -> asked for missing transactions -> joined, checked
+//!                      \--> asked for the whole block <---- a collision or a lie <----------/
+//! ```
+//!
+//! Bounds: blocks in progress, for each peer and in all (a quarter of the places is for peers that we dialled); sources
+//! of a block; bytes of payload. What has no place is dropped: other peers will tell of the block, and
+//! sync finds what nobody told in time.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use web_time::Instant;
+
+use super::actions::{Action, Actions, BlockCheck, HeaderCheck};
+use super::choice::Form;
+use super::compact_block::CompactBlock;
+use super::config::CompactConfig;
+use super::download::{Download, Source, State};
+use super::message::{Announcement, BlockMessage, GetBlock, Transactions, WholeBlock};
+use super::peers::{Awaited, Peers};
+use super::reconstruction::Reconstruction;
+use crate::chain::Block;
+use crate::chain::TransactionKey;
+use crate::chain::{Checked, ItemId, Verdict};
+use crate::peers::Misdeed;
+
+#[derive(Debug)]
+pub(super) struct Downloads {
+    config: CompactConfig,
+    pub(super) peers: Peers,
+    blocks: BTreeMap<ItemId, Download>,
+}
+
+impl Downloads {
+    pub(super) fn new(config: CompactConfig) -> Self {
+        Self {
+            config,
+            peers: Peers::default(),
+            blocks: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn gone(&mut self, peer: &PeerId, now: Instant, out: &mut Actions) {
+        self.peers.gone(peer);
+        for download in self.blocks.values_mut() {
+            download.remove(peer);
+        }
+        self.advance_all(now, out);
+    }
+
+    /// A peer says that it has a block.
+    pub(super) fn announced(
+        &mut self,
+        peer: PeerId,
+        announcement: Announcement,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        let Announcement { id, header } = announcement;
+        let state = State::Header {
+            header,
+            compact: None,
+        };
+        if self.admit(peer, &id, true, state, now, out) {
+            self.check_header(peer, id, std::iter::empty(), now, out);
+        }
+    }
+
+    /// A peer sends a compact block, asked or not.
+    pub(super) fn compact<'a>(
+        &mut self,
+        peer: PeerId,
+        compact: CompactBlock,
+        asked: bool,
+        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)>,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        let (id, header) = (compact.id().clone(), compact.header().clone());
+        // Without room for it, it says at least who has the block.
+        let compact = Some(compact).filter(|compact| self.has_room_for(compact.weight()));
+        let state = State::Header { header, compact };
+        if asked {
+            let Some(source) = self.asked_source(&id, &peer) else {
+                return;
+            };
+            source.enter(state, now);
+        } else if !self.admit(peer, &id, false, state, now, out) {
+            return;
+        }
+        self.check_header(peer, id, pool, now, out);
+    }
+
+    /// A peer sends a whole block, asked or not.
+    pub(super) fn whole(
+        &mut self,
+        peer: PeerId,
+        whole: WholeBlock,
+        asked: bool,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        let WholeBlock { id, data } = whole;
+        if asked {
+            let Some(source) = self.asked_source(&id, &peer) else {
+                return;
+            };
+            source.enter(State::Checking, now);
+        } else {
+            let busy = self.blocks.get(&id).is_some_and(Download::is_checking_any);
+            let state = if busy {
+                State::Idle
+            } else {
+                State::CheckingUnasked
+            };
+            if !self.admit(peer, &id, false, state, now, out) || busy {
+                return;
+            }
+        }
+        out.push(Action::CheckBlock(BlockCheck {
+            id,
+            peer,
+            block: Block::new(data),
+            whole: true,
+        }));
+    }
+
+    /// A peer sends the transactions that a compact block left open.
+    pub(super) fn transactions(
+        &mut self,
+        peer: PeerId,
+        transactions: Transactions,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        let id = transactions.id.clone();
+        if !self.peers.take_awaited(&peer, &id, &[Awaited::Missing]) {
+            let why = "it sent transactions that nobody asked for";
+            return out.blame(peer, Misdeed::InvalidMessage, why);
+        }
+        let Some(source) = self.source(&id, &peer) else {
+            return;
+        };
+        let State::AskedMissing(reconstruction) = &mut source.state else {
+            return;
+        };
+        match reconstruction.supply(transactions) {
+            Ok(()) => {
+                if let State::AskedMissing(reconstruction) = source.enter(State::Checking, now) {
+                    out.join(peer, reconstruction);
+                }
+            }
+            Err(error) if error.is_peers_fault() => {
+                let why = "it sent other transactions than were asked for";
+                out.blame(peer, Misdeed::InvalidMessage, why);
+                self.drop_source(&id, &peer, now, out);
+            }
+            Err(_) => {
+                source.compact_is_spent = true;
+                let why = "its compact block makes a block that is too large";
+                self.ask(&id, &peer, why, now, out);
+            }
+        }
+    }
+
+    /// A peer has not what it was asked for.
+    pub(super) fn not_found(&mut self, peer: PeerId, id: &ItemId, now: Instant, out: &mut Actions) {
+        let kinds = [Awaited::Compact, Awaited::Missing, Awaited::Whole];
+        if !self.peers.take_awaited(&peer, id, &kinds) {
+            return;
+        }
+        if let Some(source) = self.asked_source(id, &peer) {
+            if source.announced {
+                let why = "it announced a block and does not have it";
+                out.blame(peer, Misdeed::NoAnswer, why);
+            }
+            self.drop_source(id, &peer, now, out);
+        }
+    }
+
+    /// The chain's word about a header.
+    pub(super) fn header_checked<'a>(
+        &mut self,
+        check: &HeaderCheck,
+        checked: &Checked,
+        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)> + Clone,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        let HeaderCheck { id, header, peer } = check;
+        let sources = self
+            .blocks
+            .get(id)
+            .map_or(&[][..], |download| &download.sources);
+        let waiting = sources
+            .iter()
+            .filter(|source| source.header() == Some(header));
+        let mut peers: Vec<_> = waiting.map(|source| source.peer).collect();
+        let wrong = match checked.verdict {
+            Verdict::Accept if checked.id == *id => None,
+            Verdict::Accept => Some("the header that it sent has another identity"),
+            Verdict::Reject => Some("the chain rejects the header that it sent"),
+            // Opaque blocks are told apart by their whole.
+            Verdict::Ignore if header.is_empty() => None,
+            Verdict::Ignore => {
+                for peer in &peers {
+                    self.drop_source(id, peer, now, out);
+                }
+                return;
+            }
+        };
+        if let Some(why) = wrong {
+            // The sender is no source any more if the block came from elsewhere meanwhile; it pays all the same.
+            if !peers.contains(peer) {
+                peers.push(*peer);
+            }
+            for peer in &peers {
+                out.blame(*peer, Misdeed::InvalidItem, why);
+                self.drop_source(id, peer, now, out);
+            }
+            return;
+        }
+        if let Some(download) = self.blocks.get_mut(id)
+            && !header.is_empty()
+        {
+            download.header = Some(header.clone());
+        }
+        for peer in peers {
+            self.header_accepted(id, peer, pool.clone(), now, out);
+        }
+        self.advance(id, now, out);
+    }
+
+    /// The chain refuses a block: from now on it is the peer's fault, if it was a whole one.
+    pub(super) fn refused(
+        &mut self,
+        id: &ItemId,
+        peer: PeerId,
+        whole: bool,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        if whole {
+            let why = "the chain rejects the block that it sent, or it was another one";
+            out.blame(peer, Misdeed::InvalidItem, why);
+            self.drop_source(id, &peer, now, out);
+        } else {
+            let source = self.source(id, &peer);
+            if let Some(source) = source.filter(|source| matches!(source.state, State::Checking)) {
+                source.compact_is_spent = true;
+                let why = "the joined block was refused: a short id collided, or it lied";
+                self.ask(id, &peer, why, now, out);
+            }
+        }
+    }
+
+    /// A block is here, or of no use: ends its download. The peers that said they have it.
+    pub(super) fn finish(&mut self, id: &ItemId) -> Vec<PeerId> {
+        let peers = self.sources(id);
+        self.blocks.remove(id);
+        peers
+    }
+
+    /// The peers that said they have a block in progress.
+    pub(super) fn sources(&self, id: &ItemId) -> Vec<PeerId> {
+        let sources = self.blocks.get(id).map(|download| &download.sources);
+        let sources = sources.into_iter().flatten();
+        sources.map(|source| source.peer).collect()
+    }
+
+    pub(super) fn in_progress(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// When to call [`Downloads::on_time`].
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let deadlines = self.blocks.values().flat_map(|download| {
+            let busy = download.sources.iter().filter(|source| !source.is_idle());
+            let ends = busy.map(|source| source.since + self.config.give_up_after);
+            ends.chain(download.fallback_at(&self.config))
+        });
+        deadlines.min()
+    }
+
+    /// Gives silent sources up and asks others.
+    pub(super) fn on_time(&mut self, now: Instant, out: &mut Actions) {
+        let give_up_after = self.config.give_up_after;
+        for download in self.blocks.values_mut() {
+            download.sources.retain(|source| {
+                let over = !source.is_idle() && source.since + give_up_after <= now;
+                if over && source.is_asked() {
+                    let why = "it did not send what it was asked for";
+                    out.blame(source.peer, Misdeed::NoAnswer, why);
+                }
+                !over
+            });
+        }
+        self.advance_all(now, out);
+    }
+
+    /// Makes a peer a source, if there is room. False, and nothing is noted, if not.
+    fn admit(
+        &mut self,
+        peer: PeerId,
+        id: &ItemId,
+        announced: bool,
+        state: State,
+        now: Instant,
+        out: &mut Actions,
+    ) -> bool {
+        let Some(outbound) = self.peers.is_outbound(&peer) else {
+            return false;
+        };
+        let claims = self
+            .blocks
+            .iter()
+            .filter(|(_, download)| download.has(&peer));
+        let claims: Vec<_> = claims.map(|(id, _)| id).collect();
+        if claims.contains(&id) {
+            out.blame(peer, Misdeed::TooManyMessages, "it told of a block twice");
+            return false;
+        }
+        let reserved = if outbound {
+            0
+        } else {
+            self.config.max_in_progress / 4
+        };
+        let is_new = !self.blocks.contains_key(id);
+        if claims.len() >= self.config.max_in_progress_per_peer
+            || (is_new && self.blocks.len() + reserved >= self.config.max_in_progress)
+        {
+            return false;
+        }
+        let source = Source {
+            peer,
+            outbound,
+            announced,
+            compact_is_spent: false,
+            since: now,
+            state,
+        };
+        let download = self.blocks.entry(id.clone()).or_default();
+        download.add(source, self.config.max_sources)
+    }
+
+    /// Has a source's header checked, unless the chain has accepted it before or is checking it for another source.
+    fn check_header<'a>(
+        &mut self,
+        peer: PeerId,
+        id: ItemId,
+        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)>,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        let Some(download) = self.blocks.get_mut(&id) else {
+            return;
+        };
+        let Some(header) = download
+            .source(&peer)
+            .and_then(|source| source.header().cloned())
+        else {
+            return;
+        };
+        if download.header.as_ref() == Some(&header) {
+            self.header_accepted(&id, peer, pool, now, out);
+            self.advance(&id, now, out);
+        } else {
+            let mut same = download
+                .sources
+                .iter()
+                .filter(|source| source.header() == Some(&header));
+            if same.all(|source| source.peer == peer) {
+                out.push(Action::CheckHeader(HeaderCheck { id, header, peer }));
+            }
+        }
+    }
+
+    /// A source's header is good: it becomes idle, or its compact block is put to use.
+    fn header_accepted<'a>(
+        &mut self,
+        id: &ItemId,
+        peer: PeerId,
+        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)>,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        let Some(download) = self.blocks.get_mut(id) else {
+            return;
+        };
+        let checking = download.is_checking();
+        let may_ask = download.may_ask(&self.config, now);
+        let may_go_on = download.asked().count() < self.config.max_parallel;
+        let Some(source) = download.source(&peer) else {
+            return;
+        };
+        let State::Header { compact, .. } = source.enter(State::Idle, now) else {
+            return;
+        };
+        let Some(compact) = compact.filter(|_| !checking) else {
+            return;
+        };
+        let Ok(reconstruction) = Reconstruction::new(&compact, pool, self.config.max_block_bytes)
+        else {
+            source.compact_is_spent = true;
+            return;
+        };
+        let Some(missing) = reconstruction.missing() else {
+            source.enter(State::Checking, now);
+            return out.join(peer, reconstruction);
+        };
+        // Who was asked for this compact block goes on; who sent it unasked waits until others are silent.
+        let may_ask = may_ask || (source.compact_is_spent && may_go_on);
+        if may_ask && self.has_room_for(reconstruction.weight()) {
+            if let Some(source) = self.source(id, &peer) {
+                source.enter(State::AskedMissing(reconstruction), now);
+            }
+            self.peers.await_answer(&peer, id, Awaited::Missing);
+            let why = "the pool lacks some transactions of its compact block";
+            out.send(peer, BlockMessage::GetTransactions(missing), why);
+        }
+    }
+
+    /// Asks the next source, if it is time to.
+    fn advance(&mut self, id: &ItemId, now: Instant, out: &mut Actions) {
+        let Some(download) = self.blocks.get_mut(id) else {
+            return;
+        };
+        if download.sources.is_empty() {
+            self.blocks.remove(id);
+            return;
+        }
+        if !download.may_ask(&self.config, now) {
+            return;
+        }
+        let why = if download.asked().next().is_some() {
+            "those who were asked before are silent"
+        } else {
+            "it has the block"
+        };
+        if let Some(peer) = download.next_source().map(|source| source.peer) {
+            self.ask(id, &peer, why, now, out);
+        }
+    }
+
+    fn advance_all(&mut self, now: Instant, out: &mut Actions) {
+        let ids: Vec<_> = self.blocks.keys().cloned().collect();
+        for id in ids {
+            self.advance(&id, now, out);
+        }
+    }
+
+    /// Asks a source for the compact form; for the whole block if that is spent, or the blocks are opaque.
+    fn ask(
+        &mut self,
+        id: &ItemId,
+        peer: &PeerId,
+        why: &'static str,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        let Some(download) = self.blocks.get_mut(id) else {
+            return;
+        };
+        let has_header = download.header.is_some();
+        let Some(source) = download.source(peer) else {
+            return;
+        };
+        let (form, awaited) = if has_header && !source.compact_is_spent {
+            (Form::Compact, Awaited::Compact)
+        } else {
+            (Form::Whole, Awaited::Whole)
+        };
+        source.compact_is_spent = true;
+        source.enter(State::AskedBlock, now);
+        self.peers.await_answer(peer, id, awaited);
+        let id = id.clone();
+        out.send(*peer, BlockMessage::GetBlock(GetBlock { id, form }), why);
+    }
+
+    fn source(&mut self, id: &ItemId, peer: &PeerId) -> Option<&mut Source> {
+        self.blocks.get_mut(id)?.source(peer)
+    }
+
+    fn asked_source(&mut self, id: &ItemId, peer: &PeerId) -> Option<&mut Source> {
+        self.source(id, peer).filter(|source| source.is_asked())
+    }
+
+    /// A source is of no use: asks the next one.
+    pub(super) fn drop_source(
+        &mut self,
+        id: &ItemId,
+        peer: &PeerId,
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        if let Some(download) = self.blocks.get_mut(id) {
+            download.remove(peer);
+        }
+        self.advance(id, now, out);
+    }
+
+    fn has_room_for(&self, weight: usize) -> bool {
+        let sources = self.blocks.values().flat_map(|download| &download.sources);
+        let held = sources
+            .map(Source::weight)
+            .fold(weight, usize::saturating_add);
+        held <= self.config.max_held_bytes
+    }
+}

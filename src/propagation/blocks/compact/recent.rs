@@ -1,0 +1,349 @@
+//! The newest blocks, kept to be served, and what was said about them with whom.
+//!
+//! Bounds: a number of blocks and of bytes, the oldest goes first; for each block a few flags per connected peer. Beyond
+//! them a longer list of identities alone, so that a block that has gone is not fetched and passed on again.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+
+use super::actions::{Action, Actions};
+use super::choice::{Form, Offer};
+use super::compact_block::CompactBlock;
+use super::message::{Announcement, BlockMessage, WholeBlock};
+use crate::chain::Block;
+use crate::chain::{BlockParts, ItemId};
+
+/// The newest blocks.
+#[derive(Debug)]
+pub(super) struct Recent {
+    max_blocks: usize,
+    max_bytes: usize,
+    max_seen: usize,
+    /// Oldest first.
+    blocks: VecDeque<Kept>,
+    /// Identities of accepted blocks, oldest first, and the same sorted.
+    seen: VecDeque<ItemId>,
+    seen_sorted: BTreeSet<ItemId>,
+}
+
+/// A block that can be served.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) id: ItemId,
+    pub(super) block: Block,
+    /// `None`: the chain's blocks are opaque.
+    pub(super) parts: Option<BlockParts>,
+    /// The compact form and its bytes on the wire; `None` where it has none.
+    pub(super) compact: Option<(CompactBlock, usize)>,
+    /// Bytes of its transactions that were new here.
+    pub(super) novel_bytes: usize,
+    /// Whether the chain has accepted it. Before, nobody gets the whole block.
+    pub(super) accepted: bool,
+    pub(super) peers: BTreeMap<PeerId, Dealings>,
+}
+
+/// What was said about a block with a peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Dealings {
+    /// The peer has the block, or knows that it is here.
+    pub(super) knows: bool,
+    /// The peer has told of it.
+    pub(super) told: bool,
+    /// It has asked for the compact form; for missing transactions; for the whole block. Each once.
+    pub(super) asked_compact: bool,
+    pub(super) asked_missing: bool,
+    pub(super) asked_whole: bool,
+    /// It waits for the whole block until that is accepted.
+    pub(super) owed: bool,
+}
+
+impl Kept {
+    /// A block that the chain has not accepted yet.
+    pub(super) fn new(
+        id: ItemId,
+        block: Block,
+        parts: Option<BlockParts>,
+        compact: Option<CompactBlock>,
+        novel_bytes: usize,
+    ) -> Self {
+        let compact = compact.map(|compact| {
+            let bytes = BlockMessage::Compact(compact.clone()).encode().len();
+            (compact, bytes)
+        });
+        Self {
+            id,
+            block,
+            parts,
+            compact,
+            novel_bytes,
+            accepted: false,
+            peers: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn dealings(&mut self, peer: PeerId) -> &mut Dealings {
+        self.peers.entry(peer).or_default()
+    }
+
+    /// These peers have told of the block.
+    pub(super) fn told_by(&mut self, peers: impl IntoIterator<Item = PeerId>) {
+        for peer in peers {
+            let dealings = self.dealings(peer);
+            dealings.told = true;
+            dealings.knows = true;
+        }
+    }
+
+    /// What the hook wants to know.
+    pub(super) fn as_offer<'a>(
+        &'a self,
+        peer: &'a PeerId,
+        high_bandwidth: bool,
+        asked: bool,
+    ) -> Offer<'a> {
+        Offer {
+            peer,
+            block: &self.id,
+            whole_bytes: self.block.data.len(),
+            compact_bytes: self.compact.as_ref().map(|(_, bytes)| *bytes),
+            novel_bytes: self.novel_bytes,
+            high_bandwidth,
+            asked,
+        }
+    }
+
+    /// Sends the block in a form that it has.
+    pub(super) fn send(&self, peer: PeerId, form: Form, why: &'static str, out: &mut Actions) {
+        let id = self.id.clone();
+        let message = match (form, &self.compact) {
+            (Form::Coded, _) => {
+                return out.push(Action::SendCoded {
+                    peer,
+                    block: id,
+                    why,
+                });
+            }
+            (Form::Announcement, _) => {
+                let header = self.parts.as_ref().map(|parts| parts.header.clone());
+                let header = header.unwrap_or_default();
+                BlockMessage::Announcement(Announcement { id, header })
+            }
+            (Form::Compact, Some((compact, _))) => BlockMessage::Compact(compact.clone()),
+            (Form::Compact | Form::Whole, _) => {
+                let data = self.block.data.clone();
+                BlockMessage::Whole(WholeBlock { id, data })
+            }
+        };
+        out.send(peer, message, why);
+    }
+
+    /// Sends the whole block to the peers that wait for it.
+    pub(super) fn pay_debts(&mut self, out: &mut Actions) {
+        for peer in self.take_owed() {
+            self.send(
+                peer,
+                Form::Whole,
+                "it asked before the block was accepted",
+                out,
+            );
+        }
+    }
+
+    /// Tells the peers that wait for the whole block that it does not come.
+    pub(super) fn disappoint(mut self, out: &mut Actions) {
+        for peer in self.take_owed() {
+            let message = BlockMessage::NotFound(self.id.clone());
+            out.send(peer, message, "the block is not here any more");
+        }
+    }
+
+    fn take_owed(&mut self) -> Vec<PeerId> {
+        let owed = self.peers.iter_mut();
+        let owed =
+            owed.filter_map(|(peer, dealings)| std::mem::take(&mut dealings.owed).then_some(*peer));
+        owed.collect()
+    }
+
+    /// Bytes of memory. The parts of an accepted block are slices of it, those of another one are not.
+    fn weight(&self) -> usize {
+        let count = self
+            .parts
+            .as_ref()
+            .map_or(0, |parts| parts.transactions.len());
+        let copies = if self.accepted { 1 } else { 2 };
+        let compact = self
+            .compact
+            .as_ref()
+            .map_or(0, |(compact, _)| compact.weight());
+        self.block.data.len() * copies + count * size_of::<Bytes>() + compact
+    }
+}
+
+impl Recent {
+    pub(super) fn new(max_blocks: usize, max_bytes: usize, max_seen: usize) -> Self {
+        Self {
+            max_blocks,
+            max_bytes,
+            max_seen,
+            blocks: VecDeque::new(),
+            seen: VecDeque::new(),
+            seen_sorted: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn get(&mut self, id: &ItemId) -> Option<&mut Kept> {
+        self.blocks.iter_mut().find(|kept| kept.id == *id)
+    }
+
+    /// A block that is kept and accepted.
+    pub(super) fn accepted(&self, id: &ItemId) -> Option<&Kept> {
+        let mut accepted = self.blocks.iter().filter(|kept| kept.accepted);
+        accepted.find(|kept| kept.id == *id)
+    }
+
+    /// Whether the chain has accepted this block, as far back as `max_seen` reaches.
+    pub(super) fn is_accepted(&self, id: &ItemId) -> bool {
+        self.seen_sorted.contains(id)
+    }
+
+    /// Keeps a block as the newest. Those that had to go for it; it goes itself if it is over the limit alone.
+    pub(super) fn insert(&mut self, kept: Kept) -> Vec<Kept> {
+        if kept.weight() > self.max_bytes {
+            return vec![kept];
+        }
+        self.blocks.push_back(kept);
+        let mut gone = Vec::new();
+        while self.blocks.len() > self.max_blocks
+            || self.blocks.iter().map(Kept::weight).sum::<usize>() > self.max_bytes
+        {
+            gone.extend(self.blocks.pop_front());
+        }
+        gone
+    }
+
+    /// The chain has accepted a block, whose parts are slices of it. `None` if it is not kept.
+    pub(super) fn accept(
+        &mut self,
+        id: &ItemId,
+        block: Block,
+        parts: Option<BlockParts>,
+    ) -> Option<&mut Kept> {
+        if self.seen_sorted.insert(id.clone()) {
+            self.seen.push_back(id.clone());
+            if self.seen.len() > self.max_seen
+                && let Some(oldest) = self.seen.pop_front()
+            {
+                self.seen_sorted.remove(&oldest);
+            }
+        }
+        let kept = self.get(id)?;
+        kept.block = block;
+        kept.parts = parts;
+        kept.accepted = true;
+        Some(kept)
+    }
+
+    /// Takes a block out that the chain has not accepted yet.
+    pub(super) fn take_unaccepted(&mut self, id: &ItemId) -> Option<Kept> {
+        let place = self
+            .blocks
+            .iter()
+            .position(|kept| kept.id == *id && !kept.accepted)?;
+        self.blocks.remove(place)
+    }
+
+    pub(super) fn gone(&mut self, peer: &PeerId) {
+        for kept in &mut self.blocks {
+            kept.peers.remove(peer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::platform::test;
+
+    fn kept(number: usize, bytes: usize) -> Kept {
+        let id = ItemId::sha256(&number.to_le_bytes());
+        Kept::new(id, Block::new(vec![0; bytes]), None, None, 0)
+    }
+
+    fn insert(recent: &mut Recent, number: usize, bytes: usize, accepted: bool) -> Vec<ItemId> {
+        let Kept { id, block, .. } = kept(number, bytes);
+        let gone = recent.insert(kept(number, bytes));
+        if accepted {
+            recent.accept(&id, block, None);
+        }
+        gone.into_iter().map(|kept| kept.id).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_newest_blocks_within_the_limits_are_kept(
+            sizes in prop::collection::vec((0usize..400, any::<bool>()), 0..60),
+        ) {
+            let mut recent = Recent::new(5, 1000, 8);
+            for (number, (bytes, accepted)) in sizes.into_iter().enumerate() {
+                insert(&mut recent, number, bytes, accepted);
+                let id = kept(number, 0).id;
+                prop_assert!(recent.get(&id).is_some());
+                prop_assert_eq!(recent.is_accepted(&id), accepted);
+                prop_assert!(recent.blocks.len() <= 5);
+                prop_assert!(recent.blocks.iter().map(Kept::weight).sum::<usize>() <= 1000);
+                prop_assert!(recent.seen.len() <= 8 && recent.seen.len() == recent.seen_sorted.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_over_the_limit_is_remembered_but_not_kept() {
+        let mut recent = Recent::new(5, 1000, 8);
+        insert(&mut recent, 1, 400, true);
+        let id = kept(2, 0).id;
+        assert_eq!(insert(&mut recent, 2, 1001, true), slice::from_ref(&id));
+        assert!(recent.is_accepted(&id) && recent.get(&id).is_none());
+        assert!(
+            recent.get(&kept(1, 0).id).is_some(),
+            "nothing had to go for it"
+        );
+    }
+
+    #[test]
+    fn only_unaccepted_blocks_are_taken_out() {
+        let mut recent = Recent::new(5, 1000, 8);
+        insert(&mut recent, 1, 10, true);
+        insert(&mut recent, 2, 10, false);
+        assert!(recent.take_unaccepted(&kept(1, 0).id).is_none());
+        assert!(recent.take_unaccepted(&kept(2, 0).id).is_some());
+        assert!(recent.get(&kept(2, 0).id).is_none());
+    }
+
+    #[test]
+    fn who_waits_for_a_block_gets_it_or_is_told() {
+        let peer = PeerId::random();
+        let mut accepted = kept(1, 10);
+        accepted.dealings(peer).owed = true;
+        let mut out = Actions::default();
+        accepted.pay_debts(&mut out);
+        accepted.disappoint(&mut out);
+        let mut refused = kept(2, 10);
+        refused.dealings(peer).owed = true;
+        refused.disappoint(&mut out);
+        let names: Vec<_> = out
+            .into_vec()
+            .into_iter()
+            .map(|action| match action {
+                Action::Send { message, .. } => message.name(),
+                _ => "something else",
+            })
+            .collect();
+        assert_eq!(names, ["whole block", "not found"]);
+    }
+}

@@ -1,0 +1,270 @@
+//! What the propagation of blocks asks the chain, and is answered: slow work, done off the network task.
+
+use bytes::Bytes;
+use libp2p::PeerId;
+
+use crate::{
+    chain::{
+        Application, Block, BlockParts, Checked, Item, ItemId, ItemKind, TransactionKey, Verdict,
+    },
+    propagation::{
+        blocks::{
+            coded::{BroadcastId, Encoded, InconsistentCoding, Reconstruction},
+            compact::{BlockCheck, HeaderCheck, Join},
+        },
+        pool::Mempool,
+    },
+};
+
+/// Something that only the chain can say, or that takes long.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// Whether a header is good.
+    Header(HeaderCheck),
+    /// What block these transactions make.
+    Join(Join),
+    /// Whether a block is good.
+    Block(BlockCheck),
+    /// Whether the header of a block that comes in chunks is good.
+    CodedHeader {
+        broadcast: BroadcastId,
+        block: ItemId,
+        header: Bytes,
+        /// Who told of it first.
+        peer: PeerId,
+    },
+    /// What block these chunks make.
+    Reconstruct(Reconstruction),
+    /// Whether a block that came in chunks is good.
+    CodedBlock {
+        broadcast: BroadcastId,
+        block: ItemId,
+        /// Who told of it first.
+        peer: Option<PeerId>,
+        bytes: Bytes,
+        /// Whether the chain has accepted these very bytes before.
+        is_here: bool,
+    },
+    /// The chunks of a block: its identity, header and bytes.
+    Encode(ItemId, Bytes, Bytes),
+}
+
+/// The answer to a [`Question`], with what the asker needs to recognise it.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Header(HeaderCheck, Checked),
+    Joined(Join, Option<Block>),
+    Checked(BlockCheck, Checked, Option<Box<AcceptedBlock>>),
+    CodedHeader {
+        broadcast: BroadcastId,
+        checked: Checked,
+        peer: PeerId,
+    },
+    Reconstructed(Result<Encoded, InconsistentCoding>),
+    CodedBlock {
+        broadcast: BroadcastId,
+        checked: Checked,
+        peer: Option<PeerId>,
+        accepted: Option<Box<AcceptedBlock>>,
+    },
+    /// `None`: it cannot be encoded.
+    Encoded(ItemId, Bytes, Option<Encoded>),
+}
+
+/// A block that the chain has accepted, and what propagation wants to know of it.
+#[derive(Clone, Debug)]
+pub(crate) struct AcceptedBlock {
+    pub(crate) id: ItemId,
+    pub(crate) block: Block,
+    /// `None`: the chain's blocks are opaque.
+    pub(crate) parts: Option<BlockParts>,
+    /// The keys of its transactions, in order.
+    pub(crate) keys: Vec<TransactionKey>,
+}
+
+impl AcceptedBlock {
+    /// Takes a block apart that the chain has accepted under this identity.
+    pub(crate) fn of(id: ItemId, block: Block, application: &dyn Application) -> Self {
+        let parts = application.split_block(&block);
+        let transactions = parts.iter().flat_map(|parts| &parts.transactions);
+        let keys = transactions.map(|one| TransactionKey::of(one)).collect();
+        Self {
+            id,
+            block,
+            parts,
+            keys,
+        }
+    }
+
+    /// Bytes of its transactions that are not in the pool; 0 for an opaque block.
+    pub(crate) fn novel_bytes(&self, pool: &Mempool) -> usize {
+        let transactions = self.parts.iter().flat_map(|parts| &parts.transactions);
+        let novel = transactions
+            .zip(&self.keys)
+            .filter(|(_, key)| pool.get(key).is_none());
+        novel.map(|(bytes, _)| bytes.len()).sum()
+    }
+}
+
+impl Question {
+    /// Bytes of payload.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::Header(check) => check.header.len(),
+            Self::Join(join) => join.transactions.iter().map(Bytes::len).sum(),
+            Self::Block(check) => check.block.data.len(),
+            Self::CodedHeader { header, .. } => header.len(),
+            Self::Reconstruct(_) => 0,
+            Self::CodedBlock { bytes, .. } | Self::Encode(_, _, bytes) => bytes.len(),
+        }
+    }
+
+    /// Asks the chain, and hands it what it accepts. May take long.
+    pub(crate) fn ask(self, application: &dyn Application) -> Answer {
+        match self {
+            Self::Header(check) => {
+                let checked = application.check_header(&check.header);
+                Answer::Header(check, checked)
+            }
+            Self::Join(join) => {
+                let block = application.join_block(&join.header, &join.transactions);
+                Answer::Joined(join, block)
+            }
+            Self::Block(check) => {
+                let (checked, accepted) = judge(&check.id, &check.block, application);
+                Answer::Checked(check, checked, accepted)
+            }
+            Self::CodedHeader {
+                broadcast,
+                block,
+                header,
+                peer,
+            } => Answer::CodedHeader {
+                broadcast,
+                checked: of(&block, application.check_header(&header)),
+                peer,
+            },
+            Self::Reconstruct(reconstruction) => Answer::Reconstructed(reconstruction.run()),
+            Self::CodedBlock {
+                broadcast,
+                block,
+                peer,
+                bytes,
+                is_here,
+            } => {
+                let (checked, accepted) = if is_here {
+                    (Checked::accept(block.clone()), None)
+                } else {
+                    judge(&block, &Block::new(bytes), application)
+                };
+                Answer::CodedBlock {
+                    broadcast,
+                    checked: of(&block, checked),
+                    peer,
+                    accepted,
+                }
+            }
+            Self::Encode(id, header, bytes) => {
+                let encoded = Encoded::of(id.clone(), header.clone(), &bytes).ok();
+                Answer::Encoded(id, header, encoded)
+            }
+        }
+    }
+
+    /// The answer where the chain failed to give one. `None`: the asker's own patience ends it.
+    pub(crate) fn unanswered(self) -> Option<Answer> {
+        let ignore = |data: &[u8]| Checked::ignore(data, "the application failed; see its log");
+        Some(match self {
+            Self::Header(check) => {
+                let checked = ignore(&check.header);
+                Answer::Header(check, checked)
+            }
+            Self::Join(join) => Answer::Joined(join, None),
+            Self::Block(check) => {
+                let checked = ignore(&check.block.data);
+                Answer::Checked(check, checked, None)
+            }
+            Self::CodedHeader {
+                broadcast,
+                header,
+                peer,
+                ..
+            } => Answer::CodedHeader {
+                broadcast,
+                checked: ignore(&header),
+                peer,
+            },
+            Self::CodedBlock {
+                broadcast,
+                peer,
+                bytes,
+                ..
+            } => Answer::CodedBlock {
+                broadcast,
+                checked: ignore(&bytes),
+                peer,
+                accepted: None,
+            },
+            Self::Encode(id, header, _) => Answer::Encoded(id, header, None),
+            Self::Reconstruct(_) => return None,
+        })
+    }
+}
+
+impl Answer {
+    /// The block that it brings, and the peer that sent it, where that is one.
+    pub(crate) fn accepted(&self) -> Option<(&AcceptedBlock, Option<PeerId>)> {
+        match self {
+            Self::Checked(check, _, Some(block)) => Some((block, Some(check.peer))),
+            Self::CodedBlock {
+                accepted: Some(block),
+                peer,
+                ..
+            } => Some((block, *peer)),
+            _ => None,
+        }
+    }
+
+    /// The peer whose block was not accepted, and why.
+    pub(crate) fn refused(&self) -> Option<(PeerId, String)> {
+        let (peer, checked) = match self {
+            Self::Header(check, checked) if !check.header.is_empty() => (check.peer, checked),
+            // Opaque blocks are told apart by their whole.
+            Self::Header(check, checked) if checked.verdict == Verdict::Reject => {
+                (check.peer, checked)
+            }
+            Self::Checked(check, checked, _) => (check.peer, checked),
+            Self::CodedHeader { checked, peer, .. } => (*peer, checked),
+            Self::CodedBlock { checked, peer, .. } => ((*peer)?, checked),
+            _ => return None,
+        };
+        (checked.verdict != Verdict::Accept).then(|| (peer, checked.reason.clone()))
+    }
+}
+
+/// Has a block checked; accepted under the identity that it came by, it is handed to the chain.
+fn judge(
+    id: &ItemId,
+    block: &Block,
+    application: &dyn Application,
+) -> (Checked, Option<Box<AcceptedBlock>>) {
+    let checked = of(id, application.check_block(block));
+    if checked.verdict != Verdict::Accept {
+        return (checked, None);
+    }
+    application.deliver(&Item::new(ItemKind::Block, block.data.clone()));
+    let accepted = AcceptedBlock::of(id.clone(), block.clone(), application);
+    (checked, Some(Box::new(accepted)))
+}
+
+/// What the chain says, of bytes that came under this identity.
+fn of(id: &ItemId, checked: Checked) -> Checked {
+    if checked.verdict != Verdict::Accept || checked.id == *id {
+        return checked;
+    }
+    Checked {
+        verdict: Verdict::Reject,
+        reason: format!("it is {}, and not what it was said to be", checked.id),
+        ..checked
+    }
+}

@@ -1,0 +1,580 @@
+//! Items on their way: pushed to few peers, announced to the rest, fetched where they did not come by themselves.
+//!
+//! The links over which whole items are pushed form a tree that the nodes find together, after Plumtree (Leitão,
+//! Pereira and Rodrigues: "Epidemic Broadcast Trees", SRDS 2007). A link begins as one that pushes. Whoever is pushed
+//! what it has already asks for announcements instead, and the link carries those both ways from then on. Whoever
+//! has to fetch what others announced, because nobody pushed it in time, asks that announcer to push. So an item
+//! crosses most links as an announcement of 12 bytes (short id, size, fee rate) and arrives whole about once; and
+//! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only.
+//!
+//! Transactions and votes have a tree each: transactions travel in batches, votes at once. Everything accepted stands in
+//! one log that all peers read on in (`log.rs`); what is announced and not here is the business of `fetches.rs`. A batch
+//! is therefore handled once, and encoded once for all who are pushed it.
+//!
+//! Bounds: the log's bytes; of each peer the announcements, fetches and answers that wait. Further ones are dropped, and the peer
+//! that sent too many pays. A slow reader falls behind in the log and misses what has left it.
+
+mod fetches;
+mod log;
+#[cfg(test)]
+mod network_tests;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::BuildHasher,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+use web_time::Instant;
+
+use self::{
+    fetches::{Claim, Fetches, Limits},
+    log::{BATCH_BYTES, Entry, Log, PLACES, Place, bit},
+};
+use super::{
+    TreeConfig,
+    keyed::Keyed,
+    wire::{self, Announce, Fetch, Items, Kind, Link, MAX_BATCH, MAX_IDS},
+};
+use crate::peers::Misdeed;
+use crate::{
+    chain::{ShortId, TransactionKey},
+    propagation::pool::Mempool,
+};
+
+/// Duplicates on one link after which it is judged.
+const JUDGED: u32 = 16;
+/// A link is pruned where one item in so many is a duplicate. Where all nodes are sources, a cycle of links brings duplicates
+/// to each of them only now and then, the seldomer the longer it is.
+const DUPLICATE_PART: u32 = 16;
+/// Fetched items of one announcer after which it is asked to push.
+const RESCUED: u32 = 16;
+/// After a link was changed, so long at least nothing is counted and no other one is changed: the effect has to show first. As much
+/// again at most is added at random, so that neighbours do not mend the same cut, or cut the same cycle, all at once.
+const SETTLING: Duration = Duration::from_millis(500);
+/// How much later than the pushes an announcement goes out, so that they are there first.
+const ANNOUNCE_DELAY: Duration = Duration::from_millis(10);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Plumtree {
+    config: TreeConfig,
+    log: Log,
+    fetches: Fetches,
+    /// What is being checked, and the places of the peers that have it.
+    checking: HashMap<ShortId, u128, Keyed>,
+    peers: HashMap<PeerId, Peer>,
+    places: Vec<Place>,
+    /// Until when the effect of the last change of a link shows; `None`: there was none.
+    settles_at: Option<Instant>,
+    random: u64,
+}
+
+#[derive(Debug)]
+struct Peer {
+    place: Option<Place>,
+    /// Whether whole items are pushed on this link, both ways.
+    pushes: bool,
+    /// The number of the next batch in the log.
+    cursor: u64,
+    /// When it may be sent something again.
+    next_at: Instant,
+    /// Small frames that go first.
+    outbox: VecDeque<Kind>,
+    /// What it has asked for.
+    serve: VecDeque<ShortId>,
+    /// Of what it pushed lately: what was new here and what was not.
+    fresh: u32,
+    duplicates: u32,
+    /// What had to be fetched from it.
+    rescued: u32,
+}
+
+/// An item from a peer that is new here: to be checked by the chain, and to be concluded.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fresh {
+    pub(crate) key: TransactionKey,
+    pub(crate) data: Bytes,
+    /// The fee rate that its announcer promised, if it was fetched.
+    pub(crate) promised: Option<u64>,
+}
+
+/// An item that the chain has accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct Accepted {
+    pub(crate) key: TransactionKey,
+    pub(crate) data: Bytes,
+    pub(crate) fee: u64,
+}
+
+/// What is to be sent.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// Whole frames.
+    pub(crate) bytes: Bytes,
+    /// Items in there, announced ones and those asked for.
+    pub(crate) items: usize,
+}
+
+/// What came of a frame.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Received {
+    /// To be checked.
+    pub(crate) fresh: Vec<Fresh>,
+    /// What the sender pays for.
+    pub(crate) misdeed: Option<Misdeed>,
+}
+
+impl From<Kind> for Outgoing {
+    fn from(kind: Kind) -> Self {
+        Self {
+            items: kind.ids(),
+            bytes: kind.into_frame(),
+        }
+    }
+}
+
+impl Received {
+    /// Nothing but a misdeed.
+    pub(crate) fn misdeed(misdeed: Misdeed) -> Self {
+        Self::from(Some(misdeed))
+    }
+}
+
+impl From<Option<Misdeed>> for Received {
+    fn from(misdeed: Option<Misdeed>) -> Self {
+        Self {
+            misdeed,
+            ..Self::default()
+        }
+    }
+}
+
+impl Plumtree {
+    /// `seed` keys the tables: 16 random bytes that no peer knows.
+    pub(crate) fn new(config: TreeConfig, seed: &[u8; 16]) -> Self {
+        let keyed = Keyed::new(seed);
+        let limits = Limits {
+            patience: config.fetch_patience,
+            timeout: config.fetch_timeout,
+            max_announced: config.max_announced,
+            max_requested_bytes: config.max_requested_bytes,
+        };
+        Self {
+            log: Log::new(config.max_log_bytes, keyed.clone()),
+            fetches: Fetches::new(limits, keyed.clone()),
+            checking: HashMap::with_hasher(keyed.clone()),
+            peers: HashMap::new(),
+            places: (0..PLACES).rev().collect(),
+            settles_at: None,
+            random: keyed.hash_one(0_u64) | 1,
+            config,
+        }
+    }
+
+    /// A peer that speaks the lanes' protocols is here: it learns what is accepted from now on.
+    pub(crate) fn connected(&mut self, id: PeerId, now: Instant) {
+        let pushing = self.peers.values().filter(|peer| peer.pushes).count();
+        let pushes = pushing < self.config.push_peers;
+        let mut outbox = VecDeque::new();
+        if !pushes {
+            outbox.push_back(Kind::Link(Link { push: false }));
+        }
+        let peer = Peer {
+            place: self.places.pop(),
+            pushes,
+            cursor: self.log.end(),
+            next_at: now,
+            outbox,
+            serve: VecDeque::new(),
+            fresh: 0,
+            duplicates: 0,
+            rescued: 0,
+        };
+        self.peers.insert(id, peer);
+    }
+
+    /// A peer is gone; what it was asked for is asked of others.
+    pub(crate) fn disconnected(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.remove(&id) else {
+            return;
+        };
+        self.fetches.gone(id);
+        if let Some(place) = peer.place {
+            self.log.forget(place);
+            let others = !bit(peer.place);
+            self.checking
+                .values_mut()
+                .for_each(|known| *known &= others);
+            self.places.push(place);
+        }
+    }
+
+    /// Whole items came, their keys computed. What is not `known` to the caller's pool is to be checked.
+    pub(crate) fn on_items(
+        &mut self,
+        from: PeerId,
+        batch: Vec<(TransactionKey, Bytes)>,
+        missing: impl Iterator<Item = ShortId>,
+        is_known: impl Fn(&TransactionKey) -> bool,
+        now: Instant,
+    ) -> Received {
+        let counts = self.is_settled(now);
+        let mut received = Received::default();
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return received;
+        };
+        missing.for_each(|id| self.fetches.missing(id, from));
+        let (mut pushed, mut duplicates) = (0, 0);
+        for (key, data) in batch {
+            let id = key.short();
+            let claim = self.fetches.arrived(id, &from, now);
+            if let Some((claim, _)) = claim
+                && u32::try_from(data.len()) != Ok(claim.size)
+            {
+                received.misdeed = Some(Misdeed::FalseAnnouncement);
+            }
+            let asked = claim.is_some_and(|(_, asked)| asked);
+            peer.rescued += u32::from(asked && counts);
+            pushed += u32::from(!asked);
+            if let Some(known) = self.checking.get_mut(&id) {
+                *known |= bit(peer.place);
+                duplicates += u32::from(!asked);
+            } else if self.log.mark(id, peer.place) || is_known(&key) {
+                duplicates += u32::from(!asked);
+            } else {
+                self.checking.insert(id, bit(peer.place));
+                let promised = claim.map(|(claim, _)| claim.fee_rate);
+                received.fresh.push(Fresh {
+                    key,
+                    data,
+                    promised,
+                });
+            }
+        }
+        if counts {
+            peer.duplicates += duplicates;
+            peer.fresh += pushed - duplicates;
+            self.judge(from, now);
+        }
+        received
+    }
+
+    /// Announced items: those that are not here are noted, to be fetched unless they come by themselves.
+    pub(crate) fn on_announce(
+        &mut self,
+        from: PeerId,
+        announce: &Announce,
+        is_known: impl Fn(ShortId) -> bool,
+        now: Instant,
+    ) -> Option<Misdeed> {
+        let place = self.peers.get(&from)?.place;
+        let claims = announce.sizes.iter().zip(&announce.fee_rates);
+        for (id, (&size, &fee_rate)) in wire::ids(&announce.ids).ok()?.zip(claims) {
+            if usize::try_from(size).is_ok_and(|size| size > self.config.max_item) {
+                return Some(Misdeed::InvalidMessage);
+            }
+            if let Some(known) = self.checking.get_mut(&id) {
+                *known |= bit(place);
+            } else if !self.log.mark(id, place)
+                && !is_known(id)
+                && !self
+                    .fetches
+                    .announced(id, from, Claim { size, fee_rate }, now)
+            {
+                return Some(Misdeed::TooManyMessages);
+            }
+        }
+        None
+    }
+
+    /// A peer wants items that were announced to it.
+    pub(crate) fn on_fetch(&mut self, from: PeerId, fetch: &Fetch) -> Option<Misdeed> {
+        let peer = self.peers.get_mut(&from)?;
+        let ids = wire::ids(&fetch.ids).ok()?;
+        if peer.serve.len() + ids.len() > self.config.max_announced {
+            return Some(Misdeed::TooManyMessages);
+        }
+        peer.serve.extend(ids);
+        None
+    }
+
+    /// A peer is to be sent these as if it had asked, as far as there is room.
+    pub(crate) fn serve(&mut self, to: PeerId, keys: &[TransactionKey]) {
+        if let Some(peer) = self.peers.get_mut(&to) {
+            let room = self.config.max_announced.saturating_sub(peer.serve.len());
+            peer.serve
+                .extend(keys.iter().take(room).map(TransactionKey::short));
+        }
+    }
+
+    /// A peer wants its link to push, or to announce.
+    pub(crate) fn on_link(&mut self, from: PeerId, link: &Link) {
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.pushes = link.push;
+            (peer.fresh, peer.duplicates, peer.rescued) = (0, 0, 0);
+        }
+    }
+
+    /// Whether an item is in the log, or being checked.
+    pub(crate) fn knows(&self, key: &TransactionKey) -> bool {
+        let id = key.short();
+        self.checking.contains_key(&id) || self.log.get(id).is_some()
+    }
+
+    /// The chain has judged what [`Self::on_items`] gave out: these may be asked for and sent again.
+    pub(crate) fn refused(&mut self, key: &TransactionKey) {
+        self.checking.remove(&key.short());
+    }
+
+    /// The chain has accepted an item of our own: it goes on its way. False where it is in the log, or being checked.
+    pub(crate) fn published(&mut self, item: Accepted, now: Instant) -> bool {
+        if self.knows(&item.key) {
+            return false;
+        }
+        self.enter(None, item, 0, now);
+        true
+    }
+
+    /// The chain has accepted items of a peer: they go on their way.
+    pub(crate) fn accepted(
+        &mut self,
+        from: PeerId,
+        items: impl IntoIterator<Item = Accepted>,
+        now: Instant,
+    ) {
+        let source = self.peers.get(&from).and_then(|peer| peer.place);
+        for item in items {
+            match self.checking.remove(&item.key.short()) {
+                Some(known) => self.enter(source, item, known | bit(source), now),
+                // What is being checked is not in the log; anything else may be.
+                None if self.knows(&item.key) => {}
+                None => self.enter(source, item, bit(source), now),
+            }
+        }
+    }
+
+    /// Adds to the log what is not there.
+    fn enter(
+        &mut self,
+        source: Option<Place>,
+        Accepted { key, data, fee }: Accepted,
+        known: u128,
+        now: Instant,
+    ) {
+        let entry = Entry {
+            id: key.short(),
+            fee_rate: fee_rate(fee, data.len()),
+            data,
+            known,
+        };
+        let patience = self.config.push_interval;
+        self.log.append(source, entry, now, patience);
+    }
+
+    /// Moves on what has waited; returns what peers pay for.
+    pub(crate) fn on_time(&mut self, now: Instant) -> Vec<(PeerId, Misdeed)> {
+        let silent = self.fetches.on_time(now);
+        silent
+            .into_iter()
+            .map(|peer| (peer, Misdeed::NoAnswer))
+            .collect()
+    }
+
+    /// When [`Self::on_time`] has something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.fetches.next_deadline()
+    }
+
+    /// When there is something to send to a peer that no input will bring.
+    pub(crate) fn sends_at(&self, id: &PeerId) -> Option<Instant> {
+        let peer = self.peers.get(id)?;
+        (peer.cursor < self.log.end()).then_some(peer.next_at)
+    }
+
+    /// Whether more of our own may be added: the peer that is ahead of all others has read most of what there is. So a
+    /// caller waits for the network, and no slow peer holds up the rest.
+    pub(crate) fn has_room(&self) -> bool {
+        let unread = self
+            .peers
+            .values()
+            .map(|peer| self.log.bytes_from(peer.cursor));
+        let least = unread.min().unwrap_or(0);
+        usize::try_from(least).is_ok_and(|least| least < self.config.max_log_bytes / 4)
+    }
+
+    /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item. What a peer has
+    /// asked for and is not in the log is looked up in the `pool`.
+    pub(crate) fn next(
+        &mut self,
+        id: PeerId,
+        pool: Option<&Mempool>,
+        now: Instant,
+    ) -> Option<Outgoing> {
+        let grafts = |peer: &Peer| peer.rescued >= RESCUED && !peer.pushes;
+        if self.peers.get(&id).is_some_and(grafts) {
+            self.change(id, true, now);
+        }
+        let peer = self.peers.get_mut(&id)?;
+        if let Some(kind) = peer.outbox.pop_front() {
+            return Some(Outgoing::from(kind));
+        }
+        if self.fetches.is_ready(&id) {
+            let ids = self.fetches.take(id, now);
+            if !ids.is_empty() {
+                let ids = wire::column(ids.into_iter());
+                return Some(Outgoing::from(Kind::Fetch(Fetch { ids })));
+            }
+        }
+        if !peer.serve.is_empty() {
+            return Some(answer(peer, &self.log, pool));
+        }
+        if peer.next_at > now {
+            return None;
+        }
+        let (out, interval) = if peer.pushes {
+            (push(peer, &self.log), self.config.push_interval)
+        } else {
+            (
+                announce(peer, &self.log, now),
+                self.config.announce_interval,
+            )
+        };
+        // What is left after a full one waits for room, not for time.
+        if out.as_ref().is_none_or(|out| out.bytes.len() < BATCH_BYTES) {
+            peer.next_at = now + interval;
+        }
+        out
+    }
+
+    /// Whoever pushes too often what is here already shall announce instead.
+    fn judge(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let many = peer.duplicates * DUPLICATE_PART > peer.fresh + peer.duplicates;
+        if peer.pushes && peer.duplicates >= JUDGED && many {
+            self.change(id, false, now);
+        } else if peer.fresh > 1024 {
+            peer.fresh /= 2;
+            peer.duplicates /= 2;
+        }
+    }
+
+    /// Makes a link push or announce, both ways. What was counted before says nothing of what is then.
+    fn change(&mut self, id: PeerId, push: bool, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.pushes = push;
+            peer.outbox.push_back(Kind::Link(Link { push }));
+        }
+        for peer in self.peers.values_mut() {
+            (peer.fresh, peer.duplicates, peer.rescued) = (0, 0, 0);
+        }
+        // Marsaglia's xorshift64: all that is asked of it is that neighbours differ.
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let share = (self.random >> 40) as f64 / f64::from(1 << 24);
+        self.settles_at = Some(now + SETTLING + SETTLING.mul_f64(share));
+    }
+
+    fn is_settled(&self, now: Instant) -> bool {
+        self.settles_at.is_none_or(|settles_at| settles_at <= now)
+    }
+}
+
+/// The fee per 1,000 bytes.
+pub(crate) fn fee_rate(fee: u64, size: usize) -> u64 {
+    let size = u128::try_from(size).unwrap_or(u128::MAX).max(1);
+    u64::try_from(u128::from(fee) * 1000 / size).unwrap_or(u64::MAX)
+}
+
+/// The answer to what a peer has asked for, as far as one frame goes.
+fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outgoing {
+    let (mut items, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
+    while bytes < BATCH_BYTES
+        && items.len() < MAX_BATCH
+        && missing.len() < MAX_IDS
+        && let Some(id) = peer.serve.pop_front()
+    {
+        let logged = log.get(id).map(|entry| &entry.data);
+        match logged.or_else(|| Some(&pool?.get_short(id)?.data)) {
+            Some(data) => {
+                bytes += data.len();
+                items.push(data.clone());
+            }
+            None => missing.push(id),
+        }
+    }
+    let count = items.len();
+    let mut batch = Items::packed(items);
+    batch.missing = wire::column(missing.into_iter());
+    Outgoing {
+        bytes: Kind::Items(batch).into_frame(),
+        items: count,
+    }
+}
+
+/// What a peer has not been pushed yet, and does not have.
+fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
+    let (mut frames, mut bytes, mut items) = (Vec::new(), 0, 0);
+    let known = bit(peer.place);
+    while bytes < BATCH_BYTES
+        && let Some((number, batch)) = log.from(peer.cursor)
+    {
+        peer.cursor = number + 1;
+        let unknown = || {
+            let entries = batch.entries.iter();
+            entries.filter(|entry| entry.known & known == 0)
+        };
+        let count = unknown().count();
+        let frame = if count == batch.entries.len() {
+            batch.frame()
+        } else if count > 0 {
+            let unknown = unknown().map(|entry| entry.data.clone());
+            Kind::Items(Items::packed(unknown.collect())).into_frame()
+        } else {
+            continue;
+        };
+        items += count;
+        bytes += frame.len();
+        frames.push(frame);
+    }
+    // A full batch is the only one most often, and is sent as it is.
+    let bytes = if frames.len() == 1 {
+        frames.pop()?
+    } else {
+        frames.concat().into()
+    };
+    (items > 0).then_some(Outgoing { bytes, items })
+}
+
+/// What a peer has not been told of yet, and does not have.
+fn announce(peer: &mut Peer, log: &Log, now: Instant) -> Option<Outgoing> {
+    let (mut ids, mut announce) = (Vec::new(), Announce::default());
+    let known = bit(peer.place);
+    while let Some((number, batch)) = log.from(peer.cursor) {
+        if batch.at + ANNOUNCE_DELAY > now || ids.len() + batch.entries.len() > MAX_IDS {
+            break;
+        }
+        peer.cursor = number + 1;
+        for entry in batch
+            .entries
+            .iter()
+            .filter(|entry| entry.known & known == 0)
+        {
+            ids.push(entry.id);
+            announce
+                .sizes
+                .push(u32::try_from(entry.data.len()).unwrap_or(u32::MAX));
+            announce.fee_rates.push(entry.fee_rate);
+        }
+    }
+    if ids.is_empty() {
+        return None;
+    }
+    announce.ids = wire::column(ids.into_iter());
+    Some(Outgoing::from(Kind::Announce(announce)))
+}

@@ -1,0 +1,275 @@
+//! Trees of many nodes in virtual time: what travels, how often, and what holds when peers misbehave.
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashSet},
+};
+
+use super::*;
+use crate::{platform::test, propagation::wire::Frame};
+
+/// How long a frame is under way.
+const DELAY: Duration = Duration::from_millis(2);
+
+/// What becomes of frames that a node sends.
+#[derive(Clone, Copy, PartialEq)]
+enum Habit {
+    Honest,
+    /// It announces and never sends anything whole.
+    Withholds,
+}
+
+struct Node {
+    id: PeerId,
+    tree: Plumtree,
+    links: Vec<usize>,
+    has: HashSet<TransactionKey>,
+    habit: Habit,
+    misdeeds: Vec<(PeerId, Misdeed)>,
+}
+
+/// Frames under way, in the order of their arrival: time, a number that breaks ties, from, to, bytes.
+type Arrival = Reverse<(Instant, u64, usize, usize, Vec<u8>)>;
+
+struct Network {
+    nodes: Vec<Node>,
+    arrivals: BinaryHeap<Arrival>,
+    sent: u64,
+    wire_bytes: usize,
+    now: Instant,
+}
+
+impl Network {
+    fn new(links: &[(usize, usize)], count: usize) -> Self {
+        let now = Instant::now();
+        let node = |place: usize| Node {
+            id: PeerId::random(),
+            tree: Plumtree::new(TreeConfig::default(), &(place as u128 + 1).to_le_bytes()),
+            links: Vec::new(),
+            has: HashSet::new(),
+            habit: Habit::Honest,
+            misdeeds: Vec::new(),
+        };
+        let mut network = Self {
+            nodes: (0..count).map(node).collect(),
+            arrivals: BinaryHeap::new(),
+            sent: 0,
+            wire_bytes: 0,
+            now,
+        };
+        for (a, b) in links {
+            network.link(*a, *b);
+            network.link(*b, *a);
+        }
+        network
+    }
+
+    /// Ten nodes in a ring, each with chords: six links a node.
+    fn of_degree_6() -> Self {
+        let links: Vec<_> = (0..10)
+            .flat_map(|a| [1, 2, 4].map(|by| (a, (a + by) % 10)))
+            .collect();
+        Self::new(&links, 10)
+    }
+
+    fn link(&mut self, from: usize, to: usize) {
+        let id = self.nodes[to].id;
+        self.nodes[from].links.push(to);
+        self.nodes[from].tree.connected(id, self.now);
+    }
+
+    fn publish(&mut self, at: usize, number: u64) {
+        let mut data = number.to_le_bytes().repeat(32);
+        data.truncate(250);
+        let key = TransactionKey::of(&data);
+        let node = &mut self.nodes[at];
+        node.has.insert(key);
+        let item = Accepted {
+            key,
+            data: data.into(),
+            fee: number,
+        };
+        assert!(node.tree.published(item, self.now));
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.send();
+            let arrival = self.arrivals.peek().map(|Reverse((at, ..))| *at);
+            let nodes = self.nodes.iter().flat_map(|node| {
+                let ids = node.links.iter().map(|link| &self.nodes[*link].id);
+                let sends = ids.filter_map(|id| node.tree.sends_at(id));
+                sends.chain(node.tree.next_deadline())
+            });
+            let Some(next) = nodes.chain(arrival).min().filter(|next| *next <= end) else {
+                self.now = end;
+                return;
+            };
+            self.now = next.max(self.now);
+            for node in &mut self.nodes {
+                let misdeeds = node.tree.on_time(self.now);
+                node.misdeeds.extend(misdeeds);
+            }
+            while self
+                .arrivals
+                .peek()
+                .is_some_and(|Reverse((at, ..))| *at <= self.now)
+            {
+                let Some(Reverse((_, _, from, to, bytes))) = self.arrivals.pop() else {
+                    break;
+                };
+                self.arrive(from, to, &bytes);
+            }
+        }
+    }
+
+    fn send(&mut self) {
+        for from in 0..self.nodes.len() {
+            for to in self.nodes[from].links.clone() {
+                let id = self.nodes[to].id;
+                while let Some(out) = self.nodes[from].tree.next(id, None, self.now) {
+                    let bytes = out.bytes;
+                    self.wire_bytes += bytes.len();
+                    self.sent += 1;
+                    let arrival = (self.now + DELAY, self.sent, from, to, bytes.to_vec());
+                    self.arrivals.push(Reverse(arrival));
+                }
+            }
+        }
+    }
+
+    fn arrive(&mut self, from: usize, to: usize, mut bytes: &[u8]) {
+        let (sender, habit) = (self.nodes[from].id, self.nodes[from].habit);
+        while !bytes.is_empty() {
+            let length = prost::decode_length_delimiter(&mut bytes).expect("a length");
+            let (frame, rest) = bytes.split_at(length);
+            bytes = rest;
+            let kind = Frame::read(Bytes::copy_from_slice(frame)).expect("a frame");
+            let node = &mut self.nodes[to];
+            let misdeed = match kind {
+                Kind::Items(_) if habit == Habit::Withholds => None,
+                Kind::Items(batch) => {
+                    let keyed = |data: Bytes| (TransactionKey::of(&data), data);
+                    let items = batch.items.into_iter().map(keyed).collect();
+                    let missing = wire::ids(&batch.missing).expect("ids");
+                    let received = node
+                        .tree
+                        .on_items(sender, items, missing, |_| false, self.now);
+                    let accept = |fresh: Fresh| Accepted {
+                        key: fresh.key,
+                        fee: 0,
+                        data: fresh.data,
+                    };
+                    let accepted: Vec<_> = received.fresh.into_iter().map(accept).collect();
+                    for item in &accepted {
+                        assert!(node.has.insert(item.key), "nothing is checked twice");
+                    }
+                    node.tree.accepted(sender, accepted, self.now);
+                    received.misdeed
+                }
+                Kind::Announce(announce) => {
+                    node.tree
+                        .on_announce(sender, &announce, |_| false, self.now)
+                }
+                Kind::Fetch(fetch) => node.tree.on_fetch(sender, &fetch),
+                Kind::Link(link) => {
+                    node.tree.on_link(sender, &link);
+                    None
+                }
+                _ => None,
+            };
+            node.misdeeds
+                .extend(misdeed.map(|misdeed| (sender, misdeed)));
+        }
+    }
+
+    fn publish_and_run(&mut self, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            let at = usize::try_from(number).expect("small") % self.nodes.len();
+            self.publish(at, number);
+            self.run(Duration::from_micros(500));
+        }
+        self.run(Duration::from_secs(8));
+    }
+}
+
+#[test]
+fn everybody_gets_everything_about_once() {
+    let mut network = Network::of_degree_6();
+    network.publish_and_run(0..2000);
+    let before = network.wire_bytes;
+    network.publish_and_run(2000..4000);
+    assert!(network.nodes.iter().all(|node| node.has.len() == 4000));
+    assert!(network.nodes.iter().all(|node| node.misdeeds.is_empty()));
+    let unique = 2000 * 250 * 9;
+    let ratio = (network.wire_bytes - before) as f64 / f64::from(unique);
+    println!("bytes on the wire per useful byte: {ratio:.3}");
+    assert!(ratio < 1.25, "{ratio}");
+}
+
+#[test]
+fn who_withholds_delays_and_pays() {
+    let mut network = Network::of_degree_6();
+    for liar in [3, 7] {
+        network.nodes[liar].habit = Habit::Withholds;
+    }
+    network.publish_and_run(0..1000);
+    for (place, node) in network.nodes.iter().enumerate() {
+        let missing = (0..1000_u64).filter(|number| {
+            let mut data = number.to_le_bytes().repeat(32);
+            data.truncate(250);
+            let lost =
+                [3, 7].contains(&(number % 10)) && !node.has.contains(&TransactionKey::of(&data));
+            !lost && !node.has.contains(&TransactionKey::of(&data))
+        });
+        assert_eq!(missing.count(), 0, "node {place} has all of the honest");
+    }
+    let liars = [network.nodes[3].id, network.nodes[7].id];
+    let blamed: Vec<_> = network
+        .nodes
+        .iter()
+        .flat_map(|node| &node.misdeeds)
+        .collect();
+    assert!(
+        blamed
+            .iter()
+            .all(|(peer, misdeed)| liars.contains(peer) && *misdeed == Misdeed::NoAnswer)
+    );
+    assert!(!blamed.is_empty());
+}
+
+#[test]
+fn a_tree_that_is_cut_grows_together() {
+    let mut network = Network::of_degree_6();
+    network.publish_and_run(0..1000);
+    // The node with the most pushing links leaves.
+    let pushing = |node: &Node| node.tree.peers.values().filter(|peer| peer.pushes).count();
+    let (gone, _) = network
+        .nodes
+        .iter()
+        .enumerate()
+        .max_by_key(|(_, node)| pushing(node))
+        .expect("ten");
+    let id = network.nodes[gone].id;
+    for place in network.nodes[gone].links.clone() {
+        let node = &mut network.nodes[place];
+        node.links.retain(|link| *link != gone);
+        node.tree.disconnected(id);
+    }
+    network.nodes[gone].links.clear();
+    for number in 1000..2000 {
+        let at = (gone + 1) % 10;
+        network.publish(at, number);
+        network.run(Duration::from_millis(1));
+    }
+    network.run(Duration::from_secs(8));
+    let others = network
+        .nodes
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| *place != gone);
+    for (place, node) in others {
+        assert_eq!(node.has.len(), 2000, "node {place}");
+    }
+}

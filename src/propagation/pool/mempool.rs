@@ -1,0 +1,369 @@
+//! The pool of accepted transactions: what peers may fetch, blocks are rebuilt from and pools are reconciled by.
+//!
+//! Entries lie in a slab and are found by [`ShortId`], the name that announcements carry. By what they pay for 1,000 bytes
+//! they fall into 252 classes, four to each doubling, like the buckets of an HdrHistogram; each class is a queue in order
+//! of arrival, linked through the slab. So insertion, lookup, removal and eviction take the same few steps however many
+//! there are. Order within a class is not worth more: its fee rates are within a quarter of each other.
+//!
+//! When the pool is full, the eldest of the lowest class leaves for a newcomer of that class or a higher one; a newcomer
+//! that pays less than all is refused. Among equals the newcomer wins, because otherwise a chain without fees would
+//! come to a halt with the first full pool.
+//!
+//! **Two transactions with one short id.** The elder stays, and the other is [`Insertion::Collision`]. That is
+//! harmless: it has been accepted and may still travel and stand in a block, only this pool does not serve it. Somebody who
+//! wants that for a transaction of another needs 2^64 hashes ([`ShortId`] has the sums); by chance a million entries hold
+//! such a pair once in 30 million pools.
+//!
+//! **Bounds.** [`MempoolConfig::max_bytes`], counting [`OVERHEAD`] for each entry, and [`MempoolConfig::max_age`]. Tables grow with
+//! use, keep the size that they once had, and are counted by the overhead. The data is kept as it is given:
+//! a slice of a frame keeps the whole frame in memory, so a caller that has one copies it (`Bytes::copy_from_slice`).
+
+mod classes;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    iter,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use web_time::Instant;
+
+use self::classes::{Class, Classes, class_of};
+use crate::{
+    chain::{ShortId, TransactionKey},
+    propagation::{keyed::Keyed, plumtree::fee_rate},
+};
+
+/// What an entry costs beside its data, in bytes, about: its place in the slab, in the index, and two small allocations.
+pub const OVERHEAD: usize = 208;
+/// The most entries that one call of [`Mempool::expire`] removes: a millisecond's work.
+pub const MAX_EXPIRED: usize = 4096;
+
+/// Entries in one piece of the slab.
+const PIECE: usize = 4096;
+/// Bytes of a usual transaction: for so many of them the index has room from the beginning, up to a million, since to make room
+/// would hold up everything else for milliseconds.
+const USUAL: usize = 250;
+const MOST_USUAL: usize = 1 << 20;
+
+/// How much the pool holds, and how long.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MempoolConfig {
+    /// Bytes of transactions, and [`OVERHEAD`] for each. **Default:** 64 MiB.
+    pub max_bytes: usize,
+    /// How long a transaction stays that no block takes up. **Default:** 1 h.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+}
+
+impl Default for MempoolConfig {
+    fn default() -> Self {
+        Self {
+            max_bytes: 64 << 20,
+            max_age: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// What came of an insertion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Insertion {
+    /// It is in the pool now; others may have left for it.
+    Inserted,
+    /// It was there already, and stays as it was.
+    Known,
+    /// Another transaction with its short id is there, and stays.
+    Collision,
+    /// The pool is full of what pays more, or the transaction is larger than the pool.
+    Refused,
+}
+
+/// A transaction in the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pooled {
+    /// Its name.
+    pub key: TransactionKey,
+    /// Its exact bytes.
+    pub data: Bytes,
+    /// The fee per 1,000 bytes, in the chain's smallest unit.
+    pub fee_rate: u64,
+    /// When it was inserted.
+    pub at: Instant,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Mempool {
+    config: MempoolConfig,
+    /// In pieces, so that it grows without being moved: that would take as long as a hundred votes on their way.
+    slab: Vec<Vec<Option<Entry>>>,
+    /// Empty places of the slab, taken in the order in which they became free: neighbours in a queue stay neighbours.
+    free: VecDeque<Place>,
+    index: HashMap<ShortId, Place, Keyed>,
+    classes: Classes,
+    bytes: usize,
+    inserted: u64,
+}
+
+/// A place in the slab.
+type Place = u32;
+
+#[derive(Debug)]
+struct Entry {
+    pooled: Pooled,
+    /// The neighbours in its class.
+    elder: Option<Place>,
+    younger: Option<Place>,
+}
+
+impl Mempool {
+    /// An empty pool. `seed` keys the index: 16 random bytes that no peer knows.
+    pub fn new(config: MempoolConfig, seed: &[u8; 16]) -> Self {
+        let usual = config.max_bytes / (OVERHEAD + USUAL);
+        let index = HashMap::with_capacity_and_hasher(usual.min(MOST_USUAL), Keyed::new(seed));
+        Self {
+            config,
+            slab: Vec::new(),
+            free: VecDeque::new(),
+            index,
+            classes: Classes::new(),
+            bytes: 0,
+            inserted: 0,
+        }
+    }
+
+    /// Adds a transaction that the chain has accepted, with its whole fee in the chain's smallest unit.
+    ///
+    /// `data` is kept as it is; the module's documentation says when to copy it. The key is taken as given.
+    pub fn insert(
+        &mut self,
+        key: TransactionKey,
+        data: Bytes,
+        fee: u64,
+        now: Instant,
+    ) -> Insertion {
+        match self.get_short(key.short()) {
+            Some(pooled) if pooled.key == key => return Insertion::Known,
+            Some(_) => return Insertion::Collision,
+            None => {}
+        }
+        let fee_rate = fee_rate(fee, data.len());
+        let (class, cost) = (class_of(fee_rate), cost(&data));
+        if !self.make_room(cost, class) {
+            return Insertion::Refused;
+        }
+        let pooled = Pooled {
+            key,
+            data,
+            fee_rate,
+            at: now,
+        };
+        if self.link(pooled, class, cost).is_none() {
+            // Only a pool of terabytes has no place left that 32 bits could name.
+            return Insertion::Refused;
+        }
+        Insertion::Inserted
+    }
+
+    /// The transaction with this key.
+    pub fn get(&self, key: &TransactionKey) -> Option<&Pooled> {
+        self.get_short(key.short())
+            .filter(|pooled| pooled.key == *key)
+    }
+
+    /// The transaction with this short id.
+    pub fn get_short(&self, id: ShortId) -> Option<&Pooled> {
+        let place = self.index.get(&id)?;
+        Some(&self.entry(*place)?.pooled)
+    }
+
+    /// Whether a transaction with this short id is here: one look into the index, and cheaper than to get it.
+    pub fn contains_short(&self, id: ShortId) -> bool {
+        self.index.contains_key(&id)
+    }
+
+    /// Takes a transaction out: a block has confirmed it, or the application has replaced it.
+    pub fn remove(&mut self, key: &TransactionKey) -> Option<Pooled> {
+        self.get(key)?;
+        let place = *self.index.get(&key.short())?;
+        self.unlink(place)
+    }
+
+    /// Takes out what is older than [`MempoolConfig::max_age`], at most [`MAX_EXPIRED`] entries: call again while
+    /// [`Mempool::next_deadline`] is past.
+    pub fn expire(&mut self, now: Instant) -> Vec<TransactionKey> {
+        let max_age = self.config.max_age;
+        let is_old = |pooled: &Pooled| now.saturating_duration_since(pooled.at) >= max_age;
+        let mut expired = Vec::new();
+        for class in 0..=Class::MAX {
+            while expired.len() < MAX_EXPIRED
+                && let Some(place) = self.classes.get(class).map(|queue| queue.eldest)
+                && self.entry(place).is_some_and(|entry| is_old(&entry.pooled))
+                && let Some(pooled) = self.unlink(place)
+            {
+                expired.push(pooled.key);
+            }
+        }
+        expired
+    }
+
+    /// When [`Mempool::expire`] has something to do; it costs one look at each class that is not empty.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let eldest = self
+            .classes
+            .taken()
+            .filter_map(|(_, queue)| Some(self.entry(queue.eldest)?.pooled.at));
+        eldest.min()?.checked_add(self.config.max_age)
+    }
+
+    /// What has been here for `age` at least, highest fees first and the eldest of a class first.
+    ///
+    /// For reconciliation: what is younger is still on its way by itself. Lazy: who wants a bounded number takes it.
+    pub fn older_than(&self, age: Duration, now: Instant) -> impl Iterator<Item = &Pooled> {
+        let is_old = move |pooled: &&Pooled| now.saturating_duration_since(pooled.at) >= age;
+        self.classes.taken().rev().flat_map(move |(_, queue)| {
+            let first = self.entry(queue.eldest);
+            let next = |entry: &&Entry| self.entry(entry.younger?);
+            iter::successors(first, next)
+                .map(|entry| &entry.pooled)
+                .take_while(is_old)
+        })
+    }
+
+    /// All transactions, in no order: to rebuild a block from.
+    pub fn iter(&self) -> impl Iterator<Item = &Pooled> + Clone {
+        let entries = self.slab.iter().flatten().flatten();
+        entries.map(|entry| &entry.pooled)
+    }
+
+    /// How many transactions there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// How many were ever inserted: how much the pool has changed between two looks.
+    pub fn inserted(&self) -> u64 {
+        self.inserted
+    }
+
+    /// What they cost: their bytes, and [`OVERHEAD`] for each.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Evicts until a newcomer fits; false and nothing evicted where it must not.
+    fn make_room(&mut self, cost: usize, class: Class) -> bool {
+        let Some(limit) = self.config.max_bytes.checked_sub(cost) else {
+            return false;
+        };
+        // What pays no more, from the least on, as far as it is needed: most often the first class has enough.
+        let payers = self.classes.taken();
+        let mut payers = payers.take_while(|(lowest, _)| *lowest <= class);
+        let mut rest = self.bytes;
+        while rest > limit
+            && let Some((_, queue)) = payers.next()
+        {
+            rest -= queue.bytes;
+        }
+        drop(payers);
+        if rest > limit {
+            return false;
+        }
+        while self.bytes > limit {
+            let lowest = self.classes.taken().next().map(|(_, queue)| queue.eldest);
+            if lowest.and_then(|eldest| self.unlink(eldest)).is_none() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn entry(&self, place: Place) -> Option<&Entry> {
+        let (piece, place) = split(place)?;
+        self.slab.get(piece)?.get(place)?.as_ref()
+    }
+
+    fn slot(&mut self, place: Place) -> Option<&mut Option<Entry>> {
+        let (piece, place) = split(place)?;
+        self.slab.get_mut(piece)?.get_mut(place)
+    }
+
+    /// Puts an entry at the end of its class.
+    fn link(&mut self, pooled: Pooled, class: Class, cost: usize) -> Option<()> {
+        let id = pooled.key.short();
+        let elder = self.classes.get(class).map(|queue| queue.youngest);
+        let entry = Some(Entry {
+            pooled,
+            elder,
+            younger: None,
+        });
+        let place = match self.free.pop_front() {
+            Some(place) => {
+                *self.slot(place)? = entry;
+                place
+            }
+            None => {
+                let last = self.slab.last().is_none_or(|piece| piece.len() == PIECE);
+                if last {
+                    self.slab.push(Vec::with_capacity(PIECE));
+                }
+                let before = (self.slab.len() - 1) * PIECE;
+                let piece = self.slab.last_mut()?;
+                let place = Place::try_from(before + piece.len()).ok()?;
+                piece.push(entry);
+                place
+            }
+        };
+        if let Some(Some(elder)) = elder.and_then(|elder| self.slot(elder)) {
+            elder.younger = Some(place);
+        }
+        self.classes.push(class, place, cost);
+        self.bytes += cost;
+        self.index.insert(id, place);
+        self.inserted += 1;
+        Some(())
+    }
+
+    /// Takes an entry out of everything.
+    fn unlink(&mut self, place: Place) -> Option<Pooled> {
+        let entry = self.slot(place)?.take()?;
+        let Entry {
+            pooled,
+            elder,
+            younger,
+        } = entry;
+        self.free.push_back(place);
+        self.index.remove(&pooled.key.short());
+        let (class, cost) = (class_of(pooled.fee_rate), cost(&pooled.data));
+        self.bytes -= cost;
+        if let Some(Some(elder)) = elder.and_then(|elder| self.slot(elder)) {
+            elder.younger = younger;
+        }
+        if let Some(Some(younger)) = younger.and_then(|younger| self.slot(younger)) {
+            younger.elder = elder;
+        }
+        self.classes.unlink(class, (elder, younger), cost);
+        Some(pooled)
+    }
+}
+
+/// The piece of the slab, and the place in there.
+fn split(place: Place) -> Option<(usize, usize)> {
+    let place = usize::try_from(place).ok()?;
+    Some((place / PIECE, place % PIECE))
+}
+
+fn cost(data: &Bytes) -> usize {
+    data.len().saturating_add(OVERHEAD)
+}
+
+#[cfg(test)]
+mod tests;

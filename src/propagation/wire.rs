@@ -1,0 +1,257 @@
+//! Frames of the lanes, as protobuf.
+//!
+//! A stream carries frames, each behind its length as an unsigned varint; `docs/propagation.md` is the page for implementers.
+//! Items are slices of the frame that they came in: nothing is copied before the chain has accepted it.
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+
+use crate::chain::ShortId;
+
+/// The longest frame that is read, in bytes: a block of 4 MiB with the lengths of its transactions.
+pub const MAX_FRAME: usize = (5 << 20) + 1024;
+/// The longest batch, unpacked, in bytes: one item that is longer than a batch ought to be.
+const MAX_UNPACKED: usize = (4 << 20) + 1024;
+/// The most items in a batch.
+pub const MAX_BATCH: usize = 4096;
+/// The most ids in an announcement or a fetch.
+pub const MAX_IDS: usize = 4096;
+/// Batches below this many bytes are not worth compressing.
+const WORTH_PACKING: usize = 512;
+/// So many bytes tell whether the rest is worth it.
+const SAMPLE: usize = 4096;
+
+/// One frame.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Frame {
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    pub(crate) kind: Option<Kind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+pub(crate) enum Kind {
+    #[prost(message, tag = "1")]
+    Items(Items),
+    #[prost(message, tag = "2")]
+    Announce(Announce),
+    #[prost(message, tag = "3")]
+    Fetch(Fetch),
+    #[prost(message, tag = "4")]
+    Link(Link),
+    #[prost(message, tag = "5")]
+    Acknowledge(Acknowledge),
+    /// A message of [`crate::propagation::blocks::compact`].
+    #[prost(bytes = "bytes", tag = "6")]
+    Block(Bytes),
+    /// A frame of [`crate::propagation::blocks::coded`].
+    #[prost(bytes = "bytes", tag = "7")]
+    Coded(Bytes),
+    /// A message of [`crate::propagation::pool::reconcile`].
+    #[prost(bytes = "bytes", tag = "8")]
+    Reconcile(Bytes),
+}
+
+/// Whole items: pushed, or the answer to a fetch.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Items {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub(crate) items: Vec<Bytes>,
+    /// Instead: an LZ4 block of an encoded `Items`, which is `size` bytes long.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) packed: Bytes,
+    #[prost(uint32, tag = "3")]
+    pub(crate) size: u32,
+    /// Ids that were asked for and are no longer here, 8 bytes each.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(crate) missing: Bytes,
+}
+
+/// Items that may be fetched: three columns of the same length.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Announce {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) ids: Bytes,
+    #[prost(uint32, repeated, tag = "2")]
+    pub(crate) sizes: Vec<u32>,
+    /// The fee per 1,000 bytes, in the chain's smallest unit.
+    #[prost(uint64, repeated, tag = "3")]
+    pub(crate) fee_rates: Vec<u64>,
+}
+
+/// Asks for announced items, 8 bytes each.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Fetch {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub(crate) ids: Bytes,
+}
+
+/// What the sender wants of this link from now on: to be pushed whole items, or announcements.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Link {
+    #[prost(bool, tag = "1")]
+    pub(crate) push: bool,
+}
+
+/// So many more bytes of the bulk stream are read, and so many are done with.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Acknowledge {
+    #[prost(uint64, tag = "1")]
+    pub(crate) done: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) read: u64,
+}
+
+/// What is wrong with a frame.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum FrameError {
+    /// It is no protobuf.
+    #[error("a frame is no protobuf: {0}")]
+    Protobuf(#[from] prost::DecodeError),
+    /// It says nothing that this version knows.
+    #[error("a frame of no known kind")]
+    UnknownKind,
+    /// A field breaks a limit.
+    #[error("{0}")]
+    Limit(&'static str),
+}
+
+impl Frame {
+    /// Reads a frame, its length already taken off, and checks its limits; what is packed is unpacked.
+    ///
+    /// # Errors
+    /// [`FrameError`]; the sender pays.
+    pub(crate) fn read(bytes: Bytes) -> Result<Kind, FrameError> {
+        let kind = Self::decode(bytes)?.kind.ok_or(FrameError::UnknownKind)?;
+        Ok(match kind {
+            Kind::Items(batch) => Kind::Items(batch.unpacked()?),
+            Kind::Announce(announce) => {
+                let count = ids(&announce.ids)?.len();
+                if announce.sizes.len() != count || announce.fee_rates.len() != count {
+                    return Err(FrameError::Limit(
+                        "an announcement's columns differ in length",
+                    ));
+                }
+                Kind::Announce(announce)
+            }
+            Kind::Fetch(fetch) => {
+                drop(ids(&fetch.ids)?);
+                Kind::Fetch(fetch)
+            }
+            other => other,
+        })
+    }
+}
+
+/// Reads a frame of the lanes as a node does; how many items and ids it holds. For tools: fuzzing, analysers.
+///
+/// # Errors
+/// [`FrameError`] says what is wrong with it.
+pub fn check_frame(bytes: Bytes) -> Result<usize, FrameError> {
+    Ok(match Frame::read(bytes)? {
+        Kind::Items(batch) => batch.items.len() + count(&batch.missing),
+        other => other.ids(),
+    })
+}
+
+fn count(column: &Bytes) -> usize {
+    column.len() / ShortId::LENGTH
+}
+
+impl Kind {
+    /// How many items it announces or asks for.
+    pub(crate) fn ids(&self) -> usize {
+        match self {
+            Self::Announce(announce) => count(&announce.ids),
+            Self::Fetch(fetch) => count(&fetch.ids),
+            _ => 0,
+        }
+    }
+
+    /// The frame with its length in front, ready to be sent.
+    pub(crate) fn into_frame(self) -> Bytes {
+        Bytes::from(Frame { kind: Some(self) }.encode_length_delimited_to_vec())
+    }
+}
+
+impl Items {
+    /// A batch as it goes out: packed where that saves a tenth at least.
+    pub(crate) fn packed(items: Vec<Bytes>) -> Self {
+        let plain = Self {
+            items,
+            ..Self::default()
+        };
+        let size = plain.encoded_len();
+        if size < WORTH_PACKING || !plain.seems_packable() {
+            return plain;
+        }
+        let packed = lz4_flex::compress(&plain.encode_to_vec());
+        if packed.len() > size - size / 10 {
+            return plain;
+        }
+        Self {
+            packed: packed.into(),
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the first items get smaller; signatures and hashes do not, and what they fill is not worth the rest.
+    fn seems_packable(&self) -> bool {
+        let mut sample = Vec::with_capacity(SAMPLE);
+        for item in &self.items {
+            let room = SAMPLE - sample.len();
+            sample.extend(item.iter().take(room));
+        }
+        lz4_flex::compress(&sample).len() <= sample.len() - sample.len() / 20
+    }
+
+    fn unpacked(self) -> Result<Self, FrameError> {
+        let batch = if self.packed.is_empty() {
+            self
+        } else {
+            let size = usize::try_from(self.size).unwrap_or(usize::MAX);
+            if size > MAX_UNPACKED {
+                return Err(FrameError::Limit("a packed batch is over 4 MiB"));
+            }
+            let mut room = BytesMut::zeroed(size);
+            match lz4_flex::decompress_into(&self.packed, &mut room) {
+                Ok(length) if length == size => {}
+                _ => return Err(FrameError::Limit("a packed batch is not what it says")),
+            }
+            let inner = Self::decode(room.freeze())?;
+            if !inner.packed.is_empty() {
+                return Err(FrameError::Limit("a packed batch is packed twice"));
+            }
+            Self {
+                missing: self.missing,
+                ..inner
+            }
+        };
+        if batch.items.len() > MAX_BATCH {
+            return Err(FrameError::Limit("a batch has over 4,096 items"));
+        }
+        drop(ids(&batch.missing)?);
+        Ok(batch)
+    }
+}
+
+/// The ids in a column.
+pub(crate) fn ids(
+    column: &Bytes,
+) -> Result<impl ExactSizeIterator<Item = ShortId> + '_, FrameError> {
+    let (ids, rest) = column.as_chunks::<{ ShortId::LENGTH }>();
+    if !rest.is_empty() {
+        return Err(FrameError::Limit("ids are 8 bytes long"));
+    }
+    if ids.len() > MAX_IDS {
+        return Err(FrameError::Limit("a frame has over 4,096 ids"));
+    }
+    Ok(ids.iter().map(|id| ShortId::new(*id)))
+}
+
+/// Ids as a column.
+pub(crate) fn column(ids: impl Iterator<Item = ShortId>) -> Bytes {
+    let mut column = BytesMut::new();
+    ids.for_each(|id| column.extend_from_slice(&id.to_bytes()));
+    column.freeze()
+}

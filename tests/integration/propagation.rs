@@ -1,0 +1,248 @@
+//! What goes by the lanes: pools that are compared, blocks in compact form and in chunks.
+
+use std::{
+    num::NonZeroU64,
+    time::{Duration, Instant},
+};
+
+use selkie::{
+    Block, Config, Item, ItemKind, Transaction, Vote,
+    chain::TransactionKey,
+    chain::{Application, bitcoin::Bitcoin},
+};
+
+use crate::support::*;
+
+/// Transactions of 250 bytes, all different.
+fn transactions(count: u32) -> Vec<Transaction> {
+    let transaction = |number: u32| {
+        let mut data = number.to_le_bytes().to_vec();
+        data.resize(250, 7);
+        Transaction::new(data)
+    };
+    (0..count).map(transaction).collect()
+}
+
+async fn broadcast(node: &Node, transactions: Vec<Transaction>) {
+    for outcome in node
+        .broadcast_transactions(transactions)
+        .await
+        .expect("there is a peer")
+    {
+        outcome.expect("it is accepted");
+    }
+}
+
+/// Waits for so many items.
+async fn items(node: &mut Node, count: usize) -> Vec<Item> {
+    let mut items = Vec::new();
+    while items.len() < count {
+        items.push(node.item().await.0);
+    }
+    items
+}
+
+fn comparing(min_age: Duration, interval: Duration) -> Config {
+    let mut config = listening(TCP);
+    config.protocol.propagation.reconcile.min_age = min_age;
+    config.protocol.propagation.reconcile.interval = interval;
+    config
+}
+
+#[tokio::test]
+async fn who_comes_later_gets_what_is_in_the_pools() {
+    let config = comparing(Duration::ZERO, Duration::from_secs(60));
+    let (mut a, mut b) = (
+        Node::start(config.clone()).await,
+        Node::start(config.clone()).await,
+    );
+    connect(&mut a, &mut b).await;
+    broadcast(&a, transactions(300)).await;
+    items(&mut b, 300).await;
+    let (mut c, mut d) = (Node::start(config.clone()).await, Node::start(config).await);
+    connect(&mut c, &mut d).await;
+    let own: Vec<_> = transactions(330).split_off(290);
+    broadcast(&c, own).await;
+    items(&mut d, 40).await;
+    items(&mut c, 40).await;
+    // c dials, and each learns what only the other has.
+    c.dial(b.address()).await.expect("it is there");
+    let mut learnt = items(&mut c, 290).await;
+    let mut expected: Vec<_> = transactions(290)
+        .into_iter()
+        .map(Item::Transaction)
+        .collect();
+    let by_bytes = |a: &Item, b: &Item| a.data().cmp(b.data());
+    learnt.sort_by(by_bytes);
+    expected.sort_by(by_bytes);
+    assert!(learnt == expected);
+    assert_eq!(items(&mut b, 30).await.len(), 30);
+}
+
+#[tokio::test]
+async fn what_was_lost_on_the_way_comes_with_the_next_comparison() {
+    let (soon, later) = (Duration::from_secs(1), Duration::from_secs(60));
+    let mut a = Node::start(comparing(Duration::ZERO, later)).await;
+    let mut b = Node::start(comparing(Duration::ZERO, soon)).await;
+    let mut c = Node::start(comparing(Duration::ZERO, later)).await;
+    connect(&mut b, &mut a).await;
+    connect(&mut b, &mut c).await;
+    broadcast(&a, transactions(20)).await;
+    items(&mut b, 20).await;
+    items(&mut c, 20).await;
+    // c is connected to a newcomer that knows nothing, and is not asked on connecting: it asks by itself.
+    let mut newcomer = Node::start(comparing(Duration::ZERO, soon)).await;
+    connect(&mut c, &mut newcomer).await;
+    items(&mut newcomer, 20).await;
+}
+
+#[tokio::test]
+async fn a_block_of_known_transactions_costs_a_few_percent_of_its_bytes() {
+    let mut a = Node::with(listening(TCP), Bitcoin).await;
+    let mut b = Node::with(listening(TCP), Bitcoin).await;
+    connect(&mut a, &mut b).await;
+    let block = Block::new(block());
+    let parts = Bitcoin.split_block(&block).expect("it is Bitcoin's");
+    let payments = parts.transactions.into_iter().skip(1).map(Transaction::new);
+    let payments: Vec<_> = payments.collect();
+    let count = payments.len();
+    broadcast(&a, payments).await;
+    items(&mut b, count).await;
+    items(&mut a, count).await;
+    let before = b.message_metrics().bytes_received;
+    a.submit(Item::Block(block.clone()))
+        .await
+        .expect("it is valid");
+    let (received, _, source) = b.item().await;
+    assert_eq!(source, Some(a.id()));
+    assert!(received == Item::Block(block.clone()));
+    let cost = b.message_metrics().bytes_received - before;
+    assert!(cost * 20 < block.data.len() as u64, "{cost} bytes");
+}
+
+#[tokio::test]
+async fn a_large_block_of_new_transactions_reaches_all_in_chunks() {
+    let mut nodes = Vec::new();
+    for _ in 0..4 {
+        nodes.push(Node::with(listening(TCP), Bitcoin).await);
+    }
+    // A line, so that the chunks are passed on.
+    for place in 1..nodes.len() {
+        let (before, rest) = nodes.split_at_mut(place);
+        connect(&mut rest[0], &mut before[place - 1]).await;
+    }
+    let block = Item::Block(Block::new(block()));
+    nodes[0].submit(block.clone()).await.expect("it is valid");
+    let mut sender = None;
+    for node in &mut nodes {
+        let (received, _, source) = node.item().await;
+        assert!(received == block);
+        assert_eq!(source, sender);
+        sender = Some(node.id());
+    }
+}
+
+#[tokio::test]
+async fn what_the_application_removes_is_offered_no_more() {
+    let config = comparing(Duration::ZERO, Duration::from_secs(60));
+    let (mut a, mut b) = (
+        Node::start(config.clone()).await,
+        Node::start(config.clone()).await,
+    );
+    connect(&mut a, &mut b).await;
+    let all = transactions(20);
+    broadcast(&a, all.clone()).await;
+    items(&mut b, 20).await;
+    let replaced = all.iter().take(5);
+    let keys: Vec<_> = replaced
+        .map(|transaction| TransactionKey::of(&transaction.data))
+        .collect();
+    b.remove_transactions(keys).await.expect("it runs");
+    a.shutdown().await;
+    let mut c = Node::start(config).await;
+    connect(&mut c, &mut b).await;
+    let learnt = items(&mut c, 15).await;
+    assert!(
+        learnt
+            .iter()
+            .all(|item| all[5..].iter().any(|one| one.data == *item.data()))
+    );
+    // Nothing comes after them but what is made now.
+    let newest = Transaction::new("newest");
+    broadcast(&b, vec![newest.clone()]).await;
+    assert!(c.item().await.0 == Item::Transaction(newest));
+}
+
+/// Transactions of 250 bytes that no compression makes smaller.
+fn noise(count: u64) -> Vec<Transaction> {
+    let mut state = 1_u64;
+    let mut next = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let mut transaction = |_| {
+        let mut data: Vec<_> = (0..32).flat_map(|_| next()).collect();
+        data.truncate(250);
+        Transaction::new(data)
+    };
+    (0..count).map(&mut transaction).collect()
+}
+
+/// 500 kB at 250 kB/s, of which 50 kB may go at once: the least time that takes. Votes pass.
+async fn two_seconds_worth(sender: Config, receiver: Config) {
+    let (mut a, mut b) = (Node::start(sender).await, Node::start(receiver).await);
+    connect(&mut a, &mut b).await;
+    let begin = Instant::now();
+    broadcast(&a, noise(2000)).await;
+    a.submit(Item::Vote(Vote::new("aye")))
+        .await
+        .expect("a peer");
+    let arrived = items(&mut b, 2001).await;
+    let took = begin.elapsed();
+    assert!(took > Duration::from_millis(1200), "{took:?}");
+    let vote = arrived
+        .iter()
+        .position(|item| item.kind() == ItemKind::Vote);
+    assert!(vote.expect("it is there") < 1500, "{vote:?}");
+}
+
+fn slow() -> selkie::traffic::BudgetConfig {
+    selkie::traffic::BudgetConfig {
+        global: NonZeroU64::new(250_000),
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_waits_for_its_budget_and_votes_do_not() {
+    let mut config = listening(TCP);
+    config.protocol.propagation.upload = slow();
+    two_seconds_worth(config, listening(TCP)).await;
+}
+
+#[tokio::test]
+async fn what_is_read_waits_for_its_budget_and_votes_do_not() {
+    let mut config = listening(TCP);
+    config.protocol.propagation.download = slow();
+    two_seconds_worth(listening(TCP), config).await;
+}
+
+#[tokio::test]
+async fn who_sends_too_often_is_read_more_slowly_and_loses_nothing() {
+    let mut config = listening(TCP);
+    config.security.rate_limits.votes_per_second = 100;
+    let (mut a, mut b) = (Node::start(listening(TCP)).await, Node::start(config).await);
+    connect(&mut a, &mut b).await;
+    let begin = Instant::now();
+    for number in 0..300 {
+        let vote = Vote::new(format!("{number}"));
+        a.submit(Item::Vote(vote)).await.expect("a peer");
+    }
+    items(&mut b, 300).await;
+    // 200 come at once, and 100 in a second.
+    let took = begin.elapsed();
+    assert!(took > Duration::from_millis(800), "{took:?}");
+    assert_eq!(b.peer_metrics().peer_count, 1, "nobody is let go for it");
+}
