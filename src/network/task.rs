@@ -34,7 +34,7 @@ use web_time::{Instant, SystemTime};
 
 use super::{
     NetworkEvent, TopicItem,
-    behaviour::{self, Behaviour},
+    behaviour::Behaviour,
     p2p::{Command, Shared, Submission, acceptance, addresses_of, checked},
     protocol::{self, Answer, Hello, NetworkMessage},
     requests::Requests,
@@ -57,9 +57,17 @@ use crate::{
 };
 
 mod connections;
+mod gossip;
+mod hello;
+mod identify;
 mod items;
-mod protocols;
+mod lanes;
+mod local;
+mod message;
+mod ping;
 mod reasons;
+mod reputation;
+mod swarm;
 
 /// Plain topics joined at once.
 const MAX_TOPICS: usize = 256;

@@ -1,45 +1,9 @@
-//! Items and topic messages on their way in and out: publishing, the queue of checks, verdicts.
+//! Items on their way in and out: the queue of checks, verdicts, submissions.
 
 use super::*;
 use crate::chain::Application;
 
 impl Task {
-    pub(super) fn publish(&mut self, topic: &str, data: Bytes) -> Result<(), NetworkError> {
-        let limit = self.config.protocol.gossipsub_config.max_transmit_size;
-        let (name, size) = (IdentTopic::new(topic), data.len());
-        match self.swarm.behaviour_mut().gossip.publish(name, data) {
-            Ok(_) => Ok(()),
-            Err(gossipsub::PublishError::Duplicate) => Err(ProtocolError::Duplicate.into()),
-            Err(gossipsub::PublishError::MessageTooLarge) => {
-                Err(ProtocolError::TooLarge { size, limit }.into())
-            }
-            Err(gossipsub::PublishError::AllQueuesFull(_)) => Err(NetworkError::Busy),
-            Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => Err(NetworkError::NoPeers {
-                topic: topic.to_owned(),
-            }),
-            Err(other) => Err(ProtocolError::Network(other.to_string()).into()),
-        }
-    }
-
-    pub(super) fn join(&mut self, topic: &str, validate: bool) -> Result<(), NetworkError> {
-        let wrong = |problem: &str| Err(ConfigError::new("topic", topic, problem).into());
-        let name = IdentTopic::new(topic);
-        if topic.is_empty() || topic.len() > MAX_TOPIC_NAME {
-            return wrong("give a name of 1 to 256 bytes");
-        }
-        if self.items.contains_key(&name.hash()) {
-            return wrong("this topic carries the chain's items; subscribe to those");
-        }
-        if self.topics.len() >= MAX_TOPICS && !self.topics.contains_key(&name.hash()) {
-            return wrong("256 topics are joined already; leave one first");
-        }
-        if let Err(error) = self.swarm.behaviour_mut().gossip.subscribe(&name) {
-            return wrong(&error.to_string());
-        }
-        self.topics.insert(name.hash(), validate);
-        Ok(())
-    }
-
     /// Takes an item from a peer into the queue; false where there is no room.
     pub(super) fn check(&mut self, item: Item, source: PeerId, origin: Source) -> bool {
         self.shared.state().recorder.received();
@@ -380,19 +344,5 @@ impl Task {
             source,
             received_at,
         });
-    }
-
-    /// False from gossipsub says that the message has left its cache meanwhile, which is no fault.
-    pub(super) fn report(
-        &mut self,
-        id: &MessageId,
-        source: &PeerId,
-        acceptance: MessageAcceptance,
-    ) {
-        let _ = self
-            .swarm
-            .behaviour_mut()
-            .gossip
-            .report_message_validation_result(id, source, acceptance);
     }
 }

@@ -1,0 +1,39 @@
+//! What the lanes have for the task.
+
+use super::*;
+
+impl Task {
+    pub(super) fn on_lanes(&mut self, event: LanesEvent) {
+        match event {
+            LanesEvent::Ready(id) => {
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.propagates = true;
+                }
+                self.perhaps_ready(id);
+            }
+            LanesEvent::Unsupported(id) => {
+                if self
+                    .peers
+                    .get(&id)
+                    .is_some_and(|peer| peer.stage == Stage::Greeted)
+                {
+                    self.ready(id, true);
+                }
+            }
+            LanesEvent::Check(batch) => self.check_batch(batch),
+            LanesEvent::Ask(question) => self.ask(question),
+            LanesEvent::Work(step) => {
+                let stepped = platform::offload(move || step.run());
+                self.work.push(stepped.map(Done::Stepped).boxed());
+            }
+            LanesEvent::Refused(source, reason) => self.shared.emit(NetworkEvent::ItemRefused {
+                kind: ItemKind::Block,
+                source,
+                reason,
+            }),
+            // The loop looks for submissions next.
+            LanesEvent::Room => {}
+            LanesEvent::Misdeed(peer, misdeed) => self.note(peer, misdeed),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Direct messages and questions about state.
+
+use super::*;
+use crate::{
+    network::codec::is_garbage,
+    traffic::{Cost, Protocol as Limited},
+};
+
+impl Task {
+    pub(super) fn on_message(&mut self, event: rr::Event<Frame, Vec<u8>>) {
+        match event {
+            rr::Event::Message {
+                peer,
+                message:
+                    rr::Message::Request {
+                        request, channel, ..
+                    },
+                ..
+            } => {
+                self.on_request(peer, request, channel);
+            }
+            rr::Event::Message {
+                peer,
+                message:
+                    rr::Message::Response {
+                        request_id,
+                        response,
+                    },
+                ..
+            } => {
+                if let Some((took, valid)) = self.requests.answered(request_id, &response) {
+                    let mut state = self.shared.state();
+                    state.recorder.round_trip(took);
+                    state.recorder.sent(true);
+                    drop(state);
+                    if !valid {
+                        self.note(peer, Misdeed::InvalidMessage);
+                    }
+                }
+            }
+            rr::Event::OutboundFailure {
+                peer,
+                request_id,
+                error,
+                ..
+            } => {
+                let name = format!("/selkie/{}/message/1", self.config.chain.network_id);
+                self.requests.failed(request_id, &error, &name);
+                self.shared.state().recorder.sent(false);
+                match error {
+                    rr::OutboundFailure::Timeout => self.note(peer, Misdeed::NoAnswer),
+                    rr::OutboundFailure::Io(error) if is_garbage(&error) => {
+                        self.note(peer, Misdeed::InvalidMessage);
+                    }
+                    _ => {}
+                }
+            }
+            rr::Event::InboundFailure { .. } | rr::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    pub(super) fn on_request(&mut self, peer: PeerId, frame: Frame, channel: ResponseChannel) {
+        // Its bytes have a limit in the codec.
+        let cost = Cost { items: 1, bytes: 0 };
+        let now = Instant::now();
+        let answer = if !self
+            .peers
+            .get(&peer)
+            .is_some_and(|peer| matches!(peer.stage, Stage::Greeted | Stage::Ready))
+        {
+            Answer::Refused("say hello first; see docs/wire.md".to_owned())
+        } else if self
+            .limiter
+            .admits(peer, Limited::Message, cost, now)
+            .is_err()
+        {
+            self.note(peer, Misdeed::TooManyMessages);
+            Answer::Refused("you send more often than you may; slow down".to_owned())
+        } else {
+            let message = frame.map_err(|error| error.to_string()).and_then(|frame| {
+                NetworkMessage::decode(&frame).map_err(|error| error.to_string())
+            });
+            match message {
+                Err(error) => {
+                    self.note(peer, Misdeed::InvalidMessage);
+                    Answer::Refused(error)
+                }
+                Ok(NetworkMessage::StateRequest(request)) => {
+                    let application = Arc::clone(&self.shared.application);
+                    let query = platform::offload(move || application.query(&request));
+                    let answered = query.map(|response| {
+                        let refused =
+                            || Answer::Refused("this node serves no such state".to_owned());
+                        Done::Answered(
+                            channel,
+                            response.flatten().map_or_else(refused, Answer::State),
+                        )
+                    });
+                    return self.work.push(answered.boxed());
+                }
+                Ok(message) => match message.into_item() {
+                    Ok(item) => {
+                        if self.check(item, peer, Source::Direct) {
+                            Answer::Received
+                        } else {
+                            Answer::Refused(
+                                "too many items wait for a check; try again later".to_owned(),
+                            )
+                        }
+                    }
+                    Err(NetworkMessage::PeerExchange(peers)) => {
+                        self.shared.state().recorder.received();
+                        self.shared.emit(NetworkEvent::PeersDiscovered(peers));
+                        Answer::Received
+                    }
+                    Err(message) => {
+                        self.shared.emit(NetworkEvent::MessageReceived {
+                            peer_id: peer,
+                            message,
+                        });
+                        Answer::Received
+                    }
+                },
+            }
+        };
+        // An error says that the peer is gone.
+        let _ = self
+            .swarm
+            .behaviour_mut()
+            .message
+            .send_response(channel, answer.encode());
+    }
+}

@@ -1,0 +1,133 @@
+//! The swarm's own events, and the way of each behaviour's to its file.
+
+use libp2p::{
+    identify,
+    swarm::{DialError, ListenError, SwarmEvent},
+};
+
+use super::{
+    reasons::{denied_reason, dial_reason},
+    *,
+};
+use crate::network::behaviour::BehaviourEvent;
+
+impl Task {
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
+            SwarmEvent::NewListenAddr {
+                listener_id,
+                address,
+            } => {
+                self.shared.state().listeners.push(address.clone());
+                self.shared.emit(NetworkEvent::Listening(address));
+                self.listener_started(Some(listener_id));
+            }
+            SwarmEvent::ExpiredListenAddr { address, .. } => {
+                self.shared.state().listeners.retain(|a| *a != address);
+            }
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                addresses,
+                reason,
+            } => {
+                tracing::warn!(?addresses, ?reason, "a listener closed");
+                self.shared
+                    .state()
+                    .listeners
+                    .retain(|a| !addresses.contains(a));
+                self.listener_started(Some(listener_id));
+            }
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                established_in,
+                num_established,
+                ..
+            } => {
+                let mut state = self.shared.state();
+                state.connections += 1;
+                state.recorder.connected(established_in);
+                drop(state);
+                let count = num_established.get();
+                self.on_connected(peer_id, connection_id, &endpoint, count, established_in);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established,
+                cause,
+                ..
+            } => {
+                self.shared.state().connections -= 1;
+                self.on_disconnected(peer_id, num_established, cause.as_ref());
+            }
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                peer_id,
+                error,
+            } => {
+                self.shared.state().recorder.connection_failed();
+                let reason = dial_reason(&error);
+                let tried = match &error {
+                    DialError::Transport(attempts) => {
+                        attempts.last().map(|(address, _)| address.clone())
+                    }
+                    _ => None,
+                };
+                if let Some((address, reply)) = self.dials.remove(&connection_id) {
+                    match peer_id.filter(|peer| self.peers.contains_key(peer)) {
+                        // It is connected by another way meanwhile.
+                        Some(peer) => self.await_ready(peer, reply),
+                        None => {
+                            let (target, reason) = (address.to_string(), reason.clone());
+                            let _ = reply.send(Err(NetworkError::Dial { target, reason }));
+                        }
+                    }
+                }
+                self.shared.emit(NetworkEvent::DialFailed {
+                    peer_id,
+                    address: tried,
+                    reason,
+                });
+            }
+            SwarmEvent::IncomingConnectionError { peer_id, error, .. } => {
+                self.shared.state().recorder.connection_failed();
+                tracing::debug!(%error, "an incoming connection failed");
+                // A surplus connection of a peer that is here already is none of the user's concern.
+                if let (Some(peer_id), ListenError::Denied { cause }) = (peer_id, error)
+                    && !self.peers.contains_key(&peer_id)
+                {
+                    let reason = denied_reason(&cause);
+                    self.shared
+                        .emit(NetworkEvent::PeerRefused { peer_id, reason });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Hello(event) => self.on_hello(event),
+            BehaviourEvent::Message(event) => self.on_message(event),
+            BehaviourEvent::Gossip(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            }) => {
+                self.on_gossip(propagation_source, message_id, message);
+            }
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.on_identify(peer_id, info)
+            }
+            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, topic }) => {
+                self.subscribed(peer_id, &topic)
+            }
+            BehaviourEvent::Lanes(event) => self.on_lanes(event),
+            BehaviourEvent::Ping(event) => self.on_ping(event),
+            BehaviourEvent::Local(event) => self.on_found(transport::found(event)),
+            _ => {}
+        }
+    }
+}
