@@ -6,7 +6,8 @@
  */
 
 import { StorageError } from './errors.js'
-import { checkedKey, inUse, type IdentityStore } from './identity.js'
+import { checkedKey, inUse } from './identity.js'
+import type { IdentityStore } from './platform.js'
 
 const DATABASE = 'selkie'
 const STORE = 'identity'

@@ -11,7 +11,8 @@
 import { link, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { SelkieError, StorageError } from './errors.js'
-import { checkedKey, inUse, type IdentityStore } from './identity.js'
+import { checkedKey, inUse } from './identity.js'
+import type { IdentityStore } from './platform.js'
 
 /** The locks of this process: a number alone does not tell it from one that died before it. */
 const held = new Set<string>()

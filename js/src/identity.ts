@@ -9,14 +9,7 @@
 
 import type { NodeOptions } from '../index.js'
 import { IdentityInUseError, StorageError } from './errors.js'
-import type { Platform } from './platform.js'
-
-/** A place for one key, locked by whoever holds this object. */
-export interface IdentityStore {
-  load(): Promise<Uint8Array | undefined>
-  save(key: Uint8Array): Promise<void>
-  unlock(): Promise<void>
-}
+import type { IdentityStore, Platform } from './platform.js'
 
 export interface Identity {
   key: Uint8Array

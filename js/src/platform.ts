@@ -2,7 +2,6 @@
 
 import type { NodeOptions } from '../index.js'
 import type { Engine } from './engine.js'
-import type { IdentityStore } from './identity.js'
 import type { LoadOptions } from './loader.js'
 
 export interface Platform {
@@ -13,4 +12,11 @@ export interface Platform {
     storage: Exclude<NodeOptions['storage'], 'memory' | undefined>,
     network: string,
   ): Promise<IdentityStore>
+}
+
+/** A place for one key, locked by whoever holds this object. */
+export interface IdentityStore {
+  load(): Promise<Uint8Array | undefined>
+  save(key: Uint8Array): Promise<void>
+  unlock(): Promise<void>
 }

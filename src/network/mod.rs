@@ -11,6 +11,7 @@ pub mod mpsc;
 mod p2p;
 pub mod protocol;
 mod requests;
+mod shared;
 mod task;
 
 pub use event::{NetworkEvent, TopicItem};

@@ -8,7 +8,6 @@
 mod figures;
 mod items;
 mod peers;
-mod shared;
 mod topics;
 
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -16,13 +15,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
-pub(crate) use self::{
-    items::checked,
-    peers::addresses_of,
+use super::{
+    NetworkEvent, mpsc,
     shared::{Command, Shared, Submission},
-    topics::acceptance,
+    task::Task,
 };
-use super::{NetworkEvent, mpsc, task::Task};
 use crate::{
     chain::{Application, Opaque},
     platform,

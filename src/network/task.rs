@@ -35,15 +35,15 @@ use web_time::{Instant, SystemTime};
 use super::{
     NetworkEvent, TopicItem,
     behaviour::Behaviour,
-    p2p::{Command, Shared, Submission, acceptance, addresses_of, checked},
     protocol::{self, Answer, Hello, NetworkMessage},
     requests::Requests,
+    shared::{Command, Shared, Submission},
 };
 use crate::{
     chain::{Checked, Item, ItemId, ItemKind, TransactionKey, Verdict},
     config::{Config, modern},
     error::{ConfigError, NetworkError, ProtocolError},
-    intake::{Batch, Judged, Pending, Queue, Source, Work},
+    intake::{Batch, Judged, Pending, Queue, Source, Work, checked},
     lanes::Event as LanesEvent,
     peers::{Judgement, Misdeed, PeerInfo, Reputation},
     platform,
@@ -68,6 +68,8 @@ mod ping;
 mod reasons;
 mod reputation;
 mod swarm;
+
+use gossip::acceptance;
 
 /// Plain topics joined at once.
 const MAX_TOPICS: usize = 256;
@@ -347,15 +349,15 @@ impl Task {
             Command::Report {
                 message_id,
                 source,
-                acceptance,
+                verdict,
             } => {
-                if matches!(acceptance, MessageAcceptance::Reject) {
+                if verdict == Verdict::Reject {
                     self.note(source, Misdeed::InvalidItem);
                 }
-                self.report(&MessageId::from(message_id), &source, acceptance);
+                self.report(&MessageId::from(message_id), &source, acceptance(verdict));
             }
             Command::AddPeer(peer) => {
-                for address in addresses_of(&peer) {
+                for address in peer.dial_addresses() {
                     self.swarm
                         .behaviour_mut()
                         .kad

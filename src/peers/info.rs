@@ -60,6 +60,16 @@ impl PeerInfo {
         }
     }
 
+    /// Its addresses, each with its identity at the end.
+    pub(crate) fn dial_addresses(&self) -> impl Iterator<Item = Multiaddr> + '_ {
+        self.addresses
+            .iter()
+            .map(|address| match address.iter().last() {
+                Some(Protocol::P2p(_)) => address.clone(),
+                _ => address.clone().with(Protocol::P2p(self.peer_id)),
+            })
+    }
+
     /// The transport of the first address: `tcp`, `quic`, `ws`, `webrtc-direct`, `webtransport`, `memory`, or `circuit`.
     pub fn transport(&self) -> &'static str {
         self.addresses.first().map_or("unknown", transport_name)

@@ -7,34 +7,22 @@ use libp2p::PeerId;
 
 use tokio::sync::oneshot;
 
-use super::{Command, P2PNetworkManager, Submission};
+use super::P2PNetworkManager;
 use crate::{
     chain::{
-        Application, Block, Checked, Item, ItemId, ItemKind, StateRequest, StateResponse,
-        Transaction, TransactionKey, Verdict,
+        Block, Checked, Item, ItemId, ItemKind, StateRequest, StateResponse, Transaction,
+        TransactionKey, Verdict,
     },
     error::{NetworkError, ProtocolError},
-    network::NetworkMessage,
+    intake::checked,
+    network::{
+        NetworkMessage,
+        shared::{Command, Submission},
+    },
     peers::PeerInfo,
     platform,
-    propagation::{blocks::AcceptedBlock, plumtree::Accepted},
+    propagation::plumtree::Accepted,
 };
-
-/// Has an item checked; of an accepted block, what propagation wants to know of it. May take long.
-pub(crate) fn checked(
-    item: &Item,
-    application: &dyn Application,
-) -> (Checked, Option<AcceptedBlock>) {
-    let checked = item.check(application);
-    let block = match item {
-        Item::Block(block) if checked.verdict == Verdict::Accept => {
-            let id = checked.id.clone();
-            Some(AcceptedBlock::of(id, block.clone(), application))
-        }
-        _ => None,
-    };
-    (checked, block)
-}
 
 impl P2PNetworkManager {
     /// Sends a message to one connected peer; returns when the peer has taken it (which is not a verdict).

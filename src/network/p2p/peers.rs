@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId};
 
-use super::{Command, P2PNetworkManager};
+use super::P2PNetworkManager;
 use crate::{
     error::{ConfigError, DiscoveryError, NetworkError},
-    network::NetworkEvent,
+    network::{NetworkEvent, shared::Command},
     peers::PeerInfo,
 };
 
@@ -52,7 +52,7 @@ impl P2PNetworkManager {
         let peers = &self.config.network.bootstrap_peers;
         let mut dials: FuturesUnordered<_> = peers
             .iter()
-            .flat_map(addresses_of)
+            .flat_map(PeerInfo::dial_addresses)
             .map(|address| self.dial(address))
             .collect();
         let mut outcome = Ok(());
@@ -113,14 +113,4 @@ impl P2PNetworkManager {
             .map(|a| with_identity(a).unwrap_or_else(|a| a))
             .collect()
     }
-}
-
-/// A peer's addresses, each with its identity at the end.
-pub(crate) fn addresses_of(peer: &PeerInfo) -> impl Iterator<Item = Multiaddr> + '_ {
-    peer.addresses
-        .iter()
-        .map(|address| match address.iter().last() {
-            Some(Protocol::P2p(_)) => address.clone(),
-            _ => address.clone().with(Protocol::P2p(peer.peer_id)),
-        })
 }

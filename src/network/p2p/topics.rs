@@ -1,9 +1,9 @@
 //! Gossip topics that are not Selkie's own: any libp2p peer may take part in them.
 
-use libp2p::{PeerId, gossipsub::MessageAcceptance};
+use libp2p::PeerId;
 
-use super::{Command, P2PNetworkManager};
-use crate::{chain::Verdict, error::NetworkError};
+use super::P2PNetworkManager;
+use crate::{chain::Verdict, error::NetworkError, network::shared::Command};
 
 impl P2PNetworkManager {
     /// Takes part in a plain gossipsub topic, whoever else does. With `validate`, each message waits for
@@ -60,21 +60,11 @@ impl P2PNetworkManager {
         source: PeerId,
         verdict: Verdict,
     ) -> Result<(), NetworkError> {
-        let acceptance = acceptance(verdict);
         self.command(Command::Report {
             message_id,
             source,
-            acceptance,
+            verdict,
         })
         .await
-    }
-}
-
-/// Our word for it in libp2p's.
-pub(crate) fn acceptance(verdict: Verdict) -> MessageAcceptance {
-    match verdict {
-        Verdict::Accept => MessageAcceptance::Accept,
-        Verdict::Ignore => MessageAcceptance::Ignore,
-        Verdict::Reject => MessageAcceptance::Reject,
     }
 }

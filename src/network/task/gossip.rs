@@ -126,3 +126,12 @@ impl Task {
             .report_message_validation_result(id, source, acceptance);
     }
 }
+
+/// Our word for it in libp2p's.
+pub(super) fn acceptance(verdict: Verdict) -> MessageAcceptance {
+    match verdict {
+        Verdict::Accept => MessageAcceptance::Accept,
+        Verdict::Ignore => MessageAcceptance::Ignore,
+        Verdict::Reject => MessageAcceptance::Reject,
+    }
+}

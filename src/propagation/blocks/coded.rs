@@ -15,7 +15,7 @@
 //! | file | what is there |
 //! | --- | --- |
 //! | `shape.rs`, `merkle.rs`, `encoding.rs` | a block made chunks, and chunks a block |
-//! | `announcement.rs`, `wire.rs`, `chunk_set.rs` | what peers say, and its bytes |
+//! | `announcement.rs`, `chunk.rs`, `chunk_set.rs`, `wire.rs` | what peers say, and its bytes |
 //! | `broadcasts.rs`, `config.rs`, `actions.rs` | the state machine of a node: its limits, its input and its output |
 //! | `broadcast.rs`, `sending.rs`, `asking.rs` | one broadcast in it: what is here, what goes to a peer, what is asked of whom |
 //! | `link.rs`, `peers.rs` | a peer's part in a broadcast, and in all |
@@ -25,6 +25,7 @@ mod announcement;
 mod asking;
 mod broadcast;
 mod broadcasts;
+mod chunk;
 mod chunk_set;
 mod config;
 mod encoding;
@@ -51,8 +52,9 @@ mod vector_tests;
 pub use actions::{Abandonment, Action};
 pub use announcement::{Announcement, BroadcastId, MAX_HEADER};
 pub use broadcasts::{Broadcasts, NoRoom};
+pub use chunk::Chunk;
 pub use chunk_set::ChunkSet;
 pub use config::CodedConfig;
 pub use encoding::{EncodeError, Encoded, InconsistentCoding, Reconstruction};
 pub use shape::{MAX_BLOCK, MAX_CHUNKS, Shape};
-pub use wire::{Announce, Chunk, Frame, MAX_FRAME, Status};
+pub use wire::{Announce, Frame, MAX_FRAME, Status};

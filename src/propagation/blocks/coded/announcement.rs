@@ -5,9 +5,8 @@ use std::fmt;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-use super::merkle::{Digest, proves};
+use super::merkle::Digest;
 use super::shape::Shape;
-use super::wire::Chunk;
 use crate::chain::ItemId;
 
 /// The longest header, in bytes.
@@ -97,17 +96,5 @@ impl Announcement {
     /// The root of the Merkle tree over all chunks.
     pub fn root(&self) -> &[u8; 32] {
         &self.root
-    }
-
-    /// Whether a chunk is what was announced at its index: one hash over the chunk where its lengths are right.
-    pub(super) fn covers(&self, chunk: &Chunk) -> bool {
-        chunk.data.len() == self.shape.chunk_length()
-            && proves(
-                &self.root,
-                self.shape.chunks(),
-                chunk.index,
-                &chunk.data,
-                &chunk.proof,
-            )
     }
 }

@@ -7,12 +7,13 @@ use siphasher::sip::SipHasher24;
 use web_time::Instant;
 
 use super::announcement::{Announcement, BroadcastId};
+use super::chunk::Chunk;
 use super::chunk_set::ChunkSet;
 use super::config::CodedConfig;
 use super::encoding::{Encoded, Reconstruction};
 use super::link::Link;
 use super::peers::Peers;
-use super::wire::{Chunk, Status};
+use super::wire::Status;
 use crate::peers::Misdeed;
 
 /// How far a broadcast is.
@@ -188,7 +189,7 @@ impl Broadcast {
         if !kept || link.barred || self.held.contains(index) {
             return Ok(false);
         }
-        if !self.announcement.covers(&chunk) {
+        if !chunk.is_of(&self.announcement) {
             link.barred = true;
             link.unask();
             self.plan(peers, now);

@@ -32,11 +32,12 @@ use web_time::Instant;
 use super::actions::{Abandonment, Action};
 use super::announcement::BroadcastId;
 use super::broadcast::{Broadcast, Phase};
+use super::chunk::Chunk;
 use super::chunk_set::ChunkSet;
 use super::config::CodedConfig;
 use super::encoding::{Encoded, InconsistentCoding};
 use super::peers::{MAX_BROADCASTS_OF_BLOCK, Peers};
-use super::wire::{Announce, Chunk, Frame, Status};
+use super::wire::{Announce, Frame, Status};
 use crate::chain::{ItemId, Verdict};
 use crate::peers::Misdeed;
 

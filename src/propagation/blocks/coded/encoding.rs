@@ -14,9 +14,9 @@ use bytes::{Bytes, BytesMut};
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
 use super::announcement::{Announcement, BroadcastId, MAX_HEADER};
+use super::chunk::Chunk;
 use super::merkle::Tree;
 use super::shape::{MAX_BLOCK, Shape};
-use super::wire::Chunk;
 use crate::chain::ItemId;
 
 /// Why a block cannot be broadcast in chunks.
@@ -222,7 +222,7 @@ mod tests {
     fn reconstruction(encoded: &Encoded, indexes: &[u8]) -> Reconstruction {
         let chunks = indexes.iter().map(|&index| {
             let chunk = encoded.chunk(index).expect("a chunk");
-            assert!(encoded.announcement().covers(&chunk));
+            assert!(chunk.is_of(encoded.announcement()));
             (index, chunk.data)
         });
         Reconstruction {
@@ -245,7 +245,7 @@ mod tests {
             let again = reconstruction(&encoded, &indexes).run().expect("the same root");
             prop_assert_eq!(again.block(), block(size));
             prop_assert_eq!(again.id(), encoded.id());
-            prop_assert!(encoded.announcement().covers(&again.chunk(0).expect("a chunk")));
+            prop_assert!(again.chunk(0).expect("a chunk").is_of(encoded.announcement()));
             prop_assert!(reconstruction(&encoded, &indexes[1..]).run().is_err(), "one too few");
         }
     }
@@ -283,7 +283,7 @@ mod tests {
         let (announcement, lies) = lie(ItemId::sha256(b"b"), 640, &chunks);
         for take in [0..32usize, 32..64, 16..48] {
             let lies = &lies[take];
-            assert!(lies.iter().all(|chunk| announcement.covers(chunk)));
+            assert!(lies.iter().all(|chunk| chunk.is_of(&announcement)));
             let reconstruction = Reconstruction {
                 announcement: announcement.clone(),
                 chunks: lies.iter().map(|c| (c.index, c.data.clone())).collect(),

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prost::Message as _;
 
 use super::announcement::{Announcement, BroadcastId, MAX_HEADER};
+use super::chunk::Chunk;
 use super::chunk_set::ChunkSet;
 use super::merkle::{DIGEST, Digest, proof_length};
 use super::shape::{MAX_CHUNK, MAX_CHUNKS};
@@ -48,21 +49,6 @@ pub struct Status {
     pub want: ChunkSet,
     /// The sender needs no chunk any more, from anybody.
     pub done: bool,
-}
-
-/// A chunk with its proof.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    /// Of which broadcast.
-    pub broadcast: BroadcastId,
-    /// Its place among all chunks, data first.
-    pub index: u8,
-    /// The receiver is the first to get it, and passes it on unasked to all its peers.
-    pub spread: bool,
-    /// The digests beside its way up the Merkle tree.
-    pub proof: Bytes,
-    /// The chunk.
-    pub data: Bytes,
 }
 
 impl Frame {

@@ -5,11 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use libp2p::{Multiaddr, PeerId, gossipsub::MessageAcceptance};
+use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
 use crate::{
-    chain::{Application, Item, ItemId, TransactionKey},
+    chain::{Application, Item, ItemId, TransactionKey, Verdict},
     error::{NetworkError, ProtocolError},
     network::{NetworkEvent, mpsc, requests::Reply},
     observe::Recorder,
@@ -53,7 +53,7 @@ struct Subscriber {
 }
 
 impl Shared {
-    pub(super) fn new(application: impl Application) -> Self {
+    pub(crate) fn new(application: impl Application) -> Self {
         Self {
             application: Arc::new(application),
             meter: Meter::default(),
@@ -66,7 +66,7 @@ impl Shared {
     }
 
     /// Events from now on, at most `max_unread` bytes of them unread; none where there is no place left.
-    pub(super) fn subscribe(
+    pub(crate) fn subscribe(
         &self,
         wants: Wants,
         max_unread: usize,
@@ -178,7 +178,7 @@ pub(crate) enum Command {
     Report {
         message_id: Vec<u8>,
         source: PeerId,
-        acceptance: MessageAcceptance,
+        verdict: Verdict,
     },
     AddPeer(PeerInfo),
     KeepBootstrapped,
