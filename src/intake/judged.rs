@@ -1,13 +1,13 @@
 //! What the chain says to a batch from a peer's lanes, made ready where the check ran, so that the network task only hands it on.
 
 use bytes::Bytes;
-use web_time::SystemTime;
 
 use super::{Batch, Origin};
 use crate::{
     chain::{Application, Checked, Item, ItemKind, Transaction, TransactionKey, Verdict},
     network::NetworkEvent,
     peers::Misdeed,
+    platform,
     propagation::plumtree::{Accepted, Fresh, fee_rate},
 };
 
@@ -34,7 +34,7 @@ impl Judged {
             misdeed: None,
         };
         let (kind, source) = (batch.kind, Some(batch.source));
-        let received_at = SystemTime::now();
+        let received_at = platform::date();
         if told {
             judged.events.reserve(batch.items.len());
         }

@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 
 use libp2p::{PeerId, gossipsub::MessageId};
 use tokio::sync::oneshot;
-use web_time::SystemTime;
 
 use super::Batch;
 use crate::{
     chain::{Item, ItemKind},
     error::ProtocolError,
+    platform::SystemTime,
     propagation::blocks::Question,
 };
 

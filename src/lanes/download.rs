@@ -10,9 +10,9 @@ use std::{
 };
 
 use libp2p::PeerId;
-use web_time::Instant;
 
 use crate::{
+    platform,
     platform::{alarm::Alarm, lock::lock},
     traffic::{Admission, Cost, Lane, Shaper},
 };
@@ -36,7 +36,7 @@ impl Download {
 
     /// Ready when a lane may be read on.
     pub(super) fn poll_ready(&mut self, lane: Lane, cx: &mut Context<'_>) -> Poll<()> {
-        let admission = lock(&self.shaper).ready(&self.peer, lane.class(), Instant::now());
+        let admission = lock(&self.shaper).ready(&self.peer, lane.class(), platform::now());
         match admission {
             Admission::Now => Poll::Ready(()),
             Admission::At(at) => self.alarm.poll_until(at, cx),
@@ -45,6 +45,6 @@ impl Download {
 
     /// A frame was read.
     pub(super) fn charge(&self, lane: Lane, cost: Cost) {
-        lock(&self.shaper).charge(self.peer, lane.class(), cost, Instant::now());
+        lock(&self.shaper).charge(self.peer, lane.class(), cost, platform::now());
     }
 }

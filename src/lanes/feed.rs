@@ -5,11 +5,11 @@
 
 use bytes::Bytes;
 use libp2p::swarm::{NotifyHandler, ToSwarm};
-use web_time::Instant;
 
 use super::{Lanes, handler::Order};
 use crate::propagation::blocks::CHUNK_ROOM;
 use crate::{
+    platform::Instant,
     propagation::{
         plumtree::Outgoing,
         wire::{Acknowledge, Kind},

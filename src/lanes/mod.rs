@@ -28,7 +28,6 @@ use libp2p::{
         THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
-use web_time::Instant;
 
 use self::{
     download::Download,
@@ -43,6 +42,7 @@ use crate::{
     intake::Batch,
     intake::Origin,
     peers::Misdeed,
+    platform::{self, Instant},
     platform::{alarm::Alarm, lock::lock},
     propagation::{
         blocks::{AcceptedBlock, Answer, Blocks, Output, Question},
@@ -148,7 +148,7 @@ impl Lanes {
         let limits = config.security.rate_limits.limits();
         let names = handler::names(|name| config.protocol_name(name))?;
         let config = &config.protocol.propagation;
-        let now = Instant::now();
+        let now = platform::now();
         let shaper = |limiter, budget| Shaper::new(limiter, Budgets::new(budget, now));
         let download = shaper(RateLimiter::new(limits), config.download);
         Ok(Self {
@@ -569,7 +569,7 @@ impl NetworkBehaviour for Lanes {
                 };
                 peer.connections.retain(|other| *other != connection);
                 if peer.active.is_some_and(|(active, _)| active == connection) {
-                    self.retire(id, Instant::now());
+                    self.retire(id, platform::now());
                 }
                 if closed.remaining_established == 0 {
                     self.peers.remove(&id);
@@ -588,7 +588,7 @@ impl NetworkBehaviour for Lanes {
         report: THandlerOutEvent<Self>,
     ) {
         self.news = true;
-        self.on_report(peer, connection, report, Instant::now());
+        self.on_report(peer, connection, report, platform::now());
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event, THandlerInEvent<Self>>> {
@@ -596,7 +596,7 @@ impl NetworkBehaviour for Lanes {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);
             }
-            let now = Instant::now();
+            let now = platform::now();
             if std::mem::take(&mut self.news) {
                 self.feed(now);
                 if self.wanted && self.transactions.has_room() {
@@ -611,7 +611,7 @@ impl NetworkBehaviour for Lanes {
             if self.alarm.poll_until(deadline, cx).is_pending() {
                 return Poll::Pending;
             }
-            self.on_time(Instant::now());
+            self.on_time(platform::now());
             self.news = true;
         }
     }

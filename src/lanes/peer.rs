@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use libp2p::{PeerId, swarm::ConnectionId};
-use web_time::Instant;
 
+use crate::platform::Instant;
 use crate::traffic::{Admission, Lane, Scheduler, SchedulerConfig, Shaper, Window};
 
 /// A peer with a connection.

@@ -15,6 +15,7 @@ use super::{codec::FrameCodec, gate::Gate, protocol::Hello};
 use crate::{config::Config, error::NetworkError, lanes::Lanes};
 use crate::{
     peers::{Bans, Places},
+    platform,
     transport::LocalDiscovery,
 };
 
@@ -119,9 +120,9 @@ impl Behaviour {
 fn seeds() -> Result<[[u8; 16]; 4], NetworkError> {
     let mut seeds = [[0; 16]; 4];
     for seed in &mut seeds {
-        getrandom::fill(seed).map_err(|error| NetworkError::Transport {
+        platform::random(seed).map_err(|error| NetworkError::Transport {
             transport: "random numbers",
-            reason: format!("the system gives no random numbers: {error}"),
+            reason: error.to_string(),
         })?;
     }
     Ok(seeds)

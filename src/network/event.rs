@@ -3,11 +3,11 @@
 use std::fmt;
 
 use libp2p::{Multiaddr, PeerId};
-use web_time::SystemTime;
 
 use super::{mpsc::Weigh, protocol::NetworkMessage};
 use crate::chain::{Item, ItemId, ItemKind};
 use crate::peers::PeerInfo;
+use crate::platform::SystemTime;
 
 /// Something happened. `Display` reads like a sentence.
 #[derive(Clone, Debug)]

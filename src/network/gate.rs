@@ -15,9 +15,9 @@ use libp2p::{
         THandlerOutEvent, ToSwarm, dummy,
     },
 };
-use web_time::Instant;
 
 use crate::peers::{Bans, Places};
+use crate::platform;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct TurnedAway(&'static str);
 
 impl Gate {
     fn admit(&self, peer: &PeerId) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
-        if self.bans.holds(peer, Instant::now()) {
+        if self.bans.holds(peer, platform::now()) {
             return Err(ConnectionDenied::new(TurnedAway("this peer is banned")));
         }
         self.places

@@ -3,13 +3,13 @@
 //! Bounds: request-response limits streams per connection and times each out, and a caller waits for each
 //! entry, so the table holds no more than callers wait.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use libp2p::request_response::{OutboundFailure, OutboundRequestId};
 use tokio::sync::oneshot;
-use web_time::Instant;
 
 use super::protocol::Answer;
+use crate::platform::{self, Instant};
 use crate::{chain::StateResponse, error::ProtocolError};
 
 /// What the caller of a direct message waits for.
@@ -24,7 +24,7 @@ pub(crate) struct Requests {
 impl Requests {
     /// A request was sent.
     pub(crate) fn sent(&mut self, id: OutboundRequestId, reply: Reply) {
-        self.waiting.insert(id, (Instant::now(), reply));
+        self.waiting.insert(id, (platform::now(), reply));
     }
 
     /// An answer came: tells the caller, and says how long it took and whether it was a message at all.
@@ -32,7 +32,7 @@ impl Requests {
         &mut self,
         id: OutboundRequestId,
         frame: &[u8],
-    ) -> Option<(web_time::Duration, bool)> {
+    ) -> Option<(Duration, bool)> {
         let (at, reply) = self.waiting.remove(&id)?;
         let answer = Answer::decode(frame);
         let valid = answer.is_ok();

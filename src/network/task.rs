@@ -15,7 +15,6 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use futures_timer::Delay;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     core::transport::ListenerId,
@@ -30,7 +29,6 @@ use libp2p::{
 };
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
-use web_time::{Instant, SystemTime};
 
 use super::{
     NetworkEvent, TopicItem,
@@ -46,7 +44,7 @@ use crate::{
     intake::{Batch, Judged, Pending, Queue, Source, Work, checked},
     lanes::Event as LanesEvent,
     peers::{Judgement, Misdeed, PeerInfo, Reputation},
-    platform,
+    platform::{self, Delay, Instant, SystemTime},
     propagation::{
         blocks::{AcceptedBlock, Answer as BlockAnswer, Question},
         plumtree::Accepted,
@@ -230,7 +228,7 @@ impl Task {
             items,
             topics: HashMap::new(),
             bootstrap: None,
-            ticked: Instant::now(),
+            ticked: platform::now(),
         })
     }
 
@@ -273,7 +271,7 @@ impl Task {
                     give_way().await;
                 }
                 () = tick => {
-                    self.on_tick(Instant::now());
+                    self.on_tick(platform::now());
                     tick = Delay::new(TICK).fuse();
                 }
             }
@@ -321,7 +319,7 @@ impl Task {
                 self.shared.state().recorder.sent(published.is_ok());
                 let _ = reply.send(published);
             }
-            Command::Deliver { item, id } => self.deliver(item, id, None, SystemTime::now()),
+            Command::Deliver { item, id } => self.deliver(item, id, None, platform::date()),
             Command::Send { peer, frame, reply } => {
                 let id = self
                     .swarm
@@ -368,7 +366,7 @@ impl Task {
             Command::KeepBootstrapped => {
                 let pause = REDIAL.0;
                 self.bootstrap = Some(Redial {
-                    at: Instant::now() + pause,
+                    at: platform::now() + pause,
                     pause,
                 });
             }
@@ -383,7 +381,7 @@ impl Task {
             Done::BlockAnswered(size, answer) => self.on_block_answered(size, answer),
             Done::Stepped(stepped) => {
                 let lanes = &mut self.swarm.behaviour_mut().lanes;
-                let now = Instant::now();
+                let now = platform::now();
                 stepped
                     .into_iter()
                     .for_each(|stepped| lanes.stepped(stepped, now));

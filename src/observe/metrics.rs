@@ -7,7 +7,8 @@ use std::{
 
 use libp2p::PeerId;
 use serde::Serialize;
-use web_time::Instant;
+
+use crate::platform::Instant;
 
 /// Round trips from which the 99th percentile is taken.
 const LATENCIES: usize = 1024;

@@ -6,7 +6,8 @@ use std::{
 };
 
 use libp2p::PeerId;
-use web_time::Instant;
+
+use crate::platform::Instant;
 
 /// Peers kept out: some for ever (by config), at most `max_bans` for a while. When full, the ban that ends
 /// first is dropped.

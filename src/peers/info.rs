@@ -4,11 +4,12 @@
 //! peer exchange (a peer names others it is connected to). What others claim is only a hint: an
 //! address is believed once a connection to it has proved the peer's identity.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use web_time::{Duration, SystemTime};
+
+use crate::platform::SystemTime;
 
 /// A peer: its identity, where it is, and what is known of it.
 ///

@@ -7,7 +7,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use libp2p::PeerId;
-use web_time::Instant;
+
+use crate::platform::Instant;
 
 /// What a peer did wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

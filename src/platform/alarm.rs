@@ -9,8 +9,8 @@ use std::{
 };
 
 use futures::FutureExt;
-use futures_timer::Delay;
-use web_time::Instant;
+
+use crate::platform::{self, Delay, Instant};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Alarm {
     /// Ready once this moment has come.
     pub(crate) fn poll_until(&mut self, moment: Instant, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let now = Instant::now();
+            let now = platform::now();
             if moment <= now {
                 return Poll::Ready(());
             }

@@ -2,6 +2,8 @@
 
 use libp2p::swarm;
 
+use crate::platform;
+
 /// `#[test]` in a browser.
 #[cfg(test)]
 pub use wasm_bindgen_test::wasm_bindgen_test as test;
@@ -13,7 +15,7 @@ pub fn spawn(task: impl Future<Output = ()> + 'static) {
 
 /// Runs a function in a later macrotask, so that the page can paint and read input first.
 pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    futures_timer::Delay::new(std::time::Duration::ZERO).await;
+    platform::Delay::new(std::time::Duration::ZERO).await;
     Some(work())
 }
 

@@ -1,11 +1,12 @@
 //! The host: what differs between a native process and a browser besides transports and storage.
 //!
 //! Sibling files with identical signatures: [`spawn`] starts a task, [`offload`] runs a slow function off
-//! the network task, [`swarm_config`] tells libp2p how to run connections. Time is `web_time`, timers are `futures_timer`
-//! on both skins, so they need nothing here.
+//! the network task, [`swarm_config`] tells libp2p how to run connections. Time, timers and randomness are the same on
+//! both ([`now`], [`date`], [`Delay`], [`random`]).
 //! In tests, `test` is the attribute of that skin: a unit test that imports it has one body and runs on both.
 
 pub(crate) mod alarm;
+mod clock;
 pub(crate) mod lock;
 
 #[cfg(target_arch = "wasm32")]
@@ -17,6 +18,8 @@ mod native;
 pub use browser::{offload, spawn, swarm_config};
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::{offload, spawn, swarm_config};
+
+pub use clock::{Delay, Instant, SystemTime, date, now, random};
 
 #[cfg(all(test, target_arch = "wasm32"))]
 pub use browser::test;

@@ -15,12 +15,12 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use web_time::Instant;
 
 pub(crate) use self::question::{AcceptedBlock, Answer, Question};
 use crate::{
     chain::{ItemId, TransactionKey},
     peers::Misdeed,
+    platform::Instant,
     propagation::{
         PropagationConfig,
         blocks::{

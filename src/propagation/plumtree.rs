@@ -27,7 +27,6 @@ use std::{
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use web_time::Instant;
 
 use self::{
     fetches::{Claim, Fetches, Limits},
@@ -41,6 +40,7 @@ use super::{
 use crate::peers::Misdeed;
 use crate::{
     chain::{ShortId, TransactionKey},
+    platform::Instant,
     propagation::pool::Mempool,
 };
 

@@ -15,9 +15,9 @@
 
 use std::{num::NonZeroU64, time::Duration};
 
-use web_time::Instant;
-
 use super::class::{Class, Lane};
+
+use crate::platform::Instant;
 
 /// Tokens count billionths of a byte, so that a nanosecond at any rate is a whole number of them.
 const BYTE: i128 = 1_000_000_000;

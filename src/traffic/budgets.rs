@@ -4,12 +4,13 @@ use std::{collections::HashMap, num::NonZeroU64, time::Duration};
 
 use libp2p::PeerId;
 use serde::{Deserialize, Serialize};
-use web_time::Instant;
 
 use super::{
     budget::{Admission, Budget},
     class::Class,
 };
+
+use crate::platform::Instant;
 
 /// The limits of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

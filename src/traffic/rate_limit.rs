@@ -12,9 +12,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use libp2p::PeerId;
-use web_time::Instant;
 
 use super::{budget::Admission, class::Class};
+
+use crate::platform::Instant;
 
 /// What is limited by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -8,9 +8,10 @@
 //! Votes wait for GCRA alone, never for a budget ([`super::Budget`]). Bounds: those of the two parts.
 
 use libp2p::PeerId;
-use web_time::Instant;
 
 use super::{Admission, Budgets, Class, Cost, Protocol, RateLimiter};
+
+use crate::platform::Instant;
 
 /// See the module's documentation.
 #[derive(Debug)]

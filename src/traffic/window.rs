@@ -13,7 +13,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use web_time::Instant;
+use crate::platform::Instant;
 
 /// The least and the most that the peer may not have read, and the least to begin with, in bytes.
 const MIN_UNREAD: usize = 64 << 10;

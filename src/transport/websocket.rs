@@ -50,7 +50,6 @@ use futures::{
     future::{BoxFuture, Pending, poll_fn},
     io::{AsyncRead, AsyncWrite},
 };
-use futures_timer::Delay;
 use js_sys::{ArrayBuffer, Uint8Array};
 use libp2p::{
     Multiaddr,
@@ -60,6 +59,8 @@ use libp2p::{
 use send_wrapper::SendWrapper;
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use web_sys::{BinaryType, CloseEvent, Event, MessageEvent, WebSocket};
+
+use crate::platform::Delay;
 
 /// How many received bytes may wait for their reader; a peer that sends more is disconnected.
 pub const MAX_UNREAD: usize = 16 * 1024 * 1024;

@@ -21,7 +21,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use futures::{
@@ -31,7 +31,6 @@ use futures::{
     ready,
     stream::{BoxStream, FuturesUnordered, SelectAll, Stream as FuturesStream},
 };
-use futures_timer::Delay;
 use if_watch::{IfEvent, tokio::IfWatcher};
 use libp2p::{
     Multiaddr, PeerId,
@@ -53,6 +52,8 @@ use wtransport::{
 
 use certificates::{Certificates, Hashes};
 use stream::Rest;
+
+use crate::platform::{self, Delay};
 pub use stream::Stream;
 
 /// Where libp2p's WebTransport lives on a host, and how it proves who it is.
@@ -183,7 +184,7 @@ struct Listener {
 
 impl Listener {
     fn new(id: ListenerId, wanted: SocketAddr, keypair: Keypair) -> Result<Self, Error> {
-        let certificates = Certificates::new(SystemTime::now())?;
+        let certificates = Certificates::new(platform::date())?;
         let endpoint = Endpoint::server(server_config(wanted, certificates.current()))?;
         let endpoint = Arc::new(endpoint);
         let socket = endpoint.local_addr()?;
@@ -255,7 +256,7 @@ impl Listener {
 
     /// Goes over to the next certificate once it is time.
     fn renew(&mut self) -> Result<(), Error> {
-        let Some(renewed) = self.certificates.renewed(SystemTime::now())? else {
+        let Some(renewed) = self.certificates.renewed(platform::date())? else {
             return Ok(());
         };
         let addresses = self.reported.clone();

@@ -2,13 +2,13 @@
 
 use js_sys::{Array, Error, Object, Reflect, Uint8Array};
 use wasm_bindgen::JsValue;
-use web_time::{SystemTime, UNIX_EPOCH};
 
 use crate::{
     NetworkEvent, P2PNetworkManager,
     error::{NetworkError, ProtocolError},
     network::TopicItem,
     peers::{Direction, PeerInfo},
+    platform::SystemTime,
 };
 
 /// A plain object from its fields.
@@ -278,6 +278,6 @@ fn number(count: u64) -> JsValue {
 }
 
 fn milliseconds(at: SystemTime) -> JsValue {
-    at.duration_since(UNIX_EPOCH)
+    at.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(JsValue::NULL, |since| (since.as_secs_f64() * 1e3).into())
 }

@@ -1,9 +1,8 @@
 //! Figures about a node: SPEC's three kinds of metrics, as they are at the moment.
 
-use web_time::SystemTime;
-
 use super::P2PNetworkManager;
 use crate::observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
+use crate::platform;
 
 impl P2PNetworkManager {
     /// Figures about connections.
@@ -26,7 +25,7 @@ impl P2PNetworkManager {
 
     /// Figures about peers.
     pub fn peer_metrics(&self) -> PeerMetrics {
-        let (now, state) = (SystemTime::now(), self.shared.state());
+        let (now, state) = (platform::date(), self.shared.state());
         let mut metrics = PeerMetrics {
             peer_count: state.peers.len(),
             ..Default::default()

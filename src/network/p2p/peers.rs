@@ -10,6 +10,7 @@ use crate::{
     error::{ConfigError, DiscoveryError, NetworkError},
     network::{NetworkEvent, shared::Command},
     peers::PeerInfo,
+    platform,
 };
 
 impl P2PNetworkManager {
@@ -26,7 +27,7 @@ impl P2PNetworkManager {
         // Answers to a fresh node's first query arrive within moments; RFC 6762 spreads them over 120 ms.
         let mut events = self.subscribe_events();
         let mut found: HashMap<PeerId, PeerInfo> = HashMap::new();
-        let mut patience = futures_timer::Delay::new(std::time::Duration::from_secs(2));
+        let mut patience = platform::Delay::new(std::time::Duration::from_secs(2));
         while let futures::future::Either::Left((Some(event), _)) =
             futures::future::select(Box::pin(events.recv()), &mut patience).await
         {

@@ -33,9 +33,9 @@ impl Task {
         let info = PeerInfo {
             addresses: vec![endpoint.get_remote_address().clone()],
             direction: Some(direction),
-            connected_at: Some(SystemTime::now()),
+            connected_at: Some(platform::date()),
             connected_in: Some(took),
-            reputation: self.reputation.score(&id, Instant::now()),
+            reputation: self.reputation.score(&id, platform::now()),
             ..PeerInfo::new(id)
         };
         self.peers.insert(
@@ -43,7 +43,7 @@ impl Task {
             Peer {
                 connections: count as usize,
                 stage: Stage::Greeting,
-                deadline: Some(Instant::now() + self.config.network.connection_timeout),
+                deadline: Some(platform::now() + self.config.network.connection_timeout),
                 topics: HashSet::new(),
                 propagates: false,
                 pings: true,
@@ -172,7 +172,7 @@ impl Task {
     pub(super) fn leaving(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.stage = Stage::Leaving;
-            peer.deadline = Some(Instant::now() + FAREWELL);
+            peer.deadline = Some(platform::now() + FAREWELL);
         }
     }
 

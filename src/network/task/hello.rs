@@ -2,6 +2,7 @@
 
 use super::{reasons::hello_misdeed, *};
 use crate::network::protocol::Quoted;
+use crate::platform;
 
 impl Task {
     pub(super) fn greet(&mut self, id: PeerId) {
@@ -123,7 +124,7 @@ impl Task {
         };
         if peer.stage == Stage::Greeting {
             peer.stage = Stage::Greeted;
-            peer.deadline = Some(Instant::now() + SUBSCRIPTIONS);
+            peer.deadline = Some(platform::now() + SUBSCRIPTIONS);
             self.swarm.behaviour_mut().lanes.greeted(id);
         }
     }

@@ -21,7 +21,7 @@ impl Task {
         self.queue.push(Work::Item(Pending {
             item,
             source,
-            received_at: SystemTime::now(),
+            received_at: platform::date(),
             origin,
         }));
         self.start_checks();
@@ -43,7 +43,7 @@ impl Task {
                 ..
             } = Judged::ignored((batch.origin(), batch.keys()));
             let lanes = &mut self.swarm.behaviour_mut().lanes;
-            lanes.concluded(origin, accepted, &refused, Instant::now());
+            lanes.concluded(origin, accepted, &refused, platform::now());
         }
     }
 
@@ -124,10 +124,10 @@ impl Task {
                 let _ = self.publish(&topic, data);
             }
             let item = Item::Block(accepted.block.clone());
-            self.deliver(item, accepted.id.clone(), source, SystemTime::now());
+            self.deliver(item, accepted.id.clone(), source, platform::date());
         }
         let lanes = &mut self.swarm.behaviour_mut().lanes;
-        lanes.answered(answer, Instant::now());
+        lanes.answered(answer, platform::now());
     }
 
     pub(super) fn on_batches_checked(&mut self, size: usize, batches: Vec<Judged>) {
@@ -159,7 +159,7 @@ impl Task {
             self.note(source, misdeed);
         }
         let lanes = &mut self.swarm.behaviour_mut().lanes;
-        lanes.concluded(origin, accepted, &refused, Instant::now());
+        lanes.concluded(origin, accepted, &refused, platform::now());
     }
 
     /// Transactions of our own that the chain has accepted: they go on their way, and are delivered here too.
@@ -176,7 +176,7 @@ impl Task {
         if !gossips && self.swarm.behaviour().lanes.open_peers() == 0 {
             return drop(reply.send(Err(NetworkError::NoPeers { topic })));
         }
-        let (now, received_at) = (Instant::now(), SystemTime::now());
+        let (now, received_at) = (platform::now(), platform::date());
         let (mut news, mut events, mut sent) = (Vec::new(), Vec::new(), 0);
         let told = self.shared.has_subscribers();
         for (item, accepted, id) in transactions {
@@ -243,7 +243,7 @@ impl Task {
         }
         let key = TransactionKey::of(&data);
         let item = Accepted { key, data, fee };
-        lanes.publish(kind, item, Instant::now())
+        lanes.publish(kind, item, platform::now())
     }
 
     pub(super) fn on_checked(

@@ -3,6 +3,7 @@
 use super::*;
 use crate::{
     network::codec::is_garbage,
+    platform,
     traffic::{Cost, Protocol as Limited},
 };
 
@@ -62,7 +63,7 @@ impl Task {
     pub(super) fn on_request(&mut self, peer: PeerId, frame: Frame, channel: ResponseChannel) {
         // Its bytes have a limit in the codec.
         let cost = Cost { items: 1, bytes: 0 };
-        let now = Instant::now();
+        let now = platform::now();
         let answer = if !self
             .peers
             .get(&peer)

@@ -7,7 +7,7 @@ use super::*;
 impl Task {
     /// By when a peer that is alive has answered the next ping.
     pub(super) fn next_sign_of_life(&self) -> Instant {
-        Instant::now()
+        platform::now()
             + self.config.network.keepalive_interval
             + self.config.network.connection_timeout
     }

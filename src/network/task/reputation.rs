@@ -5,7 +5,7 @@ use super::*;
 impl Task {
     /// A misdeed: the score, and what follows from it.
     pub(super) fn note(&mut self, peer: PeerId, misdeed: Misdeed) {
-        let now = Instant::now();
+        let now = platform::now();
         let (score, judgement) = self.reputation.note(peer, misdeed, now);
         let reason = misdeed.reason();
         if let Some(info) = self.shared.state().peers.get_mut(&peer) {

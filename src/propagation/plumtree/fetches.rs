@@ -14,10 +14,10 @@ use std::{
 };
 
 use libp2p::PeerId;
-use web_time::Instant;
 
 use crate::{
     chain::ShortId,
+    platform::Instant,
     propagation::{keyed::Keyed, wire::MAX_IDS},
 };
 

@@ -12,10 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use web_time::Instant;
 
 use crate::{
     chain::ShortId,
+    platform::Instant,
     propagation::{
         keyed::Keyed,
         wire::{Items, Kind, MAX_BATCH},

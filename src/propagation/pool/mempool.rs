@@ -28,11 +28,11 @@ use std::{
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use web_time::Instant;
 
 use self::classes::{Class, Classes, class_of};
 use crate::{
     chain::{ShortId, TransactionKey},
+    platform::Instant,
     propagation::{keyed::Keyed, plumtree::fee_rate},
 };
 

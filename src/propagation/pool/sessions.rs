@@ -18,11 +18,11 @@ use std::{
 
 use libp2p::PeerId;
 use siphasher::sip::SipHasher13;
-use web_time::Instant;
 
 use crate::{
     chain::TransactionKey,
     peers::Misdeed,
+    platform::Instant,
     propagation::{
         ReconcileConfig,
         pool::{

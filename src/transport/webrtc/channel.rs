@@ -20,13 +20,12 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use futures::{AsyncRead, AsyncWrite};
-use futures_timer::Delay;
 use js_sys::{ArrayBuffer, Uint8Array};
 use wasm_bindgen::{JsCast, closure::Closure};
 use web_sys::{Event, MessageEvent, RtcDataChannel, RtcDataChannelState, RtcDataChannelType};
 
 use super::Error;
-use crate::platform;
+use crate::platform::{self, Delay};
 
 /// How many received bytes may wait for their readers, over all channels of a connection.
 pub const MAX_UNREAD: usize = 16 * 1024 * 1024;

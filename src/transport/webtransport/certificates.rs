@@ -5,12 +5,14 @@
 //! before the one in use ends, and an address that carries both hashes is good for 13 to 25 days. A state
 //! machine without a clock: `now` goes in.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use libp2p::multiaddr::multihash::Multihash;
 use wtransport::{Identity, tls::self_signed::time::OffsetDateTime};
 
 use super::Error;
+
+use crate::platform::SystemTime;
 
 const DAY: Duration = Duration::from_secs(86_400);
 /// The longest that browsers allow.

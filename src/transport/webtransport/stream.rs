@@ -15,9 +15,10 @@ use std::{
 use futures::{
     AsyncRead, AsyncReadExt, AsyncWrite, channel::mpsc::UnboundedSender, future::select, pin_mut,
 };
-use futures_timer::Delay;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
 use wtransport::{RecvStream, SendStream, quinn::VarInt};
+
+use crate::platform::Delay;
 
 /// How long a peer may take to end its side.
 const PATIENCE: Duration = Duration::from_secs(5);

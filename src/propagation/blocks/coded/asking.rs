@@ -8,12 +8,13 @@
 use std::time::Duration;
 
 use libp2p::PeerId;
-use web_time::Instant;
 
 use super::broadcast::{Broadcast, Phase};
 use super::chunk_set::ChunkSet;
 use super::link::Link;
 use super::peers::Peers;
+
+use crate::platform::Instant;
 
 impl Broadcast {
     /// Asks for what is not here, of those that hold it.

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use web_time::Instant;
 
 use super::encoding::lie;
 use super::*;
 use crate::chain::{ItemId, Verdict};
 use crate::peers::Misdeed;
-use crate::platform::test;
+use crate::platform::{Instant, test};
 
 /// A node with some peers, of which the test plays each.
 struct Node {

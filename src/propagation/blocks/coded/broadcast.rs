@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
-use web_time::Instant;
 
 use super::announcement::{Announcement, BroadcastId};
 use super::chunk::Chunk;
@@ -15,6 +14,7 @@ use super::link::Link;
 use super::peers::Peers;
 use super::wire::Status;
 use crate::peers::Misdeed;
+use crate::platform::Instant;
 
 /// How far a broadcast is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

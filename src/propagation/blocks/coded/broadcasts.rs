@@ -27,7 +27,6 @@ use std::collections::VecDeque;
 
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
-use web_time::Instant;
 
 use super::actions::{Abandonment, Action};
 use super::announcement::BroadcastId;
@@ -40,6 +39,7 @@ use super::peers::{MAX_BROADCASTS_OF_BLOCK, Peers};
 use super::wire::{Announce, Frame, Status};
 use crate::chain::{ItemId, Verdict};
 use crate::peers::Misdeed;
+use crate::platform::Instant;
 
 /// Broadcasts that are over and must not begin again; the oldest is forgotten first.
 const MAX_OVER: usize = 256;

@@ -5,11 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::PeerId;
 use proptest::prelude::*;
-use web_time::Instant;
 
 use super::*;
 use crate::chain::{ItemId, Verdict};
-use crate::platform::test;
+use crate::platform::{Instant, test};
 
 /// Something happens: peer, block, chunk or set, and how much time has passed in milliseconds.
 type Event = (u8, u8, u8, u8, u16);

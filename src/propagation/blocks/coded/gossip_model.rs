@@ -7,9 +7,9 @@
 
 use std::collections::BTreeSet;
 
-use web_time::Instant;
-
 use super::simulation::{Graph, Machine, Random};
+
+use crate::platform::Instant;
 
 const DEGREE: usize = 6;
 const MOST: usize = 12;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use web_time::Instant;
-
 use super::chunk_set::ChunkSet;
+
+use crate::platform::Instant;
 
 /// What a peer and we know of each other in a broadcast.
 #[derive(Debug)]

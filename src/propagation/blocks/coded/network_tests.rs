@@ -8,13 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
-use web_time::Instant;
 
 use super::gossip_model::Gossip;
 use super::simulation::{Graph, Line, Machine, Random, Simulation};
 use super::*;
 use crate::chain::{ItemId, Verdict};
-use crate::platform::test;
+use crate::platform::{Instant, test};
 
 /// What a node is like.
 #[derive(Clone, Copy, Debug, PartialEq)]

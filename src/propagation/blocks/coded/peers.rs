@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use libp2p::PeerId;
-use web_time::Instant;
 
 use super::announcement::{Announcement, BroadcastId};
 use super::config::CodedConfig;
 use crate::chain::ItemId;
 use crate::peers::Misdeed;
+use crate::platform::Instant;
 
 /// The most chunks that a peer is asked for at a time. Fewer leave its uplink idle for a round trip; more pile up at
 /// the first peer to have something, while others idle.

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use web_time::Instant;
+use crate::platform::Instant;
 
 /// Bytes of a packet.
 const PACKET: usize = 1460;

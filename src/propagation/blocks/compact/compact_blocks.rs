@@ -23,7 +23,6 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
-use web_time::Instant;
 
 use super::actions::{Action, Actions, BlockCheck, HeaderCheck, Join};
 use super::choice::{Choice, Form, Offer};
@@ -38,6 +37,7 @@ use crate::chain::Block;
 use crate::chain::TransactionKey;
 use crate::chain::{BlockParts, Checked, ItemId, Verdict};
 use crate::peers::Misdeed;
+use crate::platform::Instant;
 
 /// The hook that chooses in which form a block goes to a peer.
 type Choose = Box<dyn Fn(&Offer<'_>) -> Choice + Send>;

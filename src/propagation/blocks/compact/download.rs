@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use web_time::Instant;
 
 use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
 use super::reconstruction::Reconstruction;
+
+use crate::platform::Instant;
 
 /// A block in progress.
 #[derive(Debug, Default)]

@@ -17,7 +17,6 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use web_time::Instant;
 
 use super::actions::{Action, Actions, BlockCheck, HeaderCheck};
 use super::choice::Form;
@@ -31,6 +30,7 @@ use crate::chain::Block;
 use crate::chain::TransactionKey;
 use crate::chain::{Checked, ItemId, Verdict};
 use crate::peers::Misdeed;
+use crate::platform::Instant;
 
 #[derive(Debug)]
 pub(super) struct Downloads {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use libp2p::PeerId;
-use web_time::Instant;
 
 use super::actions::Action;
 use super::choice::choose;
@@ -19,7 +18,7 @@ use crate::chain::Block;
 use crate::chain::TransactionKey;
 use crate::chain::bitcoin::Bitcoin;
 use crate::chain::{Application, ItemId};
-use crate::platform::test;
+use crate::platform::{Instant, test};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Manner {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use libp2p::PeerId;
 use sha2::{Digest, Sha256};
-use web_time::Instant;
 
 use super::actions::Action;
 use super::choice::choose;
@@ -17,6 +16,7 @@ use super::message::{Announcement, BlockMessage, GetBlock, WholeBlock};
 use crate::chain::Block;
 use crate::chain::TransactionKey;
 use crate::chain::{Application, BlockParts, Checked, ItemId, Verdict};
+use crate::platform::Instant;
 
 /// The transactions at hand.
 pub(super) type Pool = BTreeMap<TransactionKey, Bytes>;

@@ -1,13 +1,13 @@
 //! Peers that lie: what it costs them, and that it costs us no more than the bounds say.
 
 use proptest::prelude::*;
-use web_time::Instant;
 
 use super::{
     coding::{Encoder, SessionHash, Symbol, usize_from},
     session_tests::keys,
     *,
 };
+use crate::platform::Instant;
 use crate::{chain::TransactionKey, peers::Misdeed, platform::test};
 
 fn snapshot(numbers: std::ops::Range<u32>) -> Snapshot {

@@ -2,8 +2,6 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use web_time::Instant;
-
 use super::{
     Action, Answer, Fault, GiveUp, MAX_DURATION, MAX_GRANT, MAX_POOL, MAX_RUN, MAX_SYMBOLS,
     Message, More, Outcome, Request, Run, Snapshot, Want,
@@ -11,6 +9,8 @@ use super::{
     decoder::Decoder,
     session::{first_grant, least_grant, symbols_for},
 };
+
+use crate::platform::Instant;
 
 /// An honest peer's symbols decode before this and four times the estimate, but for the bad luck that `decoder.rs` counts.
 const PATIENCE: u32 = 512;

@@ -1,7 +1,5 @@
 //! The side that is asked for a session: it sends symbols, and learns what is wanted.
 
-use web_time::Instant;
-
 use super::{
     Action, Answer, Fault, MAX_DURATION, MAX_GRANT, MAX_POOL, MAX_RUN, MAX_SYMBOLS, Message,
     Outcome, Request, Run, Snapshot, Symbols,
@@ -9,6 +7,7 @@ use super::{
     session::{first_grant, least_grant},
 };
 use crate::chain::TransactionKey;
+use crate::platform::Instant;
 
 /// A session that a peer began.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use proptest::prelude::*;
-use web_time::Instant;
 
 use super::*;
+use crate::platform::Instant;
 use crate::{chain::TransactionKey, platform::test};
 
 type Keys = BTreeSet<TransactionKey>;

@@ -1,7 +1,6 @@
 //! The vectors that implementers in other languages are given, made without this code.
 
 use serde_json::Value;
-use web_time::Instant;
 
 use super::{
     coding::{Encoder, Indices, SessionHash},
@@ -9,6 +8,7 @@ use super::{
     session_tests::keys,
     *,
 };
+use crate::platform::Instant;
 use crate::{chain::TransactionKey, platform::test};
 
 fn vectors(section: &str) -> Vec<Value> {
