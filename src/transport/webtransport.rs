@@ -2,22 +2,27 @@
 //!
 //! It is the best way from a tab to a node: QUIC's own streams with backpressure, in pages and in workers, and no
 //! certificate of a CA, since the address carries the hashes of the node's certificates
-//! ([libp2p/specs webtransport](https://github.com/libp2p/specs/tree/master/webtransport)). HTTP/3 is `wtransport`'s. On
-//! the client's first stream Noise proves both identities, and tells the hashes again, so that who hands out the address
-//! can't put a certificate of his own beneath.
+//! ([libp2p/specs webtransport](https://github.com/libp2p/specs/tree/master/webtransport)). `session.rs` is the HTTP/3 of one
+//! session and owns its QUIC connection. On the client's first stream Noise proves both identities, and tells the hashes again, so
+//! that who hands out the address can't put a certificate of his own beneath; then `connection.rs` is the multiplexer.
 //!
 //! Browsers accept such a certificate for at most 14 days. `certificates.rs` makes them in pairs, the one in use and the next,
 //! both of which stand in the address; when the next takes over, the listener reports the address anew.
 //!
 //! Bounds: 256 streams that a peer may open at once, 10 MB unread a stream and 15 MB a connection, the limits of libp2p's QUIC.
+//! Before a client has proved who it is, it has only what `session.rs` grants, and `door.rs` ends it when its time is over: dropping
+//! the handshake, wherever it stands, closes the connection, and keep-alives can't prolong that. From [`RETRY_FROM`] handshakes on a client
+//! must first show that it is where it says (QUIC's Retry, RFC 9000, 8.1.2), so that nobody fills the places under others' addresses.
 
 mod certificates;
+mod connection;
+mod session;
 mod stream;
 
 use std::{
     collections::VecDeque,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, UdpSocket},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -26,47 +31,47 @@ use std::{
 
 use futures::{
     FutureExt, StreamExt,
-    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
     future::{BoxFuture, Pending},
     ready,
-    stream::{BoxStream, FuturesUnordered, SelectAll, Stream as FuturesStream},
+    stream::{BoxStream, SelectAll, Stream as FuturesStream},
 };
 use if_watch::{IfEvent, tokio::IfWatcher};
 use libp2p::{
     Multiaddr, PeerId,
-    core::{
-        muxing::{StreamMuxer, StreamMuxerEvent},
-        transport::{DialOpts, ListenerId, TransportError, TransportEvent},
-        upgrade::InboundConnectionUpgrade,
-    },
+    core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
     identity::Keypair,
     multiaddr::Protocol,
     noise,
 };
+use socket2::Socket;
 use wtransport::{
-    Endpoint, Identity, RecvStream, SendStream, ServerConfig, VarInt,
-    config::{Ipv6DualStackConfig, QuicTransportConfig},
-    endpoint::{IncomingSession, endpoint_side::Server},
-    error::ConnectionError,
+    Identity,
+    config::QuicTransportConfig,
+    quinn::{self, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt},
 };
 
-use certificates::{Certificates, Hashes};
-use stream::Rest;
-
-use crate::platform::{self, Delay};
+use certificates::Certificates;
+pub use connection::Connection;
 pub use stream::Stream;
 
-/// Where libp2p's WebTransport lives on a host, and how it proves who it is.
-const PATH: &str = "/.well-known/libp2p-webtransport?type=noise";
-/// How often the certificates' age is looked at. By the clock on the wall, since a monotonic one stands still in a
-/// machine that sleeps.
-const LOOK: Duration = Duration::from_secs(3600);
+use crate::platform::{self, Delay};
+
+/// How often it is looked at whether the certificates are still right. By the clock on the wall, since a monotonic one stands
+/// still in a machine that sleeps, and often, since a clock that was wrong at the start may be set right at any time.
+const LOOK: Duration = Duration::from_secs(60);
 /// The limits of libp2p's QUIC transport.
 const MAX_STREAMS: u32 = 256;
 const MAX_STREAM_BYTES: u32 = 10_000_000;
 const MAX_CONNECTION_BYTES: u32 = 15_000_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const MAX_IDLE_MILLISECONDS: u32 = 10_000;
+/// Datagrams are part of WebTransport, and nobody reads them: the oldest make room.
+const MAX_DATAGRAM_BYTES: usize = 4096;
+/// Handshakes of one listener from which on a client must show that it is where it says.
+const RETRY_FROM: usize = 32;
+/// First packets that wait to be taken up, and what else of their clients waits with them, in bytes.
+const MAX_UNTAKEN: usize = 256;
+const MAX_UNTAKEN_BYTES: u64 = 8 * 1024;
 
 /// Listens on `/ip4` or `/ip6`, `/udp/<port>/quic-v1/webtransport`; an unspecified address stands for all of this host's. All
 /// other addresses, and dialling, are [`MultiaddrNotSupported`](TransportError::MultiaddrNotSupported).
@@ -95,9 +100,21 @@ pub enum Error {
     /// The certificate could not be made.
     #[error("WebTransport's certificate could not be made: {0}")]
     Certificate(String),
-    /// QUIC or HTTP/3 failed.
-    #[error("the WebTransport session failed: {0}")]
-    Session(#[from] ConnectionError),
+    /// QUIC failed.
+    #[error("the connection failed: {0}")]
+    Quic(#[from] quinn::ConnectionError),
+    /// A stream ended before its time.
+    #[error("a stream ended before its time: {0}")]
+    Read(#[from] quinn::ReadExactError),
+    /// The client takes no more of a stream.
+    #[error("a stream is no longer read: {0}")]
+    Write(#[from] quinn::WriteError),
+    /// What the client sends is no HTTP/3.
+    #[error("the client breaks the rules of HTTP/3: {0}")]
+    Http(&'static str),
+    /// The client has ended its session.
+    #[error("the client has ended its session")]
+    Ended,
     /// The client wants something else of this host.
     #[error("the client asked for another path than libp2p's")]
     Path,
@@ -169,8 +186,10 @@ fn multiaddress(socket: SocketAddr) -> Multiaddr {
 struct Listener {
     id: ListenerId,
     keypair: Keypair,
-    endpoint: Arc<Endpoint<Server>>,
-    sessions: BoxStream<'static, IncomingSession>,
+    endpoint: Endpoint,
+    incoming: BoxStream<'static, Incoming>,
+    /// Each handshake under way has a copy.
+    handshakes: Arc<()>,
     certificates: Certificates,
     look: Delay,
     /// Only where the address stands for all of this host's.
@@ -185,17 +204,22 @@ struct Listener {
 impl Listener {
     fn new(id: ListenerId, wanted: SocketAddr, keypair: Keypair) -> Result<Self, Error> {
         let certificates = Certificates::new(platform::date())?;
-        let endpoint = Endpoint::server(server_config(wanted, certificates.current()))?;
-        let endpoint = Arc::new(endpoint);
+        let endpoint = Endpoint::new(
+            EndpointConfig::default(),
+            Some(server_config(certificates.current())),
+            bound(wanted)?,
+            Arc::new(TokioRuntime),
+        )?;
         let socket = endpoint.local_addr()?;
         let mut listener = Self {
             id,
             keypair,
-            sessions: futures::stream::unfold(Arc::clone(&endpoint), |endpoint| async {
-                Some((endpoint.accept().await, endpoint))
+            incoming: futures::stream::unfold(endpoint.clone(), |endpoint| async {
+                Some((endpoint.accept().await?, endpoint))
             })
             .boxed(),
             endpoint,
+            handshakes: Arc::new(()),
             certificates,
             look: Delay::new(LOOK),
             interfaces: None,
@@ -264,22 +288,35 @@ impl Listener {
             self.down(*ip);
         }
         self.certificates = renewed;
-        let config = server_config(self.socket, self.certificates.current());
-        self.endpoint.reload_config(config, false)?;
+        let config = server_config(self.certificates.current());
+        self.endpoint.set_server_config(Some(config));
         for ip in addresses {
             self.up(ip);
         }
         Ok(())
     }
 
-    fn accept(&self, session: IncomingSession) -> Event {
-        let hashes = self.certificates.hashes();
-        TransportEvent::Incoming {
+    /// The handshake with a client, unless it must first show that it is where it says.
+    fn accept(&self, incoming: Incoming) -> Option<Event> {
+        if Arc::strong_count(&self.handshakes) > RETRY_FROM && incoming.may_retry() {
+            // It may, so this does not fail; the client comes again.
+            let _ = incoming.retry();
+            return None;
+        }
+        let remote = multiaddress(incoming.remote_address());
+        let (keypair, hashes) = (self.keypair.clone(), self.certificates.hashes());
+        let under_way = Arc::clone(&self.handshakes);
+        let upgrade = async move {
+            let accepted = Connection::accept(incoming, keypair, hashes).await;
+            drop(under_way);
+            accepted
+        };
+        Some(TransportEvent::Incoming {
             listener_id: self.id,
             local_addr: multiaddress(self.socket),
-            send_back_addr: multiaddress(session.remote_address()),
-            upgrade: upgrade(session, self.keypair.clone(), hashes).boxed(),
-        }
+            send_back_addr: remote,
+            upgrade: upgrade.boxed(),
+        })
     }
 
     fn failed(&self, error: Error) -> Event {
@@ -318,139 +355,51 @@ impl FuturesStream for Listener {
                 }
                 continue;
             }
-            let session = ready!(this.sessions.poll_next_unpin(cx));
-            return Poll::Ready(session.map(|session| this.accept(session)));
-        }
-    }
-}
-
-fn server_config(socket: SocketAddr, identity: Identity) -> ServerConfig {
-    let mut quic = QuicTransportConfig::default();
-    quic.max_concurrent_bidi_streams(MAX_STREAMS.into())
-        .stream_receive_window(MAX_STREAM_BYTES.into())
-        .receive_window(MAX_CONNECTION_BYTES.into())
-        .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(
-            wtransport::quinn::VarInt::from_u32(MAX_IDLE_MILLISECONDS).into(),
-        ));
-    let builder = ServerConfig::builder();
-    let bound = match socket {
-        SocketAddr::V4(_) => builder.with_bind_address(socket),
-        SocketAddr::V6(v6) => builder.with_bind_address_v6(v6, Ipv6DualStackConfig::Deny),
-    };
-    bound.with_custom_transport(identity, quic).build()
-}
-
-async fn upgrade(
-    session: IncomingSession,
-    keypair: Keypair,
-    hashes: Hashes,
-) -> Result<(PeerId, Connection), Error> {
-    let request = session.await?;
-    if request.path() != PATH {
-        request.not_found().await;
-        return Err(Error::Path);
-    }
-    let session = request.accept().await?;
-    let first = session.accept_bi().await?;
-    let connection = Connection::new(session);
-    let first = Stream::new(first, connection.rests.0.clone());
-    let noise = noise::Config::new(&keypair)?.with_webtransport_certhashes(hashes.into());
-    // Its protocol is part of the path; nothing is negotiated on the stream.
-    let (peer_id, _) = noise.upgrade_inbound(first, "/noise").await?;
-    Ok((peer_id, connection))
-}
-
-/// A WebTransport session as a multiplexer: its bidirectional streams are libp2p's.
-pub struct Connection {
-    session: wtransport::Connection,
-    inbound: Opening,
-    outbound: Opening,
-    /// What streams leave behind, and its way here.
-    rests: (UnboundedSender<Rest>, UnboundedReceiver<Rest>),
-    finishing: FuturesUnordered<BoxFuture<'static, ()>>,
-}
-
-/// One stream in the making, begun when it is first asked for.
-type Opening = Option<BoxFuture<'static, Result<(SendStream, RecvStream), Error>>>;
-
-impl Connection {
-    fn new(session: wtransport::Connection) -> Self {
-        Self {
-            session,
-            inbound: None,
-            outbound: None,
-            rests: unbounded(),
-            finishing: FuturesUnordered::new(),
-        }
-    }
-}
-
-fn poll_opening<F>(
-    opening: &mut Opening,
-    begin: impl FnOnce() -> F,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(SendStream, RecvStream), Error>>
-where
-    F: Future<Output = Result<(SendStream, RecvStream), Error>> + Send + 'static,
-{
-    let opened = ready!(
-        opening
-            .get_or_insert_with(|| begin().boxed())
-            .poll_unpin(cx)
-    );
-    *opening = None;
-    Poll::Ready(opened)
-}
-
-impl StreamMuxer for Connection {
-    type Substream = Stream;
-    type Error = Error;
-
-    fn poll_inbound(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
-        let this = &mut *self;
-        let session = &this.session;
-        let begin = || {
-            let session = session.clone();
-            async move { Ok(session.accept_bi().await?) }
-        };
-        let halves = ready!(poll_opening(&mut this.inbound, begin, cx))?;
-        Poll::Ready(Ok(Stream::new(halves, this.rests.0.clone())))
-    }
-
-    fn poll_outbound(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Stream, Error>> {
-        let this = &mut *self;
-        let session = &this.session;
-        let begin = || {
-            let session = session.clone();
-            async move {
-                let opening = session.open_bi().await?.await;
-                opening.map_err(|error| Error::Socket(io::Error::other(error)))
+            match ready!(this.incoming.poll_next_unpin(cx)) {
+                Some(incoming) => {
+                    if let Some(event) = this.accept(incoming) {
+                        return Poll::Ready(Some(event));
+                    }
+                }
+                None => return Poll::Ready(None),
             }
-        };
-        let halves = ready!(poll_opening(&mut this.outbound, begin, cx))?;
-        Poll::Ready(Ok(Stream::new(halves, this.rests.0.clone())))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        self.session.close(VarInt::from_u32(0), b"");
-        Poll::Ready(Ok(()))
-    }
-
-    /// The end of the session is told by the inbound streams.
-    fn poll(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<StreamMuxerEvent, Error>> {
-        while let Poll::Ready(Some(rest)) = self.rests.1.poll_next_unpin(cx) {
-            self.finishing.push(stream::finish(rest).boxed());
         }
-        while let Poll::Ready(Some(())) = self.finishing.poll_next_unpin(cx) {}
-        Poll::Pending
     }
+}
+
+/// The socket; one of IPv6 takes no IPv4.
+fn bound(address: SocketAddr) -> io::Result<UdpSocket> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// What a client is granted until [`Session::trust`](session::Session::trust).
+fn server_config(identity: Identity) -> ServerConfig {
+    let mut quic = QuicTransportConfig::default();
+    quic.max_concurrent_bidi_streams(session::EARLY_STREAMS.into())
+        .max_concurrent_uni_streams(session::MAX_CONTROL_STREAMS.into())
+        .stream_receive_window(MAX_STREAM_BYTES.into())
+        .receive_window(session::EARLY_BYTES.into())
+        .datagram_receive_buffer_size(Some(MAX_DATAGRAM_BYTES))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(VarInt::from_u32(MAX_IDLE_MILLISECONDS).into()));
+    // Of wtransport's configuration only TLS is wanted: it binds nothing.
+    let mut config = wtransport::ServerConfig::builder()
+        .with_bind_default(0)
+        .with_custom_transport(identity, quic)
+        .build()
+        .quic_config()
+        .clone();
+    config
+        .max_incoming(MAX_UNTAKEN)
+        .incoming_buffer_size(MAX_UNTAKEN_BYTES)
+        .incoming_buffer_size_total(MAX_UNTAKEN as u64 * MAX_UNTAKEN_BYTES);
+    config
 }
 
 #[cfg(test)]

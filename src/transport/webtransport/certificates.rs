@@ -35,6 +35,7 @@ pub(super) struct Certificates {
 struct Certificate {
     identity: Identity,
     hash: Multihash<64>,
+    begins: SystemTime,
     ends: SystemTime,
 }
 
@@ -56,17 +57,18 @@ impl Certificates {
     }
 
     /// The certificates from now on, if these are no longer right: the next is in use and has one after it, or, after a
-    /// long sleep, both are new.
+    /// long sleep or when they were made under a wrong clock, both are new.
     pub(super) fn renewed(&self, now: SystemTime) -> Result<Option<Self>, Error> {
+        if now < self.current.begins || now + OVERLAP >= self.next.ends {
+            return Self::new(now).map(Some);
+        }
         if now + OVERLAP < self.current.ends {
             return Ok(None);
-        }
-        if now + OVERLAP >= self.next.ends {
-            return Self::new(now).map(Some);
         }
         let current = Certificate {
             identity: self.next.identity.clone_identity(),
             hash: self.next.hash,
+            begins: self.next.begins,
             ends: self.next.ends,
         };
         let next = Certificate::new(current.ends - OVERLAP)?;
@@ -92,6 +94,7 @@ impl Certificate {
         Ok(Self {
             identity,
             hash,
+            begins: from,
             ends,
         })
     }
@@ -100,6 +103,8 @@ impl Certificate {
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
+
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -127,6 +132,38 @@ mod tests {
         assert!(second.current.ends > after(99));
         let old: HashSet<_> = first.hashes().into();
         assert!(second.hashes().iter().all(|hash| !old.contains(hash)));
+    }
+
+    /// A computer whose clock was wrong when it started (libp2p/go-libp2p#1833). Whoever compares the hash finds the old
+    /// certificate not yet valid, so an address with it is worth nothing.
+    #[test]
+    fn made_under_a_wrong_clock_both_are_new_once_it_is_right() {
+        let wrong = Certificates::new(after(30)).expect("made");
+        let right = wrong.renewed(after(0)).expect("looked").expect("renewed");
+        assert!(right.current.begins <= after(0) && after(0) < right.current.ends);
+        let old: HashSet<_> = wrong.hashes().into();
+        assert!(right.hashes().iter().all(|hash| !old.contains(hash)));
+        assert!(right.renewed(after(0)).expect("looked").is_none());
+        assert!(
+            wrong.renewed(after(29)).expect("looked").is_none(),
+            "a day is within the skew"
+        );
+    }
+
+    proptest! {
+        /// Wherever the clock jumps, what is shown after a look is valid then, and for a day more.
+        #[test]
+        fn what_is_shown_is_always_valid(days in proptest::collection::vec(0u64..200, 1..6)) {
+            let mut shown = Certificates::new(after(100)).expect("made");
+            for now in days.into_iter().map(after) {
+                if let Some(renewed) = shown.renewed(now).expect("looked") {
+                    shown = renewed;
+                }
+                prop_assert!(shown.current.begins <= now && now + OVERLAP < shown.current.ends);
+                prop_assert!(shown.next.begins <= shown.current.ends);
+                prop_assert!(shown.renewed(now).expect("looked").is_none());
+            }
+        }
     }
 
     /// Seen as any host sees it: by the certificate alone.

@@ -1,6 +1,6 @@
 //! A bidirectional WebTransport stream as libp2p wants it.
 //!
-//! What it adds to `wtransport`'s two halves is its end. QUIC tells a peer to stop sending when a stream is dropped on which more could
+//! What it adds to QUIC's two halves is its end. QUIC tells a peer to stop sending when a stream is dropped on which more could
 //! come, if only the peer's own end; and Firefox (153) then forgets the answer that it has not read yet, with
 //! "Error in input stream". So the receiving half of a stream that was closed in order goes to its connection, which reads on
 //! until the peer has ended it, for at most [`PATIENCE`] and [`MAX_REST`] bytes. A stream that is dropped before it was closed is a reset.
@@ -16,7 +16,9 @@ use futures::{
     AsyncRead, AsyncReadExt, AsyncWrite, channel::mpsc::UnboundedSender, future::select, pin_mut,
 };
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
-use wtransport::{RecvStream, SendStream, quinn::VarInt};
+use wtransport::quinn::{RecvStream, SendStream, VarInt};
+
+use super::session::Halves;
 
 use crate::platform::Delay;
 
@@ -40,10 +42,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(
-        (send, receive): (SendStream, RecvStream),
-        rests: UnboundedSender<Rest>,
-    ) -> Self {
+    pub(super) fn new((send, receive): Halves, rests: UnboundedSender<Rest>) -> Self {
         Self {
             send: send.compat_write(),
             receive: Some(receive.compat()),
@@ -105,7 +104,7 @@ impl Drop for Stream {
         if !self.closed {
             let code = VarInt::from_u64(RESET).unwrap_or(VarInt::MAX);
             // An error says that it has ended already.
-            let _ = self.send.get_mut().quic_stream_mut().reset(code);
+            let _ = self.send.get_mut().reset(code);
         } else if let Some(rest) = self.receive.take() {
             // An error says that the connection is gone.
             let _ = self.rests.unbounded_send(rest);
