@@ -59,8 +59,8 @@ pub use chain::{
     Verdict, Vote,
 };
 pub use config::{
-    BlacklistConfig, ChainConfig, Config, GossipsubConfig, IdentifyConfig, KademliaConfig,
-    NetworkConfig, NoiseConfig, PeerScoringConfig, ProtocolConfig, RateLimitConfig,
+    BlacklistConfig, ChainConfig, Config, ConnectionLimitsConfig, GossipsubConfig, IdentifyConfig,
+    KademliaConfig, NetworkConfig, NoiseConfig, PeerScoringConfig, ProtocolConfig, RateLimitConfig,
     RequestResponseConfig, SecurityConfig,
 };
 pub use error::{ConfigError, DiscoveryError, NetworkError, ProtocolError};

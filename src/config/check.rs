@@ -257,6 +257,18 @@ impl Config {
                 "security.blacklist_config.max_bans",
                 security.blacklist_config.max_bans as u64,
             ),
+            (
+                "security.connection_limits.handshakes",
+                security.connection_limits.handshakes as u64,
+            ),
+            (
+                "security.connection_limits.handshakes_per_address",
+                security.connection_limits.handshakes_per_address as u64,
+            ),
+            (
+                "security.connection_limits.connections_per_address",
+                security.connection_limits.connections_per_address as u64,
+            ),
         ];
         for (field, value) in positive {
             if value == 0 {

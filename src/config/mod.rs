@@ -19,7 +19,10 @@ pub use self::{
         GossipsubConfig, IdentifyConfig, KademliaConfig, ProtocolConfig, RequestResponseConfig,
         ValidationConfig,
     },
-    security::{BlacklistConfig, NoiseConfig, PeerScoringConfig, RateLimitConfig, SecurityConfig},
+    security::{
+        BlacklistConfig, ConnectionLimitsConfig, NoiseConfig, PeerScoringConfig, RateLimitConfig,
+        SecurityConfig,
+    },
 };
 
 /// Everything a node is told. Each part has defaults; `Config::from(NetworkConfig)` fills the rest.

@@ -18,6 +18,8 @@ pub struct SecurityConfig {
     pub rate_limits: RateLimitConfig,
     /// Who is kept out, and for how long.
     pub blacklist_config: BlacklistConfig,
+    /// How many connections an address may have.
+    pub connection_limits: ConnectionLimitsConfig,
 }
 
 /// Noise XX (libp2p/specs noise).
@@ -120,6 +122,31 @@ impl Default for BlacklistConfig {
             peers: Vec::new(),
             ban_duration: Duration::from_secs(3600),
             max_bans: 10_000,
+        }
+    }
+}
+
+/// How many connections others may open, by their address: an IPv4 address, or the first 64 bits of one of IPv6. When all
+/// places for handshakes are taken, the oldest of the most crowded address gives way (see [`crate::peers::Handshakes`]).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConnectionLimitsConfig {
+    /// Connections at once that have not proved who they are yet. **Default:** 512.
+    pub handshakes: usize,
+    /// Of these, the most from one address: enough for a test network of some hundred nodes on one host, all starting at
+    /// once. **Default:** 256.
+    pub handshakes_per_address: usize,
+    /// Connections that one public address may have opened. Loopback and private addresses have no limit but
+    /// `network.max_peers`, since a test network, a reverse proxy or an office may stand behind one. **Default:** 32.
+    pub connections_per_address: usize,
+}
+
+impl Default for ConnectionLimitsConfig {
+    fn default() -> Self {
+        Self {
+            handshakes: 512,
+            handshakes_per_address: 256,
+            connections_per_address: 32,
         }
     }
 }

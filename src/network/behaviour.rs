@@ -14,16 +14,16 @@ use sha2::{Digest, Sha256};
 use super::{codec::FrameCodec, gate::Gate, protocol::Hello};
 use crate::{config::Config, error::NetworkError, lanes::Lanes};
 use crate::{
-    peers::{Bans, Places},
+    peers::{Bans, Connected, Places},
     platform,
-    transport::LocalDiscovery,
+    transport::{LocalDiscovery, SharedPolicy},
 };
 
 /// The protocol of the first exchange, the same for all networks.
 pub(crate) const HELLO: StreamProtocol = StreamProtocol::new("/selkie/hello/1");
 
-/// Connections that may be in the making at once, in each direction.
-const MAX_PENDING: u32 = 256;
+/// Dials that may be under way at once. Who knocks has places of its own (`transport/door.rs`).
+const MAX_DIALS: u32 = 256;
 /// Other peers' queries that are answered on one connection at once, hello being one message.
 const MAX_HELLO_STREAMS: usize = 2;
 
@@ -65,6 +65,7 @@ impl Behaviour {
         keypair: &Keypair,
         circuits: circuits::client::Behaviour,
         local: LocalDiscovery,
+        policy: SharedPolicy,
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let network = &config.network;
@@ -75,8 +76,7 @@ impl Behaviour {
             .filter_map(|peer| peer.parse().ok())
             .collect();
         let limits = connection_limits::ConnectionLimits::default()
-            .with_max_pending_incoming(Some(MAX_PENDING))
-            .with_max_pending_outgoing(Some(MAX_PENDING));
+            .with_max_pending_outgoing(Some(MAX_DIALS));
         let ping = ping::Config::new()
             .with_interval(network.keepalive_interval)
             .with_timeout(network.connection_timeout);
@@ -89,6 +89,10 @@ impl Behaviour {
             gate: Gate {
                 places: Places::new(network.max_peers),
                 bans: Bans::new(always, blacklist.ban_duration, blacklist.max_bans),
+                connected: Connected::new(
+                    config.security.connection_limits.connections_per_address,
+                ),
+                policy,
             },
             limits: connection_limits::Behaviour::new(limits),
             ping: ping::Behaviour::new(ping),

@@ -1,6 +1,7 @@
-//! The gate: a behaviour without a protocol that lets connections in or not.
+//! The gate: a behaviour without a protocol that lets connections in or not, and tells what addresses may be believed.
 //!
-//! It drives [`crate::peers::Places`] and [`crate::peers::Bans`]. Whom it turns away, it turns away before any protocol runs.
+//! It drives [`crate::peers`]' places, bans and addresses. Whom it turns away, it turns away before any protocol runs. What
+//! comes before a peer has proved who it is, is `transport/door.rs`'s business, and what is dialled too.
 
 use std::{
     convert::Infallible,
@@ -16,14 +17,19 @@ use libp2p::{
     },
 };
 
-use crate::peers::{Bans, Places};
-use crate::platform;
+use crate::{
+    peers::{Bans, Connected, Places, Scope},
+    platform::{self, lock::lock},
+    transport::SharedPolicy,
+};
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) places: Places,
     pub(crate) bans: Bans,
+    pub(crate) connected: Connected,
+    pub(crate) policy: SharedPolicy,
 }
 
 /// Why a connection was turned away.
@@ -32,6 +38,23 @@ pub(crate) struct Gate {
 pub(crate) struct TurnedAway(&'static str);
 
 impl Gate {
+    /// Of the addresses of `about` that the peer `teller` told (itself, in identify), those that may be kept, shown and
+    /// added to a routing table. All that strangers tell goes through here; see [`crate::peers::AddressPolicy`].
+    pub(crate) fn learnt<'a>(
+        &self,
+        teller: &PeerId,
+        about: &PeerId,
+        addresses: impl IntoIterator<Item = &'a Multiaddr>,
+    ) -> Vec<Multiaddr> {
+        let scope = self.connected.scope(teller);
+        lock(&self.policy).learnt(scope, about, addresses)
+    }
+
+    /// The user wants this address dialled, now or later: it may be anything. To be called before each such dial.
+    pub(crate) fn vouch(&self, address: &Multiaddr) {
+        lock(&self.policy).vouch(address);
+    }
+
     fn admit(&self, peer: &PeerId) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
         if self.bans.holds(peer, platform::now()) {
             return Err(ConnectionDenied::new(TurnedAway("this peer is banned")));
@@ -52,8 +75,11 @@ impl NetworkBehaviour for Gate {
         _: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.connected
+            .admits(remote)
+            .map_err(|why| ConnectionDenied::new(TurnedAway(why)))?;
         self.admit(&peer)
     }
 
@@ -70,8 +96,31 @@ impl NetworkBehaviour for Gate {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
-            FromSwarm::ConnectionEstablished(established) => self.places.enter(established.peer_id),
-            FromSwarm::ConnectionClosed(closed) => self.places.leave(&closed.peer_id),
+            FromSwarm::ConnectionEstablished(established) => {
+                let (peer, remote) = (
+                    established.peer_id,
+                    established.endpoint.get_remote_address(),
+                );
+                self.places.enter(peer);
+                let theirs = established.endpoint.is_listener();
+                self.connected
+                    .enter(peer, established.connection_id, remote, theirs);
+                lock(&self.policy).met(Scope::of_remote(remote));
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                self.places.leave(&closed.peer_id);
+                self.connected.leave(&closed.peer_id, closed.connection_id);
+            }
+            FromSwarm::NewListenAddr(new) => lock(&self.policy).is_own(new.addr),
+            FromSwarm::ExpiredListenAddr(expired) => {
+                lock(&self.policy).is_no_longer_own(expired.addr)
+            }
+            FromSwarm::ExternalAddrConfirmed(confirmed) => {
+                lock(&self.policy).is_own(confirmed.addr)
+            }
+            FromSwarm::ExternalAddrExpired(expired) => {
+                lock(&self.policy).is_no_longer_own(expired.addr)
+            }
             _ => {}
         }
     }

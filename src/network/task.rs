@@ -8,7 +8,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
 };
@@ -43,7 +43,7 @@ use crate::{
     error::{ConfigError, NetworkError, ProtocolError},
     intake::{Batch, Judged, Pending, Queue, Source, Work, checked},
     lanes::Event as LanesEvent,
-    peers::{Judgement, Misdeed, PeerInfo, Reputation},
+    peers::{AddressPolicy, Judgement, Misdeed, PeerInfo, Reputation},
     platform::{self, Delay, Instant, SystemTime},
     propagation::{
         blocks::{AcceptedBlock, Answer as BlockAnswer, Question},
@@ -174,9 +174,17 @@ impl Task {
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let (circuits_transport, circuits) = circuits::client::new(peer_id);
-        let transport = transport::build(keypair, &config, circuits_transport, &shared.meter)?;
+        let policy = AddressPolicy::new(peer_id, transport::TAKES_NAMES);
+        let policy = Arc::new(Mutex::new(policy));
+        let transport = transport::build(
+            keypair,
+            &config,
+            circuits_transport,
+            &shared.meter,
+            Arc::clone(&policy),
+        )?;
         let local = transport::local_discovery(&config, peer_id)?;
-        let behaviour = Behaviour::new(&config, keypair, circuits, local)?;
+        let behaviour = Behaviour::new(&config, keypair, circuits, local, policy)?;
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE)
             .with_per_connection_event_buffer_size(256);
@@ -190,11 +198,10 @@ impl Task {
             items.insert(topic.hash(), kind);
         }
         for peer in &config.network.bootstrap_peers {
-            for address in &peer.addresses {
-                swarm
-                    .behaviour_mut()
-                    .kad
-                    .add_address(&peer.peer_id, modern(address));
+            for address in peer.addresses.iter().map(modern) {
+                let behaviour = swarm.behaviour_mut();
+                behaviour.gate.vouch(&address);
+                behaviour.kad.add_address(&peer.peer_id, address);
             }
         }
         let scoring = &config.security.peer_scoring;
@@ -355,12 +362,11 @@ impl Task {
                 self.report(&MessageId::from(message_id), &source, acceptance(verdict));
             }
             Command::AddPeer(peer) => {
-                for address in peer.dial_addresses() {
-                    self.swarm
-                        .behaviour_mut()
-                        .kad
-                        .add_address(&peer.peer_id, modern(&address));
-                    self.swarm.add_peer_address(peer.peer_id, modern(&address));
+                for address in peer.dial_addresses().map(|address| modern(&address)) {
+                    let behaviour = self.swarm.behaviour_mut();
+                    behaviour.gate.vouch(&address);
+                    behaviour.kad.add_address(&peer.peer_id, address.clone());
+                    self.swarm.add_peer_address(peer.peer_id, address);
                 }
             }
             Command::KeepBootstrapped => {
@@ -438,7 +444,9 @@ impl Task {
             redial.pause = (redial.pause * 2).min(REDIAL.1);
             redial.at = now + redial.pause;
             for peer in self.config.network.bootstrap_peers.clone() {
-                let addresses = peer.addresses.iter().map(modern).collect();
+                let addresses: Vec<_> = peer.addresses.iter().map(modern).collect();
+                let gate = &self.swarm.behaviour().gate;
+                addresses.iter().for_each(|address| gate.vouch(address));
                 // Failures arrive as events.
                 let _ = self
                     .swarm

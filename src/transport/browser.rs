@@ -8,7 +8,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
         muxing::StreamMuxerBox,
-        transport::{MemoryTransport, OptionalTransport, OrTransport, timeout::TransportTimeout},
+        transport::{MemoryTransport, OptionalTransport, OrTransport},
         upgrade::Version,
     },
     identity::Keypair,
@@ -18,7 +18,7 @@ use libp2p::{
 };
 use wasm_bindgen::JsValue;
 
-use super::{Boxed, meter, noise, small_writes, webrtc, websocket};
+use super::{Boxed, SharedPolicy, behind_door, meter, noise, small_writes, webrtc, websocket};
 use crate::{config::Config, error::NetworkError};
 
 /// A tab can't search its local network.
@@ -37,7 +37,10 @@ pub fn found(event: Infallible) -> Vec<(PeerId, Multiaddr)> {
     match event {}
 }
 
-/// All transports as one; every byte over them is counted in `meter`.
+/// Whether peers may tell names: most nodes have nothing else for a tab.
+pub const TAKES_NAMES: bool = true;
+
+/// All transports as one; every byte over them is counted in `meter`, every dial put to `policy`.
 ///
 /// # Errors
 /// [`NetworkError::Transport`] where one can't be set up.
@@ -46,9 +49,9 @@ pub fn build(
     config: &Config,
     relay: relay::client::Transport,
     meter: &meter::Meter,
+    policy: SharedPolicy,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
-    let timeout = config.network.connection_timeout;
     let streams = OrTransport::new(
         relay,
         OrTransport::new(websocket::Transport::new(), MemoryTransport::new()),
@@ -56,7 +59,6 @@ pub fn build(
     .upgrade(Version::V1Lazy)
     .authenticate(noise)
     .multiplex(yamux::Config::default())
-    .timeout(timeout)
     .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     let webtransport = present("WebTransport").then(|| {
         let config = libp2p_webtransport_websys::Config::new(keypair);
@@ -71,14 +73,14 @@ pub fn build(
     let meter = meter.clone();
     let transports = OrTransport::new(optional(webtransport), optional(webrtc))
         .map(|either, _| either.into_inner());
-    let transports = TransportTimeout::new(transports, timeout);
     let transports = OrTransport::new(streams, transports);
-    Ok(transports
+    let metered = transports
         .map(move |either, _| {
             let (peer, muxer) = either.into_inner();
             (peer, meter.muxer(muxer))
         })
-        .boxed())
+        .boxed();
+    Ok(behind_door(metered, config, policy))
 }
 
 fn optional<T: Transport>(transport: Option<T>) -> OptionalTransport<T> {

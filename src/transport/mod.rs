@@ -1,10 +1,11 @@
 //! How bytes reach a peer.
 //!
 //! `native.rs` and `browser.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
-//! [`local_discovery`] the search on the local network (a browser has none). [`meter`] counts every
-//! byte on either, `small_writes.rs` keeps WebRTC's messages short. `websocket.rs` and `webrtc.rs` are the browser's own
+//! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
+//! what is dialled and who may knock. [`meter`] counts every byte on either, `small_writes.rs` keeps WebRTC's messages short. `websocket.rs` and `webrtc.rs` are the browser's own
 //! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks.
 
+mod door;
 pub mod meter;
 #[cfg(any(feature = "webrtc", target_arch = "wasm32"))]
 mod small_writes;
@@ -21,15 +22,21 @@ pub mod websocket;
 pub mod webtransport;
 
 #[cfg(target_arch = "wasm32")]
-pub use browser::{LocalDiscovery, build, found, local_discovery};
+pub use browser::{LocalDiscovery, TAKES_NAMES, build, found, local_discovery};
+pub use door::SharedPolicy;
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::{LocalDiscovery, build, found, local_discovery};
+pub use native::{LocalDiscovery, TAKES_NAMES, build, found, local_discovery};
 
 use libp2p::{
-    PeerId, core::muxing::StreamMuxerBox, core::transport::Boxed as BoxedTransport, noise,
+    PeerId, Transport as _, core::muxing::StreamMuxerBox, core::transport::Boxed as BoxedTransport,
+    noise,
 };
 
-use crate::{config::NoiseConfig, error::NetworkError};
+use crate::{
+    config::{Config, NoiseConfig},
+    error::NetworkError,
+    peers::Handshakes,
+};
 
 /// Transports of one skin as one.
 pub type Boxed = BoxedTransport<(PeerId, StreamMuxerBox)>;
@@ -47,4 +54,11 @@ fn noise(
         Some(prologue) => noise.with_prologue(prologue.clone().into_bytes()),
         None => noise,
     })
+}
+
+/// The transports behind their door.
+fn behind_door(inner: Boxed, config: &Config, policy: SharedPolicy) -> Boxed {
+    let limits = &config.security.connection_limits;
+    let places = Handshakes::new(limits.handshakes, limits.handshakes_per_address);
+    door::Door::new(inner, policy, places, config.network.connection_timeout).boxed()
 }

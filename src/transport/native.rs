@@ -5,7 +5,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
         muxing::StreamMuxerBox,
-        transport::{MemoryTransport, OrTransport, timeout::TransportTimeout},
+        transport::{MemoryTransport, OrTransport},
         upgrade::Version,
     },
     dns,
@@ -20,11 +20,15 @@ use libp2p::core::transport::dummy::DummyTransport;
 
 #[cfg(feature = "webrtc")]
 use super::small_writes;
-use super::{Boxed, meter, noise, webtransport};
+use super::{Boxed, SharedPolicy, behind_door, meter, noise, webtransport};
 use crate::{config::Config, error::NetworkError};
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
 pub type LocalDiscovery = Toggle<mdns::tokio::Behaviour>;
+
+/// The longest WebSocket message, in bytes. Its room is taken when its header has come, from whoever sent it, so it is little more than
+/// libp2p's nodes put into one: up to 192 KiB of Noise.
+const MAX_WEBSOCKET_MESSAGE: usize = 256 * 1024;
 
 /// The search for peers on the local network.
 ///
@@ -47,7 +51,10 @@ pub fn found(event: mdns::Event) -> Vec<(PeerId, Multiaddr)> {
     }
 }
 
-/// All transports as one; every byte over them is counted in `meter`.
+/// Whether peers may tell names: nodes tell each other IP addresses.
+pub const TAKES_NAMES: bool = false;
+
+/// All transports as one; every byte over them is counted in `meter`, every dial put to `policy`.
 ///
 /// # Errors
 /// [`NetworkError::Transport`] where one can't be set up.
@@ -56,13 +63,14 @@ pub fn build(
     config: &Config,
     relay: relay::client::Transport,
     meter: &meter::Meter,
+    policy: SharedPolicy,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
-    let timeout = config.network.connection_timeout;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let websocket = websocket::Config::new(
+    let mut websocket = websocket::Config::new(
         dns::tokio::Transport::system(tcp()).map_err(|error| failed("dns", error))?,
     );
+    websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
     let streams = OrTransport::new(
         relay,
         OrTransport::new(websocket, OrTransport::new(MemoryTransport::new(), tcp())),
@@ -73,7 +81,7 @@ pub fn build(
     .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
     .boxed();
     let mut quic_config = quic::Config::new(keypair);
-    quic_config.handshake_timeout = timeout;
+    quic_config.handshake_timeout = config.network.connection_timeout;
     let quic = quic::tokio::Transport::new(quic_config)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
@@ -84,9 +92,10 @@ pub fn build(
     let resolved =
         dns::tokio::Transport::system(transports).map_err(|error| failed("dns", error))?;
     let meter = meter.clone();
-    Ok(TransportTimeout::new(resolved, timeout)
+    let metered = resolved
         .map(move |(peer, muxer), _| (peer, meter.muxer(muxer)))
-        .boxed())
+        .boxed();
+    Ok(behind_door(metered, config, policy))
 }
 
 /// Two transports with the same output as one.

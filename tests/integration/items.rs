@@ -228,7 +228,7 @@ async fn peers_tell_each_other_of_peers() {
     let mut a = Node::start(listening(TCP)).await;
     let mut b = Node::start(listening(TCP)).await;
     let told = vec![selkie::PeerInfo {
-        addresses: vec!["/ip4/203.0.113.7/tcp/30303".parse().expect("an address")],
+        addresses: vec!["/ip4/1.2.3.4/tcp/30303".parse().expect("an address")],
         ..selkie::PeerInfo::new(selkie::PeerId::random())
     }];
     let alone = a

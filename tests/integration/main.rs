@@ -2,6 +2,8 @@
 //! those outside, tried from outside. Nothing here sleeps: each step waits for the event that it needs.
 #![cfg(not(target_arch = "wasm32"))]
 
+mod addresses;
+mod handshakes;
 mod hostile;
 mod items;
 mod lifecycle;

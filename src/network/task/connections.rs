@@ -151,6 +151,7 @@ impl Task {
             }
             _ => DialOpts::unknown_peer_id().address(address.clone()).build(),
         };
+        self.swarm.behaviour().gate.vouch(&address);
         let connection = options.connection_id();
         match self.swarm.dial(options) {
             Ok(()) => drop(self.dials.insert(connection, (address, reply))),

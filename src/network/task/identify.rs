@@ -21,15 +21,9 @@ impl Task {
             .protocol_name("kad/1")
             .is_ok_and(|name| speaks(name.as_ref()))
         {
-            for address in info
-                .listen_addrs
-                .iter()
-                .take(protocol::MAX_ADDRESSES_PER_PEER)
-            {
-                self.swarm
-                    .behaviour_mut()
-                    .kad
-                    .add_address(&id, address.clone());
+            let behaviour = self.swarm.behaviour_mut();
+            for address in behaviour.gate.learnt(&id, &id, &info.listen_addrs) {
+                behaviour.kad.add_address(&id, address);
             }
         }
         let agent = Quoted(&info.agent_version).to_string();

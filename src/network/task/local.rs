@@ -6,10 +6,9 @@ impl Task {
     pub(super) fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
         let mut peers: HashMap<PeerId, PeerInfo> = HashMap::new();
         for (id, address) in found.into_iter().take(protocol::MAX_EXCHANGED_PEERS) {
-            self.swarm
-                .behaviour_mut()
-                .kad
-                .add_address(&id, address.clone());
+            let behaviour = self.swarm.behaviour_mut();
+            behaviour.gate.vouch(&address);
+            behaviour.kad.add_address(&id, address.clone());
             peers
                 .entry(id)
                 .or_insert_with(|| PeerInfo::new(id))

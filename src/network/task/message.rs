@@ -109,8 +109,13 @@ impl Task {
                             )
                         }
                     }
-                    Err(NetworkMessage::PeerExchange(peers)) => {
+                    Err(NetworkMessage::PeerExchange(mut peers)) => {
                         self.shared.state().recorder.received();
+                        let gate = &self.swarm.behaviour().gate;
+                        for told in &mut peers {
+                            told.addresses = gate.learnt(&peer, &told.peer_id, &told.addresses);
+                        }
+                        peers.retain(|told| !told.addresses.is_empty());
                         self.shared.emit(NetworkEvent::PeersDiscovered(peers));
                         Answer::Received
                     }

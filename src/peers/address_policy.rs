@@ -1,0 +1,615 @@
+//! Which addresses a node keeps and dials: those that its user gave, and of what peers tell only what can do no harm.
+//!
+//! A stranger's address is an order to this node, or to the browser it runs in, to send bytes somewhere: to a router's web
+//! page with a path that reboots it, to a cloud's secrets, to every port of a neighbour (whose provider then reports a port
+//! scan: OffchainLabs/prysm#5663, spacemeshos/go-spacemesh#5510). So, of all that was learnt and not configured:
+//!
+//! - **Scope**: an address reaches at least as far as the one over which it was told. A public peer names public addresses
+//!   only; one on the same network may name private ones too, one on this host also loopback. That way networks on one
+//!   host and in one LAN work. What comes without a teller (kad's own lookups) is judged as if the most public peer that
+//!   this node ever met had told it.
+//! - **Shape**: TCP, WebSocket, QUIC, WebTransport, WebRTC-direct, memory, and circuits through a relay at such an address. No path of
+//!   WebSocket or HTTP, no server name, no port 0, no other peer's id at the end.
+//! - **Names**: a tab takes `/wss` (or `/tls/ws`) at a domain name, which is all that most nodes can offer it: the
+//!   certificate proves the name before a byte of HTTP is sent, so no router and no printer hears of it. All else is refused, since
+//!   a name leads where its owner points it, a private network included. Native nodes take none: nodes tell them IP addresses.
+//! - **Number and length**: [`AddressPolicy::MAX_ADDRESSES`] a peer and telling, [`AddressPolicy::MAX_BYTES`] each.
+//! - **Ourselves**: neither this node's id nor its own addresses.
+//! - **Once a while**: a learnt address is not dialled again for [`AddressPolicy::BACK_OFF`] unless a peer answered there, so that
+//!   repeating a hint makes no traffic.
+//!
+//! How it is used: what a user configures, dials or finds by mDNS goes to [`vouch`](AddressPolicy::vouch) first. What a peer
+//! tells (identify, exchange, a DHT's answer that has a teller) goes through [`learnt`](AddressPolicy::learnt), and only what comes back is
+//! kept, shown or added to a routing table. Whatever then dials asks [`admit_dial`](AddressPolicy::admit_dial): the transport does
+//! so for every dial on either skin (`transport/door.rs`), kad's automatic ones included, since libp2p lets no behaviour take an
+//! address away from another.
+//!
+//! A state machine without I/O. Bounds: [`AddressPolicy::MAX_VOUCHED`] addresses vouched for, as many told at less than public scope, and
+//! [`AddressPolicy::MAX_TRIED`] that were dialled and have not answered; of each the oldest is forgotten first. Own addresses are as many as the node listens on.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+use super::Scope;
+use crate::platform::Instant;
+
+/// Why an address is not kept, or not dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RefusedAddress {
+    /// It is no place on a network that a peer could be at.
+    #[error("no peer can be at this address")]
+    Nowhere,
+    /// Loopback, link-local or private, told from further away.
+    #[error("this is not a public address, and nobody near told it")]
+    TooNear,
+    /// A name, where only an IP address is taken.
+    #[error("a stranger's name may lead anywhere; only IP addresses are taken")]
+    Name,
+    /// Not one of the forms that a peer may tell: a path, a server name, port 0, an unknown transport.
+    #[error("a peer may not tell an address of this form")]
+    Shape,
+    /// Over [`AddressPolicy::MAX_BYTES`].
+    #[error("the address is too long")]
+    TooLong,
+    /// It is this node's own, or ends in another peer's id.
+    #[error("the address is another's or this node's own")]
+    NotTheirs,
+    /// It was dialled within the last [`AddressPolicy::BACK_OFF`], and no peer has answered there.
+    #[error("it was tried a moment ago, and no peer has answered there")]
+    Recently,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct AddressPolicy {
+    own: PeerId,
+    own_addresses: HashSet<Multiaddr>,
+    takes_names: bool,
+    vouched: Recent,
+    /// Learnt from near: what `learnt` let through at less than public scope.
+    told: Recent,
+    /// Learnt, dialled, not answered yet: until when each is left alone.
+    tried: HashMap<Multiaddr, Instant>,
+    /// The most public peer that was ever met.
+    met: Option<Scope>,
+}
+
+impl AddressPolicy {
+    /// Addresses of one peer that are taken at once.
+    pub const MAX_ADDRESSES: usize = 16;
+    /// The longest address that is taken, in bytes. One of WebTransport with two hashes has about 90, with its peer's id 130.
+    pub const MAX_BYTES: usize = 256;
+    /// How long a learnt address is left alone after a dial that no peer answered.
+    pub const BACK_OFF: Duration = Duration::from_secs(60);
+    /// Addresses vouched for that are remembered.
+    pub const MAX_VOUCHED: usize = 4096;
+    /// Addresses that were dialled and have not answered that are remembered.
+    pub const MAX_TRIED: usize = 1024;
+
+    /// Nothing vouched for yet. `takes_names`: whether this skin takes domain names with TLS from peers.
+    pub fn new(own: PeerId, takes_names: bool) -> Self {
+        Self {
+            own,
+            own_addresses: HashSet::new(),
+            takes_names,
+            vouched: Recent::new(Self::MAX_VOUCHED),
+            told: Recent::new(Self::MAX_VOUCHED),
+            tried: HashMap::new(),
+            met: None,
+        }
+    }
+
+    /// The user wants this address: configured, dialled, added, or found by mDNS. It may be anything.
+    pub fn vouch(&mut self, address: &Multiaddr) {
+        self.vouched.insert(bare(address));
+    }
+
+    /// This node can be reached at this address from now on.
+    pub fn is_own(&mut self, address: &Multiaddr) {
+        self.own_addresses.insert(place(address));
+    }
+
+    /// It can't be any more.
+    pub fn is_no_longer_own(&mut self, address: &Multiaddr) {
+        self.own_addresses.remove(&place(address));
+    }
+
+    /// A connection with an authenticated peer is established, whoever dialled: so far away is it.
+    pub fn met(&mut self, peer: Scope) {
+        self.met = self.met.max(Some(peer));
+    }
+
+    /// Of the addresses that were told of `peer` by one so far away ([`Scope::of_remote`] of the connection), those that may be
+    /// kept and dialled: without a peer id at the end, each once, in the order told, at most [`Self::MAX_ADDRESSES`].
+    pub fn learnt<'a>(
+        &mut self,
+        teller: Scope,
+        peer: &PeerId,
+        addresses: impl IntoIterator<Item = &'a Multiaddr>,
+    ) -> Vec<Multiaddr> {
+        let mut taken = Vec::new();
+        for address in addresses.into_iter().take(Self::MAX_ADDRESSES) {
+            let Ok(scope) = self.judge(Some(peer), address) else {
+                continue;
+            };
+            let address = bare(address);
+            if scope < teller || taken.contains(&address) {
+                continue;
+            }
+            if scope < Scope::Public {
+                self.told.insert(address.clone());
+            }
+            taken.push(address);
+        }
+        taken
+    }
+
+    /// Whether an address, however it became known, may be dialled now; if so, it is about to be.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit_dial(&mut self, address: &Multiaddr, now: Instant) -> Result<(), RefusedAddress> {
+        let key = bare(address);
+        if self.vouched.contains(&key) {
+            return Ok(());
+        }
+        let scope = self.judge(None, address)?;
+        let near_enough = self.met.is_some_and(|met| scope >= met);
+        if scope < Scope::Public && !near_enough && !self.told.contains(&key) {
+            return Err(RefusedAddress::TooNear);
+        }
+        if self.tried.get(&key).is_some_and(|until| *until > now) {
+            return Err(RefusedAddress::Recently);
+        }
+        self.note_try(key, now);
+        Ok(())
+    }
+
+    /// A peer answered a dial of this address.
+    pub fn answered(&mut self, address: &Multiaddr) {
+        self.tried.remove(&bare(address));
+    }
+
+    fn note_try(&mut self, address: Multiaddr, now: Instant) {
+        if self.tried.len() >= Self::MAX_TRIED && !self.tried.contains_key(&address) {
+            self.tried.retain(|_, until| *until > now);
+            if self.tried.len() >= Self::MAX_TRIED {
+                let first = self.tried.iter().min_by_key(|(_, until)| **until);
+                let first = first.map(|(address, _)| address.clone());
+                first.map(|address| self.tried.remove(&address));
+            }
+        }
+        self.tried.insert(address, now + Self::BACK_OFF);
+    }
+
+    /// The scope of an address of a permitted form; `peer` is who is to be there, if that is known.
+    fn judge(&self, peer: Option<&PeerId>, address: &Multiaddr) -> Result<Scope, RefusedAddress> {
+        if address.len() > Self::MAX_BYTES {
+            return Err(RefusedAddress::TooLong);
+        }
+        let theirs = match address.iter().last() {
+            Some(Protocol::P2p(id)) => id != self.own && peer.is_none_or(|peer| *peer == id),
+            _ => peer.is_none_or(|peer| *peer != self.own),
+        };
+        if !theirs || self.own_addresses.contains(&place(address)) {
+            return Err(RefusedAddress::NotTheirs);
+        }
+        let parts: Vec<_> = bare(address).into_iter().map(Protocol::acquire).collect();
+        permitted(&parts, self.takes_names)
+    }
+}
+
+/// Without the peer's id at its end.
+fn bare(address: &Multiaddr) -> Multiaddr {
+    let mut bare = address.clone();
+    if let Some(Protocol::P2p(_)) = address.iter().last() {
+        bare.pop();
+    }
+    bare
+}
+
+/// Without peer ids and certificates' hashes: the same place under another name.
+fn place(address: &Multiaddr) -> Multiaddr {
+    let named = |part: &Protocol<'_>| matches!(part, Protocol::P2p(_) | Protocol::Certhash(_));
+    address.iter().filter(|part| !named(part)).collect()
+}
+
+/// Whether strangers may tell an address of this form, and how far it reaches.
+fn permitted(parts: &[Protocol<'_>], takes_names: bool) -> Result<Scope, RefusedAddress> {
+    use Protocol::{
+        Certhash, Dns, Dns4, Dns6, Ip4, Ip6, Memory, P2p, P2pCircuit, QuicV1, Tcp, Tls, Udp,
+        WebRTCDirect, WebTransport, Ws, Wss,
+    };
+    if let [relay @ .., P2p(_), P2pCircuit] = parts {
+        // The relay is dialled, so its address counts. A relay behind a relay is none of libp2p's circuits.
+        return match relay {
+            [.., P2pCircuit] => Err(RefusedAddress::Shape),
+            relay => permitted(relay, takes_names),
+        };
+    }
+    let (host, way) = parts.split_first().ok_or(RefusedAddress::Nowhere)?;
+    let plain = |path: &str| path == "/";
+    let tls = match way {
+        [Tcp(1..), Wss(path)] | [Tcp(1..), Tls, Ws(path)] => plain(path),
+        _ => false,
+    };
+    let scope = match host {
+        Ip4(ip) => Scope::of_ip((*ip).into()).ok_or(RefusedAddress::Nowhere)?,
+        Ip6(ip) => Scope::of_ip((*ip).into()).ok_or(RefusedAddress::Nowhere)?,
+        Memory(_) if way.is_empty() => return Ok(Scope::Host),
+        Dns(name) | Dns4(name) | Dns6(name) => {
+            let taken = takes_names && tls && Scope::of_name(name) == Scope::Public;
+            return taken.then_some(Scope::Public).ok_or(RefusedAddress::Name);
+        }
+        Protocol::Dnsaddr(_) => return Err(RefusedAddress::Name),
+        _ => return Err(RefusedAddress::Nowhere),
+    };
+    let hashes = |parts: &[Protocol<'_>]| {
+        parts.len() <= MAX_HASHES && parts.iter().all(|part| matches!(part, Certhash(_)))
+    };
+    let taken = tls
+        || match way {
+            [Tcp(1..)] | [Udp(1..), QuicV1] => true,
+            [Tcp(1..), Ws(path)] => plain(path),
+            [Udp(1..), QuicV1, WebTransport, rest @ ..] | [Udp(1..), WebRTCDirect, rest @ ..] => {
+                hashes(rest)
+            }
+            _ => false,
+        };
+    taken.then_some(scope).ok_or(RefusedAddress::Shape)
+}
+
+/// Hashes of certificates in one address: two are in use at a time.
+const MAX_HASHES: usize = 4;
+
+/// The last so many addresses that were put in.
+#[derive(Debug)]
+struct Recent {
+    limit: usize,
+    order: VecDeque<Multiaddr>,
+    known: HashSet<Multiaddr>,
+}
+
+impl Recent {
+    fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            order: VecDeque::new(),
+            known: HashSet::new(),
+        }
+    }
+
+    fn contains(&self, address: &Multiaddr) -> bool {
+        self.known.contains(address)
+    }
+
+    fn insert(&mut self, address: Multiaddr) {
+        if !self.known.insert(address.clone()) {
+            return;
+        }
+        self.order.push_back(address);
+        if self.order.len() > self.limit
+            && let Some(first) = self.order.pop_front()
+        {
+            self.known.remove(&first);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::{self, test};
+    use proptest::prelude::*;
+
+    const PUBLIC: &str = "/ip4/1.2.3.4/tcp/4001";
+    const PRIVATE: &str = "/ip4/192.168.1.9/tcp/4001";
+    const LOOPBACK: &str = "/ip4/127.0.0.1/tcp/4001";
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().expect("an address")
+    }
+
+    fn policy() -> AddressPolicy {
+        AddressPolicy::new(PeerId::random(), false)
+    }
+
+    /// What a peer at `teller` may say of itself, of these.
+    fn learnt(policy: &mut AddressPolicy, teller: &str, told: &[&str]) -> Vec<String> {
+        let told: Vec<_> = told.iter().map(|text| address(text)).collect();
+        let taken = policy.learnt(Scope::of_remote(&address(teller)), &PeerId::random(), &told);
+        taken.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_peer_names_nothing_nearer_than_itself() {
+        let all = [
+            LOOPBACK,
+            "/memory/7",
+            "/ip4/169.254.169.254/tcp/80",
+            "/ip6/fe80::1/tcp/80",
+            PRIVATE,
+            "/ip4/100.64.0.1/udp/1/quic-v1",
+            "/ip6/fd00::1/tcp/1",
+            PUBLIC,
+        ];
+        let mut policy = policy();
+        assert_eq!(learnt(&mut policy, PUBLIC, &all), all[7..]);
+        assert_eq!(learnt(&mut policy, PRIVATE, &all), all[4..]);
+        assert_eq!(
+            learnt(&mut policy, "/ip4/169.254.1.1/tcp/1", &all),
+            all[2..]
+        );
+        assert_eq!(learnt(&mut policy, LOOPBACK, &all), all);
+        let relayed = format!("{LOOPBACK}/p2p/{}/p2p-circuit", PeerId::random());
+        assert_eq!(
+            learnt(&mut policy, &relayed, &all),
+            all[7..],
+            "whence is not known"
+        );
+    }
+
+    #[test]
+    fn a_name_that_the_user_gave_tells_how_far_its_peer_is() {
+        let mut policy = policy();
+        for (teller, taken) in [
+            ("/dns4/node1/tcp/1", true),
+            ("/dns4/node1.internal/tcp/1", true),
+            ("/dns4/node1.example.org/tcp/1", false),
+        ] {
+            let learnt = learnt(&mut policy, teller, &[PRIVATE]);
+            assert_eq!(!learnt.is_empty(), taken, "{teller}");
+        }
+    }
+
+    #[test]
+    fn forms_that_a_stranger_may_tell() {
+        let id = PeerId::random();
+        let hash = "uEiDikp5KVUgkLta1EjUN-IKbHk-dUBg8VzKgf5nXxLK46w";
+        let right = [
+            "/ip4/1.2.3.4/tcp/1".to_owned(),
+            "/ip6/2606:4700::1/tcp/1".to_owned(),
+            "/ip4/1.2.3.4/tcp/1/ws".to_owned(),
+            "/ip4/1.2.3.4/tcp/1/wss".to_owned(),
+            "/ip4/1.2.3.4/tcp/1/tls/ws".to_owned(),
+            "/ip4/1.2.3.4/udp/1/quic-v1".to_owned(),
+            format!("/ip4/1.2.3.4/udp/1/quic-v1/webtransport/certhash/{hash}/certhash/{hash}"),
+            format!("/ip4/1.2.3.4/udp/1/webrtc-direct/certhash/{hash}"),
+            format!("/ip4/1.2.3.4/tcp/1/p2p/{id}/p2p-circuit"),
+        ];
+        let wrong = [
+            "/ip4/1.2.3.4/tcp/80/x-parity-ws/%2Freboot%3Fnow".to_owned(),
+            "/ip4/1.2.3.4/tcp/80/x-parity-wss/%2Freboot%3Fnow".to_owned(),
+            "/ip4/1.2.3.4/tcp/80/tls/x-parity-ws/%2Freboot".to_owned(),
+            "/ip4/1.2.3.4/tcp/80/tls/sni/router/ws".to_owned(),
+            "/ip4/1.2.3.4/tcp/80/http/http-path/reboot".to_owned(),
+            "/ip4/1.2.3.4/tcp/80/http".to_owned(),
+            "/ip4/1.2.3.4/tcp/0".to_owned(),
+            "/ip4/1.2.3.4/udp/0/quic-v1".to_owned(),
+            "/ip4/1.2.3.4/udp/1".to_owned(),
+            "/ip4/1.2.3.4".to_owned(),
+            "/tcp/1".to_owned(),
+            "/ip4/203.0.113.1/tcp/1".to_owned(),
+            "/ip4/0.0.0.0/tcp/1".to_owned(),
+            "/ip4/224.0.0.1/udp/1/quic-v1".to_owned(),
+            "/ip6/64:ff9b::10.0.0.1/tcp/1".to_owned(),
+            "/unix/%2Frun%2Fdocker.sock".to_owned(),
+            "/dnsaddr/example.org".to_owned(),
+            "/dns4/example.org/tcp/443/wss".to_owned(),
+            "/dns4/example.org/tcp/443".to_owned(),
+            format!("/ip4/10.0.0.1/tcp/1/p2p/{id}/p2p-circuit"),
+            format!("/ip4/1.2.3.4/tcp/1/p2p/{id}/p2p-circuit/p2p/{id}/p2p-circuit"),
+            "/ip4/1.2.3.4/tcp/1/p2p-circuit".to_owned(),
+            format!("/ip4/1.2.3.4/tcp/1/p2p/{id}"),
+            format!(
+                "/ip4/1.2.3.4/udp/1/webrtc-direct{}",
+                format!("/certhash/{hash}").repeat(5)
+            ),
+        ];
+        let mut policy = policy();
+        for text in &right {
+            assert_eq!(learnt(&mut policy, PUBLIC, &[text]), [text.as_str()]);
+        }
+        for text in &wrong {
+            assert_eq!(learnt(&mut policy, PUBLIC, &[text]), [""; 0], "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tab_takes_public_names_with_a_certificate() {
+        let mut tab = AddressPolicy::new(PeerId::random(), true);
+        let long = format!("/dns4/{}.org/tcp/443/wss", "a".repeat(64));
+        let wrong = [
+            "/dns4/node.example.org/tcp/443/ws",
+            "/dns4/node.example.org/tcp/443",
+            "/dns4/node.example.org/udp/443/quic-v1/webtransport",
+            "/dns4/node.example.org/tcp/443/x-parity-wss/%2Freboot",
+            "/dns4/router/tcp/443/wss",
+            "/dns4/printer.local/tcp/443/wss",
+            "/dns4/router.LAN/tcp/443/wss",
+            "/dns4/127.0.0.1/tcp/443/wss",
+            "/dns4/a.0x7f/tcp/443/wss",
+            "/dns4/user@example.org/tcp/443/wss",
+            "/dns4/.org/tcp/443/wss",
+            "/dnsaddr/example.org/tcp/443/wss",
+            &long,
+        ];
+        let right = [
+            "/dns4/node.example.org/tcp/443/wss",
+            "/dns/xn--e1afmkfd.xn--p1ai/tcp/8443/tls/ws",
+        ];
+        assert_eq!(learnt(&mut tab, PUBLIC, &wrong), [""; 0]);
+        assert_eq!(learnt(&mut tab, PUBLIC, &right), right);
+    }
+
+    #[test]
+    fn ids_own_addresses_number_and_length() {
+        let own = PeerId::random();
+        let mut policy = AddressPolicy::new(own, false);
+        policy.is_own(&address(PUBLIC));
+        let peer = PeerId::random();
+        let mut told = |peer: &PeerId, texts: &[String]| {
+            let told: Vec<_> = texts.iter().map(|text| address(text)).collect();
+            policy.learnt(Scope::Public, peer, &told)
+        };
+        let other = "/ip4/1.2.3.5/tcp/1";
+        let theirs = format!("{other}/p2p/{peer}");
+        assert_eq!(
+            told(&peer, &[theirs.clone()]),
+            [address(other)],
+            "the id is cut off"
+        );
+        assert_eq!(
+            told(&peer, &[theirs, other.into()]),
+            [address(other)],
+            "once"
+        );
+        assert!(told(&peer, &[format!("{other}/p2p/{own}")]).is_empty());
+        assert!(
+            told(&own, &[other.into()]).is_empty(),
+            "we know where we are"
+        );
+        assert!(told(&peer, &[PUBLIC.into()]).is_empty(), "this is ours");
+        let many: Vec<_> = (1..100)
+            .map(|port| format!("/ip4/1.2.3.5/tcp/{port}"))
+            .collect();
+        assert_eq!(told(&peer, &many).len(), AddressPolicy::MAX_ADDRESSES);
+        let hash = "/certhash/uEiDikp5KVUgkLta1EjUN-IKbHk-dUBg8VzKgf5nXxLK46w";
+        let long = format!("/ip4/1.2.3.5/udp/1/quic-v1/webtransport{}", hash.repeat(7));
+        assert!(told(&peer, &[long]).is_empty());
+    }
+
+    /// What a DHT's answer holds reaches a dial without a teller.
+    #[test]
+    fn what_nobody_vouches_for_is_dialled_only_among_near_peers() {
+        let (mut policy, now) = (policy(), platform::now());
+        let mut seconds = 0;
+        let mut dial = |policy: &mut AddressPolicy, text| {
+            seconds += 60;
+            policy.admit_dial(&address(text), now + Duration::from_secs(seconds))
+        };
+        assert_eq!(dial(&mut policy, PUBLIC), Ok(()));
+        assert_eq!(
+            dial(&mut policy, LOOPBACK),
+            Err(RefusedAddress::TooNear),
+            "nobody was met"
+        );
+        policy.met(Scope::Host);
+        assert_eq!(dial(&mut policy, LOOPBACK), Ok(()), "a network on one host");
+        policy.met(Scope::Private);
+        assert_eq!(dial(&mut policy, LOOPBACK), Err(RefusedAddress::TooNear));
+        assert_eq!(dial(&mut policy, PRIVATE), Ok(()), "a network in one house");
+        policy.met(Scope::Public);
+        assert_eq!(dial(&mut policy, PRIVATE), Err(RefusedAddress::TooNear));
+        assert_eq!(
+            learnt(&mut policy, "/ip4/10.0.0.1/tcp/1", &[PRIVATE]),
+            [PRIVATE]
+        );
+        assert_eq!(dial(&mut policy, PRIVATE), Ok(()), "somebody near told it");
+        assert_eq!(
+            dial(&mut policy, "/ip4/1.2.3.4/tcp/80/x-parity-ws/%2Freboot"),
+            Err(RefusedAddress::Shape)
+        );
+        for anything in [
+            "/ip4/127.0.0.1/tcp/80/x-parity-ws/%2Fmine",
+            "/dns4/router/tcp/1",
+            "/unix/%2Frun",
+        ] {
+            policy.vouch(&address(anything));
+            assert_eq!(dial(&mut policy, anything), Ok(()), "the user wants it");
+        }
+    }
+
+    #[test]
+    fn an_address_that_did_not_answer_is_left_alone_for_a_while() {
+        let (mut policy, now) = (policy(), platform::now());
+        let (learnt, mine) = (address(PUBLIC), address("/ip4/1.2.3.5/tcp/1"));
+        policy.vouch(&mine);
+        for _ in 0..3 {
+            assert_eq!(
+                policy.admit_dial(&mine, now),
+                Ok(()),
+                "the user may try as often as he likes"
+            );
+        }
+        let again = format!("{PUBLIC}/p2p/{}", PeerId::random());
+        assert_eq!(policy.admit_dial(&learnt, now), Ok(()));
+        assert_eq!(
+            policy.admit_dial(&address(&again), now),
+            Err(RefusedAddress::Recently)
+        );
+        let later = now + AddressPolicy::BACK_OFF;
+        assert_eq!(policy.admit_dial(&learnt, later), Ok(()));
+        assert_eq!(
+            policy.admit_dial(&learnt, later),
+            Err(RefusedAddress::Recently)
+        );
+        policy.answered(&learnt);
+        assert_eq!(policy.admit_dial(&learnt, later), Ok(()), "a peer is there");
+    }
+
+    fn any_address() -> impl Strategy<Value = Multiaddr> {
+        let bytes = proptest::collection::vec(any::<u8>(), 0..40);
+        let host = prop_oneof![
+            any::<u32>().prop_map(|ip| format!("/ip4/{}", std::net::Ipv4Addr::from(ip))),
+            any::<u128>().prop_map(|ip| format!("/ip6/{}", std::net::Ipv6Addr::from(ip))),
+            Just("/ip4/127.0.0.1".to_owned()),
+            Just("/ip4/10.0.0.1".to_owned()),
+            Just("/dns4/router.lan".to_owned()),
+        ];
+        let way = proptest::sample::select(vec![
+            "/tcp/80",
+            "/tcp/80/ws",
+            "/tcp/80/x-parity-ws/%2Freboot",
+            "/udp/7/quic-v1",
+            "/tcp/443/wss",
+            "",
+        ]);
+        prop_oneof![
+            bytes.prop_map(|bytes| Multiaddr::try_from(bytes).unwrap_or_else(|_| address(PRIVATE))),
+            (host, way).prop_map(|(host, way)| address(&format!("{host}{way}"))),
+        ]
+    }
+
+    proptest! {
+        /// Whatever far peers tell, in whatever order, no dial goes near this node or carries a path.
+        #[test]
+        fn nothing_near_is_dialled_at_a_strangers_word(told in proptest::collection::vec(any_address(), 0..40)) {
+            let (mut policy, now) = (policy(), platform::now());
+            policy.met(Scope::Public);
+            let taken = policy.learnt(Scope::Public, &PeerId::random(), &told);
+            prop_assert!(taken.len() <= AddressPolicy::MAX_ADDRESSES);
+            for address in taken.iter().chain(&told) {
+                if policy.admit_dial(address, now).is_err() {
+                    continue;
+                }
+                prop_assert_eq!(Scope::of(address), Some(Scope::Public));
+                let mut parts = address.iter();
+                prop_assert!(!parts.any(|part| matches!(part, Protocol::Ws(path) | Protocol::Wss(path) if path != "/")));
+            }
+        }
+
+        #[test]
+        fn everything_is_bounded(ports in proptest::collection::vec(1u16.., 1..50), limit in 1usize..8) {
+            let (mut policy, now) = (policy(), platform::now());
+            (policy.told, policy.vouched) = (Recent::new(limit), Recent::new(limit));
+            for (seconds, port) in (0..).zip(ports) {
+                let near = address(&format!("/ip4/127.0.0.1/tcp/{port}"));
+                policy.learnt(Scope::Host, &PeerId::random(), [&near]);
+                policy.vouch(&near);
+                prop_assert_eq!(policy.admit_dial(&near, now), Ok(()));
+                policy.note_try(near.clone(), now + Duration::from_secs(seconds));
+                for recent in [&policy.told, &policy.vouched] {
+                    prop_assert!(recent.contains(&near));
+                    prop_assert!(recent.order.len() <= limit && recent.known.len() == recent.order.len());
+                }
+            }
+            prop_assert!(policy.tried.len() <= AddressPolicy::MAX_TRIED);
+        }
+    }
+}

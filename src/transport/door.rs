@@ -1,0 +1,173 @@
+//! The door before all transports of a skin: what is dialled, who may knock, and how long either may take.
+//!
+//! - **Outwards** each address, whoever wants it dialled, is put to the [`AddressPolicy`]: libp2p's behaviours dial what they learnt
+//!   by themselves, and none can take an address away from another, so the policy stands where all dials pass.
+//! - **Inwards** a connection gets one of the places of [`Handshakes`] until it has proved who it is. Who gets none is dropped before a
+//!   byte is read; who gives way, or takes longer than the time-out, is dropped where it stands. All that a connection is by then
+//!   hangs on its handshake's future, on every transport: TCP's socket with TLS, HTTP's upgrade, multistream, Noise and Yamux
+//!   half done; QUIC's connection; WebTransport's session. One limit thus covers them all.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{
+    FutureExt, TryFutureExt,
+    future::{AbortHandle, Abortable, BoxFuture, Either, select},
+    ready,
+};
+use libp2p::{
+    Multiaddr, Transport,
+    core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
+};
+
+use super::Boxed;
+use crate::{
+    peers::{AddressPolicy, Crowded, Handshakes, Ticket},
+    platform::{self, Delay, lock::lock},
+};
+
+/// The policy, shared by all that learn addresses and the one place that dials them.
+pub type SharedPolicy = Arc<Mutex<AddressPolicy>>;
+
+type Places = Arc<Mutex<Handshakes<AbortHandle>>>;
+type Output = <Boxed as Transport>::Output;
+type Connecting = BoxFuture<'static, io::Result<Output>>;
+
+/// How many newcomers are turned away before others get their turn.
+const MAX_TURNED_AWAY: usize = 64;
+
+/// See the module's documentation.
+pub struct Door {
+    inner: Boxed,
+    policy: SharedPolicy,
+    places: Places,
+    patience: Duration,
+}
+
+impl Door {
+    /// These transports behind a door. Dials and handshakes may take `patience` each.
+    pub fn new(
+        inner: Boxed,
+        policy: SharedPolicy,
+        places: Handshakes<AbortHandle>,
+        patience: Duration,
+    ) -> Self {
+        Self {
+            inner,
+            policy,
+            places: Arc::new(Mutex::new(places)),
+            patience,
+        }
+    }
+
+    fn enter(
+        &self,
+        remote: &Multiaddr,
+    ) -> Result<(Place, futures::future::AbortRegistration), Crowded> {
+        let (end, ended) = AbortHandle::new_pair();
+        let (ticket, gives_way) = lock(&self.places).enter(remote, end, platform::now())?;
+        if let Some(end) = gives_way {
+            tracing::debug!(%remote, "a handshake gave way to a newcomer");
+            end.abort();
+        }
+        let places = Arc::clone(&self.places);
+        Ok((Place { places, ticket }, ended))
+    }
+}
+
+impl Transport for Door {
+    type Output = Output;
+    type Error = io::Error;
+    type ListenerUpgrade = Connecting;
+    type Dial = Connecting;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<io::Error>> {
+        self.inner.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.inner.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Connecting, TransportError<io::Error>> {
+        let allowed = lock(&self.policy).admit_dial(&address, platform::now());
+        allowed.map_err(|refused| TransportError::Other(io::Error::other(refused)))?;
+        let dialled = timely(self.inner.dial(address.clone(), options)?, self.patience);
+        let policy = Arc::clone(&self.policy);
+        Ok(dialled
+            .inspect_ok(move |_| lock(&policy).answered(&address))
+            .boxed())
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Connecting, io::Error>> {
+        for _ in 0..MAX_TURNED_AWAY {
+            let event = ready!(Pin::new(&mut self.inner).poll(cx));
+            let TransportEvent::Incoming {
+                send_back_addr: remote,
+                ..
+            } = &event
+            else {
+                return Poll::Ready(event.map_upgrade(FutureExt::boxed));
+            };
+            match self.enter(remote) {
+                Ok((place, ended)) => {
+                    let patience = self.patience;
+                    return Poll::Ready(event.map_upgrade(|handshake| {
+                        let handshake = Abortable::new(timely(handshake, patience), ended);
+                        async move {
+                            let entered = handshake.await;
+                            drop(place);
+                            entered.unwrap_or_else(|_| Err(io::Error::other(Crowded)))
+                        }
+                        .boxed()
+                    }));
+                }
+                Err(crowded) => tracing::debug!(%remote, %crowded, "turned a newcomer away"),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// A handshake's place, given back when it is over or dropped.
+struct Place {
+    places: Places,
+    ticket: Ticket,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.places).leave(self.ticket);
+    }
+}
+
+/// What is made of a connection in time.
+fn timely(
+    connecting: impl Future<Output = io::Result<Output>> + Send + 'static,
+    patience: Duration,
+) -> Connecting {
+    async move {
+        match select(connecting.boxed(), Delay::new(patience)).await {
+            Either::Left((done, _)) => done,
+            Either::Right(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    .boxed()
+}
