@@ -17,7 +17,10 @@ usage: ./build.sh COMMAND
                   with a page whose tab is one more node; prints the page's address
   test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop
   npm             build the npm package into js/dist, optimised, and check its size
-  bench [GROUP]   measure: wasm, connect, propagation, browser (default: all); writes target/bench/GROUP.json
+  bench [--smoke] [GROUP]
+                  measure: wasm, connect, propagation, browser (default: all); writes target/bench/GROUP.json.
+                  --smoke: everything for a moment, no figures, to see that it works
+  figures [GROUP] take a group's figures from target/bench into docs/figures.json; write all tables from it
   lint            formatters and linters on every part
   setup           only what run needs: the wasm target, wasm-bindgen, npm packages
   help            this text
@@ -177,6 +180,12 @@ run() {
   exec target/quick/selkie devnet "$count" "$@"
 }
 
+figures() {
+  need_tools
+  node tools/figures/figures.mjs take "$@"
+  node tools/figures/figures.mjs write
+}
+
 npm_package() {
   setup
   package wasm
@@ -188,6 +197,7 @@ run) shift && run "$@" ;;
 test) shift && source tests/run.sh && run_tests "$@" ;;
 npm) npm_package ;;
 bench) shift && source benches/run.sh && run_benches "$@" ;;
+figures) shift && figures "$@" ;;
 lint) source tests/run.sh && lint ;;
 setup) setup ;;
 help | -h | --help) help ;;

@@ -22,7 +22,7 @@ use selkie::{Config, NetworkEvent, P2PNetworkManager};
 use tokio::sync::mpsc;
 
 mod support;
-use support::{Figure, cpu_seconds, quantile, report};
+use support::{Figure, cpu_seconds, full_or, quantile, report};
 
 /// Rounds per transport, and connections measured per side in each; a tenth more go first to warm up.
 const ROUNDS: usize = 5;
@@ -46,27 +46,29 @@ struct Sample {
 
 #[tokio::main]
 async fn main() {
+    let (rounds, runs) = (full_or(ROUNDS, 1), full_or(RUNS, 5));
     let transports = [
-        ("TCP", "/ip4/127.0.0.1/tcp/0", RUNS),
-        ("QUIC", "/ip4/127.0.0.1/udp/0/quic-v1", RUNS),
-        ("WebSocket", "/ip4/127.0.0.1/tcp/0/ws", RUNS),
+        ("TCP", "/ip4/127.0.0.1/tcp/0", runs),
+        ("QUIC", "/ip4/127.0.0.1/udp/0/quic-v1", runs),
+        ("WebSocket", "/ip4/127.0.0.1/tcp/0/ws", runs),
         (
             "WebRTC-direct",
             "/ip4/127.0.0.1/udp/0/webrtc-direct",
-            WEBRTC_RUNS,
+            full_or(WEBRTC_RUNS, 1),
         ),
     ];
     let mut figures = Vec::new();
     for (name, address, runs) in transports {
-        eprintln!("{name}: {ROUNDS} rounds of {runs} connections per side");
-        figures.extend(measure(name, address.parse().expect("an address"), runs).await);
+        eprintln!("{name}: {rounds} rounds of {runs} connections per side");
+        let address = address.parse().expect("an address");
+        figures.extend(measure(name, address, rounds, runs).await);
     }
     report("connect", &figures);
 }
 
-async fn measure(name: &str, listen: Multiaddr, runs: usize) -> Vec<Figure> {
+async fn measure(name: &str, listen: Multiaddr, count: usize, runs: usize) -> Vec<Figure> {
     let mut rounds = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..count {
         let round = round(&listen, runs).await;
         for (side, failed) in [
             ("Selkie", round.selkie.failed),

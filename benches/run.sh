@@ -1,9 +1,18 @@
 # Sourced by build.sh: the measurements. Each group prints a table and writes target/bench/GROUP.json.
+#
+# `--smoke` runs all of a group for a moment, on the builds that the tests use: its figures say nothing and are not kept, but what no
+# longer works shows. CI runs it.
 
 readonly BENCH_GROUPS=(wasm connect propagation browser)
 
 run_benches() {
-  local groups=("$@") group
+  smoke=
+  if [ "${1:-}" = --smoke ]; then
+    smoke=1
+    export SELKIE_BENCH_SMOKE=1
+    shift
+  fi
+  local groups=("$@") group begin=$SECONDS
   [ ${#groups[@]} -gt 0 ] || groups=("${BENCH_GROUPS[@]}")
   for group in "${groups[@]}"; do
     [[ " ${BENCH_GROUPS[*]} " == *" $group "* ]] || fail "no bench group \"$group\"; there are: ${BENCH_GROUPS[*]}"
@@ -11,40 +20,58 @@ run_benches() {
   setup
   mkdir -p target/bench
   for group in "${groups[@]}"; do
-    say "measuring: $group"
+    say "measuring: $group${smoke:+ (for a moment)}"
     "bench_$group"
-    say "   figures: target/bench/$group.json"
+    [ -n "$smoke" ] || say "   figures: target/bench/$group.json"
   done
+  say "all benches: $((SECONDS - begin)) s"
 }
 
+# What the benches are built from: optimised, or, in the smoke form, as the tests are.
+package_to_measure() { package "$([ -n "$smoke" ] && echo quick || echo wasm)"; }
+
+# native_build SENTENCE CARGO-ARGS...
+native_build() {
+  local sentence=$1
+  shift
+  if [ -n "$smoke" ]; then
+    timed "building $sentence" cargo build --quiet --features "$FEATURES" "$@"
+  else
+    timed "building $sentence, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" "$@"
+  fi
+}
+
+# Where a bench's program lies.
+native_program() {
+  native_build "the bench" --bench "$1" >&2
+  local profile=()
+  [ -n "$smoke" ] || profile=(--release)
+  cargo build --quiet "${profile[@]}" --features "$FEATURES" --bench "$1" --message-format json |
+    sed -n "s/.*\"executable\":\"\([^\"]*$1-[^\"]*\)\".*/\1/p"
+}
+
+native_bench() { "$(native_program "$1")"; }
+
 bench_wasm() {
-  package wasm
+  package_to_measure
   node js/size.mjs
 }
 
 bench_connect() { native_bench connect; }
 bench_propagation() { native_bench propagation; }
 
-native_bench() {
-  timed "building the bench, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" --bench "$1"
-  cargo bench --quiet --features "$FEATURES" --bench "$1"
-}
-
 bench_browser() {
   need_browsers
   need_npm tests
-  package wasm
+  package_to_measure
   dashboard
-  timed "building the selkie command, optimised (6 min at first)" cargo build --quiet --release --features "$FEATURES" --bin selkie
-  timed "building the source of transactions, optimised" cargo build --quiet --release --features "$FEATURES" --bench propagation
+  native_build "the selkie command" --bin selkie
   transport_echo
-  FLOOD=$(flood) ECHO_LOG=$PWD/target/bench/echo.log npm run --silent bench --prefix tests
-}
-
-# Where the bench of propagation lies, which is a source of transactions too.
-flood() {
-  cargo build --quiet --release --features "$FEATURES" --bench propagation --message-format json |
-    sed -n 's/.*"executable":"\([^"]*propagation-[^"]*\)".*/\1/p'
+  local -x SELKIE=$PWD/target/release/selkie ECHO_LOG=$PWD/target/bench/echo.log FLOOD
+  [ -z "$smoke" ] || SELKIE=$PWD/target/debug/selkie
+  # The bench of propagation is a source of transactions too.
+  FLOOD=$(native_program propagation)
+  npm run --silent bench --prefix tests
 }
 
 # The WebSocket transport alone in Chromium, as its test measures it: target/bench/echo.log.

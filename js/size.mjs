@@ -1,4 +1,5 @@
-// Holds the package's WebAssembly against its limits, and writes target/bench/wasm.json.
+// Holds the package's WebAssembly against its limits, and writes target/bench/wasm.json. In the smoke form of the benches
+// (SELKIE_BENCH_SMOKE) it only looks that there is one: a quick build's size says nothing.
 //
 // The baseline is a comparable package: Lumina's, a light node of Celestia on libp2p, as published.
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
@@ -13,6 +14,11 @@ const brotli = brotliCompressSync(wasm, {
     [constants.BROTLI_PARAM_SIZE_HINT]: wasm.length,
   },
 }).length
+
+if (process.env.SELKIE_BENCH_SMOKE) {
+  console.log(`wasm: ${wasm.length} bytes, not kept`)
+  process.exit()
+}
 
 const row = (name, bytes, target, baseline) => ({
   name,

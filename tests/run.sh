@@ -82,7 +82,7 @@ prepare_js() {
   need_browsers
   package quick
 }
-test_js() { npm test --prefix js; }
+test_js() { npm test --prefix js && node --test --test-reporter=spec tools/figures/*.test.mjs; }
 
 prepare_www() {
   need_browsers
@@ -112,11 +112,12 @@ lint() {
   timed "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --features webrtc
   timed "prettier and tsc: js" npm run --silent --prefix js lint
   timed "prettier and tsc: www" npm run --silent --prefix www lint
-  timed "prettier: tests and benches" js/node_modules/.bin/prettier --config js/.prettierrc.json --check \
-    "tests/**/*.mjs" "tests/support/page/*" "benches/**/*.mjs"
+  timed "prettier: tests, benches and tools" js/node_modules/.bin/prettier --config js/.prettierrc.json --check \
+    "tests/**/*.mjs" "tests/support/page/*" "benches/**/*.mjs" "tools/**/*.mjs"
+  timed "the documents' figures" node tools/figures/figures.mjs check
   if command -v cargo-deny >/dev/null; then
-    timed "cargo deny" cargo deny check licenses bans sources
+    timed "cargo deny" cargo deny check
   else
-    say "cargo-deny is not installed: licences are not checked (cargo install cargo-deny)"
+    say "cargo-deny is not installed: licences and advisories are not checked (cargo install cargo-deny)"
   fi
 }

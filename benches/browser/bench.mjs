@@ -26,13 +26,17 @@ import { startEcho, startDevnet, startNative } from '../../tests/support/native.
 import { repository } from '../../tests/support/paths.mjs'
 import { openSite } from '../../tests/support/site.mjs'
 
+/** Whether everything is only run for a moment: the figures say nothing then and are not kept. */
+const SMOKE = Boolean(process.env.SELKIE_BENCH_SMOKE)
 /** New browsers, for what is measured cold, and the connections made in each. */
-const COLD_RUNS = 5
-const CONNECTIONS = 12
+const COLD_RUNS = SMOKE ? 1 : 5
+const CONNECTIONS = SMOKE ? 2 : 12
 /** Round trips; the first tenth of them warms up and does not count. */
-const ECHOES = 200
+const ECHOES = SMOKE ? 20 : 200
 /** Transactions a second, how many seconds of them are measured after how many others, and how often. */
-const FLOOD = { rate: 20_000, seconds: 5, settling: 2, runs: 5 }
+const FLOOD = SMOKE
+  ? { rate: 500, seconds: 1, settling: 0.5, runs: 1 }
+  : { rate: 20_000, seconds: 5, settling: 2, runs: 5 }
 const BYTES = 1024
 
 const middle = (samples) => samples.toSorted((a, b) => a - b)[samples.length >> 1]
@@ -313,6 +317,10 @@ try {
 figures.push(...(await floods(site)))
 await site.close()
 
+if (SMOKE) {
+  console.log(`browser: ${figures.length} figures, not kept`)
+  process.exit()
+}
 const rows = figures.map(settle)
 const folder = repository('target/bench')
 await mkdir(folder, { recursive: true })

@@ -74,12 +74,6 @@ impl Node {
     /// Dials; returns when the other side has said what it is subscribed to.
     pub async fn join(&mut self, address: Multiaddr) {
         self.swarm.dial(address).expect("dialling");
-        let subscribed = |event: &Event| {
-            matches!(
-                event,
-                SwarmEvent::Behaviour(gossipsub::Event::Subscribed { .. })
-            )
-        };
         while !subscribed(&self.swarm.select_next_some().await) {}
     }
 
@@ -97,6 +91,14 @@ impl Node {
             Err(error) => panic!("gossipsub refuses: {error}"),
         }
     }
+}
+
+/// Whether a peer has said what it is subscribed to.
+pub fn subscribed(event: &Event) -> bool {
+    matches!(
+        event,
+        SwarmEvent::Behaviour(gossipsub::Event::Subscribed { .. })
+    )
 }
 
 /// The payload, if the event is a message.

@@ -10,7 +10,7 @@ use selkie::{
     },
 };
 
-use crate::support::{Figure, quantile};
+use crate::support::{Figure, full_or, quantile};
 
 const ROUNDS: u64 = 5;
 const POOL: u32 = 100_000;
@@ -27,12 +27,13 @@ struct Cost {
 }
 
 pub fn measure() -> Vec<Figure> {
-    eprintln!("comparing pools: {ROUNDS} rounds");
-    let rounds: Vec<_> = (0..ROUNDS)
+    let (count, pool) = (full_or(ROUNDS, 1), full_or(POOL, POOL / 10));
+    eprintln!("comparing pools: {count} rounds");
+    let rounds: Vec<_> = (0..count)
         .map(|round| {
-            let first = u32::try_from(round).expect("few") * 2 * POOL;
+            let first = u32::try_from(round).expect("few") * 2 * pool;
             let keys = |from: u32| -> Vec<_> {
-                let numbers = first + from..first + from + POOL;
+                let numbers = first + from..first + from + pool;
                 numbers
                     .map(|number| TransactionKey::of(&number.to_le_bytes()))
                     .collect()

@@ -21,7 +21,7 @@ use selkie::{
 use crate::{
     child::{self, Child},
     gossip, node,
-    support::{Figure, cpu_seconds, quantile},
+    support::{Figure, cpu_seconds, full_or, quantile},
 };
 
 const ROUNDS: usize = 5;
@@ -53,16 +53,17 @@ pub fn measure() -> Vec<Figure> {
 }
 
 async fn all() -> Vec<Figure> {
+    let (rounds_each, time) = (full_or(ROUNDS, 1), full_or(TIME, TIME / 20));
     let mut figures = Vec::new();
     for (name, listen) in [
         ("TCP", "/ip4/127.0.0.1/tcp/0"),
         ("QUIC", "/ip4/127.0.0.1/udp/0/quic-v1"),
     ] {
-        eprintln!("two processes over {name}: {ROUNDS} rounds");
+        eprintln!("two processes over {name}: {rounds_each} rounds");
         let mut rounds = [const { Vec::new() }; 3];
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds_each {
             for (side, rounds) in Side::ALL.into_iter().zip(&mut rounds) {
-                rounds.push(round(side, listen).await);
+                rounds.push(round(side, listen, time).await);
             }
         }
         figures.extend(compare(name, &rounds));
@@ -155,12 +156,12 @@ impl Side {
     }
 }
 
-async fn round(side: Side, listen: &str) -> Round {
+async fn round(side: Side, listen: &str, time: Duration) -> Round {
     let (mut receiver, address) = Child::start(&[side.name(), listen]);
     let mut sender = Sender::join(side, address).await;
     let [_, before] = receiver.ask();
     let (begin, cpu) = (Instant::now(), cpu_seconds());
-    let sent = sender.send_for(TIME).await;
+    let sent = sender.send_for(time).await;
     let [mut received, mut receivers_cpu] = receiver.ask();
     let patience = Instant::now();
     while received < sent as f64 && patience.elapsed() < PATIENCE {

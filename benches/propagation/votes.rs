@@ -14,7 +14,7 @@ use selkie::{Application, Item, Vote};
 use crate::{
     child::{self, Child},
     gossip, node,
-    support::{Figure, quantile},
+    support::{Figure, full_or, quantile},
     two_nodes::{batch, noise},
 };
 
@@ -30,9 +30,10 @@ const VOTE: usize = 100;
 const MESSAGE: usize = 256;
 
 pub fn measure() -> Vec<Figure> {
-    eprintln!("votes under a flood: {ROUNDS} rounds");
+    let rounds = full_or(ROUNDS, 1);
+    eprintln!("votes under a flood: {rounds} rounds");
     let [mut alone, mut flooded, mut gossip_alone, mut gossip_flooded] = [const { Vec::new() }; 4];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         crate::one_thread().block_on(async {
             alone.push(selkie(false).await);
             flooded.push(selkie(true).await);
@@ -70,14 +71,20 @@ pub fn measure() -> Vec<Figure> {
     ]
 }
 
+/// How long the flood settles, and how long votes follow.
+fn times() -> (Duration, Duration) {
+    full_or((SETTLING, TIME), (SETTLING / 10, TIME / 10))
+}
+
 async fn selkie(flood: bool) -> f64 {
     let (mut receiver, address) = Child::start(&["votes", "selkie"]);
     let node = node(None, selkie::chain::Opaque).await;
     node.dial(address).await.expect("connected");
     let (begin, mut number) = (Instant::now(), 0);
+    let (settling, time) = times();
     let mut sends = FuturesUnordered::new();
-    let mut next = tokio::time::interval_at((begin + SETTLING).into(), PAUSE);
-    while begin.elapsed() < SETTLING + TIME {
+    let mut next = tokio::time::interval_at((begin + settling).into(), PAUSE);
+    while begin.elapsed() < settling + time {
         while flood && sends.len() < 4 {
             sends.push(node.broadcast_transactions(batch(&mut number)));
         }
@@ -102,8 +109,9 @@ async fn gossip(flood: bool) -> f64 {
     let mut node = gossip::Node::new();
     node.join(address).await;
     let (begin, mut number) = (Instant::now(), 0);
-    let mut next = begin + SETTLING;
-    while begin.elapsed() < SETTLING + TIME {
+    let (settling, time) = times();
+    let mut next = begin + settling;
+    while begin.elapsed() < settling + time {
         if next <= Instant::now() {
             next += PAUSE;
             while !node.publish(stamped()) {

@@ -1,8 +1,19 @@
-//! What all measurements share: medians, the table and the JSON file.
+//! What all measurements share: medians, the table and the JSON file; and their smoke form, which runs each for a moment and
+//! judges nothing.
 
 use std::{fs, ops::RangeInclusive, path::Path};
 
 use serde_json::{Value, json};
+
+/// Whether this is the smoke form: all of it runs, for a moment, so that what no longer works shows at once. Its figures say nothing.
+pub fn smoke() -> bool {
+    std::env::var_os("SELKIE_BENCH_SMOKE").is_some()
+}
+
+/// How much there is of something in a measurement, and in its smoke form.
+pub fn full_or<T>(full: T, in_smoke: T) -> T {
+    if smoke() { in_smoke } else { full }
+}
 
 /// One figure beside its baseline.
 pub struct Figure {
@@ -53,8 +64,12 @@ impl Figure {
     }
 }
 
-/// Prints the table and writes `target/bench/GROUP.json`.
+/// Prints the table and writes `target/bench/GROUP.json`; in the smoke form it says only that all of it ran.
 pub fn report(group: &str, figures: &[Figure]) {
+    if smoke() {
+        println!("{group}: {} figures, not kept", figures.len());
+        return;
+    }
     println!(
         "{:<44} {:>10} {:>10} {:>7}",
         group, "selkie", "baseline", "ratio"
@@ -84,11 +99,12 @@ pub fn report(group: &str, figures: &[Figure]) {
     fs::write(folder.join(format!("{group}.json")), text + "\n").expect("target/ can be written");
 }
 
-/// The value below which this share of the samples lies.
+/// The value below which this share of the samples lies; no number where there are none.
 pub fn quantile(samples: &mut [f64], share: f64) -> f64 {
     samples.sort_by(f64::total_cmp);
     let rank = (samples.len() as f64 * share).ceil() as usize;
-    samples[rank.saturating_sub(1).min(samples.len() - 1)]
+    let sample = samples.get(rank.clamp(1, samples.len().max(1)) - 1);
+    sample.copied().unwrap_or(f64::NAN)
 }
 
 /// CPU time of this process so far, in seconds (Linux: user and system from /proc).

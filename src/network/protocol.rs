@@ -137,6 +137,32 @@ impl Hello {
     }
 }
 
+/// Reads a hello as a node does; what a stranger is told, nothing where it is one of ours. For tools: fuzzing, analysers.
+///
+/// # Errors
+/// [`DecodeError`] says what is wrong with it.
+#[doc(hidden)]
+pub fn check_hello(bytes: &[u8]) -> Result<String, DecodeError> {
+    let theirs = <Hello as prost::Message>::decode(bytes)?;
+    let ours = Hello {
+        network_id: crate::ChainConfig::default().network_id,
+        ..Hello::default()
+    };
+    Ok(ours.objection(&theirs).unwrap_or_default())
+}
+
+/// Reads an answer as a node does; the reason, where it is a refusal. For tools: fuzzing, analysers.
+///
+/// # Errors
+/// [`DecodeError`] says what is wrong with it.
+#[doc(hidden)]
+pub fn check_answer(bytes: &[u8]) -> Result<String, DecodeError> {
+    Ok(match Answer::decode(bytes)? {
+        Answer::Refused(reason) => reason,
+        Answer::Received | Answer::State(_) => String::new(),
+    })
+}
+
 /// A peer's words, made safe to print: at most 256 characters, none of them control characters.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 

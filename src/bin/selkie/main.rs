@@ -8,8 +8,6 @@
 //! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
 //! the command in order, and that is no failure.
 
-#![deny(missing_docs)]
-
 mod config;
 mod devnet;
 mod feed;
