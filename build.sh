@@ -136,7 +136,7 @@ wasm() {
     return
   fi
   timed "compiling the tab's node to wasm, profile $profile (1 to 3 min at first)" \
-    wasm_cargo rustc --quiet --lib --crate-type cdylib --profile "$profile"
+    wasm_cargo rustc --quiet --lib --crate-type cdylib --features silent --profile "$profile"
   local built=target/$WASM_TARGET/$folder/selkie.wasm
   mkdir -p js/wasm
   target/quick/selkie-wasm-bindgen "$built" --target web --out-name selkie --out-dir js/wasm

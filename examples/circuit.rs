@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, identify, multiaddr::Protocol, noise, ping, relay,
-    swarm::{NetworkBehaviour, SwarmEvent}, tcp, yamux,
+    Multiaddr, Swarm, SwarmBuilder, identify,
+    multiaddr::Protocol,
+    noise, ping, relay,
+    swarm::{NetworkBehaviour, SwarmEvent},
+    tcp, yamux,
 };
 use selkie::{NetworkConfig, NetworkEvent, NetworkMessage, P2PNetworkManager, Transaction};
 
@@ -57,12 +60,19 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 async fn start_relay() -> Result<[Multiaddr; 2], Box<dyn std::error::Error>> {
     let mut swarm = SwarmBuilder::with_new_identity()
         .with_tokio()
-        .with_tcp(tcp::Config::default(), noise::Config::new, yamux::Config::default)?
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )?
         .with_websocket(noise::Config::new, yamux::Config::default)
         .await?
         .with_behaviour(|key| Relay {
             relay: relay::Behaviour::new(key.public().to_peer_id(), relay::Config::default()),
-            identify: identify::Behaviour::new(identify::Config::new("/relay/1".to_owned(), key.public())),
+            identify: identify::Behaviour::new(identify::Config::new(
+                "/relay/1".to_owned(),
+                key.public(),
+            )),
             ping: ping::Behaviour::default(),
         })?
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))

@@ -6,5 +6,6 @@
 
 mod convert;
 mod node;
+mod options;
 
 pub use node::WasmNode;

@@ -8,11 +8,10 @@ use std::{
 
 use js_sys::Uint8Array;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
-use serde::Deserialize;
 use tokio::sync::Mutex;
 use wasm_bindgen::prelude::*;
 
-use super::convert;
+use super::{convert, options::Options};
 use crate::{
     Application, NetworkEvent, P2PNetworkManager, Verdict,
     chain::{Item, ItemKind, Opaque, StateRequest, bitcoin::Bitcoin},
@@ -54,56 +53,6 @@ enum Wanted {
     Topic(String),
 }
 
-/// The configuration object: the TOML's shape, and what only a JavaScript host gives.
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Options {
-    network: crate::NetworkConfig,
-    chain: ChainOptions,
-    protocol: crate::ProtocolConfig,
-    security: crate::SecurityConfig,
-}
-
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct ChainOptions {
-    network_id: String,
-    #[serde(with = "hex::serde")]
-    genesis: Vec<u8>,
-    application: String,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let Config {
-            network,
-            protocol,
-            security,
-            ..
-        } = Config::default();
-        Self {
-            network,
-            chain: ChainOptions::default(),
-            protocol,
-            security,
-        }
-    }
-}
-
-impl Default for ChainOptions {
-    fn default() -> Self {
-        let crate::ChainConfig {
-            network_id,
-            genesis,
-        } = crate::ChainConfig::default();
-        Self {
-            network_id,
-            genesis,
-            application: "opaque".to_owned(),
-        }
-    }
-}
-
 #[wasm_bindgen]
 impl WasmNode {
     /// Starts a node; dials nothing yet but what `bootstrap_peers` names, in the background.
@@ -111,16 +60,8 @@ impl WasmNode {
         console_error_panic_hook::set_once();
         let options = options(&config)?;
         let keypair = identity(&config)?;
-        let config = Config {
-            network: options.network,
-            chain: crate::ChainConfig {
-                network_id: options.chain.network_id,
-                genesis: options.chain.genesis,
-            },
-            protocol: options.protocol,
-            security: options.security,
-        };
-        match options.chain.application.as_str() {
+        let (config, application) = options.split();
+        match application.as_str() {
             "opaque" => Self::run(config, keypair, Opaque).await,
             "bitcoin" => Self::run(config, keypair, Bitcoin).await,
             other => Err(NetworkError::from(ConfigError {
@@ -430,7 +371,7 @@ fn options(config: &JsValue) -> Result<Options, JsValue> {
     if let Some(fields) = json.as_object_mut() {
         fields.remove(IDENTITY);
     }
-    serde_path_to_error::deserialize(json).map_err(|error| wrong(error.to_string()))
+    Options::read(&json).map_err(wrong)
 }
 
 /// The identity in the object, or a new one.

@@ -1,0 +1,187 @@
+//! The configuration object that JavaScript hands over: the shape of the TOML file, and the chain's name.
+//!
+//! It is read as JSON, so that unknown fields are errors. Every field has a default; that is how the place of a fault is found: the
+//! first value that is wrong even where it stands alone.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{ChainConfig, Config, NetworkConfig, ProtocolConfig, SecurityConfig};
+
+/// See the module's documentation.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Options {
+    network: NetworkConfig,
+    chain: ChainOptions,
+    protocol: ProtocolConfig,
+    security: SecurityConfig,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ChainOptions {
+    network_id: String,
+    #[serde(with = "hex::serde")]
+    genesis: Vec<u8>,
+    application: String,
+}
+
+impl Options {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// A sentence that begins with the place of what is wrong, as `network.listen_addresses[1]`.
+    pub(super) fn read(json: &Value) -> Result<Self, String> {
+        Self::deserialize(json).map_err(|error| {
+            let alone = |value: Value| {
+                Self::deserialize(&value)
+                    .err()
+                    .map(|error| error.to_string())
+            };
+            first_wrong(json, "", &alone).unwrap_or_else(|| error.to_string())
+        })
+    }
+
+    /// The node's configuration, and the name of the chain's application.
+    pub(super) fn split(self) -> (Config, String) {
+        let config = Config {
+            network: self.network,
+            chain: ChainConfig {
+                network_id: self.chain.network_id,
+                genesis: self.chain.genesis,
+            },
+            protocol: self.protocol,
+            security: self.security,
+        };
+        (config, self.chain.application)
+    }
+}
+
+/// The first value in it for which `alone` has an error, with its path in front.
+fn first_wrong(
+    value: &Value,
+    path: &str,
+    alone: &dyn Fn(Value) -> Option<String>,
+) -> Option<String> {
+    match value {
+        Value::Object(fields) if !fields.is_empty() => fields.iter().find_map(|(name, inner)| {
+            let dot = if path.is_empty() { "" } else { "." };
+            first_wrong(inner, &format!("{path}{dot}{name}"), &|inner| {
+                alone([(name.as_str(), inner)].into_iter().collect())
+            })
+        }),
+        Value::Array(items) if !items.is_empty() => {
+            items.iter().enumerate().find_map(|(place, inner)| {
+                first_wrong(inner, &format!("{path}[{place}]"), &|inner| {
+                    alone(Value::Array(vec![inner]))
+                })
+            })
+        }
+        leaf => {
+            let error = alone(leaf.clone())?;
+            Some(if path.is_empty() {
+                error
+            } else {
+                format!("{path}: {error}")
+            })
+        }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let Config {
+            network,
+            protocol,
+            security,
+            ..
+        } = Config::default();
+        Self {
+            network,
+            chain: ChainOptions::default(),
+            protocol,
+            security,
+        }
+    }
+}
+
+impl Default for ChainOptions {
+    fn default() -> Self {
+        let ChainConfig {
+            network_id,
+            genesis,
+        } = ChainConfig::default();
+        Self {
+            network_id,
+            genesis,
+            application: "opaque".to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::platform::test;
+
+    fn complaint(json: Value) -> String {
+        Options::read(&json).expect_err("wrong")
+    }
+
+    #[test]
+    fn what_is_right_is_read_and_the_rest_has_defaults() {
+        let json = json!({
+            "network": { "max_peers": 7, "keepalive_interval": "20s" },
+            "chain": { "genesis": "00ff", "application": "bitcoin" },
+        });
+        let (config, application) = Options::read(&json).expect("right").split();
+        assert_eq!(
+            (config.network.max_peers, application.as_str()),
+            (7, "bitcoin")
+        );
+        assert_eq!(config.chain.genesis, [0, 255]);
+        assert_eq!(config.security, SecurityConfig::default());
+        let (config, _) = Options::read(&json!({})).expect("right").split();
+        assert_eq!(config, Config::default());
+    }
+
+    #[test]
+    fn a_complaint_begins_with_the_place() {
+        let unknown = complaint(json!({ "network": { "max_peers": 7, "max_pears": 7 } }));
+        assert!(
+            unknown.starts_with("network.max_pears: unknown field `max_pears`, expected one of")
+                && unknown.contains("`max_peers`"),
+            "{unknown}"
+        );
+        let addresses = ["/ip4/127.0.0.1/tcp/1", "nowhere"];
+        let address = complaint(json!({ "network": { "listen_addresses": addresses } }));
+        assert!(
+            address.starts_with("network.listen_addresses[1]: "),
+            "{address}"
+        );
+        assert_eq!(
+            complaint(json!({ "network": { "max_peers": "many" } })),
+            "network.max_peers: invalid type: string \"many\", expected usize"
+        );
+        for (wrong, place) in [
+            (json!({ "chain": 5 }), "chain: "),
+            (json!({ "chain": { "genesis": "xyz" } }), "chain.genesis: "),
+            (
+                json!({ "chain": { "network_id": null } }),
+                "chain.network_id: ",
+            ),
+            (
+                json!({ "protocol": { "gossipsub": { "none": {} } } }),
+                "protocol.gossipsub.none: ",
+            ),
+            (json!({ "netwrok": {} }), "netwrok: "),
+            (json!("bitcoin"), "invalid type: string \"bitcoin\""),
+        ] {
+            let said = complaint(wrong);
+            assert!(said.starts_with(place), "{said}");
+        }
+    }
+}
