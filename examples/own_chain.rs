@@ -145,8 +145,8 @@ fn take(bytes: &mut Bytes, count: usize) -> Option<Bytes> {
 
 /// The hash over the entries' names.
 fn root(entries: &[Bytes]) -> [u8; HASH] {
-    let names = entries.iter().map(|entry| name(entry));
-    let all: Sha256 = names.fold(Sha256::new(), |all, name| all.chain_update(name));
+    let names = entries.iter().map(|entry| name(entry.as_ref()));
+    let all = names.fold(Sha256::new(), Sha256::chain_update);
     all.finalize().into()
 }
 

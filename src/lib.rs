@@ -65,6 +65,8 @@ pub use config::{
     RequestResponseConfig, SecurityConfig,
 };
 pub use error::{ConfigError, DiscoveryError, NetworkError, ProtocolError};
+#[doc(hidden)]
+pub use lanes::check_lane;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use network::mpsc;
 pub use network::{NetworkEvent, NetworkMessage, P2PNetworkManager};

@@ -5,7 +5,7 @@
 
 use futures::{FutureExt, io::Cursor};
 use libfuzzer_sys::fuzz_target;
-use selkie::network::{check_lane, codec::FrameCodec};
+use selkie::{check_lane, network::codec::FrameCodec};
 
 const LIMIT: usize = 1 << 10;
 

@@ -4,9 +4,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use selkie::relay::{
-    TransactionKey,
-    reconcile::{Action, Initiator, Message, Request, Responder, Snapshot},
+use selkie::{
+    chain::TransactionKey,
+    propagation::pool::reconcile::{Action, Initiator, Message, Request, Responder, Snapshot},
 };
 
 fuzz_target!(|data: &[u8]| {

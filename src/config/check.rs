@@ -291,7 +291,7 @@ impl Config {
         if self.security.noise_config.prologue.is_none() {
             return Ok(());
         }
-        let unbound = |p: Protocol| {
+        let unbound = |p: Protocol<'_>| {
             matches!(
                 p,
                 Protocol::Quic | Protocol::QuicV1 | Protocol::WebRTCDirect | Protocol::WebTransport

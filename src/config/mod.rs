@@ -89,7 +89,7 @@ impl Config {
     /// Whether this node looks for peers on the local network: never from loopback only, where
     /// nobody could answer.
     pub(crate) fn uses_mdns(&self) -> bool {
-        let loopback = |p: Protocol| match p {
+        let loopback = |p: Protocol<'_>| match p {
             Protocol::Ip4(ip) => ip.is_loopback(),
             Protocol::Ip6(ip) => ip.is_loopback(),
             Protocol::Memory(_) => true,

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     io,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -157,6 +157,23 @@ fn length(buffer: &[u8]) -> io::Result<Option<(usize, usize)>> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
     }
     Ok(Some((head + 1, length)))
+}
+
+/// Cuts a stream into frames as a node does; how many there are. For tools: fuzzing, analysers.
+///
+/// # Errors
+/// As [`Reader::poll_next`] has them.
+pub fn check_lane(stream: &[u8]) -> io::Result<usize> {
+    let mut reader = Reader::new(futures::io::Cursor::new(stream));
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut frames = 0;
+    while let Poll::Ready(frame) = reader.poll_next(&mut cx) {
+        if frame?.is_none() {
+            break;
+        }
+        frames += 1;
+    }
+    Ok(frames)
 }
 
 /// Writes bytes in the order in which they came.

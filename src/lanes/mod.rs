@@ -14,6 +14,8 @@ mod handler;
 mod lane;
 mod peer;
 
+pub use lane::check_lane;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},

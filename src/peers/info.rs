@@ -80,7 +80,7 @@ impl PeerInfo {
 /// The name of the transport that an address uses.
 pub(crate) fn transport_name(address: &Multiaddr) -> &'static str {
     let mut name = "unknown";
-    for protocol in address.iter() {
+    for protocol in address {
         name = match protocol {
             Protocol::P2pCircuit => return "circuit",
             Protocol::Tcp(_) => "tcp",

@@ -23,7 +23,7 @@ const PATH: &str = "/.well-known/libp2p-webtransport?type=noise";
 fn reached_at(address: &Multiaddr) -> (u16, Vec<Sha256Digest>) {
     let mut port = 0;
     let mut hashes = Vec::new();
-    for part in address.iter() {
+    for part in address {
         match part {
             Protocol::Udp(number) => port = number,
             Protocol::Certhash(hash) => {
