@@ -4,7 +4,7 @@ use std::fmt;
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{mpsc::Weigh, protocol::NetworkMessage};
+use super::mpsc::Weigh;
 use crate::chain::{Item, ItemId, ItemKind};
 use crate::peers::PeerInfo;
 use crate::platform::SystemTime;
@@ -82,15 +82,15 @@ pub enum NetworkEvent {
     },
     /// A message on a plain gossip topic ([`crate::P2PNetworkManager::subscribe_topic`]).
     TopicMessage(TopicItem),
-    /// A peer sent a direct message that is no item (items arrive as `ItemAccepted`).
-    MessageReceived {
-        /// The peer.
-        peer_id: PeerId,
-        /// What it said.
-        message: NetworkMessage,
-    },
-    /// The node ended; no further event follows.
+    /// The node ended in order; no further event follows.
     Stopped,
+    /// Something panicked, and no further event follows: the node's task, which is over, or the `wants` of this subscription
+    /// ([`crate::P2PNetworkManager::subscribe`]), and then the node goes on. In a browser a panic is the end of the
+    /// whole instance, and the npm package tells of it.
+    Crashed {
+        /// The panic's words.
+        reason: String,
+    },
 }
 
 /// A message on a plain gossip topic.
@@ -111,19 +111,49 @@ impl NetworkEvent {
     pub fn is_error(&self) -> bool {
         matches!(
             self,
-            Self::PeerRefused { .. } | Self::DialFailed { .. } | Self::ItemRefused { .. }
+            Self::PeerRefused { .. }
+                | Self::DialFailed { .. }
+                | Self::ItemRefused { .. }
+                | Self::Crashed { .. }
         )
     }
 }
 
+/// What an event holds beside its own size, in bytes: whatever a peer or a chain can make longer counts.
 impl Weigh for NetworkEvent {
     fn weight(&self) -> usize {
-        match self {
-            Self::ItemAccepted { item, .. } => item.data().len(),
-            Self::TopicMessage(message) => message.data.len(),
-            _ => 0,
-        }
+        let content = match self {
+            Self::Listening(address) => address.len(),
+            Self::PeerConnected(peer) => weight_of_peer(peer),
+            Self::PeerIdentified {
+                agent, protocols, ..
+            } => agent.len() + protocols.iter().map(weight_of_text).sum::<usize>(),
+            Self::PeersDiscovered(peers) => peers.iter().map(weight_of_peer).sum(),
+            Self::PeerDisconnected { reason, .. }
+            | Self::PeerRefused { reason, .. }
+            | Self::ItemRefused { reason, .. }
+            | Self::Crashed { reason } => reason.len(),
+            Self::DialFailed {
+                address, reason, ..
+            } => reason.len() + address.as_ref().map_or(0, Multiaddr::len),
+            Self::ItemAccepted { item, id, .. } => item.data().len() + id.as_bytes().len(),
+            Self::TopicMessage(message) => {
+                message.topic.len() + message.data.len() + message.message_id.len()
+            }
+            Self::PeerScored { .. } | Self::Stopped => 0,
+        };
+        size_of::<Self>() + content
     }
+}
+
+fn weight_of_text(text: &String) -> usize {
+    size_of::<String>() + text.len()
+}
+
+fn weight_of_peer(peer: &PeerInfo) -> usize {
+    let addresses = peer.addresses.iter();
+    let addresses = addresses.map(|address| size_of::<Multiaddr>() + address.len());
+    size_of::<PeerInfo>() + peer.agent.len() + addresses.sum::<usize>()
 }
 
 impl fmt::Display for NetworkEvent {
@@ -174,8 +204,75 @@ impl fmt::Display for NetworkEvent {
                     message.topic
                 )
             }
-            Self::MessageReceived { peer_id, .. } => write!(f, "{peer_id} sent a message"),
             Self::Stopped => f.write_str("the node has stopped"),
+            Self::Crashed { reason } => write!(f, "a panic ended this: {reason}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    /// Each kind of event, with so many bytes in all that a peer or a chain can make longer.
+    fn events(size: usize) -> Vec<NetworkEvent> {
+        let (peer_id, text) = (PeerId::random(), "x".repeat(size));
+        let data = bytes::Bytes::from(vec![0; size]);
+        let name = libp2p::multiaddr::Protocol::Dns(text.clone().into());
+        let address = Multiaddr::empty().with(name);
+        let mut peer = PeerInfo::new(peer_id);
+        peer.addresses = vec![address.clone()];
+        vec![
+            NetworkEvent::Listening(address.clone()),
+            NetworkEvent::PeerConnected(peer.clone()),
+            NetworkEvent::PeerIdentified {
+                peer_id,
+                agent: String::new(),
+                protocols: vec![text.clone()],
+            },
+            NetworkEvent::PeerDisconnected {
+                peer_id,
+                reason: text.clone(),
+            },
+            NetworkEvent::PeerRefused {
+                peer_id,
+                reason: text.clone(),
+            },
+            NetworkEvent::PeersDiscovered(vec![peer]),
+            NetworkEvent::DialFailed {
+                peer_id: None,
+                address: Some(address),
+                reason: String::new(),
+            },
+            NetworkEvent::ItemAccepted {
+                item: Item::new(ItemKind::Block, data.clone()),
+                id: ItemId::sha256(b""),
+                source: None,
+                received_at: SystemTime::UNIX_EPOCH,
+            },
+            NetworkEvent::ItemRefused {
+                kind: ItemKind::Vote,
+                source: peer_id,
+                reason: text.clone(),
+            },
+            NetworkEvent::TopicMessage(TopicItem {
+                topic: String::new(),
+                data,
+                source: peer_id,
+                message_id: Vec::new(),
+            }),
+            NetworkEvent::Crashed { reason: text },
+        ]
+    }
+
+    #[test]
+    fn an_event_weighs_what_it_holds() {
+        for (empty, full) in events(0).iter().zip(events(10_000)) {
+            assert!(empty.weight() >= size_of::<NetworkEvent>());
+            assert!(full.weight() >= empty.weight() + 10_000, "{full}");
+        }
+        let many = NetworkEvent::PeersDiscovered(vec![PeerInfo::new(PeerId::random()); 64]);
+        assert!(many.weight() > 64 * size_of::<PeerInfo>());
     }
 }

@@ -105,15 +105,15 @@ impl P2PNetworkManager {
     /// [`NetworkError::Listen`] names the address that can't be listened on; [`NetworkError::AlreadyStarted`].
     pub async fn start(&self) -> Result<(), NetworkError> {
         let mut task = self.idle().take().ok_or(NetworkError::AlreadyStarted)?;
-        let listening = task.listen().inspect_err(|_| self.shared.end())?;
+        let listening = task.listen()?;
         platform::spawn(task.run());
         listening.await.map_err(|_| NetworkError::NotRunning)
     }
 
     /// Ends the node in order: closes every connection, then all subscriptions. Returns when it has ended.
     pub async fn shutdown(&self) {
-        if self.idle().take().is_some() {
-            return self.shared.end();
+        if let Some(idle) = self.idle().take() {
+            return drop(idle);
         }
         let (reply, ended) = oneshot::channel();
         if self
@@ -133,7 +133,8 @@ impl P2PNetworkManager {
     }
 
     /// As [`Self::subscribe_events`], for the events that `wants` says yes to; others neither take room nor count as
-    /// missed. `wants` runs in the network task: make it quick, and don't call the node from it.
+    /// missed. `wants` runs in the network task: make it quick. If it panics, this subscription ends with
+    /// [`NetworkEvent::Crashed`], and the node goes on.
     pub fn subscribe(
         &self,
         wants: impl Fn(&NetworkEvent) -> bool + Send + 'static,

@@ -11,16 +11,18 @@ use tokio::sync::oneshot;
 use crate::{
     chain::{Application, Item, ItemId, TransactionKey, Verdict},
     error::{NetworkError, ProtocolError},
-    network::{NetworkEvent, mpsc, requests::Reply},
+    network::{NetworkEvent, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
     observe::Recorder,
     peers::PeerInfo,
-    platform::lock::lock,
+    platform::{self, lock::lock},
     propagation::{blocks::AcceptedBlock, plumtree::Accepted},
     transport::meter::Meter,
 };
 
 /// Events that wait for one subscriber; the oldest are dropped and counted.
 const EVENTS: usize = 65_536;
+/// Peers on the local network that are remembered.
+const MAX_LOCAL: usize = 1024;
 /// Subscribers of events at once.
 const MAX_SUBSCRIBERS: usize = 256;
 
@@ -38,9 +40,47 @@ pub(crate) struct State {
     pub(crate) peers: HashMap<PeerId, PeerInfo>,
     pub(crate) connections: usize,
     pub(crate) listeners: Vec<Multiaddr>,
+    pub(crate) local: LocalPeers,
     pub(crate) recorder: Recorder,
     subscribers: Vec<Subscriber>,
     ended: bool,
+}
+
+/// Who was found on the local network, and is still there: at most [`MAX_LOCAL`] peers with at most
+/// [`MAX_ADDRESSES_PER_PEER`] addresses each; further ones are left out.
+#[derive(Default)]
+pub(crate) struct LocalPeers(HashMap<PeerId, Vec<Multiaddr>>);
+
+impl LocalPeers {
+    pub(crate) fn update(
+        &mut self,
+        found: &[(PeerId, Multiaddr)],
+        expired: &[(PeerId, Multiaddr)],
+    ) {
+        for (peer, address) in expired {
+            if let Some(addresses) = self.0.get_mut(peer) {
+                addresses.retain(|known| known != address);
+            }
+        }
+        self.0.retain(|_, addresses| !addresses.is_empty());
+        for (peer, address) in found {
+            if self.0.len() >= MAX_LOCAL && !self.0.contains_key(peer) {
+                continue;
+            }
+            let addresses = self.0.entry(*peer).or_default();
+            if addresses.len() < MAX_ADDRESSES_PER_PEER && !addresses.contains(address) {
+                addresses.push(address.clone());
+            }
+        }
+    }
+
+    pub(super) fn peers(&self) -> Vec<PeerInfo> {
+        let peer = |(id, addresses): (&PeerId, &Vec<Multiaddr>)| PeerInfo {
+            addresses: addresses.clone(),
+            ..PeerInfo::new(*id)
+        };
+        self.0.iter().map(peer).collect()
+    }
 }
 
 /// Which events a subscriber wants.
@@ -92,20 +132,32 @@ impl Shared {
         !self.state().subscribers.is_empty()
     }
 
-    /// Tells all subscribers of several events, in order.
+    /// Tells all subscribers of several events, in order. Only the task does, so that nobody misses what is told meanwhile.
     pub(crate) fn emit_all(&self, events: Vec<NetworkEvent>) {
-        let mut state = self.state();
+        // Taken out of the lock, since a subscriber's `wants` may call the node.
+        let mut told = std::mem::take(&mut self.state().subscribers);
         // The last one gets the events themselves: most often it is the only one.
-        let Some(last) = state.subscribers.pop() else {
+        let Some(last) = told.pop() else {
             return;
         };
-        state.subscribers.retain(|to| {
-            let wanted = events.iter().filter(|event| (to.wants)(event));
-            to.sender.send_all(wanted.cloned())
+        told.retain(|to| {
+            to.tell(|wants| {
+                events
+                    .iter()
+                    .filter(|event| wants(event))
+                    .cloned()
+                    .collect()
+            })
         });
-        let wanted = events.into_iter().filter(|event| (last.wants)(event));
-        if last.sender.send_all(wanted) {
-            state.subscribers.push(last);
+        if last.tell(|wants| events.into_iter().filter(|event| wants(event)).collect()) {
+            told.push(last);
+        }
+        let mut state = self.state();
+        if !state.ended {
+            // Who subscribed meanwhile comes behind.
+            told.append(&mut state.subscribers);
+            told.truncate(MAX_SUBSCRIBERS);
+            state.subscribers = told;
         }
     }
 
@@ -115,8 +167,25 @@ impl Shared {
         state.ended = true;
         state.peers.clear();
         state.listeners.clear();
+        state.local = LocalPeers::default();
         state.connections = 0;
-        state.subscribers.clear();
+        // Dropped outside of the lock, since a subscriber's `wants` may hold a handle of the node.
+        let subscribers = std::mem::take(&mut state.subscribers);
+        drop(state);
+        drop(subscribers);
+    }
+}
+
+impl Subscriber {
+    /// Sends what it wants of some events. False: it is gone, or its `wants` has panicked, which it is told.
+    fn tell(&self, wanted: impl FnOnce(&Wants) -> Vec<NetworkEvent>) -> bool {
+        match platform::guard(|| wanted(&self.wants)) {
+            Ok(events) => self.sender.send_all(events),
+            Err(reason) => {
+                self.sender.send_all([NetworkEvent::Crashed { reason }]);
+                false
+            }
+        }
     }
 }
 

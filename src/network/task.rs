@@ -257,8 +257,25 @@ impl Task {
         Ok(receiver)
     }
 
-    /// Runs until the last handle is gone or `shutdown` is called.
+    /// Runs until the last handle is gone or `shutdown` is called. Whatever ends it, every subscriber is told, and every
+    /// call that waits returns.
     pub(crate) async fn run(mut self: Box<Self>) {
+        let shared = Arc::clone(&self.shared);
+        let served = platform::guarded(self.serve()).await;
+        let (last, stopped) = match served {
+            Ok(stopped) => (NetworkEvent::Stopped, stopped),
+            Err(reason) => (NetworkEvent::Crashed { reason }, None),
+        };
+        shared.emit(last);
+        // What crashed once may crash again while it is taken apart.
+        let _ = platform::guard(move || drop(self));
+        if let Some(reply) = stopped {
+            let _ = reply.send(());
+        }
+    }
+
+    /// The loop. Returns who asked for the end, if anybody did.
+    async fn serve(&mut self) -> Option<oneshot::Sender<()>> {
         let mut tick = Delay::new(TICK).fuse();
         let stopped = loop {
             let room = self.swarm.behaviour_mut().lanes.has_room();
@@ -284,11 +301,7 @@ impl Task {
             }
         };
         self.close().await;
-        self.shared.emit(NetworkEvent::Stopped);
-        self.shared.end();
-        if let Some(reply) = stopped {
-            let _ = reply.send(());
-        }
+        stopped
     }
 
     /// Closes every connection, so that peers see an end and not a silence.
@@ -463,6 +476,13 @@ impl Task {
         {
             let _ = waiter.send(());
         }
+    }
+}
+
+/// However a task ends, in order, by a panic or with its runtime, nobody goes on waiting for its events.
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.shared.end();
     }
 }
 

@@ -19,6 +19,22 @@ pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stati
     Some(work())
 }
 
+/// Runs a future to its end. A panic is the end of the whole instance here, and JavaScript hears of it as a trap.
+///
+/// # Errors
+/// None in a browser.
+pub async fn guarded<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    Ok(work.await)
+}
+
+/// Calls a function; as [`guarded`].
+///
+/// # Errors
+/// None in a browser.
+pub fn guard<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    Ok(call())
+}
+
 /// libp2p's connections run on the microtask queue.
 pub fn swarm_config() -> swarm::Config {
     swarm::Config::with_wasm_executor()

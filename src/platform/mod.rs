@@ -1,8 +1,8 @@
 //! The host: what differs between a native process and a browser besides transports and storage.
 //!
 //! Sibling files with identical signatures: [`spawn`] starts a task, [`offload`] runs a slow function off
-//! the network task, [`swarm_config`] tells libp2p how to run connections. Time, timers and randomness are the same on
-//! both ([`now`], [`date`], [`Delay`], [`random`]).
+//! the network task, [`guarded`] and [`guard`] outlive a panic where the host can, [`swarm_config`] tells libp2p how to run
+//! connections. Time, timers and randomness are the same on both ([`now`], [`date`], [`Delay`], [`random`]).
 //! In tests, `test` is the attribute of that skin: a unit test that imports it has one body and runs on both.
 
 pub(crate) mod alarm;
@@ -15,9 +15,9 @@ mod browser;
 mod native;
 
 #[cfg(target_arch = "wasm32")]
-pub use browser::{offload, spawn, swarm_config};
+pub use browser::{guard, guarded, offload, spawn, swarm_config};
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::{offload, spawn, swarm_config};
+pub use native::{guard, guarded, offload, spawn, swarm_config};
 
 pub use clock::{Delay, Instant, SystemTime, date, now, random};
 

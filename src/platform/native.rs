@@ -1,5 +1,8 @@
 //! A native process: tokio's runtime.
 
+use std::{any::Any, panic::AssertUnwindSafe};
+
+use futures::FutureExt;
 use libp2p::swarm;
 
 /// The usual `#[test]`.
@@ -14,6 +17,29 @@ pub fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 /// Runs a slow function on a thread for blocking work. `None` when it panicked or the runtime is ending.
 pub async fn offload<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
     tokio::task::spawn_blocking(work).await.ok()
+}
+
+/// Runs a future to its end; an error says with which words it panicked.
+///
+/// # Errors
+/// The panic's message.
+pub async fn guarded<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    outcome.map_err(|panic| words(&*panic))
+}
+
+/// Calls a function; an error says with which words it panicked.
+///
+/// # Errors
+/// The panic's message.
+pub fn guard<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(call)).map_err(|panic| words(&*panic))
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("it does not say why").to_owned()
 }
 
 /// libp2p's connections run as tokio tasks.

@@ -33,12 +33,18 @@ pub fn local_discovery(_: &Config, _: PeerId) -> Result<LocalDiscovery, NetworkE
 }
 
 /// There are no such events.
-pub fn found(event: Infallible) -> Vec<(PeerId, Multiaddr)> {
+pub fn found(event: Infallible) -> (Vec<(PeerId, Multiaddr)>, Vec<(PeerId, Multiaddr)>) {
     match event {}
 }
 
 /// Whether peers may tell names: most nodes have nothing else for a tab.
 pub const TAKES_NAMES: bool = true;
+
+/// A tab listens at nothing but memory, and at relays.
+pub fn listens_on(address: &Multiaddr) -> bool {
+    use libp2p::multiaddr::Protocol::{Memory, P2pCircuit};
+    matches!(address.iter().last(), Some(Memory(_) | P2pCircuit))
+}
 
 /// All transports as one; every byte over them is counted in `meter`, every dial put to `policy`.
 ///

@@ -22,10 +22,10 @@ pub mod websocket;
 pub mod webtransport;
 
 #[cfg(target_arch = "wasm32")]
-pub use browser::{LocalDiscovery, TAKES_NAMES, build, found, local_discovery};
+pub use browser::{LocalDiscovery, TAKES_NAMES, build, found, listens_on, local_discovery};
 pub use door::SharedPolicy;
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::{LocalDiscovery, TAKES_NAMES, build, found, local_discovery};
+pub use native::{LocalDiscovery, TAKES_NAMES, build, found, listens_on, local_discovery};
 
 use libp2p::{
     PeerId, Transport as _, core::muxing::StreamMuxerBox, core::transport::Boxed as BoxedTransport,

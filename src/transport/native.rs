@@ -43,11 +43,29 @@ pub fn local_discovery(config: &Config, peer: PeerId) -> Result<LocalDiscovery, 
     Ok(Toggle::from(behaviour))
 }
 
-/// The peers that an event of the local search tells of.
-pub fn found(event: mdns::Event) -> Vec<(PeerId, Multiaddr)> {
+/// What an event of the local search tells: peers that are there, and those that have not been heard of for too long.
+pub fn found(event: mdns::Event) -> (Vec<(PeerId, Multiaddr)>, Vec<(PeerId, Multiaddr)>) {
     match event {
-        mdns::Event::Discovered(peers) => peers,
-        mdns::Event::Expired(_) => Vec::new(),
+        mdns::Event::Discovered(peers) => (peers, Vec::new()),
+        mdns::Event::Expired(peers) => (Vec::new(), peers),
+    }
+}
+
+/// Whether one of the transports listens at addresses of this form, the host's ports and interfaces aside.
+pub fn listens_on(address: &Multiaddr) -> bool {
+    use libp2p::multiaddr::Protocol::{
+        Ip4, Ip6, Memory, P2p, P2pCircuit, QuicV1, Tcp, Udp, WebRTCDirect, WebTransport, Ws,
+    };
+    let parts: Vec<_> = address.iter().collect();
+    match parts.as_slice() {
+        [Memory(_)] | [.., P2pCircuit] => true,
+        [Ip4(_) | Ip6(_), rest @ ..] => match rest {
+            [Tcp(_)] | [Tcp(_), P2p(_) | Ws(_)] => true,
+            [Udp(_), QuicV1] | [Udp(_), QuicV1, P2p(_) | WebTransport] => true,
+            [Udp(_), WebRTCDirect] => cfg!(feature = "webrtc"),
+            _ => false,
+        },
+        _ => false,
     }
 }
 

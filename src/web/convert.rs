@@ -127,14 +127,15 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("source", text(source)),
             ("reason", reason.into()),
         ]),
-        NetworkEvent::Listening(_) | NetworkEvent::MessageReceived { .. } => object([
+        NetworkEvent::Listening(_) => object([
             ("type", "log".into()),
             ("level", "info".into()),
             ("message", text(event)),
         ]),
         NetworkEvent::ItemAccepted { .. }
         | NetworkEvent::TopicMessage(_)
-        | NetworkEvent::Stopped => return None,
+        | NetworkEvent::Stopped
+        | NetworkEvent::Crashed { .. } => return None,
     })
 }
 

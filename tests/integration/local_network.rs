@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use selkie::DiscoveryError;
+use selkie::{DiscoveryError, NetworkMessage, PeerId, PeerInfo};
 
 use crate::support::*;
 
@@ -56,9 +56,24 @@ async fn find_each_other() {
     let found = b.discover_local_peers().await.expect("mDNS is on");
     let ids: Vec<_> = found.iter().map(|peer| peer.peer_id).collect();
     assert_eq!(ids, [a.id()]);
-    // Who is found is connected, and asked again it is there still.
+    // Who is found is connected, and asked again it is there still; and nobody else is, however well known: neither a peer that
+    // was dialled nor one that another peer tells of.
     b.connected(a.id()).await;
-    assert_eq!(b.discover_local_peers().await.expect("mDNS is on").len(), 1);
+    let mut far = Node::start(listening(TCP)).await;
+    connect(&mut b, &mut far).await;
+    let claims = vec![PeerInfo {
+        addresses: vec!["/ip4/10.77.0.9/tcp/1".parse().expect("an address")],
+        ..PeerInfo::new(PeerId::random())
+    }];
+    let claims = NetworkMessage::PeerExchange(claims);
+    let (found, told) = futures::join!(b.discover_local_peers(), far.send_message(b.id(), claims));
+    told.expect("b listens to it");
+    let ids: Vec<_> = found
+        .expect("mDNS is on")
+        .iter()
+        .map(|peer| peer.peer_id)
+        .collect();
+    assert_eq!(ids, [a.id()]);
 }
 
 #[tokio::test]

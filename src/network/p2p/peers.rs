@@ -1,6 +1,6 @@
 //! Peers: finding them, connecting to them, letting them go.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
@@ -8,39 +8,33 @@ use libp2p::{Multiaddr, PeerId};
 use super::P2PNetworkManager;
 use crate::{
     error::{ConfigError, DiscoveryError, NetworkError},
-    network::{NetworkEvent, shared::Command},
+    network::shared::Command,
     peers::PeerInfo,
     platform,
 };
 
+/// How long neighbours have to answer a query.
+const LOCAL_ANSWERS: Duration = Duration::from_secs(2);
+
 impl P2PNetworkManager {
-    /// The peers found on the local network so far (by mDNS), each once.
+    /// The peers that mDNS has found on the local network and that are still there, each once, connected or not. It takes
+    /// 2 s, in which neighbours answer.
     ///
     /// # Errors
-    /// [`DiscoveryError::Unavailable`] in a browser, and where only loopback is listened on or mDNS is configured off.
+    /// [`DiscoveryError::Unavailable`] in a browser, and where only loopback is listened on or mDNS is configured off;
+    /// [`NetworkError::NotRunning`] as [`DiscoveryError::Network`].
     pub async fn discover_local_peers(&self) -> Result<Vec<PeerInfo>, DiscoveryError> {
         if !self.config.uses_mdns() {
             return Err(DiscoveryError::Unavailable(
                 "listen on an address that is not loopback and set protocol.kademlia_config.mdns; browsers have none",
             ));
         }
-        // Answers to a fresh node's first query arrive within moments; RFC 6762 spreads them over 120 ms.
-        let mut events = self.subscribe_events();
-        let mut found: HashMap<PeerId, PeerInfo> = HashMap::new();
-        let mut patience = platform::Delay::new(std::time::Duration::from_secs(2));
-        while let futures::future::Either::Left((Some(event), _)) =
-            futures::future::select(Box::pin(events.recv()), &mut patience).await
-        {
-            if let NetworkEvent::PeersDiscovered(peers) = event {
-                found.extend(peers.into_iter().map(|peer| (peer.peer_id, peer)));
-            }
+        if self.idle().is_some() {
+            return Err(NetworkError::NotRunning.into());
         }
-        found.extend(
-            self.get_connected_peers()
-                .into_iter()
-                .map(|peer| (peer.peer_id, peer)),
-        );
-        Ok(found.into_values().collect())
+        // Answers to a fresh node's first query arrive within moments; RFC 6762 spreads them over 120 ms.
+        platform::Delay::new(LOCAL_ANSWERS).await;
+        Ok(self.shared.state().local.peers())
     }
 
     /// Dials all bootstrap peers; returns when the first is connected. From then on the node redials

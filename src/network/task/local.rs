@@ -3,7 +3,13 @@
 use super::*;
 
 impl Task {
-    pub(super) fn on_found(&mut self, found: Vec<(PeerId, Multiaddr)>) {
+    /// Peers are there, and others have not been heard of for too long.
+    pub(super) fn on_found(
+        &mut self,
+        found: Vec<(PeerId, Multiaddr)>,
+        expired: &[(PeerId, Multiaddr)],
+    ) {
+        self.shared.state().local.update(&found, expired);
         let mut peers: HashMap<PeerId, PeerInfo> = HashMap::new();
         for (id, address) in found.into_iter().take(protocol::MAX_EXCHANGED_PEERS) {
             let behaviour = self.swarm.behaviour_mut();

@@ -99,6 +99,16 @@ impl Task {
                     });
                     return self.work.push(answered.boxed());
                 }
+                Ok(NetworkMessage::PeerExchange(mut peers)) => {
+                    self.shared.state().recorder.received();
+                    let gate = &self.swarm.behaviour().gate;
+                    for told in &mut peers {
+                        told.addresses = gate.learnt(&peer, &told.peer_id, &told.addresses);
+                    }
+                    peers.retain(|told| !told.addresses.is_empty());
+                    self.shared.emit(NetworkEvent::PeersDiscovered(peers));
+                    Answer::Received
+                }
                 Ok(message) => match message.into_item() {
                     Ok(item) => {
                         if self.check(item, peer, Source::Direct) {
@@ -109,23 +119,7 @@ impl Task {
                             )
                         }
                     }
-                    Err(NetworkMessage::PeerExchange(mut peers)) => {
-                        self.shared.state().recorder.received();
-                        let gate = &self.swarm.behaviour().gate;
-                        for told in &mut peers {
-                            told.addresses = gate.learnt(&peer, &told.peer_id, &told.addresses);
-                        }
-                        peers.retain(|told| !told.addresses.is_empty());
-                        self.shared.emit(NetworkEvent::PeersDiscovered(peers));
-                        Answer::Received
-                    }
-                    Err(message) => {
-                        self.shared.emit(NetworkEvent::MessageReceived {
-                            peer_id: peer,
-                            message,
-                        });
-                        Answer::Received
-                    }
+                    Err(_) => Answer::Refused("this message is no item".to_owned()),
                 },
             }
         };

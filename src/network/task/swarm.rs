@@ -126,7 +126,10 @@ impl Task {
             }
             BehaviourEvent::Lanes(event) => self.on_lanes(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
-            BehaviourEvent::Local(event) => self.on_found(transport::found(event)),
+            BehaviourEvent::Local(event) => {
+                let (found, expired) = transport::found(event);
+                self.on_found(found, &expired);
+            }
             _ => {}
         }
     }
