@@ -60,9 +60,9 @@ pub use chain::{
     Verdict, Vote,
 };
 pub use config::{
-    BlacklistConfig, ChainConfig, Config, ConnectionLimitsConfig, GossipsubConfig, IdentifyConfig,
-    KademliaConfig, NetworkConfig, NoiseConfig, PeerScoringConfig, ProtocolConfig, RateLimitConfig,
-    RequestResponseConfig, SecurityConfig,
+    BlacklistConfig, ChainConfig, Config, ConfigField, ConnectionLimitsConfig, GossipsubConfig,
+    IdentifyConfig, KademliaConfig, NetworkConfig, NoiseConfig, PeerScoringConfig, ProtocolConfig,
+    Quantity, RateLimitConfig, RequestResponseConfig, SecurityConfig,
 };
 pub use error::{ConfigError, DiscoveryError, NetworkError, ProtocolError};
 #[doc(hidden)]

@@ -3,9 +3,12 @@
 //! [`NetworkConfig`] alone makes a node; [`Config`] adds the chain, the protocols and security, each with a
 //! default, and each in a file of its own. [`Config::check`] finds what is wrong before anything starts.
 
+mod addresses;
 mod check;
+mod fit;
 mod network;
 mod protocol;
+mod ranges;
 mod security;
 
 use libp2p::{Multiaddr, StreamProtocol, multiaddr::Protocol};
@@ -19,6 +22,7 @@ pub use self::{
         GossipsubConfig, IdentifyConfig, KademliaConfig, ProtocolConfig, RequestResponseConfig,
         ValidationConfig,
     },
+    ranges::{ConfigField, Quantity},
     security::{
         BlacklistConfig, ConnectionLimitsConfig, NoiseConfig, PeerScoringConfig, RateLimitConfig,
         SecurityConfig,

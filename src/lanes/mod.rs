@@ -161,7 +161,7 @@ impl Lanes {
             blocks: Blocks::new(config, [compact, coded]),
             pools: Pools::new(config.reconcile.clone(), salts),
             mempool: Mempool::new(config.mempool.clone(), &tables),
-            seen: Seen::new(&tables),
+            seen: Seen::new(config.mempool.max_seen, &tables),
             transactions: Plumtree::new(config.transactions.clone(), &tables),
             votes: Plumtree::new(config.votes.clone(), &tables),
             peers: HashMap::new(),

@@ -10,8 +10,10 @@ use crate::chain::ShortId;
 
 /// The longest frame that is read, in bytes: a block of 4 MiB with the lengths of its transactions.
 pub const MAX_FRAME: usize = (5 << 20) + 1024;
+/// The largest item, in bytes: no limit of a configuration is higher.
+pub const MAX_ITEM: usize = 4 << 20;
 /// The longest batch, unpacked, in bytes: one item that is longer than a batch ought to be.
-const MAX_UNPACKED: usize = (4 << 20) + 1024;
+const MAX_UNPACKED: usize = MAX_ITEM + 1024;
 /// The most items in a batch.
 pub const MAX_BATCH: usize = 4096;
 /// The most ids in an announcement or a fetch.

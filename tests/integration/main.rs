@@ -3,6 +3,7 @@
 #![cfg(not(target_arch = "wasm32"))]
 
 mod addresses;
+mod config;
 mod handshakes;
 mod hostile;
 mod items;

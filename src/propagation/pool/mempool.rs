@@ -57,6 +57,9 @@ pub struct MempoolConfig {
     /// How long a transaction stays that no block takes up. **Default:** 1 h.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
+    /// Ids of confirmed transactions that are remembered at least, up to twice as many, and as many of rejected ones: a copy
+    /// of such a one is not taken up. **Default:** 262,144.
+    pub max_seen: usize,
 }
 
 impl Default for MempoolConfig {
@@ -64,6 +67,7 @@ impl Default for MempoolConfig {
         Self {
             max_bytes: 64 << 20,
             max_age: Duration::from_secs(60 * 60),
+            max_seen: 1 << 18,
         }
     }
 }

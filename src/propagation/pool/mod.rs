@@ -6,4 +6,4 @@ mod seen;
 pub(crate) mod sessions;
 
 pub use mempool::{Insertion, MAX_EXPIRED, Mempool, MempoolConfig, OVERHEAD, Pooled};
-pub use seen::{GENERATION, Seen};
+pub use seen::Seen;

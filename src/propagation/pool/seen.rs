@@ -5,17 +5,14 @@
 //! rejected transactions pushes out only what was rejected before.
 //!
 //! Each memory is two generations: ids go into the younger one, and when that is full it becomes the elder and the elder is
-//! forgotten. So the last [`GENERATION`] ids at least are known, and at most twice as many. A false hit needs two
+//! forgotten. So the last [`MempoolConfig::max_seen`](super::MempoolConfig) ids at least are known, and at most twice as many. A false hit needs two
 //! transactions with one [`ShortId`], by chance one in 2^64 / 2^18 = 2^46 new ones; [`ShortId`] says what it costs to craft one.
 //!
-//! Bounds: four sets of [`GENERATION`] ids, about 16 MiB when all are full.
+//! Bounds: four sets of so many ids, about 16 MiB when all are full with the default of 2^18.
 
 use std::{collections::HashSet, mem};
 
 use crate::{chain::ShortId, propagation::keyed::Keyed};
-
-/// Ids in one generation.
-pub const GENERATION: usize = 1 << 18;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -32,11 +29,12 @@ struct Memory {
 }
 
 impl Seen {
-    /// Nothing was here. `seed` keys the tables: 16 random bytes that no peer knows.
-    pub fn new(seed: &[u8; 16]) -> Self {
+    /// Nothing was here; `generation` ids of either kind are remembered at least. `seed` keys the tables: 16 random
+    /// bytes that no peer knows.
+    pub fn new(generation: usize, seed: &[u8; 16]) -> Self {
         Self {
-            accepted: Memory::new(seed, GENERATION),
-            rejected: Memory::new(seed, GENERATION),
+            accepted: Memory::new(seed, generation),
+            rejected: Memory::new(seed, generation),
         }
     }
 
@@ -91,9 +89,9 @@ mod tests {
 
     #[test]
     fn a_flood_of_rejected_ones_pushes_out_no_accepted_one() {
-        let mut seen = Seen::new(&[7; 16]);
+        let mut seen = Seen::new(100, &[7; 16]);
         seen.accept(id(1));
-        for number in 2..(3 * GENERATION as u64) {
+        for number in 2..300 {
             seen.reject(id(number));
         }
         assert!(seen.contains(id(1)) && !seen.contains(id(2)));

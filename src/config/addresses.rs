@@ -1,0 +1,192 @@
+//! Which addresses are of use: what can be listened at, and what others can dial.
+
+use std::net::IpAddr;
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
+use super::{Config, modern};
+use crate::{error::ConfigError, transport};
+
+/// # Errors
+/// The first address that could not serve.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    let network = &config.network;
+    for (index, address) in network.listen_addresses.iter().enumerate() {
+        let wrong = |problem: &str| {
+            let field = format!("network.listen_addresses[{index}]");
+            Err(ConfigError::new(&field, address, problem))
+        };
+        if begins_with_a_name(address) {
+            return wrong(
+                "a name is no interface: listen at an IP address, and give the name in network.external_addresses",
+            );
+        }
+        if !transport::listens_on(&modern(address)) {
+            return wrong(
+                "no transport here listens at such an address; give one like /ip4/0.0.0.0/tcp/30303 or /ip4/0.0.0.0/udp/30303/quic-v1",
+            );
+        }
+        let earlier = network.listen_addresses.iter().take(index);
+        if let Some(other) = earlier.into_iter().find(|other| collide(other, address)) {
+            return wrong(&format!("{other} has this port already; give another one"));
+        }
+    }
+    for (index, address) in network.external_addresses.iter().enumerate() {
+        if let Some(problem) = undiallable(address) {
+            let field = format!("network.external_addresses[{index}]");
+            return Err(ConfigError::new(&field, address, problem));
+        }
+    }
+    for (index, peer) in network.bootstrap_peers.iter().enumerate() {
+        let field = format!("network.bootstrap_peers[{index}]");
+        if peer.addresses.is_empty() {
+            let problem = "give at least one address: /ip4/…/tcp/…/p2p/ID";
+            return Err(ConfigError::new(&field, peer.peer_id, problem));
+        }
+        for address in &peer.addresses {
+            if let Some(problem) = undiallable(address) {
+                return Err(ConfigError::new(&field, address, problem));
+            }
+        }
+    }
+    check_prologue(config)
+}
+
+/// A prologue makes a closed network of those transports only whose handshake it binds.
+fn check_prologue(config: &Config) -> Result<(), ConfigError> {
+    if config.security.noise_config.prologue.is_none() {
+        return Ok(());
+    }
+    let unbound = |p: Protocol<'_>| {
+        matches!(
+            p,
+            Protocol::Quic | Protocol::QuicV1 | Protocol::WebRTCDirect | Protocol::WebTransport
+        )
+    };
+    let mut addresses = config.network.listen_addresses.iter().enumerate();
+    match addresses.find(|(_, address)| address.iter().any(unbound)) {
+        Some((index, address)) => Err(ConfigError::new(
+            &format!("network.listen_addresses[{index}]"),
+            address,
+            "security.noise_config.prologue binds TCP and WebSocket only; remove this address or the prologue",
+        )),
+        None => Ok(()),
+    }
+}
+
+fn begins_with_a_name(address: &Multiaddr) -> bool {
+    matches!(
+        address.iter().next(),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+    ) && !address.iter().any(|p| p == Protocol::P2pCircuit)
+}
+
+/// Why nobody could dial this; `None` where somebody may.
+fn undiallable(address: &Multiaddr) -> Option<&'static str> {
+    for protocol in address.iter() {
+        match protocol {
+            Protocol::Ip4(ip) if ip.is_unspecified() => return Some(UNSPECIFIED),
+            Protocol::Ip6(ip) if ip.is_unspecified() => return Some(UNSPECIFIED),
+            Protocol::Tcp(0) | Protocol::Udp(0) => {
+                return Some("port 0 can't be dialled; give the port that is listened at");
+            }
+            _ => {}
+        }
+    }
+    address
+        .is_empty()
+        .then_some("give an address such as /ip4/203.0.113.1/tcp/30303")
+}
+
+const UNSPECIFIED: &str =
+    "this IP address stands for any and can't be dialled; give the one at which others reach it";
+
+/// Whether two listeners want one port of one interface.
+fn collide(one: &Multiaddr, other: &Multiaddr) -> bool {
+    let (Some(one), Some(other)) = (Socket::of(one), Socket::of(other)) else {
+        return false;
+    };
+    let overlap = one.ip == other.ip || one.ip.is_unspecified() || other.ip.is_unspecified();
+    one.udp == other.udp
+        && one.port == other.port
+        && one.ip.is_ipv4() == other.ip.is_ipv4()
+        && overlap
+}
+
+/// What a listener binds; none where the system chooses the port.
+struct Socket {
+    ip: IpAddr,
+    udp: bool,
+    port: u16,
+}
+
+impl Socket {
+    fn of(address: &Multiaddr) -> Option<Self> {
+        let mut parts = address.iter();
+        let ip = match parts.next()? {
+            Protocol::Ip4(ip) => ip.into(),
+            Protocol::Ip6(ip) => ip.into(),
+            _ => return None,
+        };
+        let (udp, port) = match parts.next()? {
+            Protocol::Tcp(port) => (false, port),
+            Protocol::Udp(port) => (true, port),
+            _ => return None,
+        };
+        (port != 0).then_some(Self { ip, udp, port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    fn complaint(change: impl FnOnce(&mut Config)) -> Option<String> {
+        let mut config = Config::default();
+        change(&mut config);
+        config.check().err().map(|error| error.to_string())
+    }
+
+    fn addresses(texts: &[&str]) -> Vec<Multiaddr> {
+        let parsed = texts.iter().map(|text| text.parse().expect("an address"));
+        parsed.collect()
+    }
+
+    #[test]
+    fn what_nobody_can_dial_is_named() {
+        for (address, problem) in [
+            ("/ip4/0.0.0.0/tcp/30303", "stands for any"),
+            ("/ip6/::/udp/30303/quic-v1", "stands for any"),
+            ("/ip4/203.0.113.1/tcp/0", "port 0"),
+        ] {
+            let external =
+                complaint(|config| config.network.external_addresses = addresses(&[address]));
+            let external = external.expect("nobody can dial it");
+            assert!(
+                external.contains("network.external_addresses[0]") && external.contains(problem),
+                "{external}"
+            );
+        }
+        let right = [
+            "/ip4/203.0.113.1/tcp/30303",
+            "/dns4/example.org/tcp/443/wss",
+        ];
+        assert_eq!(
+            complaint(|config| config.network.external_addresses = addresses(&right)),
+            None
+        );
+    }
+
+    #[test]
+    fn a_prologue_is_for_transports_that_it_binds() {
+        let closed = |address: &str| {
+            complaint(|config| {
+                config.security.noise_config.prologue = Some("secret".to_owned());
+                config.network.listen_addresses = addresses(&[address]);
+            })
+        };
+        let unbound = closed("/ip4/127.0.0.1/udp/1/quic-v1").expect("QUIC has no such thing");
+        assert!(unbound.contains("network.listen_addresses[0]"), "{unbound}");
+    }
+}

@@ -1,0 +1,171 @@
+//! Which fields must fit together: what one lets in, the other has to hold.
+//!
+//! A limit on sending that is above the one on carrying would take items, give them an id, and lose them; a store that is
+//! smaller than what it stores would stay empty; a patience longer than the time after which all is given up would
+//! never end. Each rule is a line: the field that has to be smaller, and the one that has to be larger.
+
+use std::fmt::Debug;
+
+use super::Config;
+use crate::{error::ConfigError, propagation::pool::OVERHEAD};
+
+/// # Errors
+/// The first field that does not fit another one.
+pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
+    check_sizes(config)?;
+    check_counts(config)?;
+    check_times(config)?;
+    check_scores(config)
+}
+
+/// A field's path as it stands in TOML, and its value.
+type At<T> = (&'static str, T);
+
+/// A field, from the root of the configuration.
+macro_rules! at {
+    ($config:ident.$first:ident$(.$rest:ident)*) => {
+        (concat!(stringify!($first) $(, ".", stringify!($rest))*), $config.$first$(.$rest)*)
+    };
+}
+
+/// The second field must be as large as the first, which it has to hold.
+fn holds<T: PartialOrd + Debug>(small: At<T>, large: At<T>) -> Result<(), ConfigError> {
+    if small.1 <= large.1 {
+        return Ok(());
+    }
+    let problem = format!("give at least {:?}, as {} has it", small.1, small.0);
+    Err(ConfigError::new(large.0, format!("{:?}", large.1), problem))
+}
+
+fn check_sizes(config: &Config) -> Result<(), ConfigError> {
+    let sent = at!(config.protocol.gossipsub_config.max_transmit_size);
+    let block = at!(config.protocol.propagation.blocks.max_block_bytes);
+    let coded = at!(config.protocol.propagation.coded.max_block_bytes);
+    let transaction = at!(config.protocol.propagation.transactions.max_item);
+    let vote = at!(config.protocol.propagation.votes.max_item);
+    let rules = [
+        // What may be submitted is carried, or its submission would say Ok and lose it.
+        (sent, block),
+        (coded, block),
+        (
+            transaction,
+            at!(config.protocol.propagation.transactions.max_log_bytes),
+        ),
+        (vote, at!(config.protocol.propagation.votes.max_log_bytes)),
+        (
+            block,
+            at!(config.protocol.propagation.blocks.max_held_bytes),
+        ),
+        (
+            at!(config.protocol.propagation.coded.max_early_bytes),
+            at!(config.protocol.propagation.coded.max_bytes),
+        ),
+    ];
+    for (small, large) in rules {
+        holds(small, large)?;
+    }
+    for item in [sent, block, transaction, vote] {
+        holds(item, at!(config.protocol.validation.max_queued_bytes))?;
+        holds(item, at!(config.protocol.validation.max_unread_bytes))?;
+    }
+    // What counts with more than itself.
+    let more = [
+        (
+            block,
+            2,
+            0,
+            at!(config.protocol.propagation.blocks.max_recent_bytes),
+        ),
+        (
+            coded,
+            2,
+            0,
+            at!(config.protocol.propagation.coded.max_bytes),
+        ),
+        (
+            transaction,
+            1,
+            OVERHEAD,
+            at!(config.protocol.propagation.mempool.max_bytes),
+        ),
+    ];
+    for ((path, item), times, over, (large, room)) in more {
+        let least = item.saturating_mul(times).saturating_add(over);
+        if room < least {
+            let problem =
+                format!("give at least {least}, for an item of {path} and what is kept with it");
+            return Err(ConfigError::new(large, room, problem));
+        }
+    }
+    Ok(())
+}
+
+fn check_counts(config: &Config) -> Result<(), ConfigError> {
+    holds(
+        at!(config.protocol.gossipsub_config.mesh_n_low),
+        at!(config.protocol.gossipsub_config.mesh_n),
+    )?;
+    holds(
+        at!(config.protocol.gossipsub_config.mesh_n),
+        at!(config.protocol.gossipsub_config.mesh_n_high),
+    )?;
+    holds(
+        at!(config.protocol.propagation.blocks.max_in_progress_per_peer),
+        at!(config.protocol.propagation.blocks.max_in_progress),
+    )?;
+    holds(
+        at!(config.protocol.propagation.coded.max_introduced),
+        at!(config.protocol.propagation.coded.max_broadcasts),
+    )?;
+    holds(
+        at!(config.security.connection_limits.handshakes_per_address),
+        at!(config.security.connection_limits.handshakes),
+    )?;
+    let budgets = [
+        (
+            at!(config.protocol.propagation.upload.per_peer),
+            at!(config.protocol.propagation.upload.global),
+        ),
+        (
+            at!(config.protocol.propagation.download.per_peer),
+            at!(config.protocol.propagation.download.global),
+        ),
+    ];
+    for ((small, one), (large, all)) in budgets {
+        if let (Some(one), Some(all)) = (one, all) {
+            holds((small, one), (large, all))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_times(config: &Config) -> Result<(), ConfigError> {
+    let rules = [
+        (
+            at!(config.protocol.propagation.blocks.fallback_after),
+            at!(config.protocol.propagation.blocks.give_up_after),
+        ),
+        (
+            at!(config.protocol.propagation.coded.patience),
+            at!(config.protocol.propagation.coded.give_up_after),
+        ),
+        (
+            at!(config.protocol.propagation.coded.give_up_after),
+            at!(config.protocol.propagation.coded.lifetime),
+        ),
+        (
+            at!(config.protocol.propagation.reconcile.min_age),
+            at!(config.protocol.propagation.mempool.max_age),
+        ),
+    ];
+    rules
+        .into_iter()
+        .try_for_each(|(small, large)| holds(small, large))
+}
+
+fn check_scores(config: &Config) -> Result<(), ConfigError> {
+    holds(
+        at!(config.security.peer_scoring.ban_at),
+        at!(config.security.peer_scoring.disconnect_at),
+    )
+}
