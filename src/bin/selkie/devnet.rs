@@ -2,10 +2,12 @@
 //!
 //! The nodes listen on loopback over every transport and are meshed as a ring with one random chord each, so that a
 //! node has four neighbours on average and an item takes several hops; the links take turns with the
-//! transports. Each replayed file is fed in a loop by a node of its own. Nodes remember an item for 5 s
-//! instead of 2 minutes, so that a loop of a short file shows something all the time; a tab that joins should do
-//! the same and is told so at `/api/node`. Such a short memory is for small networks: it must outlast an item's way
-//! through the whole network, or the item goes in circles.
+//! transports. The replayed files are fed one after the other, round and round, by one node.
+//!
+//! A node does not take up what it remembers, so that in a network of usual memory a round would be seen once. Here nodes
+//! remember as much as half a round of blocks at most, and of transactions less than lies between a block and its return: what
+//! comes round again is new again, on each node. A tab that joins should do the same and is told so at `/api/node`. So
+//! short a memory is for small networks: it must outlast an item's way through the whole network, or the item goes in circles.
 
 use std::{
     collections::BTreeSet,
@@ -24,7 +26,10 @@ use futures::{
 };
 use futures_timer::Delay;
 use libp2p::multiaddr::Protocol;
-use selkie::{Config, ItemKind, Keypair, Multiaddr, NetworkEvent, P2PNetworkManager, PeerId};
+use selkie::{
+    Config, ItemKind, Keypair, Multiaddr, NetworkEvent, P2PNetworkManager, PeerId,
+    chain::block_file::BlockFile, propagation::PropagationConfig,
+};
 use serde_json::json;
 
 use crate::{
@@ -37,12 +42,24 @@ use crate::{
 
 /// The hash of Bitcoin's first block, as it is shown.
 const BITCOIN_GENESIS: &str = "000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f";
-/// How long an item is remembered; see the module's documentation.
+/// How long plain gossip remembers an item; see the module's documentation.
 const MEMORY: Duration = Duration::from_secs(5);
+/// How long a transaction may wait for a block that takes it up: longer than a large one is fed.
+const POOLED: Duration = Duration::from_secs(120);
+/// Blocks after which a round is a long one.
+const MANY_BLOCKS: usize = 10_000;
+/// The least that a log of transactions holds, in bytes.
+const LEAST_LOG: usize = 16 << 10;
 /// Time between two status lines.
 const STATUS: Duration = Duration::from_secs(10);
-/// What is replayed if nobody says: a full block, and small ones that come one after the other.
-const REPLAYED: [&str; 2] = ["testdata/block-413567.raw", "testdata/chain-0-438.dat"];
+/// What is replayed if nobody says: blocks of 2013 to 2016, from 100 transactions to 1,557.
+const REPLAYED: [&str; 5] = [
+    "testdata/block-227835.raw",
+    "testdata/block-277647.raw",
+    "testdata/block-227836.raw",
+    "testdata/block-370661.raw",
+    "testdata/block-413567.raw",
+];
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -52,13 +69,14 @@ pub(crate) struct Args {
     /// The dashboard's port on 127.0.0.1; 0: any that is free
     #[arg(long, default_value_t = 8420)]
     port: u16,
-    /// Replay this block file in a loop (repeatable) [default: the Bitcoin blocks of the repository's testdata]
+    /// Replay this block file (repeatable: one after the other, round and round) [default: Bitcoin blocks of the
+    /// repository's testdata]
     #[arg(long, value_name = "FILE")]
     replay: Vec<PathBuf>,
-    /// Blocks per second and file at most; 0: as many as the network takes
+    /// Blocks per second at most; 0: as many as the network takes
     #[arg(long, default_value = "1", value_parser = feed::rate)]
     rate: f64,
-    /// Transactions per second and file at most; 0: as many as the network takes
+    /// Transactions per second at most; 0: as many as the network takes
     #[arg(long, default_value = "100", value_parser = feed::rate)]
     transaction_rate: f64,
     /// The network's name
@@ -83,7 +101,13 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     // First, since it is what fails most often.
     let listener =
         web_server::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, args.port)), false).await?;
-    let config = config(args.network_id, chain)?;
+    let round = Round::of(&files)?;
+    if round.blocks == 1 {
+        remark(
+            "one block travels once: the nodes remember it until others follow; give more by --replay",
+        );
+    }
+    let config = config(args.network_id, chain, round)?;
     let made = (0..args.nodes).map(|_| chain.node(config.clone(), Keypair::generate_ed25519()));
     let nodes = try_join_all(made).await?;
     let work = async {
@@ -95,24 +119,27 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
             nodes.len()
         );
         output.say(Tone::Strong, sentence, json!({}))?;
-        for (index, file) in files.into_iter().enumerate() {
-            let feed = Feed {
-                files: vec![file],
-                blocks_per_second: args.rate,
-                transactions_per_second: args.transaction_rate,
-                repeat: true,
-                patience: None,
-            };
-            // From the end, since guests come to the first.
-            if let Some(node) = nodes.iter().rev().cycle().nth(index) {
-                tokio::spawn(replay(feed, node.clone()));
-            }
+        let feed = Feed {
+            files,
+            blocks_per_second: args.rate,
+            transactions_per_second: args.transaction_rate,
+            repeat: true,
+            patience: None,
+        };
+        // The last, since guests come to the first.
+        if let Some(node) = nodes.last().filter(|_| round.blocks > 0) {
+            tokio::spawn(replay(feed, node.clone()));
         }
-        watch(output, &nodes).await
+        watch(&output, &nodes).await
     };
     let outcome = interrupt.unless(work).await;
     join_all(nodes.iter().map(P2PNetworkManager::shutdown)).await;
-    outcome.unwrap_or(Ok(()))
+    outcome.unwrap_or(Ok(()))?;
+    // Who does not read misses the last lines.
+    Ok(interrupt
+        .unless_late(output.finish())
+        .await
+        .unwrap_or(Ok(()))?)
 }
 
 /// The repository's blocks, where they are at hand.
@@ -124,7 +151,7 @@ fn known_files() -> Vec<PathBuf> {
     files
 }
 
-fn config(network_id: String, chain: Chain) -> anyhow::Result<Config> {
+fn config(network_id: String, chain: Chain, round: Round) -> anyhow::Result<Config> {
     let mut config = Config::default();
     config.network.listen_addresses = loopback();
     config.chain.network_id = network_id;
@@ -132,7 +159,68 @@ fn config(network_id: String, chain: Chain) -> anyhow::Result<Config> {
         config.chain.genesis = hex::decode(BITCOIN_GENESIS).context("the genesis hash is hex")?;
     }
     config.protocol.gossipsub_config.duplicate_cache_time = MEMORY;
+    round.remember(&mut config.protocol.propagation);
     Ok(config)
+}
+
+/// What comes by in a round of the replayed files.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Round {
+    blocks: usize,
+    /// Transactions that travel by themselves, and their bytes.
+    transactions: usize,
+    bytes: usize,
+    /// Of those the most that one block takes up.
+    most_transactions: usize,
+    most_bytes: usize,
+    /// The largest transaction, in bytes.
+    largest: usize,
+}
+
+impl Round {
+    /// Reads the files, up to so many blocks that a usual memory does not reach round.
+    fn of(files: &[PathBuf]) -> anyhow::Result<Self> {
+        let mut round = Self::default();
+        let (mut transactions, mut bytes) = (0, 0);
+        for file in files {
+            for item in BlockFile::open(file)? {
+                let item = item?;
+                if item.kind() == ItemKind::Block {
+                    round.blocks += 1;
+                    round.most_transactions = round.most_transactions.max(transactions);
+                    round.most_bytes = round.most_bytes.max(bytes);
+                    (transactions, bytes) = (0, 0);
+                    if round.blocks >= MANY_BLOCKS {
+                        return Ok(round);
+                    }
+                } else {
+                    round.transactions += 1;
+                    round.bytes += item.data().len();
+                    round.largest = round.largest.max(item.data().len());
+                    transactions += 1;
+                    bytes += item.data().len();
+                }
+            }
+        }
+        Ok(round)
+    }
+
+    /// Lets nodes forget before the round is over.
+    fn remember(self, propagation: &mut PropagationConfig) {
+        let usual = PropagationConfig::default();
+        let blocks = (self.blocks / 2).max(1);
+        propagation.blocks.max_seen = blocks.min(usual.blocks.max_seen);
+        propagation.blocks.max_recent_blocks = blocks.min(usual.blocks.max_recent_blocks);
+        // Between a transaction and its return come at least those of the other blocks. Up to twice as many are remembered.
+        let between = self.transactions - self.most_transactions;
+        propagation.mempool.max_seen = (between / 4).clamp(1, usual.mempool.max_seen);
+        propagation.mempool.max_age = POOLED;
+        let between = self.bytes - self.most_bytes;
+        let log = (between / 4).max(self.largest);
+        let tree = &mut propagation.transactions;
+        tree.max_log_bytes = log.clamp(LEAST_LOG, usual.transactions.max_log_bytes);
+        tree.max_item = usual.transactions.max_item.min(tree.max_log_bytes);
+    }
 }
 
 /// The nodes that tabs are told to join: two that are no neighbours, or what there is.
@@ -206,7 +294,7 @@ struct Status {
 }
 
 /// Tells of guests as they come and go, and now and then what the first node has received.
-async fn watch(output: Output, nodes: &[P2PNetworkManager]) -> anyhow::Result<()> {
+async fn watch(output: &Output, nodes: &[P2PNetworkManager]) -> anyhow::Result<()> {
     let own: BTreeSet<PeerId> = nodes.iter().map(|node| node.local_peer_id).collect();
     let mut guests = BTreeSet::new();
     let mut status = Status::default();
@@ -304,6 +392,10 @@ fn guest(
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::HashMap, path::Path};
+
+    use futures::future::{Either, select};
+
     use super::*;
 
     #[test]
@@ -325,10 +417,75 @@ mod tests {
     #[test]
     fn the_configuration_is_right_for_each_chain() {
         for chain in [Chain::Bitcoin, Chain::Opaque] {
-            let config = config("selkie-dev".to_owned(), chain).expect("made");
-            assert_eq!(config.check(), Ok(()));
-            assert_eq!(config.chain.genesis.is_empty(), chain == Chain::Opaque);
+            for round in [Round::default(), round()] {
+                let config = config("selkie-dev".to_owned(), chain, round).expect("made");
+                assert_eq!(config.check(), Ok(()));
+                assert_eq!(config.chain.genesis.is_empty(), chain == Chain::Opaque);
+            }
         }
+    }
+
+    /// The two smallest blocks of the demonstration.
+    fn files() -> Vec<PathBuf> {
+        ["block-227835.raw", "block-227836.raw"]
+            .map(|name| {
+                Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join("testdata")
+                    .join(name)
+            })
+            .to_vec()
+    }
+
+    fn round() -> Round {
+        Round::of(&files()).expect("testdata is in the repository")
+    }
+
+    #[test]
+    fn a_round_is_counted() {
+        let Round {
+            blocks,
+            transactions,
+            most_transactions,
+            ..
+        } = round();
+        assert_eq!(
+            (blocks, transactions, most_transactions),
+            (2, 121 + 99, 121)
+        );
+        let none = Round::of(&[]).expect("no files");
+        assert_eq!(none, Round::default());
+        assert!(Round::of(&["no such file".into()]).is_err());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_comes_round_again_is_new_again() {
+        let config = config("selkie-dev".to_owned(), Chain::Bitcoin, round()).expect("made");
+        let made = (0..3).map(|_| Chain::Bitcoin.node(config.clone(), Keypair::generate_ed25519()));
+        let nodes = try_join_all(made).await.expect("made");
+        mesh(&nodes).await.expect("they listen");
+        let mut events = nodes[0].subscribe_events();
+        let feed = Feed {
+            files: files(),
+            blocks_per_second: 5.0,
+            transactions_per_second: 0.0,
+            repeat: true,
+            patience: None,
+        };
+        let feeding = tokio::spawn(replay(feed, nodes[2].clone()));
+        let mut seen: HashMap<_, usize> = HashMap::new();
+        // Each block, and of the transactions as many as there are, for the third time.
+        let three_rounds = async {
+            while seen.values().filter(|times| **times >= 3).count() < 2 + 121 + 99 {
+                if let Some(NetworkEvent::ItemAccepted { id, .. }) = events.recv().await {
+                    *seen.entry(id).or_default() += 1;
+                }
+            }
+        };
+        let late = Delay::new(Duration::from_secs(60));
+        let outcome = select(Box::pin(three_rounds), late).await;
+        assert!(matches!(outcome, Either::Left(_)), "it came to a halt");
+        join_all(nodes.iter().map(P2PNetworkManager::shutdown)).await;
+        feeding.abort();
     }
 
     #[test]

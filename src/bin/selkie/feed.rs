@@ -3,8 +3,8 @@
 //!
 //! Two rates bound the speed, of blocks and of transactions; a feed that falls behind (the network waits,
 //! or the file is slow) catches up by 100 ms at most. An item that the network still remembers
-//! (`duplicate_cache_time`) is not sent again, which is no error: a file fed in a loop that is shorter than
-//! that time shows nothing new for the rest of it. Where the send queues are full the feed pauses; gossipsub
+//! is not sent again, which is no error: of a file fed in a loop a network of usual memory sees one round (`devnet.rs` has a
+//! short one). Where the send queues are full the feed pauses; gossipsub
 //! has noted the item as sent by then and offers it with its next heartbeats, so that it is not tried again.
 
 use std::{
@@ -53,6 +53,8 @@ pub(crate) struct Totals {
     pub(crate) delayed: u64,
     /// Not sent, because the chain does not accept them.
     pub(crate) refused: u64,
+    /// Bytes of the files that belong to no whole block.
+    pub(crate) skipped: u64,
 }
 
 /// What a feed has just done.
@@ -110,6 +112,7 @@ impl Feed {
                     watcher(&totals, Step::Read(done.saturating_add(file.offset())))?;
                 }
                 done = done.saturating_add(file.offset());
+                totals.skipped = totals.skipped.saturating_add(file.skipped());
             }
             if !self.repeat {
                 return Ok(totals);

@@ -5,11 +5,13 @@ use bytes::Bytes;
 
 use super::BlockFileError;
 use super::input::Input;
-use crate::chain::bitcoin::MAX_BLOCK_SIZE;
+use crate::chain::bitcoin::{MAX_BLOCK_SIZE, relayed_transactions};
 
 /// What each block in a `blk*.dat` file begins with: mainnet's `pchMessageStart` in Bitcoin Core's
 /// `kernel/chainparams.cpp`.
 pub(super) const MAGIC: [u8; 4] = [0xf9, 0xbe, 0xb4, 0xd9];
+/// The magic and a length.
+const HEAD: usize = MAGIC.len() + size_of::<u32>();
 
 /// The file is the block.
 pub(super) fn raw_block(input: &mut Input) -> Result<Option<(u64, Bytes)>, BlockFileError> {
@@ -22,28 +24,49 @@ pub(super) fn raw_block(input: &mut Input) -> Result<Option<(u64, Bytes)>, Block
     Ok((!block.is_empty()).then(|| (offset, block.into())))
 }
 
-/// A frame of `blk*.dat`: the magic, the block's length in little-endian order, the block.
+/// The next frame of `blk*.dat` that holds a whole block: the magic, the block's length in little-endian order, the block.
+///
+/// As Core does when it reads its files again (`LoadExternalBlockFile`), the magic is searched for, since files have gaps of zeros
+/// where Core allocated ahead, and torn frames where it was stopped while writing. Behind a frame that holds no block the
+/// search goes on right after that frame's magic: what it covers may be the next, whole one.
 pub(super) fn framed_block(input: &mut Input) -> Result<Option<(u64, Bytes)>, BlockFileError> {
-    let offset = input.offset();
-    let magic = input.up_to(MAGIC.len())?;
-    if magic.is_empty() {
-        return Ok(None);
-    }
-    if magic.iter().all(|&byte| byte == 0) {
-        return input.zeros_to_end().map(|()| None);
-    }
-    if magic != MAGIC {
-        return Err(input.malformed(offset, "the magic f9beb4d9 before the next block"));
-    }
-    let length = u32::from_le_bytes(input.array("the length of a block")?);
-    match usize::try_from(length) {
-        Ok(length) if length <= MAX_BLOCK_SIZE => {
+    while find_magic(input)? {
+        let head = input.ahead(HEAD)?;
+        let length = head
+            .get(MAGIC.len()..HEAD)
+            .and_then(|bytes| bytes.try_into().ok());
+        let length = length.map(u32::from_le_bytes).map(usize::try_from);
+        if let Some(Ok(length)) = length
+            && length <= MAX_BLOCK_SIZE
+            && let Some(block) = input.ahead(HEAD + length)?.get(HEAD..HEAD + length)
+            && relayed_transactions(block).is_ok()
+        {
+            let block = Bytes::copy_from_slice(block);
+            input.pass(HEAD);
             let start = input.offset();
-            Ok(Some((start, input.exactly(length, "a block")?.into())))
+            input.pass(length);
+            return Ok(Some((start, block)));
         }
-        _ => {
-            let expected = format!("a length of at most {MAX_BLOCK_SIZE}, not {length}");
-            Err(input.malformed(offset + 4, expected))
+        input.leave_out(MAGIC.len());
+    }
+    Ok(None)
+}
+
+/// Passes over what comes before the next magic; false where there is none.
+fn find_magic(input: &mut Input) -> Result<bool, BlockFileError> {
+    loop {
+        let ahead = input.ahead(MAGIC.len())?;
+        let whole = ahead.windows(MAGIC.len());
+        let (junk, found) = match whole.clone().position(|window| window == MAGIC) {
+            Some(place) => (place, true),
+            // A magic may begin with the last bytes of these.
+            None if ahead.len() >= MAGIC.len() => (whole.len(), false),
+            None => (ahead.len(), false),
+        };
+        let ends = ahead.len() < MAGIC.len();
+        input.leave_out(junk);
+        if found || ends {
+            return Ok(found);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A stream of bytes with a name and a place, for errors that say where.
 
 use std::fmt;
-use std::io::{self, Cursor, Read};
+use std::io::{self, Read};
 
 use super::BlockFileError;
 
@@ -11,7 +11,12 @@ const CHUNK: usize = 64 * 1024;
 pub(super) struct Input {
     name: String,
     reader: Box<dyn Read + Send>,
+    /// Bytes that were looked at and not passed yet, from `at` on.
+    ahead: Vec<u8>,
+    at: usize,
     offset: u64,
+    /// Bytes other than zero that were passed over because they belong to no block.
+    skipped: u64,
 }
 
 impl Input {
@@ -19,7 +24,10 @@ impl Input {
         Self {
             name,
             reader,
+            ahead: Vec::new(),
+            at: 0,
             offset: 0,
+            skipped: 0,
         }
     }
 
@@ -40,21 +48,55 @@ impl Input {
         }
     }
 
-    /// The first bytes, which will be read again; only before anything was read.
-    pub(super) fn peek(&mut self, count: u64) -> Result<Vec<u8>, BlockFileError> {
-        let mut prefix = Vec::new();
-        let read = self.reader.by_ref().take(count).read_to_end(&mut prefix);
-        self.counted(read)?;
-        self.offset = 0;
-        let rest = std::mem::replace(&mut self.reader, Box::new(io::empty()));
-        self.reader = Box::new(Cursor::new(prefix.clone()).chain(rest));
-        Ok(prefix)
+    /// How many bytes belonged to no block, zeros aside, which fill gaps and say nothing.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The next bytes, which are not passed yet: `count` or more, and fewer only where the file ends.
+    pub(super) fn ahead(&mut self, count: usize) -> Result<&[u8], BlockFileError> {
+        let missing = count.saturating_sub(self.ahead.len() - self.at);
+        if missing > 0 {
+            self.ahead.drain(..self.at);
+            self.at = 0;
+            // More than is asked for, so that looking on byte by byte does not move the rest each time.
+            let limit = u64::try_from(missing.max(CHUNK)).unwrap_or(u64::MAX);
+            let mut rest = self.reader.by_ref().take(limit);
+            let read = rest.read_to_end(&mut self.ahead);
+            // What was read before a failure counts, and the failure will show again.
+            if let Err(source) = read
+                && self.ahead.len() < count
+            {
+                return Err(self.unreadable(source));
+            }
+        }
+        Ok(self.ahead.get(self.at..).unwrap_or_default())
+    }
+
+    /// Passes bytes that were looked at.
+    pub(super) fn pass(&mut self, count: usize) {
+        let count = count.min(self.ahead.len() - self.at);
+        self.at += count;
+        let passed = u64::try_from(count).unwrap_or(u64::MAX);
+        self.offset = self.offset.saturating_add(passed);
+    }
+
+    /// Passes bytes that were looked at and belong to no block.
+    pub(super) fn leave_out(&mut self, count: usize) {
+        let ahead = self.ahead.get(self.at..).unwrap_or_default();
+        let told = ahead.iter().take(count).filter(|byte| **byte != 0).count();
+        self.skipped = self
+            .skipped
+            .saturating_add(u64::try_from(told).unwrap_or(u64::MAX));
+        self.pass(count);
     }
 
     /// The next bytes: fewer than `count` only where the file ends.
     pub(super) fn up_to(&mut self, count: usize) -> Result<Vec<u8>, BlockFileError> {
-        let mut bytes = Vec::new();
-        let limit = u64::try_from(count).unwrap_or(u64::MAX);
+        let ahead = self.ahead.get(self.at..).unwrap_or_default();
+        let mut bytes = ahead.get(..count).unwrap_or(ahead).to_vec();
+        self.pass(bytes.len());
+        let limit = u64::try_from(count - bytes.len()).unwrap_or(u64::MAX);
         let read = self.reader.by_ref().take(limit).read_to_end(&mut bytes);
         self.counted(read)?;
         Ok(bytes)
@@ -70,18 +112,14 @@ impl Input {
         Ok(bytes)
     }
 
-    /// The next `N` bytes, which are `what`.
-    pub(super) fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], BlockFileError> {
-        let bytes = self.exactly(N, what)?;
-        bytes
-            .try_into()
-            .map_err(|_| self.malformed(self.offset, what))
-    }
-
     /// Passes over `count` bytes, which are `what`, without holding them.
     pub(super) fn skip(&mut self, count: u64, what: &str) -> Result<(), BlockFileError> {
-        let skipped = io::copy(&mut self.reader.by_ref().take(count), &mut io::sink());
-        let skipped = self.counted(skipped)?;
+        let before = self.offset;
+        self.pass(usize::try_from(count).unwrap_or(usize::MAX));
+        let rest = count - (self.offset - before);
+        let skipped = io::copy(&mut self.reader.by_ref().take(rest), &mut io::sink());
+        self.counted(skipped)?;
+        let skipped = self.offset - before;
         if skipped < count {
             let expected = format!("{} more bytes of {what}", count - skipped);
             return Err(self.malformed(self.offset, expected));
@@ -89,20 +127,7 @@ impl Input {
         Ok(())
     }
 
-    /// Reads to the end of the file, where nothing but zeros may stand.
-    pub(super) fn zeros_to_end(&mut self) -> Result<(), BlockFileError> {
-        loop {
-            let start = self.offset;
-            let chunk = self.up_to(CHUNK)?;
-            if chunk.is_empty() {
-                return Ok(());
-            }
-            if let Some((place, _)) = (start..).zip(&chunk).find(|(_, byte)| **byte != 0) {
-                return Err(self.malformed(place, "zeros up to the end of the file"));
-            }
-        }
-    }
-
+    /// Counts bytes that were read past what was looked at.
     fn counted<N>(&mut self, read: io::Result<N>) -> Result<N, BlockFileError>
     where
         N: Copy + TryInto<u64>,
@@ -114,11 +139,15 @@ impl Input {
                     .saturating_add(count.try_into().unwrap_or(u64::MAX));
                 Ok(count)
             }
-            Err(source) => Err(BlockFileError::Read {
-                file: self.name.clone(),
-                offset: self.offset,
-                source,
-            }),
+            Err(source) => Err(self.unreadable(source)),
+        }
+    }
+
+    fn unreadable(&self, source: io::Error) -> BlockFileError {
+        BlockFileError::Read {
+            file: self.name.clone(),
+            offset: self.offset,
+            source,
         }
     }
 }
