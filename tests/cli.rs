@@ -175,15 +175,6 @@ impl Open {
         self.0.read_exact(&mut body).expect("a body");
         head[0].clone()
     }
-
-    /// Whether anything has come that was not read.
-    fn has_news(&mut self) -> bool {
-        let stream = self.0.get_mut();
-        stream.set_nonblocking(true).expect("it does not wait");
-        let news = stream.peek(&mut [0]).is_ok();
-        stream.set_nonblocking(false).expect("it waits");
-        news
-    }
 }
 
 /// An answer to a GET: head and body.
@@ -270,6 +261,26 @@ fn a_configuration_is_checked_and_the_default_is_right() {
         ("[network]\nlisten_addresses = [\"nowhere\"]", "\"nowhere\""),
         ("[chain]\napplication = \"dogecoin\"", "bitcoin"),
         ("network", "line 1"),
+        (
+            "[network]\nlisten_addresses = [\"/dns4/example.org/tcp/1\"]",
+            "network.listen_addresses[0] = /dns4/example.org/tcp/1: a name is no interface",
+        ),
+        (
+            "[network]\nexternal_addresses = [\"/ip4/0.0.0.0/tcp/1\"]",
+            "network.external_addresses[0] = /ip4/0.0.0.0/tcp/1",
+        ),
+        (
+            "[protocol.propagation.transactions]\nmax_item = 16777216",
+            "max_item = 16777216: give a number of bytes from 1024 to 4194304",
+        ),
+        (
+            "[protocol.gossipsub_config]\nmax_transmit_size = 8388608",
+            "max_transmit_size = 8388608: give a number of bytes from 1024 to 4194304",
+        ),
+        (
+            "[protocol.propagation.reconcile]\ninterval = \"0s\"",
+            "protocol.propagation.reconcile.interval = 0ns: give a time from 10ms",
+        ),
         ("[node]\nweb = \"localhost\"", "line 2"),
     ];
     for (text, named) in wrong {
@@ -542,7 +553,7 @@ fn a_closed_pipe_ends_the_node() {
 }
 
 #[test]
-fn the_web_server_has_256_places_and_the_next_waits_for_one() {
+fn idle_sockets_keep_no_page_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = a_key(folder.path());
     let run = ["run", "--json", "--key", &key, "--web", "127.0.0.1:0"];
@@ -550,40 +561,76 @@ fn the_web_server_has_256_places_and_the_next_waits_for_one() {
     let web = node.object(|line| line["type"] == "web");
     let url = web["url"].as_str().expect("a url");
     let authority = url.trim_start_matches("http://").trim_end_matches('/');
-    let mut places: Vec<_> = (0..256).map(|_| Open::ask(authority)).collect();
-    for place in &mut places {
-        assert_eq!(place.answer(), "HTTP/1.1 200 OK");
-    }
-    let mut late = Open::ask(authority);
-    for place in &mut places {
-        place.ask_again(authority);
-        place.answer();
-    }
-    assert!(!late.has_news(), "all others came first, twice");
-    places.pop();
-    assert_eq!(late.answer(), "HTTP/1.1 200 OK");
-    drop(places);
+    let connect = |_| TcpStream::connect(authority).expect("it listens");
+    let _idle: Vec<_> = (0..300).map(connect).collect();
+    let mut first = Open::ask(authority);
+    assert_eq!(first.answer(), "HTTP/1.1 200 OK");
+    // More of them, and the one that was used last stays.
+    let _more: Vec<_> = (0..200).map(connect).collect();
+    first.ask_again(authority);
+    assert_eq!(first.answer(), "HTTP/1.1 200 OK");
+    assert!(get(url, "/api/node", None).0.contains("200 ok"));
     assert_eq!(node.end().0, Some(0));
 }
 
-#[test]
-fn a_second_interrupt_ends_at_once() {
-    // Into this stdout nothing more fits, so that the command can't end in order.
-    let (mut stdout, _unread) = UnixStream::pair().expect("a pair");
-    stdout.set_nonblocking(true).expect("it does not wait");
-    while stdout.write(b"x").is_ok() {}
-    stdout.set_nonblocking(false).expect("it waits");
-    let nothing = tempfile::tempdir().expect("a folder");
-    let www = nothing.path().to_str().expect("a path");
-    let mut child = command(&["devnet", "1", "--port", "0", "--www", www])
-        .stdout(OwnedFd::from(stdout))
+/// A pipe into which nothing more fits, and its other end, which nobody reads.
+fn a_full_pipe() -> (OwnedFd, UnixStream) {
+    let (mut pipe, unread) = UnixStream::pair().expect("a pair");
+    pipe.set_nonblocking(true).expect("it does not wait");
+    while pipe.write(b"x").is_ok() {}
+    pipe.set_nonblocking(false).expect("it waits");
+    (pipe.into(), unread)
+}
+
+/// A command that writes to a full pipe and has begun to listen.
+fn writing_to_nobody(arguments: &[&str], begun: &str) -> (Running, UnixStream) {
+    let (stdout, unread) = a_full_pipe();
+    let mut child = command(arguments)
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
     let stderr = child.stderr.take().expect("a pipe");
-    let mut devnet = Running::writing(child, stderr);
-    // What it says last before its first line on stdout.
-    devnet.line(|line| line.contains("not built"));
+    let running = Running::writing(child, stderr);
+    running.line(|line| line.contains(begun));
+    (running, unread)
+}
+
+#[test]
+fn who_stops_reading_keeps_no_command_from_ending() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (key, www) = (
+        a_key(folder.path()),
+        folder.path().to_str().expect("a path"),
+    );
+    let run = [
+        "run",
+        "--json",
+        "--key",
+        &key,
+        "--web",
+        "127.0.0.1:0",
+        "--www",
+        www,
+    ];
+    let devnet = [
+        "devnet", "2", "--port", "0", "--www", www, "--replay", CHAIN, "--rate", "0",
+    ];
+    for arguments in [&run[..], &devnet] {
+        let (mut running, _unread) = writing_to_nobody(arguments, "not built");
+        signal("TERM", running.child.id());
+        let code = running.child.wait().expect("it ends").code();
+        assert_eq!(code, Some(0), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_second_interrupt_ends_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let www = folder.path().to_str().expect("a path");
+    // It waits a moment for who does not read.
+    let devnet = ["devnet", "1", "--port", "0", "--www", www];
+    let (mut devnet, _unread) = writing_to_nobody(&devnet, "not built");
     let end = Instant::now() + PATIENCE;
     // Signals that come too close count as one: more are sent until it has seen two.
     let status = loop {
@@ -594,4 +641,59 @@ fn a_second_interrupt_ends_at_once() {
         assert!(Instant::now() < end, "it goes on");
     };
     assert_eq!(status.code(), Some(130));
+}
+
+#[test]
+fn a_mounted_secret_is_a_key() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let made = stdout(&selkie(&["key", "new", &key]));
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o440)).expect("as it is mounted");
+    let refused = selkie(&["run", "--key", &key]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("--shared-key"),
+        "{}",
+        stderr(&refused)
+    );
+    let shown = selkie(&["key", "show", &key, "--shared-key"]);
+    assert_eq!(stdout(&shown), made);
+    let node = Running::start(&["run", "--json", "--key", &key, "--shared-key"]);
+    let start = node.object(|line| line["type"] == "start");
+    assert_eq!(start["peerId"], made.trim());
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn all_whole_blocks_of_a_torn_file_are_replayed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let chain = fs::read(CHAIN).expect("testdata is in the repository");
+    let second = 8 + 285;
+    let torn = [
+        &chain[..second],
+        &[0; 8],
+        &chain[second..second + 50],
+        &chain[second..],
+    ]
+    .concat();
+    let path = folder.path().join("blk00000.dat");
+    fs::write(&path, torn).expect("written");
+    let key = a_key(folder.path());
+    let node = Running::start(&["run", "--json", "--chain", "bitcoin", "--key", &key]);
+    let path = path.to_str().expect("a path");
+    let to = node.address("/tcp/");
+    let rates = ["--rate", "0", "--transaction-rate", "0"];
+    let replayed = selkie(&[&["replay", path, "--json", "--to", &to][..], &rates].concat());
+    assert_eq!(replayed.status.code(), Some(0), "{}", stderr(&replayed));
+    let end: Value =
+        serde_json::from_str(stdout(&replayed).lines().last().expect("a line")).expect("JSON");
+    let told = chain[second..second + 50]
+        .iter()
+        .filter(|byte| **byte != 0)
+        .count();
+    assert_eq!(
+        (&end["blocks"], &end["skipped"]),
+        (&439.into(), &told.into())
+    );
+    assert_eq!(node.end().0, Some(0));
 }

@@ -3,7 +3,7 @@
  * `identity.lock` beside it, which holds the id of the process whose node runs on it.
  *
  * The key is written to a file of its own and then linked into place, so that a reader finds all of
- * it or none. A lock whose process has died is taken over. (Between looking and taking over, two
+ * it or none; where the file system has no hard links, straight into a new file. A lock whose process has died is taken over. (Between looking and taking over, two
  * processes started in the same instant could both go ahead; the loser is then kicked out by peers,
  * as without a lock.)
  */
@@ -81,20 +81,33 @@ async function readKey(path: string): Promise<Uint8Array | undefined> {
   }
 }
 
-async function writeKey(path: string, key: Uint8Array) {
+/** `linked` gives a file a second name, and fails where that name is taken: a hard link. */
+export async function writeKey(path: string, key: Uint8Array, linked = link) {
   const draft = `${path}.${process.pid}`
   await rm(draft, { force: true })
-  const file = await open(draft, 'wx', 0o600)
+  await writeNew(draft, key)
+  try {
+    await linked(draft, path)
+  } catch (error) {
+    if (isCode(error, 'EEXIST')) throw error
+    // FAT, and some file systems of phones and networks.
+    await writeNew(path, key)
+  } finally {
+    await rm(draft, { force: true })
+  }
+}
+
+/** Writes a file that is not there yet; what can't be written whole is taken away again. */
+async function writeNew(path: string, key: Uint8Array) {
+  const file = await open(path, 'wx', 0o600)
   try {
     await file.writeFile(key)
     await file.sync()
+  } catch (error) {
+    await rm(path, { force: true })
+    throw error
   } finally {
     await file.close()
-  }
-  try {
-    await link(draft, path)
-  } finally {
-    await rm(draft, { force: true })
   }
 }
 

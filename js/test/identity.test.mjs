@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { IdentityInUseError, StorageError } from '../dist/errors.js'
-import { openFileIdentity } from '../dist/identity-nodejs.js'
+import { openFileIdentity, writeKey } from '../dist/identity-nodejs.js'
 import { startFake } from './fake.mjs'
 
 const openIdentity = ({ directory }) => openFileIdentity(directory)
@@ -90,6 +90,18 @@ test('a file that is no key is not overwritten', async (t) => {
   }
   // And each failure has let go of the lock.
   await (await start(path)).node.stop()
+})
+
+test('without hard links the key is written all the same, and none is replaced', async (t) => {
+  const path = await directory(t)
+  const file = join(path, 'identity.key')
+  const unsupported = () => Promise.reject(Object.assign(new Error('no links'), { code: 'EPERM' }))
+  await writeKey(file, new Uint8Array([1, 2, 3]), unsupported)
+  assert.deepEqual([...(await readFile(file))], [1, 2, 3])
+  assert.equal((await stat(file)).mode & 0o777, 0o600)
+  await assert.rejects(writeKey(file, new Uint8Array([4]), unsupported), { code: 'EEXIST' })
+  assert.equal((await stat(file)).size, 3)
+  assert.deepEqual(await readdir(path), ['identity.key'])
 })
 
 test('a key that others may read is refused, with what to do', async (t) => {

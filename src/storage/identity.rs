@@ -1,4 +1,8 @@
 //! The identity key in a file: libp2p's protobuf encoding of an Ed25519 private key, mode 0600.
+//!
+//! Who has the key is the node to its peers, so a file that others may read is refused. Secrets that a container's runtime
+//! mounts (Kubernetes: 0440 root:group, Docker: 0444, both read-only) can't be closed further; for these there is
+//! [`load_shared_identity`].
 
 use std::{
     fs::{self, OpenOptions},
@@ -19,28 +23,47 @@ const MAX_KEY_FILE: u64 = 4096;
 /// # Errors
 /// [`NetworkError::Identity`] where the file can't be read or written, holds no key, or is open to others.
 pub fn load_or_create_identity(path: &Path) -> Result<Keypair, NetworkError> {
-    let wrong = |reason: String| NetworkError::Identity {
+    let outcome = match fs::File::open(path) {
+        Ok(file) => refuse_open_to_others(&file).and_then(|()| read(file)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            create(path, |from, to| fs::hard_link(from, to))
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    outcome.map_err(|reason| wrong(path, reason))
+}
+
+/// Reads a key that was put there by somebody else, and that others may read too: a mounted secret. Nothing is made where
+/// the file is absent.
+///
+/// # Errors
+/// [`NetworkError::Identity`] where the file is absent, can't be read, or holds no key.
+pub fn load_shared_identity(path: &Path) -> Result<Keypair, NetworkError> {
+    let file = fs::File::open(path).map_err(|error| error.to_string());
+    file.and_then(read).map_err(|reason| wrong(path, reason))
+}
+
+fn wrong(path: &Path, reason: String) -> NetworkError {
+    NetworkError::Identity {
         path: path.display().to_string(),
         reason,
-    };
-    match fs::File::open(path) {
-        Ok(file) => {
-            let metadata = file.metadata().map_err(|error| wrong(error.to_string()))?;
-            refuse_open_to_others(&metadata).map_err(wrong)?;
-            let mut bytes = Vec::new();
-            file.take(MAX_KEY_FILE)
-                .read_to_end(&mut bytes)
-                .map_err(|error| wrong(error.to_string()))?;
-            Keypair::from_protobuf_encoding(&bytes).map_err(|error| {
-                wrong(format!("this is no identity key ({error}); name another file, or move this one away for a new key"))
-            })
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => create(path).map_err(wrong),
-        Err(error) => Err(wrong(error.to_string())),
     }
 }
 
-fn create(path: &Path) -> Result<Keypair, String> {
+fn read(file: fs::File) -> Result<Keypair, String> {
+    let mut bytes = Vec::new();
+    let read = file.take(MAX_KEY_FILE).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    Keypair::from_protobuf_encoding(&bytes).map_err(|error| {
+        format!("this is no identity key ({error}); name another file, or move this one away for a new key")
+    })
+}
+
+/// `link` gives a file a second name, and fails where that name is taken: a hard link.
+fn create(
+    path: &Path,
+    link: impl Fn(&Path, &Path) -> std::io::Result<()>,
+) -> Result<Keypair, String> {
     let keypair = Keypair::generate_ed25519();
     let bytes = keypair
         .to_protobuf_encoding()
@@ -51,16 +74,29 @@ fn create(path: &Path) -> Result<Keypair, String> {
     {
         fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     }
-    // Written beside and renamed, so that a crash leaves a whole key or none.
+    // Written beside and linked into place, so that a crash leaves a whole key or none, and no other node's is replaced.
     let temporary = path.with_extension(format!("new-{}", std::process::id()));
-    let write = || {
-        private_file().open(&temporary)?.write_all(&bytes)?;
-        fs::hard_link(&temporary, path)
-    };
-    let written = write();
+    let written = write_new(&temporary, &bytes);
+    let placed = written.and_then(|()| match link(&temporary, path) {
+        // Some file systems (FAT, some of phones and of networks) have no hard links.
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => write_new(path, &bytes),
+        linked => linked,
+    });
     let _ = fs::remove_file(&temporary);
-    written.map_err(|error| format!("{error}; is another node starting with the same key?"))?;
+    placed.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => format!("{error}; is another node starting with the same key?"),
+        _ => format!("{error}; name a file in a folder that can be written"),
+    })?;
     Ok(keypair)
+}
+
+/// Writes a file that is not there yet; what can't be written whole is taken away again.
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = private_file().open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
 }
 
 #[cfg(unix)]
@@ -79,19 +115,21 @@ fn private_file() -> OpenOptions {
 }
 
 #[cfg(unix)]
-fn refuse_open_to_others(metadata: &fs::Metadata) -> Result<(), String> {
+fn refuse_open_to_others(file: &fs::File) -> Result<(), String> {
     use std::os::unix::fs::PermissionsExt;
+    let metadata = file.metadata().map_err(|error| error.to_string())?;
     let mode = metadata.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(format!(
-            "mode {mode:o} lets others read the key; run chmod 600 on it"
+            "mode {mode:o} lets others read the key; run chmod 600 on it, or say that it is shared if it is a mounted \
+             secret (--shared-key; load_shared_identity in the library)"
         ));
     }
     Ok(())
 }
 
 #[cfg(not(unix))]
-fn refuse_open_to_others(_: &fs::Metadata) -> Result<(), String> {
+fn refuse_open_to_others(_: &fs::File) -> Result<(), String> {
     Ok(())
 }
 
@@ -133,5 +171,33 @@ mod tests {
             .expect_err("garbage")
             .to_string();
         assert!(garbage.contains("no identity key"), "{garbage}");
+    }
+
+    #[test]
+    fn without_hard_links_the_key_is_made_all_the_same_and_none_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("identity.key");
+        let unsupported = |_: &Path, _: &Path| Err(ErrorKind::PermissionDenied.into());
+        let made = create(&path, unsupported).expect("made");
+        let read = load_or_create_identity(&path).expect("whole and private");
+        assert_eq!(made.public(), read.public());
+        let taken = create(&path, unsupported).expect_err("there is one");
+        assert!(taken.contains("another node"), "{taken}");
+        let names = fs::read_dir(folder.path()).expect("a folder");
+        assert_eq!(names.count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn a_mounted_secret_is_read_by_who_says_so_and_never_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("identity.key");
+        let made = load_or_create_identity(&path).expect("made");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).expect("opened");
+        let refused = load_or_create_identity(&path).expect_err("open to others");
+        assert!(refused.to_string().contains("--shared-key"), "{refused}");
+        let read = load_shared_identity(&path).expect("read");
+        assert_eq!(made.public(), read.public());
+        let absent = folder.path().join("absent.key");
+        assert!(load_shared_identity(&absent).is_err() && !absent.exists());
     }
 }

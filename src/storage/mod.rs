@@ -7,4 +7,4 @@
 mod identity;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use identity::load_or_create_identity;
+pub use identity::{load_or_create_identity, load_shared_identity};

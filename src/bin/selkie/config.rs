@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    output::{Output, Tone},
+    output::{Tone, once},
     settings::File,
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Check { file } => {
             File::read(&file)?.check()?;
             let sentence = format!("{} is right", file.display());
-            Output::new(false).say(Tone::Good, sentence, json!({}))?;
+            once(false, Tone::Good, sentence, json!({}))?;
         }
         Command::Show => std::io::stdout().lock().write_all(DEFAULT.as_bytes())?,
     }

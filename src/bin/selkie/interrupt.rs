@@ -1,13 +1,17 @@
 //! Ctrl-C, and the SIGTERM of service managers: the first asks the command to end in order, the
 //! second ends the process at once.
 
-use std::{io, pin::pin};
+use std::{io, pin::pin, time::Duration};
 
 use futures::future::{Either, select};
+use futures_timer::Delay;
 use tokio::sync::watch;
 
 /// Exit code of a process that was interrupted: 128 + SIGINT, as shells have it.
 const INTERRUPTED: i32 = 130;
+
+/// How long what is said last may take, once the command is to end: whoever should read it may have stopped reading.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Tells when the command is to end.
 #[derive(Clone)]
@@ -42,6 +46,18 @@ impl Interrupt {
     /// Does the work; `None` where the command is to end before it is done.
     pub(crate) async fn unless<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         match select(pin!(work), pin!(self.wait())).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
+    }
+
+    /// Does the last work; `None` where the command is to end and it is not done a moment later.
+    pub(crate) async fn unless_late<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let late = async {
+            self.wait().await;
+            Delay::new(LAST_WORDS).await;
+        };
+        match select(pin!(work), pin!(late)).await {
             Either::Left((done, _)) => Some(done),
             Either::Right(_) => None,
         }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use selkie::storage::load_or_create_identity;
+use selkie::storage::{load_or_create_identity, load_shared_identity};
 use serde_json::json;
 
 use crate::{
-    output::{Output, Tone},
+    output::{Tone, once},
     settings::default_key,
 };
 
@@ -30,6 +30,9 @@ enum Command {
 struct Place {
     /// The key's file [default: the one of `selkie run`]
     file: Option<PathBuf>,
+    /// Show a key that others may read too: a mounted secret
+    #[arg(long)]
+    shared_key: bool,
     /// Print a JSON object
     #[arg(long)]
     json: bool,
@@ -54,8 +57,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         }
         _ => {}
     }
-    let peer_id = load_or_create_identity(&path)?.public().to_peer_id();
+    let key = match args.command {
+        Command::Show(_) if place.shared_key => load_shared_identity(&path)?,
+        _ => load_or_create_identity(&path)?,
+    };
+    let peer_id = key.public().to_peer_id();
     let object = json!({"peerId": peer_id.to_string(), "file": shown.to_string()});
-    Output::new(place.json).say(Tone::Plain, peer_id, object)?;
+    once(place.json, Tone::Plain, peer_id, object)?;
     Ok(())
 }

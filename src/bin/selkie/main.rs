@@ -3,7 +3,7 @@
 //!
 //! One file per subcommand: [`run`], [`replay`], [`devnet`], [`key`], [`config`]. What they share:
 //! [`settings`] makes a node's settings from a file and flags, [`feed`] publishes the blocks of files,
-//! [`web_server`] serves the dashboard, [`output`] prints, [`interrupt`] ends in order.
+//! [`web_server`] serves the dashboard, [`output`] prints, [`log`] logs, [`interrupt`] ends in order.
 //!
 //! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
 //! the command in order, and that is no failure.
@@ -13,27 +13,20 @@ mod devnet;
 mod feed;
 mod interrupt;
 mod key;
+mod log;
 mod output;
 mod replay;
 mod run;
 mod settings;
 mod web_server;
 
-use std::{
-    io::{ErrorKind, IsTerminal},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{io::ErrorKind, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// What is logged if nobody says. The crates that are left out log as errors what is usual: a stream
-/// that the other side closed first.
-const LOG: &str = "error,libp2p_webrtc=off,webrtc_sctp=off";
 /// How long work on other threads may go on once the command has ended.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -49,7 +42,7 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
     /// What is logged to stderr: a level or filters such as `info,libp2p_gossipsub=debug`
-    #[arg(long, global = true, value_name = "FILTER", default_value = LOG, value_parser = filter)]
+    #[arg(long, global = true, value_name = "FILTER", default_value = log::DEFAULT, value_parser = log::filter)]
     log: String,
 }
 
@@ -69,11 +62,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&cli.log))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && output::colours_wanted());
-    log.init();
+    log::start(&cli.log);
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -101,21 +90,6 @@ fn execute(command: Command) -> anyhow::Result<()> {
     outcome
 }
 
-/// A word alone must be a level: tracing would take a misspelt one as the name of a crate.
-fn filter(text: &str) -> Result<String, String> {
-    let misspelt = |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
-    let problem = match EnvFilter::try_new(text) {
-        Err(error) => error.to_string(),
-        Ok(_) => match text.split(',').find(misspelt) {
-            Some(part) => format!("\"{part}\" is no level"),
-            None => return Ok(text.to_owned()),
-        },
-    };
-    Err(format!(
-        "{problem}; give error, warn, info, debug, trace, off, or filters like selkie=debug"
-    ))
-}
-
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error
         .downcast_ref::<std::io::Error>()
@@ -130,13 +104,5 @@ mod tests {
     #[test]
     fn the_arguments_are_well_formed() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn a_wrong_filter_is_named() {
-        assert!(filter(LOG).is_ok() && filter("info,libp2p=debug").is_ok());
-        for wrong in ["libp2p=loud", "loud", "info,inof"] {
-            assert!(filter(wrong).expect_err("no level").contains("give error"));
-        }
     }
 }

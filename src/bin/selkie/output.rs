@@ -2,21 +2,56 @@
 //!
 //! The objects have the names and fields of the events that the npm package gives to JavaScript,
 //! and `time` in milliseconds since 1970.
+//!
+//! Whoever reads stdout may stop reading, and then a write takes for ever. So a thread of its own writes, and nothing else
+//! waits for it: [`Output::say`] returns at once, and the loop that hears Ctrl-C goes on. At most [`QUEUE`] lines wait;
+//! further ones are left out, which is said where there is room again. Who would rather wait asks for [`Output::room`].
 
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use indicatif::ProgressBar;
 use selkie::NetworkEvent;
 use serde_json::{Value, json};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
+
+/// Lines that wait to be written.
+const QUEUE: usize = 4096;
 
 /// Writes lines to stdout.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Output {
+    style: Style,
+    lines: mpsc::Sender<Line>,
+    left_out: Arc<AtomicU64>,
+    /// Why nothing is written any more.
+    failure: Arc<Mutex<Option<io::ErrorKind>>>,
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug)]
+struct Style {
     json: bool,
     colour: bool,
+}
+
+/// What the thread is handed.
+#[derive(Debug)]
+enum Line {
+    Text(String),
+    /// All before it is written.
+    Mark(oneshot::Sender<()>),
 }
 
 /// How a sentence looks where colours are on: ANSI's "select graphic rendition".
@@ -69,31 +104,155 @@ pub(crate) fn counted(count: u64, thing: &str) -> String {
     format!("{count} {thing}{plural}")
 }
 
+/// Prints the one result of a command that has no more to say.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn once(
+    json: bool,
+    tone: Tone,
+    sentence: impl Display,
+    object: Value,
+) -> io::Result<()> {
+    let line = Style::new(json).line(tone, sentence, object);
+    writeln!(io::stdout().lock(), "{line}")
+}
+
 impl Output {
     pub(crate) fn new(json: bool) -> Self {
+        Self::beside(json, ProgressBar::hidden())
+    }
+
+    /// On a terminal that shows a progress bar too.
+    pub(crate) fn beside(json: bool, bar: ProgressBar) -> Self {
+        let (lines, mut queue) = mpsc::channel(QUEUE);
+        let failure = Arc::default();
+        let told = Arc::clone(&failure);
+        // It ends with the channel, or with the process where a write never does.
+        thread::spawn(move || {
+            let write = |line| bar.suspend(|| writeln!(io::stdout().lock(), "{line}"));
+            if let Err(error) = write_all(&mut queue, write) {
+                *lock(&told) = Some(error.kind());
+            }
+        });
+        Self {
+            style: Style::new(json),
+            lines,
+            left_out: Arc::default(),
+            failure,
+        }
+    }
+
+    /// Prints an object, or the sentence that says the same; at once, or not at all where too many lines wait.
+    ///
+    /// # Errors
+    /// What an earlier line could not be written for: stdout is closed.
+    pub(crate) fn say(&self, tone: Tone, sentence: impl Display, object: Value) -> io::Result<()> {
+        let left_out = self.left_out.swap(0, Ordering::Relaxed);
+        let told = left_out == 0 || self.put(Tone::Bad, lagged(left_out), lag(left_out))?;
+        if told && self.put(tone, sentence, object)? {
+            return Ok(());
+        }
+        let untold = if told { 0 } else { left_out };
+        self.left_out.fetch_add(untold + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Prints an event of the network.
+    ///
+    /// # Errors
+    /// As [`Self::say`].
+    pub(crate) fn event(&self, event: &NetworkEvent) -> io::Result<()> {
+        self.say(tone(event), event, object(event))
+    }
+
+    /// Returns when another line finds room, or stdout is closed.
+    pub(crate) async fn room(&self) {
+        drop(self.lines.reserve().await);
+    }
+
+    /// Returns when stdout is closed.
+    pub(crate) async fn closed(&self) {
+        self.lines.closed().await;
+    }
+
+    /// Waits until all is written, which a reader that does not read puts off for ever.
+    ///
+    /// # Errors
+    /// As [`Self::say`].
+    pub(crate) async fn finish(&self) -> io::Result<()> {
+        let (mark, written) = oneshot::channel();
+        let sent = self.lines.send(Line::Mark(mark)).await;
+        if sent.is_ok() && written.await.is_ok() {
+            Ok(())
+        } else {
+            Err(self.failure())
+        }
+    }
+
+    /// Whether there was room for a line.
+    fn put(&self, tone: Tone, sentence: impl Display, object: Value) -> io::Result<bool> {
+        let line = Line::Text(self.style.line(tone, sentence, object));
+        match self.lines.try_send(line) {
+            Ok(()) => Ok(true),
+            Err(TrySendError::Full(_)) => Ok(false),
+            Err(TrySendError::Closed(_)) => Err(self.failure()),
+        }
+    }
+
+    fn failure(&self) -> io::Error {
+        let failure = *lock(&self.failure);
+        failure.unwrap_or(io::ErrorKind::BrokenPipe).into()
+    }
+}
+
+impl Style {
+    fn new(json: bool) -> Self {
         Self {
             json,
             colour: !json && io::stdout().is_terminal() && colours_wanted(),
         }
     }
 
-    /// Prints an object, or the sentence that says the same.
-    pub(crate) fn say(self, tone: Tone, sentence: impl Display, object: Value) -> io::Result<()> {
+    fn line(self, tone: Tone, sentence: impl Display, object: Value) -> String {
         if self.json {
-            self.write(&stamped(object, SystemTime::now()).to_string())
+            stamped(object, SystemTime::now()).to_string()
         } else {
-            self.write(&painted(self.colour, tone, &sentence.to_string()))
+            painted(self.colour, tone, &sentence.to_string())
         }
     }
+}
 
-    /// Prints an event of the network.
-    pub(crate) fn event(self, event: &NetworkEvent) -> io::Result<()> {
-        self.say(tone(event), event, object(event))
+/// Writes line by line until the channel ends or a line can't be written.
+fn write_all(
+    queue: &mut mpsc::Receiver<Line>,
+    mut write: impl FnMut(String) -> io::Result<()>,
+) -> io::Result<()> {
+    while let Some(line) = queue.blocking_recv() {
+        match line {
+            Line::Text(text) => write(text)?,
+            // Who waited for it may have lost patience.
+            Line::Mark(mark) => {
+                let _ = mark.send(());
+            }
+        }
     }
+    Ok(())
+}
 
-    fn write(self, line: &str) -> io::Result<()> {
-        writeln!(io::stdout().lock(), "{line}")
-    }
+/// What there is to say where events or lines were left out.
+pub(crate) fn lagged(missed: u64) -> String {
+    format!("{missed} events were left out: they came faster than they can be written here")
+}
+
+/// The same as an object.
+pub(crate) fn lag(missed: u64) -> Value {
+    json!({"type": "lagged", "missed": missed})
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds it.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn painted(colour: bool, tone: Tone, text: &str) -> String {
@@ -203,6 +362,7 @@ fn object(event: &NetworkEvent) -> Value {
             "reason": reason,
         }),
         NetworkEvent::Stopped => json!({"type": "stopped"}),
+        NetworkEvent::Crashed { reason } => json!({"type": "crashed", "reason": reason}),
         other => json!({"type": "other", "message": text(other)}),
     }
 }
@@ -234,6 +394,35 @@ mod tests {
         );
         assert_eq!(block["source"], peer_id.to_string());
         assert!(!stamped(block, SystemTime::now()).to_string().contains('\n'));
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_said_later() {
+        let (lines, mut queue) = mpsc::channel(2);
+        let output = Output {
+            style: Style {
+                json: false,
+                colour: false,
+            },
+            lines,
+            left_out: Arc::default(),
+            failure: Arc::default(),
+        };
+        let say = |text: &str| {
+            output
+                .say(Tone::Plain, text, json!({}))
+                .expect("it is open")
+        };
+        ["a", "b", "c", "d"].into_iter().for_each(say);
+        let mut next = || match queue.try_recv() {
+            Ok(Line::Text(text)) => text,
+            other => panic!("no line: {other:?}"),
+        };
+        assert_eq!([next(), next()], ["a", "b"]);
+        say("e");
+        assert!(next().starts_with("2 events were left out") && next() == "e");
+        drop(queue);
+        assert!(output.say(Tone::Plain, "f", json!({})).is_err());
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Transactions per second at most; 0: as many as the network takes
     #[arg(long, default_value = "1000", value_parser = feed::rate)]
     transaction_rate: f64,
-    /// Begin again at the end. What the network still remembers (duplicate_cache_time, 2 minutes) is skipped
+    /// Begin again at the end. What the network still remembers (the last 4,096 blocks and 262,144 transactions) is skipped
     #[arg(long = "loop")]
     repeat: bool,
     /// Print one JSON object per line
@@ -51,7 +51,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
-    let output = Output::new(args.json);
     let settings = args.node.settings()?;
     let formats = feed::formats(&args.files)?;
     let network = &settings.config.network;
@@ -65,7 +64,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let chain = settings.chain.unwrap_or_else(|| Chain::of(&formats));
     let (key, _held) = match &settings.key {
         Some(path) => {
-            let (key, file) = hold_identity(path)?;
+            let (key, file) = hold_identity(path, settings.shared_key)?;
             (key, Some(file))
         }
         None => (Keypair::generate_ed25519(), None),
@@ -78,6 +77,8 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         patience: dials.then_some(network.connection_timeout),
     };
     let node = chain.node(settings.config, key).await?;
+    let bar = progress_bar(&feed);
+    let output = Output::beside(args.json, bar.clone());
     let work = async {
         node.start().await?;
         for address in node.listeners() {
@@ -91,16 +92,27 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         if dials {
             reach(&node, args.to).await?;
         }
-        let totals = play(&feed, &node, output).await?;
+        let totals = play(&feed, &node, &output, &bar).await?;
         drain(&node).await;
         anyhow::Ok(totals)
     };
     let outcome = interrupt.unless(work).await;
     node.shutdown().await;
-    match outcome {
-        Some(totals) => conclude(output, &totals?),
-        None => Ok(()),
+    let Some(totals) = outcome else {
+        return Ok(());
+    };
+    let totals = totals?;
+    let last = async {
+        output.room().await;
+        conclude(&output, &totals)?;
+        anyhow::Ok(output.finish().await?)
+    };
+    interrupt.unless_late(last).await.unwrap_or(Ok(()))?;
+    if totals.refused > 0 {
+        let items = counted(totals.refused, "item");
+        bail!("{items} can't be of this chain; --chain names another");
     }
+    Ok(())
 }
 
 /// Connects to the peers; one will do.
@@ -124,8 +136,12 @@ async fn reach(node: &P2PNetworkManager, to: Vec<Multiaddr>) -> Result<(), Netwo
 }
 
 /// Feeds, with a progress bar on a terminal.
-async fn play(feed: &Feed, node: &P2PNetworkManager, output: Output) -> anyhow::Result<Totals> {
-    let bar = progress_bar(feed);
+async fn play(
+    feed: &Feed,
+    node: &P2PNetworkManager,
+    output: &Output,
+    bar: &ProgressBar,
+) -> anyhow::Result<Totals> {
     let mut refusals_shown = 0_u32;
     let outcome = feed.run(node, |totals, step| {
         match step {
@@ -137,7 +153,7 @@ async fn play(feed: &Feed, node: &P2PNetworkManager, output: Output) -> anyhow::
             } => {
                 let sentence = format!("block {id} ({bytes} bytes) was sent");
                 let object = json!({"type": "block:sent", "id": id.to_string(), "bytes": bytes});
-                bar.suspend(|| output.say(Tone::Plain, sentence, object))?;
+                output.say(Tone::Plain, sentence, object)?;
             }
             // The first say what is wrong; thousands would only hide it.
             Step::Refused(error) if refusals_shown < 5 => {
@@ -192,7 +208,7 @@ async fn drain(node: &P2PNetworkManager) {
     }
 }
 
-fn conclude(output: Output, totals: &Totals) -> anyhow::Result<()> {
+fn conclude(output: &Output, totals: &Totals) -> std::io::Result<()> {
     let (blocks, transactions) = (
         counted(totals.blocks, "block"),
         counted(totals.transactions, "transaction"),
@@ -210,6 +226,10 @@ fn conclude(output: Output, totals: &Totals) -> anyhow::Result<()> {
             sentence.push_str(&format!("; {count} {what}"));
         }
     }
+    if totals.skipped > 0 {
+        let bytes = counted(totals.skipped, "byte");
+        sentence.push_str(&format!("; {bytes} skipped that belong to no whole block"));
+    }
     let object = json!({
         "type": "end",
         "blocks": totals.blocks,
@@ -218,11 +238,7 @@ fn conclude(output: Output, totals: &Totals) -> anyhow::Result<()> {
         "known": totals.known,
         "delayed": totals.delayed,
         "refused": totals.refused,
+        "skipped": totals.skipped,
     });
-    output.say(Tone::Strong, sentence, object)?;
-    if totals.refused > 0 {
-        let items = counted(totals.refused, "item");
-        bail!("{items} can't be of this chain; --chain names another");
-    }
-    Ok(())
+    output.say(Tone::Strong, sentence, object)
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     interrupt::Interrupt,
-    output::{Output, Tone, remark},
+    output::{Output, Tone, lag, lagged, remark},
     settings::{NodeArgs, default_key, hold_identity, loopback},
     web_server::{self, Folders, Site},
 };
@@ -41,7 +41,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         Some(path) => path,
         None => default_key()?,
     };
-    let (key, _held) = hold_identity(&path)?;
+    let (key, _held) = hold_identity(&path, settings.shared_key)?;
     let web = match args.web.or(settings.web) {
         Some(address) => Some(web_server::bind(address, args.web_public).await?),
         None => None,
@@ -63,7 +63,11 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
             },
         }),
     )?;
-    node.start().await?;
+    let Some(started) = interrupt.unless(node.start()).await else {
+        node.shutdown().await;
+        return Ok(());
+    };
+    started?;
     if let Some(listener) = web {
         let site = Site::new(args.folders, chain, vec![node.clone()], args.web_public);
         let url = web_server::serve(listener, site)?;
@@ -74,7 +78,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         )?;
     }
     bootstrap(&node);
-    let outcome = show(output, events, &node, &interrupt).await;
+    let outcome = show(&output, events, &node, &interrupt).await;
     node.shutdown().await;
     outcome
 }
@@ -92,16 +96,21 @@ fn bootstrap(node: &P2PNetworkManager) {
     });
 }
 
-/// Prints events until the command is to end; then the node's last ones.
+/// Prints events until the command is to end; then the node's last ones. Events wait for room to be written; the loop does not.
 async fn show(
-    output: Output,
+    output: &Output,
     mut events: mpsc::Receiver<NetworkEvent>,
     node: &P2PNetworkManager,
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
-    let mut interrupted = pin!(interrupt.wait());
+    let (interrupted, closed) = (pin!(interrupt.wait()), pin!(output.closed()));
+    let mut ended = select(interrupted, closed);
     loop {
-        match select(pin!(events.recv()), &mut interrupted).await {
+        let next = async {
+            output.room().await;
+            events.recv().await
+        };
+        match select(pin!(next), &mut ended).await {
             Either::Left((Some(event), _)) => output.event(&complete(event, node))?,
             Either::Left((None, _)) => {
                 anyhow::bail!("the node ended by itself; --log warn may tell why")
@@ -110,21 +119,19 @@ async fn show(
         }
         let missed = events.missed();
         if missed > 0 {
-            let sentence = format!(
-                "{missed} events were left out: they came faster than they can be written here"
-            );
-            output.say(
-                Tone::Bad,
-                sentence,
-                json!({"type": "lagged", "missed": missed}),
-            )?;
+            output.say(Tone::Bad, lagged(missed), lag(missed))?;
         }
     }
     node.shutdown().await;
-    while let Some(event) = events.recv().await {
-        output.event(&event)?;
-    }
-    Ok(())
+    let last = async {
+        while let Some(event) = events.recv().await {
+            output.room().await;
+            output.event(&event)?;
+        }
+        output.finish().await
+    };
+    // Who does not read misses the last ones.
+    Ok(interrupt.unless_late(last).await.unwrap_or(Ok(()))?)
 }
 
 /// An address at which the node listens ends in its peer id, so that it can be copied to where it is dialled.

@@ -12,7 +12,7 @@ use selkie::{
     ChainConfig, Config, Keypair, Multiaddr, NetworkConfig, NetworkError, P2PNetworkManager,
     PeerInfo, ProtocolConfig, SecurityConfig,
     chain::{Opaque, bitcoin::Bitcoin, block_file::Format},
-    storage::load_or_create_identity,
+    storage::{load_or_create_identity, load_shared_identity},
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ pub(crate) struct NodeArgs {
     /// Identity key; made where it is absent
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// The key is a mounted secret that others may read too, such as Kubernetes' 0440 root:group: it is read, and never made
+    #[arg(long)]
+    shared_key: bool,
 }
 
 /// A configuration file.
@@ -88,6 +91,7 @@ impl Default for ChainTable {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct NodeTable {
     pub(crate) key: Option<PathBuf>,
+    pub(crate) shared_key: bool,
     pub(crate) web: Option<SocketAddr>,
 }
 
@@ -155,6 +159,8 @@ pub(crate) struct Settings {
     pub(crate) chain: Option<Chain>,
     /// `None`: nobody chose.
     pub(crate) key: Option<PathBuf>,
+    /// See [`load_shared_identity`].
+    pub(crate) shared_key: bool,
     pub(crate) web: Option<SocketAddr>,
 }
 
@@ -185,6 +191,7 @@ impl NodeArgs {
             config,
             chain: self.chain.or(from_file),
             key: self.key.or(node.key),
+            shared_key: self.shared_key || node.shared_key,
             web: node.web,
         })
     }
@@ -246,8 +253,15 @@ pub(crate) fn default_key() -> anyhow::Result<PathBuf> {
 
 /// Loads the key, and holds it: two nodes with one identity would be one peer to the others, at one
 /// moment the one and at the next the other. The hold ends with the file.
-pub(crate) fn hold_identity(path: &std::path::Path) -> anyhow::Result<(Keypair, fs::File)> {
-    let key = load_or_create_identity(path)?;
+pub(crate) fn hold_identity(
+    path: &std::path::Path,
+    shared: bool,
+) -> anyhow::Result<(Keypair, fs::File)> {
+    let key = if shared {
+        load_shared_identity(path)?
+    } else {
+        load_or_create_identity(path)?
+    };
     let file = fs::File::open(path)?;
     // Where the file system has no locks the user is on their own.
     if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {

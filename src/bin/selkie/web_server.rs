@@ -8,15 +8,16 @@
 //! the browser, and DNS rebinding (a name of theirs that suddenly points to 127.0.0.1) by us: a request is
 //! answered only if its `Host` is an IP address or `localhost`. With `--web-public` any name will do.
 //! The content security policy lets the page run its own scripts and wasm and connect to any peer, and nothing
-//! else. At most 256 connections are open at once; a further one waits.
+//! else. At most 256 connections are open at once, and none holds its place for nothing ([`connections`]).
 
-mod bounded;
+mod connections;
 
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::bail;
@@ -33,7 +34,6 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
 
-use self::bounded::Bounded;
 use crate::settings::Chain;
 
 /// Addresses told to a page; it tries them in order.
@@ -107,8 +107,9 @@ impl Site {
             .partition(|address| address.contains("/ws"));
         bootstrap.extend(others);
         bootstrap.truncate(MAX_ADDRESSES);
-        let (chain, gossip) = (&first.config.chain, &first.config.protocol.gossipsub_config);
-        let memory = format!("{}ms", gossip.duplicate_cache_time.as_millis());
+        let (chain, protocol) = (&first.config.chain, &first.config.protocol);
+        let memory = |time: Duration| format!("{}ms", time.as_millis());
+        let propagation = &protocol.propagation;
         json!({
             "network": {
                 "id": chain.network_id,
@@ -117,7 +118,25 @@ impl Site {
             },
             "bootstrap": bootstrap,
             "peer_id": first.local_peer_id.to_string(),
-            "config": {"protocol": {"gossipsub_config": {"duplicate_cache_time": memory}}},
+            "config": {"protocol": {
+                "gossipsub_config": {
+                    "duplicate_cache_time": memory(protocol.gossipsub_config.duplicate_cache_time),
+                },
+                "propagation": {
+                    "transactions": {
+                        "max_item": propagation.transactions.max_item,
+                        "max_log_bytes": propagation.transactions.max_log_bytes,
+                    },
+                    "blocks": {
+                        "max_seen": propagation.blocks.max_seen,
+                        "max_recent_blocks": propagation.blocks.max_recent_blocks,
+                    },
+                    "mempool": {
+                        "max_seen": propagation.mempool.max_seen,
+                        "max_age": memory(propagation.mempool.max_age),
+                    },
+                },
+            }},
         })
     }
 }
@@ -166,8 +185,7 @@ pub(crate) fn serve(listener: TcpListener, site: Site) -> io::Result<String> {
     if !site.has_dashboard() {
         crate::output::remark(NOT_BUILT.trim_end());
     }
-    let served = axum::serve(Bounded::new(listener), router(site));
-    tokio::spawn(served.into_future());
+    tokio::spawn(connections::serve(listener, router(site)));
     Ok(url)
 }
 

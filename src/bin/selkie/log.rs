@@ -1,0 +1,157 @@
+//! What is logged to stderr, and how often.
+//!
+//! By default errors only, and of each place in the code one a minute: a host without a route for multicast has mDNS
+//! complain with every packet. What was left out is counted, and said with the next line of that place. Who names a
+//! filter by `--log` sees all that it lets through.
+
+use std::{
+    collections::HashMap,
+    io::IsTerminal,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tracing::{Event, Metadata, Subscriber, callsite::Identifier};
+use tracing_subscriber::{
+    EnvFilter,
+    filter::{FilterExt, LevelFilter},
+    fmt,
+    layer::{Context, Filter, Layer, SubscriberExt},
+    util::SubscriberInitExt,
+};
+
+use crate::output::{colours_wanted, counted, remark};
+
+/// What is logged if nobody says. The crates that are left out log as errors what is usual: a stream
+/// that the other side closed first.
+pub(crate) const DEFAULT: &str = "error,libp2p_webrtc=off,webrtc_sctp=off";
+/// How often one place in the code is heard by default.
+const PAUSE: Duration = Duration::from_secs(60);
+
+/// Begins to log.
+pub(crate) fn start(filter: &str) {
+    let pause = if filter == DEFAULT {
+        PAUSE
+    } else {
+        Duration::ZERO
+    };
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal() && colours_wanted());
+    let wanted = EnvFilter::new(filter).and(Seldom(Mutex::new(Repeats::new(pause))));
+    tracing_subscriber::registry()
+        .with(lines.with_filter(wanted))
+        .init();
+}
+
+/// A filter, for clap. A word alone must be a level: tracing would take a misspelt one as the name of a crate.
+pub(crate) fn filter(text: &str) -> Result<String, String> {
+    let misspelt = |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
+    let problem = match EnvFilter::try_new(text) {
+        Err(error) => error.to_string(),
+        Ok(_) => match text.split(',').find(misspelt) {
+            Some(part) => format!("\"{part}\" is no level"),
+            None => return Ok(text.to_owned()),
+        },
+    };
+    Err(format!(
+        "{problem}; give error, warn, info, debug, trace, off, or filters like selkie=debug"
+    ))
+}
+
+/// Lets each place in the code be heard now and then.
+struct Seldom(Mutex<Repeats<Identifier>>);
+
+impl<S: Subscriber> Filter<S> for Seldom {
+    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        true
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+        let place = event.metadata();
+        let mut repeats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let admitted = repeats.admit(place.callsite(), Instant::now());
+        drop(repeats);
+        if let Some(left_out @ 1..) = admitted {
+            let lines = counted(left_out, "line");
+            remark(format_args!(
+                "{lines} from {} were left out; --log error shows all",
+                place.target()
+            ));
+        }
+        admitted.is_some()
+    }
+}
+
+/// Who was heard when. It holds an entry for each place in the code, of which there are so many and no more.
+struct Repeats<K> {
+    pause: Duration,
+    /// When it was heard last, and what was left out since.
+    heard: HashMap<K, (Instant, u64)>,
+}
+
+impl<K: std::hash::Hash + Eq> Repeats<K> {
+    fn new(pause: Duration) -> Self {
+        Self {
+            pause,
+            heard: HashMap::new(),
+        }
+    }
+
+    /// Whether this one may be heard now: how many were left out since it was heard last. `None`: not yet.
+    fn admit(&mut self, place: K, now: Instant) -> Option<u64> {
+        match self.heard.get_mut(&place) {
+            None => {
+                self.heard.insert(place, (now, 0));
+                Some(0)
+            }
+            Some((at, left_out)) if now.saturating_duration_since(*at) < self.pause => {
+                *left_out += 1;
+                None
+            }
+            Some((at, left_out)) => {
+                *at = now;
+                Some(std::mem::take(left_out))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_filter_is_named() {
+        assert!(filter(DEFAULT).is_ok() && filter("info,libp2p=debug").is_ok());
+        for wrong in ["libp2p=loud", "loud", "info,inof"] {
+            assert!(filter(wrong).expect_err("no level").contains("give error"));
+        }
+    }
+
+    #[test]
+    fn a_flood_is_a_line_a_minute_and_a_count() {
+        let start = Instant::now();
+        let mut repeats = Repeats::new(PAUSE);
+        let mut lines = Vec::new();
+        for second in 0..=180 {
+            let now = start + Duration::from_secs(second);
+            for place in ["mdns", "mdns", "quic"] {
+                lines.extend(
+                    repeats
+                        .admit(place, now)
+                        .map(|left_out| (second, place, left_out)),
+                );
+            }
+        }
+        let mdns = [(0, 0), (60, 119), (120, 119), (180, 119)];
+        let quic = [(0, 0), (60, 59), (120, 59), (180, 59)];
+        let of = |wanted: &str| {
+            let lines = lines.iter().filter(|(_, place, _)| *place == wanted);
+            lines
+                .map(|(second, _, left_out)| (*second, *left_out))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((of("mdns"), of("quic")), (mdns.to_vec(), quic.to_vec()));
+    }
+}
