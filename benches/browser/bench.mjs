@@ -58,7 +58,7 @@ async function cold(url, measure, { name = 'chromium', settled = 0 } = {}) {
 }
 
 async function firstBlock(site) {
-  // A loop takes longer than the devnet remembers an item (5 s), so no block is left out.
+  // The devnet remembers half a round of blocks, so that each is new again when it comes round.
   const file = ['--replay', repository('testdata/chain-0-438.dat')]
   const devnet = await startDevnet('2', ...file, '--rate', '50', '--transaction-rate', '0')
   const arrival = async (page) => {
