@@ -83,7 +83,7 @@ fn begins_with_a_name(address: &Multiaddr) -> bool {
 
 /// Why nobody could dial this; `None` where somebody may.
 fn undiallable(address: &Multiaddr) -> Option<&'static str> {
-    for protocol in address.iter() {
+    for protocol in address {
         match protocol {
             Protocol::Ip4(ip) if ip.is_unspecified() => return Some(UNSPECIFIED),
             Protocol::Ip6(ip) if ip.is_unspecified() => return Some(UNSPECIFIED),

@@ -127,7 +127,13 @@ impl Weigh for NetworkEvent {
             Self::PeerConnected(peer) => weight_of_peer(peer),
             Self::PeerIdentified {
                 agent, protocols, ..
-            } => agent.len() + protocols.iter().map(weight_of_text).sum::<usize>(),
+            } => {
+                agent.len()
+                    + protocols
+                        .iter()
+                        .map(|name| weight_of_text(name))
+                        .sum::<usize>()
+            }
             Self::PeersDiscovered(peers) => peers.iter().map(weight_of_peer).sum(),
             Self::PeerDisconnected { reason, .. }
             | Self::PeerRefused { reason, .. }
@@ -146,7 +152,7 @@ impl Weigh for NetworkEvent {
     }
 }
 
-fn weight_of_text(text: &String) -> usize {
+fn weight_of_text(text: &str) -> usize {
     size_of::<String>() + text.len()
 }
 

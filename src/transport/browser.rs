@@ -18,7 +18,9 @@ use libp2p::{
 };
 use wasm_bindgen::JsValue;
 
-use super::{Boxed, SharedPolicy, behind_door, meter, noise, small_writes, webrtc, websocket};
+use super::{
+    Boxed, Found, SharedPolicy, behind_door, meter, noise, small_writes, webrtc, websocket,
+};
 use crate::{config::Config, error::NetworkError};
 
 /// A tab can't search its local network.
@@ -33,7 +35,7 @@ pub fn local_discovery(_: &Config, _: PeerId) -> Result<LocalDiscovery, NetworkE
 }
 
 /// There are no such events.
-pub fn found(event: Infallible) -> (Vec<(PeerId, Multiaddr)>, Vec<(PeerId, Multiaddr)>) {
+pub fn found(event: Infallible) -> (Found, Found) {
     match event {}
 }
 

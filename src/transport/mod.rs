@@ -28,8 +28,8 @@ pub use door::SharedPolicy;
 pub use native::{LocalDiscovery, TAKES_NAMES, build, found, listens_on, local_discovery};
 
 use libp2p::{
-    PeerId, Transport as _, core::muxing::StreamMuxerBox, core::transport::Boxed as BoxedTransport,
-    noise,
+    Multiaddr, PeerId, Transport as _, core::muxing::StreamMuxerBox,
+    core::transport::Boxed as BoxedTransport, noise,
 };
 
 use crate::{
@@ -37,6 +37,9 @@ use crate::{
     error::NetworkError,
     peers::Handshakes,
 };
+
+/// Peers on the local network, each with an address of it.
+pub type Found = Vec<(PeerId, Multiaddr)>;
 
 /// Transports of one skin as one.
 pub type Boxed = BoxedTransport<(PeerId, StreamMuxerBox)>;

@@ -20,7 +20,7 @@ use libp2p::core::transport::dummy::DummyTransport;
 
 #[cfg(feature = "webrtc")]
 use super::small_writes;
-use super::{Boxed, SharedPolicy, behind_door, meter, noise, webtransport};
+use super::{Boxed, Found, SharedPolicy, behind_door, meter, noise, webtransport};
 use crate::{config::Config, error::NetworkError};
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
@@ -44,7 +44,7 @@ pub fn local_discovery(config: &Config, peer: PeerId) -> Result<LocalDiscovery, 
 }
 
 /// What an event of the local search tells: peers that are there, and those that have not been heard of for too long.
-pub fn found(event: mdns::Event) -> (Vec<(PeerId, Multiaddr)>, Vec<(PeerId, Multiaddr)>) {
+pub fn found(event: mdns::Event) -> (Found, Found) {
     match event {
         mdns::Event::Discovered(peers) => (peers, Vec::new()),
         mdns::Event::Expired(peers) => (Vec::new(), peers),
@@ -59,12 +59,14 @@ pub fn listens_on(address: &Multiaddr) -> bool {
     let parts: Vec<_> = address.iter().collect();
     match parts.as_slice() {
         [Memory(_)] | [.., P2pCircuit] => true,
-        [Ip4(_) | Ip6(_), rest @ ..] => match rest {
-            [Tcp(_)] | [Tcp(_), P2p(_) | Ws(_)] => true,
-            [Udp(_), QuicV1] | [Udp(_), QuicV1, P2p(_) | WebTransport] => true,
-            [Udp(_), WebRTCDirect] => cfg!(feature = "webrtc"),
-            _ => false,
-        },
+        [Ip4(_) | Ip6(_), Udp(_), WebRTCDirect] => cfg!(feature = "webrtc"),
+        [Ip4(_) | Ip6(_), rest @ ..] => matches!(
+            rest,
+            [Tcp(_)]
+                | [Tcp(_), P2p(_) | Ws(_)]
+                | [Udp(_), QuicV1]
+                | [Udp(_), QuicV1, P2p(_) | WebTransport]
+        ),
         _ => false,
     }
 }
