@@ -26,7 +26,9 @@ const vote = 'a vote, under a flood, p99'
 
 export const tables = {
   readme(figure) {
-    const [gzip, brotli] = ['gzip -9', 'brotli -q 11'].map((name) => figure('wasm', `wasm, ${name}`))
+    const [gzip, brotli] = ['gzip -9', 'brotli -q 11'].map((name) =>
+      figure('wasm', `wasm, ${name}`),
+    )
     const of = (name) => figure(propagation, name)
     const tab = (name) => figure('browser', name)
     const [tcp, quic] = ['TCP', 'QUIC'].map((name) => of(`${name}, beside gossipsub`))
@@ -134,7 +136,11 @@ export const tables = {
       ['', 'Selkie', 'gossipsub, one by one', 'ratio', 'packed blindly', 'ratio'],
       ['TCP', 'QUIC'].flatMap((transport) => {
         const of = (name) => figure(propagation, `${transport}, ${name}`)
-        const [rate, single, packed] = ['transactions', 'beside gossipsub', 'beside blind packing'].map(of)
+        const [rate, single, packed] = [
+          'transactions',
+          'beside gossipsub',
+          'beside blind packing',
+        ].map(of)
         const cpu = ['sender', 'receiver'].map((side) => of(`CPU of the ${side}`))
         const beside = (one) => `${ratio(one)} (target ${bound(one)}: ${verdict(one)})`
         return [
@@ -161,11 +167,22 @@ export const tables = {
   mesh(figure) {
     const of = (name) => figure(propagation, `ten nodes, ${name}`)
     const beside = of('beside gossipsub')
-    const line = (what, one, shown, baseline = '') => [what, shown, baseline, bound(one), verdict(one)]
+    const line = (what, one, shown, baseline = '') => [
+      what,
+      shown,
+      baseline,
+      bound(one),
+      verdict(one),
+    ]
     return table(
       ['', 'Selkie', 'gossipsub', 'target', ''],
       [
-        line('highest rate, a second', of('rate'), number(of('rate').value), number(beside.baseline)),
+        line(
+          'highest rate, a second',
+          of('rate'),
+          number(of('rate').value),
+          number(beside.baseline),
+        ),
         line('beside gossipsub’s', beside, ratio(beside)),
         line(
           'wire bytes for each byte of payload, at half the rate',
@@ -215,7 +232,11 @@ export const tables = {
     return table(
       ['', 'Selkie', 'negentropy 0.5'],
       [
-        [`symbols for each difference (target ${bound(symbols)}: ${verdict(symbols)})`, symbols.value, ''],
+        [
+          `symbols for each difference (target ${bound(symbols)}: ${verdict(symbols)})`,
+          symbols.value,
+          '',
+        ],
         beside('bytes', 'bytes'),
         beside('round trips', 'round trips'),
         beside('time of both sides', "both sides' time", ' ms'),
@@ -251,7 +272,9 @@ export const tables = {
         ['transactions that the page is handed, a second', 'transactions received', ''],
         ['longest time between two frames', 'longest time between two frames', ' ms'],
       ].map(([what, name, unit]) => {
-        const places = ['page', 'worker'].map((place) => figure('browser', `${name}, node in the ${place}`))
+        const places = ['page', 'worker'].map((place) =>
+          figure('browser', `${name}, node in the ${place}`),
+        )
         const shown = places.map((one) => number(one.value) + unit)
         const met = places.every((one) => one.met)
         return [what, ...shown, bound(places[0]) + unit, met ? 'met' : 'missed']
