@@ -155,7 +155,7 @@ fn ids_own_addresses_number_and_length() {
     let other = "/ip4/1.2.3.5/tcp/1";
     let theirs = format!("{other}/p2p/{peer}");
     assert_eq!(
-        told(&peer, &[theirs.clone()]),
+        told(&peer, std::slice::from_ref(&theirs)),
         [address(other)],
         "the id is cut off"
     );
