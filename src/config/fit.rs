@@ -64,6 +64,13 @@ fn check_sizes(config: &Config) -> Result<(), ConfigError> {
     for (small, large) in rules {
         holds(small, large)?;
     }
+    let message = at!(config.protocol.request_response_config.max_message_size);
+    let connection = at!(config.protocol.request_response_config.max_connection_bytes);
+    holds(message, connection)?;
+    holds(
+        connection,
+        at!(config.protocol.request_response_config.max_bytes),
+    )?;
     for item in [sent, block, transaction, vote] {
         holds(item, at!(config.protocol.validation.max_queued_bytes))?;
         holds(item, at!(config.protocol.validation.max_unread_bytes))?;

@@ -42,8 +42,15 @@ pub struct GossipsubConfig {
     /// How long an item's id is remembered, against duplicates. **Default:** 120 s.
     #[serde(with = "humantime_serde")]
     pub duplicate_cache_time: Duration,
-    /// Messages queued per peer; further ones are dropped. **Default:** 5,000.
+    /// Messages queued per peer; further ones are dropped, and told. **Default:** 1,024.
     pub queue_length: usize,
+    /// Plain libp2p peers with which gossip is spoken; further ones stay connected without. **Default:** 12.
+    pub max_plain_peers: usize,
+    /// Messages a second that are read from all peers together, on average, and 20 times as many at once; half of both from one
+    /// peer. Who sends more is read more slowly. **Default:** 1,000.
+    pub max_messages_per_second: u32,
+    /// The same for bytes, twice as many at once. **Default:** 8 MiB.
+    pub max_bytes_per_second: u64,
 }
 
 impl Default for GossipsubConfig {
@@ -55,7 +62,10 @@ impl Default for GossipsubConfig {
             heartbeat_interval: Duration::from_millis(700),
             max_transmit_size: 4 << 20,
             duplicate_cache_time: Duration::from_secs(120),
-            queue_length: 5_000,
+            queue_length: 1_024,
+            max_plain_peers: 12,
+            max_messages_per_second: 1_000,
+            max_bytes_per_second: 8 << 20,
         }
     }
 }
@@ -69,8 +79,6 @@ pub struct KademliaConfig {
     /// How long one lookup may take. **Default:** 30 s.
     #[serde(with = "humantime_serde")]
     pub query_timeout: Duration,
-    /// Records kept for others. **Default:** 1,024.
-    pub max_records: usize,
     /// Local discovery by mDNS, where a listen address is not loopback. **Default:** true.
     pub mdns: bool,
 }
@@ -80,7 +88,6 @@ impl Default for KademliaConfig {
         Self {
             server: None,
             query_timeout: Duration::from_secs(30),
-            max_records: 1024,
             mdns: true,
         }
     }
@@ -117,6 +124,11 @@ pub struct RequestResponseConfig {
     pub max_message_size: usize,
     /// Messages being answered at once on one connection. **Default:** 32.
     pub max_concurrent_streams: usize,
+    /// Bytes of messages that are being read or wait for this node on one connection; further ones are read when there is
+    /// room. At least `max_message_size`. **Default:** 8 MiB.
+    pub max_connection_bytes: usize,
+    /// The same for all connections together. **Default:** 32 MiB.
+    pub max_bytes: usize,
 }
 
 impl Default for RequestResponseConfig {
@@ -125,6 +137,8 @@ impl Default for RequestResponseConfig {
             request_timeout: Duration::from_secs(10),
             max_message_size: (4 << 20) + 1024,
             max_concurrent_streams: 32,
+            max_connection_bytes: 8 << 20,
+            max_bytes: 32 << 20,
         }
     }
 }

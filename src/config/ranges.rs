@@ -189,15 +189,25 @@ fn protocol(config: &Config) -> Vec<ConfigField> {
             16,
             1_000_000,
         ),
+        count(
+            at!(config.protocol.gossipsub_config.max_plain_peers),
+            0,
+            100_000,
+        ),
+        count(
+            at!(config.protocol.gossipsub_config.max_messages_per_second),
+            1,
+            PER_SECOND,
+        ),
+        bytes(
+            at!(config.protocol.gossipsub_config.max_bytes_per_second),
+            64 * KIBIBYTE,
+            1 << 40,
+        ),
         time(
             at!(config.protocol.kademlia_config.query_timeout),
             TICK,
             HOUR,
-        ),
-        count(
-            at!(config.protocol.kademlia_config.max_records),
-            1,
-            1_000_000,
         ),
         text(at!(config.protocol.identify_config.agent_version), 1, 64),
         time(at!(config.protocol.identify_config.interval), TICK, WEEK),
@@ -208,6 +218,16 @@ fn protocol(config: &Config) -> Vec<ConfigField> {
         ),
         bytes(
             at!(config.protocol.request_response_config.max_message_size),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        bytes(
+            at!(config.protocol.request_response_config.max_connection_bytes),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        bytes(
+            at!(config.protocol.request_response_config.max_bytes),
             KIBIBYTE,
             GIBIBYTE,
         ),

@@ -3,31 +3,119 @@
 //! The length is an unsigned varint, checked against the limit before a byte is allocated; the buffer
 //! then grows with what really arrives, so that a lying length costs nothing.
 //!
+//! What streams hold is bounded in bytes: a frame is read once there is room for all of it, on its connection and on the
+//! node, and keeps its place until it is dropped. Who sends slowly loses its stream, and with it the place, when the
+//! request times out (`protocol.request_response_config.request_timeout`).
+//!
 //! A request that breaks these rules is a request still, an `Err`: libp2p drops the ones that can't be read without a
 //! word, and then nobody would be told why or pay for it.
 
-use std::io;
+use std::{io, ops::Deref, sync::Arc};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response::Codec};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A frame, and the place that it takes until it is dropped.
+#[derive(Debug, Default)]
+pub struct Frame {
+    bytes: Vec<u8>,
+    /// On the connection, and on the node.
+    _places: Vec<OwnedSemaphorePermit>,
+}
+
+impl From<Vec<u8>> for Frame {
+    /// One to be sent, which takes no place.
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            ..Self::default()
+        }
+    }
+}
+
+impl Deref for Frame {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// Frames of at most `max` bytes.
 #[derive(Clone, Debug)]
 pub struct FrameCodec {
     max: usize,
+    room: Option<Room>,
+}
+
+/// Room for the frames that are being read or handled, in KiB: of all connections, and of one.
+///
+/// libp2p clones a behaviour's codec for each connection, and that clone for each stream of it. So the first clone has a
+/// connection's room of its own, and those of it share that.
+#[derive(Debug)]
+struct Room {
+    all: Arc<Semaphore>,
+    per_connection: usize,
+    connection: Option<Arc<Semaphore>>,
+}
+
+impl Clone for Room {
+    fn clone(&self) -> Self {
+        let room = || Arc::new(Semaphore::new(self.per_connection));
+        Self {
+            all: Arc::clone(&self.all),
+            per_connection: self.per_connection,
+            connection: Some(self.connection.clone().unwrap_or_else(room)),
+        }
+    }
+}
+
+impl Room {
+    /// Waits for room for a frame of `length` bytes.
+    async fn take(&self, length: usize) -> io::Result<Vec<OwnedSemaphorePermit>> {
+        let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
+        let mut places = Vec::new();
+        // The connection's first, so that one that is full waits for itself and not at the head of everybody.
+        for room in self.connection.iter().chain([&self.all]) {
+            let place = Arc::clone(room).acquire_many_owned(kib).await;
+            places.push(place.map_err(io::Error::other)?);
+        }
+        Ok(places)
+    }
 }
 
 impl FrameCodec {
     /// A codec for frames of at most `max` bytes.
     pub fn new(max: usize) -> Self {
-        Self { max }
+        Self { max, room: None }
+    }
+
+    /// Frames that are read take at most so many bytes at once on one connection and on all together; at least one fits.
+    #[must_use]
+    pub fn with_room(self, per_connection: usize, all: usize) -> Self {
+        let kib = |bytes: usize| {
+            bytes
+                .max(self.max)
+                .div_ceil(1024)
+                .min(Semaphore::MAX_PERMITS)
+        };
+        let room = Room {
+            all: Arc::new(Semaphore::new(kib(all))),
+            per_connection: kib(per_connection),
+            connection: None,
+        };
+        Self {
+            room: Some(room),
+            ..self
+        }
     }
 
     /// Reads one frame.
     ///
     /// # Errors
     /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short.
-    pub async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Vec<u8>> {
+    pub async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Frame> {
         let length = read_length(io).await?;
         if length > self.max {
             let problem = format!(
@@ -36,12 +124,19 @@ impl FrameCodec {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
-        let mut frame = Vec::with_capacity(length.min(64 << 10));
-        io.take(length as u64).read_to_end(&mut frame).await?;
-        if frame.len() < length {
+        let places = match &self.room {
+            Some(room) => room.take(length).await?,
+            None => Vec::new(),
+        };
+        let mut bytes = Vec::with_capacity(length.min(64 << 10));
+        io.take(length as u64).read_to_end(&mut bytes).await?;
+        if bytes.len() < length {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        Ok(frame)
+        Ok(Frame {
+            bytes,
+            _places: places,
+        })
     }
 
     /// Writes one frame and closes the stream's sending side.
@@ -97,14 +192,14 @@ pub(crate) fn is_garbage(error: &io::Error) -> bool {
 
 impl Codec for FrameCodec {
     type Protocol = StreamProtocol;
-    type Request = io::Result<Vec<u8>>;
+    type Request = io::Result<Frame>;
     type Response = Vec<u8>;
 
     async fn read_request<T: AsyncRead + Unpin + Send>(
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-    ) -> io::Result<io::Result<Vec<u8>>> {
+    ) -> io::Result<io::Result<Frame>> {
         match self.read(io).await {
             Err(error) if !is_garbage(&error) => Err(error),
             frame => Ok(frame),
@@ -116,14 +211,14 @@ impl Codec for FrameCodec {
         _: &StreamProtocol,
         io: &mut T,
     ) -> io::Result<Vec<u8>> {
-        self.read(io).await
+        Ok(self.read(io).await?.bytes)
     }
 
     async fn write_request<T: AsyncWrite + Unpin + Send>(
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        frame: io::Result<Vec<u8>>,
+        frame: io::Result<Frame>,
     ) -> io::Result<()> {
         self.write(io, &frame?).await
     }
@@ -150,6 +245,7 @@ mod tests {
             .read(&mut Cursor::new(bytes))
             .now_or_never()
             .expect("a cursor never waits")
+            .map(|frame| frame.to_vec())
     }
 
     proptest! {
@@ -178,5 +274,44 @@ mod tests {
             read(&[10, 1, 2], 1024).expect_err("cut short").kind(),
             io::ErrorKind::UnexpectedEof
         );
+    }
+
+    #[test]
+    fn frames_wait_for_room_on_their_connection_and_on_the_node() {
+        let codec = FrameCodec::new(1 << 20).with_room(2 << 20, 3 << 20);
+        let (one, other) = (codec.clone(), codec.clone());
+        // A megabyte is promised, and does not come.
+        let promise = [0x80, 0x80, 0x40];
+        let read = |codec: &FrameCodec| {
+            let (codec, slow) = (
+                codec.clone(),
+                futures::stream::pending::<io::Result<Vec<u8>>>(),
+            );
+            let promise = futures::stream::iter([Ok(promise.to_vec())]);
+            async move {
+                let mut io = futures::TryStreamExt::into_async_read(futures::StreamExt::chain(
+                    promise, slow,
+                ));
+                codec.read(&mut io).await.map(drop)
+            }
+            .boxed()
+        };
+        let free = |codec: &FrameCodec| {
+            let room = codec.room.as_ref().expect("it has room");
+            let connection = room.connection.as_ref().expect("a connection's");
+            (connection.available_permits(), room.all.available_permits())
+        };
+        let mut waiting: Vec<_> = [&one, &one, &one, &other, &other].map(read).into();
+        for read in &mut waiting {
+            assert!(read.now_or_never().is_none(), "the frame does not come");
+        }
+        assert_eq!((free(&one), free(&other)), ((0, 0), (0, 0)));
+        drop(waiting.remove(0));
+        // The third of the first connection takes its place there and waits for the node's behind the other's second.
+        for read in &mut waiting {
+            assert!(read.now_or_never().is_none());
+        }
+        waiting.clear();
+        assert_eq!((free(&one), free(&other)), ((2048, 3072), (2048, 3072)));
     }
 }

@@ -80,6 +80,13 @@ pub enum NetworkEvent {
         /// The chain's reason.
         reason: String,
     },
+    /// Gossip with a peer does not work as it should; its connection stays.
+    GossipImpaired {
+        /// The peer.
+        peer_id: PeerId,
+        /// Why, for a person.
+        reason: String,
+    },
     /// A message on a plain gossip topic ([`crate::P2PNetworkManager::subscribe_topic`]).
     TopicMessage(TopicItem),
     /// The node ended in order; no further event follows.
@@ -115,6 +122,7 @@ impl NetworkEvent {
                 | Self::DialFailed { .. }
                 | Self::ItemRefused { .. }
                 | Self::Crashed { .. }
+                | Self::GossipImpaired { .. }
         )
     }
 }
@@ -138,6 +146,7 @@ impl Weigh for NetworkEvent {
             Self::PeerDisconnected { reason, .. }
             | Self::PeerRefused { reason, .. }
             | Self::ItemRefused { reason, .. }
+            | Self::GossipImpaired { reason, .. }
             | Self::Crashed { reason } => reason.len(),
             Self::DialFailed {
                 address, reason, ..
@@ -201,6 +210,9 @@ impl fmt::Display for NetworkEvent {
                 reason,
             } => {
                 write!(f, "a {kind} from {source} was refused: {reason}")
+            }
+            Self::GossipImpaired { peer_id, reason } => {
+                write!(f, "gossip with {peer_id} does not work: {reason}")
             }
             Self::TopicMessage(message) => {
                 write!(

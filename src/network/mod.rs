@@ -6,11 +6,13 @@
 mod behaviour;
 pub mod codec;
 mod event;
+mod exchange;
 mod gate;
 pub mod mpsc;
 mod p2p;
 pub mod protocol;
 mod requests;
+mod routing;
 mod shared;
 mod task;
 

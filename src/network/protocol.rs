@@ -16,6 +16,8 @@ use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use prost::Message as _;
 
+use super::exchange::{self, at_most};
+pub use super::exchange::{MAX_ADDRESS_BYTES, MAX_EXCHANGE_BYTES};
 use crate::peers::PeerInfo;
 use crate::{
     chain::{Block, Item, ItemKind, MAX_STATE_KEY, StateRequest, StateResponse, Transaction, Vote},
@@ -38,7 +40,7 @@ pub enum NetworkMessage {
     ConsensusVote(Vote),
     /// State synchronisation: answered by a [`StateResponse`].
     StateRequest(StateRequest),
-    /// Peer discovery: at most [`MAX_EXCHANGED_PEERS`] peers.
+    /// Peer discovery: at most [`MAX_EXCHANGED_PEERS`] peers in [`MAX_EXCHANGE_BYTES`]; what is more is left out.
     PeerExchange(Vec<PeerInfo>),
 }
 
@@ -63,6 +65,7 @@ impl NetworkMessage {
     /// # Errors
     /// [`DecodeError`] where the bytes are no protobuf, hold no known kind, or break a limit.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        exchange::check(bytes)?;
         wire::NetworkMessage::decode(bytes)?.try_into()
     }
 }
@@ -268,13 +271,17 @@ impl From<&NetworkMessage> for wire::NetworkMessage {
                 key: request.key.clone(),
                 height: request.height,
             }),
-            NetworkMessage::PeerExchange(peers) => wire::Kind::PeerExchange(wire::PeerExchange {
-                peers: peers
-                    .iter()
-                    .take(MAX_EXCHANGED_PEERS)
-                    .map(wire::Peer::from)
-                    .collect(),
-            }),
+            NetworkMessage::PeerExchange(peers) => {
+                let mut room = MAX_EXCHANGE_BYTES;
+                let peers = peers.iter().take(MAX_EXCHANGED_PEERS).map(wire::Peer::from);
+                let mut fits = |peer: &wire::Peer| {
+                    // A tag of one byte and a length of at most five are in front of it.
+                    let left = room.checked_sub(peer.encoded_len() + 6);
+                    left.map(|left| room = left).is_some()
+                };
+                let peers = peers.take_while(|peer| fits(peer)).collect();
+                wire::Kind::PeerExchange(wire::PeerExchange { peers })
+            }
         };
         Self { kind: Some(kind) }
     }
@@ -287,6 +294,7 @@ impl From<&PeerInfo> for wire::Peer {
             addresses: peer
                 .addresses
                 .iter()
+                .filter(|address| address.len() <= MAX_ADDRESS_BYTES)
                 .take(MAX_ADDRESSES_PER_PEER)
                 .map(Multiaddr::to_vec)
                 .collect(),
@@ -378,14 +386,6 @@ impl TryFrom<wire::Answer> for Answer {
     }
 }
 
-fn at_most(field: &'static str, length: usize, limit: usize) -> Result<(), DecodeError> {
-    if length > limit {
-        let problem = format!("{length} is over the limit of {limit}");
-        return Err(DecodeError::Field { field, problem });
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -433,6 +433,51 @@ mod tests {
             let cut = cut.index(bytes.len().max(1));
             prop_assert_ne!(NetworkMessage::decode(bytes.get(..cut).unwrap_or_default()), Ok(message));
         }
+    }
+
+    #[test]
+    fn an_exchange_is_measured_before_it_is_decoded() {
+        let message = |exchange: &[u8]| {
+            let mut message = vec![0x2a];
+            prost::encode_length_delimiter(exchange.len(), &mut message).expect("vectors grow");
+            message.extend(exchange);
+            message
+        };
+        // A million peers without a name, in two bytes each.
+        let empty = NetworkMessage::decode(&message(&[0x0a, 0].repeat(1 << 20)));
+        let error = empty.expect_err("too long").to_string();
+        assert!(error.contains("over the limit of 65536"), "{error}");
+        let pieces = message(&[0x0a, 0].repeat(40)).repeat(2);
+        let error = NetworkMessage::decode(&pieces)
+            .expect_err("80 peers")
+            .to_string();
+        assert!(error.contains("65 is over the limit of 64"), "{error}");
+        let addresses = wire::Peer {
+            peer_id: Vec::new(),
+            addresses: vec![Vec::new(); MAX_ADDRESSES_PER_PEER + 1],
+        };
+        let peers = wire::PeerExchange {
+            peers: vec![addresses],
+        };
+        let error = NetworkMessage::decode(&message(&peers.encode_to_vec())).expect_err("17");
+        assert!(error.to_string().starts_with("field peer.addresses: 17 is"));
+    }
+
+    #[test]
+    fn what_is_sent_keeps_to_the_limits_of_what_is_received() {
+        let long = "/ip4/127.0.0.1/tcp/1/ws/http-path/".to_owned() + &"a".repeat(200);
+        let peers: Vec<_> = (0..100)
+            .map(|_| PeerInfo {
+                addresses: vec![long.parse().expect("an address"); 30],
+                ..PeerInfo::new(PeerId::random())
+            })
+            .collect();
+        let encoded = NetworkMessage::PeerExchange(peers).encode();
+        let decoded = NetworkMessage::decode(&encoded).expect("within the limits");
+        let NetworkMessage::PeerExchange(peers) = decoded else {
+            panic!("another kind");
+        };
+        assert!(peers.len() > 10 && peers[0].addresses.len() == MAX_ADDRESSES_PER_PEER);
     }
 
     #[test]

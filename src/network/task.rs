@@ -33,6 +33,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     NetworkEvent, TopicItem,
     behaviour::Behaviour,
+    codec,
     protocol::{self, Answer, Hello, NetworkMessage},
     requests::Requests,
     shared::{Command, Shared, Submission},
@@ -41,6 +42,7 @@ use crate::{
     chain::{Checked, Item, ItemId, ItemKind, TransactionKey, Verdict},
     config::{Config, modern},
     error::{ConfigError, NetworkError, ProtocolError},
+    gossip::{GossipEvent, MAX_TOPIC_NAME},
     intake::{Batch, Judged, Pending, Queue, Source, Work, checked},
     lanes::Event as LanesEvent,
     peers::{AddressPolicy, Judgement, Misdeed, PeerInfo, Reputation},
@@ -67,12 +69,10 @@ mod reasons;
 mod reputation;
 mod swarm;
 
-use gossip::acceptance;
+use gossip::{Held, acceptance};
 
 /// Plain topics joined at once.
 const MAX_TOPICS: usize = 256;
-/// The longest name of a plain topic, in bytes.
-const MAX_TOPIC_NAME: usize = 256;
 /// How long a peer of ours may take to tell its subscriptions before it is ready without.
 const SUBSCRIPTIONS: Duration = Duration::from_secs(1);
 /// How long a peer that is told to go has to read why.
@@ -81,7 +81,7 @@ const FAREWELL: Duration = Duration::from_millis(500);
 const REDIAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// What a peer wrote: a frame, or what is wrong with it.
-type Frame = std::io::Result<Vec<u8>>;
+type Frame = std::io::Result<codec::Frame>;
 type ResponseChannel = rr::ResponseChannel<Vec<u8>>;
 type DialReply = oneshot::Sender<Result<PeerId, NetworkError>>;
 
@@ -106,6 +106,10 @@ pub(crate) struct Task {
     /// The item kinds of our own topics, and whether a plain topic wants verdicts.
     items: HashMap<gossipsub::TopicHash, ItemKind>,
     topics: HashMap<gossipsub::TopicHash, bool>,
+    /// The item kinds that some peer has by gossip only.
+    bridged: Vec<ItemKind>,
+    /// Messages on plain topics that wait for somebody's subscription.
+    held: Vec<Held>,
     reputation: Reputation,
     limiter: RateLimiter,
     bootstrap: Option<Redial>,
@@ -201,7 +205,7 @@ impl Task {
             for address in peer.addresses.iter().map(modern) {
                 let behaviour = swarm.behaviour_mut();
                 behaviour.gate.vouch(&address);
-                behaviour.kad.add_address(&peer.peer_id, address);
+                behaviour.routing.vouch(&peer.peer_id, address);
             }
         }
         let scoring = &config.security.peer_scoring;
@@ -234,6 +238,8 @@ impl Task {
             work: FuturesUnordered::new(),
             items,
             topics: HashMap::new(),
+            bridged: Vec::new(),
+            held: Vec::new(),
             bootstrap: None,
             ticked: platform::now(),
         })
@@ -335,9 +341,7 @@ impl Task {
             }
             Command::Remove { keys } => self.swarm.behaviour_mut().lanes.removed(&keys),
             Command::Publish { topic, data, reply } => {
-                let published = self.publish(&topic, data);
-                self.shared.state().recorder.sent(published.is_ok());
-                let _ = reply.send(published);
+                self.publish_or_hold(Held::new(topic, data, reply, platform::now()));
             }
             Command::Deliver { item, id } => self.deliver(item, id, None, platform::date()),
             Command::Send { peer, frame, reply } => {
@@ -345,7 +349,7 @@ impl Task {
                     .swarm
                     .behaviour_mut()
                     .message
-                    .send_request(&peer, Ok(frame));
+                    .send_request(&peer, Ok(frame.into()));
                 self.requests.sent(id, reply);
             }
             Command::Handle { item, peer, reply } => {
@@ -378,7 +382,7 @@ impl Task {
                 for address in peer.dial_addresses().map(|address| modern(&address)) {
                     let behaviour = self.swarm.behaviour_mut();
                     behaviour.gate.vouch(&address);
-                    behaviour.kad.add_address(&peer.peer_id, address.clone());
+                    behaviour.routing.vouch(&peer.peer_id, address.clone());
                     self.swarm.add_peer_address(peer.peer_id, address);
                 }
             }
@@ -443,6 +447,7 @@ impl Task {
                 Stage::Leaving => self.let_go(peer, "it was refused".to_owned()),
             }
         }
+        self.publish_held(|held| held.until <= now);
         self.redial(now);
     }
 

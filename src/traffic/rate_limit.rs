@@ -22,6 +22,10 @@ use crate::platform::Instant;
 pub enum Protocol {
     /// Direct messages, `/selkie/<network-id>/message/1`.
     Message,
+    /// What a peer tells of itself by identify: each telling counts 10.
+    Identify,
+    /// Frames of gossipsub, of messages on plain topics and of items.
+    Gossip,
     /// What travels on the lanes, by its class.
     Lane(Class),
 }
@@ -49,6 +53,8 @@ pub struct Limit {
 /// | protocol | items a second | at once | bytes a second | at once |
 /// | --- | --- | --- | --- | --- |
 /// | `message` | 100 | 200 | | |
+/// | `identify` | 1 | 50 | | |
+/// | `gossip` | 500 | 10,000 | 4 MiB | 8 MiB |
 /// | `vote` | 20,000 | 40,000 | 8 MiB | 16 MiB |
 /// | `block` | 10,000 | 20,000 | 64 MiB | 128 MiB |
 /// | `block_request` | 1,000 | 2,000 | 1 MiB | 4 MiB |
@@ -61,6 +67,10 @@ pub struct Limit {
 pub struct Limits {
     /// Limit of [`Protocol::Message`].
     pub message: Limit,
+    /// Limit of [`Protocol::Identify`].
+    pub identify: Limit,
+    /// Limit of [`Protocol::Gossip`].
+    pub gossip: Limit,
     /// Limit of [`Class::Vote`].
     pub vote: Limit,
     /// Limit of [`Class::Block`].
@@ -81,6 +91,8 @@ impl Default for Limits {
         let limit = |items, bytes| Limit { items, bytes };
         Self {
             message: limit(rate(100, 200), None),
+            identify: limit(rate(1, 50), None),
+            gossip: limit(rate(500, 10_000), rate(4 << 20, 8 << 20)),
             vote: limit(rate(20_000, 40_000), rate(8 << 20, 16 << 20)),
             block: limit(rate(10_000, 20_000), rate(64 << 20, 128 << 20)),
             block_request: limit(rate(1000, 2000), rate(1 << 20, 4 << 20)),
@@ -95,6 +107,8 @@ impl Limits {
     fn of(&self, protocol: Protocol) -> Limit {
         match protocol {
             Protocol::Message => self.message,
+            Protocol::Identify => self.identify,
+            Protocol::Gossip => self.gossip,
             Protocol::Lane(Class::Vote) => self.vote,
             Protocol::Lane(Class::Block) => self.block,
             Protocol::Lane(Class::BlockRequest) => self.block_request,
@@ -233,7 +247,7 @@ impl RateLimiter {
     /// Forgets a peer that is gone.
     pub fn forget(&mut self, peer: &PeerId) {
         let lanes = Class::ALL.into_iter().map(Protocol::Lane);
-        for protocol in lanes.chain([Protocol::Message]) {
+        for protocol in lanes.chain([Protocol::Message, Protocol::Identify, Protocol::Gossip]) {
             self.arrivals.remove(&(*peer, protocol));
         }
     }

@@ -132,6 +132,11 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("level", "info".into()),
             ("message", text(event)),
         ]),
+        NetworkEvent::GossipImpaired { .. } => object([
+            ("type", "log".into()),
+            ("level", "warn".into()),
+            ("message", text(event)),
+        ]),
         NetworkEvent::ItemAccepted { .. }
         | NetworkEvent::TopicMessage(_)
         | NetworkEvent::Stopped

@@ -4,6 +4,7 @@
 
 mod addresses;
 mod config;
+mod gossip;
 mod handshakes;
 mod hostile;
 mod items;

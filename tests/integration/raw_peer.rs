@@ -4,7 +4,9 @@ use std::io;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify, noise, ping,
+    PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
+    identity::Keypair,
+    noise, ping,
     request_response::{self as rr, ProtocolSupport},
     swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
     tcp, yamux,
@@ -64,10 +66,12 @@ impl rr::Codec for AnyBytes {
 #[derive(NetworkBehaviour)]
 pub struct Raw {
     pub gossip: gossipsub::Behaviour,
-    identify: identify::Behaviour,
+    pub identify: identify::Behaviour,
     ping: Toggle<ping::Behaviour>,
     pub hello: Toggle<rr::Behaviour<AnyBytes>>,
     pub message: Toggle<rr::Behaviour<AnyBytes>>,
+    /// Any bytes on gossipsub's own protocol.
+    pub scripted: rr::Behaviour<AnyBytes>,
 }
 
 type Action = Box<dyn FnOnce(&mut Swarm<Raw>) + Send>;
@@ -93,20 +97,30 @@ fn message_id(message: &gossipsub::Message) -> gossipsub::MessageId {
 impl RawPeer {
     /// A peer with gossipsub, identify and ping, and nothing of Selkie's.
     pub async fn plain() -> Self {
-        Self::start(false, true).await
+        Self::start(false, true, |_| gossipsub::MessageAuthenticity::Anonymous).await
+    }
+
+    /// A plain one that signs its messages, as js-libp2p does by default.
+    pub async fn signing() -> Self {
+        let signed = |key: &Keypair| gossipsub::MessageAuthenticity::Signed(key.clone());
+        Self::start(false, true, signed).await
     }
 
     /// One that has Selkie's protocols too, and writes on them what the test says.
     pub async fn hostile() -> Self {
-        Self::start(true, true).await
+        Self::start(true, true, |_| gossipsub::MessageAuthenticity::Anonymous).await
     }
 
     /// A plain one that knows no ping.
     pub async fn without_ping() -> Self {
-        Self::start(false, false).await
+        Self::start(false, false, |_| gossipsub::MessageAuthenticity::Anonymous).await
     }
 
-    async fn start(selkie: bool, ping: bool) -> Self {
+    async fn start(
+        selkie: bool,
+        ping: bool,
+        authenticity: fn(&Keypair) -> gossipsub::MessageAuthenticity,
+    ) -> Self {
         let streams = |name: &'static str| {
             let codec = || {
                 let protocols = [(StreamProtocol::new(name), ProtocolSupport::Full)];
@@ -124,17 +138,13 @@ impl RawPeer {
             .expect("tcp")
             .with_behaviour(|key| {
                 let config = gossipsub::ConfigBuilder::default()
-                    .validation_mode(gossipsub::ValidationMode::Anonymous)
+                    .validation_mode(gossipsub::ValidationMode::None)
                     .message_id_fn(message_id)
                     .max_transmit_size(4 << 20)
                     .build()
                     .expect("right");
                 Raw {
-                    gossip: gossipsub::Behaviour::new(
-                        gossipsub::MessageAuthenticity::Anonymous,
-                        config,
-                    )
-                    .expect("right"),
+                    gossip: gossipsub::Behaviour::new(authenticity(key), config).expect("right"),
                     identify: identify::Behaviour::new(identify::Config::new(
                         "/other/1".to_owned(),
                         key.public(),
@@ -142,6 +152,14 @@ impl RawPeer {
                     ping: Toggle::from(ping.then(ping::Behaviour::default)),
                     hello: streams("/selkie/hello/1"),
                     message: streams("/selkie/selkie-dev/message/1"),
+                    scripted: rr::Behaviour::with_codec(
+                        AnyBytes,
+                        [(
+                            StreamProtocol::new("/meshsub/1.1.0"),
+                            ProtocolSupport::Outbound,
+                        )],
+                        rr::Config::default(),
+                    ),
                 }
             })
             .expect("infallible")
@@ -268,6 +286,13 @@ impl RawPeer {
             _ => None,
         })
         .await
+    }
+
+    /// Writes on a new stream of gossipsub's.
+    pub fn script(&self, to: PeerId, bytes: Vec<u8>) {
+        self.act(move |swarm| {
+            swarm.behaviour_mut().scripted.send_request(&to, bytes);
+        });
     }
 
     /// Writes on a new stream of `/selkie/hello/1`.

@@ -361,6 +361,11 @@ fn object(event: &NetworkEvent) -> Value {
             "source": text(source),
             "reason": reason,
         }),
+        NetworkEvent::GossipImpaired { peer_id, reason } => json!({
+            "type": "gossip:impaired",
+            "peerId": text(peer_id),
+            "reason": reason,
+        }),
         NetworkEvent::Stopped => json!({"type": "stopped"}),
         NetworkEvent::Crashed { reason } => json!({"type": "crashed", "reason": reason}),
         other => json!({"type": "other", "message": text(other)}),

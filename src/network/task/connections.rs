@@ -100,7 +100,7 @@ impl Task {
         peer.deadline = peer.pings.then_some(deadline);
         let waiters = std::mem::take(&mut peer.waiters);
         let info = peer.info.take();
-        self.bridge();
+        self.admit_to_gossip(id, selkie);
         if let Some(mut info) = info {
             info.selkie = selkie;
             self.shared.state().peers.insert(id, info.clone());

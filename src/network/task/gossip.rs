@@ -2,7 +2,97 @@
 
 use super::*;
 
+/// Messages, and their bytes, that may wait for a subscription at once.
+const MAX_HELD: (usize, usize) = (64, 8 << 20);
+/// How long one waits.
+const HOLD: Duration = Duration::from_secs(1);
+
+/// A message on a plain topic, and who waits to hear what became of it.
+pub(super) struct Held {
+    topic: String,
+    data: Bytes,
+    reply: oneshot::Sender<Result<(), NetworkError>>,
+    /// How long it may wait for somebody's subscription.
+    pub(super) until: Instant,
+}
+
+impl Held {
+    pub(super) fn new(
+        topic: String,
+        data: Bytes,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            topic,
+            data,
+            reply,
+            until: now + HOLD,
+        }
+    }
+}
+
 impl Task {
+    pub(super) fn on_gossip_event(&mut self, event: GossipEvent) {
+        match event {
+            GossipEvent::Plain(gossipsub::Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            }) => self.on_gossip(propagation_source, message_id, message),
+            GossipEvent::Plain(gossipsub::Event::Subscribed { peer_id, topic }) => {
+                self.subscribed(peer_id, &topic);
+            }
+            GossipEvent::Plain(gossipsub::Event::Unsubscribed { peer_id, topic }) => {
+                if let Some(peer) = self.peers.get_mut(&peer_id)
+                    && peer.topics.remove(&topic)
+                {
+                    self.bridge();
+                }
+            }
+            GossipEvent::Plain(gossipsub::Event::GossipsubNotSupported { .. }) => self.bridge(),
+            GossipEvent::Plain(gossipsub::Event::SlowPeer {
+                peer_id,
+                failed_messages,
+            }) => {
+                let lost = failed_messages.non_priority + failed_messages.priority;
+                let reason = format!("it reads too slowly: {lost} messages to it were dropped");
+                let mut state = self.shared.state();
+                (0..lost).for_each(|_| state.recorder.sent(false));
+                drop(state);
+                self.impaired(peer_id, reason);
+            }
+            GossipEvent::Signs(peer) => {
+                let reason = "it signs its messages (StrictSign), which are dropped here; \
+                              they carry no signature in this network, see docs/wire.md";
+                self.impaired(peer, reason.to_owned());
+            }
+            GossipEvent::Useless(peer) => self.note(peer, Misdeed::TooManyMessages),
+            GossipEvent::Broken(peer) => self.note(peer, Misdeed::InvalidMessage),
+        }
+    }
+
+    fn impaired(&mut self, peer_id: PeerId, reason: String) {
+        self.shared
+            .emit(NetworkEvent::GossipImpaired { peer_id, reason });
+    }
+
+    /// A peer is ready: one of ours, or (not `selkie`) a plain one, which needs a place.
+    pub(super) fn admit_to_gossip(&mut self, id: PeerId, selkie: bool) {
+        let score = self.reputation.score(&id, platform::now());
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        gossip.set_score(&id, score);
+        if !gossip.admit(id, selkie) {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.topics.clear();
+            }
+            let reason = "all places for plain peers are taken \
+                          (protocol.gossipsub_config.max_plain_peers)";
+            self.impaired(id, reason.to_owned());
+        }
+        self.bridge();
+    }
+
     pub(super) fn on_gossip(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
         let data = Bytes::from(message.data);
         if let Some(kind) = self.items.get(&message.topic) {
@@ -36,7 +126,7 @@ impl Task {
     /// A peer told that it takes part in a topic; ours all take part in those of our items.
     pub(super) fn subscribed(&mut self, id: PeerId, topic: &gossipsub::TopicHash) {
         if !self.items.contains_key(topic) {
-            return;
+            return self.publish_held(|held| held.topic == topic.as_str());
         }
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -46,34 +136,33 @@ impl Task {
         self.bridge();
     }
 
-    /// Takes part in the gossip of our items as long as a peer is here that has them from nowhere else. Nodes that
-    /// propagate to each other gossip nothing twice.
+    /// Takes part in the gossip of our items as long as a plain peer is here: it has them from nowhere else, and may
+    /// publish them without taking part. Nodes that propagate to each other gossip nothing twice.
     pub(super) fn bridge(&mut self) {
+        self.bridged.clear();
         for kind in ItemKind::ALL {
             let topic = IdentTopic::new(protocol::topic(&self.config.chain.network_id, kind));
             let hash = topic.hash();
             let needs = |peer: &Peer| {
                 peer.stage == Stage::Ready && !peer.propagates && peer.topics.contains(&hash)
             };
+            let needed = self.peers.values().any(needs);
             let gossip = &mut self.swarm.behaviour_mut().gossip;
-            if self.peers.values().any(needs) {
+            if needed || gossip.hosts_plain() {
                 // Only a subscription filter could refuse it, and there is none for our own.
                 let _ = gossip.subscribe(&topic);
             } else {
                 gossip.unsubscribe(&topic);
+            }
+            if needed {
+                self.bridged.push(kind);
             }
         }
     }
 
     /// Whether items of a kind are gossiped here.
     pub(super) fn gossips(&self, kind: ItemKind) -> bool {
-        let topic = protocol::topic(&self.config.chain.network_id, kind);
-        let hash = IdentTopic::new(topic).hash();
-        self.swarm
-            .behaviour()
-            .gossip
-            .topics()
-            .any(|joined| *joined == hash)
+        self.bridged.contains(&kind)
     }
 
     pub(super) fn join(&mut self, topic: &str, validate: bool) -> Result<(), NetworkError> {
@@ -95,9 +184,37 @@ impl Task {
         Ok(())
     }
 
+    /// Publishes on a plain topic. Where nobody takes part, but a peer is here whose subscriptions are on their way, the
+    /// message waits for them.
+    pub(super) fn publish_or_hold(&mut self, held: Held) {
+        let published = self.publish(&held.topic, held.data.clone());
+        let now = platform::now();
+        let waits = matches!(published, Err(NetworkError::NoPeers { .. }))
+            && now < held.until
+            && self.swarm.behaviour().gossip.awaits_subscriptions(now);
+        let bytes: usize = self.held.iter().map(|held| held.data.len()).sum();
+        if waits && self.held.len() < MAX_HELD.0 && bytes + held.data.len() <= MAX_HELD.1 {
+            return self.held.push(held);
+        }
+        self.shared.state().recorder.sent(published.is_ok());
+        let _ = held.reply.send(published);
+    }
+
+    /// Tries again to publish what waits.
+    pub(super) fn publish_held(&mut self, which: impl Fn(&Held) -> bool) {
+        let held = std::mem::take(&mut self.held);
+        let (now, later) = held.into_iter().partition(which);
+        self.held = later;
+        let now: Vec<Held> = now;
+        now.into_iter().for_each(|held| self.publish_or_hold(held));
+    }
+
     pub(super) fn publish(&mut self, topic: &str, data: Bytes) -> Result<(), NetworkError> {
         let limit = self.config.protocol.gossipsub_config.max_transmit_size;
         let (name, size) = (IdentTopic::new(topic), data.len());
+        if size > limit {
+            return Err(ProtocolError::TooLarge { size, limit }.into());
+        }
         match self.swarm.behaviour_mut().gossip.publish(name, data) {
             Ok(_) => Ok(()),
             Err(gossipsub::PublishError::Duplicate) => Err(ProtocolError::Duplicate.into()),

@@ -11,7 +11,7 @@ impl Task {
             .swarm
             .behaviour_mut()
             .hello
-            .send_request(&id, Ok(hello));
+            .send_request(&id, Ok(hello.into()));
         self.greetings.insert(request, id);
     }
 
@@ -30,9 +30,7 @@ impl Task {
                 let mut answer = self.hello.clone();
                 let theirs = request
                     .map_err(|error| error.to_string())
-                    .and_then(|frame| {
-                        Hello::decode(frame.as_slice()).map_err(|error| error.to_string())
-                    });
+                    .and_then(|frame| Hello::decode(&*frame).map_err(|error| error.to_string()));
                 let (told, refusal) = match theirs {
                     Ok(theirs) => {
                         let objection = self.hello.objection(&theirs).unwrap_or_default();

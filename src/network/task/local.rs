@@ -12,9 +12,7 @@ impl Task {
         self.shared.state().local.update(&found, expired);
         let mut peers: HashMap<PeerId, PeerInfo> = HashMap::new();
         for (id, address) in found.into_iter().take(protocol::MAX_EXCHANGED_PEERS) {
-            let behaviour = self.swarm.behaviour_mut();
-            behaviour.gate.vouch(&address);
-            behaviour.kad.add_address(&id, address.clone());
+            self.swarm.behaviour_mut().gate.vouch(&address);
             peers
                 .entry(id)
                 .or_insert_with(|| PeerInfo::new(id))

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     network::codec::is_garbage,
     platform,
-    traffic::{Cost, Protocol as Limited},
+    traffic::{Class, Cost, Protocol as Limited},
 };
 
 impl Task {
@@ -64,6 +64,7 @@ impl Task {
         // Its bytes have a limit in the codec.
         let cost = Cost { items: 1, bytes: 0 };
         let now = platform::now();
+        let bytes = frame.as_ref().map_or(0, |frame| frame.len() as u64);
         let answer = if !self
             .peers
             .get(&peer)
@@ -100,6 +101,13 @@ impl Task {
                     return self.work.push(answered.boxed());
                 }
                 Ok(NetworkMessage::PeerExchange(mut peers)) => {
+                    let cost = Cost { items: 1, bytes };
+                    let discovery = Limited::Lane(Class::Discovery);
+                    if self.limiter.admits(peer, discovery, cost, now).is_err() {
+                        self.note(peer, Misdeed::TooManyMessages);
+                        let refusal = "you name peers more often than you may";
+                        return self.answer(channel, &Answer::Refused(refusal.to_owned()));
+                    }
                     self.shared.state().recorder.received();
                     let gate = &self.swarm.behaviour().gate;
                     for told in &mut peers {
@@ -123,6 +131,10 @@ impl Task {
                 },
             }
         };
+        self.answer(channel, &answer);
+    }
+
+    fn answer(&mut self, channel: ResponseChannel, answer: &Answer) {
         // An error says that the peer is gone.
         let _ = self
             .swarm

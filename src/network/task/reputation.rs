@@ -8,6 +8,7 @@ impl Task {
         let now = platform::now();
         let (score, judgement) = self.reputation.note(peer, misdeed, now);
         let reason = misdeed.reason();
+        self.swarm.behaviour_mut().gossip.set_score(&peer, score);
         if let Some(info) = self.shared.state().peers.get_mut(&peer) {
             info.reputation = score;
         }

@@ -9,7 +9,7 @@ use super::{
     reasons::{denied_reason, dial_reason},
     *,
 };
-use crate::network::behaviour::BehaviourEvent;
+use crate::network::{behaviour::BehaviourEvent, routing::RoutingEvent};
 
 impl Task {
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -111,18 +111,15 @@ impl Task {
         match event {
             BehaviourEvent::Hello(event) => self.on_hello(event),
             BehaviourEvent::Message(event) => self.on_message(event),
-            BehaviourEvent::Gossip(gossipsub::Event::Message {
-                propagation_source,
-                message_id,
-                message,
-            }) => {
-                self.on_gossip(propagation_source, message_id, message);
-            }
+            BehaviourEvent::Gossip(event) => self.on_gossip_event(event),
             BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
                 self.on_identify(peer_id, info)
             }
-            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { peer_id, topic }) => {
-                self.subscribed(peer_id, &topic)
+            BehaviourEvent::Routing(RoutingEvent::TooManyQuestions(peer)) => {
+                self.note(peer, Misdeed::TooManyMessages)
+            }
+            BehaviourEvent::Routing(RoutingEvent::Kad(event)) => {
+                tracing::trace!(?event, "the routing table")
             }
             BehaviourEvent::Lanes(event) => self.on_lanes(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),

@@ -1,0 +1,114 @@
+//! What the streams of all peers share: the topics that are taken, how fast is read, and the room for it.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
+
+use libp2p::PeerId;
+use tokio::sync::Semaphore;
+
+use super::sieve::{self, Sifted};
+use crate::{
+    config::GossipsubConfig,
+    fields::Malformed,
+    platform::{Instant, lock::lock},
+    traffic::{Admission, Cost, Limit, Limits, Protocol, Rate, RateLimiter},
+};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Door {
+    joined: Mutex<HashSet<String>>,
+    paces: Mutex<Paces>,
+    /// For long frames, in KiB.
+    pub(crate) room: Arc<Semaphore>,
+    /// The longest frame, in bytes.
+    pub(crate) longest: usize,
+}
+
+/// How fast peers are read: each, and all together under this node's own id.
+#[derive(Debug)]
+struct Paces {
+    own: PeerId,
+    each: RateLimiter,
+    all: RateLimiter,
+}
+
+/// Frames of the longest kind that may be on their way at once.
+const LONG_FRAMES: usize = 4;
+
+impl Door {
+    pub(crate) fn new(config: &GossipsubConfig, own: PeerId) -> Self {
+        let (messages, bytes) = (
+            u64::from(config.max_messages_per_second),
+            config.max_bytes_per_second,
+        );
+        // One peer may have half.
+        let pace = |share: u64| {
+            let rate = |per_second: u64, times: u64| {
+                let burst = per_second * times / share;
+                let per_second = per_second.div_ceil(share);
+                Some(Rate { per_second, burst })
+            };
+            let gossip = Limit {
+                items: rate(messages, 20),
+                bytes: rate(bytes, 2),
+            };
+            RateLimiter::new(Limits {
+                gossip,
+                ..Limits::default()
+            })
+        };
+        // The length in front, and names and control entries beside the largest item.
+        let longest = config.max_transmit_size + (16 << 10);
+        Self {
+            joined: Mutex::default(),
+            paces: Mutex::new(Paces {
+                own,
+                each: pace(2),
+                all: pace(1),
+            }),
+            room: Arc::new(Semaphore::new(LONG_FRAMES * longest.div_ceil(1024))),
+            longest,
+        }
+    }
+
+    pub(crate) fn join(&self, topic: &str) {
+        lock(&self.joined).insert(topic.to_owned());
+    }
+
+    pub(crate) fn leave(&self, topic: &str) {
+        lock(&self.joined).remove(topic);
+    }
+
+    pub(crate) fn forget(&self, peer: &PeerId) {
+        lock(&self.paces).each.forget(peer);
+    }
+
+    /// When a peer may be read again.
+    pub(crate) fn ready(&self, peer: &PeerId, now: Instant) -> Admission {
+        let paces = lock(&self.paces);
+        let each = paces.each.ready(peer, Protocol::Gossip, now);
+        each.later(paces.all.ready(&paces.own, Protocol::Gossip, now))
+    }
+
+    /// Sifts what was read, and counts it.
+    pub(crate) fn sift(
+        &self,
+        peer: PeerId,
+        frame: &[u8],
+        now: Instant,
+    ) -> Result<Sifted, Malformed> {
+        let sifted = sieve::sift(frame, &lock(&self.joined));
+        let cost = Cost {
+            items: 1 + sifted.as_ref().map_or(0, |sifted| sifted.items),
+            bytes: frame.len() as u64,
+        };
+        let mut paces = lock(&self.paces);
+        let own = paces.own;
+        paces.each.charge(peer, Protocol::Gossip, cost, now);
+        paces.all.charge(own, Protocol::Gossip, cost, now);
+        sifted
+    }
+}

@@ -1,0 +1,26 @@
+//! Plain topics, and the bridge to peers that speak only gossipsub.
+//!
+//! Items travel between Selkie's nodes on their lanes. gossipsub (libp2p/specs pubsub, v1.0 to v1.3) carries what is plain:
+//! topics that a user joins, and our items to and from peers that know nothing else. It is libp2p's, and trusts whoever
+//! speaks to it; so [`Gossip`] stands around it:
+//!
+//! - **What comes in** goes through a [`sieve`] before it is decoded, is read at a limited rate, from each peer and from all
+//!   together, and only where there is room for it. Who is too fast is read more slowly; who sends what nobody wants, pays.
+//! - **Places**: at most `max_plain_peers` peers that are none of ours are spoken to. A peer whose kind is not known
+//!   yet is read in frames of at most [`handler::SMALL`] bytes.
+//! - **Scores**: a peer's reputation is its score here. From half of what it takes to be let go it is not in a mesh, and at the whole
+//!   it is not listened to.
+//!
+//! Bounds, with the defaults: 16 MiB of frames being read or waiting, and 64 KiB more for each peer; messages that gossipsub keeps to
+//! hand on, five heartbeats at 8 MiB a second and 16 MiB at once; ids of messages against duplicates, 120 s at 1,000 a
+//! second and 20,000 at once; 64 KiB of topic names a peer. What waits for a peer to read is
+//! at most `queue_length` messages, and as many bytes as the largest item or [`behaviour::MAX_UNREAD`] has.
+
+mod behaviour;
+mod door;
+mod handler;
+mod sieve;
+mod unread;
+
+pub(crate) use behaviour::{Gossip, GossipEvent, message_id};
+pub(crate) use sieve::MAX_TOPIC_NAME;

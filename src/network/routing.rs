@@ -1,0 +1,406 @@
+//! Kademlia behind a guard: the routing table holds only what this node has seen for itself.
+//!
+//! libp2p's Kademlia (Maymounkov and Mazieres, 2002; libp2p/specs kad-dht) takes what it is given. This behaviour stands
+//! around it and decides what that is:
+//!
+//! - **Addresses** come in by two doors only: the user's own ([`Routing::vouch`]), and what a connected peer tells of itself
+//!   ([`Routing::told`]), of which it believes the address that was dialled, and those on the host that the connection comes
+//!   from. So nobody makes this node, or those who ask it, dial somebody else. At most [`MAX_ADDRESSES`] a peer; each telling
+//!   replaces the one before.
+//! - **Records and providers** of strangers are not kept: nothing here uses them.
+//! - **Questions** are answered at [`QUESTIONS`] a peer. What comes sooner is dropped, and told so that its sender pays.
+//!
+//! Bounds: an entry for each connected peer; the table is Kademlia's own, 20 peers for each of 256 distances. Its streams
+//! are 32 a connection, 16 KiB a message.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
+    kad::{self, store::MemoryStore},
+    multiaddr::Protocol,
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
+    },
+};
+
+use crate::{
+    config::Config,
+    error::NetworkError,
+    platform,
+    traffic::{Class, Cost, Limit, Limits, Protocol as Limited, Rate, RateLimiter},
+};
+
+/// The most addresses of one peer that the table holds.
+const MAX_ADDRESSES: usize = 8;
+/// How many questions of one peer are answered: a bootstrap asks a peer some 20 times.
+const QUESTIONS: Rate = Rate {
+    per_second: 20,
+    burst: 200,
+};
+/// The longest address that is kept, in bytes.
+const MAX_ADDRESS_BYTES: usize = 256;
+
+type Kad = kad::Behaviour<MemoryStore>;
+/// What a peer's stream said: Kademlia's own type, which it does not name.
+type Said = THandlerOutEvent<Kad>;
+
+/// See the module's documentation.
+pub(crate) struct Routing {
+    kad: Kad,
+    peers: HashMap<PeerId, Known>,
+    limiter: RateLimiter,
+    /// Peers that asked sooner than they may, to be told.
+    excess: Vec<PeerId>,
+}
+
+/// What is known of a connected peer.
+#[derive(Default)]
+struct Known {
+    connections: HashMap<ConnectionId, ConnectedPoint>,
+    /// Its addresses in the table that it told itself.
+    told: Vec<Multiaddr>,
+}
+
+/// What the table has to say.
+#[derive(Debug)]
+pub(crate) enum RoutingEvent {
+    /// A peer asks more often than it may.
+    TooManyQuestions(PeerId),
+    /// Kademlia's own event.
+    Kad(kad::Event),
+}
+
+impl Routing {
+    /// An empty table.
+    pub(crate) fn new(config: &Config, own: PeerId) -> Result<Self, NetworkError> {
+        let settings = &config.protocol.kademlia_config;
+        // Nothing is kept for others, and nothing of our own is put there.
+        let store = kad::store::MemoryStoreConfig {
+            max_records: 0,
+            max_value_bytes: 0,
+            max_providers_per_key: 0,
+            max_provided_keys: 0,
+        };
+        let store = MemoryStore::with_config(own, store);
+        let mut kad_config = kad::Config::new(config.protocol_name("kad/1")?);
+        kad_config
+            .set_query_timeout(settings.query_timeout)
+            .set_record_filtering(kad::StoreInserts::FilterBoth)
+            .set_replication_interval(None)
+            .set_publication_interval(None)
+            .set_provider_publication_interval(None)
+            .set_kbucket_inserts(kad::BucketInserts::Manual);
+        let mut kad = Kad::with_config(own, store, kad_config);
+        kad.set_mode(Some(if config.serves_dht() {
+            kad::Mode::Server
+        } else {
+            kad::Mode::Client
+        }));
+        let limits = Limits {
+            discovery: Limit {
+                items: Some(QUESTIONS),
+                bytes: None,
+            },
+            ..Limits::default()
+        };
+        Ok(Self {
+            kad,
+            peers: HashMap::new(),
+            limiter: RateLimiter::new(limits),
+            excess: Vec::new(),
+        })
+    }
+
+    /// The user knows that a peer is at an address.
+    pub(crate) fn vouch(&mut self, peer: &PeerId, address: Multiaddr) {
+        self.kad.add_address(peer, address);
+    }
+
+    /// A connected peer that speaks Kademlia tells where it is: of that, what this node has seen for itself replaces
+    /// what the peer told before.
+    pub(crate) fn told(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
+        let Some(known) = self.peers.get_mut(&peer) else {
+            return;
+        };
+        let believed = believed(known.connections.values(), addresses);
+        if believed == known.told {
+            return;
+        }
+        let before = std::mem::replace(&mut known.told, believed.clone());
+        for address in before.iter().filter(|old| !believed.contains(old)) {
+            self.kad.remove_address(&peer, &with_id(address, peer));
+        }
+        for address in believed.into_iter().filter(|new| !before.contains(new)) {
+            self.kad.add_address(&peer, address);
+        }
+    }
+
+    /// The addresses of a peer in the table.
+    #[cfg(test)]
+    fn addresses(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
+        let key = kad::KBucketKey::from(*peer);
+        let bucket = self.kad.kbucket(*peer);
+        bucket.map_or(Vec::new(), |bucket| {
+            let entries = bucket.iter();
+            let mine = entries.filter(|entry| *entry.node.key == key);
+            mine.flat_map(|entry| entry.node.value.iter().cloned().collect::<Vec<_>>())
+                .collect()
+        })
+    }
+}
+
+/// Of the addresses that a peer tells of itself, those on the host that it is connected from, and before them those that
+/// were dialled and led to it.
+fn believed<'a>(
+    connections: impl Iterator<Item = &'a ConnectedPoint> + Clone,
+    addresses: &[Multiaddr],
+) -> Vec<Multiaddr> {
+    let dialled = connections
+        .clone()
+        .filter(|point| point.is_dialer())
+        .map(|point| point.get_remote_address());
+    let hosts: Vec<_> = connections
+        .map(|point| point.get_remote_address())
+        .filter(|address| !is_circuit(address))
+        .filter_map(host)
+        .collect();
+    let at_home = |address: &&Multiaddr| {
+        !is_circuit(address) && host(address).is_some_and(|host| hosts.contains(&host))
+    };
+    let mut believed = Vec::new();
+    for address in dialled.chain(addresses.iter().filter(at_home)) {
+        let address = without_id(address);
+        if address.len() <= MAX_ADDRESS_BYTES && !believed.contains(&address) {
+            believed.push(address);
+        }
+        if believed.len() == MAX_ADDRESSES {
+            break;
+        }
+    }
+    believed
+}
+
+fn host(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::from(ip).to_canonical()),
+        _ => None,
+    }
+}
+
+fn is_circuit(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+fn without_id(address: &Multiaddr) -> Multiaddr {
+    let mut bare = address.clone();
+    if let Some(Protocol::P2p(_)) = bare.iter().last() {
+        bare.pop();
+    }
+    bare
+}
+
+fn with_id(address: &Multiaddr, peer: PeerId) -> Multiaddr {
+    let bare = without_id(address);
+    bare.with(Protocol::P2p(peer))
+}
+
+impl NetworkBehaviour for Routing {
+    type ConnectionHandler = <Kad as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = RoutingEvent;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.kad
+            .handle_pending_inbound_connection(connection, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad
+            .handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.kad
+            .handle_pending_outbound_connection(connection, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad
+            .handle_established_outbound_connection(connection, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match &event {
+            FromSwarm::ConnectionEstablished(established) => {
+                let known = self.peers.entry(established.peer_id).or_default();
+                known
+                    .connections
+                    .insert(established.connection_id, established.endpoint.clone());
+            }
+            FromSwarm::ConnectionClosed(closed) => {
+                if let Some(known) = self.peers.get_mut(&closed.peer_id) {
+                    known.connections.remove(&closed.connection_id);
+                }
+                if closed.remaining_established == 0 {
+                    self.peers.remove(&closed.peer_id);
+                    self.limiter.forget(&closed.peer_id);
+                }
+            }
+            _ => {}
+        }
+        self.kad.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        let asks = matches!(
+            event,
+            Said::FindNodeReq { .. }
+                | Said::GetProvidersReq { .. }
+                | Said::AddProvider { .. }
+                | Said::GetRecord { .. }
+                | Said::PutRecord { .. }
+        );
+        let cost = Cost { items: 1, bytes: 0 };
+        let limit = Limited::Lane(Class::Discovery);
+        if asks
+            && self
+                .limiter
+                .admits(peer, limit, cost, platform::now())
+                .is_err()
+        {
+            // One report a peer and poll: who asks on pays on.
+            if !self.excess.contains(&peer) {
+                self.excess.push(peer);
+            }
+            return;
+        }
+        self.kad
+            .on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some(peer) = self.excess.pop() {
+            return Poll::Ready(ToSwarm::GenerateEvent(RoutingEvent::TooManyQuestions(peer)));
+        }
+        self.kad
+            .poll(cx)
+            .map(|action| action.map_out(RoutingEvent::Kad))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+    use libp2p::swarm::behaviour::ConnectionEstablished;
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().expect("an address")
+    }
+
+    fn inbound(from: &str) -> ConnectedPoint {
+        ConnectedPoint::Listener {
+            local_addr: address("/ip4/127.0.0.1/tcp/1"),
+            send_back_addr: address(from),
+        }
+    }
+
+    fn connected(from: &str) -> (Routing, PeerId) {
+        let mut routing = Routing::new(&Config::default(), PeerId::random()).expect("right");
+        let (peer_id, endpoint) = (PeerId::random(), inbound(from));
+        routing.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id,
+            connection_id: ConnectionId::new_unchecked(0),
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+        (routing, peer_id)
+    }
+
+    #[test]
+    fn only_the_host_that_a_peer_comes_from_is_believed() {
+        let (mut routing, peer) = connected("/ip4/203.0.113.9/tcp/50000");
+        let told = [
+            "/ip4/192.168.1.1/tcp/80/x-parity-ws/%2Freboot%3Fnow",
+            "/ip4/127.0.0.1/tcp/7777",
+            "/dns4/victim.example/tcp/443/wss",
+            "/ip4/203.0.113.7/tcp/30303",
+            "/ip4/203.0.113.9/tcp/30303",
+        ]
+        .map(address);
+        routing.told(peer, &told);
+        let right = with_id(&address("/ip4/203.0.113.9/tcp/30303"), peer);
+        assert_eq!(routing.addresses(&peer), [right]);
+    }
+
+    #[test]
+    fn ever_new_addresses_replace_the_old_ones() {
+        let (mut routing, peer) = connected("/ip4/203.0.113.9/tcp/50000");
+        for round in 1..200u16 {
+            let ports = (0..40).map(|port| round * 40 + port);
+            let told: Vec<_> = ports
+                .map(|port| address(&format!("/ip4/203.0.113.9/tcp/{port}")))
+                .collect();
+            routing.told(peer, &told);
+            assert_eq!(routing.addresses(&peer).len(), MAX_ADDRESSES);
+        }
+        routing.told(peer, &[]);
+        assert!(routing.addresses(&peer).is_empty(), "it told none");
+        routing.told(PeerId::random(), &[address("/ip4/203.0.113.9/tcp/1")]);
+        assert_eq!(routing.peers.len(), 1, "a stranger's words are not kept");
+    }
+
+    #[test]
+    fn the_address_that_was_dialled_is_believed_whatever_it_is() {
+        let dialled = ConnectedPoint::Dialer {
+            address: address("/dns4/node.example/tcp/443/wss"),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        let told = [address("/ip4/10.0.0.1/tcp/1")];
+        assert_eq!(
+            believed([&dialled].into_iter(), &told),
+            [address("/dns4/node.example/tcp/443/wss")]
+        );
+    }
+}

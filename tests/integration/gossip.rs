@@ -1,0 +1,174 @@
+//! Gossip with peers that are none of ours, and what outsiders can make of it, of identify and of peer exchange.
+
+use selkie::{Item, ItemKind, NetworkEvent};
+
+use crate::{
+    raw_peer::{RawPeer, framed},
+    support::*,
+};
+
+const TRANSACTIONS: &str = "/selkie/selkie-dev/transaction/1";
+
+/// Why gossip with a peer does not work.
+async fn impaired(node: &mut Node, peer: selkie::PeerId) -> String {
+    node.event("trouble with gossip", |event| match event {
+        NetworkEvent::GossipImpaired { peer_id, reason } if peer_id == peer => Some(reason),
+        _ => None,
+    })
+    .await
+}
+
+/// A field of a protobuf message.
+fn field(tag: u8, value: &[u8]) -> Vec<u8> {
+    [&[tag << 3 | 2][..], &framed(value)].concat()
+}
+
+/// A gossipsub frame with one message.
+fn publish(topic: &str, data: &[u8]) -> Vec<u8> {
+    let message = [field(2, data), field(4, topic.as_bytes())].concat();
+    framed(&field(2, &message))
+}
+
+#[tokio::test]
+async fn who_publishes_without_taking_part_is_heard() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut plain = RawPeer::plain().await;
+    plain.dial(node.address());
+    plain.subscribed(TRANSACTIONS).await;
+    plain.publish(TRANSACTIONS, "fan-out");
+    let (item, _, source) = node.item().await;
+    let right = Item::new(ItemKind::Transaction, "fan-out");
+    assert_eq!((item, source), (right, Some(plain.id)));
+}
+
+#[tokio::test]
+async fn signed_messages_are_dropped_and_told_once() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut signing = RawPeer::signing().await;
+    signing.dial(node.address());
+    signing.subscribed(TRANSACTIONS).await;
+    signing.publish(TRANSACTIONS, "signed");
+    let reason = impaired(&mut node, signing.id).await;
+    assert!(reason.contains("StrictSign"), "{reason}");
+    assert_eq!(node.get_connected_peers()[0].reputation, 0.0);
+}
+
+#[tokio::test]
+async fn what_is_published_right_after_the_dial_arrives() {
+    let node = Node::start(listening(TCP)).await;
+    for round in 0..5 {
+        let mut plain = RawPeer::plain().await;
+        plain.subscribe(format!("chat{round}"));
+        let address = plain.address.clone();
+        soon("the dial", node.dial(address)).await.expect("plain");
+        node.publish_topic(&format!("chat{round}"), "hello")
+            .await
+            .expect("it takes part");
+        assert_eq!(plain.gossip().await.1, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_peer_without_a_place_stays_without_gossip() {
+    let mut config = listening(TCP);
+    config.protocol.gossipsub_config.max_plain_peers = 1;
+    let mut node = Node::start(config).await;
+    let (first, second) = (RawPeer::plain().await, RawPeer::plain().await);
+    first.dial(node.address());
+    node.connected(first.id).await;
+    second.dial(node.address());
+    let reason = impaired(&mut node, second.id).await;
+    assert!(reason.contains("max_plain_peers"), "{reason}");
+    node.connected(second.id).await;
+    // Selkie's own nodes need no place.
+    let mut friend = Node::start(listening(TCP)).await;
+    connect(&mut friend, &mut node).await;
+    assert_eq!(node.get_connected_peers().len(), 3);
+}
+
+#[tokio::test]
+async fn messages_that_nobody_wants_cost_their_sender() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut raw = RawPeer::plain().await;
+    raw.dial(node.address());
+    raw.connected().await;
+    let flood = (0..3000_u32).flat_map(|n| publish("elsewhere", &n.to_be_bytes()));
+    raw.script(node.id(), flood.collect());
+    let (reason, score) = node.scored(raw.id).await;
+    assert_eq!((reason, score), ("it sends more often than it may", -1.0));
+    raw.disconnected().await;
+}
+
+#[tokio::test]
+async fn a_gossip_frame_over_the_limit_costs_its_sender() {
+    let mut node = Node::start(listening(TCP)).await;
+    for bytes in [vec![0xff, 0xff, 0xff, 0x7f], framed(&[0x12, 0xff])] {
+        let mut raw = RawPeer::plain().await;
+        raw.dial(node.address());
+        raw.connected().await;
+        raw.script(node.id(), bytes);
+        assert_eq!(node.scored(raw.id).await.1, -10.0);
+    }
+}
+
+#[tokio::test]
+async fn messages_between_signed_and_unwanted_ones_arrive() {
+    let mut node = Node::start(listening(TCP)).await;
+    node.subscribe_topic("weather", false)
+        .await
+        .expect("joined");
+    let mut raw = RawPeer::plain().await;
+    raw.dial(node.address());
+    raw.subscribed("weather").await;
+    let signed = [field(2, b"x"), field(4, b"weather"), field(5, b"sig")].concat();
+    let script = [
+        publish("elsewhere", b"unwanted"),
+        framed(&field(2, &signed)),
+        publish("weather", b"rain"),
+    ];
+    raw.script(node.id(), script.concat());
+    let data = node.event("a topic message", |event| match event {
+        NetworkEvent::TopicMessage(item) => Some(item.data),
+        _ => None,
+    });
+    assert_eq!(data.await, "rain");
+}
+
+#[tokio::test]
+async fn endless_identify_pushes_cost_their_sender() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut raw = RawPeer::plain().await;
+    raw.dial(node.address());
+    raw.connected().await;
+    let to = node.id();
+    for _ in 0..400 {
+        raw.act(move |swarm| swarm.behaviour_mut().identify.push([to]));
+    }
+    let (reason, score) = node.scored(raw.id).await;
+    assert_eq!((reason, score), ("it sends more often than it may", -1.0));
+}
+
+#[tokio::test]
+async fn a_peer_exchange_over_its_limits_is_refused_before_it_is_decoded() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut raw = RawPeer::hostile().await;
+    raw.join(&node).await;
+    let million = field(5, &[0x0a, 0].repeat(1 << 20));
+    raw.message(node.id(), framed(&million));
+    let answer = raw.answer().await.expect("an answer");
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    assert!(answer.contains("over the limit of 65536"), "{answer}");
+    assert_eq!(node.scored(raw.id).await.1, -10.0);
+}
+
+#[tokio::test]
+async fn who_names_peers_without_end_pays() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut raw = RawPeer::hostile().await;
+    raw.join(&node).await;
+    for _ in 0..100 {
+        raw.message(node.id(), framed(&field(5, b"")));
+    }
+    let (reason, score) = node.scored(raw.id).await;
+    assert_eq!((reason, score), ("it sends more often than it may", -1.0));
+}
