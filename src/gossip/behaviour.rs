@@ -181,11 +181,6 @@ impl Gossip {
         self.inner.unsubscribe(topic);
     }
 
-    /// The topics that are taken part in.
-    pub(crate) fn topics(&self) -> impl Iterator<Item = &TopicHash> {
-        self.inner.topics()
-    }
-
     /// Sends a message of our own.
     ///
     /// # Errors
@@ -389,7 +384,7 @@ fn scores(disconnect_at: f64) -> (gossipsub::PeerScoreParams, gossipsub::PeerSco
 }
 
 /// `sha256(topic || data)[..20]`: docs/wire.md tells implementers to use the same.
-pub(crate) fn message_id(topic: &str, data: &[u8]) -> Vec<u8> {
+fn message_id(topic: &str, data: &[u8]) -> Vec<u8> {
     let digest = Sha256::new()
         .chain_update(topic)
         .chain_update(data)

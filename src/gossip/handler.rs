@@ -92,8 +92,8 @@ pub(crate) struct Heard {
     pub(super) broken: bool,
 }
 
-impl From<Said> for Heard {
-    fn from(said: Said) -> Self {
+impl Heard {
+    fn of(said: Said) -> Self {
         Self {
             said: Some(said),
             ..Self::default()
@@ -156,9 +156,7 @@ impl InboundUpgrade<Stream> for Knock {
 /// What libp2p makes of a frame: which version the peer speaks, and what it says.
 fn decode(upgrade: Upgrade, info: Info, frame: Vec<u8>) -> Option<(Said, Option<Said>)> {
     let opened = upgrade.upgrade_inbound(Cursor::new(frame), info);
-    let Ok(Either::Left((mut framed, kind))) = opened.now_or_never()? else {
-        return None;
-    };
+    let Ok(Either::Left((mut framed, kind))) = opened.now_or_never()?;
     let said = framed.next().now_or_never()?;
     Some((Said::PeerKind(kind), said.and_then(Result::ok)))
 }
@@ -222,7 +220,7 @@ impl Ears {
     /// All that comes, to the stream's end.
     fn listen(self) -> BoxStream<'static, Heard> {
         let version = decode(self.upgrade.clone(), self.info.clone(), Vec::new());
-        let version = version.map(|(version, _)| Heard::from(version));
+        let version = version.map(|(version, _)| Heard::of(version));
         let frames = stream::unfold(Some(self), |ears| async move {
             let mut ears = ears?;
             match ears.next().await {
@@ -396,7 +394,7 @@ impl ConnectionHandler for Handler {
         if let Some(speaker) = &mut self.speaker
             && let Poll::Ready(event) = speaker.poll(cx)
         {
-            return Poll::Ready(event.map_custom(Heard::from));
+            return Poll::Ready(event.map_custom(Heard::of));
         }
         if let Some(ears) = &mut self.ears {
             match ears.poll_next_unpin(cx) {

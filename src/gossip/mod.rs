@@ -22,5 +22,5 @@ mod handler;
 mod sieve;
 mod unread;
 
-pub(crate) use behaviour::{Gossip, GossipEvent, message_id};
+pub(crate) use behaviour::{Gossip, GossipEvent};
 pub(crate) use sieve::MAX_TOPIC_NAME;

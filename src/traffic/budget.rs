@@ -33,7 +33,7 @@ pub enum Admission {
 
 impl Admission {
     /// When both have admitted it.
-    pub(super) fn later(self, other: Self) -> Self {
+    pub(crate) fn later(self, other: Self) -> Self {
         match (self, other) {
             (Self::At(one), Self::At(another)) => Self::At(one.max(another)),
             (Self::Now, other) | (other, Self::Now) => other,

@@ -1,9 +1,10 @@
 //! Gossip with peers that are none of ours, and what outsiders can make of it, of identify and of peer exchange.
 
+use libp2p::{identify, swarm::SwarmEvent};
 use selkie::{Item, ItemKind, NetworkEvent};
 
 use crate::{
-    raw_peer::{RawPeer, framed},
+    raw_peer::{RawEvent, RawPeer, framed},
     support::*,
 };
 
@@ -139,10 +140,19 @@ async fn endless_identify_pushes_cost_their_sender() {
     let mut node = Node::start(listening(TCP)).await;
     let mut raw = RawPeer::plain().await;
     raw.dial(node.address());
-    raw.connected().await;
+    node.connected(raw.id).await;
     let to = node.id();
-    for _ in 0..400 {
+    let pushed = |event| match event {
+        SwarmEvent::Behaviour(RawEvent::Identify(identify::Event::Pushed { .. })) => Some(true),
+        SwarmEvent::ConnectionClosed { .. } => Some(false),
+        _ => None,
+    };
+    // One that is let go has been told why.
+    for _ in 0..300 {
         raw.act(move |swarm| swarm.behaviour_mut().identify.push([to]));
+        if !raw.event("a push", pushed).await {
+            break;
+        }
     }
     let (reason, score) = node.scored(raw.id).await;
     assert_eq!((reason, score), ("it sends more often than it may", -1.0));
@@ -168,6 +178,7 @@ async fn who_names_peers_without_end_pays() {
     raw.join(&node).await;
     for _ in 0..100 {
         raw.message(node.id(), framed(&field(5, b"")));
+        raw.answer().await.expect("an answer");
     }
     let (reason, score) = node.scored(raw.id).await;
     assert_eq!((reason, score), ("it sends more often than it may", -1.0));
