@@ -10,7 +10,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{ConnectedPoint, Endpoint, transport::PortUse},
-    gossipsub::{self, IdentTopic, MessageAcceptance, MessageId, TopicHash},
+    gossipsub::{self, IdentTopic, MessageAcceptance, MessageId},
     swarm::{
         ConnectionClosed, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour,
         NotifyHandler, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
