@@ -178,7 +178,10 @@ async fn who_names_peers_without_end_pays() {
     raw.join(&node).await;
     for _ in 0..100 {
         raw.message(node.id(), framed(&field(5, b"")));
-        raw.answer().await.expect("an answer");
+        // In the end there is none: the peer is let go.
+        if raw.answer().await.is_none() {
+            break;
+        }
     }
     let (reason, score) = node.scored(raw.id).await;
     assert_eq!((reason, score), ("it sends more often than it may", -1.0));
