@@ -14,7 +14,7 @@ import { arch, cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { tables } from './tables.mjs'
 
-const DOCUMENTS = ['README.md', 'docs/performance.md', 'docs/spec-map.md']
+const DOCUMENTS = ['README.md', 'docs/attacks.md', 'docs/performance.md', 'docs/spec-map.md']
 const MARKED = /(<!-- figures:([\w-]+) -->)(.*?)(<!-- \/figures -->)/gs
 
 const at = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -39,7 +39,7 @@ export function written(document, figures, templates = tables) {
   const result = document.replace(MARKED, (_, begin, name, between, end) => {
     used += 2
     if (!templates[name]) throw new Error(`tools/figures/tables.mjs has no "${name}"`)
-    return begin + templates[name](figure) + end
+    return begin + templates[name](figure, figures) + end
   })
   if (marks !== used) throw new Error('a marker of figures has no other half')
   return result

@@ -20,6 +20,32 @@ function table(head, rows, words = []) {
   return `\n\n${[head, line, ...rows].map(row).join('\n')}\n\n`
 }
 
+/** What an attack did, in a cell: memory above rest, votes beside rest. */
+const attack = (name) => (figure) => {
+  const row = figure('attacks', name)
+  const [rest, now] = [row.vote_p99_rest_ms, row.vote_p99_attack_ms].map((value) =>
+    value.toFixed(1),
+  )
+  return `+${added(row)} MiB; votes ${now} ms (${rest} at rest)${row.broken.length ? ', over a limit' : ''}`
+}
+const added = (row) => Math.max(0, Math.round(row.memory_most_mib - row.memory_rest_mib))
+/** The attacks that the README names. */
+const NAMED = [
+  'direct-large',
+  'new-votes',
+  'new-transactions',
+  'gossip-flood',
+  'announcements-of-nothing',
+  'coded-announcements-by-16',
+  'comparisons-and-reconnects',
+  'packed-known-items-by-8',
+  'unjoined-topics',
+  'identify-pushes-without-pause',
+  'no-hello',
+  'silent-tcp',
+  'reconnects',
+]
+
 const propagation = 'propagation'
 const half = 'p99 at half the rate'
 const vote = 'a vote, under a flood, p99'
@@ -303,4 +329,42 @@ export const tables = {
   symbols: (figure) => String(figure(propagation, 'comparing pools, symbols').value),
   'clone-run': (figure) => `${figure('clone', "until the page's address").value} s`,
   'clone-ci': (figure) => `${number(figure('clone', 'everything that CI runs').value)} s`,
+
+  attacks: (_, { attacks, 'attacks-before': before = {} }) =>
+    table(
+      [
+        'attack',
+        'peers',
+        'memory, MiB',
+        'votes, p99 ms',
+        'CPU',
+        'lost',
+        'broken',
+        'the attacker',
+        'commit',
+      ],
+      Object.entries(attacks).map(([name, row]) => {
+        const old = before[name]
+        const was = (text) => (old ? ` (${text()})` : '')
+        const newcomers = row.newcomers
+        return [
+          `${name}: ${row.about}`,
+          row.identities,
+          `${added(row)}${was(() => added(old))}`,
+          `${row.vote_p99_rest_ms.toFixed(1)}, ${row.vote_p99_attack_ms.toFixed(1)}${was(() => old.vote_p99_attack_ms.toFixed(0))}`,
+          row.cpu_cores.toFixed(2),
+          row.votes_lost + row.transactions_lost,
+          [
+            ...row.broken,
+            ...(newcomers && newcomers.came === newcomers.of
+              ? [`(${newcomers.of} newcomers got in)`]
+              : []),
+          ].join('; ') || 'nothing',
+          row.attacker,
+          row.commit,
+        ]
+      }),
+      ['broken', 'the attacker', 'commit'],
+    ),
+  ...Object.fromEntries(NAMED.map((name) => [`attack-${name}`, attack(name)])),
 }
