@@ -1,14 +1,15 @@
 //! Items of one kind from one peer that are new here.
 
-use libp2p::{PeerId, swarm::ConnectionId};
+use libp2p::PeerId;
 
 use crate::{
     chain::{ItemKind, TransactionKey},
+    lanes::Taken,
     propagation::plumtree::Fresh,
 };
 
 /// Whence a batch came: its kind, its sender, and what it took there.
-pub(crate) type Origin = (ItemKind, PeerId, (ConnectionId, usize));
+pub(crate) type Origin = (ItemKind, PeerId, Taken);
 
 /// Items of one kind from one peer that are new here.
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub(crate) struct Batch {
     pub(crate) kind: ItemKind,
     pub(crate) source: PeerId,
     pub(crate) items: Vec<Fresh>,
-    /// What it took on the bulk stream, and of which connection: to be given back when it is done with.
-    pub(crate) taken: (ConnectionId, usize),
+    /// What it took of its lane: to be given back when it is done with.
+    pub(crate) taken: Taken,
 }
 
 impl Batch {

@@ -43,8 +43,8 @@ impl Download {
         }
     }
 
-    /// A frame was read.
-    pub(super) fn charge(&self, lane: Lane, cost: Cost) {
-        lock(&self.shaper).charge(self.peer, lane.class(), cost, platform::now());
+    /// A frame was read that took so many bytes on the stream.
+    pub(super) fn charge(&self, lane: Lane, cost: Cost, wire: usize) {
+        lock(&self.shaper).charge(self.peer, lane.class(), cost, wire, platform::now());
     }
 }

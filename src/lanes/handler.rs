@@ -1,7 +1,11 @@
 //! One connection's lanes: opens the streams, cuts them into frames, decodes them off the network task.
 //!
-//! Bounds: bulk bytes that were read and are not done with ([`MAX_UNDONE`], then it stops reading, which the sender feels);
-//! the behaviour keeps to what it is told was written. A stream that breaks the rules is reported and read no further.
+//! Nothing that a peer sends is read faster than it is dealt with. Bounds, of each lane: reports that the behaviour has not handled
+//! ([`MAX_UNHANDLED`]), and bytes, unpacked and with what they cost beside ([`Size`]), that are not done with ([`MAX_UNDONE`]);
+//! above either the lane is read no further, which the sender feels. Nor is it read before our own streams are open, so that no
+//! frame is lost to cores that do not know the peer yet. What waits to be written the behaviour bounds, which is told
+//! what was. A stream that breaks the rules is reported and read no further. One attempt to open the streams is made at a time, and
+//! comes to one end: all open, unsupported, or broken.
 
 use std::{
     collections::VecDeque,
@@ -11,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use libp2p::{
-    StreamProtocol,
+    Stream, StreamProtocol,
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
         handler::{
@@ -26,17 +30,27 @@ use super::{
 };
 use crate::{
     chain::TransactionKey,
-    network::codec::is_garbage,
+    platform,
     propagation::{
         blocks::{coded, compact::BlockMessage},
         pool::reconcile,
-        wire::{Frame, Kind},
+        wire::{self, Frame, Kind},
     },
-    traffic::{Cost, Lane},
+    traffic::{Cost, Lane, Pace, Rate},
 };
 
-/// Bulk bytes that a peer may have under way here.
-pub(super) const MAX_UNDONE: u64 = 8 << 20;
+/// Bytes of each lane that a peer may have under way here.
+const MAX_UNDONE: usize = 8 << 20;
+/// Reports of frames on each lane that wait for the behaviour.
+const MAX_UNHANDLED: usize = 8;
+/// How often a lane's stream may take the place of another.
+const REPLACEMENTS: Rate = Rate {
+    per_second: 1,
+    burst: 16,
+};
+/// What a frame costs here beside its bytes, about, and an item in it.
+const FRAME_OVERHEAD: usize = 256;
+const ITEM_OVERHEAD: usize = 64;
 /// Frames that go to the behaviour at once, and their bytes: a vote waits for no more.
 const MAX_FRAMES: usize = 64;
 const MAX_FRAMES_BYTES: usize = 64 << 10;
@@ -44,29 +58,51 @@ const MAX_FRAMES_BYTES: usize = 64 << 10;
 /// What the behaviour tells a connection.
 #[derive(Debug)]
 pub(crate) enum Order {
-    /// Open all streams.
-    Open,
+    /// Open all streams, anew, under this epoch.
+    Open(u64),
+    /// Whether to read the peer's streams.
+    Read(bool),
     /// Send these bytes, whole frames.
     Send(Lane, Bytes),
-    /// So many bytes of the bulk stream are done with.
-    Done(usize),
+    /// What was read of each lane is dealt with so far.
+    Handled([Handled; Lane::ALL.len()]),
+}
+
+/// What has become of a lane's frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Handled {
+    /// Reports that were handled.
+    pub(super) reports: usize,
+    /// Bytes ([`Size::held`]) that are done with.
+    pub(super) bytes: usize,
+}
+
+/// How large a frame is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    /// On the stream, with its length in front.
+    pub(super) wire: usize,
+    /// In memory, unpacked, with what it costs beside.
+    pub(super) held: usize,
 }
 
 /// What a connection tells the behaviour.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// All streams to the peer are open.
-    Open,
+    /// All streams of this epoch to the peer are open.
+    Open(u64),
+    /// The peer has opened streams anew: nothing of its former ones is left there.
+    Renewed,
     /// The peer does not speak the lanes' protocols.
     Unsupported,
-    /// Frames, and what they took on the stream.
-    Frames(Lane, Vec<(Input, usize)>),
-    /// So many bytes are written.
-    Written(Lane, usize),
+    /// Frames of a lane.
+    Frames(Lane, Vec<(Input, Size)>),
+    /// So many bytes are written, of this epoch's.
+    Written(u64, Lane, usize),
     /// The peer broke the rules of a stream.
     Garbage(String),
-    /// The streams broke.
-    Broken,
+    /// The streams of this epoch broke, or did not open.
+    Broken(u64),
 }
 
 /// A frame, as far as it can be understood alone.
@@ -90,9 +126,17 @@ impl Input {
     /// How many items it holds, or speaks of.
     fn items(&self) -> usize {
         match self {
-            Self::Items { batch, .. } => batch.len(),
+            Self::Items { batch, missing } => batch.len() + wire::count(missing),
             Self::Other(kind) => kind.ids(),
             Self::Block(_) | Self::Coded(_) | Self::Reconcile(_) => 1,
+        }
+    }
+
+    /// Bytes of items in it, unpacked.
+    fn payload(&self) -> usize {
+        match self {
+            Self::Items { batch, .. } => batch.iter().map(|(_, data)| data.len()).sum(),
+            _ => 0,
         }
     }
 }
@@ -103,14 +147,52 @@ pub(crate) struct Handler {
     names: Vec<LaneName>,
     max_block_bytes: usize,
     download: Download,
-    /// Streams that are to be asked for.
-    to_open: VecDeque<LaneName>,
-    readers: [Option<Reader>; 3],
-    writers: [Option<Writer>; 3],
+    inbound: [Inbound; Lane::ALL.len()],
+    outbound: [Outbound; Lane::ALL.len()],
+    /// The number of the last attempt to open the streams, and whether it has come to its end.
+    epoch: u64,
+    settled: bool,
+    /// Whether the peer's streams are read.
+    reads: bool,
+    /// How often the peer has opened its streams.
+    generation: u32,
     reports: VecDeque<Report>,
-    /// Bulk bytes read, and done with.
-    read: u64,
-    done: u64,
+}
+
+/// A lane on which the peer sends.
+#[derive(Debug)]
+struct Inbound {
+    reader: Option<Reader>,
+    /// Not handled, or not done with.
+    open: Handled,
+    replacements: Pace,
+    /// How often the peer has opened it.
+    accepted: u32,
+}
+
+/// A lane on which we send.
+#[derive(Debug, Default)]
+struct Outbound {
+    writer: Option<Writer>,
+    /// The stream is to be asked for.
+    wanted: bool,
+    /// It was asked for, and there is no answer yet.
+    asked: bool,
+}
+
+impl Inbound {
+    fn new() -> Self {
+        Self {
+            reader: None,
+            open: Handled::default(),
+            replacements: Pace::new(REPLACEMENTS),
+            accepted: 0,
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.open.reports < MAX_UNHANDLED && self.open.bytes <= MAX_UNDONE
+    }
 }
 
 impl Handler {
@@ -120,43 +202,73 @@ impl Handler {
             names,
             max_block_bytes,
             download,
-            to_open: VecDeque::new(),
-            readers: [None, None, None],
-            writers: [None, None, None],
+            inbound: [(); Lane::ALL.len()].map(|()| Inbound::new()),
+            outbound: Default::default(),
+            epoch: 0,
+            settled: true,
+            reads: false,
+            generation: 0,
             reports: VecDeque::new(),
-            read: 0,
-            done: 0,
         }
     }
 
-    fn opened(&mut self, lane: Lane, writer: Writer) {
-        if let Some(place) = self.writers.get_mut(lane.place()) {
-            *place = Some(writer);
+    /// The attempt to open the streams has come to an end.
+    fn settle(&mut self, report: Report) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.reports.push_back(report);
         }
-        if self.writers.iter().all(Option::is_some) {
-            self.reports.push_back(Report::Open);
+    }
+
+    fn opened(&mut self, lane: Lane, stream: Stream) {
+        if let Some(outbound) = self.outbound.get_mut(lane.place()) {
+            outbound.asked = false;
+            // One that comes when its attempt has failed waits for the next one.
+            outbound.writer = Some(Writer::new(stream));
+        }
+        if self.outbound.iter().all(|lane| lane.writer.is_some()) {
+            self.settle(Report::Open(self.epoch));
+        }
+    }
+
+    fn accepted(&mut self, lane: Lane, stream: Stream) {
+        let Some(inbound) = self.inbound.get_mut(lane.place()) else {
+            return;
+        };
+        if inbound.accepted > 0 && !inbound.replacements.admits(1, platform::now()) {
+            let reason = "it opens streams without end".to_owned();
+            inbound.reader = None;
+            self.reports.push_back(Report::Garbage(reason));
+            return;
+        }
+        inbound.reader = Some(Reader::new(stream));
+        inbound.accepted = inbound.accepted.saturating_add(1);
+        if inbound.accepted > self.generation {
+            self.generation = inbound.accepted;
+            if self.generation > 1 {
+                self.reports.push_back(Report::Renewed);
+            }
         }
     }
 
     fn poll_write(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report> {
-        let writer = self.writers.get_mut(lane.place())?;
+        let writer = &mut self.outbound.get_mut(lane.place())?.writer;
         match writer.as_mut()?.poll_write(cx) {
             Poll::Ready(Ok(0)) | Poll::Pending => None,
-            Poll::Ready(Ok(count)) => Some(Report::Written(lane, count)),
+            Poll::Ready(Ok(count)) => Some(Report::Written(self.epoch, lane, count)),
             Poll::Ready(Err(_)) => {
                 *writer = None;
-                Some(Report::Broken)
+                Some(Report::Broken(self.epoch))
             }
         }
     }
 
     fn poll_read(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report> {
         let (mut frames, mut bytes) = (Vec::new(), 0);
-        let slot = self.readers.get_mut(lane.place())?;
+        let inbound = self.inbound.get_mut(lane.place())?;
         let failure = loop {
-            let full = lane == Lane::Bulk && self.read - self.done > MAX_UNDONE;
-            let room = frames.len() < MAX_FRAMES && bytes < MAX_FRAMES_BYTES;
-            let Some(reader) = slot.as_mut().filter(|_| room && !full) else {
+            let room = frames.len() < MAX_FRAMES && bytes < MAX_FRAMES_BYTES && inbound.has_room();
+            let may_read = self.reads && room;
+            let Some(reader) = inbound.reader.as_mut().filter(|_| may_read) else {
                 break None;
             };
             if self.download.poll_ready(lane, cx).is_pending() {
@@ -164,16 +276,18 @@ impl Handler {
             }
             match reader.poll_next(cx) {
                 Poll::Pending => break None,
-                Poll::Ready(Ok(Some((frame, size)))) => match input(frame, self.max_block_bytes) {
+                Poll::Ready(Ok(Some((frame, wire)))) => match input(frame, self.max_block_bytes) {
                     Ok(input) => {
+                        let (items, payload) = (input.items(), wire.max(input.payload()));
                         let cost = Cost {
-                            items: input.items() as u64,
-                            bytes: size as u64,
+                            items: items as u64,
+                            bytes: payload as u64,
                         };
-                        self.download.charge(lane, cost);
-                        self.read += if lane == Lane::Bulk { size as u64 } else { 0 };
-                        bytes += size;
-                        frames.push((input, size));
+                        self.download.charge(lane, cost, wire);
+                        let held = payload + items * ITEM_OVERHEAD + FRAME_OVERHEAD;
+                        inbound.open.bytes += held;
+                        bytes += held;
+                        frames.push((input, Size { wire, held }));
                     }
                     Err(error) => break Some(io::Error::new(io::ErrorKind::InvalidData, error)),
                 },
@@ -182,16 +296,17 @@ impl Handler {
             }
         };
         if let Some(error) = failure {
-            *slot = None;
-            self.reports.push_back(if is_garbage(&error) {
-                Report::Garbage(error.to_string())
-            } else {
-                Report::Broken
-            });
+            inbound.reader = None;
+            // The peer's streams may end, in the middle of a frame too: it opens others when it has more to say.
+            if error.kind() == io::ErrorKind::InvalidData {
+                let report = Report::Garbage(error.to_string());
+                self.reports.push_back(report);
+            }
         }
         if frames.is_empty() {
             return self.reports.pop_front();
         }
+        inbound.open.reports += 1;
         Some(Report::Frames(lane, frames))
     }
 }
@@ -202,7 +317,7 @@ impl ConnectionHandler for Handler {
     type InboundProtocol = LaneUpgrade;
     type OutboundProtocol = LaneUpgrade;
     type InboundOpenInfo = ();
-    type OutboundOpenInfo = ();
+    type OutboundOpenInfo = Lane;
 
     fn listen_protocol(&self) -> SubstreamProtocol<LaneUpgrade> {
         SubstreamProtocol::new(LaneUpgrade(self.names.clone()), ())
@@ -210,35 +325,51 @@ impl ConnectionHandler for Handler {
 
     fn on_behaviour_event(&mut self, order: Order) {
         match order {
-            Order::Open => self.to_open = self.names.iter().cloned().collect(),
+            Order::Read(reads) => self.reads = reads,
+            Order::Open(epoch) => {
+                (self.epoch, self.settled) = (epoch, false);
+                for lane in &mut self.outbound {
+                    lane.writer = None;
+                    // Who lets us wait for an answer is not asked again meanwhile.
+                    lane.wanted = !lane.asked;
+                }
+            }
             Order::Send(lane, bytes) => {
-                if let Some(Some(writer)) = self.writers.get_mut(lane.place()) {
+                let outbound = self.outbound.get_mut(lane.place());
+                if let Some(writer) = outbound.and_then(|lane| lane.writer.as_mut()) {
                     writer.push(bytes);
                 }
             }
-            Order::Done(bytes) => self.done += bytes as u64,
+            Order::Handled(lanes) => {
+                for (inbound, handled) in self.inbound.iter_mut().zip(lanes) {
+                    let Handled { reports, bytes } = inbound.open;
+                    inbound.open.reports = reports.saturating_sub(handled.reports);
+                    inbound.open.bytes = bytes.saturating_sub(handled.bytes);
+                }
+            }
         }
     }
 
-    fn on_connection_event(&mut self, event: ConnectionEvent<'_, LaneUpgrade, LaneUpgrade>) {
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, LaneUpgrade, LaneUpgrade, (), Lane>,
+    ) {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol: (lane, stream),
                 ..
-            }) => {
-                // A second stream of a lane takes the first one's place.
-                if let Some(place) = self.readers.get_mut(lane.place()) {
-                    *place = Some(Reader::new(stream));
-                }
-            }
+            }) => self.accepted(lane, stream),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol: (lane, stream),
                 ..
-            }) => self.opened(lane, Writer::new(stream)),
-            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, .. }) => {
-                self.reports.push_back(match error {
+            }) => self.opened(lane, stream),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { error, info: lane }) => {
+                if let Some(outbound) = self.outbound.get_mut(lane.place()) {
+                    outbound.asked = false;
+                }
+                self.settle(match error {
                     StreamUpgradeError::NegotiationFailed => Report::Unsupported,
-                    _ => Report::Broken,
+                    _ => Report::Broken(self.epoch),
                 });
             }
             _ => {}
@@ -248,10 +379,13 @@ impl ConnectionHandler for Handler {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<LaneUpgrade, (), Report>> {
-        if let Some(lane) = self.to_open.pop_front() {
-            let protocol = SubstreamProtocol::new(LaneUpgrade(vec![lane]), ());
-            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+    ) -> Poll<ConnectionHandlerEvent<LaneUpgrade, Lane, Report>> {
+        for (name, outbound) in self.names.iter().zip(&mut self.outbound) {
+            if std::mem::take(&mut outbound.wanted) {
+                outbound.asked = true;
+                let protocol = SubstreamProtocol::new(LaneUpgrade(vec![name.clone()]), name.0);
+                return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest { protocol });
+            }
         }
         if let Some(report) = self.reports.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));

@@ -3,7 +3,8 @@
 //! A peer takes part when it has said hello and all streams to it are open ([`lane`]). Votes are sent at once; the stream of
 //! blocks gets little at a time, so that what becomes needless meanwhile can be left out; the bulk stream is fed as far as the
 //! peer's window goes, in which what the peer acknowledges makes room ([`crate::traffic::Window`]). A batch is acknowledged when the chain has judged it, so that a sender feels how fast its
-//! transactions are checked. Of several connections to a peer one is used, and another when that one ends.
+//! transactions are checked. Of several connections to a peer the newest is used ([`session`]). A peer that opens its streams anew is
+//! met anew by the cores, and what is still on its way of before is nobody's fault.
 //!
 //! Bounds: urgent bytes that wait in a connection ([`feed`]; further votes wait in their log, and leave it when they are the
 //! eldest); messages that wait for a peer ([`Scheduler`]; what does not fit is dropped); the windows; the cores'.
@@ -13,6 +14,9 @@ mod feed;
 mod handler;
 mod lane;
 mod peer;
+mod session;
+#[cfg(test)]
+mod tests;
 
 pub use lane::check_lane;
 
@@ -31,11 +35,14 @@ use libp2p::{
     },
 };
 
+pub(crate) use self::peer::Taken;
 use self::{
     download::Download,
+    feed::Turns,
     handler::{Handler, Input, Order, Report},
     lane::LaneName,
-    peer::Peer,
+    peer::{Connection, Peer},
+    session::Step as SessionStep,
 };
 use crate::{
     chain::{ItemId, ItemKind, ShortId, TransactionKey, Verdict},
@@ -74,8 +81,8 @@ pub(crate) struct Lanes {
     download: Arc<Mutex<Shaper>>,
     events: VecDeque<ToSwarm<Event, Order>>,
     alarm: Alarm,
-    /// Whether something has happened since all peers were last fed.
-    news: bool,
+    /// Whom to feed, and when.
+    turns: Turns,
     /// Whether somebody waits for room.
     wanted: bool,
 }
@@ -131,10 +138,7 @@ fn on_tree(
             Received::from(tree.on_announce(from, &announce, is_known, now))
         }
         Input::Other(Kind::Fetch(fetch)) => Received::from(tree.on_fetch(from, &fetch)),
-        Input::Other(Kind::Link(link)) => {
-            tree.on_link(from, &link);
-            Received::default()
-        }
+        Input::Other(Kind::Link(link)) => Received::from(tree.on_link(from, &link, now)),
         // What belongs to another lane.
         _ => Received::misdeed(Misdeed::InvalidMessage),
     }
@@ -167,17 +171,18 @@ impl Lanes {
             peers: HashMap::new(),
             events: VecDeque::new(),
             alarm: Alarm::default(),
-            news: false,
+            turns: Turns::default(),
             wanted: false,
         })
     }
 
     /// A peer has said hello: it may take part.
     pub(crate) fn greeted(&mut self, id: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.greeted = true;
-        }
-        self.activate(id);
+        let step = self
+            .peers
+            .get_mut(&id)
+            .and_then(|peer| peer.session.greeted());
+        self.go_on(id, step, platform::now());
     }
 
     fn handler(&self, peer: PeerId) -> Handler {
@@ -187,7 +192,7 @@ impl Lanes {
 
     /// How many peers take part.
     pub(crate) fn open_peers(&self) -> usize {
-        let open = |peer: &&Peer| matches!(peer.active, Some((_, true)));
+        let open = |peer: &&Peer| peer.session.open().is_some();
         self.peers.values().filter(open).count()
     }
 
@@ -197,7 +202,7 @@ impl Lanes {
         if !self.tree(kind).published(item, now) {
             return false;
         }
-        self.news = true;
+        self.turns.news(kind);
         if let Some(item) = pooled {
             self.pool(item, now);
         }
@@ -254,7 +259,6 @@ impl Lanes {
 
     /// Does what the comparison of pools wants.
     fn compare(&mut self, outputs: Vec<PoolOutput>) {
-        self.news = true;
         for output in outputs {
             match output {
                 PoolOutput::Send(id, message) => {
@@ -264,10 +268,16 @@ impl Lanes {
                     for keys in keys.chunks(MAX_IDS) {
                         let pooled = keys.iter().filter_map(|key| self.mempool.get(key));
                         let announce = announcement(pooled);
-                        self.send(id, Kind::Announce(announce));
+                        // They may have left meanwhile.
+                        if !announce.ids.is_empty() {
+                            self.send(id, Kind::Announce(announce));
+                        }
                     }
                 }
-                PoolOutput::Serve(id, keys) => self.transactions.serve(id, &keys),
+                PoolOutput::Serve(id, keys) => {
+                    self.transactions.serve(id, &keys);
+                    self.turns.now(id);
+                }
                 PoolOutput::Work(step) => self.tell(Event::Work(step)),
                 PoolOutput::Misdeed(peer, misdeed) => self.tell(Event::Misdeed(peer, misdeed)),
             }
@@ -281,10 +291,10 @@ impl Lanes {
     }
 
     fn put_out(&mut self, outputs: Vec<Output>) {
-        self.news = true;
         for output in outputs {
             match output {
                 Output::Send(id, class, frame) => {
+                    self.turns.now(id);
                     if let Some(peer) = self.peers.get_mut(&id)
                         && peer.queue.push(class, frame.len(), frame).is_err()
                     {
@@ -292,7 +302,13 @@ impl Lanes {
                     }
                 }
                 Output::Ask(question) => self.tell(Event::Ask(question)),
-                Output::Misdeed(peer, misdeed) => self.tell(Event::Misdeed(peer, misdeed)),
+                Output::Misdeed(id, misdeed) => {
+                    let peer = self.peers.get(&id);
+                    let is_excused = peer.is_some_and(|peer| peer.is_excused(platform::now()));
+                    if misdeed != Misdeed::InvalidMessage || !is_excused {
+                        self.tell(Event::Misdeed(id, misdeed));
+                    }
+                }
             }
         }
     }
@@ -321,7 +337,6 @@ impl Lanes {
         refused: &[(TransactionKey, Verdict)],
         now: Instant,
     ) {
-        self.news = true;
         if kind == ItemKind::Transaction {
             let items = accepted.iter().cloned();
             items.for_each(|item| self.pool(item, now));
@@ -332,7 +347,10 @@ impl Lanes {
         }
         let tree = self.tree(kind);
         refused.iter().for_each(|(key, _)| tree.refused(key));
-        tree.accepted(source, accepted, now);
+        if !accepted.is_empty() {
+            tree.accepted(source, accepted, now);
+            self.turns.news(kind);
+        }
         self.done(source, taken);
     }
 
@@ -343,16 +361,70 @@ impl Lanes {
         }
     }
 
-    /// Opens streams on a connection of a peer that takes part and has none.
-    fn activate(&mut self, id: PeerId) {
+    /// Does what a peer's session wants.
+    fn go_on(
+        &mut self,
+        id: PeerId,
+        steps: impl IntoIterator<Item = SessionStep<ConnectionId>>,
+        now: Instant,
+    ) {
+        for step in steps {
+            match step {
+                SessionStep::Open(connection, epoch) => {
+                    self.order(id, connection, Order::Open(epoch));
+                }
+                SessionStep::Joined => {
+                    self.join(id, now);
+                    self.read(id, true);
+                    self.tell(Event::Ready(id));
+                }
+                SessionStep::Moved => {
+                    if let Some(peer) = self.peers.get_mut(&id) {
+                        peer.moved();
+                    }
+                    self.transactions.moved(&id, now);
+                    self.votes.moved(&id, now);
+                }
+                SessionStep::Left => {
+                    self.read(id, false);
+                    self.leave(id, now);
+                }
+            }
+        }
+    }
+
+    /// The peer takes part from now on.
+    fn join(&mut self, id: PeerId, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        if let (true, None, Some(connection)) =
-            (peer.greeted, peer.active, peer.connections.first().copied())
-        {
-            peer.active = Some((connection, false));
-            self.order(id, connection, Order::Open);
+        peer.begin_anew();
+        let outbound = peer.outbound;
+        self.blocks.joined(id, outbound, now);
+        self.pools.joined(id, outbound, now);
+        self.turns.now(id);
+        self.transactions.connected(id, now);
+        self.votes.connected(id, now);
+    }
+
+    /// The peer takes part no more, or anew in a moment.
+    fn leave(&mut self, id: PeerId, now: Instant) {
+        self.transactions.disconnected(id);
+        self.votes.disconnected(id);
+        self.pools.gone(&id);
+        let outputs = self.blocks.gone(&id, now);
+        self.put_out(outputs);
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.excuse(now);
+        }
+    }
+
+    /// Has a peer's streams read, or not.
+    fn read(&mut self, id: PeerId, reads: bool) {
+        let peer = self.peers.get(&id);
+        let connections = peer.into_iter().flat_map(|peer| &peer.connections);
+        for connection in connections.map(|one| one.id).collect::<Vec<_>>() {
+            self.order(id, connection, Order::Read(reads));
         }
     }
 
@@ -368,13 +440,18 @@ impl Lanes {
         self.events.push_back(ToSwarm::GenerateEvent(event));
     }
 
-    /// Bulk bytes of a peer are done with: its connection may read on, and the peer send more.
-    fn done(&mut self, id: PeerId, (connection, size): (ConnectionId, usize)) {
-        let Some(peer) = self.peers.get_mut(&id).filter(|_| size > 0) else {
+    /// A frame of a peer is done with: its connection may read on, and the peer send more.
+    fn done(&mut self, id: PeerId, taken: Taken) {
+        let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        peer.done += size;
-        self.order(id, connection, Order::Done(size));
+        if taken.lane == Lane::Bulk {
+            peer.done += taken.size.wire;
+        }
+        if let Some(handled) = peer.handled(taken.connection, taken.lane) {
+            handled.bytes += taken.size.held;
+        }
+        self.turns.now(id);
     }
 
     fn on_report(&mut self, id: PeerId, connection: ConnectionId, report: Report, now: Instant) {
@@ -385,49 +462,53 @@ impl Lanes {
             // The other side's streams carry what it sends, whichever connection it has chosen.
             Report::Frames(lane, frames) => {
                 if lane == Lane::Bulk {
-                    peer.read += frames.iter().map(|(_, size)| size).sum::<usize>();
+                    peer.read += frames.iter().map(|(_, size)| size.wire).sum::<usize>();
                 }
                 for (input, size) in frames {
-                    let taken = (connection, if lane == Lane::Bulk { size } else { 0 });
-                    self.on_frame(id, lane, input, taken, now);
+                    let taken = Taken {
+                        connection,
+                        lane,
+                        size,
+                    };
+                    self.on_frame(id, input, taken, now);
+                }
+                let peer = self.peers.get_mut(&id);
+                if let Some(handled) = peer.and_then(|peer| peer.handled(connection, lane)) {
+                    handled.reports += 1;
                 }
             }
             Report::Garbage(reason) => {
                 tracing::debug!(%id, reason, "a broken frame");
                 self.tell(Event::Misdeed(id, Misdeed::InvalidMessage));
             }
-            _ if peer.active.is_none_or(|(active, _)| active != connection) => {}
-            Report::Open => {
-                peer.active = Some((connection, true));
-                peer.begin_anew();
-                let outbound = peer.outbound;
-                self.blocks.joined(id, outbound, now);
-                self.pools.joined(id, outbound, now);
-                self.transactions.connected(id, now);
-                self.votes.connected(id, now);
-                self.tell(Event::Ready(id));
-            }
             Report::Unsupported => self.tell(Event::Unsupported(id)),
-            Report::Written(Lane::Urgent, bytes) => {
+            Report::Open(epoch) => {
+                let step = peer.session.opened(connection, epoch, now);
+                self.go_on(id, step, now);
+            }
+            Report::Broken(epoch) => {
+                let step = peer.session.broken(connection, epoch, now);
+                self.go_on(id, step, now);
+            }
+            // It knows nothing of us any more: it is to be told all again.
+            Report::Renewed if peer.session.open().is_some() => {
+                self.leave(id, now);
+                self.join(id, now);
+            }
+            Report::Renewed => {}
+            Report::Written(epoch, ..) if !peer.session.is_current(connection, epoch) => {}
+            Report::Written(_, Lane::Urgent, bytes) => {
                 peer.urgent = peer.urgent.saturating_sub(bytes);
             }
-            Report::Written(Lane::Block, bytes) => {
+            Report::Written(_, Lane::Block, bytes) => {
                 peer.block = peer.block.saturating_sub(bytes);
             }
-            Report::Written(Lane::Bulk, _) => {}
-            Report::Broken => self.retire(id, now),
+            Report::Written(_, Lane::Bulk, bytes) => peer.window.on_written(bytes, now),
         }
     }
 
-    fn on_frame(
-        &mut self,
-        from: PeerId,
-        lane: Lane,
-        input: Input,
-        taken: (ConnectionId, usize),
-        now: Instant,
-    ) {
-        let kind = match lane {
+    fn on_frame(&mut self, from: PeerId, input: Input, taken: Taken, now: Instant) {
+        let kind = match taken.lane {
             Lane::Urgent => ItemKind::Vote,
             Lane::Block => ItemKind::Block,
             Lane::Bulk => ItemKind::Transaction,
@@ -443,17 +524,18 @@ impl Lanes {
         } = self;
         let is_known = |id| mempool.contains_short(id) || seen.contains(id);
         let received = match (input, kind) {
-            (Input::Other(Kind::Acknowledge(acknowledge)), _) => {
-                self.on_acknowledge(from, &acknowledge, now);
-                Received::default()
+            (Input::Other(Kind::Acknowledge(acknowledge)), ItemKind::Vote) => {
+                Received::from(self.on_acknowledge(from, &acknowledge, now))
             }
             (Input::Block(message), ItemKind::Block) => {
                 let outputs = blocks.on_block(from, message, mempool, now);
-                return self.put_out(outputs);
+                self.put_out(outputs);
+                return self.done(from, taken);
             }
             (Input::Coded(frame), ItemKind::Block) => {
                 let outputs = blocks.on_coded(from, frame, now);
-                return self.put_out(outputs);
+                self.put_out(outputs);
+                return self.done(from, taken);
             }
             (Input::Reconcile(message), ItemKind::Transaction) => {
                 let outputs = pools.on_message(from, message, mempool, now);
@@ -467,6 +549,10 @@ impl Lanes {
         if let Some(misdeed) = received.misdeed {
             self.tell(Event::Misdeed(from, misdeed));
         }
+        if received.needless.items > 0 {
+            let mut download = lock(&self.download);
+            download.surcharge(from, taken.lane.class(), received.needless, now);
+        }
         if received.fresh.is_empty() {
             self.done(from, taken);
         } else {
@@ -479,27 +565,15 @@ impl Lanes {
         }
     }
 
-    fn on_acknowledge(&mut self, from: PeerId, acknowledge: &Acknowledge, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(&from) {
-            let bytes = |bytes| usize::try_from(bytes).unwrap_or(usize::MAX);
-            peer.window.on_read(bytes(acknowledge.read), now);
-            peer.window.on_done(bytes(acknowledge.done));
-        }
-    }
-
-    /// The peer's streams are not used any more; those of another connection are, if there is one.
-    fn retire(&mut self, id: PeerId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(&id)
-            && let Some((_, open)) = peer.active.take()
-            && open
-        {
-            self.transactions.disconnected(id);
-            self.votes.disconnected(id);
-            self.pools.gone(&id);
-            let outputs = self.blocks.gone(&id, now);
-            self.put_out(outputs);
-        }
-        self.activate(id);
+    fn on_acknowledge(
+        &mut self,
+        from: PeerId,
+        Acknowledge { read, done }: &Acknowledge,
+        now: Instant,
+    ) -> Option<Misdeed> {
+        let peer = self.peers.get_mut(&from)?;
+        let is_due = peer.window.on_acknowledged(*read, *done, now);
+        (!is_due).then_some(Misdeed::TooManyMessages)
     }
 
     fn on_time(&mut self, now: Instant) {
@@ -516,6 +590,25 @@ impl Lanes {
         let outputs = self.pools.on_time(&self.mempool, now);
         self.compare(outputs);
         self.mempool.expire(now);
+        for id in self.turns.due(now) {
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            peer.wakes_at = None;
+            let step = peer.session.on_time(now);
+            self.turns.now(id);
+            self.go_on(id, step, now);
+        }
+    }
+
+    /// Notes whom the cores have something for.
+    fn gather(&mut self) {
+        for tree in [&mut self.votes, &mut self.transactions] {
+            tree.touched().for_each(|id| self.turns.now(id));
+        }
+        if self.blocks.take_news() {
+            self.peers.keys().for_each(|id| self.turns.now(*id));
+        }
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -526,7 +619,8 @@ impl Lanes {
             self.pools.next_deadline(),
             self.mempool.next_deadline(),
         ];
-        trees.into_iter().chain([self.sends_at()]).flatten().min()
+        let turns = [self.turns.next()];
+        trees.into_iter().chain(turns).flatten().min()
     }
 }
 
@@ -559,22 +653,31 @@ impl NetworkBehaviour for Lanes {
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 let outbound = established.endpoint.is_dialer();
-                let peer = self.peers.entry(established.peer_id);
-                let peer = peer.or_insert_with(|| Peer::new(outbound));
-                peer.connections.push(established.connection_id);
-                self.activate(established.peer_id);
+                let (id, connection) = (established.peer_id, established.connection_id);
+                let peer = self.peers.entry(id).or_insert_with(|| Peer::new(outbound));
+                peer.connections.push(Connection {
+                    id: connection,
+                    handled: Default::default(),
+                });
+                let is_open = peer.session.open().is_some();
+                let step = peer.session.connected(connection);
+                if is_open {
+                    self.order(id, connection, Order::Read(true));
+                }
+                self.go_on(id, step, platform::now());
             }
             FromSwarm::ConnectionClosed(closed) => {
                 let (id, connection) = (closed.peer_id, closed.connection_id);
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
-                peer.connections.retain(|other| *other != connection);
-                if peer.active.is_some_and(|(active, _)| active == connection) {
-                    self.retire(id, platform::now());
-                }
+                peer.connections.retain(|other| other.id != connection);
+                let steps = peer.session.disconnected(connection);
+                self.go_on(id, steps, platform::now());
                 if closed.remaining_established == 0 {
-                    self.peers.remove(&id);
+                    if let Some(peer) = self.peers.remove(&id) {
+                        self.turns.forget(id, &peer);
+                    }
                     self.upload.forget(&id);
                     lock(&self.download).forget(&id);
                 }
@@ -589,7 +692,7 @@ impl NetworkBehaviour for Lanes {
         connection: ConnectionId,
         report: THandlerOutEvent<Self>,
     ) {
-        self.news = true;
+        self.turns.now(peer);
         self.on_report(peer, connection, report, platform::now());
     }
 
@@ -599,7 +702,8 @@ impl NetworkBehaviour for Lanes {
                 return Poll::Ready(event);
             }
             let now = platform::now();
-            if std::mem::take(&mut self.news) {
+            self.gather();
+            if !self.turns.is_empty() {
                 self.feed(now);
                 if self.wanted && self.transactions.has_room() {
                     self.wanted = false;
@@ -614,7 +718,6 @@ impl NetworkBehaviour for Lanes {
                 return Poll::Pending;
             }
             self.on_time(platform::now());
-            self.news = true;
         }
     }
 }

@@ -1,20 +1,45 @@
 //! What the lanes keep of a peer: its connections, what is on the way to it and what waits, and until when.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use libp2p::{PeerId, swarm::ConnectionId};
 
+use super::{
+    handler::{Handled, Size},
+    session::Session,
+};
 use crate::platform::Instant;
 use crate::traffic::{Admission, Lane, Scheduler, SchedulerConfig, Shaper, Window};
 
+/// After the streams began anew, what belongs to the former ones may still be on its way, and nobody pays for it. So long, and
+/// not again for some time.
+const EXCUSED: Duration = Duration::from_secs(5);
+const EXCUSES_EVERY: Duration = Duration::from_secs(60);
+
+/// What a frame took of a lane, and of which connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Taken {
+    pub(super) connection: ConnectionId,
+    pub(super) lane: Lane,
+    pub(super) size: Size,
+}
+
+/// A connection, and what it has not been told of what it read.
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    pub(super) handled: [Handled; Lane::ALL.len()],
+}
+
 /// A peer with a connection.
 pub(super) struct Peer {
-    pub(super) connections: Vec<ConnectionId>,
+    pub(super) connections: Vec<Connection>,
     /// Whether we dialled it.
     pub(super) outbound: bool,
-    /// Whether it has said hello.
-    pub(super) greeted: bool,
-    /// The connection whose streams are used, and whether they are open.
-    pub(super) active: Option<(ConnectionId, bool)>,
+    /// Which connection carries our streams.
+    pub(super) session: Session<ConnectionId>,
+    /// When it was last excused.
+    pub(super) excused_at: Option<Instant>,
     /// Urgent bytes that the connection has not written yet, and bytes of blocks.
     pub(super) urgent: usize,
     pub(super) block: usize,
@@ -26,6 +51,8 @@ pub(super) struct Peer {
     pub(super) window: Window,
     /// Until when nothing more goes out on a lane.
     pub(super) held: Held,
+    /// When it is fed next if nothing happens.
+    pub(super) wakes_at: Option<Instant>,
 }
 
 /// Until when the lanes of a peer wait for their limits.
@@ -37,8 +64,8 @@ impl Peer {
         Self {
             connections: Vec::new(),
             outbound,
-            greeted: false,
-            active: None,
+            session: Session::new(),
+            excused_at: None,
             urgent: 0,
             block: 0,
             queue: queue(),
@@ -46,13 +73,37 @@ impl Peer {
             done: 0,
             window: Window::default(),
             held: Held::default(),
+            wakes_at: None,
         }
     }
 
-    /// Its streams are new: nothing of the former ones' is left.
-    pub(super) fn begin_anew(&mut self) {
+    /// What a connection is to be told of a lane.
+    pub(super) fn handled(&mut self, id: ConnectionId, lane: Lane) -> Option<&mut Handled> {
+        let connection = self.connections.iter_mut().find(|one| one.id == id)?;
+        connection.handled.get_mut(lane.place())
+    }
+
+    /// Its streams are others now.
+    pub(super) fn moved(&mut self) {
         (self.urgent, self.block, self.window) = (0, 0, Window::default());
+    }
+
+    /// It takes part anew: nothing of what was before is left.
+    pub(super) fn begin_anew(&mut self) {
+        self.moved();
         (self.queue, self.held) = (queue(), Held::default());
+    }
+
+    /// What belongs to its former streams may come for some time.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        let was_lately = |at: Instant| now < at + EXCUSES_EVERY;
+        if !self.excused_at.is_some_and(was_lately) {
+            self.excused_at = Some(now);
+        }
+    }
+
+    pub(super) fn is_excused(&self, now: Instant) -> bool {
+        self.excused_at.is_some_and(|at| now < at + EXCUSED)
     }
 }
 

@@ -173,6 +173,11 @@ impl Blocks {
         Some(Kind::Coded(frame.encode().into()).into_frame())
     }
 
+    /// Whether there may be chunks for others than the peer that the last inputs came from, since this was last called.
+    pub(crate) fn take_news(&mut self) -> bool {
+        self.coded.take_news()
+    }
+
     pub(crate) fn on_time(&mut self, now: Instant) -> Vec<Output> {
         let actions = self.compact.on_time(now);
         let mut outputs = self.compact_outputs(actions);
@@ -197,7 +202,13 @@ impl Blocks {
             }
             compact::Action::SendCoded { peer, block, why } => {
                 tracing::debug!(%peer, %block, why, "sending coded chunks");
-                self.chunk(&block, Some(peer))
+                if self.coded.has(&peer) {
+                    return self.chunk(&block, Some(peer));
+                }
+                // There are more peers than take part in chunks: it fetches the block.
+                let (_, parts) = self.compact.block(&block)?;
+                let header = parts?.header.clone();
+                Some(announcement(peer, block, header))
             }
             compact::Action::CheckHeader(check) => Some(Output::Ask(Question::Header(check))),
             compact::Action::Join(join) => Some(Output::Ask(Question::Join(join))),
@@ -257,7 +268,10 @@ impl Blocks {
                 } => {
                     tracing::debug!(%block, %reason, "coded chunks came to nothing");
                     // Who said to have all of what is no block has lied; who has the block will tell of it.
-                    let stuck = reason == coded::Abandonment::Stuck;
+                    let stuck = matches!(
+                        reason,
+                        coded::Abandonment::Stuck | coded::Abandonment::Doubted
+                    );
                     for teller in tellers.into_iter().filter(|_| stuck) {
                         let (id, header) = (block.clone(), header.clone());
                         let told = BlockMessage::Announcement(Announcement { id, header });
@@ -306,12 +320,7 @@ impl Blocks {
         tracing::debug!(block = %id, "no room for another coded broadcast: announcing");
         let chunked = self.chunked.iter().filter(|(chunked, _)| *chunked == id);
         let peers = chunked.flat_map(|(_, peers)| peers.iter().copied());
-        let announce = |peer| {
-            let (id, header) = (id.clone(), header.clone());
-            let message = BlockMessage::Announcement(Announcement { id, header });
-            let frame = Kind::Block(message.encode().into()).into_frame();
-            Output::Send(peer, Class::Block, frame)
-        };
+        let announce = |peer| announcement(peer, id.clone(), header.clone());
         peers.map(announce).collect()
     }
 }
@@ -328,6 +337,13 @@ fn choose(offer: &Offer<'_>) -> Choice {
         };
     }
     compact::choose(offer)
+}
+
+/// Tells a peer of a block, which it may fetch.
+fn announcement(peer: PeerId, id: ItemId, header: Bytes) -> Output {
+    let message = BlockMessage::Announcement(Announcement { id, header });
+    let frame = Kind::Block(message.encode().into()).into_frame();
+    Output::Send(peer, Class::Block, frame)
 }
 
 fn class(message: &BlockMessage) -> Class {

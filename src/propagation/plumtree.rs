@@ -14,13 +14,15 @@
 //! Bounds: the log's bytes; of each peer the announcements, fetches and answers that wait. Further ones are dropped, and the peer
 //! that sent too many pays. A slow reader falls behind in the log and misses what has left it.
 
+#[cfg(test)]
+mod attack_tests;
 mod fetches;
 mod log;
 #[cfg(test)]
 mod network_tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     hash::BuildHasher,
     time::Duration,
 };
@@ -42,6 +44,7 @@ use crate::{
     chain::{ShortId, TransactionKey},
     platform::Instant,
     propagation::pool::Mempool,
+    traffic::{Admission, Cost, Pace, Rate},
 };
 
 /// Duplicates on one link after which it is judged.
@@ -54,6 +57,18 @@ const RESCUED: u32 = 16;
 /// After a link was changed, so long at least nothing is counted and no other one is changed: the effect has to show first. As much
 /// again at most is added at random, so that neighbours do not mend the same cut, or cut the same cycle, all at once.
 const SETTLING: Duration = Duration::from_millis(500);
+/// How often a peer may change its link: twice as often as an honest one does, and what it may have saved.
+const CHANGES: Rate = Rate {
+    per_second: 4,
+    burst: 16,
+};
+/// Bytes that a peer is sent for its asking: what more it asks for waits.
+const SERVED: Rate = Rate {
+    per_second: 64 << 20,
+    burst: 64 << 20,
+};
+/// What a peer pushes that is here and that it was asked not to push costs it so many times its size in its limits.
+const NEEDLESS: u64 = 15;
 /// How much later than the pushes an announcement goes out, so that they are there first.
 const ANNOUNCE_DELAY: Duration = Duration::from_millis(10);
 
@@ -66,10 +81,15 @@ pub(crate) struct Plumtree {
     /// What is being checked, and the places of the peers that have it.
     checking: HashMap<ShortId, u128, Keyed>,
     peers: HashMap<PeerId, Peer>,
+    /// Places that are free, and those of peers that are gone: what is noted of these has to be cleared before they are used again.
     places: Vec<Place>,
+    used: Vec<Place>,
+    /// How far the peer is that has read on furthest.
+    ahead: u64,
     /// Until when the effect of the last change of a link shows; `None`: there was none.
     settles_at: Option<Instant>,
     random: u64,
+    keyed: Keyed,
 }
 
 #[derive(Debug)]
@@ -83,8 +103,14 @@ struct Peer {
     next_at: Instant,
     /// Small frames that go first.
     outbox: VecDeque<Kind>,
-    /// What it has asked for.
+    /// What it has asked for, each once.
     serve: VecDeque<ShortId>,
+    serving: HashSet<ShortId, Keyed>,
+    served: Pace,
+    /// How often it has changed the link.
+    changes: Pace,
+    /// What it was asked for and has not answered; it may come another way meanwhile.
+    owed: usize,
     /// Of what it pushed lately: what was new here and what was not.
     fresh: u32,
     duplicates: u32,
@@ -116,6 +142,8 @@ pub(crate) struct Outgoing {
     pub(crate) bytes: Bytes,
     /// Items in there, announced ones and those asked for.
     pub(crate) items: usize,
+    /// Bytes of whole items in there, unpacked.
+    pub(crate) payload: usize,
 }
 
 /// What came of a frame.
@@ -125,6 +153,8 @@ pub(crate) struct Received {
     pub(crate) fresh: Vec<Fresh>,
     /// What the sender pays for.
     pub(crate) misdeed: Option<Misdeed>,
+    /// What it costs the sender in its limits that it sends what is here, and what it was asked not to.
+    pub(crate) needless: Cost,
 }
 
 impl From<Kind> for Outgoing {
@@ -132,6 +162,18 @@ impl From<Kind> for Outgoing {
         Self {
             items: kind.ids(),
             bytes: kind.into_frame(),
+            payload: 0,
+        }
+    }
+}
+
+impl Outgoing {
+    /// A frame that counts as one item.
+    pub(crate) fn one(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            items: 1,
+            payload: 0,
         }
     }
 }
@@ -168,27 +210,37 @@ impl Plumtree {
             checking: HashMap::with_hasher(keyed.clone()),
             peers: HashMap::new(),
             places: (0..PLACES).rev().collect(),
+            used: Vec::new(),
+            ahead: 0,
             settles_at: None,
             random: keyed.hash_one(0_u64) | 1,
+            keyed,
             config,
         }
     }
 
-    /// A peer that speaks the lanes' protocols is here: it learns what is accepted from now on.
+    /// A peer that speaks the lanes' protocols is here, perhaps anew: it learns what is accepted from now on.
     pub(crate) fn connected(&mut self, id: PeerId, now: Instant) {
+        self.disconnected(id);
         let pushing = self.peers.values().filter(|peer| peer.pushes).count();
         let pushes = pushing < self.config.push_peers;
         let mut outbox = VecDeque::new();
         if !pushes {
             outbox.push_back(Kind::Link(Link { push: false }));
         }
+        let place = self.place();
+        self.ahead = self.ahead.max(self.log.end());
         let peer = Peer {
-            place: self.places.pop(),
+            place,
             pushes,
             cursor: self.log.end(),
             next_at: now,
             outbox,
             serve: VecDeque::new(),
+            serving: HashSet::with_hasher(self.keyed.clone()),
+            served: Pace::new(SERVED),
+            changes: Pace::new(CHANGES),
+            owed: 0,
             fresh: 0,
             duplicates: 0,
             rescued: 0,
@@ -202,14 +254,28 @@ impl Plumtree {
             return;
         };
         self.fetches.gone(id);
-        if let Some(place) = peer.place {
-            self.log.forget(place);
-            let others = !bit(peer.place);
-            self.checking
-                .values_mut()
-                .for_each(|known| *known &= others);
-            self.places.push(place);
+        self.used.extend(peer.place);
+        let cursors = self.peers.values().map(|peer| peer.cursor);
+        self.ahead = cursors.max().unwrap_or(0);
+    }
+
+    /// A place for a peer, if there is one. Those that were used are cleared all at once, since that walks over all there is.
+    fn place(&mut self) -> Option<Place> {
+        if self.places.is_empty() {
+            let used = self
+                .used
+                .iter()
+                .fold(0, |all, place| all | bit(Some(*place)));
+            self.log.forget(used);
+            self.checking.values_mut().for_each(|known| *known &= !used);
+            self.places.append(&mut self.used);
         }
+        self.places.pop()
+    }
+
+    /// What a peer was asked for may be lost: it is not to blame.
+    pub(crate) fn moved(&mut self, id: &PeerId, now: Instant) {
+        self.fetches.excuse(id, now);
     }
 
     /// Whole items came, their keys computed. What is not `known` to the caller's pool is to be checked.
@@ -226,8 +292,14 @@ impl Plumtree {
         let Some(peer) = self.peers.get_mut(&from) else {
             return received;
         };
-        missing.for_each(|id| self.fetches.missing(id, from));
+        for id in missing {
+            peer.owed = peer.owed.saturating_sub(1);
+            if self.fetches.missing(id, from, now) {
+                received.misdeed = Some(Misdeed::FalseAnnouncement);
+            }
+        }
         let (mut pushed, mut duplicates) = (0, 0);
+        let is_needless = !peer.pushes && counts;
         for (key, data) in batch {
             let id = key.short();
             let claim = self.fetches.arrived(id, &from, now);
@@ -238,12 +310,23 @@ impl Plumtree {
             }
             let asked = claim.is_some_and(|(_, asked)| asked);
             peer.rescued += u32::from(asked && counts);
+            // An answer that is no longer needed is no push.
+            let answers = !peer.pushes && peer.owed > 0;
+            peer.owed -= usize::from(answers);
+            let asked = asked || answers;
             pushed += u32::from(!asked);
-            if let Some(known) = self.checking.get_mut(&id) {
+            let is_here = if let Some(known) = self.checking.get_mut(&id) {
                 *known |= bit(peer.place);
+                true
+            } else {
+                self.log.mark(id, peer.place) || is_known(&key)
+            };
+            if is_here {
                 duplicates += u32::from(!asked);
-            } else if self.log.mark(id, peer.place) || is_known(&key) {
-                duplicates += u32::from(!asked);
+                if !asked && is_needless {
+                    received.needless.items += NEEDLESS;
+                    received.needless.bytes += data.len() as u64 * NEEDLESS;
+                }
             } else {
                 self.checking.insert(id, bit(peer.place));
                 let promised = claim.map(|(claim, _)| claim.fee_rate);
@@ -273,8 +356,9 @@ impl Plumtree {
         let place = self.peers.get(&from)?.place;
         let claims = announce.sizes.iter().zip(&announce.fee_rates);
         for (id, (&size, &fee_rate)) in wire::ids(&announce.ids).ok()?.zip(claims) {
+            // Another node may take what is too large here.
             if usize::try_from(size).is_ok_and(|size| size > self.config.max_item) {
-                return Some(Misdeed::InvalidMessage);
+                continue;
             }
             if let Some(known) = self.checking.get_mut(&id) {
                 *known |= bit(place);
@@ -290,32 +374,36 @@ impl Plumtree {
         None
     }
 
-    /// A peer wants items that were announced to it.
+    /// A peer wants items that were announced to it. What it has asked for already it gets once.
     pub(crate) fn on_fetch(&mut self, from: PeerId, fetch: &Fetch) -> Option<Misdeed> {
         let peer = self.peers.get_mut(&from)?;
-        let ids = wire::ids(&fetch.ids).ok()?;
-        if peer.serve.len() + ids.len() > self.config.max_announced {
-            return Some(Misdeed::TooManyMessages);
+        for id in wire::ids(&fetch.ids).ok()? {
+            if !peer.asks(id, self.config.max_announced) {
+                return Some(Misdeed::TooManyMessages);
+            }
         }
-        peer.serve.extend(ids);
         None
     }
 
     /// A peer is to be sent these as if it had asked, as far as there is room.
     pub(crate) fn serve(&mut self, to: PeerId, keys: &[TransactionKey]) {
         if let Some(peer) = self.peers.get_mut(&to) {
-            let room = self.config.max_announced.saturating_sub(peer.serve.len());
-            peer.serve
-                .extend(keys.iter().take(room).map(TransactionKey::short));
+            let mut ids = keys.iter().map(TransactionKey::short);
+            ids.all(|id| peer.asks(id, self.config.max_announced));
         }
     }
 
     /// A peer wants its link to push, or to announce.
-    pub(crate) fn on_link(&mut self, from: PeerId, link: &Link) {
-        if let Some(peer) = self.peers.get_mut(&from) {
+    pub(crate) fn on_link(&mut self, from: PeerId, link: &Link, now: Instant) -> Option<Misdeed> {
+        let peer = self.peers.get_mut(&from)?;
+        if !peer.changes.admits(1, now) {
+            return Some(Misdeed::TooManyMessages);
+        }
+        if peer.pushes != link.push {
             peer.pushes = link.push;
             (peer.fresh, peer.duplicates, peer.rescued) = (0, 0, 0);
         }
+        None
     }
 
     /// Whether an item is in the log, or being checked.
@@ -389,20 +477,33 @@ impl Plumtree {
     }
 
     /// When there is something to send to a peer that no input will bring.
-    pub(crate) fn sends_at(&self, id: &PeerId) -> Option<Instant> {
+    pub(crate) fn sends_at(&self, id: &PeerId, now: Instant) -> Option<Instant> {
         let peer = self.peers.get(id)?;
-        (peer.cursor < self.log.end()).then_some(peer.next_at)
+        let reads_on = (peer.cursor < self.log.end()).then_some(peer.next_at);
+        let served = match peer.served.ready(now) {
+            Admission::At(at) if !peer.serve.is_empty() => Some(at),
+            _ => None,
+        };
+        reads_on.into_iter().chain(served).min()
+    }
+
+    /// Whether a peer has read all that was accepted.
+    pub(crate) fn has_read_all(&self, id: &PeerId) -> bool {
+        let peer = self.peers.get(id);
+        peer.is_some_and(|peer| peer.cursor >= self.log.end())
+    }
+
+    /// Peers that there is something to ask for, since this was last called.
+    pub(crate) fn touched(&mut self) -> impl Iterator<Item = PeerId> {
+        self.fetches.touched()
     }
 
     /// Whether more of our own may be added: the peer that is ahead of all others has read most of what there is. So a
     /// caller waits for the network, and no slow peer holds up the rest.
     pub(crate) fn has_room(&self) -> bool {
-        let unread = self
-            .peers
-            .values()
-            .map(|peer| self.log.bytes_from(peer.cursor));
-        let least = unread.min().unwrap_or(0);
-        usize::try_from(least).is_ok_and(|least| least < self.config.max_log_bytes / 4)
+        let unread = self.log.bytes_from(self.ahead);
+        let is_little = |unread| unread < self.config.max_log_bytes / 4;
+        self.peers.is_empty() || usize::try_from(unread).is_ok_and(is_little)
     }
 
     /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item. What a peer has
@@ -424,12 +525,15 @@ impl Plumtree {
         if self.fetches.is_ready(&id) {
             let ids = self.fetches.take(id, now);
             if !ids.is_empty() {
+                peer.owed += ids.len();
                 let ids = wire::column(ids.into_iter());
                 return Some(Outgoing::from(Kind::Fetch(Fetch { ids })));
             }
         }
-        if !peer.serve.is_empty() {
-            return Some(answer(peer, &self.log, pool));
+        if !peer.serve.is_empty() && peer.served.ready(now) == Admission::Now {
+            let answer = answer(peer, &self.log, pool);
+            peer.served.charge(answer.payload as u64, now);
+            return Some(answer);
         }
         if peer.next_at > now {
             return None;
@@ -442,6 +546,7 @@ impl Plumtree {
                 self.config.announce_interval,
             )
         };
+        self.ahead = self.ahead.max(peer.cursor);
         // What is left after a full one waits for room, not for time.
         if out.as_ref().is_none_or(|out| out.bytes.len() < BATCH_BYTES) {
             peer.next_at = now + interval;
@@ -455,7 +560,8 @@ impl Plumtree {
             return;
         };
         let many = peer.duplicates * DUPLICATE_PART > peer.fresh + peer.duplicates;
-        if peer.pushes && peer.duplicates >= JUDGED && many {
+        if peer.duplicates >= JUDGED && many {
+            // Once more, if it does so although it was told: both may have changed the link at once.
             self.change(id, false, now);
         } else if peer.fresh > 1024 {
             peer.fresh /= 2;
@@ -485,6 +591,19 @@ impl Plumtree {
     }
 }
 
+impl Peer {
+    /// It is to be sent this; false where so many things wait for it already.
+    fn asks(&mut self, id: ShortId, most: usize) -> bool {
+        if self.serve.len() >= most {
+            return false;
+        }
+        if self.serving.insert(id) {
+            self.serve.push_back(id);
+        }
+        true
+    }
+}
+
 /// The fee per 1,000 bytes.
 pub(crate) fn fee_rate(fee: u64, size: usize) -> u64 {
     let size = u128::try_from(size).unwrap_or(u128::MAX).max(1);
@@ -499,6 +618,7 @@ fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outgoing {
         && missing.len() < MAX_IDS
         && let Some(id) = peer.serve.pop_front()
     {
+        peer.serving.remove(&id);
         let logged = log.get(id).map(|entry| &entry.data);
         match logged.or_else(|| Some(&pool?.get_short(id)?.data)) {
             Some(data) => {
@@ -514,12 +634,13 @@ fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outgoing {
     Outgoing {
         bytes: Kind::Items(batch).into_frame(),
         items: count,
+        payload: bytes,
     }
 }
 
 /// What a peer has not been pushed yet, and does not have.
 fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
-    let (mut frames, mut bytes, mut items) = (Vec::new(), 0, 0);
+    let (mut frames, mut bytes, mut items, mut payload) = (Vec::new(), 0, 0, 0);
     let known = bit(peer.place);
     while bytes < BATCH_BYTES
         && let Some((number, batch)) = log.from(peer.cursor)
@@ -531,8 +652,10 @@ fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
         };
         let count = unknown().count();
         let frame = if count == batch.entries.len() {
+            payload += batch.bytes();
             batch.frame()
         } else if count > 0 {
+            payload += unknown().map(|entry| entry.data.len()).sum::<usize>();
             let unknown = unknown().map(|entry| entry.data.clone());
             Kind::Items(Items::packed(unknown.collect())).into_frame()
         } else {
@@ -548,7 +671,11 @@ fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     } else {
         frames.concat().into()
     };
-    (items > 0).then_some(Outgoing { bytes, items })
+    (items > 0).then_some(Outgoing {
+        bytes,
+        items,
+        payload,
+    })
 }
 
 /// What a peer has not been told of yet, and does not have.

@@ -4,7 +4,10 @@
 //! Items are slices of the frame that they came in: nothing is copied before the chain has accepted it.
 
 use bytes::{Bytes, BytesMut};
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{self, DecodeContext, WireType},
+};
 
 use crate::chain::ShortId;
 
@@ -22,6 +25,10 @@ pub const MAX_IDS: usize = 4096;
 const WORTH_PACKING: usize = 512;
 /// So many bytes tell whether the rest is worth it.
 const SAMPLE: usize = 4096;
+/// A batch unpacks to at most so many times its packed length: more would let a few bytes ask for megabytes of work.
+const MAX_RATIO: usize = 16;
+/// The longest announcement: each of its columns may take the most that a varint does.
+const MAX_ANNOUNCE: usize = MAX_IDS * (ShortId::LENGTH + 5 + 10) + 32;
 
 /// One frame.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -118,16 +125,23 @@ pub enum FrameError {
 }
 
 impl Frame {
-    /// Reads a frame, its length already taken off, and checks its limits; what is packed is unpacked.
+    /// Reads a frame, its length already taken off, and checks its limits; what is packed is unpacked. Lengths and counts are
+    /// looked at before anything is allocated for them.
     ///
     /// # Errors
     /// [`FrameError`]; the sender pays.
     pub(crate) fn read(bytes: Bytes) -> Result<Kind, FrameError> {
+        let (tag, body) = sole_field(bytes.clone())?;
+        if tag == 1 {
+            check_entries(&body)?;
+        } else if tag == 2 && body.len() > MAX_ANNOUNCE {
+            return Err(FrameError::Limit("an announcement is too long"));
+        }
         let kind = Self::decode(bytes)?.kind.ok_or(FrameError::UnknownKind)?;
         Ok(match kind {
             Kind::Items(batch) => Kind::Items(batch.unpacked()?),
             Kind::Announce(announce) => {
-                let count = ids(&announce.ids)?.len();
+                let count = some_ids(&announce.ids)?;
                 if announce.sizes.len() != count || announce.fee_rates.len() != count {
                     return Err(FrameError::Limit(
                         "an announcement's columns differ in length",
@@ -136,11 +150,46 @@ impl Frame {
                 Kind::Announce(announce)
             }
             Kind::Fetch(fetch) => {
-                drop(ids(&fetch.ids)?);
+                some_ids(&fetch.ids)?;
                 Kind::Fetch(fetch)
             }
             other => other,
         })
+    }
+}
+
+/// The one field that a frame is: its tag, and what is in it.
+fn sole_field(mut frame: Bytes) -> Result<(u32, Bytes), FrameError> {
+    let (tag, wire_type) = encoding::decode_key(&mut frame)?;
+    if wire_type != WireType::LengthDelimited {
+        return Err(FrameError::UnknownKind);
+    }
+    let length = encoding::decode_varint(&mut frame)?;
+    if u64::try_from(frame.len()) != Ok(length) {
+        return Err(FrameError::Limit("a frame is one field, to its end"));
+    }
+    Ok((tag, frame))
+}
+
+/// Counts the items of a batch before they are decoded.
+fn check_entries(mut batch: &[u8]) -> Result<(), FrameError> {
+    let mut items = 0;
+    while !batch.is_empty() {
+        let (tag, wire_type) = encoding::decode_key(&mut batch)?;
+        encoding::skip_field(wire_type, tag, &mut batch, DecodeContext::default())?;
+        items += usize::from(tag == 1);
+        if items > MAX_BATCH {
+            return Err(FrameError::Limit("a batch has over 4,096 items"));
+        }
+    }
+    Ok(())
+}
+
+/// How many ids there are in a column that has to have some.
+fn some_ids(column: &Bytes) -> Result<usize, FrameError> {
+    match ids(column)?.len() {
+        0 => Err(FrameError::Limit("a frame names nothing")),
+        count => Ok(count),
     }
 }
 
@@ -149,22 +198,20 @@ impl Frame {
 /// # Errors
 /// [`FrameError`] says what is wrong with it.
 pub fn check_frame(bytes: Bytes) -> Result<usize, FrameError> {
-    Ok(match Frame::read(bytes)? {
-        Kind::Items(batch) => batch.items.len() + count(&batch.missing),
-        other => other.ids(),
-    })
+    Ok(Frame::read(bytes)?.ids())
 }
 
-fn count(column: &Bytes) -> usize {
+pub(crate) fn count(column: &Bytes) -> usize {
     column.len() / ShortId::LENGTH
 }
 
 impl Kind {
-    /// How many items it announces or asks for.
+    /// How many items it holds, announces or asks for.
     pub(crate) fn ids(&self) -> usize {
         match self {
             Self::Announce(announce) => count(&announce.ids),
             Self::Fetch(fetch) => count(&fetch.ids),
+            Self::Items(batch) => batch.items.len() + count(&batch.missing),
             _ => 0,
         }
     }
@@ -176,7 +223,7 @@ impl Kind {
 }
 
 impl Items {
-    /// A batch as it goes out: packed where that saves a tenth at least.
+    /// A batch as it goes out: packed where that saves a tenth at least, and no more than [`MAX_RATIO`] allows.
     pub(crate) fn packed(items: Vec<Bytes>) -> Self {
         let plain = Self {
             items,
@@ -187,7 +234,7 @@ impl Items {
             return plain;
         }
         let packed = lz4_flex::compress(&plain.encode_to_vec());
-        if packed.len() > size - size / 10 {
+        if packed.len() > size - size / 10 || packed.len() * MAX_RATIO < size {
             return plain;
         }
         Self {
@@ -215,12 +262,17 @@ impl Items {
             if size > MAX_UNPACKED {
                 return Err(FrameError::Limit("a packed batch is over 4 MiB"));
             }
+            if size > self.packed.len().saturating_mul(MAX_RATIO) {
+                return Err(FrameError::Limit("a batch is packed over 16 times"));
+            }
             let mut room = BytesMut::zeroed(size);
             match lz4_flex::decompress_into(&self.packed, &mut room) {
                 Ok(length) if length == size => {}
                 _ => return Err(FrameError::Limit("a packed batch is not what it says")),
             }
-            let inner = Self::decode(room.freeze())?;
+            let room = room.freeze();
+            check_entries(&room)?;
+            let inner = Self::decode(room)?;
             if !inner.packed.is_empty() {
                 return Err(FrameError::Limit("a packed batch is packed twice"));
             }
@@ -229,10 +281,12 @@ impl Items {
                 ..inner
             }
         };
-        if batch.items.len() > MAX_BATCH {
-            return Err(FrameError::Limit("a batch has over 4,096 items"));
+        if batch.items.iter().any(Bytes::is_empty) {
+            return Err(FrameError::Limit("an item is empty"));
         }
-        drop(ids(&batch.missing)?);
+        if ids(&batch.missing)?.len() + batch.items.len() == 0 {
+            return Err(FrameError::Limit("a batch of nothing"));
+        }
         Ok(batch)
     }
 }
@@ -256,4 +310,112 @@ pub(crate) fn column(ids: impl Iterator<Item = ShortId>) -> Bytes {
     let mut column = BytesMut::new();
     ids.for_each(|id| column.extend_from_slice(&id.to_bytes()));
     column.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{chain::TransactionKey, platform::test};
+
+    fn limit(frame: Vec<u8>) -> &'static str {
+        match Frame::read(frame.into()) {
+            Err(FrameError::Limit(reason)) => reason,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn frame(kind: Kind) -> Vec<u8> {
+        Frame { kind: Some(kind) }.encode_to_vec()
+    }
+
+    fn packed(packed: Vec<u8>, size: usize) -> Vec<u8> {
+        frame(Kind::Items(Items {
+            packed: packed.into(),
+            size: u32::try_from(size).expect("small"),
+            ..Items::default()
+        }))
+    }
+
+    #[test]
+    fn what_is_in_a_frame_is_counted_before_it_is_decoded() {
+        // Two bytes an item; decoded they would be 32 each.
+        let many = Items {
+            items: vec![Bytes::new(); MAX_BATCH + 1],
+            ..Items::default()
+        };
+        assert_eq!(
+            limit(frame(Kind::Items(many.clone()))),
+            "a batch has over 4,096 items"
+        );
+        // The same within a packed one: noise in front keeps it below the ratio.
+        let noise: Vec<u8> = (0..4096_u32)
+            .flat_map(|n| TransactionKey::of(&n.to_le_bytes()).short().to_bytes())
+            .collect();
+        let mut inner = Items {
+            items: vec![noise.into()],
+            ..Items::default()
+        }
+        .encode_to_vec();
+        inner.extend(many.encode_to_vec());
+        assert_eq!(
+            limit(packed(lz4_flex::compress(&inner), inner.len())),
+            "a batch has over 4,096 items"
+        );
+        let sizes = Announce {
+            sizes: vec![1; MAX_ANNOUNCE + 1],
+            ..Announce::default()
+        };
+        assert_eq!(
+            limit(frame(Kind::Announce(sizes))),
+            "an announcement is too long"
+        );
+        let twice = [
+            frame(Kind::Link(Link { push: true })),
+            frame(Kind::Link(Link { push: true })),
+        ]
+        .concat();
+        assert_eq!(limit(twice), "a frame is one field, to its end");
+    }
+
+    #[test]
+    fn nothing_is_no_frame() {
+        for kind in [
+            Kind::Items(Items::default()),
+            Kind::Announce(Announce::default()),
+            Kind::Fetch(Fetch::default()),
+            Kind::Items(Items {
+                items: vec![Bytes::new()],
+                ..Items::default()
+            }),
+        ] {
+            limit(frame(kind));
+        }
+    }
+
+    #[test]
+    fn few_bytes_do_not_become_megabytes() {
+        let plain = Items {
+            items: vec![vec![0; 1 << 20].into()],
+            ..Items::default()
+        };
+        let bytes = plain.encode_to_vec();
+        assert_eq!(
+            limit(packed(lz4_flex::compress(&bytes), bytes.len())),
+            "a batch is packed over 16 times"
+        );
+        assert_eq!(
+            Items::packed(plain.items.clone()),
+            plain,
+            "we do not send such either"
+        );
+        let text: Vec<u8> = (0..4000_u32)
+            .flat_map(|n| format!("{n:08} pays, ").into_bytes())
+            .collect();
+        let sent = Items::packed(vec![text.into()]);
+        assert!(sent.items.is_empty(), "it is worth packing");
+        assert_eq!(
+            Frame::read(frame(Kind::Items(sent)).into()).map(|kind| kind.ids()),
+            Ok(1)
+        );
+    }
 }

@@ -11,7 +11,7 @@ mod window;
 pub use budget::{Admission, Budget};
 pub use budgets::{BudgetConfig, Budgets};
 pub use class::{Class, Lane};
-pub use rate_limit::{Cost, Limit, Limits, Protocol, Rate, RateLimiter, Refusal};
+pub use rate_limit::{Cost, Limit, Limits, Pace, Protocol, Rate, RateLimiter, Refusal};
 pub use scheduler::{Full, QueueLimits, Scheduler, SchedulerConfig};
 pub use shaper::Shaper;
 pub use window::Window;

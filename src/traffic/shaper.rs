@@ -5,6 +5,7 @@
 //! read more slowly, keeps what does not fit, and loses nothing. The same limits at both ends never wait for each other, since what
 //! the sender's lets out conforms at the receiver's ([`RateLimiter::mirror`]).
 //!
+//! GCRA counts frames, items and unpacked bytes, which are what a message costs its receiver; budgets count bytes on the stream.
 //! Votes wait for GCRA alone, never for a budget ([`super::Budget`]). Bounds: those of the two parts.
 
 use libp2p::PeerId;
@@ -29,13 +30,22 @@ impl Shaper {
     /// When the next frame of this class may be read from the peer, or written to it.
     pub fn ready(&mut self, peer: &PeerId, class: Class, now: Instant) -> Admission {
         let limit = self.limiter.ready(peer, Protocol::Lane(class), now);
-        limit.later(self.budgets.ready(peer, class, now))
+        let frame = self.limiter.ready(peer, Protocol::Frame, now);
+        limit
+            .later(frame)
+            .later(self.budgets.ready(peer, class, now))
     }
 
-    /// A frame was read, or written.
-    pub fn charge(&mut self, peer: PeerId, class: Class, cost: Cost, now: Instant) {
-        let bytes = usize::try_from(cost.bytes).unwrap_or(usize::MAX);
-        self.budgets.charge(peer, class, bytes, now);
+    /// A frame was read, or written, that took so many bytes on the stream.
+    pub fn charge(&mut self, peer: PeerId, class: Class, cost: Cost, wire: usize, now: Instant) {
+        const FRAME: Cost = Cost { items: 1, bytes: 0 };
+        self.budgets.charge(peer, class, wire, now);
+        self.limiter.charge(peer, Protocol::Frame, FRAME, now);
+        self.surcharge(peer, class, cost, now);
+    }
+
+    /// A frame that was read costs more than it seemed to.
+    pub fn surcharge(&mut self, peer: PeerId, class: Class, cost: Cost, now: Instant) {
         self.limiter.charge(peer, Protocol::Lane(class), cost, now);
     }
 
@@ -82,7 +92,8 @@ mod tests {
                     now = at;
                 }
                 Admission::Now => {
-                    shaper.charge(peer, class, cost, now);
+                    let wire = usize::try_from(cost.bytes).expect("small");
+                    shaper.charge(peer, class, cost, wire, now);
                     items += cost.items;
                 }
             }
@@ -100,6 +111,19 @@ mod tests {
         };
         let votes = flow(&mut shaper(100, 1, now), Class::Vote, vote, 10, now);
         assert!((1099..=1101).contains(&votes), "{votes}");
+    }
+
+    #[test]
+    fn frames_without_items_are_not_free() {
+        let now = Instant::now();
+        let mut shaper = shaper(u64::MAX, u64::MAX, now);
+        let (peer, nothing) = (PeerId::random(), Cost { items: 0, bytes: 0 });
+        let mut frames = 0_u64;
+        while shaper.ready(&peer, Class::Vote, now) == Admission::Now {
+            shaper.charge(peer, Class::Vote, nothing, 2, now);
+            frames += 1;
+        }
+        assert_eq!(frames, 80_000);
     }
 
     #[test]

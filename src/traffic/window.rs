@@ -9,7 +9,11 @@
 //! is what holds the sender up, and doubles each round trip until the queue is first seen. So a fast link with long round trips gets
 //! megabytes, and a slow one a few milliseconds' worth.
 //!
-//! Bounds: [`MIN_UNREAD`] to [`MAX_UNREAD`]; one sample for each [`SAMPLE`] bytes under way.
+//! What the peer says is believed only as far as bytes were *written* to its stream, and what is not written yet is bounded by
+//! itself ([`MAX_UNWRITTEN`]): so a peer that acknowledges what it was not sent, or that stops reading, gets us to hold nothing more.
+//!
+//! Bounds: [`MIN_UNREAD`] to [`MAX_UNREAD`]; one sample for each [`SAMPLE`] bytes under way; acknowledgements: two for
+//! each frame sent, one as read and one as done with.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -20,6 +24,10 @@ const MIN_UNREAD: usize = 64 << 10;
 const MAX_UNREAD: usize = 8 << 20;
 /// Bytes that the peer may not be done with.
 const MAX_UNDONE: usize = 8 << 20;
+/// Bytes that may wait in the connection to be written.
+const MAX_UNWRITTEN: usize = 1 << 20;
+/// Acknowledgements that may come before anything was sent.
+const SPARE_ACKNOWLEDGEMENTS: usize = 16;
 /// How long a queue of our own may be: so much later comes a vote.
 const TARGET: Duration = Duration::from_millis(3);
 /// The same while votes go to the peer: bulk is a quarter slower then, on a fast link.
@@ -41,11 +49,16 @@ pub struct Window {
     starts: bool,
     /// The limit has held the sender up since it was last changed.
     is_tight: bool,
-    unread: usize,
-    undone: usize,
-    /// Bytes sent and read ever.
+    /// Bytes sent ever, and of those written; and as far as that goes, read and done with.
     sent: u64,
+    written: u64,
     read: u64,
+    done: u64,
+    /// Bytes that the peer says it has read and is done with, of those sent. What it says may overtake our news of what was written.
+    said_read: u64,
+    said_done: u64,
+    /// Acknowledgements that may still come.
+    due: usize,
     /// When the byte with this number was sent.
     samples: VecDeque<(u64, Instant)>,
     /// The least delay of this period and of the one before, and when this one began.
@@ -61,10 +74,13 @@ impl Default for Window {
             limit: MIN_UNREAD,
             starts: true,
             is_tight: false,
-            unread: 0,
-            undone: 0,
             sent: 0,
+            written: 0,
             read: 0,
+            done: 0,
+            said_read: 0,
+            said_done: 0,
+            due: SPARE_ACKNOWLEDGEMENTS,
             samples: VecDeque::new(),
             least: [None; 2],
             period: None,
@@ -76,8 +92,14 @@ impl Default for Window {
 impl Window {
     /// Bytes that may be sent now; the last message may go over it.
     pub fn room(&self) -> usize {
-        let unread = self.limit.saturating_sub(self.unread);
-        unread.min(MAX_UNDONE.saturating_sub(self.undone))
+        let unread = self.limit.saturating_sub(self.unread());
+        let undone = MAX_UNDONE.saturating_sub(difference(self.sent, self.done));
+        let unwritten = MAX_UNWRITTEN.saturating_sub(difference(self.sent, self.written));
+        unread.min(undone).min(unwritten)
+    }
+
+    fn unread(&self) -> usize {
+        difference(self.sent, self.read)
     }
 
     /// A vote was sent: others will come, and shall not wait long.
@@ -85,23 +107,41 @@ impl Window {
         self.voting = Some(now + VOTING);
     }
 
-    /// Bytes that were sent.
+    /// Bytes of a frame that was sent.
     pub fn on_sent(&mut self, bytes: usize, now: Instant) {
-        self.unread += bytes;
-        self.undone += bytes;
         self.sent += bytes as u64;
+        self.due = self.due.saturating_add(2);
         let last = self.samples.back().map_or(0, |(number, _)| *number);
         if self.samples.is_empty() || self.sent - last >= SAMPLE as u64 {
             self.samples.push_back((self.sent, now));
         }
-        self.is_tight |= self.unread >= self.limit;
+        self.is_tight |= self.unread() >= self.limit;
     }
 
-    /// Bytes that the peer says it has read. One that says so of more than it was sent only gets more than it can take.
-    pub fn on_read(&mut self, bytes: usize, now: Instant) {
-        let bytes = bytes.min(self.unread);
-        self.unread -= bytes;
-        self.read += bytes as u64;
+    /// Bytes that the connection has written.
+    pub fn on_written(&mut self, bytes: usize, now: Instant) {
+        self.written = self.written.saturating_add(bytes as u64).min(self.sent);
+        self.believe(now);
+    }
+
+    /// The peer says that it has read so many bytes more, and is done with so many. False: it says so too often. One that says it of
+    /// more than it was sent only gets more than it can take.
+    pub fn on_acknowledged(&mut self, read: u64, done: u64, now: Instant) -> bool {
+        if self.due == 0 {
+            return false;
+        }
+        self.due -= 1;
+        self.said_read = self.said_read.saturating_add(read).min(self.sent);
+        self.said_done = self.said_done.saturating_add(done).min(self.said_read);
+        self.believe(now);
+        true
+    }
+
+    /// Takes what the peer says as true, as far as it can be.
+    fn believe(&mut self, now: Instant) {
+        let before = self.read;
+        self.read = self.said_read.min(self.written);
+        self.done = self.said_done.min(self.read);
         let mut delay = None;
         while let Some((number, at)) = self.samples.front().copied()
             && number <= self.read
@@ -113,13 +153,8 @@ impl Window {
             let queue = delay.saturating_sub(self.least_delay(delay, now));
             let voting = self.voting.is_some_and(|until| now < until);
             let target = if voting { TARGET_WITH_VOTES } else { TARGET };
-            self.adapt(bytes, queue, target);
+            self.adapt(difference(self.read, before), queue, target);
         }
-    }
-
-    /// Bytes that the peer says it is done with.
-    pub fn on_done(&mut self, bytes: usize) {
-        self.undone = self.undone.saturating_sub(bytes);
     }
 
     /// The link's own delay, as far as it is known.
@@ -149,8 +184,12 @@ impl Window {
             self.limit += (STEP as f64 * under * bytes as f64 / self.limit as f64) as usize;
         }
         self.limit = self.limit.clamp(MIN_UNREAD, MAX_UNREAD);
-        self.is_tight = self.unread >= self.limit;
+        self.is_tight = self.unread() >= self.limit;
     }
+}
+
+fn difference(more: u64, less: u64) -> usize {
+    usize::try_from(more.saturating_sub(less)).unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]
@@ -174,6 +213,7 @@ mod tests {
             while window.room() > 0 {
                 let frame = 32 << 10;
                 window.on_sent(frame, now);
+                window.on_written(frame, now);
                 free_at =
                     free_at.max(now) + Duration::from_secs_f64(frame as f64 / bytes_per_second);
                 under_way.push_back((free_at + round_trip, frame));
@@ -185,8 +225,7 @@ mod tests {
                 && at <= now
             {
                 under_way.pop_front();
-                window.on_read(frame, now);
-                window.on_done(frame);
+                assert!(window.on_acknowledged(frame as u64, frame as u64, now));
                 carried += if is_last { frame } else { 0 };
             }
             now += step;
@@ -221,28 +260,60 @@ mod tests {
         let mut sent = 0;
         while window.room() > 0 {
             window.on_sent(1000, now);
-            window.on_read(1000, now);
+            window.on_written(1000, now);
+            window.on_acknowledged(1000, 0, now);
             sent += 1000;
         }
         assert!((MAX_UNDONE..=MAX_UNDONE + 1000).contains(&sent));
-        window.on_done(usize::MAX);
+        window.on_acknowledged(0, u64::MAX, now);
         assert!(window.room() >= MIN_UNREAD);
+    }
+
+    #[test]
+    fn what_was_not_written_cannot_be_acknowledged() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        let mut sent = 0;
+        while window.room() > 0 && sent < 1 << 30 {
+            window.on_sent(1000, now);
+            window.on_acknowledged(u64::MAX, u64::MAX, now);
+            sent += 1000;
+        }
+        assert!(sent <= MIN_UNREAD + 1000, "{sent}");
+        // What was said too early counts once it is true.
+        window.on_written(sent, now);
+        assert!(window.room() >= MIN_UNREAD);
+    }
+
+    #[test]
+    fn a_frame_is_acknowledged_twice_at_most() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        let mut answers = 0;
+        for _ in 0..10 {
+            window.on_sent(1000, now);
+        }
+        while window.on_acknowledged(0, 0, now) {
+            answers += 1;
+        }
+        assert_eq!(answers, 20 + SPARE_ACKNOWLEDGEMENTS);
     }
 
     proptest! {
         #[test]
-        fn no_acknowledgement_breaks_the_bounds(steps in proptest::collection::vec((0u8..3, 0usize..3_000_000, 0u64..50), 0..200)) {
+        fn no_acknowledgement_breaks_the_bounds(steps in proptest::collection::vec((0u8..4, 0usize..3_000_000, 0u64..50), 0..200)) {
             let (mut window, mut now) = (Window::default(), Instant::now());
             for (step, bytes, millis) in steps {
                 now += Duration::from_millis(millis);
                 match step {
                     0 if window.room() > 0 => window.on_sent(bytes, now),
                     0 => {}
-                    1 => window.on_read(bytes, now),
-                    _ => window.on_done(bytes),
+                    1 => assert!(window.on_acknowledged(bytes as u64, 0, now) || window.due == 0),
+                    2 => assert!(window.on_acknowledged(0, bytes as u64, now) || window.due == 0),
+                    _ => window.on_written(bytes, now),
                 }
                 prop_assert!((MIN_UNREAD..=MAX_UNREAD).contains(&window.limit));
-                prop_assert!(window.room() <= MAX_UNREAD);
+                prop_assert!(window.room() <= MAX_UNWRITTEN);
+                prop_assert!(window.done <= window.read && window.read <= window.written && window.written <= window.sent);
+                prop_assert!(window.sent - window.written <= (MAX_UNWRITTEN + 3_000_000) as u64);
                 prop_assert!(window.samples.len() <= (MAX_UNREAD + 3_000_000) / SAMPLE + 2);
             }
         }

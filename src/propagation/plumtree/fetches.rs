@@ -9,7 +9,7 @@
 //! one peer `max_requested_bytes` asked for at once.
 
 use std::{
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -27,6 +27,8 @@ const MAX_WANTED: usize = 1 << 18;
 const MOST_PATIENCE: u32 = 8;
 /// How many times the configured timeout a peer has to answer while other answers of it arrive.
 const MOST_TIMES: u32 = 5;
+/// How many announced items more than it delivers a peer may turn out not to have.
+const MOST_MISSING: u32 = 256;
 /// Peers that are remembered as having one id.
 const MAX_ANNOUNCERS: usize = 4;
 
@@ -42,6 +44,8 @@ pub(super) struct Fetches {
     /// In the order of their deadlines, with the time at which they were asked for.
     requested: VecDeque<(Instant, (ShortId, PeerId, Instant))>,
     peers: HashMap<PeerId, Announcer>,
+    /// Peers that may be asked for something, for whoever drives this.
+    touched: HashSet<PeerId>,
 }
 
 /// Set by the configuration.
@@ -87,6 +91,13 @@ struct Announcer {
     requested_bytes: usize,
     /// When it last sent what it was asked for.
     answered: Option<Instant>,
+    /// How much more often it did not have what it had announced than it had it, and since when it has paid for that.
+    missing: u32,
+    paid: Option<Instant>,
+    /// When it was last blamed for an answer that did not come.
+    blamed: Option<Instant>,
+    /// What it was asked for until then may be lost.
+    excused: Option<Instant>,
 }
 
 impl Fetches {
@@ -98,7 +109,13 @@ impl Fetches {
             waiting: VecDeque::new(),
             requested: VecDeque::new(),
             peers: HashMap::new(),
+            touched: HashSet::new(),
         }
+    }
+
+    /// Peers that may be asked for something, since this was last called.
+    pub(super) fn touched(&mut self) -> impl Iterator<Item = PeerId> {
+        self.touched.drain()
     }
 
     /// Notes what a peer has; false where it has announced too much that it has not delivered.
@@ -155,6 +172,7 @@ impl Fetches {
                 claimed = Some((claim, asked));
                 if let Some(announcer) = self.peers.get_mut(&peer).filter(|_| asked) {
                     announcer.answered = Some(now);
+                    announcer.missing = announcer.missing.saturating_sub(1);
                 }
             }
         }
@@ -173,15 +191,26 @@ impl Fetches {
         self.patience = patience.clamp(least, most);
     }
 
-    /// A peer does not have what it was asked for.
-    pub(super) fn missing(&mut self, id: ShortId, peer: PeerId) {
-        if self
-            .wanted
-            .get(&id)
-            .is_some_and(|wanted| wanted.state == State::Requested(peer))
-        {
-            self.ask_another(id, peer);
+    /// A peer does not have what it was asked for. True: it has announced too much that it does not have, and pays for it once in
+    /// the time that it has for an answer; what it had may leave its pool all at once.
+    pub(super) fn missing(&mut self, id: ShortId, peer: PeerId, now: Instant) -> bool {
+        let wanted = self.wanted.get(&id);
+        if wanted.is_none_or(|wanted| wanted.state != State::Requested(peer)) {
+            return false;
         }
+        self.ask_another(id, peer);
+        let Some(announcer) = self.peers.get_mut(&peer) else {
+            return false;
+        };
+        announcer.missing = announcer.missing.saturating_add(1);
+        let has_paid = announcer
+            .paid
+            .is_some_and(|at| now < at + self.limits.timeout);
+        if announcer.missing < MOST_MISSING || has_paid {
+            return false;
+        }
+        (announcer.missing, announcer.paid) = (0, Some(now));
+        true
     }
 
     /// What to ask this peer for now, the best paying first.
@@ -251,12 +280,34 @@ impl Fetches {
                     continue;
                 }
                 self.ask_another(id, peer);
-                if !silent.contains(&peer) {
+                if self.is_to_blame(&peer, asked, now) {
                     silent.push(peer);
                 }
             }
         }
         silent
+    }
+
+    /// A peer has not answered what it was asked then. Whether it pays for that: once in the time that it has for an answer, however
+    /// much it was asked.
+    fn is_to_blame(&mut self, peer: &PeerId, asked: Instant, now: Instant) -> bool {
+        let timeout = self.limits.timeout;
+        let Some(announcer) = self.peers.get_mut(peer) else {
+            return false;
+        };
+        let has_paid = announcer.blamed.is_some_and(|at| now < at + timeout);
+        if has_paid || announcer.excused.is_some_and(|at| asked <= at) {
+            return false;
+        }
+        announcer.blamed = Some(now);
+        true
+    }
+
+    /// What a peer was asked for may be lost, and the answers too.
+    pub(super) fn excuse(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(announcer) = self.peers.get_mut(peer) {
+            announcer.excused = Some(now);
+        }
     }
 
     /// Whether a peer has sent something that it was asked for, lately.
@@ -322,6 +373,7 @@ impl Fetches {
         wanted.state = State::Ready(peer);
         let announcer = self.peers.entry(peer).or_default();
         announcer.ready.push((claim.fee_rate, id));
+        self.touched.insert(peer);
         // While a peer may be asked for no more, what came another way piles up in its heap.
         if announcer.ready.len() > 2 * self.limits.max_announced {
             let wanted = &self.wanted;
@@ -338,6 +390,9 @@ impl Fetches {
             announcer.announced -= 1;
             if asked {
                 announcer.requested_bytes -= size(claim);
+                if !announcer.ready.is_empty() {
+                    self.touched.insert(*peer);
+                }
             }
         }
     }
@@ -482,7 +537,7 @@ mod tests {
             one
         };
         let first = asked(&mut fetches, at).expect("somebody");
-        fetches.missing(id(1), first);
+        assert!(!fetches.missing(id(1), first, at));
         let second = asked(&mut fetches, at).expect("somebody else");
         at += LIMITS.timeout;
         assert_eq!(fetches.on_time(at), [second]);
@@ -494,9 +549,35 @@ mod tests {
                 .windows(2)
                 .all(|pair| pair[0] != pair[1])
         );
-        fetches.missing(id(1), fourth);
+        assert!(!fetches.missing(id(1), fourth, at));
         assert_eq!(asked(&mut fetches, at), None);
         assert!(fetches.wanted.is_empty());
+    }
+
+    #[test]
+    fn silence_is_paid_for_once_a_round_and_not_where_questions_are_lost() {
+        let (mut fetches, start) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
+        let peer = PeerId::random();
+        let mut blamed = 0;
+        // One question each 10 ms, none of which is answered.
+        let mut ask = |fetches: &mut Fetches, number, now| {
+            fetches.announced(id(number), peer, claim(1, 1), now);
+            blamed += fetches.on_time(now).len();
+            fetches.take(peer, now);
+            blamed
+        };
+        let at =
+            |number: u64| start + Duration::from_millis(10) * u32::try_from(number).expect("small");
+        for number in 0..1000 {
+            ask(&mut fetches, number, at(number));
+        }
+        let before = ask(&mut fetches, 1000, at(1000));
+        let rounds = usize::try_from((at(1000) - start).as_millis() / LIMITS.timeout.as_millis())
+            .expect("small");
+        assert!(before > 0 && before <= rounds, "{before} of {rounds}");
+        fetches.excuse(&peer, at(1000));
+        let later = at(1000) + LIMITS.timeout * 2;
+        assert_eq!(ask(&mut fetches, 1001, later), before);
     }
 
     #[test]
@@ -523,7 +604,7 @@ mod tests {
                 match step {
                     0 | 1 => { fetches.announced(id(number), peer, claim(100, number), now); }
                     2 => { fetches.arrived(id(number), &peer, now); }
-                    3 => { fetches.missing(id(number), peer); }
+                    3 => { fetches.missing(id(number), peer, now); }
                     4 => { now += Duration::from_millis(number * 20); fetches.on_time(now); fetches.take(peer, now); }
                     _ => fetches.gone(peer),
                 }

@@ -177,14 +177,14 @@ impl Log {
         true
     }
 
-    /// A place is free for another peer: nothing is known of that one.
-    pub(super) fn forget(&mut self, peer: Place) {
+    /// These places are free for other peers: nothing is known of those.
+    pub(super) fn forget(&mut self, places: u128) {
         for batch in &mut self.batches {
-            if batch.source == Some(peer) {
+            if bit(batch.source) & places != 0 {
                 batch.source = None;
             }
             for entry in &mut batch.entries {
-                entry.known &= !bit(Some(peer));
+                entry.known &= !places;
             }
         }
     }
@@ -220,6 +220,11 @@ impl Index {
 }
 
 impl Batch {
+    /// Bytes of its items.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= BATCH_BYTES || self.entries.len() >= MAX_BATCH
     }
@@ -304,8 +309,7 @@ mod tests {
         let id = batch.entries[0].id;
         assert!(log.mark(id, Some(127)) && log.mark(id, None));
         assert_eq!(log.get(id).expect("it is there").known, 1 << 127);
-        log.forget(127);
-        log.forget(3);
+        log.forget(bit(Some(127)) | bit(Some(3)));
         assert_eq!(log.get(id).expect("it is there").known, 0);
         assert!(log.batches.iter().all(|batch| batch.source.is_none()));
         assert!(!log.mark(entry(0, 300).id, Some(0)) && log.get(entry(0, 300).id).is_none());

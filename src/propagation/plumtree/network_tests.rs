@@ -99,7 +99,7 @@ impl Network {
             let arrival = self.arrivals.peek().map(|Reverse((at, ..))| *at);
             let nodes = self.nodes.iter().flat_map(|node| {
                 let ids = node.links.iter().map(|link| &self.nodes[*link].id);
-                let sends = ids.filter_map(|id| node.tree.sends_at(id));
+                let sends = ids.filter_map(|id| node.tree.sends_at(id, self.now));
                 sends.chain(node.tree.next_deadline())
             });
             let Some(next) = nodes.chain(arrival).min().filter(|next| *next <= end) else {
@@ -174,7 +174,7 @@ impl Network {
                 }
                 Kind::Fetch(fetch) => node.tree.on_fetch(sender, &fetch),
                 Kind::Link(link) => {
-                    node.tree.on_link(sender, &link);
+                    assert_eq!(node.tree.on_link(sender, &link, self.now), None);
                     None
                 }
                 _ => None,

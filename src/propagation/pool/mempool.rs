@@ -23,6 +23,7 @@ mod classes;
 use std::{
     collections::{HashMap, VecDeque},
     iter,
+    sync::Arc,
     time::Duration,
 };
 
@@ -103,7 +104,8 @@ pub struct Pooled {
 pub struct Mempool {
     config: MempoolConfig,
     /// In pieces, so that it grows without being moved: that would take as long as a hundred votes on their way.
-    slab: Vec<Vec<Option<Entry>>>,
+    /// Shared with [`Pieces`] that are at work: what changes meanwhile is copied, a piece at a time.
+    slab: Vec<Arc<Piece>>,
     /// Empty places of the slab, taken in the order in which they became free: neighbours in a queue stay neighbours.
     free: VecDeque<Place>,
     index: HashMap<ShortId, Place, Keyed>,
@@ -115,7 +117,26 @@ pub struct Mempool {
 /// A place in the slab.
 type Place = u32;
 
-#[derive(Debug)]
+type Piece = Vec<Option<Entry>>;
+
+/// The transactions of a pool as they are at one moment, to be walked away from the network task. As long as it lives the pool
+/// copies what it changes, so it should not live long.
+#[derive(Clone, Debug)]
+pub struct Pieces(Vec<Arc<Piece>>);
+
+impl Pieces {
+    /// All transactions, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Pooled> + Clone {
+        pooled(&self.0)
+    }
+}
+
+fn pooled(slab: &[Arc<Piece>]) -> impl Iterator<Item = &Pooled> + Clone {
+    let entries = slab.iter().flat_map(|piece| piece.iter()).flatten();
+    entries.map(|entry| &entry.pooled)
+}
+
+#[derive(Clone, Debug)]
 struct Entry {
     pooled: Pooled,
     /// The neighbours in its class.
@@ -239,8 +260,12 @@ impl Mempool {
 
     /// All transactions, in no order: to rebuild a block from.
     pub fn iter(&self) -> impl Iterator<Item = &Pooled> + Clone {
-        let entries = self.slab.iter().flatten().flatten();
-        entries.map(|entry| &entry.pooled)
+        pooled(&self.slab)
+    }
+
+    /// All transactions as they are now: one step for each 4,096 of them.
+    pub fn pieces(&self) -> Pieces {
+        Pieces(self.slab.clone())
     }
 
     /// How many transactions there are.
@@ -297,7 +322,7 @@ impl Mempool {
 
     fn slot(&mut self, place: Place) -> Option<&mut Option<Entry>> {
         let (piece, place) = split(place)?;
-        self.slab.get_mut(piece)?.get_mut(place)
+        Arc::make_mut(self.slab.get_mut(piece)?).get_mut(place)
     }
 
     /// Puts an entry at the end of its class.
@@ -317,10 +342,10 @@ impl Mempool {
             None => {
                 let last = self.slab.last().is_none_or(|piece| piece.len() == PIECE);
                 if last {
-                    self.slab.push(Vec::with_capacity(PIECE));
+                    self.slab.push(Arc::new(Vec::with_capacity(PIECE)));
                 }
                 let before = (self.slab.len() - 1) * PIECE;
-                let piece = self.slab.last_mut()?;
+                let piece = Arc::make_mut(self.slab.last_mut()?);
                 let place = Place::try_from(before + piece.len()).ok()?;
                 piece.push(entry);
                 place

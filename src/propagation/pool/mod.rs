@@ -5,5 +5,5 @@ pub mod reconcile;
 mod seen;
 pub(crate) mod sessions;
 
-pub use mempool::{Insertion, MAX_EXPIRED, Mempool, MempoolConfig, OVERHEAD, Pooled};
+pub use mempool::{Insertion, MAX_EXPIRED, Mempool, MempoolConfig, OVERHEAD, Pieces, Pooled};
 pub use seen::Seen;

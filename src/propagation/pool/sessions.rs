@@ -6,13 +6,17 @@
 //! with a node that has just started, each side announces its best paying transactions instead.
 //!
 //! A session walks over the whole pool, so each of its steps runs off the network task as a [`Step`]; messages that come
-//! meanwhile wait. Bounds: [`MAX_SESSIONS`] at once, one a peer and direction; [`MAX_WAITING`] messages of each;
-//! [`LEAST_PAUSE`] between two that a peer begins; above these a peer's request is declined. One [`Snapshot`] serves all sessions
+//! meanwhile wait. A step carries its session's number: what comes of one whose session is over is dropped. Bounds:
+//! [`MAX_STEPS`] at once, so that there are threads left for the chain's checks; [`MAX_SESSIONS`] at once, one a peer and direction,
+//! those counted whose last step is still at work though the peer is gone; [`MAX_WAITING`] messages of each;
+//! [`LEAST_PAUSE`] between two that a peer begins, on whatever connection; above these a peer's request is declined. One [`Snapshot`] serves all sessions
 //! that begin within [`FRESH`], unless the pool has changed much.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap, VecDeque},
     hash::Hasher,
+    panic::{self, AssertUnwindSafe},
     time::Duration,
 };
 
@@ -26,7 +30,7 @@ use crate::{
     propagation::{
         ReconcileConfig,
         pool::{
-            Mempool, Pooled,
+            Mempool, Pieces, Pooled,
             reconcile::{
                 Action, Initiator, MAX_POOL, Message, Outcome, Request, Responder, Snapshot,
             },
@@ -36,10 +40,16 @@ use crate::{
 
 /// Sessions at once, of both directions: each takes up to 10 MB.
 const MAX_SESSIONS: usize = 8;
+/// Steps at work at once.
+const MAX_STEPS: usize = 2;
+/// Peers that are gone of which it is remembered when they began their last sessions; who went first is forgotten.
+const MAX_GONE: usize = 1024;
 /// Messages of a session that may wait while it is at work: as many as may be under way after one request for symbols.
 const MAX_WAITING: usize = 32;
 /// Least time between two sessions that one peer begins.
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
+/// Least time between two sessions that we begin with one peer, whatever the configuration says.
+const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 /// How long a snapshot is as good as new, and the part of the pool, one in so many, that may have come since.
 const FRESH: Duration = Duration::from_secs(2);
 const CHANGED_PART: u64 = 64;
@@ -52,6 +62,17 @@ pub(crate) struct Pools {
     salts: SipHasher13,
     sessions_begun: u64,
     peers: HashMap<PeerId, Peer>,
+    /// When we begin the next session with each.
+    begins: BTreeSet<(Instant, PeerId)>,
+    /// Who has a session.
+    busy: Vec<(PeerId, Side)>,
+    /// When peers that are gone began their last sessions, in the order in which they went.
+    gone: VecDeque<(PeerId, Instant)>,
+    /// Sessions under way, those at work included whose peers are gone.
+    sessions: usize,
+    /// Steps at work, and those that wait for it.
+    at_work: usize,
+    ready: VecDeque<Step>,
     /// One that was made lately: when, and what the pool had [`Mempool::inserted`] by then.
     snapshot: Option<(Instant, u64, Snapshot)>,
     /// The same of the keys that were listed last, to make one.
@@ -69,7 +90,9 @@ struct Peer {
 
 /// A session, or its place while it is at work.
 struct Session {
-    /// `None` while it is at work.
+    number: u64,
+    /// Whether a step of it is at work, or waits for that; its machine is there.
+    at_work: bool,
     machine: Option<Machine>,
     waiting: VecDeque<Message>,
 }
@@ -92,6 +115,7 @@ enum Side {
 pub(crate) struct Step {
     peer: PeerId,
     side: Side,
+    session: u64,
     input: Input,
 }
 
@@ -105,7 +129,8 @@ enum Input {
 #[derive(Debug)]
 enum Pool {
     Taken(Snapshot),
-    Listed(Vec<TransactionKey>, Vec<TransactionKey>),
+    /// To be listed: those that have been here for so long at this moment, and those that have not.
+    Listed(Pieces, Duration, Instant),
 }
 
 /// What came of a [`Step`].
@@ -113,6 +138,7 @@ enum Pool {
 pub(crate) struct Stepped {
     peer: PeerId,
     side: Side,
+    session: u64,
     machine: Option<Machine>,
     actions: Vec<Action>,
     /// One that was made for it.
@@ -132,22 +158,21 @@ pub(crate) enum Output {
 }
 
 impl Step {
-    /// Takes the session on. May take long.
+    /// Takes the session on. May take long. One that panics ends its session, and nobody is blamed.
     pub(crate) fn run(self) -> Stepped {
-        let Self { peer, side, input } = self;
-        let (machine, actions, snapshot) = match input {
-            Input::Begin(pool, salt, request, now) => begin(pool, salt, request, now),
-            Input::Message(mut machine, message) => {
-                let actions = match &mut machine {
-                    Machine::Initiator(session) => session.on_message(message),
-                    Machine::Responder(session) => session.on_message(message),
-                };
-                (Some(machine), actions, None)
-            }
-        };
+        let Self {
+            peer,
+            side,
+            session,
+            input,
+        } = self;
+        let work = panic::catch_unwind(AssertUnwindSafe(|| input.run()));
+        let (machine, actions, snapshot) =
+            work.unwrap_or_else(|_| (None, vec![Action::End(Outcome::Declined)], None));
         Stepped {
             peer,
             side,
+            session,
             machine,
             actions,
             snapshot,
@@ -155,19 +180,28 @@ impl Step {
     }
 }
 
-fn begin(
-    pool: Pool,
-    salt: u64,
-    request: Option<Request>,
-    now: Instant,
-) -> (Option<Machine>, Vec<Action>, Option<Snapshot>) {
+/// The session, what it wants done, and a snapshot that was made for it.
+type Work = (Option<Machine>, Vec<Action>, Option<Snapshot>);
+
+impl Input {
+    fn run(self) -> Work {
+        match self {
+            Self::Begin(pool, salt, request, now) => begin(pool, salt, request, now),
+            Self::Message(mut machine, message) => {
+                let actions = match &mut machine {
+                    Machine::Initiator(session) => session.on_message(message),
+                    Machine::Responder(session) => session.on_message(message),
+                };
+                (Some(machine), actions, None)
+            }
+        }
+    }
+}
+
+fn begin(pool: Pool, salt: u64, request: Option<Request>, now: Instant) -> Work {
     let (snapshot, made) = match pool {
         Pool::Taken(snapshot) => (snapshot, false),
-        // Both lists are within the limit.
-        Pool::Listed(settled, young) => match Snapshot::new(settled, young) {
-            Ok(snapshot) => (snapshot, true),
-            Err(_) => return (None, vec![Action::End(Outcome::TooDifferent)], None),
-        },
+        Pool::Listed(pieces, age, now) => (list(pieces, age, now), true),
     };
     let kept = made.then(|| snapshot.clone());
     match request {
@@ -183,6 +217,31 @@ fn begin(
     }
 }
 
+/// The keys in a pool, those that are too young to be compared apart; of more than can be compared those that pay best.
+fn list(pieces: Pieces, age: Duration, now: Instant) -> Snapshot {
+    let is_old = |pooled: &Pooled| now.saturating_duration_since(pooled.at) >= age;
+    let entry = |pooled: &Pooled| (Reverse(pooled.fee_rate), pooled.key);
+    let (mut settled, mut young) = (Vec::new(), Vec::new());
+    for pooled in pieces.iter() {
+        let list = if is_old(pooled) {
+            &mut settled
+        } else {
+            &mut young
+        };
+        list.push(entry(pooled));
+    }
+    drop(pieces);
+    let [settled, young] = [settled, young].map(|mut list| {
+        if list.len() > MAX_POOL as usize {
+            list.select_nth_unstable(MAX_POOL as usize);
+            list.truncate(MAX_POOL as usize);
+        }
+        list.into_iter().map(|(_, key)| key).collect::<Vec<_>>()
+    });
+    // Both lists are within the limit.
+    Snapshot::new(settled, young).unwrap_or_default()
+}
+
 impl Pools {
     pub(crate) fn new(config: ReconcileConfig, seed: [u8; 16]) -> Self {
         Self {
@@ -190,6 +249,12 @@ impl Pools {
             salts: SipHasher13::new_with_key(&seed),
             sessions_begun: 0,
             peers: HashMap::new(),
+            begins: BTreeSet::new(),
+            busy: Vec::new(),
+            gone: VecDeque::new(),
+            sessions: 0,
+            at_work: 0,
+            ready: VecDeque::new(),
             snapshot: None,
             listed: None,
         }
@@ -201,11 +266,15 @@ impl Pools {
         } else {
             self.config.interval
         };
+        self.gone(&peer);
+        let gone = self.gone.iter().position(|(gone, _)| *gone == peer);
+        let begun = gone.and_then(|place| self.gone.remove(place));
+        self.begins.insert((now + pause, peer));
         self.peers.insert(
             peer,
             Peer {
                 next_at: now + pause,
-                begun_at: None,
+                begun_at: begun.map(|(_, at)| at),
                 ours: None,
                 theirs: None,
             },
@@ -213,7 +282,19 @@ impl Pools {
     }
 
     pub(crate) fn gone(&mut self, peer: &PeerId) {
-        self.peers.remove(peer);
+        for side in [Side::Ours, Side::Theirs] {
+            self.end(*peer, side, None);
+        }
+        let Some(gone) = self.peers.remove(peer) else {
+            return;
+        };
+        self.begins.remove(&(gone.next_at, *peer));
+        if let Some(begun) = gone.begun_at {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.pop_front();
+            }
+            self.gone.push_back((*peer, begun));
+        }
     }
 
     pub(crate) fn on_message(
@@ -237,7 +318,8 @@ impl Pools {
             return self.end(from, side, Some(Misdeed::TooManyMessages));
         }
         session.waiting.push_back(message);
-        self.go_on(from, side).into_iter().collect()
+        self.go_on(from, side);
+        self.start()
     }
 
     /// What came of work.
@@ -250,18 +332,24 @@ impl Pools {
         let Stepped {
             peer: id,
             side,
+            session: number,
             machine,
             actions,
             snapshot,
         } = stepped;
+        self.at_work = self.at_work.saturating_sub(1);
         if let Some(snapshot) = snapshot {
             let (at, inserted) = self.listed.unwrap_or((now, pool.inserted()));
             self.snapshot = Some((at, inserted, snapshot));
         }
-        let Some(Some(session)) = self.peers.get_mut(&id).map(|peer| peer.session(side)) else {
-            return Vec::new();
+        let session = self.peers.get_mut(&id);
+        let session = session.and_then(|peer| peer.session(side).as_mut());
+        let Some(session) = session.filter(|session| session.number == number) else {
+            // It was over before; now it is gone.
+            self.sessions = self.sessions.saturating_sub(1);
+            return self.start();
         };
-        session.machine = machine;
+        (session.at_work, session.machine) = (false, machine);
         let mut outputs = Vec::new();
         for action in actions {
             match action {
@@ -282,36 +370,41 @@ impl Pools {
                 }
             }
         }
-        outputs.extend(self.go_on(id, side));
+        self.go_on(id, side);
+        outputs.extend(self.start());
         outputs
     }
 
     pub(crate) fn on_time(&mut self, pool: &Mempool, now: Instant) -> Vec<Output> {
         let mut outputs = Vec::new();
-        for id in self.peers.keys().copied().collect::<Vec<_>>() {
-            for side in [Side::Ours, Side::Theirs] {
-                if self.deadline(&id, side).is_some_and(|at| at <= now) {
-                    outputs.extend(self.end(id, side, Some(Misdeed::NoAnswer)));
-                }
-            }
-            let full = self.sessions() >= MAX_SESSIONS;
-            let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.next_at <= now) else {
-                continue;
-            };
-            peer.next_at = now + self.config.interval;
-            if !full && peer.ours.is_none() {
-                outputs.push(self.begin(id, Side::Ours, None, pool, now));
+        for (id, side) in self.busy.clone() {
+            if self.deadline(&id, side).is_some_and(|at| at <= now) {
+                outputs.extend(self.end(id, side, Some(Misdeed::NoAnswer)));
             }
         }
+        while let Some((at, id)) = self.begins.first().copied()
+            && at <= now
+        {
+            self.begins.pop_first();
+            let next_at = now + self.config.interval.max(LEAST_INTERVAL);
+            self.begins.insert((next_at, id));
+            let full = self.sessions >= MAX_SESSIONS;
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.next_at = next_at;
+                if !full && peer.ours.is_none() {
+                    self.begin(id, Side::Ours, None, pool, now);
+                }
+            }
+        }
+        outputs.extend(self.start());
         outputs
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let begins = self.peers.values().map(|peer| peer.next_at);
-        let both = [Side::Ours, Side::Theirs];
-        let ends = self.peers.keys();
-        let ends = ends.flat_map(|id| both.map(|side| self.deadline(id, side)));
-        begins.chain(ends.flatten()).min()
+        let begins = self.begins.first().map(|(at, _)| *at);
+        let ends = self.busy.iter();
+        let ends = ends.filter_map(|(id, side)| self.deadline(id, *side));
+        ends.chain(begins).min()
     }
 
     fn on_request(
@@ -321,7 +414,7 @@ impl Pools {
         pool: &Mempool,
         now: Instant,
     ) -> Vec<Output> {
-        let full = self.sessions() >= MAX_SESSIONS;
+        let full = self.sessions >= MAX_SESSIONS;
         let Some(peer) = self.peers.get_mut(&from) else {
             return Vec::new();
         };
@@ -330,7 +423,8 @@ impl Pools {
             return vec![Output::Send(from, Responder::decline(request))];
         }
         peer.begun_at = Some(now);
-        vec![self.begin(from, Side::Theirs, Some(request), pool, now)]
+        self.begin(from, Side::Theirs, Some(request), pool, now);
+        self.start()
     }
 
     fn begin(
@@ -340,12 +434,16 @@ impl Pools {
         request: Option<Request>,
         pool: &Mempool,
         now: Instant,
-    ) -> Output {
+    ) {
         self.sessions_begun += 1;
+        self.sessions += 1;
         let mut salt = self.salts;
         salt.write_u64(self.sessions_begun);
+        self.busy.push((id, side));
         if let Some(peer) = self.peers.get_mut(&id) {
             *peer.session(side) = Some(Session {
+                number: self.sessions_begun,
+                at_work: true,
                 machine: None,
                 waiting: VecDeque::new(),
             });
@@ -360,42 +458,55 @@ impl Pools {
             }
             _ => {
                 self.listed = Some((now, pool.inserted()));
-                self.list(pool, now)
+                Pool::Listed(pool.pieces(), self.config.min_age, now)
             }
         };
-        Output::Work(Step {
+        self.ready.push_back(Step {
             peer: id,
             side,
+            session: self.sessions_begun,
             input: Input::Begin(pool, salt.finish(), request, now),
-        })
-    }
-
-    /// The keys in the pool, those that are too young to be compared apart.
-    fn list(&self, pool: &Mempool, now: Instant) -> Pool {
-        let (most, age) = (MAX_POOL as usize, self.config.min_age);
-        let key = |pooled: &Pooled| pooled.key;
-        let settled = pool.older_than(age, now).take(most).map(key);
-        let is_young = |pooled: &&Pooled| now.saturating_duration_since(pooled.at) < age;
-        let young = pool.iter().filter(is_young).take(most).map(key);
-        Pool::Listed(settled.collect(), young.collect())
+        });
     }
 
     /// Has a session look at what waits for it.
-    fn go_on(&mut self, id: PeerId, side: Side) -> Option<Output> {
-        let session = self.peers.get_mut(&id)?.session(side).as_mut()?;
-        session.machine.as_ref()?;
-        let message = session.waiting.pop_front()?;
-        let machine = session.machine.take()?;
-        Some(Output::Work(Step {
-            peer: id,
-            side,
-            input: Input::Message(machine, message),
-        }))
+    fn go_on(&mut self, id: PeerId, side: Side) {
+        let session = self.peers.get_mut(&id);
+        if let Some(session) = session.and_then(|peer| peer.session(side).as_mut())
+            && !session.at_work
+            && let Some(machine) = session.machine.take()
+        {
+            let Some(message) = session.waiting.pop_front() else {
+                session.machine = Some(machine);
+                return;
+            };
+            session.at_work = true;
+            self.ready.push_back(Step {
+                peer: id,
+                side,
+                session: session.number,
+                input: Input::Message(machine, message),
+            });
+        }
+    }
+
+    /// The steps that may be at work now.
+    fn start(&mut self) -> Vec<Output> {
+        let free = MAX_STEPS.saturating_sub(self.at_work);
+        let steps = self.ready.drain(..free.min(self.ready.len()));
+        let outputs: Vec<_> = steps.map(Output::Work).collect();
+        self.at_work += outputs.len();
+        outputs
     }
 
     fn end(&mut self, id: PeerId, side: Side, misdeed: Option<Misdeed>) -> Vec<Output> {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            *peer.session(side) = None;
+        self.busy.retain(|busy| *busy != (id, side));
+        let session = self.peers.get_mut(&id);
+        // One at work is counted until that has ended.
+        if let Some(session) = session.and_then(|peer| peer.session(side).take())
+            && !session.at_work
+        {
+            self.sessions = self.sessions.saturating_sub(1);
         }
         let misdeed = misdeed.map(|misdeed| Output::Misdeed(id, misdeed));
         misdeed.into_iter().collect()
@@ -413,12 +524,6 @@ impl Pools {
             Machine::Responder(session) => session.next_deadline(),
         }
     }
-
-    fn sessions(&self) -> usize {
-        let of =
-            |peer: &Peer| usize::from(peer.ours.is_some()) + usize::from(peer.theirs.is_some());
-        self.peers.values().map(of).sum()
-    }
 }
 
 impl Peer {
@@ -427,5 +532,122 @@ impl Peer {
             Side::Ours => &mut self.ours,
             Side::Theirs => &mut self.theirs,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{platform::test, propagation::pool::MempoolConfig};
+
+    fn pools() -> (Pools, Mempool) {
+        let pools = Pools::new(ReconcileConfig::default(), [1; 16]);
+        (pools, Mempool::new(MempoolConfig::default(), &[1; 16]))
+    }
+
+    fn request() -> Message {
+        Message::Request(Request {
+            salt: 1,
+            pool_size: 0,
+        })
+    }
+
+    fn works(outputs: Vec<Output>) -> Vec<Step> {
+        let step = |output| match output {
+            Output::Work(step) => Some(step),
+            _ => None,
+        };
+        outputs.into_iter().filter_map(step).collect()
+    }
+
+    fn declined(outputs: &[Output]) -> bool {
+        matches!(outputs, [Output::Send(..)])
+    }
+
+    #[test]
+    fn who_comes_anew_neither_begins_sooner_nor_gets_an_older_answer() {
+        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), Instant::now());
+        pools.joined(peer, false, now);
+        let first = works(pools.on_message(peer, request(), &pool, now)).remove(0);
+        pools.gone(&peer);
+        pools.joined(peer, false, now);
+        assert!(declined(&pools.on_message(peer, request(), &pool, now)));
+        let later = now + LEAST_PAUSE;
+        let second = works(pools.on_message(peer, request(), &pool, later)).remove(0);
+        assert!(
+            pools.stepped(first.run(), &pool, later).is_empty(),
+            "it is of the former session"
+        );
+        assert!(!pools.stepped(second.run(), &pool, later).is_empty());
+        pools.gone(&peer);
+        assert_eq!((pools.sessions, pools.at_work), (0, 0));
+    }
+
+    #[test]
+    fn few_steps_are_at_work_at_once_and_those_of_who_is_gone_count() {
+        let ((mut pools, pool), now) = (pools(), Instant::now());
+        let mut steps = Vec::new();
+        for _ in 0..100 {
+            let peer = PeerId::random();
+            pools.joined(peer, false, now);
+            steps.extend(works(pools.on_message(peer, request(), &pool, now)));
+            pools.gone(&peer);
+        }
+        assert_eq!((steps.len(), pools.sessions), (MAX_STEPS, MAX_SESSIONS));
+        while let Some(step) = steps.pop() {
+            steps.extend(works(pools.stepped(step.run(), &pool, now)));
+            assert!(steps.len() <= MAX_STEPS);
+        }
+        assert_eq!((pools.sessions, pools.at_work), (0, 0));
+    }
+
+    #[test]
+    fn a_step_that_panics_leaves_nothing_occupied() {
+        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), Instant::now());
+        pools.joined(peer, false, now);
+        let step = works(pools.on_message(peer, request(), &pool, now)).remove(0);
+        // What a panic is turned into.
+        let stepped = Stepped {
+            peer,
+            side: step.side,
+            session: step.session,
+            machine: None,
+            actions: vec![Action::End(Outcome::Declined)],
+            snapshot: None,
+        };
+        assert!(pools.stepped(stepped, &pool, now).is_empty());
+        assert_eq!((pools.sessions, pools.at_work), (0, 0));
+        let later = now + LEAST_PAUSE;
+        assert_eq!(
+            works(pools.on_message(peer, request(), &pool, later)).len(),
+            1
+        );
+    }
+
+    #[test]
+    fn the_pool_is_listed_as_it_was_however_it_changes_meanwhile() {
+        let ((_, mut pool), now) = (pools(), Instant::now());
+        let insert = |pool: &mut Mempool, number: u32, at| {
+            let data = number.to_le_bytes().to_vec();
+            pool.insert(TransactionKey::of(&data), data.into(), number.into(), at);
+        };
+        (0..10_000).for_each(|number| insert(&mut pool, number, now));
+        let pieces = pool.pieces();
+        (10_000..20_000).for_each(|number| insert(&mut pool, number, now));
+        let keys: Vec<_> = pool.iter().map(|pooled| pooled.key).take(5000).collect();
+        keys.iter().for_each(|key| drop(pool.remove(key)));
+        assert_eq!(pieces.iter().count(), 10_000);
+        assert_eq!(pool.iter().count(), 15_000);
+        let age = Duration::from_secs(5);
+        let Pool::Listed(..) = Pool::Listed(pieces.clone(), age, now) else {
+            panic!("it is listed");
+        };
+        assert_eq!(
+            format!("{:?}", list(pieces.clone(), age, now))
+                .matches("TransactionKey")
+                .count(),
+            10_000
+        );
+        drop(list(pieces, Duration::ZERO, now + age));
     }
 }

@@ -35,7 +35,7 @@ pub enum Action {
         /// The block.
         bytes: Bytes,
     },
-    /// A broadcast whose header was good came to nothing: get the block in another way.
+    /// A broadcast came to nothing: get the block in another way.
     Abandoned {
         /// The broadcast.
         broadcast: BroadcastId,
@@ -65,6 +65,9 @@ pub enum Abandonment {
     /// Nobody has sent a new chunk for too long, or too few of them.
     #[error("too few chunks came")]
     Stuck,
+    /// Only a peer that is doubted has told of it: it is asked for the whole block instead.
+    #[error("who told of it is doubted")]
+    Doubted,
     /// The chunks do not belong together: [`super::InconsistentCoding`].
     #[error("its chunks are no encoding of any block")]
     Inconsistent,

@@ -48,8 +48,8 @@ impl Broadcast {
         }
     }
 
-    /// Takes back what was asked of peers that let us wait, and asks others.
-    pub(super) fn hurry(&mut self, patience: Duration, peers: &mut Peers, now: Instant) {
+    /// Takes back what was asked of peers that let us wait, and asks others. False: there was nothing to do.
+    pub(super) fn hurry(&mut self, patience: Duration, peers: &mut Peers, now: Instant) -> bool {
         let mut any = false;
         for (peer, link) in &mut self.links {
             if link.stalls_at(patience).is_some_and(|at| at <= now) {
@@ -62,6 +62,7 @@ impl Broadcast {
         if any {
             self.plan(peers, now);
         }
+        any
     }
 
     /// When [`Broadcast::hurry`] has something to do.

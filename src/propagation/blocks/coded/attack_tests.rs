@@ -217,11 +217,11 @@ fn a_coding_that_is_inconsistent_costs_only_who_vouched_for_it() {
     let actions = node.decodes(actions);
     assert_eq!(paid(&actions), [(liar, Misdeed::InvalidItem)]);
     assert_eq!(abandoned(&actions), Some(Abandonment::Inconsistent));
-    // The liar is doubted; the true broadcast is taken from somebody else, or once somebody else tells too.
-    assert!(
-        node.receive(liar, announce(truth.announcement(), all()))
-            .is_empty()
-    );
+    // The liar is doubted: it is asked for the whole block. The true broadcast is taken from somebody else, or once somebody else
+    // tells too.
+    let actions = node.receive(liar, announce(truth.announcement(), all()));
+    assert_eq!(abandoned(&actions), Some(Abandonment::Doubted));
+    assert!(matches!(&actions[..], [Action::Abandoned { tellers, .. }] if *tellers == [liar]));
     let actions = node.receive(honest, announce(truth.announcement(), all()));
     assert!(matches!(actions[..], [Action::CheckHeader { .. }]));
 }

@@ -58,6 +58,8 @@ pub struct Broadcasts {
     /// The oldest first.
     live: Vec<Broadcast>,
     over: VecDeque<(BroadcastId, ItemId)>,
+    /// See [`Self::take_news`].
+    news: bool,
 }
 
 impl Broadcasts {
@@ -69,8 +71,19 @@ impl Broadcasts {
             peers: Peers::new(config.max_peers),
             live: Vec::new(),
             over: VecDeque::new(),
+            news: false,
             config,
         }
+    }
+
+    /// Whether there may be something for others than the peer that the last inputs came from, since this was last called.
+    pub fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Whether a peer takes part.
+    pub fn has(&self, peer: &PeerId) -> bool {
+        self.peers.contains(peer)
     }
 
     /// A peer that speaks the protocol is connected; above [`CodedConfig::max_peers`] it is ignored. It is told of
@@ -86,6 +99,7 @@ impl Broadcasts {
 
     /// A peer's last connection ended.
     pub fn peer_gone(&mut self, peer: &PeerId, now: Instant) {
+        self.news |= !self.live.is_empty();
         self.peers.leave(peer);
         for broadcast in &mut self.live {
             broadcast.leave(peer, &self.peers, now);
@@ -141,6 +155,7 @@ impl Broadcasts {
         };
         match verdict {
             Verdict::Accept => {
+                self.news = true;
                 let peers = &self.peers;
                 let broadcast = self.live.iter_mut().find(|it| it.id() == id);
                 broadcast.map_or_else(Vec::new, |broadcast| {
@@ -180,6 +195,7 @@ impl Broadcasts {
         };
         match result {
             Ok(encoded) => {
+                self.news = true;
                 let bytes = encoded.block();
                 broadcast.decoded(encoded);
                 vec![Action::CheckBlock {
@@ -251,7 +267,7 @@ impl Broadcasts {
     /// Time has passed: asks others for what peers do not send, abandons what takes too long, forgets what was served.
     pub fn on_time(&mut self, now: Instant) -> Vec<Action> {
         for broadcast in &mut self.live {
-            broadcast.hurry(self.config.patience, &mut self.peers, now);
+            self.news |= broadcast.hurry(self.config.patience, &mut self.peers, now);
         }
         let over = self.live.iter();
         let over = over.filter(|it| it.ends_at(&self.config) <= now);
@@ -280,6 +296,7 @@ impl Broadcasts {
             return vec![misdeed(peer, Misdeed::InvalidMessage, why)];
         }
         if let Some(broadcast) = self.live.iter_mut().find(|live| live.id() == id) {
+            self.news |= !broadcast.is_accepted();
             broadcast.says(&peer, it.have, &self.peers, now);
             return Vec::new();
         }
@@ -291,12 +308,19 @@ impl Broadcasts {
             self.peers.refuse(&peer, id);
             return Vec::new();
         }
-        if self.peers.is_doubted(&peer, now) && !self.peers.have_others_announced(&peer, &id) {
-            return Vec::new();
-        }
         if !self.peers.introduces(&peer, &self.config, now) {
             let why = "it announces new blocks too often";
             return vec![misdeed(peer, Misdeed::TooManyMessages, why)];
+        }
+        if self.peers.is_doubted(&peer, now) && !self.peers.have_others_announced(&peer, &id) {
+            // Perhaps it is right, and nobody else will tell.
+            return vec![Action::Abandoned {
+                broadcast: id,
+                block,
+                header: announcement.header().clone(),
+                tellers: vec![peer],
+                reason: Abandonment::Doubted,
+            }];
         }
         let config = self.config.clone();
         let served = move |it: &Broadcast| it.was_served(&config, now);
@@ -327,6 +351,7 @@ impl Broadcasts {
     fn status(&mut self, peer: &PeerId, status: &Status, now: Instant) {
         let id = status.broadcast;
         if let Some(broadcast) = self.live.iter_mut().find(|it| it.id() == id) {
+            self.news |= !broadcast.is_accepted();
             broadcast.status(peer, status, &self.peers, now);
             self.peers.share(peer, &broadcast.announcement, false);
         } else if !status.done && self.over.iter().any(|(over, _)| *over == id) {
@@ -341,6 +366,7 @@ impl Broadcasts {
             let action = stray.map(|(what, why)| misdeed(peer, what, why));
             return action.into_iter().collect();
         };
+        self.news = true;
         match broadcast.receive(&peer, chunk, &self.config, &mut self.peers, now) {
             Ok(true) => reconstruct(broadcast),
             Ok(false) => Vec::new(),
@@ -376,6 +402,7 @@ impl Broadcasts {
     }
 
     fn add(&mut self, mut broadcast: Broadcast, unasked: bool, now: Instant) {
+        self.news = true;
         let id = broadcast.id();
         for peer in self.peers.iter() {
             let heard = self.peers.has_announced(&peer, &id);
@@ -401,6 +428,7 @@ impl Broadcasts {
 
     /// The block is here, so other broadcasts of it are lies, or of no use.
     fn accepted(&mut self, id: BroadcastId, encoded: Option<Encoded>, now: Instant) {
+        self.news = true;
         let Some(broadcast) = self.live.iter_mut().find(|it| it.id() == id) else {
             return;
         };
@@ -457,6 +485,7 @@ impl Broadcasts {
         let Some(place) = self.live.iter().position(|it| it.id() == *id) else {
             return;
         };
+        self.news = true;
         let broadcast = self.live.remove(place);
         for (peer, link) in &broadcast.links {
             if link.heard && !(broadcast.is_done() && link.told && !link.stale) {

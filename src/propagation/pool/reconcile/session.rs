@@ -13,7 +13,7 @@ use crate::{chain::TransactionKey, peers::Misdeed};
 /// it in a moment anyway, and which peers have it by now says where it came from. What is too young for us may be old
 /// enough for the peer, who then counts it and finds that we lack it; so the session knows the young ones, and
 /// does not ask for them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     settled: Arc<[TransactionKey]>,
     young: Arc<[TransactionKey]>,

@@ -1,0 +1,163 @@
+//! What a peer may not have for nothing.
+
+use super::*;
+use crate::{platform::test, propagation::wire::Frame};
+
+fn tree(peer: PeerId, now: Instant) -> Plumtree {
+    let mut tree = Plumtree::new(TreeConfig::default(), &[7; 16]);
+    tree.connected(peer, now);
+    tree
+}
+
+fn item(number: u64, size: usize) -> Accepted {
+    let mut data = number.to_le_bytes().to_vec();
+    data.resize(size, 0);
+    Accepted {
+        key: TransactionKey::of(&data),
+        data: data.into(),
+        fee: 0,
+    }
+}
+
+fn fetch(items: &[&Accepted]) -> Fetch {
+    let ids = items.iter().map(|item| item.key.short());
+    Fetch {
+        ids: wire::column(ids),
+    }
+}
+
+#[test]
+fn a_fetch_that_names_one_item_4096_times_gets_it_once() {
+    let (peer, now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(peer, now);
+    tree.on_link(peer, &Link { push: false }, now);
+    let item = item(1, 100_000);
+    assert!(tree.published(item.clone(), now));
+    let many = fetch(&vec![&item; 4096]);
+    for _ in 0..100 {
+        assert_eq!(tree.on_fetch(peer, &many), None);
+    }
+    let answer = tree.next(peer, None, now).expect("it is here");
+    assert_eq!((answer.items, answer.payload), (1, 100_000));
+    assert!(tree.next(peer, None, now).is_none());
+}
+
+#[test]
+fn who_asks_again_and_again_waits_for_it() {
+    let (peer, mut now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(peer, now);
+    tree.on_link(peer, &Link { push: false }, now);
+    let item = item(1, 1 << 20);
+    assert!(tree.published(item.clone(), now));
+    let mut served = 0;
+    let end = now + Duration::from_secs(10);
+    while now < end {
+        assert_eq!(tree.on_fetch(peer, &fetch(&[&item])), None);
+        match tree.next(peer, None, now) {
+            Some(answer) => served += answer.payload as u64,
+            None => now = tree.sends_at(&peer, now).expect("it will be served"),
+        }
+    }
+    assert!(
+        (10 * SERVED.per_second..12 * SERVED.per_second).contains(&served),
+        "{served}"
+    );
+}
+
+#[test]
+fn links_are_not_changed_without_end() {
+    let (peer, now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(peer, now);
+    let change = |tree: &mut Plumtree, push| tree.on_link(peer, &Link { push }, now);
+    let allowed = (0..100).take_while(|n| change(&mut tree, n % 2 == 0).is_none());
+    assert_eq!(allowed.count(), 16);
+    assert_eq!(change(&mut tree, true), Some(Misdeed::TooManyMessages));
+}
+
+#[test]
+fn a_link_that_is_asked_for_as_it_is_changes_nothing() {
+    let (peer, now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(peer, now);
+    tree.peers.get_mut(&peer).expect("it is here").duplicates = 7;
+    assert_eq!(tree.on_link(peer, &Link { push: true }, now), None);
+    assert_eq!(tree.peers[&peer].duplicates, 7);
+}
+
+#[test]
+fn who_pushes_on_what_is_here_pays_for_it_and_is_told_again() {
+    let (peer, mut now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(peer, now);
+    let push = |tree: &mut Plumtree, now| {
+        let item = item(1, 1000);
+        let batch = vec![(item.key, item.data)];
+        tree.on_items(peer, batch, std::iter::empty(), |_| true, now)
+    };
+    let mut told = 0;
+    let mut needless = 0;
+    for _ in 0..400 {
+        needless += push(&mut tree, now).needless.bytes;
+        now += Duration::from_millis(10);
+        while let Some(out) = tree.next(peer, None, now) {
+            let frame = out.bytes.slice(1..);
+            told += u32::from(Frame::read(frame) == Ok(Kind::Link(Link { push: false })));
+        }
+    }
+    assert!((2..=8).contains(&told), "{told}");
+    assert!(needless > 15 * 1000 * 32, "{needless}");
+}
+
+#[test]
+fn announcing_what_one_does_not_have_is_a_lie_after_some_time() {
+    let (peer, mut now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(peer, now);
+    let mut lies = 0;
+    for round in 0..20_u64 {
+        let ids = (0..100).map(|n| item(round * 100 + n, 20).key.short());
+        let ids: Vec<_> = ids.collect();
+        let announce = Announce {
+            ids: wire::column(ids.iter().copied()),
+            sizes: vec![20; 100],
+            fee_rates: vec![0; 100],
+        };
+        assert_eq!(tree.on_announce(peer, &announce, |_| false, now), None);
+        now += Duration::from_millis(400);
+        tree.on_time(now);
+        while tree.next(peer, None, now).is_some() {}
+        let received = tree.on_items(peer, Vec::new(), ids.into_iter(), |_| false, now);
+        lies += u32::from(received.misdeed == Some(Misdeed::FalseAnnouncement));
+    }
+    assert!((3..=4).contains(&lies), "{lies}");
+}
+
+#[test]
+fn a_peer_that_comes_anew_takes_no_second_place() {
+    let (peer, now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(peer, now);
+    for _ in 0..1000 {
+        tree.connected(peer, now);
+    }
+    let free = tree.places.len() + tree.used.len();
+    assert_eq!(free, usize::from(PLACES) - 1);
+}
+
+#[test]
+fn a_place_that_was_used_knows_nothing_of_its_former_peer() {
+    let (source, now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(source, now);
+    let items: Vec<_> = (0..10).map(|number| item(number, 100)).collect();
+    // Each of these says that it has all, and goes.
+    for _ in 0..PLACES {
+        let peer = PeerId::random();
+        tree.connected(peer, now);
+        let batch = items.iter().map(|item| (item.key, item.data.clone()));
+        let received = tree.on_items(peer, batch.collect(), std::iter::empty(), |_| false, now);
+        if !received.fresh.is_empty() {
+            tree.accepted(peer, items.clone(), now);
+        }
+        tree.disconnected(peer);
+    }
+    for place in [tree.place(), tree.place()] {
+        let entry = tree.log.get(items[0].key.short()).expect("it is here");
+        assert!(place.is_some() && entry.known & bit(place) == 0);
+    }
+}
