@@ -16,7 +16,6 @@ use std::{
     cmp::Reverse,
     collections::{BTreeSet, HashMap, VecDeque},
     hash::Hasher,
-    panic::{self, AssertUnwindSafe},
     time::Duration,
 };
 
@@ -26,7 +25,7 @@ use siphasher::sip::SipHasher13;
 use crate::{
     chain::TransactionKey,
     peers::Misdeed,
-    platform::Instant,
+    platform::{self, Instant},
     propagation::{
         ReconcileConfig,
         pool::{
@@ -166,7 +165,7 @@ impl Step {
             session,
             input,
         } = self;
-        let work = panic::catch_unwind(AssertUnwindSafe(|| input.run()));
+        let work = platform::guard(|| input.run());
         let (machine, actions, snapshot) =
             work.unwrap_or_else(|_| (None, vec![Action::End(Outcome::Declined)], None));
         Stepped {
