@@ -611,7 +611,7 @@ impl Lanes {
         }
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    fn next_deadline(&mut self) -> Option<Instant> {
         let trees = [
             self.transactions.next_deadline(),
             self.votes.next_deadline(),

@@ -48,6 +48,8 @@ pub(crate) struct Blocks {
     coded: Broadcasts,
     /// Blocks that were handed to `coded`, the eldest first, and the peers that are to have them from there.
     chunked: VecDeque<(ItemId, Vec<PeerId>)>,
+    /// When there is something to do; `None` until it is looked up again, since that walks over all peers of all broadcasts.
+    next: Option<Option<Instant>>,
 }
 
 /// What is to be done.
@@ -68,15 +70,18 @@ impl Blocks {
             compact: CompactBlocks::new(config.blocks.clone(), compact, choose),
             coded: Broadcasts::new(config.coded.clone(), coded),
             chunked: VecDeque::new(),
+            next: None,
         }
     }
 
     pub(crate) fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
+        self.next = None;
         self.compact.peer_connected(peer, outbound);
         self.coded.peer_joined(peer, now);
     }
 
     pub(crate) fn gone(&mut self, peer: &PeerId, now: Instant) -> Vec<Output> {
+        self.next = None;
         self.coded.peer_gone(peer, now);
         let actions = self.compact.peer_gone(peer, now);
         self.compact_outputs(actions)
@@ -89,6 +94,7 @@ impl Blocks {
 
     /// A block that did not come by the lanes: made here, or gossiped.
     pub(crate) fn accepted(&mut self, block: AcceptedBlock, pool: &Mempool) -> Vec<Output> {
+        self.next = None;
         let novel = block.novel_bytes(pool);
         let AcceptedBlock {
             id, block, parts, ..
@@ -104,6 +110,7 @@ impl Blocks {
         pool: &Mempool,
         now: Instant,
     ) -> Vec<Output> {
+        self.next = None;
         let actions = self.compact.receive(from, message, transactions(pool), now);
         self.compact_outputs(actions)
     }
@@ -114,12 +121,14 @@ impl Blocks {
         frame: coded::Frame,
         now: Instant,
     ) -> Vec<Output> {
+        self.next = None;
         let actions = self.coded.receive(from, frame, now);
         self.coded_outputs(actions, now)
     }
 
     /// What the chain says to a [`Question`].
     pub(crate) fn answered(&mut self, answer: Answer, pool: &Mempool, now: Instant) -> Vec<Output> {
+        self.next = None;
         match answer {
             Answer::Header(check, checked) => {
                 let actions = self
@@ -179,6 +188,10 @@ impl Blocks {
     }
 
     pub(crate) fn on_time(&mut self, now: Instant) -> Vec<Output> {
+        if self.next_deadline().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.next = None;
         let actions = self.compact.on_time(now);
         let mut outputs = self.compact_outputs(actions);
         let actions = self.coded.on_time(now);
@@ -186,9 +199,11 @@ impl Blocks {
         outputs
     }
 
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = [self.compact.next_deadline(), self.coded.next_time()];
-        deadlines.into_iter().flatten().min()
+    pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
+        let deadlines = || [self.compact.next_deadline(), self.coded.next_time()];
+        *self
+            .next
+            .get_or_insert_with(|| deadlines().into_iter().flatten().min())
     }
 
     /// What the core of compact blocks wants done.
