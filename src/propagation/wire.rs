@@ -26,7 +26,7 @@ const WORTH_PACKING: usize = 512;
 /// So many bytes tell whether the rest is worth it.
 const SAMPLE: usize = 4096;
 /// A batch unpacks to at most so many times its packed length: more would let a few bytes ask for megabytes of work.
-const MAX_RATIO: usize = 16;
+const MAX_RATIO: usize = 64;
 /// The longest announcement: each of its columns may take the most that a varint does.
 const MAX_ANNOUNCE: usize = MAX_IDS * (ShortId::LENGTH + 5 + 10) + 32;
 
@@ -263,7 +263,7 @@ impl Items {
                 return Err(FrameError::Limit("a packed batch is over 4 MiB"));
             }
             if size > self.packed.len().saturating_mul(MAX_RATIO) {
-                return Err(FrameError::Limit("a batch is packed over 16 times"));
+                return Err(FrameError::Limit("a batch is packed over 64 times"));
             }
             let mut room = BytesMut::zeroed(size);
             match lz4_flex::decompress_into(&self.packed, &mut room) {
@@ -401,7 +401,7 @@ mod tests {
         let bytes = plain.encode_to_vec();
         assert_eq!(
             limit(packed(lz4_flex::compress(&bytes), bytes.len())),
-            "a batch is packed over 16 times"
+            "a batch is packed over 64 times"
         );
         assert_eq!(
             Items::packed(plain.items.clone()),
