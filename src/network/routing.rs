@@ -74,7 +74,7 @@ pub(crate) enum RoutingEvent {
     /// A peer asks more often than it may.
     TooManyQuestions(PeerId),
     /// Kademlia's own event.
-    Kad(kad::Event),
+    Kad(Box<kad::Event>),
 }
 
 impl Routing {
@@ -165,9 +165,9 @@ fn believed<'a>(
     let dialled = connections
         .clone()
         .filter(|point| point.is_dialer())
-        .map(|point| point.get_remote_address());
+        .map(ConnectedPoint::get_remote_address);
     let hosts: Vec<_> = connections
-        .map(|point| point.get_remote_address())
+        .map(ConnectedPoint::get_remote_address)
         .filter(|address| !is_circuit(address))
         .filter_map(host)
         .collect();
@@ -323,7 +323,7 @@ impl NetworkBehaviour for Routing {
         }
         self.kad
             .poll(cx)
-            .map(|action| action.map_out(RoutingEvent::Kad))
+            .map(|action| action.map_out(|event| RoutingEvent::Kad(Box::new(event))))
     }
 }
 
