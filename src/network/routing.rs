@@ -160,7 +160,7 @@ impl Routing {
 /// were dialled and led to it.
 fn believed<'a>(
     connections: impl Iterator<Item = &'a ConnectedPoint> + Clone,
-    addresses: &[Multiaddr],
+    addresses: &'a [Multiaddr],
 ) -> Vec<Multiaddr> {
     let dialled = connections
         .clone()
