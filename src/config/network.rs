@@ -53,12 +53,14 @@ pub struct NetworkConfig {
     pub external_addresses: Vec<Multiaddr>,
     /// Peers to connect to first. **Default:** none.
     pub bootstrap_peers: Vec<PeerInfo>,
-    /// The most distinct peers at once; a further one is refused. **Default:** 50.
+    /// The most distinct peers at once, at most half of them plain libp2p peers; a further one is told that the node is full.
+    /// **Default:** 50.
     pub max_peers: usize,
     /// How long a dial, an upgrade, a hello or the answer to a ping may take. **Default:** 10 s.
     #[serde(with = "humantime_serde")]
     pub connection_timeout: Duration,
-    /// How often an idle connection is pinged; one that does not answer is closed. **Default:** 60 s.
+    /// How long a peer may be silent, on top of `connection_timeout`: it is pinged four times as often, and let go where none
+    /// is answered. **Default:** 60 s.
     #[serde(with = "humantime_serde")]
     pub keepalive_interval: Duration,
 }

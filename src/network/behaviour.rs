@@ -8,10 +8,12 @@ use libp2p::{
     swarm::NetworkBehaviour,
 };
 
-use super::{codec::FrameCodec, gate::Gate, protocol::Hello, routing::Routing};
+use super::{
+    codec::FrameCodec, gate::Gate, protocol::Hello, routing::Routing, shared::SharedTable,
+};
 use crate::{config::Config, error::NetworkError, gossip::Gossip, lanes::Lanes};
 use crate::{
-    peers::{Bans, Connected, Places},
+    peers::Connected,
     platform,
     transport::{LocalDiscovery, SharedPolicy},
 };
@@ -21,6 +23,9 @@ pub(crate) const HELLO: StreamProtocol = StreamProtocol::new("/selkie/hello/1");
 
 /// Dials that may be under way at once. Who knocks has places of its own (`transport/door.rs`).
 const MAX_DIALS: u32 = 256;
+/// Pings in a `keepalive_interval`. js-libp2p and go-libp2p end a ping's stream that was idle for ten seconds or more, and
+/// libp2p opens the next one with the ping after: one lost stream is no silence.
+const PINGS: u32 = 4;
 /// Other peers' queries that are answered on one connection at once, hello being one message.
 const MAX_HELLO_STREAMS: usize = 2;
 
@@ -48,20 +53,14 @@ impl Behaviour {
         keypair: &Keypair,
         circuits: circuits::client::Behaviour,
         local: LocalDiscovery,
-        policy: SharedPolicy,
+        (policy, table): (SharedPolicy, SharedTable),
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let network = &config.network;
-        let blacklist = &config.security.blacklist_config;
-        let always = blacklist
-            .peers
-            .iter()
-            .filter_map(|peer| peer.parse().ok())
-            .collect();
         let limits = connection_limits::ConnectionLimits::default()
             .with_max_pending_outgoing(Some(MAX_DIALS));
         let ping = ping::Config::new()
-            .with_interval(network.keepalive_interval)
+            .with_interval(network.keepalive_interval / PINGS)
             .with_timeout(network.connection_timeout);
         let told = &config.protocol.identify_config;
         let identify = identify::Config::new("/selkie/1".to_owned(), keypair.public())
@@ -72,8 +71,7 @@ impl Behaviour {
         let requests = &config.protocol.request_response_config;
         Ok(Self {
             gate: Gate {
-                places: Places::new(network.max_peers),
-                bans: Bans::new(always, blacklist.ban_duration, blacklist.max_bans),
+                table,
                 connected: Connected::new(
                     config.security.connection_limits.connections_per_address,
                 ),

@@ -18,7 +18,8 @@ use libp2p::{
 };
 
 use crate::{
-    peers::{Bans, Connected, Places, Scope},
+    network::shared::SharedTable,
+    peers::{Connected, Direction, Scope},
     platform::{self, lock::lock},
     transport::SharedPolicy,
 };
@@ -26,8 +27,7 @@ use crate::{
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Gate {
-    pub(crate) places: Places,
-    pub(crate) bans: Bans,
+    pub(crate) table: SharedTable,
     pub(crate) connected: Connected,
     pub(crate) policy: SharedPolicy,
 }
@@ -55,12 +55,13 @@ impl Gate {
         lock(&self.policy).vouch(address);
     }
 
-    fn admit(&self, peer: &PeerId) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
-        if self.bans.holds(peer, platform::now()) {
-            return Err(ConnectionDenied::new(TurnedAway("this peer is banned")));
-        }
-        self.places
-            .admits(peer)
+    fn admit(
+        &self,
+        peer: &PeerId,
+        direction: Direction,
+    ) -> Result<dummy::ConnectionHandler, ConnectionDenied> {
+        lock(&self.table)
+            .admits(peer, direction, platform::now())
             .map_err(|why| ConnectionDenied::new(TurnedAway(why)))?;
         Ok(dummy::ConnectionHandler)
     }
@@ -80,7 +81,7 @@ impl NetworkBehaviour for Gate {
         self.connected
             .admits(remote)
             .map_err(|why| ConnectionDenied::new(TurnedAway(why)))?;
-        self.admit(&peer)
+        self.admit(&peer, Direction::Inbound)
     }
 
     fn handle_established_outbound_connection(
@@ -91,7 +92,7 @@ impl NetworkBehaviour for Gate {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.admit(&peer)
+        self.admit(&peer, Direction::Outbound)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -101,14 +102,12 @@ impl NetworkBehaviour for Gate {
                     established.peer_id,
                     established.endpoint.get_remote_address(),
                 );
-                self.places.enter(peer);
                 let theirs = established.endpoint.is_listener();
                 self.connected
                     .enter(peer, established.connection_id, remote, theirs);
                 lock(&self.policy).met(Scope::of_remote(remote));
             }
             FromSwarm::ConnectionClosed(closed) => {
-                self.places.leave(&closed.peer_id);
                 self.connected.leave(&closed.peer_id, closed.connection_id);
             }
             FromSwarm::NewListenAddr(new) => lock(&self.policy).is_own(new.addr),

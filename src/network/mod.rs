@@ -5,12 +5,14 @@
 
 mod behaviour;
 pub mod codec;
+mod discovery;
 mod event;
 mod exchange;
 mod gate;
 pub mod mpsc;
 mod p2p;
 pub mod protocol;
+mod reasons;
 mod requests;
 mod routing;
 mod shared;

@@ -83,7 +83,7 @@ impl P2PNetworkManager {
     ) -> Result<Self, NetworkError> {
         let config = Arc::new(config.into());
         config.check()?;
-        let shared = Arc::new(Shared::new(application));
+        let shared = Arc::new(Shared::new(application, &config));
         let (commands, inbox) = tokio_mpsc::channel(COMMANDS);
         let (submissions, submitted) = tokio_mpsc::channel(SUBMISSIONS);
         let inboxes = (inbox, submitted);

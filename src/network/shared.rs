@@ -1,7 +1,7 @@
 //! What the handle and its task share: the state that both see, and the commands that go from one to the other.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -10,10 +10,11 @@ use tokio::sync::oneshot;
 
 use crate::{
     chain::{Application, Item, ItemId, TransactionKey, Verdict},
+    config::Config,
     error::{NetworkError, ProtocolError},
     network::{NetworkEvent, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
     observe::Recorder,
-    peers::PeerInfo,
+    peers::{Bans, Limits, PeerInfo, Reputation, Table},
     platform::{self, lock::lock},
     propagation::{blocks::AcceptedBlock, plumtree::Accepted},
     transport::meter::Meter,
@@ -26,8 +27,12 @@ const MAX_LOCAL: usize = 1024;
 /// Subscribers of events at once.
 const MAX_SUBSCRIBERS: usize = 256;
 
+/// The table of peers: the task changes it, the gate asks it, the handle shows it. Locked for moments only.
+pub(crate) type SharedTable = Arc<Mutex<Table>>;
+
 /// What the handle and the task both see.
 pub(crate) struct Shared {
+    pub(crate) table: SharedTable,
     pub(crate) application: Arc<dyn Application>,
     pub(crate) meter: Meter,
     state: Mutex<State>,
@@ -36,8 +41,6 @@ pub(crate) struct Shared {
 /// Behind one lock, which is held for moments only and never across an await.
 #[derive(Default)]
 pub(crate) struct State {
-    /// Peers that are connected and past the hello.
-    pub(crate) peers: HashMap<PeerId, PeerInfo>,
     pub(crate) connections: usize,
     pub(crate) listeners: Vec<Multiaddr>,
     pub(crate) local: LocalPeers,
@@ -49,7 +52,7 @@ pub(crate) struct State {
 /// Who was found on the local network, and is still there: at most [`MAX_LOCAL`] peers with at most
 /// [`MAX_ADDRESSES_PER_PEER`] addresses each; further ones are left out.
 #[derive(Default)]
-pub(crate) struct LocalPeers(HashMap<PeerId, Vec<Multiaddr>>);
+pub(crate) struct LocalPeers(BTreeMap<PeerId, Vec<Multiaddr>>);
 
 impl LocalPeers {
     pub(crate) fn update(
@@ -93,12 +96,18 @@ struct Subscriber {
 }
 
 impl Shared {
-    pub(crate) fn new(application: impl Application) -> Self {
+    pub(crate) fn new(application: impl Application, config: &Config) -> Self {
         Self {
+            table: Arc::new(Mutex::new(table(config))),
             application: Arc::new(application),
             meter: Meter::default(),
             state: Mutex::default(),
         }
+    }
+
+    /// The table of peers. To be let go before the state is locked.
+    pub(crate) fn peers(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -163,9 +172,9 @@ impl Shared {
 
     /// The task is over: every subscription ends.
     pub(crate) fn end(&self) {
+        self.peers().clear();
         let mut state = self.state();
         state.ended = true;
-        state.peers.clear();
         state.listeners.clear();
         state.local = LocalPeers::default();
         state.connections = 0;
@@ -189,6 +198,29 @@ impl Subscriber {
     }
 }
 
+/// An empty table of peers, as the configuration wants it.
+fn table(config: &Config) -> Table {
+    let network = &config.network;
+    let scoring = &config.security.peer_scoring;
+    let blacklist = &config.security.blacklist_config;
+    let always = blacklist.peers.iter();
+    let always = always.filter_map(|peer| peer.parse().ok()).collect();
+    Table::new(
+        Limits {
+            max_peers: network.max_peers,
+            hello: network.connection_timeout,
+            silence: network.keepalive_interval + network.connection_timeout,
+        },
+        Reputation::new(
+            scoring.half_life,
+            scoring.disconnect_at,
+            scoring.ban_at,
+            scoring.max_peers,
+        ),
+        Bans::new(always, blacklist.ban_duration, blacklist.max_bans),
+    )
+}
+
 /// Transactions of our own that the chain has accepted, on their way to the task.
 pub(crate) struct Submission {
     pub(crate) transactions: Vec<(Item, Accepted, ItemId)>,
@@ -196,15 +228,24 @@ pub(crate) struct Submission {
     pub(crate) reply: oneshot::Sender<Result<Vec<bool>, NetworkError>>,
 }
 
+/// Where the outcome of a dial goes.
+pub(crate) type DialReply = oneshot::Sender<Result<PeerId, NetworkError>>;
+
 /// What the handle asks of the task.
 pub(crate) enum Command {
     Dial {
         address: Multiaddr,
-        reply: oneshot::Sender<Result<PeerId, NetworkError>>,
+        reply: DialReply,
     },
+    /// Dials a bootstrap peer at all its addresses, and keeps it in mind.
+    DialSeed {
+        peer: PeerInfo,
+        reply: DialReply,
+    },
+    /// Lets a peer go; the reply comes when it is gone.
     Disconnect {
         peer: PeerId,
-        reason: String,
+        reply: oneshot::Sender<()>,
     },
     Submit {
         item: Item,
@@ -250,7 +291,6 @@ pub(crate) enum Command {
         verdict: Verdict,
     },
     AddPeer(PeerInfo),
-    KeepBootstrapped,
     Shutdown {
         reply: oneshot::Sender<()>,
     },

@@ -1,10 +1,11 @@
 //! The task that owns the swarm.
 //!
-//! One loop: finished checks, commands, the swarm's events, and a tick each second. A connection becomes a peer by the
-//! hello: the dialler says its network and genesis on `/selkie/hello/1`, the other side answers with its own or with a
-//! refusal. It is ready once its gossip subscriptions have arrived too (or a second later), so that what is published next
-//! reaches it. A peer that does not speak the hello is a plain libp2p peer: it may take part in open gossip topics. Who
-//! says nothing within `connection_timeout`, or later leaves a ping unanswered for so long, is let go.
+//! One loop: finished checks, commands, the swarm's events, and a tick each second; then what the table of peers wants done. It
+//! routes, and decides nothing: how far a peer is and whether it stays is `peers/table.rs`'s business, whom to dial
+//! `discovery.rs`'s. A connection becomes a peer by the hello: the dialler says its network and genesis on
+//! `/selkie/hello/1`, the other side answers with its own or with a refusal. It is ready once its lanes are open, so that what
+//! is published next reaches it. A peer that does not speak the hello is a plain libp2p peer: it may take part in open gossip
+//! topics. Who says nothing within `connection_timeout`, or later leaves all pings unanswered, is let go.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,10 +23,7 @@ use libp2p::{
     identity::Keypair,
     multiaddr::Protocol,
     relay as circuits, request_response as rr,
-    swarm::{
-        ConnectionId,
-        dial_opts::{DialOpts, PeerCondition},
-    },
+    swarm::ConnectionId,
 };
 use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
@@ -34,6 +32,7 @@ use super::{
     NetworkEvent, TopicItem,
     behaviour::Behaviour,
     codec,
+    discovery::Discovery,
     protocol::{self, Answer, Hello, NetworkMessage},
     requests::Requests,
     shared::{Command, Shared, Submission},
@@ -45,7 +44,7 @@ use crate::{
     gossip::{GossipEvent, MAX_TOPIC_NAME},
     intake::{Batch, Judged, Pending, Queue, Source, Work, checked},
     lanes::Event as LanesEvent,
-    peers::{AddressPolicy, Judgement, Misdeed, PeerInfo, Reputation},
+    peers::{AddressPolicy, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant, SystemTime},
     propagation::{
         blocks::{AcceptedBlock, Answer as BlockAnswer, Question},
@@ -65,25 +64,18 @@ mod lanes;
 mod local;
 mod message;
 mod ping;
-mod reasons;
-mod reputation;
 mod swarm;
 
 use gossip::{Held, acceptance};
 
 /// Plain topics joined at once.
 const MAX_TOPICS: usize = 256;
-/// How long a peer of ours may take to tell its subscriptions before it is ready without.
-const SUBSCRIPTIONS: Duration = Duration::from_secs(1);
-/// How long a peer that is told to go has to read why.
+/// How long the end of all connections may take.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// The first and the longest pause between two rounds of dialling the bootstrap peers.
-const REDIAL: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// What a peer wrote: a frame, or what is wrong with it.
 type Frame = std::io::Result<codec::Frame>;
 type ResponseChannel = rr::ResponseChannel<Vec<u8>>;
-type DialReply = oneshot::Sender<Result<PeerId, NetworkError>>;
 
 /// See the module's documentation.
 pub(crate) struct Task {
@@ -93,9 +85,7 @@ pub(crate) struct Task {
     submissions: mpsc::Receiver<Submission>,
     swarm: Swarm<Behaviour>,
     hello: Hello,
-    peers: HashMap<PeerId, Peer>,
-    /// Connections that the user is waiting for, and their addresses.
-    dials: HashMap<ConnectionId, (Multiaddr, DialReply)>,
+    discovery: Discovery,
     /// Listeners that have not told their address yet, and who waits for them.
     starting: (HashSet<ListenerId>, Option<oneshot::Sender<()>>),
     greetings: HashMap<rr::OutboundRequestId, PeerId>,
@@ -110,49 +100,9 @@ pub(crate) struct Task {
     bridged: Vec<ItemKind>,
     /// Messages on plain topics that wait for somebody's subscription.
     held: Vec<Held>,
-    reputation: Reputation,
     limiter: RateLimiter,
-    bootstrap: Option<Redial>,
     /// When deadlines were last looked at.
     ticked: Instant,
-}
-
-/// A peer with at least one connection.
-struct Peer {
-    connections: usize,
-    stage: Stage,
-    /// When it is let go unless something happens: it says hello, or answers a ping. `None`: never.
-    deadline: Option<Instant>,
-    /// The topics of our items that it takes part in by gossip.
-    topics: HashSet<gossipsub::TopicHash>,
-    /// Whether it has our items from its lanes, and so needs no gossip of them.
-    propagates: bool,
-    /// Whether it speaks the ping protocol, as far as is known.
-    pings: bool,
-    waiters: Vec<DialReply>,
-    /// What is known of it before it is shown to the user.
-    info: Option<PeerInfo>,
-    /// Why it is about to be gone, in our words.
-    farewell: Option<String>,
-}
-
-/// How far a peer is.
-#[derive(Clone, Copy, PartialEq)]
-enum Stage {
-    /// Connected; the hello is not over.
-    Greeting,
-    /// One of ours; its subscriptions are on their way.
-    Greeted,
-    /// One of ours, or a plain libp2p peer.
-    Ready,
-    /// Refused; it has a moment to read why.
-    Leaving,
-}
-
-/// When to dial the bootstrap peers again if there is nobody.
-struct Redial {
-    at: Instant,
-    pause: Duration,
 }
 
 /// Work that was done off the task.
@@ -188,7 +138,13 @@ impl Task {
             Arc::clone(&policy),
         )?;
         let local = transport::local_discovery(&config, peer_id)?;
-        let behaviour = Behaviour::new(&config, keypair, circuits, local, policy)?;
+        let behaviour = Behaviour::new(
+            &config,
+            keypair,
+            circuits,
+            local,
+            (policy, Arc::clone(&shared.table)),
+        )?;
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE)
             .with_per_connection_event_buffer_size(256);
@@ -208,7 +164,6 @@ impl Task {
                 behaviour.routing.vouch(&peer.peer_id, address);
             }
         }
-        let scoring = &config.security.peer_scoring;
         let validation = &config.protocol.validation;
         Ok(Self {
             hello: Hello {
@@ -216,21 +171,14 @@ impl Task {
                 genesis: Bytes::copy_from_slice(&config.chain.genesis),
                 refusal: String::new(),
             },
-            reputation: Reputation::new(
-                scoring.half_life,
-                scoring.disconnect_at,
-                scoring.ban_at,
-                scoring.max_peers,
-            ),
             limiter: RateLimiter::new(config.security.rate_limits.limits()),
             queue: Queue::new(validation.max_in_flight, validation.max_queued_bytes),
+            discovery: Discovery::new(peer_id, config.network.max_peers, Arc::clone(&shared)),
             config,
             shared,
             commands,
             submissions,
             swarm,
-            peers: HashMap::new(),
-            dials: HashMap::new(),
             starting: (HashSet::new(), None),
             greetings: HashMap::new(),
             farewells: HashMap::new(),
@@ -240,7 +188,6 @@ impl Task {
             topics: HashMap::new(),
             bridged: Vec::new(),
             held: Vec::new(),
-            bootstrap: None,
             ticked: platform::now(),
         })
     }
@@ -305,6 +252,7 @@ impl Task {
                     tick = Delay::new(TICK).fuse();
                 }
             }
+            self.act();
         };
         self.close().await;
         stopped
@@ -327,8 +275,21 @@ impl Task {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Dial { address, reply } => self.dial(modern(&address), reply),
-            Command::Disconnect { peer, reason } => self.let_go(peer, reason),
+            Command::Dial { address, reply } => {
+                self.discovery
+                    .dial(&mut self.swarm, modern(&address), reply);
+            }
+            Command::DialSeed { peer, reply } => {
+                self.discovery
+                    .dial_seed(&mut self.swarm, &peer, reply, platform::now());
+            }
+            Command::Disconnect { peer, reply } => {
+                let mut peers = self.shared.peers();
+                if peers.stage(&peer).is_some() {
+                    peers.let_go(peer, "disconnected by this node's user".to_owned());
+                    self.discovery.parts(peer, reply);
+                }
+            }
             Command::Submit {
                 item,
                 fee,
@@ -386,13 +347,6 @@ impl Task {
                     self.swarm.add_peer_address(peer.peer_id, address);
                 }
             }
-            Command::KeepBootstrapped => {
-                let pause = REDIAL.0;
-                self.bootstrap = Some(Redial {
-                    at: platform::now() + pause,
-                    pause,
-                });
-            }
             // The loop has taken it already.
             Command::Shutdown { reply } => drop(reply),
         }
@@ -428,49 +382,14 @@ impl Task {
         // After a night's sleep (a laptop's, a throttled tab's) it is the host that was silent, not its peers.
         let slept = now.duration_since(self.ticked).saturating_sub(TICK * 2);
         self.ticked = now;
-        let mut late = Vec::new();
-        for (id, peer) in &mut self.peers {
-            peer.deadline = peer.deadline.map(|deadline| deadline + slept);
-            if peer.deadline.is_some_and(|deadline| deadline <= now) {
-                late.push((*id, peer.stage));
-            }
+        let mut peers = self.shared.peers();
+        if !slept.is_zero() {
+            peers.slept(slept);
         }
-        for (peer, stage) in late {
-            match stage {
-                Stage::Greeting => {
-                    self.note(peer, Misdeed::NoAnswer);
-                    self.reject(peer, "it did not say hello in time");
-                }
-                // It holds an older connection of ours for alive, and tells its subscriptions once only.
-                Stage::Greeted => self.ready(peer, true),
-                Stage::Ready => self.let_go(peer, SILENT.to_owned()),
-                Stage::Leaving => self.let_go(peer, "it was refused".to_owned()),
-            }
-        }
+        peers.on_time(now);
+        drop(peers);
+        self.discovery.dial_due(&mut self.swarm, now);
         self.publish_held(|held| held.until <= now);
-        self.redial(now);
-    }
-
-    fn redial(&mut self, now: Instant) {
-        let Some(redial) = &mut self.bootstrap else {
-            return;
-        };
-        if !self.peers.is_empty() {
-            redial.pause = REDIAL.0;
-            redial.at = now + redial.pause;
-        } else if redial.at <= now {
-            redial.pause = (redial.pause * 2).min(REDIAL.1);
-            redial.at = now + redial.pause;
-            for peer in self.config.network.bootstrap_peers.clone() {
-                let addresses: Vec<_> = peer.addresses.iter().map(modern).collect();
-                let gate = &self.swarm.behaviour().gate;
-                addresses.iter().for_each(|address| gate.vouch(address));
-                // Failures arrive as events.
-                let _ = self
-                    .swarm
-                    .dial(DialOpts::peer_id(peer.peer_id).addresses(addresses).build());
-            }
-        }
     }
 
     /// One listener told its address (`Some`), or there may be none to wait for.
@@ -515,7 +434,5 @@ async fn next(submissions: &mut mpsc::Receiver<Submission>, room: bool) -> Submi
 /// Connections are kept as long as the peer answers pings, so libp2p's own idle timeout is put out of reach: 20 days,
 /// just under what a browser's timer can hold.
 const IDLE: Duration = Duration::from_secs(20 * 86_400);
-/// Why a peer without a sign of life is let go.
-const SILENT: &str = "it does not answer pings";
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_secs(1);

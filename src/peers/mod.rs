@@ -1,4 +1,5 @@
-//! Who may come, who may stay, and where to look for them: reputation, bans, places, and the policy on addresses.
+//! Who may come, who may stay, and where to look for them: one table of peers with their reputation, bans and places, whom to
+//! dial, and the policy on addresses.
 //!
 //! State machines without I/O: what happened and `now` go in, decisions come out. The thin
 //! `NetworkBehaviour` that acts on them is `network/gate.rs`.
@@ -6,17 +7,19 @@
 mod address_policy;
 mod bans;
 mod connected;
+mod dialing;
 mod handshakes;
 mod info;
-mod places;
 mod reputation;
 mod scope;
+mod table;
 
 pub use address_policy::{AddressPolicy, RefusedAddress};
 pub use bans::Bans;
 pub use connected::Connected;
+pub use dialing::Dialing;
 pub use handshakes::{Crowded, Handshakes, Ticket};
 pub use info::{Direction, PeerInfo, PeerInfoError};
-pub use places::Places;
 pub use reputation::{Judgement, Misdeed, Reputation};
 pub use scope::{AddressGroup, Scope};
+pub use table::{Action, CONNECTIONS_PER_PEER, FULL, Limits, NEWCOMERS, Stage, Table};

@@ -27,9 +27,14 @@ async fn when_all_places_are_taken_the_next_peer_is_refused() {
         connect(peer, &mut node).await;
     }
     let late = Node::start(listening(TCP)).await;
-    soon("the dial", late.dial(node.address()))
+    let told = soon("the dial", late.dial(node.address()))
         .await
-        .expect_err("no room");
+        .expect_err("no room")
+        .to_string();
+    assert!(
+        told.contains("all places are taken (network.max_peers); try another node"),
+        "{told}"
+    );
     assert_eq!(
         node.refused(late.id()).await,
         "all places are taken (network.max_peers)"

@@ -12,6 +12,7 @@ mod lifecycle;
 mod limits;
 mod local_network;
 mod observing;
+mod peers;
 mod propagation;
 mod raw_peer;
 mod strangers;

@@ -25,19 +25,21 @@ impl P2PNetworkManager {
 
     /// Figures about peers.
     pub fn peer_metrics(&self) -> PeerMetrics {
-        let (now, state) = (platform::date(), self.shared.state());
-        let mut metrics = PeerMetrics {
-            peer_count: state.peers.len(),
-            ..Default::default()
-        };
-        for (id, peer) in &state.peers {
+        let (now, peers) = (platform::date(), self.shared.peers());
+        let mut metrics = PeerMetrics::default();
+        for peer in peers.shown() {
+            metrics.peer_count += 1;
             *metrics
                 .peer_distribution
                 .entry(peer.transport().to_owned())
                 .or_default() += 1;
             let since = peer.connected_at.and_then(|at| now.duration_since(at).ok());
-            metrics.peer_uptime.insert(*id, since.unwrap_or_default());
-            metrics.peer_reputation.insert(*id, peer.reputation);
+            metrics
+                .peer_uptime
+                .insert(peer.peer_id, since.unwrap_or_default());
+            metrics
+                .peer_reputation
+                .insert(peer.peer_id, peer.reputation);
         }
         metrics
     }

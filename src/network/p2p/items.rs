@@ -258,7 +258,7 @@ impl P2PNetworkManager {
                 limit,
             });
         }
-        if !self.shared.state().peers.contains_key(&peer) {
+        if !self.shared.peers().is_shown(&peer) {
             return Err(ProtocolError::Network(
                 NetworkError::NotConnected(peer).to_string(),
             ));

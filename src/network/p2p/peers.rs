@@ -1,9 +1,10 @@
 //! Peers: finding them, connecting to them, letting them go.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
+use tokio::sync::oneshot;
 
 use super::P2PNetworkManager;
 use crate::{
@@ -37,18 +38,25 @@ impl P2PNetworkManager {
         Ok(self.shared.state().local.peers())
     }
 
-    /// Dials all bootstrap peers; returns when the first is connected. From then on the node redials
-    /// them whenever it has no peer at all.
+    /// Dials all bootstrap peers, each at all its addresses; returns when the first is connected. From then on those that are
+    /// not connected are dialled again, 20 s apart at most, while fewer than 8 peers were dialled with success. This node
+    /// itself, where the list names it, is left out.
     ///
     /// # Errors
     /// The last peer's [`NetworkError::Dial`] where none can be reached; redialling goes on.
     pub async fn connect_bootstrap_peers(&self) -> Result<(), NetworkError> {
-        self.command(Command::KeepBootstrapped).await?;
-        let peers = &self.config.network.bootstrap_peers;
-        let mut dials: FuturesUnordered<_> = peers
-            .iter()
-            .flat_map(PeerInfo::dial_addresses)
-            .map(|address| self.dial(address))
+        let mut seeds: BTreeMap<PeerId, PeerInfo> = BTreeMap::new();
+        for peer in &self.config.network.bootstrap_peers {
+            let seed = seeds.entry(peer.peer_id);
+            let seed = seed.or_insert_with(|| PeerInfo::new(peer.peer_id));
+            seed.addresses.extend_from_slice(&peer.addresses);
+        }
+        if seeds.remove(&self.local_peer_id).is_some() {
+            tracing::warn!("the bootstrap peers name this node itself, which is left out");
+        }
+        let mut dials: FuturesUnordered<_> = seeds
+            .into_values()
+            .map(|peer| async { self.ask(|reply| Command::DialSeed { peer, reply }).await? })
             .collect();
         let mut outcome = Ok(());
         while let Some(dialled) = dials.next().await {
@@ -81,21 +89,20 @@ impl P2PNetworkManager {
         self.ask(|reply| Command::Dial { address, reply }).await?
     }
 
-    /// Closes all connections to a peer.
+    /// Closes all connections to a peer; returns when it is gone. It is not dialled again before somebody asks for it, though
+    /// it may dial this node.
     ///
     /// # Errors
     /// [`NetworkError::NotConnected`], [`NetworkError::NotRunning`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetworkError> {
-        if !self.shared.state().peers.contains_key(&peer) {
-            return Err(NetworkError::NotConnected(peer));
-        }
-        let reason = "disconnected by this node's user".to_owned();
-        self.command(Command::Disconnect { peer, reason }).await
+        let (reply, gone) = oneshot::channel();
+        self.command(Command::Disconnect { peer, reply }).await?;
+        gone.await.map_err(|_| NetworkError::NotConnected(peer))
     }
 
     /// The peers that are connected and past the hello.
     pub fn get_connected_peers(&self) -> Vec<PeerInfo> {
-        self.shared.state().peers.values().cloned().collect()
+        self.shared.peers().shown().cloned().collect()
     }
 
     /// The addresses at which this node listens, with the ports that the system chose.

@@ -41,14 +41,10 @@ impl Task {
                 message,
             }) => self.on_gossip(propagation_source, message_id, message),
             GossipEvent::Plain(gossipsub::Event::Subscribed { peer_id, topic }) => {
-                self.subscribed(peer_id, &topic);
+                self.subscribed(peer_id, &topic, true);
             }
             GossipEvent::Plain(gossipsub::Event::Unsubscribed { peer_id, topic }) => {
-                if let Some(peer) = self.peers.get_mut(&peer_id)
-                    && peer.topics.remove(&topic)
-                {
-                    self.bridge();
-                }
+                self.subscribed(peer_id, &topic, false);
             }
             GossipEvent::Plain(gossipsub::Event::GossipsubNotSupported { .. }) => self.bridge(),
             GossipEvent::Plain(gossipsub::Event::SlowPeer {
@@ -77,14 +73,13 @@ impl Task {
             .emit(NetworkEvent::GossipImpaired { peer_id, reason });
     }
 
-    /// A peer is ready: one of ours, or (not `selkie`) a plain one, which needs a place.
-    pub(super) fn admit_to_gossip(&mut self, id: PeerId, selkie: bool) {
-        let score = self.reputation.score(&id, platform::now());
+    /// A peer is ready: one of ours, or a plain one, which needs a place.
+    pub(super) fn admit_to_gossip(&mut self, id: PeerId, info: &PeerInfo) {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
-        gossip.set_score(&id, score);
-        if !gossip.admit(id, selkie) {
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.topics.clear();
+        gossip.set_score(&id, info.reputation);
+        if !gossip.admit(id, info.selkie) {
+            for kind in ItemKind::ALL {
+                self.shared.peers().gossips(&id, kind, false);
             }
             let reason = "all places for plain peers are taken \
                           (protocol.gossipsub_config.max_plain_peers)";
@@ -123,16 +118,12 @@ impl Task {
         }));
     }
 
-    /// A peer told that it takes part in a topic; ours all take part in those of our items.
-    pub(super) fn subscribed(&mut self, id: PeerId, topic: &gossipsub::TopicHash) {
-        if !self.items.contains_key(topic) {
+    /// A peer told whether it takes part in a topic.
+    fn subscribed(&mut self, id: PeerId, topic: &gossipsub::TopicHash, takes_part: bool) {
+        let Some(kind) = self.items.get(topic).copied() else {
             return self.publish_held(|held| held.topic == topic.as_str());
-        }
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
         };
-        peer.topics.insert(topic.clone());
-        self.perhaps_ready(id);
+        self.shared.peers().gossips(&id, kind, takes_part);
         self.bridge();
     }
 
@@ -142,11 +133,7 @@ impl Task {
         self.bridged.clear();
         for kind in ItemKind::ALL {
             let topic = IdentTopic::new(protocol::topic(&self.config.chain.network_id, kind));
-            let hash = topic.hash();
-            let needs = |peer: &Peer| {
-                peer.stage == Stage::Ready && !peer.propagates && peer.topics.contains(&hash)
-            };
-            let needed = self.peers.values().any(needs);
+            let needed = self.shared.peers().needs_gossip(kind);
             let gossip = &mut self.swarm.behaviour_mut().gossip;
             if needed || gossip.hosts_plain() {
                 // Only a subscription filter could refuse it, and there is none for our own.

@@ -1,8 +1,11 @@
 //! The hello: who is there, and who is turned away.
 
-use super::{reasons::hello_misdeed, *};
-use crate::network::protocol::Quoted;
+use super::*;
 use crate::platform;
+use crate::{
+    network::{protocol::Quoted, reasons::hello_misdeed},
+    peers::FULL,
+};
 
 impl Task {
     pub(super) fn greet(&mut self, id: PeerId) {
@@ -45,13 +48,19 @@ impl Task {
                         )
                     }
                 };
-                if told.is_empty() {
-                    self.greeted(peer);
+                let (now, mut peers) = (platform::now(), self.shared.peers());
+                let (told, refusal) = if told.is_empty() && peers.greeted(&peer, now).is_err() {
+                    let refusal = format!("{FULL}; try another node, or this one later");
+                    (FULL.to_owned(), refusal)
                 } else {
-                    self.turn_away(peer, told);
+                    (told, refusal)
+                };
+                if !told.is_empty() {
+                    peers.turn_away(peer, &told, now);
                     self.farewells.insert(request_id, peer);
                     answer.refusal = refusal;
                 }
+                drop(peers);
                 let answer = answer.encode_to_vec();
                 let _ = self
                     .swarm
@@ -74,13 +83,20 @@ impl Task {
                         let told = (!theirs.refusal.is_empty())
                             .then(|| Quoted(&theirs.refusal).to_string());
                         match told.or_else(|| self.hello.objection(&theirs)) {
-                            None => self.greeted(peer),
-                            Some(reason) => self.reject(peer, &reason),
+                            None => {
+                                let mut peers = self.shared.peers();
+                                if let Err(reason) = peers.greeted(&peer, platform::now()) {
+                                    peers.reject(peer, reason);
+                                }
+                            }
+                            Some(reason) => self.shared.peers().reject(peer, &reason),
                         }
                     }
                     Err(_) => {
                         self.note(peer, Misdeed::InvalidMessage);
-                        self.reject(peer, "its hello is no protobuf message");
+                        self.shared
+                            .peers()
+                            .reject(peer, "its hello is no protobuf message");
                     }
                 }
             }
@@ -90,46 +106,31 @@ impl Task {
                 let Some(peer) = self.greetings.remove(&request_id) else {
                     return;
                 };
-                let stage = self.peers.get(&peer).map(|peer| peer.stage);
+                let stage = self.shared.peers().stage(&peer);
                 match error {
-                    rr::OutboundFailure::UnsupportedProtocols => self.plain(peer),
+                    rr::OutboundFailure::UnsupportedProtocols => {
+                        self.shared.peers().is_plain(peer, platform::now());
+                    }
                     // It is gone, or past the hello by another way.
                     _ if stage != Some(Stage::Greeting) => {}
                     // Peers that dial each other at the same moment have connections too many; this was one.
                     rr::OutboundFailure::ConnectionClosed => self.greet(peer),
                     error => {
                         self.note(peer, hello_misdeed(&error));
-                        self.reject(peer, &format!("it did not answer the hello: {error}"));
+                        let reason = format!("it did not answer the hello: {error}");
+                        self.shared.peers().reject(peer, &reason);
                     }
                 }
             }
             rr::Event::ResponseSent { request_id, .. } => {
                 if let Some(peer) = self.farewells.remove(&request_id) {
                     // The other side has the answer in its buffers; give it the moment to read it.
-                    self.leaving(peer);
+                    self.shared.peers().told(&peer, platform::now());
                 }
             }
             rr::Event::InboundFailure { request_id, .. } => {
                 self.farewells.remove(&request_id);
             }
         }
-    }
-
-    /// The hello is over: the peer is one of ours, and ready when it has told its subscriptions.
-    pub(super) fn greeted(&mut self, id: PeerId) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        if peer.stage == Stage::Greeting {
-            peer.stage = Stage::Greeted;
-            peer.deadline = Some(platform::now() + SUBSCRIPTIONS);
-            self.swarm.behaviour_mut().lanes.greeted(id);
-        }
-    }
-
-    /// A stranger: told why by the hello's answer, and gone when it has read it or a moment later.
-    pub(super) fn turn_away(&mut self, id: PeerId, reason: String) {
-        self.refuse(id, reason);
-        self.leaving(id);
     }
 }

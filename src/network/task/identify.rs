@@ -52,7 +52,7 @@ impl Task {
         };
         // Who dialled us and does not speak the hello is a plain libp2p peer; nothing more is to come.
         if !speaks(behaviour::HELLO.as_ref()) {
-            self.plain(id);
+            self.shared.peers().is_plain(id, platform::now());
         }
         if self
             .config
@@ -64,11 +64,7 @@ impl Task {
             behaviour.routing.told(id, &learnt);
         }
         let agent = Quoted(&info.agent_version).to_string();
-        if let Some(peer) = self.shared.state().peers.get_mut(&id) {
-            peer.agent.clone_from(&agent);
-        } else if let Some(peer) = self.peers.get_mut(&id).and_then(|peer| peer.info.as_mut()) {
-            peer.agent.clone_from(&agent);
-        }
+        self.shared.peers().identified(&id, &agent);
         let protocols = info
             .protocols
             .iter()

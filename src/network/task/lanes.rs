@@ -5,21 +5,8 @@ use super::*;
 impl Task {
     pub(super) fn on_lanes(&mut self, event: LanesEvent) {
         match event {
-            LanesEvent::Ready(id) => {
-                if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.propagates = true;
-                }
-                self.perhaps_ready(id);
-            }
-            LanesEvent::Unsupported(id) => {
-                if self
-                    .peers
-                    .get(&id)
-                    .is_some_and(|peer| peer.stage == Stage::Greeted)
-                {
-                    self.ready(id, true);
-                }
-            }
+            LanesEvent::Ready(id) => self.shared.peers().lanes(id, true, platform::now()),
+            LanesEvent::Unsupported(id) => self.shared.peers().lanes(id, false, platform::now()),
             LanesEvent::Check(batch) => self.check_batch(batch),
             LanesEvent::Ask(question) => self.ask(question),
             LanesEvent::Work(step) => {

@@ -1,5 +1,7 @@
 //! Peers found on the local network.
 
+use std::collections::BTreeMap;
+
 use super::*;
 
 impl Task {
@@ -10,27 +12,18 @@ impl Task {
         expired: &[(PeerId, Multiaddr)],
     ) {
         self.shared.state().local.update(&found, expired);
-        let mut peers: HashMap<PeerId, PeerInfo> = HashMap::new();
+        let mut peers: BTreeMap<PeerId, PeerInfo> = BTreeMap::new();
         for (id, address) in found.into_iter().take(protocol::MAX_EXCHANGED_PEERS) {
             self.swarm.behaviour_mut().gate.vouch(&address);
-            peers
-                .entry(id)
-                .or_insert_with(|| PeerInfo::new(id))
-                .addresses
-                .push(address);
+            let peer = peers.entry(id).or_insert_with(|| PeerInfo::new(id));
+            peer.addresses.push(address);
         }
         if peers.is_empty() {
             return;
         }
-        for (id, peer) in &peers {
-            if self.peers.len() < self.config.network.max_peers && !self.peers.contains_key(id) {
-                let options = DialOpts::peer_id(*id)
-                    .addresses(peer.addresses.clone())
-                    .build();
-                let _ = self.swarm.dial(options);
-            }
-        }
-        self.shared
-            .emit(NetworkEvent::PeersDiscovered(peers.into_values().collect()));
+        let peers: Vec<_> = peers.into_values().collect();
+        self.discovery
+            .found(&mut self.swarm, &peers, platform::now());
+        self.shared.emit(NetworkEvent::PeersDiscovered(peers));
     }
 }

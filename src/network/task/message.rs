@@ -65,11 +65,8 @@ impl Task {
         let cost = Cost { items: 1, bytes: 0 };
         let now = platform::now();
         let bytes = frame.as_ref().map_or(0, |frame| frame.len() as u64);
-        let answer = if !self
-            .peers
-            .get(&peer)
-            .is_some_and(|peer| matches!(peer.stage, Stage::Greeted | Stage::Ready))
-        {
+        let stage = self.shared.peers().stage(&peer);
+        let answer = if !matches!(stage, Some(Stage::Greeted | Stage::Ready)) {
             Answer::Refused("say hello first; see docs/wire.md".to_owned())
         } else if self
             .limiter

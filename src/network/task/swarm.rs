@@ -5,11 +5,12 @@ use libp2p::{
     swarm::{DialError, ListenError, SwarmEvent},
 };
 
-use super::{
+use super::*;
+use crate::network::{
+    behaviour::BehaviourEvent,
     reasons::{denied_reason, dial_reason},
-    *,
+    routing::RoutingEvent,
 };
-use crate::network::{behaviour::BehaviourEvent, routing::RoutingEvent};
 
 impl Task {
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -43,61 +44,53 @@ impl Task {
                 connection_id,
                 endpoint,
                 established_in,
-                num_established,
                 ..
             } => {
                 let mut state = self.shared.state();
                 state.connections += 1;
                 state.recorder.connected(established_in);
                 drop(state);
-                let count = num_established.get();
-                self.on_connected(peer_id, connection_id, &endpoint, count, established_in);
+                self.on_connected(peer_id, connection_id, &endpoint, established_in);
             }
             SwarmEvent::ConnectionClosed {
                 peer_id,
-                num_established,
+                connection_id,
                 cause,
                 ..
             } => {
                 self.shared.state().connections -= 1;
-                self.on_disconnected(peer_id, num_established, cause.as_ref());
+                self.on_disconnected(peer_id, connection_id, cause.as_ref());
             }
             SwarmEvent::OutgoingConnectionError {
                 connection_id,
                 peer_id,
                 error,
             } => {
+                let now = platform::now();
+                // A surplus connection of a peer that is here already is none of the user's concern, and no failure.
+                if !self.discovery.failed(connection_id, peer_id, &error, now) {
+                    return;
+                }
                 self.shared.state().recorder.connection_failed();
-                let reason = dial_reason(&error);
-                let tried = match &error {
+                let address = match &error {
                     DialError::Transport(attempts) => {
                         attempts.last().map(|(address, _)| address.clone())
                     }
                     _ => None,
                 };
-                if let Some((address, reply)) = self.dials.remove(&connection_id) {
-                    match peer_id.filter(|peer| self.peers.contains_key(peer)) {
-                        // It is connected by another way meanwhile.
-                        Some(peer) => self.await_ready(peer, reply),
-                        None => {
-                            let (target, reason) = (address.to_string(), reason.clone());
-                            let _ = reply.send(Err(NetworkError::Dial { target, reason }));
-                        }
-                    }
-                }
                 self.shared.emit(NetworkEvent::DialFailed {
                     peer_id,
-                    address: tried,
-                    reason,
+                    address,
+                    reason: dial_reason(&error),
                 });
             }
             SwarmEvent::IncomingConnectionError { peer_id, error, .. } => {
-                self.shared.state().recorder.connection_failed();
                 tracing::debug!(%error, "an incoming connection failed");
-                // A surplus connection of a peer that is here already is none of the user's concern.
-                if let (Some(peer_id), ListenError::Denied { cause }) = (peer_id, error)
-                    && !self.peers.contains_key(&peer_id)
-                {
+                if peer_id.is_some_and(|peer| self.shared.peers().stage(&peer).is_some()) {
+                    return;
+                }
+                self.shared.state().recorder.connection_failed();
+                if let (Some(peer_id), ListenError::Denied { cause }) = (peer_id, error) {
                     let reason = denied_reason(&cause);
                     self.shared
                         .emit(NetworkEvent::PeerRefused { peer_id, reason });
@@ -120,6 +113,10 @@ impl Task {
             }
             BehaviourEvent::Routing(RoutingEvent::Kad(event)) => {
                 tracing::trace!(?event, "the routing table")
+            }
+            BehaviourEvent::Identify(identify::Event::Error { peer_id, error, .. }) => {
+                tracing::debug!(%peer_id, %error, "it says nothing of itself that can be understood");
+                self.shared.peers().unidentified(&peer_id, platform::now());
             }
             BehaviourEvent::Lanes(event) => self.on_lanes(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),

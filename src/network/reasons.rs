@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// Why a node does not dial itself.
-pub(super) const OWN_ADDRESS: &str = "this is the node's own address";
+pub(crate) const OWN_ADDRESS: &str = "this is the node's own address";
 
 /// Why a dial failed, for a person.
-pub(super) fn dial_reason(error: &DialError) -> String {
+pub(crate) fn dial_reason(error: &DialError) -> String {
     match error {
         DialError::LocalPeerId { .. } => OWN_ADDRESS.to_owned(),
         DialError::NoAddresses => {
@@ -42,14 +42,14 @@ pub(super) fn dial_reason(error: &DialError) -> String {
 }
 
 /// Why a connection was not let in, for a person.
-pub(super) fn denied_reason(cause: &ConnectionDenied) -> String {
+pub(crate) fn denied_reason(cause: &ConnectionDenied) -> String {
     cause.downcast_ref::<TurnedAway>().map_or_else(
         || "this node has enough connections".to_owned(),
         ToString::to_string,
     )
 }
 
-pub(super) fn hello_misdeed(error: &rr::OutboundFailure) -> Misdeed {
+pub(crate) fn hello_misdeed(error: &rr::OutboundFailure) -> Misdeed {
     match error {
         rr::OutboundFailure::Io(error) if is_garbage(error) => Misdeed::InvalidMessage,
         _ => Misdeed::NoAnswer,
@@ -91,7 +91,7 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     at.to_string()
 }
 
-pub(super) fn close_reason(cause: Option<&ConnectionError>) -> String {
+pub(crate) fn close_reason(cause: Option<&ConnectionError>) -> String {
     match cause {
         None => "the connection was closed here".to_owned(),
         Some(ConnectionError::KeepAliveTimeout) => "nobody needed the connection".to_owned(),

@@ -1,0 +1,576 @@
+//! The one table of peers: how far each is, what it has done, whether there is a place for it, and by when it has to speak.
+//!
+//! A state machine without I/O: what happened and `now` go in, [`Action`]s come out. A connection begins as [`Stage::Greeting`];
+//! the hello makes it one of ours ([`Stage::Greeted`], and [`Stage::Ready`] once its lanes are open), its lack a plain libp2p
+//! peer ([`Stage::Plain`]). Who is told to go has a moment to read why ([`Stage::Leaving`]), then its connections are closed
+//! ([`Stage::Ending`]) and nobody of that name is let in until the last of them is gone: so a dial after a parting opens a new
+//! connection, and never rides on one that ends.
+//!
+//! Bounds. At most `max_peers` have a place, at most half of those are plain. Who has not said hello has none of these: such
+//! newcomers have [`NEWCOMERS`] places of their own, and where those are full the eldest gives way, so that silent ones keep
+//! nobody out, and a full node still has room to say that it is full. Scores and bans are bounded by their own tables. Deadlines
+//! are kept in order: time costs what is due, not what is there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use libp2p::{PeerId, swarm::ConnectionId};
+
+use super::{Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation};
+use crate::{chain::ItemKind, platform::Instant};
+
+/// Peers that have not said hello yet, at once, beyond those that have a place.
+pub const NEWCOMERS: usize = 32;
+/// Two: peers that dial each other at the same moment have two for a while.
+pub const CONNECTIONS_PER_PEER: usize = 2;
+/// How long a peer of ours may take to open its lanes before it is ready without.
+const LANES: Duration = Duration::from_secs(1);
+/// How long a peer that is told to go has to read why.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a peer that does not say what it speaks has left to say hello, before it is taken for a plain one.
+const UNIDENTIFIED: Duration = Duration::from_secs(1);
+
+/// Why a peer finds no place.
+pub const FULL: &str = "all places are taken (network.max_peers)";
+const PLAIN_FULL: &str = "all places for plain libp2p peers are taken (half of network.max_peers)";
+const NO_HELLO: &str = "it did not say hello in time";
+const GAVE_WAY: &str = "it had not said hello when others waited";
+/// Why a peer without a sign of life is let go.
+const SILENT: &str = "it does not answer pings";
+
+/// How far a peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Connected; the hello is not over.
+    Greeting,
+    /// One of ours; its lanes are being opened.
+    Greeted,
+    /// One of ours.
+    Ready,
+    /// A plain libp2p peer.
+    Plain,
+    /// Refused; it has a moment to read why.
+    Leaving,
+    /// Its connections are being closed.
+    Ending,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Say hello to it.
+    Greet(PeerId),
+    /// Open its lanes.
+    Open(PeerId),
+    /// It is past the hello, and shown from now on.
+    Ready(PeerInfo),
+    /// It was not let in, or did not let us in.
+    Refused(PeerId, String),
+    /// Its score changed.
+    Scored(PeerId, &'static str, f64),
+    /// Close all its connections.
+    Close(PeerId),
+    /// Close this connection; others of the peer live.
+    CloseConnection(ConnectionId),
+    /// Its last connection ended.
+    Gone {
+        /// Who.
+        peer: PeerId,
+        /// Why, for a person.
+        reason: String,
+        /// Whether it was shown.
+        shown: bool,
+    },
+}
+
+/// What the table goes by.
+#[derive(Debug)]
+pub struct Limits {
+    /// Peers at once.
+    pub max_peers: usize,
+    /// By when a hello must be over.
+    pub hello: Duration,
+    /// How long a peer may give no sign of life.
+    pub silence: Duration,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Table {
+    limits: Limits,
+    reputation: Reputation,
+    bans: Bans,
+    peers: BTreeMap<PeerId, Peer>,
+    deadlines: BTreeSet<(Instant, PeerId)>,
+    /// Who has no place yet, the eldest first.
+    newcomers: BTreeSet<(u64, PeerId)>,
+    /// Peers of ours, and plain ones, that have a place.
+    ours: usize,
+    plain: usize,
+    /// How many have come; the next one's age.
+    came: u64,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    age: u64,
+    stage: Stage,
+    connections: BTreeSet<ConnectionId>,
+    deadline: Option<Instant>,
+    /// Whether it has our items from its lanes.
+    propagates: bool,
+    /// The kinds of items in whose gossip it takes part.
+    gossips: Vec<ItemKind>,
+    /// Whether it speaks the ping protocol, as far as is known.
+    pings: bool,
+    /// Whether it said nothing of itself that could be understood.
+    unidentified: bool,
+    info: PeerInfo,
+    shown: bool,
+    /// Why it is about to be gone, in our words.
+    farewell: Option<String>,
+}
+
+/// Which places a peer takes.
+#[derive(PartialEq)]
+enum Place {
+    Newcomer,
+    Ours,
+    Plain,
+    None,
+}
+
+impl Peer {
+    fn place(&self) -> Place {
+        match self.stage {
+            // Whom we dialled we have made room for.
+            Stage::Greeting if self.info.direction == Some(Direction::Outbound) => Place::Ours,
+            Stage::Greeting | Stage::Leaving => Place::Newcomer,
+            Stage::Greeted | Stage::Ready => Place::Ours,
+            Stage::Plain => Place::Plain,
+            Stage::Ending => Place::None,
+        }
+    }
+}
+
+impl Table {
+    /// Nobody yet.
+    pub fn new(limits: Limits, reputation: Reputation, bans: Bans) -> Self {
+        Self {
+            limits,
+            reputation,
+            bans,
+            peers: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            newcomers: BTreeSet::new(),
+            ours: 0,
+            plain: 0,
+            came: 0,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// What is to be done next.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// How far a peer is; `None` where it has no connection.
+    pub fn stage(&self, id: &PeerId) -> Option<Stage> {
+        self.peers.get(id).map(|peer| peer.stage)
+    }
+
+    /// Whether a peer is past the hello.
+    pub fn is_shown(&self, id: &PeerId) -> bool {
+        self.peers.get(id).is_some_and(|peer| peer.shown)
+    }
+
+    /// The peers that are past the hello, in the order of their ids.
+    pub fn shown(&self) -> impl Iterator<Item = &PeerInfo> {
+        let shown = self.peers.values().filter(|peer| peer.shown);
+        shown.map(|peer| &peer.info)
+    }
+
+    /// Whether there is a place for one more peer of ours.
+    pub fn has_place(&self) -> bool {
+        self.ours + self.plain < self.limits.max_peers
+    }
+
+    /// Peers of ours that we dialled.
+    pub fn outbound(&self) -> usize {
+        let ours = |peer: &&Peer| {
+            peer.stage == Stage::Ready && peer.info.direction == Some(Direction::Outbound)
+        };
+        self.peers.values().filter(ours).count()
+    }
+
+    /// It takes part in the gossip of a kind of item, or does not any more.
+    pub fn gossips(&mut self, id: &PeerId, kind: ItemKind, takes_part: bool) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.gossips.retain(|known| *known != kind);
+            peer.gossips.extend(takes_part.then_some(kind));
+        }
+    }
+
+    /// Whether somebody is here that has items of a kind from nowhere but gossip.
+    pub fn needs_gossip(&self, kind: ItemKind) -> bool {
+        let needs = |peer: &Peer| {
+            matches!(peer.stage, Stage::Ready | Stage::Plain)
+                && !peer.propagates
+                && peer.gossips.contains(&kind)
+        };
+        self.peers.values().any(needs)
+    }
+
+    /// Whether one more connection of this peer may come in, or go out; else why not.
+    ///
+    /// # Errors
+    /// For a person: it is banned, has two already, is being let go, or there is no place for whom we would dial. Who dials us is
+    /// let in to be told by the hello's answer.
+    pub fn admits(
+        &self,
+        id: &PeerId,
+        direction: Direction,
+        now: Instant,
+    ) -> Result<(), &'static str> {
+        if self.bans.holds(id, now) {
+            return Err("this peer is banned");
+        }
+        match self.peers.get(id) {
+            Some(peer) if peer.stage == Stage::Ending => Err("the last connection is being closed"),
+            Some(peer) if peer.connections.len() >= CONNECTIONS_PER_PEER => {
+                Err("this peer has its two connections already")
+            }
+            None if direction == Direction::Outbound && !self.has_place() => Err(FULL),
+            _ => Ok(()),
+        }
+    }
+
+    /// A connection was established. `info` says where to, and who dialled; it is of use where it is the first one.
+    pub fn connected(&mut self, connection: ConnectionId, info: PeerInfo, now: Instant) {
+        let id = info.peer_id;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.connections.insert(connection);
+            return;
+        }
+        let outbound = info.direction == Some(Direction::Outbound);
+        let reputation = self.reputation.score(&id, now);
+        self.came += 1;
+        let peer = Peer {
+            age: self.came,
+            stage: Stage::Greeting,
+            connections: BTreeSet::from([connection]),
+            deadline: None,
+            propagates: false,
+            gossips: Vec::new(),
+            pings: true,
+            unidentified: false,
+            info: PeerInfo { reputation, ..info },
+            shown: false,
+            farewell: None,
+        };
+        self.enter(id, &peer);
+        self.peers.insert(id, peer);
+        self.set_deadline(&id, Some(now + self.limits.hello));
+        if outbound {
+            self.actions.push_back(Action::Greet(id));
+        }
+        if self.newcomers.len() > NEWCOMERS
+            && let Some((_, eldest)) = self.newcomers.first().copied()
+        {
+            self.reject(eldest, GAVE_WAY);
+        }
+    }
+
+    /// A connection ended; `reason` is told where we gave none.
+    pub fn closed(&mut self, id: &PeerId, connection: ConnectionId, reason: String) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        peer.connections.remove(&connection);
+        if !peer.connections.is_empty() {
+            return;
+        }
+        self.set_deadline(id, None);
+        self.set_stage(id, Stage::Ending);
+        if let Some(gone) = self.peers.remove(id) {
+            self.actions.push_back(Action::Gone {
+                peer: *id,
+                reason: gone.farewell.unwrap_or(reason),
+                shown: gone.shown,
+            });
+        }
+    }
+
+    /// It has said hello, and is of our network.
+    ///
+    /// # Errors
+    /// For a person: there is no place for it.
+    pub fn greeted(&mut self, id: &PeerId, now: Instant) -> Result<(), &'static str> {
+        let has_place = self.has_place();
+        let Some(peer) = self.peers.get(id) else {
+            return Ok(());
+        };
+        match peer.stage {
+            Stage::Greeting if peer.place() == Place::Newcomer && !has_place => return Err(FULL),
+            Stage::Greeting | Stage::Plain => {}
+            // By another connection, or on its way out.
+            Stage::Greeted | Stage::Ready | Stage::Leaving | Stage::Ending => return Ok(()),
+        }
+        self.set_stage(id, Stage::Greeted);
+        self.set_deadline(id, Some(now + LANES));
+        self.actions.push_back(Action::Open(*id));
+        Ok(())
+    }
+
+    /// It does not speak the hello: a plain libp2p peer.
+    pub fn is_plain(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
+        if peer.stage != Stage::Greeting {
+            return;
+        }
+        let has_place = self.has_place() || peer.place() == Place::Ours;
+        if !has_place {
+            self.reject(id, FULL);
+        } else if self.plain >= self.limits.max_peers.div_ceil(2) {
+            self.reject(id, PLAIN_FULL);
+        } else {
+            self.ready(id, Stage::Plain, now);
+        }
+    }
+
+    /// Its word of itself can't be understood, or it gives none: it has a moment left to say hello.
+    pub fn unidentified(&mut self, id: &PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        if peer.stage == Stage::Greeting && peer.info.direction == Some(Direction::Inbound) {
+            peer.unidentified = true;
+            let soon = now + UNIDENTIFIED;
+            let deadline = peer.deadline.map_or(soon, |deadline| deadline.min(soon));
+            self.set_deadline(id, Some(deadline));
+        }
+    }
+
+    /// What it calls its software.
+    pub fn identified(&mut self, id: &PeerId, agent: &str) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            agent.clone_into(&mut peer.info.agent);
+        }
+    }
+
+    /// Its lanes are open, or (not `open`) it speaks none.
+    pub fn lanes(&mut self, id: PeerId, open: bool, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.propagates |= open;
+        if peer.stage == Stage::Greeted {
+            self.ready(id, Stage::Ready, now);
+        }
+    }
+
+    /// It answered a ping.
+    pub fn ponged(&mut self, id: &PeerId, took: Duration, now: Instant) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        peer.info.round_trip = Some(took);
+        if matches!(peer.stage, Stage::Ready | Stage::Plain) {
+            self.set_deadline(id, Some(now + self.limits.silence));
+        }
+    }
+
+    /// It speaks no ping, so its silence says nothing.
+    pub fn never_pongs(&mut self, id: &PeerId) {
+        let Some(peer) = self.peers.get_mut(id) else {
+            return;
+        };
+        peer.pings = false;
+        if matches!(peer.stage, Stage::Ready | Stage::Plain) {
+            self.set_deadline(id, None);
+        }
+    }
+
+    /// Pings on a connection went unanswered, one after the other: where the peer has another, this one is dead. Where not, its
+    /// deadline decides: some peers end a ping's stream whenever it was idle for a while, and are alive.
+    pub fn ping_failed(&mut self, id: &PeerId, connection: ConnectionId) {
+        if self
+            .peers
+            .get(id)
+            .is_some_and(|peer| peer.connections.len() > 1)
+        {
+            self.actions.push_back(Action::CloseConnection(connection));
+        }
+    }
+
+    /// It did wrong: the score, and what follows from it.
+    pub fn misdeed(&mut self, id: PeerId, misdeed: Misdeed, now: Instant) {
+        let (score, judgement) = self.reputation.note(id, misdeed, now);
+        let reason = misdeed.reason();
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.info.reputation = score;
+        }
+        self.actions.push_back(Action::Scored(id, reason, score));
+        match judgement {
+            Judgement::Stay => {}
+            Judgement::Disconnect => {
+                self.let_go(id, format!("its reputation is used up: {reason}"));
+            }
+            Judgement::Ban => {
+                self.bans.ban(id, now);
+                self.let_go(id, format!("it is banned: {reason}"));
+            }
+        }
+    }
+
+    /// Refuses a peer that is being told why: its connections are closed once it has read it.
+    pub fn turn_away(&mut self, id: PeerId, reason: &str, now: Instant) {
+        if self.refuse(id, reason) {
+            self.set_stage(&id, Stage::Leaving);
+            self.told(&id, now);
+        }
+    }
+
+    /// The refusal is in the other side's buffers; it has a moment to read it.
+    pub fn told(&mut self, id: &PeerId, now: Instant) {
+        if self.stage(id) == Some(Stage::Leaving) {
+            self.set_deadline(id, Some(now + FAREWELL));
+        }
+    }
+
+    /// Refuses a peer and closes its connections at once.
+    pub fn reject(&mut self, id: PeerId, reason: &str) {
+        self.refuse(id, reason);
+        self.let_go(id, reason.to_owned());
+    }
+
+    /// Closes all connections of a peer for a reason; the first one given is told.
+    pub fn let_go(&mut self, id: PeerId, reason: String) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.farewell.get_or_insert(reason);
+        if peer.stage != Stage::Ending {
+            self.set_deadline(&id, None);
+            self.set_stage(&id, Stage::Ending);
+            self.actions.push_back(Action::Close(id));
+        }
+    }
+
+    /// When something is due next.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Does what is due.
+    pub fn on_time(&mut self, now: Instant) {
+        while let Some((at, id)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.set_deadline(&id, None);
+            let Some(peer) = self.peers.get(&id) else {
+                continue;
+            };
+            match peer.stage {
+                Stage::Greeting if peer.unidentified => self.is_plain(id, now),
+                Stage::Greeting => {
+                    self.misdeed(id, Misdeed::NoAnswer, now);
+                    self.reject(id, NO_HELLO);
+                }
+                // It holds an older connection of ours for alive.
+                Stage::Greeted => self.ready(id, Stage::Ready, now),
+                Stage::Ready | Stage::Plain => self.let_go(id, SILENT.to_owned()),
+                Stage::Leaving => self.let_go(id, "it was refused".to_owned()),
+                Stage::Ending => {}
+            }
+        }
+    }
+
+    /// The host slept: it was silent, not its peers, so that all have so much longer.
+    pub fn slept(&mut self, time: Duration) {
+        let later = |(at, id)| (at + time, id);
+        self.deadlines = std::mem::take(&mut self.deadlines)
+            .into_iter()
+            .map(later)
+            .collect();
+        for peer in self.peers.values_mut() {
+            peer.deadline = peer.deadline.map(|at| at + time);
+        }
+    }
+
+    /// The node is over: nobody is shown any more.
+    pub fn clear(&mut self) {
+        self.peers.clear();
+        self.deadlines.clear();
+        self.newcomers.clear();
+        self.actions.clear();
+        (self.ours, self.plain) = (0, 0);
+    }
+
+    fn ready(&mut self, id: PeerId, stage: Stage, now: Instant) {
+        self.set_stage(&id, stage);
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let deadline = peer.pings.then(|| now + self.limits.silence);
+        peer.info.selkie = stage == Stage::Ready;
+        if !std::mem::replace(&mut peer.shown, true) {
+            self.actions.push_back(Action::Ready(peer.info.clone()));
+        }
+        self.set_deadline(&id, deadline);
+    }
+
+    /// Says once that a peer is not let in; false where it is unknown or on its way out.
+    fn refuse(&mut self, id: PeerId, reason: &str) -> bool {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return false;
+        };
+        if matches!(peer.stage, Stage::Leaving | Stage::Ending) {
+            return false;
+        }
+        peer.farewell = Some(reason.to_owned());
+        self.actions
+            .push_back(Action::Refused(id, reason.to_owned()));
+        true
+    }
+
+    fn set_deadline(&mut self, id: &PeerId, deadline: Option<Instant>) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            let before = std::mem::replace(&mut peer.deadline, deadline);
+            before.map(|at| self.deadlines.remove(&(at, *id)));
+            deadline.map(|at| self.deadlines.insert((at, *id)));
+        }
+    }
+
+    fn set_stage(&mut self, id: &PeerId, stage: Stage) {
+        if let Some(mut peer) = self.peers.remove(id) {
+            match peer.place() {
+                Place::Newcomer => drop(self.newcomers.remove(&(peer.age, *id))),
+                Place::Ours => self.ours -= 1,
+                Place::Plain => self.plain -= 1,
+                Place::None => {}
+            }
+            peer.stage = stage;
+            self.enter(*id, &peer);
+            self.peers.insert(*id, peer);
+        }
+    }
+
+    fn enter(&mut self, id: PeerId, peer: &Peer) {
+        match peer.place() {
+            Place::Newcomer => drop(self.newcomers.insert((peer.age, id))),
+            Place::Ours => self.ours += 1,
+            Place::Plain => self.plain += 1,
+            Place::None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

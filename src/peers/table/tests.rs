@@ -1,0 +1,290 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::platform::{self, test};
+
+const HELLO: Duration = Duration::from_secs(10);
+const SILENCE: Duration = Duration::from_secs(70);
+
+fn table(max_peers: usize) -> Table {
+    let limits = Limits {
+        max_peers,
+        hello: HELLO,
+        silence: SILENCE,
+    };
+    let half_life = Duration::from_secs(600);
+    Table::new(
+        limits,
+        Reputation::new(half_life, -20.0, -50.0, 100),
+        Bans::new(HashSet::new(), half_life, 100),
+    )
+}
+
+fn connection(number: usize) -> ConnectionId {
+    ConnectionId::new_unchecked(number)
+}
+
+fn from(peer: PeerId, direction: Direction) -> PeerInfo {
+    PeerInfo {
+        direction: Some(direction),
+        ..PeerInfo::new(peer)
+    }
+}
+
+fn actions(table: &mut Table) -> Vec<Action> {
+    std::iter::from_fn(|| table.next_action()).collect()
+}
+
+/// A peer that dialled us and is of our network.
+fn friend(table: &mut Table, number: usize, now: Instant) -> PeerId {
+    let peer = PeerId::random();
+    table.connected(connection(number), from(peer, Direction::Inbound), now);
+    table.greeted(&peer, now).expect("a place");
+    table.lanes(peer, true, now);
+    assert_eq!(table.stage(&peer), Some(Stage::Ready));
+    actions(table);
+    peer
+}
+
+#[test]
+fn a_dialled_peer_is_greeted_opened_shown_and_gone() {
+    let (mut table, peer, now) = (table(1), PeerId::random(), platform::now());
+    table.connected(connection(1), from(peer, Direction::Outbound), now);
+    assert_eq!(actions(&mut table), [Action::Greet(peer)]);
+    assert!(!table.is_shown(&peer));
+    table.greeted(&peer, now).expect("a place");
+    assert_eq!(actions(&mut table), [Action::Open(peer)]);
+    table.lanes(peer, true, now);
+    let [Action::Ready(info)] = &actions(&mut table)[..] else {
+        panic!("it is shown")
+    };
+    assert!(info.selkie && table.is_shown(&peer) && table.outbound() == 1);
+    table.closed(&peer, connection(1), "it left".to_owned());
+    let reason = "it left".to_owned();
+    let gone = Action::Gone {
+        peer,
+        reason,
+        shown: true,
+    };
+    assert_eq!(actions(&mut table), [gone]);
+    assert!(table.shown().next().is_none() && table.deadline().is_none());
+}
+
+#[test]
+fn whoever_is_let_go_is_not_let_in_until_it_is_gone() {
+    let (mut table, now) = (table(4), platform::now());
+    let peer = friend(&mut table, 1, now);
+    table.let_go(peer, "the user wants it".to_owned());
+    table.let_go(peer, "a second reason".to_owned());
+    assert_eq!(actions(&mut table), [Action::Close(peer)]);
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        assert!(table.admits(&peer, direction, now).is_err());
+    }
+    table.closed(&peer, connection(1), "closed".to_owned());
+    let [Action::Gone { reason, .. }] = &actions(&mut table)[..] else {
+        panic!("it is gone")
+    };
+    assert_eq!(reason, "the user wants it");
+    assert!(table.admits(&peer, Direction::Outbound, now).is_ok());
+}
+
+#[test]
+fn who_says_no_hello_keeps_nobody_out() {
+    let (mut table, now) = (table(2), platform::now());
+    let mute: Vec<_> = (0..NEWCOMERS * 3)
+        .map(|number| {
+            let peer = PeerId::random();
+            assert!(table.admits(&peer, Direction::Inbound, now).is_ok());
+            table.connected(connection(number), from(peer, Direction::Inbound), now);
+            peer
+        })
+        .collect();
+    let ending = |peer: &&PeerId| table.stage(peer) == Some(Stage::Ending);
+    assert_eq!(mute.iter().take_while(ending).count(), NEWCOMERS * 2);
+    assert!(table.has_place());
+    friend(&mut table, 1000, now);
+    friend(&mut table, 1001, now);
+    assert!(!table.has_place());
+}
+
+#[test]
+fn a_full_table_tells_the_next_one() {
+    let (mut table, now) = (table(1), platform::now());
+    let first = friend(&mut table, 1, now);
+    let late = PeerId::random();
+    assert_eq!(table.admits(&late, Direction::Outbound, now), Err(FULL));
+    assert!(table.admits(&late, Direction::Inbound, now).is_ok());
+    table.connected(connection(2), from(late, Direction::Inbound), now);
+    assert_eq!(table.greeted(&late, now), Err(FULL));
+    table.turn_away(late, FULL, now);
+    assert_eq!(
+        actions(&mut table),
+        [Action::Refused(late, FULL.to_owned())]
+    );
+    table.on_time(now + FAREWELL);
+    assert_eq!(actions(&mut table), [Action::Close(late)]);
+    table.closed(&first, connection(1), String::new());
+    assert!(table.has_place());
+}
+
+#[test]
+fn plain_peers_have_half_of_the_places() {
+    let (mut table, now) = (table(4), platform::now());
+    for number in 0..3 {
+        let peer = PeerId::random();
+        table.connected(connection(number), from(peer, Direction::Inbound), now);
+        table.is_plain(peer, now);
+        let expected = if number < 2 {
+            Stage::Plain
+        } else {
+            Stage::Ending
+        };
+        assert_eq!(table.stage(&peer), Some(expected));
+    }
+    assert!(!table.needs_gossip(ItemKind::Vote));
+    for id in table.peers.keys().copied().collect::<Vec<_>>() {
+        table.gossips(&id, ItemKind::Vote, true);
+    }
+    assert!(table.needs_gossip(ItemKind::Vote) && !table.needs_gossip(ItemKind::Block));
+    friend(&mut table, 10, now);
+    friend(&mut table, 11, now);
+    assert!(!table.has_place());
+}
+
+#[test]
+fn who_cannot_be_identified_is_a_plain_peer_and_loses_nothing() {
+    let (mut table, peer, now) = (table(4), PeerId::random(), platform::now());
+    table.connected(connection(1), from(peer, Direction::Inbound), now);
+    table.unidentified(&peer, now);
+    table.on_time(now + UNIDENTIFIED);
+    assert!(matches!(&actions(&mut table)[..], [Action::Ready(info)] if !info.selkie));
+    // Its hello comes late: it is one of ours, and shown once.
+    table.greeted(&peer, now).expect("a place");
+    table.lanes(peer, true, now);
+    assert_eq!(actions(&mut table), [Action::Open(peer)]);
+    assert!(table.shown().all(|info| info.selkie));
+}
+
+#[test]
+fn silence_ends_a_peer_and_a_lost_ping_does_not() {
+    let (mut table, now) = (table(4), platform::now());
+    let peer = friend(&mut table, 1, now);
+    table.ping_failed(&peer, connection(1));
+    assert_eq!(actions(&mut table), [], "its only connection stays");
+    let later = now + SILENCE - Duration::from_secs(1);
+    table.ponged(&peer, Duration::ZERO, later);
+    table.on_time(now + SILENCE);
+    assert_eq!(actions(&mut table), []);
+    // Of two connections the one that does not answer is dead.
+    table.connected(connection(2), from(peer, Direction::Inbound), later);
+    table.ping_failed(&peer, connection(1));
+    assert_eq!(
+        actions(&mut table),
+        [Action::CloseConnection(connection(1))]
+    );
+    table.closed(&peer, connection(1), String::new());
+    // The host slept: nobody was silent.
+    table.slept(SILENCE);
+    table.on_time(later + SILENCE);
+    assert_eq!(actions(&mut table), []);
+    table.on_time(later + SILENCE * 2);
+    assert_eq!(actions(&mut table), [Action::Close(peer)]);
+    let other = friend(&mut table, 3, now);
+    table.never_pongs(&other);
+    assert_eq!(table.deadline(), None, "it can't answer");
+}
+
+#[test]
+fn misdeeds_disconnect_and_ban() {
+    let (mut table, now) = (table(4), platform::now());
+    let peer = friend(&mut table, 1, now);
+    table.misdeed(peer, Misdeed::InvalidItem, now);
+    assert_eq!(
+        table.shown().map(|info| info.reputation).sum::<f64>(),
+        -10.0
+    );
+    for _ in 0..4 {
+        table.misdeed(peer, Misdeed::InvalidItem, now);
+    }
+    assert_eq!(table.stage(&peer), Some(Stage::Ending));
+    table.closed(&peer, connection(1), String::new());
+    let refused = table.admits(&peer, Direction::Inbound, now);
+    assert_eq!(refused, Err("this peer is banned"));
+}
+
+/// The counts are those of the peers, whatever happens in whatever order.
+fn agree(table: &Table, max_peers: usize) {
+    let count = |wanted: Place| {
+        table
+            .peers
+            .values()
+            .filter(|peer| peer.place() == wanted)
+            .count()
+    };
+    assert_eq!(
+        (table.ours, table.plain),
+        (count(Place::Ours), count(Place::Plain))
+    );
+    assert_eq!(table.newcomers.len(), count(Place::Newcomer));
+    assert!(table.ours + table.plain <= max_peers && table.newcomers.len() <= NEWCOMERS);
+    let deadlines = table
+        .peers
+        .iter()
+        .filter_map(|(id, peer)| Some((peer.deadline?, *id)));
+    assert_eq!(table.deadlines, deadlines.collect());
+    for peer in table.peers.values() {
+        assert!(!peer.connections.is_empty() && peer.connections.len() <= CONNECTIONS_PER_PEER);
+    }
+}
+
+proptest! {
+    #[test]
+    fn places_and_deadlines_agree_with_the_peers(
+        steps in proptest::collection::vec((0..12_u8, 0..50_usize, 0..2_000_u64), 0..400)
+    ) {
+        const PLACES: usize = 6;
+        let mut table = table(PLACES);
+        let peers: Vec<_> = (0..50).map(|_| PeerId::random()).collect();
+        let (mut now, mut next, mut open) = (platform::now(), 0, Vec::new());
+        for (what, which, millis) in steps {
+            now += Duration::from_millis(millis);
+            let id = peers[which];
+            match what {
+                0..=3 => {
+                    let direction = [Direction::Inbound, Direction::Outbound][usize::from(what % 2)];
+                    if table.admits(&id, direction, now).is_ok() {
+                        next += 1;
+                        open.push((id, connection(next)));
+                        table.connected(connection(next), from(id, direction), now);
+                    }
+                }
+                4 if !open.is_empty() => {
+                    let (id, connection) = open.swap_remove(which % open.len());
+                    table.closed(&id, connection, String::new());
+                }
+                5 => {
+                    if let Err(reason) = table.greeted(&id, now) {
+                        table.turn_away(id, reason, now);
+                    }
+                }
+                6 => table.lanes(id, millis % 2 == 0, now),
+                7 => table.is_plain(id, now),
+                8 => table.misdeed(id, Misdeed::InvalidItem, now),
+                9 => table.unidentified(&id, now),
+                10 => table.slept(Duration::from_millis(millis)),
+                _ => table.ponged(&id, Duration::ZERO, now),
+            }
+            table.on_time(now);
+            for action in std::iter::from_fn(|| table.next_action()).collect::<Vec<_>>() {
+                if let Action::Close(id) = action {
+                    for (_, connection) in open.extract_if(.., |(open, _)| *open == id) {
+                        table.closed(&id, connection, String::new());
+                    }
+                }
+            }
+            agree(&table, PLACES);
+        }
+    }
+}

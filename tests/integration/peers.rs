@@ -1,0 +1,213 @@
+//! Who is dialled, again and again, and how peers come and go.
+
+use selkie::{Config, Item, ItemKind, NetworkEvent, PeerInfo};
+
+use crate::{raw_peer::RawPeer, support::*};
+
+fn bootstrapping(seeds: &[PeerInfo]) -> Config {
+    let mut config = listening(TCP);
+    config.network.bootstrap_peers = seeds.to_vec();
+    config
+}
+
+/// An address of loopback where nobody listens, for now.
+fn closed() -> selkie::Multiaddr {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("loopback")
+        .port();
+    format!("/ip4/127.0.0.1/tcp/{port}")
+        .parse()
+        .expect("an address")
+}
+
+#[tokio::test]
+async fn a_stranger_that_stays_does_not_end_the_search_for_bootstrap_peers() {
+    let (address, keypair) = (closed(), selkie::Keypair::generate_ed25519());
+    let seed = PeerInfo {
+        addresses: vec![closed(), address.clone()],
+        ..PeerInfo::new(keypair.public().to_peer_id())
+    };
+    let mut node = Node::start(bootstrapping(&[seed])).await;
+    soon("bootstrap", node.connect_bootstrap_peers())
+        .await
+        .expect_err("it is down");
+    let stranger = RawPeer::plain().await;
+    stranger.dial(node.address());
+    node.connected(stranger.id).await;
+    // Now it comes up, at its second address.
+    let late = selkie::P2PNetworkManager::with(
+        listening(&address.to_string()),
+        keypair,
+        selkie::chain::Opaque,
+    );
+    let late = late.await.expect("the configuration is right");
+    late.start().await.expect("it listens");
+    node.connected(late.local_peer_id).await;
+    assert_eq!(node.get_connected_peers().len(), 2);
+}
+
+#[tokio::test]
+async fn several_addresses_of_a_peer_are_one_connection_and_the_own_one_is_left_out() {
+    let mut config = listening(TCP);
+    for address in ["/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+        let address = address.parse().expect("an address");
+        config.network.listen_addresses.push(address);
+    }
+    let mut seed = Node::start(config).await;
+    let keypair = selkie::Keypair::generate_ed25519();
+    let own = PeerInfo {
+        addresses: vec![closed()],
+        ..PeerInfo::new(keypair.public().to_peer_id())
+    };
+    let entry = |address| PeerInfo {
+        addresses: vec![address],
+        ..PeerInfo::new(seed.id())
+    };
+    let mut seeds: Vec<_> = seed.listeners().into_iter().map(entry).collect();
+    seeds.push(own);
+    let node =
+        selkie::P2PNetworkManager::with(bootstrapping(&seeds), keypair, selkie::chain::Opaque);
+    let node = node.await.expect("the configuration is right");
+    let mut events = node.subscribe(|event| matches!(event, NetworkEvent::DialFailed { .. }));
+    node.start().await.expect("it listens");
+    soon("bootstrap", node.connect_bootstrap_peers())
+        .await
+        .expect("it is up");
+    seed.connected(node.local_peer_id).await;
+    // All dials are over where another one is.
+    let other = Node::start(listening(TCP)).await;
+    soon("the dial", node.dial(other.address()))
+        .await
+        .expect("it is up");
+    assert_eq!(node.connection_metrics().active_connections, 2);
+    assert_eq!(node.connection_metrics().connection_success_rate, 1.0);
+    node.shutdown().await;
+    assert!(events.recv().await.is_none(), "no dial failed");
+}
+
+#[tokio::test]
+async fn leaving_and_coming_back_is_a_new_connection_each_time() {
+    let (mut node, mut other) = (
+        Node::start(listening(TCP)).await,
+        Node::start(listening(TCP)).await,
+    );
+    for round in 0..20 {
+        soon("the dial", node.dial(other.address()))
+            .await
+            .expect("it is there");
+        node.connected(other.id()).await;
+        other.connected(node.id()).await;
+        let vote = Item::new(ItemKind::Vote, format!("aye {round}"));
+        other.submit(vote.clone()).await.expect("a peer is there");
+        assert_eq!(
+            node.event("a vote", from_a_peer).await,
+            vote,
+            "round {round}"
+        );
+        soon("the parting", node.disconnect(other.id()))
+            .await
+            .expect("connected");
+        assert!(node.get_connected_peers().is_empty(), "round {round}");
+        node.disconnected(other.id()).await;
+    }
+}
+
+fn from_a_peer(event: NetworkEvent) -> Option<Item> {
+    match event {
+        NetworkEvent::ItemAccepted {
+            item,
+            source: Some(_),
+            ..
+        } => Some(item),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_plain_peer_that_only_publishes_is_heard() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut plain = RawPeer::plain().await;
+    let topic = "/selkie/selkie-dev/transaction/1";
+    plain.dial(node.address());
+    node.connected(plain.id).await;
+    plain.subscribed(topic).await;
+    plain.publish(topic, "pay");
+    let item = Item::new(ItemKind::Transaction, "pay");
+    assert_eq!(node.event("an item", from_a_peer).await, item);
+}
+
+#[tokio::test]
+async fn a_plain_peer_that_says_more_of_itself_than_fits_stays() {
+    let mut node = Node::start(listening(TCP)).await;
+    let plain = RawPeer::plain().await;
+    plain.act(|swarm| {
+        for port in 1..300 {
+            let address = format!("/ip4/203.0.113.1/tcp/{port}");
+            swarm.add_external_address(address.parse().expect("an address"));
+        }
+    });
+    plain.dial(node.address());
+    node.connected(plain.id).await;
+    let [peer] = &node.get_connected_peers()[..] else {
+        panic!("one peer")
+    };
+    assert_eq!((peer.selkie, peer.reputation), (false, 0.0));
+}
+
+#[tokio::test]
+async fn peers_that_say_no_hello_keep_nobody_out() {
+    let mut config = listening(TCP);
+    config.network.max_peers = 8;
+    config.security.connection_limits.connections_per_address = 100;
+    let mut node = Node::start(config).await;
+    let mut mute = Vec::new();
+    for _ in 0..40 {
+        let mut peer = RawPeer::hostile().await;
+        peer.dial(node.address());
+        peer.connected().await;
+        mute.push(peer);
+    }
+    let mut newcomer = Node::start(listening(TCP)).await;
+    connect(&mut newcomer, &mut node).await;
+    let eldest = mute.first().expect("forty of them").id;
+    assert_eq!(
+        node.refused(eldest).await,
+        "it had not said hello when others waited"
+    );
+}
+
+#[tokio::test]
+async fn what_is_published_right_after_a_dial_arrives() {
+    let mut listener = Node::start(listening(TCP)).await;
+    listener
+        .subscribe_topic("chat", false)
+        .await
+        .expect("joined");
+    let message = |event| match event {
+        NetworkEvent::TopicMessage(message) => Some(message.data),
+        _ => None,
+    };
+    for round in 0..20 {
+        let node = Node::start(Config::default()).await;
+        soon("the dial", node.dial(listener.address()))
+            .await
+            .expect("it is there");
+        let text = format!("hello {round}");
+        soon("publishing", node.publish_topic("chat", text.clone()))
+            .await
+            .expect("its subscription is on the way");
+        let heard = listener.event("a message", message).await;
+        assert_eq!(heard, text);
+        node.shutdown().await;
+    }
+    // Nobody listens: it is said, a moment later.
+    let node = Node::start(Config::default()).await;
+    soon("the dial", node.dial(listener.address()))
+        .await
+        .expect("it is there");
+    let error = soon("publishing", node.publish_topic("nobody's", "anyone?"))
+        .await
+        .expect_err("nobody listens");
+    assert_eq!(error.code(), "no-peers");
+}
