@@ -155,6 +155,13 @@ impl P2PNetworkManager {
             .map_err(|_| NetworkError::NotRunning)
     }
 
+    fn running(&self) -> Result<(), NetworkError> {
+        if self.idle().is_some() || self.commands.is_closed() {
+            return Err(NetworkError::NotRunning);
+        }
+        Ok(())
+    }
+
     fn idle(&self) -> MutexGuard<'_, Option<Box<Task>>> {
         lock(&self.idle)
     }

@@ -288,6 +288,9 @@ impl Task {
                 if peers.stage(&peer).is_some() {
                     peers.let_go(peer, "disconnected by this node's user".to_owned());
                     self.discovery.parts(peer, reply);
+                } else {
+                    // It went by itself meanwhile.
+                    let _ = reply.send(());
                 }
             }
             Command::Submit {

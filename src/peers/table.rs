@@ -7,7 +7,7 @@
 //! connection, and never rides on one that ends.
 //!
 //! Bounds. At most `max_peers` have a place, at most half of those are plain. Who has not said hello has none of these: such
-//! newcomers have [`NEWCOMERS`] places of their own, and where those are full the eldest gives way, so that silent ones keep
+//! newcomers have [`NEWCOMERS`] places of their own beside those that are free, and where there are more the eldest gives way, so that silent ones keep
 //! nobody out, and a full node still has room to say that it is full. Scores and bans are bounded by their own tables. Deadlines
 //! are kept in order: time costs what is due, not what is there.
 
@@ -278,7 +278,8 @@ impl Table {
         if outbound {
             self.actions.push_back(Action::Greet(id));
         }
-        if self.newcomers.len() > NEWCOMERS
+        let free = self.limits.max_peers.saturating_sub(self.ours + self.plain);
+        while self.newcomers.len() > NEWCOMERS + free
             && let Some((_, eldest)) = self.newcomers.first().copied()
         {
             self.reject(eldest, GAVE_WAY);

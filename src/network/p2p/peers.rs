@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
-use tokio::sync::oneshot;
 
 use super::P2PNetworkManager;
 use crate::{
@@ -58,7 +57,8 @@ impl P2PNetworkManager {
             .into_values()
             .map(|peer| async { self.ask(|reply| Command::DialSeed { peer, reply }).await? })
             .collect();
-        let mut outcome = Ok(());
+        // Without bootstrap peers it is said too that the node does not run.
+        let mut outcome = self.running();
         while let Some(dialled) = dials.next().await {
             match dialled {
                 Ok(_) => return Ok(()),
@@ -95,9 +95,10 @@ impl P2PNetworkManager {
     /// # Errors
     /// [`NetworkError::NotConnected`], [`NetworkError::NotRunning`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetworkError> {
-        let (reply, gone) = oneshot::channel();
-        self.command(Command::Disconnect { peer, reply }).await?;
-        gone.await.map_err(|_| NetworkError::NotConnected(peer))
+        if !self.shared.peers().is_shown(&peer) {
+            return Err(NetworkError::NotConnected(peer));
+        }
+        self.ask(|reply| Command::Disconnect { peer, reply }).await
     }
 
     /// The peers that are connected and past the hello.
