@@ -162,14 +162,14 @@ pub enum ProtocolError {
         reason: String,
     },
     /// Over the size limit.
-    #[error(
-        "{size} bytes are over the limit of {limit} (protocol.gossipsub_config.max_transmit_size, or protocol.request_response_config.max_message_size)"
-    )]
+    #[error("{size} bytes are over the limit of {limit} ({field})")]
     TooLarge {
         /// Its size in bytes.
         size: usize,
         /// The limit in bytes.
         limit: usize,
+        /// The field of the configuration that says so.
+        field: &'static str,
     },
     /// Already published or received: nothing was sent.
     #[error("already known: this node has sent or received it before")]

@@ -44,14 +44,11 @@ fn check_sizes(config: &Config) -> Result<(), ConfigError> {
     let transaction = at!(config.protocol.propagation.transactions.max_item);
     let vote = at!(config.protocol.propagation.votes.max_item);
     let rules = [
-        // What may be submitted is carried, or its submission would say Ok and lose it.
-        (sent, block),
+        // What propagates goes to plain peers by gossip too.
+        (vote, sent),
+        (block, sent),
+        (transaction, sent),
         (coded, block),
-        (
-            transaction,
-            at!(config.protocol.propagation.transactions.max_log_bytes),
-        ),
-        (vote, at!(config.protocol.propagation.votes.max_log_bytes)),
         (
             block,
             at!(config.protocol.propagation.blocks.max_held_bytes),
@@ -72,11 +69,65 @@ fn check_sizes(config: &Config) -> Result<(), ConfigError> {
         at!(config.protocol.request_response_config.max_bytes),
     )?;
     for item in [sent, block, transaction, vote] {
-        holds(item, at!(config.protocol.validation.max_queued_bytes))?;
         holds(item, at!(config.protocol.validation.max_unread_bytes))?;
+    }
+    for (one, all) in [
+        (
+            at!(config.protocol.validation.votes.per_peer),
+            at!(config.protocol.validation.votes.all),
+        ),
+        (
+            at!(config.protocol.validation.blocks.per_peer),
+            at!(config.protocol.validation.blocks.all),
+        ),
+        (
+            at!(config.protocol.validation.transactions.per_peer),
+            at!(config.protocol.validation.transactions.all),
+        ),
+        (
+            at!(config.protocol.validation.queries.per_peer),
+            at!(config.protocol.validation.queries.all),
+        ),
+    ] {
+        holds(one, all)?;
     }
     // What counts with more than itself.
     let more = [
+        // A batch from an honest peer: its largest item, and the overhead of the most that it may hold.
+        (
+            vote,
+            1,
+            1 << 20,
+            at!(config.protocol.validation.votes.per_peer),
+        ),
+        (
+            block,
+            1,
+            1 << 20,
+            at!(config.protocol.validation.blocks.per_peer),
+        ),
+        (
+            transaction,
+            1,
+            1 << 20,
+            at!(config.protocol.validation.transactions.per_peer),
+        ),
+        (vote, 1, 1024, message),
+        (block, 1, 1024, message),
+        (transaction, 1, 1024, message),
+        // A quarter may be unread when the largest one comes.
+        (
+            vote,
+            2,
+            0,
+            at!(config.protocol.propagation.votes.max_log_bytes),
+        ),
+        (
+            transaction,
+            2,
+            0,
+            at!(config.protocol.propagation.transactions.max_log_bytes),
+        ),
         (
             block,
             2,
@@ -116,6 +167,13 @@ fn check_counts(config: &Config) -> Result<(), ConfigError> {
         at!(config.protocol.gossipsub_config.mesh_n),
         at!(config.protocol.gossipsub_config.mesh_n_high),
     )?;
+    let validation = &config.protocol.validation;
+    let (reserved, checks) = (validation.reserved_for_votes, validation.max_in_flight);
+    if reserved >= checks {
+        let field = "protocol.validation.reserved_for_votes";
+        let problem = "give a number below protocol.validation.max_in_flight";
+        return Err(ConfigError::new(field, reserved, problem));
+    }
     holds(
         at!(config.protocol.propagation.blocks.max_in_progress_per_peer),
         at!(config.protocol.propagation.blocks.max_in_progress),

@@ -20,7 +20,7 @@ pub use self::{
     network::NetworkConfig,
     protocol::{
         GossipsubConfig, IdentifyConfig, KademliaConfig, ProtocolConfig, RequestResponseConfig,
-        ValidationConfig,
+        Share, ValidationConfig,
     },
     ranges::{ConfigField, Quantity},
     security::{

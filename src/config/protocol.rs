@@ -143,14 +143,28 @@ impl Default for RequestResponseConfig {
     }
 }
 
-/// Checking of received items, off the network task.
+/// Checking of items, off the network task, and answering of questions about state.
+///
+/// Each kind of item has its own room, so that a flood of one leaves the others theirs, and each peer a share of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ValidationConfig {
     /// Checks that run at once. **Default:** 4.
     pub max_in_flight: usize,
-    /// Bytes of items that wait for a check; a further item is ignored. **Default:** 32 MiB.
-    pub max_queued_bytes: usize,
+    /// Of these, how many are kept for votes; less than all. **Default:** 1.
+    pub reserved_for_votes: usize,
+    /// Bytes of votes that wait for a check or are in one, 128 more counted for each; a further one is refused, and
+    /// that is told. **Default:** 8 MiB, of one peer 2 MiB.
+    pub votes: Share,
+    /// The same of whole blocks that came by gossip or directly. **Default:** 32 MiB, of one peer 8 MiB.
+    pub blocks: Share,
+    /// The same of transactions. **Default:** 64 MiB, of one peer 16 MiB.
+    pub transactions: Share,
+    /// Questions about state that wait for an answer of the application; a further one is refused, with a
+    /// sentence. **Default:** 128, of one peer 16.
+    pub queries: Share,
+    /// Questions about state that the application answers at once, beside the checks. **Default:** 2.
+    pub max_queries_in_flight: usize,
     /// Bytes of items that one event subscriber may leave unread; the oldest are dropped
     /// and counted. **Default:** 32 MiB.
     pub max_unread_bytes: usize,
@@ -158,10 +172,26 @@ pub struct ValidationConfig {
 
 impl Default for ValidationConfig {
     fn default() -> Self {
+        let share = |all, per_peer| Share { all, per_peer };
         Self {
             max_in_flight: 4,
-            max_queued_bytes: 32 << 20,
+            reserved_for_votes: 1,
+            votes: share(8 << 20, 2 << 20),
+            blocks: share(32 << 20, 8 << 20),
+            transactions: share(64 << 20, 16 << 20),
+            queries: share(128, 16),
+            max_queries_in_flight: 2,
             max_unread_bytes: 32 << 20,
         }
     }
+}
+
+/// How much there may be, and how much of it from one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// Of all peers together.
+    pub all: usize,
+    /// Of each peer.
+    pub per_peer: usize,
 }

@@ -240,10 +240,43 @@ fn protocol(config: &Config) -> Vec<ConfigField> {
             10_000,
         ),
         count(at!(config.protocol.validation.max_in_flight), 1, 1024),
+        count(at!(config.protocol.validation.reserved_for_votes), 0, 1023),
         bytes(
-            at!(config.protocol.validation.max_queued_bytes),
+            at!(config.protocol.validation.votes.all),
             KIBIBYTE,
             GIBIBYTE,
+        ),
+        bytes(
+            at!(config.protocol.validation.votes.per_peer),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        bytes(
+            at!(config.protocol.validation.blocks.all),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        bytes(
+            at!(config.protocol.validation.blocks.per_peer),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        bytes(
+            at!(config.protocol.validation.transactions.all),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        bytes(
+            at!(config.protocol.validation.transactions.per_peer),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        count(at!(config.protocol.validation.queries.all), 1, 1 << 20),
+        count(at!(config.protocol.validation.queries.per_peer), 1, 1 << 20),
+        count(
+            at!(config.protocol.validation.max_queries_in_flight),
+            1,
+            1024,
         ),
         bytes(
             at!(config.protocol.validation.max_unread_bytes),

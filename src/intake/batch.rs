@@ -1,37 +1,151 @@
-//! Items of one kind from one peer that are new here.
+//! Items of one kind that came together, and who waits for what becomes of them.
 
-use libp2p::PeerId;
+use bytes::Bytes;
+use libp2p::{PeerId, gossipsub::MessageId};
+use tokio::sync::oneshot;
 
 use crate::{
-    chain::{ItemKind, TransactionKey},
+    chain::{ItemId, ItemKind, TransactionKey},
+    error::{NetworkError, ProtocolError},
     lanes::Taken,
     propagation::plumtree::Fresh,
 };
 
-/// Whence a batch came: its kind, its sender, and what it took there.
-pub(crate) type Origin = (ItemKind, PeerId, Taken);
+/// Beside its bytes, what an item costs while it waits, about.
+pub(crate) const OVERHEAD: usize = 128;
 
-/// Items of one kind from one peer that are new here.
+/// Items of one kind that came together.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) kind: ItemKind,
-    pub(crate) source: PeerId,
+    pub(crate) source: Source,
     pub(crate) items: Vec<Fresh>,
-    /// What it took of its lane: to be given back when it is done with.
-    pub(crate) taken: Taken,
+}
+
+/// How items came, and so who waits for the verdict.
+#[derive(Debug)]
+pub(crate) enum Source {
+    /// Over a peer's lanes. What the batch took of its lane is given back when it is done with.
+    Lanes(PeerId, Taken),
+    /// By gossip, which holds it under this id.
+    Gossip(PeerId, MessageId),
+    /// As a direct message.
+    Direct(PeerId),
+    /// From the caller, who says that the peer sent it.
+    Handed(PeerId, oneshot::Sender<Result<(), ProtocolError>>),
+    /// From the caller: our own.
+    Own(Own),
+}
+
+/// By what an item came, as far as it matters to how it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// A peer's lanes, and what it took there.
+    Lanes(PeerId, Taken),
+    Gossip,
+    Other,
+}
+
+/// What became of our own items, in order.
+pub(crate) type Outcomes = Vec<Result<ItemId, ProtocolError>>;
+
+/// Items of our own, and who waits to hear of them.
+#[derive(Debug)]
+pub(crate) struct Own {
+    /// Whether there is somebody to send them to; if not, they are checked and no more.
+    pub(crate) reaches: bool,
+    /// For each, in order: what it was refused for at the door; `None`: it is being checked.
+    pub(crate) refused: Vec<Option<ProtocolError>>,
+    pub(crate) reply: oneshot::Sender<Result<Outcomes, NetworkError>>,
+}
+
+/// What stays on the network task while a batch is checked.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) kind: ItemKind,
+    pub(crate) source: Source,
+    pub(crate) cost: usize,
+}
+
+/// What goes to where a batch is checked.
+#[derive(Debug)]
+pub(crate) struct Load {
+    pub(crate) kind: ItemKind,
+    pub(crate) from: Option<PeerId>,
+    /// Whether the items are slices of a frame, which must not live as long as they do.
+    pub(super) framed: bool,
+    /// Whether accepted ones go to the application.
+    pub(super) delivers: bool,
+    pub(super) items: Vec<Fresh>,
+}
+
+impl Source {
+    /// The peer that brought it; `None`: it is our own.
+    pub(crate) fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::Lanes(peer, _)
+            | Self::Gossip(peer, _)
+            | Self::Direct(peer)
+            | Self::Handed(peer, _) => Some(*peer),
+            Self::Own(_) => None,
+        }
+    }
+
+    /// By what it came.
+    pub(crate) fn way(&self) -> Way {
+        match self {
+            Self::Lanes(peer, taken) => Way::Lanes(*peer, *taken),
+            Self::Gossip(..) => Way::Gossip,
+            _ => Way::Other,
+        }
+    }
 }
 
 impl Batch {
-    pub(crate) fn origin(&self) -> Origin {
-        (self.kind, self.source, self.taken)
+    /// One item that came by itself.
+    pub(crate) fn one(kind: ItemKind, source: Source, data: Bytes) -> Self {
+        Self::of(kind, source, vec![(TransactionKey::of(&data), data)])
     }
 
-    pub(crate) fn keys(&self) -> Vec<TransactionKey> {
-        self.items.iter().map(|fresh| fresh.key).collect()
+    /// Items that were not announced.
+    pub(crate) fn of(kind: ItemKind, source: Source, items: Vec<(TransactionKey, Bytes)>) -> Self {
+        let fresh = |(key, data)| Fresh {
+            key,
+            data,
+            promised: None,
+        };
+        Self {
+            kind,
+            source,
+            items: items.into_iter().map(fresh).collect(),
+        }
     }
 
     /// Bytes of payload.
     pub(crate) fn size(&self) -> usize {
         self.items.iter().map(|fresh| fresh.data.len()).sum()
+    }
+
+    /// What it takes up while it waits.
+    pub(crate) fn cost(&self) -> usize {
+        self.size() + self.items.len() * OVERHEAD
+    }
+
+    /// What stays here, and what goes to where it is checked.
+    pub(crate) fn apart(self) -> (Ticket, Load) {
+        let cost = self.cost();
+        let Self {
+            kind,
+            source,
+            items,
+        } = self;
+        let load = Load {
+            kind,
+            from: source.peer(),
+            framed: matches!(source, Source::Lanes(..)),
+            delivers: !matches!(&source, Source::Own(own) if !own.reaches),
+            items,
+        };
+        (Ticket { kind, source, cost }, load)
     }
 }

@@ -1,108 +1,238 @@
-//! What the chain says to a batch from a peer's lanes, made ready where the check ran, so that the network task only hands it on.
+//! What the chain says to a batch, made ready where the check ran, so that the network task only hands it on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 
-use super::{Batch, Origin};
+use super::{
+    DeliveredBlocks,
+    batch::{Load, Outcomes},
+};
 use crate::{
-    chain::{Application, Checked, Item, ItemKind, Transaction, TransactionKey, Verdict},
+    chain::{Application, Checked, Item, ItemKind, TransactionKey, Verdict},
+    error::ProtocolError,
     network::NetworkEvent,
     peers::Misdeed,
     platform,
-    propagation::plumtree::{Accepted, Fresh, fee_rate},
+    propagation::{
+        blocks::AcceptedBlock,
+        plumtree::{Accepted, Fresh, fee_rate},
+    },
 };
 
+/// What a user hears of an item over which the application failed.
+const FAILED: &str = "the application failed while checking it; see its log";
+
 /// See the module's documentation.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Judged {
-    pub(crate) origin: Origin,
+    /// Accepted votes or transactions.
     pub(crate) accepted: Vec<Accepted>,
-    pub(crate) refused: Vec<(TransactionKey, Verdict)>,
+    /// An accepted block; blocks come one by one.
+    pub(crate) block: Option<Box<AcceptedBlock>>,
+    pub(crate) refused: Vec<Refused>,
+    /// Of our own items, what became of each, in order.
+    pub(crate) outcomes: Outcomes,
     /// For subscribers, if there are any.
     pub(crate) events: Vec<NetworkEvent>,
     /// What the sender pays for.
     pub(crate) misdeed: Option<Misdeed>,
 }
 
+/// An item that was not accepted.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) key: TransactionKey,
+    pub(crate) verdict: Verdict,
+    /// For a person.
+    pub(crate) reason: String,
+}
+
+/// What is the same for all items of a batch.
+struct Checks<'a> {
+    load: &'a Load,
+    application: &'a dyn Application,
+    blocks: &'a DeliveredBlocks,
+}
+
 impl Judged {
-    /// Has every item checked, and hands the accepted ones to the application. May take long.
-    pub(crate) fn of(batch: Batch, application: &dyn Application, told: bool) -> Self {
+    /// Has every item checked, and hands the accepted ones to the application. May take long. An item over which the
+    /// application panics is ignored.
+    pub(crate) fn of(
+        mut load: Load,
+        application: &dyn Application,
+        blocks: &DeliveredBlocks,
+        told: bool,
+    ) -> Self {
+        let items = std::mem::take(&mut load.items);
         let mut judged = Self {
-            origin: batch.origin(),
-            accepted: Vec::with_capacity(batch.items.len()),
-            refused: Vec::new(),
-            events: Vec::new(),
-            misdeed: None,
+            accepted: Vec::with_capacity(items.len()),
+            ..Self::default()
         };
-        let (kind, source) = (batch.kind, Some(batch.source));
-        let received_at = platform::date();
         if told {
-            judged.events.reserve(batch.items.len());
+            judged.events.reserve(items.len());
         }
-        for fresh in batch.items {
-            // A copy: a slice would keep the whole frame that it came in.
-            let data = Bytes::copy_from_slice(&fresh.data);
-            let Fresh { key, promised, .. } = fresh;
-            let (item, checked) = check(kind, data.clone(), &key, application);
-            let Checked {
-                id,
-                fee,
-                verdict,
-                reason,
-            } = checked;
-            if promised.is_some_and(|promised| promised > fee_rate(fee, data.len())) {
+        let checks = Checks {
+            load: &load,
+            application,
+            blocks,
+        };
+        let received_at = platform::date();
+        for Fresh {
+            key,
+            data,
+            promised,
+        } in items
+        {
+            let data = if load.framed {
+                // A slice would keep the whole frame that it came in.
+                Bytes::copy_from_slice(&data)
+            } else {
+                data
+            };
+            let size = data.len();
+            let (item, checked, block) = checks.check(&key, data.clone());
+            let is_first = block.as_ref().is_none_or(|block| block.is_first);
+            if promised.is_some_and(|promised| promised > fee_rate(checked.fee, size)) {
                 judged.misdeed = Some(Misdeed::FalseAnnouncement);
             }
-            if verdict == Verdict::Accept {
-                application.deliver(&item);
-                judged.accepted.push(Accepted { key, data, fee });
+            if checked.verdict == Verdict::Accept {
+                judged.accept(&load, (key, data, block), &checked);
                 judged
                     .events
-                    .extend(told.then_some(NetworkEvent::ItemAccepted {
-                        item,
-                        id,
-                        source,
-                        received_at,
-                    }));
-                continue;
+                    .extend((told && load.delivers && is_first).then_some(
+                        NetworkEvent::ItemAccepted {
+                            item,
+                            id: checked.id,
+                            source: load.from,
+                            received_at,
+                        },
+                    ));
+            } else {
+                judged.refuse(&load, key, checked);
             }
-            judged.refused.push((key, verdict));
-            if verdict == Verdict::Reject {
-                judged.misdeed = Some(Misdeed::InvalidItem);
-            }
-            judged.events.push(NetworkEvent::ItemRefused {
-                kind,
-                source: batch.source,
-                reason,
-            });
         }
         judged
     }
 
-    /// A batch of which nothing is known: there was no room for it, or the application failed over it.
-    pub(crate) fn ignored((origin, keys): (Origin, Vec<TransactionKey>)) -> Self {
-        let refused = keys.into_iter().map(|key| (key, Verdict::Ignore));
-        Self {
-            origin,
-            accepted: Vec::new(),
-            refused: refused.collect(),
-            events: Vec::new(),
-            misdeed: None,
+    /// How many items it was.
+    pub(crate) fn count(&self) -> usize {
+        self.accepted.len() + self.refused.len() + usize::from(self.block.is_some())
+    }
+
+    /// Whether it is a block that the application has got by another way meanwhile.
+    pub(crate) fn is_again(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| !block.is_first)
+    }
+
+    /// What became of an item that came by itself.
+    pub(crate) fn outcome(&self, kind: ItemKind) -> Result<(), ProtocolError> {
+        self.refused.first().map_or(Ok(()), |refused| {
+            Err(refusal(kind, refused.verdict, &refused.reason))
+        })
+    }
+
+    /// There is nobody to send our own items to: as if they had not been accepted.
+    pub(crate) fn withdraw(&mut self) {
+        let accepted = self.accepted.drain(..).map(|item| item.key);
+        let block = self.block.take().map(|block| block.key);
+        let withdrawn = accepted.chain(block).map(|key| Refused {
+            key,
+            verdict: Verdict::Ignore,
+            reason: String::new(),
+        });
+        self.refused.extend(withdrawn);
+    }
+
+    fn accept(
+        &mut self,
+        load: &Load,
+        (key, data, block): (TransactionKey, Bytes, Option<Box<AcceptedBlock>>),
+        checked: &Checked,
+    ) {
+        if load.from.is_none() {
+            self.outcomes.push(Ok(checked.id.clone()));
         }
+        if load.kind == ItemKind::Block {
+            self.block = block;
+        } else {
+            let fee = checked.fee;
+            self.accepted.push(Accepted { key, data, fee });
+        }
+    }
+
+    fn refuse(&mut self, load: &Load, key: TransactionKey, checked: Checked) {
+        let Checked {
+            verdict, reason, ..
+        } = checked;
+        let kind = load.kind;
+        match load.from {
+            None => self.outcomes.push(Err(refusal(kind, verdict, &reason))),
+            Some(source) => self.events.push(NetworkEvent::ItemRefused {
+                kind,
+                source,
+                reason: reason.clone(),
+            }),
+        }
+        if verdict == Verdict::Reject {
+            self.misdeed = Some(Misdeed::InvalidItem);
+        }
+        self.refused.push(Refused {
+            key,
+            verdict,
+            reason,
+        });
     }
 }
 
-fn check(
-    kind: ItemKind,
-    data: Bytes,
-    key: &TransactionKey,
-    application: &dyn Application,
-) -> (Item, Checked) {
-    if kind == ItemKind::Transaction {
-        let transaction = Transaction::new(data);
-        let checked = application.check_transaction_by_key(&transaction, key);
-        return (Item::Transaction(transaction), checked);
+/// A verdict that is no acceptance, as an error.
+pub(crate) fn refusal(kind: ItemKind, verdict: Verdict, reason: &str) -> ProtocolError {
+    let reason = reason.to_owned();
+    match verdict {
+        Verdict::Reject => ProtocolError::Rejected { kind, reason },
+        _ => ProtocolError::Ignored { kind, reason },
     }
-    let item = Item::new(kind, data);
-    let checked = item.check(application);
-    (item, checked)
+}
+
+impl Checks<'_> {
+    /// Has an item checked; accepted, it goes to the application.
+    fn check(
+        &self,
+        key: &TransactionKey,
+        data: Bytes,
+    ) -> (Item, Checked, Option<Box<AcceptedBlock>>) {
+        let item = Item::new(self.load.kind, data);
+        // Whatever the application left half done is its own business; nothing of ours is.
+        let verdict = catch_unwind(AssertUnwindSafe(|| self.verdict(&item, key)));
+        let (checked, block) =
+            verdict.unwrap_or_else(|_| (Checked::ignore(item.data(), FAILED), None));
+        (item, checked, block)
+    }
+
+    fn verdict(&self, item: &Item, key: &TransactionKey) -> (Checked, Option<Box<AcceptedBlock>>) {
+        let application = self.application;
+        let checked = match item {
+            Item::Transaction(transaction) => {
+                application.check_transaction_by_key(transaction, key)
+            }
+            other => other.check(application),
+        };
+        if checked.verdict != Verdict::Accept {
+            return (checked, None);
+        }
+        let Item::Block(block) = item else {
+            if self.load.delivers {
+                application.deliver(item);
+            }
+            return (checked, None);
+        };
+        let mut accepted = AcceptedBlock::of(checked.id.clone(), block.clone(), application);
+        if self.load.delivers {
+            accepted.is_first = self.blocks.is_first(&checked.id);
+            if accepted.is_first {
+                application.deliver(item);
+            }
+        }
+        (checked, Some(Box::new(accepted)))
+    }
 }

@@ -1,129 +1,103 @@
 //! The queue in front of the chain's checks.
 //!
-//! Items wait here until one of a bounded number of checks is free: votes first, then blocks, then transactions.
-//! Bounds: the waiting items' bytes (`protocol.validation.max_queued_bytes`); what doesn't fit is ignored, so that
-//! gossipsub may get it again from another peer once there is room.
+//! Items wait here until one of a bounded number of checks is free: votes first, then blocks, then transactions. Some
+//! checks are kept for votes, which so never wait for the end of another kind's.
+//!
+//! Bounds: each kind has a room of its own, and each peer a share of it (`protocol.validation.votes`, `blocks`, `transactions`):
+//! a flood of one kind takes no room of another, and one peer cannot take it all. What doesn't fit is refused, and told.
+//! How many questions about blocks there are is bounded by the cores that ask them.
 
 use std::collections::VecDeque;
 
-use libp2p::{PeerId, gossipsub::MessageId};
-use tokio::sync::oneshot;
-
-use super::Batch;
-use crate::{
-    chain::{Item, ItemKind},
-    error::ProtocolError,
-    platform::SystemTime,
-    propagation::blocks::Question,
-};
+use super::{Batch, FairQueue, Ticket, fair::NoRoom};
+use crate::{chain::ItemKind, config::ValidationConfig, propagation::blocks::Question};
 
 /// Bytes of waiting batches that are checked with another: so long may a vote wait for the end of a check.
 const MERGED: usize = 64 << 10;
 
-/// An item on its way to a verdict, with everything that the verdict is for.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) item: Item,
-    pub(crate) source: PeerId,
-    pub(crate) received_at: SystemTime,
-    pub(crate) origin: Source,
-}
-
-/// How an item came, and so who waits for the verdict.
-#[derive(Debug)]
-pub(crate) enum Source {
-    /// By gossip, which holds it under this id.
-    Gossip(MessageId),
-    /// As a direct message.
-    Direct,
-    /// From the caller, who says that the peer sent it.
-    Handed(oneshot::Sender<Result<(), ProtocolError>>),
-}
-
 /// What is checked at once.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// One item.
-    Item(Pending),
-    /// Items that came in one batch over the lanes.
+    /// Items that came together.
     Batch(Batch),
     /// A question of the propagation of blocks.
     Question(Question),
 }
 
-impl Work {
-    fn kind(&self) -> ItemKind {
-        match self {
-            Self::Item(pending) => pending.item.kind(),
-            Self::Batch(batch) => batch.kind,
-            Self::Question(_) => ItemKind::Block,
-        }
-    }
-
-    /// Bytes of payload.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Item(pending) => pending.item.data().len(),
-            Self::Batch(batch) => batch.size(),
-            Self::Question(question) => question.size(),
-        }
-    }
-}
-
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    waiting: [VecDeque<Work>; ItemKind::ALL.len()],
-    bytes: usize,
-    max_bytes: usize,
+    votes: FairQueue<Batch>,
+    questions: VecDeque<Question>,
+    blocks: FairQueue<Batch>,
+    transactions: FairQueue<Batch>,
     free: usize,
+    for_votes: usize,
 }
 
 impl Queue {
-    pub(crate) fn new(max_in_flight: usize, max_bytes: usize) -> Self {
+    pub(crate) fn new(config: &ValidationConfig) -> Self {
         Self {
-            waiting: Default::default(),
-            bytes: 0,
-            max_bytes,
-            free: max_in_flight,
+            votes: FairQueue::new(config.votes),
+            questions: VecDeque::new(),
+            blocks: FairQueue::new(config.blocks),
+            transactions: FairQueue::new(config.transactions),
+            free: config.max_in_flight,
+            for_votes: config.reserved_for_votes,
         }
     }
 
-    /// Whether an item of this size fits in.
-    pub(crate) fn has_room(&self, size: usize) -> bool {
-        self.bytes + size <= self.max_bytes
+    /// Takes a batch in.
+    ///
+    /// # Errors
+    /// The batch, and a sentence that says what left no room for it.
+    pub(crate) fn push(&mut self, batch: Batch) -> Result<(), (Batch, String)> {
+        let (kind, from, cost) = (batch.kind, batch.source.peer(), batch.cost());
+        let pushed = self.of(kind).push(from, cost, batch);
+        pushed.map_err(|(batch, no_room)| {
+            let (whose, limit) = match no_room {
+                NoRoom::Peer => ("of this peer ", "per_peer"),
+                NoRoom::All => ("", "all"),
+            };
+            let reason = format!(
+                "too many {kind}s {whose}wait for a check (protocol.validation.{kind}s.{limit})"
+            );
+            (batch, reason)
+        })
     }
 
-    /// Takes work in, for which the caller has seen that there is room.
-    pub(crate) fn push(&mut self, work: Work) {
-        self.bytes += work.size();
-        let [votes, blocks, transactions] = &mut self.waiting;
-        match work.kind() {
-            ItemKind::Vote => votes,
-            ItemKind::Block => blocks,
-            ItemKind::Transaction => transactions,
-        }
-        .push_back(work);
+    /// Takes a question in.
+    pub(crate) fn ask(&mut self, question: Question) {
+        self.questions.push_back(question);
     }
 
-    /// The next work, if a check is free; the caller calls [`Queue::done`] after it.
+    /// The next work, if a check is free for it; the caller calls [`Queue::ended`] after it, and [`Queue::done`] for each batch.
     pub(crate) fn start(&mut self) -> Option<Work> {
         if self.free == 0 {
             return None;
         }
-        let next = self.waiting.iter_mut().find_map(VecDeque::pop_front)?;
+        let next = self.votes.pop().map(Work::Batch).or_else(|| {
+            if self.free <= self.for_votes {
+                return None;
+            }
+            let question = self.questions.pop_front().map(Work::Question);
+            let mut batch = || self.blocks.pop().or_else(|| self.transactions.pop());
+            question.or_else(|| batch().map(Work::Batch))
+        })?;
         self.free -= 1;
         Some(next)
     }
 
-    /// More batches that may go with a transactions' one which is about to be checked: to hand over many little ones costs
+    /// More batches that may go with one of this kind which is about to be checked: to hand over many little ones costs
     /// more than most checks. They need no check of their own.
-    pub(crate) fn more(&mut self) -> Vec<Batch> {
-        let [.., transactions] = &mut self.waiting;
+    pub(crate) fn more(&mut self, kind: ItemKind) -> Vec<Batch> {
         let (mut batches, mut bytes) = (Vec::new(), 0);
+        if kind == ItemKind::Block {
+            return batches;
+        }
+        let waiting = self.of(kind);
         while bytes < MERGED
-            && let Some(Work::Batch(_)) = transactions.front()
-            && let Some(Work::Batch(batch)) = transactions.pop_front()
+            && let Some(batch) = waiting.pop_if(|batch| batch.size() < MERGED)
         {
             bytes += batch.size();
             batches.push(batch);
@@ -131,43 +105,135 @@ impl Queue {
         batches
     }
 
-    /// A check has ended; its bytes are no longer held here.
-    pub(crate) fn done(&mut self, size: usize) {
+    /// A check has ended: another one may begin.
+    pub(crate) fn ended(&mut self) {
         self.free += 1;
-        self.bytes -= size;
+    }
+
+    /// A batch is done with: its room is free.
+    pub(crate) fn done(&mut self, ticket: &Ticket) {
+        let from = ticket.source.peer();
+        self.of(ticket.kind).done(from, ticket.cost);
+    }
+
+    /// What waits of our own items of a kind, or is being checked, in bytes with their overhead.
+    pub(crate) fn own(&self, kind: ItemKind) -> usize {
+        match kind {
+            ItemKind::Vote => self.votes.taken_by(&None),
+            ItemKind::Block => self.blocks.taken_by(&None),
+            ItemKind::Transaction => self.transactions.taken_by(&None),
+        }
+    }
+
+    fn of(&mut self, kind: ItemKind) -> &mut FairQueue<Batch> {
+        match kind {
+            ItemKind::Vote => &mut self.votes,
+            ItemKind::Block => &mut self.blocks,
+            ItemKind::Transaction => &mut self.transactions,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::platform::test;
+    use libp2p::PeerId;
 
-    fn pending(kind: ItemKind, size: usize) -> Work {
-        Work::Item(Pending {
-            item: Item::new(kind, vec![0; size]),
-            source: PeerId::random(),
-            received_at: SystemTime::now(),
-            origin: Source::Direct,
+    use super::*;
+    use crate::{config::Share, intake::Source, platform::test};
+
+    fn batch(kind: ItemKind, from: PeerId, size: usize) -> Batch {
+        Batch::one(kind, Source::Direct(from), vec![7; size].into())
+    }
+
+    fn queue(max_in_flight: usize, reserved_for_votes: usize) -> Queue {
+        let share = Share {
+            all: 1000,
+            per_peer: 1000,
+        };
+        Queue::new(&ValidationConfig {
+            max_in_flight,
+            reserved_for_votes,
+            votes: share,
+            blocks: share,
+            transactions: share,
+            ..ValidationConfig::default()
         })
     }
 
-    #[test]
-    fn votes_first_and_never_over_the_limits() {
-        let mut queue = Queue::new(2, 100);
-        for kind in [ItemKind::Transaction, ItemKind::Block, ItemKind::Vote] {
-            assert!(queue.has_room(30));
-            queue.push(pending(kind, 30));
+    fn kind(work: Work) -> (ItemKind, Ticket) {
+        match work {
+            Work::Batch(batch) => {
+                let (ticket, _) = batch.apart();
+                (ticket.kind, ticket)
+            }
+            Work::Question(_) => unreachable!("none was asked"),
         }
-        assert!(!queue.has_room(30), "over the bytes");
-        let kinds: Vec<_> = std::iter::from_fn(|| queue.start())
-            .map(|work| work.kind())
-            .collect();
-        assert_eq!(kinds, [ItemKind::Vote, ItemKind::Block], "two at once");
-        assert!(!queue.has_room(30), "bytes in checks count too");
-        queue.done(30);
-        assert!(queue.has_room(30));
-        queue.push(pending(ItemKind::Vote, 30));
-        assert_eq!(queue.start().map(|work| work.kind()), Some(ItemKind::Vote));
+    }
+
+    #[test]
+    fn votes_go_first_and_keep_a_check_for_themselves() {
+        let (mut queue, peer) = (queue(3, 1), PeerId::random());
+        for kind in [
+            ItemKind::Transaction,
+            ItemKind::Transaction,
+            ItemKind::Block,
+        ] {
+            assert!(queue.push(batch(kind, peer, 10)).is_ok());
+        }
+        let started: Vec<_> = std::iter::from_fn(|| queue.start()).map(kind).collect();
+        let kinds: Vec<_> = started.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds, [ItemKind::Block, ItemKind::Transaction]);
+        assert!(queue.push(batch(ItemKind::Vote, peer, 10)).is_ok());
+        let vote = queue.start().map(kind);
+        assert_eq!(vote.map(|(kind, _)| kind), Some(ItemKind::Vote));
+        assert!(queue.start().is_none(), "all are busy");
+        queue.ended();
+        assert!(queue.start().is_none(), "the free one is for votes");
+        queue.ended();
+        let last = queue.start().map(kind);
+        assert_eq!(last.map(|(kind, _)| kind), Some(ItemKind::Transaction));
+    }
+
+    #[test]
+    fn a_flood_of_one_kind_takes_no_room_of_another() {
+        let (mut queue, peer) = (queue(1, 0), PeerId::random());
+        assert!(queue.push(batch(ItemKind::Transaction, peer, 800)).is_ok());
+        let (_, reason) = queue
+            .push(batch(ItemKind::Transaction, peer, 800))
+            .expect_err("no room");
+        assert_eq!(
+            reason,
+            "too many transactions of this peer wait for a check (protocol.validation.transactions.per_peer)"
+        );
+        let (_, reason) = queue
+            .push(batch(ItemKind::Transaction, PeerId::random(), 800))
+            .expect_err("no room");
+        assert_eq!(
+            reason,
+            "too many transactions wait for a check (protocol.validation.transactions.all)"
+        );
+        assert!(queue.push(batch(ItemKind::Vote, peer, 800)).is_ok());
+        let (_, vote) = queue.start().map(kind).expect("it waits");
+        queue.ended();
+        let (_, transaction) = queue.start().map(kind).expect("it waits");
+        assert!(
+            queue.push(batch(ItemKind::Vote, peer, 800)).is_err(),
+            "not done"
+        );
+        queue.done(&vote);
+        queue.done(&transaction);
+        assert!(queue.push(batch(ItemKind::Vote, peer, 800)).is_ok());
+        assert!(queue.push(batch(ItemKind::Transaction, peer, 800)).is_ok());
+    }
+
+    #[test]
+    fn little_batches_are_checked_together_and_large_ones_alone() {
+        let (mut queue, kind) = (queue(1, 0), ItemKind::Transaction);
+        for _ in 0..5 {
+            assert!(queue.push(batch(kind, PeerId::random(), 10)).is_ok());
+        }
+        assert!(queue.start().is_some());
+        assert_eq!(queue.more(kind).len(), 4);
+        assert!(queue.more(ItemKind::Block).is_empty());
     }
 }

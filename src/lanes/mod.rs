@@ -48,8 +48,7 @@ use crate::{
     chain::{ItemId, ItemKind, ShortId, TransactionKey, Verdict},
     config::Config,
     error::NetworkError,
-    intake::Batch,
-    intake::Origin,
+    intake::{Batch, Keeper, Refused, Source, Standing, Way},
     peers::Misdeed,
     platform::{self, Instant},
     platform::{alarm::Alarm, lock::lock},
@@ -57,7 +56,7 @@ use crate::{
         blocks::{AcceptedBlock, Answer, Blocks, Output, Question},
         plumtree::{Accepted, Plumtree, Received},
         pool::{
-            Mempool, Pooled, Seen,
+            Insertion, Mempool, Pooled, Seen,
             sessions::{Output as PoolOutput, Pools, Step, Stepped},
         },
         wire::{self, Acknowledge, Announce, Kind, MAX_IDS},
@@ -74,7 +73,9 @@ pub(crate) struct Lanes {
     blocks: Blocks,
     pools: Pools,
     mempool: Mempool,
+    /// Transactions and votes that were here.
     seen: Seen,
+    seen_votes: Seen,
     peers: HashMap<PeerId, Peer>,
     upload: Shaper,
     /// The connections ask it before they read.
@@ -166,6 +167,7 @@ impl Lanes {
             pools: Pools::new(config.reconcile.clone(), salts),
             mempool: Mempool::new(config.mempool.clone(), &tables),
             seen: Seen::new(config.mempool.max_seen, &tables),
+            seen_votes: Seen::new(config.mempool.max_seen, &tables),
             transactions: Plumtree::new(config.transactions.clone(), &tables),
             votes: Plumtree::new(config.votes.clone(), &tables),
             peers: HashMap::new(),
@@ -194,19 +196,6 @@ impl Lanes {
     pub(crate) fn open_peers(&self) -> usize {
         let open = |peer: &&Peer| peer.session.open().is_some();
         self.peers.values().filter(open).count()
-    }
-
-    /// Items that the chain has accepted and that did not come by the lanes; false where they are known here.
-    pub(crate) fn publish(&mut self, kind: ItemKind, item: Accepted, now: Instant) -> bool {
-        let pooled = (kind == ItemKind::Transaction).then(|| item.clone());
-        if !self.tree(kind).published(item, now) {
-            return false;
-        }
-        self.turns.news(kind);
-        if let Some(item) = pooled {
-            self.pool(item, now);
-        }
-        true
     }
 
     /// A block that the chain has accepted and that did not come by the lanes; false where it is known here.
@@ -254,7 +243,13 @@ impl Lanes {
 
     /// Adds to the pool what the chain has accepted.
     fn pool(&mut self, item: Accepted, now: Instant) {
-        self.mempool.insert(item.key, item.data, item.fee, now);
+        let Accepted { key, data, fee } = item;
+        let seen = &mut self.seen;
+        let evicted = |id| seen.accept(id);
+        let inserted = self.mempool.insert_evicting(key, data, fee, now, evicted);
+        if inserted != Insertion::Inserted {
+            self.seen.accept(key.short());
+        }
     }
 
     /// Does what the comparison of pools wants.
@@ -313,45 +308,64 @@ impl Lanes {
         }
     }
 
-    /// Whether transactions of our own may be published; if not, [`Event::Room`] tells when.
-    pub(crate) fn has_room(&mut self) -> bool {
-        let room = self.transactions.has_room();
+    /// Whether votes or transactions of our own may be made, beside so many bytes that are `coming` already; if not,
+    /// [`Event::Room`] tells when.
+    pub(crate) fn has_room(&mut self, kind: ItemKind, coming: usize) -> bool {
+        let room = kind == ItemKind::Block || self.tree(kind).has_room(coming);
         self.wanted |= !room;
         room
     }
 
-    /// Whether an item is here, or is being checked.
-    pub(crate) fn knows(&self, kind: ItemKind, key: &TransactionKey) -> bool {
-        match kind {
-            ItemKind::Vote => self.votes.knows(key),
-            ItemKind::Transaction => self.transactions.knows(key),
-            ItemKind::Block => false,
-        }
-    }
-
-    /// The chain has judged a batch.
+    /// The chain has judged votes or transactions, whichever way they came.
     pub(crate) fn concluded(
         &mut self,
-        (kind, source, taken): Origin,
+        kind: ItemKind,
+        way: Way,
         accepted: Vec<Accepted>,
-        refused: &[(TransactionKey, Verdict)],
+        refused: &[Refused],
         now: Instant,
     ) {
+        let is_rejected = |refused: &&Refused| refused.verdict == Verdict::Reject;
+        let rejected = refused.iter().filter(is_rejected);
         if kind == ItemKind::Transaction {
             let items = accepted.iter().cloned();
             items.for_each(|item| self.pool(item, now));
-            let rejected = refused
-                .iter()
-                .filter(|(_, verdict)| *verdict == Verdict::Reject);
-            rejected.for_each(|(key, _)| self.seen.reject(key.short()));
+            rejected.for_each(|refused| self.seen.reject(refused.key.short()));
+        } else {
+            let items = accepted.iter();
+            items.for_each(|item| self.seen_votes.accept(item.key.short()));
+            rejected.for_each(|refused| self.seen_votes.reject(refused.key.short()));
         }
         let tree = self.tree(kind);
-        refused.iter().for_each(|(key, _)| tree.refused(key));
+        refused
+            .iter()
+            .for_each(|refused| tree.refused(&refused.key));
+        let from = match way {
+            Way::Lanes(peer, _) => Some(peer),
+            _ => None,
+        };
         if !accepted.is_empty() {
-            tree.accepted(source, accepted, now);
+            tree.accepted(from, accepted, now);
             self.turns.news(kind);
         }
-        self.done(source, taken);
+        self.given_back(way);
+    }
+
+    /// Votes or transactions found no room in front of the chain's checks: they may come again.
+    pub(crate) fn turned_away(&mut self, batch: &Batch) {
+        let tree = self.tree(batch.kind);
+        batch
+            .items
+            .iter()
+            .for_each(|fresh| tree.refused(&fresh.key));
+        self.given_back(batch.source.way());
+    }
+
+    /// What items took on a peer's bulk stream is done with.
+    fn given_back(&mut self, way: Way) {
+        if let Way::Lanes(peer, taken) = way {
+            self.done(peer, taken);
+        }
     }
 
     fn tree(&mut self, kind: ItemKind) -> &mut Plumtree {
@@ -520,8 +534,10 @@ impl Lanes {
             pools,
             mempool,
             seen,
+            seen_votes,
             ..
         } = self;
+        let was_vote = |id| seen_votes.contains(id);
         let is_known = |id| mempool.contains_short(id) || seen.contains(id);
         let received = match (input, kind) {
             (Input::Other(Kind::Acknowledge(acknowledge)), ItemKind::Vote) => {
@@ -543,7 +559,7 @@ impl Lanes {
                 return self.done(from, taken);
             }
             (input, ItemKind::Transaction) => on_tree(transactions, from, input, is_known, now),
-            (input, ItemKind::Vote) => on_tree(votes, from, input, |_| false, now),
+            (input, ItemKind::Vote) => on_tree(votes, from, input, was_vote, now),
             (_, ItemKind::Block) => Received::misdeed(Misdeed::InvalidMessage),
         };
         if let Some(misdeed) = received.misdeed {
@@ -558,9 +574,8 @@ impl Lanes {
         } else {
             self.tell(Event::Check(Batch {
                 kind,
-                source: from,
+                source: Source::Lanes(from, taken),
                 items: received.fresh,
-                taken,
             }));
         }
     }
@@ -589,7 +604,9 @@ impl Lanes {
         self.put_out(outputs);
         let outputs = self.pools.on_time(&self.mempool, now);
         self.compare(outputs);
-        self.mempool.expire(now);
+        for key in self.mempool.expire(now) {
+            self.seen.accept(key.short());
+        }
         for id in self.turns.due(now) {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;
@@ -621,6 +638,29 @@ impl Lanes {
         ];
         let turns = [self.turns.next()];
         trees.into_iter().chain(turns).flatten().min()
+    }
+}
+
+impl Keeper for Lanes {
+    fn standing(&self, kind: ItemKind, key: &TransactionKey) -> Standing {
+        let (tree, was_here) = match kind {
+            ItemKind::Vote => (&self.votes, self.seen_votes.contains(key.short())),
+            _ => (
+                &self.transactions,
+                self.mempool.contains_short(key.short()) || self.seen.contains(key.short()),
+            ),
+        };
+        if tree.checks(key) {
+            Standing::Checking
+        } else if was_here || tree.holds(key) {
+            Standing::Known
+        } else {
+            Standing::New
+        }
+    }
+
+    fn claim(&mut self, kind: ItemKind, key: &TransactionKey) {
+        self.tree(kind).claim(key);
     }
 }
 
@@ -705,7 +745,7 @@ impl NetworkBehaviour for Lanes {
             self.gather();
             if !self.turns.is_empty() {
                 self.feed(now);
-                if self.wanted && self.transactions.has_room() {
+                if self.wanted && self.transactions.has_room(0) && self.votes.has_room(0) {
                     self.wanted = false;
                     self.tell(Event::Room);
                 }

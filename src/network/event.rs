@@ -71,13 +71,13 @@ pub enum NetworkEvent {
         /// When it arrived.
         received_at: SystemTime,
     },
-    /// An item was not accepted by the chain; it went no further.
+    /// A peer's item was not accepted by the chain, or found no room or was too large before it was asked; it went no further.
     ItemRefused {
         /// Its kind.
         kind: ItemKind,
         /// The neighbour that brought it.
         source: PeerId,
-        /// The chain's reason.
+        /// Why, for a person: the chain's reason, or the limit's name.
         reason: String,
     },
     /// Gossip with a peer does not work as it should; its connection stays.

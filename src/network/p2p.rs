@@ -21,7 +21,7 @@ use super::{
     task::Task,
 };
 use crate::{
-    chain::{Application, Opaque},
+    chain::{Application, ItemKind, Opaque},
     platform,
 };
 use crate::{config::Config, error::NetworkError, platform::lock::lock};
@@ -29,7 +29,7 @@ use crate::{config::Config, error::NetworkError, platform::lock::lock};
 /// Commands that wait for the task; a caller waits where there is no room.
 const COMMANDS: usize = 256;
 
-/// Batches of own transactions that wait for the task, which takes one when the network has room for it.
+/// Batches of our own items of each kind that wait for the task, which takes one when the network has room for it.
 const SUBMISSIONS: usize = 4;
 
 /// A node: connects to peers, gossips items, answers questions.
@@ -60,7 +60,8 @@ pub struct P2PNetworkManager {
     /// The task before `start`.
     idle: Arc<Mutex<Option<Box<Task>>>>,
     commands: tokio_mpsc::Sender<Command>,
-    submissions: tokio_mpsc::Sender<Submission>,
+    /// For each of [`ItemKind::ALL`].
+    submissions: [tokio_mpsc::Sender<Submission>; ItemKind::ALL.len()],
 }
 
 impl P2PNetworkManager {
@@ -85,8 +86,10 @@ impl P2PNetworkManager {
         config.check()?;
         let shared = Arc::new(Shared::new(application, &config));
         let (commands, inbox) = tokio_mpsc::channel(COMMANDS);
-        let (submissions, submitted) = tokio_mpsc::channel(SUBMISSIONS);
-        let inboxes = (inbox, submitted);
+        let channel = || tokio_mpsc::channel(SUBMISSIONS);
+        let (votes, blocks, transactions) = (channel(), channel(), channel());
+        let submissions = [votes.0, blocks.0, transactions.0];
+        let inboxes = (inbox, [votes.1, blocks.1, transactions.1]);
         let task = Task::new(Arc::clone(&config), &keypair, Arc::clone(&shared), inboxes)?;
         let idle = Arc::new(Mutex::new(Some(Box::new(task))));
         Ok(Self {

@@ -21,6 +21,7 @@ pub use super::exchange::{MAX_ADDRESS_BYTES, MAX_EXCHANGE_BYTES};
 use crate::peers::PeerInfo;
 use crate::{
     chain::{Block, Item, ItemKind, MAX_STATE_KEY, StateRequest, StateResponse, Transaction, Vote},
+    config::ProtocolConfig,
     error::DecodeError,
 };
 
@@ -52,6 +53,16 @@ impl NetworkMessage {
             Self::Transaction(transaction) => Ok(Item::Transaction(transaction)),
             Self::ConsensusVote(vote) => Ok(Item::Vote(vote)),
             other => Err(other),
+        }
+    }
+
+    /// The kind of the item that the message carries, and its bytes.
+    pub(crate) fn item(&self) -> Option<(ItemKind, usize)> {
+        match self {
+            Self::Block(block) => Some((ItemKind::Block, block.data.len())),
+            Self::Transaction(transaction) => Some((ItemKind::Transaction, transaction.data.len())),
+            Self::ConsensusVote(vote) => Some((ItemKind::Vote, vote.data.len())),
+            Self::StateRequest(_) | Self::PeerExchange(_) => None,
         }
     }
 
@@ -113,6 +124,72 @@ pub(crate) struct Hello {
     /// In an answer: why the other side is refused, for a person. Empty: welcome.
     #[prost(string, tag = "3")]
     pub refusal: String,
+    /// Left out: [`Limits::USUAL`].
+    #[prost(message, optional, tag = "4")]
+    pub limits: Option<Limits>,
+}
+
+/// The largest of what nodes of a network send each other, in bytes. All have the same, so that none takes another's honest
+/// item for a crime.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub(crate) struct Limits {
+    #[prost(uint64, tag = "1")]
+    pub vote: u64,
+    #[prost(uint64, tag = "2")]
+    pub block: u64,
+    #[prost(uint64, tag = "3")]
+    pub transaction: u64,
+    /// A direct message, its item included.
+    #[prost(uint64, tag = "4")]
+    pub message: u64,
+}
+
+impl Limits {
+    /// Those of a hello that says none: the defaults of this version.
+    pub(crate) const USUAL: Self = Self {
+        vote: 64 << 10,
+        block: 4 << 20,
+        transaction: 4 << 20,
+        message: (4 << 20) + 1024,
+    };
+
+    /// Those of a configuration.
+    pub(crate) fn new(config: &ProtocolConfig) -> Self {
+        let (items, messages) = (&config.propagation, &config.request_response_config);
+        Self {
+            vote: items.votes.max_item as u64,
+            block: items.blocks.max_block_bytes as u64,
+            transaction: items.transactions.max_item as u64,
+            message: messages.max_message_size as u64,
+        }
+    }
+
+    /// The first one that differs: its field, ours and theirs.
+    fn difference(&self, theirs: &Self) -> Option<(&'static str, u64, u64)> {
+        let fields = [
+            (
+                "protocol.propagation.votes.max_item",
+                self.vote,
+                theirs.vote,
+            ),
+            (
+                "protocol.propagation.blocks.max_block_bytes",
+                self.block,
+                theirs.block,
+            ),
+            (
+                "protocol.propagation.transactions.max_item",
+                self.transaction,
+                theirs.transaction,
+            ),
+            (
+                "protocol.request_response_config.max_message_size",
+                self.message,
+                theirs.message,
+            ),
+        ];
+        fields.into_iter().find(|(_, ours, theirs)| ours != theirs)
+    }
 }
 
 impl Hello {
@@ -135,7 +212,12 @@ impl Hello {
                 hex::encode(theirs.genesis.get(..32).unwrap_or(&theirs.genesis)),
             ))
         } else {
-            None
+            let limits = |hello: &Self| hello.limits.unwrap_or(Limits::USUAL);
+            let (field, ours, theirs) = limits(self).difference(&limits(theirs))?;
+            Some(format!(
+                "network \"{}\" here has a limit of {ours} bytes, not {theirs}; make {field} the same in all nodes",
+                self.network_id,
+            ))
         }
     }
 }
@@ -507,7 +589,7 @@ mod tests {
         let ours = Hello {
             network_id: "a".into(),
             genesis: Bytes::from_static(&[1; 32]),
-            refusal: String::new(),
+            ..Hello::default()
         };
         assert_eq!(ours.objection(&ours), None);
         let other_network = Hello {
@@ -530,6 +612,40 @@ mod tests {
         );
     }
 
+    #[test]
+    fn limits_that_differ_are_named_and_those_left_out_are_the_defaults() {
+        let hello = |limits| Hello {
+            network_id: "a".into(),
+            limits,
+            ..Hello::default()
+        };
+        let config = ProtocolConfig::default();
+        let usual = Limits::new(&config);
+        assert_eq!(usual, Limits::USUAL, "the documented ones are the defaults");
+        assert_eq!(hello(Some(usual)).objection(&hello(None)), None);
+        let changes: [fn(&mut Limits); 4] = [
+            |limits| limits.vote = 7,
+            |limits| limits.block = 7,
+            |limits| limits.transaction = 7,
+            |limits| limits.message = 7,
+        ];
+        for (change, name) in changes.into_iter().zip([
+            "votes.max_item",
+            "max_block_bytes",
+            "transactions.max_item",
+            "max_message_size",
+        ]) {
+            let mut limits = usual;
+            change(&mut limits);
+            let reason = hello(Some(limits)).objection(&hello(None));
+            let reason = reason.expect("they differ");
+            assert!(
+                reason.contains(name) && reason.contains("limit of 7"),
+                "{reason}"
+            );
+        }
+    }
+
     /// The vectors that implementers in other languages are given, made without this code.
     #[test]
     fn the_published_vectors_hold() {
@@ -544,6 +660,15 @@ mod tests {
                 network_id: vector["network_id"].as_str().expect("a name").to_owned(),
                 genesis: field(&vector, "genesis").into(),
                 refusal: vector["refusal"].as_str().expect("a sentence").to_owned(),
+                limits: vector["limits"].is_object().then(|| {
+                    let limit = |kind: &str| vector["limits"][kind].as_u64().expect("bytes");
+                    Limits {
+                        vote: limit("vote"),
+                        block: limit("block"),
+                        transaction: limit("transaction"),
+                        message: limit("message"),
+                    }
+                }),
             };
             let bytes = field(&vector, "bytes");
             assert_eq!(hello.encode_to_vec(), bytes, "{}", vector["what"]);

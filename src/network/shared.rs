@@ -5,18 +5,19 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
 use crate::{
-    chain::{Application, Item, ItemId, TransactionKey, Verdict},
+    chain::{Application, Item, ItemKind, TransactionKey, Verdict},
     config::Config,
     error::{NetworkError, ProtocolError},
+    intake::Outcomes,
     network::{NetworkEvent, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
     observe::Recorder,
     peers::{Bans, Limits, PeerInfo, Reputation, Table},
     platform::{self, lock::lock},
-    propagation::{blocks::AcceptedBlock, plumtree::Accepted},
     transport::meter::Meter,
 };
 
@@ -221,11 +222,12 @@ fn table(config: &Config) -> Table {
     )
 }
 
-/// Transactions of our own that the chain has accepted, on their way to the task.
+/// Items of our own, on their way to the intake.
 pub(crate) struct Submission {
-    pub(crate) transactions: Vec<(Item, Accepted, ItemId)>,
-    /// For each, in order.
-    pub(crate) reply: oneshot::Sender<Result<Vec<bool>, NetworkError>>,
+    pub(crate) kind: ItemKind,
+    pub(crate) items: Vec<(TransactionKey, Bytes)>,
+    /// What became of each, in order.
+    pub(crate) reply: oneshot::Sender<Result<Outcomes, NetworkError>>,
 }
 
 /// Where the outcome of a dial goes.
@@ -247,25 +249,14 @@ pub(crate) enum Command {
         peer: PeerId,
         reply: oneshot::Sender<()>,
     },
-    Submit {
-        item: Item,
-        fee: u64,
-        /// Of a block: what propagation wants to know of it.
-        block: Option<AcceptedBlock>,
-        reply: oneshot::Sender<Result<(), NetworkError>>,
-    },
     /// Takes transactions out of the pool.
     Remove {
         keys: Vec<TransactionKey>,
     },
     Publish {
         topic: String,
-        data: bytes::Bytes,
+        data: Bytes,
         reply: oneshot::Sender<Result<(), NetworkError>>,
-    },
-    Deliver {
-        item: Item,
-        id: ItemId,
     },
     Send {
         peer: PeerId,

@@ -33,22 +33,21 @@ use super::{
     behaviour::Behaviour,
     codec,
     discovery::Discovery,
-    protocol::{self, Answer, Hello, NetworkMessage},
+    protocol::{self, Answer, Hello, Limits, NetworkMessage},
     requests::Requests,
     shared::{Command, Shared, Submission},
 };
 use crate::{
-    chain::{Checked, Item, ItemId, ItemKind, TransactionKey, Verdict},
+    chain::{Item, ItemKind, StateResponse, Verdict},
     config::{Config, modern},
     error::{ConfigError, NetworkError, ProtocolError},
     gossip::{GossipEvent, MAX_TOPIC_NAME},
-    intake::{Batch, Judged, Pending, Queue, Source, Work, checked},
+    intake::{DeliveredBlocks, Intake, Source},
     lanes::Event as LanesEvent,
     peers::{AddressPolicy, Misdeed, PeerInfo, Stage},
-    platform::{self, Delay, Instant, SystemTime},
+    platform::{self, Delay, Instant},
     propagation::{
-        blocks::{AcceptedBlock, Answer as BlockAnswer, Question},
-        plumtree::Accepted,
+        blocks::{Answer as BlockAnswer, Question},
         pool::sessions::Stepped,
     },
     traffic::RateLimiter,
@@ -66,6 +65,7 @@ mod message;
 mod ping;
 mod swarm;
 
+use self::message::Queries;
 use gossip::{Held, acceptance};
 
 /// Plain topics joined at once.
@@ -75,6 +75,8 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What a peer wrote: a frame, or what is wrong with it.
 type Frame = std::io::Result<codec::Frame>;
+/// Our own items that wait for the task, of each kind.
+type Submissions = [mpsc::Receiver<Submission>; ItemKind::ALL.len()];
 type ResponseChannel = rr::ResponseChannel<Vec<u8>>;
 
 /// See the module's documentation.
@@ -82,7 +84,7 @@ pub(crate) struct Task {
     config: Arc<Config>,
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
-    submissions: mpsc::Receiver<Submission>,
+    submissions: Submissions,
     swarm: Swarm<Behaviour>,
     hello: Hello,
     discovery: Discovery,
@@ -91,7 +93,10 @@ pub(crate) struct Task {
     greetings: HashMap<rr::OutboundRequestId, PeerId>,
     farewells: HashMap<rr::InboundRequestId, PeerId>,
     requests: Requests,
-    queue: Queue,
+    intake: Intake,
+    /// The checks ask it which blocks the application has got.
+    delivered: Arc<DeliveredBlocks>,
+    queries: Queries,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     /// The item kinds of our own topics, and whether a plain topic wants verdicts.
     items: HashMap<gossipsub::TopicHash, ItemKind>,
@@ -107,13 +112,12 @@ pub(crate) struct Task {
 
 /// Work that was done off the task.
 enum Done {
-    /// The verdict and, of an accepted block, what propagation wants to know of it.
-    Checked(Pending, Option<(Checked, Option<AcceptedBlock>)>),
-    /// A question about a block, to give its bytes back, and the answer.
-    BlockAnswered(usize, Option<BlockAnswer>),
-    /// Batches, and their bytes to be given back.
-    BatchesChecked(usize, Vec<Judged>),
-    Answered(ResponseChannel, Answer),
+    /// Batches of items were checked.
+    Judged(items::Checks),
+    /// A question about a block, answered.
+    BlockAnswered(Option<BlockAnswer>),
+    /// A peer's question about state, answered; `None`: this node serves no such state, or the application failed.
+    Queried(PeerId, ResponseChannel, Option<StateResponse>),
     /// Work on the comparison of pools; `None` where it failed.
     Stepped(Option<Stepped>),
 }
@@ -124,7 +128,7 @@ impl Task {
         config: Arc<Config>,
         keypair: &Keypair,
         shared: Arc<Shared>,
-        (commands, submissions): (mpsc::Receiver<Command>, mpsc::Receiver<Submission>),
+        (commands, submissions): (mpsc::Receiver<Command>, Submissions),
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let (circuits_transport, circuits) = circuits::client::new(peer_id);
@@ -170,9 +174,12 @@ impl Task {
                 network_id: config.chain.network_id.clone(),
                 genesis: Bytes::copy_from_slice(&config.chain.genesis),
                 refusal: String::new(),
+                limits: Some(Limits::new(&config.protocol)),
             },
             limiter: RateLimiter::new(config.security.rate_limits.limits()),
-            queue: Queue::new(validation.max_in_flight, validation.max_queued_bytes),
+            intake: Intake::new(&config, &seed()?),
+            delivered: Arc::default(),
+            queries: Queries::new(validation),
             discovery: Discovery::new(peer_id, config.network.max_peers, Arc::clone(&shared)),
             config,
             shared,
@@ -231,7 +238,7 @@ impl Task {
     async fn serve(&mut self) -> Option<oneshot::Sender<()>> {
         let mut tick = Delay::new(TICK).fuse();
         let stopped = loop {
-            let room = self.swarm.behaviour_mut().lanes.has_room();
+            let rooms = self.rooms();
             futures::select! {
                 done = self.work.select_next_some() => {
                     self.on_done(done);
@@ -243,7 +250,7 @@ impl Task {
                     None => break None,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
-                submission = next(&mut self.submissions, room).fuse() => {
+                submission = next(&mut self.submissions, rooms).fuse() => {
                     self.on_submission(submission);
                     give_way().await;
                 }
@@ -293,21 +300,10 @@ impl Task {
                     let _ = reply.send(());
                 }
             }
-            Command::Submit {
-                item,
-                fee,
-                block,
-                reply,
-            } => {
-                let submitted = self.submit(item, fee, block);
-                self.shared.state().recorder.sent(submitted.is_ok());
-                let _ = reply.send(submitted);
-            }
             Command::Remove { keys } => self.swarm.behaviour_mut().lanes.removed(&keys),
             Command::Publish { topic, data, reply } => {
                 self.publish_or_hold(Held::new(topic, data, reply, platform::now()));
             }
-            Command::Deliver { item, id } => self.deliver(item, id, None, platform::date()),
             Command::Send { peer, frame, reply } => {
                 let id = self
                     .swarm
@@ -317,7 +313,8 @@ impl Task {
                 self.requests.sent(id, reply);
             }
             Command::Handle { item, peer, reply } => {
-                self.check(item, peer, Source::Handed(reply));
+                // The reply says what became of it.
+                let _ = self.offer(item, Source::Handed(peer, reply));
             }
             Command::JoinTopic {
                 topic,
@@ -357,8 +354,8 @@ impl Task {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Checked(pending, checked) => self.on_checked(pending, checked),
-            Done::BlockAnswered(size, answer) => self.on_block_answered(size, answer),
+            Done::Judged(checks) => self.on_judged(checks),
+            Done::BlockAnswered(answer) => self.on_block_answered(answer),
             Done::Stepped(stepped) => {
                 let lanes = &mut self.swarm.behaviour_mut().lanes;
                 let now = platform::now();
@@ -366,15 +363,7 @@ impl Task {
                     .into_iter()
                     .for_each(|stepped| lanes.stepped(stepped, now));
             }
-            Done::BatchesChecked(size, batches) => self.on_batches_checked(size, batches),
-            Done::Answered(channel, answer) => {
-                // An error says that the peer is gone.
-                let _ = self
-                    .swarm
-                    .behaviour_mut()
-                    .message
-                    .send_response(channel, answer.encode());
-            }
+            Done::Queried(peer, channel, state) => self.on_queried(peer, channel, state),
         }
     }
 
@@ -426,12 +415,27 @@ async fn give_way() {
     .await;
 }
 
-/// The next submission, when there is room for it. The channel's end is the commands' business.
-async fn next(submissions: &mut mpsc::Receiver<Submission>, room: bool) -> Submission {
-    if room && let Some(submission) = submissions.recv().await {
-        return submission;
-    }
-    std::future::pending().await
+/// The next submission of a kind for which there is room. The channels' end is the commands' business.
+async fn next(submissions: &mut Submissions, rooms: [bool; ItemKind::ALL.len()]) -> Submission {
+    std::future::poll_fn(|cx| {
+        for (submissions, room) in submissions.iter_mut().zip(rooms) {
+            if room && let Poll::Ready(Some(submission)) = submissions.poll_recv(cx) {
+                return Poll::Ready(submission);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// A random key for tables.
+fn seed() -> Result<[u8; 16], NetworkError> {
+    let mut seed = [0; 16];
+    platform::random(&mut seed).map_err(|error| NetworkError::Transport {
+        transport: "random numbers",
+        reason: error.to_string(),
+    })?;
+    Ok(seed)
 }
 
 /// Connections are kept as long as the peer answers pings, so libp2p's own idle timeout is put out of reach: 20 days,

@@ -39,6 +39,9 @@ pub struct MessageMetrics {
     pub messages_sent: u64,
     /// Messages received, duplicates left out.
     pub messages_received: u64,
+    /// Items of peers that were refused without a check: too large, or there was no room (`protocol.validation`). Each is told
+    /// by an event too.
+    pub items_turned_away: u64,
     /// Bytes written to peers, all protocols.
     pub bytes_sent: u64,
     /// Bytes read from peers, all protocols.
@@ -71,6 +74,7 @@ pub(crate) struct Recorder {
     sent: u64,
     unsent: u64,
     received: u64,
+    turned_away: u64,
     latencies: VecDeque<Duration>,
     traffic: VecDeque<(Instant, u64)>,
 }
@@ -100,6 +104,10 @@ impl Recorder {
 
     pub(crate) fn received_many(&mut self, count: usize) {
         self.received += count as u64;
+    }
+
+    pub(crate) fn turned_away(&mut self, count: usize) {
+        self.turned_away += count as u64;
     }
 
     pub(crate) fn round_trip(&mut self, took: Duration) {
@@ -151,6 +159,7 @@ impl Recorder {
         MessageMetrics {
             messages_sent: self.sent,
             messages_received: self.received,
+            items_turned_away: self.turned_away,
             bytes_sent,
             bytes_received,
             message_latency_p99: sorted.get(rank).copied().unwrap_or_default(),

@@ -6,7 +6,7 @@
 
 pub mod blocks;
 mod config;
-mod keyed;
+pub(crate) mod keyed;
 pub(crate) mod plumtree;
 pub mod pool;
 pub(crate) mod wire;

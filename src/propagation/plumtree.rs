@@ -301,6 +301,11 @@ impl Plumtree {
         let (mut pushed, mut duplicates) = (0, 0);
         let is_needless = !peer.pushes && counts;
         for (key, data) in batch {
+            if data.len() > self.config.max_item {
+                // The hello has told it the limit.
+                received.misdeed = Some(Misdeed::InvalidMessage);
+                continue;
+            }
             let id = key.short();
             let claim = self.fetches.arrived(id, &from, now);
             if let Some((claim, _)) = claim
@@ -406,39 +411,39 @@ impl Plumtree {
         None
     }
 
-    /// Whether an item is in the log, or being checked.
-    pub(crate) fn knows(&self, key: &TransactionKey) -> bool {
-        let id = key.short();
-        self.checking.contains_key(&id) || self.log.get(id).is_some()
+    /// Whether an item is being checked.
+    pub(crate) fn checks(&self, key: &TransactionKey) -> bool {
+        self.checking.contains_key(&key.short())
     }
 
-    /// The chain has judged what [`Self::on_items`] gave out: these may be asked for and sent again.
+    /// Whether an item is in the log.
+    pub(crate) fn holds(&self, key: &TransactionKey) -> bool {
+        self.log.get(key.short()).is_some()
+    }
+
+    /// An item that did not come by here is being checked; copies of it that do come are not.
+    pub(crate) fn claim(&mut self, key: &TransactionKey) {
+        self.checking.entry(key.short()).or_insert(0);
+    }
+
+    /// The chain has judged what [`Self::on_items`] gave out, or was claimed: this may be asked for and sent again.
     pub(crate) fn refused(&mut self, key: &TransactionKey) {
         self.checking.remove(&key.short());
     }
 
-    /// The chain has accepted an item of our own: it goes on its way. False where it is in the log, or being checked.
-    pub(crate) fn published(&mut self, item: Accepted, now: Instant) -> bool {
-        if self.knows(&item.key) {
-            return false;
-        }
-        self.enter(None, item, 0, now);
-        true
-    }
-
-    /// The chain has accepted items of a peer: they go on their way.
+    /// The chain has accepted items: they go on their way. `from` is who sent them over the lanes.
     pub(crate) fn accepted(
         &mut self,
-        from: PeerId,
+        from: Option<PeerId>,
         items: impl IntoIterator<Item = Accepted>,
         now: Instant,
     ) {
-        let source = self.peers.get(&from).and_then(|peer| peer.place);
+        let source = from.and_then(|from| self.peers.get(&from)?.place);
         for item in items {
             match self.checking.remove(&item.key.short()) {
                 Some(known) => self.enter(source, item, known | bit(source), now),
                 // What is being checked is not in the log; anything else may be.
-                None if self.knows(&item.key) => {}
+                None if self.holds(&item.key) => {}
                 None => self.enter(source, item, bit(source), now),
             }
         }
@@ -498,12 +503,19 @@ impl Plumtree {
         self.fetches.touched()
     }
 
-    /// Whether more of our own may be added: the peer that is ahead of all others has read most of what there is. So a
-    /// caller waits for the network, and no slow peer holds up the rest.
-    pub(crate) fn has_room(&self) -> bool {
-        let unread = self.log.bytes_from(self.ahead);
-        let is_little = |unread| unread < self.config.max_log_bytes / 4;
-        self.peers.is_empty() || usize::try_from(unread).is_ok_and(is_little)
+    /// Whether more of our own may be made, beside what is `coming` already: the peer that is ahead of all others has read most
+    /// of what there is. So a caller waits for the network, and no slow peer holds up the rest.
+    pub(crate) fn has_room(&self, coming: usize) -> bool {
+        let is_little = |unread: u64| {
+            let unread = usize::try_from(unread).unwrap_or(usize::MAX);
+            unread.saturating_add(coming) < self.config.max_log_bytes / 4
+        };
+        let ahead = if self.peers.is_empty() {
+            0
+        } else {
+            self.log.bytes_from(self.ahead)
+        };
+        is_little(ahead)
     }
 
     /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item. What a peer has

@@ -7,6 +7,7 @@ mod config;
 mod gossip;
 mod handshakes;
 mod hostile;
+mod intake;
 mod items;
 mod lifecycle;
 mod limits;

@@ -1,28 +1,29 @@
 //! Items and messages: our own on their way out, and what a peer is asked or hands over.
 
-use std::sync::Arc;
-
-use futures::{StreamExt, stream::FuturesUnordered};
+use bytes::Bytes;
+use futures::{StreamExt, stream, stream::FuturesUnordered};
 use libp2p::PeerId;
-
 use tokio::sync::oneshot;
 
-use super::P2PNetworkManager;
+use super::{Command, P2PNetworkManager, Submission};
 use crate::{
     chain::{
-        Block, Checked, Item, ItemId, ItemKind, StateRequest, StateResponse, Transaction,
-        TransactionKey, Verdict,
+        Block, Item, ItemId, ItemKind, StateRequest, StateResponse, Transaction, TransactionKey,
     },
     error::{NetworkError, ProtocolError},
-    intake::checked,
-    network::{
-        NetworkMessage,
-        shared::{Command, Submission},
-    },
+    intake::{ItemLimits, OVERHEAD, Outcomes},
+    network::NetworkMessage,
     peers::PeerInfo,
     platform,
-    propagation::plumtree::Accepted,
 };
+
+/// What a batch of our own items costs at most, in bytes with their overhead, unless one item is larger: the network takes one
+/// after the other.
+const BATCH: usize = 128 << 10;
+/// Batches of one call that are under way at once.
+const UNDER_WAY: usize = 4;
+/// Bytes from which on keys are computed off the caller's task.
+const MUCH: usize = 64 << 10;
 
 impl P2PNetworkManager {
     /// Sends a message to one connected peer; returns when the peer has taken it (which is not a verdict).
@@ -54,121 +55,56 @@ impl P2PNetworkManager {
         }
     }
 
-    /// Checks an item of our own and gossips it; returns its identity. It is also delivered here, with no source.
+    /// Checks an item of our own and sends it on its way; returns its identity. It is also delivered here, with no source. Waits
+    /// where the network is busy. A future that is dropped leaves it either sent and delivered, or not taken at all.
     ///
     /// # Errors
     /// As [`Self::broadcast_message`].
     pub async fn submit(&self, item: Item) -> Result<ItemId, NetworkError> {
-        let limit = self.config.protocol.gossipsub_config.max_transmit_size;
-        let (kind, size) = (item.kind(), item.data().len());
-        if size > limit {
-            return Err(ProtocolError::TooLarge { size, limit }.into());
-        }
-        let application = Arc::clone(&self.shared.application);
-        let check = move || {
-            let (checked, block) = checked(&item, &*application);
-            (checked, block, item)
-        };
-        let (
-            Checked {
-                id,
-                fee,
-                verdict,
-                reason,
-            },
-            block,
-            item,
-        ) = platform::offload(check)
-            .await
-            .ok_or(NetworkError::NotRunning)?;
-        match verdict {
-            Verdict::Accept => {}
-            Verdict::Ignore => return Err(ProtocolError::Ignored { kind, reason }.into()),
-            Verdict::Reject => return Err(ProtocolError::Rejected { kind, reason }.into()),
-        }
-        if kind == ItemKind::Transaction {
-            let key = TransactionKey::of(item.data());
-            let data = item.data().clone();
-            let accepted = Accepted { key, data, fee };
-            let news = self
-                .submit_transactions(vec![(item, accepted, id.clone())])
-                .await?;
-            return if news == [true] {
-                Ok(id)
-            } else {
-                Err(ProtocolError::Duplicate.into())
-            };
-        }
-        let published = item.clone();
-        self.ask(|reply| Command::Submit {
-            item: published,
-            fee,
-            block,
-            reply,
-        })
-        .await??;
-        self.command(Command::Deliver {
-            item,
-            id: id.clone(),
-        })
-        .await?;
-        Ok(id)
+        let kind = item.kind();
+        // Nothing is computed over what can't be sent.
+        self.limits().check(kind, item.data().len())?;
+        let outcomes = self.submit_batch(kind, vec![item.data().clone()]).await?;
+        let outcome = outcomes.into_iter().next();
+        Ok(outcome.unwrap_or(Err(ProtocolError::Duplicate))?)
     }
 
     /// Checks transactions of our own and broadcasts them: for many, much cheaper than one by one. Returns what became of
-    /// each, in order; waits where the network is busy, so that nothing is buffered without bound.
+    /// each, in order. However many there are, they go in pieces as the network takes them: it waits for room, and nothing
+    /// is buffered without bound. A future that is dropped leaves some of them sent and the rest not taken.
     ///
     /// # Errors
-    /// [`NetworkError::NoPeers`] where nobody takes part; none of them is sent then. Of one transaction: as
-    /// [`Self::broadcast_message`].
+    /// [`NetworkError::NoPeers`] where nobody takes part, [`NetworkError::NotRunning`]; none of them is sent then. Of one
+    /// transaction: as [`Self::broadcast_message`].
     pub async fn broadcast_transactions(
         &self,
         transactions: Vec<Transaction>,
     ) -> Result<Vec<Result<ItemId, ProtocolError>>, NetworkError> {
-        let application = Arc::clone(&self.shared.application);
-        let limit = self.config.protocol.propagation.transactions.max_item;
-        let check = move |transaction: Transaction| {
-            let size = transaction.data.len();
-            if size > limit {
-                return Err(ProtocolError::TooLarge { size, limit });
-            }
-            let (kind, data) = (ItemKind::Transaction, transaction.data.clone());
-            let key = TransactionKey::of(&data);
-            let Checked {
-                id,
-                fee,
-                verdict,
-                reason,
-            } = application.check_transaction_by_key(&transaction, &key);
-            match verdict {
-                Verdict::Accept => Ok((
-                    Item::Transaction(transaction),
-                    Accepted { key, data, fee },
-                    id,
-                )),
-                Verdict::Ignore => Err(ProtocolError::Ignored { kind, reason }),
-                Verdict::Reject => Err(ProtocolError::Rejected { kind, reason }),
-            }
-        };
-        let checks = move || transactions.into_iter().map(check).collect::<Vec<_>>();
-        let checked = platform::offload(checks)
-            .await
-            .ok_or(NetworkError::NotRunning)?;
-        let (mut outcomes, mut accepted) = (Vec::new(), Vec::new());
-        for outcome in checked {
-            outcomes.push(outcome.map(|transaction| {
-                let id = transaction.2.clone();
-                accepted.push(transaction);
-                id
-            }));
-        }
-        let mut news = self.submit_transactions(accepted).await?.into_iter();
-        for outcome in &mut outcomes {
-            if outcome.is_ok() && news.next() == Some(false) {
-                *outcome = Err(ProtocolError::Duplicate);
+        let mut outcomes = Vec::with_capacity(transactions.len());
+        let batches = batches(transactions);
+        let sends = batches.map(async |batch| {
+            let count = batch.len();
+            (count, self.submit_batch(ItemKind::Transaction, batch).await)
+        });
+        let mut sends = std::pin::pin!(stream::iter(sends).buffered(UNDER_WAY));
+        let (mut taken, mut failure) = (false, None);
+        while let Some((count, sent)) = sends.next().await {
+            match sent {
+                Ok(sent) => {
+                    taken = true;
+                    outcomes.extend(sent);
+                }
+                Err(error) => {
+                    let failed = || Err(ProtocolError::Network(error.to_string()));
+                    outcomes.extend((0..count).map(|_| failed()));
+                    failure = failure.or(Some(error));
+                }
             }
         }
-        Ok(outcomes)
+        match failure {
+            Some(error) if !taken => Err(error),
+            _ => Ok(outcomes),
+        }
     }
 
     /// Takes transactions out of the pool: the application has replaced them, or what they spend is spent. They are no more
@@ -181,21 +117,40 @@ impl P2PNetworkManager {
         self.command(Command::Remove { keys }).await
     }
 
-    async fn submit_transactions(
+    async fn submit_batch(
         &self,
-        transactions: Vec<(Item, Accepted, ItemId)>,
-    ) -> Result<Vec<bool>, NetworkError> {
+        kind: ItemKind,
+        batch: Vec<Bytes>,
+    ) -> Result<Outcomes, NetworkError> {
         if self.idle().is_some() {
             return Err(NetworkError::NotRunning);
         }
-        let (reply, answer) = oneshot::channel();
-        let submission = Submission {
-            transactions,
-            reply,
+        let much = batch.iter().map(Bytes::len).sum::<usize>() > MUCH;
+        let keyed = move || {
+            let items = batch.into_iter();
+            items
+                .map(|data| (TransactionKey::of(&data), data))
+                .collect()
         };
-        let sent = self.submissions.send(submission).await;
-        sent.map_err(|_| NetworkError::NotRunning)?;
-        answer.await.map_err(|_| NetworkError::NotRunning)?
+        let items = if much {
+            let keyed = platform::offload(keyed).await;
+            keyed.ok_or(NetworkError::NotRunning)?
+        } else {
+            keyed()
+        };
+        let (reply, answer) = oneshot::channel();
+        let submission = Submission { kind, items, reply };
+        let kinds = ItemKind::ALL.into_iter().zip(&self.submissions);
+        for (_, submissions) in kinds.filter(|(of, _)| *of == kind) {
+            let sent = submissions.send(submission).await;
+            sent.map_err(|_| NetworkError::NotRunning)?;
+            return answer.await.map_err(|_| NetworkError::NotRunning)?;
+        }
+        Err(NetworkError::NotRunning)
+    }
+
+    fn limits(&self) -> ItemLimits {
+        ItemLimits::new(&self.config.protocol.propagation)
     }
 
     /// Handles a block that a peer sent by other means: checked, delivered and gossiped like one that arrived here.
@@ -245,18 +200,17 @@ impl P2PNetworkManager {
         peer: PeerId,
         message: &NetworkMessage,
     ) -> Result<Option<StateResponse>, ProtocolError> {
-        let (frame, limit) = (
-            message.encode(),
-            self.config
-                .protocol
-                .request_response_config
-                .max_message_size,
-        );
+        if let Some((kind, size)) = message.item() {
+            self.limits().check(kind, size)?;
+        }
+        let config = &self.config.protocol.request_response_config;
+        let (frame, limit) = (message.encode(), config.max_message_size);
         if frame.len() > limit {
-            return Err(ProtocolError::TooLarge {
-                size: frame.len(),
-                limit,
-            });
+            let (size, field) = (
+                frame.len(),
+                "protocol.request_response_config.max_message_size",
+            );
+            return Err(ProtocolError::TooLarge { size, limit, field });
         }
         if !self.shared.peers().is_shown(&peer) {
             return Err(ProtocolError::Network(
@@ -293,4 +247,19 @@ impl P2PNetworkManager {
         }
         if taken { Ok(()) } else { outcome }
     }
+}
+
+/// Transactions in batches of at most [`BATCH`].
+fn batches(transactions: Vec<Transaction>) -> impl Iterator<Item = Vec<Bytes>> {
+    let mut rest = transactions.into_iter().map(|one| one.data).peekable();
+    std::iter::from_fn(move || {
+        let (mut batch, mut cost) = (Vec::new(), 0);
+        while let Some(data) =
+            rest.next_if(|data| batch.is_empty() || cost + data.len() + OVERHEAD <= BATCH)
+        {
+            cost += data.len() + OVERHEAD;
+            batch.push(data);
+        }
+        (!batch.is_empty()).then_some(batch)
+    })
 }

@@ -91,15 +91,8 @@ impl Task {
     pub(super) fn on_gossip(&mut self, source: PeerId, id: MessageId, message: gossipsub::Message) {
         let data = Bytes::from(message.data);
         if let Some(kind) = self.items.get(&message.topic) {
-            if self
-                .swarm
-                .behaviour()
-                .lanes
-                .knows(*kind, &TransactionKey::of(&data))
-            {
-                return self.report(&id, &source, MessageAcceptance::Ignore);
-            }
-            self.check(Item::new(*kind, data), source, Source::Gossip(id));
+            // The report to gossip, and an event where there is no room, say what became of it.
+            let _ = self.offer(Item::new(*kind, data), Source::Gossip(source, id));
             return;
         }
         let Some(validate) = self.topics.get(&message.topic).copied() else {
@@ -206,7 +199,8 @@ impl Task {
             Ok(_) => Ok(()),
             Err(gossipsub::PublishError::Duplicate) => Err(ProtocolError::Duplicate.into()),
             Err(gossipsub::PublishError::MessageTooLarge) => {
-                Err(ProtocolError::TooLarge { size, limit }.into())
+                let field = "protocol.gossipsub_config.max_transmit_size";
+                Err(ProtocolError::TooLarge { size, limit, field }.into())
             }
             Err(gossipsub::PublishError::AllQueuesFull(_)) => Err(NetworkError::Busy),
             Err(gossipsub::PublishError::NoPeersSubscribedToTopic) => Err(NetworkError::NoPeers {

@@ -1,348 +1,289 @@
-//! Items on their way in and out: the queue of checks, verdicts, submissions.
+//! Items between the door and their way on: routes what the intake decides, and decides nothing itself.
 
 use super::*;
-use crate::chain::Application;
+use crate::intake::{
+    Batch, Judged, Load, Offer, Offered, Outcomes, Own, Source, Ticket, Way, Work, refusal,
+};
+
+/// Batches that were checked together, and what the chain says to each; `None`: the host is ending.
+pub(super) type Checks = Vec<(Ticket, Option<Judged>)>;
 
 impl Task {
-    /// Takes an item from a peer into the queue; false where there is no room.
-    pub(super) fn check(&mut self, item: Item, source: PeerId, origin: Source) -> bool {
-        self.shared.state().recorder.received();
-        if !self.queue.has_room(item.data().len()) {
-            let reason = "too many items wait for a check (protocol.validation.max_queued_bytes)";
-            self.conclude(
-                origin,
-                item.kind(),
-                source,
-                Verdict::Ignore,
-                reason.to_owned(),
-            );
-            return false;
+    /// A peer's item is at the door.
+    ///
+    /// # Errors
+    /// Why it was not let in, for a person; a known one is let in and goes no further.
+    pub(super) fn offer(&mut self, item: Item, source: Source) -> Result<(), String> {
+        let (kind, data) = (item.kind(), item.data().clone());
+        let lanes = &mut self.swarm.behaviour_mut().lanes;
+        match self.intake.offer(kind, source, data, lanes) {
+            Offered::Admitted => self.start_checks(),
+            Offered::Copied => {}
+            Offered::Known(source) => self.settle(source, Err(ProtocolError::Duplicate)),
+            Offered::TooLarge(source, error) => {
+                let reason = error.to_string();
+                self.turned_away(kind, &source, 1, &reason);
+                self.settle(source, Err(error));
+                return Err(reason);
+            }
+            Offered::NoRoom(source, reason) => {
+                self.turned_away(kind, &source, 1, &reason);
+                self.settle(source, Err(refusal(kind, Verdict::Ignore, &reason)));
+                return Err(reason);
+            }
         }
-        self.queue.push(Work::Item(Pending {
-            item,
-            source,
-            received_at: platform::date(),
-            origin,
-        }));
-        self.start_checks();
-        true
+        Ok(())
     }
 
-    /// Takes a batch from the lanes into the queue. Where there is no room it is dropped: its sender has acknowledgements
-    /// to go by, and reconciliation brings it again.
+    /// A batch from the lanes is at the door. Where there is no room it is told, and may come again: its sender has
+    /// acknowledgements to go by, others announce it, and reconciliation brings it.
     pub(super) fn check_batch(&mut self, batch: Batch) {
-        let work = Work::Batch(batch);
-        if self.queue.has_room(work.size()) {
-            self.queue.push(work);
-            self.start_checks();
-        } else if let Work::Batch(batch) = work {
-            let Judged {
-                origin,
-                accepted,
-                refused,
-                ..
-            } = Judged::ignored((batch.origin(), batch.keys()));
-            let lanes = &mut self.swarm.behaviour_mut().lanes;
-            lanes.concluded(origin, accepted, &refused, platform::now());
+        match self.intake.queue.push(batch) {
+            Ok(()) => self.start_checks(),
+            Err((batch, reason)) => {
+                self.turned_away(batch.kind, &batch.source, batch.items.len(), &reason);
+                self.swarm.behaviour_mut().lanes.turned_away(&batch);
+            }
         }
     }
 
-    pub(super) fn start_checks(&mut self) {
-        while let Some(work) = self.queue.start() {
-            let application = Arc::clone(&self.shared.application);
-            let pending = match work {
-                Work::Item(pending) => pending,
-                Work::Batch(batch) => {
-                    let mut batches = vec![batch];
-                    batches.extend(self.queue.more());
-                    self.start_batches(batches, application);
-                    continue;
-                }
-                Work::Question(question) => {
-                    self.start_question(question, application);
-                    continue;
-                }
-            };
-            let item = pending.item.clone();
-            let check = platform::offload(move || {
-                let (checked, block) = checked(&item, &*application);
-                if checked.verdict == Verdict::Accept {
-                    application.deliver(&item);
-                }
-                (checked, block)
-            });
-            self.work
-                .push(check.map(|checked| Done::Checked(pending, checked)).boxed());
-        }
-    }
-
-    fn start_batches(&mut self, batches: Vec<Batch>, application: Arc<dyn Application>) {
-        let size = batches.iter().map(Batch::size).sum();
-        let keys = |batch: &Batch| (batch.origin(), batch.keys());
-        let failed: Vec<_> = batches.iter().map(keys).collect();
-        let told = self.shared.has_subscribers();
-        let check = platform::offload(move || {
-            let judge = |batch| Judged::of(batch, &*application, told);
-            batches.into_iter().map(judge).collect()
-        });
-        let judged = move |judged: Option<Vec<Judged>>| {
-            let failed = || failed.into_iter().map(Judged::ignored).collect();
-            Done::BatchesChecked(size, judged.unwrap_or_else(failed))
+    /// Our own items are at the door.
+    pub(super) fn on_submission(&mut self, submission: Submission) {
+        let Submission { kind, items, reply } = submission;
+        let reaches = self.reaches(kind);
+        let offer = Offer {
+            kind,
+            items,
+            reaches,
         };
-        self.work.push(check.map(judged).boxed());
+        let lanes = &mut self.swarm.behaviour_mut().lanes;
+        self.intake.offer_own(offer, lanes, reply);
+        self.start_checks();
+    }
+
+    /// Of which kinds there is room for more of our own: the network has taken most of what there is.
+    pub(super) fn rooms(&mut self) -> [bool; ItemKind::ALL.len()] {
+        let lanes = &mut self.swarm.behaviour_mut().lanes;
+        ItemKind::ALL.map(|kind| lanes.has_room(kind, self.intake.queue.own(kind)))
     }
 
     /// Takes a question about a block into the queue. How many there are is bounded by the cores.
     pub(super) fn ask(&mut self, question: Question) {
-        self.queue.push(Work::Question(question));
+        self.intake.queue.ask(question);
         self.start_checks();
     }
 
-    fn start_question(&mut self, question: Question, application: Arc<dyn Application>) {
-        let (size, spare) = (question.size(), question.clone());
-        let answer = platform::offload(move || question.ask(&*application));
+    pub(super) fn start_checks(&mut self) {
+        while let Some(work) = self.intake.queue.start() {
+            match work {
+                Work::Batch(batch) => {
+                    let more = self.intake.queue.more(batch.kind);
+                    self.start_batches(std::iter::once(batch).chain(more));
+                }
+                Work::Question(question) => self.start_question(question),
+            }
+        }
+    }
+
+    fn start_batches(&mut self, batches: impl Iterator<Item = Batch>) {
+        let (tickets, loads): (Vec<Ticket>, Vec<Load>) = batches.map(Batch::apart).unzip();
+        let application = Arc::clone(&self.shared.application);
+        let blocks = Arc::clone(&self.delivered);
+        let told = self.shared.has_subscribers();
+        let check = platform::offload(move || {
+            let judge = |load| Judged::of(load, &*application, &blocks, told);
+            loads.into_iter().map(judge).collect::<Vec<_>>()
+        });
+        let judged = move |judged: Option<Vec<Judged>>| {
+            let mut judged = judged.into_iter().flatten();
+            let checks = tickets.into_iter().map(|ticket| (ticket, judged.next()));
+            Done::Judged(checks.collect())
+        };
+        self.work.push(check.map(judged).boxed());
+    }
+
+    fn start_question(&mut self, question: Question) {
+        let application = Arc::clone(&self.shared.application);
+        let blocks = Arc::clone(&self.delivered);
+        let spare = question.clone();
+        let answer =
+            platform::offload(move || question.ask(&*application, |id| blocks.is_first(id)));
         let answered = move |answer: Option<BlockAnswer>| {
-            Done::BlockAnswered(size, answer.or_else(|| spare.unanswered()))
+            Done::BlockAnswered(answer.or_else(|| spare.unanswered()))
         };
         self.work.push(answer.map(answered).boxed());
     }
 
-    pub(super) fn on_block_answered(&mut self, size: usize, answer: Option<BlockAnswer>) {
-        self.queue.done(size);
+    pub(super) fn on_block_answered(&mut self, answer: Option<BlockAnswer>) {
+        self.intake.queue.ended();
         self.start_checks();
         let Some(answer) = answer else {
             return;
         };
-        if let Some((accepted, source)) = answer.accepted()
-            && !self.swarm.behaviour().lanes.knows_block(&accepted.id)
-        {
-            let data = accepted.block.data.clone();
-            self.shared.state().recorder.received();
-            if self.gossips(ItemKind::Block) {
-                let topic = protocol::topic(&self.config.chain.network_id, ItemKind::Block);
-                // Whoever has it by gossip already needs it no more.
-                let _ = self.publish(&topic, data);
+        if let Some((accepted, source)) = answer.accepted() {
+            self.intake.has_block(&accepted.key);
+            if accepted.is_first {
+                let data = accepted.block.data.clone();
+                self.shared.state().recorder.received();
+                self.gossip_on(ItemKind::Block, [data]);
+                self.shared.emit(NetworkEvent::ItemAccepted {
+                    item: Item::Block(accepted.block.clone()),
+                    id: accepted.id.clone(),
+                    source,
+                    received_at: platform::date(),
+                });
             }
-            let item = Item::Block(accepted.block.clone());
-            self.deliver(item, accepted.id.clone(), source, platform::date());
         }
         let lanes = &mut self.swarm.behaviour_mut().lanes;
         lanes.answered(answer, platform::now());
     }
 
-    pub(super) fn on_batches_checked(&mut self, size: usize, batches: Vec<Judged>) {
-        self.queue.done(size);
+    pub(super) fn on_judged(&mut self, checks: Checks) {
+        self.intake.queue.ended();
+        for (ticket, _) in &checks {
+            self.intake.queue.done(ticket);
+        }
         self.start_checks();
-        batches.into_iter().for_each(|batch| self.on_judged(batch));
+        for (Ticket { kind, source, .. }, judged) in checks {
+            let Some(mut judged) = judged else {
+                continue;
+            };
+            if let Source::Own(own) = source {
+                self.conclude_own(kind, own, judged);
+            } else {
+                let count = judged.count();
+                self.shared.state().recorder.received_many(count);
+                let outcome = match source {
+                    Source::Handed(..) if judged.is_again() => Err(ProtocolError::Duplicate),
+                    _ => judged.outcome(kind),
+                };
+                if let (Some(misdeed), Some(peer)) = (judged.misdeed.take(), source.peer()) {
+                    self.note(peer, misdeed);
+                }
+                self.conclude(kind, source.way(), judged);
+                self.settle(source, outcome);
+            }
+        }
     }
 
-    fn on_judged(&mut self, batch: Judged) {
+    /// Our own items go on their way, if there is anybody to send them to, and their maker hears what became of them.
+    fn conclude_own(&mut self, kind: ItemKind, own: Own, mut judged: Judged) {
+        let Own {
+            reaches,
+            refused,
+            reply,
+        } = own;
+        let mut outcomes = std::mem::take(&mut judged.outcomes).into_iter();
+        if reaches && judged.is_again() {
+            outcomes = vec![Err(ProtocolError::Duplicate)].into_iter();
+        }
+        let sent = judged.count() - judged.refused.len();
+        let nowhere = sent > 0 && !(reaches && self.reaches(kind));
+        if !reaches {
+            judged.withdraw();
+        }
+        self.conclude(kind, Way::Other, judged);
+        let mut state = self.shared.state();
+        if nowhere {
+            state.recorder.sent(false);
+        } else {
+            state.recorder.sent_many(sent);
+        }
+        drop(state);
+        let answer = if nowhere {
+            let topic = protocol::topic(&self.config.chain.network_id, kind);
+            Err(NetworkError::NoPeers { topic })
+        } else {
+            let refused = refused.into_iter();
+            let fate = |refused: Option<ProtocolError>| match refused {
+                Some(refused) => Some(Err(refused)),
+                None => outcomes.next(),
+            };
+            Ok(refused.filter_map(fate).collect::<Outcomes>())
+        };
+        // Who has dropped the call hears nothing; what it sent is sent.
+        let _ = reply.send(answer);
+    }
+
+    /// What a batch came to goes where it belongs, whoever brought it.
+    fn conclude(&mut self, kind: ItemKind, way: Way, judged: Judged) {
+        let copies = self.intake.conclude(kind, &judged);
+        for ((peer, id), verdict) in copies {
+            if verdict == Verdict::Reject {
+                self.note(peer, Misdeed::InvalidItem);
+            }
+            self.report(&id, &peer, acceptance(verdict));
+        }
         let Judged {
-            origin,
             accepted,
+            block,
             refused,
             events,
-            misdeed,
-        } = batch;
-        let (kind, source, _) = origin;
-        let count = accepted.len() + refused.len();
-        self.shared.state().recorder.received_many(count);
-        if self.gossips(kind) {
-            let topic = protocol::topic(&self.config.chain.network_id, kind);
-            for item in &accepted {
-                // Whoever has it by gossip already needs it no more.
-                let _ = self.publish(&topic, item.data.clone());
-            }
+            ..
+        } = judged;
+        // Gossip passes on what came by it.
+        if way != Way::Gossip {
+            let items = accepted.iter().map(|item| item.data.clone());
+            let block = block.iter().map(|block| block.block.data.clone());
+            self.gossip_on(kind, items.chain(block));
         }
         self.shared.emit_all(events);
-        if let Some(misdeed) = misdeed {
-            self.note(source, misdeed);
-        }
-        let lanes = &mut self.swarm.behaviour_mut().lanes;
-        lanes.concluded(origin, accepted, &refused, platform::now());
-    }
-
-    /// Transactions of our own that the chain has accepted: they go on their way, and are delivered here too.
-    pub(super) fn on_submission(
-        &mut self,
-        Submission {
-            transactions,
-            reply,
-        }: Submission,
-    ) {
-        let kind = ItemKind::Transaction;
-        let gossips = self.gossips(kind);
-        let topic = protocol::topic(&self.config.chain.network_id, kind);
-        if !gossips && self.swarm.behaviour().lanes.open_peers() == 0 {
-            return drop(reply.send(Err(NetworkError::NoPeers { topic })));
-        }
-        let (now, received_at) = (platform::now(), platform::date());
-        let (mut news, mut events, mut sent) = (Vec::new(), Vec::new(), 0);
-        let told = self.shared.has_subscribers();
-        for (item, accepted, id) in transactions {
-            let is_new = self
-                .swarm
-                .behaviour_mut()
-                .lanes
-                .publish(kind, accepted, now);
-            news.push(is_new);
-            if !is_new {
-                continue;
-            }
-            if gossips {
-                // Plain peers may be gone the next moment; propagation has it.
-                let _ = self.publish(&topic, item.data().clone());
-            }
-            sent += 1;
-            events.extend(told.then_some(NetworkEvent::ItemAccepted {
-                item,
-                id,
-                source: None,
-                received_at,
-            }));
-        }
-        self.shared.state().recorder.sent_many(sent);
-        self.shared.emit_all(events);
-        let _ = reply.send(Ok(news));
-    }
-
-    /// An item of our own that the chain has accepted: it goes on its way.
-    pub(super) fn submit(
-        &mut self,
-        item: Item,
-        fee: u64,
-        block: Option<AcceptedBlock>,
-    ) -> Result<(), NetworkError> {
-        let (kind, data) = (item.kind(), item.data().clone());
-        let topic = protocol::topic(&self.config.chain.network_id, kind);
-        let gossips = self.gossips(kind);
-        if !gossips && self.swarm.behaviour().lanes.open_peers() == 0 {
-            return Err(NetworkError::NoPeers { topic });
-        }
-        if !self.propagate(kind, data.clone(), fee, block) {
-            return Err(ProtocolError::Duplicate.into());
-        }
-        if gossips {
-            // Plain peers may be gone the next moment; propagation has it.
-            let _ = self.publish(&topic, data);
-        }
-        Ok(())
-    }
-
-    /// Hands an accepted item to propagation; false where it is there already.
-    fn propagate(
-        &mut self,
-        kind: ItemKind,
-        data: Bytes,
-        fee: u64,
-        block: Option<AcceptedBlock>,
-    ) -> bool {
         let lanes = &mut self.swarm.behaviour_mut().lanes;
         if let Some(block) = block {
-            return lanes.publish_block(block);
+            lanes.publish_block(*block);
         }
-        let key = TransactionKey::of(&data);
-        let item = Accepted { key, data, fee };
-        lanes.publish(kind, item, platform::now())
+        if kind != ItemKind::Block {
+            lanes.concluded(kind, way, accepted, &refused, platform::now());
+        }
     }
 
-    pub(super) fn on_checked(
-        &mut self,
-        pending: Pending,
-        checked: Option<(Checked, Option<AcceptedBlock>)>,
-    ) {
-        let Pending {
-            item,
-            source,
-            received_at,
-            origin,
-        } = pending;
-        self.queue.done(item.data().len());
-        self.start_checks();
-        let kind = item.kind();
-        let Some((
-            Checked {
-                id,
-                fee,
-                verdict,
-                reason,
-            },
-            block,
-        )) = checked
-        else {
-            let reason = "the application failed while checking it; see its log".to_owned();
-            return self.conclude(origin, kind, source, Verdict::Ignore, reason);
+    /// Gossips items to peers that have them from nowhere else.
+    fn gossip_on(&mut self, kind: ItemKind, items: impl IntoIterator<Item = Bytes>) {
+        if self.gossips(kind) {
+            let topic = protocol::topic(&self.config.chain.network_id, kind);
+            for data in items {
+                // Whoever has it by gossip already needs it no more; plain peers may be gone the next moment.
+                let _ = self.publish(&topic, data);
+            }
+        }
+    }
+
+    /// Whether there is a peer that gets what is published now.
+    fn reaches(&self, kind: ItemKind) -> bool {
+        self.gossips(kind) || self.swarm.behaviour().lanes.open_peers() > 0
+    }
+
+    /// Tells who waits for the verdict on one item.
+    fn settle(&mut self, source: Source, outcome: Result<(), ProtocolError>) {
+        match source {
+            Source::Gossip(peer, id) => {
+                let verdict = match outcome {
+                    Ok(()) => Verdict::Accept,
+                    Err(ProtocolError::Rejected { .. }) => Verdict::Reject,
+                    Err(_) => Verdict::Ignore,
+                };
+                self.report(&id, &peer, acceptance(verdict));
+            }
+            Source::Handed(_, reply) => drop(reply.send(outcome)),
+            Source::Lanes(..) | Source::Direct(_) | Source::Own(_) => {}
+        }
+    }
+
+    /// Items were refused at the door, without a check: the user is told, and they are counted.
+    fn turned_away(&mut self, kind: ItemKind, source: &Source, count: usize, reason: &str) {
+        let Some(source) = source.peer() else {
+            return;
         };
-        // It goes on its way by what it did not come by, unless it is known there already.
-        if verdict == Verdict::Accept {
-            let data = item.data().clone();
-            let known = if matches!(origin, Source::Gossip(_)) {
-                !self.propagate(kind, data, fee, block)
-            } else {
-                matches!(
-                    self.submit(item.clone(), fee, block),
-                    Err(NetworkError::Protocol(ProtocolError::Duplicate))
-                )
-            };
-            if known {
-                match origin {
-                    Source::Handed(reply) => drop(reply.send(Err(ProtocolError::Duplicate))),
-                    Source::Gossip(id) => self.report(&id, &source, MessageAcceptance::Accept),
-                    Source::Direct => {}
-                }
-                return;
-            }
-        }
-        self.conclude(origin, kind, source, verdict, reason);
-        if verdict == Verdict::Accept {
-            self.deliver(item, id, Some(source), received_at);
-        }
-    }
-
-    /// Tells everyone whom a verdict concerns.
-    pub(super) fn conclude(
-        &mut self,
-        origin: Source,
-        kind: ItemKind,
-        source: PeerId,
-        verdict: Verdict,
-        reason: String,
-    ) {
-        if verdict == Verdict::Reject {
-            self.note(source, Misdeed::InvalidItem);
-        }
-        if verdict != Verdict::Accept {
-            self.shared.emit(NetworkEvent::ItemRefused {
-                kind,
-                source,
-                reason: reason.clone(),
-            });
-        }
-        match origin {
-            Source::Gossip(id) => self.report(&id, &source, acceptance(verdict)),
-            Source::Direct => {}
-            Source::Handed(reply) => {
-                let _ = reply.send(match verdict {
-                    Verdict::Accept => Ok(()),
-                    Verdict::Ignore => Err(ProtocolError::Ignored { kind, reason }),
-                    Verdict::Reject => Err(ProtocolError::Rejected { kind, reason }),
-                });
-            }
-        }
-    }
-
-    pub(super) fn deliver(
-        &self,
-        item: Item,
-        id: ItemId,
-        source: Option<PeerId>,
-        received_at: SystemTime,
-    ) {
-        self.shared.emit(NetworkEvent::ItemAccepted {
-            item,
-            id,
+        self.shared.state().recorder.turned_away(count);
+        let reason = if count == 1 {
+            reason.to_owned()
+        } else {
+            format!("{count} of them: {reason}")
+        };
+        self.shared.emit(NetworkEvent::ItemRefused {
+            kind,
             source,
-            received_at,
+            reason,
         });
     }
 }

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::{
+    chain::{StateRequest, StateResponse},
+    config::ValidationConfig,
+    intake::{FairQueue, NoRoom},
     network::codec::is_garbage,
     platform,
     traffic::{Class, Cost, Protocol as Limited},
@@ -85,17 +88,7 @@ impl Task {
                     Answer::Refused(error)
                 }
                 Ok(NetworkMessage::StateRequest(request)) => {
-                    let application = Arc::clone(&self.shared.application);
-                    let query = platform::offload(move || application.query(&request));
-                    let answered = query.map(|response| {
-                        let refused =
-                            || Answer::Refused("this node serves no such state".to_owned());
-                        Done::Answered(
-                            channel,
-                            response.flatten().map_or_else(refused, Answer::State),
-                        )
-                    });
-                    return self.work.push(answered.boxed());
+                    return self.on_query(peer, request, channel);
                 }
                 Ok(NetworkMessage::PeerExchange(mut peers)) => {
                     let cost = Cost { items: 1, bytes };
@@ -115,20 +108,55 @@ impl Task {
                     Answer::Received
                 }
                 Ok(message) => match message.into_item() {
-                    Ok(item) => {
-                        if self.check(item, peer, Source::Direct) {
-                            Answer::Received
-                        } else {
-                            Answer::Refused(
-                                "too many items wait for a check; try again later".to_owned(),
-                            )
-                        }
-                    }
+                    Ok(item) => match self.offer(item, Source::Direct(peer)) {
+                        Ok(()) => Answer::Received,
+                        Err(reason) => Answer::Refused(reason),
+                    },
                     Err(_) => Answer::Refused("this message is no item".to_owned()),
                 },
             }
         };
         self.answer(channel, &answer);
+    }
+
+    /// A peer asks about state: it waits its turn, if there is room for it.
+    fn on_query(&mut self, peer: PeerId, request: StateRequest, channel: ResponseChannel) {
+        let query = (peer, request, channel);
+        if let Err(((_, _, channel), no_room)) = self.queries.waiting.push(Some(peer), 1, query) {
+            let reason = match no_room {
+                NoRoom::Peer => {
+                    "you ask too many questions about state at once; wait for the answers"
+                }
+                NoRoom::All => "too many questions about state wait here; try again later",
+            };
+            return self.answer(channel, &Answer::Refused(reason.to_owned()));
+        }
+        self.start_queries();
+    }
+
+    fn start_queries(&mut self) {
+        while self.queries.free > 0
+            && let Some((peer, request, channel)) = self.queries.waiting.pop()
+        {
+            self.queries.free -= 1;
+            let application = Arc::clone(&self.shared.application);
+            let query = platform::offload(move || application.query(&request));
+            let queried = query.map(move |state| Done::Queried(peer, channel, state.flatten()));
+            self.work.push(queried.boxed());
+        }
+    }
+
+    pub(super) fn on_queried(
+        &mut self,
+        peer: PeerId,
+        channel: ResponseChannel,
+        state: Option<StateResponse>,
+    ) {
+        self.queries.free += 1;
+        self.queries.waiting.done(Some(peer), 1);
+        self.start_queries();
+        let refused = || Answer::Refused("this node serves no such state".to_owned());
+        self.answer(channel, &state.map_or_else(refused, Answer::State));
     }
 
     fn answer(&mut self, channel: ResponseChannel, answer: &Answer) {
@@ -138,5 +166,21 @@ impl Task {
             .behaviour_mut()
             .message
             .send_response(channel, answer.encode());
+    }
+}
+
+/// Questions about state: they wait in a queue of their own, and take no check's place.
+pub(super) struct Queries {
+    waiting: FairQueue<(PeerId, StateRequest, ResponseChannel)>,
+    /// How many more may be answered at once.
+    free: usize,
+}
+
+impl Queries {
+    pub(super) fn new(config: &ValidationConfig) -> Self {
+        Self {
+            waiting: FairQueue::new(config.queries),
+            free: config.max_queries_in_flight,
+        }
     }
 }

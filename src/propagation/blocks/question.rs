@@ -4,9 +4,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use crate::{
-    chain::{
-        Application, Block, BlockParts, Checked, Item, ItemId, ItemKind, TransactionKey, Verdict,
-    },
+    chain::{Application, Block, BlockParts, Checked, Item, ItemId, TransactionKey, Verdict},
     propagation::{
         blocks::{
             coded::{BroadcastId, Encoded, InconsistentCoding, Reconstruction},
@@ -80,6 +78,10 @@ pub(crate) struct AcceptedBlock {
     pub(crate) parts: Option<BlockParts>,
     /// The keys of its transactions, in order.
     pub(crate) keys: Vec<TransactionKey>,
+    /// What names its bytes.
+    pub(crate) key: TransactionKey,
+    /// Whether the application has got it now, and not before by another way.
+    pub(crate) is_first: bool,
 }
 
 impl AcceptedBlock {
@@ -89,10 +91,12 @@ impl AcceptedBlock {
         let transactions = parts.iter().flat_map(|parts| &parts.transactions);
         let keys = transactions.map(|one| TransactionKey::of(one)).collect();
         Self {
+            key: TransactionKey::of(&block.data),
             id,
             block,
             parts,
             keys,
+            is_first: true,
         }
     }
 
@@ -107,20 +111,12 @@ impl AcceptedBlock {
 }
 
 impl Question {
-    /// Bytes of payload.
-    pub(crate) fn size(&self) -> usize {
-        match self {
-            Self::Header(check) => check.header.len(),
-            Self::Join(join) => join.transactions.iter().map(Bytes::len).sum(),
-            Self::Block(check) => check.block.data.len(),
-            Self::CodedHeader { header, .. } => header.len(),
-            Self::Reconstruct(_) => 0,
-            Self::CodedBlock { bytes, .. } | Self::Encode(_, _, bytes) => bytes.len(),
-        }
-    }
-
-    /// Asks the chain, and hands it what it accepts. May take long.
-    pub(crate) fn ask(self, application: &dyn Application) -> Answer {
+    /// Asks the chain, and hands it the blocks that it accepts, those that are `first`. May take long.
+    pub(crate) fn ask(
+        self,
+        application: &dyn Application,
+        first: impl Fn(&ItemId) -> bool,
+    ) -> Answer {
         match self {
             Self::Header(check) => {
                 let checked = application.check_header(&check.header);
@@ -131,7 +127,7 @@ impl Question {
                 Answer::Joined(join, block)
             }
             Self::Block(check) => {
-                let (checked, accepted) = judge(&check.id, &check.block, application);
+                let (checked, accepted) = judge(&check.id, &check.block, application, first);
                 Answer::Checked(check, checked, accepted)
             }
             Self::CodedHeader {
@@ -155,7 +151,7 @@ impl Question {
                 let (checked, accepted) = if is_here {
                     (Checked::accept(block.clone()), None)
                 } else {
-                    judge(&block, &Block::new(bytes), application)
+                    judge(&block, &Block::new(bytes), application, first)
                 };
                 Answer::CodedBlock {
                     broadcast,
@@ -247,13 +243,17 @@ fn judge(
     id: &ItemId,
     block: &Block,
     application: &dyn Application,
+    first: impl Fn(&ItemId) -> bool,
 ) -> (Checked, Option<Box<AcceptedBlock>>) {
     let checked = of(id, application.check_block(block));
     if checked.verdict != Verdict::Accept {
         return (checked, None);
     }
-    application.deliver(&Item::new(ItemKind::Block, block.data.clone()));
-    let accepted = AcceptedBlock::of(id.clone(), block.clone(), application);
+    let mut accepted = AcceptedBlock::of(id.clone(), block.clone(), application);
+    accepted.is_first = first(id);
+    if accepted.is_first {
+        application.deliver(&Item::Block(block.clone()));
+    }
     (checked, Some(Box::new(accepted)))
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Log {
     index: Index,
     bytes: usize,
     max_bytes: usize,
-    /// Bytes of all items ever added.
+    /// What all items ever added have cost.
     total: u64,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
     pub(super) at: Instant,
     bytes: usize,
-    /// Bytes of all batches before this one.
+    /// What all batches before this one have cost.
     before: u64,
     /// As it is pushed, encoded when the first peer wants it; nothing is added after that.
     frame: OnceCell<Bytes>,
@@ -127,7 +127,7 @@ impl Log {
         };
         self.bytes += entry.data.len() + OVERHEAD;
         batch.bytes += entry.data.len();
-        self.total += entry.data.len() as u64;
+        self.total += (entry.data.len() + OVERHEAD) as u64;
         self.index.insert(entry.id, (number, batch.entries.len()));
         batch.entries.push(entry);
         while self.bytes > self.max_bytes && self.batches.len() > 1 {
@@ -152,7 +152,7 @@ impl Log {
         Some((number, self.batches.get(place)?))
     }
 
-    /// Bytes of items from the batch with this number on.
+    /// What the items from the batch with this number on cost here.
     pub(super) fn bytes_from(&self, number: u64) -> u64 {
         self.from(number)
             .map_or(0, |(_, batch)| self.total - batch.before)

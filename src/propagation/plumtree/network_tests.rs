@@ -89,7 +89,7 @@ impl Network {
             data: data.into(),
             fee: number,
         };
-        assert!(node.tree.published(item, self.now));
+        node.tree.accepted(None, [item], self.now);
     }
 
     fn run(&mut self, time: Duration) {
@@ -165,7 +165,7 @@ impl Network {
                     for item in &accepted {
                         assert!(node.has.insert(item.key), "nothing is checked twice");
                     }
-                    node.tree.accepted(sender, accepted, self.now);
+                    node.tree.accepted(Some(sender), accepted, self.now);
                     received.misdeed
                 }
                 Kind::Announce(announce) => {

@@ -170,6 +170,18 @@ impl Mempool {
         fee: u64,
         now: Instant,
     ) -> Insertion {
+        self.insert_evicting(key, data, fee, now, |_| {})
+    }
+
+    /// As [`Mempool::insert`]; hears the names of those that leave for it.
+    pub fn insert_evicting(
+        &mut self,
+        key: TransactionKey,
+        data: Bytes,
+        fee: u64,
+        now: Instant,
+        evicted: impl FnMut(ShortId),
+    ) -> Insertion {
         match self.get_short(key.short()) {
             Some(pooled) if pooled.key == key => return Insertion::Known,
             Some(_) => return Insertion::Collision,
@@ -177,7 +189,7 @@ impl Mempool {
         }
         let fee_rate = fee_rate(fee, data.len());
         let (class, cost) = (class_of(fee_rate), cost(&data));
-        if !self.make_room(cost, class) {
+        if !self.make_room(cost, class, evicted) {
             return Insertion::Refused;
         }
         let pooled = Pooled {
@@ -289,7 +301,7 @@ impl Mempool {
     }
 
     /// Evicts until a newcomer fits; false and nothing evicted where it must not.
-    fn make_room(&mut self, cost: usize, class: Class) -> bool {
+    fn make_room(&mut self, cost: usize, class: Class, mut evicted: impl FnMut(ShortId)) -> bool {
         let Some(limit) = self.config.max_bytes.checked_sub(cost) else {
             return false;
         };
@@ -308,9 +320,10 @@ impl Mempool {
         }
         while self.bytes > limit {
             let lowest = self.classes.taken().next().map(|(_, queue)| queue.eldest);
-            if lowest.and_then(|eldest| self.unlink(eldest)).is_none() {
+            let Some(pooled) = lowest.and_then(|eldest| self.unlink(eldest)) else {
                 return false;
-            }
+            };
+            evicted(pooled.key.short());
         }
         true
     }

@@ -1,0 +1,23 @@
+//! What is asked of those who keep the items: whether one is here.
+
+use crate::chain::{ItemKind, TransactionKey};
+
+/// How an item stands here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is neither here nor was it, as far as is remembered.
+    New,
+    /// A copy of it is being checked.
+    Checking,
+    /// It is here, or it was accepted, confirmed or rejected lately.
+    Known,
+}
+
+/// Who keeps votes and transactions. Each look costs the same, however many there are.
+pub(crate) trait Keeper {
+    /// How a vote or a transaction stands.
+    fn standing(&self, kind: ItemKind, key: &TransactionKey) -> Standing;
+
+    /// A vote or a transaction is being checked from now on, until it is concluded.
+    fn claim(&mut self, kind: ItemKind, key: &TransactionKey);
+}

@@ -1,0 +1,343 @@
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Mutex,
+};
+
+use proptest::prelude::*;
+use tokio::sync::oneshot;
+
+use super::*;
+use crate::{
+    chain::{Application, Checked, Item, ItemId, Transaction, Vote},
+    error::NetworkError,
+    platform::test,
+};
+
+/// Keeps votes and transactions as lanes do.
+#[derive(Default)]
+struct Shelf(HashMap<(ItemKind, TransactionKey), Standing>);
+
+impl Keeper for Shelf {
+    fn standing(&self, kind: ItemKind, key: &TransactionKey) -> Standing {
+        let standing = self.0.get(&(kind, *key));
+        standing.copied().unwrap_or(Standing::New)
+    }
+
+    fn claim(&mut self, kind: ItemKind, key: &TransactionKey) {
+        self.0.insert((kind, *key), Standing::Checking);
+    }
+}
+
+/// A chain for tests: rejects `bad`, ignores `old`, panics over `panic`, over `late` when it is delivered.
+#[derive(Default)]
+struct Chain(Mutex<Vec<Item>>);
+
+impl Chain {
+    fn check(data: &[u8]) -> Checked {
+        match data {
+            b"bad" => Checked::reject(data, "it is bad"),
+            b"old" => Checked::ignore(data, "it is old"),
+            b"panic" => panic!("the chain does not like this"),
+            _ => Checked::opaque(data),
+        }
+    }
+
+    fn delivered(&self) -> usize {
+        self.0.lock().map_or(0, |items| items.len())
+    }
+}
+
+impl Application for Chain {
+    fn check_transaction(&self, transaction: &Transaction) -> Checked {
+        Self::check(&transaction.data)
+    }
+
+    fn check_vote(&self, vote: &Vote) -> Checked {
+        Self::check(&vote.data)
+    }
+
+    fn deliver(&self, item: &Item) {
+        assert_ne!(&item.data()[..], b"late", "the chain does not like this");
+        self.0.lock().expect("unpoisoned").push(item.clone());
+    }
+}
+
+fn intake() -> Intake {
+    Intake::new(&Config::default(), &[7; 16])
+}
+
+fn direct() -> Source {
+    Source::Direct(PeerId::random())
+}
+
+fn gossip(id: u8) -> Source {
+    Source::Gossip(PeerId::random(), MessageId::from(vec![id]))
+}
+
+fn handed() -> Source {
+    Source::Handed(PeerId::random(), oneshot::channel().0)
+}
+
+/// Has everything checked that waits; the verdicts are the keeper's to remember.
+fn run(intake: &mut Intake, shelf: &mut Shelf, chain: &Chain) -> Vec<(Ticket, Judged)> {
+    let blocks = DeliveredBlocks::default();
+    let mut all = Vec::new();
+    while let Some(Work::Batch(batch)) = intake.queue.start() {
+        let (ticket, load) = batch.apart();
+        let judged = Judged::of(load, chain, &blocks, true);
+        for item in &judged.accepted {
+            shelf.0.insert((ticket.kind, item.key), Standing::Known);
+        }
+        for refused in &judged.refused {
+            shelf.0.remove(&(ticket.kind, refused.key));
+        }
+        intake.queue.ended();
+        intake.queue.done(&ticket);
+        all.push((ticket, judged));
+    }
+    all
+}
+
+type Reply = oneshot::Receiver<Result<Outcomes, NetworkError>>;
+
+fn own(
+    intake: &mut Intake,
+    shelf: &mut Shelf,
+    kind: ItemKind,
+    reaches: bool,
+    data: &[&'static [u8]],
+) -> Reply {
+    let (reply, answer) = oneshot::channel();
+    let keyed = |data: &&'static [u8]| (TransactionKey::of(data), Bytes::from_static(data));
+    let offer = Offer {
+        kind,
+        items: data.iter().map(keyed).collect(),
+        reaches,
+    };
+    intake.offer_own(offer, shelf, reply);
+    answer
+}
+
+#[test]
+fn what_is_known_goes_no_further_by_any_way() {
+    for kind in ItemKind::ALL {
+        let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+        let data = Bytes::from_static(b"an item");
+        let offered = intake.offer(kind, direct(), data.clone(), &mut shelf);
+        assert!(matches!(offered, Offered::Admitted), "{offered:?}");
+        // While it is being checked, gossip's copy waits and all others are known.
+        for source in [direct(), handed()] {
+            let offered = intake.offer(kind, source, data.clone(), &mut shelf);
+            assert!(matches!(offered, Offered::Known(_)), "{offered:?}");
+        }
+        let offered = intake.offer(kind, gossip(1), data.clone(), &mut shelf);
+        assert!(matches!(offered, Offered::Copied), "{offered:?}");
+        for (ticket, judged) in run(&mut intake, &mut shelf, &chain) {
+            let told = intake.conclude(ticket.kind, &judged);
+            let [((_, id), Verdict::Accept)] = &told[..] else {
+                panic!("the copy hears of it: {told:?}");
+            };
+            assert_eq!(*id, MessageId::from(vec![1]));
+        }
+        // And afterwards.
+        for source in [direct(), handed(), gossip(2)] {
+            let offered = intake.offer(kind, source, data.clone(), &mut shelf);
+            assert!(matches!(offered, Offered::Known(_)), "{offered:?}");
+        }
+        drop(own(&mut intake, &mut shelf, kind, true, &[b"an item"]));
+        assert!(
+            run(&mut intake, &mut shelf, &chain)
+                .iter()
+                .all(|(ticket, judged)| {
+                    let Source::Own(own) = &ticket.source else {
+                        return false;
+                    };
+                    matches!(own.refused[..], [Some(ProtocolError::Duplicate)])
+                        && judged.count() == 0
+                })
+        );
+        assert_eq!(chain.delivered(), 1, "once");
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused_by_every_way() {
+    let (mut intake, mut shelf) = (intake(), Shelf::default());
+    let vote = Bytes::from(vec![1; 70 << 10]);
+    for source in [direct(), handed(), gossip(1)] {
+        let offered = intake.offer(ItemKind::Vote, source, vote.clone(), &mut shelf);
+        assert!(matches!(offered, Offered::TooLarge(..)), "{offered:?}");
+    }
+    let (reply, _) = oneshot::channel();
+    let offer = Offer {
+        kind: ItemKind::Vote,
+        items: vec![(TransactionKey::of(&vote), vote)],
+        reaches: true,
+    };
+    intake.offer_own(offer, &mut shelf, reply);
+    let work = intake.queue.start();
+    let Some(Work::Batch(batch)) = work else {
+        panic!("{work:?}")
+    };
+    assert!(batch.items.is_empty());
+    assert!(shelf.0.is_empty(), "nothing is claimed");
+}
+
+#[test]
+fn what_has_no_room_may_come_again() {
+    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+    let peer = PeerId::random();
+    let vote = |number: u8| Bytes::from(vec![number; 60 << 10]);
+    let mut refused = None;
+    for number in 0..100 {
+        match intake.offer(
+            ItemKind::Vote,
+            Source::Direct(peer),
+            vote(number),
+            &mut shelf,
+        ) {
+            Offered::Admitted => {}
+            Offered::NoRoom(_, reason) => {
+                assert!(
+                    reason.contains("protocol.validation.votes.per_peer"),
+                    "{reason}"
+                );
+                refused = Some(number);
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let number = refused.expect("a peer has a share");
+    let offered = intake.offer(ItemKind::Vote, direct(), b"aye"[..].into(), &mut shelf);
+    assert!(matches!(offered, Offered::Admitted), "others have theirs");
+    run(&mut intake, &mut shelf, &chain);
+    let again = intake.offer(
+        ItemKind::Vote,
+        Source::Direct(peer),
+        vote(number),
+        &mut shelf,
+    );
+    assert!(matches!(again, Offered::Admitted), "{again:?}");
+}
+
+#[test]
+fn rejected_blocks_are_not_checked_again_and_ignored_ones_are() {
+    struct Picky;
+    impl Application for Picky {
+        fn check_block(&self, block: &crate::chain::Block) -> Checked {
+            Chain::check(&block.data)
+        }
+    }
+    let (mut intake, mut shelf) = (intake(), Shelf::default());
+    for (data, again) in [(&b"bad"[..], false), (b"old", true)] {
+        let data = Bytes::copy_from_slice(data);
+        let offered = intake.offer(ItemKind::Block, direct(), data.clone(), &mut shelf);
+        assert!(matches!(offered, Offered::Admitted));
+        let Some(Work::Batch(batch)) = intake.queue.start() else {
+            panic!("it waits")
+        };
+        let (ticket, load) = batch.apart();
+        let judged = Judged::of(load, &Picky, &DeliveredBlocks::default(), false);
+        intake.conclude(ticket.kind, &judged);
+        intake.queue.ended();
+        intake.queue.done(&ticket);
+        let offered = intake.offer(ItemKind::Block, direct(), data, &mut shelf);
+        assert_eq!(matches!(offered, Offered::Admitted), again, "{offered:?}");
+    }
+}
+
+#[test]
+fn an_item_over_which_the_application_panics_is_ignored_and_the_rest_goes_on() {
+    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+    let data: [&[u8]; 4] = [b"one", b"panic", b"late", b"two"];
+    drop(own(
+        &mut intake,
+        &mut shelf,
+        ItemKind::Transaction,
+        true,
+        &data,
+    ));
+    let checked = run(&mut intake, &mut shelf, &chain);
+    let [(_, judged)] = &checked[..] else {
+        panic!("one batch")
+    };
+    assert_eq!((judged.accepted.len(), judged.refused.len()), (2, 2));
+    let ignored = |outcome: &Result<ItemId, ProtocolError>| matches!(outcome, Err(ProtocolError::Ignored { reason, .. }) if reason.contains("failed"));
+    let ignored: Vec<_> = judged.outcomes.iter().map(ignored).collect();
+    assert_eq!(ignored, [false, true, true, false]);
+    assert_eq!(chain.delivered(), 2);
+    assert_eq!(intake.queue.own(ItemKind::Transaction), 0, "nothing stays");
+}
+
+#[test]
+fn our_own_are_checked_and_no_more_where_there_is_nobody() {
+    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+    drop(own(
+        &mut intake,
+        &mut shelf,
+        ItemKind::Vote,
+        false,
+        &[b"aye", b"bad"],
+    ));
+    let mut checked = run(&mut intake, &mut shelf, &chain);
+    let (_, judged) = checked.first_mut().expect("one batch");
+    assert!(chain.delivered() == 0 && judged.events.is_empty());
+    judged.withdraw();
+    assert!(judged.accepted.is_empty() && judged.refused.len() == 2);
+    assert!(matches!(
+        judged.outcomes[..],
+        [Ok(_), Err(ProtocolError::Rejected { .. })]
+    ));
+}
+
+#[test]
+fn gossips_copies_are_bounded() {
+    let (mut intake, mut shelf) = (intake(), Shelf::default());
+    let data = Bytes::from_static(b"an item");
+    let kind = ItemKind::Transaction;
+    intake.offer(kind, direct(), data.clone(), &mut shelf);
+    for _ in 0..MAX_COPIES {
+        let offered = intake.offer(kind, gossip(1), data.clone(), &mut shelf);
+        assert!(matches!(offered, Offered::Copied));
+    }
+    let offered = intake.offer(kind, gossip(1), data, &mut shelf);
+    assert!(matches!(offered, Offered::Known(Source::Gossip(..))));
+}
+
+proptest! {
+    #[test]
+    fn each_accepted_item_is_delivered_once_whoever_brings_it(steps in proptest::collection::vec((0u8..6, 0usize..3, 0u8..5), 1..120)) {
+        let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+        let mut accepted = HashSet::new();
+        for (number, kind, way) in steps {
+            let (kind, data) = (ItemKind::ALL[kind], Bytes::from(vec![number; 3]));
+            let offered = match way {
+                0 => intake.offer(kind, direct(), data, &mut shelf),
+                1 => intake.offer(kind, gossip(number), data, &mut shelf),
+                2 => intake.offer(kind, handed(), data, &mut shelf),
+                3 => {
+                    let offer = Offer { kind, items: vec![(TransactionKey::of(&data), data)], reaches: true };
+                    intake.offer_own(offer, &mut shelf, oneshot::channel().0);
+                    continue;
+                }
+                _ => {
+                    for (ticket, judged) in run(&mut intake, &mut shelf, &chain) {
+                        accepted.extend(judged.accepted.iter().map(|item| (ticket.kind, item.key)));
+                        accepted.extend(judged.block.iter().map(|block| (ticket.kind, block.key)));
+                        intake.conclude(ticket.kind, &judged);
+                    }
+                    continue;
+                }
+            };
+            prop_assert!(!matches!(offered, Offered::TooLarge(..) | Offered::NoRoom(..)));
+        }
+        for (ticket, judged) in run(&mut intake, &mut shelf, &chain) {
+            accepted.extend(judged.accepted.iter().map(|item| (ticket.kind, item.key)));
+            accepted.extend(judged.block.iter().map(|block| (ticket.kind, block.key)));
+            intake.conclude(ticket.kind, &judged);
+        }
+        prop_assert_eq!(chain.delivered(), accepted.len());
+        prop_assert!(intake.copies.count == 0 && intake.checking.is_empty());
+    }
+}

@@ -1,0 +1,422 @@
+//! The one door for items: the same limits by every way, each item delivered once, and an Ok is true.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use selkie::{
+    Application, Block, Checked, Config, Item, ItemKind, NetworkEvent, NetworkMessage,
+    ProtocolError, StateRequest, StateResponse, Transaction, Vote,
+};
+
+use crate::{
+    raw_peer::{RawPeer, framed},
+    support::*,
+};
+
+fn transactions(count: u32) -> Vec<Transaction> {
+    let transaction = |number: u32| {
+        let mut data = number.to_le_bytes().to_vec();
+        data.resize(250, 7);
+        Transaction::new(data)
+    };
+    (0..count).map(transaction).collect()
+}
+
+#[tokio::test]
+async fn a_hundred_thousand_transactions_at_once_all_arrive() {
+    let (count, chain) = (100_000, TestChain::default());
+    let delivered = Arc::clone(&chain.delivered);
+    let mut config = listening(TCP);
+    config.protocol.validation.max_unread_bytes = 1 << 30;
+    let mut sender = Node::with(config.clone(), chain).await;
+    let mut peer = Node::start(config).await;
+    connect(&mut sender, &mut peer).await;
+    let sending = sender.manager.clone();
+    let sent =
+        tokio::spawn(async move { sending.broadcast_transactions(transactions(count)).await });
+    for _ in 0..count {
+        peer.item().await;
+    }
+    let outcomes = soon("the answer", sent).await.expect("no panic");
+    let outcomes = outcomes.expect("there is a peer");
+    assert_eq!(outcomes.len(), count as usize);
+    assert!(outcomes.iter().all(Result::is_ok));
+    assert_eq!(delivered.lock().expect("unpoisoned").len(), count as usize);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_leaves_what_it_sent_sent_and_delivered() {
+    let chain = TestChain::default();
+    let delivered = Arc::clone(&chain.delivered);
+    let mut sender = Node::with(listening(TCP), chain).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut sender, &mut peer).await;
+    {
+        let mut call = std::pin::pin!(sender.manager.broadcast_transactions(transactions(20_000)));
+        let first = peer.item();
+        tokio::select! {
+            _ = &mut call => {}
+            _ = first => {}
+        }
+    }
+    // The last of what was taken is followed by one more, which arrives after it.
+    sender
+        .submit(Item::new(ItemKind::Vote, "aye"))
+        .await
+        .expect("sent");
+    let last = Item::new(ItemKind::Transaction, "the last one");
+    sender.submit(last.clone()).await.expect("sent");
+    let mut received = 1;
+    loop {
+        match peer.item().await.0 {
+            item if item == last => break,
+            Item::Transaction(_) => received += 1,
+            _ => {}
+        }
+    }
+    let delivered = delivered.lock().expect("unpoisoned");
+    let count = delivered
+        .iter()
+        .filter(|item| item.kind() == ItemKind::Transaction && **item != last)
+        .count();
+    assert_eq!(count, received, "what was delivered here was sent");
+}
+
+#[tokio::test]
+async fn votes_over_the_limit_are_refused_where_they_are_made_and_nobody_pays() {
+    let mut config = listening(TCP);
+    config.protocol.propagation.votes.push_peers = 0;
+    let (mut a, mut b) = (Node::start(config.clone()).await, Node::start(config).await);
+    connect(&mut a, &mut b).await;
+    for number in 0..6 {
+        let vote = Vote::new(vec![number; 70 << 10]);
+        let refused = a
+            .submit(Item::Vote(vote.clone()))
+            .await
+            .expect_err("too large");
+        assert_eq!(refused.code(), "too-large");
+        assert!(refused.to_string().contains("votes.max_item"), "{refused}");
+        let refused = a
+            .send_message(b.id(), NetworkMessage::ConsensusVote(vote))
+            .await;
+        assert_eq!(refused.expect_err("too large").code(), "too-large");
+    }
+    let large = Item::new(ItemKind::Vote, vec![7; 64 << 10]);
+    a.submit(large.clone())
+        .await
+        .expect("the largest there may be");
+    assert_eq!(b.item().await.0, large);
+    for (node, other) in [(&a, b.id()), (&b, a.id())] {
+        let reputation = node.peer_metrics().peer_reputation;
+        assert_eq!(reputation.get(&other), Some(&0.0));
+    }
+}
+
+#[tokio::test]
+async fn nodes_whose_limits_differ_tell_each_other_and_part() {
+    let mut config = Config::default();
+    config.protocol.propagation.votes.max_item = 128 << 10;
+    let mut a = Node::start(config).await;
+    let mut b = Node::start(listening(TCP)).await;
+    let refused = soon("the dial", a.dial(b.address())).await;
+    let refused = refused.expect_err("its limits differ").to_string();
+    assert!(refused.contains("votes.max_item"), "{refused}");
+    let refused = b.refused(a.id()).await;
+    assert!(
+        refused.contains("limit of 65536 bytes, not 131072"),
+        "{refused}"
+    );
+}
+
+/// A direct message with a transaction: field 2 of docs/wire.md.
+fn message(transaction: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x12, u8::try_from(transaction.len()).expect("short")];
+    bytes.extend(transaction);
+    framed(&bytes)
+}
+
+#[tokio::test]
+async fn what_was_here_is_not_delivered_again_whichever_way_it_comes() {
+    let chain = TestChain::default();
+    let delivered = Arc::clone(&chain.delivered);
+    let mut node = Node::with(listening(TCP), chain).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut node).await;
+    let pay = Item::new(ItemKind::Transaction, "pay");
+    peer.submit(pay.clone()).await.expect("sent");
+    assert_eq!(node.item().await.0, pay);
+    // A block has confirmed it: it is in no pool any more.
+    let key = selkie::chain::TransactionKey::of(b"pay");
+    node.remove_transactions(vec![key]).await.expect("it runs");
+    // Directly and handed over.
+    let mut hostile = RawPeer::hostile().await;
+    hostile.join(&node).await;
+    hostile.message(node.id(), message(b"pay"));
+    hostile.answer().await.expect("taken");
+    let again = node
+        .handle_transaction(Transaction::new("pay"), peer.id())
+        .await;
+    assert!(matches!(again, Err(ProtocolError::Duplicate)), "{again:?}");
+    // Our own.
+    assert_eq!(
+        node.submit(pay.clone()).await.expect_err("known").code(),
+        "duplicate"
+    );
+    let block = Item::new(ItemKind::Block, "a block");
+    node.submit(block.clone()).await.expect("sent");
+    assert_eq!(
+        node.submit(block.clone()).await.expect_err("known").code(),
+        "duplicate"
+    );
+    // By gossip.
+    let mut plain = RawPeer::plain().await;
+    for kind in ["transaction", "block"] {
+        plain.subscribe(format!("/selkie/selkie-dev/{kind}/1"));
+    }
+    plain.dial(node.address());
+    for kind in ["transaction", "block"] {
+        plain
+            .subscribed(&format!("/selkie/selkie-dev/{kind}/1"))
+            .await;
+    }
+    plain.publish("/selkie/selkie-dev/transaction/1", "pay");
+    plain.publish("/selkie/selkie-dev/block/1", "a block");
+    plain.publish("/selkie/selkie-dev/transaction/1", "something new");
+    let new = Item::new(ItemKind::Transaction, "something new");
+    while node.item().await.0 != new {}
+    let delivered = delivered.lock().expect("unpoisoned");
+    for item in [pay, block, new] {
+        let count = delivered.iter().filter(|one| **one == item).count();
+        assert_eq!(count, 1, "{item:?}");
+    }
+}
+
+#[tokio::test]
+async fn our_own_items_are_delivered_here_too_and_once() {
+    let chain = TestChain::default();
+    let delivered = Arc::clone(&chain.delivered);
+    let mut a = Node::with(listening(TCP), chain).await;
+    let mut b = Node::start(listening(TCP)).await;
+    connect(&mut a, &mut b).await;
+    let mut items = Vec::new();
+    for kind in ItemKind::ALL {
+        let item = Item::new(kind, "ours");
+        // Two at the same moment: one is the copy.
+        let both = futures::join!(a.submit(item.clone()), a.submit(item.clone()));
+        assert_eq!(u8::from(both.0.is_ok()) + u8::from(both.1.is_ok()), 1);
+        items.push(item);
+    }
+    assert_eq!(*delivered.lock().expect("unpoisoned"), items);
+}
+
+/// A chain that panics over what begins with `panic`, and answers a question when it is told to.
+struct Fragile {
+    asked: Sender<()>,
+    answer: Mutex<Receiver<()>>,
+}
+
+impl Fragile {
+    fn new() -> (Self, Receiver<()>, Sender<()>) {
+        let ((asked, questions), (go, answer)) = (channel(), channel());
+        let answer = Mutex::new(answer);
+        (Self { asked, answer }, questions, go)
+    }
+}
+
+fn sound(data: &Bytes) -> Checked {
+    assert!(!data.starts_with(b"panic"), "this chain is fragile");
+    Checked::opaque(data)
+}
+
+impl Application for Fragile {
+    fn check_transaction(&self, transaction: &Transaction) -> Checked {
+        sound(&transaction.data)
+    }
+
+    fn check_block(&self, block: &Block) -> Checked {
+        sound(&block.data)
+    }
+
+    fn deliver(&self, item: &Item) {
+        assert!(
+            !item.data().starts_with(b"late panic"),
+            "this chain is fragile"
+        );
+    }
+
+    fn query(&self, request: &StateRequest) -> Option<StateResponse> {
+        assert_ne!(request.key, "panic", "this chain is fragile");
+        self.asked.send(()).ok()?;
+        self.answer.lock().ok()?.recv().ok()?;
+        Some(StateResponse {
+            height: 1,
+            value: request.key.clone(),
+            proof: Bytes::new(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_chain_that_panics_ignores_the_item_and_holds_nothing_up() {
+    let (chain, _questions, _go) = Fragile::new();
+    let mut node = Node::with(listening(TCP), chain).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut node).await;
+    // More than may be checked at once.
+    for number in 0..10 {
+        for text in ["panic", "late panic"] {
+            let transaction = Transaction::new(format!("{text} {number}"));
+            let ignored = node.handle_transaction(transaction, peer.id()).await;
+            assert!(
+                matches!(ignored, Err(ProtocolError::Ignored { .. })),
+                "{ignored:?}"
+            );
+        }
+        let block = Block::new(format!("panic {number}"));
+        let ignored = node.handle_block(block, peer.id()).await;
+        assert!(
+            matches!(ignored, Err(ProtocolError::Ignored { .. })),
+            "{ignored:?}"
+        );
+        peer.submit(Item::new(ItemKind::Transaction, format!("panic {number}")))
+            .await
+            .expect("sent");
+    }
+    let request = StateRequest {
+        key: "panic".into(),
+        height: None,
+    };
+    let refused = peer.request_state(node.id(), request).await;
+    assert_eq!(refused.expect_err("it failed").code(), "refused");
+    let fine = Item::new(ItemKind::Transaction, "fine");
+    peer.submit(fine.clone()).await.expect("sent");
+    assert_eq!(node.item().await.0, fine);
+    assert_eq!(
+        node.peer_metrics().peer_reputation.get(&peer.id()),
+        Some(&0.0),
+        "nobody pays for it"
+    );
+    let reason = node
+        .event("a refused item", |event| match event {
+            NetworkEvent::ItemRefused { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("failed"), "{reason}");
+}
+
+#[tokio::test]
+async fn questions_about_state_are_bounded_and_hold_up_no_item() {
+    let (chain, questions, go) = Fragile::new();
+    let mut config = listening(TCP);
+    config.protocol.validation.max_queries_in_flight = 1;
+    config.protocol.validation.queries.per_peer = 3;
+    let mut node = Node::with(config, chain).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut node).await;
+    let ask = |key: &'static str| {
+        let (asker, node) = (peer.manager.clone(), node.id());
+        tokio::spawn(async move {
+            let request = StateRequest {
+                key: key.into(),
+                height: None,
+            };
+            asker.request_state(node, request).await
+        })
+    };
+    let asked: Vec<_> = ["a", "b", "c", "d"].into_iter().map(ask).collect();
+    let begun = tokio::task::spawn_blocking(move || {
+        let begun = questions.recv_timeout(Duration::from_secs(30));
+        (begun, questions)
+    });
+    let (begun, _questions) = begun.await.expect("no panic");
+    begun.expect("one is being answered");
+    // Items go on meanwhile.
+    let fine = Item::new(ItemKind::Transaction, "fine");
+    peer.submit(fine.clone()).await.expect("sent");
+    assert_eq!(node.item().await.0, fine);
+    for _ in 0..3 {
+        go.send(()).expect("it waits");
+    }
+    let (mut answered, mut refused) = (0, Vec::new());
+    for answer in asked {
+        match soon("an answer", answer).await.expect("no panic") {
+            Ok(_) => answered += 1,
+            Err(error) => refused.push(error.to_string()),
+        }
+    }
+    assert_eq!((answered, refused.len()), (3, 1), "{refused:?}");
+    assert!(
+        refused[0].contains("too many questions about state"),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_has_no_room_is_told_and_counted_and_votes_keep_theirs() {
+    let mut config = listening(TCP);
+    config.protocol.propagation.transactions.max_item = 1024;
+    config.protocol.propagation.blocks.max_block_bytes = 1024;
+    config.protocol.validation.transactions.per_peer = (1 << 20) + 1024;
+    config.protocol.validation.max_in_flight = 2;
+    let gate = Arc::new(Gate::default());
+    // Or a failed test would never end.
+    let _opens = Opens(Arc::clone(&gate));
+    let chain = Slow(gate);
+    let mut node = Node::with(config.clone(), chain).await;
+    let mut peer = Node::start(config).await;
+    connect(&mut peer, &mut node).await;
+    let sent = peer.broadcast_transactions(transactions(5000)).await;
+    assert!(sent.expect("sent").iter().all(Result::is_ok));
+    let reason = node
+        .event("a refused item", |event| match event {
+            NetworkEvent::ItemRefused { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .await;
+    assert!(
+        reason.contains("protocol.validation.transactions.per_peer"),
+        "{reason}"
+    );
+    assert!(node.message_metrics().items_turned_away > 0);
+    let vote = Item::new(ItemKind::Vote, "aye");
+    peer.submit(vote.clone()).await.expect("sent");
+    assert_eq!(node.item().await.0, vote, "while transactions are held up");
+}
+
+/// A chain whose checks of transactions wait at a gate.
+struct Slow(Arc<Gate>);
+
+#[derive(Default)]
+struct Gate(Mutex<bool>, std::sync::Condvar);
+
+struct Opens(Arc<Gate>);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        if let Ok(mut open) = self.0.0.lock() {
+            *open = true;
+        }
+        self.0.1.notify_all();
+    }
+}
+
+impl Gate {
+    fn pass(&self) {
+        let open = self.0.lock().expect("unpoisoned");
+        drop(self.1.wait_while(open, |open| !*open));
+    }
+}
+
+impl Application for Slow {
+    fn check_transaction(&self, transaction: &Transaction) -> Checked {
+        self.0.pass();
+        Checked::opaque(&transaction.data)
+    }
+}
