@@ -9,10 +9,10 @@
 //! ## The data's way
 //!
 //! A caller holds a [`P2PNetworkManager`], a cheap handle. It sends commands over a bounded channel to
-//! one task that owns the libp2p swarm. What arrives from peers goes the other way: the swarm hands
-//! a gossiped item to the validation queue, the chain's [`Application`] judges it off
-//! the network task, and only what is accepted is forwarded to other peers and delivered
-//! to the subscribers of [`P2PNetworkManager::subscribe_events`].
+//! one task that owns the libp2p swarm. Every item, from a peer or our own, passes one door, the `intake`: its size, whether it
+//! is known, and its sender's share of the room are looked at, the chain's [`Application`] judges it off
+//! the network task, and only what is accepted is forwarded to other peers and delivered, once,
+//! to the application and the subscribers of [`P2PNetworkManager::subscribe_events`].
 //!
 //! ## Where to look
 //!
@@ -21,8 +21,7 @@
 //! | [`config`], [`error`] | what a node is told, and what can be wrong with it |
 //! | [`network`] | the handle, its task, the behaviour set, messages and their wire format |
 //! | [`chain`] | what a chain plugs in: [`Application`], items and keys, Bitcoin as the example, block files |
-//! | `gossip` | plain topics, and the bridge to peers that speak only gossipsub |
-//! | `intake` | items on their way to the chain's verdict |
+//! | `intake` | the one door for items: size, known already, room, verdict, delivery |
 //! | `lanes` | a peer's long-lived streams, which carry what propagates |
 //! | [`propagation`] | transactions, blocks and votes on their way (state machines without I/O) |
 //! | [`peers`] | who peers are and who may stay: reputation, bans, places (state machines without I/O) |

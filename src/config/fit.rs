@@ -48,7 +48,6 @@ fn check_sizes(config: &Config) -> Result<(), ConfigError> {
         (vote, sent),
         (block, sent),
         (transaction, sent),
-        (coded, block),
         (
             block,
             at!(config.protocol.propagation.blocks.max_held_bytes),

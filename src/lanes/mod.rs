@@ -21,7 +21,7 @@ mod tests;
 pub use lane::check_lane;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex},
     task::{Context, Poll},
 };
@@ -84,8 +84,8 @@ pub(crate) struct Lanes {
     alarm: Alarm,
     /// Whom to feed, and when.
     turns: Turns,
-    /// Whether somebody waits for room.
-    wanted: bool,
+    /// For which kinds somebody waits for room.
+    wanted: HashSet<ItemKind>,
 }
 
 /// What the network task hears of.
@@ -174,7 +174,7 @@ impl Lanes {
             events: VecDeque::new(),
             alarm: Alarm::default(),
             turns: Turns::default(),
-            wanted: false,
+            wanted: HashSet::new(),
         })
     }
 
@@ -312,7 +312,9 @@ impl Lanes {
     /// [`Event::Room`] tells when.
     pub(crate) fn has_room(&mut self, kind: ItemKind, coming: usize) -> bool {
         let room = kind == ItemKind::Block || self.tree(kind).has_room(coming);
-        self.wanted |= !room;
+        if !room {
+            self.wanted.insert(kind);
+        }
         room
     }
 
@@ -745,8 +747,12 @@ impl NetworkBehaviour for Lanes {
             self.gather();
             if !self.turns.is_empty() {
                 self.feed(now);
-                if self.wanted && self.transactions.has_room(0) && self.votes.has_room(0) {
-                    self.wanted = false;
+                let wanted = std::mem::take(&mut self.wanted);
+                let (there, missing): (HashSet<_>, _) = wanted
+                    .into_iter()
+                    .partition(|kind| self.tree(*kind).has_room(0));
+                self.wanted = missing;
+                if !there.is_empty() {
                     self.tell(Event::Room);
                 }
                 continue;

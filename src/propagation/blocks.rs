@@ -66,9 +66,12 @@ pub(crate) enum Output {
 impl Blocks {
     pub(crate) fn new(config: &PropagationConfig, seeds: [[u8; 16]; 2]) -> Self {
         let [compact, coded] = seeds;
+        let mut limits = config.coded.clone();
+        // The limit of blocks is one, whichever way they come.
+        limits.max_block_bytes = limits.max_block_bytes.min(config.blocks.max_block_bytes);
         Self {
             compact: CompactBlocks::new(config.blocks.clone(), compact, choose),
-            coded: Broadcasts::new(config.coded.clone(), coded),
+            coded: Broadcasts::new(limits, coded),
             chunked: VecDeque::new(),
             next: None,
         }

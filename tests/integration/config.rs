@@ -241,19 +241,19 @@ fn limits_that_belong_together_fit_together() {
             "to 4194304",
         ),
         (
-            |config| config.protocol.propagation.blocks.max_block_bytes = 1 << 20,
-            "protocol.propagation.blocks.max_block_bytes = 1048576",
-            "at least 4194304, as protocol.gossipsub_config.max_transmit_size has it",
+            |config| config.protocol.gossipsub_config.max_transmit_size = 1 << 20,
+            "protocol.gossipsub_config.max_transmit_size = 1048576",
+            "at least 4194304, as protocol.propagation.blocks.max_block_bytes has it",
         ),
         (
             |config| config.protocol.propagation.votes.max_log_bytes = 1024,
             "protocol.propagation.votes.max_log_bytes = 1024",
-            "at least 65536, as protocol.propagation.votes.max_item has it",
+            "at least 131072, for an item of protocol.propagation.votes.max_item",
         ),
         (
-            |config| config.protocol.validation.max_queued_bytes = 1 << 20,
-            "protocol.validation.max_queued_bytes = 1048576",
-            "at least 4194304",
+            |config| config.protocol.validation.blocks.per_peer = 1 << 20,
+            "protocol.validation.blocks.per_peer = 1048576",
+            "at least 5242880",
         ),
         (
             |config| config.protocol.propagation.coded.max_bytes = 4 << 20,

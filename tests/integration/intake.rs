@@ -122,7 +122,7 @@ async fn votes_over_the_limit_are_refused_where_they_are_made_and_nobody_pays() 
 async fn nodes_whose_limits_differ_tell_each_other_and_part() {
     let mut config = Config::default();
     config.protocol.propagation.votes.max_item = 128 << 10;
-    let mut a = Node::start(config).await;
+    let a = Node::start(config).await;
     let mut b = Node::start(listening(TCP)).await;
     let refused = soon("the dial", a.dial(b.address())).await;
     let refused = refused.expect_err("its limits differ").to_string();
@@ -362,7 +362,6 @@ async fn questions_about_state_are_bounded_and_hold_up_no_item() {
 async fn what_has_no_room_is_told_and_counted_and_votes_keep_theirs() {
     let mut config = listening(TCP);
     config.protocol.propagation.transactions.max_item = 1024;
-    config.protocol.propagation.blocks.max_block_bytes = 1024;
     config.protocol.validation.transactions.per_peer = (1 << 20) + 1024;
     config.protocol.validation.max_in_flight = 2;
     let gate = Arc::new(Gate::default());
