@@ -21,6 +21,7 @@
 //! | [`config`], [`error`] | what a node is told, and what can be wrong with it |
 //! | [`network`] | the handle, its task, the behaviour set, messages and their wire format |
 //! | [`chain`] | what a chain plugs in: [`Application`], items and keys, Bitcoin as the example, block files |
+//! | `gossip` | plain topics, and the bridge to peers that speak only gossipsub |
 //! | `intake` | the one door for items: size, known already, room, verdict, delivery |
 //! | `lanes` | a peer's long-lived streams, which carry what propagates |
 //! | [`propagation`] | transactions, blocks and votes on their way (state machines without I/O) |

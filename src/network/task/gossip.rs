@@ -193,7 +193,8 @@ impl Task {
         let limit = self.config.protocol.gossipsub_config.max_transmit_size;
         let (name, size) = (IdentTopic::new(topic), data.len());
         if size > limit {
-            return Err(ProtocolError::TooLarge { size, limit }.into());
+            let field = "protocol.gossipsub_config.max_transmit_size";
+            return Err(ProtocolError::TooLarge { size, limit, field }.into());
         }
         match self.swarm.behaviour_mut().gossip.publish(name, data) {
             Ok(_) => Ok(()),
