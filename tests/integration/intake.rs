@@ -180,7 +180,8 @@ async fn what_was_here_is_not_delivered_again_whichever_way_it_comes() {
         plain.subscribe(format!("/selkie/selkie-dev/{kind}/1"));
     }
     plain.dial(node.address());
-    for kind in ["transaction", "block"] {
+    // In the order in which the node joins them.
+    for kind in ["block", "transaction"] {
         plain
             .subscribed(&format!("/selkie/selkie-dev/{kind}/1"))
             .await;
