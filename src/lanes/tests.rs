@@ -12,7 +12,7 @@ use super::{
     handler::{Handled, Size},
     *,
 };
-use crate::{platform::test, propagation::wire::Fetch};
+use crate::{intake::Way, platform::test, propagation::wire::Fetch};
 
 /// Peers' lanes, and one peer.
 struct Driven {
@@ -119,10 +119,9 @@ impl Driven {
             data: data.into(),
             fee: 0,
         };
-        assert!(
-            self.lanes
-                .publish(ItemKind::Transaction, item, Instant::now())
-        );
+        let kind = ItemKind::Transaction;
+        self.lanes
+            .concluded(kind, Way::Other, vec![item], &[], Instant::now());
     }
 }
 

@@ -32,7 +32,7 @@ fn a_fetch_that_names_one_item_4096_times_gets_it_once() {
     let mut tree = tree(peer, now);
     tree.on_link(peer, &Link { push: false }, now);
     let item = item(1, 100_000);
-    assert!(tree.published(item.clone(), now));
+    tree.accepted(None, [item.clone()], now);
     let many = fetch(&vec![&item; 4096]);
     for _ in 0..100 {
         assert_eq!(tree.on_fetch(peer, &many), None);
@@ -48,7 +48,7 @@ fn who_asks_again_and_again_waits_for_it() {
     let mut tree = tree(peer, now);
     tree.on_link(peer, &Link { push: false }, now);
     let item = item(1, 1 << 20);
-    assert!(tree.published(item.clone(), now));
+    tree.accepted(None, [item.clone()], now);
     let mut served = 0;
     let end = now + Duration::from_secs(10);
     while now < end {
@@ -152,7 +152,7 @@ fn a_place_that_was_used_knows_nothing_of_its_former_peer() {
         let batch = items.iter().map(|item| (item.key, item.data.clone()));
         let received = tree.on_items(peer, batch.collect(), std::iter::empty(), |_| false, now);
         if !received.fresh.is_empty() {
-            tree.accepted(peer, items.clone(), now);
+            tree.accepted(Some(peer), items.clone(), now);
         }
         tree.disconnected(peer);
     }
