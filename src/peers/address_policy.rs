@@ -106,7 +106,9 @@ impl AddressPolicy {
 
     /// The user wants this address: configured, dialled, added, or found by mDNS. It may be anything.
     pub fn vouch(&mut self, address: &Multiaddr) {
-        self.vouched.insert(bare(address));
+        for dialled in dialled(address) {
+            self.vouched.insert(dialled);
+        }
     }
 
     /// This node can be reached at this address from now on.
@@ -142,7 +144,9 @@ impl AddressPolicy {
                 continue;
             }
             if scope < Scope::Public {
-                self.told.insert(address.clone());
+                for dialled in dialled(&address) {
+                    self.told.insert(dialled);
+                }
             }
             taken.push(address);
         }
@@ -211,6 +215,22 @@ fn bare(address: &Multiaddr) -> Multiaddr {
         bare.pop();
     }
     bare
+}
+
+/// All that is dialled to reach an address: itself, and of a circuit the relay too, which libp2p dials by an address of its own.
+fn dialled(address: &Multiaddr) -> impl Iterator<Item = Multiaddr> {
+    let relay = address
+        .iter()
+        .any(|part| part == Protocol::P2pCircuit)
+        .then(|| {
+            let parts = address.iter();
+            bare(
+                &parts
+                    .take_while(|part| *part != Protocol::P2pCircuit)
+                    .collect(),
+            )
+        });
+    [bare(address)].into_iter().chain(relay)
 }
 
 /// Without peer ids and certificates' hashes: the same place under another name.

@@ -307,3 +307,21 @@ proptest! {
         prop_assert!(policy.tried.len() <= AddressPolicy::MAX_TRIED);
     }
 }
+
+#[test]
+fn who_may_dial_a_circuit_may_dial_its_relay() {
+    let (relay, ann) = (PeerId::random(), PeerId::random());
+    let circuit = address(&format!("{LOOPBACK}/p2p/{relay}/p2p-circuit/p2p/{ann}"));
+    let relay = address(&format!("{LOOPBACK}/p2p/{relay}"));
+    let now = platform::now();
+    let mut by_user = policy();
+    assert_eq!(
+        by_user.admit_dial(&relay, now),
+        Err(RefusedAddress::TooNear)
+    );
+    by_user.vouch(&circuit);
+    assert_eq!(by_user.admit_dial(&relay, now), Ok(()));
+    let mut by_neighbour = policy();
+    by_neighbour.learnt(Scope::Host, &ann, [&circuit]);
+    assert_eq!(by_neighbour.admit_dial(&relay, now), Ok(()));
+}
