@@ -15,7 +15,7 @@ usage: ./build.sh COMMAND
 
   run [N] [ARGS]  set up, build, and start N nodes (default 4) that replay real Bitcoin blocks,
                   with a page whose tab is one more node; prints the page's address
-  test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop
+  test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop, and attacks, which runs when named
   npm             build the npm package into js/dist, optimised, and check its size
   bench [--smoke] [GROUP]
                   measure: wasm, connect, propagation, attacks, browser (default: all); writes target/bench/GROUP.json.

@@ -35,6 +35,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bob = P2PNetworkManager::new(NetworkConfig::default()).await?;
     let mut events = ann.subscribe_events();
     futures::try_join!(ann.start(), bob.start())?;
+    // The relay has given her a place once she listens there.
+    while let Some(event) = events.recv().await {
+        if matches!(event, NetworkEvent::Listening(_)) {
+            break;
+        }
+    }
     let there = |relay: Multiaddr| {
         relay
             .with(Protocol::P2pCircuit)

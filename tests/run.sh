@@ -1,6 +1,8 @@
 # Sourced by build.sh: the tests, group by group, and the linters. Counts are added up and printed at the end.
 
 readonly GROUPS_OF_TESTS=(rust wasm js www browser interop)
+# Run when named: they measure, and want a machine that does nothing else.
+readonly NAMED_GROUPS=(attacks)
 passed=0
 failed=0
 skipped=0
@@ -10,7 +12,8 @@ run_tests() {
   [ ${#groups[@]} -gt 0 ] || groups=("${GROUPS_OF_TESTS[@]}")
   local group
   for group in "${groups[@]}"; do
-    [[ " ${GROUPS_OF_TESTS[*]} " == *" $group "* ]] || fail "no test group \"$group\"; there are: ${GROUPS_OF_TESTS[*]}"
+    [[ " ${GROUPS_OF_TESTS[*]} ${NAMED_GROUPS[*]} " == *" $group "* ]] ||
+      fail "no test group \"$group\"; there are: ${GROUPS_OF_TESTS[*]} ${NAMED_GROUPS[*]}"
   done
   setup
   mkdir -p target/test-logs
@@ -63,10 +66,14 @@ count() {
 
 prepare_rust() { timed "building the native tests (8 min at first)" cargo build --quiet --features "$FEATURES" --all-targets; }
 test_rust() {
-  local runner=(cargo nextest run --no-fail-fast)
-  command -v cargo-nextest >/dev/null || runner=(cargo test --no-fail-fast --lib --bins --tests --examples)
+  local runner=(cargo nextest run --no-fail-fast -E 'not binary(attacks)')
+  command -v cargo-nextest >/dev/null ||
+    runner=(cargo test --no-fail-fast --lib --bins --examples --test cli --test examples --test integration)
   "${runner[@]}" --features "$FEATURES" && cargo test --features "$FEATURES" --doc
 }
+
+prepare_attacks() { prepare_rust; }
+test_attacks() { cargo test --no-fail-fast --features "$FEATURES" --test attacks -- --test-threads=1; }
 
 prepare_wasm() {
   need_browsers

@@ -122,12 +122,6 @@ fn check_sizes(config: &Config) -> Result<(), ConfigError> {
             at!(config.protocol.propagation.votes.max_log_bytes),
         ),
         (
-            transaction,
-            2,
-            0,
-            at!(config.protocol.propagation.transactions.max_log_bytes),
-        ),
-        (
             block,
             2,
             0,

@@ -154,7 +154,7 @@ pub struct ValidationConfig {
     /// Of these, how many are kept for votes; less than all. **Default:** 1.
     pub reserved_for_votes: usize,
     /// Bytes of votes that wait for a check or are in one, 128 more counted for each; a further one is refused, and
-    /// that is told. **Default:** 8 MiB, of one peer 2 MiB.
+    /// that is told. One peer may have as many as its lane is read ahead, at least. **Default:** 32 MiB, of one peer 16 MiB.
     pub votes: Share,
     /// The same of whole blocks that came by gossip or directly. **Default:** 32 MiB, of one peer 8 MiB.
     pub blocks: Share,
@@ -176,7 +176,7 @@ impl Default for ValidationConfig {
         Self {
             max_in_flight: 4,
             reserved_for_votes: 1,
-            votes: share(8 << 20, 2 << 20),
+            votes: share(32 << 20, 16 << 20),
             blocks: share(32 << 20, 8 << 20),
             transactions: share(64 << 20, 16 << 20),
             queries: share(128, 16),

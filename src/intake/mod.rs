@@ -25,12 +25,14 @@ mod judged;
 mod known;
 mod limits;
 mod queue;
+mod remembered;
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use libp2p::{PeerId, gossipsub::MessageId};
 
+use self::remembered::Remembered;
 pub(crate) use self::{
     batch::{Batch, Load, OVERHEAD, Outcomes, Own, Source, Ticket, Way},
     delivered::DeliveredBlocks,
@@ -44,13 +46,11 @@ use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},
     config::Config,
     error::ProtocolError,
-    propagation::{keyed::Keyed, pool::Seen},
+    propagation::keyed::Keyed,
 };
 
 /// Gossiped copies that wait for the verdict on the copy that is being checked; further ones are ignored.
 const MAX_COPIES: usize = 1024;
-/// Accepted, and rejected, blocks that are remembered by their bytes, at least.
-const MAX_BLOCKS: usize = 4096;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -59,7 +59,8 @@ pub(crate) struct Intake {
     pub(crate) queue: Queue,
     /// Blocks that are being checked, by their bytes, and those that were.
     checking: HashSet<ShortId, Keyed>,
-    seen: Seen,
+    accepted: Remembered<ShortId, Keyed>,
+    rejected: Remembered<ShortId, Keyed>,
     copies: Copies,
 }
 
@@ -100,11 +101,14 @@ pub(crate) struct Offer {
 impl Intake {
     /// `seed` keys the tables: 16 random bytes that no peer knows.
     pub(crate) fn new(config: &Config, seed: &[u8; 16]) -> Self {
+        let most = config.protocol.propagation.blocks.max_seen;
+        let remembered = || Remembered::new(most, Keyed::new(seed));
         Self {
             limits: ItemLimits::new(&config.protocol.propagation),
             queue: Queue::new(&config.protocol.validation),
             checking: HashSet::with_hasher(Keyed::new(seed)),
-            seen: Seen::new(MAX_BLOCKS, seed),
+            accepted: remembered(),
+            rejected: remembered(),
             copies: Copies {
                 waiting: HashMap::with_hasher(Keyed::new(seed)),
                 count: 0,
@@ -196,7 +200,7 @@ impl Intake {
             for Refused { key, verdict, .. } in &judged.refused {
                 self.checking.remove(&key.short());
                 if *verdict == Verdict::Reject {
-                    self.seen.reject(key.short());
+                    self.rejected.insert(key.short());
                 }
             }
         }
@@ -219,7 +223,7 @@ impl Intake {
     /// The chain has accepted a block, by whichever way it came.
     pub(crate) fn has_block(&mut self, key: &TransactionKey) {
         self.checking.remove(&key.short());
-        self.seen.accept(key.short());
+        self.accepted.insert(key.short());
     }
 
     fn standing(&self, kind: ItemKind, key: &TransactionKey, keeper: &impl Keeper) -> Standing {
@@ -227,7 +231,7 @@ impl Intake {
             keeper.standing(kind, key)
         } else if self.checking.contains(&key.short()) {
             Standing::Checking
-        } else if self.seen.contains(key.short()) {
+        } else if self.accepted.contains(&key.short()) || self.rejected.contains(&key.short()) {
             Standing::Known
         } else {
             Standing::New

@@ -80,7 +80,7 @@ fn handed() -> Source {
 
 /// Has everything checked that waits; the verdicts are the keeper's to remember.
 fn run(intake: &mut Intake, shelf: &mut Shelf, chain: &Chain) -> Vec<(Ticket, Judged)> {
-    let blocks = DeliveredBlocks::default();
+    let blocks = DeliveredBlocks::new(8);
     let mut all = Vec::new();
     while let Some(Work::Batch(batch)) = intake.queue.start() {
         let (ticket, load) = batch.apart();
@@ -187,9 +187,13 @@ fn what_is_too_large_is_refused_by_every_way() {
 fn what_has_no_room_may_come_again() {
     let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
     let peer = PeerId::random();
-    let vote = |number: u8| Bytes::from(vec![number; 60 << 10]);
+    let vote = |number: u16| {
+        let mut vote = number.to_le_bytes().to_vec();
+        vote.resize(60 << 10, 0);
+        Bytes::from(vote)
+    };
     let mut refused = None;
-    for number in 0..100 {
+    for number in 0..1000 {
         match intake.offer(
             ItemKind::Vote,
             Source::Direct(peer),
@@ -238,7 +242,7 @@ fn rejected_blocks_are_not_checked_again_and_ignored_ones_are() {
             panic!("it waits")
         };
         let (ticket, load) = batch.apart();
-        let judged = Judged::of(load, &Picky, &DeliveredBlocks::default(), false);
+        let judged = Judged::of(load, &Picky, &DeliveredBlocks::new(8), false);
         intake.conclude(ticket.kind, &judged);
         intake.queue.ended();
         intake.queue.done(&ticket);

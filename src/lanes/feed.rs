@@ -144,6 +144,7 @@ impl Lanes {
                 bytes,
                 items,
                 payload,
+                ..
             } = outgoing;
             let wire = bytes.len();
             let cost = Cost {
@@ -191,7 +192,8 @@ impl Lanes {
             let Some(outgoing) = next else {
                 break;
             };
-            peer.window.on_sent(outgoing.bytes.len(), now);
+            peer.window
+                .on_sent(outgoing.bytes.len(), outgoing.frames, now);
             send(upload, Lane::Bulk, outgoing);
         }
         for (tree, idle) in [&*votes, &*transactions].into_iter().zip(&mut turns.idle) {

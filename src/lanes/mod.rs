@@ -390,6 +390,9 @@ impl Lanes {
                     self.order(id, connection, Order::Open(epoch));
                 }
                 SessionStep::Joined => {
+                    if let Some(peer) = self.peers.get_mut(&id) {
+                        peer.moved();
+                    }
                     self.join(id, now);
                     self.read(id, true);
                     self.tell(Event::Ready(id));
@@ -606,9 +609,8 @@ impl Lanes {
         self.put_out(outputs);
         let outputs = self.pools.on_time(&self.mempool, now);
         self.compare(outputs);
-        for key in self.mempool.expire(now) {
-            self.seen.accept(key.short());
-        }
+        // What has waited too long may be sent again by its maker.
+        self.mempool.expire(now);
         for id in self.turns.due(now) {
             let Some(peer) = self.peers.get_mut(&id) else {
                 continue;

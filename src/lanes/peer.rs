@@ -88,9 +88,9 @@ impl Peer {
         (self.urgent, self.block, self.window) = (0, 0, Window::default());
     }
 
-    /// It takes part anew: nothing of what was before is left.
+    /// It takes part anew: nothing that waits is left. What is on our streams already stays there, and goes on counting, unless those
+    /// are new too ([`Self::moved`]).
     pub(super) fn begin_anew(&mut self) {
-        self.moved();
         (self.queue, self.held) = (queue(), Held::default());
     }
 

@@ -117,6 +117,10 @@ impl Discovery {
             self.dialing.seed(seed.peer_id, address.clone(), now);
         }
         self.dialing.dials(&seed.peer_id);
+        if self.shared.peers().stage(&seed.peer_id).is_some() {
+            // It came by itself: once it goes, it is dialled again.
+            self.dialing.connected(&seed.peer_id);
+        }
         let wish = Wish {
             peer: Some(seed.peer_id),
             addresses,

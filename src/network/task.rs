@@ -178,7 +178,9 @@ impl Task {
             },
             limiter: RateLimiter::new(config.security.rate_limits.limits()),
             intake: Intake::new(&config, &seed()?),
-            delivered: Arc::default(),
+            delivered: Arc::new(DeliveredBlocks::new(
+                config.protocol.propagation.blocks.max_seen,
+            )),
             queries: Queries::new(validation),
             discovery: Discovery::new(peer_id, config.network.max_peers, Arc::clone(&shared)),
             config,
@@ -204,6 +206,8 @@ impl Task {
         let (sender, receiver) = oneshot::channel();
         for address in &self.config.network.listen_addresses {
             let address = modern(address);
+            // A place at a relay is asked for by a connection to it.
+            self.swarm.behaviour_mut().gate.vouch(&address);
             let listener = self.swarm.listen_on(address.clone());
             let listener =
                 listener.map_err(|error| NetworkError::listen(address.clone(), error))?;

@@ -140,6 +140,8 @@ pub(crate) struct Accepted {
 pub(crate) struct Outgoing {
     /// Whole frames.
     pub(crate) bytes: Bytes,
+    /// How many: each is dealt with, and so acknowledged, by itself.
+    pub(crate) frames: usize,
     /// Items in there, announced ones and those asked for.
     pub(crate) items: usize,
     /// Bytes of whole items in there, unpacked.
@@ -162,6 +164,7 @@ impl From<Kind> for Outgoing {
         Self {
             items: kind.ids(),
             bytes: kind.into_frame(),
+            frames: 1,
             payload: 0,
         }
     }
@@ -172,6 +175,7 @@ impl Outgoing {
     pub(crate) fn one(bytes: Bytes) -> Self {
         Self {
             bytes,
+            frames: 1,
             items: 1,
             payload: 0,
         }
@@ -645,6 +649,7 @@ fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outgoing {
     batch.missing = wire::column(missing.into_iter());
     Outgoing {
         bytes: Kind::Items(batch).into_frame(),
+        frames: 1,
         items: count,
         payload: bytes,
     }
@@ -677,6 +682,7 @@ fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
         bytes += frame.len();
         frames.push(frame);
     }
+    let count = frames.len();
     // A full batch is the only one most often, and is sent as it is.
     let bytes = if frames.len() == 1 {
         frames.pop()?
@@ -685,6 +691,7 @@ fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     };
     (items > 0).then_some(Outgoing {
         bytes,
+        frames: count,
         items,
         payload,
     })

@@ -107,10 +107,10 @@ impl Window {
         self.voting = Some(now + VOTING);
     }
 
-    /// Bytes of a frame that was sent.
-    pub fn on_sent(&mut self, bytes: usize, now: Instant) {
+    /// Bytes of so many frames that were sent.
+    pub fn on_sent(&mut self, bytes: usize, frames: usize, now: Instant) {
         self.sent += bytes as u64;
-        self.due = self.due.saturating_add(2);
+        self.due = self.due.saturating_add(2 * frames);
         let last = self.samples.back().map_or(0, |(number, _)| *number);
         if self.samples.is_empty() || self.sent - last >= SAMPLE as u64 {
             self.samples.push_back((self.sent, now));
@@ -212,7 +212,7 @@ mod tests {
             let is_last = end - now <= Duration::from_secs(1);
             while window.room() > 0 {
                 let frame = 32 << 10;
-                window.on_sent(frame, now);
+                window.on_sent(frame, 1, now);
                 window.on_written(frame, now);
                 free_at =
                     free_at.max(now) + Duration::from_secs_f64(frame as f64 / bytes_per_second);
@@ -259,7 +259,7 @@ mod tests {
         let (mut window, now) = (Window::default(), Instant::now());
         let mut sent = 0;
         while window.room() > 0 {
-            window.on_sent(1000, now);
+            window.on_sent(1000, 1, now);
             window.on_written(1000, now);
             window.on_acknowledged(1000, 0, now);
             sent += 1000;
@@ -274,7 +274,7 @@ mod tests {
         let (mut window, now) = (Window::default(), Instant::now());
         let mut sent = 0;
         while window.room() > 0 && sent < 1 << 30 {
-            window.on_sent(1000, now);
+            window.on_sent(1000, 1, now);
             window.on_acknowledged(u64::MAX, u64::MAX, now);
             sent += 1000;
         }
@@ -289,7 +289,7 @@ mod tests {
         let (mut window, now) = (Window::default(), Instant::now());
         let mut answers = 0;
         for _ in 0..10 {
-            window.on_sent(1000, now);
+            window.on_sent(1000, 1, now);
         }
         while window.on_acknowledged(0, 0, now) {
             answers += 1;
@@ -304,7 +304,7 @@ mod tests {
             for (step, bytes, millis) in steps {
                 now += Duration::from_millis(millis);
                 match step {
-                    0 if window.room() > 0 => window.on_sent(bytes, now),
+                    0 if window.room() > 0 => window.on_sent(bytes, 1, now),
                     0 => {}
                     1 => assert!(window.on_acknowledged(bytes as u64, 0, now) || window.due == 0),
                     2 => assert!(window.on_acknowledged(0, bytes as u64, now) || window.due == 0),

@@ -131,7 +131,7 @@ async fn who_changes_its_mind_about_its_network_is_gone_for_good() {
 #[tokio::test]
 async fn broken_messages_cost_and_are_refused() {
     let mut config = listening(TCP);
-    config.protocol.request_response_config.max_message_size = 2048;
+    let limit = config.protocol.request_response_config.max_message_size;
     // Room for all of them.
     config.security.peer_scoring.disconnect_at = -1000.0;
     config.security.peer_scoring.ban_at = -2000.0;
@@ -139,7 +139,7 @@ async fn broken_messages_cost_and_are_refused() {
     let mut peer = RawPeer::hostile().await;
     peer.join(&node).await;
     node.connected(peer.id).await;
-    for (frame, words) in broken_frames(2048) {
+    for (frame, words) in broken_frames(limit) {
         peer.message(node.id(), frame);
         let answer = peer.answer().await.expect("it is told why");
         let answer = String::from_utf8_lossy(&answer);

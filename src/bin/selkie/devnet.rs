@@ -219,7 +219,6 @@ impl Round {
         let log = (between / 4).max(self.largest);
         let tree = &mut propagation.transactions;
         tree.max_log_bytes = log.clamp(LEAST_LOG, usual.transactions.max_log_bytes);
-        tree.max_item = usual.transactions.max_item.min(tree.max_log_bytes);
     }
 }
 

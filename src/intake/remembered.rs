@@ -1,0 +1,68 @@
+//! The last so many names, first in, first out.
+
+use std::{
+    collections::{HashSet, VecDeque, hash_map::RandomState},
+    hash::{BuildHasher, Hash},
+};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Remembered<T, S = RandomState> {
+    known: HashSet<T, S>,
+    order: VecDeque<T>,
+    most: usize,
+}
+
+impl<T: Hash + Eq + Clone, S: BuildHasher> Remembered<T, S> {
+    /// At most so many, at least one.
+    pub(super) fn new(most: usize, hasher: S) -> Self {
+        Self {
+            known: HashSet::with_hasher(hasher),
+            order: VecDeque::new(),
+            most: most.max(1),
+        }
+    }
+
+    pub(super) fn contains(&self, name: &T) -> bool {
+        self.known.contains(name)
+    }
+
+    /// False where it is remembered already.
+    pub(super) fn insert(&mut self, name: T) -> bool {
+        if !self.known.insert(name.clone()) {
+            return false;
+        }
+        self.order.push_back(name);
+        if self.order.len() > self.most
+            && let Some(eldest) = self.order.pop_front()
+        {
+            self.known.remove(&eldest);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn the_last_ones_are_known_and_no_others(names in proptest::collection::vec(0u8..8, 0..40), most in 1usize..6) {
+            let mut remembered = Remembered::<u8>::new(most, RandomState::new());
+            let mut order = Vec::new();
+            for name in names {
+                let is_new = !order[order.len().saturating_sub(most)..].contains(&name);
+                prop_assert_eq!(remembered.insert(name), is_new);
+                if is_new {
+                    order.push(name);
+                }
+                for name in 0..8 {
+                    prop_assert_eq!(remembered.contains(&name), order[order.len().saturating_sub(most)..].contains(&name));
+                }
+            }
+        }
+    }
+}
