@@ -51,6 +51,10 @@ impl Queue {
     ///
     /// # Errors
     /// The batch, and a sentence that says what left no room for it.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the batch goes back to who brought it, and seldom"
+    )]
     pub(crate) fn push(&mut self, batch: Batch) -> Result<(), (Batch, String)> {
         let (kind, from, cost) = (batch.kind, batch.source.peer(), batch.cost());
         let pushed = self.of(kind).push(from, cost, batch);

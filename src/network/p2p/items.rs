@@ -140,13 +140,13 @@ impl P2PNetworkManager {
         };
         let (reply, answer) = oneshot::channel();
         let submission = Submission { kind, items, reply };
-        let kinds = ItemKind::ALL.into_iter().zip(&self.submissions);
-        for (_, submissions) in kinds.filter(|(of, _)| *of == kind) {
-            let sent = submissions.send(submission).await;
-            sent.map_err(|_| NetworkError::NotRunning)?;
-            return answer.await.map_err(|_| NetworkError::NotRunning)?;
-        }
-        Err(NetworkError::NotRunning)
+        let mut kinds = ItemKind::ALL.into_iter().zip(&self.submissions);
+        let (_, submissions) = kinds
+            .find(|(of, _)| *of == kind)
+            .ok_or(NetworkError::NotRunning)?;
+        let sent = submissions.send(submission).await;
+        sent.map_err(|_| NetworkError::NotRunning)?;
+        answer.await.map_err(|_| NetworkError::NotRunning)?
     }
 
     fn limits(&self) -> ItemLimits {
