@@ -162,7 +162,7 @@ fn length(buffer: &[u8]) -> io::Result<Option<(usize, usize)>> {
 /// Cuts a stream into frames as a node does; how many there are. For tools: fuzzing, analysers.
 ///
 /// # Errors
-/// As [`Reader::poll_next`] has them.
+/// As `Reader::poll_next` has them.
 pub fn check_lane(stream: &[u8]) -> io::Result<usize> {
     let mut reader = Reader::new(futures::io::Cursor::new(stream));
     let mut cx = Context::from_waker(Waker::noop());

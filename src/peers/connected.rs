@@ -2,7 +2,7 @@
 //!
 //! One host must not take all places of a node with as many identities as it likes. So public addresses have a limit
 //! of connections that they may open; loopback and private ones have none, since behind them may stand a whole test network, a
-//! reverse proxy or an office. A state machine without I/O. Bounds: the connections that there are (`peers/places.rs`).
+//! reverse proxy or an office. A state machine without I/O. Bounds: the connections that there are (`peers/table.rs`).
 
 use std::collections::HashMap;
 

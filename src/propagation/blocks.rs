@@ -1,11 +1,11 @@
 //! Blocks on their way: in compact form, or as coded chunks, and which of the two.
 //!
 //! Two cores share the work. [`CompactBlocks`] moves blocks whose transactions are mostly known already;
-//! [`Broadcasts`] moves large ones whose transactions are not. [`choose`] says which, and both hand what only the chain can
-//! answer to the network task as [`Question`]s. A broadcast that gets stuck falls back to compact blocks, at
-//! the peers that told of it. Each step is traced with its reason (target `selkie::network::propagation::blocks`).
+//! [`Broadcasts`] moves large ones whose transactions are not. `choose` says which, and both hand what only the chain can
+//! answer to the network task as `Question`s. A broadcast that gets stuck falls back to compact blocks, at
+//! the peers that told of it. Each step is traced with its reason (target `selkie::propagation::blocks`).
 //!
-//! Bounds: the cores', and [`MAX_CHUNKED`].
+//! Bounds: the cores', and `MAX_CHUNKED`.
 
 pub mod coded;
 pub mod compact;

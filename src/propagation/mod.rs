@@ -1,7 +1,7 @@
 //! Transactions, blocks and votes on their way: state machines without I/O.
 //!
 //! A peer's input and `now` go in, actions come out; the thin `NetworkBehaviour` that moves the bytes is
-//! [`crate::lanes`]. A transaction is named by its [`TransactionKey`](crate::chain::TransactionKey) here: two chains' ideas of an
+//! `crate::lanes`. A transaction is named by its [`TransactionKey`](crate::chain::TransactionKey) here: two chains' ideas of an
 //! identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
 
 pub mod blocks;

@@ -11,7 +11,7 @@
 //!
 //! Bounds: 256 streams that a peer may open at once, 10 MB unread a stream and 15 MB a connection, the limits of libp2p's QUIC.
 //! Before a client has proved who it is, it has only what `session.rs` grants, and `door.rs` ends it when its time is over: dropping
-//! the handshake, wherever it stands, closes the connection, and keep-alives can't prolong that. From [`RETRY_FROM`] handshakes on a client
+//! the handshake, wherever it stands, closes the connection, and keep-alives can't prolong that. From `RETRY_FROM` handshakes on a client
 //! must first show that it is where it says (QUIC's Retry, RFC 9000, 8.1.2), so that nobody fills the places under others' addresses.
 
 mod certificates;
