@@ -13,7 +13,7 @@ use lab::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The most that a moment of any attack may add to the victim, in MiB.
+/// The most that a moment of an attack may add to the victim, in MiB.
 const MEMORY: f64 = 256.0;
 
 /// The other processes of a measurement: this program again.
