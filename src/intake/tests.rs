@@ -251,7 +251,8 @@ fn rejected_blocks_are_not_checked_again_and_ignored_ones_are() {
     }
 }
 
-#[test]
+// A panic in a browser ends the node, and the test with it.
+#[core::prelude::v1::test]
 fn an_item_over_which_the_application_panics_is_ignored_and_the_rest_goes_on() {
     let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
     let data: [&[u8]; 4] = [b"one", b"panic", b"late", b"two"];
