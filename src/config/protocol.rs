@@ -120,7 +120,7 @@ pub struct RequestResponseConfig {
     /// How long an answer may take. **Default:** 10 s.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
-    /// The largest message, in bytes. **Default:** 4 MiB + 1 KiB.
+    /// The largest message, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB + 1 KiB.
     pub max_message_size: usize,
     /// Messages being answered at once on one connection. **Default:** 32.
     pub max_concurrent_streams: usize,

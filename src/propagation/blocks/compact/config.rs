@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CompactConfig {
-    /// The largest block, in bytes. **Default:** 4 MiB.
+    /// The largest block, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB.
     pub max_block_bytes: usize,
     /// Blocks that are fetched at a time; another one is not fetched. A quarter of the places is for blocks of which a
     /// peer tells that we dialled. **Default:** 8.
