@@ -52,6 +52,7 @@ pub mod observe;
 pub mod peers;
 pub mod platform;
 pub mod propagation;
+mod remembered;
 pub mod storage;
 pub mod traffic;
 pub mod transport;

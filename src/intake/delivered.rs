@@ -6,8 +6,7 @@
 
 use std::{collections::hash_map::RandomState, sync::Mutex};
 
-use super::remembered::Remembered;
-use crate::{chain::ItemId, platform::lock::lock};
+use crate::{chain::ItemId, platform::lock::lock, remembered::Remembered};
 
 /// See the module's documentation.
 #[derive(Debug)]

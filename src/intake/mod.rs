@@ -25,14 +25,12 @@ mod judged;
 mod known;
 mod limits;
 mod queue;
-mod remembered;
 
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use libp2p::{PeerId, gossipsub::MessageId};
 
-use self::remembered::Remembered;
 pub(crate) use self::{
     batch::{Batch, Load, OVERHEAD, Outcomes, Own, Source, Ticket, Way},
     delivered::DeliveredBlocks,
@@ -47,6 +45,7 @@ use crate::{
     config::Config,
     error::ProtocolError,
     propagation::keyed::Keyed,
+    remembered::Remembered,
 };
 
 /// Gossiped copies that wait for the verdict on the copy that is being checked; further ones are ignored.

@@ -28,14 +28,14 @@
 //! [`AddressPolicy::MAX_TRIED`] that were dialled and have not answered; of each the oldest is forgotten first. Own addresses are as many as the node listens on.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet, hash_map::RandomState},
     time::Duration,
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use super::Scope;
-use crate::platform::Instant;
+use crate::{platform::Instant, remembered::Remembered};
 
 /// Why an address is not kept, or not dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,9 +70,9 @@ pub struct AddressPolicy {
     own: PeerId,
     own_addresses: HashSet<Multiaddr>,
     takes_names: bool,
-    vouched: Recent,
+    vouched: Remembered<Multiaddr>,
     /// Learnt from near: what `learnt` let through at less than public scope.
-    told: Recent,
+    told: Remembered<Multiaddr>,
     /// Learnt, dialled, not answered yet: until when each is left alone.
     tried: HashMap<Multiaddr, Instant>,
     /// The most public peer that was ever met.
@@ -97,8 +97,8 @@ impl AddressPolicy {
             own,
             own_addresses: HashSet::new(),
             takes_names,
-            vouched: Recent::new(Self::MAX_VOUCHED),
-            told: Recent::new(Self::MAX_VOUCHED),
+            vouched: Remembered::new(Self::MAX_VOUCHED, RandomState::new()),
+            told: Remembered::new(Self::MAX_VOUCHED, RandomState::new()),
             tried: HashMap::new(),
             met: None,
         }
@@ -286,40 +286,6 @@ fn permitted(parts: &[Protocol<'_>], takes_names: bool) -> Result<Scope, Refused
 
 /// Hashes of certificates in one address: two are in use at a time.
 const MAX_HASHES: usize = 4;
-
-/// The last so many addresses that were put in.
-#[derive(Debug)]
-struct Recent {
-    limit: usize,
-    order: VecDeque<Multiaddr>,
-    known: HashSet<Multiaddr>,
-}
-
-impl Recent {
-    fn new(limit: usize) -> Self {
-        Self {
-            limit,
-            order: VecDeque::new(),
-            known: HashSet::new(),
-        }
-    }
-
-    fn contains(&self, address: &Multiaddr) -> bool {
-        self.known.contains(address)
-    }
-
-    fn insert(&mut self, address: Multiaddr) {
-        if !self.known.insert(address.clone()) {
-            return;
-        }
-        self.order.push_back(address);
-        if self.order.len() > self.limit
-            && let Some(first) = self.order.pop_front()
-        {
-            self.known.remove(&first);
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

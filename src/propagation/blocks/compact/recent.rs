@@ -3,7 +3,7 @@
 //! Bounds: a number of blocks and of bytes, the oldest goes first; for each block a few flags per connected peer. Beyond
 //! them a longer list of identities alone, so that a block that has gone is not fetched and passed on again.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque, hash_map::RandomState};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -14,18 +14,17 @@ use super::compact_block::CompactBlock;
 use super::message::{Announcement, BlockMessage, WholeBlock};
 use crate::chain::Block;
 use crate::chain::{BlockParts, ItemId};
+use crate::remembered::Remembered;
 
 /// The newest blocks.
 #[derive(Debug)]
 pub(super) struct Recent {
     max_blocks: usize,
     max_bytes: usize,
-    max_seen: usize,
     /// Oldest first.
     blocks: VecDeque<Kept>,
-    /// Identities of accepted blocks, oldest first, and the same sorted.
-    seen: VecDeque<ItemId>,
-    seen_sorted: BTreeSet<ItemId>,
+    /// Identities of accepted blocks.
+    seen: Remembered<ItemId>,
 }
 
 /// A block that can be served.
@@ -186,10 +185,8 @@ impl Recent {
         Self {
             max_blocks,
             max_bytes,
-            max_seen,
             blocks: VecDeque::new(),
-            seen: VecDeque::new(),
-            seen_sorted: BTreeSet::new(),
+            seen: Remembered::new(max_seen, RandomState::new()),
         }
     }
 
@@ -205,7 +202,7 @@ impl Recent {
 
     /// Whether the chain has accepted this block, as far back as `max_seen` reaches.
     pub(super) fn is_accepted(&self, id: &ItemId) -> bool {
-        self.seen_sorted.contains(id)
+        self.seen.contains(id)
     }
 
     /// Keeps a block as the newest. Those that had to go for it; it goes itself if it is over the limit alone.
@@ -230,14 +227,7 @@ impl Recent {
         block: Block,
         parts: Option<BlockParts>,
     ) -> Option<&mut Kept> {
-        if self.seen_sorted.insert(id.clone()) {
-            self.seen.push_back(id.clone());
-            if self.seen.len() > self.max_seen
-                && let Some(oldest) = self.seen.pop_front()
-            {
-                self.seen_sorted.remove(&oldest);
-            }
-        }
+        self.seen.insert(id.clone());
         let kept = self.get(id)?;
         kept.block = block;
         kept.parts = parts;
@@ -297,7 +287,7 @@ mod tests {
                 prop_assert_eq!(recent.is_accepted(&id), accepted);
                 prop_assert!(recent.blocks.len() <= 5);
                 prop_assert!(recent.blocks.iter().map(Kept::weight).sum::<usize>() <= 1000);
-                prop_assert!(recent.seen.len() <= 8 && recent.seen.len() == recent.seen_sorted.len());
+                prop_assert!(recent.seen.len() <= 8);
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct Remembered<T, S = RandomState> {
+pub(crate) struct Remembered<T, S = RandomState> {
     known: HashSet<T, S>,
     order: VecDeque<T>,
     most: usize,
@@ -15,7 +15,7 @@ pub(super) struct Remembered<T, S = RandomState> {
 
 impl<T: Hash + Eq + Clone, S: BuildHasher> Remembered<T, S> {
     /// At most so many, at least one.
-    pub(super) fn new(most: usize, hasher: S) -> Self {
+    pub(crate) fn new(most: usize, hasher: S) -> Self {
         Self {
             known: HashSet::with_hasher(hasher),
             order: VecDeque::new(),
@@ -23,12 +23,19 @@ impl<T: Hash + Eq + Clone, S: BuildHasher> Remembered<T, S> {
         }
     }
 
-    pub(super) fn contains(&self, name: &T) -> bool {
+    /// How many are remembered; both halves hold the same.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        assert_eq!(self.known.len(), self.order.len());
+        self.order.len()
+    }
+
+    pub(crate) fn contains(&self, name: &T) -> bool {
         self.known.contains(name)
     }
 
     /// False where it is remembered already.
-    pub(super) fn insert(&mut self, name: T) -> bool {
+    pub(crate) fn insert(&mut self, name: T) -> bool {
         if !self.known.insert(name.clone()) {
             return false;
         }
