@@ -1,14 +1,22 @@
 //! What the streams of all peers share: the topics that are taken, how fast is read, and the room for it.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
+use futures::{
+    FutureExt,
+    future::{self, BoxFuture},
+};
 use libp2p::PeerId;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
-use super::sieve::{self, Sifted};
+use super::{
+    handler::SMALL,
+    sieve::{self, Sifted},
+};
 use crate::{
     config::GossipsubConfig,
     fields::Malformed,
@@ -21,10 +29,31 @@ use crate::{
 pub(crate) struct Door {
     joined: Mutex<HashSet<String>>,
     paces: Mutex<Paces>,
+    reading: Arc<Mutex<Reading>>,
     /// For long frames, in KiB.
     pub(crate) room: Arc<Semaphore>,
     /// The longest frame, in bytes.
     pub(crate) longest: usize,
+}
+
+/// Long frames that are coming, the first one first.
+#[derive(Debug, Default)]
+struct Reading {
+    next: u64,
+    frames: BTreeMap<u64, (Instant, oneshot::Sender<()>)>,
+}
+
+/// A long frame that is coming, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    number: u64,
+    reading: Arc<Mutex<Reading>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock(&self.reading).frames.remove(&self.number);
+    }
 }
 
 /// How fast peers are read: each, and all together under this node's own id.
@@ -37,6 +66,8 @@ struct Paces {
 
 /// Frames of the longest kind that may be on their way at once.
 const LONG_FRAMES: usize = 4;
+/// How long a long frame may come at least, whoever waits.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 impl Door {
     pub(crate) fn new(config: &GossipsubConfig, own: PeerId) -> Self {
@@ -69,6 +100,7 @@ impl Door {
                 each: pace(2),
                 all: pace(1),
             }),
+            reading: Arc::default(),
             room: Arc::new(Semaphore::new(LONG_FRAMES * longest.div_ceil(1024))),
             longest,
         }
@@ -91,6 +123,44 @@ impl Door {
         let paces = lock(&self.paces);
         let each = paces.each.ready(peer, Protocol::Gossip, now);
         each.later(paces.all.ready(&paces.own, Protocol::Gossip, now))
+    }
+
+    /// A frame of this length begins to come, and has the room that it needs. The future ends when it is to give it up.
+    pub(super) fn turn(
+        &self,
+        length: usize,
+        now: Instant,
+    ) -> (Option<Turn>, BoxFuture<'static, ()>) {
+        if length <= SMALL {
+            return (None, future::pending().boxed());
+        }
+        let (sender, hurried) = oneshot::channel();
+        let mut reading = lock(&self.reading);
+        let number = reading.next;
+        reading.next += 1;
+        reading.frames.insert(number, (now, sender));
+        let turn = Turn {
+            number,
+            reading: Arc::clone(&self.reading),
+        };
+        let gives_way = async {
+            if hurried.await.is_err() {
+                future::pending().await
+            }
+        };
+        (Some(turn), gives_way.boxed())
+    }
+
+    /// Somebody waits for room: the frame that has come longest gives it up, unless it has only begun.
+    pub(super) fn hurry(&self, now: Instant) {
+        let mut reading = lock(&self.reading);
+        if let Some(first) = reading.frames.first_entry()
+            && now.saturating_duration_since(first.get().0) >= GRACE
+        {
+            let (_, frame) = first.remove();
+            // An error says that it has come meanwhile.
+            let _ = frame.send(());
+        }
     }
 
     /// Sifts what was read, and counts it.

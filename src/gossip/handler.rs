@@ -2,7 +2,8 @@
 //!
 //! libp2p's handler decodes whatever arrives as fast as it arrives. Here a frame's length is looked at first; it is read when
 //! the peer's pace allows and there is room for it, within [`PATIENCE`], then sifted, and only what is left is given
-//! to libp2p's own decoder. A frame keeps its room until the behaviour has taken what came of it.
+//! to libp2p's own decoder. A frame keeps its room until the behaviour has taken what came of it. Of those that are still coming
+//! the one that has come longest gives way to who waits for room ([`Door::hurry`]): so slow senders hold up nobody for long.
 
 use std::{
     io,
@@ -12,7 +13,7 @@ use std::{
 };
 
 use futures::{
-    AsyncReadExt, FutureExt, StreamExt,
+    FutureExt, StreamExt,
     future::{self, Either, Ready, ready},
     io::Cursor,
     stream::{self, BoxStream},
@@ -30,11 +31,12 @@ use libp2p::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    behaviour::Inner,
-    door::Door,
+    door::{Door, GRACE},
+    inner::Inner,
     sieve::{self, Sifted},
 };
 use crate::{
+    network::codec::{read_exactly, read_length},
     platform::{self, Delay},
     traffic::Admission,
 };
@@ -88,14 +90,32 @@ pub(crate) struct Heard {
     pub(super) useless: u64,
     /// Whether there were signed messages.
     pub(super) signed: bool,
-    /// The peer broke the rules of frames, and is heard no longer on that stream.
-    pub(super) broken: bool,
+    /// The messages that it asks for.
+    pub(super) wants: Vec<MessageId>,
+    /// Why the peer is heard no longer on that stream.
+    pub(super) fault: Option<Fault>,
+}
+
+/// Why a stream is not read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The peer broke the rules of frames.
+    Broken,
+    /// A frame did not come in time, or others waited for its room: a slow line is nobody's fault.
+    Slow,
 }
 
 impl Heard {
     fn of(said: Said) -> Self {
         Self {
             said: Some(said),
+            ..Self::default()
+        }
+    }
+
+    fn end(fault: Fault) -> Self {
+        Self {
+            fault: Some(fault),
             ..Self::default()
         }
     }
@@ -192,11 +212,13 @@ pub(super) fn heard(
         frame,
         useless,
         signed,
+        wants,
         ..
     } = door.sift(peer, frame, platform::now()).ok()?;
     let mut heard = Heard {
         useless,
         signed,
+        wants,
         ..Heard::default()
     };
     if !frame.is_empty() {
@@ -226,14 +248,14 @@ impl Ears {
             match ears.next().await {
                 Ok(None) => None,
                 Ok(Some(heard)) => Some((heard, Some(ears))),
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
-                    let broken = Heard {
-                        broken: true,
-                        ..Heard::default()
+                Err(error) => {
+                    let fault = match error.kind() {
+                        io::ErrorKind::InvalidData => Fault::Broken,
+                        io::ErrorKind::TimedOut => Fault::Slow,
+                        _ => return None,
                     };
-                    Some((broken, None))
+                    Some((Heard::end(fault), None))
                 }
-                Err(_) => None,
             }
         });
         stream::iter(version).chain(frames).boxed()
@@ -251,15 +273,14 @@ impl Ears {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let places = self.room(length).await?;
-        let frame = match future::select(
-            read(&mut self.stream, length).boxed(),
-            Delay::new(PATIENCE),
-        )
-        .await
-        {
+        let (turn, gives_way) = self.guest.door.turn(length, platform::now());
+        let end = future::select(Delay::new(PATIENCE), gives_way);
+        let read = read_exactly(&mut self.stream, length).boxed();
+        let frame = match future::select(read, end).await {
             Either::Left((frame, _)) => frame?,
-            Either::Right(_) => return Err(io::ErrorKind::InvalidData.into()),
+            Either::Right(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
+        drop(turn);
         let decoder = (self.upgrade.clone(), self.info.clone());
         let heard = heard(&decoder, &self.guest.door, self.guest.peer, &frame);
         let mut heard = heard.ok_or(io::ErrorKind::InvalidData)?;
@@ -271,7 +292,8 @@ impl Ears {
     async fn room(&mut self, length: usize) -> io::Result<Vec<OwnedSemaphorePermit>> {
         let guest = &mut self.guest;
         let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
-        let mut rooms = vec![Arc::clone(&guest.room)];
+        let own = Arc::clone(&guest.room).acquire_many_owned(kib).await;
+        let mut places = vec![own.map_err(io::Error::other)?];
         if length > SMALL {
             let known = |standing: &Standing| *standing != Standing::Stranger;
             guest
@@ -279,48 +301,20 @@ impl Ears {
                 .wait_for(known)
                 .await
                 .map_err(io::Error::other)?;
-            rooms.push(Arc::clone(&guest.door.room));
-        }
-        let mut places = Vec::new();
-        for room in rooms {
-            places.push(
-                room.acquire_many_owned(kib)
-                    .await
-                    .map_err(io::Error::other)?,
-            );
+            let mut waits = Arc::clone(&guest.door.room).acquire_many_owned(kib).boxed();
+            let place = loop {
+                match future::select(waits, Delay::new(GRACE)).await {
+                    Either::Left((place, _)) => break place,
+                    Either::Right(((), longer)) => {
+                        waits = longer;
+                        guest.door.hurry(platform::now());
+                    }
+                }
+            };
+            places.push(place.map_err(io::Error::other)?);
         }
         Ok(places)
     }
-}
-
-/// A frame's length; `None` at the stream's end.
-async fn read_length(stream: &mut Stream) -> io::Result<Option<usize>> {
-    let (mut head, mut count) = ([0; 5], 0);
-    for byte in &mut head {
-        if stream.read(std::slice::from_mut(byte)).await? == 0 {
-            return match count {
-                0 => Ok(None),
-                _ => Err(io::ErrorKind::UnexpectedEof.into()),
-            };
-        }
-        count += 1;
-        if *byte & 0x80 == 0 {
-            break;
-        }
-    }
-    match prost::decode_length_delimiter(head.get(..count).unwrap_or_default()) {
-        Ok(length) => Ok(Some(length)),
-        Err(_) => Err(io::ErrorKind::InvalidData.into()),
-    }
-}
-
-async fn read(stream: &mut Stream, length: usize) -> io::Result<Vec<u8>> {
-    let mut frame = Vec::with_capacity(length.min(SMALL));
-    stream.take(length as u64).read_to_end(&mut frame).await?;
-    if frame.len() < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(frame)
 }
 
 impl ConnectionHandler for Handler {

@@ -14,12 +14,16 @@
 //! Bounds, with the defaults: 16 MiB of frames being read or waiting, and 64 KiB more for each peer; messages that gossipsub keeps to
 //! hand on, five heartbeats at 8 MiB a second and 16 MiB at once; ids of messages against duplicates, 120 s at 1,000 a
 //! second and 20,000 at once; 64 KiB of topic names a peer. What waits for a peer to read is
-//! at most `queue_length` messages, and as many bytes as the largest item or [`behaviour::MAX_UNREAD`] has.
+//! at most `queue_length` messages, and as many bytes as two of the largest items have or [`behaviour::MAX_UNREAD`]; our own
+//! messages wait for peers that read ([`unread`]).
 
 mod behaviour;
 mod door;
 mod handler;
+mod inner;
+mod members;
 mod sieve;
+mod sizes;
 mod unread;
 
 pub(crate) use behaviour::{Gossip, GossipEvent};

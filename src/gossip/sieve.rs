@@ -9,6 +9,7 @@
 
 use std::collections::HashSet;
 
+use libp2p::gossipsub::MessageId;
 use prost::{
     Message as _,
     encoding::{WireType, encode_key, encode_varint},
@@ -45,6 +46,8 @@ pub(crate) struct Sifted {
     pub(crate) items: u64,
     /// Those among them that nobody has a reason to send.
     pub(crate) useless: u64,
+    /// The messages that it asks for, by their ids.
+    pub(crate) wants: Vec<MessageId>,
     /// Whether it held signed messages, which this network does not use.
     pub(crate) signed: bool,
 }
@@ -97,6 +100,7 @@ pub(crate) fn sift(frame: &[u8], joined: &HashSet<String>) -> Result<Sifted, Mal
     }
     sifted.items += controls.entries;
     sifted.useless += controls.useless;
+    sifted.wants = controls.wants;
     if !controls.passed.is_empty() {
         put(&mut sifted.frame, CONTROL, &controls.passed);
     }
@@ -111,6 +115,7 @@ struct Controls {
     bytes: usize,
     entries: u64,
     useless: u64,
+    wants: Vec<MessageId>,
 }
 
 impl Controls {
@@ -144,6 +149,10 @@ impl Controls {
                     self.ids(Fields::of(entry).tagged(1), true, 1, &mut passed);
                     if !passed.is_empty() && self.has_room(0) {
                         put(&mut self.passed, tag, &passed);
+                        if tag == 2 {
+                            let ids = Fields::of(&passed).tagged(1);
+                            self.wants.extend(ids.map(MessageId::new));
+                        }
                     }
                 }
                 (3, entry) => {

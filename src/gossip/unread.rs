@@ -1,77 +1,203 @@
-//! What may wait for a peer that does not read, in bytes.
+//! What waits for each peer to read, and for whom our own messages wait.
 //!
-//! gossipsub's queue to a peer is limited in messages, and each holds its own copy. It lets nobody look into it, but drops from it
-//! what the peer says it does not want. So the messages of late are noted with their sizes, and when they are more than
-//! a queue may hold, the oldest are no longer wanted by anybody: of a peer that reads they are long gone, and of
-//! one that does not they are dropped.
+//! gossipsub has a queue to each peer, limited in messages, each with its own copy, and tells nothing of it but whether it is empty
+//! ([`super::inner::has_read`]). So what goes to a peer is counted, and counts as waiting until its queue was seen empty. From
+//! half of the room on, the queue is looked at every [`LOOK`], and what is published here waits for it: so nothing is lost to a
+//! peer that reads, however much there is to publish. Who has not read by the end of [`PATIENCE`] is waited for no longer:
+//! what then finds no room is dropped for it alone, and told ([`Unread::lost`]). The other half is for what cannot wait.
 //!
-//! Bounds: ids of [`Unread::MAX_MESSAGES`] messages.
+//! Bounds: an account for each peer that something went to.
 
-use std::collections::VecDeque;
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
-use libp2p::gossipsub::MessageId;
+use libp2p::PeerId;
+
+use crate::platform::Instant;
+
+/// How long our own messages wait for a peer to read: while it may hold them up, it has so long for two megabytes.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a full queue is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+/// How often what was dropped is told.
+const TELL: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Unread {
     max_bytes: usize,
+    max_messages: usize,
+    accounts: HashMap<PeerId, Account>,
+    /// Who is waited for, and until when.
+    waited: BTreeMap<PeerId, Instant>,
+    looks_at: Option<Instant>,
+    /// What was dropped and not told yet.
+    lost: BTreeMap<PeerId, usize>,
+    tells_at: Option<Instant>,
+}
+
+/// What went to a peer since its queue was last seen empty.
+#[derive(Debug, Default)]
+struct Account {
     bytes: usize,
-    messages: VecDeque<(MessageId, usize)>,
+    messages: usize,
+    /// Whether it is waited for, or was and did not read.
+    asked: bool,
+    looked_at: Option<Instant>,
 }
 
 impl Unread {
-    /// The most messages that are noted: a queue holds fewer, so the oldest can't be in one.
-    pub(super) const MAX_MESSAGES: usize = 1 << 16;
-
-    pub(super) fn new(max_bytes: usize) -> Self {
+    /// So many bytes, and messages, may wait for one peer.
+    pub(super) fn new(max_bytes: usize, max_messages: usize) -> Self {
         Self {
             max_bytes,
-            bytes: 0,
-            messages: VecDeque::new(),
+            max_messages,
+            accounts: HashMap::new(),
+            waited: BTreeMap::new(),
+            looks_at: None,
+            lost: BTreeMap::new(),
+            tells_at: None,
         }
     }
 
-    /// A message goes to peers: those that are not to wait for anybody any more. Half of the room is made at
-    /// once, so that this is seldom.
-    pub(super) fn note(&mut self, id: MessageId, size: usize) -> Vec<MessageId> {
-        self.messages.push_back((id, size));
-        self.bytes += size;
-        if self.messages.len() > Self::MAX_MESSAGES {
-            self.pop();
+    /// A message goes to a peer. False: there is no room for it, and it must not wait.
+    pub(super) fn add(&mut self, peer: PeerId, size: usize, now: Instant) -> bool {
+        let account = self.accounts.entry(peer).or_default();
+        let (bytes, messages) = (account.bytes + size, account.messages + 1);
+        if bytes > self.max_bytes || messages > self.max_messages {
+            *self.lost.entry(peer).or_default() += 1;
+            self.tells_at.get_or_insert(now + TELL);
+            return false;
         }
-        let mut old = Vec::new();
-        if self.bytes > self.max_bytes {
-            while self.bytes > self.max_bytes / 2 && self.messages.len() > 1 {
-                old.extend(self.pop());
-            }
+        (account.bytes, account.messages) = (bytes, messages);
+        let is_half = bytes > self.max_bytes / 2 || messages > self.max_messages / 2;
+        if is_half && !std::mem::replace(&mut account.asked, true) {
+            self.waited.insert(peer, now + PATIENCE);
+            self.looks_at.get_or_insert(now + LOOK);
         }
-        old
+        true
     }
 
-    fn pop(&mut self) -> Option<MessageId> {
-        let (id, size) = self.messages.pop_front()?;
-        self.bytes -= size;
-        Some(id)
+    /// Whether a peer has no room for a message and its queue is to be looked at before that is dropped.
+    pub(super) fn is_full(&mut self, peer: &PeerId, size: usize, now: Instant) -> bool {
+        let Some(account) = self.accounts.get_mut(peer) else {
+            return false;
+        };
+        let is_full =
+            account.bytes + size > self.max_bytes || account.messages >= self.max_messages;
+        let lately = account.looked_at.is_some_and(|at| now < at + LOOK);
+        let looks = is_full && !lately;
+        if looks {
+            account.looked_at = Some(now);
+        }
+        looks
+    }
+
+    /// Whether our own messages need wait for nobody.
+    pub(super) fn has_room(&self) -> bool {
+        self.waited.is_empty()
+    }
+
+    /// The peers that are waited for.
+    pub(super) fn waited(&self) -> Vec<PeerId> {
+        self.waited.keys().copied().collect()
+    }
+
+    /// A peer's queue is empty, or the peer is gone.
+    pub(super) fn clear(&mut self, peer: &PeerId) {
+        self.accounts.remove(peer);
+        self.waited.remove(peer);
+    }
+
+    /// When [`Self::on_time`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let looks_at = self.looks_at.filter(|_| !self.waited.is_empty());
+        looks_at.into_iter().chain(self.tells_at).min()
+    }
+
+    /// Lets those go who were waited for long enough. True: it is time to look at the queues of the others.
+    pub(super) fn on_time(&mut self, now: Instant) -> bool {
+        self.waited.retain(|_, until| now < *until);
+        let looks = self.looks_at.is_some_and(|at| at <= now);
+        if looks {
+            self.looks_at = (!self.waited.is_empty()).then(|| now + LOOK);
+        }
+        looks
+    }
+
+    /// How many messages were dropped for whom, when it is time to tell.
+    pub(super) fn lost(&mut self, now: Instant) -> BTreeMap<PeerId, usize> {
+        if self.tells_at.is_none_or(|at| now < at) {
+            return BTreeMap::new();
+        }
+        self.tells_at = None;
+        std::mem::take(&mut self.lost)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::platform::test;
 
     #[test]
-    fn what_waits_is_bounded_and_the_newest_stays() {
-        let mut unread = Unread::new(1000);
-        let mut waiting = VecDeque::new();
-        for number in 0..500_u16 {
-            let size = usize::from(number % 7) * 140;
-            let id = MessageId::new(&number.to_be_bytes());
-            waiting.push_back((id.clone(), size));
-            let old = unread.note(id, size);
-            waiting.retain(|(id, _)| !old.contains(id));
-            let bytes: usize = waiting.iter().map(|(_, size)| size).sum();
-            assert!(bytes <= 1000 && bytes == unread.bytes && !waiting.is_empty());
+    fn who_reads_is_waited_for_and_loses_nothing() {
+        let (mut unread, peer, now) = (Unread::new(1000, 100), PeerId::random(), Instant::now());
+        assert!(unread.add(peer, 500, now) && unread.has_room());
+        assert!(unread.add(peer, 1, now) && !unread.has_room());
+        assert_eq!(unread.deadline(), Some(now + LOOK));
+        assert!(unread.on_time(now + LOOK) && unread.waited() == [peer]);
+        unread.clear(&peer);
+        assert!(unread.has_room() && unread.deadline().is_none());
+        assert!(unread.add(peer, 1000, now) && !unread.has_room());
+    }
+
+    #[test]
+    fn who_does_not_read_is_waited_for_once_and_loses_alone() {
+        let (mut unread, now) = (Unread::new(1000, 10), Instant::now());
+        let (deaf, other) = (PeerId::random(), PeerId::random());
+        assert!((0..6).all(|_| unread.add(deaf, 1, now)) && !unread.has_room());
+        unread.on_time(now + PATIENCE);
+        assert!(unread.has_room());
+        let later = now + PATIENCE;
+        assert!((0..4).all(|_| unread.add(deaf, 1, later)) && unread.has_room());
+        assert!(unread.is_full(&deaf, 1, later) && !unread.is_full(&deaf, 1, later));
+        assert!(!unread.add(deaf, 1, later) && unread.add(other, 1, later));
+        assert!(unread.lost(later).is_empty(), "told together");
+        let lost: Vec<_> = unread.lost(later + TELL).into_iter().collect();
+        assert_eq!(lost, [(deaf, 1)]);
+        assert!(unread.deadline().is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_waits_beyond_the_bound_and_nobody_is_waited_for_too_long(
+            steps in proptest::collection::vec((0..3_usize, 0..700_usize, 0..40_u64, any::<bool>()), 0..300),
+        ) {
+            let peers = [(); 3].map(|()| PeerId::random());
+            let (mut unread, mut now) = (Unread::new(1000, 5), Instant::now());
+            let mut waiting = [(0, 0); 3];
+            for (place, size, millis, reads) in steps {
+                now += Duration::from_millis(millis);
+                if unread.deadline().is_some_and(|at| at <= now) {
+                    unread.on_time(now);
+                    unread.lost(now);
+                    prop_assert!(unread.deadline().is_none_or(|at| at > now));
+                }
+                if reads {
+                    unread.clear(&peers[place]);
+                    waiting[place] = (0, 0);
+                } else if unread.add(peers[place], size, now) {
+                    waiting[place].0 += size;
+                    waiting[place].1 += 1;
+                }
+                prop_assert!(waiting.iter().all(|(bytes, count)| *bytes <= 1000 && *count <= 5));
+                prop_assert!(unread.waited.values().all(|until| *until <= now + PATIENCE));
+            }
         }
     }
 }

@@ -117,6 +117,7 @@ impl FrameCodec {
     /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short.
     pub async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Frame> {
         let length = read_length(io).await?;
+        let length = length.ok_or(io::ErrorKind::UnexpectedEof)?;
         if length > self.max {
             let problem = format!(
                 "a frame of {length} bytes is over the limit of {}",
@@ -128,11 +129,7 @@ impl FrameCodec {
             Some(room) => room.take(length).await?,
             None => Vec::new(),
         };
-        let mut bytes = Vec::with_capacity(length.min(64 << 10));
-        io.take(length as u64).read_to_end(&mut bytes).await?;
-        if bytes.len() < length {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+        let bytes = read_exactly(io, length).await?;
         Ok(Frame {
             bytes,
             _places: places,
@@ -164,14 +161,25 @@ impl FrameCodec {
     }
 }
 
-async fn read_length<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<usize> {
+/// A frame's length, an unsigned varint; `None` at the stream's end.
+///
+/// # Errors
+/// `InvalidData` where it is none, `UnexpectedEof` where it is cut short.
+pub(crate) async fn read_length<T: AsyncRead + Unpin + Send>(
+    io: &mut T,
+) -> io::Result<Option<usize>> {
     let mut head = Vec::with_capacity(5);
     loop {
         let mut byte = [0];
-        io.read_exact(&mut byte).await?;
+        if io.read(&mut byte).await? == 0 {
+            return match head.len() {
+                0 => Ok(None),
+                _ => Err(io::ErrorKind::UnexpectedEof.into()),
+            };
+        }
         head.extend(byte);
         if byte[0] & 0x80 == 0 {
-            return Ok(prost::decode_length_delimiter(head.as_slice())?);
+            return Ok(Some(prost::decode_length_delimiter(head.as_slice())?));
         }
         if head.len() == 5 {
             return Err(io::Error::new(
@@ -180,6 +188,22 @@ async fn read_length<T: AsyncRead + Unpin + Send>(io: &mut T) -> io::Result<usiz
             ));
         }
     }
+}
+
+/// So many bytes; memory grows with what really arrives.
+///
+/// # Errors
+/// `UnexpectedEof` where there are fewer.
+pub(crate) async fn read_exactly<T: AsyncRead + Unpin + Send>(
+    io: &mut T,
+    length: usize,
+) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(length.min(64 << 10));
+    io.take(length as u64).read_to_end(&mut bytes).await?;
+    if bytes.len() < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
 }
 
 /// Whether a stream failed by what the peer wrote, not by the network.

@@ -103,7 +103,7 @@ pub(crate) struct Task {
     topics: HashMap<gossipsub::TopicHash, bool>,
     /// The item kinds that some peer has by gossip only.
     bridged: Vec<ItemKind>,
-    /// Messages on plain topics that wait for somebody's subscription.
+    /// Messages on plain topics that wait for somebody's subscription, or for peers that read.
     held: Vec<Held>,
     limiter: RateLimiter,
     /// When deadlines were last looked at.
@@ -385,7 +385,7 @@ impl Task {
         peers.on_time(now);
         drop(peers);
         self.discovery.dial_due(&mut self.swarm, now);
-        self.publish_held(|held| held.until <= now);
+        self.publish_held(|_| true);
     }
 
     /// One listener told its address (`Some`), or there may be none to wait for.

@@ -70,6 +70,45 @@ async fn what_is_published_right_after_the_dial_arrives() {
 }
 
 #[tokio::test]
+async fn who_reads_gets_all_that_is_published_and_who_does_not_loses_alone() {
+    let mut node = Node::start(listening(TCP)).await;
+    let (mut reader, mut sleeper) = (RawPeer::plain().await, RawPeer::plain().await);
+    node.subscribe_topic("news", false).await.expect("joined");
+    for peer in [&mut reader, &mut sleeper] {
+        peer.subscribe("news");
+        peer.dial(node.address());
+        peer.subscribed("news").await;
+        node.connected(peer.id).await;
+    }
+    node.publish_topic("news", "first").await.expect("sent");
+    assert_eq!(sleeper.gossip().await.1, b"first");
+    sleeper.fall_asleep();
+    // Ten times what may wait for one peer.
+    for number in 0..400_u32 {
+        let mut data = vec![7; 100 << 10];
+        data[..4].copy_from_slice(&number.to_be_bytes());
+        node.publish_topic("news", data).await.expect("sent");
+    }
+    assert_eq!(reader.gossip().await.1, b"first");
+    let mut read = std::collections::HashSet::new();
+    while read.len() < 400 {
+        read.insert(reader.gossip().await.1[..4].to_vec());
+    }
+    let reason = impaired(&mut node, sleeper.id).await;
+    assert!(reason.contains("messages to it were dropped"), "{reason}");
+    assert!(node.message_metrics().message_success_rate < 1.0);
+}
+
+#[tokio::test]
+async fn the_topics_of_items_take_no_plain_messages() {
+    let node = Node::start(listening(TCP)).await;
+    let refused = node.publish_topic(TRANSACTIONS, "by the back door").await;
+    let refused = refused.expect_err("not sent");
+    assert_eq!(refused.code(), "config");
+    assert!(refused.to_string().contains("submit"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_plain_peer_without_a_place_stays_without_gossip() {
     let mut config = listening(TCP);
     config.protocol.gossipsub_config.max_plain_peers = 1;

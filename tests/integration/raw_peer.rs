@@ -1,6 +1,12 @@
 //! Peers that are none of ours: libp2p's own behaviours, and streams on which any bytes can be written.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{
@@ -82,6 +88,7 @@ pub struct RawPeer {
     /// Where it listens, with its identity at the end.
     pub address: selkie::Multiaddr,
     actions: mpsc::UnboundedSender<Action>,
+    asleep: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<SwarmEvent<RawEvent>>,
 }
 
@@ -178,6 +185,8 @@ impl RawPeer {
         };
         let (actions, mut todo) = mpsc::unbounded_channel::<Action>();
         let (events, receiver) = mpsc::unbounded_channel();
+        let asleep = Arc::new(AtomicBool::new(false));
+        let sleeps = Arc::clone(&asleep);
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -185,7 +194,7 @@ impl RawPeer {
                         Some(action) => action(&mut swarm),
                         None => return,
                     },
-                    event = swarm.select_next_some() => drop(events.send(event)),
+                    event = swarm.select_next_some(), if !sleeps.load(Ordering::Relaxed) => drop(events.send(event)),
                 }
             }
         });
@@ -193,6 +202,7 @@ impl RawPeer {
             id,
             address,
             actions,
+            asleep,
             events: receiver,
         }
     }
@@ -220,6 +230,12 @@ impl RawPeer {
             }
         };
         soon(what, next).await
+    }
+
+    /// Stays connected, and reads nothing any more.
+    pub fn fall_asleep(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        self.act(|_| {});
     }
 
     pub fn dial(&self, address: selkie::Multiaddr) {

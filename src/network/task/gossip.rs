@@ -2,18 +2,18 @@
 
 use super::*;
 
-/// Messages, and their bytes, that may wait for a subscription at once.
+/// Messages, and their bytes, that may wait for a subscription or for peers that read, at once.
 const MAX_HELD: (usize, usize) = (64, 8 << 20);
-/// How long one waits.
-const HOLD: Duration = Duration::from_secs(1);
+/// How long one waits at most. Nobody is waited for so long: a subscription or a reader has a second.
+const HOLD: Duration = Duration::from_secs(3);
 
 /// A message on a plain topic, and who waits to hear what became of it.
 pub(super) struct Held {
     topic: String,
     data: Bytes,
     reply: oneshot::Sender<Result<(), NetworkError>>,
-    /// How long it may wait for somebody's subscription.
-    pub(super) until: Instant,
+    /// How long it may wait.
+    until: Instant,
 }
 
 impl Held {
@@ -52,11 +52,13 @@ impl Task {
                 failed_messages,
             }) => {
                 let lost = failed_messages.non_priority + failed_messages.priority;
-                let reason = format!("it reads too slowly: {lost} messages to it were dropped");
-                let mut state = self.shared.state();
-                (0..lost).for_each(|_| state.recorder.sent(false));
-                drop(state);
-                self.impaired(peer_id, reason);
+                self.lost(peer_id, lost);
+            }
+            GossipEvent::Lost(peer, count) => self.lost(peer, count),
+            GossipEvent::Room => self.publish_held(|_| true),
+            GossipEvent::Slow(peer) => {
+                let reason = "it sends a large message so slowly that it was given up";
+                self.impaired(peer, reason.to_owned());
             }
             GossipEvent::Signs(peer) => {
                 let reason = "it signs its messages (StrictSign), which are dropped here; \
@@ -66,6 +68,15 @@ impl Task {
             GossipEvent::Useless(peer) => self.note(peer, Misdeed::TooManyMessages),
             GossipEvent::Broken(peer) => self.note(peer, Misdeed::InvalidMessage),
         }
+    }
+
+    /// Messages to a peer were dropped: it is told, and counted.
+    fn lost(&mut self, peer: PeerId, count: usize) {
+        let mut state = self.shared.state();
+        (0..count).for_each(|_| state.recorder.sent(false));
+        drop(state);
+        let reason = format!("it reads too slowly: {count} messages to it were dropped");
+        self.impaired(peer, reason);
     }
 
     fn impaired(&mut self, peer_id: PeerId, reason: String) {
@@ -165,15 +176,34 @@ impl Task {
     }
 
     /// Publishes on a plain topic. Where nobody takes part, but a peer is here whose subscriptions are on their way, the
-    /// message waits for them.
+    /// message waits for them; and it waits for peers that have much to read. What comes behind it on its topic waits too.
     pub(super) fn publish_or_hold(&mut self, held: Held) {
-        let published = self.publish(&held.topic, held.data.clone());
+        let name = IdentTopic::new(&held.topic);
+        if self.items.contains_key(&name.hash()) {
+            let problem = "this topic carries the chain's items; \
+                           send them by submit, broadcast_message or broadcast_transactions";
+            let wrong = ConfigError::new("topic", &held.topic, problem);
+            return drop(held.reply.send(Err(wrong.into())));
+        }
         let now = platform::now();
-        let waits = matches!(published, Err(NetworkError::NoPeers { .. }))
-            && now < held.until
-            && self.swarm.behaviour().gossip.awaits_subscriptions(now);
+        let may_wait = now < held.until;
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        let is_behind = may_wait && self.held.iter().any(|other| other.topic == held.topic);
+        let has_room = !is_behind && gossip.has_room();
+        let published = if has_room {
+            self.publish(&held.topic, held.data.clone())
+        } else {
+            Err(NetworkError::Busy)
+        };
+        let gossip = &self.swarm.behaviour().gossip;
+        let waits = match &published {
+            Err(NetworkError::NoPeers { .. }) => gossip.awaits_subscriptions(now),
+            Err(NetworkError::Busy) => !has_room,
+            _ => false,
+        };
         let bytes: usize = self.held.iter().map(|held| held.data.len()).sum();
-        if waits && self.held.len() < MAX_HELD.0 && bytes + held.data.len() <= MAX_HELD.1 {
+        let fits = self.held.len() < MAX_HELD.0 && bytes + held.data.len() <= MAX_HELD.1;
+        if waits && may_wait && fits {
             return self.held.push(held);
         }
         self.shared.state().recorder.sent(published.is_ok());

@@ -63,8 +63,14 @@ impl Task {
 
     /// Of which kinds there is room for more of our own: the network has taken most of what there is.
     pub(super) fn rooms(&mut self) -> [bool; ItemKind::ALL.len()] {
-        let lanes = &mut self.swarm.behaviour_mut().lanes;
-        ItemKind::ALL.map(|kind| lanes.has_room(kind, self.intake.queue.own(kind)))
+        // Votes and blocks wait for no plain peer.
+        let gossips = self.gossips(ItemKind::Transaction);
+        let behaviour = self.swarm.behaviour_mut();
+        let is_read = !gossips || behaviour.gossip.has_room();
+        ItemKind::ALL.map(|kind| {
+            let waits = kind == ItemKind::Transaction && !is_read;
+            !waits && behaviour.lanes.has_room(kind, self.intake.queue.own(kind))
+        })
     }
 
     /// Takes a question about a block into the queue. How many there are is bounded by the cores.
@@ -242,8 +248,16 @@ impl Task {
         if self.gossips(kind) {
             let topic = protocol::topic(&self.config.chain.network_id, kind);
             for data in items {
-                // Whoever has it by gossip already needs it no more; plain peers may be gone the next moment.
-                let _ = self.publish(&topic, data);
+                match self.publish(&topic, data) {
+                    // Whoever has it by gossip already needs it no more; plain peers may be gone the next moment.
+                    Ok(())
+                    | Err(NetworkError::NoPeers { .. })
+                    | Err(NetworkError::Protocol(ProtocolError::Duplicate)) => {}
+                    Err(error) => {
+                        tracing::warn!(%topic, %error, "an item is not gossiped");
+                        self.shared.state().recorder.sent(false);
+                    }
+                }
             }
         }
     }

@@ -1,0 +1,125 @@
+use std::{task::Waker, time::Duration};
+
+use libp2p::{core::ConnectedPoint, swarm::behaviour::ConnectionEstablished};
+use proptest::prelude::*;
+
+use super::{super::handler::heard, *};
+use crate::platform::test;
+
+fn gossip() -> (Gossip, IdentTopic) {
+    let mut config = Config::default();
+    config.protocol.gossipsub_config.heartbeat_interval = Duration::from_millis(10);
+    let mut gossip = Gossip::new(&config, PeerId::random()).expect("right");
+    let topic = IdentTopic::new("ours");
+    gossip.subscribe(&topic).expect("allowed");
+    (gossip, topic)
+}
+
+fn connect(gossip: &mut Gossip, number: usize) -> (PeerId, ConnectionId) {
+    let (peer_id, connection_id) = (PeerId::random(), ConnectionId::new_unchecked(number));
+    let address: Multiaddr = "/memory/1".parse().expect("an address");
+    gossip
+        .handle_established_inbound_connection(connection_id, peer_id, &address, &address)
+        .expect("let in");
+    gossip.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+        peer_id,
+        connection_id,
+        endpoint: &ConnectedPoint::Listener {
+            local_addr: address.clone(),
+            send_back_addr: address,
+        },
+        failed_addresses: &[],
+        other_established: 0,
+    }));
+    (peer_id, connection_id)
+}
+
+fn hear(gossip: &mut Gossip, (peer, connection): (PeerId, ConnectionId), frame: &[u8]) {
+    let decoder = gossip.decoder.clone().expect("a connection was there");
+    if let Some(heard) = heard(&decoder, &gossip.door, peer, frame) {
+        gossip.on_connection_handler_event(peer, connection, heard);
+    }
+}
+
+fn drain(gossip: &mut Gossip) -> usize {
+    let mut cx = Context::from_waker(Waker::noop());
+    std::iter::from_fn(|| gossip.poll(&mut cx).is_ready().then_some(())).count()
+}
+
+#[test]
+fn plain_peers_have_places_and_ours_need_none() {
+    let (mut gossip, _) = gossip();
+    gossip.max_plain = 2;
+    let peers: Vec<_> = (0..4)
+        .map(|number| connect(&mut gossip, number).0)
+        .collect();
+    assert!(!gossip.hosts_plain());
+    assert!(gossip.admit(peers[0], false) && gossip.admit(peers[1], false));
+    assert!(!gossip.admit(peers[2], false) && gossip.admit(peers[3], true));
+    assert!(gossip.hosts_plain());
+    assert_eq!(gossip.inner.all_peers().count(), 3);
+    // It stays denied, and what it says is not heard.
+    assert!(!gossip.admit(peers[2], false));
+    let connection = ConnectionId::new_unchecked(2);
+    hear(
+        &mut gossip,
+        (peers[2], connection),
+        &[0x0a, 6, 0x08, 1, 0x12, 2, b'h', b'i'],
+    );
+    drain(&mut gossip);
+    assert!(gossip.awaits_subscriptions(platform::now()));
+    assert!(
+        gossip
+            .members
+            .takers(&gossipsub::TopicHash::from_raw("hi"))
+            .is_empty()
+    );
+}
+
+/// A control message of gossipsub's for topic `ours`, or nearly one.
+fn control() -> impl Strategy<Value = Vec<u8>> {
+    let backoff = prop_oneof![
+        Just(u64::MAX),
+        Just(i64::MAX as u64),
+        any::<u64>(),
+        0..90_u64
+    ];
+    let prune = backoff.prop_map(|backoff| {
+        let mut prune = vec![0x0a, 4, b'o', b'u', b'r', b's', 0x18];
+        prost::encoding::encode_varint(backoff, &mut prune);
+        [&[0x22, prune.len() as u8][..], &prune].concat()
+    });
+    let graft = Just([&[0x1a, 6, 0x0a, 4][..], b"ours"].concat());
+    let have = proptest::collection::vec(any::<u8>(), 0..20).prop_map(|id| {
+        let entry = [&[0x0a, 4][..], b"ours", &[0x12, id.len() as u8], &id].concat();
+        [&[0x0a, entry.len() as u8][..], &entry].concat()
+    });
+    let want = proptest::collection::vec(any::<u8>(), 0..20)
+        .prop_map(|id| [&[0x12, id.len() as u8 + 2, 0x0a, id.len() as u8][..], &id].concat());
+    let any = proptest::collection::vec(any::<u8>(), 0..40);
+    let control = prop_oneof![prune, graft, have, want, any];
+    control.prop_map(|control| [&[0x1a, control.len() as u8][..], &control].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_order_of_control_messages_ends_the_node(
+        steps in proptest::collection::vec((0..3_usize, control(), any::<bool>()), 1..200),
+    ) {
+        let (mut gossip, topic) = gossip();
+        let peers: Vec<_> = (0..3).map(|number| connect(&mut gossip, number)).collect();
+        for peer in &peers {
+            hear(&mut gossip, *peer, &[0x0a, 8, 0x08, 1, 0x12, 4, b'o', b'u', b'r', b's']);
+        }
+        for (number, (peer, frame, leaves)) in steps.into_iter().enumerate() {
+            hear(&mut gossip, peers[peer], &frame);
+            if leaves {
+                gossip.unsubscribe(&topic);
+                gossip.subscribe(&topic).expect("allowed");
+            }
+            let _ = gossip.publish(topic.clone(), number.to_be_bytes());
+            drain(&mut gossip);
+        }
+    }
+}
