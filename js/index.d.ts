@@ -122,15 +122,18 @@ export interface NodeEvents {
   'peer:connect': Peer & { address: string }
   'peer:disconnect': { peerId: string; reason: string }
   /** A peer was turned away, or turned us away: another network, another genesis, a ban. */
-  'peer:refused': { peerId?: string; address?: string; reason: string }
+  'peer:refused': { peerId: string; reason: string }
   'peer:identify': { peerId: string; agent: string; protocols: string[] }
   'peer:discovered': Pick<Peer, 'peerId' | 'addresses'>
   'peer:score': { peerId: string; reason: string; score: number }
   'dial:error': { address?: string; peerId?: string; message: string }
-  /** The chain's rules turned an item down. */
-  'item:rejected': { kind: ItemKind; source: string; reason: string }
+  /** A peer's item goes no further: the chain's rules turned it down, or a limit did before they were asked. */
+  'item:refused': { kind: ItemKind; source: string; reason: string }
+  /** Plain topics do not work with a peer as they should; its connection stays. */
+  'gossip:impaired': { peerId: string; reason: string }
+  /** What has no event of its own, in a sentence: an address at which this node listens. */
   log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
-  /** Events came faster than they were taken, and this many were dropped. */
+  /** Events came faster than they were taken, and this many were dropped, the oldest first. */
   lagged: { missed: number }
   /** The node ended: stopped in order, or `error` says why it could not go on. */
   'node:stop': { error?: SelkieError }
@@ -164,7 +167,11 @@ export interface Item {
 /** Plain gossipsub topics, open to any libp2p peer. */
 export interface Gossip {
   publish(topic: string, bytes: Uint8Array, options?: AbortOptions): Promise<void>
-  /** With `validate`, a message goes on to other peers only once `report('accept')` was called. */
+  /**
+   * With `validate`, a message goes on to other peers only once `report('accept')` was called. A
+   * topic with several readers waits for verdicts as long as one of them validates; the first
+   * verdict on a message counts.
+   */
   subscribe(
     topic: string,
     options: SubscribeOptions & { validate: true },
@@ -230,13 +237,21 @@ export interface Metrics {
   messages: {
     sent: number
     received: number
+    /** Items of peers that were refused before the chain's rules were asked: too large, or no room. */
+    itemsTurnedAway: number
     bytesSent: number
     bytesReceived: number
     latencyP99Ms: number
     successRate: number
   }
-  peers: { count: number; distribution: Record<string, number> }
-  transport: { bytesIn: number; bytesOut: number }
+  peers: {
+    count: number
+    /** Peers by transport. */
+    distribution: Record<string, number>
+    /** By peer id, as the next one. */
+    uptimeMs: Record<string, number>
+    reputation: Record<string, number>
+  }
 }
 
 /**

@@ -56,6 +56,7 @@ export class LocalEngine implements Engine {
   readonly #glue: Glue
   readonly #closed = new AbortController()
   readonly crash = new Crash()
+  readonly #sharers: Set<LocalEngine>
   #node: WasmNode | undefined
 
   /**
@@ -63,12 +64,16 @@ export class LocalEngine implements Engine {
    * `uncaught`. It can't tell one module's trap from another's, so a page that runs other
    * WebAssembly which may trap does better with a worker. Node has no such events: a trap ends the
    * process, or the worker, and the bridge notices that.
+   *
+   * `sharers` are the engines of one WebAssembly instance, this one too: the crash of one is the end
+   * of all, wherever it shows.
    */
-  constructor(glue: Glue, uncaught?: ErrorSource) {
+  constructor(glue: Glue, uncaught?: ErrorSource, sharers = new Set<LocalEngine>()) {
     this.#glue = glue
+    this.#sharers = sharers.add(this)
     const { signal } = this.#closed
     const check = (error: unknown) => {
-      if (isTrap(error)) this.crash.ring(crashMessage(error))
+      if (isTrap(error)) this.#crashed(error)
     }
     uncaught?.addEventListener('error', (event) => check((event as ErrorEvent).error), { signal })
     uncaught?.addEventListener(
@@ -82,15 +87,20 @@ export class LocalEngine implements Engine {
     try {
       return (await this.#invoke(method, args)) as Awaited<Answer<M>>
     } catch (error) {
-      if (isTrap(error)) this.crash.ring(crashMessage(error))
+      if (isTrap(error)) this.#crashed(error)
       throw error
     }
   }
 
   close() {
     this.#closed.abort()
+    this.#sharers.delete(this)
     // Not freed by hand: a call may still borrow it, and the glue's finalizer knows when none does.
     this.#node = undefined
+  }
+
+  #crashed(error: Error) {
+    for (const engine of [...this.#sharers]) engine.crash.ring(crashMessage(error))
   }
 
   async #invoke(method: Method, args: unknown[]): Promise<unknown> {

@@ -11,6 +11,8 @@ import init, { WasmNode } from './selkie.js'
 
 let instance: Promise<unknown> | undefined
 let broken = false
+/** The nodes that run on it. */
+const engines = new Set<LocalEngine>()
 
 export async function pageEngine(
   load: () => Promise<WebAssembly.Module>,
@@ -29,7 +31,7 @@ export async function pageEngine(
     instance = undefined
     throw error
   }
-  const engine = new LocalEngine(WasmNode, uncaught)
+  const engine = new LocalEngine(WasmNode, uncaught, engines)
   engine.crash.listen(() => (broken = true))
   return engine
 }

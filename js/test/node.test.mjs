@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { ArgumentError, ConfigError, CrashedError, DialError, SelkieError } from '../dist/errors.js'
-import { fakePlatform, never, once, startFake, turn } from './fake.mjs'
+import { LocalEngine } from '../dist/engine.js'
+import { FakeNode, fakePlatform, never, once, startFake, turn } from './fake.mjs'
 
 describe('starting', () => {
   test('maps the options onto the configuration, which keeps what they do not name', async () => {
@@ -268,6 +269,24 @@ describe('the end', () => {
     const dial = assert.rejects(node.dial('/memory/1'), { code: 'crashed' })
     await assert.rejects(node.peers(), { code: 'crashed', fatal: true })
     await dial
+  })
+
+  test('a crash of one node on a page is the end of all others there', async () => {
+    const sharers = new Set()
+    const start = () => {
+      const { fake, createNode } = fakePlatform({
+        engine: async () => new LocalEngine(glue, undefined, sharers),
+      })
+      const glue = { ...FakeNode.glue(fake) }
+      return createNode({ network: 'selkie-dev' }).then((node) => ({ fake, node }))
+    }
+    const [one, other] = [await start(), await start()]
+    other.fake.answers.dial = never
+    const dial = assert.rejects(other.node.dial('/memory/1'), { code: 'crashed' })
+    one.fake.answers.peers = () => Promise.reject(new WebAssembly.RuntimeError('unreachable'))
+    await assert.rejects(one.node.peers(), { code: 'crashed' })
+    await dial
+    assert.equal(sharers.size, 0)
   })
 
   test('a crash while starting rejects createNode', async () => {

@@ -36,10 +36,13 @@ const MAX_IDENTITY: u32 = 4096;
 #[wasm_bindgen]
 pub struct WasmNode {
     manager: P2PNetworkManager,
-    events: Rc<Mutex<mpsc::Receiver<NetworkEvent>>>,
-    subscriptions: RefCell<HashMap<u32, Rc<Subscription>>>,
+    events: Rc<Mutex<StateEvents>>,
+    subscriptions: Subscriptions,
     last: Cell<u32>,
 }
+
+/// The readers of items, by their numbers.
+type Subscriptions = Rc<RefCell<HashMap<u32, Rc<Subscription>>>>;
 
 /// One reader of items. Ends when `over` closes.
 struct Subscription {
@@ -50,7 +53,14 @@ struct Subscription {
 
 enum Wanted {
     Items(ItemKind),
-    Topic(String),
+    Topic { name: String, validate: bool },
+}
+
+/// What is no data, for the one reader of it.
+struct StateEvents {
+    queue: mpsc::Receiver<NetworkEvent>,
+    /// Taken from the queue, and told after the loss of those before it.
+    taken: Option<NetworkEvent>,
 }
 
 #[wasm_bindgen]
@@ -107,17 +117,12 @@ impl WasmNode {
         Ok(manager.disconnect(peer).await?)
     }
 
-    /// The next state event; undefined after the end.
+    /// The next state event, or that some were dropped before it; undefined after the end.
     #[wasm_bindgen(js_name = nextEvent)]
     pub async fn next_event(&self) -> JsValue {
         let events = Rc::clone(&self.events);
         let mut events = events.lock().await;
-        while let Some(event) = events.recv().await {
-            if let Some(event) = convert::state_event(&event) {
-                return event;
-            }
-        }
-        JsValue::UNDEFINED
+        events.next().await
     }
 
     /// Subscribes to items of a kind.
@@ -125,12 +130,20 @@ impl WasmNode {
         self.add(Wanted::Items(parse_kind(kind)?))
     }
 
-    /// Joins a plain topic and subscribes to it.
+    /// Joins a plain topic and subscribes to it. With several readers, messages wait for a verdict as long as one of them
+    /// validates.
     #[wasm_bindgen(js_name = subscribeTopic)]
     pub async fn subscribe_topic(&self, topic: String, validate: bool) -> Result<u32, JsValue> {
-        let manager = self.manager.clone();
-        manager.subscribe_topic(topic.clone(), validate).await?;
-        self.add(Wanted::Topic(topic))
+        let subscriptions = Rc::clone(&self.subscriptions);
+        // Before it is joined: whoever leaves meanwhile sees that somebody stays.
+        let name = topic.clone();
+        let id = self.add(Wanted::Topic { name, validate })?;
+        let settled = settle(self.manager.clone(), Rc::clone(&subscriptions), topic).await;
+        if let Err(error) = settled {
+            subscriptions.borrow_mut().remove(&id);
+            return Err(error.into());
+        }
+        Ok(id)
     }
 
     /// The next items of a subscription, as many as there are but [`MAX_ITEMS`] and about [`MAX_BYTES`] at most; undefined
@@ -142,22 +155,22 @@ impl WasmNode {
         subscription.next().await
     }
 
-    /// Ends a subscription; the last one of a plain topic leaves it.
+    /// Ends a subscription. The last one of a plain topic leaves it, the last one that validates ends the waiting for verdicts.
     pub fn unsubscribe(&self, subscription: u32) {
         let Some(ended) = self.subscriptions.borrow_mut().remove(&subscription) else {
             return;
         };
         ended.over.close();
-        if let Wanted::Topic(topic) = &ended.wanted {
-            let shared =
-                |s: &Rc<Subscription>| matches!(&s.wanted, Wanted::Topic(other) if other == topic);
-            if !self.subscriptions.borrow().values().any(shared) {
-                let (manager, topic) = (self.manager.clone(), topic.clone());
-                wasm_bindgen_futures::spawn_local(async move {
-                    // An error says that the node has ended, and the subscription with it.
-                    let _ = manager.unsubscribe_topic(topic).await;
-                });
-            }
+        if let Wanted::Topic { name, .. } = &ended.wanted {
+            let settled = settle(
+                self.manager.clone(),
+                Rc::clone(&self.subscriptions),
+                name.clone(),
+            );
+            wasm_bindgen_futures::spawn_local(async move {
+                // An error says that the node has ended, and the subscription with it.
+                let _ = settled.await;
+            });
         }
     }
 
@@ -275,7 +288,8 @@ impl WasmNode {
                 NetworkEvent::ItemAccepted { .. } | NetworkEvent::TopicMessage(_)
             )
         };
-        let events = Rc::new(Mutex::new(manager.subscribe(move |event| !data(event))));
+        let queue = manager.subscribe(move |event| !data(event));
+        let events = Rc::new(Mutex::new(StateEvents { queue, taken: None }));
         manager.start().await?;
         if !manager.config.network.bootstrap_peers.is_empty() {
             let manager = manager.clone();
@@ -287,7 +301,7 @@ impl WasmNode {
         Ok(Self {
             manager,
             events,
-            subscriptions: RefCell::default(),
+            subscriptions: Rc::default(),
             last: Cell::new(0),
         })
     }
@@ -307,8 +321,8 @@ impl WasmNode {
                     matches!(event, NetworkEvent::ItemAccepted { item, .. } if item.kind() == kind)
                 })
             }
-            Wanted::Topic(topic) => {
-                let topic = topic.clone();
+            Wanted::Topic { name, .. } => {
+                let topic = name.clone();
                 self.manager.subscribe(move |event| {
                     matches!(event, NetworkEvent::TopicMessage(message) if message.topic == topic)
                 })
@@ -322,6 +336,50 @@ impl WasmNode {
         };
         subscriptions.insert(id, Rc::new(subscription));
         Ok(id)
+    }
+}
+
+/// Takes part in a topic, or no more, as its readers want it together.
+async fn settle(
+    manager: P2PNetworkManager,
+    subscriptions: Subscriptions,
+    topic: String,
+) -> Result<(), NetworkError> {
+    // Looked at no sooner than it is told: so the last one to tell is the one who knows all.
+    let mut validate = None;
+    for subscription in subscriptions.borrow().values() {
+        match &subscription.wanted {
+            Wanted::Topic { name, validate: by } if *name == topic => {
+                *validate.get_or_insert(false) |= by;
+            }
+            _ => {}
+        }
+    }
+    match validate {
+        Some(validate) => manager.subscribe_topic(topic, validate).await,
+        None => manager.unsubscribe_topic(topic).await,
+    }
+}
+
+impl StateEvents {
+    async fn next(&mut self) -> JsValue {
+        loop {
+            let event = match self.taken.take() {
+                Some(event) => Some(event),
+                None => self.queue.recv().await,
+            };
+            let missed = self.queue.missed();
+            if missed > 0 {
+                self.taken = event;
+                return convert::lagged(missed);
+            }
+            let Some(event) = event else {
+                return JsValue::UNDEFINED;
+            };
+            if let Some(event) = convert::state_event(&event) {
+                return event;
+            }
+        }
     }
 }
 
@@ -411,4 +469,114 @@ fn parse_peer(peer: &str) -> Result<PeerId, JsValue> {
         let message = format!("\"{peer}\" is no peer id ({error}); they look like 12D3KooW…");
         convert::failure("invalid-peer-id", false, &message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use wasm_bindgen_test::wasm_bindgen_test;
+
+    use super::*;
+
+    fn field(object: &JsValue, name: &str) -> JsValue {
+        js_sys::Reflect::get(object, &name.into()).expect("an object")
+    }
+
+    fn text(object: &JsValue, name: &str) -> String {
+        field(object, name).as_string().expect("a text")
+    }
+
+    /// A node without a network but the memory of this process.
+    async fn start() -> WasmNode {
+        let config = r#"{ "network": { "listen_addresses": ["/memory/0"] } }"#;
+        let config = js_sys::JSON::parse(config).expect("JSON");
+        WasmNode::start(config).await.expect("it starts")
+    }
+
+    async fn connect(one: &WasmNode, other: &WasmNode) {
+        let address = other.manager.listeners().remove(0);
+        one.dial(&address.to_string()).await.expect("it is there");
+    }
+
+    /// The bytes of the next message.
+    async fn message(node: &WasmNode, subscription: u32) -> (u8, String) {
+        let items = js_sys::Array::from(&node.next(subscription).await);
+        assert_eq!(items.length(), 1);
+        let data = Uint8Array::from(field(&items.get(0), "data"));
+        (data.get_index(0), text(&items.get(0), "token"))
+    }
+
+    #[wasm_bindgen_test]
+    fn a_reader_of_events_that_is_too_slow_is_told() {
+        let (sender, queue) = mpsc::channel(2, 1 << 20);
+        let mut events = StateEvents { queue, taken: None };
+        sender.send_all(
+            ["a", "b", "c", "d", "e"].map(|reason| NetworkEvent::PeerRefused {
+                peer_id: PeerId::random(),
+                reason: reason.to_owned(),
+            }),
+        );
+        let mut next = || events.next().now_or_never().expect("one waits");
+        let lagged = next();
+        assert_eq!(text(&lagged, "type"), "lagged");
+        assert_eq!(field(&lagged, "missed"), 3);
+        for reason in ["d", "e"] {
+            assert_eq!(text(&next(), "reason"), reason);
+        }
+        drop(sender);
+        assert!(
+            events
+                .next()
+                .now_or_never()
+                .expect("the end")
+                .is_undefined()
+        );
+    }
+
+    #[wasm_bindgen_test]
+    async fn a_topic_waits_for_verdicts_as_long_as_one_reader_gives_them() {
+        let (first, middle, last) = (start().await, start().await, start().await);
+        let topic = || "several readers".to_owned();
+        let heard = last.subscribe_topic(topic(), false).await.expect("joined");
+        let judged = middle.subscribe_topic(topic(), true).await.expect("joined");
+        let shown = middle
+            .subscribe_topic(topic(), false)
+            .await
+            .expect("joined");
+        connect(&middle, &last).await;
+        connect(&first, &middle).await;
+        for data in [1, 2] {
+            first.publish(topic(), vec![data]).await.expect("sent");
+            let (told, token) = message(&middle, judged).await;
+            assert_eq!((told, message(&middle, shown).await.0), (data, data));
+            // The first one never gets its verdict.
+            if data == 2 {
+                middle.report(&token, "accept").await.expect("told");
+            }
+        }
+        assert_eq!(message(&last, heard).await.0, 2);
+        middle.unsubscribe(judged);
+        first.publish(topic(), vec![3]).await.expect("sent");
+        assert_eq!(message(&middle, shown).await.0, 3);
+        assert_eq!(message(&last, heard).await.0, 3);
+    }
+
+    #[wasm_bindgen_test]
+    async fn a_subscription_that_fails_leaves_no_topic_joined() {
+        let (node, other) = (start().await, start().await);
+        let full = || node.subscribe("block");
+        let open: Vec<u32> = std::iter::from_fn(|| full().ok()).collect();
+        assert_eq!(open.len(), MAX_SUBSCRIPTIONS);
+        let failed = node.subscribe_topic("none".to_owned(), false).await;
+        assert_eq!(
+            text(&failed.expect_err("no room"), "code"),
+            "too-many-subscriptions"
+        );
+        connect(&other, &node).await;
+        let published = other.publish("none".to_owned(), vec![1]).await;
+        assert_eq!(
+            text(&published.expect_err("nobody listens"), "code"),
+            "no-peers"
+        );
+    }
 }

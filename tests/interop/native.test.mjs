@@ -56,7 +56,7 @@ for (const transport of ['tcp', 'ws']) {
 
     test('what js-libp2p publishes against the rules is refused', async () => {
       await plain.gossip.publish(TOPIC, Uint8Array.of(1, 2, 3))
-      const told = await native.until({ type: 'item:rejected', source: plain.peerId })
+      const told = await native.until({ type: 'item:refused', source: plain.peerId })
       assert.match(told.reason, /not in Bitcoin's format/)
     })
 

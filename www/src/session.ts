@@ -114,9 +114,7 @@ export class Session {
       log('info', `${short(peerId)} has gone: ${reason}`)
       void this.#read()
     })
-    on('peer:refused', ({ peerId, address, reason }) =>
-      log('warn', `Refused ${whom(peerId, address)}: ${reason}`),
-    )
+    on('peer:refused', ({ peerId, reason }) => log('warn', `Refused ${short(peerId)}: ${reason}`))
     on('peer:identify', ({ peerId, agent }) => log('debug', `${short(peerId)} is ${agent}.`))
     on('peer:discovered', ({ peerId, addresses }) =>
       log('debug', `Heard of ${short(peerId)} at ${addresses.slice(0, 4).join(', ')}.`),
@@ -127,8 +125,11 @@ export class Session {
     on('dial:error', ({ address, peerId, message }) =>
       log('warn', `Could not reach ${whom(peerId, address)}: ${message}`),
     )
-    on('item:rejected', ({ kind, source, reason }) =>
-      log('warn', `Rejected a ${kind} from ${short(source)}: ${reason}`),
+    on('item:refused', ({ kind, source, reason }) =>
+      log('warn', `Refused a ${kind} from ${short(source)}: ${reason}`),
+    )
+    on('gossip:impaired', ({ peerId, reason }) =>
+      log('warn', `Gossip with ${short(peerId)} does not work: ${reason}`),
     )
     on('lagged', ({ missed }) => log('warn', `The page was too slow for ${missed} events.`))
     on('log', ({ level, message }) => log(level, message))
@@ -158,7 +159,7 @@ export class Session {
       const [peers, metrics] = await Promise.all([node.peers(), node.metrics()])
       if (this.signal.aborted) return
       this.#hooks.peers(peers)
-      this.#hooks.traffic(metrics.transport.bytesIn, metrics.transport.bytesOut)
+      this.#hooks.traffic(metrics.messages.bytesReceived, metrics.messages.bytesSent)
     } catch (error) {
       if (error instanceof SelkieError && error.fatal) this.#fail(error)
       else if (!this.signal.aborted) this.#hooks.log('warn', sentence(error))

@@ -130,7 +130,7 @@ class Node extends EventTarget {
       this.#in += 400_000 * (1.2 + Math.sin(this.#read / 3) + Math.sin(this.#read))
       this.#out += 90_000 * (1.5 + Math.cos(this.#read / 2))
     }
-    return { transport: { bytesIn: Math.max(0, this.#in), bytesOut: this.#out } }
+    return { messages: { bytesReceived: Math.max(0, this.#in), bytesSent: this.#out } }
   }
 
   async stop(): Promise<void> {

@@ -356,7 +356,7 @@ fn object(event: &NetworkEvent) -> Value {
             source,
             reason,
         } => json!({
-            "type": "item:rejected",
+            "type": "item:refused",
             "kind": kind.name(),
             "source": text(source),
             "reason": reason,

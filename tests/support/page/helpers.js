@@ -34,7 +34,7 @@ const TYPES = [
   'peer:refused',
   'peer:identify',
   'dial:error',
-  'item:rejected',
+  'item:refused',
   'node:stop',
 ]
 

@@ -1,0 +1,40 @@
+/** The hand-written contract against what the WebAssembly hands over: nothing is promised in vain or kept back. */
+
+import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
+import { test } from 'node:test'
+import { createNode } from '../dist/nodejs.js'
+
+const contract = await readFile(new URL('../index.d.ts', import.meta.url), 'utf8')
+const surface = await readFile(new URL('../../src/web/convert.rs', import.meta.url), 'utf8')
+
+/** The names of an interface's fields, in order, inner ones as `outer.inner`. */
+function fields(name) {
+  const [, body] = contract.match(new RegExp(`export interface ${name} \\{\n(.*?)\n\\}`, 's'))
+  const names = []
+  let outer = ''
+  for (const line of body.split('\n')) {
+    const [, indent, field, opens] = line.match(/^( +)'?([\w:]+)'?: (\{)?/) ?? []
+    if (field === undefined) continue
+    if (indent.length === 2 && opens && !line.endsWith('}')) outer = `${field}.`
+    else names.push(indent.length === 2 ? field : outer + field)
+  }
+  return names
+}
+
+test('a node has all the figures of the contract, and no others', async () => {
+  const node = await createNode({ network: 'selkie-dev' })
+  const names = Object.entries(await node.metrics()).flatMap(([outer, figures]) =>
+    Object.keys(figures).map((inner) => `${outer}.${inner}`),
+  )
+  await node.stop()
+  assert.deepEqual(names, fields('Metrics'))
+})
+
+test('every event of the contract is sent by somebody, and every event that is sent is in it', () => {
+  const sent = [...surface.matchAll(/\("type", "([^"]+)"\.into\(\)\)|"type", &"([^"]+)"/g)]
+  const types = new Set(sent.map(([, plain, peer]) => plain ?? peer))
+  // The facade's own.
+  types.add('node:stop')
+  assert.deepEqual([...types].sort(), fields('NodeEvents').sort())
+})
