@@ -26,7 +26,7 @@ mod decode;
 mod parts;
 mod proof_of_work;
 
-pub(crate) use decode::{MAX_BLOCK_SIZE, Malformed, relayed_transactions};
+pub(crate) use decode::{MAX_BLOCK_SIZE, Malformed, propagated_transactions};
 pub(crate) use proof_of_work::has_proof_of_work;
 
 use bytes::Bytes;
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(checked.id.to_string(), id);
         assert_eq!(checked.fee, 0);
         assert_eq!(decode::transactions(BLOCK).unwrap().len(), 1557);
-        assert_eq!(relayed_transactions(BLOCK).unwrap().len(), 1556);
+        assert_eq!(propagated_transactions(BLOCK).unwrap().len(), 1556);
     }
 
     #[test]
@@ -406,7 +406,7 @@ mod tests {
 
     #[test]
     fn every_transaction_of_a_real_block_is_accepted_alone_and_cut_ones_are_not() {
-        for place in relayed_transactions(BLOCK).unwrap() {
+        for place in propagated_transactions(BLOCK).unwrap() {
             let data = &BLOCK[place];
             assert_eq!(transaction(data).verdict, Verdict::Accept);
             assert_eq!(

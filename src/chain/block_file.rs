@@ -35,7 +35,7 @@ use bytes::Bytes;
 
 use self::input::Input;
 use super::Item;
-use super::bitcoin::{has_proof_of_work, relayed_transactions};
+use super::bitcoin::{has_proof_of_work, propagated_transactions};
 use crate::chain::{Block, Transaction};
 
 /// Largest Ethereum block in bytes of RLP: `MAX_BLOCK_SIZE` in EIP-7934.
@@ -227,7 +227,7 @@ impl BlockFile {
     fn split(&self, offset: u64, block: Bytes) -> Result<Vec<Item>, BlockFileError> {
         let places = match self.format {
             Format::BitcoinBlock | Format::BitcoinBlockFile => {
-                relayed_transactions(&block).map_err(|error| (error.offset, error.expected))
+                propagated_transactions(&block).map_err(|error| (error.offset, error.expected))
             }
             Format::Era1 | Format::EthereumRlp => rlp::transactions(&block)
                 .ok_or((0, "a block [header, [transactions], [uncles], ...] in RLP")),

@@ -68,7 +68,7 @@ fn transport_reason(error: &TransportError<std::io::Error>) -> String {
                 "no transport here can dial such an address".to_owned()
             } else if text.contains("refused") {
                 "nobody listens there (connection refused)".to_owned()
-            } else if text.to_lowercase().contains("timeout") || text.contains("timed out") {
+            } else if text.to_ascii_lowercase().contains("timeout") || text.contains("timed out") {
                 "it did not answer in time".to_owned()
             } else if text.contains("dial without a previous listen") {
                 // libp2p-webrtc dials from a listening socket.

@@ -152,7 +152,7 @@ pub(super) fn transactions(data: &[u8]) -> Result<Vec<RawTransaction<'_>>, Malfo
 
 /// Where in the serialised block `data` the transactions stand that can travel alone: all but
 /// the coinbase, which is valid within its block only.
-pub(crate) fn relayed_transactions(data: &[u8]) -> Result<Vec<Range<usize>>, Malformed> {
+pub(crate) fn propagated_transactions(data: &[u8]) -> Result<Vec<Range<usize>>, Malformed> {
     // They stand in a row and end with the block, so their places follow from their sizes.
     let mut end = data.len();
     let mut places = Vec::new();

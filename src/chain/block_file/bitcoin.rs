@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::BlockFileError;
 use super::input::Input;
-use crate::chain::bitcoin::{MAX_BLOCK_SIZE, relayed_transactions};
+use crate::chain::bitcoin::{MAX_BLOCK_SIZE, propagated_transactions};
 
 /// What each block in a `blk*.dat` file begins with: mainnet's `pchMessageStart` in Bitcoin Core's
 /// `kernel/chainparams.cpp`.
@@ -39,7 +39,7 @@ pub(super) fn framed_block(input: &mut Input) -> Result<Option<(u64, Bytes)>, Bl
         if let Some(Ok(length)) = length
             && length <= MAX_BLOCK_SIZE
             && let Some(block) = input.ahead(HEAD + length)?.get(HEAD..HEAD + length)
-            && relayed_transactions(block).is_ok()
+            && propagated_transactions(block).is_ok()
         {
             let block = Bytes::copy_from_slice(block);
             input.pass(HEAD);

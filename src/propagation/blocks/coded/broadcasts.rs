@@ -18,8 +18,8 @@
 //!
 //! A block's root stands in no header, so anyone can announce a wrong one, and a node in between cannot know. If chunks under it
 //! do not belong together, or make another block, then those pay that said they hold all chunks, for this says that
-//! their chain has accepted the block. Whoever told of it first is doubted for a while, but pays nothing: it may be a
-//! relay as well.
+//! their chain has accepted the block. Whoever told of it first is doubted for a while, but pays nothing: it may
+//! have passed on what it was told itself.
 //!
 //! Bounds: [`CodedConfig`] and the constants beside the structures.
 
