@@ -248,7 +248,9 @@ async fn refused(ours: ChainConfig, theirs: ChainConfig, why: &str) {
     let error = stranger.dial(&ours).await.expect_err("a stranger");
     assert!(error.to_string().contains(why), "{error}");
     let refusal = ours.event("a refusal", |event| match event {
-        NetworkEvent::PeerRefused { peer_id, reason } => Some((peer_id, reason)),
+        NetworkEvent::PeerRefused {
+            peer_id, reason, ..
+        } => Some((peer_id, reason)),
         _ => None,
     });
     let (peer, reason) = refusal.await;

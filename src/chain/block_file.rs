@@ -572,26 +572,20 @@ mod tests {
         );
     }
 
-    /// Data too heavy for the repository; used where it lies beside it.
     #[test]
-    fn heavy_files_where_present() {
-        let blocks = [
-            ("bitcoin/block-540107.raw", 229, 1),
-            ("bitcoin/block-481829.raw", 2019, 1),
-            ("bitcoin/block-370661.raw", 707, 1),
-            ("ethereum/block-22431083.rlp", 139, 1),
-            ("ethereum/block-15537393.rlp", 1, 1),
-            ("ethereum/mainnet-00000-5ec1ffb8.era1", 0, 8192),
+    fn every_file_of_testdata_is_read_whole() {
+        let files = [
+            ("block-227835.raw", 121, 1),
+            ("block-227836.raw", 99, 1),
+            ("block-277647.raw", 212, 1),
+            ("block-370661.raw", 707, 1),
+            ("block-413567.raw", 1556, 1),
+            ("chain-0-438.dat", 7, 439),
+            ("block-17034870.rlp", 184, 1),
         ];
-        for (name, transactions, blocks) in blocks {
-            let path = format!("{}/../shared/data/{name}", env!("CARGO_MANIFEST_DIR"));
-            let file = match BlockFile::open(path) {
-                Ok(file) => file,
-                Err(error) => {
-                    println!("skipped {name}: {error}");
-                    continue;
-                }
-            };
+        for (name, transactions, blocks) in files {
+            let path = format!("{}/testdata/{name}", env!("CARGO_MANIFEST_DIR"));
+            let file = BlockFile::open(path).unwrap();
             let format = file.format();
             let items: Vec<_> = file.collect::<Result<_, _>>().unwrap();
             assert_eq!(count(&items, ItemKind::Transaction), transactions, "{name}");

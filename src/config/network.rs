@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::peers::PeerInfo;
 
-/// Addresses, peers and times: SPEC's "Basic Network Config".
+/// Addresses, peers and times.
 ///
 /// A node for development:
 /// ```

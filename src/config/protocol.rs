@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::propagation::PropagationConfig;
 
-/// How the protocols behave: SPEC's "Protocol Configuration".
+/// How the protocols behave.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProtocolConfig {

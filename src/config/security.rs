@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::traffic::{Limits, Rate};
 
-/// What peers may do: SPEC's "Security Configuration".
+/// What peers may do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SecurityConfig {

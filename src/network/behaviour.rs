@@ -8,9 +8,7 @@ use libp2p::{
     swarm::NetworkBehaviour,
 };
 
-use super::{
-    codec::FrameCodec, gate::Gate, protocol::Hello, routing::Routing, shared::SharedTable,
-};
+use super::{codec::FrameCodec, gate::Gate, hello::Hello, routing::Routing, shared::SharedTable};
 use crate::{config::Config, error::NetworkError, gossip::Gossip, lanes::Lanes};
 use crate::{
     peers::Connected,
@@ -22,7 +20,7 @@ use crate::{
 pub(crate) const HELLO: StreamProtocol = StreamProtocol::new("/selkie/hello/1");
 
 /// Dials that may be under way at once. Who knocks has places of its own (`transport/door.rs`).
-const MAX_DIALS: u32 = 256;
+pub(crate) const MAX_DIALS: u32 = 256;
 /// Pings in a `keepalive_interval`. js-libp2p and go-libp2p end a ping's stream that was idle for ten seconds or more, and
 /// libp2p opens the next one with the ping after: one lost stream is no silence.
 const PINGS: u32 = 4;

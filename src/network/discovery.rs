@@ -88,6 +88,7 @@ impl Discovery {
         swarm: &mut Swarm<Behaviour>,
         address: Multiaddr,
         reply: DialReply,
+        now: Instant,
     ) {
         let peer = match address.iter().last() {
             Some(Protocol::P2p(peer)) => Some(peer),
@@ -98,7 +99,7 @@ impl Discovery {
             addresses: vec![address],
             reply,
         };
-        self.dial_wish(swarm, wish);
+        self.dial_wish(swarm, wish, now);
     }
 
     /// A bootstrap peer, with all addresses that the configuration has of it.
@@ -116,17 +117,12 @@ impl Discovery {
         for address in &addresses {
             self.dialing.seed(seed.peer_id, address.clone(), now);
         }
-        self.dialing.dials(&seed.peer_id);
-        if self.shared.peers().stage(&seed.peer_id).is_some() {
-            // It came by itself: once it goes, it is dialled again.
-            self.dialing.connected(&seed.peer_id);
-        }
         let wish = Wish {
             peer: Some(seed.peer_id),
             addresses,
             reply,
         };
-        self.dial_wish(swarm, wish);
+        self.dial_wish(swarm, wish, now);
     }
 
     /// Peers of the local network.
@@ -135,7 +131,9 @@ impl Discovery {
             for address in &peer.addresses {
                 self.dialing.found(peer.peer_id, address.clone(), now);
             }
-            if self.shared.peers().stage(&peer.peer_id).is_some() {
+            let stage = self.shared.peers().stage(&peer.peer_id);
+            // Whom the user lets go stays away, also where it is found before it is gone.
+            if stage.is_some_and(|stage| stage != Stage::Ending) {
                 self.dialing.connected(&peer.peer_id);
             }
         }
@@ -228,7 +226,7 @@ impl Discovery {
             let _ = parting.send(());
         }
         for wish in self.parked.remove(peer).unwrap_or_default() {
-            self.dial_wish(swarm, wish);
+            self.dial_wish(swarm, wish, now);
         }
     }
 
@@ -239,7 +237,8 @@ impl Discovery {
         }
     }
 
-    fn dial_wish(&mut self, swarm: &mut Swarm<Behaviour>, wish: Wish) {
+    /// Whatever becomes of it, a target is left connected, being dialled, or due.
+    fn dial_wish(&mut self, swarm: &mut Swarm<Behaviour>, wish: Wish, now: Instant) {
         // TCP would connect the listening socket to itself, and both ends would wait for a listener's words.
         let own = wish.peer == Some(*swarm.local_peer_id()) || {
             let state = self.shared.state();
@@ -252,7 +251,12 @@ impl Discovery {
         }
         let options = match wish.peer {
             Some(peer) => {
+                self.dialing.wanted(&peer, now);
                 let stage = self.shared.peers().stage(&peer);
+                if stage.is_some() {
+                    // Where it came by itself: once it goes, it is dialled again.
+                    self.dialing.connected(&peer);
+                }
                 match stage {
                     Some(Stage::Ending) => return self.parked.entry(peer).or_default().push(wish),
                     Some(_) => return self.await_ready(peer, wish.reply),
@@ -273,7 +277,12 @@ impl Discovery {
             .for_each(|address| gate.vouch(address));
         let connection = options.connection_id();
         match swarm.dial(options) {
-            Ok(()) => drop(self.dials.insert(connection, wish)),
+            Ok(()) => {
+                if let Some(peer) = &wish.peer {
+                    self.dialing.dials(peer);
+                }
+                self.dials.insert(connection, wish);
+            }
             Err(error) => wish.fails(dial_reason(&error)),
         }
     }
@@ -285,5 +294,65 @@ impl Discovery {
         } else {
             self.waiting.entry(peer).or_default().push(reply);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use libp2p::{core::transport::dummy::DummyTransport, identity::Keypair, relay, swarm};
+
+    use super::*;
+    use crate::{
+        Config,
+        network::behaviour::MAX_DIALS,
+        peers::AddressPolicy,
+        platform::{self, test},
+        transport::{self, Boxed},
+    };
+
+    /// A node that dials and never hears what becomes of it.
+    fn deaf() -> (Swarm<Behaviour>, Discovery) {
+        let (config, keypair) = (Config::default(), Keypair::generate_ed25519());
+        let own = keypair.public().to_peer_id();
+        let shared = Arc::new(Shared::new(crate::chain::Opaque, &config));
+        let policy = Arc::new(Mutex::new(AddressPolicy::new(own, true)));
+        let (_, circuits) = relay::client::new(own);
+        let local = transport::local_discovery(&config, own).expect("off");
+        let known = (policy, Arc::clone(&shared.table));
+        let behaviour = Behaviour::new(&config, &keypair, circuits, local, known).expect("right");
+        let nowhere: Boxed = libp2p::Transport::boxed(DummyTransport::new());
+        let config = swarm::Config::with_executor(|_| {});
+        let swarm = Swarm::new(nowhere, behaviour, own, config);
+        (swarm, Discovery::new(own, 50, shared))
+    }
+
+    #[test]
+    fn a_seed_whose_dial_fails_at_once_is_dialled_again() {
+        let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+        let address = |port: u32| -> Multiaddr {
+            let text = format!("/ip4/192.0.2.1/tcp/{port}");
+            text.parse().expect("an address")
+        };
+        for port in 1..=MAX_DIALS {
+            let (reply, _) = oneshot::channel();
+            discovery.dial(&mut swarm, address(port), reply, now);
+        }
+        assert_eq!(discovery.dials.len(), MAX_DIALS as usize);
+        let seed = PeerInfo {
+            addresses: vec![address(1000)],
+            ..PeerInfo::new(PeerId::random())
+        };
+        let (reply, mut answer) = oneshot::channel();
+        discovery.dial_seed(&mut swarm, &seed, reply, now);
+        let answered = answer.try_recv().expect("it is said at once");
+        assert!(matches!(answered, Err(NetworkError::Dial { .. })));
+        let due = discovery.dialing.due(now);
+        assert_eq!(
+            due.len(),
+            1,
+            "it is not taken for one that is being dialled"
+        );
     }
 }

@@ -15,6 +15,14 @@ use crate::platform::SystemTime;
 pub enum NetworkEvent {
     /// This node listens at a new address.
     Listening(Multiaddr),
+    /// This node does not listen at an address at which it was to, or no longer: no interface has one of that kind yet, or the
+    /// listener ended.
+    NotListening {
+        /// The address, as configured or as it was told.
+        address: Multiaddr,
+        /// Why, for a person.
+        reason: String,
+    },
     /// A peer is connected and of our network (or a plain libp2p peer, which has no network of its own).
     PeerConnected(PeerInfo),
     /// A peer has told what it is and speaks.
@@ -37,6 +45,8 @@ pub enum NetworkEvent {
     PeerRefused {
         /// The peer.
         peer_id: PeerId,
+        /// The address that was dialled, or that it came from.
+        address: Option<Multiaddr>,
         /// Why, for a person.
         reason: String,
     },
@@ -118,7 +128,8 @@ impl NetworkEvent {
     pub fn is_error(&self) -> bool {
         matches!(
             self,
-            Self::PeerRefused { .. }
+            Self::NotListening { .. }
+                | Self::PeerRefused { .. }
                 | Self::DialFailed { .. }
                 | Self::ItemRefused { .. }
                 | Self::Crashed { .. }
@@ -132,6 +143,7 @@ impl Weigh for NetworkEvent {
     fn weight(&self) -> usize {
         let content = match self {
             Self::Listening(address) => address.len(),
+            Self::NotListening { address, reason } => address.len() + reason.len(),
             Self::PeerConnected(peer) => weight_of_peer(peer),
             Self::PeerIdentified {
                 agent, protocols, ..
@@ -144,11 +156,13 @@ impl Weigh for NetworkEvent {
             }
             Self::PeersDiscovered(peers) => peers.iter().map(weight_of_peer).sum(),
             Self::PeerDisconnected { reason, .. }
-            | Self::PeerRefused { reason, .. }
             | Self::ItemRefused { reason, .. }
             | Self::GossipImpaired { reason, .. }
             | Self::Crashed { reason } => reason.len(),
-            Self::DialFailed {
+            Self::PeerRefused {
+                address, reason, ..
+            }
+            | Self::DialFailed {
                 address, reason, ..
             } => reason.len() + address.as_ref().map_or(0, Multiaddr::len),
             Self::ItemAccepted { item, id, .. } => item.data().len() + id.as_bytes().len(),
@@ -175,10 +189,15 @@ impl fmt::Display for NetworkEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listening(address) => write!(f, "listening on {address}"),
+            Self::NotListening { address, reason } => {
+                write!(f, "not listening on {address}: {reason}")
+            }
             Self::PeerConnected(peer) => write!(f, "{peer} is connected"),
             Self::PeerIdentified { peer_id, agent, .. } => write!(f, "{peer_id} is {agent}"),
             Self::PeerDisconnected { peer_id, reason } => write!(f, "{peer_id} is gone: {reason}"),
-            Self::PeerRefused { peer_id, reason } => write!(f, "{peer_id} was refused: {reason}"),
+            Self::PeerRefused {
+                peer_id, reason, ..
+            } => write!(f, "{peer_id} was refused: {reason}"),
             Self::PeersDiscovered(peers) => write!(f, "{} peers were discovered", peers.len()),
             Self::PeerScored {
                 peer_id,
@@ -243,6 +262,10 @@ mod tests {
         peer.addresses = vec![address.clone()];
         vec![
             NetworkEvent::Listening(address.clone()),
+            NetworkEvent::NotListening {
+                address: address.clone(),
+                reason: String::new(),
+            },
             NetworkEvent::PeerConnected(peer.clone()),
             NetworkEvent::PeerIdentified {
                 peer_id,
@@ -255,6 +278,7 @@ mod tests {
             },
             NetworkEvent::PeerRefused {
                 peer_id,
+                address: Some(address.clone()),
                 reason: text.clone(),
             },
             NetworkEvent::PeersDiscovered(vec![peer]),

@@ -9,6 +9,7 @@ mod discovery;
 mod event;
 mod exchange;
 mod gate;
+mod hello;
 pub mod mpsc;
 mod p2p;
 pub mod protocol;
@@ -16,6 +17,7 @@ mod reasons;
 mod requests;
 mod routing;
 mod shared;
+mod starting;
 mod task;
 
 pub use event::{NetworkEvent, TopicItem};

@@ -102,15 +102,17 @@ impl P2PNetworkManager {
         })
     }
 
-    /// Listens on the configured addresses and begins to serve. Returns once every listener is up.
+    /// Listens on the configured addresses and begins to serve. Returns once every listener is up, within 3 s: those by then
+    /// without an address (`::` where IPv6 is off) are told by [`NetworkEvent::NotListening`], and [`Self::listeners`] are the others.
     ///
     /// # Errors
-    /// [`NetworkError::Listen`] names the address that can't be listened on; [`NetworkError::AlreadyStarted`].
+    /// [`NetworkError::Listen`] names the address that can't be listened on, the first one where none of them has an interface;
+    /// the node has ended then. [`NetworkError::AlreadyStarted`].
     pub async fn start(&self) -> Result<(), NetworkError> {
         let mut task = self.idle().take().ok_or(NetworkError::AlreadyStarted)?;
         let listening = task.listen()?;
         platform::spawn(task.run());
-        listening.await.map_err(|_| NetworkError::NotRunning)
+        listening.await.map_err(|_| NetworkError::NotRunning)?
     }
 
     /// Ends the node in order: closes every connection, then all subscriptions. Returns when it has ended.

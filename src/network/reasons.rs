@@ -82,6 +82,14 @@ fn transport_reason(error: &TransportError<std::io::Error>) -> String {
     }
 }
 
+/// Why a listener ended, for a person.
+pub(crate) fn closed_reason(reason: &std::io::Result<()>) -> String {
+    match reason {
+        Ok(()) => "the listener was closed".to_owned(),
+        Err(error) => format!("the listener ended: {}", innermost(error)),
+    }
+}
+
 /// The error at the bottom of the chain: the ones above only repeat it.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     let mut at = error;

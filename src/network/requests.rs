@@ -9,8 +9,7 @@ use libp2p::request_response::{OutboundFailure, OutboundRequestId};
 use tokio::sync::oneshot;
 
 use super::protocol::Answer;
-use crate::platform::{self, Instant};
-use crate::{chain::StateResponse, error::ProtocolError};
+use crate::{chain::StateResponse, error::ProtocolError, platform::Instant};
 
 /// What the caller of a direct message waits for.
 pub(crate) type Reply = oneshot::Sender<Result<Option<StateResponse>, ProtocolError>>;
@@ -23,8 +22,8 @@ pub(crate) struct Requests {
 
 impl Requests {
     /// A request was sent.
-    pub(crate) fn sent(&mut self, id: OutboundRequestId, reply: Reply) {
-        self.waiting.insert(id, (platform::now(), reply));
+    pub(crate) fn sent(&mut self, id: OutboundRequestId, reply: Reply, now: Instant) {
+        self.waiting.insert(id, (now, reply));
     }
 
     /// An answer came: tells the caller, and says how long it took and whether it was a message at all.
@@ -32,6 +31,7 @@ impl Requests {
         &mut self,
         id: OutboundRequestId,
         frame: &[u8],
+        now: Instant,
     ) -> Option<(Duration, bool)> {
         let (at, reply) = self.waiting.remove(&id)?;
         let answer = Answer::decode(frame);
@@ -43,7 +43,7 @@ impl Requests {
             Ok(Answer::Refused(reason)) => Err(ProtocolError::Refused(reason)),
             Err(error) => Err(error.into()),
         });
-        Some((at.elapsed(), valid))
+        Some((now.saturating_duration_since(at), valid))
     }
 
     /// No answer will come.

@@ -5,16 +5,18 @@
 //!
 //! - **Addresses** come in by two doors only: the user's own ([`Routing::vouch`]), and what a connected peer tells of itself
 //!   ([`Routing::told`]), of which it believes the address that was dialled, and those on the host that the connection comes
-//!   from. So nobody makes this node, or those who ask it, dial somebody else. At most [`MAX_ADDRESSES`] a peer; each telling
-//!   replaces the one before.
+//!   from. So nobody makes this node, or those who ask it, dial somebody else. At most [`MAX_ADDRESSES`] of each kind a peer;
+//!   each telling replaces whatever the table had from the peer, also before it went and came again.
 //! - **Records and providers** of strangers are not kept: nothing here uses them.
 //! - **Questions** are answered at [`QUESTIONS`] a peer. What comes sooner is dropped, and told so that its sender pays.
 //!
-//! Bounds: an entry for each connected peer; the table is Kademlia's own, 20 peers for each of 256 distances. Its streams
-//! are 32 a connection, 16 KiB a message.
+//! Bounds: an entry for each connected peer, and for [`MAX_VOUCHED`] of the user's; the table is Kademlia's own, 20 peers for each
+//! of 256 distances. Its streams are 32 a connection, 16 KiB a message. Addresses are kept in two more places of libp2p's, which
+//! only the user's own reach: request-response's two lists, of 100 peers with 10 addresses each, the least used of which
+//! make room. Identify's own list is off (`behaviour.rs`).
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     net::IpAddr,
     task::{Context, Poll},
 };
@@ -37,8 +39,10 @@ use crate::{
     traffic::{Class, Cost, Limit, Limits, Protocol as Limited, Rate, RateLimiter},
 };
 
-/// The most addresses of one peer that the table holds.
+/// The most addresses of one peer that the table holds from the user, and from the peer.
 const MAX_ADDRESSES: usize = 8;
+/// Peers whose addresses the user gave that are kept apart; of further ones the peer's own word replaces the user's.
+const MAX_VOUCHED: usize = 1024;
 /// How many questions of one peer are answered: a bootstrap asks a peer some 20 times.
 const QUESTIONS: Rate = Rate {
     per_second: 20,
@@ -54,18 +58,13 @@ type Said = THandlerOutEvent<Kad>;
 /// See the module's documentation.
 pub(crate) struct Routing {
     kad: Kad,
-    peers: HashMap<PeerId, Known>,
+    /// Where connected peers are connected from, or to.
+    peers: BTreeMap<PeerId, BTreeMap<ConnectionId, ConnectedPoint>>,
+    /// What the user said, the eldest first.
+    vouched: BTreeMap<PeerId, Vec<Multiaddr>>,
     limiter: RateLimiter,
     /// Peers that asked sooner than they may, to be told.
     excess: Vec<PeerId>,
-}
-
-/// What is known of a connected peer.
-#[derive(Default)]
-struct Known {
-    connections: HashMap<ConnectionId, ConnectedPoint>,
-    /// Its addresses in the table that it told itself.
-    told: Vec<Multiaddr>,
 }
 
 /// What the table has to say.
@@ -112,7 +111,8 @@ impl Routing {
         };
         Ok(Self {
             kad,
-            peers: HashMap::new(),
+            peers: BTreeMap::new(),
+            vouched: BTreeMap::new(),
             limiter: RateLimiter::new(limits),
             excess: Vec::new(),
         })
@@ -120,30 +120,38 @@ impl Routing {
 
     /// The user knows that a peer is at an address.
     pub(crate) fn vouch(&mut self, peer: &PeerId, address: Multiaddr) {
+        let address = without_id(&address);
+        if self.vouched.len() < MAX_VOUCHED || self.vouched.contains_key(peer) {
+            let vouched = self.vouched.entry(*peer).or_default();
+            vouched.retain(|known| *known != address);
+            if vouched.len() == MAX_ADDRESSES {
+                let eldest = vouched.remove(0);
+                self.kad.remove_address(peer, &with_id(&eldest, *peer));
+            }
+            vouched.push(address.clone());
+        }
         self.kad.add_address(peer, address);
     }
 
-    /// A connected peer that speaks Kademlia tells where it is: of that, what this node has seen for itself replaces
-    /// what the peer told before.
+    /// A connected peer that speaks Kademlia tells where it is: of that, what this node has seen for itself, with what the
+    /// user said, is all that the table has of it from now on.
     pub(crate) fn told(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
-        let Some(known) = self.peers.get_mut(&peer) else {
+        let Some(connections) = self.peers.get(&peer) else {
             return;
         };
-        let believed = believed(known.connections.values(), addresses);
-        if believed == known.told {
-            return;
+        let mut right = believed(connections.values(), addresses);
+        right.extend(self.vouched.get(&peer).into_iter().flatten().cloned());
+        let right: Vec<_> = right.iter().map(|right| with_id(right, peer)).collect();
+        let before = self.addresses(&peer);
+        for address in right.iter().filter(|new| !before.contains(new)) {
+            self.kad.add_address(&peer, address.clone());
         }
-        let before = std::mem::replace(&mut known.told, believed.clone());
-        for address in before.iter().filter(|old| !believed.contains(old)) {
-            self.kad.remove_address(&peer, &with_id(address, peer));
-        }
-        for address in believed.into_iter().filter(|new| !before.contains(new)) {
-            self.kad.add_address(&peer, address);
+        for address in before.iter().filter(|old| !right.contains(old)) {
+            self.kad.remove_address(&peer, address);
         }
     }
 
     /// The addresses of a peer in the table.
-    #[cfg(test)]
     fn addresses(&mut self, peer: &PeerId) -> Vec<Multiaddr> {
         let key = kad::KBucketKey::from(*peer);
         let bucket = self.kad.kbucket(*peer);
@@ -263,14 +271,12 @@ impl NetworkBehaviour for Routing {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match &event {
             FromSwarm::ConnectionEstablished(established) => {
-                let known = self.peers.entry(established.peer_id).or_default();
-                known
-                    .connections
-                    .insert(established.connection_id, established.endpoint.clone());
+                let connections = self.peers.entry(established.peer_id).or_default();
+                connections.insert(established.connection_id, established.endpoint.clone());
             }
             FromSwarm::ConnectionClosed(closed) => {
-                if let Some(known) = self.peers.get_mut(&closed.peer_id) {
-                    known.connections.remove(&closed.connection_id);
+                if let Some(connections) = self.peers.get_mut(&closed.peer_id) {
+                    connections.remove(&closed.connection_id);
                 }
                 if closed.remaining_established == 0 {
                     self.peers.remove(&closed.peer_id);
@@ -331,7 +337,7 @@ impl NetworkBehaviour for Routing {
 mod tests {
     use super::*;
     use crate::platform::test;
-    use libp2p::swarm::behaviour::ConnectionEstablished;
+    use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished};
 
     fn address(text: &str) -> Multiaddr {
         text.parse().expect("an address")
@@ -346,15 +352,29 @@ mod tests {
 
     fn connected(from: &str) -> (Routing, PeerId) {
         let mut routing = Routing::new(&Config::default(), PeerId::random()).expect("right");
-        let (peer_id, endpoint) = (PeerId::random(), inbound(from));
+        let peer = PeerId::random();
+        comes(&mut routing, peer, from);
+        (routing, peer)
+    }
+
+    fn comes(routing: &mut Routing, peer_id: PeerId, from: &str) {
         routing.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
             peer_id,
             connection_id: ConnectionId::new_unchecked(0),
-            endpoint: &endpoint,
+            endpoint: &inbound(from),
             failed_addresses: &[],
             other_established: 0,
         }));
-        (routing, peer_id)
+    }
+
+    fn goes(routing: &mut Routing, peer_id: PeerId, from: &str) {
+        routing.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+            peer_id,
+            connection_id: ConnectionId::new_unchecked(0),
+            endpoint: &inbound(from),
+            cause: None,
+            remaining_established: 0,
+        }));
     }
 
     #[test]
@@ -388,6 +408,46 @@ mod tests {
         assert!(routing.addresses(&peer).is_empty(), "it told none");
         routing.told(PeerId::random(), &[address("/ip4/203.0.113.9/tcp/1")]);
         assert_eq!(routing.peers.len(), 1, "a stranger's words are not kept");
+    }
+
+    #[test]
+    fn who_comes_again_and_again_has_one_entry_that_does_not_grow() {
+        let from = "/ip4/203.0.113.9/tcp/50000";
+        let (mut routing, peer) = connected(from);
+        for port in 1..200u16 {
+            let told = address(&format!("/ip4/203.0.113.9/tcp/{port}"));
+            routing.told(peer, std::slice::from_ref(&told));
+            assert_eq!(routing.addresses(&peer), [with_id(&told, peer)]);
+            goes(&mut routing, peer, from);
+            comes(&mut routing, peer, from);
+        }
+        assert!(routing.peers.len() == 1 && routing.vouched.is_empty());
+    }
+
+    #[test]
+    fn what_the_user_said_stays_beside_what_the_peer_tells() {
+        let (mut routing, peer) = connected("/ip4/203.0.113.9/tcp/50000");
+        let port = |port: usize| address(&format!("/dns4/seed.example/tcp/{port}"));
+        for number in 0..20 {
+            routing.vouch(&peer, port(number));
+            routing.vouch(&peer, with_id(&port(number), peer));
+        }
+        let vouched: Vec<_> = (20 - MAX_ADDRESSES..20).map(port).collect();
+        assert_eq!(routing.vouched.get(&peer), Some(&vouched));
+        for told in 0..20 {
+            routing.told(peer, &[address(&format!("/ip4/203.0.113.9/tcp/{told}"))]);
+            let known = routing.addresses(&peer);
+            assert_eq!(known.len(), MAX_ADDRESSES + 1);
+            assert!(
+                vouched
+                    .iter()
+                    .all(|kept| known.contains(&with_id(kept, peer)))
+            );
+        }
+        for _ in 0..MAX_VOUCHED * 2 {
+            routing.vouch(&PeerId::random(), port(1));
+        }
+        assert_eq!(routing.vouched.len(), MAX_VOUCHED);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 //! topics. Who says nothing within `connection_timeout`, or later leaves all pings unanswered, is let go.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
@@ -18,7 +18,6 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    core::transport::ListenerId,
     gossipsub::{self, IdentTopic, MessageAcceptance, MessageId},
     identity::Keypair,
     multiaddr::Protocol,
@@ -33,9 +32,11 @@ use super::{
     behaviour::Behaviour,
     codec,
     discovery::Discovery,
-    protocol::{self, Answer, Hello, Limits, NetworkMessage},
+    hello::{Hello, Limits},
+    protocol::{self, Answer, NetworkMessage},
     requests::Requests,
     shared::{Command, Shared, Submission},
+    starting::{NO_INTERFACE, Started, Starting},
 };
 use crate::{
     chain::{Item, ItemKind, StateResponse, Verdict},
@@ -88,8 +89,7 @@ pub(crate) struct Task {
     swarm: Swarm<Behaviour>,
     hello: Hello,
     discovery: Discovery,
-    /// Listeners that have not told their address yet, and who waits for them.
-    starting: (HashSet<ListenerId>, Option<oneshot::Sender<()>>),
+    starting: Starting,
     greetings: HashMap<rr::OutboundRequestId, PeerId>,
     farewells: HashMap<rr::InboundRequestId, PeerId>,
     requests: Requests,
@@ -188,7 +188,7 @@ impl Task {
             commands,
             submissions,
             swarm,
-            starting: (HashSet::new(), None),
+            starting: Starting::default(),
             greetings: HashMap::new(),
             farewells: HashMap::new(),
             requests: Requests::default(),
@@ -201,9 +201,9 @@ impl Task {
         })
     }
 
-    /// Asks the system for every configured address; the answer comes when all have one.
-    pub(crate) fn listen(&mut self) -> Result<oneshot::Receiver<()>, NetworkError> {
-        let (sender, receiver) = oneshot::channel();
+    /// Asks the system for every configured address; the answer comes when all have one, or it is clear that some will not.
+    pub(crate) fn listen(&mut self) -> Result<oneshot::Receiver<Started>, NetworkError> {
+        let mut listeners = Vec::new();
         for address in &self.config.network.listen_addresses {
             let address = modern(address);
             // A place at a relay is asked for by a connection to it.
@@ -213,12 +213,12 @@ impl Task {
                 listener.map_err(|error| NetworkError::listen(address.clone(), error))?;
             // A reservation at a relay may take long and may come and go: start does not wait for it.
             if !address.iter().any(|p| p == Protocol::P2pCircuit) {
-                self.starting.0.insert(listener);
+                listeners.push((listener, address));
             }
         }
-        self.starting.1 = Some(sender);
-        self.listener_started(None);
-        Ok(receiver)
+        let (starting, started) = Starting::begin(listeners, platform::now());
+        self.starting = starting;
+        Ok(started)
     }
 
     /// Runs until the last handle is gone or `shutdown` is called. Whatever ends it, every subscriber is told, and every
@@ -231,8 +231,12 @@ impl Task {
             Err(reason) => (NetworkEvent::Crashed { reason }, None),
         };
         shared.emit(last);
+        let failure = std::mem::take(&mut self.starting).into_failure();
         // What crashed once may crash again while it is taken apart.
         let _ = platform::guard(move || drop(self));
+        if let Some((waiter, error)) = failure {
+            let _ = waiter.send(Err(error));
+        }
         if let Some(reply) = stopped {
             let _ = reply.send(());
         }
@@ -264,6 +268,9 @@ impl Task {
                 }
             }
             self.act();
+            if self.starting.failed() {
+                break None;
+            }
         };
         self.close().await;
         stopped
@@ -288,7 +295,7 @@ impl Task {
         match command {
             Command::Dial { address, reply } => {
                 self.discovery
-                    .dial(&mut self.swarm, modern(&address), reply);
+                    .dial(&mut self.swarm, modern(&address), reply, platform::now());
             }
             Command::DialSeed { peer, reply } => {
                 self.discovery
@@ -314,7 +321,7 @@ impl Task {
                     .behaviour_mut()
                     .message
                     .send_request(&peer, Ok(frame.into()));
-                self.requests.sent(id, reply);
+                self.requests.sent(id, reply, platform::now());
             }
             Command::Handle { item, peer, reply } => {
                 // The reply says what became of it.
@@ -384,18 +391,19 @@ impl Task {
         }
         peers.on_time(now);
         drop(peers);
+        for address in self.starting.late(now) {
+            self.not_listening(address, NO_INTERFACE);
+        }
         self.discovery.dial_due(&mut self.swarm, now);
         self.publish_held(|_| true);
     }
 
-    /// One listener told its address (`Some`), or there may be none to wait for.
-    fn listener_started(&mut self, listener: Option<ListenerId>) {
-        listener.map(|id| self.starting.0.remove(&id));
-        if self.starting.0.is_empty()
-            && let Some(waiter) = self.starting.1.take()
-        {
-            let _ = waiter.send(());
-        }
+    /// This node does not listen where it was to, or no longer.
+    fn not_listening(&mut self, address: Multiaddr, reason: &str) {
+        let reason = reason.to_owned();
+        tracing::warn!(%address, %reason, "not listening");
+        self.shared
+            .emit(NetworkEvent::NotListening { address, reason });
     }
 }
 

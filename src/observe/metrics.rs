@@ -15,7 +15,7 @@ const LATENCIES: usize = 1024;
 /// Time over which the bandwidth is averaged.
 const BANDWIDTH_WINDOW: Duration = Duration::from_secs(10);
 
-/// SPEC's connection metrics.
+/// Figures about connections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionMetrics {
@@ -31,7 +31,7 @@ pub struct ConnectionMetrics {
     pub bandwidth_utilization: f64,
 }
 
-/// SPEC's message metrics. Items (blocks, transactions, votes), topic messages and direct messages count alike.
+/// Figures about messages. Items (blocks, transactions, votes), topic messages and direct messages count alike.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MessageMetrics {
@@ -52,7 +52,7 @@ pub struct MessageMetrics {
     pub message_success_rate: f64,
 }
 
-/// SPEC's peer metrics.
+/// Figures about peers.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerMetrics {
     /// Peers connected now.

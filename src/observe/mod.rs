@@ -1,4 +1,4 @@
-//! What the node knows about itself, in SPEC's terms.
+//! What the node knows about itself.
 
 mod metrics;
 

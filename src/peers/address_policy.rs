@@ -183,7 +183,12 @@ impl AddressPolicy {
         if self.tried.len() >= Self::MAX_TRIED && !self.tried.contains_key(&address) {
             self.tried.retain(|_, until| *until > now);
             if self.tried.len() >= Self::MAX_TRIED {
-                let first = self.tried.iter().min_by_key(|(_, until)| **until);
+                // Of those tried at one moment always the same one, so that a simulated node does the same each time.
+                let first = self.tried.iter().min_by(|(one, until), (other, later)| {
+                    until
+                        .cmp(later)
+                        .then_with(|| one.as_ref().cmp(other.as_ref()))
+                });
                 let first = first.map(|(address, _)| address.clone());
                 first.map(|address| self.tried.remove(&address));
             }

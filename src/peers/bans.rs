@@ -1,7 +1,7 @@
 //! Bans: who is kept out until when.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     time::Duration,
 };
 
@@ -14,7 +14,9 @@ use crate::platform::Instant;
 #[derive(Debug)]
 pub struct Bans {
     always: HashSet<PeerId>,
-    until: HashMap<PeerId, Instant>,
+    until: BTreeMap<PeerId, Instant>,
+    /// The same, the one that ends first in front.
+    ends: BTreeSet<(Instant, PeerId)>,
     duration: Duration,
     max_bans: usize,
 }
@@ -24,7 +26,8 @@ impl Bans {
     pub fn new(always: HashSet<PeerId>, duration: Duration, max_bans: usize) -> Self {
         Self {
             always,
-            until: HashMap::new(),
+            until: BTreeMap::new(),
+            ends: BTreeSet::new(),
             duration,
             max_bans,
         }
@@ -32,18 +35,16 @@ impl Bans {
 
     /// Keeps a peer out from now on.
     pub fn ban(&mut self, peer: PeerId, now: Instant) {
-        if self.until.len() >= self.max_bans && !self.until.contains_key(&peer) {
-            self.until.retain(|_, end| *end > now);
-            if self.until.len() >= self.max_bans {
-                let first = self
-                    .until
-                    .iter()
-                    .min_by_key(|(_, end)| **end)
-                    .map(|(peer, _)| *peer);
-                first.map(|peer| self.until.remove(&peer));
-            }
+        if let Some(end) = self.until.remove(&peer) {
+            self.ends.remove(&(end, peer));
+        } else if self.until.len() >= self.max_bans
+            && let Some((_, first)) = self.ends.pop_first()
+        {
+            self.until.remove(&first);
         }
-        self.until.insert(peer, now + self.duration);
+        let end = now + self.duration;
+        self.until.insert(peer, end);
+        self.ends.insert((end, peer));
     }
 
     /// Whether a peer is kept out now.
@@ -71,6 +72,8 @@ mod tests {
         assert!(bans.holds(&peers[1], now) && bans.holds(&peers[2], now));
         assert!(!bans.holds(&peers[1], now + minute * 2));
         assert!(bans.holds(&for_ever, now + minute * 1000));
-        assert_eq!(bans.until.len(), 2);
+        bans.ban(peers[2], now + minute);
+        assert!(bans.holds(&peers[2], now + minute * 3 / 2), "it is longer");
+        assert_eq!((bans.until.len(), bans.ends.len()), (2, 2));
     }
 }

@@ -77,18 +77,29 @@ impl Dialing {
         }
     }
 
-    /// Somebody else dials it now.
+    /// The user asks for it, also where it was let go before.
+    pub fn wanted(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(target) = self.targets.get_mut(peer)
+            && target.state == State::Dismissed
+        {
+            target.state = State::Due(now);
+        }
+    }
+
+    /// Somebody else has begun to dial it: one of [`Self::connected`] and [`Self::failed`] follows.
     pub fn dials(&mut self, peer: &PeerId) {
         if let Some(target) = self.targets.get_mut(peer)
-            && target.state != State::Connected
+            && matches!(target.state, State::Due(_))
         {
             target.state = State::Dialling;
         }
     }
 
-    /// It is connected, whoever dialled.
+    /// It is connected, whoever dialled. Whom the user let go may come by itself, and is not dialled when it goes again.
     pub fn connected(&mut self, peer: &PeerId) {
-        if let Some(target) = self.targets.get_mut(peer) {
+        if let Some(target) = self.targets.get_mut(peer)
+            && target.state != State::Dismissed
+        {
             (target.state, target.pause) = (State::Connected, PAUSE.0);
         }
     }
@@ -212,6 +223,24 @@ mod tests {
         dialing.dismissed(&seed);
         dialing.gone(&seed, now);
         assert!(dialing.due(second(now, 10_000)).is_empty());
+    }
+
+    #[test]
+    fn who_was_let_go_stays_away_until_the_user_asks_for_it() {
+        let (seed, now) = (PeerId::random(), platform::now());
+        let mut dialing = Dialing::new(PeerId::random());
+        dialing.seed(seed, address(1), now);
+        dialing.connected(&seed);
+        dialing.dismissed(&seed);
+        dialing.gone(&seed, now);
+        // It comes by itself, and goes again.
+        dialing.connected(&seed);
+        dialing.gone(&seed, now);
+        dialing.dials(&seed);
+        dialing.failed(&seed, now);
+        assert!(dialing.due(second(now, 10_000)).is_empty());
+        dialing.wanted(&seed, now);
+        assert_eq!(dialing.due(now).len(), 1);
     }
 
     #[test]

@@ -8,10 +8,11 @@
 //! Whoever commands as many addresses as there are places can still wear newcomers out, at the price of a connection each.
 //!
 //! A state machine without I/O: `T` is what ends a handshake; the driver is `transport/door.rs`. Bounds: the limit in all, of which
-//! one address may have some. A newcomer costs a look at each crowded address only when all places are taken.
+//! one address may have some. A newcomer costs the same however many there are.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -35,8 +36,10 @@ pub struct Handshakes<T> {
     most: usize,
     most_per_address: usize,
     next: u64,
-    groups: HashMap<AddressGroup, BTreeMap<Ticket, (Instant, T)>>,
-    whose: HashMap<Ticket, AddressGroup>,
+    groups: BTreeMap<AddressGroup, BTreeMap<Ticket, (Instant, T)>>,
+    whose: BTreeMap<Ticket, AddressGroup>,
+    /// The groups by their size, the most crowded last; of two that are as crowded, the one whose handshake has taken longest.
+    crowds: BTreeSet<(usize, Reverse<Ticket>, AddressGroup)>,
 }
 
 impl<T> Handshakes<T> {
@@ -49,8 +52,9 @@ impl<T> Handshakes<T> {
             most: most.max(1),
             most_per_address: most_per_address.max(1),
             next: 0,
-            groups: HashMap::new(),
-            whose: HashMap::new(),
+            groups: BTreeMap::new(),
+            whose: BTreeMap::new(),
+            crowds: BTreeSet::new(),
         }
     }
 
@@ -81,10 +85,9 @@ impl<T> Handshakes<T> {
         };
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.groups
-            .entry(group)
-            .or_default()
-            .insert(ticket, (now, end));
+        self.change(group, |handshakes| {
+            handshakes.insert(ticket, (now, end));
+        });
         self.whose.insert(ticket, group);
         Ok((ticket, ended))
     }
@@ -101,13 +104,10 @@ impl<T> Handshakes<T> {
             if self.len() < self.most {
                 return Ok(None);
             }
-            // Of two that are as crowded, the one whose handshake has taken longest.
-            let crowded = self.groups.values().max_by_key(|handshakes| {
-                let oldest = handshakes.first_key_value().map(|(ticket, _)| *ticket);
-                (handshakes.len(), std::cmp::Reverse(oldest))
-            });
-            if let Some(crowded) = crowded.filter(|crowded| crowded.len() > count) {
-                return Ok(crowded.first_key_value().map(|(ticket, _)| *ticket));
+            if let Some((most, Reverse(oldest), _)) = self.crowds.last()
+                && *most > count
+            {
+                return Ok(Some(*oldest));
             }
         }
         let oldest = own.and_then(BTreeMap::first_key_value);
@@ -121,12 +121,28 @@ impl<T> Handshakes<T> {
 
     fn take(&mut self, ticket: Ticket) -> Option<T> {
         let group = self.whose.remove(&ticket)?;
-        let handshakes = self.groups.get_mut(&group)?;
-        let taken = handshakes.remove(&ticket);
-        if handshakes.is_empty() {
-            self.groups.remove(&group);
-        }
+        let taken = self.change(group, |handshakes| handshakes.remove(&ticket));
         taken.map(|(_, end)| end)
+    }
+
+    /// Changes a group, and its place among the crowds.
+    fn change<R>(
+        &mut self,
+        group: AddressGroup,
+        change: impl FnOnce(&mut BTreeMap<Ticket, (Instant, T)>) -> R,
+    ) -> R {
+        let crowd = |handshakes: &BTreeMap<Ticket, _>| {
+            let (oldest, _) = handshakes.first_key_value()?;
+            Some((handshakes.len(), Reverse(*oldest), group))
+        };
+        let mut handshakes = self.groups.remove(&group).unwrap_or_default();
+        crowd(&handshakes).map(|before| self.crowds.remove(&before));
+        let changed = change(&mut handshakes);
+        if let Some(after) = crowd(&handshakes) {
+            self.crowds.insert(after);
+            self.groups.insert(group, handshakes);
+        }
+        changed
     }
 }
 
@@ -193,7 +209,9 @@ mod tests {
         let (ticket, _) = handshakes.enter(&address(1), (), now).expect("room");
         handshakes.leave(ticket);
         handshakes.leave(ticket);
-        assert!(handshakes.is_empty() && handshakes.groups.is_empty());
+        assert!(
+            handshakes.is_empty() && handshakes.groups.is_empty() && handshakes.crowds.is_empty()
+        );
         assert_eq!(
             handshakes.enter(&address(1), (), now).expect("room").1,
             None
@@ -236,6 +254,7 @@ mod tests {
                 prop_assert!((0..6).all(|host| size(&handshakes, host) <= per_address));
                 let counted: usize = handshakes.groups.values().map(BTreeMap::len).sum();
                 prop_assert_eq!(counted, handshakes.len());
+                prop_assert_eq!(handshakes.crowds.len(), handshakes.groups.len());
             }
         }
     }

@@ -3,8 +3,15 @@
 //! After Lighthouse's peer manager: typed misdeeds with a price, an exponential decay, and two thresholds. A peer
 //! at the first is disconnected, at the second banned. Bounds: `max_peers` scores; the one nearest to
 //! zero is forgotten first, since it says least.
+//!
+//! All scores fade at the same rate, so that their order never changes by itself: what a score stood at when it was noted, and
+//! when that was, give its [`Rank`] once for all, and to forget one costs no look at the others.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use libp2p::PeerId;
 
@@ -66,14 +73,43 @@ pub struct Reputation {
     disconnect_at: f64,
     ban_at: f64,
     max_peers: usize,
-    scores: HashMap<PeerId, Score>,
+    scores: BTreeMap<PeerId, Score>,
+    /// The scores, the one nearest to zero first.
+    ranks: BTreeSet<(Rank, PeerId)>,
+    /// When the first score was noted.
+    began: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Score {
     value: f64,
     at: Instant,
+    rank: Rank,
 }
+
+/// How many half-lives a score takes to fade to one, counted from the first score of all.
+#[derive(Clone, Copy, Debug)]
+struct Rank(f64);
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Rank {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Rank {}
 
 impl Reputation {
     /// Scores with this half-life and these thresholds, for at most `max_peers` peers.
@@ -83,7 +119,9 @@ impl Reputation {
             disconnect_at,
             ban_at,
             max_peers,
-            scores: HashMap::new(),
+            scores: BTreeMap::new(),
+            ranks: BTreeSet::new(),
+            began: None,
         }
     }
 
@@ -97,16 +135,25 @@ impl Reputation {
     /// Notes a misdeed: the new score and what follows.
     pub fn note(&mut self, peer: PeerId, misdeed: Misdeed, now: Instant) -> (f64, Judgement) {
         let value = self.score(&peer, now) - misdeed.price();
-        if self.scores.len() >= self.max_peers && !self.scores.contains_key(&peer) {
-            let distance = |score: &Score| self.decayed(score, now).abs();
-            let least = self
-                .scores
-                .iter()
-                .min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
-            let least = least.map(|(peer, _)| *peer);
-            least.map(|peer| self.scores.remove(&peer));
+        if let Some(before) = self.scores.remove(&peer) {
+            self.ranks.remove(&(before.rank, peer));
+        } else if self.scores.len() >= self.max_peers
+            && let Some((_, least)) = self.ranks.pop_first()
+        {
+            self.scores.remove(&least);
         }
-        self.scores.insert(peer, Score { value, at: now });
+        let began = *self.began.get_or_insert(now);
+        let age = now.saturating_duration_since(began).as_secs_f64();
+        let rank = Rank(value.abs().log2() + age / self.half_life.as_secs_f64());
+        self.scores.insert(
+            peer,
+            Score {
+                value,
+                at: now,
+                rank,
+            },
+        );
+        self.ranks.insert((rank, peer));
         let judgement = if value <= self.ban_at {
             Judgement::Ban
         } else if value <= self.disconnect_at {
@@ -166,6 +213,11 @@ mod tests {
                 let (score, _) = reputation.note(peers[peer], Misdeed::NoAnswer, now);
                 prop_assert!(score < 0.0 && reputation.scores.len() <= 3);
                 prop_assert_eq!(reputation.score(&peers[peer], now), score);
+                // The ranks say what the scores say, now as well.
+                let ranked = reputation.ranks.iter().map(|(_, peer)| reputation.score(peer, now));
+                let ranked: Vec<_> = ranked.collect();
+                prop_assert!(ranked.len() == reputation.scores.len());
+                prop_assert!(ranked.is_sorted_by(|a, b| a.abs() <= b.abs() + 1e-9));
             }
         }
     }

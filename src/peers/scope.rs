@@ -80,7 +80,7 @@ impl Scope {
 }
 
 /// Addresses that one host, or one household, can have as many of as it likes: they share limits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddressGroup {
     /// One IPv4 address, also inside IPv6.
     Ip4(Ipv4Addr),

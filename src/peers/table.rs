@@ -16,15 +16,18 @@ use std::{
     time::Duration,
 };
 
-use libp2p::{PeerId, swarm::ConnectionId};
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
 use super::{Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation};
 use crate::{chain::ItemKind, platform::Instant};
 
 /// Peers that have not said hello yet, at once, beyond those that have a place.
 pub const NEWCOMERS: usize = 32;
-/// Two: peers that dial each other at the same moment have two for a while.
+/// Two: peers that dial each other at the same moment have two for a while. A further one takes the place of the eldest: a
+/// peer that roams comes anew before this node knows that its last connections are dead.
 pub const CONNECTIONS_PER_PEER: usize = 2;
+/// Connections of one peer that have given way and are not closed yet, at once: to close one takes as long as its last bytes.
+const GIVING_WAY: usize = 4;
 /// How long a peer of ours may take to open its lanes before it is ready without.
 const LANES: Duration = Duration::from_secs(1);
 /// How long a peer that is told to go has to read why.
@@ -67,7 +70,14 @@ pub enum Action {
     /// It is past the hello, and shown from now on.
     Ready(PeerInfo),
     /// It was not let in, or did not let us in.
-    Refused(PeerId, String),
+    Refused {
+        /// Who.
+        peer: PeerId,
+        /// Where its first connection came from, or went to.
+        address: Option<Multiaddr>,
+        /// Why, for a person.
+        reason: String,
+    },
     /// Its score changed.
     Scored(PeerId, &'static str, f64),
     /// Close all its connections.
@@ -109,6 +119,10 @@ pub struct Table {
     /// Peers of ours, and plain ones, that have a place.
     ours: usize,
     plain: usize,
+    /// Peers of ours that we dialled.
+    outbound: usize,
+    /// For each kind of item, peers that have it from nowhere but gossip.
+    by_gossip: [usize; ItemKind::ALL.len()],
     /// How many have come; the next one's age.
     came: u64,
     actions: VecDeque<Action>,
@@ -118,7 +132,8 @@ pub struct Table {
 struct Peer {
     age: u64,
     stage: Stage,
-    connections: BTreeSet<ConnectionId>,
+    /// The eldest first.
+    connections: Vec<ConnectionId>,
     deadline: Option<Instant>,
     /// Whether it has our items from its lanes.
     propagates: bool,
@@ -154,6 +169,18 @@ impl Peer {
             Stage::Ending => Place::None,
         }
     }
+
+    /// Whether it is one of ours, and we dialled it.
+    fn is_outbound(&self) -> bool {
+        self.stage == Stage::Ready && self.info.direction == Some(Direction::Outbound)
+    }
+
+    /// Whether it has items of a kind from nowhere but gossip.
+    fn needs_gossip(&self, kind: ItemKind) -> bool {
+        matches!(self.stage, Stage::Ready | Stage::Plain)
+            && !self.propagates
+            && self.gossips.contains(&kind)
+    }
 }
 
 impl Table {
@@ -168,6 +195,8 @@ impl Table {
             newcomers: BTreeSet::new(),
             ours: 0,
             plain: 0,
+            outbound: 0,
+            by_gossip: [0; ItemKind::ALL.len()],
             came: 0,
             actions: VecDeque::new(),
         }
@@ -201,35 +230,28 @@ impl Table {
 
     /// Peers of ours that we dialled.
     pub fn outbound(&self) -> usize {
-        let ours = |peer: &&Peer| {
-            peer.stage == Stage::Ready && peer.info.direction == Some(Direction::Outbound)
-        };
-        self.peers.values().filter(ours).count()
+        self.outbound
     }
 
     /// It takes part in the gossip of a kind of item, or does not any more.
     pub fn gossips(&mut self, id: &PeerId, kind: ItemKind, takes_part: bool) {
-        if let Some(peer) = self.peers.get_mut(id) {
+        self.change(id, |peer| {
             peer.gossips.retain(|known| *known != kind);
             peer.gossips.extend(takes_part.then_some(kind));
-        }
+        });
     }
 
     /// Whether somebody is here that has items of a kind from nowhere but gossip.
     pub fn needs_gossip(&self, kind: ItemKind) -> bool {
-        let needs = |peer: &Peer| {
-            matches!(peer.stage, Stage::Ready | Stage::Plain)
-                && !peer.propagates
-                && peer.gossips.contains(&kind)
-        };
-        self.peers.values().any(needs)
+        let mut counts = ItemKind::ALL.into_iter().zip(self.by_gossip);
+        counts.any(|(of, count)| of == kind && count > 0)
     }
 
     /// Whether one more connection of this peer may come in, or go out; else why not.
     ///
     /// # Errors
-    /// For a person: it is banned, has two already, is being let go, or there is no place for whom we would dial. Who dials us is
-    /// let in to be told by the hello's answer.
+    /// For a person: it is banned, is being let go, has connections that are still being closed, or there is no place for whom we
+    /// would dial. Who dials us is let in to be told by the hello's answer.
     pub fn admits(
         &self,
         id: &PeerId,
@@ -241,19 +263,24 @@ impl Table {
         }
         match self.peers.get(id) {
             Some(peer) if peer.stage == Stage::Ending => Err("the last connection is being closed"),
-            Some(peer) if peer.connections.len() >= CONNECTIONS_PER_PEER => {
-                Err("this peer has its two connections already")
+            Some(peer) if peer.connections.len() >= CONNECTIONS_PER_PEER + GIVING_WAY => {
+                Err("its earlier connections are still being closed")
             }
             None if direction == Direction::Outbound && !self.has_place() => Err(FULL),
             _ => Ok(()),
         }
     }
 
-    /// A connection was established. `info` says where to, and who dialled; it is of use where it is the first one.
+    /// A connection was established. `info` says where to, and who dialled; it is of use where it is the first one. Where the peer
+    /// has more than [`CONNECTIONS_PER_PEER`] now, the eldest is closed.
     pub fn connected(&mut self, connection: ConnectionId, info: PeerInfo, now: Instant) {
         let id = info.peer_id;
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.connections.insert(connection);
+            peer.connections.push(connection);
+            // Those that are being closed already are so again, which does nothing.
+            let surplus = peer.connections.len().saturating_sub(CONNECTIONS_PER_PEER);
+            let eldest = peer.connections.iter().take(surplus).copied();
+            self.actions.extend(eldest.map(Action::CloseConnection));
             return;
         }
         let outbound = info.direction == Some(Direction::Outbound);
@@ -262,7 +289,7 @@ impl Table {
         let peer = Peer {
             age: self.came,
             stage: Stage::Greeting,
-            connections: BTreeSet::from([connection]),
+            connections: vec![connection],
             deadline: None,
             propagates: false,
             gossips: Vec::new(),
@@ -272,7 +299,7 @@ impl Table {
             shown: false,
             farewell: None,
         };
-        self.enter(id, &peer);
+        self.count(id, &peer);
         self.peers.insert(id, peer);
         self.set_deadline(&id, Some(now + self.limits.hello));
         if outbound {
@@ -291,7 +318,7 @@ impl Table {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        peer.connections.remove(&connection);
+        peer.connections.retain(|open| *open != connection);
         if !peer.connections.is_empty() {
             return;
         }
@@ -367,11 +394,8 @@ impl Table {
 
     /// Its lanes are open, or (not `open`) it speaks none.
     pub fn lanes(&mut self, id: PeerId, open: bool, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        peer.propagates |= open;
-        if peer.stage == Stage::Greeted {
+        self.change(&id, |peer| peer.propagates |= open);
+        if self.stage(&id) == Some(Stage::Greeted) {
             self.ready(id, Stage::Ready, now);
         }
     }
@@ -511,7 +535,8 @@ impl Table {
         self.deadlines.clear();
         self.newcomers.clear();
         self.actions.clear();
-        (self.ours, self.plain) = (0, 0);
+        (self.ours, self.plain, self.outbound) = (0, 0, 0);
+        self.by_gossip = [0; ItemKind::ALL.len()];
     }
 
     fn ready(&mut self, id: PeerId, stage: Stage, now: Instant) {
@@ -536,8 +561,11 @@ impl Table {
             return false;
         }
         peer.farewell = Some(reason.to_owned());
-        self.actions
-            .push_back(Action::Refused(id, reason.to_owned()));
+        self.actions.push_back(Action::Refused {
+            peer: id,
+            address: peer.info.addresses.first().cloned(),
+            reason: reason.to_owned(),
+        });
         true
     }
 
@@ -550,25 +578,42 @@ impl Table {
     }
 
     fn set_stage(&mut self, id: &PeerId, stage: Stage) {
+        self.change(id, |peer| peer.stage = stage);
+    }
+
+    /// Changes what a peer is counted by.
+    fn change(&mut self, id: &PeerId, change: impl FnOnce(&mut Peer)) {
         if let Some(mut peer) = self.peers.remove(id) {
-            match peer.place() {
-                Place::Newcomer => drop(self.newcomers.remove(&(peer.age, *id))),
-                Place::Ours => self.ours -= 1,
-                Place::Plain => self.plain -= 1,
-                Place::None => {}
-            }
-            peer.stage = stage;
-            self.enter(*id, &peer);
+            self.uncount(id, &peer);
+            change(&mut peer);
+            self.count(*id, &peer);
             self.peers.insert(*id, peer);
         }
     }
 
-    fn enter(&mut self, id: PeerId, peer: &Peer) {
+    fn count(&mut self, id: PeerId, peer: &Peer) {
         match peer.place() {
             Place::Newcomer => drop(self.newcomers.insert((peer.age, id))),
             Place::Ours => self.ours += 1,
             Place::Plain => self.plain += 1,
             Place::None => {}
+        }
+        self.outbound += usize::from(peer.is_outbound());
+        for (count, kind) in self.by_gossip.iter_mut().zip(ItemKind::ALL) {
+            *count += usize::from(peer.needs_gossip(kind));
+        }
+    }
+
+    fn uncount(&mut self, id: &PeerId, peer: &Peer) {
+        match peer.place() {
+            Place::Newcomer => drop(self.newcomers.remove(&(peer.age, *id))),
+            Place::Ours => self.ours -= 1,
+            Place::Plain => self.plain -= 1,
+            Place::None => {}
+        }
+        self.outbound -= usize::from(peer.is_outbound());
+        for (count, kind) in self.by_gossip.iter_mut().zip(ItemKind::ALL) {
+            *count -= usize::from(peer.needs_gossip(kind));
         }
     }
 }

@@ -3,6 +3,9 @@
 //! Who has the key is the node to its peers, so a file that others may read is refused. Secrets that a container's runtime
 //! mounts (Kubernetes: 0440 root:group, Docker: 0444, both read-only) can't be closed further; for these there is
 //! [`load_shared_identity`].
+//!
+//! A new key is on the disk, file and name, before anybody hears of it: a node that has told its peers who it is is the same one after
+//! the power failed. What a crash can leave is a whole key or none; a torn file is somebody else's work, and is named and kept.
 
 use std::{
     fs::{self, OpenOptions},
@@ -12,7 +15,7 @@ use std::{
 
 use libp2p::identity::Keypair;
 
-use crate::error::NetworkError;
+use crate::{error::NetworkError, platform};
 
 /// No encoded key is longer; a larger file is something else.
 const MAX_KEY_FILE: u64 = 4096;
@@ -54,6 +57,9 @@ fn read(file: fs::File) -> Result<Keypair, String> {
     let mut bytes = Vec::new();
     let read = file.take(MAX_KEY_FILE).read_to_end(&mut bytes);
     read.map_err(|error| error.to_string())?;
+    if bytes.is_empty() {
+        return Err("the file is empty; move it away for a new key".to_owned());
+    }
     Keypair::from_protobuf_encoding(&bytes).map_err(|error| {
         format!("this is no identity key ({error}); name another file, or move this one away for a new key")
     })
@@ -68,14 +74,18 @@ fn create(
     let bytes = keypair
         .to_protobuf_encoding()
         .map_err(|error| error.to_string())?;
-    if let Some(folder) = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-    {
-        fs::create_dir_all(folder).map_err(|error| error.to_string())?;
-    }
-    // Written beside and linked into place, so that a crash leaves a whole key or none, and no other node's is replaced.
-    let temporary = path.with_extension(format!("new-{}", std::process::id()));
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    fs::create_dir_all(folder).map_err(|error| error.to_string())?;
+    // Written beside and linked into place, so that a crash leaves a whole key or none, and no other node's is replaced. No two
+    // have one name for it: in a container all processes have the same number, also after a crash that left the file there.
+    let mut word = [0; 8];
+    platform::random(&mut word).map_err(|error| error.to_string())?;
+    let temporary = path.with_extension(format!("new-{}", hex::encode(word)));
     let written = write_new(&temporary, &bytes);
     let placed = written.and_then(|()| match link(&temporary, path) {
         // Some file systems (FAT, some of phones and of networks) have no hard links.
@@ -83,10 +93,14 @@ fn create(
         linked => linked,
     });
     let _ = fs::remove_file(&temporary);
-    placed.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => format!("{error}; is another node starting with the same key?"),
-        _ => format!("{error}; name a file in a folder that can be written"),
-    })?;
+    placed
+        .and_then(|()| sync_folder(folder))
+        .map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                format!("{error}; is another node starting with the same key?")
+            }
+            _ => format!("{error}; name a file in a folder that can be written"),
+        })?;
     Ok(keypair)
 }
 
@@ -97,6 +111,28 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     written.inspect_err(|_| {
         let _ = fs::remove_file(path);
     })
+}
+
+/// A name is on the disk when its folder is.
+#[cfg(unix)]
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    match fs::File::open(folder)?.sync_all() {
+        // Some file systems can't, and some need not.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::InvalidInput | ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -171,6 +207,34 @@ mod tests {
             .expect_err("garbage")
             .to_string();
         assert!(garbage.contains("no identity key"), "{garbage}");
+    }
+
+    #[test]
+    fn a_torn_key_is_named_and_kept() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("identity.key");
+        load_or_create_identity(&path).expect("made");
+        let whole = fs::read(&path).expect("it is there");
+        for length in 0..whole.len() {
+            fs::write(&path, &whole[..length]).expect("torn");
+            let torn = load_or_create_identity(&path).expect_err("torn");
+            let said = torn.to_string();
+            assert!(
+                said.contains("move") && said.contains("identity.key"),
+                "{said}"
+            );
+            assert_eq!(fs::read(&path).expect("it is kept").len(), length);
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_beside_it_stops_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("identity.key");
+        // As a container's process, whose number is always the same, left it.
+        let left = path.with_extension(format!("new-{}", std::process::id()));
+        fs::write(left, b"").expect("written");
+        load_or_create_identity(&path).expect("made all the same");
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct Limit {
 ///
 /// Bytes are unpacked ones. A frame counts as one of `frame` beside what is in it, so that one without items is not free.
 ///
-/// These are the defaults: far above what a network at the figures of SPEC.md asks, and below what hurts.
+/// These are the defaults: far above what a network of half a million transactions a second asks of one peer, and below what hurts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Limit of [`Protocol::Message`].

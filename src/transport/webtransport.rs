@@ -69,6 +69,8 @@ const MAX_IDLE_MILLISECONDS: u32 = 10_000;
 const MAX_DATAGRAM_BYTES: usize = 4096;
 /// Handshakes of one listener from which on a client must show that it is where it says.
 const RETRY_FROM: usize = 32;
+/// Clients that are sent back, and whatever else has no event, between two turns of others.
+const MAX_STEPS: usize = 64;
 /// First packets that wait to be taken up, and what else of their clients waits with them, in bytes.
 const MAX_UNTAKEN: usize = 256;
 const MAX_UNTAKEN_BYTES: u64 = 8 * 1024;
@@ -332,7 +334,7 @@ impl FuturesStream for Listener {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
         let this = &mut *self;
-        loop {
+        for _ in 0..MAX_STEPS {
             if let Some(event) = this.events.pop_front() {
                 return Poll::Ready(Some(event));
             }
@@ -364,6 +366,9 @@ impl FuturesStream for Listener {
                 None => return Poll::Ready(None),
             }
         }
+        // First packets may come faster than they can be sent back to show where they are from; others have their turn.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

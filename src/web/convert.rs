@@ -28,6 +28,11 @@ fn set(object: &JsValue, name: &str, value: &JsValue) {
     let _ = Reflect::set(object, &name.into(), value);
 }
 
+/// As text; `undefined` where there is none.
+fn maybe(value: Option<&impl ToString>) -> JsValue {
+    value.map_or(JsValue::UNDEFINED, |value| value.to_string().into())
+}
+
 /// A JavaScript error with the code and fatality that the package's error classes carry.
 pub(super) fn failure(code: &str, fatal: bool, message: &str) -> JsValue {
     let error: JsValue = Error::new(message).into();
@@ -72,9 +77,14 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("peerId", text(peer_id)),
             ("reason", reason.into()),
         ]),
-        NetworkEvent::PeerRefused { peer_id, reason } => object([
+        NetworkEvent::PeerRefused {
+            peer_id,
+            address,
+            reason,
+        } => object([
             ("type", "peer:refused".into()),
             ("peerId", text(peer_id)),
+            ("address", maybe(address.as_ref())),
             ("reason", reason.into()),
         ]),
         NetworkEvent::PeerIdentified {
@@ -107,17 +117,9 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             address,
             reason,
         } => object([
-            (
-                "address",
-                address
-                    .as_ref()
-                    .map_or(JsValue::UNDEFINED, |address| text(address)),
-            ),
             ("type", "dial:error".into()),
-            (
-                "peerId",
-                peer_id.map_or(JsValue::UNDEFINED, |peer| text(&peer)),
-            ),
+            ("address", maybe(address.as_ref())),
+            ("peerId", maybe(peer_id.as_ref())),
             ("message", reason.into()),
         ]),
         NetworkEvent::ItemRefused {
@@ -139,6 +141,11 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("type", "gossip:impaired".into()),
             ("peerId", text(peer_id)),
             ("reason", reason.into()),
+        ]),
+        NetworkEvent::NotListening { .. } => object([
+            ("type", "log".into()),
+            ("level", "warn".into()),
+            ("message", text(event)),
         ]),
         NetworkEvent::ItemAccepted { .. }
         | NetworkEvent::TopicMessage(_)

@@ -1,10 +1,11 @@
 //! The configuration object that JavaScript hands over: the shape of the TOML file, and the chain's name.
 //!
-//! It is read as JSON, so that unknown fields are errors. Every field has a default; that is how the place of a fault is found: the
-//! first value that is wrong even where it stands alone.
+//! It is read as JSON, so that unknown fields are errors. Nearly every field has a default; that is how the place of a fault is
+//! found: the first value that is wrong even where it stands alone. Where fields belong together (`all` and `per_peer`), or
+//! an object has no place at all, it is the object that is wrong.
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{ChainConfig, Config, NetworkConfig, ProtocolConfig, SecurityConfig};
 
@@ -65,12 +66,14 @@ fn first_wrong(
     alone: &dyn Fn(Value) -> Option<String>,
 ) -> Option<String> {
     match value {
-        Value::Object(fields) if !fields.is_empty() => fields.iter().find_map(|(name, inner)| {
-            let dot = if path.is_empty() { "" } else { "." };
-            first_wrong(inner, &format!("{path}{dot}{name}"), &|inner| {
-                alone([(name.as_str(), inner)].into_iter().collect())
+        Value::Object(fields) if alone(Value::Object(Map::new())).is_none() => {
+            fields.iter().find_map(|(name, inner)| {
+                let dot = if path.is_empty() { "" } else { "." };
+                first_wrong(inner, &format!("{path}{dot}{name}"), &|inner| {
+                    alone([(name.as_str(), inner)].into_iter().collect())
+                })
             })
-        }),
+        }
         Value::Array(items) if !items.is_empty() => {
             items.iter().enumerate().find_map(|(place, inner)| {
                 first_wrong(inner, &format!("{path}[{place}]"), &|inner| {
@@ -175,7 +178,15 @@ mod tests {
             ),
             (
                 json!({ "protocol": { "gossipsub": { "none": {} } } }),
-                "protocol.gossipsub.none: ",
+                "protocol.gossipsub: ",
+            ),
+            (
+                json!({ "protocol": { "validation": { "votes": { "all": 5 } } } }),
+                "protocol.validation.votes: missing field `per_peer`",
+            ),
+            (
+                json!({ "protocol": { "validation": { "votes": { "all": 5, "per_peer": "x" } } } }),
+                "protocol.validation.votes: invalid type: string \"x\"",
             ),
             (json!({ "netwrok": {} }), "netwrok: "),
             (json!("bitcoin"), "invalid type: string \"bitcoin\""),

@@ -1,30 +1,62 @@
 //! Discovery on the local network, in a network of its own: a kernel namespace with one cable that leads nowhere, so
 //! that nothing leaves the test and nothing foreign comes in.
 
-use std::process::Command;
+use std::{process::Command, time::Duration};
 
-use selkie::{DiscoveryError, NetworkMessage, PeerId, PeerInfo};
+use selkie::{
+    DiscoveryError, NetworkError, NetworkEvent, NetworkMessage, P2PNetworkManager, PeerId, PeerInfo,
+};
 
 use crate::support::*;
 
 /// Set in the process that runs inside the namespace.
 const INSIDE: &str = "SELKIE_TEST_INSIDE_NAMESPACE";
+/// Set in the process that runs at the other end of the cable.
+const FAR_END: &str = "SELKIE_TEST_FAR_END";
 
+/// No interface is up, not even loopback.
+const DARK: &str = "true";
 const NETWORK: &str = "ip link set lo up && ip link add lan type veth peer name end \
     && ip addr add 10.77.0.1/24 dev lan && ip link set lan up && ip link set end up \
     && ip route add 224.0.0.0/4 dev lan";
+/// Two hosts and a cable between them. The second host's processes are entered by `$PID`; the loop waits for its network.
+const TWO_HOSTS: &str = "ip link set lo up && ip link add lan type veth peer name end \
+    && { unshare --net sleep 120 >/dev/null 2>&1 & } && export PID=$! && trap 'kill $PID' EXIT \
+    && until [ \"$(readlink /proc/$PID/ns/net)\" != \"$(readlink /proc/self/ns/net)\" ]; do sleep 0.01; done \
+    && ip link set end netns $PID \
+    && nsenter --target $PID --net sh -ec 'ip link set lo up && ip addr add 10.77.0.2/24 dev end \
+        && ip link set end up && ip route add 224.0.0.0/4 dev end' \
+    && ip addr add 10.77.0.1/24 dev lan && ip link set lan up && ip route add 224.0.0.0/4 dev lan";
 
 #[tokio::test]
 async fn peers_on_the_local_network_find_each_other() {
+    let name = "local_network::peers_on_the_local_network_find_each_other";
+    within(NETWORK, name, find_each_other()).await;
+}
+
+#[tokio::test]
+async fn a_start_without_an_interface_ends() {
+    let name = "local_network::a_start_without_an_interface_ends";
+    within(DARK, name, start_in_the_dark()).await;
+}
+
+#[tokio::test]
+async fn a_lost_cable_is_found_again() {
+    let name = "local_network::a_lost_cable_is_found_again";
+    within(TWO_HOSTS, name, lose_the_cable(name)).await;
+}
+
+/// Runs a part of the test of this name in a namespace of its own, which the script sets up.
+async fn within(network: &str, name: &str, part: impl Future<Output = ()>) {
     if std::env::var_os(INSIDE).is_some() {
-        return find_each_other().await;
+        return part.await;
     }
     let namespace = |script: &str| {
         let mut unshare = Command::new("unshare");
         unshare.args(["--map-root-user", "--net", "sh", "-ec", script]);
         unshare
     };
-    match namespace(NETWORK).output() {
+    match namespace(network).output() {
         Ok(output) if output.status.success() => {}
         Ok(output) => {
             return println!(
@@ -35,8 +67,7 @@ async fn peers_on_the_local_network_find_each_other() {
         Err(error) => return println!("skipped: no unshare command: {error}"),
     }
     let this = std::env::current_exe().expect("a test is a file");
-    let name = "local_network::peers_on_the_local_network_find_each_other";
-    let script = format!("{NETWORK} && exec \"$0\" --exact {name} --nocapture");
+    let script = format!("{network} && exec \"$0\" --exact {name} --nocapture");
     let inside = namespace(&script)
         .arg(this)
         .env(INSIDE, "1")
@@ -74,6 +105,92 @@ async fn find_each_other() {
         .map(|peer| peer.peer_id)
         .collect();
     assert_eq!(ids, [a.id()]);
+    // Who has ended found nobody, which is not the same as that nobody is there.
+    let (asked, ()) = futures::join!(b.discover_local_peers(), b.shutdown());
+    let ended = asked.expect_err("it has ended");
+    assert!(
+        matches!(ended, DiscoveryError::Network(NetworkError::NotRunning)),
+        "{ended}"
+    );
+}
+
+async fn start_in_the_dark() {
+    let everywhere = ["/ip4/0.0.0.0/tcp/0", "/ip6/::/udp/0/quic-v1"];
+    let started = |addresses: &[&str]| {
+        let mut config = listening(addresses[0]);
+        let addresses = addresses.iter().map(|text| text.parse());
+        config.network.listen_addresses = addresses.collect::<Result<_, _>>().expect("addresses");
+        async {
+            let node = P2PNetworkManager::new(config).await.expect("it is right");
+            let mut events = node.subscribe_events();
+            let started = soon("the end of the start", node.start()).await;
+            let (listeners, mut dark) = (node.listeners(), Vec::new());
+            node.shutdown().await;
+            while let Some(event) = events.recv().await {
+                if let NetworkEvent::NotListening { address, .. } = event {
+                    dark.push(address.to_string());
+                }
+            }
+            (started, listeners, dark)
+        }
+    };
+    let (error, listeners, dark) = started(&everywhere).await;
+    let error = error.expect_err("it listens nowhere").to_string();
+    assert!(
+        error.starts_with("can't listen on /ip4/0.0.0.0/tcp/0: no network interface"),
+        "{error}"
+    );
+    assert!(listeners.is_empty());
+    assert_eq!(dark, everywhere);
+    // With one that is up it goes on, and says which are not.
+    let (outcome, listeners, dark) = started(&["/memory/7", everywhere[1]]).await;
+    outcome.expect("it listens at one");
+    assert_eq!((listeners.len(), dark), (1, vec![everywhere[1].to_owned()]));
+}
+
+/// A node that soon notices that a peer is gone.
+async fn impatient() -> Node {
+    let mut config = listening("/ip4/0.0.0.0/tcp/0");
+    config.network.keepalive_interval = Duration::from_secs(2);
+    config.network.connection_timeout = Duration::from_secs(2);
+    Node::start(config).await
+}
+
+async fn lose_the_cable(name: &str) {
+    let mut node = impatient().await;
+    if std::env::var_os(FAR_END).is_some() {
+        // Until the process is killed.
+        return std::future::pending().await;
+    }
+    let pid = std::env::var("PID").expect("the script tells");
+    let this = std::env::current_exe().expect("a test is a file");
+    let mut far = Command::new("nsenter");
+    far.args(["--target", &pid, "--net"]).arg(this);
+    far.args(["--exact", name, "--nocapture"]).env(FAR_END, "1");
+    let mut far = far.spawn().expect("it starts");
+    let comes = |event| match event {
+        NetworkEvent::PeerConnected(peer) => Some(peer.peer_id),
+        _ => None,
+    };
+    let peer = node.event("the far end", comes).await;
+    for script in [
+        "ip link set lan down",
+        "ip link set lan up && ip route add 224.0.0.0/4 dev lan",
+    ] {
+        let done = Command::new("sh").args(["-ec", script]).status();
+        assert!(done.expect("sh runs").success(), "{script}");
+        if script.ends_with("down") {
+            node.disconnected(peer).await;
+        }
+    }
+    // Neither was told of the other, and both have let go: who was found once is dialled again.
+    assert_eq!(node.event("the far end again", comes).await, peer);
+    for process in [far.id().to_string(), pid] {
+        let kill = format!("kill -9 {process}");
+        let killed = Command::new("sh").args(["-c", &kill]).status();
+        assert!(killed.expect("sh runs").success());
+    }
+    far.wait().expect("it was killed");
 }
 
 #[tokio::test]

@@ -48,6 +48,57 @@ async fn a_stranger_that_stays_does_not_end_the_search_for_bootstrap_peers() {
 }
 
 #[tokio::test]
+async fn a_peer_that_roams_takes_over_from_its_eldest_connection() {
+    let mut node = Node::start(listening(TCP)).await;
+    let keypair = selkie::Keypair::generate_ed25519();
+    // Each time it comes from somewhere else, and its last connection is dead without a word.
+    let mut places = Vec::new();
+    for _ in 0..4 {
+        let place =
+            selkie::P2PNetworkManager::with(listening(TCP), keypair.clone(), selkie::chain::Opaque);
+        let place = place.await.expect("the configuration is right");
+        let events = place.subscribe_events();
+        place.start().await.expect("it listens");
+        let dialled = soon("the dial", place.dial(node.address())).await;
+        dialled.expect("it is let in, however often it came before");
+        places.push((place, events));
+    }
+    let peer = keypair.public().to_peer_id();
+    node.connected(peer).await;
+    for (_, events) in &mut places[..2] {
+        let ended = async {
+            while !matches!(
+                events.recv().await.expect("it runs"),
+                NetworkEvent::PeerDisconnected { .. }
+            ) {}
+        };
+        soon("the end of an old connection", ended).await;
+    }
+    let peers = node.get_connected_peers();
+    assert!(matches!(&peers[..], [one] if one.peer_id == peer));
+    let (last, _) = places.last().expect("there are four");
+    let vote = Item::new(ItemKind::Vote, "aye").into();
+    let sent = soon("an answer", last.send_message(node.id(), vote)).await;
+    sent.expect("the newest connection lives");
+}
+
+#[tokio::test]
+async fn who_is_refused_is_told_of_with_its_address() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut stranger = Config::default();
+    stranger.chain.network_id = "elsewhere".to_owned();
+    let stranger = Node::start(stranger).await;
+    let refused = stranger.dial(node.address()).await;
+    refused.expect_err("it is of another network");
+    let address = node.event("the refusal", |event| match event {
+        NetworkEvent::PeerRefused { address, .. } => Some(address),
+        _ => None,
+    });
+    let address = address.await.expect("it came from somewhere");
+    assert!(address.to_string().starts_with("/ip4/127.0.0.1/tcp/"));
+}
+
+#[tokio::test]
 async fn several_addresses_of_a_peer_are_one_connection_and_the_own_one_is_left_out() {
     let mut config = listening(TCP);
     for address in ["/ip4/127.0.0.1/tcp/0/ws", "/ip4/127.0.0.1/udp/0/quic-v1"] {

@@ -135,7 +135,9 @@ impl Node {
     /// Why a peer was refused.
     pub async fn refused(&mut self, peer: PeerId) -> String {
         self.event("a refusal", |event| match event {
-            NetworkEvent::PeerRefused { peer_id, reason } if peer_id == peer => Some(reason),
+            NetworkEvent::PeerRefused {
+                peer_id, reason, ..
+            } if peer_id == peer => Some(reason),
             _ => None,
         })
         .await

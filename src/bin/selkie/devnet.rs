@@ -377,7 +377,9 @@ fn guest(
                 format!("{peer_id} left node {number}: {reason}"),
             ))
         }
-        NetworkEvent::PeerRefused { peer_id, reason } => Some((
+        NetworkEvent::PeerRefused {
+            peer_id, reason, ..
+        } => Some((
             Tone::Bad,
             format!("node {number} refused {peer_id}: {reason}"),
         )),

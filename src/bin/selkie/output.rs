@@ -290,6 +290,9 @@ fn object(event: &NetworkEvent) -> Value {
     let texts = |values: &[selkie::Multiaddr]| values.iter().map(|v| text(v)).collect::<Vec<_>>();
     match event {
         NetworkEvent::Listening(address) => json!({"type": "listening", "address": text(address)}),
+        NetworkEvent::NotListening { address, reason } => {
+            json!({"type": "not-listening", "address": text(address), "reason": reason})
+        }
         NetworkEvent::PeerConnected(peer) => json!({
             "type": "peer:connect",
             "peerId": text(&peer.peer_id),
@@ -311,9 +314,16 @@ fn object(event: &NetworkEvent) -> Value {
         NetworkEvent::PeerDisconnected { peer_id, reason } => {
             json!({"type": "peer:disconnect", "peerId": text(peer_id), "reason": reason})
         }
-        NetworkEvent::PeerRefused { peer_id, reason } => {
-            json!({"type": "peer:refused", "peerId": text(peer_id), "reason": reason})
-        }
+        NetworkEvent::PeerRefused {
+            peer_id,
+            address,
+            reason,
+        } => json!({
+            "type": "peer:refused",
+            "peerId": text(peer_id),
+            "address": address.as_ref().map(|address| text(address)),
+            "reason": reason,
+        }),
         NetworkEvent::PeersDiscovered(peers) => {
             let peers: Vec<_> = peers
                 .iter()

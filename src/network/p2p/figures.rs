@@ -1,4 +1,4 @@
-//! Figures about a node: SPEC's three kinds of metrics, as they are at the moment.
+//! Figures about a node: its connections, messages and peers, as they are at the moment.
 
 use super::P2PNetworkManager;
 use crate::observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};

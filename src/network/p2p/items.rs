@@ -80,6 +80,7 @@ impl P2PNetworkManager {
         &self,
         transactions: Vec<Transaction>,
     ) -> Result<Vec<Result<ItemId, ProtocolError>>, NetworkError> {
+        self.running()?;
         let mut outcomes = Vec::with_capacity(transactions.len());
         let batches = batches(transactions);
         let sends = batches.map(async |batch| {
@@ -212,6 +213,8 @@ impl P2PNetworkManager {
             );
             return Err(ProtocolError::TooLarge { size, limit, field });
         }
+        self.running()
+            .map_err(|error| ProtocolError::Network(error.to_string()))?;
         if !self.shared.peers().is_shown(&peer) {
             return Err(ProtocolError::Network(
                 NetworkError::NotConnected(peer).to_string(),
@@ -222,6 +225,7 @@ impl P2PNetworkManager {
     }
 
     async fn exchange_peers(&self, peers: Vec<PeerInfo>) -> Result<(), NetworkError> {
+        self.running()?;
         let to: Vec<_> = self
             .get_connected_peers()
             .into_iter()

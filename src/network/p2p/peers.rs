@@ -24,16 +24,16 @@ impl P2PNetworkManager {
     /// [`DiscoveryError::Unavailable`] in a browser, and where only loopback is listened on or mDNS is configured off;
     /// [`NetworkError::NotRunning`] as [`DiscoveryError::Network`].
     pub async fn discover_local_peers(&self) -> Result<Vec<PeerInfo>, DiscoveryError> {
+        self.running()?;
         if !self.config.uses_mdns() {
             return Err(DiscoveryError::Unavailable(
                 "listen on an address that is not loopback and set protocol.kademlia_config.mdns; browsers have none",
             ));
         }
-        if self.idle().is_some() {
-            return Err(NetworkError::NotRunning.into());
-        }
         // Answers to a fresh node's first query arrive within moments; RFC 6762 spreads them over 120 ms.
         platform::Delay::new(LOCAL_ANSWERS).await;
+        // It may have ended meanwhile, and found nobody any more.
+        self.running()?;
         Ok(self.shared.state().local.peers())
     }
 
@@ -95,6 +95,7 @@ impl P2PNetworkManager {
     /// # Errors
     /// [`NetworkError::NotConnected`], [`NetworkError::NotRunning`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<(), NetworkError> {
+        self.running()?;
         if !self.shared.peers().is_shown(&peer) {
             return Err(NetworkError::NotConnected(peer));
         }

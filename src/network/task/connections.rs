@@ -61,10 +61,17 @@ impl Task {
                     // Last, so that whoever waited for the peer finds it among the connected ones.
                     self.discovery.ready(&peer);
                 }
-                Action::Refused(peer_id, reason) => {
+                Action::Refused {
+                    peer: peer_id,
+                    address,
+                    reason,
+                } => {
                     self.discovery.refused(&peer_id, &reason);
-                    self.shared
-                        .emit(NetworkEvent::PeerRefused { peer_id, reason });
+                    self.shared.emit(NetworkEvent::PeerRefused {
+                        peer_id,
+                        address,
+                        reason,
+                    });
                 }
                 Action::Scored(peer_id, reason, score) => {
                     let gossip = &mut self.swarm.behaviour_mut().gossip;

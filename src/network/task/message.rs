@@ -32,7 +32,10 @@ impl Task {
                     },
                 ..
             } => {
-                if let Some((took, valid)) = self.requests.answered(request_id, &response) {
+                let answered = self
+                    .requests
+                    .answered(request_id, &response, platform::now());
+                if let Some((took, valid)) = answered {
                     let mut state = self.shared.state();
                     state.recorder.round_trip(took);
                     state.recorder.sent(true);

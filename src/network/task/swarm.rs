@@ -8,7 +8,7 @@ use libp2p::{
 use super::*;
 use crate::network::{
     behaviour::BehaviourEvent,
-    reasons::{denied_reason, dial_reason},
+    reasons::{closed_reason, denied_reason, dial_reason},
     routing::RoutingEvent,
 };
 
@@ -22,7 +22,7 @@ impl Task {
             } => {
                 self.shared.state().listeners.push(address.clone());
                 self.shared.emit(NetworkEvent::Listening(address));
-                self.listener_started(Some(listener_id));
+                self.starting.is_up(listener_id);
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.shared.state().listeners.retain(|a| *a != address);
@@ -32,12 +32,17 @@ impl Task {
                 addresses,
                 reason,
             } => {
-                tracing::warn!(?addresses, ?reason, "a listener closed");
-                self.shared
-                    .state()
-                    .listeners
-                    .retain(|a| !addresses.contains(a));
-                self.listener_started(Some(listener_id));
+                let reason = closed_reason(&reason);
+                let expected = self.starting.ended(listener_id, &reason);
+                let mut state = self.shared.state();
+                state.listeners.retain(|a| !addresses.contains(a));
+                drop(state);
+                for address in addresses.into_iter().chain(expected) {
+                    self.not_listening(address, &reason);
+                }
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "a listener goes on after an error");
             }
             SwarmEvent::ConnectionEstablished {
                 peer_id,
@@ -84,7 +89,12 @@ impl Task {
                     reason: dial_reason(&error),
                 });
             }
-            SwarmEvent::IncomingConnectionError { peer_id, error, .. } => {
+            SwarmEvent::IncomingConnectionError {
+                peer_id,
+                send_back_addr,
+                error,
+                ..
+            } => {
                 tracing::debug!(%error, "an incoming connection failed");
                 if peer_id.is_some_and(|peer| self.shared.peers().stage(&peer).is_some()) {
                     return;
@@ -92,8 +102,11 @@ impl Task {
                 self.shared.state().recorder.connection_failed();
                 if let (Some(peer_id), ListenError::Denied { cause }) = (peer_id, error) {
                     let reason = denied_reason(&cause);
-                    self.shared
-                        .emit(NetworkEvent::PeerRefused { peer_id, reason });
+                    self.shared.emit(NetworkEvent::PeerRefused {
+                        peer_id,
+                        address: Some(send_back_addr),
+                        reason,
+                    });
                 }
             }
             _ => {}

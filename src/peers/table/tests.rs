@@ -121,7 +121,11 @@ fn a_full_table_tells_the_next_one() {
     table.turn_away(late, FULL, now);
     assert_eq!(
         actions(&mut table),
-        [Action::Refused(late, FULL.to_owned())]
+        [Action::Refused {
+            peer: late,
+            address: None,
+            reason: FULL.to_owned()
+        }]
     );
     table.on_time(now + FAREWELL);
     assert_eq!(actions(&mut table), [Action::Close(late)]);
@@ -197,6 +201,30 @@ fn silence_ends_a_peer_and_a_lost_ping_does_not() {
 }
 
 #[test]
+fn a_peer_that_roams_comes_in_and_its_eldest_connection_goes() {
+    let (mut table, now) = (table(4), platform::now());
+    let peer = friend(&mut table, 1, now);
+    let mut comes = |number| {
+        table.admits(&peer, Direction::Inbound, now)?;
+        table.connected(connection(number), from(peer, Direction::Inbound), now);
+        Ok::<_, &str>(actions(&mut table))
+    };
+    assert_eq!(comes(2), Ok(vec![]), "two may be dialled at once");
+    let gone = |number| Action::CloseConnection(connection(number));
+    assert_eq!(comes(3), Ok(vec![gone(1)]));
+    // The closing of the dead ones takes its time, which is not without end.
+    assert_eq!(comes(4), Ok(vec![gone(1), gone(2)]));
+    assert_eq!((comes(5).is_ok(), comes(6).is_ok()), (true, true));
+    assert!(comes(7).is_err(), "four are still being closed");
+    for number in 1..=4 {
+        table.closed(&peer, connection(number), String::new());
+    }
+    assert_eq!(actions(&mut table), [], "it is here");
+    assert!(table.is_shown(&peer));
+    assert_eq!(table.admits(&peer, Direction::Inbound, now), Ok(()));
+}
+
+#[test]
 fn misdeeds_disconnect_and_ban() {
     let (mut table, now) = (table(4), platform::now());
     let peer = friend(&mut table, 1, now);
@@ -236,15 +264,22 @@ fn agree(table: &Table, max_peers: usize) {
         .iter()
         .filter_map(|(id, peer)| Some((peer.deadline?, *id)));
     assert_eq!(table.deadlines, deadlines.collect());
+    let outbound = table.peers.values().filter(|peer| peer.is_outbound());
+    assert_eq!(table.outbound(), outbound.count());
+    for kind in ItemKind::ALL {
+        let needed = table.peers.values().any(|peer| peer.needs_gossip(kind));
+        assert_eq!(table.needs_gossip(kind), needed);
+    }
     for peer in table.peers.values() {
-        assert!(!peer.connections.is_empty() && peer.connections.len() <= CONNECTIONS_PER_PEER);
+        let count = peer.connections.len();
+        assert!((1..=CONNECTIONS_PER_PEER + GIVING_WAY).contains(&count));
     }
 }
 
 proptest! {
     #[test]
     fn places_and_deadlines_agree_with_the_peers(
-        steps in proptest::collection::vec((0..12_u8, 0..50_usize, 0..2_000_u64), 0..400)
+        steps in proptest::collection::vec((0..14_u8, 0..50_usize, 0..2_000_u64), 0..400)
     ) {
         const PLACES: usize = 6;
         let mut table = table(PLACES);
@@ -276,14 +311,20 @@ proptest! {
                 8 => table.misdeed(id, Misdeed::InvalidItem, now),
                 9 => table.unidentified(&id, now),
                 10 => table.slept(Duration::from_millis(millis)),
+                11 => table.gossips(&id, ItemKind::ALL[which % 3], millis % 2 == 0),
+                12 => table.let_go(id, String::new()),
                 _ => table.ponged(&id, Duration::ZERO, now),
             }
             table.on_time(now);
             for action in std::iter::from_fn(|| table.next_action()).collect::<Vec<_>>() {
-                if let Action::Close(id) = action {
-                    for (_, connection) in open.extract_if(.., |(open, _)| *open == id) {
-                        table.closed(&id, connection, String::new());
-                    }
+                let closes = |(peer, open): &mut (PeerId, ConnectionId)| match &action {
+                    Action::Close(id) => peer == id,
+                    // A connection's last bytes may take their time.
+                    Action::CloseConnection(connection) => open == connection && millis % 2 == 0,
+                    _ => false,
+                };
+                for (id, connection) in open.extract_if(.., closes) {
+                    table.closed(&id, connection, String::new());
                 }
             }
             agree(&table, PLACES);

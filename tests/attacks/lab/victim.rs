@@ -132,9 +132,9 @@ impl Account {
             NetworkEvent::PeerDisconnected { peer_id, reason } => {
                 (peer_id, format!("let go: {reason}"))
             }
-            NetworkEvent::PeerRefused { peer_id, reason } => {
-                (peer_id, format!("refused: {reason}"))
-            }
+            NetworkEvent::PeerRefused {
+                peer_id, reason, ..
+            } => (peer_id, format!("refused: {reason}")),
             _ => return,
         };
         let peer = peer.to_string();
