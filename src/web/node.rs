@@ -512,6 +512,7 @@ mod tests {
         let mut events = StateEvents { queue, taken: None };
         sender.send_all(
             ["a", "b", "c", "d", "e"].map(|reason| NetworkEvent::PeerRefused {
+                address: None,
                 peer_id: PeerId::random(),
                 reason: reason.to_owned(),
             }),
