@@ -18,7 +18,7 @@ usage: ./build.sh COMMAND
   test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop, and attacks, which runs when named
   npm             build the npm package into js/dist, optimised, and check its size
   bench [--smoke] [GROUP]
-                  measure: wasm, connect, propagation, attacks, browser (default: all); writes target/bench/GROUP.json.
+                  measure: wasm, connect, propagation, crowd, attacks, browser (default: all); writes target/bench/GROUP.json.
                   --smoke: everything for a moment, no figures, to see that it works
   figures [GROUP] take a group's figures from target/bench into docs/figures.json; write all tables from it
   lint            formatters and linters on every part

@@ -10,13 +10,11 @@
 //! | `budgets.rs` | bytes on the wire beside the budget |
 //! | `flood.rs` | a source of transactions for the browser's measurements |
 //! | `gossip.rs` | the baseline: a bare gossipsub node |
-//! | `child.rs` | the node at the other end, in a process of its own |
 //!
 //! Everything is measured, or what is named: `cargo bench --bench propagation -- votes pools`.
 
 mod blocks;
 mod budgets;
-mod child;
 mod flood;
 mod gossip;
 mod mesh;
@@ -24,6 +22,8 @@ mod pools;
 mod two_nodes;
 mod votes;
 
+#[path = "../support/child.rs"]
+mod child;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -15,9 +15,9 @@ pub mod attacker;
 mod attacks;
 pub mod child;
 mod honest;
-mod link;
+pub mod link;
 pub mod measure;
-mod proto;
+pub mod proto;
 pub mod victim;
 
 use futures::future::BoxFuture;
