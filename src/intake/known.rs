@@ -1,6 +1,9 @@
 //! What is asked of those who keep the items: whether one is here.
 
-use crate::chain::{ItemKind, TransactionKey};
+use crate::{
+    chain::{ItemKind, TransactionKey},
+    propagation::Propagation,
+};
 
 /// How an item stands here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,4 +23,20 @@ pub(crate) trait Keeper {
 
     /// A vote or a transaction is being checked from now on, until it is concluded.
     fn claim(&mut self, kind: ItemKind, key: &TransactionKey);
+}
+
+impl Keeper for Propagation {
+    fn standing(&self, kind: ItemKind, key: &TransactionKey) -> Standing {
+        if self.checks(kind, key) {
+            Standing::Checking
+        } else if self.knows(kind, key) {
+            Standing::Known
+        } else {
+            Standing::New
+        }
+    }
+
+    fn claim(&mut self, kind: ItemKind, key: &TransactionKey) {
+        Propagation::claim(self, kind, key);
+    }
 }

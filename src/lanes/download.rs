@@ -14,7 +14,7 @@ use libp2p::PeerId;
 use crate::{
     platform,
     platform::{alarm::Alarm, lock::lock},
-    traffic::{Admission, Cost, Lane, Shaper},
+    traffic::{Admission, Class, Cost, Lane, Shaper},
 };
 
 /// See the module's documentation.
@@ -34,9 +34,9 @@ impl Download {
         }
     }
 
-    /// Ready when a lane may be read on.
+    /// Ready when a lane may be read on: whatever class the next frame is of, it conforms.
     pub(super) fn poll_ready(&mut self, lane: Lane, cx: &mut Context<'_>) -> Poll<()> {
-        let admission = lock(&self.shaper).ready(&self.peer, lane.class(), platform::now());
+        let admission = lock(&self.shaper).lane_ready(&self.peer, lane, platform::now());
         match admission {
             Admission::Now => Poll::Ready(()),
             Admission::At(at) => self.alarm.poll_until(at, cx),
@@ -44,7 +44,7 @@ impl Download {
     }
 
     /// A frame was read that took so many bytes on the stream.
-    pub(super) fn charge(&self, lane: Lane, cost: Cost, wire: usize) {
-        lock(&self.shaper).charge(self.peer, lane.class(), cost, wire, platform::now());
+    pub(super) fn charge(&self, class: Class, cost: Cost, wire: usize) {
+        lock(&self.shaper).charge(self.peer, class, cost, wire, platform::now());
     }
 }

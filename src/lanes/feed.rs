@@ -1,8 +1,9 @@
 //! What goes out to each peer, and when.
 //!
-//! Votes go as far as a connection takes them, blocks little at a time, bulk as far as the window goes; each waits for its limits
-//! ([`super::peer::Held`]). Nothing here is linear in peers: a peer is fed when something has happened to it, when its moment has come,
-//! or when there is something new and it has read the rest ([`Turns`]).
+//! Everything passes the peer's [`Scheduler`](crate::traffic::Scheduler): what a core has sent waits there, and what a core makes when there is room for it
+//! ([`Core::next`]) enters it a frame at a time. Votes go as far as a connection takes them, blocks little at a time, bulk as far as the
+//! window goes; each class waits for its limits ([`super::peer::Held`]). Nothing here is linear in peers: a peer is fed when something
+//! has happened to it, when its moment has come, or when there is something new and it has got the rest ([`Turns`]).
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -13,22 +14,20 @@ use libp2p::{
 
 use super::{
     Lanes,
+    acknowledge::Acknowledge,
+    core::{Core, Outgoing},
     handler::{Handled, Order},
-    peer::Peer,
+    peer::{Held, Peer},
 };
-use crate::propagation::blocks::CHUNK_ROOM;
 use crate::{
-    chain::ItemKind,
     platform::Instant,
-    propagation::{
-        plumtree::Outgoing,
-        wire::{Acknowledge, Kind},
-    },
-    traffic::{Cost, Lane, Shaper},
+    traffic::{Class, Cost, Lane},
 };
 
 /// Urgent bytes that may wait in a connection.
 pub(super) const MAX_URGENT: usize = 1 << 20;
+/// Bytes of blocks that may be under way to a peer before it gets more, which cannot be taken back.
+pub(crate) const BLOCK_ROOM: usize = 160 << 10;
 
 /// The peers that are to be fed, so that nothing is walked in search of them.
 #[derive(Default)]
@@ -37,8 +36,8 @@ pub(super) struct Turns {
     now: HashSet<PeerId>,
     /// These wait for their moment, which stands in [`Peer::wakes_at`] too.
     later: BTreeSet<(Instant, PeerId)>,
-    /// These have read all there is of the votes, and of the transactions.
-    idle: [HashSet<PeerId>; 2],
+    /// These have got all there is, of each class.
+    idle: [HashSet<PeerId>; Class::ALL.len()],
 }
 
 impl Turns {
@@ -47,13 +46,17 @@ impl Turns {
         self.now.insert(id);
     }
 
-    /// Something new is to be read by all who have read the rest.
-    pub(super) fn news(&mut self, kind: ItemKind) {
-        if let Some(idle) = self
-            .idle
-            .get_mut(usize::from(kind == ItemKind::Transaction))
-        {
+    /// There is something new for all who have got the rest.
+    pub(super) fn news(&mut self, class: Class) {
+        if let Some(idle) = self.idle.get_mut(class.place()) {
             self.now.extend(idle.drain());
+        }
+    }
+
+    /// A peer has got all there is of a class.
+    fn idle(&mut self, id: PeerId, class: Class) {
+        if let Some(idle) = self.idle.get_mut(class.place()) {
+            idle.insert(id);
         }
     }
 
@@ -100,33 +103,24 @@ impl Turns {
     }
 }
 
-impl Lanes {
+impl<C: Core> Lanes<C> {
     /// Gives the peers whose turn it is what they have room for.
     pub(super) fn feed(&mut self, now: Instant) {
         for id in std::mem::take(&mut self.turns.now) {
+            self.acknowledge(id, now);
             self.feed_one(id, now);
         }
     }
 
-    fn feed_one(&mut self, id: PeerId, now: Instant) {
-        let Self {
-            peers,
-            votes,
-            transactions,
-            blocks,
-            mempool,
-            upload,
-            events,
-            turns,
-            ..
-        } = self;
-        let Some(peer) = peers.get_mut(&id) else {
+    /// Tells a peer's connections what has become of what they read, and the peer itself.
+    fn acknowledge(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
         for connection in &mut peer.connections {
             let handled = std::mem::take(&mut connection.handled);
             if handled != [Handled::default(); Lane::ALL.len()] {
-                events.push_back(ToSwarm::NotifyHandler {
+                self.events.push_back(ToSwarm::NotifyHandler {
                     peer_id: id,
                     handler: NotifyHandler::One(connection.id),
                     event: Order::Handled(handled),
@@ -134,85 +128,104 @@ impl Lanes {
             }
         }
         let Some((connection, _)) = peer.session.open() else {
-            let at = peer.session.deadline();
-            turns.set(id, peer, at);
             return;
         };
-        let held = &mut peer.held;
-        let mut send = |upload: &mut Shaper, lane: Lane, outgoing: Outgoing| {
-            let Outgoing {
-                bytes,
-                items,
-                payload,
-                ..
-            } = outgoing;
-            let wire = bytes.len();
-            let cost = Cost {
-                items: items as u64,
-                bytes: wire.max(payload) as u64,
-            };
-            upload.charge(id, lane.class(), cost, wire, now);
-            events.push_back(ToSwarm::NotifyHandler {
-                peer_id: id,
-                handler: NotifyHandler::One(connection),
-                event: Order::Send(lane, bytes),
-            });
-        };
         // A peer that does not read them gets one when it does.
-        if peer.done + peer.read > 0 && peer.urgent < MAX_URGENT {
+        if peer.done + peer.read > 0 && peer.room(Lane::Urgent) > 0 {
             let acknowledge = Acknowledge {
                 done: std::mem::take(&mut peer.done) as u64,
                 read: std::mem::take(&mut peer.read) as u64,
             };
-            let outgoing = Outgoing::from(Kind::Acknowledge(acknowledge));
-            peer.urgent += outgoing.bytes.len();
-            send(upload, Lane::Urgent, outgoing);
-        }
-        while peer.urgent < MAX_URGENT
-            && held.is_free(Lane::Urgent, upload, &id, now)
-            && let Some(outgoing) = votes.next(id, None, now)
-        {
-            peer.urgent += outgoing.bytes.len();
-            peer.window.on_vote(now);
-            send(upload, Lane::Urgent, outgoing);
-        }
-        while peer.block < CHUNK_ROOM && held.is_free(Lane::Block, upload, &id, now) {
-            let next = peer.queue.pop(Lane::Block).map(|(_, _, bytes)| bytes);
-            let room = CHUNK_ROOM - peer.block;
-            let Some(bytes) = next.or_else(|| blocks.next_coded(&id, room)) else {
-                break;
+            let bytes = acknowledge.into_frame();
+            let wire = bytes.len();
+            peer.urgent += wire;
+            let cost = Cost {
+                items: 0,
+                bytes: wire as u64,
             };
-            peer.block += bytes.len();
-            send(upload, Lane::Block, Outgoing::one(bytes));
+            self.upload.charge(id, Class::Vote, cost, wire, now);
+            self.events.push_back(ToSwarm::NotifyHandler {
+                peer_id: id,
+                handler: NotifyHandler::One(connection),
+                event: Order::Send(Lane::Urgent, bytes),
+            });
         }
-        while peer.window.room() > 0 && held.is_free(Lane::Bulk, upload, &id, now) {
-            let next = peer.queue.pop(Lane::Bulk);
-            let next = next.map(|(_, _, bytes)| Outgoing::one(bytes));
-            let next = next.or_else(|| transactions.next(id, Some(mempool), now));
-            let Some(outgoing) = next else {
-                break;
-            };
-            peer.window
-                .on_sent(outgoing.bytes.len(), outgoing.frames, now);
-            send(upload, Lane::Bulk, outgoing);
-        }
-        for (tree, idle) in [&*votes, &*transactions].into_iter().zip(&mut turns.idle) {
-            if tree.has_read_all(&id) {
-                idle.insert(id);
+    }
+
+    fn feed_one(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Some((connection, _)) = peer.session.open() else {
+            let at = peer.session.deadline();
+            self.turns.set(id, peer, at);
+            return;
+        };
+        peer.held = Held::default();
+        for lane in Lane::ALL {
+            while let Some((class, outgoing)) = self.next(id, lane, now) {
+                let Some(peer) = self.peers.get_mut(&id) else {
+                    return;
+                };
+                let wire = outgoing.bytes.len();
+                match lane {
+                    Lane::Urgent => {
+                        peer.urgent += wire;
+                        peer.window.on_vote(now);
+                    }
+                    Lane::Block => peer.block += wire,
+                    Lane::Bulk => peer.window.on_sent(wire, outgoing.frames, now),
+                }
+                self.upload.charge(id, class, outgoing.cost(), wire, now);
+                self.events.push_back(ToSwarm::NotifyHandler {
+                    peer_id: id,
+                    handler: NotifyHandler::One(connection),
+                    event: Order::Send(lane, outgoing.bytes),
+                });
             }
         }
-        // Who has no room is fed when there is some again.
-        let votes = (peer.urgent < MAX_URGENT).then(|| votes.sends_at(&id, now));
-        let transactions = (peer.window.room() > 0).then(|| transactions.sends_at(&id, now));
-        let at = |lane, time: Option<Instant>| Some(peer.held.at(lane, time?));
-        let sends = [
-            at(Lane::Urgent, votes.flatten()),
-            at(Lane::Bulk, transactions.flatten()),
-            peer.session.deadline(),
-        ];
-        let held = peer.held.all().into_iter().flatten();
-        let held = held.filter(|at| *at > now);
-        let at = sends.into_iter().flatten().chain(held).min();
-        turns.set(id, peer, at);
+        self.rest(id, now);
+    }
+
+    /// What goes out next on a peer's lane, if there is room and its class may.
+    fn next(&mut self, id: PeerId, lane: Lane, now: Instant) -> Option<(Class, Outgoing)> {
+        let peer = self.peers.get_mut(&id)?;
+        let room = peer.room(lane);
+        if room == 0 {
+            return None;
+        }
+        for class in C::CLASSES.iter().filter(|class| class.lane() == lane) {
+            if peer.queue.is_empty(*class)
+                && let Some(outgoing) = self.core.next(id, *class, room, now)
+            {
+                let size = outgoing.bytes.len();
+                let pushed = peer.queue.push(*class, size, outgoing);
+                debug_assert!(pushed.is_ok(), "an empty queue takes any frame");
+            }
+        }
+        let (held, upload) = (&mut peer.held, &mut self.upload);
+        let next = peer
+            .queue
+            .pop(lane, |class| held.is_free(class, upload, &id, now));
+        next.map(|(class, _, outgoing)| (class, outgoing))
+    }
+
+    /// Notes when a peer is fed again, if nothing happens to it before.
+    fn rest(&mut self, id: PeerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let mut at = peer.session.deadline();
+        let mut wake = |time: Instant| at = Some(at.map_or(time, |at| at.min(time)));
+        peer.held.all().filter(|at| *at > now).for_each(&mut wake);
+        for class in C::CLASSES {
+            match self.core.next_at(&id, *class, now) {
+                // Who has no room is fed when there is some again.
+                Some(time) if peer.room(class.lane()) > 0 => wake(peer.held.at(*class, time)),
+                Some(_) => {}
+                None => self.turns.idle(id, *class),
+            }
+        }
+        self.turns.set(id, peer, at);
     }
 }

@@ -9,6 +9,7 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
     io,
     task::{Context, Poll},
 };
@@ -25,18 +26,14 @@ use libp2p::{
 };
 
 use super::{
+    acknowledge::Acknowledge,
+    core::{Decode, Decoded},
     download::Download,
     lane::{self, LaneName, LaneUpgrade, Reader, Writer},
 };
 use crate::{
-    chain::TransactionKey,
     platform,
-    propagation::{
-        blocks::{coded, compact::BlockMessage},
-        pool::reconcile,
-        wire::{self, Frame, Kind},
-    },
-    traffic::{Cost, Lane, Pace, Rate},
+    traffic::{Class, Cost, Lane, Pace, Rate},
 };
 
 /// Bytes of each lane that a peer may have under way here.
@@ -88,7 +85,7 @@ pub(crate) struct Size {
 
 /// What a connection tells the behaviour.
 #[derive(Debug)]
-pub(crate) enum Report {
+pub(crate) enum Report<F> {
     /// All streams of this epoch to the peer are open.
     Open(u64),
     /// The peer has opened streams anew: nothing of its former ones is left there.
@@ -96,7 +93,7 @@ pub(crate) enum Report {
     /// The peer does not speak the lanes' protocols.
     Unsupported,
     /// Frames of a lane.
-    Frames(Lane, Vec<(Input, Size)>),
+    Frames(Lane, Vec<(Frame<F>, Size)>),
     /// So many bytes are written, of this epoch's.
     Written(u64, Lane, usize),
     /// The peer broke the rules of a stream.
@@ -105,47 +102,20 @@ pub(crate) enum Report {
     Broken(u64),
 }
 
-/// A frame, as far as it can be understood alone.
+/// Whose a frame is.
 #[derive(Debug)]
-pub(crate) enum Input {
-    /// A batch, with the keys computed.
-    Items {
-        batch: Vec<(TransactionKey, Bytes)>,
-        missing: Bytes,
-    },
-    /// Of compact blocks.
-    Block(BlockMessage),
-    Coded(coded::Frame),
-    /// Of the reconciliation of pools.
-    Reconcile(reconcile::Message),
-    /// Any other.
-    Other(Kind),
-}
-
-impl Input {
-    /// How many items it holds, or speaks of.
-    fn items(&self) -> usize {
-        match self {
-            Self::Items { batch, missing } => batch.len() + wire::count(missing),
-            Self::Other(kind) => kind.ids(),
-            Self::Block(_) | Self::Coded(_) | Self::Reconcile(_) => 1,
-        }
-    }
-
-    /// Bytes of items in it, unpacked.
-    fn payload(&self) -> usize {
-        match self {
-            Self::Items { batch, .. } => batch.iter().map(|(_, data)| data.len()).sum(),
-            _ => 0,
-        }
-    }
+pub(crate) enum Frame<F> {
+    /// The lanes' own.
+    Acknowledge(Acknowledge),
+    /// The core's.
+    Core(F),
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Handler {
+pub(crate) struct Handler<D: Decode> {
     names: Vec<LaneName>,
-    max_block_bytes: usize,
+    decoder: D,
     download: Download,
     inbound: [Inbound; Lane::ALL.len()],
     outbound: [Outbound; Lane::ALL.len()],
@@ -156,7 +126,7 @@ pub(crate) struct Handler {
     reads: bool,
     /// How often the peer has opened its streams.
     generation: u32,
-    reports: VecDeque<Report>,
+    reports: VecDeque<Report<D::Frame>>,
 }
 
 /// A lane on which the peer sends.
@@ -195,12 +165,11 @@ impl Inbound {
     }
 }
 
-impl Handler {
-    /// Blocks have at most `max_block_bytes` here.
-    pub(super) fn new(names: Vec<LaneName>, max_block_bytes: usize, download: Download) -> Self {
+impl<D: Decode> Handler<D> {
+    pub(super) fn new(names: Vec<LaneName>, decoder: D, download: Download) -> Self {
         Self {
             names,
-            max_block_bytes,
+            decoder,
             download,
             inbound: [(); Lane::ALL.len()].map(|()| Inbound::new()),
             outbound: Default::default(),
@@ -213,7 +182,7 @@ impl Handler {
     }
 
     /// The attempt to open the streams has come to an end.
-    fn settle(&mut self, report: Report) {
+    fn settle(&mut self, report: Report<D::Frame>) {
         if !std::mem::replace(&mut self.settled, true) {
             self.reports.push_back(report);
         }
@@ -250,7 +219,7 @@ impl Handler {
         }
     }
 
-    fn poll_write(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report> {
+    fn poll_write(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report<D::Frame>> {
         let writer = &mut self.outbound.get_mut(lane.place())?.writer;
         match writer.as_mut()?.poll_write(cx) {
             Poll::Ready(Ok(0)) | Poll::Pending => None,
@@ -262,7 +231,7 @@ impl Handler {
         }
     }
 
-    fn poll_read(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report> {
+    fn poll_read(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report<D::Frame>> {
         let (mut frames, mut bytes) = (Vec::new(), 0);
         let inbound = self.inbound.get_mut(lane.place())?;
         let failure = loop {
@@ -276,18 +245,17 @@ impl Handler {
             }
             match reader.poll_next(cx) {
                 Poll::Pending => break None,
-                Poll::Ready(Ok(Some((frame, wire)))) => match input(frame, self.max_block_bytes) {
-                    Ok(input) => {
-                        let (items, payload) = (input.items(), wire.max(input.payload()));
+                Poll::Ready(Ok(Some((frame, wire)))) => match read(&self.decoder, lane, frame) {
+                    Ok(Decoded { frame, class, cost }) => {
                         let cost = Cost {
-                            items: items as u64,
-                            bytes: payload as u64,
+                            bytes: cost.bytes.max(wire as u64),
+                            ..cost
                         };
-                        self.download.charge(lane, cost, wire);
-                        let held = payload + items * ITEM_OVERHEAD + FRAME_OVERHEAD;
+                        self.download.charge(class, cost, wire);
+                        let held = held(cost);
                         inbound.open.bytes += held;
                         bytes += held;
-                        frames.push((input, Size { wire, held }));
+                        frames.push((frame, Size { wire, held }));
                     }
                     Err(error) => break Some(io::Error::new(io::ErrorKind::InvalidData, error)),
                 },
@@ -311,9 +279,9 @@ impl Handler {
     }
 }
 
-impl ConnectionHandler for Handler {
+impl<D: Decode> ConnectionHandler for Handler<D> {
     type FromBehaviour = Order;
-    type ToBehaviour = Report;
+    type ToBehaviour = Report<D::Frame>;
     type InboundProtocol = LaneUpgrade;
     type OutboundProtocol = LaneUpgrade;
     type InboundOpenInfo = ();
@@ -379,7 +347,7 @@ impl ConnectionHandler for Handler {
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<ConnectionHandlerEvent<LaneUpgrade, Lane, Report>> {
+    ) -> Poll<ConnectionHandlerEvent<LaneUpgrade, Lane, Report<D::Frame>>> {
         for (name, outbound) in self.names.iter().zip(&mut self.outbound) {
             if std::mem::take(&mut outbound.wanted) {
                 outbound.asked = true;
@@ -403,25 +371,37 @@ impl ConnectionHandler for Handler {
     }
 }
 
-/// Decodes a frame; keys are computed here, on the connection's own task.
-fn input(
+/// Reads a frame, which is the lanes' own or the core's.
+fn read<D: Decode>(
+    decoder: &D,
+    lane: Lane,
     frame: Bytes,
-    max_block_bytes: usize,
-) -> Result<Input, Box<dyn std::error::Error + Send + Sync>> {
-    Ok(match Frame::read(frame)? {
-        Kind::Items(batch) => Input::Items {
-            batch: batch
-                .items
-                .into_iter()
-                .map(|data| (TransactionKey::of(&data), data))
-                .collect(),
-            missing: batch.missing,
+) -> Result<Decoded<Frame<D::Frame>>, Box<dyn Error + Send + Sync>> {
+    let decoded = match Acknowledge::read(&frame).filter(|_| lane == Lane::Urgent) {
+        Some(acknowledge) => Decoded {
+            frame: Frame::Acknowledge(acknowledge?),
+            class: Class::Vote,
+            cost: Cost::default(),
         },
-        Kind::Block(message) => Input::Block(BlockMessage::decode(message, max_block_bytes)?),
-        Kind::Coded(frame) => Input::Coded(coded::Frame::decode(frame)?),
-        Kind::Reconcile(message) => Input::Reconcile(reconcile::Message::from_bytes(&message)?),
-        other => Input::Other(other),
-    })
+        None => {
+            let Decoded { frame, class, cost } = decoder.decode(lane, frame)?;
+            Decoded {
+                frame: Frame::Core(frame),
+                class,
+                cost,
+            }
+        }
+    };
+    Ok(decoded)
+}
+
+/// What a frame takes up here.
+fn held(Cost { items, bytes }: Cost) -> usize {
+    let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+    let items = whole(items).saturating_mul(ITEM_OVERHEAD);
+    whole(bytes)
+        .saturating_add(items)
+        .saturating_add(FRAME_OVERHEAD)
 }
 
 /// The lanes' names on a network, given how its protocols are named.

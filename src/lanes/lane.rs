@@ -18,8 +18,10 @@ use libp2p::{
     core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
 };
 
-use crate::{propagation::wire::MAX_FRAME, traffic::Lane};
+use crate::traffic::Lane;
 
+/// The longest frame that is read, in bytes: a block of 4 MiB with the lengths of its transactions.
+const MAX_FRAME: usize = (5 << 20) + 1024;
 /// How much is read from a stream at once: at least, and of a frame whose length is known.
 const READ: usize = 4 << 10;
 const MAX_READ: usize = 64 << 10;

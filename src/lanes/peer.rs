@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use libp2p::{PeerId, swarm::ConnectionId};
 
 use super::{
+    core::Outgoing,
+    feed::{BLOCK_ROOM, MAX_URGENT},
     handler::{Handled, Size},
     session::Session,
 };
 use crate::platform::Instant;
-use crate::traffic::{Admission, Lane, Scheduler, SchedulerConfig, Shaper, Window};
+use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper, Window};
 
 /// After the streams began anew, what belongs to the former ones may still be on its way, and nobody pays for it. So long, and
 /// not again for some time.
@@ -44,20 +45,20 @@ pub(super) struct Peer {
     pub(super) urgent: usize,
     pub(super) block: usize,
     /// What waits for its turn.
-    pub(super) queue: Scheduler<Bytes>,
+    pub(super) queue: Scheduler<Outgoing>,
     /// Bulk bytes of the peer that are read, and that are done with, of which it has not been told.
     pub(super) read: usize,
     pub(super) done: usize,
     pub(super) window: Window,
-    /// Until when nothing more goes out on a lane.
+    /// Until when nothing more of a class goes out.
     pub(super) held: Held,
     /// When it is fed next if nothing happens.
     pub(super) wakes_at: Option<Instant>,
 }
 
-/// Until when the lanes of a peer wait for their limits.
+/// Until when what waits for a peer has to wait for the limits of its class.
 #[derive(Default)]
-pub(super) struct Held([Option<Instant>; Lane::ALL.len()]);
+pub(super) struct Held([Option<Instant>; Class::ALL.len()]);
 
 impl Peer {
     pub(super) fn new(outbound: bool) -> Self {
@@ -81,6 +82,15 @@ impl Peer {
     pub(super) fn handled(&mut self, id: ConnectionId, lane: Lane) -> Option<&mut Handled> {
         let connection = self.connections.iter_mut().find(|one| one.id == id)?;
         connection.handled.get_mut(lane.place())
+    }
+
+    /// Bytes that may be handed to its streams now; the last frame may go over it.
+    pub(super) fn room(&self, lane: Lane) -> usize {
+        match lane {
+            Lane::Urgent => MAX_URGENT.saturating_sub(self.urgent),
+            Lane::Block => BLOCK_ROOM.saturating_sub(self.block),
+            Lane::Bulk => self.window.room(),
+        }
     }
 
     /// Its streams are others now.
@@ -108,36 +118,36 @@ impl Peer {
 }
 
 impl Held {
-    /// Whether the next frame may go out on this lane.
+    /// Whether the next frame of this class may go out.
     pub(super) fn is_free(
         &mut self,
-        lane: Lane,
+        class: Class,
         upload: &mut Shaper,
         peer: &PeerId,
         now: Instant,
     ) -> bool {
-        let held = match upload.ready(peer, lane.class(), now) {
+        let held = match upload.ready(peer, class, now) {
             Admission::Now => None,
             Admission::At(at) => Some(at),
         };
-        if let Some(place) = self.0.get_mut(lane.place()) {
+        if let Some(place) = self.0.get_mut(class.place()) {
             *place = held;
         }
         held.is_none()
     }
 
-    /// When each lane goes on.
-    pub(super) fn all(&self) -> [Option<Instant>; Lane::ALL.len()] {
-        self.0
+    /// When what waits goes on.
+    pub(super) fn all(&self) -> impl Iterator<Item = Instant> + '_ {
+        self.0.iter().copied().flatten()
     }
 
     /// When what is to go out at this time goes.
-    pub(super) fn at(&self, lane: Lane, time: Instant) -> Instant {
-        let held = self.0.get(lane.place()).copied().flatten();
+    pub(super) fn at(&self, class: Class, time: Instant) -> Instant {
+        let held = self.0.get(class.place()).copied().flatten();
         held.map_or(time, |held| held.max(time))
     }
 }
 
-fn queue() -> Scheduler<Bytes> {
+fn queue() -> Scheduler<Outgoing> {
     Scheduler::new(&SchedulerConfig::default())
 }

@@ -7,22 +7,106 @@ use libp2p::{
     swarm::behaviour::{ConnectionClosed, ConnectionEstablished},
 };
 
+use bytes::Bytes;
+
 use super::{
+    acknowledge::Acknowledge,
     feed::MAX_URGENT,
-    handler::{Handled, Size},
+    handler::{Frame, Handled, Report, Size},
     *,
 };
-use crate::{intake::Way, platform::test, propagation::wire::Fetch};
+use crate::{
+    platform::test,
+    traffic::{Class, Cost, Lane},
+};
+
+/// A core that has frames of all classes, as many as there are of each in `waiting`, and is done with what comes at once.
+#[derive(Default)]
+struct Probe {
+    waiting: [usize; Class::ALL.len()],
+    met: Vec<&'static str>,
+    /// Frames that are kept, and what they took.
+    kept: Option<Vec<Taken>>,
+    actions: VecDeque<Action<&'static str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Reader;
+
+impl Decode for Reader {
+    type Frame = &'static str;
+
+    fn decode(
+        &self,
+        _: Lane,
+        _: Bytes,
+    ) -> Result<Decoded<Self::Frame>, Box<dyn std::error::Error + Send + Sync>> {
+        Err("no frame is read here".into())
+    }
+}
+
+/// How long the probe's frames are.
+const FRAME: usize = 1000;
+
+impl Core for Probe {
+    type Decoder = Reader;
+    type Event = &'static str;
+    const CLASSES: &'static [Class] = &Class::ALL;
+
+    fn decoder(&self) -> Reader {
+        Reader
+    }
+
+    fn joined(&mut self, _: PeerId, _: bool, _: Instant) {
+        self.met.push("joined");
+    }
+
+    fn moved(&mut self, _: PeerId, _: Instant) {
+        self.met.push("moved");
+    }
+
+    fn gone(&mut self, _: PeerId, _: Instant) {
+        self.met.push("gone");
+    }
+
+    fn frame(&mut self, from: PeerId, _: &'static str, took: Taken, _: Instant) {
+        match &mut self.kept {
+            Some(kept) => kept.push(took),
+            None => self.actions.push_back(Action::Done(from, took)),
+        }
+    }
+
+    fn next(&mut self, _: PeerId, class: Class, _: usize, _: Instant) -> Option<Outgoing> {
+        let waiting = &mut self.waiting[class.place()];
+        *waiting = waiting.checked_sub(1)?;
+        let byte = u8::try_from(class.place()).expect("small");
+        Some(Outgoing::one(vec![byte; FRAME].into()))
+    }
+
+    fn next_at(&self, _: &PeerId, class: Class, now: Instant) -> Option<Instant> {
+        (self.waiting[class.place()] > 0).then_some(now)
+    }
+
+    fn action(&mut self) -> Option<Action<&'static str>> {
+        self.actions.pop_front()
+    }
+
+    fn on_time(&mut self, _: Instant) {}
+
+    fn next_deadline(&mut self) -> Option<Instant> {
+        None
+    }
+}
 
 /// Peers' lanes, and one peer.
 struct Driven {
-    lanes: Lanes,
+    lanes: Lanes<Probe>,
     peer: PeerId,
 }
 
 impl Driven {
     fn new() -> Self {
-        let lanes = Lanes::new(&Config::default(), [[1; 16]; 4]).expect("right");
+        let lanes = Lanes::new(&Config::default(), Probe::default()).expect("right");
         let peer = PeerId::random();
         let mut driven = Self { lanes, peer };
         driven.connect(1);
@@ -74,25 +158,32 @@ impl Driven {
             .on_swarm_event(FromSwarm::ConnectionClosed(closed));
     }
 
-    fn report(&mut self, connection: usize, report: Report) {
+    fn report(&mut self, connection: usize, report: Report<&'static str>) {
         let connection = ConnectionId::new_unchecked(connection);
         self.lanes
             .on_connection_handler_event(self.peer, connection, report);
     }
 
     /// Frames of 10 bytes each, one report.
-    fn frames(&mut self, lane: Lane, kinds: impl IntoIterator<Item = Kind>) {
-        let size = Size {
-            wire: 10,
-            held: 300,
-        };
-        let frames = kinds.into_iter().map(|kind| (Input::Other(kind), size));
+    fn frames(&mut self, lane: Lane, count: usize) {
+        let frames = (0..count).map(|_| (Frame::Core("a frame"), SIZE));
         let frames = frames.collect();
         self.report(1, Report::Frames(lane, frames));
     }
 
+    fn acknowledge(&mut self, read: u64, done: u64) {
+        let frame = Frame::Acknowledge(Acknowledge { read, done });
+        self.report(1, Report::Frames(Lane::Urgent, vec![(frame, SIZE)]));
+    }
+
+    /// The core has so many frames of a class.
+    fn has(&mut self, class: Class, count: usize) {
+        self.lanes.core.waiting[class.place()] += count;
+        self.lanes.core.actions.push_back(Action::Feed(self.peer));
+    }
+
     /// What connections are told, and events.
-    fn drain(&mut self) -> (Vec<(ConnectionId, Order)>, Vec<Event>) {
+    fn drain(&mut self) -> (Vec<(ConnectionId, Order)>, Vec<Event<&'static str>>) {
         let (mut orders, mut events) = (Vec::new(), Vec::new());
         let mut context = Context::from_waker(Waker::noop());
         while let Poll::Ready(action) = self.lanes.poll(&mut context) {
@@ -110,20 +201,12 @@ impl Driven {
         }
         (orders, events)
     }
-
-    fn publish(&mut self, number: u64, size: usize) {
-        let mut data = number.to_le_bytes().to_vec();
-        data.resize(size, u8::try_from(number % 251).expect("small"));
-        let item = Accepted {
-            key: TransactionKey::of(&data),
-            data: data.into(),
-            fee: 0,
-        };
-        let kind = ItemKind::Transaction;
-        self.lanes
-            .concluded(kind, Way::Other, vec![item], &[], Instant::now());
-    }
 }
+
+const SIZE: Size = Size {
+    wire: 10,
+    held: 300,
+};
 
 /// Bytes that are to be sent on a lane.
 fn sent(orders: &[(ConnectionId, Order)], on: Lane) -> usize {
@@ -134,17 +217,19 @@ fn sent(orders: &[(ConnectionId, Order)], on: Lane) -> usize {
     bytes.sum()
 }
 
-fn unknown_id() -> Kind {
-    let ids = [ShortId::new([9; 8])];
-    Kind::Fetch(Fetch {
-        ids: wire::column(ids.into_iter()),
-    })
+/// The classes of frames that are to be sent, in order.
+fn classes(orders: &[(ConnectionId, Order)]) -> Vec<Class> {
+    let class = |(_, order): &(ConnectionId, Order)| match order {
+        Order::Send(_, bytes) if bytes.len() == FRAME => Some(Class::ALL[usize::from(bytes[0])]),
+        _ => None,
+    };
+    orders.iter().filter_map(class).collect()
 }
 
 #[test]
 fn many_little_frames_are_answered_by_one_acknowledgement() {
     let mut driven = Driven::open();
-    driven.frames(Lane::Bulk, (0..64).map(|_| unknown_id()));
+    driven.frames(Lane::Bulk, 64);
     let (orders, events) = driven.drain();
     assert!(events.is_empty(), "{events:?}");
     let handled = orders.iter().filter_map(|(_, order)| match order {
@@ -157,7 +242,6 @@ fn many_little_frames_are_answered_by_one_acknowledgement() {
     };
     assert_eq!(handled.collect::<Vec<_>>(), [all]);
     assert!(sent(&orders, Lane::Urgent) < 20);
-    assert!(sent(&orders, Lane::Bulk) < 20, "an id is looked for once");
 }
 
 #[test]
@@ -165,7 +249,7 @@ fn who_reads_no_acknowledgements_gets_few() {
     let mut driven = Driven::open();
     let mut bytes = 0;
     for _ in 0..200_000 {
-        driven.frames(Lane::Bulk, [unknown_id()]);
+        driven.frames(Lane::Bulk, 1);
         let (orders, _) = driven.drain();
         bytes += sent(&orders, Lane::Urgent);
     }
@@ -175,14 +259,10 @@ fn who_reads_no_acknowledgements_gets_few() {
 #[test]
 fn who_lies_about_what_it_has_read_is_sent_no_more_and_pays() {
     let mut driven = Driven::open();
-    let lie = Kind::Acknowledge(Acknowledge {
-        read: u64::MAX,
-        done: u64::MAX,
-    });
     let (mut bytes, mut paid) = (0, 0);
-    for number in 0..200 {
-        driven.publish(number, 100_000);
-        driven.frames(Lane::Urgent, [lie.clone()]);
+    for _ in 0..400 {
+        driven.has(Class::Transaction, 100);
+        driven.acknowledge(u64::MAX, u64::MAX);
         let (orders, events) = driven.drain();
         bytes += sent(&orders, Lane::Bulk);
         paid += events.len();
@@ -202,7 +282,7 @@ fn a_new_connection_takes_over_and_the_former_one_is_not_believed_any_more() {
     );
     driven.report(2, Report::Open(2));
     // An acknowledgement is due for this.
-    driven.frames(Lane::Bulk, [unknown_id()]);
+    driven.frames(Lane::Bulk, 1);
     let (orders, events) = driven.drain();
     assert!(events.is_empty(), "it has never left: {events:?}");
     let sends = orders
@@ -222,11 +302,8 @@ fn a_new_connection_takes_over_and_the_former_one_is_not_believed_any_more() {
 fn a_peer_that_begins_anew_is_met_anew() {
     let mut driven = Driven::open();
     driven.report(1, Report::Renewed);
-    let (_, events) = driven.drain();
-    assert!(
-        matches!(events[..], [Event::Work(_)]),
-        "pools are compared anew: {events:?}"
-    );
+    driven.drain();
+    assert_eq!(driven.lanes.core.met, ["joined", "gone", "joined"]);
     let peer = &driven.lanes.peers[&driven.peer];
     assert!(peer.is_excused(Instant::now()));
     assert_eq!(driven.lanes.open_peers(), 1);
@@ -245,7 +322,67 @@ fn streams_that_do_not_open_are_tried_one_at_a_time() {
             "{orders:?} {events:?}"
         );
     }
-    assert!(driven.lanes.next_deadline().is_some(), "it is tried again");
+    assert!(driven.lanes.turns.next().is_some(), "it is tried again");
     driven.report(1, Report::Open(1));
     assert_eq!(driven.lanes.open_peers(), 0, "that attempt has failed");
+}
+
+#[test]
+fn every_class_goes_out_and_the_urgent_ones_first() {
+    let mut driven = Driven::open();
+    for class in Class::ALL.into_iter().rev() {
+        driven.has(class, 1);
+    }
+    let (orders, _) = driven.drain();
+    let classes = classes(&orders);
+    assert_eq!(classes.len(), Class::ALL.len());
+    let strict = [Class::Vote, Class::Block, Class::BlockRequest];
+    assert_eq!(classes[..3], strict);
+}
+
+#[test]
+fn a_class_at_its_limit_waits_and_holds_up_no_other() {
+    let mut driven = Driven::open();
+    let limits = Config::default().security.rate_limits.limits();
+    let most = limits.block_request.items.expect("a limit").burst;
+    let most = usize::try_from(most).expect("small");
+    driven.has(Class::BlockRequest, 2 * most);
+    let mut requests = 0;
+    loop {
+        let (orders, _) = driven.drain();
+        let count = classes(&orders).len();
+        if count == 0 {
+            break;
+        }
+        requests += count;
+        let written = sent(&orders, Lane::Block);
+        driven.report(1, Report::Written(1, Lane::Block, written));
+    }
+    // Three quarters of the burst, and what became due while this ran.
+    assert!((most * 3 / 4..most).contains(&requests), "{requests}");
+    assert!(driven.lanes.turns.next().is_some(), "the rest follows");
+    driven.has(Class::Block, 3);
+    let (orders, _) = driven.drain();
+    let blocks = classes(&orders);
+    assert!(blocks.contains(&Class::Block), "{blocks:?}");
+}
+
+#[test]
+fn what_comes_is_charged_to_its_class() {
+    let driven = Driven::open();
+    let now = platform::now();
+    let limits = Config::default().security.rate_limits.limits();
+    let most = limits.block_request.items.expect("a limit").burst;
+    let download = Download::new(driven.peer, Arc::clone(&driven.lanes.download));
+    let cost = Cost {
+        items: 2 * most,
+        bytes: 100,
+    };
+    download.charge(Class::BlockRequest, cost, 100);
+    let mut shaper = lock(&driven.lanes.download);
+    let ready = |shaper: &mut Shaper, lane| {
+        shaper.lane_ready(&driven.peer, lane, now) == crate::traffic::Admission::Now
+    };
+    assert!(!ready(&mut shaper, Lane::Block));
+    assert!(ready(&mut shaper, Lane::Urgent) && ready(&mut shaper, Lane::Bulk));
 }

@@ -9,7 +9,9 @@ use libp2p::{
 };
 
 use super::{codec::FrameCodec, gate::Gate, hello::Hello, routing::Routing, shared::SharedTable};
-use crate::{config::Config, error::NetworkError, gossip::Gossip, lanes::Lanes};
+use crate::{
+    config::Config, error::NetworkError, gossip::Gossip, lanes::Lanes, propagation::Propagation,
+};
 use crate::{
     peers::Connected,
     platform,
@@ -37,7 +39,7 @@ pub(crate) struct Behaviour {
     pub(crate) identify: identify::Behaviour,
     pub(crate) hello: request_response::Behaviour<FrameCodec>,
     pub(crate) message: request_response::Behaviour<FrameCodec>,
-    pub(crate) lanes: Lanes,
+    pub(crate) lanes: Lanes<Propagation>,
     pub(crate) gossip: Gossip,
     pub(crate) routing: Routing,
     pub(crate) local: LocalDiscovery,
@@ -93,7 +95,10 @@ impl Behaviour {
                     .with_request_timeout(requests.request_timeout)
                     .with_max_concurrent_streams(requests.max_concurrent_streams),
             ),
-            lanes: Lanes::new(config, seeds()?)?,
+            lanes: Lanes::new(
+                config,
+                Propagation::new(&config.protocol.propagation, seeds()?),
+            )?,
             gossip: Gossip::new(config, peer_id)?,
             routing: Routing::new(config, peer_id)?,
             local,

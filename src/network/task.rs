@@ -44,7 +44,6 @@ use crate::{
     error::{ConfigError, NetworkError, ProtocolError},
     gossip::{GossipEvent, MAX_TOPIC_NAME},
     intake::{DeliveredBlocks, Intake, Source},
-    lanes::Event as LanesEvent,
     peers::{AddressPolicy, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant},
     propagation::{
@@ -311,7 +310,7 @@ impl Task {
                     let _ = reply.send(());
                 }
             }
-            Command::Remove { keys } => self.swarm.behaviour_mut().lanes.removed(&keys),
+            Command::Remove { keys } => self.swarm.behaviour_mut().lanes.core.removed(&keys),
             Command::Publish { topic, data, reply } => {
                 self.publish_or_hold(Held::new(topic, data, reply, platform::now()));
             }
@@ -368,11 +367,11 @@ impl Task {
             Done::Judged(checks) => self.on_judged(checks),
             Done::BlockAnswered(answer) => self.on_block_answered(answer),
             Done::Stepped(stepped) => {
-                let lanes = &mut self.swarm.behaviour_mut().lanes;
+                let propagation = &mut self.swarm.behaviour_mut().lanes.core;
                 let now = platform::now();
                 stepped
                     .into_iter()
-                    .for_each(|stepped| lanes.stepped(stepped, now));
+                    .for_each(|stepped| propagation.stepped(stepped, now));
             }
             Done::Queried(peer, channel, state) => self.on_queried(peer, channel, state),
         }

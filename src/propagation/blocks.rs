@@ -19,7 +19,7 @@ use libp2p::PeerId;
 pub(crate) use self::question::{AcceptedBlock, Answer, Question};
 use crate::{
     chain::{ItemId, TransactionKey},
-    peers::Misdeed,
+    lanes::BLOCK_ROOM,
     platform::Instant,
     propagation::{
         PropagationConfig,
@@ -27,6 +27,7 @@ use crate::{
             coded::{Broadcasts, Encoded},
             compact::{Announcement, BlockMessage, Choice, CompactBlocks, Form, Offer},
         },
+        output::{Output, Part},
         pool::Mempool,
         wire::Kind,
     },
@@ -39,8 +40,8 @@ const CODED_FROM: usize = 128 << 10;
 const NOVEL_PART: usize = 4;
 /// Blocks that are remembered as being broadcast in chunks by us, and to whom.
 const MAX_CHUNKED: usize = 64;
-/// Bytes that may be under way to a peer before it gets another chunk, which cannot be taken back: the largest one.
-pub(crate) const CHUNK_ROOM: usize = coded::MAX_FRAME;
+// The lanes have room for the largest chunk.
+const _: () = assert!(coded::MAX_FRAME < BLOCK_ROOM);
 
 /// See the module's documentation.
 pub(crate) struct Blocks {
@@ -50,17 +51,6 @@ pub(crate) struct Blocks {
     chunked: VecDeque<(ItemId, Vec<PeerId>)>,
     /// When there is something to do; `None` until it is looked up again, since that walks over all peers of all broadcasts.
     next: Option<Option<Instant>>,
-}
-
-/// What is to be done.
-#[derive(Debug)]
-pub(crate) enum Output {
-    /// Send a frame.
-    Send(PeerId, Class, Bytes),
-    /// Have the chain answer; the answer goes to [`Blocks::answered`].
-    Ask(Question),
-    /// A peer did wrong.
-    Misdeed(PeerId, Misdeed),
 }
 
 impl Blocks {
@@ -75,19 +65,6 @@ impl Blocks {
             chunked: VecDeque::new(),
             next: None,
         }
-    }
-
-    pub(crate) fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
-        self.next = None;
-        self.compact.peer_connected(peer, outbound);
-        self.coded.peer_joined(peer, now);
-    }
-
-    pub(crate) fn gone(&mut self, peer: &PeerId, now: Instant) -> Vec<Output> {
-        self.next = None;
-        self.coded.peer_gone(peer, now);
-        let actions = self.compact.peer_gone(peer, now);
-        self.compact_outputs(actions)
     }
 
     /// Whether the chain has accepted this block here, lately.
@@ -188,25 +165,6 @@ impl Blocks {
     /// Whether there may be chunks for others than the peer that the last inputs came from, since this was last called.
     pub(crate) fn take_news(&mut self) -> bool {
         self.coded.take_news()
-    }
-
-    pub(crate) fn on_time(&mut self, now: Instant) -> Vec<Output> {
-        if self.next_deadline().is_none_or(|at| at > now) {
-            return Vec::new();
-        }
-        self.next = None;
-        let actions = self.compact.on_time(now);
-        let mut outputs = self.compact_outputs(actions);
-        let actions = self.coded.on_time(now);
-        outputs.extend(self.coded_outputs(actions, now));
-        outputs
-    }
-
-    pub(crate) fn next_deadline(&mut self) -> Option<Instant> {
-        let deadlines = || [self.compact.next_deadline(), self.coded.next_time()];
-        *self
-            .next
-            .get_or_insert_with(|| deadlines().into_iter().flatten().min())
     }
 
     /// What the core of compact blocks wants done.
@@ -343,6 +301,42 @@ impl Blocks {
     }
 }
 
+impl Part for Blocks {
+    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
+        self.next = None;
+        self.compact.peer_connected(peer, outbound);
+        self.coded.peer_joined(peer, now);
+    }
+
+    fn moved(&mut self, _: PeerId, _: Instant) {}
+
+    fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output> {
+        self.next = None;
+        self.coded.peer_gone(&peer, now);
+        let actions = self.compact.peer_gone(&peer, now);
+        self.compact_outputs(actions)
+    }
+
+    fn on_time(&mut self, _: &Mempool, now: Instant) -> Vec<Output> {
+        if self.next_deadline().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        self.next = None;
+        let actions = self.compact.on_time(now);
+        let mut outputs = self.compact_outputs(actions);
+        let actions = self.coded.on_time(now);
+        outputs.extend(self.coded_outputs(actions, now));
+        outputs
+    }
+
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let deadlines = || [self.compact.next_deadline(), self.coded.next_time()];
+        *self
+            .next
+            .get_or_insert_with(|| deadlines().into_iter().flatten().min())
+    }
+}
+
 /// Large blocks whose transactions were new here go in coded chunks, since they will be new elsewhere too; all others as
 /// BIP-152 has it.
 fn choose(offer: &Offer<'_>) -> Choice {
@@ -364,7 +358,8 @@ fn announcement(peer: PeerId, id: ItemId, header: Bytes) -> Output {
     Output::Send(peer, Class::Block, frame)
 }
 
-fn class(message: &BlockMessage) -> Class {
+/// Under which class a message is sent and limited.
+pub(super) fn class(message: &BlockMessage) -> Class {
     match message {
         BlockMessage::GetBlock(_)
         | BlockMessage::GetTransactions(_)

@@ -1,15 +1,469 @@
 //! Transactions, blocks and votes on their way: state machines without I/O.
 //!
-//! A peer's input and `now` go in, actions come out; the thin `NetworkBehaviour` that moves the bytes is
-//! `crate::lanes`. A transaction is named by its [`TransactionKey`](crate::chain::TransactionKey) here: two chains' ideas of an
-//! identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
+//! [`Propagation`] is what the lanes ([`crate::lanes`]) have to do with: it hands each frame to the core whose it is, and says
+//! what goes out next. The cores are the trees of votes and of transactions ([`plumtree`]), [`blocks`], and the comparison of pools
+//! ([`pool::sessions`]); they share the pool of transactions. A transaction is named by its [`TransactionKey`] here: two chains'
+//! ideas of an identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
 
 pub mod blocks;
 mod config;
+mod frame;
 pub(crate) mod keyed;
+mod output;
 pub(crate) mod plumtree;
 pub mod pool;
 pub(crate) mod wire;
 
+use std::collections::{HashSet, VecDeque};
+
+use libp2p::PeerId;
+
 pub use config::{PropagationConfig, ReconcileConfig, TreeConfig};
 pub use wire::{FrameError, check_frame};
+
+use self::{
+    blocks::{AcceptedBlock, Answer, Blocks, Question},
+    frame::{Decoder, Input, TreeInput},
+    output::{Output, Part},
+    plumtree::{Accepted, Fresh, Plumtree, Received},
+    pool::{
+        Insertion, Mempool, Pooled, Seen,
+        sessions::{Pools, Step, Stepped},
+    },
+    wire::{Announce, Kind, MAX_IDS},
+};
+use crate::{
+    chain::{ItemKind, ShortId, TransactionKey, Verdict},
+    lanes::{Action, Core, Outgoing, Taken},
+    peers::Misdeed,
+    platform::Instant,
+    traffic::Class,
+};
+
+/// See the module's documentation.
+pub(crate) struct Propagation {
+    transactions: Plumtree,
+    votes: Plumtree,
+    blocks: Blocks,
+    pools: Pools,
+    mempool: Mempool,
+    /// Transactions and votes that were here.
+    seen: Seen,
+    seen_votes: Seen,
+    max_block_bytes: usize,
+    actions: VecDeque<Action<Event>>,
+    /// For which kinds somebody waits for room, and whether peers have read on since that was looked at.
+    wanted: HashSet<ItemKind>,
+    read_on: bool,
+}
+
+/// What the network task hears of.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Items for the chain to check; [`Propagation::concluded`] is called when that is done.
+    Check(Unchecked),
+    /// A question about a block, for the chain; [`Propagation::answered`] is called with the answer.
+    Ask(Question),
+    /// Work on the comparison of pools; [`Propagation::stepped`] is called with what came of it.
+    Work(Step),
+    /// A peer's block was not accepted, for this reason.
+    Refused(PeerId, String),
+    /// There is room for votes or transactions of our own again.
+    Room,
+}
+
+/// Votes or transactions that a peer sent and that are new here.
+#[derive(Debug)]
+pub(crate) struct Unchecked {
+    pub(crate) kind: ItemKind,
+    pub(crate) from: PeerId,
+    pub(crate) items: Vec<Fresh>,
+    /// What they took of the peer's lane, which is given back to the lanes when they are judged.
+    pub(crate) took: Taken,
+}
+
+impl Propagation {
+    /// `seeds` are random and secret.
+    pub(crate) fn new(config: &PropagationConfig, seeds: [[u8; 16]; 4]) -> Self {
+        let [tables, compact, coded, salts] = seeds;
+        let seen = || Seen::new(config.mempool.max_seen, &tables);
+        Self {
+            transactions: Plumtree::new(config.transactions.clone(), &tables),
+            votes: Plumtree::new(config.votes.clone(), &tables),
+            blocks: Blocks::new(config, [compact, coded]),
+            pools: Pools::new(config.reconcile.clone(), salts),
+            mempool: Mempool::new(config.mempool.clone(), &tables),
+            seen: seen(),
+            seen_votes: seen(),
+            max_block_bytes: config.blocks.max_block_bytes,
+            actions: VecDeque::new(),
+            wanted: HashSet::new(),
+            read_on: false,
+        }
+    }
+
+    /// A block that the chain has accepted and that did not come by the lanes; false where it is known here.
+    pub(crate) fn publish_block(&mut self, block: AcceptedBlock) -> bool {
+        if self.blocks.knows(&block.id) {
+            return false;
+        }
+        let keys = block.keys.clone();
+        let outputs = self.blocks.accepted(block, &self.mempool);
+        self.removed(&keys);
+        self.put_out(outputs);
+        true
+    }
+
+    /// What the chain says to a question.
+    pub(crate) fn answered(&mut self, answer: Answer, now: Instant) {
+        let confirmed = answer.accepted().map(|(block, _)| block.keys.clone());
+        let refused = answer.refused();
+        let outputs = self.blocks.answered(answer, &self.mempool, now);
+        self.removed(&confirmed.unwrap_or_default());
+        self.put_out(outputs);
+        if let Some((peer, reason)) = refused {
+            self.tell(Event::Refused(peer, reason));
+        }
+    }
+
+    /// What came of work on the comparison of pools.
+    pub(crate) fn stepped(&mut self, stepped: Stepped, now: Instant) {
+        let outputs = self.pools.stepped(stepped, &self.mempool, now);
+        self.put_out(outputs);
+    }
+
+    /// Transactions that are of no use any more leave the pool: a block has confirmed them, or the application has replaced them.
+    pub(crate) fn removed(&mut self, keys: &[TransactionKey]) {
+        for key in keys {
+            self.mempool.remove(key);
+            self.seen.accept(key.short());
+        }
+    }
+
+    /// Whether votes or transactions of our own may be made, beside so many bytes that are `coming` already; if not,
+    /// [`Event::Room`] tells when.
+    pub(crate) fn has_room(&mut self, kind: ItemKind, coming: usize) -> bool {
+        let room = kind == ItemKind::Block || self.tree(kind).has_room(coming);
+        if !room {
+            self.wanted.insert(kind);
+        }
+        room
+    }
+
+    /// Whether a copy of a vote or of a transaction is being checked.
+    pub(crate) fn checks(&self, kind: ItemKind, key: &TransactionKey) -> bool {
+        match kind {
+            ItemKind::Vote => self.votes.checks(key),
+            _ => self.transactions.checks(key),
+        }
+    }
+
+    /// Whether a vote or a transaction is here, or was accepted, confirmed or rejected lately.
+    pub(crate) fn knows(&self, kind: ItemKind, key: &TransactionKey) -> bool {
+        let id = key.short();
+        match kind {
+            ItemKind::Vote => self.seen_votes.contains(id) || self.votes.holds(key),
+            _ => {
+                let was_here = self.mempool.contains_short(id) || self.seen.contains(id);
+                was_here || self.transactions.holds(key)
+            }
+        }
+    }
+
+    /// A vote or a transaction that did not come over the lanes is being checked from now on, until it is concluded.
+    pub(crate) fn claim(&mut self, kind: ItemKind, key: &TransactionKey) {
+        self.tree(kind).claim(key);
+    }
+
+    /// The chain has judged votes or transactions. `from` is who sent them over the lanes; the refused ones come with their
+    /// verdicts.
+    pub(crate) fn concluded(
+        &mut self,
+        kind: ItemKind,
+        from: Option<PeerId>,
+        accepted: Vec<Accepted>,
+        refused: impl Iterator<Item = (TransactionKey, Verdict)>,
+        now: Instant,
+    ) {
+        if kind == ItemKind::Transaction {
+            let items = accepted.iter().cloned();
+            items.for_each(|item| self.pool(item, now));
+        } else {
+            let items = accepted.iter();
+            items.for_each(|item| self.seen_votes.accept(item.key.short()));
+        }
+        for (key, verdict) in refused {
+            if verdict == Verdict::Reject {
+                self.seen(kind).reject(key.short());
+            }
+            self.tree(kind).refused(&key);
+        }
+        if !accepted.is_empty() {
+            self.tree(kind).accepted(from, accepted, now);
+            let class = match kind {
+                ItemKind::Vote => Class::Vote,
+                _ => Class::Transaction,
+            };
+            self.actions.push_back(Action::News(class));
+        }
+    }
+
+    /// Votes or transactions found no room in front of the chain's checks: they may come again.
+    pub(crate) fn turned_away(&mut self, kind: ItemKind, items: &[Fresh]) {
+        let tree = self.tree(kind);
+        items.iter().for_each(|fresh| tree.refused(&fresh.key));
+    }
+
+    /// Adds to the pool what the chain has accepted.
+    fn pool(&mut self, item: Accepted, now: Instant) {
+        let Accepted { key, data, fee } = item;
+        let seen = &mut self.seen;
+        let evicted = |id| seen.accept(id);
+        let inserted = self.mempool.insert_evicting(key, data, fee, now, evicted);
+        if inserted != Insertion::Inserted {
+            self.seen.accept(key.short());
+        }
+    }
+
+    fn tree(&mut self, kind: ItemKind) -> &mut Plumtree {
+        match kind {
+            ItemKind::Vote => &mut self.votes,
+            _ => &mut self.transactions,
+        }
+    }
+
+    fn seen(&mut self, kind: ItemKind) -> &mut Seen {
+        match kind {
+            ItemKind::Vote => &mut self.seen_votes,
+            _ => &mut self.seen,
+        }
+    }
+
+    /// All cores, and the pool that they share.
+    fn parts(&mut self) -> ([&mut dyn Part; 4], &mut Mempool) {
+        let Self {
+            votes,
+            blocks,
+            transactions,
+            pools,
+            mempool,
+            ..
+        } = self;
+        ([votes, blocks, transactions, pools], mempool)
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.actions.push_back(Action::Tell(event));
+    }
+
+    /// Does what cores want, as far as it is not for others to do.
+    fn put_out(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            let action = match output {
+                Output::Send(id, class, frame) => Action::Send(id, class, Outgoing::one(frame)),
+                Output::Compare(id, message) => {
+                    let frame = Kind::Reconcile(message.to_bytes().into()).into_frame();
+                    Action::Send(id, Class::Transaction, Outgoing::one(frame))
+                }
+                Output::Announce(id, keys) => {
+                    self.announce(id, &keys);
+                    continue;
+                }
+                Output::Serve(id, keys) => {
+                    self.transactions.serve(id, &keys);
+                    Action::Feed(id)
+                }
+                Output::Ask(question) => Action::Tell(Event::Ask(question)),
+                Output::Work(step) => Action::Tell(Event::Work(step)),
+                Output::Misdeed(id, misdeed) => Action::Misdeed(id, misdeed),
+            };
+            self.actions.push_back(action);
+        }
+    }
+
+    /// Tells a peer of transactions in the pool; they may have left meanwhile.
+    fn announce(&mut self, id: PeerId, keys: &[TransactionKey]) {
+        for keys in keys.chunks(MAX_IDS) {
+            let pooled = keys.iter().filter_map(|key| self.mempool.get(key));
+            let announce = announcement(pooled);
+            if !announce.ids.is_empty() {
+                let outgoing = Outgoing::from(Kind::Announce(announce));
+                let action = Action::Send(id, Class::Transaction, outgoing);
+                self.actions.push_back(action);
+            }
+        }
+    }
+
+    /// A frame of a tree.
+    fn on_tree(
+        &mut self,
+        kind: ItemKind,
+        from: PeerId,
+        input: TreeInput,
+        now: Instant,
+    ) -> Received {
+        let Self {
+            transactions,
+            votes,
+            mempool,
+            seen,
+            seen_votes,
+            ..
+        } = self;
+        let is_known = |id: ShortId| match kind {
+            ItemKind::Vote => seen_votes.contains(id),
+            _ => mempool.contains_short(id) || seen.contains(id),
+        };
+        let tree = match kind {
+            ItemKind::Vote => votes,
+            _ => transactions,
+        };
+        match input {
+            TreeInput::Items { batch, missing } => match wire::ids(&missing) {
+                Ok(ids) => tree.on_items(from, batch, ids, |key| is_known(key.short()), now),
+                Err(_) => Received::misdeed(Misdeed::InvalidMessage),
+            },
+            TreeInput::Announce(announce) => {
+                Received::from(tree.on_announce(from, &announce, is_known, now))
+            }
+            TreeInput::Fetch(fetch) => Received::from(tree.on_fetch(from, &fetch)),
+            TreeInput::Link(link) => Received::from(tree.on_link(from, &link, now)),
+        }
+    }
+}
+
+impl Core for Propagation {
+    type Decoder = Decoder;
+    type Event = Event;
+    const CLASSES: &'static [Class] = &[Class::Vote, Class::Block, Class::Transaction];
+
+    fn decoder(&self) -> Decoder {
+        Decoder {
+            max_block_bytes: self.max_block_bytes,
+        }
+    }
+
+    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
+        let (parts, _) = self.parts();
+        parts
+            .into_iter()
+            .for_each(|part| part.joined(peer, outbound, now));
+    }
+
+    fn moved(&mut self, peer: PeerId, now: Instant) {
+        let (parts, _) = self.parts();
+        parts.into_iter().for_each(|part| part.moved(peer, now));
+    }
+
+    fn gone(&mut self, peer: PeerId, now: Instant) {
+        let (parts, _) = self.parts();
+        let outputs = parts.into_iter().flat_map(|part| part.gone(peer, now));
+        let outputs = outputs.collect();
+        self.put_out(outputs);
+    }
+
+    fn frame(&mut self, from: PeerId, frame: Input, took: Taken, now: Instant) {
+        let outputs = match frame {
+            Input::Block(message) => self.blocks.on_block(from, message, &self.mempool, now),
+            Input::Coded(frame) => self.blocks.on_coded(from, frame, now),
+            Input::Reconcile(message) => self.pools.on_message(from, message, &self.mempool, now),
+            Input::Tree(kind, input) => {
+                let Received {
+                    fresh,
+                    misdeed,
+                    needless,
+                } = self.on_tree(kind, from, input, now);
+                if needless.items > 0 {
+                    let class = match kind {
+                        ItemKind::Vote => Class::Vote,
+                        _ => Class::Transaction,
+                    };
+                    let action = Action::Surcharge(from, class, needless);
+                    self.actions.push_back(action);
+                }
+                let misdeed = misdeed.map(|misdeed| Action::Misdeed(from, misdeed));
+                self.actions.extend(misdeed);
+                if !fresh.is_empty() {
+                    return self.tell(Event::Check(Unchecked {
+                        kind,
+                        from,
+                        items: fresh,
+                        took,
+                    }));
+                }
+                Vec::new()
+            }
+        };
+        self.put_out(outputs);
+        self.actions.push_back(Action::Done(from, took));
+    }
+
+    fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing> {
+        let next = match class {
+            Class::Vote => self.votes.next(to, None, now),
+            Class::Transaction => self.transactions.next(to, Some(&self.mempool), now),
+            Class::Block => return self.blocks.next_coded(&to, room).map(Outgoing::one),
+            _ => None,
+        };
+        self.read_on |= next.is_some();
+        next
+    }
+
+    fn next_at(&self, to: &PeerId, class: Class, now: Instant) -> Option<Instant> {
+        match class {
+            Class::Vote => self.votes.sends_at(to, now),
+            Class::Transaction => self.transactions.sends_at(to, now),
+            _ => None,
+        }
+    }
+
+    fn action(&mut self) -> Option<Action<Event>> {
+        if self.actions.is_empty() {
+            for tree in [&mut self.votes, &mut self.transactions] {
+                self.actions.extend(tree.touched().map(Action::Feed));
+            }
+            if self.blocks.take_news() {
+                self.actions.push_back(Action::News(Class::Block));
+            }
+            if std::mem::take(&mut self.read_on) {
+                let wanted = std::mem::take(&mut self.wanted);
+                let (there, missing): (HashSet<_>, _) = wanted
+                    .into_iter()
+                    .partition(|kind| self.tree(*kind).has_room(0));
+                self.wanted = missing;
+                if !there.is_empty() {
+                    self.tell(Event::Room);
+                }
+            }
+        }
+        self.actions.pop_front()
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        let (parts, pool) = self.parts();
+        let outputs = parts.into_iter().flat_map(|part| part.on_time(pool, now));
+        let outputs = outputs.collect();
+        self.put_out(outputs);
+        // What has waited too long may be sent again by its maker.
+        self.mempool.expire(now);
+    }
+
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let (parts, pool) = self.parts();
+        let deadlines = parts.into_iter().filter_map(Part::next_deadline);
+        deadlines.chain(pool.next_deadline()).min()
+    }
+}
+
+/// Tells of transactions in the pool.
+fn announcement<'a>(pooled: impl Iterator<Item = &'a Pooled>) -> Announce {
+    let mut announce = Announce::default();
+    let ids = pooled.map(|pooled| {
+        let size = u32::try_from(pooled.data.len()).unwrap_or(u32::MAX);
+        announce.sizes.push(size);
+        announce.fee_rates.push(pooled.fee_rate);
+        pooled.key.short()
+    });
+    let ids = wire::column(ids);
+    Announce { ids, ..announce }
+}

@@ -37,11 +37,13 @@ use self::{
 use super::{
     TreeConfig,
     keyed::Keyed,
+    output::{Output, Part},
     wire::{self, Announce, Fetch, Items, Kind, Link, MAX_BATCH, MAX_IDS},
 };
 use crate::peers::Misdeed;
 use crate::{
     chain::{ShortId, TransactionKey},
+    lanes::Outgoing,
     platform::Instant,
     propagation::pool::Mempool,
     traffic::{Admission, Cost, Pace, Rate},
@@ -135,19 +137,6 @@ pub(crate) struct Accepted {
     pub(crate) fee: u64,
 }
 
-/// What is to be sent.
-#[derive(Debug)]
-pub(crate) struct Outgoing {
-    /// Whole frames.
-    pub(crate) bytes: Bytes,
-    /// How many: each is dealt with, and so acknowledged, by itself.
-    pub(crate) frames: usize,
-    /// Items in there, announced ones and those asked for.
-    pub(crate) items: usize,
-    /// Bytes of whole items in there, unpacked.
-    pub(crate) payload: usize,
-}
-
 /// What came of a frame.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Received {
@@ -165,18 +154,6 @@ impl From<Kind> for Outgoing {
             items: kind.ids(),
             bytes: kind.into_frame(),
             frames: 1,
-            payload: 0,
-        }
-    }
-}
-
-impl Outgoing {
-    /// A frame that counts as one item.
-    pub(crate) fn one(bytes: Bytes) -> Self {
-        Self {
-            bytes,
-            frames: 1,
-            items: 1,
             payload: 0,
         }
     }
@@ -223,7 +200,7 @@ impl Plumtree {
         }
     }
 
-    /// A peer that speaks the lanes' protocols is here, perhaps anew: it learns what is accepted from now on.
+    /// A peer is here, perhaps anew: it learns what is accepted from now on.
     pub(crate) fn connected(&mut self, id: PeerId, now: Instant) {
         self.disconnected(id);
         let pushing = self.peers.values().filter(|peer| peer.pushes).count();
@@ -275,11 +252,6 @@ impl Plumtree {
             self.places.append(&mut self.used);
         }
         self.places.pop()
-    }
-
-    /// What a peer was asked for may be lost: it is not to blame.
-    pub(crate) fn moved(&mut self, id: &PeerId, now: Instant) {
-        self.fetches.excuse(id, now);
     }
 
     /// Whole items came, their keys computed. What is not `known` to the caller's pool is to be checked.
@@ -471,20 +443,6 @@ impl Plumtree {
         self.log.append(source, entry, now, patience);
     }
 
-    /// Moves on what has waited; returns what peers pay for.
-    pub(crate) fn on_time(&mut self, now: Instant) -> Vec<(PeerId, Misdeed)> {
-        let silent = self.fetches.on_time(now);
-        silent
-            .into_iter()
-            .map(|peer| (peer, Misdeed::NoAnswer))
-            .collect()
-    }
-
-    /// When [`Self::on_time`] has something to do.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.fetches.next_deadline()
-    }
-
     /// When there is something to send to a peer that no input will bring.
     pub(crate) fn sends_at(&self, id: &PeerId, now: Instant) -> Option<Instant> {
         let peer = self.peers.get(id)?;
@@ -494,12 +452,6 @@ impl Plumtree {
             _ => None,
         };
         reads_on.into_iter().chain(served).min()
-    }
-
-    /// Whether a peer has read all that was accepted.
-    pub(crate) fn has_read_all(&self, id: &PeerId) -> bool {
-        let peer = self.peers.get(id);
-        peer.is_some_and(|peer| peer.cursor >= self.log.end())
     }
 
     /// Peers that there is something to ask for, since this was last called.
@@ -604,6 +556,31 @@ impl Plumtree {
 
     fn is_settled(&self, now: Instant) -> bool {
         self.settles_at.is_none_or(|settles_at| settles_at <= now)
+    }
+}
+
+impl Part for Plumtree {
+    fn joined(&mut self, peer: PeerId, _outbound: bool, now: Instant) {
+        self.connected(peer, now);
+    }
+
+    fn moved(&mut self, peer: PeerId, now: Instant) {
+        self.fetches.excuse(&peer, now);
+    }
+
+    fn gone(&mut self, peer: PeerId, _: Instant) -> Vec<Output> {
+        self.disconnected(peer);
+        Vec::new()
+    }
+
+    fn on_time(&mut self, _: &Mempool, now: Instant) -> Vec<Output> {
+        let silent = self.fetches.on_time(now).into_iter();
+        let output = |peer| Output::Misdeed(peer, Misdeed::NoAnswer);
+        silent.map(output).collect()
+    }
+
+    fn next_deadline(&mut self) -> Option<Instant> {
+        self.fetches.next_deadline()
     }
 }
 

@@ -11,8 +11,6 @@ use prost::{
 
 use crate::chain::ShortId;
 
-/// The longest frame that is read, in bytes: a block of 4 MiB with the lengths of its transactions.
-pub const MAX_FRAME: usize = (5 << 20) + 1024;
 /// The largest item, in bytes: no limit of a configuration is higher.
 pub const MAX_ITEM: usize = 4 << 20;
 /// The longest batch, unpacked, in bytes: one item that is longer than a batch ought to be.
@@ -33,7 +31,8 @@ const MAX_ANNOUNCE: usize = MAX_IDS * (ShortId::LENGTH + 5 + 10) + 32;
 /// One frame.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Frame {
-    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+    // 5 is the lanes' own.
+    #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 6, 7, 8")]
     pub(crate) kind: Option<Kind>,
 }
 
@@ -47,8 +46,6 @@ pub(crate) enum Kind {
     Fetch(Fetch),
     #[prost(message, tag = "4")]
     Link(Link),
-    #[prost(message, tag = "5")]
-    Acknowledge(Acknowledge),
     /// A message of [`crate::propagation::blocks::compact`].
     #[prost(bytes = "bytes", tag = "6")]
     Block(Bytes),
@@ -99,15 +96,6 @@ pub(crate) struct Fetch {
 pub(crate) struct Link {
     #[prost(bool, tag = "1")]
     pub(crate) push: bool,
-}
-
-/// So many more bytes of the bulk stream are read, and so many are done with.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Acknowledge {
-    #[prost(uint64, tag = "1")]
-    pub(crate) done: u64,
-    #[prost(uint64, tag = "2")]
-    pub(crate) read: u64,
 }
 
 /// What is wrong with a frame.

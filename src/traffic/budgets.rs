@@ -36,8 +36,7 @@ impl Default for BudgetConfig {
 
 /// One direction's budgets: for all peers together, and for each. A node holds two, up and down.
 ///
-/// Up, a driver asks [`Budgets::admit`] with the message that [`super::Scheduler::peek`] shows. Down, it calls
-/// [`Budgets::charge`] with what it has read, and reads on when [`Budgets::ready`] says so.
+/// A driver asks [`Budgets::ready`] before it reads or sends a message, and calls [`Budgets::charge`] when it has.
 ///
 /// Of the common budget a peer leaves something to the others, up to half a burst when it was served just now and less as
 /// time goes by. So the one who has waited longest is the first to find enough, and no peer is starved by the order

@@ -39,12 +39,12 @@ impl Lane {
     /// All lanes, the most urgent first.
     pub const ALL: [Self; 3] = [Self::Urgent, Self::Block, Self::Bulk];
 
-    /// The class under which all that travels here is limited.
-    pub fn class(self) -> Class {
+    /// The classes that travel here, highest priority first.
+    pub fn classes(self) -> &'static [Class] {
         match self {
-            Self::Urgent => Class::Vote,
-            Self::Block => Class::Block,
-            Self::Bulk => Class::Transaction,
+            Self::Urgent => &[Class::Vote],
+            Self::Block => &[Class::Block, Class::BlockRequest],
+            Self::Bulk => &[Class::Transaction, Class::Sync, Class::Discovery],
         }
     }
 
@@ -69,6 +69,18 @@ impl Class {
         Self::Discovery,
     ];
 
+    /// Its place in [`Class::ALL`].
+    pub fn place(self) -> usize {
+        match self {
+            Self::Vote => 0,
+            Self::Block => 1,
+            Self::BlockRequest => 2,
+            Self::Transaction => 3,
+            Self::Sync => 4,
+            Self::Discovery => 5,
+        }
+    }
+
     /// The lane on which the class travels.
     pub fn lane(self) -> Lane {
         match self {
@@ -76,5 +88,21 @@ impl Class {
             Self::Block | Self::BlockRequest => Lane::Block,
             Self::Transaction | Self::Sync | Self::Discovery => Lane::Bulk,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn each_class_has_its_place_and_one_lane() {
+        for (place, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(class.place(), place);
+            assert!(class.lane().classes().contains(&class));
+        }
+        let classes: Vec<_> = Lane::ALL.iter().flat_map(|lane| lane.classes()).collect();
+        assert_eq!(classes, Class::ALL.iter().collect::<Vec<_>>());
     }
 }

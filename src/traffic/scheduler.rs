@@ -6,6 +6,9 @@
 //! round until a large message is paid for, the rounds in which nobody can send are granted at once, so that each
 //! operation takes the same few steps whatever the sizes.
 //!
+//! Whatever goes to a peer passes here, what is made when there is room for it too, so that the turns are kept. A class that has to
+//! wait for a limit of its own holds up no other.
+//!
 //! Bounds: every class has a limit of its own in bytes and in messages ([`QueueLimits`]), so that a flood in one takes no
 //! room from another. A message that does not fit is handed back; [`Class`] says what its sender does then.
 
@@ -28,14 +31,14 @@ pub struct QueueLimits {
 ///
 /// | class | bytes | messages | share of the bulk |
 /// | --- | --- | --- | --- |
-/// | `vote` | 1 MiB | 4,096 | |
+/// | `vote` | 8 MiB | 4,096 | |
 /// | `block` | 16 MiB | 4,096 | |
 /// | `block_request` | 1 MiB | 1,024 | |
 /// | `transaction` | 8 MiB | 16,384 | 4/7 |
 /// | `sync` | 8 MiB | 1,024 | 2/7 |
 /// | `discovery` | 256 KiB | 64 | 1/7 |
 ///
-/// These are the defaults: at most 34 MiB for a peer that reads nothing.
+/// These are the defaults: at most 41 MiB for a peer that reads nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SchedulerConfig {
     /// Limits of [`Class::Vote`].
@@ -60,7 +63,7 @@ impl Default for SchedulerConfig {
             quantum,
         };
         Self {
-            vote: limits(1 << 20, 4096, 0),
+            vote: limits(8 << 20, 4096, 0),
             block: limits(16 << 20, 4096, 0),
             block_request: limits(1 << 20, 1024, 0),
             transaction: limits(8 << 20, 16_384, 16 << 10),
@@ -177,17 +180,23 @@ impl<T> Scheduler<T> {
         self.queue_mut(class).push(size, item)
     }
 
-    /// The class and size of what [`Scheduler::pop`] will give next on this lane. The answer stands until it is popped, but
-    /// that a block may still come before a request for one.
-    pub fn peek(&mut self, lane: Lane) -> Option<(Class, usize)> {
-        let queue = self.next(lane)?;
-        Some((queue.class, queue.head()?))
-    }
-
-    /// Takes the next message of this lane, with its class and size. A driver with one stream for all lanes asks them
-    /// in their order.
-    pub fn pop(&mut self, lane: Lane) -> Option<(Class, usize, T)> {
-        self.next(lane)?.pop()
+    /// Takes the next message of this lane, with its class and size, from a class that has something and of which `may` says that
+    /// it may go now; one that may not holds up no other. A driver with one stream for all lanes asks them in their order.
+    pub fn pop(
+        &mut self,
+        lane: Lane,
+        mut may: impl FnMut(Class) -> bool,
+    ) -> Option<(Class, usize, T)> {
+        let mut may = |queue: &Queue<T>| !queue.waiting.is_empty() && may(queue.class);
+        match lane {
+            Lane::Urgent => may(&self.vote).then(|| self.vote.pop())?,
+            Lane::Block if may(&self.block) => self.block.pop(),
+            Lane::Block => may(&self.block_request).then(|| self.block_request.pop())?,
+            Lane::Bulk => {
+                let open = self.bulk.each_ref().map(may);
+                self.next_bulk(open)?.pop()
+            }
+        }
     }
 
     /// Bytes of a class that wait.
@@ -195,32 +204,27 @@ impl<T> Scheduler<T> {
         self.queue(class).bytes
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        let urgent = [&self.vote, &self.block, &self.block_request];
-        let mut queues = urgent.into_iter().chain(&self.bulk);
-        queues.all(|queue| queue.waiting.is_empty())
+    /// Whether nothing of a class waits.
+    pub fn is_empty(&self, class: Class) -> bool {
+        self.queue(class).waiting.is_empty()
     }
 
-    fn next(&mut self, lane: Lane) -> Option<&mut Queue<T>> {
-        match lane {
-            Lane::Urgent => Some(&mut self.vote),
-            Lane::Block if self.block.waiting.is_empty() => Some(&mut self.block_request),
-            Lane::Block => Some(&mut self.block),
-            Lane::Bulk => self.next_bulk(),
-        }
-    }
-
-    /// The class whose turn it is and who can pay.
-    fn next_bulk(&mut self) -> Option<&mut Queue<T>> {
-        if !self.bulk.get(self.turn).is_some_and(Queue::may_send) {
-            let turns = self.bulk.iter().filter_map(Queue::turns).min()?;
-            for queue in &mut self.bulk {
+    /// The class whose turn it is and who can pay, of those that are `open`.
+    fn next_bulk(&mut self, open: [bool; 3]) -> Option<&mut Queue<T>> {
+        let is_open = |place: usize| open.get(place).copied().unwrap_or_default();
+        if !is_open(self.turn) || !self.bulk.get(self.turn).is_some_and(Queue::may_send) {
+            let queues = self.bulk.iter().zip(open);
+            let turns = queues.filter_map(|(queue, open)| queue.turns().filter(|_| open));
+            let turns = turns.min()?;
+            for (queue, _) in self.bulk.iter_mut().zip(open).filter(|(_, open)| *open) {
                 queue.grant(turns.saturating_sub(1));
             }
             // After those rounds one of them can pay within the next.
             for _ in 0..self.bulk.len() {
                 self.turn = (self.turn + 1) % self.bulk.len();
+                if !is_open(self.turn) {
+                    continue;
+                }
                 let queue = self.bulk.get_mut(self.turn)?;
                 queue.grant(1);
                 if queue.may_send() {
@@ -264,7 +268,13 @@ mod tests {
 
     /// All lanes on one stream.
     fn pop<T>(scheduler: &mut Scheduler<T>) -> Option<(Class, usize, T)> {
-        Lane::ALL.into_iter().find_map(|lane| scheduler.pop(lane))
+        Lane::ALL
+            .into_iter()
+            .find_map(|lane| scheduler.pop(lane, |_| true))
+    }
+
+    fn is_empty<T>(scheduler: &Scheduler<T>) -> bool {
+        Class::ALL.iter().all(|class| scheduler.is_empty(*class))
     }
 
     fn scheduler<T>() -> Scheduler<T> {
@@ -277,11 +287,9 @@ mod tests {
         for (number, class) in Class::ALL.into_iter().rev().enumerate() {
             scheduler.push(class, 100, number).expect("room");
         }
-        assert_eq!(scheduler.peek(Lane::Urgent), Some((Class::Vote, 100)));
         let first = pop(&mut scheduler);
         assert_eq!(first, Some((Class::Vote, 100, 5)));
-        assert_eq!(scheduler.peek(Lane::Urgent), None);
-        assert_eq!(scheduler.peek(Lane::Block), Some((Class::Block, 100)));
+        assert!(scheduler.is_empty(Class::Vote) && !scheduler.is_empty(Class::Block));
         scheduler.push(Class::Vote, 50, 6).expect("room");
         let order: Vec<_> = std::iter::from_fn(|| pop(&mut scheduler))
             .map(|(class, ..)| class)
@@ -291,7 +299,7 @@ mod tests {
             Some([Class::Vote, Class::Block, Class::BlockRequest].as_slice())
         );
         assert_eq!(order.len(), 6);
-        assert!(scheduler.is_empty() && scheduler.peek(Lane::Bulk).is_none());
+        assert!(is_empty(&scheduler));
     }
 
     #[test]
@@ -319,6 +327,30 @@ mod tests {
     }
 
     #[test]
+    fn a_class_that_may_not_go_holds_up_no_other() {
+        let mut scheduler = scheduler();
+        for class in Class::ALL {
+            scheduler.push(class, 1000, class).expect("room");
+        }
+        let is_held = |class| matches!(class, Class::Block | Class::Transaction);
+        let mut popped = Vec::new();
+        for lane in Lane::ALL {
+            let next = || scheduler.pop(lane, |class| !is_held(class));
+            popped.extend(std::iter::from_fn(next).map(|(class, ..)| class));
+        }
+        let expected: Vec<_> = Class::ALL
+            .into_iter()
+            .filter(|class| !is_held(*class))
+            .collect();
+        assert_eq!(popped.len(), 4);
+        assert!(expected.iter().all(|class| popped.contains(class)));
+        for class in [Class::Block, Class::Transaction] {
+            let next = scheduler.pop(class.lane(), |_| true);
+            assert_eq!(next, Some((class, 1000, class)));
+        }
+    }
+
+    #[test]
     fn a_large_message_waits_for_its_turns_and_starves_nobody() {
         let mut scheduler = scheduler();
         let large = 8 << 20;
@@ -329,15 +361,15 @@ mod tests {
                 .expect("room");
         }
         assert_eq!(
-            scheduler.pop(Lane::Bulk).map(|(class, ..)| class),
+            scheduler.pop(Lane::Bulk, |_| true).map(|(class, ..)| class),
             Some(Class::Transaction),
             "the small ones need not wait until the large one is paid for"
         );
-        let before = std::iter::from_fn(|| scheduler.pop(Lane::Bulk))
+        let before = std::iter::from_fn(|| scheduler.pop(Lane::Bulk, |_| true))
             .take_while(|(class, ..)| *class != Class::Sync)
             .count();
         assert!(before == 1999, "{before}");
-        assert_eq!(scheduler.pop(Lane::Bulk), None);
+        assert_eq!(scheduler.pop(Lane::Bulk, |_| true), None);
     }
 
     #[test]
@@ -358,8 +390,8 @@ mod tests {
             }
             assert_eq!(scheduler.push(class, 1, ()), Err(Full(())));
         }
-        let popped = std::iter::from_fn(|| scheduler.pop(Lane::Bulk)).count();
-        assert_eq!((popped, scheduler.is_empty()), (6, true));
+        let popped = std::iter::from_fn(|| scheduler.pop(Lane::Bulk, |_| true)).count();
+        assert_eq!((popped, is_empty(&scheduler)), (6, true));
     }
 
     fn bulk_class() -> impl Strategy<Value = Class> {
@@ -374,7 +406,6 @@ mod tests {
             let mut scheduler = scheduler();
             let mut expected: Vec<VecDeque<_>> = vec![VecDeque::new(); Class::ALL.len()];
             let check = |scheduler: &mut Scheduler<usize>, expected: &mut Vec<VecDeque<(usize, usize)>>| {
-                let lanes = Lane::ALL.map(|lane| scheduler.peek(lane));
                 let Some((class, size, item)) = pop(scheduler) else {
                     return expected.iter().all(VecDeque::is_empty);
                 };
@@ -385,8 +416,7 @@ mod tests {
                     Class::BlockRequest => !waiting(Class::Vote) && !waiting(Class::Block),
                     _ => !Class::ALL.iter().take(3).any(|class| waiting(*class)),
                 };
-                let promised = lanes.into_iter().flatten().next() == Some((class, size));
-                strict && promised && expected[class as usize].pop_front() == Some((size, item))
+                strict && expected[class as usize].pop_front() == Some((size, item))
             };
             for (number, (class, size, take)) in steps.into_iter().enumerate() {
                 if scheduler.push(class, size, number).is_ok() {
@@ -396,7 +426,7 @@ mod tests {
                 prop_assert_eq!(scheduler.bytes(class), bytes);
                 prop_assert!(!take || check(&mut scheduler, &mut expected));
             }
-            while !scheduler.is_empty() {
+            while !is_empty(&scheduler) {
                 prop_assert!(check(&mut scheduler, &mut expected));
             }
             prop_assert!(check(&mut scheduler, &mut expected));
@@ -419,7 +449,7 @@ mod tests {
             }
             let mut sent = [0; 3];
             while Class::ALL[3..].iter().all(|class| scheduler.bytes(*class) > 0) {
-                let (class, size, ()) = scheduler.pop(Lane::Bulk).expect("something waits");
+                let (class, size, ()) = scheduler.pop(Lane::Bulk, |_| true).expect("something waits");
                 sent[class as usize - 3] += size;
                 let turns = |place: usize| sent[place] as f64 / limits[place].quantum as f64;
                 for (a, b) in [(0, 1), (0, 2), (1, 2)] {

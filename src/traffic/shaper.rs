@@ -5,12 +5,15 @@
 //! read more slowly, keeps what does not fit, and loses nothing. The same limits at both ends never wait for each other, since what
 //! the sender's lets out conforms at the receiver's ([`RateLimiter::mirror`]).
 //!
+//! What is read is charged to the class that it is of, and known only then: a lane of which one class has used up its limit is
+//! read no further. An honest sender holds back that class alone, so that none of its others waits.
+//!
 //! GCRA counts frames, items and unpacked bytes, which are what a message costs its receiver; budgets count bytes on the stream.
 //! Votes wait for GCRA alone, never for a budget ([`super::Budget`]). Bounds: those of the two parts.
 
 use libp2p::PeerId;
 
-use super::{Admission, Budgets, Class, Cost, Protocol, RateLimiter};
+use super::{Admission, Budgets, Class, Cost, Lane, Protocol, RateLimiter};
 
 use crate::platform::Instant;
 
@@ -34,6 +37,13 @@ impl Shaper {
         limit
             .later(frame)
             .later(self.budgets.ready(peer, class, now))
+    }
+
+    /// When the next frame of a lane may be read from the peer, of whichever class it turns out to be.
+    pub fn lane_ready(&mut self, peer: &PeerId, lane: Lane, now: Instant) -> Admission {
+        let ready = |class: &Class| self.ready(peer, *class, now);
+        let classes = lane.classes().iter().map(ready);
+        classes.fold(Admission::Now, Admission::later)
     }
 
     /// A frame was read, or written, that took so many bytes on the stream.
@@ -111,6 +121,26 @@ mod tests {
         };
         let votes = flow(&mut shaper(100, 1, now), Class::Vote, vote, 10, now);
         assert!((1099..=1101).contains(&votes), "{votes}");
+    }
+
+    #[test]
+    fn each_class_has_its_own_limit_and_a_lane_waits_for_all_of_its() {
+        let (now, peer) = (Instant::now(), PeerId::random());
+        let mut shaper = shaper(u64::MAX, u64::MAX, now);
+        let request = Cost {
+            items: 1,
+            bytes: 100,
+        };
+        let mut requests = 0;
+        while shaper.lane_ready(&peer, Lane::Block, now) == Admission::Now {
+            shaper.charge(peer, Class::BlockRequest, request, 100, now);
+            requests += 1;
+        }
+        let most = Limits::default().block_request.items.expect("a limit");
+        assert_eq!(requests, most.burst);
+        let blocks = shaper.ready(&peer, Class::Block, now);
+        assert_eq!(blocks, Admission::Now, "they have a limit of their own");
+        assert_eq!(shaper.lane_ready(&peer, Lane::Bulk, now), Admission::Now);
     }
 
     #[test]

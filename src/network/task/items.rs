@@ -15,8 +15,8 @@ impl Task {
     /// Why it was not let in, for a person; a known one is let in and goes no further.
     pub(super) fn offer(&mut self, item: Item, source: Source) -> Result<(), String> {
         let (kind, data) = (item.kind(), item.data().clone());
-        let lanes = &mut self.swarm.behaviour_mut().lanes;
-        match self.intake.offer(kind, source, data, lanes) {
+        let propagation = &mut self.swarm.behaviour_mut().lanes.core;
+        match self.intake.offer(kind, source, data, propagation) {
             Offered::Admitted => self.start_checks(),
             Offered::Copied => {}
             Offered::Known(source) => self.settle(source, Err(ProtocolError::Duplicate)),
@@ -42,7 +42,11 @@ impl Task {
             Ok(()) => self.start_checks(),
             Err((batch, reason)) => {
                 self.turned_away(batch.kind, &batch.source, batch.items.len(), &reason);
-                self.swarm.behaviour_mut().lanes.turned_away(&batch);
+                let lanes = &mut self.swarm.behaviour_mut().lanes;
+                lanes.core.turned_away(batch.kind, &batch.items);
+                if let Source::Lanes(peer, took) = batch.source {
+                    lanes.done(peer, took);
+                }
             }
         }
     }
@@ -56,8 +60,8 @@ impl Task {
             items,
             reaches,
         };
-        let lanes = &mut self.swarm.behaviour_mut().lanes;
-        self.intake.offer_own(offer, lanes, reply);
+        let propagation = &mut self.swarm.behaviour_mut().lanes.core;
+        self.intake.offer_own(offer, propagation, reply);
         self.start_checks();
     }
 
@@ -69,7 +73,11 @@ impl Task {
         let is_read = !gossips || behaviour.gossip.has_room();
         ItemKind::ALL.map(|kind| {
             let waits = kind == ItemKind::Transaction && !is_read;
-            !waits && behaviour.lanes.has_room(kind, self.intake.queue.own(kind))
+            !waits
+                && behaviour
+                    .lanes
+                    .core
+                    .has_room(kind, self.intake.queue.own(kind))
         })
     }
 
@@ -140,8 +148,8 @@ impl Task {
                 });
             }
         }
-        let lanes = &mut self.swarm.behaviour_mut().lanes;
-        lanes.answered(answer, platform::now());
+        let propagation = &mut self.swarm.behaviour_mut().lanes.core;
+        propagation.answered(answer, platform::now());
     }
 
     pub(super) fn on_judged(&mut self, checks: Checks) {
@@ -236,10 +244,19 @@ impl Task {
         self.shared.emit_all(events);
         let lanes = &mut self.swarm.behaviour_mut().lanes;
         if let Some(block) = block {
-            lanes.publish_block(*block);
+            lanes.core.publish_block(*block);
         }
+        let from = match way {
+            Way::Lanes(peer, took) => {
+                lanes.done(peer, took);
+                Some(peer)
+            }
+            _ => None,
+        };
         if kind != ItemKind::Block {
-            lanes.concluded(kind, way, accepted, &refused, platform::now());
+            let refused = refused.iter().map(|refused| (refused.key, refused.verdict));
+            let now = platform::now();
+            lanes.core.concluded(kind, from, accepted, refused, now);
         }
     }
 

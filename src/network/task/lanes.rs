@@ -1,26 +1,46 @@
-//! What the lanes have for the task.
+//! What the lanes have for the task, and what propagates over them.
 
 use super::*;
+use crate::{
+    intake::{Batch, Source},
+    lanes::Event,
+    propagation::{Event as Propagated, Unchecked},
+};
 
 impl Task {
-    pub(super) fn on_lanes(&mut self, event: LanesEvent) {
+    pub(super) fn on_lanes(&mut self, event: Event<Propagated>) {
         match event {
-            LanesEvent::Ready(id) => self.shared.peers().lanes(id, true, platform::now()),
-            LanesEvent::Unsupported(id) => self.shared.peers().lanes(id, false, platform::now()),
-            LanesEvent::Check(batch) => self.check_batch(batch),
-            LanesEvent::Ask(question) => self.ask(question),
-            LanesEvent::Work(step) => {
+            Event::Ready(id) => self.shared.peers().lanes(id, true, platform::now()),
+            Event::Unsupported(id) => self.shared.peers().lanes(id, false, platform::now()),
+            Event::Misdeed(peer, misdeed) => self.note(peer, misdeed),
+            Event::Core(event) => self.on_propagated(event),
+        }
+    }
+
+    fn on_propagated(&mut self, event: Propagated) {
+        match event {
+            Propagated::Check(Unchecked {
+                kind,
+                from,
+                items,
+                took,
+            }) => self.check_batch(Batch {
+                kind,
+                source: Source::Lanes(from, took),
+                items,
+            }),
+            Propagated::Ask(question) => self.ask(question),
+            Propagated::Work(step) => {
                 let stepped = platform::offload(move || step.run());
                 self.work.push(stepped.map(Done::Stepped).boxed());
             }
-            LanesEvent::Refused(source, reason) => self.shared.emit(NetworkEvent::ItemRefused {
+            Propagated::Refused(source, reason) => self.shared.emit(NetworkEvent::ItemRefused {
                 kind: ItemKind::Block,
                 source,
                 reason,
             }),
             // The loop looks for submissions next.
-            LanesEvent::Room => {}
-            LanesEvent::Misdeed(peer, misdeed) => self.note(peer, misdeed),
+            Propagated::Room => {}
         }
     }
 }

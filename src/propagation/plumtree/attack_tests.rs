@@ -9,6 +9,10 @@ fn tree(peer: PeerId, now: Instant) -> Plumtree {
     tree
 }
 
+fn pool() -> Mempool {
+    Mempool::new(Default::default(), &[1; 16])
+}
+
 fn item(number: u64, size: usize) -> Accepted {
     let mut data = number.to_le_bytes().to_vec();
     data.resize(size, 0);
@@ -121,7 +125,7 @@ fn announcing_what_one_does_not_have_is_a_lie_after_some_time() {
         };
         assert_eq!(tree.on_announce(peer, &announce, |_| false, now), None);
         now += Duration::from_millis(400);
-        tree.on_time(now);
+        tree.on_time(&pool(), now);
         while tree.next(peer, None, now).is_some() {}
         let received = tree.on_items(peer, Vec::new(), ids.into_iter(), |_| false, now);
         lies += u32::from(received.misdeed == Some(Misdeed::FalseAnnouncement));

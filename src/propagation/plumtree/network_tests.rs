@@ -37,6 +37,14 @@ struct Network {
     sent: u64,
     wire_bytes: usize,
     now: Instant,
+    pool: Mempool,
+}
+
+fn misdeed(output: Output) -> Option<(PeerId, Misdeed)> {
+    match output {
+        Output::Misdeed(peer, misdeed) => Some((peer, misdeed)),
+        _ => None,
+    }
 }
 
 impl Network {
@@ -56,6 +64,7 @@ impl Network {
             sent: 0,
             wire_bytes: 0,
             now,
+            pool: Mempool::new(Default::default(), &[1; 16]),
         };
         for (a, b) in links {
             network.link(*a, *b);
@@ -100,7 +109,7 @@ impl Network {
             let nodes = self.nodes.iter().flat_map(|node| {
                 let ids = node.links.iter().map(|link| &self.nodes[*link].id);
                 let sends = ids.filter_map(|id| node.tree.sends_at(id, self.now));
-                sends.chain(node.tree.next_deadline())
+                sends.chain(node.tree.fetches.next_deadline())
             });
             let Some(next) = nodes.chain(arrival).min().filter(|next| *next <= end) else {
                 self.now = end;
@@ -108,8 +117,9 @@ impl Network {
             };
             self.now = next.max(self.now);
             for node in &mut self.nodes {
-                let misdeeds = node.tree.on_time(self.now);
-                node.misdeeds.extend(misdeeds);
+                let misdeeds = node.tree.on_time(&self.pool, self.now);
+                node.misdeeds
+                    .extend(misdeeds.into_iter().filter_map(misdeed));
             }
             while self
                 .arrivals

@@ -23,11 +23,11 @@ use libp2p::PeerId;
 use siphasher::sip::SipHasher13;
 
 use crate::{
-    chain::TransactionKey,
     peers::Misdeed,
     platform::{self, Instant},
     propagation::{
         ReconcileConfig,
+        output::{Output, Part},
         pool::{
             Mempool, Pieces, Pooled,
             reconcile::{
@@ -144,18 +144,6 @@ pub(crate) struct Stepped {
     snapshot: Option<Snapshot>,
 }
 
-/// What is to be done.
-#[derive(Debug)]
-pub(crate) enum Output {
-    Send(PeerId, Message),
-    /// Tell a peer of these transactions.
-    Announce(PeerId, Vec<TransactionKey>),
-    /// Send these to a peer as if it had asked.
-    Serve(PeerId, Vec<TransactionKey>),
-    Work(Step),
-    Misdeed(PeerId, Misdeed),
-}
-
 impl Step {
     /// Takes the session on. May take long. One that panics ends its session, and nobody is blamed.
     pub(crate) fn run(self) -> Stepped {
@@ -259,43 +247,6 @@ impl Pools {
         }
     }
 
-    pub(crate) fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
-        let pause = if outbound {
-            Duration::ZERO
-        } else {
-            self.config.interval
-        };
-        self.gone(&peer);
-        let gone = self.gone.iter().position(|(gone, _)| *gone == peer);
-        let begun = gone.and_then(|place| self.gone.remove(place));
-        self.begins.insert((now + pause, peer));
-        self.peers.insert(
-            peer,
-            Peer {
-                next_at: now + pause,
-                begun_at: begun.map(|(_, at)| at),
-                ours: None,
-                theirs: None,
-            },
-        );
-    }
-
-    pub(crate) fn gone(&mut self, peer: &PeerId) {
-        for side in [Side::Ours, Side::Theirs] {
-            self.end(*peer, side, None);
-        }
-        let Some(gone) = self.peers.remove(peer) else {
-            return;
-        };
-        self.begins.remove(&(gone.next_at, *peer));
-        if let Some(begun) = gone.begun_at {
-            if self.gone.len() >= MAX_GONE {
-                self.gone.pop_front();
-            }
-            self.gone.push_back((*peer, begun));
-        }
-    }
-
     pub(crate) fn on_message(
         &mut self,
         from: PeerId,
@@ -352,7 +303,7 @@ impl Pools {
         let mut outputs = Vec::new();
         for action in actions {
             match action {
-                Action::Send(message) => outputs.push(Output::Send(id, message)),
+                Action::Send(message) => outputs.push(Output::Compare(id, message)),
                 Action::Lacking(keys) => outputs.push(Output::Announce(id, keys)),
                 Action::Serve(keys) => outputs.push(Output::Serve(id, keys)),
                 Action::End(outcome) => {
@@ -374,38 +325,6 @@ impl Pools {
         outputs
     }
 
-    pub(crate) fn on_time(&mut self, pool: &Mempool, now: Instant) -> Vec<Output> {
-        let mut outputs = Vec::new();
-        for (id, side) in self.busy.clone() {
-            if self.deadline(&id, side).is_some_and(|at| at <= now) {
-                outputs.extend(self.end(id, side, Some(Misdeed::NoAnswer)));
-            }
-        }
-        while let Some((at, id)) = self.begins.first().copied()
-            && at <= now
-        {
-            self.begins.pop_first();
-            let next_at = now + self.config.interval.max(LEAST_INTERVAL);
-            self.begins.insert((next_at, id));
-            let full = self.sessions >= MAX_SESSIONS;
-            if let Some(peer) = self.peers.get_mut(&id) {
-                peer.next_at = next_at;
-                if !full && peer.ours.is_none() {
-                    self.begin(id, Side::Ours, None, pool, now);
-                }
-            }
-        }
-        outputs.extend(self.start());
-        outputs
-    }
-
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let begins = self.begins.first().map(|(at, _)| *at);
-        let ends = self.busy.iter();
-        let ends = ends.filter_map(|(id, side)| self.deadline(id, *side));
-        ends.chain(begins).min()
-    }
-
     fn on_request(
         &mut self,
         from: PeerId,
@@ -419,7 +338,7 @@ impl Pools {
         };
         let is_soon = |begun: Instant| now.duration_since(begun) < LEAST_PAUSE;
         if full || peer.theirs.is_some() || peer.begun_at.is_some_and(is_soon) {
-            return vec![Output::Send(from, Responder::decline(request))];
+            return vec![Output::Compare(from, Responder::decline(request))];
         }
         peer.begun_at = Some(now);
         self.begin(from, Side::Theirs, Some(request), pool, now);
@@ -525,6 +444,80 @@ impl Pools {
     }
 }
 
+impl Part for Pools {
+    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
+        let pause = if outbound {
+            Duration::ZERO
+        } else {
+            self.config.interval
+        };
+        self.gone(peer, now);
+        let gone = self.gone.iter().position(|(gone, _)| *gone == peer);
+        let begun = gone.and_then(|place| self.gone.remove(place));
+        self.begins.insert((now + pause, peer));
+        self.peers.insert(
+            peer,
+            Peer {
+                next_at: now + pause,
+                begun_at: begun.map(|(_, at)| at),
+                ours: None,
+                theirs: None,
+            },
+        );
+    }
+
+    fn moved(&mut self, _: PeerId, _: Instant) {}
+
+    fn gone(&mut self, peer: PeerId, _: Instant) -> Vec<Output> {
+        for side in [Side::Ours, Side::Theirs] {
+            self.end(peer, side, None);
+        }
+        let Some(gone) = self.peers.remove(&peer) else {
+            return Vec::new();
+        };
+        self.begins.remove(&(gone.next_at, peer));
+        if let Some(begun) = gone.begun_at {
+            if self.gone.len() >= MAX_GONE {
+                self.gone.pop_front();
+            }
+            self.gone.push_back((peer, begun));
+        }
+        Vec::new()
+    }
+
+    fn on_time(&mut self, pool: &Mempool, now: Instant) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for (id, side) in self.busy.clone() {
+            if self.deadline(&id, side).is_some_and(|at| at <= now) {
+                outputs.extend(self.end(id, side, Some(Misdeed::NoAnswer)));
+            }
+        }
+        while let Some((at, id)) = self.begins.first().copied()
+            && at <= now
+        {
+            self.begins.pop_first();
+            let next_at = now + self.config.interval.max(LEAST_INTERVAL);
+            self.begins.insert((next_at, id));
+            let full = self.sessions >= MAX_SESSIONS;
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.next_at = next_at;
+                if !full && peer.ours.is_none() {
+                    self.begin(id, Side::Ours, None, pool, now);
+                }
+            }
+        }
+        outputs.extend(self.start());
+        outputs
+    }
+
+    fn next_deadline(&mut self) -> Option<Instant> {
+        let begins = self.begins.first().map(|(at, _)| *at);
+        let ends = self.busy.iter();
+        let ends = ends.filter_map(|(id, side)| self.deadline(id, *side));
+        ends.chain(begins).min()
+    }
+}
+
 impl Peer {
     fn session(&mut self, side: Side) -> &mut Option<Session> {
         match side {
@@ -537,7 +530,7 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{platform::test, propagation::pool::MempoolConfig};
+    use crate::{chain::TransactionKey, platform::test, propagation::pool::MempoolConfig};
 
     fn pools() -> (Pools, Mempool) {
         let pools = Pools::new(ReconcileConfig::default(), [1; 16]);
@@ -560,7 +553,7 @@ mod tests {
     }
 
     fn declined(outputs: &[Output]) -> bool {
-        matches!(outputs, [Output::Send(..)])
+        matches!(outputs, [Output::Compare(..)])
     }
 
     #[test]
@@ -568,7 +561,7 @@ mod tests {
         let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), Instant::now());
         pools.joined(peer, false, now);
         let first = works(pools.on_message(peer, request(), &pool, now)).remove(0);
-        pools.gone(&peer);
+        pools.gone(peer, now);
         pools.joined(peer, false, now);
         assert!(declined(&pools.on_message(peer, request(), &pool, now)));
         let later = now + LEAST_PAUSE;
@@ -578,7 +571,7 @@ mod tests {
             "it is of the former session"
         );
         assert!(!pools.stepped(second.run(), &pool, later).is_empty());
-        pools.gone(&peer);
+        pools.gone(peer, now);
         assert_eq!((pools.sessions, pools.at_work), (0, 0));
     }
 
@@ -590,7 +583,7 @@ mod tests {
             let peer = PeerId::random();
             pools.joined(peer, false, now);
             steps.extend(works(pools.on_message(peer, request(), &pool, now)));
-            pools.gone(&peer);
+            pools.gone(peer, now);
         }
         assert_eq!((steps.len(), pools.sessions), (MAX_STEPS, MAX_SESSIONS));
         while let Some(step) = steps.pop() {

@@ -1,0 +1,144 @@
+//! What speaks to peers over lanes: the one trait between the streams and whatever they are for.
+//!
+//! The lanes own streams, sessions, windows and limits, and know of frames only whose they are, of which [`Class`], and what they
+//! cost. A [`Core`] knows what is in them, and nothing of streams. It is a state machine without I/O: inputs and `now` go in, and
+//! what it wants done is taken out ([`Core::action`], [`Core::next`]). Several cores make one, by a struct that hands each what is
+//! its own; so the lanes have one core, and the next one is added beside the others.
+
+use std::{error::Error, fmt::Debug};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+
+use super::Taken;
+use crate::{
+    peers::Misdeed,
+    platform::Instant,
+    traffic::{Class, Cost, Lane},
+};
+
+/// See the module's documentation.
+pub(crate) trait Core: 'static {
+    /// How its frames are read.
+    type Decoder: Decode;
+    /// What its owner hears of it.
+    type Event: Debug + Send + 'static;
+    /// The classes in which [`Core::next`] may have something.
+    const CLASSES: &'static [Class];
+
+    /// One for a new connection.
+    fn decoder(&self) -> Self::Decoder;
+
+    /// A peer takes part from now on; what was before is forgotten on both sides. `outbound`: we dialled it.
+    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant);
+
+    /// A peer's streams are others now. What was under way on the former ones may be lost, both ways.
+    fn moved(&mut self, peer: PeerId, now: Instant);
+
+    /// A peer takes part no more, or anew in a moment.
+    fn gone(&mut self, peer: PeerId, now: Instant);
+
+    /// A frame of a peer. What it `took` is given back when the core is done with it: by [`Action::Done`], or by its owner
+    /// ([`super::Lanes::done`]).
+    fn frame(
+        &mut self,
+        from: PeerId,
+        frame: <Self::Decoder as Decode>::Frame,
+        took: Taken,
+        now: Instant,
+    );
+
+    /// The next bytes of a class for a peer whose lane has so much room, as far as there are any; a whole frame may go over it.
+    fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing>;
+
+    /// When there is something of a class for a peer that no input will bring. `None`: not before [`Action::News`] or
+    /// [`Action::Feed`].
+    fn next_at(&self, to: &PeerId, class: Class, now: Instant) -> Option<Instant>;
+
+    /// What is to be done next.
+    fn action(&mut self) -> Option<Action<Self::Event>>;
+
+    /// Moves on what has waited.
+    fn on_time(&mut self, now: Instant);
+
+    /// When [`Core::on_time`] has something to do.
+    fn next_deadline(&mut self) -> Option<Instant>;
+}
+
+/// Reads a core's frames, on the connection's own task: slow work, such as hashing, has its place here.
+pub(crate) trait Decode: Clone + Debug + Send + 'static {
+    /// A frame, as far as it can be understood alone.
+    type Frame: Debug + Send + 'static;
+
+    /// Reads a frame, its length already taken off.
+    ///
+    /// # Errors
+    /// Why it is none, or none of this lane; the sender pays.
+    fn decode(
+        &self,
+        lane: Lane,
+        frame: Bytes,
+    ) -> Result<Decoded<Self::Frame>, Box<dyn Error + Send + Sync>>;
+}
+
+/// A frame that was read.
+#[derive(Debug)]
+pub(crate) struct Decoded<F> {
+    pub(crate) frame: F,
+    /// Under which class it is limited: one of its lane.
+    pub(crate) class: Class,
+    /// Items that it holds or speaks of, and their bytes, unpacked.
+    pub(crate) cost: Cost,
+}
+
+/// What a core wants done.
+#[derive(Debug)]
+pub(crate) enum Action<E> {
+    /// Send this; what does not fit in the peer's queue is dropped, as [`Class`] says.
+    Send(PeerId, Class, Outgoing),
+    /// [`Core::next`] may have something for a peer.
+    Feed(PeerId),
+    /// It may have something of this class for all who have got the rest.
+    News(Class),
+    /// A frame of a peer is done with.
+    Done(PeerId, Taken),
+    /// A peer's frame costs it more of its limits than it seemed to.
+    Surcharge(PeerId, Class, Cost),
+    /// A peer has done what it pays for.
+    Misdeed(PeerId, Misdeed),
+    /// For the core's owner.
+    Tell(E),
+}
+
+/// What goes out.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    /// Whole frames.
+    pub(crate) bytes: Bytes,
+    /// How many: each is dealt with, and so acknowledged, by itself.
+    pub(crate) frames: usize,
+    /// Items in there, announced ones and those asked for.
+    pub(crate) items: usize,
+    /// Bytes of whole items in there, unpacked.
+    pub(crate) payload: usize,
+}
+
+impl Outgoing {
+    /// A frame that counts as one item.
+    pub(crate) fn one(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            frames: 1,
+            items: 1,
+            payload: 0,
+        }
+    }
+
+    /// What it costs its sender in its limits, and its receiver.
+    pub(super) fn cost(&self) -> Cost {
+        Cost {
+            items: self.items as u64,
+            bytes: self.bytes.len().max(self.payload) as u64,
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What connections report, and what becomes of the frames in there.
+
+use libp2p::{PeerId, swarm::ConnectionId};
+
+use super::{
+    Core, Decode, Event, Lanes, Taken,
+    acknowledge::Acknowledge,
+    handler::{Frame, Report},
+};
+use crate::{peers::Misdeed, platform::Instant, traffic::Lane};
+
+/// What is in a core's frames.
+type Content<C> = <<C as Core>::Decoder as Decode>::Frame;
+
+impl<C: Core> Lanes<C> {
+    /// A frame of a peer is done with: its connection may read on, and the peer send more.
+    pub(crate) fn done(&mut self, id: PeerId, taken: Taken) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if taken.lane == Lane::Bulk {
+            peer.done += taken.size.wire;
+        }
+        if let Some(handled) = peer.handled(taken.connection, taken.lane) {
+            handled.bytes += taken.size.held;
+        }
+        self.turns.now(id);
+    }
+
+    pub(super) fn on_report(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        report: Report<Content<C>>,
+        now: Instant,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        match report {
+            // The other side's streams carry what it sends, whichever connection it has chosen.
+            Report::Frames(lane, frames) => {
+                if lane == Lane::Bulk {
+                    peer.read += frames.iter().map(|(_, size)| size.wire).sum::<usize>();
+                }
+                for (frame, size) in frames {
+                    let taken = Taken {
+                        connection,
+                        lane,
+                        size,
+                    };
+                    match frame {
+                        Frame::Core(frame) => self.core.frame(id, frame, taken, now),
+                        Frame::Acknowledge(acknowledge) => {
+                            self.on_acknowledge(id, &acknowledge, now);
+                            self.done(id, taken);
+                        }
+                    }
+                }
+                let peer = self.peers.get_mut(&id);
+                if let Some(handled) = peer.and_then(|peer| peer.handled(connection, lane)) {
+                    handled.reports += 1;
+                }
+            }
+            Report::Garbage(reason) => {
+                tracing::debug!(%id, reason, "a broken frame");
+                self.tell(Event::Misdeed(id, Misdeed::InvalidMessage));
+            }
+            Report::Unsupported => self.tell(Event::Unsupported(id)),
+            Report::Open(epoch) => {
+                let step = peer.session.opened(connection, epoch, now);
+                self.go_on(id, step, now);
+            }
+            Report::Broken(epoch) => {
+                let step = peer.session.broken(connection, epoch, now);
+                self.go_on(id, step, now);
+            }
+            // It knows nothing of us any more: it is to be told all again.
+            Report::Renewed if peer.session.open().is_some() => {
+                self.leave(id, now);
+                self.join(id, now);
+            }
+            Report::Renewed => {}
+            Report::Written(epoch, ..) if !peer.session.is_current(connection, epoch) => {}
+            Report::Written(_, Lane::Urgent, bytes) => {
+                peer.urgent = peer.urgent.saturating_sub(bytes);
+            }
+            Report::Written(_, Lane::Block, bytes) => {
+                peer.block = peer.block.saturating_sub(bytes);
+            }
+            Report::Written(_, Lane::Bulk, bytes) => peer.window.on_written(bytes, now),
+        }
+    }
+
+    fn on_acknowledge(
+        &mut self,
+        from: PeerId,
+        Acknowledge { read, done }: &Acknowledge,
+        now: Instant,
+    ) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        if !peer.window.on_acknowledged(*read, *done, now) {
+            self.tell(Event::Misdeed(from, Misdeed::TooManyMessages));
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Frames as the cores here get them: read on the connection's own task, where keys are computed too.
+
+use std::error::Error;
+
+use bytes::Bytes;
+
+use crate::{
+    chain::{ItemKind, TransactionKey},
+    lanes::{Decode, Decoded},
+    propagation::{
+        blocks::{self, coded, compact::BlockMessage},
+        pool::reconcile,
+        wire::{Announce, Fetch, Frame, Kind, Link},
+    },
+    traffic::{Class, Cost, Lane},
+};
+
+/// Reads frames. Blocks have at most so many bytes here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decoder {
+    pub(super) max_block_bytes: usize,
+}
+
+/// A frame, as far as it can be understood alone.
+#[derive(Debug)]
+pub(crate) enum Input {
+    /// Of the tree of votes or of transactions.
+    Tree(ItemKind, TreeInput),
+    /// Of compact blocks.
+    Block(BlockMessage),
+    /// Of coded blocks.
+    Coded(coded::Frame),
+    /// Of the reconciliation of pools.
+    Reconcile(reconcile::Message),
+}
+
+/// A frame of a tree.
+#[derive(Debug)]
+pub(crate) enum TreeInput {
+    /// A batch, with the keys computed.
+    Items {
+        batch: Vec<(TransactionKey, Bytes)>,
+        missing: Bytes,
+    },
+    Announce(Announce),
+    Fetch(Fetch),
+    Link(Link),
+}
+
+impl Decode for Decoder {
+    type Frame = Input;
+
+    fn decode(
+        &self,
+        lane: Lane,
+        frame: Bytes,
+    ) -> Result<Decoded<Input>, Box<dyn Error + Send + Sync>> {
+        let kind = Frame::read(frame)?;
+        let ids = kind.ids() as u64;
+        let mut bytes = 0;
+        let tree = match kind {
+            Kind::Block(message) => {
+                let message = BlockMessage::decode(message, self.max_block_bytes)?;
+                return one(lane, blocks::class(&message), Input::Block(message));
+            }
+            Kind::Coded(frame) => {
+                let frame = coded::Frame::decode(frame)?;
+                return one(lane, Class::Block, Input::Coded(frame));
+            }
+            Kind::Reconcile(message) => {
+                let message = reconcile::Message::from_bytes(&message)?;
+                return one(lane, Class::Transaction, Input::Reconcile(message));
+            }
+            Kind::Items(batch) => {
+                bytes = batch.items.iter().map(|data| data.len() as u64).sum();
+                let keyed = |data: Bytes| (TransactionKey::of(&data), data);
+                TreeInput::Items {
+                    batch: batch.items.into_iter().map(keyed).collect(),
+                    missing: batch.missing,
+                }
+            }
+            Kind::Announce(announce) => TreeInput::Announce(announce),
+            Kind::Fetch(fetch) => TreeInput::Fetch(fetch),
+            Kind::Link(link) => TreeInput::Link(link),
+        };
+        let (kind, class) = match lane {
+            Lane::Urgent => (ItemKind::Vote, Class::Vote),
+            Lane::Bulk => (ItemKind::Transaction, Class::Transaction),
+            Lane::Block => return Err(ELSEWHERE.into()),
+        };
+        Ok(Decoded {
+            frame: Input::Tree(kind, tree),
+            class,
+            cost: Cost { items: ids, bytes },
+        })
+    }
+}
+
+const ELSEWHERE: &str = "a frame that belongs to another lane";
+
+/// A frame that counts as one item.
+fn one(
+    lane: Lane,
+    class: Class,
+    frame: Input,
+) -> Result<Decoded<Input>, Box<dyn Error + Send + Sync>> {
+    if class.lane() != lane {
+        return Err(ELSEWHERE.into());
+    }
+    let cost = Cost { items: 1, bytes: 0 };
+    Ok(Decoded { frame, class, cost })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{chain::ItemId, platform::test, propagation::blocks::compact::Announcement};
+
+    fn decode(lane: Lane, kind: Kind) -> Result<Decoded<Input>, Box<dyn Error + Send + Sync>> {
+        let decoder = Decoder {
+            max_block_bytes: 1 << 20,
+        };
+        let mut frame = kind.into_frame();
+        prost::decode_length_delimiter(&mut frame).expect("its length");
+        decoder.decode(lane, frame)
+    }
+
+    #[test]
+    fn a_frame_is_of_one_class_and_of_its_lane() {
+        let id = ItemId::sha256(b"a block");
+        let request = BlockMessage::HighBandwidth(true).encode();
+        let header = Bytes::from_static(b"a header");
+        let told = BlockMessage::Announcement(Announcement { id, header }).encode();
+        let link = Kind::Link(Link { push: true });
+        for (kind, class) in [
+            (Kind::Block(request.into()), Class::BlockRequest),
+            (Kind::Block(told.into()), Class::Block),
+            (link.clone(), Class::Vote),
+            (link, Class::Transaction),
+        ] {
+            let decoded = decode(class.lane(), kind.clone()).expect("right");
+            assert_eq!(decoded.class, class);
+            if class.lane() == Lane::Block {
+                decode(Lane::Bulk, kind.clone()).expect_err("another lane's");
+                decode(Lane::Urgent, kind).expect_err("another lane's");
+            } else {
+                decode(Lane::Block, kind).expect_err("another lane's");
+            }
+        }
+    }
+}

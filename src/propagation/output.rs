@@ -1,0 +1,52 @@
+//! What the cores here want done.
+
+use bytes::Bytes;
+use libp2p::PeerId;
+
+use crate::{
+    chain::TransactionKey,
+    peers::Misdeed,
+    platform::Instant,
+    propagation::{
+        blocks::Question,
+        pool::{Mempool, reconcile, sessions::Step},
+    },
+    traffic::Class,
+};
+
+/// One thing that a core wants done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    /// Send a frame.
+    Send(PeerId, Class, Bytes),
+    /// Send a message of the comparison of pools.
+    Compare(PeerId, reconcile::Message),
+    /// Tell a peer of these transactions.
+    Announce(PeerId, Vec<TransactionKey>),
+    /// Send these transactions to a peer as if it had asked.
+    Serve(PeerId, Vec<TransactionKey>),
+    /// Have the chain answer; the answer goes to [`super::Propagation::answered`].
+    Ask(Question),
+    /// Do this off the network task; what comes of it goes to [`super::Propagation::stepped`].
+    Work(Step),
+    /// A peer did wrong.
+    Misdeed(PeerId, Misdeed),
+}
+
+/// A core, as all of them are driven.
+pub(super) trait Part {
+    /// A peer takes part, perhaps anew. `outbound`: we dialled it.
+    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant);
+
+    /// What was under way to a peer and from it may be lost.
+    fn moved(&mut self, peer: PeerId, now: Instant);
+
+    /// A peer is gone.
+    fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output>;
+
+    /// Moves on what has waited.
+    fn on_time(&mut self, pool: &Mempool, now: Instant) -> Vec<Output>;
+
+    /// When [`Part::on_time`] has something to do.
+    fn next_deadline(&mut self) -> Option<Instant>;
+}
