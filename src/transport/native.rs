@@ -18,9 +18,9 @@ use libp2p::{
 #[cfg(not(feature = "webrtc"))]
 use libp2p::core::transport::dummy::DummyTransport;
 
-#[cfg(feature = "webrtc")]
-use super::small_writes;
 use super::{Boxed, Found, SharedPolicy, behind_door, meter, noise, webtransport};
+#[cfg(feature = "webrtc")]
+use super::{hosts, small_writes};
 use crate::{config::Config, error::NetworkError};
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
@@ -135,9 +135,10 @@ fn webrtc(keypair: &Keypair) -> Result<Boxed, NetworkError> {
     let certificate =
         Certificate::generate(&mut rand::rng()).map_err(|error| failed("webrtc", error))?;
     let webrtc = WebRtc::new(keypair.clone(), certificate);
-    Ok(webrtc
+    let webrtc = webrtc
         .map(|(peer, connection), _| (peer, small_writes::muxer(StreamMuxerBox::new(connection))))
-        .boxed())
+        .boxed();
+    Ok(hosts::Hosted::new(webrtc).boxed())
 }
 
 /// Without the feature `webrtc`: a transport that takes no address.

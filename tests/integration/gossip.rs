@@ -1,7 +1,8 @@
 //! Gossip with peers that are none of ours, and what outsiders can make of it, of identify and of peer exchange.
 
+use futures::{FutureExt, StreamExt};
 use libp2p::{identify, swarm::SwarmEvent};
-use selkie::{Item, ItemKind, NetworkEvent};
+use selkie::{Config, Item, ItemKind, NetworkEvent};
 
 use crate::{
     raw_peer::{RawEvent, RawPeer, framed},
@@ -97,6 +98,47 @@ async fn who_reads_gets_all_that_is_published_and_who_does_not_loses_alone() {
     let reason = impaired(&mut node, sleeper.id).await;
     assert!(reason.contains("messages to it were dropped"), "{reason}");
     assert!(node.message_metrics().message_success_rate < 1.0);
+}
+
+/// More in small messages than is read at once, for somebody who looks at none of them meanwhile.
+#[tokio::test]
+async fn of_a_burst_nothing_is_lost_in_silence() {
+    for address in [TCP, "/ip4/127.0.0.1/tcp/0/ws"] {
+        let mut config = listening(address);
+        config.protocol.validation.max_unread_bytes = 4 << 20;
+        let mut reader = Node::start(config).await;
+        let joined = reader.subscribe_topic("news", false).await;
+        joined.expect("joined");
+        let mut writer = Node::start(Config::default()).await;
+        connect(&mut writer, &mut reader).await;
+        let mut news = reader.subscribe(|event| matches!(event, NetworkEvent::TopicMessage(_)));
+        let mut end = reader.subscribe(
+            |event| matches!(event, NetworkEvent::TopicMessage(message) if message.data.len() < 1024),
+        );
+        let mut trouble =
+            writer.subscribe(|event| matches!(event, NetworkEvent::GossipImpaired { .. }));
+        let (mut sent, mut told) = (0_u64, 0);
+        while sent < 11_000 || end.next().now_or_never().is_none() {
+            // From then on short ones: the first that comes says that those before have come, or will not.
+            let mut data = vec![7; if sent < 11_000 { 1024 } else { 8 }];
+            data[..8].copy_from_slice(&sent.to_be_bytes());
+            told += u64::from(writer.publish_topic("news", data).await.is_err());
+            sent += 1;
+        }
+        while let Some(Some(_)) = news.next().now_or_never() {
+            told += 1;
+        }
+        let missed = news.missed();
+        assert!(missed > 0, "the bound holds");
+        told += missed;
+        // What was dropped on its way is told at the next heartbeat; what gossip found again then is told twice.
+        while told < sent {
+            let event = soon(&format!("{} messages", sent - told), trouble.recv()).await;
+            let text = event.expect("it runs").to_string();
+            let numbers = text.split(' ').filter_map(|word| word.parse::<u64>().ok());
+            told += numbers.sum::<u64>();
+        }
+    }
 }
 
 #[tokio::test]

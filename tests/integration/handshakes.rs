@@ -209,3 +209,59 @@ async fn dozens_of_nodes_on_one_host_start_at_once() {
         assert_eq!(dialled.expect("there is room"), node.id());
     }
 }
+
+/// Clients of WebRTC that send a first packet, each from a port of its own, and no more.
+#[cfg(feature = "webrtc")]
+async fn first_packets(to: SocketAddr, count: usize) -> Vec<UdpSocket> {
+    let mut sockets = Vec::new();
+    for number in 0..count {
+        let word = format!("libp2p+webrtc+v1/{number:032}");
+        let name = format!("{word}:{word}");
+        let padded = name.len().next_multiple_of(4);
+        let length = u16::try_from(padded + 4).expect("short");
+        // A STUN binding request (RFC 8489) with a USERNAME.
+        let mut packet = vec![0, 1];
+        packet.extend(length.to_be_bytes());
+        packet.extend([0x21, 0x12, 0xa4, 0x42]);
+        packet.extend([7; 12]);
+        packet.extend([0, 6]);
+        packet.extend(u16::try_from(name.len()).expect("short").to_be_bytes());
+        packet.extend(name.as_bytes());
+        packet.resize(20 + 4 + padded, 0);
+        let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+        socket.send_to(&packet, to).await.expect("sent");
+        sockets.push(socket);
+    }
+    sockets
+}
+
+/// More first packets than there are places, and than one host of WebRTC's tasks takes: who comes later gets in, and none of
+/// those tasks is left to the node's own runtime.
+#[cfg(feature = "webrtc")]
+#[tokio::test]
+async fn half_open_webrtc_keeps_no_newcomer_out_and_leaves_no_tasks() {
+    let mut config = with_few_places("/ip4/127.0.0.1/udp/0/webrtc-direct");
+    config.network.connection_timeout = Duration::from_millis(500);
+    let node = Node::start(config).await;
+    let (to, metrics) = (
+        socket_address(&node),
+        tokio::runtime::Handle::current().metrics(),
+    );
+    for _ in 0..3 {
+        let _silent = first_packets(to, 12).await;
+        let newcomer = Node::start(listening("/ip4/127.0.0.1/udp/0/webrtc-direct")).await;
+        soon("a way in", async {
+            while newcomer.dial(node.address()).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        newcomer.shutdown().await;
+    }
+    soon("the end of all tasks but the node's", async {
+        while metrics.num_alive_tasks() > 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}

@@ -217,6 +217,22 @@ async fn who_connects_and_says_nothing_is_let_go() {
     assert_eq!(node.connection_metrics().active_connections, 0);
 }
 
+/// libp2p's ping finds such a stream ended, and opens another with the ping after: every second one is lost.
+#[tokio::test]
+async fn a_peer_that_ends_its_ping_streams_stays() {
+    let mut config = listening(TCP);
+    config.network.keepalive_interval = Duration::from_millis(800);
+    config.network.connection_timeout = Duration::from_millis(800);
+    let mut node = Node::start(config).await;
+    let mut plain = RawPeer::with_one_ping_a_stream().await;
+    plain.dial(node.address());
+    node.connected(plain.id).await;
+    // At five a second at most, through the silence after which it would be let go and more.
+    plain.pinged(20).await;
+    let peers = node.get_connected_peers();
+    assert!(matches!(&peers[..], [peer] if peer.peer_id == plain.id && peer.reputation == 0.0));
+}
+
 #[tokio::test]
 async fn a_peer_that_knows_no_ping_is_not_blamed_for_silence() {
     let mut config = listening(TCP);

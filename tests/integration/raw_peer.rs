@@ -69,15 +69,71 @@ impl rr::Codec for AnyBytes {
     }
 }
 
+/// Answers one ping on a stream and ends it, as js-libp2p and go-libp2p do with streams that are idle for a while.
+#[derive(Clone, Default)]
+pub struct OnePing;
+
+impl rr::Codec for OnePing {
+    type Protocol = StreamProtocol;
+    type Request = [u8; 32];
+    type Response = [u8; 32];
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<[u8; 32]> {
+        let mut bytes = [0; 32];
+        io.read_exact(&mut bytes).await?;
+        Ok(bytes)
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(
+        &mut self,
+        protocol: &StreamProtocol,
+        io: &mut T,
+    ) -> io::Result<[u8; 32]> {
+        self.read_request(protocol, io).await
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        _: &StreamProtocol,
+        io: &mut T,
+        bytes: [u8; 32],
+    ) -> io::Result<()> {
+        io.write_all(&bytes).await?;
+        io.close().await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        protocol: &StreamProtocol,
+        io: &mut T,
+        bytes: [u8; 32],
+    ) -> io::Result<()> {
+        self.write_request(protocol, io, bytes).await
+    }
+}
+
 #[derive(NetworkBehaviour)]
 pub struct Raw {
     pub gossip: gossipsub::Behaviour,
     pub identify: identify::Behaviour,
     ping: Toggle<ping::Behaviour>,
+    one_ping: Toggle<rr::Behaviour<OnePing>>,
     pub hello: Toggle<rr::Behaviour<AnyBytes>>,
     pub message: Toggle<rr::Behaviour<AnyBytes>>,
     /// Any bytes on gossipsub's own protocol.
     pub scripted: rr::Behaviour<AnyBytes>,
+}
+
+/// How a peer answers pings.
+#[derive(Clone, Copy, PartialEq)]
+enum Ping {
+    None,
+    Libp2p,
+    OneAStream,
 }
 
 type Action = Box<dyn FnOnce(&mut Swarm<Raw>) + Send>;
@@ -104,28 +160,69 @@ fn message_id(message: &gossipsub::Message) -> gossipsub::MessageId {
 impl RawPeer {
     /// A peer with gossipsub, identify and ping, and nothing of Selkie's.
     pub async fn plain() -> Self {
-        Self::start(false, true, |_| gossipsub::MessageAuthenticity::Anonymous).await
+        Self::start(false, Ping::Libp2p, |_| {
+            gossipsub::MessageAuthenticity::Anonymous
+        })
+        .await
     }
 
     /// A plain one that signs its messages, as js-libp2p does by default.
     pub async fn signing() -> Self {
         let signed = |key: &Keypair| gossipsub::MessageAuthenticity::Signed(key.clone());
-        Self::start(false, true, signed).await
+        Self::start(false, Ping::Libp2p, signed).await
     }
 
     /// One that has Selkie's protocols too, and writes on them what the test says.
     pub async fn hostile() -> Self {
-        Self::start(true, true, |_| gossipsub::MessageAuthenticity::Anonymous).await
+        Self::start(true, Ping::Libp2p, |_| {
+            gossipsub::MessageAuthenticity::Anonymous
+        })
+        .await
     }
 
     /// A plain one that knows no ping.
     pub async fn without_ping() -> Self {
-        Self::start(false, false, |_| gossipsub::MessageAuthenticity::Anonymous).await
+        Self::start(false, Ping::None, |_| {
+            gossipsub::MessageAuthenticity::Anonymous
+        })
+        .await
+    }
+
+    /// A plain one that ends a ping's stream whenever it has answered.
+    pub async fn with_one_ping_a_stream() -> Self {
+        Self::start(false, Ping::OneAStream, |_| {
+            gossipsub::MessageAuthenticity::Anonymous
+        })
+        .await
+    }
+
+    /// Answers so many pings.
+    pub async fn pinged(&mut self, times: usize) {
+        for _ in 0..times {
+            let (ping, channel) = self
+                .event("a ping", |event| match event {
+                    SwarmEvent::Behaviour(RawEvent::OnePing(rr::Event::Message {
+                        message:
+                            rr::Message::Request {
+                                request, channel, ..
+                            },
+                        ..
+                    })) => Some((request, channel)),
+                    SwarmEvent::ConnectionClosed { .. } => panic!("it was let go"),
+                    _ => None,
+                })
+                .await;
+            self.act(move |swarm| {
+                let pings = swarm.behaviour_mut().one_ping.as_mut().expect("it has one");
+                // An error says that nobody waits for it any more.
+                let _ = pings.send_response(channel, ping);
+            });
+        }
     }
 
     async fn start(
         selkie: bool,
-        ping: bool,
+        ping: Ping,
         authenticity: fn(&Keypair) -> gossipsub::MessageAuthenticity,
     ) -> Self {
         let streams = |name: &'static str| {
@@ -156,7 +253,12 @@ impl RawPeer {
                         "/other/1".to_owned(),
                         key.public(),
                     )),
-                    ping: Toggle::from(ping.then(ping::Behaviour::default)),
+                    ping: Toggle::from((ping == Ping::Libp2p).then(ping::Behaviour::default)),
+                    one_ping: Toggle::from((ping == Ping::OneAStream).then(|| {
+                        let name = StreamProtocol::new("/ipfs/ping/1.0.0");
+                        let protocols = [(name, ProtocolSupport::Inbound)];
+                        rr::Behaviour::with_codec(OnePing, protocols, rr::Config::default())
+                    })),
                     hello: streams("/selkie/hello/1"),
                     message: streams("/selkie/selkie-dev/message/1"),
                     scripted: rr::Behaviour::with_codec(
