@@ -10,7 +10,7 @@
 //! Bounds: [`MAX_HOSTS`] hosts, each with what is left of [`PER_HOST`] handshakes. Where there are so many and all are full, a
 //! newcomer by WebRTC is turned away until one of them ends; those by other transports are not. How many handshakes there are
 //! at once is `door.rs`'s business. What stays is `libp2p-webrtc`'s own list of the addresses that it has told of: some
-//! forty bytes for each that sent a first packet and was turned away.
+//! forty bytes for each that sent a first packet and was turned away, which is not listened to again from the same port.
 
 use std::{
     io,
