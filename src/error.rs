@@ -42,6 +42,15 @@ pub enum NetworkError {
         /// The gossip topic.
         topic: String,
     },
+    /// The last peer left before it was sent. It was accepted here all the same, and delivered: to send it again is a duplicate.
+    #[error(
+        "it was accepted here, but the last peer that takes part in {topic} left before it was sent; \
+         transactions and blocks are offered to the next peer, a vote is not"
+    )]
+    NotSent {
+        /// The gossip topic.
+        topic: String,
+    },
     /// The queues are full: slow down and try again.
     #[error("the send queues are full; try again when peers have taken what is queued")]
     Busy,
@@ -89,6 +98,7 @@ impl NetworkError {
             Self::Dial { .. } => "dial",
             Self::NotConnected(_) => "not-connected",
             Self::NoPeers { .. } => "no-peers",
+            Self::NotSent { .. } => "not-sent",
             Self::Busy => "busy",
             Self::Protocol(error) => error.code(),
             Self::Identity { .. } => "identity",

@@ -70,6 +70,8 @@ pub use config::{
 };
 pub use error::{ConfigError, DiscoveryError, NetworkError, ProtocolError};
 #[doc(hidden)]
+pub use gossip::check_gossip;
+#[doc(hidden)]
 pub use lanes::check_lane;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use network::mpsc;

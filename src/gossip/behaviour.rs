@@ -148,6 +148,14 @@ impl Gossip {
         Ok(id)
     }
 
+    /// Whether all that was sent is with its peers. Linear in peers: for the end of a node.
+    pub(crate) fn is_flushed(&mut self) -> bool {
+        for peer in self.unread.peers() {
+            self.look_at(peer);
+        }
+        self.unread.peers().is_empty()
+    }
+
     /// Who takes part in a topic, to which there is something to send: whether they have read is looked at where it matters.
     fn takers(&mut self, topic: &TopicHash, size: usize, now: Instant) -> Vec<PeerId> {
         let takers = self.members.takers(topic);

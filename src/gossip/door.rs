@@ -182,3 +182,51 @@ impl Door {
         sifted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn the_frame_that_comes_longest_gives_way_and_a_new_one_does_not() {
+        let door = Door::new(&GossipsubConfig::default(), PeerId::random());
+        let now = Instant::now();
+        let (first, gives_way) = door.turn(1 << 20, now);
+        let (second, stays) = door.turn(1 << 20, now + GRACE);
+        let (small, never) = door.turn(SMALL, now);
+        assert!(small.is_none() && never.now_or_never().is_none());
+        door.hurry(now + GRACE / 2);
+        door.hurry(now + GRACE);
+        assert!(gives_way.now_or_never().is_some());
+        door.hurry(now + GRACE);
+        assert!(stays.now_or_never().is_none());
+        drop((first, second));
+        assert!(lock(&door.reading).frames.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn no_hour_and_no_flood_locks_a_peer_out(
+            steps in proptest::collection::vec((0..3_usize, 0..4_000_000_u64, 0..600_usize, 0..100_000_usize), 1..100),
+        ) {
+            let own = PeerId::random();
+            let door = Door::new(&GossipsubConfig::default(), own);
+            door.join("ours");
+            let peers = [(); 3].map(|()| PeerId::random());
+            let mut now = Instant::now();
+            for (peer, millis, messages, size) in steps {
+                now += Duration::from_millis(millis);
+                if let Admission::At(moment) = door.ready(&peers[peer], now) {
+                    prop_assert!(moment > now && moment <= now + Duration::from_secs(3600));
+                    now = moment;
+                }
+                prop_assert_eq!(door.ready(&peers[peer], now), Admission::Now);
+                let frame = [&[0x0a, 0].repeat(messages)[..], &vec![0x12; size]].concat();
+                let _ = door.sift(peers[peer], &frame, now);
+            }
+        }
+    }
+}

@@ -28,3 +28,4 @@ mod unread;
 
 pub(crate) use behaviour::{Gossip, GossipEvent};
 pub(crate) use sieve::MAX_TOPIC_NAME;
+pub use sieve::check_gossip;

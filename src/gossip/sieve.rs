@@ -61,6 +61,22 @@ struct Prune {
     backoff: Option<u64>,
 }
 
+/// For fuzzing: sifts any bytes as a frame; what passes has to pass again as it is. How many bytes passed.
+///
+/// # Errors
+/// As the sieve has them.
+///
+/// # Panics
+/// Where something passes that should not.
+#[doc(hidden)]
+pub fn check_gossip(frame: &[u8]) -> Result<usize, impl std::error::Error> {
+    let joined = HashSet::from(["ours".to_owned()]);
+    let sifted = sift(frame, &joined)?;
+    let again = sift(&sifted.frame, &joined)?;
+    assert!(again.useless == 0 && again.frame == sifted.frame);
+    Ok::<_, Malformed>(sifted.frame.len())
+}
+
 /// Sifts a frame: messages pass that are on one of the `joined` topics.
 ///
 /// # Errors
@@ -323,6 +339,32 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn no_pause_that_passes_is_longer_than_an_hour(
+            pauses in proptest::collection::vec(prop_oneof![Just(u64::MAX), Just(i64::MAX as u64), any::<u64>(), 0..7200_u64], 0..8),
+        ) {
+            // One after the other, and all in one entry, of which the last one counts.
+            let topic = frame(&[(1, b"ours")]);
+            let mut all = topic.clone();
+            let mut control = Vec::new();
+            for pause in pauses {
+                let mut entry = topic.clone();
+                for entry in [&mut entry, &mut all] {
+                    encode_key(3, WireType::Varint, entry);
+                    encode_varint(pause, entry);
+                }
+                put(&mut control, 4, &entry);
+            }
+            put(&mut control, 4, &all);
+            let sifted = sift(&frame(&[(CONTROL, &control)]), &joined()).expect("right");
+            for control in Fields::of(&sifted.frame).tagged(CONTROL) {
+                for entry in Fields::of(control).tagged(4) {
+                    let prune = Prune::decode(entry).expect("it was written here");
+                    prop_assert!(prune.backoff.unwrap_or_default() <= MAX_BACKOFF);
+                }
+            }
+        }
+
         #[test]
         fn what_passes_any_bytes_passes_again(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             if let Ok(sifted) = sift(&bytes, &joined()) {

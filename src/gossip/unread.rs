@@ -111,6 +111,11 @@ impl Unread {
         self.waited.remove(peer);
     }
 
+    /// The peers that have something to read, as far as is known.
+    pub(super) fn peers(&self) -> Vec<PeerId> {
+        self.accounts.keys().copied().collect()
+    }
+
     /// When [`Self::on_time`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         let looks_at = self.looks_at.filter(|_| !self.waited.is_empty());

@@ -72,6 +72,12 @@ impl<T> FairQueue<T> {
         Ok(())
     }
 
+    /// Whether work of somebody's that costs so much would be taken in.
+    pub(crate) fn fits(&self, from: &Bringer, cost: usize) -> bool {
+        let peer = self.taken_by(from).saturating_add(cost) <= self.limits.per_peer;
+        from.is_none() || peer && self.taken.saturating_add(cost) <= self.limits.all
+    }
+
     /// The next work, if `wanted` says so of it.
     pub(crate) fn pop_if(&mut self, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
         let from = self.turns.front().copied()?;

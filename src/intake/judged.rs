@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{
     DeliveredBlocks,
     batch::{Load, Outcomes},
+    check_block,
 };
 use crate::{
     chain::{Application, Checked, Item, ItemKind, TransactionKey, Verdict},
@@ -92,22 +93,21 @@ impl Judged {
             };
             let size = data.len();
             let (item, checked, block) = checks.check(&key, data.clone());
-            let is_first = block.as_ref().is_none_or(|block| block.is_first);
             if promised.is_some_and(|promised| promised > fee_rate(checked.fee, size)) {
                 judged.misdeed = Some(Misdeed::FalseAnnouncement);
             }
             if checked.verdict == Verdict::Accept {
                 judged.accept(&load, (key, data, block), &checked);
+                // A block's event is made where it goes on.
+                let tells = told && load.delivers && load.kind != ItemKind::Block;
                 judged
                     .events
-                    .extend((told && load.delivers && is_first).then_some(
-                        NetworkEvent::ItemAccepted {
-                            item,
-                            id: checked.id,
-                            source: load.from,
-                            received_at,
-                        },
-                    ));
+                    .extend(tells.then_some(NetworkEvent::ItemAccepted {
+                        item,
+                        id: checked.id,
+                        source: load.from,
+                        received_at,
+                    }));
             } else {
                 judged.refuse(&load, key, checked);
             }
@@ -212,6 +212,10 @@ impl Checks<'_> {
     fn verdict(&self, item: &Item, key: &TransactionKey) -> (Checked, Option<Box<AcceptedBlock>>) {
         let application = self.application;
         let checked = match item {
+            Item::Block(block) => {
+                let delivered = self.load.delivers.then_some(self.blocks);
+                return check_block(block, None, application, delivered);
+            }
             Item::Transaction(transaction) => {
                 application.check_transaction_by_key(transaction, key)
             }
@@ -220,19 +224,9 @@ impl Checks<'_> {
         if checked.verdict != Verdict::Accept {
             return (checked, None);
         }
-        let Item::Block(block) = item else {
-            if self.load.delivers {
-                application.deliver(item);
-            }
-            return (checked, None);
-        };
-        let mut accepted = AcceptedBlock::of(checked.id.clone(), block.clone(), application);
         if self.load.delivers {
-            accepted.is_first = self.blocks.is_first(&checked.id);
-            if accepted.is_first {
-                application.deliver(item);
-            }
+            application.deliver(item);
         }
-        (checked, Some(Box::new(accepted)))
+        (checked, None)
     }
 }

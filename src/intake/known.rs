@@ -12,6 +12,8 @@ pub(crate) enum Standing {
     New,
     /// A copy of it is being checked.
     Checking,
+    /// It was accepted, and the pool had no room for it. Peers' copies are known; its maker may hand it in again.
+    Crowded,
     /// It is here, or it was accepted, confirmed or rejected lately.
     Known,
 }
@@ -31,6 +33,8 @@ impl Keeper for Propagation {
             Standing::Checking
         } else if self.knows(kind, key) {
             Standing::Known
+        } else if self.crowded_out(kind, key) {
+            Standing::Crowded
         } else {
             Standing::New
         }

@@ -6,9 +6,10 @@
 //! 1. **Size.** One limit for each kind ([`ItemLimits`]), for what comes and for what goes. It is part of the hello, so that all
 //!    nodes of a network have the same one, and no honest node pays for another's.
 //! 2. **Known already.** What is here, is being checked, or was accepted, confirmed or rejected lately is not checked again, not
-//!    delivered again and not spread again. Votes and transactions are kept where they propagate from, which is asked
+//!    delivered again and not spread again. What the pool had no room for is known for a short while only, and never to its maker. Votes and transactions are kept where they propagate from, which is asked
 //!    ([`Keeper`]); blocks by their bytes are remembered here.
-//! 3. **Room.** Each kind has its own, and each peer a share of it ([`Queue`]). What has none is refused, and that is told.
+//! 3. **Room.** Each kind has its own, and each peer a share of it ([`Queue`]). What has none is refused, and that is told. Only
+//!    what came by gossip is held ([`HELD`]): gossipsub takes no second copy of it, so it could not come again.
 //! 4. **Verdict.** The chain checks off the network task, many items at once ([`Judged`]), and hands each accepted one to the application,
 //!    once. Then whoever waits for the verdict hears of it, and whoever sent what is rejected pays. An item over which
 //!    the application panics is ignored.
@@ -16,9 +17,10 @@
 //! Items from lanes have passed the first two steps when they come: the core that keeps them does them while it sorts a frame,
 //! so that a batch costs the network task nothing per item here.
 //!
-//! Bounds: the queue's; [`MAX_COPIES`]; what is remembered of blocks ([`MAX_BLOCKS`] twice for accepted and for rejected ones).
+//! Bounds: the queue's; [`HELD`]; [`MAX_COPIES`]; what is remembered of blocks ([`MAX_BLOCKS`] twice for accepted and for rejected ones).
 
 mod batch;
+mod block;
 mod delivered;
 mod fair;
 mod judged;
@@ -33,6 +35,7 @@ use libp2p::{PeerId, gossipsub::MessageId};
 
 pub(crate) use self::{
     batch::{Batch, Load, OVERHEAD, Outcomes, Own, Source, Ticket, Way},
+    block::{check_block, named_so},
     delivered::DeliveredBlocks,
     fair::{FairQueue, NoRoom},
     judged::{Judged, Refused, refusal},
@@ -42,7 +45,7 @@ pub(crate) use self::{
 };
 use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},
-    config::Config,
+    config::{Config, Share},
     error::ProtocolError,
     propagation::keyed::Keyed,
     remembered::Remembered,
@@ -50,6 +53,15 @@ use crate::{
 
 /// Gossiped copies that wait for the verdict on the copy that is being checked; further ones are ignored.
 const MAX_COPIES: usize = 1024;
+
+/// Bytes of gossiped items, with their overhead, that wait for room in front of the checks.
+const HELD: Share = Share {
+    all: 16 << 20,
+    per_peer: 8 << 20,
+};
+
+/// A gossiped item that waits for room.
+type Held = (ItemKind, Source, Bytes);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -61,6 +73,7 @@ pub(crate) struct Intake {
     accepted: Remembered<ShortId, Keyed>,
     rejected: Remembered<ShortId, Keyed>,
     copies: Copies,
+    held: FairQueue<Held>,
 }
 
 /// Gossip's copies of what is being checked.
@@ -78,6 +91,8 @@ pub(crate) type GossipCopy = (PeerId, MessageId);
 pub(crate) enum Offered {
     /// It waits for its check.
     Admitted,
+    /// It came by gossip, and waits for room ([`Intake::next_held`]).
+    Held,
     /// A copy of it is being checked; this one, from gossip, waits for the verdict on that.
     Copied,
     /// It is here, or it was lately.
@@ -112,6 +127,7 @@ impl Intake {
                 waiting: HashMap::with_hasher(Keyed::new(seed)),
                 count: 0,
             },
+            held: FairQueue::new(HELD),
         }
     }
 
@@ -138,7 +154,9 @@ impl Intake {
                         self.claim(kind, &key, keeper);
                         Offered::Admitted
                     }
-                    Err((batch, reason)) => Offered::NoRoom(batch.source, reason),
+                    Err((batch, reason)) => self
+                        .hold(batch)
+                        .map_or(Offered::Held, |source| Offered::NoRoom(source, reason)),
                 }
             }
             (Standing::Checking, Source::Gossip(peer, id)) => self
@@ -149,6 +167,31 @@ impl Intake {
                 }),
             (_, source) => Offered::Known(source),
         }
+    }
+
+    /// Holds what came by gossip, as far as there is room for that; gives back whose it is where it is not held.
+    fn hold(&mut self, mut batch: Batch) -> Option<Source> {
+        let cost = batch.cost();
+        let Some(fresh) = batch.items.pop() else {
+            return Some(batch.source);
+        };
+        if !matches!(batch.source, Source::Gossip(..)) {
+            return Some(batch.source);
+        }
+        let from = batch.source.peer();
+        let held = (batch.kind, batch.source, fresh.data);
+        let pushed = self.held.push(from, cost, held);
+        pushed.err().map(|((_, source, _), _)| source)
+    }
+
+    /// An item that was held and finds room now, to be offered again.
+    pub(crate) fn next_held(&mut self) -> Option<Held> {
+        let queue = &mut self.queue;
+        let fits = |(kind, source, data): &Held| queue.fits(*kind, source.peer(), data.len());
+        let held = self.held.pop_if(fits)?;
+        let (_, source, data) = &held;
+        self.held.done(source.peer(), data.len() + OVERHEAD);
+        Some(held)
     }
 
     /// Our own items: those that are too large or known are refused at once, the rest is checked.
@@ -167,7 +210,8 @@ impl Intake {
         for (key, data) in items {
             let size = self.limits.check(kind, data.len());
             let refusal = size.err().or_else(|| {
-                let is_new = self.standing(kind, &key, keeper) == Standing::New;
+                let standing = self.standing(kind, &key, keeper);
+                let is_new = matches!(standing, Standing::New | Standing::Crowded);
                 (!is_new).then_some(ProtocolError::Duplicate)
             });
             if refusal.is_none() {

@@ -9,7 +9,9 @@
 
 use std::collections::VecDeque;
 
-use super::{Batch, FairQueue, Ticket, fair::NoRoom};
+use libp2p::PeerId;
+
+use super::{Batch, FairQueue, OVERHEAD, Ticket, fair::NoRoom};
 use crate::{chain::ItemKind, config::ValidationConfig, propagation::blocks::Question};
 
 /// Bytes of waiting batches that are checked with another: so long may a vote wait for the end of a check.
@@ -68,6 +70,11 @@ impl Queue {
             );
             (batch, reason)
         })
+    }
+
+    /// Whether a peer's item of this size would be taken in.
+    pub(crate) fn fits(&mut self, kind: ItemKind, from: Option<PeerId>, size: usize) -> bool {
+        self.of(kind).fits(&from, size.saturating_add(OVERHEAD))
     }
 
     /// Takes a question in.
@@ -140,8 +147,6 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use libp2p::PeerId;
-
     use super::*;
     use crate::{config::Share, intake::Source, platform::test};
 

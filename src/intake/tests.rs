@@ -184,6 +184,45 @@ fn what_is_too_large_is_refused_by_every_way() {
 }
 
 #[test]
+fn what_gossip_brings_waits_for_room() {
+    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+    let peer = PeerId::random();
+    let vote = |number: u16| {
+        let mut vote = number.to_le_bytes().to_vec();
+        vote.resize(60 << 10, 0);
+        Bytes::from(vote)
+    };
+    let (mut admitted, mut held, mut refused) = (0, 0, 0);
+    for number in 0..2000_u16 {
+        let source = Source::Gossip(peer, MessageId::from(number.to_le_bytes().to_vec()));
+        match intake.offer(ItemKind::Vote, source, vote(number), &mut shelf) {
+            Offered::Admitted => admitted += 1,
+            Offered::Held => held += 1,
+            Offered::NoRoom(..) => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(admitted > 0 && held > 0 && refused > 0);
+    assert!(held * (60 << 10) <= HELD.per_peer, "bounded");
+    assert!(intake.next_held().is_none(), "there is no room yet");
+    let mut judged = 0;
+    loop {
+        judged += run(&mut intake, &mut shelf, &chain).len();
+        let mut again = 0;
+        while let Some((kind, source, data)) = intake.next_held() {
+            let offered = intake.offer(kind, source, data, &mut shelf);
+            assert!(matches!(offered, Offered::Admitted), "{offered:?}");
+            again += 1;
+        }
+        if again == 0 {
+            break;
+        }
+    }
+    assert_eq!(judged, admitted + held);
+    assert!(intake.held.taken_by(&Some(peer)) == 0);
+}
+
+#[test]
 fn what_has_no_room_may_come_again() {
     let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
     let peer = PeerId::random();

@@ -128,6 +128,18 @@ impl<C: Core> Lanes<C> {
         self.peers.values().filter(open).count()
     }
 
+    /// Whether all that was published is with every peer that takes part. Linear in peers: for the end of a node.
+    pub(crate) fn is_flushed(&self, now: Instant) -> bool {
+        let has_all = |(id, peer): (&PeerId, &Peer)| {
+            let mut classes = C::CLASSES.iter();
+            let nothing_waits = classes.all(|class| {
+                peer.queue.is_empty(*class) && self.core.next_at(id, *class, now).is_none()
+            });
+            peer.session.open().is_none() || nothing_waits && peer.is_idle()
+        };
+        self.turns.is_empty() && self.peers.iter().all(has_all)
+    }
+
     fn handler(&self, peer: PeerId) -> Handler<C::Decoder> {
         let download = Download::new(peer, Arc::clone(&self.download));
         Handler::new(self.names.clone(), self.core.decoder(), download)

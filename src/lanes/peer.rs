@@ -78,6 +78,11 @@ impl Peer {
         }
     }
 
+    /// Whether it has read all that it was sent, as far as it says so, or at least all is written.
+    pub(super) fn is_idle(&self) -> bool {
+        self.urgent == 0 && self.block == 0 && self.window.is_idle()
+    }
+
     /// What a connection is to be told of a lane.
     pub(super) fn handled(&mut self, id: ConnectionId, lane: Lane) -> Option<&mut Handled> {
         let connection = self.connections.iter_mut().find(|one| one.id == id)?;

@@ -115,7 +115,8 @@ impl P2PNetworkManager {
         listening.await.map_err(|_| NetworkError::NotRunning)?
     }
 
-    /// Ends the node in order: closes every connection, then all subscriptions. Returns when it has ended.
+    /// Ends the node in order: sends what was accepted, three seconds at most, closes every connection, then ends all
+    /// subscriptions. Returns when it has ended.
     pub async fn shutdown(&self) {
         if let Some(idle) = self.idle().take() {
             return drop(idle);

@@ -70,6 +70,12 @@ use gossip::{Held, acceptance};
 
 /// Plain topics joined at once.
 const MAX_TOPICS: usize = 256;
+/// How long at most what was accepted is still sent when the node ends.
+const FLUSH: Duration = Duration::from_secs(3);
+/// How often it is looked whether it is.
+const GLANCE: Duration = Duration::from_millis(20);
+/// How long peers have to read what is written, before connections are closed.
+const LINGER: Duration = Duration::from_millis(200);
 /// How long the end of all connections may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -105,6 +111,8 @@ pub(crate) struct Task {
     /// Messages on plain topics that wait for somebody's subscription, or for peers that read.
     held: Vec<Held>,
     limiter: RateLimiter,
+    /// Since when there has been no room for our own items of each kind.
+    stalled: [Option<Instant>; ItemKind::ALL.len()],
     /// When deadlines were last looked at.
     ticked: Instant,
 }
@@ -196,6 +204,7 @@ impl Task {
             topics: HashMap::new(),
             bridged: Vec::new(),
             held: Vec::new(),
+            stalled: [None; ItemKind::ALL.len()],
             ticked: platform::now(),
         })
     }
@@ -220,7 +229,7 @@ impl Task {
         Ok(started)
     }
 
-    /// Runs until the last handle is gone or `shutdown` is called. Whatever ends it, every subscriber is told, and every
+    /// Runs until the last handle is gone or `shutdown` is called, and what was accepted is sent. Whatever ends it, every subscriber is told, and every
     /// call that waits returns.
     pub(crate) async fn run(mut self: Box<Self>) {
         let shared = Arc::clone(&self.shared);
@@ -271,8 +280,34 @@ impl Task {
                 break None;
             }
         };
+        if self.swarm.connected_peers().next().is_some() {
+            self.flush().await;
+        }
         self.close().await;
         stopped
+    }
+
+    /// Goes on until peers have what was accepted, for [`FLUSH`] at most; nothing new of our own is taken.
+    async fn flush(&mut self) {
+        let end = platform::now() + FLUSH;
+        let mut until = None;
+        let mut glance = Delay::new(GLANCE).fuse();
+        while until.is_none_or(|until| platform::now() < until) {
+            futures::select! {
+                done = self.work.select_next_some() => self.on_done(done),
+                event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                () = glance => {
+                    let now = platform::now();
+                    let behaviour = self.swarm.behaviour_mut();
+                    let is_sent = behaviour.lanes.is_flushed(now) && behaviour.gossip.is_flushed();
+                    if until.is_none() && (now >= end || is_sent && self.work.is_empty()) {
+                        until = Some(now + LINGER);
+                    }
+                    glance = Delay::new(GLANCE).fuse();
+                }
+            }
+            self.act();
+        }
     }
 
     /// Closes every connection, so that peers see an end and not a silence.

@@ -66,8 +66,6 @@ pub(crate) enum Event {
     Ask(Question),
     /// Work on the comparison of pools; [`Propagation::stepped`] is called with what came of it.
     Work(Step),
-    /// A peer's block was not accepted, for this reason.
-    Refused(PeerId, String),
     /// There is room for votes or transactions of our own again.
     Room,
 }
@@ -117,13 +115,9 @@ impl Propagation {
     /// What the chain says to a question.
     pub(crate) fn answered(&mut self, answer: Answer, now: Instant) {
         let confirmed = answer.accepted().map(|(block, _)| block.keys.clone());
-        let refused = answer.refused();
         let outputs = self.blocks.answered(answer, &self.mempool, now);
         self.removed(&confirmed.unwrap_or_default());
         self.put_out(outputs);
-        if let Some((peer, reason)) = refused {
-            self.tell(Event::Refused(peer, reason));
-        }
     }
 
     /// What came of work on the comparison of pools.
@@ -138,12 +132,15 @@ impl Propagation {
             self.mempool.remove(key);
             self.seen.accept(key.short());
         }
+        if self.mempool.is_roomy() {
+            self.seen.has_room();
+        }
     }
 
     /// Whether votes or transactions of our own may be made, beside so many bytes that are `coming` already; if not,
     /// [`Event::Room`] tells when.
     pub(crate) fn has_room(&mut self, kind: ItemKind, coming: usize) -> bool {
-        let room = kind == ItemKind::Block || self.tree(kind).has_room(coming);
+        let room = self.tree(kind).has_room(coming);
         if !room {
             self.wanted.insert(kind);
         }
@@ -158,16 +155,19 @@ impl Propagation {
         }
     }
 
-    /// Whether a vote or a transaction is here, or was accepted, confirmed or rejected lately.
+    /// Whether a vote or a transaction is here, or was accepted, confirmed or rejected lately. What the log of transactions
+    /// holds may have left the pool since.
     pub(crate) fn knows(&self, kind: ItemKind, key: &TransactionKey) -> bool {
         let id = key.short();
         match kind {
             ItemKind::Vote => self.seen_votes.contains(id) || self.votes.holds(key),
-            _ => {
-                let was_here = self.mempool.contains_short(id) || self.seen.contains(id);
-                was_here || self.transactions.holds(key)
-            }
+            _ => self.mempool.contains_short(id) || self.seen.contains(id),
         }
+    }
+
+    /// Whether the pool had no room for a transaction lately.
+    pub(crate) fn crowded_out(&self, kind: ItemKind, key: &TransactionKey) -> bool {
+        kind == ItemKind::Transaction && self.seen.is_crowded_out(key.short())
     }
 
     /// A vote or a transaction that did not come over the lanes is being checked from now on, until it is concluded.
@@ -218,10 +218,10 @@ impl Propagation {
     fn pool(&mut self, item: Accepted, now: Instant) {
         let Accepted { key, data, fee } = item;
         let seen = &mut self.seen;
-        let evicted = |id| seen.accept(id);
+        let evicted = |id| seen.crowd_out(id, now);
         let inserted = self.mempool.insert_evicting(key, data, fee, now, evicted);
-        if inserted != Insertion::Inserted {
-            self.seen.accept(key.short());
+        if inserted == Insertion::Refused {
+            self.seen.crowd_out(key.short(), now);
         }
     }
 
@@ -310,9 +310,10 @@ impl Propagation {
             seen_votes,
             ..
         } = self;
-        let is_known = |id: ShortId| match kind {
-            ItemKind::Vote => seen_votes.contains(id),
-            _ => mempool.contains_short(id) || seen.contains(id),
+        let is_known = |id: ShortId, held: bool| match kind {
+            ItemKind::Vote => held || seen_votes.contains(id),
+            // What the log holds may have left the pool since.
+            _ => mempool.contains_short(id) || seen.contains(id) || seen.is_crowded_out(id),
         };
         let tree = match kind {
             ItemKind::Vote => votes,
@@ -320,7 +321,10 @@ impl Propagation {
         };
         match input {
             TreeInput::Items { batch, missing } => match wire::ids(&missing) {
-                Ok(ids) => tree.on_items(from, batch, ids, |key| is_known(key.short()), now),
+                Ok(ids) => {
+                    let is_known = |key: &TransactionKey, held| is_known(key.short(), held);
+                    tree.on_items(from, batch, ids, is_known, now)
+                }
                 Err(_) => Received::misdeed(Misdeed::InvalidMessage),
             },
             TreeInput::Announce(announce) => {
@@ -445,13 +449,18 @@ impl Core for Propagation {
         let outputs = outputs.collect();
         self.put_out(outputs);
         // What has waited too long may be sent again by its maker.
-        self.mempool.expire(now);
+        if !self.mempool.expire(now).is_empty() && self.mempool.is_roomy() {
+            self.seen.has_room();
+        }
+        self.seen.on_time(now);
     }
 
     fn next_deadline(&mut self) -> Option<Instant> {
+        let forgets_at = self.seen.next_deadline();
         let (parts, pool) = self.parts();
         let deadlines = parts.into_iter().filter_map(Part::next_deadline);
-        deadlines.chain(pool.next_deadline()).min()
+        let others = [pool.next_deadline(), forgets_at];
+        deadlines.chain(others.into_iter().flatten()).min()
     }
 }
 

@@ -254,13 +254,14 @@ impl Plumtree {
         self.places.pop()
     }
 
-    /// Whole items came, their keys computed. What is not `known` to the caller's pool is to be checked.
+    /// Whole items came, their keys computed. What the caller does not know is to be checked: it is told whether the log holds it,
+    /// which for what has left a pool since does not say enough.
     pub(crate) fn on_items(
         &mut self,
         from: PeerId,
         batch: Vec<(TransactionKey, Bytes)>,
         missing: impl Iterator<Item = ShortId>,
-        is_known: impl Fn(&TransactionKey) -> bool,
+        is_known: impl Fn(&TransactionKey, bool) -> bool,
         now: Instant,
     ) -> Received {
         let counts = self.is_settled(now);
@@ -300,7 +301,7 @@ impl Plumtree {
                 *known |= bit(peer.place);
                 true
             } else {
-                self.log.mark(id, peer.place) || is_known(&key)
+                is_known(&key, self.log.mark(id, peer.place))
             };
             if is_here {
                 duplicates += u32::from(!asked);
@@ -331,7 +332,7 @@ impl Plumtree {
         &mut self,
         from: PeerId,
         announce: &Announce,
-        is_known: impl Fn(ShortId) -> bool,
+        is_known: impl Fn(ShortId, bool) -> bool,
         now: Instant,
     ) -> Option<Misdeed> {
         let place = self.peers.get(&from)?.place;
@@ -343,8 +344,7 @@ impl Plumtree {
             }
             if let Some(known) = self.checking.get_mut(&id) {
                 *known |= bit(place);
-            } else if !self.log.mark(id, place)
-                && !is_known(id)
+            } else if !is_known(id, self.log.mark(id, place))
                 && !self
                     .fetches
                     .announced(id, from, Claim { size, fee_rate }, now)

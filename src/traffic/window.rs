@@ -98,6 +98,11 @@ impl Window {
         unread.min(undone).min(unwritten)
     }
 
+    /// Whether the peer has read all that was sent.
+    pub fn is_idle(&self) -> bool {
+        self.unread() == 0
+    }
+
     fn unread(&self) -> usize {
         difference(self.sent, self.read)
     }

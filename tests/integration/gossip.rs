@@ -204,6 +204,41 @@ async fn a_gossip_frame_over_the_limit_costs_its_sender() {
 }
 
 #[tokio::test]
+async fn slow_senders_hold_up_nobody_and_pay_nothing() {
+    let mut node = Node::start(listening(TCP)).await;
+    node.subscribe_topic("news", false).await.expect("joined");
+    let mut slow = Vec::new();
+    for _ in 0..4 {
+        let raw = RawPeer::plain().await;
+        raw.dial(node.address());
+        node.connected(raw.id).await;
+        // Four megabytes, of which no more will come.
+        raw.begin_script(node.id(), vec![0x80, 0x80, 0x80, 0x02, 0x0a]);
+        slow.push(raw);
+    }
+    let mut honest = RawPeer::plain().await;
+    honest.dial(node.address());
+    honest.subscribed("news").await;
+    node.connected(honest.id).await;
+    let large = "7".repeat(100 << 10).leak();
+    honest.publish("news", large);
+    let source = node.event("a topic message", |event| match event {
+        NetworkEvent::TopicMessage(item) => Some(item.source),
+        _ => None,
+    });
+    assert_eq!(source.await, honest.id);
+    let reason = node
+        .event("a slow sender", |event| match event {
+            NetworkEvent::GossipImpaired { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("slowly"), "{reason}");
+    let peers = node.get_connected_peers();
+    assert!(peers.len() == 5 && peers.iter().all(|peer| peer.reputation == 0.0));
+}
+
+#[tokio::test]
 async fn messages_between_signed_and_unwanted_ones_arrive() {
     let mut node = Node::start(listening(TCP)).await;
     node.subscribe_topic("weather", false)

@@ -24,7 +24,10 @@ use crate::support::soon;
 
 /// Writes requests and answers as they are given, framed or not, and reads to the end of the stream.
 #[derive(Clone, Default)]
-pub struct AnyBytes;
+pub struct AnyBytes {
+    /// Whether it never comes to the end of a request.
+    endless: bool,
+}
 
 impl rr::Codec for AnyBytes {
     type Protocol = StreamProtocol;
@@ -56,6 +59,10 @@ impl rr::Codec for AnyBytes {
         bytes: Vec<u8>,
     ) -> io::Result<()> {
         io.write_all(&bytes).await?;
+        if self.endless {
+            io.flush().await?;
+            std::future::pending::<()>().await;
+        }
         io.close().await
     }
 
@@ -126,6 +133,8 @@ pub struct Raw {
     pub message: Toggle<rr::Behaviour<AnyBytes>>,
     /// Any bytes on gossipsub's own protocol.
     pub scripted: rr::Behaviour<AnyBytes>,
+    /// The same, and the stream stays open.
+    unfinished: rr::Behaviour<AnyBytes>,
 }
 
 /// How a peer answers pings.
@@ -155,6 +164,17 @@ fn message_id(message: &gossipsub::Message) -> gossipsub::MessageId {
         .chain_update(&message.data)
         .finalize();
     gossipsub::MessageId::from(digest[..20].to_vec())
+}
+
+/// Streams of gossipsub's own protocol.
+fn gossip_streams(endless: bool) -> rr::Behaviour<AnyBytes> {
+    let name = StreamProtocol::new("/meshsub/1.1.0");
+    let config = rr::Config::default().with_request_timeout(std::time::Duration::from_secs(120));
+    rr::Behaviour::with_codec(
+        AnyBytes { endless },
+        [(name, ProtocolSupport::Outbound)],
+        config,
+    )
 }
 
 impl RawPeer {
@@ -228,7 +248,7 @@ impl RawPeer {
         let streams = |name: &'static str| {
             let codec = || {
                 let protocols = [(StreamProtocol::new(name), ProtocolSupport::Full)];
-                rr::Behaviour::with_codec(AnyBytes, protocols, rr::Config::default())
+                rr::Behaviour::with_codec(AnyBytes::default(), protocols, rr::Config::default())
             };
             Toggle::from(selkie.then(codec))
         };
@@ -261,14 +281,8 @@ impl RawPeer {
                     })),
                     hello: streams("/selkie/hello/1"),
                     message: streams("/selkie/selkie-dev/message/1"),
-                    scripted: rr::Behaviour::with_codec(
-                        AnyBytes,
-                        [(
-                            StreamProtocol::new("/meshsub/1.1.0"),
-                            ProtocolSupport::Outbound,
-                        )],
-                        rr::Config::default(),
-                    ),
+                    scripted: gossip_streams(false),
+                    unfinished: gossip_streams(true),
                 }
             })
             .expect("infallible")
@@ -410,6 +424,13 @@ impl RawPeer {
     pub fn script(&self, to: PeerId, bytes: Vec<u8>) {
         self.act(move |swarm| {
             swarm.behaviour_mut().scripted.send_request(&to, bytes);
+        });
+    }
+
+    /// Begins to write on a new stream of gossipsub's, and comes to no end.
+    pub fn begin_script(&self, to: PeerId, bytes: Vec<u8>) {
+        self.act(move |swarm| {
+            swarm.behaviour_mut().unfinished.send_request(&to, bytes);
         });
     }
 

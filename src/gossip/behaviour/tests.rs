@@ -34,6 +34,20 @@ fn connect(gossip: &mut Gossip, number: usize) -> (PeerId, ConnectionId) {
     (peer_id, connection_id)
 }
 
+fn disconnect(gossip: &mut Gossip, (peer_id, connection_id): (PeerId, ConnectionId)) {
+    let address: Multiaddr = "/memory/1".parse().expect("an address");
+    gossip.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+        peer_id,
+        connection_id,
+        endpoint: &ConnectedPoint::Listener {
+            local_addr: address.clone(),
+            send_back_addr: address,
+        },
+        cause: None,
+        remaining_established: 0,
+    }));
+}
+
 fn hear(gossip: &mut Gossip, (peer, connection): (PeerId, ConnectionId), frame: &[u8]) {
     let decoder = gossip.decoder.clone().expect("a connection was there");
     if let Some(heard) = heard(&decoder, &gossip.door, peer, frame) {
@@ -105,20 +119,44 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn no_order_of_control_messages_ends_the_node(
-        steps in proptest::collection::vec((0..3_usize, control(), any::<bool>()), 1..200),
+        steps in proptest::collection::vec((0..3_usize, control(), any::<bool>(), 0..8_u8), 1..200),
     ) {
         let (mut gossip, topic) = gossip();
-        let peers: Vec<_> = (0..3).map(|number| connect(&mut gossip, number)).collect();
+        let mut peers: Vec<_> = (0..3).map(|number| connect(&mut gossip, number)).collect();
         for peer in &peers {
             hear(&mut gossip, *peer, &[0x0a, 8, 0x08, 1, 0x12, 4, b'o', b'u', b'r', b's']);
         }
-        for (number, (peer, frame, leaves)) in steps.into_iter().enumerate() {
+        let mut ids = Vec::new();
+        for (number, (peer, frame, leaves, other)) in steps.into_iter().enumerate() {
             hear(&mut gossip, peers[peer], &frame);
+            match other {
+                // It asks for, or does not want, all there is.
+                0 | 1 => {
+                    let ids: Vec<u8> = ids.iter().rev().take(20).flat_map(|id: &MessageId| {
+                        [&[0x0a, id.0.len() as u8][..], &id.0].concat()
+                    }).collect();
+                    let tag = [0x12, 0x2a][usize::from(other)];
+                    let mut control = vec![tag];
+                    prost::encoding::encode_varint(ids.len() as u64, &mut control);
+                    control.extend(ids);
+                    let mut frame = vec![0x1a];
+                    prost::encoding::encode_varint(control.len() as u64, &mut frame);
+                    frame.extend(control);
+                    hear(&mut gossip, peers[peer], &frame);
+                }
+                // It goes, and another one comes.
+                2 => {
+                    disconnect(&mut gossip, peers[peer]);
+                    peers[peer] = connect(&mut gossip, 3 + number);
+                }
+                3 => drop(gossip.is_flushed()),
+                _ => {}
+            }
             if leaves {
                 gossip.unsubscribe(&topic);
                 gossip.subscribe(&topic).expect("allowed");
             }
-            let _ = gossip.publish(topic.clone(), number.to_be_bytes());
+            ids.extend(gossip.publish(topic.clone(), number.to_be_bytes()));
             drain(&mut gossip);
         }
     }

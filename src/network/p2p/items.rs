@@ -45,8 +45,10 @@ impl P2PNetworkManager {
     /// directly. Returns when the message is in the send queues; waits where the network is busy.
     ///
     /// # Errors
-    /// [`NetworkError::NoPeers`] where nobody takes part, [`NetworkError::Busy`] where all queues are full (the item
-    /// is then only offered to peers by the next heartbeats), [`NetworkError::Protocol`] where the chain does not accept the item.
+    /// [`NetworkError::NoPeers`] where nobody takes part, and nothing is taken; [`NetworkError::NotSent`] where the last peer left
+    /// while it was checked; [`NetworkError::Busy`] where no peer has read enough to make room for
+    /// `protocol.request_response_config.request_timeout`, and nothing is taken; [`NetworkError::Protocol`] where the chain does
+    /// not accept the item.
     pub async fn broadcast_message(&self, message: NetworkMessage) -> Result<(), NetworkError> {
         match message.into_item() {
             Ok(item) => self.submit(item).await.map(drop),
@@ -74,8 +76,8 @@ impl P2PNetworkManager {
     /// is buffered without bound. A future that is dropped leaves some of them sent and the rest not taken.
     ///
     /// # Errors
-    /// [`NetworkError::NoPeers`] where nobody takes part, [`NetworkError::NotRunning`]; none of them is sent then. Of one
-    /// transaction: as [`Self::broadcast_message`].
+    /// [`NetworkError::NoPeers`] where nobody takes part, [`NetworkError::Busy`], [`NetworkError::NotRunning`]; none of them is sent
+    /// then. Of one transaction: as [`Self::broadcast_message`].
     pub async fn broadcast_transactions(
         &self,
         transactions: Vec<Transaction>,

@@ -4,6 +4,7 @@ use super::*;
 use crate::intake::{
     Batch, Judged, Load, Offer, Offered, Outcomes, Own, Source, Ticket, Way, Work, refusal,
 };
+use crate::propagation::blocks::AcceptedBlock;
 
 /// Batches that were checked together, and what the chain says to each; `None`: the host is ending.
 pub(super) type Checks = Vec<(Ticket, Option<Judged>)>;
@@ -18,7 +19,7 @@ impl Task {
         let propagation = &mut self.swarm.behaviour_mut().lanes.core;
         match self.intake.offer(kind, source, data, propagation) {
             Offered::Admitted => self.start_checks(),
-            Offered::Copied => {}
+            Offered::Held | Offered::Copied => {}
             Offered::Known(source) => self.settle(source, Err(ProtocolError::Duplicate)),
             Offered::TooLarge(source, error) => {
                 let reason = error.to_string();
@@ -54,6 +55,10 @@ impl Task {
     /// Our own items are at the door.
     pub(super) fn on_submission(&mut self, submission: Submission) {
         let Submission { kind, items, reply } = submission;
+        if self.stalls(kind) {
+            // Who has dropped the call hears nothing.
+            return drop(reply.send(Err(NetworkError::Busy)));
+        }
         let reaches = self.reaches(kind);
         let offer = Offer {
             kind,
@@ -65,20 +70,45 @@ impl Task {
         self.start_checks();
     }
 
-    /// Of which kinds there is room for more of our own: the network has taken most of what there is.
+    /// Of which kinds our own are taken: there is room for more, because the network has taken most of what there is; or there
+    /// has been none for so long that their makers are told.
     pub(super) fn rooms(&mut self) -> [bool; ItemKind::ALL.len()] {
         // Votes and blocks wait for no plain peer.
         let gossips = self.gossips(ItemKind::Transaction);
         let behaviour = self.swarm.behaviour_mut();
         let is_read = !gossips || behaviour.gossip.has_room();
-        ItemKind::ALL.map(|kind| {
-            let waits = kind == ItemKind::Transaction && !is_read;
-            !waits
-                && behaviour
-                    .lanes
-                    .core
-                    .has_room(kind, self.intake.queue.own(kind))
-        })
+        let rooms = ItemKind::ALL.map(|kind| {
+            let own = self.intake.queue.own(kind);
+            match kind {
+                // As much as a peer may bring.
+                ItemKind::Block => own < self.config.protocol.validation.blocks.per_peer,
+                ItemKind::Transaction if !is_read => false,
+                _ => behaviour.lanes.core.has_room(kind, own),
+            }
+        });
+        for (since, has_room) in self.stalled.iter_mut().zip(rooms) {
+            if has_room {
+                *since = None;
+            } else {
+                since.get_or_insert_with(platform::now);
+            }
+        }
+        let mut taken = rooms;
+        for (taken, kind) in taken.iter_mut().zip(ItemKind::ALL) {
+            *taken |= self.stalls(kind);
+        }
+        taken
+    }
+
+    /// Whether there has been no room for our own items of a kind for too long.
+    fn stalls(&self, kind: ItemKind) -> bool {
+        let patience = self.config.protocol.request_response_config.request_timeout;
+        let mut kinds = ItemKind::ALL.into_iter().zip(self.stalled);
+        let since = kinds.find_map(|(of, since)| (of == kind).then_some(since));
+        let waited = |since| platform::now().saturating_duration_since(since);
+        since
+            .flatten()
+            .is_some_and(|since| waited(since) >= patience)
     }
 
     /// Takes a question about a block into the queue. How many there are is bounded by the cores.
@@ -120,8 +150,7 @@ impl Task {
         let application = Arc::clone(&self.shared.application);
         let blocks = Arc::clone(&self.delivered);
         let spare = question.clone();
-        let answer =
-            platform::offload(move || question.ask(&*application, |id| blocks.is_first(id)));
+        let answer = platform::offload(move || question.ask(&*application, &blocks));
         let answered = move |answer: Option<BlockAnswer>| {
             Done::BlockAnswered(answer.or_else(|| spare.unanswered()))
         };
@@ -134,28 +163,48 @@ impl Task {
         let Some(answer) = answer else {
             return;
         };
-        if let Some((accepted, source)) = answer.accepted() {
-            self.intake.has_block(&accepted.key);
-            if accepted.is_first {
-                let data = accepted.block.data.clone();
-                self.shared.state().recorder.received();
-                self.gossip_on(ItemKind::Block, [data]);
-                self.shared.emit(NetworkEvent::ItemAccepted {
-                    item: Item::Block(accepted.block.clone()),
-                    id: accepted.id.clone(),
-                    source,
-                    received_at: platform::date(),
-                });
-            }
+        if let Some((block, source)) = answer.accepted() {
+            self.intake.has_block(&block.key);
+            self.shared.state().recorder.received();
+            self.block_accepted(block, source, Way::Other);
+        }
+        if let Some((source, reason)) = answer.refused() {
+            self.shared.emit(NetworkEvent::ItemRefused {
+                kind: ItemKind::Block,
+                source,
+                reason,
+            });
         }
         let propagation = &mut self.swarm.behaviour_mut().lanes.core;
         propagation.answered(answer, platform::now());
+    }
+
+    /// A block that the chain has accepted goes on, and is told of, the first time that it comes.
+    fn block_accepted(&mut self, block: &AcceptedBlock, source: Option<PeerId>, way: Way) {
+        if !block.is_first {
+            return;
+        }
+        let data = &block.block.data;
+        // Gossip passes on what came by it.
+        if way != Way::Gossip {
+            self.gossip_on(ItemKind::Block, [data.clone()]);
+        }
+        self.shared.emit(NetworkEvent::ItemAccepted {
+            item: Item::Block(block.block.clone()),
+            id: block.id.clone(),
+            source,
+            received_at: platform::date(),
+        });
     }
 
     pub(super) fn on_judged(&mut self, checks: Checks) {
         self.intake.queue.ended();
         for (ticket, _) in &checks {
             self.intake.queue.done(ticket);
+        }
+        while let Some((kind, source, data)) = self.intake.next_held() {
+            // The report to gossip says what became of it.
+            let _ = self.offer(Item::new(kind, data), source);
         }
         self.start_checks();
         for (Ticket { kind, source, .. }, judged) in checks {
@@ -174,7 +223,7 @@ impl Task {
                 if let (Some(misdeed), Some(peer)) = (judged.misdeed.take(), source.peer()) {
                     self.note(peer, misdeed);
                 }
-                self.conclude(kind, source.way(), judged);
+                self.conclude(kind, (source.peer(), source.way()), judged);
                 self.settle(source, outcome);
             }
         }
@@ -193,10 +242,11 @@ impl Task {
         }
         let sent = judged.count() - judged.refused.len();
         let nowhere = sent > 0 && !(reaches && self.reaches(kind));
+        let topic = protocol::topic(&self.config.chain.network_id, kind);
         if !reaches {
             judged.withdraw();
         }
-        self.conclude(kind, Way::Other, judged);
+        self.conclude(kind, (None, Way::Other), judged);
         let mut state = self.shared.state();
         if nowhere {
             state.recorder.sent(false);
@@ -204,8 +254,10 @@ impl Task {
             state.recorder.sent_many(sent);
         }
         drop(state);
-        let answer = if nowhere {
-            let topic = protocol::topic(&self.config.chain.network_id, kind);
+        let answer = if nowhere && reaches {
+            // It is delivered here, and in the pool.
+            Err(NetworkError::NotSent { topic })
+        } else if nowhere {
             Err(NetworkError::NoPeers { topic })
         } else {
             let refused = refused.into_iter();
@@ -220,7 +272,7 @@ impl Task {
     }
 
     /// What a batch came to goes where it belongs, whoever brought it.
-    fn conclude(&mut self, kind: ItemKind, way: Way, judged: Judged) {
+    fn conclude(&mut self, kind: ItemKind, (source, way): (Option<PeerId>, Way), judged: Judged) {
         let copies = self.intake.conclude(kind, &judged);
         for ((peer, id), verdict) in copies {
             if verdict == Verdict::Reject {
@@ -237,15 +289,14 @@ impl Task {
         } = judged;
         // Gossip passes on what came by it.
         if way != Way::Gossip {
-            let items = accepted.iter().map(|item| item.data.clone());
-            let block = block.iter().map(|block| block.block.data.clone());
-            self.gossip_on(kind, items.chain(block));
+            self.gossip_on(kind, accepted.iter().map(|item| item.data.clone()));
         }
         self.shared.emit_all(events);
-        let lanes = &mut self.swarm.behaviour_mut().lanes;
         if let Some(block) = block {
-            lanes.core.publish_block(*block);
+            self.block_accepted(&block, source, way);
+            self.swarm.behaviour_mut().lanes.core.publish_block(*block);
         }
+        let lanes = &mut self.swarm.behaviour_mut().lanes;
         let from = match way {
             Way::Lanes(peer, took) => {
                 lanes.done(peer, took);

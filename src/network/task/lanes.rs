@@ -34,11 +34,6 @@ impl Task {
                 let stepped = platform::offload(move || step.run());
                 self.work.push(stepped.map(Done::Stepped).boxed());
             }
-            Propagated::Refused(source, reason) => self.shared.emit(NetworkEvent::ItemRefused {
-                kind: ItemKind::Block,
-                source,
-                reason,
-            }),
             // The loop looks for submissions next.
             Propagated::Room => {}
         }

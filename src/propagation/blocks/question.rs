@@ -4,7 +4,8 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use crate::{
-    chain::{Application, Block, BlockParts, Checked, Item, ItemId, TransactionKey, Verdict},
+    chain::{Application, Block, BlockParts, Checked, ItemId, TransactionKey, Verdict},
+    intake::{DeliveredBlocks, check_block, named_so},
     propagation::{
         blocks::{
             coded::{BroadcastId, Encoded, InconsistentCoding, Reconstruction},
@@ -111,12 +112,8 @@ impl AcceptedBlock {
 }
 
 impl Question {
-    /// Asks the chain, and hands it the blocks that it accepts, those that are `first`. May take long.
-    pub(crate) fn ask(
-        self,
-        application: &dyn Application,
-        first: impl Fn(&ItemId) -> bool,
-    ) -> Answer {
+    /// Asks the chain, and hands it the blocks that it accepts and that were `delivered` by no other way. May take long.
+    pub(crate) fn ask(self, application: &dyn Application, delivered: &DeliveredBlocks) -> Answer {
         match self {
             Self::Header(check) => {
                 let checked = application.check_header(&check.header);
@@ -127,7 +124,8 @@ impl Question {
                 Answer::Joined(join, block)
             }
             Self::Block(check) => {
-                let (checked, accepted) = judge(&check.id, &check.block, application, first);
+                let (block, id) = (&check.block, Some(&check.id));
+                let (checked, accepted) = check_block(block, id, application, Some(delivered));
                 Answer::Checked(check, checked, accepted)
             }
             Self::CodedHeader {
@@ -137,7 +135,7 @@ impl Question {
                 peer,
             } => Answer::CodedHeader {
                 broadcast,
-                checked: of(&block, application.check_header(&header)),
+                checked: named_so(&block, application.check_header(&header)),
                 peer,
             },
             Self::Reconstruct(reconstruction) => Answer::Reconstructed(reconstruction.run()),
@@ -151,11 +149,12 @@ impl Question {
                 let (checked, accepted) = if is_here {
                     (Checked::accept(block.clone()), None)
                 } else {
-                    judge(&block, &Block::new(bytes), application, first)
+                    let (bytes, id) = (Block::new(bytes), Some(&block));
+                    check_block(&bytes, id, application, Some(delivered))
                 };
                 Answer::CodedBlock {
                     broadcast,
-                    checked: of(&block, checked),
+                    checked,
                     peer,
                     accepted,
                 }
@@ -235,36 +234,5 @@ impl Answer {
             _ => return None,
         };
         (checked.verdict != Verdict::Accept).then(|| (peer, checked.reason.clone()))
-    }
-}
-
-/// Has a block checked; accepted under the identity that it came by, it is handed to the chain.
-fn judge(
-    id: &ItemId,
-    block: &Block,
-    application: &dyn Application,
-    first: impl Fn(&ItemId) -> bool,
-) -> (Checked, Option<Box<AcceptedBlock>>) {
-    let checked = of(id, application.check_block(block));
-    if checked.verdict != Verdict::Accept {
-        return (checked, None);
-    }
-    let mut accepted = AcceptedBlock::of(id.clone(), block.clone(), application);
-    accepted.is_first = first(id);
-    if accepted.is_first {
-        application.deliver(&Item::Block(block.clone()));
-    }
-    (checked, Some(Box::new(accepted)))
-}
-
-/// What the chain says, of bytes that came under this identity.
-fn of(id: &ItemId, checked: Checked) -> Checked {
-    if checked.verdict != Verdict::Accept || checked.id == *id {
-        return checked;
-    }
-    Checked {
-        verdict: Verdict::Reject,
-        reason: format!("it is {}, and not what it was said to be", checked.id),
-        ..checked
     }
 }

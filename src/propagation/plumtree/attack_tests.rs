@@ -94,7 +94,7 @@ fn who_pushes_on_what_is_here_pays_for_it_and_is_told_again() {
     let push = |tree: &mut Plumtree, now| {
         let item = item(1, 1000);
         let batch = vec![(item.key, item.data)];
-        tree.on_items(peer, batch, std::iter::empty(), |_| true, now)
+        tree.on_items(peer, batch, std::iter::empty(), |_, _| true, now)
     };
     let mut told = 0;
     let mut needless = 0;
@@ -123,11 +123,11 @@ fn announcing_what_one_does_not_have_is_a_lie_after_some_time() {
             sizes: vec![20; 100],
             fee_rates: vec![0; 100],
         };
-        assert_eq!(tree.on_announce(peer, &announce, |_| false, now), None);
+        assert_eq!(tree.on_announce(peer, &announce, |_, held| held, now), None);
         now += Duration::from_millis(400);
         tree.on_time(&pool(), now);
         while tree.next(peer, None, now).is_some() {}
-        let received = tree.on_items(peer, Vec::new(), ids.into_iter(), |_| false, now);
+        let received = tree.on_items(peer, Vec::new(), ids.into_iter(), |_, held| held, now);
         lies += u32::from(received.misdeed == Some(Misdeed::FalseAnnouncement));
     }
     assert!((3..=4).contains(&lies), "{lies}");
@@ -154,7 +154,13 @@ fn a_place_that_was_used_knows_nothing_of_its_former_peer() {
         let peer = PeerId::random();
         tree.connected(peer, now);
         let batch = items.iter().map(|item| (item.key, item.data.clone()));
-        let received = tree.on_items(peer, batch.collect(), std::iter::empty(), |_| false, now);
+        let received = tree.on_items(
+            peer,
+            batch.collect(),
+            std::iter::empty(),
+            |_, held| held,
+            now,
+        );
         if !received.fresh.is_empty() {
             tree.accepted(Some(peer), items.clone(), now);
         }

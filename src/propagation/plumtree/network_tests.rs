@@ -163,9 +163,9 @@ impl Network {
                     let keyed = |data: Bytes| (TransactionKey::of(&data), data);
                     let items = batch.items.into_iter().map(keyed).collect();
                     let missing = wire::ids(&batch.missing).expect("ids");
-                    let received = node
-                        .tree
-                        .on_items(sender, items, missing, |_| false, self.now);
+                    let received =
+                        node.tree
+                            .on_items(sender, items, missing, |_, held| held, self.now);
                     let accept = |fresh: Fresh| Accepted {
                         key: fresh.key,
                         fee: 0,
@@ -180,7 +180,7 @@ impl Network {
                 }
                 Kind::Announce(announce) => {
                     node.tree
-                        .on_announce(sender, &announce, |_| false, self.now)
+                        .on_announce(sender, &announce, |_, held| held, self.now)
                 }
                 Kind::Fetch(fetch) => node.tree.on_fetch(sender, &fetch),
                 Kind::Link(link) => {

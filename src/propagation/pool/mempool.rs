@@ -6,7 +6,7 @@
 //! there are. Order within a class is not worth more: its fee rates are within a quarter of each other.
 //!
 //! When the pool is full, the eldest of the lowest class leaves for a newcomer of that class or a higher one; a newcomer
-//! that pays less than all is refused. Among equals the newcomer wins, because otherwise a chain without fees would
+//! that pays less than all is refused ([`super::Seen`] says how long what left or found no room is remembered). Among equals the newcomer wins, because otherwise a chain without fees would
 //! come to a halt with the first full pool.
 //!
 //! **Two transactions with one short id.** The elder stays, and the other is [`Insertion::Collision`]. That is
@@ -59,7 +59,7 @@ pub struct MempoolConfig {
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
     /// Ids of confirmed transactions that are remembered at least, up to twice as many, and as many of rejected ones: a copy
-    /// of such a one is not taken up. **Default:** 262,144.
+    /// of such a one is not taken up. As many again, for a minute or two, of those for which there was no room. **Default:** 262,144.
     pub max_seen: usize,
 }
 
@@ -298,6 +298,11 @@ impl Mempool {
     /// What they cost: their bytes, and [`OVERHEAD`] for each.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Whether an eighth of the room is free: what found none may come again.
+    pub fn is_roomy(&self) -> bool {
+        self.bytes <= self.config.max_bytes / 8 * 7
     }
 
     /// Evicts until a newcomer fits; false and nothing evicted where it must not.
