@@ -208,9 +208,10 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn no_hour_and_no_flood_locks_a_peer_out(
-            steps in proptest::collection::vec((0..3_usize, 0..4_000_000_u64, 0..600_usize, 0..100_000_usize), 1..100),
+            steps in proptest::collection::vec((0..3_usize, 0..4_000_000_u64, 0..600_usize, 0..10_000_usize), 1..40),
         ) {
             let own = PeerId::random();
             let door = Door::new(&GossipsubConfig::default(), own);
