@@ -117,7 +117,8 @@ impl Default for IdentifyConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RequestResponseConfig {
-    /// How long an answer may take. **Default:** 10 s.
+    /// How long an answer may take; and how long our own items wait for peers that take nothing, before
+    /// [`NetworkError::Busy`](crate::NetworkError::Busy) says so. **Default:** 10 s.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
     /// The largest message, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB + 1 KiB.

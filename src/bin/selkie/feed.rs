@@ -49,7 +49,7 @@ pub(crate) struct Totals {
     pub(crate) bytes: u64,
     /// Not sent, because the network remembers them.
     pub(crate) known: u64,
-    /// Offered only, because the send queues were full.
+    /// Sent late, because no peer had read enough to make room; or left to the next peer, because the last one went meanwhile.
     pub(crate) delayed: u64,
     /// Not sent, because the chain does not accept them.
     pub(crate) refused: u64,
@@ -133,7 +133,7 @@ impl Feed {
     ) -> anyhow::Result<()> {
         let (kind, bytes) = (item.kind(), item.data().len());
         let began = Instant::now();
-        let mut told = false;
+        let (mut told, mut delayed) = (false, false);
         loop {
             let error = match node.submit(item.clone()).await {
                 Ok(id) => {
@@ -162,9 +162,13 @@ impl Feed {
                     }
                     Delay::new(PAUSE).await;
                 }
+                // It was not taken.
                 NetworkError::Busy => {
-                    totals.delayed += 1;
+                    totals.delayed += u64::from(!std::mem::replace(&mut delayed, true));
                     Delay::new(PAUSE).await;
+                }
+                NetworkError::NotSent { .. } => {
+                    totals.delayed += 1;
                     return watcher(totals, Step::Passed);
                 }
                 NetworkError::Protocol(ProtocolError::Duplicate) => {

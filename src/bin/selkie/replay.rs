@@ -218,7 +218,7 @@ fn conclude(output: &Output, totals: &Totals) -> std::io::Result<()> {
         (totals.known, "known already"),
         (
             totals.delayed,
-            "offered only, as the send queues were full: a lower --rate helps",
+            "sent late, as no peer read fast enough: a lower --rate helps",
         ),
         (totals.refused, "refused by the chain"),
     ] {
