@@ -504,6 +504,20 @@ fn a_devnet_invites_tabs_and_shows_blocks() {
     assert_eq!(devnet.end().0, Some(0));
 }
 
+/// A node with a page, whose files are in the folder `www`.
+fn run_with_page<'a>(key: &'a str, www: &'a str) -> [&'a str; 8] {
+    [
+        "run",
+        "--json",
+        "--key",
+        key,
+        "--web",
+        "127.0.0.1:0",
+        "--www",
+        www,
+    ]
+}
+
 #[test]
 fn a_dashboard_that_is_not_built_is_said_to_be() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -511,17 +525,7 @@ fn a_dashboard_that_is_not_built_is_said_to_be() {
         a_key(folder.path()),
         folder.path().to_str().expect("a path"),
     );
-    let run = [
-        "run",
-        "--json",
-        "--key",
-        &key,
-        "--web",
-        "127.0.0.1:0",
-        "--www",
-        nothing,
-    ];
-    let node = Running::start(&run);
+    let node = Running::start(&run_with_page(&key, nothing));
     let web = node.object(|line| line["type"] == "web");
     let url = web["url"].as_str().expect("a url");
     let (head, body) = get(url, "/", None);
@@ -603,16 +607,7 @@ fn who_stops_reading_keeps_no_command_from_ending() {
         a_key(folder.path()),
         folder.path().to_str().expect("a path"),
     );
-    let run = [
-        "run",
-        "--json",
-        "--key",
-        &key,
-        "--web",
-        "127.0.0.1:0",
-        "--www",
-        www,
-    ];
+    let run = run_with_page(&key, www);
     let devnet = [
         "devnet", "2", "--port", "0", "--www", www, "--replay", CHAIN, "--rate", "0",
     ];
