@@ -34,7 +34,6 @@ const MAX_HELLO_STREAMS: usize = 2;
 pub(crate) struct Behaviour {
     // First, so that whom it turns away reaches no other.
     pub(crate) gate: Gate,
-    pub(crate) limits: connection_limits::Behaviour,
     pub(crate) ping: ping::Behaviour,
     pub(crate) identify: identify::Behaviour,
     pub(crate) hello: request_response::Behaviour<FrameCodec>,
@@ -57,7 +56,7 @@ impl Behaviour {
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let network = &config.network;
-        let limits = connection_limits::ConnectionLimits::default()
+        let dials = connection_limits::ConnectionLimits::default()
             .with_max_pending_outgoing(Some(MAX_DIALS));
         let ping = ping::Config::new()
             .with_interval(network.keepalive_interval / PINGS)
@@ -76,8 +75,8 @@ impl Behaviour {
                     config.security.connection_limits.connections_per_address,
                 ),
                 policy,
+                dials: connection_limits::Behaviour::new(dials),
             },
-            limits: connection_limits::Behaviour::new(limits),
             ping: ping::Behaviour::new(ping),
             identify: identify::Behaviour::new(identify),
             hello: request_response::Behaviour::with_codec(

@@ -9,7 +9,7 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr, PeerId, connection_limits,
     core::{Endpoint, transport::PortUse},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
@@ -25,11 +25,13 @@ use crate::{
 };
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub(crate) struct Gate {
     pub(crate) table: SharedTable,
     pub(crate) connected: Connected,
     pub(crate) policy: SharedPolicy,
+    /// Bounds the dials that are under way. It has no protocol either, so it needs no place among the behaviours, each of which
+    /// costs a layer around every handler.
+    pub(crate) dials: connection_limits::Behaviour,
 }
 
 /// Why a connection was turned away.
@@ -71,6 +73,17 @@ impl NetworkBehaviour for Gate {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.dials
+            .handle_pending_outbound_connection(connection, peer, addresses, role)
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
         _: ConnectionId,
@@ -86,16 +99,20 @@ impl NetworkBehaviour for Gate {
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
-        _: Endpoint,
-        _: PortUse,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        // It is no longer under way.
+        self.dials
+            .handle_established_outbound_connection(connection, peer, address, role, port)?;
         self.admit(&peer, Direction::Outbound)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        self.dials.on_swarm_event(event);
         match event {
             FromSwarm::ConnectionEstablished(established) => {
                 let (peer, remote) = (

@@ -132,10 +132,11 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("source", text(source)),
             ("reason", reason.into()),
         ]),
-        NetworkEvent::Listening(_) => object([
+        // In words of its own: all events' sentences would be in the package for this one.
+        NetworkEvent::Listening(address) => object([
             ("type", "log".into()),
             ("level", "info".into()),
-            ("message", text(event)),
+            ("message", format!("listening on {address}").into()),
         ]),
         NetworkEvent::GossipImpaired { peer_id, reason } => object([
             ("type", "gossip:impaired".into()),

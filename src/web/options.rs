@@ -4,8 +4,12 @@
 //! found: the first value that is wrong even where it stands alone. Where fields belong together (`all` and `per_peer`), or
 //! an object has no place at all, it is the object that is wrong.
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IntoDeserializer, Visitor, value::MapDeserializer},
+    forward_to_deserialize_any,
+};
+use serde_json::{Error, Map, Value};
 
 use crate::{ChainConfig, Config, NetworkConfig, ProtocolConfig, SecurityConfig};
 
@@ -34,9 +38,9 @@ impl Options {
     /// # Errors
     /// A sentence that begins with the place of what is wrong, as `network.listen_addresses[1]`.
     pub(super) fn read(json: &Value) -> Result<Self, String> {
-        Self::deserialize(json).map_err(|error| {
+        Self::deserialize(Named(json)).map_err(|error| {
             let alone = |value: Value| {
-                Self::deserialize(&value)
+                Self::deserialize(Named(&value))
                     .err()
                     .map(|error| error.to_string())
             };
@@ -59,6 +63,70 @@ impl Options {
     }
 }
 
+/// JSON in which a section is an object and nothing else. serde_json would read one from a list of its fields too, which nobody
+/// writes, and which takes as much code again for every section.
+struct Named<'a>(&'a Value);
+
+impl<'de> Deserializer<'de> for Named<'de> {
+    type Error = Error;
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let Value::Object(fields) = self.0 else {
+            return Err(Error::custom("give an object"));
+        };
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (name.as_str(), Named(value)));
+        visitor.visit_map(MapDeserializer::new(fields))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.0 {
+            Value::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.0.deserialize_enum(name, variants, visitor)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.0.deserialize_any(visitor)
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map identifier ignored_any
+    }
+}
+
+impl<'de> IntoDeserializer<'de, Error> for Named<'de> {
+    type Deserializer = Self;
+
+    fn into_deserializer(self) -> Self {
+        self
+    }
+}
+
 /// The first value in it for which `alone` has an error, with its path in front.
 fn first_wrong(
     value: &Value,
@@ -70,7 +138,9 @@ fn first_wrong(
             fields.iter().find_map(|(name, inner)| {
                 let dot = if path.is_empty() { "" } else { "." };
                 first_wrong(inner, &format!("{path}{dot}{name}"), &|inner| {
-                    alone([(name.as_str(), inner)].into_iter().collect())
+                    let mut only = Map::new();
+                    only.insert(name.clone(), inner);
+                    alone(Value::Object(only))
                 })
             })
         }
@@ -189,7 +259,8 @@ mod tests {
                 "protocol.validation.votes: invalid type: string \"x\"",
             ),
             (json!({ "netwrok": {} }), "netwrok: "),
-            (json!("bitcoin"), "invalid type: string \"bitcoin\""),
+            (json!("bitcoin"), "give an object"),
+            (json!({ "chain": ["selkie-dev", "", "bitcoin"] }), "chain"),
         ] {
             let said = complaint(wrong);
             assert!(said.starts_with(place), "{said}");
