@@ -110,6 +110,11 @@ test_interop() { npm run test:interop --prefix tests; }
 
 # ---- lint -------------------------------------------------------------------------------------
 
+fuzz_lock() {
+  cargo metadata --quiet --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null ||
+    fail "fuzz/Cargo.lock is behind Cargo.toml: run cargo check --manifest-path fuzz/Cargo.toml"
+}
+
 lint() {
   setup
   timed "rustfmt" cargo fmt --all --check
@@ -121,6 +126,8 @@ lint() {
   timed "prettier and tsc: www" npm run --silent --prefix www lint
   timed "prettier: tests, benches and tools" js/node_modules/.bin/prettier --config js/.prettierrc.json --check \
     "tests/**/*.mjs" "tests/support/page/*" "benches/**/*.mjs" "tools/**/*.mjs"
+  # Compiling them takes minutes; that their lock file fits is what goes wrong first.
+  timed "the fuzz targets' lock file" fuzz_lock
   timed "the documents' figures" node tools/figures/figures.mjs check
   if command -v cargo-deny >/dev/null; then
     timed "cargo deny" cargo deny check
