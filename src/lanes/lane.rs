@@ -25,6 +25,8 @@ const MAX_FRAME: usize = (5 << 20) + 1024;
 /// How much is read from a stream at once: at least, and of a frame whose length is known.
 const READ: usize = 4 << 10;
 const MAX_READ: usize = 64 << 10;
+/// How much is read of what begins a burst.
+const FIRST: usize = 256;
 /// The longest length in front of a frame, in bytes.
 const MAX_LENGTH: usize = 5;
 
@@ -120,11 +122,27 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 // Memory comes as the frame does, whatever its length says.
                 wanted = (whole - self.filled).clamp(READ, MAX_READ);
             }
-            if self.buffer.len() < self.filled + wanted {
-                self.buffer.resize(self.filled + wanted, 0);
-            }
-            let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
-            let count = ready!(Pin::new(&mut self.stream).poll_read(cx, room))?;
+            let count = if self.filled == 0 && self.buffer.is_empty() {
+                // A lane on which nothing comes holds no memory: the first bytes of a burst make the buffer.
+                let mut first = [0; FIRST];
+                let count = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut first))?;
+                self.buffer.extend(first.iter().take(count));
+                count
+            } else {
+                if self.buffer.len() < self.filled + wanted {
+                    self.buffer.resize(self.filled + wanted, 0);
+                }
+                let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
+                match Pin::new(&mut self.stream).poll_read(cx, room) {
+                    Poll::Ready(count) => count?,
+                    Poll::Pending => {
+                        if self.filled == 0 {
+                            self.buffer = BytesMut::new();
+                        }
+                        return Poll::Pending;
+                    }
+                }
+            };
             if count == 0 {
                 return Poll::Ready(if self.filled == 0 {
                     Ok(None)
