@@ -1,3 +1,5 @@
+/// <reference lib="esnext.disposable" />
+
 /**
  * Selkie: one node of a blockchain's network, in a page, a worker or Node.
  *

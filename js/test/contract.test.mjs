@@ -1,8 +1,11 @@
 /** The hand-written contract against what the WebAssembly hands over: nothing is promised in vain or kept back. */
 
 import assert from 'node:assert/strict'
+import { execFile } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { createNode } from '../dist/nodejs.js'
 
 const contract = await readFile(new URL('../index.d.ts', import.meta.url), 'utf8')
@@ -37,4 +40,13 @@ test('every event of the contract is sent by somebody, and every event that is s
   // The facade's own.
   types.add('node:stop')
   assert.deepEqual([...types].sort(), fields('NodeEvents').sort())
+})
+
+test('the types need no more of a user than ES2022 and the DOM', async () => {
+  const path = (name) => fileURLToPath(new URL(name, import.meta.url))
+  const options = ['--strict', '--noEmit', '--ignoreConfig', '--lib', 'es2022,dom']
+  const tsc = path('../node_modules/typescript/bin/tsc')
+  await promisify(execFile)(process.execPath, [tsc, ...options, path('../index.d.ts')], {
+    cwd: path('.'),
+  })
 })
