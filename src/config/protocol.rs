@@ -155,7 +155,8 @@ pub struct ValidationConfig {
     /// Of these, how many are kept for votes; less than all. **Default:** 1.
     pub reserved_for_votes: usize,
     /// Bytes of votes that wait for a check or are in one, 128 more counted for each; a further one is refused, and
-    /// that is told. One peer may have as many as its lane is read ahead, at least. **Default:** 32 MiB, of one peer 16 MiB.
+    /// that is told. What comes over a peer's lanes waits instead, and they are read no further; all together so may
+    /// twice as much wait. One peer may have as many as its lane is read ahead, at least. **Default:** 32 MiB, of one peer 16 MiB.
     pub votes: Share,
     /// The same of whole blocks that came by gossip or directly. **Default:** 32 MiB, of one peer 8 MiB.
     pub blocks: Share,

@@ -1,8 +1,10 @@
 //! Work that waits its turn: each peer has a share, and takes turns with the others.
 //!
 //! Whoever brings much waits behind itself only: the next piece is taken from each in turn. What is taken out and not done
-//! with yet counts on. Bounds: what all may take up together, and each peer of it ([`Share`]). What is our own has
-//! its turn too and no limit here: whoever makes it waits for room before.
+//! with yet counts on. What is our own has its turn too and no limit here: whoever makes it waits for room before.
+//!
+//! Bounds: what all may take up together, and each peer of it ([`Share`]). Who can be held up brings a little more, what was on its way
+//! when it was told to wait ([`FairQueue::take`]); all together at most twice what all may.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -22,12 +24,26 @@ pub(crate) struct FairQueue<T> {
     turns: VecDeque<Bringer>,
     /// What peers take up.
     taken: usize,
+    /// Those that wait for the room of all, in order.
+    held: VecDeque<PeerId>,
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
     work: VecDeque<T>,
     taken: usize,
+    hold: Hold,
+}
+
+/// Whether somebody is to bring no more for now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Hold {
+    #[default]
+    No,
+    /// Its own share is used up.
+    Own,
+    /// That of all is: it is among those that are `held`.
+    All,
 }
 
 /// Whose limit leaves no room.
@@ -46,6 +62,7 @@ impl<T> FairQueue<T> {
             shares: HashMap::new(),
             turns: VecDeque::new(),
             taken: 0,
+            held: VecDeque::new(),
         }
     }
 
@@ -54,13 +71,73 @@ impl<T> FairQueue<T> {
     /// # Errors
     /// The work, and whose limit leaves no room for it.
     pub(crate) fn push(&mut self, from: Bringer, cost: usize, work: T) -> Result<(), (T, NoRoom)> {
+        match self.lacks(&from, cost) {
+            Some(no_room) => Err((work, no_room)),
+            None => {
+                self.enter(from, cost, work);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes work in from a peer that can be held up, though its share or that of all is used up: true where it is, and the peer is to
+    /// bring no more until [`FairQueue::relieved`] names it.
+    ///
+    /// # Errors
+    /// The work, where it is twice what all may take up already.
+    pub(crate) fn take(&mut self, from: PeerId, cost: usize, work: T) -> Result<bool, T> {
+        let lacks = self.lacks(&Some(from), cost);
+        if lacks.is_some() && self.taken.saturating_add(cost) > self.limits.all.saturating_mul(2) {
+            return Err(work);
+        }
+        self.enter(Some(from), cost, work);
+        let share = self.shares.entry(Some(from)).or_default();
+        if share.hold == Hold::No {
+            share.hold = match lacks {
+                None => Hold::No,
+                Some(NoRoom::Peer) => Hold::Own,
+                Some(NoRoom::All) => Hold::All,
+            };
+            if share.hold == Hold::All {
+                self.held.push_back(from);
+            }
+        }
+        Ok(lacks.is_some())
+    }
+
+    /// The next peer that may bring more again.
+    pub(crate) fn relieved(&mut self) -> Option<PeerId> {
+        while self.taken < self.limits.all
+            && let Some(from) = self.held.pop_front()
+        {
+            let Some(share) = self.shares.get_mut(&Some(from)) else {
+                continue;
+            };
+            if share.taken < self.limits.per_peer {
+                share.hold = Hold::No;
+                self.forget(Some(from));
+                return Some(from);
+            }
+            share.hold = Hold::Own;
+        }
+        None
+    }
+
+    /// Whose limit leaves no room for work that costs so much.
+    fn lacks(&self, from: &Bringer, cost: usize) -> Option<NoRoom> {
+        if from.is_none() {
+            None
+        } else if self.taken_by(from).saturating_add(cost) > self.limits.per_peer {
+            Some(NoRoom::Peer)
+        } else if self.taken.saturating_add(cost) > self.limits.all {
+            Some(NoRoom::All)
+        } else {
+            None
+        }
+    }
+
+    fn enter(&mut self, from: Bringer, cost: usize, work: T) {
         if from.is_some() {
-            if self.taken_by(&from).saturating_add(cost) > self.limits.per_peer {
-                return Err((work, NoRoom::Peer));
-            }
-            if self.taken.saturating_add(cost) > self.limits.all {
-                return Err((work, NoRoom::All));
-            }
             self.taken += cost;
         }
         let share = self.shares.entry(from).or_default();
@@ -69,7 +146,16 @@ impl<T> FairQueue<T> {
             self.turns.push_back(from);
         }
         share.work.push_back(work);
-        Ok(())
+    }
+
+    /// Nothing is kept of who has nothing here and waits for nothing.
+    fn forget(&mut self, from: Bringer) {
+        let is_over = |share: &Waiting<T>| {
+            share.taken == 0 && share.work.is_empty() && share.hold == Hold::No
+        };
+        if self.shares.get(&from).is_some_and(is_over) {
+            self.shares.remove(&from);
+        }
     }
 
     /// Whether work of somebody's that costs so much would be taken in.
@@ -104,12 +190,14 @@ impl<T> FairQueue<T> {
             return;
         };
         share.taken = share.taken.saturating_sub(cost);
-        if share.taken == 0 && share.work.is_empty() {
-            self.shares.remove(&from);
-        }
-        if from.is_some() {
+        if let Some(from) = from {
             self.taken = self.taken.saturating_sub(cost);
+            if share.hold == Hold::Own && share.taken < self.limits.per_peer {
+                share.hold = Hold::All;
+                self.held.push_back(from);
+            }
         }
+        self.forget(from);
     }
 
     /// What somebody takes up.
@@ -123,6 +211,7 @@ impl<T> Default for Waiting<T> {
         Self {
             work: VecDeque::new(),
             taken: 0,
+            hold: Hold::No,
         }
     }
 }
@@ -159,7 +248,53 @@ mod tests {
         assert_eq!(queue.push(fourth, 20, 40), Err((40, NoRoom::All)));
     }
 
+    #[test]
+    fn who_can_be_held_up_is_until_there_is_room() {
+        let [one, two] = [PeerId::random(), PeerId::random()];
+        let mut queue = FairQueue::new(LIMITS);
+        assert_eq!(queue.take(one, 30, 1), Ok(false));
+        assert_eq!(queue.take(one, 30, 2), Ok(true), "above its share");
+        assert_eq!(queue.take(two, 30, 3), Ok(false));
+        assert_eq!(queue.take(two, 30, 4), Ok(true), "above all's");
+        assert_eq!(queue.take(two, 90, 5), Err(5), "twice what all may");
+        assert_eq!(queue.relieved(), None);
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
+        assert_eq!(order, [1, 3, 2, 4]);
+        queue.done(Some(one), 30);
+        assert_eq!((queue.relieved(), queue.relieved()), (Some(one), None));
+        queue.done(Some(two), 30);
+        assert_eq!((queue.relieved(), queue.relieved()), (Some(two), None));
+        queue.done(Some(two), 30);
+        queue.done(Some(one), 30);
+        assert!(queue.shares.is_empty() && queue.held.is_empty());
+    }
+
     proptest! {
+        #[test]
+        fn who_is_held_up_is_relieved(steps in proptest::collection::vec((0usize..5, 0usize..30, any::<bool>()), 1..300)) {
+            let peers: Vec<_> = (0..5).map(|_| PeerId::random()).collect();
+            let (mut queue, mut held) = (FairQueue::new(LIMITS), std::collections::HashSet::new());
+            for (peer, cost, add) in steps {
+                let from = peers[peer];
+                if add {
+                    match queue.take(from, cost, (from, cost)) {
+                        Ok(false) => {}
+                        Ok(true) => drop(held.insert(from)),
+                        Err(_) => prop_assert!(queue.taken + cost > LIMITS.all),
+                    }
+                } else if let Some((from, cost)) = queue.pop() {
+                    queue.done(Some(from), cost);
+                }
+                held = held.difference(&std::iter::from_fn(|| queue.relieved()).collect()).copied().collect();
+                prop_assert!(queue.taken <= 2 * LIMITS.all);
+            }
+            while let Some((from, cost)) = queue.pop() {
+                queue.done(Some(from), cost);
+            }
+            held = held.difference(&std::iter::from_fn(|| queue.relieved()).collect()).copied().collect();
+            prop_assert!(held.is_empty() && queue.held.is_empty() && queue.shares.is_empty() && queue.taken == 0);
+        }
+
         #[test]
         fn nobody_takes_more_than_the_limits_and_nothing_stays(steps in proptest::collection::vec((0usize..5, 0usize..30, any::<bool>()), 1..300)) {
             let peers: Vec<_> = (0..5).map(|_| PeerId::random()).collect();

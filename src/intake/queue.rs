@@ -4,7 +4,8 @@
 //! checks are kept for votes, which so never wait for the end of another kind's.
 //!
 //! Bounds: each kind has a room of its own, and each peer a share of it (`protocol.validation.votes`, `blocks`, `transactions`):
-//! a flood of one kind takes no room of another, and one peer cannot take it all. What doesn't fit is refused, and told.
+//! a flood of one kind takes no room of another, and one peer cannot take it all. What doesn't fit is refused, and told; a peer's
+//! lanes are read no further instead ([`Queue::take`]).
 //! How many questions about blocks there are is bounded by the cores that ask them.
 
 use std::collections::VecDeque;
@@ -60,16 +61,27 @@ impl Queue {
     pub(crate) fn push(&mut self, batch: Batch) -> Result<(), (Batch, String)> {
         let (kind, from, cost) = (batch.kind, batch.source.peer(), batch.cost());
         let pushed = self.of(kind).push(from, cost, batch);
-        pushed.map_err(|(batch, no_room)| {
-            let (whose, limit) = match no_room {
-                NoRoom::Peer => ("of this peer ", "per_peer"),
-                NoRoom::All => ("", "all"),
-            };
-            let reason = format!(
-                "too many {kind}s {whose}wait for a check (protocol.validation.{kind}s.{limit})"
-            );
-            (batch, reason)
-        })
+        pushed.map_err(|(batch, no_room)| (batch, reason(kind, no_room)))
+    }
+
+    /// Takes a batch in that came over a peer's lanes: true where there is no room for it, and the peer is to be read no further until
+    /// [`Queue::relieved`] names it. So nothing of it is lost, and it feels how fast the checks go.
+    ///
+    /// # Errors
+    /// The batch, and a sentence that says what left no room for it, where peers have brought too much for that.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the batch goes back to who brought it, and seldom"
+    )]
+    pub(crate) fn take(&mut self, from: PeerId, batch: Batch) -> Result<bool, (Batch, String)> {
+        let (kind, cost) = (batch.kind, batch.cost());
+        let taken = self.of(kind).take(from, cost, batch);
+        taken.map_err(|batch| (batch, reason(kind, NoRoom::All)))
+    }
+
+    /// The next peer whose lanes may be read on for items of this kind.
+    pub(crate) fn relieved(&mut self, kind: ItemKind) -> Option<PeerId> {
+        self.of(kind).relieved()
     }
 
     /// Whether a peer's item of this size would be taken in.
@@ -143,6 +155,15 @@ impl Queue {
             ItemKind::Transaction => &mut self.transactions,
         }
     }
+}
+
+/// Why there is no room for items of a kind, for a person.
+fn reason(kind: ItemKind, no_room: NoRoom) -> String {
+    let (whose, limit) = match no_room {
+        NoRoom::Peer => ("of this peer ", "per_peer"),
+        NoRoom::All => ("", "all"),
+    };
+    format!("too many {kind}s {whose}wait for a check (protocol.validation.{kind}s.{limit})")
 }
 
 #[cfg(test)]

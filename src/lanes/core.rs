@@ -32,8 +32,9 @@ pub(crate) trait Core: 'static {
     /// A peer takes part from now on; what was before is forgotten on both sides. `outbound`: we dialled it.
     fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant);
 
-    /// A peer's streams are others now. What was under way on the former ones may be lost, both ways.
-    fn moved(&mut self, peer: PeerId, now: Instant);
+    /// A peer's streams are others now. What was under way on the former ones may be lost, both ways: it is to be sent, or asked for,
+    /// again.
+    fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant);
 
     /// A peer takes part no more, or anew in a moment.
     fn gone(&mut self, peer: PeerId, now: Instant);

@@ -7,7 +7,11 @@ use super::{
     acknowledge::Acknowledge,
     handler::{Frame, Report},
 };
-use crate::{peers::Misdeed, platform::Instant, traffic::Lane};
+use crate::{
+    peers::Misdeed,
+    platform::{self, Instant},
+    traffic::Lane,
+};
 
 /// What is in a core's frames.
 type Content<C> = <<C as Core>::Decoder as Decode>::Frame;
@@ -25,6 +29,22 @@ impl<C: Core> Lanes<C> {
             handled.bytes += taken.size.held;
         }
         self.turns.now(id);
+    }
+
+    /// A peer's lane is read no further than what is on its way here: its connections are not told that their reports are handled, and
+    /// they make few that are not.
+    pub(crate) fn pause(&mut self, id: PeerId, taken: Taken) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.pause(taken.lane);
+        }
+    }
+
+    /// A peer's lane is read on.
+    pub(crate) fn resume(&mut self, id: PeerId, lane: Lane) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.resume(lane, platform::now());
+            self.turns.now(id);
+        }
     }
 
     pub(super) fn on_report(
@@ -57,9 +77,8 @@ impl<C: Core> Lanes<C> {
                         }
                     }
                 }
-                let peer = self.peers.get_mut(&id);
-                if let Some(handled) = peer.and_then(|peer| peer.handled(connection, lane)) {
-                    handled.reports += 1;
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.on_handled(connection, lane);
                 }
             }
             Report::Garbage(reason) => {

@@ -40,11 +40,13 @@ use crate::{
 const MAX_UNDONE: usize = 8 << 20;
 /// Reports of frames on each lane that wait for the behaviour.
 const MAX_UNHANDLED: usize = 8;
-/// How often a lane's stream may take the place of another.
+/// How often a lane's stream may take the place of another: 16 at once and one a minute, each counting its seconds. An honest peer
+/// waits longer each time (`session.rs`), and to meet a peer anew is work.
 const REPLACEMENTS: Rate = Rate {
     per_second: 1,
-    burst: 16,
+    burst: 16 * REPLACEMENT,
 };
+const REPLACEMENT: u64 = 60;
 /// What a frame costs here beside its bytes, about, and an item in it.
 const FRAME_OVERHEAD: usize = 256;
 const ITEM_OVERHEAD: usize = 64;
@@ -203,7 +205,7 @@ impl<D: Decode> Handler<D> {
         let Some(inbound) = self.inbound.get_mut(lane.place()) else {
             return;
         };
-        if inbound.accepted > 0 && !inbound.replacements.admits(1, platform::now()) {
+        if inbound.accepted > 0 && !inbound.replacements.admits(REPLACEMENT, platform::now()) {
             let reason = "it opens streams without end".to_owned();
             inbound.reader = None;
             self.reports.push_back(Report::Garbage(reason));

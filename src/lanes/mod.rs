@@ -166,10 +166,14 @@ impl<C: Core> Lanes<C> {
                     self.tell(Event::Ready(id));
                 }
                 SessionStep::Moved => {
-                    if let Some(peer) = self.peers.get_mut(&id) {
-                        peer.moved();
-                    }
-                    self.core.moved(id, now);
+                    let Some(peer) = self.peers.get_mut(&id) else {
+                        continue;
+                    };
+                    peer.moved();
+                    peer.excuse(now);
+                    let outbound = peer.outbound;
+                    self.core.moved(id, outbound, now);
+                    self.turns.now(id);
                 }
                 SessionStep::Left => {
                     self.read(id, false);
@@ -252,8 +256,7 @@ impl<C: Core> Lanes<C> {
                 }
                 Action::Misdeed(id, misdeed) => {
                     let peer = self.peers.get(&id);
-                    let is_excused = peer.is_some_and(|peer| peer.is_excused(now));
-                    if misdeed != Misdeed::InvalidMessage || !is_excused {
+                    if !peer.is_some_and(|peer| peer.is_excused(misdeed, now)) {
                         self.tell(Event::Misdeed(id, misdeed));
                     }
                 }
@@ -294,13 +297,12 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                 let outbound = established.endpoint.is_dialer();
                 let (id, connection) = (established.peer_id, established.connection_id);
                 let peer = self.peers.entry(id).or_insert_with(|| Peer::new(outbound));
-                peer.connections.push(Connection {
-                    id: connection,
-                    handled: Default::default(),
-                });
+                peer.connections.push(Connection::new(connection));
                 let is_open = peer.session.open().is_some();
                 let step = peer.session.connected(connection);
                 if is_open {
+                    // It may have moved before we do.
+                    peer.excuse(platform::now());
                     self.order(id, connection, Order::Read(true));
                 }
                 self.go_on(id, step, platform::now());

@@ -10,11 +10,12 @@ use super::{
     handler::{Handled, Size},
     session::Session,
 };
+use crate::peers::Misdeed;
 use crate::platform::Instant;
 use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper, Window};
 
-/// After the streams began anew, what belongs to the former ones may still be on its way, and nobody pays for it. So long, and
-/// not again for some time.
+/// After the streams began anew or moved, what belongs to the former ones may still be on its way or lost, and nobody pays for it.
+/// So long, and not again for some time.
 const EXCUSED: Duration = Duration::from_secs(5);
 const EXCUSES_EVERY: Duration = Duration::from_secs(60);
 
@@ -26,10 +27,34 @@ pub(crate) struct Taken {
     pub(super) size: Size,
 }
 
+#[cfg(test)]
+impl Taken {
+    /// Of a frame that came over no lane.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            connection: ConnectionId::new_unchecked(0),
+            lane: Lane::Bulk,
+            size: Size::default(),
+        }
+    }
+}
+
 /// A connection, and what it has not been told of what it read.
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
     pub(super) handled: [Handled; Lane::ALL.len()],
+    /// Reports that are handled, and that it is told of when their lane is read on.
+    kept_back: [usize; Lane::ALL.len()],
+}
+
+impl Connection {
+    pub(super) fn new(id: ConnectionId) -> Self {
+        Self {
+            id,
+            handled: Default::default(),
+            kept_back: Default::default(),
+        }
+    }
 }
 
 /// A peer with a connection.
@@ -39,6 +64,10 @@ pub(super) struct Peer {
     pub(super) outbound: bool,
     /// Which connection carries our streams.
     pub(super) session: Session<ConnectionId>,
+    /// Whether its lanes are read no further for now.
+    paused: [bool; Lane::ALL.len()],
+    /// When one was last read on.
+    resumed_at: Option<Instant>,
     /// When it was last excused.
     pub(super) excused_at: Option<Instant>,
     /// Urgent bytes that the connection has not written yet, and bytes of blocks.
@@ -66,6 +95,8 @@ impl Peer {
             connections: Vec::new(),
             outbound,
             session: Session::new(),
+            paused: Default::default(),
+            resumed_at: None,
             excused_at: None,
             urgent: 0,
             block: 0,
@@ -89,6 +120,57 @@ impl Peer {
         connection.handled.get_mut(lane.place())
     }
 
+    /// A report of a lane is handled.
+    pub(super) fn on_handled(&mut self, id: ConnectionId, lane: Lane) {
+        let is_paused = self.is_paused(lane);
+        let Some(connection) = self.connections.iter_mut().find(|one| one.id == id) else {
+            return;
+        };
+        let place = lane.place();
+        if is_paused {
+            if let Some(kept_back) = connection.kept_back.get_mut(place) {
+                *kept_back += 1;
+            }
+        } else if let Some(handled) = connection.handled.get_mut(place) {
+            handled.reports += 1;
+        }
+    }
+
+    fn is_paused(&self, lane: Lane) -> bool {
+        self.paused.get(lane.place()).copied().unwrap_or_default()
+    }
+
+    /// What is handled of a lane is told later.
+    pub(super) fn pause(&mut self, lane: Lane) {
+        let place = lane.place();
+        if let Some(paused) = self.paused.get_mut(place) {
+            *paused = true;
+        }
+        for connection in &mut self.connections {
+            if let Some(handled) = connection.handled.get_mut(place)
+                && let Some(kept_back) = connection.kept_back.get_mut(place)
+            {
+                *kept_back += std::mem::take(&mut handled.reports);
+            }
+        }
+    }
+
+    /// What is handled of a lane is told at once again.
+    pub(super) fn resume(&mut self, lane: Lane, now: Instant) {
+        let place = lane.place();
+        self.resumed_at = Some(now);
+        if let Some(paused) = self.paused.get_mut(place) {
+            *paused = false;
+        }
+        for connection in &mut self.connections {
+            if let Some(handled) = connection.handled.get_mut(place)
+                && let Some(kept_back) = connection.kept_back.get_mut(place)
+            {
+                handled.reports += std::mem::take(kept_back);
+            }
+        }
+    }
+
     /// Bytes that may be handed to its streams now; the last frame may go over it.
     pub(super) fn room(&self, lane: Lane) -> usize {
         match lane {
@@ -100,7 +182,8 @@ impl Peer {
 
     /// Its streams are others now.
     pub(super) fn moved(&mut self) {
-        (self.urgent, self.block, self.window) = (0, 0, Window::default());
+        (self.urgent, self.block) = (0, 0);
+        self.window.move_on();
     }
 
     /// It takes part anew: nothing that waits is left. What is on our streams already stays there, and goes on counting, unless those
@@ -117,8 +200,18 @@ impl Peer {
         }
     }
 
-    pub(super) fn is_excused(&self, now: Instant) -> bool {
-        self.excused_at.is_some_and(|at| now < at + EXCUSED)
+    /// Whether it pays for nothing of this kind now: what belongs to former streams, or is lost with them, may look like that; and answers
+    /// may stand in a lane that is not read here.
+    pub(super) fn is_excused(&self, misdeed: Misdeed, now: Instant) -> bool {
+        let is_lately = |at: Option<Instant>| at.is_some_and(|at| now < at + EXCUSED);
+        match misdeed {
+            Misdeed::NoAnswer => {
+                let is_held_up = self.paused.contains(&true) || is_lately(self.resumed_at);
+                is_held_up || is_lately(self.excused_at)
+            }
+            Misdeed::InvalidMessage | Misdeed::TooManyMessages => is_lately(self.excused_at),
+            _ => false,
+        }
     }
 }
 

@@ -61,7 +61,7 @@ impl Core for Probe {
         self.met.push("joined");
     }
 
-    fn moved(&mut self, _: PeerId, _: Instant) {
+    fn moved(&mut self, _: PeerId, _: bool, _: Instant) {
         self.met.push("moved");
     }
 
@@ -245,6 +245,40 @@ fn many_little_frames_are_answered_by_one_acknowledgement() {
 }
 
 #[test]
+fn a_lane_that_is_paused_is_not_read_on_until_it_is_resumed() {
+    let mut driven = Driven::open();
+    driven.lanes.core.kept = Some(Vec::new());
+    let reports = |orders: &[(ConnectionId, Order)], lane: Lane| {
+        let reports = orders.iter().map(|(_, order)| match order {
+            Order::Handled(lanes) => lanes[lane.place()].reports,
+            _ => 0,
+        });
+        reports.sum::<usize>()
+    };
+    driven.frames(Lane::Urgent, 3);
+    let took = driven.lanes.core.kept.as_ref().expect("they are kept")[0];
+    driven.lanes.pause(driven.peer, took);
+    driven.frames(Lane::Urgent, 3);
+    driven.frames(Lane::Bulk, 3);
+    let (orders, _) = driven.drain();
+    assert_eq!(reports(&orders, Lane::Urgent), 0);
+    assert_eq!(reports(&orders, Lane::Bulk), 1, "another lane goes on");
+    let blamed = |driven: &mut Driven| {
+        for misdeed in [Misdeed::NoAnswer, Misdeed::FalseAnnouncement] {
+            let action = Action::Misdeed(driven.peer, misdeed);
+            driven.lanes.core.actions.push_back(action);
+        }
+        let (_, events) = driven.drain();
+        events.len()
+    };
+    assert_eq!(blamed(&mut driven), 1, "its answers may stand there");
+    driven.lanes.resume(driven.peer, Lane::Urgent);
+    let (orders, _) = driven.drain();
+    assert_eq!(reports(&orders, Lane::Urgent), 2);
+    assert_eq!(blamed(&mut driven), 1, "or have stood there");
+}
+
+#[test]
 fn who_reads_no_acknowledgements_gets_few() {
     let mut driven = Driven::open();
     let mut bytes = 0;
@@ -299,13 +333,33 @@ fn a_new_connection_takes_over_and_the_former_one_is_not_believed_any_more() {
 }
 
 #[test]
+fn who_moves_is_excused_for_what_may_be_lost_and_for_nothing_else() {
+    let mut driven = Driven::open();
+    driven.connect(2);
+    driven.report(2, Report::Open(2));
+    assert_eq!(driven.lanes.core.met, ["joined", "moved"]);
+    for misdeed in [
+        Misdeed::NoAnswer,
+        Misdeed::InvalidMessage,
+        Misdeed::TooManyMessages,
+        Misdeed::InvalidItem,
+    ] {
+        let action = Action::Misdeed(driven.peer, misdeed);
+        driven.lanes.core.actions.push_back(action);
+    }
+    let (_, events) = driven.drain();
+    let paid = |event: &Event<_>| matches!(event, Event::Misdeed(_, Misdeed::InvalidItem));
+    assert!(matches!(&events[..], [event] if paid(event)), "{events:?}");
+}
+
+#[test]
 fn a_peer_that_begins_anew_is_met_anew() {
     let mut driven = Driven::open();
     driven.report(1, Report::Renewed);
     driven.drain();
     assert_eq!(driven.lanes.core.met, ["joined", "gone", "joined"]);
     let peer = &driven.lanes.peers[&driven.peer];
-    assert!(peer.is_excused(Instant::now()));
+    assert!(peer.is_excused(Misdeed::InvalidMessage, Instant::now()));
     assert_eq!(driven.lanes.open_peers(), 1);
 }
 

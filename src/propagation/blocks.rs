@@ -40,6 +40,8 @@ const CODED_FROM: usize = 128 << 10;
 const NOVEL_PART: usize = 4;
 /// Blocks that are remembered as being broadcast in chunks by us, and to whom.
 const MAX_CHUNKED: usize = 64;
+/// Of so many of the newest blocks a peer is told again whose streams are others now.
+const TOLD_AGAIN: usize = 4;
 // The lanes have room for the largest chunk.
 const _: () = assert!(coded::MAX_FRAME < BLOCK_ROOM);
 
@@ -162,9 +164,13 @@ impl Blocks {
         Some(Kind::Coded(frame.encode().into()).into_frame())
     }
 
-    /// Whether there may be chunks for others than the peer that the last inputs came from, since this was last called.
-    pub(crate) fn take_news(&mut self) -> bool {
-        self.coded.take_news()
+    /// For whom there may be chunks, since this was last called: none but those that take part in them.
+    pub(crate) fn take_news(&mut self) -> Vec<PeerId> {
+        if self.coded.take_news() {
+            self.coded.peers().collect()
+        } else {
+            Vec::new()
+        }
     }
 
     /// What the core of compact blocks wants done.
@@ -308,7 +314,14 @@ impl Part for Blocks {
         self.coded.peer_joined(peer, now);
     }
 
-    fn moved(&mut self, _: PeerId, _: Instant) {}
+    /// It is met anew, and told of the newest blocks again.
+    fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant) -> Vec<Output> {
+        let mut outputs = self.gone(peer, now);
+        self.joined(peer, outbound, now);
+        let actions = self.compact.tell_newest(peer, TOLD_AGAIN);
+        outputs.extend(self.compact_outputs(actions));
+        outputs
+    }
 
     fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output> {
         self.next = None;

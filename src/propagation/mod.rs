@@ -208,10 +208,18 @@ impl Propagation {
         }
     }
 
-    /// Votes or transactions found no room in front of the chain's checks: they may come again.
-    pub(crate) fn turned_away(&mut self, kind: ItemKind, items: &[Fresh]) {
+    /// Votes or transactions of a peer found no room in front of the chain's checks: they are fetched again, from it or from others.
+    pub(crate) fn turned_away(
+        &mut self,
+        kind: ItemKind,
+        from: PeerId,
+        items: &[Fresh],
+        now: Instant,
+    ) {
         let tree = self.tree(kind);
-        items.iter().for_each(|fresh| tree.refused(&fresh.key));
+        for fresh in items {
+            tree.turned_away(from, fresh, now);
+        }
     }
 
     /// Adds to the pool what the chain has accepted.
@@ -354,9 +362,13 @@ impl Core for Propagation {
             .for_each(|part| part.joined(peer, outbound, now));
     }
 
-    fn moved(&mut self, peer: PeerId, now: Instant) {
+    fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant) {
         let (parts, _) = self.parts();
-        parts.into_iter().for_each(|part| part.moved(peer, now));
+        let outputs = parts
+            .into_iter()
+            .flat_map(|part| part.moved(peer, outbound, now));
+        let outputs = outputs.collect();
+        self.put_out(outputs);
     }
 
     fn gone(&mut self, peer: PeerId, now: Instant) {
@@ -426,9 +438,8 @@ impl Core for Propagation {
             for tree in [&mut self.votes, &mut self.transactions] {
                 self.actions.extend(tree.touched().map(Action::Feed));
             }
-            if self.blocks.take_news() {
-                self.actions.push_back(Action::News(Class::Block));
-            }
+            let news = self.blocks.take_news().into_iter();
+            self.actions.extend(news.map(Action::Feed));
             if std::mem::take(&mut self.read_on) {
                 let wanted = std::mem::take(&mut self.wanted);
                 let (there, missing): (HashSet<_>, _) = wanted
@@ -476,3 +487,6 @@ fn announcement<'a>(pooled: impl Iterator<Item = &'a Pooled>) -> Announce {
     let ids = wire::column(ids);
     Announce { ids, ..announce }
 }
+
+#[cfg(test)]
+mod tests;

@@ -38,8 +38,8 @@ pub(super) trait Part {
     /// A peer takes part, perhaps anew. `outbound`: we dialled it.
     fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant);
 
-    /// What was under way to a peer and from it may be lost.
-    fn moved(&mut self, peer: PeerId, now: Instant);
+    /// What was under way to a peer and from it may be lost: it is sent, or asked for, again.
+    fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant) -> Vec<Output>;
 
     /// A peer is gone.
     fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output>;

@@ -24,6 +24,7 @@ mod network_tests;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     hash::BuildHasher,
+    ops::Range,
     time::Duration,
 };
 
@@ -64,6 +65,13 @@ const CHANGES: Rate = Rate {
     per_second: 4,
     burst: 16,
 };
+/// How often a peer whose streams are others now is told again what is in the log: four times at once and every ten seconds, each
+/// counting its seconds. Beyond that, reconciliation finds what was lost.
+const MOVES: Rate = Rate {
+    per_second: 1,
+    burst: 4 * MOVE,
+};
+const MOVE: u64 = 10;
 /// Bytes that a peer is sent for its asking: what more it asks for waits.
 const SERVED: Rate = Rate {
     per_second: 64 << 20,
@@ -99,8 +107,11 @@ struct Peer {
     place: Option<Place>,
     /// Whether whole items are pushed on this link, both ways.
     pushes: bool,
-    /// The number of the next batch in the log.
+    /// The number of the first batch in the log that it was to get, and of the next.
+    since: u64,
     cursor: u64,
+    /// Batches that it is told of again, since they may be lost.
+    again: Range<u64>,
     /// When it may be sent something again.
     next_at: Instant,
     /// Small frames that go first.
@@ -109,8 +120,9 @@ struct Peer {
     serve: VecDeque<ShortId>,
     serving: HashSet<ShortId, Keyed>,
     served: Pace,
-    /// How often it has changed the link.
+    /// How often it has changed the link, and its streams.
     changes: Pace,
+    moves: Pace,
     /// What it was asked for and has not answered; it may come another way meanwhile.
     owed: usize,
     /// Of what it pushed lately: what was new here and what was not.
@@ -214,13 +226,16 @@ impl Plumtree {
         let peer = Peer {
             place,
             pushes,
+            since: self.log.end(),
             cursor: self.log.end(),
+            again: 0..0,
             next_at: now,
             outbox,
             serve: VecDeque::new(),
             serving: HashSet::with_hasher(self.keyed.clone()),
             served: Pace::new(SERVED),
             changes: Pace::new(CHANGES),
+            moves: Pace::new(MOVES),
             owed: 0,
             fresh: 0,
             duplicates: 0,
@@ -344,12 +359,10 @@ impl Plumtree {
             }
             if let Some(known) = self.checking.get_mut(&id) {
                 *known |= bit(place);
-            } else if !is_known(id, self.log.mark(id, place))
-                && !self
-                    .fetches
-                    .announced(id, from, Claim { size, fee_rate }, now)
-            {
-                return Some(Misdeed::TooManyMessages);
+            } else if !is_known(id, self.log.mark(id, place)) {
+                // One too many is not noted. Its limits hold it to a pace, and it pays where it has not what it announces.
+                self.fetches
+                    .announced(id, from, Claim { size, fee_rate }, now);
             }
         }
         None
@@ -407,6 +420,19 @@ impl Plumtree {
         self.checking.remove(&key.short());
     }
 
+    /// There was no room to check what a peer has sent: as if it had announced it, it is fetched again.
+    pub(crate) fn turned_away(&mut self, from: PeerId, fresh: &Fresh, now: Instant) {
+        self.refused(&fresh.key);
+        let claim = Claim {
+            size: u32::try_from(fresh.data.len()).unwrap_or(u32::MAX),
+            fee_rate: fresh.promised.unwrap_or_default(),
+        };
+        if self.peers.contains_key(&from) {
+            // Where it has announced too much already, reconciliation finds this.
+            self.fetches.announced(fresh.key.short(), from, claim, now);
+        }
+    }
+
     /// The chain has accepted items: they go on their way. `from` is who sent them over the lanes.
     pub(crate) fn accepted(
         &mut self,
@@ -447,11 +473,12 @@ impl Plumtree {
     pub(crate) fn sends_at(&self, id: &PeerId, now: Instant) -> Option<Instant> {
         let peer = self.peers.get(id)?;
         let reads_on = (peer.cursor < self.log.end()).then_some(peer.next_at);
+        let again = (!peer.again.is_empty()).then_some(now + ANNOUNCE_DELAY);
         let served = match peer.served.ready(now) {
             Admission::At(at) if !peer.serve.is_empty() => Some(at),
             _ => None,
         };
-        reads_on.into_iter().chain(served).min()
+        reads_on.into_iter().chain(again).chain(served).min()
     }
 
     /// Peers that there is something to ask for, since this was last called.
@@ -503,16 +530,21 @@ impl Plumtree {
             peer.served.charge(answer.payload as u64, now);
             return Some(answer);
         }
+        if !peer.again.is_empty()
+            && let Some(told) = announce(&mut peer.again, peer.place, &self.log, now)
+        {
+            return Some(told);
+        }
         if peer.next_at > now {
             return None;
         }
         let (out, interval) = if peer.pushes {
             (push(peer, &self.log), self.config.push_interval)
         } else {
-            (
-                announce(peer, &self.log, now),
-                self.config.announce_interval,
-            )
+            let mut unread = peer.cursor..self.log.end();
+            let told = announce(&mut unread, peer.place, &self.log, now);
+            peer.cursor = unread.start;
+            (told, self.config.announce_interval)
         };
         self.ahead = self.ahead.max(peer.cursor);
         // What is left after a full one waits for room, not for time.
@@ -564,8 +596,17 @@ impl Part for Plumtree {
         self.connected(peer, now);
     }
 
-    fn moved(&mut self, peer: PeerId, now: Instant) {
-        self.fetches.excuse(&peer, now);
+    fn moved(&mut self, id: PeerId, _: bool, now: Instant) -> Vec<Output> {
+        self.fetches.excuse(&id, now);
+        if let Some(peer) = self.peers.get_mut(&id)
+            && peer.moves.admits(MOVE, now)
+        {
+            self.fetches.ask_again(&id);
+            peer.again = peer.since..peer.cursor;
+            let link = Link { push: peer.pushes };
+            peer.outbox.push_back(Kind::Link(link));
+        }
+        Vec::new()
     }
 
     fn gone(&mut self, peer: PeerId, _: Instant) -> Vec<Output> {
@@ -674,15 +715,24 @@ fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     })
 }
 
-/// What a peer has not been told of yet, and does not have.
-fn announce(peer: &mut Peer, log: &Log, now: Instant) -> Option<Outgoing> {
+/// What of these batches a peer does not have; as far as one frame goes, they are taken off.
+fn announce(
+    batches: &mut Range<u64>,
+    place: Option<Place>,
+    log: &Log,
+    now: Instant,
+) -> Option<Outgoing> {
     let (mut ids, mut announce) = (Vec::new(), Announce::default());
-    let known = bit(peer.place);
-    while let Some((number, batch)) = log.from(peer.cursor) {
+    let known = bit(place);
+    while let Some((number, batch)) = log.from(batches.start) {
+        if number >= batches.end {
+            batches.start = batches.end;
+            break;
+        }
         if batch.at + ANNOUNCE_DELAY > now || ids.len() + batch.entries.len() > MAX_IDS {
             break;
         }
-        peer.cursor = number + 1;
+        batches.start = number + 1;
         for entry in batch
             .entries
             .iter()

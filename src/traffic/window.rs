@@ -13,7 +13,7 @@
 //! itself ([`MAX_UNWRITTEN`]): so a peer that acknowledges what it was not sent, or that stops reading, gets us to hold nothing more.
 //!
 //! Bounds: [`MIN_UNREAD`] to [`MAX_UNREAD`]; one sample for each [`SAMPLE`] bytes under way; acknowledgements: two for
-//! each frame sent, one as read and one as done with.
+//! each frame sent, one as read and one as done with, those of former streams included ([`Window::move_on`]).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -90,6 +90,16 @@ impl Default for Window {
 }
 
 impl Window {
+    /// The streams are others now, and nothing is known of how fast these are. What the peer has to say of the former ones may still
+    /// come.
+    pub fn move_on(&mut self) {
+        *self = Self {
+            due: self.due.saturating_add(SPARE_ACKNOWLEDGEMENTS),
+            voting: self.voting,
+            ..Self::default()
+        };
+    }
+
     /// Bytes that may be sent now; the last message may go over it.
     pub fn room(&self) -> usize {
         let unread = self.limit.saturating_sub(self.unread());
@@ -300,6 +310,25 @@ mod tests {
             answers += 1;
         }
         assert_eq!(answers, 20 + SPARE_ACKNOWLEDGEMENTS);
+    }
+
+    #[test]
+    fn acknowledgements_of_former_streams_are_no_lies() {
+        let (mut window, now) = (Window::default(), Instant::now());
+        for _ in 0..100 {
+            window.on_sent(100, 1, now);
+            window.on_written(100, now);
+        }
+        window.move_on();
+        for _ in 0..200 {
+            assert!(window.on_acknowledged(100, 100, now), "still on its way");
+        }
+        assert!(window.room() > 0 && window.room() <= MIN_UNREAD);
+        let mut more = 0;
+        while window.on_acknowledged(0, 0, now) {
+            more += 1;
+        }
+        assert_eq!(more, 2 * SPARE_ACKNOWLEDGEMENTS);
     }
 
     proptest! {

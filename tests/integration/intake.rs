@@ -365,35 +365,57 @@ async fn questions_about_state_are_bounded_and_hold_up_no_item() {
     );
 }
 
-#[tokio::test]
-async fn what_has_no_room_is_told_and_counted_and_votes_keep_theirs() {
+/// Little room for checks of transactions and votes.
+fn cramped() -> Config {
     let mut config = listening(TCP);
     config.protocol.propagation.transactions.max_item = 1024;
-    config.protocol.validation.transactions.per_peer = (1 << 20) + 1024;
-    config.protocol.validation.max_in_flight = 2;
+    config.protocol.propagation.votes.max_item = 1024;
+    let validation = &mut config.protocol.validation;
+    let room = (1 << 20) + 1024;
+    for share in [&mut validation.transactions, &mut validation.votes] {
+        (share.all, share.per_peer) = (room, room);
+    }
+    validation.max_in_flight = 2;
+    config
+}
+
+#[tokio::test]
+async fn what_has_no_room_is_told_and_counted_and_votes_keep_theirs() {
     let gate = Arc::new(Gate::default());
     // Or a failed test would never end.
-    let _opens = Opens(Arc::clone(&gate));
-    let chain = Slow(gate);
-    let mut node = Node::with(config.clone(), chain).await;
-    let mut peer = Node::start(config).await;
+    let opens = Opens(Arc::clone(&gate));
+    let chain = Slow(gate, ItemKind::Transaction);
+    let mut node = Node::with(cramped(), chain).await;
+    let mut peer = Node::start(cramped()).await;
     connect(&mut peer, &mut node).await;
     let sent = peer.broadcast_transactions(transactions(5000)).await;
     assert!(sent.expect("sent").iter().all(Result::is_ok));
-    let reason = node
-        .event("a refused item", |event| match event {
-            NetworkEvent::ItemRefused { reason, .. } => Some(reason),
-            _ => None,
-        })
-        .await;
-    assert!(
-        reason.contains("protocol.validation.transactions.per_peer"),
-        "{reason}"
-    );
-    assert!(node.message_metrics().items_turned_away > 0);
     let vote = Item::new(ItemKind::Vote, "aye");
     peer.submit(vote.clone()).await.expect("sent");
     assert_eq!(node.item().await.0, vote, "while transactions are held up");
+    // What cannot be made to wait is refused.
+    let mut handed = 0;
+    let refused = async {
+        loop {
+            handed += 1;
+            let transaction = Transaction::new(format!("handed over {handed}"));
+            let handing = node.handle_transaction(transaction, peer.id());
+            let tried = tokio::time::timeout(Duration::from_millis(20), handing).await;
+            if let Ok(Err(error)) = tried {
+                return error.to_string();
+            }
+        }
+    };
+    let reason = soon("no room", refused).await;
+    assert!(
+        reason.contains("protocol.validation.transactions"),
+        "{reason}"
+    );
+    assert!(node.message_metrics().items_turned_away > 0);
+    drop(opens);
+    for _ in 0..5000 + handed - 1 {
+        assert_eq!(node.item().await.0.kind(), ItemKind::Transaction);
+    }
 }
 
 #[tokio::test]
@@ -478,7 +500,7 @@ async fn who_waits_behind_a_peer_that_takes_nothing_is_told() {
     config.protocol.validation.transactions.all = 512 << 20;
     let gate = Arc::new(Gate::default());
     let _opens = Opens(Arc::clone(&gate));
-    let peer = Node::with(config, Slow(gate)).await;
+    let peer = Node::with(config, Slow(gate, ItemKind::Transaction)).await;
     soon("the dial", sender.dial(peer.address()))
         .await
         .expect("it is there");
@@ -501,8 +523,41 @@ async fn who_waits_behind_a_peer_that_takes_nothing_is_told() {
         .expect("votes have their own room");
 }
 
-/// A chain whose checks of transactions wait at a gate.
-struct Slow(Arc<Gate>);
+#[tokio::test]
+async fn a_slow_chain_holds_its_peers_up_and_gets_all_of_their_votes() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let mut node = Node::with(cramped(), Slow(gate, ItemKind::Vote)).await;
+    let mut peers = Vec::new();
+    for _ in 0..2 {
+        let mut peer = Node::start(cramped()).await;
+        connect(&mut peer, &mut node).await;
+        peers.push(peer);
+    }
+    // More than the room of all: lanes have to wait.
+    let votes = 700;
+    for number in 0..votes {
+        for (place, peer) in peers.iter().enumerate() {
+            let mut data = format!("vote {number} of {place}").into_bytes();
+            data.resize(1000, 7);
+            peer.broadcast_message(NetworkMessage::ConsensusVote(Vote::new(data)))
+                .await
+                .expect("sent");
+        }
+    }
+    drop(opens);
+    for _ in 0..2 * votes {
+        assert_eq!(node.item().await.0.kind(), ItemKind::Vote);
+    }
+    assert_eq!(node.message_metrics().items_turned_away, 0);
+    for peer in &peers {
+        let reputation = node.peer_metrics().peer_reputation;
+        assert_eq!(reputation.get(&peer.id()), Some(&0.0));
+    }
+}
+
+/// A chain whose checks of one kind wait at a gate.
+struct Slow(Arc<Gate>, ItemKind);
 
 #[derive(Default)]
 struct Gate(Mutex<bool>, std::sync::Condvar);
@@ -525,9 +580,21 @@ impl Gate {
     }
 }
 
+impl Slow {
+    fn check(&self, kind: ItemKind, data: &Bytes) -> Checked {
+        if self.1 == kind {
+            self.0.pass();
+        }
+        Checked::opaque(data)
+    }
+}
+
 impl Application for Slow {
     fn check_transaction(&self, transaction: &Transaction) -> Checked {
-        self.0.pass();
-        Checked::opaque(&transaction.data)
+        self.check(ItemKind::Transaction, &transaction.data)
+    }
+
+    fn check_vote(&self, vote: &Vote) -> Checked {
+        self.check(ItemKind::Vote, &vote.data)
     }
 }

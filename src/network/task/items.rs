@@ -1,10 +1,14 @@
 //! Items between the door and their way on: routes what the intake decides, and decides nothing itself.
 
 use super::*;
-use crate::intake::{
-    Batch, Judged, Load, Offer, Offered, Outcomes, Own, Source, Ticket, Way, Work, refusal,
-};
 use crate::propagation::blocks::AcceptedBlock;
+use crate::{
+    intake::{
+        Batch, Judged, Load, Offer, Offered, Outcomes, Own, Source, Ticket, Way, Work, refusal,
+    },
+    lanes::Taken,
+    traffic::Lane,
+};
 
 /// Batches that were checked together, and what the chain says to each; `None`: the host is ending.
 pub(super) type Checks = Vec<(Ticket, Option<Judged>)>;
@@ -36,18 +40,35 @@ impl Task {
         Ok(())
     }
 
-    /// A batch from the lanes is at the door. Where there is no room it is told, and may come again: its sender has
-    /// acknowledgements to go by, others announce it, and reconciliation brings it.
-    pub(super) fn check_batch(&mut self, batch: Batch) {
-        match self.intake.queue.push(batch) {
-            Ok(()) => self.start_checks(),
-            Err((batch, reason)) => {
-                self.turned_away(batch.kind, &batch.source, batch.items.len(), &reason);
-                let lanes = &mut self.swarm.behaviour_mut().lanes;
-                lanes.core.turned_away(batch.kind, &batch.items);
-                if let Source::Lanes(peer, took) = batch.source {
-                    lanes.done(peer, took);
+    /// A batch from a peer's lane is at the door. Where there is no room it waits all the same and the lane is read no further; where
+    /// peers together have brought far too much, that is told, and the batch is fetched again from who sent it.
+    pub(super) fn check_batch(&mut self, from: PeerId, took: Taken, batch: Batch) {
+        let kind = batch.kind;
+        match self.intake.queue.take(from, batch) {
+            Ok(is_over) => {
+                if is_over {
+                    self.swarm.behaviour_mut().lanes.pause(from, took);
                 }
+                self.start_checks();
+            }
+            Err((batch, reason)) => {
+                self.turned_away(kind, &batch.source, batch.items.len(), &reason);
+                let lanes = &mut self.swarm.behaviour_mut().lanes;
+                let now = platform::now();
+                lanes.core.turned_away(kind, from, &batch.items, now);
+                lanes.done(from, took);
+            }
+        }
+    }
+
+    /// Lanes that had to wait for room are read on.
+    fn read_on(&mut self) {
+        for (kind, lane) in [
+            (ItemKind::Vote, Lane::Urgent),
+            (ItemKind::Transaction, Lane::Bulk),
+        ] {
+            while let Some(peer) = self.intake.queue.relieved(kind) {
+                self.swarm.behaviour_mut().lanes.resume(peer, lane);
             }
         }
     }
@@ -202,6 +223,7 @@ impl Task {
         for (ticket, _) in &checks {
             self.intake.queue.done(ticket);
         }
+        self.read_on();
         while let Some((kind, source, data)) = self.intake.next_held() {
             // The report to gossip says what became of it.
             let _ = self.offer(Item::new(kind, data), source);

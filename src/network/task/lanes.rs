@@ -24,11 +24,15 @@ impl Task {
                 from,
                 items,
                 took,
-            }) => self.check_batch(Batch {
-                kind,
-                source: Source::Lanes(from, took),
-                items,
-            }),
+            }) => {
+                let source = Source::Lanes(from, took);
+                let batch = Batch {
+                    kind,
+                    source,
+                    items,
+                };
+                self.check_batch(from, took, batch);
+            }
             Propagated::Ask(question) => self.ask(question),
             Propagated::Work(step) => {
                 let stepped = platform::offload(move || step.run());

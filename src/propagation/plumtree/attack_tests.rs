@@ -23,6 +23,13 @@ fn item(number: u64, size: usize) -> Accepted {
     }
 }
 
+/// A frame that goes out.
+fn frame(bytes: &Bytes) -> Kind {
+    let mut bytes = bytes.clone();
+    prost::decode_length_delimiter(&mut bytes).expect("its length");
+    Frame::read(bytes).expect("right")
+}
+
 fn fetch(items: &[&Accepted]) -> Fetch {
     let ids = items.iter().map(|item| item.key.short());
     Fetch {
@@ -44,6 +51,83 @@ fn a_fetch_that_names_one_item_4096_times_gets_it_once() {
     let answer = tree.next(peer, None, now).expect("it is here");
     assert_eq!((answer.items, answer.payload), (1, 100_000));
     assert!(tree.next(peer, None, now).is_none());
+}
+
+#[test]
+fn what_there_was_no_room_for_is_fetched_again() {
+    let (peer, now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(peer, now);
+    let Accepted { key, data, .. } = item(1, 100);
+    let batch = vec![(key, data)];
+    let came = tree.on_items(peer, batch.clone(), [].into_iter(), |_, _| false, now);
+    tree.turned_away(peer, &came.fresh[0], now);
+    let later = now + Duration::from_secs(1);
+    tree.on_time(&pool(), later);
+    let asked = tree.next(peer, None, later).expect("a fetch");
+    assert_eq!(
+        asked.bytes,
+        Kind::Fetch(Fetch {
+            ids: wire::column([key.short()].into_iter())
+        })
+        .into_frame()
+    );
+    let again = tree.on_items(peer, batch, [].into_iter(), |_, _| false, later);
+    assert_eq!((again.fresh.len(), again.misdeed), (1, None));
+}
+
+#[test]
+fn who_has_moved_is_told_again_and_asked_again() {
+    let ([ann, bob], now) = ([PeerId::random(), PeerId::random()], Instant::now());
+    let later = now + Duration::from_secs(1);
+    let [mut here, mut there] = [bob, ann].map(|peer| tree(peer, now));
+    let items: Vec<_> = (0..5000).map(|number| item(number, 20)).collect();
+    here.accepted(None, items.clone(), now);
+    // All of it is pushed, and lost on the way.
+    while here.next(bob, None, later).is_some() {}
+    here.moved(bob, true, later);
+    there.moved(ann, false, later);
+    let mut came = HashSet::new();
+    let fetches = |there: &mut Plumtree, now| {
+        there.on_time(&pool(), now);
+        let next = std::iter::from_fn(|| there.next(ann, None, now));
+        let frames = next.map(|out| frame(&out.bytes));
+        frames
+            .filter(|kind| matches!(kind, Kind::Fetch(_)))
+            .collect::<Vec<_>>()
+    };
+    for out in std::iter::from_fn(|| here.next(bob, None, later)) {
+        match frame(&out.bytes) {
+            Kind::Announce(told) => {
+                assert_eq!(there.on_announce(ann, &told, |_, _| false, later), None)
+            }
+            Kind::Link(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    let now = later + Duration::from_secs(1);
+    let lost = fetches(&mut there, now);
+    assert!(!lost.is_empty(), "and lost too");
+    there.moved(ann, false, now);
+    for kind in fetches(&mut there, now) {
+        let Kind::Fetch(fetch) = kind else { continue };
+        assert_eq!(here.on_fetch(bob, &fetch), None);
+    }
+    for out in std::iter::from_fn(|| here.next(bob, None, now)) {
+        if let Kind::Items(batch) = frame(&out.bytes) {
+            let keyed = |data: Bytes| (TransactionKey::of(&data), data);
+            let batch = batch.items.into_iter().map(keyed).collect();
+            let received = there.on_items(ann, batch, [].into_iter(), |_, _| false, now);
+            assert_eq!(received.misdeed, None);
+            came.extend(received.fresh.into_iter().map(|fresh| fresh.key));
+        }
+    }
+    assert_eq!(came.len(), items.len());
+    assert!(items.iter().all(|item| came.contains(&item.key)));
+    let much_later = now + Duration::from_secs(10);
+    assert!(
+        there.on_time(&pool(), much_later).is_empty(),
+        "nobody is blamed"
+    );
 }
 
 #[test]

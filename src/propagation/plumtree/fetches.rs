@@ -310,6 +310,35 @@ impl Fetches {
         }
     }
 
+    /// What a peer was asked for and has not answered is asked of it again, since the question or the answer may be lost.
+    pub(super) fn ask_again(&mut self, peer: &PeerId) {
+        let Self {
+            wanted,
+            requested,
+            peers,
+            touched,
+            ..
+        } = self;
+        let Some(announcer) = peers.get_mut(peer) else {
+            return;
+        };
+        requested.retain(|(_, (id, asked, _))| {
+            let Some(item) = wanted.get_mut(id).filter(|_| asked == peer) else {
+                return asked != peer;
+            };
+            let claim = item.claims.iter().find(|(other, _)| other == peer);
+            if let (State::Requested(of), Some((_, claim))) = (item.state, claim)
+                && of == *peer
+            {
+                announcer.requested_bytes -= size(*claim);
+                announcer.ready.push((claim.fee_rate, *id));
+                item.state = State::Ready(*peer);
+            }
+            false
+        });
+        touched.insert(*peer);
+    }
+
     /// Whether a peer has sent something that it was asked for, lately.
     fn answers(&self, peer: &PeerId, now: Instant) -> bool {
         let answered = self.peers.get(peer).and_then(|peer| peer.answered);

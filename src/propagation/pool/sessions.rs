@@ -466,7 +466,20 @@ impl Part for Pools {
         );
     }
 
-    fn moved(&mut self, _: PeerId, _: Instant) {}
+    /// Sessions that were under way are over, and nobody is blamed; ours begins anew when the peer takes it.
+    fn moved(&mut self, id: PeerId, _: bool, now: Instant) -> Vec<Output> {
+        let peer = self.peers.get(&id);
+        let was_busy = peer.is_some_and(|peer| peer.ours.is_some());
+        for side in [Side::Ours, Side::Theirs] {
+            self.end(id, side, None);
+        }
+        if let Some(peer) = self.peers.get_mut(&id).filter(|_| was_busy) {
+            self.begins.remove(&(peer.next_at, id));
+            peer.next_at = now + LEAST_PAUSE;
+            self.begins.insert((peer.next_at, id));
+        }
+        self.start()
+    }
 
     fn gone(&mut self, peer: PeerId, _: Instant) -> Vec<Output> {
         for side in [Side::Ours, Side::Theirs] {
@@ -573,6 +586,21 @@ mod tests {
         assert!(!pools.stepped(second.run(), &pool, later).is_empty());
         pools.gone(peer, now);
         assert_eq!((pools.sessions, pools.at_work), (0, 0));
+    }
+
+    #[test]
+    fn a_session_of_who_has_moved_is_over_and_begins_anew() {
+        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), Instant::now());
+        pools.joined(peer, true, now);
+        let step = works(pools.on_time(&pool, now)).remove(0);
+        assert!(
+            !pools.stepped(step.run(), &pool, now).is_empty(),
+            "a request"
+        );
+        assert!(pools.moved(peer, true, now).is_empty());
+        assert_eq!(pools.sessions, 0);
+        let later = now + LEAST_PAUSE;
+        assert_eq!(works(pools.on_time(&pool, later)).len(), 1);
     }
 
     #[test]

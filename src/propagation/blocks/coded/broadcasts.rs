@@ -81,6 +81,11 @@ impl Broadcasts {
         std::mem::take(&mut self.news)
     }
 
+    /// The peers that take part.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.iter()
+    }
+
     /// Whether a peer takes part.
     pub fn has(&self, peer: &PeerId) -> bool {
         self.peers.contains(peer)

@@ -94,6 +94,13 @@ impl CompactBlocks {
         out.into_vec()
     }
 
+    /// Tells a peer of so many of the newest blocks that the chain has accepted.
+    pub fn tell_newest(&mut self, peer: PeerId, count: usize) -> Vec<Action> {
+        let mut out = Actions::default();
+        self.recent.tell_newest(peer, count, &mut out);
+        out.into_vec()
+    }
+
     /// A valid block is here by another way than this: made here, or `from` a peer. `parts` is what
     /// [`crate::Application::split_block`] says; `novel_bytes` are those of its transactions that were not in our pool
     /// ([`Offer::novel_bytes`]).

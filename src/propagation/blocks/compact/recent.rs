@@ -244,6 +244,17 @@ impl Recent {
         self.blocks.remove(place)
     }
 
+    /// Tells a peer of the newest accepted blocks, the eldest of them first.
+    pub(super) fn tell_newest(&mut self, peer: PeerId, count: usize, out: &mut Actions) {
+        let accepted = self.blocks.iter_mut().filter(|kept| kept.accepted);
+        let mut newest: Vec<_> = accepted.rev().take(count).collect();
+        newest.reverse();
+        for kept in newest {
+            kept.dealings(peer).knows = true;
+            kept.send(peer, Form::Announcement, "its streams are others now", out);
+        }
+    }
+
     pub(super) fn gone(&mut self, peer: &PeerId) {
         for kept in &mut self.blocks {
             kept.peers.remove(peer);

@@ -1,0 +1,129 @@
+//! Two nodes, and a link between them that loses what is on its way.
+
+use std::time::Duration;
+
+use bytes::Buf;
+
+use super::*;
+use crate::{lanes::Decode, platform::test};
+
+/// The cores of a node, what it has accepted, and what it says of the other one.
+struct Node {
+    core: Propagation,
+    has: HashSet<TransactionKey>,
+    misdeeds: Vec<Misdeed>,
+}
+
+impl Node {
+    fn new(other: PeerId, outbound: bool, now: Instant) -> Self {
+        let mut core = Propagation::new(&PropagationConfig::default(), [[3; 16]; 4]);
+        core.joined(other, outbound, now);
+        Self {
+            core,
+            has: HashSet::new(),
+            misdeeds: Vec::new(),
+        }
+    }
+
+    fn accept(&mut self, kind: ItemKind, from: Option<PeerId>, items: Vec<Fresh>, now: Instant) {
+        self.has.extend(items.iter().map(|fresh| fresh.key));
+        let accepted = items.into_iter().map(|fresh| Accepted {
+            key: fresh.key,
+            data: fresh.data,
+            fee: 0,
+        });
+        let accepted = accepted.collect();
+        self.core
+            .concluded(kind, from, accepted, std::iter::empty(), now);
+    }
+
+    /// Does what is to be done; frames that are to be sent.
+    fn act(&mut self, now: Instant) -> Vec<(Class, Outgoing)> {
+        let mut sent = Vec::new();
+        while let Some(action) = self.core.action() {
+            match action {
+                Action::Send(_, class, outgoing) => sent.push((class, outgoing)),
+                Action::Misdeed(_, misdeed) => self.misdeeds.push(misdeed),
+                Action::Tell(Event::Check(Unchecked {
+                    kind, from, items, ..
+                })) => self.accept(kind, Some(from), items, now),
+                _ => {}
+            }
+        }
+        sent
+    }
+
+    /// Everything that goes out now.
+    fn send(&mut self, to: PeerId, now: Instant) -> Vec<(Class, Outgoing)> {
+        self.core.on_time(now);
+        let mut sent = self.act(now);
+        for class in Propagation::CLASSES {
+            while let Some(outgoing) = self.core.next(to, *class, 1 << 20, now) {
+                sent.push((*class, outgoing));
+            }
+        }
+        sent
+    }
+
+    fn receive(&mut self, from: PeerId, sent: Vec<(Class, Outgoing)>, now: Instant) {
+        for (class, mut outgoing) in sent {
+            while outgoing.bytes.has_remaining() {
+                let length = prost::decode_length_delimiter(&mut outgoing.bytes);
+                let frame = outgoing.bytes.split_to(length.expect("a length"));
+                let decoded = self.core.decoder().decode(class.lane(), frame);
+                let frame = decoded.expect("right").frame;
+                self.core.frame(from, frame, Taken::nothing(), now);
+            }
+            self.act(now);
+        }
+    }
+}
+
+fn item(kind: ItemKind, number: u32) -> Fresh {
+    let mut data = format!("{kind} {number}").into_bytes();
+    data.resize(200, 7);
+    Fresh {
+        key: TransactionKey::of(&data),
+        data: data.into(),
+        promised: None,
+    }
+}
+
+#[test]
+fn who_roams_in_the_middle_of_a_stream_loses_nothing_and_nobody_pays() {
+    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], Instant::now());
+    let mut nodes = [Node::new(there, true, now), Node::new(here, false, now)];
+    for round in 0..300 {
+        for kind in [ItemKind::Vote, ItemKind::Transaction] {
+            for (place, node) in nodes.iter_mut().enumerate() {
+                let number = round * 100 + u32::try_from(place).expect("small") * 50;
+                let items = (number..number + 10).map(|number| item(kind, number));
+                // They go on while nothing arrives.
+                node.accept(kind, None, items.collect(), now);
+            }
+        }
+        let is_dead = (100..120).contains(&round);
+        let [one, other] = &mut nodes;
+        let (sent, answers) = (one.send(there, now), other.send(here, now));
+        if !is_dead {
+            other.receive(here, sent, now);
+            one.receive(there, answers, now);
+        }
+        if round == 119 {
+            one.core.moved(there, true, now);
+            other.core.moved(here, false, now);
+        }
+        now += Duration::from_millis(10);
+    }
+    for _ in 0..500 {
+        now += Duration::from_millis(10);
+        let [one, other] = &mut nodes;
+        let (sent, answers) = (one.send(there, now), other.send(here, now));
+        other.receive(here, sent, now);
+        one.receive(there, answers, now);
+    }
+    let [one, other] = &nodes;
+    assert_eq!(one.has.len(), 300 * 2 * 2 * 10);
+    assert!(one.has == other.has, "{} there", other.has.len());
+    assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
+}
