@@ -6,10 +6,11 @@
 //! 1. **Size.** One limit for each kind ([`ItemLimits`]), for what comes and for what goes. It is part of the hello, so that all
 //!    nodes of a network have the same one, and no honest node pays for another's.
 //! 2. **Known already.** What is here, is being checked, or was accepted, confirmed or rejected lately is not checked again, not
-//!    delivered again and not spread again. What the pool had no room for is known for a short while only, and never to its maker. Votes and transactions are kept where they propagate from, which is asked
-//!    ([`Keeper`]); blocks by their bytes are remembered here.
-//! 3. **Room.** Each kind has its own, and each peer a share of it ([`Queue`]). What has none is refused, and that is told. Only
-//!    what came by gossip is held ([`HELD`]): gossipsub takes no second copy of it, so it could not come again.
+//!    delivered again and not spread again. What the pool had no room for is known for a short while only, and never to its maker.
+//!    Votes and transactions are kept where they propagate from, which is asked ([`Keeper`]); blocks by their bytes are remembered here.
+//! 3. **Room.** Each kind has its own, and each peer a share of it ([`Queue`]). A batch from a lane that has none waits, and that
+//!    lane is read no further meanwhile. What came by gossip is held ([`HELD`]): gossipsub takes no second copy of it, so it could not
+//!    come again. Anything else is refused, and that is told.
 //! 4. **Verdict.** The chain checks off the network task, many items at once ([`Judged`]), and hands each accepted one to the application,
 //!    once. Then whoever waits for the verdict hears of it, and whoever sent what is rejected pays. An item over which
 //!    the application panics is ignored.
@@ -17,7 +18,7 @@
 //! Items from lanes have passed the first two steps when they come: the core that keeps them does them while it sorts a frame,
 //! so that a batch costs the network task nothing per item here.
 //!
-//! Bounds: the queue's; [`HELD`]; [`MAX_COPIES`]; what is remembered of blocks ([`MAX_BLOCKS`] twice for accepted and for rejected ones).
+//! Bounds: the queue's; [`HELD`]; [`MAX_COPIES`]; what is remembered of blocks (`protocol.propagation.blocks.max_seen` twice, for accepted and for rejected ones).
 
 mod batch;
 mod block;

@@ -18,6 +18,7 @@ use libp2p::{
     core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
 };
 
+use super::acknowledge::Acknowledge;
 use crate::traffic::Lane;
 
 /// The longest frame that is read, in bytes: a block of 4 MiB with the lengths of its transactions.
@@ -179,17 +180,20 @@ fn length(buffer: &[u8]) -> io::Result<Option<(usize, usize)>> {
     Ok(Some((head + 1, length)))
 }
 
-/// Cuts a stream into frames as a node does; how many there are. For tools: fuzzing, analysers.
+/// Cuts a stream into frames as a node does, and reads those that are the lanes' own; how many there are. For tools: fuzzing, analysers.
 ///
 /// # Errors
-/// As `Reader::poll_next` has them.
+/// As `Reader::poll_next` has them; `InvalidData` for an acknowledgement that is broken.
 pub fn check_lane(stream: &[u8]) -> io::Result<usize> {
     let mut reader = Reader::new(futures::io::Cursor::new(stream));
     let mut cx = Context::from_waker(Waker::noop());
     let mut frames = 0;
     while let Poll::Ready(frame) = reader.poll_next(&mut cx) {
-        if frame?.is_none() {
+        let Some((frame, _)) = frame? else {
             break;
+        };
+        if let Some(acknowledge) = Acknowledge::read(&frame) {
+            acknowledge.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
         frames += 1;
     }

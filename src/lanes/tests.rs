@@ -440,3 +440,11 @@ fn what_comes_is_charged_to_its_class() {
     assert!(!ready(&mut shaper, Lane::Block));
     assert!(ready(&mut shaper, Lane::Urgent) && ready(&mut shaper, Lane::Bulk));
 }
+
+#[test]
+fn a_broken_acknowledgement_is_found_in_a_stream() {
+    let whole = Acknowledge { done: 7, read: 9 }.into_frame();
+    assert_eq!(check_lane(&whole).expect("two numbers"), 1);
+    let broken = [3, whole[1], 1, 0xff];
+    assert!(check_lane(&broken).is_err());
+}

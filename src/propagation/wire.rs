@@ -181,7 +181,8 @@ fn some_ids(column: &Bytes) -> Result<usize, FrameError> {
     }
 }
 
-/// Reads a frame of the lanes as a node does; how many items and ids it holds. For tools: fuzzing, analysers.
+/// Reads a frame of the lanes as a node does; how many items and ids it holds. Acknowledgements are the lanes' own:
+/// [`check_lane`](crate::check_lane) reads them. For tools: fuzzing, analysers.
 ///
 /// # Errors
 /// [`FrameError`] says what is wrong with it.

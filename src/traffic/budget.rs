@@ -87,10 +87,9 @@ impl Budget {
         self.fill(now);
         let full = tokens(self.rate, Self::BURST);
         // The bucket's share of eight, and what its neighbour can take before the rest overflows.
-        let (level, share, neighbour) = match class.lane() {
-            Lane::Urgent | Lane::Block => (self.urgent, 7, full.saturating_sub(self.bulk)),
-            Lane::Bulk => (self.bulk, 1, full.saturating_sub(self.urgent)),
-        };
+        let share = if class.lane() == Lane::Bulk { 1 } else { 7 };
+        let (bucket, neighbour) = self.buckets(class);
+        let (level, neighbour) = (*bucket, full.saturating_sub(*neighbour));
         let missing = (tokens(self.rate, reserve) + 1).saturating_sub(level);
         if missing <= 0 {
             return Admission::Now;
@@ -112,8 +111,18 @@ impl Budget {
                 let least = self.urgent.min(-tokens(self.rate, Self::VOTE_DEBT));
                 self.urgent = self.urgent.saturating_sub(cost).max(least);
             }
-            Class::Block => self.urgent = self.urgent.saturating_sub(cost),
-            _ => self.bulk = self.bulk.saturating_sub(cost),
+            _ => {
+                let (bucket, _) = self.buckets(class);
+                *bucket = bucket.saturating_sub(cost);
+            }
+        }
+    }
+
+    /// The bucket that a class is paid from, and its neighbour. In one place, so that nothing waits for one and empties another.
+    fn buckets(&mut self, class: Class) -> (&mut i128, &mut i128) {
+        match class.lane() {
+            Lane::Urgent | Lane::Block => (&mut self.urgent, &mut self.bulk),
+            Lane::Bulk => (&mut self.bulk, &mut self.urgent),
         }
     }
 

@@ -231,7 +231,8 @@ mod tests {
         fn any_ten_seconds_stay_within_five_percent(
             bulk in senders(Class::Transaction),
             blocks in senders(Class::Block),
-            kinds in 0..3,
+            requests in senders(Class::BlockRequest),
+            kinds in 0..4,
             vote_sizes in proptest::collection::vec(100usize..300, 20),
             votes_every in 1u64..20,
         ) {
@@ -239,6 +240,7 @@ mod tests {
             let mut senders = match kinds {
                 0 => bulk,
                 1 => blocks,
+                2 => requests,
                 _ => bulk.into_iter().chain(blocks).collect(),
             };
             senders.push(Sender {

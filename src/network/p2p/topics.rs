@@ -36,11 +36,12 @@ impl P2PNetworkManager {
         .await
     }
 
-    /// Publishes on a plain gossipsub topic, joined or not. Waits for peers that have much to read, a second at most: who has
-    /// not read by then may lose it, which [`NetworkEvent::GossipImpaired`](crate::NetworkEvent::GossipImpaired) tells.
+    /// Publishes on a plain gossipsub topic, joined or not. Waits for peers that have much to read, a second at most for each
+    /// and three in all: who has not read by then may lose it, which [`NetworkEvent::GossipImpaired`](crate::NetworkEvent::GossipImpaired) tells.
     ///
     /// # Errors
-    /// [`NetworkError::NoPeers`]; [`NetworkError::Busy`] where too much waits already (64 messages or 8 MiB): try again;
+    /// [`NetworkError::NoPeers`]; [`NetworkError::Busy`] where too much waits already (64 messages or 8 MiB), or peers made no room
+    /// in that time: try again;
     /// duplicates or sizes as [`NetworkError::Protocol`]; [`NetworkError::Config`] where the topic carries the chain's items, which
     /// [`Self::submit`] sends.
     pub async fn publish_topic(
