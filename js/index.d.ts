@@ -57,7 +57,7 @@ export interface NodeOptions {
 
 export interface NetworkId {
   id: string
-  /** The genesis hash in hex, 64 digits. **Default:** the one derived from the id. */
+  /** The genesis hash in hex, 64 bytes at most, which all peers must share. **Default:** empty. */
   genesis?: string
   /** Which rules check the items. **Default:** `'opaque'`: any item that is not empty. */
   application?: 'opaque' | 'bitcoin'

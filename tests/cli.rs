@@ -533,6 +533,11 @@ fn a_dashboard_that_is_not_built_is_said_to_be() {
         head.contains("404") && body.contains("./build.sh run"),
         "{head}\n{body}"
     );
+    // What createNode takes as its `network`: a chain without a genesis has none to name.
+    let (_, body) = get(url, "/api/node", None);
+    let said: Value = serde_json::from_str(&body).expect("JSON");
+    let network = serde_json::json!({"id": "selkie-dev", "application": "opaque"});
+    assert_eq!(said["network"], network);
     let port = url
         .trim_end_matches('/')
         .rsplit(':')

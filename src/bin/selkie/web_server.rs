@@ -110,12 +110,12 @@ impl Site {
         let (chain, protocol) = (&first.config.chain, &first.config.protocol);
         let memory = |time: Duration| format!("{}ms", time.as_millis());
         let propagation = &protocol.propagation;
+        let mut network = json!({"id": chain.network_id, "application": self.chain.name()});
+        if !chain.genesis.is_empty() {
+            network["genesis"] = hex::encode(&chain.genesis).into();
+        }
         json!({
-            "network": {
-                "id": chain.network_id,
-                "genesis": hex::encode(&chain.genesis),
-                "application": self.chain.name(),
-            },
+            "network": network,
             "bootstrap": bootstrap,
             "peer_id": first.local_peer_id.to_string(),
             "config": {"protocol": {
