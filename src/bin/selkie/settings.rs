@@ -16,8 +16,8 @@ use selkie::{
 };
 use serde::{Deserialize, Serialize};
 
-/// No configuration is longer, in bytes; a larger file is something else.
-const MAX_FILE: u64 = 1 << 20;
+/// No configuration is longer, in bytes: one with all 100,000 blacklisted peers has 6 MiB. A larger file is something else.
+const MAX_FILE: u64 = 16 << 20;
 
 /// The flags of a node.
 #[derive(clap::Args, Default)]
@@ -201,10 +201,19 @@ impl File {
     /// Reads a file; an error names the place in it.
     pub(crate) fn read(path: &std::path::Path) -> anyhow::Result<Self> {
         let shown = path.display();
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let file = fs::File::open(path).map_err(|e| anyhow::anyhow!("can't open {shown}: {e}"))?;
-        let read = file.take(MAX_FILE).read_to_string(&mut text);
-        read.map_err(|e| {
+        // One byte more than there may be, as what is cut off would silently be a default.
+        file.take(MAX_FILE + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| anyhow::anyhow!("can't read {shown}: {e}"))?;
+        if u64::try_from(bytes.len())? > MAX_FILE {
+            anyhow::bail!(
+                "{shown} is larger than a configuration can be, {} MiB; name a TOML file",
+                MAX_FILE >> 20
+            );
+        }
+        let text = String::from_utf8(bytes).map_err(|e| {
             anyhow::anyhow!("can't read {shown}: {e}; a configuration is TOML in UTF-8")
         })?;
         text.parse().map_err(|e| {
@@ -379,6 +388,18 @@ mod tests {
             .expect_err("absent")
             .to_string();
         assert_eq!(read, format!("can't open no/such/file: {absent}"));
+    }
+
+    #[test]
+    fn a_long_file_is_read_to_its_end_or_refused_by_name() {
+        let padding = format!("# {}\n", "a".repeat(1 << 20));
+        let given = settings(&format!("{padding}[network]\nmax_peers = 7"), &[]).expect("right");
+        assert_eq!(given.config.network.max_peers, 7);
+        let too_long = complaint(&padding.repeat(16));
+        assert!(
+            too_long.contains("node.toml is larger than a configuration can be, 16 MiB"),
+            "{too_long}"
+        );
     }
 
     #[test]
