@@ -19,10 +19,10 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
     const { storage = platform.defaultStorage, identityInUse = 'error' } = options
     signal?.throwIfAborted()
 
-    const undo: (() => unknown)[] = []
+    const undo: (() => Promise<void>)[] = []
     try {
       const engine = await platform.engine(run, wasm, { signal, onProgress })
-      undo.push(() => engine.close())
+      undo.push(async () => engine.close())
       const pending = new Pending()
       engine.crash.listen((message) => pending.fail(crashed(message)))
 
@@ -41,7 +41,8 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
       const peerId = await pending.wait(start, signal)
       return new RunningNode({ engine, pending, peerId, release })
     } catch (error) {
-      for (const step of undo.reverse()) await step()
+      // The error to tell is the one that came first, whatever else goes wrong on the way back.
+      for (const step of undo.reverse()) await step().catch(() => {})
       signal?.throwIfAborted()
       throw selkieError(error)
     }

@@ -3,9 +3,13 @@
  * `identity.lock` beside it, which holds the id of the process whose node runs on it.
  *
  * The key is written to a file of its own and then linked into place, so that a reader finds all of
- * it or none; where the file system has no hard links, straight into a new file. A lock whose process has died is taken over. (Between looking and taking over, two
+ * it or none; where the file system has no hard links, straight into a new file.
+ *
+ * A lock whose process has died is taken over. One with our own number is another thread's or another
+ * copy's of this package, unless it is older than this process. (Between looking and taking over, two
  * processes started in the same instant could both go ahead; the loser is then kicked out by peers,
- * as without a lock.)
+ * as without a lock. So it is with containers that share a directory: their numbers mean nothing to
+ * each other. A thread that is ended from outside leaves its lock until the process ends.)
  */
 
 import { link, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
@@ -14,7 +18,7 @@ import { SelkieError, StorageError } from './errors.js'
 import { checkedKey, inUse } from './identity.js'
 import type { IdentityStore } from './platform.js'
 
-/** The locks of this process: a number alone does not tell it from one that died before it. */
+/** The locks of this copy of the package in this thread. */
 const held = new Set<string>()
 
 export async function openFileIdentity(directory: string): Promise<IdentityStore> {
@@ -51,9 +55,14 @@ async function lock(path: string): Promise<boolean> {
     if (!isCode(error, 'EEXIST')) throw error
   }
   const holder = Number.parseInt(await readFile(path, 'utf8'), 10)
-  if (holder !== process.pid && isRunning(holder)) return false
+  if (holder === process.pid ? await isOurs(path) : isRunning(holder)) return false
   await writeFile(path, `${process.pid}\n`, { mode: 0o600 })
   return true
+}
+
+/** Whether this process wrote the lock, and not one with its number that died before it. */
+async function isOurs(path: string): Promise<boolean> {
+  return (await stat(path)).mtimeMs >= performance.timeOrigin
 }
 
 function isRunning(pid: number): boolean {

@@ -43,7 +43,7 @@ export async function openIdentity(
     }
     return { key, release: () => store.unlock() }
   } catch (error) {
-    await store.unlock()
+    await store.unlock().catch(() => {})
     throw error
   }
 }

@@ -56,9 +56,10 @@ export class RunningNode extends EventTarget implements SelkieNode {
   readonly state: State = {
     get: async (key, { at, peer, signal }: StateOptions = {}) => {
       checkBytes('key', key)
-      if (at !== undefined && typeof at !== 'bigint') {
-        throw argument(`the height is ${String(at)}; give a bigint, such as 100n`)
+      if (at !== undefined && (typeof at !== 'bigint' || BigInt.asUintN(64, at) !== at)) {
+        throw argument(`the height is ${String(at)}; give a bigint from 0n to 2n ** 64n - 1n`)
       }
+      if (peer !== undefined) checkText('peer', peer)
       return this.#ask(signal, 'requestState', peer, key, at)
     },
   }

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { once } from 'node:events'
+import { chmod, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { Worker } from 'node:worker_threads'
 import { IdentityInUseError, StorageError } from '../dist/errors.js'
 import { openFileIdentity, writeKey } from '../dist/identity-nodejs.js'
 import { startFake } from './fake.mjs'
@@ -72,8 +74,39 @@ test('the lock of a process that runs holds, that of one that has died does not'
   const { pid } = spawnSync(process.execPath, ['--version'])
   for (const dead of [`${pid}\n`, `${process.pid}\n`, 'garbage', '']) {
     await writeFile(lock, dead)
+    // Before this process: a container's first process has the number 1 each time.
+    await utimes(lock, 1, 1)
     await (await start(path)).node.stop()
   }
+})
+
+test('the lock of another thread of this process holds', async (t) => {
+  const path = await directory(t)
+  const open = async () => {
+    const worker = new Worker(
+      `const { parentPort, workerData } = require('node:worker_threads')
+       import(workerData.module)
+         .then(({ openFileIdentity }) => openFileIdentity(workerData.path))
+         .then(async (store) => {
+           parentPort.postMessage('opened')
+           parentPort.once('message', () => store.unlock())
+         }, ({ code }) => parentPort.postMessage(code))`,
+      {
+        eval: true,
+        workerData: { path, module: new URL('../dist/identity-nodejs.js', import.meta.url).href },
+      },
+    )
+    t.after(() => worker.terminate())
+    const [said] = await once(worker, 'message')
+    return { worker, said }
+  }
+  const first = await open()
+  assert.equal(first.said, 'opened')
+  assert.equal((await open()).said, 'identity-in-use')
+  await assert.rejects(start(path), IdentityInUseError)
+  first.worker.postMessage('unlock')
+  await once(first.worker, 'exit')
+  await (await start(path)).node.stop()
 })
 
 test('a file that is no key is not overwritten', async (t) => {

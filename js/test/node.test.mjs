@@ -33,6 +33,17 @@ describe('starting', () => {
     assert.equal(fake.config.chain.application, 'bitcoin')
   })
 
+  test('takes every genesis that the file takes', async () => {
+    for (const genesis of [undefined, '', '00fF', 'ab'.repeat(64)]) {
+      const { fake } = await startFake({ network: { id: 'selkie-dev', genesis } })
+      assert.equal(fake.config.chain.genesis, genesis)
+    }
+    for (const genesis of ['abc', 'ab'.repeat(65), 12, null]) {
+      const wrong = startFake({ network: { id: 'selkie-dev', genesis } })
+      await assert.rejects(wrong, { message: /network.genesis = .*: give / })
+    }
+  })
+
   test('takes an identity from config as it is', async () => {
     const identity = Uint8Array.of(8, 1)
     const { fake } = await startFake({ storage: 'indexeddb', config: { identity } })
@@ -89,6 +100,24 @@ describe('starting', () => {
     assert.equal(released, 1)
   })
 
+  test('gives back all that it took, and tells what failed first, though giving back fails', async () => {
+    const openIdentity = async () => ({
+      load: async () => Uint8Array.of(1),
+      unlock: () => Promise.reject(new Error('the disk is gone')),
+    })
+    const fake = new FakeNode()
+    fake.answers.start = () => {
+      throw Object.assign(new Error('config: wrong'), { code: 'config', fatal: true })
+    }
+    let closed = 0
+    const engine = async () =>
+      Object.assign(new LocalEngine(FakeNode.glue(fake)), { close: () => void closed++ })
+    const { createNode } = fakePlatform({ openIdentity, engine })
+    const start = createNode({ network: 'selkie-dev', storage: 'indexeddb' })
+    await assert.rejects(start, { code: 'config', message: 'config: wrong' })
+    assert.equal(closed, 1)
+  })
+
   test('an abort rejects with its reason, and stops a node that starts all the same', async () => {
     const { createNode, fake } = fakePlatform()
     let go
@@ -122,12 +151,14 @@ describe('calls', () => {
     assert.equal(await node.transactions.submit(bytes), 'id')
     await node.gossip.publish('topic', bytes)
     await node.state.get(bytes, { at: 5n, peer: '12D3KooOther' })
+    await node.state.get(bytes, { at: 2n ** 64n - 1n })
     await node.state.get(bytes)
     await node.disconnect('12D3KooOther')
     assert.deepEqual(fake.calls, [
       ['submit', 'transaction', bytes],
       ['publish', 'topic', bytes],
       ['requestState', '12D3KooOther', bytes, 5n],
+      ['requestState', undefined, bytes, 2n ** 64n - 1n],
       ['requestState', undefined, bytes, undefined],
       ['disconnect', '12D3KooOther'],
     ])
@@ -138,7 +169,8 @@ describe('calls', () => {
     const wrong = [
       () => node.blocks.submit('0xff'),
       () => node.gossip.publish('', new Uint8Array()),
-      () => node.state.get(new Uint8Array(), { at: 5 }),
+      ...[5, -1n, 2n ** 64n].map((at) => () => node.state.get(new Uint8Array(), { at })),
+      ...['', 5].map((peer) => () => node.state.get(new Uint8Array(), { peer })),
       () => node.dial(undefined),
     ]
     for (const call of wrong) {
