@@ -227,6 +227,11 @@ impl Gossip {
         known
     }
 
+    /// Whether a message came, lately, and has no verdict yet.
+    pub(crate) fn awaits_verdict(&self, id: &MessageId) -> bool {
+        self.sizes.awaits_verdict(id)
+    }
+
     /// A peer's reputation is its score; what is less than half of what it takes to be let go counts for nothing.
     pub(crate) fn set_score(&mut self, peer: &PeerId, reputation: f64) {
         let counts = reputation <= self.disconnect_at / 2.0;

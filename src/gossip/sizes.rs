@@ -33,6 +33,10 @@ impl Sizes {
         self.sizes.get(id).map(|(size, _)| *size)
     }
 
+    pub(super) fn awaits_verdict(&self, id: &MessageId) -> bool {
+        self.sizes.get(id).is_some_and(|(_, topic)| topic.is_some())
+    }
+
     /// The verdict on a message is in: its size, and its topic where this is the first one.
     pub(super) fn judged(&mut self, id: &MessageId) -> Option<(usize, TopicHash)> {
         let (size, topic) = self.sizes.get_mut(id)?;

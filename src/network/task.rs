@@ -379,10 +379,14 @@ impl Task {
                 source,
                 verdict,
             } => {
-                if verdict == Verdict::Reject {
-                    self.note(source, Misdeed::InvalidItem);
+                let id = MessageId::from(message_id);
+                // The first verdict counts, and of what did not come there is none.
+                if self.swarm.behaviour().gossip.awaits_verdict(&id) {
+                    if verdict == Verdict::Reject {
+                        self.note(source, Misdeed::InvalidItem);
+                    }
+                    self.report(&id, &source, acceptance(verdict));
                 }
-                self.report(&MessageId::from(message_id), &source, acceptance(verdict));
             }
             Command::AddPeer(peer) => {
                 for address in peer.dial_addresses().map(|address| modern(&address)) {

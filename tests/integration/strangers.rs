@@ -133,10 +133,16 @@ async fn on_a_plain_topic_the_user_gives_the_verdict() {
         plain.publish("weather", text);
         let item = node.event("a topic message", topic_item).await;
         assert_eq!((&item.data[..], item.source), (text.as_bytes(), plain.id));
-        node.report(item.message_id, item.source, verdict)
-            .await
-            .expect("running");
+        // The first one counts.
+        for verdict in [verdict, Verdict::Reject] {
+            node.report(item.message_id.clone(), item.source, verdict)
+                .await
+                .expect("running");
+        }
     }
+    node.report(b"never came".to_vec(), plain.id, Verdict::Reject)
+        .await
+        .expect("running");
     assert_eq!(
         end.event("a topic message", topic_item).await.data,
         "rain",
@@ -155,6 +161,8 @@ async fn on_a_plain_topic_the_user_gives_the_verdict() {
         plain.gossip().await,
         ("weather".to_owned(), b"sun".to_vec())
     );
+    let score = node.peer_metrics().peer_reputation.get(&plain.id).copied();
+    assert!(score.is_some_and(|score| score >= -10.0), "{score:?}");
 
     node.unsubscribe_topic("weather").await.expect("running");
     plain

@@ -54,7 +54,8 @@ impl P2PNetworkManager {
             .await?
     }
 
-    /// The verdict on a message of a topic that was subscribed with `validate`. A rejected message costs `source` reputation.
+    /// The verdict on a message of a topic that was subscribed with `validate`. A rejected message costs `source`
+    /// reputation. The first verdict on a message counts; later ones, and those on what is not known, do nothing.
     ///
     /// # Errors
     /// [`NetworkError::NotRunning`].
