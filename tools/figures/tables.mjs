@@ -51,6 +51,49 @@ const half = 'p99 at half the rate'
 const vote = 'a vote, under a flood, p99'
 
 export const tables = {
+  crowd(figure) {
+    const of = (name) => figure('crowd', name)
+    const rest = (name) => of(`at rest among 1000 peers, ${name}`)
+    const bare = rest('memory a connection, beside bare libp2p')
+    const memory = rest('memory a connection')
+    const cpu = rest('CPU')
+    const through = [10, 100, 1000].map((peers) => of(`a transaction, with ${peers} peers, CPU`))
+    const blocks = [100, 300, 1000].map((peers) => [peers, of(`a block of 1 MB to ${peers} peers`)])
+    return table(
+      ['', 'Selkie', 'beside it', 'target', ''],
+      [
+        [
+          'memory a connection, at rest among 1,000 peers, kB',
+          number(memory.value),
+          `${number(bare.baseline)}: bare libp2p`,
+          bound(memory),
+          verdict(memory),
+        ],
+        [
+          'CPU at rest among 1,000 peers, of a core',
+          number(cpu.value),
+          '',
+          bound(cpu),
+          verdict(cpu),
+        ],
+        ...through.map((figure, place) => [
+          `a transaction that goes through, with ${[10, 100, '1,000'][place]} peers, µs of CPU`,
+          number(figure.value),
+          `${ratio(figure)} times that with 10`,
+          bound(figure),
+          verdict(figure),
+        ]),
+        ...blocks.map(([peers, figure]) => [
+          `a block of 1 MB to ${peers.toLocaleString('en-US')} peers, s`,
+          number(figure.value),
+          '',
+          '',
+          '',
+        ]),
+      ],
+      ['beside it'],
+    )
+  },
   readme(figure) {
     const [gzip, brotli] = ['gzip -9', 'brotli -q 11'].map((name) =>
       figure('wasm', `wasm, ${name}`),
