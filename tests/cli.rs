@@ -366,6 +366,29 @@ fn a_replayed_block_arrives_in_another_process() {
 }
 
 #[test]
+fn a_replay_of_which_not_all_was_taken_says_so_and_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let chain = fs::read(CHAIN).expect("testdata is in the repository");
+    let path = folder.path().join("blk00000.dat");
+    // The blocks 168 to 170; the last one brings the file's first payment, which takers acknowledge.
+    fs::write(&path, &chain[37_586..38_530]).expect("written");
+    let path = path.to_str().expect("a path");
+    let key = a_key(folder.path());
+    let node = Running::start(&["run", "--json", "--chain", "bitcoin", "--key", &key]);
+    let to = node.address("/tcp/");
+    let mut replay = Running::start(&["replay", path, "--json", "--to", &to, "--rate", "0.5"]);
+    node.object(|line| line["kind"] == "block");
+    signal("STOP", node.child.id());
+    for _ in 0..3 {
+        replay.object(|line| line["type"] == "block:sent");
+    }
+    drop(node);
+    let end = replay.object(|line| line["type"] == "end");
+    assert_eq!(end["all_taken"], false);
+    assert_eq!(replay.child.wait().expect("it ends").code(), Some(1));
+}
+
+#[test]
 fn a_peer_of_another_chain_is_refused_and_told_why() {
     let folder = tempfile::tempdir().expect("a folder");
     let node = Running::start(&[

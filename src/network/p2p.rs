@@ -115,6 +115,15 @@ impl P2PNetworkManager {
         listening.await.map_err(|_| NetworkError::NotRunning)?
     }
 
+    /// Whether all that was accepted so far is with the peers that are connected: nothing of it is still checked here or waits in a
+    /// queue, and who acknowledges what it has checked has done so. Who has left is not waited for.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`].
+    pub async fn is_flushed(&self) -> Result<bool, NetworkError> {
+        self.ask(|reply| Command::IsFlushed { reply }).await
+    }
+
     /// Ends the node in order: sends what was accepted, three seconds at most, closes every connection, then ends all
     /// subscriptions. Returns when it has ended.
     pub async fn shutdown(&self) {

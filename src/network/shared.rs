@@ -282,6 +282,9 @@ pub(crate) enum Command {
         verdict: Verdict,
     },
     AddPeer(PeerInfo),
+    IsFlushed {
+        reply: oneshot::Sender<bool>,
+    },
     Shutdown {
         reply: oneshot::Sender<()>,
     },

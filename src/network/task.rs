@@ -298,9 +298,7 @@ impl Task {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 () = glance => {
                     let now = platform::now();
-                    let behaviour = self.swarm.behaviour_mut();
-                    let is_sent = behaviour.lanes.is_flushed(now) && behaviour.gossip.is_flushed();
-                    if until.is_none() && (now >= end || is_sent && self.work.is_empty()) {
+                    if until.is_none() && (now >= end || self.is_flushed(now)) {
                         until = Some(now + LINGER);
                     }
                     glance = Delay::new(GLANCE).fuse();
@@ -308,6 +306,12 @@ impl Task {
             }
             self.act();
         }
+    }
+
+    /// Whether peers have all that was accepted, as far as they say so.
+    fn is_flushed(&mut self, now: Instant) -> bool {
+        let behaviour = self.swarm.behaviour_mut();
+        self.work.is_empty() && behaviour.lanes.is_flushed(now) && behaviour.gossip.is_flushed()
     }
 
     /// Closes every connection, so that peers see an end and not a silence.
@@ -395,6 +399,9 @@ impl Task {
                     behaviour.routing.vouch(&peer.peer_id, address.clone());
                     self.swarm.add_peer_address(peer.peer_id, address);
                 }
+            }
+            Command::IsFlushed { reply } => {
+                let _ = reply.send(self.is_flushed(platform::now()));
             }
             // The loop has taken it already.
             Command::Shutdown { reply } => drop(reply),

@@ -4,8 +4,8 @@
 //! Two rates bound the speed, of blocks and of transactions; a feed that falls behind (the network waits,
 //! or the file is slow) catches up by 100 ms at most. An item that the network still remembers
 //! is not sent again, which is no error: of a file fed in a loop a network of usual memory sees one round (`devnet.rs` has a
-//! short one). Where the send queues are full the feed pauses; gossipsub
-//! has noted the item as sent by then and offers it with its next heartbeats, so that it is not tried again.
+//! short one). Where nobody takes part, or there is no room, the feed says so once, and tries the item again
+//! until its patience ends.
 
 use std::{
     path::PathBuf,
@@ -36,7 +36,7 @@ pub(crate) struct Feed {
     pub(crate) transactions_per_second: f64,
     /// Begin again at the end.
     pub(crate) repeat: bool,
-    /// How long to wait for a peer that takes part; `None`: for ever.
+    /// How long to wait with one item for a peer that takes part, or for room; `None`: for ever.
     pub(crate) patience: Option<Duration>,
 }
 
@@ -60,8 +60,8 @@ pub(crate) struct Totals {
 /// What a feed has just done.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Nobody takes part; told once until somebody does.
-    Waiting,
+    /// Nobody takes part, or there is no room; told once an item.
+    Waiting(NetworkError),
     /// An item was sent.
     Sent {
         kind: ItemKind,
@@ -147,24 +147,25 @@ impl Feed {
                 Err(error) => error,
             };
             match error {
-                NetworkError::NoPeers { .. } => {
+                // It was not taken.
+                NetworkError::NoPeers { .. } | NetworkError::Busy => {
+                    let is_busy = matches!(error, NetworkError::Busy);
+                    if is_busy && !std::mem::replace(&mut delayed, true) {
+                        totals.delayed += 1;
+                    }
                     if self
                         .patience
                         .is_some_and(|patience| began.elapsed() > patience)
                     {
-                        return Err(error).context(
-                            "nobody takes the items: no connected peer is of this network",
-                        );
+                        return Err(error).context(if is_busy {
+                            "nobody takes the items: no connected peer reads any more"
+                        } else {
+                            "nobody takes the items: no connected peer is of this network"
+                        });
                     }
-                    if !told {
-                        told = true;
-                        watcher(totals, Step::Waiting)?;
+                    if !std::mem::replace(&mut told, true) {
+                        watcher(totals, Step::Waiting(error))?;
                     }
-                    Delay::new(PAUSE).await;
-                }
-                // It was not taken.
-                NetworkError::Busy => {
-                    totals.delayed += u64::from(!std::mem::replace(&mut delayed, true));
                     Delay::new(PAUSE).await;
                 }
                 NetworkError::NotSent { .. } => {

@@ -1,6 +1,9 @@
 //! `selkie replay`: feeds the blocks of files to peers, from a node of its own.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use anyhow::bail;
 use clap::{CommandFactory, error::ErrorKind};
@@ -17,14 +20,12 @@ use crate::{
     settings::{Chain, NodeArgs, address, hold_identity},
 };
 
-/// How often is looked whether the last items have left.
+/// How often is looked whether the peers have the last items.
 const LOOK: Duration = Duration::from_millis(100);
-/// Quiet looks in a row after which they have.
-const QUIET_LOOKS: u32 = 3;
-/// Bytes in one look that are heartbeats and pings, not items.
-const QUIET_BYTES: u64 = 4096;
-/// Looks after which a peer that takes nothing is given up.
-const MOST_LOOKS: u32 = 300;
+/// Looks in a row after which they have: a peer that was told of a block asks for it, or for parts of it.
+const LOOKS: u32 = 3;
+/// How long a peer may take over them.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -93,24 +94,31 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
             reach(&node, args.to).await?;
         }
         let totals = play(&feed, &node, &output, &bar).await?;
-        drain(&node).await;
-        anyhow::Ok(totals)
+        let all_taken = drain(&node).await?;
+        anyhow::Ok((totals, all_taken))
     };
     let outcome = interrupt.unless(work).await;
     node.shutdown().await;
-    let Some(totals) = outcome else {
+    let Some(outcome) = outcome else {
         return Ok(());
     };
-    let totals = totals?;
+    let (totals, all_taken) = outcome?;
     let last = async {
         output.room().await;
-        conclude(&output, &totals)?;
+        conclude(&output, &totals, all_taken)?;
         anyhow::Ok(output.finish().await?)
     };
     interrupt.unless_late(last).await.unwrap_or(Ok(()))?;
     if totals.refused > 0 {
         let items = counted(totals.refused, "item");
         bail!("{items} can't be of this chain; --chain names another");
+    }
+    if !all_taken {
+        bail!(
+            "nobody says to have taken all of it: the peers left, or took longer than {} seconds; a lower --rate helps \
+             those that check slowly",
+            PATIENCE.as_secs()
+        );
     }
     Ok(())
 }
@@ -145,7 +153,7 @@ async fn play(
     let mut refusals_shown = 0_u32;
     let outcome = feed.run(node, |totals, step| {
         match step {
-            Step::Waiting => bar.suspend(|| remark("waiting for a peer that takes part")),
+            Step::Waiting(error) => bar.suspend(|| remark(format_args!("waiting: {error}"))),
             Step::Sent {
                 kind: ItemKind::Block,
                 id,
@@ -188,32 +196,35 @@ fn progress_bar(feed: &Feed) -> ProgressBar {
     }
 }
 
-/// Waits until the last items have left: gossip has no receipts, and what waits in the send queues would be lost with the
-/// connections. They have left when for a while little more is written.
-async fn drain(node: &P2PNetworkManager) {
-    let mut before = node.message_metrics().bytes_sent;
-    let mut quiet = 0;
-    for _ in 0..MOST_LOOKS {
-        Delay::new(LOOK).await;
-        let now = node.message_metrics().bytes_sent;
-        quiet = if now.saturating_sub(before) < QUIET_BYTES {
-            quiet + 1
+/// Waits until the peers have the last items, which would be lost with the connections; false where they take too long, or
+/// leave.
+async fn drain(node: &P2PNetworkManager) -> Result<bool, NetworkError> {
+    let began = Instant::now();
+    // Nothing waits for peers that have left, whatever they had taken by then.
+    let mut flushed = 0;
+    while !node.get_connected_peers().is_empty() && began.elapsed() < PATIENCE {
+        flushed = if node.is_flushed().await? {
+            flushed + 1
         } else {
             0
         };
-        before = now;
-        if quiet == QUIET_LOOKS {
-            return;
+        if flushed == LOOKS {
+            return Ok(true);
         }
+        Delay::new(LOOK).await;
     }
+    Ok(false)
 }
 
-fn conclude(output: &Output, totals: &Totals) -> std::io::Result<()> {
+fn conclude(output: &Output, totals: &Totals, all_taken: bool) -> std::io::Result<()> {
     let (blocks, transactions) = (
         counted(totals.blocks, "block"),
         counted(totals.transactions, "transaction"),
     );
     let mut sentence = format!("sent {blocks} and {transactions}, {} bytes", totals.bytes);
+    if !all_taken {
+        sentence.push_str("; not all of it was taken");
+    }
     for (count, what) in [
         (totals.known, "known already"),
         (
@@ -239,6 +250,7 @@ fn conclude(output: &Output, totals: &Totals) -> std::io::Result<()> {
         "delayed": totals.delayed,
         "refused": totals.refused,
         "skipped": totals.skipped,
+        "all_taken": all_taken,
     });
     output.say(Tone::Strong, sentence, object)
 }
