@@ -178,7 +178,7 @@ pub enum ProtocolError {
         size: usize,
         /// The limit in bytes.
         limit: usize,
-        /// The field of the configuration that says so.
+        /// The field of the configuration that says so, or the message's field.
         field: &'static str,
     },
     /// Already published or received: nothing was sent.
@@ -199,6 +199,24 @@ pub enum ProtocolError {
     /// The peer sent something that is no message.
     #[error("the peer sent an invalid message: {0}")]
     Decode(#[from] DecodeError),
+    /// As [`NetworkError::NoPeers`], of one item among others.
+    #[error("no connected peer takes part in {topic}; wait for a peer:connect event or dial one")]
+    NoPeers {
+        /// The gossip topic.
+        topic: String,
+    },
+    /// As [`NetworkError::NotSent`], of one item among others.
+    #[error(
+        "it was accepted here, but the last peer that takes part in {topic} left before it was sent; \
+         it is offered to the next peer"
+    )]
+    NotSent {
+        /// The gossip topic.
+        topic: String,
+    },
+    /// The queues are full: slow down and try again.
+    #[error("the send queues are full; try again when peers have taken what is queued")]
+    Busy,
     /// The connection broke while the message was on its way.
     #[error("the connection to the peer broke: {0}")]
     Broken(String),
@@ -208,6 +226,20 @@ pub enum ProtocolError {
 }
 
 impl ProtocolError {
+    /// What holds for a batch, of one item of it.
+    pub(crate) fn of(error: &NetworkError) -> Self {
+        match error {
+            NetworkError::NoPeers { topic } => Self::NoPeers {
+                topic: topic.clone(),
+            },
+            NetworkError::NotSent { topic } => Self::NotSent {
+                topic: topic.clone(),
+            },
+            NetworkError::Busy => Self::Busy,
+            other => Self::Network(other.to_string()),
+        }
+    }
+
     /// A stable, short name for programs: what JavaScript sees as `code`.
     pub fn code(&self) -> &'static str {
         match self {
@@ -220,6 +252,9 @@ impl ProtocolError {
             Self::Timeout => "timeout",
             Self::Unsupported(_) => "unsupported",
             Self::Decode(_) => "invalid-message",
+            Self::NoPeers { .. } => "no-peers",
+            Self::NotSent { .. } => "not-sent",
+            Self::Busy => "busy",
             Self::Broken(_) => "broken",
             Self::Network(_) => "network",
         }
@@ -244,4 +279,25 @@ pub enum DecodeError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn an_item_among_others_keeps_what_befell_its_batch() {
+        let topic = "a topic".to_owned();
+        let errors = [
+            NetworkError::Busy,
+            NetworkError::NotSent {
+                topic: topic.clone(),
+            },
+            NetworkError::NoPeers { topic },
+        ];
+        for error in errors {
+            assert_eq!(ProtocolError::of(&error).code(), error.code());
+        }
+    }
 }

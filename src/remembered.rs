@@ -47,6 +47,13 @@ impl<T: Hash + Eq + Clone, S: BuildHasher> Remembered<T, S> {
         }
         true
     }
+
+    /// Forgets one before its turn. Takes as long as there are many.
+    pub(crate) fn remove(&mut self, name: &T) {
+        if self.known.remove(name) {
+            self.order.retain(|known| known != name);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -89,6 +89,10 @@ mod tests {
         let error = config.check().expect_err("a control character");
         assert_eq!(error.field, "protocol.identify_config.agent_version");
         let mut config = Config::default();
+        config.protocol.identify_config.interval = std::time::Duration::from_secs(9);
+        let error = config.check().expect_err("peers would not listen");
+        assert_eq!(error.field, "protocol.identify_config.interval");
+        let mut config = Config::default();
         config.security.blacklist_config.peers = vec!["somebody".into()];
         let error = config.check().expect_err("no peer id");
         assert_eq!(error.field, "security.blacklist_config.peers");

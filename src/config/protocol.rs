@@ -123,7 +123,8 @@ pub struct RequestResponseConfig {
     pub request_timeout: Duration,
     /// The largest message, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB + 1 KiB.
     pub max_message_size: usize,
-    /// Messages being answered at once on one connection. **Default:** 32.
+    /// Messages under way at once on one connection, those of both sides together; of one's own half as many, and further ones wait.
+    /// **Default:** 32.
     pub max_concurrent_streams: usize,
     /// Bytes of messages that are being read or wait for this node on one connection; further ones are read when there is
     /// room. At least `max_message_size`. **Default:** 8 MiB.

@@ -210,7 +210,12 @@ fn protocol(config: &Config) -> Vec<ConfigField> {
             HOUR,
         ),
         text(at!(config.protocol.identify_config.agent_version), 1, 64),
-        time(at!(config.protocol.identify_config.interval), TICK, WEEK),
+        // Peers listen to one telling in so long.
+        time(
+            at!(config.protocol.identify_config.interval),
+            SECOND * 10,
+            WEEK,
+        ),
         time(
             at!(config.protocol.request_response_config.request_timeout),
             TICK,
@@ -236,7 +241,7 @@ fn protocol(config: &Config) -> Vec<ConfigField> {
                 .protocol
                 .request_response_config
                 .max_concurrent_streams),
-            1,
+            2,
             10_000,
         ),
         count(at!(config.protocol.validation.max_in_flight), 1, 1024),

@@ -24,10 +24,8 @@ pub(crate) fn check_block(
     }
     let mut accepted = AcceptedBlock::of(checked.id.clone(), block.clone(), application);
     if let Some(delivered) = delivered {
-        accepted.is_first = delivered.is_first(&checked.id);
-        if accepted.is_first {
-            application.deliver(&Item::Block(block.clone()));
-        }
+        let deliver = || application.deliver(&Item::Block(block.clone()));
+        accepted.is_first = delivered.deliver(&checked.id, deliver);
     }
     (checked, Some(Box::new(accepted)))
 }

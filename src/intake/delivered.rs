@@ -18,8 +18,27 @@ impl DeliveredBlocks {
         Self(Mutex::new(Remembered::new(most, RandomState::new())))
     }
 
-    /// Whether this block is delivered now for the first time, lately.
-    pub(crate) fn is_first(&self, id: &ItemId) -> bool {
-        lock(&self.0).insert(id.clone())
+    /// Delivers a block, if it was not lately; whether it did. Copies that come meanwhile count as delivered; where `deliver`
+    /// panics the next one is delivered again.
+    pub(crate) fn deliver(&self, id: &ItemId, deliver: impl FnOnce()) -> bool {
+        if !lock(&self.0).insert(id.clone()) {
+            return false;
+        }
+        let claim = Claim { blocks: self, id };
+        deliver();
+        std::mem::forget(claim);
+        true
+    }
+}
+
+/// A block that is being delivered; it is not, where this is dropped.
+struct Claim<'a> {
+    blocks: &'a DeliveredBlocks,
+    id: &'a ItemId,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        lock(&self.blocks.0).remove(self.id);
     }
 }

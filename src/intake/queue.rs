@@ -36,6 +36,7 @@ pub(crate) struct Queue {
     transactions: FairQueue<Batch>,
     free: usize,
     for_votes: usize,
+    own_blocks: usize,
 }
 
 impl Queue {
@@ -47,6 +48,7 @@ impl Queue {
             transactions: FairQueue::new(config.transactions),
             free: config.max_in_flight,
             for_votes: config.reserved_for_votes,
+            own_blocks: 0,
         }
     }
 
@@ -61,6 +63,9 @@ impl Queue {
     pub(crate) fn push(&mut self, batch: Batch) -> Result<(), (Batch, String)> {
         let (kind, from, cost) = (batch.kind, batch.source.peer(), batch.cost());
         let pushed = self.of(kind).push(from, cost, batch);
+        if kind == ItemKind::Block && from.is_none() {
+            self.own_blocks += 1;
+        }
         pushed.map_err(|(batch, no_room)| (batch, reason(kind, no_room)))
     }
 
@@ -136,6 +141,9 @@ impl Queue {
     /// A batch is done with: its room is free.
     pub(crate) fn done(&mut self, ticket: &Ticket) {
         let from = ticket.source.peer();
+        if ticket.kind == ItemKind::Block && from.is_none() {
+            self.own_blocks = self.own_blocks.saturating_sub(1);
+        }
         self.of(ticket.kind).done(from, ticket.cost);
     }
 
@@ -146,6 +154,11 @@ impl Queue {
             ItemKind::Block => self.blocks.taken_by(&None),
             ItemKind::Transaction => self.transactions.taken_by(&None),
         }
+    }
+
+    /// How many batches of our own blocks wait or are being checked.
+    pub(crate) fn own_blocks(&self) -> usize {
+        self.own_blocks
     }
 
     fn of(&mut self, kind: ItemKind) -> &mut FairQueue<Batch> {

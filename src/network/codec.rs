@@ -114,10 +114,14 @@ impl FrameCodec {
     /// Reads one frame.
     ///
     /// # Errors
-    /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short.
+    /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short,
+    /// `ConnectionAborted` where it does not even begin: a busy peer's libp2p ends streams so.
     pub async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Frame> {
         let length = read_length(io).await?;
-        let length = length.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let length = length.ok_or_else(|| {
+            let problem = "the peer ended the stream without a message; it may be busy";
+            io::Error::new(io::ErrorKind::ConnectionAborted, problem)
+        })?;
         if length > self.max {
             let problem = format!(
                 "a frame of {length} bytes is over the limit of {}",
@@ -298,6 +302,8 @@ mod tests {
             read(&[10, 1, 2], 1024).expect_err("cut short").kind(),
             io::ErrorKind::UnexpectedEof
         );
+        let nothing = read(&[], 1024).expect_err("no frame");
+        assert!(!is_garbage(&nothing), "{nothing}");
     }
 
     #[test]

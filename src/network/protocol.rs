@@ -21,7 +21,7 @@ pub use super::hello::check_hello;
 use crate::peers::PeerInfo;
 use crate::{
     chain::{Block, Item, ItemKind, MAX_STATE_KEY, StateRequest, StateResponse, Transaction, Vote},
-    error::DecodeError,
+    error::{DecodeError, ProtocolError},
 };
 
 /// The most peers in one [`NetworkMessage::PeerExchange`].
@@ -62,6 +62,23 @@ impl NetworkMessage {
             Self::Transaction(transaction) => Some((ItemKind::Transaction, transaction.data.len())),
             Self::ConsensusVote(vote) => Some((ItemKind::Vote, vote.data.len())),
             Self::StateRequest(_) | Self::PeerExchange(_) => None,
+        }
+    }
+
+    /// Whether a peer would take its fields; what is left out of a message ([`Self::encode`]) and items are not looked at.
+    ///
+    /// # Errors
+    /// [`ProtocolError::TooLarge`], which names the field.
+    pub(crate) fn check_fields(&self) -> Result<(), ProtocolError> {
+        match self {
+            Self::StateRequest(request) if request.key.len() > MAX_STATE_KEY => {
+                Err(ProtocolError::TooLarge {
+                    size: request.key.len(),
+                    limit: MAX_STATE_KEY,
+                    field: "state_request.key",
+                })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -190,6 +190,12 @@ impl Task {
             )),
             queries: Queries::new(validation),
             discovery: Discovery::new(peer_id, config.network.max_peers, Arc::clone(&shared)),
+            requests: Requests::new(
+                config
+                    .protocol
+                    .request_response_config
+                    .max_concurrent_streams,
+            ),
             config,
             shared,
             commands,
@@ -198,7 +204,6 @@ impl Task {
             starting: Starting::default(),
             greetings: HashMap::new(),
             farewells: HashMap::new(),
-            requests: Requests::default(),
             work: FuturesUnordered::new(),
             items,
             topics: HashMap::new(),
@@ -354,12 +359,8 @@ impl Task {
                 self.publish_or_hold(Held::new(topic, data, reply, platform::now()));
             }
             Command::Send { peer, frame, reply } => {
-                let id = self
-                    .swarm
-                    .behaviour_mut()
-                    .message
-                    .send_request(&peer, Ok(frame.into()));
-                self.requests.sent(id, reply, platform::now());
+                self.requests.ask(peer, frame, reply);
+                self.send_requests(peer);
             }
             Command::Handle { item, peer, reply } => {
                 // The reply says what became of it.

@@ -75,14 +75,24 @@ impl Blocks {
     }
 
     /// A block that did not come by the lanes: made here, or gossiped.
-    pub(crate) fn accepted(&mut self, block: AcceptedBlock, pool: &Mempool) -> Vec<Output> {
+    pub(crate) fn accepted(
+        &mut self,
+        block: AcceptedBlock,
+        pool: &Mempool,
+        now: Instant,
+    ) -> Vec<Output> {
         self.next = None;
         let novel = block.novel_bytes(pool);
         let AcceptedBlock {
             id, block, parts, ..
         } = block;
-        let actions = self.compact.accepted(id, block, parts, novel, None);
+        let actions = self.compact.accepted(id, block, parts, novel, None, now);
         self.compact_outputs(actions)
+    }
+
+    /// See [`CompactBlocks::has_room`].
+    pub(crate) fn has_room(&self, coming: (usize, usize), now: Instant) -> bool {
+        self.compact.has_room(coming, now)
     }
 
     pub(crate) fn on_block(
@@ -150,7 +160,7 @@ impl Blocks {
                 let mut outputs = self.coded_outputs(actions, now);
                 outputs.extend(accepted.into_iter().flat_map(|block| {
                     self.chunk(&block.id, None);
-                    self.accepted(*block, pool)
+                    self.accepted(*block, pool, now)
                 }));
                 outputs
             }

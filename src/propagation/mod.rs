@@ -66,7 +66,7 @@ pub(crate) enum Event {
     Ask(Question),
     /// Work on the comparison of pools; [`Propagation::stepped`] is called with what came of it.
     Work(Step),
-    /// There is room for votes or transactions of our own again.
+    /// There is room for votes or transactions of our own again, or perhaps for blocks.
     Room,
 }
 
@@ -101,12 +101,12 @@ impl Propagation {
     }
 
     /// A block that the chain has accepted and that did not come by the lanes; false where it is known here.
-    pub(crate) fn publish_block(&mut self, block: AcceptedBlock) -> bool {
+    pub(crate) fn publish_block(&mut self, block: AcceptedBlock, now: Instant) -> bool {
         if self.blocks.knows(&block.id) {
             return false;
         }
         let keys = block.keys.clone();
-        let outputs = self.blocks.accepted(block, &self.mempool);
+        let outputs = self.blocks.accepted(block, &self.mempool, now);
         self.removed(&keys);
         self.put_out(outputs);
         true
@@ -143,6 +143,16 @@ impl Propagation {
         let room = self.tree(kind).has_room(coming);
         if !room {
             self.wanted.insert(kind);
+        }
+        room
+    }
+
+    /// Whether a block of our own may be made, beside so many that are `coming` with their bytes: peers come for those that they were
+    /// told of. If not, [`Event::Room`] tells when to ask again.
+    pub(crate) fn has_block_room(&mut self, coming: (usize, usize), now: Instant) -> bool {
+        let room = self.blocks.has_room(coming, now);
+        if !room {
+            self.wanted.insert(ItemKind::Block);
         }
         room
     }
@@ -380,7 +390,10 @@ impl Core for Propagation {
 
     fn frame(&mut self, from: PeerId, frame: Input, took: Taken, now: Instant) {
         let outputs = match frame {
-            Input::Block(message) => self.blocks.on_block(from, message, &self.mempool, now),
+            Input::Block(message) => {
+                self.read_on |= self.wanted.contains(&ItemKind::Block);
+                self.blocks.on_block(from, message, &self.mempool, now)
+            }
             Input::Coded(frame) => self.blocks.on_coded(from, frame, now),
             Input::Reconcile(message) => self.pools.on_message(from, message, &self.mempool, now),
             Input::Tree(kind, input) => {
@@ -444,7 +457,7 @@ impl Core for Propagation {
                 let wanted = std::mem::take(&mut self.wanted);
                 let (there, missing): (HashSet<_>, _) = wanted
                     .into_iter()
-                    .partition(|kind| self.tree(*kind).has_room(0));
+                    .partition(|kind| *kind == ItemKind::Block || self.tree(*kind).has_room(0));
                 self.wanted = missing;
                 if !there.is_empty() {
                     self.tell(Event::Room);

@@ -3,6 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     time::Duration,
@@ -597,4 +598,29 @@ impl Application for Slow {
     fn check_vote(&self, vote: &Vote) -> Checked {
         self.check(ItemKind::Vote, &vote.data)
     }
+}
+
+/// Its first delivery fails.
+#[derive(Default)]
+struct FailsOnce(Arc<AtomicUsize>);
+
+impl Application for FailsOnce {
+    fn deliver(&self, _: &Item) {
+        let before = self.0.fetch_add(1, Ordering::SeqCst);
+        assert!(before > 0, "the disk is full");
+    }
+}
+
+#[tokio::test]
+async fn a_block_whose_delivery_failed_is_delivered_when_it_comes_again() {
+    let chain = FailsOnce::default();
+    let deliveries = Arc::clone(&chain.0);
+    let mut node = Node::with(listening(TCP), chain).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut node).await;
+    let block = Item::new(ItemKind::Block, "block");
+    node.submit(block.clone()).await.expect_err("it fails");
+    node.submit(block.clone()).await.expect("it is new");
+    assert_eq!(deliveries.load(Ordering::SeqCst), 2);
+    assert_eq!(peer.item().await.0, block);
 }

@@ -1,8 +1,9 @@
 //! Items and questions between nodes: broadcast, direct messages, verdicts, state.
 
+use bytes::Bytes;
 use selkie::{
-    Block, Config, Item, ItemKind, NetworkError, NetworkEvent, NetworkMessage, ProtocolError,
-    StateRequest, Transaction, Vote,
+    Application, Block, Config, Item, ItemKind, NetworkError, NetworkEvent, NetworkMessage,
+    ProtocolError, StateRequest, StateResponse, Transaction, Vote,
 };
 
 use crate::support::*;
@@ -198,9 +199,14 @@ async fn state_is_asked_of_a_peer() {
     let refused = asker
         .request_state(chain.id(), long)
         .await
-        .expect_err("over the limit")
-        .to_string();
-    assert!(refused.contains("state_request.key"), "{refused}");
+        .expect_err("over the limit");
+    assert_eq!(refused.code(), "too-large");
+    assert!(
+        refused.to_string().contains("state_request.key"),
+        "{refused}"
+    );
+    let score = chain.peer_metrics().peer_reputation;
+    assert_eq!(score.get(&asker.id()), Some(&0.0), "it was not sent");
     // The default application serves none; nobody is asked who is not connected.
     assert_eq!(
         chain
@@ -261,4 +267,82 @@ async fn a_dial_ends_when_the_peer_hears_what_is_published() {
             .expect("nothing to wait for");
         assert_eq!(listener.item().await.2, Some(dialler.id()));
     }
+}
+
+/// A chain whose state is as large as the key says, in MiB.
+struct Large;
+
+impl Application for Large {
+    fn query(&self, request: &StateRequest) -> Option<StateResponse> {
+        let mib = usize::from(*request.key.first()?);
+        Some(StateResponse {
+            height: 1,
+            value: vec![7; mib << 20].into(),
+            proof: Bytes::new(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_refused_and_costs_nobody() {
+    let mut asker = Node::start(Config::default()).await;
+    let mut chain = Node::with(listening(TCP), Large).await;
+    connect(&mut asker, &mut chain).await;
+    let ask = |mib: u8| {
+        let key = vec![mib].into();
+        asker.request_state(chain.id(), StateRequest { key, height: None })
+    };
+    for _ in 0..3 {
+        let refused = ask(5).await.expect_err("too large");
+        assert_eq!(refused.code(), "refused");
+        assert!(refused.to_string().contains("bytes, over the limit of"));
+    }
+    assert_eq!(ask(1).await.expect("served").value.len(), 1 << 20);
+    let score = asker.peer_metrics().peer_reputation;
+    assert_eq!(score.get(&chain.id()), Some(&0.0));
+}
+
+#[tokio::test]
+async fn many_messages_at_once_to_one_peer_take_turns() {
+    let mut a = Node::start(Config::default()).await;
+    let mut b = Node::start(listening(TCP)).await;
+    connect(&mut a, &mut b).await;
+    let both = async |number: u32| {
+        let message = |from| {
+            let vote = Vote::new(format!("{from} {number}"));
+            NetworkMessage::ConsensusVote(vote)
+        };
+        let (there, back) = futures::join!(
+            a.send_message(b.id(), message("a")),
+            b.send_message(a.id(), message("b"))
+        );
+        there.expect("taken");
+        back.expect("taken");
+    };
+    futures::future::join_all((0..64).map(both)).await;
+    for (node, peer) in [(&a, &b), (&b, &a)] {
+        let score = node.peer_metrics().peer_reputation;
+        assert_eq!(score.get(&peer.id()), Some(&0.0));
+    }
+}
+
+#[tokio::test]
+async fn a_busy_peer_pays_for_no_stream_that_it_ends() {
+    let mut a = Node::start(Config::default()).await;
+    let mut few = listening(TCP);
+    few.protocol.request_response_config.max_concurrent_streams = 2;
+    let mut b = Node::with(few, TestChain::default()).await;
+    connect(&mut a, &mut b).await;
+    let ask = |number: u32| {
+        let key = format!("ann {number}").into();
+        a.request_state(b.id(), StateRequest { key, height: None })
+    };
+    let answers = futures::future::join_all((0..50).map(ask)).await;
+    for answer in answers {
+        let code = answer.map_or_else(|error| error.code(), |_| "answered");
+        assert!(["answered", "broken", "refused"].contains(&code), "{code}");
+    }
+    ask(50).await.expect("it has time again");
+    let score = a.peer_metrics().peer_reputation;
+    assert_eq!(score.get(&b.id()), Some(&0.0));
 }

@@ -246,3 +246,26 @@ async fn who_sends_too_often_is_read_more_slowly_and_loses_nothing() {
     assert!(took > Duration::from_millis(800), "{took:?}");
     assert_eq!(b.peer_metrics().peer_count, 1, "nobody is let go for it");
 }
+
+#[tokio::test]
+async fn a_burst_of_opaque_blocks_arrives_whole() {
+    let mut a = Node::start(listening(TCP)).await;
+    let mut b = Node::start(listening(TCP)).await;
+    connect(&mut a, &mut b).await;
+    let blocks = (0..40u8).map(|number| Item::Block(Block::new(vec![number; 256 << 10])));
+    let submits = blocks.map(|block| a.submit(block));
+    let mut sent = futures::future::try_join_all(submits)
+        .await
+        .expect("all are taken");
+    let mut came = Vec::new();
+    for _ in 0..sent.len() {
+        came.push(b.item().await.1);
+    }
+    sent.sort();
+    came.sort();
+    assert_eq!(came, sent);
+    for node in [&a, &b] {
+        let scores = node.peer_metrics().peer_reputation;
+        assert!(scores.values().all(|score| *score == 0.0), "{scores:?}");
+    }
+}

@@ -29,7 +29,8 @@ impl P2PNetworkManager {
     /// Sends a message to one connected peer; returns when the peer has taken it (which is not a verdict).
     ///
     /// # Errors
-    /// [`ProtocolError`] as [`NetworkError::Protocol`]: refused, timed out, too large, not spoken there.
+    /// [`ProtocolError`] as [`NetworkError::Protocol`]: refused, timed out, too large, not spoken there;
+    /// [`ProtocolError::Busy`] where a thousand messages to this peer wait already.
     pub async fn send_message(
         &self,
         peer_id: PeerId,
@@ -76,8 +77,10 @@ impl P2PNetworkManager {
     /// is buffered without bound. A future that is dropped leaves some of them sent and the rest not taken.
     ///
     /// # Errors
-    /// [`NetworkError::NoPeers`] where nobody takes part, [`NetworkError::Busy`], [`NetworkError::NotRunning`]; none of them is sent
-    /// then. Of one transaction: as [`Self::broadcast_message`].
+    /// [`NetworkError::NoPeers`] where nobody takes part, [`NetworkError::Busy`], [`NetworkError::NotRunning`], where that holds for all of
+    /// them; none of them is sent then. [`NetworkError::NotSent`] where they were accepted here and the last peer left before any was
+    /// sent. Of one transaction: as [`Self::broadcast_message`]; [`ProtocolError::NoPeers`], [`ProtocolError::Busy`] and
+    /// [`ProtocolError::NotSent`] where others were sent.
     pub async fn broadcast_transactions(
         &self,
         transactions: Vec<Transaction>,
@@ -98,7 +101,7 @@ impl P2PNetworkManager {
                     outcomes.extend(sent);
                 }
                 Err(error) => {
-                    let failed = || Err(ProtocolError::Network(error.to_string()));
+                    let failed = || Err(ProtocolError::of(&error));
                     outcomes.extend((0..count).map(|_| failed()));
                     failure = failure.or(Some(error));
                 }
@@ -179,7 +182,9 @@ impl P2PNetworkManager {
     /// Asks a peer about the chain's state. The proof is not checked here: what proves what, the chain knows.
     ///
     /// # Errors
-    /// [`ProtocolError::Refused`] where the peer serves no state; timeouts and broken connections.
+    /// [`ProtocolError::TooLarge`] where the key is longer than [`MAX_STATE_KEY`](crate::chain::MAX_STATE_KEY);
+    /// [`ProtocolError::Refused`] where the peer serves no state, or more than a message holds; [`ProtocolError::Busy`] where a thousand
+    /// requests to this peer wait already; timeouts and broken connections.
     pub async fn request_state(
         &self,
         peer_id: PeerId,
@@ -206,6 +211,7 @@ impl P2PNetworkManager {
         if let Some((kind, size)) = message.item() {
             self.limits().check(kind, size)?;
         }
+        message.check_fields()?;
         let config = &self.config.protocol.request_response_config;
         let (frame, limit) = (message.encode(), config.max_message_size);
         if frame.len() > limit {

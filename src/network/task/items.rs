@@ -95,14 +95,18 @@ impl Task {
     /// has been none for so long that their makers are told.
     pub(super) fn rooms(&mut self) -> [bool; ItemKind::ALL.len()] {
         // Votes and blocks wait for no plain peer.
-        let gossips = self.gossips(ItemKind::Transaction);
+        let (now, gossips) = (platform::now(), self.gossips(ItemKind::Transaction));
         let behaviour = self.swarm.behaviour_mut();
         let is_read = !gossips || behaviour.gossip.has_room();
         let rooms = ItemKind::ALL.map(|kind| {
             let own = self.intake.queue.own(kind);
             match kind {
-                // As much as a peer may bring.
-                ItemKind::Block => own < self.config.protocol.validation.blocks.per_peer,
+                // As much as a peer may bring, and as peers come for.
+                ItemKind::Block => {
+                    let coming = (self.intake.queue.own_blocks(), own);
+                    own < self.config.protocol.validation.blocks.per_peer
+                        && behaviour.lanes.core.has_block_room(coming, now)
+                }
                 ItemKind::Transaction if !is_read => false,
                 _ => behaviour.lanes.core.has_room(kind, own),
             }
@@ -316,7 +320,11 @@ impl Task {
         self.shared.emit_all(events);
         if let Some(block) = block {
             self.block_accepted(&block, source, way);
-            self.swarm.behaviour_mut().lanes.core.publish_block(*block);
+            self.swarm
+                .behaviour_mut()
+                .lanes
+                .core
+                .publish_block(*block, platform::now());
         }
         let lanes = &mut self.swarm.behaviour_mut().lanes;
         let from = match way {

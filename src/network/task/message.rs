@@ -44,6 +44,7 @@ impl Task {
                         self.note(peer, Misdeed::InvalidMessage);
                     }
                 }
+                self.send_requests(peer);
             }
             rr::Event::OutboundFailure {
                 peer,
@@ -61,8 +62,23 @@ impl Task {
                     }
                     _ => {}
                 }
+                self.send_requests(peer);
             }
             rr::Event::InboundFailure { .. } | rr::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    /// Sends a peer what waits for its turn, as far as that has come.
+    pub(super) fn send_requests(&mut self, peer: PeerId) {
+        while let Some((frame, reply)) = self.requests.next(&peer) {
+            if self.swarm.is_connected(&peer) {
+                let message = &mut self.swarm.behaviour_mut().message;
+                let id = message.send_request(&peer, Ok(frame.into()));
+                self.requests.sent(id, peer, reply, platform::now());
+            } else {
+                let gone = NetworkError::NotConnected(peer).to_string();
+                let _ = reply.send(Err(ProtocolError::Network(gone)));
+            }
         }
     }
 
@@ -163,12 +179,24 @@ impl Task {
     }
 
     fn answer(&mut self, channel: ResponseChannel, answer: &Answer) {
+        let limit = self
+            .config
+            .protocol
+            .request_response_config
+            .max_message_size;
+        let mut frame = answer.encode();
+        if frame.len() > limit {
+            let size = frame.len();
+            tracing::warn!(size, limit, "an answer about state is too large to be sent");
+            let refusal = format!("the answer has {size} bytes, over the limit of {limit}");
+            frame = Answer::Refused(refusal).encode();
+        }
         // An error says that the peer is gone.
         let _ = self
             .swarm
             .behaviour_mut()
             .message
-            .send_response(channel, answer.encode());
+            .send_response(channel, frame);
     }
 }
 

@@ -17,7 +17,7 @@
 //! | `high_bandwidth.rs` | the three peers that are asked to send compact blocks unasked |
 //! | `choice.rs` | in which form a block goes to a peer: the caller's hook |
 //! | `compact_blocks.rs`, `actions.rs` | the state machine of a node: its input and its output |
-//! | `downloads.rs`, `download.rs`, `peers.rs` | blocks on their way to us, and whom we ask |
+//! | `downloads.rs`, `download.rs`, `peers.rs`, `waiting.rs` | blocks on their way to us, and whom we ask |
 //! | `recent.rs` | blocks here, kept to be served |
 //!
 //! Nothing here is trusted for a short id: a collision and a lie look the same, so neither is ever punished. What
@@ -40,6 +40,7 @@ mod recent;
 mod reconstruction;
 mod rows;
 mod short_id;
+mod waiting;
 mod wire;
 
 #[cfg(test)]

@@ -111,9 +111,10 @@ impl CompactBlocks {
         parts: Option<BlockParts>,
         novel_bytes: usize,
         from: Option<PeerId>,
+        now: Instant,
     ) -> Vec<Action> {
         let mut out = Actions::default();
-        self.take((id, block, parts, novel_bytes), from, &mut out);
+        self.take((id, block, parts, novel_bytes), from, now, &mut out);
         out.into_vec()
     }
 
@@ -248,7 +249,7 @@ impl CompactBlocks {
         } = check;
         match checked.verdict {
             Verdict::Accept if checked.id == id => {
-                self.take((id, block, parts, novel_bytes), Some(peer), &mut out);
+                self.take((id, block, parts, novel_bytes), Some(peer), now, &mut out);
             }
             // Bytes that were sent under this identity say nothing about the block itself, unless they are the block.
             Verdict::Ignore if whole && checked.id != id => {
@@ -294,6 +295,16 @@ impl CompactBlocks {
     pub fn block(&self, id: &ItemId) -> Option<(&Block, Option<&BlockParts>)> {
         let kept = self.recent.accepted(id)?;
         Some((&kept.block, kept.parts.as_ref()))
+    }
+
+    /// Whether one more block of our own would be kept until peers have fetched it, beside so many that are `coming`, with their
+    /// bytes. Whoever was told of one and has not come for it in [`CompactConfig::give_up_after`] is not waited for.
+    pub fn has_room(&self, coming: (usize, usize), now: Instant) -> bool {
+        let config = &self.config;
+        let (count, bytes) = self.recent.unfetched(config.give_up_after, now);
+        let count = count.saturating_add(coming.0);
+        let bytes = bytes.saturating_add(coming.1);
+        count == 0 || (count < config.max_recent_blocks / 2 && bytes < config.max_recent_bytes / 2)
     }
 
     /// How many blocks are in progress.
@@ -343,7 +354,7 @@ impl CompactBlocks {
             Form::Coded => Form::Coded,
             Form::Announcement | Form::Compact | Form::Whole => Form::Whole,
         };
-        if form == Form::Compact || kept.accepted {
+        if form == Form::Compact || kept.accepted.is_some() {
             kept.send(peer, form, why, out);
         } else {
             kept.dealings(peer).owed = true;
@@ -386,6 +397,7 @@ impl CompactBlocks {
         &mut self,
         (id, block, parts, novel_bytes): (ItemId, Block, Option<BlockParts>, usize),
         from: Option<PeerId>,
+        now: Instant,
         out: &mut Actions,
     ) {
         if self.recent.is_accepted(&id) {
@@ -409,7 +421,7 @@ impl CompactBlocks {
         }
         let from = from.filter(|peer| self.downloads.peers.is_outbound(peer).is_some());
         let tellers = self.downloads.finish(&id);
-        if let Some(kept) = self.recent.accept(&id, block, parts) {
+        if let Some(kept) = self.recent.accept(&id, block, parts, now) {
             kept.told_by(tellers.into_iter().chain(from));
             kept.pay_debts(out);
         }
@@ -469,8 +481,10 @@ impl CompactBlocks {
                 Form::Compact if kept.compact.is_none() => Form::Announcement,
                 form => form,
             };
-            if kept.accepted || form == Form::Compact {
-                kept.dealings(peer).knows = true;
+            if kept.accepted.is_some() || form == Form::Compact {
+                let dealings = kept.dealings(peer);
+                dealings.knows = true;
+                dealings.sent = form != Form::Announcement;
                 kept.send(peer, form, why, out);
             }
         }

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 pub struct CompactConfig {
     /// The largest block, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB.
     pub max_block_bytes: usize,
-    /// Blocks that are fetched at a time; another one is not fetched. A quarter of the places is for blocks of which a
+    /// Blocks that are fetched at a time; another one waits. A quarter of the places is for blocks of which a
     /// peer tells that we dialled. **Default:** 8.
     pub max_in_progress: usize,
-    /// Blocks in progress of which one peer has told; what else it tells of is not fetched from it. **Default:** 4.
+    /// Blocks in progress of which one peer has told; what else it tells of waits, 16 of one peer and 256 in all. **Default:** 4.
     pub max_in_progress_per_peer: usize,
     /// Peers noted as having a block in progress; further ones are not, but an outbound peer takes the place of an inbound
     /// one. **Default:** 16.
@@ -29,7 +29,8 @@ pub struct CompactConfig {
     /// How long a peer has to answer, before it pays. **Default:** 20 s.
     #[serde(with = "humantime_serde")]
     pub give_up_after: Duration,
-    /// Blocks that are kept to be served; the oldest goes first. **Default:** 16.
+    /// Blocks that are kept to be served; the oldest goes first. While half as many, or half the bytes, are our own and nobody
+    /// has fetched them, no further ones of our own are taken. **Default:** 16.
     pub max_recent_blocks: usize,
     /// Bytes of blocks that are kept to be served; a block over half of it may not be. **Default:** 32 MiB.
     pub max_recent_bytes: usize,

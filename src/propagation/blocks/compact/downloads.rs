@@ -10,8 +10,7 @@
 //! ```
 //!
 //! Bounds: blocks in progress, for each peer and in all (a quarter of the places is for peers that we dialled); sources
-//! of a block; bytes of payload. What has no place is dropped: other peers will tell of the block, and
-//! sync finds what nobody told in time.
+//! of a block; bytes of payload. What has no place waits for one (`waiting.rs`).
 
 use std::collections::BTreeMap;
 
@@ -26,6 +25,7 @@ use super::download::{Download, Source, State};
 use super::message::{Announcement, BlockMessage, GetBlock, Transactions, WholeBlock};
 use super::peers::{Awaited, Peers};
 use super::reconstruction::Reconstruction;
+use super::waiting::{Told, Waiting};
 use crate::chain::Block;
 use crate::chain::TransactionKey;
 use crate::chain::{Checked, ItemId, Verdict};
@@ -37,6 +37,7 @@ pub(super) struct Downloads {
     config: CompactConfig,
     pub(super) peers: Peers,
     blocks: BTreeMap<ItemId, Download>,
+    waiting: Waiting,
 }
 
 impl Downloads {
@@ -45,11 +46,13 @@ impl Downloads {
             config,
             peers: Peers::default(),
             blocks: BTreeMap::new(),
+            waiting: Waiting::default(),
         }
     }
 
     pub(super) fn gone(&mut self, peer: &PeerId, now: Instant, out: &mut Actions) {
         self.peers.gone(peer);
+        self.waiting.gone(peer);
         for download in self.blocks.values_mut() {
             download.remove(peer);
         }
@@ -264,8 +267,9 @@ impl Downloads {
 
     /// A block is here, or of no use: ends its download. The peers that said they have it.
     pub(super) fn finish(&mut self, id: &ItemId) -> Vec<PeerId> {
-        let peers = self.sources(id);
+        let mut peers = self.sources(id);
         self.blocks.remove(id);
+        peers.extend(self.waiting.finish(id));
         peers
     }
 
@@ -287,10 +291,12 @@ impl Downloads {
             let ends = busy.map(|source| source.since + self.config.give_up_after);
             ends.chain(download.fallback_at(&self.config))
         });
-        deadlines.min()
+        // There is a place for it already.
+        let waiting = self.next_waiting().map(|told| told.since);
+        deadlines.chain(waiting).min()
     }
 
-    /// Gives silent sources up and asks others.
+    /// Gives silent sources up, asks others, and takes up what waits for a place.
     pub(super) fn on_time(&mut self, now: Instant, out: &mut Actions) {
         let give_up_after = self.config.give_up_after;
         for download in self.blocks.values_mut() {
@@ -304,9 +310,48 @@ impl Downloads {
             });
         }
         self.advance_all(now, out);
+        self.take_up(now, out);
     }
 
-    /// Makes a peer a source, if there is room. False, and nothing is noted, if not.
+    /// The first block that waits and for which there is a place.
+    fn next_waiting(&self) -> Option<&Told> {
+        self.waiting.first(|Told { peer, id, .. }| {
+            let outbound = self.peers.is_outbound(peer);
+            outbound.is_some_and(|outbound| self.has_place(peer, outbound, id))
+        })
+    }
+
+    /// Begins with blocks that waited. Who told of them need not have them any more.
+    fn take_up(&mut self, now: Instant, out: &mut Actions) {
+        while let Some(Told { peer, id, .. }) = self.next_waiting() {
+            let (peer, id) = (*peer, id.clone());
+            let header = self.waiting.remove(&peer, &id).and_then(|told| told.header);
+            let state = header.map_or(State::Idle, |header| State::Header {
+                header,
+                compact: None,
+            });
+            if self.admit(peer, &id, false, state, now, out) {
+                self.check_header(peer, id.clone(), std::iter::empty(), now, out);
+                self.advance(&id, now, out);
+            }
+        }
+    }
+
+    /// Whether there is a place for a block of which a peer tells.
+    fn has_place(&self, peer: &PeerId, outbound: bool, id: &ItemId) -> bool {
+        let downloads = self.blocks.values();
+        let claims = downloads.filter(|download| download.has(peer)).count();
+        let reserved = if outbound {
+            0
+        } else {
+            self.config.max_in_progress / 4
+        };
+        claims < self.config.max_in_progress_per_peer
+            && (self.blocks.contains_key(id)
+                || self.blocks.len() + reserved < self.config.max_in_progress)
+    }
+
+    /// Makes a peer a source, if there is room. False if not: then the block waits for a place, or has sources enough.
     fn admit(
         &mut self,
         peer: PeerId,
@@ -319,26 +364,24 @@ impl Downloads {
         let Some(outbound) = self.peers.is_outbound(&peer) else {
             return false;
         };
-        let claims = self
-            .blocks
-            .iter()
-            .filter(|(_, download)| download.has(&peer));
-        let claims: Vec<_> = claims.map(|(id, _)| id).collect();
-        if claims.contains(&id) {
+        if self.blocks.get(id).is_some_and(|it| it.has(&peer)) {
             out.blame(peer, Misdeed::TooManyMessages, "it told of a block twice");
             return false;
         }
-        let reserved = if outbound {
-            0
-        } else {
-            self.config.max_in_progress / 4
-        };
-        let is_new = !self.blocks.contains_key(id);
-        if claims.len() >= self.config.max_in_progress_per_peer
-            || (is_new && self.blocks.len() + reserved >= self.config.max_in_progress)
-        {
+        if !self.has_place(&peer, outbound, id) {
+            let header = match state {
+                State::Header { header, .. } => Some(header),
+                _ => None,
+            };
+            self.waiting.insert(Told {
+                peer,
+                id: id.clone(),
+                header,
+                since: now,
+            });
             return false;
         }
+        self.waiting.remove(&peer, id);
         let source = Source {
             peer,
             outbound,

@@ -129,9 +129,10 @@ impl Network {
         let id = self.chain.check_block(block).id;
         let parts = self.chain.split_block(block);
         self.nodes[node].blocks.insert(id.clone(), self.now);
-        let actions = self.nodes[node]
-            .core
-            .accepted(id.clone(), block.clone(), parts, 0, None);
+        let actions =
+            self.nodes[node]
+                .core
+                .accepted(id.clone(), block.clone(), parts, 0, None, self.now);
         self.act(node, actions);
         id
     }

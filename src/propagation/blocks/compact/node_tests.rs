@@ -314,6 +314,7 @@ fn opaque_blocks_are_announced_by_identity_and_travel_whole() {
         None,
         0,
         Some(peers[0]),
+        bench.now,
     );
     let [Action::Send { message, .. }, _] = sent.as_slice() else {
         panic!("{sent:?}");
@@ -455,7 +456,67 @@ fn parts_that_are_no_block_of_the_chain_have_no_compact_form() {
     let (id, block, parts) = block(&transactions(1, 10));
     let header = Bytes::new();
     let parts = BlockParts { header, ..parts };
-    bench.core.accepted(id.clone(), block, Some(parts), 0, None);
+    bench
+        .core
+        .accepted(id.clone(), block, Some(parts), 0, None, bench.now);
     let served = bench.receive(peers[0], get(&id, Form::Compact));
     assert_eq!(words(&peers, &served), ["0 whole block"]);
+}
+
+#[test]
+fn a_burst_from_one_peer_comes_block_by_block() {
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    let all: Vec<_> = (0..20).map(|seed| transactions(seed, 3)).collect();
+    let mut sent: Vec<_> = all
+        .iter()
+        .flat_map(|all| bench.receive(peer, announcement(all)))
+        .collect();
+    let mut came = 0;
+    while let Some(action) = sent.pop() {
+        let Action::Send { message, .. } = action else {
+            panic!("{action:?}");
+        };
+        if let BlockMessage::GetBlock(GetBlock { id, .. }) = message {
+            let transactions = all.iter().find(|it| block(it).0 == id).unwrap();
+            sent.extend(bench.receive(peer, whole(transactions)));
+            assert!(bench.core.is_accepted(&id));
+            came += 1;
+        }
+        assert!(
+            bench
+                .core
+                .next_deadline()
+                .is_none_or(|at| at <= bench.now + 20 * SECOND)
+        );
+        sent.extend(bench.wait(Duration::ZERO));
+    }
+    assert_eq!(came, 20);
+    assert_eq!(bench.core.next_deadline(), None);
+}
+
+#[test]
+fn own_blocks_wait_until_somebody_comes_for_those_before_them() {
+    let mut bench = bench();
+    let fill = |bench: &mut Bench| {
+        let mut made = Vec::new();
+        while bench.core.has_room((0, 0), bench.now) {
+            made.push(bench.make(&transactions(made.len() as u64 + 50, 3)).0);
+            assert!(made.len() < 20);
+        }
+        made
+    };
+    let peer = bench.peer(true);
+    let made = fill(&mut bench);
+    assert_eq!(made.len(), 8, "half of what is kept");
+    assert!(!bench.core.has_room((1, 0), bench.now));
+    bench.receive(peer, get(&made[0], Form::Whole));
+    assert!(bench.core.has_room((0, 0), bench.now));
+    assert!(!bench.core.has_room((1, 0), bench.now), "one is coming");
+    assert!(bench.core.has_room((0, 1), bench.now));
+    assert!(!bench.core.has_room((0, 16 << 20), bench.now));
+    bench.make(&transactions(80, 3));
+    assert!(!bench.core.has_room((0, 0), bench.now));
+    bench.wait(20 * SECOND);
+    assert!(bench.core.has_room((0, 0), bench.now), "nobody comes");
 }

@@ -3,7 +3,10 @@
 //! Bounds: a number of blocks and of bytes, the oldest goes first; for each block a few flags per connected peer. Beyond
 //! them a longer list of identities alone, so that a block that has gone is not fetched and passed on again.
 
-use std::collections::{BTreeMap, VecDeque, hash_map::RandomState};
+use std::{
+    collections::{BTreeMap, VecDeque, hash_map::RandomState},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -14,6 +17,7 @@ use super::compact_block::CompactBlock;
 use super::message::{Announcement, BlockMessage, WholeBlock};
 use crate::chain::Block;
 use crate::chain::{BlockParts, ItemId};
+use crate::platform::Instant;
 use crate::remembered::Remembered;
 
 /// The newest blocks.
@@ -38,8 +42,8 @@ pub(super) struct Kept {
     pub(super) compact: Option<(CompactBlock, usize)>,
     /// Bytes of its transactions that were new here.
     pub(super) novel_bytes: usize,
-    /// Whether the chain has accepted it. Before, nobody gets the whole block.
-    pub(super) accepted: bool,
+    /// When the chain has accepted it. Before, nobody gets the whole block.
+    pub(super) accepted: Option<Instant>,
     pub(super) peers: BTreeMap<PeerId, Dealings>,
 }
 
@@ -54,8 +58,17 @@ pub(super) struct Dealings {
     pub(super) asked_compact: bool,
     pub(super) asked_missing: bool,
     pub(super) asked_whole: bool,
+    /// It was sent the block unasked.
+    pub(super) sent: bool,
     /// It waits for the whole block until that is accepted.
     pub(super) owed: bool,
+}
+
+impl Dealings {
+    /// Whether the peer has the block, or gets it.
+    fn has(&self) -> bool {
+        self.told || self.sent || self.asked_compact || self.asked_whole
+    }
 }
 
 impl Kept {
@@ -77,7 +90,7 @@ impl Kept {
             parts,
             compact,
             novel_bytes,
-            accepted: false,
+            accepted: None,
             peers: BTreeMap::new(),
         }
     }
@@ -171,7 +184,7 @@ impl Kept {
             .parts
             .as_ref()
             .map_or(0, |parts| parts.transactions.len());
-        let copies = if self.accepted { 1 } else { 2 };
+        let copies = if self.accepted.is_some() { 1 } else { 2 };
         let compact = self
             .compact
             .as_ref()
@@ -196,7 +209,7 @@ impl Recent {
 
     /// A block that is kept and accepted.
     pub(super) fn accepted(&self, id: &ItemId) -> Option<&Kept> {
-        let mut accepted = self.blocks.iter().filter(|kept| kept.accepted);
+        let mut accepted = self.blocks.iter().filter(|kept| kept.accepted.is_some());
         accepted.find(|kept| kept.id == *id)
     }
 
@@ -226,12 +239,13 @@ impl Recent {
         id: &ItemId,
         block: Block,
         parts: Option<BlockParts>,
+        now: Instant,
     ) -> Option<&mut Kept> {
         self.seen.insert(id.clone());
         let kept = self.get(id)?;
         kept.block = block;
         kept.parts = parts;
-        kept.accepted = true;
+        kept.accepted = Some(now);
         Some(kept)
     }
 
@@ -240,19 +254,33 @@ impl Recent {
         let place = self
             .blocks
             .iter()
-            .position(|kept| kept.id == *id && !kept.accepted)?;
+            .position(|kept| kept.id == *id && kept.accepted.is_none())?;
         self.blocks.remove(place)
     }
 
     /// Tells a peer of the newest accepted blocks, the eldest of them first.
     pub(super) fn tell_newest(&mut self, peer: PeerId, count: usize, out: &mut Actions) {
-        let accepted = self.blocks.iter_mut().filter(|kept| kept.accepted);
+        let accepted = self
+            .blocks
+            .iter_mut()
+            .filter(|kept| kept.accepted.is_some());
         let mut newest: Vec<_> = accepted.rev().take(count).collect();
         newest.reverse();
         for kept in newest {
             kept.dealings(peer).knows = true;
             kept.send(peer, Form::Announcement, "its streams are others now", out);
         }
+    }
+
+    /// Blocks, and their bytes, that were accepted less than `patience` ago, and that peers were told of and none has got from here or told of.
+    pub(super) fn unfetched(&self, patience: Duration, now: Instant) -> (usize, usize) {
+        let blocks = self.blocks.iter().filter(|kept| {
+            let is_fresh = kept.accepted.is_some_and(|at| at + patience > now);
+            is_fresh && !kept.peers.is_empty() && !kept.peers.values().any(Dealings::has)
+        });
+        blocks.fold((0, 0), |(count, bytes), kept| {
+            (count + 1, bytes + kept.weight())
+        })
     }
 
     pub(super) fn gone(&mut self, peer: &PeerId) {
@@ -280,7 +308,7 @@ mod tests {
         let Kept { id, block, .. } = kept(number, bytes);
         let gone = recent.insert(kept(number, bytes));
         if accepted {
-            recent.accept(&id, block, None);
+            recent.accept(&id, block, None, Instant::now());
         }
         gone.into_iter().map(|kept| kept.id).collect()
     }

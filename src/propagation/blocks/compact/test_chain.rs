@@ -217,7 +217,9 @@ impl Bench {
     /// A block that was made here, offered to all.
     pub(super) fn make(&mut self, transactions: &[Bytes]) -> (ItemId, Vec<Action>) {
         let (id, block, parts) = block(transactions);
-        let actions = self.core.accepted(id.clone(), block, Some(parts), 0, None);
+        let actions = self
+            .core
+            .accepted(id.clone(), block, Some(parts), 0, None, self.now);
         (id, actions)
     }
 }
