@@ -525,6 +525,27 @@ async fn who_waits_behind_a_peer_that_takes_nothing_is_told() {
 }
 
 #[tokio::test]
+async fn what_a_peer_has_not_checked_yet_is_not_flushed() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let sender = Node::start(listening(TCP)).await;
+    let peer = Node::with(listening(TCP), Slow(gate, ItemKind::Transaction)).await;
+    soon("the dial", sender.dial(peer.address()))
+        .await
+        .expect("it is there");
+    let one = Item::new(ItemKind::Transaction, "one");
+    sender.submit(one).await.expect("taken");
+    assert!(!sender.is_flushed().await.expect("running"));
+    drop(opens);
+    let flushed = async {
+        while !sender.is_flushed().await.expect("running") {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the acknowledgement", flushed).await;
+}
+
+#[tokio::test]
 async fn a_slow_chain_holds_its_peers_up_and_gets_all_of_their_votes() {
     let gate = Arc::new(Gate::default());
     let opens = Opens(Arc::clone(&gate));
