@@ -24,21 +24,26 @@ impl DeliveredBlocks {
         if !lock(&self.0).insert(id.clone()) {
             return false;
         }
-        let claim = Claim { blocks: self, id };
+        let mut claim = Claim {
+            blocks: self,
+            id: Some(id),
+        };
         deliver();
-        std::mem::forget(claim);
+        claim.id = None;
         true
     }
 }
 
-/// A block that is being delivered; it is not, where this is dropped.
+/// A block that is being delivered; it is not, where this is dropped with its name.
 struct Claim<'a> {
     blocks: &'a DeliveredBlocks,
-    id: &'a ItemId,
+    id: Option<&'a ItemId>,
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        lock(&self.blocks.0).remove(self.id);
+        if let Some(id) = self.id {
+            lock(&self.blocks.0).remove(id);
+        }
     }
 }
