@@ -3,9 +3,11 @@
 //! The length is an unsigned varint, checked against the limit before a byte is allocated; the buffer
 //! then grows with what really arrives, so that a lying length costs nothing.
 //!
-//! What streams hold is bounded in bytes: a frame is read once there is room for all of it, on its connection and on the
-//! node, and keeps its place until it is dropped. Who sends slowly loses its stream, and with it the place, when the
-//! request times out (`protocol.request_response_config.request_timeout`).
+//! What streams hold is bounded in bytes: a frame is read once there is room for all of it on its connection, and what goes
+//! beyond its first [`SMALL`] bytes once there is room on the node, and keeps its places until it is dropped. So short frames
+//! wait for nobody else's, and a length alone takes no room from others. Who sends slowly gives way to those that wait
+//! (`room.rs`), and loses its stream in any case when the request times out
+//! (`protocol.request_response_config.request_timeout`).
 //!
 //! A request that breaks these rules is a request still, an `Err`: libp2p drops the ones that can't be read without a
 //! word, and then nobody would be told why or pay for it.
@@ -15,6 +17,11 @@ use std::{io, ops::Deref, sync::Arc};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response::Codec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::room;
+
+/// So much of a frame needs no room of the node's, in bytes.
+const SMALL: usize = 64 << 10;
 
 /// A frame, and the place that it takes until it is dropped.
 #[derive(Debug, Default)]
@@ -55,7 +62,7 @@ pub struct FrameCodec {
 /// connection's room of its own, and those of it share that.
 #[derive(Debug)]
 struct Room {
-    all: Arc<Semaphore>,
+    all: room::Room,
     per_connection: usize,
     connection: Option<Arc<Semaphore>>,
 }
@@ -64,7 +71,7 @@ impl Clone for Room {
     fn clone(&self) -> Self {
         let room = || Arc::new(Semaphore::new(self.per_connection));
         Self {
-            all: Arc::clone(&self.all),
+            all: self.all.clone(),
             per_connection: self.per_connection,
             connection: Some(self.connection.clone().unwrap_or_else(room)),
         }
@@ -72,16 +79,28 @@ impl Clone for Room {
 }
 
 impl Room {
-    /// Waits for room for a frame of `length` bytes.
-    async fn take(&self, length: usize) -> io::Result<Vec<OwnedSemaphorePermit>> {
+    /// Waits for room on the connection, then reads a frame of `length` bytes as far as there is room for it on the node.
+    async fn read<T: AsyncRead + Unpin + Send>(
+        &self,
+        io: &mut T,
+        length: usize,
+    ) -> io::Result<Frame> {
         let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
         let mut places = Vec::new();
-        // The connection's first, so that one that is full waits for itself and not at the head of everybody.
-        for room in self.connection.iter().chain([&self.all]) {
-            let place = Arc::clone(room).acquire_many_owned(kib).await;
+        if let Some(connection) = &self.connection {
+            let place = Arc::clone(connection).acquire_many_owned(kib).await;
             places.push(place.map_err(io::Error::other)?);
         }
-        Ok(places)
+        let mut bytes = read_exactly(io, length.min(SMALL)).await?;
+        let rest = length - bytes.len();
+        if rest > 0 {
+            let turn = self.all.enter(kib).await?;
+            places.push(turn.read(io, &mut bytes, rest).await?);
+        }
+        Ok(Frame {
+            bytes,
+            _places: places,
+        })
     }
 }
 
@@ -101,7 +120,7 @@ impl FrameCodec {
                 .min(Semaphore::MAX_PERMITS)
         };
         let room = Room {
-            all: Arc::new(Semaphore::new(kib(all))),
+            all: room::Room::new(kib(all)),
             per_connection: kib(per_connection),
             connection: None,
         };
@@ -115,7 +134,8 @@ impl FrameCodec {
     ///
     /// # Errors
     /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short,
-    /// `ConnectionAborted` where it does not even begin: a busy peer's libp2p ends streams so.
+    /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short,
+    /// `ConnectionAborted` where it does not even begin: a busy peer's libp2p ends streams so; `ResourceBusy` where it gave way.
     pub async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Frame> {
         let length = read_length(io).await?;
         let length = length.ok_or_else(|| {
@@ -129,15 +149,10 @@ impl FrameCodec {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
-        let places = match &self.room {
-            Some(room) => room.take(length).await?,
-            None => Vec::new(),
-        };
-        let bytes = read_exactly(io, length).await?;
-        Ok(Frame {
-            bytes,
-            _places: places,
-        })
+        match &self.room {
+            Some(room) => room.read(io, length).await,
+            None => read_exactly(io, length).await.map(Frame::from),
+        }
     }
 
     /// Writes one frame and closes the stream's sending side.
@@ -203,11 +218,28 @@ pub(crate) async fn read_exactly<T: AsyncRead + Unpin + Send>(
     length: usize,
 ) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(length.min(64 << 10));
-    io.take(length as u64).read_to_end(&mut bytes).await?;
-    if bytes.len() < length {
+    read_on(io, &mut bytes, length).await?;
+    Ok(bytes)
+}
+
+/// So many bytes more.
+///
+/// # Errors
+/// `UnexpectedEof` where there are fewer.
+pub(super) async fn read_on<T: AsyncRead + Unpin + Send>(
+    io: &mut T,
+    bytes: &mut Vec<u8>,
+    length: usize,
+) -> io::Result<()> {
+    if io.take(length as u64).read_to_end(bytes).await? < length {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    Ok(bytes)
+    Ok(())
+}
+
+/// Whether a frame was given up since it came slowly and others waited.
+pub(crate) fn gave_way(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ResourceBusy
 }
 
 /// Whether a stream failed by what the peer wrote, not by the network.
@@ -229,7 +261,7 @@ impl Codec for FrameCodec {
         io: &mut T,
     ) -> io::Result<io::Result<Frame>> {
         match self.read(io).await {
-            Err(error) if !is_garbage(&error) => Err(error),
+            Err(error) if !is_garbage(&error) && !gave_way(&error) => Err(error),
             frame => Ok(frame),
         }
     }
@@ -306,42 +338,80 @@ mod tests {
         assert!(!is_garbage(&nothing), "{nothing}");
     }
 
+    /// What a peer sends of a frame of `length` bytes that never ends.
+    fn silent(length: usize, sent: usize) -> impl AsyncRead + Unpin + Send {
+        let mut bytes = Vec::new();
+        prost::encode_length_delimiter(length, &mut bytes).expect("there is room");
+        bytes.resize(bytes.len() + sent, 0);
+        Cursor::new(bytes).chain(Silence)
+    }
+
+    struct Silence;
+
+    impl AsyncRead for Silence {
+        fn poll_read(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &mut [u8],
+        ) -> std::task::Poll<io::Result<usize>> {
+            std::task::Poll::Pending
+        }
+    }
+
     #[test]
-    fn frames_wait_for_room_on_their_connection_and_on_the_node() {
+    fn promises_take_room_of_their_own_connection_only() {
         let codec = FrameCodec::new(1 << 20).with_room(2 << 20, 3 << 20);
         let (one, other) = (codec.clone(), codec.clone());
-        // A megabyte is promised, and does not come.
-        let promise = [0x80, 0x80, 0x40];
-        let read = |codec: &FrameCodec| {
-            let (codec, slow) = (
-                codec.clone(),
-                futures::stream::pending::<io::Result<Vec<u8>>>(),
-            );
-            let promise = futures::stream::iter([Ok(promise.to_vec())]);
-            async move {
-                let mut io = futures::TryStreamExt::into_async_read(futures::StreamExt::chain(
-                    promise, slow,
-                ));
-                codec.read(&mut io).await.map(drop)
-            }
-            .boxed()
-        };
         let free = |codec: &FrameCodec| {
             let room = codec.room.as_ref().expect("it has room");
             let connection = room.connection.as_ref().expect("a connection's");
-            (connection.available_permits(), room.all.available_permits())
+            (connection.available_permits(), room.all.free_kib())
         };
-        let mut waiting: Vec<_> = [&one, &one, &one, &other, &other].map(read).into();
+        let promise = |codec: &FrameCodec| {
+            let codec = codec.clone();
+            async move { codec.read(&mut silent(1 << 20, 0)).await.map(drop) }.boxed()
+        };
+        let mut waiting: Vec<_> = [&one, &one, &one].map(promise).into();
         for read in &mut waiting {
             assert!(read.now_or_never().is_none(), "the frame does not come");
         }
-        assert_eq!((free(&one), free(&other)), ((0, 0), (0, 0)));
-        drop(waiting.remove(0));
-        // The third of the first connection takes its place there and waits for the node's behind the other's second.
-        for read in &mut waiting {
+        assert_eq!((free(&one), free(&other)), ((0, 3072), (2048, 3072)));
+        waiting.clear();
+        assert_eq!(free(&one), (2048, 3072));
+    }
+
+    #[test]
+    #[cfg(not(target_arch = "wasm32"))]
+    fn slow_frames_hold_up_nobody_else() {
+        const LONG: usize = 1 << 20;
+        let codec = FrameCodec::new(LONG).with_room(LONG, 2 * LONG);
+        let slow = || {
+            let codec = codec.clone();
+            async move { codec.read(&mut silent(LONG, SMALL)).await.map(drop) }.boxed()
+        };
+        let mut slow = [slow(), slow(), slow()];
+        for read in &mut slow {
             assert!(read.now_or_never().is_none());
         }
-        waiting.clear();
-        assert_eq!((free(&one), free(&other)), ((2048, 3072), (2048, 3072)));
+        let room = &codec.room.as_ref().expect("it has room").all;
+        assert_eq!(room.free_kib(), 0);
+        let frame = |length| {
+            let mut io = Cursor::new(Vec::new());
+            let written = codec.write(&mut io, &vec![7; length]).now_or_never();
+            written.expect("a cursor never waits").expect("it fits");
+            io.set_position(0);
+            io
+        };
+        let short = codec.clone().read(&mut frame(SMALL)).now_or_never();
+        assert!(short.is_some_and(|read| read.is_ok_and(|frame| frame.len() == SMALL)));
+        let slow = futures::future::join_all(slow);
+        let honest = codec.clone();
+        let mut io = frame(LONG);
+        let honest = honest.read(&mut io).boxed();
+        let read = futures::executor::block_on(futures::future::select(honest, slow));
+        let futures::future::Either::Left((read, _)) = read else {
+            panic!("the slow ones end first");
+        };
+        assert_eq!(read.expect("whole").len(), LONG);
     }
 }

@@ -15,6 +15,7 @@ mod p2p;
 pub mod protocol;
 mod reasons;
 mod requests;
+mod room;
 mod routing;
 mod shared;
 mod starting;

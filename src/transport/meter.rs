@@ -16,6 +16,8 @@ use std::{
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
 
+use super::closing::Closing;
+
 /// The counters, shared by all connections of a node.
 #[derive(Clone, Debug, Default)]
 pub struct Meter {
@@ -39,12 +41,12 @@ impl Meter {
         self.counters.sent.load(Relaxed)
     }
 
-    /// The connection, counted.
+    /// The connection, counted; and closed in time (`closing.rs`).
     pub fn muxer(&self, inner: StreamMuxerBox) -> StreamMuxerBox {
-        StreamMuxerBox::new(Metered {
+        StreamMuxerBox::new(Closing::new(Metered {
             inner,
             meter: self.clone(),
-        })
+        }))
     }
 }
 

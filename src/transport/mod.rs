@@ -2,9 +2,10 @@
 //!
 //! `native.rs` and `browser.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
-//! what is dialled and who may knock. [`meter`] counts every byte on either, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
+//! what is dialled and who may knock. [`meter`] counts every byte on either, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
 //! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks.
 
+mod closing;
 mod door;
 #[cfg(all(feature = "webrtc", not(target_arch = "wasm32")))]
 mod hosts;

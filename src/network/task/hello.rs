@@ -5,6 +5,7 @@ use crate::platform;
 use crate::{
     network::{protocol::Quoted, reasons::hello_misdeed},
     peers::FULL,
+    traffic::{Cost, Protocol as Limited},
 };
 
 impl Task {
@@ -30,6 +31,13 @@ impl Task {
                     },
                 ..
             } => {
+                let cost = Cost { items: 1, bytes: 0 };
+                let admission = self
+                    .limiter
+                    .admits(peer, Limited::Message, cost, platform::now());
+                if admission.is_err() {
+                    return self.note(peer, Misdeed::TooManyMessages);
+                }
                 let mut answer = self.hello.clone();
                 let theirs = request
                     .map_err(|error| error.to_string())

@@ -5,7 +5,7 @@ use crate::{
     chain::{StateRequest, StateResponse},
     config::ValidationConfig,
     intake::{FairQueue, NoRoom},
-    network::codec::is_garbage,
+    network::codec::{gave_way, is_garbage},
     platform,
     traffic::{Class, Cost, Protocol as Limited},
 };
@@ -88,15 +88,17 @@ impl Task {
         let now = platform::now();
         let bytes = frame.as_ref().map_or(0, |frame| frame.len() as u64);
         let stage = self.shared.peers().stage(&peer);
-        let answer = if !matches!(stage, Some(Stage::Greeted | Stage::Ready)) {
-            Answer::Refused("say hello first; see docs/wire.md".to_owned())
-        } else if self
-            .limiter
-            .admits(peer, Limited::Message, cost, now)
-            .is_err()
-        {
+        let admission = self.limiter.admits(peer, Limited::Message, cost, now);
+        let answer = if admission.is_err() {
             self.note(peer, Misdeed::TooManyMessages);
             Answer::Refused("you send more often than you may; slow down".to_owned())
+        } else if let Err(error) = &frame
+            && gave_way(error)
+        {
+            self.note(peer, Misdeed::NoAnswer);
+            Answer::Refused(error.to_string())
+        } else if !matches!(stage, Some(Stage::Greeted | Stage::Ready)) {
+            Answer::Refused("say hello first; see docs/wire.md".to_owned())
         } else {
             let message = frame.map_err(|error| error.to_string()).and_then(|frame| {
                 NetworkMessage::decode(&frame).map_err(|error| error.to_string())
