@@ -129,7 +129,7 @@ pub struct RequestResponseConfig {
     /// Bytes of messages that are being read or wait for this node on one connection; further ones are read when there is
     /// room. At least `max_message_size`. **Default:** 8 MiB.
     pub max_connection_bytes: usize,
-    /// The same for all connections together. **Default:** 32 MiB.
+    /// The same for all connections together, of messages over 64 KiB; the slowest of them gives way to who waits. **Default:** 32 MiB.
     pub max_bytes: usize,
 }
 

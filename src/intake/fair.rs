@@ -164,15 +164,14 @@ impl<T> FairQueue<T> {
         from.is_none() || peer && self.taken.saturating_add(cost) <= self.limits.all
     }
 
-    /// The next work, if `wanted` says so of it.
-    pub(crate) fn pop_if(&mut self, wanted: impl FnOnce(&T) -> bool) -> Option<T> {
-        let from = self.turns.front().copied()?;
+    /// The next work that is `wanted`, of what each has in front.
+    pub(crate) fn pop_if(&mut self, mut wanted: impl FnMut(&T) -> bool) -> Option<T> {
+        let front = |from| self.shares.get(from)?.work.front();
+        let is_wanted = |from| front(from).is_some_and(&mut wanted);
+        let turn = self.turns.iter().position(is_wanted)?;
+        let from = self.turns.remove(turn)?;
         let share = self.shares.get_mut(&from)?;
-        if !share.work.front().is_some_and(wanted) {
-            return None;
-        }
         let work = share.work.pop_front();
-        self.turns.pop_front();
         if !share.work.is_empty() {
             self.turns.push_back(from);
         }

@@ -55,7 +55,7 @@ use crate::{
 /// Gossiped copies that wait for the verdict on the copy that is being checked; further ones are ignored.
 const MAX_COPIES: usize = 1024;
 
-/// Bytes of gossiped items, with their overhead, that wait for room in front of the checks.
+/// Bytes of gossiped items of each kind, with their overhead, that wait for room in front of the checks.
 const HELD: Share = Share {
     all: 16 << 20,
     per_peer: 8 << 20,
@@ -74,7 +74,8 @@ pub(crate) struct Intake {
     accepted: Remembered<ShortId, Keyed>,
     rejected: Remembered<ShortId, Keyed>,
     copies: Copies,
-    held: FairQueue<Held>,
+    /// For each of [`ItemKind::ALL`]: no kind waits behind another.
+    held: [FairQueue<Held>; ItemKind::ALL.len()],
 }
 
 /// Gossip's copies of what is being checked.
@@ -128,7 +129,7 @@ impl Intake {
                 waiting: HashMap::with_hasher(Keyed::new(seed)),
                 count: 0,
             },
-            held: FairQueue::new(HELD),
+            held: ItemKind::ALL.map(|_| FairQueue::new(HELD)),
         }
     }
 
@@ -180,19 +181,25 @@ impl Intake {
             return Some(batch.source);
         }
         let from = batch.source.peer();
-        let held = (batch.kind, batch.source, fresh.data);
-        let pushed = self.held.push(from, cost, held);
+        let kind = batch.kind;
+        let mut queues = ItemKind::ALL.into_iter().zip(&mut self.held);
+        let Some((_, queue)) = queues.find(|(of, _)| *of == kind) else {
+            return Some(batch.source);
+        };
+        let pushed = queue.push(from, cost, (kind, batch.source, fresh.data));
         pushed.err().map(|((_, source, _), _)| source)
     }
 
     /// An item that was held and finds room now, to be offered again.
     pub(crate) fn next_held(&mut self) -> Option<Held> {
-        let queue = &mut self.queue;
-        let fits = |(kind, source, data): &Held| queue.fits(*kind, source.peer(), data.len());
-        let held = self.held.pop_if(fits)?;
-        let (_, source, data) = &held;
-        self.held.done(source.peer(), data.len() + OVERHEAD);
-        Some(held)
+        let checks = &mut self.queue;
+        let mut fits = |(kind, source, data): &Held| checks.fits(*kind, source.peer(), data.len());
+        self.held.iter_mut().find_map(|queue| {
+            let held = queue.pop_if(&mut fits)?;
+            let (_, source, data) = &held;
+            queue.done(source.peer(), data.len() + OVERHEAD);
+            Some(held)
+        })
     }
 
     /// Our own items: those that are too large or known are refused at once, the rest is checked.

@@ -219,7 +219,45 @@ fn what_gossip_brings_waits_for_room() {
         }
     }
     assert_eq!(judged, admitted + held);
-    assert!(intake.held.taken_by(&Some(peer)) == 0);
+    let mut queues = intake.held.iter();
+    assert!(queues.all(|held| held.taken_by(&Some(peer)) == 0));
+}
+
+#[test]
+fn what_is_held_waits_for_nothing_of_others_and_of_other_kinds() {
+    let (mut intake, mut shelf) = (intake(), Shelf::default());
+    let [full, roomy] = [PeerId::random(), PeerId::random()];
+    let item = |number: u16, size| {
+        let mut item = number.to_le_bytes().to_vec();
+        item.resize(size, 0);
+        Bytes::from(item)
+    };
+    // One peer's shares of votes and of blocks are used up, and some of each are held.
+    for (kind, size) in [(ItemKind::Block, 1 << 20), (ItemKind::Vote, 60 << 10)] {
+        let mut numbers = 0..2000;
+        let is_held = numbers.any(|number| {
+            let source = Source::Gossip(full, MessageId::from(vec![0]));
+            let offered = intake.offer(kind, source, item(number, size), &mut shelf);
+            matches!(offered, Offered::Held)
+        });
+        assert!(is_held);
+    }
+    let source = Source::Gossip(roomy, MessageId::from(vec![1]));
+    let vote = Batch::one(ItemKind::Vote, source, item(3000, 8));
+    assert!(intake.hold(vote).is_none(), "held behind the others'");
+    let next = intake.next_held();
+    assert!(next.is_some_and(|(_, source, _)| source.peer() == Some(roomy)));
+    assert!(intake.next_held().is_none());
+    let Some(Work::Batch(batch)) = intake.queue.start() else {
+        panic!("a vote's turn first");
+    };
+    assert_eq!(batch.kind, ItemKind::Vote);
+    intake.queue.done(&batch.apart().0);
+    let next = intake.next_held();
+    assert!(
+        next.is_some_and(|(kind, ..)| kind == ItemKind::Vote),
+        "its votes wait for none of its blocks"
+    );
 }
 
 #[test]

@@ -233,6 +233,30 @@ async fn nobody_talks_before_the_hello_or_more_often_than_allowed() {
 }
 
 #[tokio::test]
+async fn who_has_not_said_hello_and_who_never_stops_pays_too() {
+    let mut config = listening(TCP);
+    config.security.rate_limits.messages_per_second = 1;
+    config.security.rate_limits.burst = 3;
+    let mut node = Node::start(config).await;
+    let told = ("it sends more often than it may", -1.0);
+    let mut early = RawPeer::hostile().await;
+    early.dial(node.address());
+    early.connected().await;
+    let message = framed(&NetworkMessage::Transaction(Transaction::new("pay")).encode());
+    for _ in 0..10 {
+        early.message(node.id(), message.clone());
+    }
+    assert_eq!(node.scored(early.id).await, told);
+    let mut greeting = RawPeer::hostile().await;
+    greeting.dial(node.address());
+    greeting.connected().await;
+    for _ in 0..10 {
+        greeting.hello(node.id(), framed(&good_hello()));
+    }
+    assert_eq!(node.scored(greeting.id).await, told);
+}
+
+#[tokio::test]
 async fn misdeeds_end_in_a_ban() {
     let mut config = listening(TCP);
     config.security.peer_scoring.disconnect_at = -15.0;
