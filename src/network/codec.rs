@@ -134,7 +134,6 @@ impl FrameCodec {
     ///
     /// # Errors
     /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short,
-    /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short,
     /// `ConnectionAborted` where it does not even begin: a busy peer's libp2p ends streams so; `ResourceBusy` where it gave way.
     pub async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Frame> {
         let length = read_length(io).await?;
