@@ -41,6 +41,7 @@ const USELESS: Rate = Rate {
 
 /// See the module's documentation.
 pub(crate) struct Gossip {
+    own: PeerId,
     inner: Inner,
     door: Arc<Door>,
     members: Members,
@@ -90,6 +91,7 @@ impl Gossip {
             ..Limits::default()
         };
         Ok(Self {
+            own,
             inner: inner::build(config, door.longest)?,
             members: Members::default(),
             max_plain: gossip.max_plain_peers,
@@ -146,6 +148,15 @@ impl Gossip {
         self.sizes.insert(id.clone(), size, None);
         self.sent(takers, &id, size, now);
         Ok(id)
+    }
+
+    /// A message came by gossip, and its verdict is in by another way: it is passed on, if it was not yet. False: it has left
+    /// the cache.
+    pub(crate) fn pass_on(&mut self, topic: &IdentTopic, data: &[u8]) -> bool {
+        let id = inner::message_id(topic.hash().as_str(), data);
+        let own = self.own;
+        self.sizes.is_judged(&id)
+            || self.report_message_validation_result(&id, &own, MessageAcceptance::Accept)
     }
 
     /// Whether all that was sent is with its peers. Linear in peers: for the end of a node.
@@ -248,7 +259,11 @@ impl Gossip {
                 }
                 false
             }
-            _ => true,
+            Some(_) => {
+                self.door.know(peer);
+                true
+            }
+            None => true,
         }
     }
 
@@ -433,8 +448,10 @@ impl NetworkBehaviour for Gossip {
             self.inner
                 .on_connection_handler_event(peer, connection, said);
             for id in heard.wants {
-                if let Some(size) = self.sizes.get(&id) {
-                    self.sent(vec![peer], &id, size, now);
+                if let Some(size) = self.sizes.get(&id)
+                    && !self.unread.count(peer, size, now)
+                {
+                    self.drop_from_queue(peer, &id);
                 }
             }
         }

@@ -3,17 +3,22 @@
 //! libp2p's handler decodes whatever arrives as fast as it arrives. Here a frame's length is looked at first; it is read when
 //! the peer's pace allows and there is room for it, within [`PATIENCE`], then sifted, and only what is left is given
 //! to libp2p's own decoder. A frame keeps its room until the behaviour has taken what came of it. Of those that are still coming
-//! the one that has come longest gives way to who waits for room ([`Door::hurry`]): so slow senders hold up nobody for long.
+//! the slowest one gives way to who waits for room ([`Door::hurry`]): so slow senders hold up nobody for long. What is left
+//! of it is skipped, and the stream read on: who sent one frame too slowly is heard again with the next.
 
 use std::{
     io,
-    sync::Arc,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
 
 use futures::{
-    FutureExt, StreamExt,
+    AsyncRead, AsyncReadExt, FutureExt, StreamExt,
     future::{self, Either, Ready, ready},
     io::Cursor,
     stream::{self, BoxStream},
@@ -38,7 +43,7 @@ use super::{
 use crate::{
     network::codec::{read_exactly, read_length},
     platform::{self, Delay},
-    traffic::Admission,
+    traffic::{Admission, Cost},
 };
 
 /// Frames up to here are read from everybody and need no room of the node's, in bytes.
@@ -74,7 +79,7 @@ pub(super) enum Standing {
 pub(super) struct Guest {
     pub(super) peer: PeerId,
     pub(super) door: Arc<Door>,
-    /// For this peer's frames, in KiB.
+    /// For this connection's frames, in KiB.
     pub(super) room: Arc<Semaphore>,
     pub(super) standing: watch::Receiver<Standing>,
 }
@@ -86,22 +91,24 @@ pub(crate) struct Heard {
     pub(super) said: Option<Said>,
     /// What it takes until it is dropped.
     _places: Vec<OwnedSemaphorePermit>,
+    /// What it is to be let in for.
+    pub(super) cost: Cost,
     /// Messages and entries that nobody has a reason to send.
     pub(super) useless: u64,
     /// Whether there were signed messages.
     pub(super) signed: bool,
     /// The messages that it asks for.
     pub(super) wants: Vec<MessageId>,
-    /// Why the peer is heard no longer on that stream.
+    /// Why a frame was not heard.
     pub(super) fault: Option<Fault>,
 }
 
-/// Why a stream is not read on.
+/// Why a frame is not heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The peer broke the rules of frames.
+    /// The peer broke the rules of frames; its stream is read no further.
     Broken,
-    /// A frame did not come in time, or others waited for its room: a slow line is nobody's fault.
+    /// It did not come in time, or others waited for its room: a slow line is nobody's fault.
     Slow,
 }
 
@@ -113,7 +120,7 @@ impl Heard {
         }
     }
 
-    fn end(fault: Fault) -> Self {
+    fn not(fault: Fault) -> Self {
         Self {
             fault: Some(fault),
             ..Self::default()
@@ -208,14 +215,21 @@ pub(super) fn heard(
     peer: PeerId,
     frame: &[u8],
 ) -> Option<Heard> {
+    let length = frame.len();
     let Sifted {
         frame,
         useless,
+        passed,
         signed,
         wants,
         ..
     } = door.sift(peer, frame, platform::now()).ok()?;
+    let cost = Cost {
+        items: 1 + passed,
+        bytes: length as u64,
+    };
     let mut heard = Heard {
+        cost,
         useless,
         signed,
         wants,
@@ -236,6 +250,8 @@ struct Ears {
     upgrade: Upgrade,
     info: Info,
     guest: Guest,
+    /// Bytes that are left of a frame that was given up.
+    skips: usize,
 }
 
 impl Ears {
@@ -249,12 +265,8 @@ impl Ears {
                 Ok(None) => None,
                 Ok(Some(heard)) => Some((heard, Some(ears))),
                 Err(error) => {
-                    let fault = match error.kind() {
-                        io::ErrorKind::InvalidData => Fault::Broken,
-                        io::ErrorKind::TimedOut => Fault::Slow,
-                        _ => return None,
-                    };
-                    Some((Heard::end(fault), None))
+                    let broken = error.kind() == io::ErrorKind::InvalidData;
+                    broken.then(|| (Heard::not(Fault::Broken), None))
                 }
             }
         });
@@ -266,6 +278,7 @@ impl Ears {
         while let Admission::At(moment) = self.guest.door.ready(&self.guest.peer, platform::now()) {
             Delay::new(moment.saturating_duration_since(platform::now())).await;
         }
+        skip(&mut self.stream, std::mem::take(&mut self.skips)).await?;
         let Some(length) = read_length(&mut self.stream).await? else {
             return Ok(None);
         };
@@ -273,22 +286,31 @@ impl Ears {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let places = self.room(length).await?;
-        let (turn, gives_way) = self.guest.door.turn(length, platform::now());
+        let got = Arc::default();
+        let (turn, gives_way) = self.guest.door.turn(length, &got, platform::now());
         let end = future::select(Delay::new(PATIENCE), gives_way);
-        let read = read_exactly(&mut self.stream, length).boxed();
+        let mut counted = Counted(&mut self.stream, &got);
+        let read = read_exactly(&mut counted, length).boxed();
         let frame = match future::select(read, end).await {
             Either::Left((frame, _)) => frame?,
-            Either::Right(_) => return Err(io::ErrorKind::TimedOut.into()),
+            Either::Right(_) => {
+                self.skips = length.saturating_sub(got.load(Ordering::Relaxed));
+                return Ok(Some(Heard::not(Fault::Slow)));
+            }
         };
         drop(turn);
         let decoder = (self.upgrade.clone(), self.info.clone());
         let heard = heard(&decoder, &self.guest.door, self.guest.peer, &frame);
         let mut heard = heard.ok_or(io::ErrorKind::InvalidData)?;
+        let Guest { door, peer, .. } = &self.guest;
+        while let Admission::At(moment) = door.enter(*peer, heard.cost, platform::now()) {
+            Delay::new(moment.saturating_duration_since(platform::now())).await;
+        }
         heard._places = places;
         Ok(Some(heard))
     }
 
-    /// Room for a frame: the peer's own, and for a long one the node's, which is for those whose kind is known.
+    /// Room for a frame: the connection's own, and for a long one the node's, which is for those whose kind is known.
     async fn room(&mut self, length: usize) -> io::Result<Vec<OwnedSemaphorePermit>> {
         let guest = &mut self.guest;
         let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
@@ -315,6 +337,40 @@ impl Ears {
         }
         Ok(places)
     }
+}
+
+/// Reads, and counts what it has read.
+struct Counted<'a, T>(&'a mut T, &'a AtomicUsize);
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = Pin::new(&mut *self.0).poll_read(cx, buffer);
+        if let Poll::Ready(Ok(count)) = read {
+            self.1.fetch_add(count, Ordering::Relaxed);
+        }
+        read
+    }
+}
+
+/// Reads so many bytes, and keeps none.
+///
+/// # Errors
+/// `UnexpectedEof` where there are fewer.
+async fn skip(stream: &mut (impl AsyncRead + Unpin), mut bytes: usize) -> io::Result<()> {
+    let mut nowhere = [0; 1024];
+    while bytes > 0 {
+        let most = bytes.min(nowhere.len());
+        let buffer = nowhere.get_mut(..most).unwrap_or_default();
+        match stream.read(buffer).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            count => bytes = bytes.saturating_sub(count),
+        }
+    }
+    Ok(())
 }
 
 impl ConnectionHandler for Handler {
@@ -367,6 +423,7 @@ impl ConnectionHandler for Handler {
                         upgrade,
                         info,
                         guest,
+                        skips: 0,
                     };
                     self.ears = Some(ears.listen());
                 }
@@ -400,5 +457,28 @@ impl ConnectionHandler for Handler {
             }
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn what_is_left_of_a_frame_that_was_given_up_is_skipped() {
+        let (mut bytes, got) = (
+            Cursor::new([&[1; 5000][..], &[2; 3]].concat()),
+            Arc::default(),
+        );
+        let some = read_exactly(&mut Counted(&mut bytes, &got), 2000).now_or_never();
+        assert_eq!(some.expect("it is there").expect("it is").len(), 2000);
+        assert_eq!(got.load(Ordering::Relaxed), 2000);
+        let skipped = skip(&mut bytes, 3000).now_or_never().expect("it is there");
+        assert!(skipped.is_ok());
+        let next = read_exactly(&mut bytes, 3).now_or_never();
+        assert_eq!(next.expect("it is there").expect("it is"), [2; 3]);
+        let none = skip(&mut bytes, 1).now_or_never().expect("the end");
+        assert!(none.is_err());
     }
 }

@@ -43,9 +43,7 @@ pub(super) fn build(config: &Config, longest: usize) -> Result<Inner, NetworkErr
     let built = gossipsub::ConfigBuilder::default()
         .validation_mode(gossipsub::ValidationMode::Anonymous)
         .validate_messages()
-        .message_id_fn(|message| {
-            gossipsub::MessageId::from(message_id(message.topic.as_str(), &message.data))
-        })
+        .message_id_fn(|message| message_id(message.topic.as_str(), &message.data))
         .mesh_n(gossip.mesh_n)
         .mesh_n_low(gossip.mesh_n_low)
         .mesh_n_high(gossip.mesh_n_high)
@@ -132,10 +130,10 @@ fn scores(disconnect_at: f64) -> (gossipsub::PeerScoreParams, gossipsub::PeerSco
 }
 
 /// `sha256(topic || data)[..20]`: docs/wire.md tells implementers to use the same.
-fn message_id(topic: &str, data: &[u8]) -> Vec<u8> {
+pub(super) fn message_id(topic: &str, data: &[u8]) -> gossipsub::MessageId {
     let digest = Sha256::new()
         .chain_update(topic)
         .chain_update(data)
         .finalize();
-    digest.into_iter().take(20).collect()
+    digest.into_iter().take(20).collect::<Vec<u8>>().into()
 }

@@ -35,7 +35,6 @@ pub(super) struct Members {
 pub(super) struct Member {
     pub(super) connections: HashMap<ConnectionId, ConnectedPoint>,
     standing: watch::Sender<Standing>,
-    room: Arc<Semaphore>,
     since: Instant,
     /// Whether it has told subscriptions.
     told: bool,
@@ -45,12 +44,10 @@ pub(super) struct Member {
 }
 
 impl Member {
-    fn new(door: &Door) -> Self {
-        let kib = door.longest.div_ceil(1024).max(SMALL / 1024);
+    fn new() -> Self {
         Self {
             connections: HashMap::new(),
             standing: watch::Sender::new(Standing::Stranger),
-            room: Arc::new(Semaphore::new(kib)),
             since: platform::now(),
             told: false,
             topics: HashSet::new(),
@@ -72,16 +69,15 @@ impl Members {
         self.members.get_mut(peer)
     }
 
-    /// A peer has a connection, or is about to.
+    /// A peer has a connection, or is about to. Each has room of its own: what was coming by one that is dead, unnoticed
+    /// yet, holds up nothing on the next.
     pub(super) fn guest(&mut self, peer: PeerId, door: &Arc<Door>) -> Guest {
-        let member = self
-            .members
-            .entry(peer)
-            .or_insert_with(|| Member::new(door));
+        let member = self.members.entry(peer).or_insert_with(Member::new);
+        let kib = door.longest.div_ceil(1024).max(SMALL / 1024);
         Guest {
             peer,
             door: Arc::clone(door),
-            room: Arc::clone(&member.room),
+            room: Arc::new(Semaphore::new(kib)),
             standing: member.standing.subscribe(),
         }
     }
@@ -183,5 +179,22 @@ fn untake(takers: &mut HashMap<TopicHash, HashSet<PeerId>>, peer: &PeerId, topic
         if peers.is_empty() {
             takers.remove(topic);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::GossipsubConfig, platform::test};
+
+    #[test]
+    fn a_half_received_frame_holds_up_no_other_connection() {
+        let door = Arc::new(Door::new(&GossipsubConfig::default(), PeerId::random()));
+        let (mut members, peer) = (Members::default(), PeerId::random());
+        let old = members.guest(peer, &door);
+        let all = u32::try_from(old.room.available_permits()).expect("it is small");
+        let _half = old.room.try_acquire_many(all).expect("it is free");
+        let new = members.guest(peer, &door);
+        assert!(new.room.try_acquire_many(all).is_ok());
     }
 }

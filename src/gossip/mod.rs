@@ -11,9 +11,9 @@
 //! - **Scores**: a peer's reputation is its score here. From half of what it takes to be let go it is not in a mesh, and at the whole
 //!   it is not listened to.
 //!
-//! Bounds, with the defaults: 16 MiB of frames being read or waiting, and 64 KiB more for each peer; messages that gossipsub keeps to
+//! Bounds, with the defaults: 16 MiB of frames being read or waiting, and 64 KiB more for each connection; messages that gossipsub keeps to
 //! hand on, five heartbeats at 8 MiB a second and 16 MiB at once; ids of messages against duplicates, 120 s at 1,000 a
-//! second and 20,000 at once; 64 KiB of topic names a peer. What waits for a peer to read is
+//! second and 20,000 at once, and as many again by known peers' shares; 64 KiB of topic names a peer. What waits for a peer to read is
 //! at most `queue_length` messages, and as many bytes as two of the largest items have or [`behaviour::MAX_UNREAD`]; our own
 //! messages wait for peers that read ([`unread`]).
 

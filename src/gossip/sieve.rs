@@ -3,7 +3,7 @@
 //! gossipsub decodes a whole frame, keeps each message in three caches and only then looks whether anybody here wants
 //! it. So the frame is sifted first, as bytes: messages on topics that nobody here joined, signed ones, names and ids
 //! longer than anybody needs, more control entries than a frame may hold, and pauses after a prune that no clock should be asked to
-//! add (CVE-2026-34219) do not pass. What is left is written anew, and counted.
+//! add (CVE-2026-34219) do not pass. What is left is written anew, and counted. A frame of more than [`MAX_ENTRIES`] is none.
 //!
 //! Bounds: nothing is kept; what passes is no longer than the frame.
 
@@ -25,6 +25,8 @@ pub(crate) const MAX_TOPICS: usize = 256 + 3;
 const MAX_MESSAGES: u64 = 500;
 /// The most grafts, prunes and message ids in a frame.
 const MAX_CONTROLS: u64 = 1024;
+/// The most entries of all kinds in a frame, two bytes each: three times what others' implementations announce at once, 5,000 ids.
+const MAX_ENTRIES: u64 = 16_384;
 /// The most bytes of those and of subscriptions that pass: under gossipsub's own 16 KiB, over which it drops the stream.
 const MAX_CONTROL_BYTES: usize = 15 << 10;
 /// The longest message id, in bytes. Ours have 20; others' do not matter here, and have some 40.
@@ -46,6 +48,8 @@ pub(crate) struct Sifted {
     pub(crate) items: u64,
     /// Those among them that nobody has a reason to send.
     pub(crate) useless: u64,
+    /// Those among them that pass.
+    pub(crate) passed: u64,
     /// The messages that it asks for, by their ids.
     pub(crate) wants: Vec<MessageId>,
     /// Whether it held signed messages, which this network does not use.
@@ -80,7 +84,7 @@ pub fn check_gossip(frame: &[u8]) -> Result<usize, impl std::error::Error> {
 /// Sifts a frame: messages pass that are on one of the `joined` topics.
 ///
 /// # Errors
-/// [`Malformed`]: it is no frame of gossipsub's.
+/// [`Malformed`]: it is no frame of gossipsub's, or has more than [`MAX_ENTRIES`].
 pub(crate) fn sift(frame: &[u8], joined: &HashSet<String>) -> Result<Sifted, Malformed> {
     let mut sifted = Sifted::default();
     let (mut messages, mut subscriptions) = (0, 0);
@@ -95,6 +99,7 @@ pub(crate) fn sift(frame: &[u8], joined: &HashSet<String>) -> Result<Sifted, Mal
                 } else if [1, 3, 5].into_iter().any(|tag| has(message, tag)) {
                     sifted.signed = true;
                 } else {
+                    sifted.passed += 1;
                     put(&mut sifted.frame, PUBLISH, message);
                 }
             }
@@ -104,6 +109,7 @@ pub(crate) fn sift(frame: &[u8], joined: &HashSet<String>) -> Result<Sifted, Mal
                 let name = Fields::of(subscription).tagged(2).last();
                 let fits = name.is_some_and(|name| name.len() <= MAX_TOPIC_NAME);
                 if fits && subscriptions <= MAX_TOPICS && controls.has_room(subscription.len()) {
+                    sifted.passed += 1;
                     put(&mut sifted.frame, SUBSCRIPTION, subscription);
                 } else {
                     sifted.useless += 1;
@@ -113,8 +119,12 @@ pub(crate) fn sift(frame: &[u8], joined: &HashSet<String>) -> Result<Sifted, Mal
             // Extensions that are not spoken here.
             _ => {}
         }
+        if sifted.items + controls.entries > MAX_ENTRIES {
+            return Err(Malformed);
+        }
     }
     sifted.items += controls.entries;
+    sifted.passed += controls.entries.min(MAX_CONTROLS);
     sifted.useless += controls.useless;
     sifted.wants = controls.wants;
     if !controls.passed.is_empty() {
@@ -193,6 +203,9 @@ impl Controls {
                 (6, entry) if self.has_room(entry.len()) => put(&mut self.passed, 6, entry),
                 _ => {}
             }
+            if self.entries > MAX_ENTRIES {
+                return Err(Malformed);
+            }
         }
         Ok(())
     }
@@ -212,7 +225,8 @@ impl Controls {
         tag: u32,
         passed: &mut Vec<u8>,
     ) {
-        for id in ids {
+        let left = MAX_ENTRIES.saturating_sub(self.entries) as usize;
+        for id in ids.take(left.saturating_add(1)) {
             let fits = self.entry() && id.len() <= MAX_ID;
             if wanted && fits && self.has_room(id.len()) {
                 put(passed, tag, id);
@@ -287,6 +301,7 @@ mod tests {
         let right = Sifted {
             frame: whole,
             items: 3,
+            passed: 3,
             ..Sifted::default()
         };
         assert_eq!(sifted, right);
@@ -318,10 +333,27 @@ mod tests {
         let sifted = sift(&frame(&[(SUBSCRIPTION, &long)]), &joined()).expect("right");
         assert!(sifted.frame.is_empty() && sifted.useless == 1);
 
-        let want = frame(&[(2, &frame(&[(1, &[][..])]).repeat(100_000))]);
+        let want = frame(&[(2, &frame(&[(1, &[][..])]).repeat(10_000))]);
         let sifted = sift(&frame(&[(CONTROL, &want)]), &joined()).expect("right");
-        assert!(sifted.frame.len() <= MAX_CONTROL_BYTES && sifted.items == 100_000);
-        assert_eq!(sifted.useless, 100_000 - MAX_CONTROLS);
+        assert!(sifted.frame.len() <= MAX_CONTROL_BYTES && sifted.items == 10_000);
+        assert_eq!(sifted.useless, 10_000 - MAX_CONTROLS);
+        assert_eq!(sifted.passed, MAX_CONTROLS);
+    }
+
+    #[test]
+    fn a_frame_of_nothing_but_entries_is_none() {
+        for tag in [PUBLISH, SUBSCRIPTION] {
+            let most = frame(&[(tag, &[][..])]).repeat(MAX_ENTRIES as usize);
+            assert!(sift(&most, &joined()).is_ok());
+            assert!(sift(&[most, frame(&[(tag, b"")])].concat(), &joined()).is_err());
+        }
+        let prune = frame(&[(4, &[][..])]).repeat(MAX_ENTRIES as usize);
+        let ids = frame(&[(1, &[][..])]).repeat(MAX_ENTRIES as usize);
+        for most in [prune, frame(&[(2, &ids)])] {
+            assert!(sift(&frame(&[(CONTROL, &most)]), &joined()).is_ok());
+            let more = [most, frame(&[(3, b"")])].concat();
+            assert!(sift(&frame(&[(CONTROL, &more)]), &joined()).is_err());
+        }
     }
 
     #[test]

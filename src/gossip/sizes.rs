@@ -37,6 +37,11 @@ impl Sizes {
         self.sizes.get(id).is_some_and(|(_, topic)| topic.is_some())
     }
 
+    /// Whether a message is our own, or its verdict is in.
+    pub(super) fn is_judged(&self, id: &MessageId) -> bool {
+        self.sizes.get(id).is_some_and(|(_, topic)| topic.is_none())
+    }
+
     /// The verdict on a message is in: its size, and its topic where this is the first one.
     pub(super) fn judged(&mut self, id: &MessageId) -> Option<(usize, TopicHash)> {
         let (size, topic) = self.sizes.get_mut(id)?;

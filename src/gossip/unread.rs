@@ -6,10 +6,14 @@
 //! peer that reads, however much there is to publish. Who has not read by the end of [`PATIENCE`] is waited for no longer:
 //! what then finds no room is dropped for it alone, and told ([`Unread::lost`]). The other half is for what cannot wait.
 //!
-//! Bounds: an account for each peer that something went to.
+//! Who comes to be waited for while others are has no longer than they: so all together hold up nobody longer than that.
+//! And who did not read by then is not waited for within [`REST`], whatever it reads meanwhile: peers that take turns
+//! would hold up everything for ever.
+//!
+//! Bounds: an account for each peer that something went to, and a mark for each that was waited for in vain of late.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -19,6 +23,8 @@ use crate::platform::Instant;
 
 /// How long our own messages wait for a peer to read: while it may hold them up, it has so long for two megabytes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long nobody waits for who was waited for in vain.
+const REST: Duration = Duration::from_secs(10);
 /// How often a full queue is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 /// How often what was dropped is told.
@@ -30,8 +36,11 @@ pub(super) struct Unread {
     max_bytes: usize,
     max_messages: usize,
     accounts: HashMap<PeerId, Account>,
-    /// Who is waited for, and until when.
-    waited: BTreeMap<PeerId, Instant>,
+    /// Who is waited for, and until when: all of them.
+    waited: BTreeSet<PeerId>,
+    until: Option<Instant>,
+    /// Who was waited for in vain, and until when it is not again.
+    rests: BTreeMap<PeerId, Instant>,
     looks_at: Option<Instant>,
     /// What was dropped and not told yet.
     lost: BTreeMap<PeerId, usize>,
@@ -55,15 +64,36 @@ impl Unread {
             max_bytes,
             max_messages,
             accounts: HashMap::new(),
-            waited: BTreeMap::new(),
+            waited: BTreeSet::new(),
+            until: None,
+            rests: BTreeMap::new(),
             looks_at: None,
             lost: BTreeMap::new(),
             tells_at: None,
         }
     }
 
-    /// A message goes to a peer. False: there is no room for it, and it must not wait.
+    /// A message goes to a peer, for which may be waited. False: there is no room for it, and it must not wait.
     pub(super) fn add(&mut self, peer: PeerId, size: usize, now: Instant) -> bool {
+        if !self.count(peer, size, now) {
+            return false;
+        }
+        let (max_bytes, max_messages) = (self.max_bytes, self.max_messages);
+        let rests = self.rests.get(&peer).is_some_and(|until| now < *until);
+        let Some(account) = self.accounts.get_mut(&peer).filter(|_| !rests) else {
+            return true;
+        };
+        let is_half = account.bytes > max_bytes / 2 || account.messages > max_messages / 2;
+        if is_half && !std::mem::replace(&mut account.asked, true) {
+            self.waited.insert(peer);
+            self.until.get_or_insert(now + PATIENCE);
+            self.looks_at.get_or_insert(now + LOOK);
+        }
+        true
+    }
+
+    /// A message goes to a peer that asked for it, which nobody waits for. False: there is no room for it.
+    pub(super) fn count(&mut self, peer: PeerId, size: usize, now: Instant) -> bool {
         let account = self.accounts.entry(peer).or_default();
         let (bytes, messages) = (account.bytes + size, account.messages + 1);
         if bytes > self.max_bytes || messages > self.max_messages {
@@ -72,11 +102,6 @@ impl Unread {
             return false;
         }
         (account.bytes, account.messages) = (bytes, messages);
-        let is_half = bytes > self.max_bytes / 2 || messages > self.max_messages / 2;
-        if is_half && !std::mem::replace(&mut account.asked, true) {
-            self.waited.insert(peer, now + PATIENCE);
-            self.looks_at.get_or_insert(now + LOOK);
-        }
         true
     }
 
@@ -102,13 +127,16 @@ impl Unread {
 
     /// The peers that are waited for.
     pub(super) fn waited(&self) -> Vec<PeerId> {
-        self.waited.keys().copied().collect()
+        self.waited.iter().copied().collect()
     }
 
     /// A peer's queue is empty, or the peer is gone.
     pub(super) fn clear(&mut self, peer: &PeerId) {
         self.accounts.remove(peer);
         self.waited.remove(peer);
+        if self.waited.is_empty() {
+            self.until = None;
+        }
     }
 
     /// The peers that have something to read, as far as is known.
@@ -124,7 +152,12 @@ impl Unread {
 
     /// Lets those go who were waited for long enough. True: it is time to look at the queues of the others.
     pub(super) fn on_time(&mut self, now: Instant) -> bool {
-        self.waited.retain(|_, until| now < *until);
+        if self.until.is_some_and(|until| until <= now) {
+            self.until = None;
+            self.rests.retain(|_, until| now < *until);
+            let late = std::mem::take(&mut self.waited).into_iter();
+            self.rests.extend(late.map(|peer| (peer, now + REST)));
+        }
         let looks = self.looks_at.is_some_and(|at| at <= now);
         if looks {
             self.looks_at = (!self.waited.is_empty()).then(|| now + LOOK);
@@ -178,6 +211,34 @@ mod tests {
         assert!(unread.deadline().is_none());
     }
 
+    #[test]
+    fn peers_that_take_turns_hold_up_nobody_for_long() {
+        let (mut unread, start) = (Unread::new(1000, 100), Instant::now());
+        let peers = [PeerId::random(), PeerId::random()];
+        let (mut now, mut held_up) = (start, 0);
+        // Each is filled every second, half a second after the other, and reads all just before it would be let go.
+        for tenth in 0..300 {
+            for (place, peer) in peers.iter().enumerate() {
+                match (tenth + 5 * place) % 10 {
+                    0 => drop(unread.add(*peer, 600, now)),
+                    9 => unread.clear(peer),
+                    _ => {}
+                }
+            }
+            now += Duration::from_millis(100);
+            unread.on_time(now);
+            held_up += usize::from(!unread.has_room());
+        }
+        assert!(held_up < 300 - 60, "{held_up} of 300");
+        let asks = PeerId::random();
+        unread.clear(&peers[0]);
+        unread.clear(&peers[1]);
+        assert!(
+            unread.count(asks, 900, now) && unread.has_room(),
+            "it asked for it"
+        );
+    }
+
     proptest! {
         #[test]
         fn nothing_waits_beyond_the_bound_and_nobody_is_waited_for_too_long(
@@ -201,7 +262,8 @@ mod tests {
                     waiting[place].1 += 1;
                 }
                 prop_assert!(waiting.iter().all(|(bytes, count)| *bytes <= 1000 && *count <= 5));
-                prop_assert!(unread.waited.values().all(|until| *until <= now + PATIENCE));
+                prop_assert!(unread.until.is_none_or(|until| until <= now + PATIENCE));
+                prop_assert_eq!(unread.until.is_some(), !unread.has_room());
             }
         }
     }

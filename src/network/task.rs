@@ -60,6 +60,7 @@ mod hello;
 mod identify;
 mod items;
 mod lanes;
+mod lingering;
 mod local;
 mod message;
 mod ping;
@@ -67,6 +68,7 @@ mod swarm;
 
 use self::message::Queries;
 use gossip::{Held, acceptance};
+use lingering::Lingering;
 
 /// Plain topics joined at once.
 const MAX_TOPICS: usize = 256;
@@ -108,6 +110,7 @@ pub(crate) struct Task {
     topics: HashMap<gossipsub::TopicHash, bool>,
     /// The item kinds that some peer has by gossip only.
     bridged: Vec<ItemKind>,
+    lingering: Lingering,
     /// Messages on plain topics that wait for somebody's subscription, or for peers that read.
     held: Vec<Held>,
     limiter: RateLimiter,
@@ -208,6 +211,7 @@ impl Task {
             items,
             topics: HashMap::new(),
             bridged: Vec::new(),
+            lingering: Lingering::default(),
             held: Vec::new(),
             stalled: [None; ItemKind::ALL.len()],
             ticked: platform::now(),
@@ -442,6 +446,7 @@ impl Task {
         }
         self.discovery.dial_due(&mut self.swarm, now);
         self.publish_held(|_| true);
+        self.bridge();
     }
 
     /// This node does not listen where it was to, or no longer.

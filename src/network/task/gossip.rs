@@ -132,14 +132,16 @@ impl Task {
     }
 
     /// Takes part in the gossip of our items as long as a plain peer is here: it has them from nowhere else, and may
-    /// publish them without taking part. Nodes that propagate to each other gossip nothing twice.
+    /// publish them without taking part, and for a while longer. Nodes that propagate to each other gossip nothing twice.
     pub(super) fn bridge(&mut self) {
+        let now = platform::now();
         self.bridged.clear();
         for kind in ItemKind::ALL {
             let topic = IdentTopic::new(protocol::topic(&self.config.chain.network_id, kind));
             let needed = self.shared.peers().needs_gossip(kind);
             let gossip = &mut self.swarm.behaviour_mut().gossip;
-            if needed || gossip.hosts_plain() {
+            let takes_part = needed || gossip.hosts_plain();
+            if self.lingering.takes_part(kind, takes_part, now) {
                 // Only a subscription filter could refuse it, and there is none for our own.
                 let _ = gossip.subscribe(&topic);
             } else {
@@ -241,18 +243,28 @@ impl Task {
         }
     }
 
-    /// False from gossipsub says that the message has left its cache meanwhile, which is no fault.
+    /// Tells gossipsub the verdict on a message.
     pub(super) fn report(
         &mut self,
         id: &MessageId,
         source: &PeerId,
         acceptance: MessageAcceptance,
     ) {
-        let _ = self
+        let accepts = matches!(acceptance, MessageAcceptance::Accept);
+        let known = self
             .swarm
             .behaviour_mut()
             .gossip
             .report_message_validation_result(id, source, acceptance);
+        self.passed_on(known || !accepts);
+    }
+
+    /// Where an accepted message has left gossipsub's cache before its verdict was in, no plain peer gets it from here.
+    pub(super) fn passed_on(&mut self, known: bool) {
+        if !known {
+            tracing::warn!("a message is not gossiped: its verdict came too late");
+            self.shared.state().recorder.sent(false);
+        }
     }
 }
 

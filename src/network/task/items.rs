@@ -33,7 +33,11 @@ impl Task {
             }
             Offered::NoRoom(source, reason) => {
                 self.turned_away(kind, &source, 1, &reason);
-                self.settle(source, Err(refusal(kind, Verdict::Ignore, &reason)));
+                // gossipsub takes no second copy of what came by gossip. So it keeps this one, and where it comes by the lanes
+                // and is accepted, it is passed on all the same.
+                if !matches!(source, Source::Gossip(..)) {
+                    self.settle(source, Err(refusal(kind, Verdict::Ignore, &reason)));
+                }
                 return Err(reason);
             }
         }
@@ -346,11 +350,14 @@ impl Task {
         if self.gossips(kind) {
             let topic = protocol::topic(&self.config.chain.network_id, kind);
             for data in items {
-                match self.publish(&topic, data) {
-                    // Whoever has it by gossip already needs it no more; plain peers may be gone the next moment.
-                    Ok(())
-                    | Err(NetworkError::NoPeers { .. })
-                    | Err(NetworkError::Protocol(ProtocolError::Duplicate)) => {}
+                match self.publish(&topic, data.clone()) {
+                    // Plain peers may be gone the next moment.
+                    Ok(()) | Err(NetworkError::NoPeers { .. }) => {}
+                    Err(NetworkError::Protocol(ProtocolError::Duplicate)) => {
+                        let gossip = &mut self.swarm.behaviour_mut().gossip;
+                        let known = gossip.pass_on(&IdentTopic::new(&topic), &data);
+                        self.passed_on(known);
+                    }
                     Err(error) => {
                         tracing::warn!(%topic, %error, "an item is not gossiped");
                         self.shared.state().recorder.sent(false);
