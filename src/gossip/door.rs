@@ -234,7 +234,7 @@ impl Door {
             .filter_map(|(number, coming)| {
                 let taken = now.saturating_duration_since(coming.since);
                 let got = coming.got.load(Ordering::Relaxed) as u128;
-                (taken >= GRACE).then_some((got * 1_000_000_000 / taken.as_nanos(), *number))
+                (taken >= GRACE).then(|| (got * 1_000_000_000 / taken.as_nanos(), *number))
             })
             .min();
         if let Some(frame) = slowest.and_then(|(_, number)| reading.frames.remove(&number)) {
