@@ -116,7 +116,7 @@ fn control() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
     fn no_order_of_control_messages_ends_the_node(
         steps in proptest::collection::vec((0..3_usize, control(), any::<bool>(), 0..8_u8), 1..200),
