@@ -4,7 +4,7 @@
 //! then grows with what really arrives, so that a lying length costs nothing.
 //!
 //! What streams hold is bounded in bytes: a frame is read once there is room for all of it on its connection, and what goes
-//! beyond its first [`SMALL`] bytes once there is room on the node, and keeps its places until it is dropped. So short frames
+//! beyond its first `SMALL` bytes once there is room on the node, and keeps its places until it is dropped. So short frames
 //! wait for nobody else's, and a length alone takes no room from others. Who sends slowly gives way to those that wait
 //! (`room.rs`), and loses its stream in any case when the request times out
 //! (`protocol.request_response_config.request_timeout`).

@@ -1,8 +1,8 @@
 //! Transactions, blocks and votes on their way: state machines without I/O.
 //!
-//! [`Propagation`] is what the lanes ([`crate::lanes`]) have to do with: it hands each frame to the core whose it is, and says
-//! what goes out next. The cores are the trees of votes and of transactions ([`plumtree`]), [`blocks`], and the comparison of pools
-//! ([`pool::sessions`]); they share the pool of transactions. A transaction is named by its [`TransactionKey`] here: two chains'
+//! `Propagation` is what the lanes (`crate::lanes`) have to do with: it hands each frame to the core whose it is, and says
+//! what goes out next. The cores are the trees of votes and of transactions (`plumtree`), [`blocks`], and the comparison of pools
+//! (`pool::sessions`); they share the pool of transactions. A transaction is named by its [`TransactionKey`] here: two chains'
 //! ideas of an identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
 
 pub mod blocks;
