@@ -572,7 +572,8 @@ mod tests {
         );
     }
 
-    #[test]
+    // A browser has no files.
+    #[core::prelude::v1::test]
     fn every_file_of_testdata_is_read_whole() {
         let files = [
             ("block-227835.raw", 121, 1),
