@@ -1,7 +1,7 @@
 //! Room for long frames, common to all connections, in which the slowest gives way.
 //!
 //! A length is soon said, and its bytes may never come. So who waits for room for [`GRACE`] has the frame ended that brings the
-//! fewest bytes a second, of those that have had their room so long; and again after each further [`GRACE`]. Who keeps
+//! fewest bytes a second, of those that have had their room so long; and again after each further [`GRACE`], one at a time however many wait. Who keeps
 //! room from others has to send faster than they do.
 //!
 //! Bounds: the room; an entry of fixed size for each frame in it.
@@ -40,6 +40,8 @@ pub(super) struct Room {
 struct Coming {
     next: u64,
     frames: BTreeMap<u64, Progress>,
+    /// When a frame gave way last: one in each [`GRACE`], however many wait.
+    gave_way_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -159,8 +161,11 @@ impl Coming {
         }
     }
 
-    /// The slowest of those whose time is up gives way.
+    /// The slowest of those whose time is up gives way, unless one has just now.
     fn hurry(&mut self, now: Instant) {
+        if self.gave_way_at.is_some_and(|at| now < at + GRACE) {
+            return;
+        }
         let age = |frame: &Progress| now.saturating_duration_since(frame.since);
         let old = self.frames.iter().filter(|(_, frame)| age(frame) >= GRACE);
         let pace = |frame: &Progress| u128::from(frame.bytes << 20) / age(frame).as_micros().max(1);
@@ -168,6 +173,7 @@ impl Coming {
         if let Some(number) = slowest.map(|(number, _)| *number)
             && let Some(frame) = self.frames.remove(&number)
         {
+            self.gave_way_at = Some(now);
             // An error says that it has come meanwhile.
             let _ = frame.gives_way.send(());
         }
@@ -193,11 +199,13 @@ mod tests {
         coming.hurry(late);
         assert!(slow_ends.try_recv().is_ok());
         assert!(fast_ends.try_recv().is_err() && new_ends.try_recv().is_err());
+        coming.hurry(late + GRACE / 2);
         coming.hurry(late + GRACE);
         assert!(new_ends.try_recv().is_ok(), "it brings nothing");
         coming.hurry(late + GRACE);
+        assert!(fast_ends.try_recv().is_err(), "one has just given way");
+        coming.hurry(late + GRACE * 2);
         assert!(fast_ends.try_recv().is_ok());
-        coming.hurry(late + GRACE);
         assert!(coming.frames.is_empty());
     }
 }

@@ -95,7 +95,7 @@ impl Task {
         } else if let Err(error) = &frame
             && gave_way(error)
         {
-            self.note(peer, Misdeed::NoAnswer);
+            // A slow line is no fault.
             Answer::Refused(error.to_string())
         } else if !matches!(stage, Some(Stage::Greeted | Stage::Ready)) {
             Answer::Refused("say hello first; see docs/wire.md".to_owned())

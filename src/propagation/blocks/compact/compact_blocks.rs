@@ -18,7 +18,7 @@
 //!
 //! Bounds: one entry per connected peer, as many as the driver connects; the rest is in [`CompactConfig`].
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -41,6 +41,9 @@ use crate::platform::Instant;
 
 /// The hook that chooses in which form a block goes to a peer.
 type Choose = Box<dyn Fn(&Offer<'_>) -> Choice + Send>;
+
+/// How soon who wants a block comes for it. Who has it already says nothing when it is told of it, and holds up our next ones so long.
+const COMES_WITHIN: Duration = Duration::from_secs(2);
 
 /// Compact blocks in one node.
 pub struct CompactBlocks {
@@ -298,10 +301,10 @@ impl CompactBlocks {
     }
 
     /// Whether one more block of our own would be kept until peers have fetched it, beside so many that are `coming`, with their
-    /// bytes. Whoever was told of one and has not come for it in [`CompactConfig::give_up_after`] is not waited for.
+    /// bytes. Whoever was told of one and has not come for it in [`COMES_WITHIN`] is not waited for: who has it says nothing.
     pub fn has_room(&self, coming: (usize, usize), now: Instant) -> bool {
         let config = &self.config;
-        let (count, bytes) = self.recent.unfetched(config.give_up_after, now);
+        let (count, bytes) = self.recent.unfetched(COMES_WITHIN, now);
         let count = count.saturating_add(coming.0);
         let bytes = bytes.saturating_add(coming.1);
         count == 0 || (count < config.max_recent_blocks / 2 && bytes < config.max_recent_bytes / 2)

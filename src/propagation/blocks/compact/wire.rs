@@ -39,18 +39,26 @@ impl BlockMessage {
     }
 }
 
+/// A header outlives its frame, all of which it would keep in memory. What is too long is refused, and not copied.
+fn kept(header: Bytes) -> Bytes {
+    if header.len() > MAX_HEADER {
+        return header;
+    }
+    Bytes::copy_from_slice(&header)
+}
+
 fn read(kind: proto::Kind, max_block_bytes: usize) -> Result<BlockMessage, DecodeError> {
     Ok(match kind {
         proto::Kind::Announcement(it) => {
             at_most("announcement.header", it.header.len(), MAX_HEADER)?;
             BlockMessage::Announcement(Announcement {
                 id: id(&it.block)?,
-                header: it.header,
+                header: kept(it.header),
             })
         }
         proto::Kind::Compact(it) => BlockMessage::Compact(CompactBlock::from_rows(
             id(&it.block)?,
-            it.header,
+            kept(it.header),
             it.nonce,
             it.short_ids,
             it.prefilled,
@@ -336,6 +344,24 @@ mod tests {
             bytes.truncate(cut.index(bytes.len()));
             let _ = decode(bytes);
         }
+    }
+
+    #[test]
+    fn a_header_keeps_no_frame_in_memory() {
+        let told = BlockMessage::Announcement(Announcement {
+            id: ItemId::sha256(b"id"),
+            header: vec![7; 100].into(),
+        });
+        // A field that nobody knows is as long as its sender likes.
+        let mut padded = told.encode();
+        padded.extend([15 << 3 | 2, 50]);
+        padded.extend([0; 50]);
+        let frame = Bytes::from(padded);
+        let Ok(BlockMessage::Announcement(told)) = BlockMessage::decode(frame.clone(), MAX_BLOCK)
+        else {
+            panic!("it is an announcement");
+        };
+        assert!(!frame.as_ptr_range().contains(&told.header.as_ptr()));
     }
 
     #[test]
