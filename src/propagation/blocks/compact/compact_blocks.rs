@@ -301,7 +301,7 @@ impl CompactBlocks {
     }
 
     /// Whether one more block of our own would be kept until peers have fetched it, beside so many that are `coming`, with their
-    /// bytes. Whoever was told of one and has not come for it in [`COMES_WITHIN`] is not waited for: who has it says nothing.
+    /// bytes. Whoever was told of one and has not come for it in `COMES_WITHIN` is not waited for: who has it says nothing.
     pub fn has_room(&self, coming: (usize, usize), now: Instant) -> bool {
         let config = &self.config;
         let (count, bytes) = self.recent.unfetched(COMES_WITHIN, now);
