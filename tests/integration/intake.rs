@@ -419,14 +419,20 @@ async fn what_has_no_room_is_told_and_counted_and_votes_keep_theirs() {
     }
 }
 
-#[tokio::test]
-async fn who_was_crowded_out_comes_back_when_the_flood_is_confirmed() {
+/// A node whose pool is small, and a peer of it whose pool is not.
+async fn beside_a_small_pool() -> (Node, Node) {
     let mut config = listening(TCP);
     config.protocol.propagation.transactions.max_item = 1024;
     let mut peer = Node::start(config.clone()).await;
     config.protocol.propagation.mempool.max_bytes = 64 << 10;
     let mut node = Node::start(config).await;
     connect(&mut peer, &mut node).await;
+    (peer, node)
+}
+
+#[tokio::test]
+async fn who_was_crowded_out_comes_back_when_the_flood_is_confirmed() {
+    let (peer, mut node) = beside_a_small_pool().await;
     let honest = Transaction::new("honest");
     let flood = transactions(1000);
     peer.submit(Item::Transaction(honest.clone()))
@@ -459,12 +465,7 @@ async fn who_was_crowded_out_comes_back_when_the_flood_is_confirmed() {
 
 #[tokio::test]
 async fn a_maker_hands_in_again_what_was_crowded_out() {
-    let mut config = listening(TCP);
-    config.protocol.propagation.transactions.max_item = 1024;
-    let mut peer = Node::start(config.clone()).await;
-    config.protocol.propagation.mempool.max_bytes = 64 << 10;
-    let mut node = Node::start(config).await;
-    connect(&mut peer, &mut node).await;
+    let (_peer, node) = beside_a_small_pool().await;
     let own = Transaction::new("mine");
     let own = Item::Transaction(own);
     node.submit(own.clone()).await.expect("sent");
