@@ -22,6 +22,8 @@ pub type Event = SwarmEvent<gossipsub::Event>;
 pub struct Node {
     pub swarm: Swarm<gossipsub::Behaviour>,
     topic: IdentTopic,
+    /// Why its connection ended, if it did.
+    closed: Option<String>,
 }
 
 impl Node {
@@ -57,7 +59,11 @@ impl Node {
                 config.with_idle_connection_timeout(Duration::from_secs(600))
             })
             .build();
-        Self { swarm, topic }
+        Self {
+            swarm,
+            topic,
+            closed: None,
+        }
     }
 
     /// The address at which it can be reached.
@@ -79,7 +85,11 @@ impl Node {
 
     /// Lets the swarm do what there is to do now.
     pub async fn work(&mut self) {
-        while self.swarm.next().now_or_never().is_some() {}
+        while let Some(Some(event)) = self.swarm.next().now_or_never() {
+            if let SwarmEvent::ConnectionClosed { cause, .. } = event {
+                self.closed = Some(format!("{cause:?}"));
+            }
+        }
         tokio::task::yield_now().await;
     }
 
@@ -88,7 +98,7 @@ impl Node {
         match self.swarm.behaviour_mut().publish(self.topic.clone(), data) {
             Ok(_) => true,
             Err(PublishError::AllQueuesFull(_)) => false,
-            Err(error) => panic!("gossipsub refuses: {error}"),
+            Err(error) => panic!("gossipsub refuses: {error}; closed: {:?}", self.closed),
         }
     }
 }

@@ -77,7 +77,8 @@ pub struct TreeConfig {
     /// Time between two batches to one peer, within which single items wait for company. **Default:** 5 ms; votes: none.
     #[serde(with = "humantime_serde")]
     pub push_interval: Duration,
-    /// Time between two announcements to one peer. **Default:** 20 ms; votes: 5 ms.
+    /// Time between two announcements to one peer. Who has fetched nothing for two seconds is told less often where there are many
+    /// peers, up to once a second. **Default:** 20 ms; votes: 5 ms.
     #[serde(with = "humantime_serde")]
     pub announce_interval: Duration,
     /// How long an announced item may come by itself before it is fetched. **Default:** 40 ms; votes: 20 ms.

@@ -346,9 +346,10 @@ impl Propagation {
                 Err(_) => Received::misdeed(Misdeed::InvalidMessage),
             },
             TreeInput::Announce(announce) => {
-                Received::from(tree.on_announce(from, &announce, is_known, now))
+                tree.on_announce(from, &announce, is_known, now);
+                Received::default()
             }
-            TreeInput::Fetch(fetch) => Received::from(tree.on_fetch(from, &fetch)),
+            TreeInput::Fetch(fetch) => Received::from(tree.on_fetch(from, &fetch, now)),
             TreeInput::Link(link) => Received::from(tree.on_link(from, &link, now)),
         }
     }

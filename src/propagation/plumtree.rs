@@ -5,7 +5,9 @@
 //! what it has already asks for announcements instead, and the link carries those both ways from then on. Whoever
 //! has to fetch what others announced, because nobody pushed it in time, asks that announcer to push. So an item
 //! crosses most links as an announcement of 12 bytes (short id, size, fee rate) and arrives whole about once; and
-//! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only.
+//! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only. Announcements to those who have
+//! fetched nothing lately come the seldomer the more links there are, so that a node with a thousand peers spends no more on each
+//! item than one with ten ([`QUIET`]).
 //!
 //! Transactions and votes have a tree each: transactions travel in batches, votes at once. Everything accepted stands in
 //! one log that all peers read on in (`log.rs`); what is announced and not here is the business of `fetches.rs`. A batch
@@ -16,15 +18,17 @@
 
 #[cfg(test)]
 mod attack_tests;
+#[cfg(test)]
+mod crowd_tests;
 mod fetches;
 mod log;
 #[cfg(test)]
 mod network_tests;
+mod peer;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     hash::BuildHasher,
-    ops::Range,
     time::Duration,
 };
 
@@ -34,12 +38,13 @@ use libp2p::PeerId;
 use self::{
     fetches::{Claim, Fetches, Limits},
     log::{BATCH_BYTES, Entry, Log, PLACES, Place, bit},
+    peer::{ANNOUNCE_DELAY, Peer, announce, answer, push, quiet_interval},
 };
 use super::{
     TreeConfig,
     keyed::Keyed,
     output::{Output, Part},
-    wire::{self, Announce, Fetch, Items, Kind, Link, MAX_BATCH, MAX_IDS},
+    wire::{self, Announce, Fetch, Kind, Link},
 };
 use crate::peers::Misdeed;
 use crate::{
@@ -79,8 +84,6 @@ const SERVED: Rate = Rate {
 };
 /// What a peer pushes that is here and that it was asked not to push costs it so many times its size in its limits.
 const NEEDLESS: u64 = 15;
-/// How much later than the pushes an announcement goes out, so that they are there first.
-const ANNOUNCE_DELAY: Duration = Duration::from_millis(10);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -100,36 +103,6 @@ pub(crate) struct Plumtree {
     settles_at: Option<Instant>,
     random: u64,
     keyed: Keyed,
-}
-
-#[derive(Debug)]
-struct Peer {
-    place: Option<Place>,
-    /// Whether whole items are pushed on this link, both ways.
-    pushes: bool,
-    /// The number of the first batch in the log that it was to get, and of the next.
-    since: u64,
-    cursor: u64,
-    /// Batches that it is told of again, since they may be lost.
-    again: Range<u64>,
-    /// When it may be sent something again.
-    next_at: Instant,
-    /// Small frames that go first.
-    outbox: VecDeque<Kind>,
-    /// What it has asked for, each once.
-    serve: VecDeque<ShortId>,
-    serving: HashSet<ShortId, Keyed>,
-    served: Pace,
-    /// How often it has changed the link, and its streams.
-    changes: Pace,
-    moves: Pace,
-    /// What it was asked for and has not answered; it may come another way meanwhile.
-    owed: usize,
-    /// Of what it pushed lately: what was new here and what was not.
-    fresh: u32,
-    duplicates: u32,
-    /// What had to be fetched from it.
-    rescued: u32,
 }
 
 /// An item from a peer that is new here: to be checked by the chain, and to be concluded.
@@ -230,6 +203,7 @@ impl Plumtree {
             cursor: self.log.end(),
             again: 0..0,
             next_at: now,
+            attentive_at: now,
             outbox,
             serve: VecDeque::new(),
             serving: HashSet::with_hasher(self.keyed.clone()),
@@ -349,10 +323,13 @@ impl Plumtree {
         announce: &Announce,
         is_known: impl Fn(ShortId, bool) -> bool,
         now: Instant,
-    ) -> Option<Misdeed> {
-        let place = self.peers.get(&from)?.place;
+    ) {
+        let (Some(peer), Ok(ids)) = (self.peers.get(&from), wire::ids(&announce.ids)) else {
+            return;
+        };
+        let place = peer.place;
         let claims = announce.sizes.iter().zip(&announce.fee_rates);
-        for (id, (&size, &fee_rate)) in wire::ids(&announce.ids).ok()?.zip(claims) {
+        for (id, (&size, &fee_rate)) in ids.zip(claims) {
             // Another node may take what is too large here.
             if usize::try_from(size).is_ok_and(|size| size > self.config.max_item) {
                 continue;
@@ -365,12 +342,18 @@ impl Plumtree {
                     .announced(id, from, Claim { size, fee_rate }, now);
             }
         }
-        None
     }
 
     /// A peer wants items that were announced to it. What it has asked for already it gets once.
-    pub(crate) fn on_fetch(&mut self, from: PeerId, fetch: &Fetch) -> Option<Misdeed> {
+    pub(crate) fn on_fetch(
+        &mut self,
+        from: PeerId,
+        fetch: &Fetch,
+        now: Instant,
+    ) -> Option<Misdeed> {
         let peer = self.peers.get_mut(&from)?;
+        peer.attentive_at = now;
+        peer.next_at = peer.next_at.min(now + self.config.announce_interval);
         for id in wire::ids(&fetch.ids).ok()? {
             if !peer.asks(id, self.config.max_announced) {
                 return Some(Misdeed::TooManyMessages);
@@ -513,6 +496,7 @@ impl Plumtree {
         if self.peers.get(&id).is_some_and(grafts) {
             self.change(id, true, now);
         }
+        let links = self.peers.len();
         let peer = self.peers.get_mut(&id)?;
         if let Some(kind) = peer.outbox.pop_front() {
             return Some(Outgoing::from(kind));
@@ -544,7 +528,13 @@ impl Plumtree {
             let mut unread = peer.cursor..self.log.end();
             let told = announce(&mut unread, peer.place, &self.log, now);
             peer.cursor = unread.start;
-            (told, self.config.announce_interval)
+            let interval = self.config.announce_interval;
+            let interval = if peer.is_attentive(now) {
+                interval
+            } else {
+                quiet_interval(interval, links, random(&mut self.random))
+            };
+            (told, interval)
         };
         self.ahead = self.ahead.max(peer.cursor);
         // What is left after a full one waits for room, not for time.
@@ -578,11 +568,7 @@ impl Plumtree {
         for peer in self.peers.values_mut() {
             (peer.fresh, peer.duplicates, peer.rescued) = (0, 0, 0);
         }
-        // Marsaglia's xorshift64: all that is asked of it is that neighbours differ.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        let share = (self.random >> 40) as f64 / f64::from(1 << 24);
+        let share = random(&mut self.random);
         self.settles_at = Some(now + SETTLING + SETTLING.mul_f64(share));
     }
 
@@ -625,129 +611,16 @@ impl Part for Plumtree {
     }
 }
 
-impl Peer {
-    /// It is to be sent this; false where so many things wait for it already.
-    fn asks(&mut self, id: ShortId, most: usize) -> bool {
-        if self.serve.len() >= most {
-            return false;
-        }
-        if self.serving.insert(id) {
-            self.serve.push_back(id);
-        }
-        true
-    }
+/// The next number from 0 to 1 by Marsaglia's xorshift64: all that is asked of it is that neighbours differ.
+fn random(state: &mut u64) -> f64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 40) as f64 / f64::from(1 << 24)
 }
 
 /// The fee per 1,000 bytes.
 pub(crate) fn fee_rate(fee: u64, size: usize) -> u64 {
     let size = u128::try_from(size).unwrap_or(u128::MAX).max(1);
     u64::try_from(u128::from(fee) * 1000 / size).unwrap_or(u64::MAX)
-}
-
-/// The answer to what a peer has asked for, as far as one frame goes.
-fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outgoing {
-    let (mut items, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
-    while bytes < BATCH_BYTES
-        && items.len() < MAX_BATCH
-        && missing.len() < MAX_IDS
-        && let Some(id) = peer.serve.pop_front()
-    {
-        peer.serving.remove(&id);
-        let logged = log.get(id).map(|entry| &entry.data);
-        match logged.or_else(|| Some(&pool?.get_short(id)?.data)) {
-            Some(data) => {
-                bytes += data.len();
-                items.push(data.clone());
-            }
-            None => missing.push(id),
-        }
-    }
-    let count = items.len();
-    let mut batch = Items::packed(items);
-    batch.missing = wire::column(missing.into_iter());
-    Outgoing {
-        bytes: Kind::Items(batch).into_frame(),
-        frames: 1,
-        items: count,
-        payload: bytes,
-    }
-}
-
-/// What a peer has not been pushed yet, and does not have.
-fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
-    let (mut frames, mut bytes, mut items, mut payload) = (Vec::new(), 0, 0, 0);
-    let known = bit(peer.place);
-    while bytes < BATCH_BYTES
-        && let Some((number, batch)) = log.from(peer.cursor)
-    {
-        peer.cursor = number + 1;
-        let unknown = || {
-            let entries = batch.entries.iter();
-            entries.filter(|entry| entry.known & known == 0)
-        };
-        let count = unknown().count();
-        let frame = if count == batch.entries.len() {
-            payload += batch.bytes();
-            batch.frame()
-        } else if count > 0 {
-            payload += unknown().map(|entry| entry.data.len()).sum::<usize>();
-            let unknown = unknown().map(|entry| entry.data.clone());
-            Kind::Items(Items::packed(unknown.collect())).into_frame()
-        } else {
-            continue;
-        };
-        items += count;
-        bytes += frame.len();
-        frames.push(frame);
-    }
-    let count = frames.len();
-    // A full batch is the only one most often, and is sent as it is.
-    let bytes = if frames.len() == 1 {
-        frames.pop()?
-    } else {
-        frames.concat().into()
-    };
-    (items > 0).then_some(Outgoing {
-        bytes,
-        frames: count,
-        items,
-        payload,
-    })
-}
-
-/// What of these batches a peer does not have; as far as one frame goes, they are taken off.
-fn announce(
-    batches: &mut Range<u64>,
-    place: Option<Place>,
-    log: &Log,
-    now: Instant,
-) -> Option<Outgoing> {
-    let (mut ids, mut announce) = (Vec::new(), Announce::default());
-    let known = bit(place);
-    while let Some((number, batch)) = log.from(batches.start) {
-        if number >= batches.end {
-            batches.start = batches.end;
-            break;
-        }
-        if batch.at + ANNOUNCE_DELAY > now || ids.len() + batch.entries.len() > MAX_IDS {
-            break;
-        }
-        batches.start = number + 1;
-        for entry in batch
-            .entries
-            .iter()
-            .filter(|entry| entry.known & known == 0)
-        {
-            ids.push(entry.id);
-            announce
-                .sizes
-                .push(u32::try_from(entry.data.len()).unwrap_or(u32::MAX));
-            announce.fee_rates.push(entry.fee_rate);
-        }
-    }
-    if ids.is_empty() {
-        return None;
-    }
-    announce.ids = wire::column(ids.into_iter());
-    Some(Outgoing::from(Kind::Announce(announce)))
 }

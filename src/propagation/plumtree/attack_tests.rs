@@ -24,7 +24,7 @@ fn item(number: u64, size: usize) -> Accepted {
 }
 
 /// A frame that goes out.
-fn frame(bytes: &Bytes) -> Kind {
+pub(super) fn frame(bytes: &Bytes) -> Kind {
     let mut bytes = bytes.clone();
     prost::decode_length_delimiter(&mut bytes).expect("its length");
     Frame::read(bytes).expect("right")
@@ -46,7 +46,7 @@ fn a_fetch_that_names_one_item_4096_times_gets_it_once() {
     tree.accepted(None, [item.clone()], now);
     let many = fetch(&vec![&item; 4096]);
     for _ in 0..100 {
-        assert_eq!(tree.on_fetch(peer, &many), None);
+        assert_eq!(tree.on_fetch(peer, &many, now), None);
     }
     let answer = tree.next(peer, None, now).expect("it is here");
     assert_eq!((answer.items, answer.payload), (1, 100_000));
@@ -98,7 +98,7 @@ fn who_has_moved_is_told_again_and_asked_again() {
     for out in std::iter::from_fn(|| here.next(bob, None, later)) {
         match frame(&out.bytes) {
             Kind::Announce(told) => {
-                assert_eq!(there.on_announce(ann, &told, |_, _| false, later), None)
+                there.on_announce(ann, &told, |_, _| false, later);
             }
             Kind::Link(_) => {}
             other => panic!("{other:?}"),
@@ -110,7 +110,7 @@ fn who_has_moved_is_told_again_and_asked_again() {
     there.moved(ann, false, now);
     for kind in fetches(&mut there, now) {
         let Kind::Fetch(fetch) = kind else { continue };
-        assert_eq!(here.on_fetch(bob, &fetch), None);
+        assert_eq!(here.on_fetch(bob, &fetch, now), None);
     }
     for out in std::iter::from_fn(|| here.next(bob, None, now)) {
         if let Kind::Items(batch) = frame(&out.bytes) {
@@ -140,7 +140,7 @@ fn who_asks_again_and_again_waits_for_it() {
     let mut served = 0;
     let end = now + Duration::from_secs(10);
     while now < end {
-        assert_eq!(tree.on_fetch(peer, &fetch(&[&item])), None);
+        assert_eq!(tree.on_fetch(peer, &fetch(&[&item]), now), None);
         match tree.next(peer, None, now) {
             Some(answer) => served += answer.payload as u64,
             None => now = tree.sends_at(&peer, now).expect("it will be served"),
@@ -207,7 +207,7 @@ fn announcing_what_one_does_not_have_is_a_lie_after_some_time() {
             sizes: vec![20; 100],
             fee_rates: vec![0; 100],
         };
-        assert_eq!(tree.on_announce(peer, &announce, |_, held| held, now), None);
+        tree.on_announce(peer, &announce, |_, held| held, now);
         now += Duration::from_millis(400);
         tree.on_time(&pool(), now);
         while tree.next(peer, None, now).is_some() {}

@@ -179,10 +179,11 @@ impl Network {
                     received.misdeed
                 }
                 Kind::Announce(announce) => {
-                    node.tree
-                        .on_announce(sender, &announce, |_, held| held, self.now)
+                    let is_known = |_, held| held;
+                    node.tree.on_announce(sender, &announce, is_known, self.now);
+                    None
                 }
-                Kind::Fetch(fetch) => node.tree.on_fetch(sender, &fetch),
+                Kind::Fetch(fetch) => node.tree.on_fetch(sender, &fetch, self.now),
                 Kind::Link(link) => {
                     assert_eq!(node.tree.on_link(sender, &link, self.now), None);
                     None

@@ -1,0 +1,101 @@
+//! A node with hundreds of peers that others bring everything: what it takes to tell them.
+
+use super::{attack_tests::frame, *};
+use crate::platform::test;
+
+const CROWD: usize = 400;
+const STEP: Duration = Duration::from_millis(10);
+
+struct Crowd {
+    tree: Plumtree,
+    peers: Vec<PeerId>,
+    now: Instant,
+    published: u64,
+}
+
+impl Crowd {
+    /// All of them came together, some time ago, and none is pushed anything.
+    fn new() -> Self {
+        let mut now = crate::platform::now();
+        let config = TreeConfig {
+            push_peers: 0,
+            ..TreeConfig::default()
+        };
+        let mut tree = Plumtree::new(config, &[7; 16]);
+        let peers: Vec<_> = (0..CROWD).map(|_| PeerId::random()).collect();
+        peers.iter().for_each(|peer| tree.connected(*peer, now));
+        for peer in &peers {
+            let link = tree.next(*peer, None, now).expect("it is told so");
+            assert_eq!(frame(&link.bytes), Kind::Link(Link { push: false }));
+        }
+        now += 2 * Duration::from_secs(2);
+        Self {
+            tree,
+            peers,
+            now,
+            published: 0,
+        }
+    }
+
+    /// The ids of which each peer is told, in frames, while 20 items come every [`STEP`].
+    fn told(&mut self, steps: u32) -> Vec<Vec<Vec<ShortId>>> {
+        let mut told = vec![Vec::new(); CROWD];
+        for _ in 0..steps {
+            for _ in 0..20 {
+                self.publish();
+            }
+            for (peer, told) in self.peers.iter().zip(&mut told) {
+                while let Some(out) = self.tree.next(*peer, None, self.now) {
+                    match frame(&out.bytes) {
+                        Kind::Announce(announce) => {
+                            told.push(wire::ids(&announce.ids).expect("whole ids").collect());
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                }
+            }
+            self.now += STEP;
+        }
+        told
+    }
+
+    fn publish(&mut self) {
+        self.published += 1;
+        let data = Bytes::copy_from_slice(&self.published.to_le_bytes());
+        let key = TransactionKey::of(&data);
+        let item = Accepted { key, data, fee: 0 };
+        self.tree.accepted(None, [item], self.now);
+    }
+}
+
+#[test]
+fn a_crowd_is_told_of_everything_and_seldom() {
+    let mut crowd = Crowd::new();
+    let told = crowd.told(400);
+    let frames: usize = told.iter().map(Vec::len).sum();
+    // Four seconds; each is told every second, or in three quarters of one.
+    assert!(frames <= CROWD * 7, "{frames} frames");
+    // All but what came in the last second.
+    for told in told {
+        assert!(told.concat().len() >= 20 * 299, "{}", told.concat().len());
+    }
+}
+
+#[test]
+fn who_fetches_is_told_at_once_again() {
+    let mut crowd = Crowd::new();
+    let told = crowd.told(100);
+    let needy = crowd.peers[17];
+    let id = told[17][0][0];
+    let ids = wire::column(std::iter::once(id));
+    assert_eq!(crowd.tree.on_fetch(needy, &Fetch { ids }, crowd.now), None);
+    let answer = crowd.tree.next(needy, None, crowd.now).expect("it is here");
+    assert_eq!(answer.items, 1);
+    let told = crowd.told(100);
+    assert!(
+        told[17].len() >= 45,
+        "{} frames in a second",
+        told[17].len()
+    );
+    assert!(told[18].len() <= 2);
+}

@@ -1,0 +1,217 @@
+//! One peer's link: how far the peer has read on in the log, what it has asked for, and what goes over to it next.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    ops::Range,
+    time::Duration,
+};
+
+use super::log::{BATCH_BYTES, Log, Place, bit};
+use crate::{
+    chain::ShortId,
+    lanes::Outgoing,
+    platform::Instant,
+    propagation::{
+        keyed::Keyed,
+        pool::Mempool,
+        wire::{self, Announce, Items, Kind, MAX_BATCH, MAX_IDS},
+    },
+    traffic::Pace,
+};
+
+/// How much later than the pushes an announcement goes out, so that they are there first.
+pub(super) const ANNOUNCE_DELAY: Duration = Duration::from_millis(10);
+/// A link over which nothing was fetched for so long is quiet: others bring its peer what there is, and what it is told here is for
+/// the day when they do not.
+const ATTENTION: Duration = Duration::from_secs(2);
+/// Quiet links share the pace of so many attentive ones, so that what a crowd costs does not grow with it; but none waits longer
+/// than [`QUIET`].
+const ATTENTIVE: u32 = 8;
+const QUIET: Duration = Duration::from_secs(1);
+
+/// A peer, and how far it has got.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) place: Option<Place>,
+    /// Whether whole items are pushed on this link, both ways.
+    pub(super) pushes: bool,
+    /// The number of the first batch in the log that it was to get, and of the next.
+    pub(super) since: u64,
+    pub(super) cursor: u64,
+    /// Batches that it is told of again, since they may be lost.
+    pub(super) again: Range<u64>,
+    /// When it may be sent something again.
+    pub(super) next_at: Instant,
+    /// When it came, or fetched something last.
+    pub(super) attentive_at: Instant,
+    /// Small frames that go first.
+    pub(super) outbox: VecDeque<Kind>,
+    /// What it has asked for, each once.
+    pub(super) serve: VecDeque<ShortId>,
+    pub(super) serving: HashSet<ShortId, Keyed>,
+    pub(super) served: Pace,
+    /// How often it has changed the link, and its streams.
+    pub(super) changes: Pace,
+    pub(super) moves: Pace,
+    /// What it was asked for and has not answered; it may come another way meanwhile.
+    pub(super) owed: usize,
+    /// Of what it pushed lately: what was new here and what was not.
+    pub(super) fresh: u32,
+    pub(super) duplicates: u32,
+    /// What had to be fetched from it.
+    pub(super) rescued: u32,
+}
+
+impl Peer {
+    /// Whether it may live by what it is told here.
+    pub(super) fn is_attentive(&self, now: Instant) -> bool {
+        now.duration_since(self.attentive_at) < ATTENTION
+    }
+
+    /// It is to be sent this; false where so many things wait for it already.
+    pub(super) fn asks(&mut self, id: ShortId, most: usize) -> bool {
+        if self.serve.len() >= most {
+            return false;
+        }
+        if self.serving.insert(id) {
+            self.serve.push_back(id);
+        }
+        true
+    }
+}
+
+/// How often a quiet link is told of what there is, among so many. `share`, from 0 to 1, keeps a crowd that came at once from being
+/// told at once.
+pub(super) fn quiet_interval(interval: Duration, links: usize, share: f64) -> Duration {
+    let links = u32::try_from(links).unwrap_or(u32::MAX);
+    let crowded = interval.saturating_mul((links / ATTENTIVE).max(1));
+    let most = crowded.min(QUIET.max(interval));
+    most.mul_f64(1.0 - share / 4.0).max(interval)
+}
+
+/// The answer to what a peer has asked for, as far as one frame goes.
+pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outgoing {
+    let (mut items, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
+    while bytes < BATCH_BYTES
+        && items.len() < MAX_BATCH
+        && missing.len() < MAX_IDS
+        && let Some(id) = peer.serve.pop_front()
+    {
+        peer.serving.remove(&id);
+        let logged = log.get(id).map(|entry| &entry.data);
+        match logged.or_else(|| Some(&pool?.get_short(id)?.data)) {
+            Some(data) => {
+                bytes += data.len();
+                items.push(data.clone());
+            }
+            None => missing.push(id),
+        }
+    }
+    let count = items.len();
+    let mut batch = Items::packed(items);
+    batch.missing = wire::column(missing.into_iter());
+    Outgoing {
+        bytes: Kind::Items(batch).into_frame(),
+        frames: 1,
+        items: count,
+        payload: bytes,
+    }
+}
+
+/// What a peer has not been pushed yet, and does not have.
+pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
+    let (mut frames, mut bytes, mut items, mut payload) = (Vec::new(), 0, 0, 0);
+    let known = bit(peer.place);
+    while bytes < BATCH_BYTES
+        && let Some((number, batch)) = log.from(peer.cursor)
+    {
+        peer.cursor = number + 1;
+        let unknown = || {
+            let entries = batch.entries.iter();
+            entries.filter(|entry| entry.known & known == 0)
+        };
+        let count = unknown().count();
+        let frame = if count == batch.entries.len() {
+            payload += batch.bytes();
+            batch.frame()
+        } else if count > 0 {
+            payload += unknown().map(|entry| entry.data.len()).sum::<usize>();
+            let unknown = unknown().map(|entry| entry.data.clone());
+            Kind::Items(Items::packed(unknown.collect())).into_frame()
+        } else {
+            continue;
+        };
+        items += count;
+        bytes += frame.len();
+        frames.push(frame);
+    }
+    let count = frames.len();
+    // A full batch is the only one most often, and is sent as it is.
+    let bytes = if frames.len() == 1 {
+        frames.pop()?
+    } else {
+        frames.concat().into()
+    };
+    (items > 0).then_some(Outgoing {
+        bytes,
+        frames: count,
+        items,
+        payload,
+    })
+}
+
+/// What of these batches a peer does not have; as far as one frame goes, they are taken off.
+pub(super) fn announce(
+    batches: &mut Range<u64>,
+    place: Option<Place>,
+    log: &Log,
+    now: Instant,
+) -> Option<Outgoing> {
+    let (mut ids, mut announce) = (Vec::new(), Announce::default());
+    let known = bit(place);
+    while let Some((number, batch)) = log.from(batches.start) {
+        if number >= batches.end {
+            batches.start = batches.end;
+            break;
+        }
+        if batch.at + ANNOUNCE_DELAY > now || ids.len() + batch.entries.len() > MAX_IDS {
+            break;
+        }
+        batches.start = number + 1;
+        for entry in batch
+            .entries
+            .iter()
+            .filter(|entry| entry.known & known == 0)
+        {
+            ids.push(entry.id);
+            announce
+                .sizes
+                .push(u32::try_from(entry.data.len()).unwrap_or(u32::MAX));
+            announce.fee_rates.push(entry.fee_rate);
+        }
+    }
+    if ids.is_empty() {
+        return None;
+    }
+    announce.ids = wire::column(ids.into_iter());
+    Some(Outgoing::from(Kind::Announce(announce)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn a_quiet_link_among_few_is_told_as_often_as_any_and_among_many_once_a_second() {
+        let interval = Duration::from_millis(20);
+        assert_eq!(quiet_interval(interval, 10, 0.0), interval);
+        assert_eq!(quiet_interval(interval, 80, 0.0), 10 * interval);
+        for links in [1000, usize::MAX] {
+            assert_eq!(quiet_interval(interval, links, 0.0), QUIET);
+            assert_eq!(quiet_interval(interval, links, 1.0), QUIET * 3 / 4);
+        }
+        // Who asks for more time between two gets it.
+        assert_eq!(quiet_interval(2 * QUIET, 1000, 1.0), 2 * QUIET);
+    }
+}
