@@ -3,25 +3,35 @@
 //! `webrtc` 0.17 starts a dozen tasks for a connection, which hold each other; those of a handshake that is given up are told by
 //! nobody, and stay as long as their runtime does, with all their memory. `libp2p-webrtc` has no way to close what it has not
 //! handed out, and one small packet from an address that need not be the sender's begins a handshake. So what WebRTC starts, it
-//! starts in a *host*: a runtime of one thread. A host takes [`PER_HOST`] connections, one after the other; then the next host
-//! begins, and the full one ends, with whatever is left in it, [`LINGER`] after the last connection that came up in it is gone: by
-//! then ICE has given up, and has told the socket that it shares with others.
+//! starts in a *host*: a runtime of one thread. A host that has [`PER_HOST`] handshakes' remains is full, and ends with them,
+//! [`LINGER`] after the last connection that came up in it is gone: by then ICE has given up, and has told the socket that it shares
+//! with others. A connection that ends leaves nothing behind, since it is closed, whoever drops it.
 //!
-//! Bounds: [`MAX_HOSTS`] hosts, each with what is left of [`PER_HOST`] handshakes. Where there are so many and all are full, a
-//! newcomer by WebRTC is turned away until one of them ends; those by other transports are not. How many handshakes there are
-//! at once is `door.rs`'s business. What stays is `libp2p-webrtc`'s own list of the addresses that it has told of: some
+//! Of full hosts in which connections live, [`MAX_FULL`] stay; where there is one more, the connections of the one with the fewest are ended. And
+//! handshakes begin at a pace, at which hosts end as fast as they fill ([`PACE`]): who sends thousands of first packets at once, from forged
+//! addresses, finds that those wait no longer than a moment who come after.
+//!
+//! Bounds: [`MAX_HOSTS`] hosts, each with what is left of [`PER_HOST`] handshakes and what is under way. Where there are so many
+//! and all are full, or the pace is used up, a newcomer by WebRTC is turned away; those by other transports are not. How many
+//! handshakes there are at once is `door.rs`'s business. What stays is `libp2p-webrtc`'s own list of the addresses that it has told of: some
 //! forty bytes for each that sent a first packet and was turned away, which is not listened to again from the same port.
 
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
     thread,
     time::Duration,
 };
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::{
+    FutureExt,
+    future::{self, BoxFuture, Either},
+};
 use libp2p::{
     Multiaddr, Transport,
     core::{
@@ -31,17 +41,30 @@ use libp2p::{
 };
 use tokio::{
     runtime::{Builder, Handle},
-    sync::oneshot,
+    sync::{oneshot, watch},
     task::JoinHandle,
 };
 
 use super::Boxed;
-use crate::platform::{Delay, lock::lock};
+use crate::{
+    platform::{self, Delay, Instant, lock::lock},
+    traffic::{Pace, Rate},
+};
 
-/// Connections that begin in one host.
+/// Handshakes of which something is left in one host; and connections in it, where there may be more hosts.
 const PER_HOST: usize = 256;
 /// Hosts at once.
 const MAX_HOSTS: usize = 16;
+/// Full hosts in which connections live.
+const MAX_FULL: usize = 4;
+/// How fast handshakes begin. In the minute that the last ones of a host take to fill it, to be given up and to linger, and with those that may come at once,
+/// there are no more than fit into the hosts that do not stay.
+const PACE: Rate = Rate {
+    per_second: 40,
+    burst: 512,
+};
+/// How long a connection may take to close once it was dropped.
+const CLOSING: Duration = Duration::from_secs(10);
 /// How long a host stays behind: ICE gives up after 30 s.
 const LINGER: Duration = Duration::from_secs(40);
 
@@ -57,7 +80,7 @@ pub struct Hosted {
 impl Hosted {
     /// This transport, so contained.
     pub fn new(inner: Boxed) -> Self {
-        let hosts = Hosts::new(LINGER);
+        let hosts = Hosts::new(LINGER, PACE);
         Self { inner, hosts }
     }
 }
@@ -103,20 +126,25 @@ impl Transport for Hosted {
 struct Hosts(Arc<Mutex<All>>);
 
 struct All {
-    /// The one that takes newcomers, and how many it has taken.
-    current: Option<(Arc<Host>, usize)>,
+    /// The one that takes newcomers.
+    current: Option<Arc<Host>>,
+    /// All of those that live.
+    hosts: Vec<Weak<Host>>,
     /// Each host's thread has a copy.
     threads: Arc<()>,
     linger: Duration,
+    pace: Pace,
 }
 
 impl Hosts {
     /// None yet.
-    fn new(linger: Duration) -> Self {
+    fn new(linger: Duration, pace: Rate) -> Self {
         Self(Arc::new(Mutex::new(All {
             current: None,
+            hosts: Vec::new(),
             threads: Arc::new(()),
             linger,
+            pace: Pace::new(pace),
         })))
     }
 
@@ -127,38 +155,112 @@ impl Hosts {
     ) -> Connecting {
         let hosts = self.clone();
         async move {
-            let host = hosts.place()?;
-            let (peer, inner) = host.run(connecting).await?;
-            Ok((peer, StreamMuxerBox::new(Connection { inner, host })))
+            let place = hosts.place(platform::now())?;
+            let (peer, inner) = place.host.run(connecting).await?;
+            Ok((peer, StreamMuxerBox::new(Connection::new(inner, place))))
         }
         .boxed()
     }
 
-    /// The host for one more connection; it lives as long as somebody has it.
-    fn place(&self) -> io::Result<Arc<Host>> {
+    /// A place for one more handshake; its host lives as long as somebody has it.
+    fn place(&self, now: Instant) -> io::Result<Place> {
         let mut all = lock(&self.0);
-        if let Some((host, taken)) = &mut all.current {
-            *taken += 1;
-            let host = Arc::clone(host);
-            if *taken == PER_HOST {
-                all.current = None;
-            }
-            return Ok(host);
-        }
-        if Arc::strong_count(&all.threads) > MAX_HOSTS {
+        if !all.pace.admits(1, now) {
             return Err(io::Error::other(
-                "too many handshakes by WebRTC were given up; try another transport, or later",
+                "handshakes by WebRTC begin too fast; try another transport, or later",
             ));
         }
-        let host = Arc::new(Host::start(Arc::clone(&all.threads), all.linger)?);
-        all.current = Some((Arc::clone(&host), 1));
+        let host = all.host()?;
+        host.live.fetch_add(1, Ordering::Relaxed);
+        let hosts = self.clone();
+        let is_closed = false;
+        Ok(Place {
+            host,
+            hosts,
+            is_closed,
+        })
+    }
+}
+
+impl All {
+    /// The host for one more handshake: one that has room, or a new one.
+    fn host(&mut self) -> io::Result<Arc<Host>> {
+        self.hosts.retain(|host| host.strong_count() > 0);
+        let mut open: Vec<_> = self.hosts.iter().filter_map(Weak::upgrade).collect();
+        open.retain(|host| !host.is_full());
+        let may_start = Arc::strong_count(&self.threads) <= MAX_HOSTS;
+        // The youngest first: what is given up there harms those least that have been here for long.
+        let roomy = open.iter().rfind(|host| host.live() < PER_HOST);
+        let host = match roomy.or_else(|| open.iter().min_by_key(|host| host.live())) {
+            Some(host) if host.live() < PER_HOST || !may_start => Arc::clone(host),
+            _ if may_start => {
+                let host = Arc::new(Host::start(Arc::clone(&self.threads), self.linger)?);
+                self.hosts.push(Arc::downgrade(&host));
+                host
+            }
+            _ => {
+                return Err(io::Error::other(
+                    "too many handshakes by WebRTC were given up; try another transport, or later",
+                ));
+            }
+        };
+        self.current = Some(Arc::clone(&host));
         Ok(host)
+    }
+
+    /// A host has become full: it takes no more, and where too many are, the one with the fewest connections ends them.
+    fn fill(&mut self, full: &Arc<Host>) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|host| Arc::ptr_eq(host, full))
+        {
+            self.current = None;
+        }
+        let hosts = self.hosts.iter().filter_map(Weak::upgrade);
+        let stays = |host: &Arc<Host>| host.is_full() && host.live() > 0 && !*host.ends.borrow();
+        let stay: Vec<_> = hosts.filter(stays).collect();
+        if stay.len() > MAX_FULL
+            && let Some(fewest) = stay.iter().min_by_key(|host| host.live())
+        {
+            fewest.ends.send_replace(true);
+        }
+    }
+}
+
+/// A handshake's place in its host, and then its connection's. Unless that was closed, something is left of it.
+struct Place {
+    host: Arc<Host>,
+    hosts: Hosts,
+    is_closed: bool,
+}
+
+impl Place {
+    /// Its connection is closed.
+    fn give_back(mut self) {
+        self.is_closed = true;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let host = &self.host;
+        host.live.fetch_sub(1, Ordering::Relaxed);
+        if !self.is_closed && host.left.fetch_add(1, Ordering::Relaxed) + 1 == PER_HOST {
+            lock(&self.hosts.0).fill(host);
+        }
     }
 }
 
 /// A runtime and its thread. Both end, and all tasks with them, a while after this is dropped.
 struct Host {
     runtime: Handle,
+    /// Handshakes under way, and connections.
+    live: AtomicUsize,
+    /// Handshakes of which something is left.
+    left: AtomicUsize,
+    /// Whether its connections are to end.
+    ends: watch::Sender<bool>,
     _end: oneshot::Sender<()>,
 }
 
@@ -180,8 +282,19 @@ impl Host {
             })?;
         Ok(Self {
             runtime: handle,
+            live: AtomicUsize::new(0),
+            left: AtomicUsize::new(0),
+            ends: watch::Sender::new(false),
             _end: end,
         })
+    }
+
+    fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    fn is_full(&self) -> bool {
+        self.left.load(Ordering::Relaxed) >= PER_HOST
     }
 
     /// Runs a handshake on the host's one thread. So nothing of the peer's comes between its end and the moment at which
@@ -207,18 +320,53 @@ impl<T> Drop for Running<T> {
 
 /// A connection that holds its host.
 struct Connection {
-    inner: StreamMuxerBox,
-    host: Arc<Host>,
+    /// `None`: it is being dropped.
+    inner: Option<StreamMuxerBox>,
+    place: Option<Place>,
+    runtime: Handle,
+    /// Comes when the host's connections are to end.
+    ended: BoxFuture<'static, ()>,
 }
 
 impl Connection {
+    fn new(inner: StreamMuxerBox, place: Place) -> Self {
+        let mut ends = place.host.ends.subscribe();
+        Self {
+            inner: Some(inner),
+            runtime: place.host.runtime.clone(),
+            place: Some(place),
+            ended: async move { drop(ends.wait_for(|ends| *ends).await) }
+                .fuse()
+                .boxed(),
+        }
+    }
+
     fn within<R>(
         self: Pin<&mut Self>,
         call: impl FnOnce(Pin<&mut StreamMuxerBox>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
         let this = self.get_mut();
-        let _within = this.host.runtime.enter();
-        call(Pin::new(&mut this.inner))
+        let _within = this.runtime.enter();
+        match &mut this.inner {
+            Some(inner) => call(Pin::new(inner)),
+            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// Whoever drops it without closing it leaves that to its host.
+    fn drop(&mut self) {
+        if let (Some(mut inner), Some(place)) = (self.inner.take(), self.place.take()) {
+            self.runtime.spawn(async move {
+                let closes = future::poll_fn(|cx| Pin::new(&mut inner).poll_close(cx));
+                let closed = future::select(closes, Delay::new(CLOSING)).await;
+                match closed {
+                    Either::Left(_) => place.give_back(),
+                    Either::Right(_) => drop(place),
+                }
+            });
+        }
     }
 }
 
@@ -234,20 +382,82 @@ impl StreamMuxer for Connection {
         self.within(|inner| inner.poll_outbound(cx))
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.within(|inner| inner.poll_close(cx))
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = self.as_mut().within(|inner| inner.poll_close(cx));
+        if closed.is_ready()
+            && let Some(place) = self.place.take()
+        {
+            place.give_back();
+        }
+        closed
     }
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+        if self.ended.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         self.within(|inner| inner.poll(cx))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::future::{pending, ready};
+    use std::future::pending;
+
+    use libp2p::PeerId;
 
     use super::*;
+
+    const ANY: Rate = Rate {
+        per_second: 1 << 20,
+        burst: 1 << 20,
+    };
+
+    /// A connection on which nothing happens.
+    struct Quiet;
+
+    impl StreamMuxer for Quiet {
+        type Substream = SubstreamBox;
+        type Error = io::Error;
+
+        fn poll_inbound(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<io::Result<SubstreamBox>> {
+            Poll::Pending
+        }
+
+        fn poll_outbound(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<io::Result<SubstreamBox>> {
+            Poll::Pending
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
+            Poll::Pending
+        }
+    }
+
+    fn connect(hosts: &Hosts) -> io::Result<StreamMuxerBox> {
+        let comes_up = async { Ok((PeerId::random(), StreamMuxerBox::new(Quiet))) };
+        let connected = futures::executor::block_on(hosts.contain(comes_up));
+        connected.map(|(_, connection)| connection)
+    }
+
+    fn close(mut connection: StreamMuxerBox) {
+        let closes = future::poll_fn(|cx| Pin::new(&mut connection).poll_close(cx));
+        futures::executor::block_on(closes).expect("it closes");
+    }
+
+    fn lives(connection: &mut StreamMuxerBox) -> bool {
+        let polled = future::poll_fn(|cx| Pin::new(&mut *connection).poll(cx));
+        polled.now_or_never().is_none()
+    }
 
     /// A handshake that starts a task which nobody ends, and comes to nothing; the task's end is heard.
     fn given_up(hosts: &Hosts) -> oneshot::Receiver<()> {
@@ -269,7 +479,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_handshakes_ends_with_their_host() {
-        let hosts = Hosts::new(Duration::ZERO);
+        let hosts = Hosts::new(Duration::ZERO, ANY);
         let ended: Vec<_> = (0..PER_HOST * 3).map(|_| given_up(&hosts)).collect();
         assert!(lock(&hosts.0).current.is_none(), "three are full");
         for ended in ended {
@@ -278,25 +488,72 @@ mod tests {
     }
 
     #[test]
-    fn a_host_stays_while_a_connection_lives_and_there_are_so_many() {
-        let hosts = Hosts::new(Duration::ZERO);
-        let mut live = Vec::new();
-        for _ in 0..MAX_HOSTS {
-            live.push(hosts.place().expect("a place"));
-            (1..PER_HOST).for_each(|_| drop(hosts.place().expect("a place")));
+    fn connections_that_ended_take_no_place() {
+        let hosts = Hosts::new(Duration::ZERO, ANY);
+        let _lives = connect(&hosts).expect("a place");
+        for number in 0..PER_HOST * 2 {
+            let connection = connect(&hosts).expect("a place");
+            // Its owner may just drop it.
+            match number % 2 {
+                0 => close(connection),
+                _ => drop(connection),
+            }
         }
-        assert!(hosts.place().is_err(), "all are full and live");
-        let running = live[0].runtime.spawn(ready(7));
-        assert_eq!(futures::executor::block_on(running).expect("it runs"), 7);
-        live.pop();
-        while hosts.place().is_err() {
-            thread::yield_now();
+        let all = lock(&hosts.0);
+        let host = all.current.as_ref().expect("there is one");
+        assert_eq!(host.left.load(Ordering::Relaxed), 0);
+        assert!(
+            Arc::strong_count(&all.threads) <= 3,
+            "what is dropped closes behind"
+        );
+    }
+
+    #[test]
+    fn a_connection_in_each_full_host_leaves_places_for_others() {
+        let hosts = Hosts::new(Duration::ZERO, ANY);
+        let mut connections = Vec::new();
+        for round in 0..2 * MAX_HOSTS {
+            // The first host has two that live, the others one.
+            for _ in 0..if round == 0 { 2 } else { 1 } {
+                let connection = loop {
+                    connections.retain_mut(lives);
+                    if let Ok(connection) = connect(&hosts) {
+                        break connection;
+                    }
+                    thread::yield_now();
+                };
+                connections.push(connection);
+            }
+            (0..PER_HOST).for_each(|_| drop(given_up(&hosts)));
+            connections.retain_mut(lives);
+            assert!(connections.len() <= MAX_FULL + 1, "those that stay");
         }
+        assert!(
+            lives(&mut connections[0]) && lives(&mut connections[1]),
+            "it has more"
+        );
+    }
+
+    #[test]
+    fn who_comes_after_thousands_of_first_packets_finds_a_place_soon() {
+        let (hosts, now) = (Hosts::new(LINGER, PACE), platform::now());
+        let forged = (0..4096).filter(|_| hosts.place(now).is_ok()).count();
+        assert_eq!(forged as u64, PACE.burst);
+        let soon = now + Duration::from_millis(100);
+        assert!(hosts.place(soon).is_ok());
+        // And so for ever: what fills hosts in the time that one takes to go fits into them.
+        let (second, fill) = (PACE.per_second, PER_HOST as u64 / PACE.per_second);
+        let goes_after = fill + 10 + LINGER.as_secs();
+        let most = PACE.burst + second * goes_after;
+        assert!(
+            most <= (PER_HOST * (MAX_HOSTS - MAX_FULL - 1)) as u64,
+            "{most}"
+        );
     }
 
     #[test]
     fn a_handshake_that_is_dropped_goes_with_all_it_has() {
-        let hosts = Hosts::new(Duration::ZERO);
+        let hosts = Hosts::new(Duration::ZERO, ANY);
         let (held, dropped) = oneshot::channel::<()>();
         let handshake = async move {
             let _held = held;
@@ -308,7 +565,7 @@ mod tests {
 
     #[test]
     fn what_nobody_polls_takes_no_place() {
-        let hosts = Hosts::new(Duration::ZERO);
+        let hosts = Hosts::new(Duration::ZERO, ANY);
         drop(hosts.contain(pending()));
         assert!(lock(&hosts.0).current.is_none());
     }
