@@ -1,8 +1,9 @@
 //! Direct messages on their way: who waits for which answer, and for its turn.
 //!
 //! libp2p counts streams both ways against one limit for each connection, and ends those beyond it without a word. So a peer is
-//! sent half as many at once, which leaves the other half to what it asks itself; further ones wait for their turn.
-//! Bounds: [`MAX_WAITING`] for each peer, and each is waited for by a caller.
+//! sent half as many at once, which leaves the other half to what it asks itself; further ones wait for their turn, as long as an
+//! answer may take.
+//! Bounds: for each peer, [`MAX_WAITING`] and [`MAX_WAITING_BYTES`]; each is waited for by a caller.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -16,10 +17,14 @@ use libp2p::{
 use tokio::sync::oneshot;
 
 use super::protocol::Answer;
-use crate::{chain::StateResponse, error::ProtocolError, platform::Instant};
+use crate::{
+    chain::StateResponse, config::RequestResponseConfig, error::ProtocolError, platform::Instant,
+};
 
 /// Messages to one peer that wait for their turn; a further one is refused as busy.
 const MAX_WAITING: usize = 1024;
+/// And their bytes, if the largest message is not larger.
+const MAX_WAITING_BYTES: usize = 16 << 20;
 
 /// What the caller of a direct message waits for.
 pub(crate) type Reply = oneshot::Sender<Result<Option<StateResponse>, ProtocolError>>;
@@ -29,6 +34,8 @@ pub(crate) type Reply = oneshot::Sender<Result<Option<StateResponse>, ProtocolEr
 pub(crate) struct Requests {
     /// To one peer.
     at_once: usize,
+    max_bytes: usize,
+    patience: Duration,
     sent: HashMap<OutboundRequestId, (PeerId, Instant, Reply)>,
     peers: HashMap<PeerId, Peer>,
 }
@@ -36,31 +43,79 @@ pub(crate) struct Requests {
 #[derive(Debug, Default)]
 struct Peer {
     under_way: usize,
-    waiting: VecDeque<(Vec<u8>, Reply)>,
+    waiting: VecDeque<Waiting>,
+    /// Of those that wait.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    frame: Vec<u8>,
+    reply: Reply,
+    until: Instant,
+}
+
+impl Peer {
+    fn pop(&mut self) -> Option<Waiting> {
+        let next = self.waiting.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(next.frame.len());
+        Some(next)
+    }
 }
 
 impl Requests {
-    /// None yet. `max_streams` of both directions may be open on one connection.
-    pub(crate) fn new(max_streams: usize) -> Self {
+    /// None yet.
+    pub(crate) fn new(config: &RequestResponseConfig) -> Self {
         Self {
-            at_once: (max_streams / 2).max(1),
+            at_once: (config.max_concurrent_streams / 2).max(1),
+            max_bytes: MAX_WAITING_BYTES.max(config.max_message_size),
+            patience: config.request_timeout,
             sent: HashMap::new(),
             peers: HashMap::new(),
         }
     }
 
     /// A message is to go to a peer, when [`Requests::next`] says so.
-    pub(crate) fn ask(&mut self, peer: PeerId, frame: Vec<u8>, reply: Reply) {
+    pub(crate) fn ask(&mut self, peer: PeerId, frame: Vec<u8>, reply: Reply, now: Instant) {
+        let (max_bytes, until) = (self.max_bytes, now + self.patience);
         let of_peer = self.peers.entry(peer).or_default();
-        if of_peer.waiting.len() >= MAX_WAITING {
+        let is_full = |of_peer: &Peer| {
+            of_peer.waiting.len() >= MAX_WAITING || of_peer.bytes + frame.len() > max_bytes
+        };
+        if is_full(of_peer) {
             // Who waits no more has lost interest, which is its right.
-            of_peer.waiting.retain(|(_, reply)| !reply.is_closed());
+            of_peer.waiting.retain(|waiting| !waiting.reply.is_closed());
+            of_peer.bytes = of_peer
+                .waiting
+                .iter()
+                .map(|waiting| waiting.frame.len())
+                .sum();
         }
-        if of_peer.waiting.len() >= MAX_WAITING {
+        if is_full(of_peer) {
             let _ = reply.send(Err(ProtocolError::Busy));
         } else {
-            of_peer.waiting.push_back((frame, reply));
+            of_peer.bytes += frame.len();
+            of_peer.waiting.push_back(Waiting {
+                frame,
+                reply,
+                until,
+            });
         }
+    }
+
+    /// Those that have waited for their turn for too long wait no more.
+    pub(crate) fn on_time(&mut self, now: Instant) {
+        self.peers.retain(|_, of_peer| {
+            while of_peer
+                .waiting
+                .front()
+                .is_some_and(|first| first.until <= now)
+                && let Some(late) = of_peer.pop()
+            {
+                let _ = late.reply.send(Err(ProtocolError::Timeout));
+            }
+            of_peer.under_way > 0 || !of_peer.waiting.is_empty()
+        });
     }
 
     /// The next message for a peer, if it may go now; the caller calls [`Requests::sent`].
@@ -69,12 +124,12 @@ impl Requests {
         if of_peer.under_way >= self.at_once {
             return None;
         }
-        let mut waiting = std::iter::from_fn(|| of_peer.waiting.pop_front());
-        let next = waiting.find(|(_, reply)| !reply.is_closed());
+        let mut waiting = std::iter::from_fn(|| of_peer.pop());
+        let next = waiting.find(|waiting| !waiting.reply.is_closed());
         if next.is_none() && of_peer.under_way == 0 {
             self.peers.remove(peer);
         }
-        next
+        next.map(|Waiting { frame, reply, .. }| (frame, reply))
     }
 
     /// A request was sent.
@@ -135,26 +190,48 @@ mod tests {
     use super::*;
     use crate::platform::test;
 
+    fn requests() -> Requests {
+        Requests::new(&RequestResponseConfig {
+            max_concurrent_streams: 1,
+            ..RequestResponseConfig::default()
+        })
+    }
+
     #[test]
     fn what_waits_is_bounded_and_who_lost_interest_makes_room() {
-        let (mut requests, peer) = (Requests::new(1), PeerId::random());
+        let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
+        let ask = |requests: &mut Requests, frame| {
+            let (reply, answer) = oneshot::channel();
+            requests.ask(peer, frame, reply, now);
+            answer
+        };
         let mut answers: Vec<_> = (0..MAX_WAITING)
-            .map(|_| {
-                let (reply, answer) = oneshot::channel();
-                requests.ask(peer, Vec::new(), reply);
-                answer
-            })
+            .map(|_| ask(&mut requests, Vec::new()))
             .collect();
-        let (reply, mut answer) = oneshot::channel();
-        requests.ask(peer, Vec::new(), reply);
+        let mut answer = ask(&mut requests, Vec::new());
         assert!(matches!(answer.try_recv(), Ok(Err(ProtocolError::Busy))));
         answers.truncate(1);
-        let (reply, _answer) = oneshot::channel();
-        requests.ask(peer, vec![7], reply);
+        let _answer = ask(&mut requests, vec![7]);
         let next = |requests: &mut Requests| requests.next(&peer).map(|(frame, _)| frame);
         assert_eq!(next(&mut requests), Some(Vec::new()));
         assert_eq!(next(&mut requests), Some(vec![7]));
         assert_eq!(next(&mut requests), None);
+        assert!(requests.peers.is_empty(), "nothing is kept");
+        let _half = ask(&mut requests, vec![0; MAX_WAITING_BYTES / 2 + 1]);
+        let mut answer = ask(&mut requests, vec![0; MAX_WAITING_BYTES / 2]);
+        assert!(matches!(answer.try_recv(), Ok(Err(ProtocolError::Busy))));
+    }
+
+    #[test]
+    fn who_waits_for_its_turn_is_told_when_its_time_is_up() {
+        let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
+        let (reply, mut answer) = oneshot::channel();
+        requests.ask(peer, vec![7], reply, now);
+        let patience = requests.patience;
+        requests.on_time(now + patience / 2);
+        assert!(answer.try_recv().is_err(), "it has time yet");
+        requests.on_time(now + patience);
+        assert!(matches!(answer.try_recv(), Ok(Err(ProtocolError::Timeout))));
         assert!(requests.peers.is_empty(), "nothing is kept");
     }
 }

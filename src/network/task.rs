@@ -193,12 +193,7 @@ impl Task {
             )),
             queries: Queries::new(validation),
             discovery: Discovery::new(peer_id, config.network.max_peers, Arc::clone(&shared)),
-            requests: Requests::new(
-                config
-                    .protocol
-                    .request_response_config
-                    .max_concurrent_streams,
-            ),
+            requests: Requests::new(&config.protocol.request_response_config),
             config,
             shared,
             commands,
@@ -363,7 +358,7 @@ impl Task {
                 self.publish_or_hold(Held::new(topic, data, reply, platform::now()));
             }
             Command::Send { peer, frame, reply } => {
-                self.requests.ask(peer, frame, reply);
+                self.requests.ask(peer, frame, reply, platform::now());
                 self.send_requests(peer);
             }
             Command::Handle { item, peer, reply } => {
@@ -445,6 +440,7 @@ impl Task {
             self.not_listening(address, NO_INTERFACE);
         }
         self.discovery.dial_due(&mut self.swarm, now);
+        self.requests.on_time(now);
         self.publish_held(|_| true);
         self.bridge();
     }
