@@ -131,7 +131,11 @@ export interface NodeEvents {
   'dial:error': { address?: string; peerId?: string; message: string }
   /** A peer's item goes no further: the chain's rules turned it down, or a limit did before they were asked. */
   'item:refused': { kind: ItemKind; source: string; reason: string }
-  /** Plain topics do not work with a peer as they should; its connection stays. */
+  /**
+   * Gossip does not work with a peer as it should, and its connection stays: it signs its messages, messages to it were dropped since it
+   * reads too slowly, one of its own was given up since it came too slowly or is not passed on since its check took too long, or all places for plain
+   * peers are taken. `reason` says which.
+   */
   'gossip:impaired': { peerId: string; reason: string }
   /** What has no event of its own, in a sentence: an address at which this node listens. */
   log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }

@@ -24,7 +24,7 @@ pub struct ProtocolConfig {
     pub propagation: PropagationConfig,
 }
 
-/// Gossipsub v1.1/v1.2 (libp2p/specs): the mesh and its limits.
+/// Gossipsub v1.0 to v1.3 (libp2p/specs): the mesh and its limits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GossipsubConfig {
@@ -129,7 +129,7 @@ pub struct RequestResponseConfig {
     /// Bytes of messages that are being read or wait for this node on one connection; further ones are read when there is
     /// room. At least `max_message_size`. **Default:** 8 MiB.
     pub max_connection_bytes: usize,
-    /// The same for all connections together, of messages over 64 KiB; the slowest of them gives way to who waits. **Default:** 32 MiB.
+    /// The same for all connections together, of messages over 64 KiB, in which peers take turns; the slowest gives way to who waits. **Default:** 32 MiB.
     pub max_bytes: usize,
 }
 

@@ -4,6 +4,7 @@ use std::{
     collections::VecDeque,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use libp2p::{
@@ -17,10 +18,10 @@ use libp2p::{
 };
 
 use super::{
-    door::Door,
     handler::{Decoder, Fault, Handler, Order, Standing, decoder, unwanted},
     inner::{self, Inner},
     members::Members,
+    reading::Reading,
     sizes::Sizes,
     unread::Unread,
 };
@@ -43,10 +44,11 @@ const USELESS: Rate = Rate {
 pub(crate) struct Gossip {
     own: PeerId,
     inner: Inner,
-    door: Arc<Door>,
+    reading: Arc<Reading>,
     members: Members,
     max_plain: usize,
     disconnect_at: f64,
+    kept_for: Duration,
     useless: RateLimiter,
     unread: Unread,
     sizes: Sizes,
@@ -82,7 +84,7 @@ impl Gossip {
     /// [`NetworkError::Transport`]: libp2p's own, against the configuration.
     pub(crate) fn new(config: &Config, own: PeerId) -> Result<Self, NetworkError> {
         let gossip = &config.protocol.gossipsub_config;
-        let door = Arc::new(Door::new(gossip, own));
+        let reading = Arc::new(Reading::new(gossip));
         let limits = Limits {
             gossip: Limit {
                 items: Some(USELESS),
@@ -92,18 +94,19 @@ impl Gossip {
         };
         Ok(Self {
             own,
-            inner: inner::build(config, door.longest)?,
+            inner: inner::build(config, reading.longest)?,
             members: Members::default(),
             max_plain: gossip.max_plain_peers,
             disconnect_at: config.security.peer_scoring.disconnect_at,
+            kept_for: inner::kept_for(gossip),
             useless: RateLimiter::new(limits),
-            unread: Unread::new(MAX_UNREAD.max(2 * door.longest), gossip.queue_length),
+            unread: Unread::new(MAX_UNREAD.max(2 * reading.longest), gossip.queue_length),
             sizes: Sizes::default(),
             awaited: false,
             decoder: None,
             actions: VecDeque::new(),
             alarm: Alarm::default(),
-            door,
+            reading,
         })
     }
 
@@ -115,13 +118,13 @@ impl Gossip {
         &mut self,
         topic: &IdentTopic,
     ) -> Result<bool, gossipsub::SubscriptionError> {
-        self.door.join(topic.hash().as_str());
+        self.reading.join(topic.hash().as_str());
         self.inner.subscribe(topic)
     }
 
     /// Takes part no longer.
     pub(crate) fn unsubscribe(&mut self, topic: &IdentTopic) {
-        self.door.leave(topic.hash().as_str());
+        self.reading.leave(topic.hash().as_str());
         self.inner.unsubscribe(topic);
     }
 
@@ -146,6 +149,7 @@ impl Gossip {
         let takers = self.takers(&topic, size, now);
         let id = self.inner.publish(topic, data)?;
         self.sizes.insert(id.clone(), size, None);
+        self.unread.earn(size);
         self.sent(takers, &id, size, now);
         Ok(id)
     }
@@ -238,6 +242,11 @@ impl Gossip {
         known
     }
 
+    /// How long after a message came its verdict finds it here, at least.
+    pub(crate) fn kept_for(&self) -> Duration {
+        self.kept_for
+    }
+
     /// Whether a message came, lately, and has no verdict yet.
     pub(crate) fn awaits_verdict(&self, id: &MessageId) -> bool {
         self.sizes.awaits_verdict(id)
@@ -260,7 +269,7 @@ impl Gossip {
                 false
             }
             Some(_) => {
-                self.door.know(peer);
+                self.reading.know(peer, platform::now());
                 true
             }
             None => true,
@@ -354,7 +363,7 @@ impl NetworkBehaviour for Gossip {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let guest = self.members.guest(peer, &self.door);
+        let guest = self.members.guest(peer, &self.reading);
         if self.members.is_denied(&peer) {
             return Ok(Handler::new(None, guest));
         }
@@ -373,7 +382,7 @@ impl NetworkBehaviour for Gossip {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let guest = self.members.guest(peer, &self.door);
+        let guest = self.members.guest(peer, &self.reading);
         if self.members.is_denied(&peer) {
             return Ok(Handler::new(None, guest));
         }
@@ -404,7 +413,7 @@ impl NetworkBehaviour for Gossip {
                 }
                 if closed.remaining_established == 0 {
                     self.members.remove(&closed.peer_id);
-                    self.door.forget(&closed.peer_id);
+                    self.reading.forget(&closed.peer_id, platform::now());
                     self.useless.forget(&closed.peer_id);
                     self.unread.clear(&closed.peer_id);
                 }

@@ -1,27 +1,18 @@
 //! One connection's gossip: libp2p's handler speaks, and this one listens for it.
 //!
-//! libp2p's handler decodes whatever arrives as fast as it arrives. Here a frame's length is looked at first; it is read when
-//! the peer's pace allows and there is room for it, within [`PATIENCE`], then sifted, and only what is left is given
-//! to libp2p's own decoder. A frame keeps its room until the behaviour has taken what came of it. Of those that are still coming
-//! the slowest one gives way to who waits for room ([`Door::hurry`]): so slow senders hold up nobody for long. What is left
-//! of it is skipped, and the stream read on: who sent one frame too slowly is heard again with the next.
+//! libp2p's handler decodes whatever arrives as fast as it arrives. Here a stream is read with care ([`Ears`]), what came is sifted, and
+//! only what is left is given to libp2p's own decoder.
 
 use std::{
-    io,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures::{
-    AsyncRead, AsyncReadExt, FutureExt, StreamExt,
-    future::{self, Either, Ready, ready},
+    FutureExt, StreamExt,
+    future::{Either, Ready, ready},
     io::Cursor,
-    stream::{self, BoxStream},
+    stream::BoxStream,
 };
 use libp2p::{
     PeerId, Stream,
@@ -36,26 +27,19 @@ use libp2p::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{
-    door::{Door, GRACE},
+    ears::Ears,
     inner::Inner,
+    reading::Reading,
     sieve::{self, Sifted},
 };
-use crate::{
-    network::codec::{read_exactly, read_length},
-    platform::{self, Delay},
-    traffic::{Admission, Cost},
-};
+use crate::{network::room::Place, platform, traffic::Cost};
 
-/// Frames up to here are read from everybody and need no room of the node's, in bytes.
-pub(super) const SMALL: usize = 64 << 10;
-/// How long a frame may take once it has begun.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Streams that a peer may open on a connection, one after the other; libp2p's own limit.
 const MAX_STREAMS: usize = 5;
 
 type Speaker = <Inner as NetworkBehaviour>::ConnectionHandler;
-type Upgrade = <Speaker as ConnectionHandler>::InboundProtocol;
-type Info = <Upgrade as UpgradeInfo>::Info;
+pub(super) type Upgrade = <Speaker as ConnectionHandler>::InboundProtocol;
+pub(super) type Info = <Upgrade as UpgradeInfo>::Info;
 /// What libp2p's handler tells its behaviour.
 pub(super) type Said = THandlerOutEvent<Inner>;
 
@@ -78,7 +62,7 @@ pub(super) enum Standing {
 #[derive(Clone, Debug)]
 pub(super) struct Guest {
     pub(super) peer: PeerId,
-    pub(super) door: Arc<Door>,
+    pub(super) reading: Arc<Reading>,
     /// For this connection's frames, in KiB.
     pub(super) room: Arc<Semaphore>,
     pub(super) standing: watch::Receiver<Standing>,
@@ -90,7 +74,7 @@ pub(crate) struct Heard {
     /// For libp2p's behaviour.
     pub(super) said: Option<Said>,
     /// What it takes until it is dropped.
-    _places: Vec<OwnedSemaphorePermit>,
+    pub(super) places: Places,
     /// What it is to be let in for.
     pub(super) cost: Cost,
     /// Messages and entries that nobody has a reason to send.
@@ -103,6 +87,13 @@ pub(crate) struct Heard {
     pub(super) fault: Option<Fault>,
 }
 
+/// Room on the connection, and for a long frame on the node.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    pub(super) _own: Option<OwnedSemaphorePermit>,
+    pub(super) _node: Option<Place>,
+}
+
 /// Why a frame is not heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -113,14 +104,14 @@ pub(super) enum Fault {
 }
 
 impl Heard {
-    fn of(said: Said) -> Self {
+    pub(super) fn of(said: Said) -> Self {
         Self {
             said: Some(said),
             ..Self::default()
         }
     }
 
-    fn not(fault: Fault) -> Self {
+    pub(super) fn not(fault: Fault) -> Self {
         Self {
             fault: Some(fault),
             ..Self::default()
@@ -181,7 +172,7 @@ impl InboundUpgrade<Stream> for Knock {
 }
 
 /// What libp2p makes of a frame: which version the peer speaks, and what it says.
-fn decode(upgrade: Upgrade, info: Info, frame: Vec<u8>) -> Option<(Said, Option<Said>)> {
+pub(super) fn decode(upgrade: Upgrade, info: Info, frame: Vec<u8>) -> Option<(Said, Option<Said>)> {
     let opened = upgrade.upgrade_inbound(Cursor::new(frame), info);
     let Ok(Either::Left((mut framed, kind))) = opened.now_or_never()?;
     let said = framed.next().now_or_never()?;
@@ -211,7 +202,7 @@ pub(super) fn unwanted((upgrade, info): &Decoder, ids: &[MessageId]) -> Option<S
 /// What a frame brings, sifted; `None` where it is none.
 pub(super) fn heard(
     (upgrade, info): &Decoder,
-    door: &Door,
+    reading: &Reading,
     peer: PeerId,
     frame: &[u8],
 ) -> Option<Heard> {
@@ -223,7 +214,7 @@ pub(super) fn heard(
         signed,
         wants,
         ..
-    } = door.sift(peer, frame, platform::now()).ok()?;
+    } = reading.sift(peer, frame, platform::now()).ok()?;
     let cost = Cost {
         items: 1 + passed,
         bytes: length as u64,
@@ -242,135 +233,6 @@ pub(super) fn heard(
         heard.said = Some(decode(upgrade.clone(), info.clone(), framed)?.1?);
     }
     Some(heard)
-}
-
-/// A stream that is listened to.
-struct Ears {
-    stream: Stream,
-    upgrade: Upgrade,
-    info: Info,
-    guest: Guest,
-    /// Bytes that are left of a frame that was given up.
-    skips: usize,
-}
-
-impl Ears {
-    /// All that comes, to the stream's end.
-    fn listen(self) -> BoxStream<'static, Heard> {
-        let version = decode(self.upgrade.clone(), self.info.clone(), Vec::new());
-        let version = version.map(|(version, _)| Heard::of(version));
-        let frames = stream::unfold(Some(self), |ears| async move {
-            let mut ears = ears?;
-            match ears.next().await {
-                Ok(None) => None,
-                Ok(Some(heard)) => Some((heard, Some(ears))),
-                Err(error) => {
-                    let broken = error.kind() == io::ErrorKind::InvalidData;
-                    broken.then(|| (Heard::not(Fault::Broken), None))
-                }
-            }
-        });
-        stream::iter(version).chain(frames).boxed()
-    }
-
-    /// The next frame; `None` at the stream's end. `InvalidData` is the peer's fault.
-    async fn next(&mut self) -> io::Result<Option<Heard>> {
-        while let Admission::At(moment) = self.guest.door.ready(&self.guest.peer, platform::now()) {
-            Delay::new(moment.saturating_duration_since(platform::now())).await;
-        }
-        skip(&mut self.stream, std::mem::take(&mut self.skips)).await?;
-        let Some(length) = read_length(&mut self.stream).await? else {
-            return Ok(None);
-        };
-        if length > self.guest.door.longest {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let places = self.room(length).await?;
-        let got = Arc::default();
-        let (turn, gives_way) = self.guest.door.turn(length, &got, platform::now());
-        let end = future::select(Delay::new(PATIENCE), gives_way);
-        let mut counted = Counted(&mut self.stream, &got);
-        let read = read_exactly(&mut counted, length).boxed();
-        let frame = match future::select(read, end).await {
-            Either::Left((frame, _)) => frame?,
-            Either::Right(_) => {
-                self.skips = length.saturating_sub(got.load(Ordering::Relaxed));
-                return Ok(Some(Heard::not(Fault::Slow)));
-            }
-        };
-        drop(turn);
-        let decoder = (self.upgrade.clone(), self.info.clone());
-        let heard = heard(&decoder, &self.guest.door, self.guest.peer, &frame);
-        let mut heard = heard.ok_or(io::ErrorKind::InvalidData)?;
-        let Guest { door, peer, .. } = &self.guest;
-        while let Admission::At(moment) = door.enter(*peer, heard.cost, platform::now()) {
-            Delay::new(moment.saturating_duration_since(platform::now())).await;
-        }
-        heard._places = places;
-        Ok(Some(heard))
-    }
-
-    /// Room for a frame: the connection's own, and for a long one the node's, which is for those whose kind is known.
-    async fn room(&mut self, length: usize) -> io::Result<Vec<OwnedSemaphorePermit>> {
-        let guest = &mut self.guest;
-        let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
-        let own = Arc::clone(&guest.room).acquire_many_owned(kib).await;
-        let mut places = vec![own.map_err(io::Error::other)?];
-        if length > SMALL {
-            let known = |standing: &Standing| *standing != Standing::Stranger;
-            guest
-                .standing
-                .wait_for(known)
-                .await
-                .map_err(io::Error::other)?;
-            let mut waits = Arc::clone(&guest.door.room).acquire_many_owned(kib).boxed();
-            let place = loop {
-                match future::select(waits, Delay::new(GRACE)).await {
-                    Either::Left((place, _)) => break place,
-                    Either::Right(((), longer)) => {
-                        waits = longer;
-                        guest.door.hurry(platform::now());
-                    }
-                }
-            };
-            places.push(place.map_err(io::Error::other)?);
-        }
-        Ok(places)
-    }
-}
-
-/// Reads, and counts what it has read.
-struct Counted<'a, T>(&'a mut T, &'a AtomicUsize);
-
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<'_, T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let read = Pin::new(&mut *self.0).poll_read(cx, buffer);
-        if let Poll::Ready(Ok(count)) = read {
-            self.1.fetch_add(count, Ordering::Relaxed);
-        }
-        read
-    }
-}
-
-/// Reads so many bytes, and keeps none.
-///
-/// # Errors
-/// `UnexpectedEof` where there are fewer.
-async fn skip(stream: &mut (impl AsyncRead + Unpin), mut bytes: usize) -> io::Result<()> {
-    let mut nowhere = [0; 1024];
-    while bytes > 0 {
-        let most = bytes.min(nowhere.len());
-        let buffer = nowhere.get_mut(..most).unwrap_or_default();
-        match stream.read(buffer).await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => bytes = bytes.saturating_sub(count),
-        }
-    }
-    Ok(())
 }
 
 impl ConnectionHandler for Handler {
@@ -417,14 +279,7 @@ impl ConnectionHandler for Handler {
             }) => {
                 self.streams += 1;
                 if self.streams <= MAX_STREAMS {
-                    let guest = self.guest.clone();
-                    let ears = Ears {
-                        stream,
-                        upgrade,
-                        info,
-                        guest,
-                        skips: 0,
-                    };
+                    let ears = Ears::new(stream, (upgrade, info), self.guest.clone());
                     self.ears = Some(ears.listen());
                 }
             }
@@ -457,28 +312,5 @@ impl ConnectionHandler for Handler {
             }
         }
         Poll::Pending
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::platform::test;
-
-    #[test]
-    fn what_is_left_of_a_frame_that_was_given_up_is_skipped() {
-        let (mut bytes, got) = (
-            Cursor::new([&[1; 5000][..], &[2; 3]].concat()),
-            Arc::default(),
-        );
-        let some = read_exactly(&mut Counted(&mut bytes, &got), 2000).now_or_never();
-        assert_eq!(some.expect("it is there").expect("it is").len(), 2000);
-        assert_eq!(got.load(Ordering::Relaxed), 2000);
-        let skipped = skip(&mut bytes, 3000).now_or_never().expect("it is there");
-        assert!(skipped.is_ok());
-        let next = read_exactly(&mut bytes, 3).now_or_never();
-        assert_eq!(next.expect("it is there").expect("it is"), [2; 3]);
-        let none = skip(&mut bytes, 1).now_or_never().expect("the end");
-        assert!(none.is_err());
     }
 }

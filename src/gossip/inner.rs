@@ -16,7 +16,10 @@ use libp2p::{
 use sha2::{Digest, Sha256};
 
 use super::sieve::MAX_TOPICS;
-use crate::{config::Config, error::NetworkError};
+use crate::{
+    config::{Config, GossipsubConfig},
+    error::NetworkError,
+};
 
 /// libp2p's own, which keeps of each peer no more than so many subscriptions.
 pub(super) type Inner = gossipsub::Behaviour<
@@ -28,6 +31,30 @@ pub(super) type Inner = gossipsub::Behaviour<
 /// what is dropped on the way to a mesh peer is not offered to it again. gossipsub's defaults are 5 s for what is
 /// published here and 1 s for what is passed on.
 const SEND_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of messages that gossipsub keeps to hand on, at the pace at which all are read. A message is handed on only if its verdict is
+/// in while it is kept, so that this is how long a check may take.
+const MAX_KEPT: u64 = 64 << 20;
+/// The longest that it keeps them, however few there may be.
+const MAX_WINDOW: Duration = Duration::from_secs(30);
+/// gossipsub's own default, which is the least.
+const LEAST_HISTORY: usize = 5;
+
+/// For how many heartbeats gossipsub keeps messages.
+fn history(config: &GossipsubConfig) -> usize {
+    let millis = MAX_KEPT.saturating_mul(1000) / config.max_bytes_per_second.max(1);
+    let window = Duration::from_millis(millis).min(MAX_WINDOW);
+    let beats = window.as_nanos() / config.heartbeat_interval.as_nanos().max(1);
+    usize::try_from(beats)
+        .unwrap_or(usize::MAX)
+        .max(LEAST_HISTORY)
+}
+
+/// How long gossipsub keeps a message, and so waits for its verdict.
+pub(super) fn kept_for(config: &GossipsubConfig) -> Duration {
+    let beats = u32::try_from(history(config)).unwrap_or(u32::MAX);
+    config.heartbeat_interval.saturating_mul(beats)
+}
 
 /// Unsigned, since items carry their own proof; identified by topic and content, so that a copy is a copy whoever
 /// sent it; passed on only after the verdict. Frames have at most `longest` bytes.
@@ -53,6 +80,7 @@ pub(super) fn build(config: &Config, longest: usize) -> Result<Inner, NetworkErr
                 .min(2),
         )
         .heartbeat_interval(gossip.heartbeat_interval)
+        .history_length(history(gossip))
         .max_transmit_size(longest)
         .duplicate_cache_time(gossip.duplicate_cache_time)
         .connection_handler_queue_len(gossip.queue_length)
@@ -136,4 +164,28 @@ pub(super) fn message_id(topic: &str, data: &[u8]) -> gossipsub::MessageId {
         .chain_update(data)
         .finalize();
     digest.into_iter().take(20).collect::<Vec<u8>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn messages_are_kept_for_as_long_as_their_bytes_allow() {
+        let config = |heartbeat_interval, max_bytes_per_second| GossipsubConfig {
+            heartbeat_interval,
+            max_bytes_per_second,
+            ..GossipsubConfig::default()
+        };
+        let usual = GossipsubConfig::default();
+        assert_eq!((history(&usual), kept_for(&usual).as_millis()), (11, 7700));
+        let second = Duration::from_secs(1);
+        assert_eq!(history(&config(second, 64 << 20)), LEAST_HISTORY);
+        assert_eq!(history(&config(second, 1)), 30);
+        assert_eq!(history(&config(Duration::from_millis(100), 8 << 20)), 80);
+        assert!(history(&config(Duration::ZERO, 0)) > LEAST_HISTORY);
+        assert_eq!(history(&config(Duration::MAX, u64::MAX)), LEAST_HISTORY);
+        assert_eq!(kept_for(&config(Duration::MAX, 1)), Duration::MAX);
+    }
 }

@@ -12,8 +12,9 @@ use libp2p::{PeerId, core::ConnectedPoint, gossipsub::TopicHash, swarm::Connecti
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    door::Door,
-    handler::{Guest, SMALL, Standing},
+    ears::SMALL,
+    handler::{Guest, Standing},
+    reading::Reading,
 };
 use crate::platform::{self, Instant};
 
@@ -71,12 +72,12 @@ impl Members {
 
     /// A peer has a connection, or is about to. Each has room of its own: what was coming by one that is dead, unnoticed
     /// yet, holds up nothing on the next.
-    pub(super) fn guest(&mut self, peer: PeerId, door: &Arc<Door>) -> Guest {
+    pub(super) fn guest(&mut self, peer: PeerId, reading: &Arc<Reading>) -> Guest {
         let member = self.members.entry(peer).or_insert_with(Member::new);
-        let kib = door.longest.div_ceil(1024).max(SMALL / 1024);
+        let kib = reading.longest.div_ceil(1024).max(SMALL / 1024);
         Guest {
             peer,
-            door: Arc::clone(door),
+            reading: Arc::clone(reading),
             room: Arc::new(Semaphore::new(kib)),
             standing: member.standing.subscribe(),
         }
@@ -189,12 +190,12 @@ mod tests {
 
     #[test]
     fn a_half_received_frame_holds_up_no_other_connection() {
-        let door = Arc::new(Door::new(&GossipsubConfig::default(), PeerId::random()));
+        let reading = Arc::new(Reading::new(&GossipsubConfig::default()));
         let (mut members, peer) = (Members::default(), PeerId::random());
-        let old = members.guest(peer, &door);
+        let old = members.guest(peer, &reading);
         let all = u32::try_from(old.room.available_permits()).expect("it is small");
         let _half = old.room.try_acquire_many(all).expect("it is free");
-        let new = members.guest(peer, &door);
+        let new = members.guest(peer, &reading);
         assert!(new.room.try_acquire_many(all).is_ok());
     }
 }

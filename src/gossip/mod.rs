@@ -7,21 +7,23 @@
 //! - **What comes in** goes through a [`sieve`] before it is decoded, is read at a limited rate, from each peer and from all
 //!   together, and only where there is room for it. Who is too fast is read more slowly; who sends what nobody wants, pays.
 //! - **Places**: at most `max_plain_peers` peers that are none of ours are spoken to. A peer whose kind is not known
-//!   yet is read in frames of at most [`handler::SMALL`] bytes.
+//!   yet is read in frames of at most [`ears::SMALL`] bytes.
 //! - **Scores**: a peer's reputation is its score here. From half of what it takes to be let go it is not in a mesh, and at the whole
 //!   it is not listened to.
 //!
 //! Bounds, with the defaults: 16 MiB of frames being read or waiting, and 64 KiB more for each connection; messages that gossipsub keeps to
-//! hand on, five heartbeats at 8 MiB a second and 16 MiB at once; ids of messages against duplicates, 120 s at 1,000 a
+//! hand on, 64 MiB at 8 MiB a second and 16 MiB at once, and as many again by known peers' shares; ids of messages against duplicates, 120 s at 1,000 a
 //! second and 20,000 at once, and as many again by known peers' shares; 64 KiB of topic names a peer. What waits for a peer to read is
 //! at most `queue_length` messages, and as many bytes as two of the largest items have or [`behaviour::MAX_UNREAD`]; our own
 //! messages wait for peers that read ([`unread`]).
 
 mod behaviour;
-mod door;
+mod ears;
 mod handler;
 mod inner;
 mod members;
+mod paces;
+mod reading;
 mod sieve;
 mod sizes;
 mod unread;

@@ -6,14 +6,16 @@
 //! peer that reads, however much there is to publish. Who has not read by the end of [`PATIENCE`] is waited for no longer:
 //! what then finds no room is dropped for it alone, and told ([`Unread::lost`]). The other half is for what cannot wait.
 //!
-//! Who comes to be waited for while others are has no longer than they: so all together hold up nobody longer than that.
-//! And who did not read by then is not waited for within [`REST`], whatever it reads meanwhile: peers that take turns
-//! would hold up everything for ever.
+//! Who reads slowly holds up others little. Everybody has [`MOMENT`] to read; beyond it peers are waited for out of a purse that all share, and
+//! into which publishing pays: [`PATIENCE`] for each half of a peer's room. So peers that take turns in reading late hold up no more than
+//! the slowest one alone may, but for the moments. Where the purse is empty nobody slow is waited for, which is
+//! nobody's fault; but who had [`PATIENCE`] to itself and did not read is not waited for within [`REST`]. What a peer asked for
+//! makes nobody wait.
 //!
 //! Bounds: an account for each peer that something went to, and a mark for each that was waited for in vain of late.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     time::Duration,
 };
 
@@ -23,6 +25,8 @@ use crate::platform::Instant;
 
 /// How long our own messages wait for a peer to read: while it may hold them up, it has so long for two megabytes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long everybody is waited for, whatever others have done.
+const MOMENT: Duration = Duration::from_millis(30);
 /// How long nobody waits for who was waited for in vain.
 const REST: Duration = Duration::from_secs(10);
 /// How often a full queue is looked at.
@@ -36,9 +40,11 @@ pub(super) struct Unread {
     max_bytes: usize,
     max_messages: usize,
     accounts: HashMap<PeerId, Account>,
-    /// Who is waited for, and until when: all of them.
-    waited: BTreeSet<PeerId>,
-    until: Option<Instant>,
+    /// Who is waited for, and since when.
+    waited: BTreeMap<PeerId, Instant>,
+    /// How long slow peers may be waited for yet, and until when that was paid.
+    purse: Duration,
+    paid_until: Option<Instant>,
     /// Who was waited for in vain, and until when it is not again.
     rests: BTreeMap<PeerId, Instant>,
     looks_at: Option<Instant>,
@@ -52,8 +58,10 @@ pub(super) struct Unread {
 struct Account {
     bytes: usize,
     messages: usize,
+    /// What of it the peer did not ask for.
+    unasked: (usize, usize),
     /// Whether it is waited for, or was and did not read.
-    asked: bool,
+    was_waited: bool,
     looked_at: Option<Instant>,
 }
 
@@ -64,8 +72,9 @@ impl Unread {
             max_bytes,
             max_messages,
             accounts: HashMap::new(),
-            waited: BTreeSet::new(),
-            until: None,
+            waited: BTreeMap::new(),
+            purse: PATIENCE,
+            paid_until: None,
             rests: BTreeMap::new(),
             looks_at: None,
             lost: BTreeMap::new(),
@@ -73,21 +82,28 @@ impl Unread {
         }
     }
 
+    /// A message of our own is published: for that slow peers may be waited for.
+    pub(super) fn earn(&mut self, size: usize) {
+        let share = |part: usize, half: usize| PATIENCE.mul_f64(part as f64 / half.max(1) as f64);
+        let worth = share(size, self.max_bytes / 2).max(share(1, self.max_messages / 2));
+        self.purse = (self.purse + worth).min(PATIENCE);
+    }
+
     /// A message goes to a peer, for which may be waited. False: there is no room for it, and it must not wait.
     pub(super) fn add(&mut self, peer: PeerId, size: usize, now: Instant) -> bool {
         if !self.count(peer, size, now) {
             return false;
         }
-        let (max_bytes, max_messages) = (self.max_bytes, self.max_messages);
         let rests = self.rests.get(&peer).is_some_and(|until| now < *until);
-        let Some(account) = self.accounts.get_mut(&peer).filter(|_| !rests) else {
-            return true;
-        };
-        let is_half = account.bytes > max_bytes / 2 || account.messages > max_messages / 2;
-        if is_half && !std::mem::replace(&mut account.asked, true) {
-            self.waited.insert(peer);
-            self.until.get_or_insert(now + PATIENCE);
-            self.looks_at.get_or_insert(now + LOOK);
+        if let Some(account) = self.accounts.get_mut(&peer) {
+            account.unasked.0 += size;
+            account.unasked.1 += 1;
+            let (bytes, messages) = account.unasked;
+            let is_half = bytes > self.max_bytes / 2 || messages > self.max_messages / 2;
+            if is_half && !rests && !std::mem::replace(&mut account.was_waited, true) {
+                self.waited.insert(peer, now);
+                self.looks_at.get_or_insert(now + LOOK);
+            }
         }
         true
     }
@@ -127,16 +143,13 @@ impl Unread {
 
     /// The peers that are waited for.
     pub(super) fn waited(&self) -> Vec<PeerId> {
-        self.waited.iter().copied().collect()
+        self.waited.keys().copied().collect()
     }
 
     /// A peer's queue is empty, or the peer is gone.
     pub(super) fn clear(&mut self, peer: &PeerId) {
         self.accounts.remove(peer);
         self.waited.remove(peer);
-        if self.waited.is_empty() {
-            self.until = None;
-        }
     }
 
     /// The peers that have something to read, as far as is known.
@@ -152,17 +165,33 @@ impl Unread {
 
     /// Lets those go who were waited for long enough. True: it is time to look at the queues of the others.
     pub(super) fn on_time(&mut self, now: Instant) -> bool {
-        if self.until.is_some_and(|until| until <= now) {
-            self.until = None;
-            self.rests.retain(|_, until| now < *until);
-            let late = std::mem::take(&mut self.waited).into_iter();
-            self.rests.extend(late.map(|peer| (peer, now + REST)));
-        }
+        self.pay(now);
+        let (rests, purse) = (&mut self.rests, self.purse);
+        rests.retain(|_, until| now < *until);
+        self.waited.retain(|peer, since| {
+            let waited = now.saturating_duration_since(*since);
+            if waited >= PATIENCE {
+                rests.insert(*peer, now + REST);
+            }
+            waited < PATIENCE && (waited < MOMENT || !purse.is_zero())
+        });
         let looks = self.looks_at.is_some_and(|at| at <= now);
         if looks {
             self.looks_at = (!self.waited.is_empty()).then(|| now + LOOK);
         }
         looks
+    }
+
+    /// Takes out of the purse for how long slow peers were waited for.
+    fn pay(&mut self, now: Instant) {
+        if let Some(first) = self.waited.values().min() {
+            let since = self
+                .paid_until
+                .map_or(*first + MOMENT, |paid| paid.max(*first + MOMENT));
+            let waited = now.saturating_duration_since(since);
+            self.purse = self.purse.saturating_sub(waited);
+        }
+        self.paid_until = Some(now);
     }
 
     /// How many messages were dropped for whom, when it is time to tell.
@@ -212,32 +241,79 @@ mod tests {
     }
 
     #[test]
-    fn peers_that_take_turns_hold_up_nobody_for_long() {
-        let (mut unread, start) = (Unread::new(1000, 100), Instant::now());
-        let peers = [PeerId::random(), PeerId::random()];
-        let (mut now, mut held_up, mut longest) = (start, 0, 0);
-        // Each is filled every second, half a second after the other, and reads all just before it would be let go.
-        for tenth in 0..300 {
-            for (place, peer) in peers.iter().enumerate() {
-                match (tenth + 5 * place) % 10 {
-                    0 => drop(unread.add(*peer, 600, now)),
-                    9 => unread.clear(peer),
-                    _ => {}
+    fn eleven_that_take_turns_hold_up_little_and_no_latecomer_pays() {
+        let (mut unread, start) = (Unread::new(1 << 20, 100), Instant::now());
+        let strangers = [(); 11].map(|()| PeerId::random());
+        let honest = PeerId::random();
+        // Each stranger reads all just before it would be let go, and they are filled one after the other.
+        for (place, stranger) in strangers.iter().enumerate() {
+            (0..4 * place).for_each(|_| assert!(unread.add(*stranger, 1, start)));
+        }
+        let (mut now, mut published, mut lost) = (start, 0, 0);
+        let mut reads_at = [None; 11];
+        for _ in 0..6000 {
+            if unread.has_room() {
+                unread.earn(1);
+                published += 1;
+                strangers
+                    .iter()
+                    .for_each(|peer| _ = unread.add(*peer, 1, now));
+                lost += usize::from(!unread.add(honest, 1, now));
+            }
+            now += LOOK;
+            unread.on_time(now);
+            for (stranger, reads_at) in strangers.iter().zip(&mut reads_at) {
+                if unread.waited.contains_key(stranger) {
+                    reads_at.get_or_insert(now + PATIENCE * 9 / 10);
+                }
+                if reads_at.is_some_and(|at| at <= now) {
+                    *reads_at = None;
+                    unread.clear(stranger);
                 }
             }
-            now += Duration::from_millis(100);
-            unread.on_time(now);
-            held_up = if unread.has_room() { 0 } else { held_up + 1 };
-            longest = held_up.max(longest);
+            // The honest one reads what it has within the moment.
+            if unread
+                .waited
+                .get(&honest)
+                .is_some_and(|since| now >= *since + LOOK)
+            {
+                unread.clear(&honest);
+            }
         }
-        assert!(longest <= 10, "{longest} tenths of a second");
-        let asks = PeerId::random();
-        unread.clear(&peers[0]);
-        unread.clear(&peers[1]);
+        // Half of a room for each second, and the moments.
+        let per_half = PATIENCE + (MOMENT + LOOK) * 12 + LOOK * 50;
+        let least = 50 * 60 * 1000 / per_half.as_millis();
+        assert!(published >= least, "{published} of at least {least}");
+        assert!(lost == 0 && !unread.rests.contains_key(&honest));
+    }
+
+    #[test]
+    fn who_comes_late_to_be_waited_for_is_not_put_to_rest_for_others() {
+        let (mut unread, now) = (Unread::new(1000, 100), Instant::now());
+        let (deaf, late) = (PeerId::random(), PeerId::random());
+        assert!(unread.add(deaf, 600, now));
+        let almost = now + PATIENCE - LOOK;
+        unread.on_time(almost);
+        assert!(unread.add(late, 600, almost));
+        unread.on_time(now + PATIENCE);
+        assert_eq!(unread.waited(), [late], "it has its moment");
+        unread.on_time(almost + MOMENT * 3);
+        assert!(unread.has_room(), "the purse is empty");
+        unread.clear(&late);
+        assert!(unread.add(late, 600, almost + MOMENT) && !unread.has_room());
+        unread.clear(&deaf);
+        unread.clear(&late);
         assert!(
-            unread.count(asks, 900, now) && unread.has_room(),
-            "it asked for it"
+            unread.add(deaf, 600, almost + MOMENT) && unread.has_room(),
+            "it rests"
         );
+    }
+
+    #[test]
+    fn nobody_waits_for_what_was_asked_for() {
+        let (mut unread, asks, now) = (Unread::new(1000, 100), PeerId::random(), Instant::now());
+        assert!(unread.count(asks, 900, now) && unread.has_room());
+        assert!(unread.add(asks, 100, now) && unread.has_room());
     }
 
     proptest! {
@@ -263,8 +339,8 @@ mod tests {
                     waiting[place].1 += 1;
                 }
                 prop_assert!(waiting.iter().all(|(bytes, count)| *bytes <= 1000 && *count <= 5));
-                prop_assert!(unread.until.is_none_or(|until| until <= now + PATIENCE));
-                prop_assert_eq!(unread.until.is_some(), !unread.has_room());
+                prop_assert!(unread.waited.values().all(|since| now < *since + PATIENCE + LOOK));
+                prop_assert!(unread.purse <= PATIENCE);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The one behaviour set, the same on both skins.
 
+use std::sync::Arc;
+
 use libp2p::{
     StreamProtocol, connection_limits, identify,
     identity::Keypair,
@@ -8,7 +10,10 @@ use libp2p::{
     swarm::NetworkBehaviour,
 };
 
-use super::{codec::FrameCodec, gate::Gate, hello::Hello, routing::Routing, shared::SharedTable};
+use super::{
+    codec::FrameCodec, gate::Gate, hello::Hello, messages::Messages, routing::Routing,
+    shared::SharedTable,
+};
 use crate::{
     config::Config, error::NetworkError, gossip::Gossip, lanes::Lanes, propagation::Propagation,
 };
@@ -37,7 +42,7 @@ pub(crate) struct Behaviour {
     pub(crate) ping: ping::Behaviour,
     pub(crate) identify: identify::Behaviour,
     pub(crate) hello: request_response::Behaviour<FrameCodec>,
-    pub(crate) message: request_response::Behaviour<FrameCodec>,
+    pub(crate) message: Messages,
     pub(crate) lanes: Lanes<Propagation>,
     pub(crate) gossip: Gossip,
     pub(crate) routing: Routing,
@@ -70,7 +75,7 @@ impl Behaviour {
         let requests = &config.protocol.request_response_config;
         Ok(Self {
             gate: Gate {
-                table,
+                table: Arc::clone(&table),
                 connected: Connected::new(
                     config.security.connection_limits.connections_per_address,
                 ),
@@ -86,14 +91,7 @@ impl Behaviour {
                     .with_request_timeout(network.connection_timeout)
                     .with_max_concurrent_streams(MAX_HELLO_STREAMS),
             ),
-            message: request_response::Behaviour::with_codec(
-                FrameCodec::new(requests.max_message_size)
-                    .with_room(requests.max_connection_bytes, requests.max_bytes),
-                [(config.protocol_name("message/1")?, ProtocolSupport::Full)],
-                request_response::Config::default()
-                    .with_request_timeout(requests.request_timeout)
-                    .with_max_concurrent_streams(requests.max_concurrent_streams),
-            ),
+            message: Messages::new(requests, config.protocol_name("message/1")?, table),
             lanes: Lanes::new(
                 config,
                 Propagation::new(&config.protocol.propagation, seeds()?),

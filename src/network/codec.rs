@@ -5,30 +5,39 @@
 //!
 //! What streams hold is bounded in bytes: a frame is read once there is room for all of it on its connection, and what goes
 //! beyond its first `SMALL` bytes once there is room on the node, and keeps its places until it is dropped. So short frames
-//! wait for nobody else's, and a length alone takes no room from others. Who sends slowly gives way to those that wait
-//! (`room.rs`), and loses its stream in any case when the request times out
-//! (`protocol.request_response_config.request_timeout`).
+//! wait for nobody else's, and a length alone takes no room from others. Peers have the node's room in turns, and who sends
+//! slowly gives way to those that wait (`traffic/room.rs`), and loses its stream in any case when the request times out
+//! (`protocol.request_response_config.request_timeout`). It is for peers that said hello: long requests of others are
+//! refused unread.
 //!
 //! A request that breaks these rules is a request still, an `Err`: libp2p drops the ones that can't be read without a
 //! word, and then nobody would be told why or pay for it.
 
-use std::{io, ops::Deref, sync::Arc};
+use std::{
+    fmt, io,
+    ops::Deref,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use libp2p::{StreamProtocol, request_response::Codec};
+use libp2p::{PeerId, StreamProtocol, request_response::Codec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::room;
+use super::room::{LongFrames, Place};
+use crate::platform::lock::lock;
 
 /// So much of a frame needs no room of the node's, in bytes.
 const SMALL: usize = 64 << 10;
+/// How long a long frame has its room at least, whoever waits: its sender has so much of the request's time to lose.
+const GRACE: Duration = Duration::from_millis(250);
 
 /// A frame, and the place that it takes until it is dropped.
 #[derive(Debug, Default)]
 pub struct Frame {
     bytes: Vec<u8>,
-    /// On the connection, and on the node.
-    _places: Vec<OwnedSemaphorePermit>,
+    _own: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl From<Vec<u8>> for Frame {
@@ -56,24 +65,47 @@ pub struct FrameCodec {
     room: Option<Room>,
 }
 
-/// Room for the frames that are being read or handled, in KiB: of all connections, and of one.
+/// Room for the frames that are being read or handled: of all connections, and of one, in KiB.
 ///
 /// libp2p clones a behaviour's codec for each connection, and that clone for each stream of it. So the first clone has a
 /// connection's room of its own, and those of it share that.
-#[derive(Debug)]
 struct Room {
-    all: room::Room,
+    all: LongFrames,
     per_connection: usize,
-    connection: Option<Arc<Semaphore>>,
+    /// Whether a peer has said hello.
+    is_greeted: Arc<dyn Fn(&PeerId) -> bool + Send + Sync>,
+    newcomer: Newcomer,
+    connection: Option<Connection>,
+}
+
+/// Whose connection it is that the codec is cloned for next: libp2p does not tell.
+pub(super) type Newcomer = Arc<Mutex<Option<PeerId>>>;
+
+#[derive(Clone)]
+struct Connection {
+    peer: PeerId,
+    room: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Room").finish_non_exhaustive()
+    }
 }
 
 impl Clone for Room {
     fn clone(&self) -> Self {
-        let room = || Arc::new(Semaphore::new(self.per_connection));
+        let begin = || {
+            let peer = lock(&self.newcomer).take()?;
+            let room = Arc::new(Semaphore::new(self.per_connection));
+            Some(Connection { peer, room })
+        };
         Self {
             all: self.all.clone(),
             per_connection: self.per_connection,
-            connection: Some(self.connection.clone().unwrap_or_else(room)),
+            is_greeted: Arc::clone(&self.is_greeted),
+            newcomer: Arc::clone(&self.newcomer),
+            connection: self.connection.clone().or_else(begin),
         }
     }
 }
@@ -84,23 +116,29 @@ impl Room {
         &self,
         io: &mut T,
         length: usize,
+        is_asked: bool,
     ) -> io::Result<Frame> {
+        let nobody = || io::Error::other("this codec was never given a connection");
+        let Connection { peer, room } = self.connection.as_ref().ok_or_else(nobody)?;
+        if length > SMALL && !is_asked && !(self.is_greeted)(peer) {
+            let problem = "say hello before you send long messages; see docs/wire.md";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+        }
         let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
-        let mut places = Vec::new();
-        if let Some(connection) = &self.connection {
-            let place = Arc::clone(connection).acquire_many_owned(kib).await;
-            places.push(place.map_err(io::Error::other)?);
-        }
-        let mut bytes = read_exactly(io, length.min(SMALL)).await?;
-        let rest = length - bytes.len();
+        let own = Arc::clone(room).acquire_many_owned(kib).await;
+        let own = own.map_err(io::Error::other)?;
+        let mut frame = Frame {
+            bytes: read_exactly(io, length.min(SMALL)).await?,
+            _own: Some(own),
+            _place: None,
+        };
+        let rest = length - frame.bytes.len();
         if rest > 0 {
-            let turn = self.all.enter(kib).await?;
-            places.push(turn.read(io, &mut bytes, rest).await?);
+            let mut place = self.all.enter(*peer, length).await;
+            place.read(io, &mut frame.bytes, rest).await?;
+            frame._place = Some(place);
         }
-        Ok(Frame {
-            bytes,
-            _places: places,
-        })
+        Ok(frame)
     }
 }
 
@@ -110,9 +148,14 @@ impl FrameCodec {
         Self { max, room: None }
     }
 
-    /// Frames that are read take at most so many bytes at once on one connection and on all together; at least one fits.
-    #[must_use]
-    pub fn with_room(self, per_connection: usize, all: usize) -> Self {
+    /// Frames that are read take at most so many bytes at once on one connection and on all together; at least one fits. Long
+    /// requests are for peers that said hello. Whoever has it cloned for a connection names the peer before.
+    pub(super) fn with_room(
+        self,
+        (per_connection, all): (usize, usize),
+        is_greeted: impl Fn(&PeerId) -> bool + Send + Sync + 'static,
+        newcomer: Newcomer,
+    ) -> Self {
         let kib = |bytes: usize| {
             bytes
                 .max(self.max)
@@ -120,8 +163,10 @@ impl FrameCodec {
                 .min(Semaphore::MAX_PERMITS)
         };
         let room = Room {
-            all: room::Room::new(kib(all)),
+            all: LongFrames::new(kib(all), GRACE),
             per_connection: kib(per_connection),
+            is_greeted: Arc::new(is_greeted),
+            newcomer,
             connection: None,
         };
         Self {
@@ -134,8 +179,18 @@ impl FrameCodec {
     ///
     /// # Errors
     /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short,
-    /// `ConnectionAborted` where it does not even begin: a busy peer's libp2p ends streams so; `ResourceBusy` where it gave way.
+    /// `ConnectionAborted` where it does not even begin: a busy peer's libp2p ends streams so; `ResourceBusy` where it gave way,
+    /// `PermissionDenied` where its sender has to say hello before.
     pub async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Frame> {
+        self.read_frame(io, false).await
+    }
+
+    /// Reads one frame, which was asked for or not.
+    async fn read_frame<T: AsyncRead + Unpin + Send>(
+        &self,
+        io: &mut T,
+        is_asked: bool,
+    ) -> io::Result<Frame> {
         let length = read_length(io).await?;
         let length = length.ok_or_else(|| {
             let problem = "the peer ended the stream without a message; it may be busy";
@@ -149,7 +204,7 @@ impl FrameCodec {
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         match &self.room {
-            Some(room) => room.read(io, length).await,
+            Some(room) => room.read(io, length, is_asked).await,
             None => read_exactly(io, length).await.map(Frame::from),
         }
     }
@@ -225,7 +280,7 @@ pub(crate) async fn read_exactly<T: AsyncRead + Unpin + Send>(
 ///
 /// # Errors
 /// `UnexpectedEof` where there are fewer.
-pub(super) async fn read_on<T: AsyncRead + Unpin + Send>(
+pub(crate) async fn read_on<T: AsyncRead + Unpin + Send>(
     io: &mut T,
     bytes: &mut Vec<u8>,
     length: usize,
@@ -236,9 +291,12 @@ pub(super) async fn read_on<T: AsyncRead + Unpin + Send>(
     Ok(())
 }
 
-/// Whether a frame was given up since it came slowly and others waited.
-pub(crate) fn gave_way(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::ResourceBusy
+/// Whether a frame was not read to its end here, since there was no room for it: its sender is told, and it is no fault.
+pub(crate) fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied
+    )
 }
 
 /// Whether a stream failed by what the peer wrote, not by the network.
@@ -260,7 +318,7 @@ impl Codec for FrameCodec {
         io: &mut T,
     ) -> io::Result<io::Result<Frame>> {
         match self.read(io).await {
-            Err(error) if !is_garbage(&error) && !gave_way(&error) => Err(error),
+            Err(error) if !is_garbage(&error) && !is_refused(&error) => Err(error),
             frame => Ok(frame),
         }
     }
@@ -270,7 +328,7 @@ impl Codec for FrameCodec {
         _: &StreamProtocol,
         io: &mut T,
     ) -> io::Result<Vec<u8>> {
-        Ok(self.read(io).await?.bytes)
+        Ok(self.read_frame(io, true).await?.bytes)
     }
 
     async fn write_request<T: AsyncWrite + Unpin + Send>(
@@ -357,14 +415,43 @@ mod tests {
         }
     }
 
+    /// A codec with room, and its clones for connections of these peers.
+    fn connections<const N: usize>(
+        max: usize,
+        room: (usize, usize),
+        greeted: bool,
+        peers: [PeerId; N],
+    ) -> [FrameCodec; N] {
+        let newcomer = Newcomer::default();
+        let codec = FrameCodec::new(max).with_room(room, move |_| greeted, Arc::clone(&newcomer));
+        peers.map(|peer| {
+            *lock(&newcomer) = Some(peer);
+            codec.clone()
+        })
+    }
+
+    #[test]
+    fn long_requests_are_for_peers_that_said_hello() {
+        const LONG: usize = SMALL + 1;
+        let [codec] = connections(LONG, (LONG, LONG), false, [PeerId::random()]);
+        let kind = |read: Option<io::Result<Frame>>| read.map(|read| read.map_err(|e| e.kind()));
+        let long = kind(codec.read(&mut silent(LONG, LONG)).now_or_never());
+        assert!(matches!(long, Some(Err(io::ErrorKind::PermissionDenied))));
+        let short = kind(codec.read(&mut silent(SMALL, SMALL)).now_or_never());
+        assert!(matches!(short, Some(Ok(frame)) if frame.len() == SMALL));
+        let mut answer = silent(LONG, LONG);
+        let asked = codec.read_frame(&mut answer, true).now_or_never();
+        assert!(matches!(kind(asked), Some(Ok(frame)) if frame.len() == LONG));
+    }
+
     #[test]
     fn promises_take_room_of_their_own_connection_only() {
-        let codec = FrameCodec::new(1 << 20).with_room(2 << 20, 3 << 20);
-        let (one, other) = (codec.clone(), codec.clone());
+        let peer = PeerId::random();
+        let [one, other] = connections(1 << 20, (2 << 20, 3 << 20), true, [peer, peer]);
         let free = |codec: &FrameCodec| {
             let room = codec.room.as_ref().expect("it has room");
             let connection = room.connection.as_ref().expect("a connection's");
-            (connection.available_permits(), room.all.free_kib())
+            (connection.room.available_permits(), room.all.free_kib())
         };
         let promise = |codec: &FrameCodec| {
             let codec = codec.clone();
@@ -383,12 +470,13 @@ mod tests {
     #[core::prelude::v1::test]
     fn slow_frames_hold_up_nobody_else() {
         const LONG: usize = 1 << 20;
-        let codec = FrameCodec::new(LONG).with_room(LONG, 2 * LONG);
-        let slow = || {
+        let peers = [(); 5].map(|()| PeerId::random());
+        let [a, b, c, codec, honest] = connections(LONG, (LONG, 2 * LONG), true, peers);
+        let slow = |codec: &FrameCodec| {
             let codec = codec.clone();
             async move { codec.read(&mut silent(LONG, SMALL)).await.map(drop) }.boxed()
         };
-        let mut slow = [slow(), slow(), slow()];
+        let mut slow = [&a, &b, &c].map(slow);
         for read in &mut slow {
             assert!(read.now_or_never().is_none());
         }
@@ -404,7 +492,6 @@ mod tests {
         let short = codec.clone().read(&mut frame(SMALL)).now_or_never();
         assert!(short.is_some_and(|read| read.is_ok_and(|frame| frame.len() == SMALL)));
         let slow = futures::future::join_all(slow);
-        let honest = codec.clone();
         let mut io = frame(LONG);
         let honest = honest.read(&mut io).boxed();
         let read = futures::executor::block_on(futures::future::select(honest, slow));

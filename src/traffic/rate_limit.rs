@@ -302,7 +302,7 @@ impl Rate {
     }
 
     /// The time in which so many units come at this rate, rounded up to nanoseconds.
-    fn worth(self, units: u64) -> Duration {
+    pub(crate) fn worth(self, units: u64) -> Duration {
         let nanos = units.saturating_mul(1_000_000_000);
         Duration::from_nanos(nanos.div_ceil(self.per_second.max(1)))
     }
@@ -335,6 +335,11 @@ impl Pace {
     /// Whether less than the burst is used up.
     pub fn ready(&self, now: Instant) -> Admission {
         self.rate.ready(4, self.arrival.unwrap_or(now), now)
+    }
+
+    /// When all of the burst is there again, if nothing more is counted.
+    pub(crate) fn rests_at(&self) -> Option<Instant> {
+        self.arrival
     }
 
     /// Counts units, whether or not they conform.

@@ -50,7 +50,7 @@ fn disconnect(gossip: &mut Gossip, (peer_id, connection_id): (PeerId, Connection
 
 fn hear(gossip: &mut Gossip, (peer, connection): (PeerId, ConnectionId), frame: &[u8]) {
     let decoder = gossip.decoder.clone().expect("a connection was there");
-    if let Some(heard) = heard(&decoder, &gossip.door, peer, frame) {
+    if let Some(heard) = heard(&decoder, &gossip.reading, peer, frame) {
         gossip.on_connection_handler_event(peer, connection, heard);
     }
 }
@@ -160,4 +160,44 @@ proptest! {
             drain(&mut gossip);
         }
     }
+}
+
+// A browser's tests can't wait.
+#[core::prelude::v1::test]
+fn a_message_whose_verdict_comes_after_many_heartbeats_is_passed_on() {
+    let (mut gossip, topic) = gossip();
+    let peers: Vec<_> = (0..2).map(|number| connect(&mut gossip, number)).collect();
+    for peer in &peers {
+        hear(
+            &mut gossip,
+            *peer,
+            &[0x0a, 8, 0x08, 1, 0x12, 4, b'o', b'u', b'r', b's'],
+        );
+    }
+    let message = [0x12, 1, b'x', 0x22, 4, b'o', b'u', b'r', b's'];
+    hear(
+        &mut gossip,
+        peers[0],
+        &[&[0x12, message.len() as u8][..], &message].concat(),
+    );
+    let mut came = None;
+    let heartbeats = futures::future::select(
+        futures::future::poll_fn(|cx| {
+            while let Poll::Ready(action) = gossip.poll(cx) {
+                if let ToSwarm::GenerateEvent(GossipEvent::Plain(gossipsub::Event::Message {
+                    message_id,
+                    ..
+                })) = action
+                {
+                    came = Some(message_id);
+                }
+            }
+            Poll::<()>::Pending
+        }),
+        platform::Delay::new(Duration::from_millis(200)),
+    );
+    futures::executor::block_on(heartbeats);
+    let id = came.expect("it came");
+    assert_eq!(id, inner::message_id(topic.hash().as_str(), b"x"));
+    assert!(gossip.report_message_validation_result(&id, &peers[0].0, MessageAcceptance::Accept));
 }

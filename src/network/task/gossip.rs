@@ -256,6 +256,14 @@ impl Task {
             .behaviour_mut()
             .gossip
             .report_message_validation_result(id, source, acceptance);
+        if accepts && !known {
+            let kept_for = self.swarm.behaviour().gossip.kept_for();
+            let reason = format!(
+                "a message from it was accepted later than {kept_for:?} after it came, \
+                 and is not passed on by gossip"
+            );
+            self.impaired(*source, reason);
+        }
         self.passed_on(known || !accepts);
     }
 

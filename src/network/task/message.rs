@@ -5,7 +5,7 @@ use crate::{
     chain::{StateRequest, StateResponse},
     config::ValidationConfig,
     intake::{FairQueue, NoRoom},
-    network::codec::{gave_way, is_garbage},
+    network::codec::{is_garbage, is_refused},
     platform,
     traffic::{Class, Cost, Protocol as Limited},
 };
@@ -73,7 +73,7 @@ impl Task {
         while let Some((frame, reply)) = self.requests.next(&peer) {
             if self.swarm.is_connected(&peer) {
                 let message = &mut self.swarm.behaviour_mut().message;
-                let id = message.send_request(&peer, Ok(frame.into()));
+                let id = message.send_request(&peer, frame);
                 self.requests.sent(id, peer, reply, platform::now());
             } else {
                 let gone = NetworkError::NotConnected(peer).to_string();
@@ -93,9 +93,8 @@ impl Task {
             self.note(peer, Misdeed::TooManyMessages);
             Answer::Refused("you send more often than you may; slow down".to_owned())
         } else if let Err(error) = &frame
-            && gave_way(error)
+            && is_refused(error)
         {
-            // A slow line is no fault.
             Answer::Refused(error.to_string())
         } else if !matches!(stage, Some(Stage::Greeted | Stage::Ready)) {
             Answer::Refused("say hello first; see docs/wire.md".to_owned())
