@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn many_who_use_up_the_common_pace_hold_up_no_known_peer() {
-        let (mut paces, honest, mut now) = (paces(), PeerId::random(), Instant::now());
+        let (mut paces, honest, mut now) = (paces(), PeerId::random(), crate::platform::now());
         paces.know(honest, now);
         let full = Cost {
             items: 1783,
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn shares_let_in_no_more_than_twice_the_pace_whatever_comes_at_once() {
-        let (mut paces, start) = (paces(), Instant::now());
+        let (mut paces, start) = (paces(), crate::platform::now());
         let peers = [(); 50].map(|()| PeerId::random());
         peers.iter().for_each(|peer| paces.know(*peer, start));
         let large = 4 * MIB;
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn who_comes_again_owes_what_it_owed() {
-        let (mut paces, peer, now) = (paces(), PeerId::random(), Instant::now());
+        let (mut paces, peer, now) = (paces(), PeerId::random(), crate::platform::now());
         paces.charge(peer, bytes(64 * MIB), now);
         let before = paces.ready(&peer, now);
         assert!(matches!(before, Admission::At(_)));

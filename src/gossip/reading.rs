@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_frame_of_millions_of_entries_holds_up_nobody() {
         let reading = Reading::new(&GossipsubConfig::default());
-        let (attacker, honest, now) = (PeerId::random(), PeerId::random(), Instant::now());
+        let (attacker, honest, now) = (PeerId::random(), PeerId::random(), crate::platform::now());
         assert!(
             reading
                 .sift(attacker, &[0x12, 0].repeat(2_000_000), now)
@@ -160,7 +160,7 @@ mod tests {
             let reading = Reading::new(&GossipsubConfig::default());
             reading.join("ours");
             let peers = [(); 3].map(|()| PeerId::random());
-            let mut now = Instant::now();
+            let mut now = crate::platform::now();
             for (peer, millis, messages, size) in steps {
                 now += Duration::from_millis(millis);
                 if let Admission::At(moment) = reading.ready(&peers[peer], now) {

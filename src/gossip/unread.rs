@@ -213,7 +213,11 @@ mod tests {
 
     #[test]
     fn who_reads_is_waited_for_and_loses_nothing() {
-        let (mut unread, peer, now) = (Unread::new(1000, 100), PeerId::random(), Instant::now());
+        let (mut unread, peer, now) = (
+            Unread::new(1000, 100),
+            PeerId::random(),
+            crate::platform::now(),
+        );
         assert!(unread.add(peer, 500, now) && unread.has_room());
         assert!(unread.add(peer, 1, now) && !unread.has_room());
         assert_eq!(unread.deadline(), Some(now + LOOK));
@@ -225,7 +229,7 @@ mod tests {
 
     #[test]
     fn who_does_not_read_is_waited_for_once_and_loses_alone() {
-        let (mut unread, now) = (Unread::new(1000, 10), Instant::now());
+        let (mut unread, now) = (Unread::new(1000, 10), crate::platform::now());
         let (deaf, other) = (PeerId::random(), PeerId::random());
         assert!((0..6).all(|_| unread.add(deaf, 1, now)) && !unread.has_room());
         unread.on_time(now + PATIENCE);
@@ -242,7 +246,7 @@ mod tests {
 
     #[test]
     fn eleven_that_take_turns_hold_up_little_and_no_latecomer_pays() {
-        let (mut unread, start) = (Unread::new(1 << 20, 100), Instant::now());
+        let (mut unread, start) = (Unread::new(1 << 20, 100), crate::platform::now());
         let strangers = [(); 11].map(|()| PeerId::random());
         let honest = PeerId::random();
         // Each stranger reads all just before it would be let go, and they are filled one after the other.
@@ -289,7 +293,7 @@ mod tests {
 
     #[test]
     fn who_comes_late_to_be_waited_for_is_not_put_to_rest_for_others() {
-        let (mut unread, now) = (Unread::new(1000, 100), Instant::now());
+        let (mut unread, now) = (Unread::new(1000, 100), crate::platform::now());
         let (deaf, late) = (PeerId::random(), PeerId::random());
         assert!(unread.add(deaf, 600, now));
         let almost = now + PATIENCE - LOOK;
@@ -311,7 +315,11 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_what_was_asked_for() {
-        let (mut unread, asks, now) = (Unread::new(1000, 100), PeerId::random(), Instant::now());
+        let (mut unread, asks, now) = (
+            Unread::new(1000, 100),
+            PeerId::random(),
+            crate::platform::now(),
+        );
         assert!(unread.count(asks, 900, now) && unread.has_room());
         assert!(unread.add(asks, 100, now) && unread.has_room());
     }
@@ -322,7 +330,7 @@ mod tests {
             steps in proptest::collection::vec((0..3_usize, 0..700_usize, 0..40_u64, any::<bool>()), 0..300),
         ) {
             let peers = [(); 3].map(|()| PeerId::random());
-            let (mut unread, mut now) = (Unread::new(1000, 5), Instant::now());
+            let (mut unread, mut now) = (Unread::new(1000, 5), crate::platform::now());
             let mut waiting = [(0, 0); 3];
             for (place, size, millis, reads) in steps {
                 now += Duration::from_millis(millis);

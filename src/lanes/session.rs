@@ -171,7 +171,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn opened() -> (Session<u8>, Instant) {
-        let (mut session, now) = (Session::new(), Instant::now());
+        let (mut session, now) = (Session::new(), crate::platform::now());
         assert_eq!(session.connected(1), None, "not before the hello");
         assert_eq!(session.greeted(), Some(Step::Open(1, 1)));
         assert_eq!(session.opened(1, 1, now), Some(Step::Joined));
@@ -226,7 +226,7 @@ mod tests {
     proptest! {
         #[test]
         fn who_has_joined_has_left_before_and_one_attempt_is_under_way(steps in proptest::collection::vec((0u8..7, 0u8..4, 0u64..20), 0..200)) {
-            let (mut session, mut now) = (Session::new(), Instant::now());
+            let (mut session, mut now) = (Session::new(), crate::platform::now());
             let mut joined = false;
             for (step, connection, epoch) in steps {
                 let done = match step {

@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn figures_are_what_they_say() {
-        let (mut recorder, start) = (Recorder::default(), Instant::now());
+        let (mut recorder, start) = (Recorder::default(), crate::platform::now());
         assert_eq!(recorder.connections(0, 1000).connection_success_rate, 1.0);
         for milliseconds in 1..=200 {
             recorder.round_trip(Duration::from_millis(milliseconds));

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_ban_ends_and_the_table_is_bounded() {
-        let now = Instant::now();
+        let now = crate::platform::now();
         let minute = Duration::from_secs(60);
         let for_ever = PeerId::random();
         let mut bans = Bans::new(HashSet::from([for_ever]), minute, 2);

@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn misdeeds_add_up_and_fade() {
-        let (mut reputation, peer, now) = (reputation(), PeerId::random(), Instant::now());
+        let (mut reputation, peer, now) = (reputation(), PeerId::random(), crate::platform::now());
         assert_eq!(
             reputation.note(peer, Misdeed::InvalidItem, now),
             (-10.0, Judgement::Stay)
@@ -207,7 +207,7 @@ mod tests {
         fn the_table_is_bounded_and_the_worst_are_remembered(deeds in proptest::collection::vec((0usize..10, 0u64..100), 1..100)) {
             let mut reputation = reputation();
             let peers: Vec<_> = (0..10).map(|_| PeerId::random()).collect();
-            let mut now = Instant::now();
+            let mut now = crate::platform::now();
             for (peer, seconds) in deeds {
                 now += Duration::from_secs(seconds);
                 let (score, _) = reputation.note(peers[peer], Misdeed::NoAnswer, now);

@@ -91,7 +91,7 @@ fn item(kind: ItemKind, number: u32) -> Fresh {
 
 #[test]
 fn who_roams_in_the_middle_of_a_stream_loses_nothing_and_nobody_pays() {
-    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], Instant::now());
+    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
     let mut nodes = [Node::new(there, true, now), Node::new(here, false, now)];
     for round in 0..300 {
         for kind in [ItemKind::Vote, ItemKind::Transaction] {

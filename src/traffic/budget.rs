@@ -158,7 +158,7 @@ mod tests {
             charges in proptest::collection::vec((proptest::sample::select(Class::ALL.as_slice()), 0usize..1 << 24, 0u64..100_000_000), 1..50),
             class in proptest::sample::select(Class::ALL.as_slice()),
         ) {
-            let mut now = Instant::now();
+            let mut now = crate::platform::now();
             let mut budget = Budget::new(NonZeroU64::new(rate).expect("positive"), now);
             for (class, bytes, pause) in charges {
                 now += Duration::from_nanos(pause);

@@ -236,7 +236,7 @@ mod tests {
             vote_sizes in proptest::collection::vec(100usize..300, 20),
             votes_every in 1u64..20,
         ) {
-            let start = Instant::now();
+            let start = crate::platform::now();
             let mut senders = match kinds {
                 0 => bulk,
                 1 => blocks,
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_votes_is_not_delayed_and_starves_nobody() {
-        let start = Instant::now();
+        let start = crate::platform::now();
         let mut budgets = budgets(1_000_000, 0, start);
         let flood = Sender {
             lateness: vec![Duration::from_millis(1)],
@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn blocks_come_before_bulk() {
-        let start = Instant::now();
+        let start = crate::platform::now();
         let mut budgets = budgets(1_000_000, 0, start);
         let senders = [steady(Class::Sync, 1000), steady(Class::Block, 10_000)];
         let sent = run(&mut budgets, &senders, Duration::from_secs(8), start);
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn peers_have_their_own_limits_within_the_common_one() {
-        let start = Instant::now();
+        let start = crate::platform::now();
         let mut budgets = budgets(1_000_000, 300_000, start);
         let ten = Duration::from_secs(10);
         let senders = [(); 2].map(|()| steady(Class::Sync, 5000));
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn no_peer_is_starved_by_the_order_in_which_they_are_asked() {
-        let start = Instant::now();
+        let start = crate::platform::now();
         let mut budgets = budgets(1_000_000, 0, start);
         let senders = [(); 5].map(|()| steady(Class::Sync, 5000));
         let sent = run(&mut budgets, &senders, Duration::from_secs(10), start);
@@ -324,7 +324,7 @@ mod tests {
 
     #[test]
     fn reading_pauses_until_what_came_is_paid_for() {
-        let (now, peer) = (Instant::now(), PeerId::random());
+        let (now, peer) = (crate::platform::now(), PeerId::random());
         let mut down = budgets(0, 1_000_000, now);
         assert_eq!(down.ready(&peer, Class::Sync, now), Admission::Now);
         down.charge(peer, Class::Sync, MEGABYTE, now);
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn accounts_are_bounded_and_no_limit_keeps_none() {
-        let now = Instant::now();
+        let now = crate::platform::now();
         let mut unlimited = budgets(0, 0, now);
         let mut limited = budgets(1, 1, now);
         for number in 0..200 {

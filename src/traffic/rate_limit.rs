@@ -387,7 +387,7 @@ mod tests {
             per_second: 2,
             burst: 5,
         };
-        let (mut pace, mut now) = (Pace::new(rate), Instant::now());
+        let (mut pace, mut now) = (Pace::new(rate), crate::platform::now());
         assert_eq!((0..9).filter(|_| pace.admits(1, now)).count(), 5);
         now += Duration::from_secs(1);
         assert_eq!((0..9).filter(|_| pace.admits(1, now)).count(), 2);
@@ -405,7 +405,7 @@ mod tests {
         fn never_more_than_rate_and_burst(
             steps in proptest::collection::vec((0u64..50, 0u64..30, 0u64..3000), 1..500),
         ) {
-            let (peer, start) = (PeerId::random(), Instant::now());
+            let (peer, start) = (PeerId::random(), crate::platform::now());
             let mut limiter = RateLimiter::new(limits((100, 20), (10_000, 2000)));
             let (mut now, mut items, mut bytes) = (start, 0, 0);
             for (gap, more_items, more_bytes) in steps {
@@ -427,7 +427,7 @@ mod tests {
             costs in proptest::collection::vec((1u64..=20, 1u64..=2000), 1..100),
             quarters in 3u32..=4,
         ) {
-            let (peer, mut now) = (PeerId::random(), Instant::now());
+            let (peer, mut now) = (PeerId::random(), crate::platform::now());
             let mut limiter = RateLimiter { quarters, ..RateLimiter::new(limits((77, 20), (9999, 2000))) };
             for (items, bytes) in costs {
                 if let Some(retry_at) = too_soon(limiter.admits(peer, TRANSACTIONS, cost(items, bytes), now)) {
@@ -443,7 +443,7 @@ mod tests {
         fn what_the_mirror_lets_out_conforms_at_the_other_end(
             steps in proptest::collection::vec((1u64..=15, 0u64..30, 0u64..=50), 1..300),
         ) {
-            let (peer, mut now) = (PeerId::random(), Instant::now());
+            let (peer, mut now) = (PeerId::random(), crate::platform::now());
             let limits = limits((100, 20), (10_000, 2000));
             let (mut ours, mut theirs) = (RateLimiter::mirror(limits), RateLimiter::new(limits));
             let mut arrived = now;
@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn a_polite_peer_is_never_refused() {
-        let (peer, mut now) = (PeerId::random(), Instant::now());
+        let (peer, mut now) = (PeerId::random(), crate::platform::now());
         let mut limiter = RateLimiter::new(limits((100, 1), (1 << 20, 1 << 20)));
         for _ in 0..1000 {
             assert_eq!(
@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_stream_waits_for_as_long_as_its_last_message_is_worth() {
-        let (peer, now) = (PeerId::random(), Instant::now());
+        let (peer, now) = (PeerId::random(), crate::platform::now());
         let mut limiter = RateLimiter::new(limits((100, 10), (10_000, 1000)));
         assert_eq!(limiter.ready(&peer, TRANSACTIONS, now), Admission::Now);
         limiter.charge(peer, TRANSACTIONS, cost(9, 5000), now);
@@ -492,7 +492,7 @@ mod tests {
 
     #[test]
     fn protocols_and_peers_do_not_pay_for_each_other() {
-        let (peer, other, now) = (PeerId::random(), PeerId::random(), Instant::now());
+        let (peer, other, now) = (PeerId::random(), PeerId::random(), crate::platform::now());
         let mut limiter = RateLimiter::new(limits((1, 1), (1, 1)));
         let one = cost(1, 1);
         assert_eq!(limiter.admits(peer, Protocol::Message, one, now), Ok(()));
@@ -515,7 +515,7 @@ mod tests {
 
     #[test]
     fn a_large_message_leaves_a_mirror_by_itself() {
-        let (peer, now) = (PeerId::random(), Instant::now());
+        let (peer, now) = (PeerId::random(), crate::platform::now());
         let mut mirror = RateLimiter::mirror(limits((1, 1), (1000, 1000)));
         assert_eq!(
             mirror.admits(peer, TRANSACTIONS, cost(1, 1000), now),
@@ -530,7 +530,7 @@ mod tests {
 
     #[test]
     fn figures_without_sense_do_no_harm() {
-        let (peer, now) = (PeerId::random(), Instant::now());
+        let (peer, now) = (PeerId::random(), crate::platform::now());
         let nothing = (0, 0);
         let mut limiter = RateLimiter::new(limits(nothing, nothing));
         let free = cost(0, 0);

@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_slowest_of_those_whose_time_is_up_gives_way_to_who_has_less() {
-        let (mut room, start) = (Room::new(3, GRACE), Instant::now());
+        let (mut room, start) = (Room::new(3, GRACE), crate::platform::now());
         let [fast, slow, new, waits] = [(); 4].map(|()| PeerId::random());
         let (fast, slow) = (room.wait(fast, 1), room.wait(slow, 1));
         assert_eq!(begun(&mut room, start), [fast, slow]);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_one_peers_frames_holds_up_itself() {
-        let (mut room, now) = (Room::new(8, GRACE), Instant::now());
+        let (mut room, now) = (Room::new(8, GRACE), crate::platform::now());
         let (flood, honest) = (PeerId::random(), PeerId::random());
         let floods: Vec<u64> = (0..100).map(|_| room.wait(flood, 1)).collect();
         assert_eq!(begun(&mut room, now), floods[..8]);
@@ -238,7 +238,7 @@ mod tests {
             steps in proptest::collection::vec((0..4_usize, 1..12_usize, 0..4_u8, 0..300_u64), 1..200),
         ) {
             let peers = [(); 4].map(|()| PeerId::random());
-            let (mut room, mut now) = (Room::new(10, GRACE), Instant::now());
+            let (mut room, mut now) = (Room::new(10, GRACE), crate::platform::now());
             let mut all: Vec<u64> = Vec::new();
             for (peer, size, step, millis) in steps {
                 now += Duration::from_millis(millis);

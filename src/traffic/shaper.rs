@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn votes_wait_for_their_limit_and_for_no_budget() {
-        let now = Instant::now();
+        let now = crate::platform::now();
         let vote = Cost {
             items: 1,
             bytes: 1000,
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn each_class_has_its_own_limit_and_a_lane_waits_for_all_of_its() {
-        let (now, peer) = (Instant::now(), PeerId::random());
+        let (now, peer) = (crate::platform::now(), PeerId::random());
         let mut shaper = shaper(u64::MAX, u64::MAX, now);
         let request = Cost {
             items: 1,
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn frames_without_items_are_not_free() {
-        let now = Instant::now();
+        let now = crate::platform::now();
         let mut shaper = shaper(u64::MAX, u64::MAX, now);
         let (peer, nothing) = (PeerId::random(), Cost { items: 0, bytes: 0 });
         let mut frames = 0_u64;
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn bulk_waits_for_its_budget_whatever_the_size() {
-        let now = Instant::now();
+        let now = crate::platform::now();
         for items in [1, 7, 400] {
             let cost = Cost {
                 items,

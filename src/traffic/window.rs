@@ -216,7 +216,7 @@ mod tests {
     /// Sends as much as the window allows over a link, for so many seconds; the share of the link that was used in the last
     /// one, and the longest queue in it.
     fn over_a_link(bytes_per_second: f64, round_trip: Duration, seconds: u32) -> (f64, Duration) {
-        let (begin, step) = (Instant::now(), Duration::from_micros(100));
+        let (begin, step) = (crate::platform::now(), Duration::from_micros(100));
         let mut window = Window::default();
         let mut free_at = begin;
         let mut under_way = VecDeque::new();
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn who_is_not_done_is_sent_no_more() {
-        let (mut window, now) = (Window::default(), Instant::now());
+        let (mut window, now) = (Window::default(), crate::platform::now());
         let mut sent = 0;
         while window.room() > 0 {
             window.on_sent(1000, 1, now);
@@ -286,7 +286,7 @@ mod tests {
 
     #[test]
     fn what_was_not_written_cannot_be_acknowledged() {
-        let (mut window, now) = (Window::default(), Instant::now());
+        let (mut window, now) = (Window::default(), crate::platform::now());
         let mut sent = 0;
         while window.room() > 0 && sent < 1 << 30 {
             window.on_sent(1000, 1, now);
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_acknowledged_twice_at_most() {
-        let (mut window, now) = (Window::default(), Instant::now());
+        let (mut window, now) = (Window::default(), crate::platform::now());
         let mut answers = 0;
         for _ in 0..10 {
             window.on_sent(1000, 1, now);
@@ -314,7 +314,7 @@ mod tests {
 
     #[test]
     fn acknowledgements_of_former_streams_are_no_lies() {
-        let (mut window, now) = (Window::default(), Instant::now());
+        let (mut window, now) = (Window::default(), crate::platform::now());
         for _ in 0..100 {
             window.on_sent(100, 1, now);
             window.on_written(100, now);
@@ -334,7 +334,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_acknowledgement_breaks_the_bounds(steps in proptest::collection::vec((0u8..4, 0usize..3_000_000, 0u64..50), 0..200)) {
-            let (mut window, mut now) = (Window::default(), Instant::now());
+            let (mut window, mut now) = (Window::default(), crate::platform::now());
             for (step, bytes, millis) in steps {
                 now += Duration::from_millis(millis);
                 match step {

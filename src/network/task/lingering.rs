@@ -35,7 +35,7 @@ mod tests {
 
     #[test]
     fn who_joins_and_leaves_has_us_join_once() {
-        let (mut lingering, mut now) = (Lingering::default(), Instant::now());
+        let (mut lingering, mut now) = (Lingering::default(), crate::platform::now());
         let kind = ItemKind::Vote;
         assert!(!lingering.takes_part(kind, false, now), "not needed yet");
         for toggle in 0..10_000 {

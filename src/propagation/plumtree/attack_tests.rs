@@ -39,7 +39,7 @@ fn fetch(items: &[&Accepted]) -> Fetch {
 
 #[test]
 fn a_fetch_that_names_one_item_4096_times_gets_it_once() {
-    let (peer, now) = (PeerId::random(), Instant::now());
+    let (peer, now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
     tree.on_link(peer, &Link { push: false }, now);
     let item = item(1, 100_000);
@@ -55,7 +55,7 @@ fn a_fetch_that_names_one_item_4096_times_gets_it_once() {
 
 #[test]
 fn what_there_was_no_room_for_is_fetched_again() {
-    let (peer, now) = (PeerId::random(), Instant::now());
+    let (peer, now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
     let Accepted { key, data, .. } = item(1, 100);
     let batch = vec![(key, data)];
@@ -77,7 +77,7 @@ fn what_there_was_no_room_for_is_fetched_again() {
 
 #[test]
 fn who_has_moved_is_told_again_and_asked_again() {
-    let ([ann, bob], now) = ([PeerId::random(), PeerId::random()], Instant::now());
+    let ([ann, bob], now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
     let later = now + Duration::from_secs(1);
     let [mut here, mut there] = [bob, ann].map(|peer| tree(peer, now));
     let items: Vec<_> = (0..5000).map(|number| item(number, 20)).collect();
@@ -132,7 +132,7 @@ fn who_has_moved_is_told_again_and_asked_again() {
 
 #[test]
 fn who_asks_again_and_again_waits_for_it() {
-    let (peer, mut now) = (PeerId::random(), Instant::now());
+    let (peer, mut now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
     tree.on_link(peer, &Link { push: false }, now);
     let item = item(1, 1 << 20);
@@ -154,7 +154,7 @@ fn who_asks_again_and_again_waits_for_it() {
 
 #[test]
 fn links_are_not_changed_without_end() {
-    let (peer, now) = (PeerId::random(), Instant::now());
+    let (peer, now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
     let change = |tree: &mut Plumtree, push| tree.on_link(peer, &Link { push }, now);
     let allowed = (0..100).take_while(|n| change(&mut tree, n % 2 == 0).is_none());
@@ -164,7 +164,7 @@ fn links_are_not_changed_without_end() {
 
 #[test]
 fn a_link_that_is_asked_for_as_it_is_changes_nothing() {
-    let (peer, now) = (PeerId::random(), Instant::now());
+    let (peer, now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
     tree.peers.get_mut(&peer).expect("it is here").duplicates = 7;
     assert_eq!(tree.on_link(peer, &Link { push: true }, now), None);
@@ -173,7 +173,7 @@ fn a_link_that_is_asked_for_as_it_is_changes_nothing() {
 
 #[test]
 fn who_pushes_on_what_is_here_pays_for_it_and_is_told_again() {
-    let (peer, mut now) = (PeerId::random(), Instant::now());
+    let (peer, mut now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
     let push = |tree: &mut Plumtree, now| {
         let item = item(1, 1000);
@@ -196,7 +196,7 @@ fn who_pushes_on_what_is_here_pays_for_it_and_is_told_again() {
 
 #[test]
 fn announcing_what_one_does_not_have_is_a_lie_after_some_time() {
-    let (peer, mut now) = (PeerId::random(), Instant::now());
+    let (peer, mut now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
     let mut lies = 0;
     for round in 0..20_u64 {
@@ -219,7 +219,7 @@ fn announcing_what_one_does_not_have_is_a_lie_after_some_time() {
 
 #[test]
 fn a_peer_that_comes_anew_takes_no_second_place() {
-    let (peer, now) = (PeerId::random(), Instant::now());
+    let (peer, now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
     for _ in 0..1000 {
         tree.connected(peer, now);
@@ -230,7 +230,7 @@ fn a_peer_that_comes_anew_takes_no_second_place() {
 
 #[test]
 fn a_place_that_was_used_knows_nothing_of_its_former_peer() {
-    let (source, now) = (PeerId::random(), Instant::now());
+    let (source, now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(source, now);
     let items: Vec<_> = (0..10).map(|number| item(number, 100)).collect();
     // Each of these says that it has all, and goes.

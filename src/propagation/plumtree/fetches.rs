@@ -460,7 +460,10 @@ mod tests {
 
     #[test]
     fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
-        let (mut fetches, now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
+        let (mut fetches, now) = (
+            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+            crate::platform::now(),
+        );
         let (ann, bob) = (PeerId::random(), PeerId::random());
         for number in 0..10 {
             assert!(fetches.announced(id(number), ann, claim(300, number), now));
@@ -503,7 +506,10 @@ mod tests {
 
     #[test]
     fn who_asks_too_soon_learns_patience_and_loses_it_again() {
-        let (mut fetches, mut now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
+        let (mut fetches, mut now) = (
+            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+            crate::platform::now(),
+        );
         let (ann, bob) = (PeerId::random(), PeerId::random());
         let mut fetch = |fetches: &mut Fetches, number, from| {
             fetches.announced(id(number), ann, claim(1, 1), now);
@@ -520,7 +526,10 @@ mod tests {
 
     #[test]
     fn who_is_slow_but_answers_has_more_time_and_not_for_ever() {
-        let (mut fetches, begin) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
+        let (mut fetches, begin) = (
+            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+            crate::platform::now(),
+        );
         let ann = PeerId::random();
         let mut now = begin;
         for number in 0..100 {
@@ -550,7 +559,10 @@ mod tests {
 
     #[test]
     fn who_says_no_or_nothing_is_followed_by_the_next() {
-        let (mut fetches, now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
+        let (mut fetches, now) = (
+            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+            crate::platform::now(),
+        );
         let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
         for peer in &peers {
             fetches.announced(id(1), *peer, claim(10, 1), now);
@@ -585,7 +597,10 @@ mod tests {
 
     #[test]
     fn silence_is_paid_for_once_a_round_and_not_where_questions_are_lost() {
-        let (mut fetches, start) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
+        let (mut fetches, start) = (
+            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+            crate::platform::now(),
+        );
         let peer = PeerId::random();
         let mut blamed = 0;
         // One question each 10 ms, none of which is answered.
@@ -613,7 +628,7 @@ mod tests {
     fn who_announces_without_end_is_stopped() {
         let (mut fetches, now, peer) = (
             Fetches::new(LIMITS, Keyed::new(&[1; 16])),
-            Instant::now(),
+            crate::platform::now(),
             PeerId::random(),
         );
         let noted =
@@ -626,7 +641,7 @@ mod tests {
     proptest! {
         #[test]
         fn counts_are_right_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u64..20, 0usize..4), 0..400)) {
-            let (mut fetches, mut now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), Instant::now());
+            let (mut fetches, mut now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), crate::platform::now());
             let peers: Vec<_> = (0..4).map(|_| PeerId::random()).collect();
             for (step, number, peer) in steps {
                 let peer = peers[peer];

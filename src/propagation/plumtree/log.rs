@@ -264,7 +264,7 @@ mod tests {
     fn one_sources_entries_share_a_batch_until_it_is_full_or_late_or_sent() {
         let (mut log, now, patience) = (
             Log::new(1 << 20, Keyed::new(&[1; 16])),
-            Instant::now(),
+            crate::platform::now(),
             Duration::from_millis(2),
         );
         let mut number = 0;
@@ -291,7 +291,10 @@ mod tests {
 
     #[test]
     fn the_eldest_leave_and_nothing_of_them_stays() {
-        let (mut log, now) = (Log::new(10_000, Keyed::new(&[1; 16])), Instant::now());
+        let (mut log, now) = (
+            Log::new(10_000, Keyed::new(&[1; 16])),
+            crate::platform::now(),
+        );
         for number in 0..1000 {
             log.append(None, entry(number, 300), now, Duration::ZERO);
             let at = now + Duration::from_millis(number);

@@ -49,7 +49,7 @@ fn misdeed(output: Output) -> Option<(PeerId, Misdeed)> {
 
 impl Network {
     fn new(links: &[(usize, usize)], count: usize) -> Self {
-        let now = Instant::now();
+        let now = crate::platform::now();
         let node = |place: usize| Node {
             id: PeerId::random(),
             tree: Plumtree::new(TreeConfig::default(), &(place as u128 + 1).to_le_bytes()),

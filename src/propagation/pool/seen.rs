@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn what_had_no_room_is_known_for_a_while_or_until_there_is_some() {
-        let (mut seen, now) = (Seen::new(100, &[7; 16]), Instant::now());
+        let (mut seen, now) = (Seen::new(100, &[7; 16]), crate::platform::now());
         seen.crowd_out(id(1), now);
         seen.on_time(now + CROWDED * 3 / 2);
         seen.crowd_out(id(2), now + CROWDED * 3 / 2);
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_what_has_no_room_is_bounded() {
-        let (mut seen, now) = (Seen::new(10, &[7; 16]), Instant::now());
+        let (mut seen, now) = (Seen::new(10, &[7; 16]), crate::platform::now());
         (0..1000).for_each(|number| seen.crowd_out(id(number), now));
         let known = (0..1000).filter(|number| seen.is_crowded_out(id(*number)));
         assert!((10..=20).contains(&known.count()));

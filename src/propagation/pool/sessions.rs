@@ -571,7 +571,7 @@ mod tests {
 
     #[test]
     fn who_comes_anew_neither_begins_sooner_nor_gets_an_older_answer() {
-        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), Instant::now());
+        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
         pools.joined(peer, false, now);
         let first = works(pools.on_message(peer, request(), &pool, now)).remove(0);
         pools.gone(peer, now);
@@ -590,7 +590,7 @@ mod tests {
 
     #[test]
     fn a_session_of_who_has_moved_is_over_and_begins_anew() {
-        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), Instant::now());
+        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
         pools.joined(peer, true, now);
         let step = works(pools.on_time(&pool, now)).remove(0);
         assert!(
@@ -605,7 +605,7 @@ mod tests {
 
     #[test]
     fn few_steps_are_at_work_at_once_and_those_of_who_is_gone_count() {
-        let ((mut pools, pool), now) = (pools(), Instant::now());
+        let ((mut pools, pool), now) = (pools(), crate::platform::now());
         let mut steps = Vec::new();
         for _ in 0..100 {
             let peer = PeerId::random();
@@ -623,7 +623,7 @@ mod tests {
 
     #[test]
     fn a_step_that_panics_leaves_nothing_occupied() {
-        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), Instant::now());
+        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
         pools.joined(peer, false, now);
         let step = works(pools.on_message(peer, request(), &pool, now)).remove(0);
         // What a panic is turned into.
@@ -646,7 +646,7 @@ mod tests {
 
     #[test]
     fn the_pool_is_listed_as_it_was_however_it_changes_meanwhile() {
-        let ((_, mut pool), now) = (pools(), Instant::now());
+        let ((_, mut pool), now) = (pools(), crate::platform::now());
         let insert = |pool: &mut Mempool, number: u32, at| {
             let data = number.to_le_bytes().to_vec();
             pool.insert(TransactionKey::of(&data), data.into(), number.into(), at);

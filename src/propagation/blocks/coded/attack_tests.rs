@@ -22,7 +22,7 @@ fn node(peers: &[PeerId]) -> Node {
 }
 
 fn node_with(config: CodedConfig, peers: &[PeerId]) -> Node {
-    let now = Instant::now();
+    let now = crate::platform::now();
     let mut core = Broadcasts::new(config, [3; 16]);
     for peer in peers {
         core.peer_joined(*peer, now);

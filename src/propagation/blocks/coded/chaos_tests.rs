@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::chain::{ItemId, Verdict};
-use crate::platform::{Instant, test};
+use crate::platform::test;
 
 /// Something happens: peer, block, chunk or set, and how much time has passed in milliseconds.
 type Event = (u8, u8, u8, u8, u16);
@@ -56,7 +56,7 @@ proptest! {
         let blocks: Vec<_> = (1..6u8)
             .map(|i| Encoded::of(ItemId::sha256(&[i / 2]), Bytes::new(), &[i; 1000]).expect("a block"))
             .collect();
-        let mut now = Instant::now();
+        let mut now = crate::platform::now();
         let mut core = Broadcasts::new(config, [1; 16]);
         for (who, what, kind, number, time) in events {
             now += Duration::from_millis(u64::from(time % 300));

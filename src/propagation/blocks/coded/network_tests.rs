@@ -187,7 +187,7 @@ impl Case {
     /// Seconds until the last honest node has the block, bytes sent by all, and the nodes.
     fn coded(&self) -> (f64, usize, Vec<Node>) {
         let (graph, mut random) = self.graph();
-        let now = Instant::now();
+        let now = crate::platform::now();
         let ids = (0..self.nodes).map(|node| {
             let mut secret = [7; 32];
             secret[..8].copy_from_slice(&(node as u64).to_le_bytes());
@@ -258,7 +258,7 @@ impl Case {
 
     fn gossip(&self, dont_want: bool) -> (f64, usize) {
         let (graph, mut random) = self.graph();
-        let now = Instant::now();
+        let now = crate::platform::now();
         let nodes = Gossip::nodes(&graph, self.size, dont_want, now, &mut random);
         let mut simulation = Simulation::new(nodes, &graph, self.line, now);
         simulation.run(now + Duration::from_secs(1000));

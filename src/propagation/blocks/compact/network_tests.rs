@@ -95,7 +95,7 @@ impl Network {
             nodes[dialler].core.peer_connected(peers[listener], true);
             nodes[listener].core.peer_connected(peers[dialler], false);
         }
-        let start = Instant::now();
+        let start = crate::platform::now();
         Self {
             chain: Box::new(chain),
             start,

@@ -308,7 +308,7 @@ mod tests {
         let Kept { id, block, .. } = kept(number, bytes);
         let gone = recent.insert(kept(number, bytes));
         if accepted {
-            recent.accept(&id, block, None, Instant::now());
+            recent.accept(&id, block, None, crate::platform::now());
         }
         gone.into_iter().map(|kept| kept.id).collect()
     }

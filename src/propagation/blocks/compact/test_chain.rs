@@ -175,7 +175,7 @@ impl Bench {
         Self {
             core: CompactBlocks::new(config, [7; 16], choose),
             pool: Pool::new(),
-            now: Instant::now(),
+            now: crate::platform::now(),
             keeps: |_| false,
         }
     }

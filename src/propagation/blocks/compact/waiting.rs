@@ -82,7 +82,7 @@ mod tests {
             peer,
             id: ItemId::sha256(&number.to_le_bytes()),
             header: None,
-            since: Instant::now(),
+            since: crate::platform::now(),
         };
         for number in 0..=MAX_PER_PEER {
             waiting.insert(told(peer, number));

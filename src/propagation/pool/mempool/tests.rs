@@ -41,7 +41,7 @@ fn classes_rise_with_the_fee_rate_and_are_within_a_quarter() {
 
 #[test]
 fn the_eldest_of_the_lowest_class_leaves_for_who_pays_as_much() {
-    let (mut pool, now) = (pool(3 * (100 + OVERHEAD)), Instant::now());
+    let (mut pool, now) = (pool(3 * (100 + OVERHEAD)), crate::platform::now());
     let transactions: Vec<_> = (0..6).map(|number| transaction(number, 100)).collect();
     let insert = |pool: &mut Mempool, number: usize, fee| {
         let (key, data) = transactions[number].clone();
@@ -70,7 +70,7 @@ fn the_eldest_of_the_lowest_class_leaves_for_who_pays_as_much() {
 
 #[test]
 fn one_of_two_with_one_short_id_stays() {
-    let (mut pool, now) = (pool(1 << 20), Instant::now());
+    let (mut pool, now) = (pool(1 << 20), crate::platform::now());
     let (key, data) = transaction(1, 100);
     let mut bytes = *key.as_bytes();
     bytes[20] ^= 1;
@@ -83,7 +83,7 @@ fn one_of_two_with_one_short_id_stays() {
 
 #[test]
 fn the_old_ones_expire_and_the_young_ones_stay() {
-    let (mut pool, begin) = (pool(1 << 20), Instant::now());
+    let (mut pool, begin) = (pool(1 << 20), crate::platform::now());
     assert_eq!(pool.next_deadline(), None);
     for number in 0..100 {
         let (key, data) = transaction(number, 100);
@@ -119,7 +119,7 @@ proptest! {
     fn it_is_what_a_plain_list_would_be(
         steps in proptest::collection::vec((0u8..8, 0u64..40, 8usize..600, 0u64..2000), 0..300),
     ) {
-        let (mut pool, now) = (pool(8000), Instant::now());
+        let (mut pool, now) = (pool(8000), crate::platform::now());
         let mut model: BTreeMap<TransactionKey, (usize, Class)> = BTreeMap::new();
         for (step, number, size, fee) in steps {
             // One size for each number, so that a number is one transaction.

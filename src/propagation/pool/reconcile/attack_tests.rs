@@ -7,7 +7,6 @@ use super::{
     session_tests::keys,
     *,
 };
-use crate::platform::Instant;
 use crate::{chain::TransactionKey, peers::Misdeed, platform::test};
 
 fn snapshot(numbers: std::ops::Range<u32>) -> Snapshot {
@@ -21,7 +20,7 @@ fn failed(fault: Fault) -> Vec<Action> {
 const SALTS: (u64, u64) = (7, 8);
 
 fn initiator(numbers: std::ops::Range<u32>) -> Initiator {
-    Initiator::new(snapshot(numbers), SALTS.0, Instant::now()).0
+    Initiator::new(snapshot(numbers), SALTS.0, crate::platform::now()).0
 }
 
 fn responder(numbers: std::ops::Range<u32>) -> Responder {
@@ -29,7 +28,7 @@ fn responder(numbers: std::ops::Range<u32>) -> Responder {
         salt: SALTS.0,
         pool_size: 100,
     };
-    Responder::new(snapshot(numbers), SALTS.1, request, Instant::now()).0
+    Responder::new(snapshot(numbers), SALTS.1, request, crate::platform::now()).0
 }
 
 fn answer(pool_size: u32, run: Option<Run>) -> Message {
@@ -165,7 +164,7 @@ fn pools_over_the_limit_are_faults() {
         salt: 1,
         pool_size: u32::MAX,
     };
-    let (session, actions) = Responder::new(snapshot(0..1), 2, request, Instant::now());
+    let (session, actions) = Responder::new(snapshot(0..1), 2, request, crate::platform::now());
     assert_eq!(actions, failed(Fault::PoolTooLarge(u32::MAX)));
     assert_eq!(session.next_deadline(), None);
 }
@@ -224,7 +223,7 @@ fn one_request_brings_no_more_than_its_grant() {
         salt: 1,
         pool_size: 0,
     };
-    let (_, actions) = Responder::new(snapshot(0..20_000), 2, request, Instant::now());
+    let (_, actions) = Responder::new(snapshot(0..20_000), 2, request, crate::platform::now());
     assert_eq!(
         actions.len(),
         usize_from(MAX_GRANT / MAX_RUN),
@@ -257,7 +256,7 @@ fn wants_are_held_against_the_pool() {
 
 #[test]
 fn a_silent_peer_is_let_go_and_nothing_else_moves_the_deadline() {
-    let begun = Instant::now();
+    let begun = crate::platform::now();
     let (mut first, request) = Initiator::new(snapshot(0..10), 1, begun);
     let Message::Request(request) = request else {
         panic!("a request");
@@ -281,7 +280,7 @@ fn a_silent_peer_is_let_go_and_nothing_else_moves_the_deadline() {
 
 #[test]
 fn who_is_busy_declines_and_tells_nothing() {
-    let (mut session, request) = Initiator::new(snapshot(0..50), 1, Instant::now());
+    let (mut session, request) = Initiator::new(snapshot(0..50), 1, crate::platform::now());
     let Message::Request(request) = request else {
         panic!("a request");
     };

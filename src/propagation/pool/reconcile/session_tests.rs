@@ -6,7 +6,6 @@ use negentropy::{Id, Negentropy, NegentropyStorageVector};
 use proptest::prelude::*;
 
 use super::*;
-use crate::platform::Instant;
 use crate::{chain::TransactionKey, platform::test};
 
 type Keys = BTreeSet<TransactionKey>;
@@ -48,7 +47,7 @@ impl Report {
 pub(super) fn reconcile(ours: &Keys, theirs: &Keys, seed: u64) -> Report {
     let snapshot =
         |keys: &Keys| Snapshot::new(keys.iter().copied().collect(), Vec::new()).expect("few keys");
-    let (now, mut report) = (Instant::now(), Report::default());
+    let (now, mut report) = (crate::platform::now(), Report::default());
     let (mut initiator, request) = Initiator::new(snapshot(ours), seed, now);
     let Some(Message::Request(request)) = report.take(vec![Action::Send(request)]).pop() else {
         panic!("a session begins with a request");
@@ -223,7 +222,7 @@ fn pools_that_differ_too_much_are_told_apart_soon() {
 fn a_key_that_stands_twice_in_a_snapshot_counts_once() {
     let key = |n: u32| TransactionKey::of(&n.to_le_bytes());
     let snapshot = Snapshot::new(vec![key(1), key(2), key(1)], Vec::new()).expect("few keys");
-    let (_, request) = Initiator::new(snapshot, 1, Instant::now());
+    let (_, request) = Initiator::new(snapshot, 1, crate::platform::now());
     assert!(matches!(
         request,
         Message::Request(Request { pool_size: 2, .. })
@@ -256,13 +255,17 @@ fn what_is_too_young_to_be_compared_is_not_wanted() {
     let settled = keys(0..100).into_iter().collect();
     let young = keys(100..150).into_iter().collect();
     let ours = Snapshot::new(settled, young).expect("few keys");
-    let (mut initiator, request) = Initiator::new(ours, 1, Instant::now());
+    let (mut initiator, request) = Initiator::new(ours, 1, crate::platform::now());
     let theirs = Snapshot::new(keys(50..160).into_iter().collect(), Vec::new());
     let Message::Request(request) = request else {
         panic!("a session begins with a request");
     };
-    let (mut responder, actions) =
-        Responder::new(theirs.expect("few keys"), 2, request, Instant::now());
+    let (mut responder, actions) = Responder::new(
+        theirs.expect("few keys"),
+        2,
+        request,
+        crate::platform::now(),
+    );
     let (mut to_responder, mut to_initiator) = (Report::default(), Report::default());
     let mut messages = to_initiator.take(actions);
     while !messages.is_empty() {

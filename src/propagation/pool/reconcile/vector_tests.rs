@@ -8,7 +8,6 @@ use super::{
     session_tests::keys,
     *,
 };
-use crate::platform::Instant;
 use crate::{chain::TransactionKey, platform::test};
 
 fn vectors(section: &str) -> Vec<Value> {
@@ -59,7 +58,7 @@ fn responder(session: &Value) -> (Responder, Vec<Action>) {
         snapshot(&session["responder_keys"]),
         salt,
         request,
-        Instant::now(),
+        crate::platform::now(),
     )
 }
 
@@ -106,7 +105,11 @@ fn a_session_goes_as_in_the_vectors() {
     let session = session();
     let messages = session["messages"].as_array().unwrap();
     let salt = long(&session["initiator_salt"]);
-    let (_, request) = Initiator::new(snapshot(&session["initiator_keys"]), salt, Instant::now());
+    let (_, request) = Initiator::new(
+        snapshot(&session["initiator_keys"]),
+        salt,
+        crate::platform::now(),
+    );
     assert_eq!(request.to_bytes(), bytes(&messages[0]["bytes"]));
 
     let (mut responder, mut actions) = responder(&session);
@@ -185,7 +188,7 @@ fn what_the_vectors_call_invalid_is_refused() {
     for vector in vectors("refused_by_initiator") {
         let keys = snapshot(&session["initiator_keys"]);
         let salt = long(&session["initiator_salt"]);
-        let (mut initiator, _) = Initiator::new(keys, salt, Instant::now());
+        let (mut initiator, _) = Initiator::new(keys, salt, crate::platform::now());
         assert_refused(&initiator.on_message(message(&vector)), &vector);
     }
     for vector in vectors("refused_by_responder") {
