@@ -7,9 +7,10 @@
 //!
 //! A session walks over the whole pool, so each of its steps runs off the network task as a [`Step`]; messages that come
 //! meanwhile wait. A step carries its session's number: what comes of one whose session is over is dropped. Bounds:
-//! [`MAX_STEPS`] at once, so that there are threads left for the chain's checks; [`MAX_SESSIONS`] at once, one a peer and direction,
+//! [`MAX_STEPS`] at once, so that there are threads left for the chain's checks; [`MAX_OURS`] and [`MAX_THEIRS`] at once, one a peer and direction,
 //! those counted whose last step is still at work though the peer is gone; [`MAX_WAITING`] messages of each;
-//! [`LEAST_PAUSE`] between two that a peer begins, on whatever connection; above these a peer's request is declined. One [`Snapshot`] serves all sessions
+//! [`LEAST_PAUSE`] between two that a peer begins, on whatever connection. Above these a peer's request is declined, unless another peer
+//! keeps us waiting for [`PATIENCE`]: then that one's session gives way. One of ours that finds no room is begun soon after. One [`Snapshot`] serves all sessions
 //! that begin within [`FRESH`], unless the pool has changed much.
 
 use std::{
@@ -37,8 +38,11 @@ use crate::{
     },
 };
 
-/// Sessions at once, of both directions: each takes up to 10 MB.
-const MAX_SESSIONS: usize = 8;
+/// Sessions at once that we began, and that peers did: each takes up to 10 MB.
+const MAX_OURS: usize = 3;
+const MAX_THEIRS: usize = 5;
+/// How long a peer's session may keep us waiting for its next message while others want its place.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Steps at work at once.
 const MAX_STEPS: usize = 2;
 /// Peers that are gone of which it is remembered when they began their last sessions; who went first is forgotten.
@@ -67,8 +71,8 @@ pub(crate) struct Pools {
     busy: Vec<(PeerId, Side)>,
     /// When peers that are gone began their last sessions, in the order in which they went.
     gone: VecDeque<(PeerId, Instant)>,
-    /// Sessions under way, those at work included whose peers are gone.
-    sessions: usize,
+    /// Sessions under way, ours and theirs, those at work included whose peers are gone.
+    sessions: [usize; 2],
     /// Steps at work, and those that wait for it.
     at_work: usize,
     ready: VecDeque<Step>,
@@ -94,6 +98,10 @@ struct Session {
     at_work: bool,
     machine: Option<Machine>,
     waiting: VecDeque<Message>,
+    /// What the peer began it with, if it did.
+    request: Option<Request>,
+    /// Since when it is the peer's turn, where nothing is at work.
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -239,7 +247,7 @@ impl Pools {
             begins: BTreeSet::new(),
             busy: Vec::new(),
             gone: VecDeque::new(),
-            sessions: 0,
+            sessions: [0; 2],
             at_work: 0,
             ready: VecDeque::new(),
             snapshot: None,
@@ -296,10 +304,10 @@ impl Pools {
         let session = session.and_then(|peer| peer.session(side).as_mut());
         let Some(session) = session.filter(|session| session.number == number) else {
             // It was over before; now it is gone.
-            self.sessions = self.sessions.saturating_sub(1);
+            self.leave(side);
             return self.start();
         };
-        (session.at_work, session.machine) = (false, machine);
+        (session.at_work, session.machine, session.since) = (false, machine, now);
         let mut outputs = Vec::new();
         for action in actions {
             match action {
@@ -332,17 +340,44 @@ impl Pools {
         pool: &Mempool,
         now: Instant,
     ) -> Vec<Output> {
-        let full = self.sessions >= MAX_SESSIONS;
         let Some(peer) = self.peers.get_mut(&from) else {
             return Vec::new();
         };
         let is_soon = |begun: Instant| now.duration_since(begun) < LEAST_PAUSE;
-        if full || peer.theirs.is_some() || peer.begun_at.is_some_and(is_soon) {
-            return vec![Output::Compare(from, Responder::decline(request))];
+        let mut outputs = Vec::new();
+        if peer.theirs.is_some()
+            || peer.begun_at.is_some_and(is_soon)
+            || !self.make_room(&mut outputs, now)
+        {
+            outputs.push(Output::Compare(from, Responder::decline(request)));
+            return outputs;
         }
-        peer.begun_at = Some(now);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.begun_at = Some(now);
+        }
         self.begin(from, Side::Theirs, Some(request), pool, now);
-        self.start()
+        outputs.extend(self.start());
+        outputs
+    }
+
+    /// Whether there is room for one more session of theirs. The peer that keeps us waiting longest makes some; that is no misdeed,
+    /// since its way may be slow.
+    fn make_room(&mut self, outputs: &mut Vec<Output>, now: Instant) -> bool {
+        let has_room = |sessions: [usize; 2]| sessions[Side::Theirs.place()] < MAX_THEIRS;
+        if has_room(self.sessions) {
+            return true;
+        }
+        let theirs = self.busy.iter().filter(|(_, side)| *side == Side::Theirs);
+        let waits = theirs.filter_map(|(id, _)| {
+            let session = self.peers.get(id)?.theirs.as_ref()?;
+            let is_late = !session.at_work && now.duration_since(session.since) >= PATIENCE;
+            is_late.then_some((session.since, *id, session.request?))
+        });
+        if let Some((_, id, request)) = waits.min_by_key(|(since, ..)| *since) {
+            outputs.extend(self.end(id, Side::Theirs, None));
+            outputs.push(Output::Compare(id, Responder::decline(request)));
+        }
+        has_room(self.sessions)
     }
 
     fn begin(
@@ -354,7 +389,7 @@ impl Pools {
         now: Instant,
     ) {
         self.sessions_begun += 1;
-        self.sessions += 1;
+        self.sessions[side.place()] += 1;
         let mut salt = self.salts;
         salt.write_u64(self.sessions_begun);
         self.busy.push((id, side));
@@ -364,6 +399,8 @@ impl Pools {
                 at_work: true,
                 machine: None,
                 waiting: VecDeque::new(),
+                request,
+                since: now,
             });
         }
         let is_fresh = |at: Instant, inserted: u64| {
@@ -424,10 +461,16 @@ impl Pools {
         if let Some(session) = session.and_then(|peer| peer.session(side).take())
             && !session.at_work
         {
-            self.sessions = self.sessions.saturating_sub(1);
+            self.leave(side);
         }
         let misdeed = misdeed.map(|misdeed| Output::Misdeed(id, misdeed));
         misdeed.into_iter().collect()
+    }
+
+    /// A session is over, and nothing of it is at work.
+    fn leave(&mut self, side: Side) {
+        let sessions = &mut self.sessions[side.place()];
+        *sessions = sessions.saturating_sub(1);
     }
 
     /// By when a session has to be over; one at work is not ended.
@@ -509,9 +552,15 @@ impl Part for Pools {
             && at <= now
         {
             self.begins.pop_first();
-            let next_at = now + self.config.interval.max(LEAST_INTERVAL);
+            let full = self.sessions[Side::Ours.place()] >= MAX_OURS;
+            let interval = self.config.interval.max(LEAST_INTERVAL);
+            let pause = if full {
+                interval.min(LEAST_PAUSE)
+            } else {
+                interval
+            };
+            let next_at = now + pause;
             self.begins.insert((next_at, id));
-            let full = self.sessions >= MAX_SESSIONS;
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.next_at = next_at;
                 if !full && peer.ours.is_none() {
@@ -528,6 +577,15 @@ impl Part for Pools {
         let ends = self.busy.iter();
         let ends = ends.filter_map(|(id, side)| self.deadline(id, *side));
         ends.chain(begins).min()
+    }
+}
+
+impl Side {
+    fn place(self) -> usize {
+        match self {
+            Self::Ours => 0,
+            Self::Theirs => 1,
+        }
     }
 }
 
@@ -585,7 +643,62 @@ mod tests {
         );
         assert!(!pools.stepped(second.run(), &pool, later).is_empty());
         pools.gone(peer, now);
-        assert_eq!((pools.sessions, pools.at_work), (0, 0));
+        assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
+    }
+
+    /// Peers that begin comparisons, and say no more.
+    fn silent(pools: &mut Pools, pool: &Mempool, now: Instant) -> Vec<PeerId> {
+        let peers: Vec<_> = (0..10).map(|_| PeerId::random()).collect();
+        let mut steps = Vec::new();
+        for peer in &peers {
+            pools.joined(*peer, false, now);
+            steps.extend(works(pools.on_message(*peer, request(), pool, now)));
+        }
+        while let Some(step) = steps.pop() {
+            steps.extend(works(pools.stepped(step.run(), pool, now)));
+        }
+        assert_eq!(pools.sessions, [0, MAX_THEIRS]);
+        peers
+    }
+
+    #[test]
+    fn who_keeps_us_waiting_gives_way_and_is_told() {
+        let ((mut pools, mut pool), mut now) = (pools(), crate::platform::now());
+        let data = Vec::from([7; 100]);
+        pool.insert(TransactionKey::of(&data), data.into(), 1, now);
+        now += Duration::from_secs(60);
+        let peers = silent(&mut pools, &pool, now);
+        let honest = PeerId::random();
+        pools.joined(honest, false, now);
+        assert!(declined(&pools.on_message(honest, request(), &pool, now)));
+        now += PATIENCE;
+        let outputs = pools.on_message(honest, request(), &pool, now);
+        let (told, begun): (Vec<_>, Vec<_>) = outputs
+            .into_iter()
+            .partition(|output| matches!(output, Output::Compare(..)));
+        assert_eq!((told.len(), works(begun).len()), (1, 1));
+        assert!(
+            matches!(&told[..], [Output::Compare(peer, Message::Answer(answer))]
+            if peers.contains(peer) && answer.run.is_none())
+        );
+        assert_eq!(pools.sessions, [0, MAX_THEIRS]);
+    }
+
+    #[test]
+    fn ours_begin_whatever_others_began_and_soon_where_there_is_no_room() {
+        let ((mut pools, pool), now) = (pools(), crate::platform::now());
+        silent(&mut pools, &pool, now);
+        let ours: Vec<_> = (0..2 * MAX_OURS).map(|_| PeerId::random()).collect();
+        ours.iter().for_each(|peer| pools.joined(*peer, true, now));
+        let mut steps = works(pools.on_time(&pool, now));
+        let mut begun = 0;
+        while let Some(step) = steps.pop() {
+            begun += 1;
+            steps.extend(works(pools.stepped(step.run(), &pool, now)));
+        }
+        assert_eq!((begun, pools.sessions[0]), (MAX_OURS, MAX_OURS));
+        let soon = |peer: &&PeerId| pools.peers[*peer].next_at == now + LEAST_PAUSE;
+        assert_eq!(ours.iter().filter(soon).count(), MAX_OURS);
     }
 
     #[test]
@@ -598,7 +711,7 @@ mod tests {
             "a request"
         );
         assert!(pools.moved(peer, true, now).is_empty());
-        assert_eq!(pools.sessions, 0);
+        assert_eq!(pools.sessions, [0; 2]);
         let later = now + LEAST_PAUSE;
         assert_eq!(works(pools.on_time(&pool, later)).len(), 1);
     }
@@ -613,12 +726,12 @@ mod tests {
             steps.extend(works(pools.on_message(peer, request(), &pool, now)));
             pools.gone(peer, now);
         }
-        assert_eq!((steps.len(), pools.sessions), (MAX_STEPS, MAX_SESSIONS));
+        assert_eq!((steps.len(), pools.sessions), (MAX_STEPS, [0, MAX_THEIRS]));
         while let Some(step) = steps.pop() {
             steps.extend(works(pools.stepped(step.run(), &pool, now)));
             assert!(steps.len() <= MAX_STEPS);
         }
-        assert_eq!((pools.sessions, pools.at_work), (0, 0));
+        assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
     }
 
     #[test]
@@ -636,7 +749,7 @@ mod tests {
             snapshot: None,
         };
         assert!(pools.stepped(stepped, &pool, now).is_empty());
-        assert_eq!((pools.sessions, pools.at_work), (0, 0));
+        assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
         let later = now + LEAST_PAUSE;
         assert_eq!(
             works(pools.on_message(peer, request(), &pool, later)).len(),

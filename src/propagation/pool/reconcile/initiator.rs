@@ -91,6 +91,12 @@ impl Initiator {
                 self.state = State::Asked(snapshot);
                 return Ok(Vec::new());
             }
+            // The responder needs the place for somebody who is faster.
+            (State::Decoding(_), Message::Answer(answer))
+                if answer.request == self.salt && answer.run.is_none() =>
+            {
+                return Ok(vec![Action::End(Outcome::Declined)]);
+            }
             (State::Decoding(decoding), Message::Symbols(symbols)) => {
                 if symbols.first != decoding.decoder.received() {
                     return Err(Fault::WrongRun);
