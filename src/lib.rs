@@ -39,6 +39,7 @@
 
 // docs.rs says which feature and which target an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![deny(clippy::disallowed_methods)]
 
 pub mod chain;
 pub mod config;
