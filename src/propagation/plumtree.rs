@@ -36,7 +36,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use self::{
-    fetches::{Claim, Fetches, Limits},
+    fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
     log::{BATCH_BYTES, Entry, Log, PLACES, Place, bit},
     peer::{ANNOUNCE_DELAY, Peer, announce, answer, push, quiet_interval},
 };
@@ -168,6 +168,7 @@ impl Plumtree {
             patience: config.fetch_patience,
             timeout: config.fetch_timeout,
             max_announced: config.max_announced,
+            max_claims: MAX_CLAIMS,
             max_requested_bytes: config.max_requested_bytes,
         };
         Self {

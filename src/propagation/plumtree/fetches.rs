@@ -4,9 +4,12 @@
 //! what was asked for is pushed by another peer before the answer comes, the patience was too short, and grows; under load
 //! everything takes longer, and asking for it all would make it worse. Then it is asked of one
 //! announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by the
-//! next announcer. Who is slow but goes on answering has more time ([`MOST_TIMES`]): its link may be thin, or held to a budget. After Bitcoin Core's `txrequest`. Bounds: `max_announced` ids of one peer and [`MAX_WANTED`] in all
-//! (further announcements are not noted: reconciliation finds what they were about), [`MAX_ANNOUNCERS`] of one id, and of
-//! one peer `max_requested_bytes` asked for at once.
+//! next announcer. Who is slow but goes on answering has more time ([`MOST_TIMES`]): its link may be thin, or held to a budget. After Bitcoin Core's `txrequest`.
+//!
+//! Bounds: `max_announced` claims of one peer and [`MAX_CLAIMS`] in all, [`MAX_ANNOUNCERS`] of one id, and of one peer
+//! `max_requested_bytes` asked for at once. Further announcements are not noted; reconciliation finds what they were about. Where all
+//! there is room for is taken, a peer that has less than its share of it takes from the one that has most, so that few cannot
+//! keep the others' announcements out. Nothing here but that walks over all peers, and nothing over all that is wanted.
 
 use std::{
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
@@ -21,8 +24,10 @@ use crate::{
     propagation::{keyed::Keyed, wire::MAX_IDS},
 };
 
-/// Ids that are wanted at once.
-const MAX_WANTED: usize = 1 << 18;
+/// Announcements that are noted at once, of all peers.
+pub(super) const MAX_CLAIMS: usize = 1 << 18;
+/// What a peer that has too many of them loses at once.
+const TAKEN: usize = 64;
 /// How many times the configured patience it may become.
 const MOST_PATIENCE: u32 = 8;
 /// How many times the configured timeout a peer has to answer while other answers of it arrive.
@@ -30,13 +35,16 @@ const MOST_TIMES: u32 = 5;
 /// How many announced items more than it delivers a peer may turn out not to have.
 const MOST_MISSING: u32 = 256;
 /// Peers that are remembered as having one id.
-const MAX_ANNOUNCERS: usize = 4;
+const MAX_ANNOUNCERS: usize = 128;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Fetches {
     limits: Limits,
     wanted: HashMap<ShortId, Wanted, Keyed>,
+    /// All that they hold.
+    claims: usize,
+    keyed: Keyed,
     /// How long an announced item may still come by itself, now.
     patience: Duration,
     /// When ids were announced, in this order.
@@ -56,6 +64,7 @@ pub(super) struct Limits {
     /// How long a peer has to answer.
     pub(super) timeout: Duration,
     pub(super) max_announced: usize,
+    pub(super) max_claims: usize,
     pub(super) max_requested_bytes: usize,
 }
 
@@ -78,14 +87,14 @@ enum State {
     Waiting,
     /// In the heap of this peer.
     Ready(PeerId),
-    /// Asked of this peer.
-    Requested(PeerId),
+    /// Asked of this peer, then.
+    Requested(PeerId, Instant),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Announcer {
-    /// Its claims.
-    announced: usize,
+    /// What it claims to have, of what is wanted.
+    claims: HashSet<ShortId, Keyed>,
     /// What it is to be asked for, the best paying on top; some may have come another way meanwhile.
     ready: BinaryHeap<(u64, ShortId)>,
     requested_bytes: usize,
@@ -104,7 +113,9 @@ impl Fetches {
     pub(super) fn new(limits: Limits, keyed: Keyed) -> Self {
         Self {
             limits,
-            wanted: HashMap::with_hasher(keyed),
+            wanted: HashMap::with_hasher(keyed.clone()),
+            claims: 0,
+            keyed,
             patience: limits.patience,
             waiting: VecDeque::new(),
             requested: VecDeque::new(),
@@ -118,39 +129,49 @@ impl Fetches {
         self.touched.drain()
     }
 
-    /// Notes what a peer has; false where it has announced too much that it has not delivered.
-    pub(super) fn announced(
-        &mut self,
-        id: ShortId,
-        peer: PeerId,
-        claim: Claim,
-        now: Instant,
-    ) -> bool {
-        let announcer = self.peers.entry(peer).or_default();
-        if announcer.announced >= self.limits.max_announced {
+    /// Notes what a peer has, as far as there is room.
+    pub(super) fn announced(&mut self, id: ShortId, peer: PeerId, claim: Claim, now: Instant) {
+        let new = || Announcer::new(self.keyed.clone());
+        let claims = &self.peers.entry(peer).or_insert_with(new).claims;
+        if claims.len() >= self.limits.max_announced || claims.contains(&id) {
+            return;
+        }
+        let announced = |wanted: &Wanted| wanted.claims.len();
+        if self.wanted.get(&id).map_or(0, announced) >= MAX_ANNOUNCERS || !self.make_room(peer) {
+            return;
+        }
+        let wanted = self.wanted.entry(id).or_insert_with(|| {
+            self.waiting.push_back((now, id));
+            Wanted {
+                claims: Vec::new(),
+                state: State::Waiting,
+            }
+        });
+        wanted.claims.push((peer, claim));
+        if let Some(announcer) = self.peers.get_mut(&peer) {
+            announcer.claims.insert(id);
+            self.claims += 1;
+        }
+    }
+
+    /// Whether there is room for one more claim of this peer.
+    fn make_room(&mut self, peer: PeerId) -> bool {
+        if self.claims < self.limits.max_claims {
+            return true;
+        }
+        let claims = |id: &PeerId| self.peers.get(id).map_or(0, |peer| peer.claims.len());
+        if claims(&peer) >= self.limits.max_claims / self.peers.len().max(1) {
             return false;
         }
-        let full = self.wanted.len() >= MAX_WANTED;
-        match self.wanted.get_mut(&id) {
-            Some(wanted) => {
-                let known = wanted.claims.iter().any(|(other, _)| *other == peer);
-                if known || wanted.claims.len() >= MAX_ANNOUNCERS {
-                    return true;
-                }
-                wanted.claims.push((peer, claim));
-            }
-            None if full => return true,
-            None => {
-                let wanted = Wanted {
-                    claims: vec![(peer, claim)],
-                    state: State::Waiting,
-                };
-                self.wanted.insert(id, wanted);
-                self.waiting.push_back((now, id));
-            }
+        let most = self.peers.iter().max_by_key(|(_, peer)| peer.claims.len());
+        let Some((id, most)) = most.map(|(id, peer)| (*id, peer)) else {
+            return false;
+        };
+        let taken: Vec<_> = most.claims.iter().take(TAKEN).copied().collect();
+        for claim in taken {
+            self.ask_another(claim, id);
         }
-        announcer.announced += 1;
-        true
+        self.claims < self.limits.max_claims
     }
 
     /// An item is here, whoever sent it: what the sender had said of it, and whether it was asked for it.
@@ -162,12 +183,12 @@ impl Fetches {
     ) -> Option<(Claim, bool)> {
         let wanted = self.wanted.remove(&id)?;
         let mut claimed = None;
-        if let State::Requested(peer) = wanted.state {
+        if let State::Requested(peer, _) = wanted.state {
             self.learn(peer == *from);
         }
         for (peer, claim) in wanted.claims {
-            let asked = wanted.state == State::Requested(peer);
-            self.release(&peer, claim, asked);
+            let asked = wanted.state.asks(&peer);
+            self.release(&peer, id, claim, asked);
             if peer == *from {
                 claimed = Some((claim, asked));
                 if let Some(announcer) = self.peers.get_mut(&peer).filter(|_| asked) {
@@ -195,7 +216,7 @@ impl Fetches {
     /// the time that it has for an answer; what it had may leave its pool all at once.
     pub(super) fn missing(&mut self, id: ShortId, peer: PeerId, now: Instant) -> bool {
         let wanted = self.wanted.get(&id);
-        if wanted.is_none_or(|wanted| wanted.state != State::Requested(peer)) {
+        if wanted.is_none_or(|wanted| !wanted.state.asks(&peer)) {
             return false;
         }
         self.ask_another(id, peer);
@@ -231,7 +252,7 @@ impl Fetches {
                 && at == peer
             {
                 announcer.requested_bytes += size(*claim);
-                wanted.state = State::Requested(peer);
+                wanted.state = State::Requested(peer, now);
                 self.requested
                     .push_back((now + self.limits.timeout, (id, peer, now)));
                 ids.push(id);
@@ -271,7 +292,7 @@ impl Fetches {
             if self
                 .wanted
                 .get(&id)
-                .is_some_and(|wanted| wanted.state == State::Requested(peer))
+                .is_some_and(|wanted| wanted.state == State::Requested(peer, asked))
             {
                 let timeout = self.limits.timeout;
                 let deadline = now + timeout;
@@ -312,31 +333,21 @@ impl Fetches {
 
     /// What a peer was asked for and has not answered is asked of it again, since the question or the answer may be lost.
     pub(super) fn ask_again(&mut self, peer: &PeerId) {
-        let Self {
-            wanted,
-            requested,
-            peers,
-            touched,
-            ..
-        } = self;
+        let Self { wanted, peers, .. } = self;
         let Some(announcer) = peers.get_mut(peer) else {
             return;
         };
-        requested.retain(|(_, (id, asked, _))| {
-            let Some(item) = wanted.get_mut(id).filter(|_| asked == peer) else {
-                return asked != peer;
+        for id in &announcer.claims {
+            let Some(item) = wanted.get_mut(id).filter(|item| item.state.asks(peer)) else {
+                continue;
             };
-            let claim = item.claims.iter().find(|(other, _)| other == peer);
-            if let (State::Requested(of), Some((_, claim))) = (item.state, claim)
-                && of == *peer
-            {
+            if let Some((_, claim)) = item.claims.iter().find(|(other, _)| other == peer) {
                 announcer.requested_bytes -= size(*claim);
                 announcer.ready.push((claim.fee_rate, *id));
                 item.state = State::Ready(*peer);
             }
-            false
-        });
-        touched.insert(*peer);
+        }
+        self.touched.insert(*peer);
     }
 
     /// Whether a peer has sent something that it was asked for, lately.
@@ -347,23 +358,11 @@ impl Fetches {
 
     /// A peer is gone.
     pub(super) fn gone(&mut self, peer: PeerId) {
-        if self
-            .peers
-            .get(&peer)
-            .is_none_or(|announcer| announcer.announced == 0)
-        {
-            self.peers.remove(&peer);
-            return;
-        }
-        let claimed = |(id, wanted): (&ShortId, &Wanted)| {
-            wanted
-                .claims
-                .iter()
-                .any(|(other, _)| *other == peer)
-                .then_some(*id)
-        };
-        let ids: Vec<_> = self.wanted.iter().filter_map(claimed).collect();
-        for id in ids {
+        let claims = self.peers.get_mut(&peer);
+        let claims = claims.map(|peer| {
+            std::mem::replace(&mut peer.claims, HashSet::with_hasher(self.keyed.clone()))
+        });
+        for id in claims.into_iter().flatten() {
             self.ask_another(id, peer);
         }
         self.peers.remove(&peer);
@@ -378,10 +377,10 @@ impl Fetches {
         let Some((_, claim)) = place.map(|place| wanted.claims.remove(place)) else {
             return;
         };
-        let asked = wanted.state == State::Requested(peer);
+        let asked = wanted.state.asks(&peer);
         let turn = asked || wanted.state == State::Ready(peer);
         let nobody = wanted.claims.is_empty();
-        self.release(&peer, claim, asked);
+        self.release(&peer, id, claim, asked);
         if nobody {
             self.wanted.remove(&id);
         } else if turn {
@@ -400,7 +399,9 @@ impl Fetches {
             return;
         };
         wanted.state = State::Ready(peer);
-        let announcer = self.peers.entry(peer).or_default();
+        let Some(announcer) = self.peers.get_mut(&peer) else {
+            return;
+        };
         announcer.ready.push((claim.fee_rate, id));
         self.touched.insert(peer);
         // While a peer may be asked for no more, what came another way piles up in its heap.
@@ -414,9 +415,10 @@ impl Fetches {
         }
     }
 
-    fn release(&mut self, peer: &PeerId, claim: Claim, asked: bool) {
+    fn release(&mut self, peer: &PeerId, id: ShortId, claim: Claim, asked: bool) {
+        self.claims -= 1;
         if let Some(announcer) = self.peers.get_mut(peer) {
-            announcer.announced -= 1;
+            announcer.claims.remove(&id);
             if asked {
                 announcer.requested_bytes -= size(claim);
                 if !announcer.ready.is_empty() {
@@ -424,6 +426,28 @@ impl Fetches {
                 }
             }
         }
+    }
+}
+
+impl Announcer {
+    fn new(keyed: Keyed) -> Self {
+        Self {
+            claims: HashSet::with_hasher(keyed),
+            ready: BinaryHeap::new(),
+            requested_bytes: 0,
+            answered: None,
+            missing: 0,
+            paid: None,
+            blamed: None,
+            excused: None,
+        }
+    }
+}
+
+impl State {
+    /// Whether this peer is asked.
+    fn asks(&self, peer: &PeerId) -> bool {
+        matches!(self, Self::Requested(asked, _) if asked == peer)
     }
 }
 
@@ -438,227 +462,4 @@ fn size(claim: Claim) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::platform::test;
-    use proptest::prelude::*;
-
-    const LIMITS: Limits = Limits {
-        patience: Duration::from_millis(50),
-        timeout: Duration::from_secs(2),
-        max_announced: 100,
-        max_requested_bytes: 1000,
-    };
-
-    fn id(number: u64) -> ShortId {
-        ShortId::new(number.to_le_bytes())
-    }
-
-    fn claim(size: u32, fee_rate: u64) -> Claim {
-        Claim { size, fee_rate }
-    }
-
-    #[test]
-    fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
-        let (mut fetches, now) = (
-            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
-            crate::platform::now(),
-        );
-        let (ann, bob) = (PeerId::random(), PeerId::random());
-        for number in 0..10 {
-            assert!(fetches.announced(id(number), ann, claim(300, number), now));
-            assert!(fetches.announced(id(number), bob, claim(300, number), now));
-        }
-        assert_eq!(
-            fetches.arrived(id(9), &ann, now),
-            Some((claim(300, 9), false))
-        );
-        assert!(fetches.take(ann, now).is_empty(), "not yet");
-        assert_eq!(fetches.next_deadline(), Some(now + LIMITS.patience));
-        let later = now + LIMITS.patience;
-        assert!(fetches.on_time(later).is_empty());
-        let (of_ann, of_bob) = (fetches.take(ann, later), fetches.take(bob, later));
-        assert_eq!(
-            (of_ann.len(), of_bob.len()),
-            (4, 4),
-            "as many bytes as may be asked for at once"
-        );
-        assert!(
-            of_ann
-                .windows(2)
-                .all(|pair| pair[0].to_bytes() > pair[1].to_bytes()),
-            "{of_ann:?}"
-        );
-        assert!(of_ann.iter().all(|id| !of_bob.contains(id)));
-        assert_eq!(
-            fetches
-                .arrived(of_ann[0], &ann, now)
-                .map(|(_, asked)| asked),
-            Some(true)
-        );
-        assert_eq!(
-            fetches.arrived(of_ann[0], &ann, now),
-            None,
-            "it is here already"
-        );
-        assert!(fetches.is_ready(&ann) || fetches.peers[&ann].ready.is_empty());
-    }
-
-    #[test]
-    fn who_asks_too_soon_learns_patience_and_loses_it_again() {
-        let (mut fetches, mut now) = (
-            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
-            crate::platform::now(),
-        );
-        let (ann, bob) = (PeerId::random(), PeerId::random());
-        let mut fetch = |fetches: &mut Fetches, number, from| {
-            fetches.announced(id(number), ann, claim(1, 1), now);
-            now += fetches.patience;
-            fetches.on_time(now);
-            assert_eq!(fetches.take(ann, now), [id(number)]);
-            fetches.arrived(id(number), &from, now);
-        };
-        (0..100).for_each(|number| fetch(&mut fetches, number, bob));
-        assert_eq!(fetches.patience, LIMITS.patience * MOST_PATIENCE);
-        (100..1000).for_each(|number| fetch(&mut fetches, number, ann));
-        assert_eq!(fetches.patience, LIMITS.patience);
-    }
-
-    #[test]
-    fn who_is_slow_but_answers_has_more_time_and_not_for_ever() {
-        let (mut fetches, begin) = (
-            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
-            crate::platform::now(),
-        );
-        let ann = PeerId::random();
-        let mut now = begin;
-        for number in 0..100 {
-            assert!(fetches.announced(id(number), ann, claim(10, number), now));
-        }
-        now += LIMITS.patience;
-        fetches.on_time(now);
-        let mut asked = fetches.take(ann, now);
-        assert_eq!(asked.len(), 100);
-        let first = now;
-        // One a second.
-        let blamed = loop {
-            now += Duration::from_secs(1);
-            let arrived = asked.pop().expect("it is blamed before that");
-            assert!(
-                fetches
-                    .arrived(arrived, &ann, now)
-                    .is_some_and(|(_, asked)| asked)
-            );
-            if fetches.on_time(now) == [ann] {
-                break now - first;
-            }
-        };
-        assert_eq!(blamed, LIMITS.timeout * MOST_TIMES);
-        assert!(fetches.wanted.is_empty(), "nobody else has them");
-    }
-
-    #[test]
-    fn who_says_no_or_nothing_is_followed_by_the_next() {
-        let (mut fetches, now) = (
-            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
-            crate::platform::now(),
-        );
-        let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
-        for peer in &peers {
-            fetches.announced(id(1), *peer, claim(10, 1), now);
-        }
-        let mut at = now + LIMITS.patience;
-        fetches.on_time(at);
-        let asked = |fetches: &mut Fetches, at| {
-            let mut asked = peers
-                .iter()
-                .filter(|peer| !fetches.take(**peer, at).is_empty());
-            let one = asked.next().copied();
-            assert_eq!(asked.next(), None, "one at a time");
-            one
-        };
-        let first = asked(&mut fetches, at).expect("somebody");
-        assert!(!fetches.missing(id(1), first, at));
-        let second = asked(&mut fetches, at).expect("somebody else");
-        at += LIMITS.timeout;
-        assert_eq!(fetches.on_time(at), [second]);
-        let third = asked(&mut fetches, at).expect("somebody else");
-        fetches.gone(third);
-        let fourth = asked(&mut fetches, at).expect("the last that is remembered");
-        assert!(
-            [first, second, third, fourth]
-                .windows(2)
-                .all(|pair| pair[0] != pair[1])
-        );
-        assert!(!fetches.missing(id(1), fourth, at));
-        assert_eq!(asked(&mut fetches, at), None);
-        assert!(fetches.wanted.is_empty());
-    }
-
-    #[test]
-    fn silence_is_paid_for_once_a_round_and_not_where_questions_are_lost() {
-        let (mut fetches, start) = (
-            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
-            crate::platform::now(),
-        );
-        let peer = PeerId::random();
-        let mut blamed = 0;
-        // One question each 10 ms, none of which is answered.
-        let mut ask = |fetches: &mut Fetches, number, now| {
-            fetches.announced(id(number), peer, claim(1, 1), now);
-            blamed += fetches.on_time(now).len();
-            fetches.take(peer, now);
-            blamed
-        };
-        let at =
-            |number: u64| start + Duration::from_millis(10) * u32::try_from(number).expect("small");
-        for number in 0..1000 {
-            ask(&mut fetches, number, at(number));
-        }
-        let before = ask(&mut fetches, 1000, at(1000));
-        let rounds = usize::try_from((at(1000) - start).as_millis() / LIMITS.timeout.as_millis())
-            .expect("small");
-        assert!(before > 0 && before <= rounds, "{before} of {rounds}");
-        fetches.excuse(&peer, at(1000));
-        let later = at(1000) + LIMITS.timeout * 2;
-        assert_eq!(ask(&mut fetches, 1001, later), before);
-    }
-
-    #[test]
-    fn who_announces_without_end_is_stopped() {
-        let (mut fetches, now, peer) = (
-            Fetches::new(LIMITS, Keyed::new(&[1; 16])),
-            crate::platform::now(),
-            PeerId::random(),
-        );
-        let noted =
-            (0..200).filter(|number| fetches.announced(id(*number), peer, claim(1, 1), now));
-        assert_eq!(noted.count(), LIMITS.max_announced);
-        fetches.gone(peer);
-        assert!(fetches.wanted.is_empty() && fetches.peers.is_empty());
-    }
-
-    proptest! {
-        #[test]
-        fn counts_are_right_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u64..20, 0usize..4), 0..400)) {
-            let (mut fetches, mut now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), crate::platform::now());
-            let peers: Vec<_> = (0..4).map(|_| PeerId::random()).collect();
-            for (step, number, peer) in steps {
-                let peer = peers[peer];
-                match step {
-                    0 | 1 => { fetches.announced(id(number), peer, claim(100, number), now); }
-                    2 => { fetches.arrived(id(number), &peer, now); }
-                    3 => { fetches.missing(id(number), peer, now); }
-                    4 => { now += Duration::from_millis(number * 20); fetches.on_time(now); fetches.take(peer, now); }
-                    _ => fetches.gone(peer),
-                }
-                for (peer, announcer) in &fetches.peers {
-                    let claims = fetches.wanted.values().filter(|w| w.claims.iter().any(|(p, _)| p == peer));
-                    prop_assert_eq!(announcer.announced, claims.count());
-                    let requested = fetches.wanted.values().filter(|w| w.state == State::Requested(*peer));
-                    prop_assert_eq!(announcer.requested_bytes, requested.count() * 100);
-                }
-            }
-        }
-    }
-}
+mod tests;

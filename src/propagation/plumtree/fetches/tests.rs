@@ -1,0 +1,298 @@
+//! What is asked of whom, and when.
+
+use super::*;
+use crate::platform::test;
+use proptest::prelude::*;
+
+const LIMITS: Limits = Limits {
+    patience: Duration::from_millis(50),
+    timeout: Duration::from_secs(2),
+    max_announced: 100,
+    max_claims: 1000,
+    max_requested_bytes: 1000,
+};
+
+fn id(number: u64) -> ShortId {
+    ShortId::new(number.to_le_bytes())
+}
+
+fn claim(size: u32, fee_rate: u64) -> Claim {
+    Claim { size, fee_rate }
+}
+
+#[test]
+fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
+    let (mut fetches, now) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let (ann, bob) = (PeerId::random(), PeerId::random());
+    for number in 0..10 {
+        fetches.announced(id(number), ann, claim(300, number), now);
+        fetches.announced(id(number), bob, claim(300, number), now);
+    }
+    assert_eq!(
+        fetches.arrived(id(9), &ann, now),
+        Some((claim(300, 9), false))
+    );
+    assert!(fetches.take(ann, now).is_empty(), "not yet");
+    assert_eq!(fetches.next_deadline(), Some(now + LIMITS.patience));
+    let later = now + LIMITS.patience;
+    assert!(fetches.on_time(later).is_empty());
+    let (of_ann, of_bob) = (fetches.take(ann, later), fetches.take(bob, later));
+    assert_eq!(
+        (of_ann.len(), of_bob.len()),
+        (4, 4),
+        "as many bytes as may be asked for at once"
+    );
+    assert!(
+        of_ann
+            .windows(2)
+            .all(|pair| pair[0].to_bytes() > pair[1].to_bytes()),
+        "{of_ann:?}"
+    );
+    assert!(of_ann.iter().all(|id| !of_bob.contains(id)));
+    assert_eq!(
+        fetches
+            .arrived(of_ann[0], &ann, now)
+            .map(|(_, asked)| asked),
+        Some(true)
+    );
+    assert_eq!(
+        fetches.arrived(of_ann[0], &ann, now),
+        None,
+        "it is here already"
+    );
+    assert!(fetches.is_ready(&ann) || fetches.peers[&ann].ready.is_empty());
+}
+
+#[test]
+fn who_asks_too_soon_learns_patience_and_loses_it_again() {
+    let (mut fetches, mut now) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let (ann, bob) = (PeerId::random(), PeerId::random());
+    let mut fetch = |fetches: &mut Fetches, number, from| {
+        fetches.announced(id(number), ann, claim(1, 1), now);
+        now += fetches.patience;
+        fetches.on_time(now);
+        assert_eq!(fetches.take(ann, now), [id(number)]);
+        fetches.arrived(id(number), &from, now);
+    };
+    (0..100).for_each(|number| fetch(&mut fetches, number, bob));
+    assert_eq!(fetches.patience, LIMITS.patience * MOST_PATIENCE);
+    (100..1000).for_each(|number| fetch(&mut fetches, number, ann));
+    assert_eq!(fetches.patience, LIMITS.patience);
+}
+
+#[test]
+fn who_is_slow_but_answers_has_more_time_and_not_for_ever() {
+    let (mut fetches, begin) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let ann = PeerId::random();
+    let mut now = begin;
+    for number in 0..100 {
+        fetches.announced(id(number), ann, claim(10, number), now);
+    }
+    now += LIMITS.patience;
+    fetches.on_time(now);
+    let mut asked = fetches.take(ann, now);
+    assert_eq!(asked.len(), 100);
+    let first = now;
+    // One a second.
+    let blamed = loop {
+        now += Duration::from_secs(1);
+        let arrived = asked.pop().expect("it is blamed before that");
+        assert!(
+            fetches
+                .arrived(arrived, &ann, now)
+                .is_some_and(|(_, asked)| asked)
+        );
+        if fetches.on_time(now) == [ann] {
+            break now - first;
+        }
+    };
+    assert_eq!(blamed, LIMITS.timeout * MOST_TIMES);
+    assert!(fetches.wanted.is_empty(), "nobody else has them");
+}
+
+#[test]
+fn who_says_no_or_nothing_is_followed_by_the_next() {
+    let (mut fetches, now) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let peers: Vec<_> = (0..4).map(|_| PeerId::random()).collect();
+    for peer in &peers {
+        fetches.announced(id(1), *peer, claim(10, 1), now);
+    }
+    let mut at = now + LIMITS.patience;
+    fetches.on_time(at);
+    let asked = |fetches: &mut Fetches, at| {
+        let mut asked = peers
+            .iter()
+            .filter(|peer| !fetches.take(**peer, at).is_empty());
+        let one = asked.next().copied();
+        assert_eq!(asked.next(), None, "one at a time");
+        one
+    };
+    let first = asked(&mut fetches, at).expect("somebody");
+    assert!(!fetches.missing(id(1), first, at));
+    let second = asked(&mut fetches, at).expect("somebody else");
+    at += LIMITS.timeout;
+    assert_eq!(fetches.on_time(at), [second]);
+    let third = asked(&mut fetches, at).expect("somebody else");
+    fetches.gone(third);
+    let fourth = asked(&mut fetches, at).expect("the last");
+    assert!(
+        [first, second, third, fourth]
+            .windows(2)
+            .all(|pair| pair[0] != pair[1])
+    );
+    assert!(!fetches.missing(id(1), fourth, at));
+    assert_eq!(asked(&mut fetches, at), None);
+    assert!(fetches.wanted.is_empty());
+}
+
+#[test]
+fn silence_is_paid_for_once_a_round_and_not_where_questions_are_lost() {
+    let (mut fetches, start) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let peer = PeerId::random();
+    let mut blamed = 0;
+    // One question each 10 ms, none of which is answered.
+    let mut ask = |fetches: &mut Fetches, number, now| {
+        fetches.announced(id(number), peer, claim(1, 1), now);
+        blamed += fetches.on_time(now).len();
+        fetches.take(peer, now);
+        blamed
+    };
+    let at =
+        |number: u64| start + Duration::from_millis(10) * u32::try_from(number).expect("small");
+    for number in 0..1000 {
+        ask(&mut fetches, number, at(number));
+    }
+    let before = ask(&mut fetches, 1000, at(1000));
+    let rounds = usize::try_from((at(1000) - start).as_millis() / LIMITS.timeout.as_millis())
+        .expect("small");
+    assert!(before > 0 && before <= rounds, "{before} of {rounds}");
+    fetches.excuse(&peer, at(1000));
+    let later = at(1000) + LIMITS.timeout * 2;
+    assert_eq!(ask(&mut fetches, 1001, later), before);
+}
+
+#[test]
+fn who_announces_without_end_is_stopped() {
+    let (mut fetches, now, peer) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+        PeerId::random(),
+    );
+    for number in 0..200 {
+        fetches.announced(id(number), peer, claim(1, 1), now);
+    }
+    assert_eq!(fetches.wanted.len(), LIMITS.max_announced);
+    fetches.gone(peer);
+    assert!(fetches.wanted.is_empty() && fetches.peers.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn counts_are_right_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u64..20, 0usize..4), 0..400)) {
+        let (mut fetches, mut now) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), crate::platform::now());
+        let peers: Vec<_> = (0..4).map(|_| PeerId::random()).collect();
+        for (step, number, peer) in steps {
+            let peer = peers[peer];
+            match step {
+                0 | 1 => { fetches.announced(id(number), peer, claim(100, number), now); }
+                2 => { fetches.arrived(id(number), &peer, now); }
+                3 => { fetches.missing(id(number), peer, now); }
+                4 => { now += Duration::from_millis(number * 20); fetches.on_time(now); fetches.take(peer, now); }
+                _ => fetches.gone(peer),
+            }
+            for (peer, announcer) in &fetches.peers {
+                let claims = fetches.wanted.values().filter(|w| w.claims.iter().any(|(p, _)| p == peer));
+                prop_assert_eq!(announcer.claims.len(), claims.count());
+                let requested = fetches.wanted.values().filter(|w| w.state.asks(peer));
+                prop_assert_eq!(announcer.requested_bytes, requested.count() * 100);
+            }
+        }
+    }
+}
+
+/// Announces as many as it may.
+fn fills(fetches: &mut Fetches, from: u64, now: Instant) -> PeerId {
+    let peer = PeerId::random();
+    let most = LIMITS.max_announced as u64;
+    for number in from * most..(from + 1) * most {
+        fetches.announced(id(number), peer, claim(1, 1), now);
+    }
+    peer
+}
+
+#[test]
+fn a_few_who_announce_as_much_as_they_may_keep_nobody_out() {
+    let (mut fetches, now) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let liars: Vec<_> = (0..12).map(|from| fills(&mut fetches, from, now)).collect();
+    assert!(fetches.claims <= LIMITS.max_claims);
+    let (honest, begin) = (PeerId::random(), 1 << 32);
+    for number in begin..begin + 50 {
+        fetches.announced(id(number), honest, claim(1, 9), now);
+    }
+    let later = now + LIMITS.patience;
+    fetches.on_time(later);
+    assert_eq!(fetches.take(honest, later).len(), 50);
+    for liar in liars {
+        assert!(fetches.peers[&liar].claims.len() > LIMITS.max_announced / 4);
+    }
+}
+
+#[test]
+fn liars_who_come_first_do_not_hide_who_has_it() {
+    let (mut fetches, now) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let liars: Vec<_> = (0..20).map(|_| PeerId::random()).collect();
+    let honest = PeerId::random();
+    for peer in liars.iter().chain([&honest]) {
+        fetches.announced(id(1), *peer, claim(10, 1), now);
+    }
+    let at = now + LIMITS.patience;
+    fetches.on_time(at);
+    let asks_honest = (0..=liars.len()).any(|_| {
+        for liar in &liars {
+            if !fetches.take(*liar, at).is_empty() {
+                fetches.missing(id(1), *liar, at);
+            }
+        }
+        !fetches.take(honest, at).is_empty()
+    });
+    assert!(asks_honest);
+}
+
+#[test]
+fn what_is_asked_again_has_its_whole_time() {
+    let (mut fetches, now) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let peer = PeerId::random();
+    fetches.announced(id(1), peer, claim(10, 1), now);
+    let first = now + LIMITS.patience;
+    fetches.on_time(first);
+    assert_eq!(fetches.take(peer, first).len(), 1);
+    let again = first + LIMITS.timeout / 2;
+    fetches.ask_again(&peer);
+    assert_eq!(fetches.take(peer, again).len(), 1);
+    assert!(fetches.on_time(first + LIMITS.timeout).is_empty());
+    assert_eq!(fetches.on_time(again + LIMITS.timeout), [peer]);
+}
