@@ -137,7 +137,8 @@ impl<C: Core> Lanes<C> {
             });
             peer.session.open().is_none() || nothing_waits && peer.is_idle()
         };
-        self.turns.is_empty() && self.peers.iter().all(has_all)
+        let is_calm = self.turns.is_empty() && self.events.is_empty();
+        is_calm && self.core.is_settled(now) && self.peers.iter().all(has_all)
     }
 
     fn handler(&self, peer: PeerId) -> Handler<C::Decoder> {

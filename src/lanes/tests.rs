@@ -87,6 +87,10 @@ impl Core for Probe {
         (self.waiting[class.place()] > 0).then_some(now)
     }
 
+    fn is_settled(&self, _: Instant) -> bool {
+        true
+    }
+
     fn action(&mut self) -> Option<Action<&'static str>> {
         self.actions.pop_front()
     }

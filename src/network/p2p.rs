@@ -116,7 +116,10 @@ impl P2PNetworkManager {
     }
 
     /// Whether all that was accepted so far is with the peers that are connected: nothing of it is still checked here or waits in a
-    /// queue, and who acknowledges what it has checked has done so. Who has left is not waited for.
+    /// queue; each peer has read and checked the transactions that it was sent; and each that was told of a block has said that it
+    /// has it, or wants nothing more of it. Votes and messages on topics are not acknowledged: they count once the
+    /// connection has taken them. Where no peer is sent items whole, those announced less than about 2 s ago (`fetch_timeout`) are
+    /// waited for, since peers may come for them. Who has left is not waited for.
     ///
     /// # Errors
     /// [`NetworkError::NotRunning`].
@@ -124,8 +127,9 @@ impl P2PNetworkManager {
         self.ask(|reply| Command::IsFlushed { reply }).await
     }
 
-    /// Ends the node in order: sends what was accepted, three seconds at most, closes every connection, then ends all
-    /// subscriptions. Returns when it has ended.
+    /// Ends the node in order: waits until peers have what was accepted ([`Self::is_flushed`]), three seconds at most, and 200 ms
+    /// more for what is written and not acknowledged; closes every connection, then ends all subscriptions. Returns when it
+    /// has ended.
     pub async fn shutdown(&self) {
         if let Some(idle) = self.idle().take() {
             return drop(idle);

@@ -2,8 +2,7 @@
 //!
 //! Two cores share the work. [`CompactBlocks`] moves blocks whose transactions are mostly known already;
 //! [`Broadcasts`] moves large ones whose transactions are not. `choose` says which, and both hand what only the chain can
-//! answer to the network task as `Question`s. A broadcast that gets stuck falls back to compact blocks, at
-//! the peers that told of it. Each step is traced with its reason (target `selkie::propagation::blocks`).
+//! answer to the network task as `Question`s. A peer that takes no part in a broadcast is told of the block as of a compact one. Each step is traced with its reason (target `selkie::propagation::blocks`).
 //!
 //! Bounds: the cores', and `MAX_CHUNKED`.
 
@@ -24,8 +23,8 @@ use crate::{
     propagation::{
         PropagationConfig,
         blocks::{
-            coded::{Broadcasts, Encoded},
-            compact::{Announcement, BlockMessage, Choice, CompactBlocks, Form, Offer},
+            coded::{Broadcasts, Encoded, Fate},
+            compact::{BlockMessage, Choice, CompactBlocks, Form, Offer},
         },
         output::{Output, Part},
         pool::Mempool,
@@ -95,6 +94,11 @@ impl Blocks {
         self.compact.has_room(coming, now)
     }
 
+    /// See [`CompactBlocks::is_settled`].
+    pub(crate) fn is_settled(&self) -> bool {
+        self.compact.is_settled()
+    }
+
     pub(crate) fn on_block(
         &mut self,
         from: PeerId,
@@ -115,7 +119,7 @@ impl Blocks {
     ) -> Vec<Output> {
         self.next = None;
         let actions = self.coded.receive(from, frame, now);
-        self.coded_outputs(actions, now)
+        self.coded_outputs(actions)
     }
 
     /// What the chain says to a [`Question`].
@@ -144,11 +148,11 @@ impl Blocks {
                 broadcast, checked, ..
             } => {
                 let actions = self.coded.header_checked(broadcast, checked.verdict, now);
-                self.coded_outputs(actions, now)
+                self.coded_outputs(actions)
             }
             Answer::Reconstructed(result) => {
                 let actions = self.coded.reconstructed(result, now);
-                self.coded_outputs(actions, now)
+                self.coded_outputs(actions)
             }
             Answer::CodedBlock {
                 broadcast,
@@ -157,14 +161,14 @@ impl Blocks {
                 ..
             } => {
                 let actions = self.coded.block_checked(broadcast, checked.verdict, now);
-                let mut outputs = self.coded_outputs(actions, now);
+                let mut outputs = self.coded_outputs(actions);
                 outputs.extend(accepted.into_iter().flat_map(|block| {
                     self.chunk(&block.id, None);
                     self.accepted(*block, pool, now)
                 }));
                 outputs
             }
-            Answer::Encoded(id, header, encoded) => self.encoded(id, header, encoded, now),
+            Answer::Encoded(id, encoded) => self.encoded(id, encoded, now),
         }
     }
 
@@ -185,6 +189,7 @@ impl Blocks {
 
     /// What the core of compact blocks wants done.
     fn compact_outputs(&mut self, actions: Vec<compact::Action>) -> Vec<Output> {
+        let mut fates = Vec::new();
         let output = |action| match action {
             compact::Action::Send { peer, message, why } => {
                 tracing::debug!(%peer, message = message.name(), why, "sending");
@@ -193,14 +198,12 @@ impl Blocks {
                 Some(Output::Send(peer, class, frame))
             }
             compact::Action::SendCoded { peer, block, why } => {
-                tracing::debug!(%peer, %block, why, "sending coded chunks");
-                if self.coded.has(&peer) {
-                    return self.chunk(&block, Some(peer));
+                if let Some(fate) = self.coded.fate(&peer, &block) {
+                    fates.push((peer, block, fate));
+                    return None;
                 }
-                // There are more peers than take part in chunks: it fetches the block.
-                let (_, parts) = self.compact.block(&block)?;
-                let header = parts?.header.clone();
-                Some(announcement(peer, block, header))
+                tracing::debug!(%peer, %block, why, "sending coded chunks");
+                self.chunk(&block, Some(peer))
             }
             compact::Action::CheckHeader(check) => Some(Output::Ask(Question::Header(check))),
             compact::Action::Join(join) => Some(Output::Ask(Question::Join(join))),
@@ -210,11 +213,27 @@ impl Blocks {
                 Some(Output::Misdeed(peer, misdeed))
             }
         };
-        actions.into_iter().filter_map(output).collect()
+        let mut outputs: Vec<_> = actions.into_iter().filter_map(output).collect();
+        if !fates.is_empty() {
+            outputs.extend(self.settle(fates));
+        }
+        outputs
+    }
+
+    /// What has become of blocks that were to go in chunks.
+    fn settle(&mut self, fates: Vec<(PeerId, ItemId, Fate)>) -> Vec<Output> {
+        let mut actions = Vec::new();
+        for (peer, block, fate) in fates {
+            match fate {
+                Fate::Has => self.compact.settled(peer, &block),
+                Fate::Left => actions.extend(self.compact.announce(peer, &block)),
+            }
+        }
+        self.compact_outputs(actions)
     }
 
     /// What coded broadcast wants done.
-    fn coded_outputs(&mut self, actions: Vec<coded::Action>, now: Instant) -> Vec<Output> {
+    fn coded_outputs(&mut self, actions: Vec<coded::Action>) -> Vec<Output> {
         let mut outputs = Vec::new();
         for action in actions {
             match action {
@@ -251,26 +270,8 @@ impl Blocks {
                         is_here,
                     }));
                 }
-                coded::Action::Abandoned {
-                    block,
-                    header,
-                    tellers,
-                    reason,
-                    ..
-                } => {
+                coded::Action::Abandoned { block, reason } => {
                     tracing::debug!(%block, %reason, "coded chunks came to nothing");
-                    // Who said to have all of what is no block has lied; who has the block will tell of it.
-                    let stuck = matches!(
-                        reason,
-                        coded::Abandonment::Stuck | coded::Abandonment::Doubted
-                    );
-                    for teller in tellers.into_iter().filter(|_| stuck) {
-                        let (id, header) = (block.clone(), header.clone());
-                        let told = BlockMessage::Announcement(Announcement { id, header });
-                        // An announcement is not matched with the pool.
-                        let actions = self.compact.receive(teller, told, [], now);
-                        outputs.extend(self.compact_outputs(actions));
-                    }
                 }
                 coded::Action::Misdeed { peer, misdeed, why } => {
                     tracing::debug!(%peer, why, "a misdeed");
@@ -278,6 +279,8 @@ impl Blocks {
                 }
             }
         }
+        let fates = self.coded.take_fates();
+        outputs.extend(self.settle(fates));
         outputs
     }
 
@@ -299,21 +302,17 @@ impl Blocks {
     }
 
     /// The chunks are there; where they can't be broadcast, the block is announced instead.
-    fn encoded(
-        &mut self,
-        id: ItemId,
-        header: Bytes,
-        encoded: Option<Encoded>,
-        now: Instant,
-    ) -> Vec<Output> {
-        if encoded.is_some_and(|encoded| self.coded.start(encoded, now).is_ok()) {
-            return Vec::new();
+    fn encoded(&mut self, id: ItemId, encoded: Option<Encoded>, now: Instant) -> Vec<Output> {
+        let has_begun = encoded.is_some_and(|encoded| self.coded.start(encoded, now).is_ok());
+        // Others may have made room for it.
+        let mut fates = self.coded.take_fates();
+        if !has_begun {
+            tracing::debug!(block = %id, "no room for another coded broadcast: announcing");
+            let chunked = self.chunked.iter().filter(|(chunked, _)| *chunked == id);
+            let peers = chunked.flat_map(|(_, peers)| peers.iter().copied());
+            fates.extend(peers.map(|peer| (peer, id.clone(), Fate::Left)));
         }
-        tracing::debug!(block = %id, "no room for another coded broadcast: announcing");
-        let chunked = self.chunked.iter().filter(|(chunked, _)| *chunked == id);
-        let peers = chunked.flat_map(|(_, peers)| peers.iter().copied());
-        let announce = |peer| announcement(peer, id.clone(), header.clone());
-        peers.map(announce).collect()
+        self.settle(fates)
     }
 }
 
@@ -348,7 +347,7 @@ impl Part for Blocks {
         let actions = self.compact.on_time(now);
         let mut outputs = self.compact_outputs(actions);
         let actions = self.coded.on_time(now);
-        outputs.extend(self.coded_outputs(actions, now));
+        outputs.extend(self.coded_outputs(actions));
         outputs
     }
 
@@ -374,19 +373,13 @@ fn choose(offer: &Offer<'_>) -> Choice {
     compact::choose(offer)
 }
 
-/// Tells a peer of a block, which it may fetch.
-fn announcement(peer: PeerId, id: ItemId, header: Bytes) -> Output {
-    let message = BlockMessage::Announcement(Announcement { id, header });
-    let frame = Kind::Block(message.encode().into()).into_frame();
-    Output::Send(peer, Class::Block, frame)
-}
-
 /// Under which class a message is sent and limited.
 pub(super) fn class(message: &BlockMessage) -> Class {
     match message {
         BlockMessage::GetBlock(_)
         | BlockMessage::GetTransactions(_)
-        | BlockMessage::HighBandwidth(_) => Class::BlockRequest,
+        | BlockMessage::HighBandwidth(_)
+        | BlockMessage::Settled(_) => Class::BlockRequest,
         _ => Class::Block,
     }
 }

@@ -447,6 +447,11 @@ impl Core for Propagation {
         }
     }
 
+    fn is_settled(&self, now: Instant) -> bool {
+        let mut trees = [&self.votes, &self.transactions].into_iter();
+        self.actions.is_empty() && self.blocks.is_settled() && trees.all(|tree| tree.is_taken(now))
+    }
+
     fn action(&mut self) -> Option<Action<Event>> {
         if self.actions.is_empty() {
             for tree in [&mut self.votes, &mut self.transactions] {

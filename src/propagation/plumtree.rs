@@ -205,6 +205,8 @@ impl Plumtree {
             again: 0..0,
             next_at: now,
             attentive_at: now,
+            untaken: 0,
+            told_since: now,
             outbox,
             serve: VecDeque::new(),
             serving: HashSet::with_hasher(self.keyed.clone()),
@@ -356,6 +358,7 @@ impl Plumtree {
         peer.attentive_at = now;
         peer.next_at = peer.next_at.min(now + self.config.announce_interval);
         for id in wire::ids(&fetch.ids).ok()? {
+            peer.untaken = peer.untaken.saturating_sub(1);
             if !peer.asks(id, self.config.max_announced) {
                 return Some(Misdeed::TooManyMessages);
             }
@@ -485,6 +488,20 @@ impl Plumtree {
         is_little(ahead)
     }
 
+    /// Whether some peer was sent all there is whole, or all were told of it so long ago that who wants it has come for it.
+    pub(crate) fn is_taken(&self, now: Instant) -> bool {
+        let is_sent = self.peers.is_empty() || self.peers.values().any(|peer| peer.pushes);
+        let last = self.log.end().checked_sub(1);
+        let last = last.and_then(|number| self.log.from(number));
+        is_sent || last.is_none_or(|(_, batch)| batch.at + self.comes_within() <= now)
+    }
+
+    /// How soon a peer comes for what it was told of, if it does.
+    fn comes_within(&self) -> Duration {
+        let config = &self.config;
+        config.announce_interval + config.fetch_patience + config.fetch_timeout
+    }
+
     /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item. What a peer has
     /// asked for and is not in the log is looked up in the `pool`.
     pub(crate) fn next(
@@ -493,6 +510,7 @@ impl Plumtree {
         pool: Option<&Mempool>,
         now: Instant,
     ) -> Option<Outgoing> {
+        let comes_within = self.comes_within();
         let grafts = |peer: &Peer| peer.rescued >= RESCUED && !peer.pushes;
         if self.peers.get(&id).is_some_and(grafts) {
             self.change(id, true, now);
@@ -523,12 +541,23 @@ impl Plumtree {
         if peer.next_at > now {
             return None;
         }
+        if !peer.pushes && pool.is_none() {
+            // What it does not note it finds nowhere else, where no pools are compared: it is told more when it has come for this.
+            if peer.told_since + comes_within <= now {
+                (peer.untaken, peer.told_since) = (0, now);
+            }
+            if peer.untaken >= self.config.max_announced / 2 {
+                peer.next_at = now + self.config.announce_interval;
+                return None;
+            }
+        }
         let (out, interval) = if peer.pushes {
             (push(peer, &self.log), self.config.push_interval)
         } else {
             let mut unread = peer.cursor..self.log.end();
             let told = announce(&mut unread, peer.place, &self.log, now);
             peer.cursor = unread.start;
+            peer.untaken += told.as_ref().map_or(0, |told| told.items);
             let interval = self.config.announce_interval;
             let interval = if peer.is_attentive(now) {
                 interval

@@ -4,14 +4,21 @@ use std::time::Duration;
 
 use bytes::Buf;
 
-use super::*;
-use crate::{lanes::Decode, platform::test};
+use super::{blocks::compact::test_chain::TestChain, *};
+use crate::{
+    chain::ItemId, intake::DeliveredBlocks, lanes::Decode, platform::test,
+    propagation::blocks::compact::test_chain::block,
+};
 
 /// The cores of a node, what it has accepted, and what it says of the other one.
 struct Node {
     core: Propagation,
+    delivered: DeliveredBlocks,
     has: HashSet<TransactionKey>,
+    blocks: HashSet<ItemId>,
     misdeeds: Vec<Misdeed>,
+    /// What is to be sent.
+    sends: Vec<(Class, Outgoing)>,
 }
 
 impl Node {
@@ -20,8 +27,11 @@ impl Node {
         core.joined(other, outbound, now);
         Self {
             core,
+            delivered: DeliveredBlocks::new(1000),
             has: HashSet::new(),
+            blocks: HashSet::new(),
             misdeeds: Vec::new(),
+            sends: Vec::new(),
         }
     }
 
@@ -37,26 +47,31 @@ impl Node {
             .concluded(kind, from, accepted, std::iter::empty(), now);
     }
 
-    /// Does what is to be done; frames that are to be sent.
-    fn act(&mut self, now: Instant) -> Vec<(Class, Outgoing)> {
-        let mut sent = Vec::new();
+    /// Does what is to be done.
+    fn act(&mut self, now: Instant) {
         while let Some(action) = self.core.action() {
             match action {
-                Action::Send(_, class, outgoing) => sent.push((class, outgoing)),
+                Action::Send(_, class, outgoing) => self.sends.push((class, outgoing)),
                 Action::Misdeed(_, misdeed) => self.misdeeds.push(misdeed),
                 Action::Tell(Event::Check(Unchecked {
                     kind, from, items, ..
                 })) => self.accept(kind, Some(from), items, now),
+                Action::Tell(Event::Ask(question)) => {
+                    let answer = question.ask(&TestChain, &self.delivered);
+                    let accepted = answer.accepted().map(|(block, _)| block.id.clone());
+                    self.blocks.extend(accepted);
+                    self.core.answered(answer, now);
+                }
                 _ => {}
             }
         }
-        sent
     }
 
     /// Everything that goes out now.
     fn send(&mut self, to: PeerId, now: Instant) -> Vec<(Class, Outgoing)> {
         self.core.on_time(now);
-        let mut sent = self.act(now);
+        self.act(now);
+        let mut sent = std::mem::take(&mut self.sends);
         for class in Propagation::CLASSES {
             while let Some(outgoing) = self.core.next(to, *class, 1 << 20, now) {
                 sent.push((*class, outgoing));
@@ -126,4 +141,32 @@ fn who_roams_in_the_middle_of_a_stream_loses_nothing_and_nobody_pays() {
     assert_eq!(one.has.len(), 300 * 2 * 2 * 10);
     assert!(one.has == other.has, "{} there", other.has.len());
     assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
+}
+
+#[test]
+fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
+    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], Instant::now());
+    let mut nodes = [Node::new(there, true, now), Node::new(here, false, now)];
+    let blocks: Vec<_> = (0..20_u8)
+        .map(|number| {
+            let transactions = (0..5).map(|index| vec![number * 5 + index; 60_000].into());
+            block(&transactions.collect::<Vec<_>>())
+        })
+        .collect();
+    for (id, block, _) in &blocks {
+        let block = AcceptedBlock::of(id.clone(), block.clone(), &TestChain);
+        nodes[0].core.publish_block(block, now);
+    }
+    assert!(!nodes[0].core.is_settled(now));
+    for _ in 0..1000 {
+        now += Duration::from_millis(10);
+        let [one, other] = &mut nodes;
+        let (sent, answers) = (one.send(there, now), other.send(here, now));
+        other.receive(here, sent, now);
+        one.receive(there, answers, now);
+    }
+    let [one, other] = &nodes;
+    assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
+    assert_eq!(other.blocks.len(), 20);
+    assert!(one.core.is_settled(now));
 }

@@ -547,6 +547,35 @@ async fn what_a_peer_has_not_checked_yet_is_not_flushed() {
 }
 
 #[tokio::test]
+async fn a_block_that_a_peer_is_checking_is_not_flushed() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let sender = Node::start(listening(TCP)).await;
+    let peer = Node::with(listening(TCP), Slow(Arc::clone(&gate), ItemKind::Block)).await;
+    soon("the dial", sender.dial(peer.address()))
+        .await
+        .expect("it is there");
+    let block = Item::new(ItemKind::Block, vec![7; 100_000]);
+    sender.submit(block).await.expect("taken");
+    let arrives = async {
+        while gate.2.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the block", arrives).await;
+    for _ in 0..100 {
+        assert!(!sender.is_flushed().await.expect("running"));
+    }
+    drop(opens);
+    let flushed = async {
+        while !sender.is_flushed().await.expect("running") {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the peer's word", flushed).await;
+}
+
+#[tokio::test]
 async fn a_slow_chain_holds_its_peers_up_and_gets_all_of_their_votes() {
     let gate = Arc::new(Gate::default());
     let opens = Opens(Arc::clone(&gate));
@@ -583,7 +612,7 @@ async fn a_slow_chain_holds_its_peers_up_and_gets_all_of_their_votes() {
 struct Slow(Arc<Gate>, ItemKind);
 
 #[derive(Default)]
-struct Gate(Mutex<bool>, std::sync::Condvar);
+struct Gate(Mutex<bool>, std::sync::Condvar, AtomicUsize);
 
 struct Opens(Arc<Gate>);
 
@@ -598,6 +627,7 @@ impl Drop for Opens {
 
 impl Gate {
     fn pass(&self) {
+        self.2.fetch_add(1, Ordering::SeqCst);
         let open = self.0.lock().expect("unpoisoned");
         drop(self.1.wait_while(open, |open| !*open));
     }
@@ -615,6 +645,10 @@ impl Slow {
 impl Application for Slow {
     fn check_transaction(&self, transaction: &Transaction) -> Checked {
         self.check(ItemKind::Transaction, &transaction.data)
+    }
+
+    fn check_block(&self, block: &Block) -> Checked {
+        self.check(ItemKind::Block, &block.data)
     }
 
     fn check_vote(&self, vote: &Vote) -> Checked {

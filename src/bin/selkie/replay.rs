@@ -1,8 +1,9 @@
 //! `selkie replay`: feeds the blocks of files to peers, from a node of its own.
 
 use std::{
+    collections::HashSet,
     path::PathBuf,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::bail;
@@ -10,7 +11,7 @@ use clap::{CommandFactory, error::ErrorKind};
 use futures::{StreamExt, stream::FuturesUnordered};
 use futures_timer::Delay;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selkie::{ItemKind, Keypair, Multiaddr, NetworkError, P2PNetworkManager};
+use selkie::{ItemKind, Keypair, Multiaddr, NetworkError, P2PNetworkManager, PeerId};
 use serde_json::json;
 
 use crate::{
@@ -22,8 +23,6 @@ use crate::{
 
 /// How often is looked whether the peers have the last items.
 const LOOK: Duration = Duration::from_millis(100);
-/// Looks in a row after which they have: a peer that was told of a block asks for it, or for parts of it.
-const LOOKS: u32 = 3;
 /// How long a peer may take over them.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -93,8 +92,8 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         if dials {
             reach(&node, args.to).await?;
         }
-        let totals = play(&feed, &node, &output, &bar).await?;
-        let all_taken = drain(&node).await?;
+        let (totals, fed) = play(&feed, &node, &output, &bar).await?;
+        let all_taken = drain(&node, fed.as_ref()).await?;
         anyhow::Ok((totals, all_taken))
     };
     let outcome = interrupt.unless(work).await;
@@ -143,15 +142,29 @@ async fn reach(node: &P2PNetworkManager, to: Vec<Multiaddr>) -> Result<(), Netwo
     if reached { Ok(()) } else { outcome }
 }
 
-/// Feeds, with a progress bar on a terminal.
+/// Peers, and since when each is connected.
+type Fed = HashSet<(PeerId, Option<SystemTime>)>;
+
+fn connected(node: &P2PNetworkManager) -> Fed {
+    let peers = node.get_connected_peers().into_iter();
+    peers
+        .map(|peer| (peer.peer_id, peer.connected_at))
+        .collect()
+}
+
+/// Feeds, with a progress bar on a terminal. With the totals come the peers that were there from the first item on; `None`: none was sent.
 async fn play(
     feed: &Feed,
     node: &P2PNetworkManager,
     output: &Output,
     bar: &ProgressBar,
-) -> anyhow::Result<Totals> {
+) -> anyhow::Result<(Totals, Option<Fed>)> {
     let mut refusals_shown = 0_u32;
+    let mut fed = None;
     let outcome = feed.run(node, |totals, step| {
+        if matches!(step, Step::Sent { .. }) {
+            fed.get_or_insert_with(|| connected(node));
+        }
         match step {
             Step::Waiting(error) => bar.suspend(|| remark(format_args!("waiting: {error}"))),
             Step::Sent {
@@ -182,7 +195,7 @@ async fn play(
     });
     let outcome = outcome.await;
     bar.finish_and_clear();
-    outcome
+    Ok((outcome?, fed))
 }
 
 /// Shown on stderr, and only where that is a terminal.
@@ -197,18 +210,16 @@ fn progress_bar(feed: &Feed) -> ProgressBar {
 }
 
 /// Waits until the peers have the last items, which would be lost with the connections; false where they take too long, or
-/// leave.
-async fn drain(node: &P2PNetworkManager) -> Result<bool, NetworkError> {
+/// none of those that were `fed` from the first item on is left: nobody knows what one that has left had taken by then, and one that came
+/// later has not got all of it.
+async fn drain(node: &P2PNetworkManager, fed: Option<&Fed>) -> Result<bool, NetworkError> {
+    let Some(fed) = fed else {
+        return Ok(true);
+    };
     let began = Instant::now();
-    // Nothing waits for peers that have left, whatever they had taken by then.
-    let mut flushed = 0;
-    while !node.get_connected_peers().is_empty() && began.elapsed() < PATIENCE {
-        flushed = if node.is_flushed().await? {
-            flushed + 1
-        } else {
-            0
-        };
-        if flushed == LOOKS {
+    while !fed.is_disjoint(&connected(node)) && began.elapsed() < PATIENCE {
+        // One that leaves meanwhile is waited for no more.
+        if node.is_flushed().await? && !fed.is_disjoint(&connected(node)) {
             return Ok(true);
         }
         Delay::new(LOOK).await;

@@ -49,7 +49,7 @@ mod simulation;
 #[cfg(test)]
 mod vector_tests;
 
-pub use actions::{Abandonment, Action};
+pub use actions::{Abandonment, Action, Fate};
 pub use announcement::{Announcement, BroadcastId, MAX_HEADER};
 pub use broadcasts::{Broadcasts, NoRoom};
 pub use chunk::Chunk;

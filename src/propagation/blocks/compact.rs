@@ -50,7 +50,7 @@ mod network_tests;
 #[cfg(test)]
 mod node_tests;
 #[cfg(test)]
-mod test_chain;
+pub(in crate::propagation) mod test_chain;
 #[cfg(test)]
 mod vector_tests;
 

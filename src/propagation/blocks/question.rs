@@ -67,7 +67,7 @@ pub(crate) enum Answer {
         accepted: Option<Box<AcceptedBlock>>,
     },
     /// `None`: it cannot be encoded.
-    Encoded(ItemId, Bytes, Option<Encoded>),
+    Encoded(ItemId, Option<Encoded>),
 }
 
 /// A block that the chain has accepted, and what propagation wants to know of it.
@@ -160,8 +160,8 @@ impl Question {
                 }
             }
             Self::Encode(id, header, bytes) => {
-                let encoded = Encoded::of(id.clone(), header.clone(), &bytes).ok();
-                Answer::Encoded(id, header, encoded)
+                let encoded = Encoded::of(id.clone(), header, &bytes).ok();
+                Answer::Encoded(id, encoded)
             }
         }
     }
@@ -200,7 +200,7 @@ impl Question {
                 peer,
                 accepted: None,
             },
-            Self::Encode(id, header, _) => Answer::Encoded(id, header, None),
+            Self::Encode(id, ..) => Answer::Encoded(id, None),
             Self::Reconstruct(_) => return None,
         })
     }

@@ -54,6 +54,39 @@ fn a_fetch_that_names_one_item_4096_times_gets_it_once() {
 }
 
 #[test]
+fn no_more_votes_are_announced_than_a_peer_notes_before_it_comes_for_them() {
+    let (peer, now) = (PeerId::random(), Instant::now());
+    let mut tree = tree(peer, now);
+    tree.on_link(peer, &Link { push: false }, now);
+    let items: Vec<_> = (0..60_000).map(|number| item(number, 20)).collect();
+    tree.accepted(None, items.clone(), now);
+    let announced = |tree: &mut Plumtree, from: u64| {
+        let mut told = 0;
+        for millis in from..from + 500 {
+            let at = now + Duration::from_millis(millis);
+            while let Some(out) = tree.next(peer, None, at) {
+                let is_told = matches!(frame(&out.bytes), Kind::Announce(_));
+                told += if is_told { out.items } else { 0 };
+            }
+        }
+        told
+    };
+    let noted = TreeConfig::default().max_announced;
+    let first = announced(&mut tree, 100);
+    assert!((noted / 2..=noted).contains(&first), "{first}");
+    for some in items[..first].chunks(MAX_IDS) {
+        let some: Vec<_> = some.iter().collect();
+        assert_eq!(tree.on_fetch(peer, &fetch(&some), now), None);
+    }
+    let second = announced(&mut tree, 600);
+    assert!((noted / 2..=noted).contains(&second), "{second}");
+    // What it does not come for it has from others.
+    assert_eq!(announced(&mut tree, 1200), 0);
+    let third = announced(&mut tree, 3000);
+    assert!((noted / 2..=noted).contains(&third), "{third}");
+}
+
+#[test]
 fn what_there_was_no_room_for_is_fetched_again() {
     let (peer, now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);

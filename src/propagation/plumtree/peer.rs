@@ -42,6 +42,9 @@ pub(super) struct Peer {
     pub(super) again: Range<u64>,
     /// When it may be sent something again.
     pub(super) next_at: Instant,
+    /// What it was told of and has not come for, of late; and since when that is counted.
+    pub(super) untaken: usize,
+    pub(super) told_since: Instant,
     /// When it came, or fetched something last.
     pub(super) attentive_at: Instant,
     /// Small frames that go first.

@@ -35,16 +35,11 @@ pub enum Action {
         /// The block.
         bytes: Bytes,
     },
-    /// A broadcast came to nothing: get the block in another way.
+    /// A broadcast came to nothing. Who told of it is told that this node takes no part, and tells of the block in another way once
+    /// it has it.
     Abandoned {
-        /// The broadcast.
-        broadcast: BroadcastId,
         /// The block's identity.
         block: ItemId,
-        /// The block's header.
-        header: Bytes,
-        /// The peers that told of it.
-        tellers: Vec<PeerId>,
         /// Why.
         reason: Abandonment,
     },
@@ -59,15 +54,21 @@ pub enum Action {
     },
 }
 
+/// What has become of a block of ours at a peer that was to have it in chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Its chain has accepted the block.
+    Has,
+    /// It takes no part in the broadcast, or that has ended before the peer had the block: tell it of the block in another way.
+    Left,
+}
+
 /// Why a broadcast came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Abandonment {
     /// Nobody has sent a new chunk for too long, or too few of them.
     #[error("too few chunks came")]
     Stuck,
-    /// Only a peer that is doubted has told of it: it is asked for the whole block instead.
-    #[error("who told of it is doubted")]
-    Doubted,
     /// The chunks do not belong together: [`super::InconsistentCoding`].
     #[error("its chunks are no encoding of any block")]
     Inconsistent,

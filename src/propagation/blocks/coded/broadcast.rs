@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
 
+use super::actions::Fate;
 use super::announcement::{Announcement, BroadcastId};
 use super::chunk::Chunk;
 use super::chunk_set::ChunkSet;
@@ -121,6 +122,16 @@ impl Broadcast {
     pub(super) fn leave(&mut self, peer: &PeerId, peers: &Peers, now: Instant) {
         self.links.remove(peer);
         self.plan(peers, now);
+    }
+
+    /// What has become of the block at a peer, if it has said so.
+    pub(super) fn fate(&self, peer: &PeerId) -> Option<Fate> {
+        self.links.get(peer).and_then(Link::fate)
+    }
+
+    /// Whether every peer has the block, or takes no part.
+    fn is_settled(&self) -> bool {
+        self.links.values().all(|link| link.fate().is_some())
     }
 
     /// A peer says what it holds.
@@ -257,7 +268,8 @@ impl Broadcast {
         self.held = self.all();
         for link in self.links.values_mut() {
             link.unask();
-            link.stale |= !link.done;
+            // Who needs nothing wants to know that the block has arrived.
+            link.stale = true;
         }
     }
 
@@ -280,8 +292,9 @@ impl Broadcast {
         }
     }
 
-    /// Whether the block was accepted so long ago that whoever began to fetch it has had its time.
+    /// Whether every peer has the block, or it was accepted so long ago that whoever began to fetch it has had its time.
     pub(super) fn was_served(&self, config: &CodedConfig, now: Instant) -> bool {
-        self.phase == Phase::Accepted && self.progress + config.give_up_after <= now
+        let is_over = || self.progress + config.give_up_after <= now;
+        self.is_accepted() && (self.is_settled() || is_over())
     }
 }

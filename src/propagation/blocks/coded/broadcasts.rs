@@ -21,6 +21,10 @@
 //! their chain has accepted the block. Whoever told of it first is doubted for a while, but pays nothing: it may
 //! have passed on what it was told itself.
 //!
+//! A node that is told of more broadcasts than it has places for, or too often, or by a peer that is doubted, takes no part in them and says
+//! so. Nobody pays for that: an honest node passes on what others make. Who is told so, or ends a broadcast before a peer had
+//! the block, tells that peer of it in another way ([`Broadcasts::take_fates`]), so no block is lost.
+//!
 //! Bounds: [`CodedConfig`] and the constants beside the structures.
 
 use std::collections::VecDeque;
@@ -28,7 +32,7 @@ use std::collections::VecDeque;
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
 
-use super::actions::{Abandonment, Action};
+use super::actions::{Abandonment, Action, Fate};
 use super::announcement::BroadcastId;
 use super::broadcast::{Broadcast, Phase};
 use super::chunk::Chunk;
@@ -60,6 +64,8 @@ pub struct Broadcasts {
     over: VecDeque<(BroadcastId, ItemId)>,
     /// See [`Self::take_news`].
     news: bool,
+    /// See [`Self::take_fates`].
+    fates: Vec<(PeerId, ItemId, Fate)>,
 }
 
 impl Broadcasts {
@@ -72,6 +78,7 @@ impl Broadcasts {
             live: Vec::new(),
             over: VecDeque::new(),
             news: false,
+            fates: Vec::new(),
             config,
         }
     }
@@ -81,14 +88,24 @@ impl Broadcasts {
         std::mem::take(&mut self.news)
     }
 
+    /// What has become of accepted blocks at peers, since this was last called.
+    pub fn take_fates(&mut self) -> Vec<(PeerId, ItemId, Fate)> {
+        std::mem::take(&mut self.fates)
+    }
+
+    /// What has become of a block at a peer: it has said so, or takes no part in chunks at all. `None`: it gets them.
+    pub fn fate(&self, peer: &PeerId, block: &ItemId) -> Option<Fate> {
+        if !self.peers.contains(peer) {
+            return Some(Fate::Left);
+        }
+        let of_block = |it: &&Broadcast| it.announcement.block() == block;
+        let mut fates = self.live.iter().filter(of_block);
+        fates.find_map(|it| it.fate(peer))
+    }
+
     /// The peers that take part.
     pub fn peers(&self) -> impl Iterator<Item = PeerId> {
         self.peers.iter()
-    }
-
-    /// Whether a peer takes part.
-    pub fn has(&self, peer: &PeerId) -> bool {
-        self.peers.contains(peer)
     }
 
     /// A peer that speaks the protocol is connected; above [`CodedConfig::max_peers`] it is ignored. It is told of
@@ -115,12 +132,19 @@ impl Broadcasts {
     /// to this node in chunks already, it is complete now.
     ///
     /// # Errors
-    /// [`NoRoom`] while too many broadcasts are under way.
+    /// [`NoRoom`] while too many broadcasts are under way; also where peers have not got so many of this node's own that they
+    /// take no further one of it.
     pub fn start(&mut self, encoded: Encoded, now: Instant) -> Result<(), NoRoom> {
         let announcement = encoded.announcement().clone();
         let id = encoded.id();
         if !self.live.iter().any(|broadcast| broadcast.id() == id) {
-            if !self.make_room(announcement.shape().weight(), Broadcast::is_accepted) {
+            let config = self.config.clone();
+            let was_served = |it: &Broadcast| it.was_served(&config, now);
+            let own = self.live.iter().filter(|it| it.introducer.is_none());
+            let unserved = own.filter(|it| !was_served(it)).count();
+            if unserved >= config.max_introduced
+                || !self.make_room(announcement.shape().weight(), was_served)
+            {
                 return Err(NoRoom);
             }
             // What went out before it ended here must not go out again.
@@ -302,7 +326,9 @@ impl Broadcasts {
         }
         if let Some(broadcast) = self.live.iter_mut().find(|live| live.id() == id) {
             self.news |= !broadcast.is_accepted();
+            let before = broadcast.fate(&peer);
             broadcast.says(&peer, it.have, &self.peers, now);
+            self.fates.extend(news(broadcast, &peer, before));
             return Vec::new();
         }
         let block = announcement.block().clone();
@@ -313,23 +339,13 @@ impl Broadcasts {
             self.peers.refuse(&peer, id);
             return Vec::new();
         }
-        if !self.peers.introduces(&peer, &self.config, now) {
-            let why = "it announces new blocks too often";
-            return vec![misdeed(peer, Misdeed::TooManyMessages, why)];
-        }
-        if self.peers.is_doubted(&peer, now) && !self.peers.have_others_announced(&peer, &id) {
-            // Perhaps it is right, and nobody else will tell.
-            return vec![Action::Abandoned {
-                broadcast: id,
-                block,
-                header: announcement.header().clone(),
-                tellers: vec![peer],
-                reason: Abandonment::Doubted,
-            }];
-        }
+        let is_doubted =
+            self.peers.is_doubted(&peer, now) && !self.peers.have_others_announced(&peer, &id);
         let config = self.config.clone();
         let served = move |it: &Broadcast| it.was_served(&config, now);
-        if announcement.shape().size() > self.config.max_block_bytes
+        if !self.peers.introduces(&peer, &self.config, now)
+            || is_doubted
+            || announcement.shape().size() > self.config.max_block_bytes
             || !self.may_introduce(&peer, &block)
             || !self.make_room(announcement.shape().weight(), served)
         {
@@ -357,7 +373,9 @@ impl Broadcasts {
         let id = status.broadcast;
         if let Some(broadcast) = self.live.iter_mut().find(|it| it.id() == id) {
             self.news |= !broadcast.is_accepted();
+            let before = broadcast.fate(peer);
             broadcast.status(peer, status, &self.peers, now);
+            self.fates.extend(news(broadcast, peer, before));
             self.peers.share(peer, &broadcast.announcement, false);
         } else if !status.done && self.over.iter().any(|(over, _)| *over == id) {
             self.peers.refuse(peer, id);
@@ -471,21 +489,15 @@ impl Broadcasts {
             if let Some(introducer) = broadcast.introducer {
                 self.peers.doubt(&introducer, now + self.config.doubt);
             }
-            let peers = broadcast.links.keys().copied();
-            let tellers = peers.filter(|peer| self.peers.has_announced(peer, id));
-            actions.push(Action::Abandoned {
-                broadcast: *id,
-                block: broadcast.announcement.block().clone(),
-                header: broadcast.announcement.header().clone(),
-                tellers: tellers.collect(),
-                reason,
-            });
+            let block = broadcast.announcement.block().clone();
+            actions.push(Action::Abandoned { block, reason });
         }
         self.close(id);
         actions
     }
 
-    /// Ends a broadcast; whoever takes part and is not told yet that nothing is needed is told so.
+    /// Ends a broadcast; whoever takes part and is not told yet that nothing is needed is told so. Who has not got the block from here is to
+    /// have it in another way.
     fn close(&mut self, id: &BroadcastId) {
         let Some(place) = self.live.iter().position(|it| it.id() == *id) else {
             return;
@@ -493,6 +505,10 @@ impl Broadcasts {
         self.news = true;
         let broadcast = self.live.remove(place);
         for (peer, link) in &broadcast.links {
+            if broadcast.is_accepted() && link.fate().is_none() {
+                let block = broadcast.announcement.block().clone();
+                self.fates.push((*peer, block, Fate::Left));
+            }
             if link.heard && !(broadcast.is_done() && link.told && !link.stale) {
                 self.peers.refuse(peer, *id);
             }
@@ -512,6 +528,17 @@ fn reconstruct(broadcast: &mut Broadcast) -> Vec<Action> {
         .map(Action::Reconstruct)
         .into_iter()
         .collect()
+}
+
+/// What has become of an accepted block at a peer, if that is another thing than before.
+fn news(
+    broadcast: &Broadcast,
+    peer: &PeerId,
+    before: Option<Fate>,
+) -> Option<(PeerId, ItemId, Fate)> {
+    let fate = broadcast.fate(peer).filter(|fate| before != Some(*fate))?;
+    let block = broadcast.announcement.block().clone();
+    broadcast.is_accepted().then_some((*peer, block, fate))
 }
 
 fn misdeed(peer: PeerId, misdeed: Misdeed, why: &'static str) -> Action {

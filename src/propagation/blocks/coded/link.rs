@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::actions::Fate;
 use super::chunk_set::ChunkSet;
 
 use crate::platform::Instant;
@@ -88,6 +89,15 @@ impl Link {
         self.has = ChunkSet::EMPTY;
         self.asked = ChunkSet::EMPTY;
         !std::mem::replace(&mut self.left, true)
+    }
+
+    /// What has become of the block at the peer, if it has said so.
+    pub(super) fn fate(&self) -> Option<Fate> {
+        if self.vouches {
+            Some(Fate::Has)
+        } else {
+            self.left.then_some(Fate::Left)
+        }
     }
 
     /// The chunks that it can still send us: none comes twice.

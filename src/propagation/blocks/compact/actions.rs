@@ -100,6 +100,11 @@ impl Actions {
         self.push(Action::Send { peer, message, why });
     }
 
+    /// Tells who has told of a block that it is here, or not wanted any more.
+    pub(super) fn settled(&mut self, peer: PeerId, id: &ItemId, why: &'static str) {
+        self.send(peer, BlockMessage::Settled(id.clone()), why);
+    }
+
     pub(super) fn blame(&mut self, peer: PeerId, misdeed: Misdeed, why: &'static str) {
         self.push(Action::Misdeed { peer, misdeed, why });
     }

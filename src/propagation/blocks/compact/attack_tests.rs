@@ -309,7 +309,7 @@ fn one_peer_fills_its_own_places_and_inbound_peers_leave_some_to_outbound_ones()
                 .len();
         }
     }
-    assert_eq!(asked, 4, "all three told of the same four first");
+    assert_eq!(asked, 3, "all three told of the same three first");
     let told = |bench: &mut Bench, peer, seed| {
         bench
             .receive(peer, announcement(&transactions(seed, 3)))
@@ -320,15 +320,17 @@ fn one_peer_fills_its_own_places_and_inbound_peers_leave_some_to_outbound_ones()
         (told(&mut bench, late, 40), told(&mut bench, late, 41)),
         (1, 1)
     );
-    assert_eq!(told(&mut bench, late, 42), 0, "six of eight places");
+    assert_eq!(told(&mut bench, late, 42), 0, "one is left to others");
+    let last = bench.peer(false);
+    assert_eq!(told(&mut bench, last, 43), 1, "six of eight places");
     assert_eq!(
         (
-            told(&mut bench, outbound, 43),
-            told(&mut bench, outbound, 44)
+            told(&mut bench, outbound, 44),
+            told(&mut bench, outbound, 45)
         ),
         (1, 1)
     );
-    assert_eq!(told(&mut bench, outbound, 45), 0, "all places");
+    assert_eq!(told(&mut bench, outbound, 46), 0, "all places");
     // When the silent ones are given up, there is room again.
     let mut now = Duration::ZERO;
     while bench.core.next_deadline().is_some() {
@@ -336,7 +338,49 @@ fn one_peer_fills_its_own_places_and_inbound_peers_leave_some_to_outbound_ones()
         now += Duration::from_secs(1);
         assert!(now < Duration::from_secs(200));
     }
-    assert_eq!(told(&mut bench, late, 46), 1);
+    assert_eq!(told(&mut bench, late, 50), 1);
+}
+
+#[test]
+fn two_inbound_peers_do_not_hold_all_places_that_there_are_for_their_kind() {
+    let mut bench = bench();
+    let holders = [bench.peer(false), bench.peer(false)];
+    for seed in 0..40 {
+        let holder = holders[usize::try_from(seed % 2).unwrap()];
+        bench.receive(holder, announcement(&transactions(seed, 3)));
+    }
+    let honest = bench.peer(false);
+    let asked = bench.receive(honest, announcement(&transactions(100, 3)));
+    assert_eq!(words(&[honest], &asked), ["0 request for a block Compact"]);
+}
+
+#[test]
+fn a_block_that_was_announced_is_expected_of_its_teller_after_it_has_waited_too() {
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    let all: Vec<_> = (0..20).map(|seed| transactions(seed, 3)).collect();
+    for all in &all[..5] {
+        bench.receive(peer, announcement(all));
+    }
+    // The fifth waited for a place.
+    let after = bench.receive(peer, whole(&all[0]));
+    assert!(
+        words(&[peer], &after).contains(&"0 request for a block Compact".to_owned()),
+        "{after:?}"
+    );
+    let after = bench.receive(peer, BlockMessage::NotFound(id(&all[4])));
+    assert_eq!(words(&[peer], &after), ["0 NoAnswer"]);
+    // Of what it told of long before others it may have nothing left.
+    for all in &all[5..] {
+        bench.receive(peer, announcement(all));
+    }
+    let after = bench.receive(peer, whole(&all[1]));
+    assert!(
+        words(&[peer], &after).contains(&"0 request for a block Compact".to_owned()),
+        "{after:?}"
+    );
+    let after = bench.receive(peer, BlockMessage::NotFound(id(&all[6])));
+    assert_eq!(words(&[peer], &after), ["0 request for a block Compact"]);
 }
 
 #[test]

@@ -94,6 +94,7 @@ impl CompactBlocks {
         self.high_bandwidth.gone(peer);
         self.recent.gone(peer);
         self.downloads.gone(peer, now, &mut out);
+        self.downloads.take_up(now, &mut out);
         out.into_vec()
     }
 
@@ -118,6 +119,7 @@ impl CompactBlocks {
     ) -> Vec<Action> {
         let mut out = Actions::default();
         self.take((id, block, parts, novel_bytes), from, now, &mut out);
+        self.downloads.take_up(now, &mut out);
         out.into_vec()
     }
 
@@ -136,6 +138,8 @@ impl CompactBlocks {
         }
         match message {
             BlockMessage::Announcement(announcement) => {
+                // It is told of what the chain has accepted there.
+                self.settled(peer, &announcement.id);
                 if self.is_news(peer, &announcement.id, false, &mut out) {
                     self.downloads.announced(peer, announcement, now, &mut out);
                 }
@@ -173,7 +177,9 @@ impl CompactBlocks {
             BlockMessage::HighBandwidth(false) => {
                 self.wanting.remove(&peer);
             }
+            BlockMessage::Settled(id) => self.settled(peer, &id),
         }
+        self.downloads.take_up(now, &mut out);
         out.into_vec()
     }
 
@@ -188,6 +194,7 @@ impl CompactBlocks {
         let mut out = Actions::default();
         self.downloads
             .header_checked(&check, checked, pool, now, &mut out);
+        self.downloads.take_up(now, &mut out);
         out.into_vec()
     }
 
@@ -203,6 +210,7 @@ impl CompactBlocks {
         } = join;
         let Some(block) = block else {
             self.downloads.refused(&id, peer, false, now, &mut out);
+            self.downloads.take_up(now, &mut out);
             return out.into_vec();
         };
         if self.recent.is_accepted(&id) {
@@ -260,7 +268,9 @@ impl CompactBlocks {
             }
             Verdict::Ignore => {
                 self.withdraw(&id, &mut out);
-                self.downloads.finish(&id);
+                for teller in self.downloads.finish(&id) {
+                    out.settled(teller, &id, "the chain does not want the block now");
+                }
             }
             Verdict::Accept | Verdict::Reject => {
                 if !whole {
@@ -269,6 +279,7 @@ impl CompactBlocks {
                 self.downloads.refused(&id, peer, whole, now, &mut out);
             }
         }
+        self.downloads.take_up(now, &mut out);
         out.into_vec()
     }
 
@@ -310,6 +321,30 @@ impl CompactBlocks {
         count == 0 || (count < config.max_recent_blocks / 2 && bytes < config.max_recent_bytes / 2)
     }
 
+    /// Whether every peer that was told of a block has said that it has it, or wants nothing more of it.
+    pub fn is_settled(&self) -> bool {
+        self.recent.is_settled()
+    }
+
+    /// A peer has a block, or wants nothing more of it.
+    pub fn settled(&mut self, peer: PeerId, id: &ItemId) {
+        if let Some(kept) = self.recent.get(id) {
+            kept.dealings(peer).settled = true;
+        }
+    }
+
+    /// A block that was to go to a peer in chunks is announced to it instead, if it is still kept.
+    pub fn announce(&mut self, peer: PeerId, id: &ItemId) -> Vec<Action> {
+        let mut out = Actions::default();
+        let kept = self.recent.get(id).filter(|kept| kept.accepted.is_some());
+        if let Some(kept) = kept
+            && !kept.dealings(peer).settled
+        {
+            kept.announce(peer, "it does not get it in chunks", &mut out);
+        }
+        out.into_vec()
+    }
+
     /// How many blocks are in progress.
     pub fn in_progress(&self) -> usize {
         self.downloads.in_progress()
@@ -317,17 +352,28 @@ impl CompactBlocks {
 
     /// A peer has told of a block, or answered. Whether it is still wanted.
     fn is_news(&mut self, peer: PeerId, id: &ItemId, asked: bool, out: &mut Actions) -> bool {
-        if let Some(kept) = self.recent.get(id) {
-            let dealings = kept.dealings(peer);
-            let twice = dealings.told && !asked;
-            dealings.told = true;
-            dealings.knows = true;
-            if twice {
-                out.blame(peer, Misdeed::TooManyMessages, "it told of a block twice");
-                return false;
-            }
+        if !asked {
+            self.downloads.peers.tells(&peer);
         }
-        !self.recent.is_accepted(id)
+        let is_accepted = self.recent.is_accepted(id);
+        let Some(kept) = self.recent.get(id) else {
+            if is_accepted && !asked {
+                out.settled(peer, id, "the block was here");
+            }
+            return !is_accepted;
+        };
+        let dealings = kept.dealings(peer);
+        let twice = dealings.told && !asked;
+        dealings.told = true;
+        dealings.knows = true;
+        if twice {
+            out.blame(peer, Misdeed::TooManyMessages, "it told of a block twice");
+            return false;
+        }
+        if is_accepted && !std::mem::replace(&mut dealings.heard, true) {
+            out.settled(peer, id, "the block was here");
+        }
+        !is_accepted
     }
 
     fn serve_block(&mut self, peer: PeerId, request: GetBlock, out: &mut Actions) {
@@ -404,7 +450,9 @@ impl CompactBlocks {
         out: &mut Actions,
     ) {
         if self.recent.is_accepted(&id) {
-            self.downloads.finish(&id);
+            for teller in self.downloads.finish(&id) {
+                out.settled(teller, &id, "the block is here");
+            }
             return;
         }
         if self.recent.get(&id).is_none() {
@@ -424,9 +472,15 @@ impl CompactBlocks {
         }
         let from = from.filter(|peer| self.downloads.peers.is_outbound(peer).is_some());
         let tellers = self.downloads.finish(&id);
+        let tellers = tellers.into_iter().chain(from);
         if let Some(kept) = self.recent.accept(&id, block, parts, now) {
-            kept.told_by(tellers.into_iter().chain(from));
+            kept.told_by(tellers);
+            kept.settle(out);
             kept.pay_debts(out);
+        } else {
+            for teller in tellers.collect::<BTreeSet<_>>() {
+                out.settled(teller, &id, "the block is here");
+            }
         }
         self.offer(&id, out);
         if let Some(peer) = from
@@ -484,10 +538,15 @@ impl CompactBlocks {
                 Form::Compact if kept.compact.is_none() => Form::Announcement,
                 form => form,
             };
-            if kept.accepted.is_some() || form == Form::Compact {
+            if form == Form::Announcement {
+                if kept.accepted.is_some() {
+                    kept.announce(peer, why, out);
+                }
+            } else if kept.accepted.is_some() || form == Form::Compact {
                 let dealings = kept.dealings(peer);
                 dealings.knows = true;
-                dealings.sent = form != Form::Announcement;
+                // Chunks say themselves when they have arrived.
+                dealings.sent = form != Form::Coded;
                 kept.send(peer, form, why, out);
             }
         }

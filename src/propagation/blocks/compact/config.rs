@@ -11,7 +11,7 @@ pub struct CompactConfig {
     /// The largest block, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB.
     pub max_block_bytes: usize,
     /// Blocks that are fetched at a time; another one waits. A quarter of the places is for blocks of which a
-    /// peer tells that we dialled. **Default:** 8.
+    /// peer tells that we dialled; a peer that dialled us leaves as many of the others as it holds. **Default:** 8.
     pub max_in_progress: usize,
     /// Blocks in progress of which one peer has told; what else it tells of waits, 16 of one peer and 256 in all. **Default:** 4.
     pub max_in_progress_per_peer: usize,
@@ -39,6 +39,14 @@ pub struct CompactConfig {
     pub max_seen: usize,
     /// Bytes of transactions that a compact block brings along, apart from the first one. **Default:** 10,000.
     pub max_prefill_bytes: usize,
+}
+
+impl CompactConfig {
+    /// So many of the newest blocks a node like this one keeps at least.
+    pub(super) fn surely_kept(&self) -> u64 {
+        let largest = self.max_recent_bytes / self.max_block_bytes.max(1);
+        self.max_recent_blocks.min(largest).max(1) as u64
+    }
 }
 
 impl Default for CompactConfig {

@@ -38,6 +38,8 @@ pub(super) struct Downloads {
     pub(super) peers: Peers,
     blocks: BTreeMap<ItemId, Download>,
     waiting: Waiting,
+    /// Downloads that have begun since blocks were last taken up: others that told of these wait for no place.
+    begun: Vec<ItemId>,
 }
 
 impl Downloads {
@@ -47,6 +49,7 @@ impl Downloads {
             peers: Peers::default(),
             blocks: BTreeMap::new(),
             waiting: Waiting::default(),
+            begun: Vec::new(),
         }
     }
 
@@ -291,20 +294,19 @@ impl Downloads {
             let ends = busy.map(|source| source.since + self.config.give_up_after);
             ends.chain(download.fallback_at(&self.config))
         });
-        // There is a place for it already.
-        let waiting = self.next_waiting().map(|told| told.since);
-        deadlines.chain(waiting).min()
+        deadlines.min()
     }
 
     /// Gives silent sources up, asks others, and takes up what waits for a place.
     pub(super) fn on_time(&mut self, now: Instant, out: &mut Actions) {
         let give_up_after = self.config.give_up_after;
-        for download in self.blocks.values_mut() {
+        for (id, download) in &mut self.blocks {
             download.sources.retain(|source| {
                 let over = !source.is_idle() && source.since + give_up_after <= now;
                 if over && source.is_asked() {
                     let why = "it did not send what it was asked for";
                     out.blame(source.peer, Misdeed::NoAnswer, why);
+                    out.settled(source.peer, id, why);
                 }
                 !over
             });
@@ -313,42 +315,85 @@ impl Downloads {
         self.take_up(now, out);
     }
 
-    /// The first block that waits and for which there is a place.
-    fn next_waiting(&self) -> Option<&Told> {
-        self.waiting.first(|Told { peer, id, .. }| {
-            let outbound = self.peers.is_outbound(peer);
-            outbound.is_some_and(|outbound| self.has_place(peer, outbound, id))
-        })
-    }
-
-    /// Begins with blocks that waited. Who told of them need not have them any more.
-    fn take_up(&mut self, now: Instant, out: &mut Actions) {
-        while let Some(Told { peer, id, .. }) = self.next_waiting() {
-            let (peer, id) = (*peer, id.clone());
-            let header = self.waiting.remove(&peer, &id).and_then(|told| told.header);
-            let state = header.map_or(State::Idle, |header| State::Header {
-                header,
-                compact: None,
-            });
-            if self.admit(peer, &id, false, state, now, out) {
-                self.check_header(peer, id.clone(), std::iter::empty(), now, out);
-                self.advance(&id, now, out);
+    /// Begins with blocks that waited, after anything that may have made a place. Who told of them need not have them any more.
+    pub(super) fn take_up(&mut self, now: Instant, out: &mut Actions) {
+        while let Some(id) = self.begun.pop() {
+            for peer in self.waiting.tellers(&id) {
+                if self.blocks.contains_key(&id) && self.has_place(&peer, &id) {
+                    self.take_up_one(peer, &id, now, out);
+                }
             }
+        }
+        while let Some((peer, id)) = self.next_waiting() {
+            self.take_up_one(peer, &id, now, out);
         }
     }
 
-    /// Whether there is a place for a block of which a peer tells.
-    fn has_place(&self, peer: &PeerId, outbound: bool, id: &ItemId) -> bool {
-        let downloads = self.blocks.values();
-        let claims = downloads.filter(|download| download.has(peer)).count();
+    /// What waits and has a place: of the peer whose turn it is.
+    fn next_waiting(&self) -> Option<(PeerId, ItemId)> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let mut sides = [true, false].into_iter();
+        sides.find_map(|outbound| {
+            let places = self.places(outbound);
+            let may = |peer: &PeerId| self.may_begin(self.claims(peer), outbound, places);
+            self.waiting.next(outbound, may).filter(|_| places > 0)
+        })
+    }
+
+    fn take_up_one(&mut self, peer: PeerId, id: &ItemId, now: Instant, out: &mut Actions) {
+        let Some(told) = self.waiting.remove(&peer, id) else {
+            return;
+        };
+        let header = told.header;
+        let state = header.map_or(State::Idle, |header| State::Header {
+            header,
+            compact: None,
+        });
+        // Who has told of many since need not have it any more.
+        let since = self.peers.told(&peer).saturating_sub(told.number);
+        let announced = told.announced && since < self.config.surely_kept();
+        if self.admit(peer, id, announced, state, now, out) {
+            self.check_header(peer, id.clone(), std::iter::empty(), now, out);
+            self.advance(id, now, out);
+        }
+    }
+
+    /// Downloads that may begin, of blocks of which peers tell that we dialled, or that dialled us.
+    fn places(&self, outbound: bool) -> usize {
         let reserved = if outbound {
             0
         } else {
             self.config.max_in_progress / 4
         };
-        claims < self.config.max_in_progress_per_peer
-            && (self.blocks.contains_key(id)
-                || self.blocks.len() + reserved < self.config.max_in_progress)
+        let taken = self.blocks.len() + reserved;
+        self.config.max_in_progress.saturating_sub(taken)
+    }
+
+    /// Blocks in progress of which a peer has told.
+    fn claims(&self, peer: &PeerId) -> usize {
+        let downloads = self.blocks.values();
+        downloads.filter(|download| download.has(peer)).count()
+    }
+
+    /// Whether a peer with so many blocks in progress may have one more, with so many places left. Who dialled us always leaves
+    /// as many as it has, so that no two hold all.
+    fn may_begin(&self, claims: usize, outbound: bool, places: usize) -> bool {
+        let left = if outbound { 0 } else { claims };
+        claims < self.config.max_in_progress_per_peer && places > left
+    }
+
+    /// Whether there is a place for a block of which a peer tells.
+    fn has_place(&self, peer: &PeerId, id: &ItemId) -> bool {
+        let Some(outbound) = self.peers.is_outbound(peer) else {
+            return false;
+        };
+        let claims = self.claims(peer);
+        if self.blocks.contains_key(id) {
+            return claims < self.config.max_in_progress_per_peer;
+        }
+        self.may_begin(claims, outbound, self.places(outbound))
     }
 
     /// Makes a peer a source, if there is room. False if not: then the block waits for a place, or has sources enough.
@@ -368,17 +413,19 @@ impl Downloads {
             out.blame(peer, Misdeed::TooManyMessages, "it told of a block twice");
             return false;
         }
-        if !self.has_place(&peer, outbound, id) {
+        if !self.has_place(&peer, id) {
             let header = match state {
                 State::Header { header, .. } => Some(header),
                 _ => None,
             };
-            self.waiting.insert(Told {
+            let told = Told {
                 peer,
                 id: id.clone(),
                 header,
-                since: now,
-            });
+                announced,
+                number: self.peers.told(&peer),
+            };
+            self.waiting.insert(told, outbound);
             return false;
         }
         self.waiting.remove(&peer, id);
@@ -390,6 +437,9 @@ impl Downloads {
             since: now,
             state,
         };
+        if !self.blocks.contains_key(id) && !self.waiting.is_empty() {
+            self.begun.push(id.clone());
+        }
         let download = self.blocks.entry(id.clone()).or_default();
         download.add(source, self.config.max_sources)
     }
@@ -547,6 +597,7 @@ impl Downloads {
         if let Some(download) = self.blocks.get_mut(id) {
             download.remove(peer);
         }
+        out.settled(*peer, id, "it is asked no more");
         self.advance(id, now, out);
     }
 

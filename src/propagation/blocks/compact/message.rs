@@ -29,6 +29,8 @@ pub enum BlockMessage {
     NotFound(ItemId),
     /// Whether the receiver is to send new blocks in compact form, unasked (BIP-152's `sendcmpct`). Not so at first.
     HighBandwidth(bool),
+    /// "You have told me of this block: I have it, or want nothing more of it." So its sender knows what has arrived.
+    Settled(ItemId),
 }
 
 impl BlockMessage {
@@ -43,6 +45,7 @@ impl BlockMessage {
             Self::Whole(_) => "whole block",
             Self::NotFound(_) => "not found",
             Self::HighBandwidth(_) => "high-bandwidth mode",
+            Self::Settled(_) => "settled",
         }
     }
 }

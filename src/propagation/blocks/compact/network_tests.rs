@@ -357,10 +357,11 @@ fn the_second_block_between_two_nodes_comes_without_being_asked_for() {
                 "announcement",
                 "request for a block",
                 "compact block",
+                "settled",
                 "high-bandwidth mode",
             ][..],
         ),
-        (2, &["compact block"]),
+        (2, &["compact block", "settled"]),
     ] {
         let all = transactions(seed, 50);
         network.nodes[1].pool = pool(&all);
@@ -397,6 +398,7 @@ fn a_real_block_of_one_megabyte_travels_in_three_percent_of_its_bytes_and_one_ro
         "compact block",
         "request for missing transactions",
         "missing transactions",
+        "settled",
         "high-bandwidth mode",
     ];
     assert_eq!(network.messages, messages);

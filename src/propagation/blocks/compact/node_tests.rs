@@ -138,6 +138,7 @@ fn a_block_is_passed_on_once_it_is_joined_and_served_whole_once_it_is_accepted()
         let after = bench
             .core
             .block_checked(check, &checked, parts, 0, bench.now);
+        let after = bench.settle(after);
         let expected: &[&str] = match verdict {
             Verdict::Accept => &[
                 "1 whole block",
@@ -316,6 +317,7 @@ fn opaque_blocks_are_announced_by_identity_and_travel_whole() {
         Some(peers[0]),
         bench.now,
     );
+    let sent = bench.settle(sent);
     let [Action::Send { message, .. }, _] = sent.as_slice() else {
         panic!("{sent:?}");
     };
@@ -356,6 +358,7 @@ fn opaque_blocks_are_announced_by_identity_and_travel_whole() {
     let actions = other
         .core
         .block_checked(check.clone(), &Checked::accept(id), None, 0, other.now);
+    let actions = other.settle(actions);
     assert_eq!(words(&peers, &actions), ["0 high-bandwidth mode true"]);
 }
 
@@ -519,4 +522,68 @@ fn own_blocks_wait_until_somebody_comes_for_those_before_them() {
     assert!(!bench.core.has_room((0, 0), bench.now));
     bench.wait(20 * SECOND);
     assert!(bench.core.has_room((0, 0), bench.now), "nobody comes");
+}
+
+#[test]
+fn a_block_has_arrived_when_its_peer_says_so_and_not_before() {
+    let (mut here, mut there) = (bench(), bench());
+    let (to, from) = (here.peer(true), there.peer(false));
+    assert!(here.core.is_settled(), "there is nothing");
+    let all = transactions(1, 10);
+    let (id, told) = here.make(&all);
+    assert_eq!(words(&[to], &told), ["0 announcement"]);
+    assert!(!here.core.is_settled(), "it is only announced");
+    there.receive(from, announcement(&all));
+    here.receive(to, get(&id, Form::Compact));
+    assert!(!here.core.is_settled(), "its parts may be asked for");
+    there.keeps = |action| matches!(action, Action::CheckBlock(_));
+    there.pool = pool(&all);
+    let check = there.receive(from, compact(&all));
+    assert!(there.settled.is_empty(), "it is being checked");
+    there.keeps = |_| false;
+    there.settle(check);
+    assert_eq!(there.settled, [(from, id.clone())]);
+    here.receive(to, BlockMessage::Settled(id));
+    assert!(here.core.is_settled());
+}
+
+#[test]
+fn who_has_a_block_already_or_does_not_want_it_says_so_at_once() {
+    let mut bench = bench();
+    let all = transactions(1, 10);
+    let (id, _) = bench.make(&all);
+    let late = bench.peer(true);
+    bench.receive(late, announcement(&all));
+    assert_eq!(bench.settled, [(late, id.clone())]);
+    // Who was told hears nothing more, and has said that it has it.
+    let mut bench = self::bench();
+    let peer = bench.peer(true);
+    bench.make(&all);
+    bench.receive(peer, announcement(&all));
+    assert!(bench.settled.is_empty() && bench.core.is_settled());
+    // Its check may be going on there.
+    let other = bench.peer(true);
+    bench.make(&transactions(2, 10));
+    bench.receive(other, compact(&transactions(2, 10)));
+    assert!(!bench.core.is_settled());
+    // A header that is not for now.
+    let header = Bytes::from_static(&[b'I'; 33]);
+    let id = ItemId::sha256(&header);
+    let ignored = Announcement {
+        id: id.clone(),
+        header,
+    };
+    bench.receive(peer, BlockMessage::Announcement(ignored));
+    assert_eq!(bench.settled, [(peer, id)]);
+}
+
+#[test]
+fn a_peer_that_has_all_blocks_already_holds_up_nobody() {
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    for seed in 0..100 {
+        assert!(bench.core.has_room((0, 0), bench.now));
+        let (id, _) = bench.make(&transactions(seed, 3));
+        bench.receive(peer, BlockMessage::Settled(id));
+    }
 }

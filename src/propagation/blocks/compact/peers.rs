@@ -20,6 +20,8 @@ pub(super) struct Peers(BTreeMap<PeerId, Peer>);
 #[derive(Debug)]
 struct Peer {
     outbound: bool,
+    /// Of how many blocks it has told.
+    told: u64,
     awaited: VecDeque<(ItemId, Awaited)>,
 }
 
@@ -33,8 +35,11 @@ pub(super) enum Awaited {
 
 impl Peers {
     pub(super) fn connected(&mut self, peer: PeerId, outbound: bool) {
-        let awaited = VecDeque::new();
-        self.0.entry(peer).or_insert(Peer { outbound, awaited });
+        self.0.entry(peer).or_insert(Peer {
+            outbound,
+            told: 0,
+            awaited: VecDeque::new(),
+        });
     }
 
     pub(super) fn gone(&mut self, peer: &PeerId) {
@@ -48,6 +53,18 @@ impl Peers {
     /// Whether a peer is connected, and if so, whether we dialled it.
     pub(super) fn is_outbound(&self, peer: &PeerId) -> Option<bool> {
         self.0.get(peer).map(|peer| peer.outbound)
+    }
+
+    /// A peer tells of one more block.
+    pub(super) fn tells(&mut self, peer: &PeerId) {
+        if let Some(peer) = self.0.get_mut(peer) {
+            peer.told += 1;
+        }
+    }
+
+    /// Of how many blocks a peer has told.
+    pub(super) fn told(&self, peer: &PeerId) -> u64 {
+        self.0.get(peer).map_or(0, |peer| peer.told)
     }
 
     /// A peer was asked for something.

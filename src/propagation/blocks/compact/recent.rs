@@ -60,6 +60,10 @@ pub(super) struct Dealings {
     pub(super) asked_whole: bool,
     /// It was sent the block unasked.
     pub(super) sent: bool,
+    /// It has the block, by its word, or wants nothing more of it.
+    pub(super) settled: bool,
+    /// It was told that the chain has accepted the block here.
+    pub(super) heard: bool,
     /// It waits for the whole block until that is accepted.
     pub(super) owed: bool,
 }
@@ -67,7 +71,12 @@ pub(super) struct Dealings {
 impl Dealings {
     /// Whether the peer has the block, or gets it.
     fn has(&self) -> bool {
-        self.told || self.sent || self.asked_compact || self.asked_whole
+        self.told || self.sent || self.settled || self.asked_compact || self.asked_whole
+    }
+
+    /// Whether nothing more is to be waited for from the peer.
+    fn is_settled(&self) -> bool {
+        self.settled || !self.knows
     }
 }
 
@@ -149,6 +158,23 @@ impl Kept {
             }
         };
         out.send(peer, message, why);
+    }
+
+    /// Tells a peer of the block, which the chain has accepted.
+    pub(super) fn announce(&mut self, peer: PeerId, why: &'static str, out: &mut Actions) {
+        let dealings = self.dealings(peer);
+        dealings.knows = true;
+        dealings.heard = true;
+        self.send(peer, Form::Announcement, why, out);
+    }
+
+    /// Tells those who have told of the block that the chain has accepted it.
+    pub(super) fn settle(&mut self, out: &mut Actions) {
+        for (peer, dealings) in &mut self.peers {
+            if dealings.told && !std::mem::replace(&mut dealings.heard, true) {
+                out.settled(*peer, &self.id, "the block is here");
+            }
+        }
     }
 
     /// Sends the whole block to the peers that wait for it.
@@ -249,6 +275,12 @@ impl Recent {
         Some(kept)
     }
 
+    /// Whether every peer that was told of a block that is accepted here has said that it has it, or wants nothing more of it.
+    pub(super) fn is_settled(&self) -> bool {
+        let mut accepted = self.blocks.iter().filter(|kept| kept.accepted.is_some());
+        accepted.all(|kept| kept.peers.values().all(Dealings::is_settled))
+    }
+
     /// Takes a block out that the chain has not accepted yet.
     pub(super) fn take_unaccepted(&mut self, id: &ItemId) -> Option<Kept> {
         let place = self
@@ -267,8 +299,7 @@ impl Recent {
         let mut newest: Vec<_> = accepted.rev().take(count).collect();
         newest.reverse();
         for kept in newest {
-            kept.dealings(peer).knows = true;
-            kept.send(peer, Form::Announcement, "its streams are others now", out);
+            kept.announce(peer, "its streams are others now", out);
         }
     }
 

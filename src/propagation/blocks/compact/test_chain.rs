@@ -23,7 +23,7 @@ pub(super) type Pool = BTreeMap<TransactionKey, Bytes>;
 
 /// A header is the letter H (or I for a block that the chain ignores) and a hash over the keys of the
 /// transactions, each of which has two bytes of length in front. A transaction of "invalid" makes a block invalid.
-pub(super) struct TestChain;
+pub(in crate::propagation) struct TestChain;
 
 const HEADER: usize = 33;
 
@@ -97,7 +97,7 @@ fn root(transactions: &[Bytes]) -> [u8; 32] {
 }
 
 /// A block of these transactions, with its parts and its identity.
-pub(super) fn block(transactions: &[Bytes]) -> (ItemId, Block, BlockParts) {
+pub(in crate::propagation) fn block(transactions: &[Bytes]) -> (ItemId, Block, BlockParts) {
     let header = Bytes::from([&b"H"[..], &root(transactions)].concat());
     let block = TestChain.join_block(&header, transactions).unwrap();
     let parts = TestChain.split_block(&block).unwrap();
@@ -168,6 +168,8 @@ pub(super) struct Bench {
     pub(super) now: Instant,
     /// Actions that are not answered but returned, by their variant.
     pub(super) keeps: fn(&Action) -> bool,
+    /// Who was told that a block is settled here, and which; that is not returned.
+    pub(super) settled: Vec<(PeerId, ItemId)>,
 }
 
 impl Bench {
@@ -177,6 +179,7 @@ impl Bench {
             pool: Pool::new(),
             now: crate::platform::now(),
             keeps: |_| false,
+            settled: Vec::new(),
         }
     }
 
@@ -197,7 +200,14 @@ impl Bench {
     pub(super) fn settle(&mut self, actions: Vec<Action>) -> Vec<Action> {
         let mut rest = Vec::new();
         for action in actions {
-            if (self.keeps)(&action) || !is_check(&action) {
+            if let Action::Send {
+                peer,
+                message: BlockMessage::Settled(id),
+                ..
+            } = action
+            {
+                self.settled.push((peer, id));
+            } else if (self.keeps)(&action) || !is_check(&action) {
                 rest.push(action);
             } else {
                 let after = answer(&TestChain, &mut self.core, action, &self.pool, self.now);
@@ -220,7 +230,7 @@ impl Bench {
         let actions = self
             .core
             .accepted(id.clone(), block, Some(parts), 0, None, self.now);
-        (id, actions)
+        (id, self.settle(actions))
     }
 }
 

@@ -93,6 +93,7 @@ fn messages_are_those_of_the_vectors() {
                 data: bytes(&vector["data"]),
             }),
             "not_found" => BlockMessage::NotFound(id()),
+            "settled" => BlockMessage::Settled(id()),
             _ => BlockMessage::HighBandwidth(vector["on"] == true),
         };
         let bytes = bytes(&vector["bytes"]);

@@ -84,6 +84,7 @@ fn read(kind: proto::Kind, max_block_bytes: usize) -> Result<BlockMessage, Decod
         }
         proto::Kind::NotFound(block) => BlockMessage::NotFound(id(&block)?),
         proto::Kind::HighBandwidth(on) => BlockMessage::HighBandwidth(on),
+        proto::Kind::Settled(block) => BlockMessage::Settled(id(&block)?),
     })
 }
 
@@ -179,6 +180,7 @@ impl From<&BlockMessage> for proto::Kind {
             }),
             BlockMessage::NotFound(id) => Self::NotFound(block(id)),
             BlockMessage::HighBandwidth(on) => Self::HighBandwidth(*on),
+            BlockMessage::Settled(id) => Self::Settled(block(id)),
         }
     }
 }
@@ -189,7 +191,7 @@ mod proto {
 
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct BlockMessage {
-        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
         pub kind: Option<Kind>,
     }
 
@@ -211,6 +213,8 @@ mod proto {
         NotFound(Bytes),
         #[prost(bool, tag = "8")]
         HighBandwidth(bool),
+        #[prost(bytes = "bytes", tag = "9")]
+        Settled(Bytes),
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -315,6 +319,7 @@ mod tests {
                 .prop_map(|(id, data)| BlockMessage::Whole(WholeBlock { id, data })),
             id().prop_map(BlockMessage::NotFound),
             any::<bool>().prop_map(BlockMessage::HighBandwidth),
+            id().prop_map(BlockMessage::Settled),
         ]
     }
 
