@@ -14,8 +14,8 @@ pub struct CodedConfig {
     /// The largest block, in bytes; an announcement of a larger one is refused. At most [`super::MAX_BLOCK`] counts.
     /// **Default:** 4 MiB.
     pub max_block_bytes: usize,
-    /// Broadcasts under way or still served. Without a place the one that was begun first makes room of those that were
-    /// served for `give_up_after`; if there is none, a new one is refused. **Default:** 16.
+    /// Broadcasts under way or still served. Without a place the one that was begun first makes room of those that all peers have,
+    /// or that were served for `give_up_after`; if there is none, a new one is refused. **Default:** 16.
     pub max_broadcasts: usize,
     /// Bytes of chunks of all broadcasts: each counts with all its chunks, twice its block, from the start. Without
     /// room, as for `max_broadcasts`. **Default:** 64 MiB.
@@ -23,10 +23,11 @@ pub struct CodedConfig {
     /// Bytes of chunks of a broadcast that are kept before the chain has checked the header; further ones are dropped.
     /// **Default:** 512 KiB.
     pub max_early_bytes: usize,
-    /// Unfinished broadcasts of which the same peer was the first to tell; a further one is refused. **Default:** 4.
+    /// Unfinished broadcasts of which the same peer was the first to tell; a further one is refused. As many of its own a node begins
+    /// before peers have them. **Default:** 4.
     pub max_introduced: usize,
     /// How often a peer may be the first to tell of a broadcast, on average; each has the chain check a header. What
-    /// comes sooner is dropped and costs reputation. **Default:** every 250 ms.
+    /// comes sooner is refused: the peer tells of the block in another way. **Default:** every 250 ms.
     #[serde(with = "humantime_serde")]
     pub introduce_every: Duration,
     /// How many broadcasts a peer may be the first to tell of at once. **Default:** 16.
