@@ -8,7 +8,7 @@
 //! met anew by the core, and what is still on its way of before is nobody's fault.
 //!
 //! Bounds: urgent bytes that wait in a connection ([`feed`]); messages that wait for a peer ([`crate::traffic::Scheduler`]; what
-//! does not fit is dropped); the windows; the core's.
+//! does not fit is dropped, and that is told); the windows; the core's.
 
 mod acknowledge;
 mod core;
@@ -58,7 +58,7 @@ use crate::{
     peers::Misdeed,
     platform::{self, Instant},
     platform::{alarm::Alarm, lock::lock},
-    traffic::{Budgets, RateLimiter, Shaper},
+    traffic::{Budgets, Class, RateLimiter, Shaper},
 };
 
 /// See the module's documentation.
@@ -85,6 +85,8 @@ pub(crate) enum Event<E> {
     Unsupported(PeerId),
     /// A peer has done what it pays for.
     Misdeed(PeerId, Misdeed),
+    /// A peer reads so slowly that a frame for it was dropped.
+    Dropped(PeerId, Class),
     /// The core has something for its owner.
     Core(E),
 }
@@ -246,7 +248,7 @@ impl<C: Core> Lanes<C> {
                     if let Some(peer) = self.peers.get_mut(&id)
                         && peer.queue.push(class, size, outgoing).is_err()
                     {
-                        tracing::debug!(%id, ?class, "the peer reads too slowly: a message is dropped");
+                        self.tell(Event::Dropped(id, class));
                     }
                 }
                 Action::Feed(id) => self.turns.now(id),

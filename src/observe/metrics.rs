@@ -48,8 +48,8 @@ pub struct MessageMetrics {
     pub bytes_received: u64,
     /// 99th percentile of the last 1,024 round trips of pings and direct messages.
     pub message_latency_p99: Duration,
-    /// Share of messages that went out, 0 to 1; 1 before the first. What was handed to no peer counts as lost, and so does each gossiped
-    /// message that was dropped for a peer that does not read.
+    /// Share of messages that went out, 0 to 1; 1 before the first. What was handed to no peer counts as lost, and so does each
+    /// message, gossiped or on the lanes, that was dropped for a peer that does not read.
     pub message_success_rate: f64,
 }
 

@@ -13,6 +13,10 @@ impl Task {
             Event::Ready(id) => self.shared.peers().lanes(id, true, platform::now()),
             Event::Unsupported(id) => self.shared.peers().lanes(id, false, platform::now()),
             Event::Misdeed(peer, misdeed) => self.note(peer, misdeed),
+            Event::Dropped(peer, class) => {
+                tracing::debug!(%peer, ?class, "the peer reads too slowly: a frame for it is dropped");
+                self.shared.state().recorder.sent(false);
+            }
             Event::Core(event) => self.on_propagated(event),
         }
     }
