@@ -17,7 +17,7 @@ use libp2p::PeerId;
 
 pub(crate) use self::question::{AcceptedBlock, Answer, Question};
 use crate::{
-    chain::{ItemId, TransactionKey},
+    chain::ItemId,
     lanes::BLOCK_ROOM,
     platform::Instant,
     propagation::{
@@ -103,11 +103,10 @@ impl Blocks {
         &mut self,
         from: PeerId,
         message: BlockMessage,
-        pool: &Mempool,
         now: Instant,
     ) -> Vec<Output> {
         self.next = None;
-        let actions = self.compact.receive(from, message, transactions(pool), now);
+        let actions = self.compact.receive(from, message, now);
         self.compact_outputs(actions)
     }
 
@@ -127,9 +126,11 @@ impl Blocks {
         self.next = None;
         match answer {
             Answer::Header(check, checked) => {
-                let actions = self
-                    .compact
-                    .header_checked(check, &checked, transactions(pool), now);
+                let actions = self.compact.header_checked(check, &checked, now);
+                self.compact_outputs(actions)
+            }
+            Answer::Matched(matched) => {
+                let actions = self.compact.matched(matched, now);
                 self.compact_outputs(actions)
             }
             Answer::Joined(join, block) => {
@@ -206,6 +207,7 @@ impl Blocks {
                 self.chunk(&block, Some(peer))
             }
             compact::Action::CheckHeader(check) => Some(Output::Ask(Question::Header(check))),
+            compact::Action::Match(matching) => Some(Output::Ask(Question::Match(matching))),
             compact::Action::Join(join) => Some(Output::Ask(Question::Join(join))),
             compact::Action::CheckBlock(check) => Some(Output::Ask(Question::Block(check))),
             compact::Action::Misdeed { peer, misdeed, why } => {
@@ -382,11 +384,6 @@ pub(super) fn class(message: &BlockMessage) -> Class {
         | BlockMessage::Settled(_) => Class::BlockRequest,
         _ => Class::Block,
     }
-}
-
-/// The pool as compact blocks walk it.
-fn transactions(pool: &Mempool) -> impl Iterator<Item = (TransactionKey, &Bytes)> + Clone {
-    pool.iter().map(|pooled| (pooled.key, &pooled.data))
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use self::{
     output::{Output, Part},
     plumtree::{Accepted, Fresh, Plumtree, Received},
     pool::{
-        Insertion, Mempool, Pooled, Seen,
+        Insertion, Mempool, Pieces, Pooled, Seen,
         sessions::{Pools, Step, Stepped},
     },
     wire::{Announce, Kind, MAX_IDS},
@@ -110,6 +110,14 @@ impl Propagation {
         self.removed(&keys);
         self.put_out(outputs);
         true
+    }
+
+    /// The transactions in the pool, for a question that is about them: taken when its turn comes, so that few are held at once.
+    pub(crate) fn pieces(&self, question: &Question) -> Pieces {
+        match question {
+            Question::Match(_) => self.mempool.pieces(),
+            _ => Pieces::default(),
+        }
     }
 
     /// What the chain says to a question.
@@ -393,7 +401,7 @@ impl Core for Propagation {
         let outputs = match frame {
             Input::Block(message) => {
                 self.read_on |= self.wanted.contains(&ItemKind::Block);
-                self.blocks.on_block(from, message, &self.mempool, now)
+                self.blocks.on_block(from, message, now)
             }
             Input::Coded(frame) => self.blocks.on_coded(from, frame, now),
             Input::Reconcile(message) => self.pools.on_message(from, message, &self.mempool, now),

@@ -57,7 +57,8 @@ impl Node {
                     kind, from, items, ..
                 })) => self.accept(kind, Some(from), items, now),
                 Action::Tell(Event::Ask(question)) => {
-                    let answer = question.ask(&TestChain, &self.delivered);
+                    let pool = self.core.pieces(&question);
+                    let answer = question.ask(&TestChain, &self.delivered, &pool);
                     let accepted = answer.accepted().map(|(block, _)| block.id.clone());
                     self.blocks.extend(accepted);
                     self.core.answered(answer, now);

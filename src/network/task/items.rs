@@ -178,8 +178,9 @@ impl Task {
     fn start_question(&mut self, question: Question) {
         let application = Arc::clone(&self.shared.application);
         let blocks = Arc::clone(&self.delivered);
+        let pool = self.swarm.behaviour().lanes.core.pieces(&question);
         let spare = question.clone();
-        let answer = platform::offload(move || question.ask(&*application, &blocks));
+        let answer = platform::offload(move || question.ask(&*application, &blocks, &pool));
         let answered = move |answer: Option<BlockAnswer>| {
             Done::BlockAnswered(answer.or_else(|| spare.unanswered()))
         };

@@ -54,7 +54,7 @@ pub(in crate::propagation) mod test_chain;
 #[cfg(test)]
 mod vector_tests;
 
-pub use actions::{Action, BlockCheck, HeaderCheck, Join};
+pub use actions::{Action, BlockCheck, HeaderCheck, Join, Matched, Matching};
 pub use choice::{Choice, Form, Offer, choose};
 pub use compact_block::{CompactBlock, Prefilled};
 pub use compact_blocks::CompactBlocks;

@@ -9,9 +9,9 @@ use crate::{
     propagation::{
         blocks::{
             coded::{BroadcastId, Encoded, InconsistentCoding, Reconstruction},
-            compact::{BlockCheck, HeaderCheck, Join},
+            compact::{BlockCheck, HeaderCheck, Join, Matched, Matching},
         },
-        pool::Mempool,
+        pool::{Mempool, Pieces},
     },
 };
 
@@ -20,6 +20,8 @@ use crate::{
 pub(crate) enum Question {
     /// Whether a header is good.
     Header(HeaderCheck),
+    /// What of a compact block is in the pool.
+    Match(Matching),
     /// What block these transactions make.
     Join(Join),
     /// Whether a block is good.
@@ -52,6 +54,7 @@ pub(crate) enum Question {
 #[derive(Debug)]
 pub(crate) enum Answer {
     Header(HeaderCheck, Checked),
+    Matched(Matched),
     Joined(Join, Option<Block>),
     Checked(BlockCheck, Checked, Option<Box<AcceptedBlock>>),
     CodedHeader {
@@ -112,9 +115,19 @@ impl AcceptedBlock {
 }
 
 impl Question {
-    /// Asks the chain, and hands it the blocks that it accepts and that were `delivered` by no other way. May take long.
-    pub(crate) fn ask(self, application: &dyn Application, delivered: &DeliveredBlocks) -> Answer {
+    /// Asks the chain, and hands it the blocks that it accepts and that were `delivered` by no other way. `pool` is what
+    /// [`crate::propagation::Propagation::pieces`] says. May take long.
+    pub(crate) fn ask(
+        self,
+        application: &dyn Application,
+        delivered: &DeliveredBlocks,
+        pool: &Pieces,
+    ) -> Answer {
         match self {
+            Self::Match(matching) => {
+                let pooled = pool.iter().map(|pooled| (pooled.key, &pooled.data));
+                Answer::Matched(matching.run(pooled))
+            }
             Self::Header(check) => {
                 let checked = application.check_header(&check.header);
                 Answer::Header(check, checked)
@@ -174,6 +187,7 @@ impl Question {
                 let checked = ignore(&check.header);
                 Answer::Header(check, checked)
             }
+            Self::Match(matching) => Answer::Matched(matching.failed()),
             Self::Join(join) => Answer::Joined(join, None),
             Self::Block(check) => {
                 let checked = ignore(&check.block.data);

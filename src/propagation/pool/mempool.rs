@@ -121,7 +121,7 @@ type Piece = Vec<Option<Entry>>;
 
 /// The transactions of a pool as they are at one moment, to be walked away from the network task. As long as it lives the pool
 /// copies what it changes, so it should not live long.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Pieces(Vec<Arc<Piece>>);
 
 impl Pieces {

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use libp2p::PeerId;
 
+use super::compact_block::CompactBlock;
 use super::message::BlockMessage;
 use super::reconstruction::Reconstruction;
 use crate::chain::Block;
-use crate::chain::ItemId;
+use crate::chain::{ItemId, TransactionKey};
 use crate::peers::Misdeed;
 
 /// Something to do. A driver does all that an input yields, in order, and answers each check, the sooner the better.
@@ -32,6 +33,9 @@ pub enum Action {
     },
     /// Call [`crate::Application::check_header`]; the answer goes to [`super::CompactBlocks::header_checked`].
     CheckHeader(HeaderCheck),
+    /// Match a compact block with the transactions at hand ([`Matching::run`]); what comes of it goes to
+    /// [`super::CompactBlocks::matched`]. That walks over all of them: do it off the network task.
+    Match(Matching),
     /// Call [`crate::Application::join_block`]; the answer goes to [`super::CompactBlocks::joined`].
     Join(Join),
     /// Call [`crate::Application::check_block`]; the answer goes to [`super::CompactBlocks::block_checked`]. The
@@ -57,6 +61,46 @@ pub struct HeaderCheck {
     pub header: Bytes,
     /// Who sent it first.
     pub peer: PeerId,
+}
+
+/// A compact block to be matched with the transactions at hand.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matching {
+    /// The peer from which it came.
+    pub peer: PeerId,
+    /// The compact block, whose header was checked.
+    pub compact: CompactBlock,
+    /// The largest block, in bytes.
+    pub max_block_bytes: usize,
+}
+
+/// What came of a [`Matching`].
+#[derive(Clone, Debug)]
+pub struct Matched {
+    pub(super) id: ItemId,
+    pub(super) peer: PeerId,
+    /// `None`: it makes a block that is too large, or could not be matched.
+    pub(super) reconstruction: Option<Reconstruction>,
+}
+
+impl Matching {
+    /// Matches it. `pool` are the transactions at hand: the mempool's, then recent and orphan ones. May take long.
+    pub fn run<'a>(self, pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)>) -> Matched {
+        let reconstruction = Reconstruction::new(&self.compact, pool, self.max_block_bytes).ok();
+        Matched {
+            reconstruction,
+            ..self.failed()
+        }
+    }
+
+    /// The answer where nobody could match it.
+    pub fn failed(self) -> Matched {
+        Matched {
+            id: self.compact.id().clone(),
+            peer: self.peer,
+            reconstruction: None,
+        }
+    }
 }
 
 /// A block to be joined. Hand it back with the block, or with `None` where the chain refuses.

@@ -12,8 +12,8 @@ use super::message::{
     Announcement, BlockMessage, GetBlock, MissingTransactions, Transactions, WholeBlock,
 };
 use super::test_chain::{
-    Bench, TestChain, announcement, answer as answer_check, block, compact, entries, is_check,
-    pool, transactions, whole, words,
+    Bench, TestChain, announcement, answer as answer_check, block, compact, is_check, pool,
+    transactions, whole, words,
 };
 use crate::chain::ItemId;
 use crate::chain::TransactionKey;
@@ -541,7 +541,7 @@ proptest! {
                     answer_check(&TestChain, &mut bench.core, check, &bench.pool, bench.now)
                 }
                 16 | 17 => Vec::new(),
-                kind => bench.core.receive(peer, message(kind, &all, detail), entries(&bench.pool), bench.now),
+                kind => bench.core.receive(peer, message(kind, &all, detail), bench.now),
             };
             kept.extend(actions.into_iter().filter(is_check));
         }

@@ -3,8 +3,8 @@
 //! A block comes in by [`CompactBlocks::accepted`] (made here, or received by another way) or from a peer, step by step:
 //!
 //! 1. a peer tells of it, by an announcement or a compact block: [`Action::CheckHeader`];
-//! 2. the header is good, so a compact block is matched with the pool, missing transactions are asked for, and what is
-//!    complete is put together: [`Action::Join`];
+//! 2. the header is good, so a compact block is matched with the pool ([`Action::Match`]), missing transactions are asked for,
+//!    and what is complete is put together: [`Action::Join`];
 //! 3. the chain has joined it, so the header commits to its transactions: it goes in compact form to the peers that want
 //!    new blocks unasked, and is judged: [`Action::CheckBlock`];
 //! 4. it is accepted: the peer that brought it may become one of our own high-bandwidth peers, all others that do not
@@ -24,7 +24,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
 
-use super::actions::{Action, Actions, BlockCheck, HeaderCheck, Join};
+use super::actions::{Action, Actions, BlockCheck, HeaderCheck, Join, Matched};
 use super::choice::{Choice, Form, Offer};
 use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
@@ -34,7 +34,6 @@ use super::message::{BlockMessage, GetBlock, MissingTransactions, Transactions};
 use super::peers::Awaited;
 use super::recent::{Kept, Recent};
 use crate::chain::Block;
-use crate::chain::TransactionKey;
 use crate::chain::{BlockParts, Checked, ItemId, Verdict};
 use crate::peers::Misdeed;
 use crate::platform::Instant;
@@ -123,15 +122,8 @@ impl CompactBlocks {
         out.into_vec()
     }
 
-    /// A message from a peer. `pool` iterates over the transactions at hand: the mempool's, then recent and orphan ones;
-    /// it is only walked for a compact block that is put to use. A message of a peer that is not connected is ignored.
-    pub fn receive<'a>(
-        &mut self,
-        peer: PeerId,
-        message: BlockMessage,
-        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)>,
-        now: Instant,
-    ) -> Vec<Action> {
+    /// A message from a peer. One of a peer that is not connected is ignored.
+    pub fn receive(&mut self, peer: PeerId, message: BlockMessage, now: Instant) -> Vec<Action> {
         let mut out = Actions::default();
         if self.downloads.peers.is_outbound(&peer).is_none() {
             return out.into_vec();
@@ -151,8 +143,7 @@ impl CompactBlocks {
                     .peers
                     .take_awaited(&peer, compact.id(), &kinds);
                 if self.is_news(peer, compact.id(), asked, &mut out) {
-                    self.downloads
-                        .compact(peer, compact, asked, pool, now, &mut out);
+                    self.downloads.compact(peer, compact, asked, now, &mut out);
                 }
             }
             BlockMessage::Whole(whole) => {
@@ -183,17 +174,24 @@ impl CompactBlocks {
         out.into_vec()
     }
 
-    /// The answer to [`Action::CheckHeader`]. `pool` as in [`CompactBlocks::receive`]; it may be walked more than once.
-    pub fn header_checked<'a>(
+    /// What came of [`Action::Match`].
+    pub fn matched(&mut self, matched: Matched, now: Instant) -> Vec<Action> {
+        let mut out = Actions::default();
+        self.downloads.matched(matched, now, &mut out);
+        self.downloads.take_up(now, &mut out);
+        out.into_vec()
+    }
+
+    /// The answer to [`Action::CheckHeader`].
+    pub fn header_checked(
         &mut self,
         check: HeaderCheck,
         checked: &Checked,
-        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)> + Clone,
         now: Instant,
     ) -> Vec<Action> {
         let mut out = Actions::default();
         self.downloads
-            .header_checked(&check, checked, pool, now, &mut out);
+            .header_checked(&check, checked, now, &mut out);
         self.downloads.take_up(now, &mut out);
         out.into_vec()
     }

@@ -41,6 +41,8 @@ pub(super) enum State {
         header: Bytes,
         compact: Option<CompactBlock>,
     },
+    /// Its compact block, of so many bytes, is being matched with the pool.
+    Matching(usize),
     /// It can be asked.
     Idle,
     /// It was asked for the compact form or the whole block.
@@ -81,6 +83,7 @@ impl Source {
     pub(super) fn weight(&self) -> usize {
         match &self.state {
             State::Header { compact, .. } => compact.as_ref().map_or(0, CompactBlock::weight),
+            State::Matching(weight) => *weight,
             State::AskedMissing(reconstruction) => reconstruction.weight(),
             State::Idle | State::AskedBlock | State::Checking | State::CheckingUnasked => 0,
         }
@@ -127,14 +130,26 @@ impl Download {
         self.is_checking() || sources.any(|source| matches!(source.state, State::CheckingUnasked))
     }
 
+    /// Whether a compact block is being matched with the pool.
+    fn is_matching(&self) -> bool {
+        let mut sources = self.sources.iter();
+        sources.any(|source| matches!(source.state, State::Matching(_)))
+    }
+
     /// The sources that were asked and have not answered.
     pub(super) fn asked(&self) -> impl Iterator<Item = &Source> {
         self.sources.iter().filter(|source| source.is_asked())
     }
 
     /// Whether one more source may be asked now: none is asked, or all that are have been silent for a while, and they
-    /// are fewer than `max_parallel`. While a block is checked none is: it is most likely the right one.
+    /// are fewer than `max_parallel`. While a block is checked none is: it is most likely the right one. Nor while a compact block is
+    /// matched, which may be all that is needed.
     pub(super) fn may_ask(&self, config: &CompactConfig, now: Instant) -> bool {
+        !self.is_matching() && self.may_ask_missing(config, now)
+    }
+
+    /// As [`Download::may_ask`], for the transactions that a compact block lacks.
+    pub(super) fn may_ask_missing(&self, config: &CompactConfig, now: Instant) -> bool {
         let silent = |source: &Source| source.since + config.fallback_after <= now;
         !self.is_checking()
             && self.asked().count() < config.max_parallel
@@ -144,7 +159,11 @@ impl Download {
     /// When [`Download::may_ask`] becomes true by the passing of time, if there is somebody to ask.
     pub(super) fn fallback_at(&self, config: &CompactConfig) -> Option<Instant> {
         let waiting = self.sources.iter().any(Source::is_idle);
-        if !waiting || self.is_checking() || self.asked().count() >= config.max_parallel {
+        if !waiting
+            || self.is_checking()
+            || self.is_matching()
+            || self.asked().count() >= config.max_parallel
+        {
             return None;
         }
         let last = self.asked().map(|source| source.since).max();

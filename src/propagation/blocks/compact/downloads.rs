@@ -5,7 +5,7 @@
 //! through:
 //!
 //! ```text
-//! header checked -> idle -> asked for the compact form -> asked for missing transactions -> joined, checked
+//! header checked -> idle -> asked for the compact form, matched -> asked for missing transactions -> joined, checked
 //!                      \--> asked for the whole block <---- a collision or a lie <----------/
 //! ```
 //!
@@ -14,10 +14,9 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use libp2p::PeerId;
 
-use super::actions::{Action, Actions, BlockCheck, HeaderCheck};
+use super::actions::{Action, Actions, BlockCheck, HeaderCheck, Matched, Matching};
 use super::choice::Form;
 use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
@@ -27,7 +26,6 @@ use super::peers::{Awaited, Peers};
 use super::reconstruction::Reconstruction;
 use super::waiting::{Told, Waiting};
 use crate::chain::Block;
-use crate::chain::TransactionKey;
 use crate::chain::{Checked, ItemId, Verdict};
 use crate::peers::Misdeed;
 use crate::platform::Instant;
@@ -76,17 +74,16 @@ impl Downloads {
             compact: None,
         };
         if self.admit(peer, &id, true, state, now, out) {
-            self.check_header(peer, id, std::iter::empty(), now, out);
+            self.check_header(peer, id, now, out);
         }
     }
 
     /// A peer sends a compact block, asked or not.
-    pub(super) fn compact<'a>(
+    pub(super) fn compact(
         &mut self,
         peer: PeerId,
         compact: CompactBlock,
         asked: bool,
-        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)>,
         now: Instant,
         out: &mut Actions,
     ) {
@@ -102,7 +99,7 @@ impl Downloads {
         } else if !self.admit(peer, &id, false, state, now, out) {
             return;
         }
-        self.check_header(peer, id, pool, now, out);
+        self.check_header(peer, id, now, out);
     }
 
     /// A peer sends a whole block, asked or not.
@@ -193,11 +190,10 @@ impl Downloads {
     }
 
     /// The chain's word about a header.
-    pub(super) fn header_checked<'a>(
+    pub(super) fn header_checked(
         &mut self,
         check: &HeaderCheck,
         checked: &Checked,
-        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)> + Clone,
         now: Instant,
         out: &mut Actions,
     ) {
@@ -240,7 +236,7 @@ impl Downloads {
             download.header = Some(header.clone());
         }
         for peer in peers {
-            self.header_accepted(id, peer, pool.clone(), now, out);
+            self.header_accepted(id, peer, now, out);
         }
         self.advance(id, now, out);
     }
@@ -355,7 +351,7 @@ impl Downloads {
         let since = self.peers.told(&peer).saturating_sub(told.number);
         let announced = told.announced && since < self.config.surely_kept();
         if self.admit(peer, id, announced, state, now, out) {
-            self.check_header(peer, id.clone(), std::iter::empty(), now, out);
+            self.check_header(peer, id.clone(), now, out);
             self.advance(id, now, out);
         }
     }
@@ -445,14 +441,7 @@ impl Downloads {
     }
 
     /// Has a source's header checked, unless the chain has accepted it before or is checking it for another source.
-    fn check_header<'a>(
-        &mut self,
-        peer: PeerId,
-        id: ItemId,
-        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)>,
-        now: Instant,
-        out: &mut Actions,
-    ) {
+    fn check_header(&mut self, peer: PeerId, id: ItemId, now: Instant, out: &mut Actions) {
         let Some(download) = self.blocks.get_mut(&id) else {
             return;
         };
@@ -463,7 +452,7 @@ impl Downloads {
             return;
         };
         if download.header.as_ref() == Some(&header) {
-            self.header_accepted(&id, peer, pool, now, out);
+            self.header_accepted(&id, peer, now, out);
             self.advance(&id, now, out);
         } else {
             let mut same = download
@@ -477,11 +466,51 @@ impl Downloads {
     }
 
     /// A source's header is good: it becomes idle, or its compact block is put to use.
-    fn header_accepted<'a>(
+    fn header_accepted(&mut self, id: &ItemId, peer: PeerId, now: Instant, out: &mut Actions) {
+        let Some(download) = self.blocks.get_mut(id) else {
+            return;
+        };
+        let checking = download.is_checking();
+        let Some(source) = download.source(&peer) else {
+            return;
+        };
+        let State::Header { compact, .. } = source.enter(State::Idle, now) else {
+            return;
+        };
+        if let Some(compact) = compact.filter(|_| !checking) {
+            source.enter(State::Matching(compact.weight()), now);
+            out.push(Action::Match(Matching {
+                peer,
+                compact,
+                max_block_bytes: self.config.max_block_bytes,
+            }));
+        }
+    }
+
+    /// A source's compact block was matched with the pool: it is joined, or what is missing is asked for.
+    pub(super) fn matched(&mut self, matched: Matched, now: Instant, out: &mut Actions) {
+        let Matched {
+            id,
+            peer,
+            reconstruction,
+        } = matched;
+        let source = self.source(&id, &peer);
+        let Some(source) = source.filter(|it| matches!(it.state, State::Matching(_))) else {
+            return;
+        };
+        source.enter(State::Idle, now);
+        match reconstruction {
+            Some(reconstruction) => self.matched_with(&id, peer, reconstruction, now, out),
+            None => source.compact_is_spent = true,
+        }
+        self.advance(&id, now, out);
+    }
+
+    fn matched_with(
         &mut self,
         id: &ItemId,
         peer: PeerId,
-        pool: impl IntoIterator<Item = (TransactionKey, &'a Bytes)>,
+        reconstruction: Reconstruction,
         now: Instant,
         out: &mut Actions,
     ) {
@@ -489,20 +518,9 @@ impl Downloads {
             return;
         };
         let checking = download.is_checking();
-        let may_ask = download.may_ask(&self.config, now);
+        let may_ask = download.may_ask_missing(&self.config, now);
         let may_go_on = download.asked().count() < self.config.max_parallel;
-        let Some(source) = download.source(&peer) else {
-            return;
-        };
-        let State::Header { compact, .. } = source.enter(State::Idle, now) else {
-            return;
-        };
-        let Some(compact) = compact.filter(|_| !checking) else {
-            return;
-        };
-        let Ok(reconstruction) = Reconstruction::new(&compact, pool, self.config.max_block_bytes)
-        else {
-            source.compact_is_spent = true;
+        let Some(source) = download.source(&peer).filter(|_| !checking) else {
             return;
         };
         let Some(missing) = reconstruction.missing() else {

@@ -13,7 +13,7 @@ use super::compact_block::CompactBlock;
 use super::compact_blocks::CompactBlocks;
 use super::config::CompactConfig;
 use super::message::{Announcement, BlockMessage, Transactions, WholeBlock};
-use super::test_chain::{Pool, TestChain, answer, block, entries, pool, transactions};
+use super::test_chain::{Pool, TestChain, answer, block, pool, transactions};
 use crate::chain::Block;
 use crate::chain::TransactionKey;
 use crate::chain::bitcoin::Bitcoin;
@@ -199,10 +199,7 @@ impl Network {
                 Event::Message { from, to, bytes } => {
                     let message = BlockMessage::decode(bytes, 4 << 20).unwrap();
                     let (peer, node) = (self.peers[from], &mut self.nodes[to]);
-                    (
-                        to,
-                        node.core.receive(peer, message, entries(&node.pool), now),
-                    )
+                    (to, node.core.receive(peer, message, now))
                 }
                 Event::Check { node, action } => {
                     let here = &mut self.nodes[node];
@@ -381,7 +378,7 @@ fn a_real_block_of_one_megabyte_travels_in_three_percent_of_its_bytes_and_one_ro
     let (a, b) = (network.peers[0], network.peers[1]);
     network.nodes[0]
         .core
-        .receive(b, BlockMessage::HighBandwidth(true), [], network.now);
+        .receive(b, BlockMessage::HighBandwidth(true), network.now);
     // All but the coinbase, and of the others all but each hundredth.
     for (index, transaction) in parts.transactions.iter().enumerate().skip(1) {
         if index % 100 != 50 {

@@ -343,7 +343,7 @@ fn opaque_blocks_are_announced_by_identity_and_travel_whole() {
     let ignored = Checked::ignore(b"", "this chain does not check headers alone");
     let actions = other
         .core
-        .header_checked(check.clone(), &ignored, [], other.now);
+        .header_checked(check.clone(), &ignored, other.now);
     assert_eq!(words(&peers, &actions), ["0 request for a block Whole"]);
     let actions = other.receive(
         peers[0],

@@ -130,7 +130,7 @@ pub(super) fn entries(pool: &Pool) -> impl Iterator<Item = (TransactionKey, &Byt
 pub(super) fn is_check(action: &Action) -> bool {
     matches!(
         action,
-        Action::CheckHeader(_) | Action::Join(_) | Action::CheckBlock(_)
+        Action::CheckHeader(_) | Action::Match(_) | Action::Join(_) | Action::CheckBlock(_)
     )
 }
 
@@ -145,8 +145,9 @@ pub(super) fn answer(
     match check {
         Action::CheckHeader(check) => {
             let checked = chain.check_header(&check.header);
-            core.header_checked(check, &checked, entries(pool), now)
+            core.header_checked(check, &checked, now)
         }
+        Action::Match(matching) => core.matched(matching.run(entries(pool)), now),
         Action::Join(join) => {
             let block = chain.join_block(&join.header, &join.transactions);
             core.joined(join, block, now)
@@ -191,9 +192,7 @@ impl Bench {
     }
 
     pub(super) fn receive(&mut self, peer: PeerId, message: BlockMessage) -> Vec<Action> {
-        let actions = self
-            .core
-            .receive(peer, message, entries(&self.pool), self.now);
+        let actions = self.core.receive(peer, message, self.now);
         self.settle(actions)
     }
 
@@ -249,6 +248,7 @@ pub(super) fn words(peers: &[PeerId], actions: &[Action]) -> Vec<String> {
         Action::SendCoded { peer, .. } => format!("{} coded", place(peer)),
         Action::Misdeed { peer, misdeed, .. } => format!("{} {misdeed:?}", place(peer)),
         Action::CheckHeader(_) => "check header".to_owned(),
+        Action::Match(_) => "match".to_owned(),
         Action::Join(_) => "join".to_owned(),
         Action::CheckBlock(_) => "check block".to_owned(),
     });
