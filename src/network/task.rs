@@ -125,7 +125,7 @@ enum Done {
     /// Batches of items were checked.
     Judged(items::Checks),
     /// A question about a block, answered.
-    BlockAnswered(Option<BlockAnswer>),
+    BlockAnswered(Box<Option<BlockAnswer>>),
     /// A peer's question about state, answered; `None`: this node serves no such state, or the application failed.
     Queried(PeerId, ResponseChannel, Option<StateResponse>),
     /// Work on the comparison of pools; `None` where it failed.
@@ -411,7 +411,7 @@ impl Task {
     fn on_done(&mut self, done: Done) {
         match done {
             Done::Judged(checks) => self.on_judged(checks),
-            Done::BlockAnswered(answer) => self.on_block_answered(answer),
+            Done::BlockAnswered(answer) => self.on_block_answered(*answer),
             Done::Stepped(stepped) => {
                 let propagation = &mut self.swarm.behaviour_mut().lanes.core;
                 let now = platform::now();

@@ -182,7 +182,7 @@ impl Task {
         let spare = question.clone();
         let answer = platform::offload(move || question.ask(&*application, &blocks, &pool));
         let answered = move |answer: Option<BlockAnswer>| {
-            Done::BlockAnswered(answer.or_else(|| spare.unanswered()))
+            Done::BlockAnswered(Box::new(answer.or_else(|| spare.unanswered())))
         };
         self.work.push(answer.map(answered).boxed());
     }

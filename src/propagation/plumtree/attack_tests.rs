@@ -1,7 +1,10 @@
 //! What a peer may not have for nothing.
 
 use super::*;
-use crate::{platform::test, propagation::wire::Frame};
+use crate::{
+    platform::test,
+    propagation::wire::{Frame, MAX_IDS},
+};
 
 fn tree(peer: PeerId, now: Instant) -> Plumtree {
     let mut tree = Plumtree::new(TreeConfig::default(), &[7; 16]);
