@@ -146,7 +146,7 @@ fn who_roams_in_the_middle_of_a_stream_loses_nothing_and_nobody_pays() {
 
 #[test]
 fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
-    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], Instant::now());
+    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
     let mut nodes = [Node::new(there, true, now), Node::new(here, false, now)];
     let blocks: Vec<_> = (0..20_u8)
         .map(|number| {

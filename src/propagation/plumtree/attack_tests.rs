@@ -58,7 +58,7 @@ fn a_fetch_that_names_one_item_4096_times_gets_it_once() {
 
 #[test]
 fn no_more_votes_are_announced_than_a_peer_notes_before_it_comes_for_them() {
-    let (peer, now) = (PeerId::random(), Instant::now());
+    let (peer, now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
     tree.on_link(peer, &Link { push: false }, now);
     let items: Vec<_> = (0..60_000).map(|number| item(number, 20)).collect();
