@@ -278,12 +278,12 @@ impl Gossip {
 
     /// Whether a plain peer is spoken to: it has items from nowhere else, and may publish some without taking part.
     pub(crate) fn hosts_plain(&self) -> bool {
-        self.members.host_plain()
+        self.members.hosts_plain()
     }
 
     /// Whether a peer has connected so lately that its subscriptions may be on their way.
     pub(crate) fn awaits_subscriptions(&self, now: Instant) -> bool {
-        self.members.await_subscriptions(now)
+        self.members.awaits_subscriptions(now)
     }
 
     /// Ends the gossip with a peer, whose connections stay.
@@ -329,7 +329,9 @@ impl Gossip {
                 let (size, topic) = (message.data.len(), message.topic.clone());
                 self.sizes.insert(message_id.clone(), size, Some(topic));
             }
-            gossipsub::Event::GossipsubNotSupported { peer_id } => self.members.is_deaf(peer_id),
+            gossipsub::Event::GossipsubNotSupported { peer_id } => {
+                self.members.never_hears(peer_id)
+            }
             _ => {}
         }
     }

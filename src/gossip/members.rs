@@ -115,7 +115,7 @@ impl Members {
     }
 
     /// A peer does not speak gossipsub.
-    pub(super) fn is_deaf(&mut self, peer: &PeerId) {
+    pub(super) fn never_hears(&mut self, peer: &PeerId) {
         if !self.is_denied(peer) {
             self.stand(peer, Standing::Deaf);
         }
@@ -159,12 +159,12 @@ impl Members {
     }
 
     /// Whether a plain peer is spoken to.
-    pub(super) fn host_plain(&self) -> bool {
+    pub(super) fn hosts_plain(&self) -> bool {
         self.plain > 0
     }
 
     /// Whether a peer has connected so lately that its subscriptions may be on their way.
-    pub(super) fn await_subscriptions(&self, now: Instant) -> bool {
+    pub(super) fn awaits_subscriptions(&self, now: Instant) -> bool {
         let late = |member: &Member| {
             let fresh = now.saturating_duration_since(member.since) < SUBSCRIPTIONS;
             let spoken_to = !matches!(member.standing(), Standing::Deaf | Standing::Denied);

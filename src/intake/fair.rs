@@ -160,8 +160,7 @@ impl<T> FairQueue<T> {
 
     /// Whether work of somebody's that costs so much would be taken in.
     pub(crate) fn fits(&self, from: &Bringer, cost: usize) -> bool {
-        let peer = self.taken_by(from).saturating_add(cost) <= self.limits.per_peer;
-        from.is_none() || peer && self.taken.saturating_add(cost) <= self.limits.all
+        self.lacks(from, cost).is_none()
     }
 
     /// The next work that is `wanted`, of what each has in front.

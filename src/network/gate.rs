@@ -127,16 +127,10 @@ impl NetworkBehaviour for Gate {
             FromSwarm::ConnectionClosed(closed) => {
                 self.connected.leave(&closed.peer_id, closed.connection_id);
             }
-            FromSwarm::NewListenAddr(new) => lock(&self.policy).is_own(new.addr),
-            FromSwarm::ExpiredListenAddr(expired) => {
-                lock(&self.policy).is_no_longer_own(expired.addr)
-            }
-            FromSwarm::ExternalAddrConfirmed(confirmed) => {
-                lock(&self.policy).is_own(confirmed.addr)
-            }
-            FromSwarm::ExternalAddrExpired(expired) => {
-                lock(&self.policy).is_no_longer_own(expired.addr)
-            }
+            FromSwarm::NewListenAddr(new) => lock(&self.policy).owns(new.addr),
+            FromSwarm::ExpiredListenAddr(expired) => lock(&self.policy).disowns(expired.addr),
+            FromSwarm::ExternalAddrConfirmed(confirmed) => lock(&self.policy).owns(confirmed.addr),
+            FromSwarm::ExternalAddrExpired(expired) => lock(&self.policy).disowns(expired.addr),
             _ => {}
         }
     }

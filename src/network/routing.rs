@@ -36,7 +36,7 @@ use crate::{
     config::Config,
     error::NetworkError,
     platform,
-    traffic::{Class, Cost, Limit, Limits, Protocol as Limited, Rate, RateLimiter},
+    traffic::{Cost, Limit, Limits, Protocol as Limited, Rate, RateLimiter},
 };
 
 /// The most addresses of one peer that the table holds from the user, and from the peer.
@@ -303,7 +303,7 @@ impl NetworkBehaviour for Routing {
                 | Said::PutRecord { .. }
         );
         let cost = Cost { items: 1, bytes: 0 };
-        let limit = Limited::Lane(Class::Discovery);
+        let limit = Limited::Discovery;
         if asks
             && self
                 .limiter

@@ -54,7 +54,7 @@ impl Starting {
     }
 
     /// A listener has told an address.
-    pub(crate) fn is_up(&mut self, listener: ListenerId) {
+    pub(crate) fn came_up(&mut self, listener: ListenerId) {
         self.listens = true;
         self.waiting.retain(|(id, _)| *id != listener);
         self.tell();
@@ -133,10 +133,10 @@ mod tests {
     #[test]
     fn a_start_waits_for_all_its_listeners() {
         let (ids, mut starting, mut started) = two();
-        starting.is_up(ids[1]);
-        starting.is_up(ids[1]);
+        starting.came_up(ids[1]);
+        starting.came_up(ids[1]);
         assert!(started.try_recv().is_err(), "the other is to come");
-        starting.is_up(ids[0]);
+        starting.came_up(ids[0]);
         assert!(matches!(started.try_recv(), Ok(Ok(()))));
         assert_eq!(starting.ended(ids[0], "gone"), None);
         assert!(!starting.failed(), "it was up");
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn a_listener_without_an_interface_is_not_waited_for() {
         let (ids, mut starting, mut started) = two();
-        starting.is_up(ids[1]);
+        starting.came_up(ids[1]);
         assert!(starting.late(platform::now()).is_empty());
         let later = platform::now() + PATIENCE;
         assert_eq!(starting.late(later), [address("/ip6/::/tcp/0")]);
@@ -170,10 +170,10 @@ mod tests {
     #[test]
     fn a_listener_that_ends_before_it_is_up_fails_the_start() {
         let (ids, mut starting, mut started) = two();
-        starting.is_up(ids[0]);
+        starting.came_up(ids[0]);
         let ended = starting.ended(ids[1], "the socket broke");
         assert_eq!(ended, Some(address("/ip4/127.0.0.1/tcp/0")));
-        starting.is_up(ids[0]);
+        starting.came_up(ids[0]);
         assert!(starting.failed() && started.try_recv().is_err());
     }
 }

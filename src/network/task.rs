@@ -67,7 +67,7 @@ mod ping;
 mod swarm;
 
 use self::message::Queries;
-use gossip::{Held, acceptance};
+use gossip::{Unpublished, acceptance};
 use lingering::Lingering;
 
 /// Plain topics joined at once.
@@ -112,7 +112,7 @@ pub(crate) struct Task {
     bridged: Vec<ItemKind>,
     lingering: Lingering,
     /// Messages on plain topics that wait for somebody's subscription, or for peers that read.
-    held: Vec<Held>,
+    held: Vec<Unpublished>,
     limiter: RateLimiter,
     /// Since when there has been no room for our own items of each kind.
     stalled: [Option<Instant>; ItemKind::ALL.len()],
@@ -355,7 +355,7 @@ impl Task {
             }
             Command::Remove { keys } => self.swarm.behaviour_mut().lanes.core.removed(&keys),
             Command::Publish { topic, data, reply } => {
-                self.publish_or_hold(Held::new(topic, data, reply, platform::now()));
+                self.publish_or_hold(Unpublished::new(topic, data, reply, platform::now()));
             }
             Command::Send { peer, frame, reply } => {
                 self.requests.ask(peer, frame, reply, platform::now());

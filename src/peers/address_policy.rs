@@ -112,12 +112,12 @@ impl AddressPolicy {
     }
 
     /// This node can be reached at this address from now on.
-    pub fn is_own(&mut self, address: &Multiaddr) {
+    pub fn owns(&mut self, address: &Multiaddr) {
         self.own_addresses.insert(place(address));
     }
 
     /// It can't be any more.
-    pub fn is_no_longer_own(&mut self, address: &Multiaddr) {
+    pub fn disowns(&mut self, address: &Multiaddr) {
         self.own_addresses.remove(&place(address));
     }
 

@@ -23,7 +23,7 @@ use crate::platform::Instant;
 
 /// A handshake among [`Handshakes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
+pub struct HandshakeId(u64);
 
 /// Why a newcomer is turned away before it is listened to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -36,10 +36,10 @@ pub struct Handshakes<T> {
     most: usize,
     most_per_address: usize,
     next: u64,
-    groups: BTreeMap<AddressGroup, BTreeMap<Ticket, (Instant, T)>>,
-    whose: BTreeMap<Ticket, AddressGroup>,
+    groups: BTreeMap<AddressGroup, BTreeMap<HandshakeId, (Instant, T)>>,
+    whose: BTreeMap<HandshakeId, AddressGroup>,
     /// The groups by their size, the most crowded last; of two that are as crowded, the one whose handshake has taken longest.
-    crowds: BTreeSet<(usize, Reverse<Ticket>, AddressGroup)>,
+    crowds: BTreeSet<(usize, Reverse<HandshakeId>, AddressGroup)>,
 }
 
 impl<T> Handshakes<T> {
@@ -68,7 +68,7 @@ impl<T> Handshakes<T> {
         self.whose.is_empty()
     }
 
-    /// A newcomer from this address: its ticket, and the end of the handshake that gives way to it, if one has to.
+    /// A newcomer from this address: its id, and the end of the handshake that gives way to it, if one has to.
     ///
     /// # Errors
     /// [`Crowded`]: it is to be dropped.
@@ -77,27 +77,31 @@ impl<T> Handshakes<T> {
         remote: &Multiaddr,
         end: T,
         now: Instant,
-    ) -> Result<(Ticket, Option<T>), Crowded> {
+    ) -> Result<(HandshakeId, Option<T>), Crowded> {
         let group = AddressGroup::of(remote);
         let ended = match self.who_gives_way(group, now)? {
-            Some(ticket) => self.take(ticket),
+            Some(id) => self.take(id),
             None => None,
         };
-        let ticket = Ticket(self.next);
+        let id = HandshakeId(self.next);
         self.next += 1;
         self.change(group, |handshakes| {
-            handshakes.insert(ticket, (now, end));
+            handshakes.insert(id, (now, end));
         });
-        self.whose.insert(ticket, group);
-        Ok((ticket, ended))
+        self.whose.insert(id, group);
+        Ok((id, ended))
     }
 
     /// A handshake is over, or its connection is gone.
-    pub fn leave(&mut self, ticket: Ticket) {
-        self.take(ticket);
+    pub fn leave(&mut self, id: HandshakeId) {
+        self.take(id);
     }
 
-    fn who_gives_way(&self, group: AddressGroup, now: Instant) -> Result<Option<Ticket>, Crowded> {
+    fn who_gives_way(
+        &self,
+        group: AddressGroup,
+        now: Instant,
+    ) -> Result<Option<HandshakeId>, Crowded> {
         let own = self.groups.get(&group);
         let count = own.map_or(0, BTreeMap::len);
         if count < self.most_per_address {
@@ -112,16 +116,16 @@ impl<T> Handshakes<T> {
         }
         let oldest = own.and_then(BTreeMap::first_key_value);
         match oldest {
-            Some((ticket, (began, _))) if now.saturating_duration_since(*began) >= Self::GRACE => {
-                Ok(Some(*ticket))
+            Some((id, (began, _))) if now.saturating_duration_since(*began) >= Self::GRACE => {
+                Ok(Some(*id))
             }
             _ => Err(Crowded),
         }
     }
 
-    fn take(&mut self, ticket: Ticket) -> Option<T> {
-        let group = self.whose.remove(&ticket)?;
-        let taken = self.change(group, |handshakes| handshakes.remove(&ticket));
+    fn take(&mut self, id: HandshakeId) -> Option<T> {
+        let group = self.whose.remove(&id)?;
+        let taken = self.change(group, |handshakes| handshakes.remove(&id));
         taken.map(|(_, end)| end)
     }
 
@@ -129,9 +133,9 @@ impl<T> Handshakes<T> {
     fn change<R>(
         &mut self,
         group: AddressGroup,
-        change: impl FnOnce(&mut BTreeMap<Ticket, (Instant, T)>) -> R,
+        change: impl FnOnce(&mut BTreeMap<HandshakeId, (Instant, T)>) -> R,
     ) -> R {
-        let crowd = |handshakes: &BTreeMap<Ticket, _>| {
+        let crowd = |handshakes: &BTreeMap<HandshakeId, _>| {
             let (oldest, _) = handshakes.first_key_value()?;
             Some((handshakes.len(), Reverse(*oldest), group))
         };
@@ -206,9 +210,9 @@ mod tests {
     #[test]
     fn a_handshake_that_is_over_gives_its_place_back() {
         let (mut handshakes, now) = (Handshakes::new(1, 1), platform::now());
-        let (ticket, _) = handshakes.enter(&address(1), (), now).expect("room");
-        handshakes.leave(ticket);
-        handshakes.leave(ticket);
+        let (id, _) = handshakes.enter(&address(1), (), now).expect("room");
+        handshakes.leave(id);
+        handshakes.leave(id);
         assert!(
             handshakes.is_empty() && handshakes.groups.is_empty() && handshakes.crowds.is_empty()
         );
@@ -236,8 +240,8 @@ mod tests {
                 let before: Vec<_> = (0..6).map(|host| size(&handshakes, host)).collect();
                 let crowd = before.iter().copied().max().unwrap_or_default();
                 match handshakes.enter(&address(host), host, now) {
-                    Ok((ticket, ended)) => {
-                        open.push(ticket);
+                    Ok((id, ended)) => {
+                        open.push(id);
                         if let Some(ended) = ended.filter(|ended| *ended != host) {
                             prop_assert_eq!(before[usize::from(ended)], crowd);
                         }

@@ -18,7 +18,7 @@ pub use address_policy::{AddressPolicy, RefusedAddress};
 pub use bans::Bans;
 pub use connected::Connected;
 pub use dialing::Dialing;
-pub use handshakes::{Crowded, Handshakes, Ticket};
+pub use handshakes::{Crowded, HandshakeId, Handshakes};
 pub use info::{Direction, PeerInfo, PeerInfoError};
 pub use reputation::{Judgement, Misdeed, Reputation};
 pub use scope::{AddressGroup, Scope};

@@ -18,6 +18,9 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
+mod peer;
+
+use self::peer::{Peer, Place};
 use super::{Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation};
 use crate::{chain::ItemKind, platform::Instant};
 
@@ -126,61 +129,6 @@ pub struct Table {
     /// How many have come; the next one's age.
     came: u64,
     actions: VecDeque<Action>,
-}
-
-#[derive(Debug)]
-struct Peer {
-    age: u64,
-    stage: Stage,
-    /// The eldest first.
-    connections: Vec<ConnectionId>,
-    deadline: Option<Instant>,
-    /// Whether it has our items from its lanes.
-    propagates: bool,
-    /// The kinds of items in whose gossip it takes part.
-    gossips: Vec<ItemKind>,
-    /// Whether it speaks the ping protocol, as far as is known.
-    pings: bool,
-    /// Whether it said nothing of itself that could be understood.
-    unidentified: bool,
-    info: PeerInfo,
-    shown: bool,
-    /// Why it is about to be gone, in our words.
-    farewell: Option<String>,
-}
-
-/// Which places a peer takes.
-#[derive(PartialEq)]
-enum Place {
-    Newcomer,
-    Ours,
-    Plain,
-    None,
-}
-
-impl Peer {
-    fn place(&self) -> Place {
-        match self.stage {
-            // Whom we dialled we have made room for.
-            Stage::Greeting if self.info.direction == Some(Direction::Outbound) => Place::Ours,
-            Stage::Greeting | Stage::Leaving => Place::Newcomer,
-            Stage::Greeted | Stage::Ready => Place::Ours,
-            Stage::Plain => Place::Plain,
-            Stage::Ending => Place::None,
-        }
-    }
-
-    /// Whether it is one of ours, and we dialled it.
-    fn is_outbound(&self) -> bool {
-        self.stage == Stage::Ready && self.info.direction == Some(Direction::Outbound)
-    }
-
-    /// Whether it has items of a kind from nowhere but gossip.
-    fn needs_gossip(&self, kind: ItemKind) -> bool {
-        matches!(self.stage, Stage::Ready | Stage::Plain)
-            && !self.propagates
-            && self.gossips.contains(&kind)
-    }
 }
 
 impl Table {
@@ -355,7 +303,7 @@ impl Table {
     }
 
     /// It does not speak the hello: a plain libp2p peer.
-    pub fn is_plain(&mut self, id: PeerId, now: Instant) {
+    pub fn never_greets(&mut self, id: PeerId, now: Instant) {
         let Some(peer) = self.peers.get(&id) else {
             return;
         };
@@ -488,11 +436,6 @@ impl Table {
         }
     }
 
-    /// When something is due next.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(at, _)| *at)
-    }
-
     /// Does what is due.
     pub fn on_time(&mut self, now: Instant) {
         while let Some((at, id)) = self.deadlines.first().copied()
@@ -503,7 +446,7 @@ impl Table {
                 continue;
             };
             match peer.stage {
-                Stage::Greeting if peer.unidentified => self.is_plain(id, now),
+                Stage::Greeting if peer.unidentified => self.never_greets(id, now),
                 Stage::Greeting => {
                     self.misdeed(id, Misdeed::NoAnswer, now);
                     self.reject(id, NO_HELLO);

@@ -26,6 +26,8 @@ pub enum Protocol {
     Identify,
     /// Frames of gossipsub, of messages on plain topics and of items.
     Gossip,
+    /// What peers tell and ask of other peers, by direct messages, identify and Kademlia; the limit of [`Class::Discovery`].
+    Discovery,
     /// What travels on the lanes, by its class.
     Lane(Class),
     /// Frames on the lanes, whatever is in them.
@@ -86,7 +88,7 @@ pub struct Limits {
     pub transaction: Limit,
     /// Limit of [`Class::Sync`].
     pub sync: Limit,
-    /// Limit of [`Class::Discovery`].
+    /// Limit of [`Class::Discovery`] and [`Protocol::Discovery`].
     pub discovery: Limit,
     /// Limit of [`Protocol::Frame`].
     pub frame: Limit,
@@ -122,7 +124,7 @@ impl Limits {
             Protocol::Lane(Class::BlockRequest) => self.block_request,
             Protocol::Lane(Class::Transaction) => self.transaction,
             Protocol::Lane(Class::Sync) => self.sync,
-            Protocol::Lane(Class::Discovery) => self.discovery,
+            Protocol::Discovery | Protocol::Lane(Class::Discovery) => self.discovery,
             Protocol::Frame => self.frame,
         }
     }
@@ -260,6 +262,7 @@ impl RateLimiter {
             Protocol::Message,
             Protocol::Identify,
             Protocol::Gossip,
+            Protocol::Discovery,
             Protocol::Frame,
         ];
         for protocol in lanes.chain(others) {

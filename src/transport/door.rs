@@ -27,7 +27,7 @@ use libp2p::{
 
 use super::Boxed;
 use crate::{
-    peers::{AddressPolicy, Crowded, Handshakes, Ticket},
+    peers::{AddressPolicy, Crowded, HandshakeId, Handshakes},
     platform::{self, Delay, lock::lock},
 };
 
@@ -70,13 +70,13 @@ impl Door {
         remote: &Multiaddr,
     ) -> Result<(Place, futures::future::AbortRegistration), Crowded> {
         let (end, ended) = AbortHandle::new_pair();
-        let (ticket, gives_way) = lock(&self.places).enter(remote, end, platform::now())?;
+        let (id, gives_way) = lock(&self.places).enter(remote, end, platform::now())?;
         if let Some(end) = gives_way {
             tracing::debug!(%remote, "a handshake gave way to a newcomer");
             end.abort();
         }
         let places = Arc::clone(&self.places);
-        Ok((Place { places, ticket }, ended))
+        Ok((Place { places, id }, ended))
     }
 }
 
@@ -149,12 +149,12 @@ impl Transport for Door {
 /// A handshake's place, given back when it is over or dropped.
 struct Place {
     places: Places,
-    ticket: Ticket,
+    id: HandshakeId,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        lock(&self.places).leave(self.ticket);
+        lock(&self.places).leave(self.id);
     }
 }
 

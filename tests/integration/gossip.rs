@@ -1,8 +1,10 @@
 //! Gossip with peers that are none of ours, and what outsiders can make of it, of identify and of peer exchange.
 
+use std::time::Duration;
+
 use futures::{FutureExt, StreamExt};
 use libp2p::{identify, swarm::SwarmEvent};
-use selkie::{Config, Item, ItemKind, NetworkEvent};
+use selkie::{Config, Item, ItemKind, NetworkEvent, Verdict};
 
 use crate::{
     raw_peer::{RawEvent, RawPeer, framed},
@@ -113,6 +115,8 @@ async fn of_a_burst_nothing_is_lost_in_silence() {
     for address in [TCP, "/ip4/127.0.0.1/tcp/0/ws"] {
         let mut config = listening(address);
         config.protocol.validation.max_unread_bytes = 4 << 20;
+        // It reads at a quarter of this, and what lies on the way by then is a lot.
+        config.protocol.gossipsub_config.max_messages_per_second = 8_000;
         let mut reader = Node::start(config).await;
         let joined = reader.subscribe_topic("news", false).await;
         joined.expect("joined");
@@ -311,4 +315,38 @@ async fn who_names_peers_without_end_pays() {
     }
     let (reason, score) = node.scored(raw.id).await;
     assert_eq!((reason, score), ("it sends more often than it may", -1.0));
+}
+
+#[tokio::test]
+async fn a_verdict_that_comes_too_late_is_told() {
+    let mut config = listening(TCP);
+    let gossip = &mut config.protocol.gossipsub_config;
+    // So fast that messages are kept for five heartbeats only.
+    gossip.heartbeat_interval = Duration::from_millis(100);
+    gossip.max_bytes_per_second = 1 << 30;
+    let mut node = Node::start(config).await;
+    node.subscribe_topic("weather", true).await.expect("joined");
+    let mut plain = RawPeer::plain().await;
+    plain.subscribe("weather");
+    plain.dial(node.address());
+    plain.subscribed("weather").await;
+    node.connected(plain.id).await;
+    plain.publish("weather", "rain");
+    let item = node
+        .event("a topic message", |event| match event {
+            NetworkEvent::TopicMessage(item) => Some(item),
+            _ => None,
+        })
+        .await;
+    // gossipsub begins to beat after five seconds, and beats where something happens.
+    for _ in 0..65 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let never_came = node.report(b"never came".to_vec(), plain.id, Verdict::Ignore);
+        never_came.await.expect("running");
+    }
+    node.report(item.message_id, item.source, Verdict::Accept)
+        .await
+        .expect("running");
+    let reason = impaired(&mut node, plain.id).await;
+    assert!(reason.contains("later than 500ms"), "{reason}");
 }

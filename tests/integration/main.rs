@@ -1,5 +1,5 @@
 //! Native nodes with real swarms on loopback, and peers that are none of ours: everything that a node promises to
-//! those outside, tried from outside. Nothing here sleeps: each step waits for the event that it needs.
+//! those outside, tried from outside. Nothing here sleeps but to let time itself pass: each step waits for the event that it needs.
 #![cfg(not(target_arch = "wasm32"))]
 
 mod addresses;

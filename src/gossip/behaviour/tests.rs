@@ -180,23 +180,20 @@ fn a_message_whose_verdict_comes_after_many_heartbeats_is_passed_on() {
         peers[0],
         &[&[0x12, message.len() as u8][..], &message].concat(),
     );
-    let mut came = None;
-    let heartbeats = futures::future::select(
-        futures::future::poll_fn(|cx| {
-            while let Poll::Ready(action) = gossip.poll(cx) {
-                if let ToSwarm::GenerateEvent(GossipEvent::Plain(gossipsub::Event::Message {
-                    message_id,
-                    ..
-                })) = action
-                {
-                    came = Some(message_id);
-                }
+    let (mut came, mut cx) = (None, Context::from_waker(Waker::noop()));
+    // gossipsub begins to beat after five seconds, and beats when it is polled: twenty times.
+    for wait in std::iter::once(5050).chain([10; 20]) {
+        while let Poll::Ready(action) = gossip.poll(&mut cx) {
+            if let ToSwarm::GenerateEvent(GossipEvent::Plain(gossipsub::Event::Message {
+                message_id,
+                ..
+            })) = action
+            {
+                came = Some(message_id);
             }
-            Poll::<()>::Pending
-        }),
-        platform::Delay::new(Duration::from_millis(200)),
-    );
-    futures::executor::block_on(heartbeats);
+        }
+        futures::executor::block_on(platform::Delay::new(Duration::from_millis(wait)));
+    }
     let id = came.expect("it came");
     assert_eq!(id, inner::message_id(topic.hash().as_str(), b"x"));
     assert!(gossip.report_message_validation_result(&id, &peers[0].0, MessageAcceptance::Accept));

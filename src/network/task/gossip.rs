@@ -8,7 +8,7 @@ const MAX_HELD: (usize, usize) = (64, 8 << 20);
 const HOLD: Duration = Duration::from_secs(3);
 
 /// A message on a plain topic, and who waits to hear what became of it.
-pub(super) struct Held {
+pub(super) struct Unpublished {
     topic: String,
     data: Bytes,
     reply: oneshot::Sender<Result<(), NetworkError>>,
@@ -16,7 +16,7 @@ pub(super) struct Held {
     until: Instant,
 }
 
-impl Held {
+impl Unpublished {
     pub(super) fn new(
         topic: String,
         data: Bytes,
@@ -179,7 +179,7 @@ impl Task {
 
     /// Publishes on a plain topic. Where nobody takes part, but a peer is here whose subscriptions are on their way, the
     /// message waits for them; and it waits for peers that have much to read. What comes behind it on its topic waits too.
-    pub(super) fn publish_or_hold(&mut self, held: Held) {
+    pub(super) fn publish_or_hold(&mut self, held: Unpublished) {
         let name = IdentTopic::new(&held.topic);
         if self.items.contains_key(&name.hash()) {
             let problem = "this topic carries the chain's items; \
@@ -213,11 +213,11 @@ impl Task {
     }
 
     /// Tries again to publish what waits.
-    pub(super) fn publish_held(&mut self, which: impl Fn(&Held) -> bool) {
+    pub(super) fn publish_held(&mut self, which: impl Fn(&Unpublished) -> bool) {
         let held = std::mem::take(&mut self.held);
         let (now, later) = held.into_iter().partition(which);
         self.held = later;
-        let now: Vec<Held> = now;
+        let now: Vec<Unpublished> = now;
         now.into_iter().for_each(|held| self.publish_or_hold(held));
     }
 

@@ -117,7 +117,7 @@ impl Task {
                 let stage = self.shared.peers().stage(&peer);
                 match error {
                     rr::OutboundFailure::UnsupportedProtocols => {
-                        self.shared.peers().is_plain(peer, platform::now());
+                        self.shared.peers().never_greets(peer, platform::now());
                     }
                     // It is gone, or past the hello by another way.
                     _ if stage != Some(Stage::Greeting) => {}

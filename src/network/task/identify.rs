@@ -5,7 +5,7 @@ use libp2p::identify;
 use super::*;
 use crate::{
     network::{behaviour, protocol::Quoted},
-    traffic::{Class, Cost, Protocol as Limited},
+    traffic::{Cost, Protocol as Limited},
 };
 
 /// What telling who it is costs a peer, of one a second and 50 at once: five times, then once in 10 s.
@@ -34,7 +34,7 @@ impl Task {
             items: 1,
             bytes: LONGEST,
         };
-        let discovery = Limited::Lane(Class::Discovery);
+        let discovery = Limited::Discovery;
         if self.limiter.admits(id, discovery, ignored, now).is_err() {
             self.note(id, Misdeed::TooManyMessages);
         }
@@ -52,7 +52,7 @@ impl Task {
         };
         // Who dialled us and does not speak the hello is a plain libp2p peer; nothing more is to come.
         if !speaks(behaviour::HELLO.as_ref()) {
-            self.shared.peers().is_plain(id, platform::now());
+            self.shared.peers().never_greets(id, platform::now());
         }
         if self
             .config

@@ -7,7 +7,7 @@ use crate::{
     intake::{FairQueue, NoRoom},
     network::codec::{is_garbage, is_refused},
     platform,
-    traffic::{Class, Cost, Protocol as Limited},
+    traffic::{Cost, Protocol as Limited},
 };
 
 impl Task {
@@ -112,7 +112,7 @@ impl Task {
                 }
                 Ok(NetworkMessage::PeerExchange(mut peers)) => {
                     let cost = Cost { items: 1, bytes };
-                    let discovery = Limited::Lane(Class::Discovery);
+                    let discovery = Limited::Discovery;
                     if self.limiter.admits(peer, discovery, cost, now).is_err() {
                         self.note(peer, Misdeed::TooManyMessages);
                         let refusal = "you name peers more often than you may";

@@ -22,7 +22,7 @@ impl Task {
             } => {
                 self.shared.state().listeners.push(address.clone());
                 self.shared.emit(NetworkEvent::Listening(address));
-                self.starting.is_up(listener_id);
+                self.starting.came_up(listener_id);
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.shared.state().listeners.retain(|a| *a != address);

@@ -146,7 +146,7 @@ fn a_tab_takes_public_names_with_a_certificate() {
 fn ids_own_addresses_number_and_length() {
     let own = PeerId::random();
     let mut policy = AddressPolicy::new(own, false);
-    policy.is_own(&address(PUBLIC));
+    policy.owns(&address(PUBLIC));
     let peer = PeerId::random();
     let mut told = |peer: &PeerId, texts: &[String]| {
         let told: Vec<_> = texts.iter().map(|text| address(text)).collect();

@@ -69,7 +69,7 @@ fn a_dialled_peer_is_greeted_opened_shown_and_gone() {
         shown: true,
     };
     assert_eq!(actions(&mut table), [gone]);
-    assert!(table.shown().next().is_none() && table.deadline().is_none());
+    assert!(table.shown().next().is_none() && table.deadlines.is_empty());
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn plain_peers_have_half_of_the_places() {
     for number in 0..3 {
         let peer = PeerId::random();
         table.connected(connection(number), from(peer, Direction::Inbound), now);
-        table.is_plain(peer, now);
+        table.never_greets(peer, now);
         let expected = if number < 2 {
             Stage::Plain
         } else {
@@ -197,7 +197,7 @@ fn silence_ends_a_peer_and_a_lost_ping_does_not() {
     assert_eq!(actions(&mut table), [Action::Close(peer)]);
     let other = friend(&mut table, 3, now);
     table.never_pongs(&other);
-    assert_eq!(table.deadline(), None, "it can't answer");
+    assert!(table.deadlines.is_empty(), "it can't answer");
 }
 
 #[test]
@@ -307,7 +307,7 @@ proptest! {
                     }
                 }
                 6 => table.lanes(id, millis % 2 == 0, now),
-                7 => table.is_plain(id, now),
+                7 => table.never_greets(id, now),
                 8 => table.misdeed(id, Misdeed::InvalidItem, now),
                 9 => table.unidentified(&id, now),
                 10 => table.slept(Duration::from_millis(millis)),

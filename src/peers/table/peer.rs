@@ -1,0 +1,65 @@
+//! A connected peer: how far it is, and which place it takes.
+
+use libp2p::swarm::ConnectionId;
+
+use super::Stage;
+use crate::{
+    chain::ItemKind,
+    peers::{Direction, PeerInfo},
+    platform::Instant,
+};
+
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) age: u64,
+    pub(super) stage: Stage,
+    /// The eldest first.
+    pub(super) connections: Vec<ConnectionId>,
+    pub(super) deadline: Option<Instant>,
+    /// Whether it has our items from its lanes.
+    pub(super) propagates: bool,
+    /// The kinds of items in whose gossip it takes part.
+    pub(super) gossips: Vec<ItemKind>,
+    /// Whether it speaks the ping protocol, as far as is known.
+    pub(super) pings: bool,
+    /// Whether it said nothing of itself that could be understood.
+    pub(super) unidentified: bool,
+    pub(super) info: PeerInfo,
+    pub(super) shown: bool,
+    /// Why it is about to be gone, in our words.
+    pub(super) farewell: Option<String>,
+}
+
+/// Which places a peer takes.
+#[derive(PartialEq)]
+pub(super) enum Place {
+    Newcomer,
+    Ours,
+    Plain,
+    None,
+}
+
+impl Peer {
+    pub(super) fn place(&self) -> Place {
+        match self.stage {
+            // Whom we dialled we have made room for.
+            Stage::Greeting if self.info.direction == Some(Direction::Outbound) => Place::Ours,
+            Stage::Greeting | Stage::Leaving => Place::Newcomer,
+            Stage::Greeted | Stage::Ready => Place::Ours,
+            Stage::Plain => Place::Plain,
+            Stage::Ending => Place::None,
+        }
+    }
+
+    /// Whether it is one of ours, and we dialled it.
+    pub(super) fn is_outbound(&self) -> bool {
+        self.stage == Stage::Ready && self.info.direction == Some(Direction::Outbound)
+    }
+
+    /// Whether it has items of a kind from nowhere but gossip.
+    pub(super) fn needs_gossip(&self, kind: ItemKind) -> bool {
+        matches!(self.stage, Stage::Ready | Stage::Plain)
+            && !self.propagates
+            && self.gossips.contains(&kind)
+    }
+}
