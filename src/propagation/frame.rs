@@ -8,9 +8,10 @@ use crate::{
     chain::{ItemKind, TransactionKey},
     lanes::{Decode, Decoded},
     propagation::{
+        announce::Announce,
         blocks::{self, coded, compact::BlockMessage},
         pool::reconcile,
-        wire::{Announce, Fetch, Frame, Kind, Link},
+        wire::{Fetch, Frame, Kind, Link},
     },
     traffic::{Class, Cost, Lane},
 };

@@ -5,6 +5,7 @@
 //! (`pool::sessions`); they share the pool of transactions. A transaction is named by its [`TransactionKey`] here: two chains'
 //! ideas of an identity may leave bytes out (Bitcoin's txid leaves out signatures), and a block that is put together again needs all.
 
+mod announce;
 pub mod blocks;
 mod config;
 mod frame;
@@ -22,15 +23,16 @@ pub use config::{PropagationConfig, ReconcileConfig, TreeConfig};
 pub use wire::{FrameError, check_frame};
 
 use self::{
+    announce::{Announce, Columns},
     blocks::{AcceptedBlock, Answer, Blocks, Question},
     frame::{Decoder, Input, TreeInput},
     output::{Output, Part},
     plumtree::{Accepted, Fresh, Plumtree, Received},
     pool::{
-        Insertion, Mempool, Pieces, Pooled, Seen,
+        Insertion, Mempool, Pieces, Seen,
         sessions::{Pools, Step, Stepped},
     },
-    wire::{Announce, Kind, MAX_IDS},
+    wire::{Kind, MAX_IDS},
 };
 use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},
@@ -311,7 +313,7 @@ impl Propagation {
     fn announce(&mut self, id: PeerId, keys: &[TransactionKey]) {
         for keys in keys.chunks(MAX_IDS) {
             let pooled = keys.iter().filter_map(|key| self.mempool.get(key));
-            let announce = announcement(pooled);
+            let announce = Announce::from(pooled.collect::<Columns>());
             if !announce.ids.is_empty() {
                 let outgoing = Outgoing::from(Kind::Announce(announce));
                 let action = Action::Send(id, Class::Transaction, outgoing);
@@ -500,19 +502,6 @@ impl Core for Propagation {
         let others = [pool.next_deadline(), forgets_at];
         deadlines.chain(others.into_iter().flatten()).min()
     }
-}
-
-/// Tells of transactions in the pool.
-fn announcement<'a>(pooled: impl Iterator<Item = &'a Pooled>) -> Announce {
-    let mut announce = Announce::default();
-    let ids = pooled.map(|pooled| {
-        let size = u32::try_from(pooled.data.len()).unwrap_or(u32::MAX);
-        announce.sizes.push(size);
-        announce.fee_rates.push(pooled.fee_rate);
-        pooled.key.short()
-    });
-    let ids = wire::column(ids);
-    Announce { ids, ..announce }
 }
 
 #[cfg(test)]

@@ -42,9 +42,10 @@ use self::{
 };
 use super::{
     TreeConfig,
+    announce::Announce,
     keyed::Keyed,
     output::{Output, Part},
-    wire::{self, Announce, Fetch, Kind, Link},
+    wire::{self, Fetch, Kind, Link},
 };
 use crate::peers::Misdeed;
 use crate::{
@@ -331,8 +332,7 @@ impl Plumtree {
             return;
         };
         let place = peer.place;
-        let claims = announce.sizes.iter().zip(&announce.fee_rates);
-        for (id, (&size, &fee_rate)) in ids.zip(claims) {
+        for (id, (size, fee_rate)) in ids.zip(announce.claims()) {
             // Another node may take what is too large here.
             if usize::try_from(size).is_ok_and(|size| size > self.config.max_item) {
                 continue;

@@ -9,6 +9,7 @@ use prost::{
     encoding::{self, DecodeContext, WireType},
 };
 
+use super::announce::Announce;
 use crate::chain::ShortId;
 
 /// The largest item, in bytes: no limit of a configuration is higher.
@@ -72,18 +73,6 @@ pub(crate) struct Items {
     pub(crate) missing: Bytes,
 }
 
-/// Items that may be fetched: three columns of the same length.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Announce {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub(crate) ids: Bytes,
-    #[prost(uint32, repeated, tag = "2")]
-    pub(crate) sizes: Vec<u32>,
-    /// The fee per 1,000 bytes, in the chain's smallest unit.
-    #[prost(uint64, repeated, tag = "3")]
-    pub(crate) fee_rates: Vec<u64>,
-}
-
 /// Asks for announced items, 8 bytes each.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Fetch {
@@ -129,12 +118,8 @@ impl Frame {
         Ok(match kind {
             Kind::Items(batch) => Kind::Items(batch.unpacked()?),
             Kind::Announce(announce) => {
-                let count = some_ids(&announce.ids)?;
-                if announce.sizes.len() != count || announce.fee_rates.len() != count {
-                    return Err(FrameError::Limit(
-                        "an announcement's columns differ in length",
-                    ));
-                }
+                some_ids(&announce.ids)?;
+                announce.check()?;
                 Kind::Announce(announce)
             }
             Kind::Fetch(fetch) => {
@@ -304,7 +289,7 @@ pub(crate) fn column(ids: impl Iterator<Item = ShortId>) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{chain::TransactionKey, platform::test};
+    use crate::{chain::TransactionKey, platform::test, propagation::announce::Columns};
 
     fn limit(frame: Vec<u8>) -> &'static str {
         match Frame::read(frame.into()) {
@@ -350,12 +335,10 @@ mod tests {
             limit(packed(lz4_flex::compress(&inner), inner.len())),
             "a batch has over 4,096 items"
         );
-        let sizes = Announce {
-            sizes: vec![1; MAX_ANNOUNCE + 1],
-            ..Announce::default()
-        };
+        let mut many = Columns::default();
+        (0..MAX_ANNOUNCE / 3).for_each(|_| many.push(ShortId::new([1; 8]), 1, 1));
         assert_eq!(
-            limit(frame(Kind::Announce(sizes))),
+            limit(frame(Kind::Announce(many.into()))),
             "an announcement is too long"
         );
         let twice = [

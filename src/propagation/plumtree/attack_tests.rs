@@ -1,6 +1,7 @@
 //! What a peer may not have for nothing.
 
 use super::*;
+use crate::propagation::announce::Columns;
 use crate::{
     platform::test,
     propagation::wire::{Frame, MAX_IDS},
@@ -238,11 +239,9 @@ fn announcing_what_one_does_not_have_is_a_lie_after_some_time() {
     for round in 0..20_u64 {
         let ids = (0..100).map(|n| item(round * 100 + n, 20).key.short());
         let ids: Vec<_> = ids.collect();
-        let announce = Announce {
-            ids: wire::column(ids.iter().copied()),
-            sizes: vec![20; 100],
-            fee_rates: vec![0; 100],
-        };
+        let mut columns = Columns::default();
+        ids.iter().for_each(|id| columns.push(*id, 20, 0));
+        let announce = Announce::from(columns);
         tree.on_announce(peer, &announce, |_, held| held, now);
         now += Duration::from_millis(400);
         tree.on_time(&pool(), now);

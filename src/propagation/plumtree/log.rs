@@ -17,6 +17,7 @@ use crate::{
     chain::ShortId,
     platform::Instant,
     propagation::{
+        announce::Columns,
         keyed::Keyed,
         wire::{Items, Kind, MAX_BATCH},
     },
@@ -67,8 +68,11 @@ pub(super) struct Batch {
     bytes: usize,
     /// What all batches before this one have cost.
     before: u64,
-    /// As it is pushed, encoded when the first peer wants it; nothing is added after that.
+    /// Who has some of it.
+    known: u128,
+    /// As it is pushed and announced, encoded when the first peer wants it; nothing is added after that.
     frame: OnceCell<Bytes>,
+    columns: OnceCell<Columns>,
 }
 
 #[derive(Debug)]
@@ -108,6 +112,7 @@ impl Log {
         let open = |batch: &Batch| {
             batch.source == source
                 && batch.frame.get().is_none()
+                && batch.columns.get().is_none()
                 && !batch.is_full()
                 && now.duration_since(batch.at) <= patience
         };
@@ -118,7 +123,9 @@ impl Log {
                 at: now,
                 bytes: 0,
                 before: self.total,
+                known: 0,
                 frame: OnceCell::new(),
+                columns: OnceCell::new(),
             });
         }
         let number = self.end().saturating_sub(1);
@@ -127,6 +134,7 @@ impl Log {
         };
         self.bytes += entry.data.len() + OVERHEAD;
         batch.bytes += entry.data.len();
+        batch.known |= entry.known;
         self.total += (entry.data.len() + OVERHEAD) as u64;
         self.index.insert(entry.id, (number, batch.entries.len()));
         batch.entries.push(entry);
@@ -171,8 +179,11 @@ impl Log {
         };
         let batch = usize::try_from(number - self.first).ok();
         let batch = batch.and_then(|batch| self.batches.get_mut(batch));
-        if let Some(entry) = batch.and_then(|batch| batch.entries.get_mut(place)) {
+        if let Some(batch) = batch
+            && let Some(entry) = batch.entries.get_mut(place)
+        {
             entry.known |= bit(peer);
+            batch.known |= bit(peer);
         }
         true
     }
@@ -183,6 +194,7 @@ impl Log {
             if bit(batch.source) & places != 0 {
                 batch.source = None;
             }
+            batch.known &= !places;
             for entry in &mut batch.entries {
                 entry.known &= !places;
             }
@@ -227,6 +239,22 @@ impl Batch {
 
     pub(super) fn is_full(&self) -> bool {
         self.bytes >= BATCH_BYTES || self.entries.len() >= MAX_BATCH
+    }
+
+    /// The places of peers that have some of it.
+    pub(super) fn known(&self) -> u128 {
+        self.known
+    }
+
+    /// The batch as it is announced to who has nothing of it.
+    pub(super) fn columns(&self) -> &Columns {
+        self.columns.get_or_init(|| {
+            let mut columns = Columns::default();
+            for entry in &self.entries {
+                columns.push(entry.id, entry.data.len(), entry.fee_rate);
+            }
+            columns
+        })
     }
 
     /// The batch as it is pushed.

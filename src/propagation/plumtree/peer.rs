@@ -12,9 +12,10 @@ use crate::{
     lanes::Outgoing,
     platform::Instant,
     propagation::{
+        announce::Columns,
         keyed::Keyed,
         pool::Mempool,
-        wire::{self, Announce, Items, Kind, MAX_BATCH, MAX_IDS},
+        wire::{self, Items, Kind, MAX_BATCH, MAX_IDS},
     },
     traffic::Pace,
 };
@@ -170,34 +171,30 @@ pub(super) fn announce(
     log: &Log,
     now: Instant,
 ) -> Option<Outgoing> {
-    let (mut ids, mut announce) = (Vec::new(), Announce::default());
+    let mut columns = Columns::default();
     let known = bit(place);
     while let Some((number, batch)) = log.from(batches.start) {
         if number >= batches.end {
             batches.start = batches.end;
             break;
         }
-        if batch.at + ANNOUNCE_DELAY > now || ids.len() + batch.entries.len() > MAX_IDS {
+        if batch.at + ANNOUNCE_DELAY > now || columns.len() + batch.entries.len() > MAX_IDS {
             break;
         }
         batches.start = number + 1;
-        for entry in batch
-            .entries
-            .iter()
-            .filter(|entry| entry.known & known == 0)
-        {
-            ids.push(entry.id);
-            announce
-                .sizes
-                .push(u32::try_from(entry.data.len()).unwrap_or(u32::MAX));
-            announce.fee_rates.push(entry.fee_rate);
+        if batch.known() & known == 0 {
+            columns.extend(batch.columns());
+            continue;
+        }
+        let entries = batch.entries.iter();
+        for entry in entries.filter(|entry| entry.known & known == 0) {
+            columns.push(entry.id, entry.data.len(), entry.fee_rate);
         }
     }
-    if ids.is_empty() {
+    if columns.is_empty() {
         return None;
     }
-    announce.ids = wire::column(ids.into_iter());
-    Some(Outgoing::from(Kind::Announce(announce)))
+    Some(Outgoing::from(Kind::Announce(columns.into())))
 }
 
 #[cfg(test)]
