@@ -108,7 +108,7 @@ pub(crate) fn sift(frame: &[u8], joined: &HashSet<String>) -> Result<Sifted, Mal
                 sifted.items += 1;
                 let name = Fields::of(subscription).tagged(2).last();
                 let fits = name.is_some_and(|name| name.len() <= MAX_TOPIC_NAME);
-                if fits && subscriptions <= MAX_TOPICS && controls.has_room(subscription.len()) {
+                if fits && subscriptions <= MAX_TOPICS && controls.take_room(subscription.len()) {
                     sifted.passed += 1;
                     put(&mut sifted.frame, SUBSCRIPTION, subscription);
                 } else {
@@ -145,8 +145,8 @@ struct Controls {
 }
 
 impl Controls {
-    /// Takes room for an entry, with what is written in front of it.
-    fn has_room(&mut self, length: usize) -> bool {
+    /// Takes room for an entry, with what is written in front of it; false where there is none.
+    fn take_room(&mut self, length: usize) -> bool {
         let taken = self.bytes + length + 8;
         let fits = taken <= MAX_CONTROL_BYTES;
         if fits {
@@ -161,7 +161,7 @@ impl Controls {
                 // I have: a topic and ids.
                 (1, entry) => {
                     let topic = Fields::of(entry).tagged(1).last().unwrap_or_default();
-                    let known = is_one_of(topic, joined) && self.has_room(topic.len());
+                    let known = is_one_of(topic, joined) && self.take_room(topic.len());
                     let mut passed = Vec::new();
                     put(&mut passed, 1, topic);
                     self.ids(Fields::of(entry).tagged(2), known, 2, &mut passed);
@@ -173,7 +173,7 @@ impl Controls {
                 (tag @ (2 | 5), entry) => {
                     let mut passed = Vec::new();
                     self.ids(Fields::of(entry).tagged(1), true, 1, &mut passed);
-                    if !passed.is_empty() && self.has_room(0) {
+                    if !passed.is_empty() && self.take_room(0) {
                         put(&mut self.passed, tag, &passed);
                         if tag == 2 {
                             let ids = Fields::of(&passed).tagged(1);
@@ -183,7 +183,7 @@ impl Controls {
                 }
                 (3, entry) => {
                     self.entry();
-                    if on_one_of(entry, 1, joined) && self.has_room(entry.len()) {
+                    if on_one_of(entry, 1, joined) && self.take_room(entry.len()) {
                         put(&mut self.passed, 3, entry);
                     }
                 }
@@ -196,11 +196,11 @@ impl Controls {
                         .as_deref()
                         .is_some_and(|topic| joined.contains(topic));
                     let entry = prune.encode_to_vec();
-                    if known && self.has_room(entry.len()) {
+                    if known && self.take_room(entry.len()) {
                         put(&mut self.passed, 4, &entry);
                     }
                 }
-                (6, entry) if self.has_room(entry.len()) => put(&mut self.passed, 6, entry),
+                (6, entry) if self.take_room(entry.len()) => put(&mut self.passed, 6, entry),
                 _ => {}
             }
             if self.entries > MAX_ENTRIES {
@@ -228,7 +228,7 @@ impl Controls {
         let left = MAX_ENTRIES.saturating_sub(self.entries) as usize;
         for id in ids.take(left.saturating_add(1)) {
             let fits = self.entry() && id.len() <= MAX_ID;
-            if wanted && fits && self.has_room(id.len()) {
+            if wanted && fits && self.take_room(id.len()) {
                 put(passed, tag, id);
             }
         }

@@ -245,7 +245,7 @@ impl Intake {
         judged: &Judged,
     ) -> Vec<(GossipCopy, Verdict)> {
         if let Some(block) = &judged.block {
-            self.has_block(&block.key);
+            self.note_block(&block.key);
         }
         if kind == ItemKind::Block {
             for Refused { key, verdict, .. } in &judged.refused {
@@ -272,7 +272,7 @@ impl Intake {
     }
 
     /// The chain has accepted a block, by whichever way it came.
-    pub(crate) fn has_block(&mut self, key: &TransactionKey) {
+    pub(crate) fn note_block(&mut self, key: &TransactionKey) {
         self.checking.remove(&key.short());
         self.accepted.insert(key.short());
     }

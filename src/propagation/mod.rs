@@ -102,16 +102,15 @@ impl Propagation {
         }
     }
 
-    /// A block that the chain has accepted and that did not come by the lanes; false where it is known here.
-    pub(crate) fn publish_block(&mut self, block: AcceptedBlock, now: Instant) -> bool {
+    /// A block that the chain has accepted and that did not come by the lanes; one that is known here goes no further.
+    pub(crate) fn publish_block(&mut self, block: AcceptedBlock, now: Instant) {
         if self.blocks.knows(&block.id) {
-            return false;
+            return;
         }
         let keys = block.keys.clone();
         let outputs = self.blocks.accepted(block, &self.mempool, now);
         self.removed(&keys);
         self.put_out(outputs);
-        true
     }
 
     /// The transactions in the pool, for a question that is about them: taken when its turn comes, so that few are held at once.
@@ -143,7 +142,7 @@ impl Propagation {
             self.seen.accept(key.short());
         }
         if self.mempool.is_roomy() {
-            self.seen.has_room();
+            self.seen.forget_crowded_out();
         }
     }
 
@@ -490,7 +489,7 @@ impl Core for Propagation {
         self.put_out(outputs);
         // What has waited too long may be sent again by its maker.
         if !self.mempool.expire(now).is_empty() && self.mempool.is_roomy() {
-            self.seen.has_room();
+            self.seen.forget_crowded_out();
         }
         self.seen.on_time(now);
     }

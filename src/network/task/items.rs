@@ -194,7 +194,7 @@ impl Task {
             return;
         };
         if let Some((block, source)) = answer.accepted() {
-            self.intake.has_block(&block.key);
+            self.intake.note_block(&block.key);
             self.shared.state().recorder.received();
             self.block_accepted(block, source, Way::Other);
         }

@@ -256,17 +256,12 @@ impl Mempool {
         eldest.min()?.checked_add(self.config.max_age)
     }
 
-    /// What has been here for `age` at least, highest fees first and the eldest of a class first.
-    ///
-    /// For reconciliation: what is younger is still on its way by itself. Lazy: who wants a bounded number takes it.
-    pub fn older_than(&self, age: Duration, now: Instant) -> impl Iterator<Item = &Pooled> {
-        let is_old = move |pooled: &&Pooled| now.saturating_duration_since(pooled.at) >= age;
+    /// All transactions, highest fees first and the eldest of a class first. Lazy: who wants a bounded number takes it.
+    pub fn best_paying(&self) -> impl Iterator<Item = &Pooled> {
         self.classes.taken().rev().flat_map(move |(_, queue)| {
             let first = self.entry(queue.eldest);
             let next = |entry: &&Entry| self.entry(entry.younger?);
-            iter::successors(first, next)
-                .map(|entry| &entry.pooled)
-                .take_while(is_old)
+            iter::successors(first, next).map(|entry| &entry.pooled)
         })
     }
 

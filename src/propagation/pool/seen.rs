@@ -79,7 +79,7 @@ impl Seen {
     }
 
     /// The pool has room again: what had none may come.
-    pub fn has_room(&mut self) {
+    pub fn forget_crowded_out(&mut self) {
         if self.ages_at.take().is_some() {
             self.crowded.age();
             self.crowded.age();
@@ -163,7 +163,7 @@ mod tests {
         assert!(seen.is_crowded_out(id(1)) && !seen.contains(id(1)));
         seen.on_time(now + CROWDED * 2);
         assert!(!seen.is_crowded_out(id(1)) && seen.is_crowded_out(id(2)));
-        seen.has_room();
+        seen.forget_crowded_out();
         assert!(!seen.is_crowded_out(id(2)) && seen.next_deadline().is_none());
         // Long asleep.
         seen.crowd_out(id(3), now + CROWDED * 4);

@@ -13,8 +13,9 @@
 //! keeps us waiting for [`PATIENCE`]: then that one's session gives way. One of ours that finds no room is begun soon after. One [`Snapshot`] serves all sessions
 //! that begin within [`FRESH`], unless the pool has changed much.
 
+mod step;
+
 use std::{
-    cmp::Reverse,
     collections::{BTreeSet, HashMap, VecDeque},
     hash::Hasher,
     time::Duration,
@@ -25,18 +26,19 @@ use siphasher::sip::SipHasher13;
 
 use crate::{
     peers::Misdeed,
-    platform::{self, Instant},
+    platform::Instant,
     propagation::{
         ReconcileConfig,
         output::{Output, Part},
         pool::{
-            Mempool, Pieces, Pooled,
-            reconcile::{
-                Action, Initiator, MAX_POOL, Message, Outcome, Request, Responder, Snapshot,
-            },
+            Mempool,
+            reconcile::{Action, Initiator, Message, Outcome, Request, Responder, Snapshot},
         },
     },
 };
+
+use self::step::{Input, Pool};
+pub(crate) use self::step::{Step, Stepped};
 
 /// Sessions at once that we began, and that peers did: each takes up to 10 MB.
 const MAX_OURS: usize = 3;
@@ -115,126 +117,6 @@ enum Machine {
 enum Side {
     Ours,
     Theirs,
-}
-
-/// Work on a session: slow, done off the network task.
-#[derive(Debug)]
-pub(crate) struct Step {
-    peer: PeerId,
-    side: Side,
-    session: u64,
-    input: Input,
-}
-
-#[derive(Debug)]
-enum Input {
-    Begin(Pool, u64, Option<Request>, Instant),
-    Message(Machine, Message),
-}
-
-/// The keys that are compared.
-#[derive(Debug)]
-enum Pool {
-    Taken(Snapshot),
-    /// To be listed: those that have been here for so long at this moment, and those that have not.
-    Listed(Pieces, Duration, Instant),
-}
-
-/// What came of a [`Step`].
-#[derive(Debug)]
-pub(crate) struct Stepped {
-    peer: PeerId,
-    side: Side,
-    session: u64,
-    machine: Option<Machine>,
-    actions: Vec<Action>,
-    /// One that was made for it.
-    snapshot: Option<Snapshot>,
-}
-
-impl Step {
-    /// Takes the session on. May take long. One that panics ends its session, and nobody is blamed.
-    pub(crate) fn run(self) -> Stepped {
-        let Self {
-            peer,
-            side,
-            session,
-            input,
-        } = self;
-        let work = platform::guard(|| input.run());
-        let (machine, actions, snapshot) =
-            work.unwrap_or_else(|_| (None, vec![Action::End(Outcome::Declined)], None));
-        Stepped {
-            peer,
-            side,
-            session,
-            machine,
-            actions,
-            snapshot,
-        }
-    }
-}
-
-/// The session, what it wants done, and a snapshot that was made for it.
-type Work = (Option<Machine>, Vec<Action>, Option<Snapshot>);
-
-impl Input {
-    fn run(self) -> Work {
-        match self {
-            Self::Begin(pool, salt, request, now) => begin(pool, salt, request, now),
-            Self::Message(mut machine, message) => {
-                let actions = match &mut machine {
-                    Machine::Initiator(session) => session.on_message(message),
-                    Machine::Responder(session) => session.on_message(message),
-                };
-                (Some(machine), actions, None)
-            }
-        }
-    }
-}
-
-fn begin(pool: Pool, salt: u64, request: Option<Request>, now: Instant) -> Work {
-    let (snapshot, made) = match pool {
-        Pool::Taken(snapshot) => (snapshot, false),
-        Pool::Listed(pieces, age, now) => (list(pieces, age, now), true),
-    };
-    let kept = made.then(|| snapshot.clone());
-    match request {
-        None => {
-            let (session, request) = Initiator::new(snapshot, salt, now);
-            let machine = Machine::Initiator(Box::new(session));
-            (Some(machine), vec![Action::Send(request)], kept)
-        }
-        Some(request) => {
-            let (session, actions) = Responder::new(snapshot, salt, request, now);
-            (Some(Machine::Responder(Box::new(session))), actions, kept)
-        }
-    }
-}
-
-/// The keys in a pool, those that are too young to be compared apart; of more than can be compared those that pay best.
-fn list(pieces: Pieces, age: Duration, now: Instant) -> Snapshot {
-    let is_old = |pooled: &Pooled| now.saturating_duration_since(pooled.at) >= age;
-    let entry = |pooled: &Pooled| (Reverse(pooled.fee_rate), pooled.key);
-    let (mut settled, mut young) = (Vec::new(), Vec::new());
-    for pooled in pieces.iter() {
-        let list = if is_old(pooled) {
-            &mut settled
-        } else {
-            &mut young
-        };
-        list.push(entry(pooled));
-    }
-    drop(pieces);
-    let [settled, young] = [settled, young].map(|mut list| {
-        if list.len() > MAX_POOL as usize {
-            list.select_nth_unstable(MAX_POOL as usize);
-            list.truncate(MAX_POOL as usize);
-        }
-        list.into_iter().map(|(_, key)| key).collect::<Vec<_>>()
-    });
-    // Both lists are within the limit.
-    Snapshot::new(settled, young).unwrap_or_default()
 }
 
 impl Pools {
@@ -321,7 +203,7 @@ impl Pools {
                         _ => None,
                     };
                     if outcome == Outcome::TooDifferent {
-                        let best = pool.older_than(Duration::ZERO, now).take(MOST_ANNOUNCED);
+                        let best = pool.best_paying().take(MOST_ANNOUNCED);
                         outputs.push(Output::Announce(id, best.map(|one| one.key).collect()));
                     }
                     outputs.extend(self.end(id, side, misdeed));
@@ -599,188 +481,4 @@ impl Peer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{chain::TransactionKey, platform::test, propagation::pool::MempoolConfig};
-
-    fn pools() -> (Pools, Mempool) {
-        let pools = Pools::new(ReconcileConfig::default(), [1; 16]);
-        (pools, Mempool::new(MempoolConfig::default(), &[1; 16]))
-    }
-
-    fn request() -> Message {
-        Message::Request(Request {
-            salt: 1,
-            pool_size: 0,
-        })
-    }
-
-    fn works(outputs: Vec<Output>) -> Vec<Step> {
-        let step = |output| match output {
-            Output::Work(step) => Some(step),
-            _ => None,
-        };
-        outputs.into_iter().filter_map(step).collect()
-    }
-
-    fn declined(outputs: &[Output]) -> bool {
-        matches!(outputs, [Output::Compare(..)])
-    }
-
-    #[test]
-    fn who_comes_anew_neither_begins_sooner_nor_gets_an_older_answer() {
-        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
-        pools.joined(peer, false, now);
-        let first = works(pools.on_message(peer, request(), &pool, now)).remove(0);
-        pools.gone(peer, now);
-        pools.joined(peer, false, now);
-        assert!(declined(&pools.on_message(peer, request(), &pool, now)));
-        let later = now + LEAST_PAUSE;
-        let second = works(pools.on_message(peer, request(), &pool, later)).remove(0);
-        assert!(
-            pools.stepped(first.run(), &pool, later).is_empty(),
-            "it is of the former session"
-        );
-        assert!(!pools.stepped(second.run(), &pool, later).is_empty());
-        pools.gone(peer, now);
-        assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
-    }
-
-    /// Peers that begin comparisons, and say no more.
-    fn silent(pools: &mut Pools, pool: &Mempool, now: Instant) -> Vec<PeerId> {
-        let peers: Vec<_> = (0..10).map(|_| PeerId::random()).collect();
-        let mut steps = Vec::new();
-        for peer in &peers {
-            pools.joined(*peer, false, now);
-            steps.extend(works(pools.on_message(*peer, request(), pool, now)));
-        }
-        while let Some(step) = steps.pop() {
-            steps.extend(works(pools.stepped(step.run(), pool, now)));
-        }
-        assert_eq!(pools.sessions, [0, MAX_THEIRS]);
-        peers
-    }
-
-    #[test]
-    fn who_keeps_us_waiting_gives_way_and_is_told() {
-        let ((mut pools, mut pool), mut now) = (pools(), crate::platform::now());
-        let data = Vec::from([7; 100]);
-        pool.insert(TransactionKey::of(&data), data.into(), 1, now);
-        now += Duration::from_secs(60);
-        let peers = silent(&mut pools, &pool, now);
-        let honest = PeerId::random();
-        pools.joined(honest, false, now);
-        assert!(declined(&pools.on_message(honest, request(), &pool, now)));
-        now += PATIENCE;
-        let outputs = pools.on_message(honest, request(), &pool, now);
-        let (told, begun): (Vec<_>, Vec<_>) = outputs
-            .into_iter()
-            .partition(|output| matches!(output, Output::Compare(..)));
-        assert_eq!((told.len(), works(begun).len()), (1, 1));
-        assert!(
-            matches!(&told[..], [Output::Compare(peer, Message::Answer(answer))]
-            if peers.contains(peer) && answer.run.is_none())
-        );
-        assert_eq!(pools.sessions, [0, MAX_THEIRS]);
-    }
-
-    #[test]
-    fn ours_begin_whatever_others_began_and_soon_where_there_is_no_room() {
-        let ((mut pools, pool), now) = (pools(), crate::platform::now());
-        silent(&mut pools, &pool, now);
-        let ours: Vec<_> = (0..2 * MAX_OURS).map(|_| PeerId::random()).collect();
-        ours.iter().for_each(|peer| pools.joined(*peer, true, now));
-        let mut steps = works(pools.on_time(&pool, now));
-        let mut begun = 0;
-        while let Some(step) = steps.pop() {
-            begun += 1;
-            steps.extend(works(pools.stepped(step.run(), &pool, now)));
-        }
-        assert_eq!((begun, pools.sessions[0]), (MAX_OURS, MAX_OURS));
-        let soon = |peer: &&PeerId| pools.peers[*peer].next_at == now + LEAST_PAUSE;
-        assert_eq!(ours.iter().filter(soon).count(), MAX_OURS);
-    }
-
-    #[test]
-    fn a_session_of_who_has_moved_is_over_and_begins_anew() {
-        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
-        pools.joined(peer, true, now);
-        let step = works(pools.on_time(&pool, now)).remove(0);
-        assert!(
-            !pools.stepped(step.run(), &pool, now).is_empty(),
-            "a request"
-        );
-        assert!(pools.moved(peer, true, now).is_empty());
-        assert_eq!(pools.sessions, [0; 2]);
-        let later = now + LEAST_PAUSE;
-        assert_eq!(works(pools.on_time(&pool, later)).len(), 1);
-    }
-
-    #[test]
-    fn few_steps_are_at_work_at_once_and_those_of_who_is_gone_count() {
-        let ((mut pools, pool), now) = (pools(), crate::platform::now());
-        let mut steps = Vec::new();
-        for _ in 0..100 {
-            let peer = PeerId::random();
-            pools.joined(peer, false, now);
-            steps.extend(works(pools.on_message(peer, request(), &pool, now)));
-            pools.gone(peer, now);
-        }
-        assert_eq!((steps.len(), pools.sessions), (MAX_STEPS, [0, MAX_THEIRS]));
-        while let Some(step) = steps.pop() {
-            steps.extend(works(pools.stepped(step.run(), &pool, now)));
-            assert!(steps.len() <= MAX_STEPS);
-        }
-        assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
-    }
-
-    #[test]
-    fn a_step_that_panics_leaves_nothing_occupied() {
-        let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
-        pools.joined(peer, false, now);
-        let step = works(pools.on_message(peer, request(), &pool, now)).remove(0);
-        // What a panic is turned into.
-        let stepped = Stepped {
-            peer,
-            side: step.side,
-            session: step.session,
-            machine: None,
-            actions: vec![Action::End(Outcome::Declined)],
-            snapshot: None,
-        };
-        assert!(pools.stepped(stepped, &pool, now).is_empty());
-        assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
-        let later = now + LEAST_PAUSE;
-        assert_eq!(
-            works(pools.on_message(peer, request(), &pool, later)).len(),
-            1
-        );
-    }
-
-    #[test]
-    fn the_pool_is_listed_as_it_was_however_it_changes_meanwhile() {
-        let ((_, mut pool), now) = (pools(), crate::platform::now());
-        let insert = |pool: &mut Mempool, number: u32, at| {
-            let data = number.to_le_bytes().to_vec();
-            pool.insert(TransactionKey::of(&data), data.into(), number.into(), at);
-        };
-        (0..10_000).for_each(|number| insert(&mut pool, number, now));
-        let pieces = pool.pieces();
-        (10_000..20_000).for_each(|number| insert(&mut pool, number, now));
-        let keys: Vec<_> = pool.iter().map(|pooled| pooled.key).take(5000).collect();
-        keys.iter().for_each(|key| drop(pool.remove(key)));
-        assert_eq!(pieces.iter().count(), 10_000);
-        assert_eq!(pool.iter().count(), 15_000);
-        let age = Duration::from_secs(5);
-        let Pool::Listed(..) = Pool::Listed(pieces.clone(), age, now) else {
-            panic!("it is listed");
-        };
-        assert_eq!(
-            format!("{:?}", list(pieces.clone(), age, now))
-                .matches("TransactionKey")
-                .count(),
-            10_000
-        );
-        drop(list(pieces, Duration::ZERO, now + age));
-    }
-}
+mod tests;

@@ -1,0 +1,182 @@
+//! Who compares pools with whom, and when.
+
+use super::{step::list, *};
+use crate::{chain::TransactionKey, platform::test, propagation::pool::MempoolConfig};
+
+fn pools() -> (Pools, Mempool) {
+    let pools = Pools::new(ReconcileConfig::default(), [1; 16]);
+    (pools, Mempool::new(MempoolConfig::default(), &[1; 16]))
+}
+
+fn request() -> Message {
+    Message::Request(Request {
+        salt: 1,
+        pool_size: 0,
+    })
+}
+
+fn works(outputs: Vec<Output>) -> Vec<Step> {
+    let step = |output| match output {
+        Output::Work(step) => Some(step),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(step).collect()
+}
+
+fn declined(outputs: &[Output]) -> bool {
+    matches!(outputs, [Output::Compare(..)])
+}
+
+#[test]
+fn who_comes_anew_neither_begins_sooner_nor_gets_an_older_answer() {
+    let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
+    pools.joined(peer, false, now);
+    let first = works(pools.on_message(peer, request(), &pool, now)).remove(0);
+    pools.gone(peer, now);
+    pools.joined(peer, false, now);
+    assert!(declined(&pools.on_message(peer, request(), &pool, now)));
+    let later = now + LEAST_PAUSE;
+    let second = works(pools.on_message(peer, request(), &pool, later)).remove(0);
+    assert!(
+        pools.stepped(first.run(), &pool, later).is_empty(),
+        "it is of the former session"
+    );
+    assert!(!pools.stepped(second.run(), &pool, later).is_empty());
+    pools.gone(peer, now);
+    assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
+}
+
+/// Peers that begin comparisons, and say no more.
+fn silent(pools: &mut Pools, pool: &Mempool, now: Instant) -> Vec<PeerId> {
+    let peers: Vec<_> = (0..10).map(|_| PeerId::random()).collect();
+    let mut steps = Vec::new();
+    for peer in &peers {
+        pools.joined(*peer, false, now);
+        steps.extend(works(pools.on_message(*peer, request(), pool, now)));
+    }
+    while let Some(step) = steps.pop() {
+        steps.extend(works(pools.stepped(step.run(), pool, now)));
+    }
+    assert_eq!(pools.sessions, [0, MAX_THEIRS]);
+    peers
+}
+
+#[test]
+fn who_keeps_us_waiting_gives_way_and_is_told() {
+    let ((mut pools, mut pool), mut now) = (pools(), crate::platform::now());
+    let data = Vec::from([7; 100]);
+    pool.insert(TransactionKey::of(&data), data.into(), 1, now);
+    now += Duration::from_secs(60);
+    let peers = silent(&mut pools, &pool, now);
+    let honest = PeerId::random();
+    pools.joined(honest, false, now);
+    assert!(declined(&pools.on_message(honest, request(), &pool, now)));
+    now += PATIENCE;
+    let outputs = pools.on_message(honest, request(), &pool, now);
+    let (told, begun): (Vec<_>, Vec<_>) = outputs
+        .into_iter()
+        .partition(|output| matches!(output, Output::Compare(..)));
+    assert_eq!((told.len(), works(begun).len()), (1, 1));
+    assert!(
+        matches!(&told[..], [Output::Compare(peer, Message::Answer(answer))]
+        if peers.contains(peer) && answer.run.is_none())
+    );
+    assert_eq!(pools.sessions, [0, MAX_THEIRS]);
+}
+
+#[test]
+fn ours_begin_whatever_others_began_and_soon_where_there_is_no_room() {
+    let ((mut pools, pool), now) = (pools(), crate::platform::now());
+    silent(&mut pools, &pool, now);
+    let ours: Vec<_> = (0..2 * MAX_OURS).map(|_| PeerId::random()).collect();
+    ours.iter().for_each(|peer| pools.joined(*peer, true, now));
+    let mut steps = works(pools.on_time(&pool, now));
+    let mut begun = 0;
+    while let Some(step) = steps.pop() {
+        begun += 1;
+        steps.extend(works(pools.stepped(step.run(), &pool, now)));
+    }
+    assert_eq!((begun, pools.sessions[0]), (MAX_OURS, MAX_OURS));
+    let soon = |peer: &&PeerId| pools.peers[*peer].next_at == now + LEAST_PAUSE;
+    assert_eq!(ours.iter().filter(soon).count(), MAX_OURS);
+}
+
+#[test]
+fn a_session_of_who_has_moved_is_over_and_begins_anew() {
+    let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
+    pools.joined(peer, true, now);
+    let step = works(pools.on_time(&pool, now)).remove(0);
+    assert!(
+        !pools.stepped(step.run(), &pool, now).is_empty(),
+        "a request"
+    );
+    assert!(pools.moved(peer, true, now).is_empty());
+    assert_eq!(pools.sessions, [0; 2]);
+    let later = now + LEAST_PAUSE;
+    assert_eq!(works(pools.on_time(&pool, later)).len(), 1);
+}
+
+#[test]
+fn few_steps_are_at_work_at_once_and_those_of_who_is_gone_count() {
+    let ((mut pools, pool), now) = (pools(), crate::platform::now());
+    let mut steps = Vec::new();
+    for _ in 0..100 {
+        let peer = PeerId::random();
+        pools.joined(peer, false, now);
+        steps.extend(works(pools.on_message(peer, request(), &pool, now)));
+        pools.gone(peer, now);
+    }
+    assert_eq!((steps.len(), pools.sessions), (MAX_STEPS, [0, MAX_THEIRS]));
+    while let Some(step) = steps.pop() {
+        steps.extend(works(pools.stepped(step.run(), &pool, now)));
+        assert!(steps.len() <= MAX_STEPS);
+    }
+    assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
+}
+
+#[test]
+fn a_step_that_panics_leaves_nothing_occupied() {
+    let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
+    pools.joined(peer, false, now);
+    let step = works(pools.on_message(peer, request(), &pool, now)).remove(0);
+    // What a panic is turned into.
+    let stepped = Stepped {
+        peer,
+        side: step.side,
+        session: step.session,
+        machine: None,
+        actions: vec![Action::End(Outcome::Declined)],
+        snapshot: None,
+    };
+    assert!(pools.stepped(stepped, &pool, now).is_empty());
+    assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
+    let later = now + LEAST_PAUSE;
+    assert_eq!(
+        works(pools.on_message(peer, request(), &pool, later)).len(),
+        1
+    );
+}
+
+#[test]
+fn the_pool_is_listed_as_it_was_however_it_changes_meanwhile() {
+    let ((_, mut pool), now) = (pools(), crate::platform::now());
+    let insert = |pool: &mut Mempool, number: u32, at| {
+        let data = number.to_le_bytes().to_vec();
+        pool.insert(TransactionKey::of(&data), data.into(), number.into(), at);
+    };
+    (0..10_000).for_each(|number| insert(&mut pool, number, now));
+    let pieces = pool.pieces();
+    (10_000..20_000).for_each(|number| insert(&mut pool, number, now));
+    let keys: Vec<_> = pool.iter().map(|pooled| pooled.key).take(5000).collect();
+    keys.iter().for_each(|key| drop(pool.remove(key)));
+    assert_eq!(pieces.iter().count(), 10_000);
+    assert_eq!(pool.iter().count(), 15_000);
+    let age = Duration::from_secs(5);
+    assert_eq!(
+        format!("{:?}", list(pieces.clone(), age, now))
+            .matches("TransactionKey")
+            .count(),
+        10_000
+    );
+    drop(list(pieces, Duration::ZERO, now + age));
+}
