@@ -76,6 +76,8 @@ async fn node(listen: Option<&str>, application: impl Application) -> P2PNetwork
     let mut config = Config::default();
     let listen = listen.map(|listen| listen.parse().expect("an address"));
     config.network.listen_addresses = listen.into_iter().collect();
+    // What is measured is a network of known links.
+    config.protocol.kademlia_config.wanted_peers = 0;
     let node = P2PNetworkManager::with(config, Keypair::generate_ed25519(), application)
         .await
         .expect("a node");

@@ -23,7 +23,7 @@ use crate::{
 };
 
 const NODES: usize = 10;
-/// Node n dials the next three; so each has six links.
+/// Node n dials the next three, and nobody dials by itself; so each has six links, before and after.
 const DIALS: usize = 3;
 const SIZE: usize = 250;
 const TIME: Duration = Duration::from_secs(2);
@@ -46,7 +46,10 @@ pub fn measure() -> Vec<Figure> {
         .build()
         .expect("a runtime");
     runtime.block_on(async {
-        let selkie = search(&Selkie::start().await, 2000).await;
+        let network = Selkie::start().await;
+        let selkie = search(&network, 2000).await;
+        network.assert_links();
+        drop(network);
         let gossip = search(&Gossip::start().await, 250).await;
         let figure = |name: &str, unit, value, baseline, target| Figure {
             name: format!("ten nodes, {name}"),
@@ -230,6 +233,13 @@ impl Application for Arrivals {
 }
 
 impl Selkie {
+    /// That they are linked as is said, and no closer.
+    fn assert_links(&self) {
+        for node in &self.nodes {
+            assert_eq!(node.get_connected_peers().len(), 2 * DIALS);
+        }
+    }
+
     async fn start() -> Self {
         eprintln!("ten nodes: Selkie");
         let arrivals = Arrivals::new();
@@ -243,7 +253,11 @@ impl Selkie {
                 node.dial(to).await.expect("connected");
             }
         }
-        Self { nodes, arrivals }
+        let network = Self { nodes, arrivals };
+        // Both ends of a link know of it a moment after the dial.
+        tokio::time::sleep(PATIENCE).await;
+        network.assert_links();
+        network
     }
 }
 

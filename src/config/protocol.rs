@@ -70,7 +70,7 @@ impl Default for GossipsubConfig {
     }
 }
 
-/// Kademlia (Maymounkov and Mazieres, 2002; libp2p/specs kad-dht).
+/// How peers are found: Kademlia (Maymounkov and Mazieres, 2002; libp2p/specs kad-dht), and mDNS.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KademliaConfig {
@@ -79,6 +79,9 @@ pub struct KademliaConfig {
     /// How long one lookup may take. **Default:** 30 s.
     #[serde(with = "humantime_serde")]
     pub query_timeout: Duration,
+    /// Peers that this node looks for and dials by itself: bootstrap peers once more, those of the local network, those that the DHT
+    /// names; at most half of `network.max_peers`. 0: only whom the user dials. **Default:** 8, as in Bitcoin.
+    pub wanted_peers: usize,
     /// Local discovery by mDNS, where a listen address is not loopback. **Default:** true.
     pub mdns: bool,
 }
@@ -88,6 +91,7 @@ impl Default for KademliaConfig {
         Self {
             server: None,
             query_timeout: Duration::from_secs(30),
+            wanted_peers: 8,
             mdns: true,
         }
     }

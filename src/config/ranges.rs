@@ -209,6 +209,7 @@ fn protocol(config: &Config) -> Vec<ConfigField> {
             TICK,
             HOUR,
         ),
+        count(at!(config.protocol.kademlia_config.wanted_peers), 0, 1000),
         text(at!(config.protocol.identify_config.agent_version), 1, 64),
         // Peers listen to one telling in so long.
         time(

@@ -1,13 +1,17 @@
 //! What finds peers, and the one place that dials.
 //!
-//! It drives [`Dialing`]: bootstrap peers and neighbours found by mDNS, dialled again whenever fewer peers than [`WANTED`] were
-//! dialled with success. The user's dials pass here too, each answered when the peer is ready, refused or out of reach. One dial
-//! takes all addresses that are known of a peer, so that several of them end in one connection. A peer that is being let go is
+//! It drives [`Dialing`]: bootstrap peers, neighbours found by mDNS and peers that the DHT names are dialled whenever fewer than
+//! `kademlia_config.wanted_peers` were dialled with success, and while that is so connected peers are asked for others, at pauses of [`LOOK`]. At most
+//! half of the places are taken that way, and never the last one: it is kept for who comes. So a network of small nodes stays
+//! open, since a node that found everybody full would have been the last to dial, and has a place itself. A
+//! lookup of Kademlia's meets only whom this place dials. The user's dials pass here too, each answered when the peer is ready, refused or out of
+//! reach. One dial takes all addresses that are known of a peer, so that several of them end in one connection. A peer that is being let go is
 //! dialled when it is gone, so that no answer speaks of a connection that ends.
 
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
+    time::Duration,
 };
 
 use libp2p::{
@@ -26,20 +30,27 @@ use super::{
     shared::{DialReply, Shared},
 };
 use crate::{
-    config::modern,
+    config::{Config, modern},
     error::NetworkError,
-    peers::{Dialing, PeerInfo, Stage},
-    platform::Instant,
+    peers::{Dialing, PeerInfo, Stage, Teller},
+    platform::{self, Instant},
 };
 
-/// Peers that were dialled with success, from which on no more are looked for. gossipsub's and Bitcoin's choice.
-const WANTED: usize = 8;
+/// The first and the longest pause between two lookups while peers are wanted.
+const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// See the module's documentation.
 pub(crate) struct Discovery {
     shared: Arc<Shared>,
     dialing: Dialing,
-    max_peers: usize,
+    /// Peers that are dialled by itself.
+    wanted: usize,
+    /// Whether one place is left for who comes.
+    keeps_one: bool,
+    /// When is the next lookup, the pause after it, and whether it is for our own neighbourhood.
+    look_at: Instant,
+    look_pause: Duration,
+    looks_near: bool,
     /// The user's dials under way.
     dials: HashMap<ConnectionId, Wish>,
     /// Who waits for a connected peer to be ready.
@@ -70,11 +81,17 @@ impl Wish {
 
 impl Discovery {
     /// Knows nobody yet.
-    pub(crate) fn new(own: PeerId, max_peers: usize, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(own: PeerId, config: &Config, shared: Arc<Shared>) -> Self {
+        let most = config.network.max_peers;
+        let wanted = config.protocol.kademlia_config.wanted_peers;
         Self {
             shared,
             dialing: Dialing::new(own),
-            max_peers,
+            wanted: wanted.min(most.div_ceil(2)),
+            keeps_one: most > 2,
+            look_at: platform::now(),
+            look_pause: LOOK.0,
+            looks_near: true,
             dials: HashMap::new(),
             waiting: BTreeMap::new(),
             parked: BTreeMap::new(),
@@ -115,7 +132,8 @@ impl Discovery {
             .map(|address| modern(&address))
             .collect();
         for address in &addresses {
-            self.dialing.seed(seed.peer_id, address.clone(), now);
+            let address = address.clone();
+            self.dialing.told(Teller::User, seed.peer_id, address, now);
         }
         let wish = Wish {
             peer: Some(seed.peer_id),
@@ -123,13 +141,44 @@ impl Discovery {
             reply,
         };
         self.dial_wish(swarm, wish, now);
+        // The first words to it are a question for others, which it answers also where it is full.
+        self.look(swarm, now);
+    }
+
+    /// The user knows of a peer, to be dialled when more are wanted.
+    pub(crate) fn added(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
+        self.dialing.told(Teller::User, peer, address, now);
+        self.dialing.wanted(&peer, now);
+        if self.shared.peers().stage(&peer).is_some() {
+            self.dialing.connected(&peer);
+        }
+    }
+
+    /// Peers that another peer named, with what of their addresses may be dialled.
+    pub(crate) fn named(&mut self, swarm: &mut Swarm<Behaviour>, peers: &[PeerInfo], now: Instant) {
+        self.learn(Teller::Stranger, peers, now);
+        self.dial_due(swarm, now);
+    }
+
+    /// A lookup would meet a peer. It is dialled if that is wanted, and else the lookup goes on without.
+    pub(crate) fn meets(&mut self, swarm: &mut Swarm<Behaviour>, peer: PeerId, now: Instant) {
+        self.dial_due(swarm, now);
+        if !self.dialing.is_dialling(&peer) {
+            swarm.behaviour_mut().routing.not_met(peer);
+        }
     }
 
     /// Peers of the local network.
     pub(crate) fn found(&mut self, swarm: &mut Swarm<Behaviour>, peers: &[PeerInfo], now: Instant) {
+        self.learn(Teller::LocalNetwork, peers, now);
+        self.dial_due(swarm, now);
+    }
+
+    fn learn(&mut self, teller: Teller, peers: &[PeerInfo], now: Instant) {
         for peer in peers {
             for address in &peer.addresses {
-                self.dialing.found(peer.peer_id, address.clone(), now);
+                self.dialing
+                    .told(teller, peer.peer_id, address.clone(), now);
             }
             let stage = self.shared.peers().stage(&peer.peer_id);
             // Whom the user lets go stays away, also where it is found before it is gone.
@@ -137,26 +186,61 @@ impl Discovery {
                 self.dialing.connected(&peer.peer_id);
             }
         }
-        self.dial_due(swarm, now);
     }
 
-    /// Dials whom it is time to dial again, where peers are wanted.
-    pub(crate) fn dial_due(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+    /// How many peers are to be dialled now.
+    fn lacks(&self) -> usize {
         let peers = self.shared.peers();
-        let wanted = peers.has_place() && peers.outbound() < WANTED.min(self.max_peers);
+        let free = peers.free().saturating_sub(usize::from(self.keeps_one));
+        let outbound = peers.outbound();
         drop(peers);
-        if !wanted {
+        let dialling = self.dialing.dialling();
+        self.wanted
+            .saturating_sub(outbound)
+            .min(free)
+            .saturating_sub(dialling)
+    }
+
+    /// Dials whom it is time to dial, where peers are wanted, and asks for others.
+    pub(crate) fn on_time(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+        self.dial_due(swarm, now);
+        if now >= self.look_at {
+            self.look(swarm, now);
+        }
+    }
+
+    /// Asks for peers, where more are wanted.
+    fn look(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+        if self.lacks() == 0 && self.dialing.dialling() == 0 {
             return;
         }
-        for (peer, addresses) in self.dialing.due(now) {
-            let gate = &swarm.behaviour().gate;
-            addresses.iter().for_each(|address| gate.vouch(address));
+        let mut place = swarm.local_peer_id().to_bytes();
+        // Those that are near to us, and then some that are anywhere.
+        if !self.looks_near && platform::random(&mut place).is_err() {
+            return;
+        }
+        swarm.behaviour_mut().routing.look(place);
+        self.looks_near = !self.looks_near;
+        self.look_at = now + self.look_pause;
+        self.look_pause = (self.look_pause * 2).min(LOOK.1);
+    }
+
+    /// Dials whom it is time to dial, where peers are wanted.
+    fn dial_due(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+        let lacks = self.lacks();
+        if lacks == 0 {
+            return;
+        }
+        for due in self.dialing.due(lacks, now) {
+            // What a stranger named is dialled as far as the policy lets it.
+            if due.teller != Teller::Stranger {
+                let gate = &swarm.behaviour().gate;
+                due.addresses.iter().for_each(|address| gate.vouch(address));
+            }
+            let options = DialOpts::peer_id(due.peer).addresses(due.addresses);
             // Later failures arrive as events; at once it fails where the peer is connected or being dialled.
-            if swarm
-                .dial(DialOpts::peer_id(peer).addresses(addresses).build())
-                .is_err()
-            {
-                self.dialing.failed(&peer, now);
+            if swarm.dial(options.build()).is_err() {
+                self.dialing.failed(&due.peer, now);
             }
         }
     }
@@ -200,7 +284,9 @@ impl Discovery {
     }
 
     /// A peer is ready.
-    pub(crate) fn ready(&mut self, peer: &PeerId) {
+    pub(crate) fn ready(&mut self, peer: &PeerId, now: Instant) {
+        // It may know others.
+        (self.look_at, self.look_pause) = (now, LOOK.0);
         for waiter in self.waiting.remove(peer).unwrap_or_default() {
             let _ = waiter.send(Ok(*peer));
         }
@@ -221,6 +307,7 @@ impl Discovery {
         now: Instant,
     ) {
         self.dialing.gone(peer, now);
+        self.look_pause = LOOK.0;
         self.fail_waiting(peer, reason);
         for parting in self.partings.remove(peer).unwrap_or_default() {
             let _ = parting.send(());
@@ -258,7 +345,9 @@ impl Discovery {
                     self.dialing.connected(&peer);
                 }
                 match stage {
-                    Some(Stage::Ending) => return self.parked.entry(peer).or_default().push(wish),
+                    Some(Stage::Leaving | Stage::Ending) => {
+                        return self.parked.entry(peer).or_default().push(wish);
+                    }
                     Some(_) => return self.await_ready(peer, wish.reply),
                     None => DialOpts::peer_id(peer)
                         .addresses(wish.addresses.clone())
@@ -305,10 +394,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Config,
         network::behaviour::MAX_DIALS,
         peers::AddressPolicy,
-        platform::{self, test},
+        platform::test,
         transport::{self, Boxed},
     };
 
@@ -323,9 +411,9 @@ mod tests {
         let known = (policy, Arc::clone(&shared.table));
         let behaviour = Behaviour::new(&config, &keypair, circuits, local, known).expect("right");
         let nowhere: Boxed = libp2p::Transport::boxed(DummyTransport::new());
+        let discovery = Discovery::new(own, &config, shared);
         let config = swarm::Config::with_executor(|_| {});
-        let swarm = Swarm::new(nowhere, behaviour, own, config);
-        (swarm, Discovery::new(own, 50, shared))
+        (Swarm::new(nowhere, behaviour, own, config), discovery)
     }
 
     #[test]
@@ -348,7 +436,7 @@ mod tests {
         discovery.dial_seed(&mut swarm, &seed, reply, now);
         let answered = answer.try_recv().expect("it is said at once");
         assert!(matches!(answered, Err(NetworkError::Dial { .. })));
-        let due = discovery.dialing.due(now);
+        let due = discovery.dialing.due(1, now);
         assert_eq!(
             due.len(),
             1,

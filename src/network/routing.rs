@@ -7,6 +7,9 @@
 //!   ([`Routing::told`]), of which it believes the address that was dialled, and those on the host that the connection comes
 //!   from. So nobody makes this node, or those who ask it, dial somebody else. At most [`MAX_ADDRESSES`] of each kind a peer;
 //!   each telling replaces whatever the table had from the peer, also before it went and came again.
+//! - **It dials nobody**: whom a lookup would meet, it tells ([`RoutingEvent::Meets`]), and whoever dials decides; the lookup goes on
+//!   without those that are not dialled. What a peer answers is told too ([`RoutingEvent::Named`]), cut to [`MAX_NAMED`] peers. A lookup begins when
+//!   somebody wants one ([`Routing::look`]), and when the table is small and grows. No other behaviour gets addresses from here.
 //! - **Records and providers** of strangers are not kept: nothing here uses them.
 //! - **Questions** are answered at [`QUESTIONS`] a peer. What comes sooner is dropped, and told so that its sender pays.
 //!
@@ -21,20 +24,22 @@ use std::{
     task::{Context, Poll},
 };
 
+use futures::ready;
 use libp2p::{
     Multiaddr, PeerId,
     core::{ConnectedPoint, Endpoint, transport::PortUse},
     kad::{self, store::MemoryStore},
     multiaddr::Protocol,
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        ConnectionDenied, ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour,
+        THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
 
 use crate::{
     config::Config,
     error::NetworkError,
+    peers::{AddressPolicy, PeerInfo},
     platform,
     traffic::{Cost, Limit, Limits, Protocol as Limited, Rate, RateLimiter},
 };
@@ -48,6 +53,10 @@ const QUESTIONS: Rate = Rate {
     per_second: 20,
     burst: 200,
 };
+/// The most peers that an answer may name, as many as a bucket holds, and the most addresses of each.
+const MAX_NAMED: (usize, usize) = (20, AddressPolicy::MAX_ADDRESSES);
+/// Lookups at once from which on no further one is begun.
+const LOOKUPS: usize = 3;
 /// The longest address that is kept, in bytes.
 const MAX_ADDRESS_BYTES: usize = 256;
 
@@ -57,6 +66,7 @@ type Said = THandlerOutEvent<Kad>;
 
 /// See the module's documentation.
 pub(crate) struct Routing {
+    own: PeerId,
     kad: Kad,
     /// Where connected peers are connected from, or to.
     peers: BTreeMap<PeerId, BTreeMap<ConnectionId, ConnectedPoint>>,
@@ -65,6 +75,8 @@ pub(crate) struct Routing {
     limiter: RateLimiter,
     /// Peers that asked sooner than they may, to be told.
     excess: Vec<PeerId>,
+    /// What peers named, to be told.
+    named: Vec<(PeerId, Vec<PeerInfo>)>,
 }
 
 /// What the table has to say.
@@ -72,6 +84,16 @@ pub(crate) struct Routing {
 pub(crate) enum RoutingEvent {
     /// A peer asks more often than it may.
     TooManyQuestions(PeerId),
+    /// A peer names others.
+    Named {
+        /// Who answered.
+        teller: PeerId,
+        /// At most [`MAX_NAMED`].
+        peers: Vec<PeerInfo>,
+    },
+    /// A lookup would ask this peer, which is not connected. It waits until the peer is, its dial has failed, or
+    /// [`Routing::not_met`] says that nobody dials it.
+    Meets(PeerId),
     /// Kademlia's own event.
     Kad(Box<kad::Event>),
 }
@@ -95,6 +117,7 @@ impl Routing {
             .set_replication_interval(None)
             .set_publication_interval(None)
             .set_provider_publication_interval(None)
+            .set_periodic_bootstrap_interval(None)
             .set_kbucket_inserts(kad::BucketInserts::Manual);
         let mut kad = Kad::with_config(own, store, kad_config);
         kad.set_mode(Some(if config.serves_dht() {
@@ -110,12 +133,31 @@ impl Routing {
             ..Limits::default()
         };
         Ok(Self {
+            own,
             kad,
             peers: BTreeMap::new(),
             vouched: BTreeMap::new(),
             limiter: RateLimiter::new(limits),
             excess: Vec::new(),
+            named: Vec::new(),
         })
+    }
+
+    /// Asks the nearest peers that are connected, or come to be, for those that are nearest to a place among the ids.
+    pub(crate) fn look(&mut self, place: Vec<u8>) {
+        if self.kad.iter_queries().count() < LOOKUPS {
+            self.kad.get_closest_peers(place);
+        }
+    }
+
+    /// Nobody dials this peer: lookups go on without it.
+    pub(crate) fn not_met(&mut self, peer: PeerId) {
+        self.kad.on_swarm_event(FromSwarm::DialFailure(DialFailure {
+            peer_id: Some(peer),
+            error: &DialError::Aborted,
+            // The lookups go by the peer.
+            connection_id: ConnectionId::new_unchecked(usize::MAX),
+        }));
     }
 
     /// The user knows that a peer is at an address.
@@ -247,13 +289,13 @@ impl NetworkBehaviour for Routing {
 
     fn handle_pending_outbound_connection(
         &mut self,
-        connection: ConnectionId,
-        peer: Option<PeerId>,
-        addresses: &[Multiaddr],
-        role: Endpoint,
+        _: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.kad
-            .handle_pending_outbound_connection(connection, peer, addresses, role)
+        // Who dials knows where to.
+        Ok(Vec::new())
     }
 
     fn handle_established_outbound_connection(
@@ -292,8 +334,20 @@ impl NetworkBehaviour for Routing {
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
-        event: THandlerOutEvent<Self>,
+        mut event: THandlerOutEvent<Self>,
     ) {
+        if let Said::FindNodeRes { closer_peers, .. } = &mut event {
+            let (peers, addresses) = MAX_NAMED;
+            closer_peers.truncate(peers);
+            for named in &mut *closer_peers {
+                named.multiaddrs.truncate(addresses);
+            }
+            let named = closer_peers.iter().map(|named| PeerInfo {
+                addresses: named.multiaddrs.clone(),
+                ..PeerInfo::new(named.node_id)
+            });
+            self.named.push((peer, named.collect()));
+        }
         let asks = matches!(
             event,
             Said::FindNodeReq { .. }
@@ -327,9 +381,20 @@ impl NetworkBehaviour for Routing {
         if let Some(peer) = self.excess.pop() {
             return Poll::Ready(ToSwarm::GenerateEvent(RoutingEvent::TooManyQuestions(peer)));
         }
-        self.kad
-            .poll(cx)
-            .map(|action| action.map_out(|event| RoutingEvent::Kad(Box::new(event))))
+        // Before the lookup that asked would meet them.
+        if let Some((teller, peers)) = self.named.pop() {
+            return Poll::Ready(ToSwarm::GenerateEvent(RoutingEvent::Named {
+                teller,
+                peers,
+            }));
+        }
+        match ready!(self.kad.poll(cx)) {
+            ToSwarm::Dial { opts } => {
+                let peer = opts.get_peer_id().unwrap_or(self.own);
+                Poll::Ready(ToSwarm::GenerateEvent(RoutingEvent::Meets(peer)))
+            }
+            action => Poll::Ready(action.map_out(|event| RoutingEvent::Kad(Box::new(event)))),
+        }
     }
 }
 

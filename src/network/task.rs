@@ -192,7 +192,7 @@ impl Task {
                 config.protocol.propagation.blocks.max_seen,
             )),
             queries: Queries::new(validation),
-            discovery: Discovery::new(peer_id, config.network.max_peers, Arc::clone(&shared)),
+            discovery: Discovery::new(peer_id, &config, Arc::clone(&shared)),
             requests: Requests::new(&config.protocol.request_response_config),
             config,
             shared,
@@ -397,7 +397,7 @@ impl Task {
                     let behaviour = self.swarm.behaviour_mut();
                     behaviour.gate.vouch(&address);
                     behaviour.routing.vouch(&peer.peer_id, address.clone());
-                    self.swarm.add_peer_address(peer.peer_id, address);
+                    self.discovery.added(peer.peer_id, address, platform::now());
                 }
             }
             Command::IsFlushed { reply } => {
@@ -439,7 +439,7 @@ impl Task {
         for address in self.starting.late(now) {
             self.not_listening(address, NO_INTERFACE);
         }
-        self.discovery.dial_due(&mut self.swarm, now);
+        self.discovery.on_time(&mut self.swarm, now);
         self.requests.on_time(now);
         self.publish_held(|_| true);
         self.bridge();

@@ -1,35 +1,70 @@
 //! Whom to dial, and when again.
 //!
-//! A state machine without I/O. It knows the bootstrap peers, each with all its addresses however the list writes them, and the
-//! peers found on the local network. Those that are not connected are dialled as long as fewer peers than wanted were dialled
-//! with success: who dialled *us* proves nothing, an attacker does that too. A failure doubles the pause, up to
-//! [`PAUSE`]; an end of a connection starts anew. Whom the user lets go stays away until somebody asks for it.
+//! A state machine without I/O. It knows the user's peers (bootstrap peers, each with all its addresses however the list writes
+//! them, and added ones), those found on the local network, and those that strangers named. Of them so many are due as
+//! are wanted, the user's first, strangers' last and in an order of this node's own, so that not everybody dials the same.
+//! Who dialled *us* proves nothing, an attacker does that too: only success in dialling ends the search. A failure doubles the pause, up to
+//! [`PAUSE`]; an end of a connection starts anew. Whom the user lets go, known before or not, stays away until somebody asks for it.
 //!
-//! Bounds: the bootstrap list, and [`FOUND`] peers of the local network of [`ADDRESSES`] addresses each; who was not found again
-//! for [`FORGET`] is forgotten.
+//! Bounds: [`USERS`] peers of the user, [`FOUND`] of the local network and as many that strangers named, of [`ADDRESSES`] addresses each but for the
+//! user's; who was not told of again for [`FORGET`] is forgotten, of those named one that failed gives way to a new one. [`DISMISSED`]
+//! peers that were let go.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, hash_map::RandomState},
+    hash::BuildHasher,
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::platform::Instant;
+use crate::{platform::Instant, remembered::Remembered};
 
 /// The first and the longest pause between two dials of one peer.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
-/// How long a peer that turned us away is left alone.
+/// How long a peer that turned us away is left alone, and one that a stranger named and that did not answer.
 const REFUSED: Duration = Duration::from_secs(60);
-/// Peers of the local network that are kept in mind.
+/// Peers of the user that are kept in mind.
+const USERS: usize = 2048;
+/// Peers of the local network that are kept in mind, and those that strangers named.
 const FOUND: usize = 256;
 /// Addresses of one of them.
 const ADDRESSES: usize = 16;
-/// When a peer of the local network is forgotten: mDNS asks every five minutes.
+/// When one of them is forgotten: mDNS asks every five minutes.
 const FORGET: Duration = Duration::from_secs(360);
+/// Peers that the user let go that are kept in mind.
+const DISMISSED: usize = 1024;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Dialing {
     own: PeerId,
     targets: BTreeMap<PeerId, Target>,
+    dismissed: Remembered<PeerId>,
+    /// This node's own order.
+    order: RandomState,
+}
+
+/// A peer to be dialled now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Due {
+    /// Who.
+    pub peer: PeerId,
+    /// All that is known of where it is.
+    pub addresses: Vec<Multiaddr>,
+    /// Who told of it.
+    pub teller: Teller,
+}
+
+/// Who told of a peer, the most trusted first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Teller {
+    /// The user.
+    User,
+    /// mDNS.
+    LocalNetwork,
+    /// Another peer.
+    Stranger,
 }
 
 #[derive(Debug)]
@@ -37,8 +72,11 @@ struct Target {
     addresses: Vec<Multiaddr>,
     state: State,
     pause: Duration,
-    /// When it was last found on the local network; `None` for a bootstrap peer.
-    found: Option<Instant>,
+    teller: Teller,
+    /// When it was last told of.
+    told: Instant,
+    /// Whether it was dialled, or connected, before.
+    tried: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,43 +84,78 @@ enum State {
     Due(Instant),
     Dialling,
     Connected,
-    /// The user let it go.
-    Dismissed,
+}
+
+impl Target {
+    /// What a stranger named is no order to dial it again and again.
+    fn failed(&mut self, now: Instant) {
+        (self.state, self.tried) = (State::Due(now + self.pause), true);
+        self.pause = match self.teller {
+            Teller::Stranger => REFUSED,
+            _ => (self.pause * 2).min(PAUSE.1),
+        };
+    }
+
+    fn first_pause(teller: Teller) -> Duration {
+        match teller {
+            Teller::Stranger => REFUSED,
+            _ => PAUSE.0,
+        }
+    }
 }
 
 impl Dialing {
     /// Knows nobody; never dials `own`.
     pub fn new(own: PeerId) -> Self {
+        let order = RandomState::new();
         Self {
             own,
             targets: BTreeMap::new(),
+            dismissed: Remembered::new(DISMISSED, order.clone()),
+            order,
         }
     }
 
-    /// A bootstrap peer, or one more address of it.
-    pub fn seed(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
-        self.learn(peer, address, None, now);
-    }
-
-    /// A peer of the local network, at an address.
-    pub fn found(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
-        self.targets
-            .retain(|_, target| target.found.is_none_or(|at| at + FORGET > now));
-        let local = self
-            .targets
-            .values()
-            .filter(|target| target.found.is_some());
-        if self.targets.contains_key(&peer) || local.count() < FOUND {
-            self.learn(peer, address, Some(now), now);
+    /// Somebody tells of a peer, at an address. The more trusted word counts; a bootstrap peer stays one, also where it is a
+    /// neighbour.
+    pub fn told(&mut self, teller: Teller, peer: PeerId, address: Multiaddr, now: Instant) {
+        if peer == self.own {
+            return;
+        }
+        self.targets.retain(|_, target| {
+            target.teller == Teller::User
+                || target.state == State::Connected
+                || target.told + FORGET > now
+        });
+        if !self.targets.contains_key(&peer) && !self.makes_room(teller, now) {
+            return;
+        }
+        let target = self.targets.entry(peer).or_insert_with(|| Target {
+            addresses: Vec::new(),
+            state: State::Due(now),
+            pause: Target::first_pause(teller),
+            teller,
+            told: now,
+            tried: false,
+        });
+        if teller < target.teller {
+            (target.teller, target.pause) = (teller, Target::first_pause(teller));
+        }
+        target.told = now;
+        if !target.addresses.contains(&address)
+            && (teller == Teller::User || target.addresses.len() < ADDRESSES)
+        {
+            target.addresses.push(address);
         }
     }
 
     /// The user asks for it, also where it was let go before.
     pub fn wanted(&mut self, peer: &PeerId, now: Instant) {
-        if let Some(target) = self.targets.get_mut(peer)
-            && target.state == State::Dismissed
-        {
-            target.state = State::Due(now);
+        if self.dismissed.contains(peer) {
+            self.dismissed.remove(peer);
+            if let Some(target) = self.targets.get_mut(peer) {
+                target.state = State::Due(now);
+            }
         }
     }
 
@@ -97,10 +170,9 @@ impl Dialing {
 
     /// It is connected, whoever dialled. Whom the user let go may come by itself, and is not dialled when it goes again.
     pub fn connected(&mut self, peer: &PeerId) {
-        if let Some(target) = self.targets.get_mut(peer)
-            && target.state != State::Dismissed
-        {
-            (target.state, target.pause) = (State::Connected, PAUSE.0);
+        if let Some(target) = self.targets.get_mut(peer) {
+            target.state = State::Connected;
+            target.pause = Target::first_pause(target.teller);
         }
     }
 
@@ -109,7 +181,7 @@ impl Dialing {
         if let Some(target) = self.targets.get_mut(peer)
             && target.state == State::Connected
         {
-            target.state = State::Due(now + target.pause);
+            (target.state, target.tried) = (State::Due(now + target.pause), true);
         }
     }
 
@@ -118,8 +190,7 @@ impl Dialing {
         if let Some(target) = self.targets.get_mut(peer)
             && target.state == State::Dialling
         {
-            target.state = State::Due(now + target.pause);
-            target.pause = (target.pause * 2).min(PAUSE.1);
+            target.failed(now);
         }
     }
 
@@ -132,39 +203,68 @@ impl Dialing {
 
     /// The user let it go.
     pub fn dismissed(&mut self, peer: &PeerId) {
-        if let Some(target) = self.targets.get_mut(peer) {
-            target.state = State::Dismissed;
-        }
+        self.dismissed.insert(*peer);
     }
 
-    /// Whom to dial now, each with all its addresses; to be called while more peers are wanted.
-    pub fn due(&mut self, now: Instant) -> Vec<(PeerId, Vec<Multiaddr>)> {
-        let mut due = Vec::new();
-        for (peer, target) in &mut self.targets {
-            if matches!(target.state, State::Due(at) if at <= now) {
-                target.state = State::Dialling;
-                due.push((*peer, target.addresses.clone()));
-            }
-        }
-        due
+    /// Whether it is being dialled.
+    pub fn is_dialling(&self, peer: &PeerId) -> bool {
+        let target = self.targets.get(peer);
+        target.is_some_and(|target| target.state == State::Dialling)
     }
 
-    fn learn(&mut self, peer: PeerId, address: Multiaddr, found: Option<Instant>, now: Instant) {
-        if peer == self.own {
-            return;
-        }
-        let target = self.targets.entry(peer).or_insert_with(|| Target {
-            addresses: Vec::new(),
-            state: State::Due(now),
-            pause: PAUSE.0,
-            found,
+    /// How many are being dialled.
+    pub fn dialling(&self) -> usize {
+        let targets = self.targets.values();
+        targets
+            .filter(|target| target.state == State::Dialling)
+            .count()
+    }
+
+    /// Whom to dial now, each with all its addresses; at most so many.
+    pub fn due(&mut self, most: usize, now: Instant) -> Vec<Due> {
+        let is_due = |(peer, target): &(&PeerId, &Target)| {
+            matches!(target.state, State::Due(at) if at <= now) && !self.dismissed.contains(peer)
+        };
+        let due = self.targets.iter().filter(is_due);
+        let mut due: Vec<_> = due
+            .map(|(peer, target)| (target.teller, self.order.hash_one(peer), *peer))
+            .collect();
+        due.sort_unstable();
+        due.truncate(most);
+        let dialled = due.into_iter().filter_map(|(teller, _, peer)| {
+            let target = self.targets.get_mut(&peer)?;
+            target.state = State::Dialling;
+            let addresses = target.addresses.clone();
+            Some(Due {
+                peer,
+                addresses,
+                teller,
+            })
         });
-        // A bootstrap peer stays one, also where it is a neighbour.
-        target.found = target.found.and(found);
-        if !target.addresses.contains(&address)
-            && (found.is_none() || target.addresses.len() < ADDRESSES)
-        {
-            target.addresses.push(address);
+        dialled.collect()
+    }
+
+    /// Whether one more peer of such a teller finds room: of those that strangers named, one that was tried and may be tried
+    /// again gives way.
+    fn makes_room(&mut self, teller: Teller, now: Instant) -> bool {
+        let most = match teller {
+            Teller::User => USERS,
+            Teller::LocalNetwork | Teller::Stranger => FOUND,
+        };
+        let alike = self
+            .targets
+            .iter()
+            .filter(|(_, target)| target.teller == teller);
+        if alike.clone().count() < most {
+            return true;
+        }
+        let mut tried = alike.filter(|(_, target)| {
+            target.tried && matches!(target.state, State::Due(at) if at <= now)
+        });
+        let tried = tried.next().map(|(peer, _)| *peer);
+        match tried {
+            Some(peer) if teller == Teller::Stranger => self.targets.remove(&peer).is_some(),
+            _ => false,
         }
     }
 }
@@ -180,6 +280,8 @@ mod tests {
             .expect("an address")
     }
 
+    const ALL: usize = usize::MAX;
+
     fn second(now: Instant, seconds: u64) -> Instant {
         now + Duration::from_secs(seconds)
     }
@@ -189,12 +291,17 @@ mod tests {
         let (own, seed, now) = (PeerId::random(), PeerId::random(), platform::now());
         let mut dialing = Dialing::new(own);
         for port in [1, 2, 1] {
-            dialing.seed(seed, address(port), now);
-            dialing.seed(own, address(port), now);
+            dialing.told(Teller::User, seed, address(port), now);
+            dialing.told(Teller::User, own, address(port), now);
         }
-        assert_eq!(dialing.due(now), [(seed, vec![address(1), address(2)])]);
+        let due = Due {
+            peer: seed,
+            addresses: vec![address(1), address(2)],
+            teller: Teller::User,
+        };
+        assert_eq!(dialing.due(ALL, now), [due]);
         assert!(
-            dialing.due(second(now, 100)).is_empty(),
+            dialing.due(ALL, second(now, 100)).is_empty(),
             "it is being dialled"
         );
     }
@@ -203,33 +310,33 @@ mod tests {
     fn failures_make_pauses_that_have_an_end() {
         let (seed, mut now) = (PeerId::random(), platform::now());
         let mut dialing = Dialing::new(PeerId::random());
-        dialing.seed(seed, address(1), now);
+        dialing.told(Teller::User, seed, address(1), now);
         for pause in [1, 2, 4, 8, 16, 20, 20] {
-            assert_eq!(dialing.due(now).len(), 1);
+            assert_eq!(dialing.due(ALL, now).len(), 1);
             dialing.failed(&seed, now);
             now = second(now, pause);
-            assert!(dialing.due(now - Duration::from_millis(1)).is_empty());
+            assert!(dialing.due(ALL, now - Duration::from_millis(1)).is_empty());
         }
         dialing.connected(&seed);
-        assert!(dialing.due(second(now, 100)).is_empty());
+        assert!(dialing.due(ALL, second(now, 100)).is_empty());
         dialing.gone(&seed, now);
-        assert_eq!(dialing.due(second(now, 1)).len(), 1, "it starts anew");
+        assert_eq!(dialing.due(ALL, second(now, 1)).len(), 1, "it starts anew");
         dialing.connected(&seed);
         dialing.refused(&seed);
         dialing.gone(&seed, now);
-        assert!(dialing.due(second(now, 59)).is_empty());
-        assert_eq!(dialing.due(second(now, 60)).len(), 1);
+        assert!(dialing.due(ALL, second(now, 59)).is_empty());
+        assert_eq!(dialing.due(ALL, second(now, 60)).len(), 1);
         dialing.connected(&seed);
         dialing.dismissed(&seed);
         dialing.gone(&seed, now);
-        assert!(dialing.due(second(now, 10_000)).is_empty());
+        assert!(dialing.due(ALL, second(now, 10_000)).is_empty());
     }
 
     #[test]
     fn who_was_let_go_stays_away_until_the_user_asks_for_it() {
         let (seed, now) = (PeerId::random(), platform::now());
         let mut dialing = Dialing::new(PeerId::random());
-        dialing.seed(seed, address(1), now);
+        dialing.told(Teller::User, seed, address(1), now);
         dialing.connected(&seed);
         dialing.dismissed(&seed);
         dialing.gone(&seed, now);
@@ -238,31 +345,33 @@ mod tests {
         dialing.gone(&seed, now);
         dialing.dials(&seed);
         dialing.failed(&seed, now);
-        assert!(dialing.due(second(now, 10_000)).is_empty());
+        assert!(dialing.due(ALL, second(now, 10_000)).is_empty());
         dialing.wanted(&seed, now);
-        assert_eq!(dialing.due(now).len(), 1);
+        assert_eq!(dialing.due(ALL, now).len(), 1);
     }
 
     #[test]
     fn neighbours_are_dialled_again_until_they_are_not_found_any_more() {
         let (peer, now) = (PeerId::random(), platform::now());
         let mut dialing = Dialing::new(PeerId::random());
-        dialing.found(peer, address(1), now);
-        assert_eq!(dialing.due(now).len(), 1);
+        dialing.told(Teller::LocalNetwork, peer, address(1), now);
+        assert_eq!(dialing.due(ALL, now).len(), 1);
         dialing.connected(&peer);
         dialing.gone(&peer, second(now, 95));
         assert_eq!(
-            dialing.due(second(now, 96)).len(),
+            dialing.due(ALL, second(now, 96)).len(),
             1,
             "its record has not expired"
         );
         dialing.failed(&peer, second(now, 96));
-        dialing.found(PeerId::random(), address(2), second(now, 361));
-        let due = dialing.due(second(now, 361));
-        assert!(
-            due.iter().all(|(due, _)| *due != peer),
-            "forgotten: {due:?}"
+        dialing.told(
+            Teller::LocalNetwork,
+            PeerId::random(),
+            address(2),
+            second(now, 361),
         );
+        let due = dialing.due(ALL, second(now, 361));
+        assert!(due.iter().all(|due| due.peer != peer), "forgotten: {due:?}");
     }
 
     #[test]
@@ -270,18 +379,72 @@ mod tests {
         let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
         let peer = PeerId::random();
         for port in 0..100 {
-            dialing.found(peer, address(port), now);
+            dialing.told(Teller::LocalNetwork, peer, address(port), now);
         }
         assert_eq!(
-            dialing
-                .due(now)
-                .first()
-                .map(|(_, addresses)| addresses.len()),
+            dialing.due(ALL, now).first().map(|due| due.addresses.len()),
             Some(ADDRESSES)
         );
         for _ in 0..1000 {
-            dialing.found(PeerId::random(), address(1), now);
+            dialing.told(Teller::LocalNetwork, PeerId::random(), address(1), now);
         }
         assert_eq!(dialing.targets.len(), FOUND);
+    }
+
+    #[test]
+    fn so_many_are_dialled_as_are_wanted_the_users_first() {
+        let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
+        let (named, seed) = (PeerId::random(), PeerId::random());
+        for _ in 0..20 {
+            dialing.told(Teller::Stranger, PeerId::random(), address(1), now);
+        }
+        dialing.told(Teller::Stranger, named, address(1), now);
+        dialing.told(Teller::User, seed, address(1), now);
+        let due = dialing.due(3, now);
+        assert_eq!((due.len(), dialing.dialling()), (3, 3));
+        assert_eq!(due.first().map(|due| due.peer), Some(seed));
+        assert!(dialing.due(0, now).is_empty());
+        assert_eq!(dialing.due(ALL, now).len(), 19);
+        // In vain: what a stranger named is left alone, however often it is named.
+        dialing.failed(&named, now);
+        dialing.told(Teller::Stranger, named, address(1), second(now, 59));
+        assert!(dialing.due(ALL, second(now, 59)).is_empty());
+        assert_eq!(dialing.due(ALL, second(now, 60)).len(), 1);
+    }
+
+    #[test]
+    fn of_those_that_strangers_named_the_tried_ones_give_way() {
+        let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
+        for _ in 0..FOUND * 2 {
+            dialing.told(Teller::Stranger, PeerId::random(), address(1), now);
+        }
+        assert_eq!(dialing.targets.len(), FOUND);
+        for due in dialing.due(1, now) {
+            dialing.connected(&due.peer);
+            dialing.refused(&due.peer);
+            dialing.gone(&due.peer, now);
+        }
+        let new = PeerId::random();
+        dialing.told(Teller::Stranger, new, address(1), second(now, 59));
+        assert!(
+            !dialing.targets.contains_key(&new),
+            "its refusal is kept in mind"
+        );
+        dialing.told(Teller::Stranger, new, address(1), second(now, 60));
+        assert!(dialing.targets.contains_key(&new));
+        assert_eq!(dialing.targets.len(), FOUND);
+    }
+
+    #[test]
+    fn who_was_let_go_is_not_dialled_because_others_name_it() {
+        let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
+        let peer = PeerId::random();
+        dialing.dismissed(&peer);
+        for teller in [Teller::Stranger, Teller::LocalNetwork] {
+            dialing.told(teller, peer, address(1), now);
+        }
+        assert!(dialing.due(ALL, now).is_empty());
+        dialing.wanted(&peer, now);
+        assert_eq!(dialing.due(ALL, now).len(), 1);
     }
 }

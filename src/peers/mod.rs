@@ -17,7 +17,7 @@ mod table;
 pub use address_policy::{AddressPolicy, RefusedAddress};
 pub use bans::Bans;
 pub use connected::Connected;
-pub use dialing::Dialing;
+pub use dialing::{Dialing, Due, Teller};
 pub use handshakes::{Crowded, HandshakeId, Handshakes};
 pub use info::{Direction, PeerInfo, PeerInfoError};
 pub use reputation::{Judgement, Misdeed, Reputation};

@@ -122,7 +122,7 @@ pub struct Table {
     /// Peers of ours, and plain ones, that have a place.
     ours: usize,
     plain: usize,
-    /// Peers of ours that we dialled.
+    /// Peers of ours that we dialled, and those on their way to be such.
     outbound: usize,
     /// For each kind of item, peers that have it from nowhere but gossip.
     by_gossip: [usize; ItemKind::ALL.len()],
@@ -173,10 +173,15 @@ impl Table {
 
     /// Whether there is a place for one more peer of ours.
     pub fn has_place(&self) -> bool {
-        self.ours + self.plain < self.limits.max_peers
+        self.free() > 0
     }
 
-    /// Peers of ours that we dialled.
+    /// Places that nobody has.
+    pub fn free(&self) -> usize {
+        self.limits.max_peers.saturating_sub(self.ours + self.plain)
+    }
+
+    /// Peers of ours that we dialled, and those on their way to be such.
     pub fn outbound(&self) -> usize {
         self.outbound
     }
@@ -253,8 +258,7 @@ impl Table {
         if outbound {
             self.actions.push_back(Action::Greet(id));
         }
-        let free = self.limits.max_peers.saturating_sub(self.ours + self.plain);
-        while self.newcomers.len() > NEWCOMERS + free
+        while self.newcomers.len() > NEWCOMERS + self.free()
             && let Some((_, eldest)) = self.newcomers.first().copied()
         {
             self.reject(eldest, GAVE_WAY);

@@ -263,3 +263,110 @@ async fn what_is_published_right_after_a_dial_arrives() {
         .expect_err("nobody listens");
     assert_eq!(error.code(), "no-peers");
 }
+
+/// A node that knows one other.
+async fn knowing(seed: &Node, change: impl FnOnce(&mut Config)) -> Node {
+    let info = PeerInfo {
+        addresses: vec![seed.address()],
+        ..PeerInfo::new(seed.id())
+    };
+    let mut config = bootstrapping(&[info]);
+    change(&mut config);
+    Node::start(config).await
+}
+
+#[tokio::test]
+async fn who_know_one_node_find_each_other() {
+    let seed = Node::start(listening(TCP)).await;
+    let mut first = knowing(&seed, |_| {}).await;
+    let mut second = knowing(&seed, |_| {}).await;
+    for node in [&first, &second] {
+        let bootstrap = soon("bootstrap", node.connect_bootstrap_peers()).await;
+        bootstrap.expect("it is up");
+    }
+    first.connected(second.id()).await;
+    second.connected(first.id()).await;
+}
+
+#[tokio::test]
+async fn a_network_of_small_nodes_has_room_for_one_more() {
+    let small = |config: &mut Config| config.network.max_peers = 3;
+    let mut config = listening(TCP);
+    small(&mut config);
+    let seed = Node::start(config).await;
+    let mut nodes = Vec::new();
+    for _ in 0..4 {
+        let node = knowing(&seed, small).await;
+        // The seed is full for the last one, and answers who else is there.
+        let _ = soon("bootstrap", node.connect_bootstrap_peers()).await;
+        let joined = async {
+            while node.get_connected_peers().is_empty() {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        soon("a place", joined).await;
+        nodes.push(node);
+    }
+    for node in &nodes {
+        let dialled = node
+            .get_connected_peers()
+            .into_iter()
+            .filter(|peer| peer.direction == Some(selkie::peers::Direction::Outbound));
+        assert!(dialled.count() <= 2, "half of the places at most");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_dialled_whom_the_user_let_go_or_where_nobody_is_wanted() {
+    let mut seed = Node::start(listening(TCP)).await;
+    let mut node = knowing(&seed, |_| {}).await;
+    let mut loner = knowing(&seed, |config| {
+        config.protocol.kademlia_config.wanted_peers = 0;
+    })
+    .await;
+    for node in [&node, &loner] {
+        soon("bootstrap", node.connect_bootstrap_peers())
+            .await
+            .expect("it is up");
+    }
+    // The seed tells the node of the loner, so that the lookups go on.
+    node.connected(loner.id()).await;
+    loner.connected(node.id()).await;
+    soon("the parting", node.disconnect(seed.id()))
+        .await
+        .expect("connected");
+    seed.disconnected(node.id()).await;
+    soon("the parting", loner.disconnect(seed.id()))
+        .await
+        .expect("connected");
+    seed.disconnected(loner.id()).await;
+    // Two lookups and their dials later.
+    let newcomer = knowing(&seed, |_| {}).await;
+    soon("bootstrap", newcomer.connect_bootstrap_peers())
+        .await
+        .expect("it is up");
+    soon("the dial", newcomer.dial(node.address()))
+        .await
+        .expect("it is up");
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(
+        seed.get_connected_peers()
+            .iter()
+            .all(|peer| peer.peer_id == newcomer.id())
+    );
+    assert!(
+        loner
+            .get_connected_peers()
+            .iter()
+            .all(|peer| peer.direction == Some(selkie::peers::Direction::Inbound)),
+        "it dials nobody by itself"
+    );
+}
+
+#[tokio::test]
+async fn a_start_dials_nobody() {
+    let seed = Node::start(listening(TCP)).await;
+    let _node = knowing(&seed, |_| {}).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(seed.connection_metrics().active_connections, 0);
+}

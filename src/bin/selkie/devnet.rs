@@ -159,6 +159,8 @@ fn config(network_id: String, chain: Chain, round: Round) -> anyhow::Result<Conf
         config.chain.genesis = hex::decode(BITCOIN_GENESIS).context("the genesis hash is hex")?;
     }
     config.protocol.gossipsub_config.duplicate_cache_time = MEMORY;
+    // The links are those of the mesh; guests look for others themselves.
+    config.protocol.kademlia_config.wanted_peers = 0;
     round.remember(&mut config.protocol.propagation);
     Ok(config)
 }

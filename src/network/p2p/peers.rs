@@ -38,8 +38,8 @@ impl P2PNetworkManager {
     }
 
     /// Dials all bootstrap peers, each at all its addresses; returns when the first is connected. From then on those that are
-    /// not connected are dialled again, 20 s apart at most, while fewer than 8 peers were dialled with success. This node
-    /// itself, where the list names it, is left out.
+    /// not connected are dialled again, 20 s apart at most, while fewer than `protocol.kademlia_config.wanted_peers` (8) peers
+    /// were dialled with success. This node itself, where the list names it, is left out. Nothing dials them before this is called.
     ///
     /// # Errors
     /// The last peer's [`NetworkError::Dial`] where none can be reached; redialling goes on.
@@ -68,7 +68,8 @@ impl P2PNetworkManager {
         outcome
     }
 
-    /// Adds a peer to the routing table and to those that may be dialled. Nothing is dialled now.
+    /// Adds a peer to the routing table and to those that this node dials by itself while it wants more of them
+    /// (`protocol.kademlia_config.wanted_peers`), also where it was let go before. 2,048 are kept with the bootstrap peers.
     ///
     /// # Errors
     /// [`NetworkError::NotRunning`]; [`NetworkError::Config`] where the peer has no address.

@@ -59,7 +59,7 @@ impl Task {
                     self.admit_to_gossip(peer, &info);
                     self.shared.emit(NetworkEvent::PeerConnected(info));
                     // Last, so that whoever waited for the peer finds it among the connected ones.
-                    self.discovery.ready(&peer);
+                    self.discovery.ready(&peer, platform::now());
                 }
                 Action::Refused {
                     peer: peer_id,

@@ -97,7 +97,12 @@ impl Task {
                                     peers.reject(peer, reason);
                                 }
                             }
-                            Some(reason) => self.shared.peers().reject(peer, &reason),
+                            // It may still answer who else is there.
+                            Some(reason) => {
+                                self.shared
+                                    .peers()
+                                    .turn_away(peer, &reason, platform::now());
+                            }
                         }
                     }
                     Err(_) => {

@@ -124,6 +124,17 @@ impl Task {
             BehaviourEvent::Routing(RoutingEvent::TooManyQuestions(peer)) => {
                 self.note(peer, Misdeed::TooManyMessages)
             }
+            BehaviourEvent::Routing(RoutingEvent::Named { teller, mut peers }) => {
+                let gate = &self.swarm.behaviour().gate;
+                for peer in &mut peers {
+                    peer.addresses = gate.learnt(&teller, &peer.peer_id, &peer.addresses);
+                }
+                self.discovery
+                    .named(&mut self.swarm, &peers, platform::now());
+            }
+            BehaviourEvent::Routing(RoutingEvent::Meets(peer)) => {
+                self.discovery.meets(&mut self.swarm, peer, platform::now());
+            }
             BehaviourEvent::Routing(RoutingEvent::Kad(event)) => {
                 tracing::trace!(?event, "the routing table")
             }

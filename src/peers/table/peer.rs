@@ -51,9 +51,10 @@ impl Peer {
         }
     }
 
-    /// Whether it is one of ours, and we dialled it.
+    /// Whether it is one of ours or may become one, and we dialled it.
     pub(super) fn is_outbound(&self) -> bool {
-        self.stage == Stage::Ready && self.info.direction == Some(Direction::Outbound)
+        let ours = matches!(self.stage, Stage::Greeting | Stage::Greeted | Stage::Ready);
+        ours && self.info.direction == Some(Direction::Outbound)
     }
 
     /// Whether it has items of a kind from nowhere but gossip.
