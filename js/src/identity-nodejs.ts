@@ -1,11 +1,13 @@
 /**
  * Node's store: `identity.key` in a directory of the user's, readable by its owner alone, and
- * `identity.lock` beside it, which holds the id of the process whose node runs on it.
+ * `identity.lock` beside it, which holds the id of the process whose node runs on it and, where the system
+ * tells (Linux), its birth: the boot and the moment in it when it began.
  *
  * The key is written to a file of its own and then linked into place, so that a reader finds all of
  * it or none; where the file system has no hard links, straight into a new file.
  *
- * A lock whose process has died is taken over. One with our own number is another thread's or another
+ * A lock whose process has died is taken over, also where another has its number by now: that one was
+ * born at another moment, or (where no birth is told) after the lock, at least in a later boot. One with our own number is another thread's or another
  * copy's of this package, unless it is older than this process. (Between looking and taking over, two
  * processes started in the same instant could both go ahead; the loser is then kicked out by peers,
  * as without a lock. So it is with containers that share a directory: their numbers mean nothing to
@@ -13,10 +15,14 @@
  */
 
 import { link, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { uptime } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
 import { SelkieError, StorageError } from './errors.js'
 import { checkedKey, inUse } from './identity.js'
 import type { IdentityStore } from './platform.js'
+
+/** How much the clock may have been set since a boot, in ms, before a lock passes for one of an earlier. */
+const CLOCK_SLACK = 60_000
 
 /** The locks of this copy of the package in this thread. */
 const held = new Set<string>()
@@ -27,10 +33,10 @@ export async function openFileIdentity(directory: string): Promise<IdentityStore
   const lockPath = join(folder, 'identity.lock')
   return told(keyPath, async () => {
     await mkdir(folder, { recursive: true, mode: 0o700 })
-    if (held.has(lockPath)) throw inUse(keyPath)
+    if (held.has(lockPath)) throw inUse(keyPath, lockPath)
     held.add(lockPath)
     try {
-      if (!(await lock(lockPath))) throw inUse(keyPath)
+      if (!(await lock(lockPath))) throw inUse(keyPath, lockPath)
     } catch (error) {
       held.delete(lockPath)
       throw error
@@ -48,21 +54,41 @@ export async function openFileIdentity(directory: string): Promise<IdentityStore
 }
 
 async function lock(path: string): Promise<boolean> {
+  const ours = `${process.pid} ${await birth(process.pid)}`.trimEnd() + '\n'
   try {
-    await writeFile(path, `${process.pid}\n`, { flag: 'wx', mode: 0o600 })
+    await writeFile(path, ours, { flag: 'wx', mode: 0o600 })
     return true
   } catch (error) {
     if (!isCode(error, 'EEXIST')) throw error
   }
-  const holder = Number.parseInt(await readFile(path, 'utf8'), 10)
-  if (holder === process.pid ? await isOurs(path) : isRunning(holder)) return false
-  await writeFile(path, `${process.pid}\n`, { mode: 0o600 })
+  if (await isHeld(path)) return false
+  await writeFile(path, ours, { mode: 0o600 })
   return true
 }
 
-/** Whether this process wrote the lock, and not one with its number that died before it. */
-async function isOurs(path: string): Promise<boolean> {
-  return (await stat(path)).mtimeMs >= performance.timeOrigin
+/** Whether the process that wrote the lock runs, and not another one with its number. */
+async function isHeld(path: string): Promise<boolean> {
+  const [number = '', ...recorded] = (await readFile(path, 'utf8')).trim().split(' ')
+  const holder = Number.parseInt(number, 10)
+  if (!isRunning(holder)) return false
+  const born = await birth(holder)
+  if (recorded.length > 0 && born !== '') return recorded.join(' ') === born
+  const began =
+    holder === process.pid ? performance.timeOrigin : Date.now() - uptime() * 1000 - CLOCK_SLACK
+  return (await stat(path)).mtimeMs >= began
+}
+
+/** What no other process with this number has ever had; empty where the system does not tell. */
+async function birth(pid: number): Promise<string> {
+  try {
+    const boot = await readFile('/proc/sys/kernel/random/boot_id', 'utf8')
+    const status = await readFile(`/proc/${pid}/stat`, 'utf8')
+    // The second field is the program's name in brackets, which may hold anything; the 22nd is the start.
+    const start = status.slice(status.lastIndexOf(')') + 2).split(' ')[19]
+    return start === undefined ? '' : `${boot.trim()} ${start}`
+  } catch {
+    return ''
+  }
 }
 
 function isRunning(pid: number): boolean {
@@ -103,6 +129,18 @@ export async function writeKey(path: string, key: Uint8Array, linked = link) {
     await writeNew(path, key)
   } finally {
     await rm(draft, { force: true })
+  }
+  await syncFolder(dirname(path))
+}
+
+/** Lets a new name outlast a power cut. Windows has no such call, and needs none. */
+async function syncFolder(path: string) {
+  if (process.platform === 'win32') return
+  const folder = await open(path, 'r')
+  try {
+    await folder.sync()
+  } finally {
+    await folder.close()
   }
 }
 

@@ -57,9 +57,11 @@ export function checkedKey(found: unknown, place: string): Uint8Array {
   )
 }
 
-export function inUse(place: string): IdentityInUseError {
+/** `lock`: a file that can be deleted where nobody holds it in truth. */
+export function inUse(place: string, lock?: string): IdentityInUseError {
+  const remedy = lock === undefined ? '' : `; where none does, delete ${lock}`
   return new IdentityInUseError(
     'identity-in-use',
-    `another node runs on the identity in ${place}; stop it, or pass identityInUse: 'ephemeral' for one that is not kept`,
+    `another node runs on the identity in ${place}; stop it, or pass identityInUse: 'ephemeral' for one that is not kept${remedy}`,
   )
 }

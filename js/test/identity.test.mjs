@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { tmpdir, uptime } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
@@ -78,6 +78,20 @@ test('the lock of a process that runs holds, that of one that has died does not'
     await utimes(lock, 1, 1)
     await (await start(path)).node.stop()
   }
+})
+
+test('a lock whose number another process has by now does not hold', async (t) => {
+  const path = await directory(t)
+  const lock = join(path, 'identity.lock')
+  await writeFile(lock, `${process.ppid}\n`)
+  await assert.rejects(start(path), (error) => error.message.includes(lock))
+  // Of a boot before this one.
+  const january = Date.now() / 1000 - uptime() - 3600
+  await utimes(lock, january, january)
+  await (await start(path)).node.stop()
+  if (process.platform !== 'linux') return
+  await writeFile(lock, `${process.ppid} an-earlier-boot 17\n`)
+  await (await start(path)).node.stop()
 })
 
 test('the lock of another thread of this process holds', async (t) => {
