@@ -17,7 +17,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::bail;
@@ -29,7 +28,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use selkie::{Multiaddr, P2PNetworkManager};
+use selkie::{Config, Multiaddr, P2PNetworkManager};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
@@ -107,9 +106,7 @@ impl Site {
             .partition(|address| address.contains("/ws"));
         bootstrap.extend(others);
         bootstrap.truncate(MAX_ADDRESSES);
-        let (chain, protocol) = (&first.config.chain, &first.config.protocol);
-        let memory = |time: Duration| format!("{}ms", time.as_millis());
-        let propagation = &protocol.propagation;
+        let chain = &first.config.chain;
         let mut network = json!({"id": chain.network_id, "application": self.chain.name()});
         if !chain.genesis.is_empty() {
             network["genesis"] = hex::encode(&chain.genesis).into();
@@ -118,27 +115,52 @@ impl Site {
             "network": network,
             "bootstrap": bootstrap,
             "peer_id": first.local_peer_id.to_string(),
-            "config": {"protocol": {
-                "gossipsub_config": {
-                    "duplicate_cache_time": memory(protocol.gossipsub_config.duplicate_cache_time),
-                },
-                "propagation": {
-                    "transactions": {
-                        "max_item": propagation.transactions.max_item,
-                        "max_log_bytes": propagation.transactions.max_log_bytes,
-                    },
-                    "blocks": {
-                        "max_seen": propagation.blocks.max_seen,
-                        "max_recent_blocks": propagation.blocks.max_recent_blocks,
-                    },
-                    "mempool": {
-                        "max_seen": propagation.mempool.max_seen,
-                        "max_age": memory(propagation.mempool.max_age),
-                    },
-                },
-            }},
+            "config": agreed(&first.config),
         })
     }
+}
+
+/// Settings in which members should agree: what the hello compares, how long things are remembered, and whatever must fit to
+/// one of these (`Config::check`), since a guest has the defaults for the rest.
+const AGREED: [&str; 25] = [
+    "gossipsub_config/duplicate_cache_time",
+    "gossipsub_config/max_transmit_size",
+    "request_response_config/max_message_size",
+    "request_response_config/max_connection_bytes",
+    "request_response_config/max_bytes",
+    "validation/max_unread_bytes",
+    "validation/votes",
+    "validation/blocks",
+    "validation/transactions",
+    "propagation/votes/max_item",
+    "propagation/votes/max_log_bytes",
+    "propagation/transactions/max_item",
+    "propagation/transactions/max_log_bytes",
+    "propagation/blocks/max_block_bytes",
+    "propagation/blocks/max_held_bytes",
+    "propagation/blocks/max_recent_bytes",
+    "propagation/blocks/max_seen",
+    "propagation/blocks/max_recent_blocks",
+    "propagation/mempool/max_bytes",
+    "propagation/mempool/max_seen",
+    "propagation/mempool/max_age",
+    "propagation/reconcile/min_age",
+    "propagation/coded/max_block_bytes",
+    "propagation/coded/max_bytes",
+    "propagation/coded/max_early_bytes",
+];
+
+/// Those, as a part of a configuration.
+fn agreed(config: &Config) -> Value {
+    let all = serde_json::to_value(&config.protocol).unwrap_or_default();
+    let mut protocol = json!({});
+    for path in AGREED {
+        if let Some(value) = all.pointer(&format!("/{path}")) {
+            let folders = path.split('/');
+            *folders.fold(&mut protocol, |folder, name| &mut folder[name]) = value.clone();
+        }
+    }
+    json!({ "protocol": protocol })
 }
 
 /// Looks for a folder or file of the project: above the program's own place, as it is or in `share/selkie`, and in
@@ -273,4 +295,57 @@ fn for_browsers(address: &Multiaddr) -> bool {
             Protocol::Ws(_) | Protocol::Wss(_) | Protocol::WebRTCDirect | Protocol::WebTransport
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Lays one tree of settings over another.
+    fn lay(over: &Value, under: &mut Value) {
+        match over {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    lay(value, &mut under[name]);
+                }
+            }
+            value => *under = value.clone(),
+        }
+    }
+
+    #[test]
+    fn a_guest_that_takes_what_it_is_told_fits() {
+        let changes: [fn(&mut Config); 6] = [
+            |config| config.protocol.propagation.votes.max_item = 128 << 10,
+            |config| config.protocol.propagation.blocks.max_block_bytes = 1 << 20,
+            |config| {
+                config.protocol.propagation.blocks.max_block_bytes = 6 << 20;
+                config.protocol.gossipsub_config.max_transmit_size = 8 << 20;
+                config.protocol.request_response_config.max_message_size = 8 << 20;
+            },
+            |config| config.protocol.propagation.transactions.max_item = 1 << 20,
+            |config| config.protocol.request_response_config.max_message_size = 6 << 20,
+            |config| {
+                config.protocol.propagation.mempool.max_age = Duration::from_secs(2);
+                config.protocol.propagation.reconcile.min_age = Duration::from_secs(1);
+            },
+        ];
+        for change in changes {
+            let mut host = Config::default();
+            change(&mut host);
+            host.check().expect("it is right");
+            let mut guest = serde_json::to_value(Config::default()).expect("it is data");
+            for path in AGREED {
+                let known = guest.pointer(&format!("/protocol/{path}"));
+                assert!(known.is_some(), "{path}");
+            }
+            lay(&agreed(&host), &mut guest);
+            let guest: Config = serde_json::from_value(guest).expect("it is a configuration");
+            guest.check().expect("what belongs together came together");
+            // Of the changed fields none has its default in the guest.
+            assert_eq!(guest, host);
+        }
+    }
 }
