@@ -171,6 +171,12 @@ impl Table {
         shown.map(|peer| &peer.info)
     }
 
+    /// Those, and since when each is connected.
+    pub fn shown_since(&self) -> impl Iterator<Item = (&PeerInfo, Instant)> {
+        let shown = self.peers.values().filter(|peer| peer.shown);
+        shown.map(|peer| (&peer.info, peer.since))
+    }
+
     /// Whether there is a place for one more peer of ours.
     pub fn has_place(&self) -> bool {
         self.free() > 0
@@ -241,6 +247,7 @@ impl Table {
         self.came += 1;
         let peer = Peer {
             age: self.came,
+            since: now,
             stage: Stage::Greeting,
             connections: vec![connection],
             deadline: None,

@@ -25,18 +25,17 @@ impl P2PNetworkManager {
 
     /// Figures about peers.
     pub fn peer_metrics(&self) -> PeerMetrics {
-        let (now, peers) = (platform::date(), self.shared.peers());
+        let (now, peers) = (platform::now(), self.shared.peers());
         let mut metrics = PeerMetrics::default();
-        for peer in peers.shown() {
+        for (peer, since) in peers.shown_since() {
             metrics.peer_count += 1;
             *metrics
                 .peer_distribution
                 .entry(peer.transport().to_owned())
                 .or_default() += 1;
-            let since = peer.connected_at.and_then(|at| now.duration_since(at).ok());
             metrics
                 .peer_uptime
-                .insert(peer.peer_id, since.unwrap_or_default());
+                .insert(peer.peer_id, now.saturating_duration_since(since));
             metrics
                 .peer_reputation
                 .insert(peer.peer_id, peer.reputation);

@@ -12,6 +12,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) age: u64,
+    /// By a clock that nobody sets, which `connected_at` has not.
+    pub(super) since: Instant,
     pub(super) stage: Stage,
     /// The eldest first.
     pub(super) connections: Vec<ConnectionId>,
