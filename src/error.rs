@@ -16,9 +16,7 @@ pub enum NetworkError {
     #[error("the node is not running; call start() first, or make a new one after shutdown()")]
     NotRunning,
     /// An address can't be listened on.
-    #[error(
-        "can't listen on {address}: {reason}; is the port taken, or the transport not built in?"
-    )]
+    #[error("can't listen on {address}: {reason}")]
     Listen {
         /// The address as configured.
         address: Multiaddr,
@@ -78,14 +76,20 @@ pub enum NetworkError {
 impl NetworkError {
     /// Whether the node can't go on: later calls on the same handle will fail too.
     pub fn is_fatal(&self) -> bool {
-        matches!(
-            self,
+        match self {
+            Self::Protocol(error) => error.is_fatal(),
             Self::Config(_)
-                | Self::AlreadyStarted
-                | Self::NotRunning
-                | Self::Transport { .. }
-                | Self::Identity { .. }
-        )
+            | Self::AlreadyStarted
+            | Self::NotRunning
+            | Self::Transport { .. }
+            | Self::Identity { .. } => true,
+            Self::Listen { .. }
+            | Self::Dial { .. }
+            | Self::NotConnected(_)
+            | Self::NoPeers { .. }
+            | Self::NotSent { .. }
+            | Self::Busy => false,
+        }
     }
 
     /// A stable, short name for programs: what JavaScript sees as `code`.
@@ -111,10 +115,41 @@ impl NetworkError {
             TransportError::MultiaddrNotSupported(_) => {
                 "no transport here listens on such an address".to_owned()
             }
-            TransportError::Other(error) => error.to_string(),
+            TransportError::Other(error) => listen_reason(&error),
         };
         Self::Listen { address, reason }
     }
+}
+
+/// Why the system lets nobody listen, and what helps.
+fn listen_reason(error: &std::io::Error) -> String {
+    let advice = match kind(error) {
+        std::io::ErrorKind::AddrInUse => "; the port is taken: give another one, or 0 for any",
+        std::io::ErrorKind::AddrNotAvailable => "; no interface here has this IP address",
+        std::io::ErrorKind::PermissionDenied => {
+            "; this port is not for you: give one from 1024 on, or more rights"
+        }
+        _ => "",
+    };
+    format!("{error}{advice}")
+}
+
+/// Transports wrap what the system said, which alone has a kind that says something.
+fn kind(error: &std::io::Error) -> std::io::ErrorKind {
+    let mut at: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = at {
+        let system = error.downcast_ref::<std::io::Error>();
+        if let Some(system) = system
+            && system.kind() != std::io::ErrorKind::Other
+        {
+            return system.kind();
+        }
+        at = match system.and_then(std::io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
+    }
+    std::io::ErrorKind::Other
 }
 
 /// A value in the configuration is wrong. Names the field, the value and what would be right.
@@ -220,13 +255,24 @@ pub enum ProtocolError {
     /// The connection broke while the message was on its way.
     #[error("the connection to the peer broke: {0}")]
     Broken(String),
-    /// The node or the peer is not there.
+    /// As [`NetworkError::NotRunning`].
+    #[error("the node is not running; call start() first, or make a new one after shutdown()")]
+    NotRunning,
+    /// As [`NetworkError::NotConnected`].
+    #[error("peer {0} is not connected; dial it first")]
+    NotConnected(PeerId),
+    /// What else befell the network.
     #[error("{0}")]
     Network(String),
 }
 
 impl ProtocolError {
-    /// What holds for a batch, of one item of it.
+    /// Whether the node can't go on: later calls on the same handle will fail too.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::NotRunning)
+    }
+
+    /// What holds for a batch, of one item of it; what befell the node, of a message.
     pub(crate) fn of(error: &NetworkError) -> Self {
         match error {
             NetworkError::NoPeers { topic } => Self::NoPeers {
@@ -236,6 +282,8 @@ impl ProtocolError {
                 topic: topic.clone(),
             },
             NetworkError::Busy => Self::Busy,
+            NetworkError::NotRunning => Self::NotRunning,
+            NetworkError::NotConnected(peer) => Self::NotConnected(*peer),
             other => Self::Network(other.to_string()),
         }
     }
@@ -256,6 +304,8 @@ impl ProtocolError {
             Self::NotSent { .. } => "not-sent",
             Self::Busy => "busy",
             Self::Broken(_) => "broken",
+            Self::NotRunning => "not-running",
+            Self::NotConnected(_) => "not-connected",
             Self::Network(_) => "network",
         }
     }
@@ -290,6 +340,8 @@ mod tests {
     fn an_item_among_others_keeps_what_befell_its_batch() {
         let topic = "a topic".to_owned();
         let errors = [
+            NetworkError::NotRunning,
+            NetworkError::NotConnected(PeerId::random()),
             NetworkError::Busy,
             NetworkError::NotSent {
                 topic: topic.clone(),
@@ -297,7 +349,11 @@ mod tests {
             NetworkError::NoPeers { topic },
         ];
         for error in errors {
-            assert_eq!(ProtocolError::of(&error).code(), error.code());
+            let of_one = ProtocolError::of(&error);
+            assert_eq!(
+                (of_one.code(), of_one.is_fatal()),
+                (error.code(), error.is_fatal())
+            );
         }
     }
 }

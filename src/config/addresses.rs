@@ -21,6 +21,11 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
                 "a name is no interface: listen at an IP address, and give the name in network.external_addresses",
             );
         }
+        if address.iter().last() == Some(Protocol::P2pCircuit)
+            && !transport::listens_on(&modern(address))
+        {
+            return wrong("a place at a relay is <the relay's address>/p2p/<its id>/p2p-circuit");
+        }
         if !transport::listens_on(&modern(address)) {
             return wrong(
                 "no transport here listens at such an address; give one like /ip4/0.0.0.0/tcp/30303 or /ip4/0.0.0.0/udp/30303/quic-v1",
@@ -54,19 +59,35 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
 
 /// A prologue makes a closed network of those transports only whose handshake it binds.
 fn check_prologue(config: &Config) -> Result<(), ConfigError> {
-    if config.security.noise_config.prologue.is_none() {
+    if !config.security.noise_config.is_closed() {
         return Ok(());
     }
+    let network = &config.network;
+    let listed = |list: &'static str, addresses: &[Multiaddr]| {
+        let numbered = addresses.iter().cloned().enumerate();
+        let named = numbered.map(|(index, address)| (format!("network.{list}[{index}]"), address));
+        named.collect::<Vec<_>>()
+    };
+    let bootstrap = network.bootstrap_peers.iter().enumerate();
+    let bootstrap = bootstrap.flat_map(|(index, peer)| {
+        let field = format!("network.bootstrap_peers[{index}]");
+        peer.addresses
+            .iter()
+            .map(move |address| (field.clone(), address.clone()))
+    });
     let unbound = |p: Protocol<'_>| {
         matches!(
             p,
             Protocol::Quic | Protocol::QuicV1 | Protocol::WebRTCDirect | Protocol::WebTransport
         )
     };
-    let mut addresses = config.network.listen_addresses.iter().enumerate();
+    let mut addresses = listed("listen_addresses", &network.listen_addresses)
+        .into_iter()
+        .chain(listed("external_addresses", &network.external_addresses))
+        .chain(bootstrap);
     match addresses.find(|(_, address)| address.iter().any(unbound)) {
-        Some((index, address)) => Err(ConfigError::new(
-            &format!("network.listen_addresses[{index}]"),
+        Some((field, address)) => Err(ConfigError::new(
+            &field,
             address,
             "security.noise_config.prologue binds TCP and WebSocket only; remove this address or the prologue",
         )),
@@ -179,6 +200,24 @@ mod tests {
     }
 
     #[test]
+    fn a_place_at_a_relay_names_the_relay() {
+        let listens = |address: String| {
+            complaint(|config| config.network.listen_addresses = addresses(&[&address]))
+        };
+        let relay = libp2p::PeerId::random();
+        for address in [
+            "/p2p-circuit".to_owned(),
+            format!("/p2p/{relay}/p2p-circuit"),
+            "/ip4/203.0.113.1/tcp/1/p2p-circuit".to_owned(),
+        ] {
+            let problem = listens(address).expect("nobody knows where");
+            assert!(problem.contains("/p2p/<its id>/p2p-circuit"), "{problem}");
+        }
+        let right = format!("/ip4/203.0.113.1/tcp/1/p2p/{relay}/p2p-circuit");
+        assert_eq!(listens(right), None);
+    }
+
+    #[test]
     fn a_prologue_is_for_transports_that_it_binds() {
         let closed = |address: &str| {
             complaint(|config| {
@@ -188,5 +227,24 @@ mod tests {
         };
         let unbound = closed("/ip4/127.0.0.1/udp/1/quic-v1").expect("QUIC has no such thing");
         assert!(unbound.contains("network.listen_addresses[0]"), "{unbound}");
+        let joins = |address: &str| {
+            complaint(|config| {
+                config.security.noise_config.prologue = Some("secret".to_owned());
+                let peer = crate::PeerInfo::new(libp2p::PeerId::random());
+                config.network.bootstrap_peers = vec![crate::PeerInfo {
+                    addresses: addresses(&["/ip4/127.0.0.1/tcp/1", address]),
+                    ..peer
+                }];
+            })
+        };
+        for address in [
+            "/ip4/127.0.0.1/udp/1/quic-v1",
+            "/ip4/127.0.0.1/udp/1/webrtc-direct",
+            "/ip4/127.0.0.1/udp/1/quic-v1/webtransport",
+        ] {
+            let unbound = joins(address).expect("it has no such thing either");
+            assert!(unbound.contains("network.bootstrap_peers[0]"), "{unbound}");
+        }
+        assert_eq!(joins("/ip4/127.0.0.1/tcp/2/ws"), None);
     }
 }

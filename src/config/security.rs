@@ -26,9 +26,16 @@ pub struct SecurityConfig {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NoiseConfig {
-    /// A secret that both sides must know for the handshake to succeed: a closed network. It binds TCP and
-    /// WebSocket only, so no other transport can be listened on beside it. **Default:** none.
+    /// A secret that both sides must know for the handshake to succeed: a closed network. It binds TCP, WebSocket and circuits
+    /// only, so the node listens and dials on no other transport beside it. **Default:** none.
     pub prologue: Option<String>,
+}
+
+impl NoiseConfig {
+    /// Whether only transports may be used that this handshake protects.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.prologue.is_some()
+    }
 }
 
 /// A peer's score: typed events, halved over time (after Lighthouse's peer manager).

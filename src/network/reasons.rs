@@ -61,24 +61,44 @@ fn transport_reason(error: &TransportError<std::io::Error>) -> String {
         TransportError::MultiaddrNotSupported(_) => {
             "no transport here can dial such an address".to_owned()
         }
-        TransportError::Other(error) => {
-            let text = innermost(error);
-            // The DNS transport hides the others' plain answer in a sentence of its own.
-            if text.contains("Unsupported resolved address") {
-                "no transport here can dial such an address".to_owned()
-            } else if text.contains("refused") {
-                "nobody listens there (connection refused)".to_owned()
-            } else if text.to_ascii_lowercase().contains("timeout") || text.contains("timed out") {
-                "it did not answer in time".to_owned()
-            } else if text.contains("dial without a previous listen") {
-                // libp2p-webrtc dials from a listening socket.
-                "this node listens on no /udp/…/webrtc-direct address, and only who does can dial one; \
+        TransportError::Other(error) => error_reason(error),
+    }
+}
+
+fn error_reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let text = innermost(error);
+    // The DNS transport hides the others' plain answer in a sentence of its own.
+    if text.contains("Unsupported resolved address") {
+        "no transport here can dial such an address".to_owned()
+    } else if text.contains("refused") {
+        "nobody listens there (connection refused)".to_owned()
+    } else if text.to_ascii_lowercase().contains("timeout") || text.contains("timed out") {
+        "it did not answer in time".to_owned()
+    } else if text.contains("decrypt error") {
+        "the encryption's handshake failed; is security.noise_config.prologue the same there?"
+            .to_owned()
+    } else if text.contains("no connections available") {
+        "no nameserver answers for this name; see /etc/resolv.conf, or give an IP address"
+            .to_owned()
+    } else if text.contains("dial without a previous listen") {
+        // libp2p-webrtc dials from a listening socket.
+        "this node listens on no /udp/…/webrtc-direct address, and only who does can dial one; \
                  add /ip4/0.0.0.0/udp/0/webrtc-direct to network.listen_addresses"
-                    .to_owned()
-            } else {
-                text
-            }
-        }
+            .to_owned()
+    } else {
+        text
+    }
+}
+
+/// Why a listener can't let anybody in at the moment, for a person.
+pub(crate) fn accept_reason(error: &std::io::Error) -> String {
+    let reason = innermost(error);
+    if reason.contains("Too many open files") {
+        format!(
+            "it can't accept more connections: {reason}; raise the limit of open files (ulimit -n), or lower network.max_peers"
+        )
+    } else {
+        format!("it could not accept a connection, and goes on: {reason}")
     }
 }
 

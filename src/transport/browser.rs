@@ -44,8 +44,10 @@ pub const TAKES_NAMES: bool = true;
 
 /// A tab listens at nothing but memory, and at relays.
 pub fn listens_on(address: &Multiaddr) -> bool {
-    use libp2p::multiaddr::Protocol::{Memory, P2pCircuit};
-    matches!(address.iter().last(), Some(Memory(_) | P2pCircuit))
+    use libp2p::multiaddr::Protocol::{Memory, P2p, P2pCircuit};
+    let parts: Vec<_> = address.iter().collect();
+    // A place at a relay, whose address and id say where.
+    matches!(parts.as_slice(), [Memory(_)] | [_, .., P2p(_), P2pCircuit])
 }
 
 /// All transports as one; every byte over them is counted in `meter`, every dial put to `policy`.
@@ -68,12 +70,14 @@ pub fn build(
     .authenticate(noise)
     .multiplex(yamux::Config::default())
     .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
-    let webtransport = present("WebTransport").then(|| {
+    // A prologue binds none of these two.
+    let open = !config.security.noise_config.is_closed();
+    let webtransport = (open && present("WebTransport")).then(|| {
         let config = libp2p_webtransport_websys::Config::new(keypair);
         libp2p_webtransport_websys::Transport::new(config)
             .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
     });
-    let webrtc = present("RTCPeerConnection").then(|| {
+    let webrtc = (open && present("RTCPeerConnection")).then(|| {
         webrtc::Transport::new(keypair.clone()).map(|(peer, connection), _| {
             (peer, small_writes::muxer(StreamMuxerBox::new(connection)))
         })

@@ -5,7 +5,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
         muxing::StreamMuxerBox,
-        transport::{MemoryTransport, OrTransport},
+        transport::{MemoryTransport, OrTransport, dummy::DummyTransport},
         upgrade::Version,
     },
     dns,
@@ -14,9 +14,6 @@ use libp2p::{
     swarm::behaviour::toggle::Toggle,
     tcp, websocket, yamux,
 };
-
-#[cfg(not(feature = "webrtc"))]
-use libp2p::core::transport::dummy::DummyTransport;
 
 use super::{Boxed, Found, SharedPolicy, behind_door, meter, noise, webtransport};
 #[cfg(feature = "webrtc")]
@@ -58,7 +55,9 @@ pub fn listens_on(address: &Multiaddr) -> bool {
     };
     let parts: Vec<_> = address.iter().collect();
     match parts.as_slice() {
-        [Memory(_)] | [.., P2pCircuit] => true,
+        // A place at a relay, whose address and id say where.
+        [_, .., P2p(_), P2pCircuit] => true,
+        [Memory(_)] => true,
         [Ip4(_) | Ip6(_), Udp(_), WebRTCDirect] => cfg!(feature = "webrtc"),
         [Ip4(_) | Ip6(_), rest @ ..] => matches!(
             rest,
@@ -87,9 +86,7 @@ pub fn build(
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let mut websocket = websocket::Config::new(
-        dns::tokio::Transport::system(tcp()).map_err(|error| failed("dns", error))?,
-    );
+    let mut websocket = websocket::Config::new(named(tcp())?);
     websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
     let streams = OrTransport::new(
         relay,
@@ -100,6 +97,40 @@ pub fn build(
     .multiplex(yamux::Config::default())
     .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
     .boxed();
+    let transports = if config.security.noise_config.is_closed() {
+        streams
+    } else {
+        or(unbound(keypair, config)?, streams)
+    };
+    let resolved = named(transports)?;
+    let meter = meter.clone();
+    let metered = resolved
+        .map(move |(peer, muxer), _| (peer, meter.muxer(muxer)))
+        .boxed();
+    Ok(behind_door(metered, config, policy))
+}
+
+/// A transport that looks names up. A host without a nameserver has none to ask, and needs none for IP addresses: a dial of a
+/// name fails there, and says so.
+fn named<T: Transport + Unpin + Send>(inner: T) -> Result<dns::tokio::Transport<T>, NetworkError> {
+    // Once before, since a failure keeps what it was given.
+    match dns::tokio::Transport::system(DummyTransport::<()>::new()) {
+        Ok(_) => dns::tokio::Transport::system(inner).map_err(|error| failed("dns", error)),
+        Err(error) => {
+            tracing::warn!(%error, "no names can be looked up");
+            Ok(nameless(inner))
+        }
+    }
+}
+
+/// As [`named`] where there is no nameserver.
+fn nameless<T: Transport + Unpin + Send>(inner: T) -> dns::tokio::Transport<T> {
+    let (config, options) = (dns::ResolverConfig::default(), dns::ResolverOpts::default());
+    dns::tokio::Transport::custom(inner, config, options)
+}
+
+/// The transports that bring an encryption of their own, which no prologue binds.
+fn unbound(keypair: &Keypair, config: &Config) -> Result<Boxed, NetworkError> {
     let mut quic_config = quic::Config::new(keypair);
     quic_config.handshake_timeout = config.network.connection_timeout;
     let quic = quic::tokio::Transport::new(quic_config)
@@ -108,14 +139,7 @@ pub fn build(
     let webtransport = webtransport::Transport::new(keypair.clone())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
-    let transports = or(webrtc(keypair)?, or(webtransport, or(quic, streams)));
-    let resolved =
-        dns::tokio::Transport::system(transports).map_err(|error| failed("dns", error))?;
-    let meter = meter.clone();
-    let metered = resolved
-        .map(move |(peer, muxer), _| (peer, meter.muxer(muxer)))
-        .boxed();
-    Ok(behind_door(metered, config, policy))
+    Ok(or(webrtc(keypair)?, or(webtransport, quic)))
 }
 
 /// Two transports with the same output as one.
@@ -151,5 +175,30 @@ fn failed(transport: &'static str, error: impl ToString) -> NetworkError {
     NetworkError::Transport {
         transport,
         reason: error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::core::{Endpoint, transport::DialOpts, transport::PortUse};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_nameserver_a_name_is_not_found_and_the_dial_says_so() {
+        let mut transport = nameless(tcp::tokio::Transport::new(tcp::Config::default()));
+        let options = DialOpts {
+            role: Endpoint::Dialer,
+            port_use: PortUse::New,
+        };
+        let name = "/dns4/node.example/tcp/1".parse().expect("an address");
+        let dialled = transport.dial(name, options).expect("such an address");
+        let error = dialled.await.err().expect("nobody to ask");
+        // `network/reasons.rs` makes a sentence of it.
+        let mut reason: &dyn std::error::Error = &error;
+        while let Some(source) = reason.source() {
+            reason = source;
+        }
+        assert_eq!(reason.to_string(), "no connections available");
     }
 }

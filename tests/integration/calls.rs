@@ -27,17 +27,20 @@ fn word<T>(outcome: Result<T, NetworkError>) -> Outcome {
     match outcome {
         Ok(_) => "ok".to_owned(),
         Err(NetworkError::Protocol(error)) => protocol_word::<()>(Err(error)),
-        Err(error) => error.code().to_owned(),
+        Err(error) => {
+            assert!(error.is_fatal() || error.code() != "not-running");
+            error.code().to_owned()
+        }
     }
 }
 
 fn protocol_word<T>(outcome: Result<T, ProtocolError>) -> Outcome {
     match outcome {
         Ok(_) => "ok".to_owned(),
-        Err(ProtocolError::Network(text)) if text.contains("not running") => {
-            "not-running".to_owned()
+        Err(error) => {
+            assert_eq!(error.is_fatal(), error.code() == "not-running");
+            error.code().to_owned()
         }
-        Err(error) => error.code().to_owned(),
     }
 }
 

@@ -130,3 +130,30 @@ async fn a_forged_block_is_refused_and_its_sender_pays() {
     assert_eq!(refused.await, (forger.id(), reason));
     assert_eq!(honest.get_connected_peers()[0].reputation, -10.0);
 }
+
+#[tokio::test]
+async fn a_closed_network_is_closed_outwards_too() {
+    let closed = |secret: &str| {
+        let mut config = listening(TCP);
+        config.security.noise_config.prologue = Some(secret.to_owned());
+        config
+    };
+    let mut open = listening(TCP);
+    let quic = "/ip4/127.0.0.1/udp/0/quic-v1".parse().expect("an address");
+    open.network.listen_addresses.push(quic);
+    let open = Node::start(open).await;
+    let mut member = Node::start(closed("secret")).await;
+    for address in open.listeners() {
+        let over_quic = address.to_string().contains("quic");
+        let error = soon("the dial", member.dial(address)).await;
+        let error = error.expect_err("it has no secret").to_string();
+        let reason = if over_quic {
+            "no transport here can dial"
+        } else {
+            "security.noise_config.prologue"
+        };
+        assert!(error.contains(reason), "{error}");
+    }
+    let mut other = Node::start(closed("secret")).await;
+    connect(&mut member, &mut other).await;
+}

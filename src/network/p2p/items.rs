@@ -200,7 +200,7 @@ impl P2PNetworkManager {
         let asked = self
             .ask(|reply| Command::Handle { item, peer, reply })
             .await;
-        asked.map_err(|error| ProtocolError::Network(error.to_string()))?
+        asked.map_err(|error| ProtocolError::of(&error))?
     }
 
     async fn request(
@@ -221,15 +221,12 @@ impl P2PNetworkManager {
             );
             return Err(ProtocolError::TooLarge { size, limit, field });
         }
-        self.running()
-            .map_err(|error| ProtocolError::Network(error.to_string()))?;
+        self.running().map_err(|error| ProtocolError::of(&error))?;
         if !self.shared.peers().is_shown(&peer) {
-            return Err(ProtocolError::Network(
-                NetworkError::NotConnected(peer).to_string(),
-            ));
+            return Err(ProtocolError::NotConnected(peer));
         }
         let asked = self.ask(|reply| Command::Send { peer, frame, reply }).await;
-        asked.map_err(|error| ProtocolError::Network(error.to_string()))?
+        asked.map_err(|error| ProtocolError::of(&error))?
     }
 
     async fn exchange_peers(&self, peers: Vec<PeerInfo>) -> Result<(), NetworkError> {

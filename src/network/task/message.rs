@@ -76,8 +76,7 @@ impl Task {
                 let id = message.send_request(&peer, frame);
                 self.requests.sent(id, peer, reply, platform::now());
             } else {
-                let gone = NetworkError::NotConnected(peer).to_string();
-                let _ = reply.send(Err(ProtocolError::Network(gone)));
+                let _ = reply.send(Err(ProtocolError::NotConnected(peer)));
             }
         }
     }
