@@ -15,8 +15,9 @@ use crate::platform::SystemTime;
 pub enum NetworkEvent {
     /// This node listens at a new address.
     Listening(Multiaddr),
-    /// This node does not listen at an address at which it was to, or no longer: no interface has one of that kind yet, or the
-    /// listener ended.
+    /// This node does not listen at an address at which it was to, or no longer: no interface has one of that kind yet, the
+    /// interface lost it, the listener ended, a relay gave no place (it is asked again), or the system lets it accept nobody at the
+    /// moment (told once a minute).
     NotListening {
         /// The address, as configured or as it was told.
         address: Multiaddr,

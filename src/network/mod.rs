@@ -4,6 +4,7 @@
 //! set (`behaviour.rs`) is the same on both skins.
 
 mod behaviour;
+mod circuits;
 pub mod codec;
 mod discovery;
 mod event;

@@ -18,10 +18,11 @@ use bytes::Bytes;
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
     Multiaddr, PeerId, Swarm,
+    core::transport::ListenerId,
     gossipsub::{self, IdentTopic, MessageAcceptance, MessageId},
     identity::Keypair,
     multiaddr::Protocol,
-    relay as circuits, request_response as rr,
+    relay, request_response as rr,
     swarm::ConnectionId,
 };
 use prost::Message as _;
@@ -30,6 +31,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     NetworkEvent, TopicItem,
     behaviour::Behaviour,
+    circuits::Circuits,
     codec,
     discovery::Discovery,
     hello::{Hello, Limits},
@@ -81,6 +83,11 @@ const LINGER: Duration = Duration::from_millis(200);
 /// How long the end of all connections may take.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// Why an address is one no longer.
+const EXPIRED: &str = "no network interface here has this address any more";
+/// How often it is told that listeners can't accept.
+const TROUBLE: Duration = Duration::from_secs(60);
+
 /// What a peer wrote: a frame, or what is wrong with it.
 type Frame = std::io::Result<codec::Frame>;
 /// Our own items that wait for the task, of each kind.
@@ -97,6 +104,13 @@ pub(crate) struct Task {
     hello: Hello,
     discovery: Discovery,
     starting: Starting,
+    circuits: Circuits,
+    /// The listeners' addresses as configured.
+    configured: HashMap<ListenerId, Multiaddr>,
+    /// Addresses that went away since the last tick; one may come again at once, with another certificate.
+    expired: Vec<Multiaddr>,
+    /// When it was last told that a listener can't accept.
+    troubled: Option<Instant>,
     greetings: HashMap<rr::OutboundRequestId, PeerId>,
     farewells: HashMap<rr::InboundRequestId, PeerId>,
     requests: Requests,
@@ -141,7 +155,7 @@ impl Task {
         (commands, submissions): (mpsc::Receiver<Command>, Submissions),
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
-        let (circuits_transport, circuits) = circuits::client::new(peer_id);
+        let (circuits_transport, circuits) = relay::client::new(peer_id);
         let policy = AddressPolicy::new(peer_id, transport::TAKES_NAMES);
         let policy = Arc::new(Mutex::new(policy));
         let transport = transport::build(
@@ -200,6 +214,10 @@ impl Task {
             submissions,
             swarm,
             starting: Starting::default(),
+            circuits: Circuits::default(),
+            configured: HashMap::new(),
+            expired: Vec::new(),
+            troubled: None,
             greetings: HashMap::new(),
             farewells: HashMap::new(),
             work: FuturesUnordered::new(),
@@ -224,7 +242,10 @@ impl Task {
             let listener =
                 listener.map_err(|error| NetworkError::listen(address.clone(), error))?;
             // A reservation at a relay may take long and may come and go: start does not wait for it.
-            if !address.iter().any(|p| p == Protocol::P2pCircuit) {
+            if address.iter().any(|p| p == Protocol::P2pCircuit) {
+                self.circuits.asked(address, listener);
+            } else {
+                self.configured.insert(listener, address.clone());
                 listeners.push((listener, address));
             }
         }
@@ -439,6 +460,22 @@ impl Task {
         for address in self.starting.late(now) {
             self.not_listening(address, NO_INTERFACE);
         }
+        for address in std::mem::take(&mut self.expired) {
+            let listeners = self.shared.state().listeners.clone();
+            if !listeners
+                .iter()
+                .any(|other| place(other) == place(&address))
+            {
+                self.not_listening(address, EXPIRED);
+            }
+        }
+        for address in self.circuits.due(now) {
+            self.swarm.behaviour_mut().gate.vouch(&address);
+            match self.swarm.listen_on(address.clone()) {
+                Ok(listener) => self.circuits.asked(address, listener),
+                Err(_) => self.circuits.failed(&address, now),
+            }
+        }
         self.discovery.on_time(&mut self.swarm, now);
         self.requests.on_time(now);
         self.publish_held(|_| true);
@@ -452,6 +489,12 @@ impl Task {
         self.shared
             .emit(NetworkEvent::NotListening { address, reason });
     }
+}
+
+/// Without the certificates' hashes: the same place.
+fn place(address: &Multiaddr) -> Multiaddr {
+    let hash = |part: &Protocol<'_>| matches!(part, Protocol::Certhash(_));
+    address.iter().filter(|part| !hash(part)).collect()
 }
 
 /// However a task ends, in order, by a panic or with its runtime, nobody goes on waiting for its events.

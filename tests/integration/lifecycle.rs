@@ -292,89 +292,6 @@ async fn a_panic_in_wants_ends_that_subscription_with_the_reason() {
     });
     assert!(last.await.is_some());
 }
-<<<<<<< HEAD
-=======
-
-/// Panics where the swarm logs something, in the thread that does: the node's task.
-struct Mine(Arc<AtomicBool>);
-
-impl tracing::Subscriber for Mine {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "libp2p_swarm"
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, _: &tracing::Event<'_>) {
-        assert!(
-            !self.0.swap(false, Ordering::Relaxed),
-            "a bug of the network's"
-        );
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-#[tokio::test]
-async fn a_panic_in_the_task_ends_every_subscription_and_every_call() {
-    let armed = Arc::new(AtomicBool::new(false));
-    let _logging = tracing::subscriber::set_default(Mine(Arc::clone(&armed)));
-    let mut node = Node::start(listening(TCP)).await;
-    let mut votes = node.subscribe(|event| !matches!(event, NetworkEvent::ItemAccepted { .. }));
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
-    let silent = format!(
-        "/ip4/127.0.0.1/tcp/{}",
-        silent.local_addr().expect("bound").port()
-    );
-    let pending = node.dial(silent.parse().expect("an address"));
-    let peer = Node::start(listening(TCP)).await;
-    armed.store(true, Ordering::Relaxed);
-    let (pending, crashing) = soon("their ends", async {
-        futures::join!(pending, node.dial(peer.address()))
-    })
-    .await;
-    assert!(
-        matches!(pending, Err(NetworkError::NotRunning)),
-        "{pending:?}"
-    );
-    assert!(
-        matches!(crashing, Err(NetworkError::NotRunning)),
-        "{crashing:?}"
-    );
-    for events in [&mut node.events, &mut votes] {
-        let last = soon("the end of its events", async {
-            let mut last = None;
-            while let Some(event) = events.recv().await {
-                last = Some(event);
-            }
-            last
-        });
-        match last.await {
-            Some(event @ NetworkEvent::Crashed { .. }) => {
-                assert_eq!(
-                    event.to_string(),
-                    "a panic ended this: a bug of the network's"
-                );
-                assert!(event.is_error());
-            }
-            event => panic!("{event:?}"),
-        }
-    }
-    for (name, call) in every_call(&node) {
-        assert_eq!(soon(name, call).await, "not-running", "{name}");
-    }
-    soon("a shutdown after the end", node.shutdown()).await;
-    assert!(node.subscribe_events().recv().await.is_none());
-    assert!(node.listeners().is_empty() && node.get_connected_peers().is_empty());
-}
 
 #[tokio::test]
 async fn a_place_at_what_is_no_relay_is_told_of_and_asked_for_again() {
@@ -389,4 +306,3 @@ async fn a_place_at_what_is_no_relay_is_told_of_and_asked_for_again() {
         assert_eq!(told.await.to_string(), address);
     }
 }
->>>>>>> 34c12b0 (Close a closed network outwards, run without a nameserver, and give errors their code)

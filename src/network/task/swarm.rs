@@ -8,7 +8,7 @@ use libp2p::{
 use super::*;
 use crate::network::{
     behaviour::BehaviourEvent,
-    reasons::{closed_reason, denied_reason, dial_reason},
+    reasons::{accept_reason, closed_reason, denied_reason, dial_reason},
     routing::RoutingEvent,
 };
 
@@ -23,9 +23,11 @@ impl Task {
                 self.shared.state().listeners.push(address.clone());
                 self.shared.emit(NetworkEvent::Listening(address));
                 self.starting.came_up(listener_id);
+                self.circuits.is_up(listener_id);
             }
             SwarmEvent::ExpiredListenAddr { address, .. } => {
                 self.shared.state().listeners.retain(|a| *a != address);
+                self.expired.push(address);
             }
             SwarmEvent::ListenerClosed {
                 listener_id,
@@ -33,16 +35,31 @@ impl Task {
                 reason,
             } => {
                 let reason = closed_reason(&reason);
+                self.configured.remove(&listener_id);
                 let expected = self.starting.ended(listener_id, &reason);
+                // By its name in the configuration, also where the relay has never given it.
+                let circuit = self.circuits.ended(listener_id, platform::now());
                 let mut state = self.shared.state();
                 state.listeners.retain(|a| !addresses.contains(a));
                 drop(state);
-                for address in addresses.into_iter().chain(expected) {
+                let told = if circuit.is_some() {
+                    Vec::new()
+                } else {
+                    addresses
+                };
+                for address in told.into_iter().chain(expected).chain(circuit) {
                     self.not_listening(address, &reason);
                 }
             }
-            SwarmEvent::ListenerError { error, .. } => {
-                tracing::warn!(%error, "a listener goes on after an error");
+            SwarmEvent::ListenerError { listener_id, error } => {
+                let now = platform::now();
+                tracing::debug!(%error, "a listener goes on after an error");
+                if self.troubled.is_none_or(|told| told + TROUBLE <= now)
+                    && let Some(address) = self.configured.get(&listener_id).cloned()
+                {
+                    self.troubled = Some(now);
+                    self.not_listening(address, &accept_reason(&error));
+                }
             }
             SwarmEvent::ConnectionEstablished {
                 peer_id,
