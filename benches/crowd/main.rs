@@ -75,6 +75,8 @@ async fn node(
     let mut config = Config::default();
     let listen = listen.map(|listen| listen.parse().expect("an address"));
     config.network.listen_addresses = listen.into_iter().collect();
+    // What is measured is a crowd of known links.
+    config.protocol.kademlia_config.wanted_peers = 0;
     config.network.max_peers = max_peers;
     config.protocol.kademlia_config.mdns = false;
     let node = P2PNetworkManager::with(config, Keypair::generate_ed25519(), application)
