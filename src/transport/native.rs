@@ -193,7 +193,7 @@ mod tests {
         };
         let name = "/dns4/node.example/tcp/1".parse().expect("an address");
         let dialled = transport.dial(name, options).expect("such an address");
-        let error = dialled.await.err().expect("nobody to ask");
+        let error = dialled.await.expect_err("nobody to ask");
         // `network/reasons.rs` makes a sentence of it.
         let mut reason: &dyn std::error::Error = &error;
         while let Some(source) = reason.source() {
