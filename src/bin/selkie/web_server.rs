@@ -317,14 +317,9 @@ mod tests {
 
     #[test]
     fn a_guest_that_takes_what_it_is_told_fits() {
-        let changes: [fn(&mut Config); 6] = [
+        let changes: [fn(&mut Config); 5] = [
             |config| config.protocol.propagation.votes.max_item = 128 << 10,
             |config| config.protocol.propagation.blocks.max_block_bytes = 1 << 20,
-            |config| {
-                config.protocol.propagation.blocks.max_block_bytes = 6 << 20;
-                config.protocol.gossipsub_config.max_transmit_size = 8 << 20;
-                config.protocol.request_response_config.max_message_size = 8 << 20;
-            },
             |config| config.protocol.propagation.transactions.max_item = 1 << 20,
             |config| config.protocol.request_response_config.max_message_size = 6 << 20,
             |config| {
