@@ -216,6 +216,12 @@ pub enum ProtocolError {
         /// The field of the configuration that says so, or the message's field.
         field: &'static str,
     },
+    /// Nothing is no item.
+    #[error("a {kind} has to have a byte at least")]
+    Empty {
+        /// The item's kind.
+        kind: crate::chain::ItemKind,
+    },
     /// Already published or received: nothing was sent.
     #[error("already known: this node has sent or received it before")]
     Duplicate,
@@ -294,6 +300,7 @@ impl ProtocolError {
             Self::Rejected { .. } => "rejected",
             Self::Ignored { .. } => "ignored",
             Self::TooLarge { .. } => "too-large",
+            Self::Empty { .. } => "empty",
             Self::Duplicate => "duplicate",
             Self::NotBroadcastable => "not-broadcastable",
             Self::Refused(_) => "refused",

@@ -28,12 +28,16 @@ impl ItemLimits {
         }
     }
 
-    /// Whether an item of this size may pass, either way.
+    /// Whether an item of this size may pass, either way. An empty one may not: nobody takes it over the lanes, so who has it
+    /// can't pass it on.
     ///
     /// # Errors
-    /// [`ProtocolError::TooLarge`] names the field that says so.
+    /// [`ProtocolError::TooLarge`] names the field that says so; [`ProtocolError::Empty`].
     pub(crate) fn check(&self, kind: ItemKind, size: usize) -> Result<(), ProtocolError> {
         let limit = self.of(kind);
+        if size == 0 {
+            return Err(ProtocolError::Empty { kind });
+        }
         if size <= limit {
             return Ok(());
         }
@@ -61,7 +65,9 @@ mod tests {
         let limits = ItemLimits::new(&PropagationConfig::default());
         for kind in ItemKind::ALL {
             let limit = limits.of(kind);
-            assert!(limits.check(kind, limit).is_ok() && limits.check(kind, 0).is_ok());
+            assert!(limits.check(kind, limit).is_ok() && limits.check(kind, 1).is_ok());
+            let refused = limits.check(kind, 0).expect_err("nothing is no item");
+            assert_eq!(refused.code(), "empty");
             let refused = limits.check(kind, limit + 1).expect_err("one byte over");
             assert!(refused.to_string().contains(field(kind)), "{refused}");
         }

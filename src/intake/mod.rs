@@ -99,8 +99,8 @@ pub(crate) enum Offered {
     Copied,
     /// It is here, or it was lately.
     Known(Source),
-    /// It is too large; no check would change that.
-    TooLarge(Source, ProtocolError),
+    /// Its size is none that an item may have; no check would change that.
+    Unfit(Source, ProtocolError),
     /// It may be offered again later. Why, for a person.
     NoRoom(Source, String),
 }
@@ -142,7 +142,7 @@ impl Intake {
         keeper: &mut impl Keeper,
     ) -> Offered {
         if let Err(error) = self.limits.check(kind, data.len()) {
-            return Offered::TooLarge(source, error);
+            return Offered::Unfit(source, error);
         }
         let batch = Batch::one(kind, source, data);
         let Some(key) = batch.items.first().map(|fresh| fresh.key) else {

@@ -161,26 +161,29 @@ fn what_is_known_goes_no_further_by_any_way() {
 }
 
 #[test]
-fn what_is_too_large_is_refused_by_every_way() {
-    let (mut intake, mut shelf) = (intake(), Shelf::default());
-    let vote = Bytes::from(vec![1; 70 << 10]);
-    for source in [direct(), handed(), gossip(1)] {
-        let offered = intake.offer(ItemKind::Vote, source, vote.clone(), &mut shelf);
-        assert!(matches!(offered, Offered::TooLarge(..)), "{offered:?}");
+fn what_is_too_large_or_nothing_is_refused_by_every_way() {
+    let large = (ItemKind::Vote, Bytes::from(vec![1; 70 << 10]));
+    let nothing = ItemKind::ALL.map(|kind| (kind, Bytes::new()));
+    for (kind, data) in nothing.into_iter().chain([large]) {
+        let (mut intake, mut shelf) = (intake(), Shelf::default());
+        for source in [direct(), handed(), gossip(1)] {
+            let offered = intake.offer(kind, source, data.clone(), &mut shelf);
+            assert!(matches!(offered, Offered::Unfit(..)), "{offered:?}");
+        }
+        let (reply, _) = oneshot::channel();
+        let offer = Offer {
+            kind,
+            items: vec![(TransactionKey::of(&data), data)],
+            reaches: true,
+        };
+        intake.offer_own(offer, &mut shelf, reply);
+        let work = intake.queue.start();
+        let Some(Work::Batch(batch)) = work else {
+            panic!("{work:?}")
+        };
+        assert!(batch.items.is_empty());
+        assert!(shelf.0.is_empty(), "nothing is claimed");
     }
-    let (reply, _) = oneshot::channel();
-    let offer = Offer {
-        kind: ItemKind::Vote,
-        items: vec![(TransactionKey::of(&vote), vote)],
-        reaches: true,
-    };
-    intake.offer_own(offer, &mut shelf, reply);
-    let work = intake.queue.start();
-    let Some(Work::Batch(batch)) = work else {
-        panic!("{work:?}")
-    };
-    assert!(batch.items.is_empty());
-    assert!(shelf.0.is_empty(), "nothing is claimed");
 }
 
 #[test]
@@ -412,7 +415,7 @@ proptest! {
                     continue;
                 }
             };
-            prop_assert!(!matches!(offered, Offered::TooLarge(..) | Offered::NoRoom(..)));
+            prop_assert!(!matches!(offered, Offered::Unfit(..) | Offered::NoRoom(..)));
         }
         for (ticket, judged) in run(&mut intake, &mut shelf, &chain) {
             accepted.extend(judged.accepted.iter().map(|item| (ticket.kind, item.key)));

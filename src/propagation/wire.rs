@@ -14,7 +14,8 @@ use crate::chain::ShortId;
 
 /// The largest item, in bytes: no limit of a configuration is higher.
 pub const MAX_ITEM: usize = 4 << 20;
-/// The longest batch, unpacked, in bytes: one item that is longer than a batch ought to be.
+/// The longest batch that travels packed, unpacked, in bytes: one item that is longer than a batch ought to be. One that is longer
+/// still, since others came before its last item, travels as it is.
 const MAX_UNPACKED: usize = MAX_ITEM + 1024;
 /// The most items in a batch.
 pub const MAX_BATCH: usize = 4096;
@@ -197,14 +198,19 @@ impl Kind {
 }
 
 impl Items {
-    /// A batch as it goes out: packed where that saves a tenth at least, and no more than [`MAX_RATIO`] allows.
-    pub(crate) fn packed(items: Vec<Bytes>) -> Self {
-        let plain = Self {
+    /// A batch as it is.
+    pub(crate) fn plain(items: Vec<Bytes>) -> Self {
+        Self {
             items,
             ..Self::default()
-        };
+        }
+    }
+
+    /// A batch as it goes out: packed where that saves a tenth at least, and where [`Frame::read`] takes it so.
+    pub(crate) fn packed(items: Vec<Bytes>) -> Self {
+        let plain = Self::plain(items);
         let size = plain.encoded_len();
-        if size < WORTH_PACKING || !plain.seems_packable() {
+        if !(WORTH_PACKING..=MAX_UNPACKED).contains(&size) || !plain.seems_packable() {
             return plain;
         }
         let packed = lz4_flex::compress(&plain.encode_to_vec());
@@ -380,14 +386,27 @@ mod tests {
             plain,
             "we do not send such either"
         );
-        let text: Vec<u8> = (0..4000_u32)
+    }
+
+    #[test]
+    fn what_is_worth_it_is_packed_as_far_as_a_peer_unpacks_it() {
+        let text: Bytes = (0..300_000_u32)
             .flat_map(|n| format!("{n:08} pays, ").into_bytes())
             .collect();
-        let sent = Items::packed(vec![text.into()]);
-        assert!(sent.items.is_empty(), "it is worth packing");
-        assert_eq!(
-            Frame::read(frame(Kind::Items(sent)).into()).map(|kind| kind.ids()),
-            Ok(1)
-        );
+        // The last one is what a batch may have that was not full before its longest item came.
+        for (sizes, is_packed) in [
+            (vec![60_000], true),
+            (vec![MAX_ITEM], true),
+            (vec![2048, MAX_ITEM], false),
+            (vec![32 << 10, MAX_ITEM], false),
+        ] {
+            let items: Vec<_> = sizes.iter().map(|size| text.slice(..*size)).collect();
+            let sent = Items::packed(items.clone());
+            assert_eq!(sent.items.is_empty(), is_packed, "{sizes:?}");
+            assert_eq!(
+                Frame::read(frame(Kind::Items(sent)).into()),
+                Ok(Kind::Items(Items::plain(items))),
+            );
+        }
     }
 }

@@ -25,7 +25,7 @@ impl Task {
             Offered::Admitted => self.start_checks(),
             Offered::Held | Offered::Copied => {}
             Offered::Known(source) => self.settle(source, Err(ProtocolError::Duplicate)),
-            Offered::TooLarge(source, error) => {
+            Offered::Unfit(source, error) => {
                 let reason = error.to_string();
                 self.turned_away(kind, &source, 1, &reason);
                 self.settle(source, Err(error));

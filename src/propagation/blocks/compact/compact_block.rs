@@ -50,7 +50,8 @@ impl CompactBlock {
             header,
             transactions,
         } = parts;
-        if header.is_empty() || header.len() > MAX_HEADER || transactions.len() > MAX_TRANSACTIONS {
+        let has_empty = header.is_empty() || transactions.iter().any(Bytes::is_empty);
+        if has_empty || header.len() > MAX_HEADER || transactions.len() > MAX_TRANSACTIONS {
             return None;
         }
         let key = ShortIdKey::new(header, nonce);
