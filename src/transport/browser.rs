@@ -14,12 +14,12 @@ use libp2p::{
     identity::Keypair,
     relay,
     swarm::dummy,
-    yamux,
 };
 use wasm_bindgen::JsValue;
 
 use super::{
-    Boxed, Found, SharedPolicy, behind_door, meter, noise, small_writes, webrtc, websocket,
+    Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, small_writes, webrtc,
+    websocket,
 };
 use crate::{config::Config, error::NetworkError};
 
@@ -68,7 +68,7 @@ pub fn build(
     )
     .upgrade(Version::V1Lazy)
     .authenticate(noise)
-    .multiplex(yamux::Config::default())
+    .multiplex(multiplex(config))
     .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
     // A prologue binds none of these two.
     let open = !config.security.noise_config.is_closed();

@@ -2,7 +2,7 @@
 //!
 //! `native.rs` and `browser.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
-//! what is dialled and who may knock. [`meter`] counts every byte on either, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
+//! what is dialled and who may knock. [`meter`] counts every byte on either, `multiplex.rs` bounds what a peer may have unread on the ones that are one stream of bytes, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
 //! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks.
 
 mod closing;
@@ -10,6 +10,7 @@ mod door;
 #[cfg(all(feature = "webrtc", not(target_arch = "wasm32")))]
 mod hosts;
 pub mod meter;
+mod multiplex;
 #[cfg(any(feature = "webrtc", target_arch = "wasm32"))]
 mod small_writes;
 
@@ -60,6 +61,12 @@ fn noise(
         Some(prologue) => noise.with_prologue(prologue.clone().into_bytes()),
         None => noise,
     })
+}
+
+/// Streams for the transports that have none by themselves.
+fn multiplex(config: &Config) -> multiplex::Multiplex {
+    let messages = &config.protocol.request_response_config;
+    multiplex::Multiplex::new(messages.max_concurrent_streams)
 }
 
 /// The transports behind their door.

@@ -12,10 +12,10 @@ use libp2p::{
     identity::Keypair,
     mdns, quic, relay,
     swarm::behaviour::toggle::Toggle,
-    tcp, websocket, yamux,
+    tcp, websocket,
 };
 
-use super::{Boxed, Found, SharedPolicy, behind_door, meter, noise, webtransport};
+use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, webtransport};
 #[cfg(feature = "webrtc")]
 use super::{hosts, small_writes};
 use crate::{config::Config, error::NetworkError};
@@ -94,7 +94,7 @@ pub fn build(
     )
     .upgrade(Version::V1Lazy)
     .authenticate(noise)
-    .multiplex(yamux::Config::default())
+    .multiplex(multiplex(config))
     .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
     .boxed();
     let transports = if config.security.noise_config.is_closed() {
