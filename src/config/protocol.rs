@@ -128,12 +128,13 @@ pub struct RequestResponseConfig {
     /// The largest message, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB + 1 KiB.
     pub max_message_size: usize,
     /// Messages under way at once on one connection, those of both sides together; of one's own half as many, and further ones wait.
-    /// **Default:** 32.
+    /// Over TCP and WebSocket each lets a peer have 256 KiB more here that is not read yet. **Default:** 32.
     pub max_concurrent_streams: usize,
     /// Bytes of messages that are being read or wait for this node on one connection; further ones are read when there is
-    /// room. At least `max_message_size`. **Default:** 8 MiB.
+    /// room. At least `max_message_size`. As many, of answers about state, one peer may have that it has not read yet. **Default:** 8 MiB.
     pub max_connection_bytes: usize,
-    /// The same for all connections together, of messages over 64 KiB, in which peers take turns; the slowest gives way to who waits. **Default:** 32 MiB.
+    /// The same for all connections together, of messages over 64 KiB, in which peers take turns; the slowest gives way to who waits. As
+    /// many, of answers about state, all peers together. **Default:** 32 MiB.
     pub max_bytes: usize,
 }
 

@@ -3,6 +3,7 @@
 //! [`P2PNetworkManager`] is the handle; its task (`task.rs`) owns the swarm, whose behaviour
 //! set (`behaviour.rs`) is the same on both skins.
 
+mod answers;
 mod behaviour;
 mod circuits;
 pub mod codec;

@@ -93,6 +93,8 @@ type Frame = std::io::Result<codec::Frame>;
 /// Our own items that wait for the task, of each kind.
 type Submissions = [mpsc::Receiver<Submission>; ItemKind::ALL.len()];
 type ResponseChannel = rr::ResponseChannel<Vec<u8>>;
+/// A question, and where its answer goes.
+type Asked = (rr::InboundRequestId, ResponseChannel);
 
 /// See the module's documentation.
 pub(crate) struct Task {
@@ -141,7 +143,7 @@ enum Done {
     /// A question about a block, answered.
     BlockAnswered(Box<Option<BlockAnswer>>),
     /// A peer's question about state, answered; `None`: this node serves no such state, or the application failed.
-    Queried(PeerId, ResponseChannel, Option<StateResponse>),
+    Queried(PeerId, Asked, Option<StateResponse>),
     /// Work on the comparison of pools; `None` where it failed.
     Stepped(Option<Stepped>),
 }
@@ -205,7 +207,7 @@ impl Task {
             delivered: Arc::new(DeliveredBlocks::new(
                 config.protocol.propagation.blocks.max_seen,
             )),
-            queries: Queries::new(validation),
+            queries: Queries::new(validation, &config.protocol.request_response_config),
             discovery: Discovery::new(peer_id, &config, Arc::clone(&shared)),
             requests: Requests::new(&config.protocol.request_response_config),
             config,
@@ -440,7 +442,7 @@ impl Task {
                     .into_iter()
                     .for_each(|stepped| propagation.stepped(stepped, now));
             }
-            Done::Queried(peer, channel, state) => self.on_queried(peer, channel, state),
+            Done::Queried(peer, asked, state) => self.on_queried(peer, asked, state),
         }
     }
 

@@ -366,6 +366,51 @@ async fn questions_about_state_are_bounded_and_hold_up_no_item() {
     );
 }
 
+/// A chain with much to say of its state, which notes who was answered.
+#[derive(Clone, Default)]
+struct Talkative(Arc<Mutex<Vec<String>>>);
+
+impl Application for Talkative {
+    fn query(&self, request: &StateRequest) -> Option<StateResponse> {
+        self.0.lock().ok()?.push(request.key.clone());
+        Some(StateResponse {
+            height: 1,
+            value: request.key.clone(),
+            proof: vec![7; 1 << 20].into(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn who_reads_no_answers_about_state_gets_few_and_others_get_theirs() {
+    let chain = Talkative::default();
+    let mut config = listening(TCP);
+    let messages = &mut config.protocol.request_response_config;
+    // Room for one of the longest.
+    messages.max_connection_bytes = messages.max_message_size;
+    let mut node = Node::with(config, chain.clone()).await;
+    let mut deaf = RawPeer::hostile().await;
+    deaf.join(&node).await;
+    node.connected(deaf.id).await;
+    let ask = |key: &str| StateRequest {
+        key: key.into(),
+        height: None,
+    };
+    for _ in 0..8 {
+        let question = NetworkMessage::StateRequest(ask("deaf")).encode();
+        deaf.deaf_message(node.id(), framed(&question));
+    }
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut node).await;
+    for _ in 0..4 {
+        let answer = peer.request_state(node.id(), ask("peer")).await;
+        assert_eq!(answer.expect("an answer").value, "peer");
+    }
+    let answered = chain.0.lock().expect("no panic").clone();
+    let to_deaf = answered.iter().filter(|key| *key == "deaf").count();
+    assert_eq!((to_deaf, answered.len()), (1, 5), "{answered:?}");
+}
+
 /// Little room for checks of transactions and votes.
 fn cramped() -> Config {
     let mut config = listening(TCP);

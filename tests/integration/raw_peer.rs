@@ -27,6 +27,8 @@ use crate::support::soon;
 pub struct AnyBytes {
     /// Whether it never comes to the end of a request.
     endless: bool,
+    /// Whether it never reads an answer.
+    deaf: bool,
 }
 
 impl rr::Codec for AnyBytes {
@@ -49,6 +51,9 @@ impl rr::Codec for AnyBytes {
         protocol: &StreamProtocol,
         io: &mut T,
     ) -> io::Result<Vec<u8>> {
+        if self.deaf {
+            std::future::pending::<()>().await;
+        }
         self.read_request(protocol, io).await
     }
 
@@ -75,6 +80,9 @@ impl rr::Codec for AnyBytes {
         self.write_request(protocol, io, bytes).await
     }
 }
+
+/// The protocol of direct messages.
+const MESSAGE: &str = "/selkie/selkie-dev/message/1";
 
 /// Answers one ping on a stream and ends it, as js-libp2p and go-libp2p do with streams that are idle for a while.
 #[derive(Clone, Default)]
@@ -131,6 +139,8 @@ pub struct Raw {
     one_ping: Toggle<rr::Behaviour<OnePing>>,
     pub hello: Toggle<rr::Behaviour<AnyBytes>>,
     pub message: Toggle<rr::Behaviour<AnyBytes>>,
+    /// The same, and no answer is read.
+    deaf: rr::Behaviour<AnyBytes>,
     /// Any bytes on gossipsub's own protocol.
     pub scripted: rr::Behaviour<AnyBytes>,
     /// The same, and the stream stays open.
@@ -171,7 +181,10 @@ fn gossip_streams(endless: bool) -> rr::Behaviour<AnyBytes> {
     let name = StreamProtocol::new("/meshsub/1.1.0");
     let config = rr::Config::default().with_request_timeout(std::time::Duration::from_secs(120));
     rr::Behaviour::with_codec(
-        AnyBytes { endless },
+        AnyBytes {
+            endless,
+            deaf: false,
+        },
         [(name, ProtocolSupport::Outbound)],
         config,
     )
@@ -280,7 +293,15 @@ impl RawPeer {
                         rr::Behaviour::with_codec(OnePing, protocols, rr::Config::default())
                     })),
                     hello: streams("/selkie/hello/1"),
-                    message: streams("/selkie/selkie-dev/message/1"),
+                    message: streams(MESSAGE),
+                    deaf: rr::Behaviour::with_codec(
+                        AnyBytes {
+                            endless: false,
+                            deaf: true,
+                        },
+                        [(StreamProtocol::new(MESSAGE), ProtocolSupport::Outbound)],
+                        rr::Config::default(),
+                    ),
                     scripted: gossip_streams(false),
                     unfinished: gossip_streams(true),
                 }
@@ -447,6 +468,13 @@ impl RawPeer {
         self.act(move |swarm| {
             let message = swarm.behaviour_mut().message.as_mut().expect("hostile");
             message.send_request(&to, bytes);
+        });
+    }
+
+    /// The same, and reads nothing of the answer.
+    pub fn deaf_message(&self, to: PeerId, bytes: Vec<u8>) {
+        self.act(move |swarm| {
+            swarm.behaviour_mut().deaf.send_request(&to, bytes);
         });
     }
 

@@ -3,9 +3,12 @@
 use super::*;
 use crate::{
     chain::{StateRequest, StateResponse},
-    config::ValidationConfig,
+    config::{RequestResponseConfig, ValidationConfig},
     intake::{FairQueue, NoRoom},
-    network::codec::{is_garbage, is_refused},
+    network::{
+        answers::Answers,
+        codec::{is_garbage, is_refused},
+    },
     platform,
     traffic::{Cost, Protocol as Limited},
 };
@@ -17,11 +20,13 @@ impl Task {
                 peer,
                 message:
                     rr::Message::Request {
-                        request, channel, ..
+                        request_id,
+                        request,
+                        channel,
                     },
                 ..
             } => {
-                self.on_request(peer, request, channel);
+                self.on_request(peer, request_id, request, channel);
             }
             rr::Event::Message {
                 peer,
@@ -64,7 +69,12 @@ impl Task {
                 }
                 self.send_requests(peer);
             }
-            rr::Event::InboundFailure { .. } | rr::Event::ResponseSent { .. } => {}
+            rr::Event::InboundFailure { request_id, .. }
+            | rr::Event::ResponseSent { request_id, .. } => {
+                if self.queries.answers.end(&request_id).is_some() {
+                    self.start_queries();
+                }
+            }
         }
     }
 
@@ -81,7 +91,13 @@ impl Task {
         }
     }
 
-    pub(super) fn on_request(&mut self, peer: PeerId, frame: Frame, channel: ResponseChannel) {
+    pub(super) fn on_request(
+        &mut self,
+        peer: PeerId,
+        id: rr::InboundRequestId,
+        frame: Frame,
+        channel: ResponseChannel,
+    ) {
         // Its bytes have a limit in the codec.
         let cost = Cost { items: 1, bytes: 0 };
         let now = platform::now();
@@ -107,7 +123,7 @@ impl Task {
                     Answer::Refused(error)
                 }
                 Ok(NetworkMessage::StateRequest(request)) => {
-                    return self.on_query(peer, request, channel);
+                    return self.on_query(peer, request, (id, channel));
                 }
                 Ok(NetworkMessage::PeerExchange(mut peers)) => {
                     let cost = Cost { items: 1, bytes };
@@ -115,7 +131,8 @@ impl Task {
                     if self.limiter.admits(peer, discovery, cost, now).is_err() {
                         self.note(peer, Misdeed::TooManyMessages);
                         let refusal = "you name peers more often than you may";
-                        return self.answer(channel, &Answer::Refused(refusal.to_owned()));
+                        self.answer(channel, &Answer::Refused(refusal.to_owned()));
+                        return;
                     }
                     self.shared.state().recorder.received();
                     let gate = &self.swarm.behaviour().gate;
@@ -139,28 +156,32 @@ impl Task {
     }
 
     /// A peer asks about state: it waits its turn, if there is room for it.
-    fn on_query(&mut self, peer: PeerId, request: StateRequest, channel: ResponseChannel) {
-        let query = (peer, request, channel);
-        if let Err(((_, _, channel), no_room)) = self.queries.waiting.push(Some(peer), 1, query) {
+    fn on_query(&mut self, peer: PeerId, request: StateRequest, asked: Asked) {
+        let query = (peer, request, asked);
+        let pushed = self.queries.waiting.push(Some(peer), 1, query);
+        if let Err(((_, _, (_, channel)), no_room)) = pushed {
             let reason = match no_room {
                 NoRoom::Peer => {
                     "you ask too many questions about state at once; wait for the answers"
                 }
                 NoRoom::All => "too many questions about state wait here; try again later",
             };
-            return self.answer(channel, &Answer::Refused(reason.to_owned()));
+            self.answer(channel, &Answer::Refused(reason.to_owned()));
+            return;
         }
         self.start_queries();
     }
 
     fn start_queries(&mut self) {
         while self.queries.free > 0
-            && let Some((peer, request, channel)) = self.queries.waiting.pop()
+            && let Some((peer, request, (id, channel))) = self.queries.next()
         {
             self.queries.free -= 1;
+            self.queries.answers.begin(id, peer);
             let application = Arc::clone(&self.shared.application);
             let query = platform::offload(move || application.query(&request));
-            let queried = query.map(move |state| Done::Queried(peer, channel, state.flatten()));
+            let queried =
+                query.map(move |state| Done::Queried(peer, (id, channel), state.flatten()));
             self.work.push(queried.boxed());
         }
     }
@@ -168,17 +189,21 @@ impl Task {
     pub(super) fn on_queried(
         &mut self,
         peer: PeerId,
-        channel: ResponseChannel,
+        (id, channel): Asked,
         state: Option<StateResponse>,
     ) {
         self.queries.free += 1;
         self.queries.waiting.done(Some(peer), 1);
-        self.start_queries();
         let refused = || Answer::Refused("this node serves no such state".to_owned());
-        self.answer(channel, &state.map_or_else(refused, Answer::State));
+        match self.answer(channel, &state.map_or_else(refused, Answer::State)) {
+            Some(bytes) => self.queries.answers.send(id, bytes),
+            None => drop(self.queries.answers.end(&id)),
+        }
+        self.start_queries();
     }
 
-    fn answer(&mut self, channel: ResponseChannel, answer: &Answer) {
+    /// Sends an answer: its bytes, which are held until the peer has them; `None` where the peer is gone.
+    fn answer(&mut self, channel: ResponseChannel, answer: &Answer) -> Option<usize> {
         let limit = self
             .config
             .protocol
@@ -191,27 +216,35 @@ impl Task {
             let refusal = format!("the answer has {size} bytes, over the limit of {limit}");
             frame = Answer::Refused(refusal).encode();
         }
-        // An error says that the peer is gone.
-        let _ = self
-            .swarm
-            .behaviour_mut()
-            .message
-            .send_response(channel, frame);
+        let size = frame.len();
+        let message = &mut self.swarm.behaviour_mut().message;
+        message
+            .send_response(channel, frame)
+            .is_ok()
+            .then_some(size)
     }
 }
 
 /// Questions about state: they wait in a queue of their own, and take no check's place.
 pub(super) struct Queries {
-    waiting: FairQueue<(PeerId, StateRequest, ResponseChannel)>,
+    waiting: FairQueue<(PeerId, StateRequest, Asked)>,
+    answers: Answers,
     /// How many more may be answered at once.
     free: usize,
 }
 
 impl Queries {
-    pub(super) fn new(config: &ValidationConfig) -> Self {
+    pub(super) fn new(config: &ValidationConfig, messages: &RequestResponseConfig) -> Self {
         Self {
+            answers: Answers::new(messages),
             waiting: FairQueue::new(config.queries),
             free: config.max_queries_in_flight,
         }
+    }
+    /// The next question that there is room to answer.
+    fn next(&mut self) -> Option<(PeerId, StateRequest, Asked)> {
+        let answers = &self.answers;
+        let has_room = |(peer, ..): &(PeerId, StateRequest, Asked)| answers.has_room(peer);
+        self.waiting.pop_if(has_room)
     }
 }
