@@ -118,6 +118,10 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                     let mut frame = self.buffer.split_to(whole).freeze();
                     self.filled -= whole;
                     frame.advance(head);
+                    // It stays until its items are checked, and all of a buffer with it: more than what it counts as.
+                    if whole < READ {
+                        frame = Bytes::copy_from_slice(&frame);
+                    }
                     return Poll::Ready(Ok(Some((frame, whole))));
                 }
                 // Memory comes as the frame does, whatever its length says.
@@ -240,5 +244,48 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
             self.unflushed = false;
         }
         Poll::Ready(Ok(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    /// A stream that brings a piece at a time, and then nothing.
+    struct Pieces(VecDeque<Vec<u8>>);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            room: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let Some(piece) = self.0.pop_front() else {
+                return Poll::Pending;
+            };
+            room[..piece.len()].copy_from_slice(&piece);
+            Poll::Ready(Ok(piece.len()))
+        }
+    }
+
+    #[test]
+    fn a_short_frame_keeps_no_more_than_itself_in_memory() {
+        for length in [20_u8, 100] {
+            // Its length alone, so that what is read on is read into a buffer for more.
+            let pieces = [vec![length], vec![7; length.into()]];
+            let mut reader = Reader::new(Pieces(pieces.into()));
+            let mut cx = Context::from_waker(Waker::noop());
+            let Poll::Ready(Ok(Some((frame, wire)))) = reader.poll_next(&mut cx) else {
+                panic!("it is there");
+            };
+            assert!(reader.poll_next(&mut cx).is_pending());
+            assert_eq!(
+                (frame.len(), wire),
+                (usize::from(length), usize::from(length) + 1)
+            );
+            let memory = frame.try_into_mut().expect("nobody else has it").capacity();
+            assert_eq!(memory, usize::from(length));
+        }
     }
 }
