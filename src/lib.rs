@@ -43,6 +43,7 @@
 
 pub mod chain;
 pub mod config;
+mod debts;
 pub mod error;
 mod fields;
 mod gossip;

@@ -416,7 +416,7 @@ impl NetworkBehaviour for Gossip {
                 if closed.remaining_established == 0 {
                     self.members.remove(&closed.peer_id);
                     self.reading.forget(&closed.peer_id, platform::now());
-                    self.useless.forget(&closed.peer_id);
+                    self.useless.forget(&closed.peer_id, platform::now());
                     self.unread.clear(&closed.peer_id);
                 }
                 if denied {

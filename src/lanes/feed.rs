@@ -5,7 +5,7 @@
 //! window goes; each class waits for its limits ([`super::peer::Held`]). Nothing here is linear in peers: a peer is fed when something
 //! has happened to it, when its moment has come, or when there is something new and it has got the rest ([`Turns`]).
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use libp2p::{
     PeerId,
@@ -29,11 +29,16 @@ pub(super) const MAX_URGENT: usize = 1 << 20;
 /// Bytes of blocks that may be under way to a peer before it gets more, which cannot be taken back.
 pub(crate) const BLOCK_ROOM: usize = 160 << 10;
 
+/// Bytes, unpacked, that are made for peers before others than they have a turn: to make them is work, and what came meanwhile waits.
+pub(super) const MAX_WORK: usize = 1 << 20;
+
 /// The peers that are to be fed, so that nothing is walked in search of them.
 #[derive(Default)]
 pub(super) struct Turns {
     /// Something has happened to these.
     now: HashSet<PeerId>,
+    /// The order in which it has, those included that are forgotten since.
+    order: VecDeque<PeerId>,
     /// These wait for their moment, which stands in [`Peer::wakes_at`] too.
     later: BTreeSet<(Instant, PeerId)>,
     /// These have got all there is, of each class.
@@ -43,13 +48,28 @@ pub(super) struct Turns {
 impl Turns {
     /// A peer may have something to get.
     pub(super) fn now(&mut self, id: PeerId) {
-        self.now.insert(id);
+        if self.now.insert(id) {
+            self.order.push_back(id);
+        }
+    }
+
+    /// Whose turn it is.
+    fn pop(&mut self) -> Option<PeerId> {
+        while let Some(id) = self.order.pop_front() {
+            if self.now.remove(&id) {
+                return Some(id);
+            }
+        }
+        None
     }
 
     /// There is something new for all who have got the rest.
     pub(super) fn news(&mut self, class: Class) {
-        if let Some(idle) = self.idle.get_mut(class.place()) {
-            self.now.extend(idle.drain());
+        let Self {
+            now, order, idle, ..
+        } = self;
+        if let Some(idle) = idle.get_mut(class.place()) {
+            order.extend(idle.drain().filter(|id| now.insert(*id)));
         }
     }
 
@@ -104,9 +124,11 @@ impl Turns {
 }
 
 impl<C: Core> Lanes<C> {
-    /// Gives the peers whose turn it is what they have room for.
+    /// Gives the peers whose turn it is what they have room for, until that is [`MAX_WORK`].
     pub(super) fn feed(&mut self, now: Instant) {
-        for id in std::mem::take(&mut self.turns.now) {
+        while self.work < MAX_WORK
+            && let Some(id) = self.turns.pop()
+        {
             self.acknowledge(id, now);
             self.feed_one(id, now);
         }
@@ -163,10 +185,18 @@ impl<C: Core> Lanes<C> {
         };
         peer.held = Held::default();
         for lane in Lane::ALL {
-            while let Some((class, outgoing)) = self.next(id, lane, now) {
+            loop {
+                if lane == Lane::Bulk && self.work >= MAX_WORK {
+                    self.turns.now(id);
+                    break;
+                }
+                let Some((class, outgoing)) = self.next(id, lane, now) else {
+                    break;
+                };
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
+                self.work += outgoing.bytes.len().max(outgoing.payload);
                 let wire = outgoing.bytes.len();
                 match lane {
                     Lane::Urgent => {

@@ -46,14 +46,15 @@ pub(crate) use self::{
 };
 use self::{
     download::Download,
-    feed::Turns,
+    feed::{MAX_WORK, Turns},
     handler::{Handler, Order},
     lane::LaneName,
-    peer::{Connection, Peer},
+    peer::{Connection, EXCUSES_EVERY, Peer},
     session::Step as SessionStep,
 };
 use crate::{
     config::Config,
+    debts::Debts,
     error::NetworkError,
     peers::Misdeed,
     platform::{self, Instant},
@@ -67,6 +68,8 @@ pub(crate) struct Lanes<C: Core> {
     pub(crate) core: C,
     names: Vec<LaneName>,
     peers: HashMap<PeerId, Peer>,
+    /// When those who are gone were excused last.
+    excused: Debts<Instant>,
     upload: Shaper,
     /// The connections ask it before they read.
     download: Arc<Mutex<Shaper>>,
@@ -74,6 +77,8 @@ pub(crate) struct Lanes<C: Core> {
     alarm: Alarm,
     /// Whom to feed, and when.
     turns: Turns,
+    /// Bytes that were made for peers since others had a turn.
+    work: usize,
 }
 
 /// What the network task hears of.
@@ -109,9 +114,11 @@ impl<C: Core> Lanes<C> {
             upload: shaper(RateLimiter::mirror(limits), budgets.upload),
             download: Arc::new(Mutex::new(download)),
             peers: HashMap::new(),
+            excused: Debts::default(),
             events: VecDeque::new(),
             alarm: Alarm::default(),
             turns: Turns::default(),
+            work: 0,
         })
     }
 
@@ -299,7 +306,11 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
             FromSwarm::ConnectionEstablished(established) => {
                 let outbound = established.endpoint.is_dialer();
                 let (id, connection) = (established.peer_id, established.connection_id);
-                let peer = self.peers.entry(id).or_insert_with(|| Peer::new(outbound));
+                let excused = &mut self.excused;
+                let peer = self.peers.entry(id).or_insert_with(|| {
+                    let excused_at = excused.take(&id);
+                    Peer::new(outbound, excused_at)
+                });
                 peer.connections.push(Connection::new(connection));
                 let is_open = peer.session.open().is_some();
                 let step = peer.session.connected(connection);
@@ -319,11 +330,15 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                 let steps = peer.session.disconnected(connection);
                 self.go_on(id, steps, platform::now());
                 if closed.remaining_established == 0 {
+                    let now = platform::now();
                     if let Some(peer) = self.peers.remove(&id) {
                         self.turns.forget(id, &peer);
+                        if let Some(at) = peer.excused_at {
+                            self.excused.keep(id, at, at + EXCUSES_EVERY, now);
+                        }
                     }
-                    self.upload.forget(&id);
-                    lock(&self.download).forget(&id);
+                    self.upload.forget(&id, now);
+                    lock(&self.download).forget(&id, now);
                 }
             }
             _ => {}
@@ -354,9 +369,15 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                 continue;
             }
             if !self.turns.is_empty() {
+                if self.work >= MAX_WORK {
+                    self.work = 0;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 self.feed(now);
                 continue;
             }
+            self.work = 0;
             let deadlines = [self.core.next_deadline(), self.turns.next()];
             let Some(deadline) = deadlines.into_iter().flatten().min() else {
                 return Poll::Pending;

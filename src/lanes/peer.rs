@@ -17,7 +17,7 @@ use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper,
 /// After the streams began anew or moved, what belongs to the former ones may still be on its way or lost, and nobody pays for it.
 /// So long, and not again for some time.
 const EXCUSED: Duration = Duration::from_secs(5);
-const EXCUSES_EVERY: Duration = Duration::from_secs(60);
+pub(super) const EXCUSES_EVERY: Duration = Duration::from_secs(60);
 
 /// What a frame took of a lane, and of which connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +90,15 @@ pub(super) struct Peer {
 pub(super) struct Held([Option<Instant>; Class::ALL.len()]);
 
 impl Peer {
-    pub(super) fn new(outbound: bool) -> Self {
+    /// `excused_at`: when it was excused last, if it was here before.
+    pub(super) fn new(outbound: bool, excused_at: Option<Instant>) -> Self {
         Self {
             connections: Vec::new(),
             outbound,
             session: Session::new(),
             paused: Default::default(),
             resumed_at: None,
-            excused_at: None,
+            excused_at,
             urgent: 0,
             block: 0,
             queue: queue(),

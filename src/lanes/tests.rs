@@ -1,6 +1,6 @@
 //! The behaviour, driven by hand: what connections say, and what they are told.
 
-use std::task::Waker;
+use std::{task::Waker, time::Duration};
 
 use libp2p::{
     core::ConnectedPoint,
@@ -24,6 +24,8 @@ use crate::{
 #[derive(Default)]
 struct Probe {
     waiting: [usize; Class::ALL.len()],
+    /// Bytes in each, unpacked.
+    payload: usize,
     met: Vec<&'static str>,
     /// Frames that are kept, and what they took.
     kept: Option<Vec<Taken>>,
@@ -80,7 +82,11 @@ impl Core for Probe {
         let waiting = &mut self.waiting[class.place()];
         *waiting = waiting.checked_sub(1)?;
         let byte = u8::try_from(class.place()).expect("small");
-        Some(Outgoing::one(vec![byte; FRAME].into()))
+        let frame = Outgoing::one(vec![byte; FRAME].into());
+        Some(Outgoing {
+            payload: self.payload,
+            ..frame
+        })
     }
 
     fn next_at(&self, _: &PeerId, class: Class, now: Instant) -> Option<Instant> {
@@ -357,13 +363,35 @@ fn who_moves_is_excused_for_what_may_be_lost_and_for_nothing_else() {
 }
 
 #[test]
+fn who_leaves_and_comes_back_is_not_excused_again() {
+    let mut driven = Driven::open();
+    let excused = |driven: &Driven, after| {
+        let peer = &driven.lanes.peers[&driven.peer];
+        peer.is_excused(Misdeed::InvalidMessage, platform::now() + after)
+    };
+    let second = Duration::from_secs(1);
+    driven.connect(2);
+    assert!(excused(&driven, 4 * second));
+    let at = driven.lanes.peers[&driven.peer].excused_at;
+    for _ in 0..3 {
+        driven.disconnect(1, 1);
+        driven.disconnect(2, 0);
+        driven.connect(1);
+        driven.lanes.greeted(driven.peer);
+        driven.report(1, Report::Open(1));
+        driven.connect(2);
+        assert_eq!(driven.lanes.peers[&driven.peer].excused_at, at);
+    }
+}
+
+#[test]
 fn a_peer_that_begins_anew_is_met_anew() {
     let mut driven = Driven::open();
     driven.report(1, Report::Renewed);
     driven.drain();
     assert_eq!(driven.lanes.core.met, ["joined", "gone", "joined"]);
     let peer = &driven.lanes.peers[&driven.peer];
-    assert!(peer.is_excused(Misdeed::InvalidMessage, crate::platform::now()));
+    assert!(peer.is_excused(Misdeed::InvalidMessage, platform::now()));
     assert_eq!(driven.lanes.open_peers(), 1);
 }
 
@@ -423,6 +451,22 @@ fn a_class_at_its_limit_waits_and_holds_up_no_other() {
     let (orders, _) = driven.drain();
     let blocks = classes(&orders);
     assert!(blocks.contains(&Class::Block), "{blocks:?}");
+}
+
+#[test]
+fn who_is_made_much_for_leaves_others_their_turns() {
+    let mut driven = Driven::open();
+    driven.lanes.core.payload = MAX_WORK / 2;
+    driven.has(Class::Transaction, 20);
+    let mut frames = 0;
+    for turn in 1..=10 {
+        // Whoever polls does other things when this says that there is nothing, and comes back.
+        let (orders, _) = driven.drain();
+        frames += classes(&orders).len();
+        assert_eq!(frames, 2 * turn);
+    }
+    let (orders, _) = driven.drain();
+    assert!(classes(&orders).is_empty() && driven.lanes.turns.is_empty());
 }
 
 #[test]

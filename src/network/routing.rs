@@ -322,7 +322,7 @@ impl NetworkBehaviour for Routing {
                 }
                 if closed.remaining_established == 0 {
                     self.peers.remove(&closed.peer_id);
-                    self.limiter.forget(&closed.peer_id);
+                    self.limiter.forget(&closed.peer_id, platform::now());
                 }
             }
             _ => {}

@@ -38,7 +38,7 @@ use libp2p::PeerId;
 use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
     log::{BATCH_BYTES, Entry, Log, PLACES, Place, bit},
-    peer::{ANNOUNCE_DELAY, Peer, announce, answer, push, quiet_interval},
+    peer::{ANNOUNCE_DELAY, Paces, Peer, announce, answer, push, quiet_interval},
 };
 use super::{
     TreeConfig,
@@ -50,6 +50,7 @@ use super::{
 use crate::peers::Misdeed;
 use crate::{
     chain::{ShortId, TransactionKey},
+    debts::Debts,
     lanes::Outgoing,
     platform::Instant,
     propagation::pool::Mempool,
@@ -83,6 +84,11 @@ const SERVED: Rate = Rate {
     per_second: 64 << 20,
     burst: 64 << 20,
 };
+/// Of these, the bytes that are packed for it, which is work. What more it asks for goes out as it is, and it has to read all of it.
+const PACKED: Rate = Rate {
+    per_second: 8 << 20,
+    burst: 8 << 20,
+};
 /// What a peer pushes that is here and that it was asked not to push costs it so many times its size in its limits.
 const NEEDLESS: u64 = 15;
 
@@ -95,6 +101,8 @@ pub(crate) struct Plumtree {
     /// What is being checked, and the places of the peers that have it.
     checking: HashMap<ShortId, u128, Keyed>,
     peers: HashMap<PeerId, Peer>,
+    /// The paces of those who are gone.
+    gone: Debts<Paces>,
     /// Places that are free, and those of peers that are gone: what is noted of these has to be cleared before they are used again.
     places: Vec<Place>,
     used: Vec<Place>,
@@ -177,6 +185,7 @@ impl Plumtree {
             fetches: Fetches::new(limits, keyed.clone()),
             checking: HashMap::with_hasher(keyed.clone()),
             peers: HashMap::new(),
+            gone: Debts::default(),
             places: (0..PLACES).rev().collect(),
             used: Vec::new(),
             ahead: 0,
@@ -189,7 +198,7 @@ impl Plumtree {
 
     /// A peer is here, perhaps anew: it learns what is accepted from now on.
     pub(crate) fn connected(&mut self, id: PeerId, now: Instant) {
-        self.disconnected(id);
+        self.disconnected(id, now);
         let pushing = self.peers.values().filter(|peer| peer.pushes).count();
         let pushes = pushing < self.config.push_peers;
         let mut outbox = VecDeque::new();
@@ -211,9 +220,12 @@ impl Plumtree {
             outbox,
             serve: VecDeque::new(),
             serving: HashSet::with_hasher(self.keyed.clone()),
-            served: Pace::new(SERVED),
-            changes: Pace::new(CHANGES),
-            moves: Pace::new(MOVES),
+            paces: self.gone.take(&id).unwrap_or_else(|| Paces {
+                served: Pace::new(SERVED),
+                packed: Pace::new(PACKED),
+                changes: Pace::new(CHANGES),
+                moves: Pace::new(MOVES),
+            }),
             owed: 0,
             fresh: 0,
             duplicates: 0,
@@ -223,10 +235,13 @@ impl Plumtree {
     }
 
     /// A peer is gone; what it was asked for is asked of others.
-    pub(crate) fn disconnected(&mut self, id: PeerId) {
+    pub(crate) fn disconnected(&mut self, id: PeerId, now: Instant) {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
+        if let Some(rest_at) = peer.paces.rest_at() {
+            self.gone.keep(id, peer.paces, rest_at, now);
+        }
         self.fetches.gone(id);
         self.used.extend(peer.place);
         let cursors = self.peers.values().map(|peer| peer.cursor);
@@ -377,7 +392,7 @@ impl Plumtree {
     /// A peer wants its link to push, or to announce.
     pub(crate) fn on_link(&mut self, from: PeerId, link: &Link, now: Instant) -> Option<Misdeed> {
         let peer = self.peers.get_mut(&from)?;
-        if !peer.changes.admits(1, now) {
+        if !peer.paces.changes.admits(1, now) {
             return Some(Misdeed::TooManyMessages);
         }
         if peer.pushes != link.push {
@@ -461,7 +476,7 @@ impl Plumtree {
         let peer = self.peers.get(id)?;
         let reads_on = (peer.cursor < self.log.end()).then_some(peer.next_at);
         let again = (!peer.again.is_empty()).then_some(now + ANNOUNCE_DELAY);
-        let served = match peer.served.ready(now) {
+        let served = match peer.paces.served.ready(now) {
             Admission::At(at) if !peer.serve.is_empty() => Some(at),
             _ => None,
         };
@@ -528,9 +543,9 @@ impl Plumtree {
                 return Some(Outgoing::from(Kind::Fetch(Fetch { ids })));
             }
         }
-        if !peer.serve.is_empty() && peer.served.ready(now) == Admission::Now {
-            let answer = answer(peer, &self.log, pool);
-            peer.served.charge(answer.payload as u64, now);
+        if !peer.serve.is_empty() && peer.paces.served.ready(now) == Admission::Now {
+            let answer = answer(peer, &self.log, pool, now);
+            peer.paces.served.charge(answer.payload as u64, now);
             return Some(answer);
         }
         if !peer.again.is_empty()
@@ -615,7 +630,7 @@ impl Part for Plumtree {
     fn moved(&mut self, id: PeerId, _: bool, now: Instant) -> Vec<Output> {
         self.fetches.excuse(&id, now);
         if let Some(peer) = self.peers.get_mut(&id)
-            && peer.moves.admits(MOVE, now)
+            && peer.paces.moves.admits(MOVE, now)
         {
             self.fetches.ask_again(&id);
             peer.again = peer.since..peer.cursor;
@@ -625,8 +640,8 @@ impl Part for Plumtree {
         Vec::new()
     }
 
-    fn gone(&mut self, peer: PeerId, _: Instant) -> Vec<Output> {
-        self.disconnected(peer);
+    fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output> {
+        self.disconnected(peer, now);
         Vec::new()
     }
 

@@ -7,15 +7,22 @@
 //! Both ends of a connection may hold the same limits: the receiver refuses what does not conform, and the sender
 //! ([`RateLimiter::mirror`]) holds back what would be refused.
 //!
-//! Bounds: one entry of fixed size for each protocol of each peer; the owner forgets a peer when its last connection ends.
+//! Bounds: one entry of fixed size for each protocol of each peer. The owner tells when a peer's last connection ends: what is ahead of
+//! now then is kept until it is not, or a new connection would renew every burst; of [`MAX_GONE`] peers.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
 
 use libp2p::PeerId;
 
 use super::{budget::Admission, class::Class};
 
 use crate::platform::Instant;
+
+/// Peers that are gone of which it is known what they did. Of more, those go first that have done least.
+const MAX_GONE: usize = 1024;
 
 /// What is limited by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,6 +167,8 @@ pub struct RateLimiter {
     /// Quarters of the burst that are in use.
     quarters: u32,
     arrivals: HashMap<(PeerId, Protocol), Arrival>,
+    /// Who has left, and when all its bursts are there again.
+    gone: BTreeSet<(Instant, PeerId)>,
 }
 
 /// Theoretical arrival times.
@@ -176,6 +185,7 @@ impl RateLimiter {
             limits,
             quarters: 4,
             arrivals: HashMap::new(),
+            gone: BTreeSet::new(),
         }
     }
 
@@ -255,8 +265,22 @@ impl RateLimiter {
         };
     }
 
-    /// Forgets a peer that is gone.
-    pub fn forget(&mut self, peer: &PeerId) {
+    /// A peer is gone. What it has done too much for its rates counts on until it would count no more, for when it comes again.
+    pub fn forget(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(rests_at) = self.forget_before(peer, now) {
+            self.gone.insert((rests_at, *peer));
+        }
+        while let Some(&(rests_at, first)) = self.gone.first()
+            && (rests_at <= now || self.gone.len() > MAX_GONE)
+        {
+            self.gone.pop_first();
+            // It may be here again, and have done more since.
+            self.forget_before(&first, rests_at);
+        }
+    }
+
+    /// Forgets of a peer what counts no more then; until when the rest does.
+    fn forget_before(&mut self, peer: &PeerId, then: Instant) -> Option<Instant> {
         let lanes = Class::ALL.into_iter().map(Protocol::Lane);
         let others = [
             Protocol::Message,
@@ -265,9 +289,20 @@ impl RateLimiter {
             Protocol::Discovery,
             Protocol::Frame,
         ];
+        let mut until = None;
         for protocol in lanes.chain(others) {
-            self.arrivals.remove(&(*peer, protocol));
+            let of_peer = (*peer, protocol);
+            let Some(arrival) = self.arrivals.get(&of_peer) else {
+                continue;
+            };
+            let at = arrival.items.max(arrival.bytes);
+            if at <= then {
+                self.arrivals.remove(&of_peer);
+            } else {
+                until = until.max(Some(at));
+            }
         }
+        until
     }
 }
 
@@ -473,8 +508,34 @@ mod tests {
             );
             now += Duration::from_millis(10);
         }
-        limiter.forget(&peer);
-        assert!(limiter.arrivals.is_empty());
+        limiter.forget(&peer, now);
+        assert!(limiter.arrivals.is_empty() && limiter.gone.is_empty());
+    }
+
+    #[test]
+    fn who_comes_again_has_no_new_burst_and_few_who_do_not_are_remembered() {
+        let (peer, now) = (PeerId::random(), crate::platform::now());
+        let mut limiter = RateLimiter::new(limits((1, 10), (1, 10)));
+        let ten = cost(10, 10);
+        for protocol in [Protocol::Message, TRANSACTIONS] {
+            assert_eq!(limiter.admits(peer, protocol, ten, now), Ok(()));
+        }
+        limiter.forget(&peer, now);
+        assert!(too_soon(limiter.admits(peer, TRANSACTIONS, ten, now)).is_some());
+        let later = now + Duration::from_secs(10);
+        assert_eq!(limiter.admits(peer, TRANSACTIONS, ten, later), Ok(()));
+        // What counts no more goes when somebody else does, and nothing else.
+        limiter.forget(&PeerId::random(), later);
+        assert_eq!((limiter.arrivals.len(), limiter.gone.len()), (1, 0));
+        limiter.forget(&peer, later);
+        for _ in 0..2 * MAX_GONE {
+            let other = PeerId::random();
+            limiter.charge(other, TRANSACTIONS, cost(5, 5), later);
+            limiter.forget(&other, later);
+        }
+        assert_eq!(limiter.gone.len(), MAX_GONE);
+        assert_eq!(limiter.arrivals.len(), MAX_GONE);
+        assert!(too_soon(limiter.admits(peer, TRANSACTIONS, ten, later)).is_some());
     }
 
     #[test]

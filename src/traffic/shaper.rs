@@ -59,10 +59,9 @@ impl Shaper {
         self.limiter.charge(peer, Protocol::Lane(class), cost, now);
     }
 
-    /// Forgets a peer that is gone.
-    pub fn forget(&mut self, peer: &PeerId) {
-        self.limiter.forget(peer);
-        self.budgets.forget(peer);
+    /// A peer is gone, as [`RateLimiter::forget`] has it.
+    pub fn forget(&mut self, peer: &PeerId, now: Instant) {
+        self.limiter.forget(peer, now);
     }
 }
 
@@ -108,7 +107,7 @@ mod tests {
                 }
             }
         }
-        shaper.forget(&peer);
+        shaper.forget(&peer, now);
         items
     }
 

@@ -193,6 +193,7 @@ mod tests {
     const GO_AWAY: u8 = 3;
     const SYN: u8 = 1;
     const ACK: u8 = 2;
+    const RST: u8 = 8;
 
     /// A connection, and the bare bytes of its peer.
     fn pair(messages: usize) -> (Connection<Io>, Io) {
@@ -337,26 +338,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn streams_that_nobody_takes_up_are_few_and_who_opens_too_many_is_told_to_go() {
+    async fn streams_that_nobody_takes_up_are_few_and_the_rest_is_reset() {
         let (mut connection, mut peer) = pair(2);
-        let most = u32::try_from(OTHERS + 2).expect("small");
-        for stream in 0..=most {
+        let surplus = 8;
+        for stream in 0..u32::try_from(MAX_WAITING + surplus).expect("small") {
             let opening = header(WINDOW, SYN, 2 * stream + 1, 0);
             peer.write_all(&opening).await.expect("it is there");
         }
-        let ended = poll_fn(|cx| connection.poll_unpin(cx).map(|end| end.is_err()));
-        let waits = async {
-            let mut frame = [0; 12];
-            while frame[1] != GO_AWAY {
+        let node = poll_fn(|cx| connection.poll_unpin(cx).map(drop));
+        let resets = async {
+            let (mut frame, mut resets) = ([0; 12], 0);
+            while resets < surplus {
                 peer.read_exact(&mut frame).await.expect("a frame");
+                resets += usize::from(frame[3] & RST != 0);
             }
-            drop(peer);
-            std::future::pending::<()>().await;
         };
         tokio::select! {
-            ended = ended => assert!(ended),
-            () = waits => {}
+            () = node => panic!("the connection has ended"),
+            () = resets => {}
         }
-        assert!(connection.waiting.len() <= MAX_WAITING);
+        assert_eq!(connection.waiting.len(), MAX_WAITING);
     }
 }

@@ -368,7 +368,7 @@ async fn questions_about_state_are_bounded_and_hold_up_no_item() {
 
 /// A chain with much to say of its state, which notes who was answered.
 #[derive(Clone, Default)]
-struct Talkative(Arc<Mutex<Vec<String>>>);
+struct Talkative(Arc<Mutex<Vec<Bytes>>>);
 
 impl Application for Talkative {
     fn query(&self, request: &StateRequest) -> Option<StateResponse> {
@@ -392,7 +392,7 @@ async fn who_reads_no_answers_about_state_gets_few_and_others_get_theirs() {
     let mut deaf = RawPeer::hostile().await;
     deaf.join(&node).await;
     node.connected(deaf.id).await;
-    let ask = |key: &str| StateRequest {
+    let ask = |key: &'static str| StateRequest {
         key: key.into(),
         height: None,
     };
@@ -407,7 +407,7 @@ async fn who_reads_no_answers_about_state_gets_few_and_others_get_theirs() {
         assert_eq!(answer.expect("an answer").value, "peer");
     }
     let answered = chain.0.lock().expect("no panic").clone();
-    let to_deaf = answered.iter().filter(|key| *key == "deaf").count();
+    let to_deaf = answered.iter().filter(|key| key[..] == b"deaf"[..]).count();
     assert_eq!((to_deaf, answered.len()), (1, 5), "{answered:?}");
 }
 

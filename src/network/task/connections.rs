@@ -92,7 +92,7 @@ impl Task {
                     reason,
                     shown,
                 } => {
-                    self.limiter.forget(&peer_id);
+                    self.limiter.forget(&peer_id, platform::now());
                     self.bridge();
                     let told = reason.clone();
                     if shown {

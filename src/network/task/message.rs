@@ -197,7 +197,9 @@ impl Task {
         let refused = || Answer::Refused("this node serves no such state".to_owned());
         match self.answer(channel, &state.map_or_else(refused, Answer::State)) {
             Some(bytes) => self.queries.answers.send(id, bytes),
-            None => drop(self.queries.answers.end(&id)),
+            None => {
+                self.queries.answers.end(&id);
+            }
         }
         self.start_queries();
     }

@@ -1,5 +1,7 @@
 //! What a peer may not have for nothing.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::propagation::announce::Columns;
 use crate::{
@@ -283,10 +285,103 @@ fn a_place_that_was_used_knows_nothing_of_its_former_peer() {
         if !received.fresh.is_empty() {
             tree.accepted(Some(peer), items.clone(), now);
         }
-        tree.disconnected(peer);
+        tree.disconnected(peer, now);
     }
     for place in [tree.place(), tree.place()] {
         let entry = tree.log.get(items[0].key.short()).expect("it is here");
         assert!(place.is_some() && entry.known & bit(place) == 0);
+    }
+}
+
+#[test]
+fn who_asks_for_much_is_not_packed_all_of_it() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let mut tree = tree(peer, now);
+    tree.on_link(peer, &Link { push: false }, now);
+    let data: Bytes = (0..75_000)
+        .flat_map(|n| format!("{n:08} pays, ").into_bytes())
+        .collect();
+    let key = TransactionKey::of(&data);
+    let item = Accepted { key, data, fee: 0 };
+    tree.accepted(None, [item.clone()], now);
+    let (mut packed, mut plain) = (0, 0);
+    for _ in 0..60 {
+        assert_eq!(tree.on_fetch(peer, &fetch(&[&item]), now), None);
+        let answer = tree.next(peer, None, now).expect("it is here");
+        if answer.bytes.len() < item.data.len() {
+            packed += item.data.len();
+        } else {
+            plain += item.data.len();
+        }
+    }
+    let burst = usize::try_from(PACKED.burst).expect("small");
+    assert!(
+        (burst..burst + item.data.len()).contains(&packed),
+        "{packed}"
+    );
+    assert!(plain > 40 << 20, "{plain}");
+}
+
+#[test]
+fn who_leaves_and_comes_back_has_had_what_it_had() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let mut tree = tree(peer, now);
+    let changes = |tree: &mut Plumtree, now| {
+        let change = |push| tree.on_link(peer, &Link { push }, now);
+        let changes = [true, false].into_iter().cycle().take(100);
+        changes.map(change).filter(Option::is_none).count()
+    };
+    let most = usize::try_from(CHANGES.burst).expect("small");
+    assert_eq!(changes(&mut tree, now), most);
+    for _ in 0..10 {
+        tree.disconnected(peer, now);
+        tree.connected(peer, now);
+        assert_eq!(changes(&mut tree, now), 0);
+    }
+    tree.disconnected(peer, now);
+    let later = now + Duration::from_secs(60);
+    tree.connected(peer, later);
+    assert_eq!(changes(&mut tree, later), most);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_goes_out_is_what_a_peer_takes(
+        sizes in proptest::collection::vec(prop_oneof![20usize..400, Just(2048), Just(BATCH_BYTES - 1), Just(wire::MAX_ITEM)], 1..6),
+        known in any::<u8>(),
+    ) {
+        // Every item is worth packing, and another than those before.
+        let text: Bytes = (0..300_000_u32).flat_map(|n| format!("{n:08} pays, ").into_bytes()).collect();
+        let items: Vec<_> = sizes.iter().enumerate().map(|(start, &size)| {
+            let data = text.slice(start..start + size);
+            Accepted { key: TransactionKey::of(&data), data, fee: 0 }
+        }).collect();
+        let [pushed, knows, asks] = [(); 3].map(|()| PeerId::random());
+        let now = crate::platform::now();
+        let roomy = TreeConfig { max_log_bytes: 64 << 20, ..TreeConfig::default() };
+        let mut tree = Plumtree::new(roomy, &[7; 16]);
+        for peer in [pushed, knows, asks] {
+            tree.connected(peer, now);
+        }
+        tree.on_link(asks, &Link { push: false }, now);
+        tree.accepted(None, items.clone(), now);
+        for (place, item) in items.iter().enumerate().filter(|(place, _)| known >> place & 1 == 1) {
+            let place_of = tree.peers.get(&knows).and_then(|peer| peer.place);
+            prop_assert!(tree.log.mark(item.key.short(), place_of), "{place}");
+        }
+        tree.on_fetch(asks, &fetch(&items.iter().collect::<Vec<_>>()), now);
+        for (peer, all) in [(pushed, true), (knows, false), (asks, true)] {
+            let mut came = 0;
+            while let Some(out) = tree.next(peer, None, now) {
+                let mut bytes = out.bytes;
+                while !bytes.is_empty() {
+                    let length = prost::decode_length_delimiter(&mut bytes).expect("its length");
+                    came += Frame::read(bytes.split_to(length)).expect("right").ids();
+                }
+            }
+            prop_assert!(!all || came == items.len(), "{came}");
+        }
     }
 }

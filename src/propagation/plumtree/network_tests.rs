@@ -263,10 +263,11 @@ fn a_tree_that_is_cut_grows_together() {
         .max_by_key(|(_, node)| pushing(node))
         .expect("ten");
     let id = network.nodes[gone].id;
+    let now = network.now;
     for place in network.nodes[gone].links.clone() {
         let node = &mut network.nodes[place];
         node.links.retain(|link| *link != gone);
-        node.tree.disconnected(id);
+        node.tree.disconnected(id, now);
     }
     network.nodes[gone].links.clear();
     for number in 1000..2000 {

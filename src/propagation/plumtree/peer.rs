@@ -17,7 +17,7 @@ use crate::{
         pool::Mempool,
         wire::{self, Items, Kind, MAX_BATCH, MAX_IDS},
     },
-    traffic::Pace,
+    traffic::{Admission, Pace},
 };
 
 /// How much later than the pushes an announcement goes out, so that they are there first.
@@ -53,10 +53,7 @@ pub(super) struct Peer {
     /// What it has asked for, each once.
     pub(super) serve: VecDeque<ShortId>,
     pub(super) serving: HashSet<ShortId, Keyed>,
-    pub(super) served: Pace,
-    /// How often it has changed the link, and its streams.
-    pub(super) changes: Pace,
-    pub(super) moves: Pace,
+    pub(super) paces: Paces,
     /// What it was asked for and has not answered; it may come another way meanwhile.
     pub(super) owed: usize,
     /// Of what it pushed lately: what was new here and what was not.
@@ -64,6 +61,31 @@ pub(super) struct Peer {
     pub(super) duplicates: u32,
     /// What had to be fetched from it.
     pub(super) rescued: u32,
+}
+
+/// What it has had and done lately, which it does not shed by leaving.
+#[derive(Debug)]
+pub(super) struct Paces {
+    /// Bytes that it was sent for its asking, and those that were packed for it.
+    pub(super) served: Pace,
+    pub(super) packed: Pace,
+    /// How often it has changed the link, and its streams.
+    pub(super) changes: Pace,
+    pub(super) moves: Pace,
+}
+
+impl Paces {
+    /// When all of them rest, if they do not yet.
+    pub(super) fn rest_at(&self) -> Option<Instant> {
+        let Self {
+            served,
+            packed,
+            changes,
+            moves,
+        } = self;
+        let paces = [served, packed, changes, moves].into_iter();
+        paces.filter_map(Pace::rests_at).max()
+    }
 }
 
 impl Peer {
@@ -94,7 +116,7 @@ pub(super) fn quiet_interval(interval: Duration, links: usize, share: f64) -> Du
 }
 
 /// The answer to what a peer has asked for, as far as one frame goes.
-pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outgoing {
+pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: Instant) -> Outgoing {
     let (mut items, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
     while bytes < BATCH_BYTES
         && items.len() < MAX_BATCH
@@ -112,7 +134,12 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>) -> Outg
         }
     }
     let count = items.len();
-    let mut batch = Items::packed(items);
+    let mut batch = if peer.paces.packed.ready(now) == Admission::Now {
+        peer.paces.packed.charge(bytes as u64, now);
+        Items::packed(items)
+    } else {
+        Items::plain(items)
+    };
     batch.missing = wire::column(missing.into_iter());
     Outgoing {
         bytes: Kind::Items(batch).into_frame(),
