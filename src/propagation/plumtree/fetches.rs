@@ -404,13 +404,14 @@ impl Fetches {
         };
         announcer.ready.push((claim.fee_rate, id));
         self.touched.insert(peer);
-        // While a peer may be asked for no more, what came another way piles up in its heap.
+        // While a peer may be asked for no more, what came another way piles up in its heap, and so does what it lost and announced
+        // again. What is left is no more than its claims.
         if announcer.ready.len() > 2 * self.limits.max_announced {
+            let mut kept = HashSet::with_hasher(self.keyed.clone());
             let wanted = &self.wanted;
             announcer.ready.retain(|(_, id)| {
-                wanted
-                    .get(id)
-                    .is_some_and(|wanted| wanted.state == State::Ready(peer))
+                let is_ready = |wanted: &Wanted| wanted.state == State::Ready(peer);
+                wanted.get(id).is_some_and(is_ready) && kept.insert(*id)
             });
         }
     }

@@ -296,3 +296,29 @@ fn what_is_asked_again_has_its_whole_time() {
     assert!(fetches.on_time(first + LIMITS.timeout).is_empty());
     assert_eq!(fetches.on_time(again + LIMITS.timeout), [peer]);
 }
+
+#[test]
+fn who_loses_its_claims_and_announces_them_again_fills_no_heap() {
+    let limits = Limits {
+        max_claims: LIMITS.max_announced,
+        ..LIMITS
+    };
+    let (mut fetches, mut now) = (
+        Fetches::new(limits, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let (full, most) = (PeerId::random(), LIMITS.max_announced as u64);
+    for round in 0..40 {
+        for number in 0..most {
+            fetches.announced(id(number), full, claim(1, 1), now);
+        }
+        now += LIMITS.patience;
+        fetches.on_time(now);
+        let ready = fetches.peers[&full].ready.len();
+        assert!(ready <= 2 * LIMITS.max_announced + 1, "{ready}");
+        let newcomer = PeerId::random();
+        fetches.announced(id(most + round), newcomer, claim(1, 1), now);
+        assert!(fetches.peers[&full].claims.len() < LIMITS.max_announced);
+        fetches.gone(newcomer);
+    }
+}
