@@ -8,7 +8,8 @@
 //! wait for nobody else's, and a length alone takes no room from others. Peers have the node's room in turns, and who sends
 //! slowly gives way to those that wait (`traffic/room.rs`), and loses its stream in any case when the request times out
 //! (`protocol.request_response_config.request_timeout`). It is for peers that said hello: long requests of others are
-//! refused unread.
+//! refused unread. The node may hear of a hello a moment later than the peer, which goes on at once: so a request waits for
+//! that as long as its [`PAUSES`] are.
 //!
 //! A request that breaks these rules is a request still, an `Err`: libp2p drops the ones that can't be read without a
 //! word, and then nobody would be told why or pay for it.
@@ -25,12 +26,16 @@ use libp2p::{PeerId, StreamProtocol, request_response::Codec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::room::{LongFrames, Place};
-use crate::platform::lock::lock;
+use crate::platform::{Delay, lock::lock};
 
 /// So much of a frame needs no room of the node's, in bytes.
 const SMALL: usize = 64 << 10;
 /// How long a long frame has its room at least, whoever waits: its sender has so much of the request's time to lose.
 const GRACE: Duration = Duration::from_millis(250);
+/// How often a long request's sender is looked up, which has not said hello as far as is known, and how long after the first look
+/// comes the second; each pause is twice as long as the one before, 1.27 s in all.
+const PAUSES: u32 = 7;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A frame, and the place that it takes until it is dropped.
 #[derive(Debug, Default)]
@@ -120,7 +125,7 @@ impl Room {
     ) -> io::Result<Frame> {
         let nobody = || io::Error::other("this codec was never given a connection");
         let Connection { peer, room } = self.connection.as_ref().ok_or_else(nobody)?;
-        if length > SMALL && !is_asked && !(self.is_greeted)(peer) {
+        if length > SMALL && !is_asked && !self.hears_hello(peer).await {
             let problem = "say hello before you send long messages; see docs/wire.md";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
         }
@@ -139,6 +144,17 @@ impl Room {
             frame._place = Some(place);
         }
         Ok(frame)
+    }
+
+    /// Whether a peer has said hello, or does within the pauses.
+    async fn hears_hello(&self, peer: &PeerId) -> bool {
+        for pause in 0..PAUSES {
+            if (self.is_greeted)(peer) {
+                return true;
+            }
+            Delay::new(PAUSE * (1 << pause)).await;
+        }
+        (self.is_greeted)(peer)
     }
 }
 
@@ -415,39 +431,60 @@ mod tests {
         }
     }
 
-    /// A codec with room, and its clones for connections of these peers.
+    /// A codec with room, and its clones for connections of these peers, all of which said hello.
     fn connections<const N: usize>(
         max: usize,
         room: (usize, usize),
-        greeted: bool,
+        peers: [PeerId; N],
+    ) -> [FrameCodec; N] {
+        connections_where(|_| true, max, room, peers)
+    }
+
+    fn connections_where<const N: usize>(
+        is_greeted: impl Fn(&PeerId) -> bool + Send + Sync + 'static,
+        max: usize,
+        room: (usize, usize),
         peers: [PeerId; N],
     ) -> [FrameCodec; N] {
         let newcomer = Newcomer::default();
-        let codec = FrameCodec::new(max).with_room(room, move |_| greeted, Arc::clone(&newcomer));
+        let codec = FrameCodec::new(max).with_room(room, is_greeted, Arc::clone(&newcomer));
         peers.map(|peer| {
             *lock(&newcomer) = Some(peer);
             codec.clone()
         })
     }
 
-    #[test]
+    // A browser's tests can't wait.
+    #[core::prelude::v1::test]
     fn long_requests_are_for_peers_that_said_hello() {
         const LONG: usize = SMALL + 1;
-        let [codec] = connections(LONG, (LONG, LONG), false, [PeerId::random()]);
-        let kind = |read: Option<io::Result<Frame>>| read.map(|read| read.map_err(|e| e.kind()));
-        let long = kind(codec.read(&mut silent(LONG, LONG)).now_or_never());
-        assert!(matches!(long, Some(Err(io::ErrorKind::PermissionDenied))));
-        let short = kind(codec.read(&mut silent(SMALL, SMALL)).now_or_never());
-        assert!(matches!(short, Some(Ok(frame)) if frame.len() == SMALL));
+        let peers = [PeerId::random()];
+        let [codec] = connections_where(|_| false, LONG, (LONG, LONG), peers);
+        let kind = |read: io::Result<Frame>| read.map_err(|error| error.kind());
+        let mut request = silent(LONG, LONG);
+        let long = futures::executor::block_on(codec.read(&mut request));
+        assert!(matches!(kind(long), Err(io::ErrorKind::PermissionDenied)));
+        let short = codec.read(&mut silent(SMALL, SMALL)).now_or_never();
+        assert!(matches!(short.map(kind), Some(Ok(frame)) if frame.len() == SMALL));
         let mut answer = silent(LONG, LONG);
         let asked = codec.read_frame(&mut answer, true).now_or_never();
-        assert!(matches!(kind(asked), Some(Ok(frame)) if frame.len() == LONG));
+        assert!(matches!(asked.map(kind), Some(Ok(frame)) if frame.len() == LONG));
+    }
+
+    #[core::prelude::v1::test]
+    fn a_long_request_waits_for_a_hello_that_is_heard_a_moment_later() {
+        const LONG: usize = SMALL + 1;
+        let looks = std::sync::atomic::AtomicU32::new(0);
+        let late = move |_: &PeerId| looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 3;
+        let [codec] = connections_where(late, LONG, (LONG, LONG), [PeerId::random()]);
+        let read = futures::executor::block_on(codec.read(&mut silent(LONG, LONG)));
+        assert_eq!(read.expect("it said hello").len(), LONG);
     }
 
     #[test]
     fn promises_take_room_of_their_own_connection_only() {
         let peer = PeerId::random();
-        let [one, other] = connections(1 << 20, (2 << 20, 3 << 20), true, [peer, peer]);
+        let [one, other] = connections(1 << 20, (2 << 20, 3 << 20), [peer, peer]);
         let free = |codec: &FrameCodec| {
             let room = codec.room.as_ref().expect("it has room");
             let connection = room.connection.as_ref().expect("a connection's");
@@ -471,7 +508,7 @@ mod tests {
     fn slow_frames_hold_up_nobody_else() {
         const LONG: usize = 1 << 20;
         let peers = [(); 5].map(|()| PeerId::random());
-        let [a, b, c, codec, honest] = connections(LONG, (LONG, 2 * LONG), true, peers);
+        let [a, b, c, codec, honest] = connections(LONG, (LONG, 2 * LONG), peers);
         let slow = |codec: &FrameCodec| {
             let codec = codec.clone();
             async move { codec.read(&mut silent(LONG, SMALL)).await.map(drop) }.boxed()
