@@ -7,14 +7,23 @@
 //! [`LINGER`] after the last connection that came up in it is gone: by then ICE has given up, and has told the socket that it shares
 //! with others. A connection that ends leaves nothing behind, since it is closed, whoever drops it.
 //!
-//! Of full hosts in which connections live, [`MAX_FULL`] stay; where there is one more, the connections of the one with the fewest are ended. And
-//! handshakes begin at a pace, at which hosts end as fast as they fill ([`PACE`]): who sends thousands of first packets at once, from forged
-//! addresses, finds that those wait no longer than a moment who come after.
+//! Tasks can't move to another runtime, so a connection that came up stays among what is left of its host's handshakes, and keeps
+//! that alive. Hosts are small, so that few have such a connection. Newcomers are refused before any connection is ended: only
+//! where all hosts are full, there is a connection in each, and none is about to go, the connections of the host with the
+//! fewest end, of the youngest of such. The next is not before that one is gone.
 //!
-//! Bounds: [`MAX_HOSTS`] hosts, each with what is left of [`PER_HOST`] handshakes and what is under way. Where there are so many
-//! and all are full, or the pace is used up, a newcomer by WebRTC is turned away; those by other transports are not. How many
-//! handshakes there are at once is `door.rs`'s business. What stays is `libp2p-webrtc`'s own list of the addresses that it has told of: some
-//! forty bytes for each that sent a first packet and was turned away, which is not listened to again from the same port.
+//! What a flood of first packets from forged addresses can do: take all places at the pace at which handshakes begin ([`PACE`]), so that
+//! of the newcomers by WebRTC as many are turned away as the flood outnumbers them. At 40 a second a host fills in 1.6 s, and is
+//! gone after some 52 s: the flood has 41 hosts at most, and who comes after it waits a moment only. While it lasts, each peer that gets in
+//! may keep one host more: 23 have room beside the flood, then there is less for newcomers. What it can't do: end a connection, unless
+//! connections live in all 64 hosts; then it ends those of one host, one of 64 connections at least, in 40 s at least.
+//! Our own dials are out of its reach: their pace is ours, and they have hosts of their own, [`MAX_DIAL_HOSTS`].
+//!
+//! Bounds: [`MAX_HOSTS`] and [`MAX_DIAL_HOSTS`] hosts, each a thread with what is left of [`PER_HOST`] handshakes and what is under way.
+//! Where there are so many and all are full, or the pace is used up, a newcomer by WebRTC is turned away; those by other transports
+//! are not. How many handshakes there are at once is `door.rs`'s business. What stays is `libp2p-webrtc`'s own list of the addresses
+//! that it has told of: some forty bytes for each that sent a first packet and was turned away, which is not listened to again from
+//! the same port.
 
 use std::{
     io,
@@ -52,13 +61,13 @@ use crate::{
 };
 
 /// Handshakes of which something is left in one host; and connections in it, where there may be more hosts.
-const PER_HOST: usize = 256;
-/// Hosts at once.
-const MAX_HOSTS: usize = 16;
-/// Full hosts in which connections live.
-const MAX_FULL: usize = 4;
-/// How fast handshakes begin. In the minute that the last ones of a host take to fill it, to be given up and to linger, and with those that may come at once,
-/// there are no more than fit into the hosts that do not stay.
+const PER_HOST: usize = 64;
+/// Hosts at once of those that come to us.
+const MAX_HOSTS: usize = 64;
+/// Hosts at once of those that we dial.
+const MAX_DIAL_HOSTS: usize = 16;
+/// How fast the handshakes of others begin. In the minute that the last ones of a host take to fill it, to be given up and to
+/// linger, and with those that may come at once, there are no more than fit into two thirds of the hosts.
 const PACE: Rate = Rate {
     per_second: 40,
     burst: 512,
@@ -74,14 +83,18 @@ type Connecting = BoxFuture<'static, io::Result<Output>>;
 /// A transport whose connections have their tasks in hosts.
 pub struct Hosted {
     inner: Boxed,
-    hosts: Hosts,
+    comers: Hosts,
+    dials: Hosts,
 }
 
 impl Hosted {
     /// This transport, so contained.
     pub fn new(inner: Boxed) -> Self {
-        let hosts = Hosts::new(LINGER, PACE);
-        Self { inner, hosts }
+        Self {
+            inner,
+            comers: Hosts::new(MAX_HOSTS, LINGER, Some(PACE)),
+            dials: Hosts::new(MAX_DIAL_HOSTS, LINGER, None),
+        }
     }
 }
 
@@ -109,7 +122,7 @@ impl Transport for Hosted {
         options: DialOpts,
     ) -> Result<Connecting, TransportError<io::Error>> {
         let dial = self.inner.dial(address, options)?;
-        Ok(self.hosts.contain(dial))
+        Ok(self.dials.contain(dial))
     }
 
     fn poll(
@@ -117,11 +130,11 @@ impl Transport for Hosted {
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Connecting, io::Error>> {
         let event = Pin::new(&mut self.inner).poll(cx);
-        event.map(|event| event.map_upgrade(|upgrade| self.hosts.contain(upgrade)))
+        event.map(|event| event.map_upgrade(|upgrade| self.comers.contain(upgrade)))
     }
 }
 
-/// All hosts of a transport.
+/// The hosts of those that come to us, or of those that we dial.
 #[derive(Clone)]
 struct Hosts(Arc<Mutex<All>>);
 
@@ -132,19 +145,21 @@ struct All {
     hosts: Vec<Weak<Host>>,
     /// Each host's thread has a copy.
     threads: Arc<()>,
+    max: usize,
     linger: Duration,
-    pace: Pace,
+    pace: Option<Pace>,
 }
 
 impl Hosts {
-    /// None yet.
-    fn new(linger: Duration, pace: Rate) -> Self {
+    /// None yet, and so many at most.
+    fn new(max: usize, linger: Duration, pace: Option<Rate>) -> Self {
         Self(Arc::new(Mutex::new(All {
             current: None,
             hosts: Vec::new(),
             threads: Arc::new(()),
+            max,
             linger,
-            pace: Pace::new(pace),
+            pace: pace.map(Pace::new),
         })))
     }
 
@@ -155,8 +170,9 @@ impl Hosts {
     ) -> Connecting {
         let hosts = self.clone();
         async move {
-            let place = hosts.place(platform::now())?;
+            let mut place = hosts.place(platform::now())?;
             let (peer, inner) = place.host.run(connecting).await?;
+            place.connect();
             Ok((peer, StreamMuxerBox::new(Connection::new(inner, place))))
         }
         .boxed()
@@ -165,7 +181,8 @@ impl Hosts {
     /// A place for one more handshake; its host lives as long as somebody has it.
     fn place(&self, now: Instant) -> io::Result<Place> {
         let mut all = lock(&self.0);
-        if !all.pace.admits(1, now) {
+        let pace = &mut all.pace;
+        if pace.as_mut().is_some_and(|pace| !pace.admits(1, now)) {
             return Err(io::Error::other(
                 "handshakes by WebRTC begin too fast; try another transport, or later",
             ));
@@ -173,11 +190,11 @@ impl Hosts {
         let host = all.host()?;
         host.live.fetch_add(1, Ordering::Relaxed);
         let hosts = self.clone();
-        let is_closed = false;
         Ok(Place {
             host,
             hosts,
-            is_closed,
+            is_connected: false,
+            is_closed: false,
         })
     }
 }
@@ -186,45 +203,47 @@ impl All {
     /// The host for one more handshake: one that has room, or a new one.
     fn host(&mut self) -> io::Result<Arc<Host>> {
         self.hosts.retain(|host| host.strong_count() > 0);
-        let mut open: Vec<_> = self.hosts.iter().filter_map(Weak::upgrade).collect();
-        open.retain(|host| !host.is_full());
-        let may_start = Arc::strong_count(&self.threads) <= MAX_HOSTS;
+        let hosts: Vec<_> = self.hosts.iter().filter_map(Weak::upgrade).collect();
+        let open = hosts.iter().filter(|host| !host.is_full());
+        let threads = Arc::strong_count(&self.threads) - 1;
         // The youngest first: what is given up there harms those least that have been here for long.
-        let roomy = open.iter().rfind(|host| host.live() < PER_HOST);
-        let host = match roomy.or_else(|| open.iter().min_by_key(|host| host.live())) {
-            Some(host) if host.live() < PER_HOST || !may_start => Arc::clone(host),
-            _ if may_start => {
-                let host = Arc::new(Host::start(Arc::clone(&self.threads), self.linger)?);
-                self.hosts.push(Arc::downgrade(&host));
-                host
+        let roomy = open.clone().rfind(|host| host.live() < PER_HOST);
+        let host = if let Some(host) = roomy {
+            Arc::clone(host)
+        } else if threads < self.max {
+            let host = Arc::new(Host::start(Arc::clone(&self.threads), self.linger)?);
+            self.hosts.push(Arc::downgrade(&host));
+            host
+        } else if let Some(host) = open.min_by_key(|host| host.live()) {
+            Arc::clone(host)
+        } else {
+            if threads == hosts.len() {
+                make_room(&hosts);
             }
-            _ => {
-                return Err(io::Error::other(
-                    "too many handshakes by WebRTC were given up; try another transport, or later",
-                ));
-            }
+            return Err(io::Error::other(
+                "too many handshakes by WebRTC were given up; try another transport, or later",
+            ));
         };
         self.current = Some(Arc::clone(&host));
         Ok(host)
     }
 
-    /// A host has become full: it takes no more, and where too many are, the one with the fewest connections ends them.
+    /// A host has become full: it takes no more.
     fn fill(&mut self, full: &Arc<Host>) {
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|host| Arc::ptr_eq(host, full))
-        {
+        let current = self.current.as_ref();
+        if current.is_some_and(|host| Arc::ptr_eq(host, full)) {
             self.current = None;
         }
-        let hosts = self.hosts.iter().filter_map(Weak::upgrade);
-        let stays = |host: &Arc<Host>| host.is_full() && host.live() > 0 && !*host.ends.borrow();
-        let stay: Vec<_> = hosts.filter(stays).collect();
-        if stay.len() > MAX_FULL
-            && let Some(fewest) = stay.iter().min_by_key(|host| host.live())
-        {
-            fewest.ends.send_replace(true);
-        }
+    }
+}
+
+/// All hosts, the eldest first, are full: the one with the fewest connections ends them, unless there is one that goes without.
+fn make_room(hosts: &[Arc<Host>]) {
+    let goes = |host: &Arc<Host>| host.connected() == 0 || *host.ends.borrow();
+    if !hosts.iter().any(goes)
+        && let Some(fewest) = hosts.iter().rev().min_by_key(|host| host.connected())
+    {
+        fewest.ends.send_replace(true);
     }
 }
 
@@ -232,10 +251,17 @@ impl All {
 struct Place {
     host: Arc<Host>,
     hosts: Hosts,
+    is_connected: bool,
     is_closed: bool,
 }
 
 impl Place {
+    /// Its handshake has become a connection.
+    fn connect(&mut self) {
+        self.is_connected = true;
+        self.host.connected.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Its connection is closed.
     fn give_back(mut self) {
         self.is_closed = true;
@@ -246,6 +272,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let host = &self.host;
         host.live.fetch_sub(1, Ordering::Relaxed);
+        host.connected
+            .fetch_sub(usize::from(self.is_connected), Ordering::Relaxed);
         if !self.is_closed && host.left.fetch_add(1, Ordering::Relaxed) + 1 == PER_HOST {
             lock(&self.hosts.0).fill(host);
         }
@@ -257,6 +285,8 @@ struct Host {
     runtime: Handle,
     /// Handshakes under way, and connections.
     live: AtomicUsize,
+    /// Connections.
+    connected: AtomicUsize,
     /// Handshakes of which something is left.
     left: AtomicUsize,
     /// Whether its connections are to end.
@@ -283,6 +313,7 @@ impl Host {
         Ok(Self {
             runtime: handle,
             live: AtomicUsize::new(0),
+            connected: AtomicUsize::new(0),
             left: AtomicUsize::new(0),
             ends: watch::Sender::new(false),
             _end: end,
@@ -291,6 +322,10 @@ impl Host {
 
     fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
+    }
+
+    fn connected(&self) -> usize {
+        self.connected.load(Ordering::Relaxed)
     }
 
     fn is_full(&self) -> bool {
@@ -404,14 +439,15 @@ impl StreamMuxer for Connection {
 mod tests {
     use std::future::pending;
 
-    use libp2p::PeerId;
+    use libp2p::{
+        PeerId,
+        core::{
+            Endpoint,
+            transport::{MemoryTransport, PortUse},
+        },
+    };
 
     use super::*;
-
-    const ANY: Rate = Rate {
-        per_second: 1 << 20,
-        burst: 1 << 20,
-    };
 
     /// A connection on which nothing happens.
     struct Quiet;
@@ -479,7 +515,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_handshakes_ends_with_their_host() {
-        let hosts = Hosts::new(Duration::ZERO, ANY);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
         let ended: Vec<_> = (0..PER_HOST * 3).map(|_| given_up(&hosts)).collect();
         assert!(lock(&hosts.0).current.is_none(), "three are full");
         for ended in ended {
@@ -489,7 +525,7 @@ mod tests {
 
     #[test]
     fn connections_that_ended_take_no_place() {
-        let hosts = Hosts::new(Duration::ZERO, ANY);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
         let _lives = connect(&hosts).expect("a place");
         for number in 0..PER_HOST * 2 {
             let connection = connect(&hosts).expect("a place");
@@ -508,52 +544,101 @@ mod tests {
         );
     }
 
+    /// A host that is full, and in which so many connections live.
+    fn full(hosts: &Hosts, connections: usize) -> Vec<StreamMuxerBox> {
+        let live = (0..connections).map(|_| connect(hosts).expect("a place"));
+        let live = live.collect();
+        (0..PER_HOST).for_each(|_| drop(given_up(hosts)));
+        live
+    }
+
+    #[test]
+    fn a_flood_ends_connections_of_one_host_only_where_all_are_full_of_them() {
+        let hosts = Hosts::new(MAX_HOSTS, LINGER, None);
+        // The first and the second have one connection, the others two.
+        let count = |round: usize| 2 - usize::from(round < 2);
+        let mut connections: Vec<_> = (0..MAX_HOSTS)
+            .map(|round| full(&hosts, count(round)))
+            .collect();
+        assert!(
+            connections.iter_mut().flatten().all(lives),
+            "a flood ends none"
+        );
+        assert!((0..PER_HOST).all(|_| connect(&hosts).is_err()));
+        for (round, mut connection) in connections.into_iter().enumerate() {
+            let live = connection.iter_mut().all(lives);
+            assert_eq!(
+                live,
+                round != 1,
+                "the younger one of those with the fewest: {round}"
+            );
+        }
+    }
+
+    #[test]
+    fn hosts_that_go_by_themselves_are_waited_for() {
+        let hosts = Hosts::new(MAX_HOSTS, LINGER, None);
+        let mut connections: Vec<_> = (0..MAX_HOSTS)
+            .flat_map(|round| full(&hosts, usize::from(round > 0)))
+            .collect();
+        assert!(connect(&hosts).is_err() && connections.iter_mut().all(lives));
+    }
+
     #[test]
     fn a_connection_in_each_full_host_leaves_places_for_others() {
-        let hosts = Hosts::new(Duration::ZERO, ANY);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
         let mut connections = Vec::new();
-        for round in 0..2 * MAX_HOSTS {
-            // The first host has two that live, the others one.
-            for _ in 0..if round == 0 { 2 } else { 1 } {
-                let connection = loop {
-                    connections.retain_mut(lives);
-                    if let Ok(connection) = connect(&hosts) {
-                        break connection;
-                    }
-                    thread::yield_now();
-                };
-                connections.push(connection);
-            }
+        for _ in 0..2 * MAX_HOSTS {
+            let connection = loop {
+                connections.retain_mut(lives);
+                if let Ok(connection) = connect(&hosts) {
+                    break connection;
+                }
+                thread::yield_now();
+            };
+            connections.push(connection);
             (0..PER_HOST).for_each(|_| drop(given_up(&hosts)));
-            connections.retain_mut(lives);
-            assert!(connections.len() <= MAX_FULL + 1, "those that stay");
+            assert!(connections.len() <= MAX_HOSTS);
         }
-        assert!(
-            lives(&mut connections[0]) && lives(&mut connections[1]),
-            "it has more"
-        );
     }
 
     #[test]
     fn who_comes_after_thousands_of_first_packets_finds_a_place_soon() {
-        let (hosts, now) = (Hosts::new(LINGER, PACE), platform::now());
+        let hosts = Hosts::new(MAX_HOSTS, LINGER, Some(PACE));
+        let now = platform::now();
         let forged = (0..4096).filter(|_| hosts.place(now).is_ok()).count();
         assert_eq!(forged as u64, PACE.burst);
         let soon = now + Duration::from_millis(100);
         assert!(hosts.place(soon).is_ok());
-        // And so for ever: what fills hosts in the time that one takes to go fits into them.
-        let (second, fill) = (PACE.per_second, PER_HOST as u64 / PACE.per_second);
+        // And so for ever: what fills hosts in the time that one takes to go fits into two thirds of them.
+        let fill = (PER_HOST as u64).div_ceil(PACE.per_second);
         let goes_after = fill + 10 + LINGER.as_secs();
-        let most = PACE.burst + second * goes_after;
-        assert!(
-            most <= (PER_HOST * (MAX_HOSTS - MAX_FULL - 1)) as u64,
-            "{most}"
-        );
+        let most = PACE.burst + PACE.per_second * goes_after;
+        assert!(most <= (PER_HOST * MAX_HOSTS * 2 / 3) as u64, "{most}");
+    }
+
+    #[test]
+    fn first_packets_of_others_leave_our_own_dials_alone() {
+        let inner = MemoryTransport::new()
+            .map(|_, _| (PeerId::random(), StreamMuxerBox::new(Quiet)))
+            .boxed();
+        let mut hosted = Hosted::new(inner);
+        let address: Multiaddr = "/memory/7734".parse().expect("an address");
+        let listens = hosted.listen_on(ListenerId::next(), address.clone());
+        listens.expect("it is free");
+        let now = platform::now();
+        while hosted.comers.place(now).is_ok() {}
+        let options = DialOpts {
+            role: Endpoint::Dialer,
+            port_use: PortUse::New,
+        };
+        let dial = hosted.dial(address, options).expect("it can be dialled");
+        futures::executor::block_on(dial).expect("a place");
     }
 
     #[test]
     fn a_handshake_that_is_dropped_goes_with_all_it_has() {
-        let hosts = Hosts::new(Duration::ZERO, ANY);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
         let (held, dropped) = oneshot::channel::<()>();
         let handshake = async move {
             let _held = held;
@@ -565,7 +650,7 @@ mod tests {
 
     #[test]
     fn what_nobody_polls_takes_no_place() {
-        let hosts = Hosts::new(Duration::ZERO, ANY);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
         drop(hosts.contain(pending()));
         assert!(lock(&hosts.0).current.is_none());
     }
