@@ -53,7 +53,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut frames = lock(&self.frames);
         frames.listeners.remove(&self.number);
-        frames.room.end(self.number);
+        frames.room.end(self.number, platform::now());
         frames.begin();
     }
 }
@@ -72,10 +72,10 @@ impl Frames {
 
     /// Somebody has waited for long.
     fn hurry(&mut self) {
-        if let Some(number) = self.room.hurry(platform::now())
-            && let Some(listener) = self.listeners.remove(&number)
-        {
-            let _ = listener.gives_way.send(());
+        for number in self.room.hurry(platform::now()) {
+            if let Some(listener) = self.listeners.remove(&number) {
+                let _ = listener.gives_way.send(());
+            }
         }
     }
 }
