@@ -8,11 +8,13 @@
 //!
 //! Who reads slowly holds up others little. Everybody has [`MOMENT`] to read; beyond it peers are waited for out of a purse that all share, and
 //! into which publishing pays: [`PATIENCE`] for each half of a peer's room. So peers that take turns in reading late hold up no more than
-//! the slowest one alone may, but for the moments. Where the purse is empty nobody slow is waited for, which is
-//! nobody's fault; but who had [`PATIENCE`] to itself and did not read is not waited for within [`REST`]. What a peer asked for
-//! makes nobody wait.
+//! the slowest one alone may, but for the moments and the shares: each peer's waits are counted, and forgotten as publishing pays;
+//! where the purse is empty, those go that cost more than an equal share of [`PATIENCE`] of late, and who cost less is waited for as
+//! before. So all together cost twice what one alone may at most, and who reads a little late loses nothing to those
+//! that read very late. Whoever goes is at no fault; but who had [`PATIENCE`] to itself and did not read is not waited for within [`REST`].
+//! What a peer asked for makes nobody wait.
 //!
-//! Bounds: an account for each peer that something went to, and a mark for each that was waited for in vain of late.
+//! Bounds: an account for each peer that something went to, and a mark and a cost for each that was waited for of late.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -45,6 +47,9 @@ pub(super) struct Unread {
     /// How long slow peers may be waited for yet, and until when that was paid.
     purse: Duration,
     paid_until: Option<Instant>,
+    /// How much publishing has paid since the beginning, and what each peer has cost beyond the moments: as much more as it costs of late.
+    earned: Duration,
+    costs: BTreeMap<PeerId, Duration>,
     /// Who was waited for in vain, and until when it is not again.
     rests: BTreeMap<PeerId, Instant>,
     looks_at: Option<Instant>,
@@ -75,6 +80,8 @@ impl Unread {
             waited: BTreeMap::new(),
             purse: PATIENCE,
             paid_until: None,
+            earned: Duration::ZERO,
+            costs: BTreeMap::new(),
             rests: BTreeMap::new(),
             looks_at: None,
             lost: BTreeMap::new(),
@@ -87,6 +94,7 @@ impl Unread {
         let share = |part: usize, half: usize| PATIENCE.mul_f64(part as f64 / half.max(1) as f64);
         let worth = share(size, self.max_bytes / 2).max(share(1, self.max_messages / 2));
         self.purse = (self.purse + worth).min(PATIENCE);
+        self.earned = self.earned.saturating_add(worth);
     }
 
     /// A message goes to a peer, for which may be waited. False: there is no room for it, and it must not wait.
@@ -166,14 +174,18 @@ impl Unread {
     /// Lets those go who were waited for long enough. True: it is time to look at the queues of the others.
     pub(super) fn on_time(&mut self, now: Instant) -> bool {
         self.pay(now);
-        let (rests, purse) = (&mut self.rests, self.purse);
+        let earned = self.earned;
+        self.costs.retain(|_, cost| *cost > earned);
+        let share = PATIENCE / u32::try_from(self.costs.len().max(1)).unwrap_or(u32::MAX);
+        let (rests, purse, costs) = (&mut self.rests, self.purse, &self.costs);
         rests.retain(|_, until| now < *until);
         self.waited.retain(|peer, since| {
             let waited = now.saturating_duration_since(*since);
             if waited >= PATIENCE {
                 rests.insert(*peer, now + REST);
             }
-            waited < PATIENCE && (waited < MOMENT || !purse.is_zero())
+            let cost = costs.get(peer).map_or(Duration::ZERO, |all| *all - earned);
+            waited < PATIENCE && (waited < MOMENT || !purse.is_zero() || cost <= share)
         });
         let looks = self.looks_at.is_some_and(|at| at <= now);
         if looks {
@@ -182,16 +194,23 @@ impl Unread {
         looks
     }
 
-    /// Takes out of the purse for how long slow peers were waited for.
+    /// Takes out of the purse for how long slow peers were waited for, and counts what each of them cost.
     fn pay(&mut self, now: Instant) {
-        if let Some(first) = self.waited.values().min() {
-            let since = self
-                .paid_until
-                .map_or(*first + MOMENT, |paid| paid.max(*first + MOMENT));
-            let waited = now.saturating_duration_since(since);
-            self.purse = self.purse.saturating_sub(waited);
+        let paid_until = self.paid_until.replace(now);
+        let waited = |since: Instant| {
+            let late = since + MOMENT;
+            now.saturating_duration_since(paid_until.map_or(late, |paid| paid.max(late)))
+        };
+        let mut longest = Duration::ZERO;
+        for (peer, since) in &self.waited {
+            let waited = waited(*since);
+            longest = longest.max(waited);
+            if !waited.is_zero() {
+                let cost = self.costs.entry(*peer).or_insert(self.earned);
+                *cost = (*cost).max(self.earned).saturating_add(waited);
+            }
         }
-        self.paid_until = Some(now);
+        self.purse = self.purse.saturating_sub(longest);
     }
 
     /// How many messages were dropped for whom, when it is time to tell.
@@ -284,8 +303,8 @@ mod tests {
                 unread.clear(&honest);
             }
         }
-        // Half of a room for each second, and the moments.
-        let per_half = PATIENCE + (MOMENT + LOOK) * 12 + LOOK * 50;
+        // Half of a room for each two seconds, and the moments.
+        let per_half = PATIENCE * 2 + (MOMENT + LOOK) * 12 + LOOK * 50;
         let least = 50 * 60 * 1000 / per_half.as_millis();
         assert!(published >= least, "{published} of at least {least}");
         assert!(lost == 0 && !unread.rests.contains_key(&honest));
@@ -301,7 +320,9 @@ mod tests {
         assert!(unread.add(late, 600, almost));
         unread.on_time(now + PATIENCE);
         assert_eq!(unread.waited(), [late], "it has its moment");
-        unread.on_time(almost + MOMENT * 3);
+        unread.on_time(almost + PATIENCE / 2);
+        assert_eq!(unread.waited(), [late], "it has its share");
+        unread.on_time(almost + PATIENCE / 2 + MOMENT * 2);
         assert!(unread.has_room(), "the purse is empty");
         unread.clear(&late);
         assert!(unread.add(late, 600, almost + MOMENT) && !unread.has_room());
@@ -311,6 +332,38 @@ mod tests {
             unread.add(deaf, 600, almost + MOMENT) && unread.has_room(),
             "it rests"
         );
+    }
+
+    #[test]
+    fn who_reads_a_little_late_loses_nothing_to_two_that_read_very_late() {
+        let (mut unread, start) = (Unread::new(1 << 20, 100), crate::platform::now());
+        let [one, other, honest] = [(); 3].map(|()| PeerId::random());
+        // The two are filled out of phase.
+        (0..25).for_each(|_| assert!(unread.add(one, 1, start)));
+        let late = [(one, 900), (other, 900), (honest, 100)];
+        let late = late.map(|(peer, millis)| (peer, Duration::from_millis(millis)));
+        let (mut now, mut reads_at, mut lost) = (start, [None; 3], 0);
+        for _ in 0..6000 {
+            if unread.has_room() {
+                unread.earn(1);
+                for (peer, _) in late {
+                    let is_lost = !unread.add(peer, 1, now);
+                    lost += usize::from(is_lost && peer == honest);
+                }
+            }
+            now += LOOK;
+            unread.on_time(now);
+            for ((peer, after), reads_at) in late.iter().zip(&mut reads_at) {
+                if unread.waited.contains_key(peer) {
+                    reads_at.get_or_insert(now + *after);
+                }
+                if reads_at.is_some_and(|at| at <= now) {
+                    *reads_at = None;
+                    unread.clear(peer);
+                }
+            }
+        }
+        assert_eq!(lost, 0);
     }
 
     #[test]
