@@ -77,9 +77,10 @@ need_wasm_target() {
   timed "rustup can't; installing Debian's Rust for wasm instead (2 min)" apt_install rustc-web cargo-web rust-web-src lld-22
 }
 
-# wasm_cargo COMMAND ARGS...: cargo for wasm32, with whichever toolchain has the target.
+# wasm_cargo COMMAND ARGS...: cargo for wasm32, with whichever toolchain has the target, and without what a tab has no use for.
 wasm_cargo() {
   local command=$1
+  local -x RUSTC_WRAPPER=$PWD/tools/lean-rustc
   shift
   if has_wasm_target; then
     cargo "$command" --target "$WASM_TARGET" "$@"
@@ -99,6 +100,16 @@ apt_install() {
   fi
   "${sudo[@]}" apt-get update -qq
   DEBIAN_FRONTEND=noninteractive "${sudo[@]}" apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+}
+
+# Cargo does not know what its wrapper does: where that has changed, the crates of which it takes something away are built again.
+fresh_lean() {
+  stale target/lean-rustc.stamp tools/lean-rustc || return 0
+  local profile
+  for profile in dev quick wasm; do
+    cargo clean --quiet --target "$WASM_TARGET" --profile "$profile" -p curve25519-dalek -p snow
+  done
+  fresh target/lean-rustc.stamp tools/lean-rustc
 }
 
 need_browsers() {
@@ -121,6 +132,7 @@ bindgen_tool() { timed "building wasm-bindgen as Cargo.lock pins it (1 min at fi
 setup() {
   need_tools
   need_wasm_target
+  fresh_lean
   bindgen_tool
   need_npm js
   need_npm www
@@ -130,7 +142,7 @@ setup() {
 
 # wasm PROFILE: js/wasm, from the cdylib.
 wasm() {
-  local profile=$1 stamp=target/wasm-$1.stamp inputs=(src Cargo.toml Cargo.lock) folder=$1
+  local profile=$1 stamp=target/wasm-$1.stamp inputs=(src Cargo.toml Cargo.lock tools/lean-rustc) folder=$1
   [ "$profile" = dev ] && folder=debug
   if [ -f js/wasm/selkie_bg.wasm ] && [ "$(cat js/wasm/profile 2>/dev/null)" = "$profile" ] && ! stale "$stamp" "${inputs[@]}"; then
     return
