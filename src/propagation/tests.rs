@@ -170,4 +170,5 @@ fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
     assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
     assert_eq!(other.blocks.len(), 20);
     assert!(one.core.is_settled(now));
+    assert!(other.core.is_settled(now), "nobody had anything from it");
 }

@@ -12,7 +12,8 @@ use std::{
 use bytes::Bytes;
 use selkie::{
     Application, Block, Checked, Config, Item, ItemKind, NetworkEvent, NetworkMessage,
-    ProtocolError, StateRequest, StateResponse, Transaction, Vote, chain::TransactionKey,
+    ProtocolError, StateRequest, StateResponse, Transaction, Vote,
+    chain::{TransactionKey, bitcoin::Bitcoin},
 };
 
 use crate::{
@@ -570,6 +571,13 @@ async fn who_waits_behind_a_peer_that_takes_nothing_is_told() {
         .expect("votes have their own room");
 }
 
+/// Waits until peers have what a node has accepted.
+async fn flushed(node: &Node) {
+    while !node.is_flushed().await.expect("running") {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
 async fn what_a_peer_has_not_checked_yet_is_not_flushed() {
     let gate = Arc::new(Gate::default());
@@ -583,12 +591,7 @@ async fn what_a_peer_has_not_checked_yet_is_not_flushed() {
     sender.submit(one).await.expect("taken");
     assert!(!sender.is_flushed().await.expect("running"));
     drop(opens);
-    let flushed = async {
-        while !sender.is_flushed().await.expect("running") {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon("the acknowledgement", flushed).await;
+    soon("the acknowledgement", flushed(&sender)).await;
 }
 
 #[tokio::test]
@@ -612,12 +615,28 @@ async fn a_block_that_a_peer_is_checking_is_not_flushed() {
         assert!(!sender.is_flushed().await.expect("running"));
     }
     drop(opens);
-    let flushed = async {
-        while !sender.is_flushed().await.expect("running") {
-            tokio::task::yield_now().await;
-        }
-    };
-    soon("the peer's word", flushed).await;
+    soon("the peer's word", flushed(&sender)).await;
+}
+
+#[tokio::test]
+async fn who_has_received_blocks_waits_for_nobody_at_its_end() {
+    let mut sender = Node::with(listening(TCP), Bitcoin).await;
+    let mut receiver = Node::with(listening(TCP), Bitcoin).await;
+    connect(&mut sender, &mut receiver).await;
+    // It comes in chunks, being new.
+    let block = Item::new(ItemKind::Block, block());
+    sender.submit(block.clone()).await.expect("it is valid");
+    assert!(receiver.item().await.0 == block);
+    soon("the receiver's end", flushed(&receiver)).await;
+    soon("the sender's end", flushed(&sender)).await;
+    let mut receiver = Node::start(listening(TCP)).await;
+    let mut sender = Node::start(listening(TCP)).await;
+    connect(&mut sender, &mut receiver).await;
+    let block = Item::new(ItemKind::Block, "a small one");
+    sender.submit(block.clone()).await.expect("it is valid");
+    assert!(receiver.item().await.0 == block);
+    soon("the receiver's end", flushed(&receiver)).await;
+    soon("the sender's end", flushed(&sender)).await;
 }
 
 #[tokio::test]

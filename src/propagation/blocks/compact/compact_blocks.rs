@@ -319,7 +319,7 @@ impl CompactBlocks {
         count == 0 || (count < config.max_recent_blocks / 2 && bytes < config.max_recent_bytes / 2)
     }
 
-    /// Whether every peer that was told of a block has said that it has it, or wants nothing more of it.
+    /// Whether every peer that was told of a block from here has said that it has it, or wants nothing more of it.
     pub fn is_settled(&self) -> bool {
         self.recent.is_settled()
     }
@@ -390,6 +390,7 @@ impl CompactBlocks {
             return out.blame(peer, Misdeed::TooManyMessages, "it asked for a block twice");
         }
         dealings.knows = true;
+        dealings.offered = true;
         let Choice { form, why } = if whole {
             let why = "it asked for the whole block";
             Choice { form, why }
@@ -543,6 +544,7 @@ impl CompactBlocks {
             } else if kept.accepted.is_some() || form == Form::Compact {
                 let dealings = kept.dealings(peer);
                 dealings.knows = true;
+                dealings.offered = true;
                 // Chunks say themselves when they have arrived.
                 dealings.sent = form != Form::Coded;
                 kept.send(peer, form, why, out);

@@ -548,6 +548,25 @@ fn a_block_has_arrived_when_its_peer_says_so_and_not_before() {
 }
 
 #[test]
+fn whoever_brought_a_block_is_not_waited_for() {
+    let mut bench = bench();
+    let (teller, also) = (bench.peer(true), bench.peer(true));
+    let all = transactions(1, 10);
+    let (id, ..) = block(&all);
+    bench.pool = pool(&all);
+    bench.receive(teller, announcement(&all));
+    bench.receive(also, compact(&all));
+    assert!(bench.core.is_accepted(&id) && bench.core.is_settled());
+    // Who came later is told, and waited for.
+    let late = bench.peer(true);
+    let told = bench.core.tell_newest(late, 1);
+    assert_eq!(words(&[late], &told), ["0 announcement"]);
+    assert!(!bench.core.is_settled());
+    bench.receive(late, BlockMessage::Settled(id));
+    assert!(bench.core.is_settled());
+}
+
+#[test]
 fn who_has_a_block_already_or_does_not_want_it_says_so_at_once() {
     let mut bench = bench();
     let all = transactions(1, 10);

@@ -60,6 +60,8 @@ pub(super) struct Dealings {
     pub(super) asked_whole: bool,
     /// It was sent the block unasked.
     pub(super) sent: bool,
+    /// It was told of the block from here, or given it, and so says when it has it. Who brought the block owes no such word.
+    pub(super) offered: bool,
     /// It has the block, by its word, or wants nothing more of it.
     pub(super) settled: bool,
     /// It was told that the chain has accepted the block here.
@@ -76,7 +78,7 @@ impl Dealings {
 
     /// Whether nothing more is to be waited for from the peer.
     fn is_settled(&self) -> bool {
-        self.settled || !self.knows
+        self.settled || !self.offered
     }
 }
 
@@ -165,6 +167,7 @@ impl Kept {
         let dealings = self.dealings(peer);
         dealings.knows = true;
         dealings.heard = true;
+        dealings.offered = true;
         self.send(peer, Form::Announcement, why, out);
     }
 
@@ -275,7 +278,7 @@ impl Recent {
         Some(kept)
     }
 
-    /// Whether every peer that was told of a block that is accepted here has said that it has it, or wants nothing more of it.
+    /// Whether every peer that was told from here of a block that is accepted has said that it has it, or wants nothing more of it.
     pub(super) fn is_settled(&self) -> bool {
         let mut accepted = self.blocks.iter().filter(|kept| kept.accepted.is_some());
         accepted.all(|kept| kept.peers.values().all(Dealings::is_settled))
