@@ -164,7 +164,10 @@ impl Blocks {
                 let actions = self.coded.block_checked(broadcast, checked.verdict, now);
                 let mut outputs = self.coded_outputs(actions);
                 outputs.extend(accepted.into_iter().flat_map(|block| {
-                    self.chunk(&block.id, None);
+                    // Where the check has outlasted its chunks, others are to have new ones.
+                    if self.coded.serves(&block.id) {
+                        self.chunk(&block.id, None);
+                    }
                     self.accepted(*block, pool, now)
                 }));
                 outputs
@@ -388,8 +391,59 @@ pub(super) fn class(message: &BlockMessage) -> Class {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::platform::test;
+    use super::{
+        coded::{Announce, ChunkSet, Frame},
+        compact::test_chain::{TestChain, block},
+        *,
+    };
+    use crate::{intake::DeliveredBlocks, platform::test, propagation::pool::Pieces};
+
+    #[test]
+    fn a_block_whose_check_outlasts_its_chunks_goes_to_others_all_the_same() {
+        let [maker, other] = [(); 2].map(|()| PeerId::random());
+        let mut now = crate::platform::now();
+        let config = PropagationConfig::default();
+        let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+        let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+        let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+        blocks.joined(maker, true, now);
+        blocks.joined(other, true, now);
+        let transactions = (0..5).map(|number| vec![number; 60_000].into());
+        let (id, block, parts) = block(&transactions.collect::<Vec<_>>());
+        let encoded = Encoded::of(id, parts.header, &block.data).expect("a block");
+        let announcement = encoded.announcement().clone();
+        let have = ChunkSet::EMPTY;
+        let chunks = (0..=u8::MAX).map_while(|index| encoded.chunk(index));
+        let chunks = chunks.take(announcement.shape().data_chunks());
+        let mut frames = vec![Frame::Announce(Announce { announcement, have })];
+        frames.extend(chunks.map(Frame::Chunk));
+        let mut check = None;
+        for frame in frames {
+            let mut outputs = blocks.on_coded(maker, frame, now);
+            while let Some(output) = outputs.pop() {
+                match output {
+                    Output::Ask(question @ Question::CodedBlock { .. }) => check = Some(question),
+                    Output::Ask(question) => {
+                        let answer = question.ask(&TestChain, &delivered, &pieces);
+                        outputs.extend(blocks.answered(answer, &pool, now));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        let answer = check.expect("it is decoded");
+        let answer = answer.ask(&TestChain, &delivered, &pieces);
+        now += config.coded.lifetime;
+        blocks.on_time(&pool, now);
+        while blocks.next_coded(&other, coded::MAX_FRAME).is_some() {}
+        for output in blocks.answered(answer, &pool, now) {
+            if let Output::Ask(question) = output {
+                let answer = question.ask(&TestChain, &delivered, &pieces);
+                blocks.answered(answer, &pool, now);
+            }
+        }
+        assert!(blocks.next_coded(&other, coded::MAX_FRAME).is_some());
+    }
 
     #[test]
     fn large_and_new_blocks_are_coded_unless_somebody_waits() {

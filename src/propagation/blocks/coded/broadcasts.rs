@@ -311,6 +311,12 @@ impl Broadcasts {
         actions
     }
 
+    /// Whether a block that the chain has accepted is served in chunks.
+    pub fn serves(&self, block: &ItemId) -> bool {
+        let mut live = self.live.iter();
+        live.any(|it| it.is_accepted() && it.announcement.block() == block)
+    }
+
     /// How many broadcasts are under way or served, and the bytes of chunks that they count for.
     pub fn load(&self) -> (usize, usize) {
         let weights = self.live.iter().map(|it| it.announcement.shape().weight());
@@ -334,7 +340,7 @@ impl Broadcasts {
         let block = announcement.block().clone();
         if self.over.iter().any(|(over, _)| *over == id)
             || self.broadcasts_of(&block) >= MAX_BROADCASTS_OF_BLOCK
-            || self.is_block_here(&block)
+            || self.serves(&block)
         {
             self.peers.refuse(&peer, id);
             return Vec::new();
@@ -407,12 +413,6 @@ impl Broadcasts {
         let live = self.live.iter().map(|it| it.announcement.block());
         let all = live.chain(self.over.iter().map(|(_, block)| block));
         all.filter(|it| *it == block).count()
-    }
-
-    /// Whether the block of a broadcast was accepted.
-    fn is_block_here(&self, block: &ItemId) -> bool {
-        let mut live = self.live.iter();
-        live.any(|it| it.phase() == Phase::Accepted && it.announcement.block() == block)
     }
 
     /// Whether the peer may have one more broadcast under way that it was the first to tell of. It takes two peers

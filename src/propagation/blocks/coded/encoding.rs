@@ -98,7 +98,7 @@ impl Encoded {
     }
 
     /// A chunk with its proof. `None`: there is none of this index.
-    pub(super) fn chunk(&self, index: u8) -> Option<Chunk> {
+    pub(in crate::propagation::blocks) fn chunk(&self, index: u8) -> Option<Chunk> {
         let length = self.announcement.shape().chunk_length();
         let start = usize::from(index) * length;
         if start >= self.chunks.len() {
