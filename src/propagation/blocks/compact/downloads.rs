@@ -315,13 +315,18 @@ impl Downloads {
     pub(super) fn take_up(&mut self, now: Instant, out: &mut Actions) {
         while let Some(id) = self.begun.pop() {
             for peer in self.waiting.tellers(&id) {
-                if self.blocks.contains_key(&id) && self.has_place(&peer, &id) {
-                    self.take_up_one(peer, &id, now, out);
+                if self.blocks.contains_key(&id)
+                    && self.has_place(&peer, &id)
+                    && let Some(told) = self.waiting.remove(&peer, &id)
+                {
+                    self.take_up_one(told, now, out);
                 }
             }
         }
         while let Some((peer, id)) = self.next_waiting() {
-            self.take_up_one(peer, &id, now, out);
+            if let Some(told) = self.waiting.take(&peer, &id) {
+                self.take_up_one(told, now, out);
+            }
         }
     }
 
@@ -334,15 +339,14 @@ impl Downloads {
         sides.find_map(|outbound| {
             let places = self.places(outbound);
             let may = |peer: &PeerId| self.may_begin(self.claims(peer), outbound, places);
-            self.waiting.next(outbound, may).filter(|_| places > 0)
+            self.waiting.next(outbound, places, may)
         })
     }
 
-    fn take_up_one(&mut self, peer: PeerId, id: &ItemId, now: Instant, out: &mut Actions) {
-        let Some(told) = self.waiting.remove(&peer, id) else {
-            return;
-        };
-        let header = told.header;
+    fn take_up_one(&mut self, told: Told, now: Instant, out: &mut Actions) {
+        let Told {
+            peer, id, header, ..
+        } = told;
         let state = header.map_or(State::Idle, |header| State::Header {
             header,
             compact: None,
@@ -350,9 +354,9 @@ impl Downloads {
         // Who has told of many since need not have it any more.
         let since = self.peers.told(&peer).saturating_sub(told.number);
         let announced = told.announced && since < self.config.surely_kept();
-        if self.admit(peer, id, announced, state, now, out) {
+        if self.admit(peer, &id, announced, state, now, out) {
             self.check_header(peer, id.clone(), now, out);
-            self.advance(id, now, out);
+            self.advance(&id, now, out);
         }
     }
 

@@ -68,12 +68,17 @@ impl Waiting {
         self.side(outbound).push(told);
     }
 
-    /// What the next peer in turn told of first, where one of this side `may` have a place.
+    /// What the next peer in turn told of first, where one of this side `may` have one of so many places. Without any, nobody is
+    /// looked at.
     pub(super) fn next(
         &self,
         outbound: bool,
+        places: usize,
         may: impl FnMut(&PeerId) -> bool,
     ) -> Option<(PeerId, ItemId)> {
+        if places == 0 {
+            return None;
+        }
         let side = if outbound {
             &self.outbound
         } else {
@@ -85,7 +90,15 @@ impl Waiting {
         Some((*peer, first.id.clone()))
     }
 
-    /// Takes out what a peer told of; its turn comes after those of the others.
+    /// Takes out what a peer told of, since it is its turn; the next one comes after those of the others.
+    pub(super) fn take(&mut self, peer: &PeerId, id: &ItemId) -> Option<Told> {
+        let taken = self.remove(peer, id);
+        self.outbound.had_its_turn(peer);
+        self.inbound.had_its_turn(peer);
+        taken
+    }
+
+    /// Takes out what a peer told of and what needs no place any more: that costs it no turn.
     pub(super) fn remove(&mut self, peer: &PeerId, id: &ItemId) -> Option<Told> {
         let taken = self.outbound.remove(peer, id);
         taken.or_else(|| self.inbound.remove(peer, id))
@@ -163,14 +176,17 @@ impl Side {
         let place = queue.iter().position(|told| told.id == *id)?;
         let told = queue.remove(place)?;
         self.count -= 1;
-        let has_more = !queue.is_empty();
-        self.turns.retain(|it| it != peer);
-        if has_more {
-            self.turns.push_back(*peer);
-        } else {
-            self.peers.remove(peer);
+        if queue.is_empty() {
+            self.gone(peer);
         }
         Some(told)
+    }
+
+    fn had_its_turn(&mut self, peer: &PeerId) {
+        if self.peers.contains_key(peer) {
+            self.turns.retain(|it| it != peer);
+            self.turns.push_back(*peer);
+        }
     }
 
     fn gone(&mut self, peer: &PeerId) {
@@ -197,9 +213,9 @@ mod tests {
     }
 
     fn take(waiting: &mut Waiting) -> Option<Told> {
-        let next = waiting.next(true, |_| true);
-        let (peer, id) = next.or_else(|| waiting.next(false, |_| true))?;
-        waiting.remove(&peer, &id)
+        let next = waiting.next(true, 1, |_| true);
+        let (peer, id) = next.or_else(|| waiting.next(false, 1, |_| true))?;
+        waiting.take(&peer, &id)
     }
 
     #[test]
@@ -231,6 +247,27 @@ mod tests {
         let place = |told: &Told| peers.iter().position(|peer| *peer == told.peer);
         let order: Vec<_> = order.iter().filter_map(place).collect();
         assert_eq!(order, [2, 0, 1, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_block_that_arrives_costs_nobody_its_turn() {
+        let (mut waiting, [first, second]) =
+            (Waiting::default(), [(); 2].map(|()| PeerId::random()));
+        for (peer, number) in [(first, 0), (first, 1), (second, 2)] {
+            waiting.insert(told(peer, number), false);
+        }
+        assert_eq!(waiting.finish(&told(first, 0).id), [first]);
+        let next = take(&mut waiting).map(|told| told.peer);
+        assert_eq!(next, Some(first));
+    }
+
+    #[test]
+    fn while_there_is_no_place_nobody_is_looked_at() {
+        let (mut waiting, peer) = (Waiting::default(), PeerId::random());
+        waiting.insert(told(peer, 0), true);
+        let next = waiting.next(true, 0, |_| panic!("this may be costly"));
+        assert!(next.is_none());
+        assert!(waiting.next(true, 1, |_| true).is_some());
     }
 
     #[test]
