@@ -30,7 +30,7 @@ use crate::{
         pool::Mempool,
         wire::Kind,
     },
-    traffic::Class,
+    traffic::{Class, Cost},
 };
 
 /// Blocks up to this size are never coded: a few round trips cost less than twice the bytes.
@@ -41,6 +41,8 @@ const NOVEL_PART: usize = 4;
 const MAX_CHUNKED: usize = 64;
 /// Of so many of the newest blocks a peer is told again whose streams are others now.
 const TOLD_AGAIN: usize = 4;
+/// An announcement of coded chunks that comes sooner than it may costs a peer so many frames more in its limits.
+const TOO_SOON: u64 = 50;
 // The lanes have room for the largest chunk.
 const _: () = assert!(coded::MAX_FRAME < BLOCK_ROOM);
 
@@ -277,6 +279,13 @@ impl Blocks {
                 }
                 coded::Action::Abandoned { block, reason } => {
                     tracing::debug!(%block, %reason, "coded chunks came to nothing");
+                }
+                coded::Action::TooSoon { peer } => {
+                    let cost = Cost {
+                        items: TOO_SOON,
+                        bytes: 0,
+                    };
+                    outputs.push(Output::Surcharge(peer, Class::Block, cost));
                 }
                 coded::Action::Misdeed { peer, misdeed, why } => {
                     tracing::debug!(%peer, why, "a misdeed");

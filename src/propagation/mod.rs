@@ -302,6 +302,7 @@ impl Propagation {
                 }
                 Output::Ask(question) => Action::Tell(Event::Ask(question)),
                 Output::Work(step) => Action::Tell(Event::Work(step)),
+                Output::Surcharge(id, class, cost) => Action::Surcharge(id, class, cost),
                 Output::Misdeed(id, misdeed) => Action::Misdeed(id, misdeed),
             };
             self.actions.push_back(action);

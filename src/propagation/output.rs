@@ -11,7 +11,7 @@ use crate::{
         blocks::Question,
         pool::{Mempool, reconcile, sessions::Step},
     },
-    traffic::Class,
+    traffic::{Class, Cost},
 };
 
 /// One thing that a core wants done.
@@ -29,6 +29,8 @@ pub(crate) enum Output {
     Ask(Question),
     /// Do this off the network task; what comes of it goes to [`super::Propagation::stepped`].
     Work(Step),
+    /// A peer's frame costs it more of its limits than it seemed to.
+    Surcharge(PeerId, Class, Cost),
     /// A peer did wrong.
     Misdeed(PeerId, Misdeed),
 }

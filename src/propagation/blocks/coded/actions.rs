@@ -43,6 +43,11 @@ pub enum Action {
         /// Why.
         reason: Abandonment,
     },
+    /// A peer tells of new broadcasts sooner than it may. Nobody pays for that, but it costs the peer more of its limits.
+    TooSoon {
+        /// Who.
+        peer: PeerId,
+    },
     /// A peer did wrong.
     Misdeed {
         /// Who.

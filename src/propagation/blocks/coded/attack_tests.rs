@@ -239,6 +239,35 @@ fn a_coding_that_is_inconsistent_costs_only_who_vouched_for_it() {
 }
 
 #[test]
+fn who_tells_of_broadcasts_faster_than_it_may_is_charged_for_each() {
+    let [doubted, other] = peers();
+    let mut node = node(&[doubted, other]);
+    let (announcement, chunks) = false_coding(&block(2000), 0);
+    let mut actions = node.learn(doubted, &announcement, all());
+    for chunk in &chunks[..32] {
+        actions.extend(node.receive(doubted, Frame::Chunk(chunk.clone())));
+    }
+    let actions = node.decodes(actions);
+    assert_eq!(abandoned(&actions), Some(Abandonment::Inconsistent));
+    let burst = CodedConfig::default().introduce_burst as usize;
+    for number in 0..100 {
+        let (announcement, _) = false_coding(&block(3000 + number), 1);
+        let actions = node.receive(doubted, announce(&announcement, all()));
+        // The first one has counted too.
+        if number + 1 < burst {
+            assert!(actions.is_empty());
+        } else {
+            assert!(matches!(actions[..], [Action::TooSoon { peer }] if peer == doubted));
+        }
+        assert!(refuses(&node.sends(&doubted), announcement.id()));
+    }
+    // Others are heard as before.
+    let truth = block(2000);
+    let actions = node.receive(other, announce(truth.announcement(), all()));
+    assert!(matches!(actions[..], [Action::CheckHeader { .. }]));
+}
+
+#[test]
 fn no_node_vouches_for_what_it_has_not_checked() {
     let [liar, victim] = peers();
     let mut node = node(&[liar, victim]);
@@ -382,7 +411,8 @@ fn a_flood_of_announcements_is_refused_and_costs_no_checks() {
         let block = Encoded::of(ItemId::sha256(&bytes), Bytes::new(), &bytes).expect("a block");
         let actions = node.receive(flooder, announce(block.announcement(), all()));
         assert!(paid(&actions).is_empty(), "it may pass on what others make");
-        checks += actions.len();
+        let asks = |action: &&Action| matches!(action, Action::CheckHeader { .. });
+        checks += actions.iter().filter(asks).count();
         // The chain takes no interest: places come free at once, but not the right to announce.
         node.core
             .header_checked(block.id(), Verdict::Ignore, node.now);

@@ -22,7 +22,7 @@
 //! have passed on what it was told itself.
 //!
 //! A node that is told of more broadcasts than it has places for, or too often, or by a peer that is doubted, takes no part in them and says
-//! so. Nobody pays for that: an honest node passes on what others make. Who is told so, or ends a broadcast before a peer had
+//! so. Nobody pays for that: an honest node passes on what others make; who tells of broadcasts too often is read more slowly. Who is told so, or ends a broadcast before a peer had
 //! the block, tells that peer of it in another way ([`Broadcasts::take_fates`]), so no block is lost.
 //!
 //! Bounds: [`CodedConfig`] and the constants beside the structures.
@@ -345,12 +345,16 @@ impl Broadcasts {
             self.peers.refuse(&peer, id);
             return Vec::new();
         }
+        if !self.peers.introduces(&peer, &self.config, now) {
+            self.peers.refuse(&peer, id);
+            return vec![Action::TooSoon { peer }];
+        }
+        // This looks at what all peers have told, so not more often than that.
         let is_doubted =
             self.peers.is_doubted(&peer, now) && !self.peers.have_others_announced(&peer, &id);
         let config = self.config.clone();
         let served = move |it: &Broadcast| it.was_served(&config, now);
-        if !self.peers.introduces(&peer, &self.config, now)
-            || is_doubted
+        if is_doubted
             || announcement.shape().size() > self.config.max_block_bytes
             || !self.may_introduce(&peer, &block)
             || !self.make_room(announcement.shape().weight(), served)

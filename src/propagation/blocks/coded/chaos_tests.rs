@@ -77,7 +77,7 @@ proptest! {
                     Action::CheckHeader { broadcast, .. } => core.header_checked(broadcast, verdict(number), now),
                     Action::Reconstruct(it) => core.reconstructed(it.run(), now),
                     Action::CheckBlock { broadcast, .. } => core.block_checked(broadcast, verdict(time as u8), now),
-                    Action::Abandoned { .. } | Action::Misdeed { .. } => Vec::new(),
+                    Action::Abandoned { .. } | Action::TooSoon { .. } | Action::Misdeed { .. } => Vec::new(),
                 });
             }
             for peer in &peers {

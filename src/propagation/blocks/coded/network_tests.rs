@@ -74,6 +74,7 @@ impl Node {
                     self.misdeeds
                         .extend(ids.enumerate().filter(|it| *it.1 == peer).map(|it| it.0));
                 }
+                Action::TooSoon { peer } => panic!("{peer} tells of too many"),
                 // It never asks, or nobody sends it anything.
                 Action::Abandoned { reason, .. } => {
                     assert_ne!(self.nature, Nature::Honest, "{reason}")
