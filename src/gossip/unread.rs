@@ -335,38 +335,6 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_a_little_late_loses_nothing_to_two_that_read_very_late() {
-        let (mut unread, start) = (Unread::new(1 << 20, 100), crate::platform::now());
-        let [one, other, honest] = [(); 3].map(|()| PeerId::random());
-        // The two are filled out of phase.
-        (0..25).for_each(|_| assert!(unread.add(one, 1, start)));
-        let late = [(one, 900), (other, 900), (honest, 100)];
-        let late = late.map(|(peer, millis)| (peer, Duration::from_millis(millis)));
-        let (mut now, mut reads_at, mut lost) = (start, [None; 3], 0);
-        for _ in 0..6000 {
-            if unread.has_room() {
-                unread.earn(1);
-                for (peer, _) in late {
-                    let is_lost = !unread.add(peer, 1, now);
-                    lost += usize::from(is_lost && peer == honest);
-                }
-            }
-            now += LOOK;
-            unread.on_time(now);
-            for ((peer, after), reads_at) in late.iter().zip(&mut reads_at) {
-                if unread.waited.contains_key(peer) {
-                    reads_at.get_or_insert(now + *after);
-                }
-                if reads_at.is_some_and(|at| at <= now) {
-                    *reads_at = None;
-                    unread.clear(peer);
-                }
-            }
-        }
-        assert_eq!(lost, 0);
-    }
-
-    #[test]
     fn nobody_waits_for_what_was_asked_for() {
         let (mut unread, asks, now) = (
             Unread::new(1000, 100),
