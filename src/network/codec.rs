@@ -9,7 +9,7 @@
 //! slowly gives way to those that wait (`traffic/room.rs`), and loses its stream in any case when the request times out
 //! (`protocol.request_response_config.request_timeout`). It is for peers that said hello: long requests of others are
 //! refused unread. The node may hear of a hello a moment later than the peer, which goes on at once: so a request waits for
-//! that as long as its [`PAUSES`] are.
+//! that as long as its pauses are.
 //!
 //! A request that breaks these rules is a request still, an `Err`: libp2p drops the ones that can't be read without a
 //! word, and then nobody would be told why or pay for it.

@@ -32,12 +32,14 @@ use super::{
 use crate::{
     config::{Config, modern},
     error::NetworkError,
-    peers::{Dialing, PeerInfo, Stage, Teller},
+    peers::{Dialing, Due, PeerInfo, Stage, Teller},
     platform::{self, Instant},
 };
 
 /// The first and the longest pause between two lookups while peers are wanted.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How often a node that has the peers it wants dials one more of the user's.
+const ACROSS: Duration = Duration::from_secs(300);
 
 /// See the module's documentation.
 pub(crate) struct Discovery {
@@ -48,6 +50,7 @@ pub(crate) struct Discovery {
     /// Whether one place is left for who comes.
     keeps_one: bool,
     /// When is the next lookup, the pause after it, and whether it is for our own neighbourhood.
+    across_at: Instant,
     look_at: Instant,
     look_pause: Duration,
     looks_near: bool,
@@ -89,6 +92,7 @@ impl Discovery {
             dialing: Dialing::new(own),
             wanted: wanted.min(most.div_ceil(2)),
             keeps_one: most > 2,
+            across_at: platform::now() + ACROSS,
             look_at: platform::now(),
             look_pause: LOOK.0,
             looks_near: true,
@@ -204,6 +208,9 @@ impl Discovery {
     /// Dials whom it is time to dial, where peers are wanted, and asks for others.
     pub(crate) fn on_time(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
         self.dial_due(swarm, now);
+        if now >= self.across_at {
+            self.dial_across(swarm, now);
+        }
         if now >= self.look_at {
             self.look(swarm, now);
         }
@@ -231,12 +238,26 @@ impl Discovery {
         if lacks == 0 {
             return;
         }
-        for due in self.dialing.due(lacks, now) {
-            // What a stranger named is dialled as far as the policy lets it.
-            if due.teller != Teller::Stranger {
-                let gate = &swarm.behaviour().gate;
-                due.addresses.iter().for_each(|address| gate.vouch(address));
-            }
+        let due = self.dialing.due(lacks, Teller::Stranger, now);
+        self.dial_them(swarm, due, now);
+    }
+
+    /// A node that has all the peers it wants still dials one of the user's now and then: where a network was cut in two, its halves
+    /// find each other again by those that both know.
+    fn dial_across(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+        self.across_at = now + ACROSS;
+        let free = self.shared.peers().free();
+        if self.wanted > 0 && self.lacks() == 0 && free > usize::from(self.keeps_one) {
+            let due = self.dialing.due(1, Teller::User, now);
+            self.dial_them(swarm, due, now);
+        }
+    }
+
+    fn dial_them(&mut self, swarm: &mut Swarm<Behaviour>, due: Vec<Due>, now: Instant) {
+        for due in due {
+            // What a stranger told of is dialled as far as the policy lets it.
+            let gate = &swarm.behaviour().gate;
+            due.vouched.iter().for_each(|address| gate.vouch(address));
             let options = DialOpts::peer_id(due.peer).addresses(due.addresses);
             // Later failures arrive as events; at once it fails where the peer is connected or being dialled.
             if swarm.dial(options.build()).is_err() {
@@ -436,7 +457,7 @@ mod tests {
         discovery.dial_seed(&mut swarm, &seed, reply, now);
         let answered = answer.try_recv().expect("it is said at once");
         assert!(matches!(answered, Err(NetworkError::Dial { .. })));
-        let due = discovery.dialing.due(1, now);
+        let due = discovery.dialing.due(1, Teller::Stranger, now);
         assert_eq!(
             due.len(),
             1,

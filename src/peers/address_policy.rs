@@ -21,7 +21,7 @@
 //! How it is used: what a user configures, dials or finds by mDNS goes to [`vouch`](AddressPolicy::vouch) first. What a peer
 //! tells (identify, exchange, a DHT's answer that has a teller) goes through [`learnt`](AddressPolicy::learnt), and only what comes back is
 //! kept, shown or added to a routing table. Whatever then dials asks [`admit_dial`](AddressPolicy::admit_dial): the transport does
-//! so for every dial on either skin (`transport/door.rs`), kad's automatic ones included, since libp2p lets no behaviour take an
+//! so for every dial on either skin (`transport/door.rs`), whoever asks for it, since libp2p lets no behaviour take an
 //! address away from another.
 //!
 //! A state machine without I/O. Bounds: [`AddressPolicy::MAX_VOUCHED`] addresses vouched for, as many told at less than public scope, and

@@ -2,12 +2,13 @@
 //!
 //! A state machine without I/O. It knows the user's peers (bootstrap peers, each with all its addresses however the list writes
 //! them, and added ones), those found on the local network, and those that strangers named. Of them so many are due as
-//! are wanted, the user's first, strangers' last and in an order of this node's own, so that not everybody dials the same.
+//! are wanted: who waits longest comes first, the user's sooner and strangers' later by [`Teller::handicap`], so that many which
+//! do not answer keep no others out; alike ones in an order of this node's own, so that not everybody dials the same.
 //! Who dialled *us* proves nothing, an attacker does that too: only success in dialling ends the search. A failure doubles the pause, up to
 //! [`PAUSE`]; an end of a connection starts anew. Whom the user lets go, known before or not, stays away until somebody asks for it.
 //!
-//! Bounds: [`USERS`] peers of the user, [`FOUND`] of the local network and as many that strangers named, of [`ADDRESSES`] addresses each but for the
-//! user's; who was not told of again for [`FORGET`] is forgotten, of those named one that failed gives way to a new one. [`DISMISSED`]
+//! Bounds: [`USERS`] peers of the user, [`FOUND`] of the local network and as many that strangers named, of [`ADDRESSES`] addresses each beside the
+//! user's, of which the eldest of the least trusted give way; who was not told of again for [`FORGET`] is forgotten, of those named one that failed gives way to a new one. [`DISMISSED`]
 //! peers that were let go.
 
 use std::{
@@ -52,8 +53,8 @@ pub struct Due {
     pub peer: PeerId,
     /// All that is known of where it is.
     pub addresses: Vec<Multiaddr>,
-    /// Who told of it.
-    pub teller: Teller,
+    /// Those of them that no stranger told of.
+    pub vouched: Vec<Multiaddr>,
 }
 
 /// Who told of a peer, the most trusted first.
@@ -67,9 +68,23 @@ pub enum Teller {
     Stranger,
 }
 
+impl Teller {
+    /// How much longer than the user's peers one waits for its turn.
+    fn handicap(self) -> Duration {
+        match self {
+            Self::User => Duration::ZERO,
+            Self::LocalNetwork => Duration::from_secs(10),
+            Self::Stranger => Duration::from_secs(30),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Target {
-    addresses: Vec<Multiaddr>,
+    /// In the order in which they were told of, each with its most trusted teller.
+    addresses: Vec<(Teller, Multiaddr)>,
+    /// When it was first told of, or its last dial or connection ended.
+    since: Instant,
     state: State,
     pause: Duration,
     teller: Teller,
@@ -89,11 +104,32 @@ enum State {
 impl Target {
     /// What a stranger named is no order to dial it again and again.
     fn failed(&mut self, now: Instant) {
-        (self.state, self.tried) = (State::Due(now + self.pause), true);
+        (self.state, self.tried, self.since) = (State::Due(now + self.pause), true, now);
         self.pause = match self.teller {
             Teller::Stranger => REFUSED,
             _ => (self.pause * 2).min(PAUSE.1),
         };
+    }
+
+    fn is_at(&mut self, teller: Teller, address: Multiaddr) {
+        let known = self
+            .addresses
+            .iter_mut()
+            .find(|(_, known)| *known == address);
+        if let Some((before, _)) = known {
+            *before = teller.min(*before);
+            return;
+        }
+        let others = self.addresses.iter().filter(|(of, _)| *of != Teller::User);
+        if teller != Teller::User && others.count() >= ADDRESSES {
+            let least = self.addresses.iter().map(|(of, _)| *of).max();
+            let eldest = self.addresses.iter().position(|(of, _)| Some(*of) == least);
+            match eldest {
+                Some(place) if least >= Some(teller) => drop(self.addresses.remove(place)),
+                _ => return,
+            }
+        }
+        self.addresses.push((teller, address));
     }
 
     fn first_pause(teller: Teller) -> Duration {
@@ -132,6 +168,7 @@ impl Dialing {
         }
         let target = self.targets.entry(peer).or_insert_with(|| Target {
             addresses: Vec::new(),
+            since: now,
             state: State::Due(now),
             pause: Target::first_pause(teller),
             teller,
@@ -142,11 +179,7 @@ impl Dialing {
             (target.teller, target.pause) = (teller, Target::first_pause(teller));
         }
         target.told = now;
-        if !target.addresses.contains(&address)
-            && (teller == Teller::User || target.addresses.len() < ADDRESSES)
-        {
-            target.addresses.push(address);
-        }
+        target.is_at(teller, address);
     }
 
     /// The user asks for it, also where it was let go before.
@@ -182,6 +215,7 @@ impl Dialing {
             && target.state == State::Connected
         {
             (target.state, target.tried) = (State::Due(now + target.pause), true);
+            target.since = now;
         }
     }
 
@@ -220,25 +254,31 @@ impl Dialing {
             .count()
     }
 
-    /// Whom to dial now, each with all its addresses; at most so many.
-    pub fn due(&mut self, most: usize, now: Instant) -> Vec<Due> {
+    /// Whom to dial now, each with all its addresses; at most so many, of those that one so trusted told of.
+    pub fn due(&mut self, most: usize, least: Teller, now: Instant) -> Vec<Due> {
         let is_due = |(peer, target): &(&PeerId, &Target)| {
-            matches!(target.state, State::Due(at) if at <= now) && !self.dismissed.contains(peer)
+            matches!(target.state, State::Due(at) if at <= now)
+                && target.teller <= least
+                && !self.dismissed.contains(peer)
         };
         let due = self.targets.iter().filter(is_due);
         let mut due: Vec<_> = due
-            .map(|(peer, target)| (target.teller, self.order.hash_one(peer), *peer))
+            .map(|(peer, target)| {
+                let turn = target.since + target.teller.handicap();
+                (turn, self.order.hash_one(peer), *peer)
+            })
             .collect();
         due.sort_unstable();
         due.truncate(most);
-        let dialled = due.into_iter().filter_map(|(teller, _, peer)| {
+        let dialled = due.into_iter().filter_map(|(_, _, peer)| {
             let target = self.targets.get_mut(&peer)?;
             target.state = State::Dialling;
-            let addresses = target.addresses.clone();
+            let addresses = target.addresses.iter();
+            let vouched = addresses.clone().filter(|(of, _)| *of != Teller::Stranger);
             Some(Due {
                 peer,
-                addresses,
-                teller,
+                vouched: vouched.map(|(_, address)| address.clone()).collect(),
+                addresses: addresses.map(|(_, address)| address.clone()).collect(),
             })
         });
         dialled.collect()
@@ -281,6 +321,7 @@ mod tests {
     }
 
     const ALL: usize = usize::MAX;
+    const ANY: Teller = Teller::Stranger;
 
     fn second(now: Instant, seconds: u64) -> Instant {
         now + Duration::from_secs(seconds)
@@ -297,11 +338,11 @@ mod tests {
         let due = Due {
             peer: seed,
             addresses: vec![address(1), address(2)],
-            teller: Teller::User,
+            vouched: vec![address(1), address(2)],
         };
-        assert_eq!(dialing.due(ALL, now), [due]);
+        assert_eq!(dialing.due(ALL, ANY, now), [due]);
         assert!(
-            dialing.due(ALL, second(now, 100)).is_empty(),
+            dialing.due(ALL, ANY, second(now, 100)).is_empty(),
             "it is being dialled"
         );
     }
@@ -312,24 +353,32 @@ mod tests {
         let mut dialing = Dialing::new(PeerId::random());
         dialing.told(Teller::User, seed, address(1), now);
         for pause in [1, 2, 4, 8, 16, 20, 20] {
-            assert_eq!(dialing.due(ALL, now).len(), 1);
+            assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
             dialing.failed(&seed, now);
             now = second(now, pause);
-            assert!(dialing.due(ALL, now - Duration::from_millis(1)).is_empty());
+            assert!(
+                dialing
+                    .due(ALL, ANY, now - Duration::from_millis(1))
+                    .is_empty()
+            );
         }
         dialing.connected(&seed);
-        assert!(dialing.due(ALL, second(now, 100)).is_empty());
+        assert!(dialing.due(ALL, ANY, second(now, 100)).is_empty());
         dialing.gone(&seed, now);
-        assert_eq!(dialing.due(ALL, second(now, 1)).len(), 1, "it starts anew");
+        assert_eq!(
+            dialing.due(ALL, ANY, second(now, 1)).len(),
+            1,
+            "it starts anew"
+        );
         dialing.connected(&seed);
         dialing.refused(&seed);
         dialing.gone(&seed, now);
-        assert!(dialing.due(ALL, second(now, 59)).is_empty());
-        assert_eq!(dialing.due(ALL, second(now, 60)).len(), 1);
+        assert!(dialing.due(ALL, ANY, second(now, 59)).is_empty());
+        assert_eq!(dialing.due(ALL, ANY, second(now, 60)).len(), 1);
         dialing.connected(&seed);
         dialing.dismissed(&seed);
         dialing.gone(&seed, now);
-        assert!(dialing.due(ALL, second(now, 10_000)).is_empty());
+        assert!(dialing.due(ALL, ANY, second(now, 10_000)).is_empty());
     }
 
     #[test]
@@ -345,9 +394,9 @@ mod tests {
         dialing.gone(&seed, now);
         dialing.dials(&seed);
         dialing.failed(&seed, now);
-        assert!(dialing.due(ALL, second(now, 10_000)).is_empty());
+        assert!(dialing.due(ALL, ANY, second(now, 10_000)).is_empty());
         dialing.wanted(&seed, now);
-        assert_eq!(dialing.due(ALL, now).len(), 1);
+        assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
     }
 
     #[test]
@@ -355,11 +404,11 @@ mod tests {
         let (peer, now) = (PeerId::random(), platform::now());
         let mut dialing = Dialing::new(PeerId::random());
         dialing.told(Teller::LocalNetwork, peer, address(1), now);
-        assert_eq!(dialing.due(ALL, now).len(), 1);
+        assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
         dialing.connected(&peer);
         dialing.gone(&peer, second(now, 95));
         assert_eq!(
-            dialing.due(ALL, second(now, 96)).len(),
+            dialing.due(ALL, ANY, second(now, 96)).len(),
             1,
             "its record has not expired"
         );
@@ -370,7 +419,7 @@ mod tests {
             address(2),
             second(now, 361),
         );
-        let due = dialing.due(ALL, second(now, 361));
+        let due = dialing.due(ALL, ANY, second(now, 361));
         assert!(due.iter().all(|due| due.peer != peer), "forgotten: {due:?}");
     }
 
@@ -382,7 +431,10 @@ mod tests {
             dialing.told(Teller::LocalNetwork, peer, address(port), now);
         }
         assert_eq!(
-            dialing.due(ALL, now).first().map(|due| due.addresses.len()),
+            dialing
+                .due(ALL, ANY, now)
+                .first()
+                .map(|due| due.addresses.len()),
             Some(ADDRESSES)
         );
         for _ in 0..1000 {
@@ -400,16 +452,16 @@ mod tests {
         }
         dialing.told(Teller::Stranger, named, address(1), now);
         dialing.told(Teller::User, seed, address(1), now);
-        let due = dialing.due(3, now);
+        let due = dialing.due(3, ANY, now);
         assert_eq!((due.len(), dialing.dialling()), (3, 3));
         assert_eq!(due.first().map(|due| due.peer), Some(seed));
-        assert!(dialing.due(0, now).is_empty());
-        assert_eq!(dialing.due(ALL, now).len(), 19);
+        assert!(dialing.due(0, ANY, now).is_empty());
+        assert_eq!(dialing.due(ALL, ANY, now).len(), 19);
         // In vain: what a stranger named is left alone, however often it is named.
         dialing.failed(&named, now);
         dialing.told(Teller::Stranger, named, address(1), second(now, 59));
-        assert!(dialing.due(ALL, second(now, 59)).is_empty());
-        assert_eq!(dialing.due(ALL, second(now, 60)).len(), 1);
+        assert!(dialing.due(ALL, ANY, second(now, 59)).is_empty());
+        assert_eq!(dialing.due(ALL, ANY, second(now, 60)).len(), 1);
     }
 
     #[test]
@@ -419,7 +471,7 @@ mod tests {
             dialing.told(Teller::Stranger, PeerId::random(), address(1), now);
         }
         assert_eq!(dialing.targets.len(), FOUND);
-        for due in dialing.due(1, now) {
+        for due in dialing.due(1, ANY, now) {
             dialing.connected(&due.peer);
             dialing.refused(&due.peer);
             dialing.gone(&due.peer, now);
@@ -443,8 +495,69 @@ mod tests {
         for teller in [Teller::Stranger, Teller::LocalNetwork] {
             dialing.told(teller, peer, address(1), now);
         }
-        assert!(dialing.due(ALL, now).is_empty());
+        assert!(dialing.due(ALL, ANY, now).is_empty());
         dialing.wanted(&peer, now);
-        assert_eq!(dialing.due(ALL, now).len(), 1);
+        assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
+    }
+
+    #[test]
+    fn many_that_do_not_answer_keep_nobody_out() {
+        let (mut dialing, begin) = (Dialing::new(PeerId::random()), platform::now());
+        let [neighbour, named] = [(); 2].map(|()| PeerId::random());
+        for _ in 0..100 {
+            dialing.told(Teller::User, PeerId::random(), address(1), begin);
+        }
+        dialing.told(Teller::LocalNetwork, neighbour, address(1), begin);
+        dialing.told(Teller::Stranger, named, address(1), begin);
+        // Each dial hangs for ten seconds.
+        let (mut hanging, mut dialled) = (Vec::new(), Vec::new());
+        for seconds in 0..300 {
+            let now = second(begin, seconds);
+            hanging.retain(|(at, peer)| {
+                let hangs = *at + Duration::from_secs(10) > now;
+                if !hangs {
+                    dialing.failed(peer, now);
+                }
+                hangs
+            });
+            for due in dialing.due(8 - hanging.len(), ANY, now) {
+                hanging.push((now, due.peer));
+                dialled.push(due.peer);
+            }
+        }
+        assert!(dialled.contains(&neighbour) && dialled.contains(&named));
+    }
+
+    #[test]
+    fn who_names_a_peer_first_does_not_say_where_it_is() {
+        let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
+        let [named, seed] = [(); 2].map(|()| PeerId::random());
+        dialing.told(Teller::User, seed, address(1), now);
+        for port in 100..120 {
+            dialing.told(Teller::Stranger, named, address(port), now);
+            dialing.told(Teller::Stranger, seed, address(port), now);
+        }
+        dialing.told(Teller::Stranger, named, address(2), now);
+        dialing.told(Teller::LocalNetwork, named, address(3), now);
+        let due = dialing.due(ALL, ANY, now);
+        let of = |peer| due.iter().find(|due| due.peer == peer).expect("it is due");
+        assert_eq!(of(named).addresses.len(), ADDRESSES);
+        assert!(of(named).addresses.ends_with(&[address(2), address(3)]));
+        assert_eq!(of(named).vouched, [address(3)]);
+        assert_eq!(
+            (of(seed).addresses.len(), &of(seed).vouched),
+            (17, &vec![address(1)])
+        );
+        // A stranger takes no place of a neighbour's.
+        for port in 200..220 {
+            dialing.told(Teller::LocalNetwork, named, address(port), now);
+        }
+        dialing.told(Teller::Stranger, named, address(300), now);
+        dialing.failed(&named, now);
+        let due = dialing.due(ALL, ANY, second(now, 100));
+        assert!(
+            due.iter()
+                .all(|due| due.addresses.last() == Some(&address(219)) || due.peer != named)
+        );
     }
 }

@@ -23,7 +23,7 @@
 //! Nothing here is trusted for a short id: a collision and a lie look the same, so neither is ever punished. What
 //! follows is the whole block from the same peer, and only a wrong one of those costs it reputation.
 //!
-//! [`TransactionKey`]: super::TransactionKey
+//! [`TransactionKey`]: crate::chain::TransactionKey
 //! [`Application`]: crate::chain::Application
 
 mod actions;
