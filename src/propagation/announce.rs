@@ -30,11 +30,8 @@ impl Announce {
     /// They are not, or are no columns.
     pub(crate) fn check(&self) -> Result<(), FrameError> {
         let count = wire::ids(&self.ids)?.len();
-        let fits = |size: u64| u32::try_from(size).is_ok();
-        let is_right = varints(&self.sizes).filter(|size| fits(*size)).count() == count
-            && varints(&self.fee_rates).count() == count
-            && ends(&self.sizes) == count
-            && ends(&self.fee_rates) == count;
+        let is_right = is_column(&self.sizes, count, u32::MAX.into())
+            && is_column(&self.fee_rates, count, u64::MAX);
         if is_right {
             Ok(())
         } else {
@@ -114,12 +111,16 @@ fn varints(mut field: &[u8]) -> impl Iterator<Item = u64> {
     })
 }
 
-/// How many varints end in a field; the field too, if there are as many as there are numbers.
-fn ends(field: &[u8]) -> usize {
-    if field.last().is_some_and(|byte| *byte >= 0x80) {
-        return usize::MAX;
+/// Whether a packed field has so many numbers, none of them larger, and nothing else.
+fn is_column(mut field: &[u8], count: usize, largest: u64) -> bool {
+    let mut numbers = 0;
+    while !field.is_empty() {
+        match decode_varint(&mut field) {
+            Ok(number) if number <= largest => numbers += 1,
+            _ => return false,
+        }
     }
-    field.iter().filter(|byte| **byte < 0x80).count()
+    numbers == count
 }
 
 #[cfg(test)]

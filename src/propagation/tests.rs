@@ -105,6 +105,13 @@ fn item(kind: ItemKind, number: u32) -> Fresh {
     }
 }
 
+/// What both have to send crosses.
+fn exchange([one, other]: &mut [Node; 2], [here, there]: [PeerId; 2], now: Instant) {
+    let (sent, answers) = (one.send(there, now), other.send(here, now));
+    other.receive(here, sent, now);
+    one.receive(there, answers, now);
+}
+
 #[test]
 fn who_roams_in_the_middle_of_a_stream_loses_nothing_and_nobody_pays() {
     let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
@@ -133,10 +140,7 @@ fn who_roams_in_the_middle_of_a_stream_loses_nothing_and_nobody_pays() {
     }
     for _ in 0..500 {
         now += Duration::from_millis(10);
-        let [one, other] = &mut nodes;
-        let (sent, answers) = (one.send(there, now), other.send(here, now));
-        other.receive(here, sent, now);
-        one.receive(there, answers, now);
+        exchange(&mut nodes, [here, there], now);
     }
     let [one, other] = &nodes;
     assert_eq!(one.has.len(), 300 * 2 * 2 * 10);
@@ -161,10 +165,7 @@ fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
     assert!(!nodes[0].core.is_settled(now));
     for _ in 0..1000 {
         now += Duration::from_millis(10);
-        let [one, other] = &mut nodes;
-        let (sent, answers) = (one.send(there, now), other.send(here, now));
-        other.receive(here, sent, now);
-        one.receive(there, answers, now);
+        exchange(&mut nodes, [here, there], now);
     }
     let [one, other] = &nodes;
     assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
