@@ -19,6 +19,8 @@ export class ConnectBox {
   readonly #message = byId('connect-message', HTMLElement)
   readonly #options: ConnectOptions
   #dialling: AbortController | undefined
+  /** A person is at the box: what the page does by itself no longer speaks here. */
+  #taken = false
 
   constructor(options: ConnectOptions) {
     this.#options = options
@@ -27,21 +29,25 @@ export class ConnectBox {
       if (this.#dialling === undefined) void this.connect()
       else this.#dialling.abort()
     })
-    this.#field.addEventListener('input', () => this.#say(''))
+    this.#field.addEventListener('input', () => {
+      this.#taken = true
+      this.#say('')
+    })
   }
 
-  /** Puts an address into the field, unless a person has written there. */
+  /** Puts an address into the field, unless a person is at it. */
   prefill(address: string): void {
-    if (this.#field.value === '') this.#field.value = address
+    if (!this.#taken && this.#field.value === '') this.#field.value = address
   }
 
-  /** Shows why a dial failed that the person did not start by hand. */
+  /** Shows why a dial failed that nobody started by hand, unless a person is at the box. */
   fail(reason: string): void {
-    this.#say(reason, 'error')
+    if (!this.#taken) this.#say(reason, 'error')
   }
 
   /** Dials what the field holds. */
   async connect(): Promise<void> {
+    this.#taken = true
     const address = this.#field.value.trim()
     const problem = addressProblem(address, this.#options.surroundings())
     if (problem !== undefined) {
@@ -56,6 +62,7 @@ export class ConnectBox {
     try {
       const peerId = await this.#options.dial(address, dialling.signal)
       this.#say(`Connected to ${short(peerId)}.`, 'done')
+      this.#taken = false
     } catch (error) {
       if (dialling.signal.aborted) this.#say('Cancelled.')
       else this.#say(sentence(error), 'error')
