@@ -1,0 +1,139 @@
+//! Running the command: its output as it comes, its end, and signals to it.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_selkie"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+/// Runs a command that ends by itself.
+pub fn selkie(arguments: &[&str]) -> Output {
+    finish(&mut command(arguments), Stdio::piped())
+}
+
+pub fn finish(command: &mut Command, stdout: impl Into<Stdio>) -> Output {
+    let piped = command.stdout(stdout).stderr(Stdio::piped());
+    let child = piped.spawn().expect("it starts");
+    let id = child.id();
+    let (sender, ended) = mpsc::channel();
+    // Fails where the test has given up.
+    thread::spawn(move || sender.send(child.wait_with_output()));
+    match ended.recv_timeout(PATIENCE) {
+        Ok(output) => output.expect("it ran"),
+        Err(_) => {
+            signal("KILL", id);
+            panic!("it did not end: {command:?}")
+        }
+    }
+}
+
+pub fn signal(name: &str, id: u32) {
+    let status = Command::new("sh")
+        .args(["-c", &format!("kill -{name} {id}")])
+        .status();
+    assert!(status.expect("sh runs").success());
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn a_key(folder: &Path) -> String {
+    folder.join("identity.key").display().to_string()
+}
+
+/// A command that goes on until it is interrupted; its lines arrive as they are written.
+pub struct Running {
+    pub child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Running {
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let stdout = child.stdout.take().expect("a pipe");
+        Self::writing(child, stdout)
+    }
+
+    /// A child that writes lines into a pipe.
+    pub fn writing(child: Child, pipe: impl Read + Send + 'static) -> Self {
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// The next line that is wanted.
+    pub fn line(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if wanted(&line) => return line,
+                Ok(line) => seen.push(line),
+                Err(error) => panic!("{error}; it wrote: {seen:#?}"),
+            }
+        }
+    }
+
+    /// The next object that is wanted.
+    pub fn object(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let parsed = |line: &str| serde_json::from_str(line).expect("an object per line");
+        parsed(&self.line(|line| wanted(&parsed(line))))
+    }
+
+    /// An address at which it listens.
+    pub fn address(&self, transport: &str) -> String {
+        let listens = self.object(|line| {
+            let address = line["address"].as_str().unwrap_or_default();
+            line["type"] == "listening" && address.contains(transport) && !address.contains("/ws")
+        });
+        listens["address"].as_str().expect("an address").to_owned()
+    }
+
+    pub fn interrupt(&self) {
+        signal("INT", self.child.id());
+    }
+
+    /// Interrupts; returns the exit code and the lines that were left.
+    pub fn end(mut self) -> (Option<i32>, Vec<String>) {
+        self.interrupt();
+        let code = self.child.wait().expect("it ends").code();
+        (code, self.lines.iter().collect())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // An error says that it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
