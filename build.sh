@@ -15,11 +15,12 @@ usage: ./build.sh COMMAND
 
   run [N] [ARGS]  set up, build, and start N nodes (default 4) that replay real Bitcoin blocks,
                   with a page whose tab is one more node; prints the page's address
-  test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop, and attacks, which runs when named
-  npm             build the npm package into js/dist, optimised, and check its size
-  bench [--smoke] [GROUP]
+  test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop; attacks run when named only
+  npm             build the npm package into js/dist, optimised, and say its size
+  bench [--smoke] [GROUP] [-- WORDS]
                   measure: wasm, connect, propagation, crowd, attacks, browser (default: all); writes target/bench/GROUP.json.
                   --smoke: everything for a moment, no figures, to see that it works
+                  WORDS go to the bench: attacks -- silent-tcp --seconds 8
   figures [GROUP] take a group's figures from target/bench into docs/figures.json; write all tables from it
   lint            formatters and linters on every part
   setup           only what run needs: the wasm target, wasm-bindgen, npm packages

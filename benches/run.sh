@@ -1,7 +1,7 @@
 # Sourced by build.sh: the measurements. Each group prints a table and writes target/bench/GROUP.json.
 #
 # `--smoke` runs all of a group for a moment, on the builds that the tests use: its figures say nothing and are not kept, but what no
-# longer works shows. CI runs the native ones.
+# longer works shows. CI runs the native ones. What stands after `--` goes to the bench: `attacks -- silent-tcp --seconds 8`.
 
 readonly BENCH_GROUPS=(wasm connect propagation crowd attacks browser)
 
@@ -12,7 +12,13 @@ run_benches() {
     export SELKIE_BENCH_SMOKE=1
     shift
   fi
-  local groups=("$@") group begin=$SECONDS
+  local groups=() group begin=$SECONDS
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    groups+=("$1")
+    shift
+  done
+  [ $# -eq 0 ] || shift
+  bench_words=("$@")
   [ ${#groups[@]} -gt 0 ] || groups=("${BENCH_GROUPS[@]}")
   for group in "${groups[@]}"; do
     [[ " ${BENCH_GROUPS[*]} " == *" $group "* ]] || fail "no bench group \"$group\"; there are: ${BENCH_GROUPS[*]}"
@@ -50,7 +56,7 @@ native_program() {
     sed -n "s/.*\"executable\":\"\([^\"]*$1-[^\"]*\)\".*/\1/p"
 }
 
-native_bench() { "$(native_program "$1")"; }
+native_bench() { "$(native_program "$1")" "${bench_words[@]}"; }
 
 bench_wasm() {
   package_to_measure

@@ -89,7 +89,7 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   readonly gossip: Gossip
   readonly state: State
 
-  /** Dials a multiaddr; resolves to the peer's id once it has shown that it is of this network. */
+  /** Dials a multiaddr; resolves to the peer's id once it has shown that it is of this network, or that it is a plain libp2p peer. */
   dial(address: string, options?: AbortOptions): Promise<string>
   disconnect(peerId: string, options?: AbortOptions): Promise<void>
   peers(options?: AbortOptions): Promise<Peer[]>
@@ -124,7 +124,7 @@ export interface NodeEvents {
   'peer:connect': Peer & { address: string }
   'peer:disconnect': { peerId: string; reason: string }
   /** A peer was turned away, or turned us away: another network, another genesis, a ban. */
-  'peer:refused': { peerId: string; reason: string }
+  'peer:refused': { peerId: string; address?: string; reason: string }
   'peer:identify': { peerId: string; agent: string; protocols: string[] }
   'peer:discovered': Pick<Peer, 'peerId' | 'addresses'>
   'peer:score': { peerId: string; reason: string; score: number }
@@ -137,7 +137,7 @@ export interface NodeEvents {
    * peers are taken. `reason` says which.
    */
   'gossip:impaired': { peerId: string; reason: string }
-  /** What has no event of its own, in a sentence: an address at which this node listens. */
+  /** What has no event of its own, in a sentence: an address at which this node listens, or no longer does. */
   log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
   /** Events came faster than they were taken, and this many were dropped, the oldest first. */
   lagged: { missed: number }
@@ -263,6 +263,23 @@ export interface Metrics {
 /**
  * The base of all errors here. `code` is stable, for programs; `message` says what to do next;
  * after a `fatal` one the same node, or the same call, can't succeed.
+ *
+ * Codes without a class of their own, of an item or a message:
+ * - `rejected`, `ignored`: by the chain's rules, as is, or for now.
+ * - `too-large`, `empty`: by the limits of the configuration.
+ * - `duplicate`: sent or received here before; nothing was sent.
+ * - `busy`: the queues are full; try again.
+ * - `no-peers`: nobody is there to send it to.
+ * - `not-sent`: accepted here, but the last peer left before it was sent. To submit it again is a `duplicate`; a transaction or block
+ *   is offered to the next peer, a vote is not.
+ * - `not-connected`, `broken`: the peer is not there, or its connection ended on the way.
+ * - `timeout`, `refused`, `unsupported`, `invalid-message`: a peer's answer did not come, says no, can't be had or is no message.
+ * - `not-broadcastable`: a question about state goes to one peer.
+ *
+ * Of the node:
+ * - `already-started`; `listen`: no such address can be listened at; `transport`: it could not be set up.
+ * - `too-many-subscriptions`: end some, or read one in several places.
+ * - `network`, `internal`: what has no code of its own; the message says it.
  */
 export class SelkieError extends Error {
   constructor(code: string, message: string, options?: { fatal?: boolean; cause?: unknown })

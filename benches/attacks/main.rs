@@ -1,7 +1,7 @@
-//! What attacks do to a node, measured from outside: `./build.sh bench attacks`, or some of them by name.
+//! What attacks do to a node, measured from outside: `./build.sh bench attacks`, and `-- NAMES` for some of them only.
 //!
 //! The smoke form does the first of each family without verdicts: `tests/attacks/` does all. `-- --seconds 8` attacks for less
-//! than the 20 s of the documented figures. Each row has a victim in a process of its own, two honest nodes that talk through it,
+//! than 20 s. Each row has a victim in a process of its own, two honest nodes that talk through it,
 //! and an attacker with one thread. The laboratory is that of `tests/attacks/`, where the attacks are.
 
 #[path = "../../tests/attacks/lab/mod.rs"]

@@ -42,6 +42,29 @@ test('every event of the contract is sent by somebody, and every event that is s
   assert.deepEqual([...types].sort(), fields('NodeEvents').sort())
 })
 
+test('an event of the contract has the fields that are sent, and no others', () => {
+  const sent = [...surface.matchAll(/object\(\[\s*\("type", "([^"]+)"\.into\(\)\),(.*?)\]\)/gs)]
+  const [, events] = contract.match(/export interface NodeEvents \{\n(.*?)\n\}/s)
+  let compared = 0
+  for (const [, type, body] of sent) {
+    // What is made of others, and what the facade takes apart, has no list of fields here.
+    const [, promised] = events.match(new RegExp(`^ +'?${type}'?: \\{(.*)\\}$`, 'm')) ?? []
+    if (promised === undefined) continue
+    const names = (text, pattern) => [...text.matchAll(pattern)].map(([, name]) => name).sort()
+    assert.deepEqual(names(promised, /(\w+)\??:/g), names(body, /\(\s*"(\w+)",/g), type)
+    compared += 1
+  }
+  assert.ok(compared >= 9, `${compared} events were compared`)
+})
+
+test('every code of an error stands in the contract', async () => {
+  const errors = await readFile(new URL('../../src/error.rs', import.meta.url), 'utf8')
+  const web = await readFile(new URL('../../src/web/node.rs', import.meta.url), 'utf8')
+  const codes = [...errors.matchAll(/=> "([a-z-]+)",/g), ...web.matchAll(/failure\("([a-z-]+)"/g)]
+  assert.ok(codes.length > 25)
+  for (const [, code] of codes) assert.ok(contract.includes(`\`${code}\``), code)
+})
+
 test('the types need no more of a user than ES2022 and the DOM', async () => {
   const path = (name) => fileURLToPath(new URL(name, import.meta.url))
   const options = ['--strict', '--noEmit', '--ignoreConfig', '--lib', 'es2022,dom']

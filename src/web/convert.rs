@@ -49,7 +49,7 @@ impl From<NetworkError> for JsValue {
 
 impl From<ProtocolError> for JsValue {
     fn from(error: ProtocolError) -> Self {
-        failure(error.code(), false, &error.to_string())
+        failure(error.code(), error.is_fatal(), &error.to_string())
     }
 }
 
