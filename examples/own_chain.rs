@@ -65,7 +65,7 @@ impl Application for GuestBook {
     fn check_transaction(&self, entry: &Transaction) -> Checked {
         match entry.data.split_first_chunk::<FEE>() {
             Some((fee, text)) if !text.is_empty() && std::str::from_utf8(text).is_ok() => Checked {
-                fee: u64::from_be_bytes(*fee),
+                fee: Some(u64::from_be_bytes(*fee)),
                 ..Checked::accept(id(&name(&entry.data)))
             },
             _ => Checked::reject(&entry.data, "an entry is a fee and a text in UTF-8"),

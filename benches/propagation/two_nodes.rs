@@ -292,7 +292,7 @@ struct Counter(Arc<AtomicU64>);
 impl Application for Counter {
     fn check_transaction_by_key(&self, transaction: &Transaction, key: &TransactionKey) -> Checked {
         let mut checked = Checked::accept(ItemId::of_key(key));
-        checked.fee = transaction.data.first().copied().unwrap_or(0).into();
+        checked.fee = transaction.data.first().copied().map(u64::from);
         checked
     }
 

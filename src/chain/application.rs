@@ -106,8 +106,9 @@ pub enum Verdict {
 pub struct Checked {
     /// The chain's own identity of the item.
     pub id: ItemId,
-    /// The fee that the item pays, in the chain's smallest unit; 0 where it has none or it is unknown.
-    pub fee: u64,
+    /// The fee that the item pays, in the chain's smallest unit. `None` where nobody can say (it counts as 0, and who announced it with
+    /// more pays nothing).
+    pub fee: Option<u64>,
     /// What becomes of the item.
     pub verdict: Verdict,
     /// For a person: why it was not accepted. Empty when it was.
@@ -115,11 +116,11 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// Accepted, without a fee.
+    /// Accepted, with a fee of which nothing is known.
     pub fn accept(id: ItemId) -> Self {
         Self {
             id,
-            fee: 0,
+            fee: None,
             verdict: Verdict::Accept,
             reason: String::new(),
         }
@@ -129,7 +130,7 @@ impl Checked {
     pub fn reject(data: &[u8], reason: impl Into<String>) -> Self {
         Self {
             id: ItemId::sha256(data),
-            fee: 0,
+            fee: None,
             verdict: Verdict::Reject,
             reason: reason.into(),
         }

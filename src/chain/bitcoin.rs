@@ -63,7 +63,7 @@ const WITNESS_RESERVED_VALUE: [u8; 2] = [0x01, 0x20];
 /// the reversed order in which Bitcoin shows hashes. A rejected item is named by the SHA-256 of all its
 /// bytes instead, so that a bad body never speaks for the honest block with the same header.
 ///
-/// The fee is always 0: it is the difference between inputs and outputs, and how much an
+/// The fee is never known: it is the difference between inputs and outputs, and how much an
 /// input holds stands in another transaction, which a node that passes it on does not have.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Bitcoin;
@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(checked.verdict, Verdict::Accept, "{}", checked.reason);
         let id = "0000000000000000025aff8be8a55df8f89c77296db6198f272d6577325d4069";
         assert_eq!(checked.id.to_string(), id);
-        assert_eq!(checked.fee, 0);
+        assert_eq!(checked.fee, None);
         assert_eq!(decode::transactions(BLOCK).unwrap().len(), 1557);
         assert_eq!(propagated_transactions(BLOCK).unwrap().len(), 1556);
     }
@@ -421,7 +421,7 @@ mod tests {
         let data = hex::decode(FIRST_PAYMENT).unwrap();
         let id = "f4184fc596403b9d638783cf57adfe4c75c605f6356fbc91338530e9831e9e16";
         let checked = transaction(&data);
-        assert_eq!((checked.id.to_string().as_str(), checked.fee), (id, 0));
+        assert_eq!((checked.id.to_string().as_str(), checked.fee), (id, None));
         assert_eq!(checked.verdict, Verdict::Accept);
         let witnessed = transaction(&with_witness(&data, b"a signature"));
         assert_eq!(

@@ -93,10 +93,13 @@ impl Judged {
             };
             let size = data.len();
             let (item, checked, block) = checks.check(&key, data.clone());
-            if promised.is_some_and(|promised| promised > fee_rate(checked.fee, size)) {
-                judged.misdeed = Some(Misdeed::FalseAnnouncement);
-            }
             if checked.verdict == Verdict::Accept {
+                // Of what is not accepted the chain may not have looked at the fee.
+                if let (Some(promised), Some(fee)) = (promised, checked.fee)
+                    && promised > fee_rate(fee, size)
+                {
+                    judged.misdeed = Some(Misdeed::FalseAnnouncement);
+                }
                 judged.accept(&load, (key, data, block), &checked);
                 // A block's event is made where it goes on.
                 let tells = told && load.delivers && load.kind != ItemKind::Block;
@@ -156,7 +159,7 @@ impl Judged {
         if load.kind == ItemKind::Block {
             self.block = block;
         } else {
-            let fee = checked.fee;
+            let fee = checked.fee.unwrap_or_default();
             self.accepted.push(Accepted { key, data, fee });
         }
     }

@@ -6,11 +6,13 @@ use std::{
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
-use super::*;
+use super::{batch::Load, *};
 use crate::{
     chain::{Application, Checked, Item, ItemId, Transaction, Vote},
     error::NetworkError,
+    peers::Misdeed,
     platform::test,
+    propagation::plumtree::Fresh,
 };
 
 /// Keeps votes and transactions as lanes do.
@@ -37,6 +39,10 @@ impl Chain {
         match data {
             b"bad" => Checked::reject(data, "it is bad"),
             b"old" => Checked::ignore(data, "it is old"),
+            b"a tip" => Checked {
+                fee: Some(5),
+                ..Checked::opaque(data)
+            },
             b"panic" => panic!("the chain does not like this"),
             _ => Checked::opaque(data),
         }
@@ -424,5 +430,35 @@ proptest! {
         }
         prop_assert_eq!(chain.delivered(), accepted.len());
         prop_assert!(intake.copies.count == 0 && intake.checking.is_empty());
+    }
+}
+
+#[test]
+fn an_announcer_pays_for_a_false_fee_of_what_was_accepted_only() {
+    let chain = Chain::default();
+    let blocks = DeliveredBlocks::new(8);
+    let judged = |data: &'static [u8], promised| {
+        let load = Load {
+            kind: ItemKind::Transaction,
+            from: Some(PeerId::random()),
+            framed: true,
+            delivers: true,
+            items: vec![Fresh {
+                key: TransactionKey::of(data),
+                data: Bytes::from_static(data),
+                promised,
+            }],
+        };
+        Judged::of(load, &chain, &blocks, true).misdeed
+    };
+    // 5 for 5 bytes are 1,000 for 1,000.
+    assert_eq!(judged(b"a tip", Some(1000)), None);
+    assert_eq!(
+        judged(b"a tip", Some(1001)),
+        Some(Misdeed::FalseAnnouncement)
+    );
+    // Who ignores an item, or fails over it, has not looked at its fee; another chain knows of none.
+    for data in [&b"old"[..], b"panic", b"without"] {
+        assert_eq!(judged(data, Some(1001)), None, "{data:?}");
     }
 }
