@@ -136,7 +136,8 @@ impl<T> FairQueue<T> {
         }
     }
 
-    fn enter(&mut self, from: Bringer, cost: usize, work: T) {
+    /// Takes work in whatever the limits say.
+    pub(crate) fn enter(&mut self, from: Bringer, cost: usize, work: T) {
         if from.is_some() {
             self.taken += cost;
         }

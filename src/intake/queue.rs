@@ -1,22 +1,32 @@
 //! The queue in front of the chain's checks.
 //!
-//! Items wait here until one of a bounded number of checks is free: votes first, then blocks, then transactions. Some
-//! checks are kept for votes, which so never wait for the end of another kind's.
+//! Items wait here until one of a bounded number of checks is free: votes first, then questions about blocks, blocks, and transactions.
+//! Some checks are kept for votes, which so never wait for the end of another kind's. Questions are asked for each peer in turn, and
+//! after a few of them a batch has its turn: whoever has ever new blocks looked at holds up neither transactions nor our own blocks.
 //!
 //! Bounds: each kind has a room of its own, and each peer a share of it (`protocol.validation.votes`, `blocks`, `transactions`):
 //! a flood of one kind takes no room of another, and one peer cannot take it all. What doesn't fit is refused, and told; a peer's
 //! lanes are read no further instead ([`Queue::take`]).
 //! How many questions about blocks there are is bounded by the cores that ask them.
 
-use std::collections::VecDeque;
-
 use libp2p::PeerId;
 
 use super::{Batch, FairQueue, OVERHEAD, Ticket, fair::NoRoom};
-use crate::{chain::ItemKind, config::ValidationConfig, propagation::blocks::Question};
+use crate::{
+    chain::ItemKind,
+    config::{Share, ValidationConfig},
+    propagation::blocks::Question,
+};
 
 /// Bytes of waiting batches that are checked with another: so long may a vote wait for the end of a check.
 const MERGED: usize = 64 << 10;
+/// Questions that are asked in a row while batches wait.
+const QUESTIONS: usize = 3;
+/// No limit of its own: how many questions there are is bounded where they arise.
+const UNLIMITED: Share = Share {
+    all: usize::MAX,
+    per_peer: usize::MAX,
+};
 
 /// What is checked at once.
 #[derive(Debug)]
@@ -31,7 +41,9 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct Queue {
     votes: FairQueue<Batch>,
-    questions: VecDeque<Question>,
+    questions: FairQueue<Question>,
+    /// How many were asked since the last batch was started.
+    asked: usize,
     blocks: FairQueue<Batch>,
     transactions: FairQueue<Batch>,
     free: usize,
@@ -43,7 +55,8 @@ impl Queue {
     pub(crate) fn new(config: &ValidationConfig) -> Self {
         Self {
             votes: FairQueue::new(config.votes),
-            questions: VecDeque::new(),
+            questions: FairQueue::new(UNLIMITED),
+            asked: 0,
             blocks: FairQueue::new(config.blocks),
             transactions: FairQueue::new(config.transactions),
             free: config.max_in_flight,
@@ -96,7 +109,7 @@ impl Queue {
 
     /// Takes a question in.
     pub(crate) fn ask(&mut self, question: Question) {
-        self.questions.push_back(question);
+        self.questions.enter(question.peer(), 1, question);
     }
 
     /// The next work, if a check is free for it; the caller calls [`Queue::ended`] after it, and [`Queue::done`] for each batch.
@@ -108,9 +121,9 @@ impl Queue {
             if self.free <= self.for_votes {
                 return None;
             }
-            let question = self.questions.pop_front().map(Work::Question);
-            let mut batch = || self.blocks.pop().or_else(|| self.transactions.pop());
-            question.or_else(|| batch().map(Work::Batch))
+            let batch_first = self.asked >= QUESTIONS;
+            let batch = batch_first.then(|| self.batch()).flatten();
+            batch.or_else(|| self.question()).or_else(|| self.batch())
         })?;
         self.free -= 1;
         Some(next)
@@ -161,6 +174,20 @@ impl Queue {
         self.own_blocks
     }
 
+    /// The next batch that is no vote.
+    fn batch(&mut self) -> Option<Work> {
+        let batch = self.blocks.pop().or_else(|| self.transactions.pop())?;
+        self.asked = 0;
+        Some(Work::Batch(batch))
+    }
+
+    fn question(&mut self) -> Option<Work> {
+        let question = self.questions.pop()?;
+        self.questions.done(question.peer(), 1);
+        self.asked += 1;
+        Some(Work::Question(question))
+    }
+
     fn of(&mut self, kind: ItemKind) -> &mut FairQueue<Batch> {
         match kind {
             ItemKind::Vote => &mut self.votes,
@@ -181,8 +208,12 @@ fn reason(kind: ItemKind, no_room: NoRoom) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::{config::Share, intake::Source, platform::test};
+    use crate::{
+        chain::ItemId, intake::Source, platform::test, propagation::blocks::compact::HeaderCheck,
+    };
 
     fn batch(kind: ItemKind, from: PeerId, size: usize) -> Batch {
         Batch::one(kind, Source::Direct(from), vec![7; size].into())
@@ -235,6 +266,38 @@ mod tests {
         queue.ended();
         let last = queue.start().map(kind);
         assert_eq!(last.map(|(kind, _)| kind), Some(ItemKind::Transaction));
+    }
+
+    fn header(peer: PeerId) -> Question {
+        Question::Header(HeaderCheck {
+            id: ItemId::sha256(b"a block"),
+            header: Bytes::from_static(b"a header"),
+            peer,
+        })
+    }
+
+    #[test]
+    fn who_has_ever_new_headers_looked_at_holds_up_nobody() {
+        let (mut queue, [flooder, honest]) = (queue(9, 0), [(); 2].map(|()| PeerId::random()));
+        for _ in 0..6 {
+            queue.ask(header(flooder));
+        }
+        queue.ask(header(honest));
+        assert!(queue.push(batch(ItemKind::Block, honest, 10)).is_ok());
+        assert!(queue.push(batch(ItemKind::Transaction, honest, 10)).is_ok());
+        let order: Vec<_> = std::iter::from_fn(|| queue.start())
+            .map(|work| match work {
+                Work::Question(question) => question.peer(),
+                Work::Batch(_) => None,
+            })
+            .collect();
+        let (flooder, honest) = (Some(flooder), Some(honest));
+        assert_eq!(
+            order,
+            [
+                flooder, honest, flooder, None, flooder, flooder, flooder, None, flooder
+            ]
+        );
     }
 
     #[test]

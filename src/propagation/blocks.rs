@@ -41,8 +41,9 @@ const NOVEL_PART: usize = 4;
 const MAX_CHUNKED: usize = 64;
 /// Of so many of the newest blocks a peer is told again whose streams are others now.
 const TOLD_AGAIN: usize = 4;
-/// An announcement of coded chunks that comes sooner than it may costs a peer so many frames more in its limits.
-const TOO_SOON: u64 = 50;
+/// An announcement of coded chunks that comes sooner than it may, and a header or block that the chain was asked about in vain, cost a
+/// peer so many frames more in its limits.
+const IN_VAIN: u64 = 50;
 // The lanes have room for the largest chunk.
 const _: () = assert!(coded::MAX_FRAME < BLOCK_ROOM);
 
@@ -126,6 +127,13 @@ impl Blocks {
     /// What the chain says to a [`Question`].
     pub(crate) fn answered(&mut self, answer: Answer, pool: &Mempool, now: Instant) -> Vec<Output> {
         self.next = None;
+        let needless = answer.ignored().map(surcharge);
+        let mut outputs = self.act_on(answer, pool, now);
+        outputs.extend(needless);
+        outputs
+    }
+
+    fn act_on(&mut self, answer: Answer, pool: &Mempool, now: Instant) -> Vec<Output> {
         match answer {
             Answer::Header(check, checked) => {
                 let actions = self.compact.header_checked(check, &checked, now);
@@ -280,13 +288,7 @@ impl Blocks {
                 coded::Action::Abandoned { block, reason } => {
                     tracing::debug!(%block, %reason, "coded chunks came to nothing");
                 }
-                coded::Action::TooSoon { peer } => {
-                    let cost = Cost {
-                        items: TOO_SOON,
-                        bytes: 0,
-                    };
-                    outputs.push(Output::Surcharge(peer, Class::Block, cost));
-                }
+                coded::Action::TooSoon { peer } => outputs.push(surcharge(peer)),
                 coded::Action::Misdeed { peer, misdeed, why } => {
                     tracing::debug!(%peer, why, "a misdeed");
                     outputs.push(Output::Misdeed(peer, misdeed));
@@ -387,6 +389,15 @@ fn choose(offer: &Offer<'_>) -> Choice {
     compact::choose(offer)
 }
 
+/// What a peer pays by its limits for something that was of no use.
+fn surcharge(peer: PeerId) -> Output {
+    let cost = Cost {
+        items: IN_VAIN,
+        bytes: 0,
+    };
+    Output::Surcharge(peer, Class::Block, cost)
+}
+
 /// Under which class a message is sent and limited.
 pub(super) fn class(message: &BlockMessage) -> Class {
     match message {
@@ -402,10 +413,18 @@ pub(super) fn class(message: &BlockMessage) -> Class {
 mod tests {
     use super::{
         coded::{Announce, ChunkSet, Frame},
-        compact::test_chain::{TestChain, block},
+        compact::{
+            HeaderCheck,
+            test_chain::{TestChain, block},
+        },
         *,
     };
-    use crate::{intake::DeliveredBlocks, platform::test, propagation::pool::Pieces};
+    use crate::{
+        chain::{Checked, Verdict},
+        intake::DeliveredBlocks,
+        platform::test,
+        propagation::pool::Pieces,
+    };
 
     #[test]
     fn a_block_whose_check_outlasts_its_chunks_goes_to_others_all_the_same() {
@@ -452,6 +471,36 @@ mod tests {
             }
         }
         assert!(blocks.next_coded(&other, coded::MAX_FRAME).is_some());
+    }
+
+    #[test]
+    fn who_has_the_chain_asked_in_vain_pays_by_its_limits() {
+        let (peer, now) = (PeerId::random(), crate::platform::now());
+        let config = PropagationConfig::default();
+        let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+        let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+        blocks.joined(peer, false, now);
+        let id = ItemId::sha256(b"a block");
+        let header = Bytes::from_static(b"a header");
+        let check = HeaderCheck { id, header, peer };
+        for (verdict, pays) in [
+            (Verdict::Ignore, true),
+            (Verdict::Accept, false),
+            (Verdict::Reject, false),
+        ] {
+            let checked = Checked {
+                id: check.id.clone(),
+                verdict,
+                ..Checked::ignore(b"a header", "")
+            };
+            let answer = Answer::Header(check.clone(), checked);
+            let outputs = blocks.answered(answer, &pool, now);
+            let surcharge = outputs.iter().find_map(|output| match output {
+                Output::Surcharge(who, Class::Block, cost) => Some((*who, cost.items)),
+                _ => None,
+            });
+            assert_eq!(surcharge, pays.then_some((peer, IN_VAIN)), "{verdict:?}");
+        }
     }
 
     #[test]

@@ -115,6 +115,19 @@ impl AcceptedBlock {
 }
 
 impl Question {
+    /// The peer that caused it. `None`: our own blocks, and what is put together from many peers' chunks.
+    pub(crate) fn peer(&self) -> Option<PeerId> {
+        match self {
+            Self::Header(check) => Some(check.peer),
+            Self::Match(matching) => Some(matching.peer),
+            Self::Join(join) => Some(join.peer),
+            Self::Block(check) => Some(check.peer),
+            Self::CodedHeader { peer, .. } => Some(*peer),
+            Self::CodedBlock { peer, .. } => *peer,
+            Self::Reconstruct(_) | Self::Encode(..) => None,
+        }
+    }
+
     /// Asks the chain, and hands it the blocks that it accepts and that were `delivered` by no other way. `pool` is what
     /// [`crate::propagation::Propagation::pieces`] says. May take long.
     pub(crate) fn ask(
@@ -232,6 +245,19 @@ impl Answer {
             } => Some((block, *peer)),
             _ => None,
         }
+    }
+
+    /// The peer whose header or block the chain was asked about in vain: nothing is wrong with it, it is of no use. An honest peer
+    /// brings one now and then.
+    pub(crate) fn ignored(&self) -> Option<PeerId> {
+        let (peer, checked) = match self {
+            Self::Header(check, checked) if !check.header.is_empty() => (check.peer, checked),
+            Self::Checked(check, checked, _) => (check.peer, checked),
+            Self::CodedHeader { checked, peer, .. } => (*peer, checked),
+            Self::CodedBlock { checked, peer, .. } => ((*peer)?, checked),
+            _ => return None,
+        };
+        (checked.verdict == Verdict::Ignore).then_some(peer)
     }
 
     /// The peer whose block was not accepted, and why.
