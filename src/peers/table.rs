@@ -33,7 +33,7 @@ pub const CONNECTIONS_PER_PEER: usize = 2;
 const GIVING_WAY: usize = 4;
 /// How long a peer of ours may take to open its lanes before it is ready without.
 const LANES: Duration = Duration::from_secs(1);
-/// How long a peer that is told to go has to read why.
+/// How long a peer that is told to go has to read why; as long it may take to get that off to it.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long a peer that does not say what it speaks has left to say hello, before it is taken for a plain one.
 const UNIDENTIFIED: Duration = Duration::from_secs(1);
@@ -370,13 +370,14 @@ impl Table {
         }
     }
 
-    /// It speaks no ping, so its silence says nothing.
+    /// It speaks no ping, so a plain peer's silence says nothing. Peers of ours have to speak it (docs/wire.md): who vanished
+    /// would keep its place until something that was written to it times out, on a node at rest for ever.
     pub fn never_pongs(&mut self, id: &PeerId) {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
         peer.pings = false;
-        if matches!(peer.stage, Stage::Ready | Stage::Plain) {
+        if peer.stage == Stage::Plain {
             self.set_deadline(id, None);
         }
     }
@@ -417,14 +418,18 @@ impl Table {
     pub fn turn_away(&mut self, id: PeerId, reason: &str, now: Instant) {
         if self.refuse(id, reason) {
             self.set_stage(&id, Stage::Leaving);
-            self.told(&id, now);
+            self.set_deadline(&id, Some(now + FAREWELL * 2));
         }
     }
 
-    /// The refusal is in the other side's buffers; it has a moment to read it.
+    /// The refusal is in the other side's buffers; it has a moment to read it, and none more for what it asks meanwhile.
     pub fn told(&mut self, id: &PeerId, now: Instant) {
-        if self.stage(id) == Some(Stage::Leaving) {
-            self.set_deadline(id, Some(now + FAREWELL));
+        let Some(peer) = self.peers.get(id) else {
+            return;
+        };
+        let ends = now + FAREWELL;
+        if peer.stage == Stage::Leaving && peer.deadline.is_none_or(|at| ends < at) {
+            self.set_deadline(id, Some(ends));
         }
     }
 
@@ -498,7 +503,8 @@ impl Table {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let deadline = peer.pings.then(|| now + self.limits.silence);
+        let is_heard = peer.pings || stage == Stage::Ready;
+        let deadline = is_heard.then(|| now + self.limits.silence);
         peer.info.selkie = stage == Stage::Ready;
         if !std::mem::replace(&mut peer.shown, true) {
             self.actions.push_back(Action::Ready(peer.info.clone()));

@@ -127,7 +127,7 @@ fn a_full_table_tells_the_next_one() {
             reason: FULL.to_owned()
         }]
     );
-    table.on_time(now + FAREWELL);
+    table.on_time(now + FAREWELL * 2);
     assert_eq!(actions(&mut table), [Action::Close(late)]);
     table.closed(&first, connection(1), String::new());
     assert!(table.has_place());
@@ -195,9 +195,38 @@ fn silence_ends_a_peer_and_a_lost_ping_does_not() {
     assert_eq!(actions(&mut table), []);
     table.on_time(later + SILENCE * 2);
     assert_eq!(actions(&mut table), [Action::Close(peer)]);
-    let other = friend(&mut table, 3, now);
-    table.never_pongs(&other);
-    assert!(table.deadlines.is_empty(), "it can't answer");
+}
+
+#[test]
+fn silence_says_nothing_of_a_plain_peer_without_ping_and_all_of_ours() {
+    let (mut table, now) = (table(4), platform::now());
+    let peer = friend(&mut table, 1, now);
+    table.never_pongs(&peer);
+    table.on_time(now + SILENCE);
+    assert_eq!(actions(&mut table), [Action::Close(peer)]);
+    let plain = PeerId::random();
+    table.connected(connection(2), from(plain, Direction::Inbound), now);
+    table.never_pongs(&plain);
+    table.never_greets(plain, now);
+    actions(&mut table);
+    table.on_time(now + SILENCE * 2);
+    assert_eq!(actions(&mut table), [], "it can't answer");
+}
+
+#[test]
+fn who_is_told_to_go_stays_no_longer_by_asking_on() {
+    let (mut table, now) = (table(4), platform::now());
+    let peer = PeerId::random();
+    table.connected(connection(1), from(peer, Direction::Inbound), now);
+    table.turn_away(peer, "another network", now);
+    actions(&mut table);
+    for number in 0..5 {
+        let later = now + Duration::from_millis(100) * number;
+        table.turn_away(peer, "another network", later);
+        table.told(&peer, later);
+    }
+    table.on_time(now + FAREWELL);
+    assert_eq!(actions(&mut table), [Action::Close(peer)]);
 }
 
 #[test]
