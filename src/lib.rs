@@ -31,6 +31,8 @@
 //! | [`storage`] | the identity key |
 //! | [`observe`] | figures about connections, messages and peers |
 //! | [`platform`] | the only place that knows the host: spawning, worker threads, timers |
+//! | `web` | the browser's surface, compiled for wasm32 only |
+//! | `debts`, `fields`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, the last so many names |
 //!
 //! ## Bounds
 //!
