@@ -94,7 +94,10 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   disconnect(peerId: string, options?: AbortOptions): Promise<void>
   peers(options?: AbortOptions): Promise<Peer[]>
   metrics(options?: AbortOptions): Promise<Metrics>
-  /** Ends the node in order: connections close, iterators end, the identity is set free. */
+  /**
+   * Ends the node in order: connections close, iterators end (without the items that wait in the
+   * node for a reader), the identity is set free.
+   */
   stop(): Promise<void>
 
   addEventListener<K extends keyof NodeEvents>(
@@ -174,9 +177,10 @@ export interface Item {
 export interface Gossip {
   publish(topic: string, bytes: Uint8Array, options?: AbortOptions): Promise<void>
   /**
-   * With `validate`, a message goes on to other peers only once `report('accept')` was called. A
-   * topic with several readers waits for verdicts as long as one of them validates; the first
-   * verdict on a message counts.
+   * With `validate`, a message goes on to other peers only once `report('accept')` was called; one
+   * without a verdict, as those that a loop leaves unread, goes no further. A topic with several
+   * readers waits for verdicts as long as one of them validates; the first verdict on a message
+   * counts.
    */
   subscribe(
     topic: string,
@@ -266,7 +270,7 @@ export interface Metrics {
  *
  * Codes without a class of their own, of an item or a message:
  * - `rejected`, `ignored`: by the chain's rules, as is, or for now.
- * - `too-large`, `empty`: by the limits of the configuration.
+ * - `too-large`, `empty`: by the limits of the configuration; nothing takes more than 4 MiB in one piece.
  * - `duplicate`: sent or received here before; nothing was sent.
  * - `busy`: the queues are full; try again.
  * - `no-peers`: nobody is there to send it to.

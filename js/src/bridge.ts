@@ -2,7 +2,8 @@
  * The message port between a page and the worker that runs its node.
  *
  * Requests carry a number and are answered with it, in any order. Bytes of answers are moved, not
- * copied; bytes of requests are copied, for they are the caller's. An abort ends the waiting on the
+ * copied; bytes of requests are copied, for they are the caller's, and no more of them than the
+ * caller gave: a view would take its whole buffer along. An abort ends the waiting on the
  * page's side and sends nothing: the node has no way to take back what it has begun.
  */
 
@@ -25,7 +26,7 @@ export interface Port {
   onMessage(listener: (message: unknown) => void): void
   /** The other end ended without being asked to. */
   onFailure(listener: (reason: string) => void): void
-  close(): void
+  close(): Promise<void>
 }
 
 type Request = { id: number; method: 'load' | Method; args: unknown[] }
@@ -64,7 +65,7 @@ export class RemoteEngine implements Engine {
     try {
       await pending.wait(async () => engine.#request('load', [await module]), signal)
     } catch (error) {
-      engine.close()
+      await engine.close()
       throw error
     }
     return engine
@@ -74,15 +75,23 @@ export class RemoteEngine implements Engine {
     return this.#request(method, args) as Answer<M>
   }
 
-  close() {
+  async close(release = async () => {}) {
     this.#waiting.clear()
-    this.#port.close()
+    await this.#port.close()
+    await release()
   }
 
   #request(method: Request['method'], args: unknown[]): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const id = ++this.#lastId
-      this.#port.post({ id, method, args } satisfies Request)
+      const copies: ArrayBuffer[] = []
+      const own = args.map((arg) => {
+        if (!(arg instanceof Uint8Array) || arg.byteLength === arg.buffer.byteLength) return arg
+        const copy = new Uint8Array(arg)
+        copies.push(copy.buffer)
+        return copy
+      })
+      this.#port.post({ id, method, args: own } satisfies Request, copies)
       this.#waiting.set(id, { resolve, reject })
     })
   }

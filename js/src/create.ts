@@ -1,9 +1,11 @@
 /**
  * `createNode`, for any platform: options are checked, the WebAssembly loads, the identity is locked
- * and read, the node starts. Whatever step fails, what the steps before it took is given back.
+ * and read, the node starts. Whatever step fails, what the steps before it took is given back, the
+ * lock last.
  */
 
 import type { NodeOptions, SelkieNode } from '../index.js'
+import type { Engine } from './engine.js'
 import { crashed, selkieError } from './errors.js'
 import { openIdentity } from './identity.js'
 import { RunningNode } from './node.js'
@@ -19,30 +21,32 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
     const { storage = platform.defaultStorage, identityInUse = 'error' } = options
     signal?.throwIfAborted()
 
-    const undo: (() => Promise<void>)[] = []
+    let engine: Engine | undefined
+    let release = async () => {}
     try {
-      const engine = await platform.engine(run, wasm, { signal, onProgress })
-      undo.push(async () => engine.close())
+      const running = await platform.engine(run, wasm, { signal, onProgress })
+      engine = running
       const pending = new Pending()
-      engine.crash.listen((message) => pending.fail(crashed(message)))
+      running.crash.listen((message) => pending.fail(crashed(message)))
 
-      const generate = () => pending.wait(() => engine.call('generateIdentity'), signal)
-      const { key, release } = config.identity
-        ? { key: config.identity, release: async () => {} }
-        : await openIdentity(
-            platform,
-            generate,
-            { storage, identityInUse },
-            config.chain?.['network_id'] as string,
-          )
-      undo.push(release)
+      let key = config.identity
+      if (key === undefined) {
+        const identity = await openIdentity(
+          platform,
+          () => pending.wait(() => running.call('generateIdentity'), signal),
+          { storage, identityInUse },
+          config.chain?.['network_id'] as string,
+        )
+        key = identity.key
+        release = identity.release
+      }
 
-      const start = () => engine.call('start', { ...config, identity: key })
+      const start = () => running.call('start', { ...config, identity: key })
       const peerId = await pending.wait(start, signal)
-      return new RunningNode({ engine, pending, peerId, release })
+      return new RunningNode({ engine: running, pending, peerId, release })
     } catch (error) {
       // The error to tell is the one that came first, whatever else goes wrong on the way back.
-      for (const step of undo.reverse()) await step().catch(() => {})
+      await engine?.close(release).catch(() => {})
       signal?.throwIfAborted()
       throw selkieError(error)
     }

@@ -28,8 +28,13 @@ export type Answer<M extends Method> = Promise<Awaited<ReturnType<Calls[M]>>>
 export interface Engine {
   call<M extends Method>(method: M, ...args: Parameters<Calls[M]>): Answer<M>
   readonly crash: Crash
-  /** Lets go of the node and its thread; one that is still starting stops when it has. */
-  close(): void
+  /**
+   * Lets go of the node and its thread, and then calls `release`: nobody else may use the identity
+   * before the node is down. Resolves after that, but for two cases on this thread, where nobody
+   * knows how long it takes: while the node starts (it is stopped when it has), and after a crash
+   * (it is asked to stop; where it can't, `release` is never called).
+   */
+  close(release: () => Promise<void>): Promise<void>
 }
 
 /** Rings once, with a sentence; those who listen later hear it at once. */
@@ -57,7 +62,9 @@ export class LocalEngine implements Engine {
   readonly #closed = new AbortController()
   readonly crash = new Crash()
   readonly #sharers: Set<LocalEngine>
+  #starting: Promise<WasmNode> | undefined
   #node: WasmNode | undefined
+  #broken = false
 
   /**
    * Most of the node's code runs from timers, sockets and the microtask queue, where a trap goes to
@@ -71,6 +78,7 @@ export class LocalEngine implements Engine {
   constructor(glue: Glue, uncaught?: ErrorSource, sharers = new Set<LocalEngine>()) {
     this.#glue = glue
     this.#sharers = sharers.add(this)
+    this.crash.listen(() => (this.#broken = true))
     const { signal } = this.#closed
     const check = (error: unknown) => {
       if (isTrap(error)) this.#crashed(error)
@@ -92,11 +100,20 @@ export class LocalEngine implements Engine {
     }
   }
 
-  close() {
+  async close(release: () => Promise<void>) {
     this.#closed.abort()
     this.#sharers.delete(this)
+    const starting = this.#starting
+    const down = this.#stop(this.#node, starting).then(release)
     // Not freed by hand: a call may still borrow it, and the glue's finalizer knows when none does.
     this.#node = undefined
+    if (!this.#broken && starting === undefined) return down
+    down.catch(() => {})
+  }
+
+  async #stop(node: WasmNode | undefined, starting: Promise<WasmNode> | undefined) {
+    node ??= await starting?.catch(() => undefined)
+    await node?.stop()
   }
 
   #crashed(error: Error) {
@@ -106,10 +123,14 @@ export class LocalEngine implements Engine {
   async #invoke(method: Method, args: unknown[]): Promise<unknown> {
     if (method === 'generateIdentity') return this.#glue.generateIdentity()
     if (method === 'start') {
-      const started = await this.#glue.start(args[0] as object)
-      if (this.#closed.signal.aborted) await started.stop()
-      else this.#node = started
-      return started.peerId()
+      try {
+        this.#starting = this.#glue.start(args[0] as object)
+        const started = await this.#starting
+        if (!this.#closed.signal.aborted) this.#node = started
+        return started.peerId()
+      } finally {
+        this.#starting = undefined
+      }
     }
     const node = this.#node
     if (node === undefined) throw new Error(`${method} was called before start, or after close`)

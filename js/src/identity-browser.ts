@@ -44,8 +44,14 @@ function lock(name: string): Promise<(() => void) | undefined> {
         if (held === null) return resolve(undefined)
         return new Promise<void>((unlock) => resolve(unlock))
       })
-      .catch(reject)
+      .catch((cause) => reject(failed('Web Locks', cause)))
   })
+}
+
+/** A page without an origin of its own (a sandboxed frame) has them and may use none. */
+function failed(what: string, cause: unknown): StorageError {
+  const message = `${what} failed: ${cause}; allow this site to store data, or pass storage: 'memory'`
+  return new StorageError('storage', message, { cause })
 }
 
 /** One request in one transaction; resolves when the transaction has reached the disk. */
@@ -64,11 +70,7 @@ async function withStore(
     })
     return request.result
   } catch (cause) {
-    throw new StorageError(
-      'storage',
-      `IndexedDB failed: ${cause}; allow this site to store data, or pass storage: 'memory'`,
-      { cause },
-    )
+    throw failed('IndexedDB', cause)
   } finally {
     database?.close()
   }

@@ -7,15 +7,15 @@ import { createNodeOn } from './create.js'
 import { wasm, worker } from './embedded.js'
 import { browserPlatform } from './platform-browser.js'
 
+/** Of the worker's text: one for all workers, as long as there is the page. */
+let address: string | undefined
+
 export const createNode = createNodeOn(
   browserPlatform(
     () => Uint8Array.from(atob(wasm), (char) => char.charCodeAt(0)),
     () => {
-      const address = URL.createObjectURL(new Blob([worker], { type: 'text/javascript' }))
-      const started = new Worker(address, { type: 'module', name: 'selkie' })
-      // It has answered once, so it has been read.
-      started.addEventListener('message', () => URL.revokeObjectURL(address), { once: true })
-      return started
+      address ??= URL.createObjectURL(new Blob([worker], { type: 'text/javascript' }))
+      return new Worker(address, { type: 'module', name: 'selkie' })
     },
   ),
 )

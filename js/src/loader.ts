@@ -54,16 +54,22 @@ async function get(address: string | URL, signal?: AbortSignal): Promise<Respons
 function compileResponse(response: Response, { signal, onProgress }: LoadOptions) {
   const name = response.url || 'the given response'
   if (!response.ok || response.body === null) {
-    throw new LoadError('load', `${name} answered with status ${response.status}; ${ADVICE}`)
+    throw refused(response, `${name} answered with status ${response.status}`)
   }
   if (response.headers.get('content-type')?.startsWith('text/html')) {
-    throw new LoadError('load', `${name} is a web page, not WebAssembly; ${ADVICE}`)
+    throw refused(response, `${name} is a web page, not WebAssembly`)
   }
   const body = onProgress
     ? response.body.pipeThrough(counter(totalOf(response), onProgress))
     : response.body
   const wasm = new Response(body, { headers: { 'content-type': 'application/wasm' } })
   return compiled(WebAssembly.compileStreaming(wasm), name, signal)
+}
+
+/** Nobody reads its body, so its connection is let go. */
+function refused({ body }: Response, problem: string): LoadError {
+  body?.cancel().catch(() => {})
+  return new LoadError('load', `${problem}; ${ADVICE}`)
 }
 
 function counter(

@@ -22,7 +22,7 @@ import type {
   UnvalidatedMessage,
 } from '../index.js'
 import type { Answer, Calls, Engine, Method } from './engine.js'
-import { argument, stopped, type SelkieError } from './errors.js'
+import { argument, SelkieError, stopped } from './errors.js'
 import type { Pending } from './pending.js'
 import { Subscription } from './subscription.js'
 
@@ -117,9 +117,8 @@ export class RunningNode extends EventTarget implements SelkieNode {
   #finish(error?: SelkieError): Promise<void> {
     this.#finished ??= (async () => {
       this.#pending.fail(stopped())
-      this.#engine.close()
       try {
-        await this.#release()
+        await this.#engine.close(this.#release)
       } finally {
         this.#emit('node:stop', error ? { error } : {})
       }
@@ -184,9 +183,19 @@ export class RunningNode extends EventTarget implements SelkieNode {
   }
 }
 
+/**
+ * No configuration takes more in one piece (`MAX_ITEM` in Rust). What is larger is not even copied
+ * into the WebAssembly, which ends where there is no memory for it.
+ */
+const MAX_BYTES = 4 * 1024 * 1024
+
 function checkBytes(name: string, value: Uint8Array): Uint8Array {
-  if (value instanceof Uint8Array) return value
-  throw argument(`${name} is ${describe(value)}; give a Uint8Array`)
+  if (!(value instanceof Uint8Array)) {
+    throw argument(`${name} is ${describe(value)}; give a Uint8Array`)
+  }
+  const size = value.byteLength
+  if (size <= MAX_BYTES) return value
+  throw new SelkieError('too-large', `${size} bytes are over the limit of ${MAX_BYTES} (${name})`)
 }
 
 function checkText(name: string, value: string): string {

@@ -55,6 +55,6 @@ function threadPort(worker: Worker): Port {
       worker.on('error', (error) => listener(String(error)))
       worker.on('exit', (code) => listener(`it exited with code ${code}`))
     },
-    close: () => void worker.terminate(),
+    close: async () => void (await worker.terminate()),
   }
 }

@@ -44,6 +44,6 @@ function workerPort(worker: Worker): Port {
       worker.addEventListener('error', ({ message }) =>
         listener(message || "its script did not load; does the page's policy allow workers?"),
       ),
-    close: () => worker.terminate(),
+    close: async () => worker.terminate(),
   }
 }

@@ -25,6 +25,8 @@ export class Subscription<T> implements AsyncIterableIterator<T> {
   /** What was handed over and not read yet. */
   #items: unknown[] = []
   #turn: Promise<unknown> = Promise.resolve()
+  /** Forgets the caller's signal, which may outlive all this and would keep it. */
+  #unhear = () => {}
   #ended = false
   /** The signal ended it, and no `next()` has said so yet. */
   #aborted = false
@@ -44,8 +46,8 @@ export class Subscription<T> implements AsyncIterableIterator<T> {
     this.#handle = signal?.aborted ? Promise.reject(signal.reason) : pending.wait(open)
     // The first next() throws it; without a reader there is nobody to tell.
     this.#handle.catch(() => {})
-    signal?.addEventListener('abort', this.#abort, { once: true })
     if (signal?.aborted) this.#abort()
+    else if (signal) this.#hear(signal)
   }
 
   [Symbol.asyncIterator]() {
@@ -85,6 +87,18 @@ export class Subscription<T> implements AsyncIterableIterator<T> {
     return END
   }
 
+  /** Until the subscription ends, or the node, whether or not anybody reads on. */
+  #hear(signal: AbortSignal) {
+    signal.addEventListener('abort', this.#abort, { once: true })
+    const closed = new Promise<void>((resolve) => {
+      this.#unhear = () => {
+        signal.removeEventListener('abort', this.#abort)
+        resolve()
+      }
+    })
+    this.#pending.wait(() => closed).catch(this.#unhear)
+  }
+
   readonly #abort = () => {
     this.#aborted = true
     this.#close()
@@ -94,7 +108,7 @@ export class Subscription<T> implements AsyncIterableIterator<T> {
     if (this.#ended) return
     this.#ended = true
     this.#items = []
-    this.#signal?.removeEventListener('abort', this.#abort)
+    this.#unhear()
     // Also when the subscription is still being opened. That it fails once the node has ended is
     // what was wanted.
     this.#pending

@@ -8,7 +8,7 @@ import { FakeNode, never, once, turn } from './fake.mjs'
 const MODULE = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0))
 
 /** A node behind a real message channel; `fail` is what a worker's error event does. */
-async function startRemote({ load, module = Promise.resolve(MODULE), signal } = {}) {
+async function startRemote({ posted = [], load, module = Promise.resolve(MODULE), signal } = {}) {
   const { port1, port2 } = new MessageChannel()
   const glue = FakeNode.glue()
   const uncaught = new EventTarget()
@@ -23,10 +23,15 @@ async function startRemote({ load, module = Promise.resolve(MODULE), signal } = 
   serve(end(port2, moved), load ?? (async (module) => (assert.ok(module), glue)), uncaught)
   let fail
   let closed = 0
+  const requests = end(port1)
   const port = {
-    ...end(port1),
+    ...requests,
+    post: (message, transfer) => {
+      posted.push(structuredClone(message))
+      requests.post(message, transfer)
+    },
     onFailure: (listener) => (fail = listener),
-    close: () => (closed++, port1.close(), port2.close()),
+    close: async () => (closed++, port1.close(), port2.close()),
   }
   const createNode = createNodeOn({
     defaultStorage: 'memory',
@@ -84,6 +89,21 @@ test('bytes of answers are moved, bytes of requests stay with the caller', async
     [0, 0],
     'those of all items that are pulled at once',
   )
+})
+
+test('a part of a large buffer goes without the rest of it', async (t) => {
+  const posted = []
+  const { fake, start } = await startRemote({ posted })
+  const node = await start
+  t.after(() => node.stop())
+  const file = new Uint8Array(64 * 1024 * 1024).fill(7)
+  for (const part of [file.subarray(5, 15), Buffer.from(file.buffer, 5, 10)]) {
+    fake.answers.submit = (kind, bytes) => bytes.join()
+    assert.equal(await node.transactions.submit(part), Array(10).fill(7).join())
+    const [, bytes] = posted.findLast(({ method }) => method === 'submit').args
+    assert.equal(bytes.buffer.byteLength, 10)
+  }
+  assert.equal(file.length, 64 * 1024 * 1024, 'it is still there')
 })
 
 test('errors keep code, fatal and message on their way', async (t) => {

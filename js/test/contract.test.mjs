@@ -65,6 +65,15 @@ test('every code of an error stands in the contract', async () => {
   for (const [, code] of codes) assert.ok(contract.includes(`\`${code}\``), code)
 })
 
+test('the largest piece of bytes is that of the wire', async () => {
+  const limit = async (file, name) => {
+    const text = await readFile(new URL(`../../${file}`, import.meta.url), 'utf8')
+    return text.match(new RegExp(`const ${name}(?:: usize)? = (.*?);?$`, 'm'))[1]
+  }
+  assert.equal(await limit('src/propagation/wire.rs', 'MAX_ITEM'), '4 << 20')
+  assert.equal(await limit('js/src/node.ts', 'MAX_BYTES'), '4 * 1024 * 1024')
+})
+
 test('the types need no more of a user than ES2022 and the DOM', async () => {
   const path = (name) => fileURLToPath(new URL(name, import.meta.url))
   const options = ['--strict', '--noEmit', '--ignoreConfig', '--lib', 'es2022,dom']

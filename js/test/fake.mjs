@@ -31,6 +31,11 @@ class Queue {
     if (this.#closed) return Promise.resolve(undefined)
     return new Promise((resolve) => this.#readers.push(resolve))
   }
+  /** What was not pulled is gone, as it is with a subscription that ends, and with `stop`. */
+  drop() {
+    this.#items = []
+    this.close()
+  }
   close() {
     this.#closed = true
     for (const reader of this.#readers.splice(0)) reader(undefined)
@@ -68,12 +73,13 @@ export class FakeNode {
   }
   unsubscribe = (handle) => {
     this.calls.push(['unsubscribe', handle])
-    this.queues.get(handle).close()
+    this.queues.get(handle).drop()
   }
   stop = async () => {
     this.stopped = true
-    for (const queue of this.queues.values()) queue.close()
+    for (const queue of this.queues.values()) queue.drop()
     this.events.close()
+    await this.answers.stop?.()
   }
   dial = this.#answer('dial')
   disconnect = this.#answer('disconnect')

@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { IdentityInUseError, StorageError } from '../dist/errors.js'
+import { openBrowserIdentity } from '../dist/identity-browser.js'
 import { openFileIdentity, writeKey } from '../dist/identity-nodejs.js'
 import { startFake } from './fake.mjs'
 
@@ -166,4 +167,22 @@ test('a place that is no directory is a sentence', async (t) => {
   const file = join(await directory(t), 'file')
   await writeFile(file, '')
   await assert.rejects(start(file), { code: 'storage', message: /pass a directory/ })
+})
+
+test('a browser that allows no locks, as in a sandboxed frame, is a storage error', async (t) => {
+  const cause = new DOMException('denied in this context', 'SecurityError')
+  const navigator = { locks: { request: () => Promise.reject(cause) } }
+  for (const [name, value] of Object.entries({ indexedDB: {}, navigator })) {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name)
+    Object.defineProperty(globalThis, name, { value, configurable: true })
+    t.after(() => {
+      delete globalThis[name]
+      if (before) Object.defineProperty(globalThis, name, before)
+    })
+  }
+  await assert.rejects(openBrowserIdentity('selkie-dev'), (error) => {
+    assert.ok(error instanceof StorageError)
+    assert.match(error.message, /denied in this context; .*storage: 'memory'/)
+    return error.code === 'storage' && error.cause === cause
+  })
 })

@@ -69,6 +69,15 @@ for (const [path, sentence] of Object.entries({
   })
 }
 
+test('the body of an answer that is refused is not left hanging', async () => {
+  for (const options of [{ status: 404 }, { headers: { 'content-type': 'text/html' } }]) {
+    let cancelled = 0
+    const response = new Response(new ReadableStream({ cancel: () => void cancelled++ }), options)
+    await assert.rejects(loadModule(response, {}), LoadError)
+    assert.equal(cancelled, 1)
+  }
+})
+
 test('a server that is not there is an error that says what to do', async () => {
   await assert.rejects(loadModule('http://127.0.0.1:1/', {}), {
     code: 'load',

@@ -4,6 +4,13 @@ import { ArgumentError, ConfigError, CrashedError, DialError, SelkieError } from
 import { LocalEngine } from '../dist/engine.js'
 import { FakeNode, fakePlatform, never, once, startFake, turn } from './fake.mjs'
 
+/** A store that counts how often it was unlocked. */
+function countedIdentity() {
+  let released = 0
+  const store = { load: async () => Uint8Array.of(1), unlock: async () => void released++ }
+  return { openIdentity: async () => store, released: () => released }
+}
+
 describe('starting', () => {
   test('maps the options onto the configuration, which keeps what they do not name', async () => {
     const { fake, node } = await startFake({
@@ -83,11 +90,7 @@ describe('starting', () => {
   })
 
   test('gives back what it took when a later step fails', async () => {
-    let released = 0
-    const openIdentity = async () => ({
-      load: async () => Uint8Array.of(1),
-      unlock: async () => void released++,
-    })
+    const { openIdentity, released } = countedIdentity()
     const { createNode, fake } = fakePlatform({ openIdentity })
     fake.answers.start = () => {
       throw Object.assign(new Error('config: network.max_peers = 0: give 1 or more'), {
@@ -97,7 +100,7 @@ describe('starting', () => {
     }
     const start = createNode({ network: 'selkie-dev', storage: 'indexeddb' })
     await assert.rejects(start, (error) => error instanceof ConfigError && error.fatal)
-    assert.equal(released, 1)
+    assert.equal(released(), 1)
   })
 
   test('gives back all that it took, and tells what failed first, though giving back fails', async () => {
@@ -111,7 +114,9 @@ describe('starting', () => {
     }
     let closed = 0
     const engine = async () =>
-      Object.assign(new LocalEngine(FakeNode.glue(fake)), { close: () => void closed++ })
+      Object.assign(new LocalEngine(FakeNode.glue(fake)), {
+        close: (release) => (closed++, release()),
+      })
     const { createNode } = fakePlatform({ openIdentity, engine })
     const start = createNode({ network: 'selkie-dev', storage: 'indexeddb' })
     await assert.rejects(start, { code: 'config', message: 'config: wrong' })
@@ -133,6 +138,26 @@ describe('starting', () => {
     go()
     await turn()
     assert.equal(fake.stopped, true)
+  })
+
+  test('the identity is set free when the node that starts all the same is down', async () => {
+    const { openIdentity, released } = countedIdentity()
+    const { createNode, fake } = fakePlatform({ openIdentity })
+    const [asked, started, stopped] = [0, 1, 2].map(() => Promise.withResolvers())
+    fake.answers.start = () => (asked.resolve(), started.promise)
+    fake.answers.stop = () => stopped.promise
+    const abort = new AbortController()
+    const options = { network: 'selkie-dev', storage: 'indexeddb', signal: abort.signal }
+    const start = createNode(options)
+    await asked.promise
+    abort.abort('enough')
+    await assert.rejects(start, (reason) => reason === 'enough')
+    started.resolve()
+    await turn()
+    assert.deepEqual([fake.stopped, released()], [true, 0])
+    stopped.resolve()
+    await turn()
+    assert.equal(released(), 1)
   })
 
   test('a signal that was aborted before starts nothing', async () => {
@@ -178,6 +203,26 @@ describe('calls', () => {
     }
     assert.throws(() => node.gossip.subscribe(7), ArgumentError)
     assert.deepEqual(fake.calls, [])
+  })
+
+  test('bytes that no configuration would take are refused before they are copied', async () => {
+    const { fake, node } = await startFake()
+    const [most, over] = [0, 1].map((more) => new Uint8Array(4 * 1024 * 1024 + more))
+    const calls = (bytes) => [
+      () => node.votes.submit(bytes),
+      () => node.gossip.publish('topic', bytes),
+      () => node.state.get(bytes),
+    ]
+    for (const call of calls(over)) {
+      await assert.rejects(call, (error) => {
+        assert.ok(error instanceof SelkieError)
+        assert.match(error.message, /^4194305 bytes are over the limit of 4194304 \(/)
+        return error.code === 'too-large' && !error.fatal
+      })
+    }
+    assert.deepEqual(fake.calls, [])
+    for (const call of calls(most)) await call()
+    assert.equal(fake.calls.length, 3)
   })
 
   test('errors of the engine arrive as classes by their code', async () => {
@@ -237,11 +282,7 @@ test('peers that were found together are an event each', async () => {
 
 describe('the end', () => {
   test('stop ends iterators, rejects what is pending, tells once and releases', async () => {
-    let released = 0
-    const openIdentity = async () => ({
-      load: async () => Uint8Array.of(1),
-      unlock: async () => void released++,
-    })
+    const { openIdentity, released } = countedIdentity()
     const { fake, node } = await startFake({ storage: 'indexeddb' }, { openIdentity })
     fake.answers.dial = never
     let told = 0
@@ -256,7 +297,7 @@ describe('the end', () => {
     await dial
     await assert.rejects(node.peers(), { code: 'stopped' })
     assert.deepEqual(await node.votes.subscribe().next(), { done: true, value: undefined })
-    assert.deepEqual([told, released, fake.stopped], [1, 1, true])
+    assert.deepEqual([told, released(), fake.stopped], [1, 1, true])
   })
 
   test('await using stops', async () => {
@@ -284,7 +325,7 @@ describe('the end', () => {
     for (const promise of pending) {
       await assert.rejects(promise, (error) => {
         assert.ok(error instanceof CrashedError)
-        return error.code === 'crashed' && error.fatal && /createNode/.test(error.message)
+        return error.code === 'crashed' && error.fatal && /createNode; .*reload/.test(error.message)
       })
     }
     assert.ok((await stop).detail.error instanceof CrashedError)
@@ -292,6 +333,32 @@ describe('the end', () => {
     await assert.rejects(node.votes.subscribe().next(), { code: 'crashed' })
     assert.deepEqual(await blocks.next(), { done: true, value: undefined })
     await node.stop()
+  })
+
+  test('a crash stops what still runs, and sets the identity free when that is down', async () => {
+    const { openIdentity, released } = countedIdentity()
+    const { crash, fake, node } = await startFake({ storage: 'indexeddb' }, { openIdentity })
+    const down = Promise.withResolvers()
+    fake.answers.stop = () => down.promise
+    const stop = once(node, 'node:stop')
+    crash()
+    assert.ok((await stop).detail.error instanceof CrashedError, 'told at once')
+    await node.stop()
+    assert.deepEqual([fake.stopped, released()], [true, 0])
+    down.resolve()
+    await turn()
+    assert.equal(released(), 1)
+  })
+
+  test('a node that traps as it is stopped keeps its identity until the page ends', async () => {
+    const { openIdentity, released } = countedIdentity()
+    const { crash, fake, node } = await startFake({ storage: 'indexeddb' }, { openIdentity })
+    fake.answers.stop = () => Promise.reject(new WebAssembly.RuntimeError('unreachable'))
+    const stop = once(node, 'node:stop')
+    crash()
+    await stop
+    await turn()
+    assert.deepEqual([fake.stopped, released()], [true, 0])
   })
 
   test('a trap inside a call is a crash too', async () => {

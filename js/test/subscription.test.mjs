@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { getEventListeners } from 'node:events'
 import { test } from 'node:test'
 import { startFake, turn } from './fake.mjs'
 
@@ -122,6 +123,23 @@ test('an abort after return() is no news', async () => {
   await blocks.return()
   abort.abort()
   assert.deepEqual(await blocks.next(), END)
+})
+
+test('a signal that goes on keeps nothing of what has ended', async () => {
+  const { signal } = new AbortController()
+  const heard = () => getEventListeners(signal, 'abort').length
+  const left = await subscribed({ signal })
+  assert.equal(heard(), 1)
+  await left.blocks.return()
+  await turn()
+  assert.equal(heard(), 0)
+  const unread = [await subscribed({ signal }), await subscribed({ signal })]
+  assert.equal(heard(), 2)
+  await unread[0].node.stop()
+  unread[1].crash()
+  await turn()
+  assert.equal(heard(), 0)
+  await assert.rejects(unread[1].blocks.next(), { code: 'crashed' })
 })
 
 test('a crash is thrown once, without a reader by the next one', async () => {
