@@ -11,9 +11,9 @@ use futures::{
     future::{Either, join, join_all, select},
     pin_mut,
 };
-use js_sys::{Promise, Reflect};
+use js_sys::{Function, Promise, Reflect};
 use libp2p::core::muxing::StreamMuxer;
-use selkie::transport::webrtc::{Connection, MAX_UNREAD, MAX_WAITING, Stream};
+use selkie::transport::webrtc::{Connection, MAX_OURS, MAX_UNREAD, MAX_WAITING, Stream};
 use wasm_bindgen::{JsCast, JsValue, closure::Closure};
 use wasm_bindgen_futures::JsFuture;
 use wasm_bindgen_test::wasm_bindgen_test;
@@ -24,6 +24,8 @@ struct Pair {
     a: Connection,
     b: Connection,
     first: (Stream, Stream),
+    /// What the browser calls them.
+    peers: (RtcPeerConnection, RtcPeerConnection),
 }
 
 impl Pair {
@@ -43,6 +45,7 @@ impl Pair {
             a,
             b,
             first: (here, there),
+            peers: (peer_a, peer_b),
         }
     }
 
@@ -50,6 +53,17 @@ impl Pair {
     async fn open_stream(&mut self) -> (Stream, Stream) {
         let here = open(&mut self.a).await;
         (here, accept(&mut self.b).await.expect("a stream"))
+    }
+
+    /// A few bytes over a stream.
+    async fn exchange(&mut self) -> Vec<u8> {
+        let (mut a, mut b) = self.open_stream().await;
+        self.drive(async {
+            a.write_all(b"on").await.expect("written");
+            a.flush().await.expect("flushed");
+            read(&mut b, 2).await
+        })
+        .await
     }
 
     /// Lets both connections do what they have to do beside a test's own work.
@@ -207,6 +221,42 @@ async fn who_opens_more_streams_than_may_wait_loses_them() {
 }
 
 #[wasm_bindgen_test]
+async fn without_a_number_for_a_stream_the_connection_breaks_and_nothing_else() {
+    let mut pair = Pair::new().await;
+    // As browsers do where all numbers are taken, be it by a peer that opens its channels under ours.
+    let none_left = Function::new_with_args(
+        "peer",
+        "peer.createDataChannel = () => { throw new DOMException('none left', 'OperationError') }",
+    );
+    none_left
+        .call1(&JsValue::NULL, &pair.peers.0)
+        .expect("a method can be hidden");
+    let refused = poll_fn(|cx| Pin::new(&mut pair.a).poll_outbound(cx)).await;
+    assert!(refused.is_err());
+    assert_eq!(Pair::new().await.exchange().await, b"on");
+}
+
+#[wasm_bindgen_test]
+async fn who_has_many_streams_open_waits_for_one_to_end() {
+    let mut pair = Pair::new().await;
+    let mut streams = Vec::new();
+    while streams.len() < MAX_OURS - 1 {
+        let (here, _) = pair.open_stream().await;
+        streams.push(here);
+    }
+    let next = poll_fn(|cx| Poll::Ready(Pin::new(&mut pair.a).poll_outbound(cx).is_pending()));
+    assert!(next.await, "the first stream is one too");
+    drop(streams.pop());
+    let Pair { a, b, .. } = &mut pair;
+    let opened = poll_fn(|cx| {
+        let _ = Pin::new(&mut *a).poll(cx);
+        let _ = Pin::new(&mut *b).poll(cx);
+        Pin::new(&mut *a).poll_outbound(cx)
+    });
+    assert!(opened.await.is_ok());
+}
+
+#[wasm_bindgen_test]
 async fn who_sends_more_than_may_wait_unread_loses_the_stream() {
     let mut pair = Pair::new().await;
     let (mut a, mut b) = pair.open_stream().await;
@@ -224,13 +274,7 @@ async fn who_sends_more_than_may_wait_unread_loses_the_stream() {
     let error = pair.drive(b.read(&mut [0])).await.expect_err("overrun");
     assert!(error.to_string().contains("more than may wait"), "{error}");
     // The connection goes on, and its room is free again.
-    let (mut a, mut b) = pair.open_stream().await;
-    pair.drive(async {
-        a.write_all(b"go on").await.expect("written");
-        a.flush().await.expect("flushed");
-        assert_eq!(read(&mut b, 5).await, b"go on");
-    })
-    .await;
+    assert_eq!(pair.exchange().await, b"on");
 }
 
 #[wasm_bindgen_test]

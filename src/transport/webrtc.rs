@@ -12,11 +12,12 @@
 //! 16 KiB unread, leaves closures attached that it has freed, and panics in a worker. The streams' framing and the Noise
 //! handshake are `libp2p-webrtc-utils`'.
 //!
-//! `connection.rs` multiplexes, `channel.rs` makes bytes of messages. Workers and Node have no
+//! `connection.rs` multiplexes, `channel.rs` makes bytes of messages, `numbers.rs` says how many channels there may be. Workers and Node have no
 //! `RTCPeerConnection`; the transport isn't built there.
 
 mod channel;
 mod connection;
+mod numbers;
 
 use std::{
     io,
@@ -48,6 +49,7 @@ use crate::platform;
 
 pub use channel::{LINGER, MAX_UNREAD, MAX_UNSENT};
 pub use connection::{Connection, MAX_WAITING, Stream};
+pub use numbers::{MAX_OURS, RESET_TIME};
 
 /// Dials `/ip4` or `/ip6`, `/udp/<port>/webrtc-direct/certhash/<hash>`, with `/p2p/<peer>` or not. All other addresses,
 /// and listening, are [`MultiaddrNotSupported`](TransportError::MultiaddrNotSupported).
@@ -150,7 +152,7 @@ async fn connect(
     let peer = peer_connection().await.map_err(Error::thrown)?;
     let mut connection = Connection::new(peer.clone());
     // Before the offer, so that the offer speaks of data channels at all.
-    let handshake = connection.handshake_stream();
+    let handshake = connection.handshake_stream()?;
     let ours = describe(&peer, to, theirs).await.map_err(Error::thrown)?;
     let ours = ours.ok_or_else(|| Error::Refused("its offer has no fingerprint".to_owned()))?;
     let proof = noise::outbound(keypair, handshake, theirs, ours);

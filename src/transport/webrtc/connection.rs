@@ -1,6 +1,7 @@
 //! A WebRTC connection as a multiplexer: each stream is a data channel.
 //!
-//! Channels that the peer opens wait here for libp2p, at most [`MAX_WAITING`]; one more is closed. A stream that is
+//! Channels that the peer opens wait here for libp2p, at most [`MAX_WAITING`]; one more is closed. How many are ours, `numbers.rs`
+//! limits. A stream that is
 //! dropped before its end tells the peer by a reset, which its drop listener writes. When the browser gives the connection up, every poll
 //! ends with an error; dropping a [`Connection`] closes it.
 
@@ -11,25 +12,41 @@ use std::{
     io, mem,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
 };
 
 use futures::{AsyncRead, AsyncWrite, StreamExt, stream::FuturesUnordered};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p_webrtc_utils::DropListener;
 use send_wrapper::SendWrapper;
-use wasm_bindgen::{JsCast, closure::Closure};
+use wasm_bindgen::{JsCast, closure::Closure, prelude::*};
 use web_sys::{
-    Event, RtcDataChannelEvent, RtcDataChannelInit, RtcPeerConnection, RtcPeerConnectionState,
+    Event, RtcDataChannel, RtcDataChannelEvent, RtcDataChannelInit, RtcPeerConnection,
+    RtcPeerConnectionState,
 };
 
 use super::{
     Error,
     channel::{Channel, Unread},
+    numbers::Numbers,
 };
 
 /// How many channels that a peer opened may wait to be taken; libp2p takes them whenever its task runs.
 pub const MAX_WAITING: usize = 128;
+
+#[wasm_bindgen]
+extern "C" {
+    /// An `RTCPeerConnection` whose exceptions are errors. `web_sys` does not expect one of this method, and it would leave Rust in the
+    /// middle of a poll, with all that is borrowed there borrowed for ever.
+    type Opener;
+
+    #[wasm_bindgen(method, catch, js_name = createDataChannel)]
+    fn create_data_channel(
+        this: &Opener,
+        label: &str,
+        options: &RtcDataChannelInit,
+    ) -> Result<RtcDataChannel, JsValue>;
+}
 
 /// An `RTCPeerConnection`, whichever way it came to be.
 ///
@@ -41,6 +58,7 @@ struct Inner {
     peer: RtcPeerConnection,
     shared: Rc<RefCell<Shared>>,
     unread: Unread,
+    numbers: Numbers,
     drops: FuturesUnordered<DropListener<Channel>>,
     _opened: Closure<dyn Fn(RtcDataChannelEvent)>,
     _changed: Closure<dyn Fn(Event)>,
@@ -100,6 +118,7 @@ impl Connection {
             peer,
             shared,
             unread,
+            numbers: Numbers::default(),
             drops: FuturesUnordered::new(),
             _opened: opened,
             _changed: changed,
@@ -107,14 +126,11 @@ impl Connection {
     }
 
     /// The stream of the Noise handshake: both sides know its channel, number 0, without being told.
-    pub(super) fn handshake_stream(&mut self) -> Stream {
+    pub(super) fn handshake_stream(&mut self) -> Result<Stream, Error> {
         let options = RtcDataChannelInit::new();
         options.set_negotiated(true);
         options.set_id(0);
-        let peer = &self.0.peer;
-        let channel = peer.create_data_channel_with_data_channel_dict("", &options);
-        let channel = Channel::new(channel, Rc::clone(&self.0.unread));
-        self.stream(channel)
+        self.open(&options)
     }
 
     /// Ready once the browser has given the connection up.
@@ -128,6 +144,15 @@ impl Connection {
             shared.wait(cx);
             Poll::Pending
         })
+    }
+
+    fn open(&mut self, options: &RtcDataChannelInit) -> Result<Stream, Error> {
+        let opener: &Opener = self.0.peer.unchecked_ref();
+        let created = opener.create_data_channel("", options);
+        let channel = created.map_err(Error::thrown)?;
+        self.0.numbers.take(channel.clone());
+        let channel = Channel::new(channel, Rc::clone(&self.0.unread));
+        Ok(self.stream(channel))
     }
 
     fn stream(&mut self, channel: Channel) -> Stream {
@@ -163,11 +188,13 @@ impl StreamMuxer for Connection {
         }
     }
 
-    fn poll_outbound(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
+    fn poll_outbound(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Stream, Error>> {
         self.alive()?;
-        let channel = self.0.peer.create_data_channel("");
-        let channel = Channel::new(channel, Rc::clone(&self.0.unread));
-        Poll::Ready(Ok(self.stream(channel)))
+        ready!(self.0.numbers.poll_free(cx))?;
+        Poll::Ready(self.open(&RtcDataChannelInit::new()))
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
