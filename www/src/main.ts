@@ -136,29 +136,27 @@ async function join(mine: Session): Promise<void> {
   if (joining === mine) return
   joining = mine
   while (!mine.signal.aborted && peers === 0) {
-    if (await call(mine)) break
+    await call(mine)
+    // Who answered may have gone before it was seen, so that only a reading ends this.
     const pause = Math.min(LONGEST_PAUSE, 1000 * 2 ** tries)
     tries += 1
     await new Promise((resolve) => setTimeout(resolve, pause))
-    // A node that was restarted may have other addresses.
-    if (!mine.signal.aborted && peers === 0) await invite(mine.signal)
+    if (!mine.signal.aborted && peers === 0) await inviteAgain(mine.signal)
   }
   if (joining === mine) joining = undefined
 }
 
-/** Calls every node of the invitation; whether one of them answered. */
-async function call(mine: Session): Promise<boolean> {
-  if (invitation.bootstrap.length === 0) return false
+/** Calls every node of the invitation until one of them answers. */
+async function call(mine: Session): Promise<void> {
+  if (invitation.bootstrap.length === 0) return
   show('ready', 'Joining the network')
   const signal = AbortSignal.any([mine.signal, AbortSignal.timeout(LONGEST_TRY)])
   try {
     await Promise.any(byPeer(invitation.bootstrap).map((ways) => reach(mine, ways, signal)))
-    return true
   } catch (error) {
-    if (mine.signal.aborted || peers > 0) return true
+    if (mine.signal.aborted || peers > 0) return
     show('ready', 'Not connected')
     connect.fail(sentence(error instanceof AggregateError ? error.errors[0] : error))
-    return false
   }
 }
 
@@ -185,6 +183,13 @@ async function invite(signal: AbortSignal): Promise<void> {
   invitation = answer
   const [first] = answer.bootstrap
   if (first !== undefined) connect.prefill(first)
+}
+
+/** A node that was started anew may have other addresses, and be of another network, which takes another node here too. */
+async function inviteAgain(signal: AbortSignal): Promise<void> {
+  const before = JSON.stringify(invitation.network)
+  await invite(signal)
+  if (!signal.aborted && JSON.stringify(invitation.network) !== before) void restart()
 }
 
 function showNetwork(): void {

@@ -203,6 +203,21 @@ onPage('a dial that fails says why below the field', { query: '?node=shut' }, as
   await inState(page, 'connected')
 })
 
+onPage('whoever answers and goes is not taken for a peer', { query: '?node=fleeing' }, (page) =>
+  inState(page, 'connected'),
+)
+
+onPage(
+  'a page goes along to the network of its server',
+  { query: '?node=moving' },
+  async (page) => {
+    await inState(page, 'connected')
+    await says(page, '#self-network', /^bitcoin-replay$/)
+    await tell(page, { do: 'items', kind: 'block', count: 1 })
+    await page.waitForSelector('#blocks [data-check="verified"]')
+  },
+)
+
 onPage('when all peers have gone the page joins again', {}, async (page) => {
   await inState(page, 'connected')
   await tell(page, { do: 'leave' })

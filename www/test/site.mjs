@@ -14,14 +14,16 @@ const types = {
   '.svg': 'image/svg+xml',
 }
 
-/** An address that the stand-in connects to, and one that it refuses. */
+/** An address that the stand-in connects to, one that it refuses, and one whose peer is gone at first. */
 export const OPEN =
   '/ip4/127.0.0.1/tcp/9001/ws/p2p/12D3KooWGzBhKQ3sYyWmJxVvXh1yQ4rTzNqfPbUe8dLkA5nCwMtE'
 export const SHUT = OPEN.replace('/9001/', '/1/')
+const FLEEING = OPEN.replace('/9001/', '/2/')
 
 /**
  * Serves the page below a folder, as a node behind a proxy might. `node` in the query of the page
- * is what the server then answers at `api/node`: `none`, `shut`, `broken`, else an open one.
+ * is what the server then answers at `api/node`: `none`, `shut`, `broken`, `fleeing`, else an open one;
+ * `moving` is shut and of another network until it has been asked once.
  */
 export async function openSite() {
   process.env.SELKIE_FAKE = '1'
@@ -68,16 +70,25 @@ export async function openSite() {
   }
 }
 
+let moved = false
+
 function answer(response, node) {
   if (node === 'none') {
     response.writeHead(404).end()
     return
   }
+  let network = { id: node === 'broken' ? 'broken' : 'bitcoin-replay', application: 'bitcoin' }
+  let address = { shut: SHUT, fleeing: FLEEING }[node] ?? OPEN
+  if (node === 'moving' && !moved) {
+    moved = true
+    network = { id: 'before', application: 'opaque' }
+    address = SHUT
+  }
   response.writeHead(200, { 'content-type': 'application/json' })
   response.end(
     JSON.stringify({
-      network: { id: node === 'broken' ? 'broken' : 'bitcoin-replay', application: 'bitcoin' },
-      bootstrap: [node === 'shut' ? SHUT : OPEN],
+      network,
+      bootstrap: [address],
       config: { protocol: { gossipsub_config: { duplicate_cache_time: '5000ms' } } },
       peer_id: OPEN.split('/').at(-1),
     }),
