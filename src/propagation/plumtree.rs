@@ -67,6 +67,13 @@ const RESCUED: u32 = 16;
 /// After a link was changed, so long at least nothing is counted and no other one is changed: the effect has to show first. As much
 /// again at most is added at random, so that neighbours do not mend the same cut, or cut the same cycle, all at once.
 const SETTLING: Duration = Duration::from_millis(500);
+/// How often the effect of a change of one peer's link is waited for: twice at once and every half minute, each counting its seconds.
+/// Beyond that its link alone is changed: nobody keeps those of others from being judged.
+const EFFECTS: Rate = Rate {
+    per_second: 1,
+    burst: 2 * EFFECT,
+};
+const EFFECT: u64 = 30;
 /// How often a peer may change its link: twice as often as an honest one does, and what it may have saved.
 const CHANGES: Rate = Rate {
     per_second: 4,
@@ -89,8 +96,16 @@ const PACKED: Rate = Rate {
     per_second: 8 << 20,
     burst: 8 << 20,
 };
-/// What a peer pushes that is here and that it was asked not to push costs it so many times its size in its limits.
+/// What a peer pushes that is here and that it was asked not to push costs it so many times its size in its limits, and so does
+/// an id that it announces to no use. What an honest one has under way when it is asked is within its burst all the same.
 const NEEDLESS: u64 = 15;
+/// Ids that a peer may announce to no use, beyond those of what has become known here meanwhile: one that comes anew announces all its pool.
+const STALE: Rate = Rate {
+    per_second: 16 << 10,
+    burst: 1 << 20,
+};
+/// Places of peers that are gone that are worth a walk over all there is: before there are so many, who comes does without.
+const WORTH_CLEARING: usize = 16;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -106,6 +121,8 @@ pub(crate) struct Plumtree {
     /// Places that are free, and those of peers that are gone: what is noted of these has to be cleared before they are used again.
     places: Vec<Place>,
     used: Vec<Place>,
+    /// How many items have become known here.
+    learnt: u64,
     /// How far the peer is that has read on furthest.
     ahead: u64,
     /// Until when the effect of the last change of a link shows; `None`: there was none.
@@ -169,6 +186,15 @@ impl From<Option<Misdeed>> for Received {
     }
 }
 
+impl From<Cost> for Received {
+    fn from(needless: Cost) -> Self {
+        Self {
+            needless,
+            ..Self::default()
+        }
+    }
+}
+
 impl Plumtree {
     /// `seed` keys the tables: 16 random bytes that no peer knows.
     pub(crate) fn new(config: TreeConfig, seed: &[u8; 16]) -> Self {
@@ -188,6 +214,7 @@ impl Plumtree {
             gone: Debts::default(),
             places: (0..PLACES).rev().collect(),
             used: Vec::new(),
+            learnt: 0,
             ahead: 0,
             settles_at: None,
             random: keyed.hash_one(0_u64) | 1,
@@ -201,10 +228,6 @@ impl Plumtree {
         self.disconnected(id, now);
         let pushing = self.peers.values().filter(|peer| peer.pushes).count();
         let pushes = pushing < self.config.push_peers;
-        let mut outbox = VecDeque::new();
-        if !pushes {
-            outbox.push_back(Kind::Link(Link { push: false }));
-        }
         let place = self.place();
         self.ahead = self.ahead.max(self.log.end());
         let peer = Peer {
@@ -217,7 +240,8 @@ impl Plumtree {
             attentive_at: now,
             untaken: 0,
             told_since: now,
-            outbox,
+            tells_link: !pushes,
+            link_told_at: None,
             serve: VecDeque::new(),
             serving: HashSet::with_hasher(self.keyed.clone()),
             paces: self.gone.take(&id).unwrap_or_else(|| Paces {
@@ -225,11 +249,14 @@ impl Plumtree {
                 packed: Pace::new(PACKED),
                 changes: Pace::new(CHANGES),
                 moves: Pace::new(MOVES),
+                effects: Pace::new(EFFECTS),
+                stale: Pace::new(STALE),
             }),
             owed: 0,
             fresh: 0,
             duplicates: 0,
             rescued: 0,
+            heard: self.learnt,
         };
         self.peers.insert(id, peer);
     }
@@ -242,15 +269,15 @@ impl Plumtree {
         if let Some(rest_at) = peer.paces.rest_at() {
             self.gone.keep(id, peer.paces, rest_at, now);
         }
-        self.fetches.gone(id);
+        self.fetches.gone(id, now);
         self.used.extend(peer.place);
         let cursors = self.peers.values().map(|peer| peer.cursor);
         self.ahead = cursors.max().unwrap_or(0);
     }
 
-    /// A place for a peer, if there is one. Those that were used are cleared all at once, since that walks over all there is.
+    /// A place for a peer, if there is one. Those that were used are cleared many at once, since that walks over all there is.
     fn place(&mut self) -> Option<Place> {
-        if self.places.is_empty() {
+        if self.places.is_empty() && self.used.len() >= WORTH_CLEARING {
             let used = self
                 .used
                 .iter()
@@ -272,7 +299,7 @@ impl Plumtree {
         is_known: impl Fn(&TransactionKey, bool) -> bool,
         now: Instant,
     ) -> Received {
-        let counts = self.is_settled(now);
+        let is_settled = self.is_settled(now);
         let mut received = Received::default();
         let Some(peer) = self.peers.get_mut(&from) else {
             return received;
@@ -284,7 +311,7 @@ impl Plumtree {
             }
         }
         let (mut pushed, mut duplicates) = (0, 0);
-        let is_needless = !peer.pushes && counts;
+        let is_needless = !peer.pushes;
         for (key, data) in batch {
             if data.len() > self.config.max_item {
                 // The hello has told it the limit.
@@ -299,7 +326,7 @@ impl Plumtree {
                 received.misdeed = Some(Misdeed::FalseAnnouncement);
             }
             let asked = claim.is_some_and(|(_, asked)| asked);
-            peer.rescued += u32::from(asked && counts);
+            peer.rescued += u32::from(asked && is_settled);
             // An answer that is no longer needed is no push.
             let answers = !peer.pushes && peer.owed > 0;
             peer.owed -= usize::from(answers);
@@ -319,6 +346,7 @@ impl Plumtree {
                 }
             } else {
                 self.checking.insert(id, bit(peer.place));
+                self.learnt += 1;
                 let promised = claim.map(|(claim, _)| claim.fee_rate);
                 received.fresh.push(Fresh {
                     key,
@@ -327,7 +355,7 @@ impl Plumtree {
                 });
             }
         }
-        if counts {
+        if is_settled || is_needless {
             peer.duplicates += duplicates;
             peer.fresh += pushed - duplicates;
             self.judge(from, now);
@@ -335,30 +363,44 @@ impl Plumtree {
         received
     }
 
-    /// Announced items: those that are not here are noted, to be fetched unless they come by themselves.
+    /// Announced items: those that are not here are noted, to be fetched unless they come by themselves. What it costs the sender in
+    /// its limits that it announces more to no use than has become known here meanwhile.
     pub(crate) fn on_announce(
         &mut self,
         from: PeerId,
         announce: &Announce,
         is_known: impl Fn(ShortId, bool) -> bool,
         now: Instant,
-    ) {
-        let (Some(peer), Ok(ids)) = (self.peers.get(&from), wire::ids(&announce.ids)) else {
-            return;
+    ) -> Cost {
+        let (Some(peer), Ok(ids)) = (self.peers.get_mut(&from), wire::ids(&announce.ids)) else {
+            return Cost::default();
         };
-        let place = peer.place;
-        for (id, (size, fee_rate)) in ids.zip(announce.claims()) {
+        let Self {
+            config,
+            log,
+            checking,
+            ..
+        } = self;
+        let mut told = 0;
+        let news = ids.zip(announce.claims()).filter_map(|(id, claim)| {
+            let (size, fee_rate) = claim;
             // Another node may take what is too large here.
-            if usize::try_from(size).is_ok_and(|size| size > self.config.max_item) {
-                continue;
+            if usize::try_from(size).is_ok_and(|size| size > config.max_item) {
+                return None;
             }
-            if let Some(known) = self.checking.get_mut(&id) {
-                *known |= bit(place);
-            } else if !is_known(id, self.log.mark(id, place)) {
-                // One too many is not noted. Its limits hold it to a pace, and it pays where it has not what it announces.
-                self.fetches
-                    .announced(id, from, Claim { size, fee_rate }, now);
+            told += 1;
+            if let Some(known) = checking.get_mut(&id) {
+                *known |= bit(peer.place);
+                return None;
             }
+            let is_new = !is_known(id, log.mark(id, peer.place));
+            is_new.then_some((id, Claim { size, fee_rate }))
+        });
+        let noted = self.fetches.announced(from, news, now);
+        let stale = peer.stale(told - noted, self.learnt, now);
+        Cost {
+            items: stale * NEEDLESS,
+            bytes: 0,
         }
     }
 
@@ -396,8 +438,8 @@ impl Plumtree {
             return Some(Misdeed::TooManyMessages);
         }
         if peer.pushes != link.push {
-            peer.pushes = link.push;
-            (peer.fresh, peer.duplicates, peer.rescued) = (0, 0, 0);
+            (peer.pushes, peer.link_told_at) = (link.push, None);
+            peer.count_anew();
         }
         None
     }
@@ -414,7 +456,10 @@ impl Plumtree {
 
     /// An item that did not come by here is being checked; copies of it that do come are not.
     pub(crate) fn claim(&mut self, key: &TransactionKey) {
-        self.checking.entry(key.short()).or_insert(0);
+        self.checking.entry(key.short()).or_insert_with(|| {
+            self.learnt += 1;
+            0
+        });
     }
 
     /// The chain has judged what [`Self::on_items`] gave out, or was claimed: this may be asked for and sent again.
@@ -431,7 +476,8 @@ impl Plumtree {
         };
         if self.peers.contains_key(&from) {
             // Where it has announced too much already, reconciliation finds this.
-            self.fetches.announced(fresh.key.short(), from, claim, now);
+            let again = std::iter::once((fresh.key.short(), claim));
+            self.fetches.announced(from, again, now);
         }
     }
 
@@ -532,8 +578,9 @@ impl Plumtree {
         }
         let links = self.peers.len();
         let peer = self.peers.get_mut(&id)?;
-        if let Some(kind) = peer.outbox.pop_front() {
-            return Some(Outgoing::from(kind));
+        if std::mem::take(&mut peer.tells_link) {
+            let push = peer.pushes;
+            return Some(Outgoing::from(Kind::Link(Link { push })));
         }
         if self.fetches.is_ready(&id) {
             let ids = self.fetches.take(id, now);
@@ -596,23 +643,33 @@ impl Plumtree {
         };
         let many = peer.duplicates * DUPLICATE_PART > peer.fresh + peer.duplicates;
         if peer.duplicates >= JUDGED && many {
-            // Once more, if it does so although it was told: both may have changed the link at once.
-            self.change(id, false, now);
+            if peer.pushes {
+                return self.change(id, false, now);
+            }
+            // Once more, if it does so although it was told: both may have changed the link at once. That is between the two.
+            let was_told = |at: Instant| now < at + 2 * SETTLING;
+            if !peer.link_told_at.is_some_and(was_told) {
+                peer.tell_link(now);
+                peer.count_anew();
+            }
         } else if peer.fresh > 1024 {
             peer.fresh /= 2;
             peer.duplicates /= 2;
         }
     }
 
-    /// Makes a link push or announce, both ways. What was counted before says nothing of what is then.
+    /// Makes a link push or announce, both ways. What was counted before, of all of them, says nothing of what is then.
     fn change(&mut self, id: PeerId, push: bool, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.pushes = push;
-            peer.outbox.push_back(Kind::Link(Link { push }));
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        peer.pushes = push;
+        peer.tell_link(now);
+        peer.count_anew();
+        if !peer.paces.effects.admits(EFFECT, now) {
+            return;
         }
-        for peer in self.peers.values_mut() {
-            (peer.fresh, peer.duplicates, peer.rescued) = (0, 0, 0);
-        }
+        self.peers.values_mut().for_each(Peer::count_anew);
         let share = random(&mut self.random);
         self.settles_at = Some(now + SETTLING + SETTLING.mul_f64(share));
     }
@@ -634,8 +691,7 @@ impl Part for Plumtree {
         {
             self.fetches.ask_again(&id);
             peer.again = peer.since..peer.cursor;
-            let link = Link { push: peer.pushes };
-            peer.outbox.push_back(Kind::Link(link));
+            peer.tell_link(now);
         }
         Vec::new()
     }

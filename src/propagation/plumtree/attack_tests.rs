@@ -210,27 +210,156 @@ fn a_link_that_is_asked_for_as_it_is_changes_nothing() {
     assert_eq!(tree.peers[&peer].duplicates, 7);
 }
 
+/// Pushes so many items that are here already.
+fn push_known(tree: &mut Plumtree, from: PeerId, count: u64, now: Instant) -> Cost {
+    let batch = (0..count).map(|number| {
+        let Accepted { key, data, .. } = item(number, 1000);
+        (key, data)
+    });
+    let batch = batch.collect();
+    let received = tree.on_items(from, batch, std::iter::empty(), |_, _| true, now);
+    received.needless
+}
+
+/// How often a peer is told to announce.
+fn told_to_announce(tree: &mut Plumtree, peer: PeerId, now: Instant) -> usize {
+    let frames = std::iter::from_fn(|| tree.next(peer, None, now));
+    let is_told = |out: &Outgoing| frame(&out.bytes) == Kind::Link(Link { push: false });
+    frames.filter(is_told).count()
+}
+
 #[test]
 fn who_pushes_on_what_is_here_pays_for_it_and_is_told_again() {
     let (peer, mut now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);
-    let push = |tree: &mut Plumtree, now| {
-        let item = item(1, 1000);
-        let batch = vec![(item.key, item.data)];
-        tree.on_items(peer, batch, std::iter::empty(), |_, _| true, now)
-    };
-    let mut told = 0;
-    let mut needless = 0;
+    let (mut told, mut needless) = (0, 0);
     for _ in 0..400 {
-        needless += push(&mut tree, now).needless.bytes;
+        needless += push_known(&mut tree, peer, 1, now).bytes;
         now += Duration::from_millis(10);
-        while let Some(out) = tree.next(peer, None, now) {
-            let frame = out.bytes.slice(1..);
-            told += u32::from(Frame::read(frame) == Ok(Kind::Link(Link { push: false })));
-        }
+        told += told_to_announce(&mut tree, peer, now);
     }
     assert!((2..=8).contains(&told), "{told}");
-    assert!(needless > 15 * 1000 * 32, "{needless}");
+    assert_eq!(needless, 15 * 1000 * (400 - u64::from(JUDGED)));
+}
+
+#[test]
+fn nobody_keeps_the_links_of_others_from_being_judged() {
+    let change = |tree: &mut Plumtree, peer, push, now| {
+        tree.on_link(peer, &Link { push }, now);
+    };
+    // It asks to push again, as often as it may; or does so although it was told.
+    for flips in [true, false] {
+        let ([honest, flood], start) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+        let mut tree = tree(honest, start);
+        tree.connected(flood, start);
+        let (mut needless, mut sent) = (0, 0);
+        let told_after = (0..300).find(|step| {
+            let now = start + Duration::from_millis(10) * *step;
+            if flips && tree.peers[&flood].link_told_at.is_some() {
+                change(&mut tree, flood, true, now);
+            }
+            needless += push_known(&mut tree, flood, 16, now).bytes;
+            sent += 16 * 1000;
+            told_to_announce(&mut tree, flood, now);
+            push_known(&mut tree, honest, 1, now);
+            told_to_announce(&mut tree, honest, now) > 0
+        });
+        assert!(told_after.is_some(), "{flips}");
+        assert!(
+            flips || needless >= sent * NEEDLESS * 9 / 10,
+            "{needless} of {sent}"
+        );
+    }
+}
+
+/// An announcement of as many ids as there may be, from this number on.
+fn many(from: u64) -> Announce {
+    let mut columns = Columns::default();
+    let ids = (from..from + MAX_IDS as u64).map(|n| ShortId::new(n.to_le_bytes()));
+    ids.for_each(|id| columns.push(id, 20, 0));
+    Announce::from(columns)
+}
+
+#[test]
+fn announcing_to_no_use_costs_its_work() {
+    const FRAMES: u64 = 300;
+    let now = crate::platform::now();
+    // A second of the limit of its class is free, once.
+    let least = (FRAMES * MAX_IDS as u64 - STALE.burst - 32_768) * NEEDLESS;
+    // What is known, what is not here and noted already, and ever new ids, too many to be noted.
+    for (is_known, is_new) in [(true, 0), (false, 0), (false, MAX_IDS as u64)] {
+        let peer = PeerId::random();
+        let mut tree = tree(peer, now);
+        let tell = |tree: &mut Plumtree, frames: u64| {
+            let tell = |frame| tree.on_announce(peer, &many(frame * is_new), |_, _| is_known, now);
+            let costs = (0..frames).map(tell);
+            costs.map(|cost| cost.items).sum::<u64>()
+        };
+        let needless = tell(&mut tree, FRAMES);
+        assert!(needless >= least, "{needless} of {least}");
+        tree.disconnected(peer, now);
+        tree.connected(peer, now);
+        let again = tell(&mut tree, 10);
+        assert!(again >= MAX_IDS as u64 * NEEDLESS, "{again}");
+    }
+}
+
+#[test]
+fn announcing_each_item_once_costs_nothing_however_many_come() {
+    let (peer, mut now) = (PeerId::random(), crate::platform::now());
+    let mut tree = tree(peer, now);
+    let same = many(0);
+    let tell = |tree: &mut Plumtree, frames, now| {
+        for _ in 0..frames {
+            let cost = tree.on_announce(peer, &same, |_, _| true, now);
+            assert_eq!(cost, Cost::default());
+        }
+    };
+    // A whole pool, of before it came.
+    tell(&mut tree, 64, now);
+    // What others push, told twice a second; and the streams are others now and then.
+    for round in 0..8 {
+        now += Duration::from_millis(500);
+        tree.learnt += 50 * MAX_IDS as u64;
+        tell(&mut tree, 50, now);
+        tell(&mut tree, if round % 4 == 0 { 10 } else { 0 }, now);
+    }
+}
+
+#[test]
+fn what_was_not_here_counts_when_it_comes() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let mut tree = tree(peer, now);
+    push_known(&mut tree, peer, 3, now);
+    assert_eq!(tree.learnt, 0);
+    let Accepted { key, data, .. } = item(1, 20);
+    tree.on_items(
+        peer,
+        vec![(key, data)],
+        std::iter::empty(),
+        |_, _| false,
+        now,
+    );
+    (0..2).for_each(|_| tree.claim(&item(2, 20).key));
+    assert_eq!(tree.learnt, 2);
+}
+
+#[test]
+fn a_crowd_that_comes_and_goes_is_not_walked_for_each() {
+    let now = crate::platform::now();
+    let peers: Vec<_> = (0..u64::from(PLACES) + 2)
+        .map(|_| PeerId::random())
+        .collect();
+    let mut tree = Plumtree::new(TreeConfig::default(), &[7; 16]);
+    peers.iter().for_each(|peer| tree.connected(*peer, now));
+    let mut walks = 0;
+    for peer in peers.iter().cycle().take(200) {
+        tree.disconnected(*peer, now);
+        let used = tree.used.len();
+        tree.connected(*peer, now);
+        walks += usize::from(tree.used.len() < used);
+    }
+    assert!(walks <= 200 / WORTH_CLEARING, "{walks}");
 }
 
 #[test]

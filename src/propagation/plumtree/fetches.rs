@@ -20,6 +20,7 @@ use libp2p::PeerId;
 
 use crate::{
     chain::ShortId,
+    debts::Debts,
     platform::Instant,
     propagation::{keyed::Keyed, wire::MAX_IDS},
 };
@@ -34,6 +35,8 @@ const MOST_PATIENCE: u32 = 8;
 const MOST_TIMES: u32 = 5;
 /// How many announced items more than it delivers a peer may turn out not to have.
 const MOST_MISSING: u32 = 256;
+/// How long after a peer has left that is held against it.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// Peers that are remembered as having one id.
 const MAX_ANNOUNCERS: usize = 128;
 
@@ -52,6 +55,8 @@ pub(super) struct Fetches {
     /// In the order of their deadlines, with the time at which they were asked for.
     requested: VecDeque<(Instant, (ShortId, PeerId, Instant))>,
     peers: HashMap<PeerId, Announcer>,
+    /// What is held against those who are gone.
+    gone: Debts<Record>,
     /// Peers that may be asked for something, for whoever drives this.
     touched: HashSet<PeerId>,
 }
@@ -100,13 +105,19 @@ struct Announcer {
     requested_bytes: usize,
     /// When it last sent what it was asked for.
     answered: Option<Instant>,
+    record: Record,
+    /// What it was asked for until then may be lost.
+    excused: Option<Instant>,
+}
+
+/// What is held against a peer, which it does not shed by leaving.
+#[derive(Debug, Default)]
+struct Record {
     /// How much more often it did not have what it had announced than it had it, and since when it has paid for that.
     missing: u32,
     paid: Option<Instant>,
     /// When it was last blamed for an answer that did not come.
     blamed: Option<Instant>,
-    /// What it was asked for until then may be lost.
-    excused: Option<Instant>,
 }
 
 impl Fetches {
@@ -120,6 +131,7 @@ impl Fetches {
             waiting: VecDeque::new(),
             requested: VecDeque::new(),
             peers: HashMap::new(),
+            gone: Debts::default(),
             touched: HashSet::new(),
         }
     }
@@ -129,49 +141,72 @@ impl Fetches {
         self.touched.drain()
     }
 
-    /// Notes what a peer has, as far as there is room.
-    pub(super) fn announced(&mut self, id: ShortId, peer: PeerId, claim: Claim, now: Instant) {
-        let new = || Announcer::new(self.keyed.clone());
-        let claims = &self.peers.entry(peer).or_insert_with(new).claims;
-        if claims.len() >= self.limits.max_announced || claims.contains(&id) {
-            return;
+    /// Notes what a peer has, as far as there is room. How many of these are noted now.
+    pub(super) fn announced(
+        &mut self,
+        peer: PeerId,
+        claims: impl Iterator<Item = (ShortId, Claim)>,
+        now: Instant,
+    ) -> u64 {
+        let mut noted = 0;
+        let mut claims = claims.peekable();
+        if claims.peek().is_none() {
+            return noted;
         }
-        let announced = |wanted: &Wanted| wanted.claims.len();
-        if self.wanted.get(&id).map_or(0, announced) >= MAX_ANNOUNCERS || !self.make_room(peer) {
-            return;
-        }
-        let wanted = self.wanted.entry(id).or_insert_with(|| {
-            self.waiting.push_back((now, id));
-            Wanted {
-                claims: Vec::new(),
-                state: State::Waiting,
+        // It is looked up once for all of them.
+        let mut announcer = self.take_out(&peer);
+        for (id, claim) in claims {
+            if announcer.claims.len() >= self.limits.max_announced || announcer.claims.contains(&id)
+            {
+                continue;
             }
-        });
-        wanted.claims.push((peer, claim));
-        if let Some(announcer) = self.peers.get_mut(&peer) {
-            announcer.claims.insert(id);
-            self.claims += 1;
+            if self.claims >= self.limits.max_claims {
+                if announcer.claims.len() >= self.limits.max_claims / (self.peers.len() + 1) {
+                    continue;
+                }
+                self.peers.insert(peer, announcer);
+                self.take_from_most();
+                announcer = self.take_out(&peer);
+                if self.claims >= self.limits.max_claims {
+                    continue;
+                }
+            }
+            let wanted = self.wanted.entry(id).or_insert_with(|| {
+                self.waiting.push_back((now, id));
+                Wanted {
+                    claims: Vec::new(),
+                    state: State::Waiting,
+                }
+            });
+            if wanted.claims.len() < MAX_ANNOUNCERS {
+                wanted.claims.push((peer, claim));
+                announcer.claims.insert(id);
+                self.claims += 1;
+                noted += 1;
+            }
         }
+        self.peers.insert(peer, announcer);
+        noted
     }
 
-    /// Whether there is room for one more claim of this peer.
-    fn make_room(&mut self, peer: PeerId) -> bool {
-        if self.claims < self.limits.max_claims {
-            return true;
-        }
-        let claims = |id: &PeerId| self.peers.get(id).map_or(0, |peer| peer.claims.len());
-        if claims(&peer) >= self.limits.max_claims / self.peers.len().max(1) {
-            return false;
-        }
+    /// A peer's entry, to be put back.
+    fn take_out(&mut self, peer: &PeerId) -> Announcer {
+        self.peers.remove(peer).unwrap_or_else(|| {
+            let record = self.gone.take(peer).unwrap_or_default();
+            Announcer::new(record, self.keyed.clone())
+        })
+    }
+
+    /// Who has most claims loses some.
+    fn take_from_most(&mut self) {
         let most = self.peers.iter().max_by_key(|(_, peer)| peer.claims.len());
         let Some((id, most)) = most.map(|(id, peer)| (*id, peer)) else {
-            return false;
+            return;
         };
         let taken: Vec<_> = most.claims.iter().take(TAKEN).copied().collect();
         for claim in taken {
             self.ask_another(claim, id);
         }
-        self.claims < self.limits.max_claims
     }
 
     /// An item is here, whoever sent it: what the sender had said of it, and whether it was asked for it.
@@ -193,7 +228,8 @@ impl Fetches {
                 claimed = Some((claim, asked));
                 if let Some(announcer) = self.peers.get_mut(&peer).filter(|_| asked) {
                     announcer.answered = Some(now);
-                    announcer.missing = announcer.missing.saturating_sub(1);
+                    let missing = &mut announcer.record.missing;
+                    *missing = missing.saturating_sub(1);
                 }
             }
         }
@@ -220,17 +256,15 @@ impl Fetches {
             return false;
         }
         self.ask_another(id, peer);
-        let Some(announcer) = self.peers.get_mut(&peer) else {
+        let Some(Announcer { record, .. }) = self.peers.get_mut(&peer) else {
             return false;
         };
-        announcer.missing = announcer.missing.saturating_add(1);
-        let has_paid = announcer
-            .paid
-            .is_some_and(|at| now < at + self.limits.timeout);
-        if announcer.missing < MOST_MISSING || has_paid {
+        record.missing = record.missing.saturating_add(1);
+        let has_paid = record.paid.is_some_and(|at| now < at + self.limits.timeout);
+        if record.missing < MOST_MISSING || has_paid {
             return false;
         }
-        (announcer.missing, announcer.paid) = (0, Some(now));
+        (record.missing, record.paid) = (0, Some(now));
         true
     }
 
@@ -316,11 +350,11 @@ impl Fetches {
         let Some(announcer) = self.peers.get_mut(peer) else {
             return false;
         };
-        let has_paid = announcer.blamed.is_some_and(|at| now < at + timeout);
+        let has_paid = announcer.record.blamed.is_some_and(|at| now < at + timeout);
         if has_paid || announcer.excused.is_some_and(|at| asked <= at) {
             return false;
         }
-        announcer.blamed = Some(now);
+        announcer.record.blamed = Some(now);
         true
     }
 
@@ -357,7 +391,7 @@ impl Fetches {
     }
 
     /// A peer is gone.
-    pub(super) fn gone(&mut self, peer: PeerId) {
+    pub(super) fn gone(&mut self, peer: PeerId, now: Instant) {
         let claims = self.peers.get_mut(&peer);
         let claims = claims.map(|peer| {
             std::mem::replace(&mut peer.claims, HashSet::with_hasher(self.keyed.clone()))
@@ -365,7 +399,11 @@ impl Fetches {
         for id in claims.into_iter().flatten() {
             self.ask_another(id, peer);
         }
-        self.peers.remove(&peer);
+        if let Some(Announcer { record, .. }) = self.peers.remove(&peer)
+            && let Some(rests_at) = record.rests_at(now, self.limits.timeout)
+        {
+            self.gone.keep(peer, record, rests_at, now);
+        }
     }
 
     /// A peer's claim is worth nothing: the next announcer's turn, if it was this one's.
@@ -430,16 +468,23 @@ impl Fetches {
     }
 }
 
+impl Record {
+    /// Until when it is kept of a peer that is gone, if there is anything in it.
+    fn rests_at(&self, now: Instant, timeout: Duration) -> Option<Instant> {
+        let missing = (self.missing > 0).then_some(now + FORGIVEN_AFTER);
+        let paid = [self.paid, self.blamed].into_iter().flatten();
+        missing.into_iter().chain(paid.map(|at| at + timeout)).max()
+    }
+}
+
 impl Announcer {
-    fn new(keyed: Keyed) -> Self {
+    fn new(record: Record, keyed: Keyed) -> Self {
         Self {
             claims: HashSet::with_hasher(keyed),
             ready: BinaryHeap::new(),
             requested_bytes: 0,
             answered: None,
-            missing: 0,
-            paid: None,
-            blamed: None,
+            record,
             excused: None,
         }
     }

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::log::{BATCH_BYTES, Log, Place, bit};
+use super::{
+    STALE,
+    log::{BATCH_BYTES, Log, Place, bit},
+};
 use crate::{
     chain::ShortId,
     lanes::Outgoing,
@@ -48,8 +51,9 @@ pub(super) struct Peer {
     pub(super) told_since: Instant,
     /// When it came, or fetched something last.
     pub(super) attentive_at: Instant,
-    /// Small frames that go first.
-    pub(super) outbox: VecDeque<Kind>,
+    /// Whether it is to be told how its link is, before all else; and when it last was, unless it has changed the link since.
+    pub(super) tells_link: bool,
+    pub(super) link_told_at: Option<Instant>,
     /// What it has asked for, each once.
     pub(super) serve: VecDeque<ShortId>,
     pub(super) serving: HashSet<ShortId, Keyed>,
@@ -61,6 +65,8 @@ pub(super) struct Peer {
     pub(super) duplicates: u32,
     /// What had to be fetched from it.
     pub(super) rescued: u32,
+    /// Of all that became known here: how much it may not announce any more without paying, since it has, or others have long since.
+    pub(super) heard: u64,
 }
 
 /// What it has had and done lately, which it does not shed by leaving.
@@ -72,6 +78,10 @@ pub(super) struct Paces {
     /// How often it has changed the link, and its streams.
     pub(super) changes: Pace,
     pub(super) moves: Pace,
+    /// How often others waited for the effect of what became of its link.
+    pub(super) effects: Pace,
+    /// Ids that it announced to no use.
+    pub(super) stale: Pace,
 }
 
 impl Paces {
@@ -82,8 +92,10 @@ impl Paces {
             packed,
             changes,
             moves,
+            effects,
+            stale,
         } = self;
-        let paces = [served, packed, changes, moves].into_iter();
+        let paces = [served, packed, changes, moves, effects, stale].into_iter();
         paces.filter_map(Pace::rests_at).max()
     }
 }
@@ -92,6 +104,30 @@ impl Peer {
     /// Whether it may live by what it is told here.
     pub(super) fn is_attentive(&self, now: Instant) -> bool {
         now.duration_since(self.attentive_at) < ATTENTION
+    }
+
+    /// What was counted says nothing any more.
+    pub(super) fn count_anew(&mut self) {
+        (self.fresh, self.duplicates, self.rescued) = (0, 0, 0);
+    }
+
+    /// It is to be told how its link is.
+    pub(super) fn tell_link(&mut self, now: Instant) {
+        (self.tells_link, self.link_told_at) = (true, Some(now));
+    }
+
+    /// It has announced so many ids to no use, where so many items in all have become known: how many of these it pays for.
+    pub(super) fn stale(&mut self, ids: u64, learnt: u64, now: Instant) -> u64 {
+        // Each item may be announced once, and long after it came.
+        self.heard = self.heard.max(learnt.saturating_sub(STALE.burst));
+        let free = ids.min(learnt.saturating_sub(self.heard));
+        self.heard += free;
+        let rest = ids - free;
+        if self.paces.stale.admits(rest, now) {
+            0
+        } else {
+            rest
+        }
     }
 
     /// It is to be sent this; false where so many things wait for it already.

@@ -16,6 +16,13 @@ fn id(number: u64) -> ShortId {
     ShortId::new(number.to_le_bytes())
 }
 
+impl Fetches {
+    /// One announcement.
+    fn told(&mut self, id: ShortId, peer: PeerId, claim: Claim, now: Instant) {
+        self.announced(peer, std::iter::once((id, claim)), now);
+    }
+}
+
 fn claim(size: u32, fee_rate: u64) -> Claim {
     Claim { size, fee_rate }
 }
@@ -28,8 +35,8 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
     );
     let (ann, bob) = (PeerId::random(), PeerId::random());
     for number in 0..10 {
-        fetches.announced(id(number), ann, claim(300, number), now);
-        fetches.announced(id(number), bob, claim(300, number), now);
+        fetches.told(id(number), ann, claim(300, number), now);
+        fetches.told(id(number), bob, claim(300, number), now);
     }
     assert_eq!(
         fetches.arrived(id(9), &ann, now),
@@ -74,7 +81,7 @@ fn who_asks_too_soon_learns_patience_and_loses_it_again() {
     );
     let (ann, bob) = (PeerId::random(), PeerId::random());
     let mut fetch = |fetches: &mut Fetches, number, from| {
-        fetches.announced(id(number), ann, claim(1, 1), now);
+        fetches.told(id(number), ann, claim(1, 1), now);
         now += fetches.patience;
         fetches.on_time(now);
         assert_eq!(fetches.take(ann, now), [id(number)]);
@@ -95,7 +102,7 @@ fn who_is_slow_but_answers_has_more_time_and_not_for_ever() {
     let ann = PeerId::random();
     let mut now = begin;
     for number in 0..100 {
-        fetches.announced(id(number), ann, claim(10, number), now);
+        fetches.told(id(number), ann, claim(10, number), now);
     }
     now += LIMITS.patience;
     fetches.on_time(now);
@@ -127,7 +134,7 @@ fn who_says_no_or_nothing_is_followed_by_the_next() {
     );
     let peers: Vec<_> = (0..4).map(|_| PeerId::random()).collect();
     for peer in &peers {
-        fetches.announced(id(1), *peer, claim(10, 1), now);
+        fetches.told(id(1), *peer, claim(10, 1), now);
     }
     let mut at = now + LIMITS.patience;
     fetches.on_time(at);
@@ -145,7 +152,7 @@ fn who_says_no_or_nothing_is_followed_by_the_next() {
     at += LIMITS.timeout;
     assert_eq!(fetches.on_time(at), [second]);
     let third = asked(&mut fetches, at).expect("somebody else");
-    fetches.gone(third);
+    fetches.gone(third, at);
     let fourth = asked(&mut fetches, at).expect("the last");
     assert!(
         [first, second, third, fourth]
@@ -167,7 +174,7 @@ fn silence_is_paid_for_once_a_round_and_not_where_questions_are_lost() {
     let mut blamed = 0;
     // One question each 10 ms, none of which is answered.
     let mut ask = |fetches: &mut Fetches, number, now| {
-        fetches.announced(id(number), peer, claim(1, 1), now);
+        fetches.told(id(number), peer, claim(1, 1), now);
         blamed += fetches.on_time(now).len();
         fetches.take(peer, now);
         blamed
@@ -194,10 +201,10 @@ fn who_announces_without_end_is_stopped() {
         PeerId::random(),
     );
     for number in 0..200 {
-        fetches.announced(id(number), peer, claim(1, 1), now);
+        fetches.told(id(number), peer, claim(1, 1), now);
     }
     assert_eq!(fetches.wanted.len(), LIMITS.max_announced);
-    fetches.gone(peer);
+    fetches.gone(peer, now);
     assert!(fetches.wanted.is_empty() && fetches.peers.is_empty());
 }
 
@@ -209,11 +216,11 @@ proptest! {
         for (step, number, peer) in steps {
             let peer = peers[peer];
             match step {
-                0 | 1 => { fetches.announced(id(number), peer, claim(100, number), now); }
+                0 | 1 => { fetches.told(id(number), peer, claim(100, number), now); }
                 2 => { fetches.arrived(id(number), &peer, now); }
                 3 => { fetches.missing(id(number), peer, now); }
                 4 => { now += Duration::from_millis(number * 20); fetches.on_time(now); fetches.take(peer, now); }
-                _ => fetches.gone(peer),
+                _ => fetches.gone(peer, now),
             }
             for (peer, announcer) in &fetches.peers {
                 let claims = fetches.wanted.values().filter(|w| w.claims.iter().any(|(p, _)| p == peer));
@@ -230,7 +237,7 @@ fn fills(fetches: &mut Fetches, from: u64, now: Instant) -> PeerId {
     let peer = PeerId::random();
     let most = LIMITS.max_announced as u64;
     for number in from * most..(from + 1) * most {
-        fetches.announced(id(number), peer, claim(1, 1), now);
+        fetches.told(id(number), peer, claim(1, 1), now);
     }
     peer
 }
@@ -245,7 +252,7 @@ fn a_few_who_announce_as_much_as_they_may_keep_nobody_out() {
     assert!(fetches.claims <= LIMITS.max_claims);
     let (honest, begin) = (PeerId::random(), 1 << 32);
     for number in begin..begin + 50 {
-        fetches.announced(id(number), honest, claim(1, 9), now);
+        fetches.told(id(number), honest, claim(1, 9), now);
     }
     let later = now + LIMITS.patience;
     fetches.on_time(later);
@@ -264,7 +271,7 @@ fn liars_who_come_first_do_not_hide_who_has_it() {
     let liars: Vec<_> = (0..20).map(|_| PeerId::random()).collect();
     let honest = PeerId::random();
     for peer in liars.iter().chain([&honest]) {
-        fetches.announced(id(1), *peer, claim(10, 1), now);
+        fetches.told(id(1), *peer, claim(10, 1), now);
     }
     let at = now + LIMITS.patience;
     fetches.on_time(at);
@@ -286,7 +293,7 @@ fn what_is_asked_again_has_its_whole_time() {
         crate::platform::now(),
     );
     let peer = PeerId::random();
-    fetches.announced(id(1), peer, claim(10, 1), now);
+    fetches.told(id(1), peer, claim(10, 1), now);
     let first = now + LIMITS.patience;
     fetches.on_time(first);
     assert_eq!(fetches.take(peer, first).len(), 1);
@@ -310,15 +317,51 @@ fn who_loses_its_claims_and_announces_them_again_fills_no_heap() {
     let (full, most) = (PeerId::random(), LIMITS.max_announced as u64);
     for round in 0..40 {
         for number in 0..most {
-            fetches.announced(id(number), full, claim(1, 1), now);
+            fetches.told(id(number), full, claim(1, 1), now);
         }
         now += LIMITS.patience;
         fetches.on_time(now);
         let ready = fetches.peers[&full].ready.len();
         assert!(ready <= 2 * LIMITS.max_announced + 1, "{ready}");
         let newcomer = PeerId::random();
-        fetches.announced(id(most + round), newcomer, claim(1, 1), now);
+        fetches.told(id(most + round), newcomer, claim(1, 1), now);
         assert!(fetches.peers[&full].claims.len() < LIMITS.max_announced);
-        fetches.gone(newcomer);
+        fetches.gone(newcomer, now);
     }
+}
+
+#[test]
+fn who_comes_anew_has_what_was_held_against_it() {
+    let (mut fetches, now) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let (peer, mut at, mut number) = (PeerId::random(), now, 0);
+    let mut lies = |fetches: &mut Fetches, count: u32| {
+        let lie = |_| {
+            number += 1;
+            fetches.told(id(number), peer, claim(1, 1), at);
+            at += LIMITS.patience;
+            fetches.on_time(at);
+            assert_eq!(fetches.take(peer, at).len(), 1);
+            fetches.missing(id(number), peer, at)
+        };
+        let blamed = (0..count).map(lie).filter(|blamed| *blamed).count();
+        fetches.gone(peer, at);
+        blamed
+    };
+    assert_eq!(lies(&mut fetches, MOST_MISSING - 1), 0);
+    assert_eq!(lies(&mut fetches, 1), 1);
+    let silences = |fetches: &mut Fetches, at: Instant, number| {
+        fetches.told(id(number), peer, claim(1, 1), at);
+        fetches.on_time(at + LIMITS.patience);
+        fetches.take(peer, at + LIMITS.patience);
+        fetches.on_time(at + LIMITS.patience + LIMITS.timeout).len()
+    };
+    let at = now + LIMITS.timeout * 100;
+    assert_eq!(silences(&mut fetches, at, 1 << 32), 1);
+    let since = at + LIMITS.patience + LIMITS.timeout;
+    fetches.gone(peer, since);
+    fetches.told(id(1 << 33), peer, claim(1, 1), since);
+    assert_eq!(fetches.peers[&peer].record.blamed, Some(since));
 }
