@@ -8,6 +8,7 @@
 
 pub mod coded;
 pub mod compact;
+mod frames;
 mod question;
 
 use std::collections::VecDeque;
@@ -24,7 +25,8 @@ use crate::{
         PropagationConfig,
         blocks::{
             coded::{Broadcasts, Encoded, Fate},
-            compact::{BlockMessage, Choice, CompactBlocks, Form, Offer},
+            compact::{BlockMessage, Choice, CompactBlocks, Form, Offer, WholeBlock},
+            frames::Frames,
         },
         output::{Output, Part},
         pool::Mempool,
@@ -53,6 +55,7 @@ pub(crate) struct Blocks {
     coded: Broadcasts,
     /// Blocks that were handed to `coded`, the eldest first, and the peers that are to have them from there.
     chunked: VecDeque<(ItemId, Vec<PeerId>)>,
+    frames: Frames,
     /// When there is something to do; `None` until it is looked up again, since that walks over all peers of all broadcasts.
     next: Option<Option<Instant>>,
 }
@@ -67,6 +70,7 @@ impl Blocks {
             compact: CompactBlocks::new(config.blocks.clone(), compact, choose),
             coded: Broadcasts::new(limits, coded),
             chunked: VecDeque::new(),
+            frames: Frames::default(),
             next: None,
         }
     }
@@ -208,7 +212,8 @@ impl Blocks {
             compact::Action::Send { peer, message, why } => {
                 tracing::debug!(%peer, message = message.name(), why, "sending");
                 let class = class(&message);
-                let frame = Kind::Block(message.encode().into()).into_frame();
+                let message = self.within_room(message);
+                let frame = self.frames.encode(message);
                 Some(Output::Send(peer, class, frame))
             }
             compact::Action::SendCoded { peer, block, why } => {
@@ -233,6 +238,22 @@ impl Blocks {
             outputs.extend(self.settle(fates));
         }
         outputs
+    }
+
+    /// A message, or what is sent in place of it: transactions that there is no room for go with the whole block.
+    fn within_room(&self, message: BlockMessage) -> BlockMessage {
+        match message {
+            BlockMessage::Transactions(answer) if !self.frames.has_room_for(&answer) => {
+                let id = answer.id;
+                let block = self.compact.block(&id).map(|(block, _)| block.data.clone());
+                match block {
+                    Some(data) => BlockMessage::Whole(WholeBlock { id, data }),
+                    // Nobody gets it whole before it is accepted.
+                    None => BlockMessage::NotFound(id),
+                }
+            }
+            other => other,
+        }
     }
 
     /// What has become of blocks that were to go in chunks.
@@ -414,7 +435,7 @@ mod tests {
     use super::{
         coded::{Announce, ChunkSet, Frame},
         compact::{
-            HeaderCheck,
+            GetBlock, HeaderCheck, MissingTransactions,
             test_chain::{TestChain, block},
         },
         *,
@@ -501,6 +522,59 @@ mod tests {
             });
             assert_eq!(surcharge, pays.then_some((peer, IN_VAIN)), "{verdict:?}");
         }
+    }
+
+    #[test]
+    fn who_reads_nothing_of_what_it_asks_for_holds_no_blocks_of_its_own() {
+        const SIZE: usize = 4_000_000;
+        let now = crate::platform::now();
+        let config = PropagationConfig::default();
+        let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+        let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+        let peers = [(); 20].map(|()| PeerId::random());
+        peers
+            .iter()
+            .for_each(|peer| blocks.joined(*peer, false, now));
+        let made = (0..4_u8).map(|number| {
+            let transactions = vec![Bytes::from(vec![number; SIZE / 64]); 64];
+            let (id, block, _) = block(&transactions);
+            let accepted = AcceptedBlock::of(id.clone(), block, &TestChain);
+            blocks.accepted(accepted, &pool, now);
+            id
+        });
+        let made: Vec<_> = made.collect();
+        let mut unread = Vec::new();
+        for peer in peers {
+            for id in &made {
+                let form = Form::Whole;
+                let whole = GetBlock {
+                    id: id.clone(),
+                    form,
+                };
+                let indexes = (1..64).collect();
+                let missing = MissingTransactions {
+                    id: id.clone(),
+                    indexes,
+                };
+                for question in [
+                    BlockMessage::GetBlock(whole),
+                    BlockMessage::GetTransactions(missing),
+                ] {
+                    let outputs = blocks.on_block(peer, question, now);
+                    let sent = outputs.into_iter().filter_map(|output| match output {
+                        Output::Send(_, Class::Block, frame) => Some(frame),
+                        _ => None,
+                    });
+                    let sent: Vec<_> = sent.collect();
+                    assert!(sent.iter().any(|frame| frame.len() >= SIZE / 64 * 63));
+                    unread.extend(sent);
+                }
+            }
+        }
+        unread.sort_by_key(|frame| frame.as_ptr());
+        unread.dedup_by_key(|frame| frame.as_ptr());
+        let held: usize = unread.iter().map(Bytes::len).sum();
+        assert!(held < 64 << 20, "{held}");
     }
 
     #[test]

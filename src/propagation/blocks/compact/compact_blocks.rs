@@ -147,7 +147,7 @@ impl CompactBlocks {
                 }
             }
             BlockMessage::Whole(whole) => {
-                let kinds = [Awaited::Whole, Awaited::Compact];
+                let kinds = [Awaited::Whole, Awaited::Compact, Awaited::Missing];
                 let asked = self.downloads.peers.take_awaited(&peer, &whole.id, &kinds);
                 if self.is_news(peer, &whole.id, asked, &mut out) {
                     self.downloads.whole(peer, whole, asked, now, &mut out);

@@ -82,6 +82,26 @@ fn an_announced_block_comes_in_compact_form_with_what_is_missing() {
 }
 
 #[test]
+fn who_asks_for_missing_transactions_takes_the_whole_block_too() {
+    let mut bench = bench();
+    let peers = [bench.peer(true), bench.peer(false)];
+    let all = transactions(1, 10);
+    bench.pool = pool(&all[..8]);
+    bench.receive(peers[0], announcement(&all));
+    let asked = bench.receive(peers[0], compact(&all));
+    assert_eq!(
+        words(&peers, &asked),
+        ["0 request for missing transactions"]
+    );
+    let got = bench.receive(peers[0], whole(&all));
+    assert_eq!(
+        words(&peers, &got),
+        ["1 announcement", "0 high-bandwidth mode true"]
+    );
+    assert_eq!(bench.core.next_deadline(), None);
+}
+
+#[test]
 fn peers_that_want_blocks_unasked_get_the_compact_form_and_all_others_the_header() {
     let mut bench = bench();
     let peers = [bench.peer(true), bench.peer(false), bench.peer(false)];
