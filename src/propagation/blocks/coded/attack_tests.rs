@@ -268,6 +268,34 @@ fn who_tells_of_broadcasts_faster_than_it_may_is_charged_for_each() {
 }
 
 #[test]
+fn who_leaves_and_comes_back_is_doubted_and_has_told_as_much_as_before() {
+    // It leaves when it is found out, or before.
+    for is_early in [true, false] {
+        let [liar] = peers();
+        let mut node = node(&[liar]);
+        let (announcement, chunks) = false_coding(&block(2000), 0);
+        let mut actions = node.learn(liar, &announcement, all());
+        for chunk in &chunks[..32] {
+            actions.extend(node.receive(liar, Frame::Chunk(chunk.clone())));
+        }
+        if is_early {
+            node.core.peer_gone(&liar, node.now);
+        }
+        let actions = node.decodes(actions);
+        assert_eq!(abandoned(&actions), Some(Abandonment::Inconsistent));
+        for number in 1..=CodedConfig::default().introduce_burst {
+            node.core.peer_gone(&liar, node.now);
+            node.core.peer_joined(liar, node.now);
+            let truth = block(3000 + number as usize);
+            let actions = node.receive(liar, announce(truth.announcement(), all()));
+            assert!(refuses(&node.sends(&liar), truth.id()));
+            let is_charged = matches!(actions[..], [Action::TooSoon { peer }] if peer == liar);
+            assert!(is_charged == (number == CodedConfig::default().introduce_burst));
+        }
+    }
+}
+
+#[test]
 fn no_node_vouches_for_what_it_has_not_checked() {
     let [liar, victim] = peers();
     let mut node = node(&[liar, victim]);

@@ -122,7 +122,7 @@ impl Broadcasts {
     /// A peer's last connection ended.
     pub fn peer_gone(&mut self, peer: &PeerId, now: Instant) {
         self.news |= !self.live.is_empty();
-        self.peers.leave(peer);
+        self.peers.leave(peer, now);
         for broadcast in &mut self.live {
             broadcast.leave(peer, &self.peers, now);
         }
@@ -491,7 +491,8 @@ impl Broadcasts {
             });
             actions.extend(guilty.map(|(peer, _)| misdeed(*peer, what, why)));
             if let Some(introducer) = broadcast.introducer {
-                self.peers.doubt(&introducer, now + self.config.doubt);
+                let until = now + self.config.doubt;
+                self.peers.doubt(introducer, until, now);
             }
             let block = broadcast.announcement.block().clone();
             actions.push(Action::Abandoned { block, reason });

@@ -7,6 +7,7 @@ use libp2p::PeerId;
 use super::announcement::{Announcement, BroadcastId};
 use super::config::CodedConfig;
 use crate::chain::ItemId;
+use crate::debts::Debts;
 use crate::peers::Misdeed;
 use crate::platform::Instant;
 
@@ -29,16 +30,24 @@ const MAX_STRAYS: usize = super::MAX_CHUNKS;
 pub(super) struct Peers {
     max: usize,
     peers: BTreeMap<PeerId, Peer>,
+    /// Of those who are gone.
+    gone: Debts<Account>,
 }
 
 #[derive(Debug)]
 struct Peer {
     window: usize,
+    account: Account,
+    shared: VecDeque<Shared>,
+    refusals: VecDeque<BroadcastId>,
+}
+
+/// What is held against a peer, which it does not shed by leaving.
+#[derive(Clone, Copy, Debug, Default)]
+struct Account {
     doubted_until: Option<Instant>,
     /// When the peer would be even, had it told of new broadcasts at the allowed rate: GCRA's arrival time.
     even_at: Option<Instant>,
-    shared: VecDeque<Shared>,
-    refusals: VecDeque<BroadcastId>,
 }
 
 /// A broadcast that the peer may send chunks of.
@@ -53,8 +62,11 @@ struct Shared {
 
 impl Peers {
     pub(super) fn new(max: usize) -> Self {
-        let peers = BTreeMap::new();
-        Self { max, peers }
+        Self {
+            max,
+            peers: BTreeMap::new(),
+            gone: Debts::default(),
+        }
     }
 
     /// False: there is no room, or the peer is here already.
@@ -64,8 +76,7 @@ impl Peers {
         }
         let unknown = Peer {
             window: WINDOW,
-            doubted_until: None,
-            even_at: None,
+            account: self.gone.take(&peer).unwrap_or_default(),
             shared: VecDeque::new(),
             refusals: VecDeque::new(),
         };
@@ -73,8 +84,17 @@ impl Peers {
         true
     }
 
-    pub(super) fn leave(&mut self, peer: &PeerId) {
-        self.peers.remove(peer);
+    pub(super) fn leave(&mut self, peer: &PeerId, now: Instant) {
+        if let Some(Peer { account, .. }) = self.peers.remove(peer) {
+            self.keep(*peer, account, now);
+        }
+    }
+
+    /// Keeps the account of who is gone, as long as there is anything in it.
+    fn keep(&mut self, peer: PeerId, account: Account, now: Instant) {
+        if let Some(rests_at) = account.doubted_until.max(account.even_at) {
+            self.gone.keep(peer, account, rests_at, now);
+        }
     }
 
     pub(super) fn contains(&self, peer: &PeerId) -> bool {
@@ -109,27 +129,36 @@ impl Peers {
         }
     }
 
-    /// The peer was the first to tell of a broadcast that came to nothing.
-    pub(super) fn doubt(&mut self, peer: &PeerId, until: Instant) {
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.doubted_until = Some(until);
+    /// The peer, which may be gone meanwhile, was the first to tell of a broadcast that came to nothing.
+    pub(super) fn doubt(&mut self, id: PeerId, until: Instant, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.account.doubted_until = Some(until);
+        } else {
+            let account = Account {
+                doubted_until: Some(until),
+                ..self.gone.take(&id).unwrap_or_default()
+            };
+            self.keep(id, account, now);
         }
     }
 
     pub(super) fn is_doubted(&self, peer: &PeerId, now: Instant) -> bool {
-        let until = self.peers.get(peer).and_then(|peer| peer.doubted_until);
+        let until = self
+            .peers
+            .get(peer)
+            .and_then(|peer| peer.account.doubted_until);
         until.is_some_and(|until| now < until)
     }
 
     /// The peer is the first to tell of a broadcast. False: it does so too often.
     pub(super) fn introduces(&mut self, peer: &PeerId, config: &CodedConfig, now: Instant) -> bool {
-        let Some(peer) = self.peers.get_mut(peer) else {
+        let Some(Peer { account, .. }) = self.peers.get_mut(peer) else {
             return false;
         };
-        let even_at = peer.even_at.map_or(now, |at| at.max(now)) + config.introduce_every;
+        let even_at = account.even_at.map_or(now, |at| at.max(now)) + config.introduce_every;
         let conforms = even_at <= now + config.introduce_every * config.introduce_burst;
         if conforms {
-            peer.even_at = Some(even_at);
+            account.even_at = Some(even_at);
         }
         conforms
     }
