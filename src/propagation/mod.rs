@@ -23,7 +23,6 @@ pub use config::{PropagationConfig, ReconcileConfig, TreeConfig};
 pub use wire::{FrameError, check_frame};
 
 use self::{
-    announce::{Announce, Columns},
     blocks::{AcceptedBlock, Answer, Blocks, Question},
     frame::{Decoder, Input, TreeInput},
     output::{Output, Part},
@@ -32,7 +31,7 @@ use self::{
         Insertion, Mempool, Pieces, Seen,
         sessions::{Pools, Step, Stepped},
     },
-    wire::{Kind, MAX_IDS},
+    wire::Kind,
 };
 use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},
@@ -292,9 +291,9 @@ impl Propagation {
                     let frame = Kind::Reconcile(message.to_bytes().into()).into_frame();
                     Action::Send(id, Class::Transaction, Outgoing::one(frame))
                 }
-                Output::Announce(id, keys) => {
-                    self.announce(id, &keys);
-                    continue;
+                Output::Announce(id, told) => {
+                    let outgoing = Outgoing::from(Kind::Announce(told));
+                    Action::Send(id, Class::Transaction, outgoing)
                 }
                 Output::Serve(id, keys) => {
                     self.transactions.serve(id, &keys);
@@ -306,19 +305,6 @@ impl Propagation {
                 Output::Misdeed(id, misdeed) => Action::Misdeed(id, misdeed),
             };
             self.actions.push_back(action);
-        }
-    }
-
-    /// Tells a peer of transactions in the pool; they may have left meanwhile.
-    fn announce(&mut self, id: PeerId, keys: &[TransactionKey]) {
-        for keys in keys.chunks(MAX_IDS) {
-            let pooled = keys.iter().filter_map(|key| self.mempool.get(key));
-            let announce = Announce::from(pooled.collect::<Columns>());
-            if !announce.ids.is_empty() {
-                let outgoing = Outgoing::from(Kind::Announce(announce));
-                let action = Action::Send(id, Class::Transaction, outgoing);
-                self.actions.push_back(action);
-            }
         }
     }
 
@@ -356,8 +342,7 @@ impl Propagation {
                 Err(_) => Received::misdeed(Misdeed::InvalidMessage),
             },
             TreeInput::Announce(announce) => {
-                tree.on_announce(from, &announce, is_known, now);
-                Received::default()
+                Received::from(tree.on_announce(from, &announce, is_known, now))
             }
             TreeInput::Fetch(fetch) => Received::from(tree.on_fetch(from, &fetch, now)),
             TreeInput::Link(link) => Received::from(tree.on_link(from, &link, now)),

@@ -8,6 +8,7 @@ use crate::{
     peers::Misdeed,
     platform::Instant,
     propagation::{
+        announce::Announce,
         blocks::Question,
         pool::{Mempool, reconcile, sessions::Step},
     },
@@ -22,7 +23,7 @@ pub(crate) enum Output {
     /// Send a message of the comparison of pools.
     Compare(PeerId, reconcile::Message),
     /// Tell a peer of these transactions.
-    Announce(PeerId, Vec<TransactionKey>),
+    Announce(PeerId, Announce),
     /// Send these transactions to a peer as if it had asked.
     Serve(PeerId, Vec<TransactionKey>),
     /// Have the chain answer; the answer goes to [`super::Propagation::answered`].

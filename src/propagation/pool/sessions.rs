@@ -8,9 +8,9 @@
 //! A session walks over the whole pool, so each of its steps runs off the network task as a [`Step`]; messages that come
 //! meanwhile wait. A step carries its session's number: what comes of one whose session is over is dropped. Bounds:
 //! [`MAX_STEPS`] at once, so that there are threads left for the chain's checks; [`MAX_OURS`] and [`MAX_THEIRS`] at once, one a peer and direction,
-//! those counted whose last step is still at work though the peer is gone; [`MAX_WAITING`] messages of each;
-//! [`LEAST_PAUSE`] between two that a peer begins, on whatever connection. Above these a peer's request is declined, unless another peer
-//! keeps us waiting for [`PATIENCE`]: then that one's session gives way. One of ours that finds no room is begun soon after. One [`Snapshot`] serves all sessions
+//! those counted whose last step is still at work though the peer is gone; [`MAX_WAITING`] messages of each, of [`MAX_WAITING_BYTES`];
+//! [`LEAST_PAUSE`] between two that a peer begins, on whatever connection. Above these a peer's request is declined, and one of ours is
+//! begun soon after, unless another peer keeps us waiting for [`PATIENCE`]: then that one's session gives way. One listing of the pool serves all sessions
 //! that begin within [`FRESH`], unless the pool has changed much.
 
 mod step;
@@ -25,25 +25,29 @@ use libp2p::PeerId;
 use siphasher::sip::SipHasher13;
 
 use crate::{
+    chain::TransactionKey,
     peers::Misdeed,
     platform::Instant,
     propagation::{
         ReconcileConfig,
+        announce::{Announce, Columns},
         output::{Output, Part},
         pool::{
             Mempool,
-            reconcile::{Action, Initiator, Message, Outcome, Request, Responder, Snapshot},
+            reconcile::{Action, Initiator, Message, Outcome, Request, Responder, Want},
         },
+        wire::MAX_IDS,
     },
+    traffic::{Class, Cost},
 };
 
-use self::step::{Input, Pool};
+use self::step::{Input, Listed, Pool};
 pub(crate) use self::step::{Step, Stepped};
 
 /// Sessions at once that we began, and that peers did: each takes up to 10 MB.
 const MAX_OURS: usize = 3;
 const MAX_THEIRS: usize = 5;
-/// How long a peer's session may keep us waiting for its next message while others want its place.
+/// How long a session may keep us waiting for its next message while others want its place.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Steps at work at once.
 const MAX_STEPS: usize = 2;
@@ -51,6 +55,8 @@ const MAX_STEPS: usize = 2;
 const MAX_GONE: usize = 1024;
 /// Messages of a session that may wait while it is at work: as many as may be under way after one request for symbols.
 const MAX_WAITING: usize = 32;
+/// Their bytes, in memory: an honest peer's are the longest message at most, and short ones.
+const MAX_WAITING_BYTES: usize = 512 << 10;
 /// Least time between two sessions that one peer begins.
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
 /// Least time between two sessions that we begin with one peer, whatever the configuration says.
@@ -79,7 +85,7 @@ pub(crate) struct Pools {
     at_work: usize,
     ready: VecDeque<Step>,
     /// One that was made lately: when, and what the pool had [`Mempool::inserted`] by then.
-    snapshot: Option<(Instant, u64, Snapshot)>,
+    snapshot: Option<(Instant, u64, Listed)>,
     /// The same of the keys that were listed last, to make one.
     listed: Option<(Instant, u64)>,
 }
@@ -154,7 +160,8 @@ impl Pools {
         let Some(Some(session)) = session else {
             return Vec::new();
         };
-        if session.waiting.len() >= MAX_WAITING {
+        let bytes: usize = session.waiting.iter().map(Message::weight).sum();
+        if session.waiting.len() >= MAX_WAITING || bytes + message.weight() > MAX_WAITING_BYTES {
             return self.end(from, side, Some(Misdeed::TooManyMessages));
         }
         session.waiting.push_back(message);
@@ -194,7 +201,10 @@ impl Pools {
         for action in actions {
             match action {
                 Action::Send(message) => outputs.push(Output::Compare(id, message)),
-                Action::Lacking(keys) => outputs.push(Output::Announce(id, keys)),
+                Action::Lacking(keys) => {
+                    let told = announcements(&keys, pool);
+                    outputs.extend(told.map(|told| Output::Announce(id, told)));
+                }
                 Action::Serve(keys) => outputs.push(Output::Serve(id, keys)),
                 Action::End(outcome) => {
                     tracing::debug!(peer = %id, ?side, ?outcome, "pools were compared");
@@ -203,8 +213,7 @@ impl Pools {
                         _ => None,
                     };
                     if outcome == Outcome::TooDifferent {
-                        let best = pool.best_paying().take(MOST_ANNOUNCED);
-                        outputs.push(Output::Announce(id, best.map(|one| one.key).collect()));
+                        outputs.extend(self.announce_best(id, side));
                     }
                     outputs.extend(self.end(id, side, misdeed));
                 }
@@ -229,7 +238,7 @@ impl Pools {
         let mut outputs = Vec::new();
         if peer.theirs.is_some()
             || peer.begun_at.is_some_and(is_soon)
-            || !self.make_room(&mut outputs, now)
+            || !self.make_room(Side::Theirs, &mut outputs, now)
         {
             outputs.push(Output::Compare(from, Responder::decline(request)));
             return outputs;
@@ -242,22 +251,42 @@ impl Pools {
         outputs
     }
 
-    /// Whether there is room for one more session of theirs. The peer that keeps us waiting longest makes some; that is no misdeed,
-    /// since its way may be slow.
-    fn make_room(&mut self, outputs: &mut Vec<Output>, now: Instant) -> bool {
-        let has_room = |sessions: [usize; 2]| sessions[Side::Theirs.place()] < MAX_THEIRS;
+    /// Tells a peer of what pays best here. If it was the peer that began, it has caused that much with a few bytes.
+    fn announce_best(&self, id: PeerId, side: Side) -> Vec<Output> {
+        let best = self.snapshot.iter().flat_map(|(.., listed)| &*listed.best);
+        let mut outputs: Vec<_> = best
+            .map(|told| Output::Announce(id, told.clone()))
+            .collect();
+        if side == Side::Theirs {
+            let cost = Cost {
+                items: (outputs.len() * MAX_IDS) as u64,
+                bytes: 0,
+            };
+            outputs.push(Output::Surcharge(id, Class::Transaction, cost));
+        }
+        outputs
+    }
+
+    /// Whether there is room for one more session. The peer that keeps us waiting longest makes some; that is no misdeed, since its
+    /// way may be slow.
+    fn make_room(&mut self, side: Side, outputs: &mut Vec<Output>, now: Instant) -> bool {
+        let has_room = |sessions: [usize; 2]| sessions[side.place()] < side.most();
         if has_room(self.sessions) {
             return true;
         }
-        let theirs = self.busy.iter().filter(|(_, side)| *side == Side::Theirs);
-        let waits = theirs.filter_map(|(id, _)| {
-            let session = self.peers.get(id)?.theirs.as_ref()?;
+        let same = self.busy.iter().filter(|(_, of)| *of == side);
+        let waits = same.filter_map(|(id, _)| {
+            let peer = self.peers.get(id)?;
+            let session = match side {
+                Side::Ours => peer.ours.as_ref()?,
+                Side::Theirs => peer.theirs.as_ref()?,
+            };
             let is_late = !session.at_work && now.duration_since(session.since) >= PATIENCE;
-            is_late.then_some((session.since, *id, session.request?))
+            is_late.then(|| (session.since, *id, session.farewell()))
         });
-        if let Some((_, id, request)) = waits.min_by_key(|(since, ..)| *since) {
-            outputs.extend(self.end(id, Side::Theirs, None));
-            outputs.push(Output::Compare(id, Responder::decline(request)));
+        if let Some((_, id, farewell)) = waits.min_by_key(|(since, ..)| *since) {
+            outputs.extend(self.end(id, side, None));
+            outputs.push(Output::Compare(id, farewell));
         }
         has_room(self.sessions)
     }
@@ -290,8 +319,8 @@ impl Pools {
             now.duration_since(at) < FRESH && news * CHANGED_PART <= pool.len() as u64
         };
         let pool = match &self.snapshot {
-            Some((at, inserted, snapshot)) if is_fresh(*at, *inserted) => {
-                Pool::Taken(snapshot.clone())
+            Some((at, inserted, listed)) if is_fresh(*at, *inserted) => {
+                Pool::Taken(listed.snapshot.clone())
             }
             _ => {
                 self.listed = Some((now, pool.inserted()));
@@ -434,7 +463,7 @@ impl Part for Pools {
             && at <= now
         {
             self.begins.pop_first();
-            let full = self.sessions[Side::Ours.place()] >= MAX_OURS;
+            let full = !self.make_room(Side::Ours, &mut outputs, now);
             let interval = self.config.interval.max(LEAST_INTERVAL);
             let pause = if full {
                 interval.min(LEAST_PAUSE)
@@ -469,6 +498,32 @@ impl Side {
             Self::Theirs => 1,
         }
     }
+
+    fn most(self) -> usize {
+        match self {
+            Self::Ours => MAX_OURS,
+            Self::Theirs => MAX_THEIRS,
+        }
+    }
+}
+
+impl Session {
+    /// What ends it early, at the peer too: one of theirs is declined, and in one of ours nothing is wanted.
+    fn farewell(&self) -> Message {
+        match self.request {
+            Some(request) => Responder::decline(request),
+            None => Message::Want(Want::default()),
+        }
+    }
+}
+
+/// Transactions as a peer is told of them; they may have left the pool meanwhile.
+fn announcements(keys: &[TransactionKey], pool: &Mempool) -> impl Iterator<Item = Announce> {
+    let announcements = keys.chunks(MAX_IDS).map(|keys| {
+        let pooled = keys.iter().filter_map(|key| pool.get(key));
+        Announce::from(pooled.collect::<Columns>())
+    });
+    announcements.filter(|told| !told.ids.is_empty())
 }
 
 impl Peer {

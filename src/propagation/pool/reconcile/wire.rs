@@ -129,6 +129,20 @@ impl Message {
         Envelope::decode(bytes)?.message.ok_or(Fault::UnknownKind)
     }
 
+    /// Bytes that it takes in memory, about: a column of small numbers is much shorter on the wire.
+    pub(crate) fn weight(&self) -> usize {
+        let numbers = match self {
+            Self::Answer(Answer { run, .. }) | Self::Symbols(Symbols { run, .. }) => {
+                run.as_ref().map_or(0, |run| {
+                    run.sums.len() + run.checksums.len() + run.counts.len()
+                })
+            }
+            Self::Want(want) => want.short_ids.len(),
+            Self::Request(_) | Self::More(_) | Self::GiveUp(_) => 0,
+        };
+        size_of::<Self>() + numbers * size_of::<u64>()
+    }
+
     /// The message's name in docs/reconcile.md.
     pub(super) fn name(&self) -> &'static str {
         match self {

@@ -1,15 +1,21 @@
 //! Work on sessions, which walks over whole pools and is done off the network task.
 
-use std::{cmp::Reverse, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 
-use super::{Machine, Side};
+use super::{MOST_ANNOUNCED, Machine, Side};
 use crate::{
     platform::{self, Instant},
-    propagation::pool::{
-        Pieces, Pooled,
-        reconcile::{Action, Initiator, MAX_POOL, Message, Outcome, Request, Responder, Snapshot},
+    propagation::{
+        announce::{Announce, Columns},
+        pool::{
+            Pieces, Pooled,
+            reconcile::{
+                Action, Initiator, MAX_POOL, Message, Outcome, Request, Responder, Snapshot,
+            },
+        },
+        wire::MAX_IDS,
     },
 };
 
@@ -36,6 +42,14 @@ pub(super) enum Pool {
     Listed(Pieces, Duration, Instant),
 }
 
+/// What a walk over the pool finds; cloning is cheap.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listed {
+    pub(super) snapshot: Snapshot,
+    /// What pays best, as a peer is told of it whose pool is very different.
+    pub(super) best: Arc<[Announce]>,
+}
+
 /// What came of a [`Step`].
 #[derive(Debug)]
 pub(crate) struct Stepped {
@@ -45,7 +59,7 @@ pub(crate) struct Stepped {
     pub(super) machine: Option<Machine>,
     pub(super) actions: Vec<Action>,
     /// One that was made for it.
-    pub(super) snapshot: Option<Snapshot>,
+    pub(super) snapshot: Option<Listed>,
 }
 
 impl Step {
@@ -72,7 +86,7 @@ impl Step {
 }
 
 /// The session, what it wants done, and a snapshot that was made for it.
-type Work = (Option<Machine>, Vec<Action>, Option<Snapshot>);
+type Work = (Option<Machine>, Vec<Action>, Option<Listed>);
 
 impl Input {
     fn run(self) -> Work {
@@ -90,11 +104,13 @@ impl Input {
 }
 
 fn begin(pool: Pool, salt: u64, request: Option<Request>, now: Instant) -> Work {
-    let (snapshot, made) = match pool {
-        Pool::Taken(snapshot) => (snapshot, false),
-        Pool::Listed(pieces, age, now) => (list(pieces, age, now), true),
+    let (snapshot, kept) = match pool {
+        Pool::Taken(snapshot) => (snapshot, None),
+        Pool::Listed(pieces, age, now) => {
+            let listed = list(pieces, age, now);
+            (listed.snapshot.clone(), Some(listed))
+        }
     };
-    let kept = made.then(|| snapshot.clone());
     match request {
         None => {
             let (session, request) = Initiator::new(snapshot, salt, now);
@@ -109,26 +125,43 @@ fn begin(pool: Pool, salt: u64, request: Option<Request>, now: Instant) -> Work 
 }
 
 /// The keys in a pool, those that are too young to be compared apart; of more than can be compared those that pay best.
-pub(super) fn list(pieces: Pieces, age: Duration, now: Instant) -> Snapshot {
+pub(super) fn list(pieces: Pieces, age: Duration, now: Instant) -> Listed {
     let is_old = |pooled: &Pooled| now.saturating_duration_since(pooled.at) >= age;
-    let entry = |pooled: &Pooled| (Reverse(pooled.fee_rate), pooled.key);
-    let (mut settled, mut young) = (Vec::new(), Vec::new());
+    let key = |(_, pooled): (_, &Pooled)| pooled.key;
+    let (mut settled, mut young, mut all) = (Vec::new(), Vec::new(), Vec::new());
     for pooled in pieces.iter() {
         let list = if is_old(pooled) {
             &mut settled
         } else {
             &mut young
         };
-        list.push(entry(pooled));
+        let entry = (Reverse(pooled.fee_rate), pooled);
+        list.push(entry);
+        all.push(entry);
     }
-    drop(pieces);
-    let [settled, young] = [settled, young].map(|mut list| {
-        if list.len() > MAX_POOL as usize {
-            list.select_nth_unstable(MAX_POOL as usize);
-            list.truncate(MAX_POOL as usize);
-        }
-        list.into_iter().map(|(_, key)| key).collect::<Vec<_>>()
+    best_paying(&mut all, MOST_ANNOUNCED);
+    all.sort_unstable_by_key(|(fee_rate, pooled)| (*fee_rate, pooled.key));
+    let best = all.chunks(MAX_IDS).map(|some| {
+        let pooled = some.iter().map(|(_, pooled)| *pooled);
+        Announce::from(pooled.collect::<Columns>())
     });
-    // Both lists are within the limit.
-    Snapshot::new(settled, young).unwrap_or_default()
+    let best = best.collect();
+    let [settled, young] = [settled, young].map(|mut list| {
+        best_paying(&mut list, MAX_POOL as usize);
+        list.into_iter().map(key).collect::<Vec<_>>()
+    });
+    drop(pieces);
+    Listed {
+        // Both lists are within the limit.
+        snapshot: Snapshot::new(settled, young).unwrap_or_default(),
+        best,
+    }
+}
+
+/// Leaves no more than these, those that pay best.
+fn best_paying(list: &mut Vec<(Reverse<u64>, &Pooled)>, most: usize) {
+    if list.len() > most {
+        list.select_nth_unstable_by_key(most, |(fee_rate, pooled)| (*fee_rate, pooled.key));
+        list.truncate(most);
+    }
 }

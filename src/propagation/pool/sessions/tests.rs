@@ -180,3 +180,84 @@ fn the_pool_is_listed_as_it_was_however_it_changes_meanwhile() {
     );
     drop(list(pieces, Duration::ZERO, now + age));
 }
+
+#[test]
+fn who_says_that_its_pool_is_empty_is_told_what_was_listed_and_pays_for_it() {
+    let ((mut pools, mut pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
+    for number in 0..20_000_u32 {
+        let data = number.to_le_bytes().to_vec();
+        pool.insert(TransactionKey::of(&data), data.into(), number.into(), now);
+    }
+    let now = now + Duration::from_secs(60);
+    pools.joined(peer, false, now);
+    let step = works(pools.on_message(peer, request(), &pool, now)).remove(0);
+    let listed = step.run();
+    let nothing = Mempool::new(MempoolConfig::default(), &[1; 16]);
+    // It is no walk over the pool that finds these.
+    let outputs = pools.stepped(listed, &nothing, now);
+    let (mut told, mut paid) = (0, 0);
+    for output in outputs {
+        match output {
+            Output::Announce(_, some) => {
+                assert!(some.check().is_ok());
+                let rates = some.claims().map(|(_, fee_rate)| fee_rate);
+                assert!(rates.min() >= Some(3616 * 250) && some.ids.len() <= 8 * MAX_IDS);
+                told += some.ids.len() / 8;
+            }
+            Output::Surcharge(_, Class::Transaction, cost) => paid += cost.items,
+            _ => {}
+        }
+    }
+    assert_eq!((told, paid), (MOST_ANNOUNCED, MOST_ANNOUNCED as u64));
+}
+
+#[test]
+fn who_is_silent_in_ours_gives_way_too() {
+    let ((mut pools, pool), start) = (pools(), crate::platform::now());
+    (0..2 * MAX_OURS).for_each(|_| pools.joined(PeerId::random(), true, start));
+    let (honest, mut now) = (PeerId::random(), start + Duration::from_millis(1));
+    pools.joined(honest, true, now);
+    let mut asked = false;
+    while now < start + Duration::from_secs(20) {
+        let mut outputs = pools.on_time(&pool, now);
+        while let Some(output) = outputs.pop() {
+            match output {
+                Output::Work(step) => outputs.extend(pools.stepped(step.run(), &pool, now)),
+                Output::Compare(peer, Message::Request(_)) => asked |= peer == honest,
+                // Who gives way is told, and need not wait for us.
+                Output::Compare(peer, Message::Want(want)) => {
+                    assert!(peer != honest && want.short_ids.is_empty());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(pools.sessions[0] <= MAX_OURS);
+        now += Duration::from_millis(500);
+    }
+    assert!(asked);
+}
+
+#[test]
+fn what_waits_is_bounded_in_bytes() {
+    let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
+    pools.joined(peer, false, now);
+    // It stays at work.
+    assert_eq!(
+        works(pools.on_message(peer, request(), &pool, now)).len(),
+        1
+    );
+    let want = || {
+        let short_ids = (0..1 << 15).collect();
+        Message::Want(Want { short_ids })
+    };
+    let mut tell = |message| pools.on_message(peer, message, &pool, now);
+    for _ in 0..3 {
+        let more = crate::propagation::pool::reconcile::More { until: 1 };
+        assert!(tell(Message::More(more)).is_empty());
+    }
+    assert!(tell(want()).is_empty(), "an honest peer's last word");
+    assert!(matches!(
+        tell(want())[..],
+        [Output::Misdeed(_, Misdeed::TooManyMessages)]
+    ));
+}
