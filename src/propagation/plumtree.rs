@@ -21,6 +21,8 @@ mod attack_tests;
 #[cfg(test)]
 mod crowd_tests;
 mod fetches;
+mod items;
+mod links;
 mod log;
 #[cfg(test)]
 mod network_tests;
@@ -35,8 +37,10 @@ use std::{
 use bytes::Bytes;
 use libp2p::PeerId;
 
+pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
+    links::{CHANGES, EFFECTS, random},
     log::{BATCH_BYTES, Entry, Log, PLACES, Place, bit},
     peer::{ANNOUNCE_DELAY, Paces, Peer, announce, answer, push, quiet_interval},
 };
@@ -57,28 +61,6 @@ use crate::{
     traffic::{Admission, Cost, Pace, Rate},
 };
 
-/// Duplicates on one link after which it is judged.
-const JUDGED: u32 = 16;
-/// A link is pruned where one item in so many is a duplicate. Where all nodes are sources, a cycle of links brings duplicates
-/// to each of them only now and then, the seldomer the longer it is.
-const DUPLICATE_PART: u32 = 16;
-/// Fetched items of one announcer after which it is asked to push.
-const RESCUED: u32 = 16;
-/// After a link was changed, so long at least nothing is counted and no other one is changed: the effect has to show first. As much
-/// again at most is added at random, so that neighbours do not mend the same cut, or cut the same cycle, all at once.
-const SETTLING: Duration = Duration::from_millis(500);
-/// How often the effect of a change of one peer's link is waited for: twice at once and every half minute, each counting its seconds.
-/// Beyond that its link alone is changed: nobody keeps those of others from being judged.
-const EFFECTS: Rate = Rate {
-    per_second: 1,
-    burst: 2 * EFFECT,
-};
-const EFFECT: u64 = 30;
-/// How often a peer may change its link: twice as often as an honest one does, and what it may have saved.
-const CHANGES: Rate = Rate {
-    per_second: 4,
-    burst: 16,
-};
 /// How often a peer whose streams are others now is told again what is in the log: four times at once and every ten seconds, each
 /// counting its seconds. Beyond that, reconciliation finds what was lost.
 const MOVES: Rate = Rate {
@@ -131,34 +113,6 @@ pub(crate) struct Plumtree {
     keyed: Keyed,
 }
 
-/// An item from a peer that is new here: to be checked by the chain, and to be concluded.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Fresh {
-    pub(crate) key: TransactionKey,
-    pub(crate) data: Bytes,
-    /// The fee rate that its announcer promised, if it was fetched.
-    pub(crate) promised: Option<u64>,
-}
-
-/// An item that the chain has accepted.
-#[derive(Clone, Debug)]
-pub(crate) struct Accepted {
-    pub(crate) key: TransactionKey,
-    pub(crate) data: Bytes,
-    pub(crate) fee: u64,
-}
-
-/// What came of a frame.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Received {
-    /// To be checked.
-    pub(crate) fresh: Vec<Fresh>,
-    /// What the sender pays for.
-    pub(crate) misdeed: Option<Misdeed>,
-    /// What it costs the sender in its limits that it sends what is here, and what it was asked not to.
-    pub(crate) needless: Cost,
-}
-
 impl From<Kind> for Outgoing {
     fn from(kind: Kind) -> Self {
         Self {
@@ -166,31 +120,6 @@ impl From<Kind> for Outgoing {
             bytes: kind.into_frame(),
             frames: 1,
             payload: 0,
-        }
-    }
-}
-
-impl Received {
-    /// Nothing but a misdeed.
-    pub(crate) fn misdeed(misdeed: Misdeed) -> Self {
-        Self::from(Some(misdeed))
-    }
-}
-
-impl From<Option<Misdeed>> for Received {
-    fn from(misdeed: Option<Misdeed>) -> Self {
-        Self {
-            misdeed,
-            ..Self::default()
-        }
-    }
-}
-
-impl From<Cost> for Received {
-    fn from(needless: Cost) -> Self {
-        Self {
-            needless,
-            ..Self::default()
         }
     }
 }
@@ -431,19 +360,6 @@ impl Plumtree {
         }
     }
 
-    /// A peer wants its link to push, or to announce.
-    pub(crate) fn on_link(&mut self, from: PeerId, link: &Link, now: Instant) -> Option<Misdeed> {
-        let peer = self.peers.get_mut(&from)?;
-        if !peer.paces.changes.admits(1, now) {
-            return Some(Misdeed::TooManyMessages);
-        }
-        if peer.pushes != link.push {
-            (peer.pushes, peer.link_told_at) = (link.push, None);
-            peer.count_anew();
-        }
-        None
-    }
-
     /// Whether an item is being checked.
     pub(crate) fn checks(&self, key: &TransactionKey) -> bool {
         self.checking.contains_key(&key.short())
@@ -572,10 +488,7 @@ impl Plumtree {
         now: Instant,
     ) -> Option<Outgoing> {
         let comes_within = self.comes_within();
-        let grafts = |peer: &Peer| peer.rescued >= RESCUED && !peer.pushes;
-        if self.peers.get(&id).is_some_and(grafts) {
-            self.change(id, true, now);
-        }
+        self.graft(id, now);
         let links = self.peers.len();
         let peer = self.peers.get_mut(&id)?;
         if std::mem::take(&mut peer.tells_link) {
@@ -635,48 +548,6 @@ impl Plumtree {
         }
         out
     }
-
-    /// Whoever pushes too often what is here already shall announce instead.
-    fn judge(&mut self, id: PeerId, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        let many = peer.duplicates * DUPLICATE_PART > peer.fresh + peer.duplicates;
-        if peer.duplicates >= JUDGED && many {
-            if peer.pushes {
-                return self.change(id, false, now);
-            }
-            // Once more, if it does so although it was told: both may have changed the link at once. That is between the two.
-            let was_told = |at: Instant| now < at + 2 * SETTLING;
-            if !peer.link_told_at.is_some_and(was_told) {
-                peer.tell_link(now);
-                peer.count_anew();
-            }
-        } else if peer.fresh > 1024 {
-            peer.fresh /= 2;
-            peer.duplicates /= 2;
-        }
-    }
-
-    /// Makes a link push or announce, both ways. What was counted before, of all of them, says nothing of what is then.
-    fn change(&mut self, id: PeerId, push: bool, now: Instant) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        peer.pushes = push;
-        peer.tell_link(now);
-        peer.count_anew();
-        if !peer.paces.effects.admits(EFFECT, now) {
-            return;
-        }
-        self.peers.values_mut().for_each(Peer::count_anew);
-        let share = random(&mut self.random);
-        self.settles_at = Some(now + SETTLING + SETTLING.mul_f64(share));
-    }
-
-    fn is_settled(&self, now: Instant) -> bool {
-        self.settles_at.is_none_or(|settles_at| settles_at <= now)
-    }
 }
 
 impl Part for Plumtree {
@@ -710,18 +581,4 @@ impl Part for Plumtree {
     fn next_deadline(&mut self) -> Option<Instant> {
         self.fetches.next_deadline()
     }
-}
-
-/// The next number from 0 to 1 by Marsaglia's xorshift64: all that is asked of it is that neighbours differ.
-fn random(state: &mut u64) -> f64 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    (*state >> 40) as f64 / f64::from(1 << 24)
-}
-
-/// The fee per 1,000 bytes.
-pub(crate) fn fee_rate(fee: u64, size: usize) -> u64 {
-    let size = u128::try_from(size).unwrap_or(u128::MAX).max(1);
-    u64::try_from(u128::from(fee) * 1000 / size).unwrap_or(u64::MAX)
 }

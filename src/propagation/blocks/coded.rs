@@ -41,11 +41,15 @@ mod attack_tests;
 #[cfg(test)]
 mod chaos_tests;
 #[cfg(test)]
+mod flood_tests;
+#[cfg(test)]
 mod gossip_model;
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod test_node;
 #[cfg(test)]
 mod vector_tests;
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{links::JUDGED, *};
 use crate::propagation::announce::Columns;
 use crate::{
     platform::test,

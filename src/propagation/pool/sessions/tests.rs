@@ -184,7 +184,7 @@ fn the_pool_is_listed_as_it_was_however_it_changes_meanwhile() {
 #[test]
 fn who_says_that_its_pool_is_empty_is_told_what_was_listed_and_pays_for_it() {
     let ((mut pools, mut pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
-    for number in 0..20_000_u32 {
+    for number in 0..40_000_u32 {
         let data = number.to_le_bytes().to_vec();
         pool.insert(TransactionKey::of(&data), data.into(), number.into(), now);
     }
@@ -201,7 +201,7 @@ fn who_says_that_its_pool_is_empty_is_told_what_was_listed_and_pays_for_it() {
             Output::Announce(_, some) => {
                 assert!(some.check().is_ok());
                 let rates = some.claims().map(|(_, fee_rate)| fee_rate);
-                assert!(rates.min() >= Some(3616 * 250) && some.ids.len() <= 8 * MAX_IDS);
+                assert!(rates.min() >= Some(23_616 * 250) && some.ids.len() <= 8 * MAX_IDS);
                 told += some.ids.len() / 8;
             }
             Output::Surcharge(_, Class::Transaction, cost) => paid += cost.items,
@@ -223,7 +223,12 @@ fn who_is_silent_in_ours_gives_way_too() {
         while let Some(output) = outputs.pop() {
             match output {
                 Output::Work(step) => outputs.extend(pools.stepped(step.run(), &pool, now)),
-                Output::Compare(peer, Message::Request(_)) => asked |= peer == honest,
+                Output::Compare(peer, Message::Request(request)) if peer == honest => {
+                    asked = true;
+                    let answer = Responder::decline(request);
+                    outputs.extend(pools.on_message(honest, answer, &pool, now));
+                }
+                Output::Compare(_, Message::Request(_)) => {}
                 // Who gives way is told, and need not wait for us.
                 Output::Compare(peer, Message::Want(want)) => {
                     assert!(peer != honest && want.short_ids.is_empty());
