@@ -206,7 +206,10 @@ export interface UnvalidatedMessage extends GossipMessage {
 }
 
 export interface State {
-  /** Asks a peer for a value of the chain's state. */
+  /**
+   * Asks a peer for a value of the chain's state. Questions go no faster than a peer may send messages (`security.rate_limits`: 100 a second on
+   * average); further ones wait for their turn, as long as an answer may take, and then fail with the code `timeout`.
+   */
   get(key: Uint8Array, options?: StateOptions): Promise<StateValue>
 }
 

@@ -3,6 +3,9 @@
 //! libp2p counts streams both ways against one limit for each connection, and ends those beyond it without a word. So a peer is
 //! sent half as many at once, which leaves the other half to what it asks itself; further ones wait for their turn, as long as an
 //! answer may take.
+//!
+//! A peer refuses messages that come faster than it lets them, and holds it against whoever sent them. So this end keeps to the
+//! same limits ([`RateLimiter::mirror`]): what would be refused waits for its turn too, and in its order.
 //! Bounds: for each peer, [`MAX_WAITING`] and [`MAX_WAITING_BYTES`]; each is waited for by a caller.
 
 use std::{
@@ -18,7 +21,11 @@ use tokio::sync::oneshot;
 
 use super::protocol::Answer;
 use crate::{
-    chain::StateResponse, config::RequestResponseConfig, error::ProtocolError, platform::Instant,
+    chain::StateResponse,
+    config::RequestResponseConfig,
+    error::ProtocolError,
+    platform::Instant,
+    traffic::{Cost, Limits, Protocol, RateLimiter, Refusal},
 };
 
 /// Messages to one peer that wait for their turn; a further one is refused as busy.
@@ -36,6 +43,8 @@ pub(crate) struct Requests {
     at_once: usize,
     max_bytes: usize,
     patience: Duration,
+    /// What peers are sent of late, by the limits that they hold this node to.
+    limiter: RateLimiter,
     sent: HashMap<OutboundRequestId, (PeerId, Instant, Reply)>,
     peers: HashMap<PeerId, Peer>,
 }
@@ -46,11 +55,26 @@ struct Peer {
     waiting: VecDeque<Waiting>,
     /// Of those that wait.
     bytes: usize,
+    /// Somebody will say when the turn of the first has come ([`Turn::At`]).
+    called: bool,
+}
+
+/// Whether a message may go.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// This one; the caller calls [`Requests::sent`].
+    Now(Vec<u8>, Reply),
+    /// One may then; the caller calls [`Requests::turn`]. It is said once.
+    At(Instant),
+    /// None, until another one is asked or ends.
+    None,
 }
 
 #[derive(Debug)]
 struct Waiting {
     frame: Vec<u8>,
+    /// What it has yet to be counted as before it goes.
+    dues: Vec<(Protocol, Cost)>,
     reply: Reply,
     until: Instant,
 }
@@ -65,18 +89,26 @@ impl Peer {
 
 impl Requests {
     /// None yet.
-    pub(crate) fn new(config: &RequestResponseConfig) -> Self {
+    pub(crate) fn new(config: &RequestResponseConfig, limits: Limits) -> Self {
         Self {
             at_once: (config.max_concurrent_streams / 2).max(1),
             max_bytes: MAX_WAITING_BYTES.max(config.max_message_size),
             patience: config.request_timeout,
+            limiter: RateLimiter::mirror(limits),
             sent: HashMap::new(),
             peers: HashMap::new(),
         }
     }
 
-    /// A message is to go to a peer, when [`Requests::next`] says so.
-    pub(crate) fn ask(&mut self, peer: PeerId, frame: Vec<u8>, reply: Reply, now: Instant) {
+    /// A message is to go to a connected peer, when [`Requests::next`] says so. One that names peers is under the limit of
+    /// [`Protocol::Discovery`] as well.
+    pub(crate) fn ask(
+        &mut self,
+        peer: PeerId,
+        (frame, names_peers): (Vec<u8>, bool),
+        reply: Reply,
+        now: Instant,
+    ) {
         let (max_bytes, until) = (self.max_bytes, now + self.patience);
         let of_peer = self.peers.entry(peer).or_default();
         let is_full = |of_peer: &Peer| {
@@ -94,9 +126,13 @@ impl Requests {
         if is_full(of_peer) {
             let _ = reply.send(Err(ProtocolError::Busy));
         } else {
+            let bytes = frame.len() as u64;
+            let mut dues = vec![(Protocol::Message, Cost { items: 1, bytes: 0 })];
+            dues.extend(names_peers.then_some((Protocol::Discovery, Cost { items: 1, bytes })));
             of_peer.bytes += frame.len();
             of_peer.waiting.push_back(Waiting {
                 frame,
+                dues,
                 reply,
                 until,
             });
@@ -118,18 +154,55 @@ impl Requests {
         });
     }
 
-    /// The next message for a peer, if it may go now; the caller calls [`Requests::sent`].
-    pub(crate) fn next(&mut self, peer: &PeerId) -> Option<(Vec<u8>, Reply)> {
-        let of_peer = self.peers.get_mut(peer)?;
+    /// The next message for a peer, if it may go now.
+    pub(crate) fn next(&mut self, peer: &PeerId, now: Instant) -> Turn {
+        let Some(of_peer) = self.peers.get_mut(peer) else {
+            return Turn::None;
+        };
         if of_peer.under_way >= self.at_once {
-            return None;
+            return Turn::None;
         }
-        let mut waiting = std::iter::from_fn(|| of_peer.pop());
-        let next = waiting.find(|waiting| !waiting.reply.is_closed());
-        if next.is_none() && of_peer.under_way == 0 {
+        while let Some(first) = of_peer.waiting.front_mut() {
+            while !first.reply.is_closed()
+                && let Some(&(protocol, cost)) = first.dues.last()
+            {
+                let admission = self.limiter.admits(*peer, protocol, cost, now);
+                if let Err(Refusal::TooSoon { retry_at }) = admission {
+                    return if std::mem::replace(&mut of_peer.called, true) {
+                        Turn::None
+                    } else {
+                        Turn::At(retry_at)
+                    };
+                }
+                first.dues.pop();
+            }
+            if let Some(Waiting { frame, reply, .. }) = of_peer.pop()
+                && !reply.is_closed()
+            {
+                return Turn::Now(frame, reply);
+            }
+        }
+        if of_peer.under_way == 0 {
             self.peers.remove(peer);
         }
-        next.map(|Waiting { frame, reply, .. }| (frame, reply))
+        Turn::None
+    }
+
+    /// The time has come that [`Turn::At`] named.
+    pub(crate) fn turn(&mut self, peer: &PeerId) {
+        if let Some(of_peer) = self.peers.get_mut(peer) {
+            of_peer.called = false;
+        }
+    }
+
+    /// A peer is not connected: nothing waits for it. What it was sent counts on, as [`RateLimiter::forget`] has it.
+    pub(crate) fn gone(&mut self, peer: &PeerId, now: Instant) {
+        self.limiter.forget(peer, now);
+        while let Some(of_peer) = self.peers.get_mut(peer)
+            && let Some(waiting) = of_peer.pop()
+        {
+            let _ = waiting.reply.send(Err(ProtocolError::NotConnected(*peer)));
+        }
     }
 
     /// A request was sent.
@@ -191,10 +264,11 @@ mod tests {
     use crate::platform::test;
 
     fn requests() -> Requests {
-        Requests::new(&RequestResponseConfig {
+        let config = RequestResponseConfig {
             max_concurrent_streams: 1,
             ..RequestResponseConfig::default()
-        })
+        };
+        Requests::new(&config, Limits::default())
     }
 
     #[test]
@@ -202,7 +276,7 @@ mod tests {
         let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
         let ask = |requests: &mut Requests, frame| {
             let (reply, answer) = oneshot::channel();
-            requests.ask(peer, frame, reply, now);
+            requests.ask(peer, (frame, false), reply, now);
             answer
         };
         let mut answers: Vec<_> = (0..MAX_WAITING)
@@ -212,7 +286,10 @@ mod tests {
         assert!(matches!(answer.try_recv(), Ok(Err(ProtocolError::Busy))));
         answers.truncate(1);
         let _answer = ask(&mut requests, vec![7]);
-        let next = |requests: &mut Requests| requests.next(&peer).map(|(frame, _)| frame);
+        let next = |requests: &mut Requests| match requests.next(&peer, now) {
+            Turn::Now(frame, _) => Some(frame),
+            Turn::At(_) | Turn::None => None,
+        };
         assert_eq!(next(&mut requests), Some(Vec::new()));
         assert_eq!(next(&mut requests), Some(vec![7]));
         assert_eq!(next(&mut requests), None);
@@ -226,12 +303,76 @@ mod tests {
     fn who_waits_for_its_turn_is_told_when_its_time_is_up() {
         let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
         let (reply, mut answer) = oneshot::channel();
-        requests.ask(peer, vec![7], reply, now);
+        requests.ask(peer, (vec![7], false), reply, now);
         let patience = requests.patience;
         requests.on_time(now + patience / 2);
         assert!(answer.try_recv().is_err(), "it has time yet");
         requests.on_time(now + patience);
         assert!(matches!(answer.try_recv(), Ok(Err(ProtocolError::Timeout))));
         assert!(requests.peers.is_empty(), "nothing is kept");
+    }
+
+    /// Asks so many at once; returns how many went, and after how long the last did.
+    fn flood(names_peers: bool, count: usize) -> (usize, Duration) {
+        let (mut requests, peer, start) = (requests(), PeerId::random(), crate::platform::now());
+        let mut theirs = RateLimiter::new(Limits::default());
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            let (reply, answer) = oneshot::channel();
+            requests.ask(peer, (vec![7; 64], names_peers), reply, start);
+            answers.push(answer);
+        }
+        let (mut now, mut went) = (start, 0);
+        loop {
+            match requests.next(&peer, now) {
+                Turn::Now(frame, _) => {
+                    let (message, bytes) = (Cost { items: 1, bytes: 0 }, frame.len() as u64);
+                    let exchange = Cost { items: 1, bytes };
+                    assert_eq!(theirs.admits(peer, Protocol::Message, message, now), Ok(()));
+                    if names_peers {
+                        let admitted = theirs.admits(peer, Protocol::Discovery, exchange, now);
+                        assert_eq!(admitted, Ok(()));
+                    }
+                    went += 1;
+                }
+                Turn::At(at) => {
+                    assert!(matches!(requests.next(&peer, now), Turn::None), "said once");
+                    requests.turn(&peer);
+                    now = at;
+                }
+                Turn::None => {
+                    assert!(requests.peers.is_empty(), "nothing is kept");
+                    return (went, now - start);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_go_as_fast_as_the_peer_lets_them_and_no_faster() {
+        let messages = flood(false, 1000);
+        assert_eq!(messages, (1000, Duration::from_millis(8500)), "150 at once");
+        let exchanges = flood(true, 100);
+        assert_eq!(exchanges, (100, Duration::from_millis(5200)), "48 at once");
+    }
+
+    #[test]
+    fn nothing_waits_for_a_peer_that_is_gone_nor_does_it_rest_by_that() {
+        let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
+        let ask = |requests: &mut Requests| {
+            let (reply, answer) = oneshot::channel();
+            requests.ask(peer, (vec![7], false), reply, now);
+            answer
+        };
+        let answers: Vec<_> = (0..200).map(|_| ask(&mut requests)).collect();
+        while let Turn::Now(..) = requests.next(&peer, now) {}
+        requests.gone(&peer, now);
+        for mut answer in answers.into_iter().skip(150) {
+            let told = answer.try_recv();
+            assert!(matches!(told, Ok(Err(ProtocolError::NotConnected(_)))));
+        }
+        let _again = ask(&mut requests);
+        requests.turn(&peer);
+        assert!(matches!(requests.next(&peer, now), Turn::At(_)));
     }
 }

@@ -260,7 +260,8 @@ pub(crate) enum Command {
     },
     Send {
         peer: PeerId,
-        frame: Vec<u8>,
+        /// Its frame, and whether it names peers.
+        message: (Vec<u8>, bool),
         reply: Reply,
     },
     Handle {

@@ -116,6 +116,8 @@ pub(crate) struct Task {
     greetings: HashMap<rr::OutboundRequestId, PeerId>,
     farewells: HashMap<rr::InboundRequestId, PeerId>,
     requests: Requests,
+    /// Peers for which messages wait, each when the next may go.
+    turns: FuturesUnordered<BoxFuture<'static, PeerId>>,
     intake: Intake,
     /// The checks ask it which blocks the application has got.
     delivered: Arc<DeliveredBlocks>,
@@ -195,6 +197,7 @@ impl Task {
             }
         }
         let validation = &config.protocol.validation;
+        let limits = config.security.rate_limits.limits();
         Ok(Self {
             hello: Hello {
                 network_id: config.chain.network_id.clone(),
@@ -202,14 +205,15 @@ impl Task {
                 refusal: String::new(),
                 limits: Some(Limits::new(&config.protocol)),
             },
-            limiter: RateLimiter::new(config.security.rate_limits.limits()),
+            limiter: RateLimiter::new(limits),
             intake: Intake::new(&config, &seed()?),
             delivered: Arc::new(DeliveredBlocks::new(
                 config.protocol.propagation.blocks.max_seen,
             )),
             queries: Queries::new(validation, &config.protocol.request_response_config),
             discovery: Discovery::new(peer_id, &config, Arc::clone(&shared)),
-            requests: Requests::new(&config.protocol.request_response_config),
+            requests: Requests::new(&config.protocol.request_response_config, limits),
+            turns: FuturesUnordered::new(),
             config,
             shared,
             commands,
@@ -293,6 +297,10 @@ impl Task {
                     None => break None,
                 },
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
+                peer = self.turns.select_next_some() => {
+                    self.requests.turn(&peer);
+                    self.send_requests(peer);
+                }
                 submission = next(&mut self.submissions, rooms).fuse() => {
                     self.on_submission(submission);
                     give_way().await;
@@ -380,8 +388,12 @@ impl Task {
             Command::Publish { topic, data, reply } => {
                 self.publish_or_hold(Unpublished::new(topic, data, reply, platform::now()));
             }
-            Command::Send { peer, frame, reply } => {
-                self.requests.ask(peer, frame, reply, platform::now());
+            Command::Send {
+                peer,
+                message,
+                reply,
+            } => {
+                self.requests.ask(peer, message, reply, platform::now());
                 self.send_requests(peer);
             }
             Command::Handle { item, peer, reply } => {

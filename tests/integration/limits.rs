@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use selkie::{Config, Multiaddr};
+use futures::future::join_all;
+use selkie::{Config, Multiaddr, NetworkEvent, NetworkMessage, StateRequest};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -261,4 +262,47 @@ async fn a_peer_that_tells_no_subscriptions_is_ready_a_moment_later() {
     peer.answer().await.expect("welcome");
     node.connected(peer.id).await;
     assert!(node.get_connected_peers()[0].selkie);
+}
+
+/// Two nodes that let each other send so many messages a second, and a tenth as many at once.
+async fn paced(per_second: u32) -> (Node, Node) {
+    let mut config = listening(TCP);
+    config.security.rate_limits.messages_per_second = per_second;
+    config.security.rate_limits.burst = per_second / 10;
+    let mut here = Node::with(config.clone(), TestChain::default()).await;
+    let mut there = Node::with(config, TestChain::default()).await;
+    connect(&mut here, &mut there).await;
+    (here, there)
+}
+
+/// Nobody was found to have done wrong so far.
+fn unblamed(node: &mut Node) {
+    while let Some(event) = node.events.try_recv() {
+        assert!(
+            !matches!(event, NetworkEvent::PeerScored { .. }),
+            "{event:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_questions_at_once_wait_for_their_turn_and_none_is_refused() {
+    let (here, mut there) = paced(500).await;
+    let ask = |_| here.request_state(there.id(), StateRequest::default());
+    let answers = soon("the answers", join_all((0..1000).map(ask))).await;
+    for answer in answers {
+        assert_eq!(answer.expect("it serves state").height, 7);
+    }
+    unblamed(&mut there);
+}
+
+#[tokio::test]
+async fn many_peer_exchanges_at_once_wait_for_their_turn_and_none_is_refused() {
+    let (here, mut there) = paced(500).await;
+    let tell = |_| here.broadcast_message(NetworkMessage::PeerExchange(Vec::new()));
+    let told = soon("the exchanges", join_all((0..80).map(tell))).await;
+    for told in told {
+        told.expect("it takes them");
+    }
+    unblamed(&mut there);
 }

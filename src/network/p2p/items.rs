@@ -28,6 +28,10 @@ const MUCH: usize = 64 << 10;
 impl P2PNetworkManager {
     /// Sends a message to one connected peer; returns when the peer has taken it (which is not a verdict).
     ///
+    /// Messages go no faster than `security.rate_limits` lets a peer send them (100 a second on average, 150 at once, by default; of peer
+    /// exchanges 10 and 48): further ones wait for their turn, for `protocol.request_response_config.request_timeout` at most. So
+    /// whoever gives no higher figures than its peers is never refused for its haste.
+    ///
     /// # Errors
     /// [`ProtocolError`] as [`NetworkError::Protocol`]: refused, timed out, too large, not spoken there;
     /// [`ProtocolError::Busy`] where a thousand messages to this peer wait already.
@@ -179,7 +183,8 @@ impl P2PNetworkManager {
         self.handle(Item::Transaction(transaction), peer_id).await
     }
 
-    /// Asks a peer about the chain's state. The proof is not checked here: what proves what, the chain knows.
+    /// Asks a peer about the chain's state. The proof is not checked here: what proves what, the chain knows. It is sent in its turn,
+    /// as by [`Self::send_message`].
     ///
     /// # Errors
     /// [`ProtocolError::TooLarge`] where the key is longer than [`MAX_STATE_KEY`](crate::chain::MAX_STATE_KEY);
@@ -225,7 +230,14 @@ impl P2PNetworkManager {
         if !self.shared.peers().is_shown(&peer) {
             return Err(ProtocolError::NotConnected(peer));
         }
-        let asked = self.ask(|reply| Command::Send { peer, frame, reply }).await;
+        let message = (frame, matches!(message, NetworkMessage::PeerExchange(_)));
+        let asked = self
+            .ask(|reply| Command::Send {
+                peer,
+                message,
+                reply,
+            })
+            .await;
         asked.map_err(|error| ProtocolError::of(&error))?
     }
 

@@ -93,6 +93,7 @@ impl Task {
                     shown,
                 } => {
                     self.limiter.forget(&peer_id, platform::now());
+                    self.requests.gone(&peer_id, platform::now());
                     self.bridge();
                     let told = reason.clone();
                     if shown {

@@ -8,6 +8,7 @@ use crate::{
     network::{
         answers::Answers,
         codec::{is_garbage, is_refused},
+        requests::Turn,
     },
     platform,
     traffic::{Cost, Protocol as Limited},
@@ -80,13 +81,22 @@ impl Task {
 
     /// Sends a peer what waits for its turn, as far as that has come.
     pub(super) fn send_requests(&mut self, peer: PeerId) {
-        while let Some((frame, reply)) = self.requests.next(&peer) {
-            if self.swarm.is_connected(&peer) {
-                let message = &mut self.swarm.behaviour_mut().message;
-                let id = message.send_request(&peer, frame);
-                self.requests.sent(id, peer, reply, platform::now());
-            } else {
-                let _ = reply.send(Err(ProtocolError::NotConnected(peer)));
+        let now = platform::now();
+        if !self.swarm.is_connected(&peer) {
+            return self.requests.gone(&peer, now);
+        }
+        loop {
+            match self.requests.next(&peer, now) {
+                Turn::Now(frame, reply) => {
+                    let message = &mut self.swarm.behaviour_mut().message;
+                    let id = message.send_request(&peer, frame);
+                    self.requests.sent(id, peer, reply, now);
+                }
+                Turn::At(at) => {
+                    let turn = Delay::new(at.saturating_duration_since(now)).map(move |()| peer);
+                    return self.turns.push(turn.boxed());
+                }
+                Turn::None => return,
             }
         }
     }
