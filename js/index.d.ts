@@ -216,7 +216,7 @@ export interface State {
 export interface StateOptions extends AbortOptions {
   /** The height. **Default:** the peer's latest. */
   at?: bigint
-  /** The peer to ask. **Default:** any that is connected. */
+  /** The peer to ask. **Default:** any that is connected; where it refuses, as who serves no state does, up to three others. */
   peer?: string
 }
 
@@ -296,7 +296,7 @@ export class SelkieError extends Error {
 
 /** `config`: a setting is wrong; the message names it. Fatal. */
 export class ConfigError extends SelkieError {}
-/** `invalid-argument`, `invalid-address`, `invalid-peer-id`: a call got something of the wrong shape. */
+/** `invalid-argument`, `invalid-address`, `invalid-peer-id`: a call got something of the wrong shape, or that it can't have. */
 export class ArgumentError extends SelkieError {}
 /** `dial`: a peer could not be reached. */
 export class DialError extends SelkieError {}

@@ -9,6 +9,9 @@ pub enum NetworkError {
     /// The configuration is wrong; nothing was started.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A call got what it can't do anything with; the node goes on.
+    #[error("{} = {}: {}", .0.field, .0.value, .0.problem)]
+    Argument(ConfigError),
     /// `start` was called twice, or after `shutdown`.
     #[error("the node is already running or was shut down; make a new P2PNetworkManager")]
     AlreadyStarted,
@@ -83,7 +86,8 @@ impl NetworkError {
             | Self::NotRunning
             | Self::Transport { .. }
             | Self::Identity { .. } => true,
-            Self::Listen { .. }
+            Self::Argument(_)
+            | Self::Listen { .. }
             | Self::Dial { .. }
             | Self::NotConnected(_)
             | Self::NoPeers { .. }
@@ -96,6 +100,7 @@ impl NetworkError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Config(_) => "config",
+            Self::Argument(_) => "invalid-argument",
             Self::AlreadyStarted => "already-started",
             Self::NotRunning => "not-running",
             Self::Listen { .. } => "listen",
@@ -108,6 +113,10 @@ impl NetworkError {
             Self::Identity { .. } => "identity",
             Self::Transport { .. } => "transport",
         }
+    }
+
+    pub(crate) fn argument(name: &str, value: impl ToString, problem: impl Into<String>) -> Self {
+        Self::Argument(ConfigError::new(name, value, problem))
     }
 
     pub(crate) fn listen(address: Multiaddr, error: TransportError<std::io::Error>) -> Self {
@@ -152,11 +161,11 @@ fn kind(error: &std::io::Error) -> std::io::ErrorKind {
     std::io::ErrorKind::Other
 }
 
-/// A value in the configuration is wrong. Names the field, the value and what would be right.
+/// A value in the configuration, or an argument of a call, is wrong. Names the field, the value and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("config: {field} = {value}: {problem}")]
 pub struct ConfigError {
-    /// The field's path, as in TOML: `network.max_peers`.
+    /// The field's path, as in TOML: `network.max_peers`; or the argument's name.
     pub field: String,
     /// The value found there.
     pub value: String,

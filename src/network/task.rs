@@ -43,7 +43,7 @@ use super::{
 use crate::{
     chain::{Item, ItemKind, StateResponse, Verdict},
     config::{Config, modern},
-    error::{ConfigError, NetworkError, ProtocolError},
+    error::{NetworkError, ProtocolError},
     gossip::{GossipEvent, MAX_TOPIC_NAME},
     intake::{DeliveredBlocks, Intake, Source},
     peers::{AddressPolicy, Misdeed, PeerInfo, Stage},

@@ -144,6 +144,37 @@ async fn calls_before_the_start_and_after_the_end_say_so() {
 }
 
 #[tokio::test]
+async fn a_mistake_in_a_call_is_the_calls_and_the_node_goes_on() {
+    let node = Node::start(listening(TCP)).await;
+    for number in 0..256 {
+        let joined = node.subscribe_topic(format!("topic {number}"), false).await;
+        joined.expect("there is room");
+    }
+    let long = "x".repeat(257);
+    let mistakes = [
+        (node.subscribe_topic("", false).await, "1 to 256 bytes"),
+        (node.subscribe_topic(long, false).await, "1 to 256 bytes"),
+        (node.subscribe_topic("one more", false).await, "leave one"),
+        (
+            node.add_peer(PeerInfo::new(PeerId::random())).await,
+            "at least one address",
+        ),
+    ];
+    for (outcome, advice) in mistakes {
+        let error = outcome.expect_err("a mistake");
+        assert_eq!(
+            (error.code(), error.is_fatal()),
+            ("invalid-argument", false)
+        );
+        let told = error.to_string();
+        assert!(told.contains(advice) && !told.contains("config"), "{told}");
+    }
+    node.unsubscribe_topic("topic 7").await.expect("it runs");
+    let joined = node.subscribe_topic("one more", false).await;
+    joined.expect("there is room again");
+}
+
+#[tokio::test]
 async fn a_node_that_never_started_ends_too() {
     for shut_down in [true, false] {
         let node = P2PNetworkManager::new(listening(TCP))

@@ -7,7 +7,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::P2PNetworkManager;
 use crate::{
-    error::{ConfigError, DiscoveryError, NetworkError},
+    error::{DiscoveryError, NetworkError},
     network::shared::Command,
     peers::PeerInfo,
     platform,
@@ -72,11 +72,12 @@ impl P2PNetworkManager {
     /// (`protocol.kademlia_config.wanted_peers`), also where it was let go before. 2,048 are kept with the bootstrap peers.
     ///
     /// # Errors
-    /// [`NetworkError::NotRunning`]; [`NetworkError::Config`] where the peer has no address.
+    /// [`NetworkError::NotRunning`]; [`NetworkError::Argument`] where the peer has no address.
     pub async fn add_peer(&self, peer_info: PeerInfo) -> Result<(), NetworkError> {
         if peer_info.addresses.is_empty() {
             let problem = "give at least one address of the peer";
-            return Err(ConfigError::new("peer_info.addresses", "[]", problem).into());
+            let addresses = "peer_info.addresses";
+            return Err(NetworkError::argument(addresses, "[]", problem));
         }
         self.command(Command::AddPeer(peer_info)).await
     }

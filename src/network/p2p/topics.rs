@@ -10,7 +10,7 @@ impl P2PNetworkManager {
     /// [`Self::report`] before it is passed on; else it is passed on at once.
     ///
     /// # Errors
-    /// [`NetworkError::Config`] where the name is over 256 bytes, 256 topics are joined, or the topic is one of Selkie's own.
+    /// [`NetworkError::Argument`] where the name is over 256 bytes, 256 topics are joined, or the topic is one of Selkie's own.
     pub async fn subscribe_topic(
         &self,
         topic: impl Into<String>,
@@ -42,7 +42,7 @@ impl P2PNetworkManager {
     /// # Errors
     /// [`NetworkError::NoPeers`]; [`NetworkError::Busy`] where too much waits already (64 messages or 8 MiB), or peers made no room
     /// in that time: try again;
-    /// duplicates or sizes as [`NetworkError::Protocol`]; [`NetworkError::Config`] where the topic carries the chain's items, which
+    /// duplicates or sizes as [`NetworkError::Protocol`]; [`NetworkError::Argument`] where the topic carries the chain's items, which
     /// [`Self::submit`] sends.
     pub async fn publish_topic(
         &self,

@@ -159,7 +159,7 @@ impl Task {
     }
 
     pub(super) fn join(&mut self, topic: &str, validate: bool) -> Result<(), NetworkError> {
-        let wrong = |problem: &str| Err(ConfigError::new("topic", topic, problem).into());
+        let wrong = |problem: &str| Err(NetworkError::argument("topic", topic, problem));
         let name = IdentTopic::new(topic);
         if topic.is_empty() || topic.len() > MAX_TOPIC_NAME {
             return wrong("give a name of 1 to 256 bytes");
@@ -184,8 +184,8 @@ impl Task {
         if self.items.contains_key(&name.hash()) {
             let problem = "this topic carries the chain's items; \
                            send them by submit, broadcast_message or broadcast_transactions";
-            let wrong = ConfigError::new("topic", &held.topic, problem);
-            return drop(held.reply.send(Err(wrong.into())));
+            let wrong = NetworkError::argument("topic", &held.topic, problem);
+            return drop(held.reply.send(Err(wrong)));
         }
         let now = platform::now();
         let may_wait = now < held.until;
