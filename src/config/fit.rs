@@ -7,7 +7,7 @@
 use std::fmt::Debug;
 
 use super::Config;
-use crate::{error::ConfigError, propagation::pool::OVERHEAD};
+use crate::{error::ConfigError, network::EVENT_OVERHEAD, propagation::pool::OVERHEAD};
 
 /// # Errors
 /// The first field that does not fit another one.
@@ -67,9 +67,6 @@ fn check_sizes(config: &Config) -> Result<(), ConfigError> {
         connection,
         at!(config.protocol.request_response_config.max_bytes),
     )?;
-    for item in [sent, block, transaction, vote] {
-        holds(item, at!(config.protocol.validation.max_unread_bytes))?;
-    }
     for (one, all) in [
         (
             at!(config.protocol.validation.votes.per_peer),
@@ -90,8 +87,14 @@ fn check_sizes(config: &Config) -> Result<(), ConfigError> {
     ] {
         holds(one, all)?;
     }
+    let unread = at!(config.protocol.validation.max_unread_bytes);
     // What counts with more than itself.
     let more = [
+        // A subscriber's queue admits nothing that is larger than itself.
+        (sent, 1, EVENT_OVERHEAD, unread),
+        (block, 1, EVENT_OVERHEAD, unread),
+        (transaction, 1, EVENT_OVERHEAD, unread),
+        (vote, 1, EVENT_OVERHEAD, unread),
         // A batch from an honest peer: its largest item, and the overhead of the most that it may hold.
         (
             vote,

@@ -139,6 +139,9 @@ impl NetworkEvent {
     }
 }
 
+/// An event of an item or a message weighs at most so many bytes more than what it carries.
+pub(crate) const EVENT_OVERHEAD: usize = 1024;
+
 /// What an event holds beside its own size, in bytes: whatever a peer or a chain can make longer counts.
 impl Weigh for NetworkEvent {
     fn weight(&self) -> usize {
@@ -251,7 +254,7 @@ impl fmt::Display for NetworkEvent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::test;
+    use crate::{gossip::MAX_TOPIC_NAME, platform::test};
 
     /// Each kind of event, with so many bytes in all that a peer or a chain can make longer.
     fn events(size: usize) -> Vec<NetworkEvent> {
@@ -317,5 +320,24 @@ mod tests {
         }
         let many = NetworkEvent::PeersDiscovered(vec![PeerInfo::new(PeerId::random()); 64]);
         assert!(many.weight() > 64 * size_of::<PeerInfo>());
+    }
+
+    #[test]
+    fn an_event_weighs_little_beside_what_it_carries() {
+        let item = NetworkEvent::ItemAccepted {
+            item: Item::new(ItemKind::Block, vec![0; 10_000]),
+            id: ItemId::new(&[0; ItemId::MAX]).expect("no longer than it may be"),
+            source: None,
+            received_at: SystemTime::UNIX_EPOCH,
+        };
+        let message = NetworkEvent::TopicMessage(TopicItem {
+            topic: "x".repeat(MAX_TOPIC_NAME),
+            data: vec![0; 10_000].into(),
+            source: PeerId::random(),
+            message_id: vec![0; 64],
+        });
+        for event in [item, message] {
+            assert!(event.weight() <= 10_000 + EVENT_OVERHEAD, "{event}");
+        }
     }
 }

@@ -24,6 +24,7 @@ mod shared;
 mod starting;
 mod task;
 
+pub(crate) use event::EVENT_OVERHEAD;
 pub use event::{NetworkEvent, TopicItem};
 pub use p2p::P2PNetworkManager;
 pub use protocol::NetworkMessage;

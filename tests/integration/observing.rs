@@ -7,16 +7,16 @@ use crate::support::*;
 #[tokio::test]
 async fn a_reader_that_never_reads_is_bounded_and_counted() {
     let mut config = listening(TCP);
-    config.protocol.validation.max_unread_bytes = 4 << 20;
+    config.protocol.validation.max_unread_bytes = (4 << 20) + 1024;
     let mut node = Node::start(config.clone()).await;
     let mut sender = Node::start(config).await;
     connect(&mut sender, &mut node).await;
     let items = |event: &NetworkEvent| matches!(event, NetworkEvent::ItemAccepted { .. });
     let mut lazy = node.subscribe(items);
-    let megabyte = 1 << 20;
+    let quarter = (1 << 20) + 256;
     for number in 0..12 {
         sender
-            .submit(Item::new(ItemKind::Block, vec![number; megabyte]))
+            .submit(Item::new(ItemKind::Block, vec![number; quarter]))
             .await
             .expect("sent");
         // One that reads is not held up by one that doesn't.
@@ -27,7 +27,7 @@ async fn a_reader_that_never_reads_is_bounded_and_counted() {
         held.push(item.data()[0]);
     }
     // An event weighs more than its payload, so the fourth does not fit.
-    assert_eq!(held, [9, 10, 11], "the newest of 4 MiB");
+    assert_eq!(held, [9, 10, 11], "the newest of four quarters");
     assert_eq!((lazy.missed(), lazy.missed()), (9, 0));
     assert_eq!(node.events.missed(), 0);
 }
