@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use libp2p::Multiaddr;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::peers::PeerInfo;
 
@@ -51,7 +51,8 @@ pub struct NetworkConfig {
     pub listen_addresses: Vec<Multiaddr>,
     /// Addresses at which others reach this node, told to peers. **Default:** none.
     pub external_addresses: Vec<Multiaddr>,
-    /// Peers to connect to first. **Default:** none.
+    /// Peers to connect to first; written out with an entry for each address. **Default:** none.
+    #[serde(serialize_with = "each_address")]
     pub bootstrap_peers: Vec<PeerInfo>,
     /// The most distinct peers at once, at most half of them plain libp2p peers; a further one is told that the node is full.
     /// **Default:** 50.
@@ -75,5 +76,40 @@ impl Default for NetworkConfig {
             connection_timeout: Duration::from_secs(10),
             keepalive_interval: Duration::from_secs(60),
         }
+    }
+}
+
+/// A peer reads from one address, and those with one identity are dialled as one.
+fn each_address<S: Serializer>(peers: &[PeerInfo], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(peers.iter().flat_map(PeerInfo::dial_addresses))
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::PeerId;
+
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn every_address_of_a_bootstrap_peer_is_written_out() {
+        let addresses = ["/ip4/203.0.113.2/tcp/1", "/ip4/203.0.113.2/udp/1/quic-v1"];
+        let peer = PeerInfo {
+            addresses: addresses
+                .iter()
+                .map(|text| text.parse().expect("an address"))
+                .collect(),
+            ..PeerInfo::new(PeerId::random())
+        };
+        let config = NetworkConfig {
+            bootstrap_peers: vec![peer.clone()],
+            ..NetworkConfig::default()
+        };
+        let text = serde_json::to_string(&config).expect("it is data");
+        let read: NetworkConfig = serde_json::from_str(&text).expect("it reads");
+        let all = |peers: &[PeerInfo]| -> Vec<_> {
+            peers.iter().flat_map(PeerInfo::dial_addresses).collect()
+        };
+        assert_eq!(all(&read.bootstrap_peers), all(&[peer]));
     }
 }

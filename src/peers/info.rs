@@ -13,7 +13,7 @@ use crate::platform::SystemTime;
 
 /// A peer: its identity, where it is, and what is known of it.
 ///
-/// Reads from and shows as a multiaddr that ends in `/p2p/ID`.
+/// Reads from a multiaddr that ends in `/p2p/ID`, and shows as its first one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerInfo {
     /// The peer's identity.
@@ -133,12 +133,9 @@ impl FromStr for PeerInfo {
 
 impl fmt::Display for PeerInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.addresses.first() {
+        match self.dial_addresses().next() {
             None => write!(f, "/p2p/{}", self.peer_id),
-            Some(address) if address.iter().any(|p| matches!(p, Protocol::P2p(_))) => {
-                address.fmt(f)
-            }
-            Some(address) => write!(f, "{address}/p2p/{}", self.peer_id),
+            Some(address) => address.fmt(f),
         }
     }
 }
@@ -167,6 +164,12 @@ mod tests {
         let text = format!("/ip4/127.0.0.1/tcp/1/ws/p2p/{}", PeerId::random());
         let peer: PeerInfo = text.parse().expect("a peer");
         assert_eq!((peer.to_string(), peer.transport()), (text, "ws"));
+        let relayed = format!("/ip4/127.0.0.1/tcp/1/p2p/{}/p2p-circuit", PeerId::random());
+        let peer = PeerInfo {
+            addresses: vec![relayed.parse().expect("an address")],
+            ..peer
+        };
+        assert_eq!(peer.to_string(), format!("{relayed}/p2p/{}", peer.peer_id));
     }
 
     #[test]
