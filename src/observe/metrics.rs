@@ -1,4 +1,6 @@
 //! Figures about connections, messages and peers, kept in constant memory.
+//!
+//! Written out they have the names and units that JavaScript knows them by: times are milliseconds.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -6,7 +8,7 @@ use std::{
 };
 
 use libp2p::PeerId;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::platform::Instant;
 
@@ -17,53 +19,79 @@ const BANDWIDTH_WINDOW: Duration = Duration::from_secs(10);
 
 /// Figures about connections.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct ConnectionMetrics {
     /// Connections established since the start.
+    #[serde(rename = "total")]
     pub total_connections: usize,
     /// Connections open now.
+    #[serde(rename = "active")]
     pub active_connections: usize,
     /// Share of attempts, in either direction, that led to a connection, 0 to 1; 1 before the first.
+    #[serde(rename = "successRate")]
     pub connection_success_rate: f64,
     /// Mean time from the dial, or from the incoming connection, to an authenticated connection.
+    #[serde(rename = "averageConnectMs", serialize_with = "milliseconds")]
     pub average_connection_time: Duration,
     /// Bytes per second in and out over the last 10 s, as a share of `security.rate_limits.link_bytes_per_second`.
+    #[serde(rename = "bandwidthUtilization")]
     pub bandwidth_utilization: f64,
 }
 
 /// Figures about messages. Items (blocks, transactions, votes), topic messages and direct messages count alike.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct MessageMetrics {
     /// Messages that this node originated.
+    #[serde(rename = "sent")]
     pub messages_sent: u64,
     /// Messages received, duplicates left out.
+    #[serde(rename = "received")]
     pub messages_received: u64,
     /// Items of peers that were refused without a check: too large, or there was no room (`protocol.validation`). Each is told
     /// by an event too.
+    #[serde(rename = "itemsTurnedAway")]
     pub items_turned_away: u64,
     /// Bytes written to peers, all protocols.
+    #[serde(rename = "bytesSent")]
     pub bytes_sent: u64,
     /// Bytes read from peers, all protocols.
+    #[serde(rename = "bytesReceived")]
     pub bytes_received: u64,
     /// 99th percentile of the last 1,024 round trips of pings and direct messages.
+    #[serde(rename = "latencyP99Ms", serialize_with = "milliseconds")]
     pub message_latency_p99: Duration,
     /// Share of messages that went out, 0 to 1; 1 before the first. What was handed to no peer counts as lost, and so does each
     /// message, gossiped or on the lanes, that was dropped for a peer that does not read.
+    #[serde(rename = "successRate")]
     pub message_success_rate: f64,
 }
 
 /// Figures about peers.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct PeerMetrics {
     /// Peers connected now.
+    #[serde(rename = "count")]
     pub peer_count: usize,
     /// Connected peers per transport: `tcp`, `quic`, `ws`, …
+    #[serde(rename = "distribution")]
     pub peer_distribution: HashMap<String, usize>,
     /// How long each connected peer has been here.
+    #[serde(rename = "uptimeMs", serialize_with = "each_in_milliseconds")]
     pub peer_uptime: HashMap<PeerId, Duration>,
     /// Each connected peer's reputation; 0 is neutral.
+    #[serde(rename = "reputation")]
     pub peer_reputation: HashMap<PeerId, f64>,
+}
+
+fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(time.as_secs_f64() * 1e3)
+}
+
+fn each_in_milliseconds<S: Serializer>(
+    times: &HashMap<PeerId, Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let each = times.iter();
+    serializer.collect_map(each.map(|(peer, time)| (peer, time.as_secs_f64() * 1e3)))
 }
 
 /// What the network task notes.
@@ -210,5 +238,51 @@ mod tests {
         assert_eq!(connections.bandwidth_utilization, 0.5);
         assert!((connections.connection_success_rate - 2.0 / 3.0).abs() < 1e-9);
         assert!(recorder.traffic.len() <= 11);
+    }
+
+    #[test]
+    fn figures_are_written_out_as_javascript_knows_them() {
+        let peer = PeerId::random();
+        let peers = PeerMetrics {
+            peer_count: 1,
+            peer_distribution: HashMap::from([("ws".to_owned(), 1)]),
+            peer_uptime: HashMap::from([(peer, Duration::from_millis(1500))]),
+            peer_reputation: HashMap::from([(peer, -1.5)]),
+        };
+        let connections = ConnectionMetrics {
+            average_connection_time: Duration::from_micros(2500),
+            ..ConnectionMetrics::default()
+        };
+        let written = serde_json::json!({
+            "connections": connections,
+            "messages": MessageMetrics::default(),
+            "peers": peers,
+        });
+        let peer = peer.to_string();
+        let expected = serde_json::json!({
+            "connections": {
+                "total": 0,
+                "active": 0,
+                "successRate": 0.0,
+                "averageConnectMs": 2.5,
+                "bandwidthUtilization": 0.0,
+            },
+            "messages": {
+                "sent": 0,
+                "received": 0,
+                "itemsTurnedAway": 0,
+                "bytesSent": 0,
+                "bytesReceived": 0,
+                "latencyP99Ms": 0.0,
+                "successRate": 0.0,
+            },
+            "peers": {
+                "count": 1,
+                "distribution": { "ws": 1 },
+                "uptimeMs": { peer.as_str(): 1500.0 },
+                "reputation": { peer.as_str(): -1.5 },
+            },
+        });
+        assert_eq!(written, expected);
     }
 }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use js_sys::{Array, Error, Object, Reflect, Uint8Array};
+use serde::Serialize;
 use wasm_bindgen::JsValue;
 
 use crate::{
     NetworkEvent, P2PNetworkManager,
     error::{NetworkError, ProtocolError},
     network::TopicItem,
-    observe::{ConnectionMetrics, MessageMetrics, PeerMetrics},
     peers::{Direction, PeerInfo},
     platform::SystemTime,
 };
@@ -236,84 +236,16 @@ pub(super) fn peer(peer: &PeerInfo) -> JsValue {
 /// All figures of a node.
 pub(super) fn metrics(node: &P2PNetworkManager) -> JsValue {
     object([
-        ("connections", connection_metrics(node.connection_metrics())),
-        ("messages", message_metrics(node.message_metrics())),
-        ("peers", peer_metrics(node.peer_metrics())),
+        ("connections", data(&node.connection_metrics())),
+        ("messages", data(&node.message_metrics())),
+        ("peers", data(&node.peer_metrics())),
     ])
 }
 
-// Taken apart field by field: a figure that is forgotten here does not compile.
-
-fn connection_metrics(metrics: ConnectionMetrics) -> JsValue {
-    let ConnectionMetrics {
-        total_connections,
-        active_connections,
-        connection_success_rate,
-        average_connection_time,
-        bandwidth_utilization,
-    } = metrics;
-    object([
-        ("total", number(total_connections as u64)),
-        ("active", number(active_connections as u64)),
-        ("successRate", connection_success_rate.into()),
-        ("averageConnectMs", duration(average_connection_time)),
-        ("bandwidthUtilization", bandwidth_utilization.into()),
-    ])
-}
-
-fn message_metrics(metrics: MessageMetrics) -> JsValue {
-    let MessageMetrics {
-        messages_sent,
-        messages_received,
-        items_turned_away,
-        bytes_sent,
-        bytes_received,
-        message_latency_p99,
-        message_success_rate,
-    } = metrics;
-    object([
-        ("sent", number(messages_sent)),
-        ("received", number(messages_received)),
-        ("itemsTurnedAway", number(items_turned_away)),
-        ("bytesSent", number(bytes_sent)),
-        ("bytesReceived", number(bytes_received)),
-        ("latencyP99Ms", duration(message_latency_p99)),
-        ("successRate", message_success_rate.into()),
-    ])
-}
-
-fn peer_metrics(metrics: PeerMetrics) -> JsValue {
-    let PeerMetrics {
-        peer_count,
-        peer_distribution,
-        peer_uptime,
-        peer_reputation,
-    } = metrics;
-    let by_transport = peer_distribution.into_iter();
-    let uptimes = peer_uptime.into_iter();
-    let reputations = peer_reputation.into_iter();
-    object([
-        ("count", number(peer_count as u64)),
-        (
-            "distribution",
-            record(by_transport.map(|(name, count)| (name, number(count as u64)))),
-        ),
-        (
-            "uptimeMs",
-            record(uptimes.map(|(peer, uptime)| (peer.to_string(), duration(uptime)))),
-        ),
-        (
-            "reputation",
-            record(reputations.map(|(peer, score)| (peer.to_string(), score.into()))),
-        ),
-    ])
-}
-
-/// An object whose fields are named by what there is.
-fn record(fields: impl Iterator<Item = (String, JsValue)>) -> JsValue {
-    let record = Object::new().into();
-    fields.for_each(|(name, value)| set(&record, &name, &value));
-    record
+/// What is written out the same for whoever reads it.
+fn data(value: &impl Serialize) -> JsValue {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    js_sys::JSON::parse(&text).unwrap_or(JsValue::UNDEFINED)
 }
 
 fn strings<T: ToString>(values: &[T]) -> JsValue {

@@ -16,8 +16,9 @@ use crate::{
     Application, NetworkEvent, P2PNetworkManager, Verdict,
     chain::{Item, ItemKind, Opaque, StateRequest, bitcoin::Bitcoin},
     config::Config,
-    error::{ConfigError, NetworkError},
+    error::{ConfigError, NetworkError, ProtocolError},
     mpsc::{self, Weigh},
+    platform,
 };
 
 /// Subscriptions at once; more is a leak in the caller.
@@ -26,6 +27,8 @@ const MAX_SUBSCRIPTIONS: usize = 200;
 /// What one pull moves to JavaScript at most: each costs a message to the page, where the node is in a worker.
 const MAX_ITEMS: u32 = 64;
 const MAX_BYTES: usize = 64 << 10;
+/// Peers that are asked about state one after the other, where the user names none.
+const MAX_ASKED: usize = 4;
 
 /// The field of the configuration object that holds the private key.
 const IDENTITY: &str = "identity";
@@ -215,7 +218,7 @@ impl WasmNode {
         Ok(manager.publish_topic(topic, data).await?)
     }
 
-    /// Asks a peer, or the first Selkie peer, about the chain's state: `{ key, height }`.
+    /// Asks a peer, or some Selkie peers one after the other until one does not refuse, about the chain's state.
     #[wasm_bindgen(js_name = requestState)]
     pub async fn request_state(
         &self,
@@ -224,26 +227,24 @@ impl WasmNode {
         height: Option<u64>,
     ) -> Result<JsValue, JsValue> {
         let manager = self.manager.clone();
-        let peer = match peer {
-            Some(peer) => parse_peer(&peer)?,
-            None => manager
-                .get_connected_peers()
-                .into_iter()
-                .find(|peer| peer.selkie)
-                .map(|peer| peer.peer_id)
-                .ok_or(NetworkError::NoPeers {
-                    topic: "state requests".to_owned(),
-                })?,
+        let peers = match peer {
+            Some(peer) => vec![parse_peer(&peer)?],
+            None => somebody(&manager),
         };
-        let state = manager
-            .request_state(
-                peer,
-                StateRequest {
-                    key: key.into(),
-                    height,
-                },
-            )
-            .await?;
+        let request = StateRequest {
+            key: key.into(),
+            height,
+        };
+        let topic = "state requests".to_owned();
+        let mut outcome = Err(ProtocolError::NoPeers { topic });
+        for peer in peers {
+            outcome = manager.request_state(peer, request.clone()).await;
+            // Not every node serves state, nor each of any height.
+            if !matches!(outcome, Err(ProtocolError::Refused(_))) {
+                break;
+            }
+        }
+        let state = outcome?;
         Ok(convert::object([
             ("height", js_sys::BigInt::from(state.height).into()),
             ("value", Uint8Array::from(state.value.as_ref()).into()),
@@ -464,6 +465,22 @@ fn parse_kind(kind: &str) -> Result<ItemKind, JsValue> {
         })
 }
 
+/// Up to [`MAX_ASKED`] Selkie peers, from another one on each time.
+fn somebody(manager: &P2PNetworkManager) -> Vec<PeerId> {
+    let peers = manager.get_connected_peers().into_iter();
+    let mut peers: Vec<_> = peers
+        .filter(|peer| peer.selkie)
+        .map(|peer| peer.peer_id)
+        .collect();
+    let mut random = [0];
+    // Without it the first is always the same, which does.
+    let _ = platform::random(&mut random);
+    let first = usize::from(random[0]) % peers.len().max(1);
+    peers.rotate_left(first);
+    peers.truncate(MAX_ASKED);
+    peers
+}
+
 fn parse_peer(peer: &str) -> Result<PeerId, JsValue> {
     peer.parse().map_err(|error| {
         let message = format!("\"{peer}\" is no peer id ({error}); they look like 12D3KooW…");
@@ -477,6 +494,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test;
 
     use super::*;
+    use crate::chain::StateResponse;
 
     fn field(object: &JsValue, name: &str) -> JsValue {
         js_sys::Reflect::get(object, &name.into()).expect("an object")
@@ -488,9 +506,22 @@ mod tests {
 
     /// A node without a network but the memory of this process.
     async fn start() -> WasmNode {
-        let config = r#"{ "network": { "listen_addresses": ["/memory/0"] } }"#;
-        let config = js_sys::JSON::parse(config).expect("JSON");
-        WasmNode::start(config).await.expect("it starts")
+        serving(Opaque).await
+    }
+
+    async fn serving(application: impl Application) -> WasmNode {
+        let mut config = Config::default();
+        config.network.listen_addresses = vec!["/memory/0".parse().expect("an address")];
+        let started = WasmNode::run(config, Keypair::generate_ed25519(), application);
+        started.await.expect("it starts")
+    }
+
+    struct Served;
+
+    impl Application for Served {
+        fn query(&self, _: &StateRequest) -> Option<StateResponse> {
+            Some(StateResponse::default())
+        }
     }
 
     async fn connect(one: &WasmNode, other: &WasmNode) {
@@ -560,6 +591,22 @@ mod tests {
         first.publish(topic(), vec![3]).await.expect("sent");
         assert_eq!(message(&middle, shown).await.0, 3);
         assert_eq!(message(&last, heard).await.0, 3);
+    }
+
+    #[wasm_bindgen_test]
+    async fn who_serves_no_state_hides_nobody_who_does() {
+        let (node, serving) = (start().await, serving(Served).await);
+        let others = [start().await, start().await, start().await];
+        for other in &others {
+            connect(&node, other).await;
+        }
+        let refused = node.request_state(None, Vec::new(), None).await;
+        assert_eq!(text(&refused.expect_err("nobody does"), "code"), "refused");
+        connect(&node, &serving).await;
+        for _ in 0..8 {
+            let state = node.request_state(None, Vec::new(), None).await;
+            state.expect("one of the four does");
+        }
     }
 
     #[wasm_bindgen_test]
