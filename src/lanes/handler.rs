@@ -33,11 +33,9 @@ use super::{
 };
 use crate::{
     platform,
-    traffic::{Class, Cost, Lane, Pace, Rate},
+    traffic::{Class, Cost, Lane, MAX_UNDONE, Pace, Rate},
 };
 
-/// Bytes of each lane that a peer may have under way here.
-const MAX_UNDONE: usize = 8 << 20;
 /// Reports of frames on each lane that wait for the behaviour.
 const MAX_UNHANDLED: usize = 8;
 /// How often a lane's stream may take the place of another: 16 at once and one a minute, each counting its seconds. An honest peer

@@ -5,12 +5,12 @@
 //! first, all parts of the message together, since protobuf lets a field come in pieces.
 
 use super::protocol::{MAX_ADDRESSES_PER_PEER, MAX_EXCHANGED_PEERS};
-use crate::{error::DecodeError, fields::Fields};
+use crate::{error::DecodeError, fields::Fields, peers::AddressPolicy};
 
 /// The most bytes of a peer exchange.
 pub const MAX_EXCHANGE_BYTES: usize = 64 << 10;
 /// The longest address in one, in bytes. One of WebTransport with two hashes and its peer's id has 130.
-pub const MAX_ADDRESS_BYTES: usize = 256;
+pub const MAX_ADDRESS_BYTES: usize = AddressPolicy::MAX_BYTES;
 
 /// Fields of docs/wire.md.
 const EXCHANGE: u32 = 5;

@@ -18,7 +18,7 @@ use prost::Message as _;
 use super::exchange::{self, at_most};
 pub use super::exchange::{MAX_ADDRESS_BYTES, MAX_EXCHANGE_BYTES};
 pub use super::hello::check_hello;
-use crate::peers::PeerInfo;
+use crate::peers::{AddressPolicy, PeerInfo};
 use crate::{
     chain::{Block, Item, ItemKind, MAX_STATE_KEY, StateRequest, StateResponse, Transaction, Vote},
     error::{DecodeError, ProtocolError},
@@ -27,7 +27,7 @@ use crate::{
 /// The most peers in one [`NetworkMessage::PeerExchange`].
 pub const MAX_EXCHANGED_PEERS: usize = 64;
 /// The most addresses that one peer may list.
-pub const MAX_ADDRESSES_PER_PEER: usize = 16;
+pub const MAX_ADDRESSES_PER_PEER: usize = AddressPolicy::MAX_ADDRESSES;
 
 /// What peers say to each other.
 #[derive(Clone, Debug, PartialEq)]

@@ -39,7 +39,7 @@ use libp2p::{
 use crate::{
     config::Config,
     error::NetworkError,
-    peers::{AddressPolicy, PeerInfo},
+    peers::{AddressPolicy, PeerInfo, without_id},
     platform,
     traffic::{Cost, Limit, Limits, Protocol as Limited, Rate, RateLimiter},
 };
@@ -57,8 +57,6 @@ const QUESTIONS: Rate = Rate {
 const MAX_NAMED: (usize, usize) = (20, AddressPolicy::MAX_ADDRESSES);
 /// Lookups at once from which on no further one is begun.
 const LOOKUPS: usize = 3;
-/// The longest address that is kept, in bytes.
-const MAX_ADDRESS_BYTES: usize = 256;
 
 type Kad = kad::Behaviour<MemoryStore>;
 /// What a peer's stream said: Kademlia's own type, which it does not name.
@@ -227,7 +225,7 @@ fn believed<'a>(
     let mut believed = Vec::new();
     for address in dialled.chain(addresses.iter().filter(at_home)) {
         let address = without_id(address);
-        if address.len() <= MAX_ADDRESS_BYTES && !believed.contains(&address) {
+        if address.len() <= AddressPolicy::MAX_BYTES && !believed.contains(&address) {
             believed.push(address);
         }
         if believed.len() == MAX_ADDRESSES {
@@ -247,14 +245,6 @@ fn host(address: &Multiaddr) -> Option<IpAddr> {
 
 fn is_circuit(address: &Multiaddr) -> bool {
     address.iter().any(|part| part == Protocol::P2pCircuit)
-}
-
-fn without_id(address: &Multiaddr) -> Multiaddr {
-    let mut bare = address.clone();
-    if let Some(Protocol::P2p(_)) = bare.iter().last() {
-        bare.pop();
-    }
-    bare
 }
 
 fn with_id(address: &Multiaddr, peer: PeerId) -> Multiaddr {

@@ -139,7 +139,7 @@ impl AddressPolicy {
             let Ok(scope) = self.judge(Some(peer), address) else {
                 continue;
             };
-            let address = bare(address);
+            let address = without_id(address);
             if scope < teller || taken.contains(&address) {
                 continue;
             }
@@ -158,7 +158,7 @@ impl AddressPolicy {
     /// # Errors
     /// Why not.
     pub fn admit_dial(&mut self, address: &Multiaddr, now: Instant) -> Result<(), RefusedAddress> {
-        let key = bare(address);
+        let key = without_id(address);
         if self.vouched.contains(&key) {
             return Ok(());
         }
@@ -176,7 +176,7 @@ impl AddressPolicy {
 
     /// A peer answered a dial of this address.
     pub fn answered(&mut self, address: &Multiaddr) {
-        self.tried.remove(&bare(address));
+        self.tried.remove(&without_id(address));
     }
 
     fn note_try(&mut self, address: Multiaddr, now: Instant) {
@@ -208,13 +208,16 @@ impl AddressPolicy {
         if !theirs || self.own_addresses.contains(&place(address)) {
             return Err(RefusedAddress::NotTheirs);
         }
-        let parts: Vec<_> = bare(address).into_iter().map(Protocol::acquire).collect();
+        let parts: Vec<_> = without_id(address)
+            .into_iter()
+            .map(Protocol::acquire)
+            .collect();
         permitted(&parts, self.takes_names)
     }
 }
 
 /// Without the peer's id at its end.
-fn bare(address: &Multiaddr) -> Multiaddr {
+pub(crate) fn without_id(address: &Multiaddr) -> Multiaddr {
     let mut bare = address.clone();
     if let Some(Protocol::P2p(_)) = address.iter().last() {
         bare.pop();
@@ -229,13 +232,13 @@ fn dialled(address: &Multiaddr) -> impl Iterator<Item = Multiaddr> {
         .any(|part| part == Protocol::P2pCircuit)
         .then(|| {
             let parts = address.iter();
-            bare(
+            without_id(
                 &parts
                     .take_while(|part| *part != Protocol::P2pCircuit)
                     .collect(),
             )
         });
-    [bare(address)].into_iter().chain(relay)
+    [without_id(address)].into_iter().chain(relay)
 }
 
 /// Without peer ids and certificates' hashes: the same place under another name.

@@ -14,6 +14,7 @@ mod reputation;
 mod scope;
 mod table;
 
+pub(crate) use address_policy::without_id;
 pub use address_policy::{AddressPolicy, RefusedAddress};
 pub use bans::Bans;
 pub use connected::Connected;

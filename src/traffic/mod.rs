@@ -16,4 +16,5 @@ pub use rate_limit::{Cost, Limit, Limits, Pace, Protocol, Rate, RateLimiter, Ref
 pub(crate) use room::Room;
 pub use scheduler::{Full, QueueLimits, Scheduler, SchedulerConfig};
 pub use shaper::Shaper;
+pub(crate) use window::MAX_UNDONE;
 pub use window::Window;

@@ -22,8 +22,8 @@ use crate::platform::Instant;
 /// The least and the most that the peer may not have read, and the least to begin with, in bytes.
 const MIN_UNREAD: usize = 64 << 10;
 const MAX_UNREAD: usize = 8 << 20;
-/// Bytes that the peer may not be done with.
-const MAX_UNDONE: usize = 8 << 20;
+/// Bytes of a lane that the peer may not be done with: a sender keeps to it, and a receiver holds no more.
+pub(crate) const MAX_UNDONE: usize = 8 << 20;
 /// Bytes that may wait in the connection to be written.
 const MAX_UNWRITTEN: usize = 1 << 20;
 /// Acknowledgements that may come before anything was sent.

@@ -10,7 +10,7 @@
 //!
 //! **What the pool had no room for.** It was good, and paid less than the rest. If it were remembered as long as the others, a flood of
 //! better payers would keep it out long after the flood is in a block; if it were not, peers would offer and fetch it without end.
-//! So it has a memory of its own, which is short: it is forgotten when the pool has room again ([`Seen::has_room`]), and
+//! So it has a memory of its own, which is short: it is forgotten when the pool has room again ([`Seen::forget_crowded_out`]), and
 //! after [`CROWDED`] to twice that in any case. And its maker may hand it in again at any time. Taken up again, it is
 //! checked and handed to the application once more.
 //!

@@ -8,9 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::merkle::Digest;
 use super::shape::Shape;
 use crate::chain::ItemId;
-
-/// The longest header, in bytes.
-pub const MAX_HEADER: usize = 16 << 10;
+pub use crate::propagation::blocks::compact::MAX_HEADER;
 
 /// The name of a broadcast: the hash of all that its announcement says. Whoever says something else, of the same block
 /// even, announces another broadcast.
