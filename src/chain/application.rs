@@ -12,6 +12,10 @@ use super::{Block, Item, ItemId, StateRequest, StateResponse, Transaction, Trans
 ///
 /// Checking may be slow: it runs off the network task, with a bounded number in flight
 /// ([`crate::Config`], `protocol.validation`). Implementations are shared between threads.
+///
+/// Each of these calls, [`Application::deliver`] among them, has one of those few places until it returns. So none of them may wait
+/// for this node: what it submits or broadcasts needs such a place too, and would wait for ever. Spawn it.
+///
 /// Every method has the default of a chain that accepts well-formed (non-empty) items.
 pub trait Application: Send + Sync + 'static {
     /// Identifies and checks a transaction. Default: [`crate::chain::Opaque`]'s answer.
@@ -75,7 +79,7 @@ pub trait Application: Send + Sync + 'static {
         None
     }
 
-    /// The stake that stands behind a peer, in the chain's own unit. Default: 0.
+    /// The stake that stands behind a peer, in the chain's own unit. Nothing asks for it yet. Default: 0.
     fn stake_of(&self, _peer: &PeerId) -> u64 {
         0
     }

@@ -89,7 +89,7 @@ fn check_prologue(config: &Config) -> Result<(), ConfigError> {
         Some((field, address)) => Err(ConfigError::new(
             &field,
             address,
-            "security.noise_config.prologue binds TCP and WebSocket only; remove this address or the prologue",
+            "security.noise_config.prologue binds TCP, WebSocket and circuits only; remove this address or the prologue",
         )),
         None => Ok(()),
     }

@@ -37,7 +37,8 @@ pub struct GossipsubConfig {
     /// Time between two heartbeats. **Default:** 700 ms.
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,
-    /// The largest item, in bytes. **Default:** 4 MiB, so that every Bitcoin block fits.
+    /// The largest gossip message, in bytes; items have limits of their own ([`PropagationConfig`]). **Default:** 4 MiB, so that every
+    /// Bitcoin block fits.
     pub max_transmit_size: usize,
     /// How long an item's id is remembered, against duplicates. **Default:** 120 s.
     #[serde(with = "humantime_serde")]
@@ -101,7 +102,7 @@ impl Default for KademliaConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentifyConfig {
-    /// Name and version of this software as peers see it, at most 64 characters. **Default:** `selkie/VERSION`.
+    /// Name and version of this software as peers see it, at most 64 bytes. **Default:** `selkie/VERSION`.
     pub agent_version: String,
     /// How often it is repeated. **Default:** 5 min.
     #[serde(with = "humantime_serde")]

@@ -85,7 +85,9 @@ impl ConfigField {
                 format!("give a time from {least} to {most}, such as \"10s\" or \"5m\"")
             }
             Quantity::Entries(_) => format!("give at most {most} entries"),
-            Quantity::Characters(_) => format!("give {least} to {most} characters"),
+            Quantity::Characters(_) => {
+                format!("give {least} to {most} characters; one beyond ASCII counts as 2 to 4")
+            }
         };
         Err(ConfigError::new(self.path, self.value, problem))
     }

@@ -1,6 +1,7 @@
 //! How the command ends: signals, closed pipes, and readers that have stopped reading.
 
 use std::{
+    fs,
     io::Write,
     os::{fd::OwnedFd, unix::net::UnixStream},
     process::Stdio,
@@ -44,6 +45,37 @@ fn a_closed_pipe_ends_the_node() {
     let key = a_key(folder.path());
     let ended = finish(&mut command(&["run", "--key", &key]), writer);
     assert_eq!(ended.status.code(), Some(0), "{}", stderr(&ended));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_under_its_output_ends_no_node() {
+    let full = || fs::File::create("/dev/full").expect("every Linux has it");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (key, www) = (
+        a_key(folder.path()),
+        folder.path().to_str().expect("a path"),
+    );
+    let mut child = command(&run_with_page(&key, www))
+        .stdout(full())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let stderr_pipe = child.stderr.take().expect("a pipe");
+    let mut node = Running::writing(child, stderr_pipe);
+    node.line(|line| line.starts_with("can't write to stdout: "));
+    // It still starts what comes after its first lines, and ends in order.
+    node.line(|line| line.contains("not built"));
+    signal("TERM", node.child.id());
+    assert_eq!(node.child.wait().expect("it ends").code(), Some(0));
+    // A command whose only output is lost has failed, and names it.
+    let shown = finish(&mut command(&["config", "show"]), full());
+    assert_eq!(shown.status.code(), Some(1));
+    assert!(
+        stderr(&shown).contains("error: can't write to stdout: "),
+        "{}",
+        stderr(&shown)
+    );
 }
 
 #[test]

@@ -66,7 +66,10 @@ fn a_configuration_is_checked_and_the_default_is_right() {
         selkie(&["config", "check", path.to_str().expect("a path")])
     };
     let shown = stdout(&selkie(&["config", "show"]));
-    assert_eq!(check(&shown).status.code(), Some(0));
+    let public = "[node]\nweb = \"0.0.0.0:8420\"\nweb_public = true";
+    for right in [&shown, public] {
+        assert_eq!(check(right).status.code(), Some(0), "{right}");
+    }
     let wrong = [
         (
             "[network]\nmax_peers = 0",
@@ -96,7 +99,15 @@ fn a_configuration_is_checked_and_the_default_is_right() {
             "[protocol.propagation.reconcile]\ninterval = \"0s\"",
             "protocol.propagation.reconcile.interval = 0ns: give a time from 10ms",
         ),
+        (
+            "[protocol.validation]\nmax_unread_bytes = 4194304",
+            "max_unread_bytes = 4194304: give at least 4195328",
+        ),
         ("[node]\nweb = \"localhost\"", "line 2"),
+        (
+            "[node]\nweb = \"0.0.0.0:8420\"",
+            "node.web = 0.0.0.0:8420: others could reach it",
+        ),
     ];
     for (text, named) in wrong {
         let output = check(text);

@@ -199,6 +199,41 @@ fn a_dashboard_that_is_not_built_is_said_to_be() {
 }
 
 #[test]
+fn a_page_is_told_first_where_others_reach_the_node() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("node.toml");
+    let reached =
+        r#"external_addresses = ["/ip4/203.0.113.1/tcp/30303", "/dns4/example.org/tcp/443/wss"]"#;
+    fs::write(&config, format!("[network]\n{reached}")).expect("written");
+    let (key, config) = (a_key(folder.path()), config.display().to_string());
+    let node = Running::start(&[
+        "run",
+        "--json",
+        "--key",
+        &key,
+        "--config",
+        &config,
+        "--web",
+        "127.0.0.1:0",
+    ]);
+    let web = node.object(|line| line["type"] == "web");
+    let (_, body) = get(web["url"].as_str().expect("a url"), "/api/node", None);
+    let said: Value = serde_json::from_str(&body).expect("JSON");
+    let bootstrap = said["bootstrap"].as_array().expect("addresses");
+    let first = format!(
+        "/dns4/example.org/tcp/443/wss/p2p/{}",
+        said["peer_id"].as_str().expect("an id")
+    );
+    assert_eq!(bootstrap[0], first);
+    let second = bootstrap[1].as_str().expect("its own");
+    assert!(
+        second.contains("/ip4/127.0.0.1/tcp/") && second.contains("/ws/p2p/"),
+        "{second}"
+    );
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
 fn idle_sockets_keep_no_page_out() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = a_key(folder.path());

@@ -1,12 +1,12 @@
 //! `selkie config`: what is wrong with a configuration, and what one looks like.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    output::{Tone, once},
+    output::{Tone, once, print},
     settings::File,
 };
 
@@ -37,7 +37,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             let sentence = format!("{} is right", file.display());
             once(false, Tone::Good, sentence, json!({}))?;
         }
-        Command::Show => std::io::stdout().lock().write_all(DEFAULT.as_bytes())?,
+        Command::Show => print(DEFAULT.trim_end().to_owned())?,
     }
     Ok(())
 }

@@ -6,12 +6,15 @@
 //! Whoever reads stdout may stop reading, and then a write takes for ever. So a thread of its own writes, and nothing else
 //! waits for it: [`Output::say`] returns at once, and the loop that hears Ctrl-C goes on. At most [`QUEUE`] lines wait;
 //! further ones are left out, which is said where there is room again. Who would rather wait asks for [`Output::room`].
+//!
+//! A reader that closes stdout has seen enough. Any other error, such as a full disk's, costs the lines that can't be written and
+//! nothing else: stderr says so once, and stdout how many they were as soon as it takes lines again.
 
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -35,8 +38,6 @@ pub(crate) struct Output {
     style: Style,
     lines: mpsc::Sender<Line>,
     left_out: Arc<AtomicU64>,
-    /// Why nothing is written any more.
-    failure: Arc<Mutex<Option<io::ErrorKind>>>,
 }
 
 /// How a line looks.
@@ -50,8 +51,8 @@ struct Style {
 #[derive(Debug)]
 enum Line {
     Text(String),
-    /// All before it is written.
-    Mark(oneshot::Sender<()>),
+    /// All before it is dealt with: what became of the last line.
+    Mark(oneshot::Sender<io::Result<()>>),
 }
 
 /// How a sentence looks where colours are on: ANSI's "select graphic rendition".
@@ -115,7 +116,21 @@ pub(crate) fn once(
     object: Value,
 ) -> io::Result<()> {
     let line = Style::new(json).line(tone, sentence, object);
-    writeln!(io::stdout().lock(), "{line}")
+    print(line)
+}
+
+/// Writes a line, or more of them, to stdout.
+///
+/// # Errors
+/// What the system says; that it was about stdout.
+pub(crate) fn print(mut text: String) -> io::Result<()> {
+    text.push('\n');
+    // In one piece, as the rest of a line that could not be written would be kept and come before the next.
+    let written = io::stdout().lock().write_all(text.as_bytes());
+    written.map_err(|error| {
+        let told = format!("can't write to stdout: {error}");
+        io::Error::new(error.kind(), told)
+    })
 }
 
 impl Output {
@@ -126,27 +141,21 @@ impl Output {
     /// On a terminal that shows a progress bar too.
     pub(crate) fn beside(json: bool, bar: ProgressBar) -> Self {
         let (lines, mut queue) = mpsc::channel(QUEUE);
-        let failure = Arc::default();
-        let told = Arc::clone(&failure);
-        // It ends with the channel, or with the process where a write never does.
-        thread::spawn(move || {
-            let write = |line| bar.suspend(|| writeln!(io::stdout().lock(), "{line}"));
-            if let Err(error) = write_all(&mut queue, write) {
-                *lock(&told) = Some(error.kind());
-            }
-        });
+        let left_out = Arc::new(AtomicU64::new(0));
+        let lost = Arc::clone(&left_out);
+        // It ends with the channel, when stdout is closed, or with the process where a write never does.
+        thread::spawn(move || write_all(&mut queue, &lost, |line| bar.suspend(|| print(line))));
         Self {
             style: Style::new(json),
             lines,
-            left_out: Arc::default(),
-            failure,
+            left_out,
         }
     }
 
     /// Prints an object, or the sentence that says the same; at once, or not at all where too many lines wait.
     ///
     /// # Errors
-    /// What an earlier line could not be written for: stdout is closed.
+    /// [`io::ErrorKind::BrokenPipe`]: stdout is closed.
     pub(crate) fn say(&self, tone: Tone, sentence: impl Display, object: Value) -> io::Result<()> {
         let left_out = self.left_out.swap(0, Ordering::Relaxed);
         let told = left_out == 0 || self.put(Tone::Bad, lagged(left_out), lag(left_out))?;
@@ -179,15 +188,12 @@ impl Output {
     /// Waits until all is written, which a reader that does not read puts off for ever.
     ///
     /// # Errors
-    /// As [`Self::say`].
+    /// As [`Self::say`]; and why the last line could not be written.
     pub(crate) async fn finish(&self) -> io::Result<()> {
         let (mark, written) = oneshot::channel();
         let sent = self.lines.send(Line::Mark(mark)).await;
-        if sent.is_ok() && written.await.is_ok() {
-            Ok(())
-        } else {
-            Err(self.failure())
-        }
+        sent.map_err(|_| closed())?;
+        written.await.map_err(|_| closed())?
     }
 
     /// Whether there was room for a line.
@@ -196,14 +202,13 @@ impl Output {
         match self.lines.try_send(line) {
             Ok(()) => Ok(true),
             Err(TrySendError::Full(_)) => Ok(false),
-            Err(TrySendError::Closed(_)) => Err(self.failure()),
+            Err(TrySendError::Closed(_)) => Err(closed()),
         }
     }
+}
 
-    fn failure(&self) -> io::Error {
-        let failure = *lock(&self.failure);
-        failure.unwrap_or(io::ErrorKind::BrokenPipe).into()
-    }
+fn closed() -> io::Error {
+    io::ErrorKind::BrokenPipe.into()
 }
 
 impl Style {
@@ -223,36 +228,42 @@ impl Style {
     }
 }
 
-/// Writes line by line until the channel ends or a line can't be written.
+/// Writes line by line until the channel ends or stdout is closed, and counts those that can't be written.
 fn write_all(
     queue: &mut mpsc::Receiver<Line>,
+    left_out: &AtomicU64,
     mut write: impl FnMut(String) -> io::Result<()>,
-) -> io::Result<()> {
+) {
+    let mut said = false;
+    let mut last = Ok(());
     while let Some(line) = queue.blocking_recv() {
         match line {
-            Line::Text(text) => write(text)?,
+            Line::Text(text) => last = write(text),
             // Who waited for it may have lost patience.
-            Line::Mark(mark) => {
-                let _ = mark.send(());
+            Line::Mark(mark) => drop(mark.send(std::mem::replace(&mut last, Ok(())))),
+        }
+        if let Err(error) = &last {
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                return;
+            }
+            left_out.fetch_add(1, Ordering::Relaxed);
+            if !std::mem::replace(&mut said, true) {
+                remark(error);
             }
         }
     }
-    Ok(())
 }
 
 /// What there is to say where events or lines were left out.
 pub(crate) fn lagged(missed: u64) -> String {
-    format!("{missed} events were left out: they came faster than they can be written here")
+    format!(
+        "{missed} events were left out: they can't be written here, or not as fast as they came"
+    )
 }
 
 /// The same as an object.
 pub(crate) fn lag(missed: u64) -> Value {
     json!({"type": "lagged", "missed": missed})
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds it.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn painted(colour: bool, tone: Tone, text: &str) -> String {
@@ -421,7 +432,6 @@ mod tests {
             },
             lines,
             left_out: Arc::default(),
-            failure: Arc::default(),
         };
         let say = |text: &str| {
             output
@@ -438,6 +448,41 @@ mod tests {
         assert!(next().starts_with("2 events were left out") && next() == "e");
         drop(queue);
         assert!(output.say(Tone::Plain, "f", json!({})).is_err());
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_and_a_closed_pipe_ends() {
+        let (lines, mut queue) = mpsc::channel(8);
+        let left_out = AtomicU64::new(0);
+        let put = |line| lines.try_send(line).expect("there is room");
+        let mark = || {
+            let (mark, written) = oneshot::channel();
+            put(Line::Mark(mark));
+            written
+        };
+        put(Line::Text("full".to_owned()));
+        let mut after_full = mark();
+        put(Line::Text("room".to_owned()));
+        let mut after_room = mark();
+        put(Line::Text("closed".to_owned()));
+        let mut after_closed = mark();
+        let mut written = Vec::new();
+        write_all(&mut queue, &left_out, |line| match line.as_str() {
+            "full" => Err(io::ErrorKind::StorageFull.into()),
+            "closed" => Err(io::ErrorKind::BrokenPipe.into()),
+            _ => {
+                written.push(line);
+                Ok(())
+            }
+        });
+        drop(queue);
+        assert_eq!(
+            (written, left_out.into_inner()),
+            (vec!["room".to_owned()], 1)
+        );
+        assert!(matches!(after_full.try_recv(), Ok(Err(_))));
+        assert!(matches!(after_room.try_recv(), Ok(Ok(()))));
+        assert!(after_closed.try_recv().is_err(), "nobody writes any more");
     }
 
     #[test]

@@ -42,8 +42,9 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         None => default_key()?,
     };
     let (key, _held) = hold_identity(&path, settings.shared_key)?;
+    let public = args.web_public || settings.web_public;
     let web = match args.web.or(settings.web) {
-        Some(address) => Some(web_server::bind(address, args.web_public).await?),
+        Some(address) => Some(web_server::bind(address, public).await?),
         None => None,
     };
     let chain = settings.chain.unwrap_or_default();
@@ -69,7 +70,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     };
     started?;
     if let Some(listener) = web {
-        let site = Site::new(args.folders, chain, vec![node.clone()], args.web_public);
+        let site = Site::new(args.folders, chain, vec![node.clone()], public);
         let url = web_server::serve(listener, site)?;
         output.say(
             Tone::Strong,
@@ -128,7 +129,9 @@ async fn show(
             output.room().await;
             output.event(&event)?;
         }
-        output.finish().await
+        // What could not be written is said on stderr already.
+        drop(output.finish().await);
+        Ok::<_, std::io::Error>(())
     };
     // Who does not read misses the last ones.
     Ok(interrupt.unless_late(last).await.unwrap_or(Ok(()))?)

@@ -29,7 +29,7 @@ pub(crate) struct NodeArgs {
     /// Listen at this multiaddr (repeatable; replaces those of the file)
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Vec<Multiaddr>,
-    /// Connect to this peer first, and again whenever there is none (repeatable; added to those of the file)
+    /// Connect to this peer first, and again while the node has dialled fewer than it wants (repeatable; added to those of the file)
     #[arg(long, value_name = "ADDRESS/p2p/ID")]
     bootstrap: Vec<PeerInfo>,
     /// The network's name; peers of other networks are refused
@@ -93,6 +93,7 @@ pub(crate) struct NodeTable {
     pub(crate) key: Option<PathBuf>,
     pub(crate) shared_key: bool,
     pub(crate) web: Option<SocketAddr>,
+    web_public: bool,
 }
 
 /// Bytes, written in hex.
@@ -162,6 +163,8 @@ pub(crate) struct Settings {
     /// See [`load_shared_identity`].
     pub(crate) shared_key: bool,
     pub(crate) web: Option<SocketAddr>,
+    /// Whether others may reach that address.
+    pub(crate) web_public: bool,
 }
 
 impl NodeArgs {
@@ -193,6 +196,7 @@ impl NodeArgs {
             key: self.key.or(node.key),
             shared_key: self.shared_key || node.shared_key,
             web: node.web,
+            web_public: node.web_public,
         })
     }
 }
@@ -223,7 +227,16 @@ impl File {
 
     /// Finds what parses but is wrong.
     pub(crate) fn check(self) -> Result<(), selkie::ConfigError> {
-        self.split().0.check()
+        let (config, node) = self.split();
+        match node.web.filter(|web| !may_serve(web, node.web_public)) {
+            None => config.check(),
+            Some(web) => Err(selkie::ConfigError {
+                field: "node.web".to_owned(),
+                value: web.to_string(),
+                problem: "others could reach it; give an address of 127.0.0.1, or set node.web_public if that is meant"
+                    .to_owned(),
+            }),
+        }
     }
 
     fn split(self) -> (Config, NodeTable) {
@@ -246,6 +259,11 @@ impl FromStr for File {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         toml::from_str(text)
     }
+}
+
+/// Whether a page may be served at an address: others reach it only where that is meant.
+pub(crate) fn may_serve(address: &SocketAddr, public: bool) -> bool {
+    address.ip().is_loopback() || public
 }
 
 /// Where the identity key is if nobody says.

@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
 
-use crate::settings::Chain;
+use crate::settings::{Chain, may_serve};
 
 /// Addresses told to a page; it tries them in order.
 const MAX_ADDRESSES: usize = 16;
@@ -98,13 +98,10 @@ impl Site {
         let Some(first) = self.nodes.first() else {
             return Value::Null;
         };
-        let addresses = self.nodes.iter().flat_map(P2PNetworkManager::listeners);
-        let (mut bootstrap, others): (Vec<_>, Vec<_>) = addresses
-            .filter(for_browsers)
-            .map(|address| address.to_string())
-            // WebSocket first, which every browser and Node can dial.
-            .partition(|address| address.contains("/ws"));
-        bootstrap.extend(others);
+        let outer = websocket_first(self.nodes.iter().flat_map(external_addresses));
+        let own = websocket_first(self.nodes.iter().flat_map(P2PNetworkManager::listeners));
+        // Behind a proxy, a router or a container's bridge nobody reaches the others.
+        let mut bootstrap: Vec<_> = outer.chain(own).collect();
         bootstrap.truncate(MAX_ADDRESSES);
         let chain = &first.config.chain;
         let mut network = json!({"id": chain.network_id, "application": self.chain.name()});
@@ -181,7 +178,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 /// # Errors
 /// Where it is taken, or the address is not loopback and `public` is not set.
 pub(crate) async fn bind(address: SocketAddr, public: bool) -> anyhow::Result<TcpListener> {
-    if !address.ip().is_loopback() && !public {
+    if !may_serve(&address, public) {
         bail!(
             "others could reach {address}; serve on 127.0.0.1, or add --web-public if that is meant"
         );
@@ -284,6 +281,21 @@ fn is_here(headers: &HeaderMap) -> bool {
         .strip_prefix('[')
         .and_then(|name| name.strip_suffix(']'));
     name.eq_ignore_ascii_case("localhost") || bare.unwrap_or(name).parse::<IpAddr>().is_ok()
+}
+
+/// Where others reach a node, as its user says; with its identity at the end.
+fn external_addresses(node: &P2PNetworkManager) -> impl Iterator<Item = Multiaddr> {
+    let addresses = node.config.network.external_addresses.iter().cloned();
+    addresses.filter_map(|address| address.with_p2p(node.local_peer_id).ok())
+}
+
+/// Those that a browser can dial; first WebSocket, which every browser and Node can.
+fn websocket_first(addresses: impl Iterator<Item = Multiaddr>) -> impl Iterator<Item = String> {
+    let (first, others): (Vec<_>, Vec<_>) = addresses
+        .filter(for_browsers)
+        .map(|address| address.to_string())
+        .partition(|address| address.contains("/ws"));
+    first.into_iter().chain(others)
 }
 
 /// Whether a browser can dial the address.
