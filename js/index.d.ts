@@ -136,7 +136,7 @@ export interface NodeEvents {
   'item:refused': { kind: ItemKind; source: string; reason: string }
   /**
    * Gossip does not work with a peer as it should, and its connection stays: it signs its messages, messages to it were dropped since it
-   * reads too slowly, one of its own was given up since it came too slowly or is not passed on since its check took too long, or all places for plain
+   * reads too slowly, or votes and transactions were gone before it had read them, one of its own was given up since it came too slowly or is not passed on since its check took too long, or all places for plain
    * peers are taken. `reason` says which.
    */
   'gossip:impaired': { peerId: string; reason: string }

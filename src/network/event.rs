@@ -91,7 +91,7 @@ pub enum NetworkEvent {
         /// Why, for a person: the chain's reason, or the limit's name.
         reason: String,
     },
-    /// Gossip with a peer does not work as it should; its connection stays.
+    /// Gossip with a peer, or what propagates to it, does not work as it should; its connection stays.
     GossipImpaired {
         /// The peer.
         peer_id: PeerId,

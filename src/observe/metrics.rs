@@ -123,6 +123,11 @@ impl Recorder {
         self.unsent += u64::from(!success);
     }
 
+    /// So many were dropped.
+    pub(crate) fn unsent(&mut self, count: u64) {
+        self.unsent += count;
+    }
+
     pub(crate) fn sent_many(&mut self, count: usize) {
         self.sent += count as u64;
     }

@@ -67,6 +67,8 @@ pub(crate) enum Event {
     Ask(Question),
     /// Work on the comparison of pools; [`Propagation::stepped`] is called with what came of it.
     Work(Step),
+    /// A peer reads so slowly that so many batches of votes or transactions were gone before it had read them.
+    Overtaken(PeerId, u64),
     /// There is room for votes or transactions of our own again, or perhaps for blocks.
     Room,
 }
@@ -301,6 +303,7 @@ impl Propagation {
                 }
                 Output::Ask(question) => Action::Tell(Event::Ask(question)),
                 Output::Work(step) => Action::Tell(Event::Work(step)),
+                Output::Overtaken(id, batches) => Action::Tell(Event::Overtaken(id, batches)),
                 Output::Surcharge(id, class, cost) => Action::Surcharge(id, class, cost),
                 Output::Misdeed(id, misdeed) => Action::Misdeed(id, misdeed),
             };

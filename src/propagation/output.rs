@@ -32,6 +32,8 @@ pub(crate) enum Output {
     Work(Step),
     /// A peer's frame costs it more of its limits than it seemed to.
     Surcharge(PeerId, Class, Cost),
+    /// A peer reads so slowly that so many batches were gone before it had read them.
+    Overtaken(PeerId, u64),
     /// A peer did wrong.
     Misdeed(PeerId, Misdeed),
 }

@@ -26,6 +26,7 @@ mod links;
 mod log;
 #[cfg(test)]
 mod network_tests;
+mod overtaken;
 mod peer;
 
 use std::{
@@ -42,6 +43,7 @@ use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
     links::{CHANGES, EFFECTS, random},
     log::{BATCH_BYTES, Entry, Log, PLACES, Place, bit},
+    overtaken::Overtaken,
     peer::{ANNOUNCE_DELAY, Paces, Peer, announce, answer, push, quiet_interval},
 };
 use super::{
@@ -95,6 +97,7 @@ pub(crate) struct Plumtree {
     config: TreeConfig,
     log: Log,
     fetches: Fetches,
+    overtaken: Overtaken,
     /// What is being checked, and the places of the peers that have it.
     checking: HashMap<ShortId, u128, Keyed>,
     peers: HashMap<PeerId, Peer>,
@@ -138,6 +141,7 @@ impl Plumtree {
         Self {
             log: Log::new(config.max_log_bytes, keyed.clone()),
             fetches: Fetches::new(limits, keyed.clone()),
+            overtaken: Overtaken::default(),
             checking: HashMap::with_hasher(keyed.clone()),
             peers: HashMap::new(),
             gone: Debts::default(),
@@ -164,6 +168,7 @@ impl Plumtree {
             pushes,
             since: self.log.end(),
             cursor: self.log.end(),
+            was_overtaken: false,
             again: 0..0,
             next_at: now,
             attentive_at: now,
@@ -199,6 +204,7 @@ impl Plumtree {
             self.gone.keep(id, peer.paces, rest_at, now);
         }
         self.fetches.gone(id, now);
+        self.overtaken.forget(&id);
         self.used.extend(peer.place);
         let cursors = self.peers.values().map(|peer| peer.cursor);
         self.ahead = cursors.max().unwrap_or(0);
@@ -465,8 +471,12 @@ impl Plumtree {
         is_little(ahead)
     }
 
-    /// Whether some peer was sent all there is whole, or all were told of it so long ago that who wants it has come for it.
+    /// Whether some peer was sent all there is whole, or all were told of it so long ago that who wants it has come for it; and nobody
+    /// reads so slowly that something was gone before.
     pub(crate) fn is_taken(&self, now: Instant) -> bool {
+        if self.peers.values().any(|peer| peer.was_overtaken) {
+            return false;
+        }
         let is_sent = self.peers.is_empty() || self.peers.values().any(|peer| peer.pushes);
         let last = self.log.end().checked_sub(1);
         let last = last.and_then(|number| self.log.from(number));
@@ -515,6 +525,11 @@ impl Plumtree {
         }
         if peer.next_at > now {
             return None;
+        }
+        let first = self.log.first();
+        if peer.cursor < first {
+            self.overtaken.note(id, first - peer.cursor, now);
+            (peer.cursor, peer.was_overtaken) = (first, true);
         }
         if !peer.pushes && pool.is_none() {
             // What it does not note it finds nowhere else, where no pools are compared: it is told more when it has come for this.
@@ -574,11 +589,14 @@ impl Part for Plumtree {
 
     fn on_time(&mut self, _: &Mempool, now: Instant) -> Vec<Output> {
         let silent = self.fetches.on_time(now).into_iter();
-        let output = |peer| Output::Misdeed(peer, Misdeed::NoAnswer);
-        silent.map(output).collect()
+        let silent = silent.map(|peer| Output::Misdeed(peer, Misdeed::NoAnswer));
+        let overtaken = self.overtaken.take(now).into_iter();
+        let overtaken = overtaken.map(|(peer, batches)| Output::Overtaken(peer, batches));
+        silent.chain(overtaken).collect()
     }
 
     fn next_deadline(&mut self) -> Option<Instant> {
-        self.fetches.next_deadline()
+        let deadlines = [self.fetches.next_deadline(), self.overtaken.next_deadline()];
+        deadlines.into_iter().flatten().min()
     }
 }

@@ -6,6 +6,8 @@ use super::*;
 const MAX_HELD: (usize, usize) = (64, 8 << 20);
 /// How long one waits at most. Nobody is waited for so long: a subscription or a reader has a second.
 const HOLD: Duration = Duration::from_secs(3);
+/// What befalls who reads too slowly.
+const DROPPED: &str = "messages to it were dropped";
 
 /// A message on a plain topic, and who waits to hear what became of it.
 pub(super) struct Unpublished {
@@ -52,9 +54,11 @@ impl Task {
                 failed_messages,
             }) => {
                 let lost = failed_messages.non_priority + failed_messages.priority;
-                self.lost(peer_id, lost);
+                self.lost(peer_id, lost as u64, DROPPED);
             }
-            GossipEvent::Lost(peer, count) => self.lost(peer, count),
+            GossipEvent::Lost(peer, count) => {
+                self.lost(peer, count as u64, DROPPED);
+            }
             GossipEvent::Room => self.publish_held(|_| true),
             GossipEvent::Slow(peer) => {
                 let reason = "it sends a large message so slowly that it was given up";
@@ -70,12 +74,10 @@ impl Task {
         }
     }
 
-    /// Messages to a peer were dropped: it is told, and counted.
-    fn lost(&mut self, peer: PeerId, count: usize) {
-        let mut state = self.shared.state();
-        (0..count).for_each(|_| state.recorder.sent(false));
-        drop(state);
-        let reason = format!("it reads too slowly: {count} messages to it were dropped");
+    /// Something for a peer was dropped, since it reads too slowly: it is told, and counted.
+    pub(super) fn lost(&mut self, peer: PeerId, count: u64, what: &str) {
+        self.shared.state().recorder.unsent(count);
+        let reason = format!("it reads too slowly: {count} {what}");
         self.impaired(peer, reason);
     }
 

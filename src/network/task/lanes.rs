@@ -42,6 +42,11 @@ impl Task {
                 let stepped = platform::offload(move || step.run());
                 self.work.push(stepped.map(Done::Stepped).boxed());
             }
+            Propagated::Overtaken(peer, batches) => self.lost(
+                peer,
+                batches,
+                "batches of votes or transactions were gone before it had read them",
+            ),
             // The loop looks for submissions next.
             Propagated::Room => {}
         }

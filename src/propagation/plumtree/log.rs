@@ -2,7 +2,8 @@
 //!
 //! One log serves all peers, so that an accepted item costs one entry however many there are, and a batch is encoded
 //! once for everybody it is pushed to. A peer is a cursor. Bounds: `max_bytes` of items; the eldest leave
-//! first, and a peer that reads so slowly that they were still to come misses them here and finds them by reconciliation.
+//! first. A peer that reads so slowly that they were still to come misses them here, which is told ([`super::overtaken`]); transactions it
+//! finds by reconciliation.
 
 use std::{
     cell::OnceCell,
@@ -94,6 +95,11 @@ impl Log {
             max_bytes,
             total: 0,
         }
+    }
+
+    /// The number of the first batch that is still here.
+    pub(super) fn first(&self) -> u64 {
+        self.first
     }
 
     /// The number that the next batch will have.

@@ -42,6 +42,8 @@ pub(super) struct Peer {
     /// The number of the first batch in the log that it was to get, and of the next.
     pub(super) since: u64,
     pub(super) cursor: u64,
+    /// Whether something left the log before it had read it.
+    pub(super) was_overtaken: bool,
     /// Batches that it is told of again, since they may be lost.
     pub(super) again: Range<u64>,
     /// When it may be sent something again.
