@@ -52,6 +52,9 @@ pub(crate) trait Core: 'static {
     /// The next bytes of a class for a peer whose lane has so much room, as far as there are any; a whole frame may go over it.
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing>;
 
+    /// What was sent to a peer by [`Action::Send`] found no room in its queue, and does not go out.
+    fn dropped(&mut self, to: PeerId, class: Class, outgoing: Outgoing);
+
     /// When there is something of a class for a peer that no input will bring. `None`: not before [`Action::News`] or
     /// [`Action::Feed`].
     fn next_at(&self, to: &PeerId, class: Class, now: Instant) -> Option<Instant>;
@@ -98,7 +101,7 @@ pub(crate) struct Decoded<F> {
 /// What a core wants done.
 #[derive(Debug)]
 pub(crate) enum Action<E> {
-    /// Send this; what does not fit in the peer's queue is dropped, as [`Class`] says.
+    /// Send this; what does not fit in the peer's queue comes back by [`Core::dropped`].
     Send(PeerId, Class, Outgoing),
     /// [`Core::next`] may have something for a peer.
     Feed(PeerId),

@@ -59,7 +59,7 @@ use crate::{
     peers::Misdeed,
     platform::{self, Instant},
     platform::{alarm::Alarm, lock::lock},
-    traffic::{Budgets, Class, RateLimiter, Shaper},
+    traffic::{Budgets, Class, Full, RateLimiter, Shaper},
 };
 
 /// See the module's documentation.
@@ -253,8 +253,9 @@ impl<C: Core> Lanes<C> {
                     self.turns.now(id);
                     let size = outgoing.bytes.len();
                     if let Some(peer) = self.peers.get_mut(&id)
-                        && peer.queue.push(class, size, outgoing).is_err()
+                        && let Err(Full(outgoing)) = peer.queue.push(class, size, outgoing)
                     {
+                        self.core.dropped(id, class, outgoing);
                         self.tell(Event::Dropped(id, class));
                     }
                 }
@@ -262,7 +263,12 @@ impl<C: Core> Lanes<C> {
                 Action::News(class) => self.turns.news(class),
                 Action::Done(id, taken) => self.done(id, taken),
                 Action::Surcharge(id, class, cost) => {
-                    lock(&self.download).surcharge(id, class, cost, now);
+                    let mut download = lock(&self.download);
+                    download.surcharge(id, class, cost, now);
+                    // Who is gone owes it.
+                    if !self.peers.contains_key(&id) {
+                        download.forget(&id, now);
+                    }
                 }
                 Action::Misdeed(id, misdeed) => {
                     let peer = self.peers.get(&id);

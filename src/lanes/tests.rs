@@ -89,6 +89,10 @@ impl Core for Probe {
         })
     }
 
+    fn dropped(&mut self, _: PeerId, _: Class, _: Outgoing) {
+        self.met.push("dropped");
+    }
+
     fn next_at(&self, _: &PeerId, class: Class, now: Instant) -> Option<Instant> {
         (self.waiting[class.place()] > 0).then_some(now)
     }

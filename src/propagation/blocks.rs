@@ -11,7 +11,7 @@ pub mod compact;
 mod frames;
 mod question;
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -56,6 +56,8 @@ pub(crate) struct Blocks {
     /// Blocks that were handed to `coded`, the eldest first, and the peers that are to have them from there.
     chunked: VecDeque<(ItemId, Vec<PeerId>)>,
     frames: Frames,
+    /// Peers that are to be told of blocks again, when they read.
+    behind: HashSet<PeerId>,
     /// When there is something to do; `None` until it is looked up again, since that walks over all peers of all broadcasts.
     next: Option<Option<Instant>>,
 }
@@ -71,6 +73,7 @@ impl Blocks {
             coded: Broadcasts::new(limits, coded),
             chunked: VecDeque::new(),
             frames: Frames::default(),
+            behind: HashSet::new(),
             next: None,
         }
     }
@@ -190,8 +193,29 @@ impl Blocks {
         }
     }
 
-    /// The next chunk for a peer, or what goes with chunks, where `room` bytes may be handed to its stream.
-    pub(crate) fn next_coded(&mut self, peer: &PeerId, room: usize) -> Option<Bytes> {
+    /// A message found no room in a peer's queue: where it told the peer of a block, that is made good when there is room.
+    pub(crate) fn dropped(&mut self, peer: PeerId, message: &BlockMessage) {
+        let id = match message {
+            BlockMessage::Announcement(announcement) => &announcement.id,
+            BlockMessage::Compact(compact) => compact.id(),
+            BlockMessage::Whole(whole) => &whole.id,
+            _ => return,
+        };
+        if self.compact.missed(peer, id) {
+            self.behind.insert(peer);
+        }
+    }
+
+    /// What a peer with room for `room` bytes in its stream is to be sent next: a block that it missed, a chunk, or what goes with chunks.
+    pub(crate) fn next(&mut self, peer: &PeerId, room: usize) -> Option<Bytes> {
+        if self.behind.contains(peer) {
+            let actions = self.compact.tell_missed(*peer);
+            let told = self.compact_outputs(actions).into_iter().next();
+            if let Some(Output::Send(_, _, frame)) = told {
+                return Some(frame);
+            }
+            self.behind.remove(peer);
+        }
         let frame = self.coded.next(peer, room)?;
         Some(Kind::Coded(frame.encode().into()).into_frame())
     }
@@ -371,6 +395,7 @@ impl Part for Blocks {
 
     fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output> {
         self.next = None;
+        self.behind.remove(&peer);
         self.coded.peer_gone(&peer, now);
         let actions = self.compact.peer_gone(&peer, now);
         self.compact_outputs(actions)
@@ -441,10 +466,10 @@ mod tests {
         *,
     };
     use crate::{
-        chain::{Checked, Verdict},
+        chain::{Checked, TransactionKey, Verdict},
         intake::DeliveredBlocks,
         platform::test,
-        propagation::pool::Pieces,
+        propagation::{pool::Pieces, wire::Frame as LaneFrame},
     };
 
     #[test]
@@ -484,14 +509,76 @@ mod tests {
         let answer = answer.ask(&TestChain, &delivered, &pieces);
         now += config.coded.lifetime;
         blocks.on_time(&pool, now);
-        while blocks.next_coded(&other, coded::MAX_FRAME).is_some() {}
+        while blocks.next(&other, coded::MAX_FRAME).is_some() {}
         for output in blocks.answered(answer, &pool, now) {
             if let Output::Ask(question) = output {
                 let answer = question.ask(&TestChain, &delivered, &pieces);
                 blocks.answered(answer, &pool, now);
             }
         }
-        assert!(blocks.next_coded(&other, coded::MAX_FRAME).is_some());
+        assert!(blocks.next(&other, coded::MAX_FRAME).is_some());
+    }
+
+    #[test]
+    fn what_finds_no_room_in_a_queue_is_told_when_there_is_some() {
+        let [asks, other] = [(); 2].map(|()| PeerId::random());
+        let now = crate::platform::now();
+        let config = PropagationConfig::default();
+        let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+        let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+        blocks.joined(asks, true, now);
+        blocks.joined(other, true, now);
+        let message = |frame: &mut Bytes| {
+            let length = prost::decode_length_delimiter(&mut *frame);
+            assert_eq!(length.expect("a length"), frame.len());
+            match LaneFrame::read(frame.clone()) {
+                Ok(Kind::Block(message)) => BlockMessage::decode(message, 1 << 20).expect("right"),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (mut told, mut ids) = (Vec::new(), Vec::new());
+        for number in 0..3 {
+            let (id, block, parts) = block(&[vec![number; 100].into()]);
+            let accepted = AcceptedBlock {
+                id: id.clone(),
+                keys: parts
+                    .transactions
+                    .iter()
+                    .map(|data| TransactionKey::of(data))
+                    .collect(),
+                key: TransactionKey::of(&block.data),
+                block,
+                parts: Some(parts),
+                is_first: true,
+            };
+            for output in blocks.accepted(accepted, &pool, now) {
+                match output {
+                    Output::Send(peer, _, mut frame) => told.push((peer, message(&mut frame))),
+                    other => panic!("{other:?}"),
+                }
+            }
+            ids.push(id);
+        }
+        assert_eq!(told.len(), 6);
+        let request = compact::GetBlock {
+            id: ids[0].clone(),
+            form: compact::Form::Compact,
+        };
+        blocks.on_block(asks, BlockMessage::GetBlock(request), now);
+        for (peer, message) in &told {
+            blocks.dropped(*peer, message);
+        }
+        for (peer, missed) in [(asks, &ids[1..]), (other, &ids[..])] {
+            for id in missed {
+                let mut frame = blocks.next(&peer, 1 << 20).expect("it missed it");
+                match message(&mut frame) {
+                    BlockMessage::Announcement(announcement) => assert_eq!(announcement.id, *id),
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(blocks.next(&peer, 1 << 20).is_none(), "once");
+        }
+        assert!(blocks.behind.is_empty());
     }
 
     #[test]

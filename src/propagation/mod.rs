@@ -35,10 +35,10 @@ use self::{
 };
 use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},
-    lanes::{Action, Core, Outgoing, Taken},
+    lanes::{Action, Core, Decode, Outgoing, Taken},
     peers::Misdeed,
     platform::Instant,
-    traffic::Class,
+    traffic::{Class, Lane},
 };
 
 /// See the module's documentation.
@@ -430,11 +430,23 @@ impl Core for Propagation {
         let next = match class {
             Class::Vote => self.votes.next(to, None, now),
             Class::Transaction => self.transactions.next(to, Some(&self.mempool), now),
-            Class::Block => return self.blocks.next_coded(&to, room).map(Outgoing::one),
+            Class::Block => return self.blocks.next(&to, room).map(Outgoing::one),
             _ => None,
         };
         self.read_on |= next.is_some();
         next
+    }
+
+    /// Trees send what they have when there is room, and comparisons come again: only blocks are told of once.
+    fn dropped(&mut self, to: PeerId, class: Class, outgoing: Outgoing) {
+        let mut frame = outgoing.bytes;
+        if class == Class::Block
+            && prost::decode_length_delimiter(&mut frame).is_ok()
+            && let Ok(decoded) = self.decoder().decode(Lane::Block, frame)
+            && let Input::Block(message) = decoded.frame
+        {
+            self.blocks.dropped(to, &message);
+        }
     }
 
     fn next_at(&self, to: &PeerId, class: Class, now: Instant) -> Option<Instant> {

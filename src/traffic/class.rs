@@ -9,8 +9,8 @@ pub enum Class {
     /// Consensus votes. A vote is refused only when this class is full by votes alone: the peer is too slow for
     /// consensus, and the vote reaches it by others.
     Vote,
-    /// Blocks, whole, compact or as chunks, and cancellations of chunks. What is refused is dropped; the peer asks for
-    /// what it misses.
+    /// Blocks, whole, compact or as chunks, and cancellations of chunks. What is refused is dropped; of a block that it would have told
+    /// the peer is told when there is room, and for the rest the peer asks again.
     Block,
     /// Requests for blocks and for missing transactions of a block. What is refused goes to another peer.
     BlockRequest,

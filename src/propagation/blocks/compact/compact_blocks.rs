@@ -104,6 +104,19 @@ impl CompactBlocks {
         out.into_vec()
     }
 
+    /// A message that told a peer of a block did not go out, since the peer reads too slowly; whether it is to be told again,
+    /// by [`CompactBlocks::tell_missed`].
+    pub fn missed(&mut self, peer: PeerId, id: &ItemId) -> bool {
+        self.recent.missed(peer, id)
+    }
+
+    /// Tells a peer of one block that it missed, if there is one that is still kept.
+    pub fn tell_missed(&mut self, peer: PeerId) -> Vec<Action> {
+        let mut out = Actions::default();
+        self.recent.tell_missed(peer, &mut out);
+        out.into_vec()
+    }
+
     /// A valid block is here by another way than this: made here, or `from` a peer. `parts` is what
     /// [`crate::Application::split_block`] says; `novel_bytes` are those of its transactions that were not in our pool
     /// ([`Offer::novel_bytes`]).

@@ -68,12 +68,26 @@ pub(super) struct Dealings {
     pub(super) heard: bool,
     /// It waits for the whole block until that is accepted.
     pub(super) owed: bool,
+    /// What told it of the block did not go out.
+    pub(super) missed: bool,
 }
 
 impl Dealings {
     /// Whether the peer has the block, or gets it.
     fn has(&self) -> bool {
         self.told || self.sent || self.settled || self.asked_compact || self.asked_whole
+    }
+
+    /// What was to tell the peer of the block did not go out: it is as if that was never made. Who has asked for the block knows of it.
+    fn miss(&mut self) {
+        if self.knows && !self.told && !self.settled && !self.has_asked() {
+            (self.knows, self.sent, self.offered, self.heard) = (false, false, false, false);
+            self.missed = true;
+        }
+    }
+
+    fn has_asked(&self) -> bool {
+        self.asked_compact || self.asked_missing || self.asked_whole
     }
 
     /// Whether nothing more is to be waited for from the peer.
@@ -291,6 +305,26 @@ impl Recent {
             .iter()
             .position(|kept| kept.id == *id && kept.accepted.is_none())?;
         self.blocks.remove(place)
+    }
+
+    /// What was to tell a peer of a block did not go out; whether it is to be told again.
+    pub(super) fn missed(&mut self, peer: PeerId, id: &ItemId) -> bool {
+        self.get(id).is_some_and(|kept| {
+            let dealings = kept.dealings(peer);
+            dealings.miss();
+            dealings.missed
+        })
+    }
+
+    /// Tells a peer of the eldest block that it missed and that is accepted now.
+    pub(super) fn tell_missed(&mut self, peer: PeerId, out: &mut Actions) {
+        for kept in &mut self.blocks {
+            let missed = kept.peers.get_mut(&peer);
+            let missed = missed.filter(|dealings| dealings.missed && !dealings.knows);
+            if kept.accepted.is_some() && missed.is_some() {
+                return kept.announce(peer, "what told it of the block did not go out", out);
+            }
+        }
     }
 
     /// Tells a peer of the newest accepted blocks, the eldest of them first.
