@@ -29,7 +29,7 @@ impl<T> Default for Debts<T> {
 }
 
 impl<T> Debts<T> {
-    /// A peer has left, and its account rests at this time; not before: it is kept.
+    /// A peer has left, and its account rests at this time: it is kept until then.
     pub(crate) fn keep(&mut self, peer: PeerId, account: T, rests_at: Instant, now: Instant) {
         self.take(&peer);
         self.accounts.insert(peer, (rests_at, account));
@@ -39,6 +39,11 @@ impl<T> Debts<T> {
         {
             self.take(&first);
         }
+    }
+
+    /// The account of a peer that is gone, if it may owe something yet.
+    pub(crate) fn get(&self, peer: &PeerId) -> Option<&T> {
+        self.accounts.get(peer).map(|(_, account)| account)
     }
 
     /// A peer is here again: its account, if it may owe something yet.
@@ -67,9 +72,12 @@ mod tests {
         debts.keep(two, 4, now, now);
         assert_eq!(debts.take(&two), None, "it rests");
         debts.keep(two, 5, now + 4 * second, now + 2 * second);
+        assert_eq!(debts.get(&one), Some(&2));
         assert_eq!((debts.take(&one), debts.take(&one)), (Some(2), None));
         for number in 0..2 * MAX_GONE {
             debts.keep(PeerId::random(), number, now + 3 * second, now);
+            // Who comes and goes without end has one account.
+            debts.keep(one, number, now + 5 * second, now);
         }
         assert_eq!(
             (debts.accounts.len(), debts.order.len()),

@@ -8,21 +8,15 @@
 //! ([`RateLimiter::mirror`]) holds back what would be refused.
 //!
 //! Bounds: one entry of fixed size for each protocol of each peer. The owner tells when a peer's last connection ends: what is ahead of
-//! now then is kept until it is not, or a new connection would renew every burst; of [`MAX_GONE`] peers.
+//! now then is kept until it is not (`debts.rs`), or a new connection would renew every burst.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use libp2p::PeerId;
 
 use super::{budget::Admission, class::Class};
 
-use crate::platform::Instant;
-
-/// Peers that are gone of which it is known what they did. Of more, those go first that have done least.
-const MAX_GONE: usize = 1024;
+use crate::{debts::Debts, platform::Instant};
 
 /// What is limited by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -166,10 +160,12 @@ pub struct RateLimiter {
     limits: Limits,
     /// Quarters of the burst that are in use.
     quarters: u32,
-    arrivals: HashMap<(PeerId, Protocol), Arrival>,
-    /// Who has left, and when all its bursts are there again.
-    gone: BTreeSet<(Instant, PeerId)>,
+    accounts: HashMap<PeerId, Account>,
+    gone: Debts<Account>,
 }
+
+/// What a peer has done of late.
+type Account = HashMap<Protocol, Arrival>;
 
 /// Theoretical arrival times.
 #[derive(Clone, Copy, Debug)]
@@ -178,14 +174,21 @@ struct Arrival {
     bytes: Instant,
 }
 
+impl Arrival {
+    /// When all of both bursts is there again.
+    fn rests_at(&self) -> Instant {
+        self.items.max(self.bytes)
+    }
+}
+
 impl RateLimiter {
     /// Limits what peers send to this node.
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
             quarters: 4,
-            arrivals: HashMap::new(),
-            gone: BTreeSet::new(),
+            accounts: HashMap::new(),
+            gone: Debts::default(),
         }
     }
 
@@ -209,17 +212,13 @@ impl RateLimiter {
         cost: Cost,
         now: Instant,
     ) -> Result<(), Refusal> {
-        let limit = self.limits.of(protocol);
-        let even = Arrival {
-            items: now,
-            bytes: now,
-        };
-        let arrival = self.arrivals.entry((peer, protocol)).or_insert(even);
+        let (limit, quarters) = (self.limits.of(protocol), self.quarters);
+        let arrival = self.arrival(peer, protocol, now);
         let items = limit.items.map_or(Ok(now), |rate| {
-            rate.check(cost.items, self.quarters, arrival.items, now)
+            rate.check(cost.items, quarters, arrival.items, now)
         });
         let bytes = limit.bytes.map_or(Ok(now), |rate| {
-            rate.check(cost.bytes, self.quarters, arrival.bytes, now)
+            rate.check(cost.bytes, quarters, arrival.bytes, now)
         });
         *arrival = match (items, bytes) {
             (Ok(items), Ok(bytes)) => Arrival { items, bytes },
@@ -233,10 +232,12 @@ impl RateLimiter {
         };
         Ok(())
     }
+
     /// Whether another message may come or go, if those before it are counted by [`RateLimiter::charge`] when they have: so
     /// the one that exceeds the burst is the last for as long as it is worth. Nothing is counted.
     pub fn ready(&self, peer: &PeerId, protocol: Protocol, now: Instant) -> Admission {
-        let Some(arrival) = self.arrivals.get(&(*peer, protocol)) else {
+        let account = self.accounts.get(peer).or_else(|| self.gone.get(peer));
+        let Some(arrival) = account.and_then(|account| account.get(&protocol)) else {
             return Admission::Now;
         };
         let limit = self.limits.of(protocol);
@@ -251,11 +252,7 @@ impl RateLimiter {
     /// Counts a message, whether or not it conforms.
     pub fn charge(&mut self, peer: PeerId, protocol: Protocol, cost: Cost, now: Instant) {
         let limit = self.limits.of(protocol);
-        let even = Arrival {
-            items: now,
-            bytes: now,
-        };
-        let arrival = self.arrivals.entry((peer, protocol)).or_insert(even);
+        let arrival = self.arrival(peer, protocol, now);
         let after = |rate: Option<Rate>, cost, arrival: Instant| {
             rate.map_or(now, |rate| arrival.max(now) + rate.worth(cost))
         };
@@ -267,42 +264,22 @@ impl RateLimiter {
 
     /// A peer is gone. What it has done too much for its rates counts on until it would count no more, for when it comes again.
     pub fn forget(&mut self, peer: &PeerId, now: Instant) {
-        if let Some(rests_at) = self.forget_before(peer, now) {
-            self.gone.insert((rests_at, *peer));
-        }
-        while let Some(&(rests_at, first)) = self.gone.first()
-            && (rests_at <= now || self.gone.len() > MAX_GONE)
-        {
-            self.gone.pop_first();
-            // It may be here again, and have done more since.
-            self.forget_before(&first, rests_at);
+        let Some(mut account) = self.accounts.remove(peer) else {
+            return;
+        };
+        account.retain(|_, arrival| arrival.rests_at() > now);
+        if let Some(rests_at) = account.values().map(Arrival::rests_at).max() {
+            self.gone.keep(*peer, account, rests_at, now);
         }
     }
 
-    /// Forgets of a peer what counts no more then; until when the rest does.
-    fn forget_before(&mut self, peer: &PeerId, then: Instant) -> Option<Instant> {
-        let lanes = Class::ALL.into_iter().map(Protocol::Lane);
-        let others = [
-            Protocol::Message,
-            Protocol::Identify,
-            Protocol::Gossip,
-            Protocol::Discovery,
-            Protocol::Frame,
-        ];
-        let mut until = None;
-        for protocol in lanes.chain(others) {
-            let of_peer = (*peer, protocol);
-            let Some(arrival) = self.arrivals.get(&of_peer) else {
-                continue;
-            };
-            let at = arrival.items.max(arrival.bytes);
-            if at <= then {
-                self.arrivals.remove(&of_peer);
-            } else {
-                until = until.max(Some(at));
-            }
-        }
-        until
+    fn arrival(&mut self, peer: PeerId, protocol: Protocol, now: Instant) -> &mut Arrival {
+        let account = self.accounts.entry(peer);
+        let account = account.or_insert_with(|| self.gone.take(&peer).unwrap_or_default());
+        account.entry(protocol).or_insert(Arrival {
+            items: now,
+            bytes: now,
+        })
     }
 }
 
@@ -509,11 +486,11 @@ mod tests {
             now += Duration::from_millis(10);
         }
         limiter.forget(&peer, now);
-        assert!(limiter.arrivals.is_empty() && limiter.gone.is_empty());
+        assert!(limiter.accounts.is_empty() && limiter.gone.get(&peer).is_none());
     }
 
     #[test]
-    fn who_comes_again_has_no_new_burst_and_few_who_do_not_are_remembered() {
+    fn who_comes_again_has_no_new_burst() {
         let (peer, now) = (PeerId::random(), crate::platform::now());
         let mut limiter = RateLimiter::new(limits((1, 10), (1, 10)));
         let ten = cost(10, 10);
@@ -521,21 +498,33 @@ mod tests {
             assert_eq!(limiter.admits(peer, protocol, ten, now), Ok(()));
         }
         limiter.forget(&peer, now);
+        assert_ne!(limiter.ready(&peer, TRANSACTIONS, now), Admission::Now);
         assert!(too_soon(limiter.admits(peer, TRANSACTIONS, ten, now)).is_some());
         let later = now + Duration::from_secs(10);
         assert_eq!(limiter.admits(peer, TRANSACTIONS, ten, later), Ok(()));
-        // What counts no more goes when somebody else does, and nothing else.
-        limiter.forget(&PeerId::random(), later);
-        assert_eq!((limiter.arrivals.len(), limiter.gone.len()), (1, 0));
+        // What counts no more is not kept.
         limiter.forget(&peer, later);
-        for _ in 0..2 * MAX_GONE {
-            let other = PeerId::random();
-            limiter.charge(other, TRANSACTIONS, cost(5, 5), later);
-            limiter.forget(&other, later);
+        let kept = limiter.gone.get(&peer).map(HashMap::len);
+        assert_eq!((limiter.accounts.len(), kept), (0, Some(1)));
+    }
+
+    #[test]
+    fn who_leaves_without_end_makes_nobody_elses_debts_forgotten() {
+        let (peer, restless) = (PeerId::random(), PeerId::random());
+        let now = crate::platform::now();
+        let mut limiter = RateLimiter::new(limits((1, 10), (1, 10)));
+        let ten = cost(10, 10);
+        limiter.charge(peer, TRANSACTIONS, ten, now);
+        limiter.forget(&peer, now);
+        for round in 0..5000 {
+            let now = now + Duration::from_micros(round);
+            limiter.charge(restless, TRANSACTIONS, ten, now);
+            limiter.forget(&restless, now);
         }
-        assert_eq!(limiter.gone.len(), MAX_GONE);
-        assert_eq!(limiter.arrivals.len(), MAX_GONE);
-        assert!(too_soon(limiter.admits(peer, TRANSACTIONS, ten, later)).is_some());
+        let later = now + Duration::from_millis(5);
+        for peer in [peer, restless] {
+            assert!(too_soon(limiter.admits(peer, TRANSACTIONS, ten, later)).is_some());
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::{
     chain::TransactionKey,
+    debts::Debts,
     peers::Misdeed,
     platform::Instant,
     propagation::{
@@ -51,8 +52,6 @@ const MAX_THEIRS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Steps at work at once.
 const MAX_STEPS: usize = 2;
-/// Peers that are gone of which it is remembered when they began their last sessions; who went first is forgotten.
-const MAX_GONE: usize = 1024;
 /// Messages of a session that may wait while it is at work: as many as may be under way after one request for symbols.
 const MAX_WAITING: usize = 32;
 /// Their bytes, in memory: an honest peer's are the longest message at most, and short ones.
@@ -77,8 +76,8 @@ pub(crate) struct Pools {
     begins: BTreeSet<(Instant, PeerId)>,
     /// Who has a session.
     busy: Vec<(PeerId, Side)>,
-    /// When peers that are gone began their last sessions, in the order in which they went.
-    gone: VecDeque<(PeerId, Instant)>,
+    /// When peers that are gone began their last sessions.
+    left: Debts<Instant>,
     /// Sessions under way, ours and theirs, those at work included whose peers are gone.
     sessions: [usize; 2],
     /// Steps at work, and those that wait for it.
@@ -134,7 +133,7 @@ impl Pools {
             peers: HashMap::new(),
             begins: BTreeSet::new(),
             busy: Vec::new(),
-            gone: VecDeque::new(),
+            left: Debts::default(),
             sessions: [0; 2],
             at_work: 0,
             ready: VecDeque::new(),
@@ -406,14 +405,12 @@ impl Part for Pools {
             self.config.interval
         };
         self.gone(peer, now);
-        let gone = self.gone.iter().position(|(gone, _)| *gone == peer);
-        let begun = gone.and_then(|place| self.gone.remove(place));
         self.begins.insert((now + pause, peer));
         self.peers.insert(
             peer,
             Peer {
                 next_at: now + pause,
-                begun_at: begun.map(|(_, at)| at),
+                begun_at: self.left.take(&peer),
                 ours: None,
                 theirs: None,
             },
@@ -435,7 +432,7 @@ impl Part for Pools {
         self.start()
     }
 
-    fn gone(&mut self, peer: PeerId, _: Instant) -> Vec<Output> {
+    fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output> {
         for side in [Side::Ours, Side::Theirs] {
             self.end(peer, side, None);
         }
@@ -444,10 +441,7 @@ impl Part for Pools {
         };
         self.begins.remove(&(gone.next_at, peer));
         if let Some(begun) = gone.begun_at {
-            if self.gone.len() >= MAX_GONE {
-                self.gone.pop_front();
-            }
-            self.gone.push_back((peer, begun));
+            self.left.keep(peer, begun, begun + LEAST_PAUSE, now);
         }
         Vec::new()
     }
