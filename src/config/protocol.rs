@@ -132,21 +132,23 @@ pub struct RequestResponseConfig {
     /// Over TCP and WebSocket each lets a peer have 256 KiB more here that is not read yet. **Default:** 32.
     pub max_concurrent_streams: usize,
     /// Bytes of messages that are being read or wait for this node on one connection; further ones are read when there is
-    /// room. At least `max_message_size`. As many, of answers about state, one peer may have that it has not read yet. **Default:** 8 MiB.
+    /// room. At least `max_message_size`. As many, of answers about state, one peer, or one public address, may have that it has not
+    /// read yet; one that is looked for counts as the largest message. **Default:** two of the largest messages, 8 MiB + 2 KiB.
     pub max_connection_bytes: usize,
-    /// The same for all connections together, of messages over 64 KiB, in which peers take turns; the slowest gives way to who waits. As
-    /// many, of answers about state, all peers together. **Default:** 32 MiB.
+    /// The same for all connections together, of messages over 64 KiB, in which peers, or public addresses, take turns; the slowest
+    /// gives way to who waits. As many, of answers about state, all together. **Default:** eight of the largest messages, 32 MiB + 8 KiB.
     pub max_bytes: usize,
 }
 
 impl Default for RequestResponseConfig {
     fn default() -> Self {
+        let max_message_size = (4 << 20) + 1024;
         Self {
             request_timeout: Duration::from_secs(10),
-            max_message_size: (4 << 20) + 1024,
+            max_message_size,
             max_concurrent_streams: 32,
-            max_connection_bytes: 8 << 20,
-            max_bytes: 32 << 20,
+            max_connection_bytes: 2 * max_message_size,
+            max_bytes: 8 * max_message_size,
         }
     }
 }
@@ -172,7 +174,8 @@ pub struct ValidationConfig {
     /// Questions about state that wait for an answer of the application; a further one is refused, with a
     /// sentence. **Default:** 128, of one peer 16.
     pub queries: Share,
-    /// Questions about state that the application answers at once, beside the checks. **Default:** 2.
+    /// Questions about state that the application answers at once, beside the checks, those included whose askers gave up meanwhile.
+    /// **Default:** 2.
     pub max_queries_in_flight: usize,
     /// Bytes of items that one event subscriber may leave unread; the oldest are dropped
     /// and counted. **Default:** 32 MiB.

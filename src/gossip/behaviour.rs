@@ -28,6 +28,7 @@ use super::{
 use crate::{
     config::Config,
     error::NetworkError,
+    peers::Account,
     platform::{self, Instant, alarm::Alarm},
     traffic::{Cost, Limit, Limits, Protocol, Rate, RateLimiter},
 };
@@ -269,7 +270,7 @@ impl Gossip {
                 false
             }
             Some(_) => {
-                self.reading.know(peer, platform::now());
+                self.reading.know(peer);
                 true
             }
             None => true,
@@ -365,7 +366,8 @@ impl NetworkBehaviour for Gossip {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let guest = self.members.guest(peer, &self.reading);
+        let account = Account::of(peer, remote);
+        let guest = self.members.guest(peer, account, &self.reading);
         if self.members.is_denied(&peer) {
             return Ok(Handler::new(None, guest));
         }
@@ -384,7 +386,8 @@ impl NetworkBehaviour for Gossip {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        let guest = self.members.guest(peer, &self.reading);
+        let account = Account::of(peer, address);
+        let guest = self.members.guest(peer, account, &self.reading);
         if self.members.is_denied(&peer) {
             return Ok(Handler::new(None, guest));
         }

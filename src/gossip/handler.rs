@@ -32,7 +32,7 @@ use super::{
     reading::Reading,
     sieve::{self, Sifted},
 };
-use crate::{network::room::Place, platform, traffic::Cost};
+use crate::{network::room::Place, peers::Account, platform, traffic::Cost};
 
 /// Streams that a peer may open on a connection, one after the other; libp2p's own limit.
 const MAX_STREAMS: usize = 5;
@@ -62,6 +62,7 @@ pub(super) enum Standing {
 #[derive(Clone, Debug)]
 pub(super) struct Guest {
     pub(super) peer: PeerId,
+    pub(super) account: Account,
     pub(super) reading: Arc<Reading>,
     /// For this connection's frames, in KiB.
     pub(super) room: Arc<Semaphore>,

@@ -16,7 +16,10 @@ use super::{
     handler::{Guest, Standing},
     reading::Reading,
 };
-use crate::platform::{self, Instant};
+use crate::{
+    peers::Account,
+    platform::{self, Instant},
+};
 
 /// How long a connected peer may take to tell its subscriptions before nobody waits for them.
 const SUBSCRIPTIONS: Duration = Duration::from_secs(1);
@@ -72,11 +75,17 @@ impl Members {
 
     /// A peer has a connection, or is about to. Each has room of its own: what was coming by one that is dead, unnoticed
     /// yet, holds up nothing on the next.
-    pub(super) fn guest(&mut self, peer: PeerId, reading: &Arc<Reading>) -> Guest {
+    pub(super) fn guest(
+        &mut self,
+        peer: PeerId,
+        account: Account,
+        reading: &Arc<Reading>,
+    ) -> Guest {
         let member = self.members.entry(peer).or_insert_with(Member::new);
         let kib = reading.longest.div_ceil(1024).max(SMALL / 1024);
         Guest {
             peer,
+            account,
             reading: Arc::clone(reading),
             room: Arc::new(Semaphore::new(kib)),
             standing: member.standing.subscribe(),
@@ -192,10 +201,11 @@ mod tests {
     fn a_half_received_frame_holds_up_no_other_connection() {
         let reading = Arc::new(Reading::new(&GossipsubConfig::default()));
         let (mut members, peer) = (Members::default(), PeerId::random());
-        let old = members.guest(peer, &reading);
+        let account = Account::Peer(peer);
+        let old = members.guest(peer, account, &reading);
         let all = u32::try_from(old.room.available_permits()).expect("it is small");
         let _half = old.room.try_acquire_many(all).expect("it is free");
-        let new = members.guest(peer, &reading);
+        let new = members.guest(peer, account, &reading);
         assert!(new.room.try_acquire_many(all).is_ok());
     }
 }

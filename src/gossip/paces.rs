@@ -5,17 +5,15 @@
 //! known peers, and [`BURST`] of it at once. A frame that costs more waits until so much of the share has come together. So many who use up the
 //! common pace hold up nobody else, and no more than twice that pace is let in, whatever they bring at once.
 //!
-//! Bounds: an account of fixed size for each connected peer, and for [`MAX_GONE`] that left owing.
+//! Bounds: an account of fixed size for each connected peer, and for those that left owing (`debts.rs`).
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use libp2p::PeerId;
 
 use crate::{
     config::GossipsubConfig,
+    debts::Debts,
     platform::Instant,
     traffic::{Admission, Cost, Pace, Rate},
 };
@@ -26,8 +24,6 @@ const MESSAGES_AT_ONCE: u64 = 20;
 const BYTES_AT_ONCE: u64 = 2;
 /// How much of a share may come at once.
 const BURST: Duration = Duration::from_secs(2);
-/// Peers that have left and whose debts are remembered. Of more, those go first that owe least.
-const MAX_GONE: usize = 1024;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -38,8 +34,7 @@ pub(super) struct Paces {
     accounts: HashMap<PeerId, Account>,
     /// How many are known.
     known: u64,
-    /// Who has left, and when it owes nothing more.
-    gone: BTreeSet<(Instant, PeerId)>,
+    gone: Debts<Account>,
 }
 
 /// What was read, against a pace.
@@ -55,7 +50,6 @@ struct Account {
     /// Until when its share is used up.
     booked: Option<Instant>,
     is_known: bool,
-    is_here: bool,
 }
 
 impl Measure {
@@ -99,13 +93,13 @@ impl Paces {
             all: Measure::new(messages, bytes),
             accounts: HashMap::new(),
             known: 0,
-            gone: BTreeSet::new(),
+            gone: Debts::default(),
         }
     }
 
     /// A peer is known, and has a share.
-    pub(super) fn know(&mut self, peer: PeerId, now: Instant) {
-        let account = self.account(peer, now);
+    pub(super) fn know(&mut self, peer: PeerId) {
+        let account = self.account(peer);
         if !std::mem::replace(&mut account.is_known, true) {
             self.known += 1;
         }
@@ -113,33 +107,19 @@ impl Paces {
 
     /// A peer is gone; what it owes is not.
     pub(super) fn forget(&mut self, peer: &PeerId, now: Instant) {
-        let Some(account) = self
-            .accounts
-            .get_mut(peer)
-            .filter(|account| account.is_here)
-        else {
+        let Some(mut account) = self.accounts.remove(peer) else {
             return;
         };
-        account.is_here = false;
         self.known -= u64::from(std::mem::take(&mut account.is_known));
-        match account.paid_at().filter(|at| now < *at) {
-            Some(at) => drop(self.gone.insert((at, *peer))),
-            None => drop(self.accounts.remove(peer)),
-        }
-        while let Some(&(at, eldest)) = self.gone.first()
-            && (at <= now || self.gone.len() > MAX_GONE)
-        {
-            self.gone.pop_first();
-            self.accounts.remove(&eldest);
+        if let Some(paid_at) = account.paid_at() {
+            self.gone.keep(*peer, account, paid_at, now);
         }
     }
 
     /// When more may be read from a peer.
     pub(super) fn ready(&self, peer: &PeerId, now: Instant) -> Admission {
-        let own = self
-            .accounts
-            .get(peer)
-            .map(|account| account.own.ready(now));
+        let account = self.accounts.get(peer).or_else(|| self.gone.get(peer));
+        let own = account.map(|account| account.own.ready(now));
         let own = own.unwrap_or(Admission::Now);
         own.later(self.lets_in(peer, Cost::default(), now, now))
     }
@@ -149,7 +129,7 @@ impl Paces {
         cost.items = cost
             .items
             .min(self.messages.saturating_mul(MESSAGES_AT_ONCE) / 2);
-        self.account(peer, now).own.charge(cost, now);
+        self.account(peer).own.charge(cost, now);
     }
 
     /// When a frame that has waited since then may be let in.
@@ -197,19 +177,15 @@ impl Paces {
     }
 
     /// The account of a peer that is here.
-    fn account(&mut self, peer: PeerId, now: Instant) -> &mut Account {
+    fn account(&mut self, peer: PeerId) -> &mut Account {
         let half = Measure::new(self.messages.div_ceil(2), self.bytes.div_ceil(2));
-        let account = self.accounts.entry(peer).or_insert(Account {
+        let anew = Account {
             own: half,
             booked: None,
             is_known: false,
-            is_here: true,
-        });
-        if !std::mem::replace(&mut account.is_here, true) {
-            let paid_at = account.paid_at().unwrap_or(now);
-            self.gone.remove(&(paid_at, peer));
-        }
-        account
+        };
+        let account = self.accounts.entry(peer);
+        account.or_insert_with(|| self.gone.take(&peer).unwrap_or(anew))
     }
 }
 
@@ -240,15 +216,13 @@ mod tests {
     #[test]
     fn many_who_use_up_the_common_pace_hold_up_no_known_peer() {
         let (mut paces, honest, mut now) = (paces(), PeerId::random(), crate::platform::now());
-        paces.know(honest, now);
+        paces.know(honest);
         let full = Cost {
             items: 1783,
             bytes: 64 << 10,
         };
         let attackers = [(); 100].map(|()| PeerId::random());
-        attackers
-            .iter()
-            .for_each(|attacker| paces.know(*attacker, now));
+        attackers.iter().for_each(|attacker| paces.know(*attacker));
         let stranger = PeerId::random();
         let start = now;
         while enter(&mut paces, stranger, full, start, now) {}
@@ -273,7 +247,7 @@ mod tests {
     fn shares_let_in_no_more_than_twice_the_pace_whatever_comes_at_once() {
         let (mut paces, start) = (paces(), crate::platform::now());
         let peers = [(); 50].map(|()| PeerId::random());
-        peers.iter().for_each(|peer| paces.know(*peer, start));
+        peers.iter().for_each(|peer| paces.know(*peer));
         let large = 4 * MIB;
         let mut since = [start; 50];
         let mut let_in = 0;
@@ -303,21 +277,10 @@ mod tests {
         assert!(matches!(before, Admission::At(_)));
         paces.forget(&peer, now);
         assert_eq!(paces.ready(&peer, now), before);
-        paces.know(peer, now);
-        assert!(paces.gone.is_empty() && paces.known == 1);
+        paces.know(peer);
+        assert!(paces.gone.get(&peer).is_none() && paces.known == 1);
         assert_eq!(paces.ready(&peer, now), before);
         paces.forget(&peer, now);
-        // A crowd that leaves owing less makes nobody forget it; and what is paid is not kept.
-        for _ in 0..MAX_GONE + 10 {
-            let other = PeerId::random();
-            paces.charge(other, bytes(1), now);
-            paces.forget(&other, now);
-        }
-        assert_eq!(paces.ready(&peer, now), before);
-        assert!(paces.gone.len() == MAX_GONE && paces.accounts.len() == MAX_GONE);
-        let (other, late) = (PeerId::random(), now + Duration::from_secs(3600));
-        paces.know(other, late);
-        paces.forget(&other, late);
-        assert!(paces.gone.is_empty() && paces.accounts.is_empty() && paces.known == 0);
+        assert!(paces.accounts.is_empty() && paces.known == 0);
     }
 }

@@ -39,10 +39,11 @@ impl Reading {
     pub(super) fn new(config: &GossipsubConfig) -> Self {
         // The length in front, and names and control entries beside the largest item.
         let longest = config.max_transmit_size + (16 << 10);
+        let room = LONG_FRAMES * longest.div_ceil(1024);
         Self {
             joined: Mutex::default(),
             paces: Mutex::new(Paces::new(config)),
-            room: LongFrames::new(LONG_FRAMES * longest.div_ceil(1024), GRACE),
+            room: LongFrames::new(room, room, GRACE),
             longest,
         }
     }
@@ -56,8 +57,8 @@ impl Reading {
     }
 
     /// A peer is known, and has a share.
-    pub(super) fn know(&self, peer: PeerId, now: Instant) {
-        lock(&self.paces).know(peer, now);
+    pub(super) fn know(&self, peer: PeerId) {
+        lock(&self.paces).know(peer);
     }
 
     /// A peer is gone.

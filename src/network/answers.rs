@@ -1,136 +1,251 @@
-//! Answers about state that peers have not read yet.
+//! Questions of peers about state: they wait for room, then for the application, and their answers for who asked.
 //!
-//! An answer may have megabytes, and a peer may take none of it until libp2p gives it up (after
-//! `protocol.request_response_config.request_timeout`). So each holds room until it is written or given up, and before a question is
-//! answered there has to be room for the longest answer there may be, which is held while the application thinks about it.
-//! A question for which there is none waits with those that came before it; a peer's own hold up nobody else's.
+//! An answer may have megabytes, and a peer may take none of it. So before a question is answered there is room for the longest
+//! answer there may be; once the answer is there, it holds what it has, until it is written. Accounts have the room in turns, and
+//! an answer that is not read gives way to who waits (`traffic/room.rs`), or ends when the request times out
+//! (`protocol.request_response_config.request_timeout`). A question whose asker gave up is not answered, wherever it waits.
 //!
-//! Bounds: bytes, of all peers together and of each.
+//! Bounds: questions, of all peers together and of each (`protocol.validation.queries`); bytes of answers, of all together
+//! (`protocol.request_response_config.max_bytes`) and of each account (`max_connection_bytes`); answers that the application
+//! works at (`protocol.validation.max_queries_in_flight`).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
-use libp2p::{PeerId, request_response::InboundRequestId};
+use futures::{
+    FutureExt,
+    future::{self, AbortHandle, BoxFuture},
+};
+use libp2p::{
+    PeerId,
+    request_response::{InboundRequestId, ResponseChannel},
+};
+use tokio::sync::Semaphore;
 
-use crate::config::{RequestResponseConfig, Share};
+use super::{
+    codec::{Frame, GRACE},
+    room::{LongFrames, Place},
+};
+use crate::{
+    chain::StateResponse,
+    config::{RequestResponseConfig, Share, ValidationConfig},
+    intake::NoRoom,
+    peers::Account,
+};
 
-/// See the module's documentation.
+/// See the module's documentation. A question has an id, and a way back.
 #[derive(Debug)]
 pub(crate) struct Answers<Q = InboundRequestId> {
-    room: Share,
-    longest: usize,
-    /// Who has asked what, and the bytes that are held for it.
-    held: HashMap<Q, (PeerId, usize)>,
+    limits: Share,
+    /// Questions of each peer.
     peers: HashMap<PeerId, usize>,
     all: usize,
+    /// Ends the waiting of those whose askers gave up.
+    waiting: HashMap<Q, AbortHandle>,
+    /// The longest answer.
+    longest: usize,
+    room: LongFrames,
+    at_work: Arc<Semaphore>,
 }
 
-impl<Q: std::hash::Hash + Eq> Answers<Q> {
-    /// None yet.
-    pub(crate) fn new(config: &RequestResponseConfig) -> Self {
+/// What became of a question.
+#[derive(Debug)]
+pub(crate) struct Answered<Q = InboundRequestId, C = ResponseChannel<Frame>> {
+    id: Q,
+    peer: PeerId,
+    channel: C,
+    found: Option<Found>,
+}
+
+/// An answer and its place; without state where there is none, or the application failed.
+type Found = (Place, Option<StateResponse>);
+
+impl<Q: Copy + Eq + Hash + Send + 'static> Answers<Q> {
+    /// No questions yet.
+    pub(crate) fn new(validation: &ValidationConfig, messages: &RequestResponseConfig) -> Self {
+        let longest = messages.max_message_size;
+        let kib = |bytes: usize| bytes.max(longest).div_ceil(1024);
+        let room = kib(messages.max_bytes);
+        let most = kib(messages.max_connection_bytes);
         Self {
-            room: Share {
-                all: config.max_bytes,
-                per_peer: config.max_connection_bytes,
-            },
-            longest: config.max_message_size,
-            held: HashMap::new(),
+            limits: validation.queries,
             peers: HashMap::new(),
             all: 0,
+            waiting: HashMap::new(),
+            longest,
+            room: LongFrames::new(room, most, GRACE),
+            at_work: Arc::new(Semaphore::new(validation.max_queries_in_flight)),
         }
     }
 
-    /// Whether a question of a peer may be answered now.
-    pub(crate) fn has_room(&self, peer: &PeerId) -> bool {
-        let of_peer = self.peers.get(peer).copied().unwrap_or_default();
-        of_peer.saturating_add(self.longest) <= self.room.per_peer
-            && self.all.saturating_add(self.longest) <= self.room.all
+    /// A question is to be answered by this work, which begins when it is polled; what it gives goes to [`Answers::done`].
+    ///
+    /// # Errors
+    /// The way back, and whose limit leaves no room.
+    pub(crate) fn ask<C: Send + 'static>(
+        &mut self,
+        (peer, account): (PeerId, Account),
+        id: Q,
+        channel: C,
+        work: impl Future<Output = Option<StateResponse>> + Send + 'static,
+    ) -> Result<BoxFuture<'static, Answered<Q, C>>, (C, NoRoom)> {
+        if self.peers.get(&peer).copied().unwrap_or_default() >= self.limits.per_peer {
+            return Err((channel, NoRoom::Peer));
+        }
+        if self.all >= self.limits.all {
+            return Err((channel, NoRoom::All));
+        }
+        *self.peers.entry(peer).or_default() += 1;
+        self.all += 1;
+        let (room, at_work) = (self.room.clone(), Arc::clone(&self.at_work));
+        let longest = self.longest;
+        let (turn, gives_up) = future::abortable(async move {
+            let place = room.enter(account, longest).await;
+            (place, at_work.acquire_owned().await)
+        });
+        self.waiting.insert(id, gives_up);
+        let answered = async move {
+            let found = match turn.await {
+                Ok((place, Ok(_at_work))) => Some((place, work.await)),
+                _ => None,
+            };
+            Answered {
+                id,
+                peer,
+                channel,
+                found,
+            }
+        };
+        Ok(answered.boxed())
     }
 
-    /// A question is being answered.
-    pub(crate) fn begin(&mut self, question: Q, peer: PeerId) {
-        self.hold(question, peer, self.longest);
-    }
-
-    /// The answer has so many bytes, and goes out.
-    pub(crate) fn send(&mut self, question: Q, bytes: usize) {
-        if let Some(&(peer, held)) = self.held.get(&question) {
-            self.hold(question, peer, bytes.min(held));
+    /// Nobody waits for the answer any more.
+    pub(crate) fn gave_up(&self, id: &Q) {
+        if let Some(waits) = self.waiting.get(id) {
+            waits.abort();
         }
     }
 
-    /// Nothing is held for it any more; whose question it was.
-    pub(crate) fn end(&mut self, question: &Q) -> Option<PeerId> {
-        let (peer, bytes) = self.held.remove(question)?;
-        self.all -= bytes;
-        if let Some(of_peer) = self.peers.get_mut(&peer) {
-            *of_peer -= bytes;
-            if *of_peer == 0 {
-                self.peers.remove(&peer);
+    /// A question is over: the way back, and what there is to say unless its asker gave up.
+    pub(crate) fn done<C>(&mut self, answered: Answered<Q, C>) -> (C, Option<Found>) {
+        self.waiting.remove(&answered.id);
+        self.all = self.all.saturating_sub(1);
+        if let Some(count) = self.peers.get_mut(&answered.peer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.peers.remove(&answered.peer);
             }
         }
-        Some(peer)
+        (answered.channel, answered.found)
     }
 
-    fn hold(&mut self, question: Q, peer: PeerId, bytes: usize) {
-        // One that was begun already begins anew.
-        self.end(&question);
-        let bytes = bytes.max(1);
-        self.held.insert(question, (peer, bytes));
-        *self.peers.entry(peer).or_default() += bytes;
-        self.all += bytes;
+    /// Questions that are not over.
+    pub(crate) fn len(&self) -> usize {
+        self.all
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::platform::test;
 
-    fn answers() -> Answers<usize> {
-        Answers::new(&RequestResponseConfig {
-            max_message_size: 10,
-            max_connection_bytes: 25,
-            max_bytes: 50,
+    fn answers(per_peer: usize) -> Answers<usize> {
+        let messages = RequestResponseConfig {
+            max_message_size: 10 << 10,
+            max_connection_bytes: 20 << 10,
+            max_bytes: 40 << 10,
             ..RequestResponseConfig::default()
-        })
+        };
+        let validation = ValidationConfig {
+            queries: Share { all: 8, per_peer },
+            ..ValidationConfig::default()
+        };
+        Answers::new(&validation, &messages)
     }
 
-    #[test]
-    fn what_is_not_read_holds_its_room_until_it_is_or_is_given_up() {
-        let (mut answers, [one, two]) = (answers(), [(); 2].map(|()| PeerId::random()));
-        answers.begin(1, one);
-        answers.begin(2, one);
-        assert!(!answers.has_room(&one) && answers.has_room(&two));
-        answers.send(1, 3);
-        assert!(answers.has_room(&one), "it was a short one");
-        answers.begin(3, one);
-        assert!(!answers.has_room(&one));
-        assert_eq!(answers.end(&2), Some(one));
-        assert!(answers.has_room(&one));
-        assert_eq!(answers.end(&2), None, "once");
+    fn asker() -> (PeerId, Account) {
+        let peer = PeerId::random();
+        (peer, Account::Peer(peer))
     }
 
-    proptest! {
-        #[test]
-        fn nobody_holds_more_than_the_limits_and_nothing_stays(steps in proptest::collection::vec((0usize..6, 0usize..20, 0u8..3), 1..200)) {
-            let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
-            let mut answers = answers();
-            for (question, (peer, bytes, step)) in steps.iter().copied().enumerate() {
-                match step {
-                    0 if answers.has_room(&peers[peer]) => answers.begin(question, peers[peer]),
-                    1 => answers.send(bytes, peer),
-                    _ => {
-                        answers.end(&bytes);
-                    }
-                }
-                prop_assert!(answers.all <= 50 && answers.peers.values().all(|held| *held <= 25));
-            }
-            for question in 0..steps.len() {
-                answers.end(&question);
-            }
-            prop_assert!(answers.all == 0 && answers.held.is_empty() && answers.peers.is_empty());
+    type Asked = BoxFuture<'static, Answered<usize, ()>>;
+
+    fn answer(answers: &mut Answers<usize>, asked: Asked) -> Option<Place> {
+        let answered = futures::executor::block_on(asked);
+        answers.done(answered).1.map(|(place, _)| place)
+    }
+
+    #[core::prelude::v1::test]
+    fn what_is_not_read_holds_its_room_and_others_have_theirs() {
+        let mut answers = answers(4);
+        let (one, two) = (asker(), asker());
+        let ask = |answers: &mut Answers<usize>, who, id| answers.ask(who, id, (), async { None });
+        let mut held = Vec::new();
+        for id in 0..2 {
+            let asked = ask(&mut answers, one, id).expect("room");
+            held.extend(answer(&mut answers, asked));
         }
+        let mut waits = ask(&mut answers, one, 2).expect("it may ask");
+        assert!((&mut waits).now_or_never().is_none(), "it has its part");
+        let other = ask(&mut answers, two, 3).expect("room");
+        held.extend(answer(&mut answers, other));
+        assert_eq!((held.len(), answers.room.free_kib()), (3, 10));
+        held[0].shrink(1);
+        held[1].shrink(9 << 10);
+        assert_eq!(answers.room.free_kib(), 10, "what waited has it");
+        let after = answer(&mut answers, waits);
+        assert!(after.is_some(), "it was a short one");
+        drop((held, after));
+        assert_eq!(answers.room.free_kib(), 40);
+    }
+
+    #[core::prelude::v1::test]
+    fn whose_asker_gave_up_is_not_answered() {
+        let mut answers = answers(4);
+        let (who, asked) = (asker(), Arc::new(AtomicUsize::new(0)));
+        let held: Vec<_> = (0..2)
+            .filter_map(|id| {
+                let asked = answers.ask(who, id, (), async { None }).expect("room");
+                answer(&mut answers, asked)
+            })
+            .collect();
+        let counts = Arc::clone(&asked);
+        let work = async move {
+            counts.fetch_add(1, Ordering::Relaxed);
+            None
+        };
+        let mut waits = answers.ask(who, 7, (), work).expect("room");
+        assert!((&mut waits).now_or_never().is_none());
+        answers.gave_up(&7);
+        drop(held);
+        assert!(answer(&mut answers, waits).is_none());
+        assert_eq!((asked.load(Ordering::Relaxed), answers.len()), (0, 0));
+        assert!(answers.peers.is_empty() && answers.waiting.is_empty());
+        assert_eq!(answers.room.free_kib(), 40);
+    }
+
+    #[core::prelude::v1::test]
+    fn questions_are_counted_for_each_and_for_all() {
+        let mut answers = answers(3);
+        let askers = [(); 3].map(|()| asker());
+        let mut asked = Vec::new();
+        for (number, who) in askers.iter().flat_map(|who| [who; 4]).enumerate() {
+            match answers.ask(*who, number, (), async { None }) {
+                Ok(question) => asked.push(question),
+                Err(((), no_room)) => {
+                    let expected = match number {
+                        3 | 7 => NoRoom::Peer,
+                        _ => NoRoom::All,
+                    };
+                    assert_eq!(no_room, expected, "{number}");
+                }
+            }
+        }
+        assert_eq!((asked.len(), answers.len()), (8, 8));
+        for question in asked {
+            drop(answer(&mut answers, question));
+        }
+        assert!(answers.peers.is_empty() && answers.len() == 0);
     }
 }

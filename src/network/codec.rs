@@ -5,11 +5,11 @@
 //!
 //! What streams hold is bounded in bytes: a frame is read once there is room for all of it on its connection, and what goes
 //! beyond its first `SMALL` bytes once there is room on the node, and keeps its places until it is dropped. So short frames
-//! wait for nobody else's, and a length alone takes no room from others. Peers have the node's room in turns, and who sends
+//! wait for nobody else's, and a length alone takes no room from others. Accounts have the node's room in turns, and who sends
 //! slowly gives way to those that wait (`traffic/room.rs`), and loses its stream in any case when the request times out
 //! (`protocol.request_response_config.request_timeout`). It is for peers that said hello: long requests of others are
 //! refused unread. The node may hear of a hello a moment later than the peer, which goes on at once: so a request waits for
-//! that as long as its pauses are.
+//! that as long as its pauses are. A frame that is sent may have a place too, and gives way in the same manner where it is not read.
 //!
 //! A request that breaks these rules is a request still, an `Err`: libp2p drops the ones that can't be read without a
 //! word, and then nobody would be told why or pay for it.
@@ -26,12 +26,15 @@ use libp2p::{PeerId, StreamProtocol, request_response::Codec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::room::{LongFrames, Place};
-use crate::platform::{Delay, lock::lock};
+use crate::{
+    peers::Account,
+    platform::{Delay, lock::lock},
+};
 
 /// So much of a frame needs no room of the node's, in bytes.
 const SMALL: usize = 64 << 10;
 /// How long a long frame has its room at least, whoever waits: its sender has so much of the request's time to lose.
-const GRACE: Duration = Duration::from_millis(250);
+pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// How often a long request's sender is looked up, which has not said hello as far as is known, and how long after the first look
 /// comes the second; each pause is twice as long as the one before, 1.27 s in all.
 const PAUSES: u32 = 7;
@@ -42,7 +45,19 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub struct Frame {
     bytes: Vec<u8>,
     _own: Option<OwnedSemaphorePermit>,
-    _place: Option<Place>,
+    place: Option<Place>,
+}
+
+impl Frame {
+    /// One to be sent, with its place.
+    pub(super) fn placed(bytes: Vec<u8>, mut place: Place) -> Self {
+        place.shrink(bytes.len());
+        Self {
+            bytes,
+            _own: None,
+            place: Some(place),
+        }
+    }
 }
 
 impl From<Vec<u8>> for Frame {
@@ -84,11 +99,12 @@ struct Room {
 }
 
 /// Whose connection it is that the codec is cloned for next: libp2p does not tell.
-pub(super) type Newcomer = Arc<Mutex<Option<PeerId>>>;
+pub(super) type Newcomer = Arc<Mutex<Option<(PeerId, Account)>>>;
 
 #[derive(Clone)]
 struct Connection {
     peer: PeerId,
+    account: Account,
     room: Arc<Semaphore>,
 }
 
@@ -101,9 +117,13 @@ impl fmt::Debug for Room {
 impl Clone for Room {
     fn clone(&self) -> Self {
         let begin = || {
-            let peer = lock(&self.newcomer).take()?;
+            let (peer, account) = lock(&self.newcomer).take()?;
             let room = Arc::new(Semaphore::new(self.per_connection));
-            Some(Connection { peer, room })
+            Some(Connection {
+                peer,
+                account,
+                room,
+            })
         };
         Self {
             all: self.all.clone(),
@@ -124,7 +144,11 @@ impl Room {
         is_asked: bool,
     ) -> io::Result<Frame> {
         let nobody = || io::Error::other("this codec was never given a connection");
-        let Connection { peer, room } = self.connection.as_ref().ok_or_else(nobody)?;
+        let Connection {
+            peer,
+            account,
+            room,
+        } = self.connection.as_ref().ok_or_else(nobody)?;
         if length > SMALL && !is_asked && !self.hears_hello(peer).await {
             let problem = "say hello before you send long messages; see docs/wire.md";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
@@ -135,13 +159,13 @@ impl Room {
         let mut frame = Frame {
             bytes: read_exactly(io, length.min(SMALL)).await?,
             _own: Some(own),
-            _place: None,
+            place: None,
         };
         let rest = length - frame.bytes.len();
         if rest > 0 {
-            let mut place = self.all.enter(*peer, length).await;
+            let mut place = self.all.enter(*account, length).await;
             place.read(io, &mut frame.bytes, rest).await?;
-            frame._place = Some(place);
+            frame.place = Some(place);
         }
         Ok(frame)
     }
@@ -179,7 +203,7 @@ impl FrameCodec {
                 .min(Semaphore::MAX_PERMITS)
         };
         let room = Room {
-            all: LongFrames::new(kib(all), GRACE),
+            all: LongFrames::new(kib(all), kib(all), GRACE),
             per_connection: kib(per_connection),
             is_greeted: Arc::new(is_greeted),
             newcomer,
@@ -220,7 +244,10 @@ impl FrameCodec {
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         match &self.room {
-            Some(room) => room.read(io, length, is_asked).await,
+            Some(room) => {
+                let read = room.read(io, length, is_asked).await;
+                read.map_err(|error| cut_short(error, is_asked))
+            }
             None => read_exactly(io, length).await.map(Frame::from),
         }
     }
@@ -234,6 +261,16 @@ impl FrameCodec {
         io: &mut T,
         frame: &[u8],
     ) -> io::Result<()> {
+        self.write_frame(io, frame, None).await
+    }
+
+    /// Writes one frame, which has a place or not.
+    async fn write_frame<T: AsyncWrite + Unpin + Send>(
+        &self,
+        io: &mut T,
+        frame: &[u8],
+        place: Option<&mut Place>,
+    ) -> io::Result<()> {
         if frame.len() > self.max {
             let problem = format!(
                 "a frame of {} bytes is over the limit of {}",
@@ -245,7 +282,10 @@ impl FrameCodec {
         let mut head = Vec::with_capacity(5);
         prost::encode_length_delimiter(frame.len(), &mut head)?;
         io.write_all(&head).await?;
-        io.write_all(frame).await?;
+        match place {
+            Some(place) => place.write(io, frame).await?,
+            None => io.write_all(frame).await?,
+        }
         io.close().await
     }
 }
@@ -315,6 +355,16 @@ pub(crate) fn is_refused(error: &io::Error) -> bool {
     )
 }
 
+/// An answer that is cut short is no fault: who sends it may have given way to others.
+fn cut_short(error: io::Error, is_asked: bool) -> io::Error {
+    if !is_asked || error.kind() != io::ErrorKind::UnexpectedEof {
+        return error;
+    }
+    let problem =
+        "the peer ended the stream in the middle of its answer; it may be busy, ask again later";
+    io::Error::new(io::ErrorKind::ConnectionAborted, problem)
+}
+
 /// Whether a stream failed by what the peer wrote, not by the network.
 pub(crate) fn is_garbage(error: &io::Error) -> bool {
     matches!(
@@ -326,7 +376,7 @@ pub(crate) fn is_garbage(error: &io::Error) -> bool {
 impl Codec for FrameCodec {
     type Protocol = StreamProtocol;
     type Request = io::Result<Frame>;
-    type Response = Vec<u8>;
+    type Response = Frame;
 
     async fn read_request<T: AsyncRead + Unpin + Send>(
         &mut self,
@@ -343,8 +393,8 @@ impl Codec for FrameCodec {
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-    ) -> io::Result<Vec<u8>> {
-        Ok(self.read_frame(io, true).await?.bytes)
+    ) -> io::Result<Frame> {
+        self.read_frame(io, true).await
     }
 
     async fn write_request<T: AsyncWrite + Unpin + Send>(
@@ -360,9 +410,10 @@ impl Codec for FrameCodec {
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        frame: Vec<u8>,
+        mut frame: Frame,
     ) -> io::Result<()> {
-        self.write(io, &frame).await
+        let mut place = frame.place.take();
+        self.write_frame(io, &frame, place.as_mut()).await
     }
 }
 
@@ -449,7 +500,7 @@ mod tests {
         let newcomer = Newcomer::default();
         let codec = FrameCodec::new(max).with_room(room, is_greeted, Arc::clone(&newcomer));
         peers.map(|peer| {
-            *lock(&newcomer) = Some(peer);
+            *lock(&newcomer) = Some((peer, Account::Peer(peer)));
             codec.clone()
         })
     }

@@ -19,7 +19,7 @@ use libp2p::{
 
 use crate::{
     network::shared::SharedTable,
-    peers::{Connected, Direction, Scope},
+    peers::{Account, Connected, Direction, Scope},
     platform::{self, lock::lock},
     transport::SharedPolicy,
 };
@@ -50,6 +50,11 @@ impl Gate {
     ) -> Vec<Multiaddr> {
         let scope = self.connected.scope(teller);
         lock(&self.policy).learnt(scope, about, addresses)
+    }
+
+    /// Whose share of what all have together a connected peer has.
+    pub(crate) fn account(&self, peer: &PeerId) -> Account {
+        self.connected.account(peer)
     }
 
     /// The user wants this address dialled, now or later: it may be anything. To be called before each such dial.

@@ -19,7 +19,11 @@ use super::{
     codec::{Frame, FrameCodec, Newcomer},
     shared::SharedTable,
 };
-use crate::{config::RequestResponseConfig, peers::Stage, platform::lock::lock};
+use crate::{
+    config::RequestResponseConfig,
+    peers::{Account, Stage},
+    platform::lock::lock,
+};
 
 type Inner = rr::Behaviour<FrameCodec>;
 
@@ -62,16 +66,16 @@ impl Messages {
     /// The answer: the peer is gone.
     pub(crate) fn send_response(
         &mut self,
-        channel: ResponseChannel<Vec<u8>>,
-        answer: Vec<u8>,
-    ) -> Result<(), Vec<u8>> {
+        channel: ResponseChannel<Frame>,
+        answer: Frame,
+    ) -> Result<(), Frame> {
         self.inner.send_response(channel, answer)
     }
 }
 
 impl NetworkBehaviour for Messages {
     type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
-    type ToSwarm = rr::Event<std::io::Result<Frame>, Vec<u8>>;
+    type ToSwarm = rr::Event<std::io::Result<Frame>, Frame>;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -80,7 +84,7 @@ impl NetworkBehaviour for Messages {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        *lock(&self.newcomer) = Some(peer);
+        *lock(&self.newcomer) = Some((peer, Account::of(peer, remote)));
         self.inner
             .handle_established_inbound_connection(connection, peer, local, remote)
     }
@@ -104,7 +108,7 @@ impl NetworkBehaviour for Messages {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        *lock(&self.newcomer) = Some(peer);
+        *lock(&self.newcomer) = Some((peer, Account::of(peer, address)));
         self.inner
             .handle_established_outbound_connection(connection, peer, address, role, port)
     }

@@ -6,7 +6,10 @@
 //!
 //! A peer refuses messages that come faster than it lets them, and holds it against whoever sent them. So this end keeps to the
 //! same limits ([`RateLimiter::mirror`]): what would be refused waits for its turn too, and in its order.
-//! Bounds: for each peer, [`MAX_WAITING`] and [`MAX_WAITING_BYTES`]; each is waited for by a caller.
+//!
+//! Bounds: for each peer, [`MAX_WAITING`]; and bytes, of all messages without an answer yet, [`MAX_BYTES`]. Of these one peer may have as many
+//! as are free besides (the dynamic threshold of Choudhury and Hahne, 1998): so peers that take nothing leave room for messages to
+//! others, however many they are. Each message is waited for by a caller.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,8 +33,10 @@ use crate::{
 
 /// Messages to one peer that wait for their turn; a further one is refused as busy.
 const MAX_WAITING: usize = 1024;
-/// And their bytes, if the largest message is not larger.
-const MAX_WAITING_BYTES: usize = 16 << 20;
+/// Bytes of messages without an answer, if four of the largest are not larger.
+const MAX_BYTES: usize = 64 << 20;
+/// What a message counts beside its bytes.
+const OVERHEAD: usize = 256;
 
 /// What the caller of a direct message waits for.
 pub(crate) type Reply = oneshot::Sender<Result<Option<StateResponse>, ProtocolError>>;
@@ -41,20 +46,29 @@ pub(crate) type Reply = oneshot::Sender<Result<Option<StateResponse>, ProtocolEr
 pub(crate) struct Requests {
     /// To one peer.
     at_once: usize,
-    max_bytes: usize,
+    /// Bytes that are left of all.
+    free: usize,
     patience: Duration,
     /// What peers are sent of late, by the limits that they hold this node to.
     limiter: RateLimiter,
-    sent: HashMap<OutboundRequestId, (PeerId, Instant, Reply)>,
+    sent: HashMap<OutboundRequestId, Sent>,
     peers: HashMap<PeerId, Peer>,
+}
+
+#[derive(Debug)]
+struct Sent {
+    peer: PeerId,
+    at: Instant,
+    weight: usize,
+    reply: Reply,
 }
 
 #[derive(Debug, Default)]
 struct Peer {
     under_way: usize,
     waiting: VecDeque<Waiting>,
-    /// Of those that wait.
-    bytes: usize,
+    /// What those that wait and those under way count.
+    taken: usize,
     /// Somebody will say when the turn of the first has come ([`Turn::At`]).
     called: bool,
 }
@@ -79,11 +93,35 @@ struct Waiting {
     until: Instant,
 }
 
+/// What a message of so many bytes counts.
+fn weight(bytes: usize) -> usize {
+    bytes.saturating_add(OVERHEAD)
+}
+
 impl Peer {
-    fn pop(&mut self) -> Option<Waiting> {
+    fn pop(&mut self, free: &mut usize) -> Option<Waiting> {
         let next = self.waiting.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(next.frame.len());
+        self.give_back(weight(next.frame.len()), free);
         Some(next)
+    }
+
+    /// Gives room back to all.
+    fn give_back(&mut self, weight: usize, free: &mut usize) {
+        self.taken = self.taken.saturating_sub(weight);
+        *free += weight;
+    }
+
+    /// Forgets those whose callers have lost interest, which is their right.
+    fn sweep(&mut self, free: &mut usize) {
+        let mut swept = 0;
+        self.waiting.retain(|waiting| {
+            let is_over = waiting.reply.is_closed();
+            if is_over {
+                swept += weight(waiting.frame.len());
+            }
+            !is_over
+        });
+        self.give_back(swept, free);
     }
 }
 
@@ -92,7 +130,7 @@ impl Requests {
     pub(crate) fn new(config: &RequestResponseConfig, limits: Limits) -> Self {
         Self {
             at_once: (config.max_concurrent_streams / 2).max(1),
-            max_bytes: MAX_WAITING_BYTES.max(config.max_message_size),
+            free: MAX_BYTES.max(4 * weight(config.max_message_size)),
             patience: config.request_timeout,
             limiter: RateLimiter::mirror(limits),
             sent: HashMap::new(),
@@ -109,27 +147,22 @@ impl Requests {
         reply: Reply,
         now: Instant,
     ) {
-        let (max_bytes, until) = (self.max_bytes, now + self.patience);
+        let (weight, until) = (weight(frame.len()), now + self.patience);
         let of_peer = self.peers.entry(peer).or_default();
-        let is_full = |of_peer: &Peer| {
-            of_peer.waiting.len() >= MAX_WAITING || of_peer.bytes + frame.len() > max_bytes
+        let is_full = |of_peer: &Peer, free: usize| {
+            of_peer.waiting.len() >= MAX_WAITING || of_peer.taken.saturating_add(weight) > free
         };
-        if is_full(of_peer) {
-            // Who waits no more has lost interest, which is its right.
-            of_peer.waiting.retain(|waiting| !waiting.reply.is_closed());
-            of_peer.bytes = of_peer
-                .waiting
-                .iter()
-                .map(|waiting| waiting.frame.len())
-                .sum();
+        if is_full(of_peer, self.free) {
+            of_peer.sweep(&mut self.free);
         }
-        if is_full(of_peer) {
+        if is_full(of_peer, self.free) {
             let _ = reply.send(Err(ProtocolError::Busy));
         } else {
             let bytes = frame.len() as u64;
             let mut dues = vec![(Protocol::Message, Cost { items: 1, bytes: 0 })];
             dues.extend(names_peers.then_some((Protocol::Discovery, Cost { items: 1, bytes })));
-            of_peer.bytes += frame.len();
+            of_peer.taken += weight;
+            self.free -= weight;
             of_peer.waiting.push_back(Waiting {
                 frame,
                 dues,
@@ -141,12 +174,14 @@ impl Requests {
 
     /// Those that have waited for their turn for too long wait no more.
     pub(crate) fn on_time(&mut self, now: Instant) {
+        let free = &mut self.free;
         self.peers.retain(|_, of_peer| {
+            of_peer.sweep(free);
             while of_peer
                 .waiting
                 .front()
                 .is_some_and(|first| first.until <= now)
-                && let Some(late) = of_peer.pop()
+                && let Some(late) = of_peer.pop(free)
             {
                 let _ = late.reply.send(Err(ProtocolError::Timeout));
             }
@@ -176,7 +211,7 @@ impl Requests {
                 }
                 first.dues.pop();
             }
-            if let Some(Waiting { frame, reply, .. }) = of_peer.pop()
+            if let Some(Waiting { frame, reply, .. }) = of_peer.pop(&mut self.free)
                 && !reply.is_closed()
             {
                 return Turn::Now(frame, reply);
@@ -199,16 +234,35 @@ impl Requests {
     pub(crate) fn gone(&mut self, peer: &PeerId, now: Instant) {
         self.limiter.forget(peer, now);
         while let Some(of_peer) = self.peers.get_mut(peer)
-            && let Some(waiting) = of_peer.pop()
+            && let Some(waiting) = of_peer.pop(&mut self.free)
         {
             let _ = waiting.reply.send(Err(ProtocolError::NotConnected(*peer)));
         }
     }
 
-    /// A request was sent.
-    pub(crate) fn sent(&mut self, id: OutboundRequestId, peer: PeerId, reply: Reply, now: Instant) {
-        self.peers.entry(peer).or_default().under_way += 1;
-        self.sent.insert(id, (peer, now, reply));
+    /// A request of so many bytes was sent.
+    pub(crate) fn sent(
+        &mut self,
+        id: OutboundRequestId,
+        (peer, bytes): (PeerId, usize),
+        reply: Reply,
+        now: Instant,
+    ) {
+        let weight = weight(bytes);
+        let of_peer = self.peers.entry(peer).or_default();
+        of_peer.under_way += 1;
+        of_peer.taken += weight;
+        self.free = self.free.saturating_sub(weight);
+        let at = now;
+        self.sent.insert(
+            id,
+            Sent {
+                peer,
+                at,
+                weight,
+                reply,
+            },
+        );
     }
 
     /// An answer came: tells the caller, and says how long it took and whether it was a message at all.
@@ -250,11 +304,12 @@ impl Requests {
     }
 
     fn ended(&mut self, id: OutboundRequestId) -> Option<(Instant, Reply)> {
-        let (peer, at, reply) = self.sent.remove(&id)?;
-        if let Some(of_peer) = self.peers.get_mut(&peer) {
-            of_peer.under_way = of_peer.under_way.saturating_sub(1);
-        }
-        Some((at, reply))
+        let sent = self.sent.remove(&id)?;
+        // The task asks for the next turn of this peer then, and forgets it where there is none.
+        let of_peer = self.peers.entry(sent.peer).or_default();
+        of_peer.under_way = of_peer.under_way.saturating_sub(1);
+        of_peer.give_back(sent.weight, &mut self.free);
+        Some((sent.at, sent.reply))
     }
 }
 
@@ -294,9 +349,30 @@ mod tests {
         assert_eq!(next(&mut requests), Some(vec![7]));
         assert_eq!(next(&mut requests), None);
         assert!(requests.peers.is_empty(), "nothing is kept");
-        let _half = ask(&mut requests, vec![0; MAX_WAITING_BYTES / 2 + 1]);
-        let mut answer = ask(&mut requests, vec![0; MAX_WAITING_BYTES / 2]);
-        assert!(matches!(answer.try_recv(), Ok(Err(ProtocolError::Busy))));
+        assert_eq!(requests.free, MAX_BYTES);
+    }
+
+    #[test]
+    fn peers_that_take_nothing_leave_room_for_messages_to_others() {
+        let (mut requests, now) = (requests(), crate::platform::now());
+        let ask = |requests: &mut Requests, peer, bytes| {
+            let (reply, mut answer) = oneshot::channel();
+            requests.ask(peer, (vec![0; bytes], false), reply, now);
+            let is_taken = answer.try_recv().is_err();
+            is_taken.then_some(answer)
+        };
+        let mut kept = Vec::new();
+        for deaf in [(); 3].map(|()| PeerId::random()) {
+            while let Some(answer) = ask(&mut requests, deaf, 1 << 20) {
+                kept.push(answer);
+            }
+        }
+        let other = PeerId::random();
+        let answer = ask(&mut requests, other, 4 << 20).expect("for who takes something");
+        assert!(matches!(requests.next(&other, now), Turn::Now(..)));
+        drop((kept, answer));
+        requests.on_time(now);
+        assert!(requests.peers.is_empty() && requests.free == MAX_BYTES);
     }
 
     #[test]

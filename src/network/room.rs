@@ -1,4 +1,4 @@
-//! Frames that wait for their room, and come: what drives [`Room`] for direct messages and for gossip.
+//! Frames that wait for their room, and move: what drives [`Room`] for direct messages, for answers about state and for gossip.
 
 use std::{
     collections::HashMap,
@@ -8,19 +8,19 @@ use std::{
 };
 
 use futures::{
-    AsyncRead, FutureExt,
+    AsyncRead, AsyncWrite, AsyncWriteExt, FutureExt,
     future::{self, Either},
 };
-use libp2p::PeerId;
 use tokio::sync::oneshot;
 
 use super::codec::read_on;
 use crate::{
+    peers::Account,
     platform::{self, Delay, lock::lock},
     traffic::Room,
 };
 
-/// What is read before it is counted, in bytes.
+/// What is read or written before it is counted, in bytes.
 const PIECE: usize = 16 << 10;
 
 /// Room for long frames of all peers together, which its copies share.
@@ -29,7 +29,7 @@ pub(crate) struct LongFrames(Arc<Mutex<Frames>>);
 
 #[derive(Debug)]
 struct Frames {
-    room: Room,
+    room: Room<Account>,
     /// Who is to hear what becomes of a frame.
     listeners: HashMap<u64, Listener>,
 }
@@ -40,7 +40,7 @@ struct Listener {
     gives_way: oneshot::Sender<()>,
 }
 
-/// A frame's place, while it waits, comes and is there, until this is dropped.
+/// A frame's place, while it waits, moves and is there, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Place {
     number: u64,
@@ -61,7 +61,7 @@ impl Drop for Place {
 impl Frames {
     /// Tells those that have their room now.
     fn begin(&mut self) {
-        while let Some(number) = self.room.begin(platform::now()) {
+        while let Some(number) = self.room.begin() {
             let listener = self.listeners.get_mut(&number);
             if let Some(begins) = listener.and_then(|listener| listener.begins.take()) {
                 // Who has stopped listening drops its place.
@@ -81,20 +81,21 @@ impl Frames {
 }
 
 impl LongFrames {
-    /// Room for so many KiB, all free; a frame has its room for the grace at least, whoever waits.
-    pub(crate) fn new(kib: usize, grace: Duration) -> Self {
-        let room = Room::new(kib, grace);
+    /// Room for so many KiB, all free, of which one account may have so many; a frame has its room for the grace at least,
+    /// whoever waits.
+    pub(crate) fn new(kib: usize, most: usize, grace: Duration) -> Self {
+        let room = Room::new(kib, most, grace);
         let listeners = HashMap::new();
         Self(Arc::new(Mutex::new(Frames { room, listeners })))
     }
 
-    /// Waits until a peer's frame of so many bytes has its room, and has others hurry meanwhile.
-    pub(crate) async fn enter(&self, peer: PeerId, bytes: usize) -> Place {
+    /// Waits until a frame of so many bytes has its room, and has others hurry meanwhile.
+    pub(crate) async fn enter(&self, account: Account, bytes: usize) -> Place {
         let (begins, mut begun) = oneshot::channel();
         let (gives_way, hurried) = oneshot::channel();
         let (place, grace) = {
             let mut frames = lock(&self.0);
-            let number = frames.room.wait(peer, bytes.div_ceil(1024));
+            let number = frames.room.wait(account, bytes.div_ceil(1024));
             let listener = Listener {
                 begins: Some(begins),
                 gives_way,
@@ -122,6 +123,13 @@ impl LongFrames {
 }
 
 impl Place {
+    /// What takes this place has only so many bytes, as is known now.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let mut frames = lock(&self.frames);
+        frames.room.shrink(self.number, bytes.div_ceil(1024));
+        frames.begin();
+    }
+
     /// Reads `length` bytes more; `bytes` has what came of them, whatever happens.
     ///
     /// # Errors
@@ -132,25 +140,60 @@ impl Place {
         bytes: &mut Vec<u8>,
         length: usize,
     ) -> io::Result<()> {
-        let (frames, number) = (&self.frames, self.number);
+        let counted = self.counter();
         let comes = async {
             let mut left = length;
             while left > 0 {
                 let piece = left.min(PIECE);
                 read_on(io, bytes, piece).await?;
-                lock(frames).room.brought(number, piece);
+                counted(piece);
                 left -= piece;
             }
             Ok(())
         };
-        let read = match future::select(comes.boxed(), &mut self.hurried).await {
-            Either::Left((read, _)) => read,
+        self.in_time(comes).await
+    }
+
+    /// Writes all of these bytes.
+    ///
+    /// # Errors
+    /// `ResourceBusy` where they were taken too slowly for those that waited, and what the stream says.
+    pub(crate) async fn write<T: AsyncWrite + Unpin + Send>(
+        &mut self,
+        io: &mut T,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        let counted = self.counter();
+        let goes = async {
+            for piece in bytes.chunks(PIECE) {
+                io.write_all(piece).await?;
+                counted(piece.len());
+            }
+            Ok(())
+        };
+        self.in_time(goes).await
+    }
+
+    /// Counts bytes that have moved.
+    fn counter(&self) -> impl Fn(usize) + Send + use<> {
+        let (frames, number) = (Arc::clone(&self.frames), self.number);
+        move |bytes| lock(&frames).room.moved(number, bytes)
+    }
+
+    /// Has a frame move until it has, or is to give way.
+    async fn in_time(
+        &mut self,
+        moves: impl Future<Output = io::Result<()>> + Send,
+    ) -> io::Result<()> {
+        lock(&self.frames).room.moves(self.number, platform::now());
+        let moved = match future::select(moves.boxed(), &mut self.hurried).await {
+            Either::Left((moved, _)) => moved,
             Either::Right(_) => Err(io::Error::new(
                 io::ErrorKind::ResourceBusy,
-                "it came too slowly while others waited for its room; send it again later",
+                "it moved too slowly while others waited for its room; try again later",
             )),
         };
-        lock(frames).room.came(number);
-        read
+        lock(&self.frames).room.rests(self.number);
+        moved
     }
 }

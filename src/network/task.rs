@@ -30,6 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     NetworkEvent, TopicItem,
+    answers::{Answered, Answers},
     behaviour::Behaviour,
     circuits::Circuits,
     codec,
@@ -41,7 +42,7 @@ use super::{
     starting::{NO_INTERFACE, Started, Starting},
 };
 use crate::{
-    chain::{Item, ItemKind, StateResponse, Verdict},
+    chain::{Item, ItemKind, Verdict},
     config::{Config, modern},
     error::{NetworkError, ProtocolError},
     gossip::{GossipEvent, MAX_TOPIC_NAME},
@@ -68,7 +69,6 @@ mod message;
 mod ping;
 mod swarm;
 
-use self::message::Queries;
 use gossip::{Unpublished, acceptance};
 use lingering::Lingering;
 
@@ -92,9 +92,7 @@ const TROUBLE: Duration = Duration::from_secs(60);
 type Frame = std::io::Result<codec::Frame>;
 /// Our own items that wait for the task, of each kind.
 type Submissions = [mpsc::Receiver<Submission>; ItemKind::ALL.len()];
-type ResponseChannel = rr::ResponseChannel<Vec<u8>>;
-/// A question, and where its answer goes.
-type Asked = (rr::InboundRequestId, ResponseChannel);
+type ResponseChannel = rr::ResponseChannel<codec::Frame>;
 
 /// See the module's documentation.
 pub(crate) struct Task {
@@ -121,7 +119,7 @@ pub(crate) struct Task {
     intake: Intake,
     /// The checks ask it which blocks the application has got.
     delivered: Arc<DeliveredBlocks>,
-    queries: Queries,
+    answers: Answers,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
     /// The item kinds of our own topics, and whether a plain topic wants verdicts.
     items: HashMap<gossipsub::TopicHash, ItemKind>,
@@ -144,8 +142,8 @@ enum Done {
     Judged(items::Checks),
     /// A question about a block, answered.
     BlockAnswered(Box<Option<BlockAnswer>>),
-    /// A peer's question about state, answered; `None`: this node serves no such state, or the application failed.
-    Queried(PeerId, Asked, Option<StateResponse>),
+    /// A peer's question about state.
+    Answered(Answered),
     /// Work on the comparison of pools; `None` where it failed.
     Stepped(Option<Stepped>),
 }
@@ -210,7 +208,7 @@ impl Task {
             delivered: Arc::new(DeliveredBlocks::new(
                 config.protocol.propagation.blocks.max_seen,
             )),
-            queries: Queries::new(validation, &config.protocol.request_response_config),
+            answers: Answers::new(validation, &config.protocol.request_response_config),
             discovery: Discovery::new(peer_id, &config, Arc::clone(&shared)),
             requests: Requests::new(&config.protocol.request_response_config, limits),
             turns: FuturesUnordered::new(),
@@ -346,7 +344,9 @@ impl Task {
     /// Whether peers have all that was accepted, as far as they say so.
     fn is_flushed(&mut self, now: Instant) -> bool {
         let behaviour = self.swarm.behaviour_mut();
-        self.work.is_empty() && behaviour.lanes.is_flushed(now) && behaviour.gossip.is_flushed()
+        // Questions of peers may wait as long as they like.
+        let nothing_else = self.work.len() <= self.answers.len();
+        nothing_else && behaviour.lanes.is_flushed(now) && behaviour.gossip.is_flushed()
     }
 
     /// Closes every connection, so that peers see an end and not a silence.
@@ -454,7 +454,7 @@ impl Task {
                     .into_iter()
                     .for_each(|stepped| propagation.stepped(stepped, now));
             }
-            Done::Queried(peer, asked, state) => self.on_queried(peer, asked, state),
+            Done::Answered(answered) => self.on_answered(answered),
         }
     }
 

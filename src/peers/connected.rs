@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
-use super::{AddressGroup, Scope};
+use super::{Account, AddressGroup, Scope};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Connected {
 struct Connection {
     id: ConnectionId,
     scope: Scope,
+    account: Account,
     /// The address whose count it is part of.
     counted: Option<AddressGroup>,
 }
@@ -55,7 +56,12 @@ impl Connected {
         }
         let scope = Scope::of_remote(remote);
         let connections = self.by_peer.entry(peer).or_default();
-        connections.push(Connection { id, scope, counted });
+        connections.push(Connection {
+            id,
+            scope,
+            account: Account::of(peer, remote),
+            counted,
+        });
     }
 
     /// A connection ended.
@@ -82,6 +88,12 @@ impl Connected {
                 self.by_address.remove(&group);
             }
         }
+    }
+
+    /// The account of a peer, by its first connection.
+    pub(crate) fn account(&self, peer: &PeerId) -> Account {
+        let first = self.by_peer.get(peer).and_then(|all| all.first());
+        first.map_or(Account::Peer(*peer), |connection| connection.account)
     }
 
     /// How far away a peer is: by its furthest connection, and as far as can be if it has none.

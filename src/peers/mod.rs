@@ -4,6 +4,7 @@
 //! State machines without I/O: what happened and `now` go in, decisions come out. The thin
 //! `NetworkBehaviour` that acts on them is `network/gate.rs`.
 
+mod account;
 mod address_policy;
 mod bans;
 mod connected;
@@ -14,6 +15,7 @@ mod reputation;
 mod scope;
 mod table;
 
+pub(crate) use account::Account;
 pub(crate) use address_policy::without_id;
 pub use address_policy::{AddressPolicy, RefusedAddress};
 pub use bans::Bans;

@@ -412,6 +412,49 @@ async fn who_reads_no_answers_about_state_gets_few_and_others_get_theirs() {
     assert_eq!((to_deaf, answered.len()), (1, 5), "{answered:?}");
 }
 
+/// A chain whose state is as long as an answer may be.
+struct Longest;
+
+impl Application for Longest {
+    fn query(&self, request: &StateRequest) -> Option<StateResponse> {
+        Some(StateResponse {
+            height: 1,
+            value: request.key.clone(),
+            proof: vec![7; 4 << 20].into(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_crowd_that_reads_no_answers_about_state_gives_way() {
+    let mut config = listening(TCP);
+    // So that only who gives way makes room.
+    config.protocol.request_response_config.request_timeout = Duration::from_secs(600);
+    let mut node = Node::with(config, Longest).await;
+    let ask = |key: &'static str| StateRequest {
+        key: key.into(),
+        height: None,
+    };
+    let mut crowd = Vec::new();
+    for _ in 0..9 {
+        let mut deaf = RawPeer::hostile().await;
+        deaf.join(&node).await;
+        node.connected(deaf.id).await;
+        for _ in 0..2 {
+            let question = NetworkMessage::StateRequest(ask("deaf")).encode();
+            deaf.deaf_message(node.id(), framed(&question));
+        }
+        crowd.push(deaf);
+    }
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut node).await;
+    let answers = (0..4).map(|_| peer.request_state(node.id(), ask("peer")));
+    let answers = soon("answers", futures::future::join_all(answers)).await;
+    for answer in answers {
+        assert_eq!(answer.expect("an answer").value, "peer");
+    }
+}
+
 /// Little room for checks of transactions and votes.
 fn cramped() -> Config {
     let mut config = listening(TCP);

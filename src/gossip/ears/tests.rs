@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    peers::Account,
     platform::{lock::lock, test},
 };
 
@@ -52,9 +53,9 @@ fn listen() -> (Ears<Line>, Line, Arc<Reading>) {
     let speaker = inner.handle_established_inbound_connection(connection, peer, &nowhere, &nowhere);
     let decoder = decoder(&speaker.expect("let in")).expect("it has one");
     let mut members = Members::default();
-    let guest = members.guest(peer, &reading);
+    let guest = members.guest(peer, Account::Peer(peer), &reading);
     members.admit(&peer, true, 0);
-    reading.know(peer, platform::now());
+    reading.know(peer);
     let line = Line::default();
     (Ears::new(line.clone(), decoder, guest), line, reading)
 }

@@ -19,7 +19,7 @@ impl Task {
         self.greetings.insert(request, id);
     }
 
-    pub(super) fn on_hello(&mut self, event: rr::Event<Frame, Vec<u8>>) {
+    pub(super) fn on_hello(&mut self, event: rr::Event<Frame, codec::Frame>) {
         match event {
             rr::Event::Message {
                 peer,
@@ -74,7 +74,7 @@ impl Task {
                     .swarm
                     .behaviour_mut()
                     .hello
-                    .send_response(channel, answer);
+                    .send_response(channel, answer.into());
             }
             rr::Event::Message {
                 peer,
@@ -86,7 +86,7 @@ impl Task {
                 ..
             } => {
                 self.greetings.remove(&request_id);
-                match Hello::decode(response.as_slice()) {
+                match Hello::decode(&*response) {
                     Ok(theirs) => {
                         let told = (!theirs.refusal.is_empty())
                             .then(|| Quoted(&theirs.refusal).to_string());

@@ -2,20 +2,19 @@
 
 use super::*;
 use crate::{
-    chain::{StateRequest, StateResponse},
-    config::{RequestResponseConfig, ValidationConfig},
-    intake::{FairQueue, NoRoom},
+    chain::StateRequest,
+    intake::NoRoom,
     network::{
-        answers::Answers,
         codec::{is_garbage, is_refused},
         requests::Turn,
+        room::Place,
     },
     platform,
     traffic::{Cost, Protocol as Limited},
 };
 
 impl Task {
-    pub(super) fn on_message(&mut self, event: rr::Event<Frame, Vec<u8>>) {
+    pub(super) fn on_message(&mut self, event: rr::Event<Frame, codec::Frame>) {
         match event {
             rr::Event::Message {
                 peer,
@@ -70,12 +69,8 @@ impl Task {
                 }
                 self.send_requests(peer);
             }
-            rr::Event::InboundFailure { request_id, .. }
-            | rr::Event::ResponseSent { request_id, .. } => {
-                if self.queries.answers.end(&request_id).is_some() {
-                    self.start_queries();
-                }
-            }
+            rr::Event::InboundFailure { request_id, .. } => self.answers.gave_up(&request_id),
+            rr::Event::ResponseSent { .. } => {}
         }
     }
 
@@ -88,9 +83,9 @@ impl Task {
         loop {
             match self.requests.next(&peer, now) {
                 Turn::Now(frame, reply) => {
-                    let message = &mut self.swarm.behaviour_mut().message;
+                    let (message, bytes) = (&mut self.swarm.behaviour_mut().message, frame.len());
                     let id = message.send_request(&peer, frame);
-                    self.requests.sent(id, peer, reply, now);
+                    self.requests.sent(id, (peer, bytes), reply, now);
                 }
                 Turn::At(at) => {
                     let turn = Delay::new(at.saturating_duration_since(now)).map(move |()| peer);
@@ -133,7 +128,7 @@ impl Task {
                     Answer::Refused(error)
                 }
                 Ok(NetworkMessage::StateRequest(request)) => {
-                    return self.on_query(peer, request, (id, channel));
+                    return self.on_question(peer, request, id, channel);
                 }
                 Ok(NetworkMessage::PeerExchange(mut peers)) => {
                     let cost = Cost { items: 1, bytes };
@@ -141,7 +136,7 @@ impl Task {
                     if self.limiter.admits(peer, discovery, cost, now).is_err() {
                         self.note(peer, Misdeed::TooManyMessages);
                         let refusal = "you name peers more often than you may";
-                        self.answer(channel, &Answer::Refused(refusal.to_owned()));
+                        self.answer(channel, &Answer::Refused(refusal.to_owned()), None);
                         return;
                     }
                     self.shared.state().recorder.received();
@@ -162,101 +157,67 @@ impl Task {
                 },
             }
         };
-        self.answer(channel, &answer);
+        self.answer(channel, &answer, None);
     }
 
     /// A peer asks about state: it waits its turn, if there is room for it.
-    fn on_query(&mut self, peer: PeerId, request: StateRequest, asked: Asked) {
-        let query = (peer, request, asked);
-        let pushed = self.queries.waiting.push(Some(peer), 1, query);
-        if let Err(((_, _, (_, channel)), no_room)) = pushed {
-            let reason = match no_room {
-                NoRoom::Peer => {
-                    "you ask too many questions about state at once; wait for the answers"
-                }
-                NoRoom::All => "too many questions about state wait here; try again later",
-            };
-            self.answer(channel, &Answer::Refused(reason.to_owned()));
-            return;
-        }
-        self.start_queries();
-    }
-
-    fn start_queries(&mut self) {
-        while self.queries.free > 0
-            && let Some((peer, request, (id, channel))) = self.queries.next()
-        {
-            self.queries.free -= 1;
-            self.queries.answers.begin(id, peer);
-            let application = Arc::clone(&self.shared.application);
-            let query = platform::offload(move || application.query(&request));
-            let queried =
-                query.map(move |state| Done::Queried(peer, (id, channel), state.flatten()));
-            self.work.push(queried.boxed());
-        }
-    }
-
-    pub(super) fn on_queried(
+    fn on_question(
         &mut self,
         peer: PeerId,
-        (id, channel): Asked,
-        state: Option<StateResponse>,
+        request: StateRequest,
+        id: rr::InboundRequestId,
+        channel: ResponseChannel,
     ) {
-        self.queries.free += 1;
-        self.queries.waiting.done(Some(peer), 1);
-        let refused = || Answer::Refused("this node serves no such state".to_owned());
-        match self.answer(channel, &state.map_or_else(refused, Answer::State)) {
-            Some(bytes) => self.queries.answers.send(id, bytes),
-            None => {
-                self.queries.answers.end(&id);
+        let asker = (peer, self.swarm.behaviour().gate.account(&peer));
+        let application = Arc::clone(&self.shared.application);
+        let work = platform::offload(move || application.query(&request)).map(Option::flatten);
+        match self.answers.ask(asker, id, channel, work) {
+            Ok(answered) => self.work.push(answered.map(Done::Answered).boxed()),
+            Err((channel, no_room)) => {
+                let reason = match no_room {
+                    NoRoom::Peer => {
+                        "you ask too many questions about state at once; wait for the answers"
+                    }
+                    NoRoom::All => "too many questions about state wait here; try again later",
+                };
+                self.answer(channel, &Answer::Refused(reason.to_owned()), None);
             }
         }
-        self.start_queries();
     }
 
-    /// Sends an answer: its bytes, which are held until the peer has them; `None` where the peer is gone.
-    fn answer(&mut self, channel: ResponseChannel, answer: &Answer) -> Option<usize> {
+    pub(super) fn on_answered(&mut self, answered: Answered) {
+        let (channel, found) = self.answers.done(answered);
+        // Who gave up hears nothing.
+        if let Some((place, state)) = found {
+            let refused = || Answer::Refused("this node serves no such state".to_owned());
+            let answer = state.map_or_else(refused, Answer::State);
+            self.answer(channel, &answer, Some(place));
+        }
+    }
+
+    /// Sends an answer, whose place is its own until the peer has it.
+    fn answer(&mut self, channel: ResponseChannel, answer: &Answer, place: Option<Place>) {
         let limit = self
             .config
             .protocol
             .request_response_config
             .max_message_size;
-        let mut frame = answer.encode();
-        if frame.len() > limit {
-            let size = frame.len();
+        let mut bytes = answer.encode();
+        if bytes.len() > limit {
+            let size = bytes.len();
             tracing::warn!(size, limit, "an answer about state is too large to be sent");
             let refusal = format!("the answer has {size} bytes, over the limit of {limit}");
-            frame = Answer::Refused(refusal).encode();
+            bytes = Answer::Refused(refusal).encode();
         }
-        let size = frame.len();
-        let message = &mut self.swarm.behaviour_mut().message;
-        message
-            .send_response(channel, frame)
-            .is_ok()
-            .then_some(size)
-    }
-}
-
-/// Questions about state: they wait in a queue of their own, and take no check's place.
-pub(super) struct Queries {
-    waiting: FairQueue<(PeerId, StateRequest, Asked)>,
-    answers: Answers,
-    /// How many more may be answered at once.
-    free: usize,
-}
-
-impl Queries {
-    pub(super) fn new(config: &ValidationConfig, messages: &RequestResponseConfig) -> Self {
-        Self {
-            answers: Answers::new(messages),
-            waiting: FairQueue::new(config.queries),
-            free: config.max_queries_in_flight,
-        }
-    }
-    /// The next question that there is room to answer.
-    fn next(&mut self) -> Option<(PeerId, StateRequest, Asked)> {
-        let answers = &self.answers;
-        let has_room = |(peer, ..): &(PeerId, StateRequest, Asked)| answers.has_room(peer);
-        self.waiting.pop_if(has_room)
+        let frame = match place {
+            Some(place) => codec::Frame::placed(bytes, place),
+            None => bytes.into(),
+        };
+        // A peer that is gone asks for nothing.
+        let _ = self
+            .swarm
+            .behaviour_mut()
+            .message
+            .send_response(channel, frame);
     }
 }

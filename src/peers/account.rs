@@ -1,0 +1,69 @@
+//! Who counts as one where all share something: names are free, addresses are not.
+//!
+//! What comes from one public address, or by circuits through relays, has one account, whatever identities it shows. A peer on this host or
+//! in a private network has its own, since behind such an address may stand a whole test network, a reverse proxy or an office; so has one
+//! that was dialled by a domain name.
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+use super::{AddressGroup, Scope};
+
+/// See the module's documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Account {
+    /// All who come from there.
+    Address(AddressGroup),
+    /// This peer only.
+    Peer(PeerId),
+}
+
+impl Account {
+    /// The account of a peer at this remote address.
+    pub(crate) fn of(peer: PeerId, remote: &Multiaddr) -> Self {
+        let named = |part: &Protocol<'_>| {
+            use Protocol::{Dns, Dns4, Dns6, Dnsaddr};
+            matches!(part, Dns(_) | Dns4(_) | Dns6(_) | Dnsaddr(_))
+        };
+        let is_named = remote.iter().next().as_ref().is_some_and(named)
+            && !remote.iter().any(|part| part == Protocol::P2pCircuit);
+        if Scope::of_remote(remote) < Scope::Public || is_named {
+            Self::Peer(peer)
+        } else {
+            Self::Address(AddressGroup::of(remote))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn new_names_at_one_address_make_no_new_account() {
+        let [one, two] = [PeerId::random(), PeerId::random()];
+        let circuit = format!("/ip4/1.2.3.4/tcp/5/p2p/{one}/p2p-circuit");
+        // What comes by a circuit has no more than the peer's name.
+        let (comes, named) = (
+            format!("/p2p/{one}"),
+            "/dns4/a.example/tcp/5/wss".to_owned(),
+        );
+        let rows = [
+            ("/ip4/1.2.3.4/tcp/5".to_owned(), true),
+            ("/ip6/2001:200::1/udp/5/quic-v1".to_owned(), true),
+            (circuit.clone(), true),
+            (comes.clone(), true),
+            (named, false),
+            ("/ip4/127.0.0.1/tcp/5".to_owned(), false),
+            ("/ip4/192.168.1.2/tcp/5".to_owned(), false),
+            ("/memory/5".to_owned(), false),
+        ];
+        for (remote, shared) in rows {
+            let remote = remote.parse().expect("an address");
+            let same = Account::of(one, &remote) == Account::of(two, &remote);
+            assert_eq!(same, shared, "{remote}");
+        }
+        let [by, through] = [comes, circuit].map(|text| text.parse().expect("an address"));
+        assert_eq!(Account::of(one, &by), Account::of(two, &through));
+    }
+}
