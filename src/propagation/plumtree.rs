@@ -75,6 +75,8 @@ const SERVED: Rate = Rate {
     per_second: 64 << 20,
     burst: 64 << 20,
 };
+/// What an id that is not here counts as, of these: it was looked for, and an honest peer asks for few such.
+const MISSING: usize = 1 << 10;
 /// Of these, the bytes that are packed for it, which is work. What more it asks for goes out as it is, and it has to read all of it.
 const PACKED: Rate = Rate {
     per_second: 8 << 20,
@@ -514,9 +516,7 @@ impl Plumtree {
             }
         }
         if !peer.serve.is_empty() && peer.paces.served.ready(now) == Admission::Now {
-            let answer = answer(peer, &self.log, pool, now);
-            peer.paces.served.charge(answer.payload as u64, now);
-            return Some(answer);
+            return Some(answer(peer, &self.log, pool, now));
         }
         if !peer.again.is_empty()
             && let Some(told) = announce(&mut peer.again, peer.place, &self.log, now)

@@ -192,6 +192,29 @@ fn who_asks_again_and_again_waits_for_it() {
 }
 
 #[test]
+fn who_asks_for_what_is_not_here_waits_for_it_too() {
+    let (peer, mut now) = (PeerId::random(), crate::platform::now());
+    let mut tree = tree(peer, now);
+    let ids = (0..MAX_IDS as u64).map(|n| ShortId::new(n.to_le_bytes()));
+    let nothing = Fetch {
+        ids: wire::column(ids),
+    };
+    let (mut looked_for, end) = (0, now + Duration::from_secs(4));
+    while now < end {
+        assert_eq!(tree.on_fetch(peer, &nothing, now), None);
+        match tree.next(peer, None, now) {
+            Some(answer) => match frame(&answer.bytes) {
+                Kind::Items(batch) => looked_for += batch.missing.len() as u64 / 8,
+                other => panic!("{other:?}"),
+            },
+            None => now = tree.sends_at(&peer, now).expect("it will be answered"),
+        }
+    }
+    let most = SERVED.per_second / MISSING as u64;
+    assert!((4 * most..6 * most).contains(&looked_for), "{looked_for}");
+}
+
+#[test]
 fn links_are_not_changed_without_end() {
     let (peer, now) = (PeerId::random(), crate::platform::now());
     let mut tree = tree(peer, now);

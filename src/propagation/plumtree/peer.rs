@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    STALE,
+    MISSING, STALE,
     log::{BATCH_BYTES, Log, Place, bit},
 };
 use crate::{
@@ -172,6 +172,8 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
         }
     }
     let count = items.len();
+    let served = bytes + missing.len() * MISSING;
+    peer.paces.served.charge(served as u64, now);
     let mut batch = if peer.paces.packed.ready(now) == Admission::Now {
         peer.paces.packed.charge(bytes as u64, now);
         Items::packed(items)
