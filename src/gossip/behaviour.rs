@@ -35,6 +35,8 @@ use crate::{
 
 /// Bytes of messages that may wait for one peer to read, if two of the largest items are not larger.
 pub(super) const MAX_UNREAD: usize = 4 << 20;
+/// As much may wait for one that has neither said hello nor shown that it speaks none: whoever connects takes no place yet.
+const UNREAD_BY_STRANGER: usize = 128 << 10;
 /// Useless things that a peer may send without paying: what it sent while a topic was left here is no fault of its own.
 const USELESS: Rate = Rate {
     per_second: 10,
@@ -186,10 +188,20 @@ impl Gossip {
     /// A message was sent to peers: who has no room for it loses it.
     fn sent(&mut self, peers: Vec<PeerId>, id: &MessageId, size: usize, now: Instant) {
         for peer in peers {
-            if !self.unread.add(peer, size, now) {
+            if self.is_too_new(&peer, size, now) || !self.unread.add(peer, size, now) {
                 self.drop_from_queue(peer, id);
             }
         }
+    }
+
+    /// Whether a message is more than a peer may leave unread of which nothing is known yet: it is lost for it.
+    fn is_too_new(&mut self, peer: &PeerId, size: usize, now: Instant) -> bool {
+        let is_too_new = self.members.is_stranger(peer)
+            && self.unread.bytes(peer).saturating_add(size) > UNREAD_BY_STRANGER;
+        if is_too_new {
+            self.unread.lose(*peer, now);
+        }
+        is_too_new
     }
 
     fn drop_from_queue(&mut self, peer: PeerId, id: &MessageId) {
@@ -463,7 +475,7 @@ impl NetworkBehaviour for Gossip {
                 .on_connection_handler_event(peer, connection, said);
             for id in heard.wants {
                 if let Some(size) = self.sizes.get(&id)
-                    && !self.unread.count(peer, size, now)
+                    && (self.is_too_new(&peer, size, now) || !self.unread.count(peer, size, now))
                 {
                     self.drop_from_queue(peer, &id);
                 }

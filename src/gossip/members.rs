@@ -167,6 +167,12 @@ impl Members {
         self.members.get(peer).is_some_and(denied)
     }
 
+    /// Whether nothing is known of a peer yet.
+    pub(super) fn is_stranger(&self, peer: &PeerId) -> bool {
+        let stranger = |member: &Member| member.standing() == Standing::Stranger;
+        self.members.get(peer).is_some_and(stranger)
+    }
+
     /// Whether a plain peer is spoken to.
     pub(super) fn hosts_plain(&self) -> bool {
         self.plain > 0

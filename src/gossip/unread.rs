@@ -121,12 +121,22 @@ impl Unread {
         let account = self.accounts.entry(peer).or_default();
         let (bytes, messages) = (account.bytes + size, account.messages + 1);
         if bytes > self.max_bytes || messages > self.max_messages {
-            *self.lost.entry(peer).or_default() += 1;
-            self.tells_at.get_or_insert(now + TELL);
+            self.lose(peer, now);
             return false;
         }
         (account.bytes, account.messages) = (bytes, messages);
         true
+    }
+
+    /// What waits for a peer, in bytes.
+    pub(super) fn bytes(&self, peer: &PeerId) -> usize {
+        self.accounts.get(peer).map_or(0, |account| account.bytes)
+    }
+
+    /// A message to a peer is dropped.
+    pub(super) fn lose(&mut self, peer: PeerId, now: Instant) {
+        *self.lost.entry(peer).or_default() += 1;
+        self.tells_at.get_or_insert(now + TELL);
     }
 
     /// Whether a peer has no room for a message and its queue is to be looked at before that is dropped.

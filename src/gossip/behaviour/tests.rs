@@ -198,3 +198,23 @@ fn a_message_whose_verdict_comes_after_many_heartbeats_is_passed_on() {
     assert_eq!(id, inner::message_id(topic.hash().as_str(), b"x"));
     assert!(gossip.report_message_validation_result(&id, &peers[0].0, MessageAcceptance::Accept));
 }
+
+#[test]
+fn who_is_not_known_yet_leaves_little_unread() {
+    let (mut gossip, topic) = gossip();
+    let [stranger, known] = [0, 1].map(|number| connect(&mut gossip, number));
+    for peer in [stranger, known] {
+        let takes_part = [0x0a, 8, 0x08, 1, 0x12, 4, b'o', b'u', b'r', b's'];
+        hear(&mut gossip, peer, &takes_part);
+    }
+    assert!(gossip.admit(known.0, false));
+    drain(&mut gossip);
+    for number in 0..5 {
+        let message = vec![number; UNREAD_BY_STRANGER / 2];
+        gossip.publish(topic.clone(), message).expect("published");
+    }
+    let unread = [stranger.0, known.0].map(|peer| gossip.unread.bytes(&peer));
+    assert_eq!(unread, [UNREAD_BY_STRANGER, UNREAD_BY_STRANGER / 2 * 5]);
+    let lost = gossip.unread.lost(platform::now() + Duration::from_secs(2));
+    assert_eq!(lost.get(&stranger.0), Some(&3));
+}
