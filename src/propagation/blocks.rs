@@ -4,7 +4,7 @@
 //! [`Broadcasts`] moves large ones whose transactions are not. `choose` says which, and both hand what only the chain can
 //! answer to the network task as `Question`s. A peer that takes no part in a broadcast is told of the block as of a compact one. Each step is traced with its reason (target `selkie::propagation::blocks`).
 //!
-//! Bounds: the cores', and `MAX_CHUNKED`.
+//! Bounds: the cores', `MAX_CHUNKED`, and what of blocks is on its way (`frames.rs`).
 
 pub mod coded;
 pub mod compact;
