@@ -153,7 +153,7 @@ fn known_files() -> Vec<PathBuf> {
 
 fn config(network_id: String, chain: Chain, round: Round) -> anyhow::Result<Config> {
     let mut config = Config::default();
-    config.network.listen_addresses = loopback();
+    config.network.listen_addresses = loopback(&config);
     config.chain.network_id = network_id;
     if chain == Chain::Bitcoin {
         config.chain.genesis = hex::decode(BITCOIN_GENESIS).context("the genesis hash is hex")?;

@@ -35,7 +35,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let output = Output::new(args.json);
     let mut settings = args.node.settings()?;
     if settings.config.network.listen_addresses.is_empty() {
-        settings.config.network.listen_addresses = loopback();
+        settings.config.network.listen_addresses = loopback(&settings.config);
     }
     let path = match settings.key {
         Some(path) => path,

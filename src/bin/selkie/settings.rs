@@ -300,15 +300,15 @@ pub(crate) fn hold_identity(
     Ok((key, file))
 }
 
-/// Loopback at free ports, over each transport that is built in.
-pub(crate) fn loopback() -> Vec<Multiaddr> {
-    let mut addresses = vec![
-        "/ip4/127.0.0.1/tcp/0",
-        "/ip4/127.0.0.1/tcp/0/ws",
-        "/ip4/127.0.0.1/udp/0/quic-v1",
-        "/ip4/127.0.0.1/udp/0/quic-v1/webtransport",
-    ];
-    if cfg!(feature = "webrtc") {
+/// Loopback at free ports, over each transport that is built in; in a network closed by a secret, over those that it binds.
+pub(crate) fn loopback(config: &Config) -> Vec<Multiaddr> {
+    let mut addresses = vec!["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"];
+    let is_open = config.security.noise_config.prologue.is_none();
+    if is_open {
+        addresses.push("/ip4/127.0.0.1/udp/0/quic-v1");
+        addresses.push("/ip4/127.0.0.1/udp/0/quic-v1/webtransport");
+    }
+    if is_open && cfg!(feature = "webrtc") {
         addresses.push("/ip4/127.0.0.1/udp/0/webrtc-direct");
     }
     addresses
@@ -406,6 +406,18 @@ mod tests {
             .expect_err("absent")
             .to_string();
         assert_eq!(read, format!("can't open no/such/file: {absent}"));
+    }
+
+    #[test]
+    fn a_closed_network_listens_where_its_secret_binds() {
+        for (file, count) in [("", 2), ("[security.noise_config]\nprologue = \"x\"", 0)] {
+            let mut given = settings(file, &[]).expect("right").config;
+            given.network.listen_addresses = loopback(&given);
+            given.check().expect("what passes starts");
+            let quic = |address: &&Multiaddr| address.to_string().contains("/quic-v1");
+            let listened = given.network.listen_addresses.iter();
+            assert_eq!(listened.filter(quic).count(), count, "{file}");
+        }
     }
 
     #[test]
