@@ -118,6 +118,20 @@ for (const name of BROWSERS) {
       assert.equal((await begin(page, stored)).value, first, 'a closed tab sets it free too')
     })
 
+    onPage('a trap on the page stops its node, and then the identity is free', async (page) => {
+      const peerId = await page.evaluate(() => start({ storage: 'indexeddb' }))
+      await page.evaluate((to) => node.dial(to), native.addresses.ws)
+      const code = await page.evaluate(async () => {
+        // Of other WebAssembly, so that ours goes on unless it is told.
+        const error = new WebAssembly.RuntimeError('unreachable')
+        dispatchEvent(new ErrorEvent('error', { error }))
+        return (await happened('node:stop')).error.code
+      })
+      assert.equal(code, 'crashed')
+      await native.until({ type: 'peer:disconnect', peerId })
+      await page.evaluate(() => navigator.locks.request('selkie/identity/selkie-test', () => {}))
+    })
+
     onPage('an abort gives up starting, and the identity is free', async (page) => {
       const { error } = await page.evaluate(() => {
         const controller = new AbortController()
