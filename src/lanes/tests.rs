@@ -241,6 +241,41 @@ fn classes(orders: &[(ConnectionId, Order)]) -> Vec<Class> {
 }
 
 #[test]
+fn the_core_hears_what_found_no_room_in_a_queue() {
+    let mut driven = Driven::new();
+    let most = crate::traffic::SchedulerConfig::default().block.max_items;
+    for _ in 0..=most {
+        let outgoing = Outgoing::one(Bytes::from_static(&[0; 10]));
+        let send = Action::Send(driven.peer, Class::Block, outgoing);
+        driven.lanes.core.actions.push_back(send);
+    }
+    let (_, events) = driven.drain();
+    let dropped = |event: &&Event<_>| matches!(event, Event::Dropped(_, Class::Block));
+    assert_eq!(events.iter().filter(dropped).count(), 1, "{events:?}");
+    let met = &driven.lanes.core.met;
+    assert_eq!(met.iter().filter(|met| **met == "dropped").count(), 1);
+}
+
+#[test]
+fn who_leaves_before_its_verdict_owes_what_that_costs() {
+    let mut driven = Driven::open();
+    let cost = Cost {
+        items: 1_000_000,
+        bytes: 0,
+    };
+    driven.disconnect(1, 0);
+    let surcharge = Action::Surcharge(driven.peer, Class::Block, cost);
+    driven.lanes.core.actions.push_back(surcharge);
+    driven.drain();
+    let mut download = lock(&driven.lanes.download);
+    let now = platform::now();
+    assert_ne!(
+        download.ready(&driven.peer, Class::Block, now),
+        crate::traffic::Admission::Now
+    );
+}
+
+#[test]
 fn many_little_frames_are_answered_by_one_acknowledgement() {
     let mut driven = Driven::open();
     driven.frames(Lane::Bulk, 64);

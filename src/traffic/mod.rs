@@ -3,6 +3,7 @@
 mod budget;
 mod budgets;
 mod class;
+mod limits;
 mod rate_limit;
 mod room;
 mod scheduler;
@@ -12,7 +13,8 @@ mod window;
 pub use budget::{Admission, Budget};
 pub use budgets::{BudgetConfig, Budgets};
 pub use class::{Class, Lane};
-pub use rate_limit::{Cost, Limit, Limits, Pace, Protocol, Rate, RateLimiter, Refusal};
+pub use limits::{Limit, Limits, Protocol};
+pub use rate_limit::{Cost, Pace, Rate, RateLimiter, Refusal};
 pub(crate) use room::Room;
 pub use scheduler::{Full, QueueLimits, Scheduler, SchedulerConfig};
 pub use shaper::Shaper;

@@ -1,0 +1,225 @@
+use super::{
+    coded::{Announce, ChunkSet, Frame},
+    compact::{
+        GetBlock, HeaderCheck, MissingTransactions,
+        test_chain::{TestChain, block},
+    },
+    *,
+};
+use crate::{
+    chain::{Checked, TransactionKey, Verdict},
+    intake::DeliveredBlocks,
+    platform::test,
+    propagation::{pool::Pieces, wire::Frame as LaneFrame},
+};
+
+#[test]
+fn a_block_whose_check_outlasts_its_chunks_goes_to_others_all_the_same() {
+    let [maker, other] = [(); 2].map(|()| PeerId::random());
+    let mut now = crate::platform::now();
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+    let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    blocks.joined(maker, true, now);
+    blocks.joined(other, true, now);
+    let transactions = (0..5).map(|number| vec![number; 60_000].into());
+    let (id, block, parts) = block(&transactions.collect::<Vec<_>>());
+    let encoded = Encoded::of(id, parts.header, &block.data).expect("a block");
+    let announcement = encoded.announcement().clone();
+    let have = ChunkSet::EMPTY;
+    let chunks = (0..=u8::MAX).map_while(|index| encoded.chunk(index));
+    let chunks = chunks.take(announcement.shape().data_chunks());
+    let mut frames = vec![Frame::Announce(Announce { announcement, have })];
+    frames.extend(chunks.map(Frame::Chunk));
+    let mut check = None;
+    for frame in frames {
+        let mut outputs = blocks.on_coded(maker, frame, now);
+        while let Some(output) = outputs.pop() {
+            match output {
+                Output::Ask(question @ Question::CodedBlock { .. }) => check = Some(question),
+                Output::Ask(question) => {
+                    let answer = question.ask(&TestChain, &delivered, &pieces);
+                    outputs.extend(blocks.answered(answer, &pool, now));
+                }
+                _ => {}
+            }
+        }
+    }
+    let answer = check.expect("it is decoded");
+    let answer = answer.ask(&TestChain, &delivered, &pieces);
+    now += config.coded.lifetime;
+    blocks.on_time(&pool, now);
+    while blocks.next(&other, coded::MAX_FRAME).is_some() {}
+    for output in blocks.answered(answer, &pool, now) {
+        if let Output::Ask(question) = output {
+            let answer = question.ask(&TestChain, &delivered, &pieces);
+            blocks.answered(answer, &pool, now);
+        }
+    }
+    assert!(blocks.next(&other, coded::MAX_FRAME).is_some());
+}
+
+#[test]
+fn what_finds_no_room_in_a_queue_is_told_when_there_is_some() {
+    let [asks, other] = [(); 2].map(|()| PeerId::random());
+    let now = crate::platform::now();
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    blocks.joined(asks, true, now);
+    blocks.joined(other, true, now);
+    let message = |frame: &mut Bytes| {
+        let length = prost::decode_length_delimiter(&mut *frame);
+        assert_eq!(length.expect("a length"), frame.len());
+        match LaneFrame::read(frame.clone()) {
+            Ok(Kind::Block(message)) => BlockMessage::decode(message, 1 << 20).expect("right"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (mut told, mut ids) = (Vec::new(), Vec::new());
+    for number in 0..3 {
+        let (id, block, parts) = block(&[vec![number; 100].into()]);
+        let accepted = AcceptedBlock {
+            id: id.clone(),
+            keys: parts
+                .transactions
+                .iter()
+                .map(|data| TransactionKey::of(data))
+                .collect(),
+            key: TransactionKey::of(&block.data),
+            block,
+            parts: Some(parts),
+            is_first: true,
+        };
+        for output in blocks.accepted(accepted, &pool, now) {
+            match output {
+                Output::Send(peer, _, mut frame) => told.push((peer, message(&mut frame))),
+                other => panic!("{other:?}"),
+            }
+        }
+        ids.push(id);
+    }
+    assert_eq!(told.len(), 6);
+    let request = compact::GetBlock {
+        id: ids[0].clone(),
+        form: compact::Form::Compact,
+    };
+    blocks.on_block(asks, BlockMessage::GetBlock(request), now);
+    for (peer, message) in &told {
+        blocks.dropped(*peer, message);
+    }
+    for (peer, missed) in [(asks, &ids[1..]), (other, &ids[..])] {
+        for id in missed {
+            let mut frame = blocks.next(&peer, 1 << 20).expect("it missed it");
+            match message(&mut frame) {
+                BlockMessage::Announcement(announcement) => assert_eq!(announcement.id, *id),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(blocks.next(&peer, 1 << 20).is_none(), "once");
+    }
+    assert!(blocks.behind.is_empty());
+}
+
+#[test]
+fn who_has_the_chain_asked_in_vain_pays_by_its_limits() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    blocks.joined(peer, false, now);
+    let id = ItemId::sha256(b"a block");
+    let header = Bytes::from_static(b"a header");
+    let check = HeaderCheck { id, header, peer };
+    for (verdict, pays) in [
+        (Verdict::Ignore, true),
+        (Verdict::Accept, false),
+        (Verdict::Reject, false),
+    ] {
+        let checked = Checked {
+            id: check.id.clone(),
+            verdict,
+            ..Checked::ignore(b"a header", "")
+        };
+        let answer = Answer::Header(check.clone(), checked);
+        let outputs = blocks.answered(answer, &pool, now);
+        let surcharge = outputs.iter().find_map(|output| match output {
+            Output::Surcharge(who, Class::Block, cost) => Some((*who, cost.items)),
+            _ => None,
+        });
+        assert_eq!(surcharge, pays.then_some((peer, IN_VAIN)), "{verdict:?}");
+    }
+}
+
+#[test]
+fn who_reads_nothing_of_what_it_asks_for_holds_no_blocks_of_its_own() {
+    const SIZE: usize = 4_000_000;
+    let now = crate::platform::now();
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    let peers = [(); 20].map(|()| PeerId::random());
+    peers
+        .iter()
+        .for_each(|peer| blocks.joined(*peer, false, now));
+    let made = (0..4_u8).map(|number| {
+        let transactions = vec![Bytes::from(vec![number; SIZE / 64]); 64];
+        let (id, block, _) = block(&transactions);
+        let accepted = AcceptedBlock::of(id.clone(), block, &TestChain);
+        blocks.accepted(accepted, &pool, now);
+        id
+    });
+    let made: Vec<_> = made.collect();
+    let mut unread = Vec::new();
+    for peer in peers {
+        for id in &made {
+            let form = Form::Whole;
+            let whole = GetBlock {
+                id: id.clone(),
+                form,
+            };
+            let indexes = (1..64).collect();
+            let missing = MissingTransactions {
+                id: id.clone(),
+                indexes,
+            };
+            for question in [
+                BlockMessage::GetBlock(whole),
+                BlockMessage::GetTransactions(missing),
+            ] {
+                let outputs = blocks.on_block(peer, question, now);
+                let sent = outputs.into_iter().filter_map(|output| match output {
+                    Output::Send(_, Class::Block, frame) => Some(frame),
+                    _ => None,
+                });
+                let sent: Vec<_> = sent.collect();
+                assert!(sent.iter().any(|frame| frame.len() >= SIZE / 64 * 63));
+                unread.extend(sent);
+            }
+        }
+    }
+    unread.sort_by_key(|frame| frame.as_ptr());
+    unread.dedup_by_key(|frame| frame.as_ptr());
+    let held: usize = unread.iter().map(Bytes::len).sum();
+    assert!(held < 64 << 20, "{held}");
+}
+
+#[test]
+fn large_and_new_blocks_are_coded_unless_somebody_waits() {
+    let (peer, block) = (PeerId::random(), ItemId::sha256(b"a block"));
+    let offer = |whole_bytes, novel_bytes, asked| Offer {
+        peer: &peer,
+        block: &block,
+        whole_bytes,
+        compact_bytes: Some(1000),
+        novel_bytes,
+        high_bandwidth: true,
+        asked,
+    };
+    let form = |whole, novel, asked| choose(&offer(whole, novel, asked)).form;
+    assert_eq!(form(1 << 20, 1 << 20, false), Form::Coded);
+    assert_eq!(form(1 << 20, 1 << 20, true), Form::Compact);
+    assert_eq!(form(1 << 20, 1 << 17, false), Form::Compact);
+    assert_eq!(form(CODED_FROM, CODED_FROM, false), Form::Compact);
+}
