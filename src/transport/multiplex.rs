@@ -7,16 +7,18 @@
 //! answering the first ping late and no further one. So a peer that has its streams read fast for a while, and then sends what is not
 //! read, had nearly all of that GiB here. The limits here are:
 //!
-//! - Streams, both sides' together: [`OTHERS`], and as many as direct messages may have. A peer that opens more is told to go away, and the
-//!   connection ends where this node needs one more itself.
+//! - Streams, both sides' together: [`OTHERS`], and as many as direct messages may have; [`OWN`] of them are kept for those that this node
+//!   opens. A further one of the peer's is reset, a further one of ours waits for another's end.
 //! - What is unread: 256 KiB for each of them, and what all windows together may be longer than that: [`GROWTH`]. So one stream
 //!   gets 16 MiB over a long way, 80 MiB/s at a round trip of 200 ms, or several share them. With the defaults that is 48 MiB for a
-//!   connection, whatever its peer does; QUIC's are held to 15 MB. What bytes cost beside, where they come a few at a time, is not
-//!   counted.
-//! - What waits to be sent: 12 pieces of each stream, of up to 16 KiB. Whoever writes more waits.
-//! - Streams that the peer has opened and nobody has taken up yet: [`MAX_WAITING`]; a further one is reset.
+//!   connection, whatever its peer does; QUIC's are held to 15 MB. What that costs beside, where the bytes come one by one, is held
+//!   to a tenth more by `frames.rs`.
+//! - What waits to be sent: 12 pieces of each stream, of up to 16 KiB. Whoever writes more waits. And resets: of a peer that does not read those
+//!   of [`GHOSTS`] streams nothing more is read. Nothing is kept of what they brought but 16 KiB that may be under way.
 //!
 //! A close says farewell to the peer and ends when that is written, or when the time for it is up (`closing.rs`).
+
+mod frames;
 
 use std::{
     collections::VecDeque,
@@ -27,43 +29,54 @@ use std::{
 };
 
 use ::yamux::{Config, ConnectionError, DEFAULT_CREDIT, Mode};
-use futures::{AsyncRead, AsyncWrite};
+use futures::{AsyncRead, AsyncWrite, StreamExt};
 use libp2p::core::{
     muxing::{StreamMuxer, StreamMuxerEvent},
     upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
 };
 
+use frames::{Frames, Streams};
+
 /// Streams of all protocols but direct messages: Kademlia's 64, the lanes' six and as many while they open anew, gossip's two, and
 /// what hello, identify, ping and circuits need.
 const OTHERS: usize = 96;
+/// Streams of them that the peer's leave free: the lanes' six and as many while they open anew, Kademlia's, and one each of the rest.
+const OWN: usize = 32;
+/// Streams that are gone here, and that the peer does not know to be.
+const GHOSTS: usize = 256;
 /// What the windows of a connection may have beyond the 256 KiB of each, together, in bytes.
 const GROWTH: usize = 16 << 20;
-/// Streams that wait to be taken up. libp2p takes up 128 before it leaves others waiting.
-const MAX_WAITING: usize = 32;
 
 /// Makes a connection carry streams.
 #[derive(Clone, Debug)]
-pub struct Multiplex(Config);
+pub struct Multiplex {
+    streams: usize,
+    config: Config,
+}
 
 impl Multiplex {
     /// Connections on which so many streams may carry direct messages.
     pub fn new(messages: usize) -> Self {
         let streams = OTHERS.saturating_add(messages);
-        let window = streams
+        let all = streams.saturating_add(GHOSTS);
+        let window = all
             .saturating_mul(bytes(DEFAULT_CREDIT))
             .saturating_add(GROWTH);
         let mut config = Config::default();
         // In this order, since the crate wants room for all streams at any time.
         config
             .set_max_connection_receive_window(None)
-            .set_max_num_streams(streams)
+            .set_max_num_streams(all)
             .set_max_connection_receive_window(Some(window));
-        Self(config)
+        Self { streams, config }
     }
 
     fn connection<C: AsyncRead + AsyncWrite + Unpin>(self, io: C, mode: Mode) -> Connection<C> {
+        let streams = Streams::new(self.streams, self.streams - OWN);
+        let io = Frames::new(io, streams.clone());
         Connection {
-            inner: ::yamux::Connection::new(io, self.0, mode),
+            inner: ::yamux::Connection::new(io, self.config, mode),
+            streams,
             waiting: VecDeque::new(),
             taker: None,
         }
@@ -101,24 +114,31 @@ impl<C: AsyncRead + AsyncWrite + Unpin> OutboundConnectionUpgrade<C> for Multipl
 
 /// A connection that carries streams.
 pub struct Connection<C> {
-    inner: ::yamux::Connection<C>,
+    inner: ::yamux::Connection<Frames<C>>,
+    streams: Streams,
     /// Streams of the peer that came while nobody asked for one.
-    waiting: VecDeque<::yamux::Stream>,
+    waiting: VecDeque<Stream>,
     /// Who has asked for one in vain.
     taker: Option<Waker>,
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
     /// Moves all that waits on the connection, until the peer opens a stream.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<::yamux::Stream>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Stream>> {
         let next = poll_ready!(self.inner.poll_next_inbound(cx));
         let closed = || Err(ConnectionError::Closed);
-        Poll::Ready(next.unwrap_or_else(closed).map_err(failed))
+        let stream = next.unwrap_or_else(closed).map_err(failed)?;
+        if self.streams.has(stream.id().val()) {
+            return Poll::Ready(Ok(Stream::new(stream, &self.streams)));
+        }
+        // There was no room for it, and what is dropped is reset. What else there is to do has its turn before the next one.
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Connection<C> {
-    type Substream = ::yamux::Stream;
+    type Substream = Stream;
     type Error = io::Error;
 
     fn poll_inbound(
@@ -140,7 +160,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Connection<C> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Self::Substream>> {
-        self.get_mut().inner.poll_new_outbound(cx).map_err(failed)
+        let this = self.get_mut();
+        poll_ready!(this.streams.poll_room(cx));
+        let stream = poll_ready!(this.inner.poll_new_outbound(cx)).map_err(failed)?;
+        this.streams.opened(stream.id().val());
+        Poll::Ready(Ok(Stream::new(stream, &this.streams)))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -150,16 +174,65 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Connection<C> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
         let this = self.get_mut();
         let stream = poll_ready!(this.poll_next(cx))?;
-        // One that is dropped is reset.
-        if this.waiting.len() < MAX_WAITING {
-            this.waiting.push_back(stream);
-            if let Some(taker) = this.taker.take() {
-                taker.wake();
-            }
+        this.waiting.push_back(stream);
+        if let Some(taker) = this.taker.take() {
+            taker.wake();
         }
-        // What else the connection has to do has its turn before the next one.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+}
+
+/// A stream that takes its place until it is dropped.
+pub struct Stream {
+    inner: ::yamux::Stream,
+    streams: Streams,
+}
+
+impl Stream {
+    fn new(inner: ::yamux::Stream, streams: &Streams) -> Self {
+        let streams = streams.clone();
+        Self { inner, streams }
+    }
+}
+
+impl Drop for Stream {
+    /// `yamux` keeps what is unread until the peer has been told of the end.
+    fn drop(&mut self) {
+        self.streams.dropped(self.inner.id().val());
+        let mut nobody = Context::from_waker(Waker::noop());
+        while let Poll::Ready(Some(Ok(_))) = self.inner.poll_next_unpin(&mut nobody) {}
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let count = poll_ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        this.streams.read(this.inner.id().val(), count);
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_close(cx)
     }
 }
 
@@ -183,17 +256,15 @@ mod tests {
     use tokio::{io::DuplexStream, sync::Notify};
     use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-    use super::*;
+    use super::{
+        frames::{DATA, GO_AWAY, RST, SYN, WINDOW, header},
+        *,
+    };
 
     type Io = Compat<DuplexStream>;
 
-    const DATA: u8 = 0;
-    const WINDOW: u8 = 1;
     const PING: u8 = 2;
-    const GO_AWAY: u8 = 3;
-    const SYN: u8 = 1;
-    const ACK: u8 = 2;
-    const RST: u8 = 8;
+    const ACK: u16 = 2;
 
     /// A connection, and the bare bytes of its peer.
     fn pair(messages: usize) -> (Connection<Io>, Io) {
@@ -203,13 +274,6 @@ mod tests {
             multiplex.connection(near.compat(), Mode::Server),
             far.compat(),
         )
-    }
-
-    fn header(kind: u8, flag: u8, stream: u32, length: u32) -> [u8; 12] {
-        let mut header = [0, kind, 0, flag, 0, 0, 0, 0, 0, 0, 0, 0];
-        header[4..8].copy_from_slice(&stream.to_be_bytes());
-        header[8..].copy_from_slice(&length.to_be_bytes());
-        header
     }
 
     /// What the node has said to its peer.
@@ -228,7 +292,7 @@ mod tests {
             while io.read_exact(&mut frame).await.is_ok() {
                 let word =
                     |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|next| frame[at + next]));
-                match (frame[1], frame[3]) {
+                match (frame[1], u16::from(frame[3])) {
                     (WINDOW, _) => self.credit.set(self.credit.get() + word(8)),
                     (PING, SYN) => self.ping.set(Some(word(8))),
                     (PING, ACK) => self.pongs.set(self.pongs.get() + 1),
@@ -337,26 +401,154 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn streams_that_nobody_takes_up_are_few_and_the_rest_is_reset() {
-        let (mut connection, mut peer) = pair(2);
-        let surplus = 8;
-        for stream in 0..u32::try_from(MAX_WAITING + surplus).expect("small") {
-            let opening = header(WINDOW, SYN, 2 * stream + 1, 0);
-            peer.write_all(&opening).await.expect("it is there");
-        }
-        let node = poll_fn(|cx| connection.poll_unpin(cx).map(drop));
-        let resets = async {
-            let (mut frame, mut resets) = ([0; 12], 0);
-            while resets < surplus {
-                peer.read_exact(&mut frame).await.expect("a frame");
-                resets += usize::from(frame[3] & RST != 0);
+    /// The next frame of the node's that says nothing of windows: its type, flags and stream.
+    async fn next(peer: &mut Io) -> (u8, u16, u32) {
+        loop {
+            let mut frame = [0; 12];
+            peer.read_exact(&mut frame).await.expect("a frame");
+            let stream = u32::from_be_bytes([4, 5, 6, 7].map(|at| frame[at]));
+            if frame[1] != WINDOW {
+                return (frame[1], u16::from(frame[3]), stream);
             }
-        };
+        }
+    }
+
+    /// What a peer says, while the node's connection moves. Streams that come are taken up.
+    async fn meanwhile<T>(
+        connection: &mut Connection<Io>,
+        taken: &mut Vec<Stream>,
+        peer: impl Future<Output = T>,
+    ) -> T {
+        let node = poll_fn(|cx| {
+            while let Poll::Ready(opened) = connection.poll_inbound_unpin(cx) {
+                taken.push(opened.expect("it lives"));
+            }
+            connection.poll_unpin(cx).map(drop)
+        });
         tokio::select! {
             () = node => panic!("the connection has ended"),
-            () = resets => {}
+            done = peer => done,
         }
-        assert_eq!(connection.waiting.len(), MAX_WAITING);
+    }
+
+    async fn say(peer: &mut Io, frame: [u8; 12]) {
+        peer.write_all(&frame).await.expect("it is there");
+    }
+
+    #[tokio::test]
+    async fn a_surplus_stream_is_reset_and_no_other() {
+        let (mut connection, mut peer) = pair(2);
+        let (room, surplus) = (OTHERS + 2 - OWN, 8);
+        let mut taken = Vec::new();
+        let attack = async {
+            say(&mut peer, header(PING, SYN, 0, 9)).await;
+            for number in 0..u32::try_from(room + surplus).expect("small") {
+                say(&mut peer, header(WINDOW, SYN, 2 * number + 1, 0)).await;
+                // Of no stream that lives.
+                say(&mut peer, header(DATA, 0, 2 * number + 1, 1)).await;
+                peer.write_all(&[7]).await.expect("it is there");
+            }
+            let mut reset = Vec::new();
+            while reset.len() < surplus {
+                match next(&mut peer).await {
+                    (DATA, RST, stream) => reset.push(stream),
+                    (PING, ..) => {}
+                    other => panic!("{other:?}"),
+                }
+            }
+            reset
+        };
+        let reset = meanwhile(&mut connection, &mut taken, attack).await;
+        let first = u32::try_from(2 * room + 1).expect("small");
+        assert!(reset.iter().all(|stream| *stream >= first), "{reset:?}");
+        assert_eq!(taken.len(), room);
+        // A place that is free again is taken again.
+        taken.pop();
+        let again = async {
+            say(&mut peer, header(WINDOW, SYN, 9999, 0)).await;
+            say(&mut peer, header(PING, SYN, 0, 10)).await;
+            while !matches!(next(&mut peer).await, (PING, ACK, _)) {}
+        };
+        meanwhile(&mut connection, &mut taken, again).await;
+        assert_eq!(taken.len(), room);
+    }
+
+    #[tokio::test]
+    async fn who_opens_all_it_can_keeps_nobody_from_opening_one() {
+        let (mut connection, mut peer) = pair(2);
+        let mut taken = Vec::new();
+        let opens = async {
+            for number in 0..1000 {
+                say(&mut peer, header(WINDOW, SYN, 2 * number + 1, 0)).await;
+            }
+            say(&mut peer, header(PING, SYN, 0, 9)).await;
+            while !matches!(next(&mut peer).await, (PING, ACK, _)) {}
+        };
+        meanwhile(&mut connection, &mut taken, opens).await;
+        let mut own = Vec::new();
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(opened) = connection.poll_outbound_unpin(&mut context) {
+            own.push(opened.expect("it lives"));
+        }
+        assert_eq!(own.len(), OWN);
+        let woken = poll_fn(|cx| {
+            let opened = connection.poll_outbound_unpin(cx).map(|one| one.is_ok());
+            // One ends only now that another is waited for.
+            own.pop();
+            opened
+        });
+        assert!(woken.await);
+    }
+
+    #[tokio::test]
+    async fn bytes_that_came_one_by_one_are_read_as_they_came() {
+        let (mut connection, mut peer) = pair(2);
+        let (mut taken, count) = (Vec::new(), DEFAULT_CREDIT);
+        let crumbs = async {
+            say(&mut peer, header(WINDOW, SYN, 1, 0)).await;
+            for number in 0..count {
+                let frame = [&header(DATA, 0, 1, 1)[..], &[number.to_le_bytes()[0]]].concat();
+                peer.write_all(&frame).await.expect("it is there");
+            }
+            say(&mut peer, header(PING, SYN, 0, 9)).await;
+            while !matches!(next(&mut peer).await, (PING, ACK, _)) {}
+        };
+        meanwhile(&mut connection, &mut taken, crumbs).await;
+        let mut stream = taken.pop().expect("it is there");
+        let reads = async {
+            let mut read = vec![0; bytes(count)];
+            stream.read_exact(&mut read).await.expect("they are there");
+            read
+        };
+        let read = meanwhile(&mut connection, &mut taken, reads).await;
+        let right = |(number, byte): (usize, &u8)| *byte == number.to_le_bytes()[0];
+        assert!(read.iter().enumerate().all(right));
+    }
+
+    #[test]
+    fn who_does_not_read_its_resets_is_not_read_either() {
+        const ROOM: usize = 12 << 9;
+        let (near, mut peer) = tokio::io::duplex(ROOM);
+        let mut connection = Multiplex::new(2).connection(near.compat(), Mode::Server);
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut opened, mut still) = (0, 0);
+        while still < 3 {
+            let opening = header(WINDOW, SYN, 2 * opened + 1, 0);
+            match tokio::io::AsyncWrite::poll_write(Pin::new(&mut peer), &mut cx, &opening) {
+                Poll::Ready(count) => {
+                    assert_eq!(count.expect("it is there"), opening.len());
+                    (opened, still) = (opened + 1, 0);
+                }
+                Poll::Pending => still += 1,
+            }
+            // Nobody holds what comes.
+            for _ in 0..3 {
+                drop(connection.poll_inbound_unpin(&mut cx));
+            }
+        }
+        // Those, what is on the way, and what is under way.
+        let most = OTHERS + 2 + GHOSTS + 2 * ROOM / 12 + 8;
+        let opened = usize::try_from(opened).expect("few");
+        assert!((GHOSTS..most).contains(&opened), "{opened}");
     }
 }

@@ -1,0 +1,570 @@
+//! What a peer's frames cost, decided before `yamux` has them.
+//!
+//! A window counts bytes. `yamux` keeps an allocation for each frame until it is read, so whoever sends its bytes one by one takes
+//! many times the memory that its windows let it: two GB for a connection. And a stream beyond the limit ends the whole connection there, though
+//! the limits of two nodes need not be the same. So each frame passes here first, and is cut and put together anew:
+//!
+//! - Bytes go on in pieces, of [`LONGEST`] at most. One of less than [`PIECE`] goes on where all before it in its stream was read. Else it
+//!   waits for the next ones, until they are [`PIECE`] together, all before them is read, or the stream ends. So `yamux` has one
+//!   short piece of each stream, and others of which each two hold [`PIECE`].
+//! - What a stream brings that nobody has, since it was dropped or is beyond the limit, is thrown away as it comes.
+//!
+//! Bounds: beside what its windows let a peer send, up to two [`PIECE`]s of each stream wait here.
+
+use std::{
+    collections::HashMap,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker, ready},
+};
+
+use futures::{AsyncRead, AsyncWrite};
+
+use crate::platform::lock::lock;
+
+/// Bytes that are worth an allocation of their own.
+pub(super) const PIECE: usize = 4 << 10;
+/// The longest piece: what is under way when its stream is dropped, `yamux` takes all the same.
+const LONGEST: usize = 16 << 10;
+/// Steps in one go.
+const TURN: usize = 256;
+
+/// A frame's header: version, type, flags, stream, length.
+pub(super) type Header = [u8; 12];
+
+/// The types and flags of the specification that matter here.
+pub(super) const DATA: u8 = 0;
+pub(super) const WINDOW: u8 = 1;
+pub(super) const GO_AWAY: u8 = 3;
+pub(super) const SYN: u16 = 1;
+pub(super) const FIN: u16 = 4;
+pub(super) const RST: u16 = 8;
+
+pub(super) fn header(kind: u8, flags: u16, stream: u32, length: u32) -> Header {
+    let ([f, g], [s, t, u, v]) = (flags.to_be_bytes(), stream.to_be_bytes());
+    let [l, m, n, o] = length.to_be_bytes();
+    [0, kind, f, g, s, t, u, v, l, m, n, o]
+}
+
+/// The streams of a connection, known to its frames and to whoever holds one.
+#[derive(Clone)]
+pub(super) struct Streams(Arc<Mutex<All>>);
+
+struct All {
+    known: HashMap<u32, Stream>,
+    /// How many of them the peer has opened.
+    theirs: usize,
+    max: usize,
+    max_theirs: usize,
+    /// Streams that have nothing to be read but what waits here.
+    hungry: Vec<u32>,
+    /// Who reads frames, and who waits to open a stream.
+    reader: Option<Waker>,
+    opener: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Stream {
+    is_theirs: bool,
+    /// Bytes that `yamux` has of it.
+    unread: usize,
+    waiting: Vec<u8>,
+}
+
+impl Streams {
+    /// None yet; so many at most, and so many at most of the peer's.
+    pub(super) fn new(max: usize, max_theirs: usize) -> Self {
+        Self(Arc::new(Mutex::new(All {
+            known: HashMap::new(),
+            theirs: 0,
+            max,
+            max_theirs,
+            hungry: Vec::new(),
+            reader: None,
+            opener: None,
+        })))
+    }
+
+    /// Whether there was room for it.
+    pub(super) fn has(&self, id: u32) -> bool {
+        lock(&self.0).known.contains_key(&id)
+    }
+
+    /// Waits until there is room for one that this node opens.
+    pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut all = lock(&self.0);
+        if all.known.len() < all.max {
+            return Poll::Ready(());
+        }
+        all.opener = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// This node has opened one.
+    pub(super) fn opened(&self, id: u32) {
+        lock(&self.0).known.insert(id, Stream::default());
+    }
+
+    /// So many bytes of it were read.
+    pub(super) fn read(&self, id: u32, count: usize) {
+        let mut all = lock(&self.0);
+        let Some(stream) = all.known.get_mut(&id) else {
+            return;
+        };
+        stream.unread = stream.unread.saturating_sub(count);
+        if stream.unread == 0 && !stream.waiting.is_empty() {
+            all.hungry.push(id);
+            if let Some(reader) = all.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+
+    /// Nobody has it any more.
+    pub(super) fn dropped(&self, id: u32) {
+        let mut all = lock(&self.0);
+        if let Some(stream) = all.known.remove(&id) {
+            all.theirs -= usize::from(stream.is_theirs);
+        }
+        if let Some(opener) = all.opener.take() {
+            opener.wake();
+        }
+    }
+}
+
+impl All {
+    /// The peer opens one: it is known where there is room.
+    fn opens(&mut self, id: u32) {
+        let has_room = self.theirs < self.max_theirs && self.known.len() < self.max;
+        if has_room && !self.known.contains_key(&id) {
+            self.theirs += 1;
+            let stream = Stream {
+                is_theirs: true,
+                ..Stream::default()
+            };
+            self.known.insert(id, stream);
+        }
+    }
+
+    /// Gives what waits of the streams that have nothing else; `cx` hears of the next ones.
+    fn feed(&mut self, out: &mut Vec<u8>, cx: &Context<'_>) {
+        for id in self.hungry.drain(..) {
+            if let Some(stream) = self.known.get_mut(&id) {
+                stream.give(id, out);
+            }
+        }
+        match &mut self.reader {
+            Some(reader) => reader.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Gives all that waits: there comes no more.
+    fn feed_all(&mut self, out: &mut Vec<u8>) {
+        for (id, stream) in &mut self.known {
+            stream.give(*id, out);
+        }
+    }
+}
+
+impl Stream {
+    /// What waits goes on.
+    fn give(&mut self, id: u32, out: &mut Vec<u8>) {
+        if !self.waiting.is_empty() {
+            self.goes_on(id, self.waiting.len(), out);
+            out.append(&mut self.waiting);
+            // Most streams have nothing that waits.
+            self.waiting = Vec::new();
+        }
+    }
+
+    /// So many bytes go on, which follow.
+    fn goes_on(&mut self, id: u32, length: usize, out: &mut Vec<u8>) {
+        self.unread += length;
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        out.extend(header(DATA, 0, id, length));
+    }
+
+    fn is_read(&self) -> bool {
+        self.unread == 0 && self.waiting.is_empty()
+    }
+}
+
+/// A connection's bytes, as pieces that are worth what `yamux` keeps of them.
+pub(super) struct Frames<C> {
+    io: C,
+    streams: Streams,
+    /// What has come of a header.
+    header: Header,
+    filled: usize,
+    body: Option<Body>,
+    piece: Option<Piece>,
+    /// What has come of a short piece.
+    aside: Vec<u8>,
+    /// What is to be read next, and how much of it was.
+    out: Vec<u8>,
+    given: usize,
+}
+
+/// What is to come of a frame.
+#[derive(Clone, Copy)]
+struct Body {
+    /// Its stream, or nobody.
+    to: Option<u32>,
+    /// Bytes that are in no piece yet.
+    left: usize,
+    /// Whether it is the stream's last one.
+    is_last: bool,
+}
+
+/// What is to come of a piece, in bytes.
+#[derive(Clone, Copy)]
+enum Piece {
+    /// Goes on as it comes.
+    Passed(usize),
+    /// Is put to what waits, or thrown away.
+    Aside(usize),
+}
+
+impl<C> Frames<C> {
+    pub(super) fn new(io: C, streams: Streams) -> Self {
+        Self {
+            io,
+            streams,
+            header: [0; 12],
+            filled: 0,
+            body: None,
+            piece: None,
+            aside: Vec::new(),
+            out: Vec::new(),
+            given: 0,
+        }
+    }
+
+    /// A header has come.
+    fn begin(&mut self) {
+        let frame = self.header;
+        self.filled = 0;
+        let [_, kind, f, g, s, t, u, v, l, m, n, o] = frame;
+        let flags = u16::from_be_bytes([f, g]);
+        let id = u32::from_be_bytes([s, t, u, v]);
+        let length = u32::from_be_bytes([l, m, n, o]);
+        let has = |flag: u16| flags & flag != 0;
+        let mut all = lock(&self.streams.0);
+        if kind == GO_AWAY {
+            all.feed_all(&mut self.out);
+        }
+        if !matches!(kind, DATA | WINDOW) {
+            return self.out.extend(frame);
+        }
+        if has(SYN) && !has(RST) {
+            all.opens(id);
+        }
+        let mut stream = all.known.get_mut(&id);
+        let is_end = has(RST) || kind == WINDOW && has(FIN);
+        if let Some(stream) = stream.as_mut().filter(|_| is_end) {
+            stream.give(id, &mut self.out);
+        }
+        if kind == WINDOW {
+            return self.out.extend(frame);
+        }
+        let is_heard = stream.is_some() && !has(RST);
+        // Its bytes come between what the flags say of the stream's beginning and of its end.
+        let is_last = is_heard && has(FIN);
+        let before = if is_last { flags & !FIN } else { flags };
+        if before != 0 {
+            self.out.extend(header(DATA, before, id, 0));
+        }
+        self.body = Some(Body {
+            to: is_heard.then_some(id),
+            left: usize::try_from(length).unwrap_or(usize::MAX),
+            is_last,
+        });
+    }
+
+    /// The next piece of a frame, or its end.
+    fn advance(&mut self, body: Body) {
+        let mut all = lock(&self.streams.0);
+        let stream = body.to.and_then(|id| Some((id, all.known.get_mut(&id)?)));
+        let length = body.left.min(LONGEST);
+        if length > 0 {
+            self.body = Some(Body {
+                left: body.left - length,
+                ..body
+            });
+            self.piece = Some(match stream {
+                Some((id, stream)) if length >= PIECE || stream.is_read() => {
+                    stream.give(id, &mut self.out);
+                    stream.goes_on(id, length, &mut self.out);
+                    Piece::Passed(length)
+                }
+                _ => Piece::Aside(length),
+            });
+            return;
+        }
+        self.body = None;
+        if let Some((id, stream)) = stream.filter(|_| body.is_last) {
+            stream.give(id, &mut self.out);
+            self.out.extend(header(DATA, FIN, id, 0));
+        }
+    }
+
+    /// A short piece has come.
+    fn put_aside(&mut self) {
+        self.piece = None;
+        let mut all = lock(&self.streams.0);
+        let to = self.body.and_then(|body| body.to);
+        if let Some((id, stream)) = to.and_then(|id| Some((id, all.known.get_mut(&id)?))) {
+            stream.waiting.append(&mut self.aside);
+            if stream.unread == 0 || stream.waiting.len() >= PIECE {
+                stream.give(id, &mut self.out);
+            }
+        }
+        self.aside.clear();
+    }
+
+    /// No more comes.
+    fn end(&mut self) {
+        (self.filled, self.body, self.piece) = (0, None, None);
+        lock(&self.streams.0).feed_all(&mut self.out);
+    }
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        for _ in 0..TURN {
+            let rest = this.out.get(this.given..).unwrap_or_default();
+            if !rest.is_empty() {
+                let count = io::Read::read(&mut &*rest, buf)?;
+                this.given += count;
+                return Poll::Ready(Ok(count));
+            }
+            this.out.clear();
+            this.out.shrink_to(2 * PIECE);
+            this.given = 0;
+            let io = Pin::new(&mut this.io);
+            match (this.piece, this.body) {
+                (Some(Piece::Passed(left)), _) => {
+                    let most = buf.len().min(left);
+                    let room = buf.get_mut(..most).unwrap_or_default();
+                    let count = ready!(io.poll_read(cx, room))?;
+                    let left = left.saturating_sub(count);
+                    this.piece = (left > 0).then_some(Piece::Passed(left));
+                    return Poll::Ready(Ok(count));
+                }
+                (Some(Piece::Aside(left)), _) => {
+                    let mut room = [0; PIECE];
+                    let most = room.len().min(left);
+                    let room = room.get_mut(..most).unwrap_or_default();
+                    let count = ready!(io.poll_read(cx, room))?;
+                    this.aside.extend(room.iter().take(count));
+                    this.piece = Some(Piece::Aside(left.saturating_sub(count)));
+                    if count == left {
+                        this.put_aside();
+                    } else if count == 0 {
+                        this.end();
+                    }
+                }
+                (None, Some(body)) => this.advance(body),
+                (None, None) => {
+                    lock(&this.streams.0).feed(&mut this.out, cx);
+                    if !this.out.is_empty() {
+                        continue;
+                    }
+                    let room = this.header.get_mut(this.filled..).unwrap_or_default();
+                    let count = ready!(io.poll_read(cx, room))?;
+                    this.filled += count;
+                    if this.filled == this.header.len() {
+                        this.begin();
+                    } else if count == 0 {
+                        this.end();
+                        if this.out.is_empty() {
+                            return Poll::Ready(Ok(0));
+                        }
+                    }
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<C: AsyncWrite + Unpin> AsyncWrite for Frames<C> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_close(cx)
+    }
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use futures::{AsyncReadExt, executor::block_on, io::Cursor};
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    const ACK: u16 = 2;
+
+    fn frame(flags: u16, stream: u32, length: usize) -> Vec<u8> {
+        let head = header(DATA, flags, stream, u32::try_from(length).expect("small"));
+        [&head[..], &vec![7; length]].concat()
+    }
+
+    struct Found {
+        kind: u8,
+        flags: u16,
+        stream: u32,
+        /// Bytes that it brings.
+        length: usize,
+    }
+
+    /// The frames that come of these bytes; of each stream so many are read each time.
+    fn frames(streams: &Streams, said: &[u8], reads: usize) -> Vec<Found> {
+        let mut frames = Frames::new(Cursor::new(said), streams.clone());
+        block_on(async {
+            let (mut found, mut head) = (Vec::new(), [0; 12]);
+            while frames.read_exact(&mut head).await.is_ok() {
+                let word = |at: usize| u32::from_be_bytes([0, 1, 2, 3].map(|next| head[at + next]));
+                let (kind, stream) = (head[1], word(4));
+                let length = if kind == DATA { word(8) } else { 0 };
+                let length = usize::try_from(length).expect("small");
+                let whole = frames.read_exact(&mut vec![0; length]).await;
+                whole.expect("it is whole");
+                streams.read(stream, reads);
+                let flags = u16::from_be_bytes([head[2], head[3]]);
+                found.push(Found {
+                    kind,
+                    flags,
+                    stream,
+                    length,
+                });
+            }
+            found
+        })
+    }
+
+    #[test]
+    fn bytes_that_come_one_by_one_go_on_in_pieces() {
+        let streams = Streams::new(4, 4);
+        let count = 1 << 16;
+        for flags in [0, ACK] {
+            let mut said = [1, 3].map(|id| frame(SYN, id, 0)).concat();
+            for _ in 0..count {
+                said.extend([1, 3].map(|id| frame(flags, id, 1)).concat());
+            }
+            let found = frames(&streams, &said, 0);
+            let total: usize = found.iter().map(|found| found.length).sum();
+            assert_eq!(total, 2 * count);
+            let kept = found.iter().filter(|found| found.length > 0).count();
+            // Of each stream the first byte too, and what is there at the end.
+            assert!(kept <= 2 * (count / PIECE + 2), "{kept}");
+        }
+    }
+
+    #[test]
+    fn long_frames_are_cut() {
+        let streams = Streams::new(4, 4);
+        let said = [frame(SYN, 1, 0), frame(FIN, 1, 2 * LONGEST + 5)].concat();
+        let found = frames(&streams, &said, 0);
+        let found: Vec<_> = found.iter().map(|one| (one.flags, one.length)).collect();
+        assert_eq!(
+            found,
+            [(SYN, 0), (0, LONGEST), (0, LONGEST), (0, 5), (FIN, 0)]
+        );
+    }
+
+    #[test]
+    fn what_nobody_has_brings_nothing() {
+        let streams = Streams::new(2, 1);
+        let said = [
+            frame(SYN, 1, 10),
+            // There is room for one.
+            frame(SYN, 3, 10_000),
+            frame(0, 3, 10_000),
+            frame(FIN, 3, 10_000),
+            frame(0, 1, 10),
+        ];
+        let found = frames(&streams, &said.concat(), usize::MAX);
+        assert!(streams.has(1) && !streams.has(3));
+        let of = |stream: u32| {
+            let of = found.iter().filter(move |found| found.stream == stream);
+            of.map(|one| (one.flags, one.length)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(1), [(SYN, 0), (0, 10), (0, 10)]);
+        assert_eq!(of(3), [(SYN, 0), (FIN, 0)]);
+        streams.dropped(1);
+        assert!(frames(&streams, &frame(0, 1, 10), 0).is_empty());
+        frames(&streams, &frame(SYN, 5, 0), 0);
+        assert!(streams.has(5), "there is room again");
+    }
+
+    /// What a peer says: type, flags, stream, length.
+    fn said() -> impl Strategy<Value = (u8, u16, u32, usize)> {
+        let flags = prop_oneof![
+            6 => Just(0), 2 => Just(SYN), 1 => Just(ACK), 1 => Just(FIN), 1 => Just(RST), 1 => 0_u16..16
+        ];
+        let length = prop_oneof![4 => 0_usize..9, 1 => 0..3 * LONGEST];
+        let kind = prop_oneof![4 => Just(DATA), 1 => Just(WINDOW)];
+        (kind, flags, 1_u32..5, length)
+    }
+
+    proptest! {
+        #[test]
+        fn each_stream_brings_what_it_brought_and_then_its_end(
+            says in vec(said(), 0..60), reads in 0_usize..6000,
+        ) {
+            let streams = Streams::new(3, 2);
+            // Of each stream how many bytes it has brought, and how many those were at each of its ends.
+            let mut brought = BTreeMap::<u32, (usize, Vec<usize>)>::new();
+            let (mut known, mut bytes) = (Vec::new(), Vec::new());
+            for (kind, flags, id, length) in says {
+                let has = |flag: u16| flags & flag != 0;
+                if has(SYN) && !has(RST) && known.len() < 2 && !known.contains(&id) {
+                    known.push(id);
+                }
+                let (total, ends) = brought.entry(id).or_default();
+                if kind == DATA {
+                    bytes.extend(frame(flags, id, length));
+                    *total += if known.contains(&id) && !has(RST) { length } else { 0 };
+                } else {
+                    bytes.extend(header(WINDOW, flags, id, 5));
+                }
+                if has(RST) || has(FIN) {
+                    ends.push(*total);
+                }
+            }
+            let mut came = BTreeMap::<u32, (usize, Vec<usize>)>::new();
+            for found in frames(&streams, &bytes, reads) {
+                let (total, ends) = came.entry(found.stream).or_default();
+                *total += found.length;
+                if found.flags & (FIN | RST) != 0 {
+                    ends.push(*total);
+                }
+                prop_assert!(found.kind == WINDOW || found.flags == 0 || found.length == 0);
+            }
+            brought.retain(|_, of| *of != (0, Vec::new()));
+            came.retain(|_, of| *of != (0, Vec::new()));
+            prop_assert_eq!(came, brought);
+        }
+    }
+}
