@@ -25,38 +25,30 @@
 //! that it has told of: some forty bytes for each that sent a first packet and was turned away, which is not listened to again from
 //! the same port.
 
+mod connection;
+mod host;
+
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc, Mutex, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, Weak, atomic::Ordering},
     task::{Context, Poll},
-    thread,
     time::Duration,
 };
 
-use futures::{
-    FutureExt,
-    future::{self, BoxFuture, Either},
-};
+use futures::{FutureExt, future::BoxFuture};
 use libp2p::{
     Multiaddr, Transport,
     core::{
-        muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox},
+        muxing::StreamMuxerBox,
         transport::{DialOpts, ListenerId, TransportError, TransportEvent},
     },
 };
-use tokio::{
-    runtime::{Builder, Handle},
-    sync::{oneshot, watch},
-    task::JoinHandle,
-};
 
+use self::{connection::Connection, host::Host};
 use super::Boxed;
 use crate::{
-    platform::{self, Delay, Instant, lock::lock},
+    platform::{self, Instant, lock::lock},
     traffic::{Pace, Rate},
 };
 
@@ -280,172 +272,20 @@ impl Drop for Place {
     }
 }
 
-/// A runtime and its thread. Both end, and all tasks with them, a while after this is dropped.
-struct Host {
-    runtime: Handle,
-    /// Handshakes under way, and connections.
-    live: AtomicUsize,
-    /// Connections.
-    connected: AtomicUsize,
-    /// Handshakes of which something is left.
-    left: AtomicUsize,
-    /// Whether its connections are to end.
-    ends: watch::Sender<bool>,
-    _end: oneshot::Sender<()>,
-}
-
-impl Host {
-    fn start(alive: Arc<()>, linger: Duration) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let handle = runtime.handle().clone();
-        let (end, ended) = oneshot::channel();
-        thread::Builder::new()
-            .name("webrtc".to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    // It is never sent: its end is the word.
-                    let _ = ended.await;
-                    Delay::new(linger).await;
-                });
-                drop(runtime);
-                drop(alive);
-            })?;
-        Ok(Self {
-            runtime: handle,
-            live: AtomicUsize::new(0),
-            connected: AtomicUsize::new(0),
-            left: AtomicUsize::new(0),
-            ends: watch::Sender::new(false),
-            _end: end,
-        })
-    }
-
-    fn live(&self) -> usize {
-        self.live.load(Ordering::Relaxed)
-    }
-
-    fn connected(&self) -> usize {
-        self.connected.load(Ordering::Relaxed)
-    }
-
-    fn is_full(&self) -> bool {
-        self.left.load(Ordering::Relaxed) >= PER_HOST
-    }
-
-    /// Runs a handshake on the host's one thread. So nothing of the peer's comes between its end and the moment at which
-    /// somebody listens to the peer's streams: `libp2p-webrtc` loses those that are opened between.
-    async fn run<T: Send + 'static>(
-        &self,
-        handshake: impl Future<Output = io::Result<T>> + Send + 'static,
-    ) -> io::Result<T> {
-        let mut running = Running(self.runtime.spawn(handshake));
-        let ended = Pin::new(&mut running.0).await;
-        ended.map_err(io::Error::other)?
-    }
-}
-
-/// A task that is given up when this is dropped.
-struct Running<T>(JoinHandle<T>);
-
-impl<T> Drop for Running<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// A connection that holds its host.
-struct Connection {
-    /// `None`: it is being dropped.
-    inner: Option<StreamMuxerBox>,
-    place: Option<Place>,
-    runtime: Handle,
-    /// Comes when the host's connections are to end.
-    ended: BoxFuture<'static, ()>,
-}
-
-impl Connection {
-    fn new(inner: StreamMuxerBox, place: Place) -> Self {
-        let mut ends = place.host.ends.subscribe();
-        Self {
-            inner: Some(inner),
-            runtime: place.host.runtime.clone(),
-            place: Some(place),
-            ended: async move { drop(ends.wait_for(|ends| *ends).await) }
-                .fuse()
-                .boxed(),
-        }
-    }
-
-    fn within<R>(
-        self: Pin<&mut Self>,
-        call: impl FnOnce(Pin<&mut StreamMuxerBox>) -> Poll<io::Result<R>>,
-    ) -> Poll<io::Result<R>> {
-        let this = self.get_mut();
-        let _within = this.runtime.enter();
-        match &mut this.inner {
-            Some(inner) => call(Pin::new(inner)),
-            None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-        }
-    }
-}
-
-impl Drop for Connection {
-    /// Whoever drops it without closing it leaves that to its host.
-    fn drop(&mut self) {
-        if let (Some(mut inner), Some(place)) = (self.inner.take(), self.place.take()) {
-            self.runtime.spawn(async move {
-                let closes = future::poll_fn(|cx| Pin::new(&mut inner).poll_close(cx));
-                let closed = future::select(closes, Delay::new(CLOSING)).await;
-                match closed {
-                    Either::Left(_) => place.give_back(),
-                    Either::Right(_) => drop(place),
-                }
-            });
-        }
-    }
-}
-
-impl StreamMuxer for Connection {
-    type Substream = SubstreamBox;
-    type Error = io::Error;
-
-    fn poll_inbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<SubstreamBox>> {
-        self.within(|inner| inner.poll_inbound(cx))
-    }
-
-    fn poll_outbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<SubstreamBox>> {
-        self.within(|inner| inner.poll_outbound(cx))
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let closed = self.as_mut().within(|inner| inner.poll_close(cx));
-        if closed.is_ready()
-            && let Some(place) = self.place.take()
-        {
-            place.give_back();
-        }
-        closed
-    }
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
-        if self.ended.poll_unpin(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        self.within(|inner| inner.poll(cx))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::{future::pending, thread};
 
+    use futures::future;
     use libp2p::{
         PeerId,
         core::{
             Endpoint,
+            muxing::{StreamMuxer, StreamMuxerEvent, SubstreamBox},
             transport::{MemoryTransport, PortUse},
         },
     };
+    use tokio::sync::oneshot;
 
     use super::*;
 
