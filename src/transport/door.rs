@@ -1,7 +1,8 @@
 //! The door before all transports of a skin: what is dialled, who may knock, and how long either may take.
 //!
 //! - **Outwards** each address, whoever wants it dialled, is put to the [`AddressPolicy`]: libp2p's behaviours dial what they learnt
-//!   by themselves, and none can take an address away from another, so the policy stands where all dials pass.
+//!   by themselves, and none can take an address away from another, so the policy stands where all dials pass. A closed network
+//!   has no transports over UDP, which is said.
 //! - **Inwards** a connection gets one of the places of [`Handshakes`] until it has proved who it is. Who gets none is dropped before a
 //!   byte is read; who gives way, or takes longer than the time-out, is dropped where it stands. All that a connection is by then
 //!   hangs on its handshake's future, on every transport: TCP's socket with TLS, HTTP's upgrade, multistream, Noise and Yamux
@@ -23,6 +24,7 @@ use futures::{
 use libp2p::{
     Multiaddr, Transport,
     core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
+    multiaddr::Protocol,
 };
 
 use super::Boxed;
@@ -38,6 +40,10 @@ type Places = Arc<Mutex<Handshakes<AbortHandle>>>;
 type Output = <Boxed as Transport>::Output;
 type Connecting = BoxFuture<'static, io::Result<Output>>;
 
+/// Why a node of a closed network does not dial by QUIC, WebTransport or WebRTC.
+const UNBOUND: &str = "security.noise_config.prologue closes this node's network, which TCP and WebSocket keep and nothing over UDP; \
+    dial a /tcp/… address of it";
+
 /// How many newcomers are turned away before others get their turn.
 const MAX_TURNED_AWAY: usize = 64;
 
@@ -47,21 +53,24 @@ pub struct Door {
     policy: SharedPolicy,
     places: Places,
     patience: Duration,
+    is_closed: bool,
 }
 
 impl Door {
-    /// These transports behind a door. Dials and handshakes may take `patience` each.
+    /// The transports of an open network, or of a closed one, behind a door. Dials and handshakes may take `patience` each.
     pub fn new(
         inner: Boxed,
         policy: SharedPolicy,
         places: Handshakes<AbortHandle>,
         patience: Duration,
+        is_closed: bool,
     ) -> Self {
         Self {
             inner,
             policy,
             places: Arc::new(Mutex::new(places)),
             patience,
+            is_closed,
         }
     }
 
@@ -105,6 +114,9 @@ impl Transport for Door {
     ) -> Result<Connecting, TransportError<io::Error>> {
         let allowed = lock(&self.policy).admit_dial(&address, platform::now());
         allowed.map_err(|refused| TransportError::Other(io::Error::other(refused)))?;
+        if self.is_closed && address.iter().any(|part| matches!(part, Protocol::Udp(_))) {
+            return Err(TransportError::Other(io::Error::other(UNBOUND)));
+        }
         let dialled = timely(self.inner.dial(address.clone(), options)?, self.patience);
         let policy = Arc::clone(&self.policy);
         Ok(dialled

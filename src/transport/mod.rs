@@ -73,5 +73,7 @@ fn multiplex(config: &Config) -> multiplex::Multiplex {
 fn behind_door(inner: Boxed, config: &Config, policy: SharedPolicy) -> Boxed {
     let limits = &config.security.connection_limits;
     let places = Handshakes::new(limits.handshakes, limits.handshakes_per_address);
-    door::Door::new(inner, policy, places, config.network.connection_timeout).boxed()
+    let is_closed = config.security.noise_config.is_closed();
+    let patience = config.network.connection_timeout;
+    door::Door::new(inner, policy, places, patience, is_closed).boxed()
 }
