@@ -1,7 +1,8 @@
 //! What finds peers, and the one place that dials.
 //!
-//! It drives [`Dialing`]: bootstrap peers, neighbours found by mDNS and peers that the DHT names are dialled whenever fewer than
-//! `kademlia_config.wanted_peers` were dialled with success, and while that is so connected peers are asked for others, at pauses of [`LOOK`]. At most
+//! It drives [`Dialing`]: bootstrap peers, those that the user has dialled, neighbours found by mDNS and peers that the DHT names are dialled
+//! whenever fewer than `kademlia_config.wanted_peers` were dialled with success. While that is so, peers are asked for others: connected
+//! ones at pauses of [`LOOK`], and each of the user's whenever it is dialled, since one that is full answers before it turns away. At most
 //! half of the places are taken that way, and never the last one: it is kept for who comes. So a network of small nodes stays
 //! open, since a node that found everybody full would have been the last to dial, and has a place itself. A
 //! lookup of Kademlia's meets only whom this place dials. The user's dials pass here too, each answered when the peer is ready, refused or out of
@@ -38,8 +39,10 @@ use crate::{
 
 /// The first and the longest pause between two lookups while peers are wanted.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// How often a node that has the peers it wants dials one more of the user's.
+/// How often a node that has the peers it wants dials one more.
 const ACROSS: Duration = Duration::from_secs(300);
+/// How many peers more than it wants a node gets from dialling strangers so.
+const FEELERS: usize = 2;
 
 /// See the module's documentation.
 pub(crate) struct Discovery {
@@ -145,7 +148,7 @@ impl Discovery {
             reply,
         };
         self.dial_wish(swarm, wish, now);
-        // The first words to it are a question for others, which it answers also where it is full.
+        // As in `dial_due`.
         self.look(swarm, now);
     }
 
@@ -239,16 +242,24 @@ impl Discovery {
             return;
         }
         let due = self.dialing.due(lacks, Teller::Stranger, now);
+        let is_users = due.iter().any(|due| !due.vouched.is_empty());
         self.dial_them(swarm, due, now);
+        if is_users {
+            // It may be full: the first words to it are a question for others, which it answers all the same.
+            self.look(swarm, now);
+        }
     }
 
-    /// A node that has all the peers it wants still dials one of the user's now and then: where a network was cut in two, its halves
-    /// find each other again by those that both know.
+    /// A node that has all the peers it wants still dials one more now and then: of the user's, and else, up to [`FEELERS`], of
+    /// those that others named. Where a network was cut in two, its halves find each other again by those that both know.
     fn dial_across(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
         self.across_at = now + ACROSS;
         let free = self.shared.peers().free();
         if self.wanted > 0 && self.lacks() == 0 && free > usize::from(self.keeps_one) {
-            let due = self.dialing.due(1, Teller::User, now);
+            let mut due = self.dialing.due(1, Teller::User, now);
+            if due.is_empty() && self.shared.peers().outbound() < self.wanted + FEELERS {
+                due = self.dialing.due(1, Teller::Stranger, now);
+            }
             self.dial_them(swarm, due, now);
         }
     }
@@ -273,10 +284,21 @@ impl Discovery {
     }
 
     /// A connection is there, whoever dialled.
-    pub(crate) fn connected(&mut self, peer: PeerId, connection: ConnectionId) {
+    pub(crate) fn connected(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
+        let wish = self.dials.remove(&connection);
+        if let Some(wish) = &wish {
+            self.reached(peer, &wish.addresses, now);
+        }
         self.dialing.connected(&peer);
-        if let Some(wish) = self.dials.remove(&connection) {
+        if let Some(wish) = wish {
             self.await_ready(peer, wish.reply);
+        }
+    }
+
+    /// Whom the user has dialled is one of the user's peers from now on, and dialled again when it is lost.
+    fn reached(&mut self, peer: PeerId, addresses: &[Multiaddr], now: Instant) {
+        for address in addresses {
+            self.dialing.told(Teller::User, peer, address.clone(), now);
         }
     }
 
@@ -362,7 +384,8 @@ impl Discovery {
                 self.dialing.wanted(&peer, now);
                 let stage = self.shared.peers().stage(&peer);
                 if stage.is_some() {
-                    // Where it came by itself: once it goes, it is dialled again.
+                    // Where it came by itself.
+                    self.reached(peer, &wish.addresses, now);
                     self.dialing.connected(&peer);
                 }
                 match stage {
@@ -463,5 +486,68 @@ mod tests {
             1,
             "it is not taken for one that is being dialled"
         );
+    }
+
+    fn seed() -> PeerInfo {
+        PeerInfo {
+            addresses: vec!["/ip4/1.2.3.4/tcp/1000".parse().expect("an address")],
+            ..PeerInfo::new(PeerId::random())
+        }
+    }
+
+    #[test]
+    fn a_seed_that_was_full_is_asked_for_others_when_it_is_dialled_again() {
+        let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+        let seed = seed();
+        discovery.added(seed.peer_id, seed.addresses[0].clone(), now);
+        discovery.dialing.connected(&seed.peer_id);
+        discovery.refused(&seed.peer_id, "it is full");
+        discovery.gone(&mut swarm, &seed.peer_id, "it is full", now);
+        // No lookup is due by itself.
+        discovery.look_at = now + Duration::from_secs(3600);
+        for (seconds, looks) in [(59, 0), (60, 1)] {
+            discovery.on_time(&mut swarm, now + Duration::from_secs(seconds));
+            assert_eq!(swarm.behaviour_mut().routing.lookups(), looks, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn whom_the_user_has_dialled_is_dialled_again_when_it_is_lost() {
+        let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+        let (peer, address) = (PeerId::random(), seed().addresses[0].clone());
+        let (reply, _) = oneshot::channel();
+        discovery.dial(&mut swarm, address.clone(), reply, now);
+        let connection = *discovery.dials.keys().next().expect("it is dialled");
+        discovery.connected(peer, connection, now);
+        discovery.gone(&mut swarm, &peer, "it is gone", now);
+        let due = discovery.dialing.due(1, Teller::User, now + LOOK.0);
+        let due: Vec<_> = due
+            .into_iter()
+            .map(|due| (due.peer, due.addresses))
+            .collect();
+        assert_eq!(due, [(peer, vec![address])]);
+    }
+
+    #[test]
+    fn a_node_that_has_all_its_peers_dials_a_stranger_now_and_then() {
+        let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+        // None but this one: nobody lacks.
+        discovery.wanted = 1;
+        let (known, stranger) = (PeerId::random(), seed());
+        discovery.learn(
+            Teller::Stranger,
+            &[PeerInfo {
+                peer_id: known,
+                ..stranger.clone()
+            }],
+            now,
+        );
+        discovery.dialing.dials(&known);
+        discovery.learn(Teller::Stranger, std::slice::from_ref(&stranger), now);
+        discovery.on_time(&mut swarm, now + ACROSS / 2);
+        assert!(!discovery.dialing.is_dialling(&stranger.peer_id));
+        let later = now + ACROSS + Duration::from_secs(1);
+        discovery.on_time(&mut swarm, later);
+        assert!(discovery.dialing.is_dialling(&stranger.peer_id));
     }
 }

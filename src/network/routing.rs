@@ -148,6 +148,12 @@ impl Routing {
         }
     }
 
+    /// Lookups under way.
+    #[cfg(test)]
+    pub(crate) fn lookups(&self) -> usize {
+        self.kad.iter_queries().count()
+    }
+
     /// Nobody dials this peer: lookups go on without it.
     pub(crate) fn not_met(&mut self, peer: PeerId) {
         self.kad.on_swarm_event(FromSwarm::DialFailure(DialFailure {

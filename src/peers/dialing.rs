@@ -2,8 +2,9 @@
 //!
 //! A state machine without I/O. It knows the user's peers (bootstrap peers, each with all its addresses however the list writes
 //! them, and added ones), those found on the local network, and those that strangers named. Of them so many are due as
-//! are wanted: who waits longest comes first, the user's sooner and strangers' later by [`Teller::handicap`], so that many which
+//! are wanted: who has been due longest comes first, the user's sooner and strangers' later by [`Teller::handicap`], so that many which
 //! do not answer keep no others out; alike ones in an order of this node's own, so that not everybody dials the same.
+//! Each step finds its peers by an index, however many there are.
 //! Who dialled *us* proves nothing, an attacker does that too: only success in dialling ends the search. A failure doubles the pause, up to
 //! [`PAUSE`]; an end of a connection starts anew. Whom the user lets go, known before or not, stays away until somebody asks for it.
 //!
@@ -12,7 +13,7 @@
 //! peers that were let go.
 
 use std::{
-    collections::{BTreeMap, hash_map::RandomState},
+    collections::{BTreeMap, BTreeSet, hash_map::RandomState},
     hash::BuildHasher,
     time::Duration,
 };
@@ -41,7 +42,23 @@ const DISMISSED: usize = 1024;
 pub struct Dialing {
     own: PeerId,
     targets: BTreeMap<PeerId, Target>,
+    index: Index,
     dismissed: Remembered<PeerId>,
+}
+
+/// Peers, the longest due first; alike ones in this node's own order.
+type Queue = BTreeSet<(Instant, u64, PeerId)>;
+
+/// The targets by what is asked of them.
+#[derive(Debug, Default)]
+struct Index {
+    /// Those that wait for their turn, by who told of them and whether they were tried.
+    queues: BTreeMap<(Teller, bool), Queue>,
+    /// Those that may be forgotten, by when they were last told of.
+    told: BTreeSet<(Instant, PeerId)>,
+    /// How many such a teller told of.
+    counts: BTreeMap<Teller, usize>,
+    dialling: usize,
     /// This node's own order.
     order: RandomState,
 }
@@ -83,8 +100,6 @@ impl Teller {
 struct Target {
     /// In the order in which they were told of, each with its most trusted teller.
     addresses: Vec<(Teller, Multiaddr)>,
-    /// When it was first told of, or its last dial or connection ended.
-    since: Instant,
     state: State,
     pause: Duration,
     teller: Teller,
@@ -99,12 +114,14 @@ enum State {
     Due(Instant),
     Dialling,
     Connected,
+    /// The user let it go.
+    Away,
 }
 
 impl Target {
     /// What a stranger named is no order to dial it again and again.
     fn failed(&mut self, now: Instant) {
-        (self.state, self.tried, self.since) = (State::Due(now + self.pause), true, now);
+        (self.state, self.tried) = (State::Due(now + self.pause), true);
         self.pause = match self.teller {
             Teller::Stranger => REFUSED,
             _ => (self.pause * 2).min(PAUSE.1),
@@ -138,17 +155,78 @@ impl Target {
             _ => PAUSE.0,
         }
     }
+
+    fn may_be_forgotten(&self) -> bool {
+        self.teller != Teller::User && self.state != State::Connected
+    }
+
+    fn due(&self, peer: PeerId) -> Due {
+        let addresses = self.addresses.iter();
+        let vouched = addresses.clone().filter(|(of, _)| *of != Teller::Stranger);
+        Due {
+            peer,
+            vouched: vouched.map(|(_, address)| address.clone()).collect(),
+            addresses: addresses.map(|(_, address)| address.clone()).collect(),
+        }
+    }
+}
+
+impl Index {
+    fn add(&mut self, peer: PeerId, target: &Target) {
+        *self.counts.entry(target.teller).or_default() += 1;
+        match target.state {
+            State::Due(at) => {
+                let queue = self.queues.entry((target.teller, target.tried));
+                let place = (at, self.order.hash_one(peer), peer);
+                queue.or_default().insert(place);
+            }
+            State::Dialling => self.dialling += 1,
+            State::Connected | State::Away => {}
+        }
+        if target.may_be_forgotten() {
+            self.told.insert((target.told, peer));
+        }
+    }
+
+    /// What [`Self::add`] did.
+    fn remove(&mut self, peer: PeerId, target: &Target) {
+        if let Some(count) = self.counts.get_mut(&target.teller) {
+            *count -= 1;
+        }
+        match target.state {
+            State::Due(at) => {
+                let queue = self.queues.get_mut(&(target.teller, target.tried));
+                let place = (at, self.order.hash_one(peer), peer);
+                queue.map(|queue| queue.remove(&place));
+            }
+            State::Dialling => self.dialling -= 1,
+            State::Connected | State::Away => {}
+        }
+        self.told.remove(&(target.told, peer));
+    }
+
+    /// Who has its turn next.
+    fn next(&self, least: Teller, now: Instant) -> Option<PeerId> {
+        let queues = self.queues.iter();
+        let first = queues
+            .filter(|((teller, _), _)| *teller <= least)
+            .filter_map(|((teller, _), queue)| {
+                let (at, order, peer) = queue.first()?;
+                (*at <= now).then(|| (*at + teller.handicap(), *order, *peer))
+            });
+        first.min().map(|(_, _, peer)| peer)
+    }
 }
 
 impl Dialing {
     /// Knows nobody; never dials `own`.
     pub fn new(own: PeerId) -> Self {
-        let order = RandomState::new();
+        let index = Index::default();
         Self {
             own,
             targets: BTreeMap::new(),
-            dismissed: Remembered::new(DISMISSED, order.clone()),
-            order,
+            dismissed: Remembered::new(DISMISSED, index.order.clone()),
+            index,
         }
     }
 
@@ -158,74 +236,72 @@ impl Dialing {
         if peer == self.own {
             return;
         }
-        self.targets.retain(|_, target| {
-            target.teller == Teller::User
-                || target.state == State::Connected
-                || target.told + FORGET > now
-        });
-        if !self.targets.contains_key(&peer) && !self.makes_room(teller, now) {
-            return;
+        self.forget(now);
+        if !self.targets.contains_key(&peer) {
+            if !self.makes_room(teller, now) {
+                return;
+            }
+            let target = Target {
+                addresses: Vec::new(),
+                state: State::Due(now),
+                pause: Target::first_pause(teller),
+                teller,
+                told: now,
+                tried: false,
+            };
+            self.index.add(peer, &target);
+            self.targets.insert(peer, target);
         }
-        let target = self.targets.entry(peer).or_insert_with(|| Target {
-            addresses: Vec::new(),
-            since: now,
-            state: State::Due(now),
-            pause: Target::first_pause(teller),
-            teller,
-            told: now,
-            tried: false,
+        self.change(&peer, |target| {
+            if teller < target.teller {
+                (target.teller, target.pause) = (teller, Target::first_pause(teller));
+            }
+            target.told = now;
+            target.is_at(teller, address);
         });
-        if teller < target.teller {
-            (target.teller, target.pause) = (teller, Target::first_pause(teller));
-        }
-        target.told = now;
-        target.is_at(teller, address);
     }
 
     /// The user asks for it, also where it was let go before.
     pub fn wanted(&mut self, peer: &PeerId, now: Instant) {
         if self.dismissed.contains(peer) {
             self.dismissed.remove(peer);
-            if let Some(target) = self.targets.get_mut(peer) {
-                target.state = State::Due(now);
-            }
+            self.change(peer, |target| target.state = State::Due(now));
         }
     }
 
     /// Somebody else has begun to dial it: one of [`Self::connected`] and [`Self::failed`] follows.
     pub fn dials(&mut self, peer: &PeerId) {
-        if let Some(target) = self.targets.get_mut(peer)
-            && matches!(target.state, State::Due(_))
-        {
-            target.state = State::Dialling;
-        }
+        self.change(peer, |target| {
+            if matches!(target.state, State::Due(_)) {
+                target.state = State::Dialling;
+            }
+        });
     }
 
     /// It is connected, whoever dialled. Whom the user let go may come by itself, and is not dialled when it goes again.
     pub fn connected(&mut self, peer: &PeerId) {
-        if let Some(target) = self.targets.get_mut(peer) {
+        self.change(peer, |target| {
             target.state = State::Connected;
             target.pause = Target::first_pause(target.teller);
-        }
+        });
     }
 
     /// Its last connection ended.
     pub fn gone(&mut self, peer: &PeerId, now: Instant) {
-        if let Some(target) = self.targets.get_mut(peer)
-            && target.state == State::Connected
-        {
-            (target.state, target.tried) = (State::Due(now + target.pause), true);
-            target.since = now;
-        }
+        self.change(peer, |target| {
+            if target.state == State::Connected {
+                (target.state, target.tried) = (State::Due(now + target.pause), true);
+            }
+        });
     }
 
     /// A dial of it failed.
     pub fn failed(&mut self, peer: &PeerId, now: Instant) {
-        if let Some(target) = self.targets.get_mut(peer)
-            && target.state == State::Dialling
-        {
-            target.failed(now);
-        }
+        self.change(peer, |target| {
+            if target.state == State::Dialling {
+                target.failed(now);
+            }
+        });
     }
 
     /// It turned us away, or we it: asking again at once is of no use.
@@ -248,40 +324,49 @@ impl Dialing {
 
     /// How many are being dialled.
     pub fn dialling(&self) -> usize {
-        let targets = self.targets.values();
-        targets
-            .filter(|target| target.state == State::Dialling)
-            .count()
+        self.index.dialling
     }
 
     /// Whom to dial now, each with all its addresses; at most so many, of those that one so trusted told of.
     pub fn due(&mut self, most: usize, least: Teller, now: Instant) -> Vec<Due> {
-        let is_due = |(peer, target): &(&PeerId, &Target)| {
-            matches!(target.state, State::Due(at) if at <= now)
-                && target.teller <= least
-                && !self.dismissed.contains(peer)
-        };
-        let due = self.targets.iter().filter(is_due);
-        let mut due: Vec<_> = due
-            .map(|(peer, target)| {
-                let turn = target.since + target.teller.handicap();
-                (turn, self.order.hash_one(peer), *peer)
-            })
-            .collect();
-        due.sort_unstable();
-        due.truncate(most);
-        let dialled = due.into_iter().filter_map(|(_, _, peer)| {
-            let target = self.targets.get_mut(&peer)?;
-            target.state = State::Dialling;
-            let addresses = target.addresses.iter();
-            let vouched = addresses.clone().filter(|(of, _)| *of != Teller::Stranger);
-            Some(Due {
-                peer,
-                vouched: vouched.map(|(_, address)| address.clone()).collect(),
-                addresses: addresses.map(|(_, address)| address.clone()).collect(),
-            })
-        });
-        dialled.collect()
+        let mut due = Vec::new();
+        while due.len() < most
+            && let Some(peer) = self.index.next(least, now)
+        {
+            if self.dismissed.contains(&peer) {
+                self.change(&peer, |target| target.state = State::Away);
+                continue;
+            }
+            due.extend(self.change(&peer, |target| {
+                target.state = State::Dialling;
+                target.due(peer)
+            }));
+        }
+        due
+    }
+
+    /// Changes a target, and its places in the index.
+    fn change<T>(&mut self, peer: &PeerId, change: impl FnOnce(&mut Target) -> T) -> Option<T> {
+        let target = self.targets.get_mut(peer)?;
+        self.index.remove(*peer, target);
+        let changed = change(target);
+        self.index.add(*peer, target);
+        Some(changed)
+    }
+
+    fn remove(&mut self, peer: &PeerId) {
+        if let Some(target) = self.targets.remove(peer) {
+            self.index.remove(*peer, &target);
+        }
+    }
+
+    /// Forgets who was not told of for long.
+    fn forget(&mut self, now: Instant) {
+        while let Some((told, peer)) = self.index.told.first().copied()
+            && told + FORGET <= now
+        {
+            self.remove(&peer);
+        }
     }
 
     /// Whether one more peer of such a teller finds room: of those that strangers named, one that was tried and may be tried
@@ -291,19 +376,16 @@ impl Dialing {
             Teller::User => USERS,
             Teller::LocalNetwork | Teller::Stranger => FOUND,
         };
-        let alike = self
-            .targets
-            .iter()
-            .filter(|(_, target)| target.teller == teller);
-        if alike.clone().count() < most {
+        let count = self.index.counts.get(&teller).copied();
+        if count.unwrap_or_default() < most {
             return true;
         }
-        let mut tried = alike.filter(|(_, target)| {
-            target.tried && matches!(target.state, State::Due(at) if at <= now)
-        });
-        let tried = tried.next().map(|(peer, _)| *peer);
-        match tried {
-            Some(peer) if teller == Teller::Stranger => self.targets.remove(&peer).is_some(),
+        let tried = self.index.queues.get(&(Teller::Stranger, true));
+        match tried.and_then(Queue::first).copied() {
+            Some((at, _, peer)) if teller == Teller::Stranger && at <= now => {
+                self.remove(&peer);
+                true
+            }
             _ => false,
         }
     }
@@ -311,6 +393,8 @@ impl Dialing {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
     use crate::platform::{self, test};
 
@@ -559,5 +643,39 @@ mod tests {
             due.iter()
                 .all(|due| due.addresses.last() == Some(&address(219)) || due.peer != named)
         );
+    }
+
+    #[test]
+    fn the_index_says_what_the_targets_are() {
+        let now = platform::now();
+        let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
+        let step = (0_usize..9, 0..peers.len(), 0_u64..400);
+        proptest!(|(steps in vec(step, 0..200))| {
+            let (mut dialing, mut at) = (Dialing::new(PeerId::random()), now);
+            for (what, who, later) in steps {
+                at = second(at, later % 100);
+                let peer = &peers[who];
+                let tellers = [Teller::User, Teller::LocalNetwork, Teller::Stranger];
+                match what {
+                    0..3 => dialing.told(tellers[what], *peer, address(1), at),
+                    3 => drop(dialing.due(2, ANY, at)),
+                    4 => dialing.connected(peer),
+                    5 => dialing.gone(peer, at),
+                    6 => dialing.failed(peer, at),
+                    7 => dialing.dismissed(peer),
+                    _ => dialing.wanted(peer, at),
+                }
+                let mut index = Index { order: dialing.index.order.clone(), ..Index::default() };
+                for (peer, target) in &dialing.targets {
+                    index.add(*peer, target);
+                }
+                dialing.index.queues.retain(|_, queue| !queue.is_empty());
+                dialing.index.counts.retain(|_, count| *count > 0);
+                prop_assert_eq!(&dialing.index.queues, &index.queues);
+                prop_assert_eq!(&dialing.index.told, &index.told);
+                prop_assert_eq!(&dialing.index.counts, &index.counts);
+                prop_assert_eq!(dialing.index.dialling, index.dialling);
+            }
+        });
     }
 }

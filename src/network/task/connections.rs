@@ -28,10 +28,9 @@ impl Task {
             connected_in: Some(took),
             ..PeerInfo::new(id)
         };
-        self.shared
-            .peers()
-            .connected(connection, info, platform::now());
-        self.discovery.connected(id, connection);
+        let now = platform::now();
+        self.shared.peers().connected(connection, info, now);
+        self.discovery.connected(id, connection, now);
     }
 
     pub(super) fn on_disconnected(
