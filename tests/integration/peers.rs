@@ -296,15 +296,13 @@ async fn a_network_of_small_nodes_has_room_for_one_more() {
     let seed = Node::start(config).await;
     let mut nodes = Vec::new();
     for _ in 0..4 {
-        let node = knowing(&seed, small).await;
+        let mut node = knowing(&seed, small).await;
         // The seed is full for the last one, and answers who else is there.
         let _ = soon("bootstrap", node.connect_bootstrap_peers()).await;
-        let joined = async {
-            while node.get_connected_peers().is_empty() {
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        };
-        soon("a place", joined).await;
+        node.event("a place", |event| {
+            matches!(event, NetworkEvent::PeerConnected(_)).then_some(())
+        })
+        .await;
         nodes.push(node);
     }
     for node in &nodes {
@@ -343,15 +341,20 @@ async fn nobody_is_dialled_whom_the_user_let_go_or_where_nobody_is_wanted() {
         .await
         .expect("connected");
     seed.disconnected(loner.id()).await;
-    // Two lookups and their dials later.
+    // A newcomer names the seed, and one more that is dialled.
+    let mut named = listening(TCP);
+    named.protocol.kademlia_config.wanted_peers = 0;
+    let mut named = Node::start(named).await;
     let newcomer = knowing(&seed, |_| {}).await;
     soon("bootstrap", newcomer.connect_bootstrap_peers())
         .await
         .expect("it is up");
-    soon("the dial", newcomer.dial(node.address()))
-        .await
-        .expect("it is up");
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    for other in [&named, &node] {
+        soon("the dial", newcomer.dial(other.address()))
+            .await
+            .expect("it is up");
+    }
+    named.connected(node.id()).await;
     assert!(
         seed.get_connected_peers()
             .iter()
@@ -369,7 +372,10 @@ async fn nobody_is_dialled_whom_the_user_let_go_or_where_nobody_is_wanted() {
 #[tokio::test]
 async fn a_start_dials_nobody() {
     let seed = Node::start(listening(TCP)).await;
-    let _node = knowing(&seed, |_| {}).await;
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let mut node = knowing(&seed, |_| {}).await;
+    // What the start had dialled would be there before.
+    let mut other = Node::start(listening(TCP)).await;
+    connect(&mut node, &mut other).await;
+    assert_eq!(node.connection_metrics().active_connections, 1);
     assert_eq!(seed.connection_metrics().active_connections, 0);
 }
