@@ -15,12 +15,14 @@ usage: ./build.sh COMMAND
 
   run [N] [ARGS]  set up, build, and start N nodes (default 4) that replay real Bitcoin blocks,
                   with a page whose tab is one more node; prints the page's address
-  test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop; attacks run when named only
+  test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop; attacks and sim run when named only
   npm             build the npm package into js/dist, optimised, and say its size
   bench [--smoke] [GROUP] [-- WORDS]
                   measure: wasm, connect, propagation, crowd, attacks, browser (default: all); writes target/bench/GROUP.json.
                   --smoke: everything for a moment, no figures, to see that it works
                   WORDS go to the bench: attacks -- silent-tcp --seconds 8
+  sim NAME [--seed N] [--seeds K] [--nodes N] [--twice] [--trace FILE] [--html FILE]
+                  run real nodes in virtual time: a scenario of sim/scenarios (sim --list names them), or a file
   figures [GROUP] take a group's figures from target/bench into docs/figures.json; write all tables from it
   lint            formatters and linters on every part
   setup           only what run needs: the wasm target, wasm-bindgen, npm packages
@@ -197,6 +199,12 @@ run() {
   exec target/quick/selkie devnet "$count" "$@"
 }
 
+sim() {
+  # From within, where the configuration is that gives the crate its third skin.
+  (cd sim && timed "building the simulator (5 min at first)" cargo build --quiet --release)
+  sim/target/release/sim "$@"
+}
+
 figures() {
   need_tools
   node tools/figures/figures.mjs take "$@"
@@ -214,6 +222,7 @@ run) shift && run "$@" ;;
 test) shift && source tests/run.sh && run_tests "$@" ;;
 npm) npm_package ;;
 bench) shift && source benches/run.sh && run_benches "$@" ;;
+sim) shift && sim "$@" ;;
 figures) shift && figures "$@" ;;
 lint) source tests/run.sh && lint ;;
 setup) setup ;;

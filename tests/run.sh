@@ -1,8 +1,8 @@
 # Sourced by build.sh: the tests, group by group, and the linters. Counts are added up and printed at the end.
 
 readonly GROUPS_OF_TESTS=(rust wasm js www browser interop)
-# Run when named: they measure, and want a machine that does nothing else.
-readonly NAMED_GROUPS=(attacks)
+# Run when named: the attacks measure, and want a machine that does nothing else; the simulator is a build of its own.
+readonly NAMED_GROUPS=(attacks sim)
 passed=0
 failed=0
 skipped=0
@@ -75,6 +75,10 @@ test_rust() {
 prepare_attacks() { prepare_rust; }
 test_attacks() { cargo test --no-fail-fast --features "$FEATURES" --test attacks -- --test-threads=1; }
 
+prepare_sim() { (cd sim && timed "building the simulator and its tests (8 min at first)" cargo build --quiet --release --workspace --all-targets); }
+# Each scenario twice: both times the same, and all holds that must.
+test_sim() { (cd sim && cargo test --release --workspace && ./check); }
+
 prepare_wasm() {
   need_browsers
   need_npm tests
@@ -121,6 +125,7 @@ lint() {
   setup
   timed "rustfmt" cargo fmt --all --check
   timed "clippy, native" cargo clippy --quiet --workspace --all-targets --features "$FEATURES" -- -D warnings
+  (cd sim && timed "rustfmt and clippy, simulator" bash -c "cargo fmt --all --check && cargo clippy --quiet --workspace --all-targets -- -D warnings")
   has_wasm_target || [ -x /usr/bin/cargo-clippy ] || timed "installing Debian's clippy (1 min)" apt_install rust-web-clippy
   timed "clippy, wasm32" wasm_cargo clippy --quiet --lib --tests -- -D warnings
   timed "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --features webrtc

@@ -1,8 +1,8 @@
-//! The host: what differs between a native process and a browser besides transports and storage.
+//! The host: what differs between a native process, a browser and a simulation besides transports and storage.
 //!
 //! Sibling files with identical signatures: [`spawn`] starts a task, [`offload`] runs a slow function off
 //! the network task, [`guarded`] and [`guard`] outlive a panic where the host can, [`swarm_config`] tells libp2p how to run
-//! connections. Time, timers and randomness are the same on both ([`now`], [`date`], [`Delay`], [`random`]).
+//! connections. Time, timers and randomness are the same on all ([`now`], [`date`], [`Delay`], [`random`]).
 //! In tests, `test` is the attribute of that skin: a unit test that imports it has one body and runs on both.
 
 pub(crate) mod alarm;
@@ -11,17 +11,21 @@ pub(crate) mod lock;
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 mod native;
+#[cfg(selkie_sim)]
+pub mod simulated;
 
 #[cfg(target_arch = "wasm32")]
 pub use browser::{guard, guarded, offload, spawn, swarm_config};
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 pub use native::{guard, guarded, offload, spawn, swarm_config};
+#[cfg(selkie_sim)]
+pub use simulated::{guard, guarded, offload, spawn, swarm_config};
 
 pub use clock::{Delay, Instant, SystemTime, date, now, random};
 
 #[cfg(all(test, target_arch = "wasm32"))]
 pub use browser::test;
-#[cfg(all(test, not(target_arch = "wasm32")))]
+#[cfg(all(test, not(any(target_arch = "wasm32", selkie_sim))))]
 pub use native::test;

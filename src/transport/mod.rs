@@ -1,35 +1,39 @@
 //! How bytes reach a peer.
 //!
-//! `native.rs` and `browser.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
+//! `native.rs`, `browser.rs` and `simulated.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
 //! what is dialled and who may knock. [`meter`] counts every byte on either, `multiplex.rs` bounds what a peer may have unread on the ones that are one stream of bytes, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
 //! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks.
 
 mod closing;
 mod door;
-#[cfg(all(feature = "webrtc", not(target_arch = "wasm32")))]
+#[cfg(all(feature = "webrtc", not(any(target_arch = "wasm32", selkie_sim))))]
 mod hosts;
 pub mod meter;
 mod multiplex;
-#[cfg(any(feature = "webrtc", target_arch = "wasm32"))]
+#[cfg(any(all(feature = "webrtc", not(selkie_sim)), target_arch = "wasm32"))]
 mod small_writes;
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 mod native;
+#[cfg(selkie_sim)]
+mod simulated;
 #[cfg(target_arch = "wasm32")]
 pub mod webrtc;
 #[cfg(target_arch = "wasm32")]
 pub mod websocket;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 pub mod webtransport;
 
 #[cfg(target_arch = "wasm32")]
 pub use browser::{LocalDiscovery, TAKES_NAMES, build, found, listens_on, local_discovery};
 pub use door::SharedPolicy;
-#[cfg(not(target_arch = "wasm32"))]
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 pub use native::{LocalDiscovery, TAKES_NAMES, build, found, listens_on, local_discovery};
+#[cfg(selkie_sim)]
+pub use simulated::{LocalDiscovery, TAKES_NAMES, build, found, listens_on, local_discovery};
 
 use libp2p::{
     Multiaddr, PeerId, Transport as _, core::muxing::StreamMuxerBox,

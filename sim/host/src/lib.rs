@@ -1,0 +1,55 @@
+//! A clock and a source of randomness below everything that runs on one thread.
+//!
+//! Rust's standard library asks the C library for the time (`clock_gettime`) and for randomness (`getrandom`), and so do the
+//! crates. This crate defines both symbols anew, and the linker takes these: on a thread that has called [`begin`] the clock
+//! stands still until [`clock::advance`] moves it, and all randomness follows from a seed. Whatever reads a clock, however deep
+//! in whichever crate, reads this one, so none can leak. All other threads get the system's.
+//!
+//! Only a program that makes the system call itself passes by this. For `getrandom` a filter of the kernel stands there, and ends
+//! the process ([`begin`] says whether the kernel takes it); the system call for the time is made by nothing but the C library.
+//!
+//! Linux only.
+
+pub mod clock;
+mod cost;
+mod entropy;
+mod random;
+mod trap;
+
+pub use cost::{cpu_time, peak_memory};
+pub use random::Random;
+
+use std::cell::Cell;
+
+thread_local! {
+    /// Whether this thread lives in virtual time.
+    static VIRTUAL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread lives in virtual time.
+pub fn is_virtual() -> bool {
+    VIRTUAL.get()
+}
+
+/// From now on this thread lives in virtual time, and its randomness follows from the seed. Returns whether real randomness is
+/// trapped too.
+///
+/// # Errors
+/// The standard library's clock or randomness is not this crate's: it was linked in another way, or this thread has
+/// made a hash table before.
+pub fn begin(seed: u64) -> Result<bool, &'static str> {
+    entropy::seed(seed);
+    VIRTUAL.set(true);
+    let before = entropy::taken();
+    // The standard library asks once a thread.
+    let _ = std::hash::RandomState::new();
+    if entropy::taken() == before {
+        return Err(
+            "the standard library's randomness is not the seed's: a simulation needs a fresh thread",
+        );
+    }
+    if !clock::is_below_std() {
+        return Err("the standard library's clock is not the virtual one");
+    }
+    Ok(trap::set())
+}

@@ -1,0 +1,229 @@
+//! What can't be, with the field and the value.
+
+use std::time::Duration;
+
+use super::{Fault, RegionPlan, Scenario, ScenarioError};
+use crate::net::Path;
+
+/// The most nodes.
+const MAX_NODES: usize = 10_000;
+/// The longest time, virtual.
+const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The most items a second.
+const MAX_RATE: f64 = 100_000.0;
+
+type Checked = Result<(), ScenarioError>;
+
+impl Scenario {
+    /// Whether all of it can be.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Value`]: the first field that can't.
+    pub fn check(&self) -> Checked {
+        hold("nodes", (2..=MAX_NODES).contains(&self.nodes), || {
+            format!("{} is not from 2 to {MAX_NODES}", self.nodes)
+        })?;
+        hold(
+            "duration",
+            !self.duration.is_zero() && self.duration <= MAX_DURATION,
+            || format!("{:?} is not from 1 ns to 7 days", self.duration),
+        )?;
+        if let Some((field, why)) = self.topology.fault(self.nodes) {
+            return Err(value(format!("topology.{field}"), why));
+        }
+        self.check_network()?;
+        self.check_publications()?;
+        for (index, fault) in self.fault.iter().enumerate() {
+            self.check_fault(&format!("fault[{index}]"), fault)?;
+        }
+        self.check_musts()?;
+        let config = self.config.check();
+        config.map_err(|error| value("config".to_owned(), error.to_string()))
+    }
+
+    fn check_network(&self) -> Checked {
+        part("network.loss", self.network.loss)?;
+        if let Some(RegionPlan::Own {
+            shares,
+            round_trip_ms,
+        }) = &self.network.regions
+        {
+            let field = "network.regions.own";
+            shares_of(&format!("{field}.shares"), shares.iter().copied())?;
+            let is_square = round_trip_ms.len() == shares.len()
+                && round_trip_ms.iter().all(|row| row.len() == shares.len());
+            hold(&format!("{field}.round_trip_ms"), is_square, || {
+                format!(
+                    "it is not {0} rows of {0}, one for each share",
+                    shares.len()
+                )
+            })?;
+            for each in round_trip_ms.iter().flatten() {
+                not_negative(&format!("{field}.round_trip_ms"), *each)?;
+            }
+        }
+        if !self.line.is_empty() {
+            shares_of("line.share", self.line.iter().map(|class| class.share))?;
+        }
+        for (index, class) in self.line.iter().enumerate() {
+            not_negative(&format!("line[{index}].up_mbit"), class.up_mbit)?;
+            not_negative(&format!("line[{index}].down_mbit"), class.down_mbit)?;
+        }
+        let mut paths = self.network.paths().into_iter().flatten();
+        let longest = Duration::from_secs(60);
+        let too_long = paths.find(
+            |Path {
+                 latency, jitter, ..
+             }| *latency + *jitter > longest,
+        );
+        hold("network", too_long.is_none(), || {
+            "a latency is over a minute".to_owned()
+        })
+    }
+
+    fn check_publications(&self) -> Checked {
+        for (index, publish) in self.publish.iter().enumerate() {
+            let field = |name: &str| format!("publish[{index}].{name}");
+            hold(
+                &field("end"),
+                publish.start < publish.end && publish.end <= self.duration,
+                || {
+                    format!(
+                        "{:?} is not after the start ({:?}) and within the duration ({:?})",
+                        publish.end, publish.start, self.duration
+                    )
+                },
+            )?;
+            rate(&field("per_second"), publish.per_second)?;
+            self.size(&field("bytes"), publish.bytes)?;
+            if let Some(why) = publish.from.fault(self.nodes) {
+                return Err(value(field("from"), why));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_fault(&self, at: &str, fault: &Fault) -> Checked {
+        let field = |name: &str| format!("{at}.{name}");
+        let (begin, end) = fault.times();
+        hold(&field("at"), begin < self.duration, || {
+            format!("{begin:?} is not within the duration ({:?})", self.duration)
+        })?;
+        if let Some(end) = end {
+            hold(&field("until"), begin < end, || {
+                format!("{end:?} is not after its beginning ({begin:?})")
+            })?;
+        }
+        for (name, nodes) in fault.named() {
+            if let Some(why) = nodes.fault(self.nodes) {
+                return Err(value(field(name), why));
+            }
+        }
+        match fault {
+            Fault::Partition { groups, .. } => {
+                hold(&field("groups"), (2..=self.nodes).contains(groups), || {
+                    format!("{groups} is not from 2 to {}", self.nodes)
+                })
+            }
+            Fault::SlowCpu { poll, .. } => {
+                hold(&field("poll"), *poll <= Duration::from_secs(1), || {
+                    format!("{poll:?} is over a second")
+                })
+            }
+            Fault::Line {
+                up_mbit, down_mbit, ..
+            } => {
+                not_negative(&field("up_mbit"), *up_mbit)?;
+                not_negative(&field("down_mbit"), *down_mbit)
+            }
+            Fault::Skew { seconds, .. } => hold(&field("seconds"), seconds.abs() < 1e9, || {
+                format!("{seconds} is no jump of a date")
+            }),
+            Fault::Liars {
+                per_second, bytes, ..
+            } => {
+                rate(&field("per_second"), *per_second)?;
+                self.size(&field("bytes"), *bytes)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_musts(&self) -> Checked {
+        let must = &self.must;
+        if let Some(delivered) = must.delivered {
+            part("must.delivered", delivered)?;
+        }
+        if let Some(banned) = must.liars_banned {
+            part("must.liars_banned", banned)?;
+            let has_liars = self
+                .fault
+                .iter()
+                .any(|fault| matches!(fault, Fault::Liars { .. }));
+            hold("must.liars_banned", has_liars, || {
+                format!("{banned} of none: there are no liars")
+            })?;
+        }
+        if let Some(factor) = must.bytes_per_useful_byte {
+            hold("must.bytes_per_useful_byte", factor >= 1.0, || {
+                format!("{factor} is below 1")
+            })?;
+        }
+        let publishes = !self.publish.is_empty();
+        let asks = must.delivered.is_some() || must.p99.is_some();
+        hold("must.delivered", publishes || !asks, || {
+            "nothing is published".to_owned()
+        })
+    }
+
+    fn size(&self, field: &str, bytes: usize) -> Checked {
+        let most = self.config.protocol.gossipsub_config.max_transmit_size;
+        // Eight of them make each item another.
+        hold(field, (16..=most).contains(&bytes), || {
+            format!("{bytes} is not from 16 to {most}")
+        })
+    }
+}
+
+fn value(field: String, why: String) -> ScenarioError {
+    ScenarioError::Value { field, why }
+}
+
+fn hold(field: &str, holds: bool, why: impl FnOnce() -> String) -> Checked {
+    if holds {
+        Ok(())
+    } else {
+        Err(value(field.to_owned(), why()))
+    }
+}
+
+fn part(field: &str, part: f64) -> Checked {
+    hold(field, (0.0..=1.0).contains(&part), || {
+        format!("{part} is not from 0 to 1")
+    })
+}
+
+fn not_negative(field: &str, number: f64) -> Checked {
+    let fits = (0.0..1e9).contains(&number);
+    hold(field, fits, || {
+        format!("{number} is not from 0 to a thousand million")
+    })
+}
+
+fn rate(field: &str, per_second: f64) -> Checked {
+    let fits = per_second > 0.0 && per_second <= MAX_RATE;
+    hold(field, fits, || {
+        format!("{per_second} is not above 0, and at most {MAX_RATE}")
+    })
+}
+
+fn shares_of(field: &str, shares: impl Iterator<Item = f64>) -> Checked {
+    let shares: Vec<f64> = shares.collect();
+    for share in &shares {
+        part(field, *share)?;
+    }
+    let sum: f64 = shares.iter().sum();
+    hold(field, (sum - 1.0).abs() < 0.001, || {
+        format!("{shares:?} are together {sum}, not 1")
+    })
+}

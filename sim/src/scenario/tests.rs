@@ -1,0 +1,140 @@
+use super::*;
+
+const GOOD: &str = r#"
+    about = "a test"
+    nodes = 20
+    duration = "60s"
+    topology = { kind = "random-regular", degree = 4 }
+    network = { latency = "50ms", jitter = "5ms", loss = 0.001 }
+
+    [[publish]]
+    kind = "transaction"
+    start = "10s"
+    end = "30s"
+    per_second = 20.0
+    bytes = 1024
+
+    [[fault]]
+    kind = "crash"
+    at = "15s"
+    until = "20s"
+    nodes = "10%"
+
+    [must]
+    delivered = 1.0
+"#;
+
+fn error(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    let parsed = Scenario::parse(&GOOD.replacen(from, to, 1));
+    parsed.expect_err("it is wrong").to_string()
+}
+
+#[test]
+fn a_scenario_is_read() {
+    let scenario = Scenario::parse(GOOD).expect("it is right");
+    assert_eq!(scenario.publish[0].from, Nodes::All);
+    assert_eq!(scenario.fault[0].times().1, Some(Duration::from_secs(20)));
+    assert_eq!(scenario.must.within, Duration::from_secs(10));
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_value() {
+    for (from, to, words) in [
+        (
+            "nodes = 20",
+            "nodes = 1",
+            ["nodes", "1 is not from 2"].as_slice(),
+        ),
+        (
+            "nodes = 20",
+            "nodes = 20\nnode = 3",
+            &["unknown field `node`"],
+        ),
+        ("nodes = 20", "nodes = -20", &["-20", "nodes"]),
+        (
+            "duration = \"60s\"",
+            "duration = \"soon\"",
+            &["soon", "duration"],
+        ),
+        (
+            "duration = \"60s\"",
+            "duration = \"0s\"",
+            &["duration", "0ns"],
+        ),
+        ("degree = 4", "degree = 30", &["topology.degree", "30"]),
+        ("degree = 4", "grade = 4", &["grade"]),
+        ("loss = 0.001", "loss = 1.5", &["network.loss", "1.5"]),
+        ("end = \"30s\"", "end = \"5s\"", &["publish[0].end", "5s"]),
+        ("end = \"30s\"", "end = \"90s\"", &["publish[0].end", "90s"]),
+        (
+            "per_second = 20.0",
+            "per_second = -1.0",
+            &["publish[0].per_second", "-1"],
+        ),
+        (
+            "bytes = 1024",
+            "bytes = 3",
+            &["publish[0].bytes", "3 is not"],
+        ),
+        (
+            "until = \"20s\"",
+            "until = \"2s\"",
+            &["fault[0].until", "2s"],
+        ),
+        ("at = \"15s\"", "at = \"15m\"", &["fault[0].at", "900s"]),
+        (
+            "nodes = \"10%\"",
+            "nodes = \"110%\"",
+            &["110%", "a part as"],
+        ),
+        (
+            "nodes = \"10%\"",
+            "nodes = [4, 20]",
+            &["fault[0].nodes", "20"],
+        ),
+        ("kind = \"crash\"", "kind = \"fire\"", &["fire", "crash"]),
+        (
+            "delivered = 1.0",
+            "delivered = 1.1",
+            &["must.delivered", "1.1"],
+        ),
+        (
+            "delivered = 1.0",
+            "liars_banned = 1.0",
+            &["must.liars_banned", "no liars"],
+        ),
+        (
+            "[must]",
+            "[[line]]\nshare = 1.0\nup_mbit = -5.0\ndown_mbit = 5.0\n[must]",
+            &["line[0].up_mbit", "-5"],
+        ),
+        (
+            "kind = \"random-regular\", degree = 4",
+            "kind = \"islands\", islands = 2, degree = 4, links = 0",
+            &["topology.links", "0 is not"],
+        ),
+        (
+            "[must]",
+            "[config.network]\nmax_peers = 0\n[must]",
+            &["config", "max_peers"],
+        ),
+    ] {
+        let error = error(from, to);
+        for word in words {
+            assert!(error.contains(word), "{to}: {error}");
+        }
+    }
+}
+
+#[test]
+fn every_scenario_of_the_house_is_right() {
+    let folder = File::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files: Vec<_> = std::fs::read_dir(folder).expect("they are there").collect();
+    assert!(!files.is_empty());
+    for file in files {
+        let file = file.expect("a file").path();
+        let loaded = Scenario::load(&file);
+        assert!(loaded.is_ok(), "{}: {:?}", file.display(), loaded.err());
+    }
+}

@@ -1,0 +1,118 @@
+//! Runs of scenarios, each in a process of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+fn sim(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sim"));
+    command.args(arguments).output().expect("it starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A scenario in a file of its own.
+fn file(name: &str, content: &str) -> PathBuf {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&file, content).expect("there is room");
+    file
+}
+
+const SMALL: &str = r#"
+    about = "a few nodes in a line"
+    nodes = 5
+    duration = "20s"
+    topology = { kind = "line" }
+    network = { latency = "30ms", jitter = "10ms", loss = 0.001 }
+
+    [[publish]]
+    kind = "transaction"
+    start = "5s"
+    end = "10s"
+    per_second = 5.0
+    bytes = 300
+
+    [[publish]]
+    kind = "vote"
+    start = "5s"
+    end = "10s"
+    per_second = 5.0
+    bytes = 200
+
+    [[publish]]
+    kind = "block"
+    from = [0, 4]
+    start = "8s"
+    end = "12s"
+    per_second = 0.5
+    bytes = 200000
+
+    [must]
+    delivered = 1.0
+"#;
+
+#[test]
+fn a_seed_gives_one_hash_and_another_seed_another() {
+    let file = file("small.toml", SMALL);
+    let file = file.to_str().expect("readable");
+    let twice = sim(&[file, "--seeds", "2", "--twice"]);
+    let said = text(&twice.stdout);
+    assert!(twice.status.success(), "{said}{}", text(&twice.stderr));
+    assert_eq!(said.matches("the same twice").count(), 2, "{said}");
+    let hashes: Vec<_> = said
+        .split("hash ")
+        .skip(1)
+        .map(|rest| &rest[..16])
+        .collect();
+    assert_ne!(hashes[0], hashes[1], "{said}");
+}
+
+#[test]
+fn a_run_says_what_held_and_shows_what_happened() {
+    let file = file(
+        "traced.toml",
+        &SMALL.replace("delivered = 1.0", "delivered = 1.0\np99 = \"1ns\""),
+    );
+    let trace = file.with_extension("json");
+    let page = file.with_extension("html");
+    let [file, trace, page] = [&file, &trace, &page].map(|file| file.to_str().expect("readable"));
+    let run = sim(&[file, "--trace", trace, "--html", page, "--seed", "7"]);
+    let said = text(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{said}{}", text(&run.stderr));
+    assert!(
+        said.contains("holds   delivered") && said.contains("BROKEN  p99"),
+        "{said}"
+    );
+    assert!(said.contains("--seed 7"), "how to run it again: {said}");
+    let trace = std::fs::read_to_string(trace).expect("it is written");
+    let trace: serde_json::Value = serde_json::from_str(&trace).expect("JSON");
+    let items = trace["items"].as_array().expect("items");
+    assert!(
+        !items.is_empty()
+            && items
+                .iter()
+                .all(|item| item["came"].as_object().map(serde_json::Map::len) == Some(4))
+    );
+    assert_eq!(trace["seed"], 7);
+    let page = std::fs::read_to_string(page).expect("it is written");
+    assert!(page.contains("a few nodes in a line") && !page.contains("\"DATA\""));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_field_and_value() {
+    let wrong = SMALL.replace("nodes = 5", "nodes = 5\ncolour = \"red\"");
+    let wrong = file("wrong.toml", &wrong);
+    let run = sim(&[wrong.to_str().expect("readable")]);
+    assert_eq!(run.status.code(), Some(2));
+    assert!(
+        text(&run.stderr).contains("unknown field `colour`"),
+        "{}",
+        text(&run.stderr)
+    );
+    let missing = sim(&["no-such-scenario"]);
+    assert_eq!(missing.status.code(), Some(2));
+    assert!(text(&missing.stderr).contains("no-such-scenario"));
+}

@@ -1,0 +1,65 @@
+//! A simulated node's transports: the simulator's connections, below the same Noise and Yamux as over TCP, and circuits.
+
+use std::convert::Infallible;
+
+use libp2p::{
+    Multiaddr, PeerId, Transport,
+    core::{muxing::StreamMuxerBox, transport::OrTransport, upgrade::Version},
+    identity::Keypair,
+    relay,
+    swarm::dummy,
+};
+
+use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise};
+use crate::{config::Config, error::NetworkError, platform::simulated::host};
+
+/// There is no local network.
+pub type LocalDiscovery = dummy::Behaviour;
+
+/// Nothing to set up.
+///
+/// # Errors
+/// None in a simulation.
+pub fn local_discovery(_: &Config, _: PeerId) -> Result<LocalDiscovery, NetworkError> {
+    Ok(dummy::Behaviour)
+}
+
+/// There are no such events.
+pub fn found(event: Infallible) -> (Found, Found) {
+    match event {}
+}
+
+/// Whether peers may tell names: nodes tell each other IP addresses.
+pub const TAKES_NAMES: bool = false;
+
+/// The simulator's addresses have the form of TCP's.
+pub fn listens_on(address: &Multiaddr) -> bool {
+    use libp2p::multiaddr::Protocol::{Ip4, P2p, P2pCircuit, Tcp};
+    let parts: Vec<_> = address.iter().collect();
+    matches!(
+        parts.as_slice(),
+        [Ip4(_), Tcp(_)] | [Ip4(_), Tcp(_), P2p(_)] | [_, .., P2p(_), P2pCircuit]
+    )
+}
+
+/// All transports as one; every byte over them is counted in `meter`, every dial put to `policy`.
+///
+/// # Errors
+/// [`NetworkError::Transport`] where one can't be set up.
+pub fn build(
+    keypair: &Keypair,
+    config: &Config,
+    relay: relay::client::Transport,
+    meter: &meter::Meter,
+    policy: SharedPolicy,
+) -> Result<Boxed, NetworkError> {
+    let noise = noise(keypair, &config.security.noise_config)?;
+    let meter = meter.clone();
+    let metered = OrTransport::new(relay, host().transport())
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(multiplex(config))
+        .map(move |(peer, muxer), _| (peer, meter.muxer(StreamMuxerBox::new(muxer))))
+        .boxed();
+    Ok(behind_door(metered, config, policy))
+}
