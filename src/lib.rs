@@ -32,7 +32,7 @@
 //! | [`observe`] | figures about connections, messages and peers |
 //! | [`platform`] | the only place that knows the host: spawning, worker threads, timers |
 //! | `web` | the browser's surface, compiled for wasm32 only |
-//! | `debts`, `fields`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, the last so many names |
+//! | `debts`, `fields`, `keyed`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, a hash of this node's own, the last so many names |
 //!
 //! ## Bounds
 //!
@@ -50,6 +50,7 @@ pub mod error;
 mod fields;
 mod gossip;
 mod intake;
+mod keyed;
 mod lanes;
 pub mod network;
 pub mod observe;

@@ -14,7 +14,7 @@ mod security;
 use libp2p::{Multiaddr, StreamProtocol, multiaddr::Protocol};
 use serde::{Deserialize, Serialize};
 
-use crate::error::NetworkError;
+use crate::{error::NetworkError, traffic::Limits};
 
 pub use self::{
     network::NetworkConfig,
@@ -80,6 +80,16 @@ impl Config {
             transport: "protocols",
             reason: error.to_string(),
         })
+    }
+
+    /// What each peer may send, and is sent. Of the largest message two may come at once at least.
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = self.security.rate_limits.limits();
+        let largest = self.protocol.request_response_config.max_message_size;
+        if let Some(bytes) = &mut limits.message.bytes {
+            bytes.burst = bytes.burst.max(2 * largest as u64);
+        }
+        limits
     }
 
     /// Whether this node answers other nodes' lookups in the DHT.

@@ -83,7 +83,7 @@ pub struct RateLimitConfig {
 
 impl RateLimitConfig {
     /// These limits, and the defaults of the others.
-    pub(crate) fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         let items = |per_second: u32, burst: u64| {
             let per_second = per_second.into();
             Some(Rate { per_second, burst })

@@ -48,7 +48,7 @@ use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},
     config::{Config, Share},
     error::ProtocolError,
-    propagation::keyed::Keyed,
+    keyed::Keyed,
     remembered::Remembered,
 };
 

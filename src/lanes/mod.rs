@@ -102,7 +102,7 @@ impl<C: Core> Lanes<C> {
     /// # Errors
     /// [`NetworkError::Transport`] where the network's name makes no protocol's name.
     pub(crate) fn new(config: &Config, core: C) -> Result<Self, NetworkError> {
-        let limits = config.security.rate_limits.limits();
+        let limits = config.limits();
         let names = handler::names(|name| config.protocol_name(name))?;
         let budgets = &config.protocol.propagation;
         let now = platform::now();

@@ -468,7 +468,7 @@ fn every_class_goes_out_and_the_urgent_ones_first() {
 #[test]
 fn a_class_at_its_limit_waits_and_holds_up_no_other() {
     let mut driven = Driven::open();
-    let limits = Config::default().security.rate_limits.limits();
+    let limits = Config::default().limits();
     let most = limits.block_request.items.expect("a limit").burst;
     let most = usize::try_from(most).expect("small");
     driven.has(Class::BlockRequest, 2 * most);
@@ -512,7 +512,7 @@ fn who_is_made_much_for_leaves_others_their_turns() {
 fn what_comes_is_charged_to_its_class() {
     let driven = Driven::open();
     let now = platform::now();
-    let limits = Config::default().security.rate_limits.limits();
+    let limits = Config::default().limits();
     let most = limits.block_request.items.expect("a limit").burst;
     let download = Download::new(driven.peer, Arc::clone(&driven.lanes.download));
     let cost = Cost {

@@ -86,13 +86,13 @@ impl Wish {
 }
 
 impl Discovery {
-    /// Knows nobody yet.
-    pub(crate) fn new(own: PeerId, config: &Config, shared: Arc<Shared>) -> Self {
+    /// Knows nobody yet. `seed` is random and secret.
+    pub(crate) fn new(own: PeerId, config: &Config, shared: Arc<Shared>, seed: &[u8; 16]) -> Self {
         let most = config.network.max_peers;
         let wanted = config.protocol.kademlia_config.wanted_peers;
         Self {
             shared,
-            dialing: Dialing::new(own),
+            dialing: Dialing::new(own, seed),
             wanted: wanted.min(most.div_ceil(2)),
             keeps_one: most > 2,
             across_at: platform::now() + ACROSS,
@@ -455,7 +455,7 @@ mod tests {
         let known = (policy, Arc::clone(&shared.table));
         let behaviour = Behaviour::new(&config, &keypair, circuits, local, known).expect("right");
         let nowhere: Boxed = libp2p::Transport::boxed(DummyTransport::new());
-        let discovery = Discovery::new(own, &config, shared);
+        let discovery = Discovery::new(own, &config, shared, &[7; 16]);
         let config = swarm::Config::with_executor(|_| {});
         (Swarm::new(nowhere, behaviour, own, config), discovery)
     }

@@ -159,7 +159,7 @@ impl Requests {
             let _ = reply.send(Err(ProtocolError::Busy));
         } else {
             let bytes = frame.len() as u64;
-            let mut dues = vec![(Protocol::Message, Cost { items: 1, bytes: 0 })];
+            let mut dues = vec![(Protocol::Message, Cost { items: 1, bytes })];
             dues.extend(names_peers.then_some((Protocol::Discovery, Cost { items: 1, bytes })));
             of_peer.taken += weight;
             self.free -= weight;

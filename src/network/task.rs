@@ -195,7 +195,7 @@ impl Task {
             }
         }
         let validation = &config.protocol.validation;
-        let limits = config.security.rate_limits.limits();
+        let limits = config.limits();
         Ok(Self {
             hello: Hello {
                 network_id: config.chain.network_id.clone(),
@@ -209,7 +209,7 @@ impl Task {
                 config.protocol.propagation.blocks.max_seen,
             )),
             answers: Answers::new(validation, &config.protocol.request_response_config),
-            discovery: Discovery::new(peer_id, &config, Arc::clone(&shared)),
+            discovery: Discovery::new(peer_id, &config, Arc::clone(&shared), &seed()?),
             requests: Requests::new(&config.protocol.request_response_config, limits),
             turns: FuturesUnordered::new(),
             config,

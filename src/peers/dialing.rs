@@ -8,19 +8,19 @@
 //! Who dialled *us* proves nothing, an attacker does that too: only success in dialling ends the search. A failure doubles the pause, up to
 //! [`PAUSE`]; an end of a connection starts anew. Whom the user lets go, known before or not, stays away until somebody asks for it.
 //!
-//! Bounds: [`USERS`] peers of the user, [`FOUND`] of the local network and as many that strangers named, of [`ADDRESSES`] addresses each beside the
+//! Bounds: [`USERS`] peers of the user, of which one that waits gives way to a new one, [`FOUND`] of the local network and as many that strangers named, of [`ADDRESSES`] addresses each and as many of the
 //! user's, of which the eldest of the least trusted give way; who was not told of again for [`FORGET`] is forgotten, of those named one that failed gives way to a new one. [`DISMISSED`]
 //! peers that were let go.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, hash_map::RandomState},
+    collections::{BTreeMap, BTreeSet},
     hash::BuildHasher,
     time::Duration,
 };
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::{platform::Instant, remembered::Remembered};
+use crate::{keyed::Keyed, platform::Instant, remembered::Remembered};
 
 /// The first and the longest pause between two dials of one peer.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
@@ -43,14 +43,14 @@ pub struct Dialing {
     own: PeerId,
     targets: BTreeMap<PeerId, Target>,
     index: Index,
-    dismissed: Remembered<PeerId>,
+    dismissed: Remembered<PeerId, Keyed>,
 }
 
 /// Peers, the longest due first; alike ones in this node's own order.
 type Queue = BTreeSet<(Instant, u64, PeerId)>;
 
 /// The targets by what is asked of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Index {
     /// Those that wait for their turn, by who told of them and whether they were tried.
     queues: BTreeMap<(Teller, bool), Queue>,
@@ -60,7 +60,7 @@ struct Index {
     counts: BTreeMap<Teller, usize>,
     dialling: usize,
     /// This node's own order.
-    order: RandomState,
+    order: Keyed,
 }
 
 /// A peer to be dialled now.
@@ -137,8 +137,17 @@ impl Target {
             *before = teller.min(*before);
             return;
         }
-        let others = self.addresses.iter().filter(|(of, _)| *of != Teller::User);
-        if teller != Teller::User && others.count() >= ADDRESSES {
+        let (users, others): (Vec<_>, Vec<_>) = self
+            .addresses
+            .iter()
+            .partition(|(of, _)| *of == Teller::User);
+        if teller == Teller::User && users.len() >= ADDRESSES {
+            let eldest = self
+                .addresses
+                .iter()
+                .position(|(of, _)| *of == Teller::User);
+            eldest.map(|place| self.addresses.remove(place));
+        } else if teller != Teller::User && others.len() >= ADDRESSES {
             let least = self.addresses.iter().map(|(of, _)| *of).max();
             let eldest = self.addresses.iter().position(|(of, _)| Some(*of) == least);
             match eldest {
@@ -172,6 +181,16 @@ impl Target {
 }
 
 impl Index {
+    fn new(order: Keyed) -> Self {
+        Self {
+            queues: BTreeMap::new(),
+            told: BTreeSet::new(),
+            counts: BTreeMap::new(),
+            dialling: 0,
+            order,
+        }
+    }
+
     fn add(&mut self, peer: PeerId, target: &Target) {
         *self.counts.entry(target.teller).or_default() += 1;
         match target.state {
@@ -219,9 +238,9 @@ impl Index {
 }
 
 impl Dialing {
-    /// Knows nobody; never dials `own`.
-    pub fn new(own: PeerId) -> Self {
-        let index = Index::default();
+    /// Knows nobody; never dials `own`. `seed` is random and secret.
+    pub fn new(own: PeerId, seed: &[u8; 16]) -> Self {
+        let index = Index::new(Keyed::new(seed));
         Self {
             own,
             targets: BTreeMap::new(),
@@ -369,8 +388,8 @@ impl Dialing {
         }
     }
 
-    /// Whether one more peer of such a teller finds room: of those that strangers named, one that was tried and may be tried
-    /// again gives way.
+    /// Whether one more peer of such a teller finds room. Of the user's the one gives way whose turn is next, of those that were tried
+    /// first; of those that strangers named, one that was tried and may be tried again.
     fn makes_room(&mut self, teller: Teller, now: Instant) -> bool {
         let most = match teller {
             Teller::User => USERS,
@@ -380,13 +399,24 @@ impl Dialing {
         if count.unwrap_or_default() < most {
             return true;
         }
-        let tried = self.index.queues.get(&(Teller::Stranger, true));
-        match tried.and_then(Queue::first).copied() {
-            Some((at, _, peer)) if teller == Teller::Stranger && at <= now => {
+        let next = |was_tried| {
+            self.index
+                .queues
+                .get(&(teller, was_tried))?
+                .first()
+                .copied()
+        };
+        let gives_way = match teller {
+            Teller::User => next(true).or_else(|| next(false)),
+            Teller::LocalNetwork => None,
+            Teller::Stranger => next(true).filter(|(at, ..)| *at <= now),
+        };
+        match gives_way {
+            Some((.., peer)) => {
                 self.remove(&peer);
                 true
             }
-            _ => false,
+            None => false,
         }
     }
 }
@@ -412,9 +442,44 @@ mod tests {
     }
 
     #[test]
+    fn each_node_has_an_order_of_its_own() {
+        let (peers, now) = ([(); 20].map(|()| PeerId::random()), platform::now());
+        let order = |seed| {
+            let mut dialing = Dialing::new(PeerId::random(), &[seed; 16]);
+            for peer in peers {
+                dialing.told(Teller::Stranger, peer, address(1), now);
+            }
+            let due = dialing.due(ALL, ANY, second(now, 60));
+            due.into_iter().map(|due| due.peer).collect::<Vec<_>>()
+        };
+        assert_eq!(order(1).len(), 20);
+        assert_eq!(order(1), order(1));
+        assert_ne!(order(1), order(2));
+    }
+
+    #[test]
+    fn the_users_newest_peers_and_addresses_are_kept() {
+        let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
+        let [connected, newest] = [(); 2].map(|()| PeerId::random());
+        dialing.told(Teller::User, connected, address(1), now);
+        dialing.connected(&connected);
+        for _ in 0..2 * USERS {
+            dialing.told(Teller::User, PeerId::random(), address(1), now);
+        }
+        for port in 0..100 {
+            dialing.told(Teller::User, newest, address(port), now);
+        }
+        assert_eq!(dialing.targets.len(), USERS);
+        assert!(dialing.targets.contains_key(&connected));
+        let addresses = &dialing.targets[&newest].addresses;
+        let newest: Vec<_> = (84..100).map(address).collect();
+        assert!(addresses.iter().map(|(_, address)| address).eq(&newest));
+    }
+
+    #[test]
     fn several_entries_of_one_peer_are_one_dial_of_all_addresses() {
         let (own, seed, now) = (PeerId::random(), PeerId::random(), platform::now());
-        let mut dialing = Dialing::new(own);
+        let mut dialing = Dialing::new(own, &[7; 16]);
         for port in [1, 2, 1] {
             dialing.told(Teller::User, seed, address(port), now);
             dialing.told(Teller::User, own, address(port), now);
@@ -434,7 +499,7 @@ mod tests {
     #[test]
     fn failures_make_pauses_that_have_an_end() {
         let (seed, mut now) = (PeerId::random(), platform::now());
-        let mut dialing = Dialing::new(PeerId::random());
+        let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
         dialing.told(Teller::User, seed, address(1), now);
         for pause in [1, 2, 4, 8, 16, 20, 20] {
             assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
@@ -468,7 +533,7 @@ mod tests {
     #[test]
     fn who_was_let_go_stays_away_until_the_user_asks_for_it() {
         let (seed, now) = (PeerId::random(), platform::now());
-        let mut dialing = Dialing::new(PeerId::random());
+        let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
         dialing.told(Teller::User, seed, address(1), now);
         dialing.connected(&seed);
         dialing.dismissed(&seed);
@@ -486,7 +551,7 @@ mod tests {
     #[test]
     fn neighbours_are_dialled_again_until_they_are_not_found_any_more() {
         let (peer, now) = (PeerId::random(), platform::now());
-        let mut dialing = Dialing::new(PeerId::random());
+        let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
         dialing.told(Teller::LocalNetwork, peer, address(1), now);
         assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
         dialing.connected(&peer);
@@ -509,7 +574,7 @@ mod tests {
 
     #[test]
     fn neighbours_are_bounded() {
-        let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
+        let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
         let peer = PeerId::random();
         for port in 0..100 {
             dialing.told(Teller::LocalNetwork, peer, address(port), now);
@@ -529,7 +594,7 @@ mod tests {
 
     #[test]
     fn so_many_are_dialled_as_are_wanted_the_users_first() {
-        let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
+        let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
         let (named, seed) = (PeerId::random(), PeerId::random());
         for _ in 0..20 {
             dialing.told(Teller::Stranger, PeerId::random(), address(1), now);
@@ -550,7 +615,7 @@ mod tests {
 
     #[test]
     fn of_those_that_strangers_named_the_tried_ones_give_way() {
-        let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
+        let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
         for _ in 0..FOUND * 2 {
             dialing.told(Teller::Stranger, PeerId::random(), address(1), now);
         }
@@ -573,7 +638,7 @@ mod tests {
 
     #[test]
     fn who_was_let_go_is_not_dialled_because_others_name_it() {
-        let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
+        let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
         let peer = PeerId::random();
         dialing.dismissed(&peer);
         for teller in [Teller::Stranger, Teller::LocalNetwork] {
@@ -586,7 +651,7 @@ mod tests {
 
     #[test]
     fn many_that_do_not_answer_keep_nobody_out() {
-        let (mut dialing, begin) = (Dialing::new(PeerId::random()), platform::now());
+        let (mut dialing, begin) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
         let [neighbour, named] = [(); 2].map(|()| PeerId::random());
         for _ in 0..100 {
             dialing.told(Teller::User, PeerId::random(), address(1), begin);
@@ -614,7 +679,7 @@ mod tests {
 
     #[test]
     fn who_names_a_peer_first_does_not_say_where_it_is() {
-        let (mut dialing, now) = (Dialing::new(PeerId::random()), platform::now());
+        let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
         let [named, seed] = [(); 2].map(|()| PeerId::random());
         dialing.told(Teller::User, seed, address(1), now);
         for port in 100..120 {
@@ -651,7 +716,7 @@ mod tests {
         let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
         let step = (0_usize..9, 0..peers.len(), 0_u64..400);
         proptest!(|(steps in vec(step, 0..200))| {
-            let (mut dialing, mut at) = (Dialing::new(PeerId::random()), now);
+            let (mut dialing, mut at) = (Dialing::new(PeerId::random(), &[7; 16]), now);
             for (what, who, later) in steps {
                 at = second(at, later % 100);
                 let peer = &peers[who];
@@ -665,7 +730,7 @@ mod tests {
                     7 => dialing.dismissed(peer),
                     _ => dialing.wanted(peer, at),
                 }
-                let mut index = Index { order: dialing.index.order.clone(), ..Index::default() };
+                let mut index = Index::new(dialing.index.order.clone());
                 for (peer, target) in &dialing.targets {
                     index.add(*peer, target);
                 }

@@ -9,7 +9,6 @@ mod announce;
 pub mod blocks;
 mod config;
 mod frame;
-pub(crate) mod keyed;
 mod output;
 pub(crate) mod plumtree;
 pub mod pool;

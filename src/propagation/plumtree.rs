@@ -49,7 +49,6 @@ use self::{
 use super::{
     TreeConfig,
     announce::Announce,
-    keyed::Keyed,
     output::{Output, Part},
     wire::{self, Fetch, Kind, Link},
 };
@@ -57,6 +56,7 @@ use crate::peers::Misdeed;
 use crate::{
     chain::{ShortId, TransactionKey},
     debts::Debts,
+    keyed::Keyed,
     lanes::Outgoing,
     platform::Instant,
     propagation::pool::Mempool,

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
+use tokio::sync::oneshot;
 
 use super::P2PNetworkManager;
 use crate::{
@@ -53,14 +54,17 @@ impl P2PNetworkManager {
         if seeds.remove(&self.local_peer_id).is_some() {
             tracing::warn!("the bootstrap peers name this node itself, which is left out");
         }
-        let mut dials: FuturesUnordered<_> = seeds
-            .into_values()
-            .map(|peer| async { self.ask(|reply| Command::DialSeed { peer, reply }).await? })
-            .collect();
         // Without bootstrap peers it is said too that the node does not run.
         let mut outcome = self.running();
+        let mut dials = FuturesUnordered::new();
+        // All are asked for before one is waited for: the first success is not to leave others out.
+        for peer in seeds.into_values() {
+            let (reply, dialled) = oneshot::channel();
+            self.command(Command::DialSeed { peer, reply }).await?;
+            dials.push(dialled);
+        }
         while let Some(dialled) = dials.next().await {
-            match dialled {
+            match dialled.unwrap_or(Err(NetworkError::NotRunning)) {
                 Ok(_) => return Ok(()),
                 Err(error) => outcome = Err(error),
             }
@@ -69,7 +73,8 @@ impl P2PNetworkManager {
     }
 
     /// Adds a peer to the routing table and to those that this node dials by itself while it wants more of them
-    /// (`protocol.kademlia_config.wanted_peers`), also where it was let go before. 2,048 are kept with the bootstrap peers.
+    /// (`protocol.kademlia_config.wanted_peers`), also where it was let go before. 2,048 are kept with the bootstrap peers, each with the
+    /// last 16 addresses; of more, one that waits to be dialled gives way.
     ///
     /// # Errors
     /// [`NetworkError::NotRunning`]; [`NetworkError::Argument`] where the peer has no address.

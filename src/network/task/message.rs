@@ -103,10 +103,9 @@ impl Task {
         frame: Frame,
         channel: ResponseChannel,
     ) {
-        // Its bytes have a limit in the codec.
-        let cost = Cost { items: 1, bytes: 0 };
-        let now = platform::now();
         let bytes = frame.as_ref().map_or(0, |frame| frame.len() as u64);
+        let cost = Cost { items: 1, bytes };
+        let now = platform::now();
         let stage = self.shared.peers().stage(&peer);
         let admission = self.limiter.admits(peer, Limited::Message, cost, now);
         let answer = if admission.is_err() {

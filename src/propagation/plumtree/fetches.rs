@@ -19,10 +19,7 @@ use std::{
 use libp2p::PeerId;
 
 use crate::{
-    chain::ShortId,
-    debts::Debts,
-    platform::Instant,
-    propagation::{keyed::Keyed, wire::MAX_IDS},
+    chain::ShortId, debts::Debts, keyed::Keyed, platform::Instant, propagation::wire::MAX_IDS,
 };
 
 /// Announcements that are noted at once, of all peers.

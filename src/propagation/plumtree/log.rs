@@ -16,10 +16,10 @@ use bytes::Bytes;
 
 use crate::{
     chain::ShortId,
+    keyed::Keyed,
     platform::Instant,
     propagation::{
         announce::Columns,
-        keyed::Keyed,
         wire::{Items, Kind, MAX_BATCH},
     },
 };

@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     chain::ShortId,
+    keyed::Keyed,
     lanes::Outgoing,
     platform::Instant,
     propagation::{
         announce::Columns,
-        keyed::Keyed,
         pool::Mempool,
         wire::{self, Items, Kind, MAX_BATCH, MAX_IDS},
     },

@@ -33,8 +33,9 @@ use serde::{Deserialize, Serialize};
 use self::classes::{Class, Classes, class_of};
 use crate::{
     chain::{ShortId, TransactionKey},
+    keyed::Keyed,
     platform::Instant,
-    propagation::{keyed::Keyed, plumtree::fee_rate},
+    propagation::plumtree::fee_rate,
 };
 
 /// What an entry costs beside its data, in bytes, about: its place in the slab, in the index, and two small allocations.

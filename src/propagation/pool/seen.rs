@@ -18,7 +18,7 @@
 
 use std::{collections::HashSet, mem, time::Duration};
 
-use crate::{chain::ShortId, platform::Instant, propagation::keyed::Keyed};
+use crate::{chain::ShortId, keyed::Keyed, platform::Instant};
 
 /// How long at least a transaction is remembered for which the pool had no room.
 pub const CROWDED: Duration = Duration::from_secs(60);
