@@ -15,7 +15,7 @@
 //! | [`net`] | hosts, lines, paths, and what goes wrong on them |
 //! | [`simulation`] | nodes in it: start, crash, restart |
 //! | [`scenario`] | what is simulated, as a TOML file: who is there, what happens, what must hold |
-//! | [`run`] | a scenario, run; [`spread`] follows its items, [`verdict`] says what held |
+//! | [`run`] | a scenario, run; [`spread`] follows its items, [`verdict`] says what held, [`report`] shows it |
 //!
 //! `cfg(selkie_sim)` gives the crate `selkie` its third skin, beside the native one and the browser's: two files, which ask this
 //! crate for tasks and connections. One simulation a process: libp2p and others count things globally, so a second one
@@ -24,6 +24,7 @@
 pub mod executor;
 pub mod net;
 mod record;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod simulation;

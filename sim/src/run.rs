@@ -1,4 +1,7 @@
-//! A scenario, run.
+//! A scenario, run: `deeds.rs` is what is done to the nodes, `item.rs` their chain.
+
+mod deeds;
+mod item;
 
 use std::{
     cell::RefCell,
@@ -11,120 +14,27 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes as Payload;
-use selkie::{Application, Checked, Item, ItemKind, NetworkEvent, PeerInfo, Transaction};
+use selkie::{ItemKind, NetworkEvent, PeerInfo};
 use selkie_sim_host::{Random, clock, cpu_time, peak_memory};
-use serde::Serialize;
 
 use crate::{
     Simulation,
     executor::{self, Node},
     net, record,
-    scenario::{Fault, Kind, Nodes, Publish, Scenario, allot, bytes_a_second},
-    spread::{Spread, Spreads, seconds},
+    report::{Cost, Event, NodeReport, Report},
+    scenario::{Kind, Scenario, allot},
+    spread::Spreads,
     topology::Edge,
-    verdict::{self, Seen, Verdict},
+    verdict::{self, Seen},
 };
+
+use deeds::Deed;
+use item::Chain;
 
 /// How often the run tells how far it is.
 const STEP: Duration = Duration::from_millis(100);
-/// The first byte of what only liars accept.
-const LIE: u8 = 0xff;
 /// Events kept for the trace.
 const MAX_EVENTS: usize = 200_000;
-
-/// What came of a run.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// What the scenario is for.
-    pub about: String,
-    /// The seed.
-    pub seed: u64,
-    /// Of all that happened: the same in each run of the seed.
-    pub hash: String,
-    /// What must hold, and whether it does.
-    pub verdicts: Vec<Verdict>,
-    /// How long it was, in virtual seconds.
-    #[serde(serialize_with = "seconds")]
-    pub duration: Duration,
-    /// What it cost.
-    pub cost: Cost,
-    /// Who knew whom at the beginning; the first dials.
-    pub edges: Vec<Edge>,
-    /// The nodes.
-    pub nodes: Vec<NodeReport>,
-    /// All items.
-    pub items: Vec<Spread>,
-    /// What nodes told, the items aside, and what was done to them.
-    pub events: Vec<Event>,
-    /// Events beyond those.
-    pub events_left_out: u64,
-    /// Items that a node did not take of its own user: the reasons.
-    pub not_taken: Vec<String>,
-    /// Deliveries that should not be.
-    pub odd: Vec<String>,
-}
-
-/// What a run cost, which differs from run to run.
-#[derive(Clone, Debug, Serialize)]
-pub struct Cost {
-    /// CPU time.
-    #[serde(serialize_with = "seconds")]
-    pub cpu: Duration,
-    /// The most memory that the process had, in bytes.
-    pub memory: u64,
-    /// Polls of tasks.
-    pub polls: u64,
-}
-
-/// A node at the end.
-#[derive(Clone, Debug, Serialize)]
-pub struct NodeReport {
-    /// Its id.
-    pub peer: String,
-    /// Whether it runs.
-    pub runs: bool,
-    /// Whether it is a liar.
-    pub lies: bool,
-    /// Its peers.
-    pub peers: usize,
-    /// Bytes that it put on its line.
-    pub sent: u64,
-    /// When it ran, in seconds.
-    pub ran: Vec<(f64, f64)>,
-}
-
-/// Something happened at a node.
-#[derive(Clone, Debug, Serialize)]
-pub struct Event {
-    /// When, in seconds.
-    #[serde(serialize_with = "seconds")]
-    pub at: Duration,
-    /// Where.
-    pub node: Node,
-    /// What, in words.
-    pub what: String,
-}
-
-/// A page around a report's JSON.
-const PAGE: &str = include_str!("report.html");
-
-impl Report {
-    /// A page that shows it, and needs nothing else.
-    ///
-    /// # Errors
-    /// As `serde_json`.
-    pub fn html(&self) -> serde_json::Result<String> {
-        // Nothing in it ends the script that holds it.
-        let data = serde_json::to_string(self)?.replace("</", "<\\/");
-        Ok(PAGE.replacen("\"DATA\"", &data, 1))
-    }
-
-    /// Whether all holds that must.
-    pub fn holds(&self) -> bool {
-        self.verdicts.iter().all(|verdict| verdict.holds)
-    }
-}
 
 /// What the tasks of a run share.
 #[derive(Default)]
@@ -199,47 +109,6 @@ struct Run {
 /// From when, and until when where it is over.
 pub(crate) type Span = (Duration, Option<Duration>);
 
-/// Something that is done to the nodes.
-#[derive(Clone, Debug)]
-enum Deed {
-    Crash(Vec<Node>),
-    Restart(Vec<Node>),
-    Part(usize),
-    Cut(Vec<Node>, Vec<Node>, bool),
-    Reset(Vec<Node>),
-    SlowDown(Vec<Node>, Duration),
-    Line(Vec<Node>, Option<net::Line>),
-    TakeInbound(Vec<Node>, bool),
-    Skew(Vec<Node>, i64),
-    Publish(Node, Made),
-}
-
-/// An item to be made.
-#[derive(Clone, Copy, Debug)]
-struct Made {
-    kind: Kind,
-    bytes: usize,
-    seed: u64,
-    lies: bool,
-}
-
-impl Made {
-    /// Random bytes: what repeats is compressed on its way. The first says whether it is a lie.
-    fn item(self) -> Item {
-        let mut data = vec![0; self.bytes];
-        Random::new(self.seed).fill(&mut data);
-        if let Some(first) = data.first_mut() {
-            *first = if self.lies { LIE } else { 0 };
-        }
-        let kind = match self.kind {
-            Kind::Transaction => ItemKind::Transaction,
-            Kind::Block => ItemKind::Block,
-            Kind::Vote => ItemKind::Vote,
-        };
-        Item::new(kind, data)
-    }
-}
-
 impl Run {
     fn new(scenario: Scenario, simulation: &mut Simulation) -> Self {
         let edges = scenario.topology.edges(scenario.nodes, simulation.random());
@@ -301,225 +170,6 @@ impl Run {
             .collect()
     }
 
-    /// What a fault does, and when.
-    fn plan(&mut self, fault: &Fault, random: &mut Random) {
-        let count = self.scenario.nodes;
-        let mut deeds = |at: Duration, deed: Deed, until: Option<Duration>, undone: Deed| {
-            self.deeds.push((at, deed));
-            self.deeds.extend(until.map(|until| (until, undone)));
-        };
-        match fault {
-            Fault::Crash { at, until, nodes } => {
-                let nodes = nodes.choose(count, random);
-                deeds(
-                    *at,
-                    Deed::Crash(nodes.clone()),
-                    *until,
-                    Deed::Restart(nodes),
-                );
-            }
-            Fault::Partition { at, until, groups } => {
-                deeds(*at, Deed::Part(*groups), Some(*until), Deed::Part(1));
-            }
-            Fault::Cut {
-                at,
-                until,
-                from,
-                to,
-            } => {
-                let (from, to) = (from.choose(count, random), to.choose(count, random));
-                let cut = |is_cut| Deed::Cut(from.clone(), to.clone(), is_cut);
-                deeds(*at, cut(true), Some(*until), cut(false));
-            }
-            Fault::Reset { at, nodes } => {
-                let nodes = nodes.choose(count, random);
-                self.deeds.push((*at, Deed::Reset(nodes)));
-            }
-            Fault::SlowCpu {
-                at,
-                until,
-                nodes,
-                poll,
-            } => {
-                let nodes = nodes.choose(count, random);
-                let slow = Deed::SlowDown(nodes.clone(), *poll);
-                deeds(
-                    *at,
-                    slow,
-                    Some(*until),
-                    Deed::SlowDown(nodes, Duration::ZERO),
-                );
-            }
-            Fault::Line {
-                at,
-                until,
-                nodes,
-                up_mbit,
-                down_mbit,
-            } => {
-                let nodes = nodes.choose(count, random);
-                let line = net::Line {
-                    up: bytes_a_second(*up_mbit),
-                    down: bytes_a_second(*down_mbit),
-                };
-                let other = Deed::Line(nodes.clone(), Some(line));
-                deeds(*at, other, Some(*until), Deed::Line(nodes, None));
-            }
-            Fault::NoInbound { at, until, nodes } => {
-                let nodes = nodes.choose(count, random);
-                let none = Deed::TakeInbound(nodes.clone(), false);
-                deeds(*at, none, *until, Deed::TakeInbound(nodes, true));
-            }
-            Fault::Skew { at, nodes, seconds } => {
-                let nodes = nodes.choose(count, random);
-                #[allow(
-                    clippy::cast_possible_truncation,
-                    reason = "checked to be below 2^63 ns"
-                )]
-                let nanoseconds = (seconds * 1e9) as i64;
-                self.deeds.push((*at, Deed::Skew(nodes, nanoseconds)));
-            }
-            Fault::Liars {
-                at,
-                until,
-                nodes,
-                per_second,
-                bytes,
-            } => {
-                let nodes = nodes.choose(count, random);
-                for liar in &nodes {
-                    let lies = Publish {
-                        kind: Kind::Transaction,
-                        from: Nodes::All,
-                        start: *at,
-                        end: *until,
-                        per_second: *per_second,
-                        bytes: *bytes,
-                    };
-                    self.publish(&lies, &[*liar], true, random);
-                }
-                self.liars.extend(nodes);
-            }
-        }
-    }
-
-    /// Does what is due.
-    fn act(&mut self, simulation: &mut Simulation) {
-        while let Some((_, deed)) = self.deeds.pop_if(|(at, _)| *at <= clock::now()) {
-            self.perform(deed, simulation);
-        }
-    }
-
-    fn perform(&mut self, deed: Deed, simulation: &mut Simulation) {
-        let count = self.scenario.nodes;
-        let note = |nodes: &[Node], what: &str| {
-            for node in nodes {
-                simulation.note(*node, what);
-                self.shared.borrow_mut().note(*node, format!("[{what}]"));
-            }
-        };
-        match deed {
-            Deed::Crash(nodes) => {
-                note(&nodes, "crashes");
-                for node in nodes {
-                    self.stopped(node);
-                    simulation.crash(node);
-                }
-            }
-            Deed::Restart(nodes) => {
-                note(&nodes, "starts again");
-                for node in nodes {
-                    if simulation.node(node).is_none() {
-                        self.start(simulation, node);
-                    }
-                }
-            }
-            Deed::Part(groups) => {
-                let all: Vec<Node> = (0..count).collect();
-                note(
-                    &all,
-                    if groups > 1 {
-                        "is parted from others"
-                    } else {
-                        "reaches all again"
-                    },
-                );
-                all.into_iter()
-                    .for_each(|node| net::part(node, node * groups / count));
-            }
-            Deed::Cut(from, to, is_cut) => {
-                note(
-                    &from,
-                    if is_cut {
-                        "is not heard any more"
-                    } else {
-                        "is heard again"
-                    },
-                );
-                for one in &from {
-                    to.iter().for_each(|other| net::cut(*one, *other, is_cut));
-                }
-            }
-            Deed::Reset(nodes) => {
-                note(&nodes, "loses its connections");
-                for node in nodes {
-                    (0..count).for_each(|other| net::reset(node, other));
-                }
-            }
-            Deed::SlowDown(nodes, poll) => {
-                note(
-                    &nodes,
-                    if poll.is_zero() {
-                        "is fast again"
-                    } else {
-                        "is slow"
-                    },
-                );
-                nodes
-                    .into_iter()
-                    .for_each(|node| executor::slow_down(node, poll));
-            }
-            Deed::Line(nodes, line) => {
-                note(&nodes, "has another line");
-                for node in nodes {
-                    net::set_line(node, line.unwrap_or(self.lines[node]));
-                }
-            }
-            Deed::TakeInbound(nodes, takes) => {
-                note(
-                    &nodes,
-                    if takes {
-                        "takes connections again"
-                    } else {
-                        "takes no connections"
-                    },
-                );
-                nodes
-                    .into_iter()
-                    .for_each(|node| net::take_inbound(node, takes));
-            }
-            Deed::Publish(by, made) => {
-                let Some(manager) = simulation.node(by).cloned() else {
-                    return;
-                };
-                let shared = Rc::clone(&self.shared);
-                executor::spawn(Some(by), async move {
-                    if let Err(error) = manager.submit(made.item()).await {
-                        let words = format!("node {by}: {error}");
-                        record::event(by, &words);
-                        shared.borrow_mut().not_taken.push(words);
-                    }
-                });
-            }
-            Deed::Skew(nodes, nanoseconds) => {
-                note(&nodes, "has another date");
-                nodes
-                    .into_iter()
-                    .for_each(|node| executor::skew(node, nanoseconds));
-            }
-        }
-    }
-
     fn start(&mut self, simulation: &mut Simulation, node: Node) {
         let dialled = self.edges.iter().filter(|(one, _)| *one == node);
         let mut config = self.scenario.config.clone();
@@ -559,27 +209,6 @@ impl Run {
     fn stopped(&mut self, node: Node) {
         if let Some((_, end @ None)) = self.ran[node].last_mut() {
             *end = Some(clock::now());
-        }
-    }
-
-    /// Items at random moments, each of one of these nodes.
-    fn publish(&mut self, publish: &Publish, from: &[Node], lies: bool, random: &mut Random) {
-        let mut at = publish.start;
-        while !from.is_empty() {
-            // The pauses of a Poisson process.
-            let pause = -(1.0 - random.unit()).ln() / publish.per_second;
-            at += Duration::from_secs_f64(pause);
-            if at >= publish.end {
-                return;
-            }
-            let by = from[random.index(from.len())];
-            let made = Made {
-                kind: publish.kind,
-                bytes: publish.bytes,
-                seed: random.next_u64(),
-                lies,
-            };
-            self.deeds.push((at, Deed::Publish(by, made)));
         }
     }
 
@@ -661,24 +290,4 @@ fn heard(shared: &mut Shared, node: Node, event: NetworkEvent, banned_at: f64) {
         _ => {}
     }
     shared.note(node, words);
-}
-
-/// The nodes' chain: items are bytes, and those that begin with [`LIE`] are worth nothing but to liars.
-struct Chain {
-    lies: bool,
-}
-
-impl Chain {
-    fn check(&self, data: &Payload) -> Checked {
-        if !self.lies && data.first() == Some(&LIE) {
-            return Checked::reject(data, "it is a lie");
-        }
-        Checked::opaque(data)
-    }
-}
-
-impl Application for Chain {
-    fn check_transaction(&self, transaction: &Transaction) -> Checked {
-        self.check(&transaction.data)
-    }
 }

@@ -4,12 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::Serialize;
 
-use crate::{
-    executor::Node,
-    run::{NodeReport, Span},
-    scenario::Scenario,
-    spread::Spread,
-};
+use crate::{executor::Node, report::NodeReport, run::Span, scenario::Scenario, spread::Spread};
 
 /// One thing that must hold.
 #[derive(Clone, Debug, Serialize)]

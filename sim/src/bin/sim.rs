@@ -13,12 +13,7 @@ use std::{
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selkie_sim::{
-    Scenario,
-    run::{Report, run},
-    simulate,
-    verdict::quantile,
-};
+use selkie_sim::{Scenario, report::Report, run::run, simulate, verdict::quantile};
 
 /// Runs real Selkie nodes in virtual time: a scenario, from a seed, and what must hold in it.
 #[derive(Parser)]
