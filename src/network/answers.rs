@@ -3,17 +3,18 @@
 //! An answer may have megabytes, and a peer may take none of it. So before a question is answered there is room for the longest
 //! answer there may be; once the answer is there, it holds what it has, until it is written. Accounts have the room in turns, and
 //! an answer that is not read gives way to who waits (`traffic/room.rs`), or ends when the request times out
-//! (`protocol.request_response_config.request_timeout`). A question whose asker gave up is not answered, wherever it waits.
+//! (`protocol.request_response_config.request_timeout`). A question whose asker gave up is not answered, wherever it waits. One that is
+//! not begun within half of that time is told to come later: silence would be held against this node.
 //!
 //! Bounds: questions, of all peers together and of each (`protocol.validation.queries`); bytes of answers, of all together
 //! (`protocol.request_response_config.max_bytes`) and of each account (`max_connection_bytes`); answers that the application
 //! works at (`protocol.validation.max_queries_in_flight`).
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
-    future::{self, AbortHandle, BoxFuture},
+    future::{self, AbortHandle, BoxFuture, Either},
 };
 use libp2p::{
     PeerId,
@@ -30,6 +31,7 @@ use crate::{
     config::{RequestResponseConfig, Share, ValidationConfig},
     intake::NoRoom,
     peers::Account,
+    platform::Delay,
 };
 
 /// See the module's documentation. A question has an id, and a way back.
@@ -45,6 +47,8 @@ pub(crate) struct Answers<Q = InboundRequestId> {
     longest: usize,
     room: LongFrames,
     at_work: Arc<Semaphore>,
+    /// How long a question may wait until it is begun.
+    patience: Duration,
 }
 
 /// What became of a question.
@@ -53,11 +57,19 @@ pub(crate) struct Answered<Q = InboundRequestId, C = ResponseChannel<Frame>> {
     id: Q,
     peer: PeerId,
     channel: C,
-    found: Option<Found>,
+    end: End,
 }
 
-/// An answer and its place; without state where there is none, or the application failed.
-type Found = (Place, Option<StateResponse>);
+/// How a question ends.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// With an answer and its place; without state where there is none, or the application failed.
+    Found(Place, Option<StateResponse>),
+    /// It was not begun in time.
+    Late,
+    /// Nobody waits for it.
+    GaveUp,
+}
 
 impl<Q: Copy + Eq + Hash + Send + 'static> Answers<Q> {
     /// No questions yet.
@@ -74,6 +86,7 @@ impl<Q: Copy + Eq + Hash + Send + 'static> Answers<Q> {
             longest,
             room: LongFrames::new(room, most, GRACE),
             at_work: Arc::new(Semaphore::new(validation.max_queries_in_flight)),
+            patience: messages.request_timeout / 2,
         }
     }
 
@@ -97,22 +110,29 @@ impl<Q: Copy + Eq + Hash + Send + 'static> Answers<Q> {
         *self.peers.entry(peer).or_default() += 1;
         self.all += 1;
         let (room, at_work) = (self.room.clone(), Arc::clone(&self.at_work));
-        let longest = self.longest;
+        let (longest, patience) = (self.longest, self.patience);
         let (turn, gives_up) = future::abortable(async move {
-            let place = room.enter(account, longest).await;
-            (place, at_work.acquire_owned().await)
+            let turn = pin!(async {
+                let place = room.enter(account, longest).await;
+                (place, at_work.acquire_owned().await)
+            });
+            match future::select(turn, Delay::new(patience)).await {
+                Either::Left((turn, _)) => Some(turn),
+                Either::Right(_) => None,
+            }
         });
         self.waiting.insert(id, gives_up);
         let answered = async move {
-            let found = match turn.await {
-                Ok((place, Ok(_at_work))) => Some((place, work.await)),
-                _ => None,
+            let end = match turn.await {
+                Ok(Some((place, Ok(_at_work)))) => End::Found(place, work.await),
+                Ok(None) => End::Late,
+                _ => End::GaveUp,
             };
             Answered {
                 id,
                 peer,
                 channel,
-                found,
+                end,
             }
         };
         Ok(answered.boxed())
@@ -125,8 +145,8 @@ impl<Q: Copy + Eq + Hash + Send + 'static> Answers<Q> {
         }
     }
 
-    /// A question is over: the way back, and what there is to say unless its asker gave up.
-    pub(crate) fn done<C>(&mut self, answered: Answered<Q, C>) -> (C, Option<Found>) {
+    /// A question is over: the way back, and how it ended.
+    pub(crate) fn done<C>(&mut self, answered: Answered<Q, C>) -> (C, End) {
         self.waiting.remove(&answered.id);
         self.all = self.all.saturating_sub(1);
         if let Some(count) = self.peers.get_mut(&answered.peer) {
@@ -135,7 +155,7 @@ impl<Q: Copy + Eq + Hash + Send + 'static> Answers<Q> {
                 self.peers.remove(&answered.peer);
             }
         }
-        (answered.channel, answered.found)
+        (answered.channel, answered.end)
     }
 
     /// Questions that are not over.
@@ -173,7 +193,10 @@ mod tests {
 
     fn answer(answers: &mut Answers<usize>, asked: Asked) -> Option<Place> {
         let answered = futures::executor::block_on(asked);
-        answers.done(answered).1.map(|(place, _)| place)
+        match answers.done(answered).1 {
+            End::Found(place, _) => Some(place),
+            End::Late | End::GaveUp => None,
+        }
     }
 
     #[core::prelude::v1::test]
@@ -223,6 +246,30 @@ mod tests {
         assert_eq!((asked.load(Ordering::Relaxed), answers.len()), (0, 0));
         assert!(answers.peers.is_empty() && answers.waiting.is_empty());
         assert_eq!(answers.room.free_kib(), 40);
+    }
+
+    #[core::prelude::v1::test]
+    fn what_is_not_begun_in_time_is_told_so() {
+        let messages = RequestResponseConfig {
+            request_timeout: Duration::from_millis(20),
+            ..RequestResponseConfig::default()
+        };
+        let validation = ValidationConfig {
+            max_queries_in_flight: 1,
+            ..ValidationConfig::default()
+        };
+        let mut answers = Answers::<usize>::new(&validation, &messages);
+        let never = future::pending();
+        let mut begun = answers.ask(asker(), 1, (), never).expect("room");
+        assert!((&mut begun).now_or_never().is_none());
+        let late = answers.ask(asker(), 2, (), async { None }).expect("room");
+        let late = futures::executor::block_on(late);
+        assert!(matches!(answers.done(late).1, End::Late));
+        assert!(
+            (&mut begun).now_or_never().is_none(),
+            "what has begun stays"
+        );
+        assert_eq!((answers.len(), answers.waiting.len()), (1, 1));
     }
 
     #[core::prelude::v1::test]

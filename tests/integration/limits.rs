@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use selkie::{Config, Multiaddr, NetworkEvent, NetworkMessage, StateRequest};
+use selkie::{
+    Application, Config, Multiaddr, NetworkEvent, NetworkMessage, StateRequest, StateResponse,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, UdpSocket},
@@ -305,4 +307,32 @@ async fn many_peer_exchanges_at_once_wait_for_their_turn_and_none_is_refused() {
         told.expect("it takes them");
     }
     unblamed(&mut there);
+}
+
+/// A chain that takes its time to answer.
+struct Slow;
+
+impl Application for Slow {
+    fn query(&self, _: &StateRequest) -> Option<StateResponse> {
+        std::thread::sleep(Duration::from_millis(250));
+        Some(StateResponse::default())
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_busy_says_so_and_is_not_blamed() {
+    let mut config = listening(TCP);
+    config.protocol.request_response_config.request_timeout = Duration::from_secs(1);
+    let mut asker = Node::with(config.clone(), TestChain::default()).await;
+    let mut busy = Node::with(config, Slow).await;
+    connect(&mut asker, &mut busy).await;
+    let ask = |_| asker.request_state(busy.id(), StateRequest::default());
+    let answers = soon("the answers", join_all((0..16).map(ask))).await;
+    let (answered, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert!(!answered.is_empty() && !refused.is_empty());
+    for refused in refused {
+        let told = refused.expect_err("it is busy").to_string();
+        assert!(told.contains("ask again later"), "{told}");
+    }
+    unblamed(&mut asker);
 }

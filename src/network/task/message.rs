@@ -5,6 +5,7 @@ use crate::{
     chain::StateRequest,
     intake::NoRoom,
     network::{
+        answers::End,
         codec::{is_garbage, is_refused},
         requests::Turn,
         room::Place,
@@ -185,12 +186,22 @@ impl Task {
     }
 
     pub(super) fn on_answered(&mut self, answered: Answered) {
-        let (channel, found) = self.answers.done(answered);
-        // Who gave up hears nothing.
-        if let Some((place, state)) = found {
-            let refused = || Answer::Refused("this node serves no such state".to_owned());
-            let answer = state.map_or_else(refused, Answer::State);
-            self.answer(channel, &answer, Some(place));
+        let (channel, end) = self.answers.done(answered);
+        let refused = |why: &str| Answer::Refused(why.to_owned());
+        match end {
+            End::Found(place, Some(state)) => {
+                self.answer(channel, &Answer::State(state), Some(place));
+            }
+            End::Found(place, None) => {
+                let answer = refused("this node serves no such state");
+                self.answer(channel, &answer, Some(place));
+            }
+            End::Late => {
+                let answer = refused("this node is busy with other questions; ask again later");
+                self.answer(channel, &answer, None);
+            }
+            // They hear nothing.
+            End::GaveUp => {}
         }
     }
 
