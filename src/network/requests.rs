@@ -49,6 +49,7 @@ pub(crate) struct Requests {
     /// Bytes that are left of all.
     free: usize,
     patience: Duration,
+    limits: Limits,
     /// What peers are sent of late, by the limits that they hold this node to.
     limiter: RateLimiter,
     sent: HashMap<OutboundRequestId, Sent>,
@@ -132,6 +133,7 @@ impl Requests {
             at_once: (config.max_concurrent_streams / 2).max(1),
             free: MAX_BYTES.max(4 * weight(config.max_message_size)),
             patience: config.request_timeout,
+            limits,
             limiter: RateLimiter::mirror(limits),
             sent: HashMap::new(),
             peers: HashMap::new(),
@@ -147,6 +149,10 @@ impl Requests {
         reply: Reply,
         now: Instant,
     ) {
+        if let Some(too_large) = self.too_large(&frame, names_peers) {
+            let _ = reply.send(Err(too_large));
+            return;
+        }
         let (weight, until) = (weight(frame.len()), now + self.patience);
         let of_peer = self.peers.entry(peer).or_default();
         let is_full = |of_peer: &Peer, free: usize| {
@@ -170,6 +176,15 @@ impl Requests {
                 until,
             });
         }
+    }
+
+    /// What is over a peer's burst would be refused for ever.
+    fn too_large(&self, frame: &[u8], names_peers: bool) -> Option<ProtocolError> {
+        let of_peers = names_peers.then_some(self.limits.discovery.bytes).flatten();
+        let rates = self.limits.message.bytes.into_iter().chain(of_peers);
+        let limit = usize::try_from(rates.map(|rate| rate.burst).min()?).ok()?;
+        let (size, field) = (frame.len(), "what a peer takes at once");
+        (size > limit).then_some(ProtocolError::TooLarge { size, limit, field })
     }
 
     /// Those that have waited for their turn for too long wait no more.
@@ -350,6 +365,31 @@ mod tests {
         assert_eq!(next(&mut requests), None);
         assert!(requests.peers.is_empty(), "nothing is kept");
         assert_eq!(requests.free, MAX_BYTES);
+    }
+
+    #[test]
+    fn what_is_over_the_burst_is_told_and_not_sent() {
+        let mut limits = Limits::default();
+        let burst = Some(crate::traffic::Rate {
+            per_second: 10,
+            burst: 64,
+        });
+        limits.discovery.bytes = burst;
+        let config = RequestResponseConfig::default();
+        let (peer, now) = (PeerId::random(), crate::platform::now());
+        let ask = |limits, names_peers, bytes| {
+            let mut requests = Requests::new(&config, limits);
+            let (reply, mut answer) = oneshot::channel();
+            requests.ask(peer, (vec![7; bytes], names_peers), reply, now);
+            let goes = matches!(requests.next(&peer, now), Turn::Now(..));
+            let told = answer.try_recv();
+            let too_large = matches!(told, Ok(Err(ProtocolError::TooLarge { limit: 64, .. })));
+            (goes, too_large)
+        };
+        assert_eq!(ask(limits, true, 65), (false, true));
+        assert!(ask(limits, true, 64).0 && ask(limits, false, 65).0);
+        limits.message.bytes = burst;
+        assert_eq!(ask(limits, false, 65), (false, true));
     }
 
     #[test]
