@@ -8,7 +8,8 @@
 //! further ones are left out, which is said where there is room again. Who would rather wait asks for [`Output::room`].
 //!
 //! A reader that closes stdout has seen enough. Any other error, such as a full disk's, costs the lines that can't be written and
-//! nothing else: stderr says so once, and stdout how many they were as soon as it takes lines again.
+//! nothing else: stderr says so once, and stdout how many they were as soon as it takes lines again. The half of a line that such an
+//! error leaves ends there: the next one begins on a new line.
 
 use std::{
     fmt::Display,
@@ -50,7 +51,8 @@ struct Style {
 /// What the thread is handed.
 #[derive(Debug)]
 enum Line {
-    Text(String),
+    /// And how many are lost with it.
+    Text(String, u64),
     /// All before it is dealt with: what became of the last line.
     Mark(oneshot::Sender<io::Result<()>>),
 }
@@ -157,14 +159,29 @@ impl Output {
     /// # Errors
     /// [`io::ErrorKind::BrokenPipe`]: stdout is closed.
     pub(crate) fn say(&self, tone: Tone, sentence: impl Display, object: Value) -> io::Result<()> {
-        let left_out = self.left_out.swap(0, Ordering::Relaxed);
-        let told = left_out == 0 || self.put(Tone::Bad, lagged(left_out), lag(left_out))?;
-        if told && self.put(tone, sentence, object)? {
-            return Ok(());
+        if !self.tell_lag()? || !self.put(tone, sentence, object, 1)? {
+            self.left_out.fetch_add(1, Ordering::Relaxed);
         }
-        let untold = if told { 0 } else { left_out };
-        self.left_out.fetch_add(untold + 1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Says that so many events were left out before they came here; later, where too many lines wait.
+    ///
+    /// # Errors
+    /// As [`Self::say`].
+    pub(crate) fn missed(&self, events: u64) -> io::Result<()> {
+        self.left_out.fetch_add(events, Ordering::Relaxed);
+        self.tell_lag().map(drop)
+    }
+
+    /// Whether nothing is left to say of what was left out.
+    fn tell_lag(&self) -> io::Result<bool> {
+        let missed = self.left_out.swap(0, Ordering::Relaxed);
+        let told = missed == 0 || self.put(Tone::Bad, lagged(missed), lag(missed), missed)?;
+        if !told {
+            self.left_out.fetch_add(missed, Ordering::Relaxed);
+        }
+        Ok(told)
     }
 
     /// Prints an event of the network.
@@ -197,8 +214,14 @@ impl Output {
     }
 
     /// Whether there was room for a line.
-    fn put(&self, tone: Tone, sentence: impl Display, object: Value) -> io::Result<bool> {
-        let line = Line::Text(self.style.line(tone, sentence, object));
+    fn put(
+        &self,
+        tone: Tone,
+        sentence: impl Display,
+        object: Value,
+        worth: u64,
+    ) -> io::Result<bool> {
+        let line = Line::Text(self.style.line(tone, sentence, object), worth);
         match self.lines.try_send(line) {
             Ok(()) => Ok(true),
             Err(TrySendError::Full(_)) => Ok(false),
@@ -234,19 +257,24 @@ fn write_all(
     left_out: &AtomicU64,
     mut write: impl FnMut(String) -> io::Result<()>,
 ) {
-    let mut said = false;
+    let (mut said, mut torn) = (false, false);
     let mut last = Ok(());
     while let Some(line) = queue.blocking_recv() {
-        match line {
-            Line::Text(text) => last = write(text),
-            // Who waited for it may have lost patience.
-            Line::Mark(mark) => drop(mark.send(std::mem::replace(&mut last, Ok(())))),
-        }
+        let (text, worth) = match line {
+            Line::Text(text, worth) => (text, worth),
+            Line::Mark(mark) => {
+                // Who waited for it may have lost patience.
+                drop(mark.send(std::mem::replace(&mut last, Ok(()))));
+                continue;
+            }
+        };
+        last = write(if torn { format!("\n{text}") } else { text });
+        torn = last.is_err();
         if let Err(error) = &last {
             if error.kind() == io::ErrorKind::BrokenPipe {
                 return;
             }
-            left_out.fetch_add(1, Ordering::Relaxed);
+            left_out.fetch_add(worth, Ordering::Relaxed);
             if !std::mem::replace(&mut said, true) {
                 remark(error);
             }
@@ -255,14 +283,14 @@ fn write_all(
 }
 
 /// What there is to say where events or lines were left out.
-pub(crate) fn lagged(missed: u64) -> String {
+fn lagged(missed: u64) -> String {
     format!(
         "{missed} events were left out: they can't be written here, or not as fast as they came"
     )
 }
 
 /// The same as an object.
-pub(crate) fn lag(missed: u64) -> Value {
+fn lag(missed: u64) -> Value {
     json!({"type": "lagged", "missed": missed})
 }
 
@@ -440,7 +468,7 @@ mod tests {
         };
         ["a", "b", "c", "d"].into_iter().for_each(say);
         let mut next = || match queue.try_recv() {
-            Ok(Line::Text(text)) => text,
+            Ok(Line::Text(text, _)) => text,
             other => panic!("no line: {other:?}"),
         };
         assert_eq!([next(), next()], ["a", "b"]);
@@ -460,11 +488,11 @@ mod tests {
             put(Line::Mark(mark));
             written
         };
-        put(Line::Text("full".to_owned()));
+        put(Line::Text("full".to_owned(), 1));
         let mut after_full = mark();
-        put(Line::Text("room".to_owned()));
+        put(Line::Text("room".to_owned(), 1));
         let mut after_room = mark();
-        put(Line::Text("closed".to_owned()));
+        put(Line::Text("closed".to_owned(), 1));
         let mut after_closed = mark();
         let mut written = Vec::new();
         write_all(&mut queue, &left_out, |line| match line.as_str() {
@@ -478,11 +506,60 @@ mod tests {
         drop(queue);
         assert_eq!(
             (written, left_out.into_inner()),
-            (vec!["room".to_owned()], 1)
+            (vec!["\nroom".to_owned()], 1)
         );
         assert!(matches!(after_full.try_recv(), Ok(Err(_))));
         assert!(matches!(after_room.try_recv(), Ok(Ok(()))));
         assert!(after_closed.try_recv().is_err(), "nobody writes any more");
+    }
+
+    #[test]
+    fn what_a_lost_line_says_of_lost_ones_is_said_again() {
+        let (lines, mut queue) = mpsc::channel(8);
+        let left_out = Arc::new(AtomicU64::new(0));
+        let output = Output {
+            style: Style {
+                json: false,
+                colour: false,
+            },
+            lines,
+            left_out: Arc::clone(&left_out),
+        };
+        let full = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let is_full = Arc::clone(&full);
+        let writer = thread::spawn(move || {
+            let mut written = Vec::new();
+            write_all(&mut queue, &left_out, |line| {
+                if is_full.load(Ordering::Relaxed) {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
+                written.push(line);
+                Ok(())
+            });
+            written
+        });
+        let written = || futures::executor::block_on(output.finish());
+        let say = |text: &str| {
+            output
+                .say(Tone::Plain, text, json!({}))
+                .expect("it is open")
+        };
+        for text in ["a", "b"] {
+            say(text);
+            assert!(written().is_err());
+        }
+        output.missed(5).expect("it is open");
+        assert!(written().is_err());
+        full.store(false, Ordering::Relaxed);
+        say("c");
+        assert!(written().is_ok());
+        drop(output);
+        let lines = writer.join().expect("it ends");
+        let [lag, last] = lines.as_slice() else {
+            panic!("{lines:?}")
+        };
+        assert!(lag.starts_with("\n7 events were left out"), "{lag}");
+        assert_eq!(last, "c");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     interrupt::Interrupt,
-    output::{Output, Tone, lag, lagged, remark},
+    output::{Output, Tone, remark},
     settings::{NodeArgs, default_key, hold_identity, loopback},
     web_server::{self, Folders, Site},
 };
@@ -120,7 +120,7 @@ async fn show(
         }
         let missed = events.missed();
         if missed > 0 {
-            output.say(Tone::Bad, lagged(missed), lag(missed))?;
+            output.missed(missed)?;
         }
     }
     node.shutdown().await;
