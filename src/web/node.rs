@@ -218,7 +218,7 @@ impl WasmNode {
         Ok(manager.publish_topic(topic, data).await?)
     }
 
-    /// Asks a peer, or some Selkie peers one after the other until one does not refuse, about the chain's state.
+    /// Asks a peer, or some Selkie peers one after the other until one answers, about the chain's state.
     #[wasm_bindgen(js_name = requestState)]
     pub async fn request_state(
         &self,
@@ -239,8 +239,7 @@ impl WasmNode {
         let mut outcome = Err(ProtocolError::NoPeers { topic });
         for peer in peers {
             outcome = manager.request_state(peer, request.clone()).await;
-            // Not every node serves state, nor each of any height.
-            if !matches!(outcome, Err(ProtocolError::Refused(_))) {
+            if !outcome.as_ref().is_err_and(may_others) {
                 break;
             }
         }
@@ -479,6 +478,19 @@ fn somebody(manager: &P2PNetworkManager) -> Vec<PeerId> {
     peers.rotate_left(first);
     peers.truncate(MAX_ASKED);
     peers
+}
+
+/// Whether another peer may answer where one failed so: not every node serves state, nor each of any height, and some have
+/// just left or have much to do.
+fn may_others(error: &ProtocolError) -> bool {
+    matches!(
+        error,
+        ProtocolError::Refused(_)
+            | ProtocolError::NotConnected(_)
+            | ProtocolError::Broken(_)
+            | ProtocolError::Unsupported(_)
+            | ProtocolError::Busy
+    )
 }
 
 fn parse_peer(peer: &str) -> Result<PeerId, JsValue> {
