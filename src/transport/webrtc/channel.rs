@@ -33,8 +33,9 @@ pub const MAX_UNREAD: usize = 16 * 1024 * 1024;
 /// From how many bytes in the browser's send buffer on a writer waits. Half of it is a line of 50 Mbit/s and 20 ms.
 pub const MAX_UNSENT: u32 = 256 * 1024;
 
-/// How long a channel stays open after its last owner has dropped it.
-pub const LINGER: Duration = Duration::from_secs(5);
+/// How long a channel stays open after its last owner has dropped it. Each takes a number for as long, of which there are few
+/// (`numbers.rs`), and direct messages go on.
+pub const LINGER: Duration = Duration::from_secs(2);
 
 /// The bytes that wait for their readers, counted over a connection's channels.
 pub(super) type Unread = Rc<Cell<usize>>;

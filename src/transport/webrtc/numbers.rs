@@ -115,6 +115,18 @@ mod tests {
     }
 
     #[test]
+    fn direct_messages_find_numbers_as_fast_as_they_may_go() {
+        let rate = crate::traffic::Limits::default().message.items;
+        let rate = rate.expect("there is a limit");
+        let linger = super::super::channel::LINGER.as_secs();
+        let taken = rate.burst + rate.per_second * linger;
+        assert!(
+            usize::try_from(taken).is_ok_and(|taken| taken <= MAX_OURS),
+            "{taken}"
+        );
+    }
+
+    #[test]
     fn a_channel_that_has_closed_makes_room_and_one_that_closes_does_not() {
         let (mut numbers, channels) = full("open");
         assert!(polled(&mut numbers).is_pending());
