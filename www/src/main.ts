@@ -6,6 +6,7 @@
 //     views/         one file per part of the page; all of them bounded, drawn once a frame
 //     verify.ts      the tab's own check of a block's hash
 //     address.ts     what can be said of an address before a dial
+//     reach.ts       one node by whichever of its addresses answers
 //
 // To whoever observes the page from outside, the root element tells the state of the node
 // (`data-state`) and when the first block came (`data-first-block-ms`, by the page's clock).
@@ -15,6 +16,7 @@ import { addressProblem, byPeer, sentence, type Surroundings } from './address'
 import { announce, byId, copyButton, idText, onFrame, setText } from './dom'
 import { bytes, count, plural, short } from './format'
 import { fetchInvitation, NOBODY, type Invitation } from './invitation'
+import { reach } from './reach'
 import { Session, type Hooks } from './session'
 import { verifyBlock } from './verify'
 import { ConnectBox } from './views/connect'
@@ -152,7 +154,8 @@ async function call(mine: Session): Promise<void> {
   show('ready', 'Joining the network')
   const signal = AbortSignal.any([mine.signal, AbortSignal.timeout(LONGEST_TRY)])
   try {
-    await Promise.any(byPeer(invitation.bootstrap).map((ways) => reach(mine, ways, signal)))
+    const dial = (address: string, until: AbortSignal) => dialled(mine, address, until)
+    await Promise.any(byPeer(invitation.bootstrap).map((ways) => reach(ways, dial, signal)))
   } catch (error) {
     if (mine.signal.aborted || peers > 0) return
     show('ready', 'Not connected')
@@ -160,20 +163,11 @@ async function call(mine: Session): Promise<void> {
   }
 }
 
-/** Dials a node by one address after the other, and no further once it has answered. */
-async function reach(mine: Session, addresses: string[], signal: AbortSignal): Promise<void> {
-  let reason: unknown
-  for (const address of addresses) {
-    const problem = addressProblem(address, surroundings())
-    try {
-      if (problem !== undefined) throw new Error(problem)
-      await mine.dial(address, signal)
-      return
-    } catch (error) {
-      reason = error
-    }
-  }
-  throw reason
+/** Dials an address that is worth it from here. */
+async function dialled(mine: Session, address: string, signal: AbortSignal): Promise<void> {
+  const problem = addressProblem(address, surroundings())
+  if (problem !== undefined) throw new Error(problem)
+  await mine.dial(address, signal)
 }
 
 /** Takes over what the node that serves the page says, where there is one. */

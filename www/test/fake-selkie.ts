@@ -1,6 +1,6 @@
 // A stand-in for the package, for tests of the page alone: it speaks the same interface, reaches no
 // network, and does what the test says in `fake` events on the window. An address with port 1 in it
-// refuses, one with port 2 answers and is gone before it is seen, the first time; every other one connects. The root element tells the settings it was given. It is built in under SELKIE_FAKE=1 only.
+// refuses, one with port 2 answers and is gone before it is seen, the first time, one with port 3 never answers; every other one connects. The root element tells the settings it was given. It is built in under SELKIE_FAKE=1 only.
 
 import type { Item, ItemChannel, ItemKind, NodeOptions, Peer, SelkieNode } from 'selkie'
 import { parseHex, randomBytes, toHex } from '../src/bytes'
@@ -102,6 +102,7 @@ class Node extends EventTarget {
       this.#tell('dial:error', { address, message })
       throw new SelkieError('dial', message)
     }
+    if (address.includes('/tcp/3/')) return new Promise(() => {})
     if (address.includes('/tcp/2/') && !this.#fled) {
       this.#fled = true
       return PEERS[0] ?? ''

@@ -207,12 +207,17 @@ onPage('whoever answers and goes is not taken for a peer', { query: '?node=fleei
   inState(page, 'connected'),
 )
 
+onPage('addresses that never answer do not hide one that does', { query: '?node=deaf' }, (page) =>
+  inState(page, 'connected'),
+)
+
 onPage(
   'a page goes along to the network of its server',
   { query: '?node=moving' },
   async (page) => {
     await inState(page, 'connected')
     await says(page, '#self-network', /^bitcoin-replay$/)
+    assert.equal(await page.$eval('#address', (field) => field.value), OPEN)
     await tell(page, { do: 'items', kind: 'block', count: 1 })
     await page.waitForSelector('#blocks [data-check="verified"]')
   },

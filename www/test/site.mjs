@@ -19,10 +19,13 @@ export const OPEN =
   '/ip4/127.0.0.1/tcp/9001/ws/p2p/12D3KooWGzBhKQ3sYyWmJxVvXh1yQ4rTzNqfPbUe8dLkA5nCwMtE'
 export const SHUT = OPEN.replace('/9001/', '/1/')
 const FLEEING = OPEN.replace('/9001/', '/2/')
+const DEAF = ['192.0.2.1', '192.0.2.2'].map((host) =>
+  OPEN.replace('127.0.0.1', host).replace('/9001/', '/3/'),
+)
 
 /**
  * Serves the page below a folder, as a node behind a proxy might. `node` in the query of the page
- * is what the server then answers at `api/node`: `none`, `shut`, `broken`, `fleeing`, else an open one;
+ * is what the server then answers at `api/node`: `none`, `shut`, `broken`, `fleeing`, `deaf` (two that never answer before an open one), else an open one;
  * `moving` is shut and of another network until it has been asked once.
  */
 export async function openSite() {
@@ -88,7 +91,7 @@ function answer(response, node) {
   response.end(
     JSON.stringify({
       network,
-      bootstrap: [address],
+      bootstrap: node === 'deaf' ? [...DEAF, address] : [address],
       config: { protocol: { gossipsub_config: { duplicate_cache_time: '5000ms' } } },
       peer_id: OPEN.split('/').at(-1),
     }),

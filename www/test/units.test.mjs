@@ -11,6 +11,7 @@ const load = async (name) => (await runnerImport(source(name))).module
 const bytes = await load('bytes.ts')
 const format = await load('format.ts')
 const { addressProblem, byPeer, sentence } = await load('address.ts')
+const { reach } = await load('reach.ts')
 const { NOBODY, parseInvitation } = await load('invitation.ts')
 const { verifyBlock } = await load('verify.ts')
 const { outline } = await load('views/traffic.ts')
@@ -156,4 +157,30 @@ test('without SELKIE_FAKE the build knows nothing of the stand-in', async () => 
   const { config } = await loadConfigFromFile({ command: 'build', mode: 'production' }, file)
   assert.deepEqual(config.resolve.alias, {})
   assert.match(config.build.outDir, /www\/dist$/)
+})
+
+test('a node is reached by the first address that answers, and the others are given up', async () => {
+  const life = new AbortController()
+  const begun = []
+  const given = []
+  const dial = (address, signal) => {
+    begun.push(address)
+    if (address === 'open') return Promise.resolve()
+    if (address === 'shut') return Promise.reject(new Error('shut'))
+    return new Promise((_, reject) => {
+      signal.addEventListener('abort', () => {
+        given.push(address)
+        reject(signal.reason)
+      })
+    })
+  }
+  await reach(['deaf', 'deafer', 'open', 'last'], dial, life.signal, 1)
+  assert.deepEqual(begun, ['deaf', 'deafer', 'open'])
+  assert.deepEqual(given, ['deaf', 'deafer'])
+  // All before it have failed, so it does not wait.
+  await reach(['shut', 'open'], dial, life.signal, 1 << 30)
+  await assert.rejects(reach(['shut', 'shut'], dial, life.signal, 1), /shut/)
+  const last = reach(['deaf', 'deaf'], dial, life.signal, 1)
+  life.abort(new Error('over'))
+  await assert.rejects(last, /over/)
 })

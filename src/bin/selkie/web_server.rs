@@ -180,7 +180,7 @@ pub(crate) fn find(name: &str) -> Option<PathBuf> {
 pub(crate) async fn bind(address: SocketAddr, public: bool) -> anyhow::Result<TcpListener> {
     if !may_serve(&address, public) {
         bail!(
-            "others could reach {address}; serve on 127.0.0.1, or add --web-public if that is meant"
+            "others could reach {address}; serve on 127.0.0.1, or add --web-public (node.web_public) if that is meant"
         );
     }
     match TcpListener::bind(address).await {
@@ -301,11 +301,15 @@ fn websocket_first(addresses: impl Iterator<Item = Multiaddr>) -> impl Iterator<
 /// Whether a browser can dial the address.
 fn for_browsers(address: &Multiaddr) -> bool {
     use libp2p::multiaddr::Protocol;
-    address.iter().any(|protocol| {
-        matches!(
-            protocol,
-            Protocol::Ws(_) | Protocol::Wss(_) | Protocol::WebRTCDirect | Protocol::WebTransport
-        )
+    let has = |wanted: fn(&Protocol<'_>) -> bool| address.iter().any(|protocol| wanted(&protocol));
+    let hash = has(|protocol| matches!(protocol, Protocol::Certhash(_)));
+    let ip = has(|protocol| matches!(protocol, Protocol::Ip4(_) | Protocol::Ip6(_)));
+    address.iter().any(|protocol| match protocol {
+        Protocol::Ws(_) | Protocol::Wss(_) => true,
+        Protocol::WebRTCDirect => hash,
+        // A name may have a certificate that browsers know.
+        Protocol::WebTransport => hash || !ip,
+        _ => false,
     })
 }
 
@@ -324,6 +328,29 @@ mod tests {
                 }
             }
             value => *under = value.clone(),
+        }
+    }
+
+    #[test]
+    fn an_address_without_the_hash_that_it_needs_is_not_told_to_browsers() {
+        let hash = "certhash/uEiDDq4_xNyDorZBH3TlGazyJdOWSwvo4PUo5YHFMrvDE8g";
+        let told = |text: &str| for_browsers(&text.parse().expect("an address"));
+        for text in [
+            "/ip4/192.0.2.1/tcp/80/ws",
+            "/dns/example.org/tcp/443/tls/ws",
+            "/dns/example.org/udp/443/quic-v1/webtransport",
+            &format!("/ip4/192.0.2.1/udp/9/webrtc-direct/{hash}"),
+            &format!("/ip6/2001:db8::1/udp/9/quic-v1/webtransport/{hash}"),
+        ] {
+            assert!(told(text), "{text}");
+        }
+        for text in [
+            "/ip4/192.0.2.1/tcp/80",
+            "/ip4/192.0.2.1/udp/9/webrtc-direct",
+            "/dns/example.org/udp/9/webrtc-direct",
+            "/ip4/192.0.2.1/udp/9/quic-v1/webtransport",
+        ] {
+            assert!(!told(text), "{text}");
         }
     }
 

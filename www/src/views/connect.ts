@@ -21,6 +21,7 @@ export class ConnectBox {
   #dialling: AbortController | undefined
   /** A person is at the box: what the page does by itself no longer speaks here. */
   #taken = false
+  #prefilled = ''
 
   constructor(options: ConnectOptions) {
     this.#options = options
@@ -35,9 +36,11 @@ export class ConnectBox {
     })
   }
 
-  /** Puts an address into the field, unless a person is at it. */
+  /** Puts an address into the field, unless a person is at it or has left one there. */
   prefill(address: string): void {
-    if (!this.#taken && this.#field.value === '') this.#field.value = address
+    if (this.#taken || !['', this.#prefilled].includes(this.#field.value)) return
+    this.#field.value = address
+    this.#prefilled = address
   }
 
   /** Shows why a dial failed that nobody started by hand, unless a person is at the box. */
