@@ -42,7 +42,10 @@ export interface NodeOptions {
    * WebRTC; a worker keeps the page smooth. **Default:** `'page'`.
    */
   run?: 'page' | 'worker'
-  /** Gives up starting. Has no effect on a node that has started: that takes `node.stop()`. */
+  /**
+   * Gives up starting. Has no effect on a node that has started: that takes `node.stop()`. On the calling thread a start that
+   * is under way can't be cut short: `createNode` rejects at once, and the identity stays in use until the start has ended.
+   */
   signal?: AbortSignal
   /**
    * Any other setting, in the shape and with the names of the TOML file. Options above win.
@@ -208,7 +211,8 @@ export interface UnvalidatedMessage extends GossipMessage {
 export interface State {
   /**
    * Asks a peer for a value of the chain's state. Questions go no faster than a peer may send messages (`security.rate_limits`: 100 a second on
-   * average); further ones wait for their turn, as long as an answer may take, and then fail with the code `timeout`.
+   * average); up to 1,024 further ones to one peer wait for their turn, as long as an answer may take, and then fail with the code
+   * `timeout`; any beyond those fail with the code `busy` at once.
    */
   get(key: Uint8Array, options?: StateOptions): Promise<StateValue>
 }
@@ -216,7 +220,7 @@ export interface State {
 export interface StateOptions extends AbortOptions {
   /** The height. **Default:** the peer's latest. */
   at?: bigint
-  /** The peer to ask. **Default:** any that is connected; where it refuses, as who serves no state does, up to three others. */
+  /** The peer to ask. **Default:** any that is connected; where it refuses, as who serves no state does, has left or is busy, up to three others. */
   peer?: string
 }
 

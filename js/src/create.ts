@@ -26,6 +26,8 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
     try {
       const running = await platform.engine(run, wasm, { signal, onProgress })
       engine = running
+      // Before the identity's lock is taken, which another call may want.
+      signal?.throwIfAborted()
       const pending = new Pending()
       running.crash.listen((message) => pending.fail(crashed(message)))
 

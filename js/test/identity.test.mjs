@@ -67,6 +67,16 @@ test('of two that start at once one wins', async (t) => {
   for (const { value } of results) await value?.node.stop()
 })
 
+test('one that was aborted takes the identity from nobody', async (t) => {
+  const path = await directory(t)
+  const gone = new AbortController()
+  const first = start(path, { signal: gone.signal })
+  gone.abort(new Error('enough'))
+  const second = start(path)
+  await assert.rejects(first, /enough/)
+  await (await second).node.stop()
+})
+
 test('the lock of a process that runs holds, that of one that has died does not', async (t) => {
   const path = await directory(t)
   const lock = join(path, 'identity.lock')
