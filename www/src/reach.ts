@@ -22,7 +22,7 @@ export async function reach(
         () => true,
         () => false,
       )
-      if (await Promise.race([answered, pause(headStart)])) return
+      if (await within(headStart, answered)) return
       signal.throwIfAborted()
     }
     await Promise.any(dials)
@@ -33,5 +33,15 @@ export async function reach(
   }
 }
 
-const pause = (milliseconds: number): Promise<false> =>
-  new Promise((over) => setTimeout(() => over(false), milliseconds))
+/** What `answered` resolves to in this time, else nothing. */
+async function within<T>(milliseconds: number, answered: Promise<T>): Promise<T | undefined> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<undefined>((over) => {
+    timer = setTimeout(() => over(undefined), milliseconds)
+  })
+  try {
+    return await Promise.race([answered, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
