@@ -141,7 +141,7 @@ impl Gossip {
     /// Sends a message of our own.
     ///
     /// # Errors
-    /// libp2p's own.
+    /// libp2p's own; all queues are full where nobody takes part but strangers, none of which may have it.
     pub(crate) fn publish(
         &mut self,
         topic: IdentTopic,
@@ -150,6 +150,10 @@ impl Gossip {
         let (data, now) = (data.into(), platform::now());
         let (size, topic) = (data.len(), topic.hash());
         let takers = self.takers(&topic, size, now);
+        let reaches = |peer| !self.is_too_new(peer, size);
+        if !takers.is_empty() && !takers.iter().any(reaches) {
+            return Err(gossipsub::PublishError::AllQueuesFull(takers.len()));
+        }
         let id = self.inner.publish(topic, data)?;
         self.sizes.insert(id.clone(), size, None);
         self.unread.earn(size);
@@ -178,28 +182,43 @@ impl Gossip {
     fn takers(&mut self, topic: &TopicHash, size: usize, now: Instant) -> Vec<PeerId> {
         let takers = self.members.takers(topic);
         for peer in &takers {
-            if self.unread.is_full(peer, size, now) {
-                self.look_at(*peer);
-            }
+            self.look_if_full(*peer, size, now);
         }
         takers
+    }
+
+    /// Looks whether a peer has read, where it has no room for a message otherwise.
+    fn look_if_full(&mut self, peer: PeerId, size: usize, now: Instant) {
+        let most = if self.members.is_stranger(&peer) {
+            UNREAD_BY_STRANGER
+        } else {
+            usize::MAX
+        };
+        if self.unread.is_full(&peer, size, most, now) {
+            self.look_at(peer);
+        }
     }
 
     /// A message was sent to peers: who has no room for it loses it.
     fn sent(&mut self, peers: Vec<PeerId>, id: &MessageId, size: usize, now: Instant) {
         for peer in peers {
-            if self.is_too_new(&peer, size, now) || !self.unread.add(peer, size, now) {
+            if self.loses_as_stranger(peer, size, now) || !self.unread.add(peer, size, now) {
                 self.drop_from_queue(peer, id);
             }
         }
     }
 
-    /// Whether a message is more than a peer may leave unread of which nothing is known yet: it is lost for it.
-    fn is_too_new(&mut self, peer: &PeerId, size: usize, now: Instant) -> bool {
-        let is_too_new = self.members.is_stranger(peer)
-            && self.unread.bytes(peer).saturating_add(size) > UNREAD_BY_STRANGER;
+    /// Whether a message is more than a peer may leave unread of which nothing is known yet.
+    fn is_too_new(&self, peer: &PeerId, size: usize) -> bool {
+        self.members.is_stranger(peer)
+            && self.unread.bytes(peer).saturating_add(size) > UNREAD_BY_STRANGER
+    }
+
+    /// Whether a message is lost for a peer for that.
+    fn loses_as_stranger(&mut self, peer: PeerId, size: usize, now: Instant) -> bool {
+        let is_too_new = self.is_too_new(&peer, size);
         if is_too_new {
-            self.unread.lose(*peer, now);
+            self.unread.lose(peer, now);
         }
         is_too_new
     }
@@ -294,9 +313,9 @@ impl Gossip {
         self.members.hosts_plain()
     }
 
-    /// Whether a peer has connected so lately that its subscriptions may be on their way.
-    pub(crate) fn awaits_subscriptions(&self, now: Instant) -> bool {
-        self.members.awaits_subscriptions(now)
+    /// Whether a peer has connected so lately that its subscriptions, or who it is, may be on their way.
+    pub(crate) fn awaits_newcomers(&self, now: Instant) -> bool {
+        self.members.awaits_newcomers(now)
     }
 
     /// Ends the gossip with a peer, whose connections stay.
@@ -471,11 +490,14 @@ impl NetworkBehaviour for Gossip {
             self.tell(GossipEvent::Useless(peer));
         }
         if let Some(said) = heard.said.take().filter(|_| !denied) {
+            let wanted = heard.wants.iter().filter_map(|id| self.sizes.get(id)).sum();
+            self.look_if_full(peer, wanted, now);
             self.inner
                 .on_connection_handler_event(peer, connection, said);
             for id in heard.wants {
                 if let Some(size) = self.sizes.get(&id)
-                    && (self.is_too_new(&peer, size, now) || !self.unread.count(peer, size, now))
+                    && (self.loses_as_stranger(peer, size, now)
+                        || !self.unread.count(peer, size, now))
                 {
                     self.drop_from_queue(peer, &id);
                 }

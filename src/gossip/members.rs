@@ -21,8 +21,8 @@ use crate::{
     platform::{self, Instant},
 };
 
-/// How long a connected peer may take to tell its subscriptions before nobody waits for them.
-const SUBSCRIPTIONS: Duration = Duration::from_secs(1);
+/// How long a connected peer may take to tell its subscriptions, and who it is, before nobody waits for that.
+const NEWCOMER: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -178,12 +178,13 @@ impl Members {
         self.plain > 0
     }
 
-    /// Whether a peer has connected so lately that its subscriptions may be on their way.
-    pub(super) fn awaits_subscriptions(&self, now: Instant) -> bool {
+    /// Whether a peer has connected so lately that its subscriptions, or who it is, may be on their way.
+    pub(super) fn awaits_newcomers(&self, now: Instant) -> bool {
         let late = |member: &Member| {
-            let fresh = now.saturating_duration_since(member.since) < SUBSCRIPTIONS;
+            let fresh = now.saturating_duration_since(member.since) < NEWCOMER;
             let spoken_to = !matches!(member.standing(), Standing::Deaf | Standing::Denied);
-            fresh && spoken_to && !member.told
+            let known = member.told && member.standing() != Standing::Stranger;
+            fresh && spoken_to && !known
         };
         self.members.values().any(late)
     }

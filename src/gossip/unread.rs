@@ -139,13 +139,20 @@ impl Unread {
         self.tells_at.get_or_insert(now + TELL);
     }
 
-    /// Whether a peer has no room for a message and its queue is to be looked at before that is dropped.
-    pub(super) fn is_full(&mut self, peer: &PeerId, size: usize, now: Instant) -> bool {
+    /// Whether a peer, which may have no more than so many bytes, has no room for a message, and its queue is to be looked at before that
+    /// is dropped.
+    pub(super) fn is_full(
+        &mut self,
+        peer: &PeerId,
+        size: usize,
+        most: usize,
+        now: Instant,
+    ) -> bool {
         let Some(account) = self.accounts.get_mut(peer) else {
             return false;
         };
-        let is_full =
-            account.bytes + size > self.max_bytes || account.messages >= self.max_messages;
+        let is_full = account.bytes + size > self.max_bytes.min(most)
+            || account.messages >= self.max_messages;
         let lately = account.looked_at.is_some_and(|at| now < at + LOOK);
         let looks = is_full && !lately;
         if looks {
@@ -265,7 +272,8 @@ mod tests {
         assert!(unread.has_room());
         let later = now + PATIENCE;
         assert!((0..4).all(|_| unread.add(deaf, 1, later)) && unread.has_room());
-        assert!(unread.is_full(&deaf, 1, later) && !unread.is_full(&deaf, 1, later));
+        let mut is_full = || unread.is_full(&deaf, 1, usize::MAX, later);
+        assert!(is_full() && !is_full());
         assert!(!unread.add(deaf, 1, later) && unread.add(other, 1, later));
         assert!(unread.lost(later).is_empty(), "told together");
         let lost: Vec<_> = unread.lost(later + TELL).into_iter().collect();

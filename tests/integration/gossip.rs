@@ -7,7 +7,7 @@ use libp2p::{identify, swarm::SwarmEvent};
 use selkie::{Config, Item, ItemKind, NetworkEvent, Verdict};
 
 use crate::{
-    raw_peer::{RawEvent, RawPeer, framed},
+    raw_peer::{RawEvent, RawPeer, framed, good_hello},
     support::*,
 };
 
@@ -349,4 +349,37 @@ async fn a_verdict_that_comes_too_late_is_told() {
         .expect("running");
     let reason = impaired(&mut node, plain.id).await;
     assert!(reason.contains("later than 500ms"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_long_message_waits_until_its_only_taker_is_known() {
+    let node = Node::start(listening(TCP)).await;
+    let mut raw = RawPeer::hostile().await;
+    raw.subscribe("news");
+    raw.dial(node.address());
+    raw.connected().await;
+    let long = "7".repeat(200 << 10);
+    let comes = async {
+        raw.hello(node.id(), framed(&good_hello()));
+        raw.gossip().await.1
+    };
+    let publishes = node.publish_topic("news", long.clone());
+    let (published, came) = futures::join!(publishes, comes);
+    published.expect("it waited for the hello");
+    assert_eq!(came, long.into_bytes());
+}
+
+#[tokio::test]
+async fn who_has_not_said_hello_and_reads_gets_everything() {
+    let node = Node::start(listening(TCP)).await;
+    let mut raw = RawPeer::hostile().await;
+    raw.subscribe("news");
+    raw.dial(node.address());
+    raw.connected().await;
+    for number in 0..10 {
+        let message = number.to_string().repeat(50 << 10);
+        let published = node.publish_topic("news", message.clone()).await;
+        published.expect("it takes part");
+        assert_eq!(raw.gossip().await.1, message.into_bytes());
+    }
 }

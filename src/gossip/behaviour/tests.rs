@@ -81,7 +81,7 @@ fn plain_peers_have_places_and_ours_need_none() {
         &[0x0a, 6, 0x08, 1, 0x12, 2, b'h', b'i'],
     );
     drain(&mut gossip);
-    assert!(gossip.awaits_subscriptions(platform::now()));
+    assert!(gossip.awaits_newcomers(platform::now()));
     assert!(
         gossip
             .members
@@ -217,4 +217,12 @@ fn who_is_not_known_yet_leaves_little_unread() {
     assert_eq!(unread, [UNREAD_BY_STRANGER, UNREAD_BY_STRANGER / 2 * 5]);
     let lost = gossip.unread.lost(platform::now() + Duration::from_secs(2));
     assert_eq!(lost.get(&stranger.0), Some(&3));
+    disconnect(&mut gossip, known);
+    let message = vec![7; UNREAD_BY_STRANGER + 1];
+    let published = gossip.publish(topic.clone(), message);
+    let full = gossipsub::PublishError::AllQueuesFull(1);
+    assert_eq!(
+        published.expect_err("nobody may have it").to_string(),
+        full.to_string()
+    );
 }

@@ -98,6 +98,7 @@ impl Task {
                           (protocol.gossipsub_config.max_plain_peers)";
             self.impaired(id, reason.to_owned());
         }
+        self.publish_held(|_| true);
         self.bridge();
     }
 
@@ -179,8 +180,8 @@ impl Task {
         Ok(())
     }
 
-    /// Publishes on a plain topic. Where nobody takes part, but a peer is here whose subscriptions are on their way, the
-    /// message waits for them; and it waits for peers that have much to read. What comes behind it on its topic waits too.
+    /// Publishes on a plain topic. Where nobody takes part, or nobody who is known, but a peer is here whose subscriptions, or who it is,
+    /// are on their way, the message waits for them; and it waits for peers that have much to read. What comes behind it on its topic waits too.
     pub(super) fn publish_or_hold(&mut self, held: Unpublished) {
         let name = IdentTopic::new(&held.topic);
         if self.items.contains_key(&name.hash()) {
@@ -201,8 +202,8 @@ impl Task {
         };
         let gossip = &self.swarm.behaviour().gossip;
         let waits = match &published {
-            Err(NetworkError::NoPeers { .. }) => gossip.awaits_subscriptions(now),
-            Err(NetworkError::Busy) => !has_room,
+            Err(NetworkError::NoPeers { .. }) => gossip.awaits_newcomers(now),
+            Err(NetworkError::Busy) => !has_room || gossip.awaits_newcomers(now),
             _ => false,
         };
         let bytes: usize = self.held.iter().map(|held| held.data.len()).sum();
