@@ -132,8 +132,7 @@ pub struct RequestResponseConfig {
     /// Over TCP and WebSocket each lets a peer have 256 KiB more here that is not read yet. **Default:** 32.
     pub max_concurrent_streams: usize,
     /// Bytes of messages that are being read or wait for this node on one connection; further ones are read when there is
-    /// room. At least `max_message_size`. As many, of answers about state, one peer, or one public address, may have that it has not
-    /// read yet; one that is looked for counts as the largest message. **Default:** two of the largest messages, 8 MiB + 2 KiB.
+    /// room. At least `max_message_size`. As many, of answers about state, one peer may have that it has not read yet; one that is looked for counts as the largest message. **Default:** two of the largest messages, 8 MiB + 2 KiB.
     pub max_connection_bytes: usize,
     /// The same for all connections together, of messages over 64 KiB, in which peers, or public addresses, take turns; the slowest
     /// gives way to who waits. As many, of answers about state, all together. **Default:** eight of the largest messages, 32 MiB + 8 KiB.

@@ -114,7 +114,8 @@ impl<T: AsyncRead + Unpin + Send + 'static> Ears<T> {
             };
             while places._node.is_none() {
                 wait(lets_in).await;
-                let place = guest.reading.room.enter(guest.account, length).await;
+                let who = (guest.peer, guest.account);
+                let place = guest.reading.room.enter(who, length).await;
                 // Others may have used up the pace while it waited for room.
                 let still = lets_in(platform::now()) == Admission::Now;
                 places._node = still.then_some(place);

@@ -1,26 +1,30 @@
 //! Questions of peers about state: they wait for room, then for the application, and their answers for who asked.
 //!
 //! An answer may have megabytes, and a peer may take none of it. So before a question is answered there is room for the longest
-//! answer there may be; once the answer is there, it holds what it has, until it is written. Accounts have the room in turns, and
-//! an answer that is not read gives way to who waits (`traffic/room.rs`), or ends when the request times out
+//! answer there may be; once the answer is there, it holds what it has, until it is written. Accounts, and the peers in each, have the room in
+//! turns, and an answer that is not read gives way to who waits (`traffic/room.rs`), or ends when the request times out
 //! (`protocol.request_response_config.request_timeout`). A question whose asker gave up is not answered, wherever it waits. One that is
 //! not begun within half of that time is told to come later: silence would be held against this node.
 //!
+//! Where as many wait as may, a further one takes the place of the latest of the account that has most, of its peer that has most, which is
+//! told to come later too. It is refused where it would be that one itself. So who asks much keeps nobody else out,
+//! however many names it has (longest queue drop: Suter et al., 1998).
+//!
 //! Bounds: questions, of all peers together and of each (`protocol.validation.queries`); bytes of answers, of all together
-//! (`protocol.request_response_config.max_bytes`) and of each account (`max_connection_bytes`); answers that the application
+//! (`protocol.request_response_config.max_bytes`) and of each peer (`max_connection_bytes`); answers that the application
 //! works at (`protocol.validation.max_queries_in_flight`).
 
 use std::{collections::HashMap, hash::Hash, pin::pin, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt,
-    future::{self, AbortHandle, BoxFuture, Either},
+    future::{self, BoxFuture, Either},
 };
 use libp2p::{
     PeerId,
     request_response::{InboundRequestId, ResponseChannel},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{
     codec::{Frame, GRACE},
@@ -34,15 +38,16 @@ use crate::{
     platform::Delay,
 };
 
-/// See the module's documentation. A question has an id, and a way back.
+/// See the module's documentation. A question has an id, and a way back; a later one has a larger id.
 #[derive(Debug)]
 pub(crate) struct Answers<Q = InboundRequestId> {
     limits: Share,
-    /// Questions of each peer.
-    peers: HashMap<PeerId, usize>,
+    questions: HashMap<Q, Question>,
+    /// With those that were given up, and are not done yet.
     all: usize,
-    /// Ends the waiting of those whose askers gave up.
-    waiting: HashMap<Q, AbortHandle>,
+    /// How many of them each account has, and each peer.
+    accounts: HashMap<Account, usize>,
+    peers: HashMap<PeerId, usize>,
     /// The longest answer.
     longest: usize,
     room: LongFrames,
@@ -51,11 +56,18 @@ pub(crate) struct Answers<Q = InboundRequestId> {
     patience: Duration,
 }
 
+/// A question whose asker waits.
+#[derive(Debug)]
+struct Question {
+    asker: (PeerId, Account),
+    /// Ends its waiting: it is told to come later, or nothing where this is dropped. Closed once it waits no more.
+    waits: oneshot::Sender<()>,
+}
+
 /// What became of a question.
 #[derive(Debug)]
 pub(crate) struct Answered<Q = InboundRequestId, C = ResponseChannel<Frame>> {
     id: Q,
-    peer: PeerId,
     channel: C,
     end: End,
 }
@@ -65,13 +77,13 @@ pub(crate) struct Answered<Q = InboundRequestId, C = ResponseChannel<Frame>> {
 pub(crate) enum End {
     /// With an answer and its place; without state where there is none, or the application failed.
     Found(Place, Option<StateResponse>),
-    /// It was not begun in time.
+    /// It was not begun in time, or gave its place to another.
     Late,
     /// Nobody waits for it.
     GaveUp,
 }
 
-impl<Q: Copy + Eq + Hash + Send + 'static> Answers<Q> {
+impl<Q: Copy + Eq + Hash + Ord + Send + 'static> Answers<Q> {
     /// No questions yet.
     pub(crate) fn new(validation: &ValidationConfig, messages: &RequestResponseConfig) -> Self {
         let longest = messages.max_message_size;
@@ -80,9 +92,10 @@ impl<Q: Copy + Eq + Hash + Send + 'static> Answers<Q> {
         let most = kib(messages.max_connection_bytes);
         Self {
             limits: validation.queries,
-            peers: HashMap::new(),
+            questions: HashMap::new(),
             all: 0,
-            waiting: HashMap::new(),
+            accounts: HashMap::new(),
+            peers: HashMap::new(),
             longest,
             room: LongFrames::new(room, most, GRACE),
             at_work: Arc::new(Semaphore::new(validation.max_queries_in_flight)),
@@ -96,71 +109,100 @@ impl<Q: Copy + Eq + Hash + Send + 'static> Answers<Q> {
     /// The way back, and whose limit leaves no room.
     pub(crate) fn ask<C: Send + 'static>(
         &mut self,
-        (peer, account): (PeerId, Account),
+        asker: (PeerId, Account),
         id: Q,
         channel: C,
         work: impl Future<Output = Option<StateResponse>> + Send + 'static,
     ) -> Result<BoxFuture<'static, Answered<Q, C>>, (C, NoRoom)> {
+        let (peer, account) = asker;
         if self.peers.get(&peer).copied().unwrap_or_default() >= self.limits.per_peer {
             return Err((channel, NoRoom::Peer));
         }
-        if self.all >= self.limits.all {
-            return Err((channel, NoRoom::All));
-        }
+        let (waits, given_up) = oneshot::channel();
+        *self.accounts.entry(account).or_default() += 1;
         *self.peers.entry(peer).or_default() += 1;
+        self.questions.insert(id, Question { asker, waits });
+        if self.questions.len() > self.limits.all {
+            let goes = self.greatest().unwrap_or(id);
+            if let Some(Question { waits, .. }) = self.forget(&goes) {
+                // What has just begun goes on.
+                let _ = waits.send(());
+            }
+            if goes == id {
+                return Err((channel, NoRoom::All));
+            }
+        }
         self.all += 1;
         let (room, at_work) = (self.room.clone(), Arc::clone(&self.at_work));
         let (longest, patience) = (self.longest, self.patience);
-        let (turn, gives_up) = future::abortable(async move {
+        let turn = async move {
             let turn = pin!(async {
-                let place = room.enter(account, longest).await;
+                let place = room.enter(asker, longest).await;
                 (place, at_work.acquire_owned().await)
             });
             match future::select(turn, Delay::new(patience)).await {
                 Either::Left((turn, _)) => Some(turn),
                 Either::Right(_) => None,
             }
-        });
-        self.waiting.insert(id, gives_up);
+        };
         let answered = async move {
-            let end = match turn.await {
-                Ok(Some((place, Ok(_at_work)))) => End::Found(place, work.await),
-                Ok(None) => End::Late,
+            let end = match future::select(given_up, turn.boxed()).await {
+                Either::Right((Some((place, Ok(_at_work))), given_up)) => {
+                    drop(given_up);
+                    End::Found(place, work.await)
+                }
+                Either::Left((Ok(()), _)) | Either::Right((None, _)) => End::Late,
                 _ => End::GaveUp,
             };
-            Answered {
-                id,
-                peer,
-                channel,
-                end,
-            }
+            Answered { id, channel, end }
         };
         Ok(answered.boxed())
     }
 
+    /// The latest question that still waits, of who has most. Linear in questions.
+    fn greatest(&self) -> Option<Q> {
+        let waiting = self.questions.iter();
+        let waiting = waiting.filter(|(_, question)| !question.waits.is_closed());
+        let greatest = waiting.max_by_key(|(id, question)| {
+            let (peer, account) = &question.asker;
+            (self.accounts.get(account), self.peers.get(peer), **id)
+        });
+        greatest.map(|(id, _)| *id)
+    }
+
     /// Nobody waits for the answer any more.
-    pub(crate) fn gave_up(&self, id: &Q) {
-        if let Some(waits) = self.waiting.get(id) {
-            waits.abort();
-        }
+    pub(crate) fn gave_up(&mut self, id: &Q) {
+        drop(self.forget(id));
+    }
+
+    /// Counts a question no more.
+    fn forget(&mut self, id: &Q) -> Option<Question> {
+        let question = self.questions.remove(id)?;
+        let (peer, account) = question.asker;
+        one_less(&mut self.accounts, &account);
+        one_less(&mut self.peers, &peer);
+        Some(question)
     }
 
     /// A question is over: the way back, and how it ended.
     pub(crate) fn done<C>(&mut self, answered: Answered<Q, C>) -> (C, End) {
-        self.waiting.remove(&answered.id);
+        self.gave_up(&answered.id);
         self.all = self.all.saturating_sub(1);
-        if let Some(count) = self.peers.get_mut(&answered.peer) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.peers.remove(&answered.peer);
-            }
-        }
         (answered.channel, answered.end)
     }
 
-    /// Questions that are not over.
+    /// Questions that are not done.
     pub(crate) fn len(&self) -> usize {
         self.all
+    }
+}
+
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: &K) {
+    if let Some(count) = counts.get_mut(of) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            counts.remove(of);
+        }
     }
 }
 
@@ -244,7 +286,7 @@ mod tests {
         drop(held);
         assert!(answer(&mut answers, waits).is_none());
         assert_eq!((asked.load(Ordering::Relaxed), answers.len()), (0, 0));
-        assert!(answers.peers.is_empty() && answers.waiting.is_empty());
+        assert!(answers.peers.is_empty() && answers.questions.is_empty());
         assert_eq!(answers.room.free_kib(), 40);
     }
 
@@ -269,7 +311,7 @@ mod tests {
             (&mut begun).now_or_never().is_none(),
             "what has begun stays"
         );
-        assert_eq!((answers.len(), answers.waiting.len()), (1, 1));
+        assert_eq!((answers.len(), answers.questions.len()), (1, 1));
     }
 
     #[core::prelude::v1::test]
@@ -294,5 +336,45 @@ mod tests {
             drop(answer(&mut answers, question));
         }
         assert!(answers.peers.is_empty() && answers.len() == 0);
+    }
+
+    #[core::prelude::v1::test]
+    fn a_crowd_at_one_address_keeps_nobody_else_out() {
+        let mut answers = answers(4);
+        let ask = |answers: &mut Answers<usize>, who, id| answers.ask(who, id, (), async { None });
+        let remote = "/ip4/1.2.3.4/tcp/5".parse().expect("an address");
+        let crowd = [(); 8].map(|()| {
+            let peer = PeerId::random();
+            (peer, Account::of(peer, &remote))
+        });
+        let mut held = Vec::new();
+        for (id, who) in crowd.iter().take(4).enumerate() {
+            let asked = ask(&mut answers, *who, id).expect("room");
+            held.extend(answer(&mut answers, asked));
+        }
+        assert_eq!(answers.room.free_kib(), 0, "unread answers have all room");
+        let mut waiting: Vec<_> = (10..18)
+            .map(|id| ask(&mut answers, crowd[id - 10], id).expect("room"))
+            .collect();
+        let more = ask(&mut answers, crowd[0], 18).map(drop);
+        assert_eq!(more, Err(((), NoRoom::All)));
+        let mut honest = ask(&mut answers, asker(), 19).expect("there is room for it");
+        let gone = waiting.pop().expect("the latest");
+        let gone = futures::executor::block_on(gone);
+        assert!(matches!(answers.done(gone).1, End::Late));
+        assert!((&mut waiting[0]).now_or_never().is_none(), "it waits on");
+        assert!((&mut honest).now_or_never().is_none(), "it waits too");
+        drop(held.pop());
+        assert!(answer(&mut answers, honest).is_some(), "its turn is first");
+        // A neighbour of the crowd takes the place of one that has more than itself.
+        for id in 20..22 {
+            let asked = ask(&mut answers, crowd[id % 2], id);
+            assert_eq!(asked.is_ok(), id == 20, "one place is free");
+            waiting.extend(asked);
+        }
+        let neighbour = (PeerId::random(), crowd[0].1);
+        assert!(ask(&mut answers, neighbour, 30).is_ok());
+        assert_eq!(answers.questions.len(), 8);
+        assert!(!answers.questions.contains_key(&20));
     }
 }

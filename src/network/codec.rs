@@ -5,7 +5,7 @@
 //!
 //! What streams hold is bounded in bytes: a frame is read once there is room for all of it on its connection, and what goes
 //! beyond its first `SMALL` bytes once there is room on the node, and keeps its places until it is dropped. So short frames
-//! wait for nobody else's, and a length alone takes no room from others. Accounts have the node's room in turns, and who sends
+//! wait for nobody else's, and a length alone takes no room from others. Accounts, and the peers in each, have the node's room in turns, and who sends
 //! slowly gives way to those that wait (`traffic/room.rs`), and loses its stream in any case when the request times out
 //! (`protocol.request_response_config.request_timeout`). It is for peers that said hello: long requests of others are
 //! refused unread. The node may hear of a hello a moment later than the peer, which goes on at once: so a request waits for
@@ -163,7 +163,7 @@ impl Room {
         };
         let rest = length - frame.bytes.len();
         if rest > 0 {
-            let mut place = self.all.enter(*account, length).await;
+            let mut place = self.all.enter((*peer, *account), length).await;
             place.read(io, &mut frame.bytes, rest).await?;
             frame.place = Some(place);
         }
@@ -281,11 +281,11 @@ impl FrameCodec {
         }
         let mut head = Vec::with_capacity(5);
         prost::encode_length_delimiter(frame.len(), &mut head)?;
-        io.write_all(&head).await?;
-        match place {
-            Some(place) => place.write(io, frame).await?,
-            None => io.write_all(frame).await?,
+        if let Some(place) = place {
+            return place.write(io, &head, frame).await;
         }
+        io.write_all(&head).await?;
+        io.write_all(frame).await?;
         io.close().await
     }
 }

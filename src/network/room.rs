@@ -11,6 +11,7 @@ use futures::{
     AsyncRead, AsyncWrite, AsyncWriteExt, FutureExt,
     future::{self, Either},
 };
+use libp2p::PeerId;
 use tokio::sync::oneshot;
 
 use super::codec::read_on;
@@ -81,7 +82,7 @@ impl Frames {
 }
 
 impl LongFrames {
-    /// Room for so many KiB, all free, of which one account may have so many; a frame has its room for the grace at least,
+    /// Room for so many KiB, all free, of which one peer may have so many; a frame has its room for the grace at least,
     /// whoever waits.
     pub(crate) fn new(kib: usize, most: usize, grace: Duration) -> Self {
         let room = Room::new(kib, most, grace);
@@ -90,12 +91,12 @@ impl LongFrames {
     }
 
     /// Waits until a frame of so many bytes has its room, and has others hurry meanwhile.
-    pub(crate) async fn enter(&self, account: Account, bytes: usize) -> Place {
+    pub(crate) async fn enter(&self, who: (PeerId, Account), bytes: usize) -> Place {
         let (begins, mut begun) = oneshot::channel();
         let (gives_way, hurried) = oneshot::channel();
         let (place, grace) = {
             let mut frames = lock(&self.0);
-            let number = frames.room.wait(account, bytes.div_ceil(1024));
+            let number = frames.room.wait(who, bytes.div_ceil(1024));
             let listener = Listener {
                 begins: Some(begins),
                 gives_way,
@@ -154,22 +155,24 @@ impl Place {
         self.in_time(comes).await
     }
 
-    /// Writes all of these bytes.
+    /// Writes all of these bytes, a short head before them, and closes the stream's sending side.
     ///
     /// # Errors
     /// `ResourceBusy` where they were taken too slowly for those that waited, and what the stream says.
     pub(crate) async fn write<T: AsyncWrite + Unpin + Send>(
         &mut self,
         io: &mut T,
+        head: &[u8],
         bytes: &[u8],
     ) -> io::Result<()> {
         let counted = self.counter();
         let goes = async {
+            io.write_all(head).await?;
             for piece in bytes.chunks(PIECE) {
                 io.write_all(piece).await?;
                 counted(piece.len());
             }
-            Ok(())
+            io.close().await
         };
         self.in_time(goes).await
     }
@@ -195,5 +198,69 @@ impl Place {
         };
         lock(&self.frames).room.rests(self.number);
         moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use libp2p::{StreamProtocol, request_response::Codec};
+
+    use super::*;
+    use crate::network::codec::{Frame, FrameCodec};
+
+    /// Takes so many bytes, and is never closed.
+    struct Taker(usize);
+
+    impl AsyncWrite for Taker {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(self.0);
+            self.0 -= count;
+            if count == 0 {
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    // A browser's tests can't wait.
+    #[core::prelude::v1::test]
+    fn what_is_not_taken_gives_way_from_the_first_byte_to_the_end() {
+        const BYTES: usize = 1 << 20;
+        let codec = FrameCodec::new(BYTES);
+        let [silent, honest] = [(); 2].map(|()| {
+            let peer = PeerId::random();
+            (peer, Account::Peer(peer))
+        });
+        let head = 3;
+        for taken in [0, head, head + PIECE] {
+            let frames = LongFrames::new(1 << 10, 1 << 10, Duration::from_millis(1));
+            let place = frames.enter(silent, BYTES).now_or_never();
+            let place = place.expect("there is room");
+            let frame = Frame::placed(vec![7; BYTES], place);
+            let (mut io, mut codec) = (Taker(taken), codec.clone());
+            let protocol = StreamProtocol::new("/test");
+            let written = codec.write_response(&protocol, &mut io, frame);
+            let (written, _place) =
+                futures::executor::block_on(future::join(written, frames.enter(honest, BYTES)));
+            let busy = written.map_err(|error| error.kind());
+            assert_eq!(busy, Err(io::ErrorKind::ResourceBusy), "{taken}");
+        }
     }
 }
