@@ -457,7 +457,10 @@ impl Part for Pools {
             && at <= now
         {
             self.begins.pop_first();
-            let full = !self.make_room(Side::Ours, &mut outputs, now);
+            // Nobody gives way to a peer that has a session of ours yet.
+            let is_free = |peer: &Peer| peer.ours.is_none();
+            let is_free = self.peers.get(&id).is_some_and(is_free);
+            let full = is_free && !self.make_room(Side::Ours, &mut outputs, now);
             let interval = self.config.interval.max(LEAST_INTERVAL);
             let pause = if full {
                 interval.min(LEAST_PAUSE)
@@ -468,7 +471,7 @@ impl Part for Pools {
             self.begins.insert((next_at, id));
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.next_at = next_at;
-                if !full && peer.ours.is_none() {
+                if is_free && !full {
                     self.begin(id, Side::Ours, None, pool, now);
                 }
             }

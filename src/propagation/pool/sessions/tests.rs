@@ -243,6 +243,24 @@ fn who_is_silent_in_ours_gives_way_too() {
 }
 
 #[test]
+fn nobody_gives_way_to_who_has_a_session_of_ours_yet() {
+    let config = ReconcileConfig {
+        interval: PATIENCE,
+        ..ReconcileConfig::default()
+    };
+    let ((_, pool), now) = (pools(), crate::platform::now());
+    let mut pools = Pools::new(config, [1; 16]);
+    (0..MAX_OURS).for_each(|_| pools.joined(PeerId::random(), true, now));
+    let mut steps = works(pools.on_time(&pool, now));
+    while let Some(step) = steps.pop() {
+        steps.extend(works(pools.stepped(step.run(), &pool, now)));
+    }
+    assert_eq!(pools.sessions[0], MAX_OURS);
+    assert!(pools.on_time(&pool, now + PATIENCE).is_empty());
+    assert_eq!(pools.sessions[0], MAX_OURS);
+}
+
+#[test]
 fn what_waits_is_bounded_in_bytes() {
     let ((mut pools, pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
     pools.joined(peer, false, now);
