@@ -236,7 +236,7 @@ impl Blocks {
             compact::Action::Send { peer, message, why } => {
                 tracing::debug!(%peer, message = message.name(), why, "sending");
                 let class = class(&message);
-                let message = self.within_room(message);
+                let message = self.within_room(peer, message)?;
                 let frame = self.frames.encode(message);
                 Some(Output::Send(peer, class, frame))
             }
@@ -264,19 +264,19 @@ impl Blocks {
         outputs
     }
 
-    /// A message, or what is sent in place of it: transactions that there is no room for go with the whole block.
-    fn within_room(&self, message: BlockMessage) -> BlockMessage {
+    /// A message, or what is sent in place of it: transactions that there is no room for go with the whole block, once that is accepted.
+    fn within_room(&mut self, peer: PeerId, message: BlockMessage) -> Option<BlockMessage> {
         match message {
             BlockMessage::Transactions(answer) if !self.frames.has_room_for(&answer) => {
                 let id = answer.id;
-                let block = self.compact.block(&id).map(|(block, _)| block.data.clone());
-                match block {
-                    Some(data) => BlockMessage::Whole(WholeBlock { id, data }),
-                    // Nobody gets it whole before it is accepted.
-                    None => BlockMessage::NotFound(id),
-                }
+                let Some((block, _)) = self.compact.block(&id) else {
+                    self.compact.owe(peer, &id);
+                    return None;
+                };
+                let data = block.data.clone();
+                Some(BlockMessage::Whole(WholeBlock { id, data }))
             }
-            other => other,
+            other => Some(other),
         }
     }
 

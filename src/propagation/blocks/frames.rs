@@ -3,7 +3,7 @@
 //! A peer reads as slowly as it likes, and what it has asked for waits for it, so a frame may stay in memory for long. One that says
 //! the same to everybody is encoded once and shared, for as long as it is on the way to anybody: who does not read costs no copy.
 //! Transactions of a block that a peer asks for are its own choice, and no two answers need be alike: of these
-//! [`MAX_CHOSEN`] bytes are on their way at once, whosever they are. Who asks for more is sent the whole block.
+//! [`MAX_CHOSEN`] bytes are on their way at once, whosever they are, beside little ones. Who asks for more is sent the whole block.
 
 use std::{
     collections::HashMap,
@@ -20,6 +20,9 @@ use crate::{chain::ItemId, propagation::wire::Kind};
 
 /// Bytes of transactions of blocks that are on their way at once.
 const MAX_CHOSEN: usize = 16 << 20;
+/// An answer of so many bytes at most goes out all the same, once for each peer and block: who lacks little of a block is not sent all of
+/// it because others do not read.
+const LITTLE: usize = 64 << 10;
 /// Frames that are remembered before it is looked which of them are still on their way.
 const LEAST_REMEMBERED: usize = 64;
 
@@ -47,7 +50,7 @@ impl Frames {
     /// Whether there is room for one more answer of transactions.
     pub(super) fn has_room_for(&self, answer: &Transactions) -> bool {
         let bytes: usize = answer.transactions.iter().map(Bytes::len).sum();
-        self.chosen.load(Ordering::Relaxed).saturating_add(bytes) <= MAX_CHOSEN
+        bytes <= LITTLE || self.chosen.load(Ordering::Relaxed).saturating_add(bytes) <= MAX_CHOSEN
     }
 
     /// A message as it goes out.

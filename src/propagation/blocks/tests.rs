@@ -1,7 +1,7 @@
 use super::{
     coded::{Announce, ChunkSet, Frame},
     compact::{
-        GetBlock, HeaderCheck, MissingTransactions,
+        CompactBlock, GetBlock, HeaderCheck, MissingTransactions, Transactions,
         test_chain::{TestChain, block},
     },
     *,
@@ -203,6 +203,63 @@ fn who_reads_nothing_of_what_it_asks_for_holds_no_blocks_of_its_own() {
     unread.dedup_by_key(|frame| frame.as_ptr());
     let held: usize = unread.iter().map(Bytes::len).sum();
     assert!(held < 64 << 20, "{held}");
+}
+
+#[test]
+fn who_does_not_read_keeps_no_block_from_others() {
+    let [maker, little, much] = [(); 3].map(|()| PeerId::random());
+    let now = crate::platform::now();
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+    let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    for peer in [maker, little, much] {
+        blocks.joined(peer, false, now);
+    }
+    // Others have asked for as much as there may be, and do not read it.
+    let others = Transactions {
+        id: ItemId::sha256(b"another block"),
+        transactions: vec![vec![7; (16 << 20) - 100].into()],
+    };
+    let _unread = blocks.frames.encode(BlockMessage::Transactions(others));
+    let transactions = (0..5).map(|number| vec![number; 40_000].into());
+    let (id, _, parts) = block(&transactions.collect::<Vec<_>>());
+    let compact = CompactBlock::new(id.clone(), &parts, 1, 1 << 20, |_, _| true);
+    let compact = BlockMessage::Compact(compact.expect("it has a compact form"));
+    let mut outputs = blocks.on_block(maker, compact, now);
+    let mut check = None;
+    while let Some(output) = outputs.pop() {
+        match output {
+            Output::Ask(question @ Question::Block(_)) => check = Some(question),
+            Output::Ask(question) => {
+                let answer = question.ask(&TestChain, &delivered, &pieces);
+                outputs.extend(blocks.answered(answer, &pool, now));
+            }
+            _ => {}
+        }
+    }
+    let ask = |blocks: &mut Blocks, peer, indexes| {
+        let id = id.clone();
+        let missing = MissingTransactions { id, indexes };
+        let outputs = blocks.on_block(peer, BlockMessage::GetTransactions(missing), now);
+        let sent = outputs.into_iter().filter_map(|output| match output {
+            Output::Send(_, _, frame) => Some(frame.len()),
+            _ => None,
+        });
+        sent.collect::<Vec<_>>()
+    };
+    let sent = ask(&mut blocks, little, vec![1]);
+    assert!(matches!(sent[..], [40_000..50_000]), "{sent:?}");
+    let sent = ask(&mut blocks, much, (0..5).collect());
+    assert!(sent.is_empty(), "it waits until it is accepted: {sent:?}");
+    let answer = check
+        .expect("it is checked")
+        .ask(&TestChain, &delivered, &pieces);
+    let outputs = blocks.answered(answer, &pool, now);
+    let whole = outputs.iter().filter(|output| {
+        matches!(output, Output::Send(peer, Class::Block, frame) if *peer == much && frame.len() > 200_000)
+    });
+    assert_eq!(whole.count(), 1);
 }
 
 #[test]

@@ -110,6 +110,13 @@ impl CompactBlocks {
         self.recent.missed(peer, id)
     }
 
+    /// A peer is sent this block whole when the chain has accepted it, and is told where it does not.
+    pub fn owe(&mut self, peer: PeerId, id: &ItemId) {
+        if let Some(kept) = self.recent.get(id) {
+            kept.dealings(peer).owed = true;
+        }
+    }
+
     /// Tells a peer of one block that it missed, if there is one that is still kept.
     pub fn tell_missed(&mut self, peer: PeerId) -> Vec<Action> {
         let mut out = Actions::default();
