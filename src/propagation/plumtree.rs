@@ -112,8 +112,8 @@ pub(crate) struct Plumtree {
     learnt: u64,
     /// How far the peer is that has read on furthest.
     ahead: u64,
-    /// Until when the effect of the last change of a link shows; `None`: there was none.
-    settles_at: Option<Instant>,
+    /// How often all links waited for the effect of one's change.
+    effects: Pace,
     random: u64,
     keyed: Keyed,
 }
@@ -151,7 +151,7 @@ impl Plumtree {
             used: Vec::new(),
             learnt: 0,
             ahead: 0,
-            settles_at: None,
+            effects: Pace::new(EFFECTS),
             random: keyed.hash_one(0_u64) | 1,
             keyed,
             config,
@@ -170,14 +170,15 @@ impl Plumtree {
             pushes,
             since: self.log.end(),
             cursor: self.log.end(),
-            was_overtaken: false,
+            catches_up_at: 0,
+            held_back: false,
             again: 0..0,
             next_at: now,
             attentive_at: now,
             untaken: 0,
             told_since: now,
             tells_link: !pushes,
-            link_told_at: None,
+            settles_at: now,
             serve: VecDeque::new(),
             serving: HashSet::with_hasher(self.keyed.clone()),
             paces: self.gone.take(&id).unwrap_or_else(|| Paces {
@@ -185,7 +186,6 @@ impl Plumtree {
                 packed: Pace::new(PACKED),
                 changes: Pace::new(CHANGES),
                 moves: Pace::new(MOVES),
-                effects: Pace::new(EFFECTS),
                 stale: Pace::new(STALE),
             }),
             owed: 0,
@@ -236,7 +236,6 @@ impl Plumtree {
         is_known: impl Fn(&TransactionKey, bool) -> bool,
         now: Instant,
     ) -> Received {
-        let is_settled = self.is_settled(now);
         let mut received = Received::default();
         let Some(peer) = self.peers.get_mut(&from) else {
             return received;
@@ -248,7 +247,7 @@ impl Plumtree {
             }
         }
         let (mut pushed, mut duplicates) = (0, 0);
-        let is_needless = !peer.pushes;
+        let (is_needless, is_settled) = (!peer.pushes, peer.settles_at <= now);
         for (key, data) in batch {
             if data.len() > self.config.max_item {
                 // The hello has told it the limit.
@@ -292,7 +291,7 @@ impl Plumtree {
                 });
             }
         }
-        if is_settled || is_needless {
+        if is_settled {
             peer.duplicates += duplicates;
             peer.fresh += pushed - duplicates;
             self.judge(from, now);
@@ -474,9 +473,10 @@ impl Plumtree {
     }
 
     /// Whether some peer was sent all there is whole, or all were told of it so long ago that who wants it has come for it; and nobody
-    /// reads so slowly that something was gone before.
+    /// has read so slowly that something was gone before, unless that is told and it has read all that there was then.
     pub(crate) fn is_taken(&self, now: Instant) -> bool {
-        if self.peers.values().any(|peer| peer.was_overtaken) {
+        let lags = |peer: &Peer| peer.cursor < peer.catches_up_at;
+        if self.overtaken.has_news() || self.peers.values().any(lags) {
             return false;
         }
         let is_sent = self.peers.is_empty() || self.peers.values().any(|peer| peer.pushes);
@@ -528,8 +528,11 @@ impl Plumtree {
         }
         let first = self.log.first();
         if peer.cursor < first {
-            self.overtaken.note(id, first - peer.cursor, now);
-            (peer.cursor, peer.was_overtaken) = (first, true);
+            if !peer.held_back {
+                self.overtaken.note(id, first - peer.cursor, now);
+                peer.catches_up_at = self.log.end();
+            }
+            peer.cursor = first;
         }
         if !peer.pushes && pool.is_none() {
             // What it does not note it finds nowhere else, where no pools are compared: it is told more when it has come for this.
@@ -538,9 +541,11 @@ impl Plumtree {
             }
             if peer.untaken >= self.config.max_announced / 2 {
                 peer.next_at = now + self.config.announce_interval;
+                peer.held_back = true;
                 return None;
             }
         }
+        peer.held_back = false;
         let (out, interval) = if peer.pushes {
             (push(peer, &self.log), self.config.push_interval)
         } else {
@@ -577,7 +582,7 @@ impl Part for Plumtree {
         {
             self.fetches.ask_again(&id);
             peer.again = peer.since..peer.cursor;
-            peer.tell_link(now);
+            peer.tells_link = true;
         }
         Vec::new()
     }

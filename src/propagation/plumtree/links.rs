@@ -1,8 +1,8 @@
 //! Which links push: what makes the tree of them, and mends it.
 //!
 //! A link over which too much comes that is here already announces from then on, and one over which too much had to be fetched
-//! pushes. One link is changed at a time: its effect on the others has to show before they are judged. So that nobody holds up
-//! their judgement for ever, what one peer makes of its own link counts as a change to wait for only now and then.
+//! pushes. One link is changed at a time: its effect has to show, on it and on the others, before they are judged. So that changes
+//! without end, of whoever's links, do not hold up all judgement for ever, that of the others waits only so often ([`EFFECTS`]).
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ pub(super) const JUDGED: u32 = 16;
 const DUPLICATE_PART: u32 = 16;
 /// Fetched items of one announcer after which it is asked to push.
 const RESCUED: u32 = 16;
-/// After a link was changed, so long at least nothing is counted and no other one is changed: the effect has to show first. As much
-/// again at most is added at random, so that neighbours do not mend the same cut, or cut the same cycle, all at once.
+/// So long at least after a link was changed nothing is counted on it, and it is not changed: the effect has to show first. As
+/// much again at most is added at random, so that neighbours do not mend the same cut, or cut the same cycle, all at once.
 const SETTLING: Duration = Duration::from_millis(500);
-/// How often the effect of a change of one peer's link is waited for: twice at once and every half minute, each counting its seconds.
-/// Beyond that its link alone is changed: nobody keeps those of others from being judged.
+/// How often the other links wait for the effect of a change too: as often as it takes for a tree to form, and then every four seconds,
+/// each counting its seconds. All share it, since names are free.
 pub(super) const EFFECTS: Rate = Rate {
     per_second: 1,
-    burst: 2 * EFFECT,
+    burst: 16 * EFFECT,
 };
-const EFFECT: u64 = 30;
-/// How often a peer may change its link: twice as often as an honest one does, and what it may have saved.
+const EFFECT: u64 = 4;
+/// How often a peer may change its link: twice as often as an honest one does ([`SETTLING`]), and what it may have saved.
 pub(super) const CHANGES: Rate = Rate {
     per_second: 4,
     burst: 16,
@@ -42,28 +42,21 @@ impl Plumtree {
             return Some(Misdeed::TooManyMessages);
         }
         if peer.pushes != link.push {
-            (peer.pushes, peer.link_told_at) = (link.push, None);
+            peer.pushes = link.push;
             peer.count_anew();
         }
         None
     }
 
-    /// Whoever pushes too often what is here already shall announce instead.
+    /// Whoever pushes too often what is here already shall announce instead; and is told so again if it was told: both may have
+    /// changed the link at once.
     pub(super) fn judge(&mut self, id: PeerId, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
         let many = peer.duplicates * DUPLICATE_PART > peer.fresh + peer.duplicates;
         if peer.duplicates >= JUDGED && many {
-            if peer.pushes {
-                return self.change(id, false, now);
-            }
-            // Once more, if it does so although it was told: both may have changed the link at once. That is between the two.
-            let was_told = |at: Instant| now < at + 2 * SETTLING;
-            if !peer.link_told_at.is_some_and(was_told) {
-                peer.tell_link(now);
-                peer.count_anew();
-            }
+            self.change(id, false, now);
         } else if peer.fresh > 1024 {
             peer.fresh /= 2;
             peer.duplicates /= 2;
@@ -83,19 +76,14 @@ impl Plumtree {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        peer.pushes = push;
-        peer.tell_link(now);
-        peer.count_anew();
-        if !peer.paces.effects.admits(EFFECT, now) {
-            return;
-        }
-        self.peers.values_mut().for_each(Peer::count_anew);
         let share = random(&mut self.random);
-        self.settles_at = Some(now + SETTLING + SETTLING.mul_f64(share));
-    }
-
-    pub(super) fn is_settled(&self, now: Instant) -> bool {
-        self.settles_at.is_none_or(|settles_at| settles_at <= now)
+        let settles_at = now + SETTLING + SETTLING.mul_f64(share);
+        (peer.pushes, peer.tells_link) = (push, true);
+        peer.settle(settles_at);
+        if self.effects.admits(EFFECT, now) {
+            let others = self.peers.values_mut();
+            others.for_each(|peer| peer.settle(settles_at));
+        }
     }
 }
 

@@ -26,6 +26,11 @@ impl Overtaken {
         self.tells_at.get_or_insert(now + TELL);
     }
 
+    /// Whether something is still to be told.
+    pub(super) fn has_news(&self) -> bool {
+        !self.missed.is_empty()
+    }
+
     pub(super) fn forget(&mut self, peer: &PeerId) {
         self.missed.remove(peer);
     }
@@ -57,11 +62,21 @@ mod tests {
             TreeConfig,
             output::{Output, Part},
             pool::Mempool,
+            wire::Link,
         },
     };
 
+    fn item(number: u64) -> Accepted {
+        let mut data = number.to_le_bytes().to_vec();
+        data.resize(1000, 0);
+        let key = TransactionKey::of(&data);
+        let data = data.into();
+        Accepted { key, data, fee: 0 }
+    }
+
     #[test]
-    fn who_reads_so_slowly_that_something_is_gone_before_is_told_and_not_counted_as_served() {
+    fn who_reads_so_slowly_that_something_is_gone_before_is_told_and_not_counted_as_served_before()
+    {
         let config = TreeConfig {
             max_log_bytes: 64 << 10,
             ..TreeConfig::default()
@@ -73,12 +88,7 @@ mod tests {
         tree.connected(fast, now);
         tree.connected(slow, now);
         for number in 0..200_u64 {
-            let mut data = number.to_le_bytes().to_vec();
-            data.resize(1000, 0);
-            let key = TransactionKey::of(&data);
-            let data = data.into();
-            let item = Accepted { key, data, fee: 0 };
-            tree.accepted(None, [item], now);
+            tree.accepted(None, [item(number)], now);
             now += Duration::from_millis(10);
             while tree.next(fast, Some(&pool), now).is_some() {}
         }
@@ -93,7 +103,26 @@ mod tests {
         };
         assert!(peer == slow && (100..150).contains(&batches), "{batches}");
         assert!(tree.on_time(&pool, now + TELL * 2).is_empty(), "told once");
-        tree.disconnected(slow, now);
-        assert!(tree.is_taken(now + Duration::from_secs(60)));
+        assert!(tree.is_taken(now), "it has read all the rest");
+    }
+
+    #[test]
+    fn whom_we_let_wait_ourselves_is_not_slow() {
+        let config = TreeConfig {
+            max_log_bytes: 64 << 10,
+            max_announced: 64,
+            ..TreeConfig::default()
+        };
+        let mut tree = Plumtree::new(config, &[1; 16]);
+        let pool = Mempool::new(Default::default(), &[1; 16]);
+        let (peer, mut now) = (PeerId::random(), crate::platform::now());
+        tree.connected(peer, now);
+        tree.on_link(peer, &Link { push: false }, now);
+        for number in 0..1000 {
+            tree.accepted(None, [item(number)], now);
+            now += Duration::from_millis(10);
+            while tree.next(peer, None, now).is_some() {}
+            assert!(tree.on_time(&pool, now).is_empty());
+        }
     }
 }

@@ -42,8 +42,10 @@ pub(super) struct Peer {
     /// The number of the first batch in the log that it was to get, and of the next.
     pub(super) since: u64,
     pub(super) cursor: u64,
-    /// Whether something left the log before it had read it.
-    pub(super) was_overtaken: bool,
+    /// Where the log ended when something was last gone before the peer had read it.
+    pub(super) catches_up_at: u64,
+    /// Whether it is we who let it wait, since it has not come for what it was told of.
+    pub(super) held_back: bool,
     /// Batches that it is told of again, since they may be lost.
     pub(super) again: Range<u64>,
     /// When it may be sent something again.
@@ -53,9 +55,10 @@ pub(super) struct Peer {
     pub(super) told_since: Instant,
     /// When it came, or fetched something last.
     pub(super) attentive_at: Instant,
-    /// Whether it is to be told how its link is, before all else; and when it last was, unless it has changed the link since.
+    /// Whether it is to be told how its link is, before all else.
     pub(super) tells_link: bool,
-    pub(super) link_told_at: Option<Instant>,
+    /// Until when nothing is counted on its link, and nobody but the peer changes it.
+    pub(super) settles_at: Instant,
     /// What it has asked for, each once.
     pub(super) serve: VecDeque<ShortId>,
     pub(super) serving: HashSet<ShortId, Keyed>,
@@ -80,8 +83,6 @@ pub(super) struct Paces {
     /// How often it has changed the link, and its streams.
     pub(super) changes: Pace,
     pub(super) moves: Pace,
-    /// How often others waited for the effect of what became of its link.
-    pub(super) effects: Pace,
     /// Ids that it announced to no use.
     pub(super) stale: Pace,
 }
@@ -94,10 +95,9 @@ impl Paces {
             packed,
             changes,
             moves,
-            effects,
             stale,
         } = self;
-        let paces = [served, packed, changes, moves, effects, stale].into_iter();
+        let paces = [served, packed, changes, moves, stale].into_iter();
         paces.filter_map(Pace::rests_at).max()
     }
 }
@@ -108,14 +108,15 @@ impl Peer {
         now.duration_since(self.attentive_at) < ATTENTION
     }
 
+    /// Nothing is counted until then, and what was says nothing any more.
+    pub(super) fn settle(&mut self, settles_at: Instant) {
+        self.settles_at = self.settles_at.max(settles_at);
+        self.count_anew();
+    }
+
     /// What was counted says nothing any more.
     pub(super) fn count_anew(&mut self) {
         (self.fresh, self.duplicates, self.rescued) = (0, 0, 0);
-    }
-
-    /// It is to be told how its link is.
-    pub(super) fn tell_link(&mut self, now: Instant) {
-        (self.tells_link, self.link_told_at) = (true, Some(now));
     }
 
     /// It has announced so many ids to no use, where so many items in all have become known: how many of these it pays for.
