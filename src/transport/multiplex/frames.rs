@@ -205,6 +205,8 @@ pub(super) struct Frames<C> {
     /// What is to be read next, and how much of it was.
     out: Vec<u8>,
     given: usize,
+    /// Whether there was an end: below, what has ended may not be asked again.
+    has_ended: bool,
 }
 
 /// What is to come of a frame.
@@ -239,6 +241,7 @@ impl<C> Frames<C> {
             aside: Vec::new(),
             out: Vec::new(),
             given: 0,
+            has_ended: false,
         }
     }
 
@@ -326,6 +329,7 @@ impl<C> Frames<C> {
 
     /// No more comes.
     fn end(&mut self) {
+        self.has_ended = true;
         (self.filled, self.body, self.piece) = (0, None, None);
         lock(&self.streams.0).feed_all(&mut self.out);
     }
@@ -348,6 +352,9 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
             this.out.clear();
             this.out.shrink_to(2 * PIECE);
             this.given = 0;
+            if this.has_ended {
+                return Poll::Ready(Ok(0));
+            }
             let io = Pin::new(&mut this.io);
             match (this.piece, this.body) {
                 (Some(Piece::Passed(left)), _) => {
@@ -356,6 +363,7 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
                     let count = ready!(io.poll_read(cx, room))?;
                     let left = left.saturating_sub(count);
                     this.piece = (left > 0).then_some(Piece::Passed(left));
+                    this.has_ended = count == 0;
                     return Poll::Ready(Ok(count));
                 }
                 (Some(Piece::Aside(left)), _) => {
@@ -384,9 +392,6 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
                         this.begin();
                     } else if count == 0 {
                         this.end();
-                        if this.out.is_empty() {
-                            return Poll::Ready(Ok(0));
-                        }
                     }
                 }
             }
@@ -430,6 +435,24 @@ mod tests {
         [&head[..], &vec![7; length]].concat()
     }
 
+    /// Bytes with an end that may be seen once, as of a WebSocket.
+    struct Ending<'a>(Option<Cursor<&'a [u8]>>);
+
+    impl AsyncRead for Ending<'_> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            let bytes = self.0.as_mut().expect("nobody reads after the end");
+            let count = ready!(Pin::new(bytes).poll_read(cx, buf))?;
+            if count == 0 {
+                self.0 = None;
+            }
+            Poll::Ready(Ok(count))
+        }
+    }
+
     struct Found {
         kind: u8,
         flags: u16,
@@ -440,7 +463,7 @@ mod tests {
 
     /// The frames that come of these bytes; of each stream so many are read each time.
     fn frames(streams: &Streams, said: &[u8], reads: usize) -> Vec<Found> {
-        let mut frames = Frames::new(Cursor::new(said), streams.clone());
+        let mut frames = Frames::new(Ending(Some(Cursor::new(said))), streams.clone());
         block_on(async {
             let (mut found, mut head) = (Vec::new(), [0; 12]);
             while frames.read_exact(&mut head).await.is_ok() {
@@ -478,6 +501,35 @@ mod tests {
             let kept = found.iter().filter(|found| found.length > 0).count();
             // Of each stream the first byte too, and what is there at the end.
             assert!(kept <= 2 * (count / PIECE + 2), "{kept}");
+        }
+    }
+
+    #[test]
+    fn an_end_is_one_wherever_it_comes() {
+        // Of a stream that nobody has, and of one whose bytes wait: two frames of one byte, and a third.
+        let nobodys = frame(0, 9, 100);
+        let waiting = [
+            frame(SYN, 1, 0),
+            frame(0, 1, 1),
+            frame(0, 1, 1),
+            frame(0, 1, 5),
+        ]
+        .concat();
+        let long = [frame(SYN, 1, 0), frame(0, 1, PIECE)].concat();
+        for said in [&nobodys, &waiting, &long] {
+            for length in 0..said.len() {
+                let mut frames = Frames::new(
+                    Ending(said.get(..length).map(Cursor::new)),
+                    Streams::new(4, 4),
+                );
+                let mut got = Vec::new();
+                block_on(frames.read_to_end(&mut got)).expect("an end is no error");
+                assert_eq!(
+                    block_on(frames.read(&mut [0])).ok(),
+                    Some(0),
+                    "it stays one"
+                );
+            }
         }
     }
 
