@@ -247,32 +247,32 @@ impl Answer {
         }
     }
 
+    /// What the chain said to a peer's header or block.
+    fn judged(&self) -> Option<(PeerId, &Checked)> {
+        match self {
+            // Opaque blocks are told apart by their whole.
+            Self::Header(check, checked)
+                if !check.header.is_empty() || checked.verdict == Verdict::Reject =>
+            {
+                Some((check.peer, checked))
+            }
+            Self::Checked(check, checked, _) => Some((check.peer, checked)),
+            Self::CodedHeader { checked, peer, .. } => Some((*peer, checked)),
+            Self::CodedBlock { checked, peer, .. } => Some(((*peer)?, checked)),
+            _ => None,
+        }
+    }
+
     /// The peer whose header or block the chain was asked about in vain: nothing is wrong with it, it is of no use. An honest peer
     /// brings one now and then.
     pub(crate) fn ignored(&self) -> Option<PeerId> {
-        let (peer, checked) = match self {
-            Self::Header(check, checked) if !check.header.is_empty() => (check.peer, checked),
-            Self::Checked(check, checked, _) => (check.peer, checked),
-            Self::CodedHeader { checked, peer, .. } => (*peer, checked),
-            Self::CodedBlock { checked, peer, .. } => ((*peer)?, checked),
-            _ => return None,
-        };
+        let (peer, checked) = self.judged()?;
         (checked.verdict == Verdict::Ignore).then_some(peer)
     }
 
     /// The peer whose block was not accepted, and why.
     pub(crate) fn refused(&self) -> Option<(PeerId, String)> {
-        let (peer, checked) = match self {
-            Self::Header(check, checked) if !check.header.is_empty() => (check.peer, checked),
-            // Opaque blocks are told apart by their whole.
-            Self::Header(check, checked) if checked.verdict == Verdict::Reject => {
-                (check.peer, checked)
-            }
-            Self::Checked(check, checked, _) => (check.peer, checked),
-            Self::CodedHeader { checked, peer, .. } => (*peer, checked),
-            Self::CodedBlock { checked, peer, .. } => ((*peer)?, checked),
-            _ => return None,
-        };
+        let (peer, checked) = self.judged()?;
         (checked.verdict != Verdict::Accept).then(|| (peer, checked.reason.clone()))
     }
 }
