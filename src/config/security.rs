@@ -72,10 +72,10 @@ pub struct RateLimitConfig {
     pub messages_per_second: u32,
     /// Direct messages at once above the average. **Default:** 200.
     pub burst: u32,
-    /// Votes per second that are taken from one peer, and passed on to it, on average; twice as many at once. A peer that
-    /// sends more is read more slowly. **Default:** 20,000.
+    /// Votes per second that are taken from one peer, and passed on to it, on average; a quarter of them at once, so that nobody's have to
+    /// wait for long behind what came in one go. A peer that sends more is read more slowly. **Default:** 20,000.
     pub votes_per_second: u32,
-    /// The same for transactions, and for announcements of such. **Default:** 1,000,000.
+    /// The same for transactions, and for announcements of such; twice as many at once. **Default:** 1,000,000.
     pub transactions_per_second: u32,
     /// The link's capacity in bytes per second, to which `bandwidth_utilization` relates. **Default:** 125,000,000 (1 Gbit/s).
     pub link_bytes_per_second: u64,
@@ -88,12 +88,17 @@ impl RateLimitConfig {
             let per_second = per_second.into();
             Some(Rate { per_second, burst })
         };
-        let twice = |per_second: u32| items(per_second, u64::from(per_second) * 2);
         let mut limits = Limits::default();
         // The burst comes on top of the one that is due.
         limits.message.items = items(self.messages_per_second, u64::from(self.burst) + 1);
-        limits.vote.items = twice(self.votes_per_second);
-        limits.transaction.items = twice(self.transactions_per_second);
+        limits.vote.items = items(
+            self.votes_per_second,
+            u64::from(self.votes_per_second.div_ceil(4)),
+        );
+        limits.transaction.items = items(
+            self.transactions_per_second,
+            u64::from(self.transactions_per_second) * 2,
+        );
         limits
     }
 }

@@ -1,7 +1,7 @@
 //! What goes out to each peer, and when.
 //!
 //! Everything passes the peer's [`Scheduler`](crate::traffic::Scheduler): what a core has sent waits there, and what a core makes when there is room for it
-//! ([`Core::next`]) enters it a frame at a time. Votes go as far as a connection takes them, blocks little at a time, bulk as far as the
+//! and its limits let it go ([`Core::next`]) enters it a frame at a time: as late as that, so that the core says then what is next. Votes go as far as a connection takes them, blocks little at a time, bulk as far as the
 //! window goes; each class waits for its limits ([`super::peer::Held`]). Nothing here is linear in peers: a peer is fed when something
 //! has happened to it, when its moment has come, or when there is something new and it has got the rest ([`Turns`]).
 
@@ -24,8 +24,8 @@ use crate::{
     traffic::{Class, Cost, Lane},
 };
 
-/// Urgent bytes that may wait in a connection.
-pub(super) const MAX_URGENT: usize = 1 << 20;
+/// Urgent bytes that may wait in a connection, where nothing overtakes them.
+pub(super) const MAX_URGENT: usize = 128 << 10;
 /// Bytes of blocks that may be under way to a peer before it gets more, which cannot be taken back.
 pub(crate) const BLOCK_ROOM: usize = 160 << 10;
 
@@ -224,8 +224,10 @@ impl<C: Core> Lanes<C> {
         if room == 0 {
             return None;
         }
+        let (held, upload) = (&mut peer.held, &mut self.upload);
         for class in C::CLASSES.iter().filter(|class| class.lane() == lane) {
             if peer.queue.is_empty(*class)
+                && held.is_free(*class, upload, &id, now)
                 && let Some(outgoing) = self.core.next(id, *class, room, now)
             {
                 let size = outgoing.bytes.len();
@@ -233,7 +235,6 @@ impl<C: Core> Lanes<C> {
                 debug_assert!(pushed.is_ok(), "an empty queue takes any frame");
             }
         }
-        let (held, upload) = (&mut peer.held, &mut self.upload);
         let next = peer
             .queue
             .pop(lane, |class| held.is_free(class, upload, &id, now));

@@ -1,7 +1,8 @@
 //! One connection's lanes: opens the streams, cuts them into frames, decodes them off the network task.
 //!
 //! Nothing that a peer sends is read faster than it is dealt with. Bounds, of each lane: reports that the behaviour has not handled
-//! ([`MAX_UNHANDLED`]), and bytes, unpacked and with what they cost beside ([`Size`]), that are not done with ([`MAX_UNDONE`]);
+//! ([`MAX_UNHANDLED`]), and bytes, unpacked and with what they cost beside ([`Size`]), that are not done with ([`MAX_UNDONE`], of votes
+//! [`MAX_UNDONE_VOTES`]: those wait better where others overtake them, with who sends them);
 //! above either the lane is read no further, which the sender feels. Nor is it read before our own streams are open, so that no
 //! frame is lost to cores that do not know the peer yet. What waits to be written the behaviour bounds, which is told
 //! what was. A stream that breaks the rules is reported and read no further. One attempt to open the streams is made at a time, and
@@ -38,6 +39,8 @@ use crate::{
 
 /// Reports of frames on each lane that wait for the behaviour.
 const MAX_UNHANDLED: usize = 8;
+/// Bytes of the urgent lane that are not done with.
+const MAX_UNDONE_VOTES: usize = 512 << 10;
 /// How often a lane's stream may take the place of another: 16 at once and one a minute, each counting its seconds. An honest peer
 /// waits longer each time (`session.rs`), and to meet a peer anew is work.
 const REPLACEMENTS: Rate = Rate {
@@ -133,8 +136,9 @@ pub(crate) struct Handler<D: Decode> {
 #[derive(Debug)]
 struct Inbound {
     reader: Option<Reader>,
-    /// Not handled, or not done with.
+    /// Not handled, or not done with; and the bytes of it above which nothing is read.
     open: Handled,
+    most: usize,
     replacements: Pace,
     /// How often the peer has opened it.
     accepted: u32,
@@ -151,17 +155,21 @@ struct Outbound {
 }
 
 impl Inbound {
-    fn new() -> Self {
+    fn new(lane: Lane) -> Self {
         Self {
             reader: None,
             open: Handled::default(),
+            most: match lane {
+                Lane::Urgent => MAX_UNDONE_VOTES,
+                Lane::Block | Lane::Bulk => MAX_UNDONE,
+            },
             replacements: Pace::new(REPLACEMENTS),
             accepted: 0,
         }
     }
 
     fn has_room(&self) -> bool {
-        self.open.reports < MAX_UNHANDLED && self.open.bytes <= MAX_UNDONE
+        self.open.reports < MAX_UNHANDLED && self.open.bytes <= self.most
     }
 }
 
@@ -171,7 +179,7 @@ impl<D: Decode> Handler<D> {
             names,
             decoder,
             download,
-            inbound: [(); Lane::ALL.len()].map(|()| Inbound::new()),
+            inbound: Lane::ALL.map(Inbound::new),
             outbound: Default::default(),
             epoch: 0,
             settled: true,

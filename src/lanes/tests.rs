@@ -485,6 +485,8 @@ fn a_class_at_its_limit_waits_and_holds_up_no_other() {
     }
     // Three quarters of the burst, and what became due while this ran.
     assert!((most * 3 / 4..most).contains(&requests), "{requests}");
+    let made = 2 * most - driven.lanes.core.waiting[Class::BlockRequest.place()];
+    assert_eq!(made, requests, "what is next is decided when it may go");
     assert!(driven.lanes.turns.next().is_some(), "the rest follows");
     driven.has(Class::Block, 3);
     let (orders, _) = driven.drain();

@@ -12,6 +12,7 @@ mod frame;
 mod output;
 pub(crate) mod plumtree;
 pub mod pool;
+mod source;
 pub(crate) mod wire;
 
 use std::collections::{HashSet, VecDeque};
@@ -30,6 +31,7 @@ use self::{
         Insertion, Mempool, Pieces, Seen,
         sessions::{Pools, Step, Stepped},
     },
+    source::Source,
     wire::Kind,
 };
 use crate::{
@@ -194,8 +196,8 @@ impl Propagation {
         self.tree(kind).claim(key);
     }
 
-    /// The chain has judged votes or transactions. `from` is who sent them over the lanes; the refused ones come with their
-    /// verdicts.
+    /// The chain has judged votes or transactions. `from` is who brought them, by whatever way; `None`: they are our own. The refused ones
+    /// come with their verdicts.
     pub(crate) fn concluded(
         &mut self,
         kind: ItemKind,
@@ -205,8 +207,8 @@ impl Propagation {
         now: Instant,
     ) {
         if kind == ItemKind::Transaction {
-            let items = accepted.iter().cloned();
-            items.for_each(|item| self.pool(item, now));
+            let (items, source) = (accepted.iter().cloned(), self.transactions.source(from));
+            items.for_each(|item| self.pool(item, source, now));
         } else {
             let items = accepted.iter();
             items.for_each(|item| self.seen_votes.accept(item.key.short()));
@@ -242,11 +244,13 @@ impl Propagation {
     }
 
     /// Adds to the pool what the chain has accepted.
-    fn pool(&mut self, item: Accepted, now: Instant) {
+    fn pool(&mut self, item: Accepted, source: Source, now: Instant) {
         let Accepted { key, data, fee } = item;
         let seen = &mut self.seen;
         let evicted = |id| seen.crowd_out(id, now);
-        let inserted = self.mempool.insert_evicting(key, data, fee, now, evicted);
+        let inserted = self
+            .mempool
+            .insert_of(source, (key, data, fee), now, evicted);
         if inserted == Insertion::Refused {
             self.seen.crowd_out(key.short(), now);
         }

@@ -11,7 +11,8 @@
 //!
 //! Transactions and votes have a tree each: transactions travel in batches, votes at once. Everything accepted stands in
 //! one log that all peers read on in (`log.rs`); what is announced and not here is the business of `fetches.rs`. A batch
-//! is therefore handled once, and encoded once for all who are pushed it.
+//! is therefore handled once, and encoded once for all who are pushed it. What different sources brought is read in turns
+//! (`reader.rs`), and the one that brought most is the one whose items leave the log: a flood holds up itself.
 //!
 //! Bounds: the log's bytes; of each peer the announcements, fetches and answers that wait. Further ones are dropped, and the peer
 //! that sent too many pays. A slow reader falls behind in the log and misses what has left it.
@@ -28,6 +29,9 @@ mod log;
 mod network_tests;
 mod overtaken;
 mod peer;
+mod reader;
+#[cfg(test)]
+mod turn_tests;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -42,14 +46,16 @@ pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
     links::{CHANGES, EFFECTS, random},
-    log::{BATCH_BYTES, Entry, Log, PLACES, Place, bit},
+    log::{Entry, Log, Marks, bit},
     overtaken::Overtaken,
     peer::{ANNOUNCE_DELAY, Paces, Peer, announce, answer, push, quiet_interval},
+    reader::Reader,
 };
 use super::{
     TreeConfig,
     announce::Announce,
     output::{Output, Part},
+    source::{PLACES, Place, Source},
     wire::{self, Fetch, Kind, Link},
 };
 use crate::peers::Misdeed;
@@ -110,7 +116,7 @@ pub(crate) struct Plumtree {
     used: Vec<Place>,
     /// How many items have become known here.
     learnt: u64,
-    /// How far the peer is that has read on furthest.
+    /// How far the peer is in our own items that has read on furthest.
     ahead: u64,
     /// How often all links waited for the effect of one's change.
     effects: Pace,
@@ -141,7 +147,7 @@ impl Plumtree {
             max_requested_bytes: config.max_requested_bytes,
         };
         Self {
-            log: Log::new(config.max_log_bytes, keyed.clone()),
+            log: Log::new(config.max_log_bytes, config.push_interval, keyed.clone()),
             fetches: Fetches::new(limits, keyed.clone()),
             overtaken: Overtaken::default(),
             checking: HashMap::with_hasher(keyed.clone()),
@@ -164,15 +170,17 @@ impl Plumtree {
         let pushing = self.peers.values().filter(|peer| peer.pushes).count();
         let pushes = pushing < self.config.push_peers;
         let place = self.place();
-        self.ahead = self.ahead.max(self.log.end());
+        let since = self.log.ends();
+        let reader = Reader::new(&since, place.map(Source::at), None);
+        self.ahead = self.ahead.max(reader.own_items());
         let peer = Peer {
             place,
             pushes,
-            since: self.log.end(),
-            cursor: self.log.end(),
-            catches_up_at: 0,
+            since,
+            reader,
+            catches_up_at: Marks::default(),
             held_back: false,
-            again: 0..0,
+            again: None,
             next_at: now,
             attentive_at: now,
             untaken: 0,
@@ -208,8 +216,8 @@ impl Plumtree {
         self.fetches.gone(id, now);
         self.overtaken.forget(&id);
         self.used.extend(peer.place);
-        let cursors = self.peers.values().map(|peer| peer.cursor);
-        self.ahead = cursors.max().unwrap_or(0);
+        let read = self.peers.values().map(|peer| peer.reader.own_items());
+        self.ahead = read.max().unwrap_or(0);
     }
 
     /// A place for a peer, if there is one. Those that were used are cleared many at once, since that walks over all there is.
@@ -246,7 +254,7 @@ impl Plumtree {
                 received.misdeed = Some(Misdeed::FalseAnnouncement);
             }
         }
-        let (mut pushed, mut duplicates) = (0, 0);
+        let (mut pushed, mut duplicates, most) = (0, 0, batch.len());
         let (is_needless, is_settled) = (!peer.pushes, peer.settles_at <= now);
         for (key, data) in batch {
             if data.len() > self.config.max_item {
@@ -284,6 +292,10 @@ impl Plumtree {
                 self.checking.insert(id, bit(peer.place));
                 self.learnt += 1;
                 let promised = claim.map(|(claim, _)| claim.fee_rate);
+                if received.fresh.is_empty() {
+                    // Most often all are new; they may wait for long, and with them what room is left over.
+                    received.fresh.reserve_exact(most);
+                }
                 received.fresh.push(Fresh {
                     key,
                     data,
@@ -404,20 +416,30 @@ impl Plumtree {
         }
     }
 
-    /// The chain has accepted items: they go on their way. `from` is who sent them over the lanes.
+    /// Whose items these are, where room and turns are shared by that; `None`: our own.
+    pub(crate) fn source(&self, from: Option<PeerId>) -> Source {
+        let Some(from) = from else {
+            return Source::OWN;
+        };
+        let place = self.peers.get(&from).and_then(|peer| peer.place);
+        place.map_or_else(|| Source::elsewhere(&from, &self.keyed), Source::at)
+    }
+
+    /// The chain has accepted items: they go on their way. `from` is who brought them, and has them; `None`: they are our own.
     pub(crate) fn accepted(
         &mut self,
         from: Option<PeerId>,
         items: impl IntoIterator<Item = Accepted>,
         now: Instant,
     ) {
-        let source = from.and_then(|from| self.peers.get(&from)?.place);
+        let place = from.and_then(|from| self.peers.get(&from)?.place);
+        let source = self.source(from);
         for item in items {
             match self.checking.remove(&item.key.short()) {
-                Some(known) => self.enter(source, item, known | bit(source), now),
+                Some(known) => self.enter(source, item, known | bit(place), now),
                 // What is being checked is not in the log; anything else may be.
                 None if self.holds(&item.key) => {}
-                None => self.enter(source, item, bit(source), now),
+                None => self.enter(source, item, bit(place), now),
             }
         }
     }
@@ -425,7 +447,7 @@ impl Plumtree {
     /// Adds to the log what is not there.
     fn enter(
         &mut self,
-        source: Option<Place>,
+        source: Source,
         Accepted { key, data, fee }: Accepted,
         known: u128,
         now: Instant,
@@ -436,15 +458,16 @@ impl Plumtree {
             data,
             known,
         };
-        let patience = self.config.push_interval;
-        self.log.append(source, entry, now, patience);
+        self.log.append(source, entry, now);
     }
 
     /// When there is something to send to a peer that no input will bring.
     pub(crate) fn sends_at(&self, id: &PeerId, now: Instant) -> Option<Instant> {
         let peer = self.peers.get(id)?;
-        let reads_on = (peer.cursor < self.log.end()).then_some(peer.next_at);
-        let again = (!peer.again.is_empty()).then_some(now + ANNOUNCE_DELAY);
+        let has_more = |reader: &Reader| reader.has_more(&self.log);
+        let reads_on = has_more(&peer.reader).then_some(peer.next_at);
+        let again = peer.again.as_ref().is_some_and(has_more);
+        let again = again.then_some(now + ANNOUNCE_DELAY);
         let served = match peer.paces.served.ready(now) {
             Admission::At(at) if !peer.serve.is_empty() => Some(at),
             _ => None,
@@ -458,16 +481,18 @@ impl Plumtree {
     }
 
     /// Whether more of our own may be made, beside what is `coming` already: the peer that is ahead of all others has read most
-    /// of what there is. So a caller waits for the network, and no slow peer holds up the rest.
+    /// of what there is, and what it has not is no more than our share of the log. So a caller waits for the network, and no slow peer
+    /// holds up the rest.
     pub(crate) fn has_room(&self, coming: usize) -> bool {
+        let most = self.config.max_log_bytes / self.log.sources().max(4);
         let is_little = |unread: u64| {
             let unread = usize::try_from(unread).unwrap_or(usize::MAX);
-            unread.saturating_add(coming) < self.config.max_log_bytes / 4
+            unread.saturating_add(coming) < most
         };
         let ahead = if self.peers.is_empty() {
             0
         } else {
-            self.log.bytes_from(self.ahead)
+            self.log.own_from(self.ahead)
         };
         is_little(ahead)
     }
@@ -475,14 +500,13 @@ impl Plumtree {
     /// Whether some peer was sent all there is whole, or all were told of it so long ago that who wants it has come for it; and nobody
     /// has read so slowly that something was gone before, unless that is told and it has read all that there was then.
     pub(crate) fn is_taken(&self, now: Instant) -> bool {
-        let lags = |peer: &Peer| peer.cursor < peer.catches_up_at;
+        let lags = |peer: &Peer| peer.reader.is_before(&peer.catches_up_at);
         if self.overtaken.has_news() || self.peers.values().any(lags) {
             return false;
         }
         let is_sent = self.peers.is_empty() || self.peers.values().any(|peer| peer.pushes);
-        let last = self.log.end().checked_sub(1);
-        let last = last.and_then(|number| self.log.from(number));
-        is_sent || last.is_none_or(|(_, batch)| batch.at + self.comes_within() <= now)
+        let last = self.log.last_at();
+        is_sent || last.is_none_or(|at| at + self.comes_within() <= now)
     }
 
     /// How soon a peer comes for what it was told of, if it does.
@@ -518,21 +542,19 @@ impl Plumtree {
         if !peer.serve.is_empty() && peer.paces.served.ready(now) == Admission::Now {
             return Some(answer(peer, &self.log, pool, now));
         }
-        if !peer.again.is_empty()
-            && let Some(told) = announce(&mut peer.again, peer.place, &self.log, now)
-        {
-            return Some(told);
+        if let Some(again) = &mut peer.again {
+            if let Some(told) = announce(again, peer.place, &self.log, now) {
+                return Some(told);
+            }
+            peer.again = peer.again.take().filter(|again| again.has_more(&self.log));
         }
         if peer.next_at > now {
             return None;
         }
-        let first = self.log.first();
-        if peer.cursor < first {
-            if !peer.held_back {
-                self.overtaken.note(id, first - peer.cursor, now);
-                peer.catches_up_at = self.log.end();
-            }
-            peer.cursor = first;
+        let missed = peer.reader.pass_over(&self.log);
+        if missed > 0 && !peer.held_back {
+            self.overtaken.note(id, missed, now);
+            peer.catches_up_at = self.log.ends();
         }
         if !peer.pushes && pool.is_none() {
             // What it does not note it finds nowhere else, where no pools are compared: it is told more when it has come for this.
@@ -549,9 +571,7 @@ impl Plumtree {
         let (out, interval) = if peer.pushes {
             (push(peer, &self.log), self.config.push_interval)
         } else {
-            let mut unread = peer.cursor..self.log.end();
-            let told = announce(&mut unread, peer.place, &self.log, now);
-            peer.cursor = unread.start;
+            let told = announce(&mut peer.reader, peer.place, &self.log, now);
             peer.untaken += told.as_ref().map_or(0, |told| told.items);
             let interval = self.config.announce_interval;
             let interval = if peer.is_attentive(now) {
@@ -561,9 +581,11 @@ impl Plumtree {
             };
             (told, interval)
         };
-        self.ahead = self.ahead.max(peer.cursor);
+        self.ahead = self.ahead.max(peer.reader.own_items());
         // What is left after a full one waits for room, not for time.
-        if out.as_ref().is_none_or(|out| out.bytes.len() < BATCH_BYTES) {
+        let full = self.log.batch_bytes();
+        let size = |out: &Outgoing| out.bytes.len().max(out.payload);
+        if out.as_ref().is_none_or(|out| size(out) < full) {
             peer.next_at = now + interval;
         }
         out
@@ -581,7 +603,8 @@ impl Part for Plumtree {
             && peer.paces.moves.admits(MOVE, now)
         {
             self.fetches.ask_again(&id);
-            peer.again = peer.since..peer.cursor;
+            let (own, until) = (peer.place.map(Source::at), peer.reader.marks());
+            peer.again = Some(Reader::new(&peer.since, own, Some(until)));
             peer.tells_link = true;
         }
         Vec::new()

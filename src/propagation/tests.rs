@@ -173,3 +173,71 @@ fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
     assert!(one.core.is_settled(now));
     assert!(other.core.is_settled(now), "nobody had anything from it");
 }
+
+/// The transactions and votes that go out to a peer.
+fn pushed(core: &mut Propagation, to: PeerId, class: Class, now: Instant) -> Vec<TransactionKey> {
+    let mut keys = Vec::new();
+    while let Some(mut outgoing) = core.next(to, class, 1 << 20, now) {
+        while outgoing.bytes.has_remaining() {
+            let length = prost::decode_length_delimiter(&mut outgoing.bytes);
+            let frame = outgoing.bytes.split_to(length.expect("a length"));
+            let decoded = core.decoder().decode(class.lane(), frame).expect("right");
+            if let Input::Tree(_, TreeInput::Items { batch, .. }) = decoded.frame {
+                keys.extend(batch.into_iter().map(|(key, _)| key));
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn what_one_peer_floods_pushes_out_nothing_of_others_and_is_read_after_it() {
+    let [flooder, honest, reader] = [(); 3].map(|()| PeerId::random());
+    let mut config = PropagationConfig::default();
+    config.transactions.max_log_bytes = 512 << 10;
+    config.votes.max_log_bytes = 512 << 10;
+    config.mempool.max_bytes = 512 << 10;
+    // One that floods by the lanes, and one that has none.
+    let all = [flooder, honest, reader];
+    for (flooder, peers) in [(flooder, &all[..]), (PeerId::random(), &all[1..])] {
+        for (kind, class) in [
+            (ItemKind::Vote, Class::Vote),
+            (ItemKind::Transaction, Class::Transaction),
+        ] {
+            let mut now = crate::platform::now();
+            let mut core = Propagation::new(&config, [[3; 16]; 4]);
+            for peer in peers {
+                core.joined(*peer, false, now);
+            }
+            let accept = |core: &mut Propagation, from, numbers: std::ops::Range<u32>, now| {
+                let items = numbers.map(|number| item(kind, number));
+                let accepted = items.map(|Fresh { key, data, .. }| Accepted { key, data, fee: 0 });
+                core.concluded(kind, from, accepted.collect(), std::iter::empty(), now);
+            };
+            let mut few = Vec::new();
+            for round in 0..20_u32 {
+                let first = round * 1000;
+                accept(&mut core, Some(honest), first..first + 1, now);
+                accept(&mut core, None, first + 1..first + 2, now);
+                accept(&mut core, Some(flooder), first + 2..first + 1000, now);
+                few.extend([first, first + 1].map(|number| item(kind, number).key));
+                now += Duration::from_millis(10);
+            }
+            let came = pushed(&mut core, reader, class, now);
+            let last = few.iter().map(|few| came.iter().position(|key| key == few));
+            let last = last
+                .max_by_key(|place| place.unwrap_or(usize::MAX))
+                .flatten();
+            assert!(last.is_some_and(|last| last < 1000), "{kind}: {last:?}");
+            assert!(
+                came.len() > 1000,
+                "and the last of the flood: {}",
+                came.len()
+            );
+            if kind == ItemKind::Transaction {
+                let is_pooled = |key: &TransactionKey| core.mempool.contains_short(key.short());
+                assert!(few.iter().all(is_pooled), "for blocks, and for who asks");
+            }
+        }
+    }
+}

@@ -35,7 +35,7 @@ pub struct Limit {
 /// | `message` | 100 | 200 | 8 MiB | 64 MiB |
 /// | `identify` | 1 | 50 | | |
 /// | `gossip` | 500 | 10,000 | 4 MiB | 8 MiB |
-/// | `vote` | 20,000 | 40,000 | 8 MiB | 16 MiB |
+/// | `vote` | 20,000 | 5,000 | 8 MiB | 16 MiB |
 /// | `block` | 10,000 | 20,000 | 64 MiB | 128 MiB |
 /// | `block_request` | 1,000 | 2,000 | 1 MiB | 4 MiB |
 /// | `transaction` | 1,000,000 | 2,000,000 | 512 MiB | 512 MiB |
@@ -78,7 +78,7 @@ impl Default for Limits {
             message: limit(rate(100, 200), rate(8 << 20, 64 << 20)),
             identify: limit(rate(1, 50), None),
             gossip: limit(rate(500, 10_000), rate(4 << 20, 8 << 20)),
-            vote: limit(rate(20_000, 40_000), rate(8 << 20, 16 << 20)),
+            vote: limit(rate(20_000, 5000), rate(8 << 20, 16 << 20)),
             block: limit(rate(10_000, 20_000), rate(64 << 20, 128 << 20)),
             block_request: limit(rate(1000, 2000), rate(1 << 20, 4 << 20)),
             transaction: limit(rate(1_000_000, 2_000_000), rate(512 << 20, 512 << 20)),

@@ -332,17 +332,13 @@ impl Task {
                 .publish_block(*block, platform::now());
         }
         let lanes = &mut self.swarm.behaviour_mut().lanes;
-        let from = match way {
-            Way::Lanes(peer, took) => {
-                lanes.done(peer, took);
-                Some(peer)
-            }
-            _ => None,
-        };
+        if let Way::Lanes(peer, took) = way {
+            lanes.done(peer, took);
+        }
         if kind != ItemKind::Block {
             let refused = refused.iter().map(|refused| (refused.key, refused.verdict));
             let now = platform::now();
-            lanes.core.concluded(kind, from, accepted, refused, now);
+            lanes.core.concluded(kind, source, accepted, refused, now);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{links::JUDGED, *};
+use super::{links::JUDGED, log::BATCH_BYTES, *};
 use crate::propagation::announce::Columns;
 use crate::{
     platform::test,

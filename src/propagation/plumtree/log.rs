@@ -1,14 +1,16 @@
-//! What was accepted lately, in order: every peer reads on in it at its own pace.
+//! What was accepted lately: every peer reads on in it at its own pace.
 //!
 //! One log serves all peers, so that an accepted item costs one entry however many there are, and a batch is encoded
-//! once for everybody it is pushed to. A peer is a cursor. Bounds: `max_bytes` of items; the eldest leave
-//! first. A peer that reads so slowly that they were still to come misses them here, which is told ([`super::overtaken`]); transactions it
-//! finds by reconciliation.
+//! once for everybody it is pushed to. It has a queue for each source ([`Source`]), in order; how far a peer has read in each, and whose
+//! turn it is, is in `reader.rs`. So who floods is what a slow reader is told late, and nobody else.
+//!
+//! Bounds: `max_bytes` of items, with their overhead; the eldest of whoever has most here leave first. Beside them, what of a batch was
+//! encoded: as much again as its items at most. A peer that reads so slowly that batches were still to come misses them
+//! here, which is told ([`super::overtaken`]); transactions it finds by reconciliation.
 
 use std::{
-    cell::OnceCell,
-    collections::{HashMap, VecDeque},
-    mem,
+    cell::{Cell, OnceCell},
+    collections::{HashMap, VecDeque, hash_map},
     time::Duration,
 };
 
@@ -20,58 +22,70 @@ use crate::{
     platform::Instant,
     propagation::{
         announce::Columns,
+        source::{Place, Source},
         wire::{Items, Kind, MAX_BATCH},
     },
 };
 
-/// Which of the peers' places: a bit in [`Entry::known`].
-pub(super) type Place = u8;
-/// Places there are; a peer beyond them is told even what it may know.
-pub(super) const PLACES: Place = 128;
 /// A batch is full with so many bytes: big enough to cost little each, small enough that a vote waits for few.
 pub(super) const BATCH_BYTES: usize = 32 << 10;
-/// Beside its bytes, what an entry costs here, about.
+/// The same of a tree whose items wait for no company, and so for few others where a limit holds them up.
+const URGENT_BATCH_BYTES: usize = 4 << 10;
+/// Beside its bytes, what an entry costs here, about; and a batch.
 const OVERHEAD: usize = 128;
+const BATCH_OVERHEAD: usize = 256;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Log {
+    /// By the numbers of their sources.
+    queues: Vec<Queue>,
+    /// Where each entry is.
+    index: HashMap<ShortId, At, Keyed>,
+    bytes: usize,
+    max_bytes: usize,
+    /// How long single items may wait for company in a batch, and the bytes with which it is full.
+    patience: Duration,
+    batch_bytes: usize,
+}
+
+/// What one source brought.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
     batches: VecDeque<Batch>,
     /// The number of the first batch.
     first: u64,
-    index: Index,
+    /// What they cost, and what all have that were ever here.
     bytes: usize,
-    max_bytes: usize,
-    /// What all items ever added have cost.
     total: u64,
 }
 
-/// Where each entry is: its batch's number, and its place in there.
-///
-/// In two generations: the younger one takes what comes, and when all that the elder one knows is gone it is emptied at once and
-/// they change places. To take out each entry by itself would cost a look into cold memory; so there are up to
-/// twice as many here as in the log.
-#[derive(Debug)]
-struct Index {
-    younger: HashMap<ShortId, (u64, usize), Keyed>,
-    elder: HashMap<ShortId, (u64, usize), Keyed>,
-    /// The first batch of the younger one.
-    since: u64,
+/// For each source, the number of a batch.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Marks(Vec<u64>);
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct At {
+    source: Source,
+    /// The batch's number, and the place in there.
+    number: u64,
+    place: usize,
 }
 
 /// Items that came together, and leave together.
 #[derive(Debug)]
 pub(super) struct Batch {
-    /// Who sent them; `None`: they are our own.
-    pub(super) source: Option<Place>,
     pub(super) entries: Vec<Entry>,
     pub(super) at: Instant,
     bytes: usize,
-    /// What all batches before this one have cost.
+    cost: usize,
+    /// What all batches of this source before this one have cost.
     before: u64,
     /// Who has some of it.
     known: u128,
-    /// As it is pushed and announced, encoded when the first peer wants it; nothing is added after that.
+    /// Whether somebody has read it: nothing is added after that, which they would miss.
+    taken: Cell<bool>,
+    /// As it is pushed and announced, encoded when the first peer wants it.
     frame: OnceCell<Bytes>,
     columns: OnceCell<Columns>,
 }
@@ -86,17 +100,180 @@ pub(super) struct Entry {
 }
 
 impl Log {
-    pub(super) fn new(max_bytes: usize, keyed: Keyed) -> Self {
+    /// Single items may wait so long for company.
+    pub(super) fn new(max_bytes: usize, patience: Duration, keyed: Keyed) -> Self {
         Self {
-            batches: VecDeque::new(),
-            first: 0,
-            index: Index::new(keyed),
+            queues: Vec::new(),
+            index: HashMap::with_hasher(keyed),
             bytes: 0,
             max_bytes,
-            total: 0,
+            patience,
+            batch_bytes: if patience.is_zero() {
+                URGENT_BATCH_BYTES
+            } else {
+                BATCH_BYTES
+            },
         }
     }
 
+    /// The bytes with which a batch is full.
+    pub(super) fn batch_bytes(&self) -> usize {
+        self.batch_bytes
+    }
+
+    /// Every source's queue that there ever was something in.
+    pub(super) fn queues(&self) -> &[Queue] {
+        &self.queues
+    }
+
+    /// How many of them there is something in now.
+    pub(super) fn sources(&self) -> usize {
+        let has_some = |queue: &&Queue| !queue.batches.is_empty();
+        self.queues.iter().filter(has_some).count()
+    }
+
+    /// The numbers that the next batches will have.
+    pub(super) fn ends(&self) -> Marks {
+        Marks(self.queues.iter().map(Queue::end).collect())
+    }
+
+    /// When the last batch was begun.
+    pub(super) fn last_at(&self) -> Option<Instant> {
+        let last = self.queues.iter().filter_map(|queue| queue.batches.back());
+        last.map(|batch| batch.at).max()
+    }
+
+    /// Adds an entry; those of one source that come within the patience share a batch.
+    pub(super) fn append(&mut self, source: Source, entry: Entry, now: Instant) {
+        let place = source.index();
+        if self.queues.len() <= place {
+            self.queues.resize_with(place + 1, Queue::default);
+        }
+        let Some(queue) = self.queues.get_mut(place) else {
+            return;
+        };
+        let (patience, full) = (self.patience, self.batch_bytes);
+        let open = |batch: &Batch| {
+            !batch.taken.get()
+                && batch.bytes < full
+                && batch.entries.len() < MAX_BATCH
+                && now.duration_since(batch.at) <= patience
+        };
+        if !queue.batches.back().is_some_and(open) {
+            if let Some(full) = queue.batches.back_mut() {
+                full.entries.shrink_to_fit();
+            }
+            queue.batches.push_back(Batch::new(now, queue.total));
+            queue.count(BATCH_OVERHEAD);
+            self.bytes += BATCH_OVERHEAD;
+        }
+        let number = queue.end().saturating_sub(1);
+        let Some(batch) = queue.batches.back_mut() else {
+            return;
+        };
+        let at = At {
+            source,
+            number,
+            place: batch.entries.len(),
+        };
+        self.index.insert(entry.id, at);
+        let cost = batch.add(entry);
+        queue.count(cost);
+        self.bytes += cost;
+        while self.bytes > self.max_bytes && self.drop_of_most(source) {}
+    }
+
+    /// Who has most here loses its eldest batch; what was just appended stays.
+    fn drop_of_most(&mut self, newest: Source) -> bool {
+        let queues = self.queues.iter_mut().enumerate();
+        let has_more = |(place, queue): &(usize, &mut Queue)| {
+            queue.batches.len() > usize::from(*place == newest.index())
+        };
+        let most = queues.filter(has_more).max_by_key(|(_, queue)| queue.bytes);
+        let Some((place, queue)) = most else {
+            return false;
+        };
+        let Some(batch) = queue.batches.pop_front() else {
+            return false;
+        };
+        let number = queue.first;
+        queue.first += 1;
+        queue.bytes -= batch.cost;
+        self.bytes -= batch.cost;
+        for entry in &batch.entries {
+            // What came once more while it was here is found at its later place.
+            if let hash_map::Entry::Occupied(at) = self.index.entry(entry.id)
+                && (at.get().source.index(), at.get().number) == (place, number)
+            {
+                at.remove();
+            }
+        }
+        true
+    }
+
+    /// What is ours from the batch with this number on costs here.
+    pub(super) fn own_from(&self, number: u64) -> u64 {
+        let own = self.queues.get(Source::OWN.index());
+        own.map_or(0, |queue| {
+            let from = queue.from(number);
+            from.map_or(0, |(_, batch)| queue.total - batch.before)
+        })
+    }
+
+    fn entry_mut(&mut self, at: At) -> Option<(&mut u128, &mut Entry)> {
+        let queue = self.queues.get_mut(at.source.index())?;
+        let batch = usize::try_from(at.number.checked_sub(queue.first)?).ok()?;
+        let batch = queue.batches.get_mut(batch)?;
+        Some((&mut batch.known, batch.entries.get_mut(at.place)?))
+    }
+
+    pub(super) fn get(&self, id: ShortId) -> Option<&Entry> {
+        let at = self.index.get(&id)?;
+        let queue = self.queues.get(at.source.index())?;
+        let (number, batch) = queue.from(at.number)?;
+        batch.entries.get(at.place).filter(|_| number == at.number)
+    }
+
+    /// Notes that a peer has this item; false where it is not here.
+    pub(super) fn mark(&mut self, id: ShortId, peer: Option<Place>) -> bool {
+        let Some(at) = self.index.get(&id).copied() else {
+            return false;
+        };
+        if let Some((batch, entry)) = self.entry_mut(at) {
+            entry.known |= bit(peer);
+            *batch |= bit(peer);
+        }
+        true
+    }
+
+    /// These places are free for other peers: nothing is known of those.
+    pub(super) fn forget(&mut self, places: u128) {
+        for batch in self.queues.iter_mut().flat_map(|queue| &mut queue.batches) {
+            batch.known &= !places;
+            for entry in &mut batch.entries {
+                entry.known &= !places;
+            }
+        }
+    }
+}
+
+impl Marks {
+    /// For each source that had something, in order.
+    pub(super) fn new(numbers: impl Iterator<Item = u64>) -> Self {
+        Self(numbers.collect())
+    }
+
+    /// The number for the source with this number.
+    pub(super) fn of(&self, source: usize) -> u64 {
+        self.0.get(source).copied().unwrap_or(0)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().copied()
+    }
+}
+
+impl Queue {
     /// The number of the first batch that is still here.
     pub(super) fn first(&self) -> u64 {
         self.first
@@ -107,58 +284,6 @@ impl Log {
         self.first + self.batches.len() as u64
     }
 
-    /// Adds an entry that is not there; entries of one source that come within `patience` share a batch.
-    pub(super) fn append(
-        &mut self,
-        source: Option<Place>,
-        entry: Entry,
-        now: Instant,
-        patience: Duration,
-    ) {
-        let open = |batch: &Batch| {
-            batch.source == source
-                && batch.frame.get().is_none()
-                && batch.columns.get().is_none()
-                && !batch.is_full()
-                && now.duration_since(batch.at) <= patience
-        };
-        if !self.batches.back().is_some_and(open) {
-            self.batches.push_back(Batch {
-                source,
-                entries: Vec::new(),
-                at: now,
-                bytes: 0,
-                before: self.total,
-                known: 0,
-                frame: OnceCell::new(),
-                columns: OnceCell::new(),
-            });
-        }
-        let number = self.end().saturating_sub(1);
-        let Some(batch) = self.batches.back_mut() else {
-            return;
-        };
-        self.bytes += entry.data.len() + OVERHEAD;
-        batch.bytes += entry.data.len();
-        batch.known |= entry.known;
-        self.total += (entry.data.len() + OVERHEAD) as u64;
-        self.index.insert(entry.id, (number, batch.entries.len()));
-        batch.entries.push(entry);
-        while self.bytes > self.max_bytes && self.batches.len() > 1 {
-            self.drop_first();
-        }
-    }
-
-    fn drop_first(&mut self) {
-        let Some(batch) = self.batches.pop_front() else {
-            return;
-        };
-        let bytes = |entry: &Entry| entry.data.len() + OVERHEAD;
-        self.bytes -= batch.entries.iter().map(bytes).sum::<usize>();
-        self.first += 1;
-        self.index.forget_before(self.first, self.end());
-    }
-
     /// The batch with this number; the first there is if that one is gone already.
     pub(super) fn from(&self, number: u64) -> Option<(u64, &Batch)> {
         let number = number.max(self.first);
@@ -166,85 +291,50 @@ impl Log {
         Some((number, self.batches.get(place)?))
     }
 
-    /// What the items from the batch with this number on cost here.
-    pub(super) fn bytes_from(&self, number: u64) -> u64 {
-        self.from(number)
-            .map_or(0, |(_, batch)| self.total - batch.before)
-    }
-
-    pub(super) fn get(&self, id: ShortId) -> Option<&Entry> {
-        let (number, place) = self.index.get(id, self.first)?;
-        let batch = usize::try_from(number - self.first).ok()?;
-        self.batches.get(batch)?.entries.get(place)
-    }
-
-    /// Notes that a peer has this item; false where it is not here.
-    pub(super) fn mark(&mut self, id: ShortId, peer: Option<Place>) -> bool {
-        let Some((number, place)) = self.index.get(id, self.first) else {
-            return false;
-        };
-        let batch = usize::try_from(number - self.first).ok();
-        let batch = batch.and_then(|batch| self.batches.get_mut(batch));
-        if let Some(batch) = batch
-            && let Some(entry) = batch.entries.get_mut(place)
-        {
-            entry.known |= bit(peer);
-            batch.known |= bit(peer);
-        }
-        true
-    }
-
-    /// These places are free for other peers: nothing is known of those.
-    pub(super) fn forget(&mut self, places: u128) {
-        for batch in &mut self.batches {
-            if bit(batch.source) & places != 0 {
-                batch.source = None;
-            }
-            batch.known &= !places;
-            for entry in &mut batch.entries {
-                entry.known &= !places;
-            }
-        }
-    }
-}
-
-impl Index {
-    fn new(keyed: Keyed) -> Self {
-        Self {
-            younger: HashMap::with_hasher(keyed.clone()),
-            elder: HashMap::with_hasher(keyed),
-            since: 0,
-        }
-    }
-
-    /// Where an entry is, unless its batch is before the first one.
-    fn get(&self, id: ShortId, first: u64) -> Option<(u64, usize)> {
-        let at = self.younger.get(&id).or_else(|| self.elder.get(&id))?;
-        Some(*at).filter(|(number, _)| *number >= first)
-    }
-
-    fn insert(&mut self, id: ShortId, at: (u64, usize)) {
-        self.younger.insert(id, at);
-    }
-
-    /// Batches before `first` are gone; the next one will be `end`.
-    fn forget_before(&mut self, first: u64, end: u64) {
-        if first >= self.since {
-            mem::swap(&mut self.younger, &mut self.elder);
-            self.younger.clear();
-            self.since = end;
-        }
+    fn count(&mut self, cost: usize) {
+        self.bytes += cost;
+        self.total += cost as u64;
     }
 }
 
 impl Batch {
+    fn new(at: Instant, before: u64) -> Self {
+        Self {
+            entries: Vec::with_capacity(1),
+            at,
+            bytes: 0,
+            cost: BATCH_OVERHEAD,
+            before,
+            known: 0,
+            taken: Cell::new(false),
+            frame: OnceCell::new(),
+            columns: OnceCell::new(),
+        }
+    }
+
+    /// What the entry costs.
+    fn add(&mut self, entry: Entry) -> usize {
+        let cost = entry.data.len() + OVERHEAD;
+        self.bytes += entry.data.len();
+        self.cost += cost;
+        self.known |= entry.known;
+        self.entries.push(entry);
+        cost
+    }
+
+    /// Somebody reads it.
+    pub(super) fn take(&self) {
+        self.taken.set(true);
+    }
+
     /// Bytes of its items.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.bytes >= BATCH_BYTES || self.entries.len() >= MAX_BATCH
+    /// What it costs here.
+    pub(super) fn cost(&self) -> usize {
+        self.cost
     }
 
     /// The places of peers that have some of it.
@@ -283,6 +373,8 @@ mod tests {
     use super::*;
     use crate::{chain::TransactionKey, platform::test};
 
+    const PATIENCE: Duration = Duration::from_millis(2);
+
     fn entry(number: u64, size: usize) -> Entry {
         let mut data = number.to_le_bytes().to_vec();
         data.resize(size, 0);
@@ -294,61 +386,106 @@ mod tests {
         }
     }
 
-    #[test]
-    fn one_sources_entries_share_a_batch_until_it_is_full_or_late_or_sent() {
-        let (mut log, now, patience) = (
-            Log::new(1 << 20, Keyed::new(&[1; 16])),
-            crate::platform::now(),
-            Duration::from_millis(2),
-        );
-        let mut number = 0;
-        let mut add = |log: &mut Log, source, at: u64, size| {
-            number += 1;
-            log.append(
-                source,
-                entry(number, size),
-                now + Duration::from_millis(at),
-                patience,
-            );
-            log.end()
-        };
-        assert_eq!(add(&mut log, None, 0, 100), 1);
-        assert_eq!(add(&mut log, None, 2, 100), 1);
-        assert_eq!(add(&mut log, None, 3, 100), 2, "late");
-        assert_eq!(add(&mut log, Some(1), 3, 100), 3, "another source");
-        assert_eq!(add(&mut log, Some(1), 3, BATCH_BYTES), 3);
-        assert_eq!(add(&mut log, Some(1), 3, 100), 4, "full");
-        let (number, batch) = log.from(3).expect("it is there");
-        assert!((number, batch.frame().is_empty()) == (3, false));
-        assert_eq!(add(&mut log, Some(1), 3, 100), 5, "sent");
+    fn log(max_bytes: usize) -> Log {
+        Log::new(max_bytes, PATIENCE, Keyed::new(&[1; 16]))
+    }
+
+    fn queue(log: &Log, source: Source) -> &Queue {
+        &log.queues[source.index()]
     }
 
     #[test]
-    fn the_eldest_leave_and_nothing_of_them_stays() {
-        let (mut log, now) = (
-            Log::new(10_000, Keyed::new(&[1; 16])),
-            crate::platform::now(),
-        );
+    fn one_sources_entries_share_a_batch_until_it_is_full_or_late_or_read() {
+        let (mut log, now) = (log(1 << 20), crate::platform::now());
+        let mut number = 0;
+        let mut add = |log: &mut Log, source, at: u64, size| {
+            number += 1;
+            let at = now + Duration::from_millis(at);
+            log.append(source, entry(number, size), at);
+            queue(log, source).end()
+        };
+        let (own, peer) = (Source::OWN, Source::at(1));
+        assert_eq!(add(&mut log, own, 0, 100), 1);
+        assert_eq!(add(&mut log, own, 2, 100), 1);
+        assert_eq!(add(&mut log, own, 3, 100), 2, "late");
+        assert_eq!(add(&mut log, peer, 3, 100), 1, "another source");
+        assert_eq!(add(&mut log, own, 3, 100), 2, "which is in nobody's way");
+        assert_eq!(add(&mut log, peer, 3, BATCH_BYTES), 1);
+        assert_eq!(add(&mut log, peer, 3, 100), 2, "full");
+        let (number, batch) = queue(&log, peer).from(1).expect("it is there");
+        assert!((number, batch.frame().is_empty()) == (1, false));
+        batch.take();
+        assert_eq!(add(&mut log, peer, 3, 100), 3, "read");
+    }
+
+    #[test]
+    fn items_that_wait_for_no_company_make_short_batches() {
+        let mut log = Log::new(1 << 20, Duration::ZERO, Keyed::new(&[1; 16]));
+        let now = crate::platform::now();
+        for number in 0..100 {
+            log.append(Source::at(1), entry(number, 100), now);
+        }
+        for batch in &queue(&log, Source::at(1)).batches {
+            assert!(batch.entries.len() <= 41, "{}", batch.entries.len());
+        }
+    }
+
+    #[test]
+    fn the_eldest_of_who_has_most_leave_and_nothing_of_them_stays() {
+        let (mut log, now) = (log(10_000), crate::platform::now());
+        let (few, many) = (Source::OWN, Source::at(3));
         for number in 0..1000 {
-            log.append(None, entry(number, 300), now, Duration::ZERO);
-            let at = now + Duration::from_millis(number);
-            log.append(Some(3), entry(number + 5000, 300), at, Duration::ZERO);
-            let entries: usize = log.batches.iter().map(|batch| batch.entries.len()).sum();
-            assert!(log.bytes <= 10_000 && entries * 428 == log.bytes);
-            let known = log.index.younger.len() + log.index.elder.len();
-            assert!(known <= 2 * entries + 2, "{known} of {entries}");
-            for entry in log.batches.iter().flat_map(|batch| &batch.entries) {
+            let at = now + Duration::from_millis(number) * 3;
+            if number % 100 == 0 {
+                log.append(few, entry(number, 30), at);
+            }
+            log.append(many, entry(number + 5000, 300), at);
+            let batches = || log.queues.iter().flat_map(|queue| &queue.batches);
+            let cost: usize = batches().map(Batch::cost).sum();
+            let of_queues: usize = log.queues.iter().map(|queue| queue.bytes).sum();
+            assert!(log.bytes <= 10_000 && cost == log.bytes && of_queues == cost);
+            let entries: usize = batches().map(|batch| batch.entries.len()).sum();
+            assert_eq!(log.index.len(), entries);
+            for entry in batches().flat_map(|batch| &batch.entries) {
                 assert!(log.get(entry.id).is_some_and(|found| found.id == entry.id));
             }
         }
-        let (number, batch) = log.from(0).expect("some are left");
-        assert!(number > 1900 && number < log.end());
-        let id = batch.entries[0].id;
+        assert_eq!(queue(&log, few).first(), 0, "nothing of it is gone");
+        assert!(queue(&log, many).first() > 900);
+        assert_eq!(log.own_from(9), 30 + 128 + 256);
+        let id = queue(&log, many).from(0).expect("some are left").1.entries[0].id;
         assert!(log.mark(id, Some(127)) && log.mark(id, None));
         assert_eq!(log.get(id).expect("it is there").known, 1 << 127);
         log.forget(bit(Some(127)) | bit(Some(3)));
         assert_eq!(log.get(id).expect("it is there").known, 0);
-        assert!(log.batches.iter().all(|batch| batch.source.is_none()));
-        assert!(!log.mark(entry(0, 300).id, Some(0)) && log.get(entry(0, 300).id).is_none());
+        let gone = entry(5000, 300).id;
+        assert!(!log.mark(gone, Some(0)) && log.get(gone).is_none());
+    }
+
+    #[test]
+    fn one_long_item_stays_whoever_has_most() {
+        let (mut log, now) = (log(10_000), crate::platform::now());
+        for number in 0..20 {
+            log.append(
+                Source::at(1),
+                entry(number, 300),
+                now + PATIENCE * 2 * number as u32,
+            );
+        }
+        let long = entry(100, 9000);
+        let id = long.id;
+        log.append(Source::at(2), long, now);
+        assert!(log.get(id).is_some() && log.bytes <= 10_000);
+    }
+
+    #[test]
+    fn what_came_twice_is_found_until_the_later_one_is_gone() {
+        let (mut log, now) = (log(2000), crate::platform::now());
+        let id = entry(1, 300).id;
+        for number in [1, 2, 3, 1] {
+            let at = now + PATIENCE * 2 * number as u32;
+            log.append(Source::OWN, entry(number, 300), at + PATIENCE);
+        }
+        assert!(queue(&log, Source::OWN).first() > 0 && log.get(id).is_some());
     }
 }

@@ -2,13 +2,13 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    ops::Range,
     time::Duration,
 };
 
 use super::{
     MISSING, STALE,
-    log::{BATCH_BYTES, Log, Place, bit},
+    log::{BATCH_BYTES, Log, Marks, bit},
+    reader::Reader,
 };
 use crate::{
     chain::ShortId,
@@ -18,6 +18,7 @@ use crate::{
     propagation::{
         announce::Columns,
         pool::Mempool,
+        source::Place,
         wire::{self, Items, Kind, MAX_BATCH, MAX_IDS},
     },
     traffic::{Admission, Pace},
@@ -39,15 +40,15 @@ pub(super) struct Peer {
     pub(super) place: Option<Place>,
     /// Whether whole items are pushed on this link, both ways.
     pub(super) pushes: bool,
-    /// The number of the first batch in the log that it was to get, and of the next.
-    pub(super) since: u64,
-    pub(super) cursor: u64,
+    /// Where in the log the first batches are that it was to get, and how far it has read.
+    pub(super) since: Marks,
+    pub(super) reader: Reader,
     /// Where the log ended when something was last gone before the peer had read it.
-    pub(super) catches_up_at: u64,
+    pub(super) catches_up_at: Marks,
     /// Whether it is we who let it wait, since it has not come for what it was told of.
     pub(super) held_back: bool,
-    /// Batches that it is told of again, since they may be lost.
-    pub(super) again: Range<u64>,
+    /// Reads what it is told of again, since that may be lost.
+    pub(super) again: Option<Reader>,
     /// When it may be sent something again.
     pub(super) next_at: Instant,
     /// What it was told of and has not come for, of late; and since when that is counted.
@@ -192,12 +193,11 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
 
 /// What a peer has not been pushed yet, and does not have.
 pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
-    let (mut frames, mut bytes, mut items, mut payload) = (Vec::new(), 0, 0, 0);
+    let (mut frames, mut items, mut payload) = (Vec::new(), 0, 0);
     let known = bit(peer.place);
-    while bytes < BATCH_BYTES
-        && let Some((number, batch)) = log.from(peer.cursor)
+    while payload < log.batch_bytes()
+        && let Some(batch) = peer.reader.read(log, |_| true)
     {
-        peer.cursor = number + 1;
         let unknown = || {
             let entries = batch.entries.iter();
             entries.filter(|entry| entry.known & known == 0)
@@ -214,7 +214,6 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
             continue;
         };
         items += count;
-        bytes += frame.len();
         frames.push(frame);
     }
     let count = frames.len();
@@ -232,24 +231,23 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     })
 }
 
-/// What of these batches a peer does not have; as far as one frame goes, they are taken off.
+/// What a peer has not been told of yet, and does not have; as far as one frame goes.
 pub(super) fn announce(
-    batches: &mut Range<u64>,
+    reader: &mut Reader,
     place: Option<Place>,
     log: &Log,
     now: Instant,
 ) -> Option<Outgoing> {
     let mut columns = Columns::default();
     let known = bit(place);
-    while let Some((number, batch)) = log.from(batches.start) {
-        if number >= batches.end {
-            batches.start = batches.end;
+    loop {
+        let room = MAX_IDS - columns.len();
+        let batch = reader.read(log, |batch| {
+            batch.at + ANNOUNCE_DELAY <= now && batch.entries.len() <= room
+        });
+        let Some(batch) = batch else {
             break;
-        }
-        if batch.at + ANNOUNCE_DELAY > now || columns.len() + batch.entries.len() > MAX_IDS {
-            break;
-        }
-        batches.start = number + 1;
+        };
         if batch.known() & known == 0 {
             columns.extend(batch.columns());
             continue;

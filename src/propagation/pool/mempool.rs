@@ -1,11 +1,12 @@
 //! The pool of accepted transactions: what peers may fetch, blocks are rebuilt from and pools are reconciled by.
 //!
 //! Entries lie in a slab and are found by [`ShortId`], the name that announcements carry. By what they pay for 1,000 bytes
-//! they fall into 252 classes, four to each doubling, like the buckets of an HdrHistogram; each class is a queue in order
-//! of arrival, linked through the slab. So insertion, lookup, removal and eviction take the same few steps however many
+//! they fall into 252 classes, four to each doubling, like the buckets of an HdrHistogram; in a class each source ([`Source`]) has a queue
+//! in order of arrival, linked through the slab. So insertion, lookup, removal and eviction take the same few steps however many
 //! there are. Order within a class is not worth more: its fee rates are within a quarter of each other.
 //!
-//! When the pool is full, the eldest of the lowest class leaves for a newcomer of that class or a higher one; a newcomer
+//! When the pool is full, somebody of the lowest class leaves for a newcomer of that class or a higher one: the eldest of the source that
+//! has most in there, so that who floods pushes out what it brought itself. A newcomer
 //! that pays less than all is refused ([`super::Seen`] says how long what left or found no room is remembered). Among equals the newcomer wins, because otherwise a chain without fees would
 //! come to a halt with the first full pool.
 //!
@@ -35,7 +36,7 @@ use crate::{
     chain::{ShortId, TransactionKey},
     keyed::Keyed,
     platform::Instant,
-    propagation::plumtree::fee_rate,
+    propagation::{plumtree::fee_rate, source::Source},
 };
 
 /// What an entry costs beside its data, in bytes, about: its place in the slab, in the index, and two small allocations.
@@ -54,22 +55,23 @@ const MOST_USUAL: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MempoolConfig {
-    /// Bytes of transactions, and [`OVERHEAD`] for each. **Default:** 64 MiB.
+    /// Bytes of transactions, and [`OVERHEAD`] for each. **Default:** 32 MiB.
     pub max_bytes: usize,
     /// How long a transaction stays that no block takes up. **Default:** 1 h.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
     /// Ids of confirmed transactions that are remembered at least, up to twice as many, and as many of rejected ones: a copy
-    /// of such a one is not taken up. As many again, for a minute or two, of those for which there was no room. **Default:** 262,144.
+    /// of such a one is not taken up. As many again, for a minute or two, of those for which there was no room. **Default:** 229,376, with which
+    /// a table of 2^18 places is full.
     pub max_seen: usize,
 }
 
 impl Default for MempoolConfig {
     fn default() -> Self {
         Self {
-            max_bytes: 64 << 20,
+            max_bytes: 32 << 20,
             max_age: Duration::from_secs(60 * 60),
-            max_seen: 1 << 18,
+            max_seen: (1 << 18) / 8 * 7,
         }
     }
 }
@@ -113,6 +115,8 @@ pub struct Mempool {
     classes: Classes,
     bytes: usize,
     inserted: u64,
+    /// Before then nothing is old: that is looked up anew when the time has come.
+    expires_at: Option<Instant>,
 }
 
 /// A place in the slab.
@@ -140,7 +144,8 @@ fn pooled(slab: &[Arc<Piece>]) -> impl Iterator<Item = &Pooled> + Clone {
 #[derive(Clone, Debug)]
 struct Entry {
     pooled: Pooled,
-    /// The neighbours in its class.
+    source: Source,
+    /// The neighbours in its class, of the same source.
     elder: Option<Place>,
     younger: Option<Place>,
 }
@@ -158,10 +163,11 @@ impl Mempool {
             classes: Classes::new(),
             bytes: 0,
             inserted: 0,
+            expires_at: None,
         }
     }
 
-    /// Adds a transaction that the chain has accepted, with its whole fee in the chain's smallest unit.
+    /// Adds a transaction of our own that the chain has accepted, with its whole fee in the chain's smallest unit.
     ///
     /// `data` is kept as it is; the module's documentation says when to copy it. The key is taken as given.
     pub fn insert(
@@ -171,15 +177,14 @@ impl Mempool {
         fee: u64,
         now: Instant,
     ) -> Insertion {
-        self.insert_evicting(key, data, fee, now, |_| {})
+        self.insert_of(Source::OWN, (key, data, fee), now, |_| {})
     }
 
-    /// As [`Mempool::insert`]; hears the names of those that leave for it.
-    pub fn insert_evicting(
+    /// As [`Mempool::insert`], of a transaction that somebody has brought; hears the names of those that leave for it.
+    pub(crate) fn insert_of(
         &mut self,
-        key: TransactionKey,
-        data: Bytes,
-        fee: u64,
+        source: Source,
+        (key, data, fee): (TransactionKey, Bytes, u64),
         now: Instant,
         evicted: impl FnMut(ShortId),
     ) -> Insertion {
@@ -199,7 +204,7 @@ impl Mempool {
             fee_rate,
             at: now,
         };
-        if self.link(pooled, class, cost).is_none() {
+        if self.link(pooled, source, (class, cost)).is_none() {
             // Only a pool of terabytes has no place left that 32 bits could name.
             return Insertion::Refused;
         }
@@ -233,37 +238,49 @@ impl Mempool {
     /// Takes out what is older than [`MempoolConfig::max_age`], at most [`MAX_EXPIRED`] entries: call again while
     /// [`Mempool::next_deadline`] is past.
     pub fn expire(&mut self, now: Instant) -> Vec<TransactionKey> {
-        let max_age = self.config.max_age;
-        let is_old = |pooled: &Pooled| now.saturating_duration_since(pooled.at) >= max_age;
         let mut expired = Vec::new();
+        if self.expires_at.is_none_or(|at| now < at) {
+            return expired;
+        }
+        let max_age = self.config.max_age;
         for class in 0..=Class::MAX {
             while expired.len() < MAX_EXPIRED
-                && let Some(place) = self.classes.get(class).map(|queue| queue.eldest)
-                && self.entry(place).is_some_and(|entry| is_old(&entry.pooled))
+                && let Some(place) =
+                    self.eldest(class, |at| now.saturating_duration_since(at) >= max_age)
                 && let Some(pooled) = self.unlink(place)
             {
                 expired.push(pooled.key);
             }
         }
+        let eldest = self.classes.taken().flat_map(|(_, payers)| payers.eldest());
+        let eldest = eldest.filter_map(|place| Some(self.entry(place)?.pooled.at));
+        self.expires_at = eldest.min().and_then(|at| at.checked_add(max_age));
         expired
     }
 
-    /// When [`Mempool::expire`] has something to do; it costs one look at each class that is not empty.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        let eldest = self
-            .classes
-            .taken()
-            .filter_map(|(_, queue)| Some(self.entry(queue.eldest)?.pooled.at));
-        eldest.min()?.checked_add(self.config.max_age)
+    /// A transaction that is the eldest of its source in this class, of which that is so.
+    fn eldest(&self, class: Class, is_so: impl Fn(Instant) -> bool) -> Option<Place> {
+        let mut eldest = self.classes.payers(class)?.eldest();
+        eldest.find(|place| {
+            self.entry(*place)
+                .is_some_and(|entry| is_so(entry.pooled.at))
+        })
     }
 
-    /// All transactions, highest fees first and the eldest of a class first. Lazy: who wants a bounded number takes it.
+    /// When [`Mempool::expire`] has something to do, or earlier.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.expires_at
+    }
+
+    /// All transactions, highest fees first, and in a class the eldest of each source first. Lazy: who wants a bounded number takes it.
     pub fn best_paying(&self) -> impl Iterator<Item = &Pooled> {
-        self.classes.taken().rev().flat_map(move |(_, queue)| {
-            let first = self.entry(queue.eldest);
-            let next = |entry: &&Entry| self.entry(entry.younger?);
-            iter::successors(first, next).map(|entry| &entry.pooled)
-        })
+        let payers = self.classes.taken().rev();
+        payers
+            .flat_map(|(_, payers)| payers.eldest())
+            .flat_map(move |eldest| {
+                let next = |entry: &&Entry| self.entry(entry.younger?);
+                iter::successors(self.entry(eldest), next).map(|entry| &entry.pooled)
+            })
     }
 
     /// All transactions, in no order: to rebuild a block from.
@@ -311,17 +328,18 @@ impl Mempool {
         let mut payers = payers.take_while(|(lowest, _)| *lowest <= class);
         let mut rest = self.bytes;
         while rest > limit
-            && let Some((_, queue)) = payers.next()
+            && let Some((_, payers)) = payers.next()
         {
-            rest -= queue.bytes;
+            rest -= payers.bytes;
         }
         drop(payers);
         if rest > limit {
             return false;
         }
         while self.bytes > limit {
-            let lowest = self.classes.taken().next().map(|(_, queue)| queue.eldest);
-            let Some(pooled) = lowest.and_then(|eldest| self.unlink(eldest)) else {
+            let lowest = self.classes.taken().next();
+            let most = lowest.and_then(|(_, payers)| payers.eldest_of_most());
+            let Some(pooled) = most.and_then(|eldest| self.unlink(eldest)) else {
                 return false;
             };
             evicted(pooled.key.short());
@@ -339,12 +357,21 @@ impl Mempool {
         Arc::make_mut(self.slab.get_mut(piece)?).get_mut(place)
     }
 
-    /// Puts an entry at the end of its class.
-    fn link(&mut self, pooled: Pooled, class: Class, cost: usize) -> Option<()> {
-        let id = pooled.key.short();
-        let elder = self.classes.get(class).map(|queue| queue.youngest);
+    /// Puts an entry at the end of its queue.
+    fn link(
+        &mut self,
+        pooled: Pooled,
+        source: Source,
+        (class, cost): (Class, usize),
+    ) -> Option<()> {
+        let (id, expires_at) = (
+            pooled.key.short(),
+            pooled.at.checked_add(self.config.max_age),
+        );
+        let elder = self.classes.get(class, source).map(|queue| queue.youngest);
         let entry = Some(Entry {
             pooled,
+            source,
             elder,
             younger: None,
         });
@@ -368,7 +395,8 @@ impl Mempool {
         if let Some(Some(elder)) = elder.and_then(|elder| self.slot(elder)) {
             elder.younger = Some(place);
         }
-        self.classes.push(class, place, cost);
+        self.classes.push(class, source, place, cost);
+        self.expires_at = self.expires_at.into_iter().chain(expires_at).min();
         self.bytes += cost;
         self.index.insert(id, place);
         self.inserted += 1;
@@ -380,6 +408,7 @@ impl Mempool {
         let entry = self.slot(place)?.take()?;
         let Entry {
             pooled,
+            source,
             elder,
             younger,
         } = entry;
@@ -393,7 +422,7 @@ impl Mempool {
         if let Some(Some(younger)) = younger.and_then(|younger| self.slot(younger)) {
             younger.elder = elder;
         }
-        self.classes.unlink(class, (elder, younger), cost);
+        self.classes.unlink(class, source, (elder, younger), cost);
         Some(pooled)
     }
 }

@@ -14,7 +14,8 @@
 //! after [`CROWDED`] to twice that in any case. And its maker may hand it in again at any time. Taken up again, it is
 //! checked and handed to the application once more.
 //!
-//! Bounds: six sets of so many ids, about 27 MiB when all are full with the default of 2^18: tables of 2^19 places with 9 bytes each.
+//! Bounds: six sets of so many ids, about 14 MiB when all are full with the default, which is what a table of 2^18 places takes; each has
+//! 9 bytes.
 
 use std::{collections::HashSet, mem, time::Duration};
 

@@ -1,77 +1,118 @@
-//! Queues of the pool's places, one for each class of fee rates.
+//! Queues of the pool's places, one for each class of fee rates and each source of transactions.
 //!
-//! Four classes to each doubling, like the buckets of an HdrHistogram; a class is a queue in order of arrival. The links
-//! between neighbours are the slab's; here are only the ends.
+//! Four classes to each doubling, like the buckets of an HdrHistogram; in a class each source has a queue in order of arrival. The
+//! links between neighbours are the slab's; here are only the ends. A source is looked for in its class one by one: there are
+//! few most often, and 256 at most.
 
 use super::Place;
+use crate::propagation::source::Source;
 
 /// A class of fee rates; a higher one pays more.
 pub(super) type Class = u8;
 
-/// A queue for each class.
+/// The queues of each class.
 #[derive(Debug)]
-pub(super) struct Classes {
-    queues: Box<[Option<Queue>]>,
-}
+pub(super) struct Classes(Box<[Payers]>);
 
-/// The entries of one class, in order of arrival.
-#[derive(Debug)]
-pub(super) struct Queue {
-    pub(super) eldest: Place,
-    pub(super) youngest: Place,
+/// Who pays as much.
+#[derive(Debug, Default)]
+pub(super) struct Payers {
+    /// Of each source that has something here, in no order.
+    queues: Vec<Queue>,
     /// What they cost.
     pub(super) bytes: usize,
 }
 
+/// The entries of one source in one class, in order of arrival.
+#[derive(Debug)]
+pub(super) struct Queue {
+    source: Source,
+    pub(super) eldest: Place,
+    pub(super) youngest: Place,
+    /// What they cost.
+    bytes: usize,
+}
+
 impl Classes {
     pub(super) fn new() -> Self {
-        Self {
-            queues: (0..=Class::MAX).map(|_| None).collect(),
-        }
+        Self((0..=Class::MAX).map(|_| Payers::default()).collect())
     }
 
-    pub(super) fn get(&self, class: Class) -> Option<&Queue> {
-        self.queues.get(usize::from(class))?.as_ref()
+    /// A source's queue in a class.
+    pub(super) fn get(&self, class: Class, source: Source) -> Option<&Queue> {
+        let mut queues = self.payers(class)?.queues.iter();
+        queues.find(|queue| queue.source == source)
+    }
+
+    /// All of a class.
+    pub(super) fn payers(&self, class: Class) -> Option<&Payers> {
+        self.0.get(usize::from(class))
     }
 
     /// The classes that are not empty, the lowest first.
-    pub(super) fn taken(&self) -> impl DoubleEndedIterator<Item = (Class, &Queue)> {
-        (0..=Class::MAX).filter_map(|class| Some((class, self.get(class)?)))
+    pub(super) fn taken(&self) -> impl DoubleEndedIterator<Item = (Class, &Payers)> {
+        let all = (0..=Class::MAX).filter_map(|class| Some((class, self.payers(class)?)));
+        all.filter(|(_, payers)| !payers.queues.is_empty())
     }
 
-    /// Puts a place at the end of its class.
-    pub(super) fn push(&mut self, class: Class, place: Place, cost: usize) {
-        let Some(queue) = self.queues.get_mut(usize::from(class)) else {
+    /// Puts a place at the end of its queue.
+    pub(super) fn push(&mut self, class: Class, source: Source, place: Place, cost: usize) {
+        let Some(payers) = self.0.get_mut(usize::from(class)) else {
             return;
         };
-        let queue = queue.get_or_insert(Queue {
-            eldest: place,
-            youngest: place,
-            bytes: 0,
-        });
-        queue.youngest = place;
-        queue.bytes += cost;
+        payers.bytes += cost;
+        let mut queues = payers.queues.iter_mut();
+        if let Some(queue) = queues.find(|queue| queue.source == source) {
+            queue.youngest = place;
+            queue.bytes += cost;
+        } else {
+            payers.queues.push(Queue {
+                source,
+                eldest: place,
+                youngest: place,
+                bytes: cost,
+            });
+        }
     }
 
     /// Takes out a place that had these neighbours.
     pub(super) fn unlink(
         &mut self,
         class: Class,
+        source: Source,
         neighbours: (Option<Place>, Option<Place>),
         cost: usize,
     ) {
-        let Some(place) = self.queues.get_mut(usize::from(class)) else {
+        let Some(payers) = self.0.get_mut(usize::from(class)) else {
             return;
         };
-        match (neighbours, place) {
-            ((None, None), place) => *place = None,
-            ((elder, younger), Some(queue)) => {
-                queue.bytes -= cost;
-                queue.eldest = elder.map_or(younger, |_| None).unwrap_or(queue.eldest);
-                queue.youngest = younger.map_or(elder, |_| None).unwrap_or(queue.youngest);
-            }
-            (_, None) => {}
+        let mut queues = payers.queues.iter().enumerate();
+        let place = queues.find(|(_, queue)| queue.source == source);
+        let Some((place, _)) = place else {
+            return;
+        };
+        payers.bytes -= cost;
+        if let (None, None) = neighbours {
+            payers.queues.swap_remove(place);
+        } else if let Some(queue) = payers.queues.get_mut(place) {
+            let (elder, younger) = neighbours;
+            queue.bytes -= cost;
+            queue.eldest = elder.map_or(younger, |_| None).unwrap_or(queue.eldest);
+            queue.youngest = younger.map_or(elder, |_| None).unwrap_or(queue.youngest);
         }
+    }
+}
+
+impl Payers {
+    /// The eldest of each source.
+    pub(super) fn eldest(&self) -> impl Iterator<Item = Place> {
+        self.queues.iter().map(|queue| queue.eldest)
+    }
+
+    /// The eldest of the source that has most.
+    pub(super) fn eldest_of_most(&self) -> Option<Place> {
+        let most = self.queues.iter().max_by_key(|queue| queue.bytes);
+        most.map(|queue| queue.eldest)
     }
 }
 

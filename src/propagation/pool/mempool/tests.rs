@@ -69,6 +69,40 @@ fn the_eldest_of_the_lowest_class_leaves_for_who_pays_as_much() {
 }
 
 #[test]
+fn who_floods_pushes_out_what_it_brought_itself() {
+    let (mut pool, now) = (pool(100 * (100 + OVERHEAD)), crate::platform::now());
+    let insert = |pool: &mut Mempool, source, number, fee| {
+        let (key, data) = transaction(number, 100);
+        let mut evicted = Vec::new();
+        let inserted = pool.insert_of(source, (key, data, fee), now, |id| evicted.push(id));
+        assert_eq!(inserted, Insertion::Inserted);
+        evicted
+    };
+    let (few, many) = (Source::at(1), Source::at(2));
+    for number in 0..20 {
+        insert(&mut pool, few, number, 1);
+        insert(&mut pool, Source::OWN, 100 + number, 1);
+    }
+    for number in 1000..2000 {
+        insert(&mut pool, many, number, 1);
+    }
+    let is_here = |pool: &Mempool, number| pool.get(&transaction(number, 100).0).is_some();
+    assert!((0..20).chain(100..120).all(|number| is_here(&pool, number)));
+    let elder = |number| transaction(number, 100).0.short();
+    for number in 0..20 {
+        let evicted = insert(&mut pool, few, 200 + number, 1);
+        assert_eq!(evicted, [elder(1940 + number)], "it has a right to as much");
+    }
+    // Who pays better stays.
+    insert(&mut pool, many, 3000, 1000);
+    for number in 4000..5000 {
+        insert(&mut pool, many, number, 1);
+    }
+    // Of what is left for the two that bring most each has a half.
+    assert!(is_here(&pool, 3000) && (1..20).all(|number| is_here(&pool, number)));
+}
+
+#[test]
 fn one_of_two_with_one_short_id_stays() {
     let (mut pool, now) = (pool(1 << 20), crate::platform::now());
     let (key, data) = transaction(1, 100);
@@ -124,7 +158,8 @@ proptest! {
                 continue;
             }
             let class = class_of(fee_rate(fee, data.len()));
-            match pool.insert(key, data.clone(), fee, now) {
+            let source = Source::at(u8::try_from(number % 3).expect("small"));
+            match pool.insert_of(source, (key, data.clone(), fee), now, |_| {}) {
                 Insertion::Known => prop_assert!(model.contains_key(&key)),
                 Insertion::Inserted => {
                     let gone = model.extract_if(.., |key, _| pool.get(key).is_none());
