@@ -15,22 +15,31 @@
 //! | [`net`] | hosts, lines, paths, and what goes wrong on them |
 //! | [`simulation`] | nodes in it: start, crash, restart |
 //! | [`scenario`] | what is simulated, as a TOML file: who is there, what happens, what must hold |
-//! | [`run`] | a scenario, run; [`spread`] follows its items, [`verdict`] says what held, [`report`] shows it |
+//! | [`shrink`] | a smaller scenario that fails as a larger one does |
+//! | [`run`] | a scenario, run; [`spread`] follows its items, [`deliveries`] counts those due, [`verdict`] says what held, [`report`] shows it |
 //!
 //! `cfg(selkie_sim)` gives the crate `selkie` its third skin, beside the native one and the browser's: two files, which ask this
 //! crate for tasks and connections. One simulation a process: libp2p and others count things globally, so a second one
 //! would differ from the first of its own process.
 
+#[cfg(not(selkie_sim))]
+compile_error!(
+    "build with `--cfg selkie_sim`: docs/simulation.md, \"As a library\", has the .cargo/config.toml that does"
+);
+
+pub mod deliveries;
 pub mod executor;
 pub mod net;
+mod peering;
 mod record;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod shrink;
 pub mod simulation;
 pub mod spread;
 pub mod topology;
 pub mod verdict;
 
 pub use scenario::{Scenario, ScenarioError};
-pub use simulation::{Failure, Simulation, simulate};
+pub use simulation::{Failure, Simulation, simulate, simulate_within};

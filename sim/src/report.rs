@@ -1,11 +1,14 @@
 //! What came of a run, as data and as a page.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
+    deliveries::Deliveries,
     executor::Node,
+    net::Sent,
+    scenario::Kind,
     spread::{Spread, seconds},
     topology::Edge,
     verdict::Verdict,
@@ -27,10 +30,16 @@ pub struct Report {
     pub duration: Duration,
     /// What it cost.
     pub cost: Cost,
+    /// What went over all lines.
+    pub bytes: Bytes,
     /// Who knew whom at the beginning; the first dials.
     pub edges: Vec<Edge>,
     /// The nodes.
     pub nodes: Vec<NodeReport>,
+    /// What became of all deliveries.
+    pub deliveries: Deliveries,
+    /// The same of each kind of which something was due.
+    pub kinds: BTreeMap<Kind, Deliveries>,
     /// All items.
     pub items: Vec<Spread>,
     /// What nodes told, the items aside, and what was done to them.
@@ -67,9 +76,51 @@ pub struct NodeReport {
     /// Its peers.
     pub peers: usize,
     /// Bytes that it put on its line.
-    pub sent: u64,
+    pub sent: Sent,
+    /// Those of them that its protocols wrote, before Noise and Yamux.
+    pub streams: u64,
     /// When it ran, in seconds.
     pub ran: Vec<(f64, f64)>,
+}
+
+/// What went over all lines, by what it was. The parts are together the whole, but for what was still under way at the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Bytes {
+    /// All of it.
+    pub lines: u64,
+    /// Packets' headers.
+    pub headers: u64,
+    /// What was sent again.
+    pub again: u64,
+    /// What Noise and Yamux add.
+    pub framing: u64,
+    /// Items of each kind, for each honest node to which they came once.
+    pub items: BTreeMap<Kind, u64>,
+    /// What else the protocols wrote: announcements, requests, what came twice, what liars got, connections' beginnings.
+    pub rest: u64,
+}
+
+impl Bytes {
+    pub(crate) fn of(nodes: &[NodeReport], kinds: &[(Kind, Deliveries)]) -> Self {
+        let sum = |part: fn(&NodeReport) -> u64| nodes.iter().map(part).sum::<u64>();
+        let lines = sum(|node| node.sent.line);
+        let headers = sum(|node| node.sent.headers);
+        let again = sum(|node| node.sent.again);
+        let streams = sum(|node| node.streams);
+        let items: BTreeMap<Kind, u64> = kinds
+            .iter()
+            .filter(|(_, found)| found.came > 0)
+            .map(|(kind, found)| (*kind, found.useful))
+            .collect();
+        Self {
+            lines,
+            headers,
+            again,
+            framing: lines.saturating_sub(headers + again + streams),
+            rest: streams.saturating_sub(items.values().sum()),
+            items,
+        }
+    }
 }
 
 /// Something happened at a node.

@@ -1,11 +1,12 @@
-//! A scenario, run: `deeds.rs` is what is done to the nodes, `item.rs` their chain.
+//! A scenario, run: `deeds.rs` is what is done to the nodes, `effects.rs` what is wrong with them, `item.rs` their chain.
 
 mod deeds;
+mod effects;
 mod item;
 
 use std::{
     cell::RefCell,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     rc::Rc,
     sync::{
         Arc,
@@ -14,21 +15,25 @@ use std::{
     time::Duration,
 };
 
-use selkie::{ItemKind, NetworkEvent, PeerInfo};
+use selkie::{NetworkEvent, PeerInfo};
 use selkie_sim_host::{Random, clock, cpu_time, peak_memory};
 
 use crate::{
     Simulation,
+    deliveries::{Deliveries, Due},
     executor::{self, Node},
-    net, record,
-    report::{Cost, Event, NodeReport, Report},
+    net,
+    peering::Peering,
+    record,
+    report::{Bytes, Cost, Event, NodeReport, Report},
     scenario::{Kind, Scenario, allot},
     spread::Spreads,
     topology::Edge,
     verdict::{self, Seen},
 };
 
-use deeds::Deed;
+use deeds::Deeds;
+use effects::Effects;
 use item::Chain;
 
 /// How often the run tells how far it is.
@@ -37,19 +42,35 @@ const STEP: Duration = Duration::from_millis(100);
 const MAX_EVENTS: usize = 200_000;
 
 /// What the tasks of a run share.
-#[derive(Default)]
 struct Shared {
     spreads: Spreads,
+    peering: Peering,
     events: Vec<Event>,
     events_left_out: u64,
     not_taken: Vec<String>,
     /// Who has banned whom.
     bans: BTreeSet<(Node, Node)>,
+    /// The lowest score that one has had with another.
+    scores: BTreeMap<(Node, Node), f64>,
     /// Events that a subscriber did not get.
     missed: u64,
 }
 
 impl Shared {
+    fn new(scenario: &Scenario) -> Self {
+        let wanted = scenario.must.peers.as_ref().map_or(0, |peers| peers.count);
+        Self {
+            spreads: Spreads::default(),
+            peering: Peering::new(wanted),
+            events: Vec::new(),
+            events_left_out: 0,
+            not_taken: Vec::new(),
+            bans: BTreeSet::new(),
+            scores: BTreeMap::new(),
+            missed: 0,
+        }
+    }
+
     /// What a sound run has none of.
     fn odd_or_missed(&self) -> Vec<String> {
         let mut odd = self.spreads.odd.clone();
@@ -79,7 +100,7 @@ pub fn run(scenario: &Scenario, simulation: &mut Simulation, progress: &Arc<Atom
     run.begin(simulation);
     while simulation.now() < scenario.duration {
         run.act(simulation);
-        let next = run.deeds.last().map_or(scenario.duration, |(at, _)| *at);
+        let next = run.deeds.next().unwrap_or(scenario.duration);
         let until = next.min(simulation.now() + STEP).min(scenario.duration);
         simulation.run_for(until.saturating_sub(simulation.now()));
         let milliseconds = simulation.now().as_millis();
@@ -100,8 +121,12 @@ struct Run {
     liars: BTreeSet<Node>,
     /// When each node ran; the last may still.
     ran: Vec<Vec<Span>>,
-    /// What is done, and when; the latest first.
-    deeds: Vec<(Duration, Deed)>,
+    /// What is done, and when.
+    deeds: Deeds,
+    /// What is wrong at the moment.
+    effects: Effects,
+    /// What each node's protocols have written in lives that are over.
+    streams: Vec<u64>,
     shared: Rc<RefCell<Shared>>,
     banned_at: f64,
 }
@@ -117,8 +142,10 @@ impl Run {
             lines: Vec::new(),
             liars: BTreeSet::new(),
             ran: vec![Vec::new(); scenario.nodes],
-            deeds: Vec::new(),
-            shared: Rc::default(),
+            deeds: Deeds::default(),
+            effects: Effects::default(),
+            streams: vec![0; scenario.nodes],
+            shared: Rc::new(RefCell::new(Shared::new(&scenario))),
             banned_at: scenario.config.security.peer_scoring.ban_at,
             scenario,
         }
@@ -150,8 +177,7 @@ impl Run {
                 simulation.random(),
             );
         }
-        // The last first, so that the next is taken from the end.
-        self.deeds.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        self.deeds.sort();
         for node in 0..scenario.nodes {
             self.start(simulation, node);
         }
@@ -188,10 +214,11 @@ impl Run {
             .start(node, config, chain)
             .unwrap_or_else(|error| panic!("node {node} does not start: {error}"));
         self.ran[node].push((clock::now(), None));
-        self.shared
-            .borrow_mut()
-            .spreads
-            .started(node, manager.local_peer_id);
+        {
+            let mut shared = self.shared.borrow_mut();
+            shared.spreads.started(node, manager.local_peer_id);
+            shared.peering.started(node, clock::now());
+        }
         let (shared, banned_at) = (Rc::clone(&self.shared), self.banned_at);
         let mut events = manager.subscribe_events();
         drop(manager);
@@ -206,14 +233,21 @@ impl Run {
         });
     }
 
-    fn stopped(&mut self, node: Node) {
+    /// A node's process is about to end.
+    fn stopped(&mut self, node: Node, simulation: &Simulation) {
+        self.streams[node] = self.streams(node, simulation);
         if let Some((_, end @ None)) = self.ran[node].last_mut() {
             *end = Some(clock::now());
         }
     }
 
+    /// What a node's protocols have written so far, in all its lives.
+    fn streams(&self, node: Node, simulation: &Simulation) -> u64 {
+        let manager = simulation.node(node);
+        self.streams[node] + manager.map_or(0, |manager| manager.message_metrics().bytes_sent)
+    }
+
     fn report(self, simulation: &Simulation, begun: Duration) -> Report {
-        let liars = &self.liars;
         let nodes = (0..self.scenario.nodes).map(|node| {
             let manager = simulation.node(node);
             let spans = self.ran[node].iter().map(|(from, until)| {
@@ -223,9 +257,10 @@ impl Run {
             NodeReport {
                 peer: simulation.peer(node).to_string(),
                 runs: manager.is_some(),
-                lies: liars.contains(&node),
+                lies: self.liars.contains(&node),
                 peers: manager.map_or(0, |manager| manager.get_connected_peers().len()),
                 sent: net::sent(node),
+                streams: self.streams(node, simulation),
                 ran: spans.collect(),
             }
         });
@@ -235,16 +270,29 @@ impl Run {
             memory: peak_memory(),
             polls: executor::polls(),
         };
-        let shared = self.shared.take();
+        // Tasks that outlive this have nothing more to tell.
+        let shared = self.shared.replace(Shared::new(&self.scenario));
         let odd = shared.odd_or_missed();
+        let due = Due {
+            must: &self.scenario.must,
+            duration: self.scenario.duration,
+            ran: &self.ran,
+            liars: &self.liars,
+        };
+        let items = shared.spreads.judged(|item| due.nodes(item));
+        let deliveries = Deliveries::of(&items, None, &due);
+        let kinds = Kind::ALL.map(|kind| (kind, Deliveries::of(&items, Some(kind), &due)));
         let seen = Seen {
             nodes: &nodes,
-            items: shared.spreads.items(),
+            items: &items,
+            deliveries: &deliveries,
+            lives: shared.peering.lives(),
             bans: &shared.bans,
+            scores: &shared.scores,
             odd: &odd,
             memory: cost.memory,
         };
-        let verdicts = verdict::of(&self.scenario, &self.ran, &seen);
+        let verdicts = verdict::of(&due, &seen);
         Report {
             about: self.scenario.about,
             seed: simulation.seed(),
@@ -252,13 +300,19 @@ impl Run {
             verdicts,
             duration: self.scenario.duration,
             cost,
+            bytes: Bytes::of(&nodes, &kinds),
             edges: self.edges,
             nodes,
             events: shared.events,
             events_left_out: shared.events_left_out,
             not_taken: shared.not_taken,
             odd,
-            items: shared.spreads.into_items(),
+            deliveries,
+            kinds: kinds
+                .into_iter()
+                .filter(|(_, found)| found.items > 0)
+                .collect(),
+            items,
         }
     }
 }
@@ -267,25 +321,27 @@ impl Run {
 fn heard(shared: &mut Shared, node: Node, event: NetworkEvent, banned_at: f64) {
     let words = event.to_string();
     record::event(node, &words);
+    let now = clock::now();
     match event {
-        NetworkEvent::ItemAccepted {
-            item, id, source, ..
-        } => {
-            let kind = match item.kind() {
-                ItemKind::Transaction => Kind::Transaction,
-                ItemKind::Block => Kind::Block,
-                ItemKind::Vote => Kind::Vote,
-            };
-            let (spreads, now) = (&mut shared.spreads, clock::now());
-            match source {
-                None => spreads.published(node, kind, item.data().len(), &id, now),
-                Some(source) => spreads.came(node, source, &id, now),
+        NetworkEvent::ItemAccepted { id, source, .. } => {
+            // Own ones are known since their user handed them in.
+            if let Some(source) = source {
+                shared.spreads.came(node, source, &id, now);
             }
             return;
         }
-        NetworkEvent::PeerScored { peer_id, score, .. } if score <= banned_at => {
-            let banned = shared.spreads.node(&peer_id);
-            shared.bans.extend(banned.map(|banned| (node, banned)));
+        NetworkEvent::PeerScored { peer_id, score, .. } => {
+            if let Some(whom) = shared.spreads.node(&peer_id) {
+                let lowest = shared.scores.entry((node, whom)).or_insert(score);
+                *lowest = lowest.min(score);
+                if score <= banned_at {
+                    shared.bans.insert((node, whom));
+                }
+            }
+        }
+        NetworkEvent::PeerConnected(peer) => shared.peering.connected(node, peer.peer_id, now),
+        NetworkEvent::PeerDisconnected { peer_id, .. } => {
+            shared.peering.disconnected(node, &peer_id);
         }
         _ => {}
     }

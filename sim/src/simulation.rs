@@ -1,11 +1,17 @@
 //! Nodes in virtual time.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
+    collections::HashMap,
     net::Ipv4Addr,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::Pin,
     rc::Rc,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -18,7 +24,7 @@ use selkie::{
 use selkie_sim_host::{Random, clock};
 
 use crate::{
-    executor::{self, Node},
+    executor::{self, Node, Pulse},
     net::{self, Line, Path},
     record,
 };
@@ -39,10 +45,34 @@ pub enum Failure {
     /// It would not be repeatable.
     #[error("{0}")]
     Host(&'static str),
+    /// A task holds the thread up.
+    #[error(
+        "{} has not come back for {patience:?}, at {at:?} of virtual time: it waits for something outside of the simulation \
+         (`block_on`, a lock, another thread, a file), or goes round for ever", of(*node)
+    )]
+    Stuck {
+        /// Whose task, if a node's.
+        node: Option<Node>,
+        /// When it was polled.
+        at: Duration,
+        /// How long was waited.
+        patience: Duration,
+    },
     /// The thread can't be started.
     #[error("the simulation's thread can't be started: {0}")]
     Thread(#[from] std::io::Error),
 }
+
+fn of(node: Option<Node>) -> String {
+    node.map_or("a task of no node".to_owned(), |node| {
+        format!("a task of node {node}")
+    })
+}
+
+/// How long a task may take, in real time, before it counts as stuck.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked.
+const LOOK: Duration = Duration::from_millis(100);
 
 static HAS_RUN: AtomicBool = AtomicBool::new(false);
 
@@ -57,13 +87,35 @@ pub fn simulate<T: Send + 'static>(
     seed: u64,
     run: impl FnOnce(&mut Simulation) -> T + Send + 'static,
 ) -> Result<T, Failure> {
+    simulate_within(PATIENCE, seed, run)
+}
+
+/// The same, with another patience for tasks that don't come back than a minute of real time.
+///
+/// # Errors
+/// See [`Failure`].
+///
+/// # Panics
+/// As the simulation does.
+pub fn simulate_within<T: Send + 'static>(
+    patience: Duration,
+    seed: u64,
+    run: impl FnOnce(&mut Simulation) -> T + Send + 'static,
+) -> Result<T, Failure> {
     if HAS_RUN.swap(true, Ordering::SeqCst) {
         return Err(Failure::Second);
     }
     tell_of_panics(seed);
     let thread = std::thread::Builder::new().name("simulation".to_owned());
+    let (ends, ended) = mpsc::channel::<()>();
     let thread = thread.stack_size(STACK).spawn(move || {
-        let traps_entropy = selkie_sim_host::begin(seed).map_err(Failure::Host)?;
+        // Dropped at the end, whatever that is.
+        let _ends = ends;
+        selkie_sim_host::begin(seed).map_err(Failure::Host)?;
+        if !sets_virtual_timers(futures_timer::Delay::new) {
+            return Err(Failure::Host(NOT_PATCHED));
+        }
+        let traps_entropy = selkie_sim_host::trap::set();
         let mut simulation = Simulation::new(seed, traps_entropy);
         let outcome = catch_unwind(AssertUnwindSafe(|| run(&mut simulation)));
         match outcome {
@@ -78,9 +130,47 @@ pub fn simulate<T: Send + 'static>(
             }
         }
     })?;
+    let mut watch = Watch::default();
+    while let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(LOOK) {
+        let pulse = executor::pulse();
+        if watch.still(pulse) >= patience {
+            // Nothing ends that thread but the process's end.
+            let Pulse { node, at, .. } = pulse;
+            return Err(Failure::Stuck { node, at, patience });
+        }
+    }
     match thread.join() {
         Ok(outcome) => outcome,
         Err(panic) => resume_unwind(panic),
+    }
+}
+
+const NOT_PATCHED: &str = "the crate futures-timer is the real one, whose timers are not virtual: put \
+    `futures-timer = { path = \"…/sim/futures-timer\" }` below `[patch.crates-io]` in the Cargo.toml of your workspace \
+    (docs/simulation.md, \"As a library\")";
+
+/// Whether a timer that is waited for waits on the virtual clock.
+fn sets_virtual_timers<F: Future + Unpin>(make: impl FnOnce(Duration) -> F) -> bool {
+    let moment = Duration::from_secs(12_345);
+    let mut timer = make(moment);
+    let mut cx = Context::from_waker(Waker::noop());
+    Pin::new(&mut timer).poll(&mut cx).is_pending() && clock::next() == Some(moment)
+}
+
+/// Sees whether a simulation takes steps.
+#[derive(Default)]
+struct Watch {
+    last: Option<Pulse>,
+    looks: u32,
+}
+
+impl Watch {
+    /// For how long it has taken none though tasks may run, at least. Looks are counted, not the time: who sleeps meanwhile is not awaited.
+    fn still(&mut self, pulse: Pulse) -> Duration {
+        let same = pulse.beats.is_some() && self.last == Some(pulse);
+        self.looks = if same { self.looks + 1 } else { 0 };
+        self.last = Some(pulse);
+        LOOK * self.looks
     }
 }
 
@@ -111,7 +201,7 @@ pub struct Simulation {
     seed: u64,
     random: Random,
     traps_entropy: bool,
-    work_takes: Rc<Cell<Duration>>,
+    work: Rc<RefCell<Work>>,
     nodes: Vec<Kept>,
 }
 
@@ -125,16 +215,16 @@ struct Kept {
 impl Simulation {
     fn new(seed: u64, traps_entropy: bool) -> Self {
         let mut random = Random::new(seed ^ 0x73_69_6d);
-        let work_takes = Rc::new(Cell::new(Duration::from_micros(100)));
+        let work = Rc::default();
         plug_in(Rc::new(Skin {
-            work_takes: Rc::clone(&work_takes),
+            work: Rc::clone(&work),
         }));
         net::begin(vec![vec![Path::default()]], Random::new(random.next_u64()));
         Self {
             seed,
             random,
             traps_entropy,
-            work_takes,
+            work,
             nodes: Vec::new(),
         }
     }
@@ -146,7 +236,16 @@ impl Simulation {
 
     /// How long work takes that a node does off its task, such as checking a batch of items. **Default:** 100 us.
     pub fn work_takes(&mut self, duration: Duration) {
-        self.work_takes.set(duration);
+        self.work.borrow_mut().takes = duration;
+    }
+
+    /// The same on one node, from now on; `None`: as on the others.
+    pub fn work_takes_on(&mut self, node: Node, duration: Option<Duration>) {
+        let own = &mut self.work.borrow_mut().own;
+        match duration {
+            Some(duration) => own.insert(node, duration),
+            None => own.remove(&node),
+        };
     }
 
     /// Tasks take turns in random order from now on, instead of first come, first served.
@@ -171,6 +270,11 @@ impl Simulation {
     pub fn address(&self, node: Node) -> Multiaddr {
         let address = self.nodes[node].address.clone();
         address.with(Protocol::P2p(self.peer(node)))
+    }
+
+    /// The node has another key from now on: it is to be started anew.
+    pub fn rename(&mut self, node: Node) {
+        self.nodes[node].keypair = executor::as_node(Some(node), Keypair::generate_ed25519);
     }
 
     /// Starts a node on its host, which listens where others expect it, and dials its bootstrap peers.
@@ -292,7 +396,23 @@ impl Simulation {
 
 /// What the crate `selkie` asks of its host.
 struct Skin {
-    work_takes: Rc<Cell<Duration>>,
+    work: Rc<RefCell<Work>>,
+}
+
+/// What work takes that nodes do off their tasks.
+struct Work {
+    takes: Duration,
+    /// On these nodes, instead.
+    own: HashMap<Node, Duration>,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            takes: Duration::from_micros(100),
+            own: HashMap::new(),
+        }
+    }
 }
 
 impl Host for Skin {
@@ -301,7 +421,9 @@ impl Host for Skin {
     }
 
     fn work_takes(&self) -> Duration {
-        self.work_takes.get()
+        let work = self.work.borrow();
+        let own = executor::running().and_then(|node| work.own.get(&node));
+        own.copied().unwrap_or(work.takes)
     }
 
     fn transport(&self) -> Boxed<Box<dyn Bytes>> {
@@ -311,4 +433,38 @@ impl Host for Skin {
 
 fn address(ip: Ipv4Addr) -> Multiaddr {
     Multiaddr::from(ip).with(Protocol::Tcp(PORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timer_that_is_not_the_clocks_is_told_from_one_that_is() {
+        let thread = std::thread::spawn(|| {
+            selkie_sim_host::begin(1).expect("a fresh thread");
+            assert!(sets_virtual_timers(futures_timer::Delay::new));
+            assert!(!sets_virtual_timers(|_| std::future::pending::<()>()));
+            assert!(!sets_virtual_timers(|_| std::future::ready(())));
+        });
+        thread.join().expect("it passes");
+    }
+
+    #[test]
+    fn who_takes_no_step_while_tasks_may_run_is_still() {
+        let pulse = |beats| Pulse {
+            beats,
+            at: Duration::ZERO,
+            node: Some(1),
+        };
+        let mut watch = Watch::default();
+        let still = |watch: &mut Watch, beats| watch.still(pulse(beats));
+        for _ in 0..3 {
+            assert_eq!(still(&mut watch, None), Duration::ZERO);
+        }
+        assert_eq!(still(&mut watch, Some(1)), Duration::ZERO);
+        assert_eq!(still(&mut watch, Some(1)), LOOK);
+        assert_eq!(still(&mut watch, Some(1)), 2 * LOOK);
+        assert_eq!(still(&mut watch, Some(2)), Duration::ZERO);
+    }
 }

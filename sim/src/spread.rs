@@ -21,14 +21,18 @@ pub struct Spread {
     pub bytes: usize,
     /// Who published it.
     pub by: Node,
-    /// When, in seconds.
+    /// When its user handed it in, in seconds.
     #[serde(serialize_with = "seconds")]
     pub at: Duration,
+    /// Whether that node took it: said so to its user.
+    pub taken: bool,
     /// In which of that node's lives.
     #[serde(skip)]
     life: usize,
     /// To whom it came at first: from whom, when, and over how many hops.
     pub came: BTreeMap<Node, Arrival>,
+    /// To whom it should have come, and never did.
+    pub missing: Vec<Node>,
 }
 
 /// An item has come to a node.
@@ -41,6 +45,8 @@ pub struct Arrival {
     pub at: Duration,
     /// Over how many links.
     pub hops: usize,
+    /// Whether it counts for what must hold: its node is honest, and ran all the while.
+    pub due: bool,
     /// In which of its node's lives: a process that starts again has forgotten what it had.
     #[serde(skip)]
     life: usize,
@@ -61,7 +67,7 @@ pub(crate) struct Spreads {
     index: HashMap<ItemId, usize>,
     /// How often each node has started.
     lives: HashMap<Node, usize>,
-    /// Deliveries of items that nobody had published, or that had come there before.
+    /// Deliveries of items that nobody had handed in, or that had come there before.
     pub(crate) odd: Vec<String>,
 }
 
@@ -80,7 +86,7 @@ impl Spreads {
         self.nodes.get(peer).copied()
     }
 
-    /// A node has accepted an item of its own.
+    /// A node's user hands in an item, whatever becomes of it.
     pub(crate) fn published(
         &mut self,
         by: Node,
@@ -95,11 +101,27 @@ impl Spreads {
             bytes,
             by,
             at,
+            taken: false,
             life: self.life(by),
             came: BTreeMap::new(),
+            missing: Vec::new(),
         };
         self.index.insert(id.clone(), self.items.len());
         self.items.push(item);
+    }
+
+    /// Its node has said that it took it.
+    pub(crate) fn taken(&mut self, id: &ItemId) {
+        match self
+            .index
+            .get(id)
+            .and_then(|index| self.items.get_mut(*index))
+        {
+            Some(item) => item.taken = true,
+            None => self
+                .odd
+                .push(format!("{id} was taken, and nobody had handed it in")),
+        }
     }
 
     /// A node has accepted an item that a peer brought.
@@ -108,7 +130,7 @@ impl Spreads {
         let index = self.index.get(id);
         let item = index.and_then(|index| self.items.get_mut(*index));
         let (Some(item), Some(from)) = (item, self.nodes.get(&from).copied()) else {
-            let words = format!("{id} came to node {to}, and nobody had published it");
+            let words = format!("{id} came to node {to}, and nobody had handed it in");
             return self.odd.push(words);
         };
         if item.by == to {
@@ -124,6 +146,7 @@ impl Spreads {
             from,
             at,
             hops,
+            due: false,
             life,
         };
         match item.came.entry(to) {
@@ -139,11 +162,16 @@ impl Spreads {
         }
     }
 
-    pub(crate) fn into_items(self) -> Vec<Spread> {
+    /// All of them, with what is due: the nodes to which this one should come.
+    pub(crate) fn judged(mut self, due: impl Fn(&Spread) -> Vec<Node>) -> Vec<Spread> {
+        for item in &mut self.items {
+            for node in due(item) {
+                match item.came.get_mut(&node) {
+                    Some(arrival) => arrival.due = true,
+                    None => item.missing.push(node),
+                }
+            }
+        }
         self.items
-    }
-
-    pub(crate) fn items(&self) -> &[Spread] {
-        &self.items
     }
 }

@@ -1,16 +1,27 @@
 //! What must hold, and whether it does.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    time::Duration,
+};
 
 use serde::Serialize;
 
-use crate::{executor::Node, report::NodeReport, run::Span, scenario::Scenario, spread::Spread};
+use crate::{
+    deliveries::{Deliveries, Due, Quantile},
+    executor::Node,
+    peering::Life,
+    report::NodeReport,
+    scenario::{Kind, Limits, Must},
+    spread::Spread,
+};
 
 /// One thing that must hold.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verdict {
     /// Its name in the scenario.
-    pub what: &'static str,
+    pub what: String,
     /// What must be.
     pub wanted: String,
     /// What is.
@@ -23,196 +34,225 @@ pub struct Verdict {
 pub(crate) struct Seen<'a> {
     pub(crate) nodes: &'a [NodeReport],
     pub(crate) items: &'a [Spread],
+    /// Of all items together.
+    pub(crate) deliveries: &'a Deliveries,
+    pub(crate) lives: &'a [Life],
     pub(crate) bans: &'a BTreeSet<(Node, Node)>,
+    /// The lowest score that one has had with another.
+    pub(crate) scores: &'a BTreeMap<(Node, Node), f64>,
     pub(crate) odd: &'a [String],
     pub(crate) memory: u64,
 }
 
 /// All that the scenario asks for, and what every run must keep.
-pub(crate) fn of(scenario: &Scenario, ran: &[Vec<Span>], seen: &Seen<'_>) -> Vec<Verdict> {
-    let must = &scenario.must;
-    let spreading = Spreading::of(scenario, ran, seen);
-    let mut verdicts = Vec::new();
-    let mut judge = |what, wanted: String, found: String, holds| {
-        verdicts.push(Verdict {
-            what,
-            wanted,
-            found,
-            holds,
-        });
-    };
-    if let Some(part) = must.delivered {
-        let found = ratio(spreading.in_time, spreading.due);
-        judge(
-            "delivered",
-            format!("{:.2}% within {:?}", part * 100.0, must.within),
-            format!(
-                "{:.3}%: {} of {}",
-                found * 100.0,
-                spreading.in_time,
-                spreading.due
-            ),
-            spreading.due > 0 && found >= part,
-        );
-    }
-    if let Some(most) = must.p99 {
-        let found = spreading.quantile(0.99);
-        let holds = found.is_some_and(|found| found <= most);
-        judge(
-            "p99",
-            format!("at most {most:?}"),
-            format!("{:?}", found.unwrap_or_default()),
-            holds,
-        );
-    }
-    if let Some(most) = must.max_hops {
-        let found = spreading.hops;
-        judge(
-            "max_hops",
-            format!("at most {most}"),
-            found.to_string(),
-            found <= most,
-        );
-    }
-    if let Some(most) = must.bytes_per_useful_byte {
-        let sent: u64 = seen.nodes.iter().map(|node| node.sent).sum();
-        let found = ratio(sent, spreading.useful);
-        let holds = spreading.useful > 0 && found <= most;
-        judge(
-            "bytes_per_useful_byte",
-            format!("at most {most}"),
-            format!("{found:.2}"),
-            holds,
-        );
-    }
-    if let Some(fewest) = must.min_peers {
-        let honest = seen.nodes.iter().filter(|node| node.runs && !node.lies);
-        let found = honest.map(|node| node.peers).min().unwrap_or(0);
-        judge(
-            "min_peers",
-            format!("at least {fewest}"),
-            found.to_string(),
-            found >= fewest,
-        );
-    }
-    let lies = |node: &Node| seen.nodes.get(*node).is_some_and(|node| node.lies);
-    let honest_bans = || seen.bans.iter().filter(|(by, _)| !lies(by));
-    if let Some(part) = must.liars_banned {
-        let liars = seen.nodes.iter().filter(|node| node.lies).count();
-        let banned: BTreeSet<_> = honest_bans()
-            .map(|(_, whom)| whom)
-            .filter(|whom| lies(whom))
-            .collect();
-        let (banned, liars) = (count(banned.len()), count(liars));
-        let holds = ratio(banned, liars) >= part;
-        judge(
-            "liars_banned",
-            format!("{:.0}%", part * 100.0),
-            format!("{banned} of {liars}"),
-            holds,
-        );
-    }
+pub(crate) fn of(due: &Due<'_>, seen: &Seen<'_>) -> Vec<Verdict> {
+    let must = due.must;
+    let mut verdicts = Verdicts::default();
+    verdicts.items(must, due, seen);
+    verdicts.bytes(must, seen);
+    verdicts.peers(must, due, seen);
+    verdicts.reputations(must, due, seen);
     if let Some(most) = must.max_memory_mib {
-        let found = seen.memory >> 20;
-        judge(
-            "max_memory_mib",
-            format!("at most {most}"),
-            found.to_string(),
-            found <= most,
-        );
+        verdicts.at_most("max_memory_mib", most, seen.memory >> 20);
     }
-    if !must.honest_may_be_banned {
-        let banned: Vec<_> = honest_bans().filter(|(_, whom)| !lies(whom)).collect();
-        judge(
-            "honest_may_be_banned",
-            "none".to_owned(),
-            format!("{} {banned:?}", banned.len()),
-            banned.is_empty(),
-        );
-    }
-    judge(
+    verdicts.judge(
         "once_and_known",
-        "no oddity".to_owned(),
+        "no oddity",
         first_of(seen.odd),
         seen.odd.is_empty(),
     );
-    verdicts
+    verdicts.0
+}
+
+#[derive(Default)]
+struct Verdicts(Vec<Verdict>);
+
+impl Verdicts {
+    fn judge(
+        &mut self,
+        what: impl Into<String>,
+        wanted: impl Into<String>,
+        found: impl Display,
+        holds: bool,
+    ) {
+        self.0.push(Verdict {
+            what: what.into(),
+            wanted: wanted.into(),
+            found: found.to_string(),
+            holds,
+        });
+    }
+
+    fn at_most<T: PartialOrd + Display>(&mut self, what: impl Into<String>, most: T, found: T) {
+        let holds = found <= most;
+        self.judge(what, format!("at most {most}"), found, holds);
+    }
+
+    fn items(&mut self, must: &Must, due: &Due<'_>, seen: &Seen<'_>) {
+        let all = seen.deliveries;
+        if all.items > 0 {
+            let found = format!("{} of {}", all.taken, all.items);
+            let holds = ratio(all.taken, all.items) >= must.taken;
+            self.judge("taken", percent(must.taken), found, holds);
+        }
+        self.limits("", &must.limits(), must.within, all);
+        for kind in Kind::ALL {
+            let Some(limits) = must.of(kind) else {
+                continue;
+            };
+            let of_kind = Deliveries::of(seen.items, Some(kind), due);
+            let prefix = format!("{}.", kind.name());
+            self.limits(&prefix, limits, must.within(kind), &of_kind);
+        }
+    }
+
+    fn limits(&mut self, prefix: &str, limits: &Limits, within: Duration, found: &Deliveries) {
+        if limits.is_empty() {
+            return;
+        }
+        // Where nothing was due nothing was shown, and that is no fault of deliveries.
+        if found.due == 0 {
+            let what = format!("{prefix}due");
+            return self.judge(what, "at least one delivery", Quantile::NothingDue, false);
+        }
+        if let Some(part) = limits.delivered {
+            let delivered = ratio(found.in_time, found.due);
+            self.judge(
+                format!("{prefix}delivered"),
+                format!("{} within {within:?}", percent(part)),
+                format!(
+                    "{:.3}%: {} of {}, {} never",
+                    delivered * 100.0,
+                    found.in_time,
+                    found.due,
+                    found.missing
+                ),
+                delivered >= part,
+            );
+        }
+        for (name, part, most) in [("p90", 0.9, limits.p90), ("p99", 0.99, limits.p99)] {
+            let Some(most) = most else { continue };
+            let quantile = found.quantile(part);
+            let holds = matches!(quantile, Quantile::After(took) if took <= most);
+            let wanted = format!("at most {most:?}");
+            self.judge(format!("{prefix}{name}"), wanted, quantile, holds);
+        }
+        if let Some(most) = limits.max_hops {
+            let what = format!("{prefix}max_hops");
+            if found.missing == 0 {
+                self.at_most(what, most, found.hops);
+            } else {
+                let wanted = format!("at most {most}");
+                self.judge(what, wanted, Quantile::NotDelivered, false);
+            }
+        }
+    }
+
+    fn bytes(&mut self, must: &Must, seen: &Seen<'_>) {
+        let sent: u64 = seen.nodes.iter().map(|node| node.sent.line).sum();
+        let mut limit = |what: &str, most: Option<f64>, of: u64| {
+            let Some(most) = most else { return };
+            let found = ratio(sent, of);
+            let holds = of > 0 && found <= most;
+            self.judge(
+                what,
+                format!("at most {most}"),
+                format!("{found:.2}"),
+                holds,
+            );
+        };
+        let found = seen.deliveries;
+        limit(
+            "bytes_per_useful_byte",
+            must.bytes_per_useful_byte,
+            found.useful,
+        );
+        limit("bytes_per_delivery", must.bytes_per_delivery, found.came);
+    }
+
+    fn peers(&mut self, must: &Must, due: &Due<'_>, seen: &Seen<'_>) {
+        if let Some(fewest) = must.min_peers {
+            let honest = seen.nodes.iter().filter(|node| node.runs && !node.lies);
+            let found = honest.map(|node| node.peers).min().unwrap_or(0);
+            let wanted = format!("at least {fewest}");
+            self.judge("min_peers", wanted, found, found >= fewest);
+        }
+        if let Some(peers) = &must.peers {
+            let wanted = format!("{} within {:?}", peers.count, peers.within);
+            let judged = seen.lives.iter().filter(|life| {
+                let until = life.from + peers.within;
+                !due.liars.contains(&life.node)
+                    && until <= due.duration
+                    && due.ran_between(life.node, life.from, until)
+            });
+            let took: Vec<Option<Duration>> = judged
+                .map(|life| Some(life.reached?.saturating_sub(life.from)))
+                .collect();
+            let in_time = |took: &&Option<Duration>| took.is_some_and(|took| took <= peers.within);
+            let good = took.iter().filter(in_time).count();
+            // `None` is the least of all.
+            let slowest = if took.contains(&None) {
+                None
+            } else {
+                took.iter().flatten().max()
+            };
+            let slowest = slowest.map_or("never".to_owned(), |slowest| format!("{slowest:?}"));
+            let found = format!("{good} of {} starts, the slowest {slowest}", took.len());
+            self.judge(
+                "peers",
+                wanted,
+                found,
+                !took.is_empty() && good == took.len(),
+            );
+        }
+    }
+
+    fn reputations(&mut self, must: &Must, due: &Due<'_>, seen: &Seen<'_>) {
+        let lies = |node: &Node| due.liars.contains(node);
+        let honest_bans = || seen.bans.iter().filter(|(by, _)| !lies(by));
+        if let Some(part) = must.liars_banned {
+            let banned: BTreeSet<_> = honest_bans()
+                .map(|(_, whom)| whom)
+                .filter(|whom| lies(whom))
+                .collect();
+            let (banned, liars) = (count(banned.len()), count(due.liars.len()));
+            let found = format!("{banned} of {liars}");
+            let holds = ratio(banned, liars) >= part;
+            self.judge("liars_banned", percent(part), found, holds);
+        }
+        if !must.honest_may_be_banned {
+            let banned: Vec<_> = honest_bans().filter(|(_, whom)| !lies(whom)).collect();
+            let found = format!("{} {banned:?}", banned.len());
+            self.judge("honest_may_be_banned", "none", found, banned.is_empty());
+        }
+        if let Some(fewest) = must.min_honest_score {
+            let honest = seen
+                .scores
+                .iter()
+                .filter(|((by, whom), _)| !lies(by) && !lies(whom));
+            let lowest = honest.min_by(|(_, one), (_, other)| one.total_cmp(other));
+            let found = lowest.map_or("none was scored".to_owned(), |((by, whom), score)| {
+                format!("{score:.1}, of node {whom} with node {by}")
+            });
+            let holds = lowest.is_none_or(|(_, score)| *score >= fewest);
+            self.judge(
+                "min_honest_score",
+                format!("at least {fewest}"),
+                found,
+                holds,
+            );
+        }
+    }
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.2}%", part * 100.0)
 }
 
 fn first_of(odd: &[String]) -> String {
     odd.first().map_or("none".to_owned(), |first| {
         format!("{}, first: {first}", odd.len())
     })
-}
-
-/// The honest items' way to honest nodes.
-#[derive(Debug, Default)]
-pub struct Spreading {
-    /// Deliveries that should happen in time.
-    pub due: u64,
-    /// Those that did.
-    pub in_time: u64,
-    /// How long all took, in order.
-    pub latencies: Vec<Duration>,
-    /// The most links that one went over.
-    pub hops: usize,
-    /// Bytes of items that came to nodes.
-    pub useful: u64,
-}
-
-impl Spreading {
-    fn of(scenario: &Scenario, ran: &[Vec<Span>], seen: &Seen<'_>) -> Self {
-        let mut spreading = Self::default();
-        let within = scenario.must.within;
-        let ran_between = |node: Node, from: Duration, until: Duration| {
-            let spans = ran.get(node).map(Vec::as_slice).unwrap_or_default();
-            let covers = |(begin, end): &Span| *begin <= from && end.is_none_or(|end| end >= until);
-            spans.iter().any(covers)
-        };
-        let honest = |node: Node| seen.nodes.get(node).is_some_and(|node| !node.lies);
-        for item in seen.items.iter().filter(|item| honest(item.by)) {
-            spreading.add(item, &honest);
-            let until = item.at + within;
-            if until > scenario.duration || !ran_between(item.by, item.at, until) {
-                continue;
-            }
-            for node in (0..scenario.nodes).filter(|node| *node != item.by && honest(*node)) {
-                if !ran_between(node, item.at, until) {
-                    continue;
-                }
-                spreading.due += 1;
-                let came = item.came.get(&node);
-                spreading.in_time += u64::from(came.is_some_and(|came| came.at <= until));
-            }
-        }
-        spreading.latencies.sort_unstable();
-        spreading
-    }
-
-    fn add(&mut self, item: &Spread, honest: &impl Fn(Node) -> bool) {
-        for (_, came) in item.came.iter().filter(|(node, _)| honest(**node)) {
-            self.latencies.push(came.at.saturating_sub(item.at));
-            self.hops = self.hops.max(came.hops);
-            self.useful += count(item.bytes);
-        }
-    }
-
-    /// So long took this part of the deliveries, at most.
-    fn quantile(&self, part: f64) -> Option<Duration> {
-        quantile(&self.latencies, part)
-    }
-}
-
-/// Of durations in order, the one below which this part of them is.
-pub fn quantile(ordered: &[Duration], part: f64) -> Option<Duration> {
-    #[allow(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an index"
-    )]
-    let index = (ordered.len() as f64 * part).ceil() as usize;
-    ordered.get(index.saturating_sub(1)).copied()
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a ratio for people")]
@@ -227,3 +267,6 @@ fn ratio(part: u64, all: u64) -> f64 {
 fn count(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

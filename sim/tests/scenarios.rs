@@ -97,6 +97,23 @@ fn a_run_says_what_held_and_shows_what_happened() {
                 .all(|item| item["came"].as_object().map(serde_json::Map::len) == Some(4))
     );
     assert_eq!(trace["seed"], 7);
+    assert!(items.iter().all(|item| item["taken"] == true));
+    let bytes = &trace["bytes"];
+    let count = |name: &str| bytes[name].as_u64().expect("a count");
+    let items = bytes["items"].as_object().expect("kinds");
+    assert_eq!(items.len(), 3, "{bytes}");
+    let parts = ["headers", "again", "framing", "rest"].map(count);
+    let of_items: u64 = items.values().filter_map(serde_json::Value::as_u64).sum();
+    assert_eq!(
+        parts.iter().sum::<u64>() + of_items,
+        count("lines"),
+        "{bytes}"
+    );
+    assert!(parts.iter().all(|part| *part > 0), "{bytes}");
+    assert!(
+        said.contains("votes ") && said.contains("on all lines"),
+        "{said}"
+    );
     let page = std::fs::read_to_string(page).expect("it is written");
     assert!(page.contains("a few nodes in a line") && !page.contains("\"DATA\""));
 }
@@ -115,4 +132,56 @@ fn what_is_wrong_is_told_with_field_and_value() {
     let missing = sim(&["no-such-scenario"]);
     assert_eq!(missing.status.code(), Some(2));
     assert!(text(&missing.stderr).contains("no-such-scenario"));
+}
+
+#[test]
+fn seeds_that_are_not_there_are_no_seeds_that_hold() {
+    let file = file("no_seeds.toml", SMALL);
+    let file = file.to_str().expect("readable");
+    let last = u64::MAX.to_string();
+    let none = sim(&[file, "--seed", &last, "--seeds", "2"]);
+    assert_eq!(none.status.code(), Some(2), "{}", text(&none.stdout));
+    assert!(
+        text(&none.stderr).contains("no 2 seeds"),
+        "{}",
+        text(&none.stderr)
+    );
+    let zero = sim(&[file, "--seeds", "0"]);
+    assert_eq!(zero.status.code(), Some(2));
+    let one = sim(&[file, "--seed", &last, "--times", "3"]);
+    let said = text(&one.stdout);
+    assert!(one.status.success(), "{said}{}", text(&one.stderr));
+    assert!(
+        said.contains("the same 3 times") && said.contains("1 of 1 seeds hold"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_seed_that_fails_is_told_with_a_smaller_scenario_that_fails_too() {
+    let hard = SMALL.replace(
+        "delivered = 1.0",
+        "vote = { p99 = \"1ms\" }\ndelivered = 1.0\nwithin = \"2s\"",
+    );
+    let file = file("hard.toml", &hard);
+    let run = sim(&[file.to_str().expect("readable"), "--seed", "5", "--shrink"]);
+    let said = text(&run.stdout);
+    assert_eq!(run.status.code(), Some(1), "{said}{}", text(&run.stderr));
+    assert!(
+        said.contains("BROKEN: vote.p99") && said.contains("--seed 5"),
+        "{said}"
+    );
+    let place = said.split("./build.sh sim ").last().unwrap_or_default();
+    let place = place.split_whitespace().next().expect("a file");
+    let small = std::fs::read_to_string(place).expect("it is written");
+    assert!(
+        !small.contains("transaction") && !small.contains("block"),
+        "{small}"
+    );
+    let again = sim(&[place, "--seed", "5"]);
+    assert!(
+        text(&again.stdout).contains("BROKEN  vote.p99"),
+        "{}",
+        text(&again.stdout)
+    );
 }

@@ -5,8 +5,10 @@
 //! stands still until [`clock::advance`] moves it, and all randomness follows from a seed. Whatever reads a clock, however deep
 //! in whichever crate, reads this one, so none can leak. All other threads get the system's.
 //!
-//! Only a program that makes the system call itself passes by this. For `getrandom` a filter of the kernel stands there, and ends
-//! the process ([`begin`] says whether the kernel takes it); the system call for the time is made by nothing but the C library.
+//! Only a program that makes the system call itself passes by this. For `getrandom` a filter of the kernel stands there ([`trap::set`]), and ends
+//! the process; the system call for the time is made by nothing but the C library.
+//!
+//! A third symbol is that which starts threads (`pthread_create`): on a thread in virtual time it ends the process.
 //!
 //! Linux only.
 
@@ -14,7 +16,8 @@ pub mod clock;
 mod cost;
 mod entropy;
 mod random;
-mod trap;
+mod thread;
+pub mod trap;
 
 pub use cost::{cpu_time, peak_memory};
 pub use random::Random;
@@ -31,13 +34,12 @@ pub fn is_virtual() -> bool {
     VIRTUAL.get()
 }
 
-/// From now on this thread lives in virtual time, and its randomness follows from the seed. Returns whether real randomness is
-/// trapped too.
+/// From now on this thread lives in virtual time, and its randomness follows from the seed.
 ///
 /// # Errors
 /// The standard library's clock or randomness is not this crate's: it was linked in another way, or this thread has
 /// made a hash table before.
-pub fn begin(seed: u64) -> Result<bool, &'static str> {
+pub fn begin(seed: u64) -> Result<(), &'static str> {
     entropy::seed(seed);
     VIRTUAL.set(true);
     let before = entropy::taken();
@@ -51,5 +53,5 @@ pub fn begin(seed: u64) -> Result<bool, &'static str> {
     if !clock::is_below_std() {
         return Err("the standard library's clock is not the virtual one");
     }
-    Ok(trap::set())
+    Ok(())
 }

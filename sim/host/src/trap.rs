@@ -6,7 +6,7 @@ const MESSAGE: &[u8] =
     b"sim: a crate asked the kernel itself for randomness, so this run can't be repeated\n";
 
 /// Whether the kernel takes the filter. It holds for this thread and those that it starts.
-pub(crate) fn set() -> bool {
+pub fn set() -> bool {
     let code = |code: u32| u16::try_from(code).unwrap_or(u16::MAX);
     let wanted = u32::try_from(libc::SYS_getrandom).unwrap_or(u32::MAX);
     let step = |code: u16, k: u32, jt: u8, jf: u8| sock_filter { code, jt, jf, k };

@@ -2,8 +2,10 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
+use serde::Serialize;
+
 use super::{
-    now,
+    now, on_wire,
     pipe::{Stream, WeakStream},
     transport::Listener,
 };
@@ -23,14 +25,28 @@ pub struct Line {
     pub down: u64,
 }
 
+/// What a host has put on its line, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Sent {
+    /// All of it.
+    pub line: u64,
+    /// Of that, packets' headers.
+    pub headers: u64,
+    /// Of that, packets that were sent again, their headers with them.
+    pub again: u64,
+}
+
 pub(super) struct Host {
     pub(super) address: Ipv4Addr,
     pub(super) region: usize,
     pub(super) line: Line,
     pub(super) group: usize,
     pub(super) takes_inbound: bool,
+    /// All that it sends is lost, and what is sent to it.
+    pub(super) is_dark: bool,
+    pub(super) has_power: bool,
     pub(super) listeners: BTreeMap<u16, Listener>,
-    pub(super) sent: u64,
+    pub(super) sent: Sent,
     /// When all that is on its way through the line will be through.
     pub(super) up_free: Duration,
     down_free: Duration,
@@ -48,8 +64,10 @@ impl Host {
             line,
             group: 0,
             takes_inbound: true,
+            is_dark: false,
+            has_power: true,
             listeners: BTreeMap::new(),
-            sent: 0,
+            sent: Sent::default(),
             up_free: Duration::ZERO,
             down_free: Duration::ZERO,
             port: FIRST_PORT,
@@ -65,18 +83,29 @@ impl Host {
         port
     }
 
-    /// So many bytes go through the line outwards, after all others: when the last is out.
+    /// So many bytes of a stream go through the line outwards, after all others: when the last is out.
     pub(super) fn send(&mut self, bytes: usize) -> Duration {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.sent += bytes;
-        self.up_free = self.up_free.max(now()) + takes(bytes, self.line.up);
+        let wire = count(on_wire(bytes));
+        self.sent.headers += wire - count(bytes);
+        self.put(wire)
+    }
+
+    /// The same, once more.
+    pub(super) fn send_again(&mut self, bytes: usize) {
+        let wire = count(on_wire(bytes));
+        self.sent.again += wire;
+        self.put(wire);
+    }
+
+    fn put(&mut self, wire: u64) -> Duration {
+        self.sent.line += wire;
+        self.up_free = self.up_free.max(now()) + takes(wire, self.line.up);
         self.up_free
     }
 
     /// The same inwards.
     pub(super) fn receive(&mut self, bytes: usize) -> Duration {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.down_free = self.down_free.max(now()) + takes(bytes, self.line.down);
+        self.down_free = self.down_free.max(now()) + takes(count(on_wire(bytes)), self.line.down);
         self.down_free
     }
 
@@ -103,4 +132,8 @@ fn takes(bytes: u64, bandwidth: u64) -> Duration {
     }
     let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(bandwidth);
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+}
+
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }

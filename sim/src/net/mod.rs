@@ -2,7 +2,8 @@
 //!
 //! A path has a latency, jitter and loss; a host's line a bandwidth each way, which all of its connections share. What goes over them
 //! are streams of bytes, as TCP's (`pipe.rs`), and a libp2p transport makes connections of two (`transport.rs`). Paths can be cut, in one
-//! direction too, groups of hosts parted, hosts switched off, and hosts may take no connections from outside, as behind a NAT.
+//! direction too, groups of hosts parted, hosts put into a black hole or without power, and hosts may take no connections from outside, as
+//! behind a NAT. Each of these says how things are from now on; who has several reasons for one keeps count of them itself.
 //!
 //! There is one network a thread, which is the simulation's, as there is one clock.
 
@@ -20,7 +21,7 @@ use std::{
 use selkie_sim_host::{Random, clock};
 
 use host::Host;
-pub use host::Line;
+pub use host::{Line, Sent};
 pub use transport::transport;
 
 use crate::executor::Node;
@@ -141,9 +142,36 @@ pub fn reset(one: Node, other: Node) {
     }
 }
 
-/// Bytes that this host has put on its line, packets' headers with them.
-pub fn sent(node: Node) -> u64 {
-    with(|network| network.hosts.get(node).map_or(0, |host| host.sent))
+/// Whether all that is sent to this host or by it is lost, and nobody is told.
+pub fn black_hole(node: Node, is_dark: bool) {
+    with(|network| {
+        if let Some(host) = network.hosts.get_mut(node) {
+            host.is_dark = is_dark;
+        }
+    });
+}
+
+/// Whether the host has power. One that loses it tells nobody, whatever its process does while it ends; once it has power again, it
+/// knows of no connection, and resets those over which something comes.
+pub fn power(node: Node, has_power: bool) {
+    let had = with(|network| {
+        let host = network.hosts.get_mut(node)?;
+        Some(std::mem::replace(&mut host.has_power, has_power))
+    });
+    if had == Some(true) && !has_power {
+        let streams = with(|network| network.streams(|(one, other)| one == node || other == node));
+        for stream in streams {
+            stream.vanish(node);
+        }
+    }
+}
+
+/// What this host has put on its line.
+pub fn sent(node: Node) -> Sent {
+    with(|network| {
+        let host = network.hosts.get(node);
+        host.map(|host| host.sent).unwrap_or_default()
+    })
 }
 
 /// Forgets all hosts.
@@ -163,7 +191,12 @@ impl Network {
         if from == to {
             return Some(Path::default());
         }
-        if source.group != target.group || self.cuts.contains(&(from, to)) {
+        let reaches = |host: &Host| host.has_power && !host.is_dark;
+        if source.group != target.group
+            || self.cuts.contains(&(from, to))
+            || !reaches(source)
+            || !reaches(target)
+        {
             return None;
         }
         Some(self.usual_path(from, to))
@@ -189,6 +222,13 @@ impl Network {
         self.random.as_mut().map_or(0.0, Random::unit)
     }
 
+    /// Of so many packets in a row: the first that is lost, and how many are.
+    fn losses(&mut self, packets: usize, loss: f64) -> Option<(usize, usize)> {
+        let mut lost = (0..packets).filter(|_| self.chance(loss));
+        let first = lost.next()?;
+        Some((first, 1 + lost.count()))
+    }
+
     /// How long bytes take on this path, this time.
     fn delay(&mut self, path: Path) -> Duration {
         if path.jitter.is_zero() {
@@ -205,7 +245,12 @@ impl Network {
 
 /// So many bytes of a stream on the wire.
 fn on_wire(bytes: usize) -> usize {
-    bytes + bytes.div_ceil(SEGMENT).max(1) * HEADERS
+    bytes + packets(bytes) * HEADERS
+}
+
+/// In how many packets they go; the end of a stream has one too.
+fn packets(bytes: usize) -> usize {
+    bytes.div_ceil(SEGMENT).max(1)
 }
 
 /// The moment.

@@ -3,16 +3,21 @@
 //! What is written goes through the sender's line, along the path, and through the receiver's line, in order, in pieces of at most
 //! [`MAX_PIECE`]. Modelled is what decides how long that takes:
 //!
-//! - The congestion window: [`INITIAL_WINDOW`] bytes may be under way, and for each byte that is acknowledged one more
-//!   (RFC 5681's slow start, RFC 6928's beginning), up to [`MAX_WINDOW`]. A loss halves it. After [`IDLE`] of silence it is what it was at first.
-//! - A lost packet holds up all that is behind it: for a round trip where enough follows to tell the sender, else until its timer
-//!   rings ([`MIN_TIMEOUT`] and a round trip, doubled each time, at most [`MAX_TIMEOUT`]; RFC 6298). So does a path that is cut; what was
-//!   sent is there once the path is back and the timer has rung.
+//! - The congestion window (RFC 5681): [`INITIAL_WINDOW`] bytes may be under way (RFC 6928), and for each byte that is acknowledged one more,
+//!   up to [`MAX_WINDOW`], or up to half of what it was when something was lost last; beyond that one segment a window. A loss halves
+//!   it, once a round trip; after a timeout it is one segment. After [`IDLE`] of silence it is what it was at first.
+//! - Each packet of a piece may be lost, and what it carried comes again, on the sender's line too. What was before it is there; it holds up all
+//!   that is behind it: for a round trip where three packets follow to tell the sender, else, and where it is lost again, until the
+//!   sender's timer rings ([`MIN_TIMEOUT`] and a round trip, doubled each time, at most [`MAX_TIMEOUT`]; RFC 6298).
+//! - On a path that is cut all is lost; it comes once the path is back and the timer has rung. What comes is acknowledged on the path back: where
+//!   that one is cut, the receiver has it and the sender does not know, so that its window fills, and then it stalls.
+//! - A sender whose timer has rung [`MAX_TIMEOUTS`] times in a row gives the connection up, after about a quarter of an hour.
 //! - The receiver takes [`RECEIVE_WINDOW`] bytes that nobody has read.
 //! - The line's queue: who would have bytes wait there longer than [`QUEUE`] waits itself, and so does who has bytes of its own there for longer
 //!   than [`TURN`], so that connections take turns.
 //!
-//! Not modelled: the kernel's own buffer before the window, acknowledgements' share of the line, packets out of order.
+//! Not modelled: the kernel's own buffer before the window, acknowledgements' share of the line, the loss of single ones (the next says it
+//! all), packets out of order.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +32,7 @@ use bytes::{Buf, Bytes};
 use futures::{AsyncRead, AsyncWrite};
 use selkie_sim_host::clock::{self, Key};
 
-use super::{SEGMENT, now, on_wire, with};
+use super::{SEGMENT, now, packets, with};
 use crate::{executor::Node, record};
 
 const MAX_PIECE: usize = 64 << 10;
@@ -37,7 +42,11 @@ const MAX_WINDOW: usize = 4 << 20;
 const RECEIVE_WINDOW: usize = 4 << 20;
 const IDLE: Duration = Duration::from_secs(1);
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
-const MAX_TIMEOUT: Duration = Duration::from_secs(60);
+const MAX_TIMEOUT: Duration = Duration::from_secs(120);
+/// As Linux has it (`tcp_retries2`), and the longest timeout too.
+const MAX_TIMEOUTS: u32 = 15;
+/// Packets behind a lost one that tell the sender.
+const TELLING: usize = 3;
 const QUEUE: Duration = Duration::from_millis(20);
 const TURN: Duration = Duration::from_millis(2);
 
@@ -80,6 +89,16 @@ impl Stream {
     pub(super) fn break_off(&self) {
         for pipe in [&self.reads, &self.writes] {
             lock(pipe).break_off();
+        }
+    }
+
+    /// This node's end is gone, and says nothing.
+    pub(super) fn vanish(&self, node: Node) {
+        for pipe in [&self.reads, &self.writes] {
+            let mut pipe = lock(pipe);
+            if pipe.from == node {
+                pipe.vanish();
+            }
         }
     }
 
@@ -143,6 +162,10 @@ struct Pipe {
     from: Node,
     to: Node,
     window: usize,
+    /// Up to here the window grows fast.
+    threshold: usize,
+    /// Until then the window is not halved again.
+    is_halved_until: Duration,
     /// Sent and not acknowledged.
     under_way: usize,
     /// When which are.
@@ -158,9 +181,18 @@ struct Pipe {
     last_arrives: Duration,
     /// Pieces that are at the end of the path and wait for one before them.
     held: usize,
-    /// What held one up comes to its end then.
+    /// What held one up comes to its end at a moment that is known.
     is_held: bool,
+    /// Packets of the first piece on the path that are under way once more.
+    again: usize,
+    /// All that is held was lost on a path that was cut.
+    is_swallowed: bool,
+    /// How often the timer has rung in a row.
     timeouts: u32,
+    /// What has come and the sender does not know of.
+    untold: usize,
+    /// The sender's timer runs for that.
+    probes: bool,
     /// There, from these moments on.
     readable: VecDeque<(Duration, Bytes)>,
     unread: usize,
@@ -168,6 +200,8 @@ struct Pipe {
     /// Nobody reads any more.
     is_left: bool,
     is_broken: bool,
+    /// The sender has given it up; nobody tells the receiver.
+    is_given_up: bool,
 }
 
 impl Pipe {
@@ -176,6 +210,8 @@ impl Pipe {
             from,
             to,
             window: INITIAL_WINDOW,
+            threshold: MAX_WINDOW,
+            is_halved_until: Duration::ZERO,
             under_way: 0,
             acknowledged: VecDeque::new(),
             last_sent: now(),
@@ -186,12 +222,17 @@ impl Pipe {
             last_arrives: Duration::ZERO,
             held: 0,
             is_held: false,
+            again: 0,
+            is_swallowed: false,
             timeouts: 0,
+            untold: 0,
+            probes: false,
             readable: VecDeque::new(),
             unread: 0,
             reader: Waits::default(),
             is_left: false,
             is_broken: false,
+            is_given_up: false,
         }
     }
 
@@ -206,6 +247,21 @@ impl Pipe {
         self.readable.clear();
         self.writer.wake();
         self.reader.wake();
+    }
+
+    /// What is on the path is lost, and nothing more comes.
+    fn vanish(&mut self) {
+        self.is_closed = true;
+        self.flying.clear();
+        self.held = 0;
+        self.untold = 0;
+    }
+
+    /// The sender's timer has rung too often.
+    fn give_up(&mut self) {
+        self.vanish();
+        self.is_given_up = true;
+        self.writer.wake();
     }
 
     /// A way there and back.
@@ -225,7 +281,12 @@ impl Pipe {
             }
             self.acknowledged.pop_front();
             self.under_way = self.under_way.saturating_sub(count);
-            self.window = self.window.saturating_add(count).min(MAX_WINDOW);
+            let more = if self.window < self.threshold {
+                count
+            } else {
+                count * SEGMENT / self.window
+            };
+            self.window = (self.window + more).min(MAX_WINDOW);
         }
         if self.under_way == 0 && now.saturating_sub(self.last_sent) > IDLE {
             self.window = self.window.min(INITIAL_WINDOW);
@@ -266,10 +327,7 @@ impl Pipe {
             let path = network.usual_path(self.from, self.to);
             let delay = network.delay(path);
             let sender = network.hosts.get_mut(self.from);
-            (
-                sender.map_or_else(now, |host| host.send(on_wire(count))),
-                delay,
-            )
+            (sender.map_or_else(now, |host| host.send(count)), delay)
         });
         self.is_out = is_out;
         self.last_arrives = self.last_arrives.max(is_out + delay);
@@ -283,33 +341,77 @@ impl Pipe {
     /// As many pieces as were held have come to the end of the path. Returns when to look again, if something holds them up.
     fn arrive(&mut self) -> Option<Duration> {
         while self.held > 0 {
-            let piece = self.flying.front()?;
-            let (count, enough) = (piece.len(), self.flying.len() > 3);
-            let (path, lost) = with(|network| {
-                let path = network.path(self.from, self.to);
-                let packets = count.div_ceil(SEGMENT).max(1);
-                let loss = path.map_or(0.0, |path| path.loss);
-                #[allow(clippy::cast_precision_loss)]
-                let lost = 1.0 - (1.0 - loss).powf(packets as f64);
-                (path, network.chance(lost))
-            });
-            if path.is_none() || lost {
-                self.window = (self.window / 2).max(MIN_WINDOW);
-                let round_trip = self.round_trip();
-                if path.is_some() && enough {
-                    return Some(now() + round_trip);
+            let mut flying = self.flying.iter().map(Bytes::len);
+            let first = flying.next()?;
+            let behind: usize = flying.take(TELLING).map(packets).sum();
+            let Some(path) = with(|network| network.path(self.from, self.to)) else {
+                self.is_swallowed = true;
+                return self.timer(first.min(SEGMENT));
+            };
+            if std::mem::take(&mut self.is_swallowed) {
+                let swallowed = self.flying.iter().take(self.held).map(Bytes::len).sum();
+                self.send_again(swallowed);
+            }
+            let is_again = self.again > 0;
+            let drawn = if is_again { self.again } else { packets(first) };
+            let Some((intact, lost)) = with(|network| network.losses(drawn, path.loss)) else {
+                self.timeouts = 0;
+                self.again = 0;
+                self.held -= 1;
+                if let Some(piece) = self.flying.pop_front() {
+                    self.deliver(piece);
                 }
-                let timeout = (MIN_TIMEOUT + round_trip) * (1 << self.timeouts.min(16));
-                self.timeouts += 1;
-                return Some(now() + timeout.min(MAX_TIMEOUT));
+                continue;
+            };
+            if !is_again && intact > 0 {
+                let head = self.flying.front_mut()?.split_to(intact * SEGMENT);
+                self.deliver(head);
             }
-            self.timeouts = 0;
-            self.held -= 1;
-            if let Some(piece) = self.flying.pop_front() {
-                self.deliver(piece);
+            self.again = lost;
+            let bytes = first.min(lost * SEGMENT);
+            if !is_again && drawn - intact - 1 + behind >= TELLING {
+                self.send_again(bytes);
+                self.halve();
+                return Some(now() + self.round_trip());
             }
+            return self.timer(bytes);
         }
         None
+    }
+
+    /// So many bytes are sent again once the sender's timer has rung: when. `None` where it has rung too often.
+    fn timer(&mut self, bytes: usize) -> Option<Duration> {
+        if self.timeouts == MAX_TIMEOUTS {
+            self.give_up();
+            return None;
+        }
+        self.threshold = (self.window / 2).max(MIN_WINDOW);
+        self.window = SEGMENT;
+        self.send_again(bytes);
+        let timeout = self.timeout() * (1 << self.timeouts);
+        self.timeouts += 1;
+        Some(now() + timeout.min(MAX_TIMEOUT))
+    }
+
+    /// The timer's first time.
+    fn timeout(&self) -> Duration {
+        MIN_TIMEOUT + self.round_trip()
+    }
+
+    fn halve(&mut self) {
+        if now() >= self.is_halved_until {
+            self.is_halved_until = now() + self.round_trip();
+            self.threshold = (self.window / 2).max(MIN_WINDOW);
+            self.window = self.threshold;
+        }
+    }
+
+    fn send_again(&self, bytes: usize) {
+        with(|network| {
+            if let Some(host) = network.hosts.get_mut(self.from) {
+                host.send_again(bytes);
+            }
+        });
     }
 
     fn deliver(&mut self, piece: Bytes) {
@@ -317,11 +419,15 @@ impl Pipe {
         let count = piece.len();
         let (there, back) = with(|network| {
             let receiver = network.hosts.get_mut(self.to);
-            let there = receiver.map_or_else(now, |host| host.receive(on_wire(count)));
-            (there, network.usual_path(self.to, self.from).latency)
+            let there = receiver.map_or_else(now, |host| host.receive(count));
+            let is_open = network.path(self.to, self.from).is_some();
+            let back = network.usual_path(self.to, self.from).latency;
+            (there, is_open.then_some(back))
         });
-        self.acknowledged.push_back((there + back, count));
-        self.writer.until(there + back);
+        self.untold += count;
+        if let Some(back) = back {
+            self.acknowledge(there + back);
+        }
         if self.is_left {
             return;
         }
@@ -332,6 +438,13 @@ impl Pipe {
         } else {
             self.reader.until(there);
         }
+    }
+
+    /// At this moment the sender knows of all that has come.
+    fn acknowledge(&mut self, moment: Duration) {
+        let count = std::mem::take(&mut self.untold);
+        self.acknowledged.push_back((moment, count));
+        self.writer.until(moment);
     }
 
     fn read(&mut self, room: &mut [u8], cx: &Context<'_>) -> Poll<io::Result<usize>> {
@@ -393,6 +506,43 @@ fn go_on(pipe: &Shared, mut this: MutexGuard<'_, Pipe>) {
     if let Some(moment) = again {
         let pipe = Arc::clone(pipe);
         clock::call_at(moment, move || go_on(&pipe, lock(&pipe)));
+    } else {
+        probe_later(pipe, this);
+    }
+}
+
+/// Where the sender does not know of what has come, its timer runs.
+fn probe_later(pipe: &Shared, mut this: MutexGuard<'_, Pipe>) {
+    if this.untold > 0 && !this.probes {
+        this.probes = true;
+        let moment = now() + this.timeout();
+        probe_at(pipe, moment);
+    }
+}
+
+fn probe_at(pipe: &Shared, moment: Duration) {
+    let pipe = Arc::clone(pipe);
+    clock::call_at(moment, move || probe(&pipe, &mut lock(&pipe)));
+}
+
+/// It sends some of it again, which is acknowledged where it can be.
+fn probe(pipe: &Shared, this: &mut Pipe) {
+    // What is held up has a timer of its own, and is acknowledged together with this.
+    this.probes = this.untold > 0 && !this.is_held;
+    if !this.probes {
+        return;
+    }
+    let is_open = with(|network| {
+        network.path(this.from, this.to).is_some() && network.path(this.to, this.from).is_some()
+    });
+    if is_open {
+        this.probes = false;
+        this.timeouts = 0;
+        this.send_again(SEGMENT);
+        let moment = now() + this.round_trip();
+        this.acknowledge(moment);
+    } else if let Some(moment) = this.timer(SEGMENT) {
+        probe_at(pipe, moment);
     }
 }
 
@@ -437,6 +587,9 @@ impl AsyncWrite for End {
         let mut pipe = lock(&self.0.writes);
         if pipe.is_broken {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        if pipe.is_given_up {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         if pipe.is_closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));

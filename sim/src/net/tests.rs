@@ -83,11 +83,13 @@ impl Sink {
         listen(node, address, move |mut connection| {
             let sink = same.clone();
             executor::spawn(Some(node), async move {
-                let mut all = Vec::new();
-                let ended = connection.read_to_end(&mut all).await;
-                sink.0.borrow_mut().0.extend(all);
-                if ended.is_ok() {
-                    sink.0.borrow_mut().1 = Some(now());
+                let mut room = vec![0; 64 << 10];
+                while let Ok(count) = connection.read(&mut room).await {
+                    if count == 0 {
+                        sink.0.borrow_mut().1 = Some(now());
+                        break;
+                    }
+                    sink.0.borrow_mut().0.extend(&room[..count]);
                 }
             });
         });
@@ -132,7 +134,7 @@ fn a_transfer_takes_what_its_line_and_its_window_take() {
         let ended = sink.ended().expect("all is there");
         // The line takes 1.03 s with headers; before, a round trip and a half to connect and some to open the window.
         assert!(ended > 1_150 * MS && ended < 1_600 * MS, "{ended:?}");
-        let on_line = sent(0);
+        let on_line = sent(0).line;
         assert!(on_line > 1_027_000 && on_line < 1_040_000, "{on_line}");
     });
 }
@@ -251,5 +253,161 @@ fn where_nobody_listens_a_dial_is_refused_and_behind_a_nat_nobody_answers() {
         send(0, places[1].clone(), vec![1]);
         executor::run_until(Duration::from_secs(10));
         assert!(sink.0.borrow().0.is_empty());
+    });
+}
+
+/// Writes until it can't, and tells how much it could, and why it could no more.
+fn pour(from: Node, to: Multiaddr) -> Rc<RefCell<(usize, Option<std::io::Error>)>> {
+    let poured = Rc::new(RefCell::new((0, None)));
+    let told = Rc::clone(&poured);
+    executor::spawn(Some(from), async move {
+        let mut connection = dial(from, to).await.expect("it is there");
+        let bytes = some_bytes(10_000);
+        loop {
+            match connection.write(&bytes).await {
+                Ok(count) => told.borrow_mut().0 += count,
+                Err(error) => {
+                    told.borrow_mut().1 = Some(error);
+                    // It is held, as by somebody who has not looked.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    });
+    poured
+}
+
+#[test]
+fn acknowledgements_do_not_cross_a_cut_so_a_sender_that_is_heard_stalls_and_goes_on_later() {
+    virtually(|| {
+        let places = hosts(2, path(20 * MS), MEGABYTE);
+        let sink = Sink::open(1, places[1].clone());
+        send(0, places[1].clone(), some_bytes(3_000_000));
+        executor::run_until(500 * MS);
+        // What the sender sends arrives, and it hears nothing of that.
+        cut(1, 0, true);
+        executor::run_until(2_000 * MS);
+        let stalled = sink.0.borrow().0.len();
+        executor::run_until(4_000 * MS);
+        assert_eq!(sink.0.borrow().0.len(), stalled, "its window is full");
+        assert!(stalled > 300_000 && stalled < 2_900_000, "{stalled}");
+        cut(1, 0, false);
+        executor::run_until(Duration::from_secs(40));
+        assert_eq!(sink.0.borrow().0, some_bytes(3_000_000));
+        assert!(sink.ended().is_some());
+    });
+}
+
+#[test]
+fn who_is_never_acknowledged_gives_up_after_a_quarter_of_an_hour() {
+    for cut_off in [(1, 0), (0, 1)] {
+        virtually(move || {
+            let places = hosts(2, path(20 * MS), MEGABYTE);
+            let sink = Sink::open(1, places[1].clone());
+            let poured = pour(0, places[1].clone());
+            executor::run_until(Duration::from_secs(1));
+            cut(cut_off.0, cut_off.1, true);
+            executor::run_until(Duration::from_secs(10 * 60));
+            assert!(poured.borrow().1.is_none(), "{cut_off:?}");
+            executor::run_until(Duration::from_secs(20 * 60));
+            let error = poured.borrow().1.as_ref().map(std::io::Error::kind);
+            assert_eq!(error, Some(std::io::ErrorKind::TimedOut), "{cut_off:?}");
+            assert!(sink.ended().is_none(), "nobody tells the receiver");
+        });
+    }
+}
+
+#[test]
+fn a_lost_packet_holds_up_what_is_behind_it_and_nothing_before_it() {
+    virtually(|| {
+        let lossy = Path {
+            loss: 0.05,
+            ..path(100 * MS)
+        };
+        let places = hosts(80, lossy, Line::default());
+        // Ten packets, which are one piece.
+        let sinks: Vec<_> = (0..40)
+            .map(|pair| {
+                let sink = Sink::open(pair + 40, places[pair + 40].clone());
+                send(pair, places[pair + 40].clone(), some_bytes(10 * SEGMENT));
+                sink
+            })
+            .collect();
+        executor::run_until(350 * MS);
+        let came = || sinks.iter().map(|sink| sink.0.borrow().0.len() / SEGMENT);
+        assert!(came().any(|packets| packets > 0 && packets < 10));
+        assert!(came().any(|packets| packets == 10));
+        executor::run_until(Duration::from_secs(60));
+        assert!(came().all(|packets| packets == 10));
+        // One in twenty, and that many of them again.
+        let again: u64 = (0..40).map(|node| sent(node).again).sum();
+        let packets = again / 1500;
+        assert!(packets > 8 && packets < 50, "{packets} of 400");
+    });
+}
+
+#[test]
+fn single_packets_are_lost_as_often_as_those_of_long_pieces() {
+    virtually(|| {
+        begin(vec![vec![path(MS)]], Random::new(3));
+        let (mut single, mut long) = (0, 0);
+        with(|network| {
+            for _ in 0..1_000 {
+                single += (0..45)
+                    .filter(|_| network.losses(1, 0.01).is_some())
+                    .count();
+                long += network.losses(45, 0.01).map_or(0, |(_, lost)| lost);
+            }
+            assert_eq!(network.losses(45, 0.0), None);
+            assert_eq!(network.losses(3, 1.0), Some((0, 3)));
+        });
+        assert!(single.abs_diff(long) < 100 && long > 350, "{single} {long}");
+    });
+}
+
+#[test]
+fn a_black_hole_takes_all_both_ways_and_gives_it_back() {
+    virtually(|| {
+        let places = hosts(3, path(20 * MS), MEGABYTE);
+        let sink = Sink::open(1, places[1].clone());
+        send(0, places[1].clone(), some_bytes(500_000));
+        executor::run_until(300 * MS);
+        black_hole(1, true);
+        let before = sink.0.borrow().0.len();
+        send(2, places[1].clone(), vec![7; 9]);
+        executor::run_until(Duration::from_secs(5));
+        assert_eq!(sink.0.borrow().0.len(), before);
+        black_hole(1, false);
+        executor::run_until(Duration::from_secs(40));
+        assert_eq!(sink.0.borrow().0.len(), 500_009);
+    });
+}
+
+#[test]
+fn a_host_without_power_says_nothing_and_later_knows_of_no_connection() {
+    virtually(|| {
+        let places = hosts(2, path(20 * MS), MEGABYTE);
+        let sink = Sink::open(1, places[1].clone());
+        let poured = pour(0, places[1].clone());
+        executor::run_until(Duration::from_secs(1));
+        power(1, false);
+        executor::kill(1);
+        let before = poured.borrow().0;
+        executor::run_until(Duration::from_secs(30));
+        assert!(poured.borrow().1.is_none(), "nobody has told the sender");
+        assert!(poured.borrow().0 - before < 1_000_000);
+        power(1, true);
+        executor::run_until(Duration::from_secs(100));
+        let error = poured.borrow().1.as_ref().map(std::io::Error::kind);
+        assert_eq!(error, Some(std::io::ErrorKind::ConnectionReset));
+        // The other way: who reads hears nothing at all.
+        let listener = Sink::open(0, places[0].clone());
+        let _ = pour(1, places[0].clone());
+        executor::run_until(Duration::from_secs(101));
+        power(1, false);
+        executor::kill(1);
+        executor::run_until(Duration::from_secs(4_000));
+        assert!(listener.ended().is_none() && sink.ended().is_none());
+        assert!(!listener.0.borrow().0.is_empty());
     });
 }

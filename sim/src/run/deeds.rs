@@ -1,10 +1,14 @@
 //! What is done to the nodes, and when.
 
-use std::{rc::Rc, time::Duration};
+use std::{cmp::Reverse, rc::Rc, time::Duration};
 
 use selkie_sim_host::{Random, clock};
 
-use super::{Run, item::Made};
+use super::{
+    Run,
+    effects::Effect,
+    item::{Chain, Made},
+};
 use crate::{
     Simulation,
     executor::{self, Node},
@@ -15,96 +19,103 @@ use crate::{
 /// Something that is done to the nodes.
 #[derive(Clone, Debug)]
 pub(super) enum Deed {
-    Crash(Vec<Node>),
-    Restart(Vec<Node>),
-    Part(usize),
-    Cut(Vec<Node>, Vec<Node>, bool),
+    /// Something that lasts begins: its number.
+    Begin(usize),
     Reset(Vec<Node>),
-    SlowDown(Vec<Node>, Duration),
-    Line(Vec<Node>, Option<net::Line>),
-    TakeInbound(Vec<Node>, bool),
-    Skew(Vec<Node>, i64),
     Publish(Node, Made),
+    /// Something that lasted ends.
+    End(usize),
+}
+
+/// All that is to be done.
+#[derive(Debug, Default)]
+pub(super) struct Deeds {
+    /// The latest first, once they are sorted.
+    waiting: Vec<(Duration, Deed)>,
+    /// What lasts, by number.
+    effects: Vec<Effect>,
+}
+
+impl Deeds {
+    fn lasts(&mut self, at: Duration, until: Option<Duration>, effect: Effect) {
+        let number = self.effects.len();
+        self.effects.push(effect);
+        self.waiting.push((at, Deed::Begin(number)));
+        self.waiting
+            .extend(until.map(|until| (until, Deed::End(number))));
+    }
+
+    /// At one moment they come as they were planned, but for ends, which come last: what touches is one.
+    pub(super) fn sort(&mut self) {
+        self.waiting.reverse();
+        self.waiting
+            .sort_by_key(|(at, deed)| Reverse((*at, matches!(deed, Deed::End(_)))));
+    }
+
+    /// When the next is due.
+    pub(super) fn next(&self) -> Option<Duration> {
+        self.waiting.last().map(|(at, _)| *at)
+    }
+
+    fn pop(&mut self, now: Duration) -> Option<Deed> {
+        self.waiting
+            .pop_if(|(at, _)| *at <= now)
+            .map(|(_, deed)| deed)
+    }
 }
 
 impl Run {
     /// What a fault does, and when.
     pub(super) fn plan(&mut self, fault: &Fault, random: &mut Random) {
         let count = self.scenario.nodes;
-        let mut deeds = |at: Duration, deed: Deed, until: Option<Duration>, undone: Deed| {
-            self.deeds.push((at, deed));
-            self.deeds.extend(until.map(|until| (until, undone)));
-        };
-        match fault {
-            Fault::Crash { at, until, nodes } => {
-                let nodes = nodes.choose(count, random);
-                deeds(
-                    *at,
-                    Deed::Crash(nodes.clone()),
-                    *until,
-                    Deed::Restart(nodes),
-                );
-            }
-            Fault::Partition { at, until, groups } => {
-                deeds(*at, Deed::Part(*groups), Some(*until), Deed::Part(1));
-            }
-            Fault::Cut {
-                at,
-                until,
-                from,
-                to,
-            } => {
-                let (from, to) = (from.choose(count, random), to.choose(count, random));
-                let cut = |is_cut| Deed::Cut(from.clone(), to.clone(), is_cut);
-                deeds(*at, cut(true), Some(*until), cut(false));
-            }
-            Fault::Reset { at, nodes } => {
-                let nodes = nodes.choose(count, random);
-                self.deeds.push((*at, Deed::Reset(nodes)));
-            }
-            Fault::SlowCpu {
-                at,
-                until,
-                nodes,
-                poll,
-            } => {
-                let nodes = nodes.choose(count, random);
-                let slow = Deed::SlowDown(nodes.clone(), *poll);
-                deeds(
-                    *at,
-                    slow,
-                    Some(*until),
-                    Deed::SlowDown(nodes, Duration::ZERO),
-                );
+        let mut choose = |nodes: &Nodes| nodes.choose(count, random).into_iter().collect();
+        let effect = match fault {
+            Fault::Crash {
+                nodes, loses_disk, ..
+            } => Effect::Down {
+                nodes: choose(nodes),
+                loses_disk: *loses_disk,
+            },
+            Fault::PowerOff {
+                nodes, loses_disk, ..
+            } => Effect::Off {
+                nodes: choose(nodes),
+                loses_disk: *loses_disk,
+            },
+            Fault::Blackhole { nodes, .. } => Effect::Dark(choose(nodes)),
+            Fault::Partition { groups, .. } => Effect::Parted(*groups),
+            Fault::Cut { from, to, .. } => Effect::Cut {
+                from: choose(from),
+                to: choose(to),
+            },
+            Fault::SlowCpu { nodes, poll, .. } => Effect::SlowCpu(choose(nodes), *poll),
+            Fault::SlowApplication { nodes, check, .. } => {
+                Effect::SlowApplication(choose(nodes), *check)
             }
             Fault::Line {
-                at,
-                until,
                 nodes,
                 up_mbit,
                 down_mbit,
+                ..
             } => {
-                let nodes = nodes.choose(count, random);
                 let line = net::Line {
                     up: bytes_a_second(*up_mbit),
                     down: bytes_a_second(*down_mbit),
                 };
-                let other = Deed::Line(nodes.clone(), Some(line));
-                deeds(*at, other, Some(*until), Deed::Line(nodes, None));
+                Effect::Line(choose(nodes), line)
             }
-            Fault::NoInbound { at, until, nodes } => {
-                let nodes = nodes.choose(count, random);
-                let none = Deed::TakeInbound(nodes.clone(), false);
-                deeds(*at, none, *until, Deed::TakeInbound(nodes, true));
-            }
-            Fault::Skew { at, nodes, seconds } => {
-                let nodes = nodes.choose(count, random);
+            Fault::NoInbound { nodes, .. } => Effect::NoInbound(choose(nodes)),
+            Fault::Skew { nodes, seconds, .. } => {
                 #[allow(
                     clippy::cast_possible_truncation,
                     reason = "checked to be below 2^63 ns"
                 )]
                 let nanoseconds = (seconds * 1e9) as i64;
-                self.deeds.push((*at, Deed::Skew(nodes, nanoseconds)));
+                Effect::Skew(choose(nodes), nanoseconds)
+            }
+            Fault::Reset { at, nodes } => {
+                let nodes = nodes.choose(count, random);
+                return self.deeds.waiting.push((*at, Deed::Reset(nodes)));
             }
             Fault::Liars {
                 at,
@@ -125,126 +136,127 @@ impl Run {
                     };
                     self.publish(&lies, &[*liar], true, random);
                 }
-                self.liars.extend(nodes);
+                return self.liars.extend(nodes);
             }
-        }
+        };
+        let (at, until) = fault.times();
+        self.deeds.lasts(at, until, effect);
     }
 
     /// Does what is due.
     pub(super) fn act(&mut self, simulation: &mut Simulation) {
-        while let Some((_, deed)) = self.deeds.pop_if(|(at, _)| *at <= clock::now()) {
+        while let Some(deed) = self.deeds.pop(clock::now()) {
             self.perform(deed, simulation);
         }
     }
 
+    fn note(&self, simulation: &Simulation, node: Node, what: &str) {
+        simulation.note(node, what);
+        self.shared.borrow_mut().note(node, format!("[{what}]"));
+    }
+
     fn perform(&mut self, deed: Deed, simulation: &mut Simulation) {
         let count = self.scenario.nodes;
-        let note = |nodes: &[Node], what: &str| {
-            for node in nodes {
-                simulation.note(*node, what);
-                self.shared.borrow_mut().note(*node, format!("[{what}]"));
-            }
-        };
         match deed {
-            Deed::Crash(nodes) => {
-                note(&nodes, "crashes");
-                for node in nodes {
-                    self.stopped(node);
-                    simulation.crash(node);
+            Deed::Begin(number) => {
+                let effect = self.deeds.effects[number].clone();
+                for node in effect.nodes(count) {
+                    self.note(simulation, node, effect.words().0);
                 }
-            }
-            Deed::Restart(nodes) => {
-                note(&nodes, "starts again");
-                for node in nodes {
-                    if simulation.node(node).is_none() {
-                        self.start(simulation, node);
+                self.effects.begin(number, effect.clone());
+                self.apply(&effect, simulation);
+                if effect.loses_disk() {
+                    for node in effect.nodes(count) {
+                        simulation.rename(node);
                     }
                 }
             }
-            Deed::Part(groups) => {
-                let all: Vec<Node> = (0..count).collect();
-                note(
-                    &all,
-                    if groups > 1 {
-                        "is parted from others"
-                    } else {
-                        "reaches all again"
-                    },
-                );
-                all.into_iter()
-                    .for_each(|node| net::part(node, node * groups / count));
-            }
-            Deed::Cut(from, to, is_cut) => {
-                note(
-                    &from,
-                    if is_cut {
-                        "is not heard any more"
-                    } else {
-                        "is heard again"
-                    },
-                );
-                for one in &from {
-                    to.iter().for_each(|other| net::cut(*one, *other, is_cut));
+            Deed::End(number) => {
+                let Some(effect) = self.effects.end(number) else {
+                    return;
+                };
+                for node in effect.nodes(count) {
+                    self.note(simulation, node, effect.words().1);
                 }
+                self.apply(&effect, simulation);
             }
             Deed::Reset(nodes) => {
-                note(&nodes, "loses its connections");
                 for node in nodes {
+                    self.note(simulation, node, "loses its connections");
                     (0..count).for_each(|other| net::reset(node, other));
                 }
             }
-            Deed::SlowDown(nodes, poll) => {
-                note(
-                    &nodes,
-                    if poll.is_zero() {
-                        "is fast again"
-                    } else {
-                        "is slow"
-                    },
-                );
-                nodes
-                    .into_iter()
-                    .for_each(|node| executor::slow_down(node, poll));
-            }
-            Deed::Line(nodes, line) => {
-                note(&nodes, "has another line");
-                for node in nodes {
-                    net::set_line(node, line.unwrap_or(self.lines[node]));
+            Deed::Publish(by, made) => self.hand_in(by, made, simulation),
+        }
+    }
+
+    /// Makes the nodes that an effect is about what they are to be, now that it has begun or ended.
+    fn apply(&mut self, effect: &Effect, simulation: &mut Simulation) {
+        for node in effect.nodes(self.scenario.nodes) {
+            match effect {
+                Effect::Down { .. } | Effect::Off { .. } => self.turn(node, simulation),
+                Effect::Dark(_) => net::black_hole(node, self.effects.is_dark(node)),
+                Effect::Parted(_) => {
+                    net::part(node, self.effects.group(node, self.scenario.nodes));
                 }
-            }
-            Deed::TakeInbound(nodes, takes) => {
-                note(
-                    &nodes,
-                    if takes {
-                        "takes connections again"
-                    } else {
-                        "takes no connections"
-                    },
-                );
-                nodes
-                    .into_iter()
-                    .for_each(|node| net::take_inbound(node, takes));
-            }
-            Deed::Publish(by, made) => {
-                let Some(manager) = simulation.node(by).cloned() else {
-                    return;
-                };
-                let shared = Rc::clone(&self.shared);
-                executor::spawn(Some(by), async move {
-                    if let Err(error) = manager.submit(made.item()).await {
-                        let words = format!("node {by}: {error}");
-                        record::event(by, &words);
-                        shared.borrow_mut().not_taken.push(words);
+                Effect::Cut { to, .. } => {
+                    for other in to {
+                        net::cut(node, *other, self.effects.is_cut(node, *other));
                     }
-                });
-            }
-            Deed::Skew(nodes, nanoseconds) => {
-                note(&nodes, "has another date");
-                nodes
-                    .into_iter()
-                    .for_each(|node| executor::skew(node, nanoseconds));
+                }
+                Effect::SlowCpu(..) => executor::slow_down(node, self.effects.poll(node)),
+                Effect::SlowApplication(..) => {
+                    simulation.work_takes_on(node, self.effects.check(node));
+                }
+                Effect::Line(..) => {
+                    let line = self.effects.line(node).unwrap_or(self.lines[node]);
+                    net::set_line(node, line);
+                }
+                Effect::NoInbound(_) => net::take_inbound(node, self.effects.takes_inbound(node)),
+                Effect::Skew(..) => executor::skew(node, self.effects.skew(node)),
             }
         }
+    }
+
+    /// Ends a node's process or starts one, and its host's power.
+    fn turn(&mut self, node: Node, simulation: &mut Simulation) {
+        let (is_down, runs) = (self.effects.is_down(node), simulation.node(node).is_some());
+        // Without power nothing says goodbye.
+        net::power(node, !self.effects.is_off(node));
+        if is_down && runs {
+            self.stopped(node, simulation);
+            simulation.crash(node);
+        } else if !is_down && !runs {
+            self.note(simulation, node, "starts again");
+            self.start(simulation, node);
+        }
+    }
+
+    /// A node's user hands in an item, where the node runs.
+    fn hand_in(&self, by: Node, made: Made, simulation: &Simulation) {
+        let Some(manager) = simulation.node(by).cloned() else {
+            return;
+        };
+        let item = made.item();
+        let id = Chain { lies: true }.id(&item);
+        self.shared.borrow_mut().spreads.published(
+            by,
+            made.kind,
+            item.data().len(),
+            &id,
+            clock::now(),
+        );
+        let shared = Rc::clone(&self.shared);
+        executor::spawn(Some(by), async move {
+            match manager.submit(item).await {
+                Ok(id) => shared.borrow_mut().spreads.taken(&id),
+                Err(error) => {
+                    let words = format!("node {by}: {error}");
+                    record::event(by, &words);
+                    shared.borrow_mut().not_taken.push(words);
+                }
+            }
+        });
     }
 
     /// Items at random moments, each of one of these nodes.
@@ -270,7 +282,39 @@ impl Run {
                 seed: random.next_u64(),
                 lies,
             };
-            self.deeds.push((at, Deed::Publish(by, made)));
+            self.deeds.waiting.push((at, Deed::Publish(by, made)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_at_a_moment_ends_after_what_begins_then() {
+        let second = Duration::from_secs(1);
+        let mut deeds = Deeds::default();
+        for (from, until) in [(2, 5), (5, 8), (1, 2)] {
+            let cut = Effect::Dark([0].into());
+            deeds.lasts(from * second, Some(until * second), cut);
+        }
+        deeds.waiting.push((5 * second, Deed::Reset(vec![0])));
+        deeds.sort();
+        let order: Vec<_> = std::iter::from_fn(|| deeds.pop(Duration::MAX))
+            .map(|deed| format!("{deed:?}"))
+            .collect();
+        assert_eq!(
+            order,
+            [
+                "Begin(2)",
+                "Begin(0)",
+                "End(2)",
+                "Begin(1)",
+                "Reset([0])",
+                "End(0)",
+                "End(1)"
+            ]
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The nodes' chain and its items.
 
 use bytes::Bytes;
-use selkie::{Application, Checked, Item, ItemKind, Transaction};
+use selkie::{Application, Checked, Item, ItemId, ItemKind, Transaction};
 use selkie_sim_host::Random;
 
 use crate::scenario::Kind;
@@ -41,6 +41,11 @@ pub(super) struct Chain {
 }
 
 impl Chain {
+    /// An item's identity, whatever it is worth.
+    pub(super) fn id(&self, item: &Item) -> ItemId {
+        item.check(self).id
+    }
+
     fn check(&self, data: &Bytes) -> Checked {
         if !self.lies && data.first() == Some(&LIE) {
             return Checked::reject(data, "it is a lie");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, RegionPlan, Scenario, ScenarioError};
+use super::{Fault, Kind, Limits, RegionPlan, Scenario, ScenarioError};
 use crate::net::Path;
 
 /// The most nodes.
@@ -130,6 +130,11 @@ impl Scenario {
                     format!("{poll:?} is over a second")
                 })
             }
+            Fault::SlowApplication { check, .. } => {
+                hold(&field("check"), *check <= Duration::from_secs(60), || {
+                    format!("{check:?} is over a minute")
+                })
+            }
             Fault::Line {
                 up_mbit, down_mbit, ..
             } => {
@@ -151,8 +156,12 @@ impl Scenario {
 
     fn check_musts(&self) -> Checked {
         let must = &self.must;
-        if let Some(delivered) = must.delivered {
-            part("must.delivered", delivered)?;
+        part("must.taken", must.taken)?;
+        self.check_limits("must", &must.limits(), None)?;
+        for kind in Kind::ALL {
+            if let Some(limits) = must.of(kind) {
+                self.check_limits(&format!("must.{}", kind.name()), limits, Some(kind))?;
+            }
         }
         if let Some(banned) = must.liars_banned {
             part("must.liars_banned", banned)?;
@@ -164,15 +173,49 @@ impl Scenario {
                 format!("{banned} of none: there are no liars")
             })?;
         }
-        if let Some(factor) = must.bytes_per_useful_byte {
-            hold("must.bytes_per_useful_byte", factor >= 1.0, || {
-                format!("{factor} is below 1")
+        for (field, factor) in [
+            ("must.bytes_per_useful_byte", must.bytes_per_useful_byte),
+            ("must.bytes_per_delivery", must.bytes_per_delivery),
+        ] {
+            let factor = factor.unwrap_or(1.0);
+            hold(field, factor >= 1.0, || format!("{factor} is below 1"))?;
+        }
+        if let Some(peers) = &must.peers {
+            let fits = (1..self.nodes).contains(&peers.count);
+            hold("must.peers.count", fits, || {
+                format!(
+                    "{} is not from 1 to {}, the others",
+                    peers.count,
+                    self.nodes - 1
+                )
+            })?;
+            within("must.peers.within", peers.within, self.duration)?;
+        }
+        if let Some(score) = must.min_honest_score {
+            hold("must.min_honest_score", score.is_finite(), || {
+                format!("{score} is no score")
             })?;
         }
-        let publishes = !self.publish.is_empty();
-        let asks = must.delivered.is_some() || must.p99.is_some();
-        hold("must.delivered", publishes || !asks, || {
-            "nothing is published".to_owned()
+        Ok(())
+    }
+
+    fn check_limits(&self, at: &str, limits: &Limits, kind: Option<Kind>) -> Checked {
+        part(
+            &format!("{at}.delivered"),
+            limits.delivered.unwrap_or_default(),
+        )?;
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let most = limits.within.unwrap_or(self.must.within);
+        within(&format!("{at}.within"), most, self.duration)?;
+        let is_published = self
+            .publish
+            .iter()
+            .any(|publish| kind.is_none_or(|kind| kind == publish.kind));
+        hold(at, is_published, || {
+            let what = kind.map_or("nothing".to_owned(), |kind| format!("no {}", kind.name()));
+            format!("{what} is published, of which that could hold")
         })
     }
 
@@ -200,6 +243,13 @@ fn hold(field: &str, holds: bool, why: impl FnOnce() -> String) -> Checked {
 fn part(field: &str, part: f64) -> Checked {
     hold(field, (0.0..=1.0).contains(&part), || {
         format!("{part} is not from 0 to 1")
+    })
+}
+
+/// A delivery that may take longer than the run is never judged.
+fn within(field: &str, within: Duration, duration: Duration) -> Checked {
+    hold(field, !within.is_zero() && within <= duration, || {
+        format!("{within:?} is not from 1 ns to the duration ({duration:?})")
     })
 }
 

@@ -10,7 +10,7 @@ use super::Nodes;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Fault {
-    /// Processes end where they stand; they come again with the same key, and nothing else.
+    /// Processes end where they stand, and their hosts end their connections; they come again with what is on their disks: their keys.
     Crash {
         /// When.
         #[serde(with = "humantime_serde")]
@@ -18,6 +18,35 @@ pub enum Fault {
         /// When they come again. **Default:** never.
         #[serde(default, with = "humantime_serde")]
         until: Option<Duration>,
+        /// Which.
+        nodes: Nodes,
+        /// Whether the disks are lost too: they come again as somebody else, at the same address. **Default:** no.
+        #[serde(default)]
+        loses_disk: bool,
+    },
+    /// Hosts lose their power: nobody is told that a connection has ended, and nothing answers. Once they have power again, they
+    /// know of none of their old connections and reset them as soon as something comes over them.
+    PowerOff {
+        /// When.
+        #[serde(with = "humantime_serde")]
+        at: Duration,
+        /// When they have power and their processes start again. **Default:** never.
+        #[serde(default, with = "humantime_serde")]
+        until: Option<Duration>,
+        /// Which.
+        nodes: Nodes,
+        /// As with a crash. **Default:** no.
+        #[serde(default)]
+        loses_disk: bool,
+    },
+    /// All that is sent to some nodes or by them is lost, and nobody is told; their processes run on.
+    Blackhole {
+        /// When.
+        #[serde(with = "humantime_serde")]
+        at: Duration,
+        /// When it arrives again.
+        #[serde(with = "humantime_serde")]
+        until: Duration,
         /// Which.
         nodes: Nodes,
     },
@@ -67,6 +96,20 @@ pub enum Fault {
         #[serde(with = "humantime_serde")]
         poll: Duration,
     },
+    /// The chain's code takes time: each check of a batch of items, and whatever else a node does off its task.
+    SlowApplication {
+        /// When.
+        #[serde(with = "humantime_serde")]
+        at: Duration,
+        /// When it is as fast as everybody's again.
+        #[serde(with = "humantime_serde")]
+        until: Duration,
+        /// Of which.
+        nodes: Nodes,
+        /// How long, instead of the scenario's `work_takes`.
+        #[serde(with = "humantime_serde")]
+        check: Duration,
+    },
     /// Hosts get another line.
     Line {
         /// When.
@@ -93,11 +136,14 @@ pub enum Fault {
         /// Which.
         nodes: Nodes,
     },
-    /// The date of hosts jumps.
+    /// The date of hosts jumps; the clock by which time is measured does not.
     Skew {
         /// When.
         #[serde(with = "humantime_serde")]
         at: Duration,
+        /// When it jumps back. **Default:** never.
+        #[serde(default, with = "humantime_serde")]
+        until: Option<Duration>,
         /// Which.
         nodes: Nodes,
         /// Forwards, or backwards where negative.
@@ -124,13 +170,18 @@ impl Fault {
     /// From when until when.
     pub fn times(&self) -> (Duration, Option<Duration>) {
         match self {
-            Self::Crash { at, until, .. } | Self::NoInbound { at, until, .. } => (*at, *until),
+            Self::Crash { at, until, .. }
+            | Self::PowerOff { at, until, .. }
+            | Self::NoInbound { at, until, .. }
+            | Self::Skew { at, until, .. } => (*at, *until),
             Self::Partition { at, until, .. }
+            | Self::Blackhole { at, until, .. }
             | Self::Cut { at, until, .. }
             | Self::SlowCpu { at, until, .. }
+            | Self::SlowApplication { at, until, .. }
             | Self::Line { at, until, .. }
             | Self::Liars { at, until, .. } => (*at, Some(*until)),
-            Self::Reset { at, .. } | Self::Skew { at, .. } => (*at, None),
+            Self::Reset { at, .. } => (*at, None),
         }
     }
 
@@ -138,7 +189,10 @@ impl Fault {
     pub(super) fn named(&self) -> Vec<(&'static str, &Nodes)> {
         match self {
             Self::Crash { nodes, .. }
+            | Self::PowerOff { nodes, .. }
+            | Self::Blackhole { nodes, .. }
             | Self::Reset { nodes, .. }
+            | Self::SlowApplication { nodes, .. }
             | Self::SlowCpu { nodes, .. }
             | Self::Line { nodes, .. }
             | Self::NoInbound { nodes, .. }

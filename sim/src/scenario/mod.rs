@@ -5,6 +5,7 @@
 
 mod check;
 mod fault;
+mod must;
 mod nodes;
 mod plan;
 mod world;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::plan::{allot, bytes_a_second};
 pub use self::{
     fault::Fault,
+    must::{Limits, Must, PeersBy},
     nodes::Nodes,
     plan::{LineClass, NetworkPlan, RegionPlan},
 };
@@ -77,6 +79,20 @@ pub enum Kind {
     Vote,
 }
 
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Transaction, Self::Block, Self::Vote];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transaction => "transaction",
+            Self::Block => "block",
+            Self::Vote => "vote",
+        }
+    }
+}
+
 /// Items that are published.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,49 +112,6 @@ pub struct Publish {
     pub per_second: f64,
     /// Their size; the bytes are random.
     pub bytes: usize,
-}
-
-/// What must hold at the end. Honest nodes are all that are no liars.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Must {
-    /// The part of deliveries that happen in time: of each honest item that was published so long before the end, to each honest node
-    /// that ran all that while.
-    pub delivered: Option<f64>,
-    /// What is in time. **Default:** 10 s.
-    #[serde(with = "humantime_serde")]
-    pub within: Duration,
-    /// The longest time in which 99 of 100 deliveries happen.
-    #[serde(with = "humantime_serde")]
-    pub p99: Option<Duration>,
-    /// The most hops of a delivery.
-    pub max_hops: Option<usize>,
-    /// The most bytes on all lines, for each byte of an item that came to a node.
-    pub bytes_per_useful_byte: Option<f64>,
-    /// The fewest peers that an honest running node has at the end.
-    pub min_peers: Option<usize>,
-    /// The part of liars that some honest node has banned.
-    pub liars_banned: Option<f64>,
-    /// The most memory that the process takes, in MiB. It is measured, and no part of the hash.
-    pub max_memory_mib: Option<u64>,
-    /// Whether honest nodes may be banned by honest ones. **Default:** no.
-    pub honest_may_be_banned: bool,
-}
-
-impl Default for Must {
-    fn default() -> Self {
-        Self {
-            delivered: None,
-            within: Duration::from_secs(10),
-            p99: None,
-            max_hops: None,
-            bytes_per_useful_byte: None,
-            min_peers: None,
-            liars_banned: None,
-            max_memory_mib: None,
-            honest_may_be_banned: false,
-        }
-    }
 }
 
 /// What is wrong with a scenario.

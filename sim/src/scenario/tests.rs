@@ -36,6 +36,33 @@ fn a_scenario_is_read() {
     assert_eq!(scenario.publish[0].from, Nodes::All);
     assert_eq!(scenario.fault[0].times().1, Some(Duration::from_secs(20)));
     assert_eq!(scenario.must.within, Duration::from_secs(10));
+    // What is published alone asks for no time.
+    let nothing = GOOD
+        .replace("delivered = 1.0", "")
+        .replace("60s", "31s")
+        .replace("degree = 4", "degree = 6");
+    assert!(Scenario::parse(&nothing).is_ok());
+}
+
+#[test]
+fn every_kind_of_fault_is_read() {
+    for fault in [
+        "kind = \"crash\"\nloses_disk = true",
+        "kind = \"power-off\"",
+        "kind = \"blackhole\"",
+        "kind = \"no-inbound\"",
+        "kind = \"slow-cpu\"\npoll = \"1ms\"",
+        "kind = \"slow-application\"\ncheck = \"1s\"",
+        "kind = \"line\"\nup_mbit = 1.0\ndown_mbit = 0.0",
+        "kind = \"skew\"\nseconds = -3.5",
+        "kind = \"liars\"\nper_second = 1.0\nbytes = 100",
+    ] {
+        let text = GOOD.replace("kind = \"crash\"", fault);
+        let scenario = Scenario::parse(&text).expect(fault);
+        let times = (Duration::from_secs(15), Some(Duration::from_secs(20)));
+        assert_eq!(scenario.fault[0].times(), times);
+        assert_eq!(scenario.fault[0].named().len(), 1);
+    }
 }
 
 #[test]
@@ -103,6 +130,56 @@ fn what_is_wrong_is_named_with_its_value() {
             "delivered = 1.0",
             "liars_banned = 1.0",
             &["must.liars_banned", "no liars"],
+        ),
+        (
+            "delivered = 1.0",
+            "delivered = 1.0\nwithin = \"2m\"",
+            &["must.within", "120s"],
+        ),
+        (
+            "delivered = 1.0",
+            "delivered = 1.0\ntaken = 1.5",
+            &["must.taken", "1.5"],
+        ),
+        (
+            "delivered = 1.0",
+            "vote = { p99 = \"1s\" }",
+            &["must.vote", "no vote is published"],
+        ),
+        (
+            "delivered = 1.0",
+            "transaction = { within = \"0s\", p90 = \"1s\" }",
+            &["must.transaction.within", "0ns"],
+        ),
+        (
+            "delivered = 1.0",
+            "transaction = { hops = 3 }",
+            &["unknown field `hops`"],
+        ),
+        (
+            "delivered = 1.0",
+            "bytes_per_delivery = 0.5",
+            &["must.bytes_per_delivery", "0.5"],
+        ),
+        (
+            "delivered = 1.0",
+            "peers = { count = 20, within = \"5s\" }",
+            &["must.peers.count", "20 is not"],
+        ),
+        (
+            "delivered = 1.0",
+            "peers = { count = 4, within = \"2m\" }",
+            &["must.peers.within", "120s"],
+        ),
+        (
+            "delivered = 1.0",
+            "min_honest_score = nan",
+            &["must.min_honest_score", "NaN"],
+        ),
+        (
+            "kind = \"crash\"",
+            "kind = \"slow-application\"\ncheck = \"2m\"",
+            &["fault[0].check", "120s"],
         ),
         (
             "[must]",

@@ -1,9 +1,12 @@
 //! `sim NAME`: runs a scenario of `scenarios/`, or a file, and says whether all holds that must.
 
+mod many;
+
 use std::{
     fmt::Write as _,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::ExitCode,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +16,12 @@ use std::{
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selkie_sim::{Scenario, report::Report, run::run, simulate, verdict::quantile};
+use selkie_sim::{
+    Scenario,
+    report::{Bytes, Report},
+    run::run,
+    simulate,
+};
 
 /// Runs real Selkie nodes in virtual time: a scenario, from a seed, and what must hold in it.
 #[derive(Parser)]
@@ -25,20 +33,32 @@ struct Options {
     /// All randomness follows from it.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// As many seeds, one after the other, each in a process of its own.
-    #[arg(long, default_value_t = 1)]
+    /// As many seeds, each in a process of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     seeds: u64,
+    /// So many processes at once, instead of one for each core.
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
     /// So many nodes, instead of the scenario's.
     #[arg(long)]
     nodes: Option<usize>,
     /// Runs each seed twice, and compares the hashes.
     #[arg(long)]
     twice: bool,
+    /// The same, so many times.
+    #[arg(long, conflicts_with = "twice")]
+    times: Option<NonZeroUsize>,
+    /// Another build of this program, which runs each seed the last time.
+    #[arg(long)]
+    beside: Option<PathBuf>,
+    /// Looks for a smaller scenario that fails as the first seed that does, and writes it to sim/target/shrunk.
+    #[arg(long)]
+    shrink: bool,
     /// Writes all that happened as JSON.
-    #[arg(long, conflicts_with_all = ["seeds", "twice"])]
+    #[arg(long, conflicts_with_all = ["seeds", "twice", "times", "shrink"])]
     trace: Option<PathBuf>,
     /// Writes a page that shows the run, for a browser.
-    #[arg(long, conflicts_with_all = ["seeds", "twice"])]
+    #[arg(long, conflicts_with_all = ["seeds", "twice", "times", "shrink"])]
     html: Option<PathBuf>,
     /// Lists the scenarios.
     #[arg(long)]
@@ -72,8 +92,8 @@ fn act(options: &Options) -> Outcome<bool> {
         scenario.nodes = nodes;
         scenario.check()?;
     }
-    if options.seeds > 1 || options.twice {
-        return many(options);
+    if options.seeds > 1 || options.times() > 1 || options.shrink {
+        return many::many(options, &file);
     }
     let report = one(&scenario, options)?;
     if let Some(trace) = &options.trace {
@@ -85,7 +105,7 @@ fn act(options: &Options) -> Outcome<bool> {
     }
     if options.brief {
         let broken = report.verdicts.iter().filter(|verdict| !verdict.holds);
-        let broken: Vec<_> = broken.map(|verdict| verdict.what).collect();
+        let broken: Vec<_> = broken.map(|verdict| verdict.what.as_str()).collect();
         println!(
             "{}",
             serde_json::json!({ "hash": report.hash, "broken": broken })
@@ -129,13 +149,24 @@ fn list() -> Outcome<()> {
 }
 
 impl Options {
-    /// What repeats a run.
-    fn again(&self, seed: u64) -> String {
-        format!("./build.sh sim {}", self.arguments(seed).join(" "))
+    /// How often each seed runs.
+    fn times(&self) -> usize {
+        let fewest = if self.twice || self.beside.is_some() {
+            2
+        } else {
+            1
+        };
+        self.times.map_or(fewest, usize::from).max(fewest)
     }
 
-    fn arguments(&self, seed: u64) -> Vec<String> {
-        let mut arguments = vec![self.scenario.clone().unwrap_or_default()];
+    /// What repeats a run.
+    fn again(&self, seed: u64) -> String {
+        let name = Path::new(self.scenario.as_deref().unwrap_or_default());
+        format!("./build.sh sim {}", self.arguments(name, seed).join(" "))
+    }
+
+    fn arguments(&self, scenario: &Path, seed: u64) -> Vec<String> {
+        let mut arguments = vec![scenario.display().to_string()];
         arguments.extend(["--seed".to_owned(), seed.to_string()]);
         if let Some(nodes) = self.nodes {
             arguments.extend(["--nodes".to_owned(), nodes.to_string()]);
@@ -179,72 +210,6 @@ fn one(scenario: &Scenario, options: &Options) -> Outcome<Report> {
     Ok(outcome?)
 }
 
-/// Runs of several seeds, and what they say.
-fn many(options: &Options) -> Outcome<bool> {
-    let mut failed = Vec::new();
-    let mut differ = Vec::new();
-    for seed in options.seed..options.seed.saturating_add(options.seeds) {
-        let first = child(options, seed)?;
-        let said = if first.broken.is_empty() {
-            "holds".to_owned()
-        } else {
-            format!("BROKEN: {}", first.broken.join(", "))
-        };
-        let mut line = format!(
-            "seed {seed}: {said}, hash {}",
-            first.hash.get(..16).unwrap_or(&first.hash)
-        );
-        if options.twice {
-            let second = child(options, seed)?;
-            if second.hash == first.hash {
-                line.push_str(", the same twice");
-            } else {
-                line.push_str(", ANOTHER the second time");
-                differ.push(seed);
-            }
-        }
-        println!("{line}");
-        if !first.broken.is_empty() {
-            failed.push(seed);
-        }
-    }
-    for seed in &failed {
-        println!("again: {}", options.again(*seed));
-    }
-    println!(
-        "{} of {} seeds hold{}",
-        options.seeds - u64::try_from(failed.len()).unwrap_or(0),
-        options.seeds,
-        if differ.is_empty() {
-            String::new()
-        } else {
-            format!("; not the same twice: {differ:?}")
-        }
-    );
-    Ok(failed.is_empty() && differ.is_empty())
-}
-
-#[derive(serde::Deserialize)]
-struct Brief {
-    hash: String,
-    broken: Vec<String>,
-}
-
-/// A run in a process of its own.
-fn child(options: &Options, seed: u64) -> Outcome<Brief> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(options.arguments(seed)).arg("--brief");
-    let output = command.stderr(Stdio::inherit()).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    match serde_json::from_str(&text) {
-        Ok(brief) => Ok(brief),
-        Err(_) => Ok(Brief {
-            hash: "none".to_owned(),
-            broken: vec![format!("it ended with {}", output.status)],
-        }),
-    }
-}
-
 /// A verdict and a table.
 fn told(scenario: &Scenario, report: &Report) -> String {
     let mut text = String::new();
@@ -262,28 +227,31 @@ fn told(scenario: &Scenario, report: &Report) -> String {
         report.cost.memory >> 20,
         report.cost.polls,
     ));
-    let mut latencies: Vec<Duration> = Vec::new();
-    for item in &report.items {
-        latencies.extend(
-            item.came
-                .values()
-                .map(|came| came.at.saturating_sub(item.at)),
-        );
+    for (kind, found) in &report.kinds {
+        let at = |took: Option<Duration>| {
+            took.map_or("never".to_owned(), |took| {
+                format!("{:.0} ms", took.as_secs_f64() * 1e3)
+            })
+        };
+        say(format!(
+            "{:<12} {} of {} taken, {} deliveries due: p50 {}, p90 {}, p99 {}, the last {}; up to {} hops",
+            format!("{}s", kind.name()),
+            found.taken,
+            found.items,
+            found.due,
+            at(found.p50),
+            at(found.p90),
+            at(found.p99),
+            at(found.last),
+            found.hops,
+        ));
     }
-    latencies.sort_unstable();
-    let at = |part| quantile(&latencies, part).unwrap_or_default().as_secs_f64() * 1e3;
-    say(format!(
-        "{} items, {} deliveries: p50 {:.0} ms, p90 {:.0} ms, p99 {:.0} ms, the last {:.0} ms; {} not taken",
-        report.items.len(),
-        latencies.len(),
-        at(0.5),
-        at(0.9),
-        at(0.99),
-        at(1.0),
-        report.not_taken.len(),
-    ));
+    say(bytes(&report.bytes));
     if let Some(first) = report.not_taken.first() {
-        say(format!("not taken, first: {first}"));
+        say(format!(
+            "{} not taken, first: {first}",
+            report.not_taken.len()
+        ));
     }
     for verdict in &report.verdicts {
         let mark = if verdict.holds { "holds " } else { "BROKEN" };
@@ -294,4 +262,24 @@ fn told(scenario: &Scenario, report: &Report) -> String {
     }
     say(format!("hash {}", report.hash));
     text
+}
+
+/// What went over the lines, by what it was.
+fn bytes(bytes: &Bytes) -> String {
+    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+    let mega = |count: u64| format!("{:.2} MB", count as f64 / 1e6);
+    let mut classes: Vec<String> = bytes
+        .items
+        .iter()
+        .map(|(kind, count)| format!("{}s {}", kind.name(), mega(*count)))
+        .collect();
+    for (name, count) in [
+        ("other messages", bytes.rest),
+        ("Noise and Yamux", bytes.framing),
+        ("packets' headers", bytes.headers),
+        ("sent again", bytes.again),
+    ] {
+        classes.push(format!("{name} {}", mega(count)));
+    }
+    format!("{} on all lines: {}", mega(bytes.lines), classes.join(", "))
 }

@@ -1,0 +1,249 @@
+use selkie::{ItemId, Keypair, PeerId};
+
+use super::*;
+use crate::{net::Sent, peering::Peering, run::Span, scenario::PeersBy, spread::Spreads};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a run has shown; at first nothing but three honest nodes for a minute.
+struct Shown {
+    must: Must,
+    ran: Vec<Vec<Span>>,
+    liars: BTreeSet<Node>,
+    spreads: Spreads,
+    peers: Vec<PeerId>,
+    lives: Peering,
+    bans: BTreeSet<(Node, Node)>,
+    scores: BTreeMap<(Node, Node), f64>,
+    odd: Vec<String>,
+}
+
+impl Shown {
+    fn new(must: Must) -> Self {
+        let keys = (0..3).map(|_| Keypair::generate_ed25519());
+        let peers: Vec<PeerId> = keys.map(|key| key.public().to_peer_id()).collect();
+        let mut spreads = Spreads::default();
+        for (node, peer) in peers.iter().enumerate() {
+            spreads.started(node, *peer);
+        }
+        let wanted = must.peers.as_ref().map_or(0, |peers| peers.count);
+        Self {
+            must,
+            ran: vec![vec![(Duration::ZERO, None)]; 3],
+            liars: BTreeSet::new(),
+            spreads,
+            peers,
+            lives: Peering::new(wanted),
+            bans: BTreeSet::new(),
+            scores: BTreeMap::new(),
+            odd: Vec::new(),
+        }
+    }
+
+    /// Node 0 publishes one at ten seconds, which came to the others after so many milliseconds.
+    fn item(mut self, kind: Kind, name: &[u8], took: &[u64]) -> Self {
+        let id = ItemId::sha256(name);
+        self.spreads.published(0, kind, 500, &id, 10 * SECOND);
+        self.spreads.taken(&id);
+        for (node, took) in (1..).zip(took) {
+            let at = 10 * SECOND + Duration::from_millis(*took);
+            self.spreads.came(node, self.peers[0], &id, at);
+        }
+        self
+    }
+
+    fn verdicts(self) -> Vec<Verdict> {
+        let node = |node| NodeReport {
+            peer: String::new(),
+            runs: true,
+            lies: self.liars.contains(&node),
+            peers: 2,
+            sent: Sent {
+                line: 1_000,
+                ..Sent::default()
+            },
+            streams: 0,
+            ran: Vec::new(),
+        };
+        let due = Due {
+            must: &self.must,
+            duration: 60 * SECOND,
+            ran: &self.ran,
+            liars: &self.liars,
+        };
+        let nodes: Vec<_> = (0..3).map(node).collect();
+        let items = self.spreads.judged(|item| due.nodes(item));
+        let deliveries = Deliveries::of(&items, None, &due);
+        let seen = Seen {
+            nodes: &nodes,
+            items: &items,
+            deliveries: &deliveries,
+            lives: self.lives.lives(),
+            bans: &self.bans,
+            scores: &self.scores,
+            odd: &self.odd,
+            memory: 5 << 20,
+        };
+        of(&due, &seen)
+    }
+
+    fn broken(self) -> Vec<String> {
+        let broken = self.verdicts().into_iter().filter(|each| !each.holds);
+        broken.map(|each| each.what).collect()
+    }
+}
+
+fn must(change: impl FnOnce(&mut Must)) -> Must {
+    let mut must = Must::default();
+    change(&mut must);
+    must
+}
+
+#[test]
+fn deliveries_hops_and_percentiles_are_those_of_all_that_were_due() {
+    let strict = || {
+        must(|must| {
+            must.delivered = Some(0.5);
+            must.p90 = Some(SECOND);
+            must.p99 = Some(SECOND);
+            must.max_hops = Some(3);
+        })
+    };
+    let good = Shown::new(strict()).item(Kind::Vote, b"v", &[100, 200]);
+    assert!(good.broken().is_empty());
+    let late = Shown::new(strict()).item(Kind::Vote, b"v", &[100, 1_200]);
+    assert_eq!(late.broken(), ["p90", "p99"]);
+    // Half of it is enough, and to the other half nothing can be said of time or hops.
+    let lost = Shown::new(strict()).item(Kind::Vote, b"v", &[100]);
+    let verdicts = lost.verdicts();
+    let broken: Vec<_> = verdicts.iter().filter(|each| !each.holds).collect();
+    let names: Vec<_> = broken.iter().map(|each| each.what.as_str()).collect();
+    assert_eq!(names, ["p90", "p99", "max_hops"]);
+    assert!(broken.iter().all(|each| each.found == "not delivered"));
+    // Where nothing is due, that is what is wrong.
+    assert_eq!(Shown::new(strict()).broken(), ["due"]);
+}
+
+#[test]
+fn what_a_node_does_not_take_is_told_and_may_be_allowed() {
+    for (taken, broken) in [(1.0, ["taken"].as_slice()), (0.5, &[])] {
+        let must = must(|must| must.taken = taken);
+        let mut shown = Shown::new(must).item(Kind::Block, b"b", &[1, 1]);
+        let refused = ItemId::sha256(b"refused");
+        let spreads = &mut shown.spreads;
+        spreads.published(1, Kind::Block, 5, &refused, 10 * SECOND);
+        assert_eq!(shown.broken(), broken);
+    }
+}
+
+#[test]
+fn each_kind_has_limits_of_its_own() {
+    let limits = must(|must| {
+        must.delivered = Some(1.0);
+        must.vote = Some(Limits {
+            delivered: Some(1.0),
+            within: Some(Duration::from_millis(500)),
+            ..Limits::default()
+        });
+        must.block = Some(Limits {
+            p99: Some(SECOND),
+            max_hops: Some(0),
+            ..Limits::default()
+        });
+    });
+    let shown = Shown::new(limits)
+        .item(Kind::Transaction, b"t", &[5_000, 5_000])
+        .item(Kind::Vote, b"v", &[400, 600])
+        .item(Kind::Block, b"b", &[2_000, 100]);
+    let broken = ["delivered", "block.p99", "block.max_hops", "vote.delivered"];
+    assert_eq!(shown.broken(), broken);
+}
+
+#[test]
+fn bytes_are_counted_for_each_delivery_and_each_byte_of_it() {
+    for (most, broken) in [(1_500.0, [].as_slice()), (1_499.0, &["bytes_per_delivery"])] {
+        let must = must(|must| {
+            must.bytes_per_delivery = Some(most);
+            must.bytes_per_useful_byte = Some(3.0);
+        });
+        let shown = Shown::new(must).item(Kind::Vote, b"v", &[1, 1]);
+        assert_eq!(shown.broken(), broken);
+    }
+    let nothing = must(|must| must.bytes_per_delivery = Some(9e9));
+    assert_eq!(Shown::new(nothing).broken(), ["bytes_per_delivery"]);
+}
+
+#[test]
+fn peers_must_be_there_in_time_at_each_start_that_lasts() {
+    let wanted = || {
+        must(|must| {
+            must.peers = Some(PeersBy {
+                count: 2,
+                within: 5 * SECOND,
+            });
+        })
+    };
+    let start = |shown: &mut Shown, node: Node, from: u32, took: &[u32]| {
+        shown.lives.started(node, from * SECOND);
+        for (which, took) in took.iter().enumerate() {
+            let peer = shown.peers[which];
+            shown.lives.connected(node, peer, (from + took) * SECOND);
+        }
+    };
+    let mut good = Shown::new(wanted());
+    start(&mut good, 0, 0, &[1, 5]);
+    // Its process ended before, and another began too late for the run.
+    good.ran[1] = vec![(Duration::ZERO, Some(3 * SECOND)), (57 * SECOND, None)];
+    start(&mut good, 1, 0, &[1]);
+    start(&mut good, 1, 57, &[]);
+    assert!(good.broken().is_empty());
+    for took in [&[1, 6][..], &[1]] {
+        let mut late = Shown::new(wanted());
+        start(&mut late, 0, 0, &[1, 2]);
+        start(&mut late, 2, 0, took);
+        assert_eq!(late.broken(), ["peers"]);
+    }
+    assert_eq!(Shown::new(wanted()).broken(), ["peers"], "none has started");
+}
+
+#[test]
+fn honest_nodes_keep_their_names_with_honest_ones() {
+    let mut limits = must(|must| {
+        must.liars_banned = Some(1.0);
+        must.min_honest_score = Some(-1.0);
+    });
+    let shown = |must: &Must| {
+        let mut shown = Shown::new(must.clone());
+        shown.liars.insert(2);
+        shown.scores = [((2, 0), -50.0), ((0, 2), -90.0), ((0, 1), -1.0)].into();
+        // The liar bans whom it likes.
+        shown.bans = [(0, 2), (2, 0)].into();
+        shown
+    };
+    assert!(shown(&limits).broken().is_empty());
+    let mut scored = shown(&limits);
+    scored.scores.insert((1, 0), -1.5);
+    scored.bans.remove(&(0, 2));
+    assert_eq!(scored.broken(), ["liars_banned", "min_honest_score"]);
+    let mut banned = shown(&limits);
+    banned.bans.insert((1, 0));
+    assert_eq!(banned.broken(), ["honest_may_be_banned"]);
+    limits.honest_may_be_banned = true;
+    let mut banned = shown(&limits);
+    banned.bans.insert((1, 0));
+    assert!(banned.broken().is_empty());
+}
+
+#[test]
+fn memory_and_oddities_are_judged() {
+    let mut shown = Shown::new(must(|must| must.max_memory_mib = Some(4)));
+    shown.odd.push("it came twice".to_owned());
+    let verdicts = shown.verdicts();
+    let broken: Vec<_> = verdicts.iter().filter(|each| !each.holds).collect();
+    assert_eq!(broken.len(), 2);
+    assert_eq!(
+        (broken[0].what.as_str(), broken[0].found.as_str()),
+        ("max_memory_mib", "5")
+    );
+    assert_eq!(broken[1].found, "1, first: it came twice");
+}
