@@ -65,7 +65,11 @@ pub struct Deliveries {
     pub in_time: u64,
     /// Those that never did.
     pub missing: u64,
-    /// How long the others took, in order.
+    /// Deliveries due of items that their nodes took.
+    pub promised: u64,
+    /// Those of them that happened in time.
+    pub kept: u64,
+    /// How long all that happened took, in order.
     #[serde(skip)]
     latencies: Vec<Duration>,
     /// The most links that one of them went over.
@@ -151,6 +155,8 @@ impl Deliveries {
         }
         self.missing += count(item.missing.len());
         self.due += count(item.missing.len());
+        let promises = u64::from(item.taken);
+        self.promised += promises * count(item.missing.len());
         for (node, arrival) in &item.came {
             if due.liars.contains(node) {
                 continue;
@@ -159,8 +165,11 @@ impl Deliveries {
             self.useful += count(item.bytes);
             if arrival.due {
                 let took = arrival.at.saturating_sub(item.at);
+                let in_time = u64::from(took <= due.must.within(item.kind));
                 self.due += 1;
-                self.in_time += u64::from(took <= due.must.within(item.kind));
+                self.in_time += in_time;
+                self.promised += promises;
+                self.kept += promises * in_time;
                 self.hops = self.hops.max(arrival.hops);
                 self.latencies.push(took);
             }

@@ -95,6 +95,17 @@ impl Verdicts {
             let holds = ratio(all.taken, all.items) >= must.taken;
             self.judge("taken", percent(must.taken), found, holds);
         }
+        if let Some(part) = must.kept {
+            let found = ratio(all.kept, all.promised);
+            let (kept, promised) = (all.kept, all.promised);
+            let words = format!("{:.3}%: {kept} of {promised}", found * 100.0);
+            self.judge(
+                "kept",
+                format!("{} within {:?}", percent(part), must.within),
+                words,
+                promised > 0 && found >= part,
+            );
+        }
         self.limits("", &must.limits(), must.within, all);
         for kind in Kind::ALL {
             let Some(limits) = must.of(kind) else {

@@ -61,6 +61,7 @@ fn an_item_that_its_node_did_not_take_is_judged() {
     let (items, found) = Run::of(3).judge(spreads);
     assert_eq!((found.items, found.taken), (2, 1));
     assert_eq!((found.due, found.in_time, found.missing), (4, 2, 2));
+    assert_eq!((found.promised, found.kept), (2, 2));
     assert_eq!(items[1].missing, [0, 2]);
     assert_eq!((found.hops, found.useful, found.came), (2, 200, 2));
 }

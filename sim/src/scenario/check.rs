@@ -157,6 +157,7 @@ impl Scenario {
     fn check_musts(&self) -> Checked {
         let must = &self.must;
         part("must.taken", must.taken)?;
+        part("must.kept", must.kept.unwrap_or_default())?;
         self.check_limits("must", &must.limits(), None)?;
         for kind in Kind::ALL {
             if let Some(limits) = must.of(kind) {

@@ -25,6 +25,8 @@ pub struct Must {
     pub max_hops: Option<usize>,
     /// The part of items that their own nodes take. **Default:** all.
     pub taken: f64,
+    /// The part of the deliveries due of items that their nodes took, which happen in time: for scenarios in which some are not taken.
+    pub kept: Option<f64>,
     /// What transactions must keep, beside what all must.
     pub transaction: Option<Limits>,
     /// The same of blocks.
@@ -88,6 +90,7 @@ impl Default for Must {
             p99: None,
             max_hops: None,
             taken: 1.0,
+            kept: None,
             transaction: None,
             block: None,
             vote: None,

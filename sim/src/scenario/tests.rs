@@ -141,6 +141,7 @@ fn what_is_wrong_is_named_with_its_value() {
             "delivered = 1.0\ntaken = 1.5",
             &["must.taken", "1.5"],
         ),
+        ("delivered = 1.0", "kept = -1.0", &["must.kept", "-1"]),
         (
             "delivered = 1.0",
             "vote = { p99 = \"1s\" }",

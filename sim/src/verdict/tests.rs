@@ -127,7 +127,11 @@ fn deliveries_hops_and_percentiles_are_those_of_all_that_were_due() {
 #[test]
 fn what_a_node_does_not_take_is_told_and_may_be_allowed() {
     for (taken, broken) in [(1.0, ["taken"].as_slice()), (0.5, &[])] {
-        let must = must(|must| must.taken = taken);
+        // What was taken arrived.
+        let must = must(|must| {
+            must.taken = taken;
+            must.kept = Some(1.0);
+        });
         let mut shown = Shown::new(must).item(Kind::Block, b"b", &[1, 1]);
         let refused = ItemId::sha256(b"refused");
         let spreads = &mut shown.spreads;
