@@ -81,7 +81,7 @@ const GLANCE: Duration = Duration::from_millis(20);
 /// How long peers have to read what is written, before connections are closed.
 const LINGER: Duration = Duration::from_millis(200);
 /// How long the end of all connections may take.
-const FAREWELL: Duration = Duration::from_millis(500);
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// Why an address is one no longer.
 const EXPIRED: &str = "no network interface here has this address any more";
@@ -355,7 +355,7 @@ impl Task {
         for peer in connected {
             let _ = self.swarm.disconnect_peer_id(peer);
         }
-        let mut patience = Delay::new(FAREWELL).fuse();
+        let mut patience = Delay::new(CLOSING).fuse();
         while self.swarm.connected_peers().next().is_some() {
             futures::select! {
                 event = self.swarm.select_next_some() => drop(event),

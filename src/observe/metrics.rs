@@ -118,18 +118,13 @@ impl Recorder {
         self.failed += 1;
     }
 
-    pub(crate) fn sent(&mut self, success: bool) {
-        self.sent += u64::from(success);
-        self.unsent += u64::from(!success);
+    pub(crate) fn sent(&mut self, count: u64) {
+        self.sent += count;
     }
 
-    /// So many were dropped.
+    /// So many were dropped, or could not go out.
     pub(crate) fn unsent(&mut self, count: u64) {
         self.unsent += count;
-    }
-
-    pub(crate) fn sent_many(&mut self, count: usize) {
-        self.sent += count as u64;
     }
 
     pub(crate) fn received(&mut self) {
@@ -221,8 +216,9 @@ mod tests {
         assert_eq!(recorder.connections(0, 1000).connection_success_rate, 1.0);
         for milliseconds in 1..=200 {
             recorder.round_trip(Duration::from_millis(milliseconds));
-            recorder.sent(milliseconds % 4 != 0);
         }
+        recorder.sent(150);
+        recorder.unsent(50);
         let messages = recorder.messages(1, 2);
         assert_eq!(messages.message_latency_p99, Duration::from_millis(198));
         assert_eq!(

@@ -211,7 +211,12 @@ impl Task {
         if waits && may_wait && fits {
             return self.held.push(held);
         }
-        self.shared.state().recorder.sent(published.is_ok());
+        let mut state = self.shared.state();
+        match &published {
+            Ok(()) => state.recorder.sent(1),
+            Err(_) => state.recorder.unsent(1),
+        }
+        drop(state);
         let _ = held.reply.send(published);
     }
 
@@ -274,7 +279,7 @@ impl Task {
     pub(super) fn passed_on(&mut self, known: bool) {
         if !known {
             tracing::warn!("a message is not gossiped: its verdict came too late");
-            self.shared.state().recorder.sent(false);
+            self.shared.state().recorder.unsent(1);
         }
     }
 }

@@ -280,9 +280,9 @@ impl Task {
         self.conclude(kind, (None, Way::Other), judged);
         let mut state = self.shared.state();
         if nowhere {
-            state.recorder.sent(false);
+            state.recorder.unsent(1);
         } else {
-            state.recorder.sent_many(sent);
+            state.recorder.sent(sent as u64);
         }
         drop(state);
         let answer = if nowhere && reaches {
@@ -357,7 +357,7 @@ impl Task {
                     }
                     Err(error) => {
                         tracing::warn!(%topic, %error, "an item is not gossiped");
-                        self.shared.state().recorder.sent(false);
+                        self.shared.state().recorder.unsent(1);
                     }
                 }
             }

@@ -15,7 +15,7 @@ impl Task {
             Event::Misdeed(peer, misdeed) => self.note(peer, misdeed),
             Event::Dropped(peer, class) => {
                 tracing::debug!(%peer, ?class, "the peer reads too slowly: a frame for it is dropped");
-                self.shared.state().recorder.sent(false);
+                self.shared.state().recorder.unsent(1);
             }
             Event::Core(event) => self.on_propagated(event),
         }

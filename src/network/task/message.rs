@@ -44,7 +44,7 @@ impl Task {
                 if let Some((took, valid)) = answered {
                     let mut state = self.shared.state();
                     state.recorder.round_trip(took);
-                    state.recorder.sent(true);
+                    state.recorder.sent(1);
                     drop(state);
                     if !valid {
                         self.note(peer, Misdeed::InvalidMessage);
@@ -60,7 +60,7 @@ impl Task {
             } => {
                 let name = format!("/selkie/{}/message/1", self.config.chain.network_id);
                 self.requests.failed(request_id, &error, &name);
-                self.shared.state().recorder.sent(false);
+                self.shared.state().recorder.unsent(1);
                 match error {
                     rr::OutboundFailure::Timeout => self.note(peer, Misdeed::NoAnswer),
                     rr::OutboundFailure::Io(error) if is_garbage(&error) => {
