@@ -13,16 +13,6 @@ use selkie::{
 
 use crate::support::*;
 
-/// Transactions of 250 bytes, all different.
-fn transactions(count: u32) -> Vec<Transaction> {
-    let transaction = |number: u32| {
-        let mut data = number.to_le_bytes().to_vec();
-        data.resize(250, 7);
-        Transaction::new(data)
-    };
-    (0..count).map(transaction).collect()
-}
-
 async fn broadcast(node: &Node, transactions: Vec<Transaction>) {
     for outcome in node
         .broadcast_transactions(transactions)

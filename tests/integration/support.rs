@@ -45,6 +45,16 @@ pub fn listening(address: &str) -> Config {
     config
 }
 
+/// Transactions of 250 bytes, all different.
+pub fn transactions(count: u32) -> Vec<Transaction> {
+    let transaction = |number: u32| {
+        let mut data = number.to_le_bytes().to_vec();
+        data.resize(250, 7);
+        Transaction::new(data)
+    };
+    (0..count).map(transaction).collect()
+}
+
 impl Node {
     /// A node for the default application.
     pub async fn start(config: Config) -> Self {

@@ -1,0 +1,252 @@
+//! Chains that take their time: who sends them items is held up, told and counted, and nothing that they have not checked counts as
+//! arrived.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use selkie::{
+    Application, Block, Checked, Config, Item, ItemKind, NetworkMessage, Transaction, Vote,
+    chain::bitcoin::Bitcoin,
+};
+
+use crate::support::*;
+
+/// Little room for checks of transactions and votes.
+fn cramped() -> Config {
+    let mut config = listening(TCP);
+    config.protocol.propagation.transactions.max_item = 1024;
+    config.protocol.propagation.votes.max_item = 1024;
+    let validation = &mut config.protocol.validation;
+    let room = (1 << 20) + 1024;
+    for share in [&mut validation.transactions, &mut validation.votes] {
+        (share.all, share.per_peer) = (room, room);
+    }
+    validation.max_in_flight = 2;
+    config
+}
+
+#[tokio::test]
+async fn what_has_no_room_is_told_and_counted_and_votes_keep_theirs() {
+    let gate = Arc::new(Gate::default());
+    // Or a failed test would never end.
+    let opens = Opens(Arc::clone(&gate));
+    let chain = Slow(gate, ItemKind::Transaction);
+    let mut node = Node::with(cramped(), chain).await;
+    let mut peer = Node::start(cramped()).await;
+    connect(&mut peer, &mut node).await;
+    let sent = peer.broadcast_transactions(transactions(5000)).await;
+    assert!(sent.expect("sent").iter().all(Result::is_ok));
+    let vote = Item::new(ItemKind::Vote, "aye");
+    peer.submit(vote.clone()).await.expect("sent");
+    assert_eq!(node.item().await.0, vote, "while transactions are held up");
+    // What cannot be made to wait is refused.
+    let mut handed = 0;
+    let refused = async {
+        loop {
+            handed += 1;
+            let transaction = Transaction::new(format!("handed over {handed}"));
+            let handing = node.handle_transaction(transaction, peer.id());
+            let tried = tokio::time::timeout(Duration::from_millis(20), handing).await;
+            if let Ok(Err(error)) = tried {
+                return error.to_string();
+            }
+        }
+    };
+    let reason = soon("no room", refused).await;
+    assert!(
+        reason.contains("protocol.validation.transactions"),
+        "{reason}"
+    );
+    assert!(node.message_metrics().items_turned_away > 0);
+    drop(opens);
+    for _ in 0..5000 + handed - 1 {
+        assert_eq!(node.item().await.0.kind(), ItemKind::Transaction);
+    }
+}
+
+#[tokio::test]
+async fn who_waits_behind_a_peer_that_takes_nothing_is_told() {
+    let mut config = listening(TCP);
+    config.protocol.request_response_config.request_timeout = Duration::from_secs(1);
+    let sender = Node::start(config.clone()).await;
+    config.protocol.validation.transactions.per_peer = 512 << 20;
+    config.protocol.validation.transactions.all = 512 << 20;
+    let gate = Arc::new(Gate::default());
+    let _opens = Opens(Arc::clone(&gate));
+    let peer = Node::with(config, Slow(gate, ItemKind::Transaction)).await;
+    soon("the dial", sender.dial(peer.address()))
+        .await
+        .expect("it is there");
+    let sent = sender.broadcast_transactions(transactions(200_000)).await;
+    let sent = sent.expect("some are taken");
+    let refused: Vec<_> = sent.iter().filter_map(|one| one.as_ref().err()).collect();
+    assert!(!refused.is_empty() && refused.len() < sent.len());
+    assert!(
+        refused
+            .iter()
+            .all(|error| error.to_string().contains("queues are full"))
+    );
+    let one = Item::new(ItemKind::Transaction, "one more");
+    let busy = sender.submit(one).await.expect_err("no room");
+    assert_eq!(busy.code(), "busy");
+    let vote = Item::new(ItemKind::Vote, "aye");
+    sender
+        .submit(vote)
+        .await
+        .expect("votes have their own room");
+}
+
+/// Waits until peers have what a node has accepted.
+async fn flushed(node: &Node) {
+    while !node.is_flushed().await.expect("running") {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_peer_has_not_checked_yet_is_not_flushed() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let sender = Node::start(listening(TCP)).await;
+    let peer = Node::with(listening(TCP), Slow(gate, ItemKind::Transaction)).await;
+    soon("the dial", sender.dial(peer.address()))
+        .await
+        .expect("it is there");
+    let one = Item::new(ItemKind::Transaction, "one");
+    sender.submit(one).await.expect("taken");
+    assert!(!sender.is_flushed().await.expect("running"));
+    drop(opens);
+    soon("the acknowledgement", flushed(&sender)).await;
+}
+
+#[tokio::test]
+async fn a_block_that_a_peer_is_checking_is_not_flushed() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let sender = Node::start(listening(TCP)).await;
+    let peer = Node::with(listening(TCP), Slow(Arc::clone(&gate), ItemKind::Block)).await;
+    soon("the dial", sender.dial(peer.address()))
+        .await
+        .expect("it is there");
+    let block = Item::new(ItemKind::Block, vec![7; 100_000]);
+    sender.submit(block).await.expect("taken");
+    let arrives = async {
+        while gate.2.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("the block", arrives).await;
+    for _ in 0..100 {
+        assert!(!sender.is_flushed().await.expect("running"));
+    }
+    drop(opens);
+    soon("the peer's word", flushed(&sender)).await;
+}
+
+#[tokio::test]
+async fn who_has_received_blocks_waits_for_nobody_at_its_end() {
+    let mut sender = Node::with(listening(TCP), Bitcoin).await;
+    let mut receiver = Node::with(listening(TCP), Bitcoin).await;
+    connect(&mut sender, &mut receiver).await;
+    // It comes in chunks, being new.
+    let block = Item::new(ItemKind::Block, block());
+    sender.submit(block.clone()).await.expect("it is valid");
+    assert!(receiver.item().await.0 == block);
+    soon("the receiver's end", flushed(&receiver)).await;
+    soon("the sender's end", flushed(&sender)).await;
+    let mut receiver = Node::start(listening(TCP)).await;
+    let mut sender = Node::start(listening(TCP)).await;
+    connect(&mut sender, &mut receiver).await;
+    let block = Item::new(ItemKind::Block, "a small one");
+    sender.submit(block.clone()).await.expect("it is valid");
+    assert!(receiver.item().await.0 == block);
+    soon("the receiver's end", flushed(&receiver)).await;
+    soon("the sender's end", flushed(&sender)).await;
+}
+
+#[tokio::test]
+async fn a_slow_chain_holds_its_peers_up_and_gets_all_of_their_votes() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let mut node = Node::with(cramped(), Slow(gate, ItemKind::Vote)).await;
+    let mut peers = Vec::new();
+    for _ in 0..2 {
+        let mut peer = Node::start(cramped()).await;
+        connect(&mut peer, &mut node).await;
+        peers.push(peer);
+    }
+    // More than the room of all: lanes have to wait.
+    let votes = 700;
+    for number in 0..votes {
+        for (place, peer) in peers.iter().enumerate() {
+            let mut data = format!("vote {number} of {place}").into_bytes();
+            data.resize(1000, 7);
+            peer.broadcast_message(NetworkMessage::ConsensusVote(Vote::new(data)))
+                .await
+                .expect("sent");
+        }
+    }
+    drop(opens);
+    for _ in 0..2 * votes {
+        assert_eq!(node.item().await.0.kind(), ItemKind::Vote);
+    }
+    assert_eq!(node.message_metrics().items_turned_away, 0);
+    for peer in &peers {
+        let reputation = node.peer_metrics().peer_reputation;
+        assert_eq!(reputation.get(&peer.id()), Some(&0.0));
+    }
+}
+
+/// A chain whose checks of one kind wait at a gate.
+struct Slow(Arc<Gate>, ItemKind);
+
+#[derive(Default)]
+struct Gate(Mutex<bool>, Condvar, AtomicUsize);
+
+struct Opens(Arc<Gate>);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        if let Ok(mut open) = self.0.0.lock() {
+            *open = true;
+        }
+        self.0.1.notify_all();
+    }
+}
+
+impl Gate {
+    fn pass(&self) {
+        self.2.fetch_add(1, Ordering::SeqCst);
+        let open = self.0.lock().expect("unpoisoned");
+        drop(self.1.wait_while(open, |open| !*open));
+    }
+}
+
+impl Slow {
+    fn check(&self, kind: ItemKind, data: &Bytes) -> Checked {
+        if self.1 == kind {
+            self.0.pass();
+        }
+        Checked::opaque(data)
+    }
+}
+
+impl Application for Slow {
+    fn check_transaction(&self, transaction: &Transaction) -> Checked {
+        self.check(ItemKind::Transaction, &transaction.data)
+    }
+
+    fn check_block(&self, block: &Block) -> Checked {
+        self.check(ItemKind::Block, &block.data)
+    }
+
+    fn check_vote(&self, vote: &Vote) -> Checked {
+        self.check(ItemKind::Vote, &vote.data)
+    }
+}
