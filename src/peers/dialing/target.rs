@@ -1,0 +1,92 @@
+//! A peer that may be dialled: where it is, by whose word, and when it is its turn.
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::{ADDRESSES, Due, PAUSE, REFUSED, Teller};
+use crate::platform::Instant;
+
+#[derive(Debug)]
+pub(super) struct Target {
+    /// In the order in which they were told of, each with its most trusted teller.
+    pub(super) addresses: Vec<(Teller, Multiaddr)>,
+    pub(super) state: State,
+    pub(super) pause: Duration,
+    pub(super) teller: Teller,
+    /// When it was last told of.
+    pub(super) told: Instant,
+    /// Whether it was dialled, or connected, before.
+    pub(super) tried: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum State {
+    Due(Instant),
+    Dialling,
+    Connected,
+    /// The user let it go.
+    Away,
+}
+
+impl Target {
+    /// What a stranger named is no order to dial it again and again.
+    pub(super) fn failed(&mut self, now: Instant) {
+        (self.state, self.tried) = (State::Due(now + self.pause), true);
+        self.pause = match self.teller {
+            Teller::Stranger => REFUSED,
+            _ => (self.pause * 2).min(PAUSE.1),
+        };
+    }
+
+    pub(super) fn is_at(&mut self, teller: Teller, address: Multiaddr) {
+        let known = self
+            .addresses
+            .iter_mut()
+            .find(|(_, known)| *known == address);
+        if let Some((before, _)) = known {
+            *before = teller.min(*before);
+            return;
+        }
+        let (users, others): (Vec<_>, Vec<_>) = self
+            .addresses
+            .iter()
+            .partition(|(of, _)| *of == Teller::User);
+        if teller == Teller::User && users.len() >= ADDRESSES {
+            let eldest = self
+                .addresses
+                .iter()
+                .position(|(of, _)| *of == Teller::User);
+            eldest.map(|place| self.addresses.remove(place));
+        } else if teller != Teller::User && others.len() >= ADDRESSES {
+            let least = self.addresses.iter().map(|(of, _)| *of).max();
+            let eldest = self.addresses.iter().position(|(of, _)| Some(*of) == least);
+            match eldest {
+                Some(place) if least >= Some(teller) => drop(self.addresses.remove(place)),
+                _ => return,
+            }
+        }
+        self.addresses.push((teller, address));
+    }
+
+    pub(super) fn first_pause(teller: Teller) -> Duration {
+        match teller {
+            Teller::Stranger => REFUSED,
+            _ => PAUSE.0,
+        }
+    }
+
+    pub(super) fn may_be_forgotten(&self) -> bool {
+        self.teller != Teller::User && self.state != State::Connected
+    }
+
+    pub(super) fn due(&self, peer: PeerId) -> Due {
+        let addresses = self.addresses.iter();
+        let vouched = addresses.clone().filter(|(of, _)| *of != Teller::Stranger);
+        Due {
+            peer,
+            vouched: vouched.map(|(_, address)| address.clone()).collect(),
+            addresses: addresses.map(|(_, address)| address.clone()).collect(),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::platform::{self, test};
+
+fn address(port: u16) -> Multiaddr {
+    format!("/ip4/192.0.2.1/tcp/{port}")
+        .parse()
+        .expect("an address")
+}
+
+const ALL: usize = usize::MAX;
+const ANY: Teller = Teller::Stranger;
+
+fn second(now: Instant, seconds: u64) -> Instant {
+    now + Duration::from_secs(seconds)
+}
+
+#[test]
+fn each_node_has_an_order_of_its_own() {
+    let (peers, now) = ([(); 20].map(|()| PeerId::random()), platform::now());
+    let order = |seed| {
+        let mut dialing = Dialing::new(PeerId::random(), &[seed; 16]);
+        for peer in peers {
+            dialing.told(Teller::Stranger, peer, address(1), now);
+        }
+        let due = dialing.due(ALL, ANY, second(now, 60));
+        due.into_iter().map(|due| due.peer).collect::<Vec<_>>()
+    };
+    assert_eq!(order(1).len(), 20);
+    assert_eq!(order(1), order(1));
+    assert_ne!(order(1), order(2));
+}
+
+#[test]
+fn the_users_newest_peers_and_addresses_are_kept() {
+    let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
+    let [connected, newest] = [(); 2].map(|()| PeerId::random());
+    dialing.told(Teller::User, connected, address(1), now);
+    dialing.connected(&connected);
+    for _ in 0..2 * USERS {
+        dialing.told(Teller::User, PeerId::random(), address(1), now);
+    }
+    for port in 0..100 {
+        dialing.told(Teller::User, newest, address(port), now);
+    }
+    assert_eq!(dialing.targets.len(), USERS);
+    assert!(dialing.targets.contains_key(&connected));
+    let addresses = &dialing.targets[&newest].addresses;
+    let newest: Vec<_> = (84..100).map(address).collect();
+    assert!(addresses.iter().map(|(_, address)| address).eq(&newest));
+}
+
+#[test]
+fn several_entries_of_one_peer_are_one_dial_of_all_addresses() {
+    let (own, seed, now) = (PeerId::random(), PeerId::random(), platform::now());
+    let mut dialing = Dialing::new(own, &[7; 16]);
+    for port in [1, 2, 1] {
+        dialing.told(Teller::User, seed, address(port), now);
+        dialing.told(Teller::User, own, address(port), now);
+    }
+    let due = Due {
+        peer: seed,
+        addresses: vec![address(1), address(2)],
+        vouched: vec![address(1), address(2)],
+    };
+    assert_eq!(dialing.due(ALL, ANY, now), [due]);
+    assert!(
+        dialing.due(ALL, ANY, second(now, 100)).is_empty(),
+        "it is being dialled"
+    );
+}
+
+#[test]
+fn failures_make_pauses_that_have_an_end() {
+    let (seed, mut now) = (PeerId::random(), platform::now());
+    let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
+    dialing.told(Teller::User, seed, address(1), now);
+    for pause in [1, 2, 4, 8, 16, 20, 20] {
+        assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
+        dialing.failed(&seed, now);
+        now = second(now, pause);
+        assert!(
+            dialing
+                .due(ALL, ANY, now - Duration::from_millis(1))
+                .is_empty()
+        );
+    }
+    dialing.connected(&seed);
+    assert!(dialing.due(ALL, ANY, second(now, 100)).is_empty());
+    dialing.gone(&seed, now);
+    assert_eq!(
+        dialing.due(ALL, ANY, second(now, 1)).len(),
+        1,
+        "it starts anew"
+    );
+    dialing.connected(&seed);
+    dialing.refused(&seed);
+    dialing.gone(&seed, now);
+    assert!(dialing.due(ALL, ANY, second(now, 59)).is_empty());
+    assert_eq!(dialing.due(ALL, ANY, second(now, 60)).len(), 1);
+    dialing.connected(&seed);
+    dialing.dismissed(&seed);
+    dialing.gone(&seed, now);
+    assert!(dialing.due(ALL, ANY, second(now, 10_000)).is_empty());
+}
+
+#[test]
+fn who_was_let_go_stays_away_until_the_user_asks_for_it() {
+    let (seed, now) = (PeerId::random(), platform::now());
+    let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
+    dialing.told(Teller::User, seed, address(1), now);
+    dialing.connected(&seed);
+    dialing.dismissed(&seed);
+    dialing.gone(&seed, now);
+    // It comes by itself, and goes again.
+    dialing.connected(&seed);
+    dialing.gone(&seed, now);
+    dialing.dials(&seed);
+    dialing.failed(&seed, now);
+    assert!(dialing.due(ALL, ANY, second(now, 10_000)).is_empty());
+    dialing.wanted(&seed, now);
+    assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
+}
+
+#[test]
+fn neighbours_are_dialled_again_until_they_are_not_found_any_more() {
+    let (peer, now) = (PeerId::random(), platform::now());
+    let mut dialing = Dialing::new(PeerId::random(), &[7; 16]);
+    dialing.told(Teller::LocalNetwork, peer, address(1), now);
+    assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
+    dialing.connected(&peer);
+    dialing.gone(&peer, second(now, 95));
+    assert_eq!(
+        dialing.due(ALL, ANY, second(now, 96)).len(),
+        1,
+        "its record has not expired"
+    );
+    dialing.failed(&peer, second(now, 96));
+    dialing.told(
+        Teller::LocalNetwork,
+        PeerId::random(),
+        address(2),
+        second(now, 361),
+    );
+    let due = dialing.due(ALL, ANY, second(now, 361));
+    assert!(due.iter().all(|due| due.peer != peer), "forgotten: {due:?}");
+}
+
+#[test]
+fn neighbours_are_bounded() {
+    let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
+    let peer = PeerId::random();
+    for port in 0..100 {
+        dialing.told(Teller::LocalNetwork, peer, address(port), now);
+    }
+    assert_eq!(
+        dialing
+            .due(ALL, ANY, now)
+            .first()
+            .map(|due| due.addresses.len()),
+        Some(ADDRESSES)
+    );
+    for _ in 0..1000 {
+        dialing.told(Teller::LocalNetwork, PeerId::random(), address(1), now);
+    }
+    assert_eq!(dialing.targets.len(), FOUND);
+}
+
+#[test]
+fn so_many_are_dialled_as_are_wanted_the_users_first() {
+    let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
+    let (named, seed) = (PeerId::random(), PeerId::random());
+    for _ in 0..20 {
+        dialing.told(Teller::Stranger, PeerId::random(), address(1), now);
+    }
+    dialing.told(Teller::Stranger, named, address(1), now);
+    dialing.told(Teller::User, seed, address(1), now);
+    let due = dialing.due(3, ANY, now);
+    assert_eq!((due.len(), dialing.dialling()), (3, 3));
+    assert_eq!(due.first().map(|due| due.peer), Some(seed));
+    assert!(dialing.due(0, ANY, now).is_empty());
+    assert_eq!(dialing.due(ALL, ANY, now).len(), 19);
+    // In vain: what a stranger named is left alone, however often it is named.
+    dialing.failed(&named, now);
+    dialing.told(Teller::Stranger, named, address(1), second(now, 59));
+    assert!(dialing.due(ALL, ANY, second(now, 59)).is_empty());
+    assert_eq!(dialing.due(ALL, ANY, second(now, 60)).len(), 1);
+}
+
+#[test]
+fn of_those_that_strangers_named_the_tried_ones_give_way() {
+    let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
+    for _ in 0..FOUND * 2 {
+        dialing.told(Teller::Stranger, PeerId::random(), address(1), now);
+    }
+    assert_eq!(dialing.targets.len(), FOUND);
+    for due in dialing.due(1, ANY, now) {
+        dialing.connected(&due.peer);
+        dialing.refused(&due.peer);
+        dialing.gone(&due.peer, now);
+    }
+    let new = PeerId::random();
+    dialing.told(Teller::Stranger, new, address(1), second(now, 59));
+    assert!(
+        !dialing.targets.contains_key(&new),
+        "its refusal is kept in mind"
+    );
+    dialing.told(Teller::Stranger, new, address(1), second(now, 60));
+    assert!(dialing.targets.contains_key(&new));
+    assert_eq!(dialing.targets.len(), FOUND);
+}
+
+#[test]
+fn who_was_let_go_is_not_dialled_because_others_name_it() {
+    let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
+    let peer = PeerId::random();
+    dialing.dismissed(&peer);
+    for teller in [Teller::Stranger, Teller::LocalNetwork] {
+        dialing.told(teller, peer, address(1), now);
+    }
+    assert!(dialing.due(ALL, ANY, now).is_empty());
+    dialing.wanted(&peer, now);
+    assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
+}
+
+#[test]
+fn many_that_do_not_answer_keep_nobody_out() {
+    let (mut dialing, begin) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
+    let [neighbour, named] = [(); 2].map(|()| PeerId::random());
+    for _ in 0..100 {
+        dialing.told(Teller::User, PeerId::random(), address(1), begin);
+    }
+    dialing.told(Teller::LocalNetwork, neighbour, address(1), begin);
+    dialing.told(Teller::Stranger, named, address(1), begin);
+    // Each dial hangs for ten seconds.
+    let (mut hanging, mut dialled) = (Vec::new(), Vec::new());
+    for seconds in 0..300 {
+        let now = second(begin, seconds);
+        hanging.retain(|(at, peer)| {
+            let hangs = *at + Duration::from_secs(10) > now;
+            if !hangs {
+                dialing.failed(peer, now);
+            }
+            hangs
+        });
+        for due in dialing.due(8 - hanging.len(), ANY, now) {
+            hanging.push((now, due.peer));
+            dialled.push(due.peer);
+        }
+    }
+    assert!(dialled.contains(&neighbour) && dialled.contains(&named));
+}
+
+#[test]
+fn who_names_a_peer_first_does_not_say_where_it_is() {
+    let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
+    let [named, seed] = [(); 2].map(|()| PeerId::random());
+    dialing.told(Teller::User, seed, address(1), now);
+    for port in 100..120 {
+        dialing.told(Teller::Stranger, named, address(port), now);
+        dialing.told(Teller::Stranger, seed, address(port), now);
+    }
+    dialing.told(Teller::Stranger, named, address(2), now);
+    dialing.told(Teller::LocalNetwork, named, address(3), now);
+    let due = dialing.due(ALL, ANY, now);
+    let of = |peer| due.iter().find(|due| due.peer == peer).expect("it is due");
+    assert_eq!(of(named).addresses.len(), ADDRESSES);
+    assert!(of(named).addresses.ends_with(&[address(2), address(3)]));
+    assert_eq!(of(named).vouched, [address(3)]);
+    assert_eq!(
+        (of(seed).addresses.len(), &of(seed).vouched),
+        (17, &vec![address(1)])
+    );
+    // A stranger takes no place of a neighbour's.
+    for port in 200..220 {
+        dialing.told(Teller::LocalNetwork, named, address(port), now);
+    }
+    dialing.told(Teller::Stranger, named, address(300), now);
+    dialing.failed(&named, now);
+    let due = dialing.due(ALL, ANY, second(now, 100));
+    assert!(
+        due.iter()
+            .all(|due| due.addresses.last() == Some(&address(219)) || due.peer != named)
+    );
+}
+
+#[test]
+fn the_index_says_what_the_targets_are() {
+    let now = platform::now();
+    let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
+    let step = (0_usize..9, 0..peers.len(), 0_u64..400);
+    proptest!(|(steps in vec(step, 0..200))| {
+        let (mut dialing, mut at) = (Dialing::new(PeerId::random(), &[7; 16]), now);
+        for (what, who, later) in steps {
+            at = second(at, later % 100);
+            let peer = &peers[who];
+            let tellers = [Teller::User, Teller::LocalNetwork, Teller::Stranger];
+            match what {
+                0..3 => dialing.told(tellers[what], *peer, address(1), at),
+                3 => drop(dialing.due(2, ANY, at)),
+                4 => dialing.connected(peer),
+                5 => dialing.gone(peer, at),
+                6 => dialing.failed(peer, at),
+                7 => dialing.dismissed(peer),
+                _ => dialing.wanted(peer, at),
+            }
+            let mut index = Index::new(dialing.index.order.clone());
+            for (peer, target) in &dialing.targets {
+                index.add(*peer, target);
+            }
+            dialing.index.queues.retain(|_, queue| !queue.is_empty());
+            dialing.index.counts.retain(|_, count| *count > 0);
+            prop_assert_eq!(&dialing.index.queues, &index.queues);
+            prop_assert_eq!(&dialing.index.told, &index.told);
+            prop_assert_eq!(&dialing.index.counts, &index.counts);
+            prop_assert_eq!(dialing.index.dialling, index.dialling);
+        }
+    });
+}
