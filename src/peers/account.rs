@@ -2,11 +2,13 @@
 //!
 //! What comes from one public address, or by circuits through relays, has one account, whatever identities it shows. A peer on this host or
 //! in a private network has its own, since behind such an address may stand a whole test network, a reverse proxy or an office; so has one
-//! that was dialled by a domain name.
+//! that was dialled by a domain name. Those who come by circuits have nothing in common but that a relay's owner could be all of them: they
+//! share what there is, and none of them pays for what another did.
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
 use super::{AddressGroup, Scope};
+use crate::traffic::Payer;
 
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,6 +33,12 @@ impl Account {
         } else {
             Self::Address(AddressGroup::of(remote))
         }
+    }
+}
+
+impl Payer for Account {
+    fn is_crowd(&self) -> bool {
+        *self == Self::Address(AddressGroup::Elsewhere)
     }
 }
 
@@ -59,9 +67,11 @@ mod tests {
             ("/memory/5".to_owned(), false),
         ];
         for (remote, shared) in rows {
+            let by_circuit = remote.starts_with("/p2p") || remote.ends_with("p2p-circuit");
             let remote = remote.parse().expect("an address");
-            let same = Account::of(one, &remote) == Account::of(two, &remote);
-            assert_eq!(same, shared, "{remote}");
+            let account = Account::of(one, &remote);
+            assert_eq!(account == Account::of(two, &remote), shared, "{remote}");
+            assert_eq!(account.is_crowd(), by_circuit, "{remote}");
         }
         let [by, through] = [comes, circuit].map(|text| text.parse().expect("an address"));
         assert_eq!(Account::of(one, &by), Account::of(two, &through));

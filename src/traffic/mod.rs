@@ -15,7 +15,7 @@ pub use budgets::{BudgetConfig, Budgets};
 pub use class::{Class, Lane};
 pub use limits::{Limit, Limits, Protocol};
 pub use rate_limit::{Cost, Pace, Rate, RateLimiter, Refusal};
-pub(crate) use room::Room;
+pub(crate) use room::{Payer, Room};
 pub use scheduler::{Full, QueueLimits, Scheduler, SchedulerConfig};
 pub use shaper::Shaper;
 pub(crate) use window::MAX_UNDONE;

@@ -10,7 +10,9 @@
 //! Whose frame gave way, or was left unfinished, stands behind all others for [`LATELY`], whoever has how much, its account among accounts
 //! and the peer within it: so a crowd of silent ones that come again as soon as they are ended holds up others once, for a
 //! grace for each room full of them.
-//! An account is whom the owner holds to be one: new names don't make many of it where it goes by addresses.
+//! An account is whom the owner holds to be one ([`Payer`]): new names don't make many of it where it goes by addresses. Of a crowd, whose
+//! members have nothing to do with each other, only the peer is marked: none pays for another's slowness, and all together still wait
+//! behind who has less than they.
 //! A look that found nothing is remembered as well: there is one in each grace, however many wait.
 //!
 //! Bounds: the room, and what one peer may have of it; an entry of fixed size for each frame that waits or has room, of which the
@@ -56,6 +58,12 @@ pub(crate) struct Room<A> {
     slow_accounts: Slow<A>,
     slow_peers: Slow<PeerId>,
     looked_at: Option<Instant>,
+}
+
+/// Whom the owner holds to be one.
+pub(crate) trait Payer: Copy + Eq + Hash + Ord {
+    /// Whether these are strangers to each other, of whom none answers for another.
+    fn is_crowd(&self) -> bool;
 }
 
 /// A peer, and the account to which it belongs.
@@ -107,7 +115,7 @@ impl<K: Copy + Ord> Slow<K> {
     }
 }
 
-impl<A: Copy + Eq + Hash + Ord> Room<A> {
+impl<A: Payer> Room<A> {
     /// So many KiB, all free, of which one peer may have so many; a frame has its room for the grace at least.
     pub(crate) fn new(all: usize, most: usize, grace: Duration) -> Self {
         Self {
@@ -313,7 +321,9 @@ impl<A: Copy + Eq + Hash + Ord> Room<A> {
 
     /// Somebody was slow, and stands behind others for a while.
     fn slow_down(&mut self, (peer, account): Who<A>, now: Instant) {
-        self.slow_accounts.mark(account, now);
+        if !account.is_crowd() {
+            self.slow_accounts.mark(account, now);
+        }
         self.slow_peers.mark(peer, now);
     }
 
@@ -331,10 +341,29 @@ mod tests {
     use super::*;
     use crate::platform::test;
 
+    impl Payer for PeerId {
+        fn is_crowd(&self) -> bool {
+            false
+        }
+    }
+
+    /// The account of peers that share nothing but their way here.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+    enum Way {
+        Crowded,
+        Own(PeerId),
+    }
+
+    impl Payer for Way {
+        fn is_crowd(&self) -> bool {
+            *self == Self::Crowded
+        }
+    }
+
     const GRACE: Duration = Duration::from_millis(250);
 
     /// What begins, and moves from now on.
-    fn begun(room: &mut Room<PeerId>, now: Instant) -> Vec<u64> {
+    fn begun<A: Payer>(room: &mut Room<A>, now: Instant) -> Vec<u64> {
         let begun: Vec<u64> = std::iter::from_fn(|| room.begin()).collect();
         begun.iter().for_each(|number| room.moves(*number, now));
         begun
@@ -580,6 +609,37 @@ mod tests {
         assert_eq!(room.hurry(late), crowd[..8], "to each other too");
         room.end(crowd[0], late);
         assert_eq!(begun(&mut room, late), [waits], "its turn is first");
+    }
+
+    #[test]
+    fn of_a_crowd_who_was_slow_pays_alone_and_all_have_one_share() {
+        let (mut room, start) = (Room::new(8, 4, GRACE), crate::platform::now());
+        let [silent, honest, direct, other] = [(); 4].map(|()| PeerId::random());
+        // It breaks off, as does one that has an account of its own.
+        for who in [(silent, Way::Crowded), (direct, Way::Own(direct))] {
+            let broken_off = room.wait(who, 4);
+            begun(&mut room, start);
+            room.end(broken_off, start);
+        }
+        // The other one of the crowd comes before the slow peer that does not share its way, and before the slow one that does.
+        let [later, own, first] = [
+            (silent, Way::Crowded),
+            (direct, Way::Own(direct)),
+            (honest, Way::Crowded),
+        ]
+        .map(|who| room.wait(who, 4));
+        let holds = room.begin();
+        assert_eq!(holds, Some(first));
+        // As many as the crowd has members, they have less than who has nothing.
+        let crowd = [(); 8].map(|()| room.wait((PeerId::random(), Way::Crowded), 4));
+        let waits = room.wait((other, Way::Own(other)), 4);
+        assert_eq!(room.begin(), Some(waits));
+        room.end(first, start);
+        assert_eq!(room.begin(), Some(crowd[0]));
+        room.end(waits, start);
+        assert_eq!(room.begin(), Some(crowd[1]));
+        crowd.into_iter().for_each(|number| room.end(number, start));
+        assert_eq!(begun(&mut room, start), [later, own]);
     }
 
     proptest! {
