@@ -2,7 +2,10 @@
 //!
 //! Bounds: [`MAX_GONE`] accounts, and each until it rests. Of more, those go first that rest first.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    hash::Hash,
+};
 
 use libp2p::PeerId;
 
@@ -11,15 +14,15 @@ use crate::platform::Instant;
 /// How many are remembered.
 const MAX_GONE: usize = 1024;
 
-/// See the module's documentation.
+/// See the module's documentation. `K` names who has an account.
 #[derive(Debug)]
-pub(crate) struct Debts<T> {
-    accounts: HashMap<PeerId, (Instant, T)>,
+pub(crate) struct Debts<T, K = PeerId> {
+    accounts: HashMap<K, (Instant, T)>,
     /// When each of them rests.
-    order: BTreeSet<(Instant, PeerId)>,
+    order: BTreeSet<(Instant, K)>,
 }
 
-impl<T> Default for Debts<T> {
+impl<T, K> Default for Debts<T, K> {
     fn default() -> Self {
         Self {
             accounts: HashMap::new(),
@@ -28,12 +31,12 @@ impl<T> Default for Debts<T> {
     }
 }
 
-impl<T> Debts<T> {
-    /// A peer has left, and its account rests at this time: it is kept until then.
-    pub(crate) fn keep(&mut self, peer: PeerId, account: T, rests_at: Instant, now: Instant) {
-        self.take(&peer);
-        self.accounts.insert(peer, (rests_at, account));
-        self.order.insert((rests_at, peer));
+impl<T, K: Copy + Eq + Hash + Ord> Debts<T, K> {
+    /// Somebody has left, and its account rests at this time: it is kept until then.
+    pub(crate) fn keep(&mut self, who: K, account: T, rests_at: Instant, now: Instant) {
+        self.take(&who);
+        self.accounts.insert(who, (rests_at, account));
+        self.order.insert((rests_at, who));
         while let Some(&(at, first)) = self.order.first()
             && (at <= now || self.order.len() > MAX_GONE)
         {
@@ -41,15 +44,15 @@ impl<T> Debts<T> {
         }
     }
 
-    /// The account of a peer that is gone, if it may owe something yet.
-    pub(crate) fn get(&self, peer: &PeerId) -> Option<&T> {
-        self.accounts.get(peer).map(|(_, account)| account)
+    /// The account of one that is gone, if it may owe something yet.
+    pub(crate) fn get(&self, who: &K) -> Option<&T> {
+        self.accounts.get(who).map(|(_, account)| account)
     }
 
-    /// A peer is here again: its account, if it may owe something yet.
-    pub(crate) fn take(&mut self, peer: &PeerId) -> Option<T> {
-        let (rests_at, account) = self.accounts.remove(peer)?;
-        self.order.remove(&(rests_at, *peer));
+    /// One is here again: its account, if it may owe something yet.
+    pub(crate) fn take(&mut self, who: &K) -> Option<T> {
+        let (rests_at, account) = self.accounts.remove(who)?;
+        self.order.remove(&(rests_at, *who));
         Some(account)
     }
 }

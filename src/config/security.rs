@@ -139,7 +139,7 @@ impl Default for BlacklistConfig {
 }
 
 /// How many connections others may open, by their address: an IPv4 address, or the first 64 bits of one of IPv6. When all
-/// places for handshakes are taken, the oldest of the most crowded address gives way (see [`crate::peers::Handshakes`]).
+/// places for handshakes are taken, the longest silent of the most crowded address gives way (see [`crate::peers::Handshakes`]).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionLimitsConfig {
@@ -149,7 +149,8 @@ pub struct ConnectionLimitsConfig {
     /// once. **Default:** 256.
     pub handshakes_per_address: usize,
     /// Connections that one public address may have opened. Loopback and private addresses have no limit but
-    /// `network.max_peers`, since a test network, a reverse proxy or an office may stand behind one. **Default:** 32.
+    /// `network.max_peers`, since a test network, a reverse proxy or an office may stand behind one. Where there are as many, one whose
+    /// peer has not said hello gives way to a newcomer from there. **Default:** 32.
     pub connections_per_address: usize,
 }
 

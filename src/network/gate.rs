@@ -96,10 +96,12 @@ impl NetworkBehaviour for Gate {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        let handler = self.admit(&peer, Direction::Inbound)?;
+        let make_room = |group| lock(&self.table).makes_room(group);
         self.connected
-            .admits(remote)
+            .admits(remote, make_room)
             .map_err(|why| ConnectionDenied::new(TurnedAway(why)))?;
-        self.admit(&peer, Direction::Inbound)
+        Ok(handler)
     }
 
     fn handle_established_outbound_connection(

@@ -1,8 +1,9 @@
 //! Who is connected from where: how near each peer is, and how many connections one address has.
 //!
 //! One host must not take all places of a node with as many identities as it likes. So public addresses have a limit
-//! of connections that they may open; loopback and private ones have none, since behind them may stand a whole test network, a
-//! reverse proxy or an office. A state machine without I/O. Bounds: the connections that there are (`peers/table.rs`).
+//! of connections that they may open ([`AddressGroup::of_public`]). It is no way to keep others out who share one, behind a provider's
+//! NAT: who has not said hello makes room for who comes from there. A state machine without I/O. Bounds: the connections that there are
+//! (`peers/table.rs`); of one address twice the limit, since who makes room is counted until it is gone.
 
 use std::collections::HashMap;
 
@@ -37,20 +38,31 @@ impl Connected {
         }
     }
 
-    /// Whether one more connection that was opened from this address fits; else why not.
-    pub fn admits(&self, remote: &Multiaddr) -> Result<(), &'static str> {
-        let count = counted(remote).and_then(|group| self.by_address.get(&group));
-        if count.is_some_and(|count| *count >= self.most_per_address) {
-            return Err(
-                "its address has too many connections already (security.connection_limits.connections_per_address)",
-            );
+    /// Whether one more connection that was opened from this address fits, where another of it may be made to go; else why not.
+    ///
+    /// # Errors
+    /// For a person.
+    pub fn admits(
+        &self,
+        remote: &Multiaddr,
+        make_room: impl FnOnce(AddressGroup) -> bool,
+    ) -> Result<(), &'static str> {
+        let Some(group) = AddressGroup::of_public(remote) else {
+            return Ok(());
+        };
+        let (count, most) = (self.by_address.get(&group), self.most_per_address);
+        let count = count.copied().unwrap_or_default();
+        if count < most || count < most.saturating_mul(2) && make_room(group) {
+            return Ok(());
         }
-        Ok(())
+        Err(
+            "its address has too many connections already (security.connection_limits.connections_per_address)",
+        )
     }
 
     /// A connection was established; `theirs`: the peer opened it.
     pub fn enter(&mut self, peer: PeerId, id: ConnectionId, remote: &Multiaddr, theirs: bool) {
-        let counted = counted(remote).filter(|_| theirs);
+        let counted = AddressGroup::of_public(remote).filter(|_| theirs);
         if let Some(group) = counted {
             *self.by_address.entry(group).or_default() += 1;
         }
@@ -107,14 +119,6 @@ impl Connected {
     }
 }
 
-/// The address whose connections are counted together with those of this one, if any are.
-fn counted(remote: &Multiaddr) -> Option<AddressGroup> {
-    match AddressGroup::of(remote) {
-        AddressGroup::Elsewhere => None,
-        group => (Scope::of_remote(remote) == Scope::Public).then_some(group),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,22 +135,50 @@ mod tests {
         let remote = address("/ip4/1.2.3.4/tcp/5");
         let peers = [PeerId::random(), PeerId::random()];
         for (number, peer) in peers.into_iter().enumerate() {
-            assert_eq!(connected.admits(&remote), Ok(()));
+            assert_eq!(connected.admits(&remote, |_| false), Ok(()));
             connected.enter(peer, ConnectionId::new_unchecked(number), &remote, true);
         }
-        assert!(connected.admits(&remote).is_err());
-        assert_eq!(connected.admits(&address("/ip4/1.2.3.5/tcp/5")), Ok(()));
+        assert!(connected.admits(&remote, |_| false).is_err());
+        assert_eq!(
+            connected.admits(&address("/ip4/1.2.3.5/tcp/5"), |_| false),
+            Ok(())
+        );
         connected.leave(&peers[0], ConnectionId::new_unchecked(7));
-        assert!(connected.admits(&remote).is_err(), "no such connection");
+        assert!(
+            connected.admits(&remote, |_| false).is_err(),
+            "no such connection"
+        );
         connected.leave(&peers[0], ConnectionId::new_unchecked(0));
-        assert_eq!(connected.admits(&remote), Ok(()));
+        assert_eq!(connected.admits(&remote, |_| false), Ok(()));
         let own = ConnectionId::new_unchecked(9);
         connected.enter(peers[0], own, &remote, false);
         assert_eq!(
-            connected.admits(&remote),
+            connected.admits(&remote, |_| false),
             Ok(()),
             "what we dialled is not counted"
         );
+    }
+
+    #[test]
+    fn who_makes_room_is_counted_until_it_is_gone() {
+        let mut connected = Connected::new(2);
+        let remote = address("/ip4/1.2.3.4/tcp/5");
+        let enter = |connected: &mut Connected, number| {
+            connected.admits(&remote, |group| {
+                assert_eq!(group, AddressGroup::of(&remote));
+                number < 10
+            })?;
+            let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(number));
+            connected.enter(peer, id, &remote, true);
+            Ok::<_, &str>((peer, id))
+        };
+        let entered: Vec<_> = (0..9).map(|number| enter(&mut connected, number)).collect();
+        assert_eq!(entered.iter().filter(|one| one.is_ok()).count(), 4);
+        for (peer, id) in entered.into_iter().flatten().take(2) {
+            connected.leave(&peer, id);
+        }
+        assert!(enter(&mut connected, 10).is_err(), "nobody makes room");
+        assert!(enter(&mut connected, 9).is_ok());
     }
 
     #[test]
@@ -156,7 +188,7 @@ mod tests {
             for number in 0..5 {
                 let id = ConnectionId::new_unchecked(number);
                 connected.enter(PeerId::random(), id, &address(remote), true);
-                assert_eq!(connected.admits(&address(remote)), Ok(()));
+                assert_eq!(connected.admits(&address(remote), |_| false), Ok(()));
             }
         }
     }
@@ -181,7 +213,7 @@ mod tests {
             let mut entered = Vec::new();
             for (number, (host, theirs)) in hosts.into_iter().enumerate() {
                 let remote = address(&format!("/ip4/1.2.3.{host}/tcp/5"));
-                if theirs && connected.admits(&remote).is_err() {
+                if theirs && connected.admits(&remote, |_| false).is_err() {
                     continue;
                 }
                 let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(number));

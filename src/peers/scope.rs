@@ -91,6 +91,15 @@ pub enum AddressGroup {
 }
 
 impl AddressGroup {
+    /// The group of a public address; `None` for near ones, behind which may stand a whole test network, a reverse proxy or an
+    /// office, and for what has no address.
+    pub fn of_public(remote: &Multiaddr) -> Option<Self> {
+        match Self::of(remote) {
+            Self::Elsewhere => None,
+            group => (Scope::of_remote(remote) == Scope::Public).then_some(group),
+        }
+    }
+
     /// The group of a remote address.
     pub fn of(remote: &Multiaddr) -> Self {
         match remote.iter().next() {

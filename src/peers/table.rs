@@ -7,8 +7,8 @@
 //! connection, and never rides on one that ends.
 //!
 //! Bounds. At most `max_peers` have a place, at most half of those are plain. Who has not said hello has none of these: such
-//! newcomers have [`NEWCOMERS`] places of their own beside those that are free, and where there are more the eldest gives way, so that silent ones keep
-//! nobody out, and a full node still has room to say that it is full. Scores and bans are bounded by their own tables. Deadlines
+//! newcomers have [`NEWCOMERS`] places of their own beside those that are free, and where there are more the eldest of the most crowded address
+//! gives way, so that silent ones keep nobody out, and a full node still has room to say that it is full. Scores and bans are bounded by their own tables. Deadlines
 //! are kept in order: time costs what is due, not what is there.
 
 use std::{
@@ -21,7 +21,9 @@ use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 mod peer;
 
 use self::peer::{Peer, Place};
-use super::{Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation};
+use super::{
+    AddressGroup, Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation, crowds::Crowds,
+};
 use crate::{chain::ItemKind, platform::Instant};
 
 /// Peers that have not said hello yet, at once, beyond those that have a place.
@@ -118,7 +120,7 @@ pub struct Table {
     peers: BTreeMap<PeerId, Peer>,
     deadlines: BTreeSet<(Instant, PeerId)>,
     /// Who has no place yet, the eldest first.
-    newcomers: BTreeSet<(u64, PeerId)>,
+    newcomers: Crowds<(u64, PeerId)>,
     /// Peers of ours, and plain ones, that have a place.
     ours: usize,
     plain: usize,
@@ -140,7 +142,7 @@ impl Table {
             bans,
             peers: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            newcomers: BTreeSet::new(),
+            newcomers: Crowds::new(),
             ours: 0,
             plain: 0,
             outbound: 0,
@@ -243,10 +245,13 @@ impl Table {
             return;
         }
         let outbound = info.direction == Some(Direction::Outbound);
+        let address = info.addresses.first();
+        let group = address.map_or(AddressGroup::Elsewhere, AddressGroup::of);
         let reputation = self.reputation.score(&id, now);
         self.came += 1;
         let peer = Peer {
             age: self.came,
+            group,
             since: now,
             stage: Stage::Greeting,
             connections: vec![connection],
@@ -266,10 +271,19 @@ impl Table {
             self.actions.push_back(Action::Greet(id));
         }
         while self.newcomers.len() > NEWCOMERS + self.free()
-            && let Some((_, eldest)) = self.newcomers.first().copied()
+            && let Some((_, (_, eldest))) = self.newcomers.first_of_most_crowded()
         {
             self.reject(eldest, GAVE_WAY);
         }
+    }
+
+    /// The eldest newcomer from an address gives way to another from there, if there is one.
+    pub fn makes_room(&mut self, group: AddressGroup) -> bool {
+        let eldest = self.newcomers.first_of(group);
+        if let Some((_, eldest)) = eldest {
+            self.reject(eldest, GAVE_WAY);
+        }
+        eldest.is_some()
     }
 
     /// A connection ended; `reason` is told where we gave none.
@@ -553,7 +567,7 @@ impl Table {
 
     fn count(&mut self, id: PeerId, peer: &Peer) {
         match peer.place() {
-            Place::Newcomer => drop(self.newcomers.insert((peer.age, id))),
+            Place::Newcomer => self.newcomers.insert(peer.group, (peer.age, id)),
             Place::Ours => self.ours += 1,
             Place::Plain => self.plain += 1,
             Place::None => {}
@@ -566,7 +580,7 @@ impl Table {
 
     fn uncount(&mut self, id: &PeerId, peer: &Peer) {
         match peer.place() {
-            Place::Newcomer => drop(self.newcomers.remove(&(peer.age, *id))),
+            Place::Newcomer => self.newcomers.remove(peer.group, &(peer.age, *id)),
             Place::Ours => self.ours -= 1,
             Place::Plain => self.plain -= 1,
             Place::None => {}

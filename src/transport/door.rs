@@ -7,6 +7,9 @@
 //!   byte is read; who gives way, or takes longer than the time-out, is dropped where it stands. All that a connection is by then
 //!   hangs on its handshake's future, on every transport: TCP's socket with TLS, HTTP's upgrade, multistream, Noise and Yamux
 //!   half done; QUIC's connection; WebTransport's session. One limit thus covers them all.
+//! - **Handshakes take turns**: what one computes to prove and to check identities takes some tenths of a millisecond, and a crowd that comes
+//!   at once has as many tasks, among which votes would wait for their own. So one handshake at a time goes on, as far as it can without
+//!   waiting, and whatever else there is to do comes between two of them. (Over UDP most of it is computed where this door does not see it.)
 
 use std::{
     io,
@@ -26,10 +29,11 @@ use libp2p::{
     core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
     multiaddr::Protocol,
 };
+use tokio::sync::Semaphore;
 
 use super::Boxed;
 use crate::{
-    peers::{AddressPolicy, Crowded, HandshakeId, Handshakes},
+    peers::{AddressPolicy, HandshakeId, Handshakes, Unheard},
     platform::{self, Delay, lock::lock},
 };
 
@@ -52,6 +56,8 @@ pub struct Door {
     inner: Boxed,
     policy: SharedPolicy,
     places: Places,
+    /// Of handshakes that are under way.
+    turns: Arc<Semaphore>,
     patience: Duration,
     is_closed: bool,
 }
@@ -69,6 +75,7 @@ impl Door {
             inner,
             policy,
             places: Arc::new(Mutex::new(places)),
+            turns: Arc::new(Semaphore::new(1)),
             patience,
             is_closed,
         }
@@ -77,15 +84,19 @@ impl Door {
     fn enter(
         &self,
         remote: &Multiaddr,
-    ) -> Result<(Place, futures::future::AbortRegistration), Crowded> {
+    ) -> Result<(Place, futures::future::AbortRegistration), Unheard> {
         let (end, ended) = AbortHandle::new_pair();
         let (id, gives_way) = lock(&self.places).enter(remote, end, platform::now())?;
         if let Some(end) = gives_way {
             tracing::debug!(%remote, "a handshake gave way to a newcomer");
             end.abort();
         }
-        let places = Arc::clone(&self.places);
-        Ok((Place { places, id }, ended))
+        let place = Place {
+            places: Arc::clone(&self.places),
+            turns: Arc::clone(&self.turns),
+            id,
+        };
+        Ok((place, ended))
     }
 }
 
@@ -141,16 +152,16 @@ impl Transport for Door {
                 Ok((place, ended)) => {
                     let patience = self.patience;
                     return Poll::Ready(event.map_upgrade(|handshake| {
-                        let handshake = Abortable::new(timely(handshake, patience), ended);
+                        let handshake = timely(place.keeps(handshake.boxed()), patience);
+                        let handshake = Abortable::new(handshake, ended);
                         async move {
                             let entered = handshake.await;
-                            drop(place);
-                            entered.unwrap_or_else(|_| Err(io::Error::other(Crowded)))
+                            entered.unwrap_or_else(|_| Err(io::Error::other(Unheard::Crowded)))
                         }
                         .boxed()
                     }));
                 }
-                Err(crowded) => tracing::debug!(%remote, %crowded, "turned a newcomer away"),
+                Err(unheard) => tracing::debug!(%remote, %unheard, "turned a newcomer away"),
             }
         }
         cx.waker().wake_by_ref();
@@ -161,7 +172,25 @@ impl Transport for Door {
 /// A handshake's place, given back when it is over or dropped.
 struct Place {
     places: Places,
+    turns: Arc<Semaphore>,
     id: HandshakeId,
+}
+
+impl Place {
+    /// Has a handshake go on by turns, and keeps this place for it meanwhile.
+    async fn keeps(self, mut handshake: Connecting) -> io::Result<Output> {
+        loop {
+            let turn = self.turns.acquire().await;
+            let polled = futures::poll!(&mut handshake);
+            drop(turn);
+            if let Poll::Ready(entered) = polled {
+                return entered;
+            }
+            futures::pending!();
+            // Something has come of it, or it would not have been woken.
+            lock(&self.places).goes_on(self.id, platform::now());
+        }
+    }
 }
 
 impl Drop for Place {
@@ -182,4 +211,53 @@ fn timely(
         }
     }
     .boxed()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        future::poll_fn,
+        sync::atomic::{AtomicUsize, Ordering},
+        task::Waker,
+    };
+
+    use libp2p::{PeerId, core::transport::dummy::DummyTransport};
+
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn one_handshake_at_a_time_goes_on() {
+        let policy = AddressPolicy::new(PeerId::random(), true);
+        let door = Door::new(
+            Transport::boxed(DummyTransport::new()),
+            Arc::new(Mutex::new(policy)),
+            Handshakes::new(2, 2),
+            Duration::from_secs(1),
+            false,
+        );
+        let remote = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
+        let [(first, _), (second, _)] = [(); 2].map(|()| door.enter(&remote).expect("room"));
+        let polls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&polls);
+        let silent = poll_fn(move |_| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Poll::Pending
+        });
+        let second = Arc::new(Mutex::new(second.keeps(silent.boxed()).boxed()));
+        let poll = |handshake: &Mutex<Connecting>| {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(lock(handshake).poll_unpin(&mut cx).is_pending());
+        };
+        let other = Arc::clone(&second);
+        let busy = poll_fn(move |_| {
+            poll(&other);
+            Poll::Ready(Err(io::ErrorKind::Other.into()))
+        });
+        let done = first.keeps(busy.boxed()).now_or_never();
+        assert!(done.is_some_and(|entered| entered.is_err()));
+        assert_eq!(polls.load(Ordering::Relaxed), 0, "it was another's turn");
+        poll(&second);
+        assert_eq!(polls.load(Ordering::Relaxed), 1);
+    }
 }

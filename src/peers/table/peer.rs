@@ -5,13 +5,15 @@ use libp2p::swarm::ConnectionId;
 use super::Stage;
 use crate::{
     chain::ItemKind,
-    peers::{Direction, PeerInfo},
+    peers::{AddressGroup, Direction, PeerInfo},
     platform::Instant,
 };
 
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) age: u64,
+    /// Where its first connection came from, or went to.
+    pub(super) group: AddressGroup,
     /// By a clock that nobody sets, which `connected_at` has not.
     pub(super) since: Instant,
     pub(super) stage: Stage,

@@ -109,6 +109,39 @@ fn who_says_no_hello_keeps_nobody_out() {
     assert!(!table.has_place());
 }
 
+/// One that dialled us from there.
+fn at(peer: PeerId, host: u8) -> PeerInfo {
+    let address = format!("/ip4/1.2.3.{host}/tcp/1");
+    PeerInfo {
+        addresses: vec![address.parse().expect("an address")],
+        ..from(peer, Direction::Inbound)
+    }
+}
+
+#[test]
+fn silent_peers_of_one_address_give_way_to_each_other_and_to_others() {
+    let (mut table, now) = (table(1), platform::now());
+    let come = |table: &mut Table, number, host| {
+        let peer = PeerId::random();
+        table.connected(connection(number), at(peer, host), now);
+        peer
+    };
+    let other = come(&mut table, 0, 2);
+    let crowd: Vec<_> = (1..NEWCOMERS * 4)
+        .map(|number| come(&mut table, number, 1))
+        .collect();
+    assert_eq!(table.stage(&other), Some(Stage::Greeting), "the eldest");
+    let live = |peer: &&PeerId| table.stage(peer) == Some(Stage::Greeting);
+    assert_eq!(crowd.iter().filter(live).count(), NEWCOMERS);
+    assert!(crowd[NEWCOMERS * 3 - 1..].iter().all(|peer| live(&peer)));
+    // Where an address has as many connections as it may.
+    let eldest = crowd[NEWCOMERS * 3 - 1];
+    let [crowded, nobody] = [1, 3].map(|host| AddressGroup::of(&at(eldest, host).addresses[0]));
+    assert!(table.makes_room(crowded) && !table.makes_room(nobody));
+    assert_eq!(table.stage(&eldest), Some(Stage::Ending));
+    table.greeted(&other, now).expect("a place");
+}
+
 #[test]
 fn a_full_table_tells_the_next_one() {
     let (mut table, now) = (table(1), platform::now());
