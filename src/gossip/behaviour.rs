@@ -43,6 +43,10 @@ const USELESS: Rate = Rate {
     burst: 100,
 };
 
+/// The score of whom nothing is held against. libp2p keeps for a while what it has of those that are gone, and looks at all of that each
+/// second, but not of who has more than none: so who comes under ever new names leaves nothing behind.
+const NOTHING: f64 = f64::MIN_POSITIVE;
+
 /// See the module's documentation.
 pub(crate) struct Gossip {
     own: PeerId,
@@ -287,7 +291,7 @@ impl Gossip {
     /// A peer's reputation is its score; what is less than half of what it takes to be let go counts for nothing.
     pub(crate) fn set_score(&mut self, peer: &PeerId, reputation: f64) {
         let counts = reputation <= self.disconnect_at / 2.0;
-        let score = if counts { reputation } else { 0.0 };
+        let score = if counts { reputation } else { NOTHING };
         self.inner.set_application_score(peer, score);
     }
 
@@ -430,8 +434,10 @@ impl NetworkBehaviour for Gossip {
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        let mut comes = None;
         match &event {
             FromSwarm::ConnectionEstablished(established) => {
+                comes = Some(established.peer_id).filter(|_| established.other_established == 0);
                 if let Some(member) = self.members.get_mut(&established.peer_id) {
                     let endpoint = established.endpoint.clone();
                     member
@@ -461,6 +467,10 @@ impl NetworkBehaviour for Gossip {
             _ => {}
         }
         self.inner.on_swarm_event(event);
+        // Who has less kept it from before.
+        if let Some(peer) = comes.filter(|peer| self.inner.peer_score(peer) == Some(0.0)) {
+            self.set_score(&peer, 0.0);
+        }
     }
 
     fn on_connection_handler_event(

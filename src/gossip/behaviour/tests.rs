@@ -90,6 +90,28 @@ fn plain_peers_have_places_and_ours_need_none() {
     );
 }
 
+#[test]
+fn of_who_comes_and_goes_nothing_stays_but_what_is_held_against_it() {
+    let (mut gossip, _) = gossip();
+    let disconnect_at = gossip.disconnect_at;
+    for (reputation, stays) in [
+        (None, false),
+        (Some(-1.0), false),
+        (Some(disconnect_at), true),
+    ] {
+        let peer = connect(&mut gossip, 1);
+        if let Some(reputation) = reputation {
+            gossip.set_score(&peer.0, reputation);
+        }
+        disconnect(&mut gossip, peer);
+        let score = gossip.inner.peer_score(&peer.0).unwrap_or_default();
+        assert_eq!(score < 0.0, stays);
+        // It says whether it knows the peer.
+        let is_known = gossip.inner.set_application_score(&peer.0, score);
+        assert_eq!(is_known, stays, "{reputation:?}");
+    }
+}
+
 /// A control message of gossipsub's for topic `ours`, or nearly one.
 fn control() -> impl Strategy<Value = Vec<u8>> {
     let backoff = prop_oneof![
