@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::lab::{
-    attacker::Via,
-    measure::Row,
+    measure::{Newcomers, Row},
     victim::{Account, Fate},
 };
 
@@ -36,8 +35,13 @@ pub fn broken(row: &Row) -> Vec<String> {
     if !row.suffered.is_empty() {
         broken.push(format!("honest peers paid {} times", row.suffered.len()));
     }
-    if let Some((_, came, count)) = row.newcomers.filter(|(_, came, count)| came < count) {
-        broken.push(format!("{came} of {count} newcomers got in"));
+    if let Some(Newcomers { of, came, .. }) = row.newcomers {
+        let whence = ["the attacker's address", "another address"];
+        for (came, whence) in came.into_iter().zip(whence) {
+            if came < of {
+                broken.push(format!("{came} of {of} newcomers from {whence} got in"));
+            }
+        }
     }
     broken
 }
@@ -57,7 +61,11 @@ pub fn fate(account: &Account) -> String {
 }
 
 pub fn json(row: &Row) -> Value {
-    let newcomers = |(via, came, count): (Via, usize, usize)| json!({ "via": format!("{via:?}"), "came": came, "of": count });
+    let newcomers = |Newcomers {
+                         via,
+                         of,
+                         came: [came, elsewhere],
+                     }: Newcomers| json!({ "via": format!("{via:?}"), "of": of, "came": came, "came_from_elsewhere": elsewhere });
     json!({
         "name": row.attack.name,
         "about": row.attack.about,

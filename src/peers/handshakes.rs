@@ -257,8 +257,10 @@ mod tests {
             if millis > 1000 && millis % 100 == 0 {
                 tries += 1;
                 inside.iter().for_each(|id| handshakes.goes_on(*id, now));
-                if inside.len() == 2 {
-                    inside.pop_front().map(|id| handshakes.leave(id));
+                if inside.len() == 2
+                    && let Some(done) = inside.pop_front()
+                {
+                    handshakes.leave(done);
                     came += 1;
                 }
                 if let Ok((id, ended)) = handshakes.enter(&address(1), true, now) {

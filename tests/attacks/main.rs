@@ -6,7 +6,7 @@ mod lab;
 
 use lab::{
     all, child, find,
-    measure::{Times, measure},
+    measure::{Newcomers, Times, measure},
 };
 
 /// As in the `selkie` command, whose memory is meant.
@@ -34,7 +34,8 @@ async fn holds_out(name: &str) {
         row.memory,
         row.p99,
         row.cpu,
-        row.newcomers,
+        row.newcomers
+            .map(|Newcomers { via, of, came }| (via, of, came)),
         row.load,
     );
     assert_eq!(row.stopped, None, "{about}: {told:?}");

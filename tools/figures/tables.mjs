@@ -389,7 +389,7 @@ export const tables = {
       Object.entries(attacks).map(([name, row]) => {
         const old = before[name]
         const was = (text) => (old ? ` (${text()})` : '')
-        const newcomers = row.newcomers
+        const { of, came, came_from_elsewhere: elsewhere = of } = row.newcomers ?? {}
         return [
           `${name}: ${row.about}`,
           row.identities,
@@ -399,8 +399,8 @@ export const tables = {
           row.votes_lost + row.transactions_lost,
           [
             ...row.broken,
-            ...(newcomers && newcomers.came === newcomers.of
-              ? [`(${newcomers.of} newcomers got in)`]
+            ...(of && came === of && elsewhere === of
+              ? [`(${of} newcomers got in)`]
               : []),
           ].join('; ') || 'nothing',
           row.attacker,

@@ -21,6 +21,8 @@ const TRANSACTIONS: Duration = Duration::from_millis(20);
 const VOTE_BYTES: usize = 100;
 const TRANSACTION_BYTES: usize = 250;
 const NEWCOMERS_PATIENCE: Duration = Duration::from_secs(10);
+/// How long one that did not get in waits before it tries again; then twice as long, as a node does.
+const NEWCOMERS_PAUSE: Duration = Duration::from_secs(1);
 
 /// What an item begins with: who made it, what it is, its number.
 const HEAD: usize = 10;
@@ -188,6 +190,9 @@ impl Pair {
     }
 }
 
+/// Where newcomers come from: the attacker's address, as behind one NAT, and another.
+pub const HOSTS: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)];
+
 /// A node that only dials.
 pub fn quiet() -> Config {
     let mut config = Config::default();
@@ -195,23 +200,40 @@ pub fn quiet() -> Config {
     config
 }
 
-/// How many of so many new nodes get in.
-pub async fn newcomers(addresses: &[Multiaddr], via: Via, count: usize) -> usize {
+/// How many of so many new nodes get in that come from an address.
+pub async fn newcomers(addresses: &[Multiaddr], via: Via, from: Ipv4Addr, count: usize) -> usize {
     let address = address(addresses, via);
     let mut dials = tokio::task::JoinSet::new();
     for _ in 0..count {
         let address = address.clone();
         dials.spawn(async move {
             let comes = async {
+                let mut pause = NEWCOMERS_PAUSE;
                 if via == Via::WebTransport {
-                    return webtransport(&address).await.is_some();
+                    while webtransport(&address, from).await.is_none() {
+                        wait(&mut pause).await;
+                    }
+                    return true;
                 }
-                let Ok(node) = P2PNetworkManager::new(quiet()).await else {
+                // It dials from where it listens.
+                let listens = match via {
+                    Via::Tcp => format!("/ip4/{from}/tcp/0"),
+                    Via::WebSocket => format!("/ip4/{from}/tcp/0/ws"),
+                    Via::Quic | Via::WebTransport => format!("/ip4/{from}/udp/0/quic-v1"),
+                };
+                let mut config = quiet();
+                config.network.listen_addresses = vec![listens.parse().expect("an address")];
+                let Ok(node) = P2PNetworkManager::new(config).await else {
                     return false;
                 };
-                let is_in = node.start().await.is_ok() && node.dial(address).await.is_ok();
+                if node.start().await.is_err() {
+                    return false;
+                }
+                while node.dial(address.clone()).await.is_err() {
+                    wait(&mut pause).await;
+                }
                 node.shutdown().await;
-                is_in
+                true
             };
             tokio::time::timeout(NEWCOMERS_PATIENCE, comes)
                 .await
@@ -225,9 +247,15 @@ pub async fn newcomers(addresses: &[Multiaddr], via: Via, count: usize) -> usize
     came
 }
 
+/// Waits for the next try.
+async fn wait(pause: &mut Duration) {
+    tokio::time::sleep(*pause).await;
+    *pause *= 2;
+}
+
 /// A browser's way in, as far as the proof of identities.
-async fn webtransport(address: &Multiaddr) -> Option<()> {
-    let client = Endpoint::client(webtransport_config(address)).ok()?;
+async fn webtransport(address: &Multiaddr, from: Ipv4Addr) -> Option<()> {
+    let client = Endpoint::client(webtransport_config(address, from)).ok()?;
     let session = client.connect(webtransport_url(address)).await.ok()?;
     let (send, receive) = session.open_bi().await.ok()?.await.ok()?;
     let hashes = address.iter().filter_map(|part| match part {
@@ -242,13 +270,13 @@ async fn webtransport(address: &Multiaddr) -> Option<()> {
     Some(())
 }
 
-pub fn webtransport_config(address: &Multiaddr) -> ClientConfig {
+pub fn webtransport_config(address: &Multiaddr, from: Ipv4Addr) -> ClientConfig {
     let hashes = address.iter().filter_map(|part| match part {
         Protocol::Certhash(hash) => Some(Sha256Digest::new(hash.digest().try_into().ok()?)),
         _ => None,
     });
     ClientConfig::builder()
-        .with_bind_address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .with_bind_address(SocketAddr::from((from, 0)))
         .with_server_certificate_hashes(hashes.collect::<Vec<_>>())
         .build()
 }

@@ -9,7 +9,7 @@ use super::{
     Attack,
     attacker::{Deeds, Order, Via, address},
     child::{self, Child, Part, cpu_seconds, memory},
-    honest::{self, Pair},
+    honest::{self, HOSTS, Pair},
     victim::Account,
 };
 use libp2p::Multiaddr;
@@ -42,6 +42,16 @@ impl Times {
     };
 }
 
+/// How many new nodes got in during an attack.
+#[derive(Clone, Copy, Debug)]
+pub struct Newcomers {
+    pub via: Via,
+    /// Of so many.
+    pub of: usize,
+    /// From the attacker's address, and from another.
+    pub came: [usize; HOSTS.len()],
+}
+
 /// What came of an attack.
 pub struct Row {
     pub attack: &'static Attack,
@@ -56,8 +66,7 @@ pub struct Row {
     pub transactions: (usize, usize),
     /// What honest peers had to suffer: scores and ends of connections, on either side.
     pub suffered: Vec<String>,
-    /// Of so many newcomers on this way, so many got in.
-    pub newcomers: Option<(Via, usize, usize)>,
+    pub newcomers: Option<Newcomers>,
     /// How many of this host's threads wanted a core at the end of the attack (Linux: over a minute).
     pub load: f64,
     pub account: Account,
@@ -121,8 +130,11 @@ pub async fn measure(attack: &'static Attack, times: Times) -> io::Result<Row> {
     let cpu = (cpu_seconds(victim.id()) - before) / (end - begin).as_secs_f64();
     let mut newcomers = None;
     if let (Some(via), None) = (attack.newcomers, &stopped) {
-        let came = honest::newcomers(&addresses, via, times.newcomers).await;
-        newcomers = Some((via, came, times.newcomers));
+        let (of, mut came) = (times.newcomers, [0; HOSTS.len()]);
+        for (came, from) in came.iter_mut().zip(HOSTS) {
+            *came = honest::newcomers(&addresses, via, from, of).await;
+        }
+        newcomers = Some(Newcomers { via, of, came });
         stopped = look(&mut victim, &mut memories[1]);
     }
     // Before the attacker goes: its going is none of its fate.

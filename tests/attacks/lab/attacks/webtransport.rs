@@ -43,7 +43,7 @@ pub const ATTACKS: &[Attack] = &[
 async fn raw(ctx: Ctx, streams: u32, half: bool) {
     ctx.storm(move |ctx, _, _| async move {
         // What wtransport would use: certificates by their hashes, HTTP/3.
-        let config = webtransport_config(&ctx.address(Via::WebTransport));
+        let config = webtransport_config(&ctx.address(Via::WebTransport), Ipv4Addr::LOCALHOST);
         let mut config = config.quic_config().clone();
         let mut transport = quinn::TransportConfig::default();
         transport
@@ -70,7 +70,7 @@ async fn raw(ctx: Ctx, streams: u32, half: bool) {
 async fn no_noise(ctx: Ctx) {
     ctx.storm(|ctx, _, _| async move {
         let address = ctx.address(Via::WebTransport);
-        let client = Endpoint::client(webtransport_config(&address))?;
+        let client = Endpoint::client(webtransport_config(&address, Ipv4Addr::LOCALHOST))?;
         let session = client.connect(webtransport_url(&address)).await;
         let session = session.map_err(io::Error::other)?;
         session.closed().await;
