@@ -52,7 +52,11 @@ impl Node {
                 yamux::Config::default,
             )
             .expect("tcp")
-            .with_quic()
+            // With the 10 MB of libp2p's default, quinn ends a connection that loses many packets of one flight.
+            .with_quic_config(|mut quic| {
+                quic.max_stream_data = 2 << 20;
+                quic
+            })
             .with_behaviour(|_| behaviour)
             .expect("a behaviour")
             .with_swarm_config(|config| {

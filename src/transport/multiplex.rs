@@ -11,7 +11,7 @@
 //!   opens. A further one of the peer's is reset, a further one of ours waits for another's end.
 //! - What is unread: 256 KiB for each of them, and what all windows together may be longer than that: [`GROWTH`]. So one stream
 //!   gets 16 MiB over a long way, 80 MiB/s at a round trip of 200 ms, or several share them. With the defaults that is 48 MiB for a
-//!   connection, whatever its peer does; QUIC's are held to 15 MB. What that costs beside, where the bytes come one by one, is held
+//!   connection, whatever its peer does; QUIC's are held to 2 MiB a stream and 15 MB (`quic.rs`). What that costs beside, where the bytes come one by one, is held
 //!   to a tenth more by `frames.rs`.
 //! - What waits to be sent: 12 pieces of each stream, of up to 16 KiB. Whoever writes more waits. And resets: of a peer that does not read those
 //!   of [`GHOSTS`] streams nothing more is read. Nothing is kept of what they brought but 16 KiB that may be under way.

@@ -10,12 +10,12 @@ use libp2p::{
     },
     dns,
     identity::Keypair,
-    mdns, quic, relay,
+    mdns, relay,
     swarm::behaviour::toggle::Toggle,
     tcp, websocket,
 };
 
-use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, webtransport};
+use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, quic, webtransport};
 #[cfg(feature = "webrtc")]
 use super::{hosts, small_writes};
 use crate::{config::Config, error::NetworkError};
@@ -131,9 +131,7 @@ fn nameless<T: Transport + Unpin + Send>(inner: T) -> dns::tokio::Transport<T> {
 
 /// The transports that bring an encryption of their own, which no prologue binds.
 fn unbound(keypair: &Keypair, config: &Config) -> Result<Boxed, NetworkError> {
-    let mut quic_config = quic::Config::new(keypair);
-    quic_config.handshake_timeout = config.network.connection_timeout;
-    let quic = quic::tokio::Transport::new(quic_config)
+    let quic = libp2p::quic::tokio::Transport::new(quic::config(keypair, config))
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
     let webtransport = webtransport::Transport::new(keypair.clone())

@@ -9,7 +9,7 @@
 //! Browsers accept such a certificate for at most 14 days. `certificates.rs` makes them in pairs, the one in use and the next,
 //! both of which stand in the address; when the next takes over, the listener reports the address anew.
 //!
-//! Bounds: 256 streams that a peer may open at once, 10 MB unread a stream and 15 MB a connection, the limits of libp2p's QUIC.
+//! Bounds: 256 streams that a peer may open at once, 2 MiB unread a stream and 15 MB a connection, as over QUIC (`quic.rs`).
 //! Before a client has proved who it is, it has only what `session.rs` grants, and `door.rs` ends it when its time is over: dropping
 //! the handshake, wherever it stands, closes the connection, and keep-alives can't prolong that. From `RETRY_FROM` handshakes on a client
 //! must first show that it is where it says (QUIC's Retry, RFC 9000, 8.1.2), so that nobody fills the places under others' addresses.
@@ -54,6 +54,7 @@ use certificates::Certificates;
 pub use connection::Connection;
 pub use stream::Stream;
 
+use super::quic::{MAX_CONNECTION_BYTES, MAX_STREAM_BYTES};
 use crate::platform::{self, Delay};
 
 /// How often it is looked at whether the certificates are still right. By the clock on the wall, since a monotonic one stands
@@ -61,8 +62,6 @@ use crate::platform::{self, Delay};
 const LOOK: Duration = Duration::from_secs(60);
 /// The limits of libp2p's QUIC transport.
 const MAX_STREAMS: u32 = 256;
-const MAX_STREAM_BYTES: u32 = 10_000_000;
-const MAX_CONNECTION_BYTES: u32 = 15_000_000;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const MAX_IDLE_MILLISECONDS: u32 = 10_000;
 /// Datagrams are part of WebTransport, and nobody reads them: the oldest make room.
