@@ -283,8 +283,9 @@ export interface Metrics {
  * - `no-peers`: nobody is there to send it to.
  * - `not-sent`: accepted here, but the last peer left before it was sent. To submit it again is a `duplicate`; a transaction or block
  *   is offered to the next peer, a vote is not.
- * - `not-connected`, `broken`: the peer is not there, or its connection ended on the way.
- * - `timeout`, `refused`, `unsupported`, `invalid-message`: a peer's answer did not come, says no, can't be had or is no message.
+ * - `not-connected`, `broken`: the peer is not there, or its connection or its patience ended on the way.
+ * - `timeout`, `refused`, `unsupported`, `invalid-message`: the message could not be sent in time or a peer's answer did not come, or the
+ *   answer says no (also for a moment), can't be had or is no message.
  * - `not-broadcastable`: a question about state goes to one peer.
  *
  * Of the node:

@@ -243,6 +243,12 @@ pub enum ProtocolError {
     /// The peer did not answer in time (`protocol.request_response_config.request_timeout`).
     #[error("the peer did not answer in time")]
     Timeout,
+    /// The message could not be sent in that time: too many others waited for their turn, the line is slow, or the peer had no room for it.
+    #[error(
+        "the message could not be sent in time; send it again later, or allow more time for long ones \
+         (protocol.request_response_config.request_timeout)"
+    )]
+    Unsent,
     /// The peer does not speak the protocol.
     #[error("the peer does not speak {0}; it may be a plain libp2p peer, or of another version")]
     Unsupported(String),
@@ -267,8 +273,8 @@ pub enum ProtocolError {
     /// The queues are full: slow down and try again.
     #[error("the send queues are full; try again when peers have taken what is queued")]
     Busy,
-    /// The connection broke while the message was on its way.
-    #[error("the connection to the peer broke: {0}")]
+    /// The connection, or the peer, broke off while the message or its answer was on its way.
+    #[error("the exchange with the peer broke off: {0}")]
     Broken(String),
     /// As [`NetworkError::NotRunning`].
     #[error("the node is not running; call start() first, or make a new one after shutdown()")]
@@ -313,7 +319,7 @@ impl ProtocolError {
             Self::Duplicate => "duplicate",
             Self::NotBroadcastable => "not-broadcastable",
             Self::Refused(_) => "refused",
-            Self::Timeout => "timeout",
+            Self::Timeout | Self::Unsent => "timeout",
             Self::Unsupported(_) => "unsupported",
             Self::Decode(_) => "invalid-message",
             Self::NoPeers { .. } => "no-peers",

@@ -7,32 +7,47 @@
 //! beyond its first `SMALL` bytes once there is room on the node, and keeps its places until it is dropped. So short frames
 //! wait for nobody else's, and a length alone takes no room from others. Accounts, and the peers in each, have the node's room in turns, and who sends
 //! slowly gives way to those that wait (`traffic/room.rs`), and loses its stream in any case when the request times out
-//! (`protocol.request_response_config.request_timeout`). It is for peers that said hello: long requests of others are
+//! (`protocol.request_response_config.request_timeout`). For what finds no room within half of that time there is none. Long requests are
+//! for peers that said hello: those of others are
 //! refused unread. The node may hear of a hello a moment later than the peer, which goes on at once: so a request waits for
 //! that as long as its pauses are. A frame that is sent may have a place too, and gives way in the same manner where it is not read.
 //!
-//! A request that breaks these rules is a request still, an `Err`: libp2p drops the ones that can't be read without a
-//! word, and then nobody would be told why or pay for it.
+//! A request that was not read to its end is a request still, an `Err`: libp2p drops the ones that can't be read without a
+//! word, and then nobody would be told why or pay for what was read. Its answer is written, and then the stream is dropped without a close:
+//! over Yamux nothing else tells the peer to write no more, and it would write on until its own time is over. Who asks reads
+//! an answer all the same where its writing failed, and so hears why at once.
+//!
+//! A request or an answer that is cut short is no fault: its sender's time was over, or it gave way to others.
 
 use std::{
-    fmt, io,
+    fmt,
+    future::poll_fn,
+    io,
     ops::Deref,
+    pin::Pin,
     sync::{Arc, Mutex},
+    task::{Poll, ready},
     time::Duration,
 };
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt,
+    future::{self, Either},
+};
 use libp2p::{PeerId, StreamProtocol, request_response::Codec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::room::{LongFrames, Place};
 use crate::{
+    config::RequestResponseConfig,
     peers::Account,
-    platform::{Delay, lock::lock},
+    platform::{self, Delay, Instant, lock::lock},
 };
 
 /// So much of a frame needs no room of the node's, in bytes.
 const SMALL: usize = 64 << 10;
+/// What is read in one go, in bytes.
+const PIECE: usize = 16 << 10;
 /// How long a long frame has its room at least, whoever waits: its sender has so much of the request's time to lose.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// How often a long request's sender is looked up, which has not said hello as far as is known, and how long after the first look
@@ -46,6 +61,7 @@ pub struct Frame {
     bytes: Vec<u8>,
     _own: Option<OwnedSemaphorePermit>,
     place: Option<Place>,
+    progress: Option<Progress>,
 }
 
 impl Frame {
@@ -53,10 +69,19 @@ impl Frame {
     pub(super) fn placed(bytes: Vec<u8>, mut place: Place) -> Self {
         place.shrink(bytes.len());
         Self {
-            bytes,
-            _own: None,
             place: Some(place),
+            ..Self::from(bytes)
         }
+    }
+
+    /// One that asks; what tells how far it has come.
+    pub(crate) fn asking(bytes: Vec<u8>) -> (Self, Progress) {
+        let progress = Progress::default();
+        let frame = Self {
+            progress: Some(progress.clone()),
+            ..Self::from(bytes)
+        };
+        (frame, progress)
     }
 }
 
@@ -78,11 +103,52 @@ impl Deref for Frame {
     }
 }
 
-/// Frames of at most `max` bytes.
+/// A request as it was read, or why it was not read to its end.
+pub type Request = Result<Frame, Unread>;
+
+/// A request that was not read to its end.
+#[derive(Debug)]
+pub struct Unread {
+    /// Why.
+    pub error: io::Error,
+    /// Bytes that were read of it.
+    pub bytes: usize,
+}
+
+/// How far a request and its answer have come, for who asks: clones tell of the same one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress(Arc<Mutex<Step>>);
+
+/// See [`Progress`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The request is not written to its end.
+    #[default]
+    Asking,
+    /// It is, since then, and the answer is owed.
+    Asked(Instant),
+    /// The answer has begun.
+    Answered,
+}
+
+impl Progress {
+    pub(crate) fn set(&self, step: Step) {
+        *lock(&self.0) = step;
+    }
+
+    pub(crate) fn get(&self) -> Step {
+        *lock(&self.0)
+    }
+}
+
+/// Frames of at most `max` bytes. Each stream has its own clone, which knows how far things have come there.
 #[derive(Clone, Debug)]
 pub struct FrameCodec {
     max: usize,
     room: Option<Room>,
+    /// Whether the request was not read, or not written, to its end.
+    is_cut: bool,
+    progress: Option<Progress>,
 }
 
 /// Room for the frames that are being read or handled: of all connections, and of one, in KiB.
@@ -94,6 +160,8 @@ struct Room {
     per_connection: usize,
     /// Whether a peer has said hello.
     is_greeted: Arc<dyn Fn(&PeerId) -> bool + Send + Sync>,
+    /// How long a frame may wait for room.
+    patience: Duration,
     newcomer: Newcomer,
     connection: Option<Connection>,
 }
@@ -129,6 +197,7 @@ impl Clone for Room {
             all: self.all.clone(),
             per_connection: self.per_connection,
             is_greeted: Arc::clone(&self.is_greeted),
+            patience: self.patience,
             newcomer: Arc::clone(&self.newcomer),
             connection: self.connection.clone().or_else(begin),
         }
@@ -136,13 +205,15 @@ impl Clone for Room {
 }
 
 impl Room {
-    /// Waits for room on the connection, then reads a frame of `length` bytes as far as there is room for it on the node.
+    /// Waits for room on the connection, then reads a frame of `length` bytes as far as there is room for it on the node; `frame`
+    /// has what came of it, whatever happens.
     async fn read<T: AsyncRead + Unpin + Send>(
         &self,
         io: &mut T,
+        frame: &mut Frame,
         length: usize,
         is_asked: bool,
-    ) -> io::Result<Frame> {
+    ) -> io::Result<()> {
         let nobody = || io::Error::other("this codec was never given a connection");
         let Connection {
             peer,
@@ -153,21 +224,20 @@ impl Room {
             let problem = "say hello before you send long messages; see docs/wire.md";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
         }
+        let mut patience = Delay::new(self.patience);
         let kib = u32::try_from(length.div_ceil(1024)).unwrap_or(u32::MAX);
-        let own = Arc::clone(room).acquire_many_owned(kib).await;
-        let own = own.map_err(io::Error::other)?;
-        let mut frame = Frame {
-            bytes: read_exactly(io, length.min(SMALL)).await?,
-            _own: Some(own),
-            place: None,
-        };
+        let own = Arc::clone(room).acquire_many_owned(kib);
+        let own = in_time(own.boxed(), &mut patience).await?;
+        frame._own = Some(own.map_err(io::Error::other)?);
+        read_on(io, &mut frame.bytes, length.min(SMALL)).await?;
         let rest = length - frame.bytes.len();
         if rest > 0 {
-            let mut place = self.all.enter((*peer, *account), length).await;
+            let place = self.all.enter((*peer, *account), length);
+            let mut place = in_time(place.boxed(), &mut patience).await?;
             place.read(io, &mut frame.bytes, rest).await?;
             frame.place = Some(place);
         }
-        Ok(frame)
+        Ok(())
     }
 
     /// Whether a peer has said hello, or does within the pauses.
@@ -182,20 +252,40 @@ impl Room {
     }
 }
 
+/// What comes while there is patience.
+///
+/// # Errors
+/// `ResourceBusy` where it does not.
+async fn in_time<F: Future + Unpin>(comes: F, patience: &mut Delay) -> io::Result<F::Output> {
+    match future::select(comes, patience).await {
+        Either::Left((come, _)) => Ok(come),
+        Either::Right(_) => Err(io::Error::new(
+            io::ErrorKind::ResourceBusy,
+            "too many other messages are under way; try again later",
+        )),
+    }
+}
+
 impl FrameCodec {
     /// A codec for frames of at most `max` bytes.
     pub fn new(max: usize) -> Self {
-        Self { max, room: None }
+        Self {
+            max,
+            room: None,
+            is_cut: false,
+            progress: None,
+        }
     }
 
     /// Frames that are read take at most so many bytes at once on one connection and on all together; at least one fits. Long
     /// requests are for peers that said hello. Whoever has it cloned for a connection names the peer before.
     pub(super) fn with_room(
         self,
-        (per_connection, all): (usize, usize),
+        config: &RequestResponseConfig,
         is_greeted: impl Fn(&PeerId) -> bool + Send + Sync + 'static,
         newcomer: Newcomer,
     ) -> Self {
+        let (per_connection, all) = (config.max_connection_bytes, config.max_bytes);
         let kib = |bytes: usize| {
             bytes
                 .max(self.max)
@@ -206,6 +296,7 @@ impl FrameCodec {
             all: LongFrames::new(kib(all), kib(all), GRACE),
             per_connection: kib(per_connection),
             is_greeted: Arc::new(is_greeted),
+            patience: config.request_timeout / 2,
             newcomer,
             connection: None,
         };
@@ -219,23 +310,39 @@ impl FrameCodec {
     ///
     /// # Errors
     /// `InvalidData` where the length is no varint or over the limit, `UnexpectedEof` where the frame is cut short,
-    /// `ConnectionAborted` where it does not even begin: a busy peer's libp2p ends streams so; `ResourceBusy` where it gave way,
-    /// `PermissionDenied` where its sender has to say hello before.
+    /// `ConnectionAborted` where it does not even begin: a busy peer's libp2p ends streams so; `ResourceBusy` where it gave way, or
+    /// found no room, `PermissionDenied` where its sender has to say hello before.
     pub async fn read<T: AsyncRead + Unpin + Send>(&self, io: &mut T) -> io::Result<Frame> {
-        self.read_frame(io, false).await
+        let read = self.read_frame(io, false).await;
+        read.map_err(|unread| unread.error)
     }
 
     /// Reads one frame, which was asked for or not.
-    async fn read_frame<T: AsyncRead + Unpin + Send>(
+    async fn read_frame<T: AsyncRead + Unpin + Send>(&self, io: &mut T, is_asked: bool) -> Request {
+        let mut frame = Frame::default();
+        match self.fill(io, &mut frame, is_asked).await {
+            Ok(()) => Ok(frame),
+            Err(error) => Err(Unread {
+                error: in_words(error),
+                bytes: frame.len(),
+            }),
+        }
+    }
+
+    async fn fill<T: AsyncRead + Unpin + Send>(
         &self,
         io: &mut T,
+        frame: &mut Frame,
         is_asked: bool,
-    ) -> io::Result<Frame> {
+    ) -> io::Result<()> {
         let length = read_length(io).await?;
         let length = length.ok_or_else(|| {
             let problem = "the peer ended the stream without a message; it may be busy";
             io::Error::new(io::ErrorKind::ConnectionAborted, problem)
         })?;
+        if let Some(progress) = &self.progress {
+            progress.set(Step::Answered);
+        }
         if length > self.max {
             let problem = format!(
                 "a frame of {length} bytes is over the limit of {}",
@@ -244,11 +351,8 @@ impl FrameCodec {
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         }
         match &self.room {
-            Some(room) => {
-                let read = room.read(io, length, is_asked).await;
-                read.map_err(|error| cut_short(error, is_asked))
-            }
-            None => read_exactly(io, length).await.map(Frame::from),
+            Some(room) => room.read(io, frame, length, is_asked).await,
+            None => read_on(io, &mut frame.bytes, length).await,
         }
     }
 
@@ -264,13 +368,24 @@ impl FrameCodec {
         self.write_frame(io, frame, None).await
     }
 
-    /// Writes one frame, which has a place or not.
+    /// Writes one frame, which has a place or not, and closes the stream's sending side.
     async fn write_frame<T: AsyncWrite + Unpin + Send>(
         &self,
         io: &mut T,
         frame: &[u8],
         place: Option<&mut Place>,
     ) -> io::Result<()> {
+        let head = self.head(frame)?;
+        if let Some(place) = place {
+            return place.write(io, &head, frame).await;
+        }
+        io.write_all(&head).await?;
+        io.write_all(frame).await?;
+        io.close().await
+    }
+
+    /// What goes before a frame.
+    fn head(&self, frame: &[u8]) -> io::Result<Vec<u8>> {
         if frame.len() > self.max {
             let problem = format!(
                 "a frame of {} bytes is over the limit of {}",
@@ -281,12 +396,7 @@ impl FrameCodec {
         }
         let mut head = Vec::with_capacity(5);
         prost::encode_length_delimiter(frame.len(), &mut head)?;
-        if let Some(place) = place {
-            return place.write(io, &head, frame).await;
-        }
-        io.write_all(&head).await?;
-        io.write_all(frame).await?;
-        io.close().await
+        Ok(head)
     }
 }
 
@@ -319,20 +429,7 @@ pub(crate) async fn read_length<T: AsyncRead + Unpin + Send>(
     }
 }
 
-/// So many bytes; memory grows with what really arrives.
-///
-/// # Errors
-/// `UnexpectedEof` where there are fewer.
-pub(crate) async fn read_exactly<T: AsyncRead + Unpin + Send>(
-    io: &mut T,
-    length: usize,
-) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(length.min(64 << 10));
-    read_on(io, &mut bytes, length).await?;
-    Ok(bytes)
-}
-
-/// So many bytes more.
+/// So many bytes more; `bytes` has what came of them, whatever happens.
 ///
 /// # Errors
 /// `UnexpectedEof` where there are fewer.
@@ -341,52 +438,69 @@ pub(crate) async fn read_on<T: AsyncRead + Unpin + Send>(
     bytes: &mut Vec<u8>,
     length: usize,
 ) -> io::Result<()> {
-    if io.take(length as u64).read_to_end(bytes).await? < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    let mut left = length;
+    while left > 0 {
+        left -= read_some(io, bytes, left).await?;
     }
     Ok(())
 }
 
-/// Whether a frame was not read to its end here, since there was no room for it: its sender is told, and it is no fault.
-pub(crate) fn is_refused(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ResourceBusy | io::ErrorKind::PermissionDenied
-    )
+/// Some bytes more, of those that are `left`. Memory grows with what really arrives, threefold each time, and not beyond what is
+/// to come.
+///
+/// # Errors
+/// `UnexpectedEof` at the stream's end.
+pub(super) async fn read_some<T: AsyncRead + Unpin + Send>(
+    io: &mut T,
+    bytes: &mut Vec<u8>,
+    left: usize,
+) -> io::Result<usize> {
+    poll_fn(|cx| {
+        let mut piece = [0; PIECE];
+        let most = left.min(PIECE);
+        let room = piece.get_mut(..most).unwrap_or_default();
+        let count = ready!(Pin::new(&mut *io).poll_read(cx, room))?;
+        let came = room.get(..count).unwrap_or_default();
+        if came.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        if bytes.capacity() - bytes.len() < count {
+            bytes.reserve_exact(left.min(2 * bytes.len()).max(count));
+        }
+        bytes.extend_from_slice(came);
+        Poll::Ready(Ok(came.len()))
+    })
+    .await
 }
 
-/// An answer that is cut short is no fault: who sends it may have given way to others.
-fn cut_short(error: io::Error, is_asked: bool) -> io::Error {
-    if !is_asked || error.kind() != io::ErrorKind::UnexpectedEof {
+/// What is cut short is told in words.
+fn in_words(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::UnexpectedEof {
         return error;
     }
-    let problem =
-        "the peer ended the stream in the middle of its answer; it may be busy, ask again later";
-    io::Error::new(io::ErrorKind::ConnectionAborted, problem)
+    let problem = "the stream ended in the middle of a message; its sender may be busy or out of time, \
+                   try again later";
+    io::Error::new(io::ErrorKind::UnexpectedEof, problem)
 }
 
-/// Whether a stream failed by what the peer wrote, not by the network.
+/// Whether a stream failed by what the peer wrote, not by the network, nor by time.
 pub(crate) fn is_garbage(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-    )
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 impl Codec for FrameCodec {
     type Protocol = StreamProtocol;
-    type Request = io::Result<Frame>;
+    type Request = Request;
     type Response = Frame;
 
     async fn read_request<T: AsyncRead + Unpin + Send>(
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-    ) -> io::Result<io::Result<Frame>> {
-        match self.read(io).await {
-            Err(error) if !is_garbage(&error) && !is_refused(&error) => Err(error),
-            frame => Ok(frame),
-        }
+    ) -> io::Result<Request> {
+        let request = self.read_frame(io, false).await;
+        self.is_cut = request.is_err();
+        Ok(request)
     }
 
     async fn read_response<T: AsyncRead + Unpin + Send>(
@@ -394,16 +508,34 @@ impl Codec for FrameCodec {
         _: &StreamProtocol,
         io: &mut T,
     ) -> io::Result<Frame> {
-        self.read_frame(io, true).await
+        let read = self.read_frame(io, true).await;
+        read.map_err(|Unread { error, .. }| {
+            if !self.is_cut || is_garbage(&error) {
+                return error;
+            }
+            let problem =
+                "the peer reads this message no further; it may be busy, send it again later";
+            io::Error::new(io::ErrorKind::ConnectionAborted, problem)
+        })
     }
 
     async fn write_request<T: AsyncWrite + Unpin + Send>(
         &mut self,
         _: &StreamProtocol,
         io: &mut T,
-        frame: io::Result<Frame>,
+        request: Request,
     ) -> io::Result<()> {
-        self.write(io, &frame?).await
+        let mut frame = request.map_err(|unread| unread.error)?;
+        self.progress = frame.progress.take();
+        let written = self.write(io, &frame).await;
+        match (&self.progress, written) {
+            (_, Err(error)) if error.kind() == io::ErrorKind::InvalidInput => return Err(error),
+            // Who refuses a request reads it no further, and says why.
+            (_, Err(_)) => self.is_cut = true,
+            (Some(progress), Ok(())) => progress.set(Step::Asked(platform::now())),
+            (None, Ok(())) => {}
+        }
+        Ok(())
     }
 
     async fn write_response<T: AsyncWrite + Unpin + Send>(
@@ -413,7 +545,15 @@ impl Codec for FrameCodec {
         mut frame: Frame,
     ) -> io::Result<()> {
         let mut place = frame.place.take();
-        self.write_frame(io, &frame, place.as_mut()).await
+        if !self.is_cut {
+            return self.write_frame(io, &frame, place.as_mut()).await;
+        }
+        io.write_all(&self.head(&frame)?).await?;
+        io.write_all(&frame).await?;
+        io.flush().await?;
+        // An error has libp2p drop the stream as it is.
+        let end = "its request was not read to its end, which it was told";
+        Err(io::Error::new(io::ErrorKind::ConnectionAborted, end))
     }
 }
 
@@ -458,8 +598,21 @@ mod tests {
             read(&[10, 1, 2], 1024).expect_err("cut short").kind(),
             io::ErrorKind::UnexpectedEof
         );
-        let nothing = read(&[], 1024).expect_err("no frame");
-        assert!(!is_garbage(&nothing), "{nothing}");
+        for cut in [&[][..], &[0x80], &[10, 1, 2]] {
+            let cut = read(cut, 1024).expect_err("no frame, or not all of it");
+            assert!(!is_garbage(&cut), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_frame_takes_no_more_than_its_bytes() {
+        for length in [1, PIECE - 1, PIECE, 3 * PIECE + 1, (1 << 20) + 5] {
+            let mut bytes = Vec::new();
+            let mut io = Cursor::new(vec![7; length + 9]);
+            let read = read_on(&mut io, &mut bytes, length).now_or_never();
+            read.expect("a cursor never waits").expect("all is there");
+            assert_eq!((bytes.len(), bytes.capacity()), (length, length));
+        }
     }
 
     /// What a peer sends of a frame of `length` bytes that never ends.
@@ -488,17 +641,25 @@ mod tests {
         room: (usize, usize),
         peers: [PeerId; N],
     ) -> [FrameCodec; N] {
-        connections_where(|_| true, max, room, peers)
+        connections_where(|_| true, max, config(room), peers)
+    }
+
+    fn config((max_connection_bytes, max_bytes): (usize, usize)) -> RequestResponseConfig {
+        RequestResponseConfig {
+            max_connection_bytes,
+            max_bytes,
+            ..RequestResponseConfig::default()
+        }
     }
 
     fn connections_where<const N: usize>(
         is_greeted: impl Fn(&PeerId) -> bool + Send + Sync + 'static,
         max: usize,
-        room: (usize, usize),
+        config: RequestResponseConfig,
         peers: [PeerId; N],
     ) -> [FrameCodec; N] {
         let newcomer = Newcomer::default();
-        let codec = FrameCodec::new(max).with_room(room, is_greeted, Arc::clone(&newcomer));
+        let codec = FrameCodec::new(max).with_room(&config, is_greeted, Arc::clone(&newcomer));
         peers.map(|peer| {
             *lock(&newcomer) = Some((peer, Account::Peer(peer)));
             codec.clone()
@@ -510,7 +671,7 @@ mod tests {
     fn long_requests_are_for_peers_that_said_hello() {
         const LONG: usize = SMALL + 1;
         let peers = [PeerId::random()];
-        let [codec] = connections_where(|_| false, LONG, (LONG, LONG), peers);
+        let [codec] = connections_where(|_| false, LONG, config((LONG, LONG)), peers);
         let kind = |read: io::Result<Frame>| read.map_err(|error| error.kind());
         let mut request = silent(LONG, LONG);
         let long = futures::executor::block_on(codec.read(&mut request));
@@ -527,7 +688,7 @@ mod tests {
         const LONG: usize = SMALL + 1;
         let looks = std::sync::atomic::AtomicU32::new(0);
         let late = move |_: &PeerId| looks.fetch_add(1, std::sync::atomic::Ordering::Relaxed) >= 3;
-        let [codec] = connections_where(late, LONG, (LONG, LONG), [PeerId::random()]);
+        let [codec] = connections_where(late, LONG, config((LONG, LONG)), [PeerId::random()]);
         let read = futures::executor::block_on(codec.read(&mut silent(LONG, LONG)));
         assert_eq!(read.expect("it said hello").len(), LONG);
     }
@@ -587,5 +748,31 @@ mod tests {
             panic!("the slow ones end first");
         };
         assert_eq!(read.expect("whole").len(), LONG);
+    }
+
+    #[core::prelude::v1::test]
+    fn what_finds_no_room_is_told_so() {
+        const LONG: usize = 1 << 20;
+        let peers = [(); 2].map(|()| PeerId::random());
+        let hasty = RequestResponseConfig {
+            request_timeout: 2 * GRACE,
+            ..config((LONG, LONG))
+        };
+        let [first, second] = connections_where(|_| true, LONG, hasty, peers);
+        let read = |codec: &FrameCodec| {
+            let codec = codec.clone();
+            async move { codec.read(&mut silent(LONG, LONG)).await }.boxed()
+        };
+        let held = read(&first).now_or_never().expect("all is there");
+        for waits in [&first, &second] {
+            let told = futures::executor::block_on(read(waits)).map_err(|error| error.kind());
+            assert!(matches!(told, Err(io::ErrorKind::ResourceBusy)), "{told:?}");
+        }
+        drop(held);
+        assert!(
+            read(&second)
+                .now_or_never()
+                .is_some_and(|read| read.is_ok())
+        );
     }
 }

@@ -16,7 +16,7 @@ use libp2p::{
 };
 
 use super::{
-    codec::{Frame, FrameCodec, Newcomer},
+    codec::{Frame, FrameCodec, Newcomer, Progress, Request},
     shared::SharedTable,
 };
 use crate::{
@@ -45,9 +45,8 @@ impl Messages {
             let stage = lock(&table).stage(peer);
             matches!(stage, Some(Stage::Greeted | Stage::Ready))
         };
-        let room = (config.max_connection_bytes, config.max_bytes);
         let codec = FrameCodec::new(config.max_message_size);
-        let codec = codec.with_room(room, greeted, Arc::clone(&newcomer));
+        let codec = codec.with_room(config, greeted, Arc::clone(&newcomer));
         let limits = rr::Config::default()
             .with_request_timeout(config.request_timeout)
             .with_max_concurrent_streams(config.max_concurrent_streams);
@@ -55,9 +54,14 @@ impl Messages {
         Self { inner, newcomer }
     }
 
-    /// Sends a message to a peer.
-    pub(crate) fn send_request(&mut self, peer: &PeerId, frame: Vec<u8>) -> OutboundRequestId {
-        self.inner.send_request(peer, Ok(frame.into()))
+    /// Sends a message to a peer; what comes back tells how far it has come.
+    pub(crate) fn send_request(
+        &mut self,
+        peer: &PeerId,
+        frame: Vec<u8>,
+    ) -> (OutboundRequestId, Progress) {
+        let (frame, progress) = Frame::asking(frame);
+        (self.inner.send_request(peer, Ok(frame)), progress)
     }
 
     /// Answers one.
@@ -75,7 +79,7 @@ impl Messages {
 
 impl NetworkBehaviour for Messages {
     type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
-    type ToSwarm = rr::Event<std::io::Result<Frame>, Frame>;
+    type ToSwarm = rr::Event<Request, Frame>;
 
     fn handle_established_inbound_connection(
         &mut self,

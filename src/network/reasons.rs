@@ -51,7 +51,12 @@ pub(crate) fn denied_reason(cause: &ConnectionDenied) -> String {
 
 pub(crate) fn hello_misdeed(error: &rr::OutboundFailure) -> Misdeed {
     match error {
-        rr::OutboundFailure::Io(error) if is_garbage(error) => Misdeed::InvalidMessage,
+        // It is so short that no time of its sender's cuts it.
+        rr::OutboundFailure::Io(error)
+            if is_garbage(error) || error.kind() == std::io::ErrorKind::UnexpectedEof =>
+        {
+            Misdeed::InvalidMessage
+        }
         _ => Misdeed::NoAnswer,
     }
 }

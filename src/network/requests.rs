@@ -22,7 +22,10 @@ use libp2p::{
 };
 use tokio::sync::oneshot;
 
-use super::protocol::Answer;
+use super::{
+    codec::{Progress, Step},
+    protocol::Answer,
+};
 use crate::{
     chain::StateResponse,
     config::RequestResponseConfig,
@@ -60,6 +63,7 @@ pub(crate) struct Requests {
 struct Sent {
     peer: PeerId,
     at: Instant,
+    progress: Progress,
     weight: usize,
     reply: Reply,
 }
@@ -198,7 +202,7 @@ impl Requests {
                 .is_some_and(|first| first.until <= now)
                 && let Some(late) = of_peer.pop(free)
             {
-                let _ = late.reply.send(Err(ProtocolError::Timeout));
+                let _ = late.reply.send(Err(ProtocolError::Unsent));
             }
             of_peer.under_way > 0 || !of_peer.waiting.is_empty()
         });
@@ -258,7 +262,7 @@ impl Requests {
     /// A request of so many bytes was sent.
     pub(crate) fn sent(
         &mut self,
-        id: OutboundRequestId,
+        (id, progress): (OutboundRequestId, Progress),
         (peer, bytes): (PeerId, usize),
         reply: Reply,
         now: Instant,
@@ -274,6 +278,7 @@ impl Requests {
             Sent {
                 peer,
                 at,
+                progress,
                 weight,
                 reply,
             },
@@ -287,7 +292,7 @@ impl Requests {
         frame: &[u8],
         now: Instant,
     ) -> Option<(Duration, bool)> {
-        let (at, reply) = self.ended(id)?;
+        let Sent { at, reply, .. } = self.ended(id)?;
         let answer = Answer::decode(frame);
         let valid = answer.is_ok();
         // A caller that no longer waits has lost interest, which is its right.
@@ -300,31 +305,42 @@ impl Requests {
         Some((now.saturating_duration_since(at), valid))
     }
 
-    /// No answer will come.
+    /// No answer will come: tells the caller, and says whether the peer is to blame for its silence. It is where it had the message, and half of
+    /// the time or more, and did not begin to answer.
     pub(crate) fn failed(
         &mut self,
         id: OutboundRequestId,
         failure: &OutboundFailure,
         protocol: &str,
-    ) {
-        if let Some((_, reply)) = self.ended(id) {
-            let _ = reply.send(Err(match failure {
-                OutboundFailure::Timeout => ProtocolError::Timeout,
-                OutboundFailure::UnsupportedProtocols => {
-                    ProtocolError::Unsupported(protocol.to_owned())
-                }
-                other => ProtocolError::Broken(other.to_string()),
-            }));
-        }
+        now: Instant,
+    ) -> bool {
+        let Some(Sent {
+            progress, reply, ..
+        }) = self.ended(id)
+        else {
+            return false;
+        };
+        let (step, is_late) = (progress.get(), matches!(failure, OutboundFailure::Timeout));
+        let _ = reply.send(Err(match failure {
+            OutboundFailure::Timeout if step == Step::Asking => ProtocolError::Unsent,
+            OutboundFailure::Timeout => ProtocolError::Timeout,
+            OutboundFailure::UnsupportedProtocols => {
+                ProtocolError::Unsupported(protocol.to_owned())
+            }
+            OutboundFailure::Io(error) => ProtocolError::Broken(error.to_string()),
+            other => ProtocolError::Broken(other.to_string()),
+        }));
+        let half = self.patience / 2;
+        is_late && matches!(step, Step::Asked(at) if now.saturating_duration_since(at) >= half)
     }
 
-    fn ended(&mut self, id: OutboundRequestId) -> Option<(Instant, Reply)> {
+    fn ended(&mut self, id: OutboundRequestId) -> Option<Sent> {
         let sent = self.sent.remove(&id)?;
         // The task asks for the next turn of this peer then, and forgets it where there is none.
         let of_peer = self.peers.entry(sent.peer).or_default();
         of_peer.under_way = of_peer.under_way.saturating_sub(1);
         of_peer.give_back(sent.weight, &mut self.free);
-        Some((sent.at, sent.reply))
+        Some(sent)
     }
 }
 
@@ -424,7 +440,7 @@ mod tests {
         requests.on_time(now + patience / 2);
         assert!(answer.try_recv().is_err(), "it has time yet");
         requests.on_time(now + patience);
-        assert!(matches!(answer.try_recv(), Ok(Err(ProtocolError::Timeout))));
+        assert!(matches!(answer.try_recv(), Ok(Err(ProtocolError::Unsent))));
         assert!(requests.peers.is_empty(), "nothing is kept");
     }
 
@@ -490,5 +506,50 @@ mod tests {
         let _again = ask(&mut requests);
         requests.turn(&peer);
         assert!(matches!(requests.next(&peer, now), Turn::At(_)));
+    }
+
+    #[test]
+    fn silent_is_who_has_the_message_and_half_of_the_time_for_a_first_byte() {
+        let (config, now) = (RequestResponseConfig::default(), crate::platform::now());
+        let late = now + config.request_timeout;
+        let fate = |step, failure| {
+            let (mut requests, peer) =
+                (Requests::new(&config, Limits::default()), PeerId::random());
+            let (reply, mut answer) = oneshot::channel();
+            let (id, progress) = (outbound_id(), Progress::default());
+            requests.sent((id, progress.clone()), (peer, 1), reply, now);
+            progress.set(step);
+            let is_silent = requests.failed(id, &failure, "", late);
+            let told = answer
+                .try_recv()
+                .expect("it is told")
+                .expect_err("it failed");
+            assert!(!told.is_fatal());
+            (
+                is_silent,
+                matches!(told, ProtocolError::Unsent),
+                told.code(),
+            )
+        };
+        let timeout = || OutboundFailure::Timeout;
+        let half = Step::Asked(now + config.request_timeout / 2);
+        let little = Step::Asked(late);
+        assert_eq!(fate(Step::Asking, timeout()), (false, true, "timeout"));
+        assert_eq!(fate(half, timeout()), (true, false, "timeout"));
+        assert_eq!(fate(little, timeout()), (false, false, "timeout"));
+        assert_eq!(fate(Step::Answered, timeout()), (false, false, "timeout"));
+        let broken = OutboundFailure::ConnectionClosed;
+        assert_eq!(fate(half, broken), (false, false, "broken"));
+    }
+
+    /// libp2p numbers requests by itself.
+    fn outbound_id() -> OutboundRequestId {
+        let codec = crate::network::codec::FrameCodec::new(1);
+        let mut messages = libp2p::request_response::Behaviour::with_codec(
+            codec,
+            [],
+            libp2p::request_response::Config::default(),
+        );
+        messages.send_request(&PeerId::random(), Ok(Vec::new().into()))
     }
 }

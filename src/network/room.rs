@@ -14,14 +14,14 @@ use futures::{
 use libp2p::PeerId;
 use tokio::sync::oneshot;
 
-use super::codec::read_on;
+use super::codec::read_some;
 use crate::{
     peers::Account,
     platform::{self, Delay, lock::lock},
     traffic::Room,
 };
 
-/// What is read or written before it is counted, in bytes.
+/// What is written before it is counted, in bytes.
 const PIECE: usize = 16 << 10;
 
 /// Room for long frames of all peers together, which its copies share.
@@ -134,7 +134,7 @@ impl Place {
     /// Reads `length` bytes more; `bytes` has what came of them, whatever happens.
     ///
     /// # Errors
-    /// `ResourceBusy` where it was too slow for those that waited, and what `read_on` says.
+    /// `ResourceBusy` where it was too slow for those that waited, and what `read_some` says.
     pub(crate) async fn read<T: AsyncRead + Unpin + Send>(
         &mut self,
         io: &mut T,
@@ -145,10 +145,9 @@ impl Place {
         let comes = async {
             let mut left = length;
             while left > 0 {
-                let piece = left.min(PIECE);
-                read_on(io, bytes, piece).await?;
-                counted(piece);
-                left -= piece;
+                let count = read_some(io, bytes, left).await?;
+                counted(count);
+                left -= count;
             }
             Ok(())
         };

@@ -88,8 +88,6 @@ const EXPIRED: &str = "no network interface here has this address any more";
 /// How often it is told that listeners can't accept.
 const TROUBLE: Duration = Duration::from_secs(60);
 
-/// What a peer wrote: a frame, or what is wrong with it.
-type Frame = std::io::Result<codec::Frame>;
 /// Our own items that wait for the task, of each kind.
 type Submissions = [mpsc::Receiver<Submission>; ItemKind::ALL.len()];
 type ResponseChannel = rr::ResponseChannel<codec::Frame>;

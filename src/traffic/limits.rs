@@ -32,7 +32,7 @@ pub struct Limit {
 ///
 /// | protocol | items a second | at once | bytes a second | at once |
 /// | --- | --- | --- | --- | --- |
-/// | `message` | 100 | 200 | 8 MiB | 64 MiB |
+/// | `message` | 100 | 200 | 8 MiB | 16 MiB |
 /// | `identify` | 1 | 50 | | |
 /// | `gossip` | 500 | 10,000 | 4 MiB | 8 MiB |
 /// | `vote` | 20,000 | 5,000 | 8 MiB | 16 MiB |
@@ -75,7 +75,7 @@ impl Default for Limits {
         let rate = |per_second, burst| Some(Rate { per_second, burst });
         let limit = |items, bytes| Limit { items, bytes };
         Self {
-            message: limit(rate(100, 200), rate(8 << 20, 64 << 20)),
+            message: limit(rate(100, 200), rate(8 << 20, 16 << 20)),
             identify: limit(rate(1, 50), None),
             gossip: limit(rate(500, 10_000), rate(4 << 20, 8 << 20)),
             vote: limit(rate(20_000, 5000), rate(8 << 20, 16 << 20)),

@@ -1,11 +1,12 @@
 //! Peers that write what no honest one writes: each gets a refusal or an end, a score, and nobody panics.
 
+use libp2p::{request_response as rr, swarm::SwarmEvent};
 use selkie::{
     Config, Item, ItemKind, NetworkMessage, ProtocolError, StateRequest, Transaction, Vote,
 };
 
 use crate::{
-    raw_peer::{RawPeer, framed, good_hello},
+    raw_peer::{RawEvent, RawPeer, framed, good_hello},
     support::*,
 };
 
@@ -33,7 +34,7 @@ fn broken_frames(limit: usize) -> [(Vec<u8>, &'static str); 4] {
             "a frame of 4294967295 bytes is over the limit",
         ),
         (over, "is over the limit"),
-        (vec![100, 1, 2, 3], "unexpected end of file"),
+        (vec![100, 1, 2, 3], "ended in the middle of a message"),
         (framed(&[0xff; 20]), "rotobuf"),
     ]
 }
@@ -142,12 +143,14 @@ async fn broken_messages_cost_and_are_refused() {
     let mut peer = RawPeer::hostile().await;
     peer.join(&node).await;
     node.connected(peer.id).await;
-    for (frame, words) in broken_frames(limit) {
+    for (number, (frame, words)) in broken_frames(limit).into_iter().enumerate() {
         peer.message(node.id(), frame);
         let answer = peer.answer().await.expect("it is told why");
         let answer = String::from_utf8_lossy(&answer);
         assert!(answer.contains(words), "{answer}");
-        assert_eq!(node.scored(peer.id).await.0, "it sent an invalid message");
+        if number != CUT_SHORT {
+            assert_eq!(node.scored(peer.id).await.0, "it sent an invalid message");
+        }
     }
     peer.message(node.id(), framed(&[]));
     let answer = peer.answer().await.expect("it is told why");
@@ -158,6 +161,44 @@ async fn broken_messages_cost_and_are_refused() {
         "it is here still"
     );
     still_serves(node).await;
+}
+
+#[tokio::test]
+async fn to_be_cut_short_is_no_misdeed_but_to_be_so_without_end() {
+    let mut config = listening(TCP);
+    config.security.rate_limits.messages_per_second = 1;
+    config.security.rate_limits.burst = 5;
+    let mut node = Node::start(config).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.join(&node).await;
+    node.connected(peer.id).await;
+    for _ in 0..3 {
+        peer.message(node.id(), vec![100, 1, 2, 3]);
+        peer.answer().await.expect("it is told");
+    }
+    unblamed(&mut node);
+    for _ in 0..10 {
+        peer.message(node.id(), vec![100, 1, 2, 3]);
+    }
+    let told = ("it sends more often than it may", -1.0);
+    assert_eq!(node.scored(peer.id).await, told);
+}
+
+#[tokio::test]
+async fn who_writes_much_before_its_hello_is_stopped_at_once() {
+    let node = Node::start(listening(TCP)).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.dial(node.address());
+    peer.connected().await;
+    peer.message(node.id(), framed(&vec![0; 4 << 20]));
+    // It writes more than its stream's window, so that its own codec comes to no answer.
+    let stopped = peer.event("the end", |event| match event {
+        SwarmEvent::Behaviour(RawEvent::Message(rr::Event::OutboundFailure { error, .. })) => {
+            Some(matches!(error, rr::OutboundFailure::Io(_)))
+        }
+        _ => None,
+    });
+    assert!(stopped.await, "it waits for its own time to be over");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ mod items;
 mod lifecycle;
 mod limits;
 mod local_network;
+mod messages;
 mod observing;
 mod peers;
 mod propagation;

@@ -1,12 +1,18 @@
 //! Nodes for tests, and how to wait for what they say.
 
-use std::{ops::Deref, path::Path, sync::Mutex, time::Duration};
+use std::{net::Ipv4Addr, ops::Deref, path::Path, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
+use libp2p::multiaddr::Protocol;
 use selkie::{
     Application, Block, Checked, Config, Item, ItemId, Keypair, Multiaddr, NetworkEvent,
     P2PNetworkManager, PeerId, StateRequest, StateResponse, Transaction, Vote,
     chain::block_file::BlockFile, mpsc,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 /// Block 413567's identity, as every block explorer shows it.
@@ -243,5 +249,59 @@ impl Application for TestChain {
             value: request.key.clone(),
             proof: Bytes::from_static(b"because"),
         })
+    }
+}
+
+/// Nobody was found to have done wrong so far.
+pub fn unblamed(node: &mut Node) {
+    let more = std::iter::from_fn(|| node.events.try_recv());
+    for event in node.passed.drain(..).chain(more) {
+        assert!(
+            !matches!(event, NetworkEvent::PeerScored { .. }),
+            "{event:?}"
+        );
+    }
+}
+
+/// An address that leads one connection to a TCP address. So many bytes pass there, and so many back, until more are allowed.
+pub async fn narrow(to: &Multiaddr, [there, back]: [watch::Receiver<u64>; 2]) -> Multiaddr {
+    let port = |part| match part {
+        Protocol::Tcp(port) => Some(port),
+        _ => None,
+    };
+    let target = (
+        Ipv4Addr::LOCALHOST,
+        to.iter().find_map(port).expect("a port"),
+    );
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let port = listener.local_addr().expect("bound").port();
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.expect("a client");
+        let server = TcpStream::connect(target).await.expect("the target");
+        let (client, server) = (client.into_split(), server.into_split());
+        let there = carry(client.0, server.1, there);
+        let back = carry(server.0, client.1, back);
+        futures::join!(there, back);
+    });
+    let address = format!("/ip4/127.0.0.1/tcp/{port}");
+    address.parse().expect("an address")
+}
+
+/// An end passes too, where all that came before it may.
+async fn carry(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut allowed: watch::Receiver<u64>,
+) {
+    let (mut buffer, mut passed) = (vec![0; 16 << 10], 0);
+    loop {
+        let count = from.read(&mut buffer).await.unwrap_or(0);
+        passed += count as u64;
+        if allowed.wait_for(|most| passed <= *most).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        if count == 0 || to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
     }
 }

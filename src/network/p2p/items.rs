@@ -189,7 +189,7 @@ impl P2PNetworkManager {
     /// # Errors
     /// [`ProtocolError::TooLarge`] where the key is longer than [`MAX_STATE_KEY`](crate::chain::MAX_STATE_KEY);
     /// [`ProtocolError::Refused`] where the peer serves no state, or more than a message holds; [`ProtocolError::Busy`] where a thousand
-    /// requests, or 16 MiB of them, wait for this peer already; [`ProtocolError::Timeout`] where its turn or its answer does not come in time; broken connections.
+    /// requests, or 16 MiB of them, wait for this peer already; [`ProtocolError::Unsent`] where its turn does not come in time, [`ProtocolError::Timeout`] where its answer does not; broken connections.
     pub async fn request_state(
         &self,
         peer_id: PeerId,

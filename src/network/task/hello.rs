@@ -19,7 +19,7 @@ impl Task {
         self.greetings.insert(request, id);
     }
 
-    pub(super) fn on_hello(&mut self, event: rr::Event<Frame, codec::Frame>) {
+    pub(super) fn on_hello(&mut self, event: rr::Event<codec::Request, codec::Frame>) {
         match event {
             rr::Event::Message {
                 peer,
@@ -40,7 +40,7 @@ impl Task {
                 }
                 let mut answer = self.hello.clone();
                 let theirs = request
-                    .map_err(|error| error.to_string())
+                    .map_err(|unread| unread.error.to_string())
                     .and_then(|frame| Hello::decode(&*frame).map_err(|error| error.to_string()));
                 let (told, refusal) = match theirs {
                     Ok(theirs) => {
@@ -135,14 +135,13 @@ impl Task {
                     }
                 }
             }
-            rr::Event::ResponseSent { request_id, .. } => {
+            // One that was not read to its end is answered too.
+            rr::Event::ResponseSent { request_id, .. }
+            | rr::Event::InboundFailure { request_id, .. } => {
                 if let Some(peer) = self.farewells.remove(&request_id) {
                     // The other side has the answer in its buffers; give it the moment to read it.
                     self.shared.peers().told(&peer, platform::now());
                 }
-            }
-            rr::Event::InboundFailure { request_id, .. } => {
-                self.farewells.remove(&request_id);
             }
         }
     }

@@ -6,7 +6,7 @@ use crate::{
     intake::NoRoom,
     network::{
         answers::End,
-        codec::{is_garbage, is_refused},
+        codec::{Request, Unread, is_garbage},
         requests::Turn,
         room::Place,
     },
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Task {
-    pub(super) fn on_message(&mut self, event: rr::Event<Frame, codec::Frame>) {
+    pub(super) fn on_message(&mut self, event: rr::Event<Request, codec::Frame>) {
         match event {
             rr::Event::Message {
                 peer,
@@ -59,14 +59,15 @@ impl Task {
                 ..
             } => {
                 let name = format!("/selkie/{}/message/1", self.config.chain.network_id);
-                self.requests.failed(request_id, &error, &name);
+                let now = platform::now();
+                let is_silent = self.requests.failed(request_id, &error, &name, now);
                 self.shared.state().recorder.unsent(1);
-                match error {
-                    rr::OutboundFailure::Timeout => self.note(peer, Misdeed::NoAnswer),
-                    rr::OutboundFailure::Io(error) if is_garbage(&error) => {
-                        self.note(peer, Misdeed::InvalidMessage);
-                    }
-                    _ => {}
+                if is_silent {
+                    self.note(peer, Misdeed::NoAnswer);
+                } else if let rr::OutboundFailure::Io(error) = error
+                    && is_garbage(&error)
+                {
+                    self.note(peer, Misdeed::InvalidMessage);
                 }
                 self.send_requests(peer);
             }
@@ -85,8 +86,8 @@ impl Task {
             match self.requests.next(&peer, now) {
                 Turn::Now(frame, reply) => {
                     let (message, bytes) = (&mut self.swarm.behaviour_mut().message, frame.len());
-                    let id = message.send_request(&peer, frame);
-                    self.requests.sent(id, (peer, bytes), reply, now);
+                    let sent = message.send_request(&peer, frame);
+                    self.requests.sent(sent, (peer, bytes), reply, now);
                 }
                 Turn::At(at) => {
                     let turn = Delay::new(at.saturating_duration_since(now)).map(move |()| peer);
@@ -101,10 +102,14 @@ impl Task {
         &mut self,
         peer: PeerId,
         id: rr::InboundRequestId,
-        frame: Frame,
+        request: Request,
         channel: ResponseChannel,
     ) {
-        let bytes = frame.as_ref().map_or(0, |frame| frame.len() as u64);
+        // What was read for nothing counts as well.
+        let bytes = match &request {
+            Ok(frame) => frame.len(),
+            Err(unread) => unread.bytes,
+        } as u64;
         let cost = Cost { items: 1, bytes };
         let now = platform::now();
         let stage = self.shared.peers().stage(&peer);
@@ -112,14 +117,15 @@ impl Task {
         let answer = if admission.is_err() {
             self.note(peer, Misdeed::TooManyMessages);
             Answer::Refused("you send more often than you may; slow down".to_owned())
-        } else if let Err(error) = &frame
-            && is_refused(error)
+        } else if let Err(Unread { error, .. }) = &request
+            && !is_garbage(error)
         {
             Answer::Refused(error.to_string())
         } else if !matches!(stage, Some(Stage::Greeted | Stage::Ready)) {
             Answer::Refused("say hello first; see docs/wire.md".to_owned())
         } else {
-            let message = frame.map_err(|error| error.to_string()).and_then(|frame| {
+            let frame = request.map_err(|unread| unread.error.to_string());
+            let message = frame.and_then(|frame| {
                 NetworkMessage::decode(&frame).map_err(|error| error.to_string())
             });
             match message {
