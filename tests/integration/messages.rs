@@ -38,7 +38,8 @@ async fn whose_message_gives_way_hears_why_at_once() {
     let mut other = Node::start(Config::default()).await;
     connect(&mut other, &mut receiver).await;
     let _line = connect_by_line(&mut slow, &mut receiver).await;
-    let mut told = pin!(slow.send_message(receiver.id(), long()));
+    let sender = slow.manager.clone();
+    let mut told = pin!(sender.send_message(receiver.id(), long()));
     let told = loop {
         tokio::select! {
             told = &mut told => break told,
