@@ -49,7 +49,9 @@ async fn whose_message_gives_way_hears_why_at_once() {
     let told = told.expect_err("it stands still");
     assert_eq!((told.code(), told.is_fatal()), ("refused", false), "{told}");
     assert!(told.to_string().contains("try again later"), "{told}");
-    [&mut slow, &mut other, &mut receiver].map(unblamed);
+    for node in [&mut slow, &mut other, &mut receiver] {
+        unblamed(node);
+    }
 }
 
 #[tokio::test]
