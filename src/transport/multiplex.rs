@@ -72,7 +72,7 @@ impl Multiplex {
     }
 
     fn connection<C: AsyncRead + AsyncWrite + Unpin>(self, io: C, mode: Mode) -> Connection<C> {
-        let streams = Streams::new(self.streams, self.streams - OWN);
+        let streams = Streams::new(self.streams, self.streams - OWN, mode);
         let io = Frames::new(io, streams.clone());
         Connection {
             inner: ::yamux::Connection::new(io, self.config, mode),

@@ -19,6 +19,7 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
+use ::yamux::{DEFAULT_CREDIT, Mode};
 use futures::{AsyncRead, AsyncWrite};
 
 use crate::platform::lock::lock;
@@ -27,6 +28,8 @@ use crate::platform::lock::lock;
 pub(super) const PIECE: usize = 4 << 10;
 /// The longest piece: what is under way when its stream is dropped, `yamux` takes all the same.
 const LONGEST: usize = 16 << 10;
+/// What a stream's window may begin with beyond what the specification grants.
+const MOST_CREDIT: u32 = u32::MAX - DEFAULT_CREDIT;
 /// Steps in one go.
 const TURN: usize = 256;
 
@@ -57,6 +60,8 @@ struct All {
     theirs: usize,
     max: usize,
     max_theirs: usize,
+    /// What this node is: the specification gives each side its own numbers.
+    mode: Mode,
     /// Streams that have nothing to be read but what waits here.
     hungry: Vec<u32>,
     /// Who reads frames, and who waits to open a stream.
@@ -74,12 +79,13 @@ struct Stream {
 
 impl Streams {
     /// None yet; so many at most, and so many at most of the peer's.
-    pub(super) fn new(max: usize, max_theirs: usize) -> Self {
+    pub(super) fn new(max: usize, max_theirs: usize, mode: Mode) -> Self {
         Self(Arc::new(Mutex::new(All {
             known: HashMap::new(),
             theirs: 0,
             max,
             max_theirs,
+            mode,
             hungry: Vec::new(),
             reader: None,
             opener: None,
@@ -134,10 +140,14 @@ impl Streams {
 }
 
 impl All {
-    /// The peer opens one: it is known where there is room.
+    /// The peer opens one: it is known where there is room. One under a number of this node's is none to `yamux`, and nobody would drop it.
     fn opens(&mut self, id: u32) {
+        let is_theirs = match self.mode {
+            Mode::Client => id != 0 && id.is_multiple_of(2),
+            Mode::Server => !id.is_multiple_of(2),
+        };
         let has_room = self.theirs < self.max_theirs && self.known.len() < self.max;
-        if has_room && !self.known.contains_key(&id) {
+        if is_theirs && has_room && !self.known.contains_key(&id) {
             self.theirs += 1;
             let stream = Stream {
                 is_theirs: true,
@@ -261,7 +271,9 @@ impl<C> Frames<C> {
         if !matches!(kind, DATA | WINDOW) {
             return self.out.extend(frame);
         }
-        if has(SYN) && !has(RST) {
+        // Nor is one whose window begins with more than there is.
+        let is_one = kind == DATA || length <= MOST_CREDIT;
+        if has(SYN) && !has(RST) && is_one {
             all.opens(id);
         }
         let mut stream = all.known.get_mut(&id);
@@ -488,7 +500,7 @@ mod tests {
 
     #[test]
     fn bytes_that_come_one_by_one_go_on_in_pieces() {
-        let streams = Streams::new(4, 4);
+        let streams = Streams::new(4, 4, Mode::Server);
         let count = 1 << 16;
         for flags in [0, ACK] {
             let mut said = [1, 3].map(|id| frame(SYN, id, 0)).concat();
@@ -520,7 +532,7 @@ mod tests {
             for length in 0..said.len() {
                 let mut frames = Frames::new(
                     Ending(said.get(..length).map(Cursor::new)),
-                    Streams::new(4, 4),
+                    Streams::new(4, 4, Mode::Server),
                 );
                 let mut got = Vec::new();
                 block_on(frames.read_to_end(&mut got)).expect("an end is no error");
@@ -535,7 +547,7 @@ mod tests {
 
     #[test]
     fn long_frames_are_cut() {
-        let streams = Streams::new(4, 4);
+        let streams = Streams::new(4, 4, Mode::Server);
         let said = [frame(SYN, 1, 0), frame(FIN, 1, 2 * LONGEST + 5)].concat();
         let found = frames(&streams, &said, 0);
         let found: Vec<_> = found.iter().map(|one| (one.flags, one.length)).collect();
@@ -547,7 +559,7 @@ mod tests {
 
     #[test]
     fn what_nobody_has_brings_nothing() {
-        let streams = Streams::new(2, 1);
+        let streams = Streams::new(2, 1, Mode::Server);
         let said = [
             frame(SYN, 1, 10),
             // There is room for one.
@@ -570,6 +582,20 @@ mod tests {
         assert!(streams.has(5), "there is room again");
     }
 
+    #[test]
+    fn a_stream_that_is_none_takes_no_place() {
+        for (mode, numbers) in [(Mode::Server, [0, 2, 4]), (Mode::Client, [0, 1, 3])] {
+            let streams = Streams::new(3, 2, mode);
+            let mut said = numbers.map(|id| frame(SYN, id, 5)).concat();
+            said.extend(numbers.map(|id| header(WINDOW, SYN, id, 0)).concat());
+            let theirs = [5, 6].into_iter();
+            said.extend(theirs.flat_map(|id| header(WINDOW, SYN, id, u32::MAX)));
+            frames(&streams, &said, 0);
+            let all = lock(&streams.0);
+            assert_eq!((all.known.len(), all.theirs), (0, 0), "{mode:?}");
+        }
+    }
+
     /// What a peer says: type, flags, stream, length.
     fn said() -> impl Strategy<Value = (u8, u16, u32, usize)> {
         let flags = prop_oneof![
@@ -585,13 +611,14 @@ mod tests {
         fn each_stream_brings_what_it_brought_and_then_its_end(
             says in vec(said(), 0..60), reads in 0_usize..6000,
         ) {
-            let streams = Streams::new(3, 2);
+            let streams = Streams::new(3, 2, Mode::Server);
             // Of each stream how many bytes it has brought, and how many those were at each of its ends.
             let mut brought = BTreeMap::<u32, (usize, Vec<usize>)>::new();
             let (mut known, mut bytes) = (Vec::new(), Vec::new());
             for (kind, flags, id, length) in says {
                 let has = |flag: u16| flags & flag != 0;
-                if has(SYN) && !has(RST) && known.len() < 2 && !known.contains(&id) {
+                let is_theirs = id % 2 == 1;
+                if has(SYN) && !has(RST) && is_theirs && known.len() < 2 && !known.contains(&id) {
                     known.push(id);
                 }
                 let (total, ends) = brought.entry(id).or_default();
