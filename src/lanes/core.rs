@@ -49,7 +49,8 @@ pub(crate) trait Core: 'static {
         now: Instant,
     );
 
-    /// The next bytes of a class for a peer whose lane has so much room, as far as there are any; a whole frame may go over it.
+    /// The next bytes of a class for a peer whose lane has so much room, as far as there are any; a whole frame may go over it. Where a
+    /// frame goes on ([`Outgoing::frames`]), the next bytes are its next ones, and to have none is to break it off: the streams end.
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing>;
 
     /// What was sent to a peer by [`Action::Send`] found no room in its queue, and does not go out.
@@ -120,9 +121,10 @@ pub(crate) enum Action<E> {
 /// What goes out.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    /// Whole frames.
+    /// Whole frames, or a part of one.
     pub(crate) bytes: Bytes,
-    /// How many: each is dealt with, and so acknowledged, by itself.
+    /// How many end in here: each is dealt with, and so acknowledged, by itself. None: the frame goes on in what is next of its class,
+    /// before anything else on its lane.
     pub(crate) frames: usize,
     /// Items in there, announced ones and those asked for.
     pub(crate) items: usize,

@@ -1,7 +1,8 @@
 //! What goes out to each peer, and when.
 //!
 //! Everything passes the peer's [`Scheduler`](crate::traffic::Scheduler): what a core has sent waits there, and what a core makes when there is room for it
-//! and its limits let it go ([`Core::next`]) enters it a frame at a time: as late as that, so that the core says then what is next. Votes go as far as a connection takes them, blocks little at a time, bulk as far as the
+//! and its limits let it go ([`Core::next`]) enters it a frame at a time: as late as that, so that the core says then what is next. A part of a
+//! frame goes out at once, and its rest before anything else on its lane: so what is long is made as it is read. Votes go as far as a connection takes them, blocks little at a time, bulk as far as the
 //! window goes; each class waits for its limits ([`super::peer::Held`]). Nothing here is linear in peers: a peer is fed when something
 //! has happened to it, when its moment has come, or when there is something new and it has got the rest ([`Turns`]).
 
@@ -196,6 +197,7 @@ impl<C: Core> Lanes<C> {
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
+                peer.goes(class, outgoing.frames);
                 self.work += outgoing.bytes.len().max(outgoing.payload);
                 let wire = outgoing.bytes.len();
                 match lane {
@@ -220,9 +222,18 @@ impl<C: Core> Lanes<C> {
     /// What goes out next on a peer's lane, if there is room and its class may.
     fn next(&mut self, id: PeerId, lane: Lane, now: Instant) -> Option<(Class, Outgoing)> {
         let peer = self.peers.get_mut(&id)?;
+        peer.session.open()?;
         let room = peer.room(lane);
         if room == 0 {
             return None;
+        }
+        if let Some(class) = peer.unfinished.filter(|class| class.lane() == lane) {
+            let next = self.core.next(id, class, room, now);
+            if next.is_none() {
+                tracing::debug!(%id, ?class, "a frame is broken off: its stream ends");
+                self.end(id, now);
+            }
+            return next.map(|outgoing| (class, outgoing));
         }
         let (held, upload) = (&mut peer.held, &mut self.upload);
         for class in C::CLASSES.iter().filter(|class| class.lane() == lane) {
@@ -230,6 +241,10 @@ impl<C: Core> Lanes<C> {
                 && held.is_free(*class, upload, &id, now)
                 && let Some(outgoing) = self.core.next(id, *class, room, now)
             {
+                if outgoing.frames == 0 {
+                    // It may not wait, since its rest may be gone when its turn comes.
+                    return Some((*class, outgoing));
+                }
                 let size = outgoing.bytes.len();
                 let pushed = peer.queue.push(*class, size, outgoing);
                 debug_assert!(pushed.is_ok(), "an empty queue takes any frame");

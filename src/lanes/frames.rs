@@ -94,7 +94,8 @@ impl<C: Core> Lanes<C> {
                 let step = peer.session.broken(connection, epoch, now);
                 self.go_on(id, step, now);
             }
-            // It knows nothing of us any more: it is to be told all again.
+            // It knows nothing of us any more: it is to be told all again, and not in the middle of a frame.
+            Report::Renewed if peer.unfinished.is_some() => self.end(id, now),
             Report::Renewed if peer.session.open().is_some() => {
                 self.leave(id, now);
                 self.join(id, now);

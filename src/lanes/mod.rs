@@ -211,6 +211,15 @@ impl<C: Core> Lanes<C> {
         }
     }
 
+    /// A peer's streams can't go on; others are opened in a while.
+    fn end(&mut self, id: PeerId, now: Instant) {
+        let step = self.peers.get_mut(&id).and_then(|peer| {
+            let (connection, epoch) = peer.session.open()?;
+            peer.session.broken(connection, epoch, now)
+        });
+        self.go_on(id, step, now);
+    }
+
     /// Has a peer's streams read, or not.
     fn read(&mut self, id: PeerId, reads: bool) {
         let peer = self.peers.get(&id);

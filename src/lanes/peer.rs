@@ -75,6 +75,8 @@ pub(super) struct Peer {
     pub(super) block: usize,
     /// What waits for its turn.
     pub(super) queue: Scheduler<Outgoing>,
+    /// The class of which a frame has begun that goes on.
+    pub(super) unfinished: Option<Class>,
     /// Bulk bytes of the peer that are read, and that are done with, of which it has not been told.
     pub(super) read: usize,
     pub(super) done: usize,
@@ -102,6 +104,7 @@ impl Peer {
             urgent: 0,
             block: 0,
             queue: queue(),
+            unfinished: None,
             read: 0,
             done: 0,
             window: Window::default(),
@@ -181,9 +184,19 @@ impl Peer {
         }
     }
 
+    /// So much of a class goes out.
+    pub(super) fn goes(&mut self, class: Class, frames: usize) {
+        if frames == 0 {
+            self.unfinished = Some(class);
+        } else if self.unfinished == Some(class) {
+            self.unfinished = None;
+        }
+    }
+
     /// Its streams are others now.
     pub(super) fn moved(&mut self) {
         (self.urgent, self.block) = (0, 0);
+        self.unfinished = None;
         self.window.move_on();
     }
 

@@ -26,6 +26,8 @@ struct Probe {
     waiting: [usize; Class::ALL.len()],
     /// Bytes in each, unpacked.
     payload: usize,
+    /// Instead of blocks: pieces of them, how long each is and whether a frame ends with it.
+    pieces: Option<VecDeque<(usize, bool)>>,
     met: Vec<&'static str>,
     /// Frames that are kept, and what they took.
     kept: Option<Vec<Taken>>,
@@ -79,6 +81,15 @@ impl Core for Probe {
     }
 
     fn next(&mut self, _: PeerId, class: Class, _: usize, _: Instant) -> Option<Outgoing> {
+        if class == Class::Block
+            && let Some(pieces) = &mut self.pieces
+        {
+            let (length, ends) = pieces.pop_front()?;
+            return Some(Outgoing {
+                frames: usize::from(ends),
+                ..Outgoing::one(vec![0; length].into())
+            });
+        }
         let waiting = &mut self.waiting[class.place()];
         *waiting = waiting.checked_sub(1)?;
         let byte = u8::try_from(class.place()).expect("small");
@@ -432,6 +443,68 @@ fn a_peer_that_begins_anew_is_met_anew() {
     let peer = &driven.lanes.peers[&driven.peer];
     assert!(peer.is_excused(Misdeed::InvalidMessage, platform::now()));
     assert_eq!(driven.lanes.open_peers(), 1);
+}
+
+/// In the middle of a frame that takes all the room, of which this is what is left.
+fn half_way(rest: &[(usize, bool)]) -> Driven {
+    let mut driven = Driven::open();
+    let pieces = [(BLOCK_ROOM, false)]
+        .into_iter()
+        .chain(rest.iter().copied());
+    driven.lanes.core.pieces = Some(pieces.collect());
+    driven.has(Class::Block, 0);
+    let (orders, _) = driven.drain();
+    assert_eq!(sent(&orders, Lane::Block), BLOCK_ROOM);
+    driven
+}
+
+#[test]
+fn nothing_comes_between_the_pieces_of_a_frame() {
+    let mut driven = half_way(&[(BLOCK_ROOM, false), (3, true), (4, true)]);
+    for class in [Class::Block, Class::BlockRequest] {
+        let outgoing = Outgoing::one(Bytes::from_static(&[0; 20]));
+        let send = Action::Send(driven.peer, class, outgoing);
+        driven.lanes.core.actions.push_back(send);
+    }
+    let mut lengths = Vec::new();
+    for _ in 0..3 {
+        let (orders, _) = driven.drain();
+        lengths.extend(orders.iter().filter_map(|(_, order)| match order {
+            Order::Send(Lane::Block, bytes) => Some(bytes.len()),
+            _ => None,
+        }));
+        driven.report(1, Report::Written(1, Lane::Block, BLOCK_ROOM));
+    }
+    assert_eq!(lengths, [BLOCK_ROOM, 3, 20, 4, 20]);
+}
+
+#[test]
+fn a_frame_that_does_not_go_on_ends_the_streams() {
+    let mut driven = half_way(&[]);
+    driven.has(Class::Transaction, 1);
+    driven.has(Class::BlockRequest, 1);
+    driven.report(1, Report::Written(1, Lane::Block, BLOCK_ROOM));
+    let (orders, events) = driven.drain();
+    assert!(events.is_empty(), "nobody pays: {events:?}");
+    assert_eq!(sent(&orders, Lane::Block) + sent(&orders, Lane::Bulk), 0);
+    assert_eq!(driven.lanes.core.met, ["joined", "gone"]);
+    assert_eq!(driven.lanes.open_peers(), 0);
+    assert!(driven.lanes.turns.next().is_some(), "others are opened");
+}
+
+#[test]
+fn a_peer_that_begins_anew_in_the_middle_of_a_frame_is_met_on_other_streams() {
+    let mut driven = half_way(&[(10, true)]);
+    driven.report(1, Report::Renewed);
+    driven.drain();
+    assert_eq!(driven.lanes.core.met, ["joined", "gone"]);
+    assert_eq!(driven.lanes.open_peers(), 0);
+    // A new connection is tried at once, and goes on with nothing of the former one.
+    driven.connect(2);
+    driven.report(2, Report::Open(2));
+    let (orders, _) = driven.drain();
+    assert_eq!(driven.lanes.open_peers(), 1);
+    assert_eq!(sent(&orders, Lane::Block), 10);
 }
 
 #[test]

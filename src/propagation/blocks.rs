@@ -4,12 +4,12 @@
 //! [`Broadcasts`] moves large ones whose transactions are not. `choose` says which, and both hand what only the chain can
 //! answer to the network task as `Question`s. A peer that takes no part in a broadcast is told of the block as of a compact one. Each step is traced with its reason (target `selkie::propagation::blocks`).
 //!
-//! Bounds: the cores', `MAX_CHUNKED`, and what of blocks is on its way (`frames.rs`).
+//! Bounds: the cores', `MAX_CHUNKED`, and what of blocks is on its way (`serving.rs`).
 
 pub mod coded;
 pub mod compact;
-mod frames;
 mod question;
+mod serving;
 
 use std::collections::{HashSet, VecDeque};
 
@@ -19,14 +19,14 @@ use libp2p::PeerId;
 pub(crate) use self::question::{AcceptedBlock, Answer, Question};
 use crate::{
     chain::ItemId,
-    lanes::BLOCK_ROOM,
+    lanes::{BLOCK_ROOM, Outgoing},
     platform::Instant,
     propagation::{
         PropagationConfig,
         blocks::{
             coded::{Broadcasts, Encoded, Fate},
-            compact::{BlockMessage, Choice, CompactBlocks, Form, Offer, WholeBlock},
-            frames::Frames,
+            compact::{BlockMessage, Choice, CompactBlocks, Form, Offer},
+            serving::{Next, Serving},
         },
         output::{Output, Part},
         pool::Mempool,
@@ -55,7 +55,7 @@ pub(crate) struct Blocks {
     coded: Broadcasts,
     /// Blocks that were handed to `coded`, the eldest first, and the peers that are to have them from there.
     chunked: VecDeque<(ItemId, Vec<PeerId>)>,
-    frames: Frames,
+    serving: Serving,
     /// Peers that are to be told of blocks again, when they read.
     behind: HashSet<PeerId>,
     /// When there is something to do; `None` until it is looked up again, since that walks over all peers of all broadcasts.
@@ -72,7 +72,7 @@ impl Blocks {
             compact: CompactBlocks::new(config.blocks.clone(), compact, choose),
             coded: Broadcasts::new(limits, coded),
             chunked: VecDeque::new(),
-            frames: Frames::default(),
+            serving: Serving::default(),
             behind: HashSet::new(),
             next: None,
         }
@@ -96,7 +96,7 @@ impl Blocks {
             id, block, parts, ..
         } = block;
         let actions = self.compact.accepted(id, block, parts, novel, None, now);
-        self.compact_outputs(actions)
+        self.compact_outputs(actions, now)
     }
 
     /// See [`CompactBlocks::has_room`].
@@ -117,7 +117,7 @@ impl Blocks {
     ) -> Vec<Output> {
         self.next = None;
         let actions = self.compact.receive(from, message, now);
-        self.compact_outputs(actions)
+        self.compact_outputs(actions, now)
     }
 
     pub(crate) fn on_coded(
@@ -128,7 +128,7 @@ impl Blocks {
     ) -> Vec<Output> {
         self.next = None;
         let actions = self.coded.receive(from, frame, now);
-        self.coded_outputs(actions)
+        self.coded_outputs(actions, now)
     }
 
     /// What the chain says to a [`Question`].
@@ -144,15 +144,15 @@ impl Blocks {
         match answer {
             Answer::Header(check, checked) => {
                 let actions = self.compact.header_checked(check, &checked, now);
-                self.compact_outputs(actions)
+                self.compact_outputs(actions, now)
             }
             Answer::Matched(matched) => {
                 let actions = self.compact.matched(matched, now);
-                self.compact_outputs(actions)
+                self.compact_outputs(actions, now)
             }
             Answer::Joined(join, block) => {
                 let actions = self.compact.joined(join, block, now);
-                self.compact_outputs(actions)
+                self.compact_outputs(actions, now)
             }
             Answer::Checked(check, checked, accepted) => {
                 let novel = accepted.as_ref().map_or(0, |block| block.novel_bytes(pool));
@@ -160,17 +160,17 @@ impl Blocks {
                 let actions = self
                     .compact
                     .block_checked(check, &checked, parts, novel, now);
-                self.compact_outputs(actions)
+                self.compact_outputs(actions, now)
             }
             Answer::CodedHeader {
                 broadcast, checked, ..
             } => {
                 let actions = self.coded.header_checked(broadcast, checked.verdict, now);
-                self.coded_outputs(actions)
+                self.coded_outputs(actions, now)
             }
             Answer::Reconstructed(result) => {
                 let actions = self.coded.reconstructed(result, now);
-                self.coded_outputs(actions)
+                self.coded_outputs(actions, now)
             }
             Answer::CodedBlock {
                 broadcast,
@@ -179,7 +179,7 @@ impl Blocks {
                 ..
             } => {
                 let actions = self.coded.block_checked(broadcast, checked.verdict, now);
-                let mut outputs = self.coded_outputs(actions);
+                let mut outputs = self.coded_outputs(actions, now);
                 outputs.extend(accepted.into_iter().flat_map(|block| {
                     // Where the check has outlasted its chunks, others are to have new ones.
                     if self.coded.serves(&block.id) {
@@ -195,29 +195,41 @@ impl Blocks {
 
     /// A message found no room in a peer's queue: where it told the peer of a block, that is made good when there is room.
     pub(crate) fn dropped(&mut self, peer: PeerId, message: &BlockMessage) {
-        let id = match message {
-            BlockMessage::Announcement(announcement) => &announcement.id,
-            BlockMessage::Compact(compact) => compact.id(),
-            BlockMessage::Whole(whole) => &whole.id,
-            _ => return,
-        };
-        if self.compact.missed(peer, id) {
+        if let BlockMessage::Announcement(announcement) = message
+            && self.compact.missed(peer, &announcement.id)
+        {
             self.behind.insert(peer);
         }
     }
 
-    /// What a peer with room for `room` bytes in its stream is to be sent next: a block that it missed, a chunk, or what goes with chunks.
-    pub(crate) fn next(&mut self, peer: &PeerId, room: usize) -> Option<Bytes> {
+    /// What a peer with room for `room` bytes in its stream is to be sent next: of a part of a block, of a block that it missed, a chunk, or
+    /// what goes with chunks.
+    pub(crate) fn next(&mut self, peer: &PeerId, room: usize, now: Instant) -> Option<Outgoing> {
+        let Self {
+            serving, compact, ..
+        } = self;
+        match serving.next(peer, room, |id, part| compact.serve(id, part), now) {
+            Next::Piece(outgoing) => return Some(outgoing),
+            Next::Half => return None,
+            Next::Gone(id) => return Some(Outgoing::one(encode(&BlockMessage::NotFound(id)))),
+            Next::Nothing => {}
+        }
         if self.behind.contains(peer) {
             let actions = self.compact.tell_missed(*peer);
-            let told = self.compact_outputs(actions).into_iter().next();
+            let told = self.compact_outputs(actions, now).into_iter().next();
             if let Some(Output::Send(_, _, frame)) = told {
-                return Some(frame);
+                return Some(Outgoing::one(frame));
             }
             self.behind.remove(peer);
         }
         let frame = self.coded.next(peer, room)?;
-        Some(Kind::Coded(frame.encode().into()).into_frame())
+        let frame = Kind::Coded(frame.encode().into()).into_frame();
+        Some(Outgoing::one(frame))
+    }
+
+    /// Whether a peer is being sent a part of a block.
+    pub(crate) fn serves(&self, peer: &PeerId) -> bool {
+        self.serving.serves(peer)
     }
 
     /// For whom there may be chunks, since this was last called: none but those that take part in them.
@@ -230,58 +242,61 @@ impl Blocks {
     }
 
     /// What the core of compact blocks wants done.
-    fn compact_outputs(&mut self, actions: Vec<compact::Action>) -> Vec<Output> {
-        let mut fates = Vec::new();
-        let output = |action| match action {
-            compact::Action::Send { peer, message, why } => {
-                tracing::debug!(%peer, message = message.name(), why, "sending");
-                let class = class(&message);
-                let message = self.within_room(peer, message)?;
-                let frame = self.frames.encode(message);
-                Some(Output::Send(peer, class, frame))
-            }
-            compact::Action::SendCoded { peer, block, why } => {
-                if let Some(fate) = self.coded.fate(&peer, &block) {
-                    fates.push((peer, block, fate));
-                    return None;
+    fn compact_outputs(&mut self, actions: Vec<compact::Action>, now: Instant) -> Vec<Output> {
+        let (mut outputs, mut fates) = (Vec::new(), Vec::new());
+        for action in actions {
+            match action {
+                compact::Action::Send { peer, message, why } => {
+                    tracing::debug!(%peer, message = message.name(), why, "sending");
+                    outputs.push(send(peer, &message));
                 }
-                tracing::debug!(%peer, %block, why, "sending coded chunks");
-                self.chunk(&block, Some(peer))
+                compact::Action::Serve {
+                    peer,
+                    block,
+                    part,
+                    why,
+                } => {
+                    tracing::debug!(%peer, %block, part = part.name(), why, "sending");
+                    self.serving.push(peer, block, part);
+                    outputs.push(Output::Feed(peer));
+                }
+                compact::Action::Gone(block) => {
+                    let disappointed = self.serving.gone(&block, now).into_iter();
+                    let message = BlockMessage::NotFound(block);
+                    outputs.extend(disappointed.map(|peer| send(peer, &message)));
+                }
+                compact::Action::SendCoded { peer, block, why } => {
+                    if let Some(fate) = self.coded.fate(&peer, &block) {
+                        fates.push((peer, block, fate));
+                        continue;
+                    }
+                    tracing::debug!(%peer, %block, why, "sending coded chunks");
+                    outputs.extend(self.chunk(&block, Some(peer)));
+                }
+                compact::Action::CheckHeader(check) => {
+                    outputs.push(Output::Ask(Question::Header(check)));
+                }
+                compact::Action::Match(matching) => {
+                    outputs.push(Output::Ask(Question::Match(matching)));
+                }
+                compact::Action::Join(join) => outputs.push(Output::Ask(Question::Join(join))),
+                compact::Action::CheckBlock(check) => {
+                    outputs.push(Output::Ask(Question::Block(check)));
+                }
+                compact::Action::Misdeed { peer, misdeed, why } => {
+                    tracing::debug!(%peer, why, "a misdeed");
+                    outputs.push(Output::Misdeed(peer, misdeed));
+                }
             }
-            compact::Action::CheckHeader(check) => Some(Output::Ask(Question::Header(check))),
-            compact::Action::Match(matching) => Some(Output::Ask(Question::Match(matching))),
-            compact::Action::Join(join) => Some(Output::Ask(Question::Join(join))),
-            compact::Action::CheckBlock(check) => Some(Output::Ask(Question::Block(check))),
-            compact::Action::Misdeed { peer, misdeed, why } => {
-                tracing::debug!(%peer, why, "a misdeed");
-                Some(Output::Misdeed(peer, misdeed))
-            }
-        };
-        let mut outputs: Vec<_> = actions.into_iter().filter_map(output).collect();
+        }
         if !fates.is_empty() {
-            outputs.extend(self.settle(fates));
+            outputs.extend(self.settle(fates, now));
         }
         outputs
     }
 
-    /// A message, or what is sent in place of it: transactions that there is no room for go with the whole block, once that is accepted.
-    fn within_room(&mut self, peer: PeerId, message: BlockMessage) -> Option<BlockMessage> {
-        match message {
-            BlockMessage::Transactions(answer) if !self.frames.has_room_for(&answer) => {
-                let id = answer.id;
-                let Some((block, _)) = self.compact.block(&id) else {
-                    self.compact.owe(peer, &id);
-                    return None;
-                };
-                let data = block.data.clone();
-                Some(BlockMessage::Whole(WholeBlock { id, data }))
-            }
-            other => Some(other),
-        }
-    }
-
     /// What has become of blocks that were to go in chunks.
-    fn settle(&mut self, fates: Vec<(PeerId, ItemId, Fate)>) -> Vec<Output> {
+    fn settle(&mut self, fates: Vec<(PeerId, ItemId, Fate)>, now: Instant) -> Vec<Output> {
         let mut actions = Vec::new();
         for (peer, block, fate) in fates {
             match fate {
@@ -289,11 +304,11 @@ impl Blocks {
                 Fate::Left => actions.extend(self.compact.announce(peer, &block)),
             }
         }
-        self.compact_outputs(actions)
+        self.compact_outputs(actions, now)
     }
 
     /// What coded broadcast wants done.
-    fn coded_outputs(&mut self, actions: Vec<coded::Action>) -> Vec<Output> {
+    fn coded_outputs(&mut self, actions: Vec<coded::Action>, now: Instant) -> Vec<Output> {
         let mut outputs = Vec::new();
         for action in actions {
             match action {
@@ -341,7 +356,7 @@ impl Blocks {
             }
         }
         let fates = self.coded.take_fates();
-        outputs.extend(self.settle(fates));
+        outputs.extend(self.settle(fates, now));
         outputs
     }
 
@@ -373,7 +388,7 @@ impl Blocks {
             let peers = chunked.flat_map(|(_, peers)| peers.iter().copied());
             fates.extend(peers.map(|peer| (peer, id.clone(), Fate::Left)));
         }
-        self.settle(fates)
+        self.settle(fates, now)
     }
 }
 
@@ -389,16 +404,17 @@ impl Part for Blocks {
         let mut outputs = self.gone(peer, now);
         self.joined(peer, outbound, now);
         let actions = self.compact.tell_newest(peer, TOLD_AGAIN);
-        outputs.extend(self.compact_outputs(actions));
+        outputs.extend(self.compact_outputs(actions, now));
         outputs
     }
 
     fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output> {
         self.next = None;
         self.behind.remove(&peer);
+        self.serving.forget(&peer);
         self.coded.peer_gone(&peer, now);
         let actions = self.compact.peer_gone(&peer, now);
-        self.compact_outputs(actions)
+        self.compact_outputs(actions, now)
     }
 
     fn on_time(&mut self, _: &Mempool, now: Instant) -> Vec<Output> {
@@ -407,9 +423,9 @@ impl Part for Blocks {
         }
         self.next = None;
         let actions = self.compact.on_time(now);
-        let mut outputs = self.compact_outputs(actions);
+        let mut outputs = self.compact_outputs(actions, now);
         let actions = self.coded.on_time(now);
-        outputs.extend(self.coded_outputs(actions));
+        outputs.extend(self.coded_outputs(actions, now));
         outputs
     }
 
@@ -442,6 +458,14 @@ fn surcharge(peer: PeerId) -> Output {
         bytes: 0,
     };
     Output::Surcharge(peer, Class::Block, cost)
+}
+
+fn encode(message: &BlockMessage) -> Bytes {
+    Kind::Block(message.encode().into()).into_frame()
+}
+
+fn send(peer: PeerId, message: &BlockMessage) -> Output {
+    Output::Send(peer, class(message), encode(message))
 }
 
 /// Under which class a message is sent and limited.

@@ -292,6 +292,7 @@ impl Propagation {
         for output in outputs {
             let action = match output {
                 Output::Send(id, class, frame) => Action::Send(id, class, Outgoing::one(frame)),
+                Output::Feed(id) => Action::Feed(id),
                 Output::Compare(id, message) => {
                     let frame = Kind::Reconcile(message.to_bytes().into()).into_frame();
                     Action::Send(id, Class::Transaction, Outgoing::one(frame))
@@ -433,7 +434,7 @@ impl Core for Propagation {
         let next = match class {
             Class::Vote => self.votes.next(to, None, now),
             Class::Transaction => self.transactions.next(to, Some(&self.mempool), now),
-            Class::Block => return self.blocks.next(&to, room).map(Outgoing::one),
+            Class::Block => return self.blocks.next(&to, room, now),
             _ => None,
         };
         self.read_on |= next.is_some();
@@ -456,6 +457,7 @@ impl Core for Propagation {
         match class {
             Class::Vote => self.votes.sends_at(to, now),
             Class::Transaction => self.transactions.sends_at(to, now),
+            Class::Block => self.blocks.serves(to).then_some(now),
             _ => None,
         }
     }

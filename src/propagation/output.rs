@@ -20,6 +20,8 @@ use crate::{
 pub(crate) enum Output {
     /// Send a frame.
     Send(PeerId, Class, Bytes),
+    /// There is something to send to a peer when it reads.
+    Feed(PeerId),
     /// Send a message of the comparison of pools.
     Compare(PeerId, reconcile::Message),
     /// Tell a peer of these transactions.

@@ -180,6 +180,17 @@ pub(crate) fn count(column: &Bytes) -> usize {
     column.len() / ShortId::LENGTH
 }
 
+/// What stands before a message about blocks of so many bytes, in a frame with its length in front.
+pub(crate) fn head_of_block(length: usize) -> Vec<u8> {
+    let mut inner = Vec::new();
+    encoding::encode_key(6, WireType::LengthDelimited, &mut inner);
+    encoding::encode_varint(length as u64, &mut inner);
+    let mut head = Vec::new();
+    encoding::encode_varint((inner.len() + length) as u64, &mut head);
+    head.extend(inner);
+    head
+}
+
 impl Kind {
     /// How many items it holds, announces or asks for.
     pub(crate) fn ids(&self) -> usize {
@@ -314,6 +325,15 @@ mod tests {
             size: u32::try_from(size).expect("small"),
             ..Items::default()
         }))
+    }
+
+    #[test]
+    fn the_head_of_a_block_is_what_stands_before_its_message() {
+        for length in [1, 127, 128, 70_000] {
+            let message = Bytes::from(vec![7; length]);
+            let frame = Kind::Block(message.clone()).into_frame();
+            assert_eq!(frame, [&head_of_block(length)[..], &message].concat());
+        }
     }
 
     #[test]

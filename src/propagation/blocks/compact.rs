@@ -18,7 +18,7 @@
 //! | `choice.rs` | in which form a block goes to a peer: the caller's hook |
 //! | `compact_blocks.rs`, `actions.rs` | the state machine of a node: its input and its output |
 //! | `downloads.rs`, `download.rs`, `peers.rs`, `waiting.rs` | blocks on their way to us, and whom we ask |
-//! | `recent.rs` | blocks here, kept to be served |
+//! | `recent.rs`, `part.rs` | blocks here, kept to be served, and what goes out of one, a piece at a time |
 //!
 //! Nothing here is trusted for a short id: a collision and a lie look the same, so neither is ever punished. What
 //! follows is the whole block from the same peer, and only a wrong one of those costs it reputation.
@@ -35,6 +35,7 @@ mod download;
 mod downloads;
 mod high_bandwidth;
 mod message;
+mod part;
 mod peers;
 mod recent;
 mod reconstruction;
@@ -63,6 +64,7 @@ pub use high_bandwidth::{Change, HighBandwidth};
 pub use message::{
     Announcement, BlockMessage, GetBlock, MissingTransactions, Transactions, WholeBlock,
 };
+pub use part::{Part, Places, Sending};
 pub use reconstruction::{Reconstruction, SupplyError, TooLarge};
 pub use short_id::{ShortId, ShortIdKey};
 

@@ -50,14 +50,14 @@ fn a_block_whose_check_outlasts_its_chunks_goes_to_others_all_the_same() {
     let answer = answer.ask(&TestChain, &delivered, &pieces);
     now += config.coded.lifetime;
     blocks.on_time(&pool, now);
-    while blocks.next(&other, coded::MAX_FRAME).is_some() {}
+    while blocks.next(&other, coded::MAX_FRAME, now).is_some() {}
     for output in blocks.answered(answer, &pool, now) {
         if let Output::Ask(question) = output {
             let answer = question.ask(&TestChain, &delivered, &pieces);
             blocks.answered(answer, &pool, now);
         }
     }
-    assert!(blocks.next(&other, coded::MAX_FRAME).is_some());
+    assert!(blocks.next(&other, coded::MAX_FRAME, now).is_some());
 }
 
 #[test]
@@ -109,15 +109,17 @@ fn what_finds_no_room_in_a_queue_is_told_when_there_is_some() {
     for (peer, message) in &told {
         blocks.dropped(*peer, message);
     }
+    let mut asked = blocks.next(&asks, 1 << 20, now).expect("it asked").bytes;
+    assert_eq!(message(&mut asked).name(), "whole block");
     for (peer, missed) in [(asks, &ids[1..]), (other, &ids[..])] {
         for id in missed {
-            let mut frame = blocks.next(&peer, 1 << 20).expect("it missed it");
-            match message(&mut frame) {
+            let mut told = blocks.next(&peer, 1 << 20, now).expect("it missed it");
+            match message(&mut told.bytes) {
                 BlockMessage::Announcement(announcement) => assert_eq!(announcement.id, *id),
                 other => panic!("{other:?}"),
             }
         }
-        assert!(blocks.next(&peer, 1 << 20).is_none(), "once");
+        assert!(blocks.next(&peer, 1 << 20, now).is_none(), "once");
     }
     assert!(blocks.behind.is_empty());
 }
@@ -152,6 +154,51 @@ fn who_has_the_chain_asked_in_vain_pays_by_its_limits() {
     }
 }
 
+/// A block that came in compact form and is put together: what the chain is asked about it.
+fn joined(
+    blocks: &mut Blocks,
+    maker: PeerId,
+    transactions: &[Bytes],
+    now: Instant,
+) -> (ItemId, Question) {
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool, &[1; 16]);
+    let (id, _, parts) = block(transactions);
+    let compact = CompactBlock::new(id.clone(), &parts, 1, 1 << 20, |_, _| true);
+    let compact = BlockMessage::Compact(compact.expect("it has a compact form"));
+    let mut outputs = blocks.on_block(maker, compact, now);
+    loop {
+        match outputs.pop().expect("it is checked") {
+            Output::Ask(question @ Question::Block(_)) => return (id, question),
+            Output::Ask(question) => {
+                let answer =
+                    question.ask(&TestChain, &DeliveredBlocks::new(10), &Pieces::default());
+                outputs.extend(blocks.answered(answer, &pool, now));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A frame as it comes to a peer that reads all the time.
+fn frame(blocks: &mut Blocks, peer: &PeerId, now: Instant) -> Option<BlockMessage> {
+    let mut bytes = Vec::new();
+    loop {
+        let outgoing = blocks.next(peer, 10_000, now)?;
+        bytes.extend(outgoing.bytes);
+        if outgoing.frames > 0 {
+            break;
+        }
+    }
+    let mut frame = Bytes::from(bytes);
+    let length = prost::decode_length_delimiter(&mut frame);
+    assert_eq!(length.expect("a length"), frame.len());
+    match LaneFrame::read(frame) {
+        Ok(Kind::Block(message)) => Some(BlockMessage::decode(message, 16 << 20).expect("right")),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn who_reads_nothing_of_what_it_asks_for_holds_no_blocks_of_its_own() {
     const SIZE: usize = 4_000_000;
@@ -163,103 +210,115 @@ fn who_reads_nothing_of_what_it_asks_for_holds_no_blocks_of_its_own() {
     peers
         .iter()
         .for_each(|peer| blocks.joined(*peer, false, now));
-    let made = (0..4_u8).map(|number| {
-        let transactions = vec![Bytes::from(vec![number; SIZE / 64]); 64];
-        let (id, block, _) = block(&transactions);
-        let accepted = AcceptedBlock::of(id.clone(), block, &TestChain);
-        blocks.accepted(accepted, &pool, now);
-        id
-    });
-    let made: Vec<_> = made.collect();
-    let mut unread = Vec::new();
+    let (mut held, mut number) = (0, 0_u8);
     for peer in peers {
-        for id in &made {
-            let form = Form::Whole;
+        // Four blocks that nobody else asks for.
+        for _ in 0..4 {
+            number += 1;
+            let transactions = vec![Bytes::from(vec![number; SIZE / 64]); 64];
+            let (id, block, _) = block(&transactions);
+            let accepted = AcceptedBlock::of(id.clone(), block, &TestChain);
+            blocks.accepted(accepted, &pool, now);
             let whole = GetBlock {
                 id: id.clone(),
-                form,
+                form: Form::Whole,
             };
             let indexes = (1..64).collect();
-            let missing = MissingTransactions {
-                id: id.clone(),
-                indexes,
-            };
+            let missing = MissingTransactions { id, indexes };
             for question in [
                 BlockMessage::GetBlock(whole),
                 BlockMessage::GetTransactions(missing),
             ] {
                 let outputs = blocks.on_block(peer, question, now);
-                let sent = outputs.into_iter().filter_map(|output| match output {
-                    Output::Send(_, Class::Block, frame) => Some(frame),
-                    _ => None,
+                let sent = outputs.into_iter().map(|output| match output {
+                    Output::Send(_, _, frame) => frame.len(),
+                    _ => 0,
                 });
-                let sent: Vec<_> = sent.collect();
-                assert!(sent.iter().any(|frame| frame.len() >= SIZE / 64 * 63));
-                unread.extend(sent);
+                held += sent.sum::<usize>();
             }
         }
+        // What its stream has room for, and no more.
+        held += blocks
+            .next(&peer, BLOCK_ROOM, now)
+            .map_or(0, |outgoing| outgoing.bytes.len());
     }
-    unread.sort_by_key(|frame| frame.as_ptr());
-    unread.dedup_by_key(|frame| frame.as_ptr());
-    let held: usize = unread.iter().map(Bytes::len).sum();
-    assert!(held < 64 << 20, "{held}");
+    assert!(held < 20 * (BLOCK_ROOM + 1000), "{held}");
 }
 
 #[test]
 fn who_does_not_read_keeps_no_block_from_others() {
-    let [maker, little, much] = [(); 3].map(|()| PeerId::random());
+    let [maker, unread, little, much] = [(); 4].map(|()| PeerId::random());
     let now = crate::platform::now();
     let config = PropagationConfig::default();
     let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
-    let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
     let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
-    for peer in [maker, little, much] {
+    for peer in [maker, unread, little, much] {
         blocks.joined(peer, false, now);
     }
-    // Others have asked for as much as there may be, and do not read it.
-    let others = Transactions {
-        id: ItemId::sha256(b"another block"),
-        transactions: vec![vec![7; (16 << 20) - 100].into()],
-    };
-    let _unread = blocks.frames.encode(BlockMessage::Transactions(others));
-    let transactions = (0..5).map(|number| vec![number; 40_000].into());
-    let (id, _, parts) = block(&transactions.collect::<Vec<_>>());
-    let compact = CompactBlock::new(id.clone(), &parts, 1, 1 << 20, |_, _| true);
-    let compact = BlockMessage::Compact(compact.expect("it has a compact form"));
-    let mut outputs = blocks.on_block(maker, compact, now);
-    let mut check = None;
-    while let Some(output) = outputs.pop() {
-        match output {
-            Output::Ask(question @ Question::Block(_)) => check = Some(question),
-            Output::Ask(question) => {
-                let answer = question.ask(&TestChain, &delivered, &pieces);
-                outputs.extend(blocks.answered(answer, &pool, now));
-            }
-            _ => {}
-        }
-    }
-    let ask = |blocks: &mut Blocks, peer, indexes| {
+    let ask = |blocks: &mut Blocks, peer, id: &ItemId, indexes| {
         let id = id.clone();
         let missing = MissingTransactions { id, indexes };
         let outputs = blocks.on_block(peer, BlockMessage::GetTransactions(missing), now);
-        let sent = outputs.into_iter().filter_map(|output| match output {
-            Output::Send(_, _, frame) => Some(frame.len()),
-            _ => None,
-        });
-        sent.collect::<Vec<_>>()
+        assert!(matches!(outputs[..], [Output::Feed(fed)] if fed == peer));
     };
-    let sent = ask(&mut blocks, little, vec![1]);
-    assert!(matches!(sent[..], [40_000..50_000]), "{sent:?}");
-    let sent = ask(&mut blocks, much, (0..5).collect());
-    assert!(sent.is_empty(), "it waits until it is accepted: {sent:?}");
-    let answer = check
-        .expect("it is checked")
-        .ask(&TestChain, &delivered, &pieces);
+    // One asks for almost all of all that is kept, and reads nothing.
+    for number in 0..7_u8 {
+        let transactions = vec![Bytes::from(vec![100 + number; 60_000]); 60];
+        let (id, block, _) = block(&transactions);
+        let accepted = AcceptedBlock::of(id.clone(), block, &TestChain);
+        blocks.accepted(accepted, &pool, now);
+        ask(&mut blocks, unread, &id, (1..60).collect());
+    }
+    let transactions = (0..5).map(|number| vec![number; 40_000].into());
+    let transactions: Vec<_> = transactions.collect();
+    let (id, _) = joined(&mut blocks, maker, &transactions, now);
+    for (peer, indexes) in [(little, vec![1]), (much, (0..5).collect())] {
+        ask(&mut blocks, peer, &id, indexes.clone());
+        let expected = indexes.iter().map(|index| transactions[*index].clone());
+        let expected = Transactions {
+            id: id.clone(),
+            transactions: expected.collect(),
+        };
+        let got = frame(&mut blocks, &peer, now);
+        assert_eq!(got, Some(BlockMessage::Transactions(expected)));
+    }
+}
+
+#[test]
+fn a_block_that_its_chain_refuses_is_sent_to_its_end_to_who_has_begun_to_read_it() {
+    let [maker, reads, waits] = [(); 3].map(|()| PeerId::random());
+    let now = crate::platform::now();
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    for peer in [maker, reads, waits] {
+        blocks.joined(peer, false, now);
+    }
+    let transactions = (0..5).map(|number| vec![number; 40_000].into());
+    let mut transactions: Vec<Bytes> = transactions.collect();
+    transactions[4] = Bytes::from_static(b"invalid");
+    let (id, check) = joined(&mut blocks, maker, &transactions, now);
+    for peer in [reads, waits] {
+        let id = id.clone();
+        let indexes = (0..4).collect();
+        let missing = MissingTransactions { id, indexes };
+        blocks.on_block(peer, BlockMessage::GetTransactions(missing), now);
+    }
+    let begun = blocks.next(&reads, 10_000, now).expect("it asked");
+    let mut came = begun.bytes.len();
+    let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+    let answer = check.ask(&TestChain, &delivered, &pieces);
     let outputs = blocks.answered(answer, &pool, now);
-    let whole = outputs.iter().filter(|output| {
-        matches!(output, Output::Send(peer, Class::Block, frame) if *peer == much && frame.len() > 200_000)
+    let told = outputs.iter().filter_map(|output| match output {
+        Output::Send(peer, Class::Block, _) => Some(*peer),
+        _ => None,
     });
-    assert_eq!(whole.count(), 1);
+    assert_eq!(told.collect::<Vec<_>>(), [waits], "it is not here any more");
+    while let Some(outgoing) = blocks.next(&reads, 10_000, now) {
+        came += outgoing.bytes.len();
+    }
+    assert!((160_000..161_000).contains(&came), "{came}");
+    assert!(blocks.next(&waits, 10_000, now).is_none());
 }
 
 #[test]

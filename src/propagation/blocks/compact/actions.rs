@@ -5,6 +5,7 @@ use libp2p::PeerId;
 
 use super::compact_block::CompactBlock;
 use super::message::BlockMessage;
+use super::part::Part;
 use super::reconstruction::Reconstruction;
 use crate::chain::Block;
 use crate::chain::{ItemId, TransactionKey};
@@ -22,6 +23,19 @@ pub enum Action {
         /// Why, for a trace.
         why: &'static str,
     },
+    /// Send a part of a block that is here to a peer, as the peer reads: [`super::CompactBlocks::serve`] says the bytes.
+    Serve {
+        /// To whom.
+        peer: PeerId,
+        /// The block's identity.
+        block: ItemId,
+        /// What of it.
+        part: Part,
+        /// Why, for a trace.
+        why: &'static str,
+    },
+    /// A block is kept no more: whoever waits for a part of it is told so.
+    Gone(ItemId),
     /// Send a block that is here to a peer in coded chunks, as the hook has chosen.
     SendCoded {
         /// To whom.

@@ -30,7 +30,8 @@ use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
 use super::downloads::Downloads;
 use super::high_bandwidth::{Change, HighBandwidth};
-use super::message::{BlockMessage, GetBlock, MissingTransactions, Transactions};
+use super::message::{BlockMessage, GetBlock, MissingTransactions};
+use super::part::{Part, Sending};
 use super::peers::Awaited;
 use super::recent::{Kept, Recent};
 use crate::chain::Block;
@@ -108,13 +109,6 @@ impl CompactBlocks {
     /// by [`CompactBlocks::tell_missed`].
     pub fn missed(&mut self, peer: PeerId, id: &ItemId) -> bool {
         self.recent.missed(peer, id)
-    }
-
-    /// A peer is sent this block whole when the chain has accepted it, and is told where it does not.
-    pub fn owe(&mut self, peer: PeerId, id: &ItemId) {
-        if let Some(kept) = self.recent.get(id) {
-            kept.dealings(peer).owed = true;
-        }
     }
 
     /// Tells a peer of one block that it missed, if there is one that is still kept.
@@ -326,7 +320,13 @@ impl CompactBlocks {
     /// A block that the chain has accepted and that is still kept, with its parts if the chain's blocks have some.
     pub fn block(&self, id: &ItemId) -> Option<(&Block, Option<&BlockParts>)> {
         let kept = self.recent.accepted(id)?;
-        Some((&kept.block, kept.parts.as_ref()))
+        let served = &kept.served;
+        Some((&served.block, served.parts.as_ref()))
+    }
+
+    /// What [`Action::Serve`] tells to send; `None` where the block is kept no more, or does not have this part any more.
+    pub fn serve(&self, id: &ItemId, part: Part) -> Option<Sending> {
+        self.recent.serve(id, part)
     }
 
     /// Whether one more block of our own would be kept until peers have fetched it, beside so many that are `coming`, with their
@@ -418,7 +418,7 @@ impl CompactBlocks {
             (self.choose)(&kept.as_offer(&peer, self.wanting.contains(&peer), true))
         };
         let form = match form {
-            Form::Compact if kept.compact.is_some() => Form::Compact,
+            Form::Compact if kept.served.compact.is_some() => Form::Compact,
             Form::Coded => Form::Coded,
             Form::Announcement | Form::Compact | Form::Whole => Form::Whole,
         };
@@ -443,21 +443,14 @@ impl CompactBlocks {
             let why = "it asked for missing transactions twice";
             return out.blame(peer, Misdeed::TooManyMessages, why);
         }
-        let all = kept
-            .parts
-            .as_ref()
-            .map_or(&[][..], |parts| &parts.transactions);
-        let transactions = indexes.iter().map(|index| all.get(*index).cloned());
-        match transactions.collect() {
-            Some(transactions) => {
-                let message = BlockMessage::Transactions(Transactions { id, transactions });
-                out.send(peer, message, "it asked for missing transactions");
-            }
-            None => {
-                let why = "it asked for transactions that the block does not have";
-                out.blame(peer, Misdeed::InvalidMessage, why);
-            }
+        let parts = kept.served.parts.as_ref();
+        let count = parts.map_or(0, |parts| parts.transactions.len());
+        if indexes.iter().any(|index| *index >= count) {
+            let why = "it asked for transactions that the block does not have";
+            return out.blame(peer, Misdeed::InvalidMessage, why);
         }
+        let part = Part::Transactions(indexes.into_iter().collect());
+        kept.serve(peer, part, "it asked for missing transactions", out);
     }
 
     /// The chain has accepted a block.
@@ -554,7 +547,7 @@ impl CompactBlocks {
             let Choice { form, why } =
                 (self.choose)(&kept.as_offer(&peer, self.wanting.contains(&peer), false));
             let form = match form {
-                Form::Compact if kept.compact.is_none() => Form::Announcement,
+                Form::Compact if kept.served.compact.is_none() => Form::Announcement,
                 form => form,
             };
             if form == Form::Announcement {

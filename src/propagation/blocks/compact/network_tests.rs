@@ -13,7 +13,7 @@ use super::compact_block::CompactBlock;
 use super::compact_blocks::CompactBlocks;
 use super::config::CompactConfig;
 use super::message::{Announcement, BlockMessage, Transactions, WholeBlock};
-use super::test_chain::{Pool, TestChain, answer, block, pool, transactions};
+use super::test_chain::{Pool, TestChain, answer, block, pool, read, transactions};
 use crate::chain::Block;
 use crate::chain::TransactionKey;
 use crate::chain::bitcoin::Bitcoin;
@@ -139,6 +139,9 @@ impl Network {
 
     fn act(&mut self, node: usize, actions: Vec<Action>) {
         for action in actions {
+            let Some(action) = read(&self.nodes[node].core, action) else {
+                continue;
+            };
             match action {
                 Action::Send { peer, message, .. } => {
                     let to = self.places[&peer];

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque, hash_map::RandomState},
+    sync::Arc,
     time::Duration,
 };
 
@@ -14,7 +15,8 @@ use libp2p::PeerId;
 use super::actions::{Action, Actions};
 use super::choice::{Form, Offer};
 use super::compact_block::CompactBlock;
-use super::message::{Announcement, BlockMessage, WholeBlock};
+use super::message::{Announcement, BlockMessage};
+use super::part::{Part, Sending, Served};
 use crate::chain::Block;
 use crate::chain::{BlockParts, ItemId};
 use crate::platform::Instant;
@@ -35,11 +37,7 @@ pub(super) struct Recent {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) id: ItemId,
-    pub(super) block: Block,
-    /// `None`: the chain's blocks are opaque.
-    pub(super) parts: Option<BlockParts>,
-    /// The compact form and its bytes on the wire; `None` where it has none.
-    pub(super) compact: Option<(CompactBlock, usize)>,
+    pub(super) served: Arc<Served>,
     /// Bytes of its transactions that were new here.
     pub(super) novel_bytes: usize,
     /// When the chain has accepted it. Before, nobody gets the whole block.
@@ -105,15 +103,15 @@ impl Kept {
         compact: Option<CompactBlock>,
         novel_bytes: usize,
     ) -> Self {
-        let compact = compact.map(|compact| {
-            let bytes = BlockMessage::Compact(compact.clone()).encode().len();
-            (compact, bytes)
-        });
+        let compact = compact.map(|compact| BlockMessage::Compact(compact).encode().into());
         Self {
             id,
-            block,
-            parts,
-            compact,
+            served: Arc::new(Served {
+                block,
+                parts,
+                are_slices: false,
+                compact,
+            }),
             novel_bytes,
             accepted: None,
             peers: BTreeMap::new(),
@@ -143,8 +141,8 @@ impl Kept {
         Offer {
             peer,
             block: &self.id,
-            whole_bytes: self.block.data.len(),
-            compact_bytes: self.compact.as_ref().map(|(_, bytes)| *bytes),
+            whole_bytes: self.served.block.data.len(),
+            compact_bytes: self.served.compact.as_ref().map(Bytes::len),
             novel_bytes: self.novel_bytes,
             high_bandwidth,
             asked,
@@ -153,27 +151,32 @@ impl Kept {
 
     /// Sends the block in a form that it has.
     pub(super) fn send(&self, peer: PeerId, form: Form, why: &'static str, out: &mut Actions) {
-        let id = self.id.clone();
-        let message = match (form, &self.compact) {
-            (Form::Coded, _) => {
-                return out.push(Action::SendCoded {
-                    peer,
-                    block: id,
-                    why,
-                });
+        let block = self.id.clone();
+        let part = match form {
+            Form::Coded => return out.push(Action::SendCoded { peer, block, why }),
+            Form::Announcement => {
+                let header = self.served.parts.as_ref().map(|parts| parts.header.clone());
+                let told = Announcement {
+                    id: block,
+                    header: header.unwrap_or_default(),
+                };
+                return out.send(peer, BlockMessage::Announcement(told), why);
             }
-            (Form::Announcement, _) => {
-                let header = self.parts.as_ref().map(|parts| parts.header.clone());
-                let header = header.unwrap_or_default();
-                BlockMessage::Announcement(Announcement { id, header })
-            }
-            (Form::Compact, Some((compact, _))) => BlockMessage::Compact(compact.clone()),
-            (Form::Compact | Form::Whole, _) => {
-                let data = self.block.data.clone();
-                BlockMessage::Whole(WholeBlock { id, data })
-            }
+            Form::Compact if self.served.compact.is_some() => Part::Compact,
+            Form::Compact | Form::Whole => Part::Whole,
         };
-        out.send(peer, message, why);
+        self.serve(peer, part, why, out);
+    }
+
+    /// Sends a part of the block.
+    pub(super) fn serve(&self, peer: PeerId, part: Part, why: &'static str, out: &mut Actions) {
+        let block = self.id.clone();
+        out.push(Action::Serve {
+            peer,
+            block,
+            part,
+            why,
+        });
     }
 
     /// Tells a peer of the block, which the chain has accepted.
@@ -206,12 +209,13 @@ impl Kept {
         }
     }
 
-    /// Tells the peers that wait for the whole block that it does not come.
+    /// Tells the peers that wait for the block that it does not come.
     pub(super) fn disappoint(mut self, out: &mut Actions) {
         for peer in self.take_owed() {
             let message = BlockMessage::NotFound(self.id.clone());
             out.send(peer, message, "the block is not here any more");
         }
+        out.push(Action::Gone(self.id));
     }
 
     fn take_owed(&mut self) -> Vec<PeerId> {
@@ -221,18 +225,8 @@ impl Kept {
         owed.collect()
     }
 
-    /// Bytes of memory. The parts of an accepted block are slices of it, those of another one are not.
     fn weight(&self) -> usize {
-        let count = self
-            .parts
-            .as_ref()
-            .map_or(0, |parts| parts.transactions.len());
-        let copies = if self.accepted.is_some() { 1 } else { 2 };
-        let compact = self
-            .compact
-            .as_ref()
-            .map_or(0, |(compact, _)| compact.weight());
-        self.block.data.len() * copies + count * size_of::<Bytes>() + compact
+        self.served.weight()
     }
 }
 
@@ -254,6 +248,12 @@ impl Recent {
     pub(super) fn accepted(&self, id: &ItemId) -> Option<&Kept> {
         let mut accepted = self.blocks.iter().filter(|kept| kept.accepted.is_some());
         accepted.find(|kept| kept.id == *id)
+    }
+
+    /// A part of a block that is kept, for who is sent it.
+    pub(super) fn serve(&self, id: &ItemId, part: Part) -> Option<Sending> {
+        let kept = self.blocks.iter().find(|kept| kept.id == *id)?;
+        Sending::new(id, Arc::clone(&kept.served), part)
     }
 
     /// Whether the chain has accepted this block, as far back as `max_seen` reaches.
@@ -286,8 +286,13 @@ impl Recent {
     ) -> Option<&mut Kept> {
         self.seen.insert(id.clone());
         let kept = self.get(id)?;
-        kept.block = block;
-        kept.parts = parts;
+        let compact = kept.served.compact.clone();
+        kept.served = Arc::new(Served {
+            block,
+            parts,
+            are_slices: true,
+            compact,
+        });
         kept.accepted = Some(now);
         Some(kept)
     }
@@ -373,9 +378,10 @@ mod tests {
     }
 
     fn insert(recent: &mut Recent, number: usize, bytes: usize, accepted: bool) -> Vec<ItemId> {
-        let Kept { id, block, .. } = kept(number, bytes);
+        let Kept { id, served, .. } = kept(number, bytes);
         let gone = recent.insert(kept(number, bytes));
         if accepted {
+            let block = served.block.clone();
             recent.accept(&id, block, None, crate::platform::now());
         }
         gone.into_iter().map(|kept| kept.id).collect()
@@ -438,9 +444,11 @@ mod tests {
             .into_iter()
             .map(|action| match action {
                 Action::Send { message, .. } => message.name(),
+                Action::Serve { part, .. } => part.name(),
+                Action::Gone(_) => "gone",
                 _ => "something else",
             })
             .collect();
-        assert_eq!(names, ["whole block", "not found"]);
+        assert_eq!(names, ["whole block", "gone", "not found", "gone"]);
     }
 }

@@ -162,6 +162,29 @@ pub(super) fn answer(
     }
 }
 
+/// What becomes of an action where everybody reads at once; `None`: nothing to see.
+pub(super) fn read(core: &CompactBlocks, action: Action) -> Option<Action> {
+    match action {
+        Action::Serve {
+            peer,
+            block,
+            part,
+            why,
+        } => {
+            let message = match core.serve(&block, part) {
+                Some(mut sending) => {
+                    let message = sending.piece(usize::MAX).into();
+                    BlockMessage::decode(message, 64 << 20).expect("right")
+                }
+                None => BlockMessage::NotFound(block),
+            };
+            Some(Action::Send { peer, message, why })
+        }
+        Action::Gone(_) => None,
+        other => Some(other),
+    }
+}
+
 /// One node and its surroundings. Checks are answered at once, unless a test keeps them.
 pub(super) struct Bench {
     pub(super) core: CompactBlocks,
@@ -199,6 +222,9 @@ impl Bench {
     pub(super) fn settle(&mut self, actions: Vec<Action>) -> Vec<Action> {
         let mut rest = Vec::new();
         for action in actions {
+            let Some(action) = read(&self.core, action) else {
+                continue;
+            };
             if let Action::Send {
                 peer,
                 message: BlockMessage::Settled(id),
@@ -245,6 +271,8 @@ pub(super) fn words(peers: &[PeerId], actions: &[Action]) -> Vec<String> {
             };
             format!("{} {}{form}", place(peer), message.name())
         }
+        Action::Serve { peer, part, .. } => format!("{} {}", place(peer), part.name()),
+        Action::Gone(_) => "gone".to_owned(),
         Action::SendCoded { peer, .. } => format!("{} coded", place(peer)),
         Action::Misdeed { peer, misdeed, .. } => format!("{} {misdeed:?}", place(peer)),
         Action::CheckHeader(_) => "check header".to_owned(),

@@ -4,7 +4,10 @@
 //! decoding allocates no more than the limits of the parent module allow. Byte strings are slices of the frame.
 
 use bytes::Bytes;
-use prost::Message as _;
+use prost::{
+    Message as _,
+    encoding::{WireType, encode_key},
+};
 
 use super::choice::Form;
 use super::message::{
@@ -37,6 +40,30 @@ impl BlockMessage {
             max_block_bytes,
         )
     }
+}
+
+/// What stands before the block in the message of a whole one of so many bytes.
+pub(super) fn head_of_whole(id: &ItemId, length: usize) -> Vec<u8> {
+    head(6, id, length)
+}
+
+/// What stands before the row in the message of transactions that make one of so many bytes.
+pub(super) fn head_of_transactions(id: &ItemId, length: usize) -> Vec<u8> {
+    head(5, id, length)
+}
+
+/// What stands before the second field of a message's kind, which is its last.
+fn head(kind: u32, id: &ItemId, length: usize) -> Vec<u8> {
+    let mut inner = Vec::new();
+    encode_key(1, WireType::LengthDelimited, &mut inner);
+    put_bytes(&mut inner, id.as_bytes());
+    encode_key(2, WireType::LengthDelimited, &mut inner);
+    put_number(&mut inner, length);
+    let mut head = Vec::new();
+    encode_key(kind, WireType::LengthDelimited, &mut head);
+    put_number(&mut head, inner.len() + length);
+    head.extend(inner);
+    head
 }
 
 /// A header outlives its frame, all of which it would keep in memory. What is too long is refused, and not copied.
