@@ -17,7 +17,7 @@
 //! | `high_bandwidth.rs` | the three peers that are asked to send compact blocks unasked |
 //! | `choice.rs` | in which form a block goes to a peer: the caller's hook |
 //! | `compact_blocks.rs`, `actions.rs` | the state machine of a node: its input and its output |
-//! | `downloads.rs`, `download.rs`, `peers.rs`, `waiting.rs` | blocks on their way to us, and whom we ask |
+//! | `downloads.rs`, `downloads/places.rs`, `download.rs`, `peers.rs`, `waiting.rs` | blocks on their way to us, whom we ask, and which begin |
 //! | `recent.rs`, `part.rs` | blocks here, kept to be served, and what goes out of one, a piece at a time |
 //!
 //! Nothing here is trusted for a short id: a collision and a lie look the same, so neither is ever punished. What
@@ -50,6 +50,8 @@ mod attack_tests;
 mod network_tests;
 #[cfg(test)]
 mod node_tests;
+#[cfg(test)]
+mod serving_tests;
 #[cfg(test)]
 pub(in crate::propagation) mod test_chain;
 #[cfg(test)]

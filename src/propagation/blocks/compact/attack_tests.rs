@@ -8,20 +8,14 @@ use proptest::prelude::*;
 use super::actions::Action;
 use super::choice::Form;
 use super::config::CompactConfig;
-use super::message::{
-    Announcement, BlockMessage, GetBlock, MissingTransactions, Transactions, WholeBlock,
-};
+use super::message::{Announcement, BlockMessage, MissingTransactions, Transactions, WholeBlock};
 use super::test_chain::{
-    Bench, TestChain, announcement, answer as answer_check, block, compact, is_check, pool,
-    transactions, whole, words,
+    Bench, TestChain, announcement, answer as answer_check, bench, block, compact, get, is_check,
+    pool, transactions, whole, words,
 };
 use crate::chain::ItemId;
 use crate::chain::TransactionKey;
 use crate::platform::test;
-
-fn bench() -> Bench {
-    Bench::new(CompactConfig::default())
-}
 
 fn id(transactions: &[Bytes]) -> ItemId {
     block(transactions).0
@@ -30,10 +24,6 @@ fn id(transactions: &[Bytes]) -> ItemId {
 fn answer(id: ItemId, transactions: &[Bytes]) -> BlockMessage {
     let transactions = transactions.to_vec();
     BlockMessage::Transactions(Transactions { id, transactions })
-}
-
-fn get(id: ItemId, form: Form) -> BlockMessage {
-    BlockMessage::GetBlock(GetBlock { id, form })
 }
 
 #[test]
@@ -229,8 +219,8 @@ fn each_form_of_a_block_is_served_once_to_a_peer() {
     let peers = [bench.peer(true)];
     let (id, _) = bench.make(&transactions(1, 10));
     let requests = [
-        (get(id.clone(), Form::Compact), "0 compact block"),
-        (get(id.clone(), Form::Whole), "0 whole block"),
+        (get(&id, Form::Compact), "0 compact block"),
+        (get(&id, Form::Whole), "0 whole block"),
         (
             BlockMessage::GetTransactions(MissingTransactions {
                 id: id.clone(),
@@ -251,7 +241,7 @@ fn each_form_of_a_block_is_served_once_to_a_peer() {
             ["0 TooManyMessages"]
         );
     }
-    let unknown = bench.receive(peers[0], get(ItemId::sha256(b"unknown"), Form::Whole));
+    let unknown = bench.receive(peers[0], get(&ItemId::sha256(b"unknown"), Form::Whole));
     assert_eq!(words(&peers, &unknown), ["0 not found"]);
 }
 
@@ -488,7 +478,7 @@ fn message(kind: u8, all: &[Bytes], detail: u8) -> BlockMessage {
         3 => answer(id(all), &all[8..]),
         4 => answer(id(all), &all[some..]),
         5 => get(
-            id(all),
+            &id(all),
             if detail.is_multiple_of(2) {
                 Form::Whole
             } else {

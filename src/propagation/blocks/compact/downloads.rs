@@ -9,8 +9,9 @@
 //!                      \--> asked for the whole block <---- a collision or a lie <----------/
 //! ```
 //!
-//! Bounds: blocks in progress, for each peer and in all (a quarter of the places is for peers that we dialled); sources
-//! of a block; bytes of payload. What has no place waits for one (`waiting.rs`).
+//! Bounds: blocks in progress, for each peer and in all (`downloads/places.rs`); sources of a block; bytes of payload.
+
+mod places;
 
 use std::collections::BTreeMap;
 
@@ -24,7 +25,7 @@ use super::download::{Download, Source, State};
 use super::message::{Announcement, BlockMessage, GetBlock, Transactions, WholeBlock};
 use super::peers::{Awaited, Peers};
 use super::reconstruction::Reconstruction;
-use super::waiting::{Told, Waiting};
+use super::waiting::Waiting;
 use crate::chain::Block;
 use crate::chain::{Checked, ItemId, Verdict};
 use crate::peers::Misdeed;
@@ -309,139 +310,6 @@ impl Downloads {
         }
         self.advance_all(now, out);
         self.take_up(now, out);
-    }
-
-    /// Begins with blocks that waited, after anything that may have made a place. Who told of them need not have them any more.
-    pub(super) fn take_up(&mut self, now: Instant, out: &mut Actions) {
-        while let Some(id) = self.begun.pop() {
-            for peer in self.waiting.tellers(&id) {
-                if self.blocks.contains_key(&id)
-                    && self.has_place(&peer, &id)
-                    && let Some(told) = self.waiting.remove(&peer, &id)
-                {
-                    self.take_up_one(told, now, out);
-                }
-            }
-        }
-        while let Some((peer, id)) = self.next_waiting() {
-            if let Some(told) = self.waiting.take(&peer, &id) {
-                self.take_up_one(told, now, out);
-            }
-        }
-    }
-
-    /// What waits and has a place: of the peer whose turn it is.
-    fn next_waiting(&self) -> Option<(PeerId, ItemId)> {
-        if self.waiting.is_empty() {
-            return None;
-        }
-        let mut sides = [true, false].into_iter();
-        sides.find_map(|outbound| {
-            let places = self.places(outbound);
-            let may = |peer: &PeerId| self.may_begin(self.claims(peer), outbound, places);
-            self.waiting.next(outbound, places, may)
-        })
-    }
-
-    fn take_up_one(&mut self, told: Told, now: Instant, out: &mut Actions) {
-        let Told {
-            peer, id, header, ..
-        } = told;
-        let state = header.map_or(State::Idle, |header| State::Header {
-            header,
-            compact: None,
-        });
-        // Who has told of many since need not have it any more.
-        let since = self.peers.told(&peer).saturating_sub(told.number);
-        let announced = told.announced && since < self.config.surely_kept();
-        if self.admit(peer, &id, announced, state, now, out) {
-            self.check_header(peer, id.clone(), now, out);
-            self.advance(&id, now, out);
-        }
-    }
-
-    /// Downloads that may begin, of blocks of which peers tell that we dialled, or that dialled us.
-    fn places(&self, outbound: bool) -> usize {
-        let reserved = if outbound {
-            0
-        } else {
-            self.config.max_in_progress / 4
-        };
-        let taken = self.blocks.len() + reserved;
-        self.config.max_in_progress.saturating_sub(taken)
-    }
-
-    /// Blocks in progress of which a peer has told.
-    fn claims(&self, peer: &PeerId) -> usize {
-        let downloads = self.blocks.values();
-        downloads.filter(|download| download.has(peer)).count()
-    }
-
-    /// Whether a peer with so many blocks in progress may have one more, with so many places left. Who dialled us always leaves
-    /// as many as it has, so that no two hold all.
-    fn may_begin(&self, claims: usize, outbound: bool, places: usize) -> bool {
-        let left = if outbound { 0 } else { claims };
-        claims < self.config.max_in_progress_per_peer && places > left
-    }
-
-    /// Whether there is a place for a block of which a peer tells.
-    fn has_place(&self, peer: &PeerId, id: &ItemId) -> bool {
-        let Some(outbound) = self.peers.is_outbound(peer) else {
-            return false;
-        };
-        let claims = self.claims(peer);
-        if self.blocks.contains_key(id) {
-            return claims < self.config.max_in_progress_per_peer;
-        }
-        self.may_begin(claims, outbound, self.places(outbound))
-    }
-
-    /// Makes a peer a source, if there is room. False if not: then the block waits for a place, or has sources enough.
-    fn admit(
-        &mut self,
-        peer: PeerId,
-        id: &ItemId,
-        announced: bool,
-        state: State,
-        now: Instant,
-        out: &mut Actions,
-    ) -> bool {
-        let Some(outbound) = self.peers.is_outbound(&peer) else {
-            return false;
-        };
-        if self.blocks.get(id).is_some_and(|it| it.has(&peer)) {
-            out.blame(peer, Misdeed::TooManyMessages, "it told of a block twice");
-            return false;
-        }
-        if !self.has_place(&peer, id) {
-            let header = match state {
-                State::Header { header, .. } => Some(header),
-                _ => None,
-            };
-            let told = Told {
-                peer,
-                id: id.clone(),
-                header,
-                announced,
-                number: self.peers.told(&peer),
-            };
-            self.waiting.insert(told, outbound);
-            return false;
-        }
-        self.waiting.remove(&peer, id);
-        let source = Source {
-            peer,
-            outbound,
-            announced,
-            compact_is_spent: false,
-            since: now,
-            state,
-        };
-        if !self.blocks.contains_key(id) && !self.waiting.is_empty() {
-            self.begun.push(id.clone());
-        }
-        let download = self.blocks.entry(id.clone()).or_default();
-        download.add(source, self.config.max_sources)
     }
 
     /// Has a source's header checked, unless the chain has accepted it before or is checking it for another source.

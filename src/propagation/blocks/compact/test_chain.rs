@@ -8,7 +8,7 @@ use libp2p::PeerId;
 use sha2::{Digest, Sha256};
 
 use super::actions::Action;
-use super::choice::choose;
+use super::choice::{Form, choose};
 use super::compact_block::CompactBlock;
 use super::compact_blocks::CompactBlocks;
 use super::config::CompactConfig;
@@ -281,6 +281,17 @@ pub(super) fn words(peers: &[PeerId], actions: &[Action]) -> Vec<String> {
         Action::CheckBlock(_) => "check block".to_owned(),
     });
     words.collect()
+}
+
+/// One with the limits that a node has by default.
+pub(super) fn bench() -> Bench {
+    Bench::new(CompactConfig::default())
+}
+
+/// A request for a block in this form.
+pub(super) fn get(id: &ItemId, form: Form) -> BlockMessage {
+    let id = id.clone();
+    BlockMessage::GetBlock(GetBlock { id, form })
 }
 
 /// An announcement of a block of these transactions.
