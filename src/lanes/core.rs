@@ -124,7 +124,7 @@ pub(crate) struct Outgoing {
     /// Whole frames, or a part of one.
     pub(crate) bytes: Bytes,
     /// How many end in here: each is dealt with, and so acknowledged, by itself. None: the frame goes on in what is next of its class,
-    /// before anything else on its lane.
+    /// before anything else on its lane; but not on the urgent one, where acknowledgements go in between.
     pub(crate) frames: usize,
     /// Items in there, announced ones and those asked for.
     pub(crate) items: usize,

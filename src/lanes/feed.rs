@@ -227,7 +227,7 @@ impl<C: Core> Lanes<C> {
         if room == 0 {
             return None;
         }
-        if let Some(class) = peer.unfinished.filter(|class| class.lane() == lane) {
+        if let Some(class) = peer.goes_on(lane) {
             let next = self.core.next(id, class, room, now);
             if next.is_none() {
                 tracing::debug!(%id, ?class, "a frame is broken off: its stream ends");

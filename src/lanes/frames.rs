@@ -95,7 +95,7 @@ impl<C: Core> Lanes<C> {
                 self.go_on(id, step, now);
             }
             // It knows nothing of us any more: it is to be told all again, and not in the middle of a frame.
-            Report::Renewed if peer.unfinished.is_some() => self.end(id, now),
+            Report::Renewed if peer.is_half_way() => self.end(id, now),
             Report::Renewed if peer.session.open().is_some() => {
                 self.leave(id, now);
                 self.join(id, now);

@@ -75,8 +75,8 @@ pub(super) struct Peer {
     pub(super) block: usize,
     /// What waits for its turn.
     pub(super) queue: Scheduler<Outgoing>,
-    /// The class of which a frame has begun that goes on.
-    pub(super) unfinished: Option<Class>,
+    /// Of each lane the class of which a frame has begun that goes on.
+    unfinished: [Option<Class>; Lane::ALL.len()],
     /// Bulk bytes of the peer that are read, and that are done with, of which it has not been told.
     pub(super) read: usize,
     pub(super) done: usize,
@@ -104,7 +104,7 @@ impl Peer {
             urgent: 0,
             block: 0,
             queue: queue(),
-            unfinished: None,
+            unfinished: Default::default(),
             read: 0,
             done: 0,
             window: Window::default(),
@@ -180,23 +180,32 @@ impl Peer {
         match lane {
             Lane::Urgent => MAX_URGENT.saturating_sub(self.urgent),
             Lane::Block => BLOCK_ROOM.saturating_sub(self.block),
+            Lane::Bulk if self.goes_on(lane).is_some() => self.window.rest_room(),
             Lane::Bulk => self.window.room(),
         }
     }
 
-    /// So much of a class goes out.
+    /// The class of which a frame has begun on a lane and goes on.
+    pub(super) fn goes_on(&self, lane: Lane) -> Option<Class> {
+        self.unfinished.get(lane.place()).copied().flatten()
+    }
+
+    /// Whether a frame has begun and goes on.
+    pub(super) fn is_half_way(&self) -> bool {
+        self.unfinished.iter().any(Option::is_some)
+    }
+
+    /// Something of a class goes out, in which so many frames end.
     pub(super) fn goes(&mut self, class: Class, frames: usize) {
-        if frames == 0 {
-            self.unfinished = Some(class);
-        } else if self.unfinished == Some(class) {
-            self.unfinished = None;
+        if let Some(unfinished) = self.unfinished.get_mut(class.lane().place()) {
+            *unfinished = (frames == 0).then_some(class);
         }
     }
 
     /// Its streams are others now.
     pub(super) fn moved(&mut self) {
         (self.urgent, self.block) = (0, 0);
-        self.unfinished = None;
+        self.unfinished = Default::default();
         self.window.move_on();
     }
 

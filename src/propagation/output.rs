@@ -5,12 +5,14 @@ use libp2p::PeerId;
 
 use crate::{
     chain::TransactionKey,
+    lanes::Outgoing,
     peers::Misdeed,
     platform::Instant,
     propagation::{
         announce::Announce,
         blocks::Question,
         pool::{Mempool, reconcile, sessions::Step},
+        wire::Kind,
     },
     traffic::{Class, Cost},
 };
@@ -38,6 +40,17 @@ pub(crate) enum Output {
     Overtaken(PeerId, u64),
     /// A peer did wrong.
     Misdeed(PeerId, Misdeed),
+}
+
+impl From<Kind> for Outgoing {
+    fn from(kind: Kind) -> Self {
+        Self {
+            items: kind.ids(),
+            bytes: kind.into_frame(),
+            frames: 1,
+            payload: 0,
+        }
+    }
 }
 
 /// A core, as all of them are driven.

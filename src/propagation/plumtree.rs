@@ -25,6 +25,7 @@ mod fetches;
 mod items;
 mod links;
 mod log;
+mod long;
 #[cfg(test)]
 mod network_tests;
 mod overtaken;
@@ -47,6 +48,7 @@ use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
     links::{CHANGES, EFFECTS, random},
     log::{Entry, Log, Marks, bit},
+    long::Long,
     overtaken::Overtaken,
     peer::{ANNOUNCE_DELAY, Paces, Peer, announce, answer, push, quiet_interval},
     reader::Reader,
@@ -124,17 +126,6 @@ pub(crate) struct Plumtree {
     keyed: Keyed,
 }
 
-impl From<Kind> for Outgoing {
-    fn from(kind: Kind) -> Self {
-        Self {
-            items: kind.ids(),
-            bytes: kind.into_frame(),
-            frames: 1,
-            payload: 0,
-        }
-    }
-}
-
 impl Plumtree {
     /// `seed` keys the tables: 16 random bytes that no peer knows.
     pub(crate) fn new(config: TreeConfig, seed: &[u8; 16]) -> Self {
@@ -187,6 +178,7 @@ impl Plumtree {
             told_since: now,
             tells_link: !pushes,
             settles_at: now,
+            long: None,
             serve: VecDeque::new(),
             serving: HashSet::with_hasher(self.keyed.clone()),
             paces: self.gone.take(&id).unwrap_or_else(|| Paces {
@@ -472,7 +464,9 @@ impl Plumtree {
             Admission::At(at) if !peer.serve.is_empty() => Some(at),
             _ => None,
         };
-        reads_on.into_iter().chain(again).chain(served).min()
+        let goes_on = peer.long.as_ref().map(|_| now);
+        let due = [reads_on, again, served, goes_on];
+        due.into_iter().flatten().min()
     }
 
     /// Peers that there is something to ask for, since this was last called.
@@ -515,14 +509,18 @@ impl Plumtree {
         config.announce_interval + config.fetch_patience + config.fetch_timeout
     }
 
-    /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item. What a peer has
-    /// asked for and is not in the log is looked up in the `pool`.
+    /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item, or a piece of one. What a peer
+    /// has asked for and is not in the log is looked up in the `pool`.
     pub(crate) fn next(
         &mut self,
         id: PeerId,
         pool: Option<&Mempool>,
         now: Instant,
     ) -> Option<Outgoing> {
+        let long = self.peers.get_mut(&id).map(|peer| &mut peer.long);
+        if let Some(rest) = long.and_then(Long::go_on) {
+            return Some(rest);
+        }
         let comes_within = self.comes_within();
         self.graft(id, now);
         let links = self.peers.len();
@@ -599,13 +597,14 @@ impl Part for Plumtree {
 
     fn moved(&mut self, id: PeerId, _: bool, now: Instant) -> Vec<Output> {
         self.fetches.excuse(&id, now);
-        if let Some(peer) = self.peers.get_mut(&id)
-            && peer.paces.moves.admits(MOVE, now)
-        {
-            self.fetches.ask_again(&id);
-            let (own, until) = (peer.place.map(Source::at), peer.reader.marks());
-            peer.again = Some(Reader::new(&peer.since, own, Some(until)));
-            peer.tells_link = true;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.long = None;
+            if peer.paces.moves.admits(MOVE, now) {
+                self.fetches.ask_again(&id);
+                let (own, until) = (peer.place.map(Source::at), peer.reader.marks());
+                peer.again = Some(Reader::new(&peer.since, own, Some(until)));
+                peer.tells_link = true;
+            }
         }
         Vec::new()
     }

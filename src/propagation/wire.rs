@@ -182,13 +182,28 @@ pub(crate) fn count(column: &Bytes) -> usize {
 
 /// What stands before a message about blocks of so many bytes, in a frame with its length in front.
 pub(crate) fn head_of_block(length: usize) -> Vec<u8> {
-    let mut inner = Vec::new();
-    encoding::encode_key(6, WireType::LengthDelimited, &mut inner);
-    encoding::encode_varint(length as u64, &mut inner);
-    let mut head = Vec::new();
-    encoding::encode_varint((inner.len() + length) as u64, &mut head);
-    head.extend(inner);
-    head
+    in_frame(Vec::new(), 6, length)
+}
+
+/// What stands before an item of so many bytes that is alone in a plain batch, in a frame with its length in front.
+pub(crate) fn head_of_item(length: usize) -> Vec<u8> {
+    in_frame(field(1, length), 1, length)
+}
+
+/// What stands before so many bytes that follow on a head, where they are this field of a frame.
+fn in_frame(head: Vec<u8>, tag: u32, length: usize) -> Vec<u8> {
+    let inner = [field(tag, head.len() + length), head].concat();
+    let mut whole = Vec::new();
+    encoding::encode_varint((inner.len() + length) as u64, &mut whole);
+    whole.extend(inner);
+    whole
+}
+
+fn field(tag: u32, length: usize) -> Vec<u8> {
+    let mut field = Vec::new();
+    encoding::encode_key(tag, WireType::LengthDelimited, &mut field);
+    encoding::encode_varint(length as u64, &mut field);
+    field
 }
 
 impl Kind {
@@ -328,11 +343,16 @@ mod tests {
     }
 
     #[test]
-    fn the_head_of_a_block_is_what_stands_before_its_message() {
-        for length in [1, 127, 128, 70_000] {
-            let message = Bytes::from(vec![7; length]);
-            let frame = Kind::Block(message.clone()).into_frame();
-            assert_eq!(frame, [&head_of_block(length)[..], &message].concat());
+    fn a_head_is_what_stands_before_the_rest_of_its_frame() {
+        for length in [1, 120, 127, 128, 70_000] {
+            let rest = Bytes::from(vec![7; length]);
+            let item = Kind::Items(Items::plain(vec![rest.clone()]));
+            for (kind, head) in [
+                (Kind::Block(rest.clone()), head_of_block(length)),
+                (item, head_of_item(length)),
+            ] {
+                assert_eq!(kind.into_frame(), [&head[..], &rest].concat());
+            }
         }
     }
 

@@ -32,13 +32,13 @@ pub struct QueueLimits {
 /// | class | bytes | messages | share of the bulk |
 /// | --- | --- | --- | --- |
 /// | `vote` | 8 MiB | 4,096 | |
-/// | `block` | 16 MiB | 4,096 | |
+/// | `block` | 1 MiB | 4,096 | |
 /// | `block_request` | 1 MiB | 1,024 | |
 /// | `transaction` | 8 MiB | 16,384 | 4/7 |
 /// | `sync` | 8 MiB | 1,024 | 2/7 |
 /// | `discovery` | 256 KiB | 64 | 1/7 |
 ///
-/// These are the defaults: at most 41 MiB for a peer that reads nothing.
+/// These are the defaults: at most 27 MiB for a peer that reads nothing. Blocks themselves are made as the peer reads, a piece at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SchedulerConfig {
     /// Limits of [`Class::Vote`].
@@ -64,7 +64,7 @@ impl Default for SchedulerConfig {
         };
         Self {
             vote: limits(8 << 20, 4096, 0),
-            block: limits(16 << 20, 4096, 0),
+            block: limits(1 << 20, 4096, 0),
             block_request: limits(1 << 20, 1024, 0),
             transaction: limits(8 << 20, 16_384, 16 << 10),
             sync: limits(8 << 20, 1024, 8 << 10),

@@ -26,6 +26,8 @@ const MAX_UNREAD: usize = 8 << 20;
 pub(crate) const MAX_UNDONE: usize = 8 << 20;
 /// Bytes that may wait in the connection to be written.
 const MAX_UNWRITTEN: usize = 1 << 20;
+/// The same of a frame that goes on: nobody can read, and acknowledge, half of one.
+const MAX_REST_UNWRITTEN: usize = 160 << 10;
 /// Acknowledgements that may come before anything was sent.
 const SPARE_ACKNOWLEDGEMENTS: usize = 16;
 /// How long a queue of our own may be: so much later comes a vote.
@@ -106,6 +108,11 @@ impl Window {
         let undone = MAX_UNDONE.saturating_sub(difference(self.sent, self.done));
         let unwritten = MAX_UNWRITTEN.saturating_sub(difference(self.sent, self.written));
         unread.min(undone).min(unwritten)
+    }
+
+    /// Bytes that may be sent now of a frame that has begun.
+    pub fn rest_room(&self) -> usize {
+        MAX_REST_UNWRITTEN.saturating_sub(difference(self.sent, self.written))
     }
 
     /// Whether the peer has read all that was sent.
@@ -329,6 +336,23 @@ mod tests {
             more += 1;
         }
         assert_eq!(more, 2 * SPARE_ACKNOWLEDGEMENTS);
+    }
+
+    #[test]
+    fn a_frame_that_nobody_reads_goes_on_as_far_as_it_is_written() {
+        let (mut window, now) = (Window::default(), crate::platform::now());
+        window.on_sent(MIN_UNREAD, 0, now);
+        assert_eq!(window.room(), 0);
+        assert_eq!(window.rest_room(), MAX_REST_UNWRITTEN - MIN_UNREAD);
+        window.on_sent(window.rest_room(), 0, now);
+        assert_eq!(window.rest_room(), 0);
+        window.on_written(MAX_REST_UNWRITTEN, now);
+        assert_eq!((window.room(), window.rest_room()), (0, MAX_REST_UNWRITTEN));
+        window.on_sent(10, 1, now);
+        window.on_written(10, now);
+        let all = (MAX_REST_UNWRITTEN + 10) as u64;
+        assert!(window.on_acknowledged(all, all, now));
+        assert!(window.room() > 0 && window.is_idle());
     }
 
     proptest! {

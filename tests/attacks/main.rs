@@ -94,6 +94,7 @@ attacks! {
     one_item_4096_times
     slow_reader_urgent
     slow_reader_block
+    blocks_unread_by_32
     comparisons_and_reconnects
     comparisons
     half_comparisons

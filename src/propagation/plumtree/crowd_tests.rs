@@ -99,3 +99,40 @@ fn who_fetches_is_told_at_once_again() {
     );
     assert!(told[18].len() <= 2);
 }
+
+#[test]
+fn a_crowd_that_fetches_one_long_item_and_reads_nothing_holds_little() {
+    const SIZE: usize = 1_000_000;
+    let mut crowd = Crowd::new();
+    let noise = (0_u64..).flat_map(|number| {
+        TransactionKey::of(&number.to_le_bytes())
+            .as_bytes()
+            .to_vec()
+    });
+    let data: Bytes = noise.take(SIZE).collect();
+    let key = TransactionKey::of(&data);
+    let item = Accepted { key, data, fee: 0 };
+    crowd.tree.accepted(None, [item.clone()], crowd.now);
+    let pool = Mempool::new(crate::propagation::pool::MempoolConfig::default(), &[1; 16]);
+    let now = crowd.now;
+    let mut held = 0;
+    for peer in &crowd.peers {
+        let ids = wire::column(std::iter::once(key.short()));
+        assert_eq!(crowd.tree.on_fetch(*peer, &Fetch { ids }, now), None);
+        let begins = crowd.tree.next(*peer, Some(&pool), now).expect("it asked");
+        assert_eq!((begins.frames, begins.items), (0, 1));
+        held += begins.bytes.len();
+        let goes_on = crowd.tree.sends_at(peer, now);
+        assert!(goes_on.is_some_and(|at| at <= now));
+    }
+    assert!(held < CROWD * (70 << 10), "{held}");
+    // One of them reads on.
+    let mut came = 0;
+    while let Some(out) = crowd.tree.next(crowd.peers[0], Some(&pool), now) {
+        came += out.bytes.len();
+        if out.frames > 0 {
+            break;
+        }
+    }
+    assert_eq!(came, SIZE - (64 << 10));
+}

@@ -8,6 +8,7 @@ use std::{
 use super::{
     MISSING, STALE,
     log::{BATCH_BYTES, Log, Marks, bit},
+    long::{LONG, Long},
     reader::Reader,
 };
 use crate::{
@@ -60,6 +61,8 @@ pub(super) struct Peer {
     pub(super) tells_link: bool,
     /// Until when nothing is counted on its link, and nobody but the peer changes it.
     pub(super) settles_at: Instant,
+    /// What it is being sent of a long item that it has asked for.
+    pub(super) long: Option<Long>,
     /// What it has asked for, each once.
     pub(super) serve: VecDeque<ShortId>,
     pub(super) serving: HashSet<ShortId, Keyed>,
@@ -155,7 +158,8 @@ pub(super) fn quiet_interval(interval: Duration, links: usize, share: f64) -> Du
     most.mul_f64(1.0 - share / 4.0).max(interval)
 }
 
-/// The answer to what a peer has asked for, as far as one frame goes.
+/// The answer to what a peer has asked for, as far as one frame goes. A long item has a frame of its own, which goes out piece by piece where
+/// there is a `pool`: it is not looked for in the tree of votes, whose lane has no room for what goes on.
 pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: Instant) -> Outgoing {
     let (mut items, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
     while bytes < BATCH_BYTES
@@ -163,9 +167,15 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
         && missing.len() < MAX_IDS
         && let Some(id) = peer.serve.pop_front()
     {
-        peer.serving.remove(&id);
         let logged = log.get(id).map(|entry| &entry.data);
-        match logged.or_else(|| Some(&pool?.get_short(id)?.data)) {
+        let found = logged.or_else(|| Some(&pool?.get_short(id)?.data));
+        let is_first = items.is_empty() && missing.is_empty();
+        if !is_first && found.is_some_and(|data| data.len() > LONG) {
+            peer.serve.push_front(id);
+            break;
+        }
+        peer.serving.remove(&id);
+        match found {
             Some(data) => {
                 bytes += data.len();
                 items.push(data.clone());
@@ -182,6 +192,12 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
     } else {
         Items::plain(items)
     };
+    if let [data] = &batch.items[..]
+        && data.len() > LONG
+        && pool.is_some()
+    {
+        return Long::begin(data.clone(), &mut peer.long);
+    }
     batch.missing = wire::column(missing.into_iter());
     Outgoing {
         bytes: Kind::Items(batch).into_frame(),

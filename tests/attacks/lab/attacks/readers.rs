@@ -47,9 +47,15 @@ pub const ATTACKS: &[Attack] = &[
     Attack::new(
         "slow-reader-block",
         "asks for a block of 2 MiB without end and reads nothing",
-        |ctx| Box::pin(unread_blocks(ctx)),
+        |ctx| Box::pin(unread_blocks(ctx, 2 << 20, 1)),
     )
     .by(16),
+    Attack::new(
+        "blocks-unread-by-32",
+        "makes block after block of 4 MB, asks for each and reads none",
+        |ctx| Box::pin(unread_blocks(ctx, 4_000_000, u64::MAX)),
+    )
+    .by(32),
 ];
 
 const ITEM: usize = 1 << 20;
@@ -113,20 +119,25 @@ async fn unread_acknowledgements(ctx: Ctx) {
     .await;
 }
 
-async fn unread_blocks(ctx: Ctx) {
-    ctx.siege(deaf(BLOCK), |link, ctx, number| async move {
+/// So many blocks of so many bytes, each made and asked for; the last one without end.
+async fn unread_blocks(ctx: Ctx, size: usize, count: u64) {
+    ctx.siege(deaf(BLOCK), move |link, ctx, peer| async move {
         let mut block = link.lane(BLOCK).await?;
-        let (data, _) = big(&ctx, number as u64, 2 << 20);
-        let id = sha256(&data);
-        let whole = Proto::new().bytes(1, id).bytes(2, &data);
-        put(
-            &mut block,
-            &frame(kind::BLOCK, Proto::new().bytes(6, whole)),
-        )
-        .await?;
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let get = Proto::new().bytes(1, id).uint(2, 1);
-        flood(&mut block, &frame(kind::BLOCK, Proto::new().bytes(3, get))).await
+        for number in 1.. {
+            let (data, _) = big(&ctx, (peer as u64) << 32 | number, size);
+            let id = sha256(&data);
+            let whole = Proto::new().bytes(1, id).bytes(2, &data);
+            let whole = Proto::new().bytes(6, whole);
+            put(&mut block, &frame(kind::BLOCK, whole)).await?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let get = Proto::new().bytes(1, id).uint(2, 1);
+            let get = frame(kind::BLOCK, Proto::new().bytes(3, get));
+            if number == count {
+                return flood(&mut block, &get).await;
+            }
+            put(&mut block, &get).await?;
+        }
+        Ok(())
     })
     .await;
 }
