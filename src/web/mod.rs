@@ -7,5 +7,6 @@
 mod convert;
 mod node;
 mod options;
+mod subscriptions;
 
 pub use node::WasmNode;

@@ -1,32 +1,25 @@
-//! The class that JavaScript holds.
+//! The class that JavaScript holds: what it asks of a node.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::HashMap,
-    rc::Rc,
-};
+use std::rc::Rc;
 
 use js_sys::Uint8Array;
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::sync::Mutex;
 use wasm_bindgen::prelude::*;
 
-use super::{convert, options::Options};
+use super::{
+    convert,
+    options::Options,
+    subscriptions::{StateEvents, Subscriptions, Wanted},
+};
 use crate::{
     Application, NetworkEvent, P2PNetworkManager, Verdict,
     chain::{Item, ItemKind, Opaque, StateRequest, bitcoin::Bitcoin},
     config::Config,
     error::{ConfigError, NetworkError, ProtocolError},
-    mpsc::{self, Weigh},
     platform,
 };
 
-/// Subscriptions at once; more is a leak in the caller.
-const MAX_SUBSCRIPTIONS: usize = 200;
-
-/// What one pull moves to JavaScript at most: each costs a message to the page, where the node is in a worker.
-const MAX_ITEMS: u32 = 64;
-const MAX_BYTES: usize = 64 << 10;
 /// Peers that are asked about state one after the other, where the user names none.
 const MAX_ASKED: usize = 4;
 
@@ -40,30 +33,7 @@ const MAX_IDENTITY: u32 = 4096;
 pub struct WasmNode {
     manager: P2PNetworkManager,
     events: Rc<Mutex<StateEvents>>,
-    subscriptions: Subscriptions,
-    last: Cell<u32>,
-}
-
-/// The readers of items, by their numbers.
-type Subscriptions = Rc<RefCell<HashMap<u32, Rc<Subscription>>>>;
-
-/// One reader of items. Ends when `over` closes.
-struct Subscription {
-    wanted: Wanted,
-    events: Mutex<mpsc::Receiver<NetworkEvent>>,
-    over: tokio::sync::Semaphore,
-}
-
-enum Wanted {
-    Items(ItemKind),
-    Topic { name: String, validate: bool },
-}
-
-/// What is no data, for the one reader of it.
-struct StateEvents {
-    queue: mpsc::Receiver<NetworkEvent>,
-    /// Taken from the queue, and told after the loss of those before it.
-    taken: Option<NetworkEvent>,
+    subscriptions: Rc<Subscriptions>,
 }
 
 #[wasm_bindgen]
@@ -130,7 +100,8 @@ impl WasmNode {
 
     /// Subscribes to items of a kind.
     pub fn subscribe(&self, kind: &str) -> Result<u32, JsValue> {
-        self.add(Wanted::Items(parse_kind(kind)?))
+        self.subscriptions
+            .open(&self.manager, Wanted::Items(parse_kind(kind)?))
     }
 
     /// Joins a plain topic and subscribes to it. With several readers, messages wait for a verdict as long as one of them
@@ -140,36 +111,27 @@ impl WasmNode {
         let subscriptions = Rc::clone(&self.subscriptions);
         // Before it is joined: whoever leaves meanwhile sees that somebody stays.
         let name = topic.clone();
-        let id = self.add(Wanted::Topic { name, validate })?;
-        let settled = settle(self.manager.clone(), Rc::clone(&subscriptions), topic).await;
-        if let Err(error) = settled {
-            subscriptions.borrow_mut().remove(&id);
+        let id = subscriptions.open(&self.manager, Wanted::Topic { name, validate })?;
+        let settled = Rc::clone(&subscriptions).settle(self.manager.clone(), topic);
+        if let Err(error) = settled.await {
+            subscriptions.end(id);
             return Err(error.into());
         }
         Ok(id)
     }
 
-    /// The next items of a subscription, as many as there are but [`MAX_ITEMS`] and about [`MAX_BYTES`] at most; undefined
-    /// after its end.
+    /// The next items of a subscription, as many as there are within the limits of a pull; undefined after its end.
     pub async fn next(&self, subscription: u32) -> JsValue {
-        let Some(subscription) = self.subscriptions.borrow().get(&subscription).cloned() else {
-            return JsValue::UNDEFINED;
-        };
-        subscription.next().await
+        match self.subscriptions.get(subscription) {
+            Some(subscription) => subscription.next().await,
+            None => JsValue::UNDEFINED,
+        }
     }
 
     /// Ends a subscription. The last one of a plain topic leaves it, the last one that validates ends the waiting for verdicts.
     pub fn unsubscribe(&self, subscription: u32) {
-        let Some(ended) = self.subscriptions.borrow_mut().remove(&subscription) else {
-            return;
-        };
-        ended.over.close();
-        if let Wanted::Topic { name, .. } = &ended.wanted {
-            let settled = settle(
-                self.manager.clone(),
-                Rc::clone(&self.subscriptions),
-                name.clone(),
-            );
+        if let Some(topic) = self.subscriptions.end(subscription) {
+            let settled = Rc::clone(&self.subscriptions).settle(self.manager.clone(), topic);
             wasm_bindgen_futures::spawn_local(async move {
                 // An error says that the node has ended, and the subscription with it.
                 let _ = settled.await;
@@ -268,9 +230,7 @@ impl WasmNode {
     /// Ends the node in order.
     pub async fn stop(&self) {
         let manager = self.manager.clone();
-        for (_, subscription) in self.subscriptions.borrow_mut().drain() {
-            subscription.over.close();
-        }
+        self.subscriptions.end_all();
         manager.shutdown().await;
     }
 }
@@ -289,7 +249,7 @@ impl WasmNode {
             )
         };
         let queue = manager.subscribe(move |event| !data(event));
-        let events = Rc::new(Mutex::new(StateEvents { queue, taken: None }));
+        let events = Rc::new(Mutex::new(StateEvents::new(queue)));
         manager.start().await?;
         if !manager.config.network.bootstrap_peers.is_empty() {
             let manager = manager.clone();
@@ -302,118 +262,7 @@ impl WasmNode {
             manager,
             events,
             subscriptions: Rc::default(),
-            last: Cell::new(0),
         })
-    }
-
-    fn add(&self, wanted: Wanted) -> Result<u32, JsValue> {
-        let mut subscriptions = self.subscriptions.borrow_mut();
-        if subscriptions.len() >= MAX_SUBSCRIPTIONS {
-            let message = "200 subscriptions are open; end some (return() or an AbortSignal)";
-            return Err(convert::failure("too-many-subscriptions", false, message));
-        }
-        let id = self.last.get().wrapping_add(1);
-        self.last.set(id);
-        let events = match &wanted {
-            Wanted::Items(kind) => {
-                let kind = *kind;
-                self.manager.subscribe(move |event| {
-                    matches!(event, NetworkEvent::ItemAccepted { item, .. } if item.kind() == kind)
-                })
-            }
-            Wanted::Topic { name, .. } => {
-                let topic = name.clone();
-                self.manager.subscribe(move |event| {
-                    matches!(event, NetworkEvent::TopicMessage(message) if message.topic == topic)
-                })
-            }
-        };
-        let over = tokio::sync::Semaphore::new(0);
-        let subscription = Subscription {
-            wanted,
-            events: Mutex::new(events),
-            over,
-        };
-        subscriptions.insert(id, Rc::new(subscription));
-        Ok(id)
-    }
-}
-
-/// Takes part in a topic, or no more, as its readers want it together.
-async fn settle(
-    manager: P2PNetworkManager,
-    subscriptions: Subscriptions,
-    topic: String,
-) -> Result<(), NetworkError> {
-    // Looked at no sooner than it is told: so the last one to tell is the one who knows all.
-    let mut validate = None;
-    for subscription in subscriptions.borrow().values() {
-        match &subscription.wanted {
-            Wanted::Topic { name, validate: by } if *name == topic => {
-                *validate.get_or_insert(false) |= by;
-            }
-            _ => {}
-        }
-    }
-    match validate {
-        Some(validate) => manager.subscribe_topic(topic, validate).await,
-        None => manager.unsubscribe_topic(topic).await,
-    }
-}
-
-impl StateEvents {
-    async fn next(&mut self) -> JsValue {
-        loop {
-            let event = match self.taken.take() {
-                Some(event) => Some(event),
-                None => self.queue.recv().await,
-            };
-            let missed = self.queue.missed();
-            if missed > 0 {
-                self.taken = event;
-                return convert::lagged(missed);
-            }
-            let Some(event) = event else {
-                return JsValue::UNDEFINED;
-            };
-            if let Some(event) = convert::state_event(&event) {
-                return event;
-            }
-        }
-    }
-}
-
-impl Subscription {
-    async fn next(&self) -> JsValue {
-        let read = async {
-            let mut events = self.events.lock().await;
-            let (items, mut bytes) = (js_sys::Array::new(), 0);
-            let mut next = events.recv().await;
-            while let Some(event) = next {
-                let missed = events.missed();
-                let item = match &event {
-                    NetworkEvent::TopicMessage(message) => convert::topic_item(message, missed),
-                    event => convert::item(event, missed).unwrap_or(JsValue::UNDEFINED),
-                };
-                items.push(&item);
-                bytes += event.weight();
-                let room = items.length() < MAX_ITEMS && bytes < MAX_BYTES;
-                next = if room { events.try_recv() } else { None };
-            }
-            if items.length() == 0 {
-                return JsValue::UNDEFINED;
-            }
-            items.into()
-        };
-        // The semaphore has no permits: its future ends only when the subscription does.
-        let over = async {
-            let _ = self.over.acquire().await;
-            JsValue::UNDEFINED
-        };
-        futures::future::select(Box::pin(read), Box::pin(over))
-            .await
-            .factor_first()
-            .0
     }
 }
 
@@ -506,7 +355,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test;
 
     use super::*;
-    use crate::chain::StateResponse;
+    use crate::{chain::StateResponse, mpsc, web::subscriptions::MAX_SUBSCRIPTIONS};
 
     fn field(object: &JsValue, name: &str) -> JsValue {
         js_sys::Reflect::get(object, &name.into()).expect("an object")
@@ -552,7 +401,7 @@ mod tests {
     #[wasm_bindgen_test]
     fn a_reader_of_events_that_is_too_slow_is_told() {
         let (sender, queue) = mpsc::channel(2, 1 << 20);
-        let mut events = StateEvents { queue, taken: None };
+        let mut events = StateEvents::new(queue);
         sender.send_all(
             ["a", "b", "c", "d", "e"].map(|reason| NetworkEvent::PeerRefused {
                 address: None,
