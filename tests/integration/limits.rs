@@ -225,11 +225,16 @@ async fn a_peer_that_tells_no_subscriptions_is_ready_a_moment_later() {
     assert!(node.get_connected_peers()[0].selkie);
 }
 
+/// As long as a test waits.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Two nodes that let each other send so many messages a second, and a tenth as many at once.
 async fn paced(per_second: u32) -> (Node, Node) {
     let mut config = listening(TCP);
     config.security.rate_limits.messages_per_second = per_second;
     config.security.rate_limits.burst = per_second / 10;
+    // How long a turn takes on a busy machine is not what is tried here.
+    config.protocol.request_response_config.request_timeout = PATIENCE;
     let mut here = Node::with(config.clone(), TestChain::default()).await;
     let mut there = Node::with(config, TestChain::default()).await;
     connect(&mut here, &mut there).await;
