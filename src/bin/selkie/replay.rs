@@ -40,7 +40,7 @@ pub(crate) struct Args {
     /// Transactions per second at most; 0: as many as the network takes
     #[arg(long, default_value = "1000", value_parser = feed::rate)]
     transaction_rate: f64,
-    /// Begin again at the end. What the network still remembers (the last 4,096 blocks and 262,144 transactions) is skipped
+    /// Begin again at the end. What the network still remembers (the last 4,096 blocks and, by default, 229,376 transactions) is skipped
     #[arg(long = "loop")]
     repeat: bool,
     /// Print one JSON object per line
