@@ -15,6 +15,7 @@
 //! | [`net`] | hosts, lines, paths, and what goes wrong on them |
 //! | [`simulation`] | nodes in it: start, crash, restart |
 //! | [`scenario`] | what is simulated, as a TOML file: who is there, what happens, what must hold |
+//! | [`baseline`] | nodes of plain gossipsub in the same network, and [`figures`] of both side by side |
 //! | [`shrink`] | a smaller scenario that fails as a larger one does |
 //! | [`run`] | a scenario, run; [`spread`] follows its items, [`deliveries`] counts those due, [`verdict`] says what held, [`report`] shows it |
 //!
@@ -27,14 +28,17 @@ compile_error!(
     "build with `--cfg selkie_sim`: docs/simulation.md, \"As a library\", has the .cargo/config.toml that does"
 );
 
+pub mod baseline;
 pub mod deliveries;
 pub mod executor;
+pub mod figures;
 pub mod net;
 mod peering;
 mod record;
 pub mod report;
 pub mod run;
 pub mod scenario;
+pub mod script;
 pub mod shrink;
 pub mod simulation;
 pub mod spread;

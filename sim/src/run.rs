@@ -1,8 +1,10 @@
-//! A scenario, run: `deeds.rs` is what is done to the nodes, `effects.rs` what is wrong with them, `item.rs` their chain.
+//! A scenario, run: `deeds.rs` is what is done to the nodes, `effects.rs` what is wrong with them, `chain.rs` their
+//! chain, `attackers.rs` who means harm.
 
+mod attackers;
+mod chain;
 mod deeds;
 mod effects;
-mod item;
 
 use std::{
     cell::RefCell,
@@ -15,26 +17,27 @@ use std::{
     time::Duration,
 };
 
-use selkie::{NetworkEvent, PeerInfo};
+use selkie::{Item, ItemId, Multiaddr, NetworkEvent, PeerId, PeerInfo};
 use selkie_sim_host::{Random, clock, cpu_time, peak_memory};
 
 use crate::{
-    Simulation,
+    Simulation, baseline,
     deliveries::{Deliveries, Due},
     executor::{self, Node},
     net,
     peering::Peering,
     record,
     report::{Bytes, Cost, Event, NodeReport, Report},
-    scenario::{Kind, Scenario, allot},
+    scenario::{Kind, Scenario, Speaks, allot},
     spread::Spreads,
     topology::Edge,
     verdict::{self, Seen},
 };
 
+use attackers::Harm;
+use chain::{Chain, Mind, Pool};
 use deeds::Deeds;
 use effects::Effects;
-use item::Chain;
 
 /// How often the run tells how far it is.
 const STEP: Duration = Duration::from_millis(100);
@@ -80,6 +83,16 @@ impl Shared {
         odd
     }
 
+    /// A node has accepted an item that a peer brought, and a block's transactions with it.
+    fn came(&mut self, node: Node, from: PeerId, item: &Item, id: &ItemId) {
+        let now = clock::now();
+        self.spreads.came(node, from, id, now);
+        if let Item::Block(block) = item {
+            let ids = chain::transactions(block);
+            self.spreads.confirmed(node, from, &ids, now);
+        }
+    }
+
     fn note(&mut self, node: Node, what: String) {
         if self.events.len() < MAX_EVENTS {
             let at = clock::now();
@@ -118,7 +131,14 @@ struct Run {
     edges: Vec<Edge>,
     /// The hosts' own.
     lines: Vec<net::Line>,
+    /// Whoever is not honest: what liars publish is no honest item, and nothing is owed to them.
     liars: BTreeSet<Node>,
+    /// Who means harm, of those, and how.
+    harm: BTreeMap<Node, Harm>,
+    /// Nodes that speak gossipsub, and run.
+    plain: BTreeMap<Node, baseline::Handle>,
+    /// What each node's chain keeps; none where nobody makes blocks of it.
+    pools: Vec<Pool>,
     /// When each node ran; the last may still.
     ran: Vec<Vec<Span>>,
     /// What is done, and when.
@@ -137,14 +157,21 @@ pub(crate) type Span = (Duration, Option<Duration>);
 impl Run {
     fn new(scenario: Scenario, simulation: &mut Simulation) -> Self {
         let edges = scenario.topology.edges(scenario.nodes, simulation.random());
+        let mut publications = scenario.publish.iter();
+        let has_parts = publications.any(|publish| publish.known.is_some());
+        let all = scenario.all_nodes();
+        let keep = if has_parts { all } else { 0 };
         Self {
             edges,
             lines: Vec::new(),
-            liars: BTreeSet::new(),
-            ran: vec![Vec::new(); scenario.nodes],
+            liars: (scenario.nodes..all).collect(),
+            harm: BTreeMap::new(),
+            plain: BTreeMap::new(),
+            pools: (0..keep).map(|_| Pool::default()).collect(),
+            ran: vec![Vec::new(); all],
             deeds: Deeds::default(),
             effects: Effects::default(),
-            streams: vec![0; scenario.nodes],
+            streams: vec![0; all],
             shared: Rc::new(RefCell::new(Shared::new(&scenario))),
             banned_at: scenario.config.security.peer_scoring.ban_at,
             scenario,
@@ -159,11 +186,13 @@ impl Run {
             simulation.shuffle();
         }
         simulation.regions(scenario.network.paths());
-        let places = scenario.network.places(scenario.nodes, simulation.random());
+        let all = scenario.all_nodes();
+        let places = scenario.network.places(all, simulation.random());
         self.lines = self.lines(simulation.random());
         for (place, line) in places.into_iter().zip(&self.lines) {
             simulation.add(place, *line);
         }
+        self.plan_attackers(simulation.random());
         for fault in &scenario.fault {
             self.plan(fault, simulation.random());
         }
@@ -177,8 +206,20 @@ impl Run {
                 simulation.random(),
             );
         }
+        let (mut now, mut later) = (Vec::new(), BTreeMap::<Duration, Vec<Node>>::new());
+        for node in 0..all {
+            let at = self.harm.get(&node).map_or(scenario.start, Harm::start);
+            if at.is_zero() {
+                now.push(node);
+            } else {
+                later.entry(at).or_default().push(node);
+            }
+        }
+        for (at, nodes) in later {
+            self.deeds.start(at, nodes);
+        }
         self.deeds.sort();
-        for node in 0..scenario.nodes {
+        for node in now {
             self.start(simulation, node);
         }
     }
@@ -186,10 +227,10 @@ impl Run {
     fn lines(&self, random: &mut Random) -> Vec<net::Line> {
         let classes = &self.scenario.line;
         if classes.is_empty() {
-            return vec![net::Line::default(); self.scenario.nodes];
+            return vec![net::Line::default(); self.scenario.all_nodes()];
         }
         let shares: Vec<f64> = classes.iter().map(|class| class.share).collect();
-        let which = allot(self.scenario.nodes, &shares, random);
+        let which = allot(self.scenario.all_nodes(), &shares, random);
         which
             .into_iter()
             .map(|class| classes[class].line())
@@ -197,28 +238,32 @@ impl Run {
     }
 
     fn start(&mut self, simulation: &mut Simulation, node: Node) {
-        let dialled = self.edges.iter().filter(|(one, _)| *one == node);
+        if let Some(script) = self.harm.get(&node).and_then(Harm::script) {
+            simulation.script(node, script);
+        }
+        match self.scenario.speaks {
+            Speaks::Selkie => self.start_selkie(simulation, node),
+            Speaks::Gossipsub => self.start_plain(simulation, node),
+        }
+        self.ran[node].push((clock::now(), None));
+        let mut shared = self.shared.borrow_mut();
+        shared.spreads.started(node, simulation.peer(node));
+        shared.peering.started(node, clock::now());
+    }
+
+    fn start_selkie(&mut self, simulation: &mut Simulation, node: Node) {
         let mut config = self.scenario.config.clone();
-        config.network.bootstrap_peers = dialled
-            .map(|(_, other)| {
-                let address = simulation.address(*other).to_string();
-                address
-                    .parse::<PeerInfo>()
-                    .expect("it has the peer's id at its end")
+        config.network.bootstrap_peers = self
+            .dials(simulation, node)
+            .map(|address| {
+                let peer = address.to_string().parse::<PeerInfo>();
+                peer.expect("it has the peer's id at its end")
             })
             .collect();
-        let chain = Chain {
-            lies: self.liars.contains(&node),
-        };
+        let chain = self.chain(node);
         let manager = simulation
             .start(node, config, chain)
             .unwrap_or_else(|error| panic!("node {node} does not start: {error}"));
-        self.ran[node].push((clock::now(), None));
-        {
-            let mut shared = self.shared.borrow_mut();
-            shared.spreads.started(node, manager.local_peer_id);
-            shared.peering.started(node, clock::now());
-        }
         let (shared, banned_at) = (Rc::clone(&self.shared), self.banned_at);
         let mut events = manager.subscribe_events();
         drop(manager);
@@ -231,6 +276,67 @@ impl Run {
                 heard(&mut shared, node, event, banned_at);
             }
         });
+    }
+
+    fn start_plain(&mut self, simulation: &mut Simulation, node: Node) {
+        let (keypair, address) = simulation.host(node);
+        let plan = baseline::Plan {
+            keypair,
+            address,
+            dials: self.dials(simulation, node).collect(),
+            max_message: self
+                .scenario
+                .config
+                .protocol
+                .gossipsub_config
+                .max_transmit_size,
+            application: Box::new(self.chain(node)),
+        };
+        let shared = Rc::clone(&self.shared);
+        let heard = move |heard: baseline::Heard| {
+            record::event(node, &heard.id.to_string());
+            // Own ones are known since their user handed them in.
+            if let Some(source) = heard.source {
+                let mut shared = shared.borrow_mut();
+                shared.came(node, source, &heard.item, &heard.id);
+            }
+        };
+        let handle = simulation.run_on(node, || baseline::node(plan, heard));
+        self.plain.insert(node, handle);
+    }
+
+    /// Whom a node dials at first.
+    fn dials(&self, simulation: &Simulation, node: Node) -> impl Iterator<Item = Multiaddr> {
+        let edges = self.edges.iter();
+        let dialled = edges.filter(move |(one, _)| *one == node);
+        dialled.map(|(_, other)| simulation.address(*other))
+    }
+
+    /// A node's chain, with nothing in it.
+    fn chain(&mut self, node: Node) -> Chain {
+        let mind = match self.harm.get(&node) {
+            Some(harm) => harm.mind(self.scenario.speaks),
+            None if self.liars.contains(&node) => Mind::Liar,
+            None => Mind::Honest,
+        };
+        let pool = self.pools.get_mut(node).map(|pool| {
+            *pool = Pool::default();
+            pool.clone()
+        });
+        Chain { mind, pool }
+    }
+
+    /// Whether a node runs.
+    fn runs(&self, simulation: &Simulation, node: Node) -> bool {
+        simulation.node(node).is_some() || self.plain.contains_key(&node)
+    }
+
+    /// Its peers.
+    fn peers(&self, simulation: &Simulation, node: Node) -> usize {
+        let selkie = simulation.node(node);
+        let peers = selkie.map(|manager| manager.get_connected_peers().len());
+        let plain = self.plain.get(&node).map(baseline::Handle::peers);
+        peers.or(plain).unwrap_or(0)
     }
 
     /// A node's process is about to end.
@@ -248,17 +354,16 @@ impl Run {
     }
 
     fn report(self, simulation: &Simulation, begun: Duration) -> Report {
-        let nodes = (0..self.scenario.nodes).map(|node| {
-            let manager = simulation.node(node);
+        let nodes = (0..self.scenario.all_nodes()).map(|node| {
             let spans = self.ran[node].iter().map(|(from, until)| {
                 let until = until.unwrap_or(self.scenario.duration);
                 (from.as_secs_f64(), until.as_secs_f64())
             });
             NodeReport {
                 peer: simulation.peer(node).to_string(),
-                runs: manager.is_some(),
+                runs: self.runs(simulation, node),
                 lies: self.liars.contains(&node),
-                peers: manager.map_or(0, |manager| manager.get_connected_peers().len()),
+                peers: self.peers(simulation, node),
                 sent: net::sent(node),
                 streams: self.streams(node, simulation),
                 ran: spans.collect(),
@@ -323,10 +428,12 @@ fn heard(shared: &mut Shared, node: Node, event: NetworkEvent, banned_at: f64) {
     record::event(node, &words);
     let now = clock::now();
     match event {
-        NetworkEvent::ItemAccepted { id, source, .. } => {
+        NetworkEvent::ItemAccepted {
+            item, id, source, ..
+        } => {
             // Own ones are known since their user handed them in.
             if let Some(source) = source {
-                shared.spreads.came(node, source, &id, now);
+                shared.came(node, source, &item, &id);
             }
             return;
         }

@@ -27,6 +27,7 @@ use crate::{
     executor::{self, Node, Pulse},
     net::{self, Line, Path},
     record,
+    script::Script,
 };
 
 /// At which every node listens.
@@ -202,6 +203,7 @@ pub struct Simulation {
     random: Random,
     traps_entropy: bool,
     work: Rc<RefCell<Work>>,
+    scripts: Scripts,
     nodes: Vec<Kept>,
 }
 
@@ -215,9 +217,10 @@ struct Kept {
 impl Simulation {
     fn new(seed: u64, traps_entropy: bool) -> Self {
         let mut random = Random::new(seed ^ 0x73_69_6d);
-        let work = Rc::default();
+        let (work, scripts) = (Rc::default(), Scripts::default());
         plug_in(Rc::new(Skin {
             work: Rc::clone(&work),
+            scripts: Rc::clone(&scripts),
         }));
         net::begin(vec![vec![Path::default()]], Random::new(random.next_u64()));
         Self {
@@ -225,6 +228,7 @@ impl Simulation {
             random,
             traps_entropy,
             work,
+            scripts,
             nodes: Vec::new(),
         }
     }
@@ -275,6 +279,27 @@ impl Simulation {
     /// The node has another key from now on: it is to be started anew.
     pub fn rename(&mut self, node: Node) {
         self.nodes[node].keypair = executor::as_node(Some(node), Keypair::generate_ed25519);
+    }
+
+    /// A node's key, and the address at which others expect it.
+    pub fn host(&self, node: Node) -> (Keypair, Multiaddr) {
+        let kept = &self.nodes[node];
+        (kept.keypair.clone(), kept.address.clone())
+    }
+
+    /// What a node keeps back of what it would send.
+    pub fn script(&mut self, node: Node, script: Script) {
+        self.scripts.borrow_mut().insert(node, script);
+    }
+
+    /// Makes a node of any kind on its host, and runs its task; it ends by [`Simulation::crash`].
+    pub fn run_on<T, F>(&mut self, node: Node, make: impl FnOnce() -> (T, F)) -> T
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let (handle, task) = executor::as_node(Some(node), make);
+        executor::spawn(Some(node), task);
+        handle
     }
 
     /// Starts a node on its host, which listens where others expect it, and dials its bootstrap peers.
@@ -397,7 +422,11 @@ impl Simulation {
 /// What the crate `selkie` asks of its host.
 struct Skin {
     work: Rc<RefCell<Work>>,
+    scripts: Scripts,
 }
+
+/// Of the nodes that have one.
+type Scripts = Rc<RefCell<HashMap<Node, Script>>>;
 
 /// What work takes that nodes do off their tasks.
 struct Work {
@@ -424,6 +453,12 @@ impl Host for Skin {
         let work = self.work.borrow();
         let own = executor::running().and_then(|node| work.own.get(&node));
         own.copied().unwrap_or(work.takes)
+    }
+
+    fn lets_out(&self, frame: &[u8]) -> bool {
+        let scripts = self.scripts.borrow();
+        let script = executor::running().and_then(|node| scripts.get(&node));
+        script.is_none_or(|script| script.lets_out(frame))
     }
 
     fn transport(&self) -> Boxed<Box<dyn Bytes>> {

@@ -35,6 +35,31 @@ pub struct Spread {
     pub missing: Vec<Node>,
 }
 
+impl Spread {
+    fn links_to(&self, mut node: Node) -> usize {
+        let mut links = 0;
+        // Who started again may have it from whom it gave it to.
+        while let Some(arrival) = self.came.get(&node)
+            && links < self.came.len()
+        {
+            node = arrival.from;
+            links += 1;
+        }
+        links
+    }
+
+    /// Counts the links from its maker on, along who brought it first to whom.
+    fn count_hops(&mut self) {
+        let nodes: Vec<Node> = self.came.keys().copied().collect();
+        for node in nodes {
+            let hops = self.links_to(node);
+            if let Some(arrival) = self.came.get_mut(&node) {
+                arrival.hops = hops;
+            }
+        }
+    }
+}
+
 /// An item has come to a node.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Arrival {
@@ -43,10 +68,13 @@ pub struct Arrival {
     /// When, in seconds.
     #[serde(serialize_with = "seconds")]
     pub at: Duration,
-    /// Over how many links.
+    /// Over how many links: one more than to whom it came from. Counted at the end, since who told of a block first may have had all of it
+    /// later.
     pub hops: usize,
     /// Whether it counts for what must hold: its node is honest, and ran all the while.
     pub due: bool,
+    /// Whether it was a block that brought it: a transaction that is confirmed comes no more by itself.
+    pub in_block: bool,
     /// In which of its node's lives: a process that starts again has forgotten what it had.
     #[serde(skip)]
     life: usize,
@@ -140,31 +168,56 @@ impl Spreads {
             }
             return;
         }
-        // Who published it has it from nobody.
-        let hops = item.came.get(&from).map_or(0, |arrival| arrival.hops) + 1;
         let arrival = Arrival {
             from,
             at,
-            hops,
+            hops: 0,
             due: false,
+            in_block: false,
             life,
         };
         match item.came.entry(to) {
             Entry::Vacant(place) => {
                 place.insert(arrival);
             }
-            Entry::Occupied(mut first) => {
-                if first.get().life == life {
+            Entry::Occupied(mut entry) => {
+                let first = entry.get_mut();
+                // It may have been under way when a block brought it too.
+                let was_in_block = std::mem::take(&mut first.in_block);
+                if first.life == life && !was_in_block {
                     self.odd.push(format!("{id} came to node {to} twice"));
                 }
-                first.get_mut().life = life;
+                first.life = life;
             }
         }
     }
 
-    /// All of them, with what is due: the nodes to which this one should come.
+    /// A block that a peer brought has these transactions in it: what had not come to the node by itself has come now.
+    pub(crate) fn confirmed(&mut self, to: Node, from: PeerId, ids: &[ItemId], at: Duration) {
+        let life = self.life(to);
+        let Some(from) = self.nodes.get(&from).copied() else {
+            return;
+        };
+        for id in ids {
+            let index = self.index.get(id);
+            let item = index.and_then(|index| self.items.get_mut(*index));
+            if let Some(item) = item.filter(|item| item.by != to) {
+                item.came.entry(to).or_insert(Arrival {
+                    from,
+                    at,
+                    hops: 0,
+                    due: false,
+                    in_block: true,
+                    life,
+                });
+            }
+        }
+    }
+
+    /// All of them, with what is due, the nodes to which this one should come, and with the links that each went over.
     pub(crate) fn judged(mut self, due: impl Fn(&Spread) -> Vec<Node>) -> Vec<Spread> {
         for item in &mut self.items {
+            item.count_hops();
             for node in due(item) {
                 match item.came.get_mut(&node) {
                     Some(arrival) => arrival.due = true,
@@ -173,5 +226,41 @@ impl Spreads {
             }
         }
         self.items
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_counted_though_who_told_of_an_item_first_has_all_of_it_later() {
+        let mut spreads = Spreads::default();
+        let keys = (0..4).map(|_| selkie::Keypair::generate_ed25519());
+        let peers: Vec<PeerId> = keys.map(|key| key.public().to_peer_id()).collect();
+        for (node, peer) in peers.iter().enumerate() {
+            spreads.started(node, *peer);
+        }
+        let id = ItemId::sha256(b"a block");
+        let at = Duration::from_millis;
+        spreads.published(0, Kind::Block, 7, &id, at(0));
+        spreads.came(2, peers[1], &id, at(10));
+        spreads.came(1, peers[0], &id, at(20));
+        spreads.came(3, peers[2], &id, at(30));
+        let paid = ItemId::sha256(b"a transaction");
+        spreads.published(0, Kind::Transaction, 7, &paid, at(0));
+        spreads.came(1, peers[0], &paid, at(5));
+        for node in [1, 2] {
+            spreads.confirmed(node, peers[0], std::slice::from_ref(&paid), at(20));
+        }
+        spreads.came(2, peers[1], &paid, at(21));
+        assert!(spreads.odd.is_empty(), "{:?}", spreads.odd);
+        spreads.came(2, peers[1], &paid, at(22));
+        assert_eq!(spreads.odd.len(), 1, "once more is once too often");
+        let items = spreads.judged(|_| Vec::new());
+        let hops = |node| items[0].came[&node].hops;
+        assert_eq!([hops(1), hops(2), hops(3)], [1, 2, 3]);
+        let came = |node| items[1].came[&node].at;
+        assert_eq!([came(1), came(2)], [at(5), at(20)], "whichever was first");
     }
 }

@@ -185,3 +185,143 @@ fn a_seed_that_fails_is_told_with_a_smaller_scenario_that_fails_too() {
         text(&again.stdout)
     );
 }
+
+#[test]
+fn plain_gossipsub_is_shown_beside() {
+    let file = file("beside.toml", SMALL);
+    let run = sim(&[file.to_str().expect("readable"), "--baseline"]);
+    let said = text(&run.stdout);
+    assert!(run.status.success(), "{said}{}", text(&run.stderr));
+    let rows: Vec<_> = said
+        .lines()
+        .filter(|line| line.contains(": came"))
+        .collect();
+    assert_eq!(rows.len(), 3, "{said}");
+    for row in rows {
+        assert_eq!(row.matches("100.00%").count(), 2, "{said}");
+    }
+    assert!(!said.contains("does not hold"), "{said}");
+}
+
+#[test]
+fn a_block_of_known_transactions_takes_few_bytes() {
+    let scenario = |known: &str| {
+        let blocks = r#"
+            about = "blocks"
+            nodes = 5
+            duration = "20s"
+            topology = { kind = "random-regular", degree = 4 }
+            network = { latency = "30ms" }
+
+            [[publish]]
+            kind = "transaction"
+            start = "3s"
+            end = "8s"
+            per_second = 60.0
+            bytes = 1000
+
+            [[publish]]
+            kind = "block"
+            from = [2]
+            start = "12s"
+            end = "16s"
+            per_second = 1.0
+            bytes = 100000
+            KNOWN
+
+            [must]
+            delivered = 1.0
+        "#;
+        blocks.replace("KNOWN", known)
+    };
+    let mut sent = Vec::new();
+    for (name, known) in [("known", "known = 1.0"), ("whole", "")] {
+        let file = file(&format!("{name}.toml"), &scenario(known));
+        let trace = file.with_extension("json");
+        let [file, trace] = [&file, &trace].map(|file| file.to_str().expect("readable"));
+        let run = sim(&[file, "--trace", trace]);
+        assert!(run.status.success(), "{}", text(&run.stdout));
+        let trace = std::fs::read_to_string(trace).expect("it is written");
+        let trace: serde_json::Value = serde_json::from_str(&trace).expect("JSON");
+        let events = trace["events"].as_array().expect("events");
+        let makes = |event: &&serde_json::Value| {
+            let what = event["what"].as_str().unwrap_or_default();
+            what.contains("makes a block of 10")
+        };
+        assert_eq!(events.iter().any(|event| makes(&event)), name == "known");
+        let nodes = trace["nodes"].as_array().expect("nodes");
+        sent.push(
+            nodes
+                .iter()
+                .filter_map(|node| node["sent"]["line"].as_u64())
+                .sum::<u64>(),
+        );
+    }
+    assert!(sent[0] + 1_000_000 < sent[1], "{sent:?}");
+}
+
+const ATTACKED: &str = r#"
+    about = "some of each kind that mean harm, and honest nodes that notice little"
+    nodes = 6
+    duration = "25s"
+    start = "1s"
+    topology = { kind = "random-regular", degree = 3 }
+    network = { latency = "30ms", jitter = "10ms" }
+
+    [[publish]]
+    kind = "transaction"
+    start = "6s"
+    end = "15s"
+    per_second = 4.0
+    bytes = 300
+
+    [[attacker]]
+    count = 1
+    does = { kind = "withhold" }
+
+    [[attacker]]
+    count = 1
+    does = { kind = "censor", whom = [0, 1] }
+    from = "8s"
+
+    [[attacker]]
+    count = 1
+    does = { kind = "announce" }
+
+    [[attacker]]
+    count = 1
+    does = { kind = "read-slowly", bytes_per_second = 500.0 }
+
+    [[attacker]]
+    count = 1
+    does = { kind = "reconnect", every = "700ms" }
+
+    [[attacker]]
+    count = 1
+    does = { kind = "rename", every = "700ms" }
+    start = "5s"
+
+    [must]
+    delivered = 1.0
+    within = "8s"
+    min_honest_score = 0.0
+"#;
+
+#[test]
+fn honest_nodes_go_on_among_those_that_mean_harm() {
+    let file = file("attacked.toml", ATTACKED);
+    let file = file.to_str().expect("readable");
+    let trace = file.replace(".toml", ".json");
+    let run = sim(&[file, "--trace", &trace, "--baseline"]);
+    let said = text(&run.stdout);
+    assert!(run.status.success(), "{said}{}", text(&run.stderr));
+    let trace = std::fs::read_to_string(trace).expect("it is written");
+    let trace: serde_json::Value = serde_json::from_str(&trace).expect("JSON");
+    let nodes = trace["nodes"].as_array().expect("nodes");
+    let harmful = nodes.iter().filter(|node| node["lies"] == true);
+    assert_eq!((nodes.len(), harmful.count()), (12, 6));
+    let lives = |node: usize| nodes[node]["ran"].as_array().map_or(0, Vec::len);
+    assert!(lives(10) > 20 && lives(11) > 20, "they start anew");
+    let twice = sim(&[file, "--twice"]);
+    assert!(twice.status.success(), "{}", text(&twice.stdout));
+}

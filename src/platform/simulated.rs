@@ -25,6 +25,8 @@ pub trait Host {
     fn spawn(&self, task: BoxFuture<'static, ()>);
     /// How long a slow function takes on this node.
     fn work_takes(&self) -> Duration;
+    /// Whether a frame goes out that this node would send a peer now: what a node that means harm keeps back does not.
+    fn lets_out(&self, frame: &[u8]) -> bool;
     /// This node's way to others.
     fn transport(&self) -> Boxed<Box<dyn Bytes>>;
 }

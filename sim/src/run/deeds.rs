@@ -6,14 +6,14 @@ use selkie_sim_host::{Random, clock};
 
 use super::{
     Run,
+    chain::{Chain, Made, Mind, Parts},
     effects::Effect,
-    item::{Chain, Made},
 };
 use crate::{
     Simulation,
     executor::{self, Node},
     net, record,
-    scenario::{Fault, Kind, Nodes, Publish, bytes_a_second},
+    scenario::{Fault, Kind, Nodes, Publish, bytes_a_second, transaction_bytes},
 };
 
 /// Something that is done to the nodes.
@@ -21,6 +21,8 @@ use crate::{
 pub(super) enum Deed {
     /// Something that lasts begins: its number.
     Begin(usize),
+    /// Nodes start for the first time.
+    Start(Vec<Node>),
     Reset(Vec<Node>),
     Publish(Node, Made),
     /// Something that lasted ends.
@@ -37,7 +39,12 @@ pub(super) struct Deeds {
 }
 
 impl Deeds {
-    fn lasts(&mut self, at: Duration, until: Option<Duration>, effect: Effect) {
+    /// These start then.
+    pub(super) fn start(&mut self, at: Duration, nodes: Vec<Node>) {
+        self.waiting.push((at, Deed::Start(nodes)));
+    }
+
+    pub(super) fn lasts(&mut self, at: Duration, until: Option<Duration>, effect: Effect) {
         let number = self.effects.len();
         self.effects.push(effect);
         self.waiting.push((at, Deed::Begin(number)));
@@ -133,6 +140,8 @@ impl Run {
                         end: *until,
                         per_second: *per_second,
                         bytes: *bytes,
+                        known: None,
+                        transaction_bytes: transaction_bytes(),
                     };
                     self.publish(&lies, &[*liar], true, random);
                 }
@@ -180,10 +189,15 @@ impl Run {
                 }
                 self.apply(&effect, simulation);
             }
+            Deed::Start(nodes) => {
+                for node in nodes {
+                    self.turn(node, simulation);
+                }
+            }
             Deed::Reset(nodes) => {
                 for node in nodes {
                     self.note(simulation, node, "loses its connections");
-                    (0..count).for_each(|other| net::reset(node, other));
+                    (0..self.ran.len()).for_each(|other| net::reset(node, other));
                 }
             }
             Deed::Publish(by, made) => self.hand_in(by, made, simulation),
@@ -220,25 +234,36 @@ impl Run {
 
     /// Ends a node's process or starts one, and its host's power.
     fn turn(&mut self, node: Node, simulation: &mut Simulation) {
-        let (is_down, runs) = (self.effects.is_down(node), simulation.node(node).is_some());
+        let (is_down, runs) = (self.effects.is_down(node), self.runs(simulation, node));
         // Without power nothing says goodbye.
         net::power(node, !self.effects.is_off(node));
         if is_down && runs {
             self.stopped(node, simulation);
             simulation.crash(node);
+            self.plain.remove(&node);
         } else if !is_down && !runs {
-            self.note(simulation, node, "starts again");
+            let is_first = self.ran[node].is_empty();
+            let words = if is_first { "starts" } else { "starts again" };
+            self.note(simulation, node, words);
             self.start(simulation, node);
         }
     }
 
     /// A node's user hands in an item, where the node runs.
     fn hand_in(&self, by: Node, made: Made, simulation: &Simulation) {
-        let Some(manager) = simulation.node(by).cloned() else {
+        let (selkie, plain) = (simulation.node(by).cloned(), self.plain.get(&by).cloned());
+        if selkie.is_none() && plain.is_none() {
             return;
-        };
-        let item = made.item();
-        let id = Chain { lies: true }.id(&item);
+        }
+        let (item, words) = made.item(by, self.pools.get(by));
+        if let Some(words) = words {
+            self.note(simulation, by, &words);
+        }
+        let id = Chain {
+            mind: Mind::Liar,
+            pool: None,
+        }
+        .id(&item);
         self.shared.borrow_mut().spreads.published(
             by,
             made.kind,
@@ -248,8 +273,16 @@ impl Run {
         );
         let shared = Rc::clone(&self.shared);
         executor::spawn(Some(by), async move {
-            match manager.submit(item).await {
-                Ok(id) => shared.borrow_mut().spreads.taken(&id),
+            let outcome = match (selkie, plain) {
+                (Some(manager), _) => {
+                    let sent = manager.submit(item).await;
+                    sent.map(drop).map_err(|error| error.to_string())
+                }
+                (None, Some(plain)) => plain.submit(item).await,
+                (None, None) => return,
+            };
+            match outcome {
+                Ok(()) => shared.borrow_mut().spreads.taken(&id),
                 Err(error) => {
                     let words = format!("node {by}: {error}");
                     record::event(by, &words);
@@ -279,6 +312,10 @@ impl Run {
             let made = Made {
                 kind: publish.kind,
                 bytes: publish.bytes,
+                parts: publish.known.map(|known| Parts {
+                    known,
+                    transaction_bytes: publish.transaction_bytes,
+                }),
                 seed: random.next_u64(),
                 lies,
             };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, Kind, Limits, RegionPlan, Scenario, ScenarioError};
+use super::{Attack, Attackers, Fault, Kind, Limits, Nodes, RegionPlan, Scenario, ScenarioError};
 use crate::net::Path;
 
 /// The most nodes.
@@ -11,6 +11,9 @@ const MAX_NODES: usize = 10_000;
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most items a second.
 const MAX_RATE: f64 = 100_000.0;
+
+/// How often somebody may start anew.
+const SHORTEST: Duration = Duration::from_millis(100);
 
 type Checked = Result<(), ScenarioError>;
 
@@ -28,6 +31,12 @@ impl Scenario {
             !self.duration.is_zero() && self.duration <= MAX_DURATION,
             || format!("{:?} is not from 1 ns to 7 days", self.duration),
         )?;
+        hold("start", self.start < self.duration, || {
+            format!(
+                "{:?} is not within the duration ({:?})",
+                self.start, self.duration
+            )
+        })?;
         if let Some((field, why)) = self.topology.fault(self.nodes) {
             return Err(value(format!("topology.{field}"), why));
         }
@@ -35,6 +44,9 @@ impl Scenario {
         self.check_publications()?;
         for (index, fault) in self.fault.iter().enumerate() {
             self.check_fault(&format!("fault[{index}]"), fault)?;
+        }
+        for (index, attackers) in self.attacker.iter().enumerate() {
+            self.check_attackers(&format!("attacker[{index}]"), attackers)?;
         }
         self.check_musts()?;
         let config = self.config.check();
@@ -99,6 +111,14 @@ impl Scenario {
             if let Some(why) = publish.from.fault(self.nodes) {
                 return Err(value(field("from"), why));
             }
+            if let Some(known) = publish.known {
+                part(&field("known"), known)?;
+                hold(&field("known"), publish.kind == Kind::Block, || {
+                    format!("{known} of an item that has no parts: blocks have some")
+                })?;
+            }
+            let transaction = publish.transaction_bytes;
+            self.size(&field("transaction_bytes"), transaction)?;
         }
         Ok(())
     }
@@ -151,6 +171,45 @@ impl Scenario {
                 self.size(&field("bytes"), *bytes)
             }
             _ => Ok(()),
+        }
+    }
+
+    fn check_attackers(&self, at: &str, attackers: &Attackers) -> Checked {
+        let field = |name: &str| format!("{at}.{name}");
+        let (count, all) = (attackers.count, self.all_nodes());
+        hold(&field("count"), count > 0 && all <= MAX_NODES, || {
+            format!("{count} is not above 0, or makes {all} nodes of {MAX_NODES}")
+        })?;
+        if let Some(why) = attackers.dials.fault(self.nodes) {
+            return Err(value(field("dials"), why));
+        }
+        hold(&field("links"), attackers.links > 0, || {
+            "0: it reaches nobody".to_owned()
+        })?;
+        for (name, moment) in [("start", attackers.start), ("from", attackers.from)] {
+            hold(&field(name), moment < self.duration, || {
+                format!(
+                    "{moment:?} is not within the duration ({:?})",
+                    self.duration
+                )
+            })?;
+        }
+        match &attackers.does {
+            Attack::Censor { whom } => {
+                let fault = Nodes::These(whom.clone()).fault(self.nodes);
+                fault.map_or(Ok(()), |why| Err(value(field("does.whom"), why)))
+            }
+            Attack::ReadSlowly { bytes_per_second } => {
+                let fits = *bytes_per_second >= 1.0 && *bytes_per_second < 1e9;
+                hold(&field("does.bytes_per_second"), fits, || {
+                    format!("{bytes_per_second} is not from 1 to a thousand million")
+                })
+            }
+            other => other.restarts_every().map_or(Ok(()), |every| {
+                hold(&field("does.every"), every >= SHORTEST, || {
+                    format!("{every:?} is less than {SHORTEST:?}")
+                })
+            }),
         }
     }
 

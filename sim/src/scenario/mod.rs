@@ -3,6 +3,7 @@
 //! Every field has a unit in its name or is a duration as people write it (`"1m 30s"`). What a file says too much, or what can't
 //! be, is an error that names the field and the value (`check.rs`).
 
+mod attacker;
 mod check;
 mod fault;
 mod must;
@@ -10,13 +11,17 @@ mod nodes;
 mod plan;
 mod world;
 
-use std::{path::Path as File, time::Duration};
+use std::{
+    path::{Path as File, PathBuf},
+    time::Duration,
+};
 
 use selkie::Config;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::plan::{allot, bytes_a_second};
 pub use self::{
+    attacker::{Attack, Attackers, Speaks},
     fault::Fault,
     must::{Limits, Must, PeersBy},
     nodes::Nodes,
@@ -49,12 +54,21 @@ pub struct Scenario {
     /// How long work takes that a node does off its task. **Default:** 100 us.
     #[serde(default = "work_takes", with = "humantime_serde")]
     pub work_takes: Duration,
+    /// What the nodes speak. **Default:** Selkie.
+    #[serde(default)]
+    pub speaks: Speaks,
+    /// When the nodes start; those that mean harm say so themselves. **Default:** at the beginning.
+    #[serde(default, with = "humantime_serde")]
+    pub start: Duration,
     /// What is published, and when.
     #[serde(default)]
     pub publish: Vec<Publish>,
     /// What goes wrong, and when.
     #[serde(default)]
     pub fault: Vec<Fault>,
+    /// Who means harm, beside the nodes.
+    #[serde(default)]
+    pub attacker: Vec<Attackers>,
     /// What must hold.
     #[serde(default)]
     pub must: Must,
@@ -112,6 +126,16 @@ pub struct Publish {
     pub per_second: f64,
     /// Their size; the bytes are random.
     pub bytes: usize,
+    /// Of blocks: the part of their bytes that their maker takes from its pool, the transactions that it has had longest; the rest are new
+    /// ones, and so is what the pool has too little of. **Default:** none of either: a block is one piece, and travels whole.
+    pub known: Option<f64>,
+    /// Of such blocks: the size of the new transactions. **Default:** 400.
+    #[serde(default = "transaction_bytes")]
+    pub transaction_bytes: usize,
+}
+
+pub(crate) fn transaction_bytes() -> usize {
+    400
 }
 
 /// What is wrong with a scenario.
@@ -152,6 +176,12 @@ impl Scenario {
         Self::parse(&text)
     }
 
+    /// All nodes, those included that mean harm.
+    pub fn all_nodes(&self) -> usize {
+        let attackers = self.attacker.iter().map(|attackers| attackers.count);
+        self.nodes + attackers.sum::<usize>()
+    }
+
     /// Reads a file's text.
     ///
     /// # Errors
@@ -161,6 +191,24 @@ impl Scenario {
         scenario.check()?;
         Ok(scenario)
     }
+}
+
+/// The scenarios in a folder, and in those within it, in order.
+///
+/// # Errors
+/// As the system has them.
+pub fn files(folder: &File) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(self::files(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 #[cfg(test)]

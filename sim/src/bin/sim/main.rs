@@ -18,8 +18,10 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selkie_sim::{
     Scenario,
+    figures::Figures,
     report::{Bytes, Report},
     run::run,
+    scenario::Speaks,
     simulate,
 };
 
@@ -60,6 +62,12 @@ struct Options {
     /// Writes a page that shows the run, for a browser.
     #[arg(long, conflicts_with_all = ["seeds", "twice", "times", "shrink"])]
     html: Option<PathBuf>,
+    /// Runs it with plain gossipsub too, and shows both side by side.
+    #[arg(long, conflicts_with_all = ["seeds", "twice", "times", "shrink"])]
+    baseline: bool,
+    /// What the nodes speak, instead of what the scenario says.
+    #[arg(long, hide = true)]
+    gossipsub: bool,
     /// Lists the scenarios.
     #[arg(long)]
     list: bool,
@@ -92,6 +100,9 @@ fn act(options: &Options) -> Outcome<bool> {
         scenario.nodes = nodes;
         scenario.check()?;
     }
+    if options.gossipsub {
+        scenario.speaks = Speaks::Gossipsub;
+    }
     if options.seeds > 1 || options.times() > 1 || options.shrink {
         return many::many(options, &file);
     }
@@ -108,7 +119,11 @@ fn act(options: &Options) -> Outcome<bool> {
         let broken: Vec<_> = broken.map(|verdict| verdict.what.as_str()).collect();
         println!(
             "{}",
-            serde_json::json!({ "hash": report.hash, "broken": broken })
+            serde_json::json!({
+                "hash": report.hash,
+                "broken": broken,
+                "figures": Figures::of(&report),
+            })
         );
     } else {
         print!("{}", told(&scenario, &report));
@@ -116,7 +131,25 @@ fn act(options: &Options) -> Outcome<bool> {
             println!("again: {}", options.again(options.seed));
         }
     }
+    if options.baseline {
+        beside(options, &file, &Figures::of(&report))?;
+    }
     Ok(report.holds())
+}
+
+/// The same with plain gossipsub, in a process of its own, and both side by side.
+fn beside(options: &Options, file: &Path, figures: &Figures) -> Outcome<()> {
+    let mut arguments = options.arguments(file, options.seed);
+    arguments.push("--gossipsub".to_owned());
+    let plain = many::child(None, &arguments)?;
+    if let Some(other) = &plain.figures {
+        print!("\n{}", figures.beside("selkie", other, "gossipsub"));
+    }
+    if !plain.broken.is_empty() {
+        let broken = plain.broken.join(", ");
+        println!("what does not hold with gossipsub: {broken}");
+    }
+    Ok(())
 }
 
 fn folder() -> PathBuf {
@@ -137,13 +170,11 @@ fn find(name: &str) -> Outcome<PathBuf> {
 }
 
 fn list() -> Outcome<()> {
-    let files = std::fs::read_dir(folder())?.collect::<Result<Vec<_>, _>>()?;
-    let mut files: Vec<_> = files.into_iter().map(|file| file.path()).collect();
-    files.sort();
-    for file in files {
+    for file in selkie_sim::scenario::files(&folder())? {
         let scenario = Scenario::load(&file)?;
-        let name = file.file_stem().unwrap_or_default().to_string_lossy();
-        println!("{name:<24} {:>4} nodes  {}", scenario.nodes, scenario.about);
+        let name = file.strip_prefix(folder())?.with_extension("");
+        let (name, nodes) = (name.display(), scenario.all_nodes());
+        println!("{name:<26} {nodes:>4} nodes  {}", scenario.about);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use selkie_sim::shrink::shrink;
+use selkie_sim::{figures::Figures, shrink::shrink};
 use toml::Table;
 
 use crate::{Options, Outcome};
@@ -19,9 +19,10 @@ const SHRINKING: usize = 60;
 
 /// What a run in a process of its own says.
 #[derive(Clone, serde::Deserialize)]
-struct Brief {
+pub(crate) struct Brief {
     hash: String,
-    broken: Vec<String>,
+    pub(crate) broken: Vec<String>,
+    pub(crate) figures: Option<Figures>,
 }
 
 /// All seeds that are asked for.
@@ -149,7 +150,7 @@ fn cores() -> usize {
 }
 
 /// A run in a process of its own: of this program, or of another build of it.
-fn child(program: Option<&Path>, arguments: &[String]) -> Outcome<Brief> {
+pub(crate) fn child(program: Option<&Path>, arguments: &[String]) -> Outcome<Brief> {
     let this = std::env::current_exe()?;
     let program = program.unwrap_or(&this);
     let mut command = Command::new(program);
@@ -162,6 +163,7 @@ fn child(program: Option<&Path>, arguments: &[String]) -> Outcome<Brief> {
     Ok(serde_json::from_str(&text).unwrap_or_else(|_| Brief {
         hash: "none".to_owned(),
         broken: vec![format!("it ended with {}", output.status)],
+        figures: None,
     }))
 }
 
