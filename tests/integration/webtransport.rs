@@ -9,7 +9,12 @@ use std::{
 
 use futures::FutureExt;
 
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{
+    Multiaddr, core::upgrade::OutboundConnectionUpgrade, identity::Keypair, multiaddr::Protocol,
+    noise,
+};
+use tokio::io::{AsyncReadExt, join};
+use tokio_util::compat::TokioAsyncReadCompatExt;
 use wtransport::{
     ClientConfig, Connection, Endpoint, error::ConnectingError, quinn, tls::Sha256Digest,
 };
@@ -195,6 +200,39 @@ async fn before_it_is_trusted_a_client_has_three_streams() {
     send.write_all(&[7; 1000]).await.expect("it reads");
     send.finish().expect("it is open");
     soon("the end for what is no Noise", session.closed()).await;
+}
+
+#[tokio::test]
+async fn who_is_refused_before_its_end_reads_why() {
+    let node = Node::start(listening(WEBTRANSPORT)).await;
+    let session = session(&node, PATH).await.expect("a session");
+    let stream = async || {
+        let opening = session.open_bi().await.expect("room for a stream");
+        opening.await.expect("a stream")
+    };
+    let (send, receive) = stream().await;
+    let noise = noise::Config::new(&Keypair::generate_ed25519()).expect("a key");
+    let proving = noise.upgrade_outbound(join(receive, send).compat(), "/noise");
+    let _proved = soon("Noise", proving).await.expect("it is a node");
+    let (mut send, mut receive) = stream().await;
+    let protocol = "/selkie/selkie-dev/message/1
+";
+    let mut words = b"/multistream/1.0.0
+"
+    .to_vec();
+    words.push(protocol.len() as u8);
+    words.extend(protocol.bytes());
+    // 102,400 bytes are to come.
+    words.extend([0x80, 0xa0, 0x06]);
+    words.extend([0; 1000]);
+    send.write_all(&words).await.expect("it reads");
+    let mut answer = Vec::new();
+    let read = soon("the end", receive.read_to_end(&mut answer)).await;
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        read.is_ok() && answer.contains("say hello"),
+        "{read:?} {answer}"
+    );
 }
 
 #[tokio::test]

@@ -2,8 +2,11 @@
 //!
 //! What it adds to QUIC's two halves is its end. QUIC tells a peer to stop sending when a stream is dropped on which more could
 //! come, if only the peer's own end; and Firefox (153) then forgets the answer that it has not read yet, with
-//! "Error in input stream". So the receiving half of a stream that was closed in order goes to its connection, which reads on
-//! until the peer has ended it, for at most [`PATIENCE`] and [`MAX_REST`] bytes. A stream that is dropped before it was closed is a reset.
+//! "Error in input stream". So the receiving half of a stream goes to its connection, which reads on
+//! until the peer has ended it, for at most [`PATIENCE`] and [`MAX_REST`] bytes.
+//!
+//! What was written arrives, whether or not the stream was closed before it was dropped: quinn ends the sending half then. A reset
+//! would throw away the answer to a message that was refused before its end (`network/codec.rs`).
 
 use std::{
     io,
@@ -16,7 +19,7 @@ use futures::{
     AsyncRead, AsyncReadExt, AsyncWrite, channel::mpsc::UnboundedSender, future::select, pin_mut,
 };
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
-use wtransport::quinn::{RecvStream, SendStream, VarInt};
+use wtransport::quinn::{RecvStream, SendStream};
 
 use super::session::Halves;
 
@@ -26,8 +29,6 @@ use crate::platform::Delay;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much it may send meanwhile that nobody wants.
 const MAX_REST: usize = 64 * 1024;
-/// WebTransport's application error 0 among HTTP/3's codes (draft-ietf-webtrans-http3, 4.3).
-const RESET: u64 = 0x52e4_a40f_a8db;
 
 /// What is left of a stream: at most as many as a connection may have streams.
 pub(super) type Rest = Compat<RecvStream>;
@@ -37,7 +38,6 @@ pub struct Stream {
     send: Compat<SendStream>,
     /// Until the peer has ended it.
     receive: Option<Rest>,
-    closed: bool,
     rests: UnboundedSender<Rest>,
 }
 
@@ -46,7 +46,6 @@ impl Stream {
         Self {
             send: send.compat_write(),
             receive: Some(receive.compat()),
-            closed: false,
             rests,
         }
     }
@@ -94,18 +93,13 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.closed = true;
         Pin::new(&mut self.send).poll_close(cx)
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if !self.closed {
-            let code = VarInt::from_u64(RESET).unwrap_or(VarInt::MAX);
-            // An error says that it has ended already.
-            let _ = self.send.get_mut().reset(code);
-        } else if let Some(rest) = self.receive.take() {
+        if let Some(rest) = self.receive.take() {
             // An error says that the connection is gone.
             let _ = self.rests.unbounded_send(rest);
         }
