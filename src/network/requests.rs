@@ -5,7 +5,8 @@
 //! answer may take.
 //!
 //! A peer refuses messages that come faster than it lets them, and holds it against whoever sent them. So this end keeps to the
-//! same limits ([`RateLimiter::mirror`]): what would be refused waits for its turn too, and in its order.
+//! same limits ([`RateLimiter::mirror`]): what would be refused waits for its turn too, and in its order. When the peer counts a message
+//! only its answer tells, and a line that stands still delivers all at once; so until then it counts as if it came last.
 //!
 //! Bounds: for each peer, [`MAX_WAITING`]; and bytes, of all messages without an answer yet, [`MAX_BYTES`]. Of these one peer may have as many
 //! as are free besides (the dynamic threshold of Choudhury and Hahne, 1998): so peers that take nothing leave room for messages to
@@ -31,7 +32,7 @@ use crate::{
     config::RequestResponseConfig,
     error::ProtocolError,
     platform::Instant,
-    traffic::{Cost, Limits, Protocol, RateLimiter, Refusal},
+    traffic::{Cost, Limits, Protocol, RateLimiter},
 };
 
 /// Messages to one peer that wait for their turn; a further one is refused as busy.
@@ -64,13 +65,32 @@ struct Sent {
     peer: PeerId,
     at: Instant,
     progress: Progress,
-    weight: usize,
+    counts: Counts,
     reply: Reply,
+}
+
+/// What a message counts as in the limits: its bytes, and whether it names peers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    bytes: usize,
+    names_peers: bool,
+}
+
+impl Counts {
+    /// The limits that it is under, and what it costs there.
+    fn costs(self) -> impl Iterator<Item = (Protocol, Cost)> {
+        let bytes = self.bytes as u64;
+        let discovery = self.names_peers.then_some(Protocol::Discovery);
+        let protocols = [Some(Protocol::Message), discovery].into_iter().flatten();
+        protocols.map(move |protocol| (protocol, Cost { items: 1, bytes }))
+    }
 }
 
 #[derive(Debug, Default)]
 struct Peer {
     under_way: usize,
+    /// What those count as, by limit.
+    unanswered: HashMap<Protocol, Cost>,
     waiting: VecDeque<Waiting>,
     /// What those that wait and those under way count.
     taken: usize,
@@ -82,7 +102,7 @@ struct Peer {
 #[derive(Debug)]
 pub(crate) enum Turn {
     /// This one; the caller calls [`Requests::sent`].
-    Now(Vec<u8>, Reply),
+    Now(Vec<u8>, Counts, Reply),
     /// One may then; the caller calls [`Requests::turn`]. It is said once.
     At(Instant),
     /// None, until another one is asked or ends.
@@ -92,8 +112,7 @@ pub(crate) enum Turn {
 #[derive(Debug)]
 struct Waiting {
     frame: Vec<u8>,
-    /// What it has yet to be counted as before it goes.
-    dues: Vec<(Protocol, Cost)>,
+    counts: Counts,
     reply: Reply,
     until: Instant,
 }
@@ -168,14 +187,13 @@ impl Requests {
         if is_full(of_peer, self.free) {
             let _ = reply.send(Err(ProtocolError::Busy));
         } else {
-            let bytes = frame.len() as u64;
-            let mut dues = vec![(Protocol::Message, Cost { items: 1, bytes })];
-            dues.extend(names_peers.then_some((Protocol::Discovery, Cost { items: 1, bytes })));
+            let bytes = frame.len();
+            let counts = Counts { bytes, names_peers };
             of_peer.taken += weight;
             self.free -= weight;
             of_peer.waiting.push_back(Waiting {
                 frame,
-                dues,
+                counts,
                 reply,
                 until,
             });
@@ -216,25 +234,31 @@ impl Requests {
         if of_peer.under_way >= self.at_once {
             return Turn::None;
         }
-        while let Some(first) = of_peer.waiting.front_mut() {
-            while !first.reply.is_closed()
-                && let Some(&(protocol, cost)) = first.dues.last()
-            {
-                let admission = self.limiter.admits(*peer, protocol, cost, now);
-                if let Err(Refusal::TooSoon { retry_at }) = admission {
-                    return if std::mem::replace(&mut of_peer.called, true) {
-                        Turn::None
-                    } else {
-                        Turn::At(retry_at)
-                    };
+        let is_over = |first: &Waiting| first.reply.is_closed();
+        while of_peer.waiting.front().is_some_and(is_over) {
+            of_peer.pop(&mut self.free);
+        }
+        if let Some(first) = of_peer.waiting.front() {
+            let mut at = now;
+            for (protocol, cost) in first.counts.costs() {
+                let unanswered = of_peer.unanswered.get(&protocol).copied();
+                let costs = (cost, unanswered.unwrap_or_default());
+                match self.limiter.goes_at(peer, protocol, costs, now) {
+                    Some(goes_at) => at = at.max(goes_at),
+                    // An answer asks for the next turn.
+                    None => return Turn::None,
                 }
-                first.dues.pop();
             }
-            if let Some(Waiting { frame, reply, .. }) = of_peer.pop(&mut self.free)
-                && !reply.is_closed()
-            {
-                return Turn::Now(frame, reply);
+            if at > now {
+                return if std::mem::replace(&mut of_peer.called, true) {
+                    Turn::None
+                } else {
+                    Turn::At(at)
+                };
             }
+        }
+        if let Some(first) = of_peer.pop(&mut self.free) {
+            return Turn::Now(first.frame, first.counts, first.reply);
         }
         if of_peer.under_way == 0 {
             self.peers.remove(peer);
@@ -259,17 +283,22 @@ impl Requests {
         }
     }
 
-    /// A request of so many bytes was sent.
+    /// A request that counts so much was sent.
     pub(crate) fn sent(
         &mut self,
         (id, progress): (OutboundRequestId, Progress),
-        (peer, bytes): (PeerId, usize),
+        (peer, counts): (PeerId, Counts),
         reply: Reply,
         now: Instant,
     ) {
-        let weight = weight(bytes);
+        let weight = weight(counts.bytes);
         let of_peer = self.peers.entry(peer).or_default();
         of_peer.under_way += 1;
+        for (protocol, cost) in counts.costs() {
+            let unanswered = of_peer.unanswered.entry(protocol).or_default();
+            unanswered.items += cost.items;
+            unanswered.bytes += cost.bytes;
+        }
         of_peer.taken += weight;
         self.free = self.free.saturating_sub(weight);
         let at = now;
@@ -279,7 +308,7 @@ impl Requests {
                 peer,
                 at,
                 progress,
-                weight,
+                counts,
                 reply,
             },
         );
@@ -292,7 +321,7 @@ impl Requests {
         frame: &[u8],
         now: Instant,
     ) -> Option<(Duration, bool)> {
-        let Sent { at, reply, .. } = self.ended(id)?;
+        let Sent { at, reply, .. } = self.ended(id, now)?;
         let answer = Answer::decode(frame);
         let valid = answer.is_ok();
         // A caller that no longer waits has lost interest, which is its right.
@@ -316,7 +345,7 @@ impl Requests {
     ) -> bool {
         let Some(Sent {
             progress, reply, ..
-        }) = self.ended(id)
+        }) = self.ended(id, now)
         else {
             return false;
         };
@@ -334,12 +363,18 @@ impl Requests {
         is_late && matches!(step, Step::Asked(at) if now.saturating_duration_since(at) >= half)
     }
 
-    fn ended(&mut self, id: OutboundRequestId) -> Option<Sent> {
+    fn ended(&mut self, id: OutboundRequestId, now: Instant) -> Option<Sent> {
         let sent = self.sent.remove(&id)?;
         // The task asks for the next turn of this peer then, and forgets it where there is none.
         let of_peer = self.peers.entry(sent.peer).or_default();
         of_peer.under_way = of_peer.under_way.saturating_sub(1);
-        of_peer.give_back(sent.weight, &mut self.free);
+        of_peer.give_back(weight(sent.counts.bytes), &mut self.free);
+        for (protocol, cost) in sent.counts.costs() {
+            let unanswered = of_peer.unanswered.entry(protocol).or_default();
+            unanswered.items = unanswered.items.saturating_sub(cost.items);
+            unanswered.bytes = unanswered.bytes.saturating_sub(cost.bytes);
+            self.limiter.charge(sent.peer, protocol, cost, now);
+        }
         Some(sent)
     }
 }
@@ -373,7 +408,7 @@ mod tests {
         answers.truncate(1);
         let _answer = ask(&mut requests, vec![7]);
         let next = |requests: &mut Requests| match requests.next(&peer, now) {
-            Turn::Now(frame, _) => Some(frame),
+            Turn::Now(frame, ..) => Some(frame),
             Turn::At(_) | Turn::None => None,
         };
         assert_eq!(next(&mut requests), Some(Vec::new()));
@@ -448,7 +483,7 @@ mod tests {
     fn flood(names_peers: bool, count: usize) -> (usize, Duration) {
         let (mut requests, peer, start) = (requests(), PeerId::random(), crate::platform::now());
         let mut theirs = RateLimiter::new(Limits::default());
-        let mut answers = Vec::new();
+        let (mut answers, mut id) = (Vec::new(), outbound_ids());
         for _ in 0..count {
             let (reply, answer) = oneshot::channel();
             requests.ask(peer, (vec![7; 64], names_peers), reply, start);
@@ -457,14 +492,13 @@ mod tests {
         let (mut now, mut went) = (start, 0);
         loop {
             match requests.next(&peer, now) {
-                Turn::Now(frame, _) => {
-                    let (message, bytes) = (Cost { items: 1, bytes: 0 }, frame.len() as u64);
-                    let exchange = Cost { items: 1, bytes };
-                    assert_eq!(theirs.admits(peer, Protocol::Message, message, now), Ok(()));
-                    if names_peers {
-                        let admitted = theirs.admits(peer, Protocol::Discovery, exchange, now);
-                        assert_eq!(admitted, Ok(()));
+                Turn::Now(_, counts, reply) => {
+                    for (protocol, cost) in counts.costs() {
+                        assert_eq!(theirs.admits(peer, protocol, cost, now), Ok(()));
                     }
+                    let id = id();
+                    requests.sent((id, Progress::default()), (peer, counts), reply, now);
+                    requests.answered(id, &[], now);
                     went += 1;
                 }
                 Turn::At(at) => {
@@ -489,6 +523,45 @@ mod tests {
     }
 
     #[test]
+    fn what_a_line_that_stood_still_delivers_at_once_is_not_too_much() {
+        let (config, limits) = (RequestResponseConfig::default(), Limits::default());
+        let (mut requests, mut theirs) = (Requests::new(&config, limits), RateLimiter::new(limits));
+        let (peer, mut now) = (PeerId::random(), crate::platform::now());
+        let (mut answers, mut id, mut on_line) = (Vec::new(), outbound_ids(), Vec::new());
+        let mut send = |requests: &mut Requests, now| {
+            let mut went = Vec::new();
+            for _ in 0..8 {
+                let (reply, answer) = oneshot::channel();
+                requests.ask(peer, (vec![7; 1 << 20], false), reply, now);
+                answers.push(answer);
+            }
+            requests.turn(&peer);
+            while let Turn::Now(_, counts, reply) = requests.next(&peer, now) {
+                let id = id();
+                requests.sent((id, Progress::default()), (peer, counts), reply, now);
+                went.push((id, counts));
+            }
+            went
+        };
+        for _ in 0..4 {
+            on_line.extend(send(&mut requests, now));
+            now += Duration::from_secs(1);
+        }
+        // What goes in reply to the answers comes without a pause.
+        for _ in 0..2 {
+            assert!(!on_line.is_empty());
+            for (id, counts) in std::mem::take(&mut on_line) {
+                for (protocol, cost) in counts.costs() {
+                    assert_eq!(theirs.admits(peer, protocol, cost, now), Ok(()));
+                }
+                requests.answered(id, &[], now);
+            }
+            now += Duration::from_millis(125);
+            on_line.extend(send(&mut requests, now));
+        }
+    }
+
+    #[test]
     fn nothing_waits_for_a_peer_that_is_gone_nor_does_it_rest_by_that() {
         let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
         let ask = |requests: &mut Requests| {
@@ -497,7 +570,12 @@ mod tests {
             answer
         };
         let answers: Vec<_> = (0..200).map(|_| ask(&mut requests)).collect();
-        while let Turn::Now(..) = requests.next(&peer, now) {}
+        let mut id = outbound_ids();
+        while let Turn::Now(_, counts, reply) = requests.next(&peer, now) {
+            let id = id();
+            requests.sent((id, Progress::default()), (peer, counts), reply, now);
+            requests.answered(id, &[], now);
+        }
         requests.gone(&peer, now);
         for mut answer in answers.into_iter().skip(150) {
             let told = answer.try_recv();
@@ -516,8 +594,12 @@ mod tests {
             let (mut requests, peer) =
                 (Requests::new(&config, Limits::default()), PeerId::random());
             let (reply, mut answer) = oneshot::channel();
-            let (id, progress) = (outbound_id(), Progress::default());
-            requests.sent((id, progress.clone()), (peer, 1), reply, now);
+            let (id, progress) = (outbound_ids()(), Progress::default());
+            let counts = Counts {
+                bytes: 1,
+                names_peers: false,
+            };
+            requests.sent((id, progress.clone()), (peer, counts), reply, now);
             progress.set(step);
             let is_silent = requests.failed(id, &failure, "", late);
             let told = answer
@@ -543,13 +625,13 @@ mod tests {
     }
 
     /// libp2p numbers requests by itself.
-    fn outbound_id() -> OutboundRequestId {
+    fn outbound_ids() -> impl FnMut() -> OutboundRequestId {
         let codec = crate::network::codec::FrameCodec::new(1);
         let mut messages = libp2p::request_response::Behaviour::with_codec(
             codec,
             [],
             libp2p::request_response::Config::default(),
         );
-        messages.send_request(&PeerId::random(), Ok(Vec::new().into()))
+        move || messages.send_request(&PeerId::random(), Ok(Vec::new().into()))
     }
 }

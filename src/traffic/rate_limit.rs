@@ -148,6 +148,35 @@ impl RateLimiter {
         ready(limit.items, arrival.items).later(ready(limit.bytes, arrival.bytes))
     }
 
+    /// When a message may go, if those before it are counted by [`RateLimiter::charge`] once the peer has answered them, and so
+    /// much is under way without an answer. A line that stands still delivers that all at once; as what is under way does not count as
+    /// worn off, it conforms all the same. Nothing is counted. `None`: not before there is less under way.
+    pub fn goes_at(
+        &self,
+        peer: &PeerId,
+        protocol: Protocol,
+        (cost, under_way): (Cost, Cost),
+        now: Instant,
+    ) -> Option<Instant> {
+        let account = self.accounts.get(peer).or_else(|| self.gone.get(peer));
+        let arrival = account.and_then(|account| account.get(&protocol));
+        let limit = self.limits.of(protocol);
+        let goes_at = |rate: Option<Rate>, arrival: Option<Instant>, cost, under_way| {
+            rate.map_or(Some(now), |rate| {
+                let room = rate
+                    .tolerance(self.quarters, cost)
+                    .checked_sub(rate.worth(cost.saturating_add(under_way)))?;
+                let ahead = arrival.unwrap_or(now).saturating_duration_since(now);
+                Some(now + ahead.saturating_sub(room))
+            })
+        };
+        let items = arrival.map(|arrival| arrival.items);
+        let items = goes_at(limit.items, items, cost.items, under_way.items)?;
+        let bytes = arrival.map(|arrival| arrival.bytes);
+        let bytes = goes_at(limit.bytes, bytes, cost.bytes, under_way.bytes)?;
+        Some(items.max(bytes))
+    }
+
     /// Counts a message, whether or not it conforms.
     pub fn charge(&mut self, peer: PeerId, protocol: Protocol, cost: Cost, now: Instant) {
         let limit = self.limits.of(protocol);
@@ -195,14 +224,20 @@ impl Rate {
             return Err(Refusal::TooLarge);
         }
         let next = arrival.max(now) + self.worth(cost);
-        // Without its last quarter the burst may be worth less than a large message, which then goes by itself.
-        let tolerance = (self.worth(self.burst) / 4 * quarters).max(self.worth(cost));
-        let ahead = next.duration_since(now).saturating_sub(tolerance);
+        let ahead = next
+            .duration_since(now)
+            .saturating_sub(self.tolerance(quarters, cost));
         if ahead > Duration::ZERO {
             let retry_at = now + ahead;
             return Err(Refusal::TooSoon { retry_at });
         }
         Ok(next)
+    }
+
+    /// How far ahead of now a message of this cost may move the theoretical arrival time. Without its last quarter the burst may be worth
+    /// less than a large message, which then goes by itself.
+    fn tolerance(self, quarters: u32, cost: u64) -> Duration {
+        (self.worth(self.burst) / 4 * quarters).max(self.worth(cost))
     }
 
     /// Whether less than the burst is used up.
@@ -374,6 +409,50 @@ mod tests {
                 prop_assert_eq!(theirs.admits(peer, TRANSACTIONS, cost(items, 100 * items), arrived), Ok(()));
             }
         }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_under_way_conforms_whenever_the_other_end_counts_it(
+            steps in proptest::collection::vec((1u64..=2000, 0u64..100, 0usize..12), 1..300),
+        ) {
+            let (peer, mut now) = (PeerId::random(), crate::platform::now());
+            let limits = limits((100, 20), (10_000, 2000));
+            let (mut ours, mut theirs) = (RateLimiter::mirror(limits), RateLimiter::new(limits));
+            let mut under_way = std::collections::VecDeque::new();
+            for (bytes, gap, arrived) in steps {
+                now += Duration::from_millis(gap);
+                let costs = (cost(1, bytes), cost(under_way.len() as u64, under_way.iter().sum()));
+                if ours.goes_at(&peer, TRANSACTIONS, costs, now) == Some(now) {
+                    under_way.push_back(bytes);
+                }
+                // Mostly the line stands still.
+                for bytes in under_way.drain(..arrived.saturating_sub(8).min(under_way.len())) {
+                    prop_assert_eq!(theirs.admits(peer, TRANSACTIONS, cost(1, bytes), now), Ok(()));
+                    ours.charge(peer, TRANSACTIONS, cost(1, bytes), now);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_under_way_leaves_room_only_when_it_is_answered() {
+        let (peer, now) = (PeerId::random(), crate::platform::now());
+        let mut mirror = RateLimiter::mirror(limits((100, 100), (1000, 1000)));
+        let second = Duration::from_secs(1);
+        let goes_at = |mirror: &RateLimiter, bytes, under_way, now| {
+            let costs = (cost(1, bytes), cost(1, under_way));
+            mirror.goes_at(&peer, TRANSACTIONS, costs, now)
+        };
+        assert_eq!(goes_at(&mirror, 250, 500, now), Some(now));
+        assert_eq!(goes_at(&mirror, 250, 501, now), None);
+        assert_eq!(goes_at(&mirror, 1000, 0, now), Some(now), "by itself");
+        mirror.charge(peer, TRANSACTIONS, cost(1, 750), now);
+        assert_eq!(goes_at(&mirror, 100, 150, now), Some(now + second / 4));
+        assert_eq!(
+            goes_at(&mirror, 100, 150, now + second / 4),
+            Some(now + second / 4)
+        );
     }
 
     #[test]

@@ -84,10 +84,13 @@ impl Task {
         }
         loop {
             match self.requests.next(&peer, now) {
-                Turn::Now(frame, reply) => {
-                    let (message, bytes) = (&mut self.swarm.behaviour_mut().message, frame.len());
-                    let sent = message.send_request(&peer, frame);
-                    self.requests.sent(sent, (peer, bytes), reply, now);
+                Turn::Now(frame, counts, reply) => {
+                    let sent = self
+                        .swarm
+                        .behaviour_mut()
+                        .message
+                        .send_request(&peer, frame);
+                    self.requests.sent(sent, (peer, counts), reply, now);
                 }
                 Turn::At(at) => {
                     let turn = Delay::new(at.saturating_duration_since(now)).map(move |()| peer);
