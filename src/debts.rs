@@ -2,10 +2,7 @@
 //!
 //! Bounds: [`MAX_GONE`] accounts, and each until it rests. Of more, those go first that rest first.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    hash::Hash,
-};
+use std::collections::{BTreeSet, HashMap};
 
 use libp2p::PeerId;
 
@@ -14,15 +11,15 @@ use crate::platform::Instant;
 /// How many are remembered.
 const MAX_GONE: usize = 1024;
 
-/// See the module's documentation. `K` names who has an account.
+/// See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Debts<T, K = PeerId> {
-    accounts: HashMap<K, (Instant, T)>,
+pub(crate) struct Debts<T> {
+    accounts: HashMap<PeerId, (Instant, T)>,
     /// When each of them rests.
-    order: BTreeSet<(Instant, K)>,
+    order: BTreeSet<(Instant, PeerId)>,
 }
 
-impl<T, K> Default for Debts<T, K> {
+impl<T> Default for Debts<T> {
     fn default() -> Self {
         Self {
             accounts: HashMap::new(),
@@ -31,9 +28,9 @@ impl<T, K> Default for Debts<T, K> {
     }
 }
 
-impl<T, K: Copy + Eq + Hash + Ord> Debts<T, K> {
+impl<T> Debts<T> {
     /// Somebody has left, and its account rests at this time: it is kept until then.
-    pub(crate) fn keep(&mut self, who: K, account: T, rests_at: Instant, now: Instant) {
+    pub(crate) fn keep(&mut self, who: PeerId, account: T, rests_at: Instant, now: Instant) {
         self.take(&who);
         self.accounts.insert(who, (rests_at, account));
         self.order.insert((rests_at, who));
@@ -45,12 +42,12 @@ impl<T, K: Copy + Eq + Hash + Ord> Debts<T, K> {
     }
 
     /// The account of one that is gone, if it may owe something yet.
-    pub(crate) fn get(&self, who: &K) -> Option<&T> {
+    pub(crate) fn get(&self, who: &PeerId) -> Option<&T> {
         self.accounts.get(who).map(|(_, account)| account)
     }
 
     /// One is here again: its account, if it may owe something yet.
-    pub(crate) fn take(&mut self, who: &K) -> Option<T> {
+    pub(crate) fn take(&mut self, who: &PeerId) -> Option<T> {
         let (rests_at, account) = self.accounts.remove(who)?;
         self.order.remove(&(rests_at, *who));
         Some(account)

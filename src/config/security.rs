@@ -150,7 +150,8 @@ pub struct ConnectionLimitsConfig {
     pub handshakes_per_address: usize,
     /// Connections that one public address may have opened. Loopback and private addresses have no limit but
     /// `network.max_peers`, since a test network, a reverse proxy or an office may stand behind one. Where there are as many, one whose
-    /// peer has not said hello gives way to a newcomer from there. **Default:** 32.
+    /// peer has not said hello gives way to a newcomer from there; it counts until it is gone, so for moments there may be twice as many.
+    /// How fast an address may open them has no limit. **Default:** 32.
     pub connections_per_address: usize,
 }
 

@@ -6,48 +6,30 @@
 //! itself out. A newcomer from an address that is itself the most crowded replaces that one's, if nothing has come for
 //! [`Handshakes::SILENCE`], or if it is older than [`Handshakes::GRACE`]: an honest dialler speaks at once and is done sooner, so silent
 //! sockets give way as fast as they come again, and a burst of honest nodes behind one address don't push each other out. Whoever
-//! commands as many addresses as there are places can still wear newcomers out, at the price of a connection each.
+//! commands as many addresses as there are places can still wear newcomers out, at the price of a connection each, or over UDP of a packet
+//! from a forged one, if it fills all places anew within a round trip.
 //!
-//! What handshakes cost is counted too: who comes from a public address, says something and goes, as often as it can, has each computed
-//! with; so of those there are no more than [`PACE`] from one, and who comes beyond it is turned away before it is listened to. A silent
-//! one costs nothing but its place, and does not count. Near addresses have no such limit ([`AddressGroup::of_public`]).
+//! How fast handshakes come from an address has no limit. Over UDP its packets are easily forged, so such a limit would let anybody
+//! keep anybody out; and it would bound what is computed only for who has few addresses. Turns bound what that holds up (`transport/door.rs`).
 //!
 //! A state machine without I/O: `T` is what ends a handshake; the driver is `transport/door.rs`. Bounds: the limit in all, of which
-//! one address may have some; paces of the addresses that are not at rest, as many as `debts.rs` keeps. A newcomer costs the same however
-//! many there are.
+//! one address may have some. A newcomer costs the same however many there are.
 
 use std::{collections::HashMap, time::Duration};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::{AddressGroup, crowds::Crowds};
-use crate::{
-    debts::Debts,
-    platform::Instant,
-    traffic::{Admission, Pace, Rate},
-};
-
-/// How many handshakes of one public address are computed with: a computation takes some tenths of a millisecond, and no address may have
-/// more connections than come so in a second or two.
-const PACE: Rate = Rate {
-    per_second: 32,
-    burst: 128,
-};
+use crate::platform::Instant;
 
 /// A handshake among [`Handshakes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HandshakeId(u64);
 
-/// Why a newcomer is turned away before it is listened to.
+/// Why a newcomer is turned away before it is listened to: its address has as many handshakes under way as it may, and all may be honest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unheard {
-    /// Its address has as many handshakes under way as it may, and all may be honest.
-    #[error("too many connections of this address have not proved who they are yet")]
-    Crowded,
-    /// Its address has begun too many of late.
-    #[error("connections from this address come too fast")]
-    TooFast,
-}
+#[error("too many connections of this address have not proved who they are yet")]
+pub struct Crowded;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -58,17 +40,16 @@ pub struct Handshakes<T> {
     open: HashMap<HandshakeId, Handshake<T>>,
     /// The longest silent first.
     crowds: Crowds<(Instant, HandshakeId)>,
-    paces: Debts<Pace, AddressGroup>,
 }
 
 #[derive(Debug)]
 struct Handshake<T> {
     group: AddressGroup,
     began: Instant,
-    /// Since when nothing has come, or as if.
+    /// Since when nothing has come, or as if; never later than now, since it is compared with others'.
     silent_since: Instant,
-    /// The public address on which it is counted, until it has been.
-    counts_on: Option<AddressGroup>,
+    /// Over UDP the steps of a handshake are not seen here.
+    shows_steps: bool,
     end: T,
 }
 
@@ -86,7 +67,6 @@ impl<T> Handshakes<T> {
             next: 0,
             open: HashMap::new(),
             crowds: Crowds::new(),
-            paces: Debts::default(),
         }
     }
 
@@ -103,38 +83,28 @@ impl<T> Handshakes<T> {
     /// A newcomer from this address: its id, and the end of the handshake that gives way to it, if one has to.
     ///
     /// # Errors
-    /// [`Unheard`]: it is to be dropped.
+    /// [`Crowded`]: it is to be dropped.
     pub fn enter(
         &mut self,
         remote: &Multiaddr,
         end: T,
         now: Instant,
-    ) -> Result<(HandshakeId, Option<T>), Unheard> {
+    ) -> Result<(HandshakeId, Option<T>), Crowded> {
         let group = AddressGroup::of(remote);
-        let counts_on = AddressGroup::of_public(remote);
-        let pace = counts_on.and_then(|group| self.paces.get(&group));
-        if pace.is_some_and(|pace| pace.ready(now) != Admission::Now) {
-            return Err(Unheard::TooFast);
-        }
         let ended = match self.who_gives_way(group, now)? {
             Some(id) => self.take(id),
             None => None,
         };
         let id = HandshakeId(self.next);
         self.next += 1;
-        let mut handshake = Handshake {
+        let handshake = Handshake {
             group,
             began: now,
             silent_since: now,
-            counts_on,
+            shows_steps: remote.iter().any(|part| matches!(part, Protocol::Tcp(_))),
             end,
         };
-        // Over UDP the steps of a handshake are not seen here, and the first is over.
-        if !remote.iter().any(|part| matches!(part, Protocol::Tcp(_))) {
-            handshake.silent_since = handshake.latest();
-            self.count(handshake.counts_on.take(), now);
-        }
-        self.crowds.insert(group, (handshake.silent_since, id));
+        self.crowds.insert(group, (now, id));
         self.open.insert(id, handshake);
         Ok((id, ended))
     }
@@ -144,12 +114,13 @@ impl<T> Handshakes<T> {
         let Some(handshake) = self.open.get_mut(&id) else {
             return;
         };
-        let silent_since = now.min(handshake.latest()).max(handshake.silent_since);
+        // After its grace nothing that comes of it counts.
+        let latest = handshake.began + (Self::GRACE - Self::SILENCE);
+        let silent_since = now.min(latest).max(handshake.silent_since);
         let before = std::mem::replace(&mut handshake.silent_since, silent_since);
-        let (group, counts_on) = (handshake.group, handshake.counts_on.take());
+        let group = handshake.group;
         self.crowds.remove(group, &(before, id));
         self.crowds.insert(group, (silent_since, id));
-        self.count(counts_on, now);
     }
 
     /// A handshake is over, or its connection is gone.
@@ -161,7 +132,7 @@ impl<T> Handshakes<T> {
         &self,
         group: AddressGroup,
         now: Instant,
-    ) -> Result<Option<HandshakeId>, Unheard> {
+    ) -> Result<Option<HandshakeId>, Crowded> {
         let count = self.crowds.of(group);
         if count < self.most_per_address {
             if self.len() < self.most {
@@ -173,37 +144,25 @@ impl<T> Handshakes<T> {
                 return Ok(Some(first));
             }
         }
-        match self.crowds.first_of(group) {
-            Some((since, id)) if now.saturating_duration_since(since) >= Self::SILENCE => {
-                Ok(Some(id))
-            }
-            _ => Err(Unheard::Crowded),
+        let (_, first) = self.crowds.first_of(group).ok_or(Crowded)?;
+        let may_be_honest = self.open.get(&first).is_some_and(|handshake| {
+            let (since, patience) = if handshake.shows_steps {
+                (handshake.silent_since, Self::SILENCE)
+            } else {
+                (handshake.began, Self::GRACE)
+            };
+            now.saturating_duration_since(since) < patience
+        });
+        if may_be_honest {
+            return Err(Crowded);
         }
+        Ok(Some(first))
     }
 
     fn take(&mut self, id: HandshakeId) -> Option<T> {
         let taken = self.open.remove(&id)?;
         self.crowds.remove(taken.group, &(taken.silent_since, id));
         Some(taken.end)
-    }
-
-    /// Counts a handshake on its public address, if it has one.
-    fn count(&mut self, group: Option<AddressGroup>, now: Instant) {
-        let Some(group) = group else {
-            return;
-        };
-        let mut pace = self.paces.take(&group).unwrap_or_else(|| Pace::new(PACE));
-        pace.charge(1, now);
-        if let Some(rests_at) = pace.rests_at() {
-            self.paces.keep(group, pace, rests_at, now);
-        }
-    }
-}
-
-impl<T> Handshake<T> {
-    /// The time after which nothing that comes of it counts: it has had its grace.
-    fn latest(&self) -> Instant {
-        self.began + (Handshakes::<T>::GRACE - Handshakes::<T>::SILENCE)
     }
 }
 
@@ -229,7 +188,7 @@ mod tests {
             assert_eq!(entered.expect("room").1, None);
         }
         let crowded = handshakes.enter(&address(1), 6, now);
-        assert_eq!(crowded, Err(Unheard::Crowded), "all of them may be honest");
+        assert_eq!(crowded, Err(Crowded), "all of them may be honest");
         let later = now + Handshakes::<u32>::SILENCE;
         let replaced = handshakes.enter(&address(1), 7, later);
         let replaced = replaced.expect("another of this host");
@@ -293,7 +252,7 @@ mod tests {
             entered.map(|(_, ended)| ended)
         };
         assert_eq!(ended(&mut handshakes, 250), Ok(Some(2)), "the silent one");
-        assert_eq!(ended(&mut handshakes, 449), Err(Unheard::Crowded));
+        assert_eq!(ended(&mut handshakes, 449), Err(Crowded));
         // However often it says something.
         for millis in [400, 700, 900, 1000] {
             handshakes.goes_on(speaks, steps(millis));
@@ -303,49 +262,58 @@ mod tests {
     }
 
     #[test]
-    fn over_udp_a_handshake_has_its_grace_and_counts_at_once() {
+    fn over_udp_a_handshake_has_its_grace() {
         let quic: Multiaddr = "/ip4/1.2.3.4/udp/5/quic-v1".parse().expect("an address");
         let (mut handshakes, now) = (Handshakes::new(1, 1), platform::now());
         handshakes.enter(&quic, 1, now).expect("room");
         let silent = now + Handshakes::<u32>::SILENCE;
         let crowded = handshakes.enter(&quic, 2, silent);
-        assert_eq!(crowded, Err(Unheard::Crowded));
+        assert_eq!(crowded, Err(Crowded));
         let old = now + Handshakes::<u32>::GRACE;
         assert_eq!(
             handshakes.enter(&quic, 3, old).expect("its turn").1,
             Some(1)
         );
-        assert!(handshakes.paces.get(&AddressGroup::of(&quic)).is_some());
+    }
+
+    /// A packet over UDP says where it comes from, and may lie.
+    fn forged(number: u16) -> Multiaddr {
+        let [high, low] = number.to_be_bytes();
+        format!("/ip4/5.6.{high}.{low}/udp/1/quic-v1")
+            .parse()
+            .expect("an address")
     }
 
     #[test]
-    fn a_storm_from_one_public_address_is_turned_away_and_costs_others_nothing() {
+    fn first_packets_from_forged_addresses_push_no_newcomer_out_before_each_other() {
         let (mut handshakes, mut now) = (Handshakes::new(512, 256), platform::now());
-        let storm = |handshakes: &mut Handshakes<()>, remote: &Multiaddr, now| {
-            let come = (0..1000).filter(|_| match handshakes.enter(remote, (), now) {
-                Ok((id, _)) => {
-                    handshakes.goes_on(id, now);
-                    handshakes.leave(id);
-                    true
-                }
-                Err(why) => {
-                    assert_eq!(why, Unheard::TooFast);
-                    false
-                }
-            });
-            come.count() as u64
+        let mut packets = (0..).map(forged);
+        let mut flood = |handshakes: &mut Handshakes<bool>, now: &mut Instant, count| {
+            for remote in packets.by_ref().take(count) {
+                *now += Duration::from_micros(1400);
+                let (_, ended) = handshakes.enter(&remote, false, *now).expect("a newcomer");
+                assert_ne!(ended, Some(true), "it has only come");
+            }
         };
-        assert_eq!(storm(&mut handshakes, &address(1), now), PACE.burst);
-        assert!(handshakes.enter(&address(2), (), now).is_ok(), "another");
-        now += Duration::from_secs(1);
-        assert_eq!(storm(&mut handshakes, &address(1), now), PACE.per_second);
-        // What says nothing costs nothing.
-        for _ in 0..200 {
-            let (id, _) = handshakes.enter(&address(3), (), now).expect("room");
+        flood(&mut handshakes, &mut now, 600);
+        let (id, _) = handshakes.enter(&address(1), true, now).expect("a place");
+        flood(&mut handshakes, &mut now, 511);
+        handshakes.goes_on(id, now);
+        flood(&mut handshakes, &mut now, 510);
+        handshakes.leave(id);
+        assert_eq!(handshakes.len(), 511);
+    }
+
+    #[test]
+    fn forged_packets_lock_no_address_out_nor_do_handshakes_that_are_over() {
+        let (mut handshakes, now) = (Handshakes::new(512, 256), platform::now());
+        let quic: Multiaddr = "/ip4/1.2.3.1/udp/5/quic-v1".parse().expect("an address");
+        for remote in [&quic, &address(1)].into_iter().cycle().take(1000) {
+            let (id, _) = handshakes.enter(remote, (), now).expect("room");
+            handshakes.goes_on(id, now);
             handshakes.leave(id);
         }
-        let near = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
-        assert_eq!(storm(&mut handshakes, &near, now), 1000, "a whole network");
+        assert!(handshakes.enter(&address(1), (), now).is_ok());
     }
 
     #[test]
@@ -360,7 +328,7 @@ mod tests {
         );
         assert_eq!(
             handshakes.enter(&address(9), 10, now),
-            Err(Unheard::Crowded),
+            Err(Crowded),
             "it is as crowded as any"
         );
     }
@@ -402,8 +370,7 @@ mod tests {
                             prop_assert_eq!(before[usize::from(ended)], crowd);
                         }
                     }
-                    Err(why) => {
-                        prop_assert_eq!(why, Unheard::Crowded, "all are silent");
+                    Err(Crowded) => {
                         let own = before[usize::from(host)];
                         prop_assert!(own == crowd || own == per_address, "a newcomer from a less crowded address");
                     }

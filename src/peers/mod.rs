@@ -22,7 +22,7 @@ pub use address_policy::{AddressPolicy, RefusedAddress};
 pub use bans::Bans;
 pub use connected::Connected;
 pub use dialing::{Dialing, Due, Teller};
-pub use handshakes::{HandshakeId, Handshakes, Unheard};
+pub use handshakes::{Crowded, HandshakeId, Handshakes};
 pub use info::{Direction, PeerInfo, PeerInfoError};
 pub use reputation::{Judgement, Misdeed, Reputation};
 pub use scope::{AddressGroup, Scope};

@@ -82,7 +82,7 @@ impl Scope {
 /// Addresses that one host, or one household, can have as many of as it likes: they share limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddressGroup {
-    /// One IPv4 address, also inside IPv6.
+    /// One IPv4 address, also inside IPv6: mapped, or translated on the way (6to4, NAT64), behind whose prefix others have all of theirs.
     Ip4(Ipv4Addr),
     /// The first 64 bits of an IPv6 address: what a provider gives one customer.
     Ip6([u16; 4]),
@@ -105,7 +105,7 @@ impl AddressGroup {
         match remote.iter().next() {
             _ if remote.iter().any(|part| part == Protocol::P2pCircuit) => Self::Elsewhere,
             Some(Protocol::Ip4(ip)) => Self::Ip4(ip),
-            Some(Protocol::Ip6(ip)) => match (ip.to_ipv4_mapped(), ip.segments()) {
+            Some(Protocol::Ip6(ip)) => match (carried(ip), ip.segments()) {
                 (Some(ip), _) => Self::Ip4(ip),
                 (None, [a, b, c, d, ..]) => Self::Ip6([a, b, c, d]),
             },
@@ -151,19 +151,32 @@ fn of_ip4(ip: Ipv4Addr) -> Option<Scope> {
     }
 }
 
-fn of_ip6(ip: Ipv6Addr) -> Option<Scope> {
-    let embedded = |a: u16, b: u16| {
+/// The IPv4 address that one of IPv6 carries, if it stands for it.
+fn carried(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let ip4 = |a: u16, b: u16| {
         let ([a, b], [c, d]) = (a.to_be_bytes(), b.to_be_bytes());
-        of_ip4(Ipv4Addr::new(a, b, c, d))
+        Ipv4Addr::new(a, b, c, d)
     };
-    // A translator on the way would reach another's private network.
-    let translated = |a, b| embedded(a, b).filter(|scope| *scope == Scope::Public);
+    match ip.segments() {
+        // IPv4-mapped: the system dials the IPv4 address.
+        [0, 0, 0, 0, 0, 0xffff, a, b] => Some(ip4(a, b)),
+        // A translator on the way would reach another's private network.
+        [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x2002, a, b, ..] => {
+            Some(ip4(a, b)).filter(|ip| of_ip4(*ip) == Some(Scope::Public))
+        }
+        _ => None,
+    }
+}
+
+fn of_ip6(ip: Ipv6Addr) -> Option<Scope> {
+    if let Some(ip) = carried(ip) {
+        return of_ip4(ip);
+    }
     match ip.segments() {
         [0, 0, 0, 0, 0, 0, 0, 1] => Some(Scope::Host),
-        // IPv4-mapped: the system dials the IPv4 address.
-        [0, 0, 0, 0, 0, 0xffff, a, b] => embedded(a, b),
-        [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x2002, a, b, ..] => translated(a, b),
         [0x64, 0xff9b, 1, ..] => Some(Scope::Private),
+        // What carries an address that is not public.
+        [0x2002, ..] => None,
         // Link-local and unique local.
         [0xfe80..=0xfebf, ..] => Some(Scope::Link),
         [0xfc00..=0xfdff, ..] => Some(Scope::Private),
@@ -269,6 +282,10 @@ mod tests {
         assert_eq!(group("/ip4/1.2.3.4/tcp/1"), four);
         assert_eq!(group("/ip4/1.2.3.4/udp/9/quic-v1"), four);
         assert_eq!(group("/ip6/::ffff:1.2.3.4/tcp/1"), four);
+        assert_eq!(group("/ip6/64:ff9b::1.2.3.4/tcp/1"), four);
+        assert_eq!(group("/ip6/2002:102:304:5::6/tcp/1"), four);
+        let near = AddressGroup::Ip4(Ipv4Addr::new(10, 0, 0, 1));
+        assert_ne!(group("/ip6/2002:a00:1::/udp/1/quic-v1"), near);
         assert_ne!(group("/ip4/1.2.3.5/tcp/1"), four);
         assert_eq!(
             group("/ip6/2001:db8:1:2::3/tcp/1"),

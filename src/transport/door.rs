@@ -33,7 +33,7 @@ use tokio::sync::Semaphore;
 
 use super::Boxed;
 use crate::{
-    peers::{AddressPolicy, HandshakeId, Handshakes, Unheard},
+    peers::{AddressPolicy, Crowded, HandshakeId, Handshakes},
     platform::{self, Delay, lock::lock},
 };
 
@@ -84,7 +84,7 @@ impl Door {
     fn enter(
         &self,
         remote: &Multiaddr,
-    ) -> Result<(Place, futures::future::AbortRegistration), Unheard> {
+    ) -> Result<(Place, futures::future::AbortRegistration), Crowded> {
         let (end, ended) = AbortHandle::new_pair();
         let (id, gives_way) = lock(&self.places).enter(remote, end, platform::now())?;
         if let Some(end) = gives_way {
@@ -156,12 +156,12 @@ impl Transport for Door {
                         let handshake = Abortable::new(handshake, ended);
                         async move {
                             let entered = handshake.await;
-                            entered.unwrap_or_else(|_| Err(io::Error::other(Unheard::Crowded)))
+                            entered.unwrap_or_else(|_| Err(io::Error::other(Crowded)))
                         }
                         .boxed()
                     }));
                 }
-                Err(unheard) => tracing::debug!(%remote, %unheard, "turned a newcomer away"),
+                Err(Crowded) => tracing::debug!(%remote, "{Crowded}: turned a newcomer away"),
             }
         }
         cx.waker().wake_by_ref();
