@@ -93,8 +93,8 @@ pub struct TreeConfig {
     pub max_requested_bytes: usize,
     /// The largest item, in bytes; the same in all nodes of a network, since the hello compares it. **Default:** 4 MiB; votes: 64 KiB.
     pub max_item: usize,
-    /// Bytes of accepted items that are kept for peers to read on; the eldest of whoever brought most leave first. **Default:** 8 MiB;
-    /// votes: 4 MiB.
+    /// Bytes of accepted items that are kept for peers to read on; what all had time for leaves first, then the eldest of whoever brought
+    /// most. **Default:** 8 MiB; votes: 4 MiB.
     pub max_log_bytes: usize,
 }
 

@@ -12,7 +12,7 @@
 //! Transactions and votes have a tree each: transactions travel in batches, votes at once. Everything accepted stands in
 //! one log that all peers read on in (`log.rs`); what is announced and not here is the business of `fetches.rs`. A batch
 //! is therefore handled once, and encoded once for all who are pushed it. What different sources brought is read in turns
-//! (`reader.rs`), and the one that brought most is the one whose items leave the log: a flood holds up itself.
+//! (`reader.rs`), and what leaves the log is what everybody has had time for, then what the one has that brought most: a flood holds up itself.
 //!
 //! Bounds: the log's bytes; of each peer the announcements, fetches and answers that wait. Further ones are dropped, and the peer
 //! that sent too many pays. A slow reader falls behind in the log and misses what has left it.
@@ -50,7 +50,7 @@ use self::{
     log::{Entry, Log, Marks, bit},
     long::Long,
     overtaken::Overtaken,
-    peer::{ANNOUNCE_DELAY, Paces, Peer, announce, answer, push, quiet_interval},
+    peer::{ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval},
     reader::Reader,
 };
 use super::{
@@ -138,7 +138,12 @@ impl Plumtree {
             max_requested_bytes: config.max_requested_bytes,
         };
         Self {
-            log: Log::new(config.max_log_bytes, config.push_interval, keyed.clone()),
+            log: Log::new(
+                config.max_log_bytes,
+                QUIET + comes_within(&config),
+                config.push_interval,
+                keyed.clone(),
+            ),
             fetches: Fetches::new(limits, keyed.clone()),
             overtaken: Overtaken::default(),
             checking: HashMap::with_hasher(keyed.clone()),
@@ -426,6 +431,7 @@ impl Plumtree {
     ) {
         let place = from.and_then(|from| self.peers.get(&from)?.place);
         let source = self.source(from);
+        let since = self.log.last_of(source);
         for item in items {
             match self.checking.remove(&item.key.short()) {
                 Some(known) => self.enter(source, item, known | bit(place), now),
@@ -434,6 +440,7 @@ impl Plumtree {
                 None => self.enter(source, item, bit(place), now),
             }
         }
+        self.log.trim(source, since);
     }
 
     /// Adds to the log what is not there.
@@ -500,13 +507,7 @@ impl Plumtree {
         }
         let is_sent = self.peers.is_empty() || self.peers.values().any(|peer| peer.pushes);
         let last = self.log.last_at();
-        is_sent || last.is_none_or(|at| at + self.comes_within() <= now)
-    }
-
-    /// How soon a peer comes for what it was told of, if it does.
-    fn comes_within(&self) -> Duration {
-        let config = &self.config;
-        config.announce_interval + config.fetch_patience + config.fetch_timeout
+        is_sent || last.is_none_or(|at| at + comes_within(&self.config) <= now)
     }
 
     /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item, or a piece of one. What a peer
@@ -521,7 +522,7 @@ impl Plumtree {
         if let Some(rest) = long.and_then(Long::go_on) {
             return Some(rest);
         }
-        let comes_within = self.comes_within();
+        let comes_within = comes_within(&self.config);
         self.graft(id, now);
         let links = self.peers.len();
         let peer = self.peers.get_mut(&id)?;
@@ -588,6 +589,11 @@ impl Plumtree {
         }
         out
     }
+}
+
+/// How soon a peer comes for what it was told of, if it does.
+fn comes_within(config: &TreeConfig) -> Duration {
+    config.announce_interval + config.fetch_patience + config.fetch_timeout
 }
 
 impl Part for Plumtree {

@@ -4,12 +4,15 @@
 //! once for everybody it is pushed to. It has a queue for each source ([`Source`]), in order; how far a peer has read in each, and whose
 //! turn it is, is in `reader.rs`. So who floods is what a slow reader is told late, and nobody else.
 //!
-//! Bounds: `max_bytes` of items, with their overhead; the eldest of whoever has most here leave first. Beside them, what of a batch was
+//! Bounds: `max_bytes` of items, with their overhead, as soon as those that came together are all here. What everybody has had time for leaves
+//! first, the eldest of it, so that what was brought long ago takes no room from who brings something now; then the eldest of whoever has most
+//! here. What just came together stays, since nobody can have read it. Beside them, what of a batch was
 //! encoded: as much again as its items at most. A peer that reads so slowly that batches were still to come misses them
 //! here, which is told ([`super::overtaken`]); transactions it finds by reconciliation.
 
 use std::{
     cell::{Cell, OnceCell},
+    cmp::Reverse,
     collections::{HashMap, VecDeque, hash_map},
     time::Duration,
 };
@@ -44,6 +47,10 @@ pub(super) struct Log {
     index: HashMap<ShortId, At, Keyed>,
     bytes: usize,
     max_bytes: usize,
+    /// What is older everybody has had time for.
+    fresh_for: Duration,
+    /// When something came last.
+    last_at: Option<Instant>,
     /// How long single items may wait for company in a batch, and the bytes with which it is full.
     patience: Duration,
     batch_bytes: usize,
@@ -100,13 +107,20 @@ pub(super) struct Entry {
 }
 
 impl Log {
-    /// Single items may wait so long for company.
-    pub(super) fn new(max_bytes: usize, patience: Duration, keyed: Keyed) -> Self {
+    /// Items are read, and come for, while they are `fresh_for` so long; single ones may wait for company as long as the `patience`.
+    pub(super) fn new(
+        max_bytes: usize,
+        fresh_for: Duration,
+        patience: Duration,
+        keyed: Keyed,
+    ) -> Self {
         Self {
             queues: Vec::new(),
             index: HashMap::with_hasher(keyed),
             bytes: 0,
             max_bytes,
+            fresh_for,
+            last_at: None,
             patience,
             batch_bytes: if patience.is_zero() {
                 URGENT_BATCH_BYTES
@@ -126,10 +140,17 @@ impl Log {
         &self.queues
     }
 
-    /// How many of them there is something in now.
+    /// How many of them have brought something lately.
     pub(super) fn sources(&self) -> usize {
-        let has_some = |queue: &&Queue| !queue.batches.is_empty();
-        self.queues.iter().filter(has_some).count()
+        let is_fresh = |batch: &&Batch| !self.is_old(batch);
+        let last = self.queues.iter().filter_map(|queue| queue.batches.back());
+        last.filter(is_fresh).count()
+    }
+
+    /// Whether everybody has had time for it, when something came last.
+    fn is_old(&self, batch: &Batch) -> bool {
+        self.last_at
+            .is_some_and(|last| last.duration_since(batch.at) > self.fresh_for)
     }
 
     /// The numbers that the next batches will have.
@@ -137,14 +158,21 @@ impl Log {
         Marks(self.queues.iter().map(Queue::end).collect())
     }
 
-    /// When the last batch was begun.
+    /// When something came last.
     pub(super) fn last_at(&self) -> Option<Instant> {
-        let last = self.queues.iter().filter_map(|queue| queue.batches.back());
-        last.map(|batch| batch.at).max()
+        self.last_at
     }
 
-    /// Adds an entry; those of one source that come within the patience share a batch.
+    /// The number of the batch that is a source's last, or will be its first.
+    pub(super) fn last_of(&self, source: Source) -> u64 {
+        let queue = self.queues.get(source.index());
+        queue.map_or(0, |queue| queue.end().saturating_sub(1))
+    }
+
+    /// Adds an entry; those of one source that come within the patience share a batch. [`Self::trim`] is to follow the last of those that
+    /// come together.
     pub(super) fn append(&mut self, source: Source, entry: Entry, now: Instant) {
+        self.last_at = Some(now);
         let place = source.index();
         if self.queues.len() <= place {
             self.queues.resize_with(place + 1, Queue::default);
@@ -180,21 +208,43 @@ impl Log {
         let cost = batch.add(entry);
         queue.count(cost);
         self.bytes += cost;
-        while self.bytes > self.max_bytes && self.drop_of_most(source) {}
     }
 
-    /// Who has most here loses its eldest batch; what was just appended stays.
-    fn drop_of_most(&mut self, newest: Source) -> bool {
-        let queues = self.queues.iter_mut().enumerate();
-        let has_more = |(place, queue): &(usize, &mut Queue)| {
-            queue.batches.len() > usize::from(*place == newest.index())
+    /// Keeps no more than there is room for. What has come of a source from its batch with this number on stays as long as there is
+    /// anything else.
+    pub(super) fn trim(&mut self, source: Source, since: u64) {
+        while self.bytes > self.max_bytes
+            && let Some(place) = self.gives_way(source, since)
+        {
+            self.drop_front(place);
+        }
+    }
+
+    /// Whose eldest batch goes next: the eldest of all if it is old, else that of who has most.
+    fn gives_way(&self, source: Source, since: u64) -> Option<usize> {
+        let queues = self.queues.iter().enumerate();
+        let fronts = queues.filter_map(|(place, queue)| {
+            let front = queue.batches.front()?;
+            let may_go = place != source.index() || queue.first < since;
+            may_go.then_some((place, queue, front))
+        });
+        let due = fronts.max_by_key(|(_, queue, front)| {
+            let old_since = self.is_old(front).then_some(Reverse(front.at));
+            (old_since, queue.bytes)
+        });
+        let own = || {
+            let queue = self.queues.get(source.index())?;
+            (queue.batches.len() > 1).then_some(source.index())
         };
-        let most = queues.filter(has_more).max_by_key(|(_, queue)| queue.bytes);
-        let Some((place, queue)) = most else {
-            return false;
+        due.map(|(place, ..)| place).or_else(own)
+    }
+
+    fn drop_front(&mut self, place: usize) {
+        let Some(queue) = self.queues.get_mut(place) else {
+            return;
         };
         let Some(batch) = queue.batches.pop_front() else {
-            return false;
+            return;
         };
         let number = queue.first;
         queue.first += 1;
@@ -208,7 +258,6 @@ impl Log {
                 at.remove();
             }
         }
-        true
     }
 
     /// What is ours from the batch with this number on costs here.
@@ -386,8 +435,17 @@ mod tests {
         }
     }
 
+    const FRESH: Duration = Duration::from_secs(10);
+
     fn log(max_bytes: usize) -> Log {
-        Log::new(max_bytes, PATIENCE, Keyed::new(&[1; 16]))
+        Log::new(max_bytes, FRESH, PATIENCE, Keyed::new(&[1; 16]))
+    }
+
+    /// An entry that comes alone.
+    fn append(log: &mut Log, source: Source, entry: Entry, now: Instant) {
+        let since = log.last_of(source);
+        log.append(source, entry, now);
+        log.trim(source, since);
     }
 
     fn queue(log: &Log, source: Source) -> &Queue {
@@ -420,7 +478,7 @@ mod tests {
 
     #[test]
     fn items_that_wait_for_no_company_make_short_batches() {
-        let mut log = Log::new(1 << 20, Duration::ZERO, Keyed::new(&[1; 16]));
+        let mut log = Log::new(1 << 20, FRESH, Duration::ZERO, Keyed::new(&[1; 16]));
         let now = crate::platform::now();
         for number in 0..100 {
             log.append(Source::at(1), entry(number, 100), now);
@@ -437,9 +495,9 @@ mod tests {
         for number in 0..1000 {
             let at = now + Duration::from_millis(number) * 3;
             if number % 100 == 0 {
-                log.append(few, entry(number, 30), at);
+                append(&mut log, few, entry(number, 30), at);
             }
-            log.append(many, entry(number + 5000, 300), at);
+            append(&mut log, many, entry(number + 5000, 300), at);
             let batches = || log.queues.iter().flat_map(|queue| &queue.batches);
             let cost: usize = batches().map(Batch::cost).sum();
             let of_queues: usize = log.queues.iter().map(|queue| queue.bytes).sum();
@@ -466,7 +524,8 @@ mod tests {
     fn one_long_item_stays_whoever_has_most() {
         let (mut log, now) = (log(10_000), crate::platform::now());
         for number in 0..20 {
-            log.append(
+            append(
+                &mut log,
                 Source::at(1),
                 entry(number, 300),
                 now + PATIENCE * 2 * number as u32,
@@ -474,7 +533,7 @@ mod tests {
         }
         let long = entry(100, 9000);
         let id = long.id;
-        log.append(Source::at(2), long, now);
+        append(&mut log, Source::at(2), long, now);
         assert!(log.get(id).is_some() && log.bytes <= 10_000);
     }
 
@@ -484,8 +543,49 @@ mod tests {
         let id = entry(1, 300).id;
         for number in [1, 2, 3, 1] {
             let at = now + PATIENCE * 2 * number as u32;
-            log.append(Source::OWN, entry(number, 300), at + PATIENCE);
+            append(&mut log, Source::OWN, entry(number, 300), at + PATIENCE);
         }
         assert!(queue(&log, Source::OWN).first() > 0 && log.get(id).is_some());
+    }
+
+    #[test]
+    fn what_is_old_gives_way_before_who_has_most_and_counts_as_nobodys_share() {
+        let (mut log, now) = (log(100_000), crate::platform::now());
+        for place in 0..10 {
+            let at = now + PATIENCE * 2 * u32::from(place);
+            for number in 0..20 {
+                let number = 100 * u64::from(place) + number;
+                append(&mut log, Source::at(place), entry(number, 300), at);
+            }
+        }
+        assert_eq!(log.sources(), 10);
+        let (later, busy) = (now + 2 * FRESH, Source::at(100));
+        for number in 0..100 {
+            append(&mut log, busy, entry(10_000 + number, 300), later);
+        }
+        assert_eq!((log.sources(), queue(&log, busy).first()), (1, 0));
+        let firsts = (0..10).map(|place| queue(&log, Source::at(place)).first());
+        assert!(firsts.is_sorted_by(|a, b| a >= b), "the eldest first");
+    }
+
+    #[test]
+    fn what_comes_together_stays_together() {
+        let (mut log, now) = (log(100_000), crate::platform::now());
+        for number in 0..200 {
+            let source = Source::at(u8::try_from(number % 20).expect("small"));
+            append(&mut log, source, entry(number, 300), now);
+        }
+        let (source, since) = (Source::at(100), log.last_of(Source::at(100)));
+        for number in 0..200 {
+            log.append(source, entry(10_000 + number, 300), now);
+        }
+        log.trim(source, since);
+        assert!(log.bytes <= 100_000 && queue(&log, source).first() == 0);
+        // More than there is room for is too much all the same.
+        for number in 0..1000 {
+            log.append(source, entry(20_000 + number, 300), now);
+        }
+        log.trim(source, since);
+        assert!(log.bytes <= 100_000 && queue(&log, source).first() > 0);
     }
 }

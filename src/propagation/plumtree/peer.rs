@@ -33,7 +33,7 @@ const ATTENTION: Duration = Duration::from_secs(2);
 /// Quiet links share the pace of so many attentive ones, so that what a crowd costs does not grow with it; but none waits longer
 /// than [`QUIET`].
 const ATTENTIVE: u32 = 8;
-const QUIET: Duration = Duration::from_secs(1);
+pub(super) const QUIET: Duration = Duration::from_secs(1);
 
 /// A peer, and how far it has got.
 #[derive(Debug)]

@@ -137,7 +137,8 @@ mod tests {
     use crate::{chain::ShortId, keyed::Keyed, platform::test, propagation::source::Place};
 
     fn log() -> Log {
-        Log::new(1 << 20, Duration::ZERO, Keyed::new(&[1; 16]))
+        let fresh_for = Duration::from_secs(10);
+        Log::new(1 << 20, fresh_for, Duration::ZERO, Keyed::new(&[1; 16]))
     }
 
     fn entry(place: Place, number: u64, size: usize) -> Entry {
@@ -163,7 +164,9 @@ mod tests {
         let mut reader = Reader::new(&log.ends(), None, None);
         let flood = |log: &mut Log, from: u64| {
             for number in from..from + 10_000 {
+                let since = log.last_of(Source::at(1));
                 log.append(Source::at(1), entry(1, number, 250), now);
+                log.trim(Source::at(1), since);
             }
         };
         let mut read_one = |log: &Log| read(&mut reader, log).map(|(place, _)| place);

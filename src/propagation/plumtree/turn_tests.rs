@@ -87,3 +87,54 @@ fn a_flood_of_a_peers_keeps_nobody_from_making_its_own() {
     assert!((0..own).all(|number| came.contains(&item(20_000 + number).data)));
     assert!(tree.has_room(0));
 }
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// A tree to which as many as have a place of their own brought more than its log takes, of which the last peer has read all.
+fn full(config: TreeConfig) -> (Plumtree, Vec<PeerId>, PeerId, Instant) {
+    let mut now = crate::platform::now();
+    let mut tree = Plumtree::new(config, &[1; 16]);
+    let reader = PeerId::random();
+    tree.connected(reader, now);
+    let crowd: Vec<_> = (1..PLACES).map(|_| PeerId::random()).collect();
+    for (peer, first) in crowd.iter().zip((0..).step_by(200)) {
+        tree.connected(*peer, now);
+        tree.accepted(Some(*peer), (first..first + 200).map(item), now);
+        while tree.next(reader, None, now).is_some() {}
+        now += Duration::from_millis(5);
+    }
+    (tree, crowd, reader, now)
+}
+
+#[test]
+fn what_was_brought_before_takes_no_room_from_who_brings_something_now() {
+    for pause in [Duration::ZERO, HOUR] {
+        let (mut tree, crowd, reader, now) = full(TreeConfig::votes());
+        let later = now + pause;
+        tree.accepted(Some(crowd[7]), (100_000..101_000).map(item), later);
+        assert_eq!(pushed(&mut tree, reader, later).len(), 1000);
+        assert!(!tree.overtaken.has_news());
+    }
+}
+
+#[test]
+fn a_long_item_does_not_leave_for_the_next_short_one() {
+    let (mut tree, crowd, reader, now) = full(TreeConfig::default());
+    let data = Bytes::from(vec![1; 1 << 20]);
+    let key = TransactionKey::of(&data);
+    let long = Accepted { key, data, fee: 0 };
+    tree.accepted(Some(crowd[1]), [long], now + HOUR);
+    tree.accepted(Some(crowd[2]), [item(100_000)], now + HOUR);
+    assert!(tree.holds(&key) && tree.holds(&item(100_000).key));
+    while tree.next(reader, None, now + HOUR).is_some() {}
+    assert!(!tree.overtaken.has_news());
+}
+
+#[test]
+fn who_has_left_takes_no_share_of_what_we_may_make() {
+    let (mut tree, _, _, now) = full(TreeConfig::votes());
+    let share = TreeConfig::votes().max_log_bytes / 8;
+    assert!(!tree.has_room(share), "many share it");
+    tree.accepted(None, [item(100_000)], now + HOUR);
+    assert!(tree.has_room(share), "we alone");
+}
