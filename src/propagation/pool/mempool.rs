@@ -5,7 +5,8 @@
 //! in order of arrival, linked through the slab. So insertion, lookup, removal and eviction take the same few steps however many
 //! there are. Order within a class is not worth more: its fee rates are within a quarter of each other.
 //!
-//! When the pool is full, somebody of the lowest class leaves for a newcomer of that class or a higher one: the eldest of the source that
+//! When the pool is full, somebody of the lowest class leaves for a newcomer of that class or a higher one: the eldest, if it has been there for
+//! [`OLD`], so that who once filled the pool takes no room from who comes now; else the eldest of the source that
 //! has most in there, so that who floods pushes out what it brought itself. A newcomer
 //! that pays less than all is refused ([`super::Seen`] says how long what left or found no room is remembered). Among equals the newcomer wins, because otherwise a chain without fees would
 //! come to a halt with the first full pool.
@@ -43,6 +44,9 @@ use crate::{
 pub const OVERHEAD: usize = 208;
 /// The most entries that one call of [`Mempool::expire`] removes: a millisecond's work.
 pub const MAX_EXPIRED: usize = 4096;
+
+/// How long a transaction stays among equal payers whatever others bring: enough blocks were made meanwhile that might have taken it up.
+const OLD: Duration = Duration::from_secs(5 * 60);
 
 /// Entries in one piece of the slab.
 const PIECE: usize = 4096;
@@ -195,7 +199,7 @@ impl Mempool {
         }
         let fee_rate = fee_rate(fee, data.len());
         let (class, cost) = (class_of(fee_rate), cost(&data));
-        if !self.make_room(cost, class, evicted) {
+        if !self.make_room((class, cost), now, evicted) {
             return Insertion::Refused;
         }
         let pooled = Pooled {
@@ -319,7 +323,12 @@ impl Mempool {
     }
 
     /// Evicts until a newcomer fits; false and nothing evicted where it must not.
-    fn make_room(&mut self, cost: usize, class: Class, mut evicted: impl FnMut(ShortId)) -> bool {
+    fn make_room(
+        &mut self,
+        (class, cost): (Class, usize),
+        now: Instant,
+        mut evicted: impl FnMut(ShortId),
+    ) -> bool {
         let Some(limit) = self.config.max_bytes.checked_sub(cost) else {
             return false;
         };
@@ -336,10 +345,11 @@ impl Mempool {
         if rest > limit {
             return false;
         }
+        let old = now.checked_sub(OLD);
         while self.bytes > limit {
             let lowest = self.classes.taken().next();
-            let most = lowest.and_then(|(_, payers)| payers.eldest_of_most());
-            let Some(pooled) = most.and_then(|eldest| self.unlink(eldest)) else {
+            let due = lowest.and_then(|(_, payers)| payers.gives_way(old));
+            let Some(pooled) = due.and_then(|due| self.unlink(due)) else {
                 return false;
             };
             evicted(pooled.key.short());
@@ -364,10 +374,8 @@ impl Mempool {
         source: Source,
         (class, cost): (Class, usize),
     ) -> Option<()> {
-        let (id, expires_at) = (
-            pooled.key.short(),
-            pooled.at.checked_add(self.config.max_age),
-        );
+        let (id, at) = (pooled.key.short(), pooled.at);
+        let expires_at = at.checked_add(self.config.max_age);
         let elder = self.classes.get(class, source).map(|queue| queue.youngest);
         let entry = Some(Entry {
             pooled,
@@ -395,7 +403,7 @@ impl Mempool {
         if let Some(Some(elder)) = elder.and_then(|elder| self.slot(elder)) {
             elder.younger = Some(place);
         }
-        self.classes.push(class, source, place, cost);
+        self.classes.push(class, source, (place, at), cost);
         self.expires_at = self.expires_at.into_iter().chain(expires_at).min();
         self.bytes += cost;
         self.index.insert(id, place);
@@ -419,9 +427,11 @@ impl Mempool {
         if let Some(Some(elder)) = elder.and_then(|elder| self.slot(elder)) {
             elder.younger = younger;
         }
-        if let Some(Some(younger)) = younger.and_then(|younger| self.slot(younger)) {
+        let younger = younger.and_then(|place| {
+            let younger = self.slot(place)?.as_mut()?;
             younger.elder = elder;
-        }
+            Some((place, younger.pooled.at))
+        });
         self.classes.unlink(class, source, (elder, younger), cost);
         Some(pooled)
     }

@@ -4,8 +4,10 @@
 //! links between neighbours are the slab's; here are only the ends. A source is looked for in its class one by one: there are
 //! few most often, and 256 at most.
 
+use std::cmp::Reverse;
+
 use super::Place;
-use crate::propagation::source::Source;
+use crate::{platform::Instant, propagation::source::Source};
 
 /// A class of fee rates; a higher one pays more.
 pub(super) type Class = u8;
@@ -29,6 +31,8 @@ pub(super) struct Queue {
     source: Source,
     pub(super) eldest: Place,
     pub(super) youngest: Place,
+    /// When the eldest came.
+    since: Instant,
     /// What they cost.
     bytes: usize,
 }
@@ -55,8 +59,14 @@ impl Classes {
         all.filter(|(_, payers)| !payers.queues.is_empty())
     }
 
-    /// Puts a place at the end of its queue.
-    pub(super) fn push(&mut self, class: Class, source: Source, place: Place, cost: usize) {
+    /// Puts a place, taken at this moment, at the end of its queue.
+    pub(super) fn push(
+        &mut self,
+        class: Class,
+        source: Source,
+        (place, at): (Place, Instant),
+        cost: usize,
+    ) {
         let Some(payers) = self.0.get_mut(usize::from(class)) else {
             return;
         };
@@ -70,17 +80,18 @@ impl Classes {
                 source,
                 eldest: place,
                 youngest: place,
+                since: at,
                 bytes: cost,
             });
         }
     }
 
-    /// Takes out a place that had these neighbours.
+    /// Takes out a place that had these neighbours, of which the younger came at that moment.
     pub(super) fn unlink(
         &mut self,
         class: Class,
         source: Source,
-        neighbours: (Option<Place>, Option<Place>),
+        neighbours: (Option<Place>, Option<(Place, Instant)>),
         cost: usize,
     ) {
         let Some(payers) = self.0.get_mut(usize::from(class)) else {
@@ -97,8 +108,11 @@ impl Classes {
         } else if let Some(queue) = payers.queues.get_mut(place) {
             let (elder, younger) = neighbours;
             queue.bytes -= cost;
-            queue.eldest = elder.map_or(younger, |_| None).unwrap_or(queue.eldest);
-            queue.youngest = younger.map_or(elder, |_| None).unwrap_or(queue.youngest);
+            match (elder, younger) {
+                (None, Some((younger, at))) => (queue.eldest, queue.since) = (younger, at),
+                (Some(elder), None) => queue.youngest = elder,
+                _ => {}
+            }
         }
     }
 }
@@ -109,10 +123,13 @@ impl Payers {
         self.queues.iter().map(|queue| queue.eldest)
     }
 
-    /// The eldest of the source that has most.
-    pub(super) fn eldest_of_most(&self) -> Option<Place> {
-        let most = self.queues.iter().max_by_key(|queue| queue.bytes);
-        most.map(|queue| queue.eldest)
+    /// Who leaves for a newcomer: the eldest of all if it came before this moment, else the eldest of the source that has most.
+    pub(super) fn gives_way(&self, old: Option<Instant>) -> Option<Place> {
+        let due = self.queues.iter().max_by_key(|queue| {
+            let is_old = old.is_some_and(|old| queue.since < old);
+            (is_old.then_some(Reverse(queue.since)), queue.bytes)
+        });
+        due.map(|queue| queue.eldest)
     }
 }
 

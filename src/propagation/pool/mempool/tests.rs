@@ -103,6 +103,25 @@ fn who_floods_pushes_out_what_it_brought_itself() {
 }
 
 #[test]
+fn who_filled_the_pool_once_takes_no_room_from_who_comes_now() {
+    let (mut pool, now) = (pool(1 << 20), crate::platform::now());
+    let mut insert = |place, number, at| {
+        let (key, data) = transaction(number, 100);
+        let inserted = pool.insert_of(Source::at(place), (key, data, 1), at, |_| {});
+        assert_eq!(inserted, Insertion::Inserted);
+    };
+    for number in 0..12_800 {
+        insert(u8::try_from(number % 127).expect("small"), number, now);
+    }
+    let later = now + Duration::from_secs(30 * 60);
+    for number in 20_000..21_000 {
+        insert(127, number, later);
+    }
+    let is_here = |number| pool.get(&transaction(number, 100).0).is_some();
+    assert!((20_000..21_000).all(is_here));
+}
+
+#[test]
 fn one_of_two_with_one_short_id_stays() {
     let (mut pool, now) = (pool(1 << 20), crate::platform::now());
     let (key, data) = transaction(1, 100);
