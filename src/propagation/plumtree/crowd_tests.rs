@@ -1,7 +1,7 @@
 //! A node with hundreds of peers that others bring everything: what it takes to tell them.
 
 use super::{attack_tests::frame, *};
-use crate::platform::test;
+use crate::{platform::test, propagation::announce::Columns};
 
 const CROWD: usize = 400;
 const STEP: Duration = Duration::from_millis(10);
@@ -100,39 +100,97 @@ fn who_fetches_is_told_at_once_again() {
     assert!(told[18].len() <= 2);
 }
 
-#[test]
-fn a_crowd_that_fetches_one_long_item_and_reads_nothing_holds_little() {
-    const SIZE: usize = 1_000_000;
-    let mut crowd = Crowd::new();
+/// An item of so many bytes, of which the first ones are zeros and the rest can't be packed.
+fn long_item(size: usize, zeros: usize) -> Accepted {
     let noise = (0_u64..).flat_map(|number| {
         TransactionKey::of(&number.to_le_bytes())
             .as_bytes()
             .to_vec()
     });
-    let data: Bytes = noise.take(SIZE).collect();
+    let zeros = std::iter::repeat_n(0, zeros);
+    let data: Bytes = zeros.chain(noise).take(size).collect();
     let key = TransactionKey::of(&data);
-    let item = Accepted { key, data, fee: 0 };
-    crowd.tree.accepted(None, [item.clone()], crowd.now);
-    let pool = Mempool::new(crate::propagation::pool::MempoolConfig::default(), &[1; 16]);
-    let now = crowd.now;
-    let mut held = 0;
-    for peer in &crowd.peers {
-        let ids = wire::column(std::iter::once(key.short()));
-        assert_eq!(crowd.tree.on_fetch(*peer, &Fetch { ids }, now), None);
-        let begins = crowd.tree.next(*peer, Some(&pool), now).expect("it asked");
-        assert_eq!((begins.frames, begins.items), (0, 1));
-        held += begins.bytes.len();
-        let goes_on = crowd.tree.sends_at(peer, now);
-        assert!(goes_on.is_some_and(|at| at <= now));
-    }
-    assert!(held < CROWD * (70 << 10), "{held}");
-    // One of them reads on.
-    let mut came = 0;
-    while let Some(out) = crowd.tree.next(crowd.peers[0], Some(&pool), now) {
-        came += out.bytes.len();
-        if out.frames > 0 {
-            break;
+    Accepted { key, data, fee: 0 }
+}
+
+#[test]
+fn a_crowd_that_fetches_one_long_item_and_reads_nothing_holds_little() {
+    const SIZE: usize = 1_000_000;
+    for zeros in [0, SIZE / 2] {
+        let mut crowd = Crowd::new();
+        let item = long_item(SIZE, zeros);
+        crowd.tree.accepted(None, [item.clone()], crowd.now);
+        let pool = Mempool::new(crate::propagation::pool::MempoolConfig::default(), &[1; 16]);
+        let now = crowd.now;
+        let mut held = 0;
+        for peer in &crowd.peers {
+            let ids = wire::column(std::iter::once(item.key.short()));
+            assert_eq!(crowd.tree.on_fetch(*peer, &Fetch { ids }, now), None);
+            let begins = crowd.tree.next(*peer, Some(&pool), now).expect("it asked");
+            assert_eq!((begins.frames, begins.items), (0, 1));
+            held += begins.bytes.len();
+            let goes_on = crowd.tree.sends_at(peer, now);
+            assert!(goes_on.is_some_and(|at| at <= now));
         }
+        assert!(held < CROWD * (70 << 10), "{held}");
+        // One of them reads on.
+        let mut came = 0;
+        while let Some(out) = crowd.tree.next(crowd.peers[0], Some(&pool), now) {
+            came += out.bytes.len();
+            if out.frames > 0 {
+                break;
+            }
+        }
+        assert_eq!(came, SIZE - (64 << 10));
     }
-    assert_eq!(came, SIZE - (64 << 10));
+}
+
+#[test]
+fn a_long_item_that_many_are_pushed_is_encoded_once_whatever_goes_before_it() {
+    const SIZE: usize = 1_000_000;
+    const LINKS: usize = 100;
+    let pool = Mempool::new(crate::propagation::pool::MempoolConfig::default(), &[1; 16]);
+    // The long one follows in a batch of its own, or in that of the short one; which some have, or none.
+    for (pause, knowing) in [
+        (STEP, 0),
+        (STEP, 50),
+        (Duration::ZERO, 0),
+        (Duration::ZERO, 50),
+    ] {
+        let mut now = crate::platform::now();
+        let config = TreeConfig {
+            push_peers: LINKS,
+            ..TreeConfig::default()
+        };
+        let mut tree = Plumtree::new(config, &[7; 16]);
+        let peers = [(); LINKS].map(|()| PeerId::random());
+        peers.iter().for_each(|peer| tree.connected(*peer, now));
+        let short = long_item(1000, 0);
+        let mut columns = Columns::default();
+        columns.push(short.key.short(), short.data.len(), 0);
+        let announce = Announce::from(columns);
+        tree.accepted(None, [short], now);
+        for peer in &peers[..knowing] {
+            tree.on_announce(*peer, &announce, |_, is_logged| is_logged, now);
+        }
+        now += pause;
+        tree.accepted(None, [long_item(SIZE, SIZE / 2)], now);
+        now += STEP;
+        let mut held = HashMap::new();
+        for peer in peers {
+            let mut at = now;
+            let mut items = 0;
+            // Its link is full until then.
+            for _ in 0..4 {
+                while let Some(out) = tree.next(peer, Some(&pool), at) {
+                    items += out.items;
+                    held.insert(out.bytes.as_ptr(), out.bytes);
+                }
+                at += STEP;
+            }
+            assert!(items > 0 && tree.sends_at(&peer, at).is_none());
+        }
+        let held: usize = held.values().map(Bytes::len).sum();
+        assert!(held < SIZE + 200_000, "{pause:?} {knowing}: {held}");
+    }
 }

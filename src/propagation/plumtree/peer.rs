@@ -159,7 +159,8 @@ pub(super) fn quiet_interval(interval: Duration, links: usize, share: f64) -> Du
 }
 
 /// The answer to what a peer has asked for, as far as one frame goes. A long item has a frame of its own, which goes out piece by piece where
-/// there is a `pool`: it is not looked for in the tree of votes, whose lane has no room for what goes on.
+/// there is a `pool`, and is not packed for that: who reads little of it has little. It is not looked for in the tree of votes, whose lane has
+/// no room for what goes on.
 pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: Instant) -> Outgoing {
     let (mut items, mut missing, mut bytes) = (Vec::new(), Vec::new(), 0);
     while bytes < BATCH_BYTES
@@ -186,18 +187,18 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
     let count = items.len();
     let served = bytes + missing.len() * MISSING;
     peer.paces.served.charge(served as u64, now);
+    if let [data] = &items[..]
+        && data.len() > LONG
+        && pool.is_some()
+    {
+        return Long::begin(data.clone(), &mut peer.long);
+    }
     let mut batch = if peer.paces.packed.ready(now) == Admission::Now {
         peer.paces.packed.charge(bytes as u64, now);
         Items::packed(items)
     } else {
         Items::plain(items)
     };
-    if let [data] = &batch.items[..]
-        && data.len() > LONG
-        && pool.is_some()
-    {
-        return Long::begin(data.clone(), &mut peer.long);
-    }
     batch.missing = wire::column(missing.into_iter());
     Outgoing {
         bytes: Kind::Items(batch).into_frame(),
@@ -207,23 +208,27 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
     }
 }
 
-/// What a peer has not been pushed yet, and does not have.
+/// What a peer has not been pushed yet, and does not have. A batch with a long item goes alone and with all that is in it, so that all who
+/// are pushed it share its bytes.
 pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     let (mut frames, mut items, mut payload) = (Vec::new(), 0, 0);
     let known = bit(peer.place);
     while payload < log.batch_bytes()
-        && let Some(batch) = peer.reader.read(log, |_| true)
+        && let Some(batch) = peer
+            .reader
+            .read(log, |batch| frames.is_empty() || batch.bytes() <= LONG)
     {
         let unknown = || {
             let entries = batch.entries.iter();
             entries.filter(|entry| entry.known & known == 0)
         };
         let count = unknown().count();
-        let frame = if count == batch.entries.len() {
+        let bytes = || unknown().map(|entry| entry.data.len()).sum::<usize>();
+        let frame = if count == batch.entries.len() || bytes() > LONG {
             payload += batch.bytes();
             batch.frame()
         } else if count > 0 {
-            payload += unknown().map(|entry| entry.data.len()).sum::<usize>();
+            payload += bytes();
             let unknown = unknown().map(|entry| entry.data.clone());
             Kind::Items(Items::packed(unknown.collect())).into_frame()
         } else {
