@@ -174,6 +174,51 @@ fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
     assert!(other.core.is_settled(now), "nobody had anything from it");
 }
 
+#[test]
+fn who_makes_blocks_faster_than_a_peer_reads_them_does_not_pay_for_those_that_are_gone() {
+    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
+    let [mut one, mut other] = [Node::new(there, true, now), Node::new(here, false, now)];
+    let mut half = Vec::new();
+    for step in 0..1000 {
+        if let Some(number) = u8::try_from(step).ok().filter(|number| *number < 40) {
+            let transactions = (0..5).map(|index| vec![number * 5 + index; 20_000].into());
+            let (id, block, _) = block(&transactions.collect::<Vec<_>>());
+            let block = AcceptedBlock::of(id, block, &TestChain);
+            one.core.publish_block(block, now);
+        }
+        now += Duration::from_millis(10);
+        one.core.on_time(now);
+        one.act(now);
+        // It reads so much in a step. The rest of a frame goes before anything else, and then what waits in the queue.
+        let (mut room, mut frames) = (16_usize << 10, Vec::new());
+        loop {
+            if half.is_empty() {
+                frames.append(&mut one.sends);
+            }
+            let Some(outgoing) = one.core.next(there, Class::Block, room, now) else {
+                break;
+            };
+            room = room.saturating_sub(outgoing.bytes.len());
+            half.extend(outgoing.bytes);
+            if outgoing.frames > 0 {
+                let frame = Outgoing::one(std::mem::take(&mut half).into());
+                frames.push((Class::Block, frame));
+            }
+            if room == 0 {
+                break;
+            }
+        }
+        other.receive(here, frames, now);
+        one.receive(there, other.send(here, now), now);
+    }
+    assert!(
+        other.blocks.len() < 40,
+        "some were gone before it read them"
+    );
+    assert!(other.blocks.len() > 10, "{}", other.blocks.len());
+    assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
+}
+
 /// The transactions and votes that go out to a peer.
 fn pushed(core: &mut Propagation, to: PeerId, class: Class, now: Instant) -> Vec<TransactionKey> {
     let mut keys = Vec::new();

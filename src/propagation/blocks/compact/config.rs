@@ -42,9 +42,10 @@ pub struct CompactConfig {
 }
 
 impl CompactConfig {
-    /// So many of the newest blocks a node like this one keeps at least.
+    /// So many of the newest blocks a node like this one keeps at least: of the largest half as many as there is room for, since a block
+    /// weighs twice its bytes until it is accepted, and what leads to its transactions weighs something too.
     pub(super) fn surely_kept(&self) -> u64 {
-        let largest = self.max_recent_bytes / self.max_block_bytes.max(1);
+        let largest = self.max_recent_bytes / self.max_block_bytes.max(1) / 2;
         self.max_recent_blocks.min(largest).max(1) as u64
     }
 }

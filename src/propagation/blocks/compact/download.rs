@@ -24,8 +24,8 @@ pub(super) struct Source {
     pub(super) peer: PeerId,
     /// Whether we dialled it.
     pub(super) outbound: bool,
-    /// Whether it announced the block, which honest peers do after their chain accepted it.
-    pub(super) announced: bool,
+    /// Where it announced the block, which honest peers do after their chain accepted it: of how many blocks it had told by then.
+    pub(super) announced: Option<u64>,
     /// Whether the compact form was asked for, or is no use; if so the whole block is next.
     pub(super) compact_is_spent: bool,
     /// When it came into this state.

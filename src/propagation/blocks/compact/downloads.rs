@@ -74,7 +74,8 @@ impl Downloads {
             header,
             compact: None,
         };
-        if self.admit(peer, &id, true, state, now, out) {
+        let number = self.peers.told(&peer);
+        if self.admit(peer, &id, Some(number), state, now, out) {
             self.check_header(peer, id, now, out);
         }
     }
@@ -97,7 +98,7 @@ impl Downloads {
                 return;
             };
             source.enter(state, now);
-        } else if !self.admit(peer, &id, false, state, now, out) {
+        } else if !self.admit(peer, &id, None, state, now, out) {
             return;
         }
         self.check_header(peer, id, now, out);
@@ -125,7 +126,7 @@ impl Downloads {
             } else {
                 State::CheckingUnasked
             };
-            if !self.admit(peer, &id, false, state, now, out) || busy {
+            if !self.admit(peer, &id, None, state, now, out) || busy {
                 return;
             }
         }
@@ -182,7 +183,11 @@ impl Downloads {
             return;
         }
         if let Some(source) = self.asked_source(id, &peer) {
-            if source.announced {
+            let announced = source.announced;
+            // Who has told of many since need not have it any more, also where it was asked before that.
+            let told = self.peers.told(&peer);
+            let since = announced.map(|number| told.saturating_sub(number));
+            if since.is_some_and(|since| since < self.config.surely_kept()) {
                 let why = "it announced a block and does not have it";
                 out.blame(peer, Misdeed::NoAnswer, why);
             }

@@ -11,7 +11,7 @@ use super::message::{Announcement, BlockMessage, MissingTransactions};
 use super::test_chain::{
     Bench, announcement, bench, block, compact, get, pool, transactions, whole, words,
 };
-use crate::chain::{BlockParts, Checked, ItemId, Verdict};
+use crate::chain::{Block, BlockParts, Checked, ItemId, Verdict};
 use crate::platform::test;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -169,6 +169,25 @@ fn own_blocks_wait_until_somebody_comes_for_those_before_them() {
     assert!(!bench.core.has_room((0, 0), bench.now));
     bench.wait(20 * SECOND);
     assert!(bench.core.has_room((0, 0), bench.now), "nobody comes");
+}
+
+#[test]
+fn as_many_of_the_largest_blocks_are_kept_as_a_peer_is_blamed_for_not_having() {
+    let mut bench = bench();
+    let config = CompactConfig::default();
+    let mut make = |number: u8| {
+        let data = vec![number; config.max_block_bytes];
+        let (id, block) = (ItemId::sha256(&data), Block::new(data));
+        let made = id.clone();
+        bench.core.accepted(made, block, None, 0, None, bench.now);
+        id
+    };
+    let first = make(0);
+    let surely_kept = u8::try_from(config.surely_kept()).expect("few");
+    for number in 1..=surely_kept {
+        make(number);
+    }
+    assert!(bench.core.block(&first).is_some());
 }
 
 #[test]

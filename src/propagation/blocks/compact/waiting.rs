@@ -40,10 +40,8 @@ pub(super) struct Told {
     pub(super) id: ItemId,
     /// `None`: it sent the whole block.
     pub(super) header: Option<Bytes>,
-    /// Whether it announced the block.
-    pub(super) announced: bool,
-    /// Of how many blocks it had told before ([`super::peers::Peers::told`]).
-    pub(super) number: u64,
+    /// Where it announced the block: of how many it had told by then ([`super::peers::Peers::told`]).
+    pub(super) announced: Option<u64>,
 }
 
 impl Waiting {
@@ -207,8 +205,7 @@ mod tests {
             peer,
             id: ItemId::sha256(&number.to_le_bytes()),
             header: None,
-            announced: true,
-            number: 0,
+            announced: Some(0),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Downloads {
-    /// Begins with blocks that waited, after anything that may have made a place. Who told of them need not have them any more.
+    /// Begins with blocks that waited, after anything that may have made a place.
     pub(in crate::propagation::blocks::compact) fn take_up(
         &mut self,
         now: Instant,
@@ -49,15 +49,15 @@ impl Downloads {
 
     fn take_up_one(&mut self, told: Told, now: Instant, out: &mut Actions) {
         let Told {
-            peer, id, header, ..
+            peer,
+            id,
+            header,
+            announced,
         } = told;
         let state = header.map_or(State::Idle, |header| State::Header {
             header,
             compact: None,
         });
-        // Who has told of many since need not have it any more.
-        let since = self.peers.told(&peer).saturating_sub(told.number);
-        let announced = told.announced && since < self.config.surely_kept();
         if self.admit(peer, &id, announced, state, now, out) {
             self.check_header(peer, id.clone(), now, out);
             self.advance(&id, now, out);
@@ -105,7 +105,7 @@ impl Downloads {
         &mut self,
         peer: PeerId,
         id: &ItemId,
-        announced: bool,
+        announced: Option<u64>,
         state: State,
         now: Instant,
         out: &mut Actions,
@@ -127,7 +127,6 @@ impl Downloads {
                 id: id.clone(),
                 header,
                 announced,
-                number: self.peers.told(&peer),
             };
             self.waiting.insert(told, outbound);
             return false;
