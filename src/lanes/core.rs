@@ -104,6 +104,8 @@ pub(crate) struct Decoded<F> {
 pub(crate) enum Action<E> {
     /// Send this; what does not fit in the peer's queue comes back by [`Core::dropped`].
     Send(PeerId, Class, Outgoing),
+    /// The core has dropped what it was to send to a peer.
+    Dropped(PeerId, Class),
     /// [`Core::next`] may have something for a peer.
     Feed(PeerId),
     /// It may have something of this class for all who have got the rest.

@@ -268,6 +268,7 @@ impl<C: Core> Lanes<C> {
                         self.tell(Event::Dropped(id, class));
                     }
                 }
+                Action::Dropped(id, class) => self.tell(Event::Dropped(id, class)),
                 Action::Feed(id) => self.turns.now(id),
                 Action::News(class) => self.turns.news(class),
                 Action::Done(id, taken) => self.done(id, taken),

@@ -96,7 +96,7 @@ impl Blocks {
             id, block, parts, ..
         } = block;
         let actions = self.compact.accepted(id, block, parts, novel, None, now);
-        self.compact_outputs(actions, now)
+        self.accepted_outputs(actions, now)
     }
 
     /// See [`CompactBlocks::has_room`].
@@ -160,7 +160,7 @@ impl Blocks {
                 let actions = self
                     .compact
                     .block_checked(check, &checked, parts, novel, now);
-                self.compact_outputs(actions, now)
+                self.accepted_outputs(actions, now)
             }
             Answer::CodedHeader {
                 broadcast, checked, ..
@@ -261,9 +261,10 @@ impl Blocks {
                     outputs.push(Output::Feed(peer));
                 }
                 compact::Action::Gone(block) => {
-                    let disappointed = self.serving.gone(&block, now).into_iter();
+                    let disappointed = self.serving.gone(&block).into_iter();
                     let message = BlockMessage::NotFound(block);
                     outputs.extend(disappointed.map(|peer| send(peer, &message)));
+                    outputs.extend(self.let_go(now));
                 }
                 compact::Action::SendCoded { peer, block, why } => {
                     if let Some(fate) = self.coded.fate(&peer, &block) {
@@ -293,6 +294,20 @@ impl Blocks {
             outputs.extend(self.settle(fates, now));
         }
         outputs
+    }
+
+    /// The same where a block may have been accepted: then it is kept anew, as its chain has split it, and who has begun to read what
+    /// there was before has hold of that alone.
+    fn accepted_outputs(&mut self, actions: Vec<compact::Action>, now: Instant) -> Vec<Output> {
+        let mut outputs = self.compact_outputs(actions, now);
+        outputs.extend(self.let_go(now));
+        outputs
+    }
+
+    /// Who reads slowest is sent no more of what is kept no more.
+    fn let_go(&mut self, now: Instant) -> impl Iterator<Item = Output> {
+        let lost = self.serving.let_go(now).into_iter();
+        lost.map(|peer| Output::Dropped(peer, Class::Block))
     }
 
     /// What has become of blocks that were to go in chunks.

@@ -292,6 +292,7 @@ impl Propagation {
         for output in outputs {
             let action = match output {
                 Output::Send(id, class, frame) => Action::Send(id, class, Outgoing::one(frame)),
+                Output::Dropped(id, class) => Action::Dropped(id, class),
                 Output::Feed(id) => Action::Feed(id),
                 Output::Compare(id, message) => {
                     let frame = Kind::Reconcile(message.to_bytes().into()).into_frame();

@@ -22,6 +22,8 @@ use crate::{
 pub(crate) enum Output {
     /// Send a frame.
     Send(PeerId, Class, Bytes),
+    /// Something that was to be sent to a peer is not: it reads too slowly.
+    Dropped(PeerId, Class),
     /// There is something to send to a peer when it reads.
     Feed(PeerId),
     /// Send a message of the comparison of pools.

@@ -130,7 +130,7 @@ impl Serving {
     }
 
     /// A block is kept no more: who waited for some of it, to be told so.
-    pub(super) fn gone(&mut self, block: &ItemId, now: Instant) -> Vec<PeerId> {
+    pub(super) fn gone(&mut self, block: &ItemId) -> Vec<PeerId> {
         let mut disappointed = Vec::new();
         for (id, peer) in &mut self.peers {
             let before = peer.waiting.len();
@@ -139,7 +139,6 @@ impl Serving {
                 disappointed.push(*id);
             }
         }
-        self.let_go(now);
         disappointed
     }
 
@@ -148,8 +147,9 @@ impl Serving {
         self.peers.remove(peer);
     }
 
-    /// The slowest lose what is kept for them alone, as far as that is too much.
-    fn let_go(&mut self, now: Instant) {
+    /// The slowest lose what is kept for them alone, as far as that is too much, and what waits for them: once for each part, who it is.
+    pub(super) fn let_go(&mut self, now: Instant) -> Vec<PeerId> {
+        let mut lost = Vec::new();
         let mut holders: HashMap<usize, usize> = HashMap::new();
         for (_, under_way) in self.under_way() {
             *holders.entry(under_way.sending.holds().0).or_default() += 1;
@@ -165,12 +165,13 @@ impl Serving {
             }
         }
         let mut bytes: usize = left.values().map(|(_, weight)| weight).sum();
-        for (_, peer, served) in slowest {
+        for (_, id, served) in slowest {
             if bytes <= MAX_LEFT {
-                return;
+                break;
             }
-            if let Some(peer) = self.peers.get_mut(&peer) {
+            if let Some(peer) = self.peers.get_mut(&id) {
                 peer.now = Now::Half;
+                lost.extend(std::iter::repeat_n(id, 1 + peer.waiting.len()));
                 peer.waiting.clear();
             }
             if let Some((count, weight)) = left.get_mut(&served) {
@@ -178,6 +179,7 @@ impl Serving {
                 bytes -= if *count == 0 { *weight } else { 0 };
             }
         }
+        lost
     }
 
     fn under_way(&self) -> impl Iterator<Item = (&PeerId, &UnderWay)> {
@@ -198,7 +200,10 @@ impl UnderWay {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::HashMap, time::Duration};
+    use std::{
+        collections::{HashMap, HashSet},
+        time::Duration,
+    };
 
     use proptest::prelude::*;
 
@@ -221,6 +226,8 @@ mod tests {
         made: u8,
         /// Who was told that a block is not here any more.
         disappointed: Vec<PeerId>,
+        /// Who lost a part, once for each.
+        lost: Vec<PeerId>,
     }
 
     impl Node {
@@ -232,6 +239,7 @@ mod tests {
                 now: crate::platform::now(),
                 made: 0,
                 disappointed: Vec::new(),
+                lost: Vec::new(),
             }
         }
 
@@ -243,7 +251,8 @@ mod tests {
             let (now, made) = (self.now, id.clone());
             for action in self.blocks.accepted(made, block, None, 0, None, now) {
                 if let Action::Gone(block) = action {
-                    self.disappointed.extend(self.serving.gone(&block, now));
+                    self.disappointed.extend(self.serving.gone(&block));
+                    self.lost.extend(self.serving.let_go(now));
                 }
             }
             id
@@ -320,6 +329,13 @@ mod tests {
             peers.push(peer);
             node.now += SECOND;
         }
+        let halves = peers.iter().filter(|peer| {
+            let peer = node.serving.peers.get(peer);
+            peer.is_some_and(|peer| matches!(peer.now, Now::Half))
+        });
+        let halves: HashSet<_> = halves.copied().collect();
+        assert_eq!(halves.len(), node.lost.len(), "each is counted");
+        assert!(node.lost.iter().all(|lost| halves.contains(lost)));
         let block = node.make(SIZE);
         node.asks(peers[0], &block);
         for _ in 0..2 {

@@ -164,7 +164,7 @@ fn joined(
     let config = PropagationConfig::default();
     let pool = Mempool::new(config.mempool, &[1; 16]);
     let (id, _, parts) = block(transactions);
-    let compact = CompactBlock::new(id.clone(), &parts, 1, 1 << 20, |_, _| true);
+    let compact = CompactBlock::new(id.clone(), &parts, 1, 8 << 20, |_, _| true);
     let compact = BlockMessage::Compact(compact.expect("it has a compact form"));
     let mut outputs = blocks.on_block(maker, compact, now);
     loop {
@@ -319,6 +319,31 @@ fn a_block_that_its_chain_refuses_is_sent_to_its_end_to_who_has_begun_to_read_it
     }
     assert!((160_000..161_000).contains(&came), "{came}");
     assert!(blocks.next(&waits, 10_000, now).is_none());
+}
+
+#[test]
+fn what_is_left_of_a_block_that_is_accepted_is_counted_for_those_who_have_begun_to_read_it() {
+    let now = crate::platform::now();
+    let config = PropagationConfig::default();
+    let pool = Mempool::new(config.mempool.clone(), &[1; 16]);
+    let mut blocks = Blocks::new(&config, [[2; 16]; 2]);
+    let (maker, readers) = (PeerId::random(), [(); 5].map(|()| PeerId::random()));
+    blocks.joined(maker, false, now);
+    for (number, reader) in (0_u8..).zip(readers) {
+        blocks.joined(reader, false, now);
+        let transactions = (0..66).map(|index| [number, index].repeat(30_000).into());
+        let transactions: Vec<_> = transactions.collect();
+        let (id, check) = joined(&mut blocks, maker, &transactions, now);
+        let indexes = (0..66).collect();
+        let missing = MissingTransactions { id, indexes };
+        blocks.on_block(reader, BlockMessage::GetTransactions(missing), now);
+        assert!(blocks.next(&reader, 20_000, now).is_some());
+        let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
+        blocks.answered(check.ask(&TestChain, &delivered, &pieces), &pool, now);
+    }
+    // Each has hold of 8 MB that nobody else has.
+    let goes_on = readers.map(|reader| blocks.next(&reader, 20_000, now).is_some());
+    assert_eq!(goes_on.into_iter().filter(|goes_on| *goes_on).count(), 4);
 }
 
 #[test]
