@@ -43,6 +43,9 @@ const BATCH_OVERHEAD: usize = 256;
 pub(super) struct Log {
     /// By the numbers of their sources.
     queues: Vec<Queue>,
+    /// The numbers of those, whoever began a batch last first; and how many batches were begun in all.
+    recent: Vec<usize>,
+    begun: u64,
     /// Where each entry is.
     index: HashMap<ShortId, At, Keyed>,
     bytes: usize,
@@ -62,6 +65,8 @@ pub(super) struct Queue {
     batches: VecDeque<Batch>,
     /// The number of the first batch.
     first: u64,
+    /// How many batches there were in all when the last one here was begun.
+    begun: u64,
     /// What they cost, and what all have that were ever here.
     bytes: usize,
     total: u64,
@@ -116,6 +121,8 @@ impl Log {
     ) -> Self {
         Self {
             queues: Vec::new(),
+            recent: Vec::new(),
+            begun: 0,
             index: HashMap::with_hasher(keyed),
             bytes: 0,
             max_bytes,
@@ -135,9 +142,21 @@ impl Log {
         self.batch_bytes
     }
 
-    /// Every source's queue that there ever was something in.
-    pub(super) fn queues(&self) -> &[Queue] {
-        &self.queues
+    /// What a source has brought.
+    pub(super) fn queue(&self, source: usize) -> Option<&Queue> {
+        self.queues.get(source)
+    }
+
+    /// How many batches were begun in all.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// The sources of all batches that were begun since there were so many, each once, the latest first.
+    pub(super) fn begun_since(&self, begun: u64) -> impl Iterator<Item = usize> {
+        let is_since = move |queue: &Queue| queue.begun > begun;
+        let recent = self.recent.iter().copied();
+        recent.take_while(move |source| self.queue(*source).is_some_and(is_since))
     }
 
     /// How many of them have brought something lately.
@@ -175,6 +194,7 @@ impl Log {
         self.last_at = Some(now);
         let place = source.index();
         if self.queues.len() <= place {
+            self.recent.extend(self.queues.len()..=place);
             self.queues.resize_with(place + 1, Queue::default);
         }
         let Some(queue) = self.queues.get_mut(place) else {
@@ -194,6 +214,13 @@ impl Log {
             queue.batches.push_back(Batch::new(now, queue.total));
             queue.count(BATCH_OVERHEAD);
             self.bytes += BATCH_OVERHEAD;
+            self.begun += 1;
+            queue.begun = self.begun;
+            if let Some(at) = self.recent.iter().position(|source| *source == place)
+                && let Some(later) = self.recent.get_mut(..=at)
+            {
+                later.rotate_right(1);
+            }
         }
         let number = queue.end().saturating_sub(1);
         let Some(batch) = queue.batches.back_mut() else {

@@ -4,7 +4,10 @@
 //! Queuing", SIGCOMM 1996). A batch begins, in the reader's time, where the one before of its source ended, or now; whose begins
 //! first is next. So a source that brings little is read at once, and one that floods is read with what is left.
 //!
-//! Bounds: two numbers for each source that ever brought something, 256 at most.
+//! A reader looks only at those sources of which it has something to read, or that began a batch since it looked last: those that
+//! brought something once cost it nothing.
+//!
+//! Bounds: three numbers for each source that ever brought something, 256 at most.
 
 use super::log::{Batch, Log, Marks, Queue};
 use crate::propagation::source::Source;
@@ -13,6 +16,9 @@ use crate::propagation::source::Source;
 #[derive(Debug)]
 pub(super) struct Reader {
     turns: Vec<Turn>,
+    /// The sources of which there may be something to read, each once, as far as it has `seen` the batches that were begun.
+    waiting: Vec<usize>,
+    seen: u64,
     /// The reader's time: when what was read last began.
     clock: u64,
     /// Whose items it does not read: its own.
@@ -27,14 +33,20 @@ struct Turn {
     next: u64,
     /// When, in the reader's time, the one before ended.
     served: u64,
+    waits: bool,
 }
 
 impl Reader {
     /// Reads from here on, all but its own; no further than `until`, if that is given.
     pub(super) fn new(from: &Marks, own: Option<Source>, until: Option<Marks>) -> Self {
-        let turn = |next| Turn { next, served: 0 };
+        let turn = |next| Turn {
+            next,
+            ..Turn::default()
+        };
         Self {
             turns: from.iter().map(turn).collect(),
+            waiting: Vec::new(),
+            seen: 0,
             clock: 0,
             own,
             until,
@@ -53,7 +65,9 @@ impl Reader {
 
     /// Whether there is more to read.
     pub(super) fn has_more(&self, log: &Log) -> bool {
-        self.unread(log).next().is_some()
+        let mut waiting = self.waiting.iter().copied();
+        let has_more = |source| self.has_more_of(log, source);
+        waiting.any(has_more) || log.begun_since(self.seen).any(has_more)
     }
 
     /// Whether it has not read as far as here yet.
@@ -64,14 +78,14 @@ impl Reader {
 
     /// Passes over what is gone; how many batches these are.
     pub(super) fn pass_over(&mut self, log: &Log) -> u64 {
+        self.look(log);
         let mut missed = 0;
-        for (place, queue) in log.queues().iter().enumerate() {
-            let turn = self.turn(place);
-            let gone = queue.first().saturating_sub(turn.next);
-            if gone > 0 && self.reads(place) {
-                missed += gone;
-                let next = queue.first();
-                self.set(place, Turn { next, ..turn });
+        for source in &self.waiting {
+            if let Some(queue) = log.queue(*source)
+                && let Some(turn) = self.turns.get_mut(*source)
+            {
+                missed += queue.first().saturating_sub(turn.next);
+                turn.next = turn.next.max(queue.first());
             }
         }
         missed
@@ -83,29 +97,60 @@ impl Reader {
         log: &'log Log,
         may: impl Fn(&Batch) -> bool,
     ) -> Option<&'log Batch> {
-        let fronts = self.unread(log).filter_map(|(place, queue)| {
-            let turn = self.turn(place);
-            let (number, batch) = queue.from(turn.next)?;
+        self.look(log);
+        let fronts = self.waiting.iter().filter_map(|source| {
+            let turn = self.turn(*source);
+            let (number, batch) = log.queue(*source)?.from(turn.next)?;
             let begins = turn.served.max(self.clock);
-            may(batch).then_some((begins, place, number, batch))
+            let is_next = self.has_more_of(log, *source) && may(batch);
+            is_next.then_some((begins, *source, number, batch))
         });
-        let (begins, place, number, batch) = fronts.min_by_key(|(begins, ..)| *begins)?;
+        let (begins, source, number, batch) = fronts.min_by_key(|(begins, ..)| *begins)?;
         batch.take();
         self.clock = begins;
-        let served = begins.saturating_add(batch.cost() as u64);
-        let next = number + 1;
-        self.set(place, Turn { next, served });
+        let turn = self.turns.get_mut(source)?;
+        turn.served = begins.saturating_add(batch.cost() as u64);
+        turn.next = number + 1;
+        if !self.has_more_of(log, source) {
+            self.turns.get_mut(source)?.waits = false;
+            self.waiting.retain(|waiting| *waiting != source);
+        }
         Some(batch)
     }
 
-    /// The queues with something to read.
-    fn unread<'log>(&self, log: &'log Log) -> impl Iterator<Item = (usize, &'log Queue)> {
-        let queues = log.queues().iter().enumerate();
-        queues.filter(|(place, queue)| {
-            let until = self.until.as_ref();
-            let end = until.map_or(u64::MAX, |until| until.of(*place));
-            let next = self.turn(*place).next.max(queue.first());
-            next < queue.end().min(end) && self.reads(*place)
+    /// Whose batches were begun since it looked last has something to read.
+    fn look(&mut self, log: &Log) {
+        let before = self.waiting.len();
+        for source in log.begun_since(self.seen) {
+            if self.turns.len() <= source {
+                self.turns.resize(source + 1, Turn::default());
+            }
+            // What is gone already it has missed.
+            let end = log.queue(source).map_or(0, Queue::end);
+            if self.reads(source)
+                && let Some(turn) = self.turns.get_mut(source)
+                && turn.next < end
+                && !std::mem::replace(&mut turn.waits, true)
+            {
+                self.waiting.push(source);
+            }
+        }
+        // Who began first is first.
+        if let Some(new) = self.waiting.get_mut(before..) {
+            new.reverse();
+        }
+        self.seen = log.begun();
+    }
+
+    /// Whether there is something of this source to read.
+    fn has_more_of(&self, log: &Log, source: usize) -> bool {
+        let end = self
+            .until
+            .as_ref()
+            .map_or(u64::MAX, |until| until.of(source));
+        log.queue(source).is_some_and(|queue| {
+            let next = self.turn(source).next.max(queue.first());
+            next < queue.end().min(end) && self.reads(source)
         })
     }
 
@@ -115,15 +160,6 @@ impl Reader {
 
     fn turn(&self, place: usize) -> Turn {
         self.turns.get(place).copied().unwrap_or_default()
-    }
-
-    fn set(&mut self, place: usize, turn: Turn) {
-        if self.turns.len() <= place {
-            self.turns.resize(place + 1, Turn::default());
-        }
-        if let Some(to) = self.turns.get_mut(place) {
-            *to = turn;
-        }
     }
 }
 
@@ -200,10 +236,30 @@ mod tests {
             std::iter::from_fn(|| read(reader, &log).map(|(place, _)| place)).collect::<Vec<_>>()
         };
         assert!(main.is_before(&log.ends()));
-        assert_eq!(all(&mut main), [1, 3, 1]);
-        assert_eq!(all(&mut again), [1, 3]);
+        assert_eq!(all(&mut main), [3, 1, 1]);
+        assert_eq!(all(&mut again), [3, 1]);
         assert!(!main.has_more(&log) && !again.has_more(&log));
         assert!(!main.is_before(&log.ends()) && main.marks().of(2) == 2);
+    }
+
+    #[test]
+    fn whose_items_are_read_is_looked_at_no_more() {
+        let (mut log, now) = (log(), crate::platform::now());
+        let mut reader = Reader::new(&log.ends(), None, None);
+        for place in 0..128 {
+            log.append(Source::at(place), entry(place, 0, 100), now);
+        }
+        for place in 0..128 {
+            assert_eq!(read(&mut reader, &log), Some((place, 100)), "in order");
+        }
+        assert!(reader.waiting.is_empty() && !reader.has_more(&log));
+        log.append(Source::at(5), entry(5, 1, 100), now);
+        assert!(reader.has_more(&log));
+        assert_eq!((reader.pass_over(&log), &reader.waiting[..]), (0, &[6][..]));
+        assert_eq!(
+            log.begun_since(log.begun() - 2).collect::<Vec<_>>(),
+            [6, 128]
+        );
     }
 
     proptest! {
