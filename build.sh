@@ -23,7 +23,8 @@ usage: ./build.sh COMMAND
                   WORDS go to the bench: attacks -- silent-tcp --seconds 8
   sim NAME [--seed N] [--seeds K] [--nodes N] [--twice] [--shrink] [--trace FILE] [--html FILE]
                   run real nodes in virtual time: a scenario of sim/scenarios (sim --list names them), or a file
-  sim --same [NAME]  a hundred runs of one seed, the last by a debug build: all have one hash
+  sim --same [NAME] [ARGS]
+                  a hundred runs of one seed, the last by a debug build: all have one hash
   figures [GROUP] take a group's figures from target/bench into docs/figures.json; write all tables from it
   lint            formatters and linters on every part
   setup           only what run needs: the wasm target, wasm-bindgen, npm packages
@@ -205,7 +206,9 @@ sim() {
   (cd sim && timed "building the simulator (5 min at first)" cargo build --quiet --release)
   if [ "${1:-}" = --same ]; then
     (cd sim && timed "building it without optimisations too (5 min at first)" cargo build --quiet --bin sim)
-    set -- "${2:-small}" --times 100 --beside sim/target/debug/sim
+    shift
+    case ${1:-} in '' | -*) set -- small "$@" ;; esac
+    set -- "$@" --times 100 --beside sim/target/debug/sim
   fi
   sim/target/release/sim "$@"
 }

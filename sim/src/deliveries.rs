@@ -55,11 +55,11 @@ impl Due<'_> {
 /// What became of the items of one kind, or of all.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Deliveries {
-    /// Items that are judged.
+    /// Items of honest nodes that have answered, or ran on for as long as a delivery may take and should have.
     pub items: u64,
     /// Those of them that their nodes took.
     pub taken: u64,
-    /// Deliveries of them that should happen.
+    /// Deliveries that should happen.
     pub due: u64,
     /// Those that did in time.
     pub in_time: u64,
@@ -149,13 +149,13 @@ impl Deliveries {
     }
 
     fn add(&mut self, item: &Spread, due: &Due<'_>) {
-        if due.judges(item) {
+        let promises = u64::from(item.taken == Some(true));
+        if item.taken.is_some() || due.judges(item) {
             self.items += 1;
-            self.taken += u64::from(item.taken);
+            self.taken += promises;
         }
         self.missing += count(item.missing.len());
         self.due += count(item.missing.len());
-        let promises = u64::from(item.taken);
         self.promised += promises * count(item.missing.len());
         for (node, arrival) in &item.came {
             if due.liars.contains(node) {

@@ -46,4 +46,4 @@ pub mod topology;
 pub mod verdict;
 
 pub use scenario::{Scenario, ScenarioError};
-pub use simulation::{Failure, Simulation, simulate, simulate_within};
+pub use simulation::{Failure, Simulation, panicked_at, simulate, simulate_within};

@@ -196,15 +196,11 @@ impl Run {
         for fault in &scenario.fault {
             self.plan(fault, simulation.random());
         }
-        for publish in &scenario.publish {
+        for (index, publish) in scenario.publish.iter().enumerate() {
             let from = publish.from.choose(scenario.nodes, simulation.random());
             let honest = from.into_iter().filter(|node| !self.liars.contains(node));
-            self.publish(
-                publish,
-                &honest.collect::<Vec<_>>(),
-                false,
-                simulation.random(),
-            );
+            let honest: Vec<_> = honest.collect();
+            self.publish(publish, &honest, Some(index), simulation.random());
         }
         let (mut now, mut later) = (Vec::new(), BTreeMap::<Duration, Vec<Node>>::new());
         for node in 0..all {
@@ -388,6 +384,7 @@ impl Run {
         let deliveries = Deliveries::of(&items, None, &due);
         let kinds = Kind::ALL.map(|kind| (kind, Deliveries::of(&items, Some(kind), &due)));
         let seen = Seen {
+            publish: &self.scenario.publish,
             nodes: &nodes,
             items: &items,
             deliveries: &deliveries,

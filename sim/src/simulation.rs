@@ -8,6 +8,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     sync::{
+        OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -64,6 +65,18 @@ pub enum Failure {
     Thread(#[from] std::io::Error),
 }
 
+impl Failure {
+    /// Its name, which is the same for all failures of a kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Second => "second",
+            Self::Host(_) => "host",
+            Self::Stuck { .. } => "stuck",
+            Self::Thread(_) => "thread",
+        }
+    }
+}
+
 fn of(node: Option<Node>) -> String {
     node.map_or("a task of no node".to_owned(), |node| {
         format!("a task of node {node}")
@@ -76,6 +89,18 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(100);
 
 static HAS_RUN: AtomicBool = AtomicBool::new(false);
+/// Where the run panicked.
+static PANICKED_AT: OnceLock<String> = OnceLock::new();
+
+thread_local! {
+    /// Where this thread panicked last.
+    static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The file and line of the panic in which this process's simulation ended.
+pub fn panicked_at() -> Option<&'static str> {
+    PANICKED_AT.get().map(String::as_str)
+}
 
 /// Runs a simulation: on a thread of its own, the only one of this process.
 ///
@@ -125,6 +150,9 @@ pub fn simulate_within<T: Send + 'static>(
                 Ok(outcome)
             }
             Err(panic) => {
+                if let Some(place) = LAST_PANIC.take() {
+                    let _ = PANICKED_AT.set(place);
+                }
                 // What panicked once may panic again while it is taken apart.
                 executor::abandon();
                 resume_unwind(panic)
@@ -183,6 +211,8 @@ fn tell_of_panics(seed: u64) {
         if !selkie_sim_host::is_virtual() {
             return;
         }
+        let place = panic.location();
+        LAST_PANIC.set(place.map(|place| format!("{}:{}", place.file(), place.line())));
         let node = executor::running().map_or("no node".to_owned(), |node| format!("node {node}"));
         eprintln!(
             "seed {seed}, at {:?} of virtual time, {node}; the last events:",

@@ -24,8 +24,10 @@ pub struct Spread {
     /// When its user handed it in, in seconds.
     #[serde(serialize_with = "seconds")]
     pub at: Duration,
-    /// Whether that node took it: said so to its user.
-    pub taken: bool,
+    /// Which publication of the scenario made it; none a liar's lie.
+    pub publication: Option<usize>,
+    /// Whether that node took it, as it said to its user; nothing where it has not answered.
+    pub taken: Option<bool>,
     /// In which of that node's lives.
     #[serde(skip)]
     life: usize,
@@ -58,6 +60,17 @@ impl Spread {
             }
         }
     }
+}
+
+/// An item that a node's user hands in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HandedIn {
+    pub(crate) by: Node,
+    pub(crate) kind: Kind,
+    pub(crate) bytes: usize,
+    pub(crate) at: Duration,
+    /// Which publication of the scenario made it; none a lie.
+    pub(crate) publication: Option<usize>,
 }
 
 /// An item has come to a node.
@@ -115,21 +128,22 @@ impl Spreads {
     }
 
     /// A node's user hands in an item, whatever becomes of it.
-    pub(crate) fn published(
-        &mut self,
-        by: Node,
-        kind: Kind,
-        bytes: usize,
-        id: &ItemId,
-        at: Duration,
-    ) {
+    pub(crate) fn published(&mut self, item: HandedIn, id: &ItemId) {
+        let HandedIn {
+            by,
+            kind,
+            bytes,
+            at,
+            publication,
+        } = item;
         let item = Spread {
             id: id.to_string().chars().take(16).collect(),
             kind,
             bytes,
             by,
             at,
-            taken: false,
+            publication,
+            taken: None,
             life: self.life(by),
             came: BTreeMap::new(),
             missing: Vec::new(),
@@ -138,17 +152,17 @@ impl Spreads {
         self.items.push(item);
     }
 
-    /// Its node has said that it took it.
-    pub(crate) fn taken(&mut self, id: &ItemId) {
+    /// Its node has said to its user whether it took it.
+    pub(crate) fn answered(&mut self, id: &ItemId, taken: bool) {
         match self
             .index
             .get(id)
             .and_then(|index| self.items.get_mut(*index))
         {
-            Some(item) => item.taken = true,
+            Some(item) => item.taken = Some(taken),
             None => self
                 .odd
-                .push(format!("{id} was taken, and nobody had handed it in")),
+                .push(format!("{id} was answered, and nobody had handed it in")),
         }
     }
 
@@ -243,12 +257,19 @@ mod tests {
         }
         let id = ItemId::sha256(b"a block");
         let at = Duration::from_millis;
-        spreads.published(0, Kind::Block, 7, &id, at(0));
+        let item = |kind| HandedIn {
+            by: 0,
+            kind,
+            bytes: 7,
+            at: at(0),
+            publication: Some(0),
+        };
+        spreads.published(item(Kind::Block), &id);
         spreads.came(2, peers[1], &id, at(10));
         spreads.came(1, peers[0], &id, at(20));
         spreads.came(3, peers[2], &id, at(30));
         let paid = ItemId::sha256(b"a transaction");
-        spreads.published(0, Kind::Transaction, 7, &paid, at(0));
+        spreads.published(item(Kind::Transaction), &paid);
         spreads.came(1, peers[0], &paid, at(5));
         for node in [1, 2] {
             spreads.confirmed(node, peers[0], std::slice::from_ref(&paid), at(20));

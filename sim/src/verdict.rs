@@ -13,7 +13,7 @@ use crate::{
     executor::Node,
     peering::Life,
     report::NodeReport,
-    scenario::{Kind, Limits, Must},
+    scenario::{Kind, Limits, Must, Publish},
     spread::Spread,
 };
 
@@ -32,6 +32,8 @@ pub struct Verdict {
 
 /// What a run has shown.
 pub(crate) struct Seen<'a> {
+    /// What should be published.
+    pub(crate) publish: &'a [Publish],
     pub(crate) nodes: &'a [NodeReport],
     pub(crate) items: &'a [Spread],
     /// Of all items together.
@@ -48,6 +50,7 @@ pub(crate) struct Seen<'a> {
 pub(crate) fn of(due: &Due<'_>, seen: &Seen<'_>) -> Vec<Verdict> {
     let must = due.must;
     let mut verdicts = Verdicts::default();
+    verdicts.publications(must, due, seen);
     verdicts.items(must, due, seen);
     verdicts.bytes(must, seen);
     verdicts.peers(must, due, seen);
@@ -88,49 +91,65 @@ impl Verdicts {
         self.judge(what, format!("at most {most}"), found, holds);
     }
 
+    /// What makes nothing that is judged shows nothing.
+    fn publications(&mut self, must: &Must, due: &Due<'_>, seen: &Seen<'_>) {
+        for (index, publish) in seen.publish.iter().enumerate() {
+            let asks = must.asks_of(publish.kind);
+            let (mut made, mut judged) = (0, 0);
+            for item in seen.items {
+                if item.publication == Some(index) {
+                    let is_judged = due.judges(item) || !asks && item.taken.is_some();
+                    made += 1;
+                    judged += u64::from(is_judged);
+                }
+            }
+            let found = format!("{judged} of {made} items");
+            let wanted = "at least one item judged";
+            self.judge(format!("publish[{index}]"), wanted, found, judged > 0);
+        }
+    }
+
     fn items(&mut self, must: &Must, due: &Due<'_>, seen: &Seen<'_>) {
         let all = seen.deliveries;
         if all.items > 0 {
             let found = format!("{} of {}", all.taken, all.items);
             let holds = ratio(all.taken, all.items) >= must.taken;
             self.judge("taken", percent(must.taken), found, holds);
+        } else if !seen.publish.is_empty() {
+            self.judge("answered", "at least one item", "none", false);
         }
-        if let Some(part) = must.kept {
-            let found = ratio(all.kept, all.promised);
-            let (kept, promised) = (all.kept, all.promised);
-            let words = format!("{:.3}%: {kept} of {promised}", found * 100.0);
-            self.judge(
-                "kept",
-                format!("{} within {:?}", percent(part), must.within),
-                words,
-                promised > 0 && found >= part,
-            );
-        }
-        self.limits("", &must.limits(), must.within, all);
+        self.limits("", &must.limits(), &in_time(must), all);
         for kind in Kind::ALL {
             let Some(limits) = must.of(kind) else {
                 continue;
             };
             let of_kind = Deliveries::of(seen.items, Some(kind), due);
             let prefix = format!("{}.", kind.name());
-            self.limits(&prefix, limits, must.within(kind), &of_kind);
+            let within = format!("within {:?}", must.within(kind));
+            self.limits(&prefix, limits, &within, &of_kind);
         }
     }
 
-    fn limits(&mut self, prefix: &str, limits: &Limits, within: Duration, found: &Deliveries) {
+    fn limits(&mut self, prefix: &str, limits: &Limits, within: &str, found: &Deliveries) {
         if limits.is_empty() {
             return;
         }
         // Where nothing was due nothing was shown, and that is no fault of deliveries.
+        let mut nothing = |what: &str| {
+            let what = format!("{prefix}{what}");
+            self.judge(what, "at least one delivery", Quantile::NothingDue, false);
+        };
         if found.due == 0 {
-            let what = format!("{prefix}due");
-            return self.judge(what, "at least one delivery", Quantile::NothingDue, false);
+            return nothing("due");
+        }
+        if limits.kept.is_some() && found.promised == 0 {
+            nothing("promised");
         }
         if let Some(part) = limits.delivered {
             let delivered = ratio(found.in_time, found.due);
             self.judge(
                 format!("{prefix}delivered"),
-                format!("{} within {within:?}", percent(part)),
+                format!("{} {within}", percent(part)),
                 format!(
                     "{:.3}%: {} of {}, {} never",
                     delivered * 100.0,
@@ -139,6 +158,16 @@ impl Verdicts {
                     found.missing
                 ),
                 delivered >= part,
+            );
+        }
+        if let Some(part) = limits.kept.filter(|_| found.promised > 0) {
+            let (kept, promised) = (found.kept, found.promised);
+            let found = ratio(kept, promised);
+            self.judge(
+                format!("{prefix}kept"),
+                format!("{} {within}", percent(part)),
+                format!("{:.3}%: {kept} of {promised}", found * 100.0),
+                found >= part,
             );
         }
         for (name, part, most) in [("p90", 0.9, limits.p90), ("p99", 0.99, limits.p99)] {
@@ -254,6 +283,18 @@ impl Verdicts {
             );
         }
     }
+}
+
+/// What is in time, in words: for each kind that has a time of its own too.
+fn in_time(must: &Must) -> String {
+    let mut words = format!("within {:?}", must.within);
+    for kind in Kind::ALL {
+        let within = must.within(kind);
+        if within != must.within {
+            words.push_str(&format!(", {}s {within:?}", kind.name()));
+        }
+    }
+    words
 }
 
 fn percent(part: f64) -> String {

@@ -231,6 +231,7 @@ fn a_block_of_known_transactions_takes_few_bytes() {
 
             [must]
             delivered = 1.0
+            within = "4s"
         "#;
         blocks.replace("KNOWN", known)
     };

@@ -1,7 +1,7 @@
 use selkie::{ItemId, Keypair, PeerId};
 
 use super::*;
-use crate::spread::Spreads;
+use crate::spread::{HandedIn, Spreads};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -14,6 +14,17 @@ fn nodes(count: usize) -> (Spreads, Vec<PeerId>) {
         spreads.started(node, *peer);
     }
     (spreads, peers)
+}
+
+/// One of so many bytes.
+fn item(by: Node, kind: Kind, bytes: usize, at: Duration) -> HandedIn {
+    HandedIn {
+        by,
+        kind,
+        bytes,
+        at,
+        publication: None,
+    }
 }
 
 struct Run {
@@ -53,9 +64,10 @@ impl Run {
 fn an_item_that_its_node_did_not_take_is_judged() {
     let (mut spreads, peers) = nodes(3);
     let [taken, refused] = [b"a", b"b"].map(|data| ItemId::sha256(data));
-    spreads.published(0, Kind::Vote, 100, &taken, SECOND);
-    spreads.published(1, Kind::Vote, 100, &refused, SECOND);
-    spreads.taken(&taken);
+    spreads.published(item(0, Kind::Vote, 100, SECOND), &taken);
+    spreads.published(item(1, Kind::Vote, 100, SECOND), &refused);
+    spreads.answered(&taken, true);
+    spreads.answered(&refused, false);
     spreads.came(1, peers[0], &taken, 2 * SECOND);
     spreads.came(2, peers[1], &taken, 3 * SECOND);
     let (items, found) = Run::of(3).judge(spreads);
@@ -70,7 +82,7 @@ fn an_item_that_its_node_did_not_take_is_judged() {
 fn a_percentile_is_one_of_all_that_were_due() {
     let (mut spreads, peers) = nodes(101);
     let id = ItemId::sha256(b"a");
-    spreads.published(0, Kind::Transaction, 100, &id, SECOND);
+    spreads.published(item(0, Kind::Transaction, 100, SECOND), &id);
     // To 98 of 100 it comes, and to them fast.
     for node in 1..=98 {
         spreads.came(node, peers[0], &id, SECOND + Duration::from_millis(10));
@@ -98,7 +110,7 @@ fn due_is_what_honest_nodes_owe_each_other_while_they_run() {
     run.ran[3] = vec![(Duration::ZERO, Some(12 * SECOND)), (13 * SECOND, None)];
     run.ran[4] = vec![(11 * SECOND, None)];
     for (id, by, at) in [(0, 0, 10), (1, 1, 10), (2, 2, 10), (3, 0, 55)] {
-        spreads.published(by, Kind::Vote, 1, &ids[id], at * SECOND);
+        spreads.published(item(by, Kind::Vote, 1, at * SECOND), &ids[id]);
     }
     for node in 1..6 {
         spreads.came(node, peers[0], &ids[0], 11 * SECOND);
@@ -122,7 +134,7 @@ fn each_kind_has_its_own_time() {
     });
     for (kind, name) in [(Kind::Vote, b"v"), (Kind::Transaction, b"t")] {
         let id = ItemId::sha256(name);
-        spreads.published(0, kind, 1, &id, 10 * SECOND);
+        spreads.published(item(0, kind, 1, 10 * SECOND), &id);
         spreads.came(1, peers[0], &id, 12 * SECOND);
     }
     let (items, all) = run.judge(spreads);
@@ -136,7 +148,7 @@ fn each_kind_has_its_own_time() {
 fn what_comes_twice_or_from_nowhere_is_odd_but_in_another_life() {
     let (mut spreads, peers) = nodes(3);
     let [known, unknown] = [b"a", b"b"].map(|data| ItemId::sha256(data));
-    spreads.published(0, Kind::Block, 9, &known, SECOND);
+    spreads.published(item(0, Kind::Block, 9, SECOND), &known);
     spreads.came(1, peers[0], &known, 2 * SECOND);
     spreads.started(1, peers[1]);
     spreads.came(1, peers[0], &known, 3 * SECOND);
@@ -145,7 +157,7 @@ fn what_comes_twice_or_from_nowhere_is_odd_but_in_another_life() {
     assert!(spreads.odd.is_empty(), "{:?}", spreads.odd);
     spreads.came(1, peers[0], &known, 4 * SECOND);
     spreads.came(2, peers[0], &unknown, 4 * SECOND);
-    spreads.taken(&unknown);
+    spreads.answered(&unknown, true);
     let odd = spreads.odd.join("; ");
     assert!(
         odd.contains("to node 1 twice") && odd.contains("to node 2, and nobody had"),

@@ -43,7 +43,8 @@ pub(super) struct Made {
     /// Of a block of parts.
     pub(super) parts: Option<Parts>,
     pub(super) seed: u64,
-    pub(super) lies: bool,
+    /// Which publication of the scenario makes it; none a lie.
+    pub(super) publication: Option<usize>,
 }
 
 /// What a block is made of.
@@ -56,6 +57,10 @@ pub(super) struct Parts {
 }
 
 impl Made {
+    fn lies(self) -> bool {
+        self.publication.is_none()
+    }
+
     /// The item, made by this node, and what is to be told of it.
     pub(super) fn item(self, by: Node, pool: Option<&Pool>) -> (Item, Option<String>) {
         let mut random = Random::new(self.seed);
@@ -70,7 +75,7 @@ impl Made {
                 (Item::Block(block), Some(words))
             }
             _ => {
-                let first = if self.lies { LIE } else { PLAIN };
+                let first = if self.lies() { LIE } else { PLAIN };
                 let data = piece(first, by, self.bytes, &mut random);
                 (Item::new(kind, data), None)
             }
@@ -95,7 +100,7 @@ impl Made {
             transactions.push(piece(PLAIN, by, bytes, random).into());
             rest -= LENGTH + bytes;
         }
-        let mut header = piece(if self.lies { LIE } else { PARTS }, by, ROOT, random);
+        let mut header = piece(if self.lies() { LIE } else { PARTS }, by, ROOT, random);
         header.extend(root(&transactions));
         let words = format!(
             "makes a block of {} transactions, {pooled} of which its pool has",
@@ -352,7 +357,7 @@ mod tests {
                 transaction_bytes: 300,
             }),
             seed,
-            lies: false,
+            publication: Some(0),
         }
     }
 
@@ -437,7 +442,7 @@ mod tests {
     fn a_lie_is_worth_something_to_liars_only() {
         let (honest, liar) = (chain(Mind::Honest).0, chain(Mind::Liar).0);
         let lie = Made {
-            lies: true,
+            publication: None,
             ..made(Kind::Transaction, 1, 0.0)
         };
         let (item, _) = lie.item(3, None);

@@ -1,6 +1,6 @@
 //! What is done to the nodes, and when.
 
-use std::{cmp::Reverse, rc::Rc, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, rc::Rc, time::Duration};
 
 use selkie_sim_host::{Random, clock};
 
@@ -14,6 +14,8 @@ use crate::{
     executor::{self, Node},
     net, record,
     scenario::{Fault, Kind, Nodes, Publish, bytes_a_second, transaction_bytes},
+    spread::HandedIn,
+    topology::Edge,
 };
 
 /// Something that is done to the nodes.
@@ -111,7 +113,13 @@ impl Run {
                 };
                 Effect::Line(choose(nodes), line)
             }
-            Fault::NoInbound { nodes, .. } => Effect::NoInbound(choose(nodes)),
+            Fault::NoInbound { at, nodes, .. } => {
+                let nodes = choose(nodes);
+                if at.is_zero() {
+                    lead_outwards(&mut self.edges, &nodes);
+                }
+                Effect::NoInbound(nodes)
+            }
             Fault::Skew { nodes, seconds, .. } => {
                 #[allow(
                     clippy::cast_possible_truncation,
@@ -143,7 +151,7 @@ impl Run {
                         known: None,
                         transaction_bytes: transaction_bytes(),
                     };
-                    self.publish(&lies, &[*liar], true, random);
+                    self.publish(&lies, &[*liar], None, random);
                 }
                 return self.liars.extend(nodes);
             }
@@ -264,13 +272,15 @@ impl Run {
             pool: None,
         }
         .id(&item);
-        self.shared.borrow_mut().spreads.published(
+        let handed_in = HandedIn {
             by,
-            made.kind,
-            item.data().len(),
-            &id,
-            clock::now(),
-        );
+            kind: made.kind,
+            bytes: item.data().len(),
+            at: clock::now(),
+            publication: made.publication,
+        };
+        let spreads = &mut self.shared.borrow_mut().spreads;
+        spreads.published(handed_in, &id);
         let shared = Rc::clone(&self.shared);
         executor::spawn(Some(by), async move {
             let outcome = match (selkie, plain) {
@@ -281,33 +291,31 @@ impl Run {
                 (None, Some(plain)) => plain.submit(item).await,
                 (None, None) => return,
             };
+            let mut shared = shared.borrow_mut();
             match outcome {
-                Ok(()) => shared.borrow_mut().spreads.taken(&id),
+                Ok(()) => shared.spreads.answered(&id, true),
                 Err(error) => {
                     let words = format!("node {by}: {error}");
                     record::event(by, &words);
-                    shared.borrow_mut().not_taken.push(words);
+                    shared.spreads.answered(&id, false);
+                    shared.not_taken.push(words);
                 }
             }
         });
     }
 
-    /// Items at random moments, each of one of these nodes.
+    /// The items of a publication of the scenario, or a liar's, each of one of these nodes.
     pub(super) fn publish(
         &mut self,
         publish: &Publish,
         from: &[Node],
-        lies: bool,
+        publication: Option<usize>,
         random: &mut Random,
     ) {
-        let mut at = publish.start;
-        while !from.is_empty() {
-            // The pauses of a Poisson process.
-            let pause = -(1.0 - random.unit()).ln() / publish.per_second;
-            at += Duration::from_secs_f64(pause);
-            if at >= publish.end {
-                return;
-            }
+        if from.is_empty() {
+            return;
+        }
+        for at in moments(publish, random) {
             let by = from[random.index(from.len())];
             let made = Made {
                 kind: publish.kind,
@@ -317,16 +325,69 @@ impl Run {
                     transaction_bytes: publish.transaction_bytes,
                 }),
                 seed: random.next_u64(),
-                lies,
+                publication,
             };
             self.deeds.waiting.push((at, Deed::Publish(by, made)));
         }
     }
 }
 
+/// Who takes no connections from the start dials whom it knows: else it might never have a peer.
+fn lead_outwards(edges: &mut [Edge], nodes: &BTreeSet<Node>) {
+    for (one, other) in edges {
+        if nodes.contains(other) && !nodes.contains(one) {
+            std::mem::swap(one, other);
+        }
+    }
+}
+
+/// When items are made: at the start, so that no publication makes none by chance, and from then on with the pauses of a Poisson process.
+fn moments(publish: &Publish, random: &mut Random) -> Vec<Duration> {
+    let mut at = publish.start;
+    let mut moments = Vec::new();
+    while at < publish.end {
+        moments.push(at);
+        let pause = -(1.0 - random.unit()).ln() / publish.per_second;
+        at += Duration::from_secs_f64(pause);
+    }
+    moments
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_takes_no_connections_dials_whom_it_knows() {
+        let mut edges = [(0, 2), (2, 1), (0, 1), (3, 2)];
+        lead_outwards(&mut edges, &[2, 3].into());
+        assert_eq!(edges, [(2, 0), (2, 1), (0, 1), (3, 2)]);
+    }
+
+    #[test]
+    fn no_publication_makes_nothing_by_chance() {
+        let second = Duration::from_secs(1);
+        let publish = Publish {
+            kind: Kind::Block,
+            from: Nodes::All,
+            start: 6 * second,
+            end: 10 * second,
+            per_second: 0.5,
+            bytes: 100,
+            known: None,
+            transaction_bytes: 400,
+        };
+        let count = 1_000;
+        let mut all = 0;
+        for seed in 0..count {
+            let moments = moments(&publish, &mut Random::new(seed));
+            assert_eq!(moments.first(), Some(&publish.start), "seed {seed}");
+            assert!(moments.iter().all(|at| *at < publish.end));
+            all += moments.len();
+        }
+        // The first, and two more on average.
+        assert!((2_800..3_200).contains(&all), "{all}");
+    }
 
     #[test]
     fn what_ends_at_a_moment_ends_after_what_begins_then() {

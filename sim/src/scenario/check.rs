@@ -216,12 +216,14 @@ impl Scenario {
     fn check_musts(&self) -> Checked {
         let must = &self.must;
         part("must.taken", must.taken)?;
-        part("must.kept", must.kept.unwrap_or_default())?;
-        self.check_limits("must", &must.limits(), None)?;
+        let limits = must.limits();
+        parts("must", &limits)?;
+        let is_shown = limits.is_empty() || !self.publish.is_empty();
+        hold("must", is_shown, || {
+            "nothing is published, of which that could hold".to_owned()
+        })?;
         for kind in Kind::ALL {
-            if let Some(limits) = must.of(kind) {
-                self.check_limits(&format!("must.{}", kind.name()), limits, Some(kind))?;
-            }
+            self.check_kind(kind)?;
         }
         if let Some(banned) = must.liars_banned {
             part("must.liars_banned", banned)?;
@@ -259,24 +261,32 @@ impl Scenario {
         Ok(())
     }
 
-    fn check_limits(&self, at: &str, limits: &Limits, kind: Option<Kind>) -> Checked {
-        part(
-            &format!("{at}.delivered"),
-            limits.delivered.unwrap_or_default(),
-        )?;
-        if limits.is_empty() {
+    /// What must hold of one kind, and that its deliveries have the time that they may take: else none is ever judged.
+    fn check_kind(&self, kind: Kind) -> Checked {
+        let (name, must) = (kind.name(), &self.must);
+        let of_kind = || self.publish.iter().filter(|each| each.kind == kind);
+        let own = must.of(kind);
+        if let Some(limits) = own {
+            let field = format!("must.{name}");
+            parts(&field, limits)?;
+            hold(&field, of_kind().next().is_some(), || {
+                format!("no {name} is published, of which that could hold")
+            })?;
+        }
+        let has_own = own.is_some_and(|limits| limits.within.is_some());
+        if !has_own && !must.asks_of(kind) {
             return Ok(());
         }
-        let most = limits.within.unwrap_or(self.must.within);
-        within(&format!("{at}.within"), most, self.duration)?;
-        let is_published = self
-            .publish
-            .iter()
-            .any(|publish| kind.is_none_or(|kind| kind == publish.kind));
-        hold(at, is_published, || {
-            let what = kind.map_or("nothing".to_owned(), |kind| format!("no {}", kind.name()));
-            format!("{what} is published, of which that could hold")
-        })
+        let field = if has_own {
+            format!("must.{name}.within")
+        } else {
+            "must.within".to_owned()
+        };
+        for publish in of_kind() {
+            let left = self.duration.saturating_sub(publish.start);
+            within(&field, must.within(kind), left)?;
+        }
+        Ok(())
     }
 
     fn size(&self, field: &str, bytes: usize) -> Checked {
@@ -306,10 +316,18 @@ fn part(field: &str, part: f64) -> Checked {
     })
 }
 
-/// A delivery that may take longer than the run is never judged.
-fn within(field: &str, within: Duration, duration: Duration) -> Checked {
-    hold(field, !within.is_zero() && within <= duration, || {
-        format!("{within:?} is not from 1 ns to the duration ({duration:?})")
+fn parts(field: &str, limits: &Limits) -> Checked {
+    part(
+        &format!("{field}.delivered"),
+        limits.delivered.unwrap_or_default(),
+    )?;
+    part(&format!("{field}.kept"), limits.kept.unwrap_or_default())
+}
+
+/// What may take longer than the run still lasts is never judged.
+fn within(field: &str, within: Duration, left: Duration) -> Checked {
+    hold(field, !within.is_zero() && within <= left, || {
+        format!("{within:?} is not from 1 ns to what is left of the run then ({left:?})")
     })
 }
 

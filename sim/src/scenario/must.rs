@@ -57,6 +57,8 @@ pub struct Must {
 pub struct Limits {
     /// As for all.
     pub delivered: Option<f64>,
+    /// As for all.
+    pub kept: Option<f64>,
     /// What is in time. **Default:** as for all.
     #[serde(with = "humantime_serde")]
     pub within: Option<Duration>,
@@ -111,6 +113,7 @@ impl Must {
     pub(crate) fn limits(&self) -> Limits {
         Limits {
             delivered: self.delivered,
+            kept: self.kept,
             within: Some(self.within),
             p90: self.p90,
             p99: self.p99,
@@ -127,6 +130,12 @@ impl Must {
         }
     }
 
+    /// Whether something is asked of the deliveries of this kind.
+    pub(crate) fn asks_of(&self, kind: Kind) -> bool {
+        let of_kind = self.of(kind).is_some_and(|limits| !limits.is_empty());
+        of_kind || !self.limits().is_empty()
+    }
+
     /// What is in time for this kind.
     pub(crate) fn within(&self, kind: Kind) -> Duration {
         let own = self.of(kind).and_then(|limits| limits.within);
@@ -135,9 +144,9 @@ impl Must {
 }
 
 impl Limits {
-    /// Whether nothing is asked.
+    /// Whether nothing is asked; what is in time alone asks for nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        let asks = self.delivered.is_some() || self.max_hops.is_some();
-        !asks && self.p90.is_none() && self.p99.is_none()
+        let asks = self.delivered.is_some() || self.kept.is_some();
+        !asks && self.max_hops.is_none() && self.p90.is_none() && self.p99.is_none()
     }
 }

@@ -162,6 +162,33 @@ fn what_is_wrong_is_named_with_its_value() {
             "transaction = { within = \"0s\", p90 = \"1s\" }",
             &["must.transaction.within", "0ns"],
         ),
+        // A time alone makes items judged or not.
+        (
+            "delivered = 1.0",
+            "delivered = 1.0\ntransaction = { within = \"2m\" }",
+            &["must.transaction.within", "120s"],
+        ),
+        (
+            "delivered = 1.0",
+            "delivered = 1.0\nvote = { within = \"2s\" }",
+            &["must.vote", "no vote is published"],
+        ),
+        (
+            "delivered = 1.0",
+            "kept = 1.0\nwithin = \"2m\"",
+            &["must.within", "120s"],
+        ),
+        // The run is over before what is made at the start is due.
+        (
+            "delivered = 1.0",
+            "delivered = 1.0\nwithin = \"51s\"",
+            &["must.within", "51s", "50s"],
+        ),
+        (
+            "delivered = 1.0",
+            "transaction = { kept = 2.0 }",
+            &["must.transaction.kept", "2 is not"],
+        ),
         (
             "delivered = 1.0",
             "transaction = { hops = 3 }",

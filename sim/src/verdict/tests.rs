@@ -1,13 +1,20 @@
 use selkie::{ItemId, Keypair, PeerId};
 
 use super::*;
-use crate::{net::Sent, peering::Peering, run::Span, scenario::PeersBy, spread::Spreads};
+use crate::{
+    net::Sent,
+    peering::Peering,
+    run::Span,
+    scenario::{Nodes, PeersBy},
+    spread::{HandedIn, Spreads},
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What a run has shown; at first nothing but three honest nodes for a minute.
 struct Shown {
     must: Must,
+    publish: Vec<Publish>,
     ran: Vec<Vec<Span>>,
     liars: BTreeSet<Node>,
     spreads: Spreads,
@@ -29,6 +36,7 @@ impl Shown {
         let wanted = must.peers.as_ref().map_or(0, |peers| peers.count);
         Self {
             must,
+            publish: Vec::new(),
             ran: vec![vec![(Duration::ZERO, None)]; 3],
             liars: BTreeSet::new(),
             spreads,
@@ -42,13 +50,43 @@ impl Shown {
 
     /// Node 0 publishes one at ten seconds, which came to the others after so many milliseconds.
     fn item(mut self, kind: Kind, name: &[u8], took: &[u64]) -> Self {
-        let id = ItemId::sha256(name);
-        self.spreads.published(0, kind, 500, &id, 10 * SECOND);
-        self.spreads.taken(&id);
+        let id = self.hand_in(0, kind, name, 10 * SECOND);
+        self.spreads.answered(&id, true);
         for (node, took) in (1..).zip(took) {
             let at = 10 * SECOND + Duration::from_millis(*took);
             self.spreads.came(node, self.peers[0], &id, at);
         }
+        self
+    }
+
+    /// An item of the publication of its kind, which this node has not answered yet.
+    fn hand_in(&mut self, by: Node, kind: Kind, name: &[u8], at: Duration) -> ItemId {
+        let id = ItemId::sha256(name);
+        let publications = &self.publish;
+        let publication = publications.iter().position(|publish| publish.kind == kind);
+        let item = HandedIn {
+            by,
+            kind,
+            bytes: 500,
+            at,
+            publication,
+        };
+        self.spreads.published(item, &id);
+        id
+    }
+
+    /// That should be published.
+    fn publishes(mut self, kind: Kind) -> Self {
+        self.publish.push(Publish {
+            kind,
+            from: Nodes::All,
+            start: 10 * SECOND,
+            end: 50 * SECOND,
+            per_second: 1.0,
+            bytes: 500,
+            known: None,
+            transaction_bytes: 400,
+        });
         self
     }
 
@@ -75,6 +113,7 @@ impl Shown {
         let items = self.spreads.judged(|item| due.nodes(item));
         let deliveries = Deliveries::of(&items, None, &due);
         let seen = Seen {
+            publish: &self.publish,
             nodes: &nodes,
             items: &items,
             deliveries: &deliveries,
@@ -133,11 +172,114 @@ fn what_a_node_does_not_take_is_told_and_may_be_allowed() {
             must.kept = Some(1.0);
         });
         let mut shown = Shown::new(must).item(Kind::Block, b"b", &[1, 1]);
-        let refused = ItemId::sha256(b"refused");
-        let spreads = &mut shown.spreads;
-        spreads.published(1, Kind::Block, 5, &refused, 10 * SECOND);
+        let refused = shown.hand_in(1, Kind::Block, b"refused", 10 * SECOND);
+        shown.spreads.answered(&refused, false);
         assert_eq!(shown.broken(), broken);
     }
+}
+
+#[test]
+fn each_publication_makes_an_item_that_is_judged() {
+    let shown = || {
+        let must = must(|must| must.vote = Some(votes_within(20 * SECOND)));
+        let shown = Shown::new(must).publishes(Kind::Block);
+        shown.publishes(Kind::Vote).item(Kind::Vote, b"v", &[1, 1])
+    };
+    assert_eq!(shown().broken(), ["publish[0]"]);
+    let good = shown().item(Kind::Block, b"b", &[1, 1]);
+    assert!(good.broken().is_empty());
+    // Of the one the run's end is too near; of the other nothing is asked but that it is taken.
+    let mut late = Shown::new(shown().must)
+        .publishes(Kind::Block)
+        .publishes(Kind::Vote);
+    for kind in [Kind::Block, Kind::Vote] {
+        let id = late.hand_in(0, kind, kind.name().as_bytes(), 55 * SECOND);
+        late.spreads.answered(&id, true);
+    }
+    let verdicts = late.verdicts();
+    let broken: Vec<_> = verdicts.iter().filter(|each| !each.holds).collect();
+    let names: Vec<_> = broken.iter().map(|each| each.what.as_str()).collect();
+    assert_eq!(names, ["publish[1]", "vote.due"]);
+    assert_eq!(broken[0].found, "0 of 1 items");
+}
+
+fn votes_within(within: Duration) -> Limits {
+    Limits {
+        delivered: Some(1.0),
+        within: Some(within),
+        ..Limits::default()
+    }
+}
+
+#[test]
+fn whether_it_was_taken_is_asked_of_each_item_that_has_an_answer() {
+    // One at the end, one of a publisher that crashes: both have said no.
+    for (by, at) in [(0, 55), (1, 10)] {
+        let mut shown = Shown::new(Must::default());
+        shown.ran[1] = vec![(Duration::ZERO, Some(12 * SECOND))];
+        let id = shown.hand_in(by, Kind::Vote, b"v", at * SECOND);
+        shown.spreads.answered(&id, false);
+        assert_eq!(shown.broken(), ["taken"], "node {by}");
+    }
+    // Who ran on and has not answered has not taken it; who crashed before that may have.
+    let mut silent = Shown::new(Must::default());
+    silent.hand_in(0, Kind::Vote, b"v", 10 * SECOND);
+    assert_eq!(silent.broken(), ["taken"]);
+    let mut crashed = Shown::new(Must::default()).publishes(Kind::Vote);
+    crashed.ran[1] = vec![(Duration::ZERO, Some(12 * SECOND))];
+    crashed.hand_in(1, Kind::Vote, b"v", 10 * SECOND);
+    // Where nobody answered at all, nothing was shown.
+    assert_eq!(crashed.broken(), ["publish[0]", "answered"]);
+}
+
+#[test]
+fn what_is_kept_of_nothing_is_not_kept() {
+    let shown = || Shown::new(must(|must| must.kept = Some(1.0)));
+    assert_eq!(shown().broken(), ["due"]);
+    let mut refused = shown();
+    refused.must.taken = 0.0;
+    let id = refused.hand_in(0, Kind::Vote, b"v", 10 * SECOND);
+    refused.spreads.answered(&id, false);
+    assert_eq!(refused.broken(), ["promised"]);
+}
+
+#[test]
+fn each_kind_may_keep_a_part_of_its_own() {
+    let must = must(|must| {
+        let kept = |part| Limits {
+            kept: Some(part),
+            ..Limits::default()
+        };
+        must.transaction = Some(kept(1.0));
+        must.vote = Some(kept(0.5));
+    });
+    for (which, broken) in [
+        (Kind::Vote, [].as_slice()),
+        (Kind::Transaction, &["transaction.kept"]),
+    ] {
+        let mut shown = Shown::new(must.clone());
+        for kind in [Kind::Vote, Kind::Transaction] {
+            let to_all: &[u64] = if kind == which { &[1] } else { &[1, 1] };
+            shown = shown.item(kind, kind.name().as_bytes(), to_all);
+        }
+        assert_eq!(shown.broken(), broken);
+    }
+}
+
+#[test]
+fn the_time_of_each_kind_is_told() {
+    let must = must(|must| {
+        must.delivered = Some(1.0);
+        must.vote = Some(votes_within(SECOND));
+    });
+    let shown = Shown::new(must).item(Kind::Vote, b"v", &[1, 1]);
+    let verdicts = shown.verdicts();
+    let wanted = |what: &str| {
+        let verdict = verdicts.iter().find(|verdict| verdict.what == what);
+        verdict.expect(what).wanted.as_str()
+    };
+    assert_eq!(wanted("delivered"), "100.00% within 10s, votes 1s");
+    assert_eq!(wanted("vote.delivered"), "100.00% within 1s");
 }
 
 #[test]

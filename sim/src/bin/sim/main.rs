@@ -19,11 +19,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selkie_sim::{
     Scenario,
     figures::Figures,
+    panicked_at,
     report::{Bytes, Report},
     run::run,
     scenario::Speaks,
     simulate,
 };
+
+use many::Brief;
 
 /// Runs real Selkie nodes in virtual time: a scenario, from a seed, and what must hold in it.
 #[derive(Parser)]
@@ -106,7 +109,17 @@ fn act(options: &Options) -> Outcome<bool> {
     if options.seeds > 1 || options.times() > 1 || options.shrink {
         return many::many(options, &file);
     }
-    let report = one(&scenario, options)?;
+    let report = match one(&scenario, options)? {
+        Ok(report) => report,
+        Err(failed) if options.brief => {
+            println!("{}", serde_json::to_string(&Brief::of_failed(failed.kind))?);
+            return Ok(false);
+        }
+        Err(failed) => {
+            let again = options.again(options.seed);
+            return Err(format!("{}; again: {again}", failed.words).into());
+        }
+    };
     if let Some(trace) = &options.trace {
         let file = std::io::BufWriter::new(std::fs::File::create(trace)?);
         serde_json::to_writer(file, &report)?;
@@ -115,16 +128,7 @@ fn act(options: &Options) -> Outcome<bool> {
         std::fs::write(page, report.html()?)?;
     }
     if options.brief {
-        let broken = report.verdicts.iter().filter(|verdict| !verdict.holds);
-        let broken: Vec<_> = broken.map(|verdict| verdict.what.as_str()).collect();
-        println!(
-            "{}",
-            serde_json::json!({
-                "hash": report.hash,
-                "broken": broken,
-                "figures": Figures::of(&report),
-            })
-        );
+        println!("{}", serde_json::to_string(&Brief::of(&report))?);
     } else {
         print!("{}", told(&scenario, &report));
         if !report.holds() {
@@ -196,6 +200,13 @@ impl Options {
         format!("./build.sh sim {}", self.arguments(name, seed).join(" "))
     }
 
+    /// What it takes beside that to run it as often, by the same programs.
+    fn repeated(&self) -> String {
+        let beside = self.beside.as_ref();
+        let beside = beside.map(|program| format!(" --beside {}", program.display()));
+        format!(" --times {}{}", self.times(), beside.unwrap_or_default())
+    }
+
     fn arguments(&self, scenario: &Path, seed: u64) -> Vec<String> {
         let mut arguments = vec![scenario.display().to_string()];
         arguments.extend(["--seed".to_owned(), seed.to_string()]);
@@ -206,8 +217,15 @@ impl Options {
     }
 }
 
+/// A run that did not come to its end.
+struct Failed {
+    /// Where it panicked, or the kind of its failure: the same for a smaller scenario that fails so.
+    kind: String,
+    words: String,
+}
+
 /// A run in this process, with a bar where somebody sees it.
-fn one(scenario: &Scenario, options: &Options) -> Outcome<Report> {
+fn one(scenario: &Scenario, options: &Options) -> Outcome<Result<Report, Failed>> {
     let target = if options.brief {
         ProgressDrawTarget::hidden()
     } else {
@@ -221,8 +239,12 @@ fn one(scenario: &Scenario, options: &Options) -> Outcome<Report> {
     let (scenario, progress) = (scenario.clone(), Arc::new(AtomicU64::new(0)));
     let (told, seed) = (Arc::clone(&progress), options.seed);
     let running = std::thread::spawn(move || {
-        simulate(seed, move |simulation| run(&scenario, simulation, &told))
-            .map_err(|failure| failure.to_string())
+        simulate(seed, move |simulation| run(&scenario, simulation, &told)).map_err(|failure| {
+            Failed {
+                kind: failure.kind().to_owned(),
+                words: failure.to_string(),
+            }
+        })
     });
     while !running.is_finished() {
         let milliseconds = progress.load(Ordering::Relaxed);
@@ -234,11 +256,13 @@ fn one(scenario: &Scenario, options: &Options) -> Outcome<Report> {
         std::thread::sleep(Duration::from_millis(50));
     }
     bar.finish_and_clear();
-    // Whoever panicked has said where.
-    let outcome = running
-        .join()
-        .map_err(|_| format!("the run ended in a panic; again: {}", options.again(seed)))?;
-    Ok(outcome?)
+    let outcome = running.join().unwrap_or_else(|_| {
+        let kind = format!("panic at {}", panicked_at().unwrap_or("an unknown place"));
+        // Whoever panicked has said why.
+        let words = format!("the run ended in a {kind}");
+        Err(Failed { kind, words })
+    });
+    Ok(outcome)
 }
 
 /// A verdict and a table.

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use selkie_sim::{figures::Figures, shrink::shrink};
+use selkie_sim::{figures::Figures, report::Report, shrink::shrink};
 use toml::Table;
 
 use crate::{Options, Outcome};
@@ -18,11 +18,37 @@ use crate::{Options, Outcome};
 const SHRINKING: usize = 60;
 
 /// What a run in a process of its own says.
-#[derive(Clone, serde::Deserialize)]
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Brief {
-    hash: String,
+    /// None where it did not come to its end.
+    hash: Option<String>,
+    /// What did not hold, or where or how it failed.
     pub(crate) broken: Vec<String>,
     pub(crate) figures: Option<Figures>,
+}
+
+impl Brief {
+    pub(crate) fn of(report: &Report) -> Self {
+        let broken = report.verdicts.iter().filter(|verdict| !verdict.holds);
+        Self {
+            hash: Some(report.hash.clone()),
+            broken: broken.map(|verdict| verdict.what.clone()).collect(),
+            figures: Some(Figures::of(report)),
+        }
+    }
+
+    pub(crate) fn of_failed(how: String) -> Self {
+        Self {
+            hash: None,
+            broken: vec![how],
+            figures: None,
+        }
+    }
+
+    /// Whether both are runs of one kind, as far as that can be told. What was measured (memory) may differ.
+    fn is_like(&self, other: &Self) -> bool {
+        self.hash == other.hash && (self.hash.is_some() || self.broken == other.broken)
+    }
 }
 
 /// All seeds that are asked for.
@@ -42,28 +68,23 @@ fn seeds(options: &Options) -> Outcome<Vec<u64>> {
 /// Runs them, and says what came of each, in order. Returns whether all hold, and are the same each time.
 pub(crate) fn many(options: &Options, file: &Path) -> Outcome<bool> {
     let seeds = seeds(options)?;
-    let times = options.times();
     let mut failed = Vec::new();
     let mut differ = Vec::new();
     each(options, file, &seeds, |seed, runs| {
+        println!("seed {seed}: {}", told(runs));
         let first = &runs[0];
-        let mut line = format!("seed {seed}: {}, hash {}", said(first), short(&first.hash));
-        let others = runs.iter().filter(|run| run.hash != first.hash).count();
-        if others > 0 {
-            line.push_str(&format!(", ANOTHER in {others} of {} runs", runs.len()));
+        if runs.iter().any(|run| !run.is_like(first)) {
             differ.push(seed);
-        } else if times == 2 {
-            line.push_str(", the same twice");
-        } else if times > 2 {
-            line.push_str(&format!(", the same {times} times"));
         }
-        println!("{line}");
-        if !first.broken.is_empty() {
-            failed.push((seed, first.broken.clone()));
+        if let Some(run) = runs.iter().find(|run| !run.broken.is_empty()) {
+            failed.push((seed, run.broken.clone()));
         }
     })?;
     for (seed, _) in &failed {
         println!("again: {}", options.again(*seed));
+    }
+    for seed in &differ {
+        println!("again: {}{}", options.again(*seed), options.repeated());
     }
     let different = if differ.is_empty() {
         String::new()
@@ -76,6 +97,23 @@ pub(crate) fn many(options: &Options, file: &Path) -> Outcome<bool> {
         smaller(options, file, *seed, broken)?;
     }
     Ok(failed.is_empty() && differ.is_empty())
+}
+
+/// A seed's runs, in words.
+fn told(runs: &[Brief]) -> String {
+    let (first, times) = (&runs[0], runs.len());
+    let hash = first.hash.as_deref().map(short);
+    let mut line = format!("{}, hash {}", said(first), hash.unwrap_or("none"));
+    let others = runs.iter().filter(|run| !run.is_like(first)).count();
+    line.push_str(&match times {
+        _ if others > 0 => format!(", ANOTHER in {others} of {times} runs"),
+        // Without hashes nobody can say that they were the same.
+        _ if hash.is_none() => String::new(),
+        1 => String::new(),
+        2 => ", the same twice".to_owned(),
+        _ => format!(", the same {times} times"),
+    });
+    line
 }
 
 fn said(run: &Brief) -> String {
@@ -160,11 +198,8 @@ pub(crate) fn child(program: Option<&Path>, arguments: &[String]) -> Outcome<Bri
         .output()
         .map_err(|error| format!("{}: {error}", program.display()))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    Ok(serde_json::from_str(&text).unwrap_or_else(|_| Brief {
-        hash: "none".to_owned(),
-        broken: vec![format!("it ended with {}", output.status)],
-        figures: None,
-    }))
+    let ended = || Brief::of_failed(format!("it ended with {}", output.status));
+    Ok(serde_json::from_str(&text).unwrap_or_else(|_| ended()))
 }
 
 /// Looks for a smaller scenario that breaks one of these too, and writes it to a file.
@@ -198,4 +233,50 @@ fn smaller(options: &Options, file: &Path, seed: u64, broken: &[String]) -> Outc
         place.display()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    fn ended(hash: &str) -> Brief {
+        Brief {
+            hash: Some(hash.to_owned()),
+            broken: Vec::new(),
+            figures: None,
+        }
+    }
+
+    fn failed(how: &str) -> Brief {
+        Brief::of_failed(how.to_owned())
+    }
+
+    #[test]
+    fn runs_without_a_hash_are_never_told_to_be_the_same() {
+        let [stuck, panic] = ["stuck", "panic at a.rs:3"].map(failed);
+        let twice = |one: &Brief, other: &Brief| told(&[one.clone(), other.clone()]);
+        let hashed = ended("abc");
+        assert_eq!(twice(&hashed, &hashed), "holds, hash abc, the same twice");
+        assert_eq!(twice(&stuck, &stuck), "BROKEN: stuck, hash none");
+        let another = "ANOTHER in 1 of 2 runs";
+        for (one, other) in [(&stuck, &panic), (&hashed, &stuck), (&stuck, &hashed)] {
+            let told = twice(one, other);
+            assert!(told.ends_with(another), "{told}");
+        }
+        let told = told(&[hashed.clone(), hashed, ended("abd")]);
+        assert_eq!(told, "holds, hash abc, ANOTHER in 1 of 3 runs");
+    }
+
+    #[test]
+    fn what_differs_is_run_again_as_often_and_by_the_same_programs() {
+        let options = |arguments: &[&str]| {
+            let all = ["sim", "small"].iter().chain(arguments);
+            Options::try_parse_from(all).expect("they are right")
+        };
+        assert_eq!(options(&["--twice"]).repeated(), " --times 2");
+        let beside = options(&["--times", "9", "--beside", "a/sim"]).repeated();
+        assert_eq!(beside, " --times 9 --beside a/sim");
+    }
 }
