@@ -546,7 +546,7 @@ proptest! {
         let [pushed, knows, asks] = [(); 3].map(|()| PeerId::random());
         let now = crate::platform::now();
         let roomy = TreeConfig { max_log_bytes: 64 << 20, ..TreeConfig::default() };
-        let mut tree = Plumtree::new(roomy, &[7; 16]);
+        let mut tree = Plumtree::new(roomy.clone(), &[7; 16]);
         for peer in [pushed, knows, asks] {
             tree.connected(peer, now);
         }
@@ -558,8 +558,11 @@ proptest! {
         }
         tree.on_fetch(asks, &fetch(&items.iter().collect::<Vec<_>>()), now);
         for (peer, all) in [(pushed, true), (knows, false), (asks, true)] {
-            let mut came = 0;
-            while let Some(out) = tree.next(peer, None, now) {
+            // A long item goes in a batch of its own, with the next push.
+            let pause = if peer == asks { Duration::ZERO } else { roomy.push_interval };
+            let (mut came, mut at) = (0, now);
+            while let Some(out) = tree.next(peer, None, at) {
+                at += pause;
                 let mut bytes = out.bytes;
                 while !bytes.is_empty() {
                     let length = prost::decode_length_delimiter(&mut bytes).expect("its length");

@@ -6,7 +6,7 @@
 //!
 //! Bounds: `max_bytes` of items, with their overhead, as soon as those that came together are all here. What everybody has had time for leaves
 //! first, the eldest of it, so that what was brought long ago takes no room from who brings something now; then the eldest of whoever has most
-//! here. What just came together stays, since nobody can have read it. Beside them, what of a batch was
+//! here. What just came together stays, since nobody can have read it, unless it is over a quarter of the room. Beside them, what of a batch was
 //! encoded: as much again as its items at most. A peer that reads so slowly that batches were still to come misses them
 //! here, which is told ([`super::overtaken`]); transactions it finds by reconciliation.
 
@@ -19,6 +19,7 @@ use std::{
 
 use bytes::Bytes;
 
+use super::long::LONG;
 use crate::{
     chain::ShortId,
     keyed::Keyed,
@@ -37,6 +38,8 @@ const URGENT_BATCH_BYTES: usize = 4 << 10;
 /// Beside its bytes, what an entry costs here, about; and a batch.
 const OVERHEAD: usize = 128;
 const BATCH_OVERHEAD: usize = 256;
+/// What a source just brought pushes out others' while all that is here of it is at most this part of the room.
+const SHIELDED: usize = 4;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -188,7 +191,8 @@ impl Log {
         queue.map_or(0, |queue| queue.end().saturating_sub(1))
     }
 
-    /// Adds an entry; those of one source that come within the patience share a batch. [`Self::trim`] is to follow the last of those that
+    /// Adds an entry; those of one source that come within the patience share a batch, but for a long one, which all are pushed as it is.
+    /// [`Self::trim`] is to follow the last of those that
     /// come together.
     pub(super) fn append(&mut self, source: Source, entry: Entry, now: Instant) {
         self.last_at = Some(now);
@@ -204,6 +208,7 @@ impl Log {
         let open = |batch: &Batch| {
             !batch.taken.get()
                 && batch.bytes < full
+                && entry.data.len() <= LONG
                 && batch.entries.len() < MAX_BATCH
                 && now.duration_since(batch.at) <= patience
         };
@@ -238,7 +243,7 @@ impl Log {
     }
 
     /// Keeps no more than there is room for. What has come of a source from its batch with this number on stays as long as there is
-    /// anything else.
+    /// anything else and the source has at most its part of the room ([`SHIELDED`]): beyond that it pushes out nothing of others that is fresh.
     pub(super) fn trim(&mut self, source: Source, since: u64) {
         while self.bytes > self.max_bytes
             && let Some(place) = self.gives_way(source, since)
@@ -252,7 +257,9 @@ impl Log {
         let queues = self.queues.iter().enumerate();
         let fronts = queues.filter_map(|(place, queue)| {
             let front = queue.batches.front()?;
-            let may_go = place != source.index() || queue.first < since;
+            let is_shielded = place == source.index() && queue.first >= since;
+            let is_much = queue.bytes > self.max_bytes / SHIELDED && queue.batches.len() > 1;
+            let may_go = !is_shielded || is_much;
             may_go.then_some((place, queue, front))
         });
         let due = fronts.max_by_key(|(_, queue, front)| {
@@ -603,16 +610,18 @@ mod tests {
             append(&mut log, source, entry(number, 300), now);
         }
         let (source, since) = (Source::at(100), log.last_of(Source::at(100)));
-        for number in 0..200 {
+        for number in 0..40 {
             log.append(source, entry(10_000 + number, 300), now);
         }
         log.trim(source, since);
         assert!(log.bytes <= 100_000 && queue(&log, source).first() == 0);
-        // More than there is room for is too much all the same.
+        // Much more pushes out nothing of others that is fresh.
         for number in 0..1000 {
             log.append(source, entry(20_000 + number, 300), now);
         }
         log.trim(source, since);
         assert!(log.bytes <= 100_000 && queue(&log, source).first() > 0);
+        let others = (0..20).map(|at| queue(&log, Source::at(at)).bytes);
+        assert!(others.sum::<usize>() > 70_000);
     }
 }

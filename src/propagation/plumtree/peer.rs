@@ -208,8 +208,8 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
     }
 }
 
-/// What a peer has not been pushed yet, and does not have. A batch with a long item goes alone and with all that is in it, so that all who
-/// are pushed it share its bytes.
+/// What a peer has not been pushed yet, and does not have. A long item, which is a batch of its own, goes alone, so that all who are pushed
+/// it share its bytes.
 pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     let (mut frames, mut items, mut payload) = (Vec::new(), 0, 0);
     let known = bit(peer.place);
@@ -224,7 +224,7 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
         };
         let count = unknown().count();
         let bytes = || unknown().map(|entry| entry.data.len()).sum::<usize>();
-        let frame = if count == batch.entries.len() || bytes() > LONG {
+        let frame = if count == batch.entries.len() {
             payload += batch.bytes();
             batch.frame()
         } else if count > 0 {

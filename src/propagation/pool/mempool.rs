@@ -6,7 +6,7 @@
 //! there are. Order within a class is not worth more: its fee rates are within a quarter of each other.
 //!
 //! When the pool is full, somebody of the lowest class leaves for a newcomer of that class or a higher one: the eldest, if it has been there for
-//! [`OLD`], so that who once filled the pool takes no room from who comes now; else the eldest of the source that
+//! [`OLD`] and the newcomer's source has no quarter of the class yet, so that who once filled the pool takes no room from who comes now; else the eldest of the source that
 //! has most in there, so that who floods pushes out what it brought itself. A newcomer
 //! that pays less than all is refused ([`super::Seen`] says how long what left or found no room is remembered). Among equals the newcomer wins, because otherwise a chain without fees would
 //! come to a halt with the first full pool.
@@ -199,7 +199,7 @@ impl Mempool {
         }
         let fee_rate = fee_rate(fee, data.len());
         let (class, cost) = (class_of(fee_rate), cost(&data));
-        if !self.make_room((class, cost), now, evicted) {
+        if !self.make_room(source, (class, cost), now, evicted) {
             return Insertion::Refused;
         }
         let pooled = Pooled {
@@ -325,6 +325,7 @@ impl Mempool {
     /// Evicts until a newcomer fits; false and nothing evicted where it must not.
     fn make_room(
         &mut self,
+        source: Source,
         (class, cost): (Class, usize),
         now: Instant,
         mut evicted: impl FnMut(ShortId),
@@ -348,7 +349,7 @@ impl Mempool {
         let old = now.checked_sub(OLD);
         while self.bytes > limit {
             let lowest = self.classes.taken().next();
-            let due = lowest.and_then(|(_, payers)| payers.gives_way(old));
+            let due = lowest.and_then(|(_, payers)| payers.gives_way(source, old));
             let Some(pooled) = due.and_then(|due| self.unlink(due)) else {
                 return false;
             };

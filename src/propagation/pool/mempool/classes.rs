@@ -9,6 +9,9 @@ use std::cmp::Reverse;
 use super::Place;
 use crate::{platform::Instant, propagation::source::Source};
 
+/// Who has more than this part of a class makes room for its newcomers itself.
+const MUCH: usize = 4;
+
 /// A class of fee rates; a higher one pays more.
 pub(super) type Class = u8;
 
@@ -123,8 +126,12 @@ impl Payers {
         self.queues.iter().map(|queue| queue.eldest)
     }
 
-    /// Who leaves for a newcomer: the eldest of all if it came before this moment, else the eldest of the source that has most.
-    pub(super) fn gives_way(&self, old: Option<Instant>) -> Option<Place> {
+    /// Who leaves for a newcomer of this source: the eldest of all if it came before this moment, else the eldest of the source that has
+    /// most. A source that has much already ([`MUCH`]) pushes out nobody for being old.
+    pub(super) fn gives_way(&self, newcomer: Source, old: Option<Instant>) -> Option<Place> {
+        let own = self.queues.iter().find(|queue| queue.source == newcomer);
+        let has_much = own.is_some_and(|own| own.bytes > self.bytes / MUCH);
+        let old = old.filter(|_| !has_much);
         let due = self.queues.iter().max_by_key(|queue| {
             let is_old = old.is_some_and(|old| queue.since < old);
             (is_old.then_some(Reverse(queue.since)), queue.bytes)

@@ -114,11 +114,32 @@ fn who_filled_the_pool_once_takes_no_room_from_who_comes_now() {
         insert(u8::try_from(number % 127).expect("small"), number, now);
     }
     let later = now + Duration::from_secs(30 * 60);
-    for number in 20_000..21_000 {
+    for number in 20_000..20_700 {
         insert(127, number, later);
     }
     let is_here = |number| pool.get(&transaction(number, 100).0).is_some();
-    assert!((20_000..21_000).all(is_here));
+    assert!((20_000..20_700).all(is_here));
+}
+
+#[test]
+fn who_floods_for_long_pushes_out_nothing_old_of_others() {
+    let (mut pool, now) = (pool(1 << 20), crate::platform::now());
+    let minutes = |minutes: u64| now + Duration::from_secs(60 * minutes);
+    let mut insert = |place, number, at| {
+        let (key, data) = transaction(number, 100);
+        pool.insert_of(Source::at(place), (key, data, 1), at, |_| {});
+    };
+    for number in 0..100 {
+        insert(1, number, now);
+    }
+    for number in 20_000..32_800 {
+        insert(2, number, minutes(4));
+    }
+    for number in 40_000..41_000 {
+        insert(2, number, minutes(6));
+    }
+    let is_here = |number| pool.get(&transaction(number, 100).0).is_some();
+    assert!((0..100).all(is_here));
 }
 
 #[test]
