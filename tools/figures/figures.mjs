@@ -8,103 +8,73 @@
 // A figure is kept as { value, unit, target, met, baseline, baseline_name, commit, machine, command }. What a bench no longer
 // measures stays until it is taken out by hand.
 
-import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { arch, cpus } from "node:os";
-import { fileURLToPath } from "node:url";
-import { tables } from "./tables.mjs";
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { arch, cpus } from 'node:os'
+import { fileURLToPath } from 'node:url'
+import { tables } from './tables.mjs'
 
-const DOCUMENTS = [
-  "README.md",
-  "docs/attacks.md",
-  "docs/performance.md",
-  "docs/spec-map.md",
-];
-const MARKED = /(<!-- figures:([\w-]+) -->)(.*?)(<!-- \/figures -->)/gs;
+const DOCUMENTS = ['README.md', 'docs/attacks.md', 'docs/performance.md', 'docs/spec-map.md']
+const MARKED = /(<!-- figures:([\w-]+) -->)(.*?)(<!-- \/figures -->)/gs
 
-const at = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url));
-const readJson = (path) => JSON.parse(readFileSync(at(path), "utf8"));
+const at = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+const readJson = (path) => JSON.parse(readFileSync(at(path), 'utf8'))
 
 /** The figures with a bench's rows in them. */
 export function taken(figures, group, rows, source) {
-  const kept = { ...figures[group] };
-  for (const { name, ratio, ...row } of rows)
-    kept[name] = { ...row, ...source };
-  return { ...figures, [group]: kept };
+  const kept = { ...figures[group] }
+  for (const { name, ratio, ...row } of rows) kept[name] = { ...row, ...source }
+  return { ...figures, [group]: kept }
 }
 
 /** A document with everything between its markers written anew. */
 export function written(document, figures, templates = tables) {
   const figure = (group, name) => {
-    const found = figures[group]?.[name];
-    if (!found)
-      throw new Error(`docs/figures.json has no "${name}" of ${group}`);
-    return found;
-  };
-  const marks = document.match(/<!-- \/?figures/g)?.length ?? 0;
-  let used = 0;
+    const found = figures[group]?.[name]
+    if (!found) throw new Error(`docs/figures.json has no "${name}" of ${group}`)
+    return found
+  }
+  const marks = document.match(/<!-- \/?figures/g)?.length ?? 0
+  let used = 0
   const result = document.replace(MARKED, (_, begin, name, between, end) => {
-    used += 2;
-    if (!templates[name])
-      throw new Error(`tools/figures/tables.mjs has no "${name}"`);
-    return begin + templates[name](figure, figures) + end;
-  });
-  if (marks !== used) throw new Error("a marker of figures has no other half");
-  return result;
+    used += 2
+    if (!templates[name]) throw new Error(`tools/figures/tables.mjs has no "${name}"`)
+    return begin + templates[name](figure, figures) + end
+  })
+  if (marks !== used) throw new Error('a marker of figures has no other half')
+  return result
 }
 
 function machine() {
-  const release = existsSync("/etc/os-release")
-    ? readFileSync("/etc/os-release", "utf8")
-    : "";
-  const system =
-    /^PRETTY_NAME="?([^"(\n]*)/m.exec(release)?.[1].trim() ?? process.platform;
-  return `${cpus().length} cores, ${arch()}, ${system}`;
+  const release = existsSync('/etc/os-release') ? readFileSync('/etc/os-release', 'utf8') : ''
+  const system = /^PRETTY_NAME="?([^"(\n]*)/m.exec(release)?.[1].trim() ?? process.platform
+  return `${cpus().length} cores, ${arch()}, ${system}`
 }
 
 function commit() {
-  const git = (...words) =>
-    execFileSync("git", words, { cwd: at("."), encoding: "utf8" }).trim();
-  return (
-    git("rev-parse", "--short=7", "HEAD") +
-    (git("status", "--porcelain", "src") ? "+" : "")
-  );
+  const git = (...words) => execFileSync('git', words, { cwd: at('.'), encoding: 'utf8' }).trim()
+  return git('rev-parse', '--short=7', 'HEAD') + (git('status', '--porcelain', 'src') ? '+' : '')
 }
 
 function main([command, ...groups]) {
-  let figures = readJson("docs/figures.json");
-  if (command === "take") {
+  let figures = readJson('docs/figures.json')
+  if (command === 'take') {
     for (const group of groups) {
-      const source = {
-        commit: commit(),
-        machine: machine(),
-        command: `./build.sh bench ${group}`,
-      };
-      figures = taken(
-        figures,
-        group,
-        readJson(`target/bench/${group}.json`),
-        source,
-      );
+      const source = { commit: commit(), machine: machine(), command: `./build.sh bench ${group}` }
+      figures = taken(figures, group, readJson(`target/bench/${group}.json`), source)
     }
-    writeFileSync(
-      at("docs/figures.json"),
-      JSON.stringify(figures, null, 2) + "\n",
-    );
-    return;
+    writeFileSync(at('docs/figures.json'), JSON.stringify(figures, null, 2) + '\n')
+    return
   }
   for (const path of DOCUMENTS) {
-    const document = readFileSync(at(path), "utf8");
-    const anew = written(document, figures);
-    if (command === "write") writeFileSync(at(path), anew);
+    const document = readFileSync(at(path), 'utf8')
+    const anew = written(document, figures)
+    if (command === 'write') writeFileSync(at(path), anew)
     else if (anew !== document) {
-      console.error(
-        `${path} differs from docs/figures.json: run ./build.sh figures`,
-      );
-      process.exitCode = 1;
+      console.error(`${path} differs from docs/figures.json: run ./build.sh figures`)
+      process.exitCode = 1
     }
   }
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url))
-  main(process.argv.slice(2));
+if (process.argv[1] === fileURLToPath(import.meta.url)) main(process.argv.slice(2))

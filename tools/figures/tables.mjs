@@ -4,252 +4,214 @@
 /** As people write it: 501,000; 73; 1.85; 0.647. */
 const number = (value) =>
   value >= 1000
-    ? Math.round(value).toLocaleString("en-US")
-    : String(Number(value.toPrecision(value >= 100 ? 4 : 3)));
-const ratio = ({ value, baseline }) =>
-  Number((value / baseline).toPrecision(2));
-const hundredths = ({ value, baseline }) => (value / baseline).toFixed(2);
-const milliseconds = (figure) => `${number(figure.value)} ms`;
-const verdict = ({ target, met }) => (target ? (met ? "met" : "missed") : "");
+    ? Math.round(value).toLocaleString('en-US')
+    : String(Number(value.toPrecision(value >= 100 ? 4 : 3)))
+const ratio = ({ value, baseline }) => Number((value / baseline).toPrecision(2))
+const hundredths = ({ value, baseline }) => (value / baseline).toFixed(2)
+const milliseconds = (figure) => `${number(figure.value)} ms`
+const verdict = ({ target, met }) => (target ? (met ? 'met' : 'missed') : '')
 /** A target without its words, where a column says what it is. */
-const bound = ({ target }) =>
-  target ? number(Number(/[\d.]+$/.exec(target)[0])) : "";
+const bound = ({ target }) => (target ? number(Number(/[\d.]+$/.exec(target)[0])) : '')
 
-const row = (cells) => `| ${cells.join(" | ")} |`.replaceAll(/ (?= \|)/g, "");
+const row = (cells) => `| ${cells.join(' | ')} |`.replaceAll(/ (?= \|)/g, '')
 /** Columns after the first are numbers, unless they are named as words. */
 function table(head, rows, words = []) {
-  const line = head.map((name, place) =>
-    place === 0 || words.includes(name) ? "---" : "---:",
-  );
-  return `\n\n${[head, line, ...rows].map(row).join("\n")}\n\n`;
+  const line = head.map((name, place) => (place === 0 || words.includes(name) ? '---' : '---:'))
+  return `\n\n${[head, line, ...rows].map(row).join('\n')}\n\n`
 }
 
 /** What an attack did, in a cell: memory above rest, votes beside rest. */
 const attack = (name) => (figure) => {
-  const row = figure("attacks", name);
-  const [rest, now] = [row.vote_p99_rest_ms, row.vote_p99_attack_ms].map(
-    (value) => value.toFixed(1),
-  );
-  return `+${added(row)} MiB; votes ${now} ms (${rest} at rest)${row.broken.length ? ", over a limit" : ""}`;
-};
-const added = (row) =>
-  Math.max(0, Math.round(row.memory_most_mib - row.memory_rest_mib));
+  const row = figure('attacks', name)
+  const [rest, now] = [row.vote_p99_rest_ms, row.vote_p99_attack_ms].map((value) =>
+    value.toFixed(1),
+  )
+  return `+${added(row)} MiB; votes ${now} ms (${rest} at rest)${row.broken.length ? ', over a limit' : ''}`
+}
+const added = (row) => Math.max(0, Math.round(row.memory_most_mib - row.memory_rest_mib))
 /** The attacks that the README names. */
 const NAMED = [
-  "direct-large",
-  "new-votes",
-  "new-transactions",
-  "gossip-flood",
-  "announcements-of-nothing",
-  "coded-announcements-by-16",
-  "comparisons-and-reconnects",
-  "packed-known-items-by-8",
-  "unjoined-topics",
-  "identify-pushes-without-pause",
-  "no-hello",
-  "silent-tcp",
-  "reconnects",
-];
+  'direct-large',
+  'new-votes',
+  'new-transactions',
+  'gossip-flood',
+  'announcements-of-nothing',
+  'coded-announcements-by-16',
+  'comparisons-and-reconnects',
+  'packed-known-items-by-8',
+  'unjoined-topics',
+  'identify-pushes-without-pause',
+  'no-hello',
+  'silent-tcp',
+  'reconnects',
+]
 
-const propagation = "propagation";
-const half = "p99 at half the rate";
-const vote = "a vote, under a flood, p99";
+const propagation = 'propagation'
+const half = 'p99 at half the rate'
+const vote = 'a vote, under a flood, p99'
 
 export const tables = {
   crowd(figure) {
-    const of = (name) => figure("crowd", name);
-    const rest = (name) => of(`at rest among 1000 peers, ${name}`);
-    const bare = rest("memory a connection, beside bare libp2p");
-    const memory = rest("memory a connection");
-    const cpu = rest("CPU");
-    const through = [10, 100, 1000].map((peers) =>
-      of(`a transaction, with ${peers} peers, CPU`),
-    );
-    const blocks = [100, 300, 1000].map((peers) => [
-      peers,
-      of(`a block of 1 MB to ${peers} peers`),
-    ]);
+    const of = (name) => figure('crowd', name)
+    const rest = (name) => of(`at rest among 1000 peers, ${name}`)
+    const bare = rest('memory a connection, beside bare libp2p')
+    const memory = rest('memory a connection')
+    const cpu = rest('CPU')
+    const through = [10, 100, 1000].map((peers) => of(`a transaction, with ${peers} peers, CPU`))
+    const blocks = [100, 300, 1000].map((peers) => [peers, of(`a block of 1 MB to ${peers} peers`)])
     return table(
-      ["", "Selkie", "beside it", "target", ""],
+      ['', 'Selkie', 'beside it', 'target', ''],
       [
         [
-          "memory a connection, at rest among 1,000 peers, kB",
+          'memory a connection, at rest among 1,000 peers, kB',
           number(memory.value),
           `${number(bare.baseline)}: bare libp2p`,
           bound(memory),
           verdict(memory),
         ],
         [
-          "CPU at rest among 1,000 peers, of a core",
+          'CPU at rest among 1,000 peers, of a core',
           number(cpu.value),
-          "",
+          '',
           bound(cpu),
           verdict(cpu),
         ],
         ...through.map((figure, place) => [
-          `a transaction that goes through, with ${[10, 100, "1,000"][place]} peers, µs of CPU`,
+          `a transaction that goes through, with ${[10, 100, '1,000'][place]} peers, µs of CPU`,
           number(figure.value),
           `${ratio(figure)} times that with 10`,
           bound(figure),
           verdict(figure),
         ]),
         ...blocks.map(([peers, figure]) => [
-          `a block of 1 MB to ${peers.toLocaleString("en-US")} peers, s`,
+          `a block of 1 MB to ${peers.toLocaleString('en-US')} peers, s`,
           number(figure.value),
-          "",
-          "",
-          "",
+          '',
+          '',
+          '',
         ]),
       ],
-      ["beside it"],
-    );
+      ['beside it'],
+    )
   },
   readme(figure) {
-    const [gzip, brotli] = ["gzip -9", "brotli -q 11"].map((name) =>
-      figure("wasm", `wasm, ${name}`),
-    );
-    const of = (name) => figure(propagation, name);
-    const tab = (name) => figure("browser", name);
-    const [tcp, quic] = ["TCP", "QUIC"].map((name) =>
-      of(`${name}, beside gossipsub`),
-    );
-    const block = of("a known block, on the wire");
-    const pools = of("comparing pools, bytes");
-    const established = ["TCP", "QUIC", "WebSocket", "WebRTC-direct"]
-      .map((name) =>
-        hundredths(figure("connect", `${name}, established, median`)),
-      )
-      .sort();
+    const [gzip, brotli] = ['gzip -9', 'brotli -q 11'].map((name) =>
+      figure('wasm', `wasm, ${name}`),
+    )
+    const of = (name) => figure(propagation, name)
+    const tab = (name) => figure('browser', name)
+    const [tcp, quic] = ['TCP', 'QUIC'].map((name) => of(`${name}, beside gossipsub`))
+    const block = of('a known block, on the wire')
+    const pools = of('comparing pools, bytes')
+    const established = ['TCP', 'QUIC', 'WebSocket', 'WebRTC-direct']
+      .map((name) => hundredths(figure('connect', `${name}, established, median`)))
+      .sort()
     return table(
-      ["", "measured", "how"],
+      ['', 'measured', 'how'],
       [
         [
-          "the tab’s node, compressed",
+          'the tab’s node, compressed',
           `${number(gzip.value)} MB gzip, ${number(brotli.value)} MB brotli`,
           gzip.command,
         ],
         [
-          "from a clean clone to the page’s address",
-          `${number(figure("clone", "until the page's address").value)} s on 2 cores`,
-          "./build.sh run",
+          'from a clean clone to the page’s address',
+          `${number(figure('clone', "until the page's address").value)} s on 2 cores`,
+          './build.sh run',
         ],
         [
-          "page opened to its first block, nothing cached (Chromium)",
-          milliseconds(tab("page opened to first block")),
-          "./build.sh bench browser",
+          'page opened to its first block, nothing cached (Chromium)',
+          milliseconds(tab('page opened to first block')),
+          './build.sh bench browser',
         ],
         [
-          "the tab’s WebSocket dial to identify, a page’s first; later ones",
-          `${milliseconds(tab("dial to identify, a page’s first"))}; ${milliseconds(tab("dial to identify, later ones"))}`,
-          "./build.sh bench browser",
+          'the tab’s WebSocket dial to identify, a page’s first; later ones',
+          `${milliseconds(tab('dial to identify, a page’s first'))}; ${milliseconds(tab('dial to identify, later ones'))}`,
+          './build.sh bench browser',
         ],
         [
-          "1 KiB echo over the tab’s WebSocket transport",
-          milliseconds(tab("echo of 1024 bytes over the transport")),
-          "./build.sh bench browser",
+          '1 KiB echo over the tab’s WebSocket transport',
+          milliseconds(tab('echo of 1024 bytes over the transport')),
+          './build.sh bench browser',
         ],
         [
-          "transactions from one process to another, each identified, deduplicated, checked, pooled and delivered (TCP; QUIC)",
+          'transactions from one process to another, each identified, deduplicated, checked, pooled and delivered (TCP; QUIC)',
           `${number(tcp.value)}/s, ${ratio(tcp)} times gossipsub’s messages; ${number(quic.value)}/s, ${ratio(quic)} times`,
           tcp.command,
         ],
         [
-          "ten nodes, six links each: the rate at which all get everything, wire bytes per byte, p99 at half the rate",
-          `${number(of("ten nodes, rate").value)}/s; ${of("ten nodes, wire bytes per byte").value}; ${milliseconds(of(`ten nodes, ${half}`))}`,
+          'ten nodes, six links each: the rate at which all get everything, wire bytes per byte, p99 at half the rate',
+          `${number(of('ten nodes, rate').value)}/s; ${of('ten nodes, wire bytes per byte').value}; ${milliseconds(of(`ten nodes, ${half}`))}`,
           tcp.command,
         ],
         [
-          "a vote’s p99 while transactions flood the same connection",
+          'a vote’s p99 while transactions flood the same connection',
           `${milliseconds(of(vote))}; gossipsub ${number(of(vote).baseline)} ms`,
           tcp.command,
         ],
         [
-          "a block of which 99% is known, on the wire",
+          'a block of which 99% is known, on the wire',
           `${((100 * block.value) / block.baseline).toFixed(1)}% of its bytes`,
           tcp.command,
         ],
         [
-          "comparing pools of 100,000 that differ by 1,000",
+          'comparing pools of 100,000 that differ by 1,000',
           `${(pools.value / 1000).toFixed(1)} kB; negentropy ${(pools.baseline / 1000).toFixed(0)} kB`,
           tcp.command,
         ],
         [
-          "transactions that a tab takes in without a frame over 50 ms",
-          `${number(tab("transactions received, node in the page").value)}/s`,
-          "./build.sh bench browser",
+          'transactions that a tab takes in without a frame over 50 ms',
+          `${number(tab('transactions received, node in the page').value)}/s`,
+          './build.sh bench browser',
         ],
         [
-          "native connection, beside bare libp2p",
+          'native connection, beside bare libp2p',
           `${established.at(0)} to ${established.at(-1)} times its median`,
-          "./build.sh bench connect",
+          './build.sh bench connect',
         ],
       ].map(([what, measured, how]) => [what, measured, `\`${how}\``]),
-      ["how"],
-    );
+      ['how'],
+    )
   },
 
   wasm: (figure) =>
     table(
-      ["", "MB", "limit", "Lumina as published", ""],
-      ["raw", "gzip -9", "brotli -q 11"].map((name) => {
-        const one = figure("wasm", `wasm, ${name}`);
-        const beside = one.baseline === null ? "" : number(one.baseline);
-        return [
-          name,
-          number(one.value),
-          one.target ?? "",
-          beside,
-          verdict(one),
-        ];
+      ['', 'MB', 'limit', 'Lumina as published', ''],
+      ['raw', 'gzip -9', 'brotli -q 11'].map((name) => {
+        const one = figure('wasm', `wasm, ${name}`)
+        const beside = one.baseline === null ? '' : number(one.baseline)
+        return [name, number(one.value), one.target ?? '', beside, verdict(one)]
       }),
-      [""],
+      [''],
     ),
 
   connect: (figure) =>
     table(
-      ["", "Selkie", "bare libp2p", "ratio", ""],
-      ["TCP", "QUIC", "WebSocket", "WebRTC-direct"].flatMap((transport) =>
-        [
-          "established, median",
-          "established, p99",
-          "ready, median",
-          "CPU of both ends",
-        ].map((what) => {
-          const one = figure("connect", `${transport}, ${what}`);
-          const numbers = [one.value, one.baseline].map(number);
-          return [
-            `${transport}, ${what}`,
-            ...numbers,
-            hundredths(one),
-            verdict(one),
-          ];
-        }),
+      ['', 'Selkie', 'bare libp2p', 'ratio', ''],
+      ['TCP', 'QUIC', 'WebSocket', 'WebRTC-direct'].flatMap((transport) =>
+        ['established, median', 'established, p99', 'ready, median', 'CPU of both ends'].map(
+          (what) => {
+            const one = figure('connect', `${transport}, ${what}`)
+            const numbers = [one.value, one.baseline].map(number)
+            return [`${transport}, ${what}`, ...numbers, hundredths(one), verdict(one)]
+          },
+        ),
       ),
-      [""],
+      [''],
     ),
 
-  "two-processes": (figure) =>
+  'two-processes': (figure) =>
     table(
-      [
-        "",
-        "Selkie",
-        "gossipsub, one by one",
-        "ratio",
-        "packed blindly",
-        "ratio",
-      ],
-      ["TCP", "QUIC"].flatMap((transport) => {
-        const of = (name) => figure(propagation, `${transport}, ${name}`);
+      ['', 'Selkie', 'gossipsub, one by one', 'ratio', 'packed blindly', 'ratio'],
+      ['TCP', 'QUIC'].flatMap((transport) => {
+        const of = (name) => figure(propagation, `${transport}, ${name}`)
         const [rate, single, packed] = [
-          "transactions",
-          "beside gossipsub",
-          "beside blind packing",
-        ].map(of);
-        const cpu = ["sender", "receiver"].map((side) =>
-          of(`CPU of the ${side}`),
-        );
-        const beside = (one) =>
-          `${ratio(one)} (target ${bound(one)}: ${verdict(one)})`;
+          'transactions',
+          'beside gossipsub',
+          'beside blind packing',
+        ].map(of)
+        const cpu = ['sender', 'receiver'].map((side) => of(`CPU of the ${side}`))
+        const beside = (one) => `${ratio(one)} (target ${bound(one)}: ${verdict(one)})`
         return [
           [
             `${transport}, a second (target ${bound(rate)})`,
@@ -261,209 +223,173 @@ export const tables = {
           ],
           [
             `${transport}, CPU of sender and receiver, µs each`,
-            cpu.map((one) => number(one.value)).join(" and "),
-            cpu.map((one) => number(one.baseline)).join(" and "),
-            "",
-            "",
-            "",
+            cpu.map((one) => number(one.value)).join(' and '),
+            cpu.map((one) => number(one.baseline)).join(' and '),
+            '',
+            '',
+            '',
           ],
-        ];
+        ]
       }),
     ),
 
   mesh(figure) {
-    const of = (name) => figure(propagation, `ten nodes, ${name}`);
-    const beside = of("beside gossipsub");
-    const line = (what, one, shown, baseline = "") => [
+    const of = (name) => figure(propagation, `ten nodes, ${name}`)
+    const beside = of('beside gossipsub')
+    const line = (what, one, shown, baseline = '') => [
       what,
       shown,
       baseline,
       bound(one),
       verdict(one),
-    ];
+    ]
     return table(
-      ["", "Selkie", "gossipsub", "target", ""],
+      ['', 'Selkie', 'gossipsub', 'target', ''],
       [
         line(
-          "highest rate, a second",
-          of("rate"),
-          number(of("rate").value),
+          'highest rate, a second',
+          of('rate'),
+          number(of('rate').value),
           number(beside.baseline),
         ),
-        line("beside gossipsub’s", beside, ratio(beside)),
+        line('beside gossipsub’s', beside, ratio(beside)),
         line(
-          "wire bytes for each byte of payload, at half the rate",
-          of("wire bytes per byte"),
-          of("wire bytes per byte").value,
+          'wire bytes for each byte of payload, at half the rate',
+          of('wire bytes per byte'),
+          of('wire bytes per byte').value,
         ),
-        line("p99 latency at half the rate", of(half), milliseconds(of(half))),
+        line('p99 latency at half the rate', of(half), milliseconds(of(half))),
       ],
-      [""],
-    );
+      [''],
+    )
   },
 
   votes: (figure) =>
     table(
-      ["", "Selkie", "gossipsub"],
+      ['', 'Selkie', 'gossipsub'],
       [
-        ["alone", "a vote, alone, p99"],
-        ["while transactions flood the same connection", vote],
+        ['alone', 'a vote, alone, p99'],
+        ['while transactions flood the same connection', vote],
       ].map(([what, name]) => {
-        const one = figure(propagation, name);
-        return [what, milliseconds(one), `${number(one.baseline)} ms`];
+        const one = figure(propagation, name)
+        return [what, milliseconds(one), `${number(one.baseline)} ms`]
       }),
     ),
 
   budgets: (figure) =>
     table(
-      ["budget", "medians, in parts of it", "target"],
+      ['budget', 'medians, in parts of it', 'target'],
       [
-        ["up, to all peers", "sent"],
-        ["up, to each", "sent to a peer"],
-        ["down, from all peers", "read"],
-        ["down, from each", "read from a peer"],
+        ['up, to all peers', 'sent'],
+        ['up, to each', 'sent to a peer'],
+        ['down, from all peers', 'read'],
+        ['down, from each', 'read from a peer'],
       ].map(([what, name]) => {
-        const one = figure(propagation, `wire bytes ${name} in 10 s`);
-        return [
-          what,
-          (one.value / one.baseline).toFixed(3),
-          `${one.target}: ${verdict(one)}`,
-        ];
+        const one = figure(propagation, `wire bytes ${name} in 10 s`)
+        return [what, (one.value / one.baseline).toFixed(3), `${one.target}: ${verdict(one)}`]
       }),
-      ["target"],
+      ['target'],
     ),
 
   pools(figure) {
-    const of = (name) => figure(propagation, `comparing pools, ${name}`);
-    const beside = (what, name, unit = "") => {
-      const numbers = [of(name).value, of(name).baseline].map(
-        (value) => `${number(value)}${unit}`,
-      );
-      return [what, ...numbers];
-    };
-    const symbols = of("symbols");
+    const of = (name) => figure(propagation, `comparing pools, ${name}`)
+    const beside = (what, name, unit = '') => {
+      const numbers = [of(name).value, of(name).baseline].map((value) => `${number(value)}${unit}`)
+      return [what, ...numbers]
+    }
+    const symbols = of('symbols')
     return table(
-      ["", "Selkie", "negentropy 0.5"],
+      ['', 'Selkie', 'negentropy 0.5'],
       [
         [
           `symbols for each difference (target ${bound(symbols)}: ${verdict(symbols)})`,
           symbols.value,
-          "",
+          '',
         ],
-        beside("bytes", "bytes"),
-        beside("round trips", "round trips"),
-        beside("time of both sides", "both sides' time", " ms"),
+        beside('bytes', 'bytes'),
+        beside('round trips', 'round trips'),
+        beside('time of both sides', "both sides' time", ' ms'),
       ],
-    );
+    )
   },
 
   tab: (figure) =>
     table(
-      ["", "Selkie", "beside it, in the same run", "target", ""],
+      ['', 'Selkie', 'beside it, in the same run', 'target', ''],
       [
-        "page opened to first block",
-        "page opened to first block, Firefox",
-        "dial to identify, a page’s first",
-        "dial to identify, later ones",
-        "dial to peer ready, a page’s first",
-        "dial to peer ready, later ones",
-        "echo of 1024 bytes over the transport",
-        "ping, through Noise and Yamux",
-        "request of 1024 bytes on a new stream, answered",
+        'page opened to first block',
+        'page opened to first block, Firefox',
+        'dial to identify, a page’s first',
+        'dial to identify, later ones',
+        'dial to peer ready, a page’s first',
+        'dial to peer ready, later ones',
+        'echo of 1024 bytes over the transport',
+        'ping, through Noise and Yamux',
+        'request of 1024 bytes on a new stream, answered',
       ].map((name) => {
-        const one = figure("browser", name);
-        const beside = `${number(one.baseline)}: ${one.baseline_name}`;
-        return [name, number(one.value), beside, bound(one), verdict(one)];
+        const one = figure('browser', name)
+        const beside = `${number(one.baseline)}: ${one.baseline_name}`
+        return [name, number(one.value), beside, bound(one), verdict(one)]
       }),
-      [""],
+      [''],
     ),
 
   flood: (figure) =>
     table(
-      ["", "node in the page", "node in a worker", "target", ""],
+      ['', 'node in the page', 'node in a worker', 'target', ''],
       [
-        [
-          "transactions that the page is handed, a second",
-          "transactions received",
-          "",
-        ],
-        [
-          "longest time between two frames",
-          "longest time between two frames",
-          " ms",
-        ],
+        ['transactions that the page is handed, a second', 'transactions received', ''],
+        ['longest time between two frames', 'longest time between two frames', ' ms'],
       ].map(([what, name, unit]) => {
-        const places = ["page", "worker"].map((place) =>
-          figure("browser", `${name}, node in the ${place}`),
-        );
-        const shown = places.map((one) => number(one.value) + unit);
-        const met = places.every((one) => one.met);
-        return [
-          what,
-          ...shown,
-          bound(places[0]) + unit,
-          met ? "met" : "missed",
-        ];
+        const places = ['page', 'worker'].map((place) =>
+          figure('browser', `${name}, node in the ${place}`),
+        )
+        const shown = places.map((one) => number(one.value) + unit)
+        const met = places.every((one) => one.met)
+        return [what, ...shown, bound(places[0]) + unit, met ? 'met' : 'missed']
       }),
-      [""],
+      [''],
     ),
 
   // Within a line.
-  "rate-tcp": (figure) =>
-    `${number(figure(propagation, "TCP, transactions").value)}/s`,
-  "rate-quic": (figure) =>
-    `${number(figure(propagation, "QUIC, transactions").value)}/s`,
-  "vote-under-flood": (figure) => milliseconds(figure(propagation, vote)),
-  "vote-beside-alone": (figure) =>
-    String(
-      ratio(figure(propagation, "a vote, under a flood beside alone, p99")),
-    ),
-  "mesh-p99": (figure) =>
-    milliseconds(figure(propagation, `ten nodes, ${half}`)),
-  "mesh-useful": (figure) =>
-    `${Math.round(100 / figure(propagation, "ten nodes, wire bytes per byte").value)}%`,
-  "known-block": (figure) => {
-    const { value, baseline } = figure(
-      propagation,
-      "a known block, on the wire",
-    );
-    return `${((100 * value) / baseline).toFixed(1)}%`;
+  'rate-tcp': (figure) => `${number(figure(propagation, 'TCP, transactions').value)}/s`,
+  'rate-quic': (figure) => `${number(figure(propagation, 'QUIC, transactions').value)}/s`,
+  'vote-under-flood': (figure) => milliseconds(figure(propagation, vote)),
+  'vote-beside-alone': (figure) =>
+    String(ratio(figure(propagation, 'a vote, under a flood beside alone, p99'))),
+  'mesh-p99': (figure) => milliseconds(figure(propagation, `ten nodes, ${half}`)),
+  'mesh-useful': (figure) =>
+    `${Math.round(100 / figure(propagation, 'ten nodes, wire bytes per byte').value)}%`,
+  'known-block': (figure) => {
+    const { value, baseline } = figure(propagation, 'a known block, on the wire')
+    return `${((100 * value) / baseline).toFixed(1)}%`
   },
-  "known-block-bytes": (figure) =>
-    number(figure(propagation, "a known block, on the wire").value),
-  "new-block": (figure) => {
-    const of = (what) =>
-      figure("simulation", `a new block of 1 MB, ${what}`).value;
-    return `${of("time")} of gossip’s time with ${of("bytes")} of its bytes`;
+  'known-block-bytes': (figure) => number(figure(propagation, 'a known block, on the wire').value),
+  'new-block': (figure) => {
+    const of = (what) => figure('simulation', `a new block of 1 MB, ${what}`).value
+    return `${of('time')} of gossip’s time with ${of('bytes')} of its bytes`
   },
-  symbols: (figure) =>
-    String(figure(propagation, "comparing pools, symbols").value),
-  "clone-run": (figure) =>
-    `${figure("clone", "until the page's address").value} s`,
-  "clone-ci": (figure) =>
-    `${number(figure("clone", "everything that CI runs").value)} s`,
+  symbols: (figure) => String(figure(propagation, 'comparing pools, symbols').value),
+  'clone-run': (figure) => `${figure('clone', "until the page's address").value} s`,
+  'clone-ci': (figure) => `${number(figure('clone', 'everything that CI runs').value)} s`,
 
-  attacks: (_, { attacks, "attacks-before": before = {} }) =>
+  attacks: (_, { attacks, 'attacks-before': before = {} }) =>
     table(
       [
-        "attack",
-        "peers",
-        "memory, MiB",
-        "votes, p99 ms",
-        "CPU",
-        "lost",
-        "broken",
-        "the attacker",
-        "commit",
+        'attack',
+        'peers',
+        'memory, MiB',
+        'votes, p99 ms',
+        'CPU',
+        'lost',
+        'broken',
+        'the attacker',
+        'commit',
       ],
       Object.entries(attacks).map(([name, row]) => {
-        const old = before[name];
-        const was = (text) => (old ? ` (${text()})` : "");
-        const {
-          of,
-          came,
-          came_from_elsewhere: elsewhere = of,
-        } = row.newcomers ?? {};
+        const old = before[name]
+        const was = (text) => (old ? ` (${text()})` : '')
+        const { of, came, came_from_elsewhere: elsewhere = of } = row.newcomers ?? {}
         return [
           `${name}: ${row.about}`,
           row.identities,
@@ -473,15 +399,13 @@ export const tables = {
           row.votes_lost + row.transactions_lost,
           [
             ...row.broken,
-            ...(of && came === of && elsewhere === of
-              ? [`(${of} newcomers got in)`]
-              : []),
-          ].join("; ") || "nothing",
+            ...(of && came === of && elsewhere === of ? [`(${of} newcomers got in)`] : []),
+          ].join('; ') || 'nothing',
           row.attacker,
           row.commit,
-        ];
+        ]
       }),
-      ["broken", "the attacker", "commit"],
+      ['broken', 'the attacker', 'commit'],
     ),
   ...Object.fromEntries(NAMED.map((name) => [`attack-${name}`, attack(name)])),
-};
+}
