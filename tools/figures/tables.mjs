@@ -37,6 +37,7 @@ const NAMED = [
   'gossip-flood',
   'announcements-of-nothing',
   'coded-announcements-by-16',
+  'blocks-unread-by-32',
   'comparisons-and-reconnects',
   'packed-known-items-by-8',
   'unjoined-topics',
