@@ -29,11 +29,11 @@ impl<T> Default for Debts<T> {
 }
 
 impl<T> Debts<T> {
-    /// Somebody has left, and its account rests at this time: it is kept until then.
-    pub(crate) fn keep(&mut self, who: PeerId, account: T, rests_at: Instant, now: Instant) {
-        self.take(&who);
-        self.accounts.insert(who, (rests_at, account));
-        self.order.insert((rests_at, who));
+    /// A peer has left, and its account rests at this time: it is kept until then.
+    pub(crate) fn keep(&mut self, peer: PeerId, account: T, rests_at: Instant, now: Instant) {
+        self.take(&peer);
+        self.accounts.insert(peer, (rests_at, account));
+        self.order.insert((rests_at, peer));
         while let Some(&(at, first)) = self.order.first()
             && (at <= now || self.order.len() > MAX_GONE)
         {
@@ -41,15 +41,15 @@ impl<T> Debts<T> {
         }
     }
 
-    /// The account of one that is gone, if it may owe something yet.
-    pub(crate) fn get(&self, who: &PeerId) -> Option<&T> {
-        self.accounts.get(who).map(|(_, account)| account)
+    /// The account of a peer that is gone, if it may owe something yet.
+    pub(crate) fn get(&self, peer: &PeerId) -> Option<&T> {
+        self.accounts.get(peer).map(|(_, account)| account)
     }
 
-    /// One is here again: its account, if it may owe something yet.
-    pub(crate) fn take(&mut self, who: &PeerId) -> Option<T> {
-        let (rests_at, account) = self.accounts.remove(who)?;
-        self.order.remove(&(rests_at, *who));
+    /// A peer is here again: its account, if it may owe something yet.
+    pub(crate) fn take(&mut self, peer: &PeerId) -> Option<T> {
+        let (rests_at, account) = self.accounts.remove(peer)?;
+        self.order.remove(&(rests_at, *peer));
         Some(account)
     }
 }

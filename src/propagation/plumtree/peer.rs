@@ -223,12 +223,11 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
             entries.filter(|entry| entry.known & known == 0)
         };
         let count = unknown().count();
-        let bytes = || unknown().map(|entry| entry.data.len()).sum::<usize>();
         let frame = if count == batch.entries.len() {
             payload += batch.bytes();
             batch.frame()
         } else if count > 0 {
-            payload += bytes();
+            payload += unknown().map(|entry| entry.data.len()).sum::<usize>();
             let unknown = unknown().map(|entry| entry.data.clone());
             Kind::Items(Items::packed(unknown.collect())).into_frame()
         } else {
