@@ -3,10 +3,15 @@
 //! `Verdict` uses libp2p's three terms: accepted items travel on, ignored ones stop here and cost
 //! nobody anything, rejected ones stop here and cost the peer that sent them reputation.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use libp2p::PeerId;
 
-use super::{Block, Item, ItemId, StateRequest, StateResponse, Transaction, TransactionKey, Vote};
+use super::{
+    Block, ChainStore, Item, ItemId, StateRequest, StateResponse, Transaction, TransactionKey,
+    TrustVerifier, Vote,
+};
 
 /// What a chain says about items on their way through the network.
 ///
@@ -82,6 +87,17 @@ pub trait Application: Send + Sync + 'static {
     /// The stake that stands behind a peer, in the chain's own unit. Nothing asks for it yet. Default: 0.
     fn stake_of(&self, _peer: &PeerId) -> u64 {
         0
+    }
+
+    /// Where the chain's blocks are: they are served from there, and what is missing is fetched from peers. Asked once, when a node
+    /// starts. Default: `None`, this chain does not sync.
+    fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {
+        None
+    }
+
+    /// Who says which headers are final. Asked once, when a node starts. Default: `None`, everything begins at the genesis block.
+    fn trust_verifier(&self) -> Option<Arc<dyn TrustVerifier>> {
+        None
     }
 }
 

@@ -3,7 +3,7 @@
 //! The network moves bytes; the chain decides. [`Application`] is the border between them, in the terms of
 //! CometBFT's ABCI where it has one. [`Opaque`] is the default, which takes any bytes;
 //! [`bitcoin::Bitcoin`] shows that a chain whose identities are its own fits without a wrapper.
-//! Items and their names are in `item.rs` and `key.rs`.
+//! Items and their names are in `item.rs` and `key.rs`; what a chain offers to be synced is in `store.rs`.
 //! [`block_file`] reads blocks that other software wrote, to replay them.
 
 mod application;
@@ -13,9 +13,11 @@ mod item;
 mod key;
 mod opaque;
 mod query;
+mod store;
 
 pub use application::{Application, BlockParts, Checked, Verdict};
 pub use item::{Block, Item, ItemId, ItemKind, Transaction, Vote};
 pub use key::{ShortId, TransactionKey};
 pub use opaque::Opaque;
 pub use query::{MAX_STATE_KEY, StateRequest, StateResponse};
+pub use store::{BlockPlace, ChainStore, SyncHeader, SyncVerdict, TrustVerifier};
