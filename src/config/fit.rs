@@ -203,7 +203,7 @@ fn check_counts(config: &Config) -> Result<(), ConfigError> {
 fn check_times(config: &Config) -> Result<(), ConfigError> {
     let rules = [
         (
-            at!(config.protocol.propagation.blocks.fallback_after),
+            at!(config.protocol.propagation.blocks.patience),
             at!(config.protocol.propagation.blocks.give_up_after),
         ),
         (

@@ -319,11 +319,7 @@ fn propagation(config: &Config) -> Vec<ConfigField> {
             KIBIBYTE,
             GIBIBYTE,
         ),
-        time(
-            at!(config.protocol.propagation.blocks.fallback_after),
-            TICK,
-            HOUR,
-        ),
+        time(at!(config.protocol.propagation.blocks.patience), TICK, HOUR),
         time(
             at!(config.protocol.propagation.blocks.give_up_after),
             TICK,

@@ -29,7 +29,7 @@ pub(crate) trait Core: 'static {
     /// One for a new connection.
     fn decoder(&self) -> Self::Decoder;
 
-    /// A peer takes part from now on; what was before is forgotten on both sides. `outbound`: we dialled it.
+    /// A peer takes part from now on; what was said before is forgotten on both sides. `outbound`: we dialled it.
     fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant);
 
     /// A peer's streams are others now. What was under way on the former ones may be lost, both ways: it is to be sent, or asked for,
@@ -48,6 +48,9 @@ pub(crate) trait Core: 'static {
         took: Taken,
         now: Instant,
     );
+
+    /// Some of a long frame of a peer is here that comes slowly; of frames that are here at once nothing is heard before.
+    fn comes(&mut self, from: PeerId, lane: Lane, coming: Coming, now: Instant);
 
     /// The next bytes of a class for a peer whose lane has so much room, as far as there are any; a whole frame may go over it. Where a
     /// frame goes on ([`Outgoing::frames`]), the next bytes are its next ones, and to have none is to break it off: the streams end.
@@ -87,6 +90,14 @@ pub(crate) trait Decode: Clone + Debug + Send + 'static {
         lane: Lane,
         frame: Bytes,
     ) -> Result<Decoded<Self::Frame>, Box<dyn Error + Send + Sync>>;
+}
+
+/// How much of a frame is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Coming {
+    pub(crate) bytes: usize,
+    /// How long it is.
+    pub(crate) length: usize,
 }
 
 /// A frame that was read.

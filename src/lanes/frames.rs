@@ -81,6 +81,7 @@ impl<C: Core> Lanes<C> {
                     peer.on_handled(connection, lane);
                 }
             }
+            Report::Comes(lane, coming) => self.core.comes(id, lane, coming, now),
             Report::Garbage(reason) => {
                 tracing::debug!(%id, reason, "a broken frame");
                 self.tell(Event::Misdeed(id, Misdeed::InvalidMessage));

@@ -13,6 +13,7 @@ use std::{
     error::Error,
     io,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -28,12 +29,12 @@ use libp2p::{
 
 use super::{
     acknowledge::Acknowledge,
-    core::{Decode, Decoded},
+    core::{Coming, Decode, Decoded},
     download::Download,
     lane::{self, LaneName, LaneUpgrade, Reader, Writer},
 };
 use crate::{
-    platform,
+    platform::{self, Instant},
     traffic::{Class, Cost, Lane, MAX_UNDONE, Pace, Rate},
 };
 
@@ -54,6 +55,10 @@ const ITEM_OVERHEAD: usize = 64;
 /// Frames that go to the behaviour at once, and their bytes: a vote waits for no more.
 const MAX_FRAMES: usize = 64;
 const MAX_FRAMES_BYTES: usize = 64 << 10;
+
+/// A longer frame of blocks is waited for, so what is here of it is told, so often at most.
+const LONG: usize = 16 << 10;
+const TELL_EVERY: Duration = Duration::from_millis(100);
 
 /// What the behaviour tells a connection.
 #[derive(Debug)]
@@ -97,6 +102,8 @@ pub(crate) enum Report<F> {
     Unsupported,
     /// Frames of a lane.
     Frames(Lane, Vec<(Frame<F>, Size)>),
+    /// Some of a long frame of a lane is here.
+    Comes(Lane, Coming),
     /// So many bytes are written, of this epoch's.
     Written(u64, Lane, usize),
     /// The peer broke the rules of a stream.
@@ -142,6 +149,8 @@ struct Inbound {
     replacements: Pace,
     /// How often the peer has opened it.
     accepted: u32,
+    /// What was told of a frame that comes, and when.
+    told: Option<(Coming, Instant)>,
 }
 
 /// A lane on which we send.
@@ -165,7 +174,23 @@ impl Inbound {
             },
             replacements: Pace::new(REPLACEMENTS),
             accepted: 0,
+            told: None,
         }
+    }
+
+    /// What is to be told of a long frame that comes.
+    fn news(&mut self) -> Option<Coming> {
+        let coming = self.reader.as_ref()?.coming()?;
+        let (told, at) = self.told.unzip();
+        if coming.length < LONG || told == Some(coming) {
+            return None;
+        }
+        let now = platform::now();
+        if at.is_some_and(|at| now.saturating_duration_since(at) < TELL_EVERY) {
+            return None;
+        }
+        self.told = Some((coming, now));
+        Some(coming)
     }
 
     fn has_room(&self) -> bool {
@@ -280,7 +305,13 @@ impl<D: Decode> Handler<D> {
             }
         }
         if frames.is_empty() {
-            return self.reports.pop_front();
+            let coming = if lane == Lane::Block {
+                inbound.news()
+            } else {
+                None
+            };
+            let report = coming.map(|coming| Report::Comes(lane, coming));
+            return self.reports.pop_front().or(report);
         }
         inbound.open.reports += 1;
         Some(Report::Frames(lane, frames))

@@ -18,7 +18,7 @@ use libp2p::{
     core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
 };
 
-use super::acknowledge::Acknowledge;
+use super::{acknowledge::Acknowledge, core::Coming};
 use crate::traffic::Lane;
 
 /// The longest frame that is read, in bytes: a block of 4 MiB with the lengths of its transactions.
@@ -99,6 +99,15 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             buffer: BytesMut::new(),
             filled: 0,
         }
+    }
+
+    /// How much is here of a frame that is not whole yet; `None` where not even its length is known.
+    pub(super) fn coming(&self) -> Option<Coming> {
+        let (head, length) = length(self.buffer.get(..self.filled)?).ok()??;
+        Some(Coming {
+            bytes: self.filled,
+            length: head + length,
+        })
     }
 
     /// The next frame, with the bytes that it took on the stream; `None` at the stream's end.

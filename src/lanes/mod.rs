@@ -40,7 +40,7 @@ use libp2p::{
 };
 
 pub(crate) use self::{
-    core::{Action, Core, Decode, Decoded, Outgoing},
+    core::{Action, Coming, Core, Decode, Decoded, Outgoing},
     feed::BLOCK_ROOM,
     peer::Taken,
 };

@@ -80,6 +80,8 @@ impl Core for Probe {
         }
     }
 
+    fn comes(&mut self, _: PeerId, _: Lane, _: Coming, _: Instant) {}
+
     fn next(&mut self, _: PeerId, class: Class, _: usize, _: Instant) -> Option<Outgoing> {
         if class == Class::Block
             && let Some(pieces) = &mut self.pieces

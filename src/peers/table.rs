@@ -373,6 +373,11 @@ impl Table {
         }
     }
 
+    /// How long its ping took last, if there was one.
+    pub fn round_trip(&self, id: &PeerId) -> Option<Duration> {
+        self.peers.get(id)?.info.round_trip
+    }
+
     /// It answered a ping.
     pub fn ponged(&mut self, id: &PeerId, took: Duration, now: Instant) {
         let Some(peer) = self.peers.get_mut(id) else {

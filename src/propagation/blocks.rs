@@ -11,7 +11,10 @@ pub mod compact;
 mod question;
 mod serving;
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -19,7 +22,7 @@ use libp2p::PeerId;
 pub(crate) use self::question::{AcceptedBlock, Answer, Question};
 use crate::{
     chain::ItemId,
-    lanes::{BLOCK_ROOM, Outgoing},
+    lanes::{BLOCK_ROOM, Coming, Outgoing},
     platform::Instant,
     propagation::{
         PropagationConfig,
@@ -41,7 +44,7 @@ const CODED_FROM: usize = 128 << 10;
 const NOVEL_PART: usize = 4;
 /// Blocks that are remembered as being broadcast in chunks by us, and to whom.
 const MAX_CHUNKED: usize = 64;
-/// Of so many of the newest blocks a peer is told again whose streams are others now.
+/// Of so many of the newest blocks a peer is told again whose streams are others now; who joins is told of all that are kept.
 const TOLD_AGAIN: usize = 4;
 /// An announcement of coded chunks that comes sooner than it may, and a header or block that the chain was asked about in vain, cost a
 /// peer so many frames more in its limits.
@@ -107,6 +110,21 @@ impl Blocks {
     /// See [`CompactBlocks::is_settled`].
     pub(crate) fn is_settled(&self) -> bool {
         self.compact.is_settled()
+    }
+
+    /// See [`CompactBlocks::measured`].
+    pub(crate) fn measured(&mut self, peer: &PeerId, round_trip: Duration) {
+        self.next = None;
+        self.compact.measured(peer, round_trip);
+    }
+
+    /// Some of a long frame of a peer is here: who is on it is not silent.
+    pub(crate) fn comes(&mut self, from: PeerId, coming: Coming, now: Instant) -> Vec<Output> {
+        self.next = None;
+        let coming = (coming.bytes, coming.length);
+        self.coded.comes(&from, coming, now);
+        let actions = self.compact.comes(&from, coming, now);
+        self.compact_outputs(actions, now)
     }
 
     pub(crate) fn on_block(
@@ -239,6 +257,17 @@ impl Blocks {
         } else {
             Vec::new()
         }
+    }
+
+    /// A peer is here, and is told of so many of the newest blocks that are kept. Those that it gets in chunks it is told of there.
+    fn meet(&mut self, peer: PeerId, outbound: bool, told: usize, now: Instant) -> Vec<Output> {
+        self.next = None;
+        self.compact.peer_connected(peer, outbound);
+        self.coded.peer_joined(peer, now);
+        let coded = &self.coded;
+        let gets = |id: &ItemId| coded.serves(id) && coded.fate(&peer, id).is_none();
+        let actions = self.compact.tell_newest(peer, told, |id| !gets(id));
+        self.compact_outputs(actions, now)
     }
 
     /// What the core of compact blocks wants done.
@@ -408,18 +437,15 @@ impl Blocks {
 }
 
 impl Part for Blocks {
-    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
-        self.next = None;
-        self.compact.peer_connected(peer, outbound);
-        self.coded.peer_joined(peer, now);
+    /// It is told of the newest blocks, since it may have been away while they were made.
+    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) -> Vec<Output> {
+        self.meet(peer, outbound, usize::MAX, now)
     }
 
     /// It is met anew, and told of the newest blocks again.
     fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant) -> Vec<Output> {
         let mut outputs = self.gone(peer, now);
-        self.joined(peer, outbound, now);
-        let actions = self.compact.tell_newest(peer, TOLD_AGAIN);
-        outputs.extend(self.compact_outputs(actions, now));
+        outputs.extend(self.meet(peer, outbound, TOLD_AGAIN, now));
         outputs
     }
 

@@ -15,7 +15,10 @@ pub mod pool;
 mod source;
 pub(crate) mod wire;
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    time::Duration,
+};
 
 use libp2p::PeerId;
 
@@ -36,7 +39,7 @@ use self::{
 };
 use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},
-    lanes::{Action, Core, Decode, Outgoing, Taken},
+    lanes::{Action, Coming, Core, Decode, Outgoing, Taken},
     peers::Misdeed,
     platform::Instant,
     traffic::{Class, Lane},
@@ -102,6 +105,11 @@ impl Propagation {
             wanted: HashSet::new(),
             read_on: false,
         }
+    }
+
+    /// A ping of a peer took so long.
+    pub(crate) fn measured(&mut self, peer: &PeerId, round_trip: Duration) {
+        self.blocks.measured(peer, round_trip);
     }
 
     /// A block that the chain has accepted and that did not come by the lanes; one that is known here goes no further.
@@ -371,9 +379,11 @@ impl Core for Propagation {
 
     fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
         let (parts, _) = self.parts();
-        parts
+        let outputs = parts
             .into_iter()
-            .for_each(|part| part.joined(peer, outbound, now));
+            .flat_map(|part| part.joined(peer, outbound, now));
+        let outputs = outputs.collect();
+        self.put_out(outputs);
     }
 
     fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant) {
@@ -429,6 +439,13 @@ impl Core for Propagation {
         };
         self.put_out(outputs);
         self.actions.push_back(Action::Done(from, took));
+    }
+
+    fn comes(&mut self, from: PeerId, lane: Lane, coming: Coming, now: Instant) {
+        if lane == Lane::Block {
+            let outputs = self.blocks.comes(from, coming, now);
+            self.put_out(outputs);
+        }
     }
 
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing> {

@@ -58,7 +58,7 @@ impl From<Kind> for Outgoing {
 /// A core, as all of them are driven.
 pub(super) trait Part {
     /// A peer takes part, perhaps anew. `outbound`: we dialled it.
-    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant);
+    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) -> Vec<Output>;
 
     /// What was under way to a peer and from it may be lost: it is sent, or asked for, again.
     fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant) -> Vec<Output>;

@@ -597,8 +597,9 @@ fn comes_within(config: &TreeConfig) -> Duration {
 }
 
 impl Part for Plumtree {
-    fn joined(&mut self, peer: PeerId, _outbound: bool, now: Instant) {
+    fn joined(&mut self, peer: PeerId, _outbound: bool, now: Instant) -> Vec<Output> {
         self.connected(peer, now);
+        Vec::new()
     }
 
     fn moved(&mut self, id: PeerId, _: bool, now: Instant) -> Vec<Output> {

@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::watch;
+
 use selkie::{
     Block, Config, Item, ItemKind, Transaction, Vote,
     chain::TransactionKey,
@@ -259,4 +261,85 @@ async fn a_burst_of_opaque_blocks_arrives_whole() {
         let scores = node.peer_metrics().peer_reputation;
         assert!(scores.values().all(|score| *score == 0.0), "{scores:?}");
     }
+}
+
+/// Waits for so many blocks, whoever sends them.
+async fn blocks(node: &mut Node, count: usize) -> Vec<Vec<u8>> {
+    let items = items(node, count).await.into_iter();
+    items.map(|item| item.data().to_vec()).collect()
+}
+
+fn are_unblamed(nodes: &[&Node]) {
+    for node in nodes {
+        let scores = node.peer_metrics().peer_reputation;
+        assert!(scores.values().all(|score| *score == 0.0), "{scores:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_was_away_is_told_of_the_blocks_that_were_made_meanwhile() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut other = Node::start(listening(TCP)).await;
+    let mut leaf = Node::start(listening(TCP)).await;
+    connect(&mut other, &mut node).await;
+    let mut made = 0_u8;
+    let mut make = |count: u8| {
+        let numbers = made..made + count;
+        made += count;
+        numbers.map(|number| vec![number; 1000]).collect::<Vec<_>>()
+    };
+    // It knows some, and not what came before it or while it was away.
+    for count in [5, 3, 2] {
+        let new = make(count);
+        for block in &new {
+            let block = Item::Block(Block::new(block.clone()));
+            node.submit(block).await.expect("a peer");
+        }
+        blocks(&mut other, new.len()).await;
+        connect(&mut leaf, &mut node).await;
+        let mut came = blocks(&mut leaf, new.len()).await;
+        came.sort();
+        assert_eq!(came, new);
+        leaf.disconnect(node.id()).await.expect("it is connected");
+        leaf.disconnected(node.id()).await;
+        node.disconnected(leaf.id()).await;
+    }
+    are_unblamed(&[&node, &other, &leaf]);
+}
+
+#[tokio::test]
+async fn a_block_that_comes_over_a_slow_line_is_asked_of_nobody_else() {
+    const LENGTH: usize = 400_000;
+    let mut maker = Node::start(listening(TCP)).await;
+    let mut other = Node::start(listening(TCP)).await;
+    let mut slow = Node::start(listening(TCP)).await;
+    connect(&mut other, &mut maker).await;
+    // 100 kB in a second, which takes longer than the patience for a peer that is silent. What comes before the block passes at once.
+    let (pace, allowed) = watch::channel(100_000);
+    let (_free, free) = watch::channel(u64::MAX);
+    tokio::spawn(async move {
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
+        while !pace.is_closed() {
+            ticks.tick().await;
+            pace.send_modify(|bytes| *bytes += 5000);
+        }
+    });
+    let address = narrow(&maker.address(), [free, allowed]).await;
+    slow.dial(address).await.expect("the proxy carries it");
+    slow.connected(maker.id()).await;
+    maker.connected(slow.id()).await;
+    connect(&mut slow, &mut other).await;
+    let before = other.message_metrics().bytes_sent;
+    let block: Vec<_> = noise(LENGTH as u64 / 250)
+        .into_iter()
+        .flat_map(|one| one.data.to_vec())
+        .collect();
+    let block = Item::Block(Block::new(block));
+    maker.submit(block.clone()).await.expect("a peer");
+    let (came, _, from) = slow.item().await;
+    assert!(came == block);
+    assert_eq!(from, Some(maker.id()), "who told of it first");
+    let sent = other.message_metrics().bytes_sent - before;
+    assert!(sent < LENGTH as u64 / 2, "{sent}");
+    are_unblamed(&[&maker, &other, &slow]);
 }

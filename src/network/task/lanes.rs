@@ -10,7 +10,12 @@ use crate::{
 impl Task {
     pub(super) fn on_lanes(&mut self, event: Event<Propagated>) {
         match event {
-            Event::Ready(id) => self.shared.peers().lanes(id, true, platform::now()),
+            Event::Ready(id) => {
+                self.shared.peers().lanes(id, true, platform::now());
+                let round_trip = self.shared.peers().round_trip(&id);
+                let core = &mut self.swarm.behaviour_mut().lanes.core;
+                core.measured(&id, round_trip.unwrap_or_default());
+            }
             Event::Unsupported(id) => self.shared.peers().lanes(id, false, platform::now()),
             Event::Misdeed(peer, misdeed) => self.note(peer, misdeed),
             Event::Dropped(peer, class) => {

@@ -17,7 +17,7 @@
 //! | `high_bandwidth.rs` | the three peers that are asked to send compact blocks unasked |
 //! | `choice.rs` | in which form a block goes to a peer: the caller's hook |
 //! | `compact_blocks.rs`, `actions.rs` | the state machine of a node: its input and its output |
-//! | `downloads.rs`, `downloads/places.rs`, `download.rs`, `peers.rs`, `waiting.rs` | blocks on their way to us, whom we ask, and which begin |
+//! | `downloads.rs`, `downloads/places.rs`, `download.rs`, `pace.rs`, `peers.rs`, `waiting.rs` | blocks on their way to us, whom we ask, how they answer, and which begin |
 //! | `recent.rs`, `part.rs` | blocks here, kept to be served, and what goes out of one, a piece at a time |
 //!
 //! Nothing here is trusted for a short id: a collision and a lie look the same, so neither is ever punished. What
@@ -35,6 +35,7 @@ mod download;
 mod downloads;
 mod high_bandwidth;
 mod message;
+mod pace;
 mod part;
 mod peers;
 mod recent;
@@ -46,6 +47,8 @@ mod wire;
 
 #[cfg(test)]
 mod attack_tests;
+#[cfg(test)]
+mod liar_tests;
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]

@@ -209,7 +209,7 @@ fn who_reads_nothing_of_what_it_asks_for_holds_no_blocks_of_its_own() {
     let peers = [(); 20].map(|()| PeerId::random());
     peers
         .iter()
-        .for_each(|peer| blocks.joined(*peer, false, now));
+        .for_each(|peer| drop(blocks.joined(*peer, false, now)));
     let (mut held, mut number) = (0, 0_u8);
     for peer in peers {
         // Four blocks that nobody else asks for.

@@ -398,7 +398,7 @@ impl Pools {
 }
 
 impl Part for Pools {
-    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
+    fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) -> Vec<Output> {
         let pause = if outbound {
             Duration::ZERO
         } else {
@@ -415,6 +415,7 @@ impl Part for Pools {
                 theirs: None,
             },
         );
+        Vec::new()
     }
 
     /// Sessions that were under way are over, and nobody is blamed; ours begins anew when the peer takes it.

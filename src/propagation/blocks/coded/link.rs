@@ -7,6 +7,9 @@ use super::chunk_set::ChunkSet;
 
 use crate::platform::Instant;
 
+/// How many times the patience a chunk may take that comes.
+const MOST_TIMES: u32 = 3;
+
 /// What a peer and we know of each other in a broadcast.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -24,6 +27,8 @@ pub(super) struct Link {
     ever_asked: ChunkSet,
     /// When it last sent a chunk that it was asked for, or was asked while none was open.
     progress: Instant,
+    /// When the frame began that comes from it, and how much of it is here.
+    coming: Option<(Instant, (usize, usize))>,
     /// It was asked for chunks, and has sent none for too long.
     pub(super) silent: bool,
     /// It may be sent chunks that it has not asked for.
@@ -54,6 +59,7 @@ impl Link {
             asked: ChunkSet::EMPTY,
             ever_asked: ChunkSet::EMPTY,
             progress: now,
+            coming: None,
             silent: false,
             unasked,
             heard,
@@ -127,6 +133,24 @@ impl Link {
     pub(super) fn unask(&mut self) {
         self.stale |= !self.asked.is_empty();
         self.asked = ChunkSet::EMPTY;
+    }
+
+    /// Some of a frame of the peer is here, of so many bytes. Over a slow line a chunk takes longer than the patience; that is as good as
+    /// a chunk, unless it lasts too long.
+    pub(super) fn comes(
+        &mut self,
+        (bytes, length): (usize, usize),
+        patience: Duration,
+        now: Instant,
+    ) {
+        let same = self
+            .coming
+            .filter(|(_, (before, of))| *of == length && *before <= bytes);
+        let began = same.map_or(now, |(began, _)| began);
+        self.coming = Some((began, (bytes, length)));
+        if now <= began + patience * MOST_TIMES {
+            self.progress = now;
+        }
     }
 
     /// A chunk has come from the peer. True: it was asked for it.

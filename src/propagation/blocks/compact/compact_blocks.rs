@@ -98,10 +98,15 @@ impl CompactBlocks {
         out.into_vec()
     }
 
-    /// Tells a peer of so many of the newest blocks that the chain has accepted.
-    pub fn tell_newest(&mut self, peer: PeerId, count: usize) -> Vec<Action> {
+    /// Tells a peer of those of so many of the newest blocks that the chain has accepted that it `wants`.
+    pub fn tell_newest(
+        &mut self,
+        peer: PeerId,
+        count: usize,
+        wants: impl Fn(&ItemId) -> bool,
+    ) -> Vec<Action> {
         let mut out = Actions::default();
-        self.recent.tell_newest(peer, count, &mut out);
+        self.recent.tell_newest(peer, count, wants, &mut out);
         out.into_vec()
     }
 
@@ -133,6 +138,18 @@ impl CompactBlocks {
         let mut out = Actions::default();
         self.take((id, block, parts, novel_bytes), from, now, &mut out);
         self.downloads.take_up(now, &mut out);
+        out.into_vec()
+    }
+
+    /// A ping of a peer took so long: so much later it answers what it is asked for.
+    pub fn measured(&mut self, peer: &PeerId, round_trip: Duration) {
+        self.downloads.peers.measured(peer, round_trip);
+    }
+
+    /// So many bytes of a long message of a peer are here, of so many.
+    pub fn comes(&mut self, peer: &PeerId, coming: (usize, usize), now: Instant) -> Vec<Action> {
+        let mut out = Actions::default();
+        self.downloads.comes(peer, coming, now, &mut out);
         out.into_vec()
     }
 

@@ -18,15 +18,17 @@ pub struct CompactConfig {
     /// Peers noted as having a block in progress; further ones are not, but an outbound peer takes the place of an inbound
     /// one. **Default:** 16.
     pub max_sources: usize,
-    /// Peers that are asked for the same block at a time. **Default:** 3.
+    /// Peers that are asked for the same block at a time, where the first one is silent or slow; who is silent does not count. **Default:** 3.
     pub max_parallel: usize,
     /// Bytes of compact blocks, and of what they were matched with, that are held for blocks in progress. Without room a
     /// compact block is dropped, and the whole block asked for. **Default:** 32 MiB.
     pub max_held_bytes: usize,
-    /// How long a peer is asked alone for a block, before another one is asked as well. **Default:** 2 s.
+    /// How long a peer that was asked for a block may send nothing before others are asked as well, beside two round trips to it.
+    /// **Default:** 500 ms.
     #[serde(with = "humantime_serde")]
-    pub fallback_after: Duration,
-    /// How long a peer has to answer, before it pays. **Default:** 20 s.
+    pub patience: Duration,
+    /// How long a peer has to answer, before it pays; three times as long while its answer comes. Who will be done in so long a time is
+    /// asked alone. **Default:** 20 s.
     #[serde(with = "humantime_serde")]
     pub give_up_after: Duration,
     /// Blocks that are kept to be served; the oldest goes first. While half as many, or half the bytes, are our own and nobody
@@ -59,7 +61,7 @@ impl Default for CompactConfig {
             max_sources: 16,
             max_parallel: 3,
             max_held_bytes: 32 << 20,
-            fallback_after: Duration::from_secs(2),
+            patience: Duration::from_millis(500),
             give_up_after: Duration::from_secs(20),
             max_recent_blocks: 16,
             max_recent_bytes: 32 << 20,

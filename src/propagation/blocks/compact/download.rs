@@ -5,13 +5,15 @@ use libp2p::PeerId;
 
 use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
+use super::pace::{Manner, Pace};
 use super::reconstruction::Reconstruction;
 
 use crate::platform::Instant;
 
 /// A block in progress.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Download {
+    pub(super) began: Instant,
     /// The header, once the chain has accepted one. A second peer's need not be checked if it is the same.
     pub(super) header: Option<Bytes>,
     /// The peers that say they have the block, in the order in which they said so.
@@ -28,8 +30,9 @@ pub(super) struct Source {
     pub(super) announced: Option<u64>,
     /// Whether the compact form was asked for, or is no use; if so the whole block is next.
     pub(super) compact_is_spent: bool,
-    /// When it came into this state.
+    /// When it came into this state, and how its answer comes if that is to be asked.
     pub(super) since: Instant,
+    pub(super) pace: Pace,
     pub(super) state: State,
 }
 
@@ -58,7 +61,7 @@ pub(super) enum State {
 impl Source {
     /// Comes into another state, out of the one that is returned.
     pub(super) fn enter(&mut self, state: State, now: Instant) -> State {
-        self.since = now;
+        (self.since, self.pace) = (now, Pace::new(now));
         std::mem::replace(&mut self.state, state)
     }
 
@@ -91,6 +94,14 @@ impl Source {
 }
 
 impl Download {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            began: now,
+            header: None,
+            sources: Vec::new(),
+        }
+    }
+
     pub(super) fn source(&mut self, peer: &PeerId) -> Option<&mut Source> {
         self.sources.iter_mut().find(|source| source.peer == *peer)
     }
@@ -141,45 +152,55 @@ impl Download {
         self.sources.iter().filter(|source| source.is_asked())
     }
 
-    /// Whether one more source may be asked now: none is asked, or all that are have been silent for a while, and they
-    /// are fewer than `max_parallel`. While a block is checked none is: it is most likely the right one. Nor while a compact block is
-    /// matched, which may be all that is needed.
+    /// How many sources were asked and let us wait in this manner.
+    fn asked_who_are(&self, manner: Manner) -> usize {
+        let asked = self.asked();
+        asked.filter(|source| source.pace.manner == manner).count()
+    }
+
+    /// Whether one more source may be asked now. While a block is checked none is: it is most likely the right one. Nor while a compact
+    /// block is matched, which may be all that is needed.
     pub(super) fn may_ask(&self, config: &CompactConfig, now: Instant) -> bool {
         !self.is_matching() && self.may_ask_missing(config, now)
     }
 
-    /// As [`Download::may_ask`], for the transactions that a compact block lacks.
+    /// As [`Download::may_ask`], for the transactions that a compact block lacks. Nobody is asked beside who will be done in time. One is asked
+    /// first; where it is slow or silent, up to `max_parallel` are, of whom those do not count who are silent, and when it has taken too long the
+    /// slow ones neither.
     pub(super) fn may_ask_missing(&self, config: &CompactConfig, now: Instant) -> bool {
-        let silent = |source: &Source| source.since + config.fallback_after <= now;
-        !self.is_checking()
-            && self.asked().count() < config.max_parallel
-            && self.asked().all(silent)
+        if self.is_checking() || self.asked_who_are(Manner::Coming) > 0 {
+            return false;
+        }
+        let manners = [Manner::Waiting, Manner::Slow, Manner::Silent];
+        let [waiting, slow, silent] = manners.map(|manner| self.asked_who_are(manner));
+        let is_late = self.began + config.give_up_after <= now;
+        let at_work = if is_late { waiting } else { waiting + slow };
+        let places = if slow + silent > 0 {
+            config.max_parallel
+        } else {
+            1
+        };
+        at_work < places
     }
 
-    /// When [`Download::may_ask`] becomes true by the passing of time, if there is somebody to ask.
-    pub(super) fn fallback_at(&self, config: &CompactConfig) -> Option<Instant> {
-        let waiting = self.sources.iter().any(Source::is_idle);
-        if !waiting
-            || self.is_checking()
-            || self.is_matching()
-            || self.asked().count() >= config.max_parallel
-        {
-            return None;
-        }
-        let last = self.asked().map(|source| source.since).max();
-        last.map(|last| last + config.fallback_after)
+    /// Whether a source that has just answered may be asked for the rest.
+    pub(super) fn may_go_on(&self, config: &CompactConfig) -> bool {
+        self.asked().count() - self.asked_who_are(Manner::Silent) < config.max_parallel
     }
 
     /// The next source to ask, in the order in which they told of the block; but first those on the side, outbound or
-    /// inbound, of which nobody is asked: who holds one side alone holds up nothing. Otherwise outbound peers first,
-    /// since nobody chooses for us whom we dial.
-    pub(super) fn next_source(&mut self) -> Option<&mut Source> {
+    /// inbound, of which nobody is asked: who holds one side alone holds up nothing. Otherwise first who has not let us wait lately, and outbound
+    /// peers, since nobody chooses for us whom we dial.
+    pub(super) fn next_source(
+        &mut self,
+        lets_wait: impl Fn(&PeerId) -> bool,
+    ) -> Option<&mut Source> {
         let asked = |outbound| self.asked().any(|source| source.outbound == outbound);
         let (outbound, inbound) = (asked(true), asked(false));
         let idle = self.sources.iter_mut().filter(|source| source.is_idle());
         idle.min_by_key(|source| {
             let side_is_asked = if source.outbound { outbound } else { inbound };
-            (side_is_asked, !source.outbound)
+            (side_is_asked, lets_wait(&source.peer), !source.outbound)
         })
     }
 }

@@ -1,7 +1,8 @@
 //! Blocks on their way to us: whom to ask for what, and when to ask somebody else.
 //!
-//! A peer that has a block becomes a source of it. The first one is asked; a source that is silent for `fallback_after`
-//! gets company, up to `max_parallel`; one that is silent for `give_up_after` is dropped and pays. What a source goes
+//! A peer that has a block becomes a source of it. The first one is asked. Where no byte of an answer has come for a moment ([`Downloads::patience`]),
+//! up to `max_parallel` others are asked at once, and so on, so that who tells of blocks and sends none holds nobody up; who answers slowly and will be done in
+//! time is left alone (`pace.rs`). Who has sent nothing for `give_up_after` is dropped and pays, and who had let us wait is asked after others. What a source goes
 //! through:
 //!
 //! ```text
@@ -13,7 +14,7 @@
 
 mod places;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::PeerId;
 
@@ -23,6 +24,7 @@ use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
 use super::download::{Download, Source, State};
 use super::message::{Announcement, BlockMessage, GetBlock, Transactions, WholeBlock};
+use super::pace::{Manner, Pace};
 use super::peers::{Awaited, Peers};
 use super::reconstruction::Reconstruction;
 use super::waiting::Waiting;
@@ -30,6 +32,12 @@ use crate::chain::Block;
 use crate::chain::{Checked, ItemId, Verdict};
 use crate::peers::Misdeed;
 use crate::platform::Instant;
+
+/// How many round trips longer than the configured patience a peer may say nothing, and how long one counts at most: it is the peer that answers a ping.
+const ROUND_TRIPS: u32 = 2;
+const MOST_ROUND_TRIP: Duration = Duration::from_millis(500);
+/// How many times `give_up_after` a peer has to answer while its answer comes.
+const MOST_TIMES: u32 = 3;
 
 #[derive(Debug)]
 pub(super) struct Downloads {
@@ -80,6 +88,31 @@ impl Downloads {
         }
     }
 
+    /// So many bytes of a long frame of a peer are here, of so many: it is on the answer to what it was asked for first.
+    pub(super) fn comes(
+        &mut self,
+        peer: &PeerId,
+        coming: (usize, usize),
+        now: Instant,
+        out: &mut Actions,
+    ) {
+        let (patience, give_up_after) = (self.patience(peer), self.config.give_up_after);
+        let asked = self.blocks.iter_mut().filter_map(|(id, download)| {
+            let in_time = download.began + give_up_after;
+            let source = download.source(peer).filter(|source| source.is_asked())?;
+            Some((id, in_time, source))
+        });
+        let Some((id, in_time, source)) = asked.min_by_key(|(.., source)| source.since) else {
+            return;
+        };
+        source.pace.comes(coming, in_time, patience, now);
+        if source.pace.manner == Manner::Silent {
+            self.peers.let_wait(peer, true);
+        }
+        let id = id.clone();
+        self.advance(&id, now, out);
+    }
+
     /// A peer sends a compact block, asked or not.
     pub(super) fn compact(
         &mut self,
@@ -94,6 +127,7 @@ impl Downloads {
         let compact = Some(compact).filter(|compact| self.has_room_for(compact.weight()));
         let state = State::Header { header, compact };
         if asked {
+            self.peers.let_wait(&peer, false);
             let Some(source) = self.asked_source(&id, &peer) else {
                 return;
             };
@@ -115,6 +149,7 @@ impl Downloads {
     ) {
         let WholeBlock { id, data } = whole;
         if asked {
+            self.peers.let_wait(&peer, false);
             let Some(source) = self.asked_source(&id, &peer) else {
                 return;
             };
@@ -151,6 +186,7 @@ impl Downloads {
             let why = "it sent transactions that nobody asked for";
             return out.blame(peer, Misdeed::InvalidMessage, why);
         }
+        self.peers.let_wait(&peer, false);
         let Some(source) = self.source(&id, &peer) else {
             return;
         };
@@ -291,20 +327,46 @@ impl Downloads {
 
     /// When to call [`Downloads::on_time`].
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let deadlines = self.blocks.values().flat_map(|download| {
-            let busy = download.sources.iter().filter(|source| !source.is_idle());
-            let ends = busy.map(|source| source.since + self.config.give_up_after);
-            ends.chain(download.fallback_at(&self.config))
+        let sources = self.blocks.values().flat_map(|it| &it.sources);
+        let busy = sources.filter(|source| !source.is_idle());
+        let deadlines = busy.flat_map(|source| {
+            let patience = self.patience(&source.peer);
+            let asked = source.is_asked().then_some(&source.pace);
+            let falls_silent = asked.and_then(|pace| pace.ends_at(patience));
+            falls_silent.into_iter().chain([self.ends_at(source)])
         });
         deadlines.min()
     }
 
-    /// Gives silent sources up, asks others, and takes up what waits for a place.
+    /// When a source that is not idle is dropped.
+    fn ends_at(&self, source: &Source) -> Instant {
+        let times = if source.is_asked() && source.pace.is_moving() {
+            MOST_TIMES
+        } else {
+            1
+        };
+        source.since + self.config.give_up_after * times
+    }
+
+    /// How long a peer that was asked may send nothing before others are asked too.
+    fn patience(&self, peer: &PeerId) -> Duration {
+        let round_trip = self.peers.round_trip(peer).min(MOST_ROUND_TRIP);
+        self.config.patience + round_trip * ROUND_TRIPS
+    }
+
+    /// Notes who is silent, gives up who is for long, asks others, and takes up what waits for a place.
     pub(super) fn on_time(&mut self, now: Instant, out: &mut Actions) {
-        let give_up_after = self.config.give_up_after;
-        for (id, download) in &mut self.blocks {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        for (id, download) in &mut blocks {
+            for source in download.sources.iter_mut().filter(|it| it.is_asked()) {
+                let ends_at = source.pace.ends_at(self.patience(&source.peer));
+                if ends_at.is_some_and(|at| at <= now) {
+                    source.pace.manner = Manner::Silent;
+                    self.peers.let_wait(&source.peer, true);
+                }
+            }
             download.sources.retain(|source| {
-                let over = !source.is_idle() && source.since + give_up_after <= now;
+                let over = !source.is_idle() && self.ends_at(source) <= now;
                 if over && source.is_asked() {
                     let why = "it did not send what it was asked for";
                     out.blame(source.peer, Misdeed::NoAnswer, why);
@@ -313,6 +375,7 @@ impl Downloads {
                 !over
             });
         }
+        self.blocks = blocks;
         self.advance_all(now, out);
         self.take_up(now, out);
     }
@@ -396,7 +459,7 @@ impl Downloads {
         };
         let checking = download.is_checking();
         let may_ask = download.may_ask_missing(&self.config, now);
-        let may_go_on = download.asked().count() < self.config.max_parallel;
+        let may_go_on = download.may_go_on(&self.config);
         let Some(source) = download.source(&peer).filter(|_| !checking) else {
             return;
         };
@@ -416,24 +479,26 @@ impl Downloads {
         }
     }
 
-    /// Asks the next source, if it is time to.
+    /// Asks the next sources, if it is time to.
     fn advance(&mut self, id: &ItemId, now: Instant, out: &mut Actions) {
-        let Some(download) = self.blocks.get_mut(id) else {
-            return;
-        };
-        if download.sources.is_empty() {
+        if let Some(download) = self.blocks.get(id)
+            && download.sources.is_empty()
+        {
             self.blocks.remove(id);
-            return;
         }
-        if !download.may_ask(&self.config, now) {
-            return;
-        }
-        let why = if download.asked().next().is_some() {
-            "those who were asked before are silent"
-        } else {
-            "it has the block"
-        };
-        if let Some(peer) = download.next_source().map(|source| source.peer) {
+        while let Some(download) = self.blocks.get_mut(id)
+            && download.may_ask(&self.config, now)
+        {
+            let why = if download.asked().next().is_some() {
+                "those who were asked before are silent, or slow"
+            } else {
+                "it has the block"
+            };
+            let peers = &self.peers;
+            let next = download.next_source(|peer| peers.lets_wait(peer));
+            let Some(peer) = next.map(|source| source.peer) else {
+                return;
+            };
             self.ask(id, &peer, why, now, out);
         }
     }

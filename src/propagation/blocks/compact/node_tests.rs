@@ -95,51 +95,70 @@ fn who_asks_for_missing_transactions_takes_the_whole_block_too() {
 #[test]
 fn a_silent_peer_gets_company_from_the_other_side_first_and_pays_in_the_end() {
     let mut bench = bench();
-    let peers: Vec<_> = (0..5).map(|place| bench.peer(place == 3)).collect();
+    let peers: Vec<_> = (0..6).map(|place| bench.peer(place == 3)).collect();
     let all = transactions(1, 10);
     for (place, peer) in peers.iter().enumerate() {
         let asked = bench.receive(*peer, announcement(&all));
         assert_eq!(asked.is_empty(), place > 0);
     }
-    assert_eq!(bench.core.next_deadline(), Some(bench.now + 2 * SECOND));
-    assert!(bench.wait(SECOND).is_empty());
+    let patience = CompactConfig::default().patience;
+    assert_eq!(bench.core.next_deadline(), Some(bench.now + patience));
+    assert!(bench.wait(patience - SECOND / 1000).is_empty());
+    let asked = bench.wait(SECOND / 1000);
+    let whom = |asked: &[Action]| {
+        let words = words(&peers, asked).into_iter();
+        words.map(|it| it[..1].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(whom(&asked), ["3", "1", "2"], "three at a time");
+    assert_eq!(bench.core.next_deadline(), Some(bench.now + patience));
+    assert_eq!(whom(&bench.wait(patience)), ["4", "5"]);
+    assert!(bench.wait(patience).is_empty(), "nobody is left");
+    let give_up_after = 20 * SECOND;
     assert_eq!(
-        words(&peers, &bench.wait(SECOND)),
-        ["3 request for a block Compact"]
+        bench.core.next_deadline(),
+        Some(bench.now + give_up_after - 3 * patience)
     );
-    assert_eq!(
-        words(&peers, &bench.wait(2 * SECOND)),
-        ["1 request for a block Compact"]
-    );
-    assert!(
-        bench.wait(2 * SECOND).is_empty(),
-        "three are asked at a time"
-    );
-    assert_eq!(bench.core.next_deadline(), Some(bench.now + 14 * SECOND));
-    assert_eq!(
-        words(&peers, &bench.wait(14 * SECOND)),
-        ["0 NoAnswer", "2 request for a block Compact"]
-    );
-    assert_eq!(
-        words(&peers, &bench.wait(2 * SECOND)),
-        ["3 NoAnswer", "4 request for a block Compact"]
-    );
+    let given_up = bench.wait(give_up_after - 3 * patience);
+    assert_eq!(words(&peers, &given_up), ["0 NoAnswer"]);
+    let given_up = bench.wait(patience);
+    let expected = ["1 NoAnswer", "2 NoAnswer", "3 NoAnswer"];
+    assert_eq!(words(&peers, &given_up), expected);
     // It comes late, but in time.
     bench.pool = pool(&all);
-    let got = bench.receive(peers[1], compact(&all));
+    let got = bench.receive(peers[4], compact(&all));
     let mut got = words(&peers, &got);
     got.sort();
     let expected = [
         "0 announcement",
-        "1 high-bandwidth mode true",
+        "1 announcement",
+        "2 announcement",
         "3 announcement",
+        "4 high-bandwidth mode true",
     ];
     assert_eq!(got, expected, "those that were given up may not have it");
     assert_eq!(bench.core.next_deadline(), None);
     // Answers after the block is here cost nobody anything.
-    for place in [0, 2, 3, 4] {
+    for place in [0, 1, 2, 3, 5] {
         assert!(bench.receive(peers[place], compact(&all)).is_empty());
     }
+    // Who had let us wait is asked after others, and before others when it has answered.
+    let next = transactions(2, 10);
+    for peer in &peers {
+        bench.receive(*peer, announcement(&next));
+    }
+    bench.wait(patience);
+    let last = transactions(3, 10);
+    let asked = |bench: &mut Bench, all: &[Bytes]| {
+        let told = [1, 4].map(|place| bench.receive(peers[place], announcement(all)));
+        whom(&told.concat())
+    };
+    bench.make(&next);
+    assert_eq!(
+        asked(&mut bench, &last),
+        ["1"],
+        "nobody else has told of it yet"
+    );
+    assert_eq!(whom(&bench.wait(patience)), ["4"]);
 }
 
 #[test]

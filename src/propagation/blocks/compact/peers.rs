@@ -3,7 +3,10 @@
 //! What was asked is remembered until it is answered, longer than the block is wanted: an answer that comes late costs
 //! nobody anything, one that nobody asked for does. Bounds: one entry per connected peer, 16 requests for each.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use libp2p::PeerId;
 
@@ -23,6 +26,10 @@ struct Peer {
     /// Of how many blocks it has told.
     told: u64,
     awaited: VecDeque<(ItemId, Awaited)>,
+    /// How long a ping took last.
+    round_trip: Duration,
+    /// Whether it was silent when it was asked last.
+    lets_wait: bool,
 }
 
 /// What a peer was asked for.
@@ -39,6 +46,8 @@ impl Peers {
             outbound,
             told: 0,
             awaited: VecDeque::new(),
+            round_trip: Duration::ZERO,
+            lets_wait: false,
         });
     }
 
@@ -65,6 +74,31 @@ impl Peers {
     /// Of how many blocks a peer has told.
     pub(super) fn told(&self, peer: &PeerId) -> u64 {
         self.0.get(peer).map_or(0, |peer| peer.told)
+    }
+
+    /// A ping of a peer took so long.
+    pub(super) fn measured(&mut self, peer: &PeerId, round_trip: Duration) {
+        if let Some(peer) = self.0.get_mut(peer) {
+            peer.round_trip = round_trip;
+        }
+    }
+
+    /// How long a peer's ping took last, as far as that is known.
+    pub(super) fn round_trip(&self, peer: &PeerId) -> Duration {
+        let peer = self.0.get(peer);
+        peer.map_or(Duration::ZERO, |peer| peer.round_trip)
+    }
+
+    /// A peer that was asked is silent, or answers.
+    pub(super) fn let_wait(&mut self, peer: &PeerId, lets_wait: bool) {
+        if let Some(peer) = self.0.get_mut(peer) {
+            peer.lets_wait = lets_wait;
+        }
+    }
+
+    /// Whether a peer was silent when it was asked last.
+    pub(super) fn lets_wait(&self, peer: &PeerId) -> bool {
+        self.0.get(peer).is_some_and(|peer| peer.lets_wait)
     }
 
     /// A peer was asked for something.

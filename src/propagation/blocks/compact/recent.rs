@@ -332,16 +332,22 @@ impl Recent {
         }
     }
 
-    /// Tells a peer of the newest accepted blocks, the eldest of them first.
-    pub(super) fn tell_newest(&mut self, peer: PeerId, count: usize, out: &mut Actions) {
+    /// Tells a peer of those of the newest accepted blocks that it `wants`, the eldest of them first.
+    pub(super) fn tell_newest(
+        &mut self,
+        peer: PeerId,
+        count: usize,
+        wants: impl Fn(&ItemId) -> bool,
+        out: &mut Actions,
+    ) {
         let accepted = self
             .blocks
             .iter_mut()
             .filter(|kept| kept.accepted.is_some());
         let mut newest: Vec<_> = accepted.rev().take(count).collect();
         newest.reverse();
-        for kept in newest {
-            kept.announce(peer, "its streams are others now", out);
+        for kept in newest.into_iter().filter(|kept| wants(&kept.id)) {
+            kept.announce(peer, "it may not have heard of it", out);
         }
     }
 

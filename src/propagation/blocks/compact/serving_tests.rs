@@ -225,7 +225,7 @@ fn whoever_brought_a_block_is_not_waited_for() {
     assert!(bench.core.is_accepted(&id) && bench.core.is_settled());
     // Who came later is told, and waited for.
     let late = bench.peer(true);
-    let told = bench.core.tell_newest(late, 1);
+    let told = bench.core.tell_newest(late, 1, |_| true);
     assert_eq!(words(&[late], &told), ["0 announcement"]);
     assert!(!bench.core.is_settled());
     bench.receive(late, BlockMessage::Settled(id));

@@ -89,7 +89,8 @@ fn ours_begin_whatever_others_began_and_soon_where_there_is_no_room() {
     let ((mut pools, pool), now) = (pools(), crate::platform::now());
     silent(&mut pools, &pool, now);
     let ours: Vec<_> = (0..2 * MAX_OURS).map(|_| PeerId::random()).collect();
-    ours.iter().for_each(|peer| pools.joined(*peer, true, now));
+    ours.iter()
+        .for_each(|peer| drop(pools.joined(*peer, true, now)));
     let mut steps = works(pools.on_time(&pool, now));
     let mut begun = 0;
     while let Some(step) = steps.pop() {
@@ -214,7 +215,7 @@ fn who_says_that_its_pool_is_empty_is_told_what_was_listed_and_pays_for_it() {
 #[test]
 fn who_is_silent_in_ours_gives_way_too() {
     let ((mut pools, pool), start) = (pools(), crate::platform::now());
-    (0..2 * MAX_OURS).for_each(|_| pools.joined(PeerId::random(), true, start));
+    (0..2 * MAX_OURS).for_each(|_| drop(pools.joined(PeerId::random(), true, start)));
     let (honest, mut now) = (PeerId::random(), start + Duration::from_millis(1));
     pools.joined(honest, true, now);
     let mut asked = false;
@@ -250,7 +251,7 @@ fn nobody_gives_way_to_who_has_a_session_of_ours_yet() {
     };
     let ((_, pool), now) = (pools(), crate::platform::now());
     let mut pools = Pools::new(config, [1; 16]);
-    (0..MAX_OURS).for_each(|_| pools.joined(PeerId::random(), true, now));
+    (0..MAX_OURS).for_each(|_| drop(pools.joined(PeerId::random(), true, now)));
     let mut steps = works(pools.on_time(&pool, now));
     while let Some(step) = steps.pop() {
         steps.extend(works(pools.stepped(step.run(), &pool, now)));

@@ -5,7 +5,7 @@
 
 use libp2p::PeerId;
 
-use super::{Actions, Downloads, Source, State};
+use super::{Actions, Download, Downloads, Pace, Source, State};
 use crate::{
     chain::ItemId, peers::Misdeed, platform::Instant, propagation::blocks::compact::waiting::Told,
 };
@@ -138,12 +138,14 @@ impl Downloads {
             announced,
             compact_is_spent: false,
             since: now,
+            pace: Pace::new(now),
             state,
         };
         if !self.blocks.contains_key(id) && !self.waiting.is_empty() {
             self.begun.push(id.clone());
         }
-        let download = self.blocks.entry(id.clone()).or_default();
+        let download = self.blocks.entry(id.clone());
+        let download = download.or_insert_with(|| Download::new(now));
         download.add(source, self.config.max_sources)
     }
 }
