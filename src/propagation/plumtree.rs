@@ -98,6 +98,10 @@ const STALE: Rate = Rate {
     per_second: 16 << 10,
     burst: 1 << 20,
 };
+/// What was accepted so lately is announced to who comes, of so many items at most: it may have been under way to nobody who passes it on. What
+/// came before that it finds by comparing pools, if it is a transaction.
+const RECENT: Duration = Duration::from_secs(3);
+const MOST_RECENT: usize = 4096;
 /// Places of peers that are gone that are worth a walk over all there is: before there are so many, who comes does without.
 const WORTH_CLEARING: usize = 16;
 
@@ -160,14 +164,16 @@ impl Plumtree {
         }
     }
 
-    /// A peer is here, perhaps anew: it learns what is accepted from now on.
+    /// A peer is here, perhaps anew: it learns what is accepted from now on, and is told of what was just before.
     pub(crate) fn connected(&mut self, id: PeerId, now: Instant) {
         self.disconnected(id, now);
         let pushing = self.peers.values().filter(|peer| peer.pushes).count();
         let pushes = pushing < self.config.push_peers;
         let place = self.place();
-        let since = self.log.ends();
-        let reader = Reader::new(&since, place.map(Source::at), None);
+        let (own, ends) = (place.map(Source::at), self.log.ends());
+        let reader = Reader::new(&ends, own, None);
+        let since = self.log.recent(RECENT, MOST_RECENT, now);
+        let again = (since != ends).then(|| Reader::new(&since, own, Some(ends)));
         self.ahead = self.ahead.max(reader.own_items());
         let peer = Peer {
             place,
@@ -176,7 +182,7 @@ impl Plumtree {
             reader,
             catches_up_at: Marks::default(),
             held_back: false,
-            again: None,
+            again,
             next_at: now,
             attentive_at: now,
             untaken: 0,

@@ -180,6 +180,33 @@ impl Log {
         Marks(self.queues.iter().map(Queue::end).collect())
     }
 
+    /// The numbers of the first batches that came so long ago at most, whoever brought them; of so many items at most, the newest.
+    pub(super) fn recent(&self, age: Duration, most: usize, now: Instant) -> Marks {
+        let mut recent = Vec::new();
+        for (place, queue) in self.queues.iter().enumerate() {
+            let newest = queue.batches.iter().rev();
+            let numbers = (queue.first..queue.end()).rev();
+            let is_recent =
+                |(_, batch): &(u64, &Batch)| now.saturating_duration_since(batch.at) <= age;
+            let batches = numbers.zip(newest).take_while(is_recent).take(most);
+            recent.extend(batches.map(|(number, batch)| (batch, place, number)));
+        }
+        recent.sort_unstable_by_key(|(batch, place, number)| {
+            (Reverse(batch.at), *place, Reverse(*number))
+        });
+        let (mut marks, mut items) = (self.ends(), 0);
+        for (batch, place, number) in recent {
+            items += batch.entries.len();
+            if items > most {
+                break;
+            }
+            if let Some(mark) = marks.0.get_mut(place) {
+                *mark = number;
+            }
+        }
+        marks
+    }
+
     /// When something came last.
     pub(super) fn last_at(&self) -> Option<Instant> {
         self.last_at
@@ -552,6 +579,24 @@ mod tests {
         assert_eq!(log.get(id).expect("it is there").known, 0);
         let gone = entry(5000, 300).id;
         assert!(!log.mark(gone, Some(0)) && log.get(gone).is_none());
+    }
+
+    #[test]
+    fn what_came_lately_is_found_whoever_brought_it_and_no_more_than_so_many() {
+        let (mut log, start) = (log(1 << 20), crate::platform::now());
+        for number in 0..20 {
+            let source = Source::at(u8::try_from(number % 2).expect("small"));
+            let at = start + PATIENCE * 2 * number as u32;
+            append(&mut log, source, entry(number, 300), at);
+        }
+        let of = |marks: &Marks| [0, 1].map(|at| marks.of(Source::at(at).index()));
+        let now = start + PATIENCE * 2 * 20;
+        let recent = |numbers: u32, most| log.recent(PATIENCE * 2 * numbers, most, now);
+        assert_eq!(of(&recent(20, 100)), [0, 0]);
+        assert_eq!(of(&recent(4, 100)), [8, 8]);
+        assert_eq!(of(&recent(4, 3)), [9, 8]);
+        assert_eq!(of(&recent(4, 0)), [10, 10]);
+        assert_eq!(recent(0, 100), log.ends());
     }
 
     #[test]

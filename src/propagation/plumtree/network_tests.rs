@@ -220,6 +220,42 @@ fn everybody_gets_everything_about_once() {
 }
 
 #[test]
+fn who_comes_is_told_of_what_was_just_before_and_nobody_pays_for_what_it_knows() {
+    let mut network = Network::new(&[(0, 1)], 3);
+    for number in 0..30 {
+        network.publish(0, number);
+        network.run(Duration::from_millis(10));
+    }
+    network.run(RECENT);
+    for number in 30..60 {
+        network.publish(0, number);
+        network.run(Duration::from_millis(10));
+    }
+    // Both tell the same, and of what neither made.
+    for place in [0, 1] {
+        network.link(place, 2);
+        network.link(2, place);
+    }
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.nodes[1].has.len(), 60);
+    assert_eq!(network.nodes[2].has.len(), 30, "the latest");
+    let newcomer = network.nodes[2].id;
+    let node = &network.nodes[0];
+    assert!(node.tree.peers[&newcomer].again.is_none(), "told once");
+    // It goes and comes again.
+    for place in [0, 1] {
+        let (id, now) = (network.nodes[place].id, network.now);
+        network.nodes[place].tree.disconnected(newcomer, now);
+        network.nodes[2].tree.disconnected(id, now);
+        network.nodes[place].tree.connected(newcomer, now);
+        network.nodes[2].tree.connected(id, now);
+    }
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.nodes[2].has.len(), 30);
+    assert!(network.nodes.iter().all(|node| node.misdeeds.is_empty()));
+}
+
+#[test]
 fn who_withholds_delays_and_pays() {
     let mut network = Network::of_degree_6();
     for liar in [3, 7] {

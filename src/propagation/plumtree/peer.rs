@@ -48,7 +48,7 @@ pub(super) struct Peer {
     pub(super) catches_up_at: Marks,
     /// Whether it is we who let it wait, since it has not come for what it was told of.
     pub(super) held_back: bool,
-    /// Reads what it is told of again, since that may be lost.
+    /// Reads what it is told of beside, since that was before it came or may be lost.
     pub(super) again: Option<Reader>,
     /// When it may be sent something again.
     pub(super) next_at: Instant,
