@@ -20,7 +20,7 @@
 //! | --- | --- |
 //! | [`config`], [`error`] | what a node is told, and what can be wrong with it |
 //! | [`network`] | the handle, its task, the behaviour set, messages and their wire format |
-//! | [`chain`] | what a chain plugs in: [`Application`], items and keys, Bitcoin as the example, block files |
+//! | [`chain`] | what a chain plugs in: [`Application`], items and keys; Bitcoin as an example, a ledger with accounts and proofs, block files |
 //! | `gossip` | plain topics, and the bridge to peers that speak only gossipsub |
 //! | `intake` | the one door for items: size, known already, room, verdict, delivery |
 //! | `lanes` | a peer's long-lived streams, which carry what propagates |
@@ -28,7 +28,7 @@
 //! | [`peers`] | who peers are and who may stay: reputation, bans, places (state machines without I/O) |
 //! | [`traffic`] | how much a peer may ask and what goes to it first (state machines without I/O) |
 //! | [`transport`] | how bytes reach a peer: one function per skin, and the transports that are our own |
-//! | [`storage`] | the identity key |
+//! | [`storage`] | the identity key; a small key-value store for chains |
 //! | [`observe`] | figures about connections, messages and peers |
 //! | [`platform`] | the only place that knows the host: spawning, worker threads, timers |
 //! | `web` | the browser's surface, compiled for wasm32 only |

@@ -2,7 +2,8 @@
 //!
 //! The network moves bytes; the chain decides. [`Application`] is the border between them, in the terms of
 //! CometBFT's ABCI where it has one. [`Opaque`] is the default, which takes any bytes;
-//! [`bitcoin::Bitcoin`] shows that a chain whose identities are its own fits without a wrapper.
+//! [`bitcoin::Bitcoin`] shows that a chain whose identities are its own fits without a wrapper; [`ledger::Ledger`] is a small
+//! chain of our own, with accounts, transfers and a state that can be proven.
 //! Items and their names are in `item.rs` and `key.rs`; what a chain offers to be synced is in `store.rs`.
 //! [`block_file`] reads blocks that other software wrote, to replay them.
 
@@ -11,6 +12,7 @@ pub mod bitcoin;
 pub mod block_file;
 mod item;
 mod key;
+pub mod ledger;
 mod opaque;
 mod query;
 mod store;

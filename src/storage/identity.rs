@@ -15,6 +15,7 @@ use std::{
 
 use libp2p::identity::Keypair;
 
+use super::folder;
 use crate::{error::NetworkError, platform};
 
 /// No encoded key is longer; a larger file is something else.
@@ -74,12 +75,7 @@ fn create(
     let bytes = keypair
         .to_protobuf_encoding()
         .map_err(|error| error.to_string())?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
+    let folder = folder::of(path);
     fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     // Written beside and linked into place, so that a crash leaves a whole key or none, and no other node's is replaced. No two
     // have one name for it: in a container all processes have the same number, also after a crash that left the file there.
@@ -94,7 +90,7 @@ fn create(
     });
     let _ = fs::remove_file(&temporary);
     placed
-        .and_then(|()| sync_folder(folder))
+        .and_then(|()| folder::sync(folder))
         .map_err(|error| match error.kind() {
             ErrorKind::AlreadyExists => {
                 format!("{error}; is another node starting with the same key?")
@@ -111,28 +107,6 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     written.inspect_err(|_| {
         let _ = fs::remove_file(path);
     })
-}
-
-/// A name is on the disk when its folder is.
-#[cfg(unix)]
-fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    match fs::File::open(folder)?.sync_all() {
-        // Some file systems can't, and some need not.
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::InvalidInput | ErrorKind::Unsupported
-            ) =>
-        {
-            Ok(())
-        }
-        synced => synced,
-    }
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_: &Path) -> std::io::Result<()> {
-    Ok(())
 }
 
 #[cfg(unix)]

@@ -1,0 +1,549 @@
+//! A small account chain: what is there when no other chain is at hand, and the first that sync serves.
+//!
+//! Accounts are Ed25519 public keys with a balance and a count of transfers sent. A transfer ([`Transfer`]) is signed by who
+//! pays, for one network ([`Genesis`]) and for one place in the account's row, so it is executed once. A block is a [`Header`], which
+//! a configured proposer signs, and the transfers in a row; the header has the root of the state after them. The state is an authenticated map, so
+//! that whoever trusts a header can check what a stranger says an account holds: [`verify`]. A header is final
+//! when more than two thirds of the configured voters have signed it ([`Certificate`]); nothing goes behind a final one.
+//!
+//! This is a chain for development and for demonstrations: proposers are believed to take turns, and there is no stake and no punishment.
+//! Where two blocks of one height are about, a node keeps the first that it sees until the votes decide for the other.
+//!
+//! Bounds: blocks that come before their parent wait, those up to 64 heights ahead and [`MAX_WAITING`] bytes of them; the nearest stay.
+//! Votes, transfers and the history have theirs in `tally.rs`, `pool.rs` and `stored.rs`. Nothing that was executed is held in memory:
+//! all is in the [`Store`].
+//!
+//! docs/ledger.md has the encodings for implementers in another language, with vectors.
+
+mod address;
+mod chain;
+mod codec;
+mod execution;
+mod genesis;
+mod header;
+mod pool;
+mod snapshot;
+mod stored;
+mod tally;
+mod transfer;
+mod tree;
+mod vote;
+
+use std::{
+    collections::hash_map::RandomState,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use libp2p::identity::ed25519::Keypair;
+
+pub use address::{Account, Address};
+pub use chain::MAX_WAITING;
+pub use codec::Malformed;
+pub use execution::Refused;
+pub use genesis::{Genesis, GenesisError};
+pub use header::{Header, MAX_TRANSFERS};
+pub use snapshot::{CHUNK_ACCOUNT, MAX_CHUNK, Restore, RestoreError};
+pub use stored::{HISTORY, SCHEMA};
+pub use transfer::Transfer;
+pub use tree::{Hash, MAX_PROOF, Proof, ProofError};
+pub use vote::{Certificate, CertificateError, HeaderVote};
+
+use self::chain::Chain;
+use self::execution::{Execution, Fault};
+use self::stored::{Executed, Head, Stored};
+use self::tally::{Standing, WINDOW};
+use super::{
+    Application, Block, BlockParts, Checked, Item, ItemId, StateRequest, StateResponse,
+    Transaction, TransactionKey, Vote,
+};
+use crate::{
+    platform::lock::lock,
+    remembered::Remembered,
+    storage::{Store, StoreError},
+};
+
+/// How far a transfer's nonce may be ahead of its account.
+pub const NONCE_WINDOW: u64 = 64;
+
+/// Transfers whose signatures were checked and that are not checked again in a block: 6 MB of keys.
+const CHECKED: usize = 65_536;
+
+/// A ledger can't be opened, or can't do what it is asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// Its store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its genesis.
+    #[error(transparent)]
+    Genesis(#[from] GenesisError),
+    /// The store is of another network.
+    #[error(
+        "the store is of the network with genesis {found}, not {wanted}: name another place, or move the file away"
+    )]
+    OtherGenesis {
+        /// The genesis hash in the store.
+        found: String,
+        /// The one asked for.
+        wanted: String,
+    },
+    /// A key that is none of the genesis' proposers.
+    #[error("{0} is no proposer of this network")]
+    NoProposer(Address),
+}
+
+/// What is known of the newest block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tip {
+    /// Its height; 0 for the genesis.
+    pub height: u64,
+    /// Its header's id, or the genesis hash.
+    pub id: Hash,
+    /// The root of the state after it.
+    pub state_root: Hash,
+    /// The height of the newest final block; 0 for the genesis.
+    pub final_height: u64,
+}
+
+/// Checks what a peer says that an account holds, against a state root that is trusted: `value` is empty for an account of nothing.
+/// This is all that a light client needs of the ledger besides headers and certificates.
+///
+/// # Errors
+/// The proof does not show it.
+pub fn verify(
+    state_root: &Hash,
+    address: &Address,
+    value: &[u8],
+    proof: &[u8],
+) -> Result<Account, ProofError> {
+    let proof = Proof::decode(proof)?;
+    let held = (!value.is_empty()).then_some(value);
+    proof.verify(state_root, address.as_bytes(), held)?;
+    Ok(held.map(Account::decode).transpose()?.unwrap_or_default())
+}
+
+/// See the module's documentation. Clones are the same ledger.
+#[derive(Clone)]
+pub struct Ledger(Arc<Inner>);
+
+struct Inner {
+    stored: Stored,
+    chain: Mutex<Chain>,
+    /// Transfers whose signatures are good.
+    checked: Mutex<Remembered<TransactionKey>>,
+}
+
+impl std::fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Ledger").field(&self.tip()).finish()
+    }
+}
+
+impl Ledger {
+    /// The ledger in a store that was opened for [`SCHEMA`]; where there is none it begins.
+    ///
+    /// # Errors
+    /// The genesis is none, or the store's is another; the store can't be read or written.
+    pub fn open(genesis: Genesis, store: Arc<dyn Store>) -> Result<Self, LedgerError> {
+        let stored = Stored::open(genesis, store)?;
+        let chain = Chain::new(&stored)?;
+        Ok(Self(Arc::new(Inner {
+            stored,
+            chain: Mutex::new(chain),
+            checked: Mutex::new(Remembered::new(CHECKED, RandomState::new())),
+        })))
+    }
+
+    /// Where it began.
+    pub fn genesis(&self) -> &Genesis {
+        &self.0.stored.genesis
+    }
+
+    /// What stands for the network in every signature.
+    pub fn genesis_hash(&self) -> &Hash {
+        &self.0.stored.genesis_hash
+    }
+
+    /// The newest block.
+    pub fn tip(&self) -> Tip {
+        let chain = lock(&self.0.chain);
+        Tip {
+            height: chain.head.height,
+            id: chain.head.id,
+            state_root: tree::root_hash(chain.head.root),
+            final_height: chain.final_height,
+        }
+    }
+
+    /// What an account holds after the newest block.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn account(&self, address: &Address) -> Result<Account, StoreError> {
+        let root = self.head().root;
+        execution::read(&self.0.stored.tree(), root, address)
+    }
+
+    /// The block at a height, if it is here.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn block(&self, height: u64) -> Result<Option<Block>, StoreError> {
+        self.0.stored.block(height)
+    }
+
+    /// The height of a header, if its block is here.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn height_of(&self, id: &Hash) -> Result<Option<u64>, StoreError> {
+        self.0.stored.height_of(id)
+    }
+
+    /// What makes the block at a height final, where that was seen for just this height.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn certificate(&self, height: u64) -> Result<Option<Certificate>, StoreError> {
+        self.0.stored.certificate(height)
+    }
+
+    /// What keeps the ledger from writing blocks, if anything does: they are lost to this node until it is opened anew.
+    pub fn trouble(&self) -> Option<StoreError> {
+        lock(&self.0.chain).trouble.clone()
+    }
+
+    /// A block out of the transfers that wait, on top of the newest block. It is not part of the chain yet: submit it.
+    /// `time`: milliseconds since 1970.
+    ///
+    /// # Errors
+    /// The key may not propose, or the store can't be read.
+    pub fn propose(&self, key: &Keypair, time: u64) -> Result<Block, LedgerError> {
+        let proposer = Address::of(key);
+        if !self.genesis().proposers.contains(&proposer) {
+            return Err(LedgerError::NoProposer(proposer));
+        }
+        let (parent, pool) = {
+            let chain = lock(&self.0.chain);
+            (chain.head, chain.pool.clone())
+        };
+        let stored = &self.0.stored;
+        let least = self.genesis().minimum_fee;
+        let mut execution = Execution::new(stored.tree(), parent.root, least);
+        let transfers = pool.choose(MAX_TRANSFERS, |transfer| {
+            match execution.transfer(transfer) {
+                Ok(()) => Ok(true),
+                Err(Fault::Refused(_)) => Ok(false),
+                Err(Fault::Store(error)) => Err(error),
+            }
+        })?;
+        let bytes = transfers.iter().map(|transfer| transfer.encode().into());
+        let bytes: Vec<Bytes> = bytes.collect();
+        let height = parent.height.saturating_add(1);
+        let changes = execution.finish(&proposer)?;
+        let update = stored.tree().update(parent.root, height, &changes)?;
+        let header = Header {
+            height,
+            parent: parent.id,
+            state_root: tree::root_hash(update.root),
+            transfers_root: header::transfers_root(&bytes),
+            count: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
+            time: time.max(parent.time.saturating_add(1)),
+            proposer,
+            signature: [0; address::SIGNATURE],
+        };
+        let header = header.sign(self.genesis_hash(), key);
+        let head = Head {
+            height,
+            id: header.id(),
+            time: header.time,
+            root: update.root,
+        };
+        lock(&self.0.chain).executed = Some(Executed {
+            parent: parent.id,
+            head,
+            update,
+        });
+        Ok(Block::new([header.encode(), bytes.concat()].concat()))
+    }
+
+    /// This key's vote for the newest block, unless it has none here or has voted at that height. Submit it.
+    ///
+    /// # Errors
+    /// The store can't be written.
+    pub fn vote(&self, key: &Keypair) -> Result<Option<Vote>, StoreError> {
+        let voter = Address::of(key);
+        let head = {
+            let chain = lock(&self.0.chain);
+            let votes = chain.tally.is_voter(&voter) && chain.head.height > chain.final_height;
+            if !votes || chain.tally.has_voted(&voter, chain.head.height) {
+                return Ok(None);
+            }
+            chain.head
+        };
+        if !self.0.stored.votes(&voter, head.height)? {
+            return Ok(None);
+        }
+        let vote = HeaderVote::new(self.genesis_hash(), key, head.height, head.id);
+        Ok(Some(Vote::new(vote.encode())))
+    }
+
+    fn head(&self) -> Head {
+        lock(&self.0.chain).head
+    }
+
+    /// The block at a height whose state is kept.
+    fn head_at(&self, height: u64) -> Result<Option<Head>, StoreError> {
+        let newest = self.head();
+        let age = newest.height.checked_sub(height);
+        match age {
+            Some(0) => Ok(Some(newest)),
+            Some(age) if age <= HISTORY => self.0.stored.head(height),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a transfer is signed, by its bytes' key if that is known.
+    fn is_signed(&self, transfer: &Transfer, key: &TransactionKey) -> bool {
+        if lock(&self.0.checked).contains(key) {
+            return true;
+        }
+        let signed = transfer.is_signed(self.genesis_hash());
+        if signed {
+            lock(&self.0.checked).insert(*key);
+        }
+        signed
+    }
+
+    fn judge_transfer(&self, data: &[u8], key: &TransactionKey) -> Result<Transfer, Judgement> {
+        let transfer = Transfer::decode(data)?;
+        let from = self.account(&transfer.from)?;
+        // What a state says of it changes, so nobody pays for that.
+        let least = self.genesis().minimum_fee;
+        execution::check(&transfer, &from, least).map_err(Judgement::of_state)?;
+        if transfer.nonce - from.nonce >= NONCE_WINDOW {
+            let (nonce, sent) = (transfer.nonce, from.nonce);
+            return Err(Judgement::of_state(Refused::Early { nonce, sent }));
+        }
+        if !self.is_signed(&transfer, key) {
+            return Err(Judgement::Invalid(
+                "the transfer is not signed by who pays".to_owned(),
+            ));
+        }
+        Ok(transfer)
+    }
+
+    fn judge_header(&self, data: &[u8]) -> Result<Header, Judgement> {
+        let header = Header::decode(data)?;
+        let invalid = |what: &str| Err(Judgement::Invalid(what.to_owned()));
+        if !self.genesis().proposers.contains(&header.proposer) {
+            return invalid("the header is of nobody who may propose");
+        }
+        if !header.is_signed(self.genesis_hash()) {
+            return invalid("the header is not signed by its proposer");
+        }
+        lock(&self.0.chain).has_use_for(&header)?;
+        Ok(header)
+    }
+
+    fn judge_block(&self, block: &Block) -> Result<Header, Judgement> {
+        let parts = header::split(block)?;
+        let header = self.judge_header(&parts.header)?;
+        if !header.commits_to(&parts.transactions) {
+            return Err(Judgement::Invalid(
+                "the header is of other transfers".to_owned(),
+            ));
+        }
+        let mut transfers = Vec::with_capacity(parts.transactions.len());
+        for data in &parts.transactions {
+            let transfer = Transfer::decode(data)?;
+            if !self.is_signed(&transfer, &TransactionKey::of(data)) {
+                return Err(Judgement::Invalid(
+                    "a transfer of the block is not signed by who pays".to_owned(),
+                ));
+            }
+            transfers.push(transfer);
+        }
+        let (head, id) = (self.head(), header.id());
+        let is_executed = lock(&self.0.chain).has_executed(&id);
+        if header.parent == head.id && !is_executed {
+            let executed = self.0.stored.execute(&head, &header, &transfers)?;
+            if tree::root_hash(executed.update.root) != header.state_root {
+                return Err(Judgement::Invalid(
+                    "the state after it has another root".to_owned(),
+                ));
+            }
+            lock(&self.0.chain).executed = Some(executed);
+        }
+        Ok(header)
+    }
+
+    fn judge_vote(&self, data: &[u8]) -> Result<HeaderVote, Judgement> {
+        let vote = HeaderVote::decode(data)?;
+        let standing = {
+            let chain = lock(&self.0.chain);
+            if vote.height <= chain.final_height {
+                return Err(Judgement::Useless(
+                    "what it votes for is decided".to_owned(),
+                ));
+            }
+            if vote.height > chain.head.height.saturating_add(WINDOW) {
+                return Err(Judgement::Useless(
+                    "it votes for what is far ahead".to_owned(),
+                ));
+            }
+            chain.tally.standing(&vote)
+        };
+        if standing == Standing::Stranger {
+            return Err(Judgement::Invalid(
+                "the vote is of nobody who votes here".to_owned(),
+            ));
+        }
+        if !vote.is_signed(self.genesis_hash()) {
+            return Err(Judgement::Invalid(
+                "the vote is not signed by its voter".to_owned(),
+            ));
+        }
+        match standing {
+            Standing::Contradicts => Err(Judgement::Useless(
+                "its voter has voted for another block of this height".to_owned(),
+            )),
+            Standing::Known => Err(Judgement::Useless("it is known".to_owned())),
+            Standing::New | Standing::Stranger => Ok(vote),
+        }
+    }
+}
+
+/// Why an item is not accepted.
+#[derive(Debug)]
+enum Judgement {
+    /// Whoever sent it pays.
+    Invalid(String),
+    /// Nobody pays.
+    Useless(String),
+}
+
+impl Judgement {
+    fn of_state(refused: Refused) -> Self {
+        Self::Useless(refused.to_string())
+    }
+
+    fn checked(self, data: &[u8]) -> Checked {
+        match self {
+            Self::Invalid(reason) => Checked::reject(data, reason),
+            Self::Useless(reason) => Checked::ignore(data, reason),
+        }
+    }
+}
+
+impl From<Malformed> for Judgement {
+    fn from(wrong: Malformed) -> Self {
+        Self::Invalid(wrong.to_string())
+    }
+}
+
+impl From<StoreError> for Judgement {
+    fn from(error: StoreError) -> Self {
+        Self::Useless(error.to_string())
+    }
+}
+
+impl From<Fault> for Judgement {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Refused(refused) => Self::Invalid(format!("a transfer of the block: {refused}")),
+            Fault::Store(error) => error.into(),
+        }
+    }
+}
+
+impl Application for Ledger {
+    fn check_transaction(&self, transaction: &Transaction) -> Checked {
+        self.check_transaction_by_key(transaction, &TransactionKey::of(&transaction.data))
+    }
+
+    fn check_transaction_by_key(&self, transaction: &Transaction, key: &TransactionKey) -> Checked {
+        match self.judge_transfer(&transaction.data, key) {
+            Ok(transfer) => Checked {
+                fee: Some(transfer.fee),
+                ..Checked::accept(ItemId::of_key(key))
+            },
+            Err(judgement) => judgement.checked(&transaction.data),
+        }
+    }
+
+    fn check_block(&self, block: &Block) -> Checked {
+        match self.judge_block(block) {
+            Ok(header) => accept(&header),
+            Err(judgement) => judgement.checked(&block.data),
+        }
+    }
+
+    fn check_vote(&self, vote: &Vote) -> Checked {
+        match self.judge_vote(&vote.data) {
+            Ok(_) => Checked::accept(ItemId::sha256(&vote.data)),
+            Err(judgement) => judgement.checked(&vote.data),
+        }
+    }
+
+    fn check_header(&self, header: &Bytes) -> Checked {
+        match self.judge_header(header) {
+            Ok(header) => accept(&header),
+            Err(judgement) => judgement.checked(header),
+        }
+    }
+
+    fn split_block(&self, block: &Block) -> Option<BlockParts> {
+        header::split(block).ok()
+    }
+
+    fn join_block(&self, header: &Bytes, transactions: &[Bytes]) -> Option<Block> {
+        header::join(header, transactions).ok()
+    }
+
+    fn deliver(&self, item: &Item) {
+        let mut chain = lock(&self.0.chain);
+        match item {
+            Item::Transaction(transaction) => {
+                if let Ok(transfer) = Transfer::decode(&transaction.data) {
+                    chain.pool.insert(transfer);
+                }
+            }
+            Item::Block(block) => chain.take_block(&self.0.stored, block),
+            Item::Vote(vote) => {
+                if let Ok(vote) = HeaderVote::decode(&vote.data) {
+                    chain.take_vote(&self.0.stored, &vote);
+                }
+            }
+        }
+    }
+
+    /// The key is an address; the value is the account's 16 bytes, or empty; the proof is for [`verify`]. Of heights that are
+    /// too old no state is served.
+    fn query(&self, request: &StateRequest) -> Option<StateResponse> {
+        let key = <[u8; Address::LENGTH]>::try_from(&request.key[..]).ok()?;
+        let head = match request.height {
+            Some(height) => self.head_at(height).ok()??,
+            None => self.head(),
+        };
+        let (value, proof) = self.0.stored.tree().prove(head.root, &key).ok()?;
+        Some(StateResponse {
+            height: head.height,
+            value: value.unwrap_or_default(),
+            proof: proof.encode().into(),
+        })
+    }
+}
+
+fn accept(header: &Header) -> Checked {
+    let id = ItemId::new(&header.id());
+    // A hash is shorter than the longest id.
+    id.map_or_else(|| Checked::ignore(&[], "no id"), Checked::accept)
+}
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod vector_tests;

@@ -1,0 +1,97 @@
+//! What can be wrong with a store, and what helps.
+
+/// A store can't be opened, read or written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no room left. Nothing of the batch is kept.
+    #[error(
+        "{place} is full ({reason}): make room there, or name a place that has some, and start again"
+    )]
+    Full {
+        /// The file, or what else it is.
+        place: String,
+        /// What the system says.
+        reason: String,
+    },
+    /// What is there is not what was written. What can be repaired was tried.
+    #[error(
+        "{place} is damaged ({reason}): move it away, and what it held is fetched from peers again; or put a backup in its place"
+    )]
+    Damaged {
+        /// The file, or what else it is.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another version of this program wrote it.
+    #[error(
+        "{place} is of version {found}, and this program reads up to {known}: use a newer one, or move the file away to begin anew"
+    )]
+    Version {
+        /// The file, or what else it is.
+        place: String,
+        /// Its version.
+        found: u32,
+        /// The newest that is understood here.
+        known: u32,
+    },
+    /// Something else lies there.
+    #[error(
+        "{place} holds {found}, not what is kept here ({wanted}): name another place, or move it away"
+    )]
+    Foreign {
+        /// The file, or what else it is.
+        place: String,
+        /// What it is, as far as it is known.
+        found: String,
+        /// What should be there.
+        wanted: String,
+    },
+    /// Another process has it open.
+    #[error("another process has {place} open: stop that one, or name another place for this one")]
+    Locked {
+        /// The file, or what else it is.
+        place: String,
+    },
+    /// A key, a value or a batch is over its limit. Nothing of the batch is kept.
+    #[error("{what} of {size} bytes is over the limit of {limit}")]
+    TooLarge {
+        /// Which of them.
+        what: &'static str,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The system could not read or write.
+    #[error(
+        "{place} can't be read or written ({reason}): see to the disk and the rights there, and start again"
+    )]
+    Failed {
+        /// The file, or what else it is.
+        place: String,
+        /// What the system says.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the store can't go on: later calls will fail too until it is opened anew.
+    pub fn is_fatal(&self) -> bool {
+        !matches!(self, Self::TooLarge { .. } | Self::Full { .. })
+    }
+
+    /// A stable, short name for programs: what JavaScript sees as `code`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "storage-full",
+            Self::Damaged { .. } => "storage-damaged",
+            Self::Version { .. } => "storage-version",
+            Self::Foreign { .. } => "storage-foreign",
+            Self::Locked { .. } => "storage-locked",
+            Self::TooLarge { .. } => "too-large",
+            Self::Failed { .. } => "storage",
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! A store in memory: for tests, for tabs, and for what need not outlast the process.
+
+use std::{
+    collections::BTreeMap,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use bytes::Bytes;
+
+use super::{Batch, KeyRange, Page, Schema, Store, StoreError, Table, Write};
+
+/// What an entry takes besides its bytes: two handles and its part of a tree's node.
+const ENTRY: usize = 96;
+/// How errors call it.
+const PLACE: &str = "the store in memory";
+
+/// Tables in memory, up to a limit in bytes of keys, values and what holding them takes. What is over it is refused.
+#[derive(Debug)]
+pub struct MemoryStore {
+    limit: usize,
+    held: RwLock<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    tables: BTreeMap<Table, BTreeMap<Bytes, Bytes>>,
+    size: usize,
+}
+
+impl MemoryStore {
+    /// An empty store for what this schema says.
+    ///
+    /// # Errors
+    /// The limit is too low for anything.
+    pub fn new(limit: usize, schema: &Schema) -> Result<Self, StoreError> {
+        let store = Self {
+            limit,
+            held: RwLock::default(),
+        };
+        schema.apply(&store, PLACE, true)?;
+        Ok(store)
+    }
+
+    // No code of ours panics while it holds one of these.
+    fn read(&self) -> RwLockReadGuard<'_, Held> {
+        self.held.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Held> {
+        self.held.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        let held = self.read();
+        let table = held.tables.get(&table);
+        Ok(table.and_then(|table| table.get(key)).cloned())
+    }
+
+    fn range(&self, table: Table, range: KeyRange<'_>) -> Result<Page, StoreError> {
+        let held = self.read();
+        let Some(table) = held.tables.get(&table).filter(|_| !range.is_empty()) else {
+            return Ok(Page::default());
+        };
+        let entries = table.range::<[u8], _>((range.from, range.to));
+        let entries = entries.map(|(key, value)| Ok((key.clone(), value.clone())));
+        if range.backwards {
+            Page::fill(entries.rev(), range.most)
+        } else {
+            Page::fill(entries, range.most)
+        }
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        batch.check()?;
+        let mut held = self.write();
+        let mut undo = Vec::new();
+        for write in batch.writes() {
+            match write {
+                Write::Put(table, key, value) => {
+                    undo.push((*table, key.clone(), held.put(*table, key, value)));
+                }
+                Write::Delete(table, key) => {
+                    undo.push((*table, key.clone(), held.delete(*table, key)));
+                }
+                Write::DeleteRange(table, from, to) => {
+                    let keys = held.keys(*table, from, to.as_ref());
+                    for key in keys {
+                        let value = held.delete(*table, &key);
+                        undo.push((*table, key, value));
+                    }
+                }
+            }
+        }
+        if held.size <= self.limit {
+            return Ok(());
+        }
+        let reason = format!("{} bytes of {} are wanted", held.size, self.limit);
+        for (table, key, before) in undo.into_iter().rev() {
+            match before {
+                Some(value) => held.put(table, &key, &value),
+                None => held.delete(table, &key),
+            };
+        }
+        Err(StoreError::Full {
+            place: PLACE.to_owned(),
+            reason,
+        })
+    }
+}
+
+impl Held {
+    /// Returns what was there.
+    fn put(&mut self, table: Table, key: &Bytes, value: &Bytes) -> Option<Bytes> {
+        // Copies: a slice would hold on to all of the message or the block of which it is a part.
+        let owned = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        let entries = self.tables.entry(table).or_default();
+        let before = entries.insert(owned(key), owned(value));
+        self.size += value.len();
+        match &before {
+            Some(value) => self.size -= value.len(),
+            None => self.size += ENTRY + key.len(),
+        }
+        before
+    }
+
+    /// Returns what was there.
+    fn delete(&mut self, table: Table, key: &Bytes) -> Option<Bytes> {
+        let before = self.tables.get_mut(&table)?.remove(key)?;
+        self.size -= ENTRY + key.len() + before.len();
+        Some(before)
+    }
+
+    fn keys(&self, table: Table, from: &Bytes, to: Option<&Bytes>) -> Vec<Bytes> {
+        let Some(entries) = self.tables.get(&table) else {
+            return Vec::new();
+        };
+        let keys = entries.range(from.clone()..).map(|(key, _)| key);
+        keys.take_while(|key| to.is_none_or(|to| *key < to))
+            .cloned()
+            .collect()
+    }
+}
