@@ -22,8 +22,9 @@ mod execution;
 mod genesis;
 mod header;
 mod pool;
-mod snapshot;
+mod restore;
 mod stored;
+mod sync;
 mod tally;
 mod transfer;
 mod tree;
@@ -43,7 +44,7 @@ pub use codec::Malformed;
 pub use execution::Refused;
 pub use genesis::{Genesis, GenesisError};
 pub use header::{Header, MAX_TRANSFERS};
-pub use snapshot::{CHUNK_ACCOUNT, MAX_CHUNK, Restore, RestoreError};
+pub use restore::{CHUNK_ACCOUNT, MAX_CHUNK, Restore, RestoreError};
 pub use stored::{HISTORY, SCHEMA};
 pub use transfer::Transfer;
 pub use tree::{Hash, MAX_PROOF, Proof, ProofError};
@@ -54,8 +55,8 @@ use self::execution::{Execution, Fault};
 use self::stored::{Executed, Head, Stored};
 use self::tally::{Standing, WINDOW};
 use super::{
-    Application, Block, BlockParts, Checked, Item, ItemId, StateRequest, StateResponse,
-    Transaction, TransactionKey, Vote,
+    Application, Block, BlockParts, ChainStore, Checked, Item, ItemId, StateRequest, StateResponse,
+    Transaction, TransactionKey, TrustVerifier, Vote,
 };
 use crate::{
     platform::lock::lock,
@@ -336,6 +337,13 @@ impl Ledger {
     }
 
     fn judge_header(&self, data: &[u8]) -> Result<Header, Judgement> {
+        let header = self.judge_signature(data)?;
+        lock(&self.0.chain).has_use_for(&header)?;
+        Ok(header)
+    }
+
+    /// What a header is worth wherever it stands.
+    fn judge_signature(&self, data: &[u8]) -> Result<Header, Judgement> {
         let header = Header::decode(data)?;
         let invalid = |what: &str| Err(Judgement::Invalid(what.to_owned()));
         if !self.genesis().proposers.contains(&header.proposer) {
@@ -344,28 +352,33 @@ impl Ledger {
         if !header.is_signed(self.genesis_hash()) {
             return invalid("the header is not signed by its proposer");
         }
-        lock(&self.0.chain).has_use_for(&header)?;
         Ok(header)
     }
 
-    fn judge_block(&self, block: &Block) -> Result<Header, Judgement> {
+    /// What a block is worth wherever it stands: what its transfers do is another question.
+    fn judge_parts(&self, block: &Block) -> Result<(Header, Vec<Transfer>), Judgement> {
+        let invalid = |what: &str| Err(Judgement::Invalid(what.to_owned()));
         let parts = header::split(block)?;
-        let header = self.judge_header(&parts.header)?;
+        let header = self.judge_signature(&parts.header)?;
         if !header.commits_to(&parts.transactions) {
-            return Err(Judgement::Invalid(
-                "the header is of other transfers".to_owned(),
-            ));
+            return invalid("the header is of other transfers");
         }
         let mut transfers = Vec::with_capacity(parts.transactions.len());
         for data in &parts.transactions {
             let transfer = Transfer::decode(data)?;
             if !self.is_signed(&transfer, &TransactionKey::of(data)) {
-                return Err(Judgement::Invalid(
-                    "a transfer of the block is not signed by who pays".to_owned(),
-                ));
+                return invalid("a transfer of the block is not signed by who pays");
             }
             transfers.push(transfer);
         }
+        Ok((header, transfers))
+    }
+
+    fn judge_block(&self, block: &Block) -> Result<Header, Judgement> {
+        // Old blocks, and those far ahead, cost no more than this.
+        let parts = header::split(block)?;
+        self.judge_header(&parts.header)?;
+        let (header, transfers) = self.judge_parts(block)?;
         let (head, id) = (self.head(), header.id());
         let is_executed = lock(&self.0.chain).has_executed(&id);
         if header.parent == head.id && !is_executed {
@@ -423,6 +436,8 @@ enum Judgement {
     Invalid(String),
     /// Nobody pays.
     Useless(String),
+    /// This node could not judge it now. Nobody pays.
+    Trouble(String),
 }
 
 impl Judgement {
@@ -433,8 +448,13 @@ impl Judgement {
     fn checked(self, data: &[u8]) -> Checked {
         match self {
             Self::Invalid(reason) => Checked::reject(data, reason),
-            Self::Useless(reason) => Checked::ignore(data, reason),
+            Self::Useless(reason) | Self::Trouble(reason) => Checked::ignore(data, reason),
         }
+    }
+
+    fn reason(&self) -> &str {
+        let (Self::Invalid(reason) | Self::Useless(reason) | Self::Trouble(reason)) = self;
+        reason
     }
 }
 
@@ -446,7 +466,7 @@ impl From<Malformed> for Judgement {
 
 impl From<StoreError> for Judgement {
     fn from(error: StoreError) -> Self {
-        Self::Useless(error.to_string())
+        Self::Trouble(error.to_string())
     }
 }
 
@@ -520,6 +540,14 @@ impl Application for Ledger {
         }
     }
 
+    fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn trust_verifier(&self) -> Option<Arc<dyn TrustVerifier>> {
+        Some(Arc::new(self.clone()))
+    }
+
     /// The key is an address; the value is the account's 16 bytes, or empty; the proof is for [`verify`]. Of heights that are
     /// too old no state is served.
     fn query(&self, request: &StateRequest) -> Option<StateResponse> {
@@ -543,6 +571,8 @@ fn accept(header: &Header) -> Checked {
     id.map_or_else(|| Checked::ignore(&[], "no id"), Checked::accept)
 }
 
+#[cfg(test)]
+mod sync_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

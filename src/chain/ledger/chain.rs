@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::header::{self, Header};
 use super::pool::Pool;
 use super::stored::{Executed, Head, Stored};
+use super::sync::Noted;
 use super::tally::{Tally, WINDOW};
 use super::transfer::Transfer;
 use super::tree::{self, Hash};
@@ -26,6 +27,8 @@ pub(super) struct Chain {
     /// Blocks that were checked as far as they could be, by height.
     waiting: BTreeMap<u64, Block>,
     waiting_size: usize,
+    /// Headers that sync knows ahead of their blocks.
+    pub(super) noted: Noted,
     /// Whether another state is on its way here: no block is appended meanwhile.
     pub(super) is_restoring: bool,
     pub(super) trouble: Option<StoreError>,
@@ -41,6 +44,7 @@ impl Chain {
             executed: None,
             waiting: BTreeMap::new(),
             waiting_size: 0,
+            noted: Noted::default(),
             is_restoring: false,
             trouble: None,
         })
@@ -91,17 +95,20 @@ impl Chain {
             return;
         }
         self.wait(header.height, block.clone());
+        self.advance(stored);
+    }
+
+    /// Appends what waits for nothing any more, and hears the votes.
+    pub(super) fn advance(&mut self, stored: &Stored) {
         while let Some(next) = self.take_waiting(self.head.height.saturating_add(1)) {
-            match self.append(stored, &next) {
-                Ok(()) => {}
-                Err(Judgement::Invalid(reason) | Judgement::Useless(reason)) => {
-                    tracing::warn!(
-                        height = self.head.height.saturating_add(1),
-                        reason,
-                        "a block is not appended"
-                    );
-                    break;
-                }
+            if let Err(judgement) = self.append_waiting(stored, &next) {
+                let height = self.head.height.saturating_add(1);
+                tracing::warn!(
+                    height,
+                    reason = judgement.reason(),
+                    "a block is not appended"
+                );
+                break;
             }
         }
         self.decide(stored);
@@ -127,17 +134,27 @@ impl Chain {
         Some(block)
     }
 
-    /// Puts a block at the end. Its signatures and roots were checked, and what its transfers do if its parent was there.
-    fn append(&mut self, stored: &Stored, block: &Block) -> Result<(), Judgement> {
+    fn append_waiting(&mut self, stored: &Stored, block: &Block) -> Result<(), Judgement> {
         let parts = header::split(block)?;
         let header = Header::decode(&parts.header)?;
-        self.has_use_for(&header)?;
         let transfers = parts.transactions.iter().map(|data| Transfer::decode(data));
         let transfers = transfers.collect::<Result<Vec<_>, _>>()?;
+        self.append(stored, block, &header, &transfers)
+    }
+
+    /// Puts a block at the end. Its signatures and what its header commits to were checked, and its state if its parent was there.
+    pub(super) fn append(
+        &mut self,
+        stored: &Stored,
+        block: &Block,
+        header: &Header,
+        transfers: &[Transfer],
+    ) -> Result<(), Judgement> {
+        self.has_use_for(header)?;
         let is_executed = self.has_executed(&header.id());
         let executed = match self.executed.take().filter(|_| is_executed) {
             Some(executed) => executed,
-            None => stored.execute(&self.head, &header, &transfers)?,
+            None => stored.execute(&self.head, header, transfers)?,
         };
         let head = executed.head;
         if tree::root_hash(head.root) != header.state_root {
@@ -145,7 +162,7 @@ impl Chain {
                 "the state after it has another root".to_owned(),
             ));
         }
-        let written = stored.commit(executed, block);
+        let written = stored.commit(executed, header, block);
         self.note(&written);
         written?;
         self.head = head;
@@ -153,6 +170,19 @@ impl Chain {
             self.pool
                 .sent(transfer.from, transfer.nonce.saturating_add(1));
         }
+        Ok(())
+    }
+
+    /// Takes off what is above a height that is not final.
+    pub(super) fn go_back(&mut self, stored: &Stored, height: u64) -> Result<(), StoreError> {
+        tracing::warn!(
+            from = self.head.height,
+            to = height,
+            "another branch takes the place of this one"
+        );
+        stored.revert(self.head.height, height)?;
+        self.executed = None;
+        self.head = stored.newest()?;
         Ok(())
     }
 
@@ -186,6 +216,7 @@ impl Chain {
                 stored.finalize(&certificate)?;
                 self.final_height = height;
                 self.tally.is_final(height);
+                self.noted.forget_up_to(height);
             }
         } else if self.head.height - height < HISTORY {
             tracing::warn!(
@@ -208,6 +239,7 @@ impl Chain {
         self.executed = None;
         self.pool = Pool::default();
         self.tally.is_final(head.height);
+        self.noted.forget_up_to(head.height);
         self.waiting.clear();
         self.waiting_size = 0;
     }

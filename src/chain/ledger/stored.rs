@@ -5,7 +5,7 @@
 //! | `meta` | `genesis` | the genesis hash |
 //! | `meta` | `restoring` | there while a state is being restored, nodes of which lie above the newest block's |
 //! | `meta` | `final` | the height of the newest final block (8) |
-//! | `heads` | height (8) | the header's id (32), its time (8), the state's root node |
+//! | `heads` | height (8) | the header's id (32), its time (8), the state's root node, the header (none of the genesis) |
 //! | `blocks` | height (8) | the block |
 //! | `heights` | a header's id | its height (8) |
 //! | `certificates` | height (8) | the certificate |
@@ -107,7 +107,12 @@ impl Stored {
         };
         let mut batch = update.batch;
         batch.put(META, GENESIS, self.genesis_hash.to_vec());
-        put_head(&head, &mut batch);
+        put_head(&head, &[], &mut batch);
+        batch.put(
+            HEIGHTS,
+            head.id.to_vec(),
+            head.height.to_be_bytes().to_vec(),
+        );
         self.store.commit(&batch)
     }
 
@@ -141,6 +146,32 @@ impl Stored {
         let record = self.store.get(HEADS, &height)?;
         let head = record.map(|record| read_head(&height, &record)).transpose();
         head.map_err(|wrong| damaged(&wrong.to_string()))
+    }
+
+    /// The headers from a height on, as long as there are any.
+    pub(super) fn headers(&self, from: u64, most: usize) -> Result<Vec<Bytes>, StoreError> {
+        let from = from.max(1).to_be_bytes();
+        let range = KeyRange::default().from(&from).most(most);
+        let heads = self.store.range(HEADS, range)?.entries.into_iter();
+        // The header is what comes last.
+        let header = |record: Bytes| {
+            let start = record.len().saturating_sub(Header::LENGTH);
+            record.slice(start..)
+        };
+        Ok(heads.map(|(_, record)| header(record)).collect())
+    }
+
+    /// The lowest height of the chain here: above 0 where a snapshot was its beginning.
+    pub(super) fn base(&self) -> Result<u64, StoreError> {
+        let first = self.store.range(HEADS, KeyRange::default().most(1))?;
+        let first = first
+            .entries
+            .first()
+            .map(|(height, _)| Reader::new(height, "a height").u64());
+        let first = first
+            .transpose()
+            .map_err(|wrong| damaged(&wrong.to_string()))?;
+        Ok(first.unwrap_or(0))
     }
 
     pub(super) fn block(&self, height: u64) -> Result<Option<Block>, StoreError> {
@@ -197,11 +228,16 @@ impl Stored {
     }
 
     /// Writes a block that was executed: all that belongs to it, at once.
-    pub(super) fn commit(&self, executed: Executed, block: &Block) -> Result<(), StoreError> {
+    pub(super) fn commit(
+        &self,
+        executed: Executed,
+        header: &Header,
+        block: &Block,
+    ) -> Result<(), StoreError> {
         let Executed { head, update, .. } = executed;
         let height = Bytes::copy_from_slice(&head.height.to_be_bytes());
         let mut batch = update.batch;
-        put_head(&head, &mut batch);
+        put_head(&head, &header.encode(), &mut batch);
         batch.put(BLOCKS, height.clone(), block.data.clone());
         batch.put(HEIGHTS, head.id.to_vec(), height);
         if let Some(oldest) = head.height.checked_sub(HISTORY) {
@@ -242,13 +278,18 @@ impl Stored {
     }
 
     /// They are the chain's: it begins anew at this block, which is final, and with the last of its nodes in `batch`.
-    pub(super) fn restored(&self, head: &Head, mut batch: Batch) -> Result<(), StoreError> {
+    pub(super) fn restored(
+        &self,
+        head: &Head,
+        header: &Header,
+        mut batch: Batch,
+    ) -> Result<(), StoreError> {
         let height = Bytes::copy_from_slice(&head.height.to_be_bytes());
         tree::forget_before(head.height, &mut batch);
         for table in [HEADS, BLOCKS, HEIGHTS, CERTIFICATES] {
             batch.delete_range(table, Bytes::new(), None);
         }
-        put_head(head, &mut batch);
+        put_head(head, &header.encode(), &mut batch);
         batch.put(HEIGHTS, head.id.to_vec(), height.clone());
         batch.put(META, FINAL, height);
         batch.delete(META, RESTORING);
@@ -281,24 +322,23 @@ impl Stored {
     }
 }
 
-fn put_head(head: &Head, batch: &mut Batch) {
+fn put_head(head: &Head, header: &[u8], batch: &mut Batch) {
     let mut record = head.id.to_vec();
     record.extend(head.time.to_be_bytes());
     Child::write(head.root, &mut record);
+    record.extend(header);
     batch.put(HEADS, head.height.to_be_bytes().to_vec(), record);
 }
 
 fn read_head(height: &[u8], record: &[u8]) -> Result<Head, Malformed> {
     let mut height = Reader::new(height, "a height");
     let mut reader = Reader::new(record, "a block's record");
-    let head = Head {
+    Ok(Head {
         height: height.u64()?,
         id: reader.array()?,
         time: reader.u64()?,
         root: Child::read(&mut reader)?,
-    };
-    reader.end()?;
-    Ok(head)
+    })
 }
 
 fn damaged(reason: &str) -> StoreError {

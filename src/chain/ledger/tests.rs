@@ -29,7 +29,7 @@ fn genesis() -> Genesis {
     }
 }
 
-fn ledger() -> Ledger {
+pub(super) fn ledger() -> Ledger {
     Ledger::open(genesis(), store()).expect("opened")
 }
 
@@ -37,7 +37,7 @@ fn store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(1 << 28, &SCHEMA).expect("made"))
 }
 
-fn transfer(from: u8, to: u8, amount: u64, fee: u64, nonce: u64) -> Item {
+pub(super) fn transfer(from: u8, to: u8, amount: u64, fee: u64, nonce: u64) -> Item {
     let transfer = Transfer::new(
         &genesis().hash(),
         &key(from),
@@ -62,7 +62,7 @@ fn offer(ledger: &Ledger, item: &Item) -> Checked {
     checked
 }
 
-fn accepted(ledger: &Ledger, item: &Item) {
+pub(super) fn accepted(ledger: &Ledger, item: &Item) {
     let checked = offer(ledger, item);
     assert_eq!(checked.verdict, Verdict::Accept, "{}", checked.reason);
 }
@@ -74,19 +74,19 @@ fn propose(ledger: &Ledger) -> Item {
 }
 
 /// The same, put into it.
-fn grow(ledger: &Ledger) -> Item {
+pub(super) fn grow(ledger: &Ledger) -> Item {
     let block = propose(ledger);
     accepted(ledger, &block);
     block
 }
 
-fn vote(voter: u8, block: &Item) -> Item {
+pub(super) fn vote(voter: u8, block: &Item) -> Item {
     let header = header(block);
     let vote = HeaderVote::new(&genesis().hash(), &key(voter), header.height, header.id());
     Item::new(ItemKind::Vote, vote.encode())
 }
 
-fn header(block: &Item) -> Header {
+pub(super) fn header(block: &Item) -> Header {
     Header::decode(&block.data()[..Header::LENGTH]).expect("a header")
 }
 
@@ -94,7 +94,7 @@ fn balance(ledger: &Ledger, number: u8) -> u64 {
     ledger.account(&address(number)).expect("read").balance
 }
 
-fn coins(ledger: &Ledger) -> u64 {
+pub(super) fn coins(ledger: &Ledger) -> u64 {
     let leaves = ledger
         .0
         .stored
@@ -303,7 +303,7 @@ fn the_fee_and_the_identities_are_the_ledgers_own() {
 }
 
 /// A chain of some blocks with transfers in them, from the proposer's own node.
-fn chain(blocks: u64) -> (Ledger, Vec<Item>) {
+pub(super) fn chain(blocks: u64) -> (Ledger, Vec<Item>) {
     let ledger = ledger();
     let mut made = Vec::new();
     for height in 0..blocks {

@@ -168,7 +168,7 @@ impl Restore {
             root,
         };
         let mut chain = lock(&self.ledger.0.chain);
-        self.ledger.0.stored.restored(&head, batch)?;
+        self.ledger.0.stored.restored(&head, &self.header, batch)?;
         chain.restored(head);
         drop(chain);
         Ok(self.ledger.tip())

@@ -1,0 +1,228 @@
+//! The ledger as a chain that is synced: what it serves, and how it takes headers and blocks in their order.
+//!
+//! Headers ahead of the blocks are noted in memory, [`MAX_NOTED`] of them at most; of more, the lowest go, whose blocks are here or
+//! lost the race. A branch that forks below the newest block and is longer takes its place when its blocks come, unless it forks
+//! below a final block; the old branch is taken off first.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::header::{self, Header};
+use super::tree::Hash;
+use super::vote::Certificate;
+use super::{HISTORY, Judgement, Ledger};
+use crate::{
+    chain::{Block, BlockPlace, ChainStore, ItemId, SyncHeader, SyncVerdict, TrustVerifier},
+    platform::lock::lock,
+    storage::StoreError,
+};
+
+/// How many headers are noted: 20 MB of them.
+pub(super) const MAX_NOTED: usize = 65_536;
+
+/// Headers that were checked and whose blocks are not here, by height and id.
+#[derive(Debug, Default)]
+pub(super) struct Noted(BTreeMap<(u64, Hash), Header>);
+
+impl Noted {
+    fn insert(&mut self, header: Header) {
+        self.0.insert((header.height, header.id()), header);
+        if self.0.len() > MAX_NOTED {
+            self.0.pop_first();
+        }
+    }
+
+    /// Blocks up to this height can't be forked from any more.
+    pub(super) fn forget_up_to(&mut self, height: u64) {
+        self.0 = match height.checked_add(1) {
+            Some(next) => self.0.split_off(&(next, [0; 32])),
+            None => BTreeMap::new(),
+        };
+    }
+}
+
+fn name(id: &Hash) -> ItemId {
+    // A hash is shorter than the longest id.
+    ItemId::new(id).unwrap_or_else(|| ItemId::sha256(id))
+}
+
+fn hash(id: &ItemId) -> Option<Hash> {
+    id.as_bytes().try_into().ok()
+}
+
+fn place(header: &Header) -> SyncHeader {
+    SyncHeader {
+        height: header.height,
+        id: name(&header.id()),
+        parent: name(&header.parent),
+    }
+}
+
+impl Ledger {
+    /// Height and time of a block of the chain or of a noted header.
+    fn parent_of(&self, header: &Header) -> Result<Option<(u64, u64)>, StoreError> {
+        let Some(height) = header.height.checked_sub(1) else {
+            return Ok(None);
+        };
+        let noted = lock(&self.0.chain)
+            .noted
+            .0
+            .get(&(height, header.parent))
+            .copied();
+        if let Some(noted) = noted {
+            return Ok(Some((height, noted.time)));
+        }
+        let head = self.0.stored.head(height)?;
+        let head = head.filter(|head| head.id == header.parent);
+        Ok(head.map(|head| (height, head.time)))
+    }
+
+    fn take_header(&self, data: &Bytes) -> Result<(), Judgement> {
+        let header = self.judge_signature(data)?;
+        let Some((_, time)) = self.parent_of(&header)? else {
+            return Err(Judgement::Trouble(
+                "what is before it is not here".to_owned(),
+            ));
+        };
+        if header.time <= time {
+            return Err(Judgement::Invalid("it is not after its parent".to_owned()));
+        }
+        let mut chain = lock(&self.0.chain);
+        if header.height <= chain.final_height {
+            return Err(Judgement::Useless(
+                "what is final there is another".to_owned(),
+            ));
+        }
+        chain.noted.insert(header);
+        Ok(())
+    }
+
+    fn take(&self, block: &Block) -> Result<(), Judgement> {
+        let (header, transfers) = self.judge_parts(block)?;
+        let mut chain = lock(&self.0.chain);
+        if chain.is_restoring {
+            return Err(Judgement::Trouble(
+                "a snapshot is being restored".to_owned(),
+            ));
+        }
+        if self.0.stored.height_of(&header.id())?.is_some() {
+            return Err(Judgement::Useless("it is here".to_owned()));
+        }
+        if header.parent != chain.head.id {
+            let parent = self.0.stored.height_of(&header.parent)?;
+            let parent =
+                parent.filter(|parent| chain.head.height.saturating_sub(*parent) <= HISTORY);
+            let parent =
+                parent.ok_or_else(|| Judgement::Trouble("its parent is not here".to_owned()))?;
+            if parent < chain.final_height {
+                return Err(Judgement::Useless(
+                    "what is final there is another".to_owned(),
+                ));
+            }
+            chain.go_back(&self.0.stored, parent)?;
+        }
+        chain.append(&self.0.stored, block, &header, &transfers)?;
+        chain.advance(&self.0.stored);
+        Ok(())
+    }
+}
+
+impl Judgement {
+    fn synced(self) -> SyncVerdict {
+        match self {
+            Self::Invalid(reason) => SyncVerdict::Reject(reason),
+            Self::Useless(reason) => SyncVerdict::Ignore(reason),
+            Self::Trouble(reason) => SyncVerdict::Retry(reason),
+        }
+    }
+}
+
+impl ChainStore for Ledger {
+    fn read_header(&self, header: &Bytes) -> Option<SyncHeader> {
+        Some(place(&Header::decode(header).ok()?))
+    }
+
+    fn read_block(&self, block: &Block) -> Option<SyncHeader> {
+        let parts = header::split(block).ok()?;
+        let header = Header::decode(&parts.header).ok()?;
+        header
+            .commits_to(&parts.transactions)
+            .then(|| place(&header))
+    }
+
+    fn tip(&self) -> BlockPlace {
+        let head = self.head();
+        BlockPlace {
+            height: head.height,
+            id: name(&head.id),
+        }
+    }
+
+    fn base(&self) -> u64 {
+        self.0.stored.base().unwrap_or(0)
+    }
+
+    fn id_at(&self, height: u64) -> Option<ItemId> {
+        let head = self.0.stored.head(height).ok()??;
+        Some(name(&head.id))
+    }
+
+    fn headers(&self, from: u64, max_count: usize, max_bytes: usize) -> Vec<Bytes> {
+        let most = max_count.min((max_bytes / Header::LENGTH).max(1));
+        self.0.stored.headers(from, most).unwrap_or_default()
+    }
+
+    fn block(&self, id: &ItemId) -> Option<Block> {
+        let height = self.0.stored.height_of(&hash(id)?).ok()??;
+        self.0.stored.block(height).ok()?
+    }
+
+    fn append_headers(&self, headers: &[Bytes]) -> (usize, SyncVerdict) {
+        for (accepted, header) in headers.iter().enumerate() {
+            if let Err(judgement) = self.take_header(header) {
+                return (accepted, judgement.synced());
+            }
+        }
+        (headers.len(), SyncVerdict::Accept)
+    }
+
+    fn append(&self, block: &Block) -> SyncVerdict {
+        match self.take(block) {
+            Ok(()) => SyncVerdict::Accept,
+            Err(judgement) => judgement.synced(),
+        }
+    }
+}
+
+/// The proof is a [`Certificate`]; without one a header is final that this ledger has at a final height.
+impl TrustVerifier for Ledger {
+    fn is_final(&self, header: &Bytes, proof: &Bytes) -> SyncVerdict {
+        let decoded = match self.judge_signature(header) {
+            Ok(decoded) => decoded,
+            Err(judgement) => return judgement.synced(),
+        };
+        if !proof.is_empty() {
+            let certificate = Certificate::decode(proof).map_err(|wrong| wrong.to_string());
+            let verified = certificate.and_then(|certificate| {
+                let verified = certificate.verify(self.genesis(), &decoded);
+                verified.map_err(|wrong| wrong.to_string())
+            });
+            return verified.map_or_else(SyncVerdict::Reject, |()| SyncVerdict::Accept);
+        }
+        let is_final = decoded.height <= self.tip().final_height;
+        match self.0.stored.height_of(&decoded.id()) {
+            Ok(Some(_)) if is_final => SyncVerdict::Accept,
+            Ok(None) if is_final => SyncVerdict::Ignore(
+                "what is final there is another, or was before a snapshot".to_owned(),
+            ),
+            Ok(_) => SyncVerdict::Retry("too few have voted for it yet".to_owned()),
+            Err(error) => SyncVerdict::Retry(error.to_string()),
+        }
+    }
+
+    fn state_root(&self, header: &Bytes) -> Option<Bytes> {
+        let header = Header::decode(header).ok()?;
+        Some(Bytes::copy_from_slice(&header.state_root))
+    }
+}
