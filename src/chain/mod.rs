@@ -4,7 +4,8 @@
 //! CometBFT's ABCI where it has one. [`Opaque`] is the default, which takes any bytes;
 //! [`bitcoin::Bitcoin`] shows that a chain whose identities are its own fits without a wrapper; [`ledger::Ledger`] is a small
 //! chain of our own, with accounts, transfers and a state that can be proven.
-//! Items and their names are in `item.rs` and `key.rs`; what a chain offers to be synced is in `store.rs`.
+//! Items and their names are in `item.rs` and `key.rs`; how the network asks, in `rules.rs`; what a chain offers to be synced is in
+//! `store.rs`.
 //! [`block_file`] reads blocks that other software wrote, to replay them.
 
 mod application;
@@ -15,6 +16,7 @@ mod key;
 pub mod ledger;
 mod opaque;
 mod query;
+pub(crate) mod rules;
 mod store;
 
 pub use application::{Application, BlockParts, Checked, Verdict};

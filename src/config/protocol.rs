@@ -176,6 +176,10 @@ pub struct ValidationConfig {
     /// Questions about state that the application answers at once, beside the checks, those included whose askers gave up meanwhile.
     /// **Default:** 2.
     pub max_queries_in_flight: usize,
+    /// How long an application that is written in JavaScript may take for an answer; a later one is not heard. One in Rust runs to its
+    /// end. **Default:** 10 s.
+    #[serde(with = "humantime_serde")]
+    pub application_timeout: Duration,
     /// Bytes of items that one event subscriber may leave unread; the oldest are dropped
     /// and counted. **Default:** 32 MiB.
     pub max_unread_bytes: usize,
@@ -192,6 +196,7 @@ impl Default for ValidationConfig {
             transactions: share(64 << 20, 16 << 20),
             queries: share(128, 16),
             max_queries_in_flight: 2,
+            application_timeout: Duration::from_secs(10),
             max_unread_bytes: 32 << 20,
         }
     }

@@ -286,6 +286,11 @@ fn protocol(config: &Config) -> Vec<ConfigField> {
             1,
             1024,
         ),
+        time(
+            at!(config.protocol.validation.application_timeout),
+            TICK,
+            HOUR,
+        ),
         bytes(
             at!(config.protocol.validation.max_unread_bytes),
             KIBIBYTE,

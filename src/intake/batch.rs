@@ -5,7 +5,7 @@ use libp2p::{PeerId, gossipsub::MessageId};
 use tokio::sync::oneshot;
 
 use crate::{
-    chain::{ItemId, ItemKind, TransactionKey},
+    chain::{Item, ItemId, ItemKind, TransactionKey, rules::Candidate},
     error::{NetworkError, ProtocolError},
     lanes::Taken,
     propagation::plumtree::Fresh,
@@ -147,5 +147,24 @@ impl Batch {
             items,
         };
         (Ticket { kind, source, cost }, load)
+    }
+}
+
+impl Load {
+    /// Its items, as the chain is asked about them.
+    pub(super) fn candidates(&self) -> impl Iterator<Item = Candidate> {
+        self.items.iter().map(|Fresh { key, data, .. }| {
+            let data = if self.framed {
+                // A slice would keep the whole frame that it came in.
+                Bytes::copy_from_slice(data)
+            } else {
+                data.clone()
+            };
+            Candidate {
+                item: Item::new(self.kind, data),
+                key: *key,
+                delivers: self.delivers,
+            }
+        })
     }
 }

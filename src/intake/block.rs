@@ -2,19 +2,22 @@
 
 use super::DeliveredBlocks;
 use crate::{
-    chain::{Application, Block, Checked, Item, ItemId, Verdict},
+    chain::{
+        Block, Checked, ItemId, Verdict,
+        rules::{Rules, failed},
+    },
     propagation::blocks::AcceptedBlock,
 };
 
 /// Has a block checked, and hands it to the application if it is accepted and was `delivered` by no other way; `None`
 /// there: it is only checked. One that came under an identity (`named`) must have that one. May take long.
-pub(crate) fn check_block(
+pub(crate) async fn check_block(
     block: &Block,
     named: Option<&ItemId>,
-    application: &dyn Application,
+    rules: &dyn Rules,
     delivered: Option<&DeliveredBlocks>,
 ) -> (Checked, Option<Box<AcceptedBlock>>) {
-    let checked = application.check_block(block);
+    let checked = rules.check_block(block).await;
     let checked = match named {
         Some(id) => named_so(id, checked),
         None => checked,
@@ -22,10 +25,13 @@ pub(crate) fn check_block(
     if checked.verdict != Verdict::Accept {
         return (checked, None);
     }
-    let mut accepted = AcceptedBlock::of(checked.id.clone(), block.clone(), application);
+    let mut accepted = AcceptedBlock::of(checked.id.clone(), block.clone(), rules).await;
     if let Some(delivered) = delivered {
-        let deliver = || application.deliver(&Item::Block(block.clone()));
-        accepted.is_first = delivered.deliver(&checked.id, deliver);
+        match delivered.claim(&checked.id) {
+            Some(claim) if rules.deliver_block(block).await => claim.keep(),
+            Some(_) => return (failed(&block.data), None),
+            None => accepted.is_first = false,
+        }
     }
     (checked, Some(Box::new(accepted)))
 }

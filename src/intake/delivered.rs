@@ -18,26 +18,28 @@ impl DeliveredBlocks {
         Self(Mutex::new(Remembered::new(most, RandomState::new())))
     }
 
-    /// Delivers a block, if it was not lately; whether it did. Copies that come meanwhile count as delivered; where `deliver`
-    /// panics the next one is delivered again.
-    pub(crate) fn deliver(&self, id: &ItemId, deliver: impl FnOnce()) -> bool {
-        if !lock(&self.0).insert(id.clone()) {
-            return false;
-        }
-        let mut claim = Claim {
+    /// A block is about to be delivered, if it was not lately. Copies that come meanwhile count as delivered.
+    pub(crate) fn claim<'a>(&'a self, id: &'a ItemId) -> Option<Claim<'a>> {
+        let is_new = lock(&self.0).insert(id.clone());
+        is_new.then_some(Claim {
             blocks: self,
             id: Some(id),
-        };
-        deliver();
-        claim.id = None;
-        true
+        })
     }
 }
 
-/// A block that is being delivered; it is not, where this is dropped with its name.
-struct Claim<'a> {
+/// A block that is being delivered; the next copy is delivered again, where this is dropped and not kept.
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
     blocks: &'a DeliveredBlocks,
     id: Option<&'a ItemId>,
+}
+
+impl Claim<'_> {
+    /// It was delivered.
+    pub(crate) fn keep(mut self) {
+        self.id = None;
+    }
 }
 
 impl Drop for Claim<'_> {

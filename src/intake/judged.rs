@@ -1,7 +1,5 @@
 //! What the chain says to a batch, made ready where the check ran, so that the network task only hands it on.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use bytes::Bytes;
 
 use super::{
@@ -10,19 +8,19 @@ use super::{
     check_block,
 };
 use crate::{
-    chain::{Application, Checked, Item, ItemKind, TransactionKey, Verdict},
+    chain::{
+        Checked, Item, ItemKind, TransactionKey, Verdict,
+        rules::{Candidate, Rules},
+    },
     error::ProtocolError,
     network::NetworkEvent,
     peers::Misdeed,
-    platform,
+    platform::{self, SystemTime},
     propagation::{
         blocks::AcceptedBlock,
         plumtree::{Accepted, Fresh, fee_rate},
     },
 };
-
-/// What a user hears of an item over which the application failed.
-const FAILED: &str = "the application failed while checking it; see its log";
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -49,73 +47,68 @@ pub(crate) struct Refused {
     pub(crate) reason: String,
 }
 
-/// What is the same for all items of a batch.
-struct Checks<'a> {
-    load: &'a Load,
-    application: &'a dyn Application,
-    blocks: &'a DeliveredBlocks,
-}
+/// What the chain says to an item, and what an accepted block is.
+type Said = (Checked, Option<Box<AcceptedBlock>>);
 
 impl Judged {
-    /// Has every item checked, and hands the accepted ones to the application. May take long. An item over which the
-    /// application panics is ignored.
-    pub(crate) fn of(
-        mut load: Load,
-        application: &dyn Application,
+    /// Has every item of these batches, all of one kind, checked, and hands the accepted ones to the application. May take long.
+    pub(crate) async fn of(
+        loads: Vec<Load>,
+        rules: &dyn Rules,
         blocks: &DeliveredBlocks,
         told: bool,
-    ) -> Self {
-        let items = std::mem::take(&mut load.items);
-        let mut judged = Self {
-            accepted: Vec::with_capacity(items.len()),
-            ..Self::default()
-        };
-        if told {
-            judged.events.reserve(items.len());
-        }
-        let checks = Checks {
-            load: &load,
-            application,
-            blocks,
-        };
+    ) -> Vec<Self> {
         let received_at = platform::date();
-        for Fresh {
-            key,
-            data,
-            promised,
-        } in items
-        {
-            let data = if load.framed {
-                // A slice would keep the whole frame that it came in.
-                Bytes::copy_from_slice(&data)
-            } else {
-                data
+        let candidates = loads.iter().flat_map(Load::candidates);
+        let candidates: Vec<_> = candidates.collect();
+        let said = said(&candidates, rules, blocks).await;
+        let mut said = candidates.into_iter().zip(said);
+        let judge = |mut load: Load| {
+            let items = std::mem::take(&mut load.items);
+            let mut judged = Self {
+                accepted: Vec::with_capacity(items.len()),
+                events: Vec::with_capacity(if told { items.len() } else { 0 }),
+                ..Self::default()
             };
-            let size = data.len();
-            let (item, checked, block) = checks.check(&key, data.clone());
-            if checked.verdict == Verdict::Accept {
-                // Of what is not accepted the chain may not have looked at the fee.
-                if let (Some(promised), Some(fee)) = (promised, checked.fee)
-                    && promised > fee_rate(fee, size)
-                {
-                    judged.misdeed = Some(Misdeed::FalseAnnouncement);
-                }
-                judged.accept(&load, (key, data, block), &checked);
-                // A block's event is made where it goes on.
-                let tells = told && load.delivers && load.kind != ItemKind::Block;
-                judged
-                    .events
-                    .extend(tells.then_some(NetworkEvent::ItemAccepted {
-                        item,
-                        id: checked.id,
-                        source: load.from,
-                        received_at,
-                    }));
-            } else {
-                judged.refuse(&load, key, checked);
+            for (fresh, (candidate, said)) in items.into_iter().zip(&mut said) {
+                judged.add(&load, (fresh, candidate), said, told.then_some(received_at));
             }
+            judged
+        };
+        loads.into_iter().map(judge).collect()
+    }
+
+    /// What is said to one more item. `told`: the moment of which subscribers hear.
+    fn add(
+        &mut self,
+        load: &Load,
+        (fresh, candidate): (Fresh, Candidate),
+        (checked, block): Said,
+        told: Option<SystemTime>,
+    ) {
+        let Fresh { key, promised, .. } = fresh;
+        if checked.verdict != Verdict::Accept {
+            return self.refuse(load, key, checked);
         }
-        judged
+        let data = candidate.item.data().clone();
+        // Of what is not accepted the chain may not have looked at the fee.
+        if let (Some(promised), Some(fee)) = (promised, checked.fee)
+            && promised > fee_rate(fee, data.len())
+        {
+            self.misdeed = Some(Misdeed::FalseAnnouncement);
+        }
+        self.accept(load, (key, data, block), &checked);
+        // A block's event is made where it goes on.
+        let tells = candidate.delivers && load.kind != ItemKind::Block;
+        self.events.extend(
+            told.filter(|_| tells)
+                .map(|received_at| NetworkEvent::ItemAccepted {
+                    item: candidate.item,
+                    id: checked.id,
+                    source: load.from,
+                    received_at,
+                }),
+        );
     }
 
     /// How many items it was.
@@ -197,39 +190,18 @@ pub(crate) fn refusal(kind: ItemKind, verdict: Verdict, reason: &str) -> Protoco
     }
 }
 
-impl Checks<'_> {
-    /// Has an item checked; accepted, it goes to the application.
-    fn check(
-        &self,
-        key: &TransactionKey,
-        data: Bytes,
-    ) -> (Item, Checked, Option<Box<AcceptedBlock>>) {
-        let item = Item::new(self.load.kind, data);
-        // Whatever the application left half done is its own business; nothing of ours is.
-        let verdict = catch_unwind(AssertUnwindSafe(|| self.verdict(&item, key)));
-        let (checked, block) =
-            verdict.unwrap_or_else(|_| (Checked::ignore(item.data(), FAILED), None));
-        (item, checked, block)
-    }
-
-    fn verdict(&self, item: &Item, key: &TransactionKey) -> (Checked, Option<Box<AcceptedBlock>>) {
-        let application = self.application;
-        let checked = match item {
-            Item::Block(block) => {
-                let delivered = self.load.delivers.then_some(self.blocks);
-                return check_block(block, None, application, delivered);
-            }
-            Item::Transaction(transaction) => {
-                application.check_transaction_by_key(transaction, key)
-            }
-            other => other.check(application),
-        };
-        if checked.verdict != Verdict::Accept {
-            return (checked, None);
+/// What the chain says to each.
+async fn said(candidates: &[Candidate], rules: &dyn Rules, blocks: &DeliveredBlocks) -> Vec<Said> {
+    let mut said = Vec::new();
+    for candidate in candidates {
+        if let Item::Block(block) = &candidate.item {
+            let delivered = candidate.delivers.then_some(blocks);
+            said.push(check_block(block, None, rules, delivered).await);
         }
-        if self.load.delivers {
-            application.deliver(item);
-        }
-        (checked, None)
     }
+    if said.is_empty() {
+        let judged = rules.judge(candidates).await.into_iter();
+        said.extend(judged.map(|checked| (checked, None)));
+    }
+    said
 }

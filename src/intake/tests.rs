@@ -1,6 +1,6 @@
 use std::{
     collections::{HashMap, HashSet},
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use proptest::prelude::*;
@@ -8,7 +8,10 @@ use tokio::sync::oneshot;
 
 use super::{batch::Load, *};
 use crate::{
-    chain::{Application, Checked, Item, ItemId, Transaction, Vote},
+    chain::{
+        Application, Checked, Item, ItemId, Transaction, Vote,
+        rules::{Synchronous, at_once},
+    },
     error::NetworkError,
     peers::Misdeed,
     platform::test,
@@ -68,6 +71,10 @@ impl Application for Chain {
     }
 }
 
+fn chain() -> Arc<Chain> {
+    Arc::default()
+}
+
 fn intake() -> Intake {
     Intake::new(&Config::default(), &[7; 16])
 }
@@ -84,13 +91,20 @@ fn handed() -> Source {
     Source::Handed(PeerId::random(), oneshot::channel().0)
 }
 
+/// What a chain says to a batch.
+fn judge<A: Application>(load: Load, chain: &Arc<A>, blocks: &DeliveredBlocks) -> Judged {
+    let rules = Synchronous::new(Arc::<A>::clone(chain));
+    let judged = at_once(Judged::of(vec![load], &rules, blocks, true));
+    judged.into_iter().next().expect("one for each batch")
+}
+
 /// Has everything checked that waits; the verdicts are the keeper's to remember.
-fn run(intake: &mut Intake, shelf: &mut Shelf, chain: &Chain) -> Vec<(Ticket, Judged)> {
+fn run(intake: &mut Intake, shelf: &mut Shelf, chain: &Arc<Chain>) -> Vec<(Ticket, Judged)> {
     let blocks = DeliveredBlocks::new(8);
     let mut all = Vec::new();
     while let Some(Work::Batch(batch)) = intake.queue.start() {
         let (ticket, load) = batch.apart();
-        let judged = Judged::of(load, chain, &blocks, true);
+        let judged = judge(load, chain, &blocks);
         for item in &judged.accepted {
             shelf.0.insert((ticket.kind, item.key), Standing::Known);
         }
@@ -127,7 +141,7 @@ fn own(
 #[test]
 fn what_is_known_goes_no_further_by_any_way() {
     for kind in ItemKind::ALL {
-        let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+        let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), chain());
         let data = Bytes::from_static(b"an item");
         let offered = intake.offer(kind, direct(), data.clone(), &mut shelf);
         assert!(matches!(offered, Offered::Admitted), "{offered:?}");
@@ -194,7 +208,7 @@ fn what_is_too_large_or_nothing_is_refused_by_every_way() {
 
 #[test]
 fn what_gossip_brings_waits_for_room() {
-    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), chain());
     let peer = PeerId::random();
     let vote = |number: u16| {
         let mut vote = number.to_le_bytes().to_vec();
@@ -271,7 +285,7 @@ fn what_is_held_waits_for_nothing_of_others_and_of_other_kinds() {
 
 #[test]
 fn what_has_no_room_may_come_again() {
-    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), chain());
     let peer = PeerId::random();
     let vote = |number: u16| {
         let mut vote = number.to_le_bytes().to_vec();
@@ -328,7 +342,7 @@ fn rejected_blocks_are_not_checked_again_and_ignored_ones_are() {
             panic!("it waits")
         };
         let (ticket, load) = batch.apart();
-        let judged = Judged::of(load, &Picky, &DeliveredBlocks::new(8), false);
+        let judged = judge(load, &Arc::new(Picky), &DeliveredBlocks::new(8));
         intake.conclude(ticket.kind, &judged);
         intake.queue.ended();
         intake.queue.done(&ticket);
@@ -340,7 +354,7 @@ fn rejected_blocks_are_not_checked_again_and_ignored_ones_are() {
 // A panic in a browser ends the node, and the test with it.
 #[core::prelude::v1::test]
 fn an_item_over_which_the_application_panics_is_ignored_and_the_rest_goes_on() {
-    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), chain());
     let data: [&[u8]; 4] = [b"one", b"panic", b"late", b"two"];
     drop(own(
         &mut intake,
@@ -363,7 +377,7 @@ fn an_item_over_which_the_application_panics_is_ignored_and_the_rest_goes_on() {
 
 #[test]
 fn our_own_are_checked_and_no_more_where_there_is_nobody() {
-    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+    let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), chain());
     drop(own(
         &mut intake,
         &mut shelf,
@@ -399,7 +413,7 @@ fn gossips_copies_are_bounded() {
 proptest! {
     #[test]
     fn each_accepted_item_is_delivered_once_whoever_brings_it(steps in proptest::collection::vec((0u8..6, 0usize..3, 0u8..5), 1..120)) {
-        let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), Chain::default());
+        let (mut intake, mut shelf, chain) = (intake(), Shelf::default(), chain());
         let mut accepted = HashSet::new();
         for (number, kind, way) in steps {
             let (kind, data) = (ItemKind::ALL[kind], Bytes::from(vec![number; 3]));
@@ -435,7 +449,7 @@ proptest! {
 
 #[test]
 fn an_announcer_pays_for_a_false_fee_of_what_was_accepted_only() {
-    let chain = Chain::default();
+    let chain = chain();
     let blocks = DeliveredBlocks::new(8);
     let judged = |data: &'static [u8], promised| {
         let load = Load {
@@ -449,7 +463,7 @@ fn an_announcer_pays_for_a_false_fee_of_what_was_accepted_only() {
                 promised,
             }],
         };
-        Judged::of(load, &chain, &blocks, true).misdeed
+        judge(load, &chain, &blocks).misdeed
     };
     // 5 for 5 bytes are 1,000 for 1,000.
     assert_eq!(judged(b"a tip", Some(1000)), None);

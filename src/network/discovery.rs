@@ -438,6 +438,7 @@ mod tests {
 
     use super::*;
     use crate::{
+        chain::{Opaque, rules::Synchronous},
         network::behaviour::MAX_DIALS,
         peers::AddressPolicy,
         platform::test,
@@ -448,7 +449,8 @@ mod tests {
     fn deaf() -> (Swarm<Behaviour>, Discovery) {
         let (config, keypair) = (Config::default(), Keypair::generate_ed25519());
         let own = keypair.public().to_peer_id();
-        let shared = Arc::new(Shared::new(crate::chain::Opaque, &config));
+        let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
+        let shared = Arc::new(Shared::new(rules, &config));
         let policy = Arc::new(Mutex::new(AddressPolicy::new(own, true)));
         let (_, circuits) = relay::client::new(own);
         let local = transport::local_discovery(&config, own).expect("off");

@@ -91,6 +91,16 @@ pub enum NetworkEvent {
         /// Why, for a person: the chain's reason, or the limit's name.
         reason: String,
     },
+    /// The application failed at a call: it panicked, or, where it is written in JavaScript, threw, answered too late or in a wrong shape.
+    /// An item that it was asked about is ignored.
+    ApplicationFailed {
+        /// The call that failed first, by its name.
+        call: &'static str,
+        /// How it failed, for a person.
+        reason: String,
+        /// How many calls failed since this was told last.
+        count: u64,
+    },
     /// Gossip with a peer, or what propagates to it, does not work as it should; its connection stays.
     GossipImpaired {
         /// The peer.
@@ -133,6 +143,7 @@ impl NetworkEvent {
                 | Self::PeerRefused { .. }
                 | Self::DialFailed { .. }
                 | Self::ItemRefused { .. }
+                | Self::ApplicationFailed { .. }
                 | Self::Crashed { .. }
                 | Self::GossipImpaired { .. }
         )
@@ -162,6 +173,7 @@ impl Weigh for NetworkEvent {
             Self::PeerDisconnected { reason, .. }
             | Self::ItemRefused { reason, .. }
             | Self::GossipImpaired { reason, .. }
+            | Self::ApplicationFailed { reason, .. }
             | Self::Crashed { reason } => reason.len(),
             Self::PeerRefused {
                 address, reason, ..
@@ -233,6 +245,17 @@ impl fmt::Display for NetworkEvent {
                 reason,
             } => {
                 write!(f, "a {kind} from {source} was refused: {reason}")
+            }
+            Self::ApplicationFailed {
+                call,
+                reason,
+                count,
+            } => {
+                write!(f, "the application failed in {call}: {reason}")?;
+                if *count > 1 {
+                    write!(f, " ({count} calls failed)")?;
+                }
+                Ok(())
             }
             Self::GossipImpaired { peer_id, reason } => {
                 write!(f, "gossip with {peer_id} does not work: {reason}")
@@ -308,6 +331,11 @@ mod tests {
                 source: peer_id,
                 message_id: Vec::new(),
             }),
+            NetworkEvent::ApplicationFailed {
+                call: "check_vote",
+                reason: text.clone(),
+                count: 1,
+            },
             NetworkEvent::Crashed { reason: text },
         ]
     }

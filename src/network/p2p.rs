@@ -21,7 +21,10 @@ use super::{
     task::Task,
 };
 use crate::{
-    chain::{Application, ItemKind, Opaque},
+    chain::{
+        Application, ItemKind, Opaque,
+        rules::{Rules, Synchronous},
+    },
     platform,
 };
 use crate::{config::Config, error::NetworkError, platform::lock::lock};
@@ -86,9 +89,19 @@ impl P2PNetworkManager {
         keypair: Keypair,
         application: impl Application,
     ) -> Result<Self, NetworkError> {
+        let rules = Synchronous::new(Arc::new(application));
+        Self::under(config, keypair, Arc::new(rules)).await
+    }
+
+    /// As [`Self::with`], whatever the chain's rules are written in.
+    pub(crate) async fn under(
+        config: impl Into<Config>,
+        keypair: Keypair,
+        rules: Arc<dyn Rules>,
+    ) -> Result<Self, NetworkError> {
         let config = Arc::new(config.into());
         config.check()?;
-        let shared = Arc::new(Shared::new(application, &config));
+        let shared = Arc::new(Shared::new(rules, &config));
         let (commands, inbox) = tokio_mpsc::channel(COMMANDS);
         let channel = || tokio_mpsc::channel(SUBMISSIONS);
         let (votes, blocks, transactions) = (channel(), channel(), channel());

@@ -10,7 +10,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::sync::oneshot;
 
 use crate::{
-    chain::{Application, Item, ItemKind, TransactionKey, Verdict},
+    chain::{Item, ItemKind, TransactionKey, Verdict, rules::Rules},
     config::Config,
     error::{NetworkError, ProtocolError},
     intake::Outcomes,
@@ -34,7 +34,7 @@ pub(crate) type SharedTable = Arc<Mutex<Table>>;
 /// What the handle and the task both see.
 pub(crate) struct Shared {
     pub(crate) table: SharedTable,
-    pub(crate) application: Arc<dyn Application>,
+    pub(crate) rules: Arc<dyn Rules>,
     pub(crate) meter: Meter,
     state: Mutex<State>,
 }
@@ -97,10 +97,10 @@ struct Subscriber {
 }
 
 impl Shared {
-    pub(crate) fn new(application: impl Application, config: &Config) -> Self {
+    pub(crate) fn new(rules: Arc<dyn Rules>, config: &Config) -> Self {
         Self {
             table: Arc::new(Mutex::new(table(config))),
-            application: Arc::new(application),
+            rules,
             meter: Meter::default(),
             state: Mutex::default(),
         }

@@ -58,7 +58,7 @@ impl Node {
                 })) => self.accept(kind, Some(from), items, now),
                 Action::Tell(Event::Ask(question)) => {
                     let pool = self.core.pieces(&question);
-                    let answer = question.ask(&TestChain, &self.delivered, &pool);
+                    let answer = question.ask_now(TestChain, &self.delivered, &pool);
                     let accepted = answer.accepted().map(|(block, _)| block.id.clone());
                     self.blocks.extend(accepted);
                     self.core.answered(answer, now);
@@ -159,7 +159,7 @@ fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
         })
         .collect();
     for (id, block, _) in &blocks {
-        let block = AcceptedBlock::of(id.clone(), block.clone(), &TestChain);
+        let block = AcceptedBlock::new(id.clone(), block.clone(), TestChain);
         nodes[0].core.publish_block(block, now);
     }
     assert!(!nodes[0].core.is_settled(now));
@@ -183,7 +183,7 @@ fn who_makes_blocks_faster_than_a_peer_reads_them_does_not_pay_for_those_that_ar
         if let Some(number) = u8::try_from(step).ok().filter(|number| *number < 40) {
             let transactions = (0..5).map(|index| vec![number * 5 + index; 20_000].into());
             let (id, block, _) = block(&transactions.collect::<Vec<_>>());
-            let block = AcceptedBlock::of(id, block, &TestChain);
+            let block = AcceptedBlock::new(id, block, TestChain);
             one.core.publish_block(block, now);
         }
         now += Duration::from_millis(10);

@@ -8,6 +8,7 @@ use wasm_bindgen::JsValue;
 
 use crate::{
     NetworkEvent, P2PNetworkManager,
+    chain::ItemId,
     error::{NetworkError, ProtocolError},
     network::TopicItem,
     peers::{Direction, PeerInfo},
@@ -143,6 +144,16 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("peerId", text(peer_id)),
             ("reason", reason.into()),
         ]),
+        NetworkEvent::ApplicationFailed {
+            call,
+            reason,
+            count,
+        } => object([
+            ("type", "application:error".into()),
+            ("call", (*call).into()),
+            ("reason", reason.into()),
+            ("count", number(*count)),
+        ]),
         NetworkEvent::NotListening { .. } => object([
             ("type", "log".into()),
             ("level", "warn".into()),
@@ -185,6 +196,18 @@ pub(super) fn item(event: &NetworkEvent, missed: u64) -> Option<JsValue> {
         ("receivedAt", milliseconds(*received_at)),
         ("missed", number(missed)),
     ]))
+}
+
+/// What became of an item of our own: its identity, or an error as plain data, which goes to a page unchanged.
+pub(super) fn outcome(outcome: &Result<ItemId, ProtocolError>) -> JsValue {
+    match outcome {
+        Ok(id) => object([("id", id.to_string().into())]),
+        Err(error) => object([
+            ("code", error.code().into()),
+            ("fatal", error.is_fatal().into()),
+            ("message", error.to_string().into()),
+        ]),
+    }
 }
 
 /// A message of a plain topic, for a subscription.

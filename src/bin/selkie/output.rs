@@ -415,6 +415,16 @@ fn object(event: &NetworkEvent) -> Value {
             "peerId": text(peer_id),
             "reason": reason,
         }),
+        NetworkEvent::ApplicationFailed {
+            call,
+            reason,
+            count,
+        } => json!({
+            "type": "application:error",
+            "call": call,
+            "reason": reason,
+            "count": count,
+        }),
         NetworkEvent::Stopped => json!({"type": "stopped"}),
         NetworkEvent::Crashed { reason } => json!({"type": "crashed", "reason": reason}),
         other => json!({"type": "other", "message": text(other)}),

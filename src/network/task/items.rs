@@ -3,6 +3,7 @@
 use super::*;
 use crate::propagation::blocks::AcceptedBlock;
 use crate::{
+    chain::rules,
     intake::{
         Batch, Judged, Load, Offer, Offered, Outcomes, Own, Source, Ticket, Way, Work, refusal,
     },
@@ -160,13 +161,11 @@ impl Task {
 
     fn start_batches(&mut self, batches: impl Iterator<Item = Batch>) {
         let (tickets, loads): (Vec<Ticket>, Vec<Load>) = batches.map(Batch::apart).unzip();
-        let application = Arc::clone(&self.shared.application);
+        let chain = Arc::clone(&self.shared.rules);
         let blocks = Arc::clone(&self.delivered);
         let told = self.shared.has_subscribers();
-        let check = platform::offload(move || {
-            let judge = |load| Judged::of(load, &*application, &blocks, told);
-            loads.into_iter().map(judge).collect::<Vec<_>>()
-        });
+        let check = async move { Judged::of(loads, &*chain, &blocks, told).await };
+        let check = rules::run(&*self.shared.rules, check);
         let judged = move |judged: Option<Vec<Judged>>| {
             let mut judged = judged.into_iter().flatten();
             let checks = tickets.into_iter().map(|ticket| (ticket, judged.next()));
@@ -176,19 +175,32 @@ impl Task {
     }
 
     fn start_question(&mut self, question: Question) {
-        let application = Arc::clone(&self.shared.application);
+        let chain = Arc::clone(&self.shared.rules);
         let blocks = Arc::clone(&self.delivered);
         let pool = self.swarm.behaviour().lanes.core.pieces(&question);
         let spare = question.clone();
-        let answer = platform::offload(move || question.ask(&*application, &blocks, &pool));
+        let answer = async move { question.ask(&*chain, &blocks, &pool).await };
+        let answer = rules::run(&*self.shared.rules, answer);
         let answered = move |answer: Option<BlockAnswer>| {
             Done::BlockAnswered(Box::new(answer.or_else(|| spare.unanswered())))
         };
         self.work.push(answer.map(answered).boxed());
     }
 
+    /// Where the chain's rules failed, the user is told.
+    pub(super) fn tell_failures(&self) {
+        if let Some(failure) = self.shared.rules.failures().take() {
+            self.shared.emit(NetworkEvent::ApplicationFailed {
+                call: failure.call,
+                reason: failure.reason,
+                count: failure.count,
+            });
+        }
+    }
+
     pub(super) fn on_block_answered(&mut self, answer: Option<BlockAnswer>) {
         self.intake.queue.ended();
+        self.tell_failures();
         self.start_checks();
         let Some(answer) = answer else {
             return;
@@ -229,6 +241,7 @@ impl Task {
 
     pub(super) fn on_judged(&mut self, checks: Checks) {
         self.intake.queue.ended();
+        self.tell_failures();
         for (ticket, _) in &checks {
             self.intake.queue.done(ticket);
         }

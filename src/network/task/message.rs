@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    chain::StateRequest,
+    chain::{StateRequest, rules},
     intake::NoRoom,
     network::{
         answers::End,
@@ -178,8 +178,9 @@ impl Task {
         channel: ResponseChannel,
     ) {
         let asker = (peer, self.swarm.behaviour().gate.account(&peer));
-        let application = Arc::clone(&self.shared.application);
-        let work = platform::offload(move || application.query(&request)).map(Option::flatten);
+        let chain = Arc::clone(&self.shared.rules);
+        let work = async move { chain.query(&request).await };
+        let work = rules::run(&*self.shared.rules, work).map(Option::flatten);
         match self.answers.ask(asker, id, channel, work) {
             Ok(answered) => self.work.push(answered.map(Done::Answered).boxed()),
             Err((channel, no_room)) => {
@@ -195,6 +196,7 @@ impl Task {
     }
 
     pub(super) fn on_answered(&mut self, answered: Answered) {
+        self.tell_failures();
         let (channel, end) = self.answers.done(answered);
         let refused = |why: &str| Answer::Refused(why.to_owned());
         match end {

@@ -1,10 +1,19 @@
 //! What the propagation of blocks asks the chain, and is answered: slow work, done off the network task.
 
+#[cfg(test)]
+use std::sync::Arc;
+
 use bytes::Bytes;
 use libp2p::PeerId;
 
+#[cfg(test)]
+use crate::chain::{
+    Application,
+    rules::{Synchronous, at_once},
+};
+
 use crate::{
-    chain::{Application, Block, BlockParts, Checked, ItemId, TransactionKey, Verdict},
+    chain::{Block, BlockParts, Checked, ItemId, TransactionKey, Verdict, rules::Rules},
     intake::{DeliveredBlocks, check_block, named_so},
     propagation::{
         blocks::{
@@ -90,8 +99,8 @@ pub(crate) struct AcceptedBlock {
 
 impl AcceptedBlock {
     /// Takes a block apart that the chain has accepted under this identity.
-    pub(crate) fn of(id: ItemId, block: Block, application: &dyn Application) -> Self {
-        let parts = application.split_block(&block);
+    pub(crate) async fn of(id: ItemId, block: Block, rules: &dyn Rules) -> Self {
+        let parts = rules.split_block(&block).await;
         let transactions = parts.iter().flat_map(|parts| &parts.transactions);
         let keys = transactions.map(|one| TransactionKey::of(one)).collect();
         Self {
@@ -102,6 +111,16 @@ impl AcceptedBlock {
             keys,
             is_first: true,
         }
+    }
+
+    /// As [`AcceptedBlock::of`], in tests.
+    #[cfg(test)]
+    pub(crate) fn new(id: ItemId, block: Block, application: impl Application) -> Self {
+        at_once(Self::of(
+            id,
+            block,
+            &Synchronous::new(Arc::new(application)),
+        ))
     }
 
     /// Bytes of its transactions that are not in the pool; 0 for an opaque block.
@@ -130,9 +149,9 @@ impl Question {
 
     /// Asks the chain, and hands it the blocks that it accepts and that were `delivered` by no other way. `pool` is what
     /// [`crate::propagation::Propagation::pieces`] says. May take long.
-    pub(crate) fn ask(
+    pub(crate) async fn ask(
         self,
-        application: &dyn Application,
+        rules: &dyn Rules,
         delivered: &DeliveredBlocks,
         pool: &Pieces,
     ) -> Answer {
@@ -142,16 +161,16 @@ impl Question {
                 Answer::Matched(matching.run(pooled))
             }
             Self::Header(check) => {
-                let checked = application.check_header(&check.header);
+                let checked = rules.check_header(&check.header).await;
                 Answer::Header(check, checked)
             }
             Self::Join(join) => {
-                let block = application.join_block(&join.header, &join.transactions);
+                let block = rules.join_block(&join.header, &join.transactions).await;
                 Answer::Joined(join, block)
             }
             Self::Block(check) => {
                 let (block, id) = (&check.block, Some(&check.id));
-                let (checked, accepted) = check_block(block, id, application, Some(delivered));
+                let (checked, accepted) = check_block(block, id, rules, Some(delivered)).await;
                 Answer::Checked(check, checked, accepted)
             }
             Self::CodedHeader {
@@ -161,7 +180,7 @@ impl Question {
                 peer,
             } => Answer::CodedHeader {
                 broadcast,
-                checked: named_so(&block, application.check_header(&header)),
+                checked: named_so(&block, rules.check_header(&header).await),
                 peer,
             },
             Self::Reconstruct(reconstruction) => Answer::Reconstructed(reconstruction.run()),
@@ -176,7 +195,7 @@ impl Question {
                     (Checked::accept(block.clone()), None)
                 } else {
                     let (bytes, id) = (Block::new(bytes), Some(&block));
-                    check_block(&bytes, id, application, Some(delivered))
+                    check_block(&bytes, id, rules, Some(delivered)).await
                 };
                 Answer::CodedBlock {
                     broadcast,
@@ -190,6 +209,18 @@ impl Question {
                 Answer::Encoded(id, encoded)
             }
         }
+    }
+
+    /// As [`Question::ask`], in tests.
+    #[cfg(test)]
+    pub(crate) fn ask_now(
+        self,
+        application: impl Application,
+        delivered: &DeliveredBlocks,
+        pool: &Pieces,
+    ) -> Answer {
+        let rules = Synchronous::new(Arc::new(application));
+        at_once(self.ask(&rules, delivered, pool))
     }
 
     /// The answer where the chain failed to give one. `None`: the asker's own patience ends it.

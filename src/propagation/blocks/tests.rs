@@ -39,7 +39,7 @@ fn a_block_whose_check_outlasts_its_chunks_goes_to_others_all_the_same() {
             match output {
                 Output::Ask(question @ Question::CodedBlock { .. }) => check = Some(question),
                 Output::Ask(question) => {
-                    let answer = question.ask(&TestChain, &delivered, &pieces);
+                    let answer = question.ask_now(TestChain, &delivered, &pieces);
                     outputs.extend(blocks.answered(answer, &pool, now));
                 }
                 _ => {}
@@ -47,13 +47,13 @@ fn a_block_whose_check_outlasts_its_chunks_goes_to_others_all_the_same() {
         }
     }
     let answer = check.expect("it is decoded");
-    let answer = answer.ask(&TestChain, &delivered, &pieces);
+    let answer = answer.ask_now(TestChain, &delivered, &pieces);
     now += config.coded.lifetime;
     blocks.on_time(&pool, now);
     while blocks.next(&other, coded::MAX_FRAME, now).is_some() {}
     for output in blocks.answered(answer, &pool, now) {
         if let Output::Ask(question) = output {
-            let answer = question.ask(&TestChain, &delivered, &pieces);
+            let answer = question.ask_now(TestChain, &delivered, &pieces);
             blocks.answered(answer, &pool, now);
         }
     }
@@ -172,7 +172,7 @@ fn joined(
             Output::Ask(question @ Question::Block(_)) => return (id, question),
             Output::Ask(question) => {
                 let answer =
-                    question.ask(&TestChain, &DeliveredBlocks::new(10), &Pieces::default());
+                    question.ask_now(TestChain, &DeliveredBlocks::new(10), &Pieces::default());
                 outputs.extend(blocks.answered(answer, &pool, now));
             }
             _ => {}
@@ -217,7 +217,7 @@ fn who_reads_nothing_of_what_it_asks_for_holds_no_blocks_of_its_own() {
             number += 1;
             let transactions = vec![Bytes::from(vec![number; SIZE / 64]); 64];
             let (id, block, _) = block(&transactions);
-            let accepted = AcceptedBlock::of(id.clone(), block, &TestChain);
+            let accepted = AcceptedBlock::new(id.clone(), block, TestChain);
             blocks.accepted(accepted, &pool, now);
             let whole = GetBlock {
                 id: id.clone(),
@@ -265,7 +265,7 @@ fn who_does_not_read_keeps_no_block_from_others() {
     for number in 0..7_u8 {
         let transactions = vec![Bytes::from(vec![100 + number; 60_000]); 60];
         let (id, block, _) = block(&transactions);
-        let accepted = AcceptedBlock::of(id.clone(), block, &TestChain);
+        let accepted = AcceptedBlock::new(id.clone(), block, TestChain);
         blocks.accepted(accepted, &pool, now);
         ask(&mut blocks, unread, &id, (1..60).collect());
     }
@@ -307,7 +307,7 @@ fn a_block_that_its_chain_refuses_is_sent_to_its_end_to_who_has_begun_to_read_it
     let begun = blocks.next(&reads, 10_000, now).expect("it asked");
     let mut came = begun.bytes.len();
     let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
-    let answer = check.ask(&TestChain, &delivered, &pieces);
+    let answer = check.ask_now(TestChain, &delivered, &pieces);
     let outputs = blocks.answered(answer, &pool, now);
     let told = outputs.iter().filter_map(|output| match output {
         Output::Send(peer, Class::Block, _) => Some(*peer),
@@ -339,7 +339,7 @@ fn what_is_left_of_a_block_that_is_accepted_is_counted_for_those_who_have_begun_
         blocks.on_block(reader, BlockMessage::GetTransactions(missing), now);
         assert!(blocks.next(&reader, 20_000, now).is_some());
         let (delivered, pieces) = (DeliveredBlocks::new(10), Pieces::default());
-        blocks.answered(check.ask(&TestChain, &delivered, &pieces), &pool, now);
+        blocks.answered(check.ask_now(TestChain, &delivered, &pieces), &pool, now);
     }
     // Each has hold of 8 MB that nobody else has.
     let goes_on = readers.map(|reader| blocks.next(&reader, 20_000, now).is_some());

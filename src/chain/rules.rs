@@ -1,0 +1,285 @@
+//! How the network asks a chain, whatever its rules are written in.
+//!
+//! [`Rules`] is the one seam between the two, and its answers are futures. An [`Application`] answers at once and takes its thread
+//! meanwhile ([`Synchronous`]); rules written in JavaScript answer when their promises do (`web/application.rs`). Whoever asks does so
+//! within [`run`], which is the only one that knows the difference: with an application the whole work is one call on a thread
+//! for slow work, in which nothing waits; otherwise it goes on beside the network task.
+//!
+//! Rules that fail, by a panic or an exception, have said nothing of the item: it is ignored, nobody pays, and what failed is told
+//! ([`Failures`]). Bounds: one failure is kept until it is told, further ones are counted.
+
+use std::{
+    future::ready,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
+
+use super::{
+    Application, Block, BlockParts, Checked, Item, StateRequest, StateResponse, TransactionKey,
+    Verdict,
+};
+use crate::platform::{self, lock::lock};
+
+/// What a user hears of an item over which the rules failed.
+const FAILED: &str = "the application failed while checking it; see its log";
+
+/// See the module's documentation. What each call means is said at the one of [`Application`] with its name.
+pub(crate) trait Rules: Send + Sync + 'static {
+    /// Whether each answer is there as soon as it is asked for, and its thread taken until then.
+    fn takes_its_thread(&self) -> bool;
+
+    /// What is said to votes or transactions, each in its place. One that is accepted is delivered before that, if it is to be.
+    fn judge<'a>(&'a self, candidates: &'a [Candidate]) -> BoxFuture<'a, Vec<Checked>>;
+
+    fn check_block<'a>(&'a self, block: &'a Block) -> BoxFuture<'a, Checked>;
+
+    fn check_header<'a>(&'a self, header: &'a Bytes) -> BoxFuture<'a, Checked>;
+
+    fn split_block<'a>(&'a self, block: &'a Block) -> BoxFuture<'a, Option<BlockParts>>;
+
+    fn join_block<'a>(
+        &'a self,
+        header: &'a Bytes,
+        transactions: &'a [Bytes],
+    ) -> BoxFuture<'a, Option<Block>>;
+
+    /// Delivers an accepted block; whether it was taken.
+    fn deliver_block<'a>(&'a self, block: &'a Block) -> BoxFuture<'a, bool>;
+
+    fn query<'a>(&'a self, request: &'a StateRequest) -> BoxFuture<'a, Option<StateResponse>>;
+
+    /// What has failed since this was asked last.
+    fn failures(&self) -> &Failures;
+}
+
+/// A vote or a transaction that is to be judged.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) item: Item,
+    /// What names its bytes.
+    pub(crate) key: TransactionKey,
+    /// Whether it goes to the application once it is accepted.
+    pub(crate) delivers: bool,
+}
+
+/// Has work done in which these rules are asked. It may take long; `None`: the host is ending, or something panicked.
+pub(crate) fn run<T, W>(rules: &dyn Rules, work: W) -> impl Future<Output = Option<T>> + use<T, W>
+where
+    T: Send + 'static,
+    W: Future<Output = T> + Send + 'static,
+{
+    let takes_its_thread = rules.takes_its_thread();
+    async move {
+        if takes_its_thread {
+            let done = platform::offload(move || work.now_or_never()).await;
+            return done.flatten();
+        }
+        // Not in the midst of what the network task is at.
+        platform::offload(|| ()).await?;
+        Some(work.await)
+    }
+}
+
+/// What rules have failed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The call, by its name.
+    pub(crate) call: &'static str,
+    /// In the words of the panic or exception.
+    pub(crate) reason: String,
+    /// How often something failed since the last one was told.
+    pub(crate) count: u64,
+}
+
+/// The first failure that was not told yet, and how many there were.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(Mutex<Option<Failure>>);
+
+impl Failures {
+    pub(crate) fn note(&self, call: &'static str, reason: String) {
+        let mut failure = lock(&self.0);
+        let first = failure.get_or_insert(Failure {
+            call,
+            reason,
+            count: 0,
+        });
+        first.count += 1;
+    }
+
+    pub(crate) fn take(&self) -> Option<Failure> {
+        lock(&self.0).take()
+    }
+}
+
+/// The answer for bytes over which the rules failed.
+pub(crate) fn failed(data: &[u8]) -> Checked {
+    Checked::ignore(data, FAILED)
+}
+
+/// An application, as rules.
+pub(crate) struct Synchronous {
+    application: Arc<dyn Application>,
+    failures: Failures,
+}
+
+impl Synchronous {
+    pub(crate) fn new(application: Arc<dyn Application>) -> Self {
+        Self {
+            application,
+            failures: Failures::default(),
+        }
+    }
+
+    /// What the application says. Whatever it leaves half done where it panics is its own business; nothing of ours is.
+    fn ask<T>(&self, call: &'static str, ask: impl FnOnce(&dyn Application) -> T) -> Option<T> {
+        let said = platform::guard(|| ask(&*self.application));
+        said.map_err(|reason| self.failures.note(call, reason)).ok()
+    }
+
+    fn judged(&self, candidate: &Candidate) -> Option<Checked> {
+        let checked = match &candidate.item {
+            Item::Transaction(transaction) => self.ask("check_transaction", |application| {
+                application.check_transaction_by_key(transaction, &candidate.key)
+            }),
+            Item::Vote(vote) => self.ask("check_vote", |application| application.check_vote(vote)),
+            Item::Block(block) => self.checked(block),
+        }?;
+        if checked.verdict == Verdict::Accept && candidate.delivers {
+            self.delivered(&candidate.item)?;
+        }
+        Some(checked)
+    }
+
+    fn checked(&self, block: &Block) -> Option<Checked> {
+        self.ask("check_block", |application| application.check_block(block))
+    }
+
+    fn delivered(&self, item: &Item) -> Option<()> {
+        self.ask("deliver", |application| application.deliver(item))
+    }
+}
+
+impl Rules for Synchronous {
+    fn takes_its_thread(&self) -> bool {
+        true
+    }
+
+    fn judge<'a>(&'a self, candidates: &'a [Candidate]) -> BoxFuture<'a, Vec<Checked>> {
+        let judged = candidates.iter().map(|candidate| {
+            let judged = self.judged(candidate);
+            judged.unwrap_or_else(|| failed(candidate.item.data()))
+        });
+        ready(judged.collect()).boxed()
+    }
+
+    fn check_block<'a>(&'a self, block: &'a Block) -> BoxFuture<'a, Checked> {
+        let checked = self.checked(block);
+        ready(checked.unwrap_or_else(|| failed(&block.data))).boxed()
+    }
+
+    fn check_header<'a>(&'a self, header: &'a Bytes) -> BoxFuture<'a, Checked> {
+        let checked = self.ask("check_header", |application| {
+            application.check_header(header)
+        });
+        ready(checked.unwrap_or_else(|| failed(header))).boxed()
+    }
+
+    fn split_block<'a>(&'a self, block: &'a Block) -> BoxFuture<'a, Option<BlockParts>> {
+        let parts = self.ask("split_block", |application| application.split_block(block));
+        ready(parts.flatten()).boxed()
+    }
+
+    fn join_block<'a>(
+        &'a self,
+        header: &'a Bytes,
+        transactions: &'a [Bytes],
+    ) -> BoxFuture<'a, Option<Block>> {
+        let block = self.ask("join_block", |application| {
+            application.join_block(header, transactions)
+        });
+        ready(block.flatten()).boxed()
+    }
+
+    fn deliver_block<'a>(&'a self, block: &'a Block) -> BoxFuture<'a, bool> {
+        let delivered = self.delivered(&Item::Block(block.clone()));
+        ready(delivered.is_some()).boxed()
+    }
+
+    fn query<'a>(&'a self, request: &'a StateRequest) -> BoxFuture<'a, Option<StateResponse>> {
+        let state = self.ask("query", |application| application.query(request));
+        ready(state.flatten()).boxed()
+    }
+
+    fn failures(&self) -> &Failures {
+        &self.failures
+    }
+}
+
+/// What comes of work with an application, in tests.
+#[cfg(test)]
+pub(crate) fn at_once<T>(work: impl Future<Output = T>) -> T {
+    work.now_or_never().expect("an application answers at once")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{chain::Transaction, platform::test};
+
+    #[test]
+    fn failures_are_told_once_with_their_number() {
+        let failures = Failures::default();
+        assert_eq!(failures.take(), None);
+        for reason in ["first", "second", "third"] {
+            failures.note("check_vote", reason.to_owned());
+        }
+        let failure = failures.take().expect("some failed");
+        assert_eq!((failure.count, failure.reason.as_str()), (3, "first"));
+        assert_eq!(failures.take(), None);
+    }
+
+    /// Panics over everything.
+    struct Broken;
+
+    impl Application for Broken {
+        fn check_transaction(&self, _: &Transaction) -> Checked {
+            panic!("out of paper")
+        }
+
+        fn check_block(&self, _: &Block) -> Checked {
+            panic!("out of ink")
+        }
+
+        fn split_block(&self, _: &Block) -> Option<BlockParts> {
+            panic!("out of order")
+        }
+    }
+
+    // A browser's panic ends the whole instance.
+    #[core::prelude::v1::test]
+    fn a_panic_is_an_answer_that_costs_nobody() {
+        let rules = Synchronous::new(Arc::new(Broken));
+        let data = Bytes::from_static(b"pay Ann 5");
+        let candidate = Candidate {
+            key: TransactionKey::of(&data),
+            item: Item::Transaction(Transaction::new(data.clone())),
+            delivers: true,
+        };
+        let judged = at_once(rules.judge(std::slice::from_ref(&candidate)));
+        assert_eq!(judged, [failed(&data)]);
+        let block = Block::new(data);
+        assert_eq!(
+            at_once(rules.check_block(&block)).verdict,
+            Verdict::Ignore,
+            "nobody pays"
+        );
+        assert_eq!(at_once(rules.split_block(&block)), None);
+        let failure = rules.failures().take().expect("it is told");
+        assert_eq!(
+            (failure.call, failure.reason.as_str(), failure.count),
+            ("check_transaction", "out of paper", 3)
+        );
+    }
+}
