@@ -40,6 +40,10 @@ await writeFile(
 if (await exists('wasm/snippets')) {
   await cp(here('wasm/snippets'), here('dist/snippets'), { recursive: true })
 }
+await writeFile(
+  here('dist/import-module.js'),
+  'export const importModule = (address) => import(/* webpackIgnore: true */ /* @vite-ignore */ address)\n',
+)
 await writeFile(here('dist/embedded.js'), await embedded())
 for (const licence of ['LICENSE-MIT', 'LICENSE-APACHE']) {
   if (await exists(`../${licence}`)) await copyFile(here(`../${licence}`), here(licence))

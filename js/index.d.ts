@@ -24,6 +24,13 @@ export function createNode(options: NodeOptions): Promise<SelkieNode>
 export interface NodeOptions {
   /** The network to join: its id, or its id with the genesis hash that peers must share. */
   network: string | NetworkId
+  /**
+   * Your own chain's rules, in place of the built-in ones of `network.application`: an object; or the URL of a module whose default
+   * export is one, or a function that makes one or promises to. With `run: 'worker'` give the URL, as
+   * `new URL('./chain.js', import.meta.url)`: the module is loaded and runs in the worker. No bundler looks into it, so it has to
+   * stand alone or to import by whole addresses.
+   */
+  application?: Application | URL
   /** Multiaddrs of peers to dial first, such as `/ip4/192.0.2.1/tcp/4001/ws/p2p/12D3Koo…`. */
   bootstrap?: readonly string[]
   /**
@@ -62,8 +69,86 @@ export interface NetworkId {
   id: string
   /** The genesis hash in hex, 64 bytes at most, which all peers must share. **Default:** empty. */
   genesis?: string
-  /** Which rules check the items. **Default:** `'opaque'`: any item that is not empty. */
+  /** Which built-in rules check the items. **Default:** `'opaque'`: any item that is not empty. */
   application?: 'opaque' | 'bitcoin'
+}
+
+/**
+ * What a chain says about items on their way through the network, as the trait of the same name does in Rust.
+ *
+ * Each call returns a value or a promise, and has `protocol.validation.application_timeout` (10 s) for it. One that throws, rejects,
+ * is late, or answers in a wrong shape has failed: the item is ignored, nobody pays, and `application:error` tells of it. What comes too
+ * late is not heard. Calls come many at a time, and those whose answer is a value follow each other without a pause, so such
+ * a call should be quick; of calls whose answer is a promise, those for one batch of items are under way together, and at most
+ * `protocol.validation.max_in_flight` batches. The bytes are the application's own: it may keep, change or transfer them.
+ *
+ * Do not await the node's own `submit` in a call: that waits for a place among the checks, and each call has one of them until it ends. Where
+ * all of them wait so, the deadline ends them.
+ */
+export interface Application {
+  /** Identifies and checks a transaction. `hash` is the SHA-256 of its bytes, which the network knows already. */
+  checkTransaction(bytes: Uint8Array, hash: Uint8Array): Checked | PromiseLike<Checked>
+  /** The same for a block. */
+  checkBlock(bytes: Uint8Array, hash: Uint8Array): Checked | PromiseLike<Checked>
+  /** The same for a consensus vote. */
+  checkVote(bytes: Uint8Array, hash: Uint8Array): Checked | PromiseLike<Checked>
+  /**
+   * Checks a block's header alone, before the block is fetched: its `id`, which is needed here, is the block's. It should cost a
+   * forger more than it costs us. **Default:** ignored; blocks are announced by their id alone.
+   */
+  checkHeader?(header: Uint8Array): Checked | PromiseLike<Checked>
+  /**
+   * Takes a well-formed block apart, into views of its own bytes (`block.subarray()`). **Default:** undefined, blocks travel
+   * whole.
+   */
+  splitBlock?(block: Uint8Array): BlockParts | undefined | PromiseLike<BlockParts | undefined>
+  /**
+   * Puts a block together, byte for byte the inverse of `splitBlock`. Undefined where the parts make no block, and where the header
+   * does not commit to exactly these transactions.
+   */
+  joinBlock?(
+    header: Uint8Array,
+    transactions: Uint8Array[],
+  ): Uint8Array | undefined | PromiseLike<Uint8Array | undefined>
+  /** Takes an accepted item, once, before subscribers see it. One that it fails to take is ignored. */
+  deliver?(item: { kind: ItemKind; data: Uint8Array }): unknown
+  /** Answers a peer's question about state, at a height or the latest. Undefined: this node serves no such state. */
+  query?(
+    key: Uint8Array,
+    height: bigint | undefined,
+  ): StateAnswer | undefined | PromiseLike<StateAnswer | undefined>
+  /** The stake behind a peer, in the chain's own unit. Nothing asks for it yet. */
+  stakeOf?(peerId: string): bigint | PromiseLike<bigint>
+}
+
+/** The answer to a check. */
+export interface Checked {
+  /** `'ignore'` drops the item, and nobody pays; `'reject'` also counts against the peer that sent it. */
+  verdict: 'accept' | 'ignore' | 'reject'
+  /** The chain's own id of the item, 1 to 64 bytes in the order in which they are shown. **Default:** the SHA-256 of its bytes. */
+  id?: Uint8Array
+  /** The fee that it pays, in the chain's smallest unit. **Default:** nobody can say, and it counts as 0. */
+  fee?: bigint | number
+  /** For a person: why it was not accepted; 1,000 characters are kept. */
+  reason?: string
+}
+
+/** A block taken apart. */
+export interface BlockParts {
+  /** What identifies the block and commits to the rest. */
+  header: Uint8Array
+  /** Its transactions in their order, each in its exact bytes. */
+  transactions: Uint8Array[]
+}
+
+/** An answer about state. */
+export interface StateAnswer {
+  /** The height that it is about. */
+  height: bigint | number
+  /** Empty where the key has none. */
+  value: Uint8Array
+  /** In the chain's own form. **Default:** empty. */
+  proof?: Uint8Array
 }
 
 export type Storage = 'indexeddb' | 'memory' | { directory: string }
@@ -87,7 +172,7 @@ export interface AbortOptions {
 export interface SelkieNode extends EventTarget, AsyncDisposable {
   readonly peerId: string
   readonly blocks: ItemChannel
-  readonly transactions: ItemChannel
+  readonly transactions: TransactionChannel
   readonly votes: ItemChannel
   readonly gossip: Gossip
   readonly state: State
@@ -143,6 +228,11 @@ export interface NodeEvents {
    * peers are taken. `reason` says which.
    */
   'gossip:impaired': { peerId: string; reason: string }
+  /**
+   * Your `application` failed at a call: it threw, rejected, answered too late or in a wrong shape. An item that it was asked about is
+   * ignored. `count` calls failed since this was told last; `call` and `reason` are of the first.
+   */
+  'application:error': { call: string; reason: string; count: number }
   /** What has no event of its own, in a sentence: an address at which this node listens, or no longer does. */
   log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
   /** Events came faster than they were taken, and this many were dropped, the oldest first. */
@@ -163,6 +253,17 @@ export interface ItemChannel {
   /** Checks an item by the chain's rules and hands it to the network; resolves to its id. */
   submit(bytes: Uint8Array, options?: AbortOptions): Promise<string>
 }
+
+export interface TransactionChannel extends ItemChannel {
+  /**
+   * Submits many, which is much cheaper than one by one; resolves to what became of each, in their order. Rejects where that holds for
+   * all, as with the code `no-peers`. Waits where the network is busy. An abort leaves some of them sent.
+   */
+  submitAll(list: readonly Uint8Array[], options?: AbortOptions): Promise<Outcome[]>
+}
+
+/** What became of a transaction: its id, or why it was not sent. */
+export type Outcome = { id: string; error?: undefined } | { id?: undefined; error: SelkieError }
 
 export interface Item {
   kind: ItemKind
@@ -309,7 +410,7 @@ export class DialError extends SelkieError {}
 export class IdentityInUseError extends SelkieError {}
 /** `storage`, `identity`: the identity could not be read or kept, or is no key. */
 export class StorageError extends SelkieError {}
-/** `load`: the WebAssembly could not be fetched or compiled. */
+/** `load`: the WebAssembly could not be fetched or compiled, or the application's module has none. */
 export class LoadError extends SelkieError {}
 /** `stopped`, `not-running`: the node has ended. Fatal. */
 export class StoppedError extends SelkieError {}

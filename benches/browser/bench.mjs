@@ -13,7 +13,8 @@
 //   promises: a ping, and a request of 1 KiB on a new stream with a short answer.
 // - Transactions: how many of 250 bytes a second the page is handed, while a native node makes as many as are asked for
 //   here; and the longest time between two frames meanwhile. The node on the page itself, and in a worker. The source is
-//   the program that FLOOD names (benches/propagation/flood.rs).
+//   the program that FLOOD names (benches/propagation/flood.rs). The same where an application in JavaScript accepts them, beside the
+//   built-in one, by turns.
 //
 // It takes js/dist, www/dist and the `selkie` command (see native.mjs) as they are: `./build.sh bench
 // browser` builds them optimised first.
@@ -216,8 +217,11 @@ async function echo(page, native, address) {
   ]
 }
 
-/** Transactions a second, and the longest time between two frames in ms, of a page whose node runs here or there. */
-async function flood(site, run) {
+/**
+ * Transactions a second, and the longest time between two frames in ms, of a page whose node runs here or there, by an application in
+ * JavaScript or the built-in one.
+ */
+async function flood(site, run, isScripted) {
   const address = '/ip4/127.0.0.1/tcp/0/ws'
   const source = new Lines(process.env.FLOOD, ['--child', 'flood', address, String(FLOOD.rate)], {
     stdio: ['pipe', 'pipe', 'pipe'],
@@ -227,8 +231,14 @@ async function flood(site, run) {
     const { text } = await source.until({ type: 'text' })
     const page = await openPage(browser, site.url)
     return await page.evaluate(
-      async (address, run, { seconds, settling }) => {
-        await start({ run, network: 'selkie-dev' })
+      async (address, run, isScripted, { seconds, settling }) => {
+        const url = new URL('/accept.js', location.href)
+        const application = run === 'worker' ? url : (await import(url)).default
+        await start({
+          run,
+          network: 'selkie-dev',
+          ...(isScripted && { application }),
+        })
         let count = 0
         const read = async () => {
           for await (const _ of node.transactions.subscribe()) count += 1
@@ -256,6 +266,7 @@ async function flood(site, run) {
       },
       text,
       run,
+      isScripted,
       FLOOD,
     )
   } finally {
@@ -266,20 +277,33 @@ async function flood(site, run) {
 async function floods(site) {
   const figures = []
   for (const run of ['page', 'worker']) {
-    const samples = []
-    for (let turn = 0; turn < FLOOD.runs; turn += 1) samples.push(await flood(site, run))
+    const [samples, scripted] = [[], []]
+    for (let turn = 0; turn < FLOOD.runs; turn += 1) {
+      samples.push(await flood(site, run, false))
+      scripted.push(await flood(site, run, true))
+    }
+    const of = (samples, what) => middle(samples.map((sample) => sample[what]))
     const figure = (name, unit, what, least, most) => ({
       name: `${name}, node in the ${run}`,
-      value: middle(samples.map((sample) => sample[what])),
+      value: of(samples, what),
       unit,
       baseline: null,
       baseline_name: null,
       least,
       target: most,
     })
+    const beside = (name, unit, what, least, most) => ({
+      ...figure(`${name}, application in JavaScript`, unit, what, least, most),
+      value: of(scripted, what),
+      baseline: of(samples, what),
+      baseline_name: 'the built-in application `opaque`',
+    })
+    const least = run === 'page' ? 10_000 : 15_000
     figures.push(
       figure('transactions received', '/s', 'rate', 10_000, null),
       figure('longest time between two frames', 'ms', 'longest', null, 50),
+      beside('transactions received', '/s', 'rate', least, null),
+      beside('longest time between two frames', 'ms', 'longest', null, 50),
     )
   }
   return figures

@@ -85,12 +85,14 @@ export class RemoteEngine implements Engine {
     return new Promise((resolve, reject) => {
       const id = ++this.#lastId
       const copies: ArrayBuffer[] = []
-      const own = args.map((arg) => {
+      const owned = (arg: unknown): unknown => {
+        if (Array.isArray(arg)) return arg.map(owned)
         if (!(arg instanceof Uint8Array) || arg.byteLength === arg.buffer.byteLength) return arg
         const copy = new Uint8Array(arg)
         copies.push(copy.buffer)
         return copy
-      })
+      }
+      const own = args.map(owned)
       this.#port.post({ id, method, args: own } satisfies Request, copies)
       this.#waiting.set(id, { resolve, reject })
     })

@@ -9,7 +9,7 @@ import type { Engine } from './engine.js'
 import { crashed, selkieError } from './errors.js'
 import { openIdentity } from './identity.js'
 import { RunningNode } from './node.js'
-import { checkChoices, nodeConfig } from './options.js'
+import { applicationOf, checkChoices, nodeConfig } from './options.js'
 import { Pending } from './pending.js'
 import type { Platform } from './platform.js'
 
@@ -17,6 +17,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
   return async function createNode(options) {
     const config = nodeConfig(options)
     checkChoices(options)
+    const application = applicationOf(options)
     const { signal, onProgress, wasm, run = 'page' } = options
     const { storage = platform.defaultStorage, identityInUse = 'error' } = options
     signal?.throwIfAborted()
@@ -43,7 +44,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
         release = identity.release
       }
 
-      const start = () => running.call('start', { ...config, identity: key })
+      const start = () => running.call('start', { ...config, identity: key }, application)
       const peerId = await pending.wait(start, signal)
       return new RunningNode({ engine: running, pending, peerId, release })
     } catch (error) {

@@ -9,16 +9,20 @@
  * them is dead. So an engine also tells of its crash, and the facade rejects what is pending.
  */
 
+import { openApplication, type ApplicationHost } from './application.js'
 import { crashMessage, isTrap } from './errors.js'
 import type { WasmNode } from './selkie.js'
 
-export type Glue = Pick<typeof WasmNode, 'start' | 'generateIdentity'>
+export interface Glue {
+  start(config: object, application?: ApplicationHost): Promise<WasmNode>
+  generateIdentity(): Uint8Array
+}
 
 /** What can be called: the node's own methods, and the two that come before there is a node. */
 export type Calls = Omit<WasmNode, 'peerId'> & {
   generateIdentity(): Uint8Array
-  /** Resolves to the peer id. */
-  start(config: object): Promise<string>
+  /** Resolves to the peer id. A worker is given the address of the application's module. */
+  start(config: object, application?: object | string): Promise<string>
 }
 
 export type Method = keyof Calls
@@ -111,6 +115,11 @@ export class LocalEngine implements Engine {
     down.catch(() => {})
   }
 
+  async #start(config: object, application?: object | string): Promise<WasmNode> {
+    if (application === undefined) return this.#glue.start(config)
+    return this.#glue.start(config, await openApplication(application))
+  }
+
   async #stop(node: WasmNode | undefined, starting: Promise<WasmNode> | undefined) {
     node ??= await starting?.catch(() => undefined)
     await node?.stop()
@@ -124,7 +133,7 @@ export class LocalEngine implements Engine {
     if (method === 'generateIdentity') return this.#glue.generateIdentity()
     if (method === 'start') {
       try {
-        this.#starting = this.#glue.start(args[0] as object)
+        this.#starting = this.#start(...(args as Parameters<Calls['start']>))
         const started = await this.#starting
         if (!this.#closed.signal.aborted) this.#node = started
         return started.peerId()

@@ -14,15 +14,17 @@ import type {
   ItemKind,
   Metrics,
   NodeEvents,
+  Outcome,
   Peer,
   SelkieNode,
   State,
   StateOptions,
   SubscribeOptions,
+  TransactionChannel,
   UnvalidatedMessage,
 } from '../index.js'
 import type { Answer, Calls, Engine, Method } from './engine.js'
-import { argument, SelkieError, stopped } from './errors.js'
+import { argument, revive, SelkieError, stopped } from './errors.js'
 import type { Pending } from './pending.js'
 import { Subscription } from './subscription.js'
 
@@ -38,7 +40,24 @@ export interface Parts {
 export class RunningNode extends EventTarget implements SelkieNode {
   readonly peerId: string
   readonly blocks: ItemChannel = this.#channel('block')
-  readonly transactions: ItemChannel = this.#channel('transaction')
+  readonly transactions: TransactionChannel = {
+    ...this.#channel('transaction'),
+    submitAll: async (list, { signal }: AbortOptions = {}) => {
+      const outcomes: Outcome[] = []
+      for (const piece of pieces(list)) {
+        try {
+          for (const one of await this.#ask(signal, 'submitAll', piece)) {
+            outcomes.push('id' in one ? one : { error: revive(one) })
+          }
+        } catch (error) {
+          // Of what went before, some may be sent: that is to be told.
+          if (outcomes.length === 0 || !(error instanceof SelkieError)) throw error
+          for (const _ of piece) outcomes.push({ error })
+        }
+      }
+      return outcomes
+    },
+  }
   readonly votes: ItemChannel = this.#channel('vote')
   readonly gossip: Gossip = {
     publish: async (topic, bytes, { signal }: AbortOptions = {}) => {
@@ -188,6 +207,8 @@ export class RunningNode extends EventTarget implements SelkieNode {
  * into the WebAssembly, which ends where there is no memory for it.
  */
 const MAX_BYTES = 4 * 1024 * 1024
+/** What one call of many items copies at most. */
+const PIECE = 1024 * 1024
 
 function checkBytes(name: string, value: Uint8Array): Uint8Array {
   if (!(value instanceof Uint8Array)) {
@@ -196,6 +217,23 @@ function checkBytes(name: string, value: Uint8Array): Uint8Array {
   const size = value.byteLength
   if (size <= MAX_BYTES) return value
   throw new SelkieError('too-large', `${size} bytes are over the limit of ${MAX_BYTES} (${name})`)
+}
+
+/** Transactions in pieces that are copied one after the other. */
+function pieces(list: readonly Uint8Array[]): Uint8Array[][] {
+  if (!Array.isArray(list)) throw argument(`the list is ${describe(list)}; give an array`)
+  const pieces: Uint8Array[][] = []
+  let room = 0
+  for (const [index, bytes] of list.entries()) {
+    const { byteLength } = checkBytes(`transactions[${index}]`, bytes)
+    if (pieces.length === 0 || byteLength > room) {
+      pieces.push([])
+      room = PIECE
+    }
+    room -= byteLength
+    pieces.at(-1)!.push(bytes)
+  }
+  return pieces
 }
 
 function checkText(name: string, value: string): string {

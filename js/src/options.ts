@@ -46,6 +46,26 @@ export function checkChoices({ storage, run, identityInUse, signal, onProgress }
   }
 }
 
+/** The user's own rules: an object, or the address of the module that has them. */
+export function applicationOf(options: NodeOptions): object | string | undefined {
+  const { application, run, config } = options
+  if (application === undefined) return undefined
+  if (typeof application !== 'object' || application === null || Array.isArray(application)) {
+    throw wrong('application', application, 'give an object of functions, or the URL of its module')
+  }
+  const named = networkOf(options.network).application ?? config?.chain?.['application']
+  if (named !== undefined) {
+    throw wrong('network.application', named, 'give this or application, and not both')
+  }
+  if (application instanceof URL) return application.href
+  if (run !== 'worker') return application
+  throw wrong(
+    'application',
+    application,
+    "give the URL of its module: it runs in the node's worker",
+  )
+}
+
 function networkOf(network: NodeOptions['network']) {
   const { id, genesis, application } =
     typeof network === 'string' ? { id: network } : record('network', network)

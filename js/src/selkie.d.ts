@@ -3,9 +3,11 @@
  * any release, and nothing outside this folder sees it.
  */
 
+import type { ErrorReport } from './errors.js'
+
 export class WasmNode {
   private constructor()
-  static start(config: object): Promise<WasmNode>
+  static start(config: object, application?: object): Promise<WasmNode>
   static generateIdentity(): Uint8Array
   peerId(): string
   dial(address: string): Promise<string>
@@ -17,6 +19,7 @@ export class WasmNode {
   unsubscribe(subscription: number): void
   report(token: string, verdict: string): Promise<void>
   submit(kind: string, bytes: Uint8Array): Promise<string>
+  submitAll(transactions: Uint8Array[]): Promise<({ id: string } | ErrorReport)[]>
   publish(topic: string, bytes: Uint8Array): Promise<void>
   requestState(
     peerId: string | undefined,

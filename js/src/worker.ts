@@ -5,6 +5,13 @@ import init, { WasmNode } from './selkie.js'
 
 declare const self: Window
 
+// What a user's application leaves uncaught is its own, and not the end of the worker, as it would be taken for on the page. A trap is
+// told by the engine.
+self.addEventListener('error', (event) => {
+  event.preventDefault()
+  console.error(event.error ?? event.message)
+})
+
 serve(
   {
     post: (message, transfer = []) => self.postMessage(message, { transfer }),

@@ -55,8 +55,9 @@ export class FakeNode {
     return {
       node,
       generateIdentity: () => crypto.getRandomValues(new Uint8Array(68)),
-      start: async (config) => {
+      start: async (config, application) => {
         node.config = config
+        node.application = application
         await node.answers.start?.()
         return node
       },
@@ -85,6 +86,7 @@ export class FakeNode {
   disconnect = this.#answer('disconnect')
   report = this.#answer('report')
   submit = this.#answer('submit')
+  submitAll = this.#answer('submitAll')
   publish = this.#answer('publish')
   requestState = this.#answer('requestState')
   peers = this.#answer('peers')

@@ -11,6 +11,35 @@ function countedIdentity() {
   return { openIdentity: async () => store, released: () => released }
 }
 
+describe('many transactions', () => {
+  test('go in pieces, and the fate of each comes back in order', async () => {
+    const { fake, node } = await startFake()
+    const report = { code: 'rejected', fatal: false, message: 'no' }
+    const sizes = []
+    fake.answers.submitAll = (piece) => {
+      sizes.push(piece.length)
+      if (sizes.length === 2) throw Object.assign(new Error('full'), { code: 'busy', fatal: false })
+      return piece.map(([first]) => (first === 0 ? report : { id: String(first) }))
+    }
+    const list = [1, 0, 2, 3].map((first) => new Uint8Array(500_000).fill(first))
+    const fates = await node.transactions.submitAll(list)
+    assert.deepEqual(sizes, [2, 2])
+    assert.deepEqual(
+      fates.map(({ id, error }) => id ?? error.code),
+      ['1', 'rejected', 'busy', 'busy'],
+    )
+    assert.ok(fates.every(({ id, error }) => id || error instanceof SelkieError))
+  })
+
+  test('that are none are told before any is sent', async () => {
+    const { fake, node } = await startFake()
+    for (const list of [5, [new Uint8Array(1), 'a']]) {
+      await assert.rejects(node.transactions.submitAll(list), ArgumentError)
+    }
+    assert.deepEqual(fake.called('submitAll'), [])
+  })
+})
+
 describe('starting', () => {
   test('maps the options onto the configuration, which keeps what they do not name', async () => {
     const { fake, node } = await startFake({
@@ -68,11 +97,17 @@ describe('starting', () => {
     'network.genesis': { network: { id: 'selkie-dev', genesis: '0xabc' } },
     config: { config: [] },
     'config.chain': { config: { chain: 'bitcoin' } },
+    application: { application: 'bitcoin' },
+    'application.checkBlock': { application: { checkTransaction() {}, checkVote() {} } },
+    'network.application': {
+      network: { id: 'selkie-dev', application: 'opaque' },
+      application: { checkTransaction() {}, checkBlock() {}, checkVote() {} },
+    },
   })) {
     test(`a wrong ${field} is named`, async () => {
       await assert.rejects(startFake(options), (error) => {
         assert.ok(error instanceof ConfigError)
-        assert.match(error.message, new RegExp(`^config: ${field} = .*: give `))
+        assert.match(error.message, new RegExp(`^config: ${field}( = .*)?: give `))
         return error.code === 'config' && error.fatal
       })
     })

@@ -40,6 +40,20 @@ export async function use(createNode: typeof contract.createNode, signal: AbortS
     // @ts-expect-error: without validate there is no verdict to give
     await message.report('accept')
   }
+  const application: contract.Application = {
+    checkTransaction: (bytes) => ({ verdict: 'accept', id: bytes.subarray(0, 32), fee: 5 }),
+    checkBlock: async (_, hash) => ({ verdict: 'reject', reason: String(hash.length) }),
+    // @ts-expect-error: there are three verdicts
+    checkVote: () => ({ verdict: 'perhaps' }),
+    deliver: async ({ kind, data }) => [kind, data.length],
+  }
+  await createNode({ network: 'selkie-dev', application })
+  await createNode({
+    network: 'selkie-dev',
+    run: 'worker',
+    application: new URL('file:///chain.js'),
+  })
+  node.addEventListener('application:error', ({ detail }) => detail.call.length + detail.count)
   const { proof } = await node.state.get(new Uint8Array(1), { at: 7n })
   // @ts-expect-error: heights are bigint
   await node.state.get(proof, { at: 7 })

@@ -1,20 +1,25 @@
 //! The class that JavaScript holds: what it asks of a node.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
-use js_sys::Uint8Array;
+use js_sys::{Array, Uint8Array};
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::sync::Mutex;
 use wasm_bindgen::prelude::*;
 
 use super::{
+    application::{Host, Scripted},
     convert,
     options::Options,
     subscriptions::{StateEvents, Subscriptions, Wanted},
 };
 use crate::{
-    Application, NetworkEvent, P2PNetworkManager, Verdict,
-    chain::{Item, ItemKind, Opaque, StateRequest, bitcoin::Bitcoin},
+    NetworkEvent, P2PNetworkManager, Verdict,
+    chain::{
+        Item, ItemKind, Opaque, StateRequest, Transaction,
+        bitcoin::Bitcoin,
+        rules::{Rules, Synchronous},
+    },
     config::Config,
     error::{ConfigError, NetworkError, ProtocolError},
     platform,
@@ -38,22 +43,27 @@ pub struct WasmNode {
 
 #[wasm_bindgen]
 impl WasmNode {
-    /// Starts a node; dials nothing yet but what `bootstrap_peers` names, in the background.
-    pub async fn start(config: JsValue) -> Result<WasmNode, JsValue> {
+    /// Starts a node; dials nothing yet but what `bootstrap_peers` names, in the background. An application of the user's
+    /// takes the place of the one that the configuration names.
+    pub async fn start(config: JsValue, application: Option<Host>) -> Result<WasmNode, JsValue> {
         console_error_panic_hook::set_once();
         let options = options(&config)?;
         let keypair = identity(&config)?;
-        let (config, application) = options.split();
-        match application.as_str() {
-            "opaque" => Self::run(config, keypair, Opaque).await,
-            "bitcoin" => Self::run(config, keypair, Bitcoin).await,
-            other => Err(NetworkError::from(ConfigError {
-                field: "chain.application".to_owned(),
-                value: other.to_owned(),
-                problem: "give \"opaque\" or \"bitcoin\"".to_owned(),
-            })
-            .into()),
-        }
+        let (config, name) = options.split();
+        let rules: Arc<dyn Rules> = match (application, name.as_str()) {
+            (Some(host), _) => Arc::new(Scripted::new(host, &config.protocol.validation)),
+            (None, "opaque") => Arc::new(Synchronous::new(Arc::new(Opaque))),
+            (None, "bitcoin") => Arc::new(Synchronous::new(Arc::new(Bitcoin))),
+            (None, other) => {
+                return Err(NetworkError::from(ConfigError {
+                    field: "chain.application".to_owned(),
+                    value: other.to_owned(),
+                    problem: "give \"opaque\" or \"bitcoin\"".to_owned(),
+                })
+                .into());
+            }
+        };
+        Self::run(config, keypair, rules).await
     }
 
     /// A new Ed25519 identity in libp2p's protobuf encoding.
@@ -174,6 +184,16 @@ impl WasmNode {
         Ok(manager.submit(item).await?.to_string())
     }
 
+    /// Checks transactions of our own and sends them, for many much cheaper than one by one; what became of each, in order.
+    #[wasm_bindgen(js_name = submitAll)]
+    pub async fn submit_all(&self, transactions: Vec<Uint8Array>) -> Result<Array, JsValue> {
+        let transactions = transactions.iter();
+        let transactions = transactions.map(|bytes| Transaction::new(bytes.to_vec()));
+        let (manager, transactions) = (self.manager.clone(), transactions.collect());
+        let outcomes = manager.broadcast_transactions(transactions).await?;
+        Ok(outcomes.iter().map(convert::outcome).collect())
+    }
+
     /// Publishes on a plain topic.
     pub async fn publish(&self, topic: String, data: Vec<u8>) -> Result<(), JsValue> {
         let manager = self.manager.clone();
@@ -214,7 +234,7 @@ impl WasmNode {
     }
 
     /// The connected peers.
-    pub fn peers(&self) -> js_sys::Array {
+    pub fn peers(&self) -> Array {
         self.manager
             .get_connected_peers()
             .iter()
@@ -236,12 +256,8 @@ impl WasmNode {
 }
 
 impl WasmNode {
-    async fn run(
-        config: Config,
-        keypair: Keypair,
-        application: impl Application,
-    ) -> Result<Self, JsValue> {
-        let manager = P2PNetworkManager::with(config, keypair, application).await?;
+    async fn run(config: Config, keypair: Keypair, rules: Arc<dyn Rules>) -> Result<Self, JsValue> {
+        let manager = P2PNetworkManager::under(config, keypair, rules).await?;
         let data = |event: &NetworkEvent| {
             matches!(
                 event,
@@ -355,7 +371,7 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test;
 
     use super::*;
-    use crate::{chain::StateResponse, mpsc, web::subscriptions::MAX_SUBSCRIPTIONS};
+    use crate::{Application, chain::StateResponse, mpsc, web::subscriptions::MAX_SUBSCRIPTIONS};
 
     fn field(object: &JsValue, name: &str) -> JsValue {
         js_sys::Reflect::get(object, &name.into()).expect("an object")
@@ -373,7 +389,8 @@ mod tests {
     async fn serving(application: impl Application) -> WasmNode {
         let mut config = Config::default();
         config.network.listen_addresses = vec!["/memory/0".parse().expect("an address")];
-        let started = WasmNode::run(config, Keypair::generate_ed25519(), application);
+        let rules = Arc::new(Synchronous::new(Arc::new(application)));
+        let started = WasmNode::run(config, Keypair::generate_ed25519(), rules);
         started.await.expect("it starts")
     }
 

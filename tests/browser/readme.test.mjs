@@ -1,4 +1,4 @@
-// The README's JavaScript, as a page that a node serves: what a user copies has to run.
+// The READMEs' JavaScript in pages: what a user copies has to run.
 
 import assert from 'node:assert/strict'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
@@ -6,8 +6,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { BROWSERS, launch, openPage } from '../support/browsers.mjs'
-import { startDevnet } from '../support/native.mjs'
+import { startDevnet, startNative } from '../support/native.mjs'
 import { repository } from '../support/paths.mjs'
+import { openSite } from '../support/site.mjs'
 
 for (const name of BROWSERS) {
   test(`${name}: the README's page joins, logs a block and ends`, async () => {
@@ -34,6 +35,41 @@ for (const name of BROWSERS) {
       await browser.close()
       await devnet.stop()
       await rm(folder, { recursive: true })
+    }
+  })
+
+  test(`${name}: the package's own chain judges`, async () => {
+    const readme = await readFile(repository('js/README.md'), 'utf8')
+    const [, code] = /## Your own chain.*?```js\n(.*?)```/s.exec(readme)
+    const native = await startNative({ network: 'pay-chain', chain: 'opaque' })
+    const [browser, site] = [await launch(name), await openSite()]
+    try {
+      const [page, other] = [await openPage(browser, site.url), await openPage(browser, site.url)]
+      const heard = new Promise((resolve) => page.on('console', (line) => resolve(line.text())))
+      await page.evaluate(
+        (code) => {
+          const address = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }))
+          // It ends with the page.
+          void import(address)
+        },
+        // What a bundler or an import map does, and the address that a user has.
+        code
+          .replace("from 'selkie'", `from '${site.url}selkie/browser.js'`)
+          .replace(/'\/ip4\/.*'/, `'${native.addresses.ws}'`),
+      )
+      await native.until({ type: 'peer:connect' })
+      await other.evaluate(async (address) => {
+        await start({ network: 'pay-chain' })
+        await node.dial(address)
+        for (const text of ['steal 5', 'pay Ann 5']) {
+          await node.transactions.submit(new TextEncoder().encode(text))
+        }
+      }, native.addresses.ws)
+      assert.match(await heard, /^[0-9a-f]{64} pay Ann 5$/)
+      assert.deepEqual(page.errors, [])
+    } finally {
+      await Promise.all([browser.close(), site.close()])
+      await native.stop()
     }
   })
 }

@@ -6,7 +6,11 @@ globalThis.selkie = selkie
 
 /** Starts a node, `globalThis.node`; its events are kept for `happened`. */
 globalThis.start = async (options) => {
-  const node = await selkie.createNode({ network, storage: 'memory', ...options })
+  const node = await selkie.createNode({
+    network,
+    storage: 'memory',
+    ...options,
+  })
   globalThis.node = node
   const seen = []
   const waiting = new Set()
@@ -35,6 +39,8 @@ const TYPES = [
   'peer:identify',
   'dial:error',
   'item:refused',
+  'peer:score',
+  'application:error',
   'node:stop',
 ]
 
