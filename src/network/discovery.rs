@@ -27,6 +27,7 @@ use tokio::sync::oneshot;
 
 use super::{
     behaviour::Behaviour,
+    guarded::Guarded,
     reasons::{OWN_ADDRESS, dial_reason},
     shared::{DialReply, Shared},
 };
@@ -109,7 +110,7 @@ impl Discovery {
     /// The user's dial of an address, with or without the peer's identity at its end.
     pub(crate) fn dial(
         &mut self,
-        swarm: &mut Swarm<Behaviour>,
+        swarm: &mut Swarm<Guarded<Behaviour>>,
         address: Multiaddr,
         reply: DialReply,
         now: Instant,
@@ -129,7 +130,7 @@ impl Discovery {
     /// A bootstrap peer, with all addresses that the configuration has of it.
     pub(crate) fn dial_seed(
         &mut self,
-        swarm: &mut Swarm<Behaviour>,
+        swarm: &mut Swarm<Guarded<Behaviour>>,
         seed: &PeerInfo,
         reply: DialReply,
         now: Instant,
@@ -162,13 +163,23 @@ impl Discovery {
     }
 
     /// Peers that another peer named, with what of their addresses may be dialled.
-    pub(crate) fn named(&mut self, swarm: &mut Swarm<Behaviour>, peers: &[PeerInfo], now: Instant) {
+    pub(crate) fn named(
+        &mut self,
+        swarm: &mut Swarm<Guarded<Behaviour>>,
+        peers: &[PeerInfo],
+        now: Instant,
+    ) {
         self.learn(Teller::Stranger, peers, now);
         self.dial_due(swarm, now);
     }
 
     /// A lookup would meet a peer. It is dialled if that is wanted, and else the lookup goes on without.
-    pub(crate) fn meets(&mut self, swarm: &mut Swarm<Behaviour>, peer: PeerId, now: Instant) {
+    pub(crate) fn meets(
+        &mut self,
+        swarm: &mut Swarm<Guarded<Behaviour>>,
+        peer: PeerId,
+        now: Instant,
+    ) {
         self.dial_due(swarm, now);
         if !self.dialing.is_dialling(&peer) {
             swarm.behaviour_mut().routing.not_met(peer);
@@ -176,7 +187,12 @@ impl Discovery {
     }
 
     /// Peers of the local network.
-    pub(crate) fn found(&mut self, swarm: &mut Swarm<Behaviour>, peers: &[PeerInfo], now: Instant) {
+    pub(crate) fn found(
+        &mut self,
+        swarm: &mut Swarm<Guarded<Behaviour>>,
+        peers: &[PeerInfo],
+        now: Instant,
+    ) {
         self.learn(Teller::LocalNetwork, peers, now);
         self.dial_due(swarm, now);
     }
@@ -209,7 +225,7 @@ impl Discovery {
     }
 
     /// Dials whom it is time to dial, where peers are wanted, and asks for others.
-    pub(crate) fn on_time(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+    pub(crate) fn on_time(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, now: Instant) {
         self.dial_due(swarm, now);
         if now >= self.across_at {
             self.dial_across(swarm, now);
@@ -220,7 +236,7 @@ impl Discovery {
     }
 
     /// Asks for peers, where more are wanted.
-    fn look(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+    fn look(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, now: Instant) {
         if self.lacks() == 0 && self.dialing.dialling() == 0 {
             return;
         }
@@ -236,7 +252,7 @@ impl Discovery {
     }
 
     /// Dials whom it is time to dial, where peers are wanted.
-    fn dial_due(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+    fn dial_due(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, now: Instant) {
         let lacks = self.lacks();
         if lacks == 0 {
             return;
@@ -252,7 +268,7 @@ impl Discovery {
 
     /// A node that has all the peers it wants still dials one more now and then: of the user's, and else, up to [`FEELERS`], of
     /// those that others named. Where a network was cut in two, its halves find each other again by those that both know.
-    fn dial_across(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+    fn dial_across(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, now: Instant) {
         self.across_at = now + ACROSS;
         let free = self.shared.peers().free();
         if self.wanted > 0 && self.lacks() == 0 && free > usize::from(self.keeps_one) {
@@ -264,7 +280,7 @@ impl Discovery {
         }
     }
 
-    fn dial_them(&mut self, swarm: &mut Swarm<Behaviour>, due: Vec<Due>, now: Instant) {
+    fn dial_them(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, due: Vec<Due>, now: Instant) {
         for due in due {
             // What a stranger told of is dialled as far as the policy lets it.
             let gate = &swarm.behaviour().gate;
@@ -344,7 +360,7 @@ impl Discovery {
     /// A peer's last connection ended.
     pub(crate) fn gone(
         &mut self,
-        swarm: &mut Swarm<Behaviour>,
+        swarm: &mut Swarm<Guarded<Behaviour>>,
         peer: &PeerId,
         reason: &str,
         now: Instant,
@@ -368,7 +384,7 @@ impl Discovery {
     }
 
     /// Whatever becomes of it, a target is left connected, being dialled, or due.
-    fn dial_wish(&mut self, swarm: &mut Swarm<Behaviour>, wish: Wish, now: Instant) {
+    fn dial_wish(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, wish: Wish, now: Instant) {
         // TCP would connect the listening socket to itself, and both ends would wait for a listener's words.
         let own = wish.peer == Some(*swarm.local_peer_id()) || {
             let state = self.shared.state();
@@ -446,7 +462,7 @@ mod tests {
     };
 
     /// A node that dials and never hears what becomes of it.
-    fn deaf() -> (Swarm<Behaviour>, Discovery) {
+    fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
         let (config, keypair) = (Config::default(), Keypair::generate_ed25519());
         let own = keypair.public().to_peer_id();
         let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
@@ -459,7 +475,10 @@ mod tests {
         let nowhere: Boxed = libp2p::Transport::boxed(DummyTransport::new());
         let discovery = Discovery::new(own, &config, shared, &[7; 16]);
         let config = swarm::Config::with_executor(|_| {});
-        (Swarm::new(nowhere, behaviour, own, config), discovery)
+        (
+            Swarm::new(nowhere, Guarded::new(behaviour), own, config),
+            discovery,
+        )
     }
 
     #[test]

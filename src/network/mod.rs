@@ -11,6 +11,7 @@ mod discovery;
 mod event;
 mod exchange;
 mod gate;
+mod guarded;
 mod hello;
 mod messages;
 pub mod mpsc;

@@ -35,6 +35,7 @@ use super::{
     circuits::Circuits,
     codec,
     discovery::Discovery,
+    guarded::Guarded,
     hello::{Hello, Limits},
     protocol::{self, Answer, NetworkMessage},
     requests::Requests,
@@ -98,7 +99,7 @@ pub(crate) struct Task {
     shared: Arc<Shared>,
     commands: mpsc::Receiver<Command>,
     submissions: Submissions,
-    swarm: Swarm<Behaviour>,
+    swarm: Swarm<Guarded<Behaviour>>,
     hello: Hello,
     discovery: Discovery,
     starting: Starting,
@@ -176,7 +177,7 @@ impl Task {
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE)
             .with_per_connection_event_buffer_size(256);
-        let mut swarm = Swarm::new(transport, behaviour, peer_id, swarm_config);
+        let mut swarm = Swarm::new(transport, Guarded::new(behaviour), peer_id, swarm_config);
         for address in &config.network.external_addresses {
             swarm.add_external_address(modern(address));
         }

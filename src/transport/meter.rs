@@ -2,6 +2,8 @@
 //!
 //! What is counted is what protocols read and write: encryption and framing below come on top (2 to 4%
 //! on full frames).
+//!
+//! Here, too, a panic below ends the connection it happened on, as an error (`network/guarded.rs` says why).
 
 use std::{
     io,
@@ -17,6 +19,7 @@ use futures::{AsyncRead, AsyncWrite};
 use libp2p::core::muxing::{StreamMuxer, StreamMuxerBox, StreamMuxerEvent, SubstreamBox};
 
 use super::closing::Closing;
+use crate::platform;
 
 /// The counters, shared by all connections of a node.
 #[derive(Clone, Debug, Default)]
@@ -79,9 +82,7 @@ impl StreamMuxer for Metered<StreamMuxerBox> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Self::Substream>> {
         let (inner, meter) = self.project();
-        inner
-            .poll_inbound(cx)
-            .map_ok(|stream| Self::stream(meter, stream))
+        guarded(|| inner.poll_inbound(cx)).map_ok(|stream| Self::stream(meter, stream))
     }
 
     fn poll_outbound(
@@ -89,18 +90,24 @@ impl StreamMuxer for Metered<StreamMuxerBox> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Self::Substream>> {
         let (inner, meter) = self.project();
-        inner
-            .poll_outbound(cx)
-            .map_ok(|stream| Self::stream(meter, stream))
+        guarded(|| inner.poll_outbound(cx)).map_ok(|stream| Self::stream(meter, stream))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().0.poll_close(cx)
+        guarded(|| self.project().0.poll_close(cx))
     }
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
-        self.project().0.poll(cx)
+        guarded(|| self.project().0.poll(cx))
     }
+}
+
+/// What a call comes to; that it panicked is an error of the connection.
+fn guarded<T>(call: impl FnOnce() -> Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    platform::guard(call).unwrap_or_else(|words| {
+        tracing::error!(%words, "a connection panicked, please report it; it is closed");
+        Poll::Ready(Err(io::Error::other(format!("it panicked: {words}"))))
+    })
 }
 
 impl AsyncRead for Metered<SubstreamBox> {
