@@ -35,6 +35,8 @@ use crate::{
 
 /// Bytes of messages that may wait for one peer to read, if two of the largest items are not larger.
 pub(super) const MAX_UNREAD: usize = 4 << 20;
+/// Bytes that may wait for all together, if twice what may wait for one is not more.
+const MAX_UNREAD_TOGETHER: usize = 32 << 20;
 /// As much may wait for one that has neither said hello nor shown that it speaks none: whoever connects takes no place yet.
 const UNREAD_BY_STRANGER: usize = 128 << 10;
 /// Useless things that a peer may send without paying: what it sent while a topic was left here is no fault of its own.
@@ -92,6 +94,7 @@ impl Gossip {
     pub(crate) fn new(config: &Config, own: PeerId) -> Result<Self, NetworkError> {
         let gossip = &config.protocol.gossipsub_config;
         let reading = Arc::new(Reading::new(gossip));
+        let max_unread = MAX_UNREAD.max(2 * reading.longest);
         let limits = Limits {
             gossip: Limit {
                 items: Some(USELESS),
@@ -107,7 +110,11 @@ impl Gossip {
             disconnect_at: config.security.peer_scoring.disconnect_at,
             kept_for: inner::kept_for(gossip),
             useless: RateLimiter::new(limits),
-            unread: Unread::new(MAX_UNREAD.max(2 * reading.longest), gossip.queue_length),
+            unread: Unread::new(
+                max_unread,
+                gossip.queue_length,
+                MAX_UNREAD_TOGETHER.max(2 * max_unread),
+            ),
             sizes: Sizes::default(),
             awaited: false,
             decoder: None,

@@ -14,6 +14,9 @@
 //! that read very late. Whoever goes is at no fault; but who had [`PATIENCE`] to itself and did not read is not waited for within [`REST`].
 //! What a peer asked for makes nobody wait.
 //!
+//! All together have a room too, for what peers may leave unread each would add up. Where it is full, a peer gets no more than an equal share of
+//! it: so who has read loses nothing shorter than that to those that do not read.
+//!
 //! Bounds: an account for each peer that something went to, and a mark and a cost for each that was waited for of late.
 
 use std::{
@@ -41,6 +44,9 @@ const TELL: Duration = Duration::from_secs(1);
 pub(super) struct Unread {
     max_bytes: usize,
     max_messages: usize,
+    /// What may wait for all together, in bytes; twice as much where many have less than their share. And what does.
+    max_together: usize,
+    together: usize,
     accounts: HashMap<PeerId, Account>,
     /// Who is waited for, and since when.
     waited: BTreeMap<PeerId, Instant>,
@@ -71,11 +77,13 @@ struct Account {
 }
 
 impl Unread {
-    /// So many bytes, and messages, may wait for one peer.
-    pub(super) fn new(max_bytes: usize, max_messages: usize) -> Self {
+    /// So many bytes, and messages, may wait for one peer, and so many bytes for all together.
+    pub(super) fn new(max_bytes: usize, max_messages: usize, max_together: usize) -> Self {
         Self {
             max_bytes,
             max_messages,
+            max_together,
+            together: 0,
             accounts: HashMap::new(),
             waited: BTreeMap::new(),
             purse: PATIENCE,
@@ -120,12 +128,26 @@ impl Unread {
     pub(super) fn count(&mut self, peer: PeerId, size: usize, now: Instant) -> bool {
         let account = self.accounts.entry(peer).or_default();
         let (bytes, messages) = (account.bytes + size, account.messages + 1);
-        if bytes > self.max_bytes || messages > self.max_messages {
+        if bytes > self.max_bytes.min(self.share(size)) || messages > self.max_messages {
             self.lose(peer, now);
             return false;
         }
-        (account.bytes, account.messages) = (bytes, messages);
+        if let Some(account) = self.accounts.get_mut(&peer) {
+            (account.bytes, account.messages) = (bytes, messages);
+            self.together += size;
+        }
         true
+    }
+
+    /// What may wait for one peer, with a message of so many bytes, as far as it goes by what waits for all.
+    fn share(&self, size: usize) -> usize {
+        match self.together + size {
+            together if together <= self.max_together => usize::MAX,
+            together if together <= 2 * self.max_together => {
+                self.max_together / self.accounts.len().max(1)
+            }
+            _ => 0,
+        }
     }
 
     /// What waits for a peer, in bytes.
@@ -148,11 +170,11 @@ impl Unread {
         most: usize,
         now: Instant,
     ) -> bool {
+        let most = most.min(self.max_bytes).min(self.share(size));
         let Some(account) = self.accounts.get_mut(peer) else {
             return false;
         };
-        let is_full = account.bytes + size > self.max_bytes.min(most)
-            || account.messages >= self.max_messages;
+        let is_full = account.bytes + size > most || account.messages >= self.max_messages;
         let lately = account.looked_at.is_some_and(|at| now < at + LOOK);
         let looks = is_full && !lately;
         if looks {
@@ -173,7 +195,8 @@ impl Unread {
 
     /// A peer's queue is empty, or the peer is gone.
     pub(super) fn clear(&mut self, peer: &PeerId) {
-        self.accounts.remove(peer);
+        let account = self.accounts.remove(peer).unwrap_or_default();
+        self.together -= account.bytes;
         self.waited.remove(peer);
     }
 
@@ -250,7 +273,7 @@ mod tests {
     #[test]
     fn who_reads_is_waited_for_and_loses_nothing() {
         let (mut unread, peer, now) = (
-            Unread::new(1000, 100),
+            Unread::new(1000, 100, 8000),
             PeerId::random(),
             crate::platform::now(),
         );
@@ -265,7 +288,7 @@ mod tests {
 
     #[test]
     fn who_does_not_read_is_waited_for_once_and_loses_alone() {
-        let (mut unread, now) = (Unread::new(1000, 10), crate::platform::now());
+        let (mut unread, now) = (Unread::new(1000, 10, 8000), crate::platform::now());
         let (deaf, other) = (PeerId::random(), PeerId::random());
         assert!((0..6).all(|_| unread.add(deaf, 1, now)) && !unread.has_room());
         unread.on_time(now + PATIENCE);
@@ -282,8 +305,36 @@ mod tests {
     }
 
     #[test]
+    fn many_that_do_not_read_hold_no_more_than_their_room_and_who_reads_gets_its_share() {
+        let (mut unread, now) = (Unread::new(1000, 100, 2000), crate::platform::now());
+        let deaf: Vec<_> = (0..100).map(|_| PeerId::random()).collect();
+        for _ in 0..10 {
+            for peer in &deaf {
+                unread.add(*peer, 100, now);
+                assert!(unread.together <= 4000);
+            }
+        }
+        let gone = deaf.iter().skip(9);
+        gone.for_each(|peer| unread.clear(peer));
+        for peer in deaf.iter().take(9) {
+            (0..10).for_each(|_| _ = unread.add(*peer, 100, now));
+        }
+        let reader = PeerId::random();
+        for _ in 0..100 {
+            assert!(unread.add(reader, 200, now), "a share of ten");
+            assert!(
+                unread.is_full(&reader, 1, usize::MAX, now),
+                "it is looked at"
+            );
+            unread.clear(&reader);
+        }
+        deaf.iter().for_each(|peer| unread.clear(peer));
+        assert_eq!(unread.together, 0);
+    }
+
+    #[test]
     fn eleven_that_take_turns_hold_up_little_and_no_latecomer_pays() {
-        let (mut unread, start) = (Unread::new(1 << 20, 100), crate::platform::now());
+        let (mut unread, start) = (Unread::new(1 << 20, 100, 8 << 20), crate::platform::now());
         let strangers = [(); 11].map(|()| PeerId::random());
         let honest = PeerId::random();
         // Each stranger reads all just before it would be let go, and they are filled one after the other.
@@ -330,7 +381,7 @@ mod tests {
 
     #[test]
     fn who_comes_late_to_be_waited_for_is_not_put_to_rest_for_others() {
-        let (mut unread, now) = (Unread::new(1000, 100), crate::platform::now());
+        let (mut unread, now) = (Unread::new(1000, 100, 8000), crate::platform::now());
         let (deaf, late) = (PeerId::random(), PeerId::random());
         assert!(unread.add(deaf, 600, now));
         let almost = now + PATIENCE - LOOK;
@@ -355,7 +406,7 @@ mod tests {
     #[test]
     fn nobody_waits_for_what_was_asked_for() {
         let (mut unread, asks, now) = (
-            Unread::new(1000, 100),
+            Unread::new(1000, 100, 8000),
             PeerId::random(),
             crate::platform::now(),
         );
@@ -369,7 +420,7 @@ mod tests {
             steps in proptest::collection::vec((0..3_usize, 0..700_usize, 0..40_u64, any::<bool>()), 0..300),
         ) {
             let peers = [(); 3].map(|()| PeerId::random());
-            let (mut unread, mut now) = (Unread::new(1000, 5), crate::platform::now());
+            let (mut unread, mut now) = (Unread::new(1000, 5, 8000), crate::platform::now());
             let mut waiting = [(0, 0); 3];
             for (place, size, millis, reads) in steps {
                 now += Duration::from_millis(millis);
