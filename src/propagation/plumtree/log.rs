@@ -279,25 +279,27 @@ impl Log {
         }
     }
 
-    /// Whose eldest batch goes next: the eldest of all if it is old, else that of who has most.
+    /// Whose eldest batch goes next: the eldest of all if it is old, else that of who has most. A source that has its part of the room
+    /// already pushes out nobody for being old.
     fn gives_way(&self, source: Source, since: u64) -> Option<usize> {
+        let part = self.max_bytes / SHIELDED;
+        let own = self.queues.get(source.index());
+        let has_much = own.is_some_and(|own| own.bytes > part);
         let queues = self.queues.iter().enumerate();
         let fronts = queues.filter_map(|(place, queue)| {
             let front = queue.batches.front()?;
             let is_shielded = place == source.index() && queue.first >= since;
-            let is_much = queue.bytes > self.max_bytes / SHIELDED && queue.batches.len() > 1;
+            let is_much = queue.bytes > part && queue.batches.len() > 1;
             let may_go = !is_shielded || is_much;
             may_go.then_some((place, queue, front))
         });
         let due = fronts.max_by_key(|(_, queue, front)| {
-            let old_since = self.is_old(front).then_some(Reverse(front.at));
+            let is_old = !has_much && self.is_old(front);
+            let old_since = is_old.then_some(Reverse(front.at));
             (old_since, queue.bytes)
         });
-        let own = || {
-            let queue = self.queues.get(source.index())?;
-            (queue.batches.len() > 1).then_some(source.index())
-        };
-        due.map(|(place, ..)| place).or_else(own)
+        let own = own.filter(|own| own.batches.len() > 1);
+        due.map(|(place, ..)| place).or(own.map(|_| source.index()))
     }
 
     fn drop_front(&mut self, place: usize) {
@@ -628,6 +630,19 @@ mod tests {
     }
 
     #[test]
+    fn who_floods_pushes_out_nothing_old_of_others() {
+        let (mut log, now) = (log(100_000), crate::platform::now());
+        let (honest, flood) = (Source::at(1), Source::at(2));
+        append(&mut log, honest, entry(1, 300), now);
+        let later = now + FRESH + Duration::from_secs(1);
+        for number in 0..1000 {
+            append(&mut log, flood, entry(1000 + number, 300), later);
+        }
+        assert_eq!(queue(&log, honest).first(), 0);
+        assert!(queue(&log, flood).first() > 0 && log.bytes <= 100_000);
+    }
+
+    #[test]
     fn what_is_old_gives_way_before_who_has_most_and_counts_as_nobodys_share() {
         let (mut log, now) = (log(100_000), crate::platform::now());
         for place in 0..10 {
@@ -639,7 +654,7 @@ mod tests {
         }
         assert_eq!(log.sources(), 10);
         let (later, busy) = (now + 2 * FRESH, Source::at(100));
-        for number in 0..100 {
+        for number in 0..50 {
             append(&mut log, busy, entry(10_000 + number, 300), later);
         }
         assert_eq!((log.sources(), queue(&log, busy).first()), (1, 0));
