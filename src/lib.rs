@@ -25,6 +25,7 @@
 //! | `intake` | the one door for items: size, known already, room, verdict, delivery |
 //! | `lanes` | a peer's long-lived streams, which carry what propagates |
 //! | [`propagation`] | transactions, blocks and votes on their way (state machines without I/O) |
+//! | [`sync`] | how a new node takes the chain's state: snapshots (state machines without I/O) |
 //! | [`peers`] | who peers are and who may stay: reputation, bans, places (state machines without I/O) |
 //! | [`traffic`] | how much a peer may ask and what goes to it first (state machines without I/O) |
 //! | [`transport`] | how bytes reach a peer: one function per skin, and the transports that are our own |
@@ -59,6 +60,7 @@ pub mod platform;
 pub mod propagation;
 mod remembered;
 pub mod storage;
+pub mod sync;
 pub mod traffic;
 pub mod transport;
 #[cfg(target_arch = "wasm32")]

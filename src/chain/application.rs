@@ -9,8 +9,8 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::{
-    Block, ChainStore, Item, ItemId, StateRequest, StateResponse, Transaction, TransactionKey,
-    TrustVerifier, Vote,
+    Block, ChainStore, Item, ItemId, SnapshotSink, SnapshotSource, StateRequest, StateResponse,
+    Transaction, TransactionKey, TrustVerifier, Vote,
 };
 
 /// What a chain says about items on their way through the network.
@@ -81,6 +81,18 @@ pub trait Application: Send + Sync + 'static {
     /// Answers a peer's question about state (ABCI's Query). `None`: this node serves no state,
     /// and the peer is told so. Default: `None`.
     fn query(&self, _request: &StateRequest) -> Option<StateResponse> {
+        None
+    }
+
+    /// What makes snapshots of the chain's state for others (ABCI's ListSnapshots and LoadSnapshotChunk). Default: `None`, this node
+    /// offers none.
+    fn snapshot_source(&self) -> Option<Arc<dyn SnapshotSource>> {
+        None
+    }
+
+    /// What takes a snapshot in place of all blocks before it (ABCI's OfferSnapshot and ApplySnapshotChunk). Default: `None`, this node
+    /// begins with blocks.
+    fn snapshot_sink(&self) -> Option<Arc<dyn SnapshotSink>> {
         None
     }
 

@@ -5,7 +5,7 @@
 //! [`bitcoin::Bitcoin`] shows that a chain whose identities are its own fits without a wrapper; [`ledger::Ledger`] is a small
 //! chain of our own, with accounts, transfers and a state that can be proven.
 //! Items and their names are in `item.rs` and `key.rs`; how the network asks, in `rules.rs`; what a chain offers to be synced is in
-//! `store.rs`.
+//! `store.rs`, and snapshots of its state in `snapshot.rs`.
 //! [`block_file`] reads blocks that other software wrote, to replay them.
 
 mod application;
@@ -17,6 +17,7 @@ pub mod ledger;
 mod opaque;
 mod query;
 pub(crate) mod rules;
+mod snapshot;
 mod store;
 
 pub use application::{Application, BlockParts, Checked, Verdict};
@@ -24,4 +25,8 @@ pub use item::{Block, Item, ItemId, ItemKind, Transaction, Vote};
 pub use key::{ShortId, TransactionKey};
 pub use opaque::Opaque;
 pub use query::{MAX_STATE_KEY, StateRequest, StateResponse};
+pub use snapshot::{
+    MAX_SNAPSHOT_CHUNK, MAX_SNAPSHOT_CHUNKS, MAX_STATE_ROOT, SNAPSHOT_GROUP, Snapshot,
+    SnapshotError, SnapshotHash, SnapshotHasher, SnapshotId, SnapshotSink, SnapshotSource,
+};
 pub use store::{BlockPlace, ChainStore, SyncHeader, SyncVerdict, TrustVerifier};

@@ -30,6 +30,8 @@ pub enum Misdeed {
     NoAnswer,
     /// It announced an item as another than it is: its size, or what it pays.
     FalseAnnouncement,
+    /// It offered a snapshot that is not the chain's, or sent bytes that are not the snapshot's. Both are proven, and come of no mistake.
+    FalseSnapshot,
 }
 
 impl Misdeed {
@@ -40,6 +42,7 @@ impl Misdeed {
             Self::TooManyMessages => 1.0,
             Self::NoAnswer => 2.0,
             Self::FalseAnnouncement => 5.0,
+            Self::FalseSnapshot => 50.0,
         }
     }
 
@@ -51,6 +54,7 @@ impl Misdeed {
             Self::TooManyMessages => "it sends more often than it may",
             Self::NoAnswer => "it did not answer in time",
             Self::FalseAnnouncement => "it announced an item as another than it is",
+            Self::FalseSnapshot => "it offered or sent a false snapshot",
         }
     }
 }
