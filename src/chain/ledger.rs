@@ -18,6 +18,7 @@
 mod address;
 mod chain;
 mod codec;
+mod development;
 mod execution;
 mod genesis;
 mod header;
@@ -36,11 +37,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use libp2p::identity::ed25519::Keypair;
+/// The secret and the public key of an account, a proposer or a voter.
+pub use libp2p::identity::ed25519::Keypair;
 
 pub use address::{Account, Address};
 pub use chain::MAX_WAITING;
 pub use codec::Malformed;
+pub use development::{DEVELOPMENT_ACCOUNTS, DEVELOPMENT_VOTERS, development_key};
 pub use execution::Refused;
 pub use genesis::{Genesis, GenesisError};
 pub use header::{Header, MAX_TRANSFERS};

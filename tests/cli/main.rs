@@ -3,6 +3,7 @@
 
 mod command;
 mod endings;
+mod ledger;
 mod pages;
 mod replaying;
 
@@ -35,7 +36,7 @@ fn help_tells_of_all_commands_and_exit_codes() {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 10] = [
         &[],
         &["fly"],
         &["run", "--listen", "localhost:1"],
@@ -44,6 +45,8 @@ fn wrong_usage_ends_with_2() {
         &["replay"],
         &["replay", BLOCK],
         &["devnet", "0"],
+        &["run", "--propose", "100"],
+        &["run", "--chain", "ledger", "--propose", "0"],
     ];
     for arguments in wrong {
         let output = selkie(arguments);

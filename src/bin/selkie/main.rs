@@ -2,7 +2,7 @@
 //! configurations.
 //!
 //! One file per subcommand: [`run`], [`replay`], [`devnet`], [`key`], [`config`]. What they share:
-//! [`settings`] makes a node's settings from a file and flags, [`feed`] publishes the blocks of files,
+//! [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files,
 //! [`web_server`] serves the dashboard, [`output`] prints, [`log`] logs, [`interrupt`] ends in order.
 //!
 //! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
@@ -13,6 +13,7 @@ mod devnet;
 mod feed;
 mod interrupt;
 mod key;
+mod ledger;
 mod log;
 mod output;
 mod replay;

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::{
     interrupt::Interrupt,
+    ledger::LedgerArgs,
     output::{Output, Tone, remark},
     settings::{NodeArgs, default_key, hold_identity, loopback},
     web_server::{self, Folders, Site},
@@ -17,6 +18,8 @@ use crate::{
 pub(crate) struct Args {
     #[command(flatten)]
     node: NodeArgs,
+    #[command(flatten)]
+    ledger: LedgerArgs,
     /// Serve the dashboard here, such as 127.0.0.1:8420
     #[arg(long, value_name = "IP:PORT", help_heading = "Dashboard")]
     web: Option<SocketAddr>,
@@ -48,7 +51,11 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         None => None,
     };
     let chain = settings.chain.unwrap_or_default();
-    let node = chain.node(settings.config, key).await?;
+    let ledger = args.ledger.open(chain, &mut settings.config)?;
+    let node = match &ledger {
+        Some(ledger) => P2PNetworkManager::with(settings.config, key, ledger.clone()).await?,
+        None => chain.node(settings.config, key).await?,
+    };
     let events = node.subscribe_events();
     let (peer_id, network) = (node.local_peer_id, &node.config.chain.network_id);
     output.say(
@@ -79,6 +86,9 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         )?;
     }
     bootstrap(&node);
+    if let Some(ledger) = &ledger {
+        args.ledger.work(ledger, &node);
+    }
     let outcome = show(&output, events, &node, &interrupt).await;
     node.shutdown().await;
     outcome

@@ -9,12 +9,14 @@ use std::{fs, io::Read, net::SocketAddr, path::PathBuf, str::FromStr};
 use anyhow::Context;
 use clap::ValueEnum;
 use selkie::{
-    ChainConfig, Config, Keypair, Multiaddr, NetworkConfig, NetworkError, P2PNetworkManager,
-    PeerInfo, ProtocolConfig, SecurityConfig,
+    ChainConfig, Config, Keypair, Multiaddr, NetworkConfig, P2PNetworkManager, PeerInfo,
+    ProtocolConfig, SecurityConfig,
     chain::{Opaque, bitcoin::Bitcoin, block_file::Format},
     storage::{load_or_create_identity, load_shared_identity},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::ledger;
 
 /// No configuration is longer, in bytes: one with all 100,000 blacklisted peers has 6 MiB. A larger file is something else.
 const MAX_FILE: u64 = 16 << 20;
@@ -119,6 +121,8 @@ pub(crate) enum Chain {
     Opaque,
     /// Bitcoin: its ids, Merkle roots and proof of work
     Bitcoin,
+    /// The built-in account chain, with the development keys of the network's name
+    Ledger,
 }
 
 impl Chain {
@@ -137,19 +141,24 @@ impl Chain {
         match self {
             Self::Opaque => "opaque",
             Self::Bitcoin => "bitcoin",
+            Self::Ledger => "ledger",
         }
     }
 
     /// A node of this chain, not started.
     pub(crate) async fn node(
         self,
-        config: Config,
+        mut config: Config,
         key: Keypair,
-    ) -> Result<P2PNetworkManager, NetworkError> {
-        match self {
-            Self::Opaque => P2PNetworkManager::with(config, key, Opaque).await,
-            Self::Bitcoin => P2PNetworkManager::with(config, key, Bitcoin).await,
-        }
+    ) -> anyhow::Result<P2PNetworkManager> {
+        Ok(match self {
+            Self::Opaque => P2PNetworkManager::with(config, key, Opaque).await?,
+            Self::Bitcoin => P2PNetworkManager::with(config, key, Bitcoin).await?,
+            Self::Ledger => {
+                let ledger = ledger::open(&mut config, None)?;
+                P2PNetworkManager::with(config, key, ledger).await?
+            }
+        })
     }
 }
 

@@ -1,0 +1,114 @@
+//! The built-in account chain in a node of the command: with the development keys of its network, which everybody has.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use clap::{CommandFactory, error::ErrorKind};
+use selkie::{
+    Config, Item, NetworkError, P2PNetworkManager,
+    chain::ledger::{self, DEVELOPMENT_VOTERS, Genesis, Keypair, Ledger, development_key},
+    storage::{MemoryStore, RedbStore, Store},
+};
+
+use crate::{output::remark, settings::Chain};
+
+/// The most that a ledger in memory takes, in bytes.
+const MEMORY: usize = 1 << 30;
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Ledger (--chain ledger)")]
+pub(crate) struct LedgerArgs {
+    /// Keep the ledger in this file; left out: in memory, until the command ends
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Make a block so often, and vote for it, with the development keys that everybody has
+    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    propose: Option<u64>,
+}
+
+impl LedgerArgs {
+    /// The ledger, if that is the chain. What its blocks begin with is what peers are told, unless something else was.
+    pub(crate) fn open(&self, chain: Chain, config: &mut Config) -> anyhow::Result<Option<Ledger>> {
+        if chain == Chain::Ledger {
+            return Ok(Some(open(config, self.data.as_ref())?));
+        }
+        if self.data.is_some() || self.propose.is_some() {
+            let text = "--data and --propose are for the ledger: add --chain ledger";
+            crate::Cli::command()
+                .error(ErrorKind::ArgumentConflict, text)
+                .exit();
+        }
+        Ok(None)
+    }
+
+    /// Makes blocks and votes as long as the node runs, if that was asked for.
+    pub(crate) fn work(&self, ledger: &Ledger, node: &P2PNetworkManager) {
+        if let Some(pause) = self.propose {
+            let pause = Duration::from_millis(pause);
+            tokio::spawn(propose(ledger.clone(), node.clone(), pause));
+        }
+    }
+}
+
+/// The ledger of this network, in this file or in memory.
+pub(crate) fn open(config: &mut Config, data: Option<&PathBuf>) -> anyhow::Result<Ledger> {
+    let store: Arc<dyn Store> = match data {
+        Some(path) => Arc::new(RedbStore::open(path, &ledger::SCHEMA)?),
+        None => Arc::new(MemoryStore::new(MEMORY, &ledger::SCHEMA)?),
+    };
+    let genesis = Genesis::development(&config.chain.network_id);
+    let ledger = Ledger::open(genesis, store)?;
+    if config.chain.genesis.is_empty() {
+        config.chain.genesis = ledger.genesis_hash().to_vec();
+    }
+    Ok(ledger)
+}
+
+async fn propose(ledger: Ledger, node: P2PNetworkManager, pause: Duration) {
+    let network = ledger.genesis().network.clone();
+    let proposer = development_key(&network, "proposer");
+    let voters: Vec<_> = (0..DEVELOPMENT_VOTERS)
+        .map(|number| development_key(&network, &format!("voter {number}")))
+        .collect();
+    let mut complaint = String::new();
+    loop {
+        tokio::time::sleep(pause).await;
+        match step(&ledger, &node, &proposer, &voters).await {
+            Ok(()) => complaint.clear(),
+            Err(error) => {
+                let stopped = error.downcast_ref::<NetworkError>();
+                if stopped.is_some_and(NetworkError::is_fatal) {
+                    return;
+                }
+                // Said once, and not with each block that is not made.
+                if complaint != error.to_string() {
+                    complaint = error.to_string();
+                    remark(format_args!("no block: {error}"));
+                }
+            }
+        }
+    }
+}
+
+/// One block and the votes for it.
+async fn step(
+    ledger: &Ledger,
+    node: &P2PNetworkManager,
+    proposer: &Keypair,
+    voters: &[Keypair],
+) -> anyhow::Result<()> {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+    let (maker, key) = (ledger.clone(), proposer.clone());
+    let time = u64::try_from(now.as_millis())?;
+    let block = tokio::task::spawn_blocking(move || maker.propose(&key, time)).await??;
+    node.submit(Item::Block(block)).await?;
+    for voter in voters {
+        if let Some(vote) = ledger.vote(voter)? {
+            node.submit(Item::Vote(vote)).await?;
+        }
+    }
+    Ok(())
+}
