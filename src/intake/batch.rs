@@ -40,8 +40,6 @@ pub(crate) enum Source {
 /// By what an item came, as far as it matters to how it goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// A peer's lanes, and what it took there.
-    Lanes(PeerId, Taken),
     Gossip,
     Other,
 }
@@ -94,7 +92,6 @@ impl Source {
     /// By what it came.
     pub(crate) fn way(&self) -> Way {
         match self {
-            Self::Lanes(peer, taken) => Way::Lanes(*peer, *taken),
             Self::Gossip(..) => Way::Gossip,
             _ => Way::Other,
         }

@@ -42,7 +42,7 @@ pub(crate) use self::{
     judged::{Judged, Refused, refusal},
     known::{Keeper, Standing},
     limits::ItemLimits,
-    queue::{Queue, Work},
+    queue::{Asked, Queue, Work},
 };
 use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},

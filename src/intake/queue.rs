@@ -15,6 +15,7 @@ use super::{Batch, FairQueue, OVERHEAD, Ticket, fair::NoRoom};
 use crate::{
     chain::ItemKind,
     config::{Share, ValidationConfig},
+    lanes::Taken,
     propagation::blocks::Question,
 };
 
@@ -22,11 +23,14 @@ use crate::{
 const MERGED: usize = 64 << 10;
 /// Questions that are asked in a row while batches wait.
 const QUESTIONS: usize = 3;
-/// No limit of its own: how many questions there are is bounded where they arise.
+/// No limit of its own: how many questions there are is bounded where they arise, and whole blocks' bytes by the lanes' room.
 const UNLIMITED: Share = Share {
     all: usize::MAX,
     per_peer: usize::MAX,
 };
+
+/// A question, and what the frame took that is done with when it is answered: a whole block's, which waits here.
+pub(crate) type Asked = (Question, Option<(PeerId, Taken)>);
 
 /// What is checked at once.
 #[derive(Debug)]
@@ -34,14 +38,14 @@ pub(crate) enum Work {
     /// Items that came together.
     Batch(Batch),
     /// A question of the propagation of blocks.
-    Question(Question),
+    Question(Box<Asked>),
 }
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Queue {
     votes: FairQueue<Batch>,
-    questions: FairQueue<Question>,
+    questions: FairQueue<Asked>,
     /// How many were asked since the last batch was started.
     asked: usize,
     blocks: FairQueue<Batch>,
@@ -108,8 +112,8 @@ impl Queue {
     }
 
     /// Takes a question in.
-    pub(crate) fn ask(&mut self, question: Question) {
-        self.questions.enter(question.peer(), 1, question);
+    pub(crate) fn ask(&mut self, asked: Asked) {
+        self.questions.enter(asked.0.peer(), 1, asked);
     }
 
     /// The next work, if a check is free for it; the caller calls [`Queue::ended`] after it, and [`Queue::done`] for each batch.
@@ -182,10 +186,10 @@ impl Queue {
     }
 
     fn question(&mut self) -> Option<Work> {
-        let question = self.questions.pop()?;
-        self.questions.done(question.peer(), 1);
+        let asked = self.questions.pop()?;
+        self.questions.done(asked.0.peer(), 1);
         self.asked += 1;
-        Some(Work::Question(question))
+        Some(Work::Question(Box::new(asked)))
     }
 
     fn of(&mut self, kind: ItemKind) -> &mut FairQueue<Batch> {
@@ -280,14 +284,14 @@ mod tests {
     fn who_has_ever_new_headers_looked_at_holds_up_nobody() {
         let (mut queue, [flooder, honest]) = (queue(9, 0), [(); 2].map(|()| PeerId::random()));
         for _ in 0..6 {
-            queue.ask(header(flooder));
+            queue.ask((header(flooder), None));
         }
-        queue.ask(header(honest));
+        queue.ask((header(honest), None));
         assert!(queue.push(batch(ItemKind::Block, honest, 10)).is_ok());
         assert!(queue.push(batch(ItemKind::Transaction, honest, 10)).is_ok());
         let order: Vec<_> = std::iter::from_fn(|| queue.start())
             .map(|work| match work {
-                Work::Question(question) => question.peer(),
+                Work::Question(asked) => asked.0.peer(),
                 Work::Batch(_) => None,
             })
             .collect();

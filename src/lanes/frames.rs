@@ -19,6 +19,7 @@ type Content<C> = <<C as Core>::Decoder as Decode>::Frame;
 impl<C: Core> Lanes<C> {
     /// A frame of a peer is done with: its connection may read on, and the peer send more.
     pub(crate) fn done(&mut self, id: PeerId, taken: Taken) {
+        // With it goes its place, whether or not the peer is here still.
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -33,9 +34,9 @@ impl<C: Core> Lanes<C> {
 
     /// A peer's lane is read no further than what is on its way here: its connections are not told that their reports are handled, and
     /// they make few that are not.
-    pub(crate) fn pause(&mut self, id: PeerId, taken: Taken) {
+    pub(crate) fn pause(&mut self, id: PeerId, lane: Lane) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.pause(taken.lane);
+            peer.pause(lane);
         }
     }
 
@@ -64,16 +65,19 @@ impl<C: Core> Lanes<C> {
                     peer.read += frames.iter().map(|(_, size)| size.wire).sum::<usize>();
                 }
                 for (frame, size) in frames {
-                    let taken = Taken {
+                    let taken = |place| Taken {
                         connection,
                         lane,
                         size,
+                        _place: place,
                     };
                     match frame {
-                        Frame::Core(frame) => self.core.frame(id, frame, taken, now),
+                        Frame::Core(frame, place) => {
+                            self.core.frame(id, frame, taken(place), now);
+                        }
                         Frame::Acknowledge(acknowledge) => {
                             self.on_acknowledge(id, &acknowledge, now);
-                            self.done(id, taken);
+                            self.done(id, taken(None));
                         }
                     }
                 }
@@ -82,6 +86,14 @@ impl<C: Core> Lanes<C> {
                 }
             }
             Report::Comes(lane, coming) => self.core.comes(id, lane, coming, now),
+            Report::Skipped(lane, wire) => {
+                tracing::debug!(%id, ?lane, wire, "a long frame came too slowly while others waited");
+                if lane == Lane::Bulk {
+                    (peer.read, peer.done) = (peer.read + wire, peer.done + wire);
+                }
+                self.tell(Event::Skipped(id, lane));
+            }
+            Report::Held(lane, held) => peer.hold(connection, lane, held, now),
             Report::Garbage(reason) => {
                 tracing::debug!(%id, reason, "a broken frame");
                 self.tell(Event::Misdeed(id, Misdeed::InvalidMessage));

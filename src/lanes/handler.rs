@@ -3,7 +3,8 @@
 //! Nothing that a peer sends is read faster than it is dealt with. Bounds, of each lane: reports that the behaviour has not handled
 //! ([`MAX_UNHANDLED`]), and bytes, unpacked and with what they cost beside ([`Size`]), that are not done with ([`MAX_UNDONE`], of votes
 //! [`MAX_UNDONE_VOTES`]: those wait better where others overtake them, with who sends them);
-//! above either the lane is read no further, which the sender feels. Nor is it read before our own streams are open, so that no
+//! above either the lane is read no further, which the sender feels; and a long frame waits for its room on the node ([`super::long`]).
+//! The behaviour hears when a lane is held up so, since the peer's answers may stand there. Nor is it read before our own streams are open, so that no
 //! frame is lost to cores that do not know the peer yet. What waits to be written the behaviour bounds, which is told
 //! what was. A stream that breaks the rules is reported and read no further. One attempt to open the streams is made at a time, and
 //! comes to one end: all open, unsupported, or broken.
@@ -18,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use libp2p::{
-    Stream, StreamProtocol,
+    PeerId, Stream, StreamProtocol,
     swarm::{
         ConnectionHandler, ConnectionHandlerEvent, StreamUpgradeError, SubstreamProtocol,
         handler::{
@@ -31,9 +32,12 @@ use super::{
     acknowledge::Acknowledge,
     core::{Coming, Decode, Decoded},
     download::Download,
-    lane::{self, LaneName, LaneUpgrade, Reader, Writer},
+    lane::{self, LaneName, LaneUpgrade, Read, Reader, Writer},
+    long::{Long, Rooms},
 };
 use crate::{
+    network::room::Place,
+    peers::Account,
     platform::{self, Instant},
     traffic::{Class, Cost, Lane, MAX_UNDONE, Pace, Rate},
 };
@@ -104,6 +108,10 @@ pub(crate) enum Report<F> {
     Frames(Lane, Vec<(Frame<F>, Size)>),
     /// Some of a long frame of a lane is here.
     Comes(Lane, Coming),
+    /// A long frame of so many bytes on the stream came too slowly while others waited: it is lost.
+    Skipped(Lane, usize),
+    /// Whether a lane is held up from now on: it is not read since what came is not done with, or waits for room.
+    Held(Lane, bool),
     /// So many bytes are written, of this epoch's.
     Written(u64, Lane, usize),
     /// The peer broke the rules of a stream.
@@ -117,8 +125,8 @@ pub(crate) enum Report<F> {
 pub(crate) enum Frame<F> {
     /// The lanes' own.
     Acknowledge(Acknowledge),
-    /// The core's.
-    Core(F),
+    /// The core's, and the place of a long one.
+    Core(F, Option<Place>),
 }
 
 /// See the module's documentation.
@@ -127,6 +135,8 @@ pub(crate) struct Handler<D: Decode> {
     names: Vec<LaneName>,
     decoder: D,
     download: Download,
+    rooms: Rooms,
+    who: (PeerId, Account),
     inbound: [Inbound; Lane::ALL.len()],
     outbound: [Outbound; Lane::ALL.len()],
     /// The number of the last attempt to open the streams, and whether it has come to its end.
@@ -146,6 +156,8 @@ struct Inbound {
     /// Not handled, or not done with; and the bytes of it above which nothing is read.
     open: Handled,
     most: usize,
+    /// Whether the behaviour was told that it is held up.
+    held: bool,
     replacements: Pace,
     /// How often the peer has opened it.
     accepted: u32,
@@ -172,6 +184,7 @@ impl Inbound {
                 Lane::Urgent => MAX_UNDONE_VOTES,
                 Lane::Block | Lane::Bulk => MAX_UNDONE,
             },
+            held: false,
             replacements: Pace::new(REPLACEMENTS),
             accepted: 0,
             told: None,
@@ -196,14 +209,37 @@ impl Inbound {
     fn has_room(&self) -> bool {
         self.open.reports < MAX_UNHANDLED && self.open.bytes <= self.most
     }
+
+    /// How long a long frame may be: one fits always.
+    fn fits(&self) -> usize {
+        match self.open.bytes {
+            0 => usize::MAX,
+            bytes => self.most.saturating_sub(bytes),
+        }
+    }
+
+    /// Whether it is held up, where that was told otherwise.
+    fn holds(&mut self) -> Option<bool> {
+        let waits = self.reader.as_ref().is_some_and(Reader::is_held);
+        let held = waits || self.open.bytes > self.most;
+        (std::mem::replace(&mut self.held, held) != held).then_some(held)
+    }
 }
 
 impl<D: Decode> Handler<D> {
-    pub(super) fn new(names: Vec<LaneName>, decoder: D, download: Download) -> Self {
+    pub(super) fn new(
+        names: Vec<LaneName>,
+        decoder: D,
+        download: Download,
+        rooms: Rooms,
+        who: (PeerId, Account),
+    ) -> Self {
         Self {
             names,
             decoder,
             download,
+            rooms,
+            who,
             inbound: Lane::ALL.map(Inbound::new),
             outbound: Default::default(),
             epoch: 0,
@@ -242,7 +278,8 @@ impl<D: Decode> Handler<D> {
             self.reports.push_back(Report::Garbage(reason));
             return;
         }
-        inbound.reader = Some(Reader::new(stream));
+        let long = Long::new(self.rooms.of(lane), self.who);
+        inbound.reader = Some(Reader::new(stream, Some(long)));
         inbound.accepted = inbound.accepted.saturating_add(1);
         if inbound.accepted > self.generation {
             self.generation = inbound.accepted;
@@ -267,32 +304,44 @@ impl<D: Decode> Handler<D> {
     fn poll_read(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report<D::Frame>> {
         let (mut frames, mut bytes) = (Vec::new(), 0);
         let inbound = self.inbound.get_mut(lane.place())?;
+        if let Some(reader) = &mut inbound.reader {
+            reader.look_around(cx);
+        }
         let failure = loop {
             let room = frames.len() < MAX_FRAMES && bytes < MAX_FRAMES_BYTES && inbound.has_room();
-            let may_read = self.reads && room;
+            let (may_read, fits) = (self.reads && room, inbound.fits());
             let Some(reader) = inbound.reader.as_mut().filter(|_| may_read) else {
                 break None;
             };
-            if self.download.poll_ready(lane, cx).is_pending() {
+            // What has room shall not keep it to wait.
+            let goes_on = reader.is_under_way();
+            if !goes_on && self.download.poll_ready(lane, cx).is_pending() {
                 break None;
             }
-            match reader.poll_next(cx) {
+            match reader.poll_next(fits, cx) {
                 Poll::Pending => break None,
-                Poll::Ready(Ok(Some((frame, wire)))) => match read(&self.decoder, lane, frame) {
-                    Ok(Decoded { frame, class, cost }) => {
-                        let cost = Cost {
-                            bytes: cost.bytes.max(wire as u64),
-                            ..cost
-                        };
-                        self.download.charge(class, cost, wire);
-                        let held = held(cost);
-                        inbound.open.bytes += held;
-                        bytes += held;
-                        frames.push((frame, Size { wire, held }));
+                Poll::Ready(Ok(Read::Frame(frame, wire, place))) => {
+                    match read(&self.decoder, lane, frame, place) {
+                        Ok(Decoded { frame, class, cost }) => {
+                            let cost = Cost {
+                                bytes: cost.bytes.max(wire as u64),
+                                ..cost
+                            };
+                            self.download.charge(class, cost, wire);
+                            let held = held(cost);
+                            inbound.open.bytes += held;
+                            bytes += held;
+                            frames.push((frame, Size { wire, held }));
+                        }
+                        Err(error) => {
+                            break Some(io::Error::new(io::ErrorKind::InvalidData, error));
+                        }
                     }
-                    Err(error) => break Some(io::Error::new(io::ErrorKind::InvalidData, error)),
-                },
-                Poll::Ready(Ok(None)) => break Some(io::ErrorKind::BrokenPipe.into()),
+                }
+                Poll::Ready(Ok(Read::Skipped(wire))) => {
+                    self.reports.push_back(Report::Skipped(lane, wire));
+                }
+                Poll::Ready(Ok(Read::End)) => break Some(io::ErrorKind::BrokenPipe.into()),
                 Poll::Ready(Err(error)) => break Some(error),
             }
         };
@@ -304,6 +353,9 @@ impl<D: Decode> Handler<D> {
                 self.reports.push_back(report);
             }
         }
+        let holds = inbound.holds();
+        self.reports
+            .extend(holds.map(|held| Report::Held(lane, held)));
         if frames.is_empty() {
             let coming = if lane == Lane::Block {
                 inbound.news()
@@ -311,7 +363,8 @@ impl<D: Decode> Handler<D> {
                 None
             };
             let report = coming.map(|coming| Report::Comes(lane, coming));
-            return self.reports.pop_front().or(report);
+            self.reports.extend(report);
+            return self.reports.pop_front();
         }
         inbound.open.reports += 1;
         Some(Report::Frames(lane, frames))
@@ -415,6 +468,7 @@ fn read<D: Decode>(
     decoder: &D,
     lane: Lane,
     frame: Bytes,
+    place: Option<Place>,
 ) -> Result<Decoded<Frame<D::Frame>>, Box<dyn Error + Send + Sync>> {
     let decoded = match Acknowledge::read(&frame).filter(|_| lane == Lane::Urgent) {
         Some(acknowledge) => Decoded {
@@ -425,7 +479,7 @@ fn read<D: Decode>(
         None => {
             let Decoded { frame, class, cost } = decoder.decode(lane, frame)?;
             Decoded {
-                frame: Frame::Core(frame),
+                frame: Frame::Core(frame, place),
                 class,
                 cost,
             }

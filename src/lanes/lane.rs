@@ -2,7 +2,7 @@
 //!
 //! Votes have a stream of their own and blocks another, so that they overtake whatever waits for room. Each
 //! stream goes one way; the other side opens its own. Bounds: a frame is at most [`MAX_FRAME`] long, which is checked before
-//! it is buffered; what waits to be written is bounded by the behaviour, which asks for room first.
+//! it is buffered, and a long one waits for room ([`Long`]); what waits to be written is bounded by the behaviour, which asks for room first.
 
 use std::{
     collections::VecDeque,
@@ -18,8 +18,12 @@ use libp2p::{
     core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo},
 };
 
-use super::{acknowledge::Acknowledge, core::Coming};
-use crate::traffic::Lane;
+use super::{
+    acknowledge::Acknowledge,
+    core::Coming,
+    long::{Long, SHORT},
+};
+use crate::{network::room::Place, traffic::Lane};
 
 /// The longest frame that is read, in bytes: a block of 4 MiB with the lengths of its transactions.
 const MAX_FRAME: usize = (5 << 20) + 1024;
@@ -90,14 +94,28 @@ pub(super) struct Reader<S = Stream> {
     /// Initialised; what is read fills it from the front.
     buffer: BytesMut,
     filled: usize,
+    /// `None`: a long frame is read as any other.
+    long: Option<Long>,
+}
+
+/// What comes of a stream.
+#[derive(Debug)]
+pub(super) enum Read {
+    /// A frame, the bytes that it took on the stream, and the place of a long one.
+    Frame(Bytes, usize, Option<Place>),
+    /// A long frame of so many bytes gave way to others.
+    Skipped(usize),
+    /// Its end.
+    End,
 }
 
 impl<S: AsyncRead + Unpin> Reader<S> {
-    pub(super) fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S, long: Option<Long>) -> Self {
         Self {
             stream,
             buffer: BytesMut::new(),
             filled: 0,
+            long,
         }
     }
 
@@ -110,15 +128,39 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         })
     }
 
-    /// The next frame, with the bytes that it took on the stream; `None` at the stream's end.
+    /// Whether we let the peer's frame wait, or have let it go.
+    pub(super) fn is_held(&self) -> bool {
+        self.long.as_ref().is_some_and(Long::is_held)
+    }
+
+    /// Whether a long frame has its room, and is to be read on.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.long.as_ref().is_some_and(Long::moves)
+    }
+
+    /// Looks whether a long frame is to give way, which it does also while it is not read.
+    pub(super) fn look_around(&mut self, cx: &mut Context<'_>) {
+        if let Some(long) = &mut self.long
+            && long.poll_gives_way(self.filled, cx).is_ready()
+        {
+            (self.buffer, self.filled) = (BytesMut::new(), 0);
+        }
+    }
+
+    /// What comes next. A long frame waits for its room, and before that until it is no longer than what `fits` in its lane.
     ///
     /// # Errors
     /// `InvalidData` where a length breaks the rules, `UnexpectedEof` where a frame is cut short.
     pub(super) fn poll_next(
         &mut self,
+        fits: usize,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Option<(Bytes, usize)>>> {
+    ) -> Poll<io::Result<Read>> {
         loop {
+            self.look_around(cx);
+            if let Some(skipped) = ready!(self.poll_skip(cx))? {
+                return Poll::Ready(Ok(Read::Skipped(skipped)));
+            }
             let filled = self.buffer.get(..self.filled).unwrap_or_default();
             let mut wanted = READ;
             if let Some((head, length)) = length(filled)? {
@@ -131,10 +173,24 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                     if whole < READ {
                         frame = Bytes::copy_from_slice(&frame);
                     }
-                    return Poll::Ready(Ok(Some((frame, whole))));
+                    let place = self.long.as_mut().and_then(Long::take);
+                    return Poll::Ready(Ok(Read::Frame(frame, whole, place)));
                 }
                 // Memory comes as the frame does, whatever its length says.
                 wanted = (whole - self.filled).clamp(READ, MAX_READ);
+                if whole > SHORT
+                    && let Some(long) = &mut self.long
+                {
+                    if self.filled < READ {
+                        wanted = READ;
+                    } else if ready!(long.poll_enter(whole, fits, cx)) {
+                        // So it is moved once, and takes no more than it has room for.
+                        let most = whole.saturating_add(READ);
+                        let more = most.saturating_sub(self.buffer.len());
+                        self.buffer.reserve(more);
+                        continue;
+                    }
+                }
             }
             let count = if self.filled == 0 && self.buffer.is_empty() {
                 // A lane on which nothing comes holds no memory: the first bytes of a burst make the buffer.
@@ -159,13 +215,33 @@ impl<S: AsyncRead + Unpin> Reader<S> {
             };
             if count == 0 {
                 return Poll::Ready(if self.filled == 0 {
-                    Ok(None)
+                    Ok(Read::End)
                 } else {
                     Err(io::ErrorKind::UnexpectedEof.into())
                 });
             }
             self.filled += count;
+            if let Some(long) = &self.long {
+                long.moved(count);
+            }
         }
+    }
+
+    /// Passes over what is left of a frame that gave way; how many bytes it had, where it was that.
+    fn poll_skip(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<usize>>> {
+        let mut count = 0;
+        while let Some((left, whole)) = self.long.as_mut().and_then(|long| long.skips(count)) {
+            if left == 0 {
+                return Poll::Ready(Ok(Some(whole)));
+            }
+            let mut nowhere = [0; READ];
+            let nowhere = nowhere.get_mut(..left.min(READ)).unwrap_or_default();
+            count = ready!(Pin::new(&mut self.stream).poll_read(cx, nowhere))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        Poll::Ready(Ok(None))
     }
 }
 
@@ -198,11 +274,11 @@ fn length(buffer: &[u8]) -> io::Result<Option<(usize, usize)>> {
 /// # Errors
 /// As `Reader::poll_next` has them; `InvalidData` for an acknowledgement that is broken.
 pub fn check_lane(stream: &[u8]) -> io::Result<usize> {
-    let mut reader = Reader::new(futures::io::Cursor::new(stream));
+    let mut reader = Reader::new(futures::io::Cursor::new(stream), None);
     let mut cx = Context::from_waker(Waker::noop());
     let mut frames = 0;
-    while let Poll::Ready(frame) = reader.poll_next(&mut cx) {
-        let Some((frame, _)) = frame? else {
+    while let Poll::Ready(read) = reader.poll_next(usize::MAX, &mut cx) {
+        let Read::Frame(frame, ..) = read? else {
             break;
         };
         if let Some(acknowledge) = Acknowledge::read(&frame) {
@@ -258,8 +334,12 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, time::Duration};
+
+    use libp2p::PeerId;
+
     use super::*;
-    use crate::platform::test;
+    use crate::{network::room::LongFrames, peers::Account, platform::test};
 
     /// A stream that brings a piece at a time, and then nothing.
     struct Pieces(VecDeque<Vec<u8>>);
@@ -283,12 +363,13 @@ mod tests {
         for length in [20_u8, 100] {
             // Its length alone, so that what is read on is read into a buffer for more.
             let pieces = [vec![length], vec![7; length.into()]];
-            let mut reader = Reader::new(Pieces(pieces.into()));
+            let mut reader = Reader::new(Pieces(pieces.into()), None);
             let mut cx = Context::from_waker(Waker::noop());
-            let Poll::Ready(Ok(Some((frame, wire)))) = reader.poll_next(&mut cx) else {
+            let read = reader.poll_next(usize::MAX, &mut cx);
+            let Poll::Ready(Ok(Read::Frame(frame, wire, _))) = read else {
                 panic!("it is there");
             };
-            assert!(reader.poll_next(&mut cx).is_pending());
+            assert!(reader.poll_next(usize::MAX, &mut cx).is_pending());
             assert_eq!(
                 (frame.len(), wire),
                 (usize::from(length), usize::from(length) + 1)
@@ -296,5 +377,89 @@ mod tests {
             let memory = frame.try_into_mut().expect("nobody else has it").capacity();
             assert_eq!(memory, usize::from(length));
         }
+    }
+
+    /// A frame of so many bytes, in pieces as they are asked for.
+    fn pieces(length: usize) -> VecDeque<Vec<u8>> {
+        let mut frame = Vec::new();
+        prost::encode_length_delimiter(length, &mut frame).expect("there is room");
+        frame.resize(frame.len() + length, 7);
+        let (first, rest) = frame.split_at(FIRST.min(frame.len()));
+        let rest = rest.chunks(READ);
+        std::iter::once(first)
+            .chain(rest)
+            .map(<[u8]>::to_vec)
+            .collect()
+    }
+
+    const LONG: usize = 2 * SHORT;
+
+    /// Room for one long frame.
+    fn room() -> LongFrames {
+        let kib = LONG / 1024 + 1;
+        LongFrames::new(kib, kib, Duration::from_millis(1))
+    }
+
+    fn reader(room: &LongFrames, pieces: VecDeque<Vec<u8>>) -> Reader<Pieces> {
+        let peer = PeerId::random();
+        let long = Long::new(room.clone(), (peer, Account::Peer(peer)));
+        Reader::new(Pieces(pieces), Some(long))
+    }
+
+    #[test]
+    fn a_long_frame_waits_where_its_lane_or_the_node_has_no_room_and_a_short_one_does_not() {
+        let (room, mut cx) = (room(), Context::from_waker(Waker::noop()));
+        let mut first = reader(&room, pieces(LONG));
+        assert!(first.poll_next(LONG, &mut cx).is_pending());
+        assert!(first.is_held() && first.filled < 2 * READ);
+        let Poll::Ready(Ok(Read::Frame(frame, _, place))) = first.poll_next(usize::MAX, &mut cx)
+        else {
+            panic!("it is all there");
+        };
+        assert!(first.poll_next(usize::MAX, &mut cx).is_pending());
+        let memory = frame.try_into_mut().map(|frame| frame.capacity());
+        assert!(memory.is_ok_and(|memory| memory < LONG + 2 * READ));
+        let mut second = reader(&room, pieces(LONG));
+        assert!(second.poll_next(usize::MAX, &mut cx).is_pending());
+        assert!(second.is_held() && second.buffer.len() < 3 * READ);
+        let mut short = reader(&room, pieces(SHORT - 3));
+        let read = short.poll_next(0, &mut cx);
+        assert!(matches!(read, Poll::Ready(Ok(Read::Frame(_, SHORT, None)))));
+        drop(place);
+        let read = second.poll_next(usize::MAX, &mut cx);
+        assert!(matches!(read, Poll::Ready(Ok(Read::Frame(_, _, Some(_))))));
+        drop((read, second));
+        assert_eq!(room.free_kib(), LONG / 1024 + 1);
+    }
+
+    // A browser's tests can't wait.
+    #[core::prelude::v1::test]
+    fn a_long_frame_that_does_not_come_gives_way_and_the_stream_goes_on() {
+        let room = room();
+        let mut rest = pieces(LONG);
+        let mut silent = reader(&room, rest.drain(..8).collect());
+        let mut honest = reader(&room, pieces(LONG));
+        let come = poll_fn(|cx| {
+            assert!(silent.poll_next(usize::MAX, cx).is_pending());
+            honest.poll_next(usize::MAX, cx)
+        });
+        let read = futures::executor::block_on(come).expect("right");
+        assert!(matches!(read, Read::Frame(_, _, Some(_))));
+        assert!(silent.is_held() && silent.buffer.is_empty());
+        drop(read);
+        assert_eq!(room.free_kib(), LONG / 1024 + 1);
+        silent.stream.0.extend(rest);
+        silent.stream.0.extend(pieces(20));
+        let mut cx = Context::from_waker(Waker::noop());
+        let read = silent.poll_next(usize::MAX, &mut cx);
+        let whole = LONG + 3;
+        assert!(matches!(read, Poll::Ready(Ok(Read::Skipped(skipped))) if skipped == whole));
+        assert!(!silent.is_held());
+        let read = silent.poll_next(usize::MAX, &mut cx);
+        assert!(matches!(read, Poll::Ready(Ok(Read::Frame(_, 21, None)))));
+        assert!(silent.poll_next(usize::MAX, &mut cx).is_pending());
+        silent.stream.0.extend(pieces(LONG).drain(..8));
+        assert!(silent.poll_next(usize::MAX, &mut cx).is_pending());
+        assert!(silent.is_under_way(), "the next one has its room again");
     }
 }

@@ -7,7 +7,7 @@
 //! limits of its class. Of several connections to a peer the newest is used ([`session`]). A peer that opens its streams anew is
 //! met anew by the core, and what is still on its way of before is nobody's fault.
 //!
-//! Bounds: urgent bytes that wait in a connection ([`feed`]); messages that wait for a peer ([`crate::traffic::Scheduler`]; what
+//! Bounds: long frames of all peers together ([`long`]), the rest of what comes for each lane ([`handler`]); urgent bytes that wait in a connection ([`feed`]); messages that wait for a peer ([`crate::traffic::Scheduler`]; what
 //! does not fit is dropped, and that is told); the windows; the core's.
 
 mod acknowledge;
@@ -17,6 +17,7 @@ mod feed;
 mod frames;
 mod handler;
 mod lane;
+mod long;
 mod peer;
 mod session;
 #[cfg(test)]
@@ -49,6 +50,7 @@ use self::{
     feed::{MAX_WORK, Turns},
     handler::{Handler, Order},
     lane::LaneName,
+    long::Rooms,
     peer::{Connection, EXCUSES_EVERY, Peer},
     session::Step as SessionStep,
 };
@@ -56,10 +58,10 @@ use crate::{
     config::Config,
     debts::Debts,
     error::NetworkError,
-    peers::Misdeed,
+    peers::{Account, Misdeed},
     platform::{self, Instant},
     platform::{alarm::Alarm, lock::lock},
-    traffic::{Budgets, Class, Full, RateLimiter, Shaper},
+    traffic::{Budgets, Class, Full, Lane, RateLimiter, Shaper},
 };
 
 /// See the module's documentation.
@@ -73,6 +75,8 @@ pub(crate) struct Lanes<C: Core> {
     upload: Shaper,
     /// The connections ask it before they read.
     download: Arc<Mutex<Shaper>>,
+    /// For the long frames that are read, and are not done with.
+    rooms: Rooms,
     events: VecDeque<ToSwarm<Event<C::Event>, Order>>,
     alarm: Alarm,
     /// Whom to feed, and when.
@@ -92,6 +96,8 @@ pub(crate) enum Event<E> {
     Misdeed(PeerId, Misdeed),
     /// A peer reads so slowly that a frame for it was dropped.
     Dropped(PeerId, Class),
+    /// A peer sends so slowly, while others wait, that a long frame of it was not read.
+    Skipped(PeerId, Lane),
     /// The core has something for its owner.
     Core(E),
 }
@@ -113,6 +119,7 @@ impl<C: Core> Lanes<C> {
             names,
             upload: shaper(RateLimiter::mirror(limits), budgets.upload),
             download: Arc::new(Mutex::new(download)),
+            rooms: Rooms::new(),
             peers: HashMap::new(),
             excused: Debts::default(),
             events: VecDeque::new(),
@@ -150,9 +157,12 @@ impl<C: Core> Lanes<C> {
         is_calm && self.core.is_settled(now) && self.peers.iter().all(has_all)
     }
 
-    fn handler(&self, peer: PeerId) -> Handler<C::Decoder> {
+    /// A connection to a peer at this remote address.
+    fn handler(&self, peer: PeerId, remote: &Multiaddr) -> Handler<C::Decoder> {
         let download = Download::new(peer, Arc::clone(&self.download));
-        Handler::new(self.names.clone(), self.core.decoder(), download)
+        let (rooms, who) = (self.rooms.clone(), (peer, Account::of(peer, remote)));
+        let decoder = self.core.decoder();
+        Handler::new(self.names.clone(), decoder, download, rooms, who)
     }
 
     /// Does what a peer's session wants.
@@ -301,20 +311,20 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
         _: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, remote))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, remote))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

@@ -10,6 +10,7 @@ use super::{
     handler::{Handled, Size},
     session::Session,
 };
+use crate::network::room::Place;
 use crate::peers::Misdeed;
 use crate::platform::Instant;
 use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper, Window};
@@ -18,13 +19,23 @@ use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper,
 /// So long, and not again for some time.
 const EXCUSED: Duration = Duration::from_secs(5);
 pub(super) const EXCUSES_EVERY: Duration = Duration::from_secs(60);
+/// After a lane was held up here, answers may be late that had stood in it: so long as the cores wait for one at most.
+const HELD_UP: Duration = Duration::from_secs(20);
 
-/// What a frame took of a lane, and of which connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a frame took of a lane, and of which connection; and its place, if it is a long one.
+#[derive(Debug)]
 pub(crate) struct Taken {
     pub(super) connection: ConnectionId,
     pub(super) lane: Lane,
     pub(super) size: Size,
+    pub(super) _place: Option<Place>,
+}
+
+impl Taken {
+    /// The lane on which it came.
+    pub(crate) fn lane(&self) -> Lane {
+        self.lane
+    }
 }
 
 #[cfg(test)]
@@ -35,6 +46,7 @@ impl Taken {
             connection: ConnectionId::new_unchecked(0),
             lane: Lane::Bulk,
             size: Size::default(),
+            _place: None,
         }
     }
 }
@@ -45,6 +57,8 @@ pub(super) struct Connection {
     pub(super) handled: [Handled; Lane::ALL.len()],
     /// Reports that are handled, and that it is told of when their lane is read on.
     kept_back: [usize; Lane::ALL.len()],
+    /// Which lanes it does not read now, since what came is not done with, or waits for room.
+    held: [bool; Lane::ALL.len()],
 }
 
 impl Connection {
@@ -53,6 +67,7 @@ impl Connection {
             id,
             handled: Default::default(),
             kept_back: Default::default(),
+            held: Default::default(),
         }
     }
 }
@@ -66,7 +81,7 @@ pub(super) struct Peer {
     pub(super) session: Session<ConnectionId>,
     /// Whether its lanes are read no further for now.
     paused: [bool; Lane::ALL.len()],
-    /// When one was last read on.
+    /// When one that was not, or that was held up, was last read on.
     resumed_at: Option<Instant>,
     /// When it was last excused.
     pub(super) excused_at: Option<Instant>,
@@ -144,6 +159,30 @@ impl Peer {
         self.paused.get(lane.place()).copied().unwrap_or_default()
     }
 
+    /// Whether a lane is not read now, on any connection.
+    fn is_held_up(&self, lane: Lane) -> bool {
+        let held = |one: &Connection| one.held.get(lane.place()).copied().unwrap_or_default();
+        self.is_paused(lane) || self.connections.iter().any(held)
+    }
+
+    /// A connection reads a lane no further for now, or reads it on.
+    pub(super) fn hold(&mut self, id: ConnectionId, lane: Lane, holds: bool, now: Instant) {
+        let connection = self.connections.iter_mut().find(|one| one.id == id);
+        if let Some(held) = connection.and_then(|one| one.held.get_mut(lane.place())) {
+            *held = holds;
+        }
+        if !holds {
+            self.read_on(lane, now);
+        }
+    }
+
+    fn read_on(&mut self, lane: Lane, now: Instant) {
+        self.resumed_at = Some(now);
+        if lane == Lane::Urgent {
+            self.window.hears_again();
+        }
+    }
+
     /// What is handled of a lane is told later.
     pub(super) fn pause(&mut self, lane: Lane) {
         let place = lane.place();
@@ -162,7 +201,7 @@ impl Peer {
     /// What is handled of a lane is told at once again.
     pub(super) fn resume(&mut self, lane: Lane, now: Instant) {
         let place = lane.place();
-        self.resumed_at = Some(now);
+        self.read_on(lane, now);
         if let Some(paused) = self.paused.get_mut(place) {
             *paused = false;
         }
@@ -181,6 +220,8 @@ impl Peer {
             Lane::Urgent => MAX_URGENT.saturating_sub(self.urgent),
             Lane::Block => BLOCK_ROOM.saturating_sub(self.block),
             Lane::Bulk if self.goes_on(lane).is_some() => self.window.rest_room(),
+            // What it acknowledges stands among the votes that we do not read: it may wait for what we have to send.
+            Lane::Bulk if self.is_held_up(Lane::Urgent) => self.window.unheard_room(),
             Lane::Bulk => self.window.room(),
         }
     }
@@ -229,8 +270,9 @@ impl Peer {
         let is_lately = |at: Option<Instant>| at.is_some_and(|at| now < at + EXCUSED);
         match misdeed {
             Misdeed::NoAnswer => {
-                let is_held_up = self.paused.contains(&true) || is_lately(self.resumed_at);
-                is_held_up || is_lately(self.excused_at)
+                let is_held_up = Lane::ALL.iter().any(|lane| self.is_held_up(*lane));
+                let was_held_up = self.resumed_at.is_some_and(|at| now < at + HELD_UP);
+                is_held_up || was_held_up || is_lately(self.excused_at)
             }
             Misdeed::InvalidMessage | Misdeed::TooManyMessages => is_lately(self.excused_at),
             _ => false,

@@ -193,7 +193,7 @@ impl Driven {
 
     /// Frames of 10 bytes each, one report.
     fn frames(&mut self, lane: Lane, count: usize) {
-        let frames = (0..count).map(|_| (Frame::Core("a frame"), SIZE));
+        let frames = (0..count).map(|_| (Frame::Core("a frame", None), SIZE));
         let frames = frames.collect();
         self.report(1, Report::Frames(lane, frames));
     }
@@ -318,8 +318,7 @@ fn a_lane_that_is_paused_is_not_read_on_until_it_is_resumed() {
         reports.sum::<usize>()
     };
     driven.frames(Lane::Urgent, 3);
-    let took = driven.lanes.core.kept.as_ref().expect("they are kept")[0];
-    driven.lanes.pause(driven.peer, took);
+    driven.lanes.pause(driven.peer, Lane::Urgent);
     driven.frames(Lane::Urgent, 3);
     driven.frames(Lane::Bulk, 3);
     let (orders, _) = driven.drain();
@@ -338,6 +337,58 @@ fn a_lane_that_is_paused_is_not_read_on_until_it_is_resumed() {
     let (orders, _) = driven.drain();
     assert_eq!(reports(&orders, Lane::Urgent), 2);
     assert_eq!(blamed(&mut driven), 1, "or have stood there");
+}
+
+#[test]
+fn whose_votes_wait_for_our_checks_is_answered_and_pays_for_no_silence() {
+    let mut driven = Driven::open();
+    driven.has(Class::Transaction, 1000);
+    let sent_and_written = |driven: &mut Driven| {
+        let mut bytes = 0;
+        loop {
+            driven.lanes.turns.now(driven.peer);
+            let (orders, _) = driven.drain();
+            match sent(&orders, Lane::Bulk) {
+                0 => return bytes,
+                count => {
+                    bytes += count;
+                    driven.report(1, Report::Written(1, Lane::Bulk, count));
+                }
+            }
+        }
+    };
+    let unread = sent_and_written(&mut driven);
+    assert!((64 << 10..66 << 10).contains(&unread), "{unread}");
+    driven.report(1, Report::Held(Lane::Urgent, true));
+    let unheard = sent_and_written(&mut driven);
+    assert_eq!(unread + unheard, 1000 * FRAME, "what it reads it gets");
+    let blamed = |driven: &mut Driven| {
+        let action = Action::Misdeed(driven.peer, Misdeed::NoAnswer);
+        driven.lanes.core.actions.push_back(action);
+        !driven.drain().1.is_empty()
+    };
+    assert!(!blamed(&mut driven), "its answer may be among the votes");
+    driven.report(1, Report::Held(Lane::Urgent, false));
+    assert!(!blamed(&mut driven), "or may have been there");
+    driven.has(Class::Transaction, 1);
+    assert_eq!(sent_and_written(&mut driven), 0, "it is heard again");
+    let all = (1000 * FRAME) as u64;
+    driven.acknowledge(all, all);
+    assert_eq!(sent_and_written(&mut driven), FRAME);
+}
+
+#[test]
+fn a_long_frame_that_gave_way_is_told_and_takes_nothing_of_the_peers_window() {
+    let mut driven = Driven::open();
+    driven.report(1, Report::Held(Lane::Bulk, true));
+    driven.report(1, Report::Skipped(Lane::Bulk, 1 << 20));
+    let (orders, events) = driven.drain();
+    assert!(matches!(events[..], [Event::Skipped(_, Lane::Bulk)]));
+    let acknowledge = Acknowledge {
+        read: 1 << 20,
+        done: 1 << 20,
+    };
+    assert_eq!(sent(&orders, Lane::Urgent), acknowledge.into_frame().len());
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Frames that wait for their room, and move: what drives [`Room`] for direct messages, for answers about state and for gossip.
+//! Frames that wait for their room, and move: what drives [`Room`] for direct messages, for answers about state, for gossip and for the lanes.
 
 use std::{
     collections::HashMap,
     io,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -176,6 +177,26 @@ impl Place {
         self.in_time(goes).await
     }
 
+    /// The frame moves from now on: whoever reads it without [`Place::read`] counts what moves, and looks whether it is to give way.
+    pub(crate) fn moves(&self) {
+        lock(&self.frames).room.moves(self.number, platform::now());
+    }
+
+    /// So many bytes of it have moved.
+    pub(crate) fn moved(&self, bytes: usize) {
+        lock(&self.frames).room.moved(self.number, bytes);
+    }
+
+    /// All of it is there, or it is to move no further.
+    pub(crate) fn rests(&self) {
+        lock(&self.frames).room.rests(self.number);
+    }
+
+    /// Ready, once, when it is to give way.
+    pub(crate) fn poll_hurried(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.hurried.poll_unpin(cx).map(drop)
+    }
+
     /// Counts bytes that have moved.
     fn counter(&self) -> impl Fn(usize) + Send + use<> {
         let (frames, number) = (Arc::clone(&self.frames), self.number);
@@ -187,7 +208,7 @@ impl Place {
         &mut self,
         moves: impl Future<Output = io::Result<()>> + Send,
     ) -> io::Result<()> {
-        lock(&self.frames).room.moves(self.number, platform::now());
+        self.moves();
         let moved = match future::select(moves.boxed(), &mut self.hurried).await {
             Either::Left((moved, _)) => moved,
             Either::Right(_) => Err(io::Error::new(
@@ -195,7 +216,7 @@ impl Place {
                 "it moved too slowly while others waited for its room; try again later",
             )),
         };
-        lock(&self.frames).room.rests(self.number);
+        self.rests();
         moved
     }
 }

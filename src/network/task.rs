@@ -48,12 +48,10 @@ use crate::{
     error::{NetworkError, ProtocolError},
     gossip::{GossipEvent, MAX_TOPIC_NAME},
     intake::{DeliveredBlocks, Intake, Source},
+    lanes::Taken,
     peers::{AddressPolicy, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant},
-    propagation::{
-        blocks::{Answer as BlockAnswer, Question},
-        pool::sessions::Stepped,
-    },
+    propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
     traffic::RateLimiter,
     transport,
 };
@@ -139,8 +137,8 @@ pub(crate) struct Task {
 enum Done {
     /// Batches of items were checked.
     Judged(items::Checks),
-    /// A question about a block, answered.
-    BlockAnswered(Box<Option<BlockAnswer>>),
+    /// A question about a block, answered, and what its frame took.
+    BlockAnswered(Box<Option<BlockAnswer>>, Option<(PeerId, Taken)>),
     /// A peer's question about state.
     Answered(Answered),
     /// Work on the comparison of pools; `None` where it failed.
@@ -445,7 +443,7 @@ impl Task {
     fn on_done(&mut self, done: Done) {
         match done {
             Done::Judged(checks) => self.on_judged(checks),
-            Done::BlockAnswered(answer) => self.on_block_answered(*answer),
+            Done::BlockAnswered(answer, took) => self.on_block_answered(*answer, took),
             Done::Stepped(stepped) => {
                 let propagation = &mut self.swarm.behaviour_mut().lanes.core;
                 let now = platform::now();

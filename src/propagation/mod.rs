@@ -67,8 +67,9 @@ pub(crate) struct Propagation {
 pub(crate) enum Event {
     /// Items for the chain to check; [`Propagation::concluded`] is called when that is done.
     Check(Unchecked),
-    /// A question about a block, for the chain; [`Propagation::answered`] is called with the answer.
-    Ask(Question),
+    /// A question about a block, for the chain; [`Propagation::answered`] is called with the answer. Where it is about a whole one, with
+    /// what that took of the peer's lane, which is given back to the lanes then.
+    Ask(Question, Option<(PeerId, Taken)>),
     /// Work on the comparison of pools; [`Propagation::stepped`] is called with what came of it.
     Work(Step),
     /// A peer reads so slowly that so many batches of votes or transactions were gone before it had read them.
@@ -314,7 +315,7 @@ impl Propagation {
                     self.transactions.serve(id, &keys);
                     Action::Feed(id)
                 }
-                Output::Ask(question) => Action::Tell(Event::Ask(question)),
+                Output::Ask(question) => Action::Tell(Event::Ask(question, None)),
                 Output::Work(step) => Action::Tell(Event::Work(step)),
                 Output::Overtaken(id, batches) => Action::Tell(Event::Overtaken(id, batches)),
                 Output::Surcharge(id, class, cost) => Action::Surcharge(id, class, cost),
@@ -406,7 +407,12 @@ impl Core for Propagation {
         let outputs = match frame {
             Input::Block(message) => {
                 self.read_on |= self.wanted.contains(&ItemKind::Block);
-                self.blocks.on_block(from, message, now)
+                let mut outputs = self.blocks.on_block(from, message, now);
+                if let Some(question) = output::take_whole(&mut outputs) {
+                    self.put_out(outputs);
+                    return self.tell(Event::Ask(question, Some((from, took))));
+                }
+                outputs
             }
             Input::Coded(frame) => self.blocks.on_coded(from, frame, now),
             Input::Reconcile(message) => self.pools.on_message(from, message, &self.mempool, now),

@@ -55,6 +55,17 @@ impl From<Kind> for Outgoing {
     }
 }
 
+/// The question about a whole block, where there is one.
+pub(super) fn take_whole(outputs: &mut Vec<Output>) -> Option<Question> {
+    let is_whole =
+        |output: &Output| matches!(output, Output::Ask(Question::Block(check)) if check.whole);
+    let place = outputs.iter().position(is_whole)?;
+    match outputs.remove(place) {
+        Output::Ask(question) => Some(question),
+        _ => None,
+    }
+}
+
 /// A core, as all of them are driven.
 pub(super) trait Part {
     /// A peer takes part, perhaps anew. `outbound`: we dialled it.

@@ -6,8 +6,11 @@ use bytes::Buf;
 
 use super::{blocks::compact::test_chain::TestChain, *};
 use crate::{
-    chain::ItemId, intake::DeliveredBlocks, lanes::Decode, platform::test,
-    propagation::blocks::compact::test_chain::block,
+    chain::ItemId,
+    intake::DeliveredBlocks,
+    lanes::Decode,
+    platform::test,
+    propagation::blocks::compact::{BlockMessage, WholeBlock, test_chain::block},
 };
 
 /// The cores of a node, what it has accepted, and what it says of the other one.
@@ -56,7 +59,7 @@ impl Node {
                 Action::Tell(Event::Check(Unchecked {
                     kind, from, items, ..
                 })) => self.accept(kind, Some(from), items, now),
-                Action::Tell(Event::Ask(question)) => {
+                Action::Tell(Event::Ask(question, _)) => {
                     let pool = self.core.pieces(&question);
                     let answer = question.ask_now(TestChain, &self.delivered, &pool);
                     let accepted = answer.accepted().map(|(block, _)| block.id.clone());
@@ -110,6 +113,32 @@ fn exchange([one, other]: &mut [Node; 2], [here, there]: [PeerId; 2], now: Insta
     let (sent, answers) = (one.send(there, now), other.send(here, now));
     other.receive(here, sent, now);
     one.receive(there, answers, now);
+}
+
+#[test]
+fn a_whole_blocks_frame_is_done_with_when_the_chain_has_judged_it() {
+    let (there, now) = (PeerId::random(), crate::platform::now());
+    let mut node = Node::new(there, true, now);
+    let whole = |data: &[u8]| {
+        BlockMessage::Whole(WholeBlock {
+            id: ItemId::sha256(data),
+            data: data.to_vec().into(),
+        })
+    };
+    let mut told = |message| {
+        let took = Taken::nothing();
+        node.core.frame(there, Input::Block(message), took, now);
+        let actions: Vec<_> = std::iter::from_fn(|| node.core.action()).collect();
+        let asks = |action: &&Action<_>| matches!(action, Action::Tell(Event::Ask(_, Some(_))));
+        let is_done = |action: &&Action<_>| matches!(action, Action::Done(..));
+        [
+            actions.iter().filter(asks).count(),
+            actions.iter().filter(is_done).count(),
+        ]
+    };
+    assert_eq!(told(whole(b"a block")), [1, 0]);
+    assert_eq!(told(whole(b"a block")), [0, 1], "it is being checked");
+    assert_eq!(told(BlockMessage::HighBandwidth(true)), [0, 1]);
 }
 
 #[test]

@@ -106,13 +106,22 @@ impl Window {
     pub fn room(&self) -> usize {
         let unread = self.limit.saturating_sub(self.unread());
         let undone = MAX_UNDONE.saturating_sub(difference(self.sent, self.done));
-        let unwritten = MAX_UNWRITTEN.saturating_sub(difference(self.sent, self.written));
-        unread.min(undone).min(unwritten)
+        unread.min(undone).min(self.unheard_room())
     }
 
     /// Bytes that may be sent now of a frame that has begun.
     pub fn rest_room(&self) -> usize {
         MAX_REST_UNWRITTEN.saturating_sub(difference(self.sent, self.written))
+    }
+
+    /// Bytes that may be sent now to a peer whose acknowledgements are not read here: as far as its stream takes them.
+    pub fn unheard_room(&self) -> usize {
+        MAX_UNWRITTEN.saturating_sub(difference(self.sent, self.written))
+    }
+
+    /// Acknowledgements are read again: how long those took says nothing of the link.
+    pub fn hears_again(&mut self) {
+        self.samples.clear();
     }
 
     /// Whether the peer has read all that was sent.

@@ -38,6 +38,8 @@ async fn holds_out(name: &str) {
             .map(|Newcomers { via, of, came }| (via, of, came)),
         row.load,
     );
+    // For who asks with --no-capture.
+    println!("{added:.0} MiB above rest: {told:?}");
     assert_eq!(row.stopped, None, "{about}: {told:?}");
     assert_eq!(
         (row.votes.1, row.transactions.1),

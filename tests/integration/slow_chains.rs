@@ -171,6 +171,58 @@ async fn who_has_received_blocks_waits_for_nobody_at_its_end() {
 }
 
 #[tokio::test]
+async fn who_waits_for_its_chain_to_check_votes_goes_on_sending() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let mut config = listening(TCP);
+    // Votes leave checks for its own transactions.
+    config.protocol.validation.max_in_flight = 64;
+    let mut slow = Node::with(config, Slow(gate, ItemKind::Vote)).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut slow).await;
+    // More than its lane is read ahead: what the peer acknowledges comes behind them.
+    let votes = 40;
+    for number in 0..votes {
+        let vote = Item::new(ItemKind::Vote, vec![number; 32 << 10]);
+        peer.submit(vote).await.expect("sent");
+    }
+    let count = 10_000;
+    let sent = slow.broadcast_transactions(transactions(count));
+    let sent = soon("the transactions' way", sent).await;
+    assert!(sent.expect("sent").iter().all(Result::is_ok));
+    let mut come = 0;
+    while come < count {
+        come += u32::from(peer.item().await.0.kind() == ItemKind::Transaction);
+    }
+    drop(opens);
+    let mut checked = 0;
+    while checked < votes {
+        checked += u8::from(slow.item().await.0.kind() == ItemKind::Vote);
+    }
+    unblamed(&mut slow);
+    unblamed(&mut peer);
+}
+
+#[tokio::test]
+async fn large_blocks_of_many_peers_come_in_turns_and_nobody_pays() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut makers = Vec::new();
+    // Together they are longer than what all long frames may take up.
+    for number in 0..6 {
+        let mut maker = Node::start(listening(TCP)).await;
+        connect(&mut maker, &mut node).await;
+        let block = Item::new(ItemKind::Block, vec![number; 4_000_000]);
+        maker.submit(block).await.expect("it is valid");
+        makers.push(maker);
+    }
+    for _ in &makers {
+        assert_eq!(node.item().await.0.kind(), ItemKind::Block);
+    }
+    unblamed(&mut node);
+    makers.iter_mut().for_each(unblamed);
+}
+
+#[tokio::test]
 async fn a_slow_chain_holds_its_peers_up_and_gets_all_of_their_votes() {
     let gate = Arc::new(Gate::default());
     let opens = Opens(Arc::clone(&gate));

@@ -5,9 +5,9 @@ use crate::propagation::blocks::AcceptedBlock;
 use crate::{
     chain::rules,
     intake::{
-        Batch, Judged, Load, Offer, Offered, Outcomes, Own, Source, Ticket, Way, Work, refusal,
+        Asked, Batch, Judged, Load, Offer, Offered, Outcomes, Own, Source, Ticket, Way, Work,
+        refusal,
     },
-    lanes::Taken,
     traffic::Lane,
 };
 
@@ -47,12 +47,12 @@ impl Task {
 
     /// A batch from a peer's lane is at the door. Where there is no room it waits all the same and the lane is read no further; where
     /// peers together have brought far too much, that is told, and the batch is fetched again from who sent it.
-    pub(super) fn check_batch(&mut self, from: PeerId, took: Taken, batch: Batch) {
+    pub(super) fn check_batch(&mut self, from: PeerId, lane: Lane, batch: Batch) {
         let kind = batch.kind;
         match self.intake.queue.take(from, batch) {
             Ok(is_over) => {
                 if is_over {
-                    self.swarm.behaviour_mut().lanes.pause(from, took);
+                    self.swarm.behaviour_mut().lanes.pause(from, lane);
                 }
                 self.start_checks();
             }
@@ -61,7 +61,7 @@ impl Task {
                 let lanes = &mut self.swarm.behaviour_mut().lanes;
                 let now = platform::now();
                 lanes.core.turned_away(kind, from, &batch.items, now);
-                lanes.done(from, took);
+                self.settle(batch.source, Err(refusal(kind, Verdict::Ignore, &reason)));
             }
         }
     }
@@ -142,8 +142,8 @@ impl Task {
     }
 
     /// Takes a question about a block into the queue. How many there are is bounded by the cores.
-    pub(super) fn ask(&mut self, question: Question) {
-        self.intake.queue.ask(question);
+    pub(super) fn ask(&mut self, asked: Asked) {
+        self.intake.queue.ask(asked);
         self.start_checks();
     }
 
@@ -154,7 +154,7 @@ impl Task {
                     let more = self.intake.queue.more(batch.kind);
                     self.start_batches(std::iter::once(batch).chain(more));
                 }
-                Work::Question(question) => self.start_question(question),
+                Work::Question(asked) => self.start_question(*asked),
             }
         }
     }
@@ -174,7 +174,7 @@ impl Task {
         self.work.push(check.map(judged).boxed());
     }
 
-    fn start_question(&mut self, question: Question) {
+    fn start_question(&mut self, (question, took): Asked) {
         let chain = Arc::clone(&self.shared.rules);
         let blocks = Arc::clone(&self.delivered);
         let pool = self.swarm.behaviour().lanes.core.pieces(&question);
@@ -182,7 +182,8 @@ impl Task {
         let answer = async move { question.ask(&*chain, &blocks, &pool).await };
         let answer = rules::run(&*self.shared.rules, answer);
         let answered = move |answer: Option<BlockAnswer>| {
-            Done::BlockAnswered(Box::new(answer.or_else(|| spare.unanswered())))
+            let answer = answer.or_else(|| spare.unanswered());
+            Done::BlockAnswered(Box::new(answer), took)
         };
         self.work.push(answer.map(answered).boxed());
     }
@@ -198,10 +199,17 @@ impl Task {
         }
     }
 
-    pub(super) fn on_block_answered(&mut self, answer: Option<BlockAnswer>) {
+    pub(super) fn on_block_answered(
+        &mut self,
+        answer: Option<BlockAnswer>,
+        took: Option<(PeerId, Taken)>,
+    ) {
         self.intake.queue.ended();
         self.tell_failures();
         self.start_checks();
+        if let Some((peer, took)) = took {
+            self.swarm.behaviour_mut().lanes.done(peer, took);
+        }
         let Some(answer) = answer else {
             return;
         };
@@ -345,9 +353,6 @@ impl Task {
                 .publish_block(*block, platform::now());
         }
         let lanes = &mut self.swarm.behaviour_mut().lanes;
-        if let Way::Lanes(peer, took) = way {
-            lanes.done(peer, took);
-        }
         if kind != ItemKind::Block {
             let refused = refused.iter().map(|refused| (refused.key, refused.verdict));
             let now = platform::now();
@@ -382,7 +387,7 @@ impl Task {
         self.gossips(kind) || self.swarm.behaviour().lanes.open_peers() > 0
     }
 
-    /// Tells who waits for the verdict on one item.
+    /// Tells who waits for the verdict on one item; what a batch took of a lane is given back.
     fn settle(&mut self, source: Source, outcome: Result<(), ProtocolError>) {
         match source {
             Source::Gossip(peer, id) => {
@@ -394,7 +399,8 @@ impl Task {
                 self.report(&id, &peer, acceptance(verdict));
             }
             Source::Handed(_, reply) => drop(reply.send(outcome)),
-            Source::Lanes(..) | Source::Direct(_) | Source::Own(_) => {}
+            Source::Lanes(peer, took) => self.swarm.behaviour_mut().lanes.done(peer, took),
+            Source::Direct(_) | Source::Own(_) => {}
         }
     }
 

@@ -22,6 +22,10 @@ impl Task {
                 tracing::debug!(%peer, ?class, "the peer reads too slowly: a frame for it is dropped");
                 self.shared.state().recorder.unsent(1);
             }
+            Event::Skipped(peer, lane) => {
+                tracing::debug!(%peer, ?lane, "the peer sends too slowly while others wait: a long frame is lost");
+                self.shared.state().recorder.turned_away(1);
+            }
             Event::Core(event) => self.on_propagated(event),
         }
     }
@@ -34,15 +38,16 @@ impl Task {
                 items,
                 took,
             }) => {
+                let lane = took.lane();
                 let source = Source::Lanes(from, took);
                 let batch = Batch {
                     kind,
                     source,
                     items,
                 };
-                self.check_batch(from, took, batch);
+                self.check_batch(from, lane, batch);
             }
-            Propagated::Ask(question) => self.ask(question),
+            Propagated::Ask(question, took) => self.ask((question, took)),
             Propagated::Work(step) => {
                 let stepped = platform::offload(move || step.run());
                 self.work.push(stepped.map(Done::Stepped).boxed());

@@ -1,0 +1,167 @@
+//! Room for the long frames of all lanes together, before and while they are read.
+//!
+//! What is short, as votes and batches are, is read as it comes. A longer frame begins, and then waits until what is undone of its lane leaves
+//! it room, and for its turn among all peers' ([`crate::traffic::Room`]): that is felt as a lane that is read no further. Its room is its own until
+//! the core is done with it: with a block or an item, when the chain has judged it. One that comes slowly while others wait gives way: what
+//! there is of it is dropped, and the rest passed over as it comes, so that the stream goes on. Nobody pays for having waited, or given way.
+//!
+//! Bounds: [`BLOCKS`] and [`OTHERS`], and [`MOST`] of either for one peer; of a frame that waits, its first bytes.
+
+use std::{
+    fmt,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use libp2p::PeerId;
+
+use crate::{
+    network::room::{LongFrames, Place},
+    peers::Account,
+    traffic::Lane,
+};
+
+/// Frames of more bytes are long: no batch and no vote is. A chunk of a block may be.
+pub(super) const SHORT: usize = 128 << 10;
+/// For the long frames of blocks and for all others, in KiB, and for those of one peer: three of the largest blocks, and two.
+const BLOCKS: usize = 12 << 10;
+const OTHERS: usize = 8 << 10;
+const MOST: usize = 8 << 10;
+/// How long a frame has its room at least, whoever waits.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The rooms for a node's long frames: no block waits behind transactions.
+#[derive(Clone, Debug)]
+pub(super) struct Rooms {
+    blocks: LongFrames,
+    others: LongFrames,
+}
+
+impl Rooms {
+    pub(super) fn new() -> Self {
+        let room = |kib| LongFrames::new(kib, MOST, GRACE);
+        Self {
+            blocks: room(BLOCKS),
+            others: room(OTHERS),
+        }
+    }
+
+    /// For a frame that begins on this lane.
+    pub(super) fn of(&self, lane: Lane) -> LongFrames {
+        match lane {
+            Lane::Block => self.blocks.clone(),
+            Lane::Urgent | Lane::Bulk => self.others.clone(),
+        }
+    }
+}
+
+/// The long frame of a stream.
+pub(super) struct Long {
+    room: LongFrames,
+    who: (PeerId, Account),
+    stage: Stage,
+}
+
+enum Stage {
+    /// There is none.
+    None,
+    /// It waits until its lane has room for it.
+    Full,
+    /// It waits for its turn.
+    Waits(BoxFuture<'static, Place>),
+    /// It is read, and has so many bytes in all.
+    Moves(Place, usize),
+    /// It has given way: so many bytes are left, of how many.
+    Skips { left: usize, whole: usize },
+}
+
+impl Long {
+    pub(super) fn new(room: LongFrames, who: (PeerId, Account)) -> Self {
+        let stage = Stage::None;
+        Self { room, who, stage }
+    }
+
+    /// Whether we let it wait, or have let it go.
+    pub(super) fn is_held(&self) -> bool {
+        !matches!(self.stage, Stage::None | Stage::Moves(..))
+    }
+
+    /// Whether it has its room, and is to be read on.
+    pub(super) fn moves(&self) -> bool {
+        matches!(self.stage, Stage::Moves(..))
+    }
+
+    /// Ready when a frame of so many bytes has its room, where its lane has so much; true: since now.
+    pub(super) fn poll_enter(
+        &mut self,
+        whole: usize,
+        fits: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
+        if matches!(self.stage, Stage::None | Stage::Full) {
+            if whole > fits {
+                self.stage = Stage::Full;
+                return Poll::Pending;
+            }
+            let (room, who) = (self.room.clone(), self.who);
+            let enters = async move { room.enter(who, whole).await };
+            self.stage = Stage::Waits(enters.boxed());
+        }
+        let Stage::Waits(enters) = &mut self.stage else {
+            return Poll::Ready(false);
+        };
+        let place = ready!(enters.poll_unpin(cx));
+        place.moves();
+        self.stage = Stage::Moves(place, whole);
+        Poll::Ready(true)
+    }
+
+    /// So many bytes more of it were read.
+    pub(super) fn moved(&self, bytes: usize) {
+        if let Stage::Moves(place, _) = &self.stage {
+            place.moved(bytes);
+        }
+    }
+
+    /// All of it is read: its place, which is its own from now on.
+    pub(super) fn take(&mut self) -> Option<Place> {
+        match std::mem::replace(&mut self.stage, Stage::None) {
+            Stage::Moves(place, _) => {
+                place.rests();
+                Some(place)
+            }
+            _ => None,
+        }
+    }
+
+    /// Ready when it gives way, of which so many bytes were read.
+    pub(super) fn poll_gives_way(&mut self, read: usize, cx: &mut Context<'_>) -> Poll<()> {
+        let Stage::Moves(place, whole) = &mut self.stage else {
+            return Poll::Pending;
+        };
+        ready!(place.poll_hurried(cx));
+        let (left, whole) = (whole.saturating_sub(read), *whole);
+        self.stage = Stage::Skips { left, whole };
+        Poll::Ready(())
+    }
+
+    /// How many bytes are to be passed over; none where a frame that gave way is over, which had so many in all.
+    pub(super) fn skips(&mut self, more: usize) -> Option<(usize, usize)> {
+        let Stage::Skips { left, whole } = &mut self.stage else {
+            return None;
+        };
+        *left = left.saturating_sub(more);
+        let skips = (*left, *whole);
+        if skips.0 == 0 {
+            self.stage = Stage::None;
+        }
+        Some(skips)
+    }
+}
+
+impl fmt::Debug for Long {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Long").finish_non_exhaustive()
+    }
+}
