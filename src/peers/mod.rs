@@ -1,5 +1,5 @@
 //! Who may come, who may stay, and where to look for them: one table of peers with their reputation, bans and places, whom to
-//! dial, and the policy on addresses.
+//! dial, the address book, and the policy on addresses.
 //!
 //! State machines without I/O: what happened and `now` go in, decisions come out. The thin
 //! `NetworkBehaviour` that acts on them is `network/gate.rs`.
@@ -7,6 +7,7 @@
 mod account;
 mod address_policy;
 mod bans;
+mod book;
 mod connected;
 mod crowds;
 mod dialing;
@@ -19,10 +20,15 @@ mod table;
 pub(crate) use account::Account;
 pub(crate) use address_policy::without_id;
 pub use address_policy::{AddressPolicy, RefusedAddress};
-pub use bans::Bans;
+pub use bans::{Ban, Bans};
+pub use book::{
+    ANCHORS, AddressBook, BookError, CONTESTS, Candidate, FRESH, KnownPeer, MAX_BOOK_BYTES,
+    NetworkGroup,
+};
 pub use connected::Connected;
 pub use dialing::{Dialing, Due, Teller};
 pub use handshakes::{Crowded, HandshakeId, Handshakes};
+pub(crate) use info::transport_name;
 pub use info::{Direction, PeerInfo, PeerInfoError};
 pub use reputation::{Judgement, Misdeed, Reputation};
 pub use scope::{AddressGroup, Scope};

@@ -1,0 +1,541 @@
+//! The address book: whom a node knows of beyond those that it is connected to, kept over restarts, and hard to fill with an attacker's peers.
+//!
+//! After Bitcoin Core's addrman and Heilman, Kendler, Zohar and Goldberg, "Eclipse Attacks on Bitcoin's Peer-to-Peer Network" (USENIX Security
+//! 2015). There are two tables, of peers that others told of (new) and of those that this node has dialled with success (tried). For each peer a secret
+//! key chooses a bucket by network group and a place in it (`places.rs`), so that a flood fights for few places and pushes nobody out who
+//! is not terrible (`entry.rs`). Who dialled *us* proves nothing. What else is held against an attacker with many identities in few networks:
+//!
+//! - **Diversity**: [`AddressBook::choose`] never gives a peer of a network in which one is dialled or connected already ([`NetworkGroup`]), while there is one of another.
+//! - **Tried first**: places are given to tried peers, each network as likely as another, so that an attacker has no more chances for having more peers in its own. In
+//!   the new table, where live attackers gather while honest peers move on, it looks only where no tried network is left.
+//! - **Feelers** ([`AddressBook::feeler`]): a peer gets from new to tried by a dial for that alone. Of new ones a bucket is drawn first, of which one group of
+//!   tellers reaches few.
+//! - **Test before evict**: whose place in the tried table another wants is dialled first, and keeps it if it answers, or did within [`FRESH`].
+//! - **Change** ([`AddressBook::gives_way`]): now and then one of those that were dialled, by chance, makes room for another. An attacker's peers never leave by themselves, so
+//!   without it they would gather, one lucky draw after the other.
+//! - **Anchors**: two of the peers that it had dialled, by chance, are dialled first after a restart. Those that stayed longest would be those of an attacker, which has time.
+//!
+//! Failures count against a peer only where the caller says that they may be its fault: an offline node must not burn its book.
+//! Only addresses that [`AddressPolicy`] let through belong here, which is the caller's business; so is
+//! to connect. Times go on over restarts by a clock of the book's own (`clock.rs`), which no step of the date disturbs. How it is kept: `saved.rs`.
+//!
+//! Bounds: 5,000 peers (4,000 new, 1,000 tried) of 8 addresses, an entry for each connection and dial, [`CONTESTS`] contests. Each
+//! step costs O(log n), and as many looks as there are networks in use.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use libp2p::{Multiaddr, PeerId};
+
+mod clock;
+mod entry;
+mod group;
+mod places;
+mod random;
+mod saved;
+mod shelf;
+
+use self::{
+    clock::Clock,
+    entry::{ADDRESSES, Entry},
+    places::{Place, Places},
+    random::Random,
+    shelf::Shelf,
+};
+pub use self::{
+    entry::Candidate,
+    group::NetworkGroup,
+    saved::{BookError, MAX_BOOK_BYTES},
+};
+use super::{AddressPolicy, without_id};
+use crate::platform::Instant;
+
+/// Peers that are dialled first after a restart.
+pub const ANCHORS: usize = 2;
+/// Contests for a tried peer's place that wait for a feeler.
+pub const CONTESTS: usize = 32;
+/// Who was reached within so many seconds keeps its place without a test.
+pub const FRESH: u64 = 4 * 3600;
+/// Buckets of the new table that are looked at for a network of which there is no peer yet, before all networks are.
+const LOOKS: usize = 16;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct AddressBook {
+    own: PeerId,
+    /// Which addresses this node can dial.
+    dials: fn(&Multiaddr) -> bool,
+    random: Random,
+    clock: Clock,
+    /// The book's time when it was last asked.
+    time: u64,
+    entries: BTreeMap<PeerId, Entry>,
+    places: Places,
+    /// Those that may be dialled now: the tried ones by network, the new ones by bucket and by network.
+    tried: Shelf<NetworkGroup, PeerId>,
+    new: Shelf<u64, PeerId>,
+    new_networks: Shelf<NetworkGroup, PeerId>,
+    /// Those that may be later.
+    waiting: BTreeSet<(u64, PeerId)>,
+    /// Who is dialled or connected, known or not.
+    links: BTreeMap<PeerId, Link>,
+    /// How many of them are in each network, those that came by themselves aside.
+    held: BTreeMap<NetworkGroup, usize>,
+    anchors: Vec<PeerId>,
+    /// Whose place in the tried table another wants.
+    contests: BTreeMap<PeerId, PeerId>,
+}
+
+/// How a peer is linked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Link {
+    Dialled(NetworkGroup),
+    Outbound(NetworkGroup),
+    Inbound,
+}
+
+impl Link {
+    fn network(self) -> Option<NetworkGroup> {
+        match self {
+            Self::Dialled(network) | Self::Outbound(network) => Some(network),
+            Self::Inbound => None,
+        }
+    }
+}
+
+/// A peer in the book, for showing.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct KnownPeer {
+    /// Who.
+    pub peer_id: PeerId,
+    /// Where it is said to be; first where it was reached.
+    pub addresses: Vec<Multiaddr>,
+    /// Whether it was dialled with success.
+    pub reached: bool,
+    /// Dials in vain since.
+    pub failures: u32,
+    /// The network by which it is counted.
+    pub network: NetworkGroup,
+}
+
+impl AddressBook {
+    /// An empty one, which never names `own`. `seed` is random and secret; `dials` says which addresses this node can dial.
+    pub fn new(own: PeerId, dials: fn(&Multiaddr) -> bool, seed: [u8; 32], now: Instant) -> Self {
+        let (key, random) = halves(seed);
+        Self::with(own, dials, key, random, Clock::new(now), now)
+    }
+
+    fn with(
+        own: PeerId,
+        dials: fn(&Multiaddr) -> bool,
+        key: [u8; 16],
+        random: [u8; 16],
+        clock: Clock,
+        now: Instant,
+    ) -> Self {
+        Self {
+            own,
+            dials,
+            random: Random::new(random),
+            time: clock.at(now),
+            clock,
+            entries: BTreeMap::new(),
+            places: Places::new(key),
+            tried: Shelf::new(),
+            new: Shelf::new(),
+            new_networks: Shelf::new(),
+            waiting: BTreeSet::new(),
+            links: BTreeMap::new(),
+            held: BTreeMap::new(),
+            anchors: Vec::new(),
+            contests: BTreeMap::new(),
+        }
+    }
+
+    /// How many new and how many tried peers it knows.
+    pub fn counts(&self) -> (usize, usize) {
+        self.places.counts()
+    }
+
+    /// All of them, in the order of their ids.
+    pub fn peers(&self) -> impl Iterator<Item = KnownPeer> {
+        self.entries.iter().map(|(peer, entry)| KnownPeer {
+            peer_id: *peer,
+            addresses: entry
+                .addresses
+                .iter()
+                .map(|known| known.address.clone())
+                .collect(),
+            reached: entry.place.is_tried,
+            failures: entry.failures,
+            network: entry.group,
+        })
+    }
+
+    /// Somebody of the network `source` says that a peer is at these addresses. Whether it has a place in the book.
+    pub fn told(
+        &mut self,
+        source: NetworkGroup,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+        now: Instant,
+    ) -> bool {
+        self.wake(now);
+        let addresses: Vec<_> = addresses.iter().filter_map(tidy).take(ADDRESSES).collect();
+        if peer == self.own || addresses.is_empty() {
+            return false;
+        }
+        if !self.entries.contains_key(&peer) {
+            let group = NetworkGroup::of_peer(&addresses);
+            let place = self.places.new_place(&peer, group, source);
+            if !self.makes_room(place) {
+                return false;
+            }
+            self.insert(peer, group, source, place);
+        }
+        self.change(&peer, |entry, random, time| {
+            entry.heard_of(time);
+            for address in addresses {
+                entry.may_be_at(address, random);
+            }
+        });
+        true
+    }
+
+    /// A connected peer says where it is itself.
+    pub fn says(
+        &mut self,
+        remote: NetworkGroup,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+        now: Instant,
+    ) {
+        if self.told(remote, peer, addresses, now) {
+            self.change(&peer, |entry, _, _| {
+                entry.says_it_is_at(addresses.iter().filter_map(tidy));
+            });
+        }
+    }
+
+    /// Whom to dial for a place of ours; one of [`Self::connected`] and [`Self::failed`] follows. `None`: nobody is left, for now.
+    pub fn choose(&mut self, now: Instant) -> Option<Candidate> {
+        self.wake(now);
+        while let Some(anchor) = self.anchors.pop() {
+            if self.is_ready(&anchor) {
+                return self.dial(anchor);
+            }
+        }
+        let peer = self.one_of_another_network().or_else(|| {
+            let tried = self.tried.draw(&mut self.random);
+            tried.or_else(|| self.new.draw(&mut self.random))
+        });
+        self.dial(peer?)
+    }
+
+    fn one_of_another_network(&mut self) -> Option<PeerId> {
+        let held = &self.held;
+        let free = |network: &NetworkGroup| !held.contains_key(network);
+        if let Some(peer) = self.tried.draw_free(free, &mut self.random) {
+            return Some(peer);
+        }
+        for _ in 0..LOOKS {
+            let peer = self.new.draw(&mut self.random)?;
+            let entry = self.entries.get(&peer);
+            if entry.is_some_and(|entry| free(&entry.group)) {
+                return Some(peer);
+            }
+        }
+        self.new_networks.draw_free(free, &mut self.random)
+    }
+
+    /// Whom to dial to see whether it is there, and for nothing else; as [`Self::choose`] otherwise.
+    pub fn feeler(&mut self, now: Instant) -> Option<Candidate> {
+        self.wake(now);
+        let tested = self.contests.keys().copied();
+        let tested = tested.into_iter().find(|peer| self.is_ready(peer));
+        let peer = tested.or_else(|| self.new.draw(&mut self.random));
+        self.dial(peer?)
+    }
+
+    /// Who is to make room for another, of those that were dialled and may go.
+    pub fn gives_way(&mut self, may_go: impl Fn(&PeerId) -> bool) -> Option<PeerId> {
+        let outbound = self
+            .links
+            .iter()
+            .filter(|(peer, link)| matches!(link, Link::Outbound(_)) && may_go(peer));
+        let outbound: Vec<_> = outbound.map(|(peer, _)| *peer).collect();
+        self.random.one_of(&outbound).copied()
+    }
+
+    /// What is known of where a peer is; nothing of a stranger.
+    pub fn candidate(&self, peer: &PeerId) -> Option<Candidate> {
+        let entry = self.entries.get(peer)?;
+        Some(entry.candidate(*peer, self.dials))
+    }
+
+    /// Somebody else dials a peer.
+    pub fn dials(&mut self, peer: PeerId, now: Instant) {
+        self.wake(now);
+        if !self.links.contains_key(&peer) {
+            self.dial(peer);
+        }
+    }
+
+    /// Whether a peer is being dialled.
+    pub fn is_dialling(&self, peer: &PeerId) -> bool {
+        matches!(self.links.get(peer), Some(Link::Dialled(_)))
+    }
+
+    /// A connection is there; `outbound`: by a dial of ours.
+    pub fn connected(&mut self, peer: PeerId, remote: &Multiaddr, outbound: bool, now: Instant) {
+        self.wake(now);
+        if outbound {
+            self.link(peer, Some(Link::Outbound(NetworkGroup::of(remote))));
+        } else if !matches!(self.links.get(&peer), Some(Link::Outbound(_))) {
+            self.link(peer, Some(Link::Inbound));
+        }
+    }
+
+    /// A peer that was dialled at an address is one of ours: it belongs to the tried ones.
+    pub fn reached(&mut self, peer: PeerId, address: &Multiaddr, now: Instant) {
+        self.wake(now);
+        let Some(address) = tidy(address).filter(|_| peer != self.own) else {
+            return;
+        };
+        let group = NetworkGroup::of(&address);
+        if !self.entries.contains_key(&peer) {
+            let place = self.places.new_place(&peer, group, group);
+            // Nobody else's word is worth more than a connection.
+            self.clear(place);
+            self.insert(peer, group, group, place);
+        }
+        self.change(&peer, |entry, _, time| {
+            entry.is_at(address);
+            (entry.heard, entry.reached, entry.tried) = (time, Some(time), Some(time));
+            entry.failures = 0;
+        });
+        self.contests.remove(&peer);
+        self.promote(peer, group);
+    }
+
+    /// A dial of a peer failed. Whether it `counts`: whether it may be the peer's fault, and not this node's, or its network's.
+    pub fn failed(&mut self, peer: PeerId, counts: bool, now: Instant) {
+        self.wake(now);
+        if self.is_dialling(&peer) {
+            self.link(peer, None);
+        }
+        self.change(&peer, |entry, _, time| entry.failed(counts, time));
+        if counts && let Some(newcomer) = self.contests.remove(&peer) {
+            self.evict(peer);
+            if let Some(entry) = self.entries.get(&newcomer)
+                && let Some(known) = entry.addresses.first()
+            {
+                self.promote(newcomer, NetworkGroup::of(&known.address));
+            }
+        }
+    }
+
+    /// It turned us away, or we it. Where it was never one of ours that counts like a failure.
+    pub fn refused(&mut self, peer: &PeerId, now: Instant) {
+        self.wake(now);
+        self.change(peer, |entry, _, time| {
+            let counts = entry.reached.is_none();
+            entry.failed(counts, time);
+        });
+    }
+
+    /// Its last connection ended.
+    pub fn gone(&mut self, peer: PeerId, now: Instant) {
+        self.wake(now);
+        self.link(peer, None);
+        self.change(&peer, |entry, _, time| entry.gone(time));
+    }
+
+    /// It is to be known no more, until somebody tells of it again.
+    pub fn forget(&mut self, peer: &PeerId) {
+        self.unshelve(peer);
+        if let Some(entry) = self.entries.remove(peer) {
+            self.places.leave(entry.place);
+        }
+        self.contests.remove(peer);
+    }
+
+    fn dial(&mut self, peer: PeerId) -> Option<Candidate> {
+        let entry = self.entries.get(&peer)?;
+        let (candidate, group) = (entry.candidate(peer, self.dials), entry.group);
+        self.link(peer, Some(Link::Dialled(group)));
+        Some(candidate)
+    }
+
+    /// Puts a tried peer where it belongs, if nobody is in its way who may be there.
+    fn promote(&mut self, peer: PeerId, group: NetworkGroup) {
+        let place = self.places.tried_place(&peer, group);
+        match self.places.at(place) {
+            None => self.shift(&peer, group, place),
+            Some(other) if other == peer => {}
+            Some(other) => {
+                let time = self.time;
+                let reached = self.entries.get(&other).and_then(|entry| entry.reached);
+                let is_fresh = reached.is_some_and(|at| time.saturating_sub(at) < FRESH);
+                let is_safe = is_fresh || self.links.contains_key(&other);
+                if !is_safe && self.contests.len() < CONTESTS {
+                    self.contests.insert(other, peer);
+                }
+            }
+        }
+    }
+
+    /// Puts a tried peer back among the new ones, as if it had told of itself.
+    fn evict(&mut self, peer: PeerId) {
+        if let Some(entry) = self.entries.get(&peer) {
+            let group = entry.group;
+            let place = self.places.new_place(&peer, group, group);
+            self.clear(place);
+            self.shift(&peer, group, place);
+        }
+    }
+
+    /// Whether a place is free, or is made so.
+    fn makes_room(&mut self, place: Place) -> bool {
+        let Some(other) = self.places.at(place) else {
+            return true;
+        };
+        let terrible = |entry: &Entry| entry.is_terrible(self.time);
+        let gives_way = self.entries.get(&other).is_none_or(terrible);
+        if gives_way {
+            self.clear(place);
+        }
+        gives_way
+    }
+
+    fn clear(&mut self, place: Place) {
+        if let Some(other) = self.places.at(place) {
+            self.forget(&other);
+        }
+    }
+
+    fn insert(&mut self, peer: PeerId, group: NetworkGroup, source: NetworkGroup, place: Place) {
+        self.places.take(place, peer);
+        let entry = Entry {
+            addresses: Vec::new(),
+            group,
+            source,
+            place,
+            heard: self.time,
+            reached: None,
+            tried: None,
+            failures: 0,
+            due: 0,
+            dialable: false,
+        };
+        self.entries.insert(peer, entry);
+    }
+
+    fn shift(&mut self, peer: &PeerId, group: NetworkGroup, place: Place) {
+        if let Some(entry) = self.entries.get(peer) {
+            self.places.leave(entry.place);
+            self.places.take(place, *peer);
+        }
+        self.change(peer, |entry, _, _| {
+            (entry.group, entry.place) = (group, place)
+        });
+    }
+
+    /// Changes an entry, and where it is found.
+    fn change(&mut self, peer: &PeerId, change: impl FnOnce(&mut Entry, &mut Random, u64)) {
+        self.unshelve(peer);
+        if let Some(entry) = self.entries.get_mut(peer) {
+            change(entry, &mut self.random, self.time);
+            let mut addresses = entry.addresses.iter();
+            entry.dialable = addresses.any(|known| (self.dials)(&known.address));
+        }
+        self.shelve(peer);
+    }
+
+    fn link(&mut self, peer: PeerId, link: Option<Link>) {
+        self.unshelve(&peer);
+        let before = match link {
+            Some(link) => self.links.insert(peer, link),
+            None => self.links.remove(&peer),
+        };
+        if let Some(network) = link.and_then(Link::network) {
+            *self.held.entry(network).or_default() += 1;
+        }
+        if let Some(network) = before.and_then(Link::network)
+            && let Some(count) = self.held.get_mut(&network)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.held.remove(&network);
+            }
+        }
+        self.shelve(&peer);
+    }
+
+    /// Whether a peer may be dialled now.
+    fn is_ready(&self, peer: &PeerId) -> bool {
+        let ready = |entry: &Entry| entry.dialable && entry.due <= self.time;
+        self.entries.get(peer).is_some_and(ready) && !self.links.contains_key(peer)
+    }
+
+    fn shelve(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.entries.get(peer) {
+            if self.is_ready(peer) {
+                if entry.place.is_tried {
+                    self.tried.insert(entry.group, *peer);
+                } else {
+                    self.new.insert(entry.place.bucket, *peer);
+                    self.new_networks.insert(entry.group, *peer);
+                }
+            } else if entry.dialable && !self.links.contains_key(peer) {
+                self.waiting.insert((entry.due, *peer));
+            }
+        }
+    }
+
+    fn unshelve(&mut self, peer: &PeerId) {
+        if let Some(entry) = self.entries.get(peer) {
+            self.waiting.remove(&(entry.due, *peer));
+            if entry.place.is_tried {
+                self.tried.remove(entry.group, peer);
+            } else {
+                self.new.remove(entry.place.bucket, peer);
+                self.new_networks.remove(entry.group, peer);
+            }
+        }
+    }
+
+    /// It is so late now: who has waited long enough may be dialled.
+    fn wake(&mut self, now: Instant) {
+        self.time = self.time.max(self.clock.at(now));
+        while let Some((due, peer)) = self.waiting.first().copied()
+            && due <= self.time
+        {
+            self.waiting.pop_first();
+            self.shelve(&peer);
+        }
+    }
+}
+
+/// An address as it is kept: without the peer's id, and no longer than one may be.
+fn tidy(address: &Multiaddr) -> Option<Multiaddr> {
+    let address = without_id(address);
+    (address.len() <= AddressPolicy::MAX_BYTES && !address.is_empty()).then_some(address)
+}
+
+fn halves(seed: [u8; 32]) -> ([u8; 16], [u8; 16]) {
+    let half = |from: usize| {
+        let mut half = [0; 16];
+        let bytes = seed.iter().skip(from);
+        half.iter_mut()
+            .zip(bytes)
+            .for_each(|(to, byte)| *to = *byte);
+        half
+    };
+    (half(0), half(16))
+}
+
+#[cfg(test)]
+mod eclipse;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! An attacker with many identities in few networks floods a victim's book for a day of virtual time, and poisons it across a restart.
+//!
+//! After Heilman et al. (2015). The honest network has 200 peers in 100 networks, of which four fifths are up at a time and a tenth is full;
+//! a connection to one lasts six hours. The attacker has 2,000 identities in four networks, all up and never full, whose connections never end; it says half of
+//! the time its own peers and else ones that are nowhere, under networks of others. Without the defences a book of the same size is filled at random and
+//! drawn from at random.
+//!
+//! Only natively: it takes seconds there, and minutes in a browser.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::{AddressBook, NetworkGroup, random::Random, tests::peer};
+use crate::platform::{self, Instant, SystemTime};
+
+const SEEDS: u8 = 200;
+/// Without defences fewer are enough to see it.
+const BARE: u8 = 40;
+const SLOTS: usize = 8;
+const HONEST: u64 = 200;
+const ATTACKERS: u64 = 2000;
+/// In minutes.
+const DAY: u64 = 24 * 60;
+
+/// A book, or what a node without one has.
+trait Known {
+    fn told(&mut self, source: NetworkGroup, of: PeerId, at: &Multiaddr, now: Instant);
+    fn choose(&mut self, now: Instant) -> Option<PeerId>;
+    fn feeler(&mut self, now: Instant) -> Option<PeerId>;
+    fn reached(&mut self, of: PeerId, at: &Multiaddr, now: Instant);
+    fn failed(&mut self, of: PeerId, now: Instant);
+    fn gone(&mut self, of: PeerId, now: Instant);
+    /// Who makes room for another.
+    fn gives_way(&mut self) -> Option<PeerId>;
+    fn restart(&mut self, seed: u8, now: Instant);
+}
+
+impl Known for AddressBook {
+    fn told(&mut self, source: NetworkGroup, of: PeerId, at: &Multiaddr, now: Instant) {
+        self.told(source, of, std::slice::from_ref(at), now);
+    }
+
+    fn choose(&mut self, now: Instant) -> Option<PeerId> {
+        self.choose(now).map(|candidate| candidate.peer)
+    }
+
+    fn feeler(&mut self, now: Instant) -> Option<PeerId> {
+        self.feeler(now).map(|candidate| candidate.peer)
+    }
+
+    fn reached(&mut self, of: PeerId, at: &Multiaddr, now: Instant) {
+        self.connected(of, at, true, now);
+        self.reached(of, at, now);
+    }
+
+    fn failed(&mut self, of: PeerId, now: Instant) {
+        self.failed(of, true, now);
+    }
+
+    fn gone(&mut self, of: PeerId, now: Instant) {
+        self.gone(of, now);
+    }
+
+    fn gives_way(&mut self) -> Option<PeerId> {
+        self.gives_way(|_| true)
+    }
+
+    fn restart(&mut self, seed: u8, now: Instant) {
+        let date = SystemTime::UNIX_EPOCH;
+        let (own, dials, seed) = (self.own, self.dials, [seed ^ 0xff; 32]);
+        let bytes = self.save(&[], now, date);
+        let loaded = Self::load(&bytes, own, dials, seed, now, date);
+        *self = loaded.expect("it was saved a moment ago").0;
+    }
+}
+
+/// No tables, no networks, no memory of who was there.
+struct Flat {
+    known: Vec<PeerId>,
+    linked: BTreeSet<PeerId>,
+    random: Random,
+}
+
+impl Known for Flat {
+    fn told(&mut self, _: NetworkGroup, of: PeerId, _: &Multiaddr, _: Instant) {
+        let place = self.random.below(5000).unwrap_or(0);
+        match self.known.get_mut(place) {
+            Some(known) => *known = of,
+            None => self.known.push(of),
+        }
+    }
+
+    fn choose(&mut self, _: Instant) -> Option<PeerId> {
+        let drawn = self.random.one_of(&self.known).copied();
+        drawn.filter(|peer| self.linked.insert(*peer))
+    }
+
+    fn feeler(&mut self, _: Instant) -> Option<PeerId> {
+        None
+    }
+
+    fn reached(&mut self, _: PeerId, _: &Multiaddr, _: Instant) {}
+
+    fn failed(&mut self, of: PeerId, _: Instant) {
+        self.linked.remove(&of);
+    }
+
+    fn gone(&mut self, of: PeerId, _: Instant) {
+        self.linked.remove(&of);
+    }
+
+    fn gives_way(&mut self) -> Option<PeerId> {
+        None
+    }
+
+    fn restart(&mut self, _: u8, _: Instant) {
+        self.linked.clear();
+    }
+}
+
+/// Who there is: the honest ones' numbers first, then the attacker's, then those that are nowhere.
+struct World {
+    random: Random,
+    addresses: BTreeMap<PeerId, (u64, Multiaddr)>,
+}
+
+impl World {
+    fn address(number: u64) -> Multiaddr {
+        let [a, b, ..] = number.to_le_bytes();
+        let network = match number {
+            0..HONEST => format!("20.{}", number / 2),
+            number if number < HONEST + ATTACKERS => format!("66.{}", number % 4),
+            number => format!("{}.{}", 70 + number % 50, number % 199),
+        };
+        let text = format!("/ip4/{network}.{a}.{b}/tcp/1");
+        text.parse().expect("an address")
+    }
+
+    fn new(seed: u8) -> Self {
+        Self {
+            random: Random::new([seed; 16]),
+            addresses: BTreeMap::new(),
+        }
+    }
+
+    fn draw(&mut self, count: u64) -> u64 {
+        let count = usize::try_from(count).expect("few");
+        self.random.below(count).expect("some") as u64
+    }
+
+    /// Its id and address.
+    fn known(&mut self, number: u64) -> (PeerId, Multiaddr) {
+        let of = peer(number);
+        let known = self.addresses.entry(of);
+        let (_, address) = known.or_insert_with(|| (number, Self::address(number)));
+        (of, address.clone())
+    }
+
+    fn network(&mut self, number: u64) -> NetworkGroup {
+        let (_, address) = self.known(number);
+        NetworkGroup::of(&address)
+    }
+
+    fn is_up(number: u64, minute: u64) -> bool {
+        match number {
+            // Each has its own fifth of the time in which it is down.
+            0..HONEST => !(number + minute / 360).is_multiple_of(5),
+            number => number < HONEST + ATTACKERS,
+        }
+    }
+
+    fn lets_in(&mut self, number: u64, minute: u64) -> bool {
+        let is_full = number < HONEST && self.draw(10) == 0;
+        Self::is_up(number, minute) && !is_full
+    }
+}
+
+/// The attacker's share of the victim's places before the restart and after.
+fn attack(book: &mut dyn Known, seed: u8) -> [usize; 2] {
+    let (mut world, began) = (World::new(seed), platform::now());
+    let at = |minute| began + Duration::from_secs(minute * 60);
+    let mut linked: Vec<u64> = Vec::new();
+    let mut shares = Vec::new();
+    for number in 0..4 {
+        let (of, address) = world.known(number * 7 + 1);
+        let source = world.network(number);
+        book.told(source, of, &address, began);
+    }
+    for minute in 0..=DAY + 60 {
+        let now = at(minute);
+        if minute == DAY {
+            shares.push(linked.iter().filter(|number| **number >= HONEST).count());
+            linked.clear();
+            book.restart(seed, now);
+        }
+        // Who goes down or leaves.
+        let mut stay = Vec::new();
+        for number in linked {
+            let leaves = number < HONEST && world.draw(360) == 0;
+            if World::is_up(number, minute) && !leaves {
+                stay.push(number);
+            } else {
+                book.gone(peer(number), now);
+            }
+        }
+        linked = stay;
+        for _ in 0..SLOTS {
+            if linked.len() < SLOTS
+                && let Some(of) = book.choose(now)
+            {
+                let (number, address) = world.addresses[&of].clone();
+                if world.lets_in(number, minute) {
+                    book.reached(of, &address, now);
+                    linked.push(number);
+                } else {
+                    book.failed(of, now);
+                }
+            }
+        }
+        // Half an hour later another has its turn.
+        if minute.is_multiple_of(30)
+            && linked.len() == SLOTS
+            && let Some(leaves) = book.gives_way()
+            && let Some(of) = book.choose(now)
+        {
+            let (number, address) = world.addresses[&of].clone();
+            if world.lets_in(number, minute) {
+                book.reached(of, &address, now);
+                linked.push(number);
+                linked.retain(|number| peer(*number) != leaves);
+                book.gone(leaves, now);
+            } else {
+                book.failed(of, now);
+            }
+        }
+        if minute.is_multiple_of(2)
+            && let Some(of) = book.feeler(now)
+        {
+            let (number, address) = world.addresses[&of].clone();
+            if world.lets_in(number, minute) {
+                book.reached(of, &address, now);
+                book.gone(of, now);
+            } else {
+                book.failed(of, now);
+            }
+        }
+        // The flood, from wherever the attacker is.
+        if minute.is_multiple_of(30) {
+            for turn in 0..80 {
+                let from = HONEST + world.draw(4);
+                let source = world.network(from);
+                let number = match turn % 2 {
+                    0 => HONEST + world.draw(ATTACKERS),
+                    _ => HONEST + ATTACKERS + world.draw(100_000),
+                };
+                let (of, address) = world.known(number);
+                book.told(source, of, &address, now);
+            }
+        }
+        // What honest peers tell, who were told of the attacker's too.
+        if minute.is_multiple_of(60) {
+            for teller in linked.clone() {
+                let source = world.network(teller);
+                for turn in 0..10 {
+                    let number = match (teller < HONEST, turn % 4) {
+                        (true, 1..) => world.draw(HONEST),
+                        _ => HONEST + world.draw(ATTACKERS),
+                    };
+                    let (of, address) = world.known(number);
+                    book.told(source, of, &address, now);
+                }
+            }
+        }
+    }
+    shares.push(linked.iter().filter(|number| **number >= HONEST).count());
+    [shares[0], shares[1]]
+}
+
+/// Of all seeds: the mean share in percent before the restart and after, and how often all places were the attacker's.
+fn report(name: &str, seeds: u8, mut book: impl FnMut(u8) -> Box<dyn Known>) -> [f64; 3] {
+    let runs: Vec<_> = (0..seeds)
+        .map(|seed| attack(&mut *book(seed), seed))
+        .collect();
+    let places = (runs.len() * SLOTS) as f64;
+    let share = |when: usize| {
+        let held: usize = runs.iter().map(|run| run[when]).sum();
+        100.0 * held as f64 / places
+    };
+    let lost = runs.iter().filter(|run| run.contains(&SLOTS)).count();
+    let most = runs.iter().flatten().max().expect("there are runs");
+    let [before, after] = [share(0), share(1)];
+    println!(
+        "{name}: the attacker holds {before:.1}% of the places after a day, {after:.1}% an hour after a restart, at most {most} of \
+         {SLOTS}, all in {lost} of {seeds} runs"
+    );
+    [before, after, lost as f64]
+}
+
+#[test]
+fn a_flood_from_few_networks_takes_few_places() {
+    let flat = report("without defences", BARE, |seed| {
+        Box::new(Flat {
+            known: Vec::new(),
+            linked: BTreeSet::new(),
+            random: Random::new([seed; 16]),
+        })
+    });
+    let [before, after, lost] = report("with the address book", SEEDS, |seed| {
+        let own = peer(u64::MAX);
+        Box::new(AddressBook::new(own, |_| true, [seed; 32], platform::now()))
+    });
+    assert!(before <= 20.0 && after <= 20.0 && lost == 0.0);
+    assert!(flat[1] > 50.0, "what is held against it does something");
+}

@@ -1,0 +1,158 @@
+//! What the book knows of one peer.
+
+use libp2p::{Multiaddr, PeerId};
+
+use super::{NetworkGroup, places::Place, random::Random};
+
+/// Addresses of one peer, and how many of those at which it was reached are kept.
+pub(super) const ADDRESSES: usize = 8;
+const PROVEN: usize = 3;
+/// How long a peer is left alone after a dial, in seconds: the first time, and at most.
+pub(super) const PAUSE: (u64, u64) = (60, 3600);
+/// The same after its connection ended, where it was reached before.
+const AGAIN: u64 = 10;
+/// After how long without a word of it, and after how many dials in vain, a peer gives its place to another.
+const FORGET: u64 = 30 * 86_400;
+const TRIES: u32 = 3;
+/// The same for one that was reached before: so many, and none with success for so long.
+const TRIES_AGAIN: u32 = 10;
+const LOST: u64 = 7 * 86_400;
+/// A word about a peer that is so old is news.
+const NEWS: u64 = 86_400;
+
+/// See the module's documentation. Times are the book's, in seconds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Entry {
+    /// Those at which it was reached first, the last one in front.
+    pub(super) addresses: Vec<Known>,
+    pub(super) group: NetworkGroup,
+    /// Who told of it first.
+    pub(super) source: NetworkGroup,
+    pub(super) place: Place,
+    pub(super) heard: u64,
+    pub(super) reached: Option<u64>,
+    pub(super) tried: Option<u64>,
+    /// Dials in vain since it was last reached.
+    pub(super) failures: u32,
+    /// When it may be dialled again.
+    pub(super) due: u64,
+    /// Whether it may be dialled here at all.
+    pub(super) dialable: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Known {
+    pub(super) address: Multiaddr,
+    /// Whether the peer was reached there.
+    pub(super) proven: bool,
+}
+
+/// A peer to be dialled now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Who.
+    pub peer: PeerId,
+    /// Where, as far as this node can dial; first where it was reached before.
+    pub addresses: Vec<Multiaddr>,
+    /// Those of them at which it was reached before.
+    pub proven: Vec<Multiaddr>,
+}
+
+impl Entry {
+    pub(super) fn candidate(&self, peer: PeerId, dials: fn(&Multiaddr) -> bool) -> Candidate {
+        let known = || self.addresses.iter().filter(|known| dials(&known.address));
+        let proven = known().filter(|known| known.proven);
+        Candidate {
+            peer,
+            proven: proven.map(|known| known.address.clone()).collect(),
+            addresses: known().map(|known| known.address.clone()).collect(),
+        }
+    }
+
+    /// Somebody says that it is at an address. Among many that nobody has proved, which one makes room is left to chance: so no teller has the last word.
+    pub(super) fn may_be_at(&mut self, address: Multiaddr, random: &mut Random) {
+        if self.addresses.iter().any(|known| known.address == address) {
+            return;
+        }
+        if self.addresses.len() >= ADDRESSES {
+            let proven = self.proven();
+            let makes_room = random.below(self.addresses.len().saturating_sub(proven));
+            match makes_room {
+                Some(place) => drop(self.addresses.remove(proven + place)),
+                None => return,
+            }
+        }
+        let proven = false;
+        self.addresses.push(Known { address, proven });
+    }
+
+    /// It says itself where it is: what others said counts no more.
+    pub(super) fn says_it_is_at(&mut self, addresses: impl Iterator<Item = Multiaddr>) {
+        self.addresses.truncate(self.proven());
+        for address in addresses {
+            if self.addresses.len() < ADDRESSES
+                && !self.addresses.iter().any(|known| known.address == address)
+            {
+                let proven = false;
+                self.addresses.push(Known { address, proven });
+            }
+        }
+    }
+
+    /// It was dialled there, and is who it was to be.
+    pub(super) fn is_at(&mut self, address: Multiaddr) {
+        self.addresses.retain(|known| known.address != address);
+        let proven = true;
+        self.addresses.insert(0, Known { address, proven });
+        self.addresses.truncate(ADDRESSES);
+        for known in self.addresses.iter_mut().skip(PROVEN) {
+            known.proven = false;
+        }
+    }
+
+    fn proven(&self) -> usize {
+        self.addresses
+            .iter()
+            .take_while(|known| known.proven)
+            .count()
+    }
+
+    /// A word of it came.
+    pub(super) fn heard_of(&mut self, time: u64) {
+        if self.heard.saturating_add(NEWS) <= time {
+            self.heard = time;
+        }
+    }
+
+    /// A dial failed. Where it `counts` it is the peer's fault, as far as can be told.
+    pub(super) fn failed(&mut self, counts: bool, time: u64) {
+        let (first, most) = PAUSE;
+        let pause = first << self.failures.min(16);
+        self.failures = self.failures.saturating_add(u32::from(counts));
+        self.tried = Some(time);
+        self.due = time.saturating_add(pause.min(most));
+    }
+
+    /// Its connection ended.
+    pub(super) fn gone(&mut self, time: u64) {
+        let pause = if self.reached.is_some() && self.failures == 0 {
+            AGAIN
+        } else {
+            PAUSE.0
+        };
+        self.due = self.due.max(time.saturating_add(pause));
+    }
+
+    /// Whether it is worth its place no longer, as Bitcoin Core judges.
+    pub(super) fn is_terrible(&self, time: u64) -> bool {
+        let since = |at: u64| time.saturating_sub(at);
+        if self.tried.is_some_and(|tried| since(tried) < PAUSE.0) {
+            return false;
+        }
+        match self.reached {
+            _ if since(self.heard) > FORGET => true,
+            None => self.failures >= TRIES,
+            Some(reached) => self.failures >= TRIES_AGAIN && since(reached) > LOST,
+        }
+    }
+}

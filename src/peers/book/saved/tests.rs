@@ -1,0 +1,220 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    peers::book::tests::peer,
+    platform::{self, test},
+};
+
+fn address(text: String) -> Multiaddr {
+    text.parse().expect("an address")
+}
+
+fn at(number: u64) -> Multiaddr {
+    let [a, b, c, ..] = number.to_le_bytes();
+    address(format!("/ip4/50.{a}.{b}.{c}/tcp/1"))
+}
+
+fn every(_: &Multiaddr) -> bool {
+    true
+}
+
+fn date(seconds: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+}
+
+/// A book with so many told of, a quarter of them tried, the first two connected.
+fn book(peers: u64, now: Instant) -> AddressBook {
+    let mut book = AddressBook::new(peer(u64::MAX), every, [7; 32], now);
+    for number in 0..peers {
+        let source = NetworkGroup::of(&at(number >> 4));
+        book.told(source, peer(number), &[at(number)], now);
+        if number % 4 == 0 {
+            book.connected(peer(number), &at(number), true, now);
+            book.reached(peer(number), &at(number), now);
+            if number > 4 {
+                book.gone(peer(number), now);
+            }
+        }
+    }
+    book
+}
+
+fn load(bytes: &[u8], now: Instant, date: SystemTime) -> Result<(AddressBook, Bans), BookError> {
+    AddressBook::load(bytes, peer(u64::MAX), every, [8; 32], now, date)
+}
+
+#[test]
+fn a_book_is_the_same_after_a_restart() {
+    let now = platform::now();
+    let mut before = book(300, now);
+    let bans = vec![(peer(1), Duration::from_secs(3600))];
+    let bytes = before.save(&bans, now, date(1_000_000));
+    let (mut after, banned) = load(&bytes, now, date(1_000_000)).expect("a book");
+    assert_eq!(banned, bans);
+    assert_eq!(after.counts(), before.counts());
+    assert!(after.entries.values().eq(before.entries.values()));
+    // Those that were connected come first.
+    let first: Vec<_> = (0..2).filter_map(|_| after.choose(now)).collect();
+    let mut first: Vec<_> = first.into_iter().map(|candidate| candidate.peer).collect();
+    first.sort();
+    assert_eq!(first, [peer(0), peer(4)]);
+}
+
+#[test]
+fn bans_run_on_while_the_node_is_away_and_no_date_prolongs_them() {
+    let now = platform::now();
+    let bans = vec![(peer(1), Duration::from_secs(3600))];
+    let bytes = book(1, now).save(&bans, now, date(1_000_000));
+    let left = |seconds| {
+        let (_, bans) = load(&bytes, now, date(seconds)).expect("a book");
+        bans.first().map(|(_, left)| left.as_secs())
+    };
+    assert_eq!(left(1_000_600), Some(3000));
+    assert_eq!(left(1_003_600), None);
+    for earlier in [0, 5, 999_999] {
+        assert_eq!(left(earlier), Some(3600), "a date that went back");
+    }
+}
+
+#[test]
+fn a_full_book_is_at_most_a_megabyte() {
+    let now = platform::now();
+    let mut book = book(20_000, now);
+    let hash = "uEiDDq4_xNyDorZBH3TlGazyJdOWSwvo4PUo5YHFMrvDE8g";
+    let known: Vec<_> = book.entries.keys().copied().collect();
+    let whole = book.save(&[], now, date(0));
+    let (reloaded, _) = load(&whole, now, date(0)).expect("a book");
+    assert_eq!(
+        reloaded.entries.len(),
+        known.len(),
+        "with few addresses all fit"
+    );
+    for peer in known {
+        let wide = (1..8).map(|port| {
+            address(format!(
+                "/ip4/50.1.2.3/udp/{port}/quic-v1/webtransport/certhash/{hash}/certhash/{hash}"
+            ))
+        });
+        book.told(NetworkGroup::Fleeting, peer, &wide.collect::<Vec<_>>(), now);
+    }
+    let (_, tried) = book.counts();
+    let bytes = book.save(&[], now, date(0));
+    assert!(bytes.len() < 1_001_000, "{}", bytes.len());
+    let (reloaded, _) = load(&bytes, now, date(0)).expect("a book");
+    assert_eq!(reloaded.counts().1, tried, "the tried ones are kept first");
+    let bans: Vec<_> = (0..20_000)
+        .map(|number| (peer(number), Duration::MAX))
+        .collect();
+    let bytes = book.save(&bans, now, date(0));
+    assert!(bytes.len() < MAX_BOOK_BYTES);
+    assert_eq!(load(&bytes, now, date(0)).expect("a book").1.len(), BANS);
+}
+
+#[test]
+fn what_is_no_book_has_a_name() {
+    let now = platform::now();
+    let error = |bytes: &[u8]| load(bytes, now, date(0)).expect_err("no book");
+    assert_eq!(error(&[]), BookError::Empty);
+    assert_eq!(error(&vec![0; MAX_BOOK_BYTES + 1]), BookError::TooLarge);
+    assert_eq!(error(b"nonsense"), BookError::Malformed);
+    let bytes = book(50, now).save(&[], now, date(0));
+    for length in 1..bytes.len() {
+        let torn = error(&bytes[..length]);
+        let right = matches!(torn, BookError::Malformed | BookError::Damaged);
+        assert!(right, "{length}: {torn}");
+    }
+    let envelope = Envelope::decode(&*bytes).expect("one");
+    let other = |change: fn(&mut Envelope)| {
+        let mut envelope = envelope.clone();
+        change(&mut envelope);
+        error(&envelope.encode_to_vec())
+    };
+    assert_eq!(
+        other(|envelope| envelope.version = 2),
+        BookError::Version(2)
+    );
+    assert_eq!(
+        other(|envelope| envelope.version = 0),
+        BookError::Version(0)
+    );
+    assert_eq!(
+        other(|envelope| envelope.content[9] ^= 1),
+        BookError::Damaged
+    );
+    assert_eq!(
+        other(|envelope| envelope.checksum.clear()),
+        BookError::Damaged
+    );
+    let with = |change: fn(&mut Content)| {
+        let mut content = Content::decode(&*envelope.content).expect("one");
+        change(&mut content);
+        let content = content.encode_to_vec();
+        let checksum = Sha256::digest(&content).to_vec();
+        let envelope = Envelope {
+            version: VERSION,
+            checksum,
+            content,
+        };
+        load(&envelope.encode_to_vec(), now, date(0)).map(|(book, _)| book.entries.len())
+    };
+    let none = Err(BookError::Malformed);
+    assert_eq!(with(|content| content.key.clear()), none);
+    let many = |what| Err(BookError::TooMany(what));
+    let absurd: fn(&mut Content) = |content| content.peers = vec![Peer::default(); 5001];
+    assert_eq!(with(absurd), many("peers"));
+    let absurd: fn(&mut Content) = |content| content.bans = vec![Ban::default(); BANS + 1];
+    assert_eq!(with(absurd), many("bans"));
+    let absurd: fn(&mut Content) = |content| content.anchors = vec![Vec::new(); 3];
+    assert_eq!(with(absurd), many("anchors"));
+    let absurd: fn(&mut Content) = |content| content.peers[0].addresses = vec![vec![4]; 9];
+    assert_eq!(with(absurd), many("addresses of a peer"));
+    let absurd: fn(&mut Content) = |content| content.peers[0].addresses = vec![vec![4; 257]];
+    assert_eq!(with(absurd), many("bytes of an address"));
+    let absurd: fn(&mut Content) = |content| content.peers[0].id = vec![4; 65];
+    assert_eq!(with(absurd), many("bytes of an id"));
+    // What is wrong with one peer costs that one.
+    let (all, own) = (with(|_| {}).expect("a book"), Ok::<_, BookError>(0));
+    let rest = own.map(|lost: usize| all - 1 - lost);
+    let wrong: [fn(&mut Content); 5] = [
+        |content| content.peers[0].id.clear(),
+        |content| content.peers[0].group.clear(),
+        |content| content.peers[0].addresses.clear(),
+        |content| content.peers[0].addresses = vec![vec![255; 9]],
+        |content| content.peers[0].id = peer(u64::MAX).to_bytes(),
+    ];
+    for change in wrong {
+        assert_eq!(with(change), rest);
+    }
+    let twice: fn(&mut Content) = |content| content.peers.push(content.peers[0].clone());
+    assert_eq!(with(twice), Ok(all));
+    let absurd: fn(&mut Content) = |content| {
+        (content.time, content.date) = (u64::MAX, u64::MAX);
+        for peer in &mut content.peers {
+            (peer.heard, peer.due, peer.failures) = (u64::MAX, u64::MAX, u32::MAX);
+            (peer.reached, peer.proven) = (Some(u64::MAX), u32::MAX);
+        }
+    };
+    assert_eq!(with(absurd), Ok(all));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_book_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..512), at in 0usize..4000, to: u8) {
+        let now = platform::now();
+        let _ = load(&bytes, now, date(0));
+        let mut whole = book(40, now).save(&[(peer(1), Duration::from_secs(9))], now, date(9));
+        let place = at % whole.len();
+        whole[place] = to;
+        let _ = load(&whole, now, date(0));
+        // Past the checksum too.
+        let mut envelope = Envelope::decode(&*book(40, now).save(&[], now, date(9))).expect("one");
+        let place = at % envelope.content.len();
+        envelope.content[place] = to;
+        envelope.checksum = Sha256::digest(&envelope.content).to_vec();
+        if let Ok((mut book, _)) = load(&envelope.encode_to_vec(), now, date(0)) {
+            book.choose(now);
+            book.save(&[], now, date(1));
+        }
+    }
+}

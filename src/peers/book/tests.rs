@@ -1,0 +1,390 @@
+use std::time::Duration;
+
+use proptest::{collection::vec, prelude::*};
+
+use super::*;
+use crate::platform::{self, test};
+
+fn address(text: &str) -> Multiaddr {
+    text.parse().expect("an address")
+}
+
+/// Host `host` of network `network`.
+fn at(network: u8, host: u16) -> Multiaddr {
+    let [high, low] = host.to_be_bytes();
+    address(&format!("/ip4/50.{network}.{high}.{low}/tcp/1"))
+}
+
+fn network(network: u8) -> NetworkGroup {
+    NetworkGroup::of(&at(network, 1))
+}
+
+pub(super) fn peer(number: u64) -> PeerId {
+    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+    PeerId::from_bytes(&[0, 8, a, b, c, d, e, f, g, h]).expect("a short id")
+}
+
+fn every(_: &Multiaddr) -> bool {
+    true
+}
+
+fn book() -> (AddressBook, Instant) {
+    let now = platform::now();
+    (AddressBook::new(peer(u64::MAX), every, [7; 32], now), now)
+}
+
+fn second(now: Instant, seconds: u64) -> Instant {
+    now + Duration::from_secs(seconds)
+}
+
+/// Dials of a peer led to it.
+fn reach(book: &mut AddressBook, peer: PeerId, address: &Multiaddr, now: Instant) {
+    book.connected(peer, address, true, now);
+    book.reached(peer, address, now);
+}
+
+#[test]
+fn who_was_told_of_is_dialled_once_and_again_after_a_pause() {
+    let (mut book, now) = book();
+    assert!(book.told(network(1), peer(1), &[at(1, 1)], now));
+    let candidate = Candidate {
+        peer: peer(1),
+        addresses: vec![at(1, 1)],
+        proven: Vec::new(),
+    };
+    assert_eq!(book.choose(now), Some(candidate));
+    assert_eq!(book.choose(now), None, "it is being dialled");
+    let mut now = now;
+    for pause in [60, 120, 240, 480, 960, 1920, 3600, 3600] {
+        book.failed(peer(1), true, now);
+        assert_eq!(book.choose(second(now, pause - 1)), None, "{pause}");
+        now = second(now, pause);
+        assert!(book.choose(now).is_some(), "{pause}");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_not_kept() {
+    let (mut book, now) = book();
+    let long = format!(
+        "/dns4/{}.example/tcp/1",
+        "a".repeat(AddressPolicy::MAX_BYTES)
+    );
+    assert!(
+        !book.told(network(1), peer(u64::MAX), &[at(1, 1)], now),
+        "own id"
+    );
+    assert!(!book.told(network(1), peer(1), &[], now));
+    assert!(!book.told(
+        network(1),
+        peer(1),
+        &[address(&long), Multiaddr::empty()],
+        now
+    ));
+    book.reached(peer(1), &address(&long), now);
+    book.reached(peer(u64::MAX), &at(1, 1), now);
+    assert_eq!(book.counts(), (0, 0));
+    // What is not known changes nothing.
+    book.failed(peer(1), true, now);
+    book.refused(&peer(1), now);
+    book.gone(peer(1), now);
+    book.forget(&peer(1));
+    assert_eq!((book.choose(now), book.feeler(now)), (None, None));
+}
+
+#[test]
+fn a_source_that_tells_without_end_reaches_few_places() {
+    let (mut book, now) = book();
+    for number in 0..20_000 {
+        let [a, b, ..] = number_bytes(number);
+        book.told(network(1), peer(number), &[at(a, b.into())], now);
+    }
+    let (flooded, _) = book.counts();
+    // 8 of 125 buckets, with 32 places each.
+    assert!((200..=256).contains(&flooded), "{flooded}");
+    // Others find room still.
+    let mut found = 0;
+    for number in 0..100 {
+        let source = network(number as u8 + 2);
+        let known = book.told(
+            source,
+            peer(1_000_000 + number),
+            &[at(9, number as u16)],
+            now,
+        );
+        found += usize::from(known);
+    }
+    assert!(found >= 85, "{found}");
+}
+
+fn number_bytes(number: u64) -> [u8; 8] {
+    number.to_le_bytes()
+}
+
+#[test]
+fn one_network_has_few_places_among_the_tried() {
+    let (mut book, now) = book();
+    for number in 0..2000 {
+        let address = at(1, number as u16);
+        reach(&mut book, peer(number), &address, now);
+        book.gone(peer(number), now);
+    }
+    let (_, tried) = book.counts();
+    assert!((30..=40).contains(&tried), "{tried}");
+}
+
+#[test]
+fn the_book_is_bounded() {
+    let (mut book, now) = book();
+    let mut number = 0;
+    for source in 0..=255 {
+        for _ in 0..100 {
+            number += 1;
+            let [a, b, c, ..] = number_bytes(number);
+            let address = at(a, u16::from_be_bytes([b, c]));
+            book.told(
+                network(source),
+                peer(number),
+                std::slice::from_ref(&address),
+                now,
+            );
+            if number % 4 == 0 {
+                reach(&mut book, peer(number), &address, now);
+                book.gone(peer(number), now);
+            }
+        }
+    }
+    let (new, tried) = book.counts();
+    assert!(
+        (3000..=4000).contains(&new) && (800..=1000).contains(&tried),
+        "{new} {tried}"
+    );
+    assert_eq!(book.peers().count(), new + tried);
+}
+
+#[test]
+fn no_two_of_one_network_are_chosen_while_there_are_others() {
+    let (mut book, now) = book();
+    for number in 0..200_u64 {
+        // A hundred of the first network, one of each of a hundred others.
+        let of = if number < 100 { 1 } else { number as u8 };
+        let source = network(number as u8);
+        book.told(source, peer(number), &[at(of, number as u16)], now);
+        if number % 2 == 0 {
+            reach(&mut book, peer(number), &at(of, number as u16), now);
+            book.gone(peer(number), now);
+        }
+    }
+    let mut networks = BTreeSet::new();
+    let later = second(now, 60);
+    let known: BTreeSet<_> = book.peers().map(|known| known.network).collect();
+    for _ in 0..known.len() {
+        let candidate = book.choose(later).expect("one of another network");
+        let fresh = networks.insert(NetworkGroup::of(&candidate.addresses[0]));
+        assert!(fresh, "{candidate:?}");
+    }
+    // None but the crowd's is left.
+    let more = book.choose(later).expect("better than none");
+    assert_eq!(NetworkGroup::of(&more.addresses[0]), network(1));
+}
+
+#[test]
+fn who_came_by_itself_holds_no_network_and_is_not_dialled() {
+    let (mut book, now) = book();
+    book.told(network(9), peer(1), &[at(1, 1)], now);
+    book.connected(peer(1), &at(1, 1), false, now);
+    assert_eq!(book.choose(now), None);
+    book.told(network(9), peer(2), &[at(1, 2)], now);
+    assert!(book.choose(now).is_some(), "its network is free");
+    assert_eq!(book.counts(), (2, 0), "who dials us proves nothing");
+}
+
+#[test]
+fn a_tried_peer_keeps_its_place_if_it_answers_and_loses_it_if_not() {
+    for answers in [true, false] {
+        let (mut book, now) = book();
+        let place =
+            |book: &AddressBook, number: u64| book.places.tried_place(&peer(number), network(1));
+        let wanted = place(&book, 0);
+        let rival = (1..)
+            .find(|number| place(&book, *number) == wanted)
+            .expect("one");
+        let [first, second_] = [peer(0), peer(rival)];
+        let [home, other] = [at(1, 0), at(1, rival as u16)];
+        reach(&mut book, first, &home, now);
+        book.gone(first, now);
+        reach(&mut book, second_, &other, now);
+        assert!(book.contests.is_empty(), "it was there a moment ago");
+        book.gone(second_, now);
+        let later = second(now, FRESH);
+        reach(&mut book, second_, &other, later);
+        let tested = book.feeler(later).map(|candidate| candidate.peer);
+        assert_eq!(tested, Some(first), "it is tested first");
+        if answers {
+            reach(&mut book, first, &home, later);
+        } else {
+            book.failed(first, true, later);
+        }
+        let winner = if answers { first } else { second_ };
+        assert_eq!(book.places.at(wanted), Some(winner));
+        assert!(book.contests.is_empty());
+        assert_eq!(book.counts(), (1, 1), "the other is a new one");
+    }
+}
+
+#[test]
+fn an_offline_node_does_not_burn_its_book() {
+    let (mut book, mut now) = book();
+    book.told(network(2), peer(1), &[at(1, 1)], now);
+    for _ in 0..100 {
+        assert!(book.choose(now).is_some());
+        book.failed(peer(1), false, now);
+        now = second(now, 60);
+    }
+    let entry = book.entries.get(&peer(1)).expect("it is known");
+    assert!(entry.failures == 0 && !entry.is_terrible(book.time));
+}
+
+#[test]
+fn terrible_peers_make_room_and_others_do_not() {
+    let (mut book, mut now) = book();
+    let place = |book: &AddressBook, number: u64| {
+        book.places.new_place(&peer(number), network(1), network(2))
+    };
+    let wanted = place(&book, 0);
+    let rival = (1..)
+        .find(|number| place(&book, *number) == wanted)
+        .expect("one");
+    assert!(book.told(network(2), peer(0), &[at(1, 0)], now));
+    assert!(!book.told(network(2), peer(rival), &[at(1, 1)], now));
+    for _ in 0..3 {
+        book.failed(peer(0), true, now);
+        now = second(now, 600);
+    }
+    assert!(
+        book.told(network(2), peer(rival), &[at(1, 1)], now),
+        "three dials in vain"
+    );
+    now = second(now, 31 * 86_400);
+    assert!(
+        book.told(network(2), peer(0), &[at(1, 0)], now),
+        "nobody told of it for a month"
+    );
+    // One that was reached needs ten, over a week.
+    reach(&mut book, peer(5), &at(5, 5), now);
+    book.gone(peer(5), now);
+    let terrible = |book: &AddressBook| {
+        let entry = book.entries.get(&peer(5)).expect("known");
+        entry.is_terrible(book.time)
+    };
+    for day in 0..8 {
+        for _ in 0..2 {
+            book.failed(peer(5), true, second(now, day * 86_400));
+        }
+        book.wake(second(now, day * 86_400 + 600));
+        assert_eq!(terrible(&book), day > 6, "day {day}");
+    }
+}
+
+#[test]
+fn no_teller_has_the_last_word_about_addresses() {
+    let (mut book, now) = book();
+    reach(&mut book, peer(1), &at(1, 1), now);
+    for host in 100..1000 {
+        book.told(network(2), peer(1), &[at(3, host)], now);
+        book.told(network(2), peer(2), &[at(3, host)], now);
+    }
+    let known = book.candidate(&peer(1)).expect("known");
+    assert_eq!((known.addresses.len(), known.proven), (8, vec![at(1, 1)]));
+    assert_eq!(known.addresses[0], at(1, 1));
+    // Its own word replaces theirs.
+    book.says(network(2), peer(2), &[at(4, 1), at(4, 2)], now);
+    let known = book.candidate(&peer(2)).expect("known");
+    assert_eq!(known.addresses, [at(4, 1), at(4, 2)]);
+    for host in 0..20 {
+        book.reached(peer(1), &at(1, host), now);
+    }
+    let known = book.candidate(&peer(1)).expect("known");
+    assert_eq!(known.proven, [at(1, 19), at(1, 18), at(1, 17)]);
+}
+
+#[test]
+fn a_tab_is_given_what_it_can_dial() {
+    let now = platform::now();
+    let dials = |address: &Multiaddr| address.to_string().ends_with("ws");
+    let mut book = AddressBook::new(peer(0), dials, [7; 32], now);
+    let both = [
+        address("/ip4/1.2.3.4/tcp/1"),
+        address("/ip4/1.2.3.4/tcp/2/ws"),
+    ];
+    book.told(network(1), peer(1), &both[..1], now);
+    book.told(network(2), peer(2), &both, now);
+    let candidate = book.choose(now).expect("one");
+    assert_eq!(
+        (candidate.peer, candidate.addresses),
+        (peer(2), vec![both[1].clone()])
+    );
+    assert_eq!(book.choose(now), None);
+    let shown = book
+        .peers()
+        .find(|known| known.peer_id == peer(2))
+        .expect("known");
+    assert_eq!(shown.addresses, both, "all are kept, for others");
+}
+
+#[test]
+fn a_hundred_thousand_steps_take_no_longer_at_the_end() {
+    let (mut book, mut now) = book();
+    for number in 0..100_000_u64 {
+        let [a, b, c, d, ..] = number_bytes(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let address = at(a, u16::from_be_bytes([b, c]));
+        book.told(network(d), peer(number), &[address], now);
+        if let Some(candidate) = book.choose(now) {
+            book.failed(candidate.peer, false, now);
+        }
+        now += Duration::from_millis(10);
+    }
+    assert!(book.links.is_empty() && book.held.is_empty());
+}
+
+proptest! {
+    /// Whatever happens, what is shelved is what may be dialled, and each place knows its peer.
+    #[test]
+    fn the_indexes_say_what_the_entries_are(steps in vec((0u8..10, 0u64..12, 0u8..4, 0u64..200), 0..200)) {
+        let (mut book, mut now) = book();
+        for (what, who, of, later) in steps {
+            now = second(now, later);
+            let (peer, home) = (peer(who), at(of, who as u16));
+            match what {
+                0 | 1 => drop(book.told(network(of), peer, &[home], now)),
+                2 => drop(book.choose(now)),
+                3 => drop(book.feeler(now)),
+                4 => reach(&mut book, peer, &home, now),
+                5 => book.failed(peer, of < 3, now),
+                6 => book.gone(peer, now),
+                7 => book.connected(peer, &home, false, now),
+                8 => book.refused(&peer, now),
+                _ => book.forget(&peer),
+            }
+            book.wake(now);
+            let ready: BTreeSet<_> = book.entries.keys().filter(|peer| book.is_ready(peer)).copied().collect();
+            let mut shelved = BTreeSet::new();
+            for _ in 0..400 {
+                shelved.extend(book.tried.draw(&mut book.random));
+                shelved.extend(book.new.draw(&mut book.random));
+            }
+            prop_assert_eq!(&shelved, &ready);
+            let all_idle = book.entries.iter().filter(|(peer, _)| !book.links.contains_key(peer)).count();
+            prop_assert_eq!(book.waiting.len() + ready.len(), all_idle);
+            for (peer, entry) in &book.entries {
+                prop_assert_eq!(book.places.at(entry.place), Some(*peer));
+                prop_assert!(entry.addresses.len() <= ADDRESSES);
+            }
+            let (new, tried) = book.counts();
+            prop_assert_eq!(new + tried, book.entries.len());
+            let held: usize = book.held.values().sum();
+            let linked = book.links.values().filter(|link| link.network().is_some());
+            prop_assert_eq!(held, linked.count());
+        }
+    }
+}
