@@ -26,10 +26,10 @@
 //! | `lanes` | a peer's long-lived streams, which carry what propagates |
 //! | [`propagation`] | transactions, blocks and votes on their way (state machines without I/O) |
 //! | [`sync`] | how a new node takes the chain's state: snapshots (state machines without I/O) |
-//! | [`peers`] | who peers are and who may stay: reputation, bans, places (state machines without I/O) |
+//! | [`peers`] | who peers are and who may stay: reputation, bans, places, the address book (state machines without I/O) |
 //! | [`traffic`] | how much a peer may ask and what goes to it first (state machines without I/O) |
 //! | [`transport`] | how bytes reach a peer: one function per skin, and the transports that are our own |
-//! | [`storage`] | the identity key; a small key-value store for chains |
+//! | [`storage`] | the identity key, the address book's file; a small key-value store for chains |
 //! | [`observe`] | figures about connections, messages and peers |
 //! | [`platform`] | the only place that knows the host: spawning, worker threads, timers |
 //! | `web` | the browser's surface, compiled for wasm32 only |

@@ -11,15 +11,18 @@ use libp2p::{
 };
 
 use super::{
-    codec::FrameCodec, gate::Gate, hello::Hello, messages::Messages, routing::Routing,
-    shared::SharedTable,
+    codec::FrameCodec,
+    gate::Gate,
+    hello::Hello,
+    messages::Messages,
+    routing::Routing,
+    shared::{SharedTable, seed},
 };
 use crate::{
     config::Config, error::NetworkError, gossip::Gossip, lanes::Lanes, propagation::Propagation,
 };
 use crate::{
     peers::Connected,
-    platform,
     transport::{LocalDiscovery, SharedPolicy},
 };
 
@@ -94,7 +97,10 @@ impl Behaviour {
             message: Messages::new(requests, config.protocol_name("message/1")?, table),
             lanes: Lanes::new(
                 config,
-                Propagation::new(&config.protocol.propagation, seeds()?),
+                Propagation::new(
+                    &config.protocol.propagation,
+                    [seed()?, seed()?, seed()?, seed()?],
+                ),
             )?,
             gossip: Gossip::new(config, peer_id)?,
             routing: Routing::new(config, peer_id)?,
@@ -102,16 +108,4 @@ impl Behaviour {
             circuits,
         })
     }
-}
-
-/// Random numbers that no peer knows.
-fn seeds() -> Result<[[u8; 16]; 4], NetworkError> {
-    let mut seeds = [[0; 16]; 4];
-    for seed in &mut seeds {
-        platform::random(seed).map_err(|error| NetworkError::Transport {
-            transport: "random numbers",
-            reason: error.to_string(),
-        })?;
-    }
-    Ok(seeds)
 }

@@ -19,7 +19,7 @@ use libp2p::{
 
 use crate::{
     network::shared::SharedTable,
-    peers::{Account, Connected, Direction, Scope},
+    peers::{Account, Connected, Direction, NetworkGroup, Scope},
     platform::{self, lock::lock},
     transport::SharedPolicy,
 };
@@ -55,6 +55,11 @@ impl Gate {
     /// Whose share of what all have together a connected peer has.
     pub(crate) fn account(&self, peer: &PeerId) -> Account {
         self.connected.account(peer)
+    }
+
+    /// The network from which a connected peer tells.
+    pub(crate) fn network(&self, peer: &PeerId) -> NetworkGroup {
+        self.connected.network(peer)
     }
 
     /// The user wants this address dialled, now or later: it may be anything. To be called before each such dial.

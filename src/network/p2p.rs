@@ -3,8 +3,9 @@
 //! [`P2PNetworkManager`] is cheap to clone; every method takes `&self`. The swarm lives in one task (`task.rs`) that is
 //! reached by a bounded channel, so a caller that outruns the network waits. When the last handle is dropped, or on
 //! [`P2PNetworkManager::shutdown`], the task ends in order. Here is a node's life; its items (`items.rs`), plain topics
-//! (`topics.rs`), peers (`peers.rs`) and figures (`figures.rs`) have files of their own.
+//! (`topics.rs`), peers (`peers.rs`), its address book and bans (`book.rs`) and figures (`figures.rs`) have files of their own.
 
+mod book;
 mod figures;
 mod items;
 mod peers;
@@ -17,7 +18,7 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 use super::{
     NetworkEvent, mpsc,
-    shared::{Command, Shared, Submission},
+    shared::{Command, Shared, Submission, seed},
     task::Task,
 };
 use crate::{
@@ -25,7 +26,8 @@ use crate::{
         Application, ItemKind, Opaque,
         rules::{Rules, Synchronous},
     },
-    platform,
+    peers::AddressBook,
+    platform, transport,
 };
 use crate::{config::Config, error::NetworkError, platform::lock::lock};
 
@@ -101,7 +103,9 @@ impl P2PNetworkManager {
     ) -> Result<Self, NetworkError> {
         let config = Arc::new(config.into());
         config.check()?;
-        let shared = Arc::new(Shared::new(rules, &config));
+        let local_peer_id = keypair.public().to_peer_id();
+        let book = AddressBook::new(local_peer_id, transport::dials, seed()?, platform::now());
+        let shared = Arc::new(Shared::new(rules, &config, book));
         let (commands, inbox) = tokio_mpsc::channel(COMMANDS);
         let channel = || tokio_mpsc::channel(SUBMISSIONS);
         let (votes, blocks, transactions) = (channel(), channel(), channel());
@@ -110,7 +114,7 @@ impl P2PNetworkManager {
         let task = Task::new(Arc::clone(&config), &keypair, Arc::clone(&shared), inboxes)?;
         let idle = Arc::new(Mutex::new(Some(Box::new(task))));
         Ok(Self {
-            local_peer_id: keypair.public().to_peer_id(),
+            local_peer_id,
             config,
             shared,
             idle,

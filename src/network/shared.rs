@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -16,7 +17,7 @@ use crate::{
     intake::Outcomes,
     network::{NetworkEvent, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
     observe::Recorder,
-    peers::{Bans, Limits, PeerInfo, Reputation, Table},
+    peers::{AddressBook, Bans, Limits, PeerInfo, Reputation, Table},
     platform::{self, lock::lock},
     transport::meter::Meter,
 };
@@ -35,6 +36,7 @@ pub(crate) type SharedTable = Arc<Mutex<Table>>;
 pub(crate) struct Shared {
     pub(crate) table: SharedTable,
     pub(crate) rules: Arc<dyn Rules>,
+    book: Mutex<AddressBook>,
     pub(crate) meter: Meter,
     state: Mutex<State>,
 }
@@ -97,9 +99,10 @@ struct Subscriber {
 }
 
 impl Shared {
-    pub(crate) fn new(rules: Arc<dyn Rules>, config: &Config) -> Self {
+    pub(crate) fn new(rules: Arc<dyn Rules>, config: &Config, book: AddressBook) -> Self {
         Self {
             table: Arc::new(Mutex::new(table(config))),
+            book: Mutex::new(book),
             rules,
             meter: Meter::default(),
             state: Mutex::default(),
@@ -109,6 +112,18 @@ impl Shared {
     /// The table of peers. To be let go before the state is locked.
     pub(crate) fn peers(&self) -> MutexGuard<'_, Table> {
         lock(&self.table)
+    }
+
+    /// The address book. To be let go before anything else is locked.
+    pub(crate) fn book(&self) -> MutexGuard<'_, AddressBook> {
+        lock(&self.book)
+    }
+
+    /// The address book and the bans as bytes.
+    pub(crate) fn saved_book(&self) -> Vec<u8> {
+        let now = platform::now();
+        let bans: Vec<_> = self.peers().bans().for_a_while(now).collect();
+        self.book().save(&bans, now, platform::date())
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -222,6 +237,16 @@ fn table(config: &Config) -> Table {
     )
 }
 
+/// Random numbers that no peer knows.
+pub(crate) fn seed<const N: usize>() -> Result<[u8; N], NetworkError> {
+    let mut seed = [0; N];
+    platform::random(&mut seed).map_err(|error| NetworkError::Transport {
+        transport: "random numbers",
+        reason: error.to_string(),
+    })?;
+    Ok(seed)
+}
+
 /// Items of our own, on their way to the intake.
 pub(crate) struct Submission {
     pub(crate) kind: ItemKind,
@@ -283,6 +308,12 @@ pub(crate) enum Command {
         verdict: Verdict,
     },
     AddPeer(PeerInfo),
+    /// Keeps a peer out.
+    Ban {
+        peer: PeerId,
+        duration: Option<Duration>,
+        reply: oneshot::Sender<()>,
+    },
     IsFlushed {
         reply: oneshot::Sender<bool>,
     },

@@ -39,7 +39,7 @@ use super::{
     hello::{Hello, Limits},
     protocol::{self, Answer, NetworkMessage},
     requests::Requests,
-    shared::{Command, Shared, Submission},
+    shared::{Command, Shared, Submission, seed},
     starting::{NO_INTERFACE, Started, Starting},
 };
 use crate::{
@@ -432,6 +432,15 @@ impl Task {
                     self.discovery.added(peer.peer_id, address, platform::now());
                 }
             }
+            Command::Ban {
+                peer,
+                duration,
+                reply,
+            } => {
+                self.shared.peers().ban(peer, duration, platform::now());
+                self.shared.book().forget(&peer);
+                let _ = reply.send(());
+            }
             Command::IsFlushed { reply } => {
                 let _ = reply.send(self.is_flushed(platform::now()));
             }
@@ -539,16 +548,6 @@ async fn next(submissions: &mut Submissions, rooms: [bool; ItemKind::ALL.len()])
         Poll::Pending
     })
     .await
-}
-
-/// A random key for tables.
-fn seed() -> Result<[u8; 16], NetworkError> {
-    let mut seed = [0; 16];
-    platform::random(&mut seed).map_err(|error| NetworkError::Transport {
-        transport: "random numbers",
-        reason: error.to_string(),
-    })?;
-    Ok(seed)
 }
 
 /// Connections are kept as long as the peer answers pings, so libp2p's own idle timeout is put out of reach: 20 days,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
-use super::{Account, AddressGroup, Scope};
+use super::{Account, AddressGroup, NetworkGroup, Scope};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ struct Connection {
     id: ConnectionId,
     scope: Scope,
     account: Account,
+    network: NetworkGroup,
     /// The address whose count it is part of.
     counted: Option<AddressGroup>,
 }
@@ -72,6 +73,7 @@ impl Connected {
             id,
             scope,
             account: Account::of(peer, remote),
+            network: NetworkGroup::of_teller(remote),
             counted,
         });
     }
@@ -106,6 +108,12 @@ impl Connected {
     pub(crate) fn account(&self, peer: &PeerId) -> Account {
         let first = self.by_peer.get(peer).and_then(|all| all.first());
         first.map_or(Account::Peer(*peer), |connection| connection.account)
+    }
+
+    /// The network from which a peer tells, by its first connection.
+    pub(crate) fn network(&self, peer: &PeerId) -> NetworkGroup {
+        let first = self.by_peer.get(peer).and_then(|all| all.first());
+        first.map_or(NetworkGroup::Fleeting, |connection| connection.network)
     }
 
     /// How far away a peer is: by its furthest connection, and as far as can be if it has none.

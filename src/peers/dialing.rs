@@ -1,15 +1,15 @@
 //! Whom to dial, and when again.
 //!
 //! A state machine without I/O. It knows the user's peers (bootstrap peers, each with all its addresses however the list writes
-//! them, and added ones), those found on the local network, and those that strangers named. Of them so many are due as
-//! are wanted: who has been due longest comes first, the user's sooner and strangers' later by [`Teller::handicap`], so that many which
+//! them, and added ones), and those found on the local network; whom strangers named is in the address book (`book.rs`). Of them so many are due as
+//! are wanted: who has been due longest comes first, neighbours later by [`Teller::handicap`], so that many which
 //! do not answer keep no others out; alike ones in an order of this node's own, so that not everybody dials the same.
 //! Each step finds its peers by an index, however many there are.
 //! Who dialled *us* proves nothing, an attacker does that too: only success in dialling ends the search. A failure doubles the pause, up to
 //! [`PAUSE`]; an end of a connection starts anew. Whom the user lets go, known before or not, stays away until somebody asks for it.
 //!
-//! Bounds: [`USERS`] peers of the user, of which one that waits gives way to a new one, [`FOUND`] of the local network and as many that strangers named, of [`ADDRESSES`] addresses each and as many of the
-//! user's, of which the eldest of the least trusted give way; who was not told of again for [`FORGET`] is forgotten, of those named one that failed gives way to a new one. [`DISMISSED`]
+//! Bounds: [`USERS`] peers of the user, of which one that waits gives way to a new one, [`FOUND`] of the local network, of [`ADDRESSES`] addresses each and as many of the
+//! user's, of which the eldest of the least trusted give way; a neighbour that was not told of again for [`FORGET`] is forgotten. [`DISMISSED`]
 //! peers that were let go.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -27,11 +27,11 @@ use crate::{keyed::Keyed, platform::Instant, remembered::Remembered};
 
 /// The first and the longest pause between two dials of one peer.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(20));
-/// How long a peer that turned us away is left alone, and one that a stranger named and that did not answer.
+/// How long a peer that turned us away is left alone.
 const REFUSED: Duration = Duration::from_secs(60);
 /// Peers of the user that are kept in mind.
 const USERS: usize = 2048;
-/// Peers of the local network that are kept in mind, and those that strangers named.
+/// Peers of the local network that are kept in mind.
 const FOUND: usize = 256;
 /// Addresses of one of them.
 const ADDRESSES: usize = 16;
@@ -54,10 +54,8 @@ pub struct Dialing {
 pub struct Due {
     /// Who.
     pub peer: PeerId,
-    /// All that is known of where it is.
+    /// All that the user and the local network told of where it is.
     pub addresses: Vec<Multiaddr>,
-    /// Those of them that no stranger told of.
-    pub vouched: Vec<Multiaddr>,
 }
 
 /// Who told of a peer, the most trusted first.
@@ -67,8 +65,6 @@ pub enum Teller {
     User,
     /// mDNS.
     LocalNetwork,
-    /// Another peer.
-    Stranger,
 }
 
 impl Teller {
@@ -77,7 +73,6 @@ impl Teller {
         match self {
             Self::User => Duration::ZERO,
             Self::LocalNetwork => Duration::from_secs(10),
-            Self::Stranger => Duration::from_secs(30),
         }
     }
 }
@@ -102,13 +97,13 @@ impl Dialing {
         }
         self.forget(now);
         if !self.targets.contains_key(&peer) {
-            if !self.makes_room(teller, now) {
+            if !self.makes_room(teller) {
                 return;
             }
             let target = Target {
                 addresses: Vec::new(),
                 state: State::Due(now),
-                pause: Target::first_pause(teller),
+                pause: PAUSE.0,
                 teller,
                 told: now,
                 tried: false,
@@ -117,9 +112,7 @@ impl Dialing {
             self.targets.insert(peer, target);
         }
         self.change(&peer, |target| {
-            if teller < target.teller {
-                (target.teller, target.pause) = (teller, Target::first_pause(teller));
-            }
+            target.teller = teller.min(target.teller);
             target.told = now;
             target.is_at(teller, address);
         });
@@ -146,7 +139,7 @@ impl Dialing {
     pub fn connected(&mut self, peer: &PeerId) {
         self.change(peer, |target| {
             target.state = State::Connected;
-            target.pause = Target::first_pause(target.teller);
+            target.pause = PAUSE.0;
         });
     }
 
@@ -178,6 +171,16 @@ impl Dialing {
     /// The user let it go.
     pub fn dismissed(&mut self, peer: &PeerId) {
         self.dismissed.insert(*peer);
+    }
+
+    /// Whether it is one of these at all.
+    pub fn knows(&self, peer: &PeerId) -> bool {
+        self.targets.contains_key(peer)
+    }
+
+    /// Whether the user let it go, and nobody asked for it since.
+    pub fn is_dismissed(&self, peer: &PeerId) -> bool {
+        self.dismissed.contains(peer)
     }
 
     /// Whether it is being dialled.
@@ -234,11 +237,11 @@ impl Dialing {
     }
 
     /// Whether one more peer of such a teller finds room. Of the user's the one gives way whose turn is next, of those that were tried
-    /// first; of those that strangers named, one that was tried and may be tried again.
-    fn makes_room(&mut self, teller: Teller, now: Instant) -> bool {
+    /// first.
+    fn makes_room(&mut self, teller: Teller) -> bool {
         let most = match teller {
             Teller::User => USERS,
-            Teller::LocalNetwork | Teller::Stranger => FOUND,
+            Teller::LocalNetwork => FOUND,
         };
         let count = self.index.counts.get(&teller).copied();
         if count.unwrap_or_default() < most {
@@ -254,7 +257,6 @@ impl Dialing {
         let gives_way = match teller {
             Teller::User => next(true).or_else(|| next(false)),
             Teller::LocalNetwork => None,
-            Teller::Stranger => next(true).filter(|(at, ..)| *at <= now),
         };
         match gives_way {
             Some((.., peer)) => {

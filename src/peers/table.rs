@@ -433,6 +433,25 @@ impl Table {
         }
     }
 
+    /// Who is kept out.
+    pub fn bans(&self) -> &Bans {
+        &self.bans
+    }
+
+    /// The user keeps a peer out, for so long or as long as is usual, and lets it go.
+    pub fn ban(&mut self, id: PeerId, duration: Option<Duration>, now: Instant) {
+        match duration {
+            Some(duration) => self.bans.ban_for(id, duration, now),
+            None => self.bans.ban(id, now),
+        }
+        self.let_go(id, "it is banned by this node's user".to_owned());
+    }
+
+    /// The user lets a peer in again; as [`Bans::lift`].
+    pub fn unban(&mut self, id: &PeerId) -> bool {
+        self.bans.lift(id)
+    }
+
     /// Refuses a peer that is being told why: its connections are closed once it has read it.
     pub fn turn_away(&mut self, id: PeerId, reason: &str, now: Instant) {
         if self.refuse(id, reason) {

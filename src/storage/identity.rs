@@ -8,15 +8,18 @@
 //! the power failed. What a crash can leave is a whole key or none; a torn file is somebody else's work, and is named and kept.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{ErrorKind, Read, Write},
+    fs,
+    io::{ErrorKind, Read},
     path::Path,
 };
 
 use libp2p::identity::Keypair;
 
-use super::folder;
-use crate::{error::NetworkError, platform};
+use super::{
+    file::{beside, write_new},
+    folder,
+};
+use crate::error::NetworkError;
 
 /// No encoded key is longer; a larger file is something else.
 const MAX_KEY_FILE: u64 = 4096;
@@ -79,9 +82,7 @@ fn create(
     fs::create_dir_all(folder).map_err(|error| error.to_string())?;
     // Written beside and linked into place, so that a crash leaves a whole key or none, and no other node's is replaced. No two
     // have one name for it: in a container all processes have the same number, also after a crash that left the file there.
-    let mut word = [0; 8];
-    platform::random(&mut word).map_err(|error| error.to_string())?;
-    let temporary = path.with_extension(format!("new-{}", hex::encode(word)));
+    let temporary = beside(path).map_err(|error| error.to_string())?;
     let written = write_new(&temporary, &bytes);
     let placed = written.and_then(|()| match link(&temporary, path) {
         // Some file systems (FAT, some of phones and of networks) have no hard links.
@@ -98,30 +99,6 @@ fn create(
             _ => format!("{error}; name a file in a folder that can be written"),
         })?;
     Ok(keypair)
-}
-
-/// Writes a file that is not there yet; what can't be written whole is taken away again.
-fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut file = private_file().open(path)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.inspect_err(|_| {
-        let _ = fs::remove_file(path);
-    })
-}
-
-#[cfg(unix)]
-fn private_file() -> OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true).mode(0o600);
-    options
-}
-
-#[cfg(not(unix))]
-fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    options
 }
 
 #[cfg(unix)]

@@ -1,7 +1,8 @@
-//! What a node keeps over a restart: its identity key, and what a chain stores.
+//! What a node keeps over a restart: its identity key, its address book with the bans, and what a chain stores.
 //!
-//! Natively the key is a file that only its owner may read. In JavaScript the npm package keeps it (IndexedDB in a
-//! page or worker, a file in Node), because one wasm serves hosts with different stores.
+//! Natively key and book are files that only their owner may read. In JavaScript the npm package keeps the key (IndexedDB in a
+//! page or worker, a file in Node), because one wasm serves hosts with different stores; the address book goes as bytes in and out
+//! ([`crate::P2PNetworkManager::save_address_book`]), and nobody keeps it there yet.
 //!
 //! A chain stores through [`Store`]: named tables of keys in order, read one key or one range at a time and written in batches
 //! of which all or nothing is kept. [`MemoryStore`] is there on both skins, [`RedbStore`] natively. What a store holds has a [`Schema`],
@@ -21,6 +22,10 @@ mod schema;
 mod store;
 
 #[cfg(not(target_arch = "wasm32"))]
+mod address_book;
+#[cfg(not(target_arch = "wasm32"))]
+mod file;
+#[cfg(not(target_arch = "wasm32"))]
 mod folder;
 #[cfg(not(target_arch = "wasm32"))]
 mod identity;
@@ -31,6 +36,8 @@ mod store_tests;
 
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 pub use self::redb::RedbStore;
+#[cfg(not(target_arch = "wasm32"))]
+pub use address_book::{KeptAddressBook, Opened, keep_address_book};
 pub use error::StoreError;
 #[cfg(not(target_arch = "wasm32"))]
 pub use identity::{load_or_create_identity, load_shared_identity};

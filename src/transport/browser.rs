@@ -21,7 +21,7 @@ use super::{
     Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, small_writes, webrtc,
     websocket,
 };
-use crate::{config::Config, error::NetworkError};
+use crate::{config::Config, error::NetworkError, peers::transport_name};
 
 /// A tab can't search its local network.
 pub type LocalDiscovery = dummy::Behaviour;
@@ -41,6 +41,21 @@ pub fn found(event: Infallible) -> (Found, Found) {
 
 /// Whether peers may tell names: most nodes have nothing else for a tab.
 pub const TAKES_NAMES: bool = true;
+
+/// Whether one of the transports dials addresses of this form, where the host has them all.
+pub fn dials(address: &Multiaddr) -> bool {
+    use libp2p::multiaddr::Protocol::P2pCircuit;
+    match transport_name(address) {
+        "circuit" => {
+            let relay = address.iter().take_while(|part| *part != P2pCircuit);
+            dials(&relay.collect())
+        }
+        name => matches!(
+            name,
+            "ws" | "wss" | "webtransport" | "webrtc-direct" | "memory"
+        ),
+    }
+}
 
 /// A tab listens at nothing but memory, and at relays.
 pub fn listens_on(address: &Multiaddr) -> bool {

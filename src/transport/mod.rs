@@ -30,12 +30,14 @@ pub mod websocket;
 pub mod webtransport;
 
 #[cfg(target_arch = "wasm32")]
-pub use browser::{LocalDiscovery, TAKES_NAMES, build, found, listens_on, local_discovery};
+pub use browser::{LocalDiscovery, TAKES_NAMES, build, dials, found, listens_on, local_discovery};
 pub use door::SharedPolicy;
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
-pub use native::{LocalDiscovery, TAKES_NAMES, build, found, listens_on, local_discovery};
+pub use native::{LocalDiscovery, TAKES_NAMES, build, dials, found, listens_on, local_discovery};
 #[cfg(selkie_sim)]
-pub use simulated::{LocalDiscovery, TAKES_NAMES, build, found, listens_on, local_discovery};
+pub use simulated::{
+    LocalDiscovery, TAKES_NAMES, build, dials, found, listens_on, local_discovery,
+};
 
 use libp2p::{
     Multiaddr, PeerId, Transport as _, core::muxing::StreamMuxerBox,

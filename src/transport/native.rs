@@ -18,7 +18,7 @@ use libp2p::{
 use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, quic, webtransport};
 #[cfg(feature = "webrtc")]
 use super::{hosts, small_writes};
-use crate::{config::Config, error::NetworkError};
+use crate::{config::Config, error::NetworkError, peers::transport_name};
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
 pub type LocalDiscovery = Toggle<mdns::tokio::Behaviour>;
@@ -67,6 +67,14 @@ pub fn listens_on(address: &Multiaddr) -> bool {
                 | [Udp(_), QuicV1, P2p(_) | WebTransport]
         ),
         _ => false,
+    }
+}
+
+/// Whether one of the transports dials addresses of this form; a native node dials no WebTransport.
+pub fn dials(address: &Multiaddr) -> bool {
+    match transport_name(address) {
+        "webrtc-direct" => cfg!(feature = "webrtc"),
+        name => name != "webtransport" && name != "unknown",
     }
 }
 

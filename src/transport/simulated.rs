@@ -32,6 +32,11 @@ pub fn found(event: Infallible) -> (Found, Found) {
 /// Whether peers may tell names: nodes tell each other IP addresses.
 pub const TAKES_NAMES: bool = false;
 
+/// All that there are.
+pub fn dials(_: &Multiaddr) -> bool {
+    true
+}
+
 /// The simulator's addresses have the form of TCP's.
 pub fn listens_on(address: &Multiaddr) -> bool {
     use libp2p::multiaddr::Protocol::{Ip4, P2p, P2pCircuit, Tcp};

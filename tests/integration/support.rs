@@ -71,7 +71,11 @@ impl Node {
     pub async fn with(config: Config, application: impl Application) -> Self {
         let manager =
             P2PNetworkManager::with(config, Keypair::generate_ed25519(), application).await;
-        let manager = manager.expect("the configuration is right");
+        Self::started(manager.expect("the configuration is right")).await
+    }
+
+    /// Starts a node.
+    pub async fn started(manager: P2PNetworkManager) -> Self {
         let events = manager.subscribe_events();
         soon("the start", manager.start())
             .await

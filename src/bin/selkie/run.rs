@@ -1,9 +1,12 @@
 //! `selkie run`: a node until Ctrl-C, its events as lines on stdout.
 
-use std::{net::SocketAddr, pin::pin};
+use std::{net::SocketAddr, path::PathBuf, pin::pin};
 
 use futures::future::{Either, select};
-use selkie::{NetworkEvent, P2PNetworkManager, mpsc};
+use selkie::{
+    NetworkEvent, P2PNetworkManager, mpsc,
+    storage::{Opened, keep_address_book},
+};
 use serde_json::json;
 
 use crate::{
@@ -20,6 +23,9 @@ pub(crate) struct Args {
     node: NodeArgs,
     #[command(flatten)]
     ledger: LedgerArgs,
+    /// The address book and the bans, kept over a restart; without this flag beside the key, if that is no mounted secret
+    #[arg(long, value_name = "FILE")]
+    address_book: Option<PathBuf>,
     /// Serve the dashboard here, such as 127.0.0.1:8420
     #[arg(long, value_name = "IP:PORT", help_heading = "Dashboard")]
     web: Option<SocketAddr>,
@@ -50,12 +56,21 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         Some(address) => Some(web_server::bind(address, public).await?),
         None => None,
     };
+    let beside = (!settings.shared_key).then(|| path.with_extension("book"));
+    let book = args.address_book.or(settings.address_book).or(beside);
     let chain = settings.chain.unwrap_or_default();
     let ledger = args.ledger.open(chain, &mut settings.config)?;
     let node = match &ledger {
         Some(ledger) => P2PNetworkManager::with(settings.config, key, ledger.clone()).await?,
         None => chain.node(settings.config, key).await?,
     };
+    let kept = book.as_deref().map(|book| keep_address_book(&node, book));
+    let kept = kept.transpose()?;
+    if let Some(Opened::Lost { reason }) = kept.as_ref().map(|kept| &kept.opened) {
+        remark(format_args!(
+            "the address book can't be read, and a new one begins: {reason}"
+        ));
+    }
     let events = node.subscribe_events();
     let (peer_id, network) = (node.local_peer_id, &node.config.chain.network_id);
     output.say(
@@ -91,6 +106,10 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     }
     let outcome = show(&output, events, &node, &interrupt).await;
     node.shutdown().await;
+    if let Some(kept) = kept {
+        // Nobody waits long for a disk that hangs.
+        let _ = interrupt.unless_late(kept.written()).await;
+    }
     outcome
 }
 

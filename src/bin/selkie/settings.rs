@@ -94,6 +94,7 @@ impl Default for ChainTable {
 pub(crate) struct NodeTable {
     pub(crate) key: Option<PathBuf>,
     pub(crate) shared_key: bool,
+    address_book: Option<PathBuf>,
     pub(crate) web: Option<SocketAddr>,
     web_public: bool,
 }
@@ -171,6 +172,8 @@ pub(crate) struct Settings {
     pub(crate) key: Option<PathBuf>,
     /// See [`load_shared_identity`].
     pub(crate) shared_key: bool,
+    /// `None`: nobody chose.
+    pub(crate) address_book: Option<PathBuf>,
     pub(crate) web: Option<SocketAddr>,
     /// Whether others may reach that address.
     pub(crate) web_public: bool,
@@ -204,6 +207,7 @@ impl NodeArgs {
             chain: self.chain.or(from_file),
             key: self.key.or(node.key),
             shared_key: self.shared_key || node.shared_key,
+            address_book: node.address_book,
             web: node.web,
             web_public: node.web_public,
         })

@@ -30,7 +30,7 @@ impl Task {
         };
         let now = platform::now();
         self.shared.peers().connected(connection, info, now);
-        self.discovery.connected(id, connection, now);
+        self.discovery.connected(id, connection, endpoint, now);
     }
 
     pub(super) fn on_disconnected(
@@ -56,16 +56,16 @@ impl Task {
                 Action::Ready(info) => {
                     let peer = info.peer_id;
                     self.admit_to_gossip(peer, &info);
-                    self.shared.emit(NetworkEvent::PeerConnected(info));
+                    self.shared.emit(NetworkEvent::PeerConnected(info.clone()));
                     // Last, so that whoever waited for the peer finds it among the connected ones.
-                    self.discovery.ready(&peer, platform::now());
+                    self.discovery.ready(&info, platform::now());
                 }
                 Action::Refused {
                     peer: peer_id,
                     address,
                     reason,
                 } => {
-                    self.discovery.refused(&peer_id, &reason);
+                    self.discovery.refused(&peer_id, &reason, platform::now());
                     self.shared.emit(NetworkEvent::PeerRefused {
                         peer_id,
                         address,

@@ -62,6 +62,8 @@ impl Task {
             let behaviour = self.swarm.behaviour_mut();
             let learnt = behaviour.gate.learnt(&id, &id, &info.listen_addrs);
             behaviour.routing.told(id, &learnt);
+            let source = behaviour.gate.network(&id);
+            self.discovery.says(source, id, &learnt, platform::now());
         }
         let agent = Quoted(&info.agent_version).to_string();
         self.shared.peers().identified(&id, &agent);

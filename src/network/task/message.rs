@@ -154,6 +154,8 @@ impl Task {
                         told.addresses = gate.learnt(&peer, &told.peer_id, &told.addresses);
                     }
                     peers.retain(|told| !told.addresses.is_empty());
+                    let source = gate.network(&peer);
+                    self.discovery.named(&mut self.swarm, source, &peers, now);
                     self.shared.emit(NetworkEvent::PeersDiscovered(peers));
                     Answer::Received
                 }

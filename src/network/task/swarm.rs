@@ -146,8 +146,9 @@ impl Task {
                 for peer in &mut peers {
                     peer.addresses = gate.learnt(&teller, &peer.peer_id, &peer.addresses);
                 }
+                let source = gate.network(&teller);
                 self.discovery
-                    .named(&mut self.swarm, &peers, platform::now());
+                    .named(&mut self.swarm, source, &peers, platform::now());
             }
             BehaviourEvent::Routing(RoutingEvent::Meets(peer)) => {
                 self.discovery.meets(&mut self.swarm, peer, platform::now());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libp2p::{Multiaddr, PeerId};
 
-use super::{ADDRESSES, Due, PAUSE, REFUSED, Teller};
+use super::{ADDRESSES, Due, PAUSE, Teller};
 use crate::platform::Instant;
 
 #[derive(Debug)]
@@ -30,13 +30,9 @@ pub(super) enum State {
 }
 
 impl Target {
-    /// What a stranger named is no order to dial it again and again.
     pub(super) fn failed(&mut self, now: Instant) {
         (self.state, self.tried) = (State::Due(now + self.pause), true);
-        self.pause = match self.teller {
-            Teller::Stranger => REFUSED,
-            _ => (self.pause * 2).min(PAUSE.1),
-        };
+        self.pause = (self.pause * 2).min(PAUSE.1);
     }
 
     pub(super) fn is_at(&mut self, teller: Teller, address: Multiaddr) {
@@ -69,23 +65,14 @@ impl Target {
         self.addresses.push((teller, address));
     }
 
-    pub(super) fn first_pause(teller: Teller) -> Duration {
-        match teller {
-            Teller::Stranger => REFUSED,
-            _ => PAUSE.0,
-        }
-    }
-
     pub(super) fn may_be_forgotten(&self) -> bool {
         self.teller != Teller::User && self.state != State::Connected
     }
 
     pub(super) fn due(&self, peer: PeerId) -> Due {
         let addresses = self.addresses.iter();
-        let vouched = addresses.clone().filter(|(of, _)| *of != Teller::Stranger);
         Due {
             peer,
-            vouched: vouched.map(|(_, address)| address.clone()).collect(),
             addresses: addresses.map(|(_, address)| address.clone()).collect(),
         }
     }

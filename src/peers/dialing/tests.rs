@@ -10,7 +10,7 @@ fn address(port: u16) -> Multiaddr {
 }
 
 const ALL: usize = usize::MAX;
-const ANY: Teller = Teller::Stranger;
+const ANY: Teller = Teller::LocalNetwork;
 
 fn second(now: Instant, seconds: u64) -> Instant {
     now + Duration::from_secs(seconds)
@@ -22,7 +22,7 @@ fn each_node_has_an_order_of_its_own() {
     let order = |seed| {
         let mut dialing = Dialing::new(PeerId::random(), &[seed; 16]);
         for peer in peers {
-            dialing.told(Teller::Stranger, peer, address(1), now);
+            dialing.told(Teller::LocalNetwork, peer, address(1), now);
         }
         let due = dialing.due(ALL, ANY, second(now, 60));
         due.into_iter().map(|due| due.peer).collect::<Vec<_>>()
@@ -62,7 +62,6 @@ fn several_entries_of_one_peer_are_one_dial_of_all_addresses() {
     let due = Due {
         peer: seed,
         addresses: vec![address(1), address(2)],
-        vouched: vec![address(1), address(2)],
     };
     assert_eq!(dialing.due(ALL, ANY, now), [due]);
     assert!(
@@ -170,45 +169,16 @@ fn neighbours_are_bounded() {
 #[test]
 fn so_many_are_dialled_as_are_wanted_the_users_first() {
     let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
-    let (named, seed) = (PeerId::random(), PeerId::random());
+    let seed = PeerId::random();
     for _ in 0..20 {
-        dialing.told(Teller::Stranger, PeerId::random(), address(1), now);
+        dialing.told(Teller::LocalNetwork, PeerId::random(), address(1), now);
     }
-    dialing.told(Teller::Stranger, named, address(1), now);
     dialing.told(Teller::User, seed, address(1), now);
     let due = dialing.due(3, ANY, now);
     assert_eq!((due.len(), dialing.dialling()), (3, 3));
     assert_eq!(due.first().map(|due| due.peer), Some(seed));
     assert!(dialing.due(0, ANY, now).is_empty());
-    assert_eq!(dialing.due(ALL, ANY, now).len(), 19);
-    // In vain: what a stranger named is left alone, however often it is named.
-    dialing.failed(&named, now);
-    dialing.told(Teller::Stranger, named, address(1), second(now, 59));
-    assert!(dialing.due(ALL, ANY, second(now, 59)).is_empty());
-    assert_eq!(dialing.due(ALL, ANY, second(now, 60)).len(), 1);
-}
-
-#[test]
-fn of_those_that_strangers_named_the_tried_ones_give_way() {
-    let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
-    for _ in 0..FOUND * 2 {
-        dialing.told(Teller::Stranger, PeerId::random(), address(1), now);
-    }
-    assert_eq!(dialing.targets.len(), FOUND);
-    for due in dialing.due(1, ANY, now) {
-        dialing.connected(&due.peer);
-        dialing.refused(&due.peer);
-        dialing.gone(&due.peer, now);
-    }
-    let new = PeerId::random();
-    dialing.told(Teller::Stranger, new, address(1), second(now, 59));
-    assert!(
-        !dialing.targets.contains_key(&new),
-        "its refusal is kept in mind"
-    );
-    dialing.told(Teller::Stranger, new, address(1), second(now, 60));
-    assert!(dialing.targets.contains_key(&new));
-    assert_eq!(dialing.targets.len(), FOUND);
+    assert_eq!(dialing.due(ALL, ANY, now).len(), 18);
 }
 
 #[test]
@@ -216,9 +186,7 @@ fn who_was_let_go_is_not_dialled_because_others_name_it() {
     let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
     let peer = PeerId::random();
     dialing.dismissed(&peer);
-    for teller in [Teller::Stranger, Teller::LocalNetwork] {
-        dialing.told(teller, peer, address(1), now);
-    }
+    dialing.told(Teller::LocalNetwork, peer, address(1), now);
     assert!(dialing.due(ALL, ANY, now).is_empty());
     dialing.wanted(&peer, now);
     assert_eq!(dialing.due(ALL, ANY, now).len(), 1);
@@ -227,12 +195,11 @@ fn who_was_let_go_is_not_dialled_because_others_name_it() {
 #[test]
 fn many_that_do_not_answer_keep_nobody_out() {
     let (mut dialing, begin) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
-    let [neighbour, named] = [(); 2].map(|()| PeerId::random());
+    let neighbour = PeerId::random();
     for _ in 0..100 {
         dialing.told(Teller::User, PeerId::random(), address(1), begin);
     }
     dialing.told(Teller::LocalNetwork, neighbour, address(1), begin);
-    dialing.told(Teller::Stranger, named, address(1), begin);
     // Each dial hangs for ten seconds.
     let (mut hanging, mut dialled) = (Vec::new(), Vec::new());
     for seconds in 0..300 {
@@ -249,60 +216,44 @@ fn many_that_do_not_answer_keep_nobody_out() {
             dialled.push(due.peer);
         }
     }
-    assert!(dialled.contains(&neighbour) && dialled.contains(&named));
+    assert!(dialled.contains(&neighbour));
 }
 
 #[test]
-fn who_names_a_peer_first_does_not_say_where_it_is() {
+fn a_neighbours_word_takes_no_place_of_the_users() {
     let (mut dialing, now) = (Dialing::new(PeerId::random(), &[7; 16]), platform::now());
-    let [named, seed] = [(); 2].map(|()| PeerId::random());
+    let seed = PeerId::random();
     dialing.told(Teller::User, seed, address(1), now);
     for port in 100..120 {
-        dialing.told(Teller::Stranger, named, address(port), now);
-        dialing.told(Teller::Stranger, seed, address(port), now);
+        dialing.told(Teller::LocalNetwork, seed, address(port), now);
     }
-    dialing.told(Teller::Stranger, named, address(2), now);
-    dialing.told(Teller::LocalNetwork, named, address(3), now);
     let due = dialing.due(ALL, ANY, now);
-    let of = |peer| due.iter().find(|due| due.peer == peer).expect("it is due");
-    assert_eq!(of(named).addresses.len(), ADDRESSES);
-    assert!(of(named).addresses.ends_with(&[address(2), address(3)]));
-    assert_eq!(of(named).vouched, [address(3)]);
+    let addresses = &due.first().expect("it is due").addresses;
     assert_eq!(
-        (of(seed).addresses.len(), &of(seed).vouched),
-        (17, &vec![address(1)])
+        (addresses.len(), addresses.first()),
+        (17, Some(&address(1)))
     );
-    // A stranger takes no place of a neighbour's.
-    for port in 200..220 {
-        dialing.told(Teller::LocalNetwork, named, address(port), now);
-    }
-    dialing.told(Teller::Stranger, named, address(300), now);
-    dialing.failed(&named, now);
-    let due = dialing.due(ALL, ANY, second(now, 100));
-    assert!(
-        due.iter()
-            .all(|due| due.addresses.last() == Some(&address(219)) || due.peer != named)
-    );
+    assert_eq!(addresses.last(), Some(&address(119)));
 }
 
 #[test]
 fn the_index_says_what_the_targets_are() {
     let now = platform::now();
     let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
-    let step = (0_usize..9, 0..peers.len(), 0_u64..400);
+    let step = (0_usize..8, 0..peers.len(), 0_u64..400);
     proptest!(|(steps in vec(step, 0..200))| {
         let (mut dialing, mut at) = (Dialing::new(PeerId::random(), &[7; 16]), now);
         for (what, who, later) in steps {
             at = second(at, later % 100);
             let peer = &peers[who];
-            let tellers = [Teller::User, Teller::LocalNetwork, Teller::Stranger];
+            let tellers = [Teller::User, Teller::LocalNetwork];
             match what {
-                0..3 => dialing.told(tellers[what], *peer, address(1), at),
-                3 => drop(dialing.due(2, ANY, at)),
-                4 => dialing.connected(peer),
-                5 => dialing.gone(peer, at),
-                6 => dialing.failed(peer, at),
-                7 => dialing.dismissed(peer),
+                0..2 => dialing.told(tellers[what], *peer, address(1), at),
+                2 => drop(dialing.due(2, ANY, at)),
+                3 => dialing.connected(peer),
+                4 => dialing.gone(peer, at),
+                5 => dialing.failed(peer, at),
+                6 => dialing.dismissed(peer),
                 _ => dialing.wanted(peer, at),
             }
             let mut index = Index::new(dialing.index.order.clone());

@@ -1,0 +1,83 @@
+//! Whom a node remembers, and whom it keeps out.
+
+use std::{sync::Arc, time::Duration};
+
+use libp2p::PeerId;
+
+use super::P2PNetworkManager;
+use crate::{
+    error::NetworkError,
+    network::shared::{Command, seed},
+    peers::{AddressBook, Ban, KnownPeer},
+    platform, transport,
+};
+
+impl P2PNetworkManager {
+    /// The peers in the address book, at most 5,000, in the order of their ids: those that others told of, and those that
+    /// this node has dialled with success.
+    pub fn known_peers(&self) -> Vec<KnownPeer> {
+        self.shared.book().peers().collect()
+    }
+
+    /// The address book and the bans as bytes, at most 2 MiB, to be kept until the next start; also after the node has ended. Natively
+    /// [`crate::storage::keep_address_book`] does it; a page puts them where it keeps the identity.
+    pub fn save_address_book(&self) -> Vec<u8> {
+        self.shared.saved_book()
+    }
+
+    /// Begins with what [`Self::save_address_book`] gave: peers are dialled from it when fewer than
+    /// `protocol.kademlia_config.wanted_peers` were dialled with success, first two of those that were connected then.
+    ///
+    /// # Errors
+    /// [`NetworkError::Argument`] says why the bytes are no address book, and the node has an empty one;
+    /// [`NetworkError::AlreadyStarted`].
+    pub fn load_address_book(&self, bytes: &[u8]) -> Result<(), NetworkError> {
+        if self.idle().is_none() {
+            return Err(NetworkError::AlreadyStarted);
+        }
+        let (own, now) = (self.local_peer_id, platform::now());
+        let (date, seed) = (platform::date(), seed()?);
+        let loaded = AddressBook::load(bytes, own, transport::dials, seed, now, date);
+        let (book, bans) = loaded.map_err(|error| {
+            let size = format!("{} bytes", bytes.len());
+            NetworkError::argument("address book", size, error.to_string())
+        })?;
+        *self.shared.book() = book;
+        let mut peers = self.shared.peers();
+        for (peer, left) in bans {
+            peers.ban(peer, Some(left), now);
+        }
+        Ok(())
+    }
+
+    /// Who is kept out now: by `security.blacklist_config`, for misdeeds, or by [`Self::ban`].
+    pub fn bans(&self) -> Vec<Ban> {
+        let (now, date) = (platform::now(), platform::date());
+        self.shared.peers().bans().all(now, date)
+    }
+
+    /// Lets a peer go and keeps it out, for so long or for `security.blacklist_config.ban_duration`; ten years at most. A ban that there is
+    /// gets the new end. It is part of [`Self::save_address_book`].
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`].
+    pub async fn ban(&self, peer: PeerId, duration: Option<Duration>) -> Result<(), NetworkError> {
+        self.ask(|reply| Command::Ban {
+            peer,
+            duration,
+            reply,
+        })
+        .await
+    }
+
+    /// Lets a peer in again. False where it was not banned for a while: one that `security.blacklist_config.peers` names stays out.
+    pub fn unban(&self, peer: &PeerId) -> bool {
+        self.shared.peers().unban(peer)
+    }
+
+    /// Gives what [`Self::save_address_book`] does, and is no handle: it does not keep the node running.
+    pub fn address_book_saver(&self) -> impl Fn() -> Vec<u8> + Send + Sync + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.saved_book()
+    }
+}

@@ -1,0 +1,117 @@
+//! The address book in a file, mode 0600: read before the start, written every [`SAVE`] and at the end, off the network's task.
+//!
+//! A file that is torn, damaged, too large or of another version costs the book, never the start ([`Opened::Lost`]); it is
+//! replaced when the book is first written. Each writing is a whole new file in the old one's place.
+
+use std::{
+    fs,
+    io::{ErrorKind, Read},
+    path::{Path, PathBuf},
+    pin::pin,
+    time::Duration,
+};
+
+use futures::future::{Either, select};
+use tokio::sync::oneshot;
+
+use super::file;
+use crate::{
+    error::NetworkError,
+    network::{NetworkEvent, P2PNetworkManager, mpsc},
+    peers::MAX_BOOK_BYTES,
+    platform::{self, Delay},
+};
+
+/// How often the book is written.
+const SAVE: Duration = Duration::from_secs(300);
+
+/// What was found at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Opened {
+    /// There was no file.
+    New,
+    /// The book of the last run.
+    Loaded,
+    /// Nothing that could be read: the node begins with an empty book.
+    Lost {
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// A node's address book that is kept in a file.
+#[derive(Debug)]
+pub struct KeptAddressBook {
+    /// What was found at the start.
+    pub opened: Opened,
+    written: oneshot::Receiver<()>,
+}
+
+impl KeptAddressBook {
+    /// Waits until the node has ended and the book is written. Who does not wait may end the process before it is.
+    pub async fn written(self) {
+        let _ = self.written.await;
+    }
+}
+
+/// Reads a node's address book and bans from a file, before [`P2PNetworkManager::start`], and writes them there every five minutes and at the
+/// node's end. Called within a tokio runtime. What can't be written is told in the log, and tried again.
+///
+/// # Errors
+/// [`NetworkError::AlreadyStarted`].
+pub fn keep_address_book(
+    node: &P2PNetworkManager,
+    path: &Path,
+) -> Result<KeptAddressBook, NetworkError> {
+    let loaded = match read(path) {
+        Ok(None) => Ok(Opened::New),
+        Ok(Some(bytes)) => match node.load_address_book(&bytes) {
+            Ok(()) => Ok(Opened::Loaded),
+            Err(NetworkError::Argument(error)) => Err(error.problem),
+            Err(error) => return Err(error),
+        },
+        Err(error) => Err(error.to_string()),
+    };
+    let opened = loaded.unwrap_or_else(|reason| Opened::Lost { reason });
+    if let Opened::Lost { reason } = &opened {
+        tracing::warn!(path = %path.display(), %reason, "the address book is lost; a new one begins");
+    }
+    let events = node
+        .subscribe(|event| matches!(event, NetworkEvent::Stopped | NetworkEvent::Crashed { .. }));
+    let (ended, written) = oneshot::channel();
+    let keeping = keep(node.address_book_saver(), events, path.to_owned());
+    platform::spawn(async move {
+        keeping.await;
+        let _ = ended.send(());
+    });
+    Ok(KeptAddressBook { opened, written })
+}
+
+/// The file's bytes, and one more than a book has where there are more; `None` where it is absent.
+fn read(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_BOOK_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}
+
+/// Writes the book until the node ends, and then once more.
+async fn keep(save: impl Fn() -> Vec<u8>, mut events: mpsc::Receiver<NetworkEvent>, path: PathBuf) {
+    loop {
+        let ended = pin!(events.recv());
+        let is_over = matches!(select(ended, Delay::new(SAVE)).await, Either::Left(_));
+        let (bytes, to) = (save(), path.clone());
+        let written = platform::offload(move || file::replace(&to, &bytes)).await;
+        if let Some(Err(error)) = written {
+            tracing::warn!(path = %path.display(), %error, "the address book can't be written");
+        }
+        if is_over {
+            return;
+        }
+    }
+}

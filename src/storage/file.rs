@@ -1,0 +1,53 @@
+//! Files that are whole or not there: written beside, on the disk, and then put into place.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use super::folder;
+use crate::platform;
+
+/// A name beside a file's that nobody else has: in a container all processes have the same number, also after a crash that left a file there.
+pub(super) fn beside(path: &Path) -> std::io::Result<PathBuf> {
+    let mut word = [0; 8];
+    platform::random(&mut word)?;
+    Ok(path.with_extension(format!("new-{}", hex::encode(word))))
+}
+
+/// Puts a file in the place of another, so that there is always a whole one.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let folder = folder::of(path);
+    fs::create_dir_all(folder)?;
+    let temporary = beside(path)?;
+    write_new(&temporary, bytes)?;
+    fs::rename(&temporary, path).inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })?;
+    folder::sync(folder)
+}
+
+/// Writes a file that is not there yet; what can't be written whole is taken away again.
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = private_file().open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    written.inspect_err(|_| {
+        let _ = fs::remove_file(path);
+    })
+}
+
+#[cfg(unix)]
+fn private_file() -> OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    options
+}
+
+#[cfg(not(unix))]
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    options
+}

@@ -1,0 +1,159 @@
+//! What a node knows of others over a restart, and whom it keeps out.
+
+use std::{path::Path, time::Duration};
+
+use selkie::{
+    Config, Keypair, NetworkEvent, NetworkMessage, P2PNetworkManager, PeerInfo,
+    storage::{KeptAddressBook, Opened, keep_address_book},
+};
+
+use crate::support::*;
+
+/// A node that keeps its address book in a file.
+async fn keeping(path: &Path) -> (Node, KeptAddressBook) {
+    let keypair = Keypair::generate_ed25519();
+    let manager = P2PNetworkManager::with(listening(TCP), keypair, selkie::chain::Opaque).await;
+    let manager = manager.expect("the configuration is right");
+    let kept = keep_address_book(&manager, path).expect("it has not started");
+    (Node::started(manager).await, kept)
+}
+
+#[tokio::test]
+async fn a_node_that_restarts_finds_its_peers_without_a_bootstrap_peer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("deep/peers.book");
+    let seed = Node::start(listening(TCP)).await;
+    // It waits to be dialled: who dialled us has proved nothing, and near addresses that nobody proved are not dialled again.
+    let mut config = listening(TCP);
+    config.protocol.kademlia_config.wanted_peers = 0;
+    let mut other = Node::start(config).await;
+    soon("the dial", other.dial(seed.address()))
+        .await
+        .expect("it is up");
+    let (mut first, kept) = keeping(&path).await;
+    assert_eq!(kept.opened, Opened::New);
+    soon("the dial", first.dial(seed.address()))
+        .await
+        .expect("it is up");
+    // The seed names the other, which is dialled.
+    first.connected(other.id()).await;
+    other.connected(first.id()).await;
+    soon("the end", first.shutdown()).await;
+    soon("the last writing", kept.written()).await;
+    soon("the end", seed.shutdown()).await;
+    let (mut again, kept) = keeping(&path).await;
+    assert_eq!(kept.opened, Opened::Loaded);
+    again.connected(other.id()).await;
+}
+
+#[tokio::test]
+async fn what_is_no_book_costs_the_book_and_not_the_start() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("peers.book");
+    let (node, kept) = keeping(&path).await;
+    soon("the end", node.shutdown()).await;
+    soon("the last writing", kept.written()).await;
+    let whole = std::fs::read(&path).expect("it was written");
+    let mut damaged = whole.clone();
+    *damaged.last_mut().expect("it is not empty") ^= 1;
+    let rows: [(&[u8], &str); 4] = [
+        (b"", "empty"),
+        (&whole[..whole.len() - 1], "only a part"),
+        (&damaged, "damaged"),
+        (b"something else", "no address book"),
+    ];
+    for (bytes, why) in rows {
+        std::fs::write(&path, bytes).expect("it can be written");
+        loses(&path, why).await;
+    }
+    let file = std::fs::File::create(&path).expect("it can be written");
+    // A hole: a gigabyte that takes no room.
+    file.set_len(1 << 30).expect("it can be large");
+    loses(&path, "larger than").await;
+    std::fs::remove_file(&path).expect("it was replaced");
+    std::fs::create_dir(&path).expect("a folder in its place");
+    let (node, kept) = keeping(&path).await;
+    assert!(matches!(kept.opened, Opened::Lost { .. }));
+    soon("the end", node.shutdown()).await;
+    soon("the last try", kept.written()).await;
+}
+
+/// A start with such a file: it is replaced.
+async fn loses(path: &Path, why: &str) {
+    let (node, kept) = keeping(path).await;
+    match &kept.opened {
+        Opened::Lost { reason } => assert!(reason.contains(why), "{reason}"),
+        other => panic!("{why}: {other:?}"),
+    }
+    soon("the end", node.shutdown()).await;
+    soon("the last writing", kept.written()).await;
+    let (_, kept) = keeping(path).await;
+    assert_eq!(kept.opened, Opened::Loaded, "{why}");
+}
+
+#[tokio::test]
+async fn a_ban_by_the_user_outlives_a_restart_and_can_be_lifted() {
+    let (mut node, mut peer) = (
+        Node::start(listening(TCP)).await,
+        Node::start(listening(TCP)).await,
+    );
+    connect(&mut peer, &mut node).await;
+    let hour = Duration::from_secs(3600);
+    soon("the ban", node.ban(peer.id(), Some(hour)))
+        .await
+        .expect("it runs");
+    let reason = node.disconnected(peer.id()).await;
+    assert!(reason.contains("banned by this node's user"), "{reason}");
+    soon("the end", node.shutdown()).await;
+    let again = P2PNetworkManager::new(listening(TCP)).await;
+    let again = again.expect("the configuration is right");
+    again
+        .load_address_book(&node.save_address_book())
+        .expect("a book");
+    let again = Node::started(again).await;
+    let [ban] = again.bans()[..] else {
+        panic!("one ban")
+    };
+    assert!(ban.peer_id == peer.id() && ban.until.is_some());
+    peer.disconnected(node.id()).await;
+    soon("the dial", peer.dial(again.address()))
+        .await
+        .expect_err("it is banned");
+    assert!(again.unban(&peer.id()) && !again.unban(&peer.id()));
+    soon("the dial", peer.dial(again.address()))
+        .await
+        .expect("it is let in again");
+    let late = again.load_address_book(&again.save_address_book());
+    assert_eq!(late.expect_err("too late").code(), "already-started");
+}
+
+#[tokio::test]
+async fn whom_an_exchange_names_is_dialled_where_peers_are_wanted() {
+    let mut loner = Config::default();
+    loner.protocol.kademlia_config.wanted_peers = 0;
+    let mut node = Node::start(listening(TCP)).await;
+    let named = Node::start(listening(TCP)).await;
+    let teller = Node::start(loner).await;
+    soon("the dial", teller.dial(node.address()))
+        .await
+        .expect("it is up");
+    let info = PeerInfo {
+        addresses: vec![named.address()],
+        ..PeerInfo::new(named.id())
+    };
+    let exchange = NetworkMessage::PeerExchange(vec![info]);
+    soon("the exchange", teller.send_message(node.id(), exchange))
+        .await
+        .expect("it is taken");
+    node.connected(named.id()).await;
+    let known = node.known_peers();
+    assert!(known.iter().any(|peer| peer.peer_id == named.id()));
+    assert!(
+        known.iter().all(|peer| peer.peer_id != teller.id()),
+        "it listens nowhere"
+    );
+    node.event("its discovery", |event| {
+        matches!(event, NetworkEvent::PeersDiscovered(_)).then_some(())
+    })
+    .await;
+}
