@@ -169,3 +169,32 @@ impl Link {
         (!self.asked.is_empty()).then(|| self.progress + patience)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn a_chunk_that_comes_slowly_is_waited_for_and_one_that_drips_is_not() {
+        let (start, patience) = (crate::platform::now(), Duration::from_millis(500));
+        let mut link = Link::new(true, true, start);
+        link.ask(3, start);
+        let step = patience / 5;
+        // Of 32 KiB in twice the patience.
+        let at = |number: u32| start + step * number;
+        for number in 1..10 {
+            let here = 3000 * usize::try_from(number).expect("small");
+            link.comes((here, 32 << 10), patience, at(number));
+            assert_eq!(link.stalls_at(patience), Some(at(number) + patience));
+        }
+        assert!(link.delivers(3, at(10)));
+        link.ask(4, at(10));
+        for number in 11..100 {
+            let here = usize::try_from(number).expect("small");
+            link.comes((here, 32 << 10), patience, at(number));
+        }
+        let last = at(11) + patience * MOST_TIMES;
+        assert_eq!(link.stalls_at(patience), Some(last + patience));
+    }
+}
