@@ -58,6 +58,9 @@ describe('a plain page with modules', () => {
 
   test('runs a node itself', () => opens('esm/index.html'))
   test('runs a node in a worker', () => opens('esm/index.html?run=worker'))
+  for (const run of ['page', 'worker']) {
+    test(`judges by a module of its own (${run})`, () => judges(`esm/index.html?chain&run=${run}`))
+  }
 
   test('is told how much has arrived', async () => {
     const page = await open('esm/index.html')
@@ -114,6 +117,7 @@ describe('Vite', () => {
 
   test('builds a page that runs a node', () => opens('vite/dist/index.html'))
   test('builds a worker that runs a node', () => opens('vite/dist/index.html?run=worker'))
+  test('passes a chain on to the worker', () => judges('vite/dist/index.html?chain&run=worker'))
 })
 
 describe('webpack', () => {
@@ -124,6 +128,7 @@ describe('webpack', () => {
 
   test('builds a page that runs a node', () => opens('webpack/index.html'))
   test('builds a worker that runs a node', () => opens('webpack/index.html?run=worker'))
+  test('passes a chain on to the worker', () => judges('webpack/index.html?chain&run=worker'))
 })
 
 describe('esbuild', () => {
@@ -173,7 +178,7 @@ async function isInstalled(folder) {
 async function install(name) {
   const folder = join(work, name)
   await cp(join(FIXTURES, name), folder, { recursive: true })
-  await cp(join(FIXTURES, 'show.js'), join(folder, 'show.js'))
+  for (const file of ['show.js', 'chain.js']) await cp(join(FIXTURES, file), join(folder, file))
   await execute('npm', ['install', '--offline', '--no-save', tarball], { cwd: folder })
 }
 
@@ -194,6 +199,17 @@ async function open(address) {
     throw new Error(`${address} did not start: ${errors.join('; ')}`, { cause })
   }
   return page
+}
+
+/** A node there asks the application of `chain.js`. */
+async function judges(address) {
+  const page = await open(address)
+  const submit = (text) =>
+    page.evaluate(`node.transactions.submit(new TextEncoder().encode('${text}'))
+      .catch(({ code }) => code)`)
+  assert.match(await page.title(), /^node /)
+  assert.deepEqual([await submit('steal 5'), await submit('pay 5')], ['rejected', 'no-peers'])
+  await page.close()
 }
 
 async function opens(address) {

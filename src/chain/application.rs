@@ -21,6 +21,8 @@ use super::{
 /// Each of these calls, [`Application::deliver`] among them, has one of those few places until it returns. So none of them may wait
 /// for this node: what it submits or broadcasts needs such a place too, and would wait for ever. Spawn it.
 ///
+/// One that panics has said nothing: the item is ignored, nobody pays, and [`crate::NetworkEvent::ApplicationFailed`] tells of it.
+///
 /// Every method has the default of a chain that accepts well-formed (non-empty) items.
 pub trait Application: Send + Sync + 'static {
     /// Identifies and checks a transaction. Default: [`crate::chain::Opaque`]'s answer.
