@@ -11,7 +11,9 @@ use libp2p::{
 };
 
 use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise};
-use crate::{config::Config, error::NetworkError, platform::simulated::host};
+use crate::{
+    config::Config, error::NetworkError, peers::transport_name, platform::simulated::host,
+};
 
 /// There is no local network.
 pub type LocalDiscovery = dummy::Behaviour;
@@ -32,9 +34,9 @@ pub fn found(event: Infallible) -> (Found, Found) {
 /// Whether peers may tell names: nodes tell each other IP addresses.
 pub const TAKES_NAMES: bool = false;
 
-/// All that there are.
-pub fn dials(_: &Multiaddr) -> bool {
-    true
+/// All that a transport can have.
+pub fn dials(address: &Multiaddr) -> bool {
+    transport_name(address) != "unknown"
 }
 
 /// The simulator's addresses have the form of TCP's.

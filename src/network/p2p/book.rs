@@ -20,7 +20,7 @@ impl P2PNetworkManager {
     }
 
     /// The address book and the bans as bytes, at most 2 MiB, to be kept until the next start; also after the node has ended. Natively
-    /// [`crate::storage::keep_address_book`] does it; a page puts them where it keeps the identity.
+    /// `storage::keep_address_book` does it; a page puts them where it keeps the identity.
     pub fn save_address_book(&self) -> Vec<u8> {
         self.shared.saved_book()
     }
