@@ -75,6 +75,9 @@ fn error_reason(error: &(dyn std::error::Error + 'static)) -> String {
     // The DNS transport hides the others' plain answer in a sentence of its own.
     if text.contains("Unsupported resolved address") {
         "no transport here can dial such an address".to_owned()
+    } else if text.contains("refused to accept") {
+        // QUIC's way to turn a newcomer away.
+        "it takes no more newcomers at the moment; try again later".to_owned()
     } else if text.contains("refused") {
         "nobody listens there (connection refused)".to_owned()
     } else if text.to_ascii_lowercase().contains("timeout") || text.contains("timed out") {

@@ -1,7 +1,7 @@
 //! Those that share places which they have not earned yet, by where they come from: who of them gives way.
 //!
 //! Names are free before a peer has proved or said something, addresses are not. So the first of the most crowded address gives way: an
-//! address can only ever crowd itself out, and who comes from another finds a place. Who is the first of an address, the keys say: their
+//! address can only ever crowd itself out, and who comes from another finds a place. (`handshakes.rs` says what of an address that is only claimed.) Who is the first of an address, the keys say: their
 //! order is the order of going.
 //!
 //! Bounds: those of the owner. Each step costs a few look-ups, however many there are.

@@ -3,14 +3,20 @@
 //! Until then only the address is known, so places are shared out by address ([`Crowds`]): 300 silent sockets of one host must not keep
 //! others out (ProvableHQ/snarkOS#3311, status-im/nim-eth#111). When all places are taken, the handshake of the most crowded
 //! address on which nothing has come for longest gives way to a newcomer from a less crowded one; so an address can only ever crowd
-//! itself out. A newcomer from an address that is itself the most crowded replaces that one's, if nothing has come for
+//! itself out.
+//!
+//! That is worth something only where who comes is at that address: TCP's handshake shows it, and QUIC's Retry, before either has a place here
+//! (`transport/quic/listener.rs`). WebRTC's first packet may name anybody's address. So those over WebRTC are the first of their address to give way, and
+//! to whoever comes there by another transport they do so at once; packets from forged addresses keep out who comes by WebRTC, and nobody else.
+//!
+//! A newcomer from an address that is itself the most crowded replaces that one's, if nothing has come for
 //! [`Handshakes::SILENCE`], or if it is older than [`Handshakes::GRACE`]: an honest dialler speaks at once and is done sooner, so silent
 //! sockets give way as fast as they come again, and a burst of honest nodes behind one address don't push each other out. Whoever
-//! commands as many addresses as there are places can still wear newcomers out, at the price of a connection each, or over UDP of a packet
-//! from a forged one, if it fills all places anew within a round trip.
+//! commands as many addresses as there are places can still wear newcomers out, at the price of a connection each, if it fills all places anew
+//! within a round trip.
 //!
-//! How fast handshakes come from an address has no limit. Over UDP its packets are easily forged, so such a limit would let anybody
-//! keep anybody out; and it would bound what is computed only for who has few addresses. Turns bound what that holds up (`transport/door.rs`).
+//! How fast handshakes come from an address has no limit: it would bound what is computed only for who has few addresses. Turns bound what that
+//! holds up (`transport/door.rs`).
 //!
 //! A state machine without I/O: `T` is what ends a handshake; the driver is `transport/door.rs`. Bounds: the limit in all, of which
 //! one address may have some. A newcomer costs the same however many there are.
@@ -38,9 +44,11 @@ pub struct Handshakes<T> {
     most_per_address: usize,
     next: u64,
     open: HashMap<HandshakeId, Handshake<T>>,
-    /// The longest silent first.
-    crowds: Crowds<(Instant, HandshakeId)>,
+    crowds: Crowds<Key>,
 }
+
+/// Those whose address may be forged first, and then the longest silent.
+type Key = (bool, Instant, HandshakeId);
 
 #[derive(Debug)]
 struct Handshake<T> {
@@ -50,7 +58,21 @@ struct Handshake<T> {
     silent_since: Instant,
     /// Over UDP the steps of a handshake are not seen here.
     shows_steps: bool,
+    is_located: bool,
     end: T,
+}
+
+impl<T> Handshake<T> {
+    fn key(&self, id: HandshakeId) -> Key {
+        (self.is_located, self.silent_since, id)
+    }
+}
+
+/// Whether who comes has shown that it is at its address.
+fn is_located(remote: &Multiaddr) -> bool {
+    !remote
+        .iter()
+        .any(|part| matches!(part, Protocol::WebRTCDirect))
 }
 
 impl<T> Handshakes<T> {
@@ -90,8 +112,8 @@ impl<T> Handshakes<T> {
         end: T,
         now: Instant,
     ) -> Result<(HandshakeId, Option<T>), Crowded> {
-        let group = AddressGroup::of(remote);
-        let ended = match self.who_gives_way(group, now)? {
+        let (group, is_located) = (AddressGroup::of(remote), is_located(remote));
+        let ended = match self.who_gives_way(group, is_located, now)? {
             Some(id) => self.take(id),
             None => None,
         };
@@ -102,9 +124,10 @@ impl<T> Handshakes<T> {
             began: now,
             silent_since: now,
             shows_steps: remote.iter().any(|part| matches!(part, Protocol::Tcp(_))),
+            is_located,
             end,
         };
-        self.crowds.insert(group, (now, id));
+        self.crowds.insert(group, handshake.key(id));
         self.open.insert(id, handshake);
         Ok((id, ended))
     }
@@ -117,10 +140,9 @@ impl<T> Handshakes<T> {
         // After its grace nothing that comes of it counts.
         let latest = handshake.began + (Self::GRACE - Self::SILENCE);
         let silent_since = now.min(latest).max(handshake.silent_since);
-        let before = std::mem::replace(&mut handshake.silent_since, silent_since);
-        let group = handshake.group;
-        self.crowds.remove(group, &(before, id));
-        self.crowds.insert(group, (silent_since, id));
+        self.crowds.remove(handshake.group, &handshake.key(id));
+        handshake.silent_since = silent_since;
+        self.crowds.insert(handshake.group, handshake.key(id));
     }
 
     /// A handshake is over, or its connection is gone.
@@ -131,6 +153,7 @@ impl<T> Handshakes<T> {
     fn who_gives_way(
         &self,
         group: AddressGroup,
+        is_located: bool,
         now: Instant,
     ) -> Result<Option<HandshakeId>, Crowded> {
         let count = self.crowds.of(group);
@@ -138,13 +161,16 @@ impl<T> Handshakes<T> {
             if self.len() < self.most {
                 return Ok(None);
             }
-            if let Some((most, (_, first))) = self.crowds.first_of_most_crowded()
+            if let Some((most, (.., first))) = self.crowds.first_of_most_crowded()
                 && most > count
             {
                 return Ok(Some(first));
             }
         }
-        let (_, first) = self.crowds.first_of(group).ok_or(Crowded)?;
+        let (first_is_located, _, first) = self.crowds.first_of(group).ok_or(Crowded)?;
+        if is_located && !first_is_located {
+            return Ok(Some(first));
+        }
         let may_be_honest = self.open.get(&first).is_some_and(|handshake| {
             let (since, patience) = if handshake.shows_steps {
                 (handshake.silent_since, Self::SILENCE)
@@ -161,7 +187,7 @@ impl<T> Handshakes<T> {
 
     fn take(&mut self, id: HandshakeId) -> Option<T> {
         let taken = self.open.remove(&id)?;
-        self.crowds.remove(taken.group, &(taken.silent_since, id));
+        self.crowds.remove(taken.group, &taken.key(id));
         Some(taken.end)
     }
 }
@@ -276,10 +302,10 @@ mod tests {
         );
     }
 
-    /// A packet over UDP says where it comes from, and may lie.
+    /// WebRTC's first packet says where it comes from, and may lie.
     fn forged(number: u16) -> Multiaddr {
         let [high, low] = number.to_be_bytes();
-        format!("/ip4/5.6.{high}.{low}/udp/1/quic-v1")
+        format!("/ip4/5.6.{high}.{low}/udp/1/webrtc-direct")
             .parse()
             .expect("an address")
     }
@@ -292,20 +318,43 @@ mod tests {
             for remote in packets.by_ref().take(count) {
                 *now += Duration::from_micros(1400);
                 let (_, ended) = handshakes.enter(&remote, false, *now).expect("a newcomer");
-                assert_ne!(ended, Some(true), "it has only come");
+                assert_ne!(ended, Some(true), "others are forged");
             }
         };
         flood(&mut handshakes, &mut now, 600);
-        let (id, _) = handshakes.enter(&address(1), true, now).expect("a place");
-        flood(&mut handshakes, &mut now, 511);
-        handshakes.goes_on(id, now);
-        flood(&mut handshakes, &mut now, 510);
-        handshakes.leave(id);
-        assert_eq!(handshakes.len(), 511);
+        handshakes.enter(&address(1), true, now).expect("a place");
+        flood(&mut handshakes, &mut now, 2000);
+        assert_eq!(handshakes.len(), 512);
     }
 
     #[test]
-    fn forged_packets_lock_no_address_out_nor_do_handshakes_that_are_over() {
+    fn first_packets_that_name_an_address_lock_it_out_of_no_other_transport() {
+        let (mut handshakes, mut now) = (Handshakes::new(512, 256), platform::now());
+        let forged = "/ip4/1.2.3.1/udp/5/webrtc-direct"
+            .parse()
+            .expect("an address");
+        let quic: Multiaddr = "/ip4/1.2.3.1/udp/5/quic-v1".parse().expect("an address");
+        for _ in 0..256 {
+            handshakes.enter(&forged, false, now).expect("room");
+        }
+        for honest in [address(1), quic].into_iter().cycle().take(100) {
+            now += Duration::from_millis(1);
+            let (id, ended) = handshakes.enter(&honest, true, now).expect("it is there");
+            assert_eq!(ended, Some(false));
+            for _ in 0..3 {
+                // It is turned away, or another like it gives way.
+                let ended = handshakes
+                    .enter(&forged, false, now)
+                    .map(|(_, ended)| ended);
+                assert_ne!(ended, Ok(Some(true)));
+            }
+            handshakes.leave(id);
+            let _ = handshakes.enter(&forged, false, now);
+        }
+    }
+
+    #[test]
+    fn handshakes_that_are_over_lock_nobody_out() {
         let (mut handshakes, now) = (Handshakes::new(512, 256), platform::now());
         let quic: Multiaddr = "/ip4/1.2.3.1/udp/5/quic-v1".parse().expect("an address");
         for remote in [&quic, &address(1)].into_iter().cycle().take(1000) {

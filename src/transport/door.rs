@@ -9,7 +9,7 @@
 //!   half done; QUIC's connection; WebTransport's session. One limit thus covers them all.
 //! - **Handshakes take turns**: what one computes to prove and to check identities takes some tenths of a millisecond, and a crowd that comes
 //!   at once has as many tasks, among which votes would wait for their own. So one handshake at a time goes on, as far as it can without
-//!   waiting, and whatever else there is to do comes between two of them. (Over UDP most of it is computed where this door does not see it.)
+//!   waiting, and whatever else there is to do comes between two of them. (Over UDP what follows the first of it is computed where this door does not see it.)
 
 use std::{
     io,

@@ -108,7 +108,7 @@ pub fn build(
     let transports = if config.security.noise_config.is_closed() {
         streams
     } else {
-        or(unbound(keypair, config)?, streams)
+        or(unbound(keypair)?, streams)
     };
     let resolved = named(transports)?;
     let meter = meter.clone();
@@ -138,8 +138,9 @@ fn nameless<T: Transport + Unpin + Send>(inner: T) -> dns::tokio::Transport<T> {
 }
 
 /// The transports that bring an encryption of their own, which no prologue binds.
-fn unbound(keypair: &Keypair, config: &Config) -> Result<Boxed, NetworkError> {
-    let quic = libp2p::quic::tokio::Transport::new(quic::config(keypair, config))
+fn unbound(keypair: &Keypair) -> Result<Boxed, NetworkError> {
+    let quic = quic::Transport::new(keypair)
+        .map_err(|error| failed("quic", error))?
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
     let webtransport = webtransport::Transport::new(keypair.clone())

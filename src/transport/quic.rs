@@ -1,19 +1,68 @@
-//! What a peer may have unread over QUIC, and over WebTransport, which is QUIC below.
+//! QUIC for the native node, and what WebTransport, which is QUIC below, shares with it.
 //!
-//! quinn ends a whole connection where one stream has over [`MAX_SPANS`] pieces that do not touch each other, since each costs room of
+//! It is libp2p's QUIC ([libp2p/specs quic](https://github.com/libp2p/specs/tree/master/quic)): version 1 of `quinn`, ALPN `libp2p`, each
+//! side's identity in a certificate of its own ([libp2p/specs tls](https://github.com/libp2p/specs/blob/master/tls/tls.md)), no negotiation of
+//! multiplexers. `libp2p-quic` speaks to it, and it to that; it is not in its place because it leaves open how much of what is written may be
+//! unacknowledged, and takes up a handshake for whoever names an address in a packet. `quic/listener.rs` listens, `quic/connection.rs` is the multiplexer.
+//!
+//! A dial goes from a listener's socket where one reaches the peer, so that a NAT shows the address at which this node is reached;
+//! else from one socket for all of a family.
+//! Dialling as the one who listens, for hole punching, is not there: no protocol here asks for it.
+//!
+//! Bounds. **Received**: quinn ends a whole connection where one stream has over [`MAX_SPANS`] pieces that do not touch each other, since each costs room of
 //! its own. A link that loses many packets of one flight, as a full buffer does, makes as many of them out of what an honest peer
 //! sent: with the 10 MB a stream that rust-libp2p grants, 7,000 packets may be under way. A stream may therefore have so little
-//! unread that its packets, even if every second one is lost, stay below that number. The price is the rate of one stream over
-//! a long way: 2 MiB each round trip, 20 MB a second at 100 ms.
+//! unread that its packets, even if every second one is lost, stay below that number. **Sent**: what is written is copied and kept until it is
+//! acknowledged, at most [`MAX_UNACKNOWLEDGED_BYTES`] a connection; so much does a peer hold here that reads and acknowledges nothing, and so
+//! much may stand still in it that was written. The price of both is the rate over a long way: 2 MiB each round trip, 20 MB a second at 100 ms.
 
-use libp2p::{identity::Keypair, quic};
+mod connection;
+pub(super) mod listener;
 
-use crate::config::Config;
+use std::{
+    collections::HashMap,
+    hash::Hasher,
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{
+        Endpoint as Role,
+        transport::{DialOpts, ListenerId, PortUse, TransportError},
+    },
+    identity::Keypair,
+    multiaddr::Protocol,
+    tls,
+};
+use quinn::{
+    ClientConfig, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,
+    crypto::{
+        CryptoError, HmacKey,
+        rustls::{QuicClientConfig, QuicServerConfig},
+    },
+};
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+pub use connection::Connection;
+use listener::{Event, Listeners, Service, Upgrade, endpoint, multiaddress, socket_address};
 
 /// Bytes of a stream that may be unread.
-pub(super) const MAX_STREAM_BYTES: u32 = 2 << 20;
+const MAX_STREAM_BYTES: u32 = 2 << 20;
 /// Bytes of a connection that may be unread, rust-libp2p's default.
 pub(super) const MAX_CONNECTION_BYTES: u32 = 15_000_000;
+/// Bytes of a connection that may be written and not acknowledged.
+const MAX_UNACKNOWLEDGED_BYTES: u32 = 2 << 20;
+/// Streams that a peer may have open at once, rust-libp2p's default.
+pub(super) const MAX_STREAMS: u32 = 256;
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const MAX_IDLE_MILLISECONDS: u32 = 10_000;
 
 /// Pieces of one stream that quinn keeps (`MAX_CHUNKS` of quinn-proto 0.11).
 const MAX_SPANS: u32 = 1024;
@@ -21,184 +70,230 @@ const MAX_SPANS: u32 = 1024;
 const PACKET_BYTES: u32 = 1150;
 const _: () = assert!(MAX_STREAM_BYTES / PACKET_BYTES / 2 < MAX_SPANS);
 
-/// The configuration of a native node's QUIC.
-pub(super) fn config(keypair: &Keypair, config: &Config) -> quic::Config {
-    let mut quic = quic::Config::new(keypair);
-    quic.handshake_timeout = config.network.connection_timeout;
-    quic.max_stream_data = MAX_STREAM_BYTES;
-    quic.max_connection_data = MAX_CONNECTION_BYTES;
-    quic
+/// TLS wants a server's name, and libp2p has none.
+const NAME: &str = "l";
+
+/// Why a QUIC connection, or a listener, did not come up, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The socket, or the list of this host's addresses, is not to be had.
+    #[error("QUIC has no socket: {0}")]
+    Socket(#[from] io::Error),
+    /// The certificate could not be made.
+    #[error("QUIC's certificate could not be made: {0}")]
+    Certificate(String),
+    /// It can't be dialled.
+    #[error("it can't be dialled: {0}")]
+    Dial(#[from] quinn::ConnectError),
+    /// The connection failed.
+    #[error("the connection failed: {0}")]
+    Connection(#[from] quinn::ConnectionError),
+    /// The other side's certificate names nobody.
+    #[error("the certificate does not say who the peer is")]
+    Identity,
+}
+
+/// Listens on, and dials, `/ip4` or `/ip6`, `/udp/<port>/quic-v1`; all other addresses are
+/// [`MultiaddrNotSupported`](TransportError::MultiaddrNotSupported).
+pub struct Transport {
+    service: Plain,
+    client: ClientConfig,
+    endpoint: EndpointConfig,
+    listeners: Listeners<Plain>,
+    /// For dials that no listener's socket reaches, of IPv6 or not.
+    dialers: HashMap<bool, Endpoint>,
+}
+
+impl Transport {
+    /// A transport that proves this identity.
+    ///
+    /// # Errors
+    /// Where the certificate can't be made.
+    pub fn new(keypair: &Keypair) -> Result<Self, Error> {
+        let failed = |error: &dyn ToString| Error::Certificate(error.to_string());
+        let server = tls::make_server_config(keypair).map_err(|error| failed(&error))?;
+        let server = QuicServerConfig::try_from(server).map_err(|error| failed(&error))?;
+        let client = tls::make_client_config(keypair, None).map_err(|error| failed(&error))?;
+        let client = QuicClientConfig::try_from(client).map_err(|error| failed(&error))?;
+        let mut limits = limits();
+        limits
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .datagram_receive_buffer_size(None);
+        let limits = Arc::new(limits);
+        let mut server = ServerConfig::with_crypto(Arc::new(server));
+        // Who moves is not seen to: the peer's address is that of its handshake.
+        server
+            .migration(false)
+            .transport_config(Arc::clone(&limits));
+        let mut client = ClientConfig::new(Arc::new(client));
+        client.transport_config(limits);
+        Ok(Self {
+            service: Plain { server },
+            client,
+            endpoint: endpoint_config(keypair),
+            listeners: Listeners::new(),
+            dialers: HashMap::new(),
+        })
+    }
+
+    /// From where an address is dialled.
+    fn dialer(&mut self, to: SocketAddr, port_use: PortUse) -> io::Result<Endpoint> {
+        let reused = port_use == PortUse::Reuse;
+        if reused && let Some(endpoint) = self.listeners.reaching(to) {
+            return Ok(endpoint);
+        }
+        if reused && let Some(endpoint) = self.dialers.get(&to.is_ipv6()) {
+            return Ok(endpoint.clone());
+        }
+        let any: SocketAddr = if to.is_ipv6() {
+            (Ipv6Addr::UNSPECIFIED, 0).into()
+        } else {
+            (Ipv4Addr::UNSPECIFIED, 0).into()
+        };
+        let endpoint = endpoint(any, self.endpoint.clone(), None)?;
+        if reused {
+            self.dialers.insert(to.is_ipv6(), endpoint.clone());
+        }
+        Ok(endpoint)
+    }
+}
+
+impl libp2p::core::Transport for Transport {
+    type Output = (PeerId, Connection);
+    type Error = Error;
+    type ListenerUpgrade = Upgrade<Plain>;
+    type Dial = BoxFuture<'static, Result<Self::Output, Error>>;
+
+    fn listen_on(
+        &mut self,
+        id: ListenerId,
+        address: Multiaddr,
+    ) -> Result<(), TransportError<Error>> {
+        let socket = plain(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
+        let (service, config) = (self.service.clone(), self.endpoint.clone());
+        let listening = self.listeners.listen(id, socket, service, config);
+        listening.map_err(TransportError::Other)?;
+        // It ends with its last connection; dials go from the listener's socket now.
+        self.dialers.remove(&socket.is_ipv6());
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.listeners.remove(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<Error>> {
+        let names_one = |to: &SocketAddr| to.port() != 0 && !to.ip().is_unspecified();
+        let to = plain(&address).filter(names_one);
+        let (Some(to), Role::Dialer) = (to, options.role) else {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        };
+        let dialer = self.dialer(to, options.port_use);
+        let dialer = dialer.map_err(|error| TransportError::Other(error.into()))?;
+        let client = self.client.clone();
+        Ok(async move { Connection::new(dialer.connect_with(client, to, NAME)?.await?) }.boxed())
+    }
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event<Plain>> {
+        self.listeners.poll(cx)
+    }
+}
+
+/// The socket that an address names, if it is one of plain QUIC.
+fn plain(address: &Multiaddr) -> Option<SocketAddr> {
+    let (socket, rest) = socket_address(address)?;
+    matches!(rest.as_slice(), [] | [Protocol::P2p(_)]).then_some(socket)
+}
+
+/// QUIC with nothing between its streams and libp2p.
+#[derive(Clone)]
+pub struct Plain {
+    server: ServerConfig,
+}
+
+impl Service for Plain {
+    type Connection = Connection;
+    type Error = Error;
+
+    fn address(socket: SocketAddr) -> Multiaddr {
+        multiaddress(socket)
+    }
+
+    fn config(&self) -> ServerConfig {
+        self.server.clone()
+    }
+
+    fn accept(&self, incoming: Incoming) -> Upgrade<Self> {
+        async move { Connection::new(incoming.await?) }.boxed()
+    }
+}
+
+/// What a peer may have and hold; streams of one way and datagrams are the caller's business.
+pub(super) fn limits() -> TransportConfig {
+    let mut limits = TransportConfig::default();
+    limits
+        .max_concurrent_bidi_streams(MAX_STREAMS.into())
+        .stream_receive_window(MAX_STREAM_BYTES.into())
+        .receive_window(MAX_CONNECTION_BYTES.into())
+        .send_window(MAX_UNACKNOWLEDGED_BYTES.into())
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(VarInt::from_u32(MAX_IDLE_MILLISECONDS).into()))
+        .allow_spin(false);
+    limits
+}
+
+/// For any socket of this node.
+pub(super) fn endpoint_config(keypair: &Keypair) -> EndpointConfig {
+    let mut config = ResetKey::of(keypair).map_or_else(EndpointConfig::default, |key| {
+        EndpointConfig::new(Arc::new(key))
+    });
+    config.supported_versions(vec![1]);
+    config
+}
+
+/// Proves that a connection's end is told by this node, which knows nothing of it any more: with the same key after a restart, its peers
+/// hear of that at once (RFC 9000, 10.3).
+struct ResetKey([u8; 16]);
+
+impl ResetKey {
+    const BYTES: usize = 16;
+
+    fn of(keypair: &Keypair) -> Option<Self> {
+        let secret = keypair.derive_secret(b"selkie quic stateless reset key")?;
+        Some(Self(*secret.first_chunk()?))
+    }
+
+    fn hash(&self, data: &[u8]) -> [u8; Self::BYTES] {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write(data);
+        hasher.finish128().as_bytes()
+    }
+}
+
+/// Any keyed function does.
+impl HmacKey for ResetKey {
+    fn sign(&self, data: &[u8], signature: &mut [u8]) {
+        signature
+            .iter_mut()
+            .zip(self.hash(data))
+            .for_each(|(to, from)| *to = from);
+    }
+
+    fn signature_len(&self) -> usize {
+        Self::BYTES
+    }
+
+    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
+        (self.hash(data) == signature)
+            .then_some(())
+            .ok_or(CryptoError)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        future::poll_fn,
-        net::SocketAddr,
-        pin::Pin,
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering::Relaxed},
-        },
-        task::Poll,
-        time::Duration,
-    };
-
-    use futures::{AsyncReadExt as _, AsyncWriteExt as _};
-    use libp2p::{
-        Multiaddr, Transport as _,
-        core::{
-            Endpoint,
-            muxing::{StreamMuxerBox, StreamMuxerExt as _},
-            transport::{DialOpts, ListenerId, PortUse, TransportEvent},
-        },
-        multiaddr::Protocol,
-    };
-    use tokio::{net::UdpSocket, sync::mpsc, time::Instant};
-
-    use super::*;
-    use crate::transport::Boxed;
-
-    /// So long is the way, that much is under way.
-    const WAY: Duration = Duration::from_millis(50);
-    /// What has been sent when the loss begins: the sender's window has grown as far as it may.
-    const BEFORE: usize = 6_000_000;
-    const SENT: usize = 12_000_000;
-    /// Packets of which every second one is lost.
-    const LOSSY: usize = 3000;
-
-    fn transport() -> Boxed {
-        let quic = config(&Keypair::generate_ed25519(), &Config::default());
-        quic::tokio::Transport::new(quic)
-            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-            .boxed()
-    }
-
-    /// A long way to a node, which loses every second packet for a while. Returns where it begins, and what it has lost.
-    async fn lossy_way(node: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
-        let bind = || UdpSocket::bind("127.0.0.1:0");
-        let (near, far) = (
-            bind().await.expect("a socket"),
-            bind().await.expect("a socket"),
-        );
-        far.connect(node).await.expect("loopback");
-        let (near, far) = (Arc::new(near), Arc::new(far));
-        let address = near.local_addr().expect("it is bound");
-        let lost = Arc::new(AtomicUsize::new(0));
-        let (on_the_way, mut arriving) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
-        tokio::spawn({
-            let far = Arc::clone(&far);
-            async move {
-                while let Some((at, packet)) = arriving.recv().await {
-                    tokio::time::sleep_until(at).await;
-                    let _ = far.send(&packet).await;
-                }
-            }
-        });
-        tokio::spawn({
-            let lost = Arc::clone(&lost);
-            async move {
-                let (mut there, mut back) = (vec![0; 65_536], vec![0; 65_536]);
-                let (mut bytes, mut packets, mut client) = (0, 0, None);
-                loop {
-                    tokio::select! {
-                        Ok((length, from)) = near.recv_from(&mut there) => {
-                            client = Some(from);
-                            bytes += length;
-                            packets += usize::from(bytes > BEFORE);
-                            if bytes > BEFORE && packets < LOSSY && packets % 2 == 0 {
-                                lost.fetch_add(1, Relaxed);
-                                continue;
-                            }
-                            let _ = on_the_way.send((Instant::now() + WAY, there[..length].to_vec()));
-                        }
-                        Ok(length) = far.recv(&mut back) => {
-                            if let Some(client) = client {
-                                let _ = near.send_to(&back[..length], client).await;
-                            }
-                        }
-                    }
-                }
-            }
-        });
-        (address, lost)
-    }
-
-    fn address(socket: SocketAddr) -> Multiaddr {
-        Multiaddr::from(socket.ip())
-            .with(Protocol::Udp(socket.port()))
-            .with(Protocol::QuicV1)
-    }
-
-    #[tokio::test]
-    async fn an_honest_stream_survives_a_flight_of_which_half_is_lost() {
-        let mut node = transport();
-        node.listen_on(ListenerId::next(), address(([127, 0, 0, 1], 0).into()))
-            .expect("it listens");
-        let listening = poll_fn(|cx| Pin::new(&mut node).poll(cx)).await;
-        let TransportEvent::NewAddress { listen_addr, .. } = listening else {
-            panic!("{listening:?}");
-        };
-        let port = listen_addr.iter().find_map(|part| match part {
-            Protocol::Udp(port) => Some(port),
-            _ => None,
-        });
-        let port = port.expect("a UDP port");
-        let (way, lost) = lossy_way(([127, 0, 0, 1], port).into()).await;
-
-        let reader = tokio::spawn(async move {
-            let coming = loop {
-                if let TransportEvent::Incoming { upgrade, .. } =
-                    poll_fn(|cx| Pin::new(&mut node).poll(cx)).await
-                {
-                    break upgrade;
-                }
-            };
-            let (_, mut muxer) = coming.await.expect("a connection");
-            let mut stream = poll_fn(|cx| {
-                if let Poll::Ready(stream) = muxer.poll_inbound_unpin(cx) {
-                    return Poll::Ready(stream);
-                }
-                let _ = muxer.poll_unpin(cx);
-                Poll::Pending
-            })
-            .await
-            .expect("a stream");
-            let (mut room, mut read) = (vec![0; 65_536], 0);
-            loop {
-                match stream.read(&mut room).await {
-                    Ok(0) => return Ok(read),
-                    Ok(count) => read += count,
-                    Err(error) => return Err(error.to_string()),
-                }
-            }
-        });
-        let mut dialler = transport();
-        let options = DialOpts {
-            role: Endpoint::Dialer,
-            port_use: PortUse::New,
-        };
-        let (_, mut muxer) = dialler
-            .dial(address(way), options)
-            .expect("an address")
-            .await
-            .expect("a connection");
-        let mut stream = poll_fn(|cx| muxer.poll_outbound_unpin(cx))
-            .await
-            .expect("a stream");
-        let written = async {
-            let piece = vec![7; 65_536];
-            for _ in 0..SENT / piece.len() {
-                stream.write_all(&piece).await?;
-            }
-            stream.close().await
-        };
-        written.await.expect("the connection lives");
-        let read = reader
-            .await
-            .expect("no panic")
-            .expect("the connection lives");
-        assert_eq!(read, SENT / 65_536 * 65_536);
-        assert!(lost.load(Relaxed) > 500, "a flight was lost: {lost:?}");
-    }
-}
+mod tests;

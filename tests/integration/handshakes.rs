@@ -159,41 +159,104 @@ async fn silent_sockets_of_one_host_keep_no_newcomer_out() {
     }
 }
 
-/// The first datagram of each dial arrives; then the dialler is silent, and never reads.
+/// The first packet of a dial to a node by QUIC, which goes through sockets between; and what comes back.
+async fn begun(dialler: &Node, to: SocketAddr) -> HalfOpen {
+    let bind = || UdpSocket::bind("127.0.0.1:0");
+    let (near, far) = (bind().await.expect("a port"), bind().await.expect("a port"));
+    far.connect(to).await.expect("loopback");
+    let port = near.local_addr().expect("it is bound").port();
+    let address = format!("/ip4/127.0.0.1/udp/{port}/quic-v1")
+        .parse()
+        .expect("an address");
+    let dial = dialler.manager.clone();
+    let dial = tokio::spawn(async move { dial.dial(address).await.map(drop) });
+    let mut packet = vec![0; 2048];
+    let (length, client) = soon("the dial", near.recv_from(&mut packet))
+        .await
+        .expect("a packet");
+    far.send(&packet[..length]).await.expect("sent");
+    let length = soon("an answer", far.recv(&mut packet))
+        .await
+        .expect("a packet");
+    packet.truncate(length);
+    HalfOpen {
+        near,
+        far,
+        client,
+        answer: packet,
+        dial,
+    }
+}
+
+struct HalfOpen {
+    near: UdpSocket,
+    far: UdpSocket,
+    client: SocketAddr,
+    answer: Vec<u8>,
+    dial: tokio::task::JoinHandle<Result<(), selkie::NetworkError>>,
+}
+
+impl HalfOpen {
+    /// The dialler shows where it is; the rest of what it is told is lost.
+    async fn go_on(&self) {
+        let back = self.near.send_to(&self.answer, self.client).await;
+        back.expect("sent");
+        let mut packet = [0; 2048];
+        let answered = async {
+            loop {
+                let mut answer = [0; 2048];
+                tokio::select! {
+                    sent = self.near.recv(&mut packet) => {
+                        let length = sent.expect("a packet");
+                        self.far.send(&packet[..length]).await.expect("sent");
+                    }
+                    _ = self.far.recv(&mut answer) => return,
+                }
+            }
+        };
+        soon("the node's part of the handshake", answered).await;
+    }
+}
+
+/// A packet may name an address that is not its sender's: what it is answered with tells nothing and takes no place, but where to go on.
+#[tokio::test]
+async fn a_first_packet_of_quic_takes_no_place() {
+    let mut config = with_few_places(QUIC);
+    config.security.connection_limits.handshakes = 1;
+    config.security.connection_limits.handshakes_per_address = 1;
+    let node = Node::start(config).await;
+    let dialler = Node::start(Config::default()).await;
+    let mut begun_dials = Vec::new();
+    for _ in 0..8 {
+        let begun = begun(&dialler, socket_address(&node)).await;
+        // A long header of version 1 (RFC 9000, 17.2), a Retry.
+        assert_eq!(begun.answer[0] >> 4, 0b1111);
+        begun_dials.push(begun);
+        // It would be turned away if there were no place.
+        let newcomer = Node::start(Config::default()).await;
+        let dialled = soon("a way in", newcomer.dial(node.address())).await;
+        assert_eq!(dialled.expect("there is room"), node.id());
+    }
+    begun_dials.iter().for_each(|begun| begun.dial.abort());
+}
+
+/// They show where they are, and then are silent, and never read.
 #[tokio::test]
 async fn half_open_quic_keeps_no_newcomer_out() {
     let node = Node::start(with_few_places(QUIC)).await;
-    let to = socket_address(&node);
     let mut config = Config::default();
     config.network.connection_timeout = Duration::from_secs(600);
     let dialler = Node::start(config).await;
     let mut half_open = Vec::new();
     for _ in 0..6 {
-        let between = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
-        let port = between.local_addr().expect("it is bound").port();
-        let address = format!("/ip4/127.0.0.1/udp/{port}/quic-v1")
-            .parse()
-            .expect("an address");
-        let dial = dialler.manager.clone();
-        half_open.push(tokio::spawn(async move { dial.dial(address).await }));
-        let mut first = [0; 2048];
-        let (length, _) = soon("the dial", between.recv_from(&mut first))
-            .await
-            .expect("a datagram");
-        between.send_to(&first[..length], to).await.expect("sent");
-        loop {
-            let (_, from) = soon("the answer", between.recv_from(&mut first))
-                .await
-                .expect("a datagram");
-            if from == to {
-                break;
-            }
-        }
+        let begun = begun(&dialler, socket_address(&node)).await;
+        begun.go_on().await;
+        half_open.push(begun);
     }
     for _ in 0..3 {
         gets_in(&node).await;
     }
-    half_open.iter().for_each(tokio::task::JoinHandle::abort);
+    half_open.iter().for_each(|begun| begun.dial.abort());
 }
 
 /// A burst of honest nodes behind one address: nobody has to give way to another.

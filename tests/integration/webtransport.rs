@@ -15,9 +15,7 @@ use libp2p::{
 };
 use tokio::io::{AsyncReadExt, join};
 use tokio_util::compat::TokioAsyncReadCompatExt;
-use wtransport::{
-    ClientConfig, Connection, Endpoint, error::ConnectingError, quinn, tls::Sha256Digest,
-};
+use wtransport::{ClientConfig, Connection, Endpoint, error::ConnectingError, tls::Sha256Digest};
 
 use crate::support::*;
 

@@ -21,7 +21,6 @@ use libp2p::{
     identity::Keypair,
     noise,
 };
-use wtransport::quinn;
 
 use super::{
     Error,

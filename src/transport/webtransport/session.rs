@@ -20,16 +20,14 @@ use futures::{
     ready,
     stream::FuturesUnordered,
 };
-use wtransport::{
-    proto::{
-        frame::Frame,
-        headers::Headers,
-        session::{SessionRequest, SessionResponse},
-        settings::Settings,
-        stream_header::StreamHeader,
-        varint::VarInt as ProtoInt,
-    },
-    quinn::{self, Connection, RecvStream, SendStream, VarInt},
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use wtransport::proto::{
+    frame::Frame,
+    headers::Headers,
+    session::{SessionRequest, SessionResponse},
+    settings::Settings,
+    stream_header::StreamHeader,
+    varint::VarInt as ProtoInt,
 };
 
 use super::{Error, MAX_CONNECTION_BYTES, MAX_STREAMS};

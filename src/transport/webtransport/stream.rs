@@ -18,8 +18,7 @@ use std::{
 use futures::{
     AsyncRead, AsyncReadExt, AsyncWrite, channel::mpsc::UnboundedSender, future::select, pin_mut,
 };
-use tokio_util::compat::{Compat, TokioAsyncReadCompatExt, TokioAsyncWriteCompatExt};
-use wtransport::quinn::{RecvStream, SendStream};
+use quinn::{RecvStream, SendStream};
 
 use super::session::Halves;
 
@@ -31,11 +30,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_REST: usize = 64 * 1024;
 
 /// What is left of a stream: at most as many as a connection may have streams.
-pub(super) type Rest = Compat<RecvStream>;
+pub(super) type Rest = RecvStream;
 
 /// A stream of a [`Connection`](super::Connection).
 pub struct Stream {
-    send: Compat<SendStream>,
+    send: SendStream,
     /// Until the peer has ended it.
     receive: Option<Rest>,
     rests: UnboundedSender<Rest>,
@@ -44,8 +43,8 @@ pub struct Stream {
 impl Stream {
     pub(super) fn new((send, receive): Halves, rests: UnboundedSender<Rest>) -> Self {
         Self {
-            send: send.compat_write(),
-            receive: Some(receive.compat()),
+            send,
+            receive: Some(receive),
             rests,
         }
     }
@@ -54,7 +53,7 @@ impl Stream {
 /// Reads a stream to its end, within bounds.
 pub(super) async fn finish(rest: Rest) {
     let read = async {
-        let mut rest = rest.take(MAX_REST as u64);
+        let mut rest = AsyncReadExt::take(rest, MAX_REST as u64);
         let mut bytes = [0; 1024];
         while rest.read(&mut bytes).await.is_ok_and(|count| count > 0) {}
     };
@@ -71,7 +70,7 @@ impl AsyncRead for Stream {
         let Some(receive) = &mut self.receive else {
             return Poll::Ready(Ok(0));
         };
-        let read = Pin::new(receive).poll_read(cx, buf);
+        let read = AsyncRead::poll_read(Pin::new(receive), cx, buf);
         if matches!(read, Poll::Ready(Ok(0))) && !buf.is_empty() {
             self.receive = None;
         }
@@ -85,15 +84,15 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write(cx, buf)
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_flush(cx)
+        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_close(cx)
+        AsyncWrite::poll_close(Pin::new(&mut self.send), cx)
     }
 }
 

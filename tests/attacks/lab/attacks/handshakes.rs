@@ -1,6 +1,10 @@
 //! Connections that never come to be: before authentication, and before the hello.
 
-use std::{io, net::Ipv4Addr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use tokio::{
@@ -95,11 +99,14 @@ async fn mute(ctx: Ctx, via: Via) {
     .await;
 }
 
-/// Each handshake goes through a socket of its own that carries one packet to the victim and none back.
+/// Each handshake goes through sockets of its own that carry all packets to the victim, and the first one back: QUIC's Retry, which has the
+/// dialler show that it is where it says.
 async fn quic(ctx: Ctx) {
     ctx.storm(|ctx, _, _| async move {
         let port = ctx.port(Via::Quic);
         let ours = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let theirs = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        theirs.connect((Ipv4Addr::LOCALHOST, port)).await?;
         let address: Multiaddr =
             format!("/ip4/127.0.0.1/udp/{}/quic-v1", ours.local_addr()?.port())
                 .parse()
@@ -107,15 +114,27 @@ async fn quic(ctx: Ctx) {
         let dial = tokio::spawn(async move {
             Link::dial(&address, &Keypair::generate_ed25519(), Manners::mute()).await
         });
-        let mut packet = vec![0; 2048];
-        let (length, _) = ours.recv_from(&mut packet).await?;
+        let mut retry = vec![0; 2048];
+        let (client, packet) = next(&ours).await?;
+        theirs.send(&packet).await?;
+        let length = theirs.recv(&mut retry).await?;
+        ours.send_to(&retry[..length], client).await?;
+        let goes_on = async {
+            while let Ok((_, packet)) = next(&ours).await {
+                let _ = theirs.send(&packet).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), goes_on).await;
         dial.abort();
-        let theirs = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        theirs
-            .send_to(&packet[..length], (Ipv4Addr::LOCALHOST, port))
-            .await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
         Ok(())
     })
     .await;
+}
+
+/// The next packet, and where it is from.
+async fn next(socket: &UdpSocket) -> io::Result<(SocketAddr, Vec<u8>)> {
+    let mut packet = vec![0; 2048];
+    let (length, from) = socket.recv_from(&mut packet).await?;
+    packet.truncate(length);
+    Ok((from, packet))
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use wtransport::{Endpoint, quinn};
+use wtransport::Endpoint;
 
 use crate::lab::{
     Attack,

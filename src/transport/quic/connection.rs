@@ -1,0 +1,146 @@
+//! A QUIC connection as a multiplexer, and its streams.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{AsyncRead, AsyncWrite, FutureExt, future::BoxFuture, ready};
+use libp2p::{
+    PeerId,
+    core::muxing::{StreamMuxer, StreamMuxerEvent},
+    tls,
+};
+use quinn::{ConnectionError, RecvStream, SendStream, VarInt, rustls::pki_types::CertificateDer};
+
+use super::Error;
+
+type Opening = BoxFuture<'static, Result<(SendStream, RecvStream), ConnectionError>>;
+
+/// A connection whose peer has proved who it is.
+pub struct Connection {
+    quic: quinn::Connection,
+    inbound: Option<Opening>,
+    outbound: Option<Opening>,
+    closing: Option<BoxFuture<'static, ConnectionError>>,
+}
+
+impl Connection {
+    /// What the handshake made, and who the peer is.
+    pub(super) fn new(quic: quinn::Connection) -> Result<(PeerId, Self), Error> {
+        let peer = peer_of(&quic).ok_or(Error::Identity)?;
+        let connection = Self {
+            quic,
+            inbound: None,
+            outbound: None,
+            closing: None,
+        };
+        Ok((peer, connection))
+    }
+}
+
+/// Who the peer's certificate says that it is; the handshake has checked it.
+fn peer_of(quic: &quinn::Connection) -> Option<PeerId> {
+    let chain: Box<Vec<CertificateDer<'static>>> = quic.peer_identity()?.downcast().ok()?;
+    let certificate = tls::certificate::parse(chain.first()?).ok()?;
+    Some(certificate.peer_id())
+}
+
+impl StreamMuxer for Connection {
+    type Substream = Stream;
+    type Error = Error;
+
+    fn poll_inbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
+        let this = self.get_mut();
+        let inbound = this.inbound.get_or_insert_with(|| {
+            let quic = this.quic.clone();
+            async move { quic.accept_bi().await }.boxed()
+        });
+        let opened = ready!(inbound.poll_unpin(cx));
+        this.inbound = None;
+        Poll::Ready(Ok(Stream::new(opened?)))
+    }
+
+    fn poll_outbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
+        let this = self.get_mut();
+        let outbound = this.outbound.get_or_insert_with(|| {
+            let quic = this.quic.clone();
+            async move { quic.open_bi().await }.boxed()
+        });
+        let opened = ready!(outbound.poll_unpin(cx));
+        this.outbound = None;
+        Poll::Ready(Ok(Stream::new(opened?)))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let this = self.get_mut();
+        let closing = this.closing.get_or_insert_with(|| {
+            let quic = this.quic.clone();
+            quic.close(VarInt::from_u32(0), b"");
+            async move { quic.closed().await }.boxed()
+        });
+        match ready!(closing.poll_unpin(cx)) {
+            ConnectionError::LocallyClosed => Poll::Ready(Ok(())),
+            error => Poll::Ready(Err(error.into())),
+        }
+    }
+
+    /// Its end is told by its streams.
+    fn poll(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        Poll::Pending
+    }
+}
+
+/// A stream of a [`Connection`]. When it is dropped, what was written still arrives, and the peer is asked for no more.
+pub struct Stream {
+    send: SendStream,
+    receive: RecvStream,
+    /// QUIC's end can be said once, while `close` may be called again.
+    is_closed: bool,
+}
+
+impl Stream {
+    fn new((send, receive): (SendStream, RecvStream)) -> Self {
+        Self {
+            send,
+            receive,
+            is_closed: false,
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buf)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.send), cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.is_closed {
+            ready!(AsyncWrite::poll_close(Pin::new(&mut self.send), cx))?;
+            self.is_closed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
