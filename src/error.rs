@@ -241,7 +241,9 @@ pub enum ProtocolError {
     #[error("the peer refused: {0}")]
     Refused(String),
     /// The peer did not answer in time (`protocol.request_response_config.request_timeout`).
-    #[error("the peer did not answer in time")]
+    #[error(
+        "the peer did not answer in time (over a slow line, a long message may not have reached it)"
+    )]
     Timeout,
     /// The message could not be sent in that time: too many others waited for their turn, the line is slow, or the peer had no room for it.
     #[error(

@@ -39,6 +39,9 @@ use crate::{
 const MAX_WAITING: usize = 1024;
 /// Bytes of messages without an answer, if four of the largest are not larger.
 const MAX_BYTES: usize = 64 << 20;
+/// Who does not answer a message is blamed where no more bytes than these were under way to it when the message went, itself included. What counts as
+/// written may still stand in the connection's own buffers (over QUIC and WebTransport up to 2 MiB of all messages), and a slow line takes its time for that.
+const LITTLE: u64 = 200 << 10;
 /// What a message counts beside its bytes.
 const OVERHEAD: usize = 256;
 
@@ -66,6 +69,8 @@ struct Sent {
     at: Instant,
     progress: Progress,
     counts: Counts,
+    /// Whether little was under way to the peer.
+    had_little: bool,
     reply: Reply,
 }
 
@@ -299,6 +304,8 @@ impl Requests {
             unanswered.items += cost.items;
             unanswered.bytes += cost.bytes;
         }
+        let under_way = of_peer.unanswered.get(&Protocol::Message);
+        let had_little = under_way.is_none_or(|cost| cost.bytes <= LITTLE);
         of_peer.taken += weight;
         self.free = self.free.saturating_sub(weight);
         let at = now;
@@ -309,6 +316,7 @@ impl Requests {
                 at,
                 progress,
                 counts,
+                had_little,
                 reply,
             },
         );
@@ -335,7 +343,7 @@ impl Requests {
     }
 
     /// No answer will come: tells the caller, and says whether the peer is to blame for its silence. It is where it had the message, and half of
-    /// the time or more, and did not begin to answer.
+    /// the time or more, and did not begin to answer, and only little was under way to it ([`LITTLE`]).
     pub(crate) fn failed(
         &mut self,
         id: OutboundRequestId,
@@ -344,7 +352,10 @@ impl Requests {
         now: Instant,
     ) -> bool {
         let Some(Sent {
-            progress, reply, ..
+            progress,
+            had_little,
+            reply,
+            ..
         }) = self.ended(id, now)
         else {
             return false;
@@ -360,7 +371,8 @@ impl Requests {
             other => ProtocolError::Broken(other.to_string()),
         }));
         let half = self.patience / 2;
-        is_late && matches!(step, Step::Asked(at) if now.saturating_duration_since(at) >= half)
+        let had_it = matches!(step, Step::Asked(at) if now.saturating_duration_since(at) >= half);
+        is_late && had_little && had_it
     }
 
     fn ended(&mut self, id: OutboundRequestId, now: Instant) -> Option<Sent> {
@@ -584,6 +596,31 @@ mod tests {
         let _again = ask(&mut requests);
         requests.turn(&peer);
         assert!(matches!(requests.next(&peer, now), Turn::At(_)));
+    }
+
+    #[test]
+    fn nobody_is_blamed_for_silence_to_much() {
+        let config = RequestResponseConfig::default();
+        let (peer, now) = (PeerId::random(), crate::platform::now());
+        let mut requests = Requests::new(&config, Limits::default());
+        let (mut answers, mut id) = (Vec::new(), outbound_ids());
+        let sizes = [100, 100, 1024, 1];
+        let sent = sizes.map(|kib| {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            let (id, progress) = (id(), Progress::default());
+            let counts = Counts {
+                bytes: kib << 10,
+                names_peers: false,
+            };
+            requests.sent((id, progress.clone()), (peer, counts), reply, now);
+            progress.set(Step::Asked(now));
+            id
+        });
+        let late = now + config.request_timeout;
+        let timeout = OutboundFailure::Timeout;
+        let blamed = sent.map(|id| requests.failed(id, &timeout, "", late));
+        assert_eq!(blamed, [true, true, false, false]);
     }
 
     #[test]

@@ -246,9 +246,10 @@ async fn who_never_answers_a_message_times_out() {
     node.connected(peer.id).await;
     let vote = NetworkMessage::ConsensusVote(Vote::new("aye"));
     let (sent, _held) = futures::join!(node.manager.send_message(peer.id, vote), peer.request());
-    assert_eq!(
-        sent.expect_err("silence").to_string(),
-        "the peer did not answer in time"
+    let told = sent.expect_err("silence").to_string();
+    assert!(
+        told.starts_with("the peer did not answer in time"),
+        "{told}"
     );
     assert_eq!(
         node.scored(peer.id).await,

@@ -2,8 +2,14 @@
 
 use std::{pin::pin, time::Duration};
 
+use futures::future::join_all;
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use selkie::{Config, NetworkMessage, Transaction, Vote};
-use tokio::sync::watch;
+use tokio::{
+    net::UdpSocket,
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use crate::support::*;
 
@@ -71,4 +77,74 @@ async fn whose_own_time_cuts_its_message_blames_nobody_and_pays_nothing() {
     let sent = hasty.send_message(receiver.id(), vote).await;
     sent.expect("it comes after what was cut short");
     unblamed(&mut receiver);
+}
+
+/// An address that leads to a UDP address over a line that carries so many bytes a second there, and back as many as there are.
+async fn slow_line(to: &Multiaddr, per_second: u32) -> Multiaddr {
+    let port = to.iter().find_map(|part| match part {
+        Protocol::Udp(port) => Some(port),
+        _ => None,
+    });
+    let bind = || UdpSocket::bind("127.0.0.1:0");
+    let (near, far) = (bind().await.expect("a port"), bind().await.expect("a port"));
+    far.connect(("127.0.0.1", port.expect("a UDP port")))
+        .await
+        .expect("loopback");
+    let begins = near.local_addr().expect("it is bound").port();
+    let (on_the_line, mut arriving) = mpsc::unbounded_channel::<Vec<u8>>();
+    tokio::spawn(async move {
+        let (mut there, mut back, mut client) = (vec![0; 65_536], vec![0; 65_536], None);
+        let mut free = Instant::now();
+        let mut first: Option<Vec<u8>> = None;
+        loop {
+            tokio::select! {
+                Ok((length, from)) = near.recv_from(&mut there) => {
+                    client = Some(from);
+                    let _ = on_the_line.send(there[..length].to_vec());
+                }
+                Ok(length) = far.recv(&mut back) => {
+                    if let Some(client) = client {
+                        let _ = near.send_to(&back[..length], client).await;
+                    }
+                }
+                Some(packet) = arriving.recv(), if first.is_none() => {
+                    let takes = Duration::from_secs(1) * u32::try_from(packet.len()).expect("short");
+                    free = free.max(Instant::now()) + takes / per_second;
+                    first = Some(packet);
+                }
+                () = tokio::time::sleep_until(free), if first.is_some() => {
+                    let _ = far.send(&first.take().unwrap_or_default()).await;
+                }
+            }
+        }
+    });
+    let address: Multiaddr = format!("/ip4/127.0.0.1/udp/{begins}/quic-v1")
+        .parse()
+        .expect("an address");
+    let names_it = to.iter().filter(|part| matches!(part, Protocol::P2p(_)));
+    names_it.fold(address, Multiaddr::with)
+}
+
+/// Over QUIC all of it is written at once, long before it is there.
+#[tokio::test]
+async fn a_peer_on_a_slow_line_is_not_blamed_for_what_is_still_on_its_way() {
+    let mut config = Config::default();
+    config.protocol.request_response_config.request_timeout = Duration::from_secs(1);
+    let mut sender = Node::start(config).await;
+    let mut receiver = Node::start(listening("/ip4/127.0.0.1/udp/0/quic-v1")).await;
+    let address = slow_line(&receiver.address(), 512 << 10).await;
+    soon("the dial", sender.dial(address))
+        .await
+        .expect("it leads there");
+    sender.connected(receiver.id()).await;
+    receiver.connected(sender.id()).await;
+    let message = |_| {
+        let long = NetworkMessage::Transaction(Transaction::new(vec![7; 240 << 10]));
+        sender.send_message(receiver.id(), long)
+    };
+    for told in join_all((0..8).map(message)).await {
+        let told = told.expect_err("the line is slow");
+        assert_eq!(told.code(), "timeout", "{told}");
+    }
+    unblamed(&mut sender);
 }
