@@ -25,7 +25,7 @@
 //! | `intake` | the one door for items: size, known already, room, verdict, delivery |
 //! | `lanes` | a peer's long-lived streams, which carry what propagates |
 //! | [`propagation`] | transactions, blocks and votes on their way (state machines without I/O) |
-//! | [`sync`] | how a new node takes the chain's state: snapshots (state machines without I/O) |
+//! | [`sync`] | how a node gets what it has missed: headers and blocks, the chain's state by snapshots; and serves them (state machines without I/O) |
 //! | [`peers`] | who peers are and who may stay: reputation, bans, places, the address book (state machines without I/O) |
 //! | [`traffic`] | how much a peer may ask and what goes to it first (state machines without I/O) |
 //! | [`transport`] | how bytes reach a peer: one function per skin, and the transports that are our own |
@@ -43,6 +43,9 @@
 // docs.rs says which feature and which target an item needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(clippy::disallowed_methods)]
+
+#[cfg(test)]
+extern crate self as selkie;
 
 pub mod chain;
 pub mod config;
@@ -85,6 +88,8 @@ pub use network::mpsc;
 pub use network::{NetworkEvent, NetworkMessage, P2PNetworkManager};
 pub use observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
 pub use peers::PeerInfo;
+#[doc(hidden)]
+pub use sync::check_sync;
 
 /// The README's Rust is run as a test.
 #[cfg(doctest)]

@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     let bytes = || data.to_vec().into();
-    match which % 4 {
+    match which % 5 {
         0 => drop(check_frame(bytes())),
         1 => {
             if let Ok(message) = BlockMessage::decode(bytes(), 1 << 20) {
@@ -24,6 +24,7 @@ fuzz_target!(|data: &[u8]| {
                 assert_eq!(coded::Frame::decode(frame.encode().into()), Ok(frame));
             }
         }
+        3 => drop(selkie::check_sync(bytes())),
         _ => {
             if let Ok(message) = Message::from_bytes(data) {
                 let again = Message::from_bytes(&message.clone().to_bytes());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::propagation::PropagationConfig;
+use crate::{propagation::PropagationConfig, sync::SyncConfig};
 
 /// How the protocols behave.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,8 @@ pub struct ProtocolConfig {
     pub validation: ValidationConfig,
     /// How items travel between Selkie's nodes.
     pub propagation: PropagationConfig,
+    /// How blocks that were missed are fetched, and served.
+    pub sync: SyncConfig,
 }
 
 /// Gossipsub v1.0 to v1.3 (libp2p/specs): the mesh and its limits.

@@ -149,6 +149,7 @@ pub(super) fn fields(config: &Config) -> Vec<ConfigField> {
     let mut fields = network(config);
     fields.extend(protocol(config));
     fields.extend(propagation(config));
+    fields.extend(sync(config));
     fields.extend(security(config));
     fields
 }
@@ -296,6 +297,24 @@ fn protocol(config: &Config) -> Vec<ConfigField> {
             KIBIBYTE,
             GIBIBYTE,
         ),
+    ]
+}
+
+fn sync(config: &Config) -> Vec<ConfigField> {
+    vec![
+        count(at!(config.protocol.sync.max_headers), 16, 1 << 24),
+        bytes(
+            at!(config.protocol.sync.max_buffer_bytes),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        bytes(
+            at!(config.protocol.sync.max_serving_bytes),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        time(at!(config.protocol.sync.request_timeout), TICK, HOUR),
+        time(at!(config.protocol.sync.patience), Duration::ZERO, HOUR),
     ]
 }
 

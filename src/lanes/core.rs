@@ -25,6 +25,8 @@ pub(crate) trait Core: 'static {
     type Event: Debug + Send + 'static;
     /// The classes in which [`Core::next`] may have something.
     const CLASSES: &'static [Class];
+    /// Those of them of which peers are to have all before a node ends.
+    const AWAITED: &'static [Class];
 
     /// One for a new connection.
     fn decoder(&self) -> Self::Decoder;
@@ -129,6 +131,22 @@ pub(crate) enum Action<E> {
     Misdeed(PeerId, Misdeed),
     /// For the core's owner.
     Tell(E),
+}
+
+impl<E> Action<E> {
+    /// The same, where what is for the owner is part of something larger.
+    pub(crate) fn map<F>(self, tell: impl FnOnce(E) -> F) -> Action<F> {
+        match self {
+            Self::Send(to, class, outgoing) => Action::Send(to, class, outgoing),
+            Self::Dropped(to, class) => Action::Dropped(to, class),
+            Self::Feed(to) => Action::Feed(to),
+            Self::News(class) => Action::News(class),
+            Self::Done(from, took) => Action::Done(from, took),
+            Self::Surcharge(from, class, cost) => Action::Surcharge(from, class, cost),
+            Self::Misdeed(from, misdeed) => Action::Misdeed(from, misdeed),
+            Self::Tell(event) => Action::Tell(tell(event)),
+        }
+    }
 }
 
 /// What goes out.

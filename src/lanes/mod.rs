@@ -147,7 +147,7 @@ impl<C: Core> Lanes<C> {
     /// Whether all that was published is with every peer that takes part. Linear in peers: for the end of a node.
     pub(crate) fn is_flushed(&self, now: Instant) -> bool {
         let has_all = |(id, peer): (&PeerId, &Peer)| {
-            let mut classes = C::CLASSES.iter();
+            let mut classes = C::AWAITED.iter();
             let nothing_waits = classes.all(|class| {
                 peer.queue.is_empty(*class) && self.core.next_at(id, *class, now).is_none()
             });

@@ -56,6 +56,7 @@ impl Core for Probe {
     type Decoder = Reader;
     type Event = &'static str;
     const CLASSES: &'static [Class] = &Class::ALL;
+    const AWAITED: &'static [Class] = &Class::ALL;
 
     fn decoder(&self) -> Reader {
         Reader

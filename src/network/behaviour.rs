@@ -12,6 +12,7 @@ use libp2p::{
 
 use super::{
     codec::FrameCodec,
+    cores::Cores,
     gate::Gate,
     hello::Hello,
     messages::Messages,
@@ -20,6 +21,7 @@ use super::{
 };
 use crate::{
     config::Config, error::NetworkError, gossip::Gossip, lanes::Lanes, propagation::Propagation,
+    sync::blocks::Sync,
 };
 use crate::{
     peers::Connected,
@@ -46,7 +48,7 @@ pub(crate) struct Behaviour {
     pub(crate) identify: identify::Behaviour,
     pub(crate) hello: request_response::Behaviour<FrameCodec>,
     pub(crate) message: Messages,
-    pub(crate) lanes: Lanes<Propagation>,
+    pub(crate) lanes: Lanes<Cores>,
     pub(crate) gossip: Gossip,
     pub(crate) routing: Routing,
     pub(crate) local: LocalDiscovery,
@@ -61,6 +63,7 @@ impl Behaviour {
         circuits: circuits::client::Behaviour,
         local: LocalDiscovery,
         (policy, table): (SharedPolicy, SharedTable),
+        syncs: bool,
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let network = &config.network;
@@ -95,17 +98,21 @@ impl Behaviour {
                     .with_max_concurrent_streams(MAX_HELLO_STREAMS),
             ),
             message: Messages::new(requests, config.protocol_name("message/1")?, table),
-            lanes: Lanes::new(
-                config,
-                Propagation::new(
-                    &config.protocol.propagation,
-                    [seed()?, seed()?, seed()?, seed()?],
-                ),
-            )?,
+            lanes: Lanes::new(config, cores(config, syncs)?)?,
             gossip: Gossip::new(config, peer_id)?,
             routing: Routing::new(config, peer_id)?,
             local,
             circuits,
         })
     }
+}
+
+/// What speaks over the lanes. `syncs`: the chain has a store.
+fn cores(config: &Config, syncs: bool) -> Result<Cores, NetworkError> {
+    let protocol = &config.protocol;
+    let max_block = protocol.propagation.blocks.max_block_bytes;
+    Ok(Cores {
+        propagation: Propagation::new(&protocol.propagation, [seed()?, seed()?, seed()?, seed()?]),
+        sync: Sync::new(protocol.sync.clone(), max_block, syncs, &seed()?),
+    })
 }

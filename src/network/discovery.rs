@@ -655,7 +655,8 @@ mod tests {
         let (_, circuits) = relay::client::new(own);
         let local = transport::local_discovery(&config, own).expect("off");
         let known = (policy, Arc::clone(&shared.table));
-        let behaviour = Behaviour::new(&config, &keypair, circuits, local, known).expect("right");
+        let behaviour =
+            Behaviour::new(&config, &keypair, circuits, local, known, false).expect("right");
         let nowhere: Boxed = libp2p::Transport::boxed(DummyTransport::new());
         let discovery = Discovery::new(own, &config, shared, &[7; 16]);
         let config = swarm::Config::with_executor(|_| {});

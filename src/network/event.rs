@@ -1,6 +1,6 @@
 //! What happens in the network, as sentences and as data.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -110,6 +110,19 @@ pub enum NetworkEvent {
     },
     /// A message on a plain gossip topic ([`crate::P2PNetworkManager::subscribe_topic`]).
     TopicMessage(TopicItem),
+    /// Sync has come further, or can't go on for now; told some times a second at most while it runs.
+    SyncProgress {
+        /// The chain's height.
+        done: u64,
+        /// The height that it goes to, as far as is known; the same where there is nothing to do.
+        total: u64,
+        /// Blocks a second, of late.
+        rate: f64,
+        /// How long the rest will take at that rate, where it can be said.
+        eta: Option<Duration>,
+        /// Why it does not go on, for a person.
+        trouble: Option<String>,
+    },
     /// The node ended in order; no further event follows.
     Stopped,
     /// Something panicked, and no further event follows: the node's task, which is over, or the `wants` of this subscription
@@ -146,6 +159,10 @@ impl NetworkEvent {
                 | Self::ApplicationFailed { .. }
                 | Self::Crashed { .. }
                 | Self::GossipImpaired { .. }
+                | Self::SyncProgress {
+                    trouble: Some(_),
+                    ..
+                }
         )
     }
 }
@@ -185,6 +202,7 @@ impl Weigh for NetworkEvent {
             Self::TopicMessage(message) => {
                 message.topic.len() + message.data.len() + message.message_id.len()
             }
+            Self::SyncProgress { trouble, .. } => trouble.as_ref().map_or(0, String::len),
             Self::PeerScored { .. } | Self::Stopped => 0,
         };
         size_of::<Self>() + content
@@ -268,6 +286,17 @@ impl fmt::Display for NetworkEvent {
                     message.topic
                 )
             }
+            Self::SyncProgress {
+                done,
+                trouble: Some(trouble),
+                ..
+            } => write!(f, "sync waits at block {done}: {trouble}"),
+            Self::SyncProgress {
+                done, total, rate, ..
+            } if done < total => {
+                write!(f, "synced {done} of {total} blocks, {rate:.0} a second")
+            }
+            Self::SyncProgress { done, .. } => write!(f, "synced to block {done}"),
             Self::Stopped => f.write_str("the node has stopped"),
             Self::Crashed { reason } => write!(f, "a panic ended this: {reason}"),
         }
@@ -336,7 +365,16 @@ mod tests {
                 reason: text.clone(),
                 count: 1,
             },
-            NetworkEvent::Crashed { reason: text },
+            NetworkEvent::Crashed {
+                reason: text.clone(),
+            },
+            NetworkEvent::SyncProgress {
+                done: 1,
+                total: 2,
+                rate: 3.0,
+                eta: None,
+                trouble: Some(text),
+            },
         ]
     }
 

@@ -24,6 +24,9 @@ pub(crate) struct Hello {
     /// Left out: [`Limits::USUAL`].
     #[prost(message, optional, tag = "4")]
     pub limits: Option<Limits>,
+    /// The version of sync that it speaks; 0: none.
+    #[prost(uint32, tag = "5")]
+    pub sync: u32,
 }
 
 /// The largest of what nodes of a network send each other, in bytes. All have the same, so that none takes another's honest
@@ -232,6 +235,9 @@ mod tests {
                         message: limit("message"),
                     }
                 }),
+                sync: vector["sync"]
+                    .as_u64()
+                    .map_or(0, |sync| u32::try_from(sync).expect("small")),
             };
             let bytes = field(vector, "bytes");
             assert_eq!(hello.encode_to_vec(), bytes, "{}", vector["what"]);

@@ -19,6 +19,7 @@ use crate::{
     observe::Recorder,
     peers::{AddressBook, Bans, Limits, PeerInfo, Reputation, Table},
     platform::{self, lock::lock},
+    sync::SyncStatus,
     transport::meter::Meter,
 };
 
@@ -48,6 +49,8 @@ pub(crate) struct State {
     pub(crate) listeners: Vec<Multiaddr>,
     pub(crate) local: LocalPeers,
     pub(crate) recorder: Recorder,
+    /// How far sync is; `None` where the chain does not sync, or nobody has looked yet.
+    pub(crate) sync: Option<SyncStatus>,
     subscribers: Vec<Subscriber>,
     ended: bool,
 }

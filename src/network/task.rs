@@ -43,7 +43,7 @@ use super::{
     starting::{NO_INTERFACE, Started, Starting},
 };
 use crate::{
-    chain::{Item, ItemKind, Verdict},
+    chain::{ChainStore, Item, ItemKind, Verdict},
     config::{Config, modern},
     error::{NetworkError, ProtocolError},
     gossip::{GossipEvent, MAX_TOPIC_NAME},
@@ -52,6 +52,7 @@ use crate::{
     peers::{AddressPolicy, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant},
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
+    sync::blocks::Done as Synced,
     traffic::RateLimiter,
     transport,
 };
@@ -67,6 +68,7 @@ mod local;
 mod message;
 mod ping;
 mod swarm;
+mod sync;
 
 use gossip::{Unpublished, acceptance};
 use lingering::Lingering;
@@ -99,6 +101,8 @@ pub(crate) struct Task {
     submissions: Submissions,
     swarm: Swarm<Guarded<Behaviour>>,
     hello: Hello,
+    /// The chain's blocks, if it syncs.
+    store: Option<Arc<dyn ChainStore>>,
     discovery: Discovery,
     starting: Starting,
     circuits: Circuits,
@@ -143,6 +147,8 @@ enum Done {
     Answered(Answered),
     /// Work on the comparison of pools; `None` where it failed.
     Stepped(Option<Stepped>),
+    /// Sync's work on the chain's store; `None`: the host is ending.
+    Synced(Option<Box<Synced>>),
 }
 
 impl Task {
@@ -165,12 +171,14 @@ impl Task {
             Arc::clone(&policy),
         )?;
         let local = transport::local_discovery(&config, peer_id)?;
+        let store = shared.application.chain_store();
         let behaviour = Behaviour::new(
             &config,
             keypair,
             circuits,
             local,
             (policy, Arc::clone(&shared.table)),
+            store.is_some(),
         )?;
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE)
@@ -199,7 +207,9 @@ impl Task {
                 genesis: Bytes::copy_from_slice(&config.chain.genesis),
                 refusal: String::new(),
                 limits: Some(Limits::new(&config.protocol)),
+                sync: swarm.behaviour().lanes.core.sync.version(),
             },
+            store,
             limiter: RateLimiter::new(limits),
             intake: Intake::new(&config, &seed()?),
             delivered: Arc::new(DeliveredBlocks::new(
@@ -381,7 +391,10 @@ impl Task {
                     let _ = reply.send(());
                 }
             }
-            Command::Remove { keys } => self.swarm.behaviour_mut().lanes.core.removed(&keys),
+            Command::Remove { keys } => {
+                let propagation = &mut self.swarm.behaviour_mut().lanes.core.propagation;
+                propagation.removed(&keys);
+            }
             Command::Publish { topic, data, reply } => {
                 self.publish_or_hold(Unpublished::new(topic, data, reply, platform::now()));
             }
@@ -454,13 +467,14 @@ impl Task {
             Done::Judged(checks) => self.on_judged(checks),
             Done::BlockAnswered(answer, took) => self.on_block_answered(*answer, took),
             Done::Stepped(stepped) => {
-                let propagation = &mut self.swarm.behaviour_mut().lanes.core;
+                let propagation = &mut self.swarm.behaviour_mut().lanes.core.propagation;
                 let now = platform::now();
                 stepped
                     .into_iter()
                     .for_each(|stepped| propagation.stepped(stepped, now));
             }
             Done::Answered(answered) => self.on_answered(answered),
+            Done::Synced(done) => self.on_synced(done),
         }
     }
 

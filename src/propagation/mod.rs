@@ -371,6 +371,7 @@ impl Core for Propagation {
     type Decoder = Decoder;
     type Event = Event;
     const CLASSES: &'static [Class] = &[Class::Vote, Class::Block, Class::Transaction];
+    const AWAITED: &'static [Class] = Self::CLASSES;
 
     fn decoder(&self) -> Decoder {
         Decoder {

@@ -133,7 +133,7 @@ impl Frame {
 }
 
 /// The one field that a frame is: its tag, and what is in it.
-fn sole_field(mut frame: Bytes) -> Result<(u32, Bytes), FrameError> {
+pub(crate) fn sole_field(mut frame: Bytes) -> Result<(u32, Bytes), FrameError> {
     let (tag, wire_type) = encoding::decode_key(&mut frame)?;
     if wire_type != WireType::LengthDelimited {
         return Err(FrameError::UnknownKind);

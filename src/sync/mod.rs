@@ -1,3 +1,6 @@
 //! A new node, from nothing to the verified tip. State machines without I/O.
 
+pub(crate) mod blocks;
 pub mod snapshots;
+
+pub use blocks::{SyncConfig, SyncStatus, check_sync};

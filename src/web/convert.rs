@@ -161,6 +161,8 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
         ]),
         NetworkEvent::ItemAccepted { .. }
         | NetworkEvent::TopicMessage(_)
+        // No chain of a tab has a store yet.
+        | NetworkEvent::SyncProgress { .. }
         | NetworkEvent::Stopped
         | NetworkEvent::Crashed { .. } => return None,
     })

@@ -21,7 +21,10 @@ mod propagation;
 mod questions;
 mod raw_peer;
 mod slow_chains;
+#[path = "../support/small_chain.rs"]
+mod small_chain;
 mod strangers;
 mod support;
+mod sync;
 mod transports;
 mod webtransport;

@@ -3,6 +3,7 @@
 use super::P2PNetworkManager;
 use crate::observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
 use crate::platform;
+use crate::sync::SyncStatus;
 
 impl P2PNetworkManager {
     /// Figures about connections.
@@ -12,6 +13,12 @@ impl P2PNetworkManager {
             state.connections,
             self.config.security.rate_limits.link_bytes_per_second,
         )
+    }
+
+    /// How far the chain is, and to where it is being synced. `None` where the chain does not sync
+    /// ([`crate::Application::chain_store`]), and in the first moments.
+    pub fn sync_status(&self) -> Option<SyncStatus> {
+        self.shared.state().sync.clone()
     }
 
     /// Figures about messages.

@@ -39,11 +39,13 @@ impl Task {
                     return self.note(peer, Misdeed::TooManyMessages);
                 }
                 let mut answer = self.hello.clone();
+                let mut sync = 0;
                 let theirs = request
                     .map_err(|unread| unread.error.to_string())
                     .and_then(|frame| Hello::decode(&*frame).map_err(|error| error.to_string()));
                 let (told, refusal) = match theirs {
                     Ok(theirs) => {
+                        sync = theirs.sync;
                         let objection = self.hello.objection(&theirs).unwrap_or_default();
                         (objection.clone(), objection)
                     }
@@ -69,6 +71,12 @@ impl Task {
                     answer.refusal = refusal;
                 }
                 drop(peers);
+                self.swarm
+                    .behaviour_mut()
+                    .lanes
+                    .core
+                    .sync
+                    .greeted(peer, sync);
                 let answer = answer.encode_to_vec();
                 let _ = self
                     .swarm
@@ -92,6 +100,8 @@ impl Task {
                             .then(|| Quoted(&theirs.refusal).to_string());
                         match told.or_else(|| self.hello.objection(&theirs)) {
                             None => {
+                                let sync = &mut self.swarm.behaviour_mut().lanes.core.sync;
+                                sync.greeted(peer, theirs.sync);
                                 let mut peers = self.shared.peers();
                                 if let Err(reason) = peers.greeted(&peer, platform::now()) {
                                     peers.reject(peer, reason);

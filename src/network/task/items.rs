@@ -21,7 +21,7 @@ impl Task {
     /// Why it was not let in, for a person; a known one is let in and goes no further.
     pub(super) fn offer(&mut self, item: Item, source: Source) -> Result<(), String> {
         let (kind, data) = (item.kind(), item.data().clone());
-        let propagation = &mut self.swarm.behaviour_mut().lanes.core;
+        let propagation = &mut self.swarm.behaviour_mut().lanes.core.propagation;
         match self.intake.offer(kind, source, data, propagation) {
             Offered::Admitted => self.start_checks(),
             Offered::Held | Offered::Copied => {}
@@ -60,7 +60,10 @@ impl Task {
                 self.turned_away(kind, &batch.source, batch.items.len(), &reason);
                 let lanes = &mut self.swarm.behaviour_mut().lanes;
                 let now = platform::now();
-                lanes.core.turned_away(kind, from, &batch.items, now);
+                lanes
+                    .core
+                    .propagation
+                    .turned_away(kind, from, &batch.items, now);
                 self.settle(batch.source, Err(refusal(kind, Verdict::Ignore, &reason)));
             }
         }
@@ -91,7 +94,7 @@ impl Task {
             items,
             reaches,
         };
-        let propagation = &mut self.swarm.behaviour_mut().lanes.core;
+        let propagation = &mut self.swarm.behaviour_mut().lanes.core.propagation;
         self.intake.offer_own(offer, propagation, reply);
         self.start_checks();
     }
@@ -110,10 +113,10 @@ impl Task {
                 ItemKind::Block => {
                     let coming = (self.intake.queue.own_blocks(), own);
                     own < self.config.protocol.validation.blocks.per_peer
-                        && behaviour.lanes.core.has_block_room(coming, now)
+                        && behaviour.lanes.core.propagation.has_block_room(coming, now)
                 }
                 ItemKind::Transaction if !is_read => false,
-                _ => behaviour.lanes.core.has_room(kind, own),
+                _ => behaviour.lanes.core.propagation.has_room(kind, own),
             }
         });
         for (since, has_room) in self.stalled.iter_mut().zip(rooms) {
@@ -177,7 +180,13 @@ impl Task {
     fn start_question(&mut self, (question, took): Asked) {
         let chain = Arc::clone(&self.shared.rules);
         let blocks = Arc::clone(&self.delivered);
-        let pool = self.swarm.behaviour().lanes.core.pieces(&question);
+        let pool = self
+            .swarm
+            .behaviour()
+            .lanes
+            .core
+            .propagation
+            .pieces(&question);
         let spare = question.clone();
         let answer = async move { question.ask(&*chain, &blocks, &pool).await };
         let answer = rules::run(&*self.shared.rules, answer);
@@ -225,7 +234,7 @@ impl Task {
                 reason,
             });
         }
-        let propagation = &mut self.swarm.behaviour_mut().lanes.core;
+        let propagation = &mut self.swarm.behaviour_mut().lanes.core.propagation;
         propagation.answered(answer, platform::now());
     }
 
@@ -245,6 +254,8 @@ impl Task {
             source,
             received_at: platform::date(),
         });
+        let sync = &mut self.swarm.behaviour_mut().lanes.core.sync;
+        sync.offer(&block.block, source, platform::now());
     }
 
     pub(super) fn on_judged(&mut self, checks: Checks) {
@@ -350,13 +361,17 @@ impl Task {
                 .behaviour_mut()
                 .lanes
                 .core
+                .propagation
                 .publish_block(*block, platform::now());
         }
         let lanes = &mut self.swarm.behaviour_mut().lanes;
         if kind != ItemKind::Block {
             let refused = refused.iter().map(|refused| (refused.key, refused.verdict));
             let now = platform::now();
-            lanes.core.concluded(kind, source, accepted, refused, now);
+            lanes
+                .core
+                .propagation
+                .concluded(kind, source, accepted, refused, now);
         }
     }
 

@@ -4,17 +4,19 @@ use super::*;
 use crate::{
     intake::{Batch, Source},
     lanes::Event,
+    network::cores::Event as CoreEvent,
     propagation::{Event as Propagated, Unchecked},
 };
 
 impl Task {
-    pub(super) fn on_lanes(&mut self, event: Event<Propagated>) {
+    pub(super) fn on_lanes(&mut self, event: Event<CoreEvent>) {
         match event {
             Event::Ready(id) => {
                 self.shared.peers().lanes(id, true, platform::now());
                 let round_trip = self.shared.peers().round_trip(&id);
                 let core = &mut self.swarm.behaviour_mut().lanes.core;
-                core.measured(&id, round_trip.unwrap_or_default());
+                core.propagation
+                    .measured(&id, round_trip.unwrap_or_default());
             }
             Event::Unsupported(id) => self.shared.peers().lanes(id, false, platform::now()),
             Event::Misdeed(peer, misdeed) => self.note(peer, misdeed),
@@ -26,7 +28,8 @@ impl Task {
                 tracing::debug!(%peer, ?lane, "the peer sends too slowly while others wait: a long frame is lost");
                 self.shared.state().recorder.turned_away(1);
             }
-            Event::Core(event) => self.on_propagated(event),
+            Event::Core(CoreEvent::Propagation(event)) => self.on_propagated(event),
+            Event::Core(CoreEvent::Sync(event)) => self.on_sync(event),
         }
     }
 

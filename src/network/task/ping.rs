@@ -18,7 +18,7 @@ impl Task {
                 self.shared.peers().ponged(&peer, took, platform::now());
                 self.shared.state().recorder.round_trip(took);
                 let lanes = &mut self.swarm.behaviour_mut().lanes;
-                lanes.core.measured(&peer, took);
+                lanes.core.propagation.measured(&peer, took);
             }
             Err(ping::Failure::Unsupported) => self.shared.peers().never_pongs(&peer),
             Err(failure) => {

@@ -1,0 +1,90 @@
+//! Who has rejected blocks in its chain, until it is clear whose error that is.
+//!
+//! What the chain rejects is wrong, or the chain is: a node whose application is out of date rejects what all others have. So nobody pays
+//! before a better chain has gone past the rejected block; then those pay whose chains had it. Where that never happens it is told as our
+//! own trouble. Bounds: [`MAX_REFUSED`] blocks, with [`MAX_SUPPORTERS`] peers each.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use libp2p::PeerId;
+
+use super::{MAX_REFUSED, Sync};
+use crate::{
+    chain::{BlockPlace, ItemId, SyncHeader},
+    peers::Misdeed,
+};
+
+/// Peers that are remembered for one rejected block.
+const MAX_SUPPORTERS: usize = 64;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Blame(VecDeque<Refused>);
+
+#[derive(Debug)]
+struct Refused {
+    place: BlockPlace,
+    supporters: BTreeSet<PeerId>,
+}
+
+impl Blame {
+    /// The chain has rejected a block, or its header, that this peer has in its chain.
+    pub(super) fn refuse(&mut self, place: BlockPlace, peer: PeerId) {
+        if self.support(&place.id, peer) {
+            return;
+        }
+        if self.0.len() >= MAX_REFUSED {
+            self.0.pop_front();
+        }
+        let supporters = [peer].into();
+        self.0.push_back(Refused { place, supporters });
+    }
+
+    /// Whether a block was rejected; if so, the peer has it in its chain too.
+    fn support(&mut self, id: &ItemId, peer: PeerId) -> bool {
+        let Some(refused) = self.0.iter_mut().find(|refused| refused.place.id == *id) else {
+            return false;
+        };
+        if refused.supporters.len() < MAX_SUPPORTERS {
+            refused.supporters.insert(peer);
+        }
+        true
+    }
+
+    /// The first of a peer's headers that is a rejected block's.
+    pub(super) fn find<'a>(
+        &mut self,
+        headers: &'a [SyncHeader],
+        peer: PeerId,
+    ) -> Option<&'a SyncHeader> {
+        if self.0.is_empty() {
+            return None;
+        }
+        headers.iter().find(|header| self.support(&header.id, peer))
+    }
+
+    /// The chain is as high as this, without them: whose chains had them.
+    fn passed(&mut self, height: u64) -> Vec<PeerId> {
+        let mut passed = Vec::new();
+        self.0.retain(|refused| {
+            let is_passed = refused.place.height < height;
+            if is_passed {
+                passed.extend(&refused.supporters);
+            }
+            !is_passed
+        });
+        passed
+    }
+}
+
+impl Sync {
+    /// The chain has grown: who had in its place what it has rejected pays.
+    pub(super) fn settle_blame(&mut self) {
+        let Some(height) = self.tip().map(|tip| tip.height) else {
+            return;
+        };
+        for peer in self.blame.passed(height) {
+            self.misdeed(peer, Misdeed::InvalidItem);
+        }
+    }
+}

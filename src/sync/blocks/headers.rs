@@ -1,0 +1,368 @@
+//! Whose chain is followed, and its headers.
+
+use std::{collections::HashSet, hash::BuildHasher, time::Duration};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+
+use super::{
+    BENCH, DISTRUST, Event, Job, Sync,
+    branch::Branch,
+    job::{Fault, Judged},
+    peers::{Peer, What},
+    wire::{self, GetHeaders, Kind, Status},
+};
+use crate::{
+    chain::{BlockPlace, SyncHeader},
+    lanes::Action,
+    peers::Misdeed,
+    platform::Instant,
+};
+
+/// So many blocks may come by themselves, if they do so soon.
+const FEW: u64 = 2;
+/// After so long without an answer another peer is asked for headers too.
+const HEADERS_LATE: Duration = Duration::from_secs(2);
+/// Peers that are asked for the same headers.
+const MAX_ASKED: usize = 3;
+
+impl Sync {
+    /// A peer says what it has.
+    pub(super) fn on_status(&mut self, from: PeerId, status: &Status, now: Instant) {
+        let (Some(place), Some(peer)) = (status.place(), self.peers.get_mut(&from)) else {
+            return;
+        };
+        match peer.says(place, status.base, now) {
+            Some(true) => self.weigh(from, now),
+            Some(false) => {}
+            None => self.misdeed(from, Misdeed::TooManyMessages),
+        }
+    }
+
+    /// A block that propagation brought has no parent here: who sent it has more than we.
+    pub(super) fn on_orphan(&mut self, source: PeerId, place: BlockPlace, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&source) else {
+            return;
+        };
+        let base = peer.status.as_ref().map_or(0, |(_, base)| *base);
+        if peer.height() < place.height {
+            peer.status = Some((place, base));
+            peer.lacks_from = None;
+        }
+        // It did not come by itself.
+        let since = now.checked_sub(self.config.patience).unwrap_or(now);
+        self.ahead.insert(source, since);
+        self.seeks = true;
+    }
+
+    /// Whether a peer has what we do not, by what it says.
+    fn weigh(&mut self, peer: PeerId, now: Instant) {
+        let height = self.peers.get(&peer).map_or(0, Peer::height);
+        if self.tip().is_some_and(|tip| height > tip.height) {
+            self.seeks |= self.ahead.is_empty();
+            self.ahead.entry(peer).or_insert(now);
+        } else {
+            self.ahead.remove(&peer);
+            self.unknown.insert(peer);
+        }
+    }
+
+    /// It was looked up what peers say that they have: what of it is here.
+    pub(super) fn on_looked(&mut self, held: &[BlockPlace], now: Instant) {
+        let held: HashSet<_> = held.iter().collect();
+        for id in std::mem::take(&mut self.looked) {
+            let peer = self.peers.get(&id);
+            let place = peer.and_then(|peer| Some(&peer.status.as_ref()?.0));
+            if place.is_some_and(|place| !held.contains(place)) {
+                self.ahead.entry(id).or_insert(now);
+                self.seeks = true;
+            }
+        }
+    }
+
+    /// Finds a chain to follow, and asks for its headers.
+    pub(super) fn follow(&mut self, now: Instant) {
+        if self.rests(now) || self.judging.is_some() {
+            return;
+        }
+        self.end_branch();
+        match &self.branch {
+            Some(branch) if !branch.is_complete && branch.len() < self.config.max_headers => {
+                self.extend_branch(now);
+            }
+            Some(_) => {}
+            // To look among many is for now and then.
+            None if std::mem::take(&mut self.seeks) => self.seek(now),
+            None => {}
+        }
+    }
+
+    /// A branch that has been appended whole makes room for the next; what peers have besides is looked at anew.
+    fn end_branch(&mut self) {
+        let Some(branch) = &self.branch else {
+            return;
+        };
+        if !branch.is_complete || branch.is_better && branch.len() > 0 {
+            return;
+        }
+        tracing::debug!(
+            height = branch.head.height,
+            better = branch.is_better,
+            "the branch is at its end"
+        );
+        self.drop_branch();
+        self.progress.rest();
+        self.reweigh();
+        self.tell_status();
+    }
+
+    /// Of what was ahead some is here now: whether all of it is, is looked up.
+    pub(super) fn reweigh(&mut self) {
+        let (Some(chain), None) = (&self.chain, &self.branch) else {
+            return;
+        };
+        let (tip, peers, unknown) = (chain.tip.height, &self.peers, &mut self.unknown);
+        self.ahead.retain(|id, _| {
+            let is_ahead = peers.get(id).is_some_and(|peer| peer.height() > tip);
+            if !is_ahead {
+                unknown.insert(*id);
+            }
+            is_ahead
+        });
+    }
+
+    /// Chooses a leader by lot among those that are ahead, and asks it what it has.
+    fn seek(&mut self, now: Instant) {
+        let Some(chain) = &self.chain else {
+            return;
+        };
+        let patience = self.config.patience;
+        let (tip, locator) = (chain.tip.height, chain.locator.clone());
+        let can_lead = |(id, since): (&PeerId, &Instant)| {
+            let peer = self.peers.get(id)?;
+            let (place, base) = peer.status.as_ref()?;
+            let is_time = place.height > tip.saturating_add(FEW) || now >= *since + patience;
+            let reaches = *base <= tip.saturating_add(1);
+            (is_time && reaches && peer.is_free(now)).then_some(*id)
+        };
+        let lot = |id: &PeerId| self.lot.hash_one((self.lots, *id));
+        let asked = self.asked_for_headers();
+        if !self.is_late(&asked, now) {
+            return;
+        }
+        let is_new = |id: &PeerId| !asked.iter().any(|(other, _)| other == id);
+        let leaders = self.ahead.iter().filter_map(can_lead).filter(is_new);
+        if let Some(leader) = leaders.min_by_key(lot) {
+            self.lots += 1;
+            self.ask_one_for_headers(leader, locator, now);
+        }
+    }
+
+    /// Asks the leader for headers after the branch's last one; another one too where it is late.
+    fn extend_branch(&mut self, now: Instant) {
+        let Some(branch) = &self.branch else {
+            return;
+        };
+        let asked = self.asked_for_headers();
+        if !self.is_late(&asked, now) {
+            return;
+        }
+        let (leader, head) = (branch.leader, branch.head.clone());
+        let reaches = |id: &PeerId| {
+            let peer = self.peers.get(id);
+            peer.filter(|peer| !peer.is_benched(now) && peer.height() > head.height)
+        };
+        let is_asked = |id: &PeerId| asked.iter().any(|(other, _)| other == id);
+        let is_free = |id: &PeerId| reaches(id).is_some_and(|peer| peer.is_free(now));
+        let is_fit = |id: &PeerId| is_free(id) && !is_asked(id);
+        let lot = |id: &PeerId| self.lot.hash_one((self.lots, *id));
+        let mut others = self.ahead.keys().copied();
+        let next = if is_fit(&leader) {
+            Some(leader)
+        } else {
+            others.clone().filter(is_fit).min_by_key(lot)
+        };
+        let is_known = asked.is_empty()
+            && reaches(&leader).is_none()
+            && !others.any(|id| reaches(&id).is_some());
+        if let Some(next) = next {
+            self.ask_one_for_headers(next, vec![head], now);
+        } else if is_known && let Some(branch) = &mut self.branch {
+            // As far as anybody knows.
+            branch.is_complete = true;
+        }
+    }
+
+    /// Who is asked for headers, and since when.
+    fn asked_for_headers(&self) -> Vec<(PeerId, Instant)> {
+        let since = |id: &PeerId| Some((*id, self.peers.get(id)?.seeks_since()?));
+        self.asked.iter().filter_map(since).collect()
+    }
+
+    /// Whether another one may be asked beside those.
+    fn is_late(&self, asked: &[(PeerId, Instant)], now: Instant) -> bool {
+        let is_late = |(_, at): &(PeerId, Instant)| now >= *at + HEADERS_LATE;
+        asked.len() < MAX_ASKED && asked.iter().all(is_late)
+    }
+
+    fn ask_one_for_headers(&mut self, id: PeerId, locator: Vec<BlockPlace>, now: Instant) {
+        let number = self.number();
+        let frame = Kind::GetHeaders(GetHeaders::new(number, &locator)).into_frame();
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.ask(number, What::Headers(locator), frame, now);
+            self.asked.insert(id);
+            self.feed(id);
+        }
+    }
+
+    /// Headers have come.
+    pub(super) fn on_headers(&mut self, from: PeerId, answer: wire::Headers, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let bytes = answer.headers.iter().map(Bytes::len).sum();
+        peer.heard(answer.number, bytes, now);
+        let Some(request) = self.ended(from, answer.number, now) else {
+            return;
+        };
+        let What::Headers(anchors) = request.what else {
+            return self.lies(from, Misdeed::InvalidMessage, now);
+        };
+        // A branch goes on at its head alone; what was sought before it began is of no use.
+        let is_wanted = match &self.branch {
+            Some(branch) => anchors.first() == Some(&branch.head),
+            None => true,
+        };
+        if request.given_up || !is_wanted || self.judging.is_some() {
+            return;
+        }
+        let Some((place, base)) = answer
+            .tip
+            .as_ref()
+            .and_then(|tip| Some((tip.place()?, tip.base)))
+        else {
+            return;
+        };
+        let most = wire::MAX_HEADERS;
+        let is_full = answer.headers.len() >= most || bytes >= wire::MAX_HEADERS_BYTES;
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.status = Some((place.clone(), base));
+        }
+        self.judging = Some(from);
+        self.promised = Some((place, is_full));
+        let headers = answer.headers;
+        self.actions
+            .push_back(Action::Tell(Event::Work(Job::Headers { anchors, headers })));
+    }
+
+    /// The chain has judged headers.
+    pub(super) fn on_judged(&mut self, from: PeerId, judged: Judged, now: Instant) {
+        let promised = self.promised.take();
+        let Judged {
+            anchor,
+            accepted,
+            fault,
+            is_better,
+        } = judged;
+        let refused = self.blame.find(&accepted, from).cloned();
+        match fault {
+            Some(Fault::Broken) => return self.lies(from, Misdeed::InvalidMessage, now),
+            Some(Fault::Later(reason)) => return self.rest(reason, now),
+            Some(Fault::Rejected(header, reason)) => {
+                return self.refuse(header.place(), from, &reason, now);
+            }
+            None if refused.is_some() => {
+                let reason = "the chain has rejected a block of it before";
+                return self.abandon(from, reason, now);
+            }
+            None => {}
+        }
+        let (Some((end, is_full)), true) = (promised, self.peers.contains_key(&from)) else {
+            return;
+        };
+        let last = accepted.last().map(SyncHeader::place).or(anchor.clone());
+        if last.as_ref() != Some(&end) && !is_full && (last.is_some() || self.is_ahead_of_us(&end))
+        {
+            // Its headers do not lead to what it says is its tip.
+            return self.lies(from, Misdeed::FalseAnnouncement, now);
+        }
+        let is_complete = !is_full || last.as_ref() == Some(&end);
+        let branch = match (&mut self.branch, anchor) {
+            (Some(branch), Some(anchor)) if branch.head == anchor => Some(branch),
+            (Some(branch), None) => {
+                branch.is_complete = true;
+                None
+            }
+            (None, Some(anchor)) if !accepted.is_empty() => {
+                Some(self.branch.insert(Branch::new(from, anchor, now)))
+            }
+            _ => None,
+        };
+        let Some(branch) = branch else {
+            // It has nothing for us, until it says that it has another tip.
+            self.ahead.remove(&from);
+            return;
+        };
+        branch.leader = from;
+        branch.extend(&accepted, from);
+        branch.is_better |= is_better;
+        branch.is_complete = is_complete;
+        branch.moved_at = now;
+        if is_complete {
+            self.ahead.remove(&from);
+        }
+        let is_stuck = !branch.is_better && branch.len() >= self.config.max_headers;
+        if is_stuck {
+            let reason = "it forks too far below its end to be followed";
+            return self.abandon(from, reason, now);
+        }
+        self.choose_sources(now);
+        self.tell_status();
+    }
+
+    fn is_ahead_of_us(&self, place: &BlockPlace) -> bool {
+        self.tip().is_some_and(|tip| place.height > tip.height)
+    }
+
+    /// The chain has rejected a block or a header of a peer's chain.
+    pub(super) fn refuse(&mut self, place: BlockPlace, from: PeerId, reason: &str, now: Instant) {
+        tracing::warn!(height = place.height, id = %place.id, reason, "the chain rejects what peers have");
+        self.trouble = Some(format!(
+            "block {} at height {} is rejected: {reason}",
+            place.id, place.height
+        ));
+        self.blame.refuse(place, from);
+        self.abandon(from, reason, now);
+        self.tell_status();
+    }
+
+    /// A peer's chain is not followed for some time.
+    pub(super) fn abandon(&mut self, leader: PeerId, reason: &str, now: Instant) {
+        tracing::debug!(%leader, reason, "its chain is not followed");
+        self.ahead.remove(&leader);
+        if let Some(peer) = self.peers.get_mut(&leader) {
+            peer.bench(now + BENCH);
+            // When it is asked again it is by what it says then.
+            peer.status = None;
+        }
+        self.drop_branch();
+    }
+
+    /// A peer has lied: it is not asked any more for long.
+    pub(super) fn lies(&mut self, peer: PeerId, misdeed: Misdeed, now: Instant) {
+        self.misdeed(peer, misdeed);
+        self.ahead.remove(&peer);
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.bench(now + DISTRUST);
+        }
+        self.give_up(peer, |_| true);
+        if self
+            .branch
+            .as_ref()
+            .is_some_and(|branch| branch.leader == peer)
+        {
+            self.drop_branch();
+        }
+        self.choose_sources(now);
+    }
+}

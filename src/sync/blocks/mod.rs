@@ -1,0 +1,588 @@
+//! Blocks that were missed: a state machine without I/O that brings a node's chain to its peers' tip and keeps it there, and
+//! serves them.
+//!
+//! Headers first, as in Bitcoin Core since 0.10: of the peers that say they have more, one (the leader, by lot) is asked for the headers
+//! after the last block that both have, which a locator finds. The chain judges them, in its own order, before any block is fetched; of a
+//! fork it is asked whether it is better. Blocks come from all who say that they have them, in requests of many
+//! small ones, each peer as much at once as its line holds (`peers.rs`), and are appended in order. Who is slow holds nobody up: what
+//! is late is asked of others too. A block that propagation brings is appended where it is the next; where it is not,
+//! who sent it has more than we.
+//!
+//! Who sent what is known until the verdict. Blocks that are not the asked ones, and headers that do not follow each other, cost who sent
+//! them at once. A header or block that the chain rejects costs those who have it in their chains once a better
+//! chain has gone past it: where all peers have it, it is told as our own trouble, and nobody pays. Who promises and
+//! does not deliver pays for that, and is not asked for some time.
+//!
+//! All that touches the chain's store is a [`Job`] for the core's owner to run elsewhere; one that changes the store at a time.
+//!
+//! Bounds (`protocol.sync`): headers ahead of the tip; bytes of blocks that wait or are asked for; bytes made for peers; requests of a
+//! peer; [`MAX_OFFERS`] blocks that propagation brought; [`MAX_REFUSED`] rejected ones that are remembered; [`MAX_SOURCES`] peers that
+//! are asked for blocks at once.
+
+mod blame;
+mod bodies;
+mod branch;
+mod config;
+mod headers;
+mod job;
+mod peers;
+mod progress;
+mod serving;
+#[cfg(test)]
+mod tests;
+pub(crate) mod wire;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use libp2p::PeerId;
+
+pub use config::SyncConfig;
+pub use progress::SyncStatus;
+pub use wire::check_sync;
+
+pub(crate) use self::job::{Done, Job};
+use self::{
+    blame::Blame,
+    branch::Branch,
+    job::{Chain, Failed},
+    peers::Peer,
+    progress::Progress,
+    serving::Serving,
+    wire::{Kind, Status},
+};
+use crate::{
+    chain::{Block, BlockPlace},
+    keyed::Keyed,
+    lanes::{Action, Outgoing, Taken},
+    peers::Misdeed,
+    platform::Instant,
+    traffic::{Class, Cost},
+};
+
+/// How often it is looked what is late.
+const TICK: Duration = Duration::from_millis(50);
+/// How often peers are told of a new tip.
+const STATUS_EVERY: Duration = Duration::from_secs(1);
+/// Blocks that propagation brought and that wait for the store, and their bytes; beyond them the eldest is left to sync.
+const MAX_OFFERS: usize = 64;
+const MAX_OFFERED_BYTES: usize = 16 << 20;
+/// Peers that are asked for blocks at once.
+const MAX_SOURCES: usize = 32;
+/// Rejected headers and blocks that are remembered.
+const MAX_REFUSED: usize = 16;
+/// How long a peer is not asked that did not deliver, and one that lied.
+const BENCH: Duration = Duration::from_secs(30);
+const DISTRUST: Duration = Duration::from_secs(600);
+/// How long what the chain could not do is left alone, at first and at most.
+const RETRY: Duration = Duration::from_secs(1);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Sync {
+    config: SyncConfig,
+    max_block: usize,
+    /// For choices that no peer foresees.
+    lot: Keyed,
+    lots: u64,
+    /// Whether there is a store.
+    is_on: bool,
+    /// Who said in its hello that it speaks this.
+    speakers: HashSet<PeerId>,
+    /// Those of them that take part.
+    peers: BTreeMap<PeerId, Peer>,
+    /// The store's chain, once it was looked at.
+    chain: Option<Chain>,
+    branch: Option<Branch>,
+    blame: Blame,
+    serving: Serving,
+    progress: Progress,
+    offers: VecDeque<(Block, Option<PeerId>)>,
+    offered: usize,
+    /// Whose block is being offered.
+    offering: Option<PeerId>,
+    /// A job that looks at the store or changes it is under way; another one judges headers, of this peer.
+    is_busy: bool,
+    judging: Option<PeerId>,
+    /// What the headers that are judged lead to, as who sent them says, and whether they are as many as an answer holds.
+    promised: Option<(BlockPlace, bool)>,
+    /// The last block before those that are being appended.
+    appending: Option<BlockPlace>,
+    /// About how many bytes a block has.
+    average: usize,
+    /// Blocks that have come and are not looked at; how many bytes wait there, are being looked at, or wait in the branch.
+    unread: VecDeque<(PeerId, u64, Block)>,
+    readers: usize,
+    held: usize,
+    /// Who says that it has what, to be looked up; and since when who has more than we.
+    unknown: HashSet<PeerId>,
+    looked: HashSet<PeerId>,
+    ahead: BTreeMap<PeerId, Instant>,
+    /// Whether there may be a leader to be found among them that there was not before.
+    seeks: bool,
+    /// Who has requests open, and who is asked for blocks.
+    asked: BTreeSet<PeerId>,
+    sources: Vec<PeerId>,
+    next_number: u64,
+    /// Not before does the chain get anything again, and how long it had rest the last time.
+    rests_until: Option<Instant>,
+    rested: Duration,
+    trouble: Option<String>,
+    actions: VecDeque<Action<Event>>,
+    tick_at: Option<Instant>,
+}
+
+/// What the network task hears of.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Work on the store; [`Sync::done`] is called with what came of it.
+    Work(Job),
+    /// How far it is.
+    Status(SyncStatus),
+}
+
+impl Sync {
+    /// `seed` is random and secret.
+    pub(crate) fn new(config: SyncConfig, max_block: usize, is_on: bool, seed: &[u8; 16]) -> Self {
+        let mut sync = Self {
+            serving: Serving::new(config.max_serving_bytes, max_block),
+            config,
+            max_block,
+            lot: Keyed::new(seed),
+            lots: 0,
+            is_on,
+            speakers: HashSet::new(),
+            peers: BTreeMap::new(),
+            chain: None,
+            branch: None,
+            blame: Blame::default(),
+            progress: Progress::default(),
+            offers: VecDeque::new(),
+            offered: 0,
+            offering: None,
+            is_busy: false,
+            judging: None,
+            promised: None,
+            appending: None,
+            average: USUAL_BLOCK,
+            unread: VecDeque::new(),
+            readers: 0,
+            held: 0,
+            unknown: HashSet::new(),
+            looked: HashSet::new(),
+            ahead: BTreeMap::new(),
+            seeks: false,
+            asked: BTreeSet::new(),
+            sources: Vec::new(),
+            next_number: 1,
+            rests_until: None,
+            rested: Duration::ZERO,
+            trouble: None,
+            actions: VecDeque::new(),
+            tick_at: None,
+        };
+        if is_on {
+            sync.work_on_chain(Job::Look(Vec::new()));
+        }
+        sync
+    }
+
+    /// The version that the hello says: 0 where this node does not sync.
+    pub(crate) fn version(&self) -> u32 {
+        if self.is_on { wire::VERSION } else { 0 }
+    }
+
+    /// A peer has said hello, with this version.
+    pub(crate) fn greeted(&mut self, peer: PeerId, version: u32) {
+        if self.is_on && version >= wire::VERSION {
+            self.speakers.insert(peer);
+        } else {
+            self.speakers.remove(&peer);
+        }
+    }
+
+    /// A peer's last connection is gone.
+    pub(crate) fn forget(&mut self, peer: &PeerId) {
+        self.speakers.remove(peer);
+    }
+
+    /// A block that the application has accepted and that did not come from here.
+    pub(crate) fn offer(&mut self, block: &Block, from: Option<PeerId>, now: Instant) {
+        // In the middle of a long way it can't be the next; its sender says how far it is.
+        let is_far = |branch: &Branch| branch.len() > MAX_OFFERS;
+        if !self.is_on || self.branch.as_ref().is_some_and(is_far) {
+            return;
+        }
+        self.offered += block.data.len();
+        self.offers.push_back((block.clone(), from));
+        while self.offers.len() > MAX_OFFERS || self.offered > MAX_OFFERED_BYTES {
+            let Some((eldest, _)) = self.offers.pop_front() else {
+                break;
+            };
+            self.offered -= eldest.data.len();
+        }
+        self.drive(now);
+    }
+
+    pub(crate) fn joined(&mut self, peer: PeerId, now: Instant) {
+        if self.speakers.contains(&peer) {
+            self.peers.insert(peer, Peer::new());
+            self.feed(peer);
+            self.drive(now);
+        }
+    }
+
+    pub(crate) fn moved(&mut self, peer: PeerId, now: Instant) {
+        if !self.peers.contains_key(&peer) {
+            return;
+        }
+        let numbers = self.serving.moved(&peer);
+        self.give_up(peer, |_| true);
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.moved(self.next_number);
+            let refused = numbers.into_iter();
+            let refused = refused.map(|number| serving::refusal(number, wire::Reason::Busy));
+            known.outbox.extend(refused);
+        }
+        self.feed(peer);
+        self.drive(now);
+    }
+
+    pub(crate) fn gone(&mut self, peer: PeerId, now: Instant) {
+        self.give_up(peer, |_| true);
+        self.serving.forget(&peer);
+        self.unknown.remove(&peer);
+        self.ahead.remove(&peer);
+        self.asked.remove(&peer);
+        self.sources.retain(|other| *other != peer);
+        if self.peers.remove(&peer).is_some() {
+            self.drive(now);
+        }
+    }
+
+    /// A frame of a peer. What has come is bounded by what was asked for, so its lane is read on at once.
+    pub(crate) fn frame(&mut self, from: PeerId, message: Kind, took: Taken, now: Instant) {
+        self.message(from, message, now);
+        self.actions.push_back(Action::Done(from, took));
+    }
+
+    fn message(&mut self, from: PeerId, message: Kind, now: Instant) {
+        if !self.peers.contains_key(&from) {
+            // It speaks before it was greeted, or to a node that said it would not listen.
+            return self.misdeed(from, Misdeed::InvalidMessage);
+        }
+        let number = match &message {
+            Kind::Headers(answer) => Some(answer.number),
+            Kind::Blocks(answer) => Some(answer.number),
+            Kind::Refusal(refusal) => Some(refusal.number),
+            _ => None,
+        };
+        if let Some(number) = number
+            && let Some(peer) = self.peers.get(&from)
+            && !peer.requests.contains_key(&number)
+        {
+            if !peer.is_former(number) {
+                self.misdeed(from, Misdeed::InvalidMessage);
+            }
+            return;
+        }
+        match message {
+            Kind::Status(status) => self.on_status(from, &status, now),
+            Kind::GetHeaders(request) => {
+                if !self.serving.ask_headers(from, request) {
+                    return self.misdeed(from, Misdeed::TooManyMessages);
+                }
+            }
+            Kind::GetBlocks(request) => {
+                if !self.serving.ask_blocks(from, request) {
+                    return self.misdeed(from, Misdeed::TooManyMessages);
+                }
+            }
+            Kind::Headers(answer) => self.on_headers(from, answer, now),
+            Kind::Blocks(answer) => self.on_blocks(from, answer, now),
+            Kind::Refusal(refusal) => self.on_refusal(from, &refusal, now),
+        }
+        self.drive(now);
+    }
+
+    /// What came of a job.
+    pub(crate) fn done(&mut self, done: Done, now: Instant) {
+        match done {
+            Done::Looked { chain, held } => {
+                self.is_busy = false;
+                self.on_chain(chain);
+                self.on_looked(&held, now);
+            }
+            Done::Appended {
+                count,
+                verdict,
+                chain,
+            } => {
+                self.is_busy = false;
+                self.on_appended(count, verdict, chain, now);
+            }
+            Done::Offered { chain, orphan } => {
+                self.is_busy = false;
+                self.on_chain(chain);
+                let source = self.offering.take();
+                if let (Some(header), Some(source)) = (orphan, source) {
+                    self.on_orphan(source, header.place(), now);
+                }
+            }
+            Done::Headers(judged) => {
+                if let Some(from) = self.judging.take() {
+                    self.on_judged(from, judged, now);
+                }
+            }
+            Done::Bodies(blocks) => {
+                self.readers = self.readers.saturating_sub(1);
+                for (peer, number, block, id) in blocks {
+                    self.on_body(peer, number, block, id, now);
+                }
+            }
+            Done::Served {
+                peer,
+                ticket,
+                frames,
+                missing,
+            } => {
+                // To look for what is not here is work that nothing else limits.
+                if missing > 0 {
+                    let cost = Cost {
+                        items: missing as u64,
+                        bytes: 0,
+                    };
+                    let action = Action::Surcharge(peer, Class::Sync, cost);
+                    self.actions.push_back(action);
+                }
+                self.serving.made(peer, ticket, Some(frames), now);
+                self.feed(peer);
+            }
+            Done::Failed(failed) => self.on_failed(failed, now),
+        }
+        self.drive(now);
+    }
+
+    fn on_failed(&mut self, failed: Failed, now: Instant) {
+        match failed {
+            Failed::Chain => {
+                self.is_busy = false;
+                self.offering = None;
+                self.rest(PANICKED.to_owned(), now);
+            }
+            Failed::Headers => {
+                self.judging = None;
+                self.rest(PANICKED.to_owned(), now);
+            }
+            Failed::Bodies(blocks) => {
+                self.readers = self.readers.saturating_sub(1);
+                for (peer, number, bytes) in blocks {
+                    self.unreadable(peer, number, bytes, now);
+                }
+                self.rest(PANICKED.to_owned(), now);
+            }
+            Failed::Serving(peer, ticket) => {
+                self.serving.made(peer, ticket, None, now);
+                self.feed(peer);
+            }
+        }
+    }
+
+    /// The chain can't go on; it is tried again after a while.
+    fn rest(&mut self, reason: String, now: Instant) {
+        tracing::warn!(reason, "sync waits for the chain");
+        self.rested = (self.rested * 2).clamp(RETRY, MAX_RETRY);
+        self.rests_until = Some(now + self.rested);
+        self.trouble = Some(reason);
+        self.tell_status();
+    }
+
+    fn rests(&self, now: Instant) -> bool {
+        self.rests_until.is_some_and(|until| now < until)
+    }
+
+    /// The store's chain is this now.
+    fn on_chain(&mut self, chain: Chain) {
+        let is_new = self.chain.as_ref().is_none_or(|old| old.tip != chain.tip);
+        self.chain = Some(chain);
+        if !is_new {
+            return;
+        }
+        self.actions.push_back(Action::News(Class::Sync));
+        self.settle_blame();
+        self.skip();
+        self.reweigh();
+        if self.branch.is_none() {
+            self.tell_status();
+        }
+    }
+
+    fn tip(&self) -> Option<&BlockPlace> {
+        self.chain.as_ref().map(|chain| &chain.tip)
+    }
+
+    /// Does whatever can be done now.
+    fn drive(&mut self, now: Instant) {
+        if !self.is_on {
+            return;
+        }
+        self.follow(now);
+        self.fetch(now);
+        self.read();
+        self.use_chain(now);
+        while let Some(job) = self.serving.start() {
+            self.actions.push_back(Action::Tell(Event::Work(job)));
+        }
+        if self.tick_at.is_none() && self.is_active() {
+            self.tick_at = Some(now + TICK);
+        }
+    }
+
+    fn is_active(&self) -> bool {
+        self.branch.is_some()
+            || self.rests_until.is_some()
+            || !self.serving.is_idle()
+            || !self.ahead.is_empty()
+            || !self.asked.is_empty()
+    }
+
+    /// Gives the store what is next for it, one thing at a time.
+    fn use_chain(&mut self, now: Instant) {
+        if self.is_busy || self.rests(now) {
+            return;
+        }
+        if let Some(job) = self.next_append() {
+            return self.work_on_chain(job);
+        }
+        if let Some((block, from)) = self.offers.pop_front() {
+            self.offered -= block.data.len();
+            self.offering = from;
+            return self.work_on_chain(Job::Offer(block));
+        }
+        if !self.unknown.is_empty() {
+            self.looked = std::mem::take(&mut self.unknown);
+            let status = |peer: &PeerId| Some(self.peers.get(peer)?.status.as_ref()?.0.clone());
+            let places = self.looked.iter().filter_map(status).collect();
+            self.work_on_chain(Job::Look(places));
+        }
+    }
+
+    fn work_on_chain(&mut self, job: Job) {
+        self.is_busy = true;
+        self.actions.push_back(Action::Tell(Event::Work(job)));
+    }
+
+    fn number(&mut self) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        number
+    }
+
+    fn misdeed(&mut self, peer: PeerId, misdeed: Misdeed) {
+        self.actions.push_back(Action::Misdeed(peer, misdeed));
+    }
+
+    fn feed(&mut self, peer: PeerId) {
+        self.actions.push_back(Action::Feed(peer));
+    }
+
+    fn tell_status(&mut self) {
+        if let Some(status) = self.status() {
+            self.actions.push_back(Action::Tell(Event::Status(status)));
+        }
+    }
+
+    /// How far it is; `None`: nobody has looked yet.
+    fn status(&self) -> Option<SyncStatus> {
+        let chain = self.chain.as_ref()?;
+        let target = self.branch.as_ref().map(|branch| {
+            let leader = self.peers.get(&branch.leader);
+            leader.map_or(0, Peer::height).max(branch.head.height)
+        });
+        Some(SyncStatus {
+            tip: chain.tip.clone(),
+            base: chain.base,
+            target,
+            rate: self.progress.rate(),
+            peers: self
+                .peers
+                .values()
+                .filter(|peer| peer.status.is_some())
+                .count(),
+            trouble: self.trouble.clone(),
+        })
+    }
+
+    /// The next frame for a peer.
+    pub(crate) fn next(&mut self, to: PeerId, now: Instant) -> Option<Outgoing> {
+        let peer = self.peers.get_mut(&to)?;
+        if let Some(frame) = peer.outbox.pop_front() {
+            return Some(Outgoing::one(frame));
+        }
+        if let Some(chain) = &self.chain
+            && peer.is_told_at(&chain.tip, now).is_some_and(|at| at <= now)
+        {
+            peer.told = Some((chain.tip.clone(), now));
+            let status = Status::new(&chain.tip, chain.base);
+            return Some(Outgoing::one(Kind::Status(status).into_frame()));
+        }
+        let frame = self.serving.next(to, now)?;
+        if !self.serving.serves(&to) {
+            self.drive(now);
+        }
+        Some(Outgoing::one(frame))
+    }
+
+    /// When there is something for a peer.
+    pub(crate) fn next_at(&self, to: &PeerId, now: Instant) -> Option<Instant> {
+        let peer = self.peers.get(to)?;
+        if !peer.outbox.is_empty() || self.serving.serves(to) {
+            return Some(now);
+        }
+        peer.is_told_at(self.tip()?, now)
+    }
+
+    pub(crate) fn action(&mut self) -> Option<Action<Event>> {
+        self.actions.pop_front()
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.actions.is_empty()
+    }
+
+    pub(crate) fn on_time(&mut self, now: Instant) {
+        if self.tick_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.tick_at = None;
+        self.seeks = true;
+        if !self.rests(now) {
+            self.rests_until = None;
+        }
+        self.look_for_the_late(now);
+        self.choose_sources(now);
+        for (peer, number) in self.serving.on_time(now) {
+            self.reply(peer, serving::refusal(number, wire::Reason::Busy));
+        }
+        self.drive(now);
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.tick_at
+    }
+
+    fn reply(&mut self, peer: PeerId, frame: Bytes) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            known.outbox.push_back(frame);
+            self.feed(peer);
+        }
+    }
+}
+
+/// What a block is thought to have in bytes before one has come.
+const USUAL_BLOCK: usize = 4 << 10;
+const PANICKED: &str = "the application panicked; see its own log";

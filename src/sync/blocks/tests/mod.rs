@@ -1,0 +1,271 @@
+//! Sync in virtual time: what it brings, how fast, and what liars get.
+
+mod liars;
+mod network;
+#[path = "../../../../tests/support/small_chain.rs"]
+mod small_chain;
+mod vectors;
+
+use self::{
+    network::Network,
+    small_chain::{SmallChain, block, header},
+};
+use super::*;
+use crate::{
+    chain::{ChainStore, ItemId},
+    platform::test,
+};
+
+const MAX_BLOCK: usize = 4 << 20;
+const MEGABYTE: f64 = 1e6;
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Whether a node has another chain's tip.
+fn has(network: &Network, place: usize, chain: &SmallChain) -> bool {
+    network.chain(place).tip() == chain.tip()
+}
+
+/// A network in which the first node, with nothing, is connected to these at so many bytes a second, 25 ms away.
+fn sources(seed: u8, chain: &SmallChain, rates: &[f64]) -> Network {
+    let mut network = Network::new(seed);
+    let sink = network.node(SmallChain::default());
+    for rate in rates {
+        let source = network.node(chain.fork(chain.tip().height));
+        network.link(sink, source, millis(25), *rate);
+    }
+    network
+}
+
+#[test]
+fn a_new_node_gets_all_blocks_in_order() {
+    let chain = SmallChain::of(5000, 300);
+    let mut network = sources(1, &chain, &[10.0 * MEGABYTE]);
+    let took = network.run_until(seconds(60), |network| has(network, 0, &chain));
+    assert!(took.is_some(), "{:?}", network.chain(0).tip());
+    assert_eq!(network.chain(0).appended(), 5000);
+    assert!(network.nodes[0].misdeeds.is_empty());
+    network.run_for(seconds(3));
+    let last = network.nodes[0].statuses.last().expect("it is told");
+    assert_eq!((last.tip.height, last.target), (5000, None));
+    assert!(
+        network.nodes[0]
+            .statuses
+            .iter()
+            .any(|status| status.target == Some(5000))
+    );
+}
+
+#[test]
+fn small_blocks_over_a_long_line_do_not_wait_for_each_other() {
+    let chain = SmallChain::of(20_000, 300);
+    let mut network = Network::new(2);
+    let sink = network.node(SmallChain::default());
+    let source = network.node(chain.fork(20_000));
+    network.link(sink, source, millis(100), 100.0 * MEGABYTE);
+    let took = network.run_until(seconds(600), |network| has(network, 0, &chain));
+    let took = took.expect("it is done").as_secs_f64();
+    let times = 20_000.0 * 0.2 / took;
+    assert!(times >= 500.0, "{times} times as fast as one at a time");
+}
+
+#[test]
+fn three_sources_bring_almost_three_times_as_much_as_one() {
+    let chain = SmallChain::of(1000, 100_000);
+    let took = |rates: &[f64]| {
+        let mut network = sources(3, &chain, rates);
+        let took = network.run_until(seconds(600), |network| has(network, 0, &chain));
+        let sent: Vec<_> = (1..=rates.len())
+            .map(|source| network.sent(source, 0))
+            .collect();
+        // What is asked for twice is little.
+        assert!(sent.iter().sum::<usize>() < 101 * 1_100_000, "{sent:?}");
+        took.expect("it is done").as_secs_f64()
+    };
+    let five = 5.0 * MEGABYTE;
+    let (one, three) = (took(&[five]), took(&[five; 3]));
+    assert!(one / three >= 2.7, "{one} s, {three} s");
+}
+
+#[test]
+fn a_source_that_stalls_at_the_end_holds_nobody_up() {
+    let chain = SmallChain::of(1000, 100_000);
+    let five = 5.0 * MEGABYTE;
+    let mut network = sources(4, &chain, &[five; 4]);
+    let most = network.run_until(seconds(600), |network| network.chain(0).tip().height >= 600);
+    assert!(most.is_some());
+    network.rate(1, 0, 1.0);
+    let at_99 = network.run_until(seconds(600), |network| network.chain(0).tip().height >= 990);
+    let end = network.run_until(seconds(600), |network| has(network, 0, &chain));
+    let (at_99, end) = (at_99.expect("it comes"), end.expect("it comes"));
+    let share = (end - at_99).as_secs_f64() / end.as_secs_f64();
+    assert!(share <= 0.05, "the last 1% took {share} of {end:?}");
+    assert!(end < seconds(12), "{end:?}");
+}
+
+#[test]
+fn large_blocks_come_in_pieces_and_the_buffer_has_its_bound() {
+    let chain = SmallChain::of(60, 1_500_000);
+    let mut network = Network::new(5);
+    let config = SyncConfig {
+        max_buffer_bytes: 8 << 20,
+        ..SyncConfig::default()
+    };
+    let sink = network.node_with(SmallChain::default(), config);
+    for _ in 0..4 {
+        let source = network.node(chain.fork(60));
+        network.link(sink, source, millis(50), 20.0 * MEGABYTE);
+    }
+    let took = network.run_until(seconds(120), |network| has(network, 0, &chain));
+    assert!(took.is_some(), "{:?}", network.chain(0).tip());
+    let held = network.nodes[sink].held;
+    // Each open answer may go over what was asked for by one block.
+    assert!(held <= (8 << 20) + 8 * 1_500_000, "{held}");
+    assert!(network.nodes[sink].misdeeds.is_empty());
+}
+
+#[test]
+fn a_node_follows_the_tip_and_catches_up_after_a_pause() {
+    let chain = SmallChain::of(100, 300);
+    let mut network = sources(6, &chain, &[MEGABYTE; 2]);
+    network.run_until(seconds(20), |network| has(network, 0, &chain));
+    // It comes by propagation.
+    let next = block(&chain.tip(), 0, b"the next");
+    chain.put(&next);
+    network.chain(1).put(&next);
+    network.offer(0, &next, Some(1));
+    network.run_for(millis(10));
+    assert!(has(&network, 0, &chain));
+    // Away while others go on.
+    network.unlink(0, 1);
+    network.unlink(0, 2);
+    for _ in 0..5 {
+        let next = block(&chain.tip(), 0, b"unseen");
+        chain.put(&next);
+        network.chain(1).put(&next);
+        network.offer(1, &next, None);
+    }
+    network.run_for(seconds(10));
+    network.link(0, 1, millis(25), MEGABYTE);
+    let took = network.run_until(seconds(5), |network| has(network, 0, &chain));
+    assert!(took.is_some(), "{:?}", network.chain(0).tip());
+}
+
+#[test]
+fn nothing_is_asked_for_what_comes_by_itself() {
+    let chain = SmallChain::of(10, 300);
+    let mut network = sources(13, &chain, &[MEGABYTE; 3]);
+    network.run_until(seconds(20), |network| has(network, 0, &chain));
+    network.run_for(seconds(5));
+    let asked = |network: &Network| match &network.nodes[0].actor {
+        network::Actor::Node { sync, .. } => sync.next_number,
+        network::Actor::Other(_) => 0,
+    };
+    let before = asked(&network);
+    for _ in 0..20 {
+        let next = block(&chain.tip(), 0, b"by itself");
+        chain.put(&next);
+        for source in 1..=3 {
+            network.offer(source, &next, None);
+        }
+        // Some statuses come before the block, some after it.
+        network.run_for(millis(40));
+        network.offer(0, &next, Some(1));
+        network.run_for(seconds(2));
+    }
+    assert!(has(&network, 0, &chain));
+    assert_eq!(asked(&network), before);
+}
+
+#[test]
+fn a_block_without_its_parent_brings_the_parent() {
+    let chain = SmallChain::of(10, 300);
+    let mut network = sources(7, &chain, &[MEGABYTE]);
+    network.run_until(seconds(20), |network| has(network, 0, &chain));
+    // The first one of these is lost on its way here.
+    for number in 0..3 {
+        let next = block(&chain.tip(), 0, b"one of three");
+        chain.put(&next);
+        network.chain(1).put(&next);
+        network.offer(1, &next, None);
+        if number > 0 {
+            network.offer(0, &next, Some(1));
+        }
+    }
+    let took = network.run_until(seconds(1), |network| has(network, 0, &chain));
+    assert!(took.is_some(), "{:?}", network.chain(0).tip());
+}
+
+#[test]
+fn a_longer_branch_takes_over() {
+    let ours = SmallChain::of(150, 300);
+    let theirs = ours.fork(100);
+    theirs.grow(80, 1, 300);
+    let mut network = Network::new(8);
+    let sink = network.node(ours.clone());
+    let source = network.node(theirs.clone());
+    network.link(sink, source, millis(10), MEGABYTE);
+    let took = network.run_until(seconds(10), |network| has(network, sink, &theirs));
+    assert!(took.is_some(), "{:?}", network.chain(sink).tip());
+    // The shorter one is looked at, and left.
+    network.run_for(seconds(10));
+    assert!(has(&network, source, &theirs));
+    assert!(network.nodes.iter().all(|node| node.misdeeds.is_empty()));
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_offered_again() {
+    let chain = SmallChain::of(300, 300);
+    let mut network = sources(9, &chain, &[MEGABYTE]);
+    network.chain(0).fail(3);
+    let took = network.run_until(seconds(60), |network| has(network, 0, &chain));
+    assert!(took.is_some());
+    let statuses = &network.nodes[0].statuses;
+    let troubled = |status: &SyncStatus| status.trouble.as_deref() == Some("the disk is full");
+    assert!(statuses.iter().any(troubled));
+    assert_eq!(statuses.last().expect("some").trouble, None);
+    assert!(network.nodes[0].misdeeds.is_empty());
+}
+
+#[test]
+fn who_has_pruned_is_asked_for_what_it_has() {
+    let chain = SmallChain::of(500, 3000);
+    let mut network = sources(10, &chain, &[MEGABYTE, 10.0 * MEGABYTE]);
+    network.chain(2).prune(400);
+    let took = network.run_until(seconds(60), |network| has(network, 0, &chain));
+    assert!(took.is_some(), "{:?}", network.chain(0).tip());
+    assert!(
+        network.nodes[0].misdeeds.is_empty(),
+        "{:?}",
+        network.nodes[0].misdeeds
+    );
+}
+
+#[test]
+fn nodes_in_a_row_bring_the_chain_to_the_last_one() {
+    let chain = SmallChain::of(2000, 1000);
+    let mut network = Network::new(11);
+    let first = network.node(chain.fork(2000));
+    let (second, third) = (
+        network.node(SmallChain::default()),
+        network.node(SmallChain::default()),
+    );
+    network.link(first, second, millis(25), 10.0 * MEGABYTE);
+    network.link(second, third, millis(25), 10.0 * MEGABYTE);
+    let took = network.run_until(seconds(30), |network| has(network, third, &chain));
+    assert!(took.is_some(), "{:?}", network.chain(third).tip());
+}
+
+#[test]
+fn headers_of_the_chain_are_those_of_its_blocks() {
+    let chain = SmallChain::of(3, 10);
+    let id = chain.id_at(2).expect("it is here");
+    let block = chain.block(&id).expect("it is here");
+    assert_eq!(chain.headers(2, 1, 1), [header(&block)]);
+}

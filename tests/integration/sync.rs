@@ -1,0 +1,146 @@
+//! Sync between whole nodes: whoever comes late gets the blocks that it has missed, and follows.
+
+use selkie::{
+    Block, Config, NetworkEvent, NetworkMessage,
+    chain::{BlockPlace, ChainStore},
+};
+
+use crate::{
+    small_chain::{SmallChain, block},
+    support::{Node, TCP, listening},
+};
+
+impl Node {
+    async fn synced_to(&mut self, place: &BlockPlace) {
+        let height = place.height;
+        self.event("the last block", |event| match event {
+            NetworkEvent::SyncProgress { done, total, .. } => {
+                (done == height && total == height).then_some(())
+            }
+            _ => None,
+        })
+        .await;
+    }
+}
+
+fn config() -> Config {
+    let mut config = listening(TCP);
+    // Nobody else is looked for.
+    config.protocol.kademlia_config.mdns = false;
+    config
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_node_gets_what_another_has_and_follows_it() {
+    let chain = SmallChain::of(3000, 400);
+    let source = Node::with(config(), chain.clone()).await;
+    let mine = SmallChain::default();
+    let mut sink = Node::with(config(), mine.clone()).await;
+    sink.dial(source.address()).await.expect("it is there");
+    sink.synced_to(&chain.tip()).await;
+    assert_eq!(mine.tip(), chain.tip());
+    assert_eq!(mine.appended(), 3000);
+    let status = sink.sync_status().expect("it syncs");
+    assert_eq!((status.tip, status.target), (chain.tip(), None));
+    assert_eq!(status.trouble, None);
+    // A block that is made now comes by propagation, and goes into both stores.
+    let next: Block = block(&chain.tip(), 0, b"the next");
+    let message = NetworkMessage::Block(next);
+    source.broadcast_message(message).await.expect("it goes");
+    let place = BlockPlace {
+        height: 3001,
+        id: sink
+            .event("the next", |event| match event {
+                NetworkEvent::ItemAccepted { id, .. } => Some(id),
+                _ => None,
+            })
+            .await,
+    };
+    sink.synced_to(&place).await;
+    assert_eq!((mine.tip(), chain.tip()), (place.clone(), place));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_blocks_come_from_three_nodes_and_from_who_has_just_synced() {
+    let chain = SmallChain::of(120, 300_000);
+    let mut sources = Vec::new();
+    for _ in 0..3 {
+        sources.push(Node::with(config(), chain.fork(120)).await);
+    }
+    let mut sink = Node::with(config(), SmallChain::default()).await;
+    let mut last = Node::with(config(), SmallChain::default()).await;
+    last.dial(sink.address()).await.expect("it is there");
+    for source in &sources {
+        sink.dial(source.address()).await.expect("it is there");
+    }
+    sink.synced_to(&chain.tip()).await;
+    last.synced_to(&chain.tip()).await;
+    for node in [&sink, &last] {
+        let misdeeds = node.peer_metrics().peer_reputation;
+        assert!(misdeeds.values().all(|score| *score == 0.0), "{misdeeds:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_away_gets_what_was_said_meanwhile() {
+    let chain = SmallChain::of(10, 400);
+    let source = Node::with(config(), chain.clone()).await;
+    let mine = SmallChain::default();
+    let mut sink = Node::with(config(), mine.clone()).await;
+    sink.dial(source.address()).await.expect("it is there");
+    sink.synced_to(&chain.tip()).await;
+    sink.disconnect(source.id()).await.expect("it goes");
+    for _ in 0..5 {
+        chain.grow(1, 0, 400);
+    }
+    sink.dial(source.address()).await.expect("it is there");
+    sink.synced_to(&chain.tip()).await;
+    assert_eq!(mine.tip(), chain.tip());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_without_a_store_is_left_alone() {
+    let chain = SmallChain::of(10, 400);
+    let source = Node::with(config(), chain).await;
+    let mut plain = Node::start(config()).await;
+    plain.dial(source.address()).await.expect("it is there");
+    assert_eq!(plain.sync_status(), None);
+    let data = selkie::Transaction::new("it still gets what is sent");
+    let message = NetworkMessage::Transaction(data);
+    source.broadcast_message(message).await.expect("it goes");
+    plain
+        .event("the transaction", |event| match event {
+            NetworkEvent::ItemAccepted { .. } => Some(()),
+            _ => None,
+        })
+        .await;
+    let misdeeds = plain.peer_metrics().peer_reputation;
+    assert!(misdeeds.values().all(|score| *score == 0.0), "{misdeeds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_waited_for_and_who_has_pruned_is_no_hindrance() {
+    let chain = SmallChain::of(500, 400);
+    let pruned = chain.fork(500);
+    pruned.prune(400);
+    let sources = [
+        Node::with(config(), pruned).await,
+        Node::with(config(), chain.clone()).await,
+    ];
+    let mine = SmallChain::default();
+    mine.fail(1);
+    let mut sink = Node::with(config(), mine.clone()).await;
+    for source in &sources {
+        sink.dial(source.address()).await.expect("it is there");
+    }
+    sink.event("trouble", |event| match &event {
+        NetworkEvent::SyncProgress {
+            trouble: Some(trouble),
+            ..
+        } => (event.is_error() && trouble == "the disk is full").then_some(()),
+        _ => None,
+    })
+    .await;
+    sink.synced_to(&chain.tip()).await;
+    assert_eq!(sink.sync_status().expect("it syncs").trouble, None);
+}
