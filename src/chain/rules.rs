@@ -17,8 +17,8 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
-    Application, Block, BlockParts, Checked, Item, StateRequest, StateResponse, TransactionKey,
-    Verdict,
+    Application, Block, BlockParts, ChainStore, Checked, Item, StateRequest, StateResponse,
+    TransactionKey, Verdict,
 };
 use crate::platform::{self, lock::lock};
 
@@ -49,6 +49,11 @@ pub(crate) trait Rules: Send + Sync + 'static {
     fn deliver_block<'a>(&'a self, block: &'a Block) -> BoxFuture<'a, bool>;
 
     fn query<'a>(&'a self, request: &'a StateRequest) -> BoxFuture<'a, Option<StateResponse>>;
+
+    /// Where the chain's blocks are, if it syncs. Rules that are promises have no such place yet.
+    fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {
+        None
+    }
 
     /// What has failed since this was asked last.
     fn failures(&self) -> &Failures;
@@ -210,6 +215,11 @@ impl Rules for Synchronous {
     fn query<'a>(&'a self, request: &'a StateRequest) -> BoxFuture<'a, Option<StateResponse>> {
         let state = self.ask("query", |application| application.query(request));
         ready(state.flatten()).boxed()
+    }
+
+    fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {
+        let store = self.ask("chain_store", |application| application.chain_store());
+        store.flatten()
     }
 
     fn failures(&self) -> &Failures {

@@ -171,7 +171,7 @@ impl Task {
             Arc::clone(&policy),
         )?;
         let local = transport::local_discovery(&config, peer_id)?;
-        let store = shared.application.chain_store();
+        let store = shared.rules.chain_store();
         let behaviour = Behaviour::new(
             &config,
             keypair,

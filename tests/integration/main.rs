@@ -21,6 +21,8 @@ mod propagation;
 mod questions;
 mod raw_peer;
 mod slow_chains;
+// The tests of the core itself use the rest of it.
+#[allow(dead_code)]
 #[path = "../support/small_chain.rs"]
 mod small_chain;
 mod strangers;

@@ -1,8 +1,14 @@
 //! Sync between whole nodes: whoever comes late gets the blocks that it has missed, and follows.
 
+use std::sync::Arc;
+
 use selkie::{
-    Block, Config, NetworkEvent, NetworkMessage,
-    chain::{BlockPlace, ChainStore},
+    Application, Block, Config, Item, NetworkEvent, NetworkMessage,
+    chain::{
+        BlockPlace, ChainStore,
+        ledger::{self, Genesis, Ledger, development_key},
+    },
+    storage::MemoryStore,
 };
 
 use crate::{
@@ -143,4 +149,33 @@ async fn a_full_disk_is_told_and_waited_for_and_who_has_pruned_is_no_hindrance()
     .await;
     sink.synced_to(&chain.tip()).await;
     assert_eq!(sink.sync_status().expect("it syncs").trouble, None);
+}
+
+/// A ledger of the development network, in memory.
+fn ledger() -> Ledger {
+    let store = MemoryStore::new(1 << 28, &ledger::SCHEMA).expect("memory");
+    let genesis = Genesis::development("selkie-dev");
+    Ledger::open(genesis, Arc::new(store)).expect("a genesis")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_syncs_from_another_and_follows_it() {
+    let (maker, mine) = (ledger(), ledger());
+    let key = development_key("selkie-dev", "proposer");
+    for time in 1..=300 {
+        let block = maker.propose(&key, time).expect("a block");
+        maker.deliver(&Item::Block(block));
+    }
+    let source = Node::with(config(), maker.clone()).await;
+    let mut sink = Node::with(config(), mine.clone()).await;
+    sink.dial(source.address()).await.expect("it is there");
+    let store = |ledger: &Ledger| ledger.chain_store().expect("it syncs");
+    let tip = store(&maker).tip();
+    assert_eq!(tip.height, 300);
+    sink.synced_to(&tip).await;
+    assert_eq!(mine.tip(), maker.tip());
+    let next = maker.propose(&key, 301).expect("a block");
+    source.submit(Item::Block(next)).await.expect("it goes");
+    sink.synced_to(&BlockPlace { height: 301, ..tip }).await;
+    assert_eq!(mine.tip(), maker.tip());
 }

@@ -58,6 +58,8 @@ struct State {
     base: u64,
     /// So many times the next block can't be appended.
     fails: usize,
+    /// Branches that begin below this height are of no use.
+    final_height: u64,
     appended: usize,
 }
 
@@ -107,6 +109,11 @@ impl SmallChain {
     /// The next appends fail as on a full disk.
     pub fn fail(&self, times: usize) {
         self.state().fails = times;
+    }
+
+    /// The chain is final up to this height.
+    pub fn finalize(&self, height: u64) {
+        self.state().final_height = height;
     }
 
     /// Blocks that `append` was given and took.
@@ -204,6 +211,12 @@ impl ChainStore for SmallChain {
             };
             if !known(&header.parent) {
                 return (count, SyncVerdict::Retry("no parent".to_owned()));
+            }
+            if header.height <= state.final_height {
+                return (
+                    count,
+                    SyncVerdict::Ignore("the chain is final there".to_owned()),
+                );
             }
             if bytes.ends_with(&BAD_NUMBER.to_le_bytes()) {
                 return (count, SyncVerdict::Reject("a bad header".to_owned()));

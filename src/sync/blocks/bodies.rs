@@ -4,7 +4,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::{
-    BENCH, Event, Job, MAX_SOURCES, Sync,
+    BENCH, Event, Job, MAX_RETRY, MAX_SOURCES, Sync,
     job::Chain,
     peers::{Bodies, Peer, Request, What},
     wire::{self, GetBlocks, Kind, MAX_ANSWER_BYTES, MAX_BLOCKS, Reason},
@@ -411,7 +411,13 @@ impl Sync {
             (SyncVerdict::Reject(reason), Some((place, from))) => {
                 self.refuse(place, from, &reason, now);
             }
-            (SyncVerdict::Retry(reason), _) => self.rest(reason, now),
+            (SyncVerdict::Retry(reason), _) => {
+                if self.rested >= MAX_RETRY {
+                    // It may be this branch that it can't take.
+                    self.leave(now);
+                }
+                self.rest(reason, now);
+            }
             _ => {}
         }
         let height = self.branch.as_ref().map(|branch| branch.fork.height);
@@ -515,12 +521,19 @@ impl Sync {
         let is_left = branch.orphaned.is_some_and(|since| now >= since + ORPHANED)
             || now >= branch.moved_at + still;
         if is_left {
-            let leader = branch.leader;
-            tracing::debug!(%leader, "nobody sends the branch's blocks: it is left");
-            self.drop_branch();
-            self.bench(leader, BENCH, now);
-            self.tell_status();
+            self.leave(now);
         }
+    }
+
+    /// The branch makes room for another; its leader is not asked for some time.
+    fn leave(&mut self, now: Instant) {
+        let Some(leader) = self.branch.as_ref().map(|branch| branch.leader) else {
+            return;
+        };
+        tracing::debug!(%leader, "the branch does not go on: it is left");
+        self.drop_branch();
+        self.bench(leader, BENCH, now);
+        self.tell_status();
     }
 
     /// Who may be asked for blocks, the fastest first.

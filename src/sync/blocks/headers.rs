@@ -267,6 +267,7 @@ impl Sync {
         let refused = self.blame.find(&accepted, from).cloned();
         match fault {
             Some(Fault::Broken) => return self.lies(from, Misdeed::InvalidMessage, now),
+            Some(Fault::Useless(reason)) => return self.abandon(from, &reason, now),
             Some(Fault::Later(reason)) => return self.rest(reason, now),
             Some(Fault::Rejected(header, reason)) => {
                 return self.refuse(header.place(), from, &reason, now);

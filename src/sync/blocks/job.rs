@@ -98,6 +98,8 @@ pub(crate) enum Fault {
     Broken,
     /// The chain rejects this one.
     Rejected(SyncHeader, String),
+    /// They are of no use to it.
+    Useless(String),
     /// It can't judge them now.
     Later(String),
 }
@@ -284,7 +286,8 @@ fn judge(store: &dyn ChainStore, anchors: &[BlockPlace], headers: Vec<Bytes>) ->
     judged.fault = match (verdict, new.get(count)) {
         (SyncVerdict::Accept, _) | (_, None) => None,
         (SyncVerdict::Reject(reason), Some(next)) => Some(Fault::Rejected(next.clone(), reason)),
-        (SyncVerdict::Ignore(reason) | SyncVerdict::Retry(reason), _) => Some(Fault::Later(reason)),
+        (SyncVerdict::Ignore(reason), _) => Some(Fault::Useless(reason)),
+        (SyncVerdict::Retry(reason), _) => Some(Fault::Later(reason)),
     };
     let head = judged.accepted.last();
     judged.is_better = head.is_some_and(|head| store.is_better(head));

@@ -220,6 +220,26 @@ fn a_longer_branch_takes_over() {
 }
 
 #[test]
+fn a_branch_that_is_of_no_use_is_left_and_keeps_no_other_out() {
+    let ours = SmallChain::of(150, 300);
+    ours.finalize(140);
+    let theirs = ours.fork(100);
+    theirs.grow(300, 1, 300);
+    let right = ours.fork(150);
+    right.grow(50, 0, 300);
+    let mut network = Network::new(14);
+    let sink = network.node(ours);
+    let other = network.node(theirs);
+    let source = network.node(right.clone());
+    network.link(sink, other, millis(1), MEGABYTE);
+    network.run_for(seconds(1));
+    network.link(sink, source, millis(25), MEGABYTE);
+    let took = network.run_until(seconds(2), |network| has(network, sink, &right));
+    assert!(took.is_some(), "{:?}", network.chain(sink).tip());
+    assert!(network.nodes[sink].misdeeds.is_empty());
+}
+
+#[test]
 fn what_the_disk_does_not_take_is_offered_again() {
     let chain = SmallChain::of(300, 300);
     let mut network = sources(9, &chain, &[MEGABYTE]);
