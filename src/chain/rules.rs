@@ -218,8 +218,11 @@ impl Rules for Synchronous {
     }
 
     fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {
-        let store = self.ask("chain_store", |application| application.chain_store());
-        store.flatten()
+        let mut store = None;
+        self.ask("chain_store", |application| {
+            store = application.chain_store();
+        });
+        store
     }
 
     fn failures(&self) -> &Failures {
