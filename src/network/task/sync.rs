@@ -8,14 +8,15 @@ impl Task {
         match event {
             Event::Work(job) => self.start_job(job),
             Event::Status(status) => {
+                // Who hears of it may ask at once.
+                self.shared.state().sync = Some(status.clone());
                 self.shared.emit(NetworkEvent::SyncProgress {
                     done: status.tip.height,
                     total: status.tip.height.max(status.target.unwrap_or_default()),
                     rate: status.rate,
                     eta: status.eta(),
-                    trouble: status.trouble.clone(),
+                    trouble: status.trouble,
                 });
-                self.shared.state().sync = Some(status);
             }
         }
     }
