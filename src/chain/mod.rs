@@ -26,7 +26,7 @@ pub use key::{ShortId, TransactionKey};
 pub use opaque::Opaque;
 pub use query::{MAX_STATE_KEY, StateRequest, StateResponse};
 pub use snapshot::{
-    MAX_SNAPSHOT_CHUNK, MAX_SNAPSHOT_CHUNKS, MAX_STATE_ROOT, SNAPSHOT_GROUP, Snapshot,
+    ChunkOrder, MAX_SNAPSHOT_CHUNK, MAX_SNAPSHOT_CHUNKS, MAX_STATE_ROOT, SNAPSHOT_GROUP, Snapshot,
     SnapshotError, SnapshotHash, SnapshotHasher, SnapshotId, SnapshotSink, SnapshotSource,
 };
 pub use store::{BlockPlace, ChainStore, SyncHeader, SyncVerdict, TrustVerifier};

@@ -230,6 +230,16 @@ pub trait SnapshotSource: Send + Sync + 'static {
     fn load_snapshot_chunk(&self, snapshot: &Snapshot, index: u32) -> Option<Bytes>;
 }
 
+/// The order in which a [`SnapshotSink`] takes chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChunkOrder {
+    /// As they come: the rarest are fetched first.
+    #[default]
+    Any,
+    /// From the first to the last: they are fetched so, and those that come too soon wait, within the limit of what is in flight.
+    Rising,
+}
+
 /// Who takes a snapshot. The calls may be slow: they run off the network task, one at a time.
 ///
 /// `Ignore` says that the snapshot is of no use here: it is left alone, another one is tried, and nobody pays. `Retry` (no room on the
@@ -237,9 +247,14 @@ pub trait SnapshotSource: Send + Sync + 'static {
 /// gives the snapshot up: who offered it pays once another one of the same height and format was taken; until then nobody can say whether
 /// they lie or this application errs.
 pub trait SnapshotSink: Send + Sync + 'static {
-    /// Whether to take this snapshot. Its state root is that of a final header or of the checkpoint. What was taken of another one before
-    /// is of no use any more, unless [`SnapshotSink::stored_snapshot_chunks`] says so.
-    fn offer_snapshot(&self, snapshot: &Snapshot) -> SyncVerdict;
+    /// Whether to take this snapshot. Its state root is that of this final header, or of the checkpoint where there is none. What was taken of
+    /// another one before is of no use any more, unless [`SnapshotSink::stored_snapshot_chunks`] says so.
+    fn offer_snapshot(&self, snapshot: &Snapshot, header: Option<&Bytes>) -> SyncVerdict;
+
+    /// The order in which it takes chunks. Default: any.
+    fn chunk_order(&self) -> ChunkOrder {
+        ChunkOrder::Any
+    }
 
     /// Which of its chunks were applied before, by an earlier run too: those are not fetched again. Asked after each
     /// [`SyncVerdict::Accept`] of an offer. Default: none.
@@ -247,7 +262,7 @@ pub trait SnapshotSink: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// Takes a chunk, in any order; its bytes are those of the snapshot that was offered. `sender`: who sent the most of it, for a log. After
+    /// Takes a chunk, in its order; its bytes are those of the snapshot that was offered. `sender`: who sent the most of it, for a log. After
     /// `Accept` it counts as stored: what a crash could lose is not accepted yet.
     fn apply_snapshot_chunk(&self, index: u32, bytes: &Bytes, sender: &PeerId) -> SyncVerdict;
 

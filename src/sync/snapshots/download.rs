@@ -31,7 +31,7 @@ use super::{
     wire::{HashedPiece, MAX_OFFERS, Message, Offer, Part, Reason, Refusal},
 };
 use crate::{
-    chain::{Snapshot, SnapshotId, SyncVerdict},
+    chain::{ChunkOrder, Snapshot, SnapshotId, SyncVerdict},
     peers::Misdeed,
     platform::Instant,
 };
@@ -48,7 +48,7 @@ const MAX_LIARS: usize = 256;
 pub enum Action {
     /// Compare a snapshot's state root with that of the final header of its height; the answer goes to [`Download::trust_checked`].
     CheckTrust(Snapshot),
-    /// Offer a snapshot to the sink; the answer goes to [`Download::offered`].
+    /// Offer a snapshot to the sink, with the final header of its height; the answer goes to [`Download::offered`].
     Offer(Snapshot),
     /// Send this.
     Send(PeerId, Message),
@@ -309,8 +309,14 @@ impl Download {
         self.search(now);
     }
 
-    /// The sink's answer to [`Action::Offer`], and which chunks it has stored before.
-    pub fn offered(&mut self, id: &SnapshotId, verdict: SyncVerdict, stored: &[u32], now: Instant) {
+    /// The sink's answer to [`Action::Offer`]: which chunks it has stored before, and in which order it takes the others.
+    pub fn offered(
+        &mut self,
+        id: &SnapshotId,
+        verdict: SyncVerdict,
+        (stored, order): (&[u32], ChunkOrder),
+        now: Instant,
+    ) {
         let Stage::Offering(pending) = &mut self.stage else {
             return;
         };
@@ -319,7 +325,7 @@ impl Download {
         }
         match verdict {
             SyncVerdict::Accept => {
-                let fetch = Fetch::new(pending.snapshot.clone(), stored, self.seed);
+                let fetch = Fetch::new(pending.snapshot.clone(), stored, order, self.seed);
                 self.stage = Stage::Fetching {
                     fetch: Box::new(fetch),
                     lost: None,
@@ -348,6 +354,11 @@ impl Download {
         match verdict {
             SyncVerdict::Accept => {
                 fetch.applied(index);
+                if let Some(next) = fetch.next_waiting()
+                    && let Some(applying) = fetch.applying.get(&next)
+                {
+                    self.actions.push_back(applying.apply(fetch.id, next));
+                }
                 self.complete();
                 self.fill_all(now);
             }
@@ -419,6 +430,7 @@ impl Download {
             }
             Ok(true) => {
                 if let Part::Chunk(index) = asked.part
+                    && fetch.is_next(index)
                     && let Some(applying) = fetch.applying.get(&index)
                 {
                     self.actions.push_back(applying.apply(fetch.id, index));

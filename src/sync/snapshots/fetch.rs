@@ -13,7 +13,7 @@ use super::{
     wire::{HashedPiece, Part},
 };
 use crate::{
-    chain::{SNAPSHOT_GROUP, Snapshot, SnapshotHash, SnapshotId},
+    chain::{ChunkOrder, SNAPSHOT_GROUP, Snapshot, SnapshotHash, SnapshotId},
     platform::Instant,
 };
 
@@ -39,6 +39,9 @@ pub(super) struct Fetch {
     /// Bytes of all parts under way and all that are being applied.
     held: usize,
     seed: u32,
+    order: ChunkOrder,
+    /// The first chunk that is not done.
+    next: u32,
 }
 
 /// A part that was asked for.
@@ -79,7 +82,7 @@ pub(super) enum Fault {
 
 impl Fetch {
     /// One of whose chunks some are here already.
-    pub(super) fn new(snapshot: Snapshot, stored: &[u32], seed: u32) -> Self {
+    pub(super) fn new(snapshot: Snapshot, stored: &[u32], order: ChunkOrder, seed: u32) -> Self {
         let mut done = Bitmap::new(snapshot.chunks());
         for index in stored {
             done.insert(*index);
@@ -97,8 +100,11 @@ impl Fetch {
             orphans: BTreeSet::new(),
             held: 0,
             seed,
+            order,
+            next: 0,
             snapshot,
         };
+        fetch.pass();
         fetch.rank(std::iter::empty());
         fetch
     }
@@ -122,6 +128,9 @@ impl Fetch {
     /// snapshot soon have chunks for each other.
     fn key(&self, index: u32) -> (u16, u32, u32) {
         let rarity = self.rarity.get(index as usize).copied().unwrap_or_default();
+        if self.order == ChunkOrder::Rising {
+            return (0, 0, index);
+        }
         let mixed = (index ^ self.seed).wrapping_mul(0x9e37_79b1);
         (
             rarity,
@@ -137,7 +146,13 @@ impl Fetch {
                 !self.under_way.contains_key(&Part::Hashes) || self.orphans.contains(&Part::Hashes);
             return is_free.then_some(Part::Hashes);
         }
-        let has = |index: u32| have.is_none_or(|have| have.contains(index));
+        // Chunks that would wait too long for their turn are left for later.
+        let ahead = u32::try_from(most).unwrap_or(u32::MAX) / self.snapshot.chunk_size.max(1);
+        let end = match self.order {
+            ChunkOrder::Any => u32::MAX,
+            ChunkOrder::Rising => self.next.saturating_add(ahead.max(1)),
+        };
+        let has = |index: u32| index < end && have.is_none_or(|have| have.contains(index));
         let has_part = |part: &&Part| matches!(part, Part::Chunk(index) if has(*index));
         if let Some(orphan) = self.orphans.iter().find(has_part) {
             return Some(*orphan);
@@ -147,10 +162,18 @@ impl Fetch {
             .iter()
             .take(MAX_SCAN)
             .map(|(_, _, index)| *index);
-        let any = || have.and_then(|have| have.without(&self.taken).next());
+        let any = || {
+            let have = have?;
+            have.without(&self.taken)
+                .next()
+                .filter(|index| *index < end)
+        };
         let index = rarest.into_iter().find(|index| has(*index)).or_else(any)?;
         let length = self.snapshot.chunk_length(index)?;
-        (self.held == 0 || self.held + length <= most).then_some(Part::Chunk(index))
+        let has_room = self.held == 0
+            || self.held + length <= most
+            || self.order == ChunkOrder::Rising && index == self.next;
+        has_room.then_some(Part::Chunk(index))
     }
 
     /// A source is asked for a part: the groups from the first missing one to the last, and whether the values are to come with them.
@@ -247,6 +270,24 @@ impl Fetch {
         if let Some(applied) = self.applying.remove(&index) {
             self.held = self.held.saturating_sub(applied.bytes.len());
             self.done.insert(index);
+            self.pass();
+        }
+    }
+
+    /// Whether the sink takes this chunk now.
+    pub(super) fn is_next(&self, index: u32) -> bool {
+        self.order == ChunkOrder::Any || index == self.next
+    }
+
+    /// A chunk that has waited for its turn, which is now.
+    pub(super) fn next_waiting(&self) -> Option<u32> {
+        let is_waiting = self.order == ChunkOrder::Rising && self.applying.contains_key(&self.next);
+        is_waiting.then_some(self.next)
+    }
+
+    fn pass(&mut self) {
+        while self.done.contains(self.next) {
+            self.next += 1;
         }
     }
 

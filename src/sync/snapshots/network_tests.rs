@@ -8,7 +8,7 @@ use super::{
     Bitmap, Checkpoint, DownloadConfig, NoSnapshot, Outcome, Part, Reason, Trust,
     simulation::{Content, MIB, Manners, Report, Simulation, Sink, SourceSpec, root_at},
 };
-use crate::{peers::Misdeed, platform::test};
+use crate::{chain::ChunkOrder, peers::Misdeed, platform::test};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -340,6 +340,43 @@ fn memory_is_bounded_however_slow_the_sink_and_however_many_the_sources() {
 }
 
 #[test]
+fn a_sink_that_takes_chunks_in_their_order_gets_them_so_within_the_limit() {
+    let content = Content::new(5000, MIB / 4, 32 * MIB, 1);
+    let config = DownloadConfig {
+        max_bytes_in_flight: 8 * MIB,
+        ..DownloadConfig::default()
+    };
+    let rising = |sources| {
+        let sink = Sink {
+            order: ChunkOrder::Rising,
+            ..Sink::default()
+        };
+        Simulation::new(config.clone(), sources, sink).run()
+    };
+    let alone = rising((0..3).map(|_| slow(&content, 2e6)).collect());
+    // Whoever has the next chunk and does not send it, holds up little.
+    let mut sources: Vec<_> = (0..3).map(|_| slow(&content, 2e6)).collect();
+    sources.push(slow(&content, 20_000.0));
+    sources.push(SourceSpec::bad(&content, Manners::Stalls(SECOND * 2)));
+    let disturbed = rising(sources);
+    println!(
+        "in order {:.2} s, disturbed {:.2} s",
+        alone.fetch().0,
+        disturbed.fetch().0
+    );
+    for report in [&alone, &disturbed] {
+        assert_eq!(report.synced(), Some(5000));
+        assert!(report.applied.iter().map(|(index, _)| *index).eq(0..128));
+        assert!(
+            report.most_in_flight <= 8 * MIB,
+            "{}",
+            report.most_in_flight
+        );
+    }
+    assert!(disturbed.fetch().0 < 1.3 * alone.fetch().0);
+}
+
+#[test]
 fn a_sink_that_cannot_now_is_asked_again_and_one_that_never_can_is_our_error() {
     let content = small(5000, 20);
     let runs = |retries| {
@@ -438,7 +475,7 @@ proptest! {
     #[test]
     fn with_one_honest_source_it_ends_well(
         others in prop::collection::vec((manners(), 1e3f64..1e7, 0u64..300, 0u64..4000), 0..7),
-        chunks in 1usize..60, latency in 1u64..400, retries in 0usize..5, delay in 0u64..50,
+        chunks in 1usize..60, latency in 1u64..400, retries in 0usize..5, delay in 0u64..50, rising: bool,
     ) {
         let content = small(5000, chunks);
         let millis = Duration::from_millis;
@@ -449,7 +486,8 @@ proptest! {
             at: millis(*at),
             ..SourceSpec::bad(&content, *manners)
         }));
-        let sink = Sink { retries, delay: millis(delay), ..Sink::default() };
+        let order = if rising { ChunkOrder::Rising } else { ChunkOrder::Any };
+        let sink = Sink { retries, delay: millis(delay), order, ..Sink::default() };
         let report = Simulation::new(DownloadConfig::default(), sources, sink).run();
         prop_assert_eq!(report.synced(), Some(5000));
         prop_assert_eq!(report.applied.len(), chunks);

@@ -18,7 +18,7 @@ use super::{
     Outcome, Part, Piece, Reason, Refusal, Serving, ServingAction, ServingConfig, Trust,
 };
 use crate::{
-    chain::{SNAPSHOT_GROUP, Snapshot, SnapshotHasher, SnapshotId, SyncVerdict},
+    chain::{ChunkOrder, SNAPSHOT_GROUP, Snapshot, SnapshotHasher, SnapshotId, SyncVerdict},
     peers::Misdeed,
     platform::Instant,
 };
@@ -154,6 +154,7 @@ pub(super) struct Sink {
     pub(super) delay: Duration,
     /// It cannot take so many of the first chunks that it is given.
     pub(super) retries: usize,
+    pub(super) order: ChunkOrder,
 }
 
 impl Default for Sink {
@@ -163,6 +164,7 @@ impl Default for Sink {
             stored: Vec::new(),
             delay: Duration::from_millis(1),
             retries: 0,
+            order: ChunkOrder::Any,
         }
     }
 }
@@ -370,8 +372,8 @@ impl Simulation {
             Event::Trust(id, trust) => self.download.trust_checked(&id, trust, now),
             Event::Offered(id) => {
                 let stored = self.sink.stored.clone();
-                self.download
-                    .offered(&id, SyncVerdict::Accept, &stored, now);
+                let taken = (&stored[..], self.sink.order);
+                self.download.offered(&id, SyncVerdict::Accept, taken, now);
             }
             Event::Applied(id, index) => {
                 let verdict = if self.sink.retries > 0 {
