@@ -24,6 +24,7 @@ mod genesis;
 mod header;
 mod pool;
 mod restore;
+mod snapshot;
 mod stored;
 mod sync;
 mod tally;
@@ -48,6 +49,7 @@ pub use execution::Refused;
 pub use genesis::{Genesis, GenesisError};
 pub use header::{Header, MAX_TRANSFERS};
 pub use restore::{CHUNK_ACCOUNT, MAX_CHUNK, Restore, RestoreError};
+pub use snapshot::{KEPT_SNAPSHOTS, MAX_SNAPSHOT};
 pub use stored::{HISTORY, SCHEMA};
 pub use transfer::Transfer;
 pub use tree::{Hash, MAX_PROOF, Proof, ProofError};
@@ -58,8 +60,8 @@ use self::execution::{Execution, Fault};
 use self::stored::{Executed, Head, Stored};
 use self::tally::{Standing, WINDOW};
 use super::{
-    Application, Block, BlockParts, ChainStore, Checked, Item, ItemId, StateRequest, StateResponse,
-    Transaction, TransactionKey, TrustVerifier, Vote,
+    Application, Block, BlockParts, ChainStore, Checked, Item, ItemId, SnapshotError, SnapshotSink,
+    SnapshotSource, StateRequest, StateResponse, Transaction, TransactionKey, TrustVerifier, Vote,
 };
 use crate::{
     platform::lock::lock,
@@ -93,6 +95,9 @@ pub enum LedgerError {
         /// The one asked for.
         wanted: String,
     },
+    /// The size of a snapshot's chunks.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// A key that is none of the genesis' proposers.
     #[error("{0} is no proposer of this network")]
     NoProposer(Address),
@@ -551,6 +556,14 @@ impl Application for Ledger {
         Some(Arc::new(self.clone()))
     }
 
+    fn snapshot_source(&self) -> Option<Arc<dyn SnapshotSource>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn snapshot_sink(&self) -> Option<Arc<dyn SnapshotSink>> {
+        Some(Arc::new(self.clone()))
+    }
+
     /// The key is an address; the value is the account's 16 bytes, or empty; the proof is for [`verify`]. Of heights that are
     /// too old no state is served.
     fn query(&self, request: &StateRequest) -> Option<StateResponse> {
@@ -574,6 +587,8 @@ fn accept(header: &Header) -> Checked {
     id.map_or_else(|| Checked::ignore(&[], "no id"), Checked::accept)
 }
 
+#[cfg(test)]
+mod snapshot_tests;
 #[cfg(test)]
 mod sync_tests;
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! ([`crate::P2PNetworkManager::save_address_book`]), and nobody keeps it there yet.
 //!
 //! A chain stores through [`Store`]: named tables of keys in order, read one key or one range at a time and written in batches
-//! of which all or nothing is kept. [`MemoryStore`] is there on both skins, [`RedbStore`] natively. What a store holds has a [`Schema`],
+//! of which all or nothing is kept. [`MemoryStore`] is there on both skins, `RedbStore` natively. What a store holds has a [`Schema`],
 //! so that another program's file and a newer version's are refused and an older one's is brought up to date.
 //!
 //! ## Why reads do not wait
@@ -14,7 +14,8 @@
 //! browser's own stores (IndexedDB) answer later. Therefore a store that lies on one reads it whole into memory when it is opened,
 //! which may be awaited, answers reads from there, and writes behind: batches go out in their order, each as one transaction, so
 //! that what a closed tab leaves is what it had after one of its batches. [`Store::flush`] is for whoever must know that all is
-//! kept. A store in a file has nothing left to do there: its [`Store::commit`] returns when the batch is on the disk.
+//! kept. A store in a file has nothing left to do there after [`Store::commit`], which returns when the batch is on the disk;
+//! after [`Store::commit_soon`] it has.
 
 mod error;
 mod memory;

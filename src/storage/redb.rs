@@ -16,10 +16,11 @@ use std::{
 };
 
 use ::redb::{
-    Builder, CommitError, Database, DatabaseError, ReadOnlyTable, ReadableDatabase, StorageError,
-    TableDefinition, TableError, TableHandle, TransactionError,
+    Builder, CommitError, Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase,
+    StorageError, TableDefinition, TableError, TableHandle, TransactionError,
 };
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 
 use super::{Batch, KeyRange, Page, Schema, Store, StoreError, Table, Write, folder};
 use crate::platform::{self, lock::lock};
@@ -122,8 +123,23 @@ impl RedbStore {
         Arc::clone(&tables)
     }
 
-    fn write(&self, batch: &Batch) -> Result<(), Wrong> {
-        let transaction = self.database.begin_write()?;
+    fn commit_with(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
+        batch.check()?;
+        let _writing = lock(&self.writing);
+        guard(&self.place, || {
+            self.write(batch, durability)?;
+            let tables = Arc::new(readable(&self.database)?);
+            let mut current = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            *current = tables;
+            Ok(())
+        })
+    }
+
+    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), Wrong> {
+        let mut transaction = self.database.begin_write()?;
+        transaction
+            .set_durability(durability)
+            .map_err(|error| Wrong::Failed(error.to_string()))?;
         let mut tables = BTreeMap::new();
         for write in batch.writes() {
             let (Write::Put(name, ..) | Write::Delete(name, _) | Write::DeleteRange(name, ..)) =
@@ -193,15 +209,16 @@ impl Store for RedbStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        batch.check()?;
-        let _writing = lock(&self.writing);
-        guard(&self.place, || {
-            self.write(batch)?;
-            let tables = Arc::new(readable(&self.database)?);
-            let mut current = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-            *current = tables;
-            Ok(())
-        })
+        self.commit_with(batch, Durability::Immediate)
+    }
+
+    fn commit_soon(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.commit_with(batch, Durability::None)
+    }
+
+    /// Writes nothing, durably: so all before it is kept. Blocks until it is.
+    fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        std::future::ready(self.commit(&Batch::default())).boxed()
     }
 }
 

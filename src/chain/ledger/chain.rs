@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::header::{self, Header};
 use super::pool::Pool;
-use super::stored::{Executed, Head, Stored};
+use super::stored::{Executed, Head, Lasting, Stored};
 use super::sync::Noted;
 use super::tally::{Tally, WINDOW};
 use super::transfer::Transfer;
@@ -31,6 +31,8 @@ pub(super) struct Chain {
     pub(super) noted: Noted,
     /// Whether another state is on its way here: no block is appended meanwhile.
     pub(super) is_restoring: bool,
+    /// A height whose state is being read at length.
+    pub(super) pinned: Option<u64>,
     pub(super) trouble: Option<StoreError>,
 }
 
@@ -46,6 +48,7 @@ impl Chain {
             waiting_size: 0,
             noted: Noted::default(),
             is_restoring: false,
+            pinned: None,
             trouble: None,
         })
     }
@@ -139,7 +142,7 @@ impl Chain {
         let header = Header::decode(&parts.header)?;
         let transfers = parts.transactions.iter().map(|data| Transfer::decode(data));
         let transfers = transfers.collect::<Result<Vec<_>, _>>()?;
-        self.append(stored, block, &header, &transfers)
+        self.append(stored, block, &header, &transfers, Lasting::Now)
     }
 
     /// Puts a block at the end. Its signatures and what its header commits to were checked, and its state if its parent was there.
@@ -149,6 +152,7 @@ impl Chain {
         block: &Block,
         header: &Header,
         transfers: &[Transfer],
+        lasting: Lasting,
     ) -> Result<(), Judgement> {
         self.has_use_for(header)?;
         let is_executed = self.has_executed(&header.id());
@@ -162,7 +166,7 @@ impl Chain {
                 "the state after it has another root".to_owned(),
             ));
         }
-        let written = stored.commit(executed, header, block);
+        let written = stored.commit(executed, header, block, self.pinned, lasting);
         self.note(&written);
         written?;
         self.head = head;
@@ -247,7 +251,7 @@ impl Chain {
     pub(super) fn note(&mut self, outcome: &Result<(), StoreError>) {
         if let Err(error) = outcome {
             tracing::error!(%error, "the ledger can't write");
-            self.trouble = Some(error.clone());
         }
+        self.trouble = outcome.as_ref().err().cloned();
     }
 }

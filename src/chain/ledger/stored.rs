@@ -65,6 +65,13 @@ pub(super) struct Executed {
     pub(super) update: Update,
 }
 
+/// Whether a block has to outlast a crash at once, or may be fetched again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lasting {
+    Now,
+    Later,
+}
+
 #[derive(Clone)]
 pub(super) struct Stored {
     pub(super) store: Arc<dyn Store>,
@@ -233,6 +240,8 @@ impl Stored {
         executed: Executed,
         header: &Header,
         block: &Block,
+        pinned: Option<u64>,
+        lasting: Lasting,
     ) -> Result<(), StoreError> {
         let Executed { head, update, .. } = executed;
         let height = Bytes::copy_from_slice(&head.height.to_be_bytes());
@@ -241,9 +250,13 @@ impl Stored {
         batch.put(BLOCKS, height.clone(), block.data.clone());
         batch.put(HEIGHTS, head.id.to_vec(), height);
         if let Some(oldest) = head.height.checked_sub(HISTORY) {
+            let oldest = pinned.map_or(oldest, |pinned| oldest.min(pinned));
             tree::prune(&*self.store, oldest, &mut batch)?;
         }
-        self.store.commit(&batch)
+        match lasting {
+            Lasting::Now => self.store.commit(&batch),
+            Lasting::Later => self.store.commit_soon(&batch),
+        }
     }
 
     /// Goes back to an older block, which is still kept with its state.
@@ -341,7 +354,7 @@ fn read_head(height: &[u8], record: &[u8]) -> Result<Head, Malformed> {
     })
 }
 
-fn damaged(reason: &str) -> StoreError {
+pub(super) fn damaged(reason: &str) -> StoreError {
     StoreError::Damaged {
         place: "the ledger's store".to_owned(),
         reason: reason.to_owned(),

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::header::{self, Header};
+use super::stored::Lasting;
 use super::tree::Hash;
 use super::vote::Certificate;
 use super::{HISTORY, Judgement, Ledger};
@@ -20,6 +21,9 @@ use crate::{
 
 /// How many headers are noted: 20 MB of them.
 pub(super) const MAX_NOTED: usize = 65_536;
+
+/// A crash while blocks are fetched loses fewer than this.
+const DURABLE_EVERY: u64 = 64;
 
 /// Headers that were checked and whose blocks are not here, by height and id.
 #[derive(Debug, Default)]
@@ -122,14 +126,20 @@ impl Ledger {
             }
             chain.go_back(&self.0.stored, parent)?;
         }
-        chain.append(&self.0.stored, block, &header, &transfers)?;
+        // Who is killed while catching up has a little more to fetch.
+        let lasting = if header.height % DURABLE_EVERY == 0 {
+            Lasting::Now
+        } else {
+            Lasting::Later
+        };
+        chain.append(&self.0.stored, block, &header, &transfers, lasting)?;
         chain.advance(&self.0.stored);
         Ok(())
     }
 }
 
 impl Judgement {
-    fn synced(self) -> SyncVerdict {
+    pub(super) fn synced(self) -> SyncVerdict {
         match self {
             Self::Invalid(reason) => SyncVerdict::Reject(reason),
             Self::Useless(reason) => SyncVerdict::Ignore(reason),

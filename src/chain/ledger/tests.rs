@@ -19,7 +19,7 @@ fn address(number: u8) -> Address {
 const PROPOSER: u8 = 100;
 
 /// Accounts 1 to 4 have coins; 100 proposes; 101 to 104 vote.
-fn genesis() -> Genesis {
+pub(super) fn genesis() -> Genesis {
     Genesis {
         network: "test".to_owned(),
         accounts: (1..=4).map(|number| (address(number), 1_000_000)).collect(),
@@ -33,7 +33,7 @@ pub(super) fn ledger() -> Ledger {
     Ledger::open(genesis(), store()).expect("opened")
 }
 
-fn store() -> Arc<MemoryStore> {
+pub(super) fn store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(1 << 28, &SCHEMA).expect("made"))
 }
 

@@ -28,7 +28,7 @@ pub enum ProofError {
     Root,
 }
 
-/// See the module's documentation.
+/// The end of the way to a key, and the hashes beside that way; docs/ledger.md has its encoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     end: End,

@@ -1,0 +1,382 @@
+//! Snapshots of the ledger: made for others, and taken from them.
+//!
+//! Format 1: the header (213 bytes) and all accounts after it in their order (`restore.rs`). The header is in it because
+//! the next block names it; it has to be a proposer's, and to have the state root that the network found to be a final header's.
+//!
+//! Made ones lie in the store, chunk by chunk, [`KEPT_SNAPSHOTS`] of them; chunks that come lie there too until all are, so that a process that
+//! is killed fetches none of them again.
+//!
+//! | table | key | value |
+//! | --- | --- | --- |
+//! | `snapshots` | height (8) | format (4), chunk size (4), size (8), root (32), state root (32), the chunks' hashes |
+//! | `chunks` | height (8), index (4) | a chunk of a made one |
+//! | `incoming` | index (4) | a chunk of the one that is being taken |
+//! | `arrived` | index (4) | nothing: it is in `incoming` |
+//! | `offer` | height (8) | the same as in `snapshots`, without hashes, of that one |
+
+use bytes::{Bytes, BytesMut};
+use libp2p::PeerId;
+
+use super::codec::{Malformed, Reader};
+use super::header::Header;
+use super::restore::{CHUNK_ACCOUNT, RestoreError};
+use super::stored::damaged;
+use super::{Address, Judgement, Ledger, LedgerError};
+use crate::{
+    chain::{Snapshot, SnapshotHasher, SnapshotSink, SnapshotSource, SyncVerdict},
+    platform::lock::lock,
+    storage::{Batch, KeyRange, Store, StoreError, Table},
+};
+
+/// How many made snapshots are kept: who is fetching one while the next is made can go on.
+pub const KEPT_SNAPSHOTS: usize = 2;
+
+/// The largest snapshot that is taken, in bytes: 350 million accounts. What is offered may lie about its size until all of it is here.
+pub const MAX_SNAPSHOT: u64 = 16 << 30;
+
+/// What the bytes are.
+const FORMAT: u32 = 1;
+/// Accounts that are read at once.
+const PAGE: usize = 4096;
+
+const SNAPSHOTS: Table = Table::new("snapshots");
+const CHUNKS: Table = Table::new("chunks");
+const INCOMING: Table = Table::new("incoming");
+const ARRIVED: Table = Table::new("arrived");
+const OFFER: Table = Table::new("offer");
+
+impl Ledger {
+    /// Makes a snapshot of the newest final block's state, or of the newest block's where none is final, and forgets the oldest.
+    /// `None`: there is no block. The chain goes on meanwhile, and keeps what is being read. It may take minutes: call it where that matters to nobody.
+    ///
+    /// # Errors
+    /// The chunk size is impossible ([`Snapshot::check`]), or the store can't be read or written.
+    pub fn make_snapshot(&self, chunk_size: u32) -> Result<Option<Snapshot>, LedgerError> {
+        let height = {
+            let mut chain = lock(&self.0.chain);
+            let height = match chain.final_height {
+                0 => chain.head.height,
+                height => height,
+            };
+            chain.pinned = Some(height);
+            height
+        };
+        let made = self.make_snapshot_at(height, chunk_size);
+        lock(&self.0.chain).pinned = None;
+        made
+    }
+
+    fn make_snapshot_at(
+        &self,
+        height: u64,
+        chunk_size: u32,
+    ) -> Result<Option<Snapshot>, LedgerError> {
+        let store = &*self.0.stored.store;
+        let Some(header) = self
+            .0
+            .stored
+            .headers(height, 1)?
+            .pop()
+            .filter(|_| height > 0)
+        else {
+            return Ok(None);
+        };
+        let state_root = Header::decode(&header)
+            .map_err(|wrong| damaged(&wrong.to_string()))?
+            .state_root;
+        let mut making = Making {
+            store,
+            height,
+            chunk: BytesMut::new(),
+            chunk_size: usize::try_from(chunk_size).unwrap_or(usize::MAX),
+            hasher: SnapshotHasher::new(chunk_size)?,
+            next: 0,
+        };
+        // What a crash left of an earlier attempt.
+        let mut batch = Batch::default();
+        forget(height, &mut batch);
+        store.commit(&batch)?;
+        making.add(&header)?;
+        let mut after = None;
+        loop {
+            let accounts = self.state_chunk(height, after.as_ref(), PAGE)?;
+            let accounts =
+                accounts.ok_or_else(|| damaged("a state that was to be kept is gone"))?;
+            let Some(last) = accounts.rchunks_exact(CHUNK_ACCOUNT).next() else {
+                break;
+            };
+            let last = last
+                .first_chunk()
+                .ok_or_else(|| damaged("an account is none"))?;
+            after = Some(Address::new(*last));
+            making.add(&accounts)?;
+        }
+        Ok(Some(making.finish(state_root.to_vec().into())?))
+    }
+}
+
+/// A snapshot on its way into the store.
+struct Making<'a> {
+    store: &'a dyn Store,
+    height: u64,
+    chunk: BytesMut,
+    chunk_size: usize,
+    hasher: SnapshotHasher,
+    next: u32,
+}
+
+impl Making<'_> {
+    fn add(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.hasher.update(bytes);
+        self.chunk.extend_from_slice(bytes);
+        while self.chunk.len() >= self.chunk_size {
+            let chunk = self.chunk.split_to(self.chunk_size);
+            self.write(chunk.freeze())?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, chunk: Bytes) -> Result<(), StoreError> {
+        let mut batch = Batch::default();
+        batch.put(CHUNKS, chunk_key(self.height, self.next), chunk);
+        self.next = self.next.saturating_add(1);
+        self.store.commit(&batch)
+    }
+
+    fn finish(mut self, state_root: Bytes) -> Result<Snapshot, LedgerError> {
+        let rest = self.chunk.split().freeze();
+        if !rest.is_empty() {
+            self.write(rest)?;
+        }
+        let (snapshot, hashes) = self.hasher.finish(self.height, FORMAT, state_root)?;
+        let mut batch = Batch::default();
+        let kept = self.store.range(SNAPSHOTS, KeyRange::default())?.entries;
+        let too_many = (kept.len() + 1).saturating_sub(KEPT_SNAPSHOTS);
+        for (height, _) in kept.into_iter().take(too_many) {
+            let height = Reader::new(&height, "a height").u64();
+            forget(
+                height.map_err(|wrong| damaged(&wrong.to_string()))?,
+                &mut batch,
+            );
+        }
+        let mut record = encode(&snapshot);
+        record.extend_from_slice(&hashes);
+        batch.put(SNAPSHOTS, self.height.to_be_bytes().to_vec(), record);
+        self.store.commit(&batch)?;
+        Ok(snapshot)
+    }
+}
+
+fn chunk_key(height: u64, index: u32) -> Vec<u8> {
+    [&height.to_be_bytes()[..], &index.to_be_bytes()].concat()
+}
+
+/// Takes a made one away, also one that was not finished.
+fn forget(height: u64, batch: &mut Batch) {
+    batch.delete(SNAPSHOTS, height.to_be_bytes().to_vec());
+    batch.delete_range(
+        CHUNKS,
+        chunk_key(height, 0),
+        Some(chunk_key(height, u32::MAX).into()),
+    );
+}
+
+fn encode(snapshot: &Snapshot) -> Vec<u8> {
+    let mut record = snapshot.format.to_be_bytes().to_vec();
+    record.extend(snapshot.chunk_size.to_be_bytes());
+    record.extend(snapshot.size.to_be_bytes());
+    record.extend(snapshot.root);
+    record.extend_from_slice(&snapshot.state_root);
+    record
+}
+
+/// A snapshot of this format, and what follows it in the record.
+fn decode(height: &[u8], record: &Bytes) -> Result<(Snapshot, Bytes), Malformed> {
+    let mut height = Reader::new(height, "a height");
+    let mut reader = Reader::new(record, "a snapshot's record");
+    let snapshot = Snapshot {
+        height: height.u64()?,
+        format: reader.u32()?,
+        chunk_size: reader.u32()?,
+        size: reader.u64()?,
+        root: reader.array()?,
+        state_root: record.slice_ref(reader.take(32)?),
+    };
+    Ok((snapshot, record.slice_ref(reader.rest())))
+}
+
+impl SnapshotSource for Ledger {
+    fn list_snapshots(&self) -> Vec<Snapshot> {
+        let made = self.0.stored.store.range(SNAPSHOTS, KeyRange::default());
+        let made = made.unwrap_or_default().entries.into_iter();
+        made.filter_map(|(height, record)| Some(decode(&height, &record).ok()?.0))
+            .collect()
+    }
+
+    fn load_snapshot_hashes(&self, snapshot: &Snapshot) -> Option<Bytes> {
+        let height = snapshot.height.to_be_bytes();
+        let record = self.0.stored.store.get(SNAPSHOTS, &height).ok()??;
+        let (here, hashes) = decode(&height, &record).ok()?;
+        (here == *snapshot).then_some(hashes)
+    }
+
+    fn load_snapshot_chunk(&self, snapshot: &Snapshot, index: u32) -> Option<Bytes> {
+        let key = chunk_key(snapshot.height, index);
+        self.0.stored.store.get(CHUNKS, &key).ok()?
+    }
+}
+
+impl Ledger {
+    /// The snapshot whose chunks are being taken.
+    fn offered(&self) -> Result<Option<Snapshot>, StoreError> {
+        let offer = self
+            .0
+            .stored
+            .store
+            .range(OFFER, KeyRange::last())?
+            .entries
+            .pop();
+        let offer = offer.map(|(height, record)| decode(&height, &record));
+        let offer = offer
+            .transpose()
+            .map_err(|wrong| damaged(&wrong.to_string()))?;
+        Ok(offer.map(|(snapshot, _)| snapshot))
+    }
+
+    fn take_offer(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+        if self.offered()?.as_ref() == Some(snapshot) {
+            return Ok(());
+        }
+        let mut batch = without_incoming();
+        batch.put(
+            OFFER,
+            snapshot.height.to_be_bytes().to_vec(),
+            encode(snapshot),
+        );
+        self.0.stored.store.commit(&batch)
+    }
+
+    fn take_chunk(&self, index: u32, bytes: &Bytes) -> Result<(), RestoreError> {
+        let length = self
+            .offered()?
+            .and_then(|offered| offered.chunk_length(index));
+        if length != Some(bytes.len()) {
+            return Err(Malformed("a chunk of no snapshot that was accepted").into());
+        }
+        let mut batch = Batch::default();
+        batch.put(INCOMING, index.to_be_bytes().to_vec(), bytes.clone());
+        batch.put(ARRIVED, index.to_be_bytes().to_vec(), Bytes::new());
+        Ok(self.0.stored.store.commit(&batch)?)
+    }
+
+    fn restore_incoming(&self, snapshot: &Snapshot) -> Result<(), Judgement> {
+        let store = &self.0.stored.store;
+        let mut chunks = (0..snapshot.chunks()).map(|index| {
+            let chunk = store.get(INCOMING, &index.to_be_bytes())?;
+            chunk.ok_or_else(|| Judgement::Trouble(format!("chunk {index} is not here")))
+        });
+        let first = chunks.next().transpose()?.unwrap_or_default();
+        let mut reader = Reader::new(&first, "a snapshot begins with its header");
+        let header = self.judge_signature(reader.take(Header::LENGTH)?)?;
+        if header.height != snapshot.height || header.state_root[..] != snapshot.state_root[..] {
+            return Err(Malformed("a snapshot with the header of another state").into());
+        }
+        let mut restore = self.restore(header)?;
+        // Chunks end where they end, be it in an account.
+        let mut row = reader.rest().to_vec();
+        loop {
+            let rest = row.split_off(row.len() - row.len() % CHUNK_ACCOUNT);
+            restore.add(&row)?;
+            row = rest;
+            match chunks.next().transpose()? {
+                Some(chunk) => row.extend_from_slice(&chunk),
+                None => break,
+            }
+        }
+        if !row.is_empty() {
+            return Err(Malformed("a snapshot that ends within an account").into());
+        }
+        restore.finish()?;
+        Ok(())
+    }
+}
+
+/// Forgets the snapshot that was being taken.
+fn without_incoming() -> Batch {
+    let mut batch = Batch::default();
+    for table in [INCOMING, ARRIVED, OFFER] {
+        batch.delete_range(table, Bytes::new(), None);
+    }
+    batch
+}
+
+impl From<RestoreError> for Judgement {
+    fn from(error: RestoreError) -> Self {
+        let reason = error.to_string();
+        match error {
+            RestoreError::Malformed(_) | RestoreError::Order | RestoreError::Root { .. } => {
+                Self::Invalid(reason)
+            }
+            RestoreError::Old { .. } => Self::Useless(reason),
+            RestoreError::Busy | RestoreError::Store(_) => Self::Trouble(reason),
+        }
+    }
+}
+
+impl SnapshotSink for Ledger {
+    fn offer_snapshot(&self, snapshot: &Snapshot) -> SyncVerdict {
+        let ignore = |reason: String| SyncVerdict::Ignore(reason);
+        if snapshot.format != FORMAT {
+            return ignore(format!("format {}, and {FORMAT} is taken", snapshot.format));
+        }
+        if snapshot.state_root.len() != 32 {
+            return SyncVerdict::Reject("a ledger's state root has 32 bytes".to_owned());
+        }
+        if snapshot.size > MAX_SNAPSHOT {
+            return ignore(format!(
+                "{} bytes, and {MAX_SNAPSHOT} at most are taken",
+                snapshot.size
+            ));
+        }
+        let here = self.head().height;
+        if snapshot.height <= here {
+            return ignore(format!(
+                "height {}, and the ledger is at {here}",
+                snapshot.height
+            ));
+        }
+        match self.take_offer(snapshot) {
+            Ok(()) => SyncVerdict::Accept,
+            Err(error) => SyncVerdict::Retry(error.to_string()),
+        }
+    }
+
+    fn stored_snapshot_chunks(&self, snapshot: &Snapshot) -> Vec<u32> {
+        if !matches!(self.offered(), Ok(Some(offered)) if offered == *snapshot) {
+            return Vec::new();
+        }
+        // As many as a snapshot may have fit in a page.
+        let arrived = self.0.stored.store.range(ARRIVED, KeyRange::default());
+        let arrived = arrived.unwrap_or_default().entries.into_iter();
+        arrived
+            .filter_map(|(index, _)| Some(u32::from_be_bytes(index[..].try_into().ok()?)))
+            .collect()
+    }
+
+    fn apply_snapshot_chunk(&self, index: u32, bytes: &Bytes, _sender: &PeerId) -> SyncVerdict {
+        match self.take_chunk(index, bytes) {
+            Ok(()) => SyncVerdict::Accept,
+            Err(error) => Judgement::from(error).synced(),
+        }
+    }
+
+    fn finish_snapshot(&self, snapshot: &Snapshot) -> SyncVerdict {
+        let outcome = self.restore_incoming(snapshot);
+        if !matches!(outcome, Err(Judgement::Trouble(_)))
+            && let Err(error) = self.0.stored.store.commit(&without_incoming())
+        {
+            tracing::warn!(%error, "what came of a snapshot is left in the store");
+        }
+        outcome.map_or_else(Judgement::synced, |()| SyncVerdict::Accept)
+    }
+}

@@ -1,0 +1,223 @@
+use libp2p::PeerId;
+use proptest::prelude::*;
+
+use super::snapshot::KEPT_SNAPSHOTS;
+use super::tests::{accepted, chain, coins, genesis, grow, header, ledger, store, transfer, vote};
+use super::*;
+use crate::{
+    chain::{Snapshot, SyncVerdict},
+    platform::test,
+};
+
+const CHUNK: u32 = 16 << 10;
+
+/// A ledger of so many accounts more, and its newest snapshot.
+fn made(accounts: u64) -> (Ledger, Snapshot) {
+    let ledger = ledger();
+    for (nonce, number) in (0..accounts).enumerate() {
+        let (from, nonce) = (1 + (nonce % 4) as u8, nonce as u64 / 4);
+        let mut to = [7; 32];
+        to[..8].copy_from_slice(&number.to_be_bytes());
+        let key = super::tests::key(from);
+        let paid = Transfer::new(&genesis().hash(), &key, Address::new(to), 5, 1, nonce);
+        accepted(&ledger, &Item::Transaction(Transaction::new(paid.encode())));
+        if number % 200 == 199 {
+            grow(&ledger);
+        }
+    }
+    grow(&ledger);
+    let snapshot = ledger
+        .make_snapshot(CHUNK)
+        .expect("made")
+        .expect("there is a block");
+    (ledger, snapshot)
+}
+
+fn chunk(ledger: &Ledger, snapshot: &Snapshot, index: u32) -> Bytes {
+    let source = ledger.snapshot_source().expect("it has snapshots");
+    source
+        .load_snapshot_chunk(snapshot, index)
+        .expect("it is there")
+}
+
+/// Gives it all chunks in this order and asks for the end.
+fn take(ledger: &Ledger, from: &Ledger, snapshot: &Snapshot, order: &[u32]) -> SyncVerdict {
+    let sink = ledger.snapshot_sink().expect("it takes snapshots");
+    assert_eq!(sink.offer_snapshot(snapshot), SyncVerdict::Accept);
+    for index in order {
+        let bytes = chunk(from, snapshot, *index);
+        let sender = PeerId::random();
+        assert_eq!(
+            sink.apply_snapshot_chunk(*index, &bytes, &sender),
+            SyncVerdict::Accept
+        );
+    }
+    sink.finish_snapshot(snapshot)
+}
+
+#[test]
+fn a_snapshot_is_listed_served_and_taken_in_any_order() {
+    let (maker, snapshot) = made(1000);
+    assert_eq!(snapshot.check(), Ok(()));
+    let source = maker.snapshot_source().expect("it has snapshots");
+    assert_eq!(source.list_snapshots(), std::slice::from_ref(&snapshot));
+    let hashes = source.load_snapshot_hashes(&snapshot).expect("it is there");
+    assert_eq!(blake3::hash(&hashes), snapshot.root);
+    assert!(snapshot.chunks() > 2);
+    for (index, hash) in (0..snapshot.chunks()).zip(hashes.chunks(32)) {
+        let bytes = chunk(&maker, &snapshot, index);
+        assert_eq!(Some(bytes.len()), snapshot.chunk_length(index));
+        assert_eq!(&blake3::hash(&bytes).as_bytes()[..], hash);
+    }
+    let follower = ledger();
+    let backwards: Vec<_> = (0..snapshot.chunks()).rev().collect();
+    assert_eq!(
+        take(&follower, &maker, &snapshot, &backwards),
+        SyncVerdict::Accept
+    );
+    assert_eq!(follower.tip().id, maker.tip().id);
+    assert_eq!(coins(&follower), 4_000_000);
+    let sink = follower.snapshot_sink().expect("it takes snapshots");
+    assert!(
+        sink.stored_snapshot_chunks(&snapshot).is_empty(),
+        "nothing is left"
+    );
+    assert!(
+        matches!(sink.offer_snapshot(&snapshot), SyncVerdict::Ignore(_)),
+        "it is there"
+    );
+    accepted(&follower, &grow(&maker));
+    let base = follower.chain_store().expect("it syncs").base();
+    assert_eq!(base, snapshot.height);
+}
+
+#[test]
+fn chunks_outlast_a_restart_and_another_snapshot_takes_their_place() {
+    let (maker, snapshot) = made(700);
+    let store = store();
+    {
+        let ledger = Ledger::open(genesis(), store.clone()).expect("opened");
+        let early = take(&ledger, &maker, &snapshot, &[1]);
+        assert!(matches!(early, SyncVerdict::Retry(_)), "{early:?}");
+    }
+    let ledger = Ledger::open(genesis(), store).expect("opened");
+    let sink = ledger.snapshot_sink().expect("it takes snapshots");
+    assert_eq!(sink.stored_snapshot_chunks(&snapshot), [1]);
+    let rest: Vec<_> = (0..snapshot.chunks()).filter(|index| *index != 1).collect();
+    let (next_maker, next) = made(720);
+    assert_eq!(sink.offer_snapshot(&next), SyncVerdict::Accept);
+    assert!(sink.stored_snapshot_chunks(&snapshot).is_empty());
+    let all: Vec<_> = rest.iter().copied().chain([1]).collect();
+    assert_eq!(take(&ledger, &next_maker, &next, &all), SyncVerdict::Accept);
+    assert_eq!(ledger.tip().id, next_maker.tip().id);
+}
+
+#[test]
+fn what_is_no_snapshot_of_a_ledger_is_told() {
+    let (maker, snapshot) = made(400);
+    let ledger = ledger();
+    let before = ledger.tip();
+    let sink = ledger.snapshot_sink().expect("it takes snapshots");
+    let offer = |other: Snapshot| sink.offer_snapshot(&other);
+    let other = Snapshot {
+        format: 2,
+        ..snapshot.clone()
+    };
+    assert!(matches!(offer(other), SyncVerdict::Ignore(_)));
+    let other = Snapshot {
+        size: MAX_SNAPSHOT + 1,
+        ..snapshot.clone()
+    };
+    assert!(matches!(offer(other), SyncVerdict::Ignore(_)));
+    let other = Snapshot {
+        state_root: Bytes::from_static(b"short"),
+        ..snapshot.clone()
+    };
+    assert!(matches!(offer(other), SyncVerdict::Reject(_)));
+    let peer = PeerId::random();
+    let bytes = chunk(&maker, &snapshot, 0);
+    let unasked = sink.apply_snapshot_chunk(0, &bytes, &peer);
+    assert!(matches!(unasked, SyncVerdict::Reject(_)), "{unasked:?}");
+
+    // All chunks were what the offer said, and the offer lied about the state.
+    for lie in [
+        Snapshot {
+            state_root: Bytes::from_static(&[9; 32]),
+            ..snapshot.clone()
+        },
+        Snapshot {
+            height: snapshot.height + 1,
+            ..snapshot.clone()
+        },
+    ] {
+        let sink = ledger.snapshot_sink().expect("it takes snapshots");
+        assert_eq!(sink.offer_snapshot(&lie), SyncVerdict::Accept);
+        for index in 0..lie.chunks() {
+            let bytes = chunk(&maker, &snapshot, index);
+            assert_eq!(
+                sink.apply_snapshot_chunk(index, &bytes, &peer),
+                SyncVerdict::Accept
+            );
+        }
+        let end = sink.finish_snapshot(&lie);
+        assert!(matches!(end, SyncVerdict::Reject(_)), "{end:?}");
+        assert_eq!(ledger.tip(), before);
+    }
+}
+
+#[test]
+fn few_snapshots_are_kept_and_the_final_block_is_the_one_that_is_taken() {
+    let (maker, blocks) = chain(2);
+    assert_eq!(
+        ledger().make_snapshot(CHUNK).expect("read"),
+        None,
+        "there is no block"
+    );
+    assert!(matches!(
+        maker.make_snapshot(1000),
+        Err(LedgerError::Snapshot(_))
+    ));
+    (101..=103).for_each(|voter| accepted(&maker, &vote(voter, &blocks[0])));
+    let first = maker.make_snapshot(CHUNK).expect("made").expect("one");
+    assert_eq!(first.height, 1);
+    assert_eq!(first.state_root[..], header(&blocks[0]).state_root);
+    let again = maker.make_snapshot(CHUNK).expect("made").expect("the same");
+    assert_eq!(again, first);
+    let source = maker.snapshot_source().expect("it has snapshots");
+    assert_eq!(source.list_snapshots(), std::slice::from_ref(&first));
+    for nonce in 2..5 {
+        accepted(&maker, &transfer(1, 2, 1, 1, nonce));
+        let block = grow(&maker);
+        (101..=103).for_each(|voter| accepted(&maker, &vote(voter, &block)));
+        maker.make_snapshot(CHUNK).expect("made");
+        assert!(source.list_snapshots().len() <= KEPT_SNAPSHOTS);
+    }
+    let heights: Vec<_> = source
+        .list_snapshots()
+        .iter()
+        .map(|made| made.height)
+        .collect();
+    assert_eq!(heights, [4, 5]);
+    assert_eq!(source.load_snapshot_chunk(&first, 0), None);
+    assert_eq!(source.load_snapshot_hashes(&first), None);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn a_byte_changed_anywhere_is_never_taken(at in any::<prop::sample::Index>(), bit in 0..8) {
+        let (maker, snapshot) = made(30);
+        let mut bytes = chunk(&maker, &snapshot, 0).to_vec();
+        bytes[at.index(snapshot.size as usize)] ^= 1_u8 << bit;
+        let ledger = ledger();
+        let before = ledger.tip();
+        let sink = ledger.snapshot_sink().expect("it takes snapshots");
+        prop_assert_eq!(sink.offer_snapshot(&snapshot), SyncVerdict::Accept);
+        let peer = PeerId::random();
+        prop_assert_eq!(sink.apply_snapshot_chunk(0, &bytes.into(), &peer), SyncVerdict::Accept);
+        let end = sink.finish_snapshot(&snapshot);
+        prop_assert!(matches!(end, SyncVerdict::Reject(_)), "{end:?}");
+        prop_assert_eq!(ledger.tip(), before);
+    }
+}
