@@ -169,6 +169,7 @@ impl Chain {
         let written = stored.commit(executed, header, block, self.pinned, lasting);
         self.note(&written);
         written?;
+        self.trouble = None;
         self.head = head;
         for transfer in transfers {
             self.pool
@@ -251,7 +252,7 @@ impl Chain {
     pub(super) fn note(&mut self, outcome: &Result<(), StoreError>) {
         if let Err(error) = outcome {
             tracing::error!(%error, "the ledger can't write");
+            self.trouble = Some(error.clone());
         }
-        self.trouble = outcome.as_ref().err().cloned();
     }
 }
