@@ -12,7 +12,7 @@
 //! | `chunks` | height (8), index (4) | a chunk of a made one |
 //! | `incoming` | index (4) | a chunk of the one that is being taken |
 //! | `arrived` | index (4) | nothing: it is in `incoming` |
-//! | `offer` | height (8) | the same as in `snapshots`, without hashes, of that one |
+//! | `offer` | height (8) | the same as in `snapshots` of that one, with the trusted header, where it was told, for the hashes |
 
 use bytes::{Bytes, BytesMut};
 use libp2p::PeerId;
@@ -227,8 +227,8 @@ impl SnapshotSource for Ledger {
 }
 
 impl Ledger {
-    /// The snapshot whose chunks are being taken.
-    fn offered(&self) -> Result<Option<Snapshot>, StoreError> {
+    /// The snapshot whose chunks are being taken, and its header, where it was told.
+    fn offered(&self) -> Result<Option<(Snapshot, Bytes)>, StoreError> {
         let offer = self
             .0
             .stored
@@ -240,26 +240,24 @@ impl Ledger {
         let offer = offer
             .transpose()
             .map_err(|wrong| damaged(&wrong.to_string()))?;
-        Ok(offer.map(|(snapshot, _)| snapshot))
+        Ok(offer)
     }
 
-    fn take_offer(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        if self.offered()?.as_ref() == Some(snapshot) {
+    fn take_offer(&self, snapshot: &Snapshot, header: Option<&Bytes>) -> Result<(), StoreError> {
+        if matches!(self.offered()?, Some((offered, _)) if offered == *snapshot) {
             return Ok(());
         }
+        let mut record = encode(snapshot);
+        record.extend_from_slice(header.map_or(&[], |header| &header[..]));
         let mut batch = without_incoming();
-        batch.put(
-            OFFER,
-            snapshot.height.to_be_bytes().to_vec(),
-            encode(snapshot),
-        );
+        batch.put(OFFER, snapshot.height.to_be_bytes().to_vec(), record);
         self.0.stored.store.commit(&batch)
     }
 
     fn take_chunk(&self, index: u32, bytes: &Bytes) -> Result<(), RestoreError> {
         let length = self
             .offered()?
-            .and_then(|offered| offered.chunk_length(index));
+            .and_then(|(offered, _)| offered.chunk_length(index));
         if length != Some(bytes.len()) {
             return Err(Malformed("a chunk of no snapshot that was accepted").into());
         }
@@ -280,6 +278,12 @@ impl Ledger {
         let header = self.judge_signature(reader.take(Header::LENGTH)?)?;
         if header.height != snapshot.height || header.state_root[..] != snapshot.state_root[..] {
             return Err(Malformed("a snapshot with the header of another state").into());
+        }
+        let told = self
+            .offered()?
+            .map_or_else(Bytes::new, |(_, header)| header);
+        if !told.is_empty() && told[..] != header.encode()[..] {
+            return Err(Malformed("a snapshot with another header than the trusted one").into());
         }
         let mut restore = self.restore(header)?;
         // Chunks end where they end, be it in an account.
@@ -324,7 +328,7 @@ impl From<RestoreError> for Judgement {
 }
 
 impl SnapshotSink for Ledger {
-    fn offer_snapshot(&self, snapshot: &Snapshot) -> SyncVerdict {
+    fn offer_snapshot(&self, snapshot: &Snapshot, header: Option<&Bytes>) -> SyncVerdict {
         let ignore = |reason: String| SyncVerdict::Ignore(reason);
         if snapshot.format != FORMAT {
             return ignore(format!("format {}, and {FORMAT} is taken", snapshot.format));
@@ -345,14 +349,14 @@ impl SnapshotSink for Ledger {
                 snapshot.height
             ));
         }
-        match self.take_offer(snapshot) {
+        match self.take_offer(snapshot, header) {
             Ok(()) => SyncVerdict::Accept,
             Err(error) => SyncVerdict::Retry(error.to_string()),
         }
     }
 
     fn stored_snapshot_chunks(&self, snapshot: &Snapshot) -> Vec<u32> {
-        if !matches!(self.offered(), Ok(Some(offered)) if offered == *snapshot) {
+        if !matches!(self.offered(), Ok(Some((offered, _))) if offered == *snapshot) {
             return Vec::new();
         }
         // As many as a snapshot may have fit in a page.

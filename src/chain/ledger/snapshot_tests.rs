@@ -43,7 +43,7 @@ fn chunk(ledger: &Ledger, snapshot: &Snapshot, index: u32) -> Bytes {
 /// Gives it all chunks in this order and asks for the end.
 fn take(ledger: &Ledger, from: &Ledger, snapshot: &Snapshot, order: &[u32]) -> SyncVerdict {
     let sink = ledger.snapshot_sink().expect("it takes snapshots");
-    assert_eq!(sink.offer_snapshot(snapshot), SyncVerdict::Accept);
+    assert_eq!(sink.offer_snapshot(snapshot, None), SyncVerdict::Accept);
     for index in order {
         let bytes = chunk(from, snapshot, *index);
         let sender = PeerId::random();
@@ -83,7 +83,7 @@ fn a_snapshot_is_listed_served_and_taken_in_any_order() {
         "nothing is left"
     );
     assert!(
-        matches!(sink.offer_snapshot(&snapshot), SyncVerdict::Ignore(_)),
+        matches!(sink.offer_snapshot(&snapshot, None), SyncVerdict::Ignore(_)),
         "it is there"
     );
     accepted(&follower, &grow(&maker));
@@ -105,7 +105,7 @@ fn chunks_outlast_a_restart_and_another_snapshot_takes_their_place() {
     assert_eq!(sink.stored_snapshot_chunks(&snapshot), [1]);
     let rest: Vec<_> = (0..snapshot.chunks()).filter(|index| *index != 1).collect();
     let (next_maker, next) = made(720);
-    assert_eq!(sink.offer_snapshot(&next), SyncVerdict::Accept);
+    assert_eq!(sink.offer_snapshot(&next, None), SyncVerdict::Accept);
     assert!(sink.stored_snapshot_chunks(&snapshot).is_empty());
     let all: Vec<_> = rest.iter().copied().chain([1]).collect();
     assert_eq!(take(&ledger, &next_maker, &next, &all), SyncVerdict::Accept);
@@ -118,7 +118,7 @@ fn what_is_no_snapshot_of_a_ledger_is_told() {
     let ledger = ledger();
     let before = ledger.tip();
     let sink = ledger.snapshot_sink().expect("it takes snapshots");
-    let offer = |other: Snapshot| sink.offer_snapshot(&other);
+    let offer = |other: Snapshot| sink.offer_snapshot(&other, None);
     let other = Snapshot {
         format: 2,
         ..snapshot.clone()
@@ -151,7 +151,7 @@ fn what_is_no_snapshot_of_a_ledger_is_told() {
         },
     ] {
         let sink = ledger.snapshot_sink().expect("it takes snapshots");
-        assert_eq!(sink.offer_snapshot(&lie), SyncVerdict::Accept);
+        assert_eq!(sink.offer_snapshot(&lie, None), SyncVerdict::Accept);
         for index in 0..lie.chunks() {
             let bytes = chunk(&maker, &snapshot, index);
             assert_eq!(
@@ -213,7 +213,7 @@ proptest! {
         let ledger = ledger();
         let before = ledger.tip();
         let sink = ledger.snapshot_sink().expect("it takes snapshots");
-        prop_assert_eq!(sink.offer_snapshot(&snapshot), SyncVerdict::Accept);
+        prop_assert_eq!(sink.offer_snapshot(&snapshot, None), SyncVerdict::Accept);
         let peer = PeerId::random();
         prop_assert_eq!(sink.apply_snapshot_chunk(0, &bytes.into(), &peer), SyncVerdict::Accept);
         let end = sink.finish_snapshot(&snapshot);
