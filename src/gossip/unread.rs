@@ -14,8 +14,8 @@
 //! that read very late. Whoever goes is at no fault; but who had [`PATIENCE`] to itself and did not read is not waited for within [`REST`].
 //! What a peer asked for makes nobody wait.
 //!
-//! All together have a room too, for what peers may leave unread each would add up. Where it is full, a peer gets no more than an equal share of
-//! it: so who has read loses nothing shorter than that to those that do not read.
+//! All together have a room too, for what peers may leave unread each would add up. Where it is full, who has read all gets one message, and who
+//! has not no more than an equal share: so nobody loses anything to those that do not read.
 //!
 //! Bounds: an account for each peer that something went to, and a mark and a cost for each that was waited for of late.
 
@@ -44,7 +44,7 @@ const TELL: Duration = Duration::from_secs(1);
 pub(super) struct Unread {
     max_bytes: usize,
     max_messages: usize,
-    /// What may wait for all together, in bytes; twice as much where many have less than their share. And what does.
+    /// What may wait for all together, in bytes, but for one message each and shares of those that came when they were larger. And what does.
     max_together: usize,
     together: usize,
     accounts: HashMap<PeerId, Account>,
@@ -128,7 +128,8 @@ impl Unread {
     pub(super) fn count(&mut self, peer: PeerId, size: usize, now: Instant) -> bool {
         let account = self.accounts.entry(peer).or_default();
         let (bytes, messages) = (account.bytes + size, account.messages + 1);
-        if bytes > self.max_bytes.min(self.share(size)) || messages > self.max_messages {
+        let is_over = messages > 1 && bytes > self.share(size);
+        if is_over || bytes > self.max_bytes || messages > self.max_messages {
             self.lose(peer, now);
             return false;
         }
@@ -141,13 +142,10 @@ impl Unread {
 
     /// What may wait for one peer, with a message of so many bytes, as far as it goes by what waits for all.
     fn share(&self, size: usize) -> usize {
-        match self.together + size {
-            together if together <= self.max_together => usize::MAX,
-            together if together <= 2 * self.max_together => {
-                self.max_together / self.accounts.len().max(1)
-            }
-            _ => 0,
+        if self.together + size <= self.max_together {
+            return usize::MAX;
         }
+        self.max_together / self.accounts.len().max(1)
     }
 
     /// What waits for a peer, in bytes.
@@ -305,31 +303,31 @@ mod tests {
     }
 
     #[test]
-    fn many_that_do_not_read_hold_no_more_than_their_room_and_who_reads_gets_its_share() {
+    fn many_that_do_not_read_hold_little_more_than_their_room_and_who_reads_loses_nothing() {
         let (mut unread, now) = (Unread::new(1000, 100, 2000), crate::platform::now());
-        let deaf: Vec<_> = (0..100).map(|_| PeerId::random()).collect();
-        for _ in 0..10 {
-            for peer in &deaf {
-                unread.add(*peer, 100, now);
-                assert!(unread.together <= 4000);
-            }
+        let deaf: Vec<_> = (0..20).map(|_| PeerId::random()).collect();
+        for peer in &deaf {
+            (0..100).for_each(|_| _ = unread.add(*peer, 10, now));
         }
-        let gone = deaf.iter().skip(9);
-        gone.for_each(|peer| unread.clear(peer));
-        for peer in deaf.iter().take(9) {
-            (0..10).for_each(|_| _ = unread.add(*peer, 100, now));
-        }
+        assert!(unread.together <= 4 * 2000, "{}", unread.together);
         let reader = PeerId::random();
         for _ in 0..100 {
-            assert!(unread.add(reader, 200, now), "a share of ten");
-            assert!(
-                unread.is_full(&reader, 1, usize::MAX, now),
-                "it is looked at"
-            );
+            assert!(unread.add(reader, 900, now), "it has read all");
+            assert!(!unread.add(reader, 900, now), "and now it has not");
+            let is_full = unread.is_full(&reader, 1, usize::MAX, now + LOOK);
+            assert!(is_full, "so it is looked at");
             unread.clear(&reader);
         }
         deaf.iter().for_each(|peer| unread.clear(peer));
         assert_eq!(unread.together, 0);
+    }
+
+    #[test]
+    fn what_is_published_reaches_all_however_many_they_are() {
+        let (mut unread, now) = (Unread::new(1000, 100, 2000), crate::platform::now());
+        for _ in 0..100 {
+            assert!(unread.add(PeerId::random(), 1000, now));
+        }
     }
 
     #[test]
