@@ -183,12 +183,12 @@ impl<S: AsyncRead + Unpin> Reader<S> {
                 {
                     if self.filled < READ {
                         wanted = READ;
-                    } else if ready!(long.poll_enter(whole, fits, cx)) {
+                    } else {
+                        ready!(long.poll_enter(whole, fits, cx));
                         // So it is moved once, and takes no more than it has room for.
                         let most = whole.saturating_add(READ);
                         let more = most.saturating_sub(self.buffer.len());
                         self.buffer.reserve(more);
-                        continue;
                     }
                 }
             }
@@ -430,6 +430,24 @@ mod tests {
         assert!(matches!(read, Poll::Ready(Ok(Read::Frame(_, _, Some(_))))));
         drop((read, second));
         assert_eq!(room.free_kib(), LONG / 1024 + 1);
+    }
+
+    // A browser's tests can't wait.
+    #[core::prelude::v1::test]
+    fn a_long_frame_that_is_not_read_gives_its_room_away() {
+        let (room, mut cx) = (room(), Context::from_waker(Waker::noop()));
+        let mut first = reader(&room, pieces(LONG).drain(..8).collect());
+        assert!(first.poll_next(usize::MAX, &mut cx).is_pending() && first.is_under_way());
+        let mut unread = reader(&room, pieces(LONG));
+        assert!(unread.poll_next(usize::MAX, &mut cx).is_pending() && unread.is_held());
+        drop(first);
+        let mut honest = reader(&room, pieces(LONG));
+        let come = poll_fn(|cx| {
+            unread.look_around(cx);
+            honest.poll_next(usize::MAX, cx)
+        });
+        let read = futures::executor::block_on(come).expect("right");
+        assert!(matches!(read, Read::Frame(_, _, Some(_))));
     }
 
     // A browser's tests can't wait.

@@ -68,8 +68,8 @@ enum Stage {
     None,
     /// It waits until its lane has room for it.
     Full,
-    /// It waits for its turn.
-    Waits(BoxFuture<'static, Place>),
+    /// It waits for its turn, and has so many bytes in all.
+    Waits(BoxFuture<'static, Place>, usize),
     /// It is read, and has so many bytes in all.
     Moves(Place, usize),
     /// It has given way: so many bytes are left, of how many.
@@ -92,13 +92,13 @@ impl Long {
         matches!(self.stage, Stage::Moves(..))
     }
 
-    /// Ready when a frame of so many bytes has its room, where its lane has so much; true: since now.
+    /// Ready when a frame of so many bytes has its room, where its lane has so much.
     pub(super) fn poll_enter(
         &mut self,
         whole: usize,
         fits: usize,
         cx: &mut Context<'_>,
-    ) -> Poll<bool> {
+    ) -> Poll<()> {
         if matches!(self.stage, Stage::None | Stage::Full) {
             if whole > fits {
                 self.stage = Stage::Full;
@@ -106,15 +106,19 @@ impl Long {
             }
             let (room, who) = (self.room.clone(), self.who);
             let enters = async move { room.enter(who, whole).await };
-            self.stage = Stage::Waits(enters.boxed());
+            self.stage = Stage::Waits(enters.boxed(), whole);
         }
-        let Stage::Waits(enters) = &mut self.stage else {
-            return Poll::Ready(false);
-        };
-        let place = ready!(enters.poll_unpin(cx));
-        place.moves();
-        self.stage = Stage::Moves(place, whole);
-        Poll::Ready(true)
+        self.poll_begins(cx)
+    }
+
+    /// What gets its room moves from then on, whether it is read or not: so it gives way where it does not come.
+    fn poll_begins(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Stage::Waits(enters, whole) = &mut self.stage {
+            let (place, whole) = (ready!(enters.poll_unpin(cx)), *whole);
+            place.moves();
+            self.stage = Stage::Moves(place, whole);
+        }
+        Poll::Ready(())
     }
 
     /// So many bytes more of it were read.
@@ -135,11 +139,15 @@ impl Long {
         }
     }
 
-    /// Ready when it gives way, of which so many bytes were read.
+    /// Ready when it gives way, of which so many bytes were read; what is all here does not.
     pub(super) fn poll_gives_way(&mut self, read: usize, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(self.poll_begins(cx));
         let Stage::Moves(place, whole) = &mut self.stage else {
             return Poll::Pending;
         };
+        if read >= *whole {
+            return Poll::Pending;
+        }
         ready!(place.poll_hurried(cx));
         let (left, whole) = (whole.saturating_sub(read), *whole);
         self.stage = Stage::Skips { left, whole };
