@@ -24,7 +24,7 @@ pub(crate) struct Cores {
 /// What the network task hears of.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Propagation(propagation::Event),
+    Propagation(Box<propagation::Event>),
     Sync(blocks::Event),
 }
 
@@ -128,7 +128,7 @@ impl Core for Cores {
 
     fn action(&mut self) -> Option<Action<Event>> {
         let action = self.propagation.action();
-        let action = action.map(|action| action.map(Event::Propagation));
+        let action = action.map(|action| action.map(|event| Event::Propagation(Box::new(event))));
         action.or_else(|| Some(self.sync.action()?.map(Event::Sync)))
     }
 

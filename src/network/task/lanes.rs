@@ -28,7 +28,7 @@ impl Task {
                 tracing::debug!(%peer, ?lane, "the peer sends too slowly while others wait: a long frame is lost");
                 self.shared.state().recorder.turned_away(1);
             }
-            Event::Core(CoreEvent::Propagation(event)) => self.on_propagated(event),
+            Event::Core(CoreEvent::Propagation(event)) => self.on_propagated(*event),
             Event::Core(CoreEvent::Sync(event)) => self.on_sync(event),
         }
     }
