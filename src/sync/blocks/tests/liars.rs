@@ -7,7 +7,7 @@ use super::{
     small_chain::{BAD, BAD_NUMBER, SmallChain, block, header, read},
     *,
 };
-use crate::chain::ChainStore;
+use crate::{chain::ChainStore, platform::test};
 
 /// What a liar does; its chain is the honest one unless said otherwise.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -4,7 +4,10 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
-use crate::sync::blocks::wire::{Blocks, GetBlocks, GetHeaders, Headers, Refusal};
+use crate::{
+    platform::test,
+    sync::blocks::wire::{Blocks, GetBlocks, GetHeaders, Headers, Refusal},
+};
 
 fn vectors(section: &str) -> Vec<Value> {
     let all = include_str!("../../../../tests/vectors/sync-blocks.json");
