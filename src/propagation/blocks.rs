@@ -122,7 +122,7 @@ impl Blocks {
     pub(crate) fn comes(&mut self, from: PeerId, coming: Coming, now: Instant) -> Vec<Output> {
         self.next = None;
         let coming = (coming.bytes, coming.length);
-        self.coded.comes(&from, coming, now);
+        self.coded.comes(&from, now);
         let actions = self.compact.comes(&from, coming, now);
         self.compact_outputs(actions, now)
     }

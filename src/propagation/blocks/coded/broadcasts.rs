@@ -172,11 +172,11 @@ impl Broadcasts {
         }
     }
 
-    /// So many bytes of a long frame of a peer are here, of so many: it is on a chunk.
-    pub fn comes(&mut self, peer: &PeerId, coming: (usize, usize), now: Instant) {
+    /// Bytes of a long frame of a peer come: it is on a chunk.
+    pub fn comes(&mut self, peer: &PeerId, now: Instant) {
         for broadcast in &mut self.live {
             if let Some(link) = broadcast.links.get_mut(peer) {
-                link.comes(coming, self.config.patience, now);
+                link.comes(self.config.patience, now);
             }
         }
     }

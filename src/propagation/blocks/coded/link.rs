@@ -27,8 +27,8 @@ pub(super) struct Link {
     ever_asked: ChunkSet,
     /// When it last sent a chunk that it was asked for, or was asked while none was open.
     progress: Instant,
-    /// When the frame began that comes from it, and how much of it is here.
-    coming: Option<(Instant, (usize, usize))>,
+    /// The same, but that bytes of a chunk which are on their way count as one for some time.
+    moved: Instant,
     /// It was asked for chunks, and has sent none for too long.
     pub(super) silent: bool,
     /// It may be sent chunks that it has not asked for.
@@ -59,7 +59,7 @@ impl Link {
             asked: ChunkSet::EMPTY,
             ever_asked: ChunkSet::EMPTY,
             progress: now,
-            coming: None,
+            moved: now,
             silent: false,
             unasked,
             heard,
@@ -122,7 +122,7 @@ impl Link {
     /// Asks the peer for a chunk.
     pub(super) fn ask(&mut self, index: u8, now: Instant) {
         if self.asked.is_empty() {
-            self.progress = now;
+            (self.progress, self.moved) = (now, now);
         }
         self.asked.insert(index);
         self.ever_asked.insert(index);
@@ -135,21 +135,10 @@ impl Link {
         self.asked = ChunkSet::EMPTY;
     }
 
-    /// Some of a frame of the peer is here, of so many bytes. Over a slow line a chunk takes longer than the patience; that is as good as
-    /// a chunk, unless it lasts too long.
-    pub(super) fn comes(
-        &mut self,
-        (bytes, length): (usize, usize),
-        patience: Duration,
-        now: Instant,
-    ) {
-        let same = self
-            .coming
-            .filter(|(_, (before, of))| *of == length && *before <= bytes);
-        let began = same.map_or(now, |(began, _)| began);
-        self.coming = Some((began, (bytes, length)));
-        if now <= began + patience * MOST_TIMES {
-            self.progress = now;
+    /// Bytes of the peer come. Over a slow line a chunk takes longer than the patience; that is as good as a chunk, unless it lasts too long.
+    pub(super) fn comes(&mut self, patience: Duration, now: Instant) {
+        if now <= self.progress + patience * MOST_TIMES {
+            self.moved = now;
         }
     }
 
@@ -159,14 +148,14 @@ impl Link {
         self.silent = false;
         let asked = self.asked.remove(index);
         if asked {
-            self.progress = now;
+            (self.progress, self.moved) = (now, now);
         }
         asked
     }
 
     /// When the peer will have let us wait for too long. `None`: it was asked for nothing.
     pub(super) fn stalls_at(&self, patience: Duration) -> Option<Instant> {
-        (!self.asked.is_empty()).then(|| self.progress + patience)
+        (!self.asked.is_empty()).then(|| self.moved + patience)
     }
 }
 
@@ -181,20 +170,19 @@ mod tests {
         let mut link = Link::new(true, true, start);
         link.ask(3, start);
         let step = patience / 5;
-        // Of 32 KiB in twice the patience.
         let at = |number: u32| start + step * number;
+        // Twice the patience.
         for number in 1..10 {
-            let here = 3000 * usize::try_from(number).expect("small");
-            link.comes((here, 32 << 10), patience, at(number));
+            link.comes(patience, at(number));
             assert_eq!(link.stalls_at(patience), Some(at(number) + patience));
         }
         assert!(link.delivers(3, at(10)));
         link.ask(4, at(10));
+        // Whatever frames they are of.
         for number in 11..100 {
-            let here = usize::try_from(number).expect("small");
-            link.comes((here, 32 << 10), patience, at(number));
+            link.comes(patience, at(number));
         }
-        let last = at(11) + patience * MOST_TIMES;
+        let last = at(10) + patience * MOST_TIMES;
         assert_eq!(link.stalls_at(patience), Some(last + patience));
     }
 }

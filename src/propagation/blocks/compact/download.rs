@@ -10,6 +10,10 @@ use super::reconstruction::Reconstruction;
 
 use crate::platform::Instant;
 
+/// So many patiences a source whose answer comes is left alone: 5 s. A liar that sends just enough holds a block up no longer, and a line so
+/// slow shares what is left with another.
+pub(super) const ALONE: u32 = 10;
+
 /// A block in progress.
 #[derive(Debug)]
 pub(super) struct Download {
@@ -152,10 +156,14 @@ impl Download {
         self.sources.iter().filter(|source| source.is_asked())
     }
 
-    /// How many sources were asked and let us wait in this manner.
-    fn asked_who_are(&self, manner: Manner) -> usize {
+    /// How many sources were asked and let us wait in this manner. Whoever takes [`ALONE`] is slow, however it comes.
+    fn asked_who_are(&self, manner: Manner, config: &CompactConfig, now: Instant) -> usize {
+        let manner_of = |source: &Source| match source.pace.manner {
+            Manner::Coming if source.since + config.patience * ALONE <= now => Manner::Slow,
+            manner => manner,
+        };
         let asked = self.asked();
-        asked.filter(|source| source.pace.manner == manner).count()
+        asked.filter(|source| manner_of(source) == manner).count()
     }
 
     /// Whether one more source may be asked now. While a block is checked none is: it is most likely the right one. Nor while a compact
@@ -168,11 +176,11 @@ impl Download {
     /// first; where it is slow or silent, up to `max_parallel` are, of whom those do not count who are silent, and when it has taken too long the
     /// slow ones neither.
     pub(super) fn may_ask_missing(&self, config: &CompactConfig, now: Instant) -> bool {
-        if self.is_checking() || self.asked_who_are(Manner::Coming) > 0 {
+        let count = |manner| self.asked_who_are(manner, config, now);
+        if self.is_checking() || count(Manner::Coming) > 0 {
             return false;
         }
-        let manners = [Manner::Waiting, Manner::Slow, Manner::Silent];
-        let [waiting, slow, silent] = manners.map(|manner| self.asked_who_are(manner));
+        let [waiting, slow, silent] = [Manner::Waiting, Manner::Slow, Manner::Silent].map(count);
         let is_late = self.began + config.give_up_after <= now;
         let at_work = if is_late { waiting } else { waiting + slow };
         let places = if slow + silent > 0 {
@@ -185,7 +193,9 @@ impl Download {
 
     /// Whether a source that has just answered may be asked for the rest.
     pub(super) fn may_go_on(&self, config: &CompactConfig) -> bool {
-        self.asked().count() - self.asked_who_are(Manner::Silent) < config.max_parallel
+        let asked = self.asked();
+        let at_work = asked.filter(|source| source.pace.manner != Manner::Silent);
+        at_work.count() < config.max_parallel
     }
 
     /// The next source to ask, in the order in which they told of the block; but first those on the side, outbound or

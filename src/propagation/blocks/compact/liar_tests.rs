@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::actions::Action;
 use super::choice::Form;
 use super::config::CompactConfig;
+use super::download::ALONE;
 use super::message::{BlockMessage, GetBlock};
 use super::test_chain::{
     Bench, announcement, bench, block, compact, pool, transactions, whole, words,
@@ -223,13 +224,50 @@ fn slow_line(pace: usize, bench: &mut Bench) -> (Vec<String>, Duration) {
 
 #[test]
 fn who_answers_over_a_slow_line_is_left_alone() {
-    let (happened, took) = slow_line(50_000, &mut bench());
-    assert!(took > Duration::from_secs(8));
+    let (happened, took) = slow_line(100_000, &mut bench());
+    assert!(took > Duration::from_secs(4));
     let expected = [
         "0 request for a block Compact",
         "0 high-bandwidth mode true",
     ];
     assert_eq!(happened, expected);
+}
+
+#[test]
+fn who_answers_for_long_gets_company_however_steadily_it_does() {
+    let (happened, took) = slow_line(50_000, &mut bench());
+    assert!(took > Duration::from_secs(8));
+    let expected = [
+        "0 request for a block Compact",
+        "1 request for a block Compact",
+        "0 high-bandwidth mode true",
+    ];
+    assert_eq!(happened, expected);
+}
+
+#[test]
+fn who_sends_just_enough_holds_a_block_up_for_a_few_patiences() {
+    let mut bench = bench();
+    let peers = [bench.peer(true), bench.peer(false)];
+    let all = transactions(1, 10);
+    let begin = bench.now;
+    for peer in &peers {
+        bench.receive(*peer, announcement(&all));
+    }
+    let mut happened = Vec::new();
+    for step in 1.. {
+        let actions = bench.wait(STEP);
+        happened.extend(words(&peers, &actions));
+        let coming = (3400 * step, 640 << 10);
+        let actions = bench.core.comes(&peers[0], coming, bench.now);
+        happened.extend(words(&peers, &bench.settle(actions)));
+        if !happened.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(happened, ["1 request for a block Compact"]);
+    let most = CompactConfig::default().patience * ALONE + STEP * 2;
+    assert!(bench.now - begin <= most, "{:?}", bench.now - begin);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How the answer of a peer comes that was asked for a block.
 //!
 //! Who has sent no byte for its patience, or hardly any, is silent, and holds up nobody. Whose bytes come, and will all be here in time as they do, is
-//! left alone: a slow line is no lie, and a second copy would only make it slower. The pace is measured anew each patience, so that
+//! left alone for some time ([`super::download::ALONE`]): a slow line is no lie, and a second copy would only make it slower. The pace is measured anew each patience, so that
 //! who begins fast and then lets drip is found out; and frames that are no answer count for a few only.
 
 use std::time::Duration;
