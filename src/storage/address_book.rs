@@ -1,7 +1,7 @@
 //! The address book in a file, mode 0600: read before the start, written every [`SAVE`] and at the end, off the network's task.
 //!
-//! A file that is torn, damaged, too large or of another version costs the book, never the start ([`Opened::Lost`]); it is
-//! replaced when the book is first written. Each writing is a whole new file in the old one's place.
+//! A file that is torn, damaged, too large or of another version costs the book, never the start ([`Opened::Lost`]); it is put
+//! aside, as `….lost`, since it may be no book at all. Each writing is a whole new file in the old one's place.
 
 use std::{
     fs,
@@ -75,7 +75,8 @@ pub fn keep_address_book(
     };
     let opened = loaded.unwrap_or_else(|reason| Opened::Lost { reason });
     if let Opened::Lost { reason } = &opened {
-        tracing::warn!(path = %path.display(), %reason, "the address book is lost; a new one begins");
+        let aside = put_aside(path);
+        tracing::warn!(path = %path.display(), %reason, ?aside, "the address book is lost; a new one begins");
     }
     let events = node
         .subscribe(|event| matches!(event, NetworkEvent::Stopped | NetworkEvent::Crashed { .. }));
@@ -86,6 +87,14 @@ pub fn keep_address_book(
         let _ = ended.send(());
     });
     Ok(KeptAddressBook { opened, written })
+}
+
+/// Puts a file where nothing writes over it: where that is, if it could be done.
+fn put_aside(path: &Path) -> Option<PathBuf> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".lost");
+    let moved = path.is_file() && fs::rename(path, &aside).is_ok();
+    moved.then(|| aside.into())
 }
 
 /// The file's bytes, and one more than a book has where there are more; `None` where it is absent.

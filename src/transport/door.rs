@@ -3,6 +3,8 @@
 //! - **Outwards** each address, whoever wants it dialled, is put to the [`AddressPolicy`]: libp2p's behaviours dial what they learnt
 //!   by themselves, and none can take an address away from another, so the policy stands where all dials pass. A closed network
 //!   has no transports over UDP, which is said.
+//!   An address at which another peer answers than the one it ends with has failed, and libp2p goes on with the peer's others: by itself it
+//!   looks only once one has answered, so whoever answers first, at an address that a stranger told, would undo the whole dial.
 //! - **Inwards** a connection gets one of the places of [`Handshakes`] until it has proved who it is. Who gets none is dropped before a
 //!   byte is read; who gives way, or takes longer than the time-out, is dropped where it stands. All that a connection is by then
 //!   hangs on its handshake's future, on every transport: TCP's socket with TLS, HTTP's upgrade, multistream, Noise and Yamux
@@ -25,7 +27,7 @@ use futures::{
     ready,
 };
 use libp2p::{
-    Multiaddr, Transport,
+    Multiaddr, PeerId, Transport,
     core::transport::{DialOpts, ListenerId, TransportError, TransportEvent},
     multiaddr::Protocol,
 };
@@ -130,9 +132,12 @@ impl Transport for Door {
         }
         let dialled = timely(self.inner.dial(address.clone(), options)?, self.patience);
         let policy = Arc::clone(&self.policy);
-        Ok(dialled
-            .inspect_ok(move |_| lock(&policy).answered(&address))
-            .boxed())
+        let met = move |output: Output| {
+            is_meant(&address, output.0)?;
+            lock(&policy).answered(&address);
+            Ok(output)
+        };
+        Ok(dialled.and_then(async move |output| met(output)).boxed())
     }
 
     fn poll(
@@ -213,6 +218,16 @@ fn timely(
     .boxed()
 }
 
+/// Whether the peer that answered is the one that the address ends with.
+fn is_meant(address: &Multiaddr, answered: PeerId) -> io::Result<()> {
+    match address.iter().last() {
+        Some(Protocol::P2p(meant)) if meant != answered => Err(io::Error::other(format!(
+            "another peer answers there: {answered}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -221,10 +236,26 @@ mod tests {
         task::Waker,
     };
 
-    use libp2p::{PeerId, core::transport::dummy::DummyTransport};
+    use libp2p::core::transport::dummy::DummyTransport;
 
     use super::*;
     use crate::platform::test;
+
+    #[test]
+    fn who_answers_is_who_was_meant() {
+        let [meant, relay, other] = [(); 3].map(|()| PeerId::random());
+        let address = |text: String| text.parse::<Multiaddr>().expect("an address");
+        let direct = address(format!("/ip4/192.0.2.1/tcp/1/p2p/{meant}"));
+        let circuit = address(format!(
+            "/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit/p2p/{meant}"
+        ));
+        for address in [&direct, &circuit] {
+            is_meant(address, meant).expect("the one");
+            let error = is_meant(address, other).expect_err("another");
+            assert!(error.to_string().contains(&other.to_string()));
+        }
+        is_meant(&address("/ip4/192.0.2.1/tcp/1".to_owned()), other).expect("anybody");
+    }
 
     #[test]
     fn one_handshake_at_a_time_goes_on() {

@@ -78,9 +78,13 @@ async fn what_is_no_book_costs_the_book_and_not_the_start() {
     soon("the last try", kept.written()).await;
 }
 
-/// A start with such a file: it is replaced.
+/// A start with such a file: it is put aside, and replaced.
 async fn loses(path: &Path, why: &str) {
+    let length = |path: &Path| std::fs::metadata(path).expect("it is there").len();
+    let before = length(path);
     let (node, kept) = keeping(path).await;
+    let aside = format!("{}.lost", path.display());
+    assert_eq!(length(Path::new(&aside)), before, "{why}");
     match &kept.opened {
         Opened::Lost { reason } => assert!(reason.contains(why), "{reason}"),
         other => panic!("{why}: {other:?}"),

@@ -1,6 +1,11 @@
 //! `selkie run`: a node until Ctrl-C, its events as lines on stdout.
 
-use std::{net::SocketAddr, path::PathBuf, pin::pin};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    pin::pin,
+};
 
 use futures::future::{Either, select};
 use selkie::{
@@ -56,8 +61,14 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         Some(address) => Some(web_server::bind(address, public).await?),
         None => None,
     };
-    let beside = (!settings.shared_key).then(|| path.with_extension("book"));
+    let beside = (!settings.shared_key).then(|| beside(&path));
     let book = args.address_book.or(settings.address_book).or(beside);
+    if book.as_ref().is_some_and(|book| is_same(book, &path)) {
+        anyhow::bail!(
+            "the address book would be written over the key {}: give it a file of its own (--address-book)",
+            path.display()
+        );
+    }
     let chain = settings.chain.unwrap_or_default();
     let ledger = args.ledger.open(chain, &mut settings.config)?;
     let node = match &ledger {
@@ -111,6 +122,19 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         let _ = interrupt.unless_late(kept.written()).await;
     }
     outcome
+}
+
+/// Where the address book is kept if nobody says: no two keys in a folder share one.
+fn beside(key: &Path) -> PathBuf {
+    let mut name = key.as_os_str().to_owned();
+    name.push(".book");
+    name.into()
+}
+
+/// Whether these are one file.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let [one, other] = [one, other].map(fs::canonicalize);
+    matches!((one, other), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Looks for the first peers; the node itself goes on looking.
@@ -174,5 +198,26 @@ fn complete(event: NetworkEvent, node: &P2PNetworkManager) -> NetworkEvent {
             NetworkEvent::Listening(whole.unwrap_or_else(|address| address))
         }
         event => event,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_key_is_an_address_book_and_no_two_share_one() {
+        assert_eq!(beside(Path::new("a.key")), Path::new("a.key.book"));
+        assert_ne!(beside(Path::new("eu.west")), beside(Path::new("eu.east")));
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = folder.path().join("node.book");
+        assert!(!is_same(&key, &key), "neither is there");
+        fs::write(&key, "a key").expect("written");
+        let round = folder
+            .path()
+            .join("../")
+            .join(folder.path().file_name().expect("a name"));
+        assert!(is_same(&round.join("node.book"), &key));
+        assert!(!is_same(&beside(&key), &key));
     }
 }

@@ -40,7 +40,7 @@ impl Content {
         for (index, begin) in (0..size).step_by(chunk_size).enumerate() {
             let mut chunk = vec![salt; chunk_size.min(size - begin)];
             for (group, bytes) in chunk.chunks_mut(SNAPSHOT_GROUP).enumerate() {
-                let place = (index * 1000 + group).to_be_bytes();
+                let place = (index as u64 * 1000 + group as u64).to_be_bytes();
                 let length = place.len().min(bytes.len());
                 bytes[..length].copy_from_slice(&place[8 - length..]);
             }
