@@ -177,8 +177,17 @@ impl Kind {
         if Fields::of(&inner).take(entries + 1).count() > entries {
             return Err(FrameError::Limit("a message of sync has too many entries"));
         }
-        let kind = Message::decode(body)?.kind.ok_or(FrameError::UnknownKind)?;
+        let whole = body.len();
+        let mut kind = Message::decode(body)?.kind.ok_or(FrameError::UnknownKind)?;
         kind.check()?;
+        if let Self::Blocks(answer) = &mut kind {
+            // A block may wait for long, and a slice would keep its whole frame, whatever else is in there.
+            let small = answer
+                .blocks
+                .iter_mut()
+                .filter(|block| block.len() < whole / 2);
+            small.for_each(|block| *block = Bytes::copy_from_slice(block));
+        }
         Ok(kind)
     }
 

@@ -355,6 +355,32 @@ fn who_asks_too_much_at_once_or_reads_nothing_is_not_served_for_ever() {
     assert!(misdeeds.contains(&(liar, Misdeed::TooManyMessages)));
 }
 
+/// Field of bytes, as Protocol Buffers have it.
+fn field(key: u8, bytes: &[u8]) -> Vec<u8> {
+    let mut field = vec![key];
+    prost::encoding::encode_varint(bytes.len() as u64, &mut field);
+    field.extend(bytes);
+    field
+}
+
+#[test]
+fn a_padded_block_keeps_no_more_than_itself() {
+    // A block, and much that no one knows.
+    let answer = [field(0x12, &[7; 200]), field(0x7a, &[0; 60_000])].concat();
+    let frame = field(wire::KEY, &field(0x2a, &answer));
+    let Ok(Kind::Blocks(mut answer)) = Kind::read(frame.into()) else {
+        panic!("unknown fields are none of our business");
+    };
+    let block = answer.blocks.remove(0);
+    drop(answer);
+    let block = block.try_into_mut().expect("nobody else has it");
+    assert!(
+        block.len() == 200 && block.capacity() < 1000,
+        "{}",
+        block.capacity()
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
