@@ -355,6 +355,23 @@ pub enum DecodeError {
     },
 }
 
+impl DecodeError {
+    /// [`Self::Field`], with what is wrong for a person.
+    pub(crate) fn field(field: &'static str, problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        Self::Field { field, problem }
+    }
+
+    /// The bytes of a field whose length is fixed.
+    pub(crate) fn array<const N: usize>(
+        field: &'static str,
+        bytes: &[u8],
+    ) -> Result<[u8; N], Self> {
+        let array = bytes.try_into();
+        array.map_err(|_| Self::field(field, format!("{} bytes, not {N}", bytes.len())))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -33,7 +33,7 @@
 //! | [`observe`] | figures about connections, messages and peers |
 //! | [`platform`] | the only place that knows the host: spawning, worker threads, timers |
 //! | `web` | the browser's surface, compiled for wasm32 only |
-//! | `debts`, `fields`, `keyed`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, a hash of this node's own, the last so many names |
+//! | `debts`, `fields`, `keyed`, `merkle`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, a hash of this node's own, those of a Merkle tree, the last so many names |
 //!
 //! ## Bounds
 //!
@@ -56,6 +56,7 @@ mod gossip;
 mod intake;
 mod keyed;
 mod lanes;
+mod merkle;
 pub mod network;
 pub mod observe;
 pub mod peers;

@@ -43,7 +43,7 @@ pub(crate) fn check(message: &[u8]) -> Result<(), DecodeError> {
 pub(super) fn at_most(field: &'static str, length: usize, limit: usize) -> Result<(), DecodeError> {
     if length > limit {
         let problem = format!("{length} is over the limit of {limit}");
-        return Err(DecodeError::Field { field, problem });
+        return Err(DecodeError::field(field, problem));
     }
     Ok(())
 }

@@ -313,7 +313,7 @@ impl TryFrom<wire::Peer> for PeerInfo {
             peer.addresses.len(),
             MAX_ADDRESSES_PER_PEER,
         )?;
-        let wrong = |field, problem: String| DecodeError::Field { field, problem };
+        let wrong = DecodeError::field;
         let peer_id = PeerId::from_bytes(&peer.peer_id)
             .map_err(|error| wrong("peer.peer_id", error.to_string()))?;
         let addresses = peer

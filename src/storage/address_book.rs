@@ -91,10 +91,9 @@ pub fn keep_address_book(
 
 /// Puts a file where nothing writes over it: where that is, if it could be done.
 fn put_aside(path: &Path) -> Option<PathBuf> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".lost");
+    let aside = file::with_suffix(path, ".lost");
     let moved = path.is_file() && fs::rename(path, &aside).is_ok();
-    moved.then(|| aside.into())
+    moved.then_some(aside)
 }
 
 /// The file's bytes, and one more than a book has where there are more; `None` where it is absent.

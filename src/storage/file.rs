@@ -16,6 +16,13 @@ pub(super) fn beside(path: &Path) -> std::io::Result<PathBuf> {
     Ok(path.with_extension(format!("new-{}", hex::encode(word))))
 }
 
+/// The file of this name with more after it.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// Puts a file in the place of another, so that there is always a whole one.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = folder::of(path);

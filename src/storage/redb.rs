@@ -22,7 +22,7 @@ use ::redb::{
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Batch, KeyRange, Page, Schema, Store, StoreError, Table, Write, folder};
+use super::{Batch, KeyRange, Page, Schema, Store, StoreError, Table, Write, file, folder};
 use crate::platform::{self, lock::lock};
 
 /// How much of the file is held in memory, in bytes.
@@ -51,7 +51,7 @@ impl RedbStore {
         let place = path.display().to_string();
         let is_new = !fs::exists(path).map_err(|error| system(&place, &error))?;
         let at = if is_new {
-            beside(path)
+            file::with_suffix(path, ".new")
         } else {
             path.to_owned()
         };
@@ -228,13 +228,6 @@ impl std::fmt::Debug for RedbStore {
             .field("place", &self.place)
             .finish_non_exhaustive()
     }
-}
-
-/// Where a new file is made before it is put in its place.
-fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    name.into()
 }
 
 /// `check`: reads the whole file, compares all checksums, and repairs what can be repaired.

@@ -16,6 +16,7 @@ use super::codec::{Malformed, Reader};
 use super::transfer::Transfer;
 use super::tree::Hash;
 use crate::chain::{Block, BlockParts};
+use crate::merkle::{leaf, node};
 
 /// The most transfers that a block may have: 1.5 MB of them.
 pub const MAX_TRANSFERS: usize = 10_000;
@@ -161,19 +162,15 @@ pub(super) fn join(header: &[u8], transfers: &[Bytes]) -> Result<Block, Malforme
     Ok(Block::new(data))
 }
 
-/// RFC 9162's Merkle tree hash: leaves behind a 0, inner nodes behind a 1, the left subtree as large as a power of two can be.
+/// RFC 9162's Merkle tree hash: the left subtree is as large as a power of two can be.
 pub(super) fn transfers_root(transfers: &[Bytes]) -> Hash {
     // The roots of full subtrees, larger ones first; the bits of how many leaves there were say of which size.
     let mut subtrees: Vec<Hash> = Vec::new();
     for (number, transfer) in transfers.iter().enumerate() {
-        let mut subtree: Hash = Sha256::new()
-            .chain_update([0])
-            .chain_update(transfer)
-            .finalize()
-            .into();
+        let mut subtree = leaf(transfer);
         for _ in 0..(number + 1).trailing_zeros() {
             if let Some(left) = subtrees.pop() {
-                subtree = inner(&left, &subtree);
+                subtree = node(&left, &subtree);
             }
         }
         subtrees.push(subtree);
@@ -181,15 +178,6 @@ pub(super) fn transfers_root(transfers: &[Bytes]) -> Hash {
     let root = subtrees
         .into_iter()
         .rev()
-        .reduce(|right, left| inner(&left, &right));
+        .reduce(|right, left| node(&left, &right));
     root.unwrap_or_else(|| Sha256::digest([]).into())
-}
-
-fn inner(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new()
-        .chain_update([1])
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
 }

@@ -211,19 +211,22 @@ impl TryFrom<proto::SnapshotMessage> for Message {
             }
             Kind::Request(it) => {
                 if it.chunk > MAX_SNAPSHOT_CHUNKS {
-                    return Err(wrong("request.chunk", "no snapshot has so many chunks"));
+                    return Err(DecodeError::field(
+                        "request.chunk",
+                        "no snapshot has so many chunks",
+                    ));
                 }
                 let (first, end) = (
                     place("request.first", it.first)?,
                     place("request.end", it.end)?,
                 );
                 if first >= end {
-                    return Err(wrong("request.end", "it asks for no group"));
+                    return Err(DecodeError::field("request.end", "it asks for no group"));
                 }
                 let part = it.chunk.checked_sub(1).map_or(Part::Hashes, Part::Chunk);
                 Self::Request(Request {
                     number: it.number,
-                    snapshot: SnapshotId(hash("request.snapshot", &it.snapshot)?),
+                    snapshot: SnapshotId(DecodeError::array("request.snapshot", &it.snapshot)?),
                     part,
                     first,
                     end,
@@ -239,7 +242,7 @@ impl TryFrom<proto::SnapshotMessage> for Message {
                     1 => Reason::Gone,
                     2 => Reason::Missing,
                     3 => Reason::Cancelled,
-                    _ => return Err(wrong("refusal.reason", "no such reason")),
+                    _ => return Err(DecodeError::field("refusal.reason", "no such reason")),
                 },
             }),
         })
@@ -266,13 +269,13 @@ fn offer_from_proto(it: proto::Offer) -> Result<Offer, DecodeError> {
         state_root: it.state_root,
         chunk_size: it.chunk_size,
         size: it.size,
-        root: hash("offer.root", &it.root)?,
+        root: DecodeError::array("offer.root", &it.root)?,
     };
     let checked = snapshot.check();
-    checked.map_err(|error| wrong("offer", error.to_string()))?;
+    checked.map_err(|error| DecodeError::field("offer", error.to_string()))?;
     let have = it.have.map(|bytes| {
         let have = Bitmap::from_bytes(&bytes, snapshot.chunks());
-        have.ok_or_else(|| wrong("offer.have", "more than the snapshot's chunks"))
+        have.ok_or_else(|| DecodeError::field("offer.have", "more than the snapshot's chunks"))
     });
     // What is kept of an offer is not the frame that it came in.
     let state_root = Bytes::copy_from_slice(&snapshot.state_root);
@@ -294,14 +297,20 @@ fn piece_from_proto(it: proto::Piece) -> Result<Piece, DecodeError> {
     )?;
     let (values, rest) = it.values.as_chunks::<HASH>();
     if !rest.is_empty() {
-        return Err(wrong("piece.values", "not a multiple of 32 bytes"));
+        return Err(DecodeError::field(
+            "piece.values",
+            "not a multiple of 32 bytes",
+        ));
     }
     if it.data.is_empty() {
-        return Err(wrong("piece.data", "empty"));
+        return Err(DecodeError::field("piece.data", "empty"));
     }
     let first = place("piece.first", it.first)?;
     if usize::from(first) + tree::groups(it.data.len()) > MAX_GROUPS {
-        return Err(wrong("piece.first", "no chunk has so many groups"));
+        return Err(DecodeError::field(
+            "piece.first",
+            "no chunk has so many groups",
+        ));
     }
     Ok(Piece {
         number: it.number,
@@ -315,24 +324,17 @@ fn piece_from_proto(it: proto::Piece) -> Result<Piece, DecodeError> {
 fn place(field: &'static str, place: u32) -> Result<u16, DecodeError> {
     let place = u16::try_from(place).ok();
     let place = place.filter(|place| usize::from(*place) <= MAX_GROUPS);
-    place.ok_or_else(|| wrong(field, "no chunk has so many groups"))
-}
-
-fn hash(field: &'static str, bytes: &[u8]) -> Result<SnapshotHash, DecodeError> {
-    let hash = bytes.try_into();
-    hash.map_err(|_| wrong(field, format!("{} bytes, not {HASH}", bytes.len())))
+    place.ok_or_else(|| DecodeError::field(field, "no chunk has so many groups"))
 }
 
 fn limit(field: &'static str, length: usize, most: usize) -> Result<(), DecodeError> {
     if length > most {
-        return Err(wrong(field, format!("{length}, at most {most}")));
+        return Err(DecodeError::field(
+            field,
+            format!("{length}, at most {most}"),
+        ));
     }
     Ok(())
-}
-
-fn wrong(field: &'static str, problem: impl Into<String>) -> DecodeError {
-    let problem = problem.into();
-    DecodeError::Field { field, problem }
 }
 
 /// The protobuf messages, field for field as docs/sync-snapshots.md has them.

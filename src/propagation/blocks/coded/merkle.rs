@@ -1,10 +1,10 @@
 //! The Merkle tree over a block's chunks: a chunk and a proof are enough to know that it belongs.
 //!
-//! SHA-256 as in RFC 9162: a leaf is the hash of 0x00 and the chunk, an inner node that of 0x01 and its two children,
-//! so that no node can be shown as a leaf. The number of leaves is a power of two, so every proof has the same length.
+//! Its hashes are RFC 9162's ([`crate::merkle`]), of the chunks as leaves. The number of leaves is a power of two, so every proof has the same length.
 
 use bytes::{Bytes, BytesMut};
-use sha2::{Digest as _, Sha256};
+
+use crate::merkle::{leaf, node};
 
 /// A SHA-256.
 pub(super) type Digest = [u8; DIGEST];
@@ -76,23 +76,6 @@ pub(super) fn proves(root: &Digest, chunks: usize, index: u8, chunk: &[u8], proo
         }
     });
     top == *root
-}
-
-fn leaf(chunk: &[u8]) -> Digest {
-    Sha256::new()
-        .chain_update([0])
-        .chain_update(chunk)
-        .finalize()
-        .into()
-}
-
-fn node(left: &Digest, right: &Digest) -> Digest {
-    Sha256::new()
-        .chain_update([1])
-        .chain_update(left)
-        .chain_update(right)
-        .finalize()
-        .into()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use prost::Message as _;
 use super::announcement::{Announcement, BroadcastId, MAX_HEADER};
 use super::chunk::Chunk;
 use super::chunk_set::ChunkSet;
-use super::merkle::{DIGEST, Digest, proof_length};
+use super::merkle::proof_length;
 use super::shape::{MAX_CHUNK, MAX_CHUNKS};
 use crate::chain::ItemId;
 use crate::error::DecodeError;
@@ -72,7 +72,7 @@ impl Frame {
         match proto::Frame::decode(bytes)?.kind {
             Some(proto::Kind::Announce(it)) => announce(it).map(Self::Announce),
             Some(proto::Kind::Status(it)) => Ok(Self::Status(Status {
-                broadcast: BroadcastId(digest("status.broadcast", &it.broadcast)?),
+                broadcast: BroadcastId(DecodeError::array("status.broadcast", &it.broadcast)?),
                 have: chunks("status.have", &it.have)?,
                 want: chunks("status.want", &it.want)?,
                 done: it.done,
@@ -81,9 +81,10 @@ impl Frame {
                 limit("chunk.data", it.data.len(), MAX_CHUNK)?;
                 limit("chunk.proof", it.proof.len(), proof_length(MAX_CHUNKS))?;
                 Ok(Self::Chunk(Chunk {
-                    broadcast: BroadcastId(digest("chunk.broadcast", &it.broadcast)?),
-                    index: u8::try_from(it.index)
-                        .map_err(|_| wrong("chunk.index", "no block has so many chunks"))?,
+                    broadcast: BroadcastId(DecodeError::array("chunk.broadcast", &it.broadcast)?),
+                    index: u8::try_from(it.index).map_err(|_| {
+                        DecodeError::field("chunk.index", "no block has so many chunks")
+                    })?,
                     spread: it.spread,
                     proof: it.proof,
                     data: it.data,
@@ -123,11 +124,11 @@ impl Frame {
 
 fn announce(it: proto::Announce) -> Result<Announce, DecodeError> {
     let size = usize::try_from(it.size).unwrap_or(usize::MAX);
-    let block =
-        ItemId::new(&it.block).ok_or_else(|| wrong("announce.block", "over 64 bytes long"))?;
-    let root = digest("announce.root", &it.root)?;
+    let block = ItemId::new(&it.block)
+        .ok_or_else(|| DecodeError::field("announce.block", "over 64 bytes long"))?;
+    let root = DecodeError::array("announce.root", &it.root)?;
     let announcement = Announcement::new(block, it.header, size, root).ok_or_else(|| {
-        wrong(
+        DecodeError::field(
             "announce",
             "a block without identity or of no possible size, or too long a header",
         )
@@ -139,26 +140,18 @@ fn announce(it: proto::Announce) -> Result<Announce, DecodeError> {
 }
 
 fn chunks(field: &'static str, bytes: &[u8]) -> Result<ChunkSet, DecodeError> {
-    ChunkSet::from_bytes(bytes).ok_or_else(|| wrong(field, "no block has so many chunks"))
-}
-
-fn digest(field: &'static str, bytes: &[u8]) -> Result<Digest, DecodeError> {
-    bytes.try_into().map_err(|_| {
-        let problem = format!("{} bytes, not {DIGEST}", bytes.len());
-        wrong(field, problem)
-    })
+    ChunkSet::from_bytes(bytes)
+        .ok_or_else(|| DecodeError::field(field, "no block has so many chunks"))
 }
 
 fn limit(field: &'static str, length: usize, most: usize) -> Result<(), DecodeError> {
     if length > most {
-        return Err(wrong(field, format!("{length} bytes, at most {most}")));
+        return Err(DecodeError::field(
+            field,
+            format!("{length} bytes, at most {most}"),
+        ));
     }
     Ok(())
-}
-
-fn wrong(field: &'static str, problem: impl Into<String>) -> DecodeError {
-    let problem = problem.into();
-    DecodeError::Field { field, problem }
 }
 
 /// The protobuf messages, field for field as docs/coded.md has them.
@@ -224,6 +217,7 @@ mod proto {
 
 #[cfg(test)]
 mod tests {
+    use super::super::merkle::DIGEST;
     use super::*;
     use crate::platform::test;
     use proptest::prelude::*;

@@ -163,10 +163,7 @@ impl CompactBlock {
         short_ids: Bytes,
         prefilled: Bytes,
     ) -> Result<Self, DecodeError> {
-        let wrong = |field, problem: &str| DecodeError::Field {
-            field,
-            problem: problem.to_owned(),
-        };
+        let wrong = DecodeError::field;
         if header.is_empty() || header.len() > MAX_HEADER {
             return Err(wrong("compact.header", "empty, or too long"));
         }

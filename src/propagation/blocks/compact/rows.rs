@@ -67,10 +67,7 @@ impl Row {
 
     /// An error about this field.
     pub(super) fn wrong(&self, problem: &str) -> DecodeError {
-        DecodeError::Field {
-            field: self.field,
-            problem: problem.to_owned(),
-        }
+        DecodeError::field(self.field, problem)
     }
 }
 

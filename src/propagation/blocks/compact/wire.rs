@@ -118,9 +118,9 @@ fn read(kind: proto::Kind, max_block_bytes: usize) -> Result<BlockMessage, Decod
 fn id(bytes: &Bytes) -> Result<ItemId, DecodeError> {
     ItemId::new(bytes)
         .filter(|_| !bytes.is_empty())
-        .ok_or_else(|| DecodeError::Field {
-            field: "block",
-            problem: format!("{} bytes are no identity; it has 1 to 64", bytes.len()),
+        .ok_or_else(|| {
+            let problem = format!("{} bytes are no identity; it has 1 to 64", bytes.len());
+            DecodeError::field("block", problem)
         })
 }
 
@@ -155,7 +155,7 @@ fn transactions(row: Bytes, max_block_bytes: usize) -> Result<Vec<Bytes>, Decode
 fn at_most(field: &'static str, length: usize, limit: usize) -> Result<(), DecodeError> {
     if length > limit {
         let problem = format!("{length} bytes are over the limit of {limit}");
-        return Err(DecodeError::Field { field, problem });
+        return Err(DecodeError::field(field, problem));
     }
     Ok(())
 }
