@@ -470,6 +470,30 @@ fn manners() -> impl Strategy<Value = Manners> {
     ]
 }
 
+#[test]
+fn what_is_on_its_way_of_who_withdraws_costs_it_nothing_where_its_part_is_begun_anew() {
+    let (content, millis) = (small(5000, 25), Duration::from_millis);
+    let bad = |manners, rate, latency, at| SourceSpec {
+        rate,
+        latency: millis(latency),
+        at: millis(at),
+        ..SourceSpec::bad(&content, manners)
+    };
+    let honest = SourceSpec {
+        latency: millis(45),
+        ..SourceSpec::honest(&content)
+    };
+    let sources = vec![
+        honest,
+        // Its values are right, and then its groups are not: so another one is asked without values, and nothing of the part stays.
+        bad(Manners::FalseGroup, 8_347_607.0, 68, 1045),
+        bad(Manners::Withdraws(millis(1416)), 6_946_140.0, 194, 0),
+    ];
+    let report = run(sources);
+    assert_eq!(report.synced(), Some(5000));
+    assert_eq!(report.misdeeds, [(1, Misdeed::FalseSnapshot)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
