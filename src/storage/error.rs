@@ -6,7 +6,7 @@
 pub enum StoreError {
     /// There is no room left. Nothing of the batch is kept.
     #[error(
-        "{place} is full ({reason}): make room there, or name a place that has some, and start again"
+        "{place} is full ({reason}): make room there, and it goes on; or name a place that has some, and start again"
     )]
     Full {
         /// The file, or what else it is.

@@ -5,14 +5,20 @@
 //! crash left in need of it is repaired when it is opened; one that is damaged otherwise is read whole, its checksums are compared,
 //! and it is repaired where that is possible. redb may panic over a damaged file: here that is an error like another.
 //!
-//! Bounds: [`CACHE`] bytes of the file in memory.
+//! After an error of the system (a full disk, say) redb reads and writes nothing more. So the file is closed and opened anew, and batches that
+//! were not to be on the disk at once, which closing it then loses, are written again: each call sees what was committed before it, also then.
+//! Each batch has a number, so that it is seen whether one whose writing failed is there all the same. While the file can't be opened
+//! again, calls fail, and those that write try it each time.
+//!
+//! Bounds: [`CACHE`] bytes of the file in memory, and [`MAX_SOON`] of batches that are not on the disk yet; with more they are.
 
 use std::{
     collections::BTreeMap,
     fs, io,
     ops::Bound,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use ::redb::{
@@ -22,23 +28,47 @@ use ::redb::{
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 
-use super::{Batch, KeyRange, Page, Schema, Store, StoreError, Table, Write, file, folder};
-use crate::platform::{self, lock::lock};
+use super::{
+    Batch, KeyRange, Page, Schema, Store, StoreError, Table, Write, file, folder, schema::TABLE,
+};
+use crate::platform::{self, Instant, lock::lock};
 
 /// How much of the file is held in memory, in bytes.
 const CACHE: usize = 64 * 1024 * 1024;
+/// Bytes of batches that a crash may lose, and what each of their writes takes besides.
+const MAX_SOON: usize = 16 * 1024 * 1024;
+const WRITE: usize = 128;
+/// Whoever only reads opens a file anew no more often than this: that may mean to read it whole.
+const OPENED_EVERY: Duration = Duration::from_secs(5);
+/// Where the number of the last batch is.
+const NUMBER: &[u8] = b"batch";
 
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Reader = ReadOnlyTable<&'static [u8], &'static [u8]>;
+type Tables = BTreeMap<String, Reader>;
+type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
 
 /// Tables in a file that one process has open at a time.
 pub struct RedbStore {
     place: String,
-    database: Database,
-    /// What the last commit left, ready to be read.
-    tables: RwLock<Arc<BTreeMap<String, Reader>>>,
+    /// Opens what is there anew.
+    opener: Opener,
+    /// What the last commit left, ready to be read; or why it can't be.
+    tables: RwLock<Result<Arc<Tables>, StoreError>>,
     /// Held while a batch is written, so that commits become readable in their order.
-    writing: Mutex<()>,
+    writing: Mutex<Writing>,
+}
+
+#[derive(Default)]
+struct Writing {
+    /// `None`: it could not be opened again.
+    database: Option<Database>,
+    /// The number of the last batch.
+    number: u64,
+    /// The last batches, that need not be on the disk, and their size.
+    soon: Vec<Batch>,
+    size: usize,
+    opened_at: Option<Instant>,
 }
 
 impl RedbStore {
@@ -49,32 +79,45 @@ impl RedbStore {
     /// the file can't be read or written.
     pub fn open(path: &Path, schema: &Schema) -> Result<Self, StoreError> {
         let place = path.display().to_string();
-        let is_new = !fs::exists(path).map_err(|error| system(&place, &error))?;
-        let at = if is_new {
-            file::with_suffix(path, ".new")
+        if fs::exists(path).map_err(|error| system(&place, &error))? {
+            Self::open_at(path, path, schema)
         } else {
-            path.to_owned()
-        };
-        let opened = Self::open_at(&at, &place, schema);
-        let store = match opened {
+            Self::open_new(path, schema)
+        }
+    }
+
+    /// Makes a new file, unless another process has put one there by now.
+    pub(super) fn open_new(path: &Path, schema: &Schema) -> Result<Self, StoreError> {
+        let place = path.display().to_string();
+        let fails = |error: io::Error| system(&place, &error);
+        let at = file::with_suffix(path, ".new");
+        let store = match Self::open_at(&at, path, schema) {
             // What a crash left of one that nobody has used yet.
-            Err(StoreError::Damaged { .. } | StoreError::Foreign { .. }) if is_new => {
-                fs::remove_file(&at).map_err(|error| system(&place, &error))?;
-                Self::open_at(&at, &place, schema)?
+            Err(StoreError::Damaged { .. } | StoreError::Foreign { .. }) => {
+                fs::remove_file(&at).map_err(fails)?;
+                Self::open_at(&at, path, schema)?
             }
             opened => opened?,
         };
-        if is_new {
-            let placed = fs::rename(&at, path).and_then(|()| folder::sync(folder::of(path)));
-            placed.map_err(|error| system(&place, &error))?;
+        // Nobody else can put one there now: who has the new file open is alone with it.
+        if fs::exists(path).map_err(fails)? {
+            fs::remove_file(&at).map_err(fails)?;
+            drop(store);
+            return Self::open_at(path, path, schema);
         }
+        let placed = fs::rename(&at, path).and_then(|()| folder::sync(folder::of(path)));
+        placed.map_err(fails)?;
         Ok(store)
     }
 
-    fn open_at(at: &PathBuf, place: &str, schema: &Schema) -> Result<Self, StoreError> {
+    /// Opens a file that is, or is going to be, at this path.
+    fn open_at(at: &Path, path: &Path, schema: &Schema) -> Result<Self, StoreError> {
+        let place = &path.display().to_string();
         let open = |check: bool| {
             let database = guard(place, || builder(check).create(at).map_err(Wrong::from))?;
-            Self::with(database, place, schema)
+            let path = path.to_owned();
+            let opener = Box::new(move || builder(false).open(&path));
+            Self::with(database, opener, place, schema)
         };
         match open(false) {
             Err(StoreError::Damaged { reason, .. }) => {
@@ -92,108 +135,231 @@ impl RedbStore {
     /// The same on what a test gives for a disk.
     #[cfg(test)]
     pub(super) fn open_on(
-        backend: impl ::redb::StorageBackend,
+        backend: impl ::redb::StorageBackend + Clone,
         schema: &Schema,
     ) -> Result<Self, StoreError> {
         let place = "the disk";
-        let database = guard(place, || {
-            builder(false)
-                .create_with_backend(backend)
-                .map_err(Wrong::from)
-        })?;
-        Self::with(database, place, schema)
+        let opener = Box::new(move || builder(false).create_with_backend(backend.clone()));
+        let database = guard(place, || opener().map_err(Wrong::from))?;
+        Self::with(database, opener, place, schema)
     }
 
-    fn with(database: Database, place: &str, schema: &Schema) -> Result<Self, StoreError> {
-        let tables = guard(place, || readable(&database))?;
+    fn with(
+        database: Database,
+        opener: Opener,
+        place: &str,
+        schema: &Schema,
+    ) -> Result<Self, StoreError> {
+        let (tables, number) = guard(place, || readable(&database))?;
         let is_new = tables.is_empty();
         let store = Self {
             place: place.to_owned(),
-            database,
-            tables: RwLock::new(Arc::new(tables)),
-            writing: Mutex::default(),
+            opener,
+            tables: RwLock::new(Ok(Arc::new(tables))),
+            writing: Mutex::new(Writing {
+                database: Some(database),
+                number,
+                ..Writing::default()
+            }),
         };
         schema.apply(&store, place, is_new)?;
         Ok(store)
     }
 
     /// What the last commit left.
-    fn tables(&self) -> Arc<BTreeMap<String, Reader>> {
+    fn tables(&self) -> Result<Arc<Tables>, StoreError> {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&tables)
+        tables.clone()
     }
 
-    fn commit_with(&self, batch: &Batch, durability: Durability) -> Result<(), StoreError> {
-        batch.check()?;
-        let _writing = lock(&self.writing);
-        guard(&self.place, || {
-            self.write(batch, durability)?;
-            let tables = Arc::new(readable(&self.database)?);
-            let mut current = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-            *current = tables;
-            Ok(())
-        })
+    fn show(&self, tables: Result<Tables, StoreError>) {
+        let mut shown = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        *shown = tables.map(Arc::new);
     }
 
-    fn write(&self, batch: &Batch, durability: Durability) -> Result<(), Wrong> {
-        let mut transaction = self.database.begin_write()?;
-        transaction
-            .set_durability(durability)
-            .map_err(|error| Wrong::Failed(error.to_string()))?;
-        let mut tables = BTreeMap::new();
-        for write in batch.writes() {
-            let (Write::Put(name, ..) | Write::Delete(name, _) | Write::DeleteRange(name, ..)) =
-                write;
-            let table = match tables.entry(*name) {
-                std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
-                std::collections::btree_map::Entry::Vacant(place) => {
-                    place.insert(transaction.open_table(Definition::new(name.name()))?)
+    /// Reads, from a file that is opened anew where it has to be.
+    fn read<T>(&self, call: impl Fn(&Tables) -> Result<T, Wrong>) -> Result<T, StoreError> {
+        let tables = self.tables();
+        let read = |tables: &Arc<Tables>| guard(&self.place, || call(tables));
+        match tables.as_ref().map_err(Clone::clone).and_then(read) {
+            Err(error @ (StoreError::Failed { .. } | StoreError::Full { .. })) => {
+                self.open_again_to_read(tables.ok().as_ref(), error)?;
+                read(&self.tables()?)
+            }
+            read => read,
+        }
+    }
+
+    /// After this error with these tables.
+    fn open_again_to_read(
+        &self,
+        tables: Option<&Arc<Tables>>,
+        error: StoreError,
+    ) -> Result<(), StoreError> {
+        let mut writing = lock(&self.writing);
+        let is_other = |now: Arc<Tables>| tables.is_none_or(|then| !Arc::ptr_eq(then, &now));
+        if self.tables().is_ok_and(is_other) {
+            return Ok(());
+        }
+        let is_soon = |at: Instant| platform::now() < at + OPENED_EVERY;
+        if writing.opened_at.is_some_and(is_soon) {
+            return Err(error);
+        }
+        self.open_again(&mut writing, error)
+    }
+
+    /// Closes the file because of an error, opens it, and brings back what that has lost.
+    fn open_again(&self, writing: &mut Writing, error: StoreError) -> Result<(), StoreError> {
+        tracing::warn!(file = self.place, %error, "it is opened anew");
+        writing.opened_at = Some(platform::now());
+        self.show(Err(error));
+        let opened = guard(&self.place, || {
+            writing.database = None;
+            let database = (self.opener)()?;
+            let (_, kept) = readable(&database)?;
+            let first = writing.number + 1 - writing.soon.len() as u64;
+            // None, if the batch that failed is there: it came after all of them.
+            for (batch, number) in writing.soon.iter().zip(first..) {
+                if number > kept {
+                    write(&database, batch, number, Durability::None)?;
                 }
+            }
+            let (tables, number) = readable(&database)?;
+            Ok((database, tables, number))
+        });
+        match opened {
+            Ok((database, tables, number)) => {
+                if number > writing.number {
+                    writing.soon.clear();
+                    writing.size = 0;
+                }
+                writing.number = number;
+                writing.database = Some(database);
+                self.show(Ok(tables));
+                Ok(())
+            }
+            Err(error) => {
+                self.show(Err(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    fn commit_with(&self, batch: &Batch, is_soon: bool) -> Result<(), StoreError> {
+        batch.check()?;
+        let mut writing = lock(&self.writing);
+        if writing.database.is_none() {
+            let error = self.tables().err();
+            let error = error.unwrap_or_else(|| self.failed("it is closed"));
+            self.open_again(&mut writing, error)?;
+        }
+        let size = writing.size + batch.size() + batch.writes().len() * WRITE;
+        let is_soon = is_soon && size <= MAX_SOON;
+        let durability = if is_soon {
+            Durability::None
+        } else {
+            Durability::Immediate
+        };
+        let number = writing.number + 1;
+        let written = guard(&self.place, || {
+            let Some(database) = &writing.database else {
+                return Err(Wrong::Failed("it is closed".to_owned()));
             };
-            match write {
-                Write::Put(_, key, value) => drop(table.insert(&key[..], &value[..])?),
-                Write::Delete(_, key) => drop(table.remove(&key[..])?),
-                Write::DeleteRange(_, from, to) => {
-                    let to = to
-                        .as_ref()
-                        .map_or(Bound::Unbounded, |to| Bound::Excluded(&to[..]));
-                    let range = (Bound::Included(&from[..]), to);
-                    if !(KeyRange {
-                        from: range.0,
-                        to,
-                        ..KeyRange::default()
-                    })
-                    .is_empty()
-                    {
-                        table.retain_in::<&[u8], _>(range, |_, _| false)?;
-                    }
+            write(database, batch, number, durability)?;
+            readable(database)
+        });
+        match written {
+            Ok((tables, number)) => {
+                self.show(Ok(tables));
+                writing.number = number;
+                if is_soon {
+                    writing.soon.push(batch.clone());
+                    writing.size = size;
+                } else {
+                    writing.soon.clear();
+                    writing.size = 0;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // If it can't be now, then at the next call.
+                let _ = self.open_again(&mut writing, error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn failed(&self, reason: &str) -> StoreError {
+        StoreError::Failed {
+            place: self.place.clone(),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
+/// Writes a batch of this number.
+fn write(
+    database: &Database,
+    batch: &Batch,
+    number: u64,
+    durability: Durability,
+) -> Result<(), Wrong> {
+    let mut transaction = database.begin_write()?;
+    transaction
+        .set_durability(durability)
+        .map_err(|error| Wrong::Failed(error.to_string()))?;
+    let number = number.to_be_bytes().to_vec().into();
+    let number = Write::Put(TABLE, Bytes::from_static(NUMBER), number);
+    let mut tables = BTreeMap::new();
+    for write in batch.writes().iter().chain([&number]) {
+        let (Write::Put(name, ..) | Write::Delete(name, _) | Write::DeleteRange(name, ..)) = write;
+        let table = match tables.entry(*name) {
+            std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(transaction.open_table(Definition::new(name.name()))?)
+            }
+        };
+        match write {
+            Write::Put(_, key, value) => drop(table.insert(&key[..], &value[..])?),
+            Write::Delete(_, key) => drop(table.remove(&key[..])?),
+            Write::DeleteRange(_, from, to) => {
+                let to = to
+                    .as_ref()
+                    .map_or(Bound::Unbounded, |to| Bound::Excluded(&to[..]));
+                let range = (Bound::Included(&from[..]), to);
+                if !(KeyRange {
+                    from: range.0,
+                    to,
+                    ..KeyRange::default()
+                })
+                .is_empty()
+                {
+                    table.retain_in::<&[u8], _>(range, |_, _| false)?;
                 }
             }
         }
-        drop(tables);
-        transaction.commit()?;
-        Ok(())
     }
+    drop(tables);
+    transaction.commit()?;
+    Ok(())
 }
 
 impl Store for RedbStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        let tables = self.tables();
-        let Some(table) = tables.get(table.name()) else {
-            return Ok(None);
-        };
-        guard(&self.place, || {
+        self.read(|tables| {
+            let Some(table) = tables.get(table.name()) else {
+                return Ok(None);
+            };
             let found = table.get(key)?;
             Ok(found.map(|value| Bytes::copy_from_slice(value.value())))
         })
     }
 
     fn range(&self, table: Table, range: KeyRange<'_>) -> Result<Page, StoreError> {
-        let tables = self.tables();
-        let Some(table) = tables.get(table.name()).filter(|_| !range.is_empty()) else {
-            return Ok(Page::default());
-        };
-        guard(&self.place, || {
+        self.read(|tables| {
+            let Some(table) = tables.get(table.name()).filter(|_| !range.is_empty()) else {
+                return Ok(Page::default());
+            };
             let entries = table.range::<&[u8]>((range.from, range.to))?;
             let entries = entries.map(|entry| {
                 let (key, value) = entry?;
@@ -209,11 +375,11 @@ impl Store for RedbStore {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.commit_with(batch, Durability::Immediate)
+        self.commit_with(batch, false)
     }
 
     fn commit_soon(&self, batch: &Batch) -> Result<(), StoreError> {
-        self.commit_with(batch, Durability::None)
+        self.commit_with(batch, true)
     }
 
     /// Writes nothing, durably: so all before it is kept. Blocks until it is.
@@ -239,17 +405,22 @@ fn builder(check: bool) -> Builder {
     builder
 }
 
-/// All tables, as the last commit left them.
-fn readable(database: &Database) -> Result<BTreeMap<String, Reader>, Wrong> {
+/// All tables, as the last commit left them, and its number.
+fn readable(database: &Database) -> Result<(Tables, u64), Wrong> {
     let transaction = database.begin_read()?;
     let names = transaction.list_tables()?;
     let table = |name: String| {
-        let table = transaction.open_table(TableDefinition::new(&name))?;
+        let table: Reader = transaction.open_table(TableDefinition::new(&name))?;
         Ok((name, table))
     };
-    names
-        .map(|handle| table(handle.name().to_owned()))
-        .collect()
+    let tables = names.map(|handle| table(handle.name().to_owned()));
+    let tables = tables.collect::<Result<Tables, Wrong>>()?;
+    let number = match tables.get(TABLE.name()) {
+        Some(table) => table.get(NUMBER)?,
+        None => None,
+    };
+    let number = number.and_then(|number| number.value().try_into().ok());
+    Ok((tables, number.map_or(0, u64::from_be_bytes)))
 }
 
 /// What redb complains of, in our words.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Batch, Store, StoreError, Table};
 
 /// Where it is written down; no table of a chain has this name.
-const TABLE: Table = Table::new("selkie");
+pub(super) const TABLE: Table = Table::new("selkie");
 const NAME: &[u8] = b"schema";
 const VERSION: &[u8] = b"version";
 

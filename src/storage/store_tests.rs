@@ -627,8 +627,91 @@ fn a_full_disk_is_told_and_keeps_what_was_acknowledged() {
     let full = store.commit(&large).expect_err("no room");
     assert!(matches!(full, StoreError::Full { .. }), "{full}");
     assert_eq!(last_of(&store), 1, "it is read all the same");
+    // Other files were deleted, and nobody has started it again.
+    lock(&disk.0).room = None;
+    store.commit(&large).expect("there is room");
+    let mut without = Batch::default();
+    without.delete(ONE, "large");
+    store.commit(&without).expect("committed");
+    assert_eq!(last_of(&store), 1);
+    lock(&disk.0).room = Some(room);
     drop(store);
     let store = RedbStore::open_on(disk, &SCHEMA).expect("opened");
     assert_eq!(last_of(&store), 1);
     store.commit(&numbered(2)).expect("a small one has room");
+}
+
+/// A disk that fails for a while: no process is started anew.
+#[test]
+fn after_a_failure_a_store_goes_on_with_all_that_was_acknowledged() {
+    let mut random = Random(13);
+    let (mut before, mut after) = (0, 0);
+    for _ in 0..150 {
+        let disk = Disk::default();
+        let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+        let mut last = 0;
+        for _ in 0..3 {
+            lock(&disk.0).power = Some(random.below(60));
+            let failed = (last + 1..).find(|number| {
+                let batch = numbered(*number);
+                let outcome = match random.below(4) {
+                    0 => store.commit(&batch),
+                    _ => store.commit_soon(&batch),
+                };
+                outcome.is_err()
+            });
+            let failed = failed.expect("it fails");
+            if let Ok(Some(read)) = store.get(TWO, b"last") {
+                assert!(read[..] >= (failed - 1).to_be_bytes()[..], "an older state");
+            }
+            lock(&disk.0).power = None;
+            store.commit(&Batch::default()).expect("it goes on");
+            last = last_of(&store);
+            assert!((failed - 1..=failed).contains(&last), "{last} of {failed}");
+            if last == failed {
+                after += 1;
+            } else {
+                before += 1;
+            }
+        }
+        drop(store);
+        let store = RedbStore::open_on(disk, &SCHEMA).expect("opened");
+        assert_eq!(last_of(&store), last);
+    }
+    assert!(before > 0, "{before} lost the last batch, {after} kept it");
+}
+
+#[test]
+fn batches_that_a_crash_may_lose_are_bounded() {
+    let disk = Disk::default();
+    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    for number in 0..40_u64 {
+        let mut batch = Batch::default();
+        let value = Bytes::from(vec![7; 1 << 20]);
+        batch.put(ONE, number.to_be_bytes().to_vec(), value);
+        store.commit_soon(&batch).expect("committed");
+    }
+    let found = disk.after_the_crash(&mut Random(17));
+    drop(store);
+    let store = RedbStore::open_on(found, &SCHEMA).expect("repaired");
+    let page = store.range(ONE, KeyRange::last()).expect("read");
+    let last = page.entries.first().map(|(key, _)| key.to_vec());
+    assert!(last >= Some(24_u64.to_be_bytes().to_vec()), "{last:?}");
+}
+
+#[test]
+fn a_new_file_takes_no_other_ones_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let first = RedbStore::open(&path, &SCHEMA).expect("made");
+    first.commit(&numbered(1)).expect("committed");
+    // Another process that saw no file there, and was held up.
+    let second = RedbStore::open_new(&path, &SCHEMA).expect_err("the first has it");
+    assert!(matches!(second, StoreError::Locked { .. }), "{second}");
+    first.commit(&numbered(2)).expect("committed");
+    drop(first);
+    let store = RedbStore::open(&path, &SCHEMA).expect("opened");
+    assert_eq!(last_of(&store), 2);
+    let names = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(names, 1, "nothing is left beside it");
 }
