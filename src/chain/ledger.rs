@@ -101,6 +101,17 @@ pub enum LedgerError {
     /// A key that is none of the genesis' proposers.
     #[error("{0} is no proposer of this network")]
     NoProposer(Address),
+    /// A snapshot is being made already.
+    #[error("another snapshot is being made: wait for it")]
+    Making,
+    /// The state of which a snapshot was to be made.
+    #[error(
+        "the state after block {height} is not kept any more, or its block not part of the chain: make a snapshot when a newer block is final"
+    )]
+    NotKept {
+        /// Its height.
+        height: u64,
+    },
 }
 
 /// What is known of the newest block.
@@ -219,7 +230,7 @@ impl Ledger {
         self.0.stored.certificate(height)
     }
 
-    /// What keeps the ledger from writing blocks, if anything does: they are lost to this node until it is opened anew.
+    /// What keeps the ledger from writing blocks, if anything does: until it writes again.
     pub fn trouble(&self) -> Option<StoreError> {
         lock(&self.0.chain).trouble.clone()
     }

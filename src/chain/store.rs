@@ -78,10 +78,16 @@ pub trait ChainStore: Send + Sync + 'static {
     /// The best chain's last block. A store that has nothing yet holds the genesis block, or counts as if it did.
     fn tip(&self) -> BlockPlace;
 
-    /// The lowest height of the best chain at which headers and blocks are here to be served: above 0 after pruning, or
+    /// The lowest height of the best chain from which on headers and blocks are here to be served: above 0 after pruning, or
     /// where a snapshot was the beginning. Default: 0.
     fn base(&self) -> u64 {
         0
+    }
+
+    /// Whether what is asked for can be read now. While it can't, peers are told that this node is busy, and not that it lacks what it says
+    /// it has: they would take that for a lie. Asked after something was not found. Default: it can.
+    fn is_readable(&self) -> bool {
+        true
     }
 
     /// The identity of the best chain's block at a height. `None` above the tip and where it is not known.
@@ -110,7 +116,10 @@ pub trait ChainStore: Send + Sync + 'static {
     }
 
     /// Judges a block whole and takes it. Its parent is a block of the store. Blocks of one chain come in order, one at a
-    /// time.
+    /// time. `Ignore` where it is here already, or where its branch is of no use.
+    ///
+    /// The first block of another branch comes when [`ChainStore::is_better`] has just said that the branch is, and when its blocks are there
+    /// as far as it is longer, if there is room for them.
     fn append(&self, block: &Block) -> SyncVerdict;
 }
 

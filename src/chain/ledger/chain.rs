@@ -31,9 +31,16 @@ pub(super) struct Chain {
     pub(super) noted: Noted,
     /// Whether another state is on its way here: no block is appended meanwhile.
     pub(super) is_restoring: bool,
-    /// A height whose state is being read at length.
-    pub(super) pinned: Option<u64>,
+    /// The state that is being read at length.
+    pub(super) pinned: Option<Pinned>,
     pub(super) trouble: Option<StoreError>,
+}
+
+/// A state that is kept for somebody, however far the chain goes on.
+pub(super) struct Pinned {
+    pub(super) height: u64,
+    /// False: the chain went back to before it.
+    pub(super) is_here: bool,
 }
 
 impl Chain {
@@ -166,8 +173,13 @@ impl Chain {
                 "the state after it has another root".to_owned(),
             ));
         }
-        let written = stored.commit(executed, header, block, self.pinned, lasting);
+        let pinned = self.pinned.as_ref().filter(|pinned| pinned.is_here);
+        let pinned = pinned.map(|pinned| pinned.height);
+        let written = stored.commit(executed, header, block, pinned, lasting);
         self.note(&written);
+        if written.is_err() {
+            self.look_again(stored, self.head);
+        }
         written?;
         self.trouble = None;
         self.head = head;
@@ -178,17 +190,59 @@ impl Chain {
         Ok(())
     }
 
-    /// Takes off what is above a height that is not final.
-    pub(super) fn go_back(&mut self, stored: &Stored, height: u64) -> Result<(), StoreError> {
+    /// Puts a block on an older one, and takes off what is above that: in one batch, and only when the block was executed.
+    pub(super) fn branch_off(
+        &mut self,
+        stored: &Stored,
+        parent: Head,
+        block: &Block,
+        header: &Header,
+        transfers: &[Transfer],
+    ) -> Result<(), Judgement> {
+        let left = std::mem::replace(&mut self.head, parent);
+        let outcome = self.branch_off_from(stored, &left, block, header, transfers);
+        if outcome.is_err() {
+            self.executed = None;
+            self.look_again(stored, left);
+        }
+        outcome
+    }
+
+    /// What was to be written may be there although that failed.
+    fn look_again(&mut self, stored: &Stored, otherwise: Head) {
+        self.head = stored.newest().unwrap_or(otherwise);
+    }
+
+    fn branch_off_from(
+        &mut self,
+        stored: &Stored,
+        left: &Head,
+        block: &Block,
+        header: &Header,
+        transfers: &[Transfer],
+    ) -> Result<(), Judgement> {
+        let parent = self.head;
+        self.has_use_for(header)?;
+        let mut executed = stored.execute(&parent, header, transfers)?;
+        let mut batch = stored.reverted(left.height, parent.height)?;
+        batch.append(executed.update.batch);
+        executed.update.batch = batch;
+        self.executed = Some(executed);
+        self.append(stored, block, header, transfers, Lasting::Now)?;
         tracing::warn!(
-            from = self.head.height,
-            to = height,
-            "another branch takes the place of this one"
+            from = left.height,
+            to = parent.height,
+            "another branch has taken the place of this one"
         );
-        stored.revert(self.head.height, height)?;
-        self.executed = None;
-        self.head = stored.newest()?;
+        self.went_back(parent.height);
         Ok(())
+    }
+
+    /// What is above this height is not the chain's any more.
+    fn went_back(&mut self, height: u64) {
+        if let Some(pinned) = &mut self.pinned {
+            pinned.is_here &= pinned.height <= height;
+        }
     }
 
     /// A vote that was checked.
@@ -232,12 +286,17 @@ impl Chain {
             stored.revert(self.head.height, parent)?;
             self.executed = None;
             self.head = stored.newest()?;
+            self.went_back(parent);
         }
         Ok(())
     }
 
     /// The chain goes on from here, which is final.
     pub(super) fn restored(&mut self, head: Head) {
+        // Of what was before nothing is kept.
+        if let Some(pinned) = &mut self.pinned {
+            pinned.is_here = false;
+        }
         self.head = head;
         self.final_height = head.height;
         self.is_restoring = false;

@@ -72,6 +72,21 @@ impl Ledger {
         let Some(head) = self.head_at(height)? else {
             return Ok(None);
         };
+        let chunk = self.accounts(&head, after, most);
+        // The chain may have gone past it meanwhile, or back.
+        if chunk.is_err() && self.head_at(height)? != Some(head) {
+            return Ok(None);
+        }
+        chunk.map(Some)
+    }
+
+    /// The same of the state after a block that is kept.
+    pub(super) fn accounts(
+        &self,
+        head: &stored::Head,
+        after: Option<&Address>,
+        most: usize,
+    ) -> Result<Vec<u8>, StoreError> {
         let after = after.map(|address| tree::path(address.as_bytes()));
         let most = most.min(MAX_CHUNK / CHUNK_ACCOUNT);
         let tree = self.0.stored.tree();
@@ -81,7 +96,7 @@ impl Ledger {
             chunk.extend(leaf.key);
             chunk.extend_from_slice(&leaf.value);
         }
-        Ok(Some(chunk))
+        Ok(chunk)
     }
 
     /// Begins to restore the state after a header that is trusted to be final: that is the caller's to know.

@@ -17,11 +17,12 @@
 use bytes::{Bytes, BytesMut};
 use libp2p::PeerId;
 
+use super::chain::Pinned;
 use super::codec::{Malformed, Reader};
 use super::header::Header;
 use super::restore::{CHUNK_ACCOUNT, RestoreError};
-use super::stored::damaged;
-use super::{Address, Judgement, Ledger, LedgerError};
+use super::stored::{Head, damaged};
+use super::{Address, HISTORY, Judgement, Ledger, LedgerError};
 use crate::{
     chain::{Snapshot, SnapshotHasher, SnapshotSink, SnapshotSource, SyncVerdict},
     platform::lock::lock,
@@ -50,40 +51,20 @@ impl Ledger {
     /// `None`: there is no block. The chain goes on meanwhile, and keeps what is being read. It may take minutes: call it where that matters to nobody.
     ///
     /// # Errors
-    /// The chunk size is impossible ([`Snapshot::check`]), or the store can't be read or written.
+    /// The chunk size is impossible ([`Snapshot::check`]); another one is being made; the newest final block is more than
+    /// [`super::HISTORY`] below the newest, or the votes take it off meanwhile; or the store can't be read or written.
     pub fn make_snapshot(&self, chunk_size: u32) -> Result<Option<Snapshot>, LedgerError> {
-        let height = {
-            let mut chain = lock(&self.0.chain);
-            let height = match chain.final_height {
-                0 => chain.head.height,
-                height => height,
-            };
-            chain.pinned = Some(height);
-            height
-        };
-        let made = self.make_snapshot_at(height, chunk_size);
-        lock(&self.0.chain).pinned = None;
-        made
-    }
-
-    fn make_snapshot_at(
-        &self,
-        height: u64,
-        chunk_size: u32,
-    ) -> Result<Option<Snapshot>, LedgerError> {
-        let store = &*self.0.stored.store;
-        let Some(header) = self
-            .0
-            .stored
-            .headers(height, 1)?
-            .pop()
-            .filter(|_| height > 0)
-        else {
+        let Some(reading) = self.read_at_length()? else {
             return Ok(None);
         };
-        let state_root = Header::decode(&header)
-            .map_err(|wrong| damaged(&wrong.to_string()))?
-            .state_root;
+        let (store, height) = (&*self.0.stored.store, reading.head.height);
+        if let Some(record) = store.get(SNAPSHOTS, &height.to_be_bytes())? {
+            let (made, _) = decode(&height.to_be_bytes(), &record)
+                .map_err(|wrong| damaged(&wrong.to_string()))?;
+            if made.chunk_size == chunk_size {
+                return Ok(Some(made));
+            }
+        }
         let mut making = Making {
             store,
             height,
@@ -92,16 +73,57 @@ impl Ledger {
             hasher: SnapshotHasher::new(chunk_size)?,
             next: 0,
         };
-        // What a crash left of an earlier attempt.
-        let mut batch = Batch::default();
+        let mut batch = unfinished(store)?;
         forget(height, &mut batch);
         store.commit(&batch)?;
+        let state_root = self.read_into(&mut making, &reading);
+        // What was read since the chain went back may be anything.
+        if !reading.is_here() {
+            return Err(LedgerError::NotKept { height });
+        }
+        Ok(Some(making.finish(state_root?)?))
+    }
+
+    /// Keeps the state that a snapshot is made of until it is read. `None`: there is no block.
+    fn read_at_length(&self) -> Result<Option<Reading<'_>>, LedgerError> {
+        let mut chain = lock(&self.0.chain);
+        if chain.pinned.is_some() {
+            return Err(LedgerError::Making);
+        }
+        let newest = chain.head;
+        let height = match chain.final_height {
+            0 => newest.height,
+            height => height,
+        };
+        if height == 0 {
+            return Ok(None);
+        }
+        let head = match newest.height.saturating_sub(height) {
+            0 => Some(newest),
+            age if age <= HISTORY => self.0.stored.head(height)?,
+            _ => None,
+        };
+        let head = head.ok_or(LedgerError::NotKept { height })?;
+        chain.pinned = Some(Pinned {
+            height,
+            is_here: true,
+        });
+        Ok(Some(Reading { ledger: self, head }))
+    }
+
+    /// Header and accounts: the state's root.
+    fn read_into(
+        &self,
+        making: &mut Making<'_>,
+        reading: &Reading<'_>,
+    ) -> Result<Bytes, StoreError> {
+        let header = self.0.stored.headers(reading.head.height, 1)?.pop();
+        let header = header.ok_or_else(|| damaged("a block has no header"))?;
+        let decoded = Header::decode(&header).map_err(|wrong| damaged(&wrong.to_string()))?;
         making.add(&header)?;
         let mut after = None;
         loop {
-            let accounts = self.state_chunk(height, after.as_ref(), PAGE)?;
-            let accounts =
-                accounts.ok_or_else(|| damaged("a state that was to be kept is gone"))?;
+            let accounts = self.accounts(&reading.head, after.as_ref(), PAGE)?;
             let Some(last) = accounts.rchunks_exact(CHUNK_ACCOUNT).next() else {
                 break;
             };
@@ -111,7 +133,27 @@ impl Ledger {
             after = Some(Address::new(*last));
             making.add(&accounts)?;
         }
-        Ok(Some(making.finish(state_root.to_vec().into())?))
+        Ok(decoded.state_root.to_vec().into())
+    }
+}
+
+/// A state that is kept as long as this is there.
+struct Reading<'a> {
+    ledger: &'a Ledger,
+    head: Head,
+}
+
+impl Reading<'_> {
+    /// Whether the chain has not gone back to before it.
+    fn is_here(&self) -> bool {
+        let chain = lock(&self.ledger.0.chain);
+        chain.pinned.as_ref().is_some_and(|pinned| pinned.is_here)
+    }
+}
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        lock(&self.ledger.0.chain).pinned = None;
     }
 }
 
@@ -171,7 +213,20 @@ fn chunk_key(height: u64, index: u32) -> Vec<u8> {
     [&height.to_be_bytes()[..], &index.to_be_bytes()].concat()
 }
 
-/// Takes a made one away, also one that was not finished.
+/// Takes away what is there of snapshots that were not finished.
+fn unfinished(store: &dyn Store) -> Result<Batch, StoreError> {
+    let mut batch = Batch::default();
+    let mut from = Bytes::new();
+    for (height, _) in store.range(SNAPSHOTS, KeyRange::default())?.entries {
+        let end = [&height[..], &[0; 4]].concat();
+        batch.delete_range(CHUNKS, from, Some(end.into()));
+        from = [&height[..], &[u8::MAX; 4]].concat().into();
+    }
+    batch.delete_range(CHUNKS, from, None);
+    Ok(batch)
+}
+
+/// Takes a made one away.
 fn forget(height: u64, batch: &mut Batch) {
     batch.delete(SNAPSHOTS, height.to_be_bytes().to_vec());
     batch.delete_range(
@@ -244,12 +299,20 @@ impl Ledger {
     }
 
     fn take_offer(&self, snapshot: &Snapshot, header: Option<&Bytes>) -> Result<(), StoreError> {
-        if matches!(self.offered()?, Some((offered, _)) if offered == *snapshot) {
+        let before = self.offered()?.filter(|(offered, _)| offered == snapshot);
+        if before
+            .as_ref()
+            .is_some_and(|(_, told)| header.is_none_or(|header| header == told))
+        {
             return Ok(());
         }
         let mut record = encode(snapshot);
         record.extend_from_slice(header.map_or(&[], |header| &header[..]));
-        let mut batch = without_incoming();
+        // Its header is told later than its chunks have come, if it is the same one.
+        let mut batch = match before {
+            Some(_) => Batch::default(),
+            None => without_incoming(),
+        };
         batch.put(OFFER, snapshot.height.to_be_bytes().to_vec(), record);
         self.0.stored.store.commit(&batch)
     }

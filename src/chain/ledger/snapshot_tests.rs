@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     chain::{Snapshot, SyncVerdict},
     platform::test,
+    storage::{Batch, KeyRange, MemoryStore, Page, Table, Write},
 };
 
 const CHUNK: u32 = 16 << 10;
@@ -88,7 +89,7 @@ fn a_snapshot_is_listed_served_and_taken_in_any_order() {
     );
     accepted(&follower, &grow(&maker));
     let base = follower.chain_store().expect("it syncs").base();
-    assert_eq!(base, snapshot.height);
+    assert_eq!(base, snapshot.height + 1, "its own block did not come");
 }
 
 #[test]
@@ -200,6 +201,154 @@ fn few_snapshots_are_kept_and_the_final_block_is_the_one_that_is_taken() {
     assert_eq!(heights, [4, 5]);
     assert_eq!(source.load_snapshot_chunk(&first, 0), None);
     assert_eq!(source.load_snapshot_hashes(&first), None);
+}
+
+#[test]
+fn of_a_final_block_that_is_too_old_no_snapshot_is_made() {
+    let (maker, blocks) = chain(1);
+    (101..=103).for_each(|voter| accepted(&maker, &vote(voter, &blocks[0])));
+    for _ in 0..HISTORY {
+        grow(&maker);
+    }
+    let made = maker
+        .make_snapshot(CHUNK)
+        .expect("it is kept")
+        .expect("one");
+    assert_eq!(made.height, 1);
+    let (maker, blocks) = chain(1);
+    (101..=103).for_each(|voter| accepted(&maker, &vote(voter, &blocks[0])));
+    for _ in 0..=HISTORY {
+        grow(&maker);
+    }
+    let refused = maker.make_snapshot(CHUNK);
+    assert_eq!(refused, Err(LedgerError::NotKept { height: 1 }));
+}
+
+/// A store in which something happens when the first chunk of a snapshot is written.
+struct Disturbed {
+    store: Arc<MemoryStore>,
+    happens: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Store for Disturbed {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.store.get(table, key)
+    }
+
+    fn range(&self, table: Table, range: KeyRange<'_>) -> Result<Page, StoreError> {
+        self.store.range(table, range)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        let is_chunk =
+            |write: &Write| matches!(write, Write::Put(table, ..) if table.name() == "chunks");
+        if batch.writes().iter().any(is_chunk)
+            && let Some(happens) = lock(&self.happens).take()
+        {
+            happens();
+        }
+        self.store.commit(batch)
+    }
+}
+
+/// A ledger of 600 accounts and more, in which this happens while its snapshot is made.
+fn disturbed(
+    happens: impl FnOnce(&Ledger) + Send + 'static,
+) -> Result<Option<Snapshot>, LedgerError> {
+    let (maker, _) = made(600);
+    let store = Arc::new(Disturbed {
+        store: store(),
+        happens: Mutex::default(),
+    });
+    let ledger = Ledger::open(genesis(), store.clone()).expect("opened");
+    for height in 1..=maker.tip().height {
+        let block = maker.block(height).expect("read").expect("it is there");
+        accepted(&ledger, &Item::Block(block));
+    }
+    let same = ledger.clone();
+    *lock(&store.happens) = Some(Box::new(move || happens(&same)));
+    ledger.make_snapshot(CHUNK)
+}
+
+#[test]
+fn a_chain_that_goes_on_while_a_snapshot_is_made_keeps_what_is_read() {
+    let snapshot = disturbed(|ledger| {
+        let second = ledger.make_snapshot(CHUNK);
+        assert_eq!(second, Err(LedgerError::Making));
+        for _ in 0..HISTORY + 20 {
+            grow(ledger);
+        }
+    });
+    let snapshot = snapshot.expect("made").expect("one");
+    let (_, undisturbed) = made(600);
+    assert_eq!(snapshot.height, undisturbed.height);
+    assert_eq!(snapshot.size, undisturbed.size);
+    assert_eq!(snapshot.state_root, undisturbed.state_root);
+}
+
+#[test]
+fn a_snapshot_whose_block_is_taken_off_meanwhile_is_given_up() {
+    let refused = disturbed(|ledger| {
+        let (theirs, _) = chain(1);
+        let mut longer = vec![theirs.block(1).expect("read").expect("it is there")];
+        for _ in 0..ledger.tip().height {
+            grow(&theirs);
+            let newest = theirs.block(theirs.tip().height).expect("read");
+            longer.extend(newest);
+        }
+        let store = ledger.chain_store().expect("it syncs");
+        for block in &longer {
+            assert_eq!(store.append(block), SyncVerdict::Accept);
+        }
+        assert_eq!(ledger.tip(), theirs.tip());
+    });
+    assert!(
+        matches!(refused, Err(LedgerError::NotKept { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn what_broke_off_is_cleared_away_and_a_header_that_is_told_later_counts() {
+    let (maker, first) = made(300);
+    let store = &maker.0.stored.store;
+    let mut batch = Batch::default();
+    // Below and above the one that is there.
+    for height in [first.height - 1, first.height + 1] {
+        let key = [&height.to_be_bytes()[..], &[0; 4]].concat();
+        batch.put(Table::new("chunks"), key, "left over");
+    }
+    store.commit(&batch).expect("written");
+    accepted(&maker, &transfer(1, 2, 1, 1, 75));
+    grow(&maker);
+    grow(&maker);
+    let second = maker.make_snapshot(CHUNK).expect("made").expect("one");
+    let chunks = store.range(Table::new("chunks"), KeyRange::default());
+    let number = |key: &Bytes| u64::from_be_bytes(key[..8].try_into().expect("8 bytes"));
+    let entries = chunks.expect("read").entries;
+    let mut heights: Vec<_> = entries.iter().map(|(key, _)| number(key)).collect();
+    heights.dedup();
+    assert_eq!(heights, [first.height, second.height]);
+
+    let ledger = ledger();
+    let sink = ledger.snapshot_sink().expect("it takes snapshots");
+    assert_eq!(sink.offer_snapshot(&second, None), SyncVerdict::Accept);
+    let peer = PeerId::random();
+    for index in 0..second.chunks() {
+        let bytes = chunk(&maker, &second, index);
+        sink.apply_snapshot_chunk(index, &bytes, &peer);
+    }
+    let other = Bytes::from_static(&[7; Header::LENGTH]);
+    assert_eq!(
+        sink.offer_snapshot(&second, Some(&other)),
+        SyncVerdict::Accept
+    );
+    assert_eq!(
+        sink.stored_snapshot_chunks(&second).len(),
+        second.chunks() as usize
+    );
+    let end = sink.finish_snapshot(&second);
+    assert!(matches!(end, SyncVerdict::Reject(_)), "{end:?}");
 }
 
 proptest! {

@@ -168,7 +168,7 @@ impl Stored {
         Ok(heads.map(|(_, record)| header(record)).collect())
     }
 
-    /// The lowest height of the chain here: above 0 where a snapshot was its beginning.
+    /// The lowest height from which on blocks are here: above 0 where a snapshot was the beginning, whose own block did not come with it.
     pub(super) fn base(&self) -> Result<u64, StoreError> {
         let first = self.store.range(HEADS, KeyRange::default().most(1))?;
         let first = first
@@ -178,7 +178,10 @@ impl Stored {
         let first = first
             .transpose()
             .map_err(|wrong| damaged(&wrong.to_string()))?;
-        Ok(first.unwrap_or(0))
+        Ok(match first {
+            None | Some(0) => 0,
+            Some(snapshot) => snapshot.saturating_add(1),
+        })
     }
 
     pub(super) fn block(&self, height: u64) -> Result<Option<Block>, StoreError> {
@@ -261,6 +264,11 @@ impl Stored {
 
     /// Goes back to an older block, which is still kept with its state.
     pub(super) fn revert(&self, newest: u64, height: u64) -> Result<(), StoreError> {
+        self.store.commit(&self.reverted(newest, height)?)
+    }
+
+    /// What that takes.
+    pub(super) fn reverted(&self, newest: u64, height: u64) -> Result<Batch, StoreError> {
         let mut batch = Batch::default();
         tree::revert(height, &mut batch);
         let next = height.saturating_add(1);
@@ -272,7 +280,7 @@ impl Stored {
         for table in [HEADS, BLOCKS, CERTIFICATES] {
             batch.delete_range(table, next.to_be_bytes().to_vec(), None);
         }
-        self.store.commit(&batch)
+        Ok(batch)
     }
 
     /// From now on there may be nodes of a state that is not the chain's yet.

@@ -2,7 +2,8 @@
 //!
 //! Headers ahead of the blocks are noted in memory, [`MAX_NOTED`] of them at most; of more, the lowest go, whose blocks are here or
 //! lost the race. A branch that forks below the newest block and is longer takes its place when its blocks come, unless it forks
-//! below a final block; the old branch is taken off first.
+//! below a final block or more than [`HISTORY`] below the newest; the old branch is taken off in the batch that brings the first block of the
+//! new one, once that was executed.
 
 use std::collections::BTreeMap;
 
@@ -64,27 +65,28 @@ fn place(header: &Header) -> SyncHeader {
 }
 
 impl Ledger {
-    /// Height and time of a block of the chain or of a noted header.
-    fn parent_of(&self, header: &Header) -> Result<Option<(u64, u64)>, StoreError> {
+    /// Of what is before a header: whether it is a block of the chain, and not a noted header, and its time.
+    fn parent_of(&self, header: &Header) -> Result<Option<(bool, u64)>, StoreError> {
         let Some(height) = header.height.checked_sub(1) else {
             return Ok(None);
         };
-        let noted = lock(&self.0.chain)
-            .noted
-            .0
-            .get(&(height, header.parent))
-            .copied();
-        if let Some(noted) = noted {
-            return Ok(Some((height, noted.time)));
-        }
-        let head = self.0.stored.head(height)?;
+        let (newest, noted) = {
+            let chain = lock(&self.0.chain);
+            let noted = chain.noted.0.get(&(height, header.parent)).copied();
+            (chain.head.height, noted)
+        };
+        let head = match height <= newest {
+            true => self.0.stored.head(height)?,
+            false => None,
+        };
         let head = head.filter(|head| head.id == header.parent);
-        Ok(head.map(|head| (height, head.time)))
+        let here = head.map(|head| (true, head.time));
+        Ok(here.or(noted.map(|noted| (false, noted.time))))
     }
 
     fn take_header(&self, data: &Bytes) -> Result<(), Judgement> {
         let header = self.judge_signature(data)?;
-        let Some((_, time)) = self.parent_of(&header)? else {
+        let Some((is_here, time)) = self.parent_of(&header)? else {
             return Err(Judgement::Trouble(
                 "what is before it is not here".to_owned(),
             ));
@@ -93,6 +95,9 @@ impl Ledger {
             return Err(Judgement::Invalid("it is not after its parent".to_owned()));
         }
         let mut chain = lock(&self.0.chain);
+        if is_here && header.height > chain.final_height {
+            within_history(&header, chain.head.height)?;
+        }
         if header.height <= chain.final_height {
             return Err(Judgement::Useless(
                 "what is final there is another".to_owned(),
@@ -113,29 +118,44 @@ impl Ledger {
         if self.0.stored.height_of(&header.id())?.is_some() {
             return Err(Judgement::Useless("it is here".to_owned()));
         }
-        if header.parent != chain.head.id {
-            let parent = self.0.stored.height_of(&header.parent)?;
-            let parent =
-                parent.filter(|parent| chain.head.height.saturating_sub(*parent) <= HISTORY);
+        if header.parent == chain.head.id {
+            // Who is killed while catching up has a little more to fetch.
+            let lasting = if header.height % DURABLE_EVERY == 0 {
+                Lasting::Now
+            } else {
+                Lasting::Later
+            };
+            chain.append(&self.0.stored, block, &header, &transfers, lasting)?;
+        } else {
+            let parent = match header.height.checked_sub(1) {
+                Some(height) => self.0.stored.head(height)?,
+                None => None,
+            };
+            let parent = parent.filter(|parent| parent.id == header.parent);
             let parent =
                 parent.ok_or_else(|| Judgement::Trouble("its parent is not here".to_owned()))?;
-            if parent < chain.final_height {
+            if parent.height < chain.final_height {
                 return Err(Judgement::Useless(
                     "what is final there is another".to_owned(),
                 ));
             }
-            chain.go_back(&self.0.stored, parent)?;
+            within_history(&header, chain.head.height)?;
+            chain.branch_off(&self.0.stored, parent, block, &header, &transfers)?;
         }
-        // Who is killed while catching up has a little more to fetch.
-        let lasting = if header.height % DURABLE_EVERY == 0 {
-            Lasting::Now
-        } else {
-            Lasting::Later
-        };
-        chain.append(&self.0.stored, block, &header, &transfers, lasting)?;
         chain.advance(&self.0.stored);
         Ok(())
     }
+}
+
+/// Whether the parent's state is kept, where it is a block of a chain of this height.
+fn within_history(header: &Header, newest: u64) -> Result<(), Judgement> {
+    let below = newest.saturating_sub(header.height.saturating_sub(1));
+    if below > HISTORY {
+        return Err(Judgement::Useless(format!(
+            "its branch leaves the chain {below} blocks below the newest, and {HISTORY} can be gone back: to follow it begin with an empty store"
+        )));
+    }
+    Ok(())
 }
 
 impl Judgement {
@@ -170,7 +190,13 @@ impl ChainStore for Ledger {
     }
 
     fn base(&self) -> u64 {
-        self.0.stored.base().unwrap_or(0)
+        // Of what can't be read nothing is served.
+        let base = self.0.stored.base();
+        base.unwrap_or_else(|_| self.head().height.saturating_add(1))
+    }
+
+    fn is_readable(&self) -> bool {
+        self.0.stored.newest().is_ok()
     }
 
     fn id_at(&self, height: u64) -> Option<ItemId> {

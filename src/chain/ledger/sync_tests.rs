@@ -1,4 +1,4 @@
-use super::tests::{accepted, chain, coins, grow, header, ledger, transfer, vote};
+use super::tests::{accepted, block_of, chain, coins, grow, header, ledger, transfer, vote};
 use super::*;
 use crate::{
     chain::{BlockPlace, SyncVerdict},
@@ -113,6 +113,46 @@ fn a_longer_branch_takes_the_place_of_a_shorter_one_but_of_no_final_one() {
         matches!(refused, (0, SyncVerdict::Ignore(_))),
         "{refused:?}"
     );
+}
+
+#[test]
+fn a_block_that_turns_out_wrong_undoes_nothing() {
+    let (ours, _) = chain(3);
+    let (theirs, _) = chain(1);
+    // What its transfer does is not in its state root.
+    let wrong = block_of(&theirs, &[transfer(4, 1, 9, 3, 0).data().clone()]);
+    let before = ours.tip();
+    let refused = store_of(&ours).append(&block(&wrong));
+    assert!(matches!(refused, SyncVerdict::Reject(_)), "{refused:?}");
+    assert_eq!(ours.tip(), before);
+    assert_eq!(coins(&ours), 4_000_000);
+    grow(&ours);
+}
+
+#[test]
+fn a_branch_that_leaves_the_chain_too_far_below_is_told_so() {
+    let (ours, made) = chain(1);
+    for _ in 0..HISTORY {
+        grow(&ours);
+    }
+    let theirs = ledger();
+    accepted(&theirs, &made[0]);
+    accepted(&theirs, &transfer(4, 1, 9, 3, 0));
+    let near = grow(&theirs);
+    let store = store_of(&ours);
+    let headers = [head(&near)];
+    assert_eq!(store.append_headers(&headers), (1, SyncVerdict::Accept));
+    grow(&ours);
+    let told = |verdict: SyncVerdict| match verdict {
+        SyncVerdict::Ignore(reason) => assert!(reason.contains("257 blocks below"), "{reason}"),
+        other => panic!("{other:?}"),
+    };
+    let (0, refused) = store.append_headers(&headers) else {
+        panic!("it is too far below");
+    };
+    told(refused);
+    told(store.append(&block(&near)));
+    assert_eq!(ours.tip().height, HISTORY + 2);
 }
 
 #[test]

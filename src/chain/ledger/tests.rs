@@ -151,7 +151,7 @@ fn a_transfer_is_executed_once_and_in_its_network_only() {
 }
 
 /// A block of the proposer's with these transfers, whatever they are worth; its state root is the parent's.
-fn block_of(ledger: &Ledger, transfers: &[Bytes]) -> Item {
+pub(super) fn block_of(ledger: &Ledger, transfers: &[Bytes]) -> Item {
     let tip = ledger.tip();
     let header = Header {
         height: tip.height + 1,
