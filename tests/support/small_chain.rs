@@ -15,6 +15,8 @@ use selkie::{
 const HEADER: usize = 8 + 32 + 32 + 4;
 /// A body that begins like this is rejected, and a header with this number.
 pub const BAD: &[u8] = b"bad";
+/// Over a body that begins like this it panics when it is appended.
+pub const PANIC: &[u8] = b"panic";
 pub const BAD_NUMBER: u32 = u32::MAX;
 
 /// A block after this one.
@@ -58,6 +60,10 @@ struct State {
     base: u64,
     /// So many times the next block can't be appended.
     fails: usize,
+    /// So many times reading the next block panics.
+    panics: usize,
+    /// Nothing can be read.
+    is_lost: bool,
     /// Branches that begin below this height are of no use.
     final_height: u64,
     appended: usize,
@@ -109,6 +115,16 @@ impl SmallChain {
     /// The next appends fail as on a full disk.
     pub fn fail(&self, times: usize) {
         self.state().fails = times;
+    }
+
+    /// The next blocks that are read make it panic.
+    pub fn panic(&self, times: usize) {
+        self.state().panics = times;
+    }
+
+    /// From now on blocks and identities can't be read.
+    pub fn lose(&self) {
+        self.state().is_lost = true;
     }
 
     /// The chain is final up to this height.
@@ -170,6 +186,13 @@ impl ChainStore for SmallChain {
 
     fn read_block(&self, block: &Block) -> Option<SyncHeader> {
         let (header, body) = block.data.split_at_checked(HEADER)?;
+        let panics = {
+            let mut state = self.state();
+            let before = state.panics;
+            state.panics = before.saturating_sub(1);
+            before > 0
+        };
+        assert!(!panics, "reading a block");
         let is_whole = header.get(40..72)? == ItemId::sha256(body).as_bytes();
         is_whole.then(|| read(header))?
     }
@@ -182,8 +205,13 @@ impl ChainStore for SmallChain {
         self.state().base
     }
 
+    fn is_readable(&self) -> bool {
+        !self.state().is_lost
+    }
+
     fn id_at(&self, height: u64) -> Option<ItemId> {
-        self.state().id_at(height)
+        let state = self.state();
+        state.id_at(height).filter(|_| !state.is_lost)
     }
 
     fn headers(&self, from: u64, max_count: usize, max_bytes: usize) -> Vec<Bytes> {
@@ -197,7 +225,7 @@ impl ChainStore for SmallChain {
     fn block(&self, id: &ItemId) -> Option<Block> {
         let state = self.state();
         let (header, block) = state.blocks.get(id)?;
-        (header.height >= state.base).then(|| block.clone())
+        (header.height >= state.base && !state.is_lost).then(|| block.clone())
     }
 
     fn append_headers(&self, headers: &[Bytes]) -> (usize, SyncVerdict) {
@@ -230,6 +258,7 @@ impl ChainStore for SmallChain {
         let Some(header) = self.read_block(block) else {
             return SyncVerdict::Reject("no block".to_owned());
         };
+        assert!(!block.data[HEADER..].starts_with(PANIC), "a block");
         let mut state = self.state();
         if state.fails > 0 {
             state.fails -= 1;

@@ -28,27 +28,35 @@ struct Refused {
 }
 
 impl Blame {
-    /// The chain has rejected a block, or its header, that this peer has in its chain.
-    pub(super) fn refuse(&mut self, place: BlockPlace, peer: PeerId) {
-        if self.support(&place.id, peer) {
-            return;
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The chain has rejected a block, or its header, that this peer has in its chain: who has it.
+    pub(super) fn refuse(&mut self, place: BlockPlace, peer: PeerId) -> BTreeSet<PeerId> {
+        if let Some(supporters) = self.support(&place.id, peer) {
+            return supporters.clone();
         }
         if self.0.len() >= MAX_REFUSED {
             self.0.pop_front();
         }
-        let supporters = [peer].into();
-        self.0.push_back(Refused { place, supporters });
+        let supporters = BTreeSet::from([peer]);
+        self.0.push_back(Refused {
+            place,
+            supporters: supporters.clone(),
+        });
+        supporters
     }
 
-    /// Whether a block was rejected; if so, the peer has it in its chain too.
-    fn support(&mut self, id: &ItemId, peer: PeerId) -> bool {
-        let Some(refused) = self.0.iter_mut().find(|refused| refused.place.id == *id) else {
-            return false;
-        };
+    /// Who has a block in its chain that was rejected; this peer does. `None`: it was not.
+    fn support(&mut self, id: &ItemId, peer: PeerId) -> Option<&BTreeSet<PeerId>> {
+        let mut refused = self.0.iter_mut();
+        let refused = refused.find(|refused| refused.place.id == *id)?;
         if refused.supporters.len() < MAX_SUPPORTERS {
             refused.supporters.insert(peer);
         }
-        true
+        Some(&refused.supporters)
     }
 
     /// The first of a peer's headers that is a rejected block's.
@@ -60,7 +68,9 @@ impl Blame {
         if self.0.is_empty() {
             return None;
         }
-        headers.iter().find(|header| self.support(&header.id, peer))
+        headers
+            .iter()
+            .find(|header| self.support(&header.id, peer).is_some())
     }
 
     /// The chain is as high as this, without them: whose chains had them.

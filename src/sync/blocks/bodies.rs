@@ -38,7 +38,7 @@ impl Sync {
         let Some(branch) = &self.branch else {
             return;
         };
-        if !branch.is_better || branch.missing.is_empty() || self.rests(now) {
+        if branch.best.is_none() || branch.missing.is_empty() || self.rests(now) {
             return;
         }
         let asked = self.asked.iter().filter_map(|id| self.peers.get(id));
@@ -139,8 +139,8 @@ impl Sync {
                 return self.lies(from, Misdeed::InvalidMessage, now);
             }
             Err(reason) => {
-                let dropped = bytes + before.saturating_sub(bodies.partial_bytes());
-                self.held = self.held.saturating_sub(dropped);
+                bodies.drop_partial();
+                self.held = self.held.saturating_sub(before + bytes);
                 tracing::debug!(%from, reason, "an answer breaks the rules");
                 return self.lies(from, Misdeed::InvalidMessage, now);
             }
@@ -219,8 +219,7 @@ impl Sync {
             return;
         };
         bodies.unread = bodies.unread.saturating_sub(1);
-        // What is not here by then counts as not dealt with.
-        bodies.ended = bodies.ended.map(|_| 0);
+        bodies.has_failed = true;
         match (bodies.is_done(), given_up) {
             (true, false) => self.finish(from, number, now),
             (true, true) => drop(self.ended(from, number, now)),
@@ -244,7 +243,9 @@ impl Sync {
         let What::Blocks(bodies) = request.what else {
             return;
         };
-        let ended = bodies.ended.unwrap_or_default();
+        // Of which of them the chain has panicked nobody knows: what is not here counts as not dealt with.
+        let ended = bodies.ended.filter(|_| !bodies.has_failed);
+        let ended = ended.unwrap_or_default();
         let mut lacks = None;
         for (id, (place, height)) in bodies.open {
             if place < ended {
@@ -355,6 +356,8 @@ impl Sync {
             return;
         };
         self.held = self.held.saturating_sub(branch.held());
+        // What is being appended is of none that is followed.
+        self.is_appending = false;
         self.seeks = true;
         for id in self.asked.clone() {
             self.give_up(id, |_| true);
@@ -370,15 +373,22 @@ impl Sync {
         }
     }
 
-    /// What is to be appended next.
+    /// What is to be appended next. Blocks of another branch than the chain's own wait until they take its place, so that no node leaves its chain for
+    /// one that nobody shows; unless there is no room to wait in.
     pub(super) fn next_append(&mut self) -> Option<Job> {
-        let branch = self.branch.as_ref().filter(|branch| branch.is_better)?;
+        let (branch, chain) = (self.branch.as_ref()?, self.chain.as_ref()?);
+        let best = branch.best.clone()?;
+        let next = MAX_ANSWER_BYTES.max(self.average);
+        let is_full = self.held.saturating_add(next) > self.config.max_buffer_bytes;
+        if !is_full && !branch.takes_over_from(&chain.tip) {
+            return None;
+        }
         let blocks = branch.ready(APPEND_AT_ONCE, APPEND_BYTES);
         if blocks.is_empty() {
             return None;
         }
-        self.appending = Some(branch.fork.clone());
-        Some(Job::Append(blocks))
+        self.is_appending = true;
+        Some(Job::Append { blocks, best })
     }
 
     /// Blocks were appended, all or the first of them.
@@ -389,10 +399,9 @@ impl Sync {
         chain: Chain,
         now: Instant,
     ) {
-        let from = self.appending.take();
-        let branch = self.branch.as_mut();
+        let was_appending = std::mem::take(&mut self.is_appending);
         let mut front = None;
-        if let Some(branch) = branch.filter(|branch| Some(&branch.fork) == from.as_ref()) {
+        if let Some(branch) = self.branch.as_mut().filter(|_| was_appending) {
             let freed = branch.appended(count);
             self.held = self.held.saturating_sub(freed);
             let height = branch.next();
@@ -411,19 +420,23 @@ impl Sync {
             (SyncVerdict::Reject(reason), Some((place, from))) => {
                 self.refuse(place, from, &reason, now);
             }
-            (SyncVerdict::Retry(reason), _) => {
-                if self.rested >= MAX_RETRY {
-                    // It may be this branch that it can't take.
-                    self.leave(now);
-                }
-                self.rest(reason, now);
-            }
+            (SyncVerdict::Ignore(reason), Some((_, from))) => self.abandon(from, &reason, now),
+            (SyncVerdict::Retry(reason), _) => self.fails(reason, was_appending, now),
             _ => {}
         }
         let height = self.branch.as_ref().map(|branch| branch.fork.height);
         if height.is_some_and(|height| self.progress.at(height, now)) {
             self.tell_status();
         }
+    }
+
+    /// The chain could not take what it was given.
+    pub(super) fn fails(&mut self, reason: String, was_appending: bool, now: Instant) {
+        if self.rested >= MAX_RETRY && was_appending {
+            // It may be this branch that it can't take.
+            self.leave(now);
+        }
+        self.rest(reason, now);
     }
 
     /// Blocks of the branch have come into the store by another way.
@@ -506,12 +519,11 @@ impl Sync {
             branch.moved_at = now;
             return;
         }
-        let next = branch.next();
-        let wanted = branch.front();
-        let is_orphan = wanted.is_some_and(|wanted| {
-            let has =
-                |peer: &Peer| !peer.is_benched(now) && peer.has(next) || peer.is_asked(&wanted.id);
-            wanted.block.is_none() && !self.peers.values().any(has)
+        let is_orphan = branch.first_missing().is_some_and(|(height, wanted)| {
+            let has = |peer: &Peer| {
+                !peer.is_benched(now) && peer.has(height) || peer.is_asked(&wanted.id)
+            };
+            !self.peers.values().any(has)
         });
         if is_orphan {
             branch.orphaned.get_or_insert(now);

@@ -19,10 +19,12 @@ pub(super) struct Branch {
     /// Its last header that is known.
     pub(super) head: BlockPlace,
     wanted: VecDeque<Wanted>,
+    /// So many of the next blocks are here, one after the other.
+    whole: usize,
     /// The heights whose blocks are nowhere yet.
     pub(super) missing: BTreeSet<u64>,
-    /// Whether it is better than the store's chain: then its blocks are fetched.
-    pub(super) is_better: bool,
+    /// The header with which it was better than the store's chain, when that was asked last: then its blocks are fetched.
+    pub(super) best: Option<SyncHeader>,
     /// The leader has no more headers.
     pub(super) is_complete: bool,
     /// When something of it last came.
@@ -47,8 +49,9 @@ impl Branch {
             head: fork.clone(),
             fork,
             wanted: VecDeque::new(),
+            whole: 0,
             missing: BTreeSet::new(),
-            is_better: false,
+            best: None,
             is_complete: false,
             moved_at: now,
             orphaned: None,
@@ -98,7 +101,27 @@ impl Branch {
         }
         self.missing.remove(&height);
         wanted.block = Some(block);
+        let is_here = |wanted: &Wanted| wanted.block.is_some();
+        while self.wanted.get(self.whole).is_some_and(is_here) {
+            self.whole += 1;
+        }
         true
+    }
+
+    /// The first block that is not here, and its height.
+    pub(super) fn first_missing(&self) -> Option<(u64, &Wanted)> {
+        let height = self.next().saturating_add(self.whole as u64);
+        Some((height, self.wanted.get(self.whole)?))
+    }
+
+    /// Whether it can take the place of a chain that ends at this height: it stands on that chain's last block, or its blocks are here as
+    /// far as it is longer, or better.
+    pub(super) fn takes_over_from(&self, tip: &BlockPlace) -> bool {
+        let Some(best) = &self.best else {
+            return false;
+        };
+        let here = self.fork.height.saturating_add(self.whole as u64);
+        self.fork == *tip || here > tip.height || here >= best.height
     }
 
     /// A block did not come from who was asked.
@@ -129,6 +152,7 @@ impl Branch {
                 break;
             };
             bytes += wanted.block.map_or(0, |block| block.data.len());
+            self.whole = self.whole.saturating_sub(1);
             let height = self.next();
             self.missing.remove(&height);
             self.fork = BlockPlace {

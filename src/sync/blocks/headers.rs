@@ -1,12 +1,16 @@
 //! Whose chain is followed, and its headers.
 
-use std::{collections::HashSet, hash::BuildHasher, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    hash::BuildHasher,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::{
-    BENCH, DISTRUST, Event, Job, Sync,
+    BENCH, DISTRUST, Event, Job, MAX_RETRY, Sync,
     branch::Branch,
     job::{Fault, Judged},
     peers::{Peer, What},
@@ -102,12 +106,12 @@ impl Sync {
         let Some(branch) = &self.branch else {
             return;
         };
-        if !branch.is_complete || branch.is_better && branch.len() > 0 {
+        if !branch.is_complete || branch.best.is_some() && branch.len() > 0 {
             return;
         }
         tracing::debug!(
             height = branch.head.height,
-            better = branch.is_better,
+            better = branch.best.is_some(),
             "the branch is at its end"
         );
         self.drop_branch();
@@ -267,8 +271,21 @@ impl Sync {
         let refused = self.blame.find(&accepted, from).cloned();
         match fault {
             Some(Fault::Broken) => return self.lies(from, Misdeed::InvalidMessage, now),
-            Some(Fault::Useless(reason)) => return self.abandon(from, &reason, now),
-            Some(Fault::Later(reason)) => return self.rest(reason, now),
+            Some(Fault::Useless(reason)) => {
+                let next = self.tip().map_or(0, |tip| tip.height.saturating_add(1));
+                let what = format!("the chain of peers is of no use here: {reason}");
+                self.doubt(next, &[from].into(), what);
+                self.abandon(from, &reason, now);
+                return self.tell_status();
+            }
+            Some(Fault::Later(reason)) => {
+                if self.rested >= MAX_RETRY {
+                    // It may be this chain that it can't judge.
+                    self.bench(from, BENCH, now);
+                    self.drop_branch();
+                }
+                return self.rest(reason, now);
+            }
             Some(Fault::Rejected(header, reason)) => {
                 return self.refuse(header.place(), from, &reason, now);
             }
@@ -306,13 +323,15 @@ impl Sync {
         };
         branch.leader = from;
         branch.extend(&accepted, from);
-        branch.is_better |= is_better;
+        if let Some(last) = accepted.last() {
+            branch.best = is_better.then(|| last.clone());
+        }
         branch.is_complete = is_complete;
         branch.moved_at = now;
         if is_complete {
             self.ahead.remove(&from);
         }
-        let is_stuck = !branch.is_better && branch.len() >= self.config.max_headers;
+        let is_stuck = branch.best.is_none() && branch.len() >= self.config.max_headers;
         if is_stuck {
             let reason = "it forks too far below its end to be followed";
             return self.abandon(from, reason, now);
@@ -327,14 +346,34 @@ impl Sync {
 
     /// The chain has rejected a block or a header of a peer's chain.
     pub(super) fn refuse(&mut self, place: BlockPlace, from: PeerId, reason: &str, now: Instant) {
-        tracing::warn!(height = place.height, id = %place.id, reason, "the chain rejects what peers have");
-        self.trouble = Some(format!(
+        let what = format!(
             "block {} at height {} is rejected: {reason}",
             place.id, place.height
-        ));
-        self.blame.refuse(place, from);
+        );
+        let height = place.height;
+        let supporters = self.blame.refuse(place, from);
+        self.doubt(height, &supporters, what);
         self.abandon(from, reason, now);
         self.tell_status();
+    }
+
+    /// The chain does not take what these peers have. Where other peers are no further than we, it is theirs alone; else
+    /// something may be wrong with us, until our chain is as high.
+    fn doubt(&mut self, height: u64, supporters: &BTreeSet<PeerId>, what: String) {
+        let tip = self.tip().map_or(0, |tip| tip.height);
+        let mut others = self
+            .peers
+            .iter()
+            .filter(|(id, peer)| peer.status.is_some() && !supporters.contains(id))
+            .map(|(_, peer)| peer.height() <= tip)
+            .peekable();
+        let is_theirs = supporters.len() == 1 && others.peek().is_some() && others.all(|is| is);
+        if is_theirs {
+            tracing::debug!(what, "one peer alone has what the chain does not take");
+        } else {
+            tracing::warn!(what, "the chain does not take what peers have");
+            self.trouble = Some((height, what));
+        }
     }
 
     /// A peer's chain is not followed for some time.
@@ -353,10 +392,12 @@ impl Sync {
     pub(super) fn lies(&mut self, peer: PeerId, misdeed: Misdeed, now: Instant) {
         self.misdeed(peer, misdeed);
         self.ahead.remove(&peer);
+        self.give_up(peer, |_| true);
         if let Some(known) = self.peers.get_mut(&peer) {
             known.bench(now + DISTRUST);
+            known.forgo_all(self.next_number);
         }
-        self.give_up(peer, |_| true);
+        self.asked.remove(&peer);
         if self
             .branch
             .as_ref()

@@ -22,8 +22,11 @@ use crate::{
 pub(crate) enum Job {
     /// Where the chain is, and whether it holds what peers say is their tip.
     Look(Vec<BlockPlace>),
-    /// Takes blocks in order.
-    Append(Vec<Block>),
+    /// Takes blocks in order. They are of a branch that was better than the chain with this header.
+    Append {
+        blocks: Vec<Block>,
+        best: SyncHeader,
+    },
     /// Takes a block that propagation brought, if it is the next.
     Offer(Block),
     /// Judges headers that are to follow on one of these places.
@@ -47,8 +50,9 @@ pub(crate) enum Done {
         held: Vec<BlockPlace>,
     },
     Appended {
-        /// So many were taken, or are of no use.
+        /// So many are in the store.
         count: usize,
+        /// What it says to the next one. `Ignore`: to all of its branch.
         verdict: SyncVerdict,
         chain: Chain,
     },
@@ -56,6 +60,7 @@ pub(crate) enum Done {
         chain: Chain,
         /// Where the block stands, if its parent is not here.
         orphan: Option<SyncHeader>,
+        verdict: SyncVerdict,
     },
     Headers(Judged),
     Bodies(Vec<(PeerId, u64, Block, Option<ItemId>)>),
@@ -133,7 +138,7 @@ impl Job {
 
     fn failed(&self) -> Failed {
         match self {
-            Self::Look(_) | Self::Append(_) | Self::Offer(_) => Failed::Chain,
+            Self::Look(_) | Self::Append { .. } | Self::Offer(_) => Failed::Chain,
             Self::Headers { .. } => Failed::Headers,
             Self::Bodies(blocks) => {
                 let name = |(peer, number, block): &(PeerId, u64, Block)| {
@@ -156,11 +161,22 @@ impl Job {
                     chain: Chain::of(store),
                 }
             }
-            Self::Append(blocks) => append(store, &blocks),
-            Self::Offer(block) => Done::Offered {
-                orphan: offer(store, &block),
-                chain: Chain::of(store),
-            },
+            Self::Append { blocks, best } => {
+                let (count, verdict) = append(store, &blocks, &best);
+                Done::Appended {
+                    count,
+                    verdict,
+                    chain: Chain::of(store),
+                }
+            }
+            Self::Offer(block) => {
+                let (orphan, verdict) = offer(store, &block);
+                Done::Offered {
+                    orphan,
+                    verdict,
+                    chain: Chain::of(store),
+                }
+            }
             Self::Headers { anchors, headers } => Done::Headers(judge(store, &anchors, headers)),
             Self::Bodies(blocks) => {
                 let read = |(peer, number, block): (PeerId, u64, Block)| {
@@ -177,11 +193,17 @@ impl Job {
             },
             Self::ServeBlocks(peer, ticket, request) => {
                 let served = blocks(store, &request);
+                let missing = served.handled - served.blocks.len();
+                let (missing, frames) = if missing == 0 || store.is_readable() {
+                    (missing, serving::frames(served))
+                } else {
+                    (0, [serving::refusal(served.number, Reason::Busy)].into())
+                };
                 Done::Served {
                     peer,
                     ticket,
-                    missing: served.handled - served.blocks.len(),
-                    frames: serving::frames(served),
+                    missing,
+                    frames,
                 }
             }
         }
@@ -210,34 +232,47 @@ fn holds(store: &dyn ChainStore, place: &BlockPlace) -> bool {
     store.id_at(place.height).as_ref() == Some(&place.id)
 }
 
-fn append(store: &dyn ChainStore, blocks: &[Block]) -> Done {
-    let (mut count, mut verdict) = (0, SyncVerdict::Accept);
-    for block in blocks {
-        match store.append(block) {
-            SyncVerdict::Accept | SyncVerdict::Ignore(_) => count += 1,
-            other => {
-                verdict = other;
-                break;
+/// How many of the blocks are in the store now, and what it says to the next one.
+fn append(store: &dyn ChainStore, blocks: &[Block], best: &SyncHeader) -> (usize, SyncVerdict) {
+    let (first, tip) = (blocks.first(), store.tip());
+    let is_fork = first
+        .and_then(|block| store.read_block(block))
+        .is_some_and(|first| first.parent != tip.id && !holds(store, &first.place()));
+    // Since it was asked the chain may have grown.
+    if is_fork && !store.is_better(best) {
+        let reason = "the chain here is better by now";
+        return (0, SyncVerdict::Ignore(reason.to_owned()));
+    }
+    for (count, block) in blocks.iter().enumerate() {
+        let verdict = store.append(block);
+        let is_here = match &verdict {
+            SyncVerdict::Accept => true,
+            SyncVerdict::Ignore(_) => {
+                let id = store.read_block(block).map(|header| header.id);
+                id.is_some_and(|id| store.block(&id).is_some())
             }
+            SyncVerdict::Reject(_) | SyncVerdict::Retry(_) => false,
+        };
+        if !is_here {
+            return (count, verdict);
         }
     }
-    Done::Appended {
-        count,
-        verdict,
-        chain: Chain::of(store),
-    }
+    (blocks.len(), SyncVerdict::Accept)
 }
 
-/// The block's place where it leads further than the chain, and is not the next.
-fn offer(store: &dyn ChainStore, block: &Block) -> Option<SyncHeader> {
-    let header = store.read_block(block)?;
+/// Takes a block that is the next: what the store says to it. Of one that leads further than the chain, and is not the next: its place.
+fn offer(store: &dyn ChainStore, block: &Block) -> (Option<SyncHeader>, SyncVerdict) {
+    let Some(header) = store.read_block(block) else {
+        return (None, SyncVerdict::Accept);
+    };
     let tip = store.tip();
     if header.parent == tip.id {
-        let taken = store.append(block);
-        tracing::debug!(height = header.height, ?taken, "a block from propagation");
-        return None;
+        let verdict = store.append(block);
+        tracing::debug!(height = header.height, ?verdict, "a block from propagation");
+        return (None, verdict);
     }
-    (header.height > tip.height && !holds(store, &header.place())).then_some(header)
+    let is_orphan = header.height > tip.height && !holds(store, &header.place());
+    (is_orphan.then_some(header), SyncVerdict::Accept)
 }
 
 fn judge(store: &dyn ChainStore, anchors: &[BlockPlace], headers: Vec<Bytes>) -> Judged {
@@ -299,7 +334,12 @@ fn headers(store: &dyn ChainStore, request: &GetHeaders) -> Bytes {
     let mut base = store.base();
     let common = locator.iter().find(|place| holds(store, place));
     let Some(common) = common.filter(|place| place.height.saturating_add(1) >= base) else {
-        return serving::refusal(request.number, Reason::NotHere);
+        let reason = if store.is_readable() {
+            Reason::NotHere
+        } else {
+            Reason::Busy
+        };
+        return serving::refusal(request.number, reason);
     };
     let tip = store.tip();
     let mut last = common.clone();

@@ -33,7 +33,7 @@ mod tests;
 pub(crate) mod wire;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -55,7 +55,7 @@ use self::{
     wire::{Kind, Status},
 };
 use crate::{
-    chain::{Block, BlockPlace},
+    chain::{Block, BlockPlace, SyncVerdict},
     keyed::Keyed,
     lanes::{Action, Outgoing, Taken},
     peers::Misdeed,
@@ -74,6 +74,8 @@ const MAX_OFFERED_BYTES: usize = 16 << 20;
 const MAX_SOURCES: usize = 32;
 /// Rejected headers and blocks that are remembered.
 const MAX_REFUSED: usize = 16;
+/// Requests and refusals that wait for a peer to read them: each side has [`wire::MAX_REQUESTS`] open, and some were given up.
+const MAX_OUTBOX: usize = 4 * wire::MAX_REQUESTS;
 /// How long a peer is not asked that did not deliver, and one that lied.
 const BENCH: Duration = Duration::from_secs(30);
 const DISTRUST: Duration = Duration::from_secs(600);
@@ -91,8 +93,8 @@ pub(crate) struct Sync {
     lots: u64,
     /// Whether there is a store.
     is_on: bool,
-    /// Who said in its hello that it speaks this.
-    speakers: HashSet<PeerId>,
+    /// Who said in its hello that it speaks this; answers of it to requests below this number may be of an earlier session.
+    speakers: HashMap<PeerId, u64>,
     /// Those of them that take part.
     peers: BTreeMap<PeerId, Peer>,
     /// The store's chain, once it was looked at.
@@ -110,8 +112,8 @@ pub(crate) struct Sync {
     judging: Option<PeerId>,
     /// What the headers that are judged lead to, as who sent them says, and whether they are as many as an answer holds.
     promised: Option<(BlockPlace, bool)>,
-    /// The last block before those that are being appended.
-    appending: Option<BlockPlace>,
+    /// Blocks of the branch are being appended.
+    is_appending: bool,
     /// About how many bytes a block has.
     average: usize,
     /// Blocks that have come and are not looked at; how many bytes wait there, are being looked at, or wait in the branch.
@@ -131,7 +133,8 @@ pub(crate) struct Sync {
     /// Not before does the chain get anything again, and how long it had rest the last time.
     rests_until: Option<Instant>,
     rested: Duration,
-    trouble: Option<String>,
+    /// Why it does not go on, until the chain is as high as this.
+    trouble: Option<(u64, String)>,
     actions: VecDeque<Action<Event>>,
     tick_at: Option<Instant>,
 }
@@ -155,7 +158,7 @@ impl Sync {
             lot: Keyed::new(seed),
             lots: 0,
             is_on,
-            speakers: HashSet::new(),
+            speakers: HashMap::new(),
             peers: BTreeMap::new(),
             chain: None,
             branch: None,
@@ -167,7 +170,7 @@ impl Sync {
             is_busy: false,
             judging: None,
             promised: None,
-            appending: None,
+            is_appending: false,
             average: USUAL_BLOCK,
             unread: VecDeque::new(),
             readers: 0,
@@ -199,7 +202,7 @@ impl Sync {
     /// A peer has said hello, with this version.
     pub(crate) fn greeted(&mut self, peer: PeerId, version: u32) {
         if self.is_on && version >= wire::VERSION {
-            self.speakers.insert(peer);
+            self.speakers.entry(peer).or_default();
         } else {
             self.speakers.remove(&peer);
         }
@@ -229,8 +232,8 @@ impl Sync {
     }
 
     pub(crate) fn joined(&mut self, peer: PeerId, now: Instant) {
-        if self.speakers.contains(&peer) {
-            self.peers.insert(peer, Peer::new());
+        if let Some(former) = self.speakers.get(&peer) {
+            self.peers.insert(peer, Peer::new(*former));
             self.feed(peer);
             self.drive(now);
         }
@@ -259,6 +262,9 @@ impl Sync {
         self.ahead.remove(&peer);
         self.asked.remove(&peer);
         self.sources.retain(|other| *other != peer);
+        if let Some(former) = self.speakers.get_mut(&peer) {
+            *former = self.next_number;
+        }
         if self.peers.remove(&peer).is_some() {
             self.drive(now);
         }
@@ -272,8 +278,11 @@ impl Sync {
 
     fn message(&mut self, from: PeerId, message: Kind, now: Instant) {
         if !self.peers.contains_key(&from) {
-            // It speaks before it was greeted, or to a node that said it would not listen.
-            return self.misdeed(from, Misdeed::InvalidMessage);
+            // It speaks before it was greeted, or to a node that said it would not listen; or what it says is of a session that is over.
+            if !self.speakers.contains_key(&from) {
+                self.misdeed(from, Misdeed::InvalidMessage);
+            }
+            return;
         }
         let number = match &message {
             Kind::Headers(answer) => Some(answer.number),
@@ -290,15 +299,18 @@ impl Sync {
             }
             return;
         }
+        // Who has refusals to read asks for nothing more.
+        let peer = self.peers.get(&from);
+        let reads = peer.is_some_and(|peer| peer.outbox.len() < MAX_OUTBOX);
         match message {
             Kind::Status(status) => self.on_status(from, &status, now),
             Kind::GetHeaders(request) => {
-                if !self.serving.ask_headers(from, request) {
+                if !reads || !self.serving.ask_headers(from, request, now) {
                     return self.misdeed(from, Misdeed::TooManyMessages);
                 }
             }
             Kind::GetBlocks(request) => {
-                if !self.serving.ask_blocks(from, request) {
+                if !reads || !self.serving.ask_blocks(from, request, now) {
                     return self.misdeed(from, Misdeed::TooManyMessages);
                 }
             }
@@ -325,12 +337,19 @@ impl Sync {
                 self.is_busy = false;
                 self.on_appended(count, verdict, chain, now);
             }
-            Done::Offered { chain, orphan } => {
+            Done::Offered {
+                chain,
+                orphan,
+                verdict,
+            } => {
                 self.is_busy = false;
                 self.on_chain(chain);
                 let source = self.offering.take();
                 if let (Some(header), Some(source)) = (orphan, source) {
                     self.on_orphan(source, header.place(), now);
+                }
+                if let SyncVerdict::Retry(reason) = verdict {
+                    self.fails(reason, false, now);
                 }
             }
             Done::Headers(judged) => {
@@ -372,10 +391,15 @@ impl Sync {
             Failed::Chain => {
                 self.is_busy = false;
                 self.offering = None;
-                self.rest(PANICKED.to_owned(), now);
+                let was_appending = std::mem::take(&mut self.is_appending);
+                self.fails(PANICKED.to_owned(), was_appending, now);
             }
             Failed::Headers => {
-                self.judging = None;
+                // Others' may be of another kind.
+                if let Some(from) = self.judging.take() {
+                    self.bench(from, BENCH, now);
+                    self.drop_branch();
+                }
                 self.rest(PANICKED.to_owned(), now);
             }
             Failed::Bodies(blocks) => {
@@ -397,7 +421,8 @@ impl Sync {
         tracing::warn!(reason, "sync waits for the chain");
         self.rested = (self.rested * 2).clamp(RETRY, MAX_RETRY);
         self.rests_until = Some(now + self.rested);
-        self.trouble = Some(reason);
+        let next = self.tip().map_or(0, |tip| tip.height.saturating_add(1));
+        self.trouble = Some((next, reason));
         self.tell_status();
     }
 
@@ -408,9 +433,16 @@ impl Sync {
     /// The store's chain is this now.
     fn on_chain(&mut self, chain: Chain) {
         let is_new = self.chain.as_ref().is_none_or(|old| old.tip != chain.tip);
+        let height = chain.tip.height;
+        let is_higher = self.tip().is_some_and(|old| height > old.height);
         self.chain = Some(chain);
         if !is_new {
             return;
+        }
+        if is_higher {
+            // Whoever has brought it.
+            self.rested = Duration::ZERO;
+            self.trouble.take_if(|(until, _)| height >= *until);
         }
         self.actions.push_back(Action::News(Class::Sync));
         self.settle_blame();
@@ -513,7 +545,7 @@ impl Sync {
                 .values()
                 .filter(|peer| peer.status.is_some())
                 .count(),
-            trouble: self.trouble.clone(),
+            trouble: self.trouble.as_ref().map(|(_, reason)| reason.clone()),
         })
     }
 

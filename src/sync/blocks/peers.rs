@@ -102,6 +102,8 @@ pub(super) struct Bodies {
     pub(super) unread: usize,
     /// How many were dealt with, once the answer is over.
     pub(super) ended: Option<usize>,
+    /// The chain has panicked over one of them.
+    pub(super) has_failed: bool,
 }
 
 /// How fast a peer answers.
@@ -114,7 +116,8 @@ pub(super) struct Link {
 }
 
 impl Peer {
-    pub(super) fn new() -> Self {
+    /// `former`: answers to requests below this number may still come, of an earlier session.
+    pub(super) fn new(former: u64) -> Self {
         Self {
             status: None,
             link: Link::default(),
@@ -124,7 +127,7 @@ impl Peer {
             statuses: Pace::new(STATUSES),
             outbox: VecDeque::new(),
             told: None,
-            former: 0,
+            former,
         }
     }
 
@@ -152,9 +155,14 @@ impl Peer {
 
     /// What was under way to it and from it may be lost; requests from this number on will be new ones.
     pub(super) fn moved(&mut self, number: u64) {
-        self.requests.clear();
         self.outbox.clear();
         self.told = None;
+        self.forgo_all(number);
+    }
+
+    /// No answer is waited for any more; requests from this number on will be new ones.
+    pub(super) fn forgo_all(&mut self, number: u64) {
+        self.requests.clear();
         self.former = number;
     }
 
@@ -344,6 +352,7 @@ impl Bodies {
             partial: None,
             unread: 0,
             ended: None,
+            has_failed: false,
         }
     }
 

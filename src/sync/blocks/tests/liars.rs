@@ -95,7 +95,10 @@ impl Lie {
     }
 
     fn answers(self, honest: &SmallChain) -> Answers {
-        let chain = self.chain(honest);
+        self.answers_of(self.chain(honest))
+    }
+
+    fn answers_of(self, chain: SmallChain) -> Answers {
         let mut flutters = 0;
         Box::new(move |_, kind| {
             let soon = |kind| vec![(Duration::ZERO, kind)];
@@ -262,6 +265,9 @@ fn each_liar_alone_holds_up_nobody_and_pays() {
             assert_eq!(sync.held, 0, "{lie:?} {seed}");
             let liar = network.nodes[liars[0]].id;
             let misdeeds = &network.nodes[0].misdeeds;
+            if misdeeds.contains(&(liar, Misdeed::InvalidMessage)) {
+                assert!(!sync.asked.contains(&liar), "{lie:?} {seed}: it waits");
+            }
             let others = misdeeds.iter().filter(|(peer, _)| *peer != liar);
             assert_eq!(others.count(), 0, "{lie:?} {seed}: {misdeeds:?}");
         }
@@ -322,6 +328,123 @@ fn where_all_have_what_the_chain_rejects_nobody_pays() {
         trouble.contains("at height 51 is rejected: a bad body"),
         "{trouble}"
     );
+}
+
+#[test]
+fn headers_of_a_longer_branch_without_its_blocks_undo_nothing() {
+    let ours = SmallChain::of(150, 300);
+    let theirs = ours.fork(100);
+    theirs.grow(100, 1, 300);
+    let mut network = Network::new(21);
+    let sink = network.node(ours);
+    let liar = network.other(Box::new(move |_, kind| {
+        let answer = match &kind {
+            Kind::Status(_) => Kind::Status(Status::new(&theirs.tip(), 0)),
+            Kind::GetHeaders(request) => {
+                Kind::Headers(Lie::ChangesItsMind.headers(&theirs, request, &mut 0))
+            }
+            Kind::GetBlocks(request) => {
+                let first = theirs.block(&ItemId::new(&request.ids[0]).expect("an id"));
+                let first = first.expect("it is here");
+                if theirs.read_block(&first).expect("a block").height > 110 {
+                    return Vec::new();
+                }
+                Kind::Blocks(wire::Blocks {
+                    number: request.number,
+                    blocks: vec![first.data],
+                    ended: 2,
+                    ..wire::Blocks::default()
+                })
+            }
+            _ => return Vec::new(),
+        };
+        vec![(millis(50), answer)]
+    }));
+    network.link(sink, liar, millis(5), MEGABYTE);
+    network.run_for(seconds(8));
+    assert!(network.core(sink).held > 0, "the first ones have come");
+    assert_eq!(network.chain(sink).appended(), 0);
+}
+
+#[test]
+fn what_one_stranger_has_is_no_trouble_of_ours() {
+    let chain = SmallChain::of(20, 300);
+    let mut network = sources(22, &chain, &[MEGABYTE]);
+    network.run_until(seconds(20), |network| has(network, 0, &chain));
+    network.run_for(seconds(2));
+    let theirs = chain.fork(20);
+    theirs.grow(3, BAD_NUMBER, 300);
+    let liar = network.other(Lie::BadHeader.answers_of(theirs));
+    network.link(0, liar, millis(5), MEGABYTE);
+    network.run_for(seconds(100));
+    let refused = !network.core(0).blame.is_empty();
+    assert!(refused, "it was asked");
+    let statuses = &network.nodes[0].statuses;
+    let trouble = statuses.iter().find_map(|status| status.trouble.clone());
+    assert_eq!(trouble, None);
+}
+
+#[test]
+fn what_was_rejected_is_no_trouble_once_the_chain_has_gone_past_it() {
+    let chain = SmallChain::of(20, 300);
+    let mut network = Network::new(23);
+    let sink = network.node(chain.fork(20));
+    let theirs = chain.fork(20);
+    theirs.grow(3, BAD_NUMBER, 300);
+    let liar = network.other(Lie::BadHeader.answers_of(theirs));
+    network.link(sink, liar, millis(5), MEGABYTE);
+    network.run_for(seconds(10));
+    let trouble = |network: &Network| {
+        network.nodes[0]
+            .statuses
+            .last()
+            .expect("told")
+            .trouble
+            .clone()
+    };
+    assert!(trouble(&network).is_some_and(|trouble| trouble.contains("height 21")));
+    network.offer(sink, &block(&chain.tip(), 0, b"the next"), None);
+    network.run_for(seconds(1));
+    assert_eq!(trouble(&network), None);
+}
+
+#[test]
+fn what_is_appended_of_one_branch_is_not_taken_off_another() {
+    let right = SmallChain::of(400, 300);
+    let theirs = SmallChain::default();
+    theirs.grow(300, 1, 300);
+    let mut network = Network::new(24);
+    network.append = seconds(2);
+    let sink = network.node(SmallChain::default());
+    let liar = network.other(Box::new(move |_, kind| match &kind {
+        Kind::Status(_) => vec![(Duration::ZERO, Kind::Status(Status::new(&theirs.tip(), 0)))],
+        Kind::GetHeaders(request) => vec![(
+            Duration::ZERO,
+            Kind::Headers(Lie::WrongBlocks.headers(&theirs, request, &mut 0)),
+        )],
+        Kind::GetBlocks(request) => {
+            let first = theirs.block(&ItemId::new(&request.ids[0]).expect("an id"));
+            let answer = |data: Bytes| {
+                Kind::Blocks(wire::Blocks {
+                    number: request.number,
+                    blocks: vec![data],
+                    ..wire::Blocks::default()
+                })
+            };
+            // The first one is right, and is being appended when the other comes.
+            vec![
+                (Duration::ZERO, answer(first.expect("it is here").data)),
+                (millis(500), answer(block(&theirs.tip(), 3, b"wrong").data)),
+            ]
+        }
+        _ => Vec::new(),
+    }));
+    let source = network.node(right.clone());
+    network.link(sink, liar, millis(5), MEGABYTE);
+    network.run_for(millis(300));
+    network.link(sink, source, millis(5), 10.0 * MEGABYTE);
+    let took = network.run_until(seconds(25), |network| has(network, sink, &right));
+    assert!(took.is_some(), "{:?}", network.chain(sink).tip());
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod vectors;
 
 use self::{
     network::Network,
-    small_chain::{SmallChain, block, header},
+    small_chain::{PANIC, SmallChain, block, header},
 };
 use super::*;
 use crate::{
@@ -220,6 +220,46 @@ fn a_longer_branch_takes_over() {
 }
 
 #[test]
+fn a_branch_that_is_better_no_more_when_its_blocks_are_here_is_left() {
+    let ours = SmallChain::of(100, 3000);
+    let theirs = ours.fork(90);
+    theirs.grow(11, 1, 3000);
+    let mut network = Network::new(15);
+    let sink = network.node(ours.clone());
+    let source = network.node(theirs);
+    // The 11 blocks take three seconds, after one in which they may come by themselves.
+    network.link(sink, source, millis(10), 0.01 * MEGABYTE);
+    network.run_for(millis(1500));
+    assert!(network.core(sink).branch.is_some(), "it is followed");
+    for _ in 0..10 {
+        let next = block(&ours.tip(), 0, b"by itself");
+        network.offer(sink, &next, None);
+        network.run_for(millis(10));
+    }
+    network.run_for(seconds(20));
+    assert_eq!(network.chain(sink).appended(), 10, "and none of theirs");
+    assert_eq!(ours.tip().height, 110);
+    assert!(network.nodes[sink].misdeeds.is_empty());
+}
+
+#[test]
+fn a_long_branch_that_does_not_fit_in_the_buffer_is_taken_all_the_same() {
+    let ours = SmallChain::of(60, 200_000);
+    let theirs = ours.fork(0);
+    theirs.grow(70, 1, 200_000);
+    let mut network = Network::new(16);
+    let config = SyncConfig {
+        max_buffer_bytes: 4 << 20,
+        ..SyncConfig::default()
+    };
+    let sink = network.node_with(ours, config);
+    let source = network.node(theirs.clone());
+    network.link(sink, source, millis(10), 10.0 * MEGABYTE);
+    let took = network.run_until(seconds(20), |network| has(network, sink, &theirs));
+    assert!(took.is_some(), "{:?}", network.chain(sink).tip());
+}
+
+#[test]
 fn a_branch_that_is_of_no_use_is_left_and_keeps_no_other_out() {
     let ours = SmallChain::of(150, 300);
     ours.finalize(140);
@@ -251,6 +291,125 @@ fn what_the_disk_does_not_take_is_offered_again() {
     assert!(statuses.iter().any(troubled));
     assert_eq!(statuses.last().expect("some").trouble, None);
     assert!(network.nodes[0].misdeeds.is_empty());
+}
+
+#[test]
+fn trouble_ends_with_the_next_block_whoever_brings_it() {
+    let chain = SmallChain::of(10, 300);
+    let mut network = sources(17, &chain, &[MEGABYTE]);
+    network.run_until(seconds(20), |network| has(network, 0, &chain));
+    network.chain(0).fail(1);
+    let next = block(&chain.tip(), 0, b"the next");
+    network.offer(0, &next, None);
+    network.run_for(millis(10));
+    let trouble = |network: &Network| {
+        let last = network.nodes[0].statuses.last();
+        last.expect("it is told").trouble.clone()
+    };
+    assert_eq!(trouble(&network).as_deref(), Some("the disk is full"));
+    network.run_for(seconds(2));
+    network.offer(0, &next, None);
+    network.run_for(seconds(2));
+    assert_eq!(network.chain(0).tip().height, 11);
+    assert_eq!(trouble(&network), None);
+    assert_eq!(network.core(0).rested, Duration::ZERO);
+}
+
+#[test]
+fn what_a_panic_leaves_unread_is_asked_for_again_and_nobody_pays() {
+    let chain = SmallChain::of(2000, 1000);
+    let mut network = sources(18, &chain, &[MEGABYTE]);
+    network.run_for(millis(200));
+    network.chain(0).panic(1);
+    let took = network.run_until(seconds(30), |network| has(network, 0, &chain));
+    assert!(took.is_some(), "{:?}", network.chain(0).tip());
+    assert!(
+        network.nodes[0].misdeeds.is_empty(),
+        "{:?}",
+        network.nodes[0].misdeeds
+    );
+}
+
+#[test]
+fn a_branch_over_which_the_chain_panics_each_time_is_left() {
+    let right = SmallChain::of(50, 300);
+    let wrong = right.fork(20);
+    wrong.put(&block(&wrong.tip(), 1, PANIC));
+    wrong.grow(60, 1, 300);
+    let mut network = Network::new(19);
+    let sink = network.node(SmallChain::default());
+    let first = network.node(wrong);
+    let second = network.node(right.clone());
+    network.link(sink, first, millis(1), MEGABYTE);
+    network.run_for(millis(100));
+    network.link(sink, second, millis(25), MEGABYTE);
+    let took = network.run_until(seconds(200), |network| has(network, sink, &right));
+    assert!(took.is_some(), "{:?}", network.chain(sink).tip());
+    assert!(network.nodes[sink].misdeeds.is_empty());
+}
+
+#[test]
+fn streams_that_are_opened_anew_cost_nobody_anything() {
+    let chain = SmallChain::of(3000, 1000);
+    let mut network = sources(20, &chain, &[MEGABYTE]);
+    for _ in 0..5 {
+        network.run_for(millis(300));
+        // The connection stays, and what is under way comes.
+        network.unlink(0, 1);
+        network.link(0, 1, millis(25), MEGABYTE);
+    }
+    let took = network.run_until(seconds(60), |network| has(network, 0, &chain));
+    assert!(took.is_some(), "{:?}", network.chain(0).tip());
+    for node in &network.nodes {
+        assert!(node.misdeeds.is_empty(), "{:?}", node.misdeeds);
+    }
+}
+
+#[test]
+fn what_is_said_between_two_sessions_costs_nobody_anything() {
+    let mut sync = Sync::new(SyncConfig::default(), MAX_BLOCK, true, &[1; 16]);
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let message = || Kind::Refusal(wire::Refusal::default());
+    let pays = |sync: &mut Sync| {
+        let actions = std::iter::from_fn(|| sync.action());
+        actions
+            .filter(|action| matches!(action, Action::Misdeed(..)))
+            .count()
+    };
+    sync.message(peer, message(), now);
+    assert_eq!(pays(&mut sync), 1, "nobody has greeted it");
+    sync.greeted(peer, wire::VERSION);
+    sync.joined(peer, now);
+    sync.message(peer, message(), now);
+    assert_eq!(pays(&mut sync), 1, "nothing was asked of it");
+    sync.gone(peer, now);
+    sync.message(peer, message(), now);
+    sync.joined(peer, now);
+    sync.message(peer, message(), now);
+    assert_eq!(pays(&mut sync), 0);
+}
+
+#[test]
+fn a_store_that_cannot_be_read_is_busy_and_lacks_nothing() {
+    let chain = SmallChain::of(10, 300);
+    let ids = [chain.id_at(1).expect("it is here")];
+    let locator = [small_chain::genesis()];
+    chain.lose();
+    let peer = PeerId::random();
+    let jobs = [
+        Job::ServeBlocks(peer, 1, wire::GetBlocks::new(7, &ids, 1000)),
+        Job::ServeHeaders(peer, 2, wire::GetHeaders::new(7, &locator)),
+    ];
+    for job in jobs {
+        let Done::Served {
+            frames, missing, ..
+        } = job.run(&chain)
+        else {
+            panic!("it serves");
+        };
+        assert_eq!(frames, [serving::refusal(7, wire::Reason::Busy)]);
+        assert_eq!(missing, 0);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
 use super::*;
 use crate::platform;
 
-/// Where a node keeps its blocks takes so long.
+/// What a node does with its blocks takes so long, unless said otherwise of appending.
 const STORE: Duration = Duration::from_millis(1);
 /// Bytes that a line takes in advance.
 const ADVANCE: Duration = Duration::from_millis(20);
@@ -77,6 +77,8 @@ pub(super) struct Network {
     entries: u64,
     pub(super) start: Instant,
     pub(super) now: Instant,
+    /// How long blocks take to be appended.
+    pub(super) append: Duration,
     seed: u8,
 }
 
@@ -90,6 +92,7 @@ impl Network {
             entries: 0,
             start: now,
             now,
+            append: STORE,
             seed,
         }
     }
@@ -172,6 +175,14 @@ impl Network {
         self.lines[&(from, to)].bytes
     }
 
+    /// One of ours.
+    pub(super) fn core(&self, place: usize) -> &Sync {
+        match &self.nodes[place].actor {
+            Actor::Node { sync, .. } => sync,
+            Actor::Other(_) => panic!("none of ours"),
+        }
+    }
+
     pub(super) fn chain(&self, place: usize) -> SmallChain {
         match &self.nodes[place].actor {
             Actor::Node { chain, .. } => chain.clone(),
@@ -210,8 +221,12 @@ impl Network {
             };
             match action {
                 Action::Tell(Event::Work(job)) => {
+                    let took = match &job {
+                        Job::Append { .. } => self.append,
+                        _ => STORE,
+                    };
                     let done = job.run(chain);
-                    self.push(self.now + STORE, Happening::Done(place, Box::new(done)));
+                    self.push(self.now + took, Happening::Done(place, Box::new(done)));
                 }
                 Action::Tell(Event::Status(status)) => self.nodes[place].statuses.push(status),
                 Action::Feed(id) => {
