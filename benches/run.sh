@@ -3,7 +3,7 @@
 # `--smoke` runs all of a group for a moment, on the builds that the tests use: its figures say nothing and are not kept, but what no
 # longer works shows. CI runs the native ones. What stands after `--` goes to the bench: `attacks -- silent-tcp --seconds 8`.
 
-readonly BENCH_GROUPS=(wasm connect propagation crowd attacks browser)
+readonly BENCH_GROUPS=(wasm connect propagation sync crowd attacks browser)
 
 run_benches() {
   smoke=
@@ -65,6 +65,7 @@ bench_wasm() {
 
 bench_connect() { native_bench connect; }
 bench_propagation() { native_bench propagation; }
+bench_sync() { native_bench sync; }
 bench_crowd() { native_bench crowd; }
 bench_attacks() { native_bench attacks; }
 
