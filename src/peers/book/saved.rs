@@ -4,8 +4,9 @@
 //! own; with them stands the date on which it was saved (`clock.rs`). Whatever is wrong with the bytes costs the book and has a name ([`BookError`]); counts and lengths are
 //! looked at before anything is allocated for them. Terrible peers are not saved.
 //!
-//! Bounds: the peers take [`PEER_BYTES`], the tried ones first; of more, those that were heard of longest ago are left out. [`BANS`] bans; all
-//! together [`MAX_BOOK_BYTES`].
+//! Bounds: the peers take [`PEER_BYTES`], the tried ones first; of more, those that were heard of longest ago are left out. Of each peer [`SAVED`] addresses: those at which it
+//! was reached, then those that this node can dial, then the shortest, so that no stranger's long ones crowd others out. [`BANS`] bans, those that end
+//! last; all together [`MAX_BOOK_BYTES`].
 
 use std::{cmp::Reverse, time::Duration};
 
@@ -30,6 +31,8 @@ use crate::{
 pub const MAX_BOOK_BYTES: usize = 2 << 20;
 /// What the peers in it take, in bytes.
 const PEER_BYTES: usize = 1_000_000;
+/// Addresses of each.
+const SAVED: usize = 3;
 /// Bans in it.
 const BANS: usize = 10_000;
 /// The longest id of a peer, in bytes.
@@ -133,7 +136,7 @@ const AT: u32 = 2;
 type Bans = Vec<(PeerId, Duration)>;
 
 impl AddressBook {
-    /// The book as bytes, with the bans that are handed in.
+    /// The book as bytes, with the bans that are handed in, the one that ends first in front.
     pub fn save(&mut self, bans: &[(PeerId, Duration)], now: Instant, date: SystemTime) -> Vec<u8> {
         self.wake(now);
         let time = self.time;
@@ -141,13 +144,14 @@ impl AddressBook {
             peer: peer.to_bytes(),
             ends: time.saturating_add(left.as_secs().max(1)),
         };
+        let longest = bans.get(bans.len().saturating_sub(BANS)..).unwrap_or(bans);
         let content = Content {
             key: self.places.key.to_vec(),
             time,
             date: seconds(date),
             anchors: self.draw_anchors(),
             peers: self.saved_peers(),
-            bans: bans.iter().take(BANS).map(ban).collect(),
+            bans: longest.iter().map(ban).collect(),
         };
         let content = content.encode_to_vec();
         let envelope = Envelope {
@@ -220,15 +224,39 @@ impl AddressBook {
         let mut bytes = 0;
         let mut peers = Vec::new();
         for (id, entry) in entries {
-            let peer = saved(id, entry);
+            let peer = self.saved(id, entry);
             // With its own tag and length.
-            bytes += peer.encoded_len() + 4;
-            if bytes > PEER_BYTES {
-                break;
+            let size = peer.encoded_len() + 4;
+            if bytes + size <= PEER_BYTES {
+                bytes += size;
+                peers.push(peer);
             }
-            peers.push(peer);
         }
         peers
+    }
+
+    fn saved(&self, id: &PeerId, entry: &Entry) -> Peer {
+        let mut known: Vec<_> = entry.addresses.iter().collect();
+        // A stable order: those at which it was reached stay in front, the last one first.
+        known.sort_by_key(|known| match known.proven {
+            true => (false, 0),
+            false => (!(self.dials)(&known.address), known.address.len()),
+        });
+        known.truncate(SAVED);
+        let proven = known.iter().filter(|known| known.proven).count();
+        Peer {
+            id: id.to_bytes(),
+            addresses: known.iter().map(|known| known.address.to_vec()).collect(),
+            proven: u32::try_from(proven).unwrap_or(0),
+            group: entry.group.bytes().to_vec(),
+            source: entry.source.bytes().to_vec(),
+            is_tried: entry.place.is_tried,
+            heard: entry.heard,
+            reached: entry.reached,
+            tried: entry.tried,
+            failures: entry.failures,
+            due: entry.due,
+        }
     }
 
     /// Puts a saved peer where it stood. What can't be right is left out.
@@ -270,24 +298,6 @@ impl AddressBook {
             entry.failures = peer.failures;
             entry.due = peer.due.min(saved.saturating_add(super::entry::PAUSE.1));
         });
-    }
-}
-
-fn saved(id: &PeerId, entry: &Entry) -> Peer {
-    let known = entry.addresses.iter();
-    let proven = known.clone().filter(|known| known.proven).count();
-    Peer {
-        id: id.to_bytes(),
-        addresses: known.map(|known| known.address.to_vec()).collect(),
-        proven: u32::try_from(proven).unwrap_or(0),
-        group: entry.group.bytes().to_vec(),
-        source: entry.source.bytes().to_vec(),
-        is_tried: entry.place.is_tried,
-        heard: entry.heard,
-        reached: entry.reached,
-        tried: entry.tried,
-        failures: entry.failures,
-        due: entry.due,
     }
 }
 

@@ -78,6 +78,63 @@ fn bans_run_on_while_the_node_is_away_and_no_date_prolongs_them() {
 }
 
 #[test]
+fn the_longest_bans_are_kept() {
+    let now = platform::now();
+    let (short, long) = (Duration::from_secs(60), Duration::from_secs(3650 * 86_400));
+    let mut bans: Vec<_> = (0..10_000).map(|number| (peer(number), short)).collect();
+    bans.push((peer(10_000), long));
+    let bytes = book(1, now).save(&bans, now, date(0));
+    let (_, kept) = load(&bytes, now, date(0)).expect("a book");
+    assert_eq!(kept.len(), BANS);
+    assert!(kept.contains(&(peer(10_000), long)));
+}
+
+#[test]
+fn long_addresses_crowd_nobody_out() {
+    let now = platform::now();
+    let mut book = book(20_000, now);
+    let known: Vec<_> = book.entries.keys().copied().collect();
+    let (_, tried) = book.counts();
+    assert!(tried > 800, "{tried}");
+    // Of the longest that there may be, of each tried peer five and of some new ones eight.
+    let long = |number: usize| {
+        let name = "a".repeat(AddressPolicy::MAX_BYTES - 20);
+        let long = address(format!("/dns4/{number}.{name}.example/tcp/1"));
+        assert!((200..=AddressPolicy::MAX_BYTES).contains(&long.len()));
+        long
+    };
+    for (number, peer) in known.iter().enumerate() {
+        let is_tried = book.entries[peer].place.is_tried;
+        let count = if is_tried { 5 } else { 7 };
+        if is_tried || number % 10 == 0 {
+            let told: Vec<_> = (0..count).map(long).collect();
+            book.told(NetworkGroup::Fleeting, *peer, &told, now);
+        }
+    }
+    let bytes = book.save(&[], now, date(0));
+    let (after, _) = load(&bytes, now, date(0)).expect("a book");
+    assert_eq!(after.counts().1, tried);
+    assert!(after.counts().0 > 2000, "{:?}", after.counts());
+}
+
+#[test]
+fn those_that_can_be_dialled_are_kept_first() {
+    let now = platform::now();
+    let dials = |address: &Multiaddr| address.to_string().ends_with("ws");
+    let mut book = AddressBook::new(peer(u64::MAX), dials, [7; 32], now);
+    let told: Vec<_> = (1..8)
+        .map(|port| address(format!("/ip4/50.1.2.3/tcp/{port}")))
+        .chain([address("/ip4/50.1.2.3/tcp/9/ws".to_owned())])
+        .collect();
+    book.told(NetworkGroup::Fleeting, peer(1), &told, now);
+    let bytes = book.save(&[], now, date(0));
+    let loaded = AddressBook::load(&bytes, peer(u64::MAX), dials, [8; 32], now, date(0));
+    let (mut after, _) = loaded.expect("a book");
+    let candidate = after.choose(now).expect("it can be dialled");
+    assert_eq!(candidate.addresses, told[7..]);
+}
+
+#[test]
 fn a_full_book_is_at_most_a_megabyte() {
     let now = platform::now();
     let mut book = book(20_000, now);
