@@ -39,6 +39,7 @@ use crate::{
     error::NetworkError,
     peers::{Candidate, Dialing, Direction, Due, NetworkGroup, PeerInfo, Stage, Teller},
     platform::{self, Instant},
+    transport::is_refused_here,
 };
 
 /// The first and the longest pause between two lookups while peers are wanted.
@@ -469,8 +470,10 @@ impl Discovery {
             if stage.is_none() {
                 self.felt.remove(peer);
                 // Where none is reached it may well be this node that is offline.
-                let counts = self.shared.peers().outbound() > 0 && is_theirs(error);
-                self.shared.book().failed(*peer, counts, now);
+                let is_online = self.shared.peers().outbound() > 0;
+                let mut book = self.shared.book();
+                let counts = is_online && is_theirs(error, |address| book.knows(peer, address));
+                book.failed(*peer, counts, now);
             }
         }
         if let Some(wish) = self.dials.remove(&connection) {
@@ -614,19 +617,23 @@ impl Discovery {
     }
 }
 
-/// Whether a dial failed for a reason that lies with the peer, or with who told of it.
-fn is_theirs(error: &DialError) -> bool {
-    matches!(
-        error,
-        DialError::Transport(_) | DialError::WrongPeerId { .. }
-    )
+/// Whether a dial failed for a reason that lies with the peer, or with who told of it: it was tried in earnest at an address that is `known` for it.
+fn is_theirs(error: &DialError, known: impl Fn(&Multiaddr) -> bool) -> bool {
+    match error {
+        DialError::Transport(attempts) => attempts
+            .iter()
+            .any(|(address, error)| known(address) && !is_refused_here(error)),
+        DialError::WrongPeerId { address, .. } => known(address),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::{io, sync::Mutex};
 
     use libp2p::{
+        TransportError,
         core::{
             Endpoint,
             transport::{PortUse, dummy::DummyTransport},
@@ -639,7 +646,7 @@ mod tests {
     use crate::{
         chain::{Opaque, rules::Synchronous},
         network::behaviour::MAX_DIALS,
-        peers::{AddressBook, AddressPolicy},
+        peers::{AddressBook, AddressPolicy, RefusedAddress},
         platform::test,
         transport::{self, Boxed},
     };
@@ -776,6 +783,38 @@ mod tests {
         assert_eq!((discovery.chosen.len(), discovery.felt.len()), (2, 1));
         discovery.on_time(&mut swarm, now + ACROSS + second);
         assert_eq!((discovery.chosen.len(), discovery.felt.len()), (4, 2));
+    }
+
+    #[test]
+    fn a_dial_that_says_nothing_of_where_a_peer_is_does_not_count_against_it() {
+        let ((_, mut discovery), now) = (deaf(), platform::now());
+        let peer = told(&discovery, 1, now);
+        let known = discovery.shared.book().candidate(&peer);
+        let known = known.expect("it was told of").addresses[0].clone();
+        let elsewhere = seed().addresses[0].clone();
+        // This node is online.
+        let other = PeerInfo {
+            direction: Some(Direction::Outbound),
+            ..PeerInfo::new(PeerId::random())
+        };
+        let [first, second] = [1, 2].map(ConnectionId::new_unchecked);
+        discovery.shared.peers().connected(first, other, now);
+        let silent = io::Error::from(io::ErrorKind::TimedOut);
+        let ours = io::Error::other(RefusedAddress::Recently);
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let rows = [
+            (&elsewhere, silent, 0),
+            (&known, ours, 0),
+            (&known, refused, 1),
+        ];
+        for (address, error, counted) in rows {
+            let attempt = (address.clone(), TransportError::Other(error));
+            let error = DialError::Transport(vec![attempt]);
+            discovery.failed(second, Some(peer), &error, now);
+            let book = discovery.shared.book();
+            let failures: u32 = book.peers().map(|known| known.failures).sum();
+            assert_eq!(failures, counted, "{error}");
+        }
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! key chooses a bucket by network group and a place in it (`places.rs`), so that a flood fights for few places and pushes nobody out who
 //! is not terrible (`entry.rs`). Who dialled *us* proves nothing. What else is held against an attacker with many identities in few networks:
 //!
-//! - **Diversity**: [`AddressBook::choose`] never gives a peer of a network in which one is dialled or connected already ([`NetworkGroup`]), while there is one of another.
+//! - **Diversity**: [`AddressBook::choose`] never gives a peer of a network in which one is dialled or connected already ([`NetworkGroup`]), while there is one of another. What
+//!   strangers say of a peer's network may be a lie: it is dialled only at those of its addresses whose networks are free, and while it is dialled all of these are held.
 //! - **Tried first**: places are given to tried peers, each network as likely as another, so that an attacker has no more chances for having more peers in its own. In
 //!   the new table, where live attackers gather while honest peers move on, it looks only where no tried network is left.
 //! - **Feelers** ([`AddressBook::feeler`]): a peer gets from new to tried by a dial for that alone. Of new ones a bucket is drawn first, of which one group of
@@ -78,7 +79,7 @@ pub struct AddressBook {
     waiting: BTreeSet<(u64, PeerId)>,
     /// Who is dialled or connected, known or not.
     links: BTreeMap<PeerId, Link>,
-    /// How many of them are in each network, those that came by themselves aside.
+    /// How many of them are, or may be reached, in each network, those that came by themselves aside.
     held: BTreeMap<NetworkGroup, usize>,
     anchors: Vec<PeerId>,
     /// Whose place in the tried table another wants.
@@ -86,18 +87,20 @@ pub struct AddressBook {
 }
 
 /// How a peer is linked.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Link {
-    Dialled(NetworkGroup),
+    /// At addresses in these networks.
+    Dialled(Vec<NetworkGroup>),
     Outbound(NetworkGroup),
     Inbound,
 }
 
 impl Link {
-    fn network(self) -> Option<NetworkGroup> {
+    fn networks(&self) -> &[NetworkGroup] {
         match self {
-            Self::Dialled(network) | Self::Outbound(network) => Some(network),
-            Self::Inbound => None,
+            Self::Dialled(networks) => networks,
+            Self::Outbound(network) => std::slice::from_ref(network),
+            Self::Inbound => &[],
         }
     }
 }
@@ -220,16 +223,28 @@ impl AddressBook {
     /// Whom to dial for a place of ours; one of [`Self::connected`] and [`Self::failed`] follows. `None`: nobody is left, for now.
     pub fn choose(&mut self, now: Instant) -> Option<Candidate> {
         self.wake(now);
-        while let Some(anchor) = self.anchors.pop() {
-            if self.is_ready(&anchor) {
-                return self.dial(anchor);
-            }
-        }
-        let peer = self.one_of_another_network().or_else(|| {
+        let chosen = self.next_anchor().or_else(|| self.one_of_another_network());
+        let peer = chosen.or_else(|| {
             let tried = self.tried.draw(&mut self.random);
             tried.or_else(|| self.new.draw(&mut self.random))
         });
-        self.dial(peer?)
+        let mut candidate = self.candidate(&peer?)?;
+        let is_free = |address: &Multiaddr| !self.held.contains_key(&NetworkGroup::of(address));
+        // A peer is in whatever networks strangers say: in one of which there is a peer it is not to take a second place.
+        if candidate.addresses.iter().any(is_free) {
+            candidate.addresses.retain(is_free);
+            candidate.proven.retain(is_free);
+        }
+        Some(self.dial(candidate))
+    }
+
+    fn next_anchor(&mut self) -> Option<PeerId> {
+        while let Some(anchor) = self.anchors.pop() {
+            if self.is_ready(&anchor) {
+                return Some(anchor);
+            }
+        }
+        None
     }
 
     fn one_of_another_network(&mut self) -> Option<PeerId> {
@@ -241,7 +256,7 @@ impl AddressBook {
         for _ in 0..LOOKS {
             let peer = self.new.draw(&mut self.random)?;
             let entry = self.entries.get(&peer);
-            if entry.is_some_and(|entry| free(&entry.group)) {
+            if entry.is_some_and(|entry| entry.networks.iter().any(free)) {
                 return Some(peer);
             }
         }
@@ -254,7 +269,8 @@ impl AddressBook {
         let tested = self.contests.keys().copied();
         let tested = tested.into_iter().find(|peer| self.is_ready(peer));
         let peer = tested.or_else(|| self.new.draw(&mut self.random));
-        self.dial(peer?)
+        let candidate = self.candidate(&peer?)?;
+        Some(self.dial(candidate))
     }
 
     /// Who is to make room for another, of those that were dialled and may go.
@@ -276,9 +292,18 @@ impl AddressBook {
     /// Somebody else dials a peer.
     pub fn dials(&mut self, peer: PeerId, now: Instant) {
         self.wake(now);
-        if !self.links.contains_key(&peer) {
-            self.dial(peer);
+        if !self.links.contains_key(&peer)
+            && let Some(candidate) = self.candidate(&peer)
+        {
+            self.dial(candidate);
         }
+    }
+
+    /// Whether this is one of the addresses at which a peer is known to be, or said to be.
+    pub fn knows(&self, peer: &PeerId, address: &Multiaddr) -> bool {
+        let (entry, address) = (self.entries.get(peer), tidy(address));
+        let mut known = entry.iter().flat_map(|entry| &entry.addresses);
+        known.any(|known| Some(&known.address) == address.as_ref())
     }
 
     /// Whether a peer is being dialled.
@@ -318,10 +343,15 @@ impl AddressBook {
         self.promote(peer, group);
     }
 
-    /// A dial of a peer failed. Whether it `counts`: whether it may be the peer's fault, and not this node's, or its network's.
+    /// A dial of a peer failed. Whether it `counts`: whether it may be the peer's fault, and not this node's, or its network's. Where some of
+    /// its addresses were left out it says nothing of the peer.
     pub fn failed(&mut self, peer: PeerId, counts: bool, now: Instant) {
         self.wake(now);
-        if self.is_dialling(&peer) {
+        let mut counts = counts;
+        if let Some(Link::Dialled(networks)) = self.links.get(&peer) {
+            let entry = self.entries.get(&peer);
+            let mut all = entry.iter().flat_map(|entry| &entry.networks);
+            counts &= all.all(|network| networks.contains(network));
             self.link(peer, None);
         }
         self.change(&peer, |entry, _, time| entry.failed(counts, time));
@@ -335,9 +365,16 @@ impl AddressBook {
         }
     }
 
-    /// It turned us away, or we it. Where it was never one of ours that counts like a failure.
+    /// It turned us away, or we it. Where it was never one of ours that counts like a failure, but not where it came by itself: that says nothing of
+    /// where it is said to be.
     pub fn refused(&mut self, peer: &PeerId, now: Instant) {
         self.wake(now);
+        if !matches!(
+            self.links.get(peer),
+            Some(Link::Dialled(_) | Link::Outbound(_))
+        ) {
+            return;
+        }
         self.change(peer, |entry, _, time| {
             let counts = entry.reached.is_none();
             entry.failed(counts, time);
@@ -360,11 +397,10 @@ impl AddressBook {
         self.contests.remove(peer);
     }
 
-    fn dial(&mut self, peer: PeerId) -> Option<Candidate> {
-        let entry = self.entries.get(&peer)?;
-        let (candidate, group) = (entry.candidate(peer, self.dials), entry.group);
-        self.link(peer, Some(Link::Dialled(group)));
-        Some(candidate)
+    fn dial(&mut self, candidate: Candidate) -> Candidate {
+        let networks = networks(&candidate.addresses);
+        self.link(candidate.peer, Some(Link::Dialled(networks)));
+        candidate
     }
 
     /// Puts a tried peer where it belongs, if nobody is in its way who may be there.
@@ -426,7 +462,7 @@ impl AddressBook {
             tried: None,
             failures: 0,
             due: 0,
-            dialable: false,
+            networks: Vec::new(),
         };
         self.entries.insert(peer, entry);
     }
@@ -446,27 +482,27 @@ impl AddressBook {
         self.unshelve(peer);
         if let Some(entry) = self.entries.get_mut(peer) {
             change(entry, &mut self.random, self.time);
-            let mut addresses = entry.addresses.iter();
-            entry.dialable = addresses.any(|known| (self.dials)(&known.address));
+            let addresses = entry.addresses.iter().map(|known| &known.address);
+            entry.networks = networks(addresses.filter(|address| (self.dials)(address)));
         }
         self.shelve(peer);
     }
 
     fn link(&mut self, peer: PeerId, link: Option<Link>) {
         self.unshelve(&peer);
+        for network in link.iter().flat_map(Link::networks) {
+            *self.held.entry(*network).or_default() += 1;
+        }
         let before = match link {
             Some(link) => self.links.insert(peer, link),
             None => self.links.remove(&peer),
         };
-        if let Some(network) = link.and_then(Link::network) {
-            *self.held.entry(network).or_default() += 1;
-        }
-        if let Some(network) = before.and_then(Link::network)
-            && let Some(count) = self.held.get_mut(&network)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.held.remove(&network);
+        for network in before.iter().flat_map(Link::networks) {
+            if let Some(count) = self.held.get_mut(network) {
+                *count -= 1;
+                if *count == 0 {
+                    self.held.remove(network);
+                }
             }
         }
         self.shelve(&peer);
@@ -474,7 +510,7 @@ impl AddressBook {
 
     /// Whether a peer may be dialled now.
     fn is_ready(&self, peer: &PeerId) -> bool {
-        let ready = |entry: &Entry| entry.dialable && entry.due <= self.time;
+        let ready = |entry: &Entry| !entry.networks.is_empty() && entry.due <= self.time;
         self.entries.get(peer).is_some_and(ready) && !self.links.contains_key(peer)
     }
 
@@ -485,9 +521,11 @@ impl AddressBook {
                     self.tried.insert(entry.group, *peer);
                 } else {
                     self.new.insert(entry.place.bucket, *peer);
-                    self.new_networks.insert(entry.group, *peer);
+                    for network in &entry.networks {
+                        self.new_networks.insert(*network, *peer);
+                    }
                 }
-            } else if entry.dialable && !self.links.contains_key(peer) {
+            } else if !entry.networks.is_empty() && !self.links.contains_key(peer) {
                 self.waiting.insert((entry.due, *peer));
             }
         }
@@ -500,7 +538,9 @@ impl AddressBook {
                 self.tried.remove(entry.group, peer);
             } else {
                 self.new.remove(entry.place.bucket, peer);
-                self.new_networks.remove(entry.group, peer);
+                for network in &entry.networks {
+                    self.new_networks.remove(*network, peer);
+                }
             }
         }
     }
@@ -521,6 +561,12 @@ impl AddressBook {
 fn tidy(address: &Multiaddr) -> Option<Multiaddr> {
     let address = without_id(address);
     (address.len() <= AddressPolicy::MAX_BYTES && !address.is_empty()).then_some(address)
+}
+
+/// The networks of addresses, each once.
+fn networks<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> Vec<NetworkGroup> {
+    let networks: BTreeSet<_> = addresses.into_iter().map(NetworkGroup::of).collect();
+    networks.into_iter().collect()
 }
 
 fn halves(seed: [u8; 32]) -> ([u8; 16], [u8; 16]) {

@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 
 use super::Boxed;
 use crate::{
-    peers::{AddressPolicy, Crowded, HandshakeId, Handshakes},
+    peers::{AddressPolicy, Crowded, HandshakeId, Handshakes, RefusedAddress},
     platform::{self, Delay, lock::lock},
 };
 
@@ -47,8 +47,12 @@ type Output = <Boxed as Transport>::Output;
 type Connecting = BoxFuture<'static, io::Result<Output>>;
 
 /// Why a node of a closed network does not dial by QUIC, WebTransport or WebRTC.
-const UNBOUND: &str = "security.noise_config.prologue closes this node's network, which TCP and WebSocket keep and nothing over UDP; \
-    dial a /tcp/… address of it";
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "security.noise_config.prologue closes this node's network, which TCP and WebSocket keep and nothing over UDP; \
+     dial a /tcp/… address of it"
+)]
+struct Unbound;
 
 /// How many newcomers are turned away before others get their turn.
 const MAX_TURNED_AWAY: usize = 64;
@@ -128,7 +132,7 @@ impl Transport for Door {
         let allowed = lock(&self.policy).admit_dial(&address, platform::now());
         allowed.map_err(|refused| TransportError::Other(io::Error::other(refused)))?;
         if self.is_closed && address.iter().any(|part| matches!(part, Protocol::Udp(_))) {
-            return Err(TransportError::Other(io::Error::other(UNBOUND)));
+            return Err(TransportError::Other(io::Error::other(Unbound)));
         }
         let dialled = timely(self.inner.dial(address.clone(), options)?, self.patience);
         let policy = Arc::clone(&self.policy);
@@ -204,6 +208,22 @@ impl Drop for Place {
     }
 }
 
+/// Whether this node itself dials no such address, or not now, so that the failure says nothing of who is there.
+pub fn is_refused_here(error: &TransportError<io::Error>) -> bool {
+    let TransportError::Other(error) = error else {
+        return true;
+    };
+    // Each box of libp2p's packs the error into one more.
+    let mut packed = error.get_ref();
+    while let Some(error) = packed {
+        if error.is::<RefusedAddress>() || error.is::<Unbound>() {
+            return true;
+        }
+        packed = error.downcast_ref().and_then(io::Error::get_ref);
+    }
+    false
+}
+
 /// What is made of a connection in time.
 fn timely(
     connecting: impl Future<Output = io::Result<Output>> + Send + 'static,
@@ -236,7 +256,10 @@ mod tests {
         task::Waker,
     };
 
-    use libp2p::core::transport::dummy::DummyTransport;
+    use libp2p::core::{
+        Endpoint,
+        transport::{PortUse, dummy::DummyTransport},
+    };
 
     use super::*;
     use crate::platform::test;
@@ -255,6 +278,35 @@ mod tests {
             assert!(error.to_string().contains(&other.to_string()));
         }
         is_meant(&address("/ip4/192.0.2.1/tcp/1".to_owned()), other).expect("anybody");
+    }
+
+    #[test]
+    fn what_this_node_does_not_dial_says_nothing_of_the_peer() {
+        let mut policy = AddressPolicy::new(PeerId::random(), true);
+        let near = "/ip4/10.0.0.1/tcp/1"
+            .parse::<Multiaddr>()
+            .expect("an address");
+        let udp = "/ip4/1.2.3.4/udp/1/quic-v1".parse().expect("an address");
+        policy.vouch(&udp);
+        let door = Door::new(
+            Transport::boxed(DummyTransport::new()),
+            Arc::new(Mutex::new(policy)),
+            Handshakes::new(2, 2),
+            Duration::from_secs(1),
+            true,
+        );
+        let mut door = Transport::boxed(door);
+        for address in [near, udp] {
+            let options = DialOpts {
+                role: Endpoint::Dialer,
+                port_use: PortUse::Reuse,
+            };
+            let refused = door.dial(address.clone(), options).err();
+            let refused = refused.map(|error| error.map(io::Error::other));
+            assert!(is_refused_here(&refused.expect("refused")), "{address}");
+        }
+        let silent = TransportError::Other(io::ErrorKind::TimedOut.into());
+        assert!(!is_refused_here(&silent));
     }
 
     #[test]

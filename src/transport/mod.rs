@@ -31,7 +31,7 @@ pub mod webtransport;
 
 #[cfg(target_arch = "wasm32")]
 pub use browser::{LocalDiscovery, TAKES_NAMES, build, dials, found, listens_on, local_discovery};
-pub use door::SharedPolicy;
+pub use door::{SharedPolicy, is_refused_here};
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 pub use native::{LocalDiscovery, TAKES_NAMES, build, dials, found, listens_on, local_discovery};
 #[cfg(selkie_sim)]

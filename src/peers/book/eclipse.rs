@@ -2,8 +2,8 @@
 //!
 //! After Heilman et al. (2015). The honest network has 200 peers in 100 networks, of which four fifths are up at a time and a tenth is full;
 //! a connection to one lasts six hours. The attacker has 2,000 identities in four networks, all up and never full, whose connections never end; it says half of
-//! the time its own peers and else ones that are nowhere, under networks of others. Without the defences a book of the same size is filled at random and
-//! drawn from at random.
+//! the time its own peers and else ones that are nowhere, under networks of others. Of its own ones it lies: before the address at which each is it says another, in
+//! one of a thousand networks in which it has nothing. Without the defences a book of the same size is filled at random and drawn from at random.
 //!
 //! Only natively: it takes seconds there, and minutes in a browser.
 
@@ -28,9 +28,10 @@ const DAY: u64 = 24 * 60;
 
 /// A book, or what a node without one has.
 trait Known {
-    fn told(&mut self, source: NetworkGroup, of: PeerId, at: &Multiaddr, now: Instant);
-    fn choose(&mut self, now: Instant) -> Option<PeerId>;
-    fn feeler(&mut self, now: Instant) -> Option<PeerId>;
+    fn told(&mut self, source: NetworkGroup, of: PeerId, at: &[Multiaddr], now: Instant);
+    /// Whom to dial, and where.
+    fn choose(&mut self, now: Instant) -> Option<(PeerId, Vec<Multiaddr>)>;
+    fn feeler(&mut self, now: Instant) -> Option<(PeerId, Vec<Multiaddr>)>;
     fn reached(&mut self, of: PeerId, at: &Multiaddr, now: Instant);
     fn failed(&mut self, of: PeerId, now: Instant);
     fn gone(&mut self, of: PeerId, now: Instant);
@@ -40,16 +41,18 @@ trait Known {
 }
 
 impl Known for AddressBook {
-    fn told(&mut self, source: NetworkGroup, of: PeerId, at: &Multiaddr, now: Instant) {
-        self.told(source, of, std::slice::from_ref(at), now);
+    fn told(&mut self, source: NetworkGroup, of: PeerId, at: &[Multiaddr], now: Instant) {
+        self.told(source, of, at, now);
     }
 
-    fn choose(&mut self, now: Instant) -> Option<PeerId> {
-        self.choose(now).map(|candidate| candidate.peer)
+    fn choose(&mut self, now: Instant) -> Option<(PeerId, Vec<Multiaddr>)> {
+        let chosen = self.choose(now);
+        chosen.map(|candidate| (candidate.peer, candidate.addresses))
     }
 
-    fn feeler(&mut self, now: Instant) -> Option<PeerId> {
-        self.feeler(now).map(|candidate| candidate.peer)
+    fn feeler(&mut self, now: Instant) -> Option<(PeerId, Vec<Multiaddr>)> {
+        let chosen = self.feeler(now);
+        chosen.map(|candidate| (candidate.peer, candidate.addresses))
     }
 
     fn reached(&mut self, of: PeerId, at: &Multiaddr, now: Instant) {
@@ -80,26 +83,26 @@ impl Known for AddressBook {
 
 /// No tables, no networks, no memory of who was there.
 struct Flat {
-    known: Vec<PeerId>,
+    known: Vec<(PeerId, Vec<Multiaddr>)>,
     linked: BTreeSet<PeerId>,
     random: Random,
 }
 
 impl Known for Flat {
-    fn told(&mut self, _: NetworkGroup, of: PeerId, _: &Multiaddr, _: Instant) {
-        let place = self.random.below(5000).unwrap_or(0);
+    fn told(&mut self, _: NetworkGroup, of: PeerId, at: &[Multiaddr], _: Instant) {
+        let (place, known) = (self.random.below(5000).unwrap_or(0), (of, at.to_vec()));
         match self.known.get_mut(place) {
-            Some(known) => *known = of,
-            None => self.known.push(of),
+            Some(other) => *other = known,
+            None => self.known.push(known),
         }
     }
 
-    fn choose(&mut self, _: Instant) -> Option<PeerId> {
-        let drawn = self.random.one_of(&self.known).copied();
-        drawn.filter(|peer| self.linked.insert(*peer))
+    fn choose(&mut self, _: Instant) -> Option<(PeerId, Vec<Multiaddr>)> {
+        let drawn = self.random.one_of(&self.known).cloned();
+        drawn.filter(|(peer, _)| self.linked.insert(*peer))
     }
 
-    fn feeler(&mut self, _: Instant) -> Option<PeerId> {
+    fn feeler(&mut self, _: Instant) -> Option<(PeerId, Vec<Multiaddr>)> {
         None
     }
 
@@ -173,9 +176,37 @@ impl World {
         }
     }
 
+    /// Where it is said to be, by whoever knows it: of the attacker's peers always a lie too.
+    fn said(&mut self, number: u64) -> (PeerId, Vec<Multiaddr>) {
+        let (of, address) = self.known(number);
+        let mut said = vec![address];
+        if (HONEST..HONEST + ATTACKERS).contains(&number) {
+            let lie = format!("/ip4/{}.{}.1.1/tcp/1", 130 + number % 4, number % 250);
+            said.insert(0, lie.parse().expect("an address"));
+        }
+        (of, said)
+    }
+
     fn lets_in(&mut self, number: u64, minute: u64) -> bool {
         let is_full = number < HONEST && self.draw(10) == 0;
         Self::is_up(number, minute) && !is_full
+    }
+
+    /// Dials a peer: its number, if it lets us in.
+    fn dial(
+        &mut self,
+        book: &mut dyn Known,
+        (of, at): (PeerId, Vec<Multiaddr>),
+        minute: u64,
+        now: Instant,
+    ) -> Option<u64> {
+        let (number, address) = self.addresses[&of].clone();
+        if at.contains(&address) && self.lets_in(number, minute) {
+            book.reached(of, &address, now);
+            return Some(number);
+        }
+        book.failed(of, now);
+        None
     }
 }
 
@@ -186,9 +217,9 @@ fn attack(book: &mut dyn Known, seed: u8) -> [usize; 2] {
     let mut linked: Vec<u64> = Vec::new();
     let mut shares = Vec::new();
     for number in 0..4 {
-        let (of, address) = world.known(number * 7 + 1);
+        let (of, said) = world.said(number * 7 + 1);
         let source = world.network(number);
-        book.told(source, of, &address, began);
+        book.told(source, of, &said, began);
     }
     for minute in 0..=DAY + 60 {
         let now = at(minute);
@@ -210,43 +241,27 @@ fn attack(book: &mut dyn Known, seed: u8) -> [usize; 2] {
         linked = stay;
         for _ in 0..SLOTS {
             if linked.len() < SLOTS
-                && let Some(of) = book.choose(now)
+                && let Some(chosen) = book.choose(now)
             {
-                let (number, address) = world.addresses[&of].clone();
-                if world.lets_in(number, minute) {
-                    book.reached(of, &address, now);
-                    linked.push(number);
-                } else {
-                    book.failed(of, now);
-                }
+                linked.extend(world.dial(book, chosen, minute, now));
             }
         }
         // Half an hour later another has its turn.
         if minute.is_multiple_of(30)
             && linked.len() == SLOTS
             && let Some(leaves) = book.gives_way()
-            && let Some(of) = book.choose(now)
+            && let Some(chosen) = book.choose(now)
+            && let Some(number) = world.dial(book, chosen, minute, now)
         {
-            let (number, address) = world.addresses[&of].clone();
-            if world.lets_in(number, minute) {
-                book.reached(of, &address, now);
-                linked.push(number);
-                linked.retain(|number| peer(*number) != leaves);
-                book.gone(leaves, now);
-            } else {
-                book.failed(of, now);
-            }
+            linked.push(number);
+            linked.retain(|number| peer(*number) != leaves);
+            book.gone(leaves, now);
         }
         if minute.is_multiple_of(2)
-            && let Some(of) = book.feeler(now)
+            && let Some(felt) = book.feeler(now)
+            && let Some(number) = world.dial(book, felt, minute, now)
         {
-            let (number, address) = world.addresses[&of].clone();
-            if world.lets_in(number, minute) {
-                book.reached(of, &address, now);
-                book.gone(of, now);
-            } else {
-                book.failed(of, now);
-            }
+            book.gone(peer(number), now);
         }
         // The flood, from wherever the attacker is.
         if minute.is_multiple_of(30) {
@@ -257,8 +272,8 @@ fn attack(book: &mut dyn Known, seed: u8) -> [usize; 2] {
                     0 => HONEST + world.draw(ATTACKERS),
                     _ => HONEST + ATTACKERS + world.draw(100_000),
                 };
-                let (of, address) = world.known(number);
-                book.told(source, of, &address, now);
+                let (of, said) = world.said(number);
+                book.told(source, of, &said, now);
             }
         }
         // What honest peers tell, who were told of the attacker's too.
@@ -270,8 +285,8 @@ fn attack(book: &mut dyn Known, seed: u8) -> [usize; 2] {
                         (true, 1..) => world.draw(HONEST),
                         _ => HONEST + world.draw(ATTACKERS),
                     };
-                    let (of, address) = world.known(number);
-                    book.told(source, of, &address, now);
+                    let (of, said) = world.said(number);
+                    book.told(source, of, &said, now);
                 }
             }
         }

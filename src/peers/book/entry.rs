@@ -36,8 +36,8 @@ pub(super) struct Entry {
     pub(super) failures: u32,
     /// When it may be dialled again.
     pub(super) due: u64,
-    /// Whether it may be dialled here at all.
-    pub(super) dialable: bool,
+    /// The networks of the addresses at which it may be dialled here; of none where it can't be.
+    pub(super) networks: Vec<NetworkGroup>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -37,7 +37,8 @@ impl NetworkGroup {
         Self::with(remote, 1)
     }
 
-    /// The group of a peer that is said to be at these addresses.
+    /// The group by which a peer that is said to be at these addresses is placed in the book. No more than a word: where it is
+    /// reached may be elsewhere.
     pub fn of_peer<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> Self {
         let hashed = |part| matches!(part, Protocol::Certhash(_));
         let mut stable = addresses

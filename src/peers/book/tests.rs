@@ -188,6 +188,99 @@ fn no_two_of_one_network_are_chosen_while_there_are_others() {
     assert_eq!(NetworkGroup::of(&more.addresses[0]), network(1));
 }
 
+/// Dials whom the book chooses, as long as it does: who is where it was dialled is connected. How many are.
+fn dial_all(book: &mut AddressBook, is_there: impl Fn(&Multiaddr) -> bool, now: Instant) -> usize {
+    let mut places = 0;
+    while let Some(Candidate {
+        peer, addresses, ..
+    }) = book.choose(now)
+    {
+        match addresses.iter().find(|address| is_there(address)) {
+            Some(address) => {
+                book.connected(peer, address, true, now);
+                places += 1;
+            }
+            None => book.failed(peer, true, now),
+        }
+    }
+    places
+}
+
+#[test]
+fn one_host_takes_one_place_whatever_networks_its_peers_are_said_to_be_in() {
+    let (mut book, now) = book();
+    for number in 1..=8 {
+        let host = at(66, number);
+        let lie = at(number as u8, 9);
+        book.told(
+            network(number as u8),
+            peer(number.into()),
+            &[lie, host],
+            now,
+        );
+    }
+    let host = |address: &Multiaddr| NetworkGroup::of(address) == network(66);
+    assert_eq!(dial_all(&mut book, host, now), 1);
+    // None of the others was dialled where it is, so it is not its fault.
+    assert!(book.peers().all(|known| known.failures == 0));
+}
+
+#[test]
+fn peers_that_change_their_certificates_take_one_place_a_network() {
+    let (mut book, now) = book();
+    let hash = "uEiDDq4_xNyDorZBH3TlGazyJdOWSwvo4PUo5YHFMrvDE8g";
+    let tab = |network: u64, host: u64| {
+        let place = format!("/ip4/50.{network}.0.{host}/udp/1/webrtc-direct");
+        address(&format!("{place}/certhash/{hash}"))
+    };
+    for number in 1..=8 {
+        let source = |number: u64| network(number as u8);
+        book.told(source(number), peer(number), &[tab(66, number)], now);
+        book.told(source(number + 8), peer(number + 8), &[tab(number, 1)], now);
+    }
+    let mut networks = BTreeSet::new();
+    for _ in 0..9 {
+        let candidate = book.choose(now).expect("there is another network");
+        book.connected(candidate.peer, &candidate.addresses[0], true, now);
+        networks.insert(NetworkGroup::of(&candidate.addresses[0]));
+    }
+    assert_eq!(networks.len(), 9);
+}
+
+#[test]
+fn nobody_is_kept_away_by_what_strangers_say_of_its_network() {
+    let (mut book, now) = book();
+    book.connected(peer(9), &at(66, 1), true, now);
+    for number in 1..=8 {
+        let lie = at(66, number);
+        let source = network(number as u8);
+        book.told(
+            source,
+            peer(number.into()),
+            &[lie, at(number as u8, 1)],
+            now,
+        );
+    }
+    let honest = |address: &Multiaddr| NetworkGroup::of(address) != network(66);
+    assert_eq!(dial_all(&mut book, honest, now), 8);
+}
+
+#[test]
+fn who_knocks_here_in_vain_is_no_worse_known_for_that() {
+    let (mut book, now) = book();
+    book.told(network(9), peer(1), &[at(1, 1)], now);
+    for _ in 0..3 {
+        book.connected(peer(1), &at(1, 1), false, now);
+        book.refused(&peer(1), now);
+        book.gone(peer(1), now);
+    }
+    let failures = |book: &AddressBook| book.peers().map(|known| known.failures).sum::<u32>();
+    assert_eq!(failures(&book), 0);
+    book.connected(peer(1), &at(1, 1), true, now);
+    book.refused(&peer(1), now);
+    assert_eq!(failures(&book), 1, "this one was dialled");
+}
+
 #[test]
 fn who_came_by_itself_holds_no_network_and_is_not_dialled() {
     let (mut book, now) = book();
@@ -383,7 +476,7 @@ proptest! {
             let (new, tried) = book.counts();
             prop_assert_eq!(new + tried, book.entries.len());
             let held: usize = book.held.values().sum();
-            let linked = book.links.values().filter(|link| link.network().is_some());
+            let linked = book.links.values().flat_map(Link::networks);
             prop_assert_eq!(held, linked.count());
         }
     }
