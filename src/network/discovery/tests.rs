@@ -1,0 +1,231 @@
+use std::{io, sync::Mutex};
+
+use libp2p::{
+    TransportError,
+    core::{
+        Endpoint,
+        transport::{PortUse, dummy::DummyTransport},
+    },
+    identity::Keypair,
+    relay, swarm,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    book::{ACROSS, FEEL},
+    *,
+};
+use crate::{
+    chain::{Opaque, rules::Synchronous},
+    error::NetworkError,
+    network::behaviour::MAX_DIALS,
+    peers::{AddressBook, AddressPolicy, RefusedAddress},
+    platform::test,
+    transport::{self, Boxed},
+};
+
+/// A node that dials and never hears what becomes of it.
+fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
+    let (config, keypair) = (Config::default(), Keypair::generate_ed25519());
+    let own = keypair.public().to_peer_id();
+    let book = AddressBook::new(own, |_| true, [7; 32], platform::now());
+    let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
+    let shared = Arc::new(Shared::new(rules, &config, book));
+    let policy = Arc::new(Mutex::new(AddressPolicy::new(own, true)));
+    let (_, circuits) = relay::client::new(own);
+    let local = transport::local_discovery(&config, own).expect("off");
+    let known = (policy, Arc::clone(&shared.table));
+    let behaviour =
+        Behaviour::new(&config, &keypair, circuits, local, known, false).expect("right");
+    let nowhere: Boxed = libp2p::Transport::boxed(DummyTransport::new());
+    let discovery = Discovery::new(own, &config, shared, &[7; 16]);
+    let config = swarm::Config::with_executor(|_| {});
+    (
+        Swarm::new(nowhere, Guarded::new(behaviour), own, config),
+        discovery,
+    )
+}
+
+#[test]
+fn a_seed_whose_dial_fails_at_once_is_dialled_again() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    let address = |port: u32| -> Multiaddr {
+        let text = format!("/ip4/192.0.2.1/tcp/{port}");
+        text.parse().expect("an address")
+    };
+    for port in 1..=MAX_DIALS {
+        let (reply, _) = oneshot::channel();
+        discovery.dial(&mut swarm, address(port), reply, now);
+    }
+    assert_eq!(discovery.wishes.dials.len(), MAX_DIALS as usize);
+    let seed = PeerInfo {
+        addresses: vec![address(1000)],
+        ..PeerInfo::new(PeerId::random())
+    };
+    let (reply, mut answer) = oneshot::channel();
+    discovery.dial_seed(&mut swarm, &seed, reply, now);
+    let answered = answer.try_recv().expect("it is said at once");
+    assert!(matches!(answered, Err(NetworkError::Dial { .. })));
+    let due = discovery.dialing.due(1, Teller::User, now);
+    assert_eq!(
+        due.len(),
+        1,
+        "it is not taken for one that is being dialled"
+    );
+}
+
+fn seed() -> PeerInfo {
+    PeerInfo {
+        addresses: vec!["/ip4/1.2.3.4/tcp/1000".parse().expect("an address")],
+        ..PeerInfo::new(PeerId::random())
+    }
+}
+
+#[test]
+fn a_seed_that_was_full_is_asked_for_others_when_it_is_dialled_again() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    let seed = seed();
+    discovery.added(seed.peer_id, seed.addresses[0].clone(), now);
+    discovery.dialing.connected(&seed.peer_id);
+    discovery.refused(&seed.peer_id, "it is full", now);
+    discovery.gone(&mut swarm, &seed.peer_id, "it is full", now);
+    // No lookup is due by itself.
+    discovery.look_at = now + Duration::from_secs(3600);
+    for (seconds, looks) in [(59, 0), (60, 1)] {
+        discovery.on_time(&mut swarm, now + Duration::from_secs(seconds));
+        assert_eq!(swarm.behaviour_mut().routing.lookups(), looks, "{seconds}");
+    }
+}
+
+#[test]
+fn whom_the_user_has_dialled_is_dialled_again_when_it_is_lost() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    let (peer, address) = (PeerId::random(), seed().addresses[0].clone());
+    let (reply, _) = oneshot::channel();
+    discovery.dial(&mut swarm, address.clone(), reply, now);
+    let connection = *discovery.wishes.dials.keys().next().expect("it is dialled");
+    let endpoint = ConnectedPoint::Dialer {
+        address: address.clone(),
+        role_override: Endpoint::Dialer,
+        port_use: PortUse::Reuse,
+    };
+    discovery.connected(peer, connection, &endpoint, now);
+    discovery.gone(&mut swarm, &peer, "it is gone", now);
+    let due = discovery.dialing.due(1, Teller::User, now + LOOK.0);
+    let due: Vec<_> = due
+        .into_iter()
+        .map(|due| (due.peer, due.addresses))
+        .collect();
+    assert_eq!(due, [(peer, vec![address])]);
+}
+
+/// Tells of a peer at this port, and says who it is.
+fn told(discovery: &Discovery, port: u16, now: Instant) -> PeerId {
+    let address = format!("/ip4/1.{port}.3.4/tcp/1000");
+    let address = address.parse().expect("an address");
+    let mut book = discovery.shared.book();
+    loop {
+        let peer = PeerId::random();
+        // Another may have its place.
+        if book.told(
+            NetworkGroup::Fleeting,
+            peer,
+            std::slice::from_ref(&address),
+            now,
+        ) {
+            return peer;
+        }
+    }
+}
+
+#[test]
+fn a_node_that_has_all_its_peers_dials_some_of_the_book_now_and_then() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    // None but this one: nobody lacks.
+    discovery.wanted = 1;
+    told(&discovery, 1, now);
+    discovery.on_time(&mut swarm, now);
+    assert_eq!(discovery.from_book.chosen.len(), 1);
+    for port in 2..20 {
+        told(&discovery, port, now);
+    }
+    discovery.on_time(&mut swarm, now + FEEL / 2);
+    assert_eq!(discovery.from_book.chosen.len(), 1);
+    let second = Duration::from_secs(1);
+    discovery.on_time(&mut swarm, now + FEEL + second);
+    assert_eq!(
+        (
+            discovery.from_book.chosen.len(),
+            discovery.from_book.felt.len()
+        ),
+        (2, 1)
+    );
+    discovery.on_time(&mut swarm, now + ACROSS + second);
+    assert_eq!(
+        (
+            discovery.from_book.chosen.len(),
+            discovery.from_book.felt.len()
+        ),
+        (4, 2)
+    );
+}
+
+#[test]
+fn a_dial_that_says_nothing_of_where_a_peer_is_does_not_count_against_it() {
+    let ((_, mut discovery), now) = (deaf(), platform::now());
+    let peer = told(&discovery, 1, now);
+    let known = discovery.shared.book().candidate(&peer);
+    let known = known.expect("it was told of").addresses[0].clone();
+    let elsewhere = seed().addresses[0].clone();
+    // This node is online.
+    let other = PeerInfo {
+        direction: Some(Direction::Outbound),
+        ..PeerInfo::new(PeerId::random())
+    };
+    let [first, second] = [1, 2].map(ConnectionId::new_unchecked);
+    discovery.shared.peers().connected(first, other, now);
+    let silent = io::Error::from(io::ErrorKind::TimedOut);
+    let ours = io::Error::other(RefusedAddress::Recently);
+    let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+    let rows = [
+        (&elsewhere, silent, 0),
+        (&known, ours, 0),
+        (&known, refused, 1),
+    ];
+    for (address, error, counted) in rows {
+        let attempt = (address.clone(), TransportError::Other(error));
+        let error = DialError::Transport(vec![attempt]);
+        discovery.failed(second, Some(peer), &error, now);
+        let book = discovery.shared.book();
+        let failures: u32 = book.peers().map(|known| known.failures).sum();
+        assert_eq!(failures, counted, "{error}");
+    }
+}
+
+#[test]
+fn whom_the_user_let_go_is_not_dialled_from_the_book() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    let peer = told(&discovery, 1, now);
+    discovery.dialing.dismissed(&peer);
+    discovery.on_time(&mut swarm, now);
+    assert!(discovery.from_book.chosen.is_empty());
+    assert_eq!(discovery.shared.book().counts(), (0, 0));
+}
+
+#[test]
+fn the_book_is_asked_as_soon_as_fewer_were_dialled_than_are_wanted() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    discovery.wanted = 3;
+    for port in 1..10 {
+        told(&discovery, port, now);
+    }
+    discovery.on_time(&mut swarm, now);
+    assert_eq!(discovery.from_book.chosen.len(), 3, "as many as are wanted");
+    let first = *discovery.from_book.chosen.first().expect("three");
+    let error = DialError::Aborted;
+    let connection = ConnectionId::new_unchecked(1);
+    discovery.failed(connection, Some(first), &error, now);
+    assert_eq!(discovery.from_book.chosen.len(), 2);
+    discovery.on_time(&mut swarm, now);
+    assert!(discovery.from_book.chosen.len() == 3 && !discovery.from_book.chosen.contains(&first));
+}
