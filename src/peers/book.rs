@@ -23,7 +23,10 @@
 //! Bounds: 5,000 peers (4,000 new, 1,000 tried) of 8 addresses, an entry for each connection and dial, [`CONTESTS`] contests. Each
 //! step costs O(log n), and as many looks as there are networks in use.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, PeerId};
 
@@ -115,6 +118,8 @@ pub struct KnownPeer {
     pub addresses: Vec<Multiaddr>,
     /// Whether it was dialled with success.
     pub reached: bool,
+    /// How long ago somebody told of it, to a day, or it was reached.
+    pub heard: Duration,
     /// Dials in vain since.
     pub failures: u32,
     /// The network by which it is counted.
@@ -170,6 +175,7 @@ impl AddressBook {
                 .map(|known| known.address.clone())
                 .collect(),
             reached: entry.place.is_tried,
+            heard: Duration::from_secs(self.time.saturating_sub(entry.heard)),
             failures: entry.failures,
             network: entry.group,
         })

@@ -1,6 +1,7 @@
 //! The `selkie` command as a user sees it: output, exit codes, files, signals.
 #![cfg(unix)]
 
+mod asking;
 mod command;
 mod endings;
 mod ledger;
@@ -26,6 +27,12 @@ fn help_tells_of_all_commands_and_exit_codes() {
         "devnet",
         "key",
         "config",
+        "status",
+        "peers",
+        "book",
+        "bans",
+        "ban",
+        "unban",
         "Exit codes",
         "130",
     ] {

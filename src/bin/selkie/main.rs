@@ -1,14 +1,16 @@
 //! The `selkie` command: a node, a replay of real blocks, a small network to look at, keys and
 //! configurations.
 //!
-//! One file per subcommand: [`run`], [`replay`], [`devnet`], [`key`], [`config`]. What they share:
-//! [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files,
+//! One file per subcommand: [`run`], [`replay`], [`devnet`], [`key`], [`config`], and [`ask`] for those that ask a running node. What they share:
+//! [`control`] is how one is asked, [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files,
 //! [`web_server`] serves the dashboard, [`output`] prints, [`log`] logs, [`interrupt`] ends in order.
 //!
 //! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
 //! the command in order, and that is no failure.
 
+mod ask;
 mod config;
+mod control;
 mod devnet;
 mod feed;
 mod interrupt;
@@ -19,6 +21,7 @@ mod output;
 mod replay;
 mod run;
 mod settings;
+mod table;
 mod web_server;
 
 use std::{io::ErrorKind, process::ExitCode, time::Duration};
@@ -59,6 +62,8 @@ enum Command {
     Key(key::Args),
     /// Check a configuration file, or show the default one
     Config(config::Args),
+    #[command(flatten)]
+    Ask(ask::Ask),
 }
 
 fn main() -> ExitCode {
@@ -85,6 +90,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Devnet(args) => devnet::run(args, interrupt::watch()?).await,
             Command::Key(args) => key::run(args),
             Command::Config(args) => config::run(args),
+            Command::Ask(ask) => ask::run(ask, interrupt::watch()?).await,
         }
     });
     runtime.shutdown_timeout(PATIENCE);

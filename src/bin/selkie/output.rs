@@ -319,7 +319,8 @@ fn stamped(mut object: Value, now: SystemTime) -> Value {
     object
 }
 
-fn milliseconds(time: SystemTime) -> u64 {
+/// Since 1970.
+pub(crate) fn milliseconds(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

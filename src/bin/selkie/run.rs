@@ -15,6 +15,7 @@ use selkie::{
 use serde_json::json;
 
 use crate::{
+    control::{self, Asked},
     interrupt::Interrupt,
     ledger::LedgerArgs,
     output::{Output, Tone, remark},
@@ -31,6 +32,13 @@ pub(crate) struct Args {
     /// The address book and the bans, kept over a restart; without this flag beside the key, if that is no mounted secret
     #[arg(long, value_name = "FILE")]
     address_book: Option<PathBuf>,
+    /// The socket over which `selkie peers` and others like it ask this node; without this flag beside the key, `KEY.sock`, if that is no mounted
+    /// secret. It is for the key's owner alone
+    #[arg(long, value_name = "FILE")]
+    control: Option<PathBuf>,
+    /// Open no control socket
+    #[arg(long, conflicts_with = "control")]
+    no_control: bool,
     /// Serve the dashboard here, such as 127.0.0.1:8420
     #[arg(long, value_name = "IP:PORT", help_heading = "Dashboard")]
     web: Option<SocketAddr>,
@@ -61,6 +69,16 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         Some(address) => Some(web_server::bind(address, public).await?),
         None => None,
     };
+    let control = args.control.or(settings.control);
+    let control = match control.filter(|_| !args.no_control) {
+        Some(control) => Some(open_control(&control)?),
+        None if args.no_control || settings.shared_key || !control::HERE => None,
+        None => {
+            let opened = open_control(&control::beside(&path));
+            // It runs all the same.
+            opened.map_err(remark).ok()
+        }
+    };
     let beside = (!settings.shared_key).then(|| beside(&path));
     let book = args.address_book.or(settings.address_book).or(beside);
     if book.as_ref().is_some_and(|book| is_same(book, &path)) {
@@ -83,18 +101,14 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         ));
     }
     let events = node.subscribe_events();
-    let (peer_id, network) = (node.local_peer_id, &node.config.chain.network_id);
+    let (peer_id, network) = (node.local_peer_id, &node.config.chain);
     output.say(
         Tone::Strong,
-        format!("{peer_id} joins {network}"),
+        format!("{peer_id} joins {}", network.network_id),
         json!({
             "type": "start",
             "peerId": peer_id.to_string(),
-            "network": {
-                "id": network,
-                "genesis": hex::encode(&node.config.chain.genesis),
-                "application": chain.name(),
-            },
+            "network": chain.network(network),
         }),
     )?;
     let Some(started) = interrupt.unless(node.start()).await else {
@@ -102,6 +116,11 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         return Ok(());
     };
     started?;
+    // Its file goes with the socket when this ends.
+    let _control = control.map(|control| {
+        let asked = Asked::new(node.clone(), chain);
+        Serving(tokio::spawn(control.serve(asked)))
+    });
     if let Some(listener) = web {
         let site = Site::new(args.folders, chain, vec![node.clone()], public);
         let url = web_server::serve(listener, site)?;
@@ -122,6 +141,25 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         let _ = interrupt.unless_late(kept.written()).await;
     }
     outcome
+}
+
+/// Opens the control socket.
+fn open_control(path: &Path) -> anyhow::Result<control::Listener> {
+    control::Listener::open(path).map_err(|error| {
+        anyhow::anyhow!(
+            "can't open the control socket {}: {error}; name another by --control, or none by --no-control",
+            path.display()
+        )
+    })
+}
+
+/// A task that ends with this.
+struct Serving(tokio::task::JoinHandle<()>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Where the address book is kept if nobody says: no two keys in a folder share one.

@@ -15,6 +15,7 @@ use selkie::{
     storage::{load_or_create_identity, load_shared_identity},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::ledger;
 
@@ -95,6 +96,7 @@ pub(crate) struct NodeTable {
     pub(crate) key: Option<PathBuf>,
     pub(crate) shared_key: bool,
     address_book: Option<PathBuf>,
+    pub(crate) control: Option<PathBuf>,
     pub(crate) web: Option<SocketAddr>,
     web_public: bool,
 }
@@ -146,6 +148,16 @@ impl Chain {
         }
     }
 
+    /// The network as others should know it: what the npm package takes as its `network`.
+    pub(crate) fn network(self, chain: &ChainConfig) -> Value {
+        let mut network = json!({"id": chain.network_id, "application": self.name()});
+        // A chain without a genesis has none to name.
+        if !chain.genesis.is_empty() {
+            network["genesis"] = hex::encode(&chain.genesis).into();
+        }
+        network
+    }
+
     /// A node of this chain, not started.
     pub(crate) async fn node(
         self,
@@ -174,6 +186,8 @@ pub(crate) struct Settings {
     pub(crate) shared_key: bool,
     /// `None`: nobody chose.
     pub(crate) address_book: Option<PathBuf>,
+    /// `None`: nobody chose.
+    pub(crate) control: Option<PathBuf>,
     pub(crate) web: Option<SocketAddr>,
     /// Whether others may reach that address.
     pub(crate) web_public: bool,
@@ -208,6 +222,7 @@ impl NodeArgs {
             key: self.key.or(node.key),
             shared_key: self.shared_key || node.shared_key,
             address_book: node.address_book,
+            control: node.control,
             web: node.web,
             web_public: node.web_public,
         })

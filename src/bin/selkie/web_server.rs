@@ -103,13 +103,8 @@ impl Site {
         // Behind a proxy, a router or a container's bridge nobody reaches the others.
         let mut bootstrap: Vec<_> = outer.chain(own).collect();
         bootstrap.truncate(MAX_ADDRESSES);
-        let chain = &first.config.chain;
-        let mut network = json!({"id": chain.network_id, "application": self.chain.name()});
-        if !chain.genesis.is_empty() {
-            network["genesis"] = hex::encode(&chain.genesis).into();
-        }
         json!({
-            "network": network,
+            "network": self.chain.network(&first.config.chain),
             "bootstrap": bootstrap,
             "peer_id": first.local_peer_id.to_string(),
             "config": agreed(&first.config),

@@ -6,6 +6,8 @@
 //! hash, as what runs for an hour in somebody's browser or behind a router. Names, which only a tab takes, count by their last two labels, which is
 //! what is paid for. Near addresses each count for themselves: behind a private one may stand a whole test network.
 
+use std::fmt;
+
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use sha2::{Digest as _, Sha256};
 
@@ -109,6 +111,18 @@ impl NetworkGroup {
     }
 }
 
+impl fmt::Display for NetworkGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip4([a, b]) => write!(f, "{a}.{b}.0.0/16"),
+            Self::Ip6([a, b]) => write!(f, "{a:x}:{b:x}::/32"),
+            Self::Named(hash) => write!(f, "name {}", hex::encode(hash)),
+            Self::Near(hash) => write!(f, "near {}", hex::encode(hash)),
+            Self::Fleeting => f.write_str("fleeting"),
+        }
+    }
+}
+
 /// The first bytes of a hash that is the same everywhere.
 fn short(bytes: &[u8]) -> [u8; 4] {
     let digest = Sha256::digest(bytes);
@@ -184,6 +198,13 @@ mod tests {
         );
         let teller = |text: &str| NetworkGroup::of_teller(&text.parse().expect("an address"));
         assert_eq!(teller("/ip4/10.0.0.1/tcp/1"), teller("/ip4/10.0.0.1/tcp/2"));
+    }
+
+    #[test]
+    fn a_group_shows_as_networks_are_written() {
+        assert_eq!(group("/ip4/1.2.3.4/tcp/1").to_string(), "1.2.0.0/16");
+        let six = group("/ip6/2606:4700::1/tcp/1");
+        assert_eq!(six.to_string(), "2606:4700::/32");
     }
 
     #[test]

@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use proptest::{collection::vec, prelude::*};
 
 use super::*;

@@ -1,0 +1,344 @@
+//! `selkie status`, `peers`, `book`, `bans`, `ban` and `unban`: asking a running node, over its control socket (`control.rs`).
+//!
+//! For people tables and sentences, with `--json` the node's answer as it is. What peers say of themselves goes to a terminal without
+//! control characters.
+
+use std::{
+    io::{self, IsTerminal},
+    path::PathBuf,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::bail;
+use clap::Subcommand;
+use futures_timer::Delay;
+use humantime_serde::re::humantime;
+use selkie::PeerId;
+use serde_json::Value;
+
+use crate::{
+    control::{Control, Question, beside},
+    interrupt::Interrupt,
+    output::{Tone, counted, once, print},
+    settings::{File, default_key},
+    table::table,
+};
+
+/// How often `--watch` asks again.
+const WATCH: Duration = Duration::from_secs(2);
+/// Clears a terminal, and begins in its corner.
+const CLEAR: &str = "\x1b[2J\x1b[H";
+
+#[derive(Subcommand)]
+pub(crate) enum Ask {
+    /// Ask a running node how it is: its peers, its chain, what it has sent
+    Status {
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Ask a running node who is connected to it
+    Peers {
+        #[command(flatten)]
+        whom: Whom,
+        /// Ask again every two seconds, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Ask a running node whom it knows: its address book
+    Book {
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Ask a running node whom it keeps out
+    Bans {
+        #[command(flatten)]
+        whom: Whom,
+    },
+    /// Have a running node let a peer go and keep it out; it remembers that over restarts
+    Ban {
+        #[command(flatten)]
+        whom: Whom,
+        /// The peer's id
+        peer: PeerId,
+        /// For how long, such as 30m, 1h or 7d [default: the node's security.blacklist_config.ban_duration]
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        time: Option<Duration>,
+    },
+    /// Have a running node let a peer in again
+    Unban {
+        #[command(flatten)]
+        whom: Whom,
+        /// The peer's id
+        peer: PeerId,
+    },
+}
+
+/// Which node.
+#[derive(clap::Args)]
+pub(crate) struct Whom {
+    /// The node's key, beside which its control socket is [default: the one of `selkie run`]
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The node's configuration, if that names its key or its control socket
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The node's control socket, if it is not beside its key
+    #[arg(long, value_name = "FILE")]
+    control: Option<PathBuf>,
+    /// Print the answer as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Whom {
+    /// Connects to the node.
+    fn reach(&self) -> anyhow::Result<Control> {
+        let file = match &self.config {
+            Some(path) => File::read(path)?.node,
+            None => File::default().node,
+        };
+        let key = match self.key.clone().or(file.key) {
+            Some(key) => key,
+            None => default_key()?,
+        };
+        let path = self.control.clone().or(file.control);
+        let path = path.unwrap_or_else(|| beside(&key));
+        let shown = path.display();
+        Control::connect(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
+                "no node is asked at {shown}: start one with selkie run, or name the key of the one that runs (--key), or where it \
+                 was told to be asked (--control)"
+            ),
+            io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+                "{shown} is for its owner alone; ask as the user who runs the node, or as root"
+            ),
+            _ => anyhow::anyhow!("can't ask at {shown}: {error}"),
+        })
+    }
+}
+
+/// Asks, and prints the answer.
+pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
+    let (whom, question, watch) = match ask {
+        Ask::Status { whom } => (whom, Question::Status, false),
+        Ask::Peers { whom, watch } => (whom, Question::Peers, watch),
+        Ask::Book { whom } => (whom, Question::Book, false),
+        Ask::Bans { whom } => (whom, Question::Bans, false),
+        Ask::Ban { whom, peer, time } => {
+            let seconds = time.map(|time| time.as_secs());
+            if seconds == Some(0) {
+                bail!("--for 0s is no time; selkie unban lets a peer in again");
+            }
+            (whom, Question::Ban { peer, seconds }, false)
+        }
+        Ask::Unban { whom, peer } => (whom, Question::Unban { peer }, false),
+    };
+    let mut control = whom.reach()?;
+    let clears = watch && !whom.json && io::stdout().is_terminal();
+    loop {
+        let answer = control.ask(&question).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
+                anyhow::anyhow!("the node has ended, or answers this user nothing")
+            }
+            _ => error.into(),
+        })?;
+        if clears {
+            print(CLEAR.to_owned())?;
+        }
+        let told = sentences(&question, &answer);
+        once(whom.json, Tone::Plain, told, answer)?;
+        if !watch || interrupt.unless(Delay::new(WATCH)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// An answer for people.
+fn sentences(question: &Question, answer: &Value) -> String {
+    let now = SystemTime::now();
+    match question {
+        Question::Status => status(answer),
+        Question::Peers => peers(answer, now),
+        Question::Book => book(answer, now),
+        Question::Bans => bans(answer, now),
+        Question::Ban { peer, .. } => {
+            format!("{peer} is banned {}", until(&answer["until"], now))
+        }
+        Question::Unban { peer } => format!("{peer} may come in again"),
+    }
+}
+
+fn status(answer: &Value) -> String {
+    let (network, peers, book) = (&answer["network"], &answer["peers"], &answer["book"]);
+    let up = Duration::from_secs(number(&answer["upSeconds"]));
+    let mut lines = vec![format!(
+        "{} on {} ({}), up for {}",
+        text(&answer["peerId"]),
+        text(&network["id"]),
+        text(&network["application"]),
+        humantime::format_duration(up)
+    )];
+    let listening = items(&answer["listening"]);
+    lines.extend(listening.map(|address| format!("listens at {}", text(address))));
+    lines.push(format!(
+        "{} of at most {}, {} of them dialled",
+        counted(number(&peers["connected"]), "peer"),
+        number(&peers["most"]),
+        number(&peers["outbound"]),
+    ));
+    lines.push(format!(
+        "the address book has {} that were reached and {} that others told of; {}",
+        number(&book["tried"]),
+        number(&book["new"]),
+        counted(number(&answer["bans"]), "ban"),
+    ));
+    let messages = &answer["messages"];
+    lines.push(format!(
+        "sent {}, received {}",
+        counted(number(&messages["bytesSent"]), "byte"),
+        counted(number(&messages["bytesReceived"]), "byte"),
+    ));
+    let sync = &answer["sync"];
+    if !sync.is_null() {
+        let (height, target) = (number(&sync["height"]), sync["target"].as_u64());
+        lines.push(match (sync["trouble"].as_str(), target) {
+            (Some(trouble), _) => format!("sync waits at block {height}: {}", plain(trouble)),
+            (None, Some(target)) => format!("synced {height} of {target} blocks"),
+            (None, None) => format!("at block {height}, as far as its peers"),
+        });
+    }
+    lines.join("\n")
+}
+
+fn peers(answer: &Value, now: SystemTime) -> String {
+    let peers = items(&answer["peers"]).map(|peer| {
+        let round_trip = peer["rttMs"].as_f64();
+        [
+            text(&peer["peerId"]),
+            text(&peer["direction"]),
+            text(&peer["transport"]),
+            round_trip.map_or_else(|| "-".to_owned(), |took| format!("{took:.1} ms")),
+            format!("{:.1}", peer["reputation"].as_f64().unwrap_or_default()),
+            ago(&peer["connectedAt"], now),
+            text(items(&peer["addresses"]).next().unwrap_or(&Value::Null)),
+            text(&peer["agent"]),
+        ]
+    });
+    let heads = [
+        "PEER",
+        "DIRECTION",
+        "BY",
+        "ROUND TRIP",
+        "SCORE",
+        "FOR",
+        "ADDRESS",
+        "AGENT",
+    ];
+    table(heads, peers, "nobody is connected")
+}
+
+fn book(answer: &Value, now: SystemTime) -> String {
+    let peers = items(&answer["peers"]).map(|peer| {
+        let tried = peer["tried"].as_bool().unwrap_or_default();
+        [
+            text(&peer["peerId"]),
+            if tried { "tried" } else { "new" }.to_owned(),
+            text(&peer["network"]),
+            ago(&peer["heardAt"], now),
+            number(&peer["failures"]).to_string(),
+            text(items(&peer["addresses"]).next().unwrap_or(&Value::Null)),
+        ]
+    });
+    let heads = [
+        "PEER", "TABLE", "NETWORK", "HEARD OF", "FAILURES", "ADDRESS",
+    ];
+    table(heads, peers, "it knows nobody")
+}
+
+fn bans(answer: &Value, now: SystemTime) -> String {
+    let bans = items(&answer["bans"]).map(|ban| [text(&ban["peerId"]), until(&ban["until"], now)]);
+    table(["PEER", "BANNED"], bans, "nobody is banned")
+}
+
+fn items(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().unwrap_or_default()
+}
+
+fn text(value: &Value) -> String {
+    plain(value.as_str().unwrap_or("-"))
+}
+
+/// What a peer said, without what a terminal would obey.
+fn plain(text: &str) -> String {
+    text.replace(|letter: char| letter.is_control(), "\u{fffd}")
+}
+
+/// A date in milliseconds since 1970.
+fn date(milliseconds: &Value) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_millis(milliseconds.as_u64()?))
+}
+
+/// How long ago that was.
+fn ago(milliseconds: &Value, now: SystemTime) -> String {
+    date(milliseconds).map_or_else(
+        || "-".to_owned(),
+        |date| whole_seconds(now.duration_since(date).unwrap_or_default()),
+    )
+}
+
+/// Until when a ban lasts.
+fn until(milliseconds: &Value, now: SystemTime) -> String {
+    date(milliseconds).map_or_else(
+        || "for ever".to_owned(),
+        |date| {
+            let left = date.duration_since(now).unwrap_or_default();
+            format!("for {}", whole_seconds(left))
+        },
+    )
+}
+
+fn whole_seconds(time: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_peer_says_of_itself_moves_no_cursor() {
+        let answer = json!({"peers": [{"peerId": "a", "agent": "x\x1b[2J\r\ny\u{9b}1m"}]});
+        let shown = peers(&answer, SystemTime::now());
+        assert!(!shown.contains('\x1b') && !shown.contains('\u{9b}') && !shown.contains('\r'));
+        assert_eq!(shown.lines().count(), 2, "{shown}");
+    }
+
+    #[test]
+    fn answers_that_lack_something_are_shown_all_the_same() {
+        let now = SystemTime::now();
+        for answer in [
+            json!({}),
+            json!(null),
+            json!({"peers": [{}], "bans": [{}], "sync": {}}),
+        ] {
+            assert!(!status(&answer).is_empty());
+            assert!(!peers(&answer, now).is_empty() && !book(&answer, now).is_empty());
+            assert!(!bans(&answer, now).is_empty());
+        }
+        assert_eq!(peers(&json!({"peers": []}), now), "nobody is connected");
+    }
+
+    #[test]
+    fn a_ban_ends_or_does_not() {
+        let now = UNIX_EPOCH + Duration::from_secs(1000);
+        assert_eq!(until(&json!(4_600_000), now), "for 1h");
+        assert_eq!(until(&Value::Null, now), "for ever");
+        assert_eq!(ago(&json!(940_000), now), "1m");
+    }
+}

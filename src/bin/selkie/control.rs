@@ -1,0 +1,263 @@
+//! How a running node is asked: a line of JSON to its control socket, a line of JSON back (docs/control.md).
+//!
+//! `selkie run` opens the socket beside its key, for the key's owner alone, as bitcoind's cookie, geth's `geth.ipc` and tailscaled's socket lie
+//! beside what they belong to: so `selkie peers` finds the node without a word more, no port is open, and who may
+//! read the key may ask. Where the key is a mounted secret it opens none unless it is told where. Objects have the names and fields that the npm
+//! package gives to JavaScript.
+//!
+//! Bounds: a question has [`LONGEST`] bytes, [`MOST`] who ask are answered at once and further ones wait, and none is waited for longer than [`PATIENCE`].
+
+#[cfg_attr(unix, path = "control/socket.rs")]
+#[cfg_attr(not(unix), path = "control/elsewhere.rs")]
+mod socket;
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime},
+};
+
+use selkie::{
+    P2PNetworkManager, PeerId, PeerInfo,
+    peers::{Direction, KnownPeer},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub(crate) use self::socket::{Control, HERE, Listener};
+use crate::{output::milliseconds, settings::Chain};
+
+/// The longest question, in bytes.
+const LONGEST: usize = 4096;
+/// Who is answered at once.
+const MOST: usize = 16;
+/// How long one who asks may be silent, and how long an answer may take either way.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a node may be asked.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "ask", rename_all = "lowercase")]
+pub(crate) enum Question {
+    /// How it is.
+    Status,
+    /// Who is connected.
+    Peers,
+    /// Whom it knows.
+    Book,
+    /// Whom it keeps out.
+    Bans,
+    /// To keep a peer out, for so long or as long as is usual.
+    Ban {
+        peer: PeerId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seconds: Option<u64>,
+    },
+    /// To let a peer in again.
+    Unban { peer: PeerId },
+}
+
+/// What comes back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Reply {
+    Answer(Value),
+    /// For a person.
+    Error(String),
+}
+
+/// Where a node is asked if nobody says.
+pub(crate) fn beside(key: &Path) -> PathBuf {
+    let mut name = OsString::from(key);
+    name.push(".sock");
+    name.into()
+}
+
+/// A node that is asked.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    node: P2PNetworkManager,
+    chain: Chain,
+    since: Instant,
+}
+
+impl Asked {
+    /// The node has just started.
+    pub(crate) fn new(node: P2PNetworkManager, chain: Chain) -> Self {
+        let since = Instant::now();
+        Self { node, chain, since }
+    }
+
+    /// The line that answers a line.
+    async fn reply(&self, line: &[u8]) -> Vec<u8> {
+        let reply = match serde_json::from_slice(line) {
+            Ok(question) => self.answer(question).await,
+            Err(error) => Reply::Error(format!(
+                "no question that this node knows: {error}; ask as in {{\"ask\":\"peers\"}}"
+            )),
+        };
+        let mut line = json!(reply).to_string().into_bytes();
+        line.push(b'\n');
+        line
+    }
+
+    async fn answer(&self, question: Question) -> Reply {
+        Reply::Answer(match question {
+            Question::Status => self.status(),
+            Question::Peers => {
+                let peers = self.node.get_connected_peers();
+                json!({"type": "peers", "peers": peers.iter().map(peer).collect::<Vec<_>>()})
+            }
+            Question::Book => {
+                let (peers, now) = (self.node.known_peers(), SystemTime::now());
+                let peers: Vec<_> = peers.iter().map(|peer| known(peer, now)).collect();
+                json!({"type": "book", "peers": peers})
+            }
+            Question::Bans => {
+                let bans = self.node.bans().into_iter().map(|ban| {
+                    json!({"peerId": ban.peer_id.to_string(), "until": ban.until.map(milliseconds)})
+                });
+                json!({"type": "bans", "bans": bans.collect::<Vec<_>>()})
+            }
+            Question::Ban { peer, seconds } => {
+                let banned = self.node.ban(peer, seconds.map(Duration::from_secs)).await;
+                if let Err(error) = banned {
+                    return Reply::Error(error.to_string());
+                }
+                let bans = self.node.bans();
+                let ban = bans.iter().find(|ban| ban.peer_id == peer);
+                let until = ban.and_then(|ban| ban.until).map(milliseconds);
+                json!({"type": "ban", "peerId": peer.to_string(), "until": until})
+            }
+            Question::Unban { peer } if self.node.unban(&peer) => {
+                json!({"type": "unban", "peerId": peer.to_string()})
+            }
+            Question::Unban { peer } => {
+                return Reply::Error(format!(
+                    "{peer} is not banned for a while; `selkie bans` lists who is, and whom security.blacklist_config.peers \
+                     names stays out"
+                ));
+            }
+        })
+    }
+
+    fn status(&self) -> Value {
+        let node = &self.node;
+        let (peers, book) = (node.get_connected_peers(), node.known_peers());
+        let outbound = |peer: &&PeerInfo| peer.direction == Some(Direction::Outbound);
+        let (outbound, reached) = (
+            peers.iter().filter(outbound).count(),
+            book.iter().filter(|peer| peer.reached).count(),
+        );
+        let listening = node
+            .listeners()
+            .into_iter()
+            .map(|address| address.to_string());
+        let sync = node.sync_status().map(|sync| {
+            json!({
+                "height": sync.tip.height,
+                "target": sync.target,
+                "rate": sync.rate,
+                "trouble": sync.trouble,
+            })
+        });
+        json!({
+            "type": "status",
+            "peerId": node.local_peer_id.to_string(),
+            "network": self.chain.network(&node.config.chain),
+            "upSeconds": self.since.elapsed().as_secs(),
+            "listening": listening.collect::<Vec<_>>(),
+            "peers": {
+                "connected": peers.len(),
+                "outbound": outbound,
+                "most": node.config.network.max_peers,
+            },
+            "book": {"tried": reached, "new": book.len() - reached},
+            "bans": node.bans().len(),
+            "connections": node.connection_metrics(),
+            "messages": node.message_metrics(),
+            "sync": sync,
+        })
+    }
+}
+
+fn peer(peer: &PeerInfo) -> Value {
+    let direction = peer.direction.map(|direction| match direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+    });
+    json!({
+        "peerId": peer.peer_id.to_string(),
+        "addresses": texts(&peer.addresses),
+        "agent": peer.agent,
+        "transport": peer.transport(),
+        "rttMs": peer.round_trip.map(|took| took.as_secs_f64() * 1e3),
+        "selkie": peer.selkie,
+        "direction": direction,
+        "connectedAt": peer.connected_at.map(milliseconds),
+        "reputation": peer.reputation,
+    })
+}
+
+fn known(peer: &KnownPeer, now: SystemTime) -> Value {
+    json!({
+        "peerId": peer.peer_id.to_string(),
+        "addresses": texts(&peer.addresses),
+        "network": peer.network.to_string(),
+        "tried": peer.reached,
+        "heardAt": now.checked_sub(peer.heard).map(milliseconds),
+        "failures": peer.failures,
+    })
+}
+
+fn texts(addresses: &[selkie::Multiaddr]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_what_the_page_about_them_says() {
+        let peer = PeerId::random();
+        let ban = |seconds| Question::Ban { peer, seconds };
+        let rows = [
+            (Question::Status, json!({"ask": "status"})),
+            (Question::Peers, json!({"ask": "peers"})),
+            (ban(None), json!({"ask": "ban", "peer": peer.to_string()})),
+            (
+                ban(Some(9)),
+                json!({"ask": "ban", "peer": peer.to_string(), "seconds": 9}),
+            ),
+        ];
+        for (question, written) in rows {
+            assert_eq!(json!(question), written);
+            let read: Question = serde_json::from_value(written).expect("a question");
+            assert_eq!(read, question);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_question_is_answered_so() {
+        let node = P2PNetworkManager::new(selkie::Config::default()).await;
+        let asked = Asked::new(node.expect("the default is right"), Chain::Opaque);
+        for wrong in [
+            &b"\n"[..],
+            b"nonsense\n",
+            b"{\"ask\":\"money\"}\n",
+            b"{\"ask\":\"ban\",\"peer\":\"nobody\"}\n",
+            b"{\"ask\":\"unban\"}\n",
+            b"\xff\n",
+        ] {
+            let line = asked.reply(wrong).await;
+            let reply: Reply = serde_json::from_slice(&line).expect("a reply");
+            let Reply::Error(error) = reply else {
+                panic!("an answer to {wrong:?}")
+            };
+            assert!(error.contains("{\"ask\":\"peers\"}"), "{error}");
+        }
+        let status = asked.reply(b"{\"ask\":\"status\"}\n").await;
+        let reply: Reply = serde_json::from_slice(&status).expect("a reply");
+        assert!(matches!(reply, Reply::Answer(answer) if answer["type"] == "status"));
+    }
+}

@@ -1,0 +1,192 @@
+//! The control socket where there are such: a Unix domain socket, mode 0600.
+//!
+//! Between its making and that mode is a moment in which others could connect, and who has the folder may change modes: so the system is asked who it is that
+//! connects, and answered is the socket's owner, and root.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt, PermissionsExt},
+        net::UnixStream as Blocking,
+    },
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures::future::{Either, select};
+use futures_timer::Delay;
+use serde_json::{Value, json};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+};
+
+use super::{Asked, LONGEST, MOST, PATIENCE, Question, Reply};
+
+/// Whether this system has control sockets.
+pub(crate) const HERE: bool = true;
+/// The longest answer, in bytes: an address book of 5,000 peers whose addresses are all as long as they may be has 11 MB.
+const LONGEST_ANSWER: u64 = 32 << 20;
+/// The pause after the system gave no connection, for want of descriptors say.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// An open control socket; its file goes with it.
+pub(crate) struct Listener {
+    listener: UnixListener,
+    file: File,
+}
+
+/// The socket's file.
+struct File(PathBuf);
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // Whoever took it away has done no harm.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Opens the socket. One that a node left behind that was killed is taken away; whatever else is there stays.
+    ///
+    /// # Errors
+    /// What the system says, and who is in the way.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                let problem = "there is a file that is no socket; give another name";
+                return Err(io::Error::new(ErrorKind::AlreadyExists, problem));
+            }
+            Ok(_) if Blocking::connect(path).is_ok() => {
+                let problem = "another node is asked there; give another name";
+                return Err(io::Error::new(ErrorKind::AddrInUse, problem));
+            }
+            Ok(_) => fs::remove_file(path)?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let listener = UnixListener::bind(path)?;
+        let file = File(path.to_owned());
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+        Ok(Self { listener, file })
+    }
+
+    /// Answers until it is dropped, or the runtime ends.
+    pub(crate) async fn serve(self, asked: Asked) {
+        let places = Arc::new(Semaphore::new(MOST));
+        let owner = fs::metadata(&self.file.0).map_or(0, |file| file.uid());
+        // It is never closed.
+        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let asked = asked.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = answer(&stream, owner, &asked).await {
+                            tracing::debug!(%error, "who asked is answered no more");
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the control socket gets no connection");
+                    Delay::new(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Answers one who asks until it has enough.
+async fn answer(stream: &UnixStream, owner: u32, asked: &Asked) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    if uid != owner && uid != 0 {
+        let problem = format!("user {uid} may not ask");
+        return Err(io::Error::new(ErrorKind::PermissionDenied, problem));
+    }
+    let mut kept = Vec::new();
+    while let Some(line) = in_time(line(stream, &mut kept)).await? {
+        let reply = asked.reply(&line).await;
+        in_time(write_all(stream, &reply)).await?;
+    }
+    Ok(())
+}
+
+/// The next line, with its end; `None` where there is none.
+async fn line(stream: &UnixStream, kept: &mut Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+    loop {
+        if let Some(end) = kept.iter().position(|byte| *byte == b'\n') {
+            let rest = kept.split_off(end + 1);
+            return Ok(Some(std::mem::replace(kept, rest)));
+        }
+        if kept.len() > LONGEST {
+            return Err(io::Error::new(
+                ErrorKind::InvalidData,
+                "an endless question",
+            ));
+        }
+        stream.readable().await?;
+        let mut piece = [0; 1024];
+        match stream.try_read(&mut piece) {
+            Ok(0) => return Ok(None),
+            Ok(count) => kept.extend(piece.iter().take(count)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn write_all(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn in_time<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match select(pin!(work), Delay::new(PATIENCE)).await {
+        Either::Left((done, _)) => done,
+        Either::Right(_) => Err(ErrorKind::TimedOut.into()),
+    }
+}
+
+/// A node that this process asks.
+pub(crate) struct Control(BufReader<Blocking>);
+
+impl Control {
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn connect(path: &Path) -> io::Result<Self> {
+        let stream = Blocking::connect(path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self(BufReader::new(stream)))
+    }
+
+    /// # Errors
+    /// What the system says, or the node.
+    pub(crate) fn ask(&mut self, question: &Question) -> io::Result<Value> {
+        let line = format!("{}\n", json!(question));
+        self.0.get_mut().write_all(line.as_bytes())?;
+        let mut reply = Vec::new();
+        let read = self
+            .0
+            .by_ref()
+            .take(LONGEST_ANSWER)
+            .read_until(b'\n', &mut reply)?;
+        if read == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        match serde_json::from_slice(&reply)? {
+            Reply::Answer(answer) => Ok(answer),
+            Reply::Error(error) => Err(io::Error::other(error)),
+        }
+    }
+}

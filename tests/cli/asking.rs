@@ -1,0 +1,193 @@
+//! Asking a running node: who is connected, whom it knows and keeps out, and what is said where none runs.
+
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, os::unix::net::UnixStream};
+
+use serde_json::Value;
+
+use crate::command::{Running, a_key, selkie, stderr, stdout};
+
+/// What a command prints with `--json`.
+fn object(arguments: &[&str]) -> Value {
+    let output = selkie(&[arguments, &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    serde_json::from_str(&stdout(&output)).expect("an object")
+}
+
+/// A node that has started, and its peer id.
+fn a_node(key: &str, more: &[&str]) -> (Running, String) {
+    let node = Running::start(&[&["run", "--json", "--key", key], more].concat());
+    let start = node.object(|line| line["type"] == "start");
+    (node, start["peerId"].as_str().expect("an id").to_owned())
+}
+
+#[test]
+fn a_running_node_tells_who_is_there_and_keeps_out_whom_it_is_told() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let [key, other] = folders.each_ref().map(|folder| a_key(folder.path()));
+    let (node, peer_id) = a_node(&key, &[]);
+    let address = node.address("/tcp/");
+    let (guest, guest_id) = a_node(&other, &["--bootstrap", &address]);
+    for both in [&node, &guest] {
+        both.object(|line| line["type"] == "peer:connect");
+    }
+
+    let mode = fs::metadata(format!("{key}.sock"))
+        .expect("a socket")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let status = object(&["status", "--key", &key]);
+    assert_eq!(
+        (&status["type"], &status["peerId"]),
+        (&"status".into(), &peer_id.clone().into())
+    );
+    assert_eq!(status["peers"]["connected"], 1);
+    let shown = stdout(&selkie(&["status", "--key", &key]));
+    assert!(
+        shown.contains(&peer_id) && shown.contains("1 peer of at most"),
+        "{shown}"
+    );
+    let peers = object(&["peers", "--key", &key]);
+    let [peer] = peers["peers"].as_array().expect("a list").as_slice() else {
+        panic!("{peers}")
+    };
+    assert_eq!(
+        (&peer["peerId"], &peer["direction"]),
+        (&guest_id.clone().into(), &"inbound".into())
+    );
+    let shown = stdout(&selkie(&["peers", "--key", &key]));
+    assert!(
+        shown.starts_with("PEER ") && shown.contains(&guest_id),
+        "{shown}"
+    );
+    let book = object(&["book", "--key", &other]);
+    let known = book["peers"].as_array().expect("a list");
+    assert!(
+        known
+            .iter()
+            .any(|known| known["peerId"] == peer_id && known["tried"] == true),
+        "{book}"
+    );
+
+    let ban = object(&["ban", &guest_id, "--for", "1h", "--key", &key]);
+    assert_eq!(ban["peerId"], guest_id);
+    node.object(|line| line["type"] == "peer:disconnect");
+    let bans = object(&["bans", "--key", &key]);
+    assert_eq!(bans["bans"][0]["peerId"], guest_id);
+    assert_eq!(bans["bans"][0]["until"], ban["until"]);
+    let shown = stdout(&selkie(&["bans", "--key", &key]));
+    assert!(
+        shown.contains(&guest_id) && shown.contains("for 59m"),
+        "{shown}"
+    );
+    assert_eq!(
+        object(&["unban", &guest_id, "--key", &key])["peerId"],
+        guest_id
+    );
+    let again = selkie(&["unban", &guest_id, "--key", &key]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(
+        stderr(&again).contains("is not banned for a while"),
+        "{}",
+        stderr(&again)
+    );
+    assert_eq!(
+        stdout(&selkie(&["bans", "--key", &key])),
+        "nobody is banned\n"
+    );
+
+    assert_eq!((guest.end().0, node.end().0), (Some(0), Some(0)));
+    assert!(!fs::exists(format!("{key}.sock")).expect("it can be looked for"));
+}
+
+#[test]
+fn where_no_node_runs_it_is_said_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    for command in ["status", "peers", "bans", "book"] {
+        let output = selkie(&[command, "--key", &key]);
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        let told = stderr(&output);
+        assert!(told.contains("selkie run") && told.contains(&key), "{told}");
+    }
+    for wrong in [
+        &["ban"][..],
+        &["ban", "nobody"],
+        &["ban", &key, "--for", "soon"],
+    ] {
+        assert_eq!(selkie(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn what_a_killed_node_left_is_no_node_and_in_nobodys_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let (mut node, peer_id) = a_node(&key, &[]);
+    node.address("/tcp/");
+    node.child.kill().expect("it runs");
+    node.child.wait().expect("it ends");
+    let output = selkie(&["peers", "--key", &key]);
+    assert!(
+        stderr(&output).contains("selkie run"),
+        "{}",
+        stderr(&output)
+    );
+    let (node, again) = a_node(&key, &[]);
+    node.address("/tcp/");
+    assert_eq!(peer_id, again);
+    assert_eq!(object(&["status", "--key", &key])["peerId"], peer_id);
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn a_node_is_asked_where_it_is_told_to_be_and_nowhere_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (key, socket) = (a_key(folder.path()), folder.path().join("here"));
+    let socket = socket.to_str().expect("a path");
+    fs::write(socket, "something else").expect("written");
+    let refused = selkie(&["run", "--key", &key, "--control", socket]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("no socket"),
+        "{}",
+        stderr(&refused)
+    );
+    assert_eq!(fs::read(socket).expect("it is there"), b"something else");
+    fs::remove_file(socket).expect("it is ours");
+
+    let (node, peer_id) = a_node(&key, &["--control", socket]);
+    node.address("/tcp/");
+    assert_eq!(object(&["status", "--control", socket])["peerId"], peer_id);
+    let taken = folder.path().join("other.key").display().to_string();
+    let taken = selkie(&["run", "--key", &taken, "--control", socket]);
+    assert!(
+        stderr(&taken).contains("another node"),
+        "{}",
+        stderr(&taken)
+    );
+    // An endless question ends that connection alone.
+    let mut endless = UnixStream::connect(socket).expect("it is there");
+    while endless.write_all(&[b'x'; 1000]).is_ok() {}
+    assert_eq!(object(&["status", "--control", socket])["peerId"], peer_id);
+    assert_eq!(node.end().0, Some(0));
+
+    let (node, _) = a_node(&key, &["--no-control"]);
+    node.address("/tcp/");
+    assert!(!fs::exists(format!("{key}.sock")).expect("it can be looked for"));
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn who_watches_is_told_again_until_the_node_ends() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let (node, _) = a_node(&key, &[]);
+    node.address("/tcp/");
+    let watching = Running::start(&["peers", "--watch", "--json", "--key", &key]);
+    for _ in 0..2 {
+        watching.object(|line| line["type"] == "peers");
+    }
+    assert_eq!(watching.end().0, Some(0));
+    assert_eq!(node.end().0, Some(0));
+}
