@@ -233,6 +233,11 @@ export interface NodeEvents {
    * ignored. `count` calls failed since this was told last; `call` and `reason` are of the first.
    */
   'application:error': { call: string; reason: string; count: number }
+  /**
+   * Signs that all to whom this node speaks may be one attacker's: all that there are now, told when they change; an empty list: they are over.
+   * Dial peers that you know otherwise.
+   */
+  'eclipse:suspected': { signs: EclipseSign[] }
   /** What has no event of its own, in a sentence: an address at which this node listens, or no longer does. */
   log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
   /** Events came faster than they were taken, and this many were dropped, the oldest first. */
@@ -240,6 +245,9 @@ export interface NodeEvents {
   /** The node ended: stopped in order, or `error` says why it could not go on. */
   'node:stop': { error?: SelkieError }
 }
+
+/** The peers that it dialled are in few networks, though it knows of others; no block comes; its last peers are all gone after a restart. */
+export type EclipseSign = 'few-networks' | 'stale-tip' | 'anchors-lost'
 
 export type ItemKind = 'block' | 'transaction' | 'vote'
 
@@ -369,6 +377,8 @@ export interface Metrics {
     /** By peer id, as the next one. */
     uptimeMs: Record<string, number>
     reputation: Record<string, number>
+    /** What there is now of what `eclipse:suspected` tells. */
+    eclipseSigns: EclipseSign[]
   }
 }
 

@@ -53,6 +53,7 @@ export async function use(createNode: typeof contract.createNode, signal: AbortS
     run: 'worker',
     application: new URL('file:///chain.js'),
   })
+  node.addEventListener('eclipse:suspected', ({ detail }) => detail.signs.includes('stale-tip'))
   node.addEventListener('application:error', ({ detail }) => detail.call.length + detail.count)
   const { proof } = await node.state.get(new Uint8Array(1), { at: 7n })
   // @ts-expect-error: heights are bigint

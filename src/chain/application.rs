@@ -3,7 +3,7 @@
 //! `Verdict` uses libp2p's three terms: accepted items travel on, ignored ones stop here and cost
 //! nobody anything, rejected ones stop here and cost the peer that sent them reputation.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -101,6 +101,12 @@ pub trait Application: Send + Sync + 'static {
     /// The stake that stands behind a peer, in the chain's own unit. Nothing asks for it yet. Default: 0.
     fn stake_of(&self, _peer: &PeerId) -> u64 {
         0
+    }
+
+    /// How long the chain takes from block to block, on average: a node to which none comes for twelve times as long, though it has peers, says that it may be
+    /// surrounded ([`crate::NetworkEvent::EclipseSuspected`]). Asked once, when a node starts. Default: `None`, it can't be said.
+    fn block_interval(&self) -> Option<Duration> {
+        None
     }
 
     /// Where the chain's blocks are: they are served from there, and what is missing is fetched from peers. Asked once, when a node

@@ -29,6 +29,8 @@ mod proof_of_work;
 pub(crate) use decode::{MAX_BLOCK_SIZE, Malformed, propagated_transactions};
 pub(crate) use proof_of_work::has_proof_of_work;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use self::decode::{Hash, Header, RawTransaction, double_sha256};
@@ -79,6 +81,10 @@ impl Application for Bitcoin {
 
     fn check_vote(&self, vote: &Vote) -> Checked {
         Checked::reject(&vote.data, "Bitcoin has no votes")
+    }
+
+    fn block_interval(&self) -> Option<Duration> {
+        Some(Duration::from_secs(600))
     }
 
     fn check_header(&self, header: &Bytes) -> Checked {

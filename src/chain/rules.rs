@@ -11,6 +11,7 @@
 use std::{
     future::ready,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -52,6 +53,11 @@ pub(crate) trait Rules: Send + Sync + 'static {
 
     /// Where the chain's blocks are, if it syncs. Rules that are promises have no such place yet.
     fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {
+        None
+    }
+
+    /// How long the chain takes from block to block, if that can be said.
+    fn block_interval(&self) -> Option<Duration> {
         None
     }
 
@@ -223,6 +229,14 @@ impl Rules for Synchronous {
             store = application.chain_store();
         });
         store
+    }
+
+    fn block_interval(&self) -> Option<Duration> {
+        let mut interval = None;
+        self.ask("block_interval", |application| {
+            interval = application.block_interval();
+        });
+        interval
     }
 
     fn failures(&self) -> &Failures {

@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::mpsc::Weigh;
 use crate::chain::{Item, ItemId, ItemKind};
-use crate::peers::PeerInfo;
+use crate::peers::{EclipseSign, PeerInfo};
 use crate::platform::SystemTime;
 
 /// Something happened. `Display` reads like a sentence.
@@ -110,6 +110,11 @@ pub enum NetworkEvent {
     },
     /// A message on a plain gossip topic ([`crate::P2PNetworkManager::subscribe_topic`]).
     TopicMessage(TopicItem),
+    /// Signs that all to whom this node speaks may be one attacker's: all that there are now, told when they change; none: they are over.
+    EclipseSuspected {
+        /// What it sees.
+        signs: Vec<EclipseSign>,
+    },
     /// Sync has come further, or can't go on for now; told some times a second at most while it runs.
     SyncProgress {
         /// The chain's height.
@@ -163,7 +168,7 @@ impl NetworkEvent {
                     trouble: Some(_),
                     ..
                 }
-        )
+        ) || matches!(self, Self::EclipseSuspected { signs } if !signs.is_empty())
     }
 }
 
@@ -203,7 +208,7 @@ impl Weigh for NetworkEvent {
                 message.topic.len() + message.data.len() + message.message_id.len()
             }
             Self::SyncProgress { trouble, .. } => trouble.as_ref().map_or(0, String::len),
-            Self::PeerScored { .. } | Self::Stopped => 0,
+            Self::PeerScored { .. } | Self::EclipseSuspected { .. } | Self::Stopped => 0,
         };
         size_of::<Self>() + content
     }
@@ -285,6 +290,15 @@ impl fmt::Display for NetworkEvent {
                     message.data.len(),
                     message.topic
                 )
+            }
+            Self::EclipseSuspected { signs } if signs.is_empty() => {
+                f.write_str("nothing suggests any more that this node is surrounded")
+            }
+            Self::EclipseSuspected { signs } => {
+                f.write_str("this node may be surrounded by an attacker")?;
+                let before = std::iter::once(": ").chain(std::iter::repeat("; "));
+                let mut signs = signs.iter().zip(before);
+                signs.try_for_each(|(sign, before)| write!(f, "{before}{sign}"))
             }
             Self::SyncProgress {
                 done,
@@ -376,6 +390,21 @@ mod tests {
                 trouble: Some(text),
             },
         ]
+    }
+
+    #[test]
+    fn signs_of_an_eclipse_are_an_error_until_they_are_over() {
+        let [few, stale, _] = EclipseSign::ALL;
+        let event = NetworkEvent::EclipseSuspected {
+            signs: vec![few, stale],
+        };
+        let told = event.to_string();
+        assert!(
+            event.is_error() && told.ends_with(&format!(": {few}; {stale}")),
+            "{told}"
+        );
+        let over = NetworkEvent::EclipseSuspected { signs: Vec::new() };
+        assert!(!over.is_error() && !over.to_string().contains(':'));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::{
     intake::Outcomes,
     network::{NetworkEvent, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
     observe::Recorder,
-    peers::{AddressBook, Bans, Limits, PeerInfo, Reputation, Table},
+    peers::{AddressBook, Bans, EclipseSign, Limits, PeerInfo, Reputation, Table},
     platform::{self, lock::lock},
     sync::SyncStatus,
     transport::meter::Meter,
@@ -51,6 +51,7 @@ pub(crate) struct State {
     pub(crate) recorder: Recorder,
     /// How far sync is; `None` where the chain does not sync, or nobody has looked yet.
     pub(crate) sync: Option<SyncStatus>,
+    pub(crate) eclipse_signs: Vec<EclipseSign>,
     subscribers: Vec<Subscriber>,
     ended: bool,
 }
@@ -196,6 +197,7 @@ impl Shared {
         state.ended = true;
         state.listeners.clear();
         state.local = LocalPeers::default();
+        state.eclipse_signs.clear();
         state.connections = 0;
         // Dropped outside of the lock, since a subscriber's `wants` may hold a handle of the node.
         let subscribers = std::mem::take(&mut state.subscribers);

@@ -49,7 +49,7 @@ use crate::{
     gossip::{GossipEvent, MAX_TOPIC_NAME},
     intake::{DeliveredBlocks, Intake, Source},
     lanes::Taken,
-    peers::{AddressPolicy, Misdeed, PeerInfo, Stage},
+    peers::{AddressPolicy, Alarm, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant},
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
     sync::blocks::Done as Synced,
@@ -104,6 +104,7 @@ pub(crate) struct Task {
     /// The chain's blocks, if it syncs.
     store: Option<Arc<dyn ChainStore>>,
     discovery: Discovery,
+    alarm: Alarm,
     starting: Starting,
     circuits: Circuits,
     /// The listeners' addresses as configured.
@@ -217,6 +218,7 @@ impl Task {
             )),
             answers: Answers::new(validation, &config.protocol.request_response_config),
             discovery: Discovery::new(peer_id, &config, Arc::clone(&shared), &seed()?),
+            alarm: Alarm::new(shared.rules.block_interval(), platform::now()),
             requests: Requests::new(&config.protocol.request_response_config, limits),
             turns: FuturesUnordered::new(),
             config,
@@ -488,9 +490,11 @@ impl Task {
         let mut peers = self.shared.peers();
         if !slept.is_zero() {
             peers.slept(slept);
+            self.alarm.slept(slept);
         }
         peers.on_time(now);
         drop(peers);
+        self.look_for_signs(now);
         for address in self.starting.late(now) {
             self.not_listening(address, NO_INTERFACE);
         }
@@ -514,6 +518,22 @@ impl Task {
         self.requests.on_time(now);
         self.publish_held(|_| true);
         self.bridge();
+    }
+
+    /// Tells of signs of an eclipse that come or go.
+    fn look_for_signs(&mut self, now: Instant) {
+        if !self.alarm.is_due(now) {
+            return;
+        }
+        let outlook = self.shared.book().outlook();
+        if let Some(signs) = self.alarm.look(outlook, now) {
+            let event = NetworkEvent::EclipseSuspected {
+                signs: signs.clone(),
+            };
+            tracing::warn!("{event}");
+            self.shared.state().eclipse_signs = signs;
+            self.shared.emit(event);
+        }
     }
 
     /// This node does not listen where it was to, or no longer.

@@ -10,7 +10,7 @@ use std::{
 use libp2p::PeerId;
 use serde::{Serialize, Serializer};
 
-use crate::platform::Instant;
+use crate::{peers::EclipseSign, platform::Instant};
 
 /// Round trips from which the 99th percentile is taken.
 const LATENCIES: usize = 1024;
@@ -80,6 +80,9 @@ pub struct PeerMetrics {
     /// Each connected peer's reputation; 0 is neutral.
     #[serde(rename = "reputation")]
     pub peer_reputation: HashMap<PeerId, f64>,
+    /// Signs of an eclipse that there are now ([`crate::NetworkEvent::EclipseSuspected`]).
+    #[serde(rename = "eclipseSigns")]
+    pub eclipse_signs: Vec<EclipseSign>,
 }
 
 fn milliseconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
@@ -249,6 +252,7 @@ mod tests {
             peer_distribution: HashMap::from([("ws".to_owned(), 1)]),
             peer_uptime: HashMap::from([(peer, Duration::from_millis(1500))]),
             peer_reputation: HashMap::from([(peer, -1.5)]),
+            eclipse_signs: vec![EclipseSign::StaleTip],
         };
         let connections = ConnectionMetrics {
             average_connection_time: Duration::from_micros(2500),
@@ -282,6 +286,7 @@ mod tests {
                 "distribution": { "ws": 1 },
                 "uptimeMs": { peer.as_str(): 1500.0 },
                 "reputation": { peer.as_str(): -1.5 },
+                "eclipseSigns": ["stale-tip"],
             },
         });
         assert_eq!(written, expected);

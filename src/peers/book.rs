@@ -50,7 +50,7 @@ pub use self::{
     group::NetworkGroup,
     saved::{BookError, MAX_BOOK_BYTES},
 };
-use super::{AddressPolicy, without_id};
+use super::{AddressPolicy, Outlook, without_id};
 use crate::platform::Instant;
 
 /// Peers that are dialled first after a restart.
@@ -84,7 +84,9 @@ pub struct AddressBook {
     links: BTreeMap<PeerId, Link>,
     /// How many of them are, or may be reached, in each network, those that came by themselves aside.
     held: BTreeMap<NetworkGroup, usize>,
+    /// Those to be dialled first that have neither answered nor failed yet, and how many have failed.
     anchors: Vec<PeerId>,
+    anchors_lost: usize,
     /// Whose place in the tried table another wants.
     contests: BTreeMap<PeerId, PeerId>,
 }
@@ -156,6 +158,7 @@ impl AddressBook {
             links: BTreeMap::new(),
             held: BTreeMap::new(),
             anchors: Vec::new(),
+            anchors_lost: 0,
             contests: BTreeMap::new(),
         }
     }
@@ -244,13 +247,9 @@ impl AddressBook {
         Some(self.dial(candidate))
     }
 
-    fn next_anchor(&mut self) -> Option<PeerId> {
-        while let Some(anchor) = self.anchors.pop() {
-            if self.is_ready(&anchor) {
-                return Some(anchor);
-            }
-        }
-        None
+    fn next_anchor(&self) -> Option<PeerId> {
+        let mut anchors = self.anchors.iter();
+        anchors.find(|anchor| self.is_ready(anchor)).copied()
     }
 
     fn one_of_another_network(&mut self) -> Option<PeerId> {
@@ -289,6 +288,28 @@ impl AddressBook {
         self.random.one_of(&outbound).copied()
     }
 
+    /// What this node sees of the internet: of near networks and of peers behind relays nothing.
+    pub fn outlook(&self) -> Outlook {
+        let far = |network: &NetworkGroup| {
+            use NetworkGroup::{Fleeting, Near};
+            !matches!(network, Near(_) | Fleeting)
+        };
+        let dialled = self.links.values().filter_map(|link| match link {
+            Link::Outbound(network) if far(network) => Some(*network),
+            _ => None,
+        });
+        let dialled: Vec<_> = dialled.collect();
+        // As far as it can dial them: to a tab all may be of one domain.
+        let known = self.entries.values().flat_map(|entry| &entry.networks);
+        let known = known.copied().filter(far);
+        Outlook {
+            networks: dialled.iter().collect::<BTreeSet<_>>().len(),
+            dialled: dialled.len(),
+            known: known.collect::<BTreeSet<_>>().len(),
+            anchors_lost: self.anchors_lost >= ANCHORS,
+        }
+    }
+
     /// What is known of where a peer is; nothing of a stranger.
     pub fn candidate(&self, peer: &PeerId) -> Option<Candidate> {
         let entry = self.entries.get(peer)?;
@@ -321,6 +342,7 @@ impl AddressBook {
     pub fn connected(&mut self, peer: PeerId, remote: &Multiaddr, outbound: bool, now: Instant) {
         self.wake(now);
         if outbound {
+            self.anchors.retain(|anchor| *anchor != peer);
             self.link(peer, Some(Link::Outbound(NetworkGroup::of(remote))));
         } else if !matches!(self.links.get(&peer), Some(Link::Outbound(_))) {
             self.link(peer, Some(Link::Inbound));
@@ -361,6 +383,10 @@ impl AddressBook {
             self.link(peer, None);
         }
         self.change(&peer, |entry, _, time| entry.failed(counts, time));
+        if counts && self.anchors.contains(&peer) {
+            self.anchors.retain(|anchor| *anchor != peer);
+            self.anchors_lost += 1;
+        }
         if counts && let Some(newcomer) = self.contests.remove(&peer) {
             self.evict(peer);
             if let Some(entry) = self.entries.get(&newcomer)

@@ -1,11 +1,12 @@
 //! Who may come, who may stay, and where to look for them: one table of peers with their reputation, bans and places, whom to
-//! dial, the address book, and the policy on addresses.
+//! dial, the address book, the policy on addresses, and the alarm about an eclipse.
 //!
 //! State machines without I/O: what happened and `now` go in, decisions come out. The thin
 //! `NetworkBehaviour` that acts on them is `network/gate.rs`.
 
 mod account;
 mod address_policy;
+mod alarm;
 mod bans;
 mod book;
 mod connected;
@@ -20,6 +21,7 @@ mod table;
 pub(crate) use account::Account;
 pub(crate) use address_policy::without_id;
 pub use address_policy::{AddressPolicy, RefusedAddress};
+pub use alarm::{Alarm, EclipseSign, Outlook};
 pub use bans::{Ban, Bans};
 pub use book::{
     ANCHORS, AddressBook, BookError, CONTESTS, Candidate, FRESH, KnownPeer, MAX_BOOK_BYTES,

@@ -154,6 +154,10 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("reason", reason.into()),
             ("count", number(*count)),
         ]),
+        NetworkEvent::EclipseSuspected { signs } => object([
+            ("type", "eclipse:suspected".into()),
+            ("signs", data(signs)),
+        ]),
         NetworkEvent::NotListening { .. } => object([
             ("type", "log".into()),
             ("level", "warn".into()),

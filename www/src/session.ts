@@ -131,6 +131,14 @@ export class Session {
     on('gossip:impaired', ({ peerId, reason }) =>
       log('warn', `Gossip with ${short(peerId)} does not work: ${reason}`),
     )
+    on('eclipse:suspected', ({ signs }) =>
+      log(
+        'warn',
+        signs.length === 0
+          ? 'Nothing suggests any more that this node is surrounded.'
+          : `This node may be surrounded by an attacker: ${signs.join(', ')}.`,
+      ),
+    )
     on('lagged', ({ missed }) => log('warn', `The page was too slow for ${missed} events.`))
     on('log', ({ level, message }) => log(level, message))
     on('node:stop', ({ error }) => this.#fail(error ?? new Error('The node has ended.')))

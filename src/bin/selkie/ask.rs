@@ -192,6 +192,13 @@ fn status(answer: &Value) -> String {
         number(&book["new"]),
         counted(number(&answer["bans"]), "ban"),
     ));
+    let signs: Vec<_> = items(&answer["eclipseSigns"]).map(text).collect();
+    if !signs.is_empty() {
+        lines.push(format!(
+            "it may be surrounded by an attacker: {}; dial peers that you know (network.bootstrap_peers)",
+            signs.join(", ")
+        ));
+    }
     let messages = &answer["messages"];
     lines.push(format!(
         "sent {}, received {}",

@@ -173,6 +173,7 @@ impl Asked {
             },
             "book": {"tried": reached, "new": book.len() - reached},
             "bans": node.bans().len(),
+            "eclipseSigns": node.peer_metrics().eclipse_signs,
             "connections": node.connection_metrics(),
             "messages": node.message_metrics(),
             "sync": sync,

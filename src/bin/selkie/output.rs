@@ -426,6 +426,9 @@ fn object(event: &NetworkEvent) -> Value {
             "reason": reason,
             "count": count,
         }),
+        NetworkEvent::EclipseSuspected { signs } => {
+            json!({"type": "eclipse:suspected", "signs": signs})
+        }
         NetworkEvent::SyncProgress {
             done,
             total,

@@ -32,8 +32,11 @@ impl P2PNetworkManager {
 
     /// Figures about peers.
     pub fn peer_metrics(&self) -> PeerMetrics {
+        let mut metrics = PeerMetrics {
+            eclipse_signs: self.shared.state().eclipse_signs.clone(),
+            ..PeerMetrics::default()
+        };
         let (now, peers) = (platform::now(), self.shared.peers());
-        let mut metrics = PeerMetrics::default();
         for (peer, since) in peers.shown_since() {
             metrics.peer_count += 1;
             *metrics

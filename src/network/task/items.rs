@@ -243,6 +243,7 @@ impl Task {
         if !block.is_first {
             return;
         }
+        self.alarm.block(platform::now());
         let data = &block.block.data;
         // Gossip passes on what came by it.
         if way != Way::Gossip {

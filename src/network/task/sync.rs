@@ -9,7 +9,10 @@ impl Task {
             Event::Work(job) => self.start_job(job),
             Event::Status(status) => {
                 // Who hears of it may ask at once.
-                self.shared.state().sync = Some(status.clone());
+                let before = self.shared.state().sync.replace(status.clone());
+                if before.is_none_or(|before| before.tip != status.tip) {
+                    self.alarm.block(platform::now());
+                }
                 self.shared.emit(NetworkEvent::SyncProgress {
                     done: status.tip.height,
                     total: status.tip.height.max(status.target.unwrap_or_default()),

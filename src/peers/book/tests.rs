@@ -264,6 +264,31 @@ fn nobody_is_kept_away_by_what_strangers_say_of_its_network() {
 }
 
 #[test]
+fn what_is_seen_of_the_internet_is_counted_by_network() {
+    let (mut book, now) = book();
+    for number in 1..=6 {
+        let home = at(number as u8 % 2, number);
+        book.connected(peer(number.into()), &home, true, now);
+    }
+    // Who came by itself, who is near, and who is behind a relay.
+    book.connected(peer(7), &at(9, 1), false, now);
+    book.connected(peer(8), &address("/ip4/10.0.0.1/tcp/1"), true, now);
+    let circuit = format!("/ip4/50.8.0.1/tcp/1/p2p/{}/p2p-circuit", peer(1));
+    book.connected(peer(9), &address(&circuit), true, now);
+    for number in 10..13 {
+        book.told(network(1), peer(number), &[at(number as u8, 1)], now);
+    }
+    book.told(network(1), peer(13), &[address("/ip4/10.0.0.2/tcp/1")], now);
+    let seen = Outlook {
+        dialled: 6,
+        networks: 2,
+        known: 3,
+        anchors_lost: false,
+    };
+    assert_eq!(book.outlook(), seen);
+}
+
+#[test]
 fn who_knocks_here_in_vain_is_no_worse_known_for_that() {
     let (mut book, now) = book();
     book.told(network(9), peer(1), &[at(1, 1)], now);

@@ -62,6 +62,35 @@ fn a_book_is_the_same_after_a_restart() {
 }
 
 #[test]
+fn anchors_are_lost_when_all_of_them_have_failed_and_not_by_a_node_that_is_offline() {
+    let now = platform::now();
+    let bytes = book(300, now).save(&[], now, date(0));
+    let minute = |count| now + Duration::from_secs(60 * count);
+    let lost = |first: bool, second: bool| {
+        let (mut after, _) = load(&bytes, now, date(0)).expect("a book");
+        // Offline at first: they are dialled again before all others.
+        for count in 0..3 {
+            for _ in 0..2 {
+                let anchor = after.choose(minute(count)).expect("an anchor").peer;
+                assert!([peer(0), peer(4)].contains(&anchor), "{count}");
+                after.failed(anchor, false, minute(count));
+            }
+        }
+        for answers in [first, second] {
+            let anchor = after.choose(minute(3)).expect("an anchor");
+            if answers {
+                after.connected(anchor.peer, &anchor.addresses[0], true, minute(3));
+            } else {
+                after.failed(anchor.peer, true, minute(3));
+            }
+        }
+        after.outlook().anchors_lost
+    };
+    assert!(lost(false, false));
+    assert!(!lost(true, false) && !lost(false, true) && !lost(true, true));
+}
+
+#[test]
 fn bans_run_on_while_the_node_is_away_and_no_date_prolongs_them() {
     let now = platform::now();
     let bans = vec![(peer(1), Duration::from_secs(3600))];
