@@ -65,7 +65,7 @@ fn a_book_is_the_same_after_a_restart() {
 fn anchors_are_lost_when_all_of_them_have_failed_and_not_by_a_node_that_is_offline() {
     let now = platform::now();
     let bytes = book(300, now).save(&[], now, date(0));
-    let minute = |count| now + Duration::from_secs(60 * count);
+    let minute = |count: u64| now + Duration::from_secs(60 * count);
     let lost = |first: bool, second: bool| {
         let (mut after, _) = load(&bytes, now, date(0)).expect("a book");
         // Offline at first: they are dialled again before all others.
