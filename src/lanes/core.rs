@@ -54,6 +54,10 @@ pub(crate) trait Core: 'static {
     /// Some of a long frame of a peer is here that comes slowly; of frames that are here at once nothing is heard before.
     fn comes(&mut self, from: PeerId, lane: Lane, coming: Coming, now: Instant);
 
+    /// A long frame of a peer, of so many bytes on the stream, came too slowly while others waited, and is lost, whatever it was. What the
+    /// core waits for may have been in there: nobody pays for that, and who else has it is asked.
+    fn skipped(&mut self, from: PeerId, lane: Lane, length: usize, now: Instant);
+
     /// The next bytes of a class for a peer whose lane has so much room, as far as there are any; a whole frame may go over it. Where a
     /// frame goes on ([`Outgoing::frames`]), the next bytes are its next ones, and to have none is to break it off: the streams end.
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing>;

@@ -86,12 +86,15 @@ impl<C: Core> Lanes<C> {
                 }
             }
             Report::Comes(lane, coming) => self.core.comes(id, lane, coming, now),
+            Report::GaveWay(lane, length) => {
+                tracing::debug!(%id, ?lane, length, "a long frame came too slowly while others waited");
+                self.core.skipped(id, lane, length, now);
+                self.tell(Event::Skipped(id, lane));
+            }
             Report::Skipped(lane, wire) => {
-                tracing::debug!(%id, ?lane, wire, "a long frame came too slowly while others waited");
                 if lane == Lane::Bulk {
                     (peer.read, peer.done) = (peer.read + wire, peer.done + wire);
                 }
-                self.tell(Event::Skipped(id, lane));
             }
             Report::Held(lane, held) => peer.hold(connection, lane, held, now),
             Report::Garbage(reason) => {

@@ -109,6 +109,8 @@ pub(crate) enum Report<F> {
     /// Some of a long frame of a lane is here.
     Comes(Lane, Coming),
     /// A long frame of so many bytes on the stream came too slowly while others waited: it is lost.
+    GaveWay(Lane, usize),
+    /// All of such a frame has been passed over.
     Skipped(Lane, usize),
     /// Whether a lane is held up from now on: it is not read since what came is not done with, or waits for room.
     Held(Lane, bool),
@@ -356,6 +358,9 @@ impl<D: Decode> Handler<D> {
         let holds = inbound.holds();
         self.reports
             .extend(holds.map(|held| Report::Held(lane, held)));
+        let lost = inbound.reader.as_mut().and_then(Reader::take_lost);
+        self.reports
+            .extend(lost.map(|length| Report::GaveWay(lane, length)));
         if frames.is_empty() {
             let coming = if lane == Lane::Block {
                 inbound.news()

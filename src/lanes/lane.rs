@@ -103,7 +103,7 @@ pub(super) struct Reader<S = Stream> {
 pub(super) enum Read {
     /// A frame, the bytes that it took on the stream, and the place of a long one.
     Frame(Bytes, usize, Option<Place>),
-    /// A long frame of so many bytes gave way to others.
+    /// A long frame of so many bytes that gave way to others is over.
     Skipped(usize),
     /// Its end.
     End,
@@ -136,6 +136,11 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     /// Whether a long frame has its room, and is to be read on.
     pub(super) fn is_under_way(&self) -> bool {
         self.long.as_ref().is_some_and(Long::moves)
+    }
+
+    /// How long a frame is that has given way since this was last asked.
+    pub(super) fn take_lost(&mut self) -> Option<usize> {
+        self.long.as_mut().and_then(Long::take_lost)
     }
 
     /// Looks whether a long frame is to give way, which it does also while it is not read.
@@ -464,13 +469,15 @@ mod tests {
         let read = futures::executor::block_on(come).expect("right");
         assert!(matches!(read, Read::Frame(_, _, Some(_))));
         assert!(silent.is_held() && silent.buffer.is_empty());
+        let whole = LONG + 3;
+        let told = [(); 2].map(|()| silent.take_lost());
+        assert_eq!(told, [Some(whole), None], "before it is passed over");
         drop(read);
         assert_eq!(room.free_kib(), LONG / 1024 + 1);
         silent.stream.0.extend(rest);
         silent.stream.0.extend(pieces(20));
         let mut cx = Context::from_waker(Waker::noop());
         let read = silent.poll_next(usize::MAX, &mut cx);
-        let whole = LONG + 3;
         assert!(matches!(read, Poll::Ready(Ok(Read::Skipped(skipped))) if skipped == whole));
         assert!(!silent.is_held());
         let read = silent.poll_next(usize::MAX, &mut cx);

@@ -61,6 +61,8 @@ pub(super) struct Long {
     room: LongFrames,
     who: (PeerId, Account),
     stage: Stage,
+    /// How many bytes one has in all that gave way, until that is told.
+    lost: Option<usize>,
 }
 
 enum Stage {
@@ -78,8 +80,12 @@ enum Stage {
 
 impl Long {
     pub(super) fn new(room: LongFrames, who: (PeerId, Account)) -> Self {
-        let stage = Stage::None;
-        Self { room, who, stage }
+        Self {
+            room,
+            who,
+            stage: Stage::None,
+            lost: None,
+        }
     }
 
     /// Whether we let it wait, or have let it go.
@@ -151,7 +157,13 @@ impl Long {
         ready!(place.poll_hurried(cx));
         let (left, whole) = (whole.saturating_sub(read), *whole);
         self.stage = Stage::Skips { left, whole };
+        self.lost = Some(whole);
         Poll::Ready(())
+    }
+
+    /// How many bytes a frame has in all that has given way since this was last asked.
+    pub(super) fn take_lost(&mut self) -> Option<usize> {
+        self.lost.take()
     }
 
     /// How many bytes are to be passed over; none where a frame that gave way is over, which had so many in all.

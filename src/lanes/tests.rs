@@ -83,6 +83,11 @@ impl Core for Probe {
 
     fn comes(&mut self, _: PeerId, _: Lane, _: Coming, _: Instant) {}
 
+    fn skipped(&mut self, _: PeerId, _: Lane, length: usize, _: Instant) {
+        assert_eq!(length, 1 << 20);
+        self.met.push("skipped");
+    }
+
     fn next(&mut self, _: PeerId, class: Class, _: usize, _: Instant) -> Option<Outgoing> {
         if class == Class::Block
             && let Some(pieces) = &mut self.pieces
@@ -381,10 +386,14 @@ fn whose_votes_wait_for_our_checks_is_answered_and_pays_for_no_silence() {
 #[test]
 fn a_long_frame_that_gave_way_is_told_and_takes_nothing_of_the_peers_window() {
     let mut driven = Driven::open();
-    driven.report(1, Report::Held(Lane::Bulk, true));
-    driven.report(1, Report::Skipped(Lane::Bulk, 1 << 20));
+    driven.report(1, Report::GaveWay(Lane::Bulk, 1 << 20));
     let (orders, events) = driven.drain();
     assert!(matches!(events[..], [Event::Skipped(_, Lane::Bulk)]));
+    assert_eq!(driven.lanes.core.met, ["joined", "skipped"], "at once");
+    assert_eq!(sent(&orders, Lane::Urgent), 0, "there is more of it");
+    driven.report(1, Report::Skipped(Lane::Bulk, 1 << 20));
+    let (orders, events) = driven.drain();
+    assert!(events.is_empty());
     let acknowledge = Acknowledge {
         read: 1 << 20,
         done: 1 << 20,

@@ -98,9 +98,16 @@ impl Core for Cores {
         }
     }
 
-    /// What sync asks for comes in frames that are short.
+    /// Sync looks at answers as they come, piece by piece.
     fn comes(&mut self, from: PeerId, lane: Lane, coming: Coming, now: Instant) {
         self.propagation.comes(from, lane, coming, now);
+    }
+
+    fn skipped(&mut self, from: PeerId, lane: Lane, length: usize, now: Instant) {
+        self.propagation.skipped(from, lane, length, now);
+        if lane == Class::Sync.lane() {
+            self.sync.skipped(from, now);
+        }
     }
 
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing> {

@@ -127,6 +127,16 @@ impl Blocks {
         self.compact_outputs(actions, now)
     }
 
+    /// A long frame of a peer, of so many bytes on the stream, is lost: an answer, or a chunk.
+    pub(crate) fn skipped(&mut self, from: PeerId, length: usize, now: Instant) -> Vec<Output> {
+        self.next = None;
+        if length <= coded::MAX_FRAME && self.coded.skipped(&from, now) {
+            return Vec::new();
+        }
+        let actions = self.compact.skipped(&from, now);
+        self.compact_outputs(actions, now)
+    }
+
     pub(crate) fn on_block(
         &mut self,
         from: PeerId,

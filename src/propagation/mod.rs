@@ -455,6 +455,21 @@ impl Core for Propagation {
         }
     }
 
+    fn skipped(&mut self, from: PeerId, lane: Lane, length: usize, now: Instant) {
+        match lane {
+            Lane::Urgent => self.votes.skipped(from, length),
+            Lane::Block => {
+                let outputs = self.blocks.skipped(from, length, now);
+                self.put_out(outputs);
+            }
+            Lane::Bulk => {
+                self.transactions.skipped(from, length);
+                let outputs = self.pools.skipped(from, length);
+                self.put_out(outputs);
+            }
+        }
+    }
+
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing> {
         let next = match class {
             Class::Vote => self.votes.next(to, None, now),

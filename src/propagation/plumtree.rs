@@ -374,6 +374,11 @@ impl Plumtree {
         None
     }
 
+    /// A long frame of a peer, of so many bytes on the stream, is lost: what it may have answered is asked again.
+    pub(crate) fn skipped(&mut self, from: PeerId, length: usize) {
+        self.fetches.lost(&from, length);
+    }
+
     /// A peer is to be sent these as if it had asked, as far as there is room.
     pub(crate) fn serve(&mut self, to: PeerId, keys: &[TransactionKey]) {
         if let Some(peer) = self.peers.get_mut(&to) {

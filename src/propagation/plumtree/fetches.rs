@@ -36,6 +36,8 @@ const MOST_MISSING: u32 = 256;
 const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 /// Peers that are remembered as having one id.
 const MAX_ANNOUNCERS: usize = 128;
+/// Bytes of a frame beside the one item in there, at most.
+const MOST_HEAD: usize = 32;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -364,21 +366,51 @@ impl Fetches {
 
     /// What a peer was asked for and has not answered is asked of it again, since the question or the answer may be lost.
     pub(super) fn ask_again(&mut self, peer: &PeerId) {
-        let Self { wanted, peers, .. } = self;
-        let Some(announcer) = peers.get_mut(peer) else {
-            return;
-        };
-        for id in &announcer.claims {
-            let Some(item) = wanted.get_mut(id).filter(|item| item.state.asks(peer)) else {
-                continue;
-            };
-            if let Some((_, claim)) = item.claims.iter().find(|(other, _)| other == peer) {
-                announcer.requested_bytes -= size(*claim);
-                announcer.ready.push((claim.fee_rate, *id));
-                item.state = State::Ready(*peer);
+        for id in self.asked_of(peer, 0) {
+            self.ask_once_more(id, peer);
+        }
+        self.touched.insert(*peer);
+    }
+
+    /// An answer of a peer with one item, in a frame of so many bytes, is lost, and nobody pays: what it was asked for and is so long is
+    /// asked of another announcer, or of it again where there is none.
+    pub(super) fn lost(&mut self, peer: &PeerId, length: usize) {
+        for id in self.asked_of(peer, length.saturating_sub(MOST_HEAD)) {
+            let claims = self.wanted.get(&id).map_or(0, |wanted| wanted.claims.len());
+            if claims > 1 {
+                self.ask_another(id, *peer);
+            } else {
+                self.ask_once_more(id, peer);
             }
         }
         self.touched.insert(*peer);
+    }
+
+    /// What a peer is asked for that has so many bytes at least, by what it says.
+    fn asked_of(&self, peer: &PeerId, least: usize) -> Vec<ShortId> {
+        let is_asked = |id: &&ShortId| {
+            let wanted = self.wanted.get(*id);
+            wanted.is_some_and(|wanted| {
+                let claim = wanted.claims.iter().find(|(other, _)| other == peer);
+                let is_so_long = claim.is_some_and(|(_, claim)| size(*claim) >= least);
+                is_so_long && wanted.state.asks(peer)
+            })
+        };
+        let announcer = self.peers.get(peer).into_iter();
+        let claims = announcer.flat_map(|announcer| &announcer.claims);
+        claims.filter(is_asked).copied().collect()
+    }
+
+    /// What a peer was asked for is asked of it again.
+    fn ask_once_more(&mut self, id: ShortId, peer: &PeerId) {
+        let (wanted, announcer) = (self.wanted.get_mut(&id), self.peers.get_mut(peer));
+        if let (Some(wanted), Some(announcer)) = (wanted, announcer)
+            && let Some((_, claim)) = wanted.claims.iter().find(|(other, _)| other == peer)
+        {
+            announcer.requested_bytes -= size(*claim);
+            announcer.ready.push((claim.fee_rate, id));
+            wanted.state = State::Ready(*peer);
+        }
     }
 
     /// Whether a peer has sent something that it was asked for, lately.

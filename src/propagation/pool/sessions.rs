@@ -35,7 +35,9 @@ use crate::{
         output::{Output, Part},
         pool::{
             Mempool,
-            reconcile::{Action, Initiator, Message, Outcome, Request, Responder, Want},
+            reconcile::{
+                Action, Initiator, MAX_MESSAGE, Message, Outcome, Request, Responder, Want,
+            },
         },
         wire::MAX_IDS,
     },
@@ -56,6 +58,8 @@ const MAX_STEPS: usize = 2;
 const MAX_WAITING: usize = 32;
 /// Their bytes, in memory: an honest peer's are the longest message at most, and short ones.
 const MAX_WAITING_BYTES: usize = 512 << 10;
+/// The longest frame with a message of a session: what stands before it has few bytes.
+const MAX_FRAME: usize = MAX_MESSAGE + 16;
 /// Least time between two sessions that one peer begins.
 const LEAST_PAUSE: Duration = Duration::from_secs(5);
 /// Least time between two sessions that we begin with one peer, whatever the configuration says.
@@ -219,6 +223,21 @@ impl Pools {
             }
         }
         self.go_on(id, side);
+        outputs.extend(self.start());
+        outputs
+    }
+
+    /// A long frame of a peer, of so many bytes on the stream, is lost. The one long message is what a peer wants at the end of a session
+    /// that it began: that session is over, and nobody pays.
+    pub(crate) fn skipped(&mut self, from: PeerId, length: usize) -> Vec<Output> {
+        let peer = self.peers.get(&from);
+        let session = peer.and_then(|peer| peer.theirs.as_ref());
+        let Some(session) = session.filter(|_| length <= MAX_FRAME) else {
+            return Vec::new();
+        };
+        let farewell = session.farewell();
+        let mut outputs = self.end(from, Side::Theirs, None);
+        outputs.push(Output::Compare(from, farewell));
         outputs.extend(self.start());
         outputs
     }

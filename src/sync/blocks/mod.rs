@@ -255,6 +255,15 @@ impl Sync {
         self.drive(now);
     }
 
+    /// A long frame of a peer is lost. The one long answer is with headers: if it was asked for some they are asked for anew, and nobody pays.
+    pub(crate) fn skipped(&mut self, peer: PeerId, now: Instant) {
+        let known = self.peers.get_mut(&peer);
+        if known.is_some_and(Peer::loses_headers) {
+            self.seeks = true;
+            self.drive(now);
+        }
+    }
+
     pub(crate) fn gone(&mut self, peer: PeerId, now: Instant) {
         self.give_up(peer, |_| true);
         self.serving.forget(&peer);

@@ -172,6 +172,18 @@ impl Peer {
         self.former = self.former.max(number.saturating_add(1));
     }
 
+    /// The answer with headers that it was asked for is lost, and waited for no more. False: it was asked for none.
+    pub(super) fn loses_headers(&mut self) -> bool {
+        let headers = |(number, request): (&u64, &Request)| {
+            matches!(request.what, What::Headers(_)).then_some(*number)
+        };
+        let Some(number) = self.requests.iter().find_map(headers) else {
+            return false;
+        };
+        self.forgo(number);
+        true
+    }
+
     /// Whether an answer that nobody waits for may have been asked for.
     pub(super) fn is_former(&self, number: u64) -> bool {
         number < self.former

@@ -53,8 +53,7 @@ impl Broadcast {
         let mut any = false;
         for (peer, link) in &mut self.links {
             if link.stalls_at(patience).is_some_and(|at| at <= now) {
-                link.unask();
-                link.silent = true;
+                link.stalls();
                 peers.stalled(peer);
                 any = true;
             }
@@ -63,6 +62,18 @@ impl Broadcast {
             self.plan(peers, now);
         }
         any
+    }
+
+    /// A chunk of a peer is lost: what it was asked for is asked of others, and it pays nothing. False: it was asked for none.
+    pub(super) fn loses(&mut self, peer: &PeerId, peers: &mut Peers, now: Instant) -> bool {
+        let link = self.links.get_mut(peer);
+        let Some(link) = link.filter(|link| !link.asked.is_empty()) else {
+            return false;
+        };
+        link.loses();
+        peers.stalled(peer);
+        self.plan(peers, now);
+        true
     }
 
     /// When [`Broadcast::hurry`] has something to do.

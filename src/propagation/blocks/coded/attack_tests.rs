@@ -289,3 +289,37 @@ fn a_peer_that_leaves_a_broadcast_is_asked_no_more() {
     assert!(node.wants(&leaver).is_empty());
     assert!(paid(&node.wait(Duration::from_secs(40))).is_empty());
 }
+
+#[test]
+fn whose_chunk_gave_way_to_others_pays_nothing_and_others_are_asked() {
+    let [slow, honest] = peers();
+    let block = block(2000);
+    let mut node = node(&[slow, honest]);
+    node.learn(slow, block.announcement(), all());
+    assert!(
+        !node.core.skipped(&honest, node.now),
+        "it was asked for none"
+    );
+    node.receive(honest, announce(block.announcement(), all()));
+    assert!(node.core.skipped(&slow, node.now));
+    let mut actions = Vec::new();
+    while actions.is_empty() {
+        let wants = node.wants(&honest);
+        assert!(!wants.is_empty(), "it is asked for all");
+        for index in wants.iter() {
+            actions.extend(node.receive(honest, chunk(&block, index)));
+        }
+    }
+    assert!(matches!(actions[..], [Action::Reconstruct(_)]));
+    // Where nobody else has any.
+    for (is_lost, blamed) in [(false, 1), (true, 0)] {
+        let mut node = self::node(&[slow]);
+        node.learn(slow, block.announcement(), all());
+        if is_lost {
+            node.core.skipped(&slow, node.now);
+        }
+        let actions = node.wait(Duration::from_secs(60));
+        assert_eq!(abandoned(&actions), Some(Abandonment::Stuck));
+        assert_eq!(paid(&actions).len(), blamed);
+    }
+}

@@ -181,6 +181,16 @@ impl Broadcasts {
         }
     }
 
+    /// A long frame of a peer is lost, most likely a chunk, if it was asked for any: then others are asked, and nobody pays. Whether it was.
+    pub fn skipped(&mut self, peer: &PeerId, now: Instant) -> bool {
+        let mut lost = false;
+        for broadcast in &mut self.live {
+            lost |= broadcast.loses(peer, &mut self.peers, now);
+        }
+        self.news |= lost;
+        lost
+    }
+
     /// The chain's answer to [`Action::CheckHeader`].
     pub fn header_checked(
         &mut self,

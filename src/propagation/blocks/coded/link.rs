@@ -31,6 +31,8 @@ pub(super) struct Link {
     moved: Instant,
     /// It was asked for chunks, and has sent none for too long.
     pub(super) silent: bool,
+    /// What it sent was lost here: it pays for no silence.
+    excused: bool,
     /// It may be sent chunks that it has not asked for.
     pub(super) unasked: bool,
     /// It has spoken of the broadcast.
@@ -61,6 +63,7 @@ impl Link {
             progress: now,
             moved: now,
             silent: false,
+            excused: false,
             unasked,
             heard,
             told: false,
@@ -133,6 +136,18 @@ impl Link {
     pub(super) fn unask(&mut self) {
         self.stale |= !self.asked.is_empty();
         self.asked = ChunkSet::EMPTY;
+    }
+
+    /// It lets us wait, and what it was asked for is taken back.
+    pub(super) fn stalls(&mut self) {
+        self.unask();
+        self.silent = !self.excused;
+    }
+
+    /// A chunk of the peer is lost, and does not come again; which one it was nobody knows.
+    pub(super) fn loses(&mut self) {
+        self.excused = true;
+        self.stalls();
     }
 
     /// Bytes of the peer come. Over a slow line a chunk takes longer than the patience; that is as good as a chunk, unless it lasts too long.

@@ -153,6 +153,13 @@ impl CompactBlocks {
         out.into_vec()
     }
 
+    /// A long message of a peer came too slowly while others waited, and is lost: nobody pays for that, and others are asked.
+    pub fn skipped(&mut self, peer: &PeerId, now: Instant) -> Vec<Action> {
+        let mut out = Actions::default();
+        self.downloads.skipped(peer, now, &mut out);
+        out.into_vec()
+    }
+
     /// A message from a peer. One of a peer that is not connected is ignored.
     pub fn receive(&mut self, peer: PeerId, message: BlockMessage, now: Instant) -> Vec<Action> {
         let mut out = Actions::default();

@@ -96,21 +96,43 @@ impl Downloads {
         now: Instant,
         out: &mut Actions,
     ) {
-        let (patience, give_up_after) = (self.patience(peer), self.config.give_up_after);
-        let asked = self.blocks.iter_mut().filter_map(|(id, download)| {
-            let in_time = download.began + give_up_after;
-            let source = download.source(peer).filter(|source| source.is_asked())?;
-            Some((id, in_time, source))
-        });
-        let Some((id, in_time, source)) = asked.min_by_key(|(.., source)| source.since) else {
+        let patience = self.patience(peer);
+        let Some((id, in_time, source)) = self.asked_first(peer) else {
             return;
         };
         source.pace.comes(coming, in_time, patience, now);
         if source.pace.manner == Manner::Silent {
             self.peers.let_wait(peer, true);
         }
-        let id = id.clone();
         self.advance(&id, now, out);
+    }
+
+    /// A long frame of a peer is lost, most likely the answer to what it was asked for first. It pays nothing, and others are asked at once. It
+    /// gives a whole block but once, and that may have been something else, so it is waited for as one that is silent; short of that it may be
+    /// asked for more.
+    pub(super) fn skipped(&mut self, peer: &PeerId, now: Instant, out: &mut Actions) {
+        let Some((id, _, source)) = self.asked_first(peer) else {
+            return;
+        };
+        source.pace.loses();
+        self.peers.let_wait(peer, true);
+        if !self.peers.awaits(peer, &id, Awaited::Whole)
+            && let Some(source) = self.source(&id, peer)
+        {
+            source.enter(State::Idle, now);
+        }
+        self.advance(&id, now, out);
+    }
+
+    /// What a peer was asked for first and has not answered: the block, and when it is given up.
+    fn asked_first(&mut self, peer: &PeerId) -> Option<(ItemId, Instant, &mut Source)> {
+        let give_up_after = self.config.give_up_after;
+        let asked = self.blocks.iter_mut().filter_map(|(id, download)| {
+            let in_time = download.began + give_up_after;
+            let source = download.source(peer).filter(|source| source.is_asked())?;
+            Some((id.clone(), in_time, source))
+        });
+        asked.min_by_key(|(.., source)| source.since)
     }
 
     /// A peer sends a compact block, asked or not.
@@ -369,7 +391,9 @@ impl Downloads {
                 let over = !source.is_idle() && self.ends_at(source) <= now;
                 if over && source.is_asked() {
                     let why = "it did not send what it was asked for";
-                    out.blame(source.peer, Misdeed::NoAnswer, why);
+                    if !source.pace.is_excused {
+                        out.blame(source.peer, Misdeed::NoAnswer, why);
+                    }
                     out.settled(source.peer, id, why);
                 }
                 !over

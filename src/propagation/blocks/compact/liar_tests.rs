@@ -310,3 +310,43 @@ fn who_lets_a_frame_drip_pays_in_the_end() {
     let most = CompactConfig::default().give_up_after + STEP;
     assert!(took <= most, "{took:?}");
 }
+
+#[test]
+fn whose_long_answer_gave_way_to_others_is_asked_after_them_and_pays_nothing() {
+    let mut bench = bench();
+    let peers = [bench.peer(true), bench.peer(false)];
+    let all = transactions(1, 10);
+    let config = CompactConfig::default();
+    for peer in &peers {
+        bench.receive(*peer, announcement(&all));
+    }
+    let skipped = |bench: &mut Bench| {
+        let actions = bench.core.skipped(&peers[0], bench.now);
+        words(&peers, &bench.settle(actions))
+    };
+    let waited = |bench: &mut Bench, time| words(&peers, &bench.wait(time));
+    assert_eq!(skipped(&mut bench), ["1 request for a block Compact"]);
+    let again = waited(&mut bench, config.patience);
+    assert_eq!(again, ["0 request for a block Whole"], "it may still");
+    assert!(skipped(&mut bench).is_empty(), "all were asked");
+    let blamed = [config.give_up_after, config.give_up_after]
+        .map(|time| waited(&mut bench, time))
+        .concat();
+    assert_eq!(blamed, ["1 NoAnswer"], "who said nothing");
+    assert_eq!(bench.core.in_progress(), 0);
+}
+
+#[test]
+fn an_answer_that_comes_though_another_frame_was_lost_is_taken() {
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    let all = transactions(1, 10);
+    bench.receive(peer, announcement(&all));
+    for lost in 1..3 {
+        let actions = bench.core.skipped(&peer, bench.now);
+        let asked = words(&[peer], &bench.settle(actions)).len();
+        assert_eq!(asked, usize::from(lost == 1), "it gives the whole once");
+    }
+    bench.receive(peer, whole(&all));
+    assert!(bench.core.is_accepted(&block(&all).0));
+}

@@ -39,6 +39,8 @@ pub(super) struct Pace {
     measured: (Instant, usize),
     /// How many frames have begun to come.
     frames: u8,
+    /// What came was lost here, and nobody pays for what is missing.
+    pub(super) is_excused: bool,
 }
 
 impl Pace {
@@ -51,7 +53,13 @@ impl Pace {
             length: 0,
             measured: (now, 0),
             frames: 0,
+            is_excused: false,
         }
+    }
+
+    /// What came is lost, since others needed its room: it is as if nothing came, and nobody pays for that.
+    pub(super) fn loses(&mut self) {
+        (self.manner, self.is_excused) = (Manner::Silent, true);
     }
 
     /// So many bytes of a frame are here, which is in time by then.

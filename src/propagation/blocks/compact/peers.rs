@@ -111,6 +111,13 @@ impl Peers {
         }
     }
 
+    /// Whether a peer was asked for this, and has not answered.
+    pub(super) fn awaits(&self, peer: &PeerId, id: &ItemId, awaited: Awaited) -> bool {
+        let all = self.0.get(peer).into_iter().flat_map(|peer| &peer.awaited);
+        let mut of_block = all.filter(|(block, _)| block == id);
+        of_block.any(|(_, kind)| *kind == awaited)
+    }
+
     /// Whether a message from this peer answers a request for one of these; it does so once.
     pub(super) fn take_awaited(&mut self, peer: &PeerId, id: &ItemId, kinds: &[Awaited]) -> bool {
         let Some(Peer { awaited, .. }) = self.0.get_mut(peer) else {

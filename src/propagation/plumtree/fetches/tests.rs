@@ -208,6 +208,32 @@ fn who_announces_without_end_is_stopped() {
     assert!(fetches.wanted.is_empty() && fetches.peers.is_empty());
 }
 
+#[test]
+fn what_is_lost_on_its_way_is_asked_again_and_nobody_pays() {
+    let (mut fetches, mut now) = (
+        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        crate::platform::now(),
+    );
+    let (ann, bob) = (PeerId::random(), PeerId::random());
+    fetches.told(id(1), ann, claim(300_000, 1), now);
+    fetches.told(id(1), bob, claim(300_000, 1), now);
+    now += LIMITS.patience;
+    fetches.on_time(now);
+    assert_eq!(fetches.take(ann, now), [id(1)]);
+    fetches.lost(&ann, 400_000);
+    assert!(!fetches.is_ready(&bob), "another one was lost");
+    fetches.lost(&ann, 300_016);
+    assert_eq!(fetches.take(bob, now), [id(1)], "who else has it");
+    for _ in 0..3 {
+        fetches.lost(&bob, 300_016);
+        assert_eq!(fetches.take(bob, now), [id(1)], "nobody else has it");
+    }
+    assert_eq!(fetches.on_time(now + LIMITS.timeout), [bob]);
+    assert_eq!((fetches.claims, fetches.wanted.len()), (0, 0));
+    let asked = |peer: &PeerId| fetches.peers[peer].requested_bytes;
+    assert_eq!((asked(&ann), asked(&bob)), (0, 0));
+}
+
 proptest! {
     #[test]
     fn counts_are_right_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u64..20, 0usize..4), 0..400)) {

@@ -285,3 +285,27 @@ fn what_waits_is_bounded_in_bytes() {
         [Output::Misdeed(_, Misdeed::TooManyMessages)]
     ));
 }
+
+#[test]
+fn a_session_of_which_the_last_word_is_lost_is_over_and_nobody_pays() {
+    let ((mut pools, mut pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
+    let data = Vec::from([7; 100]);
+    pool.insert(TransactionKey::of(&data), data.into(), 1, now);
+    let now = now + Duration::from_secs(60);
+    pools.joined(peer, false, now);
+    let step = works(pools.on_message(peer, request(), &pool, now)).remove(0);
+    pools.stepped(step.run(), &pool, now);
+    assert!(
+        pools.skipped(peer, MAX_FRAME + 1).is_empty(),
+        "no message is so long"
+    );
+    assert_eq!(pools.sessions, [0, 1]);
+    assert!(declined(&pools.skipped(peer, 200 << 10)), "it is told");
+    assert_eq!(pools.sessions, [0, 0]);
+    assert!(
+        pools
+            .on_time(&pool, now + Duration::from_secs(50))
+            .iter()
+            .all(|output| { !matches!(output, Output::Misdeed(..)) })
+    );
+}

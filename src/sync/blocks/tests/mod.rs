@@ -10,6 +10,8 @@ use self::{
     network::Network,
     small_chain::{PANIC, SmallChain, block, header},
 };
+use std::{cell::Cell, rc::Rc};
+
 use super::*;
 use crate::{
     chain::{ChainStore, ItemId},
@@ -107,6 +109,29 @@ fn a_source_that_stalls_at_the_end_holds_nobody_up() {
     let share = (end - at_99).as_secs_f64() / end.as_secs_f64();
     assert!(share <= 0.05, "the last 1% took {share} of {end:?}");
     assert!(end < seconds(12), "{end:?}");
+}
+
+#[test]
+fn headers_that_are_lost_on_their_way_are_asked_for_again_and_nobody_pays() {
+    let chain = SmallChain::of(100, 1000);
+    let mut network = Network::new(9);
+    let sink = network.node(SmallChain::default());
+    let asked = Rc::new(Cell::new(0));
+    let count = Rc::clone(&asked);
+    let slow = network.other(Box::new(move |_, kind| {
+        count.set(count.get() + u32::from(matches!(kind, Kind::GetHeaders(_))));
+        Vec::new()
+    }));
+    network.link(sink, slow, millis(10), MEGABYTE);
+    network.tell(slow, sink, Kind::Status(wire::Status::new(&chain.tip(), 0)));
+    network.run_for(seconds(5));
+    assert_eq!(asked.get(), 1);
+    network.lose(slow, sink);
+    network.run_for(seconds(1));
+    assert_eq!(asked.get(), 2);
+    // The first time is over.
+    network.run_for(seconds(5));
+    assert!(network.nodes[sink].misdeeds.is_empty());
 }
 
 #[test]

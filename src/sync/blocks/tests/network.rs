@@ -166,6 +166,15 @@ impl Network {
         }
     }
 
+    /// A long frame on its way from one to a node is lost.
+    pub(super) fn lose(&mut self, from: usize, to: usize) {
+        let (id, now) = (self.nodes[from].id, self.now);
+        if let Actor::Node { sync, .. } = &mut self.nodes[to].actor {
+            sync.skipped(id, now);
+        }
+        self.act(to);
+    }
+
     /// From now on a line has another rate.
     pub(super) fn rate(&mut self, from: usize, to: usize, rate: f64) {
         self.lines.get_mut(&(from, to)).expect("a line").rate = rate;
