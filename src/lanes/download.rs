@@ -43,6 +43,17 @@ impl Download {
         }
     }
 
+    /// A long frame of a lane was passed over: whatever it was, it counts as one of the lane's first class.
+    pub(super) fn charge_skipped(&self, lane: Lane, wire: usize) {
+        let cost = Cost {
+            items: 1,
+            bytes: wire as u64,
+        };
+        if let Some(class) = lane.classes().first() {
+            self.charge(*class, cost, wire);
+        }
+    }
+
     /// A frame was read that took so many bytes on the stream.
     pub(super) fn charge(&self, class: Class, cost: Cost, wire: usize) {
         lock(&self.shaper).charge(self.peer, class, cost, wire, platform::now());

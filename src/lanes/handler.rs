@@ -341,6 +341,7 @@ impl<D: Decode> Handler<D> {
                     }
                 }
                 Poll::Ready(Ok(Read::Skipped(wire))) => {
+                    self.download.charge_skipped(lane, wire);
                     self.reports.push_back(Report::Skipped(lane, wire));
                 }
                 Poll::Ready(Ok(Read::End)) => break Some(io::ErrorKind::BrokenPipe.into()),
