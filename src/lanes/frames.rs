@@ -36,7 +36,7 @@ impl<C: Core> Lanes<C> {
     /// they make few that are not.
     pub(crate) fn pause(&mut self, id: PeerId, lane: Lane) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.pause(lane);
+            peer.pause(lane, platform::now());
         }
     }
 

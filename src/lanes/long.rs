@@ -88,9 +88,13 @@ impl Long {
         }
     }
 
-    /// Whether we let it wait, or have let it go.
+    /// Whether we let it wait, and not it itself by others of its peer. What is passed over does not wait: it is read as it comes.
     pub(super) fn is_held(&self) -> bool {
-        !matches!(self.stage, Stage::None | Stage::Moves(..))
+        match &self.stage {
+            Stage::Full => true,
+            Stage::Waits(_, whole) => !self.room.is_of_one(self.who, *whole),
+            Stage::None | Stage::Moves(..) | Stage::Skips { .. } => false,
+        }
     }
 
     /// Whether it has its room, and is to be read on.
@@ -183,5 +187,71 @@ impl Long {
 impl fmt::Debug for Long {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Long").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+    use crate::platform::test;
+
+    const LONG: usize = 256 << 10;
+
+    /// A frame that has its room, of which nothing comes, while somebody waits for it.
+    fn hurried() -> (Long, Context<'static>) {
+        let kib = LONG / 1024;
+        let room = LongFrames::new(kib, kib, Duration::from_millis(1));
+        let [silent, other] = [(); 2].map(|()| {
+            let peer = PeerId::random();
+            (peer, Account::Peer(peer))
+        });
+        let mut long = Long::new(room.clone(), silent);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(long.poll_enter(LONG, LONG, &mut cx).is_ready());
+        let waits = async {
+            futures::future::select(
+                room.enter(other, LONG).boxed(),
+                crate::platform::Delay::new(Duration::from_millis(50)),
+            )
+            .await;
+        };
+        futures::executor::block_on(waits);
+        (long, cx)
+    }
+
+    // A browser's tests can't wait.
+    #[core::prelude::v1::test]
+    fn a_frame_that_is_all_here_gives_way_no_more() {
+        let (mut long, mut cx) = hurried();
+        assert!(long.poll_gives_way(LONG, &mut cx).is_pending());
+        assert!(long.take().is_some());
+        let (mut long, mut cx) = hurried();
+        assert!(long.poll_gives_way(LONG - 1, &mut cx).is_ready());
+        assert_eq!(long.skips(1), Some((0, LONG)));
+    }
+
+    #[test]
+    fn who_waits_for_itself_is_not_held_up_by_us() {
+        let room = LongFrames::new(2 * LONG / 1024, LONG / 1024, GRACE);
+        let [greedy, other] = [(); 2].map(|()| {
+            let peer = PeerId::random();
+            (peer, Account::Peer(peer))
+        });
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut frame = |who| {
+            let mut long = Long::new(room.clone(), who);
+            let enters = long.poll_enter(LONG, LONG, &mut cx);
+            (long, enters.is_ready())
+        };
+        let (_first, begins) = frame(greedy);
+        assert!(begins);
+        let (second, begins) = frame(greedy);
+        assert!(!begins && !second.is_held(), "it has its part");
+        let (_third, begins) = frame(other);
+        assert!(begins);
+        let (fourth, begins) = frame((PeerId::random(), other.1));
+        assert!(!begins && fourth.is_held(), "others have all");
     }
 }

@@ -352,7 +352,7 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
-                peer.connections.retain(|other| other.id != connection);
+                peer.disconnected(connection, platform::now());
                 let steps = peer.session.disconnected(connection);
                 self.go_on(id, steps, platform::now());
                 if closed.remaining_established == 0 {

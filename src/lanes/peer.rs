@@ -19,7 +19,8 @@ use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper,
 /// So long, and not again for some time.
 const EXCUSED: Duration = Duration::from_secs(5);
 pub(super) const EXCUSES_EVERY: Duration = Duration::from_secs(60);
-/// After a lane was held up here, answers may be late that had stood in it: so long as the cores wait for one at most.
+/// After a lane was held up here, answers may be as late as that lasted that had stood in it; so much at most, which is as long as the cores
+/// wait for one.
 const HELD_UP: Duration = Duration::from_secs(20);
 
 /// What a frame took of a lane, and of which connection; and its place, if it is a long one.
@@ -81,8 +82,9 @@ pub(super) struct Peer {
     pub(super) session: Session<ConnectionId>,
     /// Whether its lanes are read no further for now.
     paused: [bool; Lane::ALL.len()],
-    /// When one that was not, or that was held up, was last read on.
-    resumed_at: Option<Instant>,
+    /// Since when a lane is not read, if one is; and until when what stood in one may be late.
+    held_up_since: Option<Instant>,
+    late_until: Option<Instant>,
     /// When it was last excused.
     pub(super) excused_at: Option<Instant>,
     /// Urgent bytes that the connection has not written yet, and bytes of blocks.
@@ -114,7 +116,8 @@ impl Peer {
             outbound,
             session: Session::new(),
             paused: Default::default(),
-            resumed_at: None,
+            held_up_since: None,
+            late_until: None,
             excused_at,
             urgent: 0,
             block: 0,
@@ -172,19 +175,36 @@ impl Peer {
             *held = holds;
         }
         if !holds {
-            self.read_on(lane, now);
+            self.read_on(lane);
         }
+        self.look_what_is_held_up(now);
     }
 
-    fn read_on(&mut self, lane: Lane, now: Instant) {
-        self.resumed_at = Some(now);
+    /// A connection is gone, and what it held up with it.
+    pub(super) fn disconnected(&mut self, id: ConnectionId, now: Instant) {
+        self.connections.retain(|other| other.id != id);
+        self.look_what_is_held_up(now);
+    }
+
+    fn read_on(&mut self, lane: Lane) {
         if lane == Lane::Urgent {
             self.window.hears_again();
         }
     }
 
+    /// Notes since when a lane is held up, or until when what stood in one may be late.
+    fn look_what_is_held_up(&mut self, now: Instant) {
+        let is_held_up = Lane::ALL.iter().any(|lane| self.is_held_up(*lane));
+        if is_held_up {
+            self.held_up_since.get_or_insert(now);
+        } else if let Some(since) = self.held_up_since.take() {
+            let late = now.saturating_duration_since(since).min(HELD_UP);
+            self.late_until = self.late_until.max(Some(now + late));
+        }
+    }
+
     /// What is handled of a lane is told later.
-    pub(super) fn pause(&mut self, lane: Lane) {
+    pub(super) fn pause(&mut self, lane: Lane, now: Instant) {
         let place = lane.place();
         if let Some(paused) = self.paused.get_mut(place) {
             *paused = true;
@@ -196,12 +216,13 @@ impl Peer {
                 *kept_back += std::mem::take(&mut handled.reports);
             }
         }
+        self.look_what_is_held_up(now);
     }
 
     /// What is handled of a lane is told at once again.
     pub(super) fn resume(&mut self, lane: Lane, now: Instant) {
         let place = lane.place();
-        self.read_on(lane, now);
+        self.read_on(lane);
         if let Some(paused) = self.paused.get_mut(place) {
             *paused = false;
         }
@@ -212,6 +233,7 @@ impl Peer {
                 handled.reports += std::mem::take(kept_back);
             }
         }
+        self.look_what_is_held_up(now);
     }
 
     /// Bytes that may be handed to its streams now; the last frame may go over it.
@@ -270,9 +292,8 @@ impl Peer {
         let is_lately = |at: Option<Instant>| at.is_some_and(|at| now < at + EXCUSED);
         match misdeed {
             Misdeed::NoAnswer => {
-                let is_held_up = Lane::ALL.iter().any(|lane| self.is_held_up(*lane));
-                let was_held_up = self.resumed_at.is_some_and(|at| now < at + HELD_UP);
-                is_held_up || was_held_up || is_lately(self.excused_at)
+                let may_be_late = self.late_until.is_some_and(|until| now < until);
+                self.held_up_since.is_some() || may_be_late || is_lately(self.excused_at)
             }
             Misdeed::InvalidMessage | Misdeed::TooManyMessages => is_lately(self.excused_at),
             _ => false,

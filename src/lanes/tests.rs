@@ -342,7 +342,31 @@ fn a_lane_that_is_paused_is_not_read_on_until_it_is_resumed() {
     driven.lanes.resume(driven.peer, Lane::Urgent);
     let (orders, _) = driven.drain();
     assert_eq!(reports(&orders, Lane::Urgent), 2);
-    assert_eq!(blamed(&mut driven), 1, "or have stood there");
+}
+
+#[test]
+fn who_was_held_up_is_excused_for_as_long_as_that_lasted_and_no_longer() {
+    let mut driven = Driven::open();
+    let (peer, start) = (driven.peer, platform::now());
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let peer = driven.lanes.peers.get_mut(&peer).expect("it is here");
+    let first = ConnectionId::new_unchecked(1);
+    let is_excused = |peer: &Peer, at| peer.is_excused(Misdeed::NoAnswer, at);
+    assert!(!is_excused(peer, at(0)));
+    // A vote that had to wait for the one before it.
+    peer.hold(first, Lane::Urgent, true, at(0));
+    peer.hold(first, Lane::Urgent, false, at(0));
+    assert!(!is_excused(peer, at(0)));
+    peer.hold(first, Lane::Block, true, at(10));
+    peer.pause(Lane::Urgent, at(12));
+    peer.hold(first, Lane::Block, false, at(14));
+    assert!(is_excused(peer, at(15)), "another lane is held up yet");
+    peer.resume(Lane::Urgent, at(16));
+    assert!(is_excused(peer, at(21)) && !is_excused(peer, at(22)));
+    peer.hold(first, Lane::Bulk, true, at(30));
+    assert!(is_excused(peer, at(100)), "we do not read");
+    peer.disconnected(first, at(100));
+    assert!(is_excused(peer, at(119)) && !is_excused(peer, at(120)));
 }
 
 #[test]
@@ -375,7 +399,6 @@ fn whose_votes_wait_for_our_checks_is_answered_and_pays_for_no_silence() {
     };
     assert!(!blamed(&mut driven), "its answer may be among the votes");
     driven.report(1, Report::Held(Lane::Urgent, false));
-    assert!(!blamed(&mut driven), "or may have been there");
     driven.has(Class::Transaction, 1);
     assert_eq!(sent_and_written(&mut driven), 0, "it is heard again");
     let all = (1000 * FRAME) as u64;

@@ -118,6 +118,11 @@ impl LongFrames {
         place
     }
 
+    /// Whether the first frame of a peer that waits, of so many bytes, waits for others of its own.
+    pub(crate) fn is_of_one(&self, who: (PeerId, Account), bytes: usize) -> bool {
+        lock(&self.0).room.is_of_one(&who, bytes.div_ceil(1024))
+    }
+
     #[cfg(test)]
     pub(crate) fn free_kib(&self) -> usize {
         lock(&self.0).room.free()

@@ -288,8 +288,14 @@ impl<A: Payer> Room<A> {
         self.holders.iter().filter_map(|(who, holder)| {
             let number = *holder.waiting.front()?;
             let size = self.frames.get(&number)?.size;
-            (holder.has + size <= self.most).then(|| (self.standing(who), number, size))
+            (!self.is_of_one(who, size)).then(|| (self.standing(who), number, size))
         })
+    }
+
+    /// Whether a frame of so many KiB has no room beside what its peer has already: others would not make it wait.
+    pub(crate) fn is_of_one(&self, who: &Who<A>, size: usize) -> bool {
+        let has = self.holders.get(who).map_or(0, |holder| holder.has);
+        has + size.min(self.most) > self.most
     }
 
     fn standing(&self, who: &Who<A>) -> Standing {
