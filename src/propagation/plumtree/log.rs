@@ -49,6 +49,8 @@ pub(super) struct Log {
     /// The numbers of those, whoever began a batch last first; and how many batches were begun in all.
     recent: Vec<usize>,
     begun: u64,
+    /// How many have left.
+    gone: u64,
     /// Where each entry is.
     index: HashMap<ShortId, At, Keyed>,
     bytes: usize,
@@ -126,6 +128,7 @@ impl Log {
             queues: Vec::new(),
             recent: Vec::new(),
             begun: 0,
+            gone: 0,
             index: HashMap::with_hasher(keyed),
             bytes: 0,
             max_bytes,
@@ -153,6 +156,11 @@ impl Log {
     /// How many batches were begun in all.
     pub(super) fn begun(&self) -> u64 {
         self.begun
+    }
+
+    /// How many batches have left.
+    pub(super) fn gone(&self) -> u64 {
+        self.gone
     }
 
     /// The sources of all batches that were begun since there were so many, each once, the latest first.
@@ -311,6 +319,7 @@ impl Log {
         };
         let number = queue.first;
         queue.first += 1;
+        self.gone += 1;
         queue.bytes -= batch.cost;
         self.bytes -= batch.cost;
         for entry in &batch.entries {

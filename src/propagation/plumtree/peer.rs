@@ -9,7 +9,7 @@ use super::{
     MISSING, STALE,
     log::{BATCH_BYTES, Log, Marks, bit},
     long::{LONG, Long},
-    reader::Reader,
+    reader::{Reader, Step},
 };
 use crate::{
     chain::ShortId,
@@ -213,11 +213,13 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
 pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     let (mut frames, mut items, mut payload) = (Vec::new(), 0, 0);
     let known = bit(peer.place);
-    while payload < log.batch_bytes()
-        && let Some(batch) = peer
-            .reader
-            .read(log, |batch| frames.is_empty() || batch.bytes() <= LONG)
-    {
+    peer.reader.read(log, |batch| {
+        if payload >= log.batch_bytes() {
+            return Step::Enough;
+        }
+        if !frames.is_empty() && batch.bytes() > LONG {
+            return Step::Later;
+        }
         let unknown = || {
             let entries = batch.entries.iter();
             entries.filter(|entry| entry.known & known == 0)
@@ -231,11 +233,12 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
             let unknown = unknown().map(|entry| entry.data.clone());
             Kind::Items(Items::packed(unknown.collect())).into_frame()
         } else {
-            continue;
+            return Step::Read;
         };
         items += count;
         frames.push(frame);
-    }
+        Step::Read
+    });
     let count = frames.len();
     // A full batch is the only one most often, and is sent as it is.
     let bytes = if frames.len() == 1 {
@@ -260,23 +263,24 @@ pub(super) fn announce(
 ) -> Option<Outgoing> {
     let mut columns = Columns::default();
     let known = bit(place);
-    loop {
+    reader.read(log, |batch| {
         let room = MAX_IDS - columns.len();
-        let batch = reader.read(log, |batch| {
-            batch.at + ANNOUNCE_DELAY <= now && batch.entries.len() <= room
-        });
-        let Some(batch) = batch else {
-            break;
-        };
+        if room == 0 {
+            return Step::Enough;
+        }
+        if batch.at + ANNOUNCE_DELAY > now || batch.entries.len() > room {
+            return Step::Later;
+        }
         if batch.known() & known == 0 {
             columns.extend(batch.columns());
-            continue;
+            return Step::Read;
         }
         let entries = batch.entries.iter();
         for entry in entries.filter(|entry| entry.known & known == 0) {
             columns.push(entry.id, entry.data.len(), entry.fee_rate);
         }
-    }
+        Step::Read
+    });
     if columns.is_empty() {
         return None;
     }

@@ -5,9 +5,12 @@
 //! first is next. So a source that brings little is read at once, and one that floods is read with what is left.
 //!
 //! A reader looks only at those sources of which it has something to read, or that began a batch since it looked last: those that
-//! brought something once cost it nothing.
+//! brought something once cost it nothing. Who is next is on top of a heap, so a batch costs few steps however many sources wait; what may
+//! not be read yet is looked at once in a turn.
 //!
-//! Bounds: three numbers for each source that ever brought something, 256 at most.
+//! Bounds: a few numbers for each source that ever brought something, 256 at most.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::log::{Batch, Log, Marks, Queue};
 use crate::propagation::source::Source;
@@ -16,9 +19,13 @@ use crate::propagation::source::Source;
 #[derive(Debug)]
 pub(super) struct Reader {
     turns: Vec<Turn>,
-    /// The sources of which there may be something to read, each once, as far as it has `seen` the batches that were begun.
-    waiting: Vec<usize>,
+    /// The sources of which there may be something to read, each once, as far as it has `seen` the batches that were begun: when each
+    /// begins, and among equals who came first.
+    waiting: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    came: u64,
     seen: u64,
+    /// How many batches had left the log when it was last looked which of them it missed.
+    gone: u64,
     /// The reader's time: when what was read last began.
     clock: u64,
     /// Whose items it does not read: its own.
@@ -36,6 +43,17 @@ struct Turn {
     waits: bool,
 }
 
+/// What becomes of the batch whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is read.
+    Read,
+    /// It may not be read yet: another one's turn.
+    Later,
+    /// Nothing more is read in this turn.
+    Enough,
+}
+
 impl Reader {
     /// Reads from here on, all but its own; no further than `until`, if that is given.
     pub(super) fn new(from: &Marks, own: Option<Source>, until: Option<Marks>) -> Self {
@@ -45,8 +63,10 @@ impl Reader {
         };
         Self {
             turns: from.iter().map(turn).collect(),
-            waiting: Vec::new(),
+            waiting: BinaryHeap::new(),
+            came: 0,
             seen: 0,
+            gone: 0,
             clock: 0,
             own,
             until,
@@ -65,7 +85,7 @@ impl Reader {
 
     /// Whether there is more to read.
     pub(super) fn has_more(&self, log: &Log) -> bool {
-        let mut waiting = self.waiting.iter().copied();
+        let mut waiting = self.waiting();
         let has_more = |source| self.has_more_of(log, source);
         waiting.any(has_more) || log.begun_since(self.seen).any(has_more)
     }
@@ -80,7 +100,10 @@ impl Reader {
     pub(super) fn pass_over(&mut self, log: &Log) -> u64 {
         self.look(log);
         let mut missed = 0;
-        for source in &self.waiting {
+        if std::mem::replace(&mut self.gone, log.gone()) == log.gone() {
+            return missed;
+        }
+        for Reverse((.., source)) in &self.waiting {
             if let Some(queue) = log.queue(*source)
                 && let Some(turn) = self.turns.get_mut(*source)
             {
@@ -91,54 +114,72 @@ impl Reader {
         missed
     }
 
-    /// The next batch, of those that `may` be read now.
-    pub(super) fn read<'log>(
-        &mut self,
-        log: &'log Log,
-        may: impl Fn(&Batch) -> bool,
-    ) -> Option<&'log Batch> {
+    /// Reads in turns what there is, as far as it `takes` it.
+    pub(super) fn read(&mut self, log: &Log, mut takes: impl FnMut(&Batch) -> Step) {
         self.look(log);
-        let fronts = self.waiting.iter().filter_map(|source| {
-            let turn = self.turn(*source);
-            let (number, batch) = log.queue(*source)?.from(turn.next)?;
-            let begins = turn.served.max(self.clock);
-            let is_next = self.has_more_of(log, *source) && may(batch);
-            is_next.then_some((begins, *source, number, batch))
-        });
-        let (begins, source, number, batch) = fronts.min_by_key(|(begins, ..)| *begins)?;
-        batch.take();
-        self.clock = begins;
-        let turn = self.turns.get_mut(source)?;
-        turn.served = begins.saturating_add(batch.cost() as u64);
-        turn.next = number + 1;
-        if !self.has_more_of(log, source) {
-            self.turns.get_mut(source)?.waits = false;
-            self.waiting.retain(|waiting| *waiting != source);
+        let mut aside = Vec::new();
+        while let Some(Reverse(next)) = self.waiting.pop() {
+            let (begins, _, source) = next;
+            let front = log.queue(source).filter(|_| self.has_more_of(log, source));
+            let front = front.and_then(|queue| queue.from(self.turn(source).next));
+            let Some(turn) = self.turns.get_mut(source) else {
+                continue;
+            };
+            turn.waits = false;
+            let Some((number, batch)) = front else {
+                continue;
+            };
+            let step = takes(batch);
+            if step != Step::Read {
+                turn.waits = true;
+                aside.push(Reverse(next));
+                if step == Step::Enough {
+                    break;
+                }
+                continue;
+            }
+            batch.take();
+            // What was put aside may have been overtaken.
+            self.clock = self.clock.max(begins);
+            turn.served = self.clock.saturating_add(batch.cost() as u64);
+            turn.next = number + 1;
+            if self.has_more_of(log, source) {
+                self.wait(source);
+            }
         }
-        Some(batch)
+        self.waiting.extend(aside);
+    }
+
+    /// A source waits for its turn.
+    fn wait(&mut self, source: usize) {
+        if let Some(turn) = self.turns.get_mut(source) {
+            turn.waits = true;
+            let begins = turn.served.max(self.clock);
+            self.came += 1;
+            self.waiting.push(Reverse((begins, self.came, source)));
+        }
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = usize> {
+        self.waiting.iter().map(|Reverse((.., source))| *source)
     }
 
     /// Whose batches were begun since it looked last has something to read.
     fn look(&mut self, log: &Log) {
-        let before = self.waiting.len();
+        let mut new = Vec::new();
         for source in log.begun_since(self.seen) {
             if self.turns.len() <= source {
                 self.turns.resize(source + 1, Turn::default());
             }
             // What is gone already it has missed.
             let end = log.queue(source).map_or(0, Queue::end);
-            if self.reads(source)
-                && let Some(turn) = self.turns.get_mut(source)
-                && turn.next < end
-                && !std::mem::replace(&mut turn.waits, true)
-            {
-                self.waiting.push(source);
+            let turn = self.turn(source);
+            if self.reads(source) && turn.next < end && !turn.waits {
+                new.push(source);
             }
         }
         // Who began first is first.
-        if let Some(new) = self.waiting.get_mut(before..) {
-            new.reverse();
-        }
+        new.into_iter().rev().for_each(|source| self.wait(source));
         self.seen = log.begun();
     }
 
@@ -190,8 +231,15 @@ mod tests {
 
     /// The places whose items are read, in order, with how many bytes.
     fn read(reader: &mut Reader, log: &Log) -> Option<(Place, usize)> {
-        let batch = reader.read(log, |_| true)?;
-        Some((batch.entries[0].data[0], batch.bytes()))
+        let mut read = None;
+        reader.read(log, |batch| {
+            if read.is_some() {
+                return Step::Enough;
+            }
+            read = Some((batch.entries[0].data[0], batch.bytes()));
+            Step::Read
+        });
+        read
     }
 
     #[test]
@@ -255,11 +303,47 @@ mod tests {
         assert!(reader.waiting.is_empty() && !reader.has_more(&log));
         log.append(Source::at(5), entry(5, 1, 100), now);
         assert!(reader.has_more(&log));
-        assert_eq!((reader.pass_over(&log), &reader.waiting[..]), (0, &[6][..]));
+        assert_eq!(reader.pass_over(&log), 0);
+        assert_eq!(reader.waiting().collect::<Vec<_>>(), [6]);
         assert_eq!(
             log.begun_since(log.begun() - 2).collect::<Vec<_>>(),
             [6, 128]
         );
+    }
+
+    #[test]
+    fn a_batch_costs_no_look_at_all_others_that_wait() {
+        const SOURCES: u8 = 127;
+        let (mut log, start) = (log(), crate::platform::now());
+        for number in 0..10 {
+            for place in 0..SOURCES {
+                // Of each source in a batch of its own.
+                let at = start + Duration::from_millis(number);
+                log.append(Source::at(place), entry(place, number, 100), at);
+            }
+        }
+        let mut reader = Reader::new(&Marks::default(), None, None);
+        let (mut looks, mut read) = (0, Vec::new());
+        reader.read(&log, |batch| {
+            looks += 1;
+            // The half of them may not be read yet.
+            if batch.entries[0].data[0] % 2 > 0 {
+                return Step::Later;
+            }
+            read.push(batch.entries[0].data[0]);
+            Step::Read
+        });
+        let even = usize::from(SOURCES).div_ceil(2);
+        assert_eq!((read.len(), looks), (10 * even, read.len() + even - 1));
+        assert!(read[..even].is_sorted(), "each once before any twice");
+        let mut first = None;
+        reader.read(&log, |batch| {
+            first.get_or_insert(batch.entries[0].data[0]);
+            Step::Enough
+        });
+        assert_eq!(first, Some(1), "who was put aside is next");
+        assert!(reader.has_more(&log));
+        assert_eq!(reader.waiting.len(), even - 1);
     }
 
     proptest! {
