@@ -429,6 +429,11 @@ fn propagation(config: &Config) -> Vec<ConfigField> {
             SECOND,
             WEEK,
         ),
+        time(
+            at!(config.protocol.propagation.mempool.old_after),
+            SECOND,
+            WEEK,
+        ),
         count(
             at!(config.protocol.propagation.mempool.max_seen),
             1,

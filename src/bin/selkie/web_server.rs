@@ -114,7 +114,7 @@ impl Site {
 
 /// Settings in which members should agree: what the hello compares, how long things are remembered, and whatever must fit to
 /// one of these (`Config::check`), since a guest has the defaults for the rest.
-const AGREED: [&str; 25] = [
+const AGREED: [&str; 26] = [
     "gossipsub_config/duplicate_cache_time",
     "gossipsub_config/max_transmit_size",
     "request_response_config/max_message_size",
@@ -136,6 +136,7 @@ const AGREED: [&str; 25] = [
     "propagation/mempool/max_bytes",
     "propagation/mempool/max_seen",
     "propagation/mempool/max_age",
+    "propagation/mempool/old_after",
     "propagation/reconcile/min_age",
     "propagation/coded/max_block_bytes",
     "propagation/coded/max_bytes",

@@ -6,7 +6,7 @@
 //! there are. Order within a class is not worth more: its fee rates are within a quarter of each other.
 //!
 //! When the pool is full, somebody of the lowest class leaves for a newcomer of that class or a higher one: the eldest, if it has been there for
-//! [`OLD`] and the newcomer's source has no quarter of the class yet, so that who once filled the pool takes no room from who comes now; else the eldest of the source that
+//! [`MempoolConfig::old_after`] and the newcomer's source has no quarter of the class yet, so that who once filled the pool takes no room from who comes now; else the eldest of the source that
 //! has most in there, so that who floods pushes out what it brought itself. A newcomer
 //! that pays less than all is refused ([`super::Seen`] says how long what left or found no room is remembered). Among equals the newcomer wins, because otherwise a chain without fees would
 //! come to a halt with the first full pool.
@@ -45,9 +45,6 @@ pub const OVERHEAD: usize = 208;
 /// The most entries that one call of [`Mempool::expire`] removes: a millisecond's work.
 pub const MAX_EXPIRED: usize = 4096;
 
-/// How long a transaction stays among equal payers whatever others bring: enough blocks were made meanwhile that might have taken it up.
-const OLD: Duration = Duration::from_secs(5 * 60);
-
 /// Entries in one piece of the slab.
 const PIECE: usize = 4096;
 /// Bytes of a usual transaction: for so many of them the index has room from the beginning, up to a million, since to make room
@@ -64,6 +61,10 @@ pub struct MempoolConfig {
     /// How long a transaction stays that no block takes up. **Default:** 1 h.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
+    /// How long a transaction stays among equal payers whatever others bring: until enough blocks were made that might have taken it up, so some
+    /// intervals between them. After that it may leave for who comes now. **Default:** 5 min, for blocks each minute or so.
+    #[serde(with = "humantime_serde")]
+    pub old_after: Duration,
     /// Ids of confirmed transactions that are remembered at least, up to twice as many, and as many of rejected ones: a copy
     /// of such a one is not taken up. As many again, for a minute or two, of those for which there was no room. **Default:** 229,376, with which
     /// a table of 2^18 places is full.
@@ -75,6 +76,7 @@ impl Default for MempoolConfig {
         Self {
             max_bytes: 32 << 20,
             max_age: Duration::from_secs(60 * 60),
+            old_after: Duration::from_secs(5 * 60),
             max_seen: (1 << 18) / 8 * 7,
         }
     }
@@ -346,7 +348,7 @@ impl Mempool {
         if rest > limit {
             return false;
         }
-        let old = now.checked_sub(OLD);
+        let old = now.checked_sub(self.config.old_after);
         while self.bytes > limit {
             let lowest = self.classes.taken().next();
             let due = lowest.and_then(|(_, payers)| payers.gives_way(source, old));

@@ -143,6 +143,32 @@ fn who_floods_for_long_pushes_out_nothing_old_of_others() {
 }
 
 #[test]
+fn when_a_transaction_is_old_depends_on_how_often_blocks_are_made() {
+    for (minutes, stays) in [(5, false), (60, true)] {
+        let config = MempoolConfig {
+            max_bytes: 1 << 20,
+            old_after: Duration::from_secs(60 * minutes),
+            ..MempoolConfig::default()
+        };
+        let (mut pool, now) = (Mempool::new(config, &SEED), crate::platform::now());
+        let mut insert = |place, number, at| {
+            let (key, data) = transaction(number, 100);
+            pool.insert_of(Source::at(place), (key, data, 1), at, |_| {});
+        };
+        for number in 0..100 {
+            insert(1, number, now);
+        }
+        // None of the four has more than a quarter.
+        let later = now + Duration::from_secs(60 * 10);
+        for number in 20_000..28_000 {
+            insert(u8::try_from(2 + number % 4).expect("small"), number, later);
+        }
+        let is_here = |number| pool.get(&transaction(number, 100).0).is_some();
+        assert_eq!((0..100).all(is_here), stays, "{minutes} min");
+    }
+}
+
+#[test]
 fn one_of_two_with_one_short_id_stays() {
     let (mut pool, now) = (pool(1 << 20), crate::platform::now());
     let (key, data) = transaction(1, 100);
