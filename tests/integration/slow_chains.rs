@@ -207,11 +207,11 @@ async fn who_waits_for_its_chain_to_check_votes_goes_on_sending() {
 async fn large_blocks_of_many_peers_come_in_turns_and_nobody_pays() {
     let mut node = Node::start(listening(TCP)).await;
     let mut makers = Vec::new();
-    // Together they are longer than what all long frames may take up.
-    for number in 0..6 {
+    // Together they are longer than the 12 MiB that all long frames of blocks may take up, and no more than that: each goes on to all others.
+    for number in 0..4 {
         let mut maker = Node::start(listening(TCP)).await;
         connect(&mut maker, &mut node).await;
-        let block = Item::new(ItemKind::Block, vec![number; 4_000_000]);
+        let block = Item::new(ItemKind::Block, vec![number; 3_200_000]);
         maker.submit(block).await.expect("it is valid");
         makers.push(maker);
     }
