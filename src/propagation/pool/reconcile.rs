@@ -57,6 +57,7 @@ mod session_tests;
 #[cfg(test)]
 mod vector_tests;
 
+pub(crate) use coding::KEY_BYTES;
 pub use initiator::Initiator;
 pub use responder::Responder;
 pub use session::{Action, Fault, Outcome, Snapshot, TooManyKeys};

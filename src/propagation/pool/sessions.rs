@@ -9,15 +9,17 @@
 //! meanwhile wait. A step carries its session's number: what comes of one whose session is over is dropped. Bounds:
 //! [`MAX_STEPS`] at once, so that there are threads left for the chain's checks; [`MAX_OURS`] and [`MAX_THEIRS`] at once, one a peer and direction,
 //! those counted whose last step is still at work though the peer is gone; [`MAX_WAITING`] messages of each, of [`MAX_WAITING_BYTES`];
-//! [`LEAST_PAUSE`] between two that a peer begins, on whatever connection. Above these a peer's request is declined, and one of ours is
+//! [`LEAST_PAUSE`] between two that a peer begins, on whatever connection; of a large pool fewer, so that they take [`MAX_BYTES`]. Above these a peer's request is declined, and one of ours is
 //! begun soon after, unless another peer keeps us waiting for [`PATIENCE`]: then that one's session gives way. One listing of the pool serves all sessions
-//! that begin within [`FRESH`], unless the pool has changed much.
+//! that begin within [`FRESH`], unless the pool has changed much; and who begins while it is made waits for it. A new one is made when the one before
+//! the last is used by none, so there are two at most.
 
 mod step;
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     hash::Hasher,
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,7 +38,8 @@ use crate::{
         pool::{
             Mempool,
             reconcile::{
-                Action, Initiator, MAX_MESSAGE, Message, Outcome, Request, Responder, Want,
+                Action, Initiator, KEY_BYTES, MAX_MESSAGE, MAX_POOL, Message, Outcome, Request,
+                Responder, Snapshot, Want,
             },
         },
         wire::MAX_IDS,
@@ -44,12 +47,16 @@ use crate::{
     traffic::{Class, Cost},
 };
 
-use self::step::{Input, Listed, Pool};
+use self::step::{Input, Pool};
 pub(crate) use self::step::{Step, Stepped};
 
-/// Sessions at once that we began, and that peers did: each takes up to 10 MB.
+/// Sessions at once that we began, and that peers did.
 const MAX_OURS: usize = 3;
 const MAX_THEIRS: usize = 5;
+/// Bytes that either of these take, but for what they share: one of the largest pool takes up to 12 MB.
+const MAX_BYTES: usize = 16 << 20;
+/// What differs takes of these in a session that we began, at most.
+const DIFFERENCES: usize = 2 << 20;
 /// How long a session may keep us waiting for its next message while others want its place.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Steps at work at once.
@@ -84,13 +91,23 @@ pub(crate) struct Pools {
     left: Debts<Instant>,
     /// Sessions under way, ours and theirs, those at work included whose peers are gone.
     sessions: [usize; 2],
-    /// Steps at work, and those that wait for it.
+    /// Steps at work, and the sessions whose steps wait for it, by their numbers.
     at_work: usize,
-    ready: VecDeque<Step>,
-    /// One that was made lately: when, and what the pool had [`Mempool::inserted`] by then.
-    snapshot: Option<(Instant, u64, Listed)>,
-    /// The same of the keys that were listed last, to make one.
-    listed: Option<(Instant, u64)>,
+    ready: VecDeque<(PeerId, Side, u64)>,
+    /// The last listing of the pool, and what pays best by the last that was made.
+    listing: Option<Listing>,
+    best: Arc<[Announce]>,
+}
+
+/// The pool as it was at one moment.
+struct Listing {
+    /// The session for which it was made.
+    number: u64,
+    /// When, and what the pool had [`Mempool::inserted`] by then.
+    at: Instant,
+    inserted: u64,
+    /// `None` while it is being made.
+    snapshot: Option<Snapshot>,
 }
 
 struct Peer {
@@ -111,6 +128,8 @@ struct Session {
     waiting: VecDeque<Message>,
     /// What the peer began it with, if it did.
     request: Option<Request>,
+    /// The number of the listing that it compares; `None`: it has not begun.
+    listing: Option<u64>,
     /// Since when it is the peer's turn, where nothing is at work.
     since: Instant,
 }
@@ -141,8 +160,8 @@ impl Pools {
             sessions: [0; 2],
             at_work: 0,
             ready: VecDeque::new(),
-            snapshot: None,
-            listed: None,
+            listing: None,
+            best: Arc::default(),
         }
     }
 
@@ -169,7 +188,7 @@ impl Pools {
         }
         session.waiting.push_back(message);
         self.go_on(from, side);
-        self.start()
+        self.start(pool, now)
     }
 
     /// What came of work.
@@ -188,16 +207,22 @@ impl Pools {
             snapshot,
         } = stepped;
         self.at_work = self.at_work.saturating_sub(1);
-        if let Some(snapshot) = snapshot {
-            let (at, inserted) = self.listed.unwrap_or((now, pool.inserted()));
-            self.snapshot = Some((at, inserted, snapshot));
+        let is_of_it =
+            |listing: &mut Listing| listing.number == number && listing.snapshot.is_none();
+        // If it came to nothing, another one is made.
+        if let (Some(listing), Some(listed)) = (self.listing.take_if(is_of_it), snapshot) {
+            self.best = listed.best;
+            self.listing = Some(Listing {
+                snapshot: Some(listed.snapshot),
+                ..listing
+            });
         }
         let session = self.peers.get_mut(&id);
         let session = session.and_then(|peer| peer.session(side).as_mut());
         let Some(session) = session.filter(|session| session.number == number) else {
             // It was over before; now it is gone.
             self.leave(side);
-            return self.start();
+            return self.start(pool, now);
         };
         (session.at_work, session.machine, session.since) = (false, machine, now);
         let mut outputs = Vec::new();
@@ -223,7 +248,7 @@ impl Pools {
             }
         }
         self.go_on(id, side);
-        outputs.extend(self.start());
+        outputs.extend(self.start(pool, now));
         outputs
     }
 
@@ -238,7 +263,6 @@ impl Pools {
         let farewell = session.farewell();
         let mut outputs = self.end(from, Side::Theirs, None);
         outputs.push(Output::Compare(from, farewell));
-        outputs.extend(self.start());
         outputs
     }
 
@@ -256,7 +280,7 @@ impl Pools {
         let mut outputs = Vec::new();
         if peer.theirs.is_some()
             || peer.begun_at.is_some_and(is_soon)
-            || !self.make_room(Side::Theirs, &mut outputs, now)
+            || !self.make_room(Side::Theirs, pool, &mut outputs, now)
         {
             outputs.push(Output::Compare(from, Responder::decline(request)));
             return outputs;
@@ -264,17 +288,15 @@ impl Pools {
         if let Some(peer) = self.peers.get_mut(&from) {
             peer.begun_at = Some(now);
         }
-        self.begin(from, Side::Theirs, Some(request), pool, now);
-        outputs.extend(self.start());
+        self.begin(from, Side::Theirs, Some(request), now);
+        outputs.extend(self.start(pool, now));
         outputs
     }
 
     /// Tells a peer of what pays best here. If it was the peer that began, it has caused that much with a few bytes.
     fn announce_best(&self, id: PeerId, side: Side) -> Vec<Output> {
-        let best = self.snapshot.iter().flat_map(|(.., listed)| &*listed.best);
-        let mut outputs: Vec<_> = best
-            .map(|told| Output::Announce(id, told.clone()))
-            .collect();
+        let best = self.best.iter().cloned();
+        let mut outputs: Vec<_> = best.map(|told| Output::Announce(id, told)).collect();
         if side == Side::Theirs {
             let cost = Cost {
                 items: (outputs.len() * MAX_IDS) as u64,
@@ -287,8 +309,15 @@ impl Pools {
 
     /// Whether there is room for one more session. The peer that keeps us waiting longest makes some; that is no misdeed, since its
     /// way may be slow.
-    fn make_room(&mut self, side: Side, outputs: &mut Vec<Output>, now: Instant) -> bool {
-        let has_room = |sessions: [usize; 2]| sessions[side.place()] < side.most();
+    fn make_room(
+        &mut self,
+        side: Side,
+        pool: &Mempool,
+        outputs: &mut Vec<Output>,
+        now: Instant,
+    ) -> bool {
+        let most = side.most(pool.len());
+        let has_room = |sessions: [usize; 2]| sessions[side.place()] < most;
         if has_room(self.sessions) {
             return true;
         }
@@ -309,18 +338,9 @@ impl Pools {
         has_room(self.sessions)
     }
 
-    fn begin(
-        &mut self,
-        id: PeerId,
-        side: Side,
-        request: Option<Request>,
-        pool: &Mempool,
-        now: Instant,
-    ) {
+    fn begin(&mut self, id: PeerId, side: Side, request: Option<Request>, now: Instant) {
         self.sessions_begun += 1;
         self.sessions[side.place()] += 1;
-        let mut salt = self.salts;
-        salt.write_u64(self.sessions_begun);
         self.busy.push((id, side));
         if let Some(peer) = self.peers.get_mut(&id) {
             *peer.session(side) = Some(Session {
@@ -329,28 +349,36 @@ impl Pools {
                 machine: None,
                 waiting: VecDeque::new(),
                 request,
+                listing: None,
                 since: now,
             });
         }
-        let is_fresh = |at: Instant, inserted: u64| {
-            let news = pool.inserted() - inserted;
-            now.duration_since(at) < FRESH && news * CHANGED_PART <= pool.len() as u64
-        };
-        let pool = match &self.snapshot {
-            Some((at, inserted, listed)) if is_fresh(*at, *inserted) => {
-                Pool::Taken(listed.snapshot.clone())
+        self.ready.push_back((id, side, self.sessions_begun));
+    }
+
+    /// The pool for a session that begins now, and the number of its listing. `None`: it is being listed.
+    fn pool_for(&mut self, number: u64, pool: &Mempool, now: Instant) -> Option<(Pool, u64)> {
+        if let Some(listing) = &self.listing {
+            let snapshot = listing.snapshot.as_ref()?;
+            if listing.is_fresh(pool, now) || self.uses_another_than(listing.number) {
+                return Some((Pool::Taken(snapshot.clone()), listing.number));
             }
-            _ => {
-                self.listed = Some((now, pool.inserted()));
-                Pool::Listed(pool.pieces(), self.config.min_age, now)
-            }
-        };
-        self.ready.push_back(Step {
-            peer: id,
-            side,
-            session: self.sessions_begun,
-            input: Input::Begin(pool, salt.finish(), request, now),
+        }
+        self.listing = Some(Listing {
+            number,
+            at: now,
+            inserted: pool.inserted(),
+            snapshot: None,
         });
+        let pool = Pool::Listed(pool.pieces(), self.config.min_age, now);
+        Some((pool, number))
+    }
+
+    /// Whether a session compares another listing than this.
+    fn uses_another_than(&self, number: u64) -> bool {
+        let peers = self.busy.iter().filter_map(|(id, _)| self.peers.get(id));
+        let mut sessions = peers.flat_map(|peer| [&peer.ours, &peer.theirs]).flatten();
+        sessions.any(|session| session.listing.is_some_and(|other| other != number))
     }
 
     /// Has a session look at what waits for it.
@@ -358,29 +386,67 @@ impl Pools {
         let session = self.peers.get_mut(&id);
         if let Some(session) = session.and_then(|peer| peer.session(side).as_mut())
             && !session.at_work
-            && let Some(machine) = session.machine.take()
+            && !session.waiting.is_empty()
         {
-            let Some(message) = session.waiting.pop_front() else {
-                session.machine = Some(machine);
-                return;
-            };
             session.at_work = true;
-            self.ready.push_back(Step {
-                peer: id,
-                side,
-                session: session.number,
-                input: Input::Message(machine, message),
-            });
+            self.ready.push_back((id, side, session.number));
         }
     }
 
     /// The steps that may be at work now.
-    fn start(&mut self) -> Vec<Output> {
-        let free = MAX_STEPS.saturating_sub(self.at_work);
-        let steps = self.ready.drain(..free.min(self.ready.len()));
-        let outputs: Vec<_> = steps.map(Output::Work).collect();
-        self.at_work += outputs.len();
+    fn start(&mut self, pool: &Mempool, now: Instant) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        for (id, side, number) in std::mem::take(&mut self.ready) {
+            if self.at_work >= MAX_STEPS {
+                self.ready.push_back((id, side, number));
+                continue;
+            }
+            let session = self.peers.get_mut(&id);
+            let session = session.and_then(|peer| peer.session(side).as_mut());
+            let Some(session) = session.filter(|session| session.number == number) else {
+                // It was over before it was at work.
+                self.leave(side);
+                continue;
+            };
+            let request = session.request;
+            let input = match session.machine.take() {
+                Some(machine) => {
+                    let message = session.waiting.pop_front();
+                    message.map(|message| Input::Message(machine, message))
+                }
+                None => self.pool_for(number, pool, now).map(|(pool, listing)| {
+                    self.uses(id, side, listing);
+                    Input::Begin(pool, self.salt(number), request, now)
+                }),
+            };
+            let Some(input) = input else {
+                self.ready.push_back((id, side, number));
+                continue;
+            };
+            self.at_work += 1;
+            outputs.push(Output::Work(Step {
+                peer: id,
+                side,
+                session: number,
+                input,
+            }));
+        }
         outputs
+    }
+
+    /// A session compares this listing.
+    fn uses(&mut self, id: PeerId, side: Side, listing: u64) {
+        let session = self.peers.get_mut(&id);
+        if let Some(session) = session.and_then(|peer| peer.session(side).as_mut()) {
+            session.listing = Some(listing);
+        }
+    }
+
+    /// Nobody else knows it beforehand.
+    fn salt(&self, number: u64) -> u64 {
+        let mut salt = self.salts;
+        salt.write_u64(number);
+        salt.finish()
     }
 
     fn end(&mut self, id: PeerId, side: Side, misdeed: Option<Misdeed>) -> Vec<Output> {
@@ -402,14 +468,18 @@ impl Pools {
         *sessions = sessions.saturating_sub(1);
     }
 
-    /// By when a session has to be over; one at work is not ended.
+    /// By when a session has to be over; one at work, or that waits for it, is not ended.
     fn deadline(&self, id: &PeerId, side: Side) -> Option<Instant> {
         let peer = self.peers.get(id)?;
         let session = match side {
             Side::Ours => peer.ours.as_ref(),
             Side::Theirs => peer.theirs.as_ref(),
         };
-        match session?.machine.as_ref()? {
+        match session
+            .filter(|session| !session.at_work)?
+            .machine
+            .as_ref()?
+        {
             Machine::Initiator(session) => session.next_deadline(),
             Machine::Responder(session) => session.next_deadline(),
         }
@@ -449,7 +519,7 @@ impl Part for Pools {
             peer.next_at = now + LEAST_PAUSE;
             self.begins.insert((peer.next_at, id));
         }
-        self.start()
+        Vec::new()
     }
 
     fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output> {
@@ -480,7 +550,7 @@ impl Part for Pools {
             // Nobody gives way to a peer that has a session of ours yet.
             let is_free = |peer: &Peer| peer.ours.is_none();
             let is_free = self.peers.get(&id).is_some_and(is_free);
-            let full = is_free && !self.make_room(Side::Ours, &mut outputs, now);
+            let full = is_free && !self.make_room(Side::Ours, pool, &mut outputs, now);
             let interval = self.config.interval.max(LEAST_INTERVAL);
             let pause = if full {
                 interval.min(LEAST_PAUSE)
@@ -492,11 +562,11 @@ impl Part for Pools {
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.next_at = next_at;
                 if is_free && !full {
-                    self.begin(id, Side::Ours, None, pool, now);
+                    self.begin(id, Side::Ours, None, now);
                 }
             }
         }
-        outputs.extend(self.start());
+        outputs.extend(self.start(pool, now));
         outputs
     }
 
@@ -516,11 +586,22 @@ impl Side {
         }
     }
 
-    fn most(self) -> usize {
-        match self {
-            Self::Ours => MAX_OURS,
-            Self::Theirs => MAX_THEIRS,
-        }
+    /// How many sessions there may be at once where the pool has so many transactions.
+    fn most(self, pool: usize) -> usize {
+        let (most, differences) = match self {
+            Self::Ours => (MAX_OURS, DIFFERENCES),
+            Self::Theirs => (MAX_THEIRS, 0),
+        };
+        let each = pool.min(MAX_POOL as usize) * KEY_BYTES + differences;
+        (MAX_BYTES / each.max(1)).clamp(1, most)
+    }
+}
+
+impl Listing {
+    /// Whether it is as good as new.
+    fn is_fresh(&self, pool: &Mempool, now: Instant) -> bool {
+        let news = pool.inserted() - self.inserted;
+        now.saturating_duration_since(self.at) < FRESH && news * CHANGED_PART <= pool.len() as u64
     }
 }
 

@@ -143,7 +143,10 @@ impl Element {
     }
 }
 
-/// Makes the symbols of a snapshot, run by run. 36 bytes an element.
+/// What an [`Encoder`] takes for each key, beside the snapshot: 36 bytes.
+pub(crate) const KEY_BYTES: usize = size_of::<Element>() + size_of::<u32>();
+
+/// Makes the symbols of a snapshot, run by run.
 #[derive(Debug)]
 pub(super) struct Encoder {
     snapshot: Snapshot,

@@ -36,14 +36,24 @@ fn who_comes_anew_neither_begins_sooner_nor_gets_an_older_answer() {
     pools.joined(peer, false, now);
     assert!(declined(&pools.on_message(peer, request(), &pool, now)));
     let later = now + LEAST_PAUSE;
-    let second = works(pools.on_message(peer, request(), &pool, later)).remove(0);
-    assert!(
-        pools.stepped(first.run(), &pool, later).is_empty(),
-        "it is of the former session"
-    );
+    let second = pools.on_message(peer, request(), &pool, later);
+    assert!(second.is_empty(), "the pool is being listed");
+    let outputs = pools.stepped(first.run(), &pool, later);
+    assert_eq!(outputs.len(), 1, "it is of the former session");
+    let second = works(outputs).remove(0);
     assert!(!pools.stepped(second.run(), &pool, later).is_empty());
     pools.gone(peer, now);
     assert_eq!((pools.sessions, pools.at_work), ([0; 2], 0));
+}
+
+/// Has the pool listed, for somebody who goes.
+fn listed(pools: &mut Pools, pool: &Mempool, now: Instant) {
+    let peer = PeerId::random();
+    pools.joined(peer, false, now);
+    for step in works(pools.on_message(peer, request(), pool, now)) {
+        pools.stepped(step.run(), pool, now);
+    }
+    pools.gone(peer, now);
 }
 
 /// Peers that begin comparisons, and say no more.
@@ -120,6 +130,7 @@ fn a_session_of_who_has_moved_is_over_and_begins_anew() {
 #[test]
 fn few_steps_are_at_work_at_once_and_those_of_who_is_gone_count() {
     let ((mut pools, pool), now) = (pools(), crate::platform::now());
+    listed(&mut pools, &pool, now);
     let mut steps = Vec::new();
     for _ in 0..100 {
         let peer = PeerId::random();
@@ -307,5 +318,92 @@ fn a_session_of_which_the_last_word_is_lost_is_over_and_nobody_pays() {
             .on_time(&pool, now + Duration::from_secs(50))
             .iter()
             .all(|output| { !matches!(output, Output::Misdeed(..)) })
+    );
+}
+
+/// A pool of so many transactions, which are old enough at this time.
+fn pool_of(count: u64) -> (Mempool, Instant) {
+    let config = MempoolConfig {
+        max_bytes: 1 << 30,
+        ..MempoolConfig::default()
+    };
+    let (mut pool, now) = (Mempool::new(config, &[1; 16]), crate::platform::now());
+    for number in 0..count {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_le_bytes());
+        pool.insert(TransactionKey::new(key), vec![7; 8].into(), 1, now);
+    }
+    (pool, now + Duration::from_secs(60))
+}
+
+#[test]
+fn who_begins_while_the_pool_is_listed_waits_for_that() {
+    let (mut pools, _) = pools();
+    let (pool, now) = pool_of(100);
+    let mut steps = Vec::new();
+    for _ in 0..MAX_THEIRS {
+        let peer = PeerId::random();
+        pools.joined(peer, false, now);
+        steps.extend(works(pools.on_message(peer, request(), &pool, now)));
+    }
+    let (mut begun, mut lists) = (0, 0);
+    while let Some(step) = steps.pop() {
+        begun += 1;
+        lists += usize::from(matches!(step.input, Input::Begin(Pool::Listed(..), ..)));
+        steps.extend(works(pools.stepped(step.run(), &pool, now)));
+    }
+    assert_eq!((begun, lists), (MAX_THEIRS, 1));
+}
+
+#[test]
+fn two_listings_are_in_use_however_long_sessions_last() {
+    let (mut pools, _) = pools();
+    let (mut pool, mut now) = pool_of(100);
+    let mut lists = 0;
+    for number in 0..MAX_THEIRS as u64 {
+        // It changes much between any two.
+        for more in 0..10 {
+            let data = (number * 10 + more).to_le_bytes().to_vec();
+            pool.insert(TransactionKey::of(&data), data.into(), 1, now);
+        }
+        let peer = PeerId::random();
+        pools.joined(peer, false, now);
+        let salt = Request {
+            salt: 1,
+            pool_size: 100,
+        };
+        let mut steps = works(pools.on_message(peer, Message::Request(salt), &pool, now));
+        while let Some(step) = steps.pop() {
+            lists += usize::from(matches!(step.input, Input::Begin(Pool::Listed(..), ..)));
+            steps.extend(works(pools.stepped(step.run(), &pool, now)));
+        }
+        now += FRESH;
+    }
+    assert_eq!((pools.sessions, lists), ([0, MAX_THEIRS], 2));
+}
+
+#[test]
+fn of_a_large_pool_there_are_fewer_sessions_at_once() {
+    let (mut pools, _) = pools();
+    let (pool, now) = pool_of(120_000);
+    let mut steps = Vec::new();
+    for _ in 0..10 {
+        let peer = PeerId::random();
+        pools.joined(peer, false, now);
+        let outputs = pools.on_message(peer, request(), &pool, now);
+        steps.extend(works(outputs));
+    }
+    assert_eq!(pools.sessions, [0, 3]);
+    for size in [0, 1, 10_000, 100_000, MAX_POOL as usize, usize::MAX] {
+        for (side, most) in [(Side::Ours, MAX_OURS), (Side::Theirs, MAX_THEIRS)] {
+            let count = side.most(size);
+            assert!((1..=most).contains(&count), "{size}: {count}");
+            let keys = size.min(MAX_POOL as usize);
+            assert!(count * keys * KEY_BYTES <= MAX_BYTES);
+        }
+    }
+    assert_eq!(
+        [Side::Ours, Side::Theirs].map(|side| side.most(1000)),
+        [MAX_OURS, MAX_THEIRS]
     );
 }
