@@ -70,12 +70,12 @@ async fn measure(name: &str, listen: Multiaddr, count: usize, runs: usize) -> Ve
     let mut rounds = Vec::new();
     for _ in 0..count {
         let round = round(&listen, runs).await;
-        for (side, failed) in [
-            ("Selkie", round.selkie.failed),
-            ("bare libp2p", round.bare.failed),
+        for (side, failures) in [
+            ("Selkie", &round.selkie.failures),
+            ("bare libp2p", &round.bare.failures),
         ] {
-            if failed > 0 {
-                eprintln!("   {failed} of {side}'s dials failed");
+            if let Some(first) = failures.first() {
+                eprintln!("   {} of {side}'s dials failed: {first}", failures.len());
             }
         }
         rounds.push(round);
@@ -113,8 +113,8 @@ struct Side {
     samples: Vec<Sample>,
     /// Seconds of CPU time, of the dialler and the listener.
     cpu: f64,
-    /// Dials that came to nothing; they are in no other figure.
-    failed: usize,
+    /// Why dials came to nothing; they are in no other figure.
+    failures: Vec<String>,
 }
 
 impl Side {
@@ -159,12 +159,12 @@ async fn round(listen: &Multiaddr, runs: usize) -> Round {
                 (&mut bare, sample)
             };
             match sample {
-                Some(sample) if run >= warm_up => {
+                Ok(sample) if run >= warm_up => {
                     side.samples.push(sample);
                     side.cpu += cpu_seconds() - begin;
                 }
-                Some(_) => {}
-                None => side.failed += 1,
+                Ok(_) => {}
+                Err(reason) => side.failures.push(reason),
             }
         }
     }
@@ -219,9 +219,10 @@ async fn selkie_connect(
     dialler: &mut Ours,
     listener: &mut Ours,
     target: &Multiaddr,
-) -> Option<Sample> {
+) -> Result<Sample, String> {
     let begin = Instant::now();
-    let peer = dialler.node.dial(target.clone()).await.ok()?;
+    let dialled = dialler.node.dial(target.clone()).await;
+    let peer = dialled.map_err(|error| error.to_string())?;
     let ready = begin.elapsed();
     let info = dialler
         .node
@@ -237,10 +238,13 @@ async fn selkie_connect(
     // The listener first: one that still has the connection takes the next for a further one of the same peer.
     listener.end(dialler.node.local_peer_id).await;
     dialler.end(peer).await;
-    Some(Sample { established, ready })
+    Ok(Sample { established, ready })
 }
 
-async fn bare_connect(dialler: &mut Swarm<Bare>, listener: &mut BareListener) -> Option<Sample> {
+async fn bare_connect(
+    dialler: &mut Swarm<Bare>,
+    listener: &mut BareListener,
+) -> Result<Sample, String> {
     let begin = Instant::now();
     dialler.dial(listener.address.clone()).expect("dialling");
     let mut established = None;
@@ -249,7 +253,7 @@ async fn bare_connect(dialler: &mut Swarm<Bare>, listener: &mut BareListener) ->
             SwarmEvent::ConnectionEstablished { established_in, .. } => {
                 established = Some(established_in)
             }
-            SwarmEvent::OutgoingConnectionError { .. } => return None,
+            SwarmEvent::OutgoingConnectionError { error, .. } => return Err(error.to_string()),
             SwarmEvent::Behaviour(BareEvent::Identify(identify::Event::Received {
                 peer_id,
                 ..
@@ -270,7 +274,7 @@ async fn bare_connect(dialler: &mut Swarm<Bare>, listener: &mut BareListener) ->
         dialler.select_next_some().await,
         SwarmEvent::ConnectionClosed { .. }
     ) {}
-    Some(sample)
+    Ok(sample)
 }
 
 /// A bare node that listens, in a task of its own as Selkie's is.

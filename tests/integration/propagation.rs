@@ -328,14 +328,23 @@ async fn a_block_that_comes_over_a_slow_line_is_asked_of_nobody_else() {
     slow.dial(address).await.expect("the proxy carries it");
     slow.connected(maker.id()).await;
     maker.connected(slow.id()).await;
-    connect(&mut slow, &mut other).await;
-    let before = other.message_metrics().bytes_sent;
     let block: Vec<_> = noise(LENGTH as u64 / 250)
         .into_iter()
         .flat_map(|one| one.data.to_vec())
         .collect();
     let block = Item::Block(Block::new(block));
+    let before = slow.message_metrics().bytes_received;
     maker.submit(block.clone()).await.expect("a peer");
+    other.item().await;
+    // The block is on its way already when another tells of it.
+    soon("the block's beginning", async {
+        while slow.message_metrics().bytes_received - before < LENGTH as u64 / 10 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let before = other.message_metrics().bytes_sent;
+    connect(&mut slow, &mut other).await;
     let (came, _, from) = slow.item().await;
     assert!(came == block);
     assert_eq!(from, Some(maker.id()), "who told of it first");
