@@ -52,7 +52,8 @@ pub struct GossipsubConfig {
     /// Messages a second that are read from all peers together, on average, and 20 times as many at once; half of both from one
     /// peer. Who sends more is read more slowly. **Default:** 1,000.
     pub max_messages_per_second: u32,
-    /// The same for bytes, twice as many at once. **Default:** 8 MiB.
+    /// The same for bytes, twice as many at once. gossipsub keeps what it has read for some seconds, so that this is what it holds in
+    /// memory too. **Default:** 4 MiB.
     pub max_bytes_per_second: u64,
 }
 
@@ -68,7 +69,7 @@ impl Default for GossipsubConfig {
             queue_length: 1_024,
             max_plain_peers: 12,
             max_messages_per_second: 1_000,
-            max_bytes_per_second: 8 << 20,
+            max_bytes_per_second: 4 << 20,
         }
     }
 }

@@ -36,7 +36,7 @@ use crate::{
 /// Bytes of messages that may wait for one peer to read, if two of the largest items are not larger.
 pub(super) const MAX_UNREAD: usize = 4 << 20;
 /// Bytes that may wait for all together, if twice what may wait for one is not more.
-const MAX_UNREAD_TOGETHER: usize = 32 << 20;
+const MAX_UNREAD_TOGETHER: usize = 16 << 20;
 /// As much may wait for one that has neither said hello nor shown that it speaks none: whoever connects takes no place yet.
 const UNREAD_BY_STRANGER: usize = 128 << 10;
 /// Useless things that a peer may send without paying: what it sent while a topic was left here is no fault of its own.

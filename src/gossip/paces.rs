@@ -246,6 +246,7 @@ mod tests {
     #[test]
     fn shares_let_in_no_more_than_twice_the_pace_whatever_comes_at_once() {
         let (mut paces, start) = (paces(), crate::platform::now());
+        let pace = GossipsubConfig::default().max_bytes_per_second;
         let peers = [(); 50].map(|()| PeerId::random());
         peers.iter().for_each(|peer| paces.know(*peer));
         let large = 4 * MIB;
@@ -260,13 +261,13 @@ mod tests {
                 }
             }
             // Both paces, what may come of each at once, and one frame over.
-            let most = 2 * (8 * MIB * u64::from(tenth) / 10 + 16 * MIB) + large;
+            let most = 2 * (pace * u64::from(tenth) / 10 + BYTES_AT_ONCE * pace) + large;
             assert!(
                 let_in <= most,
                 "{let_in} bytes in {tenth} tenths of a second"
             );
         }
-        assert!(let_in > 8 * MIB * 60, "the shares come beside it");
+        assert!(let_in > pace * 60, "the shares come beside it");
     }
 
     #[test]

@@ -114,7 +114,7 @@ fn what_is_left_of_a_frame_that_was_given_up_is_skipped_and_paid_for() {
             .expect("it is whole")
             .is_some_and(|heard| heard.fault.is_none())
     );
-    let (peer, long) = (ears.guest.peer, 4 << 20);
+    let (peer, long) = (ears.guest.peer, 2 << 20);
     for _ in 0..3 {
         assert_eq!(reading.ready(&peer, platform::now()), Admission::Now);
         line.send(length(long));
