@@ -180,7 +180,10 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   /** Dials a multiaddr; resolves to the peer's id once it has shown that it is of this network, or that it is a plain libp2p peer. */
   dial(address: string, options?: AbortOptions): Promise<string>
   disconnect(peerId: string, options?: AbortOptions): Promise<void>
+  /** The connected peers that have shown what they are, each once. */
   peers(options?: AbortOptions): Promise<Peer[]>
+  /** All connections, the eldest first: also those on which that is not over, and each of a peer that has two for a while. */
+  connections(options?: AbortOptions): Promise<Connection[]>
   metrics(options?: AbortOptions): Promise<Metrics>
   /**
    * Ends the node in order: connections close, iterators end (without the items that wait in the
@@ -299,6 +302,18 @@ export interface Gossip {
     options: SubscribeOptions & { validate: true },
   ): AsyncIterableIterator<UnvalidatedMessage>
   subscribe(topic: string, options?: SubscribeOptions): AsyncIterableIterator<GossipMessage>
+  /** The topics that this node takes part in, by name, with who else does. */
+  topics(options?: AbortOptions): Promise<Topic[]>
+}
+
+export interface Topic {
+  topic: string
+  /** Whether a subscription of it validates. */
+  validate: boolean
+  /** The connected peers that take part too. */
+  peers: string[]
+  /** Those of them to which whole messages are sent, and not only announced. */
+  mesh: string[]
 }
 
 export interface SubscribeOptions extends AbortOptions {
@@ -350,6 +365,18 @@ export interface Peer {
   direction: 'inbound' | 'outbound'
   connectedAt: number
   reputation: number
+}
+
+/** One connection to a peer. */
+export interface Connection {
+  peerId: string
+  /** Its other end: what was dialled, or where it came from. */
+  address: string
+  transport: string
+  direction: 'inbound' | 'outbound'
+  connectedAt: number
+  /** How long it took to authenticate, from the dial on. */
+  connectMs: number
 }
 
 export interface Metrics {

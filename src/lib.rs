@@ -86,9 +86,9 @@ pub use gossip::check_gossip;
 pub use lanes::check_lane;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use network::mpsc;
-pub use network::{NetworkEvent, NetworkMessage, P2PNetworkManager};
+pub use network::{NetworkEvent, NetworkMessage, P2PNetworkManager, TopicInfo};
 pub use observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
-pub use peers::PeerInfo;
+pub use peers::{ConnectionInfo, PeerInfo};
 #[doc(hidden)]
 pub use sync::check_sync;
 

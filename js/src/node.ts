@@ -7,6 +7,7 @@
 
 import type {
   AbortOptions,
+  Connection,
   Gossip,
   GossipMessage,
   Item,
@@ -20,6 +21,7 @@ import type {
   State,
   StateOptions,
   SubscribeOptions,
+  Topic,
   TransactionChannel,
   UnvalidatedMessage,
 } from '../index.js'
@@ -71,6 +73,8 @@ export class RunningNode extends EventTarget implements SelkieNode {
         signal,
       )
     }) as Gossip['subscribe'],
+    topics: async ({ signal }: AbortOptions = {}) =>
+      (await this.#ask(signal, 'topics')) as Topic[],
   }
   readonly state: State = {
     get: async (key, { at, peer, signal }: StateOptions = {}) => {
@@ -110,6 +114,10 @@ export class RunningNode extends EventTarget implements SelkieNode {
 
   async peers({ signal }: AbortOptions = {}) {
     return (await this.#ask(signal, 'peers')) as Peer[]
+  }
+
+  async connections({ signal }: AbortOptions = {}) {
+    return (await this.#ask(signal, 'connections')) as Connection[]
   }
 
   async metrics({ signal }: AbortOptions = {}) {

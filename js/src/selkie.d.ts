@@ -27,6 +27,8 @@ export class WasmNode {
     height: bigint | undefined,
   ): Promise<{ height: bigint; value: Uint8Array; proof: Uint8Array }>
   peers(): unknown
+  connections(): unknown
+  topics(): Promise<unknown>
   metrics(): unknown
   stop(): Promise<void>
 }

@@ -34,6 +34,26 @@ test('a node has all the figures of the contract, and no others', async () => {
   assert.deepEqual(names, fields('Metrics'))
 })
 
+test('a peer, a connection and a topic have the fields of the contract, and no others', async () => {
+  const config = { network: { listen_addresses: ['/memory/4100'] } }
+  await using node = await createNode({ network: 'selkie-dev', config })
+  await using other = await createNode({ network: 'selkie-dev' })
+  for (const each of [node, other]) each.gossip.subscribe('weather')
+  await other.dial('/memory/4100')
+  const [peer] = await other.peers()
+  const [connection] = await other.connections()
+  const [topic] = await other.gossip.topics()
+  for (const [name, value] of Object.entries({ Peer: peer, Connection: connection, Topic: topic })) {
+    assert.deepEqual(Object.keys(value).sort(), fields(name).sort())
+  }
+  assert.deepEqual([connection.peerId, connection.direction], [node.peerId, 'outbound'])
+  assert.deepEqual([connection.address, connection.transport], ['/memory/4100', 'memory'])
+  assert.deepEqual([topic.topic, topic.validate], ['weather', false])
+  assert.equal((await node.connections())[0].direction, 'inbound')
+  await other.disconnect(node.peerId)
+  assert.deepEqual(await other.connections(), [])
+})
+
 test('every event of the contract is sent by somebody, and every event that is sent is in it', () => {
   const sent = [...surface.matchAll(/\("type", "([^"]+)"\.into\(\)\)|"type", &"([^"]+)"/g)]
   const types = new Set(sent.map(([, plain, peer]) => plain ?? peer))

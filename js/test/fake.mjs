@@ -90,6 +90,8 @@ export class FakeNode {
   publish = this.#answer('publish')
   requestState = this.#answer('requestState')
   peers = this.#answer('peers')
+  connections = this.#answer('connections')
+  topics = this.#answer('topics')
   metrics = this.#answer('metrics')
 
   called(method) {

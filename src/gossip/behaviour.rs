@@ -189,6 +189,15 @@ impl Gossip {
         self.unread.peers().is_empty()
     }
 
+    /// The peers that take part in a topic, and those of them in its mesh; both in the order of their ids.
+    pub(crate) fn who_takes(&self, topic: &TopicHash) -> (Vec<PeerId>, Vec<PeerId>) {
+        let mut peers = self.members.takers(topic);
+        peers.sort_unstable();
+        let mut mesh: Vec<_> = self.inner.mesh_peers(topic).copied().collect();
+        mesh.sort_unstable();
+        (peers, mesh)
+    }
+
     /// Who takes part in a topic, to which there is something to send: whether they have read is looked at where it matters.
     fn takers(&mut self, topic: &TopicHash, size: usize, now: Instant) -> Vec<PeerId> {
         let takers = self.members.takers(topic);

@@ -28,5 +28,5 @@ mod task;
 
 pub(crate) use event::EVENT_OVERHEAD;
 pub use event::{NetworkEvent, TopicItem};
-pub use p2p::P2PNetworkManager;
+pub use p2p::{P2PNetworkManager, TopicInfo};
 pub use protocol::NetworkMessage;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use libp2p::{Multiaddr, PeerId};
+use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -15,9 +15,13 @@ use crate::{
     config::Config,
     error::{NetworkError, ProtocolError},
     intake::Outcomes,
-    network::{NetworkEvent, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
+    network::{
+        NetworkEvent, TopicInfo, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply,
+    },
     observe::Recorder,
-    peers::{AddressBook, Bans, EclipseSign, Limits, PeerInfo, Reputation, Table},
+    peers::{
+        AddressBook, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table,
+    },
     platform::{self, lock::lock},
     sync::SyncStatus,
     transport::meter::Meter,
@@ -45,7 +49,8 @@ pub(crate) struct Shared {
 /// Behind one lock, which is held for moments only and never across an await.
 #[derive(Default)]
 pub(crate) struct State {
-    pub(crate) connections: usize,
+    /// Those that are open, the eldest first.
+    pub(crate) connections: BTreeMap<ConnectionId, ConnectionInfo>,
     pub(crate) listeners: Vec<Multiaddr>,
     pub(crate) local: LocalPeers,
     pub(crate) recorder: Recorder,
@@ -198,7 +203,7 @@ impl Shared {
         state.listeners.clear();
         state.local = LocalPeers::default();
         state.eclipse_signs.clear();
-        state.connections = 0;
+        state.connections.clear();
         // Dropped outside of the lock, since a subscriber's `wants` may hold a handle of the node.
         let subscribers = std::mem::take(&mut state.subscribers);
         drop(state);
@@ -306,6 +311,9 @@ pub(crate) enum Command {
     },
     LeaveTopic {
         topic: String,
+    },
+    Topics {
+        reply: oneshot::Sender<Vec<TopicInfo>>,
     },
     Report {
         message_id: Vec<u8>,

@@ -29,7 +29,7 @@ use prost::Message as _;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    NetworkEvent, TopicItem,
+    NetworkEvent, TopicInfo, TopicItem,
     answers::{Answered, Answers},
     behaviour::Behaviour,
     circuits::Circuits,
@@ -424,6 +424,9 @@ impl Task {
                 if self.topics.remove(&topic.hash()).is_some() {
                     self.swarm.behaviour_mut().gossip.unsubscribe(&topic);
                 }
+            }
+            Command::Topics { reply } => {
+                let _ = reply.send(self.topics());
             }
             Command::Report {
                 message_id,

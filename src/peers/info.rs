@@ -45,6 +45,28 @@ pub enum Direction {
     Outbound,
 }
 
+/// A connection to a peer. A peer may have two for a while.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionInfo {
+    /// Whose it is.
+    pub peer_id: PeerId,
+    /// Its other end: what was dialled, or where it came from.
+    pub address: Multiaddr,
+    /// Who dialled.
+    pub direction: Direction,
+    /// Since when it is there.
+    pub connected_at: SystemTime,
+    /// How long it took to authenticate, from the dial or the knock.
+    pub connected_in: Duration,
+}
+
+impl ConnectionInfo {
+    /// The name of its transport, as that of [`PeerInfo::transport`].
+    pub fn transport(&self) -> &'static str {
+        transport_name(&self.address)
+    }
+}
+
 impl PeerInfo {
     /// A peer of which nothing but its identity is known.
     pub fn new(peer_id: PeerId) -> Self {

@@ -31,7 +31,7 @@ pub use connected::Connected;
 pub use dialing::{Dialing, Due, Teller};
 pub use handshakes::{Crowded, HandshakeId, Handshakes};
 pub(crate) use info::transport_name;
-pub use info::{Direction, PeerInfo, PeerInfoError};
+pub use info::{ConnectionInfo, Direction, PeerInfo, PeerInfoError};
 pub use reputation::{Judgement, Misdeed, Reputation};
 pub use scope::{AddressGroup, Scope};
 pub use table::{Action, CONNECTIONS_PER_PEER, FULL, Limits, NEWCOMERS, Stage, Table};

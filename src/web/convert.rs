@@ -7,11 +7,11 @@ use serde::Serialize;
 use wasm_bindgen::JsValue;
 
 use crate::{
-    NetworkEvent, P2PNetworkManager,
+    NetworkEvent, P2PNetworkManager, TopicInfo,
     chain::ItemId,
     error::{NetworkError, ProtocolError},
     network::TopicItem,
-    peers::{Direction, PeerInfo},
+    peers::{ConnectionInfo, Direction, PeerInfo},
     platform::SystemTime,
 };
 
@@ -241,11 +241,6 @@ fn found(peer: &PeerInfo) -> JsValue {
 
 /// A connected peer.
 pub(super) fn peer(peer: &PeerInfo) -> JsValue {
-    let direction = match peer.direction {
-        Some(Direction::Inbound) => "inbound",
-        Some(Direction::Outbound) => "outbound",
-        None => "",
-    };
     object([
         ("peerId", peer.peer_id.to_string().into()),
         ("addresses", strings(&peer.addresses)),
@@ -253,12 +248,41 @@ pub(super) fn peer(peer: &PeerInfo) -> JsValue {
         ("transport", peer.transport().into()),
         ("rttMs", peer.round_trip.map_or(JsValue::NULL, duration)),
         ("selkie", peer.selkie.into()),
-        ("direction", direction.into()),
+        ("direction", peer.direction.map_or("", dialler).into()),
         (
             "connectedAt",
             peer.connected_at.map_or(JsValue::NULL, milliseconds),
         ),
         ("reputation", peer.reputation.into()),
+    ])
+}
+
+fn dialler(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "inbound",
+        Direction::Outbound => "outbound",
+    }
+}
+
+/// A connection.
+pub(super) fn connection(connection: &ConnectionInfo) -> JsValue {
+    object([
+        ("peerId", connection.peer_id.to_string().into()),
+        ("address", connection.address.to_string().into()),
+        ("transport", connection.transport().into()),
+        ("direction", dialler(connection.direction).into()),
+        ("connectedAt", milliseconds(connection.connected_at)),
+        ("connectMs", duration(connection.connected_in)),
+    ])
+}
+
+/// A plain topic, and who takes part.
+pub(super) fn topic(topic: &TopicInfo) -> JsValue {
+    object([
+        ("topic", topic.topic.as_str().into()),
+        ("validate", topic.validate.into()),
+        ("peers", strings(&topic.peers)),
+        ("mesh", strings(&topic.mesh)),
     ])
 }
 

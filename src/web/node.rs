@@ -242,6 +242,18 @@ impl WasmNode {
             .collect()
     }
 
+    /// All connections.
+    pub fn connections(&self) -> Array {
+        let connections = self.manager.connections();
+        connections.iter().map(convert::connection).collect()
+    }
+
+    /// The plain topics that it takes part in, and who else does.
+    pub async fn topics(&self) -> Result<Array, JsValue> {
+        let manager = self.manager.clone();
+        Ok(manager.topics().await?.iter().map(convert::topic).collect())
+    }
+
     /// All figures.
     pub fn metrics(&self) -> JsValue {
         convert::metrics(&self.manager)
@@ -455,6 +467,13 @@ mod tests {
             .expect("joined");
         connect(&middle, &last).await;
         connect(&first, &middle).await;
+        let connections = middle.connections();
+        let told = |place, name: &str| text(&connections.get(place), name);
+        assert_eq!((told(0, "direction"), told(1, "direction")), ("outbound".into(), "inbound".into()));
+        assert_eq!((told(0, "peerId"), told(0, "transport")), (last.peer_id(), "memory".into()));
+        let topics = middle.topics().await.expect("running");
+        assert_eq!(text(&topics.get(0), "topic"), topic());
+        assert_eq!(field(&topics.get(0), "validate"), true);
         for data in [1, 2] {
             first.publish(topic(), vec![data]).await.expect("sent");
             let (told, token) = message(&middle, judged).await;

@@ -94,6 +94,7 @@ fn every_call(node: &P2PNetworkManager) -> Vec<(&'static str, Call)> {
         call!(word, broadcast_transactions(nobody)),
         call!(protocol_word, request_state(peer, question)),
         call!(discovery_word, discover_local_peers()),
+        call!(word, topics()),
         call!(word, unsubscribe_topic("chat")),
         call!(protocol_word, handle_block(block, peer)),
         call!(protocol_word, handle_transaction(handed, peer)),

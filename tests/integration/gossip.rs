@@ -357,6 +357,48 @@ async fn a_verdict_that_comes_too_late_is_told() {
 }
 
 #[tokio::test]
+async fn who_takes_part_in_a_topic_is_told_and_by_which_connection_it_is_here() {
+    let mut node = Node::start(listening(TCP)).await;
+    assert!(node.topics().await.expect("running").is_empty() && node.connections().is_empty());
+    for (topic, validate) in [("weather", true), ("news", false)] {
+        let joined = node.subscribe_topic(topic, validate).await;
+        joined.expect("joined");
+    }
+    let mut plain = RawPeer::plain().await;
+    plain.subscribe("weather");
+    plain.dial(node.address());
+    plain.subscribed("weather").await;
+    node.connected(plain.id).await;
+    // What it says on the topic comes after its word that it takes part.
+    plain.publish("weather", "rain");
+    node.event("a topic message", |event| {
+        matches!(event, NetworkEvent::TopicMessage(_)).then_some(())
+    })
+    .await;
+    let topics = node.topics().await.expect("running");
+    let told: Vec<_> = topics
+        .iter()
+        .map(|topic| (topic.topic.as_str(), topic.validate, topic.peers.as_slice()))
+        .collect();
+    let takers: [selkie::PeerId; 1] = [plain.id];
+    assert_eq!(told, [("news", false, &[][..]), ("weather", true, &takers[..])]);
+    assert!(topics.iter().all(|topic| topic.mesh.iter().all(|peer| topic.peers.contains(peer))));
+    let connections = node.connections();
+    assert_eq!(connections.len(), 1);
+    let connection = &connections[0];
+    assert_eq!((connection.peer_id, connection.transport()), (plain.id, "tcp"));
+    assert_eq!(connection.direction, selkie::peers::Direction::Inbound);
+    drop(plain);
+    node.event("its end", |event| {
+        matches!(event, NetworkEvent::PeerDisconnected { .. }).then_some(())
+    })
+    .await;
+    assert!(node.connections().is_empty());
+    let topics = node.topics().await.expect("running");
+    assert!(topics.iter().all(|topic| topic.peers.is_empty()));
+}
+
+#[tokio::test]
 async fn a_long_message_waits_until_its_only_taker_is_known() {
     let node = Node::start(listening(TCP)).await;
     let mut raw = RawPeer::hostile().await;

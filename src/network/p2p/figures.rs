@@ -10,7 +10,7 @@ impl P2PNetworkManager {
     pub fn connection_metrics(&self) -> ConnectionMetrics {
         let state = self.shared.state();
         state.recorder.connections(
-            state.connections,
+            state.connections.len(),
             self.config.security.rate_limits.link_bytes_per_second,
         )
     }

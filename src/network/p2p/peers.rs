@@ -10,7 +10,7 @@ use super::P2PNetworkManager;
 use crate::{
     error::{DiscoveryError, NetworkError},
     network::shared::Command,
-    peers::PeerInfo,
+    peers::{ConnectionInfo, PeerInfo},
     platform,
 };
 
@@ -112,6 +112,11 @@ impl P2PNetworkManager {
     /// The peers that are connected and past the hello.
     pub fn get_connected_peers(&self) -> Vec<PeerInfo> {
         self.shared.peers().shown().cloned().collect()
+    }
+
+    /// All connections, the eldest first: also those whose hello is not over, and each of a peer that has two.
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
+        self.shared.state().connections.values().cloned().collect()
     }
 
     /// The addresses at which this node listens, with the ports that the system chose.

@@ -5,6 +5,19 @@ use libp2p::PeerId;
 use super::P2PNetworkManager;
 use crate::{chain::Verdict, error::NetworkError, network::shared::Command};
 
+/// A plain gossip topic that this node takes part in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub topic: String,
+    /// Whether its messages wait for a verdict.
+    pub validate: bool,
+    /// The connected peers that take part too, in the order of their ids.
+    pub peers: Vec<PeerId>,
+    /// Those of them to which whole messages are sent, and not only announced: gossipsub's mesh.
+    pub mesh: Vec<PeerId>,
+}
+
 impl P2PNetworkManager {
     /// Takes part in a plain gossipsub topic, whoever else does. With `validate`, each message waits for
     /// [`Self::report`] before it is passed on; else it is passed on at once.
@@ -34,6 +47,14 @@ impl P2PNetworkManager {
             topic: topic.into(),
         })
         .await
+    }
+
+    /// The plain topics that this node takes part in, by name, with who else does.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`].
+    pub async fn topics(&self) -> Result<Vec<TopicInfo>, NetworkError> {
+        self.ask(|reply| Command::Topics { reply }).await
     }
 
     /// Publishes on a plain gossipsub topic, joined or not. Waits for peers that have much to read, a second at most for each

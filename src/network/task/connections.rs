@@ -5,7 +5,7 @@ use libp2p::{core::ConnectedPoint, swarm::ConnectionError};
 use super::*;
 use crate::{
     network::reasons::close_reason,
-    peers::{Action, Direction},
+    peers::{Action, ConnectionInfo, Direction},
 };
 
 impl Task {
@@ -21,13 +21,24 @@ impl Task {
         } else {
             Direction::Inbound
         };
+        let link = ConnectionInfo {
+            peer_id: id,
+            address: endpoint.get_remote_address().clone(),
+            direction,
+            connected_at: platform::date(),
+            connected_in: took,
+        };
         let info = PeerInfo {
-            addresses: vec![endpoint.get_remote_address().clone()],
+            addresses: vec![link.address.clone()],
             direction: Some(direction),
-            connected_at: Some(platform::date()),
+            connected_at: Some(link.connected_at),
             connected_in: Some(took),
             ..PeerInfo::new(id)
         };
+        let mut state = self.shared.state();
+        state.connections.insert(connection, link);
+        state.recorder.connected(took);
+        drop(state);
         let now = platform::now();
         self.shared.peers().connected(connection, info, now);
         self.discovery.connected(id, connection, endpoint, now);
@@ -39,6 +50,7 @@ impl Task {
         connection: ConnectionId,
         cause: Option<&ConnectionError>,
     ) {
+        self.shared.state().connections.remove(&connection);
         let reason = close_reason(cause);
         self.shared.peers().closed(&id, connection, reason);
     }

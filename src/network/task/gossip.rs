@@ -180,6 +180,26 @@ impl Task {
         Ok(())
     }
 
+    /// The plain topics that are joined, by name, and who takes part.
+    pub(super) fn topics(&self) -> Vec<TopicInfo> {
+        let gossip = &self.swarm.behaviour().gossip;
+        let mut topics: Vec<_> = self
+            .topics
+            .iter()
+            .map(|(topic, validate)| {
+                let (peers, mesh) = gossip.who_takes(topic);
+                TopicInfo {
+                    topic: topic.to_string(),
+                    validate: *validate,
+                    peers,
+                    mesh,
+                }
+            })
+            .collect();
+        topics.sort_by(|one, other| one.topic.cmp(&other.topic));
+        topics
+    }
+
     /// Publishes on a plain topic. Where nobody takes part, or nobody who is known, but a peer is here whose subscriptions, or who it is,
     /// are on their way, the message waits for them; and it waits for peers that have much to read. What comes behind it on its topic waits too.
     pub(super) fn publish_or_hold(&mut self, held: Unpublished) {

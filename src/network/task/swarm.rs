@@ -68,10 +68,6 @@ impl Task {
                 established_in,
                 ..
             } => {
-                let mut state = self.shared.state();
-                state.connections += 1;
-                state.recorder.connected(established_in);
-                drop(state);
                 self.on_connected(peer_id, connection_id, &endpoint, established_in);
             }
             SwarmEvent::ConnectionClosed {
@@ -80,7 +76,6 @@ impl Task {
                 cause,
                 ..
             } => {
-                self.shared.state().connections -= 1;
                 self.on_disconnected(peer_id, connection_id, cause.as_ref());
             }
             SwarmEvent::OutgoingConnectionError {
