@@ -243,8 +243,11 @@ export interface NodeEvents {
   'eclipse:suspected': { signs: EclipseSign[] }
   /** What has no event of its own, in a sentence: an address at which this node listens, or no longer does. */
   log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
-  /** Events came faster than they were taken, and this many were dropped, the oldest first. */
-  lagged: { missed: number }
+  /**
+   * Events came faster than they were taken, and this many were dropped before the next one; `kinds` tells how many of each type. What
+   * there is most of is dropped, the oldest first, so that a flood of one type pushes out none of another.
+   */
+  lagged: { missed: number; kinds: Record<string, number> }
   /** The node ended: stopped in order, or `error` says why it could not go on. */
   'node:stop': { error?: SelkieError }
 }

@@ -73,8 +73,7 @@ export class RunningNode extends EventTarget implements SelkieNode {
         signal,
       )
     }) as Gossip['subscribe'],
-    topics: async ({ signal }: AbortOptions = {}) =>
-      (await this.#ask(signal, 'topics')) as Topic[],
+    topics: async ({ signal }: AbortOptions = {}) => (await this.#ask(signal, 'topics')) as Topic[],
   }
   readonly state: State = {
     get: async (key, { at, peer, signal }: StateOptions = {}) => {

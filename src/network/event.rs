@@ -153,6 +153,27 @@ pub struct TopicItem {
 }
 
 impl NetworkEvent {
+    /// What happened, as a stable, short name for programs: of a state event what JavaScript calls it, of an item its kind.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Listening(_) | Self::NotListening { .. } => "log",
+            Self::PeerConnected(_) => "peer:connect",
+            Self::PeerIdentified { .. } => "peer:identify",
+            Self::PeerDisconnected { .. } => "peer:disconnect",
+            Self::PeerRefused { .. } => "peer:refused",
+            Self::PeersDiscovered(_) => "peer:discovered",
+            Self::PeerScored { .. } => "peer:score",
+            Self::DialFailed { .. } => "dial:error",
+            Self::ItemAccepted { item, .. } => item.kind().name(),
+            Self::ItemRefused { .. } => "item:refused",
+            Self::ApplicationFailed { .. } => "application:error",
+            Self::GossipImpaired { .. } => "gossip:impaired",
+            Self::TopicMessage(_) => "message",
+            Self::SyncProgress { .. } => "sync:progress",
+            Self::Stopped | Self::Crashed { .. } => "node:stop",
+        }
+    }
+
     /// Whether something went wrong.
     pub fn is_error(&self) -> bool {
         matches!(
@@ -211,6 +232,10 @@ impl Weigh for NetworkEvent {
             Self::PeerScored { .. } | Self::EclipseSuspected { .. } | Self::Stopped => 0,
         };
         size_of::<Self>() + content
+    }
+
+    fn kind(&self) -> &'static str {
+        self.name()
     }
 }
 

@@ -57,10 +57,9 @@ impl From<ProtocolError> for JsValue {
 /// A state event; `None` for data, which goes by subscriptions.
 pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
     let text = |value: &dyn ToString| JsValue::from(value.to_string());
-    Some(match event {
+    let state = match event {
         NetworkEvent::PeerConnected(info) => {
             let event = peer(info);
-            set(&event, "type", &"peer:connect".into());
             set(
                 &event,
                 "address",
@@ -74,7 +73,6 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             event
         }
         NetworkEvent::PeerDisconnected { peer_id, reason } => object([
-            ("type", "peer:disconnect".into()),
             ("peerId", text(peer_id)),
             ("reason", reason.into()),
         ]),
@@ -83,7 +81,6 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             address,
             reason,
         } => object([
-            ("type", "peer:refused".into()),
             ("peerId", text(peer_id)),
             ("address", maybe(address.as_ref())),
             ("reason", reason.into()),
@@ -93,14 +90,12 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             agent,
             protocols,
         } => object([
-            ("type", "peer:identify".into()),
             ("peerId", text(peer_id)),
             ("agent", agent.into()),
             ("protocols", strings(protocols)),
         ]),
         // One event for all that were found together: the facade makes one of each.
         NetworkEvent::PeersDiscovered(peers) => object([
-            ("type", "peer:discovered".into()),
             ("peers", peers.iter().map(found).collect::<Array>().into()),
         ]),
         NetworkEvent::PeerScored {
@@ -108,7 +103,6 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             reason,
             score,
         } => object([
-            ("type", "peer:score".into()),
             ("peerId", text(peer_id)),
             ("reason", (*reason).into()),
             ("score", (*score).into()),
@@ -118,7 +112,6 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             address,
             reason,
         } => object([
-            ("type", "dial:error".into()),
             ("address", maybe(address.as_ref())),
             ("peerId", maybe(peer_id.as_ref())),
             ("message", reason.into()),
@@ -128,19 +121,16 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             source,
             reason,
         } => object([
-            ("type", "item:refused".into()),
             ("kind", kind.name().into()),
             ("source", text(source)),
             ("reason", reason.into()),
         ]),
         // In words of its own: all events' sentences would be in the package for this one.
         NetworkEvent::Listening(address) => object([
-            ("type", "log".into()),
             ("level", "info".into()),
             ("message", format!("listening on {address}").into()),
         ]),
         NetworkEvent::GossipImpaired { peer_id, reason } => object([
-            ("type", "gossip:impaired".into()),
             ("peerId", text(peer_id)),
             ("reason", reason.into()),
         ]),
@@ -149,7 +139,6 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             reason,
             count,
         } => object([
-            ("type", "application:error".into()),
             ("call", (*call).into()),
             ("reason", reason.into()),
             ("count", number(*count)),
@@ -159,7 +148,6 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("signs", data(signs)),
         ]),
         NetworkEvent::NotListening { .. } => object([
-            ("type", "log".into()),
             ("level", "warn".into()),
             ("message", text(event)),
         ]),
@@ -169,12 +157,23 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
         | NetworkEvent::SyncProgress { .. }
         | NetworkEvent::Stopped
         | NetworkEvent::Crashed { .. } => return None,
-    })
+    };
+    set(&state, "type", &event.name().into());
+    Some(state)
 }
 
-/// So many state events were dropped before the one that comes next.
-pub(super) fn lagged(missed: u64) -> JsValue {
-    object([("type", "lagged".into()), ("missed", number(missed))])
+/// So many state events were dropped before the one that comes next, of these kinds.
+pub(super) fn lagged(kinds: &[(&'static str, u64)]) -> JsValue {
+    let by_kind = Object::new();
+    for (name, count) in kinds {
+        set(&by_kind, name, &number(*count));
+    }
+    let missed = kinds.iter().map(|(_, count)| count).sum();
+    object([
+        ("type", "lagged".into()),
+        ("missed", number(missed)),
+        ("kinds", by_kind.into()),
+    ])
 }
 
 /// An accepted item of a kind, for a subscription.

@@ -429,8 +429,12 @@ mod tests {
 
     #[wasm_bindgen_test]
     fn a_reader_of_events_that_is_too_slow_is_told() {
-        let (sender, queue) = mpsc::channel(2, 1 << 20);
+        let (sender, queue) = mpsc::channel(3, 1 << 20);
         let mut events = StateEvents::new(queue);
+        sender.send_all([NetworkEvent::PeerDisconnected {
+            peer_id: PeerId::random(),
+            reason: "it left".to_owned(),
+        }]);
         sender.send_all(
             ["a", "b", "c", "d", "e"].map(|reason| NetworkEvent::PeerRefused {
                 address: None,
@@ -442,6 +446,9 @@ mod tests {
         let lagged = next();
         assert_eq!(text(&lagged, "type"), "lagged");
         assert_eq!(field(&lagged, "missed"), 3);
+        assert_eq!(field(&field(&lagged, "kinds"), "peer:refused"), 3);
+        // What there is little of is not pushed out.
+        assert_eq!(text(&next(), "type"), "peer:disconnect");
         for reason in ["d", "e"] {
             assert_eq!(text(&next(), "reason"), reason);
         }

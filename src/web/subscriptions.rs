@@ -65,10 +65,10 @@ impl StateEvents {
                 Some(event) => Some(event),
                 None => self.queue.recv().await,
             };
-            let missed = self.queue.missed();
-            if missed > 0 {
+            let missed: Vec<_> = self.queue.missed_kinds().collect();
+            if !missed.is_empty() {
                 self.taken = event;
-                return convert::lagged(missed);
+                return convert::lagged(&missed);
             }
             let Some(event) = event else {
                 return JsValue::UNDEFINED;
