@@ -1,5 +1,7 @@
 /// <reference lib="esnext.disposable" />
 
+import type { Config } from './config.js'
+
 /**
  * Selkie: one node of a blockchain's network, in a page, a worker or Node.
  *
@@ -156,11 +158,7 @@ export type Storage = 'indexeddb' | 'memory' | { directory: string }
 export type WasmSource = URL | string | Response | BufferSource | WebAssembly.Module
 
 /** The node's configuration, as in the TOML file. */
-export interface NodeConfig {
-  network?: Record<string, unknown>
-  chain?: Record<string, unknown>
-  protocol?: Record<string, unknown>
-  security?: Record<string, unknown>
+export interface NodeConfig extends Config {
   /** A private key in libp2p's protobuf encoding. */
   identity?: Uint8Array
 }
@@ -435,10 +433,46 @@ export interface Metrics {
  * - `network`, `internal`: what has no code of its own; the message says it.
  */
 export class SelkieError extends Error {
-  constructor(code: string, message: string, options?: { fatal?: boolean; cause?: unknown })
-  readonly code: string
+  constructor(code: ErrorCode, message: string, options?: { fatal?: boolean; cause?: unknown })
+  readonly code: ErrorCode
   readonly fatal: boolean
 }
+
+/** What an error is, for programs: {@link SelkieError} and the classes below say what each means. */
+export type ErrorCode =
+  | 'already-started'
+  | 'broken'
+  | 'busy'
+  | 'config'
+  | 'crashed'
+  | 'dial'
+  | 'duplicate'
+  | 'empty'
+  | 'identity'
+  | 'identity-in-use'
+  | 'ignored'
+  | 'internal'
+  | 'invalid-address'
+  | 'invalid-argument'
+  | 'invalid-message'
+  | 'invalid-peer-id'
+  | 'listen'
+  | 'load'
+  | 'network'
+  | 'no-peers'
+  | 'not-broadcastable'
+  | 'not-connected'
+  | 'not-running'
+  | 'not-sent'
+  | 'refused'
+  | 'rejected'
+  | 'stopped'
+  | 'storage'
+  | 'timeout'
+  | 'too-large'
+  | 'too-many-subscriptions'
+  | 'transport'
+  | 'unsupported'
 
 /** `config`: a setting is wrong; the message names it. Fatal. */
 export class ConfigError extends SelkieError {}

@@ -38,7 +38,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
           platform,
           () => pending.wait(() => running.call('generateIdentity'), signal),
           { storage, identityInUse },
-          config.chain?.['network_id'] as string,
+          config.chain.network_id,
         )
         key = identity.key
         release = identity.release

@@ -6,15 +6,17 @@
  * travels as a plain {@link ErrorReport} and gets its class on arrival, by its code.
  */
 
+import type { ErrorCode } from '../index.js'
+
 type Options = { fatal?: boolean; cause?: unknown }
 
 export class SelkieError extends Error {
   // Written out in each class: minifiers rename classes.
   override name = 'SelkieError'
-  readonly code: string
+  readonly code: ErrorCode
   readonly fatal: boolean
 
-  constructor(code: string, message: string, options: Options = {}) {
+  constructor(code: ErrorCode, message: string, options: Options = {}) {
     super(message, 'cause' in options ? { cause: options.cause } : undefined)
     this.code = code
     this.fatal = options.fatal ?? false
@@ -46,9 +48,9 @@ export class CrashedError extends SelkieError {
   override name = 'CrashedError'
 }
 
-type ErrorClass = new (code: string, message: string, options?: Options) => SelkieError
+type ErrorClass = new (code: ErrorCode, message: string, options?: Options) => SelkieError
 
-const classes = new Map<string, ErrorClass>([
+const classes = new Map<ErrorCode, ErrorClass>([
   ['config', ConfigError],
   ['invalid-argument', ArgumentError],
   ['invalid-address', ArgumentError],
@@ -65,7 +67,7 @@ const classes = new Map<string, ErrorClass>([
 
 /** An error as plain data. */
 export interface ErrorReport {
-  code: string
+  code: ErrorCode
   message: string
   fatal: boolean
 }
@@ -74,7 +76,8 @@ export function report(error: unknown): ErrorReport {
   if (isTrap(error)) return { code: 'crashed', message: crashMessage(error), fatal: true }
   const { code, fatal, message } = Object(error) as Record<string, unknown>
   return {
-    code: typeof code === 'string' ? code : 'internal',
+    // Those of the WebAssembly are in the contract: a test compares them.
+    code: typeof code === 'string' ? (code as ErrorCode) : 'internal',
     message: typeof message === 'string' ? message : String(error),
     fatal: fatal === true,
   }

@@ -10,7 +10,10 @@ import { ConfigError } from './errors.js'
 
 const sections = ['network', 'chain', 'protocol', 'security']
 
-export function nodeConfig(options: NodeOptions): NodeConfig {
+/** With the network's id, which the identity is kept under. */
+type Complete = NodeConfig & { chain: { network_id: string } }
+
+export function nodeConfig(options: NodeOptions): Complete {
   const { config = {}, bootstrap } = record('options', options)
   const { id, genesis, application } = networkOf(options.network)
   checkSections(config)
@@ -53,7 +56,7 @@ export function applicationOf(options: NodeOptions): object | string | undefined
   if (typeof application !== 'object' || application === null || Array.isArray(application)) {
     throw wrong('application', application, 'give an object of functions, or the URL of its module')
   }
-  const named = networkOf(options.network).application ?? config?.chain?.['application']
+  const named = networkOf(options.network).application ?? config?.chain?.application
   if (named !== undefined) {
     throw wrong('network.application', named, 'give this or application, and not both')
   }

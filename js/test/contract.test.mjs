@@ -2,10 +2,11 @@
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { readFile } from 'node:fs/promises'
+import { readdir, readFile } from 'node:fs/promises'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { configTypes, sections } from '../config-types.mjs'
 import { createNode } from '../dist/nodejs.js'
 
 const contract = await readFile(new URL('../index.d.ts', import.meta.url), 'utf8')
@@ -106,11 +107,43 @@ test('an event of the contract has the fields that are sent, and no others', asy
 })
 
 test('every code of an error stands in the contract', async () => {
-  const errors = await readFile(new URL('../../src/error.rs', import.meta.url), 'utf8')
-  const web = await readFile(new URL('../../src/web/node.rs', import.meta.url), 'utf8')
-  const codes = [...errors.matchAll(/=> "([a-z-]+)",/g), ...web.matchAll(/failure\("([a-z-]+)"/g)]
-  assert.ok(codes.length > 25)
-  for (const [, code] of codes) assert.ok(contract.includes(`\`${code}\``), code)
+  const codes = new Set()
+  const file = (name) => readFile(new URL(`../../${name}`, import.meta.url), 'utf8')
+  const find = (text, pattern) => [...text.matchAll(pattern)].forEach(([, code]) => codes.add(code))
+  find(await file('src/error.rs'), /=> "([a-z-]+)",/g)
+  for (const name of await readdir(new URL('../../src/web', import.meta.url))) {
+    find(await file(`src/web/${name}`), /failure\(\s*"([a-z-]+)"/g)
+  }
+  for (const name of await readdir(new URL('../src', import.meta.url))) {
+    find(await file(`js/src/${name}`), /new \w+Error\(\s*'([a-z-]+)'|code: .*'([a-z-]+)'/g)
+  }
+  find("'internal' 'crashed'", /'(.*?)'/g)
+  for (const code of codes) assert.ok(contract.includes(`\`${code}\``), `${code} is explained`)
+  const [, union] = contract.match(/export type ErrorCode =((?:\n  \| '.*')+)/)
+  const typed = [...union.matchAll(/'(.*)'/g)].map(([, code]) => code)
+  assert.deepEqual([...codes].sort(), typed)
+})
+
+test('the types of the configuration are as the Rust sources have it', async () => {
+  const written = await readFile(new URL('../config.d.ts', import.meta.url), 'utf8')
+  assert.equal(written, configTypes(), 'run node config-types.mjs in js/')
+})
+
+test('each section of the configuration has the fields that the WebAssembly reads', async () => {
+  let compared = 0
+  for (const { path, names } of sections('Options', '')) {
+    // `createNode` itself knows which sections there are.
+    if (path === '') continue
+    const config = path.split('.').reduceRight((inner, name) => ({ [name]: inner }), { nothing: 1 })
+    await assert.rejects(createNode({ network: 'selkie-dev', config }), ({ code, message }) => {
+      const [, expected] = message.match(/unknown field `nothing`, expected (.*)/)
+      const read = [...expected.matchAll(/`(\w+)`/g)].map(([, name]) => name)
+      assert.deepEqual(names.toSorted(), read.toSorted(), path)
+      return code === 'config'
+    })
+    compared += 1
+  }
+  assert.ok(compared > 20, `${compared} sections were compared`)
 })
 
 test('the largest piece of bytes is that of the wire', async () => {

@@ -48,6 +48,19 @@ export async function use(createNode: typeof contract.createNode, signal: AbortS
     deliver: async ({ kind, data }) => [kind, data.length],
   }
   await createNode({ network: 'selkie-dev', application })
+  const config: contract.NodeConfig = {
+    network: { keepalive_interval: '20s', listen_addresses: ['/memory/0'] },
+    protocol: { validation: { votes: { all: 1024, per_peer: 512 }, application_timeout: '1s' } },
+    // @ts-expect-error: a count is a number
+    security: { rate_limits: { burst: 'many' } },
+  }
+  // @ts-expect-error: there is no such field
+  config.network = { max_pears: 7 }
+  const answer = await node.dial('/memory/1').catch(({ code }: contract.SelkieError) => code)
+  answer satisfies string
+  const code: contract.ErrorCode = 'no-peers'
+  // @ts-expect-error: there is no such code
+  code satisfies 'no-pears'
   await createNode({
     network: 'selkie-dev',
     run: 'worker',

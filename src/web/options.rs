@@ -13,22 +13,30 @@ use serde_json::{Error, Map, Value};
 
 use crate::{ChainConfig, Config, NetworkConfig, ProtocolConfig, SecurityConfig};
 
-/// See the module's documentation.
+/// Everything a node is told. Each part has defaults.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Options {
+    /// Addresses, peers and times.
     network: NetworkConfig,
+    /// Which chain this is.
     chain: ChainOptions,
+    /// How the protocols behave.
     protocol: ProtocolConfig,
+    /// What peers may do.
     security: SecurityConfig,
 }
 
+/// Which chain this is: compared with each peer at first contact.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct ChainOptions {
+    /// The network's name: 1 to 64 of `a-z 0-9 . _ -`.
     network_id: String,
+    /// Hash of the chain's first block, in hex, at most 64 bytes. **Default:** empty.
     #[serde(with = "hex::serde")]
     genesis: Vec<u8>,
+    /// Which built-in rules check the items: `opaque` or `bitcoin`. **Default:** `opaque`.
     application: String,
 }
 
