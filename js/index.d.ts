@@ -37,15 +37,18 @@ export interface NodeOptions {
   bootstrap?: readonly string[]
   /**
    * Where the identity is kept. **Default:** `'indexeddb'` in browsers, `'memory'` (a new identity
-   * each time) in Node, where `{ directory }` keeps it in a file that only its owner may read.
+   * each time) in Node, where `{ directory }` keeps it in a file that only its owner may read. By default a browser that lets
+   * this page keep or lock nothing (plain http that is not localhost, a sandboxed frame) starts with an identity that lives as long as the node,
+   * which `identity:ephemeral` tells; with `'indexeddb'` given, that is a {@link StorageError}.
    */
   storage?: Storage
   /**
    * What to do when another tab or process runs a node on the stored identity: reject with
-   * {@link IdentityInUseError}, or run with an identity that lives as long as the node.
-   * **Default:** `'error'`.
+   * {@link IdentityInUseError}; wait until that node has stopped, or `signal` ends the waiting; or run with an identity that
+   * lives as long as the node, which `identity:ephemeral` tells. `'wait'` is for what mounts before its predecessor has stopped: React's
+   * StrictMode, hot reloading, a change of routes. **Default:** `'error'`.
    */
-  identityInUse?: 'error' | 'ephemeral'
+  identityInUse?: 'wait' | 'error' | 'ephemeral'
   /**
    * Whether the node runs on the calling thread or in a worker of its own. Only a page can use
    * WebRTC; a worker keeps the page smooth. **Default:** `'page'`.
@@ -220,6 +223,8 @@ export interface NodeEvents {
   'peer:identify': { peerId: string; agent: string; protocols: string[] }
   'peer:discovered': Pick<Peer, 'peerId' | 'addresses'>
   'peer:score': { peerId: string; reason: string; score: number }
+  /** This node's identity is not the stored one, and will be another next time; why. Told once, at the start. */
+  'identity:ephemeral': { reason: string }
   'dial:error': { address?: string; peerId?: string; message: string }
   /** A peer's item goes no further: the chain's rules turned it down, or a limit did before they were asked. */
   'item:refused': { kind: ItemKind; source: string; reason: string }

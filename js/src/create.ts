@@ -19,7 +19,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
     checkChoices(options)
     const application = applicationOf(options)
     const { signal, onProgress, wasm, run = 'page' } = options
-    const { storage = platform.defaultStorage, identityInUse = 'error' } = options
+    const { storage, identityInUse = 'error' } = options
     signal?.throwIfAborted()
 
     let engine: Engine | undefined
@@ -32,21 +32,23 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
       const pending = new Pending()
       running.crash.listen((message) => pending.fail(crashed(message)))
 
-      let key = config.identity
+      let { identity: key } = config
+      let ephemeral: string | undefined
       if (key === undefined) {
         const identity = await openIdentity(
           platform,
           () => pending.wait(() => running.call('generateIdentity'), signal),
-          { storage, identityInUse },
+          { storage, identityInUse, signal },
           config.chain.network_id,
         )
         key = identity.key
         release = identity.release
+        ephemeral = identity.ephemeral
       }
 
       const start = () => running.call('start', { ...config, identity: key }, application)
       const peerId = await pending.wait(start, signal)
-      return new RunningNode({ engine: running, pending, peerId, release })
+      return new RunningNode({ engine: running, pending, peerId, ephemeral, release })
     } catch (error) {
       // The error to tell is the one that came first, whatever else goes wrong on the way back.
       await engine?.close(release).catch(() => {})

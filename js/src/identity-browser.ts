@@ -5,22 +5,29 @@
  * network has a key of its own, so that a peer can't tell one user's networks belong together.
  */
 
-import { StorageError } from './errors.js'
-import { checkedKey, inUse } from './identity.js'
+import type { StorageError } from './errors.js'
+import { checkedKey, inUse, NoStorageError } from './identity.js'
 import type { IdentityStore } from './platform.js'
 
 const DATABASE = 'selkie'
 const STORE = 'identity'
 
-export async function openBrowserIdentity(network: string): Promise<IdentityStore> {
+export async function openBrowserIdentity(
+  network: string,
+  waits = false,
+  signal?: AbortSignal,
+): Promise<IdentityStore> {
   if (globalThis.indexedDB === undefined || globalThis.navigator?.locks === undefined) {
-    throw new StorageError(
+    throw new NoStorageError(
       'storage',
       "this place has no IndexedDB and Web Locks (they take https or localhost); pass storage: 'memory'",
     )
   }
   const place = `this browser's storage for the network ${network}`
-  const unlock = await lock(`selkie/identity/${network}`)
+  const unlock = await lock(
+    `selkie/identity/${network}`,
+    waits ? { signal } : { ifAvailable: true },
+  )
   if (unlock === undefined) throw inUse(place)
   return {
     async load() {
@@ -37,10 +44,13 @@ export async function openBrowserIdentity(network: string): Promise<IdentityStor
 }
 
 /** Resolves to what unlocks, or to nothing where another tab holds the lock. */
-function lock(name: string): Promise<(() => void) | undefined> {
+function lock(
+  name: string,
+  options: { signal: AbortSignal | undefined } | { ifAvailable: true },
+): Promise<(() => void) | undefined> {
   return new Promise((resolve, reject) => {
     navigator.locks
-      .request(name, { ifAvailable: true }, (held) => {
+      .request(name, options as LockOptions, (held) => {
         if (held === null) return resolve(undefined)
         return new Promise<void>((unlock) => resolve(unlock))
       })
@@ -51,7 +61,7 @@ function lock(name: string): Promise<(() => void) | undefined> {
 /** A page without an origin of its own (a sandboxed frame) has them and may use none. */
 function failed(what: string, cause: unknown): StorageError {
   const message = `${what} failed: ${cause}; allow this site to store data, or pass storage: 'memory'`
-  return new StorageError('storage', message, { cause })
+  return new NoStorageError('storage', message, { cause })
 }
 
 /** One request in one transaction; resolves when the transaction has reached the disk. */

@@ -14,10 +14,11 @@
  * each other. A thread that is ended from outside leaves its lock until the process ends.)
  */
 
-import { link, mkdir, open, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { link, mkdir, open as openFile, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { uptime } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
-import { SelkieError, StorageError } from './errors.js'
+import { setTimeout } from 'node:timers/promises'
+import { IdentityInUseError, SelkieError, StorageError } from './errors.js'
 import { checkedKey, inUse } from './identity.js'
 import type { IdentityStore } from './platform.js'
 
@@ -27,7 +28,27 @@ const CLOCK_SLACK = 60_000
 /** The locks of this copy of the package in this thread. */
 const held = new Set<string>()
 
-export async function openFileIdentity(directory: string): Promise<IdentityStore> {
+/** How often it is looked whether a lock is free, in ms: no file system tells. */
+const GLANCE = 200
+
+export async function openFileIdentity(
+  directory: string,
+  waits = false,
+  signal?: AbortSignal,
+): Promise<IdentityStore> {
+  for (;;) {
+    try {
+      return await open(directory)
+    } catch (error) {
+      if (!waits || !(error instanceof IdentityInUseError)) throw error
+      // An abort ends it; then its own reason is the error.
+      await setTimeout(GLANCE, undefined, signal && { signal }).catch(() => {})
+      signal?.throwIfAborted()
+    }
+  }
+}
+
+async function open(directory: string): Promise<IdentityStore> {
   const folder = resolve(directory)
   const keyPath = join(folder, 'identity.key')
   const lockPath = join(folder, 'identity.lock')
@@ -136,7 +157,7 @@ export async function writeKey(path: string, key: Uint8Array, linked = link) {
 /** Lets a new name outlast a power cut. Windows has no such call, and needs none. */
 async function syncFolder(path: string) {
   if (process.platform === 'win32') return
-  const folder = await open(path, 'r')
+  const folder = await openFile(path, 'r')
   try {
     await folder.sync()
   } finally {
@@ -146,7 +167,7 @@ async function syncFolder(path: string) {
 
 /** Writes a file that is not there yet; what can't be written whole is taken away again. */
 async function writeNew(path: string, key: Uint8Array) {
-  const file = await open(path, 'wx', 0o600)
+  const file = await openFile(path, 'wx', 0o600)
   try {
     await file.writeFile(key)
     await file.sync()

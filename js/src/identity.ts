@@ -3,7 +3,8 @@
  *
  * Two nodes with one key look to their peers like one that connects twice: each kicks the other out.
  * So a store is locked for as long as the node runs. Where the lock is taken the second node is told
- * so, or gets a key of its own that is never stored, by the user's choice. Each platform has a store
+ * so, waits for its turn, or gets a key of its own that is never stored, by the user's choice. Such a key
+ * it gets too where the platform's own choice of a place does not work here. Each platform has a store
  * (identity-browser.ts, identity-nodejs.ts); this file has the order of events, which is the same.
  */
 
@@ -13,40 +14,86 @@ import type { IdentityStore, Platform } from './platform.js'
 
 export interface Identity {
   key: Uint8Array
+  /** Why it is not the stored one, where it was to be. */
+  ephemeral?: string
   release(): Promise<void>
+}
+
+export interface Wanted {
+  /** **Default:** the platform's. */
+  storage: NodeOptions['storage']
+  identityInUse: NonNullable<NodeOptions['identityInUse']>
+  signal: AbortSignal | undefined
 }
 
 /** Far above any key in libp2p's protobuf encoding (RSA of 8192 bits takes 4.7 KB). */
 const MAX_KEY_BYTES = 16 * 1024
 
-export async function openIdentity(
-  platform: Pick<Platform, 'openIdentity'>,
+type Opener = Pick<Platform, 'openIdentity' | 'defaultStorage'>
+
+/**
+ * An abort ends the waiting at once. What is under way in the storage then ends by itself, and the lock is held until it has: else
+ * a key could be written under another node.
+ */
+export function openIdentity(
+  platform: Opener,
   generate: () => Promise<Uint8Array>,
-  { storage, identityInUse }: Required<Pick<NodeOptions, 'storage' | 'identityInUse'>>,
+  wanted: Wanted,
   network: string,
 ): Promise<Identity> {
-  const ephemeral = async () => ({ key: await generate(), release: async () => {} })
-  if (storage === 'memory') return ephemeral()
+  const { signal } = wanted
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal?.reason)
+    if (signal?.aborted) return abort()
+    signal?.addEventListener('abort', abort, { once: true })
+    open(platform, generate, wanted, network)
+      .finally(() => signal?.removeEventListener('abort', abort))
+      .then((identity) => {
+        if (signal?.aborted) identity.release().catch(() => {})
+        resolve(identity)
+      }, reject)
+  })
+}
 
-  let store: IdentityStore
+async function open(
+  platform: Opener,
+  generate: () => Promise<Uint8Array>,
+  { storage, identityInUse, signal }: Wanted,
+  network: string,
+): Promise<Identity> {
+  const place = storage ?? platform.defaultStorage
+  const memory = async () => ({ key: await generate(), release: async () => {} })
+  if (place === 'memory') return memory()
+
   try {
-    store = await platform.openIdentity(storage, network)
+    return await stored(platform.openIdentity(place, network, identityInUse === 'wait', signal))
   } catch (error) {
-    if (error instanceof IdentityInUseError && identityInUse === 'ephemeral') return ephemeral()
+    const isTaken = error instanceof IdentityInUseError && identityInUse === 'ephemeral'
+    // Who has named a place wants that one.
+    const isMissing = error instanceof NoStorageError && storage === undefined
+    if (isTaken || isMissing) return { ...(await memory()), ephemeral: error.message }
     throw error
   }
-  try {
-    let key = await store.load()
-    if (key === undefined) {
-      key = await generate()
-      await store.save(key)
+
+  async function stored(opening: Promise<IdentityStore>): Promise<Identity> {
+    const store = await opening
+    try {
+      signal?.throwIfAborted()
+      let key = await store.load()
+      if (key === undefined) {
+        key = await generate()
+        await store.save(key)
+      }
+      return { key, release: () => store.unlock() }
+    } catch (error) {
+      await store.unlock().catch(() => {})
+      throw error
     }
-    return { key, release: () => store.unlock() }
-  } catch (error) {
-    await store.unlock().catch(() => {})
-    throw error
   }
 }
+
+/** This place keeps nothing, whatever it is given. */
+export class NoStorageError extends StorageError {}
 
 /** What a store found, if it can be a key at all; the node then decodes it. */
 export function checkedKey(found: unknown, place: string): Uint8Array {
@@ -62,6 +109,6 @@ export function inUse(place: string, lock?: string): IdentityInUseError {
   const remedy = lock === undefined ? '' : `; where none does, delete ${lock}`
   return new IdentityInUseError(
     'identity-in-use',
-    `another node runs on the identity in ${place}; stop it, or pass identityInUse: 'ephemeral' for one that is not kept${remedy}`,
+    `another node runs on the identity in ${place}; stop it, or pass identityInUse: 'wait' for your turn, or 'ephemeral' for one that is not kept${remedy}`,
   )
 }

@@ -35,6 +35,8 @@ export interface Parts {
   engine: Engine
   pending: Pending
   peerId: string
+  /** Why its identity is not the stored one. */
+  ephemeral: string | undefined
   /** Lets go of the identity, for another node to use. */
   release(): Promise<void>
 }
@@ -91,14 +93,17 @@ export class RunningNode extends EventTarget implements SelkieNode {
   #stopping: Promise<void> | undefined
   #finished: Promise<void> | undefined
 
-  constructor({ engine, pending, peerId, release }: Parts) {
+  constructor({ engine, pending, peerId, ephemeral, release }: Parts) {
     super()
     this.#engine = engine
     this.#pending = pending
     this.#release = release
     this.peerId = peerId
     // After the code that awaits createNode has had its turn to add listeners.
-    setTimeout(() => void this.#pump())
+    setTimeout(() => {
+      if (ephemeral !== undefined) this.#emit('identity:ephemeral', { reason: ephemeral })
+      void this.#pump()
+    })
     // The crash is what there is to tell; a lock that can't be removed comes after it.
     engine.crash.listen(() => void this.#finish(pending.end).catch(() => {}))
   }

@@ -18,8 +18,8 @@ export const createNode = createNodeOn({
     const worker = new Worker(new URL('./worker-nodejs.js', import.meta.url), { name: 'selkie' })
     return RemoteEngine.open(threadPort(worker), load(), options.signal)
   },
-  async openIdentity(storage) {
-    if (typeof storage === 'object') return openFileIdentity(storage.directory)
+  async openIdentity(storage, _network, waits, signal) {
+    if (typeof storage === 'object') return openFileIdentity(storage.directory, waits, signal)
     throw new StorageError(
       'storage',
       "Node has no IndexedDB; pass storage: { directory: 'path' } or 'memory'",

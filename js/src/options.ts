@@ -38,8 +38,8 @@ export function checkChoices({ storage, run, identityInUse, signal, onProgress }
   if (![undefined, 'page', 'worker'].includes(run)) {
     throw wrong('run', run, "give 'page' or 'worker'")
   }
-  if (![undefined, 'error', 'ephemeral'].includes(identityInUse)) {
-    throw wrong('identityInUse', identityInUse, "give 'error' or 'ephemeral'")
+  if (![undefined, 'wait', 'error', 'ephemeral'].includes(identityInUse)) {
+    throw wrong('identityInUse', identityInUse, "give 'wait', 'error' or 'ephemeral'")
   }
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw wrong('signal', signal, "give an AbortController's signal")

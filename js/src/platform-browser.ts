@@ -20,8 +20,8 @@ export function browserPlatform(
       if (run === 'page') return pageEngine(load, uncaughtErrors())
       return RemoteEngine.open(workerPort(startWorker()), load(), options.signal)
     },
-    async openIdentity(storage, network) {
-      if (storage === 'indexeddb') return openBrowserIdentity(network)
+    async openIdentity(storage, ...network) {
+      if (storage === 'indexeddb') return openBrowserIdentity(...network)
       throw new StorageError(
         'storage',
         "a browser has no directories; pass storage: 'indexeddb' or 'memory'",

@@ -7,10 +7,15 @@ import type { LoadOptions } from './loader.js'
 export interface Platform {
   defaultStorage: NonNullable<NodeOptions['storage']>
   engine(run: 'page' | 'worker', wasm: NodeOptions['wasm'], options: LoadOptions): Promise<Engine>
-  /** Takes the lock on the stored identity, or throws `IdentityInUseError`. */
+  /**
+   * Takes the lock on the stored identity, where another node has it throws `IdentityInUseError`, or waits for it, until the signal
+   * ends that.
+   */
   openIdentity(
     storage: Exclude<NodeOptions['storage'], 'memory' | undefined>,
     network: string,
+    waits: boolean,
+    signal: AbortSignal | undefined,
   ): Promise<IdentityStore>
 }
 

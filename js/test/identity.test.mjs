@@ -7,11 +7,12 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
 import { IdentityInUseError, StorageError } from '../dist/errors.js'
+import { NoStorageError } from '../dist/identity.js'
 import { openBrowserIdentity } from '../dist/identity-browser.js'
 import { openFileIdentity, writeKey } from '../dist/identity-nodejs.js'
-import { startFake } from './fake.mjs'
+import { fakePlatform, once as happens, startFake, turn } from './fake.mjs'
 
-const openIdentity = ({ directory }) => openFileIdentity(directory)
+const openIdentity = ({ directory }, _, waits, signal) => openFileIdentity(directory, waits, signal)
 
 async function directory(t) {
   const path = await mkdtemp(join(tmpdir(), 'selkie-identity-'))
@@ -58,6 +59,30 @@ test('a second node on it is told so, or gets a key of its own', async (t) => {
   const third = await start(path)
   assert.deepEqual(third.key, first.key)
   await third.node.stop()
+})
+
+test('one that waits starts when the first has stopped, and has the same key', async (t) => {
+  const path = await directory(t)
+  const first = await start(path)
+  let started = false
+  const second = start(path, { identityInUse: 'wait' }).finally(() => (started = true))
+  await turn()
+  assert.equal(started, false)
+  await first.node.stop()
+  assert.deepEqual((await second).key, first.key)
+  await (await second).node.stop()
+})
+
+test('an abort ends the waiting with its reason, and takes the identity from nobody', async (t) => {
+  const path = await directory(t)
+  const first = await start(path)
+  const gone = new AbortController()
+  const second = start(path, { identityInUse: 'wait', signal: gone.signal })
+  await turn()
+  gone.abort(new Error('enough'))
+  await assert.rejects(second, /enough/)
+  await first.node.stop()
+  await (await start(path)).node.stop()
 })
 
 test('of two that start at once one wins', async (t) => {
@@ -179,10 +204,9 @@ test('a place that is no directory is a sentence', async (t) => {
   await assert.rejects(start(file), { code: 'storage', message: /pass a directory/ })
 })
 
-test('a browser that allows no locks, as in a sandboxed frame, is a storage error', async (t) => {
-  const cause = new DOMException('denied in this context', 'SecurityError')
-  const navigator = { locks: { request: () => Promise.reject(cause) } }
-  for (const [name, value] of Object.entries({ indexedDB: {}, navigator })) {
+/** A browser's globals, for a test. */
+function browser(t, globals) {
+  for (const [name, value] of Object.entries(globals)) {
     const before = Object.getOwnPropertyDescriptor(globalThis, name)
     Object.defineProperty(globalThis, name, { value, configurable: true })
     t.after(() => {
@@ -190,9 +214,100 @@ test('a browser that allows no locks, as in a sandboxed frame, is a storage erro
       if (before) Object.defineProperty(globalThis, name, before)
     })
   }
+}
+
+test('a browser that allows no locks, as in a sandboxed frame, is a storage error', async (t) => {
+  const cause = new DOMException('denied in this context', 'SecurityError')
+  const navigator = { locks: { request: () => Promise.reject(cause) } }
+  browser(t, { indexedDB: {}, navigator })
   await assert.rejects(openBrowserIdentity('selkie-dev'), (error) => {
     assert.ok(error instanceof StorageError)
     assert.match(error.message, /denied in this context; .*storage: 'memory'/)
     return error.code === 'storage' && error.cause === cause
   })
+})
+
+test('by default a place that keeps nothing is no reason not to start, and is told', async (t) => {
+  // A page over plain http has no locks, and one in a sandboxed frame may use none.
+  for (const navigator of [{}, { locks: { request: () => Promise.reject(new Error('denied')) } }]) {
+    browser(t, { indexedDB: {}, navigator })
+    const browserLike = {
+      defaultStorage: 'indexeddb',
+      openIdentity: (_, ...network) => openBrowserIdentity(...network),
+    }
+    const { fake, node } = await startFake({}, browserLike)
+    const { detail } = await happens(node, 'identity:ephemeral')
+    assert.match(detail.reason, /storage: 'memory'/)
+    assert.equal(fake.config.identity.length, 68)
+    await node.stop()
+    // Who names the place wants that one.
+    await assert.rejects(startFake({ storage: 'indexeddb' }, browserLike), NoStorageError)
+  }
+})
+
+test('one that runs beside another on a key of its own tells so', async (t) => {
+  const path = await directory(t)
+  const first = await start(path)
+  const second = await start(path, { identityInUse: 'ephemeral' })
+  const { detail } = await happens(second.node, 'identity:ephemeral')
+  assert.match(detail.reason, /another node runs/)
+  await Promise.all([first.node.stop(), second.node.stop()])
+})
+
+test('a key that is none is no reason for another one', async () => {
+  const openIdentity = async () => ({
+    load: () => Promise.reject(new StorageError('storage', 'no key')),
+    unlock: async () => {},
+  })
+  const starts = startFake({}, { defaultStorage: 'indexeddb', openIdentity })
+  await assert.rejects(starts, { code: 'storage', message: 'no key' })
+})
+
+test('a browser waits for the lock, and no longer than its signal says', async (t) => {
+  const asked = []
+  const request = (name, options, use) => {
+    asked.push([name, Object.keys(options)])
+    return new Promise((resolve, reject) => {
+      options.signal?.addEventListener('abort', () => reject(options.signal.reason))
+      if (!options.signal) resolve(use(null))
+    })
+  }
+  browser(t, { indexedDB: {}, navigator: { locks: { request } } })
+  await assert.rejects(openBrowserIdentity('selkie-dev'), IdentityInUseError)
+  const gone = new AbortController()
+  const parts = {
+    defaultStorage: 'indexeddb',
+    openIdentity: (_, ...network) => openBrowserIdentity(...network),
+  }
+  const { createNode } = fakePlatform(parts)
+  const { signal } = gone
+  const starts = createNode({ network: 'selkie-dev', identityInUse: 'wait', signal })
+  await turn()
+  gone.abort('enough')
+  await assert.rejects(starts, (reason) => reason === 'enough')
+  const name = 'selkie/identity/selkie-dev'
+  assert.deepEqual(asked, [
+    [name, ['ifAvailable']],
+    [name, ['signal']],
+  ])
+})
+
+test('storage that never answers holds up nobody who gives up, and is unlocked once it does', async () => {
+  const [loaded, asked] = [0, 1].map(() => Promise.withResolvers())
+  let unlocked = 0
+  const openIdentity = async () => ({
+    load: () => (asked.resolve(), loaded.promise),
+    unlock: async () => void unlocked++,
+  })
+  const gone = new AbortController()
+  const options = { storage: 'indexeddb', signal: gone.signal }
+  const starts = startFake(options, { openIdentity })
+  await asked.promise
+  gone.abort('enough')
+  await assert.rejects(starts, (reason) => reason === 'enough')
+  // What is under way there still has the lock.
+  assert.equal(unlocked, 0)
+  loaded.resolve(Uint8Array.of(1))
+  await turn()
+  assert.equal(unlocked, 1)
 })

@@ -90,7 +90,10 @@ export function copyButton(text: string, what: string): HTMLButtonElement {
   const button = h('button', { type: 'button', class: 'copy', 'aria-label': label, title: label })
   button.append(icon('copy'))
   button.addEventListener('click', () => {
-    navigator.clipboard.writeText(text).then(
+    // Over plain http there is none.
+    const clipboard = navigator.clipboard as Clipboard | undefined
+    const copied = clipboard?.writeText(text) ?? Promise.reject(new Error('no clipboard'))
+    copied.then(
       () => {
         button.replaceChildren(icon('done'))
         announce(`Copied ${what}.`)

@@ -140,6 +140,9 @@ export class Session {
       ),
     )
     on('lagged', ({ missed }) => log('warn', `The page was too slow for ${missed} events.`))
+    on('identity:ephemeral', ({ reason }) =>
+      log('info', `This node's identity lasts as long as the page: ${reason}`),
+    )
     on('log', ({ level, message }) => log(level, message))
     on('node:stop', ({ error }) => this.#fail(error ?? new Error('The node has ended.')))
   }
