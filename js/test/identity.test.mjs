@@ -47,7 +47,7 @@ test('a second node on it is told so, or gets a key of its own', async (t) => {
   const first = await start(path)
   await assert.rejects(start(path), (error) => {
     assert.ok(error instanceof IdentityInUseError)
-    assert.match(error.message, /identityInUse: 'ephemeral'/)
+    assert.match(error.message, /identityInUse: 'wait' .*'ephemeral'/)
     return error.code === 'identity-in-use'
   })
   const second = await start(path, { identityInUse: 'ephemeral' })

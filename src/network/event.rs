@@ -169,6 +169,7 @@ impl NetworkEvent {
             Self::ApplicationFailed { .. } => "application:error",
             Self::GossipImpaired { .. } => "gossip:impaired",
             Self::TopicMessage(_) => "message",
+            Self::EclipseSuspected { .. } => "eclipse:suspected",
             Self::SyncProgress { .. } => "sync:progress",
             Self::Stopped | Self::Crashed { .. } => "node:stop",
         }

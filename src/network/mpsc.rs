@@ -158,7 +158,9 @@ impl<T: Weigh> Queue<T> {
     fn pop_first(&mut self) -> Option<T> {
         let first = |kind: &Kind<T>| kind.entries.front().map(|(place, _)| *place);
         let kinds = self.kinds.iter().enumerate();
-        let (_, at) = kinds.filter_map(|(at, kind)| Some((first(kind)?, at))).min()?;
+        let (_, at) = kinds
+            .filter_map(|(at, kind)| Some((first(kind)?, at)))
+            .min()?;
         self.pop(at)
     }
 

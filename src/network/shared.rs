@@ -15,13 +15,9 @@ use crate::{
     config::Config,
     error::{NetworkError, ProtocolError},
     intake::Outcomes,
-    network::{
-        NetworkEvent, TopicInfo, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply,
-    },
+    network::{NetworkEvent, TopicInfo, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
     observe::Recorder,
-    peers::{
-        AddressBook, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table,
-    },
+    peers::{AddressBook, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table},
     platform::{self, lock::lock},
     sync::SyncStatus,
     transport::meter::Meter,

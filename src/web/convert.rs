@@ -144,7 +144,6 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("count", number(*count)),
         ]),
         NetworkEvent::EclipseSuspected { signs } => object([
-            ("type", "eclipse:suspected".into()),
             ("signs", data(signs)),
         ]),
         NetworkEvent::NotListening { .. } => object([

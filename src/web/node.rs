@@ -476,8 +476,14 @@ mod tests {
         connect(&first, &middle).await;
         let connections = middle.connections();
         let told = |place, name: &str| text(&connections.get(place), name);
-        assert_eq!((told(0, "direction"), told(1, "direction")), ("outbound".into(), "inbound".into()));
-        assert_eq!((told(0, "peerId"), told(0, "transport")), (last.peer_id(), "memory".into()));
+        assert_eq!(
+            (told(0, "direction"), told(1, "direction")),
+            ("outbound".into(), "inbound".into())
+        );
+        assert_eq!(
+            (told(0, "peerId"), told(0, "transport")),
+            (last.peer_id(), "memory".into())
+        );
         let topics = middle.topics().await.expect("running");
         assert_eq!(text(&topics.get(0), "topic"), topic());
         assert_eq!(field(&topics.get(0), "validate"), true);

@@ -381,12 +381,22 @@ async fn who_takes_part_in_a_topic_is_told_and_by_which_connection_it_is_here() 
         .map(|topic| (topic.topic.as_str(), topic.validate, topic.peers.as_slice()))
         .collect();
     let takers: [selkie::PeerId; 1] = [plain.id];
-    assert_eq!(told, [("news", false, &[][..]), ("weather", true, &takers[..])]);
-    assert!(topics.iter().all(|topic| topic.mesh.iter().all(|peer| topic.peers.contains(peer))));
+    assert_eq!(
+        told,
+        [("news", false, &[][..]), ("weather", true, &takers[..])]
+    );
+    assert!(
+        topics
+            .iter()
+            .all(|topic| topic.mesh.iter().all(|peer| topic.peers.contains(peer)))
+    );
     let connections = node.connections();
     assert_eq!(connections.len(), 1);
     let connection = &connections[0];
-    assert_eq!((connection.peer_id, connection.transport()), (plain.id, "tcp"));
+    assert_eq!(
+        (connection.peer_id, connection.transport()),
+        (plain.id, "tcp")
+    );
     assert_eq!(connection.direction, selkie::peers::Direction::Inbound);
     drop(plain);
     node.event("its end", |event| {
