@@ -6,8 +6,9 @@
 //! itself out.
 //!
 //! That is worth something only where who comes is at that address: TCP's handshake shows it, and QUIC's Retry, before either has a place here
-//! (`transport/quic/listener.rs`). WebRTC's first packet may name anybody's address. So those over WebRTC are the first of their address to give way, and
-//! to whoever comes there by another transport they do so at once; packets from forged addresses keep out who comes by WebRTC, and nobody else.
+//! (`transport/quic/listener.rs`). WebRTC's first packet may name anybody's address. So those over WebRTC are counted by themselves: they have the places
+//! that others leave them, give way to whoever comes by another transport, and push out each other alone. Packets from forged addresses keep out who
+//! comes by WebRTC, and nobody else.
 //!
 //! A newcomer from an address that is itself the most crowded replaces that one's, if nothing has come for
 //! [`Handshakes::SILENCE`], or if it is older than [`Handshakes::GRACE`]: an honest dialler speaks at once and is done sooner, so silent
@@ -44,11 +45,14 @@ pub struct Handshakes<T> {
     most_per_address: usize,
     next: u64,
     open: HashMap<HandshakeId, Handshake<T>>,
-    crowds: Crowds<Key>,
+    /// Those that have shown that they are at their address.
+    located: Crowds<Key>,
+    /// Those whose address may be forged.
+    claimed: Crowds<Key>,
 }
 
-/// Those whose address may be forged first, and then the longest silent.
-type Key = (bool, Instant, HandshakeId);
+/// The longest silent first.
+type Key = (Instant, HandshakeId);
 
 #[derive(Debug)]
 struct Handshake<T> {
@@ -64,7 +68,7 @@ struct Handshake<T> {
 
 impl<T> Handshake<T> {
     fn key(&self, id: HandshakeId) -> Key {
-        (self.is_located, self.silent_since, id)
+        (self.silent_since, id)
     }
 }
 
@@ -88,7 +92,8 @@ impl<T> Handshakes<T> {
             most_per_address: most_per_address.max(1),
             next: 0,
             open: HashMap::new(),
-            crowds: Crowds::new(),
+            located: Crowds::new(),
+            claimed: Crowds::new(),
         }
     }
 
@@ -127,7 +132,7 @@ impl<T> Handshakes<T> {
             is_located,
             end,
         };
-        self.crowds.insert(group, handshake.key(id));
+        self.crowds(is_located).insert(group, handshake.key(id));
         self.open.insert(id, handshake);
         Ok((id, ended))
     }
@@ -140,9 +145,12 @@ impl<T> Handshakes<T> {
         // After its grace nothing that comes of it counts.
         let latest = handshake.began + (Self::GRACE - Self::SILENCE);
         let silent_since = now.min(latest).max(handshake.silent_since);
-        self.crowds.remove(handshake.group, &handshake.key(id));
+        let (group, before) = (handshake.group, handshake.key(id));
         handshake.silent_since = silent_since;
-        self.crowds.insert(handshake.group, handshake.key(id));
+        let (after, is_located) = (handshake.key(id), handshake.is_located);
+        let crowds = self.crowds(is_located);
+        crowds.remove(group, &before);
+        crowds.insert(group, after);
     }
 
     /// A handshake is over, or its connection is gone.
@@ -156,21 +164,26 @@ impl<T> Handshakes<T> {
         is_located: bool,
         now: Instant,
     ) -> Result<Option<HandshakeId>, Crowded> {
-        let count = self.crowds.of(group);
+        let like = if is_located {
+            &self.located
+        } else {
+            &self.claimed
+        };
+        let count = like.of(group);
         if count < self.most_per_address {
             if self.len() < self.most {
                 return Ok(None);
             }
-            if let Some((most, (.., first))) = self.crowds.first_of_most_crowded()
+            if is_located && let Some((_, (_, first))) = self.claimed.first_of_most_crowded() {
+                return Ok(Some(first));
+            }
+            if let Some((most, (_, first))) = like.first_of_most_crowded()
                 && most > count
             {
                 return Ok(Some(first));
             }
         }
-        let (first_is_located, _, first) = self.crowds.first_of(group).ok_or(Crowded)?;
-        if is_located && !first_is_located {
-            return Ok(Some(first));
-        }
+        let (_, first) = like.first_of(group).ok_or(Crowded)?;
         let may_be_honest = self.open.get(&first).is_some_and(|handshake| {
             let (since, patience) = if handshake.shows_steps {
                 (handshake.silent_since, Self::SILENCE)
@@ -187,8 +200,17 @@ impl<T> Handshakes<T> {
 
     fn take(&mut self, id: HandshakeId) -> Option<T> {
         let taken = self.open.remove(&id)?;
-        self.crowds.remove(taken.group, &taken.key(id));
+        let key = taken.key(id);
+        self.crowds(taken.is_located).remove(taken.group, &key);
         Some(taken.end)
+    }
+
+    fn crowds(&mut self, is_located: bool) -> &mut Crowds<Key> {
+        if is_located {
+            &mut self.located
+        } else {
+            &mut self.claimed
+        }
     }
 }
 
@@ -327,6 +349,31 @@ mod tests {
         assert_eq!(handshakes.len(), 512);
     }
 
+    /// As behind a reverse proxy, or of an office.
+    #[test]
+    fn first_packets_from_forged_addresses_push_out_none_of_a_crowded_address() {
+        let (mut handshakes, now) = (Handshakes::new(512, 256), platform::now());
+        for _ in 0..2 {
+            handshakes.enter(&address(1), true, now).expect("room");
+        }
+        for number in 0..511 {
+            let (_, ended) = handshakes
+                .enter(&forged(number), false, now)
+                .expect("a place, or another's like it");
+            assert_ne!(ended, Some(true), "{number}");
+        }
+        // Who has shown where it is takes their places until there are none.
+        for number in 0..510 {
+            let host = 2 + u8::try_from(number / 128).expect("few");
+            let (_, ended) = handshakes
+                .enter(&address(host), true, now)
+                .expect("a place");
+            assert_eq!(ended, Some(false), "{number}");
+        }
+        let crowded = handshakes.enter(&forged(600), false, now);
+        assert_eq!(crowded, Err(Crowded), "it pushes out nobody else");
+    }
+
     #[test]
     fn first_packets_that_name_an_address_lock_it_out_of_no_other_transport() {
         let (mut handshakes, mut now) = (Handshakes::new(512, 256), platform::now());
@@ -340,9 +387,9 @@ mod tests {
         for honest in [address(1), quic].into_iter().cycle().take(100) {
             now += Duration::from_millis(1);
             let (id, ended) = handshakes.enter(&honest, true, now).expect("it is there");
-            assert_eq!(ended, Some(false));
+            assert_ne!(ended, Some(true));
             for _ in 0..3 {
-                // It is turned away, or another like it gives way.
+                // It has a place of its own, is turned away, or another like it gives way.
                 let ended = handshakes
                     .enter(&forged, false, now)
                     .map(|(_, ended)| ended);
@@ -388,7 +435,7 @@ mod tests {
         let (id, _) = handshakes.enter(&address(1), (), now).expect("room");
         handshakes.leave(id);
         handshakes.leave(id);
-        assert!(handshakes.is_empty() && handshakes.crowds.len() == 0);
+        assert!(handshakes.is_empty() && handshakes.located.len() == 0);
         assert_eq!(
             handshakes.enter(&address(1), (), now).expect("room").1,
             None
@@ -408,7 +455,7 @@ mod tests {
             for (host, milliseconds, step) in steps {
                 now += Duration::from_millis(milliseconds);
                 let size = |handshakes: &Handshakes<u8>, host| {
-                    handshakes.crowds.of(AddressGroup::of(&address(host)))
+                    handshakes.located.of(AddressGroup::of(&address(host)))
                 };
                 let before: Vec<_> = (0..6).map(|host| size(&handshakes, host)).collect();
                 let crowd = before.iter().copied().max().unwrap_or_default();
@@ -431,7 +478,7 @@ mod tests {
                 }
                 prop_assert!(handshakes.len() <= most);
                 prop_assert!((0..6).all(|host| size(&handshakes, host) <= per_address));
-                prop_assert_eq!(handshakes.crowds.len(), handshakes.len());
+                prop_assert_eq!(handshakes.located.len(), handshakes.len());
             }
         }
     }
