@@ -12,16 +12,17 @@
 //! Bounds. **Received**: quinn ends a whole connection where one stream has over [`MAX_SPANS`] pieces that do not touch each other, since each costs room of
 //! its own. A link that loses many packets of one flight, as a full buffer does, makes as many of them out of what an honest peer
 //! sent: with the 10 MB a stream that rust-libp2p grants, 7,000 packets may be under way. A stream may therefore have so little
-//! unread that its packets, even if every second one is lost, stay below that number. **Sent**: what is written is copied and kept until it is
+//! unread that its packets, even if every second one is lost, stay below that number. What all connections have unread has a room of
+//! its own (`quic/windows.rs`). **Sent**: what is written is copied and kept until it is
 //! acknowledged, at most [`MAX_UNACKNOWLEDGED_BYTES`] a connection; so much does a peer hold here that reads and acknowledges nothing, and so
 //! much may stand still in it that was written. The price of both is the rate over a long way: 2 MiB each round trip, 20 MB a second at 100 ms.
 
 mod connection;
 pub(super) mod listener;
+mod windows;
 
 use std::{
     collections::HashMap,
-    hash::Hasher,
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
@@ -43,26 +44,26 @@ use libp2p::{
 };
 use quinn::{
     ClientConfig, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,
-    crypto::{
-        CryptoError, HmacKey,
-        rustls::{QuicClientConfig, QuicServerConfig},
-    },
+    crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
-use siphasher::sip128::{Hasher128, SipHasher24};
 
 pub use connection::Connection;
 use listener::{Event, Listeners, Service, Upgrade, endpoint, multiaddress, socket_address};
+pub(super) use windows::Window;
+pub use windows::Windows;
 
 /// Bytes of a stream that may be unread.
 const MAX_STREAM_BYTES: u32 = 2 << 20;
-/// Bytes of a connection that may be unread, rust-libp2p's default.
-pub(super) const MAX_CONNECTION_BYTES: u32 = 15_000_000;
 /// Bytes of a connection that may be written and not acknowledged.
 const MAX_UNACKNOWLEDGED_BYTES: u32 = 2 << 20;
-/// Streams that a peer may have open at once, rust-libp2p's default.
-pub(super) const MAX_STREAMS: u32 = 256;
+/// Streams that a peer may have open at once, about as many as over Yamux: for each quinn keeps up to 32 KiB more than is unread.
+const MAX_STREAMS: u32 = 128;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const MAX_IDLE_MILLISECONDS: u32 = 10_000;
+
+/// What is taken for a round trip until one was measured, as in Chromium (RFC 9002, 6.2.2, advises 333 ms): a handshake that was given up stays in memory
+/// for nine of them, and a flood of such would fill it.
+const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
 
 /// Pieces of one stream that quinn keeps (`MAX_CHUNKS` of quinn-proto 0.11).
 const MAX_SPANS: u32 = 1024;
@@ -99,18 +100,17 @@ pub enum Error {
 pub struct Transport {
     service: Plain,
     client: ClientConfig,
-    endpoint: EndpointConfig,
     listeners: Listeners<Plain>,
     /// For dials that no listener's socket reaches, of IPv6 or not.
     dialers: HashMap<bool, Endpoint>,
 }
 
 impl Transport {
-    /// A transport that proves this identity.
+    /// A transport that proves this identity, whose connections share this room.
     ///
     /// # Errors
     /// Where the certificate can't be made.
-    pub fn new(keypair: &Keypair) -> Result<Self, Error> {
+    pub fn new(keypair: &Keypair, windows: Windows) -> Result<Self, Error> {
         let failed = |error: &dyn ToString| Error::Certificate(error.to_string());
         let server = tls::make_server_config(keypair).map_err(|error| failed(&error))?;
         let server = QuicServerConfig::try_from(server).map_err(|error| failed(&error))?;
@@ -129,9 +129,8 @@ impl Transport {
         let mut client = ClientConfig::new(Arc::new(client));
         client.transport_config(limits);
         Ok(Self {
-            service: Plain { server },
+            service: Plain { server, windows },
             client,
-            endpoint: endpoint_config(keypair),
             listeners: Listeners::new(),
             dialers: HashMap::new(),
         })
@@ -151,7 +150,7 @@ impl Transport {
         } else {
             (Ipv4Addr::UNSPECIFIED, 0).into()
         };
-        let endpoint = endpoint(any, self.endpoint.clone(), None)?;
+        let endpoint = endpoint(any, endpoint_config(), None)?;
         if reused {
             self.dialers.insert(to.is_ipv6(), endpoint.clone());
         }
@@ -171,8 +170,10 @@ impl libp2p::core::Transport for Transport {
         address: Multiaddr,
     ) -> Result<(), TransportError<Error>> {
         let socket = plain(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
-        let (service, config) = (self.service.clone(), self.endpoint.clone());
-        let listening = self.listeners.listen(id, socket, service, config);
+        let service = self.service.clone();
+        let listening = self
+            .listeners
+            .listen(id, socket, service, endpoint_config());
         listening.map_err(TransportError::Other)?;
         // It ends with its last connection; dials go from the listener's socket now.
         self.dialers.remove(&socket.is_ipv6());
@@ -195,8 +196,12 @@ impl libp2p::core::Transport for Transport {
         };
         let dialer = self.dialer(to, options.port_use);
         let dialer = dialer.map_err(|error| TransportError::Other(error.into()))?;
-        let client = self.client.clone();
-        Ok(async move { Connection::new(dialer.connect_with(client, to, NAME)?.await?) }.boxed())
+        let (client, windows) = (self.client.clone(), self.service.windows.clone());
+        let dialled = async move {
+            let quic = dialer.connect_with(client, to, NAME)?.await?;
+            Connection::new(quic, &windows)
+        };
+        Ok(dialled.boxed())
     }
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Event<Plain>> {
@@ -214,6 +219,7 @@ fn plain(address: &Multiaddr) -> Option<SocketAddr> {
 #[derive(Clone)]
 pub struct Plain {
     server: ServerConfig,
+    windows: Windows,
 }
 
 impl Service for Plain {
@@ -229,18 +235,20 @@ impl Service for Plain {
     }
 
     fn accept(&self, incoming: Incoming) -> Upgrade<Self> {
-        async move { Connection::new(incoming.await?) }.boxed()
+        let windows = self.windows.clone();
+        async move { Connection::new(incoming.await?, &windows) }.boxed()
     }
 }
 
-/// What a peer may have and hold; streams of one way and datagrams are the caller's business.
+/// What a peer may have and hold until it has proved who it is; streams of one way and datagrams are the caller's business.
 pub(super) fn limits() -> TransportConfig {
     let mut limits = TransportConfig::default();
     limits
-        .max_concurrent_bidi_streams(MAX_STREAMS.into())
+        .max_concurrent_bidi_streams(windows::EARLY_STREAMS.into())
         .stream_receive_window(MAX_STREAM_BYTES.into())
-        .receive_window(MAX_CONNECTION_BYTES.into())
+        .receive_window(windows::LEAST.into())
         .send_window(MAX_UNACKNOWLEDGED_BYTES.into())
+        .initial_rtt(FIRST_ROUND_TRIP)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(VarInt::from_u32(MAX_IDLE_MILLISECONDS).into()))
         .allow_spin(false);
@@ -248,51 +256,10 @@ pub(super) fn limits() -> TransportConfig {
 }
 
 /// For any socket of this node.
-pub(super) fn endpoint_config(keypair: &Keypair) -> EndpointConfig {
-    let mut config = ResetKey::of(keypair).map_or_else(EndpointConfig::default, |key| {
-        EndpointConfig::new(Arc::new(key))
-    });
+pub(super) fn endpoint_config() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
     config.supported_versions(vec![1]);
     config
-}
-
-/// Proves that a connection's end is told by this node, which knows nothing of it any more: with the same key after a restart, its peers
-/// hear of that at once (RFC 9000, 10.3).
-struct ResetKey([u8; 16]);
-
-impl ResetKey {
-    const BYTES: usize = 16;
-
-    fn of(keypair: &Keypair) -> Option<Self> {
-        let secret = keypair.derive_secret(b"selkie quic stateless reset key")?;
-        Some(Self(*secret.first_chunk()?))
-    }
-
-    fn hash(&self, data: &[u8]) -> [u8; Self::BYTES] {
-        let mut hasher = SipHasher24::new_with_key(&self.0);
-        hasher.write(data);
-        hasher.finish128().as_bytes()
-    }
-}
-
-/// Any keyed function does.
-impl HmacKey for ResetKey {
-    fn sign(&self, data: &[u8], signature: &mut [u8]) {
-        signature
-            .iter_mut()
-            .zip(self.hash(data))
-            .for_each(|(to, from)| *to = from);
-    }
-
-    fn signature_len(&self) -> usize {
-        Self::BYTES
-    }
-
-    fn verify(&self, data: &[u8], signature: &[u8]) -> Result<(), CryptoError> {
-        (self.hash(data) == signature)
-            .then_some(())
-            .ok_or(CryptoError)
-    }
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub use connection::Connection;
 pub use stream::Stream;
 
 use super::quic::{
-    MAX_CONNECTION_BYTES, MAX_STREAMS, endpoint_config, limits,
+    Window, Windows, endpoint_config, limits,
     listener::{Event, Listeners, Service, Upgrade, multiaddress, socket_address},
 };
 use crate::platform::{self, Delay};
@@ -56,14 +56,16 @@ const MAX_DATAGRAM_BYTES: usize = 4096;
 /// other addresses, and dialling, are [`MultiaddrNotSupported`](TransportError::MultiaddrNotSupported).
 pub struct Transport {
     keypair: Keypair,
+    windows: Windows,
     listeners: Listeners<Sessions>,
 }
 
 impl Transport {
-    /// A transport that proves this identity.
-    pub fn new(keypair: Keypair) -> Self {
+    /// A transport that proves this identity, whose connections share this room.
+    pub fn new(keypair: Keypair, windows: Windows) -> Self {
         Self {
             keypair,
+            windows,
             listeners: Listeners::new(),
         }
     }
@@ -110,8 +112,8 @@ impl libp2p::core::Transport for Transport {
 
     fn listen_on(&mut self, id: ListenerId, addr: Multiaddr) -> Result<(), TransportError<Error>> {
         let socket = listened(&addr).ok_or(TransportError::MultiaddrNotSupported(addr))?;
-        let config = endpoint_config(&self.keypair);
-        let listening = Sessions::new(self.keypair.clone())
+        let config = endpoint_config();
+        let listening = Sessions::new(self.keypair.clone(), self.windows.clone())
             .and_then(|sessions| self.listeners.listen(id, socket, sessions, config));
         listening.map_err(TransportError::Other)
     }
@@ -138,14 +140,16 @@ fn listened(addr: &Multiaddr) -> Option<SocketAddr> {
 /// What a listener offers: sessions under the certificates of now.
 pub struct Sessions {
     keypair: Keypair,
+    windows: Windows,
     certificates: Certificates,
     look: Delay,
 }
 
 impl Sessions {
-    fn new(keypair: Keypair) -> Result<Self, Error> {
+    fn new(keypair: Keypair, windows: Windows) -> Result<Self, Error> {
         Ok(Self {
             keypair,
+            windows,
             certificates: Certificates::new(platform::date())?,
             look: Delay::new(LOOK),
         })
@@ -173,7 +177,8 @@ impl Service for Sessions {
     }
 
     fn accept(&self, incoming: Incoming) -> Upgrade<Self> {
-        Connection::accept(incoming, self.keypair.clone(), self.certificates.hashes()).boxed()
+        let (keypair, windows) = (self.keypair.clone(), self.windows.clone());
+        Connection::accept(incoming, keypair, self.certificates.hashes(), windows).boxed()
     }
 
     /// Those of the next certificate, once it is time.
@@ -184,6 +189,7 @@ impl Service for Sessions {
             if let Some(certificates) = self.certificates.renewed(platform::date())? {
                 return Poll::Ready(Ok(Self {
                     keypair: self.keypair.clone(),
+                    windows: self.windows.clone(),
                     certificates,
                     look: Delay::new(LOOK),
                 }));

@@ -8,8 +8,9 @@
 //!   waits for the next ones, until they are [`PIECE`] together, all before them is read, or the stream ends. So `yamux` has one
 //!   short piece of each stream, and others of which each two hold [`PIECE`].
 //! - What a stream brings that nobody has, since it was dropped or is beyond the limit, is thrown away as it comes.
+//! - What is unread is counted, and where its connection has its share of the node's room (`unread.rs`), nothing more is read until some of it was.
 //!
-//! Bounds: beside what its windows let a peer send, up to two [`PIECE`]s of each stream wait here.
+//! Bounds: of what windows let a peer send, what `unread.rs` has room for.
 
 use std::{
     collections::HashMap,
@@ -22,6 +23,7 @@ use std::{
 use ::yamux::{DEFAULT_CREDIT, Mode};
 use futures::{AsyncRead, AsyncWrite};
 
+use super::unread::Unread;
 use crate::platform::lock::lock;
 
 /// Bytes that are worth an allocation of their own.
@@ -64,6 +66,10 @@ struct All {
     mode: Mode,
     /// Streams that have nothing to be read but what waits here.
     hungry: Vec<u32>,
+    /// What `yamux` has of all streams, and what waits here.
+    unread: Unread,
+    /// Whether there was no room for more.
+    is_stopped: bool,
     /// Who reads frames, and who waits to open a stream.
     reader: Option<Waker>,
     opener: Option<Waker>,
@@ -79,7 +85,7 @@ struct Stream {
 
 impl Streams {
     /// None yet; so many at most, and so many at most of the peer's.
-    pub(super) fn new(max: usize, max_theirs: usize, mode: Mode) -> Self {
+    pub(super) fn new(max: usize, max_theirs: usize, mode: Mode, unread: Unread) -> Self {
         Self(Arc::new(Mutex::new(All {
             known: HashMap::new(),
             theirs: 0,
@@ -87,6 +93,8 @@ impl Streams {
             max_theirs,
             mode,
             hungry: Vec::new(),
+            unread,
+            is_stopped: false,
             reader: None,
             opener: None,
         })))
@@ -118,13 +126,13 @@ impl Streams {
         let Some(stream) = all.known.get_mut(&id) else {
             return;
         };
-        stream.unread = stream.unread.saturating_sub(count);
+        let count = count.min(stream.unread);
+        stream.unread -= count;
         if stream.unread == 0 && !stream.waiting.is_empty() {
             all.hungry.push(id);
-            if let Some(reader) = all.reader.take() {
-                reader.wake();
-            }
+            all.wake_reader();
         }
+        all.freed(count);
     }
 
     /// Nobody has it any more.
@@ -132,6 +140,7 @@ impl Streams {
         let mut all = lock(&self.0);
         if let Some(stream) = all.known.remove(&id) {
             all.theirs -= usize::from(stream.is_theirs);
+            all.freed(stream.unread + stream.waiting.len());
         }
         if let Some(opener) = all.opener.take() {
             opener.wake();
@@ -157,7 +166,28 @@ impl All {
         }
     }
 
-    /// Gives what waits of the streams that have nothing else; `cx` hears of the next ones.
+    /// So many bytes are unread no more.
+    fn freed(&mut self, bytes: usize) {
+        self.unread.remove(bytes);
+        if self.is_stopped && self.unread.has_room() {
+            self.wake_reader();
+        }
+    }
+
+    fn wake_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Whether there is room for what comes of this stream; what nobody has needs none.
+    fn has_room(&mut self, to: Option<u32>) -> bool {
+        let is_kept = to.is_some_and(|id| self.known.contains_key(&id));
+        self.is_stopped = is_kept && !self.unread.has_room();
+        !self.is_stopped
+    }
+
+    /// Gives what waits of the streams that have nothing else; `cx` hears of the next ones, and of room for more.
     fn feed(&mut self, out: &mut Vec<u8>, cx: &Context<'_>) {
         for id in self.hungry.drain(..) {
             if let Some(stream) = self.known.get_mut(&id) {
@@ -300,7 +330,7 @@ impl<C> Frames<C> {
 
     /// The next piece of a frame, or its end.
     fn advance(&mut self, body: Body) {
-        let mut all = lock(&self.streams.0);
+        let all = &mut *lock(&self.streams.0);
         let stream = body.to.and_then(|id| Some((id, all.known.get_mut(&id)?)));
         let length = body.left.min(LONGEST);
         if length > 0 {
@@ -312,6 +342,7 @@ impl<C> Frames<C> {
                 Some((id, stream)) if length >= PIECE || stream.is_read() => {
                     stream.give(id, &mut self.out);
                     stream.goes_on(id, length, &mut self.out);
+                    all.unread.add(length);
                     Piece::Passed(length)
                 }
                 _ => Piece::Aside(length),
@@ -328,9 +359,10 @@ impl<C> Frames<C> {
     /// A short piece has come.
     fn put_aside(&mut self) {
         self.piece = None;
-        let mut all = lock(&self.streams.0);
+        let all = &mut *lock(&self.streams.0);
         let to = self.body.and_then(|body| body.to);
         if let Some((id, stream)) = to.and_then(|id| Some((id, all.known.get_mut(&id)?))) {
+            all.unread.add(self.aside.len());
             stream.waiting.append(&mut self.aside);
             if stream.unread == 0 || stream.waiting.len() >= PIECE {
                 stream.give(id, &mut self.out);
@@ -391,7 +423,18 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
                         this.end();
                     }
                 }
-                (None, Some(body)) => this.advance(body),
+                (None, Some(body)) => {
+                    let mut all = lock(&this.streams.0);
+                    if body.left == 0 || all.has_room(body.to) {
+                        drop(all);
+                        this.advance(body);
+                        continue;
+                    }
+                    all.feed(&mut this.out, cx);
+                    if this.out.is_empty() {
+                        return Poll::Pending;
+                    }
+                }
                 (None, None) => {
                     lock(&this.streams.0).feed(&mut this.out, cx);
                     if !this.out.is_empty() {
@@ -438,9 +481,14 @@ mod tests {
     use futures::{AsyncReadExt, executor::block_on, io::Cursor};
     use proptest::{collection::vec, prelude::*};
 
-    use super::*;
+    use super::{super::unread::Room, *};
 
     const ACK: u16 = 2;
+
+    /// No streams yet, on a node's only connection.
+    fn none(max: usize, max_theirs: usize, mode: Mode) -> Streams {
+        Streams::new(max, max_theirs, mode, Unread::new(Room::default()))
+    }
 
     fn frame(flags: u16, stream: u32, length: usize) -> Vec<u8> {
         let head = header(DATA, flags, stream, u32::try_from(length).expect("small"));
@@ -500,7 +548,7 @@ mod tests {
 
     #[test]
     fn bytes_that_come_one_by_one_go_on_in_pieces() {
-        let streams = Streams::new(4, 4, Mode::Server);
+        let streams = none(4, 4, Mode::Server);
         let count = 1 << 16;
         for flags in [0, ACK] {
             let mut said = [1, 3].map(|id| frame(SYN, id, 0)).concat();
@@ -532,7 +580,7 @@ mod tests {
             for length in 0..said.len() {
                 let mut frames = Frames::new(
                     Ending(said.get(..length).map(Cursor::new)),
-                    Streams::new(4, 4, Mode::Server),
+                    none(4, 4, Mode::Server),
                 );
                 let mut got = Vec::new();
                 block_on(frames.read_to_end(&mut got)).expect("an end is no error");
@@ -547,7 +595,7 @@ mod tests {
 
     #[test]
     fn long_frames_are_cut() {
-        let streams = Streams::new(4, 4, Mode::Server);
+        let streams = none(4, 4, Mode::Server);
         let said = [frame(SYN, 1, 0), frame(FIN, 1, 2 * LONGEST + 5)].concat();
         let found = frames(&streams, &said, 0);
         let found: Vec<_> = found.iter().map(|one| (one.flags, one.length)).collect();
@@ -559,7 +607,7 @@ mod tests {
 
     #[test]
     fn what_nobody_has_brings_nothing() {
-        let streams = Streams::new(2, 1, Mode::Server);
+        let streams = none(2, 1, Mode::Server);
         let said = [
             frame(SYN, 1, 10),
             // There is room for one.
@@ -585,7 +633,7 @@ mod tests {
     #[test]
     fn a_stream_that_is_none_takes_no_place() {
         for (mode, numbers) in [(Mode::Server, [0, 2, 4]), (Mode::Client, [0, 1, 3])] {
-            let streams = Streams::new(3, 2, mode);
+            let streams = none(3, 2, mode);
             let mut said = numbers.map(|id| frame(SYN, id, 5)).concat();
             said.extend(numbers.map(|id| header(WINDOW, SYN, id, 0)).concat());
             let theirs = [5, 6].into_iter();
@@ -611,7 +659,7 @@ mod tests {
         fn each_stream_brings_what_it_brought_and_then_its_end(
             says in vec(said(), 0..60), reads in 0_usize..6000,
         ) {
-            let streams = Streams::new(3, 2, Mode::Server);
+            let streams = none(3, 2, Mode::Server);
             // Of each stream how many bytes it has brought, and how many those were at each of its ends.
             let mut brought = BTreeMap::<u32, (usize, Vec<usize>)>::new();
             let (mut known, mut bytes) = (Vec::new(), Vec::new());
@@ -644,6 +692,9 @@ mod tests {
             brought.retain(|_, of| *of != (0, Vec::new()));
             came.retain(|_, of| *of != (0, Vec::new()));
             prop_assert_eq!(came, brought);
+            let all = lock(&streams.0);
+            let here = all.known.values().map(|stream| stream.unread + stream.waiting.len());
+            prop_assert_eq!(here.sum::<usize>(), all.unread.own);
         }
     }
 }

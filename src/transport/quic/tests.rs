@@ -36,7 +36,7 @@ const SENT: usize = 12_000_000;
 const LOSSY: usize = 3000;
 
 fn ours() -> Boxed {
-    Transport::new(&Keypair::generate_ed25519())
+    Transport::new(&Keypair::generate_ed25519(), Windows::default())
         .expect("a certificate")
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed()
@@ -354,18 +354,53 @@ async fn an_honest_stream_survives_a_flight_of_which_half_is_lost() {
     assert!(lost.load(Relaxed) > 500, "a flight was lost: {lost:?}");
 }
 
-#[test]
-fn the_key_for_resets_is_the_same_after_a_restart_and_nobody_elses() {
-    let keypair = Keypair::generate_ed25519();
-    let signed = |keypair: &Keypair, data: &[u8]| {
-        let key = ResetKey::of(keypair).expect("it has a secret");
-        let mut signature = vec![0; key.signature_len()];
-        key.sign(data, &mut signature);
-        assert!(key.verify(data, &signature).is_ok());
-        assert!(key.verify(b"other", &signature).is_err());
-        signature
+/// A connection that came up.
+type Ours = (PeerId, Connection);
+
+async fn taken_up(node: &mut Transport) -> Ours {
+    loop {
+        let event = poll_fn(|cx| Pin::new(&mut *node).poll(cx)).await;
+        if let TransportEvent::Incoming { upgrade, .. } = event {
+            return upgrade.await.expect("a connection");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_windows_of_all_connections_come_out_of_one_room() {
+    let windows = Windows::default();
+    let mut node = Transport::new(&Keypair::generate_ed25519(), windows).expect("a certificate");
+    let listening = node.listen_on(ListenerId::next(), LOOPBACK.parse().expect("an address"));
+    listening.expect("it listens");
+    let TransportEvent::NewAddress { listen_addr, .. } =
+        poll_fn(|cx| Pin::new(&mut node).poll(cx)).await
+    else {
+        panic!("no address");
     };
-    let once = signed(&keypair, b"id");
-    assert_eq!(signed(&keypair, b"id"), once);
-    assert_ne!(signed(&Keypair::generate_ed25519(), b"id"), once);
+    let to = plain(&listen_addr).expect("of QUIC");
+    let (mut here, mut there) = (Vec::new(), Vec::new());
+    for _ in 0..8 {
+        let mut peer = ours();
+        let ((_, connection), dialled) = futures::join!(taken_up(&mut node), dial(&mut peer, to));
+        here.push(connection);
+        there.push((peer, dialled));
+    }
+    let parts = |here: &[Connection]| here.iter().map(|one| one.window.bytes).collect::<Vec<_>>();
+    let room = windows::ROOM;
+    let first = [windows::MOST; 4];
+    assert_eq!(
+        parts(&here),
+        [&first[..], &[room / 5, room / 6, room / 7, room / 8]].concat()
+    );
+    // What others leave the rest has, as soon as it is looked at.
+    let mut last = here.split_off(6);
+    drop(here);
+    for connection in &mut last {
+        assert!(
+            poll_fn(|cx| Poll::Ready(connection.poll_inbound_unpin(cx)))
+                .await
+                .is_pending()
+        );
+    }
+    assert_eq!(parts(&last), [windows::MOST; 2]);
 }

@@ -23,7 +23,7 @@ use libp2p::{
 };
 
 use super::{
-    Error,
+    Error, Windows,
     certificates::Hashes,
     session::Session,
     stream::{self, Rest, Stream},
@@ -43,6 +43,7 @@ impl Connection {
         incoming: quinn::Incoming,
         keypair: Keypair,
         hashes: Hashes,
+        windows: Windows,
     ) -> Result<(PeerId, Self), Error> {
         let mut session = Session::accept(incoming).await?;
         let first = session.first().await?;
@@ -64,7 +65,7 @@ impl Connection {
         })
         .await?;
         drop(noise);
-        connection.session.trust();
+        connection.session.trust(&windows);
         Ok((peer_id, connection))
     }
 
