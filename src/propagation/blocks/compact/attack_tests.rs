@@ -1,6 +1,6 @@
 //! How would you attack this? Each answer is a test.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::actions::Action;
 use super::choice::Form;
 use super::config::CompactConfig;
-use super::message::{Announcement, BlockMessage, MissingTransactions, Transactions, WholeBlock};
+use super::message::{
+    Announcement, BlockMessage, GetBlock, MissingTransactions, Transactions, WholeBlock,
+};
 use super::test_chain::{
     Bench, TestChain, announcement, answer as answer_check, bench, block, compact, get, is_check,
     pool, transactions, whole, words,
@@ -371,6 +373,47 @@ fn a_block_that_was_announced_is_expected_of_its_teller_after_it_has_waited_too(
     );
     let after = bench.receive(peer, BlockMessage::NotFound(id(&all[6])));
     assert_eq!(words(&[peer], &after), ["0 request for a block Compact"]);
+}
+
+#[test]
+fn who_has_nothing_of_what_it_tells_of_pays_however_much_it_tells_of() {
+    let mut bench = bench();
+    let peer = bench.peer(false);
+    let (mut asked, mut paid) = (VecDeque::new(), 0);
+    let mut told = 0;
+    while told < 100 {
+        let mut after = bench.receive(peer, announcement(&transactions(told, 3)));
+        told += 1;
+        // It answers late, so that it has told of many others since.
+        if told > 8
+            && let Some(id) = asked.pop_front()
+        {
+            after.extend(bench.receive(peer, BlockMessage::NotFound(id)));
+        }
+        for action in after {
+            match action {
+                Action::Send {
+                    message: BlockMessage::GetBlock(GetBlock { id, .. }),
+                    ..
+                } => asked.push_back(id),
+                Action::Misdeed { .. } => paid += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    assert_eq!(paid, 92 - 16, "its word is taken now and then");
+}
+
+#[test]
+fn what_was_told_of_long_before_others_were_made_may_be_gone() {
+    let mut bench = bench();
+    let peer = bench.peer(false);
+    bench.receive(peer, announcement(&transactions(1, 3)));
+    for seed in 0..CompactConfig::default().surely_kept() {
+        bench.make(&transactions(100 + seed, 3));
+    }
+    let after = bench.receive(peer, BlockMessage::NotFound(id(&transactions(1, 3))));
+    assert!(after.is_empty(), "whatever it tells of: {after:?}");
 }
 
 #[test]

@@ -171,7 +171,9 @@ impl CompactBlocks {
                 // It is told of what the chain has accepted there.
                 self.settled(peer, &announcement.id);
                 if self.is_news(peer, &announcement.id, false, &mut out) {
-                    self.downloads.announced(peer, announcement, now, &mut out);
+                    let accepted = self.recent.count();
+                    self.downloads
+                        .announced(peer, announcement, accepted, now, &mut out);
                 }
             }
             BlockMessage::Compact(compact) => {
@@ -195,7 +197,10 @@ impl CompactBlocks {
                 self.downloads
                     .transactions(peer, transactions, now, &mut out);
             }
-            BlockMessage::NotFound(id) => self.downloads.not_found(peer, &id, now, &mut out),
+            BlockMessage::NotFound(id) => {
+                let accepted = self.recent.count();
+                self.downloads.not_found(peer, &id, accepted, now, &mut out);
+            }
             BlockMessage::GetBlock(request) => self.serve_block(peer, request, &mut out),
             BlockMessage::GetTransactions(request) => {
                 self.serve_transactions(peer, request, &mut out);
@@ -522,6 +527,7 @@ impl CompactBlocks {
         if let Some(peer) = from
             && let Some(outbound) = self.downloads.peers.is_outbound(&peer)
         {
+            self.downloads.peers.delivered(&peer);
             for change in self.high_bandwidth.delivered(peer, outbound) {
                 let (peer, on, why) = match change {
                     Change::Ask(peer) => (peer, true, "it was the first to deliver a block"),

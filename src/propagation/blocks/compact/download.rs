@@ -6,6 +6,7 @@ use libp2p::PeerId;
 use super::compact_block::CompactBlock;
 use super::config::CompactConfig;
 use super::pace::{Manner, Pace};
+use super::peers::Counts;
 use super::reconstruction::Reconstruction;
 
 use crate::platform::Instant;
@@ -30,8 +31,8 @@ pub(super) struct Source {
     pub(super) peer: PeerId,
     /// Whether we dialled it.
     pub(super) outbound: bool,
-    /// Where it announced the block, which honest peers do after their chain accepted it: of how many blocks it had told by then.
-    pub(super) announced: Option<u64>,
+    /// Where it announced the block, which honest peers do after their chain accepted it: how many there were by then.
+    pub(super) announced: Option<Counts>,
     /// Whether the compact form was asked for, or is no use; if so the whole block is next.
     pub(super) compact_is_spent: bool,
     /// When it came into this state, and how its answer comes if that is to be asked.

@@ -25,7 +25,7 @@ use super::config::CompactConfig;
 use super::download::{Download, Source, State};
 use super::message::{Announcement, BlockMessage, GetBlock, Transactions, WholeBlock};
 use super::pace::{Manner, Pace};
-use super::peers::{Awaited, Peers};
+use super::peers::{Awaited, Counts, Peers};
 use super::reconstruction::Reconstruction;
 use super::waiting::Waiting;
 use crate::chain::Block;
@@ -69,11 +69,12 @@ impl Downloads {
         self.advance_all(now, out);
     }
 
-    /// A peer says that it has a block.
+    /// A peer says that it has a block. `accepted`: how many the chain has accepted here.
     pub(super) fn announced(
         &mut self,
         peer: PeerId,
         announcement: Announcement,
+        accepted: u64,
         now: Instant,
         out: &mut Actions,
     ) {
@@ -82,8 +83,9 @@ impl Downloads {
             header,
             compact: None,
         };
-        let number = self.peers.told(&peer);
-        if self.admit(peer, &id, Some(number), state, now, out) {
+        let told = self.peers.told(&peer);
+        let counts = Some(Counts { told, accepted });
+        if self.admit(peer, &id, counts, state, now, out) {
             self.check_header(peer, id, now, out);
         }
     }
@@ -234,23 +236,35 @@ impl Downloads {
         }
     }
 
-    /// A peer has not what it was asked for.
-    pub(super) fn not_found(&mut self, peer: PeerId, id: &ItemId, now: Instant, out: &mut Actions) {
+    /// A peer has not what it was asked for. `accepted`: how many blocks the chain has accepted here.
+    pub(super) fn not_found(
+        &mut self,
+        peer: PeerId,
+        id: &ItemId,
+        accepted: u64,
+        now: Instant,
+        out: &mut Actions,
+    ) {
         let kinds = [Awaited::Compact, Awaited::Missing, Awaited::Whole];
         if !self.peers.take_awaited(&peer, id, &kinds) {
             return;
         }
         if let Some(source) = self.asked_source(id, &peer) {
             let announced = source.announced;
-            // Who has told of many since need not have it any more, also where it was asked before that.
-            let told = self.peers.told(&peer);
-            let since = announced.map(|number| told.saturating_sub(number));
-            if since.is_some_and(|since| since < self.config.surely_kept()) {
+            if announced.is_some_and(|then| !self.may_be_gone(&peer, then, accepted)) {
                 let why = "it announced a block and does not have it";
                 out.blame(peer, Misdeed::NoAnswer, why);
             }
             self.drop_source(id, &peer, now, out);
         }
+    }
+
+    /// Whether a peer need not have a block any more that it told of then: where many were accepted since, also where it was asked before that. Where
+    /// it has told of many, but this node is behind and has few of them, its word is taken for that, but not for ever: anybody may tell of any.
+    fn may_be_gone(&mut self, peer: &PeerId, then: Counts, accepted: u64) -> bool {
+        let kept = self.config.surely_kept();
+        let told = self.peers.told(peer).saturating_sub(then.told);
+        accepted.saturating_sub(then.accepted) >= kept || told >= kept && self.peers.take_word(peer)
     }
 
     /// The chain's word about a header.

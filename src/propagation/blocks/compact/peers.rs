@@ -16,6 +16,10 @@ use crate::chain::ItemId;
 /// come, counts as unasked. A peer is asked at most three things about a block.
 const MAX_AWAITED: usize = 16;
 
+/// How often a peer's word is taken that what it told of is gone there, since it has others now: as many times as a node keeps blocks, by
+/// default, and once more for each that it brings.
+const MAX_WORD: u8 = 16;
+
 /// The connected peers.
 #[derive(Debug, Default)]
 pub(super) struct Peers(BTreeMap<PeerId, Peer>);
@@ -25,11 +29,20 @@ struct Peer {
     outbound: bool,
     /// Of how many blocks it has told.
     told: u64,
+    /// How often its word is taken that what it told of is gone there: see [`MAX_WORD`].
+    word: u8,
     awaited: VecDeque<(ItemId, Awaited)>,
     /// How long a ping took last.
     round_trip: Duration,
     /// Whether it was silent when it was asked last.
     lets_wait: bool,
+}
+
+/// How many blocks a peer had told of at a time, and how many the chain had accepted here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) told: u64,
+    pub(super) accepted: u64,
 }
 
 /// What a peer was asked for.
@@ -45,6 +58,7 @@ impl Peers {
         self.0.entry(peer).or_insert(Peer {
             outbound,
             told: 0,
+            word: MAX_WORD,
             awaited: VecDeque::new(),
             round_trip: Duration::ZERO,
             lets_wait: false,
@@ -74,6 +88,23 @@ impl Peers {
     /// Of how many blocks a peer has told.
     pub(super) fn told(&self, peer: &PeerId) -> u64 {
         self.0.get(peer).map_or(0, |peer| peer.told)
+    }
+
+    /// A peer says that a block is gone there for others that it told of since, which may be none: whether its word is taken.
+    pub(super) fn take_word(&mut self, peer: &PeerId) -> bool {
+        let word = self.0.get_mut(peer).map(|peer| &mut peer.word);
+        let left = word.and_then(|word| {
+            *word = word.checked_sub(1)?;
+            Some(())
+        });
+        left.is_some()
+    }
+
+    /// A peer has brought a block that the chain has accepted.
+    pub(super) fn delivered(&mut self, peer: &PeerId) {
+        if let Some(peer) = self.0.get_mut(peer) {
+            peer.word = peer.word.saturating_add(1).min(MAX_WORD);
+        }
     }
 
     /// A ping of a peer took so long.

@@ -29,8 +29,9 @@ pub(super) struct Recent {
     max_bytes: usize,
     /// Oldest first.
     blocks: VecDeque<Kept>,
-    /// Identities of accepted blocks.
+    /// Identities of accepted blocks; and how many there ever were.
     seen: Remembered<ItemId>,
+    count: u64,
 }
 
 /// A block that can be served.
@@ -237,7 +238,13 @@ impl Recent {
             max_bytes,
             blocks: VecDeque::new(),
             seen: Remembered::new(max_seen, RandomState::new()),
+            count: 0,
         }
+    }
+
+    /// How many blocks the chain has accepted here.
+    pub(super) fn count(&self) -> u64 {
+        self.count
     }
 
     pub(super) fn get(&mut self, id: &ItemId) -> Option<&mut Kept> {
@@ -285,6 +292,7 @@ impl Recent {
         now: Instant,
     ) -> Option<&mut Kept> {
         self.seen.insert(id.clone());
+        self.count += 1;
         let kept = self.get(id)?;
         let compact = kept.served.compact.clone();
         kept.served = Arc::new(Served {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use libp2p::PeerId;
 
+use super::peers::Counts;
 use crate::chain::ItemId;
 
 /// Blocks of one peer that wait: as many as a node keeps to be served, by default.
@@ -40,8 +41,8 @@ pub(super) struct Told {
     pub(super) id: ItemId,
     /// `None`: it sent the whole block.
     pub(super) header: Option<Bytes>,
-    /// Where it announced the block: of how many it had told by then ([`super::peers::Peers::told`]).
-    pub(super) announced: Option<u64>,
+    /// Where it announced the block: how many there were by then.
+    pub(super) announced: Option<Counts>,
 }
 
 impl Waiting {
@@ -205,7 +206,7 @@ mod tests {
             peer,
             id: ItemId::sha256(&number.to_le_bytes()),
             header: None,
-            announced: Some(0),
+            announced: None,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use libp2p::PeerId;
 
-use super::{Actions, Download, Downloads, Pace, Source, State};
+use super::{Actions, Counts, Download, Downloads, Pace, Source, State};
 use crate::{
     chain::ItemId, peers::Misdeed, platform::Instant, propagation::blocks::compact::waiting::Told,
 };
@@ -105,7 +105,7 @@ impl Downloads {
         &mut self,
         peer: PeerId,
         id: &ItemId,
-        announced: Option<u64>,
+        announced: Option<Counts>,
         state: State,
         now: Instant,
         out: &mut Actions,
