@@ -1,12 +1,14 @@
 //! Peers that write what no honest one writes: each gets a refusal or an end, a score, and nobody panics.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use libp2p::{request_response as rr, swarm::SwarmEvent};
 use selkie::{
     Config, Item, ItemKind, NetworkMessage, ProtocolError, StateRequest, Transaction, Vote,
 };
 
 use crate::{
-    raw_peer::{RawEvent, RawPeer, framed, good_hello},
+    raw_peer::{Counted, RawEvent, RawPeer, framed, good_hello},
     support::*,
 };
 
@@ -199,6 +201,42 @@ async fn who_writes_much_before_its_hello_is_stopped_at_once() {
         _ => None,
     });
     assert!(stopped.await, "it waits for its own time to be over");
+}
+
+/// Messages whose turn does not come stand unread in their streams' windows.
+#[tokio::test]
+async fn what_many_peers_leave_unread_has_one_room_and_who_stands_there_pays_nothing() {
+    const PEERS: usize = 10;
+    const WINDOW: usize = 256 << 10;
+    let mut node = Node::start(listening("/memory/0")).await;
+    let mut peers = Vec::new();
+    for _ in 0..PEERS {
+        let mut peer = RawPeer::hostile().await;
+        peer.join(&node).await;
+        let message = framed(&vec![0; 4 << 20]);
+        for _ in 0..32 {
+            peer.begin_message(node.id(), message[..WINDOW + 64].to_vec());
+        }
+        peers.push(peer);
+    }
+    // All on one thread: when nothing has moved in so many turns, nothing does until some time is over.
+    let written = || peers.iter().map(|peer| peer.written.load(Relaxed)).sum();
+    let (mut before, mut still): (usize, _) = (0, 0);
+    while still < 10_000 {
+        tokio::task::yield_now().await;
+        let now = written();
+        still = if now == before { still + 1 } else { 0 };
+        before = now;
+    }
+    // Windows let each have 8 MiB unread.
+    let most = (32 << 20) + PEERS * (2 * WINDOW + Counted::HELD);
+    assert!((24 << 20..most).contains(&before), "{before}");
+    unblamed(&mut node);
+    let last = peers.last_mut().expect("ten");
+    node.disconnect(last.id).await.expect("it is there");
+    last.disconnected().await;
+    unblamed(&mut node);
+    still_serves(node).await;
 }
 
 #[tokio::test]

@@ -2,15 +2,23 @@
 
 use std::{
     io,
+    pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{
-    PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
+    PeerId, StreamProtocol, Swarm, SwarmBuilder, Transport,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, MemoryTransport},
+        upgrade::Version,
+    },
+    gossipsub, identify,
     identity::Keypair,
     noise, ping,
     request_response::{self as rr, ProtocolSupport},
@@ -141,6 +149,8 @@ pub struct Raw {
     pub message: Toggle<rr::Behaviour<AnyBytes>>,
     /// The same, and no answer is read.
     deaf: rr::Behaviour<AnyBytes>,
+    /// The same, and the stream stays open.
+    stuck: rr::Behaviour<AnyBytes>,
     /// Any bytes on gossipsub's own protocol.
     pub scripted: rr::Behaviour<AnyBytes>,
     /// The same, and the stream stays open.
@@ -162,6 +172,8 @@ pub struct RawPeer {
     pub id: PeerId,
     /// Where it listens, with its identity at the end.
     pub address: selkie::Multiaddr,
+    /// Bytes that it has written, where its connection is one in memory.
+    pub written: Arc<AtomicUsize>,
     actions: mpsc::UnboundedSender<Action>,
     asleep: Arc<AtomicBool>,
     events: mpsc::UnboundedReceiver<SwarmEvent<RawEvent>>,
@@ -174,6 +186,73 @@ fn message_id(message: &gossipsub::Message) -> gossipsub::MessageId {
         .chain_update(&message.data)
         .finalize();
     gossipsub::MessageId::from(digest[..20].to_vec())
+}
+
+/// The end of a connection in memory, which holds [`Self::HELD`] bytes: all else that was written the other side has taken.
+pub struct Counted<C> {
+    io: C,
+    written: Arc<AtomicUsize>,
+}
+
+impl Counted<()> {
+    /// What libp2p's channel has room for is pieces, 4,096 of them.
+    pub const HELD: usize = 4096 * Self::PIECE;
+    const PIECE: usize = 256;
+}
+
+impl<C: AsyncRead + Unpin> AsyncRead for Counted<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<C: AsyncWrite + Unpin> AsyncWrite for Counted<C> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let piece = buf.get(..Counted::PIECE).unwrap_or(buf);
+        let written = Pin::new(&mut self.io).poll_write(cx, piece);
+        if let Poll::Ready(Ok(count)) = &written {
+            self.written.fetch_add(*count, Ordering::Relaxed);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+/// TCP, and connections in memory whose bytes are counted.
+fn transport(key: &Keypair, written: Arc<AtomicUsize>) -> Boxed<(PeerId, StreamMuxerBox)> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let tcp = tcp
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key).expect("a key"))
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    let memory = MemoryTransport::new()
+        .map(move |io, _| Counted {
+            io,
+            written: Arc::clone(&written),
+        })
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key).expect("a key"))
+        .multiplex(yamux::Config::default())
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    tcp.or_transport(memory)
+        .map(|either, _| either.into_inner())
+        .boxed()
 }
 
 /// Streams of gossipsub's own protocol.
@@ -265,14 +344,15 @@ impl RawPeer {
             };
             Toggle::from(selkie.then(codec))
         };
+        let outgoing = |codec| {
+            let protocols = [(StreamProtocol::new(MESSAGE), ProtocolSupport::Outbound)];
+            rr::Behaviour::with_codec(codec, protocols, rr::Config::default())
+        };
+        let written = Arc::new(AtomicUsize::new(0));
         let mut swarm = SwarmBuilder::with_new_identity()
             .with_tokio()
-            .with_tcp(
-                tcp::Config::default().nodelay(true),
-                noise::Config::new,
-                yamux::Config::default,
-            )
-            .expect("tcp")
+            .with_other_transport(|key| transport(key, Arc::clone(&written)))
+            .expect("infallible")
             .with_behaviour(|key| {
                 let config = gossipsub::ConfigBuilder::default()
                     .validation_mode(gossipsub::ValidationMode::None)
@@ -294,14 +374,14 @@ impl RawPeer {
                     })),
                     hello: streams("/selkie/hello/1"),
                     message: streams(MESSAGE),
-                    deaf: rr::Behaviour::with_codec(
-                        AnyBytes {
-                            endless: false,
-                            deaf: true,
-                        },
-                        [(StreamProtocol::new(MESSAGE), ProtocolSupport::Outbound)],
-                        rr::Config::default(),
-                    ),
+                    deaf: outgoing(AnyBytes {
+                        endless: false,
+                        deaf: true,
+                    }),
+                    stuck: outgoing(AnyBytes {
+                        endless: true,
+                        deaf: false,
+                    }),
                     scripted: gossip_streams(false),
                     unfinished: gossip_streams(true),
                 }
@@ -338,6 +418,7 @@ impl RawPeer {
         Self {
             id,
             address,
+            written,
             actions,
             asleep,
             events: receiver,
@@ -475,6 +556,13 @@ impl RawPeer {
     pub fn deaf_message(&self, to: PeerId, bytes: Vec<u8>) {
         self.act(move |swarm| {
             swarm.behaviour_mut().deaf.send_request(&to, bytes);
+        });
+    }
+
+    /// Begins to write on a new stream of the message protocol, and comes to no end.
+    pub fn begin_message(&self, to: PeerId, bytes: Vec<u8>) {
+        self.act(move |swarm| {
+            swarm.behaviour_mut().stuck.send_request(&to, bytes);
         });
     }
 
