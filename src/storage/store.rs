@@ -53,8 +53,8 @@ pub trait Store: Send + Sync + 'static {
     /// by then; of another see [`Store::flush`].
     ///
     /// # Errors
-    /// Something is over its limit, the store is full, or can't be written. Nothing of the batch is kept then, or in the last
-    /// case all of it may be: whoever opens the store anew sees which.
+    /// Something is over its limit, the store is full, or can't be written. Nothing of the batch is kept then, or in the last two
+    /// cases all of it may be: what is read afterwards shows which.
     fn commit(&self, batch: &Batch) -> Result<(), StoreError>;
 
     /// The same where it is enough that a crash leaves what was there after one of the batches: this one may be lost with what came

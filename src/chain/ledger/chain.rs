@@ -283,9 +283,10 @@ impl Chain {
                 "the votes are for another block than the one here: back before it"
             );
             let parent = height.saturating_sub(1);
-            stored.revert(self.head.height, parent)?;
+            let reverted = stored.revert(self.head.height, parent);
             self.executed = None;
-            self.head = stored.newest()?;
+            self.look_again(stored, self.head);
+            reverted?;
             self.went_back(parent);
         }
         Ok(())

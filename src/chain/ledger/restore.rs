@@ -182,16 +182,22 @@ impl Restore {
             time: self.header.time,
             root,
         };
-        let mut chain = lock(&self.ledger.0.chain);
-        self.ledger.0.stored.restored(&head, &self.header, batch)?;
+        let (mut chain, stored) = (lock(&self.ledger.0.chain), &self.ledger.0.stored);
+        let restored = stored.restored(&head, &self.header, batch);
+        // It may be there although writing it failed.
+        if restored.is_err() && stored.newest() != Ok(head) {
+            restored?;
+        }
         chain.restored(head);
         drop(chain);
         Ok(self.ledger.tip())
     }
 
     fn give_up(&self) {
-        let mut chain = lock(&self.ledger.0.chain);
-        let cleared = self.ledger.0.stored.stop_restoring(chain.head.height);
+        let (mut chain, stored) = (lock(&self.ledger.0.chain), &self.ledger.0.stored);
+        // What is above the newest block that the store has, whatever is thought to be there.
+        let newest = stored.newest();
+        let cleared = newest.and_then(|newest| stored.stop_restoring(newest.height));
         chain.is_restoring = false;
         chain.note(&cleared);
     }

@@ -224,10 +224,25 @@ fn of_a_final_block_that_is_too_old_no_snapshot_is_made() {
     assert_eq!(refused, Err(LedgerError::NotKept { height: 1 }));
 }
 
-/// A store in which something happens when the first chunk of a snapshot is written.
+type Happens = Box<dyn FnOnce() + Send>;
+type IsIt = fn(&Write) -> bool;
+
+/// A store in which something happens once, before what is written or after it, where that is this.
 struct Disturbed {
     store: Arc<MemoryStore>,
-    happens: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    before: Mutex<Option<Happens>>,
+    /// Such a write is done, and said to have failed.
+    unsure: Mutex<Option<IsIt>>,
+}
+
+impl Disturbed {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: store(),
+            before: Mutex::default(),
+            unsure: Mutex::default(),
+        })
+    }
 }
 
 impl Store for Disturbed {
@@ -240,14 +255,21 @@ impl Store for Disturbed {
     }
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        let is_chunk =
-            |write: &Write| matches!(write, Write::Put(table, ..) if table.name() == "chunks");
-        if batch.writes().iter().any(is_chunk)
-            && let Some(happens) = lock(&self.happens).take()
-        {
-            happens();
+        let mut writes = batch.writes().iter();
+        if writes.any(|write| matches!(write, Write::Put(table, ..) if table.name() == "chunks")) {
+            let before = lock(&self.before).take();
+            before.into_iter().for_each(|happens| happens());
         }
-        self.store.commit(batch)
+        self.store.commit(batch)?;
+        let mut unsure = lock(&self.unsure);
+        if unsure.is_some_and(|is_it| batch.writes().iter().any(is_it)) {
+            *unsure = None;
+            return Err(StoreError::Failed {
+                place: "the store".to_owned(),
+                reason: "nobody knows".to_owned(),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -256,17 +278,14 @@ fn disturbed(
     happens: impl FnOnce(&Ledger) + Send + 'static,
 ) -> Result<Option<Snapshot>, LedgerError> {
     let (maker, _) = made(600);
-    let store = Arc::new(Disturbed {
-        store: store(),
-        happens: Mutex::default(),
-    });
+    let store = Disturbed::new();
     let ledger = Ledger::open(genesis(), store.clone()).expect("opened");
     for height in 1..=maker.tip().height {
         let block = maker.block(height).expect("read").expect("it is there");
         accepted(&ledger, &Item::Block(block));
     }
     let same = ledger.clone();
-    *lock(&store.happens) = Some(Box::new(move || happens(&same)));
+    *lock(&store.before) = Some(Box::new(move || happens(&same)));
     ledger.make_snapshot(CHUNK)
 }
 
@@ -306,6 +325,53 @@ fn a_snapshot_whose_block_is_taken_off_meanwhile_is_given_up() {
         matches!(refused, Err(LedgerError::NotKept { .. })),
         "{refused:?}"
     );
+}
+
+#[test]
+fn what_was_written_although_that_failed_is_found_and_harmed_by_nothing() {
+    let (maker, snapshot) = made(100);
+    let store = Disturbed::new();
+    let ledger = Ledger::open(genesis(), store.clone()).expect("opened");
+    *lock(&store.unsure) =
+        Some(|write| matches!(write, Write::Delete(_, key) if key == "restoring"));
+    let order: Vec<_> = (0..snapshot.chunks()).collect();
+    assert_eq!(
+        take(&ledger, &maker, &snapshot, &order),
+        SyncVerdict::Accept
+    );
+    assert!(lock(&store.unsure).is_none(), "it was the one");
+    assert_eq!(ledger.tip().id, maker.tip().id);
+    assert_eq!(coins(&ledger), 4_000_000);
+    let syncs = ledger.chain_store().expect("it syncs");
+    for _ in 0..3 {
+        let block = grow(&maker);
+        let Item::Block(block) = block else {
+            panic!("a block");
+        };
+        *lock(&store.unsure) =
+            Some(|write| matches!(write, Write::Put(table, ..) if table.name() == "blocks"));
+        let failed = syncs.append(&block);
+        assert!(matches!(failed, SyncVerdict::Retry(_)), "{failed:?}");
+        let again = syncs.append(&block);
+        assert!(matches!(again, SyncVerdict::Ignore(_)), "{again:?}");
+        assert_eq!(ledger.tip().id, maker.tip().id);
+    }
+    let votes = |block: &Item| {
+        (101..=103)
+            .map(|voter| vote(voter, block))
+            .collect::<Vec<_>>()
+    };
+    accepted(&maker, &transfer(1, 2, 1, 1, 25));
+    let decided = grow(&maker);
+    accepted(&ledger, &transfer(3, 2, 1, 1, 25));
+    grow(&ledger);
+    *lock(&store.unsure) = Some(|write| matches!(write, Write::DeleteRange(..)));
+    votes(&decided)
+        .iter()
+        .for_each(|vote| accepted(&ledger, vote));
+    assert!(lock(&store.unsure).is_none(), "it goes back");
+    accepted(&ledger, &decided);
+    assert_eq!(ledger.tip().id, maker.tip().id);
 }
 
 #[test]
