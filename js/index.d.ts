@@ -14,8 +14,8 @@ import type { Config } from './config.js'
  * State changes are events, data comes through async iterators. Bytes are `Uint8Array`, heights
  * are `bigint`, ids are strings, times are milliseconds since 1970.
  *
- * An `AbortSignal` ends the waiting: the promise rejects with the signal's reason. What was
- * already sent to the network is not taken back.
+ * An `AbortSignal` ends the waiting: the promise rejects with the signal's reason. A dial is given up
+ * then, and its peer let go; what was already sent to the network is not taken back.
  *
  * This file is written by hand and is the contract of the package.
  */
@@ -188,7 +188,9 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   metrics(options?: AbortOptions): Promise<Metrics>
   /**
    * Ends the node in order: connections close, iterators end (without the items that wait in the
-   * node for a reader), the identity is set free.
+   * node for a reader), the identity is set free. The last events come before it resolves, and `node:stop` is the last of all. It
+   * takes 10 s at most: a node that has not ended by then is left to itself, `node:stop` has the error, and with `run: 'page'` the
+   * identity stays in use until the node, or the page, is over.
    */
   stop(): Promise<void>
 
@@ -251,6 +253,18 @@ export interface NodeEvents {
    * there is most of is dropped, the oldest first, so that a flood of one type pushes out none of another.
    */
   lagged: { missed: number; kinds: Record<string, number> }
+  /**
+   * The browser says that there is no network. Connections stay until they end, which may be unseen: what is sent meanwhile may be lost.
+   */
+  'network:offline': Record<string, never>
+  /** There is one again. Each connection is looked at at once: who does not answer is let go within 10 s, and whom the node waits to dial is dialled. */
+  'network:online': Record<string, never>
+  /** The browser stops the page with all its timers, or keeps it for the way back. Peers may give this node up meanwhile. */
+  'node:freeze': Record<string, never>
+  /** The page goes on after that; connections are looked at as with `network:online`. */
+  'node:resume': Record<string, never>
+  /** The machine slept, or timers stood still, for more than a minute; connections are looked at as with `network:online`. */
+  'node:wake': { sleptMs: number }
   /** The node ended: stopped in order, or `error` says why it could not go on. */
   'node:stop': { error?: SelkieError }
 }

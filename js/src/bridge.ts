@@ -4,7 +4,8 @@
  * Requests carry a number and are answered with it, in any order. Bytes of answers are moved, not
  * copied; bytes of requests are copied, for they are the caller's, and no more of them than the
  * caller gave: a view would take its whole buffer along. An abort ends the waiting on the
- * page's side and sends nothing: the node has no way to take back what it has begun.
+ * page's side; where the node can take back what it has begun, the call's last argument is a signal, of
+ * which the worker makes one of its own.
  */
 
 import {
@@ -29,7 +30,8 @@ export interface Port {
   close(): Promise<void>
 }
 
-type Request = { id: number; method: 'load' | Method; args: unknown[] }
+type Request = { id: number; method: 'load' | Method; args: unknown[]; abortable: boolean }
+type Abort = { abort: number }
 type Response =
   { id: number; value: unknown } | { id: number; error: ErrorReport } | { crash: string }
 
@@ -92,9 +94,16 @@ export class RemoteEngine implements Engine {
         copies.push(copy.buffer)
         return copy
       }
-      const own = args.map(owned)
-      this.#port.post({ id, method, args: own } satisfies Request, copies)
+      const signal = args.at(-1)
+      const abortable = signal instanceof AbortSignal
+      const own = (abortable ? args.slice(0, -1) : args).map(owned)
+      this.#port.post({ id, method, args: own, abortable } satisfies Request, copies)
       this.#waiting.set(id, { resolve, reject })
+      if (!abortable) return
+      const abort = () => {
+        if (this.#waiting.has(id)) this.#port.post({ abort: id } satisfies Abort)
+      }
+      signal.addEventListener('abort', abort, { once: true })
     })
   }
 
@@ -114,23 +123,33 @@ export function serve(
   uncaught?: ErrorSource,
 ) {
   let engine: LocalEngine | undefined
+  const abortable = new Map<number, AbortController>()
 
-  async function answer({ method, args }: Request): Promise<unknown> {
+  async function answer({ id, method, args, abortable: aborts }: Request): Promise<unknown> {
     if (method === 'load') {
       engine = new LocalEngine(await load(args[0] as WebAssembly.Module), uncaught)
       engine.crash.listen((crash) => port.post({ crash } satisfies Response))
       return undefined
     }
     if (engine === undefined) throw new Error(`${method} was called before the module was loaded`)
+    if (aborts) {
+      const abort = new AbortController()
+      abortable.set(id, abort)
+      args.push(abort.signal)
+    }
     return engine.call(method, ...(args as Parameters<Calls[typeof method]>))
   }
 
   port.onMessage((message) => {
-    const request = message as Request
-    answer(request).then(
-      (value) => port.post({ id: request.id, value } satisfies Response, ownedBuffers(value)),
-      (error) => port.post({ id: request.id, error: report(error) } satisfies Response),
-    )
+    const request = message as Request | Abort
+    if ('abort' in request) return abortable.get(request.abort)?.abort()
+    const { id } = request
+    answer(request)
+      .finally(() => abortable.delete(id))
+      .then(
+        (value) => port.post({ id, value } satisfies Response, ownedBuffers(value)),
+        (error) => port.post({ id, error: report(error) } satisfies Response),
+      )
   })
 }
 

@@ -10,7 +10,7 @@ import { crashed, selkieError } from './errors.js'
 import { openIdentity } from './identity.js'
 import { RunningNode } from './node.js'
 import { applicationOf, checkChoices, nodeConfig } from './options.js'
-import { Pending } from './pending.js'
+import { Pending, unlessAborted } from './pending.js'
 import type { Platform } from './platform.js'
 
 export function createNodeOn(platform: Platform): (options: NodeOptions) => Promise<SelkieNode> {
@@ -25,10 +25,12 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
     let engine: Engine | undefined
     let release = async () => {}
     try {
-      const running = await platform.engine(run, wasm, { signal, onProgress })
+      const running = await unlessAborted(
+        platform.engine(run, wasm, { signal, onProgress }),
+        signal,
+        (late) => late.close(release),
+      )
       engine = running
-      // Before the identity's lock is taken, which another call may want.
-      signal?.throwIfAborted()
       const pending = new Pending()
       running.crash.listen((message) => pending.fail(crashed(message)))
 
@@ -48,7 +50,8 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
 
       const start = () => running.call('start', { ...config, identity: key }, application)
       const peerId = await pending.wait(start, signal)
-      return new RunningNode({ engine: running, pending, peerId, ephemeral, release })
+      const { scope } = platform
+      return new RunningNode({ engine: running, pending, peerId, ephemeral, scope, release })
     } catch (error) {
       // The error to tell is the one that came first, whatever else goes wrong on the way back.
       await engine?.close(release).catch(() => {})

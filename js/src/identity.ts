@@ -10,6 +10,7 @@
 
 import type { NodeOptions } from '../index.js'
 import { IdentityInUseError, StorageError } from './errors.js'
+import { unlessAborted } from './pending.js'
 import type { IdentityStore, Platform } from './platform.js'
 
 export interface Identity {
@@ -41,18 +42,8 @@ export function openIdentity(
   wanted: Wanted,
   network: string,
 ): Promise<Identity> {
-  const { signal } = wanted
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal?.reason)
-    if (signal?.aborted) return abort()
-    signal?.addEventListener('abort', abort, { once: true })
-    open(platform, generate, wanted, network)
-      .finally(() => signal?.removeEventListener('abort', abort))
-      .then((identity) => {
-        if (signal?.aborted) identity.release().catch(() => {})
-        resolve(identity)
-      }, reject)
-  })
+  const opening = open(platform, generate, wanted, network)
+  return unlessAborted(opening, wanted.signal, (late) => late.release())
 }
 
 async function open(

@@ -29,6 +29,10 @@ import type { Answer, Calls, Engine, Method } from './engine.js'
 import { argument, revive, SelkieError, stopped } from './errors.js'
 import type { Pending } from './pending.js'
 import { Subscription } from './subscription.js'
+import { watchLifecycle, type Moment, type Scope } from './lifecycle.js'
+
+/** How long a node may take to stop, in ms. In order it takes up to 4 s, in which peers get what was accepted. */
+const STOP = 10_000
 
 /** What a started node is made of. */
 export interface Parts {
@@ -37,6 +41,8 @@ export interface Parts {
   peerId: string
   /** Why its identity is not the stored one. */
   ephemeral: string | undefined
+  /** Where the network's and the page's changes are told. */
+  scope: Scope | undefined
   /** Lets go of the identity, for another node to use. */
   release(): Promise<void>
 }
@@ -90,26 +96,38 @@ export class RunningNode extends EventTarget implements SelkieNode {
   readonly #engine: Engine
   readonly #pending: Pending
   readonly #release: () => Promise<void>
+  /** Aborted when the node is over. */
+  readonly #over = new AbortController()
+  /** Resolves when the last event is told; to whether the node has ended by itself or by stop(). */
+  readonly #told: Promise<boolean>
   #stopping: Promise<void> | undefined
   #finished: Promise<void> | undefined
 
-  constructor({ engine, pending, peerId, ephemeral, release }: Parts) {
+  constructor({ engine, pending, peerId, ephemeral, scope, release }: Parts) {
     super()
     this.#engine = engine
     this.#pending = pending
     this.#release = release
     this.peerId = peerId
     // After the code that awaits createNode has had its turn to add listeners.
-    setTimeout(() => {
+    this.#told = new Promise<void>((resolve) => setTimeout(resolve)).then(() => {
       if (ephemeral !== undefined) this.#emit('identity:ephemeral', { reason: ephemeral })
-      void this.#pump()
+      return this.#pump()
     })
+    this.#told.then((ended) => (ended ? this.stop() : undefined)).catch(() => {})
+    if (scope) watchLifecycle(scope, (moment) => this.#lives(moment), this.#over.signal)
     // The crash is what there is to tell; a lock that can't be removed comes after it.
     engine.crash.listen(() => void this.#finish(pending.end).catch(() => {}))
   }
 
   async dial(address: string, { signal }: AbortOptions = {}) {
-    return this.#ask(signal, 'dial', checkText('address', address))
+    const abort = new AbortController()
+    try {
+      return await this.#ask(signal, 'dial', checkText('address', address), abort.signal)
+    } finally {
+      // Where the node still dials, it gives that up.
+      abort.abort()
+    }
   }
 
   async disconnect(peerId: string, { signal }: AbortOptions = {}) {
@@ -138,18 +156,33 @@ export class RunningNode extends EventTarget implements SelkieNode {
   }
 
   async #stop() {
+    const late = new AbortController()
+    const timer = setTimeout(() => late.abort(), STOP)
+    let error: SelkieError | undefined
     try {
-      if (!this.#pending.end) await this.#ask(undefined, 'stop')
+      if (!this.#pending.end) {
+        await this.#ask(late.signal, 'stop')
+        await this.#pending.wait(() => this.#told, late.signal)
+      }
+    } catch (reason) {
+      if (!late.signal.aborted) throw reason
+      const message = `the node has not stopped within ${STOP / 1000} s; it is left to itself, and its identity stays in use`
+      error = new SelkieError('timeout', message, { fatal: true })
     } finally {
-      await this.#finish()
+      clearTimeout(timer)
+      await this.#finish(error)
     }
   }
 
   #finish(error?: SelkieError): Promise<void> {
     this.#finished ??= (async () => {
+      this.#over.abort()
       this.#pending.fail(stopped())
       try {
-        await this.#engine.close(this.#release)
+        const closed = this.#engine.close(this.#release)
+        // Who is late once may be for ever.
+        if (error?.code === 'timeout') closed.catch(() => {})
+        else await closed
       } finally {
         this.#emit('node:stop', error ? { error } : {})
       }
@@ -157,21 +190,27 @@ export class RunningNode extends EventTarget implements SelkieNode {
     return this.#finished
   }
 
-  async #pump() {
+  async #pump(): Promise<boolean> {
     try {
       for (;;) {
         const event = await this.#ask(undefined, 'nextEvent')
-        if (event === undefined) break
+        if (event === undefined) return true
         const { type, ...detail } = event
         // Peers that were found together come together; here each is an event.
         const each = type === 'peer:discovered' ? (detail['peers'] as Peer[]) : [detail]
         for (const detail of each) this.#emit(type, detail)
       }
-      // The last event: the node ended, asked by stop() or by itself.
-      await this.stop()
     } catch {
       // The node ended in another way, and whoever ended it tells so.
+      return false
     }
+  }
+
+  /** The network or the page has changed: is over what may have ended connections, they are looked at at once. */
+  #lives(moment: Moment) {
+    this.#emit(moment, {})
+    const isOver = moment === 'network:online' || moment === 'node:resume'
+    if (isOver) this.#ask(undefined, 'wake').catch(() => {})
   }
 
   #emit<K extends keyof NodeEvents>(type: K, detail: NodeEvents[K]): void

@@ -49,3 +49,25 @@ export class Pending {
     for (const reject of [...this.#rejections]) reject(error)
   }
 }
+
+/**
+ * What a work comes to, or the signal's reason at once. The work goes on then: what it comes to late
+ * is given to `undo`.
+ */
+export function unlessAborted<T>(
+  work: Promise<T>,
+  signal: AbortSignal | undefined,
+  undo: (late: T) => Promise<void>,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal?.reason)
+    if (signal?.aborted) abort()
+    else signal?.addEventListener('abort', abort, { once: true })
+    work
+      .finally(() => signal?.removeEventListener('abort', abort))
+      .then((value) => {
+        if (signal?.aborted) undo(value).catch(() => {})
+        else resolve(value)
+      }, reject)
+  })
+}

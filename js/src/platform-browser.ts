@@ -4,6 +4,7 @@ import { RemoteEngine, type Port } from './bridge.js'
 import type { ErrorSource } from './engine.js'
 import { StorageError } from './errors.js'
 import { openBrowserIdentity } from './identity-browser.js'
+import type { Scope } from './lifecycle.js'
 import type { LoadOptions, WasmSource } from './loader.js'
 import { loadModule } from './loader.js'
 import { pageEngine } from './page.js'
@@ -15,9 +16,10 @@ export function browserPlatform(
 ): Platform {
   return {
     defaultStorage: 'indexeddb',
+    scope: scope(),
     async engine(run, wasm, options) {
       const load = () => loadModule(wasm ?? defaultWasm(options), options)
-      if (run === 'page') return pageEngine(load, uncaughtErrors())
+      if (run === 'page') return pageEngine(load, scope())
       return RemoteEngine.open(workerPort(startWorker()), load(), options.signal)
     },
     async openIdentity(storage, ...network) {
@@ -30,8 +32,8 @@ export function browserPlatform(
   }
 }
 
-/** The global scope, where it is one that hears of uncaught errors. */
-function uncaughtErrors(): ErrorSource | undefined {
+/** The global scope, where it is one that hears of anything: uncaught errors, the network, the page's life. */
+function scope(): (ErrorSource & Scope) | undefined {
   return typeof globalThis.addEventListener === 'function' ? globalThis : undefined
 }
 

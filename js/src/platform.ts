@@ -2,9 +2,12 @@
 
 import type { NodeOptions } from '../index.js'
 import type { Engine } from './engine.js'
+import type { Scope } from './lifecycle.js'
 import type { LoadOptions } from './loader.js'
 
 export interface Platform {
+  /** Where the network's and the page's changes are told, if anywhere. */
+  scope?: Scope | undefined
   defaultStorage: NonNullable<NodeOptions['storage']>
   engine(run: 'page' | 'worker', wasm: NodeOptions['wasm'], options: LoadOptions): Promise<Engine>
   /**

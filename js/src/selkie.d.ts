@@ -10,7 +10,7 @@ export class WasmNode {
   static start(config: object, application?: object): Promise<WasmNode>
   static generateIdentity(): Uint8Array
   peerId(): string
-  dial(address: string): Promise<string>
+  dial(address: string, abort: AbortSignal): Promise<string>
   disconnect(peerId: string): Promise<void>
   nextEvent(): Promise<({ type: string } & Record<string, unknown>) | undefined>
   subscribe(kind: string): number
@@ -30,6 +30,7 @@ export class WasmNode {
   connections(): unknown
   topics(): Promise<unknown>
   metrics(): unknown
+  wake(): Promise<void>
   stop(): Promise<void>
 }
 

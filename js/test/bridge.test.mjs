@@ -106,6 +106,27 @@ test('a part of a large buffer goes without the rest of it', async (t) => {
   assert.equal(file.length, 64 * 1024 * 1024, 'it is still there')
 })
 
+test('an aborted dial is given up in the worker too, and what is over is not', async (t) => {
+  const posted = []
+  const { fake, start } = await startRemote({ posted })
+  const node = await start
+  t.after(() => node.stop())
+  const given = []
+  fake.answers.dial = (address, signal) => (given.push(signal), address === '/memory/1' && never())
+  const abort = new AbortController()
+  const dial = node.dial('/memory/1', { signal: abort.signal })
+  while (given.length === 0) await turn()
+  abort.abort('enough')
+  await assert.rejects(dial, (reason) => reason === 'enough')
+  while (!given[0].aborted) await turn()
+  await node.dial('/memory/2')
+  await turn()
+  assert.deepEqual(
+    [given[1].aborted, posted.filter((message) => 'abort' in message).length],
+    [false, 1],
+  )
+})
+
 test('errors keep code, fatal and message on their way', async (t) => {
   const { fake, start } = await startRemote()
   const node = await start

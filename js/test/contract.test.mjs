@@ -8,6 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { configTypes, sections } from '../config-types.mjs'
 import { createNode } from '../dist/nodejs.js'
+import { WasmNode } from '../dist/selkie.js'
+import { FakeNode, once, turn } from './fake.mjs'
 
 const contract = await readFile(new URL('../index.d.ts', import.meta.url), 'utf8')
 const surface = await readFile(new URL('../../src/web/convert.rs', import.meta.url), 'utf8')
@@ -35,10 +37,48 @@ test('a node has all the figures of the contract, and no others', async () => {
   assert.deepEqual(names, fields('Metrics'))
 })
 
-test('a peer, a connection and a topic have the fields of the contract, and no others', async () => {
-  const config = { network: { listen_addresses: ['/memory/4100'] } }
-  await using node = await createNode({ network: 'selkie-dev', config })
-  await using other = await createNode({ network: 'selkie-dev' })
+const listening = (address) => ({ network: { listen_addresses: [address] } })
+
+/** A node of the real WebAssembly, for the time of a test. */
+async function started(t, options = {}) {
+  const node = await createNode({ network: 'selkie-dev', ...options })
+  t.after(() => node.stop())
+  return node
+}
+
+test('who is refused is told of with its address', async (t) => {
+  const node = await started(t, { config: listening('/memory/4101') })
+  const stranger = await started(t, { network: 'elsewhere' })
+  const refused = once(node, 'peer:refused')
+  await assert.rejects(stranger.dial('/memory/4101'), { code: 'dial' })
+  const { detail } = await refused
+  assert.equal(detail.peerId, stranger.peerId)
+  assert.match(detail.address, /^\/memory\/\d+/)
+})
+
+test('a dial that is aborted before it is answered brings no peer', async (t) => {
+  const node = await started(t, { config: listening('/memory/4102') })
+  const dialler = await started(t)
+  const met = []
+  dialler.addEventListener('peer:connect', ({ detail }) => met.push(detail.peerId))
+  const abort = new AbortController()
+  const dial = dialler.dial('/memory/4102', { signal: abort.signal })
+  abort.abort()
+  await assert.rejects(dial, { name: 'AbortError' })
+  // Its connection, if it comes up at all, is closed again before the next one is up.
+  const other = await started(t, { config: listening('/memory/4103') })
+  const connects = once(dialler, 'peer:connect')
+  await dialler.dial('/memory/4103')
+  await connects
+  while ((await dialler.connections()).length > 1) await turn()
+  assert.deepEqual(met, [other.peerId])
+  // And it is no reason not to dial it in earnest.
+  assert.equal(await dialler.dial('/memory/4102'), node.peerId)
+})
+
+test('a peer, a connection and a topic have the fields of the contract, and no others', async (t) => {
+  const node = await started(t, { config: listening('/memory/4100') })
+  const other = await started(t)
   for (const each of [node, other]) each.gossip.subscribe('weather')
   await other.dial('/memory/4100')
   const [peer] = await other.peers()
@@ -85,9 +125,9 @@ async function sent() {
 test('every event of the contract is sent by somebody, and every event that is sent is in it', async () => {
   const types = new Set((await sent()).keys())
   types.add('lagged')
-  for (const file of ['node.ts', 'create.ts']) {
+  for (const file of ['node.ts', 'lifecycle.ts']) {
     const facade = await readFile(new URL(`../src/${file}`, import.meta.url), 'utf8')
-    for (const [, type] of facade.matchAll(/#?emit\(\s*'([\w:]+)'/g)) types.add(type)
+    for (const [, type] of facade.matchAll(/'([a-z]+:[a-z]+)'/g)) types.add(type)
   }
   assert.deepEqual([...types].sort(), fields('NodeEvents').sort())
 })
@@ -104,6 +144,24 @@ test('an event of the contract has the fields that are sent, and no others', asy
     compared += 1
   }
   assert.ok(compared >= 8, `${compared} events were compared`)
+})
+
+test('the fake node of the tests, and the types of the facade, have the methods of the real one', async () => {
+  // What wasm-bindgen adds is for itself.
+  const real = Object.getOwnPropertyNames(WasmNode.prototype).filter(
+    (name) => !['constructor', 'free', '__destroy_into_raw'].includes(name),
+  )
+  const fake = new FakeNode()
+  const faked = real.filter((name) => typeof fake[name] === 'function')
+  assert.deepEqual(faked, real)
+  const ownToTests = ['called']
+  const methods = Object.keys(fake).filter((name) => typeof fake[name] === 'function')
+  const extra = [...methods, ...Object.getOwnPropertyNames(FakeNode.prototype)]
+  const unreal = extra.filter((name) => ![...real, 'constructor', ...ownToTests].includes(name))
+  assert.deepEqual(unreal, [])
+  const types = await readFile(new URL('../src/selkie.d.ts', import.meta.url), 'utf8')
+  const typed = [...types.matchAll(/^ {2}(\w+)\(/gm)].map(([, name]) => name)
+  assert.deepEqual(typed.filter((name) => name !== 'constructor').sort(), real.sort())
 })
 
 test('every code of an error stands in the contract', async () => {

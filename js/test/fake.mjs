@@ -90,6 +90,7 @@ export class FakeNode {
   publish = this.#answer('publish')
   requestState = this.#answer('requestState')
   peers = this.#answer('peers')
+  wake = this.#answer('wake')
   connections = this.#answer('connections')
   topics = this.#answer('topics')
   metrics = this.#answer('metrics')

@@ -195,6 +195,53 @@ describe('starting', () => {
     assert.equal(released(), 1)
   })
 
+  test('an abort at each of its steps gives back what was taken, and starts nothing', async () => {
+    const steps = ['engine', 'openIdentity', 'load', 'generateIdentity', 'save', 'start']
+    for (const aborting of steps) {
+      const abort = new AbortController()
+      const passed = []
+      const step = (name, outcome) => {
+        passed.push(name)
+        if (name === aborting) abort.abort(name)
+        return outcome
+      }
+      let [unlocked, closed] = [0, 0]
+      const store = {
+        load: async () => step('load'),
+        save: async () => step('save'),
+        unlock: async () => void unlocked++,
+      }
+      const glue = FakeNode.glue()
+      const fake = glue.node
+      fake.answers.start = async () => step('start')
+      const generateIdentity = () => step('generateIdentity', glue.generateIdentity())
+      const engine = async () => {
+        const engine = new LocalEngine({ ...glue, generateIdentity })
+        const close = engine.close.bind(engine)
+        engine.close = (release) => (closed++, close(release))
+        return step('engine', engine)
+      }
+      const openIdentity = async () => step('openIdentity', store)
+      const { createNode } = fakePlatform({ engine, openIdentity })
+      const options = { network: 'selkie-dev', storage: 'indexeddb', signal: abort.signal }
+      await assert.rejects(createNode(options), (reason) => reason === aborting)
+      await turn()
+      assert.deepEqual(passed, steps.slice(0, steps.indexOf(aborting) + 1))
+      assert.deepEqual([closed, unlocked], [1, aborting === 'engine' ? 0 : 1], aborting)
+      assert.equal(fake.stopped, aborting === 'start')
+    }
+  })
+
+  test('two at once are two nodes, and the end of one is not that of the other', async () => {
+    const engine = async () => new LocalEngine(FakeNode.glue())
+    const { createNode } = fakePlatform({ engine })
+    const both = [1, 2].map(() => createNode({ network: 'selkie-dev' }))
+    const [one, other] = await Promise.all(both)
+    await one.stop()
+    await assert.rejects(one.peers(), { code: 'stopped' })
+    assert.equal(await other.peers(), undefined)
+  })
+
   test('a signal that was aborted before starts nothing', async () => {
     const { createNode, fake } = fakePlatform()
     const start = createNode({ network: 'selkie-dev', signal: AbortSignal.abort() })
@@ -281,7 +328,60 @@ describe('calls', () => {
     abort.abort()
     await assert.rejects(dial, { name: 'AbortError' })
     await assert.rejects(node.dial('/memory/2', { signal: abort.signal }), { name: 'AbortError' })
-    assert.deepEqual(fake.called('dial'), [['/memory/1']])
+    const [[address, taken], ...others] = fake.called('dial')
+    assert.deepEqual([address, others], ['/memory/1', []])
+    // The node hears of it, and what is over is not taken back.
+    assert.ok(taken instanceof AbortSignal && taken !== abort.signal && taken.aborted)
+  })
+})
+
+describe("a page's life", () => {
+  /** A node in a page that is told so. */
+  async function inPage() {
+    const scope = Object.assign(new EventTarget(), { document: new EventTarget() })
+    const started = await startFake({}, { scope })
+    const told = []
+    for (const type of ['network:offline', 'network:online', 'node:freeze', 'node:resume']) {
+      started.node.addEventListener(type, () => told.push(type))
+    }
+    const happens = (type, fields = {}, target = scope) =>
+      target.dispatchEvent(Object.assign(new Event(type), fields))
+    return { ...started, scope, told, happens }
+  }
+
+  test('is told, and connections are looked at when what may have ended them is over', async () => {
+    const { fake, node, told, happens } = await inPage()
+    happens('offline')
+    assert.deepEqual([told, fake.called('wake').length], [['network:offline'], 0])
+    happens('online')
+    await turn()
+    assert.deepEqual([told.at(-1), fake.called('wake').length], ['network:online', 1])
+    await node.stop()
+    happens('online')
+    assert.equal(told.length, 2)
+  })
+
+  test('on ice is told once, whichever way it is told', async () => {
+    const { fake, node, scope, told, happens } = await inPage()
+    happens('pagehide', { persisted: true })
+    happens('freeze', {}, scope.document)
+    happens('resume', {}, scope.document)
+    happens('pageshow', { persisted: true })
+    // The page's own beginning and end are none.
+    happens('pageshow', { persisted: false })
+    happens('pagehide', { persisted: false })
+    await turn()
+    assert.deepEqual([told, fake.called('wake').length], [['node:freeze', 'node:resume'], 1])
+    await node.stop()
+  })
+
+  test('goes on though the node can do nothing about it', async () => {
+    const { fake, node, happens } = await inPage()
+    fake.answers.wake = () => Promise.reject(new Error('not now'))
+    happens('online')
+    await turn()
+    assert.equal(await node.peers(), undefined)
+    await node.stop()
   })
 })
 
@@ -333,6 +433,39 @@ describe('the end', () => {
     await assert.rejects(node.peers(), { code: 'stopped' })
     assert.deepEqual(await node.votes.subscribe().next(), { done: true, value: undefined })
     assert.deepEqual([told, released(), fake.stopped], [1, 1, true])
+  })
+
+  test('the last events are told before it is over', async () => {
+    const { fake, node } = await startFake()
+    const told = []
+    for (const type of ['peer:disconnect', 'node:stop']) {
+      node.addEventListener(type, () => told.push(type))
+    }
+    const stop = fake.stop
+    fake.stop = () => {
+      for (const peerId of ['a', 'b', 'c']) fake.events.push({ type: 'peer:disconnect', peerId })
+      return stop()
+    }
+    await node.stop()
+    assert.deepEqual(told, [...Array(3).fill('peer:disconnect'), 'node:stop'])
+  })
+
+  test('one that does not stop is left to itself after ten seconds', async (t) => {
+    t.mock.timers.enable({ apis: ['setTimeout'] })
+    const { openIdentity, released } = countedIdentity()
+    const { fake, node } = await startFake({ storage: 'indexeddb' }, { openIdentity })
+    t.mock.timers.tick(1)
+    fake.answers.stop = fake.answers.dial = never
+    const over = once(node, 'node:stop')
+    const stop = node.stop()
+    const dial = assert.rejects(node.dial('/memory/1'), { code: 'stopped' })
+    t.mock.timers.tick(10_000)
+    await stop
+    const { detail } = await over
+    assert.deepEqual([detail.error.code, detail.error.fatal], ['timeout', true])
+    // It may still be the peer of that name.
+    assert.equal(released(), 0)
+    await dial
   })
 
   test('await using stops', async () => {

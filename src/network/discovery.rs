@@ -162,11 +162,19 @@ impl Discovery {
 
     /// Dials whom it is time to dial, where peers are wanted, and asks for others.
     pub(crate) fn on_time(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, now: Instant) {
+        self.abort_given_up(swarm);
         self.dial_due(swarm, now);
         self.dial_beyond(swarm, now);
         if now >= self.look_at {
             self.look(swarm, now);
         }
+    }
+
+    /// The host slept, or the network is another: who could not be reached before may be there now.
+    pub(crate) fn woke(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, now: Instant) {
+        self.dialing.woke(now);
+        (self.look_at, self.look_pause) = (now, LOOK.0);
+        self.on_time(swarm, now);
     }
 
     /// Asks for peers, where more are wanted.
@@ -237,13 +245,13 @@ impl Discovery {
         endpoint: &ConnectedPoint,
         now: Instant,
     ) {
-        self.from_book.dialled(&peer);
         let (remote, outbound) = (endpoint.get_remote_address(), endpoint.is_dialer());
         self.shared.book().connected(peer, remote, outbound, now);
         self.wish_connected(peer, connection, now);
+        self.from_book.dialled(&peer);
     }
 
-    /// A dial failed; whether that is news: it is none where the peer is connected by another way.
+    /// A dial failed; whether that is news: it is none where the peer is connected by another way, or the user has given it up.
     pub(crate) fn failed(
         &mut self,
         connection: ConnectionId,
@@ -265,8 +273,7 @@ impl Discovery {
             }
         }
         let known = peer.zip(stage);
-        self.wish_failed(connection, known, &dial_reason(error));
-        stage.is_none()
+        self.wish_failed(connection, known, &dial_reason(error)) && stage.is_none()
     }
 
     /// A peer is ready.
@@ -280,6 +287,7 @@ impl Discovery {
         }
         // It may know others.
         (self.look_at, self.look_pause) = (now, LOOK.0);
+        self.lets_go(*peer);
         let is_awaited = self.wishes.ready(*peer);
         self.ready_from_book(peer, is_awaited);
     }

@@ -128,6 +128,11 @@ pub enum NetworkEvent {
         /// Why it does not go on, for a person.
         trouble: Option<String>,
     },
+    /// The host, or this node's thread, stood still for so long: whether connections still live is looked at now.
+    Woke {
+        /// How long.
+        slept: Duration,
+    },
     /// The node ended in order; no further event follows.
     Stopped,
     /// Something panicked, and no further event follows: the node's task, which is over, or the `wants` of this subscription
@@ -171,6 +176,7 @@ impl NetworkEvent {
             Self::TopicMessage(_) => "message",
             Self::EclipseSuspected { .. } => "eclipse:suspected",
             Self::SyncProgress { .. } => "sync:progress",
+            Self::Woke { .. } => "node:wake",
             Self::Stopped | Self::Crashed { .. } => "node:stop",
         }
     }
@@ -230,7 +236,10 @@ impl Weigh for NetworkEvent {
                 message.topic.len() + message.data.len() + message.message_id.len()
             }
             Self::SyncProgress { trouble, .. } => trouble.as_ref().map_or(0, String::len),
-            Self::PeerScored { .. } | Self::EclipseSuspected { .. } | Self::Stopped => 0,
+            Self::PeerScored { .. }
+            | Self::EclipseSuspected { .. }
+            | Self::Woke { .. }
+            | Self::Stopped => 0,
         };
         size_of::<Self>() + content
     }
@@ -337,6 +346,10 @@ impl fmt::Display for NetworkEvent {
                 write!(f, "synced {done} of {total} blocks, {rate:.0} a second")
             }
             Self::SyncProgress { done, .. } => write!(f, "synced to block {done}"),
+            Self::Woke { slept } => write!(
+                f,
+                "this host was asleep for {slept:.0?}: connections are looked at"
+            ),
             Self::Stopped => f.write_str("the node has stopped"),
             Self::Crashed { reason } => write!(f, "a panic ended this: {reason}"),
         }

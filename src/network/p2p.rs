@@ -151,6 +151,16 @@ impl P2PNetworkManager {
         self.ask(|reply| Command::IsFlushed { reply }).await
     }
 
+    /// Looks at once whether connections live, and dials again whom it waits to dial: for a host that was asleep or has another network,
+    /// and knows it. Peers that do not answer within `connection_timeout` are let go. The node does so by itself where its timers show that it slept
+    /// for over 70 s ([`NetworkEvent::Woke`]). Asked again within that time, it does nothing.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`].
+    pub async fn wake(&self) -> Result<(), NetworkError> {
+        self.command(Command::Wake).await
+    }
+
     /// Ends the node in order: waits until peers have what was accepted ([`Self::is_flushed`]), three seconds at most, and 200 ms
     /// more for what is written and not acknowledged; closes every connection, then ends all subscriptions. Returns when it
     /// has ended.

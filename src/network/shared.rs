@@ -323,6 +323,8 @@ pub(crate) enum Command {
         duration: Option<Duration>,
         reply: oneshot::Sender<()>,
     },
+    /// Looks whether connections live.
+    Wake,
     IsFlushed {
         reply: oneshot::Sender<bool>,
     },

@@ -50,7 +50,7 @@ use crate::{
     intake::{DeliveredBlocks, Intake, Source},
     lanes::Taken,
     peers::{AddressPolicy, Alarm, Misdeed, PeerInfo, Stage},
-    platform::{self, Delay, Instant},
+    platform::{self, Delay, Instant, SystemTime},
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
     sync::blocks::Done as Synced,
     traffic::RateLimiter,
@@ -134,8 +134,10 @@ pub(crate) struct Task {
     limiter: RateLimiter,
     /// Since when there has been no room for our own items of each kind.
     stalled: [Option<Instant>; ItemKind::ALL.len()],
-    /// When deadlines were last looked at.
-    ticked: Instant,
+    /// When deadlines were last looked at, by two clocks: one of them may stand still while the host sleeps.
+    ticked: (Instant, SystemTime),
+    /// When it was last looked whether connections live, since the host slept or the network is another.
+    woke: Option<Instant>,
 }
 
 /// Work that was done off the task.
@@ -240,7 +242,8 @@ impl Task {
             lingering: Lingering::default(),
             held: Vec::new(),
             stalled: [None; ItemKind::ALL.len()],
-            ticked: platform::now(),
+            ticked: (platform::now(), platform::date()),
+            woke: None,
         })
     }
 
@@ -459,6 +462,7 @@ impl Task {
                 self.shared.book().forget(&peer);
                 let _ = reply.send(());
             }
+            Command::Wake => self.wake(platform::now()),
             Command::IsFlushed { reply } => {
                 let _ = reply.send(self.is_flushed(platform::now()));
             }
@@ -488,8 +492,9 @@ impl Task {
         let bytes = meter.sent() + meter.received();
         self.shared.state().recorder.traffic(bytes, now);
         // After a night's sleep (a laptop's, a throttled tab's) it is the host that was silent, not its peers.
-        let slept = now.duration_since(self.ticked).saturating_sub(TICK * 2);
-        self.ticked = now;
+        let (then, date) = std::mem::replace(&mut self.ticked, (now, platform::date()));
+        let slept = now.duration_since(then).saturating_sub(TICK * 2);
+        let by_date = self.ticked.1.duration_since(date).unwrap_or_default();
         let mut peers = self.shared.peers();
         if !slept.is_zero() {
             peers.slept(slept);
@@ -497,6 +502,12 @@ impl Task {
         }
         peers.on_time(now);
         drop(peers);
+        if slept.max(by_date) > SLEEP {
+            let slept = slept.max(by_date);
+            tracing::info!(?slept, "the host slept: connections are looked at");
+            self.shared.emit(NetworkEvent::Woke { slept });
+            self.wake(now);
+        }
         self.look_for_signs(now);
         for address in self.starting.late(now) {
             self.not_listening(address, NO_INTERFACE);
@@ -590,5 +601,7 @@ async fn next(submissions: &mut Submissions, rooms: [bool; ItemKind::ALL.len()])
 /// Connections are kept as long as the peer answers pings, so libp2p's own idle timeout is put out of reach: 20 days,
 /// just under what a browser's timer can hold.
 const IDLE: Duration = Duration::from_secs(20 * 86_400);
+/// A tick that comes so late has slept: the timers of a hidden tab ring once a minute.
+const SLEEP: Duration = Duration::from_secs(70);
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_secs(1);

@@ -126,6 +126,20 @@ impl Dialing {
         }
     }
 
+    /// The host slept, or the network is another: all that wait are due, but for those that turned us away.
+    pub fn woke(&mut self, now: Instant) {
+        let waits = |target: &Target| {
+            matches!(target.state, State::Due(at) if at > now) && target.pause != REFUSED
+        };
+        let targets = self.targets.iter().filter(|(_, target)| waits(target));
+        let waiting: Vec<_> = targets.map(|(peer, _)| *peer).collect();
+        for peer in waiting {
+            self.change(&peer, |target| {
+                (target.state, target.pause) = (State::Due(now), PAUSE.0);
+            });
+        }
+    }
+
     /// Somebody else has begun to dial it: one of [`Self::connected`] and [`Self::failed`] follows.
     pub fn dials(&mut self, peer: &PeerId) {
         self.change(peer, |target| {

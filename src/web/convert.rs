@@ -146,6 +146,7 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
         NetworkEvent::EclipseSuspected { signs } => object([
             ("signs", data(signs)),
         ]),
+        NetworkEvent::Woke { slept } => object([("sleptMs", duration(*slept))]),
         NetworkEvent::NotListening { .. } => object([
             ("level", "warn".into()),
             ("message", text(event)),

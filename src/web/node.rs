@@ -1,11 +1,13 @@
 //! The class that JavaScript holds: what it asks of a node.
 
-use std::{rc::Rc, sync::Arc};
+use std::{pin::pin, rc::Rc, sync::Arc};
 
-use js_sys::{Array, Uint8Array};
+use futures::future::{Either, select};
+use js_sys::{Array, Function, Promise, Uint8Array};
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::sync::Mutex;
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
 use super::{
     application::{Host, Scripted},
@@ -32,6 +34,14 @@ const MAX_ASKED: usize = 4;
 const IDENTITY: &str = "identity";
 /// No encoded private key is longer, in bytes.
 const MAX_IDENTITY: u32 = 4096;
+
+#[wasm_bindgen]
+extern "C" {
+    /// One of the facade's own, so that nobody else has a handler on it.
+    pub type AbortSignal;
+    #[wasm_bindgen(method, setter)]
+    fn set_onabort(this: &AbortSignal, handler: &Function);
+}
 
 /// A running node.
 #[wasm_bindgen]
@@ -81,8 +91,8 @@ impl WasmNode {
         self.manager.local_peer_id.to_string()
     }
 
-    /// Dials an address; resolves to the peer's identity when it is ready.
-    pub async fn dial(&self, address: &str) -> Result<String, JsValue> {
+    /// Dials an address; resolves to the peer's identity when it is ready. An abort takes it back.
+    pub async fn dial(&self, address: &str, abort: Option<AbortSignal>) -> Result<String, JsValue> {
         let parsed: Multiaddr = address.parse().map_err(|error| {
             let message = format!(
                 "\"{address}\" is no multiaddr ({error}); write it as /ip4/127.0.0.1/tcp/30304/ws/p2p/12D3KooW…"
@@ -90,7 +100,16 @@ impl WasmNode {
             convert::failure("invalid-address", false, &message)
         })?;
         let manager = self.manager.clone();
-        Ok(manager.dial(parsed).await?.to_string())
+        let dials = async { manager.dial(parsed).await };
+        let Some(abort) = abort else {
+            return Ok(dials.await?.to_string());
+        };
+        let aborted = Promise::new(&mut |resolve, _| abort.set_onabort(&resolve));
+        match select(pin!(dials), JsFuture::from(aborted)).await {
+            Either::Left((dialled, _)) => Ok(dialled?.to_string()),
+            // The node sees that nobody waits for it any more.
+            Either::Right(_) => Err(convert::failure("dial", false, "the dial was given up")),
+        }
     }
 
     /// Closes all connections to a peer.
@@ -259,6 +278,12 @@ impl WasmNode {
         convert::metrics(&self.manager)
     }
 
+    /// Looks at once whether connections live, and dials again whom it waits to dial.
+    pub async fn wake(&self) -> Result<(), JsValue> {
+        let manager = self.manager.clone();
+        Ok(manager.wake().await?)
+    }
+
     /// Ends the node in order.
     pub async fn stop(&self) {
         let manager = self.manager.clone();
@@ -416,7 +441,8 @@ mod tests {
 
     async fn connect(one: &WasmNode, other: &WasmNode) {
         let address = other.manager.listeners().remove(0);
-        one.dial(&address.to_string()).await.expect("it is there");
+        let dialled = one.dial(&address.to_string(), None).await;
+        dialled.expect("it is there");
     }
 
     /// The bytes of the next message.

@@ -3,7 +3,7 @@
 
 import assert from 'node:assert/strict'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { connect, createServer } from 'node:net'
 import { after, before, describe, test } from 'node:test'
 import { BROWSERS, launch, openPage } from '../support/browsers.mjs'
 import { startNative } from '../support/native.mjs'
@@ -118,6 +118,53 @@ for (const name of BROWSERS) {
       assert.equal((await begin(page, stored)).value, first, 'a closed tab sets it free too')
     })
 
+    onPage('one that waits for its identity has it when the other has stopped', async (page) => {
+      const stored = { storage: 'indexeddb' }
+      const first = await page.evaluate((options) => start(options), stored)
+      const second = await openPage(browser, site.url, { beside: page })
+      const wait = { ...stored, identityInUse: 'wait' }
+      const given = await second.evaluate((options) => {
+        const abort = new AbortController()
+        const given = outcome(start({ ...options, signal: abort.signal }))
+        setTimeout(() => abort.abort(new Error('enough')), 100)
+        return given
+      }, wait)
+      assert.equal(given.error.message, 'enough')
+      const waits = second.evaluate((options) => start(options), wait)
+      await page.evaluate(() => node.stop())
+      assert.equal(await waits, first)
+      await second.close()
+    })
+
+    onPage('a page that may lock nothing starts with an identity of its own', async (page) => {
+      // As over plain http.
+      const reason = await page.evaluate(async () => {
+        Object.defineProperty(navigator, 'locks', { value: undefined })
+        await start({ storage: undefined })
+        return (await happened('identity:ephemeral')).reason
+      })
+      assert.match(reason, /https or localhost/)
+      const named = await page.evaluate(() => outcome(start({ storage: 'indexeddb' })))
+      assert.deepEqual([named.error.code, named.error.name], ['storage', 'StorageError'])
+    })
+
+    for (const run of ['page', 'worker']) {
+      onPage(`a ${run} whose network is back keeps the peers that answer`, async (page) => {
+        await page.evaluate((run) => start({ run }), run)
+        const { value } = await dial(page, native.addresses.ws)
+        await page.evaluate(() => {
+          dispatchEvent(new Event('online'))
+          return happened('network:online')
+        })
+        // What is asked next comes after it.
+        const connections = await page.evaluate(() => node.connections())
+        assert.deepEqual(
+          connections.map(({ peerId, transport, direction }) => [peerId, transport, direction]),
+          [[value, 'ws', 'outbound']],
+        )
+      })
+    }
+
     onPage('a trap on the page stops its node, and then the identity is free', async (page) => {
       const peerId = await page.evaluate(() => start({ storage: 'indexeddb' }))
       await page.evaluate((to) => node.dial(to), native.addresses.ws)
@@ -142,25 +189,35 @@ for (const name of BROWSERS) {
       assert.match(await page.evaluate(() => start({ storage: 'indexeddb' })), /^12D3Koo/)
     })
 
-    onPage('an abort ends a dial that nobody answers', async (page) => {
-      const server = createServer().listen(0, '127.0.0.1')
-      await once(server, 'listening')
-      const connection = once(server, 'connection')
-      await page.evaluate(() => start())
-      await page.evaluate((port) => {
-        globalThis.controller = new AbortController()
-        const { signal } = controller
-        globalThis.dialled = outcome(node.dial(`/ip4/127.0.0.1/tcp/${port}/ws`, { signal }))
-      }, server.address().port)
-      const [socket] = await connection
-      const { error } = await page.evaluate(() => {
-        controller.abort()
-        return dialled
-      })
-      assert.equal(error.name, 'AbortError')
-      socket.destroy()
-      server.close()
-    })
+    onPage(
+      'an abort ends a dial, which brings no peer though it is answered then',
+      async (page) => {
+        const server = createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1')
+        await once(server, 'listening')
+        const connection = once(server, 'connection')
+        await page.evaluate(() => start())
+        await page.evaluate((port) => {
+          globalThis.controller = new AbortController()
+          const { signal } = controller
+          globalThis.dialled = outcome(node.dial(`/ip4/127.0.0.1/tcp/${port}/ws`, { signal }))
+        }, server.address().port)
+        const [socket] = await connection
+        const { error } = await page.evaluate(() => {
+          controller.abort()
+          return dialled
+        })
+        assert.equal(error.name, 'AbortError')
+        const closed = once(socket, 'close')
+        const [, port] = native.addresses.ws.match(/\/tcp\/(\d+)\/ws/)
+        const answered = connect(Number(port), '127.0.0.1')
+        for (const end of [socket, answered]) end.on('error', () => {})
+        socket.pipe(answered).pipe(socket)
+        await closed
+        server.close()
+        assert.deepEqual(await page.evaluate(() => node.peers()), [])
+        assert.deepEqual(await page.evaluate(() => node.connections()), [])
+      },
+    )
 
     for (const run of ['page', 'worker']) {
       onPage(`an abort ends a subscription, disposal ends a ${run}'s node`, async (page) => {

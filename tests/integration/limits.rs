@@ -62,6 +62,33 @@ async fn when_all_places_are_taken_the_next_peer_is_refused() {
 }
 
 #[tokio::test]
+async fn who_is_gone_when_the_host_wakes_is_let_go_at_once_and_who_is_there_stays() {
+    let mut config = listening(TCP);
+    // No ping tells it within this test.
+    config.network.keepalive_interval = Duration::from_secs(3600);
+    config.network.connection_timeout = Duration::from_secs(2);
+    let gone = Node::start(config.clone()).await;
+    let mut there = Node::start(config.clone()).await;
+    let mut node = Node::start(config).await;
+    let (hush, allowed) = watch::channel(u64::MAX);
+    let address = narrow(&gone.address(), [allowed.clone(), allowed]).await;
+    let dialled = soon("the dial", node.dial(address)).await;
+    dialled.expect("the proxy carries it");
+    connect(&mut node, &mut there).await;
+    hush.send(0).expect("it is carried");
+    node.wake().await.expect("it runs");
+    let reason = node.disconnected(gone.id()).await;
+    assert!(reason.contains("since this host woke"), "{reason}");
+    let peers = node.get_connected_peers();
+    assert!(matches!(&peers[..], [one] if one.peer_id == there.id()));
+    assert_eq!(there.get_connected_peers()[0].reputation, 0.0);
+    // Asked again at once it does nothing; what is no node says so.
+    node.wake().await.expect("it runs");
+    node.shutdown().await;
+    node.wake().await.expect_err("it is over");
+}
+
+#[tokio::test]
 async fn a_peer_that_falls_silent_is_let_go() {
     let (keepalive, timeout) = (Duration::from_millis(500), Duration::from_millis(500));
     let mut config = listening(TCP);

@@ -140,6 +140,11 @@ export class Session {
       ),
     )
     on('lagged', ({ missed }) => log('warn', `The page was too slow for ${missed} events.`))
+    on('network:offline', () => log('warn', 'There is no network.'))
+    on('network:online', () => log('info', 'There is a network again; asking who is still there.'))
+    on('node:wake', ({ sleptMs }) =>
+      log('info', `Slept for ${Math.round(sleptMs / 1000)} s; asking who is still there.`),
+    )
     on('identity:ephemeral', ({ reason }) =>
       log('info', `This node's identity lasts as long as the page: ${reason}`),
     )

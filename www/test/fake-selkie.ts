@@ -2,14 +2,14 @@
 // network, and does what the test says in `fake` events on the window. An address with port 1 in it
 // refuses, one with port 2 answers and is gone before it is seen, the first time, one with port 3 never answers; every other one connects. The root element tells the settings it was given. It is built in under SELKIE_FAKE=1 only.
 
-import type { Item, ItemChannel, ItemKind, NodeOptions, Peer, SelkieNode } from 'selkie'
+import type { Item, ItemChannel, ItemKind, NodeEvents, NodeOptions, Peer, SelkieNode } from 'selkie'
 import { parseHex, randomBytes, toHex } from '../src/bytes'
 
 /** What a test may ask for. */
 export type Command =
   | { do: 'items'; kind: 'block' | 'transaction'; count: number }
   | { do: 'forge' }
-  | { do: 'log'; level: string; message: string }
+  | ({ do: 'log' } & NodeEvents['log'])
   | { do: 'leave' }
   | { do: 'crash' }
 
@@ -79,7 +79,7 @@ class Channel implements ItemChannel {
   }
 }
 
-class Node extends EventTarget {
+class Node extends EventTarget implements Pick<SelkieNode, 'peerId' | 'dial' | 'peers' | 'stop'> {
   readonly peerId = '12D3KooWTabTabTabTabTabTabTabTabTabTabTabTabTabTabTab'
   readonly blocks = new Channel('block')
   readonly transactions = new Channel('transaction')
@@ -110,7 +110,7 @@ class Node extends EventTarget {
     const transports = ['ws', 'webtransport', 'webrtc-direct']
     for (const [at, peerId] of PEERS.entries()) {
       const transport = transports[at] ?? 'ws'
-      this.#peers[at] ??= {
+      const peer: Peer = {
         peerId,
         addresses: [address],
         agent: 'selkie/0.1.0 (native)',
@@ -121,7 +121,8 @@ class Node extends EventTarget {
         connectedAt: Date.now(),
         reputation: 0,
       }
-      this.#tell('peer:connect', { peerId, address, agent: 'selkie/0.1.0', transport })
+      this.#peers[at] ??= peer
+      this.#tell('peer:connect', { ...peer, address })
     }
     return PEERS[0] ?? ''
   }
@@ -143,7 +144,7 @@ class Node extends EventTarget {
     this.#peers = []
   }
 
-  #tell(type: string, detail: unknown): void {
+  #tell<K extends keyof NodeEvents>(type: K, detail: NodeEvents[K]): void {
     this.dispatchEvent(new CustomEvent(type, { detail }))
   }
 

@@ -443,6 +443,9 @@ fn object(event: &NetworkEvent) -> Value {
             "etaSeconds": eta.map(|eta| eta.as_secs_f64()),
             "trouble": trouble,
         }),
+        NetworkEvent::Woke { slept } => {
+            json!({"type": "node:wake", "sleptSeconds": slept.as_secs_f64()})
+        }
         NetworkEvent::Stopped => json!({"type": "stopped"}),
         NetworkEvent::Crashed { reason } => json!({"type": "crashed", "reason": reason}),
         other => json!({"type": "other", "message": text(other)}),

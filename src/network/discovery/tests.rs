@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use super::{
     book::{ACROSS, FEEL},
+    wishes::GIVEN_UP,
     *,
 };
 use crate::{
@@ -97,19 +98,87 @@ fn a_seed_that_was_full_is_asked_for_others_when_it_is_dialled_again() {
     }
 }
 
-#[test]
-fn whom_the_user_has_dialled_is_dialled_again_when_it_is_lost() {
-    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
-    let (peer, address) = (PeerId::random(), seed().addresses[0].clone());
-    let (reply, _) = oneshot::channel();
-    discovery.dial(&mut swarm, address.clone(), reply, now);
+/// The dial that is under way ends at a peer.
+fn connects(discovery: &mut Discovery, peer: PeerId, address: &Multiaddr, now: Instant) {
     let connection = *discovery.wishes.dials.keys().next().expect("it is dialled");
     let endpoint = ConnectedPoint::Dialer {
         address: address.clone(),
         role_override: Endpoint::Dialer,
         port_use: PortUse::Reuse,
     };
+    let info = PeerInfo {
+        direction: Some(Direction::Outbound),
+        ..PeerInfo::new(peer)
+    };
+    discovery.shared.peers().connected(connection, info, now);
     discovery.connected(peer, connection, &endpoint, now);
+}
+
+#[test]
+fn a_dial_that_was_given_up_brings_no_peer() {
+    let now = platform::now();
+    let address = seed().addresses[0].clone();
+    let stage = |discovery: &Discovery, peer: PeerId| discovery.shared.peers().stage(&peer);
+    // Before it is connected, and before it is ready.
+    for early in [true, false] {
+        let ((mut swarm, mut discovery), peer) = (deaf(), PeerId::random());
+        let (reply, answer) = oneshot::channel();
+        discovery.dial(&mut swarm, address.clone(), reply, now);
+        let answer = (!early).then_some(answer);
+        connects(&mut discovery, peer, &address, now);
+        if answer.is_some() {
+            assert_eq!(stage(&discovery, peer), Some(Stage::Greeting));
+            drop(answer);
+            assert!(discovery.lets_go(peer));
+        }
+        assert_eq!(stage(&discovery, peer), Some(Stage::Ending));
+        discovery.gone(&mut swarm, &peer, GIVEN_UP, now);
+        let later = now + Duration::from_secs(3600);
+        assert!(discovery.dialing.due(1, Teller::User, later).is_empty());
+    }
+}
+
+#[test]
+fn a_peer_that_is_wanted_otherwise_stays_though_a_dial_of_it_was_given_up() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    let (seed, address) = (seed(), seed().addresses[0].clone());
+    discovery.added(seed.peer_id, address.clone(), now);
+    let (reply, _) = oneshot::channel();
+    discovery.dial(&mut swarm, address.clone(), reply, now);
+    connects(&mut discovery, seed.peer_id, &address, now);
+    assert!(!discovery.lets_go(seed.peer_id));
+    let stage = discovery.shared.peers().stage(&seed.peer_id);
+    assert_eq!(stage, Some(Stage::Greeting));
+}
+
+#[test]
+fn who_is_to_be_dialled_later_is_dialled_at_once_after_a_sleep() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    let (peer, refusing) = (PeerId::random(), PeerId::random());
+    for peer in [peer, refusing] {
+        let (reply, _answer) = oneshot::channel();
+        let address = seed().addresses[0].clone();
+        discovery.dial(&mut swarm, address.clone(), reply, now);
+        connects(&mut discovery, peer, &address, now);
+    }
+    discovery.refused(&refusing, "it is full", now);
+    for peer in [peer, refusing] {
+        discovery.gone(&mut swarm, &peer, "it is gone", now);
+    }
+    assert!(!discovery.dialing.is_dialling(&peer));
+    discovery.woke(&mut swarm, now);
+    assert!(discovery.dialing.is_dialling(&peer));
+    // To ask again at once would change nothing.
+    assert!(!discovery.dialing.is_dialling(&refusing));
+}
+
+#[test]
+fn whom_the_user_has_dialled_is_dialled_again_when_it_is_lost() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    let (peer, address) = (PeerId::random(), seed().addresses[0].clone());
+    let (reply, _answer) = oneshot::channel();
+    discovery.dial(&mut swarm, address.clone(), reply, now);
+    connects(&mut discovery, peer, &address, now);
     discovery.gone(&mut swarm, &peer, "it is gone", now);
     let due = discovery.dialing.due(1, Teller::User, now + LOOK.0);
     let due: Vec<_> = due

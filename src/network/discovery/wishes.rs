@@ -1,5 +1,6 @@
 //! The user's dials, each answered when the peer is ready, refused or out of reach, and the user's partings.
 //!
+//! A dial whose caller has gone away is given up, and where it was under way already its peer let go.
 //! A peer that is being let go is dialled when it is gone, so that no answer speaks of a connection that ends. Whom the user has dialled is one of
 //! the user's peers from then on ([`Dialing`](crate::peers::Dialing)). Bounds: the commands under way, each of which somebody waits for, and the dials that the swarm
 //! lets go on at once.
@@ -30,13 +31,16 @@ use crate::{
     platform::Instant,
 };
 
+/// Why a peer is let go whose dial was given up before it was ready.
+pub(super) const GIVEN_UP: &str = "its dial was given up";
+
 /// See the module's documentation.
 #[derive(Default)]
 pub(super) struct Wishes {
     /// Those under way.
     pub(super) dials: HashMap<ConnectionId, Wish>,
     /// Who waits for a connected peer to be ready.
-    waiting: BTreeMap<PeerId, Vec<DialReply>>,
+    waiting: BTreeMap<PeerId, Vec<Wish>>,
     /// Dials of peers that are being let go.
     parked: BTreeMap<PeerId, Vec<Wish>>,
     /// Who waits for a peer to be gone.
@@ -48,9 +52,16 @@ pub(super) struct Wish {
     peer: Option<PeerId>,
     addresses: Vec<Multiaddr>,
     reply: DialReply,
+    /// Whether the peer is one of the user's by this dial alone.
+    is_new: bool,
 }
 
 impl Wish {
+    /// Whether nobody waits for it any more.
+    fn is_given_up(&self) -> bool {
+        self.reply.is_closed()
+    }
+
     fn fails(self, reason: String) {
         let target = match (self.addresses.as_slice(), self.peer) {
             ([address], _) => address.to_string(),
@@ -67,7 +78,7 @@ impl Wishes {
         let waiters = self.waiting.remove(&peer).unwrap_or_default();
         let is_awaited = !waiters.is_empty();
         for waiter in waiters {
-            let _ = waiter.send(Ok(peer));
+            let _ = waiter.reply.send(Ok(peer));
         }
         is_awaited
     }
@@ -76,7 +87,8 @@ impl Wishes {
     pub(super) fn refused(&mut self, peer: &PeerId, reason: &str) {
         for waiter in self.waiting.remove(peer).unwrap_or_default() {
             let (target, reason) = (peer.to_string(), reason.to_owned());
-            let _ = waiter.send(Err(NetworkError::Dial { target, reason }));
+            let failed = Err(NetworkError::Dial { target, reason });
+            let _ = waiter.reply.send(failed);
         }
     }
 }
@@ -98,6 +110,7 @@ impl Discovery {
             peer,
             addresses: vec![address],
             reply,
+            is_new: false,
         };
         self.dial_wish(swarm, wish, now);
     }
@@ -122,6 +135,7 @@ impl Discovery {
             peer: Some(seed.peer_id),
             addresses,
             reply,
+            is_new: false,
         };
         self.dial_wish(swarm, wish, now);
         // As in `dial_due`.
@@ -166,7 +180,7 @@ impl Discovery {
                     Some(Stage::Leaving | Stage::Ending) => {
                         return self.wishes.parked.entry(peer).or_default().push(wish);
                     }
-                    Some(_) => return self.await_ready(peer, wish.reply),
+                    Some(_) => return self.await_ready(peer, wish),
                     None => DialOpts::peer_id(peer)
                         .addresses(wish.addresses.clone())
                         .condition(PeerCondition::Always)
@@ -196,41 +210,100 @@ impl Discovery {
     }
 
     /// Answers a dial when the connected peer is ready, or refused.
-    fn await_ready(&mut self, peer: PeerId, reply: DialReply) {
+    fn await_ready(&mut self, peer: PeerId, wish: Wish) {
         if self.shared.peers().is_shown(&peer) {
-            let _ = reply.send(Ok(peer));
+            let _ = wish.reply.send(Ok(peer));
         } else {
-            self.wishes.waiting.entry(peer).or_default().push(reply);
+            self.wishes.waiting.entry(peer).or_default().push(wish);
         }
     }
 
     /// A connection is there, whoever dialled.
     pub(super) fn wish_connected(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) {
         let wish = self.wishes.dials.remove(&connection);
-        if let Some(wish) = &wish {
-            self.reached(peer, &wish.addresses, now);
-        }
-        self.dialing.connected(&peer);
-        if let Some(wish) = wish {
-            self.await_ready(peer, wish.reply);
+        let wish = wish.map(|wish| Wish {
+            is_new: !self.dialing.knows(&peer),
+            ..wish
+        });
+        match wish {
+            Some(wish) if wish.is_given_up() => {
+                self.dialing.connected(&peer);
+                let mut peers = self.shared.peers();
+                // It may be here by another way.
+                let is_first = peers.stage(&peer) == Some(Stage::Greeting);
+                let is_chosen = self.from_book.is_dialling(&peer);
+                if wish.is_new && is_first && !is_chosen && !self.is_awaited(&peer) {
+                    peers.let_go(peer, GIVEN_UP.to_owned());
+                }
+            }
+            Some(wish) => {
+                self.reached(peer, &wish.addresses, now);
+                self.dialing.connected(&peer);
+                self.await_ready(peer, wish);
+            }
+            None => self.dialing.connected(&peer),
         }
     }
 
-    /// A dial failed: of whom, and how far it is, where it is here by another way.
+    /// Whether somebody still waits for a connected peer to be ready, or gone.
+    fn is_awaited(&self, peer: &PeerId) -> bool {
+        let waiting = self.wishes.waiting.get(peer).into_iter().flatten();
+        let parked = self.wishes.parked.get(peer).into_iter().flatten();
+        waiting.chain(parked).any(|wish| !wish.is_given_up())
+    }
+
+    /// Lets a peer go that is not ready yet, and is here by dials alone that were given up since. Whether it was so.
+    pub(crate) fn lets_go(&mut self, peer: PeerId) -> bool {
+        let is_given_up = self.wishes.waiting.get(&peer).is_some_and(|wishes| {
+            wishes.iter().all(Wish::is_given_up) && wishes.iter().any(|wish| wish.is_new)
+        });
+        if is_given_up {
+            self.dialing.dismissed(&peer);
+            self.shared.peers().let_go(peer, GIVEN_UP.to_owned());
+        }
+        is_given_up
+    }
+
+    /// Ends dials that were given up, as far as they are of a peer that nobody else wants.
+    pub(super) fn abort_given_up(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>) {
+        let dials = &self.wishes.dials;
+        let given_up = dials.values().filter(|wish| wish.is_given_up());
+        for peer in given_up.filter_map(|wish| wish.peer) {
+            let of_it = |wish: &Wish| wish.peer == Some(peer) && !wish.is_given_up();
+            let is_wanted = dials.values().any(of_it)
+                || self.dialing.knows(&peer)
+                || self.from_book.is_dialling(&peer)
+                || self.shared.peers().stage(&peer).is_some();
+            if !is_wanted {
+                // Its error says that it is not connected, which is so.
+                let _ = swarm.disconnect_peer_id(peer);
+            }
+        }
+        let greeting: Vec<_> = self.wishes.waiting.keys().copied().collect();
+        for peer in greeting {
+            self.lets_go(peer);
+        }
+    }
+
+    /// A dial failed: of whom, and how far it is, where it is here by another way. Whether that concerns anybody: it was not given up, or
+    /// the peer is one of the user's.
     pub(super) fn wish_failed(
         &mut self,
         connection: ConnectionId,
         known: Option<(PeerId, Stage)>,
         reason: &str,
-    ) {
+    ) -> bool {
         let Some(wish) = self.wishes.dials.remove(&connection) else {
-            return;
+            return true;
         };
+        let is_users = wish.peer.is_some_and(|peer| self.dialing.knows(&peer));
+        let concerns = is_users || !wish.is_given_up();
         match known {
             Some((peer, Stage::Ending)) => self.wishes.parked.entry(peer).or_default().push(wish),
-            Some((peer, _)) => self.await_ready(peer, wish.reply),
+            Some((peer, _)) => self.await_ready(peer, wish),
             None => wish.fails(reason.to_owned()),
         }
+        concerns
     }
 
     /// A peer's last connection ended.
@@ -244,7 +317,9 @@ impl Discovery {
             let _ = parting.send(());
         }
         for wish in self.wishes.parked.remove(peer).unwrap_or_default() {
-            self.dial_wish(swarm, wish, now);
+            if !wish.is_given_up() {
+                self.dial_wish(swarm, wish, now);
+            }
         }
     }
 }

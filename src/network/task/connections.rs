@@ -64,7 +64,11 @@ impl Task {
             };
             match action {
                 Action::Greet(peer) => self.greet(peer),
-                Action::Open(peer) => self.swarm.behaviour_mut().lanes.greeted(peer),
+                Action::Open(peer) => {
+                    if !self.discovery.lets_go(peer) {
+                        self.swarm.behaviour_mut().lanes.greeted(peer);
+                    }
+                }
                 Action::Ready(info) => {
                     let peer = info.peer_id;
                     self.admit_to_gossip(peer, &info);

@@ -8,6 +8,9 @@ use crate::{
     traffic::{Cost, Protocol as Limited},
 };
 
+/// Why a peer is let go that is not there any more when the host wakes.
+const SLEPT_AWAY: &str = "it does not answer since this host woke, or has another network";
+
 impl Task {
     pub(super) fn greet(&mut self, id: PeerId) {
         let hello = self.hello.encode_to_vec();
@@ -17,6 +20,26 @@ impl Task {
             .hello
             .send_request(&id, Ok(hello.into()));
         self.greetings.insert(request, id);
+    }
+
+    /// The host slept, or the network is another: whose connection lives says hello once more, and who does not is let go within
+    /// `connection_timeout`; all that wait to be dialled are due. Asked again sooner than that, nothing is done.
+    pub(super) fn wake(&mut self, now: Instant) {
+        if self
+            .woke
+            .is_some_and(|woke| now < woke + self.config.network.connection_timeout)
+        {
+            return;
+        }
+        self.woke = Some(now);
+        let peers = self.shared.peers();
+        let ours = peers.shown().filter(|peer| peer.selkie);
+        let ours: Vec<_> = ours.map(|peer| peer.peer_id).collect();
+        drop(peers);
+        for peer in ours {
+            self.greet(peer);
+        }
+        self.discovery.woke(&mut self.swarm, now);
     }
 
     pub(super) fn on_hello(&mut self, event: rr::Event<codec::Request, codec::Frame>) {
@@ -133,6 +156,10 @@ impl Task {
                 match error {
                     rr::OutboundFailure::UnsupportedProtocols => {
                         self.shared.peers().never_greets(peer, platform::now());
+                    }
+                    // Asked whether it is still there, it did not answer.
+                    rr::OutboundFailure::Timeout if matches!(stage, Some(Stage::Ready)) => {
+                        self.shared.peers().let_go(peer, SLEPT_AWAY.to_owned());
                     }
                     // It is gone, or past the hello by another way.
                     _ if stage != Some(Stage::Greeting) => {}

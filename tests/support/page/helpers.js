@@ -41,6 +41,8 @@ const TYPES = [
   'item:refused',
   'peer:score',
   'application:error',
+  'identity:ephemeral',
+  'network:online',
   'node:stop',
 ]
 
