@@ -97,7 +97,10 @@ export interface GossipsubConfig {
    * once; half of both from one peer. Who sends more is read more slowly. **Default:** 1,000.
    */
   max_messages_per_second?: number
-  /** The same for bytes, twice as many at once. **Default:** 8 MiB. */
+  /**
+   * The same for bytes, twice as many at once. gossipsub keeps what it has read for some seconds,
+   * so that this is what it holds in memory too. **Default:** 4 MiB.
+   */
   max_bytes_per_second?: number
 }
 
@@ -409,6 +412,12 @@ export interface MempoolConfig {
   max_bytes?: number
   /** How long a transaction stays that no block takes up. **Default:** 1 h. */
   max_age?: Time
+  /**
+   * How long a transaction stays among equal payers whatever others bring: until enough blocks were
+   * made that might have taken it up, so some intervals between them. After that it may leave for
+   * who comes now. **Default:** 5 min, for blocks each minute or so.
+   */
+  old_after?: Time
   /**
    * Ids of confirmed transactions that are remembered at least, up to twice as many, and as many of
    * rejected ones: a copy of such a one is not taken up. As many again, for a minute or two, of
