@@ -478,6 +478,123 @@ export interface SyncConfig {
    * **Default:** 1 s.
    */
   patience?: Time
+  /** A state in place of the blocks before it. */
+  snapshots?: SnapshotsConfig
+}
+
+/**
+ * How a node takes a snapshot of the chain's state in place of the blocks before it, makes them,
+ * and serves them.
+ */
+export interface SnapshotsConfig {
+  /**
+   * Whether one is taken where peers are far ahead (`download.min_gain`). It needs a chain that
+   * takes them (`snapshot_sink`), and something to trust: the chain's `TrustVerifier` or a
+   * checkpoint. Otherwise, and where nobody has one, it is blocks. **Default:** true.
+   */
+  take?: boolean
+  /**
+   * A chain that makes snapshots (`snapshot_source`) is asked for one every so many blocks. 0:
+   * never. **Default:** 10,000.
+   */
+  make_every?: number
+  /** Bytes of a chunk of those. **Default:** 1 MiB. */
+  chunk_bytes?: number
+  /** Taking one. */
+  download?: DownloadConfig
+  /** Serving them. */
+  serving?: ServingConfig
+}
+
+/** The limits of taking a snapshot, and what is known of the right one. */
+export interface DownloadConfig {
+  /**
+   * Peers whose offers are kept; further ones are not listened to. Their offers take at most 80 KiB
+   * each. **Default:** 128.
+   */
+  max_peers?: number
+  /**
+   * The largest snapshot that is taken, in bytes; larger ones are not offered to the sink.
+   * **Default:** 64 GiB.
+   */
+  max_snapshot_bytes?: number
+  /**
+   * Bytes of chunks that are asked for, or here and not applied: each counts whole from its first
+   * request until the sink has taken it. One chunk is taken whatever this says. **Default:** 64
+   * MiB.
+   */
+  max_bytes_in_flight?: number
+  /** Bytes that one source is asked for at a time. **Default:** 32 MiB. */
+  max_window?: number
+  /**
+   * A snapshot has to be so many blocks above what is here; fewer are quicker by blocks.
+   * **Default:** 1,000.
+   */
+  min_gain?: number
+  /** How long offers are collected before the first snapshot is chosen. **Default:** 1 s. */
+  settle?: Time
+  /**
+   * How long to wait for somebody who has a snapshot of use, at the beginning and where nobody has
+   * the chosen one any more. Then it is blocks. **Default:** 10 s.
+   */
+  search?: Time
+  /**
+   * How long to wait for the header that says whether an offered snapshot is right. **Default:** 60
+   * s.
+   */
+  trust?: Time
+  /**
+   * How long a source that was asked may send nothing before others are asked; it pays for no
+   * answer. **Default:** 2 s.
+   */
+  patience?: Time
+  /**
+   * How often the sink may say `Retry` in a row, once a second, before it is our error.
+   * **Default:** 10.
+   */
+  max_retries?: number
+  /** How many snapshots the sink may reject before it is blocks. **Default:** 4. */
+  max_rejected?: number
+  /**
+   * The state that is known to be the chain's: who offers another one for this height lies.
+   * **Default:** none.
+   */
+  checkpoint?: Checkpoint | null
+}
+
+/** A state that somebody vouches for: whoever wrote the configuration. */
+export interface Checkpoint {
+  /** The height. */
+  height: number
+  /** The state root after its block; in hex. */
+  state_root: string
+}
+
+/** The limits of serving snapshots. */
+export interface ServingConfig {
+  /** Peers that are served; further ones are told of no snapshot and refused. **Default:** 128. */
+  max_peers?: number
+  /** Requests of one peer that wait; further ones are refused. **Default:** 64. */
+  max_requests?: number
+  /** Chunks that are here, or being loaded, for one peer. **Default:** 2. */
+  max_loads_per_peer?: number
+  /**
+   * Bytes of chunks that are here, or being loaded, for all. One chunk is loaded whatever this
+   * says. **Default:** 32 MiB.
+   */
+  max_bytes?: number
+  /** Groups of 16 KiB in a piece; at most `MAX_PIECE_GROUPS` count. **Default:** 4. */
+  piece_groups?: number
+  /**
+   * How long a peer may read nothing of what is loaded for it before its requests are refused.
+   * **Default:** 20 s.
+   */
+  patience?: Time
+  /**
+   * How long after the last request for a snapshot it still counts as in use (`in_use`).
+   * **Default:** 60 s.
+   */
+  in_use?: Time
 }
 
 /** What peers may do. */

@@ -246,6 +246,14 @@ export interface NodeEvents {
    * Dial peers that you know otherwise.
    */
   'eclipse:suspected': { signs: EclipseSign[] }
+  /** How far the chain is, some times a second while it is synced. Of a chain that keeps its blocks, as the next three. */
+  'sync:progress': SyncProgress
+  /** The chain's state is fetched in place of the blocks before it, some times a second. */
+  'snapshot:progress': SnapshotProgress
+  /** The state at this height is here: blocks after it follow. */
+  'snapshot:taken': { height: bigint }
+  /** There is no snapshot to begin with: blocks are fetched. */
+  'snapshot:none': { reason: string }
   /** What has no event of its own, in a sentence: an address at which this node listens, or no longer does. */
   log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
   /**
@@ -271,6 +279,34 @@ export interface NodeEvents {
 
 /** The peers that it dialled are in few networks, though it knows of others; no block comes; its last peers are all gone after a restart. */
 export type EclipseSign = 'few-networks' | 'stale-tip' | 'anchors-lost'
+
+/** How far sync is. */
+export interface SyncProgress {
+  /** The chain's height. */
+  done: bigint
+  /** The height that it goes to, as far as is known; the same where there is nothing to do. */
+  total: bigint
+  /** Blocks a second, of late. */
+  rate: number
+  /** How long the rest will take at that rate, where it can be said. */
+  etaSeconds?: number
+  /** Why it does not go on. */
+  trouble?: string
+}
+
+/** How much of a snapshot is here. */
+export interface SnapshotProgress {
+  /** The height whose state it is. */
+  height: bigint
+  /** The chunks that the chain has taken. */
+  done: number
+  /** All of them. */
+  total: number
+  /** Bytes a second that come now. */
+  rate: number
+  /** How long the rest will take at that rate, where it can be said. */
+  etaSeconds?: number
+}
 
 export type ItemKind = 'block' | 'transaction' | 'vote'
 

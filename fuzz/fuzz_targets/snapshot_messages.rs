@@ -28,5 +28,6 @@ fuzz_target!(|data: &[u8]| {
         Message::Cancel(number) => serving.cancel(peer, number),
         Message::Piece(piece) => download.piece(peer, &HashedPiece::of(piece), now),
         Message::Refusal(refusal) => download.refused(peer, refusal, now),
+        Message::Seek | Message::Proof(..) => {}
     }
 });

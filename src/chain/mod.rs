@@ -26,7 +26,8 @@ pub use key::{ShortId, TransactionKey};
 pub use opaque::Opaque;
 pub use query::{MAX_STATE_KEY, StateRequest, StateResponse};
 pub use snapshot::{
-    ChunkOrder, MAX_SNAPSHOT_CHUNK, MAX_SNAPSHOT_CHUNKS, MAX_STATE_ROOT, SNAPSHOT_GROUP, Snapshot,
-    SnapshotError, SnapshotHash, SnapshotHasher, SnapshotId, SnapshotSink, SnapshotSource,
+    ChunkOrder, MAX_SNAPSHOT_CHUNK, MAX_SNAPSHOT_CHUNKS, MAX_SNAPSHOT_PROOF, MAX_STATE_ROOT,
+    SNAPSHOT_GROUP, Snapshot, SnapshotError, SnapshotHash, SnapshotHasher, SnapshotId,
+    SnapshotProof, SnapshotSink, SnapshotSource,
 };
 pub use store::{BlockPlace, ChainStore, SyncHeader, SyncVerdict, TrustVerifier};

@@ -18,8 +18,8 @@ use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 
 use super::{
-    Application, Block, BlockParts, ChainStore, Checked, Item, StateRequest, StateResponse,
-    TransactionKey, Verdict,
+    Application, Block, BlockParts, ChainStore, Checked, Item, SnapshotSink, SnapshotSource,
+    StateRequest, StateResponse, TransactionKey, TrustVerifier, Verdict,
 };
 use crate::platform::{self, lock::lock};
 
@@ -51,9 +51,9 @@ pub(crate) trait Rules: Send + Sync + 'static {
 
     fn query<'a>(&'a self, request: &'a StateRequest) -> BoxFuture<'a, Option<StateResponse>>;
 
-    /// Where the chain's blocks are, if it syncs. Rules that are promises have no such place yet.
-    fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {
-        None
+    /// What the chain gives to be synced. Rules that are promises give nothing yet.
+    fn synced(&self) -> Synced {
+        Synced::default()
     }
 
     /// How long the chain takes from block to block, if that can be said.
@@ -63,6 +63,15 @@ pub(crate) trait Rules: Send + Sync + 'static {
 
     /// What has failed since this was asked last.
     fn failures(&self) -> &Failures;
+}
+
+/// What a chain gives to be synced: each as far as it does.
+#[derive(Clone, Default)]
+pub(crate) struct Synced {
+    pub(crate) store: Option<Arc<dyn ChainStore>>,
+    pub(crate) trust: Option<Arc<dyn TrustVerifier>>,
+    pub(crate) source: Option<Arc<dyn SnapshotSource>>,
+    pub(crate) sink: Option<Arc<dyn SnapshotSink>>,
 }
 
 /// A vote or a transaction that is to be judged.
@@ -223,12 +232,17 @@ impl Rules for Synchronous {
         ready(state.flatten()).boxed()
     }
 
-    fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {
-        let mut store = None;
-        self.ask("chain_store", |application| {
-            store = application.chain_store();
-        });
-        store
+    fn synced(&self) -> Synced {
+        let store = self.ask("chain_store", <dyn Application>::chain_store);
+        let trust = self.ask("trust_verifier", <dyn Application>::trust_verifier);
+        let source = self.ask("snapshot_source", <dyn Application>::snapshot_source);
+        let sink = self.ask("snapshot_sink", <dyn Application>::snapshot_sink);
+        Synced {
+            store: store.flatten(),
+            trust: trust.flatten(),
+            source: source.flatten(),
+            sink: sink.flatten(),
+        }
     }
 
     fn block_interval(&self) -> Option<Duration> {

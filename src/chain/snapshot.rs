@@ -26,6 +26,9 @@ pub const MAX_SNAPSHOT_CHUNKS: u32 = 1 << 17;
 /// The longest state root, in bytes.
 pub const MAX_STATE_ROOT: usize = 64;
 
+/// The most bytes of a header and what proves it final, together.
+pub const MAX_SNAPSHOT_PROOF: usize = 64 << 10;
+
 /// A BLAKE3 hash.
 pub type SnapshotHash = [u8; 32];
 
@@ -228,6 +231,31 @@ pub trait SnapshotSource: Send + Sync + 'static {
 
     /// A chunk's bytes. `None`: it is not here any more. What its hash contradicts is not sent, and told as this node's error.
     fn load_snapshot_chunk(&self, snapshot: &Snapshot, index: u32) -> Option<Bytes>;
+
+    /// What shows others that a snapshot is the chain's state. Default: nothing does; it is taken only by who has it as a checkpoint, or
+    /// is shown it by another peer.
+    fn prove_snapshot(&self, _snapshot: &Snapshot) -> Option<SnapshotProof> {
+        None
+    }
+
+    /// Makes a snapshot of the newest final state, in chunks of so many bytes, and forgets those that are too old. Called every so many blocks
+    /// (`protocol.sync.snapshots.make_every`), one at a time; may take minutes, in which the chain is to go on. `None`: there is nothing
+    /// to make one of. Default: the chain makes them when it likes.
+    ///
+    /// # Errors
+    /// Why it can't, for a person.
+    fn make_snapshot(&self, _chunk_bytes: u32) -> Result<Option<Snapshot>, String> {
+        Ok(None)
+    }
+}
+
+/// What shows that a snapshot is the chain's state: judged by the taker's [`super::TrustVerifier`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotProof {
+    /// The header of the snapshot's height.
+    pub header: Bytes,
+    /// What makes it final beside itself; may be empty. Both have at most [`MAX_SNAPSHOT_PROOF`] bytes.
+    pub proof: Bytes,
 }
 
 /// The order in which a [`SnapshotSink`] takes chunks.

@@ -7,12 +7,18 @@
 use std::fmt::Debug;
 
 use super::Config;
-use crate::{error::ConfigError, network::EVENT_OVERHEAD, propagation::pool::OVERHEAD};
+use crate::{
+    chain::{SnapshotError, SnapshotHasher},
+    error::ConfigError,
+    network::EVENT_OVERHEAD,
+    propagation::pool::OVERHEAD,
+};
 
 /// # Errors
 /// The first field that does not fit another one.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     check_sizes(config)?;
+    check_chunks(config)?;
     check_counts(config)?;
     check_times(config)?;
     check_scores(config)
@@ -35,6 +41,13 @@ fn holds<T: PartialOrd + Debug>(small: At<T>, large: At<T>) -> Result<(), Config
     }
     let problem = format!("give at least {:?}, as {} has it", small.1, small.0);
     Err(ConfigError::new(large.0, format!("{:?}", large.1), problem))
+}
+
+/// Chunks are checked in groups, of which they have whole ones.
+fn check_chunks(config: &Config) -> Result<(), ConfigError> {
+    let (path, size) = at!(config.protocol.sync.snapshots.chunk_bytes);
+    let wrong = |error: SnapshotError| ConfigError::new(path, size, error.to_string());
+    SnapshotHasher::new(size).map(drop).map_err(wrong)
 }
 
 fn check_sizes(config: &Config) -> Result<(), ConfigError> {

@@ -8,8 +8,10 @@ use std::{fmt, num::NonZeroU64, time::Duration};
 
 use super::Config;
 use crate::{
+    chain::{MAX_SNAPSHOT_CHUNK, MAX_STATE_ROOT, SNAPSHOT_GROUP},
     error::ConfigError,
     propagation::{blocks::compact::MAX_PREFILLED_BYTES, wire::MAX_ITEM},
+    sync::snapshots::wire::MAX_PIECE_GROUPS,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -150,6 +152,7 @@ pub(super) fn fields(config: &Config) -> Vec<ConfigField> {
     fields.extend(protocol(config));
     fields.extend(propagation(config));
     fields.extend(sync(config));
+    fields.extend(snapshots(config));
     fields.extend(security(config));
     fields
 }
@@ -315,7 +318,116 @@ fn sync(config: &Config) -> Vec<ConfigField> {
         ),
         time(at!(config.protocol.sync.request_timeout), TICK, HOUR),
         time(at!(config.protocol.sync.patience), Duration::ZERO, HOUR),
+        count(at!(config.protocol.sync.snapshots.make_every), 0, 1 << 40),
+        bytes(
+            at!(config.protocol.sync.snapshots.chunk_bytes),
+            SNAPSHOT_GROUP as u64,
+            MAX_SNAPSHOT_CHUNK as u64,
+        ),
     ]
+}
+
+fn snapshots(config: &Config) -> Vec<ConfigField> {
+    let mut fields = vec![
+        count(
+            at!(config.protocol.sync.snapshots.download.max_peers),
+            1,
+            100_000,
+        ),
+        bytes(
+            at!(config.protocol.sync.snapshots.download.max_snapshot_bytes),
+            KIBIBYTE,
+            1 << 50,
+        ),
+        bytes(
+            at!(config.protocol.sync.snapshots.download.max_bytes_in_flight),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        bytes(
+            at!(config.protocol.sync.snapshots.download.max_window),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        count(
+            at!(config.protocol.sync.snapshots.download.min_gain),
+            1,
+            1 << 40,
+        ),
+        time(
+            at!(config.protocol.sync.snapshots.download.settle),
+            Duration::ZERO,
+            HOUR,
+        ),
+        time(
+            at!(config.protocol.sync.snapshots.download.search),
+            TICK,
+            HOUR,
+        ),
+        time(
+            at!(config.protocol.sync.snapshots.download.trust),
+            TICK,
+            HOUR,
+        ),
+        time(
+            at!(config.protocol.sync.snapshots.download.patience),
+            TICK,
+            HOUR,
+        ),
+        count(
+            at!(config.protocol.sync.snapshots.download.max_retries),
+            0,
+            1000,
+        ),
+        count(
+            at!(config.protocol.sync.snapshots.download.max_rejected),
+            1,
+            1000,
+        ),
+        count(
+            at!(config.protocol.sync.snapshots.serving.max_peers),
+            0,
+            100_000,
+        ),
+        count(
+            at!(config.protocol.sync.snapshots.serving.max_requests),
+            1,
+            1000,
+        ),
+        count(
+            at!(config.protocol.sync.snapshots.serving.max_loads_per_peer),
+            1,
+            1000,
+        ),
+        bytes(
+            at!(config.protocol.sync.snapshots.serving.max_bytes),
+            KIBIBYTE,
+            GIBIBYTE,
+        ),
+        count(
+            at!(config.protocol.sync.snapshots.serving.piece_groups),
+            1,
+            MAX_PIECE_GROUPS as u64,
+        ),
+        time(
+            at!(config.protocol.sync.snapshots.serving.patience),
+            TICK,
+            HOUR,
+        ),
+        time(
+            at!(config.protocol.sync.snapshots.serving.in_use),
+            Duration::ZERO,
+            WEEK,
+        ),
+    ];
+    if let Some(checkpoint) = &config.protocol.sync.snapshots.download.checkpoint {
+        let path = "protocol.sync.snapshots.download.checkpoint.height";
+        // TOML knows no larger number.
+        fields.push(count((path, &checkpoint.height), 0, i64::MAX as u64));
+        let path = "protocol.sync.snapshots.download.checkpoint.state_root";
+        fields.push(list((path, &checkpoint.state_root), MAX_STATE_ROOT as u64));
+    }
+    fields
 }
 
 fn propagation(config: &Config) -> Vec<ConfigField> {

@@ -20,11 +20,14 @@ use super::{
     shared::{SharedTable, seed},
 };
 use crate::{
-    config::Config, error::NetworkError, gossip::Gossip, lanes::Lanes, propagation::Propagation,
-    sync::blocks::Sync,
-};
-use crate::{
+    chain::rules::Synced,
+    config::Config,
+    error::NetworkError,
+    gossip::Gossip,
+    lanes::Lanes,
     peers::Connected,
+    propagation::Propagation,
+    sync::{blocks::Sync, snapshots::Snapshots},
     transport::{LocalDiscovery, SharedPolicy},
 };
 
@@ -63,7 +66,7 @@ impl Behaviour {
         circuits: circuits::client::Behaviour,
         local: LocalDiscovery,
         (policy, table): (SharedPolicy, SharedTable),
-        syncs: bool,
+        chain: &Synced,
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let network = &config.network;
@@ -98,7 +101,7 @@ impl Behaviour {
                     .with_max_concurrent_streams(MAX_HELLO_STREAMS),
             ),
             message: Messages::new(requests, config.protocol_name("message/1")?, table),
-            lanes: Lanes::new(config, cores(config, syncs)?)?,
+            lanes: Lanes::new(config, cores(config, chain)?)?,
             gossip: Gossip::new(config, peer_id)?,
             routing: Routing::new(config, peer_id)?,
             local,
@@ -107,12 +110,14 @@ impl Behaviour {
     }
 }
 
-/// What speaks over the lanes. `syncs`: the chain has a store.
-fn cores(config: &Config, syncs: bool) -> Result<Cores, NetworkError> {
+/// What speaks over the lanes.
+fn cores(config: &Config, chain: &Synced) -> Result<Cores, NetworkError> {
     let protocol = &config.protocol;
     let max_block = protocol.propagation.blocks.max_block_bytes;
+    let (syncs, order) = (chain.store.is_some(), u32::from_le_bytes(seed()?));
     Ok(Cores {
         propagation: Propagation::new(&protocol.propagation, [seed()?, seed()?, seed()?, seed()?]),
         sync: Sync::new(protocol.sync.clone(), max_block, syncs, &seed()?),
+        snapshots: Snapshots::new(protocol.sync.snapshots.clone(), chain, order),
     })
 }

@@ -1,6 +1,7 @@
-//! What speaks over the lanes: propagation and sync, each with the frames that are its own.
+//! What speaks over the lanes: propagation, and sync of blocks and of snapshots, each with the frames that are its own.
 //!
-//! A frame is sync's by its first byte ([`wire::KEY`]), and travels in a class of its own, so neither core knows of the other.
+//! A frame is sync's by its first byte ([`wire::KEY`], [`snapshots::KEY`]), and travels in a class of its own, so no core knows of the others. Two
+//! things pass from one to another here: how high peers say that they are, and, by the network task, that blocks have to wait.
 
 use std::error::Error;
 
@@ -11,7 +12,10 @@ use crate::{
     lanes::{Action, Coming, Core, Decode, Decoded, Outgoing, Taken},
     platform::Instant,
     propagation::{self, Propagation},
-    sync::blocks::{self, Sync, wire},
+    sync::{
+        blocks::{self, Sync, wire},
+        snapshots::{self, Heard, Snapshots},
+    },
     traffic::{Class, Cost, Lane},
 };
 
@@ -19,6 +23,7 @@ use crate::{
 pub(crate) struct Cores {
     pub(crate) propagation: Propagation,
     pub(crate) sync: Sync,
+    pub(crate) snapshots: Snapshots,
 }
 
 /// What the network task hears of.
@@ -26,9 +31,10 @@ pub(crate) struct Cores {
 pub(crate) enum Event {
     Propagation(Box<propagation::Event>),
     Sync(blocks::Event),
+    Snapshots(snapshots::Event),
 }
 
-/// Reads the frames of both.
+/// Reads the frames of all.
 #[derive(Clone, Debug)]
 pub(crate) struct Decoder(<Propagation as Core>::Decoder);
 
@@ -37,6 +43,30 @@ pub(crate) struct Decoder(<Propagation as Core>::Decoder);
 pub(crate) enum Frame {
     Propagation(<<Propagation as Core>::Decoder as Decode>::Frame),
     Sync(wire::Kind),
+    Snapshots(Heard),
+}
+
+impl Cores {
+    /// The version of sync that the hello says: 0 where this node does not.
+    pub(crate) fn version(&self) -> u32 {
+        if self.sync.is_on() {
+            snapshots::VERSION
+        } else {
+            0
+        }
+    }
+
+    /// A peer has said hello, with this version.
+    pub(crate) fn greeted(&mut self, peer: PeerId, version: u32) {
+        self.sync.greeted(peer, version);
+        self.snapshots.greeted(peer, version);
+    }
+
+    /// A peer's last connection is gone.
+    pub(crate) fn forget(&mut self, peer: &PeerId) {
+        self.sync.forget(peer);
+        self.snapshots.forget(peer);
+    }
 }
 
 impl Decode for Decoder {
@@ -47,7 +77,8 @@ impl Decode for Decoder {
         lane: Lane,
         frame: Bytes,
     ) -> Result<Decoded<Frame>, Box<dyn Error + Send + std::marker::Sync>> {
-        if frame.first() != Some(&wire::KEY) {
+        let key = frame.first().copied();
+        if key != Some(wire::KEY) && key != Some(snapshots::KEY) {
             let Decoded { frame, class, cost } = self.0.decode(lane, frame)?;
             let frame = Frame::Propagation(frame);
             return Ok(Decoded { frame, class, cost });
@@ -60,7 +91,11 @@ impl Decode for Decoder {
             items: 1,
             bytes: frame.len() as u64,
         };
-        let frame = Frame::Sync(wire::Kind::read(frame)?);
+        let frame = if key == Some(wire::KEY) {
+            Frame::Sync(wire::Kind::read(frame)?)
+        } else {
+            Frame::Snapshots(Heard::read(frame)?)
+        };
         Ok(Decoded { frame, class, cost })
     }
 }
@@ -79,22 +114,31 @@ impl Core for Cores {
     fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
         self.propagation.joined(peer, outbound, now);
         self.sync.joined(peer, now);
+        self.snapshots.joined(peer);
     }
 
     fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant) {
         self.propagation.moved(peer, outbound, now);
         self.sync.moved(peer, now);
+        self.snapshots.moved(peer, now);
     }
 
     fn gone(&mut self, peer: PeerId, now: Instant) {
         self.propagation.gone(peer, now);
         self.sync.gone(peer, now);
+        self.snapshots.gone(peer, now);
     }
 
     fn frame(&mut self, from: PeerId, frame: Frame, took: Taken, now: Instant) {
         match frame {
             Frame::Propagation(frame) => self.propagation.frame(from, frame, took, now),
-            Frame::Sync(message) => self.sync.frame(from, message, took, now),
+            Frame::Sync(message) => {
+                if let wire::Kind::Status(status) = &message {
+                    self.snapshots.heard_of(status.height, now);
+                }
+                self.sync.frame(from, message, took, now);
+            }
+            Frame::Snapshots(heard) => self.snapshots.frame(from, heard, took, now),
         }
     }
 
@@ -112,7 +156,10 @@ impl Core for Cores {
 
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing> {
         match class {
-            Class::Sync => self.sync.next(to, now),
+            Class::Sync => {
+                let next = self.sync.next(to, now);
+                next.or_else(|| self.snapshots.next(to, room, now))
+            }
             class => self.propagation.next(to, class, room, now),
         }
     }
@@ -124,28 +171,37 @@ impl Core for Cores {
 
     fn next_at(&self, to: &PeerId, class: Class, now: Instant) -> Option<Instant> {
         match class {
-            Class::Sync => self.sync.next_at(to, now),
+            Class::Sync => {
+                let next = [self.sync.next_at(to, now), self.snapshots.next_at(to, now)];
+                next.into_iter().flatten().min()
+            }
             class => self.propagation.next_at(to, class, now),
         }
     }
 
     fn is_settled(&self, now: Instant) -> bool {
-        self.propagation.is_settled(now) && self.sync.is_settled()
+        self.propagation.is_settled(now) && self.sync.is_settled() && self.snapshots.is_settled()
     }
 
     fn action(&mut self) -> Option<Action<Event>> {
         let action = self.propagation.action();
         let action = action.map(|action| action.map(|event| Event::Propagation(Box::new(event))));
-        action.or_else(|| Some(self.sync.action()?.map(Event::Sync)))
+        let action = action.or_else(|| Some(self.sync.action()?.map(Event::Sync)));
+        action.or_else(|| Some(self.snapshots.action()?.map(Event::Snapshots)))
     }
 
     fn on_time(&mut self, now: Instant) {
         self.propagation.on_time(now);
         self.sync.on_time(now);
+        self.snapshots.on_time(now);
     }
 
     fn next_deadline(&mut self) -> Option<Instant> {
-        let deadlines = [self.propagation.next_deadline(), self.sync.next_deadline()];
+        let deadlines = [
+            self.propagation.next_deadline(),
+            self.sync.next_deadline(),
+            self.snapshots.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 }
@@ -153,13 +209,23 @@ impl Core for Cores {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::Config, peers::Misdeed, platform::test, sync::SyncConfig};
+    use crate::{
+        chain::rules::Synced,
+        config::Config,
+        peers::Misdeed,
+        platform::test,
+        sync::{
+            SyncConfig,
+            snapshots::{Message, SnapshotsConfig},
+        },
+    };
 
     fn decoder() -> Decoder {
         let propagation = &Config::default().protocol.propagation;
         let cores = Cores {
             propagation: Propagation::new(propagation, [[1; 16]; 4]),
             sync: Sync::new(SyncConfig::default(), 1 << 20, false, &[1; 16]),
+            snapshots: Snapshots::new(SnapshotsConfig::default(), &Synced::default(), 1),
         };
         cores.decoder()
     }
@@ -181,6 +247,17 @@ mod tests {
         decoder()
             .decode(Lane::Urgent, frame)
             .expect_err("another lane's");
+        let mut seek = Message::Seek.into_frame();
+        prost::decode_length_delimiter(&mut seek).expect("its length");
+        let decoded = decoder().decode(Lane::Bulk, seek.clone()).expect("right");
+        let read = decoded.frame;
+        assert!(matches!(
+            read,
+            Frame::Snapshots(Heard::Message(Message::Seek))
+        ));
+        decoder()
+            .decode(Lane::Block, seek)
+            .expect_err("another lane's");
         // A link's, of propagation.
         let link = Bytes::from_static(&[0x22, 2, 8, 1]);
         let decoded = decoder().decode(Lane::Bulk, link).expect("right");
@@ -193,7 +270,7 @@ mod tests {
         let (peer, now) = (PeerId::random(), crate::platform::now());
         sync.greeted(peer, wire::VERSION);
         sync.joined(peer, now);
-        assert_eq!((sync.version(), sync.next_at(&peer, now)), (0, None));
+        assert!(!sync.is_on() && sync.next_at(&peer, now).is_none());
         assert!(sync.next(peer, now).is_none() && sync.action().is_none());
         let message = wire::Kind::Refusal(wire::Refusal::default());
         sync.frame(peer, message, Taken::nothing(), now);

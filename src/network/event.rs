@@ -133,6 +133,29 @@ pub enum NetworkEvent {
         /// How long.
         slept: Duration,
     },
+    /// A snapshot of the chain's state is being fetched; told some times a second at most. Blocks wait.
+    SnapshotProgress {
+        /// The height whose state it is.
+        height: u64,
+        /// The chunks that the chain has taken.
+        done: u32,
+        /// All of them.
+        total: u32,
+        /// Bytes a second that come now.
+        rate: u64,
+        /// How long the rest will take at that rate, where it can be said.
+        eta: Option<Duration>,
+    },
+    /// The chain has the state of this height, and goes on with the blocks after it.
+    SnapshotTaken {
+        /// The height.
+        height: u64,
+    },
+    /// There is no snapshot to begin with: the chain goes on with blocks from where it is.
+    NoSnapshot {
+        /// Why, for a person.
+        reason: String,
+    },
     /// The node ended in order; no further event follows.
     Stopped,
     /// Something panicked, and no further event follows: the node's task, which is over, or the `wants` of this subscription
@@ -177,6 +200,9 @@ impl NetworkEvent {
             Self::EclipseSuspected { .. } => "eclipse:suspected",
             Self::SyncProgress { .. } => "sync:progress",
             Self::Woke { .. } => "node:wake",
+            Self::SnapshotProgress { .. } => "snapshot:progress",
+            Self::SnapshotTaken { .. } => "snapshot:taken",
+            Self::NoSnapshot { .. } => "snapshot:none",
             Self::Stopped | Self::Crashed { .. } => "node:stop",
         }
     }
@@ -224,6 +250,7 @@ impl Weigh for NetworkEvent {
             | Self::ItemRefused { reason, .. }
             | Self::GossipImpaired { reason, .. }
             | Self::ApplicationFailed { reason, .. }
+            | Self::NoSnapshot { reason }
             | Self::Crashed { reason } => reason.len(),
             Self::PeerRefused {
                 address, reason, ..
@@ -239,6 +266,8 @@ impl Weigh for NetworkEvent {
             Self::PeerScored { .. }
             | Self::EclipseSuspected { .. }
             | Self::Woke { .. }
+            | Self::SnapshotProgress { .. }
+            | Self::SnapshotTaken { .. }
             | Self::Stopped => 0,
         };
         size_of::<Self>() + content
@@ -350,6 +379,24 @@ impl fmt::Display for NetworkEvent {
                 f,
                 "this host was asleep for {slept:.0?}: connections are looked at"
             ),
+            Self::SnapshotProgress {
+                height,
+                done,
+                total,
+                rate,
+                ..
+            } => write!(
+                f,
+                "{done} of {total} chunks of the state at block {height}, {} KB a second",
+                rate / 1000
+            ),
+            Self::SnapshotTaken { height } => {
+                write!(
+                    f,
+                    "the state at block {height} is here: blocks after it follow"
+                )
+            }
+            Self::NoSnapshot { reason } => f.write_str(reason),
             Self::Stopped => f.write_str("the node has stopped"),
             Self::Crashed { reason } => write!(f, "a panic ended this: {reason}"),
         }
@@ -426,8 +473,9 @@ mod tests {
                 total: 2,
                 rate: 3.0,
                 eta: None,
-                trouble: Some(text),
+                trouble: Some(text.clone()),
             },
+            NetworkEvent::NoSnapshot { reason: text },
         ]
     }
 

@@ -43,7 +43,7 @@ use super::{
     starting::{NO_INTERFACE, Started, Starting},
 };
 use crate::{
-    chain::{ChainStore, Item, ItemKind, Verdict},
+    chain::{Item, ItemKind, Verdict, rules::Synced},
     config::{Config, modern},
     error::{NetworkError, ProtocolError},
     gossip::{GossipEvent, MAX_TOPIC_NAME},
@@ -52,7 +52,7 @@ use crate::{
     peers::{AddressPolicy, Alarm, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant, SystemTime},
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
-    sync::blocks::Done as Synced,
+    sync::{blocks, snapshots},
     traffic::RateLimiter,
     transport,
 };
@@ -101,8 +101,8 @@ pub(crate) struct Task {
     submissions: Submissions,
     swarm: Swarm<Guarded<Behaviour>>,
     hello: Hello,
-    /// The chain's blocks, if it syncs.
-    store: Option<Arc<dyn ChainStore>>,
+    /// What the chain gives to be synced.
+    chain: Synced,
     discovery: Discovery,
     alarm: Alarm,
     starting: Starting,
@@ -151,7 +151,9 @@ enum Done {
     /// Work on the comparison of pools; `None` where it failed.
     Stepped(Option<Stepped>),
     /// Sync's work on the chain's store; `None`: the host is ending.
-    Synced(Option<Box<Synced>>),
+    Synced(Option<Box<blocks::Done>>),
+    /// The same of snapshots.
+    Snapshots(Option<Box<snapshots::Done>>),
 }
 
 impl Task {
@@ -174,14 +176,14 @@ impl Task {
             Arc::clone(&policy),
         )?;
         let local = transport::local_discovery(&config, peer_id)?;
-        let store = shared.rules.chain_store();
+        let chain = shared.rules.synced();
         let behaviour = Behaviour::new(
             &config,
             keypair,
             circuits,
             local,
             (policy, Arc::clone(&shared.table)),
-            store.is_some(),
+            &chain,
         )?;
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE)
@@ -210,9 +212,9 @@ impl Task {
                 genesis: Bytes::copy_from_slice(&config.chain.genesis),
                 refusal: String::new(),
                 limits: Some(Limits::new(&config.protocol)),
-                sync: swarm.behaviour().lanes.core.sync.version(),
+                sync: swarm.behaviour().lanes.core.version(),
             },
-            store,
+            chain,
             limiter: RateLimiter::new(limits),
             intake: Intake::new(&config, &seed()?),
             delivered: Arc::new(DeliveredBlocks::new(
@@ -484,6 +486,7 @@ impl Task {
             }
             Done::Answered(answered) => self.on_answered(answered),
             Done::Synced(done) => self.on_synced(done),
+            Done::Snapshots(done) => self.on_snapshots_done(done),
         }
     }
 

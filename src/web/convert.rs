@@ -34,6 +34,11 @@ fn maybe(value: Option<&impl ToString>) -> JsValue {
     value.map_or(JsValue::UNDEFINED, |value| value.to_string().into())
 }
 
+/// In seconds; `undefined` where nobody can say.
+fn seconds(time: Option<Duration>) -> JsValue {
+    time.map_or(JsValue::UNDEFINED, |time| time.as_secs_f64().into())
+}
+
 /// A JavaScript error with the code and fatality that the package's error classes carry.
 pub(super) fn failure(code: &str, fatal: bool, message: &str) -> JsValue {
     let error: JsValue = Error::new(message).into();
@@ -72,10 +77,9 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             );
             event
         }
-        NetworkEvent::PeerDisconnected { peer_id, reason } => object([
-            ("peerId", text(peer_id)),
-            ("reason", reason.into()),
-        ]),
+        NetworkEvent::PeerDisconnected { peer_id, reason } => {
+            object([("peerId", text(peer_id)), ("reason", reason.into())])
+        }
         NetworkEvent::PeerRefused {
             peer_id,
             address,
@@ -95,9 +99,9 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("protocols", strings(protocols)),
         ]),
         // One event for all that were found together: the facade makes one of each.
-        NetworkEvent::PeersDiscovered(peers) => object([
-            ("peers", peers.iter().map(found).collect::<Array>().into()),
-        ]),
+        NetworkEvent::PeersDiscovered(peers) => {
+            object([("peers", peers.iter().map(found).collect::<Array>().into())])
+        }
         NetworkEvent::PeerScored {
             peer_id,
             reason,
@@ -130,10 +134,9 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("level", "info".into()),
             ("message", format!("listening on {address}").into()),
         ]),
-        NetworkEvent::GossipImpaired { peer_id, reason } => object([
-            ("peerId", text(peer_id)),
-            ("reason", reason.into()),
-        ]),
+        NetworkEvent::GossipImpaired { peer_id, reason } => {
+            object([("peerId", text(peer_id)), ("reason", reason.into())])
+        }
         NetworkEvent::ApplicationFailed {
             call,
             reason,
@@ -143,18 +146,41 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("reason", reason.into()),
             ("count", number(*count)),
         ]),
-        NetworkEvent::EclipseSuspected { signs } => object([
-            ("signs", data(signs)),
-        ]),
+        NetworkEvent::EclipseSuspected { signs } => object([("signs", data(signs))]),
+        NetworkEvent::NotListening { .. } => {
+            object([("level", "warn".into()), ("message", text(event))])
+        }
         NetworkEvent::Woke { slept } => object([("sleptMs", duration(*slept))]),
-        NetworkEvent::NotListening { .. } => object([
-            ("level", "warn".into()),
-            ("message", text(event)),
+        NetworkEvent::SyncProgress {
+            done,
+            total,
+            rate,
+            eta,
+            trouble,
+        } => object([
+            ("done", (*done).into()),
+            ("total", (*total).into()),
+            ("rate", (*rate).into()),
+            ("etaSeconds", seconds(*eta)),
+            ("trouble", maybe(trouble.as_ref())),
         ]),
+        NetworkEvent::SnapshotProgress {
+            height,
+            done,
+            total,
+            rate,
+            eta,
+        } => object([
+            ("height", (*height).into()),
+            ("done", (*done).into()),
+            ("total", (*total).into()),
+            ("rate", number(*rate)),
+            ("etaSeconds", seconds(*eta)),
+        ]),
+        NetworkEvent::SnapshotTaken { height } => object([("height", (*height).into())]),
+        NetworkEvent::NoSnapshot { reason } => object([("reason", reason.into())]),
         NetworkEvent::ItemAccepted { .. }
         | NetworkEvent::TopicMessage(_)
-        // No chain of a tab has a store yet.
-        | NetworkEvent::SyncProgress { .. }
         | NetworkEvent::Stopped
         | NetworkEvent::Crashed { .. } => return None,
     };

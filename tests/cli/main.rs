@@ -33,6 +33,8 @@ fn help_tells_of_all_commands_and_exit_codes() {
         "bans",
         "ban",
         "unban",
+        "snapshot",
+        "state",
         "Exit codes",
         "130",
     ] {

@@ -5,6 +5,7 @@ use std::{num::NonZeroU64, time::Duration};
 use futures::future::join_all;
 use selkie::{
     Config, ConfigField, Item, ItemKind, NetworkEvent, P2PNetworkManager, PeerInfo, Quantity,
+    sync::snapshots::Checkpoint,
 };
 use serde_json::{Value, json};
 
@@ -23,6 +24,11 @@ fn full() -> Config {
     config.chain.genesis = vec![7];
     config.protocol.kademlia_config.server = Some(true);
     config.security.noise_config.prologue = Some("secret".to_owned());
+    let download = &mut config.protocol.sync.snapshots.download;
+    download.checkpoint = Some(Checkpoint {
+        height: 7,
+        state_root: vec![7],
+    });
     let budget = NonZeroU64::new(1_000_000);
     for direction in [
         &mut config.protocol.propagation.upload,

@@ -13,11 +13,18 @@ mod intake;
 mod items;
 mod lifecycle;
 mod limits;
+// The attacks use the rest of it.
+#[allow(dead_code)]
+#[path = "../attacks/lab/link.rs"]
+mod link;
 mod local_network;
 mod messages;
 mod observing;
 mod peers;
 mod propagation;
+#[allow(dead_code)]
+#[path = "../attacks/lab/proto.rs"]
+mod proto;
 mod questions;
 mod raw_peer;
 mod slow_chains;
@@ -25,6 +32,7 @@ mod slow_chains;
 #[allow(dead_code)]
 #[path = "../support/small_chain.rs"]
 mod small_chain;
+mod snapshots;
 mod strangers;
 mod support;
 mod sync;

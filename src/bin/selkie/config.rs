@@ -65,6 +65,7 @@ mod tests {
             "global",
             "per_peer",
             "prologue",
+            "checkpoint",
             "key",
             "web",
         ] {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use anyhow::{Context, bail};
 use clap::{CommandFactory, error::ErrorKind};
 use selkie::{
     Config, Item, NetworkError, P2PNetworkManager,
@@ -50,6 +51,37 @@ impl LedgerArgs {
             let pause = Duration::from_millis(pause);
             tokio::spawn(propose(ledger.clone(), node.clone(), pause));
         }
+    }
+}
+
+/// A ledger's file, for what is done without a node.
+#[derive(clap::Args)]
+pub(crate) struct LedgerFile {
+    /// The ledger's file, as in `selkie run --chain ledger --data`; no node may run on it meanwhile
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// The network's name
+    #[arg(long, value_name = "NAME")]
+    network_id: Option<String>,
+    /// Print one JSON object per line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl LedgerFile {
+    pub(crate) fn open(&self) -> anyhow::Result<Ledger> {
+        let shown = self.data.display();
+        let exists = self.data.try_exists();
+        if !exists.with_context(|| format!("can't look for {shown}; may you read its folder?"))? {
+            bail!(
+                "there is no ledger at {shown}; `selkie run --chain ledger --data {shown}` begins one"
+            );
+        }
+        let mut config = Config::default();
+        if let Some(network) = &self.network_id {
+            config.chain.network_id.clone_from(network);
+        }
+        open(&mut config, Some(&self.data))
     }
 }
 

@@ -1,14 +1,15 @@
 //! The `selkie` command: a node, a replay of real blocks, a small network to look at, keys and
 //! configurations.
 //!
-//! One file per subcommand: [`run`], [`replay`], [`devnet`], [`key`], [`config`], and [`ask`] for those that ask a running node. What they share:
+//! One file per subcommand: [`run`], [`replay`], [`devnet`], [`key`], [`config`], [`snapshot`], [`state`], and [`ask`] for those that ask a running node. What they share:
 //! [`control`] is how one is asked, [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files,
-//! [`web_server`] serves the dashboard, [`output`] prints, [`log`] logs, [`interrupt`] ends in order.
+//! [`web_server`] serves the dashboard, [`output`] prints, [`bar`] shows how far sync is, [`log`] logs, [`interrupt`] ends in order.
 //!
 //! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
 //! the command in order, and that is no failure.
 
 mod ask;
+mod bar;
 mod config;
 mod control;
 mod devnet;
@@ -21,6 +22,8 @@ mod output;
 mod replay;
 mod run;
 mod settings;
+mod snapshot;
+mod state;
 mod table;
 mod web_server;
 
@@ -62,6 +65,10 @@ enum Command {
     Key(key::Args),
     /// Check a configuration file, or show the default one
     Config(config::Args),
+    /// Make, list or look at snapshots of a ledger's state
+    Snapshot(snapshot::Args),
+    /// Read a ledger's state from its file, with proofs
+    State(state::Args),
     #[command(flatten)]
     Ask(ask::Ask),
 }
@@ -90,6 +97,8 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::Devnet(args) => devnet::run(args, interrupt::watch()?).await,
             Command::Key(args) => key::run(args),
             Command::Config(args) => config::run(args),
+            Command::Snapshot(args) => snapshot::run(&args),
+            Command::State(args) => state::run(args),
             Command::Ask(ask) => ask::run(ask, interrupt::watch()?).await,
         }
     });

@@ -443,6 +443,24 @@ fn object(event: &NetworkEvent) -> Value {
             "etaSeconds": eta.map(|eta| eta.as_secs_f64()),
             "trouble": trouble,
         }),
+        NetworkEvent::SnapshotProgress {
+            height,
+            done,
+            total,
+            rate,
+            eta,
+        } => json!({
+            "type": "snapshot:progress",
+            "height": height,
+            "done": done,
+            "total": total,
+            "rate": rate,
+            "etaSeconds": eta.map(|eta| eta.as_secs_f64()),
+        }),
+        NetworkEvent::SnapshotTaken { height } => {
+            json!({"type": "snapshot:taken", "height": height})
+        }
+        NetworkEvent::NoSnapshot { reason } => json!({"type": "snapshot:none", "reason": reason}),
         NetworkEvent::Woke { slept } => {
             json!({"type": "node:wake", "sleptSeconds": slept.as_secs_f64()})
         }

@@ -15,6 +15,7 @@ use selkie::{
 use serde_json::json;
 
 use crate::{
+    bar::SyncBar,
     control::{self, Asked},
     interrupt::Interrupt,
     ledger::LedgerArgs,
@@ -54,7 +55,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
-    let output = Output::new(args.json);
+    let bar = SyncBar::new();
+    let output = Output::beside(args.json, bar.bar());
     let mut settings = args.node.settings()?;
     if settings.config.network.listen_addresses.is_empty() {
         settings.config.network.listen_addresses = loopback(&settings.config);
@@ -134,7 +136,8 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     if let Some(ledger) = &ledger {
         args.ledger.work(ledger, &node);
     }
-    let outcome = show(&output, events, &node, &interrupt).await;
+    let outcome = show((&output, &bar), events, &node, &interrupt).await;
+    bar.clear();
     node.shutdown().await;
     if let Some(kept) = kept {
         // Nobody waits long for a disk that hangs.
@@ -190,7 +193,7 @@ fn bootstrap(node: &P2PNetworkManager) {
 
 /// Prints events until the command is to end; then the node's last ones. Events wait for room to be written; the loop does not.
 async fn show(
-    output: &Output,
+    (output, bar): (&Output, &SyncBar),
     mut events: mpsc::Receiver<NetworkEvent>,
     node: &P2PNetworkManager,
     interrupt: &Interrupt,
@@ -203,6 +206,7 @@ async fn show(
             events.recv().await
         };
         match select(pin!(next), &mut ended).await {
+            Either::Left((Some(event), _)) if bar.shows(&event) => {}
             Either::Left((Some(event), _)) => output.event(&complete(event, node))?,
             Either::Left((None, _)) => {
                 anyhow::bail!("the node ended by itself; --log warn may tell why")

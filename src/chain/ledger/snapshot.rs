@@ -24,7 +24,7 @@ use super::restore::{CHUNK_ACCOUNT, RestoreError};
 use super::stored::{Head, damaged};
 use super::{Address, HISTORY, Judgement, Ledger, LedgerError};
 use crate::{
-    chain::{Snapshot, SnapshotHasher, SnapshotSink, SnapshotSource, SyncVerdict},
+    chain::{Snapshot, SnapshotHasher, SnapshotProof, SnapshotSink, SnapshotSource, SyncVerdict},
     platform::lock::lock,
     storage::{Batch, KeyRange, Store, StoreError, Table},
 };
@@ -278,6 +278,18 @@ impl SnapshotSource for Ledger {
     fn load_snapshot_chunk(&self, snapshot: &Snapshot, index: u32) -> Option<Bytes> {
         let key = chunk_key(snapshot.height, index);
         self.0.stored.store.get(CHUNKS, &key).ok()?
+    }
+
+    fn prove_snapshot(&self, snapshot: &Snapshot) -> Option<SnapshotProof> {
+        let height = snapshot.height;
+        Some(SnapshotProof {
+            header: self.0.stored.headers(height, 1).ok()?.pop()?,
+            proof: self.certificate(height).ok()??.encode().into(),
+        })
+    }
+
+    fn make_snapshot(&self, chunk_bytes: u32) -> Result<Option<Snapshot>, String> {
+        Self::make_snapshot(self, chunk_bytes).map_err(|error| error.to_string())
     }
 }
 

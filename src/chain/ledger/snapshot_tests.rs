@@ -417,6 +417,27 @@ fn what_broke_off_is_cleared_away_and_a_header_that_is_told_later_counts() {
     assert!(matches!(end, SyncVerdict::Reject(_)), "{end:?}");
 }
 
+#[test]
+fn a_snapshot_of_a_final_block_is_proven_to_who_knows_the_voters() {
+    let (maker, blocks) = chain(2);
+    let source = maker.snapshot_source().expect("it has snapshots");
+    let open = source.make_snapshot(CHUNK).expect("made").expect("one");
+    assert_eq!(open.height, 2, "nothing is final");
+    assert_eq!(source.prove_snapshot(&open), None);
+    (101..=103).for_each(|voter| accepted(&maker, &vote(voter, &blocks[0])));
+    let snapshot = source.make_snapshot(CHUNK).expect("made").expect("one");
+    let shown = source.prove_snapshot(&snapshot).expect("it is final");
+    let trust = ledger().trust_verifier().expect("it has voters");
+    let verdict = |proof: &Bytes| trust.is_final(&shown.header, proof);
+    assert_eq!(verdict(&shown.proof), SyncVerdict::Accept);
+    assert_eq!(trust.state_root(&shown.header), Some(snapshot.state_root));
+    let mut forged = shown.proof.to_vec();
+    forged[60] ^= 1;
+    assert!(matches!(verdict(&forged.into()), SyncVerdict::Reject(_)));
+    let error = source.make_snapshot(1000).expect_err("no such chunks");
+    assert!(error.contains("chunks of 1000 bytes"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

@@ -17,7 +17,10 @@ use super::{
     *,
 };
 use crate::{
-    chain::{Opaque, rules::Synchronous},
+    chain::{
+        Opaque,
+        rules::{Synced, Synchronous},
+    },
     error::NetworkError,
     network::behaviour::MAX_DIALS,
     peers::{AddressBook, AddressPolicy, RefusedAddress},
@@ -36,8 +39,15 @@ fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
     let (_, circuits) = relay::client::new(own);
     let local = transport::local_discovery(&config, own).expect("off");
     let known = (policy, Arc::clone(&shared.table));
-    let behaviour =
-        Behaviour::new(&config, &keypair, circuits, local, known, false).expect("right");
+    let behaviour = Behaviour::new(
+        &config,
+        &keypair,
+        circuits,
+        local,
+        known,
+        &Synced::default(),
+    )
+    .expect("right");
     let nowhere: Boxed = libp2p::Transport::boxed(DummyTransport::new());
     let discovery = Discovery::new(own, &config, shared, &[7; 16]);
     let config = swarm::Config::with_executor(|_| {});

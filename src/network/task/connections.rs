@@ -109,7 +109,7 @@ impl Task {
                 } => {
                     self.limiter.forget(&peer_id, platform::now());
                     self.requests.gone(&peer_id, platform::now());
-                    self.swarm.behaviour_mut().lanes.core.sync.forget(&peer_id);
+                    self.swarm.behaviour_mut().lanes.core.forget(&peer_id);
                     self.bridge();
                     let told = reason.clone();
                     if shown {

@@ -94,12 +94,8 @@ impl Task {
                     answer.refusal = refusal;
                 }
                 drop(peers);
-                self.swarm
-                    .behaviour_mut()
-                    .lanes
-                    .core
-                    .sync
-                    .greeted(peer, sync);
+                let core = &mut self.swarm.behaviour_mut().lanes.core;
+                core.greeted(peer, sync);
                 let answer = answer.encode_to_vec();
                 let _ = self
                     .swarm
@@ -123,8 +119,8 @@ impl Task {
                             .then(|| Quoted(&theirs.refusal).to_string());
                         match told.or_else(|| self.hello.objection(&theirs)) {
                             None => {
-                                let sync = &mut self.swarm.behaviour_mut().lanes.core.sync;
-                                sync.greeted(peer, theirs.sync);
+                                let core = &mut self.swarm.behaviour_mut().lanes.core;
+                                core.greeted(peer, theirs.sync);
                                 let mut peers = self.shared.peers();
                                 if let Err(reason) = peers.greeted(&peer, platform::now()) {
                                     peers.reject(peer, reason);

@@ -30,6 +30,7 @@ impl Task {
             }
             Event::Core(CoreEvent::Propagation(event)) => self.on_propagated(*event),
             Event::Core(CoreEvent::Sync(event)) => self.on_sync(event),
+            Event::Core(CoreEvent::Snapshots(event)) => self.on_snapshots(event),
         }
     }
 

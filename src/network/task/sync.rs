@@ -1,31 +1,44 @@
-//! Sync's work on the chain's store, and what it tells. It bounds itself how much of that is under way.
+//! Sync's work for the chain, and what it tells. It bounds itself how much of that is under way.
 
 use super::*;
-use crate::sync::blocks::{Done as Synced, Event, Job};
+use crate::sync::{
+    blocks::{Event, Job},
+    snapshots::{Event as SnapshotEvent, Outcome, Progress},
+};
 
 impl Task {
     pub(super) fn on_sync(&mut self, event: Event) {
         match event {
             Event::Work(job) => self.start_job(job),
-            Event::Status(status) => {
+            Event::Status(mut status) => {
+                let (height, is_synced) = (status.tip.height, status.target.is_none());
                 // Who hears of it may ask at once.
-                let before = self.shared.state().sync.replace(status.clone());
-                if before.is_none_or(|before| before.tip != status.tip) {
+                let mut state = self.shared.state();
+                let before = state.sync.take();
+                let is_new = before
+                    .as_ref()
+                    .is_none_or(|before| before.tip != status.tip);
+                status.snapshot = before.and_then(|before| before.snapshot);
+                state.sync = Some(status.clone());
+                drop(state);
+                if is_new {
                     self.alarm.block(platform::now());
                 }
                 self.shared.emit(NetworkEvent::SyncProgress {
-                    done: status.tip.height,
-                    total: status.tip.height.max(status.target.unwrap_or_default()),
+                    done: height,
+                    total: height.max(status.target.unwrap_or_default()),
                     rate: status.rate,
                     eta: status.eta(),
                     trouble: status.trouble,
                 });
+                let snapshots = &mut self.swarm.behaviour_mut().lanes.core.snapshots;
+                snapshots.chain_is_at(height, is_synced, platform::now());
             }
         }
     }
 
     fn start_job(&mut self, job: Job) {
-        let Some(store) = self.store.clone() else {
+        let Some(store) = self.chain.store.clone() else {
             return;
         };
         let done = platform::offload(move || job.run(&*store));
@@ -34,10 +47,66 @@ impl Task {
         self.work.push(done.boxed());
     }
 
-    pub(super) fn on_synced(&mut self, done: Option<Box<Synced>>) {
+    pub(super) fn on_synced(&mut self, done: Option<Box<blocks::Done>>) {
         if let Some(done) = done {
             let sync = &mut self.swarm.behaviour_mut().lanes.core.sync;
             sync.done(*done, platform::now());
+        }
+    }
+
+    pub(super) fn on_snapshots(&mut self, event: SnapshotEvent) {
+        let now = platform::now();
+        match event {
+            SnapshotEvent::Work(job) => {
+                let chain = self.chain.clone();
+                let done = platform::offload(move || job.run(&chain));
+                let done = done.map(|done| Done::Snapshots(done.map(Box::new)));
+                self.work.push(done.boxed());
+            }
+            SnapshotEvent::Takes => self.swarm.behaviour_mut().lanes.core.sync.hold(true, now),
+            SnapshotEvent::Progress(progress) => {
+                let told = NetworkEvent::SnapshotProgress {
+                    height: progress.snapshot.height,
+                    done: progress.chunks,
+                    total: progress.snapshot.chunks(),
+                    rate: progress.rate,
+                    eta: progress.eta(),
+                };
+                self.snapshot_is(Some(progress));
+                self.shared.emit(told);
+            }
+            SnapshotEvent::Ended(outcome) => {
+                self.swarm.behaviour_mut().lanes.core.sync.hold(false, now);
+                self.snapshot_is(None);
+                self.shared.emit(match outcome {
+                    Outcome::Synced(snapshot) => NetworkEvent::SnapshotTaken {
+                        height: snapshot.height,
+                    },
+                    Outcome::Blocks(why) => NetworkEvent::NoSnapshot {
+                        reason: why.to_string(),
+                    },
+                });
+            }
+            SnapshotEvent::Failed(call, reason) => {
+                self.shared.emit(NetworkEvent::ApplicationFailed {
+                    call,
+                    reason,
+                    count: 1,
+                });
+            }
+        }
+    }
+
+    fn snapshot_is(&self, progress: Option<Progress>) {
+        if let Some(sync) = &mut self.shared.state().sync {
+            sync.snapshot = progress;
+        }
+    }
+
+    pub(super) fn on_snapshots_done(&mut self, done: Option<Box<snapshots::Done>>) {
+        if let Some(done) = done {
+            let snapshots = &mut self.swarm.behaviour_mut().lanes.core.snapshots;
+            snapshots.done(*done, platform::now());
         }
     }
 }

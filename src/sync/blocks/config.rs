@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::sync::snapshots::SnapshotsConfig;
+
 /// How blocks that a node has missed are fetched, and served to others. Where the chain has no
 /// [`crate::chain::ChainStore`] none of it is of use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub struct SyncConfig {
     /// How long a block or two that a peer has more may come by themselves before they are fetched. **Default:** 1 s.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
+    /// A state in place of the blocks before it.
+    pub snapshots: SnapshotsConfig,
 }
 
 impl Default for SyncConfig {
@@ -31,6 +35,7 @@ impl Default for SyncConfig {
             max_serving_bytes: 32 << 20,
             request_timeout: Duration::from_secs(10),
             patience: Duration::from_secs(1),
+            snapshots: SnapshotsConfig::default(),
         }
     }
 }

@@ -93,6 +93,9 @@ pub(crate) struct Sync {
     lots: u64,
     /// Whether there is a store.
     is_on: bool,
+    /// Whether it takes no blocks for now, and whether it may hold others than those that it was seen with.
+    is_held: bool,
+    is_stale: bool,
     /// Who said in its hello that it speaks this; answers of it to requests below this number may be of an earlier session.
     speakers: HashMap<PeerId, u64>,
     /// Those of them that take part.
@@ -158,6 +161,8 @@ impl Sync {
             lot: Keyed::new(seed),
             lots: 0,
             is_on,
+            is_held: false,
+            is_stale: false,
             speakers: HashMap::new(),
             peers: BTreeMap::new(),
             chain: None,
@@ -194,9 +199,18 @@ impl Sync {
         sync
     }
 
-    /// The version that the hello says: 0 where this node does not sync.
-    pub(crate) fn version(&self) -> u32 {
-        if self.is_on { wire::VERSION } else { 0 }
+    /// Whether this node syncs.
+    pub(crate) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    /// Another state is on its way into the chain's store: blocks wait. When that is over, the store is looked at anew.
+    pub(crate) fn hold(&mut self, holds: bool, now: Instant) {
+        (self.is_held, self.is_stale) = (holds, !holds);
+        (self.rests_until, self.trouble) = (None, None);
+        self.drop_branch();
+        self.progress.rest();
+        self.drive(now);
     }
 
     /// A peer has said hello, with this version.
@@ -471,10 +485,12 @@ impl Sync {
         if !self.is_on {
             return;
         }
-        self.follow(now);
-        self.fetch(now);
-        self.read();
-        self.use_chain(now);
+        if !self.is_held {
+            self.follow(now);
+            self.fetch(now);
+            self.read();
+            self.use_chain(now);
+        }
         while let Some(job) = self.serving.start() {
             self.actions.push_back(Action::Tell(Event::Work(job)));
         }
@@ -504,7 +520,8 @@ impl Sync {
             self.offering = from;
             return self.work_on_chain(Job::Offer(block));
         }
-        if !self.unknown.is_empty() {
+        if !self.unknown.is_empty() || self.is_stale {
+            self.is_stale = false;
             self.looked = std::mem::take(&mut self.unknown);
             let status = |peer: &PeerId| Some(self.peers.get(peer)?.status.as_ref()?.0.clone());
             let places = self.looked.iter().filter_map(status).collect();
@@ -554,6 +571,7 @@ impl Sync {
                 .values()
                 .filter(|peer| peer.status.is_some())
                 .count(),
+            snapshot: None,
             trouble: self.trouble.as_ref().map(|(_, reason)| reason.clone()),
         })
     }

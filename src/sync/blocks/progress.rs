@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::{chain::BlockPlace, platform::Instant};
+use crate::{chain::BlockPlace, platform::Instant, sync::snapshots};
 
 /// How often it is told.
 const EVERY: Duration = Duration::from_millis(250);
@@ -23,6 +23,8 @@ pub struct SyncStatus {
     pub rate: f64,
     /// Peers that say which blocks they have.
     pub peers: usize,
+    /// The snapshot that is being fetched, and how far it is; blocks wait meanwhile.
+    pub snapshot: Option<snapshots::Progress>,
     /// Why it does not go on, if it does not, for a person.
     pub trouble: Option<String>,
 }

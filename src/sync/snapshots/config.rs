@@ -2,8 +2,38 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+/// How a node takes a snapshot of the chain's state in place of the blocks before it, makes them, and serves them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SnapshotsConfig {
+    /// Whether one is taken where peers are far ahead (`download.min_gain`). It needs a chain that takes them
+    /// ([`crate::Application::snapshot_sink`]), and something to trust: the chain's [`crate::chain::TrustVerifier`] or a checkpoint. Otherwise, and where
+    /// nobody has one, it is blocks. **Default:** true.
+    pub take: bool,
+    /// A chain that makes snapshots ([`crate::Application::snapshot_source`]) is asked for one every so many blocks. 0: never.
+    /// **Default:** 10,000.
+    pub make_every: u64,
+    /// Bytes of a chunk of those. **Default:** 1 MiB.
+    pub chunk_bytes: u32,
+    /// Taking one.
+    pub download: DownloadConfig,
+    /// Serving them.
+    pub serving: ServingConfig,
+}
+
+impl Default for SnapshotsConfig {
+    fn default() -> Self {
+        Self {
+            take: true,
+            make_every: 10_000,
+            chunk_bytes: 1 << 20,
+            download: DownloadConfig::default(),
+            serving: ServingConfig::default(),
+        }
+    }
+}
 
 /// The limits of taking a snapshot, and what is known of the right one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +77,9 @@ pub struct DownloadConfig {
 pub struct Checkpoint {
     /// The height.
     pub height: u64,
-    /// The state root after its block.
-    pub state_root: Bytes,
+    /// The state root after its block; in hex.
+    #[serde(with = "hex::serde")]
+    pub state_root: Vec<u8>,
 }
 
 impl Default for DownloadConfig {

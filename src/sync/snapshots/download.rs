@@ -143,6 +143,15 @@ pub struct Progress {
     pub rate: u64,
 }
 
+impl Progress {
+    /// When the rest will be here, if it goes on like that. `None`: nobody can say.
+    pub fn eta(&self) -> Option<Duration> {
+        let left = self.snapshot.size.saturating_sub(self.bytes);
+        let left = left.checked_mul(1000)?.checked_div(self.rate)?;
+        Some(Duration::from_millis(left))
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Download {

@@ -16,12 +16,15 @@
 //! | `download.rs`, `download/`, `config.rs` | the state machine that takes a snapshot: its input, its output, its limits |
 //! | `fetch.rs`, `source.rs`, `pace.rs` | in it: one snapshot's chunks, one peer, how fast that sends |
 //! | `serving.rs`, `loaded.rs` | the state machine that gives snapshots to others |
+//! | `node.rs`, `job.rs` | both in a node: over the lanes, with the chain |
 
 mod bitmap;
 mod config;
 mod download;
 mod fetch;
+mod job;
 mod loaded;
+mod node;
 mod pace;
 mod serving;
 mod source;
@@ -31,6 +34,8 @@ pub mod wire;
 #[cfg(test)]
 mod network_tests;
 #[cfg(test)]
+mod node_tests;
+#[cfg(test)]
 mod serving_tests;
 #[cfg(test)]
 mod simulation;
@@ -38,8 +43,14 @@ mod simulation;
 mod vector_tests;
 
 pub use bitmap::Bitmap;
-pub use config::{Checkpoint, DownloadConfig, ServingConfig};
+pub use config::{Checkpoint, DownloadConfig, ServingConfig, SnapshotsConfig};
 pub use download::{Action, Download, NoSnapshot, Outcome, Progress, Trust};
 pub use loaded::{LoadError, Loaded};
 pub use serving::{Action as ServingAction, Serving};
 pub use wire::{HashedPiece, Message, Offer, Part, Piece, Reason, Refusal, Request};
+
+pub(crate) use self::{
+    job::Done,
+    node::{Event, Heard, Snapshots},
+    wire::{KEY, VERSION},
+};

@@ -197,7 +197,7 @@ fn a_checkpoint_is_trusted_without_a_header() {
     let config = DownloadConfig {
         checkpoint: Some(Checkpoint {
             height: 5000,
-            state_root: root_at(5000),
+            state_root: root_at(5000).to_vec(),
         }),
         ..DownloadConfig::default()
     };

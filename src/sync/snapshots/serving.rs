@@ -1,6 +1,6 @@
 //! Giving snapshots to others.
 //!
-//! Peers are told what there is, when they come and when that changes. What they ask for is read by the application off the network task, a part at a time,
+//! Peers that look for a snapshot are told what there is, what proves it, and each change of that. What they ask for is read by the application off the network task, a part at a time,
 //! kept while it is being sent, and dropped. Peers take turns, so that who asks for much holds up nobody.
 //!
 //! Bounds: [`ServingConfig`]. Requests beyond a peer's places are refused as busy, which costs nobody anything. Who reads nothing of what was read
@@ -18,7 +18,9 @@ use super::{
     wire::{MAX_OFFERS, MAX_PIECE_GROUPS, Message, Offer, Part, Piece, Reason, Refusal, Request},
 };
 use crate::{
-    chain::{MAX_SNAPSHOT_CHUNK, SNAPSHOT_GROUP, Snapshot, SnapshotHash, SnapshotId},
+    chain::{
+        MAX_SNAPSHOT_CHUNK, SNAPSHOT_GROUP, Snapshot, SnapshotHash, SnapshotId, SnapshotProof,
+    },
     peers::Misdeed,
     platform::Instant,
 };
@@ -69,6 +71,7 @@ pub struct Serving {
 #[derive(Debug)]
 struct Offered {
     offer: Offer,
+    proof: Option<SnapshotProof>,
     hashes: Option<Loaded>,
     used_at: Option<Instant>,
     is_damaged: bool,
@@ -76,8 +79,9 @@ struct Offered {
 
 #[derive(Debug, Default)]
 struct Peer {
-    /// It knows what is offered.
+    /// It knows what is offered, and of which of them what proves it.
     is_told: bool,
+    proven: BTreeSet<SnapshotId>,
     refusals: VecDeque<Refusal>,
     requests: VecDeque<Asked>,
     /// When it last took something of what is loaded for it, or that was loaded.
@@ -132,6 +136,7 @@ impl Serving {
             is_new |= known.as_ref().is_none_or(|known| known.offer != offer);
             let known = known.unwrap_or_else(|| Offered {
                 offer: offer.clone(),
+                proof: None,
                 hashes: None,
                 used_at: None,
                 is_damaged: false,
@@ -151,7 +156,19 @@ impl Serving {
         }
     }
 
-    /// A peer takes part, or takes part anew.
+    /// What shows that an offered snapshot is the chain's state: peers are told it once.
+    pub fn prove(&mut self, id: &SnapshotId, proof: SnapshotProof) {
+        let Some(offered) = self.offered.get_mut(id) else {
+            return;
+        };
+        if offered.proof.is_none() {
+            offered.proof = Some(proof);
+            let peers = self.peers.keys().copied();
+            self.actions.extend(peers.map(Action::Feed));
+        }
+    }
+
+    /// A peer looks for a snapshot, or does so anew.
     pub fn joined(&mut self, peer: PeerId) {
         self.gone(&peer);
         if self.peers.len() < self.config.max_peers {
@@ -160,7 +177,19 @@ impl Serving {
         }
     }
 
-    /// A peer takes part no more.
+    /// A peer's streams are others now: what was under way may be lost.
+    pub fn moved(&mut self, peer: &PeerId) {
+        let Some(known) = self.peers.get_mut(peer) else {
+            return;
+        };
+        known.is_told = false;
+        known.proven.clear();
+        self.actions.push_back(Action::Feed(*peer));
+        self.refuse_all(*peer);
+        self.load();
+    }
+
+    /// A peer is gone.
     pub fn gone(&mut self, peer: &PeerId) {
         if let Some(gone) = self.peers.remove(peer) {
             for asked in gone.requests {
@@ -271,6 +300,7 @@ impl Serving {
 
     /// The next message for a peer with so much room; a piece has at least a group, however little room there is.
     pub fn next(&mut self, to: &PeerId, room: usize, now: Instant) -> Option<Message> {
+        let unproven = self.unproven(self.peers.get(to)?);
         let peer = self.peers.get_mut(to)?;
         if !peer.is_told {
             peer.is_told = true;
@@ -278,6 +308,11 @@ impl Serving {
             return Some(Message::Offers(
                 offered.map(|it| it.offer.clone()).collect(),
             ));
+        }
+        if let Some((id, proof)) = unproven {
+            peer.proven.retain(|id| self.offered.contains_key(id));
+            peer.proven.insert(id);
+            return Some(Message::Proof(id, proof));
         }
         if let Some(refusal) = peer.refusals.pop_front() {
             return Some(Message::Refusal(refusal));
@@ -320,6 +355,22 @@ impl Serving {
         }))
     }
 
+    /// Whether there is a message for a peer.
+    pub fn has_next(&self, to: &PeerId) -> bool {
+        self.peers.get(to).is_some_and(|peer| {
+            let is_told = peer.is_told && self.unproven(peer).is_none();
+            !is_told || !peer.refusals.is_empty() || peer.holds(&self.loads)
+        })
+    }
+
+    /// What proves a snapshot and was not told to a peer.
+    fn unproven(&self, peer: &Peer) -> Option<(SnapshotId, SnapshotProof)> {
+        self.offered.iter().find_map(|(id, it)| {
+            let proof = it.proof.as_ref().filter(|_| !it.is_damaged)?;
+            (!peer.proven.contains(id)).then(|| (*id, proof.clone()))
+        })
+    }
+
     /// Drops the requests of those who read nothing.
     pub fn on_time(&mut self, now: Instant) {
         let silent = self.peers.iter().filter(|(_, peer)| {
@@ -327,14 +378,7 @@ impl Serving {
             since.is_some_and(|since| now >= since + self.config.patience)
         });
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
-            let requests = self
-                .peers
-                .get_mut(&peer)
-                .map(|it| std::mem::take(&mut it.requests));
-            for asked in requests.unwrap_or_default() {
-                self.done(&peer, &asked);
-                self.refuse(peer, asked.request.number, Reason::Busy);
-            }
+            self.refuse_all(peer);
         }
         self.load();
     }
@@ -521,6 +565,16 @@ impl Serving {
         }
         peer.refusals.push_back(Refusal { number, reason });
         self.actions.push_back(Action::Feed(to));
+    }
+
+    /// A peer gets nothing of what it asked for, and may ask again.
+    fn refuse_all(&mut self, peer: PeerId) {
+        let known = self.peers.get_mut(&peer);
+        let requests = known.map(|it| std::mem::take(&mut it.requests));
+        for asked in requests.unwrap_or_default() {
+            self.done(&peer, &asked);
+            self.refuse(peer, asked.request.number, Reason::Busy);
+        }
     }
 
     fn tell_all(&mut self) {

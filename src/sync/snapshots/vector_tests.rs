@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::{
-    chain::{Snapshot, SnapshotHash, SnapshotHasher, SnapshotId},
+    chain::{Snapshot, SnapshotHash, SnapshotHasher, SnapshotId, SnapshotProof},
     platform::test,
 };
 
@@ -95,6 +95,12 @@ fn messages_are_those_of_the_vectors() {
                 values: vector["values"] == true,
             }),
             "cancel" => Message::Cancel(number(&vector["number"])),
+            "seek" => Message::Seek,
+            "proof" => {
+                let id = SnapshotId(hash(&vector["snapshot"]));
+                let (header, proof) = (bytes(&vector["header"]), bytes(&vector["proof"]));
+                Message::Proof(id, SnapshotProof { header, proof })
+            }
             "piece" => Message::Piece(Piece {
                 number: number(&vector["number"]),
                 first: number(&vector["first"]),

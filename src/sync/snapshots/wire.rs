@@ -9,11 +9,20 @@ use prost::Message as _;
 use super::{bitmap::Bitmap, tree};
 use crate::{
     chain::{
-        MAX_SNAPSHOT_CHUNK, MAX_SNAPSHOT_CHUNKS, SNAPSHOT_GROUP, Snapshot, SnapshotHash, SnapshotId,
+        MAX_SNAPSHOT_CHUNK, MAX_SNAPSHOT_CHUNKS, MAX_SNAPSHOT_PROOF, SNAPSHOT_GROUP, Snapshot,
+        SnapshotHash, SnapshotId, SnapshotProof,
     },
     error::DecodeError,
     fields::Fields,
+    propagation::{FrameError, wire::sole_field},
 };
+
+/// The field of a lanes' frame that is a message about snapshots.
+const TAG: u32 = 10;
+/// What such a frame begins with.
+pub(crate) const KEY: u8 = (TAG as u8) << 3 | 2;
+/// The version of sync in the hello of a node that speaks this.
+pub(crate) const VERSION: u32 = 2;
 
 /// The most snapshots that a peer offers at once.
 pub const MAX_OFFERS: usize = 4;
@@ -43,6 +52,10 @@ pub enum Message {
     Piece(Piece),
     /// No more comes of what was asked for.
     Refusal(Refusal),
+    /// I look for a snapshot: tell me what you have, and each change of it.
+    Seek,
+    /// What shows that an offered snapshot is the chain's state.
+    Proof(SnapshotId, SnapshotProof),
 }
 
 /// A snapshot, and what the sender has of it.
@@ -160,6 +173,26 @@ impl Message {
         proto::SnapshotMessage::decode(bytes)?.try_into()
     }
 
+    /// The frame with its length in front, ready to be sent.
+    pub(crate) fn into_frame(self) -> Bytes {
+        let frame = proto::Frame {
+            message: Some(self.to_proto()),
+        };
+        frame.encode_length_delimited_to_vec().into()
+    }
+
+    /// Reads a frame, its length already taken off.
+    ///
+    /// # Errors
+    /// [`FrameError`] or [`DecodeError`]; the sender pays.
+    pub(crate) fn read(frame: Bytes) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let (tag, message) = sole_field(frame)?;
+        if tag != TAG {
+            return Err(FrameError::UnknownKind.into());
+        }
+        Ok(Self::decode(message)?)
+    }
+
     fn to_proto(&self) -> proto::SnapshotMessage {
         use proto::Kind;
         let kind = match self {
@@ -192,6 +225,12 @@ impl Message {
                     Reason::Missing => 2,
                     Reason::Cancelled => 3,
                 },
+            }),
+            Self::Seek => Kind::Seek(proto::Seek {}),
+            Self::Proof(id, it) => Kind::Proof(proto::Proof {
+                snapshot: Bytes::copy_from_slice(&id.0),
+                header: it.header.clone(),
+                proof: it.proof.clone(),
             }),
         };
         proto::SnapshotMessage { kind: Some(kind) }
@@ -245,6 +284,18 @@ impl TryFrom<proto::SnapshotMessage> for Message {
                     _ => return Err(DecodeError::field("refusal.reason", "no such reason")),
                 },
             }),
+            Kind::Seek(_) => Self::Seek,
+            Kind::Proof(it) => {
+                let length = it.header.len() + it.proof.len();
+                limit("proof", length, MAX_SNAPSHOT_PROOF)?;
+                let id = SnapshotId(DecodeError::array("proof.snapshot", &it.snapshot)?);
+                // What is kept is not the frame that it came in.
+                let proof = SnapshotProof {
+                    header: Bytes::copy_from_slice(&it.header),
+                    proof: Bytes::copy_from_slice(&it.proof),
+                };
+                Self::Proof(id, proof)
+            }
         })
     }
 }
@@ -342,8 +393,14 @@ mod proto {
     use bytes::Bytes;
 
     #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Frame {
+        #[prost(message, optional, tag = "10")]
+        pub message: Option<SnapshotMessage>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
     pub struct SnapshotMessage {
-        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5")]
+        #[prost(oneof = "Kind", tags = "1, 2, 3, 4, 5, 6, 7")]
         pub kind: Option<Kind>,
     }
 
@@ -359,6 +416,23 @@ mod proto {
         Piece(Piece),
         #[prost(message, tag = "5")]
         Refusal(Refusal),
+        #[prost(message, tag = "6")]
+        Seek(Seek),
+        #[prost(message, tag = "7")]
+        Proof(Proof),
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Seek {}
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub struct Proof {
+        #[prost(bytes = "bytes", tag = "1")]
+        pub snapshot: Bytes,
+        #[prost(bytes = "bytes", tag = "2")]
+        pub header: Bytes,
+        #[prost(bytes = "bytes", tag = "3")]
+        pub proof: Bytes,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -488,12 +562,20 @@ mod tests {
             Reason::Cancelled,
         ];
         let refusal = (any::<u32>(), prop::sample::select(reasons.to_vec()));
+        let bytes = || prop::collection::vec(any::<u8>(), 0..300);
+        let proof = (any::<[u8; 32]>(), bytes(), bytes());
+        let proof = proof.prop_map(|(id, header, proof)| {
+            let (header, proof) = (header.into(), proof.into());
+            Message::Proof(SnapshotId(id), SnapshotProof { header, proof })
+        });
         prop_oneof![
             prop::collection::vec(offer, 0..=MAX_OFFERS).prop_map(Message::Offers),
             request.prop_map(Message::Request),
             any::<u32>().prop_map(Message::Cancel),
             piece.prop_map(Message::Piece),
             refusal.prop_map(|(number, reason)| Message::Refusal(Refusal { number, reason })),
+            Just(Message::Seek),
+            proof,
         ]
     }
 
@@ -504,7 +586,11 @@ mod tests {
         ) {
             let mut bytes = message.encode();
             prop_assert!(bytes.len() <= MAX_MESSAGE);
-            prop_assert_eq!(Message::decode(bytes.clone().into()), Ok(message));
+            prop_assert_eq!(Message::decode(bytes.clone().into()), Ok(message.clone()));
+            let mut frame = message.clone().into_frame();
+            let length = prost::decode_length_delimiter(&mut frame).unwrap();
+            prop_assert_eq!((length, frame.first()), (frame.len(), Some(&KEY)));
+            prop_assert_eq!(Message::read(frame).unwrap(), message);
             for (place, byte) in edits {
                 // Those near the beginning are numbers and lengths.
                 let place = place.index(bytes.len().min(64));
@@ -564,6 +650,13 @@ mod tests {
             values: true,
         };
         assert!(decode(Message::Request(request)).is_err());
+        let proof = |length| SnapshotProof {
+            header: Bytes::from_static(&[1; 100]),
+            proof: vec![2; length].into(),
+        };
+        let decoded = |length| decode(Message::Proof(SnapshotId([1; 32]), proof(length)));
+        assert!(decoded(MAX_SNAPSHOT_PROOF - 100).is_ok());
+        assert!(decoded(MAX_SNAPSHOT_PROOF - 99).is_err());
         assert!(Message::decode(vec![0; MAX_MESSAGE + 1].into()).is_err());
         assert_eq!(Message::decode(Bytes::new()), Err(DecodeError::UnknownKind));
     }

@@ -1,0 +1,108 @@
+//! `selkie snapshot`: snapshots of a ledger's state, in the ledger's file. No node may run on it meanwhile; one that runs makes its own
+//! (`protocol.sync.snapshots.make_every`).
+
+use anyhow::{Context, anyhow};
+use clap::Subcommand;
+use selkie::{
+    chain::{Snapshot, SnapshotSource},
+    sync::snapshots::Loaded,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    ledger::LedgerFile,
+    output::{Tone, counted, once},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make one of the newest final block's state; the newest two are kept
+    Create {
+        #[command(flatten)]
+        file: LedgerFile,
+        /// Bytes of a chunk: a multiple of 16384, at most 4194304
+        #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+        chunk_bytes: u32,
+    },
+    /// Print those that there are
+    List(LedgerFile),
+    /// Read one whole, and say whether all its bytes are right and what proves it
+    Inspect {
+        #[command(flatten)]
+        file: LedgerFile,
+        /// The height whose state it is [default: the newest]
+        height: Option<u64>,
+    },
+}
+
+fn say(json: bool, snapshot: &Snapshot, more: &str, fields: Value) -> anyhow::Result<()> {
+    let chunks = counted(snapshot.chunks().into(), "chunk");
+    let root = hex::encode(&snapshot.state_root);
+    let sentence = format!(
+        "block {}: {} bytes in {chunks}, state root {root}{more}",
+        snapshot.height, snapshot.size
+    );
+    let mut object = json!({
+        "height": snapshot.height,
+        "id": snapshot.id().to_string(),
+        "format": snapshot.format,
+        "stateRoot": root,
+        "size": snapshot.size,
+        "chunkBytes": snapshot.chunk_size,
+        "chunks": snapshot.chunks(),
+        "root": hex::encode(snapshot.root),
+    });
+    if let (Some(object), Value::Object(fields)) = (object.as_object_mut(), fields) {
+        object.extend(fields);
+    }
+    once(json, Tone::Plain, sentence, object)?;
+    Ok(())
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.command {
+        Command::Create { file, chunk_bytes } => {
+            let made = file.open()?.make_snapshot(*chunk_bytes)?;
+            let made =
+                made.context("the ledger has no block yet: there is nothing to make one of")?;
+            say(file.json, &made, "", json!({}))
+        }
+        Command::List(file) => {
+            let made = file.open()?.list_snapshots();
+            made.iter()
+                .try_for_each(|made| say(file.json, made, "", json!({})))
+        }
+        Command::Inspect { file, height } => inspect(file, *height),
+    }
+}
+
+fn inspect(file: &LedgerFile, height: Option<u64>) -> anyhow::Result<()> {
+    let ledger = file.open()?;
+    let mut made = ledger.list_snapshots();
+    made.sort_by_key(|made| made.height);
+    made.retain(|made| height.is_none_or(|height| made.height == height));
+    let snapshot = made.pop().context(
+        "there is no such snapshot; `selkie snapshot list` prints them, `selkie snapshot create` makes one",
+    )?;
+    let hashes = Loaded::of(ledger.load_snapshot_hashes(&snapshot), &snapshot.root);
+    let hashes = hashes.map_err(|error| anyhow!("the hashes of its chunks: {error}"))?;
+    let (hashes, _) = hashes.bytes().as_chunks::<32>();
+    for (index, hash) in (0..snapshot.chunks()).zip(hashes) {
+        Loaded::of(ledger.load_snapshot_chunk(&snapshot, index), hash)
+            .map_err(|error| anyhow!("chunk {index}: {error}"))?;
+    }
+    let proof = ledger.prove_snapshot(&snapshot);
+    let bytes = proof.map(|proof| proof.header.len() + proof.proof.len());
+    let more = match bytes {
+        Some(bytes) => format!("; all chunks are right, and {bytes} bytes prove it to others"),
+        None => "; all chunks are right, and nothing proves it: others need it as a checkpoint"
+            .to_owned(),
+    };
+    say(file.json, &snapshot, &more, json!({"proofBytes": bytes}))
+}

@@ -1,0 +1,94 @@
+//! `selkie state`: what an account of a ledger holds, read from the ledger's file, and what proves it.
+
+use anyhow::{Context, bail};
+use bytes::Bytes;
+use clap::Subcommand;
+use selkie::{
+    Application, StateRequest,
+    chain::{
+        ChainStore,
+        ledger::{self, Address, Hash, Header, Ledger},
+    },
+};
+use serde_json::json;
+
+use crate::{
+    ledger::LedgerFile,
+    output::{Tone, once},
+};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print what an account holds
+    Get {
+        #[command(flatten)]
+        file: LedgerFile,
+        /// The account's address
+        key: Address,
+        /// After the block of this height [default: the newest]
+        #[arg(long)]
+        height: Option<u64>,
+        /// Print the proof too, in hex: what shows it to whoever trusts the state root
+        #[arg(long)]
+        proof: bool,
+    },
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    let Command::Get {
+        file,
+        key,
+        height,
+        proof: wanted,
+    } = args.command;
+    let ledger = file.open()?;
+    let request = StateRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        height,
+    };
+    let state = ledger.query(&request);
+    let state = state.context("the state of that height is not in the file (any more)")?;
+    let root = state_root(&ledger, state.height)?;
+    let Ok(account) = ledger::verify(&root, &key, &state.value, &state.proof) else {
+        bail!("the ledger's file is damaged: what it holds has not the state root of its header");
+    };
+    let (height, root) = (state.height, hex::encode(root));
+    let proof = wanted.then(|| hex::encode(&state.proof));
+    let shown = proof
+        .iter()
+        .map(|proof| format!("\nstate root {root}\nproof {proof}"));
+    let sentence = format!(
+        "{key}: {} coins after {} transfers, at block {height}{}",
+        account.balance,
+        account.nonce,
+        shown.collect::<String>()
+    );
+    let mut object = json!({
+        "key": key.to_string(),
+        "height": height,
+        "balance": account.balance,
+        "nonce": account.nonce,
+        "stateRoot": root,
+    });
+    if let (Some(object), Some(proof)) = (object.as_object_mut(), proof) {
+        object.insert("proof".to_owned(), proof.into());
+    }
+    once(file.json, Tone::Plain, sentence, object)?;
+    Ok(())
+}
+
+fn state_root(ledger: &Ledger, height: u64) -> anyhow::Result<Hash> {
+    let tip = ledger.tip();
+    if height == tip.height {
+        return Ok(tip.state_root);
+    }
+    let header = ledger.headers(height, 1, Header::LENGTH).pop();
+    let header = header.context("the header of that height is not in the file (any more)")?;
+    Ok(Header::decode(&header)?.state_root)
+}
