@@ -46,9 +46,23 @@ fn snapshots_of_a_ledgers_file_are_made_listed_and_looked_at() {
     assert!(said.contains("there is no ledger at"), "{said}");
     let ledger = ["run", "--json", "--chain", "ledger", "--propose", "20"];
     let maker = Running::start(&[&ledger[..], &["--key", &key, "--data", &data]].concat());
+    // Votes go to somebody.
+    let (address, other) = (maker.address("/tcp/"), file("other.key"));
+    let words = [
+        "run",
+        "--json",
+        "--chain",
+        "ledger",
+        "--key",
+        &other,
+        "--bootstrap",
+        &address,
+    ];
+    let follower = Running::start(&words);
     for _ in 0..5 {
-        maker.object(|line| line["kind"] == "vote");
+        follower.object(|line| line["kind"] == "vote");
     }
+    assert_eq!(follower.end().0, Some(0));
     let held = snapshot(&[&["list"], &place[..]].concat());
     let said = stderr(&held);
     assert!(said.contains("another process has"), "{said}");
