@@ -25,7 +25,7 @@ use self::{book::FromBook, wishes::Wishes};
 use super::{behaviour::Behaviour, guarded::Guarded, reasons::dial_reason, shared::Shared};
 use crate::{
     config::Config,
-    peers::{Dialing, Direction, Due, NetworkGroup, PeerInfo, Stage, Teller},
+    peers::{Dialing, Direction, Due, NetworkGroup, Outlook, PeerInfo, Stage, Teller},
     platform::{self, Instant},
     transport::is_refused_here,
 };
@@ -274,6 +274,12 @@ impl Discovery {
         }
         let known = peer.zip(stage);
         self.wish_failed(connection, known, &dial_reason(error)) && stage.is_none()
+    }
+
+    /// What this node sees of the internet.
+    pub(crate) fn outlook(&self) -> Outlook {
+        let is_users = |peer: &PeerId| self.dialing.knows(peer);
+        self.shared.book().outlook(is_users)
     }
 
     /// A peer is ready.

@@ -542,7 +542,7 @@ impl Task {
         if !self.alarm.is_due(now) {
             return;
         }
-        let outlook = self.shared.book().outlook();
+        let outlook = self.discovery.outlook();
         if let Some(signs) = self.alarm.look(outlook, now) {
             let event = NetworkEvent::EclipseSuspected {
                 signs: signs.clone(),

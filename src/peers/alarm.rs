@@ -3,11 +3,12 @@
 //! Whom an eclipse has surrounded can't prove it, but some of what it sees is seldom seen otherwise (Heilman et al., "Eclipse Attacks on Bitcoin's Peer-to-Peer Network", 2015;
 //! Bitcoin Core's check for a stale tip). Three signs:
 //!
-//! - **Few networks**: the peers that it dialled, at least [`ENOUGH`], are in at most half as many networks, and its address book knows of at least [`KNOWN`], and twice
-//!   as many as those. The book gives no two of one network while there is another, so the others did not answer.
+//! - **Few networks**: the peers that its address book chose, at least [`ENOUGH`], are in at most half as many networks, and in at least [`KNOWN`], and twice
+//!   as many as those, are others with whom it has no connection now: it reached them once, or has dialled them in vain in the last ten minutes. The book gives no two of
+//!   one network while there is another, so they do not answer. Whom the user chose counts for nothing, and no more does what strangers only told.
 //! - **A stale tip**: no block for [`STALE`] times the chain's pace ([`crate::Application::block_interval`]). Where blocks are found by chance that happens in six of a
-//!   million waits, once in three years of Bitcoin.
-//! - **Lost anchors**: those that it had dialled before it restarted all fail, and others answer. It is a sign for [`ANCHORED`].
+//!   million waits, once in three years of Bitcoin. Time without peers, or asleep, is not counted.
+//! - **Lost anchors**: those that it had dialled before it restarted all fail, and others answer. Near ones and those of days ago do not count. It is a sign for [`ANCHORED`].
 //!
 //! Networks that are near, and peers behind relays, count for nothing, and a node that dialled nobody of the internet sees none of these signs: in a private network or on one host
 //! all are in few places, and blocks may rest, by design. A sign is told once it has been there for [`HOLDS`], and taken back once it has been away
@@ -23,7 +24,7 @@ use crate::platform::Instant;
 
 /// Peers of fewer say nothing about networks.
 pub const ENOUGH: usize = 4;
-/// Networks that the address book knows of at least, if it is to say that there are others.
+/// Networks whose peers it misses at least, if that is to say that there are others.
 pub const KNOWN: usize = 8;
 /// After how many times the pace the tip is stale.
 pub const STALE: u32 = 12;
@@ -87,10 +88,12 @@ impl Serialize for EclipseSign {
 pub struct Outlook {
     /// Peers that it dialled there.
     pub dialled: usize,
-    /// In how many networks they are.
+    /// Those of them whom the user did not choose.
+    pub chosen: usize,
+    /// In how many networks these are.
     pub networks: usize,
-    /// Of how many it knows.
-    pub known: usize,
+    /// In how many there are others that it reached once, or has dialled in vain lately.
+    pub missed: usize,
     /// Whether those that it had dialled before it restarted have all failed.
     pub anchors_lost: bool,
 }
@@ -100,8 +103,9 @@ pub struct Outlook {
 pub struct Alarm {
     pace: Option<Duration>,
     began: Instant,
-    /// When the last block came, or the node began.
-    block_at: Instant,
+    /// How long it has waited for a block, with peers.
+    waited: Duration,
+    looked_at: Instant,
     look_at: Instant,
     signs: [Sign; EclipseSign::ALL.len()],
 }
@@ -119,7 +123,8 @@ impl Alarm {
         Self {
             pace,
             began: now,
-            block_at: now,
+            waited: Duration::ZERO,
+            looked_at: now,
             look_at: now,
             signs: Default::default(),
         }
@@ -127,12 +132,18 @@ impl Alarm {
 
     /// A block came that is new.
     pub fn block(&mut self, now: Instant) {
-        self.block_at = now;
+        (self.waited, self.looked_at) = (Duration::ZERO, now);
     }
 
-    /// The host slept: no block could come.
+    /// The host slept: no block could come, and nothing be seen.
     pub fn slept(&mut self, time: Duration) {
-        self.block_at += time;
+        self.began += time;
+        self.looked_at += time;
+        let differs = self
+            .signs
+            .iter_mut()
+            .filter_map(|sign| sign.differs.as_mut());
+        differs.for_each(|since| *since += time);
     }
 
     /// Whether it is time to look.
@@ -143,6 +154,10 @@ impl Alarm {
     /// Looks for signs; those that are told of now, if they are others than before.
     pub fn look(&mut self, outlook: Outlook, now: Instant) -> Option<Vec<EclipseSign>> {
         self.look_at = now + LOOK;
+        if outlook.dialled > 0 {
+            self.waited += now.saturating_duration_since(self.looked_at);
+        }
+        self.looked_at = now;
         let mut changed = false;
         let seen = self.seen(outlook, now);
         for (sign, is_there) in self.signs.iter_mut().zip(seen) {
@@ -162,16 +177,16 @@ impl Alarm {
     fn seen(&self, outlook: Outlook, now: Instant) -> [bool; EclipseSign::ALL.len()] {
         let Outlook {
             dialled,
+            chosen,
             networks,
-            known,
+            missed,
             anchors_lost,
         } = outlook;
-        let are_few = dialled >= ENOUGH && networks * 2 <= dialled;
-        let knows_others = known >= KNOWN && known >= networks * 2;
-        let waited = now.saturating_duration_since(self.block_at);
+        let are_few = chosen >= ENOUGH && networks * 2 <= chosen;
+        let knows_others = missed >= KNOWN && missed >= networks * 2;
         let is_stale = self
             .pace
-            .is_some_and(|pace| waited > pace.saturating_mul(STALE));
+            .is_some_and(|pace| self.waited > pace.saturating_mul(STALE));
         let has_begun = now < self.began + ANCHORED;
         [
             are_few && knows_others,
@@ -205,8 +220,9 @@ mod tests {
 
     const WELL: Outlook = Outlook {
         dialled: 8,
+        chosen: 8,
         networks: 8,
-        known: 100,
+        missed: 100,
         anchors_lost: false,
     };
     const FEW: Outlook = Outlook {
@@ -289,17 +305,19 @@ mod tests {
             // A few hosts of one provider, and nothing else is known.
             Outlook {
                 networks: 1,
-                known: 1,
+                missed: 1,
                 ..WELL
             },
             Outlook {
                 networks: 2,
-                known: 7,
+                missed: 7,
                 ..WELL
             },
+            // The user chose them.
+            Outlook { chosen: 3, ..FEW },
             // Too few peers to say anything.
             Outlook {
-                dialled: 3,
+                chosen: 3,
                 networks: 1,
                 ..WELL
             },
@@ -346,6 +364,29 @@ mod tests {
         // A pace as long as can be is no panic.
         let mut endless = Alarm::new(Some(Duration::MAX), now);
         assert!(looks(&mut endless, WELL, now, 60).is_empty());
+    }
+
+    #[test]
+    fn an_outage_or_a_sleep_is_no_time_in_which_blocks_could_come() {
+        let now = platform::now();
+        let mut alarm = Alarm::new(Some(Duration::from_secs(600)), now);
+        assert!(looks(&mut alarm, WELL, now, 3600).is_empty());
+        let lost = seconds(now, 3600);
+        assert!(looks(&mut alarm, Outlook::default(), lost, 3 * 3600).is_empty());
+        let back = seconds(lost, 3 * 3600);
+        assert!(looks(&mut alarm, WELL, back, 3600 - 20).is_empty());
+        let told = looks(&mut alarm, WELL, seconds(back, 3600), 60);
+        assert!(
+            told.len() == 1,
+            "and the time before it is not forgotten: {told:?}"
+        );
+        // What was seen once before a sleep has not been there all night.
+        let mut alarm = Alarm::new(None, now);
+        assert_eq!(alarm.look(FEW, now), None);
+        alarm.slept(Duration::from_secs(8 * 3600));
+        let morning = seconds(now, 8 * 3600 + 2);
+        assert_eq!(alarm.look(FEW, morning), None);
+        assert_eq!(looks(&mut alarm, FEW, morning, 60).len(), 1);
     }
 
     #[test]

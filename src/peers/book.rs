@@ -288,24 +288,29 @@ impl AddressBook {
         self.random.one_of(&outbound).copied()
     }
 
-    /// What this node sees of the internet: of near networks and of peers behind relays nothing.
-    pub fn outlook(&self) -> Outlook {
-        let far = |network: &NetworkGroup| {
-            use NetworkGroup::{Fleeting, Near};
-            !matches!(network, Near(_) | Fleeting)
+    /// What this node sees of the internet: of near networks and of peers behind relays nothing. `is_users`: whom the user chose, and not this book.
+    pub fn outlook(&self, is_users: impl Fn(&PeerId) -> bool) -> Outlook {
+        let dialled = || {
+            self.links.iter().filter_map(|(peer, link)| match link {
+                Link::Outbound(network) if network.is_far() => Some((peer, *network)),
+                _ => None,
+            })
         };
-        let dialled = self.links.values().filter_map(|link| match link {
-            Link::Outbound(network) if far(network) => Some(*network),
-            _ => None,
+        let chosen: Vec<_> = dialled().filter(|(peer, _)| !is_users(peer)).collect();
+        let networks: BTreeSet<_> = chosen.iter().map(|(_, network)| network).collect();
+        let missed = self.entries.iter().filter(|(peer, entry)| {
+            !self.links.contains_key(peer) && entry.may_be_there(self.time)
         });
-        let dialled: Vec<_> = dialled.collect();
         // As far as it can dial them: to a tab all may be of one domain.
-        let known = self.entries.values().flat_map(|entry| &entry.networks);
-        let known = known.copied().filter(far);
+        let missed = missed.filter_map(|(_, entry)| entry.home(self.dials));
         Outlook {
-            networks: dialled.iter().collect::<BTreeSet<_>>().len(),
-            dialled: dialled.len(),
-            known: known.collect::<BTreeSet<_>>().len(),
+            dialled: dialled().count(),
+            chosen: chosen.len(),
+            networks: networks.len(),
+            missed: missed
+                .filter(|network| network.is_far())
+                .collect::<BTreeSet<_>>()
+                .len(),
             anchors_lost: self.anchors_lost >= ANCHORS,
         }
     }
@@ -365,27 +370,37 @@ impl AddressBook {
         self.change(&peer, |entry, _, time| {
             entry.is_at(address);
             (entry.heard, entry.reached, entry.tried) = (time, Some(time), Some(time));
-            entry.failures = 0;
+            (entry.failures, entry.in_part) = (0, 0);
         });
         self.contests.remove(&peer);
         self.promote(peer, group);
     }
 
     /// A dial of a peer failed. Whether it `counts`: whether it may be the peer's fault, and not this node's, or its network's. Where some of
-    /// its addresses were left out it says nothing of the peer.
+    /// its addresses were left out it says nothing of the peer, and only lengthens the pause.
     pub fn failed(&mut self, peer: PeerId, counts: bool, now: Instant) {
         self.wake(now);
-        let mut counts = counts;
+        let mut is_whole = true;
         if let Some(Link::Dialled(networks)) = self.links.get(&peer) {
             let entry = self.entries.get(&peer);
             let mut all = entry.iter().flat_map(|entry| &entry.networks);
-            counts &= all.all(|network| networks.contains(network));
+            is_whole = all.all(|network| networks.contains(network));
             self.link(peer, None);
         }
-        self.change(&peer, |entry, _, time| entry.failed(counts, time));
+        self.change(&peer, |entry, _, time| {
+            if counts && !is_whole {
+                entry.failed_in_part(time);
+            } else {
+                entry.failed(counts, time);
+            }
+        });
+        let counts = counts && is_whole;
         if counts && self.anchors.contains(&peer) {
             self.anchors.retain(|anchor| *anchor != peer);
-            self.anchors_lost += 1;
+            let entry = self.entries.get(&peer);
+            let home = entry.and_then(|entry| entry.home(self.dials));
+            // Neighbours stay behind where a laptop moves, and relays go.
+            self.anchors_lost += usize::from(home.is_some_and(NetworkGroup::is_far));
         }
         if counts && let Some(newcomer) = self.contests.remove(&peer) {
             self.evict(peer);
@@ -493,6 +508,7 @@ impl AddressBook {
             reached: None,
             tried: None,
             failures: 0,
+            in_part: 0,
             due: 0,
             networks: Vec::new(),
         };

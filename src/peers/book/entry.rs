@@ -17,6 +17,8 @@ const TRIES: u32 = 3;
 /// The same for one that was reached before: so many, and none with success for so long.
 const TRIES_AGAIN: u32 = 10;
 const LOST: u64 = 7 * 86_400;
+/// How long a peer that was never reached is one that may be there, after a dial in vain.
+const LATELY: u64 = 600;
 /// A word about a peer that is so old is news.
 const NEWS: u64 = 86_400;
 
@@ -34,6 +36,8 @@ pub(super) struct Entry {
     pub(super) tried: Option<u64>,
     /// Dials in vain since it was last reached.
     pub(super) failures: u32,
+    /// The same at some of its addresses only, which says nothing of the peer.
+    pub(super) in_part: u32,
     /// When it may be dialled again.
     pub(super) due: u64,
     /// The networks of the addresses at which it may be dialled here; of none where it can't be.
@@ -110,6 +114,19 @@ impl Entry {
         }
     }
 
+    /// The network of the address at which it was reached, or else may be.
+    pub(super) fn home(&self, dials: fn(&Multiaddr) -> bool) -> Option<NetworkGroup> {
+        let mut known = self.addresses.iter().map(|known| &known.address);
+        known.find(|address| dials(address)).map(NetworkGroup::of)
+    }
+
+    /// Whether this node knows more of it than what others say: it reached it once, or has dialled it in vain lately.
+    pub(super) fn may_be_there(&self, time: u64) -> bool {
+        let is_late = |tried| time.saturating_sub(tried) < LATELY;
+        let was_dialled = self.failures > 0 && self.tried.is_some_and(is_late);
+        (self.reached.is_some() || was_dialled) && !self.is_terrible(time)
+    }
+
     fn proven(&self) -> usize {
         self.addresses
             .iter()
@@ -126,9 +143,20 @@ impl Entry {
 
     /// A dial failed. Where it `counts` it is the peer's fault, as far as can be told.
     pub(super) fn failed(&mut self, counts: bool, time: u64) {
-        let (first, most) = PAUSE;
-        let pause = first << self.failures.min(16);
+        self.pauses(time);
         self.failures = self.failures.saturating_add(u32::from(counts));
+    }
+
+    /// A dial at some of its addresses failed: the others may be right, but such dials are not to take all turns.
+    pub(super) fn failed_in_part(&mut self, time: u64) {
+        self.pauses(time);
+        self.in_part = self.in_part.saturating_add(1);
+    }
+
+    /// It is left alone, for longer each time.
+    fn pauses(&mut self, time: u64) {
+        let (first, most) = PAUSE;
+        let pause = first << self.failures.saturating_add(self.in_part).min(16);
         self.tried = Some(time);
         self.due = time.saturating_add(pause.min(most));
     }

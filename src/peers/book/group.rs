@@ -52,6 +52,11 @@ impl NetworkGroup {
             .unwrap_or(Self::Fleeting)
     }
 
+    /// Whether it is one of the internet's, which is more than a near host or a peer behind a relay shows.
+    pub fn is_far(self) -> bool {
+        !matches!(self, Self::Near(_) | Self::Fleeting)
+    }
+
     /// `parts`: how many of a near address's parts tell one from another.
     fn with(address: &Multiaddr, parts: usize) -> Self {
         if address.iter().any(|part| part == Protocol::P2pCircuit) {

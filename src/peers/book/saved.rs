@@ -33,6 +33,8 @@ pub const MAX_BOOK_BYTES: usize = 2 << 20;
 const PEER_BYTES: usize = 1_000_000;
 /// Addresses of each.
 const SAVED: usize = 3;
+/// After so long, in seconds, a book's anchors are none.
+const FADES: u64 = 3 * 86_400;
 /// Bans in it.
 const BANS: usize = 10_000;
 /// The longest id of a peer, in bytes.
@@ -183,8 +185,11 @@ impl AddressBook {
             book.put_back(peer, content.time);
         }
         let ids = content.anchors.iter();
-        book.anchors = ids.filter_map(|id| PeerId::from_bytes(id).ok()).collect();
         let time = book.time;
+        // After that, others may all have gone by themselves.
+        if time.saturating_sub(content.time) < FADES {
+            book.anchors = ids.filter_map(|id| PeerId::from_bytes(id).ok()).collect();
+        }
         let ban = |ban: Ban| {
             let peer = PeerId::from_bytes(&ban.peer).ok()?;
             let left = ban.ends.saturating_sub(time);
@@ -194,7 +199,7 @@ impl AddressBook {
         Ok((book, bans))
     }
 
-    /// Of the peers that this node has dialled some by chance, of different networks.
+    /// Of the peers that this node has dialled some by chance, of different networks; of near ones and those behind relays only where there are no others.
     fn draw_anchors(&mut self) -> Vec<Vec<u8>> {
         let outbound = self.links.iter();
         let mut outbound: Vec<_> = outbound
@@ -205,6 +210,9 @@ impl AddressBook {
                 _ => None,
             })
             .collect();
+        if outbound.iter().any(|(_, network)| network.is_far()) {
+            outbound.retain(|(_, network)| network.is_far());
+        }
         let mut anchors = Vec::new();
         while anchors.len() < ANCHORS
             && let Some((peer, network)) = self.random.one_of(&outbound).copied()

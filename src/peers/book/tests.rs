@@ -1,6 +1,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::peers::Alarm;
 use crate::platform::{self, test};
 
 fn address(text: &str) -> Multiaddr {
@@ -279,13 +280,93 @@ fn what_is_seen_of_the_internet_is_counted_by_network() {
         book.told(network(1), peer(number), &[at(number as u8, 1)], now);
     }
     book.told(network(1), peer(13), &[address("/ip4/10.0.0.2/tcp/1")], now);
-    let seen = Outlook {
+    let mut seen = Outlook {
         dialled: 6,
+        chosen: 4,
         networks: 2,
-        known: 3,
+        missed: 0,
         anchors_lost: false,
     };
-    assert_eq!(book.outlook(), seen);
+    let is_users = |of: &PeerId| [peer(1), peer(2)].contains(of);
+    assert_eq!(
+        book.outlook(is_users),
+        seen,
+        "what is only told counts for nothing"
+    );
+    // One that was reached, and one that was dialled in vain; none of one's own networks twice.
+    let home = at(20, 1);
+    book.told(network(1), peer(20), &[at(21, 1)], now);
+    reach(&mut book, peer(20), &home, now);
+    book.gone(peer(20), now);
+    book.failed(peer(10), true, now);
+    seen.missed = 2;
+    assert_eq!(book.outlook(is_users), seen);
+    book.told(network(1), peer(11), &[at(11, 1)], second(now, 600));
+    seen.missed = 1;
+    assert_eq!(book.outlook(is_users), seen, "that was ten minutes ago");
+}
+
+#[test]
+fn a_network_whose_peers_are_all_connected_is_no_sign() {
+    let (mut book, now) = book();
+    // Two peers at each of four providers, each with an address of either kind.
+    for number in 0..8 {
+        let six = format!("/ip6/2a01:{}::{number}/tcp/1", 100 + number / 2);
+        let home = at(number as u8 / 2, number);
+        book.told(
+            network(9),
+            peer(number.into()),
+            &[home.clone(), address(&six)],
+            now,
+        );
+        reach(&mut book, peer(number.into()), &home, now);
+    }
+    // A stranger names peers in many other networks, which nobody has tried.
+    for number in 10..40 {
+        book.told(network(9), peer(number), &[at(number as u8, 1)], now);
+    }
+    let outlook = book.outlook(|_| false);
+    assert_eq!(
+        (outlook.chosen, outlook.networks, outlook.missed),
+        (8, 4, 0)
+    );
+    let mut alarm = Alarm::new(None, now);
+    for ten in 0..30 {
+        assert_eq!(alarm.look(outlook, second(now, ten * 10)), None);
+    }
+}
+
+#[test]
+fn who_fails_at_some_of_its_addresses_does_not_take_all_turns() {
+    let (mut book, now) = book();
+    let held = |host: u64| address(&format!("/ip6/2a01:4f8::{host}/tcp/1"));
+    for number in 1..=8 {
+        let home = at(number as u8, 1);
+        book.told(network(9), peer(number), &[home.clone(), held(number)], now);
+        reach(&mut book, peer(number), &home, now);
+        book.gone(peer(number), now);
+    }
+    book.connected(peer(99), &held(99), true, now);
+    book.told(network(9), peer(100), &[at(100, 1)], now);
+    let found = (6..360).any(|ten| {
+        let now = second(now, ten * 10);
+        let chosen = book.choose(now);
+        if let Some(chosen) = &chosen {
+            book.failed(chosen.peer, true, now);
+        }
+        chosen.is_some_and(|chosen| chosen.peer == peer(100))
+    });
+    assert!(found, "within an hour");
+    assert!(
+        book.peers()
+            .all(|known| known.failures <= u32::from(known.peer_id == peer(100)))
+    );
+    // Once it is reached it begins anew.
+    let later = second(now, 7200);
+    reach(&mut book, peer(1), &at(1, 1), later);
+    book.gone(peer(1), later);
+    book.failed(peer(1), false, later);
+    assert_eq!(book.entries[&peer(1)].due, book.time + 60);
 }
 
 #[test]

@@ -84,10 +84,38 @@ fn anchors_are_lost_when_all_of_them_have_failed_and_not_by_a_node_that_is_offli
                 after.failed(anchor.peer, true, minute(3));
             }
         }
-        after.outlook().anchors_lost
+        after.outlook(|_| false).anchors_lost
     };
     assert!(lost(false, false));
     assert!(!lost(true, false) && !lost(false, true) && !lost(true, true));
+}
+
+#[test]
+fn near_anchors_and_those_of_long_ago_are_no_loss() {
+    let now = platform::now();
+    let near = |number: u64| {
+        let text = format!("/ip4/192.168.0.{number}/tcp/1");
+        text.parse::<Multiaddr>().expect("an address")
+    };
+    let mut home = book(0, now);
+    for number in 1..=2 {
+        home.connected(peer(number), &near(number), true, now);
+        home.reached(peer(number), &near(number), now);
+    }
+    let near = home.save(&[], now, date(0));
+    let far = book(300, now).save(&[], now, date(0));
+    for (bytes, age, anchors, is_lost) in [
+        (&near, 60, 2, false),
+        (&far, 60, 2, true),
+        (&far, 30 * 86_400, 0, false),
+    ] {
+        let (mut after, _) = load(bytes, now, date(age)).expect("a book");
+        assert_eq!(after.anchors.len(), anchors);
+        for anchor in after.anchors.clone() {
+            after.failed(anchor, true, now);
+        }
+        assert_eq!(after.outlook(|_| false).anchors_lost, is_lost, "{age}");
+    }
 }
 
 #[test]
