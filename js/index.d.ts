@@ -172,6 +172,8 @@ export interface AbortOptions {
 
 export interface SelkieNode extends EventTarget, AsyncDisposable {
   readonly peerId: string
+  /** Why its identity is not kept, where it was to be: what `identity:ephemeral` tells once, for who listens late. */
+  readonly ephemeral: string | undefined
   readonly blocks: ItemChannel
   readonly transactions: TransactionChannel
   readonly votes: ItemChannel
@@ -257,7 +259,7 @@ export interface NodeEvents {
   /** What has no event of its own, in a sentence: an address at which this node listens, or no longer does. */
   log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
   /**
-   * Events came faster than they were taken, and this many were dropped before the next one; `kinds` tells how many of each type. What
+   * Events came faster than they were taken, and this many were dropped since the last one that was delivered; `kinds` tells how many of each type. What
    * there is most of is dropped, the oldest first, so that a flood of one type pushes out none of another.
    */
   lagged: { missed: number; kinds: Record<string, number> }

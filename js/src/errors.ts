@@ -76,8 +76,8 @@ export function report(error: unknown): ErrorReport {
   if (isTrap(error)) return { code: 'crashed', message: crashMessage(error), fatal: true }
   const { code, fatal, message } = Object(error) as Record<string, unknown>
   return {
-    // Those of the WebAssembly are in the contract: a test compares them.
-    code: typeof code === 'string' ? (code as ErrorCode) : 'internal',
+    // Those of the WebAssembly are in the contract: a test compares them. Others than in such letters are the platform's.
+    code: typeof code === 'string' && /^[a-z-]+$/.test(code) ? (code as ErrorCode) : 'internal',
     message: typeof message === 'string' ? message : String(error),
     fatal: fatal === true,
   }

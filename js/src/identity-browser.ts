@@ -5,7 +5,7 @@
  * network has a key of its own, so that a peer can't tell one user's networks belong together.
  */
 
-import type { StorageError } from './errors.js'
+import { StorageError } from './errors.js'
 import { checkedKey, inUse, NoStorageError } from './identity.js'
 import type { IdentityStore } from './platform.js'
 
@@ -58,10 +58,11 @@ function lock(
   })
 }
 
-/** A page without an origin of its own (a sandboxed frame) has them and may use none. */
+/** A page without an origin of its own (a sandboxed frame) has them and may use none; any other failure may hide a key that is there. */
 function failed(what: string, cause: unknown): StorageError {
   const message = `${what} failed: ${cause}; allow this site to store data, or pass storage: 'memory'`
-  return new NoStorageError('storage', message, { cause })
+  const isForbidden = Object(cause).name === 'SecurityError'
+  return new (isForbidden ? NoStorageError : StorageError)('storage', message, { cause })
 }
 
 /** One request in one transaction; resolves when the transaction has reached the disk. */

@@ -8,13 +8,22 @@
  *
  * A lock whose process has died is taken over, also where another has its number by now: that one was
  * born at another moment, or (where no birth is told) after the lock, at least in a later boot. One with our own number is another thread's or another
- * copy's of this package, unless it is older than this process. (Between looking and taking over, two
- * processes started in the same instant could both go ahead; the loser is then kicked out by peers,
- * as without a lock. So it is with containers that share a directory: their numbers mean nothing to
+ * copy's of this package, unless it is older than this process. A lock is written beside and linked into place, and a dead one is moved away first, and back if it
+ * turns out to be another's by now: of several that wait one goes ahead. (Containers that share a directory are not kept apart: their numbers mean nothing to
  * each other. A thread that is ended from outside leaves its lock until the process ends.)
  */
 
-import { link, mkdir, open as openFile, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { randomUUID } from 'node:crypto'
+import {
+  link,
+  mkdir,
+  open as openFile,
+  readFile,
+  rename,
+  rm,
+  stat,
+  writeFile,
+} from 'node:fs/promises'
 import { uptime } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
@@ -76,20 +85,58 @@ async function open(directory: string): Promise<IdentityStore> {
 
 async function lock(path: string): Promise<boolean> {
   const ours = `${process.pid} ${await birth(process.pid)}`.trimEnd() + '\n'
-  try {
-    await writeFile(path, ours, { flag: 'wx', mode: 0o600 })
-    return true
-  } catch (error) {
-    if (!isCode(error, 'EEXIST')) throw error
-  }
-  if (await isHeld(path)) return false
-  await writeFile(path, ours, { mode: 0o600 })
-  return true
+  if (await place(path, ours)) return true
+  const found = await readFile(path, 'utf8').catch((error) => {
+    if (isCode(error, 'ENOENT')) return undefined
+    throw error
+  })
+  // Who waits comes again.
+  if (found === undefined || (await isHeld(path, found))) return false
+  return (await takeAway(path, found)) && (await place(path, ours))
 }
 
-/** Whether the process that wrote the lock runs, and not another one with its number. */
-async function isHeld(path: string): Promise<boolean> {
-  const [number = '', ...recorded] = (await readFile(path, 'utf8')).trim().split(' ')
+/** Puts a whole file where none is yet; false where one is. */
+async function place(path: string, content: string): Promise<boolean> {
+  const draft = `${path}.${randomUUID()}`
+  await writeFile(draft, content, { flag: 'wx', mode: 0o600 })
+  try {
+    await link(draft, path)
+    return true
+  } catch (error) {
+    if (isCode(error, 'EEXIST')) return false
+    // No hard links here.
+    return await writeFile(path, content, { flag: 'wx', mode: 0o600 }).then(
+      () => true,
+      (error) => {
+        if (isCode(error, 'EEXIST')) return false
+        throw error
+      },
+    )
+  } finally {
+    await rm(draft, { force: true })
+  }
+}
+
+/** Takes a lock away whose holder has gone; false where another was quicker, whose lock stays. */
+export async function takeAway(path: string, stale: string): Promise<boolean> {
+  const aside = `${path}.${randomUUID()}`
+  try {
+    await rename(path, aside)
+    const taken = await readFile(aside, 'utf8')
+    if (taken === stale) return true
+    await place(path, taken)
+    return false
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return false
+    throw error
+  } finally {
+    await rm(aside, { force: true })
+  }
+}
+
+/** Whether the process that wrote the lock `found` runs, and not another one with its number. */
+async function isHeld(path: string, found: string): Promise<boolean> {
+  const [number = '', ...recorded] = found.trim().split(' ')
   const holder = Number.parseInt(number, 10)
   if (!isRunning(holder)) return false
   const born = await birth(holder)

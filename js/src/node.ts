@@ -49,6 +49,7 @@ export interface Parts {
 
 export class RunningNode extends EventTarget implements SelkieNode {
   readonly peerId: string
+  readonly ephemeral: string | undefined
   readonly blocks: ItemChannel = this.#channel('block')
   readonly transactions: TransactionChannel = {
     ...this.#channel('transaction'),
@@ -109,6 +110,7 @@ export class RunningNode extends EventTarget implements SelkieNode {
     this.#pending = pending
     this.#release = release
     this.peerId = peerId
+    this.ephemeral = ephemeral
     // After the code that awaits createNode has had its turn to add listeners.
     this.#told = new Promise<void>((resolve) => setTimeout(resolve)).then(() => {
       if (ephemeral !== undefined) this.#emit('identity:ephemeral', { reason: ephemeral })

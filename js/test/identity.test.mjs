@@ -9,7 +9,7 @@ import { Worker } from 'node:worker_threads'
 import { IdentityInUseError, StorageError } from '../dist/errors.js'
 import { NoStorageError } from '../dist/identity.js'
 import { openBrowserIdentity } from '../dist/identity-browser.js'
-import { openFileIdentity, writeKey } from '../dist/identity-nodejs.js'
+import { openFileIdentity, takeAway, writeKey } from '../dist/identity-nodejs.js'
 import { fakePlatform, once as happens, startFake, turn } from './fake.mjs'
 
 const openIdentity = ({ directory }, _, waits, signal) => openFileIdentity(directory, waits, signal)
@@ -130,6 +130,17 @@ test('a lock whose number another process has by now does not hold', async (t) =
   await (await start(path)).node.stop()
 })
 
+test('who takes a dead lock away takes none that another has put there meanwhile', async (t) => {
+  const path = await directory(t)
+  const lock = join(path, 'identity.lock')
+  assert.equal(await takeAway(lock, 'dead'), false)
+  await writeFile(lock, 'alive')
+  assert.equal(await takeAway(lock, 'dead'), false)
+  assert.equal(await readFile(lock, 'utf8'), 'alive')
+  assert.equal(await takeAway(lock, 'alive'), true)
+  assert.deepEqual(await readdir(path), [])
+})
+
 test('the lock of another thread of this process holds', async (t) => {
   const path = await directory(t)
   const open = async () => {
@@ -227,9 +238,20 @@ test('a browser that allows no locks, as in a sandboxed frame, is a storage erro
   })
 })
 
+test('a browser whose storage fails otherwise may have a key: no other one is used', async (t) => {
+  const cause = new DOMException('the disk is full', 'QuotaExceededError')
+  const navigator = { locks: { request: () => Promise.reject(cause) } }
+  browser(t, { indexedDB: {}, navigator })
+  const isStorage = (error) => error instanceof StorageError && !(error instanceof NoStorageError)
+  await assert.rejects(openBrowserIdentity('net'), isStorage)
+})
+
 test('by default a place that keeps nothing is no reason not to start, and is told', async (t) => {
   // A page over plain http has no locks, and one in a sandboxed frame may use none.
-  for (const navigator of [{}, { locks: { request: () => Promise.reject(new Error('denied')) } }]) {
+  for (const navigator of [
+    {},
+    { locks: { request: () => Promise.reject(new DOMException('denied', 'SecurityError')) } },
+  ]) {
     browser(t, { indexedDB: {}, navigator })
     const browserLike = {
       defaultStorage: 'indexeddb',
@@ -250,6 +272,7 @@ test('one that runs beside another on a key of its own tells so', async (t) => {
   const first = await start(path)
   const second = await start(path, { identityInUse: 'ephemeral' })
   const { detail } = await happens(second.node, 'identity:ephemeral')
+  assert.deepEqual([first.node.ephemeral, second.node.ephemeral], [undefined, detail.reason])
   assert.match(detail.reason, /another node runs/)
   await Promise.all([first.node.stop(), second.node.stop()])
 })

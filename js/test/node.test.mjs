@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
-import { ArgumentError, ConfigError, CrashedError, DialError, SelkieError } from '../dist/errors.js'
+import {
+  ArgumentError,
+  ConfigError,
+  CrashedError,
+  DialError,
+  SelkieError,
+  report,
+} from '../dist/errors.js'
 import { LocalEngine } from '../dist/engine.js'
 import { FakeNode, fakePlatform, never, once, startFake, turn } from './fake.mjs'
 
@@ -573,4 +580,14 @@ describe('the end', () => {
     uncaught.dispatchEvent(Object.assign(new Event('error'), { error: new TypeError('theirs') }))
     assert.equal(await node.peers(), undefined)
   })
+})
+
+test('a code that is the platform’s is none of ours', () => {
+  const code = (code) => report(Object.assign(new Error('no'), { code })).code
+  assert.deepEqual(['ERR_WORKER_PATH', 'EACCES', 18, 'dial'].map(code), [
+    'internal',
+    'internal',
+    'internal',
+    'dial',
+  ])
 })

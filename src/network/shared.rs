@@ -45,7 +45,7 @@ pub(crate) struct Shared {
 /// Behind one lock, which is held for moments only and never across an await.
 #[derive(Default)]
 pub(crate) struct State {
-    /// Those that are open, the eldest first.
+    /// Those that are open.
     pub(crate) connections: BTreeMap<ConnectionId, ConnectionInfo>,
     pub(crate) listeners: Vec<Multiaddr>,
     pub(crate) local: LocalPeers,
@@ -61,6 +61,15 @@ pub(crate) struct State {
 /// [`MAX_ADDRESSES_PER_PEER`] addresses each; further ones are left out.
 #[derive(Default)]
 pub(crate) struct LocalPeers(BTreeMap<PeerId, Vec<Multiaddr>>);
+
+impl State {
+    /// The open connections, the eldest first. Their numbers are from when their dials began.
+    pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
+        let mut connections: Vec<_> = self.connections.values().cloned().collect();
+        connections.sort_by_key(|connection| connection.connected_at);
+        connections
+    }
+}
 
 impl LocalPeers {
     pub(crate) fn update(
@@ -331,4 +340,32 @@ pub(crate) enum Command {
     Shutdown {
         reply: oneshot::Sender<()>,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{peers::Direction, platform::test};
+
+    #[test]
+    fn a_dial_that_took_long_is_no_elder_connection() {
+        let mut state = State::default();
+        let now = platform::date();
+        for (number, age) in [(1, 1), (2, 5), (3, 3)] {
+            let connection = ConnectionInfo {
+                peer_id: PeerId::random(),
+                address: Multiaddr::empty(),
+                direction: Direction::Outbound,
+                connected_at: now - Duration::from_secs(age),
+                connected_in: Duration::ZERO,
+            };
+            let id = ConnectionId::new_unchecked(number);
+            state.connections.insert(id, connection);
+        }
+        let ages = state.connections().into_iter().map(|connection| {
+            let age = now.duration_since(connection.connected_at);
+            age.expect("before now").as_secs()
+        });
+        assert_eq!(ages.collect::<Vec<_>>(), [5, 3, 1]);
+    }
 }

@@ -188,7 +188,7 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
     Some(state)
 }
 
-/// So many state events were dropped before the one that comes next, of these kinds.
+/// So many state events were dropped since the last one that was delivered, of these kinds.
 pub(super) fn lagged(kinds: &[(&'static str, u64)]) -> JsValue {
     let by_kind = Object::new();
     for (name, count) in kinds {

@@ -16,7 +16,7 @@ use super::{
     subscriptions::{StateEvents, Subscriptions, Wanted},
 };
 use crate::{
-    NetworkEvent, P2PNetworkManager, Verdict,
+    P2PNetworkManager, Verdict,
     chain::{
         Item, ItemKind, Opaque, StateRequest, Transaction,
         bitcoin::Bitcoin,
@@ -295,13 +295,8 @@ impl WasmNode {
 impl WasmNode {
     async fn run(config: Config, keypair: Keypair, rules: Arc<dyn Rules>) -> Result<Self, JsValue> {
         let manager = P2PNetworkManager::under(config, keypair, rules).await?;
-        let data = |event: &NetworkEvent| {
-            matches!(
-                event,
-                NetworkEvent::ItemAccepted { .. } | NetworkEvent::TopicMessage(_)
-            )
-        };
-        let queue = manager.subscribe(move |event| !data(event));
+        // What is no event of a page's is none that it misses.
+        let queue = manager.subscribe(|event| convert::state_event(event).is_some());
         let events = Rc::new(Mutex::new(StateEvents::new(queue)));
         manager.start().await?;
         if !manager.config.network.bootstrap_peers.is_empty() {
@@ -408,7 +403,10 @@ mod tests {
     use wasm_bindgen_test::wasm_bindgen_test;
 
     use super::*;
-    use crate::{Application, chain::StateResponse, mpsc, web::subscriptions::MAX_SUBSCRIPTIONS};
+    use crate::{
+        Application, NetworkEvent, chain::StateResponse, mpsc,
+        web::subscriptions::MAX_SUBSCRIPTIONS,
+    };
 
     fn field(object: &JsValue, name: &str) -> JsValue {
         js_sys::Reflect::get(object, &name.into()).expect("an object")

@@ -116,7 +116,7 @@ impl P2PNetworkManager {
 
     /// All connections, the eldest first: also those whose hello is not over, and each of a peer that has two.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
-        self.shared.state().connections.values().cloned().collect()
+        self.shared.state().connections()
     }
 
     /// The addresses at which this node listens, with the ports that the system chose.
