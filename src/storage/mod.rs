@@ -38,7 +38,7 @@ mod store_tests;
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 pub use self::redb::RedbStore;
 #[cfg(not(target_arch = "wasm32"))]
-pub use address_book::{KeptAddressBook, Opened, keep_address_book};
+pub use address_book::{AddressBookWriter, KeptAddressBook, Opened, keep_address_book};
 pub use error::StoreError;
 #[cfg(not(target_arch = "wasm32"))]
 pub use identity::{load_or_create_identity, load_shared_identity};

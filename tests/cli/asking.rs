@@ -1,16 +1,31 @@
 //! Asking a running node: who is connected, whom it knows and keeps out, and what is said where none runs.
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, os::unix::net::UnixStream};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixListener, UnixStream},
+    },
+    process::Stdio,
+};
 
+use selkie::PeerId;
 use serde_json::Value;
 
-use crate::command::{Running, a_key, selkie, stderr, stdout};
+use crate::command::{Running, a_key, command, selkie, stderr, stdout};
 
 /// What a command prints with `--json`.
 fn object(arguments: &[&str]) -> Value {
     let output = selkie(&[arguments, &["--json"]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     serde_json::from_str(&stdout(&output)).expect("an object")
+}
+
+/// Somebody's.
+fn peer_id_of(number: u8) -> String {
+    let id = PeerId::from_bytes(&[0, 2, number, number]);
+    id.expect("a short id").to_string()
 }
 
 /// A node that has started, and its peer id.
@@ -125,6 +140,8 @@ fn what_a_killed_node_left_is_no_node_and_in_nobodys_way() {
     let key = a_key(folder.path());
     let (mut node, peer_id) = a_node(&key, &[]);
     node.address("/tcp/");
+    let banned = object(&["ban", &peer_id_of(2), "--for", "1h", "--key", &key]);
+    assert_eq!(banned["kept"], true);
     node.child.kill().expect("it runs");
     node.child.wait().expect("it ends");
     let output = selkie(&["peers", "--key", &key]);
@@ -137,6 +154,8 @@ fn what_a_killed_node_left_is_no_node_and_in_nobodys_way() {
     node.address("/tcp/");
     assert_eq!(peer_id, again);
     assert_eq!(object(&["status", "--key", &key])["peerId"], peer_id);
+    let bans = object(&["bans", "--key", &key]);
+    assert_eq!(bans["bans"][0]["peerId"], banned["peerId"]);
     assert_eq!(node.end().0, Some(0));
 }
 
@@ -189,5 +208,44 @@ fn who_watches_is_told_again_until_the_node_ends() {
         watching.object(|line| line["type"] == "peers");
     }
     assert_eq!(watching.end().0, Some(0));
+    let mut command = command(&["peers", "--watch", "--json", "--key", &key]);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.expect("it starts");
+    let stdout = child.stdout.take().expect("a pipe");
+    let mut watching = Running::writing(child, stdout);
+    watching.object(|line| line["type"] == "peers");
     assert_eq!(node.end().0, Some(0));
+    assert_eq!(watching.child.wait().expect("it ends").code(), Some(1));
+    assert!(said(&mut watching).contains("the node has ended"));
+}
+
+/// What a command wrote to stderr until it ended.
+fn said(running: &mut Running) -> String {
+    let pipe = running.child.stderr.take().expect("a pipe");
+    std::io::read_to_string(pipe).expect("text")
+}
+
+#[test]
+fn who_waits_for_a_node_that_does_not_answer_is_interrupted_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("deaf");
+    let deaf = UnixListener::bind(&socket).expect("it is free");
+    let socket = socket.to_str().expect("a path");
+    let mut command = command(&["status", "--control", socket]);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.expect("it starts");
+    let stdout = child.stdout.take().expect("a pipe");
+    let mut asking = Running::writing(child, stdout);
+    let (mut asked, _) = deaf.accept().expect("it asks");
+    // It waits by now.
+    asked.read_exact(&mut [0; 5]).expect("a question");
+    asking.interrupt();
+    assert_eq!(asking.child.wait().expect("it ends").code(), Some(1));
+    assert!(said(&mut asking).contains("interrupted"));
 }

@@ -54,7 +54,7 @@ pub(crate) enum Ask {
         #[command(flatten)]
         whom: Whom,
     },
-    /// Have a running node let a peer go and keep it out; it remembers that over restarts
+    /// Have a running node let a peer go and keep it out; it remembers that over restarts, if it keeps an address book
     Ban {
         #[command(flatten)]
         whom: Whom,
@@ -136,12 +136,20 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
     let mut control = whom.reach()?;
     let clears = watch && !whom.json && io::stdout().is_terminal();
     loop {
-        let answer = control.ask(&question).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => {
-                anyhow::anyhow!("the node has ended, or answers this user nothing")
+        let asking = question.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let answer = control.ask(&asking);
+            (control, answer)
+        });
+        let answer = match interrupt.unless(asked).await {
+            Some(asked) => {
+                let (back, answer) = asked?;
+                control = back;
+                answer.map_err(unanswered)?
             }
-            _ => error.into(),
-        })?;
+            None if watch => return Ok(()),
+            None => bail!("it was interrupted before the node answered"),
+        };
         if clears {
             print(CLEAR.to_owned())?;
         }
@@ -150,6 +158,20 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
         if !watch || interrupt.unless(Delay::new(WATCH)).await.is_none() {
             return Ok(());
         }
+    }
+}
+
+/// Why there is no answer, for people. No error of the socket is passed on as it is: one of a closed pipe would be taken for stdout's.
+fn unanswered(error: io::Error) -> anyhow::Error {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, TimedOut, UnexpectedEof, WouldBlock};
+    match error.kind() {
+        BrokenPipe | ConnectionReset | UnexpectedEof => {
+            anyhow::anyhow!("the node has ended, or answers this user nothing")
+        }
+        TimedOut | WouldBlock => anyhow::anyhow!(
+            "the node does not answer: it is starting, which a large chain makes slow, or many others ask it; try again later"
+        ),
+        _ => anyhow::anyhow!("{error}"),
     }
 }
 
@@ -162,9 +184,20 @@ fn sentences(question: &Question, answer: &Value) -> String {
         Question::Book => book(answer, now),
         Question::Bans => bans(answer, now),
         Question::Ban { peer, .. } => {
-            format!("{peer} is banned {}", until(&answer["until"], now))
+            let until = until(&answer["until"], now);
+            format!("{peer} is banned {until}{}", forgotten(answer))
         }
-        Question::Unban { peer } => format!("{peer} may come in again"),
+        Question::Unban { peer } => format!("{peer} may come in again{}", forgotten(answer)),
+    }
+}
+
+/// What is to be said where the node has not written down what it was told.
+fn forgotten(answer: &Value) -> &'static str {
+    match answer["kept"].as_bool() {
+        Some(false) => {
+            "; the node forgets this when it ends, since it keeps no address book (--address-book) or can't write it"
+        }
+        _ => "",
     }
 }
 
@@ -279,9 +312,13 @@ fn text(value: &Value) -> String {
     plain(value.as_str().unwrap_or("-"))
 }
 
-/// What a peer said, without what a terminal would obey.
+/// What a peer said, without what a terminal would obey, or turn a line around for.
 fn plain(text: &str) -> String {
-    text.replace(|letter: char| letter.is_control(), "\u{fffd}")
+    let turns = |letter| matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.replace(
+        |letter: char| letter.is_control() || turns(letter),
+        "\u{fffd}",
+    )
 }
 
 /// A date in milliseconds since 1970.
@@ -320,9 +357,11 @@ mod tests {
 
     #[test]
     fn what_a_peer_says_of_itself_moves_no_cursor() {
-        let answer = json!({"peers": [{"peerId": "a", "agent": "x\x1b[2J\r\ny\u{9b}1m"}]});
+        let answer =
+            json!({"peers": [{"peerId": "a", "agent": "x\x1b[2J\r\ny\u{9b}1m\u{202e}\u{2067}"}]});
         let shown = peers(&answer, SystemTime::now());
         assert!(!shown.contains('\x1b') && !shown.contains('\u{9b}') && !shown.contains('\r'));
+        assert!(!shown.contains('\u{202e}') && !shown.contains('\u{2067}'));
         assert_eq!(shown.lines().count(), 2, "{shown}");
     }
 
@@ -339,6 +378,21 @@ mod tests {
             assert!(!bans(&answer, now).is_empty());
         }
         assert_eq!(peers(&json!({"peers": []}), now), "nobody is connected");
+    }
+
+    #[test]
+    fn why_there_is_no_answer_is_said_in_words() {
+        for (kind, says) in [
+            (io::ErrorKind::BrokenPipe, "has ended"),
+            (io::ErrorKind::UnexpectedEof, "has ended"),
+            (io::ErrorKind::WouldBlock, "is starting"),
+            (io::ErrorKind::TimedOut, "is starting"),
+            (io::ErrorKind::Other, "other error"),
+        ] {
+            let told = unanswered(kind.into());
+            assert!(told.to_string().contains(says), "{told}");
+            assert!(told.downcast_ref::<io::Error>().is_none(), "{kind}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::{
 use selkie::{
     P2PNetworkManager, PeerId, PeerInfo,
     peers::{Direction, KnownPeer},
+    storage::AddressBookWriter,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -77,14 +78,33 @@ pub(crate) fn beside(key: &Path) -> PathBuf {
 pub(crate) struct Asked {
     node: P2PNetworkManager,
     chain: Chain,
+    /// Where bans are kept.
+    book: Option<AddressBookWriter>,
     since: Instant,
 }
 
 impl Asked {
     /// The node has just started.
-    pub(crate) fn new(node: P2PNetworkManager, chain: Chain) -> Self {
+    pub(crate) fn new(
+        node: P2PNetworkManager,
+        chain: Chain,
+        book: Option<AddressBookWriter>,
+    ) -> Self {
         let since = Instant::now();
-        Self { node, chain, since }
+        Self {
+            node,
+            chain,
+            book,
+            since,
+        }
+    }
+
+    /// Writes the bans down; whether they outlast the node.
+    async fn keeps(&self) -> bool {
+        match &self.book {
+            Some(book) => book.write().await,
+            None => false,
+        }
     }
 
     /// The line that answers a line.
@@ -118,6 +138,13 @@ impl Asked {
                 });
                 json!({"type": "bans", "bans": bans.collect::<Vec<_>>()})
             }
+            Question::Ban {
+                seconds: Some(0), ..
+            } => {
+                return Reply::Error(
+                    "a ban for no time is none; unban lets a peer in again".to_owned(),
+                );
+            }
             Question::Ban { peer, seconds } => {
                 let banned = self.node.ban(peer, seconds.map(Duration::from_secs)).await;
                 if let Err(error) = banned {
@@ -126,10 +153,12 @@ impl Asked {
                 let bans = self.node.bans();
                 let ban = bans.iter().find(|ban| ban.peer_id == peer);
                 let until = ban.and_then(|ban| ban.until).map(milliseconds);
-                json!({"type": "ban", "peerId": peer.to_string(), "until": until})
+                let kept = self.keeps().await;
+                json!({"type": "ban", "peerId": peer.to_string(), "until": until, "kept": kept})
             }
             Question::Unban { peer } if self.node.unban(&peer) => {
-                json!({"type": "unban", "peerId": peer.to_string()})
+                let kept = self.keeps().await;
+                json!({"type": "unban", "peerId": peer.to_string(), "kept": kept})
             }
             Question::Unban { peer } => {
                 return Reply::Error(format!(
@@ -241,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_question_is_answered_so() {
         let node = P2PNetworkManager::new(selkie::Config::default()).await;
-        let asked = Asked::new(node.expect("the default is right"), Chain::Opaque);
+        let asked = Asked::new(node.expect("the default is right"), Chain::Opaque, None);
         for wrong in [
             &b"\n"[..],
             b"nonsense\n",
@@ -257,6 +286,10 @@ mod tests {
             };
             assert!(error.contains("{\"ask\":\"peers\"}"), "{error}");
         }
+        let ban = json!({"ask": "ban", "peer": PeerId::random().to_string(), "seconds": 0});
+        let told = asked.reply(ban.to_string().as_bytes()).await;
+        let told: Reply = serde_json::from_slice(&told).expect("a reply");
+        assert!(matches!(told, Reply::Error(error) if error.contains("no time")));
         let status = asked.reply(b"{\"ask\":\"status\"}\n").await;
         let reply: Reply = serde_json::from_slice(&status).expect("a reply");
         assert!(matches!(reply, Reply::Answer(answer) if answer["type"] == "status"));

@@ -10,7 +10,7 @@ use std::{
 use futures::future::{Either, select};
 use selkie::{
     NetworkEvent, P2PNetworkManager, mpsc,
-    storage::{Opened, keep_address_book},
+    storage::{KeptAddressBook, Opened, keep_address_book},
 };
 use serde_json::json;
 
@@ -120,7 +120,8 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     started?;
     // Its file goes with the socket when this ends.
     let _control = control.map(|control| {
-        let asked = Asked::new(node.clone(), chain);
+        let writer = kept.as_ref().map(KeptAddressBook::writer);
+        let asked = Asked::new(node.clone(), chain, writer);
         Serving(tokio::spawn(control.serve(asked)))
     });
     if let Some(listener) = web {

@@ -39,14 +39,25 @@ pub(crate) struct Listener {
     file: File,
 }
 
-/// The socket's file.
-struct File(PathBuf);
+/// The socket's file, which is another one if somebody has put it there meanwhile.
+struct File {
+    path: PathBuf,
+    inode: (u64, u64),
+}
 
 impl Drop for File {
     fn drop(&mut self) {
-        // Whoever took it away has done no harm.
-        let _ = fs::remove_file(&self.0);
+        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+            // Whoever took it away has done no harm.
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Which file has this name.
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let found = fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
 }
 
 impl Listener {
@@ -60,16 +71,25 @@ impl Listener {
                 let problem = "there is a file that is no socket; give another name";
                 return Err(io::Error::new(ErrorKind::AlreadyExists, problem));
             }
-            Ok(_) if Blocking::connect(path).is_ok() => {
-                let problem = "another node is asked there; give another name";
-                return Err(io::Error::new(ErrorKind::AddrInUse, problem));
-            }
-            Ok(_) => fs::remove_file(path)?,
+            Ok(_) => match Blocking::connect(path) {
+                Ok(_) => {
+                    let problem = "another node is asked there; give another name";
+                    return Err(io::Error::new(ErrorKind::AddrInUse, problem));
+                }
+                // Nobody listens any more.
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    fs::remove_file(path)?;
+                }
+                Err(error) => return Err(error),
+            },
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         let listener = UnixListener::bind(path)?;
-        let file = File(path.to_owned());
+        let file = File {
+            inode: inode(path)?,
+            path: path.to_owned(),
+        };
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
         Ok(Self { listener, file })
     }
@@ -77,7 +97,7 @@ impl Listener {
     /// Answers until it is dropped, or the runtime ends.
     pub(crate) async fn serve(self, asked: Asked) {
         let places = Arc::new(Semaphore::new(MOST));
-        let owner = fs::metadata(&self.file.0).map_or(0, |file| file.uid());
+        let owner = fs::metadata(&self.file.path).map_or(0, |file| file.uid());
         // It is never closed.
         while let Ok(place) = Arc::clone(&places).acquire_owned().await {
             match self.listener.accept().await {
@@ -188,5 +208,31 @@ impl Control {
             Reply::Answer(answer) => Ok(answer),
             Reply::Error(error) => Err(io::Error::other(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_ones_own_socket_is_taken_away() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let first = Listener::open(&path).expect("it is free");
+        let taken = Listener::open(&path).map(drop).expect_err("it is taken");
+        assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+        fs::remove_file(&path).expect("anybody may");
+        let second = Listener::open(&path).expect("it is free again");
+        drop(first);
+        assert!(
+            Blocking::connect(&path).is_ok(),
+            "the second one's is there"
+        );
+        drop(second);
+        assert!(!path.exists());
+        // What a killed node left.
+        drop(std::os::unix::net::UnixListener::bind(&path).expect("it is free"));
+        drop(Listener::open(&path).expect("nobody listens there"));
     }
 }
