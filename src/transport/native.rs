@@ -139,12 +139,11 @@ fn nameless<T: Transport + Unpin + Send>(inner: T) -> dns::tokio::Transport<T> {
 
 /// The transports that bring an encryption of their own, which no prologue binds.
 fn unbound(keypair: &Keypair) -> Result<Boxed, NetworkError> {
-    let windows = quic::Windows::default();
-    let quic = quic::Transport::new(keypair, windows.clone())
+    let quic = quic::Transport::new(keypair)
         .map_err(|error| failed("quic", error))?
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
-    let webtransport = webtransport::Transport::new(keypair.clone(), windows)
+    let webtransport = webtransport::Transport::new(keypair.clone())
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
     Ok(or(webrtc(keypair)?, or(webtransport, quic)))

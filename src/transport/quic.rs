@@ -12,14 +12,17 @@
 //! Bounds. **Received**: quinn ends a whole connection where one stream has over [`MAX_SPANS`] pieces that do not touch each other, since each costs room of
 //! its own. A link that loses many packets of one flight, as a full buffer does, makes as many of them out of what an honest peer
 //! sent: with the 10 MB a stream that rust-libp2p grants, 7,000 packets may be under way. A stream may therefore have so little
-//! unread that its packets, even if every second one is lost, stay below that number. What all connections have unread has a room of
-//! its own (`quic/windows.rs`). **Sent**: what is written is copied and kept until it is
+//! unread that its packets, even if every second one is lost, stay below that number. And a connection gets room for more only as it is
+//! read: so a stream has a quarter of what its connection may have unread ([`MAX_STREAM_BYTES`] of [`MAX_CONNECTION_BYTES`]), and where gossip
+//! or a lane is read no further, votes, answers and pings still come. quinn does not say how much is unread, so there is no room for all connections together: `n` of them that
+//! are not read have `n` times 4 MiB. Until its peer has proved who it is, a connection has [`EARLY_BYTES`] and [`EARLY_STREAMS`]
+//! streams: quinn sets up as much of a stream before it is opened as after. **Sent**: what is written is copied and kept until it is
 //! acknowledged, at most [`MAX_UNACKNOWLEDGED_BYTES`] a connection; so much does a peer hold here that reads and acknowledges nothing, and so
-//! much may stand still in it that was written. The price of both is the rate over a long way: 2 MiB each round trip, 20 MB a second at 100 ms.
+//! much may stand still in it that was written. The price of these is the rate over a long way: a stream has 1 MiB each round trip, 10 MB a second at 100 ms,
+//! and a connection twice that.
 
 mod connection;
 pub(super) mod listener;
-mod windows;
 
 use std::{
     collections::HashMap,
@@ -49,15 +52,18 @@ use quinn::{
 
 pub use connection::Connection;
 use listener::{Event, Listeners, Service, Upgrade, endpoint, multiaddress, socket_address};
-pub(super) use windows::Window;
-pub use windows::Windows;
 
 /// Bytes of a stream that may be unread.
-const MAX_STREAM_BYTES: u32 = 2 << 20;
+const MAX_STREAM_BYTES: u32 = 1 << 20;
+/// Bytes of a connection that may be unread, once its peer has proved who it is.
+const MAX_CONNECTION_BYTES: u32 = 4 * MAX_STREAM_BYTES;
 /// Bytes of a connection that may be written and not acknowledged.
 const MAX_UNACKNOWLEDGED_BYTES: u32 = 2 << 20;
 /// Streams that a peer may have open at once, about as many as over Yamux: for each quinn keeps up to 32 KiB more than is unread.
 const MAX_STREAMS: u32 = 128;
+/// Bytes that may be unread, and streams that a peer may have open, until then.
+const EARLY_BYTES: u32 = 256 << 10;
+const EARLY_STREAMS: u32 = 16;
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const MAX_IDLE_MILLISECONDS: u32 = 10_000;
 
@@ -106,11 +112,11 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// A transport that proves this identity, whose connections share this room.
+    /// A transport that proves this identity.
     ///
     /// # Errors
     /// Where the certificate can't be made.
-    pub fn new(keypair: &Keypair, windows: Windows) -> Result<Self, Error> {
+    pub fn new(keypair: &Keypair) -> Result<Self, Error> {
         let failed = |error: &dyn ToString| Error::Certificate(error.to_string());
         let server = tls::make_server_config(keypair).map_err(|error| failed(&error))?;
         let server = QuicServerConfig::try_from(server).map_err(|error| failed(&error))?;
@@ -129,7 +135,7 @@ impl Transport {
         let mut client = ClientConfig::new(Arc::new(client));
         client.transport_config(limits);
         Ok(Self {
-            service: Plain { server, windows },
+            service: Plain { server },
             client,
             listeners: Listeners::new(),
             dialers: HashMap::new(),
@@ -196,11 +202,8 @@ impl libp2p::core::Transport for Transport {
         };
         let dialer = self.dialer(to, options.port_use);
         let dialer = dialer.map_err(|error| TransportError::Other(error.into()))?;
-        let (client, windows) = (self.client.clone(), self.service.windows.clone());
-        let dialled = async move {
-            let quic = dialer.connect_with(client, to, NAME)?.await?;
-            Connection::new(quic, &windows)
-        };
+        let client = self.client.clone();
+        let dialled = async move { Connection::new(dialer.connect_with(client, to, NAME)?.await?) };
         Ok(dialled.boxed())
     }
 
@@ -219,7 +222,6 @@ fn plain(address: &Multiaddr) -> Option<SocketAddr> {
 #[derive(Clone)]
 pub struct Plain {
     server: ServerConfig,
-    windows: Windows,
 }
 
 impl Service for Plain {
@@ -235,8 +237,7 @@ impl Service for Plain {
     }
 
     fn accept(&self, incoming: Incoming) -> Upgrade<Self> {
-        let windows = self.windows.clone();
-        async move { Connection::new(incoming.await?, &windows) }.boxed()
+        async move { Connection::new(incoming.await?) }.boxed()
     }
 }
 
@@ -244,15 +245,21 @@ impl Service for Plain {
 pub(super) fn limits() -> TransportConfig {
     let mut limits = TransportConfig::default();
     limits
-        .max_concurrent_bidi_streams(windows::EARLY_STREAMS.into())
+        .max_concurrent_bidi_streams(EARLY_STREAMS.into())
         .stream_receive_window(MAX_STREAM_BYTES.into())
-        .receive_window(windows::LEAST.into())
+        .receive_window(EARLY_BYTES.into())
         .send_window(MAX_UNACKNOWLEDGED_BYTES.into())
         .initial_rtt(FIRST_ROUND_TRIP)
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(Some(VarInt::from_u32(MAX_IDLE_MILLISECONDS).into()))
         .allow_spin(false);
     limits
+}
+
+/// The peer of a connection has proved who it is: from now on it may have what peers have.
+pub(super) fn trust(quic: &quinn::Connection) {
+    quic.set_max_concurrent_bi_streams(MAX_STREAMS.into());
+    quic.set_receive_window(MAX_CONNECTION_BYTES.into());
 }
 
 /// For any socket of this node.

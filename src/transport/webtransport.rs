@@ -41,8 +41,9 @@ pub use connection::Connection;
 pub use stream::Stream;
 
 use super::quic::{
-    Window, Windows, endpoint_config, limits,
+    endpoint_config, limits,
     listener::{Event, Listeners, Service, Upgrade, multiaddress, socket_address},
+    trust,
 };
 use crate::platform::{self, Delay};
 
@@ -56,16 +57,14 @@ const MAX_DATAGRAM_BYTES: usize = 4096;
 /// other addresses, and dialling, are [`MultiaddrNotSupported`](TransportError::MultiaddrNotSupported).
 pub struct Transport {
     keypair: Keypair,
-    windows: Windows,
     listeners: Listeners<Sessions>,
 }
 
 impl Transport {
-    /// A transport that proves this identity, whose connections share this room.
-    pub fn new(keypair: Keypair, windows: Windows) -> Self {
+    /// A transport that proves this identity.
+    pub fn new(keypair: Keypair) -> Self {
         Self {
             keypair,
-            windows,
             listeners: Listeners::new(),
         }
     }
@@ -113,7 +112,7 @@ impl libp2p::core::Transport for Transport {
     fn listen_on(&mut self, id: ListenerId, addr: Multiaddr) -> Result<(), TransportError<Error>> {
         let socket = listened(&addr).ok_or(TransportError::MultiaddrNotSupported(addr))?;
         let config = endpoint_config();
-        let listening = Sessions::new(self.keypair.clone(), self.windows.clone())
+        let listening = Sessions::new(self.keypair.clone())
             .and_then(|sessions| self.listeners.listen(id, socket, sessions, config));
         listening.map_err(TransportError::Other)
     }
@@ -140,16 +139,14 @@ fn listened(addr: &Multiaddr) -> Option<SocketAddr> {
 /// What a listener offers: sessions under the certificates of now.
 pub struct Sessions {
     keypair: Keypair,
-    windows: Windows,
     certificates: Certificates,
     look: Delay,
 }
 
 impl Sessions {
-    fn new(keypair: Keypair, windows: Windows) -> Result<Self, Error> {
+    fn new(keypair: Keypair) -> Result<Self, Error> {
         Ok(Self {
             keypair,
-            windows,
             certificates: Certificates::new(platform::date())?,
             look: Delay::new(LOOK),
         })
@@ -177,8 +174,8 @@ impl Service for Sessions {
     }
 
     fn accept(&self, incoming: Incoming) -> Upgrade<Self> {
-        let (keypair, windows) = (self.keypair.clone(), self.windows.clone());
-        Connection::accept(incoming, keypair, self.certificates.hashes(), windows).boxed()
+        let hashes = self.certificates.hashes();
+        Connection::accept(incoming, self.keypair.clone(), hashes).boxed()
     }
 
     /// Those of the next certificate, once it is time.
@@ -189,7 +186,6 @@ impl Service for Sessions {
             if let Some(certificates) = self.certificates.renewed(platform::date())? {
                 return Poll::Ready(Ok(Self {
                     keypair: self.keypair.clone(),
-                    windows: self.windows.clone(),
                     certificates,
                     look: Delay::new(LOOK),
                 }));

@@ -14,14 +14,13 @@ use libp2p::{
 };
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt, rustls::pki_types::CertificateDer};
 
-use super::{Error, Window, Windows};
+use super::{Error, trust};
 
 type Opening = BoxFuture<'static, Result<(SendStream, RecvStream), ConnectionError>>;
 
 /// A connection whose peer has proved who it is.
 pub struct Connection {
     quic: quinn::Connection,
-    pub(super) window: Window,
     inbound: Option<Opening>,
     outbound: Option<Opening>,
     closing: Option<BoxFuture<'static, ConnectionError>>,
@@ -29,10 +28,10 @@ pub struct Connection {
 
 impl Connection {
     /// What the handshake made, and who the peer is.
-    pub(super) fn new(quic: quinn::Connection, windows: &Windows) -> Result<(PeerId, Self), Error> {
+    pub(super) fn new(quic: quinn::Connection) -> Result<(PeerId, Self), Error> {
         let peer = peer_of(&quic).ok_or(Error::Identity)?;
+        trust(&quic);
         let connection = Self {
-            window: windows.trust(&quic),
             quic,
             inbound: None,
             outbound: None,
@@ -55,7 +54,6 @@ impl StreamMuxer for Connection {
 
     fn poll_inbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
         let this = self.get_mut();
-        this.window.widen(&this.quic);
         let inbound = this.inbound.get_or_insert_with(|| {
             let quic = this.quic.clone();
             async move { quic.accept_bi().await }.boxed()

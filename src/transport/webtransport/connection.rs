@@ -23,7 +23,7 @@ use libp2p::{
 };
 
 use super::{
-    Error, Windows,
+    Error,
     certificates::Hashes,
     session::Session,
     stream::{self, Rest, Stream},
@@ -43,7 +43,6 @@ impl Connection {
         incoming: quinn::Incoming,
         keypair: Keypair,
         hashes: Hashes,
-        windows: Windows,
     ) -> Result<(PeerId, Self), Error> {
         let mut session = Session::accept(incoming).await?;
         let first = session.first().await?;
@@ -65,7 +64,7 @@ impl Connection {
         })
         .await?;
         drop(noise);
-        connection.session.trust(&windows);
+        connection.session.trust();
         Ok((peer_id, connection))
     }
 

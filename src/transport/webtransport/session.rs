@@ -30,7 +30,7 @@ use wtransport::proto::{
     varint::VarInt as ProtoInt,
 };
 
-use super::{Error, Window, Windows};
+use super::{Error, trust};
 
 /// Where libp2p's WebTransport lives on a host, and how it proves who it is.
 const PATH: &str = "/.well-known/libp2p-webtransport?type=noise";
@@ -63,8 +63,6 @@ type Opening = BoxFuture<'static, Result<Halves, Error>>;
 /// See the module's documentation.
 pub(super) struct Session {
     quic: Owner,
-    /// Once the client is trusted.
-    window: Option<Window>,
     id: VarInt,
     /// Our ends of control stream and request: HTTP/3 forbids to end them.
     _kept: (SendStream, SendStream),
@@ -106,7 +104,6 @@ impl Session {
         let id = VarInt::from(receive.id());
         Ok(Self {
             quic,
-            window: None,
             id,
             _kept: (settings, answer),
             watch: watch(control, receive).boxed(),
@@ -122,15 +119,12 @@ impl Session {
     }
 
     /// The client has proved who it is: from now on it may have the windows and streams of a peer.
-    pub(super) fn trust(&mut self, windows: &Windows) {
-        self.window = Some(windows.trust(&self.quic.0));
+    pub(super) fn trust(&self) {
+        trust(&self.quic.0);
     }
 
     /// The client's next stream. Those whose first bytes are late hold up no other.
     pub(super) fn poll_inbound(&mut self, cx: &mut Context<'_>) -> Poll<Result<Halves, Error>> {
-        if let Some(window) = &mut self.window {
-            window.widen(&self.quic.0);
-        }
         loop {
             match self.beginning.poll_next_unpin(cx) {
                 Poll::Ready(Some(Some(halves))) => return Poll::Ready(Ok(halves)),
