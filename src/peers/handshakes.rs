@@ -6,9 +6,9 @@
 //! itself out.
 //!
 //! That is worth something only where who comes is at that address: TCP's handshake shows it, and QUIC's Retry, before either has a place here
-//! (`transport/quic/listener.rs`). WebRTC's first packet may name anybody's address. So those over WebRTC are counted by themselves: they have the places
-//! that others leave them, give way to whoever comes by another transport, and push out each other alone. Packets from forged addresses keep out who
-//! comes by WebRTC, and nobody else.
+//! (`transport/quic/listener.rs`). WebRTC's first packet may name anybody's address. So those over WebRTC are counted by themselves: they have an eighth of the
+//! places ([`KEPT`]) and what others leave them beyond, where they give way to whoever comes by another transport; and they push out each other alone. So packets from forged
+//! addresses keep out who comes by WebRTC, and nobody else, and sockets of few hosts keep out nobody who comes by WebRTC.
 //!
 //! A newcomer from an address that is itself the most crowded replaces that one's, if nothing has come for
 //! [`Handshakes::SILENCE`], or if it is older than [`Handshakes::GRACE`]: an honest dialler speaks at once and is done sooner, so silent
@@ -28,6 +28,9 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::{AddressGroup, crowds::Crowds};
 use crate::platform::Instant;
+
+/// Of so many places one is kept for those that may name a forged address.
+const KEPT: usize = 8;
 
 /// A handshake among [`Handshakes`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -171,10 +174,14 @@ impl<T> Handshakes<T> {
         };
         let count = like.of(group);
         if count < self.most_per_address {
-            if self.len() < self.most {
+            let has_place = !is_located || like.len() < self.most - self.most / KEPT;
+            if has_place && self.len() < self.most {
                 return Ok(None);
             }
-            if is_located && let Some((_, (_, first))) = self.claimed.first_of_most_crowded() {
+            if is_located
+                && has_place
+                && let Some((_, (_, first))) = self.claimed.first_of_most_crowded()
+            {
                 return Ok(Some(first));
             }
             if let Some((most, (_, first))) = like.first_of_most_crowded()
@@ -230,7 +237,7 @@ mod tests {
 
     #[test]
     fn silent_sockets_of_one_host_keep_nobody_out() {
-        let (mut handshakes, now) = (Handshakes::new(8, 6), platform::now());
+        let (mut handshakes, now) = (Handshakes::new(9, 6), platform::now());
         for number in 0..6 {
             let entered = handshakes.enter(&address(1), number, now);
             assert_eq!(entered.expect("room").1, None);
@@ -362,16 +369,42 @@ mod tests {
                 .expect("a place, or another's like it");
             assert_ne!(ended, Some(true), "{number}");
         }
-        // Who has shown where it is takes their places until there are none.
-        for number in 0..510 {
+        // Who has shown where it is takes their places, but for those that are kept.
+        for number in 0..446 {
             let host = 2 + u8::try_from(number / 128).expect("few");
             let (_, ended) = handshakes
                 .enter(&address(host), true, now)
                 .expect("a place");
             assert_eq!(ended, Some(false), "{number}");
         }
-        let crowded = handshakes.enter(&forged(600), false, now);
-        assert_eq!(crowded, Err(Crowded), "it pushes out nobody else");
+        for number in 600..700 {
+            let (_, ended) = handshakes
+                .enter(&forged(number), false, now)
+                .expect("another's like it");
+            assert_eq!(ended, Some(false), "it pushes out nobody else");
+        }
+    }
+
+    #[test]
+    fn silent_sockets_of_two_hosts_keep_nobody_out_who_comes_by_webrtc() {
+        let (mut handshakes, mut now) = (Handshakes::new(512, 256), platform::now());
+        let silent = |number: u64| address(1 + u8::from(number >= 256));
+        for number in 0..512 {
+            let _ = handshakes.enter(&silent(number), false, now);
+        }
+        let (browser, ended) = handshakes.enter(&forged(0), true, now).expect("a place");
+        assert_eq!(ended, None, "there is one for it");
+        // Nor does it lose it to those that come again, or come from elsewhere.
+        for number in 0..2000 {
+            now += Duration::from_millis(1);
+            let remote = match number % 4 {
+                0 => address(3),
+                _ => silent(number % 512),
+            };
+            let ended = handshakes.enter(&remote, false, now);
+            assert_ne!(ended.map(|(_, ended)| ended), Ok(Some(true)));
+        }
+        handshakes.leave(browser);
     }
 
     #[test]
