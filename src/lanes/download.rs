@@ -43,7 +43,7 @@ impl Download {
         }
     }
 
-    /// A long frame of a lane was passed over: whatever it was, it counts as one of the lane's first class.
+    /// A long frame of a lane is passed over: whatever it was, it counts as one of the lane's first class.
     pub(super) fn charge_skipped(&self, lane: Lane, wire: usize) {
         let cost = Cost {
             items: 1,

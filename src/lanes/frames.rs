@@ -88,10 +88,12 @@ impl<C: Core> Lanes<C> {
             Report::Comes(lane, coming) => self.core.comes(id, lane, coming, now),
             Report::GaveWay(lane, length) => {
                 tracing::debug!(%id, ?lane, length, "a long frame came too slowly while others waited");
+                peer.gives_way(connection, lane, now);
                 self.core.skipped(id, lane, length, now);
                 self.tell(Event::Skipped(id, lane));
             }
             Report::Skipped(lane, wire) => {
+                peer.has_passed(connection, lane, now);
                 if lane == Lane::Bulk {
                     (peer.read, peer.done) = (peer.read + wire, peer.done + wire);
                 }

@@ -308,6 +308,7 @@ impl<D: Decode> Handler<D> {
         let inbound = self.inbound.get_mut(lane.place())?;
         if let Some(reader) = &mut inbound.reader {
             reader.look_around(cx);
+            tell_lost(lane, reader, &self.download, &mut self.reports);
         }
         let failure = loop {
             let room = frames.len() < MAX_FRAMES && bytes < MAX_FRAMES_BYTES && inbound.has_room();
@@ -320,7 +321,9 @@ impl<D: Decode> Handler<D> {
             if !goes_on && self.download.poll_ready(lane, cx).is_pending() {
                 break None;
             }
-            match reader.poll_next(fits, cx) {
+            let next = reader.poll_next(fits, cx);
+            tell_lost(lane, reader, &self.download, &mut self.reports);
+            match next {
                 Poll::Pending => break None,
                 Poll::Ready(Ok(Read::Frame(frame, wire, place))) => {
                     match read(&self.decoder, lane, frame, place) {
@@ -341,7 +344,6 @@ impl<D: Decode> Handler<D> {
                     }
                 }
                 Poll::Ready(Ok(Read::Skipped(wire))) => {
-                    self.download.charge_skipped(lane, wire);
                     self.reports.push_back(Report::Skipped(lane, wire));
                 }
                 Poll::Ready(Ok(Read::End)) => break Some(io::ErrorKind::BrokenPipe.into()),
@@ -359,9 +361,6 @@ impl<D: Decode> Handler<D> {
         let holds = inbound.holds();
         self.reports
             .extend(holds.map(|held| Report::Held(lane, held)));
-        let lost = inbound.reader.as_mut().and_then(Reader::take_lost);
-        self.reports
-            .extend(lost.map(|length| Report::GaveWay(lane, length)));
         if frames.is_empty() {
             let coming = if lane == Lane::Block {
                 inbound.news()
@@ -466,6 +465,19 @@ impl<D: Decode> ConnectionHandler for Handler<D> {
             }
         }
         Poll::Pending
+    }
+}
+
+/// Tells of a frame that has given way, and charges it: its stream may end before the rest of it has come.
+fn tell_lost<F>(
+    lane: Lane,
+    reader: &mut Reader,
+    download: &Download,
+    reports: &mut VecDeque<Report<F>>,
+) {
+    if let Some(length) = reader.take_lost() {
+        download.charge_skipped(lane, length);
+        reports.push_back(Report::GaveWay(lane, length));
     }
 }
 

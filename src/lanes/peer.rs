@@ -60,6 +60,8 @@ pub(super) struct Connection {
     kept_back: [usize; Lane::ALL.len()],
     /// Which lanes it does not read now, since what came is not done with, or waits for room.
     held: [bool; Lane::ALL.len()],
+    /// Since when the rest of a long frame is passed over that gave way here.
+    passes: [Option<Instant>; Lane::ALL.len()],
 }
 
 impl Connection {
@@ -69,6 +71,7 @@ impl Connection {
             handled: Default::default(),
             kept_back: Default::default(),
             held: Default::default(),
+            passes: Default::default(),
         }
     }
 }
@@ -180,6 +183,25 @@ impl Peer {
         self.look_what_is_held_up(now);
     }
 
+    /// A long frame gives way on a connection: what stands behind it comes when the rest of it has passed.
+    pub(super) fn gives_way(&mut self, id: ConnectionId, lane: Lane, now: Instant) {
+        if let Some(passes) = self.passes(id, lane) {
+            *passes = Some(now);
+        }
+    }
+
+    /// All of such a frame has passed.
+    pub(super) fn has_passed(&mut self, id: ConnectionId, lane: Lane, now: Instant) {
+        if let Some(since) = self.passes(id, lane).and_then(Option::take) {
+            self.may_be_late(since, now);
+        }
+    }
+
+    fn passes(&mut self, id: ConnectionId, lane: Lane) -> Option<&mut Option<Instant>> {
+        let connection = self.connections.iter_mut().find(|one| one.id == id)?;
+        connection.passes.get_mut(lane.place())
+    }
+
     /// A connection is gone, and what it held up with it.
     pub(super) fn disconnected(&mut self, id: ConnectionId, now: Instant) {
         self.connections.retain(|other| other.id != id);
@@ -198,9 +220,14 @@ impl Peer {
         if is_held_up {
             self.held_up_since.get_or_insert(now);
         } else if let Some(since) = self.held_up_since.take() {
-            let late = now.saturating_duration_since(since).min(HELD_UP);
-            self.late_until = self.late_until.max(Some(now + late));
+            self.may_be_late(since, now);
         }
+    }
+
+    /// What stood behind something since then may be as late as that lasted.
+    fn may_be_late(&mut self, since: Instant, now: Instant) {
+        let late = now.saturating_duration_since(since).min(HELD_UP);
+        self.late_until = self.late_until.max(Some(now + late));
     }
 
     /// What is handled of a lane is told later.
@@ -287,13 +314,17 @@ impl Peer {
     }
 
     /// Whether it pays for nothing of this kind now: what belongs to former streams, or is lost with them, may look like that; and answers
-    /// may stand in a lane that is not read here.
+    /// may stand in a lane that is not read here, or behind a frame that is passed over.
     pub(super) fn is_excused(&self, misdeed: Misdeed, now: Instant) -> bool {
         let is_lately = |at: Option<Instant>| at.is_some_and(|at| now < at + EXCUSED);
         match misdeed {
             Misdeed::NoAnswer => {
                 let may_be_late = self.late_until.is_some_and(|until| now < until);
-                self.held_up_since.is_some() || may_be_late || is_lately(self.excused_at)
+                // Who sends no more of such a frame can't hold itself up for ever.
+                let passes = self.connections.iter().flat_map(|one| one.passes);
+                let something_passes = passes.flatten().any(|since| now < since + HELD_UP);
+                let waits = self.held_up_since.is_some() || something_passes;
+                waits || may_be_late || is_lately(self.excused_at)
             }
             Misdeed::InvalidMessage | Misdeed::TooManyMessages => is_lately(self.excused_at),
             _ => false,

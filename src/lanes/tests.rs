@@ -370,6 +370,31 @@ fn who_was_held_up_is_excused_for_as_long_as_that_lasted_and_no_longer() {
 }
 
 #[test]
+fn whose_frame_is_passed_over_is_excused_until_then_and_as_long_again_but_not_for_ever() {
+    let mut driven = Driven::open();
+    let now = platform::now();
+    let at = |seconds| now + Duration::from_secs(seconds);
+    let peer = driven
+        .lanes
+        .peers
+        .get_mut(&driven.peer)
+        .expect("it is there");
+    let connection = ConnectionId::new_unchecked(1);
+    let is_excused = |peer: &Peer, at| peer.is_excused(Misdeed::NoAnswer, at);
+    peer.gives_way(connection, Lane::Bulk, at(0));
+    assert!(is_excused(peer, at(4)), "its answer stands behind the rest");
+    peer.has_passed(connection, Lane::Bulk, at(5));
+    assert!(is_excused(peer, at(9)) && !is_excused(peer, at(10)));
+    peer.gives_way(connection, Lane::Bulk, at(30));
+    assert!(is_excused(peer, at(49)) && !is_excused(peer, at(50)));
+    driven.report(1, Report::GaveWay(Lane::Block, 1 << 20));
+    let action = Action::Misdeed(driven.peer, Misdeed::NoAnswer);
+    driven.lanes.core.actions.push_back(action);
+    let (_, events) = driven.drain();
+    assert!(matches!(events[..], [Event::Skipped(_, Lane::Block)]));
+}
+
+#[test]
 fn whose_votes_wait_for_our_checks_is_answered_and_pays_for_no_silence() {
     let mut driven = Driven::open();
     driven.has(Class::Transaction, 1000);

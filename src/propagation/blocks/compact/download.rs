@@ -64,9 +64,11 @@ pub(super) enum State {
 }
 
 impl Source {
-    /// Comes into another state, out of the one that is returned.
+    /// Comes into another state, out of the one that is returned. Whose frame was lost here is excused on: what it is asked next comes behind the rest of that.
     pub(super) fn enter(&mut self, state: State, now: Instant) -> State {
+        let is_excused = self.pace.is_excused;
         (self.since, self.pace) = (now, Pace::new(now));
+        self.pace.is_excused = is_excused;
         std::mem::replace(&mut self.state, state)
     }
 

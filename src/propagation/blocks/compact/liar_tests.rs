@@ -337,6 +337,19 @@ fn whose_long_answer_gave_way_to_others_is_asked_after_them_and_pays_nothing() {
 }
 
 #[test]
+fn who_is_asked_again_behind_the_rest_of_what_was_lost_pays_nothing() {
+    let mut bench = bench();
+    let peer = bench.peer(true);
+    bench.receive(peer, announcement(&transactions(1, 10)));
+    let actions = bench.core.skipped(&peer, bench.now);
+    let again = words(&[peer], &bench.settle(actions));
+    assert_eq!(again, ["0 request for a block Whole"]);
+    let time = 2 * CompactConfig::default().give_up_after;
+    assert!(words(&[peer], &bench.wait(time)).is_empty());
+    assert_eq!(bench.core.in_progress(), 0);
+}
+
+#[test]
 fn an_answer_that_comes_though_another_frame_was_lost_is_taken() {
     let mut bench = bench();
     let peer = bench.peer(true);
