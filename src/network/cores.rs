@@ -150,7 +150,7 @@ impl Core for Cores {
     fn skipped(&mut self, from: PeerId, lane: Lane, length: usize, now: Instant) {
         self.propagation.skipped(from, lane, length, now);
         if lane == Class::Sync.lane() {
-            self.sync.skipped(from, now);
+            self.sync.skipped(from, length, now);
         }
     }
 

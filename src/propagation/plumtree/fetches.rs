@@ -372,10 +372,12 @@ impl Fetches {
         self.touched.insert(*peer);
     }
 
-    /// An answer of a peer with one item, in a frame of so many bytes, is lost, and nobody pays: what it was asked for and is so long is
-    /// asked of another announcer, or of it again where there is none.
+    /// An answer of a peer with one item, in a frame of so many bytes, is lost, and nobody pays: what it was asked for first, of all that is so long, and
+    /// of that the shortest, is asked of another announcer, or of it again where there is none.
     pub(super) fn lost(&mut self, peer: &PeerId, length: usize) {
-        for id in self.asked_of(peer, length.saturating_sub(MOST_HEAD)) {
+        let asked = self.asked_of(peer, length.saturating_sub(MOST_HEAD));
+        let first = asked.into_iter().min_by_key(|id| self.asked_at(id, peer));
+        if let Some(id) = first {
             let claims = self.wanted.get(&id).map_or(0, |wanted| wanted.claims.len());
             if claims > 1 {
                 self.ask_another(id, *peer);
@@ -399,6 +401,16 @@ impl Fetches {
         let announcer = self.peers.get(peer).into_iter();
         let claims = announcer.flat_map(|announcer| &announcer.claims);
         claims.filter(is_asked).copied().collect()
+    }
+
+    /// When a peer was asked for an item, and how long that is by what it says.
+    fn asked_at(&self, id: &ShortId, peer: &PeerId) -> Option<(Instant, u32)> {
+        let wanted = self.wanted.get(id)?;
+        let (_, claim) = wanted.claims.iter().find(|(other, _)| other == peer)?;
+        match wanted.state {
+            State::Requested(_, at) => Some((at, claim.size)),
+            State::Waiting | State::Ready(_) => None,
+        }
     }
 
     /// What a peer was asked for is asked of it again.

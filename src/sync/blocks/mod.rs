@@ -76,6 +76,8 @@ const MAX_SOURCES: usize = 32;
 const MAX_REFUSED: usize = 16;
 /// Requests and refusals that wait for a peer to read them: each side has [`wire::MAX_REQUESTS`] open, and some were given up.
 const MAX_OUTBOX: usize = 4 * wire::MAX_REQUESTS;
+/// The longest frame with headers: what stands before those has few bytes.
+const MAX_FRAME: usize = wire::MAX_MESSAGE + 16;
 /// How long a peer is not asked that did not deliver, and one that lied.
 const BENCH: Duration = Duration::from_secs(30);
 const DISTRUST: Duration = Duration::from_secs(600);
@@ -269,8 +271,12 @@ impl Sync {
         self.drive(now);
     }
 
-    /// A long frame of a peer is lost. The one long answer is with headers: if it was asked for some they are asked for anew, and nobody pays.
-    pub(crate) fn skipped(&mut self, peer: PeerId, now: Instant) {
+    /// A long frame of a peer, of so many bytes on the stream, is lost. The one long answer is with headers: if it was asked for some they are asked for
+    /// anew, and nobody pays.
+    pub(crate) fn skipped(&mut self, peer: PeerId, length: usize, now: Instant) {
+        if length > MAX_FRAME {
+            return;
+        }
         let known = self.peers.get_mut(&peer);
         if known.is_some_and(Peer::loses_headers) {
             self.seeks = true;

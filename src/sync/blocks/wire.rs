@@ -35,7 +35,7 @@ pub(crate) const MAX_ANSWER_BYTES: usize = 1 << 20;
 pub(crate) const MAX_PIECE: usize = 64 << 10;
 
 /// The longest message: an answer with headers of which the last is as long as all others together.
-const MAX_MESSAGE: usize = 2 * MAX_HEADERS_BYTES + 8 * MAX_HEADERS;
+pub(crate) const MAX_MESSAGE: usize = 2 * MAX_HEADERS_BYTES + 8 * MAX_HEADERS;
 
 /// One message.
 #[derive(Clone, PartialEq, prost::Message)]

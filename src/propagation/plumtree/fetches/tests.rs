@@ -234,6 +234,25 @@ fn what_is_lost_on_its_way_is_asked_again_and_nobody_pays() {
     assert_eq!((asked(&ann), asked(&bob)), (0, 0));
 }
 
+#[test]
+fn one_frame_that_is_lost_has_one_item_asked_again() {
+    let mut fetches = Fetches::new(LIMITS, Keyed::new(&[1; 16]));
+    let (ann, mut now) = (PeerId::random(), crate::platform::now());
+    for (number, size) in [(1, 300_000), (2, 250_000), (3, 400_000)] {
+        fetches.told(id(number), ann, claim(size, 1), now);
+    }
+    now += LIMITS.patience;
+    fetches.on_time(now);
+    let all = fetches.take(ann, now);
+    assert_eq!(all.len(), 3, "{all:?}");
+    fetches.lost(&ann, 300_016);
+    assert_eq!(
+        fetches.take(ann, now),
+        [id(1)],
+        "the others are on their way"
+    );
+}
+
 proptest! {
     #[test]
     fn counts_are_right_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u64..20, 0usize..4), 0..400)) {

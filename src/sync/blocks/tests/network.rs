@@ -170,7 +170,7 @@ impl Network {
     pub(super) fn lose(&mut self, from: usize, to: usize) {
         let (id, now) = (self.nodes[from].id, self.now);
         if let Actor::Node { sync, .. } = &mut self.nodes[to].actor {
-            sync.skipped(id, now);
+            sync.skipped(id, 200 << 10, now);
         }
         self.act(to);
     }
