@@ -316,26 +316,56 @@ impl Pools {
         outputs: &mut Vec<Output>,
         now: Instant,
     ) -> bool {
+        // Two listings are kept at most. Nobody compares an old one because somebody is silent who compares an older one.
+        while self.is_stale(now)
+            && let Some(late) = self.late(|_, session| !self.uses_latest(session), now)
+        {
+            self.let_go(late, outputs);
+        }
+        if self.is_stale(now) {
+            return false;
+        }
         let most = side.most(pool.len());
         let has_room = |sessions: [usize; 2]| sessions[side.place()] < most;
         if has_room(self.sessions) {
             return true;
         }
-        let same = self.busy.iter().filter(|(_, of)| *of == side);
-        let waits = same.filter_map(|(id, _)| {
+        // The pool has grown: one that ends makes none.
+        if self.sessions[side.place()] > most {
+            return false;
+        }
+        if let Some(late) = self.late(|of, _| of == side, now) {
+            self.let_go(late, outputs);
+        }
+        has_room(self.sessions)
+    }
+
+    /// Of the sessions like this the one that has kept us waiting longest, and too long.
+    fn late(
+        &self,
+        is_like_this: impl Fn(Side, &Session) -> bool,
+        now: Instant,
+    ) -> Option<(PeerId, Side)> {
+        let waits = self.busy.iter().filter_map(|(id, side)| {
             let peer = self.peers.get(id)?;
             let session = match side {
                 Side::Ours => peer.ours.as_ref()?,
                 Side::Theirs => peer.theirs.as_ref()?,
             };
             let is_late = !session.at_work && now.duration_since(session.since) >= PATIENCE;
-            is_late.then(|| (session.since, *id, session.farewell()))
+            (is_late && is_like_this(*side, session)).then_some((session.since, *id, *side))
         });
-        if let Some((_, id, farewell)) = waits.min_by_key(|(since, ..)| *since) {
-            outputs.extend(self.end(id, side, None));
-            outputs.push(Output::Compare(id, farewell));
-        }
-        has_room(self.sessions)
+        let (_, id, side) = waits.min_by_key(|(since, ..)| *since)?;
+        Some((id, side))
+    }
+
+    /// Ends a session whose peer has kept us waiting, and tells it.
+    fn let_go(&mut self, (id, side): (PeerId, Side), outputs: &mut Vec<Output>) {
+        let session = self.peers.get_mut(&id);
+        let session = session.and_then(|peer| peer.session(side).as_ref());
+        let farewell = session.map(Session::farewell);
+        outputs.extend(self.end(id, side, None));
+        outputs.extend(farewell.map(|farewell| Output::Compare(id, farewell)));
     }
 
     fn begin(&mut self, id: PeerId, side: Side, request: Option<Request>, now: Instant) {
@@ -372,6 +402,20 @@ impl Pools {
         });
         let pool = Pool::Listed(pool.pieces(), self.config.min_age, now);
         Some((pool, number))
+    }
+
+    /// Whether no other listing can be made, and the latest is older than what is young enough to be left out of one.
+    fn is_stale(&self, now: Instant) -> bool {
+        let most = self.config.min_age.max(FRESH);
+        let is_old = |at: Instant| now.saturating_duration_since(at) > most;
+        let listing = self.listing.as_ref();
+        listing.is_some_and(|latest| is_old(latest.at) && self.uses_another_than(latest.number))
+    }
+
+    /// Whether a session compares the latest listing, or none yet.
+    fn uses_latest(&self, session: &Session) -> bool {
+        let latest = self.listing.as_ref().map(|listing| listing.number);
+        session.listing.is_none() || session.listing == latest
     }
 
     /// Whether a session compares another listing than this.

@@ -95,6 +95,70 @@ fn who_keeps_us_waiting_gives_way_and_is_told() {
 }
 
 #[test]
+fn two_that_are_silent_keep_nobody_to_an_old_listing() {
+    let ((mut pools, mut pool), mut now) = (pools(), crate::platform::now());
+    let mut data = (0_u32..).map(|number| number.to_le_bytes().to_vec());
+    let mut grows = |pool: &mut Mempool, now| {
+        for data in data.by_ref().take(1000) {
+            pool.insert(TransactionKey::of(&data), data.into(), 1, now);
+        }
+    };
+    let begins = |pools: &mut Pools, pool: &Mempool, now| {
+        let peer = PeerId::random();
+        pools.joined(peer, false, now);
+        let outputs = pools.on_message(peer, request(), pool, now);
+        let told = outputs.len()
+            - outputs
+                .iter()
+                .filter(|one| matches!(one, Output::Work(_)))
+                .count();
+        let mut steps = works(outputs);
+        while let Some(step) = steps.pop() {
+            steps.extend(works(pools.stepped(step.run(), pool, now)));
+        }
+        told
+    };
+    grows(&mut pool, now);
+    now += Duration::from_secs(60);
+    assert_eq!(begins(&mut pools, &pool, now), 0);
+    grows(&mut pool, now);
+    assert_eq!(begins(&mut pools, &pool, now), 0);
+    grows(&mut pool, now);
+    now += Duration::from_secs(1);
+    assert_eq!(begins(&mut pools, &pool, now), 0);
+    let listed = |pools: &Pools| pools.listing.as_ref().map(|listing| listing.at);
+    assert!(listed(&pools) < Some(now), "two are in use");
+    now += Duration::from_secs(20);
+    assert_eq!(
+        begins(&mut pools, &pool, now),
+        1,
+        "who is silent on the eldest is told"
+    );
+    assert_eq!(listed(&pools), Some(now));
+}
+
+#[test]
+fn nobody_gives_way_where_that_makes_no_room() {
+    let ((mut pools, mut pool), mut now) = (pools(), crate::platform::now());
+    let insert = |pool: &mut Mempool, number: u32| {
+        let data = number.to_le_bytes().to_vec();
+        pool.insert(TransactionKey::of(&data), data.into(), number.into(), now);
+    };
+    insert(&mut pool, 0);
+    now += Duration::from_secs(60);
+    silent(&mut pools, &pool, now);
+    (1..120_000).for_each(|number| insert(&mut pool, number));
+    assert!(Side::Theirs.most(pool.len()) < MAX_THEIRS);
+    now += PATIENCE;
+    for _ in 0..3 {
+        let late = PeerId::random();
+        pools.joined(late, false, now);
+        assert!(declined(&pools.on_message(late, request(), &pool, now)));
+    }
+    assert_eq!(pools.sessions, [0, MAX_THEIRS]);
+}
+
+#[test]
 fn ours_begin_whatever_others_began_and_soon_where_there_is_no_room() {
     let ((mut pools, pool), now) = (pools(), crate::platform::now());
     silent(&mut pools, &pool, now);
