@@ -236,7 +236,11 @@ fn what_is_lost_on_its_way_is_asked_again_and_nobody_pays() {
 
 #[test]
 fn one_frame_that_is_lost_has_one_item_asked_again() {
-    let mut fetches = Fetches::new(LIMITS, Keyed::new(&[1; 16]));
+    let limits = Limits {
+        max_requested_bytes: 1 << 20,
+        ..LIMITS
+    };
+    let mut fetches = Fetches::new(limits, Keyed::new(&[1; 16]));
     let (ann, mut now) = (PeerId::random(), crate::platform::now());
     for (number, size) in [(1, 300_000), (2, 250_000), (3, 400_000)] {
         fetches.told(id(number), ann, claim(size, 1), now);
