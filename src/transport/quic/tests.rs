@@ -33,7 +33,7 @@ const WAY: Duration = Duration::from_millis(50);
 const BEFORE: usize = 6_000_000;
 const SENT: usize = 12_000_000;
 /// Packets of which every second one is lost.
-const LOSSY: usize = 3000;
+const LOSSY: usize = 1000;
 
 fn ours() -> Boxed {
     Transport::new(&Keypair::generate_ed25519())
@@ -351,7 +351,10 @@ async fn an_honest_stream_survives_a_flight_of_which_half_is_lost() {
         .expect("no panic")
         .expect("the connection lives");
     assert_eq!(read, SENT / 65_536 * 65_536);
-    assert!(lost.load(Relaxed) > 500, "a flight was lost: {lost:?}");
+    assert!(
+        lost.load(Relaxed) > 300,
+        "half of a flight was lost: {lost:?}"
+    );
 }
 
 /// As where gossip and two lanes are read no further: a vote, and an answer, still come.
