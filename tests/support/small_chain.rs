@@ -62,6 +62,9 @@ struct State {
     fails: usize,
     /// So many times reading the next block panics.
     panics: usize,
+    /// So many times reading a block or an identity fails, and so many times headers.
+    misses: usize,
+    header_misses: usize,
     /// Nothing can be read.
     is_lost: bool,
     /// Branches that begin below this height are of no use.
@@ -122,6 +125,16 @@ impl SmallChain {
         self.state().panics = times;
     }
 
+    /// The next block or identity can't be read, so many times.
+    pub fn miss(&self, times: usize) {
+        self.state().misses = times;
+    }
+
+    /// The next headers can't be read, so many times.
+    pub fn miss_headers(&self, times: usize) {
+        self.state().header_misses = times;
+    }
+
     /// From now on blocks and identities can't be read.
     pub fn lose(&self) {
         self.state().is_lost = true;
@@ -143,6 +156,13 @@ impl SmallChain {
 }
 
 impl State {
+    /// Whether something can be read now.
+    fn reads(&mut self) -> bool {
+        let misses = self.misses;
+        self.misses = misses.saturating_sub(1);
+        misses == 0 && !self.is_lost
+    }
+
     fn tip(&self) -> BlockPlace {
         let height = self.best.len() as u64;
         self.best.last().map_or_else(genesis, |id| BlockPlace {
@@ -210,12 +230,17 @@ impl ChainStore for SmallChain {
     }
 
     fn id_at(&self, height: u64) -> Option<ItemId> {
-        let state = self.state();
-        state.id_at(height).filter(|_| !state.is_lost)
+        let mut state = self.state();
+        let is_read = state.reads();
+        state.id_at(height).filter(|_| is_read)
     }
 
     fn headers(&self, from: u64, max_count: usize, max_bytes: usize) -> Vec<Bytes> {
-        let state = self.state();
+        let mut state = self.state();
+        if state.header_misses > 0 {
+            state.header_misses -= 1;
+            return Vec::new();
+        }
         let most = max_count.min(max_bytes.div_ceil(HEADER).max(1));
         let from = usize::try_from(from.max(1) - 1).expect("small");
         let ids = state.best.iter().skip(from).take(most);
@@ -223,9 +248,10 @@ impl ChainStore for SmallChain {
     }
 
     fn block(&self, id: &ItemId) -> Option<Block> {
-        let state = self.state();
+        let mut state = self.state();
+        let is_read = state.reads();
         let (header, block) = state.blocks.get(id)?;
-        (header.height >= state.base && !state.is_lost).then(|| block.clone())
+        (header.height >= state.base && is_read).then(|| block.clone())
     }
 
     fn append_headers(&self, headers: &[Bytes]) -> (usize, SyncVerdict) {

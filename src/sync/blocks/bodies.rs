@@ -4,7 +4,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::{
-    BENCH, Event, Job, MAX_RETRY, MAX_SOURCES, Sync,
+    BENCH, Event, Job, MAX_SOURCES, Sync,
     job::Chain,
     peers::{Bodies, Peer, Request, What},
     wire::{self, GetBlocks, Kind, MAX_ANSWER_BYTES, MAX_BLOCKS, Reason},
@@ -15,7 +15,7 @@ use crate::{
     peers::Misdeed,
     platform::Instant,
 };
-use std::time::Duration;
+use std::{cmp::Reverse, hash::BuildHasher, time::Duration};
 
 /// Blocks are looked at by two at once, so many bytes each.
 const MAX_READERS: usize = 2;
@@ -25,10 +25,14 @@ const APPEND_AT_ONCE: usize = 64;
 const APPEND_BYTES: usize = 4 << 20;
 /// The least bytes that an answer may have.
 const LEAST_ANSWER: usize = 32 << 10;
-/// Who is busy is asked again after so long.
-const BUSY: Duration = Duration::from_secs(1);
+/// Who sends more than there is room for is asked again after so long.
+const CROWDED: Duration = Duration::from_secs(1);
+/// How many of the [`MAX_SOURCES`] are chosen by lot, however fast others are: who is known to be fast may not have what is wanted.
+const BY_LOT: usize = MAX_SOURCES / 4;
 /// A branch whose next block nobody has is left after so long.
 const ORPHANED: Duration = Duration::from_secs(1);
+/// So many times one after the other the chain may fail at a branch: about a minute, where nothing else goes on.
+const MAX_FAILURES: u32 = 6;
 /// So many times the patience with one answer a branch may stand still.
 const STILL: u32 = 3;
 
@@ -126,7 +130,7 @@ impl Sync {
             if is_over {
                 self.ended(from, number, now);
             }
-            return self.bench(from, BUSY, now);
+            return self.bench(from, CROWDED, now);
         }
         let before = bodies.partial_bytes();
         self.held += bytes;
@@ -149,7 +153,7 @@ impl Sync {
         for block in blocks {
             self.unread.push_back((from, number, Block::new(block)));
         }
-        if let Some(branch) = &mut self.branch {
+        if let Some(branch) = self.branch.as_mut().filter(|_| bytes > 0) {
             branch.moved_at = now;
         }
         if is_done {
@@ -283,8 +287,8 @@ impl Sync {
         if request.given_up {
             return;
         }
-        if is_here {
-            self.bench(from, BUSY, now);
+        if let Some(peer) = self.peers.get_mut(&from).filter(|_| is_here) {
+            peer.is_too_busy(now);
         }
         match request.what {
             What::Headers(anchors) => {
@@ -292,9 +296,9 @@ impl Sync {
                     return;
                 }
                 match &mut self.branch {
-                    // Its chain has changed.
+                    // Its chain has changed, or is another: what is known of the branch is taken, and then it is looked anew.
                     Some(branch) if anchors.first() == Some(&branch.head) => {
-                        branch.is_complete |= branch.leader == from;
+                        branch.is_complete = true;
                     }
                     _ => drop(self.ahead.remove(&from)),
                 }
@@ -411,6 +415,7 @@ impl Sync {
             });
             if count > 0 {
                 branch.moved_at = now;
+                branch.failures = 0;
                 self.rested = Duration::ZERO;
                 self.trouble = None;
             }
@@ -430,11 +435,25 @@ impl Sync {
         }
     }
 
+    /// While the blocks of the branch came the chain has become as good as it. They are kept, and whether the branch goes on and is
+    /// better then is seen by its next headers; if it has none it is at its end.
+    pub(super) fn on_outgrown(&mut self, chain: Chain) {
+        let was_appending = std::mem::take(&mut self.is_appending);
+        if let Some(branch) = self.branch.as_mut().filter(|_| was_appending) {
+            branch.best = None;
+            branch.is_complete = branch.len() >= self.config.max_headers;
+        }
+        self.on_chain(chain);
+    }
+
     /// The chain could not take what it was given.
     pub(super) fn fails(&mut self, reason: String, was_appending: bool, now: Instant) {
-        if self.rested >= MAX_RETRY && was_appending {
-            // It may be this branch that it can't take.
-            self.leave(now);
+        if let Some(branch) = self.branch.as_mut().filter(|_| was_appending) {
+            branch.failures += 1;
+            if branch.failures > MAX_FAILURES {
+                // It may be this branch that it can't take, though it goes on otherwise.
+                self.leave(now);
+            }
         }
         self.rest(reason, now);
     }
@@ -548,16 +567,31 @@ impl Sync {
         self.tell_status();
     }
 
-    /// Who may be asked for blocks, the fastest first.
+    /// Who may be asked for blocks: the leader and those that have the first one that is missing come first, the fastest of them before others;
+    /// and some are chosen by lot.
     pub(super) fn choose_sources(&mut self, now: Instant) {
         self.sources.clear();
         let Some(branch) = &self.branch else {
             return;
         };
-        let next = branch.next();
-        let fit = |(_, peer): &(&PeerId, &Peer)| !peer.is_benched(now) && peer.height() >= next;
-        let mut sources: Vec<_> = self.peers.iter().filter(fit).collect();
-        sources.sort_by_key(|(_, peer)| std::cmp::Reverse(peer.link.speed()));
+        let Some((missing, _)) = branch.first_missing() else {
+            return;
+        };
+        self.lots += 1;
+        let lot = |id: &PeerId| self.lot.hash_one((self.lots, *id));
+        let has_some = |(_, peer): &(&PeerId, &Peer)| {
+            let heights = peer.heights();
+            heights.end > missing && heights.start <= branch.head.height && !peer.is_benched(now)
+        };
+        let mut sources: Vec<_> = self.peers.iter().filter(has_some).collect();
+        sources.sort_by_cached_key(|(id, peer)| {
+            let (is_leader, has_next) = (**id == branch.leader, peer.has(missing));
+            (Reverse((is_leader, has_next, peer.link.speed())), lot(id))
+        });
+        let fast = sources.len().min(MAX_SOURCES - BY_LOT);
+        if let Some(others) = sources.get_mut(fast..) {
+            others.sort_by_cached_key(|(id, peer)| (!peer.has(missing), lot(id)));
+        }
         let ids = sources.into_iter().map(|(id, _)| *id);
         self.sources = ids.take(MAX_SOURCES).collect();
     }

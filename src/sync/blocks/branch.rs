@@ -31,6 +31,8 @@ pub(super) struct Branch {
     pub(super) moved_at: Instant,
     /// Since when nobody is known who has its next block.
     pub(super) orphaned: Option<Instant>,
+    /// How many times one after the other the chain could not take its next block.
+    pub(super) failures: u32,
 }
 
 /// A block of it.
@@ -55,6 +57,7 @@ impl Branch {
             is_complete: false,
             moved_at: now,
             orphaned: None,
+            failures: 0,
         }
     }
 

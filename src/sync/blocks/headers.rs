@@ -299,8 +299,13 @@ impl Sync {
             return;
         };
         let last = accepted.last().map(SyncHeader::place).or(anchor.clone());
-        if last.as_ref() != Some(&end) && !is_full && (last.is_some() || self.is_ahead_of_us(&end))
-        {
+        // That the branch ends where it does is no lie, whatever it said before.
+        let is_known = self
+            .branch
+            .as_ref()
+            .is_some_and(|branch| branch.head == end);
+        let is_false = last.is_some() || !is_known && self.is_ahead_of_us(&end);
+        if last.as_ref() != Some(&end) && !is_full && is_false {
             // Its headers do not lead to what it says is its tip.
             return self.lies(from, Misdeed::FalseAnnouncement, now);
         }

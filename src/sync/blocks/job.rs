@@ -56,6 +56,10 @@ pub(crate) enum Done {
         verdict: SyncVerdict,
         chain: Chain,
     },
+    /// The chain has grown since it was asked: the blocks' branch is not better any more.
+    Outgrown {
+        chain: Chain,
+    },
     Offered {
         chain: Chain,
         /// Where the block stands, if its parent is not here.
@@ -118,6 +122,12 @@ pub(crate) struct Served {
     pub(crate) handled: usize,
 }
 
+impl Served {
+    fn missing(&self) -> usize {
+        self.handled.saturating_sub(self.blocks.len())
+    }
+}
+
 /// What has panicked.
 #[derive(Debug)]
 pub(crate) enum Failed {
@@ -162,11 +172,15 @@ impl Job {
                 }
             }
             Self::Append { blocks, best } => {
-                let (count, verdict) = append(store, &blocks, &best);
-                Done::Appended {
-                    count,
-                    verdict,
-                    chain: Chain::of(store),
+                let appended = append(store, &blocks, &best);
+                let chain = Chain::of(store);
+                match appended {
+                    Some((count, verdict)) => Done::Appended {
+                        count,
+                        verdict,
+                        chain,
+                    },
+                    None => Done::Outgrown { chain },
                 }
             }
             Self::Offer(block) => {
@@ -192,8 +206,12 @@ impl Job {
                 missing: 0,
             },
             Self::ServeBlocks(peer, ticket, request) => {
-                let served = blocks(store, &request);
-                let missing = served.handled - served.blocks.len();
+                let mut served = blocks(store, &request);
+                // What could not be read just then looks as if it were not here.
+                if served.missing() > 0 && store.is_readable() {
+                    served = blocks(store, &request);
+                }
+                let missing = served.missing();
                 let (missing, frames) = if missing == 0 || store.is_readable() {
                     (missing, serving::frames(served))
                 } else {
@@ -215,8 +233,10 @@ impl Chain {
         let (tip, base) = (store.tip(), store.base());
         let mut locator = vec![tip.clone()];
         let (mut height, mut step) = (tip.height, 1);
-        while height > base && locator.len() < wire::MAX_LOCATOR {
-            height = height.saturating_sub(step).max(base);
+        // What the lowest block stands on may be known, and others' blocks may stand on it too.
+        let lowest = base.saturating_sub(1);
+        while height > lowest && locator.len() < wire::MAX_LOCATOR {
+            height = height.saturating_sub(step).max(lowest);
             let id = store.id_at(height);
             locator.extend(id.map(|id| BlockPlace { height, id }));
             // One by one at first: forks are short.
@@ -232,16 +252,18 @@ fn holds(store: &dyn ChainStore, place: &BlockPlace) -> bool {
     store.id_at(place.height).as_ref() == Some(&place.id)
 }
 
-/// How many of the blocks are in the store now, and what it says to the next one.
-fn append(store: &dyn ChainStore, blocks: &[Block], best: &SyncHeader) -> (usize, SyncVerdict) {
+/// How many of the blocks are in the store now, and what it says to the next one. `None`: their branch is not better any more.
+fn append(
+    store: &dyn ChainStore,
+    blocks: &[Block],
+    best: &SyncHeader,
+) -> Option<(usize, SyncVerdict)> {
     let (first, tip) = (blocks.first(), store.tip());
     let is_fork = first
         .and_then(|block| store.read_block(block))
         .is_some_and(|first| first.parent != tip.id && !holds(store, &first.place()));
-    // Since it was asked the chain may have grown.
     if is_fork && !store.is_better(best) {
-        let reason = "the chain here is better by now";
-        return (0, SyncVerdict::Ignore(reason.to_owned()));
+        return None;
     }
     for (count, block) in blocks.iter().enumerate() {
         let verdict = store.append(block);
@@ -254,10 +276,10 @@ fn append(store: &dyn ChainStore, blocks: &[Block], best: &SyncHeader) -> (usize
             SyncVerdict::Reject(_) | SyncVerdict::Retry(_) => false,
         };
         if !is_here {
-            return (count, verdict);
+            return Some((count, verdict));
         }
     }
-    (blocks.len(), SyncVerdict::Accept)
+    Some((blocks.len(), SyncVerdict::Accept))
 }
 
 /// Takes a block that is the next: what the store says to it. Of one that leads further than the chain, and is not the next: its place.
@@ -331,15 +353,23 @@ fn judge(store: &dyn ChainStore, anchors: &[BlockPlace], headers: Vec<Bytes>) ->
 
 fn headers(store: &dyn ChainStore, request: &GetHeaders) -> Bytes {
     let locator = request.locator().unwrap_or_default();
-    let mut base = store.base();
-    let common = locator.iter().find(|place| holds(store, place));
-    let Some(common) = common.filter(|place| place.height.saturating_add(1) >= base) else {
-        let reason = if store.is_readable() {
+    let refuse = |reason| serving::refusal(request.number, reason);
+    let find = || {
+        let base = store.base();
+        let common = locator.iter().find(|place| holds(store, place))?;
+        (common.height.saturating_add(1) >= base).then_some((common, base))
+    };
+    let mut found = find();
+    // What could not be read just then looks as if it were not here.
+    if found.is_none() && store.is_readable() {
+        found = find();
+    }
+    let Some((common, base)) = found else {
+        return refuse(if store.is_readable() {
             Reason::NotHere
         } else {
             Reason::Busy
-        };
-        return serving::refusal(request.number, reason);
+        });
     };
     let tip = store.tip();
     let mut last = common.clone();
@@ -365,6 +395,10 @@ fn headers(store: &dyn ChainStore, request: &GetHeaders) -> Bytes {
             break;
         }
     }
+    if headers.is_empty() && last.height < tip.height {
+        // They can't be read.
+        return refuse(Reason::Busy);
+    }
     let is_full = headers.len() >= MAX_HEADERS || bytes >= MAX_HEADERS_BYTES;
     // The chain may have changed meanwhile: what is said to be its end is what is sent.
     let end = if is_full && tip.height > last.height {
@@ -372,7 +406,7 @@ fn headers(store: &dyn ChainStore, request: &GetHeaders) -> Bytes {
     } else {
         last
     };
-    base = base.min(end.height);
+    let base = base.min(end.height);
     let answer = wire::Headers {
         number: request.number,
         headers,

@@ -366,6 +366,10 @@ impl Sync {
                 self.is_busy = false;
                 self.on_appended(count, verdict, chain, now);
             }
+            Done::Outgrown { chain } => {
+                self.is_busy = false;
+                self.on_outgrown(chain);
+            }
             Done::Offered {
                 chain,
                 orphan,

@@ -13,7 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    STATUS_EVERY,
+    BENCH, STATUS_EVERY,
     wire::{self, MAX_REQUESTS},
 };
 use crate::{
@@ -36,6 +36,8 @@ const SAMPLES: usize = 8;
 const UNKNOWN_ROUND_TRIP: Duration = Duration::from_secs(1);
 /// Who sends less than this, in bytes a second, counts as one that does not answer.
 const MIN_RATE: usize = 4 << 10;
+/// Who is busy is asked again after so long at first.
+const BUSY: Duration = Duration::from_secs(1);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub(super) struct Peer {
     pub(super) requests: BTreeMap<u64, Request>,
     /// Not asked before.
     pub(super) benched_until: Option<Instant>,
+    /// How many times one after the other it was too busy.
+    busy: u32,
     /// It does not have the present branch's blocks from this height on.
     pub(super) lacks_from: Option<u64>,
     statuses: Pace,
@@ -123,6 +127,7 @@ impl Peer {
             link: Link::default(),
             requests: BTreeMap::new(),
             benched_until: None,
+            busy: 0,
             lacks_from: None,
             statuses: Pace::new(STATUSES),
             outbox: VecDeque::new(),
@@ -199,6 +204,16 @@ impl Peer {
 
     pub(super) fn bench(&mut self, until: Instant) {
         self.benched_until = Some(self.benched_until.map_or(until, |other| other.max(until)));
+    }
+
+    /// It is too busy: each time it is left alone twice as long, until it answers.
+    pub(super) fn is_too_busy(&mut self, now: Instant) {
+        // What it was asked together counts once.
+        if !self.is_benched(now) {
+            let time = BUSY.saturating_mul(2_u32.saturating_pow(self.busy));
+            self.bench(now + time.min(BENCH));
+            self.busy += 1;
+        }
     }
 
     /// Whether it may be asked for anything more now.
@@ -295,6 +310,7 @@ impl Peer {
             self.link.round_trip = Some(least);
         }
         request.received += bytes;
+        self.busy = 0;
         self.link.delivered += bytes as u64;
     }
 

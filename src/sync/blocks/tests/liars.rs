@@ -1,5 +1,7 @@
 //! Peers that lie, stall or change their minds: the honest ones' chain comes all the same, and who lied pays.
 
+use std::{cell::Cell, rc::Rc};
+
 use proptest::prelude::*;
 
 use super::{
@@ -289,6 +291,31 @@ fn each_liar_pays_where_it_is_asked() {
         }
         assert!(paid, "{lie:?}");
     }
+}
+
+#[test]
+fn who_is_busy_late_and_always_is_asked_ever_more_seldom() {
+    let asked = Rc::new(Cell::new(0));
+    let count = Rc::clone(&asked);
+    let mut network = Network::new(29);
+    let sink = network.node(SmallChain::default());
+    let busy = network.other(Box::new(move |_, kind| match kind {
+        Kind::GetHeaders(request) => {
+            count.set(count.get() + 1);
+            let refusal = wire::Refusal {
+                number: request.number,
+                reason: wire::Reason::Busy as i32,
+            };
+            vec![(millis(9900), Kind::Refusal(refusal))]
+        }
+        _ => Vec::new(),
+    }));
+    network.link(sink, busy, millis(5), MEGABYTE);
+    let tip = SmallChain::of(100, 10).tip();
+    network.tell(busy, sink, Kind::Status(Status::new(&tip, 0)));
+    network.run_for(seconds(120));
+    assert!((4..=7).contains(&asked.get()), "{}", asked.get());
+    assert!(network.nodes[sink].misdeeds.is_empty());
 }
 
 #[test]

@@ -268,6 +268,92 @@ fn a_branch_that_is_better_no_more_when_its_blocks_are_here_is_left() {
 }
 
 #[test]
+fn a_branch_that_stays_longer_while_both_chains_grow_is_taken() {
+    let ours = SmallChain::of(100, 3000);
+    let theirs = ours.fork(90);
+    theirs.grow(12, 1, 3000);
+    let mut network = Network::new(15);
+    let sink = network.node(ours.clone());
+    let source = network.node(theirs.clone());
+    // The 12 blocks take longer than its lead lasts.
+    network.link(sink, source, millis(10), 0.01 * MEGABYTE);
+    let is_taken = || ours.id_at(91) == theirs.id_at(91);
+    for _ in 0..60 {
+        if is_taken() {
+            break;
+        }
+        for (node, chain, branch) in [(source, &theirs, 1), (sink, &ours, 0)] {
+            let next = block(&chain.tip(), branch, &[0; 3000]);
+            network.offer(node, &next, None);
+            network.run_for(millis(10));
+        }
+        network.run_for(millis(980));
+    }
+    assert!(is_taken(), "{:?}", ours.tip());
+    assert!(network.nodes[sink].misdeeds.is_empty());
+}
+
+#[test]
+fn who_lacks_the_blocks_keeps_nobody_from_being_asked() {
+    let chain = SmallChain::of(300, 300);
+    let mut network = Network::new(26);
+    let sink = network.node(SmallChain::default());
+    let idle = || -> network::Answers {
+        Box::new(|_, kind| {
+            let answer = match kind {
+                Kind::GetHeaders(request) => Kind::Refusal(wire::Refusal {
+                    number: request.number,
+                    reason: wire::Reason::NotHere as i32,
+                }),
+                Kind::GetBlocks(request) => Kind::Blocks(wire::Blocks {
+                    number: request.number,
+                    ended: request.ids.len() as u64 + 1,
+                    ..wire::Blocks::default()
+                }),
+                _ => return Vec::new(),
+            };
+            vec![(Duration::ZERO, answer)]
+        })
+    };
+    let idlers: Vec<_> = (0..100).map(|_| network.other(idle())).collect();
+    let source = network.node(chain.fork(300));
+    let id = network.nodes[source].id;
+    let before = idlers.iter().filter(|idler| network.nodes[**idler].id < id);
+    assert!(before.count() >= MAX_SOURCES);
+    for node in idlers.iter().chain([&source]) {
+        network.link(sink, *node, millis(10), MEGABYTE);
+    }
+    for second in 0..60 {
+        for idler in &idlers {
+            let mut tip = chain.tip();
+            tip.height += second;
+            network.tell(*idler, sink, Kind::Status(wire::Status::new(&tip, 0)));
+        }
+        network.run_for(seconds(1));
+    }
+    assert!(
+        has(&network, sink, &chain),
+        "{:?}",
+        network.chain(sink).tip()
+    );
+    assert!(network.nodes[sink].misdeeds.is_empty());
+}
+
+#[test]
+fn what_forks_right_below_the_lowest_block_is_followed() {
+    let ours = SmallChain::of(30, 300);
+    let theirs = ours.fork(20);
+    theirs.grow(20, 1, 300);
+    ours.prune(21);
+    let mut network = Network::new(27);
+    let sink = network.node(ours);
+    let source = network.node(theirs.clone());
+    network.link(sink, source, millis(10), MEGABYTE);
+    let took = network.run_until(seconds(20), |network| has(network, sink, &theirs));
+    assert!(took.is_some(), "{:?}", network.chain(sink).tip());
+}
+
+#[test]
 fn a_long_branch_that_does_not_fit_in_the_buffer_is_taken_all_the_same() {
     let ours = SmallChain::of(60, 200_000);
     let theirs = ours.fork(0);
@@ -374,6 +460,34 @@ fn a_branch_over_which_the_chain_panics_each_time_is_left() {
 }
 
 #[test]
+fn a_branch_over_which_the_chain_panics_is_left_though_the_chain_grows() {
+    let right = SmallChain::of(60, 300);
+    let wrong = SmallChain::default();
+    wrong.put(&block(&wrong.tip(), 1, PANIC));
+    wrong.grow(300, 1, 300);
+    let mut network = Network::new(28);
+    let ours = right.fork(10);
+    let sink = network.node(ours.clone());
+    let first = network.node(wrong);
+    let second = network.node(right.clone());
+    network.link(sink, first, millis(1), MEGABYTE);
+    network.run_for(millis(500));
+    network.link(sink, second, millis(25), MEGABYTE);
+    let mut offered = ours.fork(10);
+    for _ in 0..30 {
+        if has(&network, sink, &right) {
+            break;
+        }
+        let next = right.id_at(ours.tip().height + 1).expect("it is there");
+        network.offer(sink, &right.block(&next).expect("it is there"), None);
+        network.run_for(seconds(5));
+        offered = ours.fork(ours.tip().height);
+    }
+    assert_eq!(offered.tip(), right.tip());
+    assert!(network.nodes[sink].misdeeds.is_empty());
+}
+
+#[test]
 fn streams_that_are_opened_anew_cost_nobody_anything() {
     let chain = SmallChain::of(3000, 1000);
     let mut network = sources(20, &chain, &[MEGABYTE]);
@@ -435,6 +549,54 @@ fn a_store_that_cannot_be_read_is_busy_and_lacks_nothing() {
         assert_eq!(frames, [serving::refusal(7, wire::Reason::Busy)]);
         assert_eq!(missing, 0);
     }
+}
+
+#[test]
+fn what_could_not_be_read_once_is_not_said_to_be_away() {
+    let chain = SmallChain::of(10, 300);
+    let ids: Vec<_> = [1, 2]
+        .map(|height| chain.id_at(height).expect("here"))
+        .into();
+    let locator = [BlockPlace {
+        height: 2,
+        id: ids[1].clone(),
+    }];
+    let peer = PeerId::random();
+    let serve = |job: Job| {
+        let Done::Served {
+            frames, missing, ..
+        } = job.run(&chain)
+        else {
+            panic!("it serves");
+        };
+        assert_eq!(missing, 0);
+        frames
+    };
+    let whole = || {
+        [
+            serve(Job::ServeBlocks(
+                peer,
+                1,
+                wire::GetBlocks::new(7, &ids, 1000),
+            )),
+            serve(Job::ServeHeaders(
+                peer,
+                2,
+                wire::GetHeaders::new(7, &locator),
+            )),
+        ]
+    };
+    let [blocks, headers] = whole();
+    chain.miss(1);
+    assert_eq!(whole(), [blocks.clone(), headers.clone()]);
+    let [_, busy] = {
+        chain.miss_headers(1);
+        whole()
+    };
+    assert_eq!(busy, [serving::refusal(7, wire::Reason::Busy)]);
+    chain.miss(1);
+    let job = Job::ServeHeaders(peer, 2, wire::GetHeaders::new(7, &locator));
+    assert_eq!(serve(job), headers);
 }
 
 #[test]
