@@ -34,7 +34,7 @@ mod vote;
 
 use std::{
     collections::hash_map::RandomState,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use bytes::Bytes;
@@ -155,6 +155,15 @@ struct Inner {
     checked: Mutex<Remembered<TransactionKey>>,
 }
 
+impl Inner {
+    /// The chain as its store has it.
+    fn chain(&self) -> MutexGuard<'_, Chain> {
+        let mut chain = lock(&self.chain);
+        chain.look_again(&self.stored);
+        chain
+    }
+}
+
 impl std::fmt::Debug for Ledger {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Ledger").field(&self.tip()).finish()
@@ -188,7 +197,7 @@ impl Ledger {
 
     /// The newest block.
     pub fn tip(&self) -> Tip {
-        let chain = lock(&self.0.chain);
+        let chain = self.0.chain();
         Tip {
             height: chain.head.height,
             id: chain.head.id,
@@ -232,7 +241,7 @@ impl Ledger {
 
     /// What keeps the ledger from writing blocks, if anything does: until it writes again.
     pub fn trouble(&self) -> Option<StoreError> {
-        lock(&self.0.chain).trouble.clone()
+        self.0.chain().trouble.clone()
     }
 
     /// A block out of the transfers that wait, on top of the newest block. It is not part of the chain yet: submit it.
@@ -246,7 +255,7 @@ impl Ledger {
             return Err(LedgerError::NoProposer(proposer));
         }
         let (parent, pool) = {
-            let chain = lock(&self.0.chain);
+            let chain = self.0.chain();
             (chain.head, chain.pool.clone())
         };
         let stored = &self.0.stored;
@@ -281,7 +290,7 @@ impl Ledger {
             time: header.time,
             root: update.root,
         };
-        lock(&self.0.chain).executed = Some(Executed {
+        self.0.chain().executed = Some(Executed {
             parent: parent.id,
             head,
             update,
@@ -296,7 +305,7 @@ impl Ledger {
     pub fn vote(&self, key: &Keypair) -> Result<Option<Vote>, StoreError> {
         let voter = Address::of(key);
         let head = {
-            let chain = lock(&self.0.chain);
+            let chain = self.0.chain();
             let votes = chain.tally.is_voter(&voter) && chain.head.height > chain.final_height;
             if !votes || chain.tally.has_voted(&voter, chain.head.height) {
                 return Ok(None);
@@ -311,7 +320,7 @@ impl Ledger {
     }
 
     fn head(&self) -> Head {
-        lock(&self.0.chain).head
+        self.0.chain().head
     }
 
     /// The block at a height whose state is kept.
@@ -357,7 +366,7 @@ impl Ledger {
 
     fn judge_header(&self, data: &[u8]) -> Result<Header, Judgement> {
         let header = self.judge_signature(data)?;
-        lock(&self.0.chain).has_use_for(&header)?;
+        self.0.chain().has_use_for(&header)?;
         Ok(header)
     }
 
@@ -399,7 +408,7 @@ impl Ledger {
         self.judge_header(&parts.header)?;
         let (header, transfers) = self.judge_parts(block)?;
         let (head, id) = (self.head(), header.id());
-        let is_executed = lock(&self.0.chain).has_executed(&id);
+        let is_executed = self.0.chain().has_executed(&id);
         if header.parent == head.id && !is_executed {
             let executed = self.0.stored.execute(&head, &header, &transfers)?;
             if tree::root_hash(executed.update.root) != header.state_root {
@@ -407,7 +416,7 @@ impl Ledger {
                     "the state after it has another root".to_owned(),
                 ));
             }
-            lock(&self.0.chain).executed = Some(executed);
+            self.0.chain().executed = Some(executed);
         }
         Ok(header)
     }
@@ -415,7 +424,7 @@ impl Ledger {
     fn judge_vote(&self, data: &[u8]) -> Result<HeaderVote, Judgement> {
         let vote = HeaderVote::decode(data)?;
         let standing = {
-            let chain = lock(&self.0.chain);
+            let chain = self.0.chain();
             if vote.height <= chain.final_height {
                 return Err(Judgement::Useless(
                     "what it votes for is decided".to_owned(),
@@ -543,7 +552,7 @@ impl Application for Ledger {
     }
 
     fn deliver(&self, item: &Item) {
-        let mut chain = lock(&self.0.chain);
+        let mut chain = self.0.chain();
         match item {
             Item::Transaction(transaction) => {
                 if let Ok(transfer) = Transfer::decode(&transaction.data) {

@@ -34,6 +34,8 @@ pub(super) struct Chain {
     /// The state that is being read at length.
     pub(super) pinned: Option<Pinned>,
     pub(super) trouble: Option<StoreError>,
+    /// What was to be written may be there although that failed: then all up to this height is as it was, and `head` has to be looked up.
+    unsure: Option<u64>,
 }
 
 /// A state that is kept for somebody, however far the chain goes on.
@@ -57,6 +59,7 @@ impl Chain {
             is_restoring: false,
             pinned: None,
             trouble: None,
+            unsure: None,
         })
     }
 
@@ -161,6 +164,19 @@ impl Chain {
         transfers: &[Transfer],
         lasting: Lasting,
     ) -> Result<(), Judgement> {
+        let outcome = self.put(stored, block, header, transfers, lasting);
+        self.look_again(stored);
+        outcome
+    }
+
+    fn put(
+        &mut self,
+        stored: &Stored,
+        block: &Block,
+        header: &Header,
+        transfers: &[Transfer],
+        lasting: Lasting,
+    ) -> Result<(), Judgement> {
         self.has_use_for(header)?;
         let is_executed = self.has_executed(&header.id());
         let executed = match self.executed.take().filter(|_| is_executed) {
@@ -178,7 +194,7 @@ impl Chain {
         let written = stored.commit(executed, header, block, pinned, lasting);
         self.note(&written);
         if written.is_err() {
-            self.look_again(stored, self.head);
+            self.unsure = Some(self.head.height);
         }
         written?;
         self.trouble = None;
@@ -203,14 +219,23 @@ impl Chain {
         let outcome = self.branch_off_from(stored, &left, block, header, transfers);
         if outcome.is_err() {
             self.executed = None;
-            self.look_again(stored, left);
+            self.head = left;
+            self.look_again(stored);
         }
         outcome
     }
 
-    /// What was to be written may be there although that failed.
-    fn look_again(&mut self, stored: &Stored, otherwise: Head) {
-        self.head = stored.newest().unwrap_or(otherwise);
+    /// Finds the newest block after a write that failed, as soon as the store can be read.
+    pub(super) fn look_again(&mut self, stored: &Stored) {
+        if let Some(kept) = self.unsure
+            && let Ok(newest) = stored.newest()
+        {
+            self.unsure = None;
+            if newest != self.head {
+                self.went_back(kept);
+                self.head = newest;
+            }
+        }
     }
 
     fn branch_off_from(
@@ -228,7 +253,7 @@ impl Chain {
         batch.append(executed.update.batch);
         executed.update.batch = batch;
         self.executed = Some(executed);
-        self.append(stored, block, header, transfers, Lasting::Now)?;
+        self.put(stored, block, header, transfers, Lasting::Now)?;
         tracing::warn!(
             from = left.height,
             to = parent.height,
@@ -285,9 +310,9 @@ impl Chain {
             let parent = height.saturating_sub(1);
             let reverted = stored.revert(self.head.height, parent);
             self.executed = None;
-            self.look_again(stored, self.head);
+            self.unsure = Some(parent);
+            self.look_again(stored);
             reverted?;
-            self.went_back(parent);
         }
         Ok(())
     }
@@ -301,6 +326,7 @@ impl Chain {
         self.head = head;
         self.final_height = head.height;
         self.is_restoring = false;
+        self.unsure = None;
         self.executed = None;
         self.pool = Pool::default();
         self.tally.is_final(head.height);

@@ -13,10 +13,7 @@ use super::codec::{Malformed, Reader};
 use super::header::Header;
 use super::tree::{self, Builder};
 use super::{Hash, Ledger, Tip, stored};
-use crate::{
-    platform::lock::lock,
-    storage::{MAX_BATCH, StoreError},
-};
+use crate::storage::{MAX_BATCH, StoreError};
 
 /// Bytes of an account in a chunk.
 pub const CHUNK_ACCOUNT: usize = Address::LENGTH + Account::LENGTH;
@@ -104,7 +101,7 @@ impl Ledger {
     /// # Errors
     /// The ledger is as far already, or restores another; the store can't be written.
     pub fn restore(&self, header: Header) -> Result<Restore, RestoreError> {
-        let mut chain = lock(&self.0.chain);
+        let mut chain = self.0.chain();
         let here = chain.head.height;
         if header.height <= here {
             let offered = header.height;
@@ -182,7 +179,7 @@ impl Restore {
             time: self.header.time,
             root,
         };
-        let (mut chain, stored) = (lock(&self.ledger.0.chain), &self.ledger.0.stored);
+        let (mut chain, stored) = (self.ledger.0.chain(), &self.ledger.0.stored);
         let restored = stored.restored(&head, &self.header, batch);
         // It may be there although writing it failed.
         if restored.is_err() && stored.newest() != Ok(head) {
@@ -194,7 +191,7 @@ impl Restore {
     }
 
     fn give_up(&self) {
-        let (mut chain, stored) = (lock(&self.ledger.0.chain), &self.ledger.0.stored);
+        let (mut chain, stored) = (self.ledger.0.chain(), &self.ledger.0.stored);
         // What is above the newest block that the store has, whatever is thought to be there.
         let newest = stored.newest();
         let cleared = newest.and_then(|newest| stored.stop_restoring(newest.height));

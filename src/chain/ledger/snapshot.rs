@@ -25,7 +25,6 @@ use super::stored::{Head, damaged};
 use super::{Address, HISTORY, Judgement, Ledger, LedgerError};
 use crate::{
     chain::{Snapshot, SnapshotHasher, SnapshotProof, SnapshotSink, SnapshotSource, SyncVerdict},
-    platform::lock::lock,
     storage::{Batch, KeyRange, Store, StoreError, Table},
 };
 
@@ -86,7 +85,7 @@ impl Ledger {
 
     /// Keeps the state that a snapshot is made of until it is read. `None`: there is no block.
     fn read_at_length(&self) -> Result<Option<Reading<'_>>, LedgerError> {
-        let mut chain = lock(&self.0.chain);
+        let mut chain = self.0.chain();
         if chain.pinned.is_some() {
             return Err(LedgerError::Making);
         }
@@ -146,14 +145,14 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// Whether the chain has not gone back to before it.
     fn is_here(&self) -> bool {
-        let chain = lock(&self.ledger.0.chain);
+        let chain = self.ledger.0.chain();
         chain.pinned.as_ref().is_some_and(|pinned| pinned.is_here)
     }
 }
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        lock(&self.ledger.0.chain).pinned = None;
+        self.ledger.0.chain().pinned = None;
     }
 }
 

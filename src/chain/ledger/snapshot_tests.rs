@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
 use libp2p::PeerId;
 use proptest::prelude::*;
 
@@ -233,6 +235,8 @@ struct Disturbed {
     before: Mutex<Option<Happens>>,
     /// Such a write is done, and said to have failed.
     unsure: Mutex<Option<IsIt>>,
+    /// So many of the next ranges can't be read after that.
+    blind: AtomicUsize,
 }
 
 impl Disturbed {
@@ -241,6 +245,7 @@ impl Disturbed {
             store: store(),
             before: Mutex::default(),
             unsure: Mutex::default(),
+            blind: AtomicUsize::new(0),
         })
     }
 }
@@ -251,6 +256,11 @@ impl Store for Disturbed {
     }
 
     fn range(&self, table: Table, range: KeyRange<'_>) -> Result<Page, StoreError> {
+        let is_over = lock(&self.unsure).is_none();
+        let less = |blind: usize| blind.checked_sub(1).filter(|_| is_over);
+        if self.blind.fetch_update(SeqCst, SeqCst, less).is_ok() {
+            return Err(nobody_knows());
+        }
         self.store.range(table, range)
     }
 
@@ -264,12 +274,16 @@ impl Store for Disturbed {
         let mut unsure = lock(&self.unsure);
         if unsure.is_some_and(|is_it| batch.writes().iter().any(is_it)) {
             *unsure = None;
-            return Err(StoreError::Failed {
-                place: "the store".to_owned(),
-                reason: "nobody knows".to_owned(),
-            });
+            return Err(nobody_knows());
         }
         Ok(())
+    }
+}
+
+fn nobody_knows() -> StoreError {
+    StoreError::Failed {
+        place: "the store".to_owned(),
+        reason: "nobody knows".to_owned(),
     }
 }
 
@@ -343,8 +357,9 @@ fn what_was_written_although_that_failed_is_found_and_harmed_by_nothing() {
     assert_eq!(ledger.tip().id, maker.tip().id);
     assert_eq!(coins(&ledger), 4_000_000);
     let syncs = ledger.chain_store().expect("it syncs");
-    for _ in 0..3 {
+    for blind in 0..3 {
         let block = grow(&maker);
+        store.blind.store(blind, SeqCst);
         let Item::Block(block) = block else {
             panic!("a block");
         };
@@ -352,7 +367,11 @@ fn what_was_written_although_that_failed_is_found_and_harmed_by_nothing() {
             Some(|write| matches!(write, Write::Put(table, ..) if table.name() == "blocks"));
         let failed = syncs.append(&block);
         assert!(matches!(failed, SyncVerdict::Retry(_)), "{failed:?}");
-        let again = syncs.append(&block);
+        // Nor can what was written be read at once.
+        let mut again = syncs.append(&block);
+        for _ in 1..blind {
+            again = syncs.append(&block);
+        }
         assert!(matches!(again, SyncVerdict::Ignore(_)), "{again:?}");
         assert_eq!(ledger.tip().id, maker.tip().id);
     }
@@ -366,6 +385,7 @@ fn what_was_written_although_that_failed_is_found_and_harmed_by_nothing() {
     accepted(&ledger, &transfer(3, 2, 1, 1, 25));
     grow(&ledger);
     *lock(&store.unsure) = Some(|write| matches!(write, Write::DeleteRange(..)));
+    store.blind.store(1, SeqCst);
     votes(&decided)
         .iter()
         .for_each(|vote| accepted(&ledger, vote));

@@ -16,7 +16,6 @@ use super::vote::Certificate;
 use super::{HISTORY, Judgement, Ledger};
 use crate::{
     chain::{Block, BlockPlace, ChainStore, ItemId, SyncHeader, SyncVerdict, TrustVerifier},
-    platform::lock::lock,
     storage::StoreError,
 };
 
@@ -71,7 +70,7 @@ impl Ledger {
             return Ok(None);
         };
         let (newest, noted) = {
-            let chain = lock(&self.0.chain);
+            let chain = self.0.chain();
             let noted = chain.noted.0.get(&(height, header.parent)).copied();
             (chain.head.height, noted)
         };
@@ -94,7 +93,7 @@ impl Ledger {
         if header.time <= time {
             return Err(Judgement::Invalid("it is not after its parent".to_owned()));
         }
-        let mut chain = lock(&self.0.chain);
+        let mut chain = self.0.chain();
         if is_here && header.height > chain.final_height {
             within_history(&header, chain.head.height)?;
         }
@@ -109,7 +108,7 @@ impl Ledger {
 
     fn take(&self, block: &Block) -> Result<(), Judgement> {
         let (header, transfers) = self.judge_parts(block)?;
-        let mut chain = lock(&self.0.chain);
+        let mut chain = self.0.chain();
         if chain.is_restoring {
             return Err(Judgement::Trouble(
                 "a snapshot is being restored".to_owned(),
