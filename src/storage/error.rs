@@ -66,7 +66,7 @@ pub enum StoreError {
     },
     /// The system could not read or write.
     #[error(
-        "{place} can't be read or written ({reason}): see to the disk and the rights there, and start again"
+        "{place} can't be read or written ({reason}): see to the disk and the rights there, and it goes on; or start again"
     )]
     Failed {
         /// The file, or what else it is.
@@ -77,7 +77,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the store can't go on: later calls will fail too until it is opened anew.
+    /// Whether somebody has to see to it: later calls fail too until then.
     pub fn is_fatal(&self) -> bool {
         !matches!(self, Self::TooLarge { .. } | Self::Full { .. })
     }

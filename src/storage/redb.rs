@@ -8,7 +8,8 @@
 //! After an error of the system (a full disk, say) redb reads and writes nothing more. So the file is closed and opened anew, and batches that
 //! were not to be on the disk at once, which closing it then loses, are written again: each call sees what was committed before it, also then.
 //! Each batch has a number, so that it is seen whether one whose writing failed is there all the same. While the file can't be opened
-//! again, calls fail, and those that write try it each time.
+//! again, calls fail. Opening it may mean to read it whole: who reads tries that every five seconds at most, and so does who writes after two
+//! failures in a row, or ten times as seldom as it takes.
 //!
 //! Bounds: [`CACHE`] bytes of the file in memory, and [`MAX_SOON`] of batches that are not on the disk yet; with more they are.
 
@@ -38,7 +39,7 @@ const CACHE: usize = 64 * 1024 * 1024;
 /// Bytes of batches that a crash may lose, and what each of their writes takes besides.
 const MAX_SOON: usize = 16 * 1024 * 1024;
 const WRITE: usize = 128;
-/// Whoever only reads opens a file anew no more often than this: that may mean to read it whole.
+/// A file is opened anew no more often than this by who only reads, or where writing fails again and again: that may mean to read it whole.
 const OPENED_EVERY: Duration = Duration::from_secs(5);
 /// Where the number of the last batch is.
 const NUMBER: &[u8] = b"batch";
@@ -69,6 +70,26 @@ struct Writing {
     soon: Vec<Batch>,
     size: usize,
     opened_at: Option<Instant>,
+    /// How long opening it anew took.
+    took: Duration,
+    /// Whether the last write failed; and where the one before did too, with what others are answered until then.
+    has_failed: bool,
+    rests: Option<(Instant, StoreError)>,
+}
+
+impl Writing {
+    /// A write fails, which means to open the file anew each time: after the second one in a row others are not tried for a while.
+    fn fails(&mut self, error: StoreError) -> StoreError {
+        let until = platform::now() + self.rest();
+        self.rests = self.has_failed.then(|| (until, error.clone()));
+        self.has_failed = true;
+        error
+    }
+
+    /// How long the file is not opened anew again.
+    fn rest(&self) -> Duration {
+        OPENED_EVERY.max(self.took.saturating_mul(10))
+    }
 }
 
 impl RedbStore {
@@ -101,8 +122,11 @@ impl RedbStore {
         };
         // Nobody else can put one there now: who has the new file open is alone with it.
         if fs::exists(path).map_err(fails)? {
-            fs::remove_file(&at).map_err(fails)?;
-            drop(store);
+            // Or it is the one that was put there.
+            match fs::remove_file(&at) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fails(error)),
+                _ => drop(store),
+            }
             return Self::open_at(path, path, schema);
         }
         let placed = fs::rename(&at, path).and_then(|()| folder::sync(folder::of(path)));
@@ -182,7 +206,11 @@ impl RedbStore {
         let tables = self.tables();
         let read = |tables: &Arc<Tables>| guard(&self.place, || call(tables));
         match tables.as_ref().map_err(Clone::clone).and_then(read) {
-            Err(error @ (StoreError::Failed { .. } | StoreError::Full { .. })) => {
+            Err(
+                error @ (StoreError::Failed { .. }
+                | StoreError::Full { .. }
+                | StoreError::Locked { .. }),
+            ) => {
                 self.open_again_to_read(tables.ok().as_ref(), error)?;
                 read(&self.tables()?)
             }
@@ -201,7 +229,7 @@ impl RedbStore {
         if self.tables().is_ok_and(is_other) {
             return Ok(());
         }
-        let is_soon = |at: Instant| platform::now() < at + OPENED_EVERY;
+        let is_soon = |at: Instant| platform::now() < at + writing.rest();
         if writing.opened_at.is_some_and(is_soon) {
             return Err(error);
         }
@@ -211,13 +239,18 @@ impl RedbStore {
     /// Closes the file because of an error, opens it, and brings back what that has lost.
     fn open_again(&self, writing: &mut Writing, error: StoreError) -> Result<(), StoreError> {
         tracing::warn!(file = self.place, %error, "it is opened anew");
-        writing.opened_at = Some(platform::now());
+        let begun = platform::now();
+        writing.opened_at = Some(begun);
         self.show(Err(error));
         let opened = guard(&self.place, || {
             writing.database = None;
             let database = (self.opener)()?;
             let (_, kept) = readable(&database)?;
             let first = writing.number + 1 - writing.soon.len() as u64;
+            if kept + 1 < first || kept > writing.number + 1 {
+                let what = "another file was put in its place, or an older state of it";
+                return Err(Wrong::Damaged(what.to_owned()));
+            }
             // None, if the batch that failed is there: it came after all of them.
             for (batch, number) in writing.soon.iter().zip(first..) {
                 if number > kept {
@@ -227,6 +260,7 @@ impl RedbStore {
             let (tables, number) = readable(&database)?;
             Ok((database, tables, number))
         });
+        writing.took = platform::now().saturating_duration_since(begun);
         match opened {
             Ok((database, tables, number)) => {
                 if number > writing.number {
@@ -248,10 +282,15 @@ impl RedbStore {
     fn commit_with(&self, batch: &Batch, is_soon: bool) -> Result<(), StoreError> {
         batch.check()?;
         let mut writing = lock(&self.writing);
+        let is_soon_again = |(until, _): &&(Instant, _)| platform::now() < *until;
+        if let Some((_, error)) = writing.rests.as_ref().filter(is_soon_again) {
+            return Err(error.clone());
+        }
         if writing.database.is_none() {
             let error = self.tables().err();
             let error = error.unwrap_or_else(|| self.failed("it is closed"));
-            self.open_again(&mut writing, error)?;
+            let opened = self.open_again(&mut writing, error);
+            opened.map_err(|error| writing.fails(error))?;
         }
         let size = writing.size + batch.size() + batch.writes().len() * WRITE;
         let is_soon = is_soon && size <= MAX_SOON;
@@ -272,6 +311,8 @@ impl RedbStore {
             Ok((tables, number)) => {
                 self.show(Ok(tables));
                 writing.number = number;
+                writing.has_failed = false;
+                writing.rests = None;
                 if is_soon {
                     writing.soon.push(batch.clone());
                     writing.size = size;
@@ -284,9 +325,15 @@ impl RedbStore {
             Err(error) => {
                 // If it can't be now, then at the next call.
                 let _ = self.open_again(&mut writing, error.clone());
-                Err(error)
+                Err(writing.fails(error))
             }
         }
+    }
+
+    /// As after the time in which nothing is written.
+    #[cfg(test)]
+    pub(super) fn has_rested(&self) {
+        lock(&self.writing).rests = None;
     }
 
     fn failed(&self, reason: &str) -> StoreError {

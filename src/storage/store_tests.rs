@@ -481,6 +481,8 @@ struct Sectors {
     power: Option<u64>,
     /// The disk's size in bytes. `None`: large enough.
     room: Option<usize>,
+    /// How often it was read.
+    reads: usize,
 }
 
 const SECTOR: usize = 512;
@@ -533,7 +535,8 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let sectors = lock(&self.0);
+        let mut sectors = lock(&self.0);
+        sectors.reads += 1;
         let from = offset as usize;
         let found = sectors.now.get(from..from + out.len());
         out.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
@@ -639,6 +642,50 @@ fn a_full_disk_is_told_and_keeps_what_was_acknowledged() {
     let store = RedbStore::open_on(disk, &SCHEMA).expect("opened");
     assert_eq!(last_of(&store), 1);
     store.commit(&numbered(2)).expect("a small one has room");
+}
+
+#[test]
+fn a_disk_that_stays_full_is_not_read_for_each_write() {
+    let disk = Disk::default();
+    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    store.commit(&numbered(1)).expect("committed");
+    let room = lock(&disk.0).now.len() + 64 * 1024;
+    lock(&disk.0).room = Some(room);
+    let mut large = Batch::default();
+    large.put(ONE, "large", vec![1; 1 << 20]);
+    let mut reads = Vec::new();
+    for _ in 0..10 {
+        let full = store.commit(&large).expect_err("no room");
+        assert!(matches!(full, StoreError::Full { .. }), "{full}");
+        reads.push(lock(&disk.0).reads);
+    }
+    assert!(reads[0] < reads[1]);
+    assert_eq!(reads[1], reads[9]);
+    assert_eq!(last_of(&store), 1, "it is read all the same");
+    lock(&disk.0).room = None;
+    store.has_rested();
+    store.commit(&large).expect("there is room");
+}
+
+#[test]
+fn on_an_older_file_that_was_put_in_its_place_nothing_is_written() {
+    let disk = Disk::default();
+    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    store.commit(&numbered(1)).expect("committed");
+    let older = lock(&disk.0).flushed.clone();
+    for number in 2..=4 {
+        store.commit(&numbered(number)).expect("committed");
+    }
+    {
+        let mut sectors = lock(&disk.0);
+        (sectors.now, sectors.flushed) = (older.clone(), older);
+        sectors.power = Some(0);
+    }
+    store.commit(&numbered(5)).expect_err("the power is gone");
+    lock(&disk.0).power = None;
+    let refused = store.commit(&numbered(6)).expect_err("it is another");
+    assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
+    assert!(store.get(TWO, b"last").is_err());
 }
 
 /// A disk that fails for a while: no process is started anew.
