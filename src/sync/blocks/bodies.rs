@@ -441,6 +441,7 @@ impl Sync {
         let was_appending = std::mem::take(&mut self.is_appending);
         if let Some(branch) = self.branch.as_mut().filter(|_| was_appending) {
             branch.best = None;
+            branch.is_outgrown = true;
             branch.is_complete = branch.len() >= self.config.max_headers;
         }
         self.on_chain(chain);

@@ -25,6 +25,8 @@ pub(super) struct Branch {
     pub(super) missing: BTreeSet<u64>,
     /// The header with which it was better than the store's chain, when that was asked last: then its blocks are fetched.
     pub(super) best: Option<SyncHeader>,
+    /// It was better, until its blocks were here: its leader is asked for more, whatever it has said.
+    pub(super) is_outgrown: bool,
     /// The leader has no more headers.
     pub(super) is_complete: bool,
     /// When something of it last came.
@@ -54,6 +56,7 @@ impl Branch {
             whole: 0,
             missing: BTreeSet::new(),
             best: None,
+            is_outgrown: false,
             is_complete: false,
             moved_at: now,
             orphaned: None,

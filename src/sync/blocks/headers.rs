@@ -172,9 +172,11 @@ impl Sync {
             return;
         }
         let (leader, head) = (branch.leader, branch.head.clone());
+        let is_asked_anyway = |id: &PeerId| branch.is_outgrown && *id == leader;
         let reaches = |id: &PeerId| {
             let peer = self.peers.get(id);
-            peer.filter(|peer| !peer.is_benched(now) && peer.height() > head.height)
+            let has_more = |peer: &&Peer| peer.height() > head.height || is_asked_anyway(id);
+            peer.filter(|peer| !peer.is_benched(now) && has_more(peer))
         };
         let is_asked = |id: &PeerId| asked.iter().any(|(other, _)| other == id);
         let is_free = |id: &PeerId| reaches(id).is_some_and(|peer| peer.is_free(now));
@@ -331,6 +333,7 @@ impl Sync {
         if let Some(last) = accepted.last() {
             branch.best = is_better.then(|| last.clone());
         }
+        branch.is_outgrown = false;
         branch.is_complete = is_complete;
         branch.moved_at = now;
         if is_complete {
