@@ -271,12 +271,12 @@ fn a_branch_that_is_better_no_more_when_its_blocks_are_here_is_left() {
 fn a_branch_that_stays_longer_while_both_chains_grow_is_taken() {
     let ours = SmallChain::of(100, 3000);
     let theirs = ours.fork(90);
-    theirs.grow(12, 1, 3000);
+    theirs.grow(14, 1, 3000);
     let mut network = Network::new(15);
     let sink = network.node(ours.clone());
     let source = network.node(theirs.clone());
-    // The 12 blocks take longer than its lead lasts.
-    network.link(sink, source, millis(10), 0.01 * MEGABYTE);
+    // These blocks take longer than its lead lasts.
+    network.link(sink, source, millis(10), 0.008 * MEGABYTE);
     let is_taken = || ours.id_at(91) == theirs.id_at(91);
     for _ in 0..60 {
         if is_taken() {
