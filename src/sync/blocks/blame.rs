@@ -24,6 +24,7 @@ pub(super) struct Blame(VecDeque<Refused>);
 #[derive(Debug)]
 struct Refused {
     place: BlockPlace,
+    reason: String,
     supporters: BTreeSet<PeerId>,
 }
 
@@ -34,9 +35,14 @@ impl Blame {
     }
 
     /// The chain has rejected a block, or its header, that this peer has in its chain: who has it.
-    pub(super) fn refuse(&mut self, place: BlockPlace, peer: PeerId) -> BTreeSet<PeerId> {
-        if let Some(supporters) = self.support(&place.id, peer) {
-            return supporters.clone();
+    pub(super) fn refuse(
+        &mut self,
+        place: BlockPlace,
+        peer: PeerId,
+        reason: &str,
+    ) -> BTreeSet<PeerId> {
+        if let Some(refused) = self.support(&place.id, peer) {
+            return refused.supporters.clone();
         }
         if self.0.len() >= MAX_REFUSED {
             self.0.pop_front();
@@ -44,33 +50,35 @@ impl Blame {
         let supporters = BTreeSet::from([peer]);
         self.0.push_back(Refused {
             place,
+            reason: reason.to_owned(),
             supporters: supporters.clone(),
         });
         supporters
     }
 
-    /// Who has a block in its chain that was rejected; this peer does. `None`: it was not.
-    fn support(&mut self, id: &ItemId, peer: PeerId) -> Option<&BTreeSet<PeerId>> {
+    /// A block that was rejected, and that this peer has in its chain. `None`: it was not.
+    fn support(&mut self, id: &ItemId, peer: PeerId) -> Option<&Refused> {
         let mut refused = self.0.iter_mut();
         let refused = refused.find(|refused| refused.place.id == *id)?;
         if refused.supporters.len() < MAX_SUPPORTERS {
             refused.supporters.insert(peer);
         }
-        Some(&refused.supporters)
+        Some(refused)
     }
 
-    /// The first of a peer's headers that is a rejected block's.
-    pub(super) fn find<'a>(
+    /// The first of a peer's headers that is a rejected block's, and why it was.
+    pub(super) fn find(
         &mut self,
-        headers: &'a [SyncHeader],
+        headers: &[SyncHeader],
         peer: PeerId,
-    ) -> Option<&'a SyncHeader> {
+    ) -> Option<(BlockPlace, String)> {
         if self.0.is_empty() {
             return None;
         }
-        headers
-            .iter()
-            .find(|header| self.support(&header.id, peer).is_some())
+        headers.iter().find_map(|header| {
+            let refused = self.support(&header.id, peer)?;
+            Some((refused.place.clone(), refused.reason.clone()))
+        })
     }
 
     /// The chain is as high as this, without them: whose chains had them.

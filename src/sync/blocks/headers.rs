@@ -1,10 +1,6 @@
 //! Whose chain is followed, and its headers.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    hash::BuildHasher,
-    time::Duration,
-};
+use std::{collections::HashSet, hash::BuildHasher, time::Duration};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -270,13 +266,15 @@ impl Sync {
             fault,
             is_better,
         } = judged;
-        let refused = self.blame.find(&accepted, from).cloned();
+        let refused = self.blame.find(&accepted, from);
         match fault {
             Some(Fault::Broken) => return self.lies(from, Misdeed::InvalidMessage, now),
             Some(Fault::Useless(reason)) => {
                 let next = self.tip().map_or(0, |tip| tip.height.saturating_add(1));
                 let what = format!("the chain of peers is of no use here: {reason}");
-                self.doubt(next, &[from].into(), what);
+                let tip = self.tip().map_or(0, |tip| tip.height);
+                let is_confirmed = self.others_than(from).any(|peer| peer.height() > tip);
+                self.doubt(from, next, is_confirmed, what);
                 self.abandon(from, &reason, now);
                 return self.tell_status();
             }
@@ -291,11 +289,10 @@ impl Sync {
             Some(Fault::Rejected(header, reason)) => {
                 return self.refuse(header.place(), from, &reason, now);
             }
-            None if refused.is_some() => {
-                let reason = "the chain has rejected a block of it before";
-                return self.abandon(from, reason, now);
-            }
             None => {}
+        }
+        if let Some((place, reason)) = refused {
+            return self.refuse(place, from, &reason, now);
         }
         let (Some((end, is_full)), true) = (promised, self.peers.contains_key(&from)) else {
             return;
@@ -359,29 +356,30 @@ impl Sync {
             place.id, place.height
         );
         let height = place.height;
-        let supporters = self.blame.refuse(place, from);
-        self.doubt(height, &supporters, what);
+        let supporters = self.blame.refuse(place, from, reason);
+        self.doubt(from, height, supporters.len() > 1, what);
         self.abandon(from, reason, now);
         self.tell_status();
     }
 
-    /// The chain does not take what these peers have. Where other peers are no further than we, it is theirs alone; else
-    /// something may be wrong with us, until our chain is as high.
-    fn doubt(&mut self, height: u64, supporters: &BTreeSet<PeerId>, what: String) {
-        let tip = self.tip().map_or(0, |tip| tip.height);
-        let mut others = self
-            .peers
-            .iter()
-            .filter(|(id, peer)| peer.status.is_some() && !supporters.contains(id))
-            .map(|(_, peer)| peer.height() <= tip)
-            .peekable();
-        let is_theirs = supporters.len() == 1 && others.peek().is_some() && others.all(|is| is);
-        if is_theirs {
-            tracing::debug!(what, "one peer alone has what the chain does not take");
-        } else {
+    /// The chain does not take what a peer has. Where others do not confirm that they have it too it is its own alone; else something may be
+    /// wrong with us, until our chain is as high.
+    fn doubt(&mut self, peer: PeerId, height: u64, is_confirmed: bool, what: String) {
+        let is_alone = self.others_than(peer).next().is_none();
+        if is_confirmed || is_alone {
             tracing::warn!(what, "the chain does not take what peers have");
             self.trouble = Some((height, what));
+        } else {
+            tracing::debug!(what, "one peer alone has what the chain does not take");
         }
+    }
+
+    /// Other peers that have said what they have.
+    fn others_than(&self, peer: PeerId) -> impl Iterator<Item = &Peer> {
+        let others = self.peers.iter().filter(move |(id, _)| **id != peer);
+        others
+            .map(|(_, other)| other)
+            .filter(|other| other.status.is_some())
     }
 
     /// A peer's chain is not followed for some time.

@@ -412,6 +412,26 @@ fn what_one_stranger_has_is_no_trouble_of_ours() {
 }
 
 #[test]
+fn what_one_stranger_has_is_no_trouble_of_ours_though_another_boasts() {
+    let chain = SmallChain::of(20, 300);
+    let mut network = sources(30, &chain, &[MEGABYTE]);
+    network.run_until(seconds(20), |network| has(network, 0, &chain));
+    let theirs = chain.fork(20);
+    theirs.grow(3, BAD_NUMBER, 300);
+    let tip = theirs.tip();
+    let boaster = network.other(Box::new(|_, _| Vec::new()));
+    network.link(0, boaster, millis(5), MEGABYTE);
+    network.tell(boaster, 0, Kind::Status(Status::new(&tip, 0)));
+    let liar = network.other(Lie::BadHeader.answers_of(theirs));
+    network.link(0, liar, millis(5), MEGABYTE);
+    network.run_for(seconds(60));
+    assert!(!network.core(0).blame.is_empty(), "it was asked");
+    let statuses = &network.nodes[0].statuses;
+    let trouble = statuses.iter().find_map(|status| status.trouble.clone());
+    assert_eq!(trouble, None);
+}
+
+#[test]
 fn what_was_rejected_is_no_trouble_once_the_chain_has_gone_past_it() {
     let chain = SmallChain::of(20, 300);
     let mut network = Network::new(23);
