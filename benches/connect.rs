@@ -197,6 +197,8 @@ impl Ours {
     async fn new(listen: Option<Multiaddr>) -> Self {
         let mut config = Config::default();
         config.network.listen_addresses = listen.into_iter().collect();
+        // One peer that comes 200 times in a second sends more than it may otherwise.
+        config.security.rate_limits.messages_per_second = 10_000;
         let node = P2PNetworkManager::new(config).await.expect("a node");
         let events = node.subscribe_events();
         node.start().await.expect("it listens");
