@@ -198,7 +198,8 @@ export interface ValidationConfig {
   max_queries_in_flight?: number
   /**
    * How long an application that is written in JavaScript may take for an answer; a later one is
-   * not heard. One in Rust runs to its end. **Default:** 10 s.
+   * not heard. One in Rust runs to its end. Gossip keeps a message for 5.6 s by default: what is
+   * accepted later is not passed on to plain peers. **Default:** 10 s.
    */
   application_timeout?: Time
   /**
