@@ -495,6 +495,12 @@ export interface SnapshotsConfig {
    */
   take?: boolean
   /**
+   * Whether one may take the place of blocks that are here: they are gone then, with their
+   * certificates. Otherwise one is taken by a node that began with nothing but its genesis, until
+   * it is first as far as its peers. **Default:** false.
+   */
+  replace_blocks?: boolean
+  /**
    * A chain that makes snapshots (`snapshot_source`) is asked for one every so many blocks. 0:
    * never. **Default:** 10,000.
    */

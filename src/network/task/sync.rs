@@ -63,7 +63,9 @@ impl Task {
                 let done = done.map(|done| Done::Snapshots(done.map(Box::new)));
                 self.work.push(done.boxed());
             }
-            SnapshotEvent::Takes => self.swarm.behaviour_mut().lanes.core.sync.hold(true, now),
+            SnapshotEvent::Holds(holds) => {
+                self.swarm.behaviour_mut().lanes.core.sync.hold(holds, now);
+            }
             SnapshotEvent::Progress(progress) => {
                 let told = NetworkEvent::SnapshotProgress {
                     height: progress.snapshot.height,
@@ -76,7 +78,6 @@ impl Task {
                 self.shared.emit(told);
             }
             SnapshotEvent::Ended(outcome) => {
-                self.swarm.behaviour_mut().lanes.core.sync.hold(false, now);
                 self.snapshot_is(None);
                 self.shared.emit(match outcome {
                     Outcome::Synced(snapshot) => NetworkEvent::SnapshotTaken {

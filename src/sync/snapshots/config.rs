@@ -12,6 +12,9 @@ pub struct SnapshotsConfig {
     /// ([`crate::Application::snapshot_sink`]), and something to trust: the chain's [`crate::chain::TrustVerifier`] or a checkpoint. Otherwise, and where
     /// nobody has one, it is blocks. **Default:** true.
     pub take: bool,
+    /// Whether one may take the place of blocks that are here: they are gone then, with their certificates. Otherwise one is taken by a node that
+    /// began with nothing but its genesis, until it is first as far as its peers. **Default:** false.
+    pub replace_blocks: bool,
     /// A chain that makes snapshots ([`crate::Application::snapshot_source`]) is asked for one every so many blocks. 0: never.
     /// **Default:** 10,000.
     pub make_every: u64,
@@ -27,6 +30,7 @@ impl Default for SnapshotsConfig {
     fn default() -> Self {
         Self {
             take: true,
+            replace_blocks: false,
             make_every: 10_000,
             chunk_bytes: 1 << 20,
             download: DownloadConfig::default(),

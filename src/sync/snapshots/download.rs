@@ -9,6 +9,9 @@
 //! knows. When it rejects one, nobody pays: the next one is tried, of others than those who offered it. If that is of the same height and form
 //! and the sink takes it, the sink is sound and the first ones lied: then they pay. If all offered the same, it is our error, which is told.
 //!
+//! Root, size and chunks of a snapshot are the word of who offers it. One of which too little comes is given up, and who offered it is believed
+//! after others.
+//!
 //! Bounds: [`DownloadConfig`]. Where a limit leaves no room, less is asked for; nothing that comes is thrown away but what was not asked for.
 //! Whatever goes wrong, it ends with an [`Outcome`]; there are blocks beside snapshots.
 
@@ -40,6 +43,10 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 /// What the sink or the chain cannot say now, it is asked again after so long.
 const AGAIN: Duration = Duration::from_secs(1);
+/// A snapshot of which less than [`LEAST_RATE`] has come for so long is given up,
+const LEAST_RATE_FOR: Duration = Duration::from_secs(30);
+/// in bytes a second, from all of its sources together.
+const LEAST_RATE: u64 = 16 << 10;
 /// Peers that are remembered as liars; of more, the latest.
 const MAX_LIARS: usize = 256;
 
@@ -99,6 +106,9 @@ pub enum NoSnapshot {
         "no offered snapshot has the state root of a final header or of the checkpoint; blocks are fetched instead"
     )]
     Untrusted,
+    /// Some are offered, and who offers them does not send them.
+    #[error("no peer sends the snapshot that it offers; blocks are fetched instead")]
+    Unsent,
     /// The application takes none of those that are offered. Where all peers offered the same, the error may well be this node's.
     #[error(
         "the application rejects {rejected} snapshots that peers agree on: {reason}; look at its log, blocks are fetched instead"
@@ -205,6 +215,8 @@ enum Guess {
     Untrue,
     /// The sink takes another one of its height and format.
     Rejected,
+    /// Nothing, but those who offered it did not send it.
+    Unsent,
 }
 
 #[derive(Debug)]
@@ -216,6 +228,8 @@ enum Stage {
         fetch: Box<Fetch>,
         /// Since when nobody has it.
         lost: Option<Instant>,
+        /// Since when its pace is measured, and what had come by then.
+        measured: (Instant, u64),
     },
     Finishing(Pending),
     Over,
@@ -338,6 +352,7 @@ impl Download {
                 self.stage = Stage::Fetching {
                     fetch: Box::new(fetch),
                     lost: None,
+                    measured: (now, 0),
                 };
                 self.unranked = true;
                 self.rank(now);
@@ -500,6 +515,7 @@ impl Download {
         self.take_back(now);
         self.ask_sink_again(now);
         self.look_for_sources(now);
+        self.give_up_unsent(now);
         self.search(now);
         self.fill_all(now);
     }

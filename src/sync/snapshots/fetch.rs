@@ -42,6 +42,8 @@ pub(super) struct Fetch {
     order: ChunkOrder,
     /// The first chunk that is not done.
     next: u32,
+    /// Right bytes that have come, about: no more than there are.
+    came: u64,
 }
 
 /// A part that was asked for.
@@ -102,6 +104,7 @@ impl Fetch {
             seed,
             order,
             next: 0,
+            came: 0,
             snapshot,
         };
         fetch.pass();
@@ -237,7 +240,9 @@ impl Fetch {
         let Some(it) = self.under_way.get_mut(&part) else {
             return Ok(false);
         };
+        let missing = it.missing;
         it.take(from, piece)?;
+        self.came += ((missing - it.missing) * SNAPSHOT_GROUP) as u64;
         if it.missing > 0 {
             return Ok(false);
         }
@@ -272,6 +277,16 @@ impl Fetch {
             self.done.insert(index);
             self.pass();
         }
+    }
+
+    /// Right bytes that have come, about. What comes twice counts once.
+    pub(super) fn came(&self) -> u64 {
+        self.came
+    }
+
+    /// Whether a chunk is with the sink.
+    pub(super) fn waits_for_sink(&self) -> bool {
+        self.applying.keys().any(|index| self.is_next(*index))
     }
 
     /// Whether the sink takes this chunk now.

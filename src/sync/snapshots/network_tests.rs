@@ -90,6 +90,27 @@ fn sources_that_send_hardly_anything_cost_little() {
 }
 
 #[test]
+fn a_snapshot_that_does_not_come_is_given_up() {
+    let (content, other) = (small(6000, 40), small(5000, 40));
+    let none = || SourceSpec {
+        have: Some(Bitmap::new(40)),
+        ..SourceSpec::honest(&content)
+    };
+    let busy = || SourceSpec::bad(&content, Manners::Refuses(Reason::Busy));
+    let missing = || SourceSpec::bad(&content, Manners::Refuses(Reason::Missing));
+    let bad: [&dyn Fn() -> SourceSpec; 4] = [&none, &busy, &missing, &|| slow(&content, 8000.0)];
+    for bad in bad {
+        let alone = run(vec![bad()]);
+        assert!(matches!(alone.outcome, Some(Outcome::Blocks(_))));
+        assert!(alone.time < 60 * SECOND, "{:?}", alone.time);
+        // Three of them are believed before an honest one, and then no more.
+        let sources = vec![bad(), bad(), bad(), SourceSpec::honest(&other)];
+        let report = run(sources);
+        assert_eq!(report.synced(), Some(5000));
+    }
+}
+
+#[test]
 fn a_liar_pays_at_once_and_the_honest_finish() {
     let content = small(5000, 40);
     let lies = [

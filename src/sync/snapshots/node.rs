@@ -1,11 +1,14 @@
 //! Fast sync in a node: what the two state machines want goes over the lanes, and to the chain as a [`Job`] for the owner to run elsewhere.
 //!
 //! A node looks for a snapshot when a peer says that it is far ahead: it asks all peers what they have ([`Message::Seek`]), and each tells it,
-//! with the final header of the snapshot's height and what proves that. Blocks go on meanwhile, so that who says he is ahead and is not holds up nothing; once
-//! a snapshot is proven they wait ([`Event::Takes`]) until the chain has its state or it is given up. Then the next search is [`REST`] away.
+//! with the final header of the snapshot's height and what proves that. Blocks go on meanwhile, so that who promises a snapshot and does not send it holds
+//! up nothing; they wait ([`Event::Holds`]) only while the chain restores the state, once all of it is here. The next search is [`REST`] away.
+//!
+//! A state takes the place of the blocks that are here. So by itself only a node takes one whose chain is new: it began with nothing but genesis, and
+//! has not been as far as its peers since.
 //!
 //! The chain is given one thing at a time. Bounds: those of [`super::DownloadConfig`] and [`super::ServingConfig`]; proofs of as many peers as offers,
-//! [`MAX_OFFERS`] each; [`MAX_LOADING`] parts that are read at once; messages of our own for a peer by what it may be asked.
+//! [`MAX_OFFERS`] each; [`MAX_LOADING`] parts that are read at once; [`MAX_OUTBOX`] messages of our own for a peer.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -23,7 +26,7 @@ use super::{
     wire::{self, MAX_OFFERS},
 };
 use crate::{
-    chain::{Snapshot, SnapshotId, SnapshotProof, rules::Synced},
+    chain::{Snapshot, SnapshotId, SnapshotProof, SyncVerdict, rules::Synced},
     lanes::{Action, Outgoing, Taken},
     peers::Misdeed,
     platform::Instant,
@@ -38,7 +41,9 @@ const LIST_EVERY: Duration = Duration::from_secs(30);
 const TELL_EVERY: Duration = Duration::from_millis(250);
 /// Parts that are read for peers at once.
 const MAX_LOADING: usize = 2;
-/// How often a peer may say that it looks for a snapshot.
+/// Messages of our own that a peer has not read: twice what it may be asked and told not to send. Who brings about more answers what it never read.
+const MAX_OUTBOX: usize = 256;
+/// How often a peer may say that it looks for a snapshot, and what it has.
 const SEEKS: Rate = Rate {
     per_second: 1,
     burst: 8,
@@ -68,6 +73,8 @@ pub(crate) struct Snapshots {
     rests_until: Option<Instant>,
     /// The chain's height, and whether it is as far as its peers'; the highest that a peer has said since the last search.
     tip: Option<(u64, bool)>,
+    /// It has been so since it began, so that a state may take its place.
+    is_new: bool,
     highest: u64,
     /// What is to be asked of the sink, or of who says what is final; one thing of that is under way.
     asks: VecDeque<Job>,
@@ -87,6 +94,7 @@ pub(crate) struct Snapshots {
 struct Peer {
     outbox: VecDeque<Bytes>,
     seeks: Pace,
+    offers: Pace,
 }
 
 /// What the network task hears of.
@@ -94,8 +102,8 @@ struct Peer {
 pub(crate) enum Event {
     /// Work for the chain; [`Snapshots::done`] is called with what came of it.
     Work(Job),
-    /// The chain is given a state from now on, until it is told how that ended: it can't take blocks.
-    Takes,
+    /// Whether the chain restores a state from now on: it can't take blocks.
+    Holds(bool),
     /// How far it is.
     Progress(Progress),
     /// It is over.
@@ -144,6 +152,7 @@ impl Snapshots {
             holds: false,
             rests_until: None,
             tip: None,
+            is_new: true,
             highest: 0,
             asks: VecDeque::new(),
             is_asking: false,
@@ -177,6 +186,7 @@ impl Snapshots {
 
     /// The chain is at this height; whether that is as far as its peers are.
     pub(crate) fn chain_is_at(&mut self, height: u64, is_synced: bool, now: Instant) {
+        self.is_new &= height == 0 || self.tip.is_some() && !is_synced;
         self.tip = Some((height, is_synced));
         self.make();
         self.seek(now);
@@ -197,6 +207,7 @@ impl Snapshots {
         let known = Peer {
             outbox: VecDeque::new(),
             seeks: Pace::new(SEEKS),
+            offers: Pace::new(SEEKS),
         };
         self.peers.insert(peer, known);
         if self.download.is_some() {
@@ -245,6 +256,9 @@ impl Snapshots {
                 self.serving.joined(from);
             }
             Heard::Message(Message::Seek) => self.misdeed(from, Misdeed::TooManyMessages),
+            Heard::Message(Message::Offers(_)) if !peer.offers.admits(1, now) => {
+                self.misdeed(from, Misdeed::TooManyMessages);
+            }
             Heard::Message(Message::Request(request)) => self.serving.request(from, request, now),
             Heard::Message(Message::Cancel(number)) => self.serving.cancel(from, number),
             Heard::Message(Message::Proof(id, proof)) => self.take_proof(from, id, proof),
@@ -318,6 +332,7 @@ impl Snapshots {
                 self.answered(|download| download.applied(&id, index, verdict, now));
             }
             Done::Finished(id, verdict) => {
+                self.hold(matches!(verdict, SyncVerdict::Retry(_)));
                 self.answered(|download| download.finished(&id, verdict, now));
             }
         }
@@ -381,7 +396,8 @@ impl Snapshots {
             return;
         };
         let is_far = self.highest >= tip.saturating_add(self.config.download.min_gain);
-        if !is_far || self.rests_until.is_some_and(|until| now < until) {
+        let may_take = self.is_new || self.config.replace_blocks;
+        if !is_far || !may_take || self.rests_until.is_some_and(|until| now < until) {
             return;
         }
         tracing::info!(
@@ -397,11 +413,17 @@ impl Snapshots {
         }
     }
 
+    fn hold(&mut self, holds: bool) {
+        if std::mem::replace(&mut self.holds, holds) != holds {
+            self.tell(Event::Holds(holds));
+        }
+    }
+
     fn end(&mut self, outcome: Outcome, now: Instant) {
         self.download = None;
         self.rests_until = Some(now + REST);
         self.highest = 0;
-        self.holds = false;
+        self.hold(false);
         self.header = None;
         self.proofs.clear();
         self.asks.clear();
@@ -442,15 +464,19 @@ impl Snapshots {
                 self.asks.push_back(Job::Trust(snapshot, proofs));
             }
             Wanted::Offer(snapshot) => {
-                if !std::mem::replace(&mut self.holds, true) {
-                    self.tell(Event::Takes);
-                }
                 let id = snapshot.id();
                 let header = self.header.as_ref().filter(|(of, _)| *of == id);
                 let header = header.map(|(_, header)| header.clone());
                 self.asks.push_back(Job::Offer(snapshot, header));
             }
-            Wanted::Send(peer, message) => self.send(peer, message),
+            Wanted::Send(peer, message) => {
+                self.send(peer, message);
+                let outbox = self.peers.get(&peer).map_or(0, |it| it.outbox.len());
+                if outbox > MAX_OUTBOX {
+                    self.misdeed(peer, Misdeed::InvalidMessage);
+                    self.gone(peer, now);
+                }
+            }
             Wanted::Apply {
                 snapshot,
                 index,
@@ -462,7 +488,10 @@ impl Snapshots {
                 bytes,
                 sender,
             }),
-            Wanted::Finish(snapshot) => self.asks.push_back(Job::Finish(snapshot)),
+            Wanted::Finish(snapshot) => {
+                self.hold(true);
+                self.asks.push_back(Job::Finish(snapshot));
+            }
             Wanted::Misdeed { peer, misdeed, why } => {
                 tracing::debug!(%peer, why, "a peer that is asked for a snapshot");
                 self.misdeed(peer, misdeed);
@@ -572,5 +601,27 @@ impl Snapshots {
         let list = self.list_at.filter(|_| !self.is_listing);
         let deadlines = [download, self.serving.next_deadline(), list];
         deadlines.into_iter().flatten().min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn who_answers_what_it_has_not_read_is_asked_no_more() {
+        let mut core = Snapshots::new(SnapshotsConfig::default(), &Synced::default(), 1);
+        core.is_on = true;
+        let (peer, now) = (PeerId::random(), crate::platform::now());
+        core.greeted(peer, wire::VERSION);
+        core.joined(peer);
+        for number in 0..1000 {
+            core.take(Wanted::Send(peer, Message::Cancel(number)), now);
+        }
+        let misdeeds = core.actions.iter();
+        let misdeeds = misdeeds.filter(|it| matches!(it, Action::Misdeed(..)));
+        assert_eq!(misdeeds.count(), 1);
+        assert!(!core.peers.contains_key(&peer), "nothing waits for it");
     }
 }

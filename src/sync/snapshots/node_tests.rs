@@ -125,7 +125,7 @@ impl Network {
             match action {
                 Action::Misdeed(peer, misdeed) => node.misdeeds.push((peer, misdeed)),
                 Action::Tell(Event::Work(job)) => node.core.done(job.run(&node.chain), now),
-                Action::Tell(Event::Takes) => node.takes = true,
+                Action::Tell(Event::Holds(holds)) => node.takes |= holds,
                 Action::Tell(Event::Ended(outcome)) => node.outcome = Some(outcome),
                 Action::Tell(Event::Failed(..)) => node.failures += 1,
                 _ => {}
@@ -211,7 +211,7 @@ fn streams_that_move_midway_cost_time_and_nobody_pays() {
         network.run(Duration::from_millis(500));
         let (peer, now) = (network.nodes[other].id, network.now);
         network.nodes[place].core.moved(peer, now);
-        network.run(Duration::from_secs(1));
+        network.run(Duration::from_secs(3));
         assert!(network.nodes[1].takes, "it has been told anew");
         for node in &network.nodes {
             assert!(node.misdeeds.is_empty(), "{:?}", node.misdeeds);
@@ -229,6 +229,44 @@ fn blocks_do_not_wait_for_who_only_says_that_he_is_ahead() {
     assert!(!network.nodes[1].takes);
     let outcome = &network.nodes[1].outcome;
     assert_eq!(*outcome, Some(Outcome::Blocks(NoSnapshot::Nobody)));
+}
+
+#[test]
+fn blocks_that_are_here_are_not_replaced_unless_that_is_asked_for() {
+    let maker = ledger(30);
+    maker.make_snapshot(16 << 10).expect("written");
+    for (begins, replace_blocks, taken) in
+        [(0, false, Some(30)), (5, false, None), (5, true, Some(30))]
+    {
+        let mine = ledger(5);
+        let mut network = Network::of(&[maker.clone(), mine.clone()]);
+        let now = network.now;
+        let node = &mut network.nodes[1];
+        let config = SnapshotsConfig {
+            replace_blocks,
+            ..config()
+        };
+        node.core = Snapshots::new(config, &node.chain, 7);
+        let peer = network.nodes[0].id;
+        let core = &mut network.nodes[1].core;
+        core.greeted(peer, VERSION);
+        core.joined(peer);
+        core.chain_is_at(begins, true, now);
+        core.chain_is_at(5, false, now);
+        core.heard_of(30, now);
+        network.run(Duration::from_secs(3));
+        assert_eq!(network.synced(1), taken, "{begins} {replace_blocks}");
+        assert_eq!(mine.tip().height, taken.unwrap_or(5));
+    }
+    // Nor where they have once been all there were.
+    let mut network = Network::of(&[maker, ledger(0)]);
+    let now = network.now;
+    let core = &mut network.nodes[1].core;
+    core.chain_is_at(0, true, now);
+    core.chain_is_at(5, true, now);
+    core.heard_of(30, now);
+    network.run(Duration::from_secs(3));
+    assert_eq!(network.sent.get("seek"), None);
 }
 
 #[test]

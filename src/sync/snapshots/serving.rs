@@ -3,11 +3,14 @@
 //! Peers that look for a snapshot are told what there is, what proves it, and each change of that. What they ask for is read by the application off the network task, a part at a time,
 //! kept while it is being sent, and dropped. Peers take turns, so that who asks for much holds up nobody.
 //!
-//! Bounds: [`ServingConfig`]. Requests beyond a peer's places are refused as busy, which costs nobody anything. Who reads nothing of what was read
-//! for it loses its requests, so that a few silent peers do not hold all the room. Whatever a request asks for, it costs its peer's limits a whole
+//! Who waits for room for longer than [`WAIT`] is told that there is none, and so asks elsewhere. Bounds: [`ServingConfig`]. Requests beyond a peer's places are refused as busy, which costs nobody anything. Who reads less of what was read
+//! for it than [`LEAST_RATE`] loses its requests, so that a few slow peers do not hold all the room. Whatever a request asks for, it costs its peer's limits a whole
 //! part, since so much was read for it ([`Action::Surcharge`]).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use libp2p::PeerId;
 
@@ -24,6 +27,11 @@ use crate::{
     peers::Misdeed,
     platform::Instant,
 };
+
+/// So long a peer waits for room before it is refused as busy: less than it waits for an answer.
+const WAIT: Duration = Duration::from_secs(1);
+/// Bytes a second that a peer has to read, beyond the time of its patience.
+const LEAST_RATE: usize = 8 << 10;
 
 /// Something to do. A driver does all of it, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,8 +92,10 @@ struct Peer {
     proven: BTreeSet<SnapshotId>,
     refusals: VecDeque<Refusal>,
     requests: VecDeque<Asked>,
-    /// When it last took something of what is loaded for it, or that was loaded.
+    /// When something was loaded for it, and later by as much as it has read of that at [`LEAST_RATE`].
     moved_at: Option<Instant>,
+    /// Since when it waits, and has nothing loaded.
+    waits_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -236,6 +246,9 @@ impl Serving {
         if let Some(reason) = refusal {
             return self.refuse(from, request.number, reason);
         }
+        if peer.requests.is_empty() {
+            peer.waits_since = Some(now);
+        }
         peer.requests.push_back(Asked {
             request,
             is_loading: false,
@@ -340,7 +353,8 @@ impl Serving {
         asked.sent += data.len();
         asked.request.first = first.saturating_add(u16::try_from(count).unwrap_or(u16::MAX));
         asked.request.values = false;
-        peer.moved_at = Some(now);
+        let bought = Duration::from_secs_f64(data.len() as f64 / LEAST_RATE as f64);
+        peer.moved_at = peer.moved_at.map(|at| now.min(at + bought));
         if asked.request.first >= end
             && let Some(asked) = peer.requests.pop_front()
         {
@@ -371,11 +385,12 @@ impl Serving {
         })
     }
 
-    /// Drops the requests of those who read nothing.
+    /// Drops the requests of those who read next to nothing, and of those who wait for the room of others.
     pub fn on_time(&mut self, now: Instant) {
         let silent = self.peers.iter().filter(|(_, peer)| {
             let since = peer.holds(&self.loads).then_some(peer.moved_at).flatten();
             since.is_some_and(|since| now >= since + self.config.patience)
+                || peer.waits_since.is_some_and(|since| now >= since + WAIT)
         });
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
             self.refuse_all(peer);
@@ -386,8 +401,11 @@ impl Serving {
     /// When [`Serving::on_time`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
         let holding = self.peers.values().filter(|peer| peer.holds(&self.loads));
-        let since = holding.filter_map(|peer| peer.moved_at).min()?;
-        Some(since + self.config.patience)
+        let since = holding.filter_map(|peer| peer.moved_at).min();
+        let waits = self.peers.values().filter_map(|it| it.waits_since).min();
+        let patience = since.map(|since| since + self.config.patience);
+        let wait = waits.map(|since| since + WAIT);
+        patience.into_iter().chain(wait).min()
     }
 
     /// What is to be done next.
@@ -475,6 +493,9 @@ impl Serving {
             }
         }
         asked.is_loading = next == part;
+        if asked.is_loading {
+            peer.waits_since = None;
+        }
         if asked.is_loading
             && self
                 .loads
@@ -570,7 +591,10 @@ impl Serving {
     /// A peer gets nothing of what it asked for, and may ask again.
     fn refuse_all(&mut self, peer: PeerId) {
         let known = self.peers.get_mut(&peer);
-        let requests = known.map(|it| std::mem::take(&mut it.requests));
+        let requests = known.map(|it| {
+            it.waits_since = None;
+            std::mem::take(&mut it.requests)
+        });
         for asked in requests.unwrap_or_default() {
             self.done(&peer, &asked);
             self.refuse(peer, asked.request.number, Reason::Busy);

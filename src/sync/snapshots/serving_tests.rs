@@ -196,20 +196,49 @@ fn who_reads_nothing_loses_what_was_loaded_for_it() {
         node.asks(silent, 2, Part::Chunk(number * 2 + 1));
         node.load();
     }
-    let peer = node.peer();
-    node.asks(peer, 1, Part::Chunk(9));
-    node.load();
-    assert_eq!(node.reads(&peer), None, "there is no room");
     assert_eq!(
         node.serving.next_deadline(),
         Some(node.now + config.patience)
     );
-    node.now += config.patience;
+    let peer = node.peer();
+    node.asks(peer, 1, Part::Chunk(9));
+    node.load();
+    assert_eq!(node.reads(&peer), None, "there is no room");
+    // It is told so before it takes that for silence.
+    let second = Duration::from_secs(1);
+    assert_eq!(node.serving.next_deadline(), Some(node.now + second));
+    node.now += second;
+    node.serving.on_time(node.now);
+    assert_eq!(node.refusal(&peer), Some((1, Reason::Busy)));
+    node.now += config.patience - second;
     node.serving.on_time(node.now);
     node.act();
+    node.asks(peer, 2, Part::Chunk(9));
     node.load();
     assert!(matches!(node.reads(&peer), Some(Message::Piece(_))));
     assert_eq!(node.surcharges.len(), 4, "{:?}", node.surcharges);
+}
+
+#[test]
+fn who_reads_a_group_now_and_then_loses_what_was_loaded_for_it() {
+    let mut node = Node::new(ServingConfig::default());
+    let slow = node.peer();
+    node.asks(slow, 1, Part::Chunk(0));
+    node.load();
+    for _ in 0..2 {
+        node.now += Duration::from_secs(19);
+        node.serving.on_time(node.now);
+        let message = node.serving.next(&slow, SNAPSHOT_GROUP, node.now);
+        node.act();
+        if node.serving.bytes_held() == 0 {
+            let refusal = Refusal {
+                number: 1,
+                reason: Reason::Busy,
+            };
+            return assert_eq!(message, Some(Message::Refusal(refusal)));
+        }
+    }
+    panic!("it holds the room");
 }
 
 #[test]

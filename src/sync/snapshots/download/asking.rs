@@ -2,7 +2,7 @@
 
 use libp2p::PeerId;
 
-use super::{Action, Download, Pending, Stage};
+use super::{Action, Download, Guess, LEAST_RATE, LEAST_RATE_FOR, Pending, Stage, TICK};
 use crate::{
     chain::SnapshotId,
     peers::Misdeed,
@@ -224,7 +224,7 @@ impl Download {
 
     /// Where nobody has the snapshot any more, another one is looked for: soon, if there is one.
     pub(super) fn look_for_sources(&mut self, now: Instant) {
-        let Stage::Fetching { fetch, lost } = &mut self.stage else {
+        let Stage::Fetching { fetch, lost, .. } = &mut self.stage else {
             return;
         };
         if self.candidates.contains_key(&fetch.id) {
@@ -238,6 +238,33 @@ impl Download {
         };
         if now >= lost + wait {
             self.since = lost;
+            self.stage = Stage::Searching;
+        }
+    }
+
+    /// A snapshot that hardly comes is given up. The time that the sink takes, and that in which nobody has it, do not count.
+    pub(super) fn give_up_unsent(&mut self, now: Instant) {
+        let Stage::Fetching {
+            fetch,
+            lost,
+            measured: (since, before),
+        } = &mut self.stage
+        else {
+            return;
+        };
+        if lost.is_some() || fetch.waits_for_sink() {
+            *since = (*since + TICK).min(now);
+        }
+        if now < *since + LEAST_RATE_FOR {
+            return;
+        }
+        let id = fetch.id;
+        let least = LEAST_RATE * LEAST_RATE_FOR.as_secs();
+        let came = fetch.came().saturating_sub(*before);
+        (*since, *before) = (now, fetch.came());
+        if came < least {
+            self.drop_all_requests();
+            self.settle(&id, Guess::Unsent);
             self.stage = Stage::Searching;
         }
     }

@@ -57,6 +57,7 @@ impl Download {
                 _ if waits || self.settled.iter().any(|it| it.fault == Guess::Untrue) => {
                     NoSnapshot::Untrusted
                 }
+                _ if self.settled.iter().any(|it| it.fault == Guess::Unsent) => NoSnapshot::Unsent,
                 _ => NoSnapshot::Nobody,
             };
             self.end(Outcome::Blocks(why));
@@ -65,7 +66,7 @@ impl Download {
 
     /// The best of those that can be looked at: undoubted sources (three are enough), then the height.
     pub(super) fn best(&self, now: Instant) -> Option<SnapshotId> {
-        let rejected = |it: &&Settled| it.fault == Guess::Rejected;
+        let rejected = |it: &&Settled| matches!(it.fault, Guess::Rejected | Guess::Unsent);
         let doubted: BTreeSet<_> = self
             .settled
             .iter()
