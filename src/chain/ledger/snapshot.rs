@@ -75,6 +75,13 @@ impl Ledger {
         let mut batch = unfinished(store)?;
         forget(height, &mut batch);
         store.commit(&batch)?;
+        // What the chain has passed is not taken any more.
+        if self
+            .offered()?
+            .is_some_and(|(offer, _)| offer.height <= height)
+        {
+            store.commit(&without_incoming())?;
+        }
         let state_root = self.read_into(&mut making, &reading);
         // What was read since the chain went back may be anything.
         if !reading.is_here() {

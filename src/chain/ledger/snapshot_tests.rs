@@ -408,7 +408,16 @@ fn what_broke_off_is_cleared_away_and_a_header_that_is_told_later_counts() {
     accepted(&maker, &transfer(1, 2, 1, 1, 75));
     grow(&maker);
     grow(&maker);
+    // What was being taken, and is passed.
+    let mut passed = Batch::default();
+    passed.put(Table::new("incoming"), vec![0; 4], "a chunk");
+    let record = store.range(Table::new("snapshots"), KeyRange::default());
+    let (height, record) = record.expect("read").entries.pop().expect("one");
+    passed.put(Table::new("offer"), height.to_vec(), record);
+    store.commit(&passed).expect("written");
     let second = maker.make_snapshot(CHUNK).expect("made").expect("one");
+    let incoming = store.range(Table::new("incoming"), KeyRange::default());
+    assert!(incoming.expect("read").entries.is_empty());
     let chunks = store.range(Table::new("chunks"), KeyRange::default());
     let number = |key: &Bytes| u64::from_be_bytes(key[..8].try_into().expect("8 bytes"));
     let entries = chunks.expect("read").entries;

@@ -195,6 +195,13 @@ struct Candidate {
     again_at: Option<Instant>,
 }
 
+/// What a search has found out, for the next one: which snapshots were rejected, who offered them, and who lied.
+#[derive(Debug, Default)]
+pub struct Memory {
+    settled: VecDeque<Settled>,
+    liars: VecDeque<PeerId>,
+}
+
 /// A snapshot that came to nothing.
 #[derive(Debug)]
 struct Settled {
@@ -261,6 +268,26 @@ impl Download {
             unranked: false,
             ranked: now,
             actions: VecDeque::new(),
+        }
+    }
+
+    /// With what an earlier search has found out.
+    pub fn remembering(self, memory: Memory) -> Self {
+        let Memory { settled, liars } = memory;
+        Self {
+            settled,
+            liars,
+            ..self
+        }
+    }
+
+    /// What the next search had better know.
+    pub fn memory(self) -> Memory {
+        let mut settled = self.settled;
+        settled.retain(|it| it.fault == Guess::Rejected);
+        Memory {
+            settled,
+            liars: self.liars,
         }
     }
 

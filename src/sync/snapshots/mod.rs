@@ -44,7 +44,7 @@ mod vector_tests;
 
 pub use bitmap::Bitmap;
 pub use config::{Checkpoint, DownloadConfig, ServingConfig, SnapshotsConfig};
-pub use download::{Action, Download, NoSnapshot, Outcome, Progress, Trust};
+pub use download::{Action, Download, Memory, NoSnapshot, Outcome, Progress, Trust};
 pub use loaded::{LoadError, Loaded};
 pub use serving::{Action as ServingAction, Serving};
 pub use wire::{HashedPiece, Message, Offer, Part, Piece, Reason, Refusal, Request};

@@ -4,11 +4,17 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use libp2p::PeerId;
+
 use super::{
-    Bitmap, Checkpoint, DownloadConfig, NoSnapshot, Outcome, Part, Reason, Trust,
-    simulation::{Content, MIB, Manners, Report, Simulation, Sink, SourceSpec, root_at},
+    Action, Bitmap, Checkpoint, Download, DownloadConfig, Memory, NoSnapshot, Outcome, Part,
+    Reason, Trust,
+    simulation::{Content, MIB, Manners, Report, Simulation, Sink, SourceSpec, offer, root_at},
 };
-use crate::{chain::ChunkOrder, peers::Misdeed};
+use crate::{
+    chain::{ChunkOrder, SyncVerdict},
+    peers::Misdeed,
+};
 // Natively alone: a hundred MiB are hashed, for which wasm that is not optimised takes minutes.
 use core::prelude::v1::test;
 
@@ -108,6 +114,54 @@ fn a_snapshot_that_does_not_come_is_given_up() {
         let report = run(sources);
         assert_eq!(report.synced(), Some(5000));
     }
+}
+
+#[test]
+fn what_was_rejected_is_not_tried_in_the_next_search() {
+    let (bad, peer) = (small(6000, 40), PeerId::random());
+    let (offer, _) = offer(&bad, None);
+    let id = bad.snapshot.id();
+    let mut now = crate::platform::now();
+    let mut memory = Memory::default();
+    let mut tried = 0;
+    for _ in 0..3 {
+        let download = Download::new(DownloadConfig::default(), 0, 7, now);
+        let mut download = download.remembering(memory);
+        download.offers(peer, vec![offer.clone()], now);
+        for _ in 0..200 {
+            now += SECOND / 10;
+            download.on_time(now);
+            while let Some(action) = download.action() {
+                match action {
+                    Action::CheckTrust(_) => download.trust_checked(&id, Trust::Final, now),
+                    Action::Offer(_) => {
+                        tried += 1;
+                        let reject = SyncVerdict::Reject("rubbish".to_owned());
+                        download.offered(&id, reject, (&[], ChunkOrder::Any), now);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        memory = download.memory();
+    }
+    assert_eq!(tried, 1);
+}
+
+#[test]
+fn a_source_that_comes_again_finds_what_it_has_sent() {
+    let (content, other) = (small(5000, 40), small(6000, 40));
+    let mut sources = vec![
+        SourceSpec::bad(&content, Manners::Vanishes(SECOND * 2)),
+        SourceSpec::honest(&content),
+        SourceSpec::honest(&other),
+    ];
+    sources[1].at = SECOND * 5;
+    sources[2].at = SECOND * 3 / 2;
+    sources[0].rate = 2e6;
+    let report = run(sources);
+    assert_eq!(report.synced(), Some(5000));
+    assert_eq!(report.offered.len(), 1);
 }
 
 #[test]

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 use super::{
-    Download, HashedPiece, Message, Offer, Outcome, Progress, Serving, ServingAction,
-    SnapshotsConfig,
+    Download, HashedPiece, Memory, Message, NoSnapshot, Offer, Outcome, Progress, Reason, Refusal,
+    Serving, ServingAction, SnapshotsConfig,
     download::Action as Wanted,
     job::{Done, Job},
     wire::{self, MAX_OFFERS},
@@ -33,8 +33,10 @@ use crate::{
     traffic::{Class, Cost, Pace, Rate},
 };
 
-/// After a search, however it ended, so long none begins.
+/// After a search, however it ended, so long none begins,
 const REST: Duration = Duration::from_secs(600);
+/// but the first ones that found nothing: those are followed by as much, and by twice as much each time.
+const FIRST_REST: Duration = Duration::from_secs(15);
 /// How often the chain is asked which snapshots it has.
 const LIST_EVERY: Duration = Duration::from_secs(30);
 /// How often it is told how far it is.
@@ -71,6 +73,9 @@ pub(crate) struct Snapshots {
     /// Blocks wait.
     holds: bool,
     rests_until: Option<Instant>,
+    /// How many searches in a row have found nothing; what the last one has found out.
+    fruitless: u32,
+    memory: Memory,
     /// The chain's height, and whether it is as far as its peers'; the highest that a peer has said since the last search.
     tip: Option<(u64, bool)>,
     /// It has been so since it began, so that a state may take its place.
@@ -151,6 +156,8 @@ impl Snapshots {
             header: None,
             holds: false,
             rests_until: None,
+            fruitless: 0,
+            memory: Memory::default(),
             tip: None,
             is_new: true,
             highest: 0,
@@ -259,7 +266,21 @@ impl Snapshots {
             Heard::Message(Message::Offers(_)) if !peer.offers.admits(1, now) => {
                 self.misdeed(from, Misdeed::TooManyMessages);
             }
-            Heard::Message(Message::Request(request)) => self.serving.request(from, request, now),
+            Heard::Message(Message::Request(request)) => {
+                // That it looks for one was forgotten with streams of ours that broke, of which it knows nothing.
+                if !self.serving.knows(&from) {
+                    self.serving.joined(from);
+                }
+                if self.serving.knows(&from) {
+                    self.serving.request(from, request, now);
+                } else {
+                    let refusal = Refusal {
+                        number: request.number,
+                        reason: Reason::Gone,
+                    };
+                    self.take(Wanted::Send(from, Message::Refusal(refusal)), now);
+                }
+            }
             Heard::Message(Message::Cancel(number)) => self.serving.cancel(from, number),
             Heard::Message(Message::Proof(id, proof)) => self.take_proof(from, id, proof),
             other => self.hear_source(from, other, now),
@@ -405,7 +426,8 @@ impl Snapshots {
             peers = self.highest,
             "looking for a snapshot of the chain's state"
         );
-        let download = Download::new(self.config.download.clone(), tip, self.seed, now);
+        let download = Download::new(self.config.download.clone(), tip, self.seed, now)
+            .remembering(std::mem::take(&mut self.memory));
         self.download = Some(Box::new(download));
         let peers: Vec<_> = self.peers.keys().copied().collect();
         for peer in peers {
@@ -420,8 +442,24 @@ impl Snapshots {
     }
 
     fn end(&mut self, outcome: Outcome, now: Instant) {
-        self.download = None;
-        self.rests_until = Some(now + REST);
+        self.memory = self
+            .download
+            .take()
+            .map_or_else(Memory::default, |it| it.memory());
+        let is_fruitless = matches!(
+            outcome,
+            Outcome::Blocks(NoSnapshot::Nobody | NoSnapshot::Untrusted)
+        );
+        let rest = match self.fruitless {
+            fruitless @ ..6 if is_fruitless => FIRST_REST * (1 << fruitless),
+            _ => REST,
+        };
+        self.fruitless = if is_fruitless {
+            self.fruitless.saturating_add(1)
+        } else {
+            0
+        };
+        self.rests_until = Some(now + rest.min(REST));
         self.highest = 0;
         self.hold(false);
         self.header = None;

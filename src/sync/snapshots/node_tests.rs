@@ -229,6 +229,29 @@ fn blocks_do_not_wait_for_who_only_says_that_he_is_ahead() {
     assert!(!network.nodes[1].takes);
     let outcome = &network.nodes[1].outcome;
     assert_eq!(*outcome, Some(Outcome::Blocks(NoSnapshot::Nobody)));
+    // It looks again soon: others may have come.
+    network.now += Duration::from_secs(15);
+    network.nodes[1].core.heard_of(u64::MAX, network.now);
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.sent["seek"], 2);
+}
+
+#[test]
+fn who_is_forgotten_when_streams_break_is_served_on() {
+    let maker = ledger(30);
+    maker.make_snapshot(16 << 10).expect("written");
+    let mut network = Network::of(&[maker, ledger(0)]);
+    let now = network.now;
+    network.nodes[1].core.chain_is_at(0, true, now);
+    network.nodes[1].core.heard_of(30, now);
+    network.run(Duration::from_millis(500));
+    // It has been told what there is, and asks for nothing yet.
+    let (peer, now) = (network.nodes[1].id, network.now);
+    network.nodes[0].core.gone(peer, now);
+    network.nodes[0].core.joined(peer);
+    network.run(Duration::from_secs(3));
+    assert_eq!(network.synced(1), Some(30));
+    assert!(network.nodes[1].misdeeds.is_empty());
 }
 
 #[test]

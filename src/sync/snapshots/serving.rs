@@ -178,6 +178,11 @@ impl Serving {
         }
     }
 
+    /// Whether a peer is known to look for a snapshot.
+    pub fn knows(&self, peer: &PeerId) -> bool {
+        self.peers.contains_key(peer)
+    }
+
     /// A peer looks for a snapshot, or does so anew.
     pub fn joined(&mut self, peer: PeerId) {
         self.gone(&peer);
@@ -194,8 +199,13 @@ impl Serving {
         };
         known.is_told = false;
         known.proven.clear();
+        known.refusals.clear();
+        known.waits_since = None;
         self.actions.push_back(Action::Feed(*peer));
-        self.refuse_all(*peer);
+        // It has forgotten them itself.
+        for asked in std::mem::take(&mut known.requests) {
+            self.done(peer, &asked);
+        }
         self.load();
     }
 

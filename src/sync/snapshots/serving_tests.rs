@@ -242,6 +242,18 @@ fn who_reads_a_group_now_and_then_loses_what_was_loaded_for_it() {
 }
 
 #[test]
+fn what_was_asked_for_before_streams_moved_is_not_refused_on_others() {
+    let mut node = Node::new(ServingConfig::default());
+    let peer = node.peer();
+    node.asks(peer, 1, Part::Chunk(0));
+    node.load();
+    node.serving.moved(&peer);
+    assert!(matches!(node.reads(&peer), Some(Message::Offers(_))));
+    assert_eq!(node.reads(&peer), None);
+    assert_eq!(node.serving.bytes_held(), 0);
+}
+
+#[test]
 fn a_request_costs_a_whole_chunk_whatever_is_read_of_it() {
     let mut node = Node::new(ServingConfig::default());
     let peer = node.peer();

@@ -222,8 +222,9 @@ impl Download {
         self.actions.extend(due);
     }
 
-    /// Where nobody has the snapshot any more, another one is looked for: soon, if there is one.
+    /// Where nobody has the snapshot any more, another one is looked for: soon, if there is one and nothing is lost by it.
     pub(super) fn look_for_sources(&mut self, now: Instant) {
+        let best = self.best(now);
         let Stage::Fetching { fetch, lost, .. } = &mut self.stage else {
             return;
         };
@@ -232,9 +233,9 @@ impl Download {
             return;
         }
         let lost = *lost.get_or_insert(now);
-        let wait = match self.best(now) {
-            Some(_) => self.config.settle,
-            None => self.config.search,
+        let wait = match best {
+            Some(_) if fetch.done.count() == 0 => self.config.settle,
+            _ => self.config.search,
         };
         if now >= lost + wait {
             self.since = lost;
