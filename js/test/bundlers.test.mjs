@@ -77,7 +77,7 @@ describe('a plain page with modules', () => {
       assert.match(identity, /^node /)
 
       const second = await open(address)
-      assert.match(await second.title(), /^error identity-in-use: .*identityInUse: 'ephemeral'/)
+      assert.match(await second.title(), /^error identity-in-use: .*identityInUse: 'wait'/)
       await second.close()
       const third = await open(`${address}&identityInUse=ephemeral`)
       assert.match(await third.title(), /^node /)
