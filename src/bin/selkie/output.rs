@@ -145,8 +145,15 @@ impl Output {
         let (lines, mut queue) = mpsc::channel(QUEUE);
         let left_out = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&left_out);
+        // Who draws the bar waits for a line that is written beside it, and a line that nobody reads is written for ever: so only
+        // lines that are seen where the bar is take it away.
+        let is_seen = io::stdout().is_terminal() && !bar.is_hidden();
+        let print = move |line| match is_seen {
+            true => bar.suspend(|| print(line)),
+            false => print(line),
+        };
         // It ends with the channel, when stdout is closed, or with the process where a write never does.
-        thread::spawn(move || write_all(&mut queue, &lost, |line| bar.suspend(|| print(line))));
+        thread::spawn(move || write_all(&mut queue, &lost, print));
         Self {
             style: Style::new(json),
             lines,
