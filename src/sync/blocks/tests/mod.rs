@@ -426,7 +426,8 @@ fn trouble_ends_with_the_next_block_whoever_brings_it() {
     assert_eq!(network.core(0).rested, Duration::ZERO);
 }
 
-#[test]
+// Natively alone, as those below: wasm ends with its first panic.
+#[core::prelude::v1::test]
 fn what_a_panic_leaves_unread_is_asked_for_again_and_nobody_pays() {
     let chain = SmallChain::of(2000, 1000);
     let mut network = sources(18, &chain, &[MEGABYTE]);
@@ -441,7 +442,7 @@ fn what_a_panic_leaves_unread_is_asked_for_again_and_nobody_pays() {
     );
 }
 
-#[test]
+#[core::prelude::v1::test]
 fn a_branch_over_which_the_chain_panics_each_time_is_left() {
     let right = SmallChain::of(50, 300);
     let wrong = right.fork(20);
@@ -459,7 +460,7 @@ fn a_branch_over_which_the_chain_panics_each_time_is_left() {
     assert!(network.nodes[sink].misdeeds.is_empty());
 }
 
-#[test]
+#[core::prelude::v1::test]
 fn a_branch_over_which_the_chain_panics_is_left_though_the_chain_grows() {
     let right = SmallChain::of(60, 300);
     let wrong = SmallChain::default();
