@@ -335,13 +335,14 @@ pub(crate) fn milliseconds(time: SystemTime) -> u64 {
 fn object(event: &NetworkEvent) -> Value {
     let text = |value: &dyn Display| value.to_string();
     let texts = |values: &[selkie::Multiaddr]| values.iter().map(|v| text(v)).collect::<Vec<_>>();
+    let name = event.name();
     match event {
         NetworkEvent::Listening(address) => json!({"type": "listening", "address": text(address)}),
         NetworkEvent::NotListening { address, reason } => {
             json!({"type": "not-listening", "address": text(address), "reason": reason})
         }
         NetworkEvent::PeerConnected(peer) => json!({
-            "type": "peer:connect",
+            "type": name,
             "peerId": text(&peer.peer_id),
             "address": peer.addresses.first().map(|address| text(address)),
             "agent": peer.agent,
@@ -353,20 +354,20 @@ fn object(event: &NetworkEvent) -> Value {
             agent,
             protocols,
         } => json!({
-            "type": "peer:identify",
+            "type": name,
             "peerId": text(peer_id),
             "agent": agent,
             "protocols": protocols,
         }),
         NetworkEvent::PeerDisconnected { peer_id, reason } => {
-            json!({"type": "peer:disconnect", "peerId": text(peer_id), "reason": reason})
+            json!({"type": name, "peerId": text(peer_id), "reason": reason})
         }
         NetworkEvent::PeerRefused {
             peer_id,
             address,
             reason,
         } => json!({
-            "type": "peer:refused",
+            "type": name,
             "peerId": text(peer_id),
             "address": address.as_ref().map(|address| text(address)),
             "reason": reason,
@@ -376,14 +377,14 @@ fn object(event: &NetworkEvent) -> Value {
                 .iter()
                 .map(|p| json!({"peerId": text(&p.peer_id), "addresses": texts(&p.addresses)}))
                 .collect();
-            json!({"type": "peer:discovered", "peers": peers})
+            json!({"type": name, "peers": peers})
         }
         NetworkEvent::PeerScored {
             peer_id,
             reason,
             score,
         } => {
-            json!({"type": "peer:score", "peerId": text(peer_id), "reason": reason, "score": score})
+            json!({"type": name, "peerId": text(peer_id), "reason": reason, "score": score})
         }
         NetworkEvent::DialFailed {
             peer_id,
@@ -391,7 +392,7 @@ fn object(event: &NetworkEvent) -> Value {
             reason,
         } => json!({
             "address": address.as_ref().map(|address| text(address)),
-            "type": "dial:error",
+            "type": name,
             "peerId": peer_id.map(|peer| text(&peer)),
             "message": reason,
         }),
@@ -413,13 +414,13 @@ fn object(event: &NetworkEvent) -> Value {
             source,
             reason,
         } => json!({
-            "type": "item:refused",
+            "type": name,
             "kind": kind.name(),
             "source": text(source),
             "reason": reason,
         }),
         NetworkEvent::GossipImpaired { peer_id, reason } => json!({
-            "type": "gossip:impaired",
+            "type": name,
             "peerId": text(peer_id),
             "reason": reason,
         }),
@@ -428,13 +429,13 @@ fn object(event: &NetworkEvent) -> Value {
             reason,
             count,
         } => json!({
-            "type": "application:error",
+            "type": name,
             "call": call,
             "reason": reason,
             "count": count,
         }),
         NetworkEvent::EclipseSuspected { signs } => {
-            json!({"type": "eclipse:suspected", "signs": signs})
+            json!({"type": name, "signs": signs})
         }
         NetworkEvent::SyncProgress {
             done,
@@ -443,7 +444,7 @@ fn object(event: &NetworkEvent) -> Value {
             eta,
             trouble,
         } => json!({
-            "type": "sync:progress",
+            "type": name,
             "done": done,
             "total": total,
             "rate": rate,
@@ -457,7 +458,7 @@ fn object(event: &NetworkEvent) -> Value {
             rate,
             eta,
         } => json!({
-            "type": "snapshot:progress",
+            "type": name,
             "height": height,
             "done": done,
             "total": total,
@@ -465,11 +466,11 @@ fn object(event: &NetworkEvent) -> Value {
             "etaSeconds": eta.map(|eta| eta.as_secs_f64()),
         }),
         NetworkEvent::SnapshotTaken { height } => {
-            json!({"type": "snapshot:taken", "height": height})
+            json!({"type": name, "height": height})
         }
-        NetworkEvent::NoSnapshot { reason } => json!({"type": "snapshot:none", "reason": reason}),
+        NetworkEvent::NoSnapshot { reason } => json!({"type": name, "reason": reason}),
         NetworkEvent::Woke { slept } => {
-            json!({"type": "node:wake", "sleptSeconds": slept.as_secs_f64()})
+            json!({"type": name, "sleptSeconds": slept.as_secs_f64()})
         }
         NetworkEvent::Stopped => json!({"type": "stopped"}),
         NetworkEvent::Crashed { reason } => json!({"type": "crashed", "reason": reason}),
