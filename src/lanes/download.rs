@@ -14,7 +14,7 @@ use libp2p::PeerId;
 use crate::{
     platform,
     platform::{alarm::Alarm, lock::lock},
-    traffic::{Admission, Class, Cost, Lane, Shaper},
+    traffic::{Admission, Class, Cost, Lane, Load, Shaper},
 };
 
 /// See the module's documentation.
@@ -34,7 +34,8 @@ impl Download {
         }
     }
 
-    /// Ready when a lane may be read on: whatever class the next frame is of, it conforms.
+    /// Ready when a lane may be read on: whatever class the next frames are of, they conform. Asked once for what is read in one go,
+    /// which may exceed the limits by as much, and then waits as much longer.
     pub(super) fn poll_ready(&mut self, lane: Lane, cx: &mut Context<'_>) -> Poll<()> {
         let admission = lock(&self.shaper).lane_ready(&self.peer, lane, platform::now());
         match admission {
@@ -49,13 +50,15 @@ impl Download {
             items: 1,
             bytes: wire as u64,
         };
-        if let Some(class) = lane.classes().first() {
-            self.charge(*class, cost, wire);
-        }
+        let class = lane.classes().first();
+        self.charge(class.map(|class| (*class, Load::of_one(cost, wire))));
     }
 
-    /// A frame was read that took so many bytes on the stream.
-    pub(super) fn charge(&self, class: Class, cost: Cost, wire: usize) {
-        lock(&self.shaper).charge(self.peer, class, cost, wire, platform::now());
+    /// Frames were read, of each of these classes.
+    pub(super) fn charge(&self, loads: impl IntoIterator<Item = (Class, Load)>) {
+        let mut shaper = lock(&self.shaper);
+        for (class, load) in loads {
+            shaper.charge(self.peer, class, load, platform::now());
+        }
     }
 }

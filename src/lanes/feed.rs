@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     platform::Instant,
-    traffic::{Class, Cost, Lane},
+    traffic::{Class, Cost, Lane, Load},
 };
 
 /// Urgent bytes that may wait in a connection, where nothing overtakes them.
@@ -166,7 +166,8 @@ impl<C: Core> Lanes<C> {
                 items: 0,
                 bytes: wire as u64,
             };
-            self.upload.charge(id, Class::Vote, cost, wire, now);
+            self.upload
+                .charge(id, Class::Vote, Load::of_one(cost, wire), now);
             self.events.push_back(ToSwarm::NotifyHandler {
                 peer_id: id,
                 handler: NotifyHandler::One(connection),
@@ -213,7 +214,8 @@ impl<C: Core> Lanes<C> {
                     Lane::Block => peer.block += wire,
                     Lane::Bulk => peer.window.on_sent(wire, outgoing.frames, now),
                 }
-                self.upload.charge(id, class, outgoing.cost(), wire, now);
+                let load = Load::of_one(outgoing.cost(), wire);
+                self.upload.charge(id, class, load, now);
                 self.events.push_back(ToSwarm::NotifyHandler {
                     peer_id: id,
                     handler: NotifyHandler::One(connection),

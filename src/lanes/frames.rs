@@ -64,6 +64,7 @@ impl<C: Core> Lanes<C> {
                 if lane == Lane::Bulk {
                     peer.read += frames.iter().map(|(_, size)| size.wire).sum::<usize>();
                 }
+                self.came += frames.len();
                 for (frame, size) in frames {
                     let taken = |place| Taken {
                         connection,

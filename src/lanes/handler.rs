@@ -39,7 +39,7 @@ use crate::{
     network::room::Place,
     peers::Account,
     platform::{self, Instant},
-    traffic::{Class, Cost, Lane, MAX_UNDONE, Pace, Rate},
+    traffic::{Class, Cost, Lane, Load, MAX_UNDONE, Pace, Rate},
 };
 
 /// Reports of frames on each lane that wait for the behaviour.
@@ -305,6 +305,7 @@ impl<D: Decode> Handler<D> {
 
     fn poll_read(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report<D::Frame>> {
         let (mut frames, mut bytes) = (Vec::new(), 0);
+        let mut loads = [None; Class::ALL.len()];
         let inbound = self.inbound.get_mut(lane.place())?;
         if let Some(reader) = &mut inbound.reader {
             reader.look_around(cx);
@@ -316,9 +317,14 @@ impl<D: Decode> Handler<D> {
             let Some(reader) = inbound.reader.as_mut().filter(|_| may_read) else {
                 break None;
             };
+            if platform::turn_is_over() {
+                cx.waker().wake_by_ref();
+                break None;
+            }
             // What has room shall not keep it to wait.
             let goes_on = reader.is_under_way();
-            if !goes_on && self.download.poll_ready(lane, cx).is_pending() {
+            let is_first = frames.is_empty();
+            if !goes_on && is_first && self.download.poll_ready(lane, cx).is_pending() {
                 break None;
             }
             let next = reader.poll_next(fits, cx);
@@ -332,7 +338,10 @@ impl<D: Decode> Handler<D> {
                                 bytes: cost.bytes.max(wire as u64),
                                 ..cost
                             };
-                            self.download.charge(class, cost, wire);
+                            if let Some(load) = loads.get_mut(class.place()) {
+                                let (_, load) = load.get_or_insert((class, Load::default()));
+                                *load += Load::of_one(cost, wire);
+                            }
                             let held = held(cost);
                             inbound.open.bytes += held;
                             bytes += held;
@@ -350,6 +359,9 @@ impl<D: Decode> Handler<D> {
                 Poll::Ready(Err(error)) => break Some(error),
             }
         };
+        if !frames.is_empty() {
+            self.download.charge(loads.into_iter().flatten());
+        }
         if let Some(error) = failure {
             inbound.reader = None;
             // The peer's streams may end, in the middle of a frame too: it opens others when it has more to say.

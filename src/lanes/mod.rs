@@ -64,6 +64,9 @@ use crate::{
     traffic::{Budgets, Class, Full, Lane, RateLimiter, Shaper},
 };
 
+/// Frames that the cores are given before others than the connections have a turn. Where many peers send without end, there is always another.
+const MAX_CAME: usize = 128;
+
 /// See the module's documentation.
 pub(crate) struct Lanes<C: Core> {
     /// Whom the frames are for. After a call of its own methods the behaviour is to be polled.
@@ -83,6 +86,8 @@ pub(crate) struct Lanes<C: Core> {
     turns: Turns,
     /// Bytes that were made for peers since others had a turn.
     work: usize,
+    /// Frames that came since then.
+    came: usize,
 }
 
 /// What the network task hears of.
@@ -100,6 +105,8 @@ pub(crate) enum Event<E> {
     Skipped(PeerId, Lane),
     /// The core has something for its owner.
     Core(E),
+    /// Many frames came: what else waits has a turn, such as what was checked meanwhile.
+    GiveWay,
 }
 
 impl<C: Core> Lanes<C> {
@@ -126,6 +133,7 @@ impl<C: Core> Lanes<C> {
             alarm: Alarm::default(),
             turns: Turns::default(),
             work: 0,
+            came: 0,
         })
     }
 
@@ -385,6 +393,10 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Event<C::Event>, THandlerInEvent<Self>>> {
+        if self.came >= MAX_CAME {
+            self.came = 0;
+            return Poll::Ready(ToSwarm::GenerateEvent(Event::GiveWay));
+        }
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);

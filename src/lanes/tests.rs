@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     platform::test,
-    traffic::{Class, Cost, Lane},
+    traffic::{Class, Cost, Lane, Load},
 };
 
 /// A core that has frames of all classes, as many as there are of each in `waiting`, and is done with what comes at once.
@@ -705,7 +705,7 @@ fn what_comes_is_charged_to_its_class() {
         items: 2 * most,
         bytes: 100,
     };
-    download.charge(Class::BlockRequest, cost, 100);
+    download.charge([(Class::BlockRequest, Load::of_one(cost, 100))]);
     let mut shaper = lock(&driven.lanes.download);
     let ready = |shaper: &mut Shaper, lane| {
         shaper.lane_ready(&driven.peer, lane, now) == crate::traffic::Admission::Now
@@ -739,4 +739,21 @@ fn a_broken_acknowledgement_is_found_in_a_stream() {
     assert_eq!(check_lane(&whole).expect("two numbers"), 1);
     let broken = [3, whole[1], 1, 0xff];
     assert!(check_lane(&broken).is_err());
+}
+
+#[test]
+fn where_peers_send_without_end_what_else_waits_has_its_turns() {
+    let mut driven = Driven::open();
+    let (mut turns, mut context) = (0, Context::from_waker(Waker::noop()));
+    for _ in 0..8 {
+        // The swarm asks the behaviour after each report, and the connections have always another.
+        driven.frames(Lane::Bulk, 64);
+        while let Poll::Ready(action) = driven.lanes.poll(&mut context) {
+            turns += usize::from(matches!(action, ToSwarm::GenerateEvent(Event::GiveWay)));
+        }
+    }
+    assert_eq!(turns, 8 * 64 / MAX_CAME);
+    // Who is alone with little is not interrupted.
+    driven.frames(Lane::Urgent, 1);
+    assert!(driven.drain().1.is_empty());
 }

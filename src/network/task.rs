@@ -168,12 +168,14 @@ impl Task {
         let (circuits_transport, circuits) = relay::client::new(peer_id);
         let policy = AddressPolicy::new(peer_id, transport::TAKES_NAMES);
         let policy = Arc::new(Mutex::new(policy));
+        let executor = platform::Executor::default();
         let transport = transport::build(
             keypair,
             &config,
             circuits_transport,
             &shared.meter,
             Arc::clone(&policy),
+            &executor,
         )?;
         let local = transport::local_discovery(&config, peer_id)?;
         let chain = shared.rules.synced();
@@ -185,7 +187,8 @@ impl Task {
             (policy, Arc::clone(&shared.table)),
             &chain,
         )?;
-        let swarm_config = platform::swarm_config()
+        let swarm_config = executor
+            .swarm_config()
             .with_idle_connection_timeout(IDLE)
             .with_per_connection_event_buffer_size(256);
         let mut swarm = Swarm::new(transport, Guarded::new(behaviour), peer_id, swarm_config);

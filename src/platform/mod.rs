@@ -1,7 +1,7 @@
 //! The host: what differs between a native process, a browser and a simulation besides transports and storage.
 //!
 //! Sibling files with identical signatures: [`spawn`] starts a task, [`offload`] runs a slow function off
-//! the network task, [`guarded`] and [`guard`] outlive a panic where the host can, [`swarm_config`] tells libp2p how to run
+//! the network task, [`guarded`] and [`guard`] outlive a panic where the host can, an [`Executor`] runs
 //! connections. Time, timers and randomness are the same on all ([`now`], [`date`], [`Delay`], [`random`]).
 //! In tests, `test` is the attribute of that skin: a unit test that imports it has one body and runs on both.
 
@@ -17,11 +17,11 @@ mod native;
 pub mod simulated;
 
 #[cfg(target_arch = "wasm32")]
-pub use browser::{guard, guarded, offload, spawn, swarm_config};
+pub use browser::{Executor, guard, guarded, offload, spawn, turn_is_over};
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
-pub use native::{guard, guarded, offload, spawn, swarm_config};
+pub use native::{Executor, guard, guarded, offload, spawn, turn_is_over};
 #[cfg(selkie_sim)]
-pub use simulated::{guard, guarded, offload, spawn, swarm_config};
+pub use simulated::{Executor, guard, guarded, offload, spawn, turn_is_over};
 
 pub use clock::{Delay, Instant, SystemTime, date, now, random};
 

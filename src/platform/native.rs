@@ -3,7 +3,10 @@
 use std::{any::Any, panic::AssertUnwindSafe};
 
 use futures::FutureExt;
-use libp2p::swarm;
+
+mod executor;
+
+pub use executor::{Executor, turn_is_over};
 
 /// The usual `#[test]`.
 #[cfg(test)]
@@ -40,9 +43,4 @@ fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("it does not say why").to_owned()
-}
-
-/// libp2p's connections run as tokio tasks.
-pub fn swarm_config() -> swarm::Config {
-    swarm::Config::with_tokio_executor()
 }

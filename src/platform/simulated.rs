@@ -77,7 +77,18 @@ pub fn guard<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     Ok(call())
 }
 
-/// libp2p's connections run on the simulator's executor.
-pub fn swarm_config() -> swarm::Config {
-    swarm::Config::with_executor(|task| host().spawn(task))
+/// Runs connections: on the simulator's executor.
+#[derive(Clone, Copy, Default)]
+pub struct Executor;
+
+impl Executor {
+    /// libp2p's connections run here.
+    pub fn swarm_config(&self) -> swarm::Config {
+        swarm::Config::with_executor(|task| host().spawn(task))
+    }
+}
+
+/// Whether the connection that runs has done enough: never, since no virtual time goes by in its turn.
+pub fn turn_is_over() -> bool {
+    false
 }

@@ -41,7 +41,7 @@ pub struct Limit {
 /// | `transaction` | 1,000,000 | 2,000,000 | 512 MiB | 512 MiB |
 /// | `sync` | 1,000 | 2,000 | 64 MiB | 64 MiB |
 /// | `discovery` | 10 | 64 | 64 KiB | 512 KiB |
-/// | `frame` | 40,000 | 80,000 | | |
+/// | `frame` | 10,000 | 5,000 | | |
 ///
 /// Bytes are unpacked ones. A frame counts as one of `frame` beside what is in it, so that one without items is not free.
 ///
@@ -84,7 +84,7 @@ impl Default for Limits {
             transaction: limit(rate(1_000_000, 2_000_000), rate(512 << 20, 512 << 20)),
             sync: limit(rate(1000, 2000), rate(64 << 20, 64 << 20)),
             discovery: limit(rate(10, 64), rate(64 << 10, 512 << 10)),
-            frame: limit(rate(40_000, 80_000), None),
+            frame: limit(rate(10_000, 5000), None),
         }
     }
 }

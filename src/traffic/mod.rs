@@ -17,6 +17,6 @@ pub use limits::{Limit, Limits, Protocol};
 pub use rate_limit::{Cost, Pace, Rate, RateLimiter, Refusal};
 pub(crate) use room::{Payer, Room};
 pub use scheduler::{Full, QueueLimits, Scheduler, SchedulerConfig};
-pub use shaper::Shaper;
+pub use shaper::{Load, Shaper};
 pub(crate) use window::MAX_UNDONE;
 pub use window::Window;

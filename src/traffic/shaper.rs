@@ -11,6 +11,8 @@
 //! GCRA counts frames, items and unpacked bytes, which are what a message costs its receiver; budgets count bytes on the stream.
 //! Votes wait for GCRA alone, never for a budget ([`super::Budget`]). Bounds: those of the two parts.
 
+use std::ops::AddAssign;
+
 use libp2p::PeerId;
 
 use super::{Admission, Budgets, Class, Cost, Lane, Protocol, RateLimiter};
@@ -22,6 +24,37 @@ use crate::platform::Instant;
 pub struct Shaper {
     limiter: RateLimiter,
     budgets: Budgets,
+}
+
+/// What frames are worth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// How many there are.
+    pub frames: u64,
+    /// What they cost.
+    pub cost: Cost,
+    /// Their bytes on the stream.
+    pub wire: usize,
+}
+
+impl Load {
+    /// One frame's.
+    pub fn of_one(cost: Cost, wire: usize) -> Self {
+        Self {
+            frames: 1,
+            cost,
+            wire,
+        }
+    }
+}
+
+impl AddAssign for Load {
+    fn add_assign(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.cost.items = self.cost.items.saturating_add(other.cost.items);
+        self.cost.bytes = self.cost.bytes.saturating_add(other.cost.bytes);
+        self.wire = self.wire.saturating_add(other.wire);
+    }
 }
 
 impl Shaper {
@@ -46,12 +79,15 @@ impl Shaper {
         classes.fold(Admission::Now, Admission::later)
     }
 
-    /// A frame was read, or written, that took so many bytes on the stream.
-    pub fn charge(&mut self, peer: PeerId, class: Class, cost: Cost, wire: usize, now: Instant) {
-        const FRAME: Cost = Cost { items: 1, bytes: 0 };
-        self.budgets.charge(peer, class, wire, now);
-        self.limiter.charge(peer, Protocol::Frame, FRAME, now);
-        self.surcharge(peer, class, cost, now);
+    /// Frames of a class were read, or written.
+    pub fn charge(&mut self, peer: PeerId, class: Class, load: Load, now: Instant) {
+        let frames = Cost {
+            items: load.frames,
+            bytes: 0,
+        };
+        self.budgets.charge(peer, class, load.wire, now);
+        self.limiter.charge(peer, Protocol::Frame, frames, now);
+        self.surcharge(peer, class, load.cost, now);
     }
 
     /// A frame that was read costs more than it seemed to.
@@ -102,7 +138,7 @@ mod tests {
                 }
                 Admission::Now => {
                     let wire = usize::try_from(cost.bytes).expect("small");
-                    shaper.charge(peer, class, cost, wire, now);
+                    shaper.charge(peer, class, Load::of_one(cost, wire), now);
                     items += cost.items;
                 }
             }
@@ -132,7 +168,7 @@ mod tests {
         };
         let mut requests = 0;
         while shaper.lane_ready(&peer, Lane::Block, now) == Admission::Now {
-            shaper.charge(peer, Class::BlockRequest, request, 100, now);
+            shaper.charge(peer, Class::BlockRequest, Load::of_one(request, 100), now);
             requests += 1;
         }
         let most = Limits::default().block_request.items.expect("a limit");
@@ -149,10 +185,10 @@ mod tests {
         let (peer, nothing) = (PeerId::random(), Cost { items: 0, bytes: 0 });
         let mut frames = 0_u64;
         while shaper.ready(&peer, Class::Vote, now) == Admission::Now {
-            shaper.charge(peer, Class::Vote, nothing, 2, now);
+            shaper.charge(peer, Class::Vote, Load::of_one(nothing, 2), now);
             frames += 1;
         }
-        assert_eq!(frames, 80_000);
+        assert_eq!(frames, 5000);
     }
 
     #[test]

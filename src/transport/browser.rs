@@ -21,7 +21,7 @@ use super::{
     Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, small_writes, webrtc,
     websocket,
 };
-use crate::{config::Config, error::NetworkError, peers::transport_name};
+use crate::{config::Config, error::NetworkError, peers::transport_name, platform::Executor};
 
 /// A tab can't search its local network.
 pub type LocalDiscovery = dummy::Behaviour;
@@ -75,6 +75,7 @@ pub fn build(
     relay: relay::client::Transport,
     meter: &meter::Meter,
     policy: SharedPolicy,
+    _: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
     let streams = OrTransport::new(

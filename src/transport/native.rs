@@ -18,7 +18,7 @@ use libp2p::{
 use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, quic, webtransport};
 #[cfg(feature = "webrtc")]
 use super::{hosts, small_writes};
-use crate::{config::Config, error::NetworkError, peers::transport_name};
+use crate::{config::Config, error::NetworkError, peers::transport_name, platform::Executor};
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
 pub type LocalDiscovery = Toggle<mdns::tokio::Behaviour>;
@@ -91,6 +91,7 @@ pub fn build(
     relay: relay::client::Transport,
     meter: &meter::Meter,
     policy: SharedPolicy,
+    executor: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
@@ -108,7 +109,7 @@ pub fn build(
     let transports = if config.security.noise_config.is_closed() {
         streams
     } else {
-        or(unbound(keypair)?, streams)
+        or(unbound(keypair, executor)?, streams)
     };
     let resolved = named(transports)?;
     let meter = meter.clone();
@@ -138,12 +139,12 @@ fn nameless<T: Transport + Unpin + Send>(inner: T) -> dns::tokio::Transport<T> {
 }
 
 /// The transports that bring an encryption of their own, which no prologue binds.
-fn unbound(keypair: &Keypair) -> Result<Boxed, NetworkError> {
-    let quic = quic::Transport::new(keypair)
+fn unbound(keypair: &Keypair, executor: &Executor) -> Result<Boxed, NetworkError> {
+    let quic = quic::Transport::new(keypair, executor)
         .map_err(|error| failed("quic", error))?
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
-    let webtransport = webtransport::Transport::new(keypair.clone())
+    let webtransport = webtransport::Transport::new(keypair.clone(), executor)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
     Ok(or(webrtc(keypair)?, or(webtransport, quic)))

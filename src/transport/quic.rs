@@ -23,6 +23,7 @@
 
 mod connection;
 pub(super) mod listener;
+mod runtime;
 
 use std::{
     collections::HashMap,
@@ -52,6 +53,8 @@ use quinn::{
 
 pub use connection::Connection;
 use listener::{Event, Listeners, Service, Upgrade, endpoint, multiaddress, socket_address};
+
+use crate::platform::Executor;
 
 /// Bytes of a stream that may be unread.
 const MAX_STREAM_BYTES: u32 = 1 << 20;
@@ -107,16 +110,17 @@ pub struct Transport {
     service: Plain,
     client: ClientConfig,
     listeners: Listeners<Plain>,
+    executor: Executor,
     /// For dials that no listener's socket reaches, of IPv6 or not.
     dialers: HashMap<bool, Endpoint>,
 }
 
 impl Transport {
-    /// A transport that proves this identity.
+    /// A transport that proves this identity; its connections run here.
     ///
     /// # Errors
     /// Where the certificate can't be made.
-    pub fn new(keypair: &Keypair) -> Result<Self, Error> {
+    pub fn new(keypair: &Keypair, executor: &Executor) -> Result<Self, Error> {
         let failed = |error: &dyn ToString| Error::Certificate(error.to_string());
         let server = tls::make_server_config(keypair).map_err(|error| failed(&error))?;
         let server = QuicServerConfig::try_from(server).map_err(|error| failed(&error))?;
@@ -137,7 +141,8 @@ impl Transport {
         Ok(Self {
             service: Plain { server },
             client,
-            listeners: Listeners::new(),
+            listeners: Listeners::new(executor),
+            executor: executor.clone(),
             dialers: HashMap::new(),
         })
     }
@@ -156,7 +161,7 @@ impl Transport {
         } else {
             (Ipv4Addr::UNSPECIFIED, 0).into()
         };
-        let endpoint = endpoint(any, endpoint_config(), None)?;
+        let endpoint = endpoint(any, endpoint_config(), None, &self.executor)?;
         if reused {
             self.dialers.insert(to.is_ipv6(), endpoint.clone());
         }

@@ -12,7 +12,10 @@ use libp2p::{
 
 use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise};
 use crate::{
-    config::Config, error::NetworkError, peers::transport_name, platform::simulated::host,
+    config::Config,
+    error::NetworkError,
+    peers::transport_name,
+    platform::{Executor, simulated::host},
 };
 
 /// There is no local network.
@@ -59,6 +62,7 @@ pub fn build(
     relay: relay::client::Transport,
     meter: &meter::Meter,
     policy: SharedPolicy,
+    _: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
     let meter = meter.clone();

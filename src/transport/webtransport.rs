@@ -45,7 +45,7 @@ use super::quic::{
     listener::{Event, Listeners, Service, Upgrade, multiaddress, socket_address},
     trust,
 };
-use crate::platform::{self, Delay};
+use crate::platform::{self, Delay, Executor};
 
 /// How often it is looked at whether the certificates are still right. By the clock on the wall, since a monotonic one stands
 /// still in a machine that sleeps, and often, since a clock that was wrong at the start may be set right at any time.
@@ -61,11 +61,11 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// A transport that proves this identity.
-    pub fn new(keypair: Keypair) -> Self {
+    /// A transport that proves this identity; its connections run here.
+    pub fn new(keypair: Keypair, executor: &Executor) -> Self {
         Self {
             keypair,
-            listeners: Listeners::new(),
+            listeners: Listeners::new(executor),
         }
     }
 }

@@ -29,10 +29,11 @@ use libp2p::{
     core::transport::{ListenerId, TransportEvent},
     multiaddr::Protocol,
 };
-use quinn::{
-    Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, ValidationTokenConfig, VarInt,
-};
+use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, ValidationTokenConfig, VarInt};
 use socket2::Socket;
+
+use super::runtime::Connections;
+use crate::platform::Executor;
 
 /// Clients that are sent back, and whatever else has no event, between two turns of others.
 const MAX_STEPS: usize = 64;
@@ -75,12 +76,18 @@ pub type Upgrade<S> =
 pub type Event<S> = TransportEvent<Upgrade<S>, <S as Service>::Error>;
 
 /// The listeners of a transport.
-pub struct Listeners<S: Service>(SelectAll<Listener<S>>);
+pub struct Listeners<S: Service> {
+    all: SelectAll<Listener<S>>,
+    executor: Executor,
+}
 
 impl<S: Service> Listeners<S> {
-    /// None yet.
-    pub fn new() -> Self {
-        Self(SelectAll::new())
+    /// None yet; their connections run here.
+    pub fn new(executor: &Executor) -> Self {
+        Self {
+            all: SelectAll::new(),
+            executor: executor.clone(),
+        }
     }
 
     /// Listens; an unspecified address stands for all of this host's.
@@ -94,13 +101,15 @@ impl<S: Service> Listeners<S> {
         service: S,
         config: EndpointConfig,
     ) -> Result<(), S::Error> {
-        self.0.push(Listener::new(id, socket, service, config)?);
+        let server = limited(service.config());
+        let endpoint = endpoint(socket, config, Some(server), &self.executor)?;
+        self.all.push(Listener::new(id, endpoint, service)?);
         Ok(())
     }
 
     /// Ends one, and all connections from its socket.
     pub fn remove(&mut self, id: ListenerId) -> bool {
-        let listener = self.0.iter_mut().find(|listener| listener.id == id);
+        let listener = self.all.iter_mut().find(|listener| listener.id == id);
         listener.is_some_and(|listener| {
             listener.close();
             true
@@ -109,13 +118,13 @@ impl<S: Service> Listeners<S> {
 
     /// One from whose socket this one is reached.
     pub fn reaching(&self, to: SocketAddr) -> Option<Endpoint> {
-        let listener = self.0.iter().find(|listener| listener.reaches(to))?;
+        let listener = self.all.iter().find(|listener| listener.reaches(to))?;
         Some(listener.endpoint.clone())
     }
 
     /// What there is to report.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event<S>> {
-        match self.0.poll_next_unpin(cx) {
+        match self.all.poll_next_unpin(cx) {
             Poll::Ready(Some(event)) => Poll::Ready(event),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
@@ -137,13 +146,7 @@ struct Listener<S: Service> {
 }
 
 impl<S: Service> Listener<S> {
-    fn new(
-        id: ListenerId,
-        wanted: SocketAddr,
-        service: S,
-        config: EndpointConfig,
-    ) -> Result<Self, S::Error> {
-        let endpoint = endpoint(wanted, config, Some(limited(service.config())))?;
+    fn new(id: ListenerId, endpoint: Endpoint, service: S) -> Result<Self, S::Error> {
         let socket = endpoint.local_addr()?;
         let mut listener = Self {
             id,
@@ -291,7 +294,7 @@ impl<S: Service> Stream for Listener<S> {
     }
 }
 
-/// QUIC on a socket; one of IPv6 takes no IPv4. Without a server's configuration it only dials.
+/// QUIC on a socket, whose connections run here; one of IPv6 takes no IPv4. Without a server's configuration it only dials.
 ///
 /// # Errors
 /// Where the socket is not to be had.
@@ -299,6 +302,7 @@ pub fn endpoint(
     address: SocketAddr,
     config: EndpointConfig,
     server: Option<ServerConfig>,
+    executor: &Executor,
 ) -> io::Result<Endpoint> {
     let domain = socket2::Domain::for_address(address);
     let socket = Socket::new(domain, socket2::Type::DGRAM, Some(socket2::Protocol::UDP))?;
@@ -310,7 +314,7 @@ pub fn endpoint(
         config,
         server,
         UdpSocket::from(socket),
-        Arc::new(TokioRuntime),
+        Arc::new(Connections::new(executor)),
     )
 }
 

@@ -36,7 +36,7 @@ const SENT: usize = 12_000_000;
 const LOSSY: usize = 1000;
 
 fn ours() -> Boxed {
-    Transport::new(&Keypair::generate_ed25519())
+    Transport::new(&Keypair::generate_ed25519(), &Executor::default())
         .expect("a certificate")
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed()
