@@ -139,11 +139,12 @@ fn nameless<T: Transport + Unpin + Send>(inner: T) -> dns::tokio::Transport<T> {
 
 /// The transports that bring an encryption of their own, which no prologue binds.
 fn unbound(keypair: &Keypair) -> Result<Boxed, NetworkError> {
-    let quic = quic::Transport::new(keypair)
+    let windows = quic::Windows::default();
+    let quic = quic::Transport::new(keypair, windows.clone())
         .map_err(|error| failed("quic", error))?
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
-    let webtransport = webtransport::Transport::new(keypair.clone())
+    let webtransport = webtransport::Transport::new(keypair.clone(), windows)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
     Ok(or(webrtc(keypair)?, or(webtransport, quic)))

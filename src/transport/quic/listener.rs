@@ -30,9 +30,12 @@ use libp2p::{
     multiaddr::Protocol,
 };
 use quinn::{
-    Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, ValidationTokenConfig, VarInt,
+    Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime,
+    TransportConfig, ValidationTokenConfig, VarInt,
 };
 use socket2::Socket;
+
+use super::windows::{Window, Windows};
 
 /// Clients that are sent back, and whatever else has no event, between two turns of others.
 const MAX_STEPS: usize = 64;
@@ -56,15 +59,41 @@ pub trait Service: Sized + Send + Unpin + 'static {
         Self::address(socket)
     }
 
-    /// What clients are shown and granted.
+    /// What clients are shown.
     fn config(&self) -> ServerConfig;
 
+    /// What they are granted until they have proved who they are.
+    fn limits(&self) -> TransportConfig;
+
     /// The handshake with a client; who drops it ends it.
-    fn accept(&self, incoming: Incoming) -> Upgrade<Self>;
+    fn accept(&self, caller: Caller) -> Upgrade<Self>;
 
     /// What takes this one's place, once it is time.
     fn poll_renewed(&mut self, _: &mut Context<'_>) -> Poll<Result<Self, Self::Error>> {
         Poll::Pending
+    }
+}
+
+/// A client that waits to be taken up.
+pub struct Caller {
+    incoming: Incoming,
+    config: ServerConfig,
+    limits: TransportConfig,
+    windows: Windows,
+}
+
+impl Caller {
+    /// QUIC's handshake with it. The window is its connection's, for as long as that is there.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn answered(self) -> Result<(Connection, Window), ConnectionError> {
+        let (mut config, mut limits) = (self.config, self.limits);
+        let window = self.windows.grant();
+        limits.stream_receive_window(window.of_stream());
+        config.transport_config(Arc::new(limits));
+        let connection = self.incoming.accept_with(Arc::new(config))?.await?;
+        Ok((connection, window))
     }
 }
 
@@ -75,12 +104,18 @@ pub type Upgrade<S> =
 pub type Event<S> = TransportEvent<Upgrade<S>, <S as Service>::Error>;
 
 /// The listeners of a transport.
-pub struct Listeners<S: Service>(SelectAll<Listener<S>>);
+pub struct Listeners<S: Service> {
+    all: SelectAll<Listener<S>>,
+    windows: Windows,
+}
 
 impl<S: Service> Listeners<S> {
-    /// None yet.
-    pub fn new() -> Self {
-        Self(SelectAll::new())
+    /// None yet, whose connections have these windows.
+    pub fn new(windows: Windows) -> Self {
+        Self {
+            all: SelectAll::new(),
+            windows,
+        }
     }
 
     /// Listens; an unspecified address stands for all of this host's.
@@ -94,13 +129,15 @@ impl<S: Service> Listeners<S> {
         service: S,
         config: EndpointConfig,
     ) -> Result<(), S::Error> {
-        self.0.push(Listener::new(id, socket, service, config)?);
+        let windows = self.windows.clone();
+        let listener = Listener::new(id, socket, (service, config), windows)?;
+        self.all.push(listener);
         Ok(())
     }
 
     /// Ends one, and all connections from its socket.
     pub fn remove(&mut self, id: ListenerId) -> bool {
-        let listener = self.0.iter_mut().find(|listener| listener.id == id);
+        let listener = self.all.iter_mut().find(|listener| listener.id == id);
         listener.is_some_and(|listener| {
             listener.close();
             true
@@ -109,13 +146,13 @@ impl<S: Service> Listeners<S> {
 
     /// One from whose socket this one is reached.
     pub fn reaching(&self, to: SocketAddr) -> Option<Endpoint> {
-        let listener = self.0.iter().find(|listener| listener.reaches(to))?;
+        let listener = self.all.iter().find(|listener| listener.reaches(to))?;
         Some(listener.endpoint.clone())
     }
 
     /// What there is to report.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event<S>> {
-        match self.0.poll_next_unpin(cx) {
+        match self.all.poll_next_unpin(cx) {
             Poll::Ready(Some(event)) => Poll::Ready(event),
             Poll::Ready(None) | Poll::Pending => Poll::Pending,
         }
@@ -125,6 +162,8 @@ impl<S: Service> Listeners<S> {
 struct Listener<S: Service> {
     id: ListenerId,
     service: S,
+    config: ServerConfig,
+    windows: Windows,
     endpoint: Endpoint,
     incoming: BoxStream<'static, Incoming>,
     /// Only where the address stands for all of this host's.
@@ -140,14 +179,17 @@ impl<S: Service> Listener<S> {
     fn new(
         id: ListenerId,
         wanted: SocketAddr,
-        service: S,
-        config: EndpointConfig,
+        (service, endpoint_config): (S, EndpointConfig),
+        windows: Windows,
     ) -> Result<Self, S::Error> {
-        let endpoint = endpoint(wanted, config, Some(limited(service.config())))?;
+        let config = limited(service.config());
+        let endpoint = endpoint(wanted, endpoint_config, Some(config.clone()))?;
         let socket = endpoint.local_addr()?;
         let mut listener = Self {
             id,
             service,
+            config,
+            windows,
             incoming: futures::stream::unfold(endpoint.clone(), |endpoint| async {
                 Some((endpoint.accept().await?, endpoint))
             })
@@ -217,8 +259,8 @@ impl<S: Service> Listener<S> {
         for ip in &addresses {
             self.down(*ip);
         }
-        self.endpoint
-            .set_server_config(Some(limited(service.config())));
+        self.config = limited(service.config());
+        self.endpoint.set_server_config(Some(self.config.clone()));
         self.service = service;
         for ip in addresses {
             self.up(ip);
@@ -232,11 +274,18 @@ impl<S: Service> Listener<S> {
             let _ = incoming.retry();
             return None;
         }
+        let send_back_addr = S::address(incoming.remote_address());
+        let caller = Caller {
+            incoming,
+            config: self.config.clone(),
+            limits: self.service.limits(),
+            windows: self.windows.clone(),
+        };
         Some(TransportEvent::Incoming {
             listener_id: self.id,
             local_addr: S::address(self.socket),
-            send_back_addr: S::address(incoming.remote_address()),
-            upgrade: self.service.accept(incoming),
+            send_back_addr,
+            upgrade: self.service.accept(caller),
         })
     }
 
