@@ -28,7 +28,7 @@ use crate::{
     peers::Connected,
     propagation::Propagation,
     sync::{blocks::Sync, snapshots::Snapshots},
-    transport::{LocalDiscovery, SharedPolicy},
+    transport::{LocalDiscovery, SharedPolicy, stops::Stops},
 };
 
 /// The protocol of the first exchange, the same for all networks.
@@ -67,6 +67,7 @@ impl Behaviour {
         local: LocalDiscovery,
         (policy, table): (SharedPolicy, SharedTable),
         chain: &Synced,
+        stops: Stops,
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let network = &config.network;
@@ -101,7 +102,7 @@ impl Behaviour {
                     .with_max_concurrent_streams(MAX_HELLO_STREAMS),
             ),
             message: Messages::new(requests, config.protocol_name("message/1")?, table),
-            lanes: Lanes::new(config, cores(config, chain)?)?,
+            lanes: Lanes::new(config, cores(config, chain)?, stops)?,
             gossip: Gossip::new(config, peer_id)?,
             routing: Routing::new(config, peer_id)?,
             local,

@@ -54,7 +54,7 @@ use crate::{
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
     sync::{blocks, snapshots},
     traffic::RateLimiter,
-    transport,
+    transport::{self, stops::Stops},
 };
 
 mod connections;
@@ -168,11 +168,13 @@ impl Task {
         let (circuits_transport, circuits) = relay::client::new(peer_id);
         let policy = AddressPolicy::new(peer_id, transport::TAKES_NAMES);
         let policy = Arc::new(Mutex::new(policy));
+        let stops = Stops::default();
         let transport = transport::build(
             keypair,
             &config,
             circuits_transport,
             &shared.meter,
+            &stops,
             Arc::clone(&policy),
         )?;
         let local = transport::local_discovery(&config, peer_id)?;
@@ -184,6 +186,7 @@ impl Task {
             local,
             (policy, Arc::clone(&shared.table)),
             &chain,
+            stops,
         )?;
         let swarm_config = platform::swarm_config()
             .with_idle_connection_timeout(IDLE)

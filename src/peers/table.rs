@@ -389,6 +389,16 @@ impl Table {
         }
     }
 
+    /// What it sends was not read here for so long: it was not silent. Who stands here for ever is let go.
+    pub fn unheard(&mut self, id: &PeerId, time: Duration) {
+        if let Some(peer) = self.peers.get(id)
+            && matches!(peer.stage, Stage::Ready | Stage::Plain)
+            && let Some(deadline) = peer.deadline
+        {
+            self.set_deadline(id, Some(deadline + time));
+        }
+    }
+
     /// It speaks no ping, so a plain peer's silence says nothing. Peers of ours have to speak it (docs/wire.md): who vanished
     /// would keep its place until something that was written to it times out, on a node at rest for ever.
     pub fn never_pongs(&mut self, id: &PeerId) {

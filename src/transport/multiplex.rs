@@ -36,6 +36,7 @@ use libp2p::core::{
     upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
 };
 
+use super::stops::Stop;
 use frames::{Frames, Streams};
 use unread::{Room, Unread};
 
@@ -129,6 +130,14 @@ pub struct Connection<C> {
     waiting: VecDeque<Stream>,
     /// Who has asked for one in vain.
     taker: Option<Waker>,
+}
+
+impl<C> Connection<C> {
+    /// Says there whether it is read no further.
+    pub fn stopping(self, stop: Stop) -> Self {
+        self.streams.tell(stop);
+        self
+    }
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
@@ -279,6 +288,7 @@ mod tests {
         unread::{LEAST, ROOM},
         *,
     };
+    use crate::transport::stops::Stops;
 
     type Io = Compat<DuplexStream>;
 
@@ -653,6 +663,44 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.store(true, Ordering::Relaxed);
         }
+    }
+
+    #[test]
+    fn whose_connection_is_read_no_further_is_told_until_it_is_read_again() {
+        let (multiplex, said, stops) = (Multiplex::new(32), Flood::words(), Stops::default());
+        let mut flood = Flood::new(&multiplex, &said);
+        let peer = libp2p::PeerId::random();
+        flood.connection = flood.connection.stopping(stops.connection(peer));
+        let stands = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            match stops.poll(crate::platform::now(), &mut cx) {
+                Poll::Ready(stood) => {
+                    assert_eq!(stood.peer, peer);
+                    Some(stood.stands)
+                }
+                Poll::Pending => None,
+            }
+        };
+        assert_eq!(stands(), None);
+        flood.moves();
+        assert!(!flood.is_done() && stands() == Some(true));
+        flood.read(64 << 10);
+        flood.moves();
+        assert_eq!(stands(), Some(true), "in between it did not");
+        while !flood.is_done() {
+            flood.read(256 << 10);
+            flood.moves();
+        }
+        flood.read(256 << 10);
+        flood.poll_node(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(stands(), Some(false));
+        // Nor does it once it is gone.
+        let mut flood = Flood::new(&multiplex, &said);
+        flood.connection = flood.connection.stopping(stops.connection(peer));
+        flood.moves();
+        assert_eq!(stands(), Some(true));
+        drop(flood);
+        assert_eq!(stands(), Some(false));
     }
 
     #[test]

@@ -28,6 +28,10 @@ impl Task {
                 tracing::debug!(%peer, ?lane, "the peer sends too slowly while others wait: a long frame is lost");
                 self.shared.state().recorder.turned_away(1);
             }
+            Event::Unheard(peer, time) => {
+                self.requests.unheard(&peer, time);
+                self.shared.peers().unheard(&peer, time);
+            }
             Event::Core(CoreEvent::Propagation(event)) => self.on_propagated(*event),
             Event::Core(CoreEvent::Sync(event)) => self.on_sync(event),
             Event::Core(CoreEvent::Snapshots(event)) => self.on_snapshots(event),

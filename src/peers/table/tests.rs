@@ -226,7 +226,11 @@ fn silence_ends_a_peer_and_a_lost_ping_does_not() {
     table.slept(SILENCE);
     table.on_time(later + SILENCE);
     assert_eq!(actions(&mut table), []);
+    // Nor while its connection was not read here.
+    table.unheard(&peer, SILENCE);
     table.on_time(later + SILENCE * 2);
+    assert_eq!(actions(&mut table), []);
+    table.on_time(later + SILENCE * 3);
     assert_eq!(actions(&mut table), [Action::Close(peer)]);
 }
 

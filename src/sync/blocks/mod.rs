@@ -284,6 +284,13 @@ impl Sync {
         }
     }
 
+    /// What a peer sends was not read here for so long: its answers have as much more time.
+    pub(crate) fn unheard(&mut self, peer: &PeerId, time: Duration) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.unheard(time);
+        }
+    }
+
     pub(crate) fn gone(&mut self, peer: PeerId, now: Instant) {
         self.give_up(peer, |_| true);
         self.serving.forget(&peer);

@@ -330,6 +330,13 @@ impl Download {
         self.fill(from, now);
     }
 
+    /// What a peer sends was not read here for so long.
+    pub fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        if let Some(source) = self.peers.get_mut(peer) {
+            source.unheard(time, now);
+        }
+    }
+
     /// A peer is gone, or is met anew: what it was asked for does not come.
     pub fn gone(&mut self, peer: &PeerId, now: Instant) {
         self.release(peer, |_| true);

@@ -236,6 +236,13 @@ impl Snapshots {
         self.drive(now);
     }
 
+    /// What a peer sends was not read here for so long: it was not silent.
+    pub(crate) fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        if let Some(download) = &mut self.download {
+            download.unheard(peer, time, now);
+        }
+    }
+
     pub(crate) fn gone(&mut self, peer: PeerId, now: Instant) {
         self.peers.remove(&peer);
         self.proofs.remove(&peer);

@@ -191,6 +191,15 @@ impl Broadcasts {
         lost
     }
 
+    /// What a peer sends was not read here for so long: it was not silent, and has as much more time.
+    pub fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        for broadcast in &mut self.live {
+            if let Some(link) = broadcast.links.get_mut(peer) {
+                link.is_unheard(time, now);
+            }
+        }
+    }
+
     /// The chain's answer to [`Action::CheckHeader`].
     pub fn header_checked(
         &mut self,
