@@ -1,7 +1,7 @@
 //! What holds of every store, of files that are not what they should be, and of crashes at any moment.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     io::{BufRead as _, BufReader},
     path::Path,
@@ -483,6 +483,10 @@ struct Sectors {
     room: Option<usize>,
     /// How often it was read.
     reads: usize,
+    /// The sectors of `now` that are to be written; a write that fails is taken for done, as Linux does.
+    dirty: BTreeSet<usize>,
+    /// The next flush fails.
+    fails: bool,
 }
 
 const SECTOR: usize = 512;
@@ -501,6 +505,28 @@ impl Sectors {
 }
 
 impl Disk {
+    fn open(&self) -> Result<RedbStore, StoreError> {
+        RedbStore::open_on(self.clone(), Self::forget_cached, &SCHEMA)
+    }
+
+    /// What is read next is what the disk has.
+    fn forget_cached(&self) {
+        let mut sectors = lock(&self.0);
+        let Sectors {
+            flushed,
+            now,
+            dirty,
+            ..
+        } = &mut *sectors;
+        for (at, sector) in now.chunks_mut(SECTOR).enumerate() {
+            let from = at * SECTOR;
+            if !dirty.contains(&at) {
+                let there = flushed.get(from..from + sector.len());
+                there.map(|there| sector.copy_from_slice(there));
+            }
+        }
+    }
+
     /// What is found when the power is back.
     fn after_the_crash(&self, random: &mut Random) -> Self {
         let sectors = lock(&self.0);
@@ -556,7 +582,18 @@ impl StorageBackend for Disk {
     fn sync_data(&self) -> io::Result<()> {
         let mut sectors = lock(&self.0);
         sectors.change()?;
-        sectors.flushed = sectors.now.clone();
+        let dirty = std::mem::take(&mut sectors.dirty);
+        if std::mem::take(&mut sectors.fails) {
+            return Err(io::Error::other("a sector can't be written"));
+        }
+        let Sectors { flushed, now, .. } = &mut *sectors;
+        flushed.resize(now.len(), 0);
+        for from in dirty.into_iter().map(|at| at * SECTOR) {
+            let to = now.len().min(from + SECTOR);
+            if let Some(sector) = now.get(from..to) {
+                flushed[from..to].copy_from_slice(sector);
+            }
+        }
         Ok(())
     }
 
@@ -565,6 +602,9 @@ impl StorageBackend for Disk {
         sectors.change()?;
         let from = offset as usize;
         sectors.now[from..from + data.len()].copy_from_slice(data);
+        sectors
+            .dirty
+            .extend(from / SECTOR..(from + data.len()).div_ceil(SECTOR));
         Ok(())
     }
 }
@@ -575,7 +615,7 @@ fn a_disk_without_power_keeps_whole_batches_and_all_that_were_acknowledged() {
     let (mut before, mut after) = (0, 0);
     for _ in 0..150 {
         let disk = Disk::default();
-        let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+        let store = disk.open().expect("made");
         let warm = 1 + random.below(12);
         for number in 1..=warm {
             store.commit(&numbered(number)).expect("committed");
@@ -599,7 +639,7 @@ fn a_disk_without_power_keeps_whole_batches_and_all_that_were_acknowledged() {
         let failed = cut.expect("the power goes");
         drop(store);
         let found = disk.after_the_crash(&mut random);
-        let store = RedbStore::open_on(found, &SCHEMA).expect("it is repaired");
+        let store = found.open().expect("it is repaired");
         let last = last_of(&store);
         assert!(
             (kept..=failed).contains(&last),
@@ -621,7 +661,7 @@ fn a_disk_without_power_keeps_whole_batches_and_all_that_were_acknowledged() {
 #[test]
 fn a_full_disk_is_told_and_keeps_what_was_acknowledged() {
     let disk = Disk::default();
-    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    let store = disk.open().expect("made");
     store.commit(&numbered(1)).expect("committed");
     let room = lock(&disk.0).now.len() + 64 * 1024;
     lock(&disk.0).room = Some(room);
@@ -639,7 +679,7 @@ fn a_full_disk_is_told_and_keeps_what_was_acknowledged() {
     assert_eq!(last_of(&store), 1);
     lock(&disk.0).room = Some(room);
     drop(store);
-    let store = RedbStore::open_on(disk, &SCHEMA).expect("opened");
+    let store = disk.open().expect("opened");
     assert_eq!(last_of(&store), 1);
     store.commit(&numbered(2)).expect("a small one has room");
 }
@@ -647,7 +687,7 @@ fn a_full_disk_is_told_and_keeps_what_was_acknowledged() {
 #[test]
 fn a_disk_that_stays_full_is_not_read_for_each_write() {
     let disk = Disk::default();
-    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    let store = disk.open().expect("made");
     store.commit(&numbered(1)).expect("committed");
     let room = lock(&disk.0).now.len() + 64 * 1024;
     lock(&disk.0).room = Some(room);
@@ -667,10 +707,42 @@ fn a_disk_that_stays_full_is_not_read_for_each_write() {
     store.commit(&large).expect("there is room");
 }
 
+/// What was to be written and was not stays in the system's memory, where it looks as if it were on the disk.
+#[test]
+fn what_a_failed_flush_has_left_in_memory_is_not_believed() {
+    let mut random = Random(23);
+    for flushes in 0..40 {
+        let disk = Disk::default();
+        let store = disk.open().expect("made");
+        let mut last = 1 + random.below(6);
+        for number in 1..=last {
+            store.commit(&numbered(number)).expect("committed");
+        }
+        for _ in 0..flushes % 3 {
+            last += 1;
+            store.commit_soon(&numbered(last)).expect("committed");
+        }
+        lock(&disk.0).fails = true;
+        store
+            .commit(&numbered(last + 1))
+            .expect_err("it is not flushed");
+        assert_eq!(last_of(&store), last, "what was acknowledged, and no more");
+        store.commit(&numbered(last + 1)).expect("it goes on");
+        // Of what was not flushed nothing is left.
+        let found = Disk(Arc::new(Mutex::new(Sectors {
+            flushed: lock(&disk.0).flushed.clone(),
+            now: lock(&disk.0).flushed.clone(),
+            ..Sectors::default()
+        })));
+        drop(store);
+        assert_eq!(last_of(&found.open().expect("it is whole")), last + 1);
+    }
+}
+
 #[test]
 fn on_an_older_file_that_was_put_in_its_place_nothing_is_written() {
     let disk = Disk::default();
-    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    let store = disk.open().expect("made");
     store.commit(&numbered(1)).expect("committed");
     let older = lock(&disk.0).flushed.clone();
     for number in 2..=4 {
@@ -695,7 +767,7 @@ fn after_a_failure_a_store_goes_on_with_all_that_was_acknowledged() {
     let (mut before, mut after) = (0, 0);
     for _ in 0..150 {
         let disk = Disk::default();
-        let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+        let store = disk.open().expect("made");
         let mut last = 0;
         for _ in 0..3 {
             lock(&disk.0).power = Some(random.below(60));
@@ -722,7 +794,7 @@ fn after_a_failure_a_store_goes_on_with_all_that_was_acknowledged() {
             }
         }
         drop(store);
-        let store = RedbStore::open_on(disk, &SCHEMA).expect("opened");
+        let store = disk.open().expect("opened");
         assert_eq!(last_of(&store), last);
     }
     assert!(before > 0, "{before} lost the last batch, {after} kept it");
@@ -731,7 +803,7 @@ fn after_a_failure_a_store_goes_on_with_all_that_was_acknowledged() {
 #[test]
 fn batches_that_a_crash_may_lose_are_bounded() {
     let disk = Disk::default();
-    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    let store = disk.open().expect("made");
     for number in 0..40_u64 {
         let mut batch = Batch::default();
         let value = Bytes::from(vec![7; 1 << 20]);
@@ -740,7 +812,7 @@ fn batches_that_a_crash_may_lose_are_bounded() {
     }
     let found = disk.after_the_crash(&mut Random(17));
     drop(store);
-    let store = RedbStore::open_on(found, &SCHEMA).expect("repaired");
+    let store = found.open().expect("repaired");
     let page = store.range(ONE, KeyRange::last()).expect("read");
     let last = page.entries.first().map(|(key, _)| key.to_vec());
     assert!(last >= Some(24_u64.to_be_bytes().to_vec()), "{last:?}");
