@@ -179,6 +179,7 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   readonly votes: ItemChannel
   readonly gossip: Gossip
   readonly state: State
+  readonly sync: Sync
 
   /** Dials a multiaddr; resolves to the peer's id once it has shown that it is of this network, or that it is a plain libp2p peer. */
   dial(address: string, options?: AbortOptions): Promise<string>
@@ -248,8 +249,12 @@ export interface NodeEvents {
    * Dial peers that you know otherwise.
    */
   'eclipse:suspected': { signs: EclipseSign[] }
-  /** How far the chain is, some times a second while it is synced. Of a chain that keeps its blocks, as the next three. */
+  /** How far the chain is, some times a second while it is synced. Of a chain that keeps its blocks, as the next four. */
   'sync:progress': SyncProgress
+  /**
+   * The chain is as far as its peers' (`SyncPhase`): told once, and again after it was behind by more than a few blocks, or alone.
+   */
+  'sync:done': { height: bigint }
   /** The chain's state is fetched in place of the blocks before it, some times a second. */
   'snapshot:progress': SnapshotProgress
   /** The state at this height is here: blocks after it follow. */
@@ -286,7 +291,7 @@ export type EclipseSign = 'few-networks' | 'stale-tip' | 'anchors-lost'
 export interface SyncProgress {
   /** The chain's height. */
   done: bigint
-  /** The height that it goes to, as far as is known; the same where there is nothing to do. */
+  /** The height that it goes to, as far as is known; the same where nothing is fetched, which alone does not say that it is the tip. */
   total: bigint
   /** Blocks a second, of late. */
   rate: number
@@ -410,6 +415,52 @@ export interface StateValue {
   height: bigint
   value: Uint8Array
   proof: Uint8Array
+}
+
+export interface Sync {
+  /** How far the chain is. Undefined: it keeps no blocks, or the node has just started. */
+  status(options?: AbortOptions): Promise<SyncStatus | undefined>
+}
+
+/** `waiting`: nobody has more, and too little is known to say that this is the tip; `syncing`: peers have more; `synced`: as far as they. */
+export type SyncPhase = 'waiting' | 'syncing' | 'synced'
+
+/** How far a chain is. */
+export interface SyncStatus {
+  phase: SyncPhase
+  /** Of its last block. */
+  height: bigint
+  /** The lowest height from which on blocks are here. */
+  base: bigint
+  /** The height that is being synced to, as a peer says; undefined while no chain of peers is being followed. */
+  target?: bigint
+  /** Blocks a second, of late. */
+  rate: number
+  /** How long the rest will take at that rate, where it can be said. */
+  etaSeconds?: number
+  /** Peers that say which blocks they have, and those of them that are asked for some now. */
+  peers: number
+  sources: number
+  /** The snapshot that is being fetched. */
+  snapshot?: SyncSnapshot
+  /** Why it does not go on. */
+  trouble?: string
+}
+
+/** A snapshot on its way. */
+export interface SyncSnapshot {
+  /** The height whose state it is. */
+  height: bigint
+  /** The chunks that the chain has taken, and all of them. */
+  chunks: number
+  totalChunks: number
+  bytes: number
+  totalBytes: number
+  /** Bytes a second that come now. */
+  rate: number
+  etaSeconds?: number
+  /** Peers that are asked for some of it now. */
+  sources: number
 }
 
 export interface Peer {

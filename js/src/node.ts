@@ -21,6 +21,8 @@ import type {
   State,
   StateOptions,
   SubscribeOptions,
+  Sync,
+  SyncStatus,
   Topic,
   TransactionChannel,
   UnvalidatedMessage,
@@ -93,6 +95,10 @@ export class RunningNode extends EventTarget implements SelkieNode {
       if (peer !== undefined) checkText('peer', peer)
       return this.#ask(signal, 'requestState', peer, key, at)
     },
+  }
+  readonly sync: Sync = {
+    status: async ({ signal }: AbortOptions = {}) =>
+      (await this.#ask(signal, 'syncStatus')) as SyncStatus | undefined,
   }
   readonly #engine: Engine
   readonly #pending: Pending

@@ -30,6 +30,7 @@ export class WasmNode {
   connections(): unknown
   topics(): Promise<unknown>
   metrics(): unknown
+  syncStatus(): unknown
   wake(): Promise<void>
   stop(): Promise<void>
 }

@@ -28,6 +28,12 @@ function fields(name) {
   return names
 }
 
+/** The same, also of those that may be left out. */
+function optional(name) {
+  const [, body] = contract.match(new RegExp(`export interface ${name} \\{\n(.*?)\n\\}`, 's'))
+  return [...body.matchAll(/^ {2}(\w+)\??:/gm)].map(([, field]) => field)
+}
+
 test('a node has all the figures of the contract, and no others', async () => {
   const node = await createNode({ network: 'selkie-dev' })
   const names = Object.entries(await node.metrics()).flatMap(([outer, figures]) =>
@@ -35,6 +41,18 @@ test('a node has all the figures of the contract, and no others', async () => {
   )
   await node.stop()
   assert.deepEqual(names, fields('Metrics'))
+})
+
+test('how far a chain is has the fields of the contract, and no others', async () => {
+  const [, body] = surface.match(/fn sync\(status.*?\{\n(.*?)\n\}/s)
+  const [snapshot, status] = body
+    .split(/^ {4}object/m)
+    .map((part) => [...part.matchAll(/"(\w+)",/g)].map(([, name]) => name))
+  assert.deepEqual(snapshot, optional('SyncSnapshot'))
+  assert.deepEqual(status, optional('SyncStatus'))
+  const node = await createNode({ network: 'selkie-dev' })
+  assert.equal(await node.sync.status(), undefined)
+  await node.stop()
 })
 
 const listening = (address) => ({ network: { listen_addresses: [address] } })

@@ -94,6 +94,7 @@ export class FakeNode {
   connections = this.#answer('connections')
   topics = this.#answer('topics')
   metrics = this.#answer('metrics')
+  syncStatus = this.#answer('syncStatus')
 
   called(method) {
     return this.calls.filter(([name]) => name === method).map(([, ...args]) => args)

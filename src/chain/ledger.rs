@@ -49,7 +49,7 @@ pub use execution::Refused;
 pub use genesis::{Genesis, GenesisError};
 pub use header::{Header, MAX_TRANSFERS};
 pub use restore::{CHUNK_ACCOUNT, MAX_CHUNK, Restore, RestoreError};
-pub use snapshot::{KEPT_SNAPSHOTS, MAX_SNAPSHOT};
+pub use snapshot::MAX_SNAPSHOT;
 pub use stored::{HISTORY, SCHEMA};
 pub use transfer::Transfer;
 pub use tree::{Hash, MAX_PROOF, Proof, ProofError};

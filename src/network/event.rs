@@ -115,11 +115,16 @@ pub enum NetworkEvent {
         /// What it sees.
         signs: Vec<EclipseSign>,
     },
+    /// The chain is as far as its peers' ([`crate::sync::SyncPhase::Synced`]): told once, and again after it was behind by more than a few blocks, or alone.
+    Synced {
+        /// Its height.
+        height: u64,
+    },
     /// Sync has come further, or can't go on for now; told some times a second at most while it runs.
     SyncProgress {
         /// The chain's height.
         done: u64,
-        /// The height that it goes to, as far as is known; the same where there is nothing to do.
+        /// The height that it goes to, as far as is known; the same where nothing is fetched, which alone does not say that it is the tip.
         total: u64,
         /// Blocks a second, of late.
         rate: f64,
@@ -199,6 +204,7 @@ impl NetworkEvent {
             Self::TopicMessage(_) => "message",
             Self::EclipseSuspected { .. } => "eclipse:suspected",
             Self::SyncProgress { .. } => "sync:progress",
+            Self::Synced { .. } => "sync:done",
             Self::Woke { .. } => "node:wake",
             Self::SnapshotProgress { .. } => "snapshot:progress",
             Self::SnapshotTaken { .. } => "snapshot:taken",
@@ -266,6 +272,7 @@ impl Weigh for NetworkEvent {
             Self::PeerScored { .. }
             | Self::EclipseSuspected { .. }
             | Self::Woke { .. }
+            | Self::Synced { .. }
             | Self::SnapshotProgress { .. }
             | Self::SnapshotTaken { .. }
             | Self::Stopped => 0,
@@ -374,7 +381,13 @@ impl fmt::Display for NetworkEvent {
             } if done < total => {
                 write!(f, "synced {done} of {total} blocks, {rate:.0} a second")
             }
-            Self::SyncProgress { done, .. } => write!(f, "synced to block {done}"),
+            Self::SyncProgress { done, .. } => write!(f, "the chain is at block {done}"),
+            Self::Synced { height } => {
+                write!(
+                    f,
+                    "synced: the chain is as far as its peers', at block {height}"
+                )
+            }
             Self::Woke { slept } => write!(
                 f,
                 "this host was asleep for {slept:.0?}: connections are looked at"

@@ -13,6 +13,7 @@ use crate::{
     network::TopicItem,
     peers::{ConnectionInfo, Direction, PeerInfo},
     platform::SystemTime,
+    sync::SyncStatus,
 };
 
 /// A plain object from its fields.
@@ -164,6 +165,7 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("etaSeconds", seconds(*eta)),
             ("trouble", maybe(trouble.as_ref())),
         ]),
+        NetworkEvent::Synced { height } => object([("height", (*height).into())]),
         NetworkEvent::SnapshotProgress {
             height,
             done,
@@ -308,6 +310,37 @@ pub(super) fn topic(topic: &TopicInfo) -> JsValue {
         ("validate", topic.validate.into()),
         ("peers", strings(&topic.peers)),
         ("mesh", strings(&topic.mesh)),
+    ])
+}
+
+/// How far a chain is.
+pub(super) fn sync(status: &SyncStatus) -> JsValue {
+    let snapshot = status.snapshot.as_ref().map(|progress| {
+        object([
+            ("height", progress.snapshot.height.into()),
+            ("chunks", progress.chunks.into()),
+            ("totalChunks", progress.snapshot.chunks().into()),
+            ("bytes", number(progress.bytes)),
+            ("totalBytes", number(progress.snapshot.size)),
+            ("rate", number(progress.rate)),
+            ("etaSeconds", seconds(progress.eta())),
+            ("sources", number(progress.sources as u64)),
+        ])
+    });
+    object([
+        ("phase", status.phase.name().into()),
+        ("height", status.tip.height.into()),
+        ("base", status.base.into()),
+        (
+            "target",
+            status.target.map_or(JsValue::UNDEFINED, JsValue::from),
+        ),
+        ("rate", status.rate.into()),
+        ("etaSeconds", seconds(status.eta())),
+        ("peers", number(status.peers as u64)),
+        ("sources", number(status.sources as u64)),
+        ("snapshot", snapshot.unwrap_or(JsValue::UNDEFINED)),
+        ("trouble", maybe(status.trouble.as_ref())),
     ])
 }
 

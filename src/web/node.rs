@@ -273,6 +273,13 @@ impl WasmNode {
         Ok(manager.topics().await?.iter().map(convert::topic).collect())
     }
 
+    /// How far its chain is; `undefined` where the chain keeps no blocks.
+    #[wasm_bindgen(js_name = syncStatus)]
+    pub fn sync_status(&self) -> JsValue {
+        let status = self.manager.sync_status();
+        status.as_ref().map_or(JsValue::UNDEFINED, convert::sync)
+    }
+
     /// All figures.
     pub fn metrics(&self) -> JsValue {
         convert::metrics(&self.manager)

@@ -465,7 +465,7 @@ fn object(event: &NetworkEvent) -> Value {
             "rate": rate,
             "etaSeconds": eta.map(|eta| eta.as_secs_f64()),
         }),
-        NetworkEvent::SnapshotTaken { height } => {
+        NetworkEvent::Synced { height } | NetworkEvent::SnapshotTaken { height } => {
             json!({"type": name, "height": height})
         }
         NetworkEvent::NoSnapshot { reason } => json!({"type": name, "reason": reason}),

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// So many blocks may come by themselves, if they do so soon.
-const FEW: u64 = 2;
+pub(super) const FEW: u64 = 2;
 /// After so long without an answer another peer is asked for headers too.
 const HEADERS_LATE: Duration = Duration::from_secs(2);
 /// Peers that are asked for the same headers.

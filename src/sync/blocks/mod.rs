@@ -26,6 +26,7 @@ mod config;
 mod headers;
 mod job;
 mod peers;
+mod phase;
 mod progress;
 mod serving;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 pub use config::SyncConfig;
+pub use phase::SyncPhase;
 pub use progress::SyncStatus;
 pub use wire::check_sync;
 
@@ -50,6 +52,7 @@ use self::{
     branch::Branch,
     job::{Chain, Failed},
     peers::Peer,
+    phase::Standing,
     progress::Progress,
     serving::Serving,
     wire::{Kind, Status},
@@ -108,6 +111,7 @@ pub(crate) struct Sync {
     blame: Blame,
     serving: Serving,
     progress: Progress,
+    standing: Standing,
     offers: VecDeque<(Block, Option<PeerId>)>,
     offered: usize,
     /// Whose block is being offered.
@@ -171,6 +175,7 @@ impl Sync {
             branch: None,
             blame: Blame::default(),
             progress: Progress::default(),
+            standing: Standing::default(),
             offers: VecDeque::new(),
             offered: 0,
             offering: None,
@@ -251,6 +256,7 @@ impl Sync {
         if let Some(former) = self.speakers.get(&peer) {
             self.peers.insert(peer, Peer::new(*former));
             self.feed(peer);
+            self.peers_changed(now);
             self.drive(now);
         }
     }
@@ -295,6 +301,7 @@ impl Sync {
             *former = self.next_number;
         }
         if self.peers.remove(&peer).is_some() {
+            self.peers_changed(now);
             self.drive(now);
         }
     }
@@ -572,6 +579,7 @@ impl Sync {
             leader.map_or(0, Peer::height).max(branch.head.height)
         });
         Some(SyncStatus {
+            phase: self.standing.phase,
             tip: chain.tip.clone(),
             base: chain.base,
             target,
@@ -581,6 +589,7 @@ impl Sync {
                 .values()
                 .filter(|peer| peer.status.is_some())
                 .count(),
+            sources: self.sources.len(),
             snapshot: None,
             trouble: self.trouble.as_ref().map(|(_, reason)| reason.clone()),
         })
@@ -624,6 +633,7 @@ impl Sync {
     }
 
     pub(crate) fn on_time(&mut self, now: Instant) {
+        self.look_around(now);
         if self.tick_at.is_none_or(|at| now < at) {
             return;
         }
@@ -641,7 +651,7 @@ impl Sync {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.tick_at
+        self.tick_at.into_iter().chain(self.standing.look_at).min()
     }
 
     fn reply(&mut self, peer: PeerId, frame: Bytes) {

@@ -202,6 +202,11 @@ impl Peer {
         self.benched_until.is_some_and(|until| now < until)
     }
 
+    /// Whether it has not shown what it says that it has, and is not asked for now. Who is only busy may have it.
+    pub(super) fn is_doubted(&self, now: Instant) -> bool {
+        self.is_benched(now) && self.busy == 0
+    }
+
     pub(super) fn bench(&mut self, until: Instant) {
         self.benched_until = Some(self.benched_until.map_or(until, |other| other.max(until)));
     }
