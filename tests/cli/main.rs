@@ -4,6 +4,7 @@
 mod asking;
 mod command;
 mod endings;
+mod killed;
 mod ledger;
 mod pages;
 mod replaying;
@@ -28,6 +29,7 @@ fn help_tells_of_all_commands_and_exit_codes() {
         "key",
         "config",
         "status",
+        "sync",
         "peers",
         "book",
         "bans",

@@ -1,4 +1,4 @@
-//! `selkie status`, `peers`, `book`, `bans`, `ban` and `unban`: asking a running node, over its control socket (`control.rs`).
+//! `selkie status`, `sync status`, `peers`, `book`, `bans`, `ban` and `unban`: asking a running node, over its control socket (`control.rs`).
 //!
 //! For people tables and sentences, with `--json` the node's answer as it is. What peers say of themselves goes to a terminal without
 //! control characters.
@@ -36,6 +36,11 @@ pub(crate) enum Ask {
         #[command(flatten)]
         whom: Whom,
     },
+    /// Ask a running node how far its chain is
+    Sync {
+        #[command(subcommand)]
+        ask: AskSync,
+    },
     /// Ask a running node who is connected to it
     Peers {
         #[command(flatten)]
@@ -70,6 +75,18 @@ pub(crate) enum Ask {
         whom: Whom,
         /// The peer's id
         peer: PeerId,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AskSync {
+    /// Whether the chain is as far as its peers', what is being fetched, how fast, and how long that will take
+    Status {
+        #[command(flatten)]
+        whom: Whom,
+        /// Ask again every two seconds, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
     },
 }
 
@@ -121,6 +138,9 @@ impl Whom {
 pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
     let (whom, question, watch) = match ask {
         Ask::Status { whom } => (whom, Question::Status, false),
+        Ask::Sync {
+            ask: AskSync::Status { whom, watch },
+        } => (whom, Question::Sync, watch),
         Ask::Peers { whom, watch } => (whom, Question::Peers, watch),
         Ask::Book { whom } => (whom, Question::Book, false),
         Ask::Bans { whom } => (whom, Question::Bans, false),
@@ -180,6 +200,7 @@ fn sentences(question: &Question, answer: &Value) -> String {
     let now = SystemTime::now();
     match question {
         Question::Status => status(answer),
+        Question::Sync => sync(answer).join("\n"),
         Question::Peers => peers(answer, now),
         Question::Book => book(answer, now),
         Question::Bans => bans(answer, now),
@@ -238,16 +259,60 @@ fn status(answer: &Value) -> String {
         counted(number(&messages["bytesSent"]), "byte"),
         counted(number(&messages["bytesReceived"]), "byte"),
     ));
-    let sync = &answer["sync"];
-    if !sync.is_null() {
-        let (height, target) = (number(&sync["height"]), sync["target"].as_u64());
-        lines.push(match (sync["trouble"].as_str(), target) {
-            (Some(trouble), _) => format!("sync waits at block {height}: {}", plain(trouble)),
-            (None, Some(target)) => format!("synced {height} of {target} blocks"),
-            (None, None) => format!("at block {height}, as far as its peers"),
-        });
+    let of_sync = &answer["sync"];
+    if !of_sync.is_null() {
+        lines.extend(sync(of_sync));
     }
     lines.join("\n")
+}
+
+/// How far a chain is.
+fn sync(answer: &Value) -> Vec<String> {
+    let height = number(&answer["height"]);
+    let mut lines = vec![
+        match (answer["phase"].as_str(), answer["target"].as_u64()) {
+            (Some("synced"), _) => format!("at block {height}, as far as its peers"),
+            (_, Some(target)) => format!(
+                "synced {height} of {target} blocks, {:.0} a second{}",
+                answer["rate"].as_f64().unwrap_or_default(),
+                left(answer)
+            ),
+            (Some("syncing"), None) => {
+                format!("at block {height}; peers have more, which is looked for")
+            }
+            _ => format!("at block {height}; nobody who is as far says that this is the tip"),
+        },
+    ];
+    let (peers, sources) = (number(&answer["peers"]), number(&answer["sources"]));
+    let peers = counted(peers, "peer");
+    lines.push(format!(
+        "{peers} say what they have, {sources} of them are asked for blocks"
+    ));
+    let snapshot = &answer["snapshot"];
+    if !snapshot.is_null() {
+        lines.push(format!(
+            "the state at block {}: {} of {}, {} KB a second from {}{}",
+            number(&snapshot["height"]),
+            number(&snapshot["chunks"]),
+            counted(number(&snapshot["totalChunks"]), "chunk"),
+            number(&snapshot["rate"]) / 1000,
+            counted(number(&snapshot["sources"]), "peer"),
+            left(snapshot)
+        ));
+    }
+    if let Some(trouble) = answer["trouble"].as_str() {
+        lines.push(format!("sync waits: {}", plain(trouble)));
+    }
+    lines
+}
+
+/// How long that will take.
+fn left(answer: &Value) -> String {
+    let seconds = answer["etaSeconds"].as_f64();
+    let left = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    left.map_or_else(String::new, |left| {
+        format!(", {} to go", whole_seconds(left))
+    })
 }
 
 fn peers(answer: &Value, now: SystemTime) -> String {
@@ -378,6 +443,34 @@ mod tests {
             assert!(!bans(&answer, now).is_empty());
         }
         assert_eq!(peers(&json!({"peers": []}), now), "nobody is connected");
+    }
+
+    #[test]
+    fn how_far_a_chain_is_is_said_in_words() {
+        let fetching = json!({
+            "phase": "syncing", "height": 7, "target": 50, "rate": 10.0, "etaSeconds": 4.3, "peers": 2, "sources": 1,
+            "snapshot": {"height": 40, "chunks": 3, "totalChunks": 9, "rate": 5000, "sources": 2, "etaSeconds": 61.0},
+            "trouble": "the disk\x1b is full",
+        });
+        let told = sync(&fetching);
+        assert_eq!(
+            told,
+            [
+                "synced 7 of 50 blocks, 10 a second, 4s to go",
+                "2 peers say what they have, 1 of them are asked for blocks",
+                "the state at block 40: 3 of 9 chunks, 5 KB a second from 2 peers, 1m 1s to go",
+                "sync waits: the disk\u{fffd} is full",
+            ]
+        );
+        for (phase, says) in [
+            ("synced", "as far as its peers"),
+            ("waiting", "nobody who is as far"),
+            ("syncing", "peers have more"),
+        ] {
+            let told = sync(&json!({"phase": phase, "height": 7})).remove(0);
+            assert!(told.contains(says), "{told}");
+        }
+        assert!(!sync(&json!(null)).is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use selkie::{
     P2PNetworkManager, PeerId, PeerInfo,
     peers::{Direction, KnownPeer},
     storage::AddressBookWriter,
+    sync::SyncStatus,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -41,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Question {
     /// How it is.
     Status,
+    /// How far its chain is.
+    Sync,
     /// Who is connected.
     Peers,
     /// Whom it knows.
@@ -123,6 +126,14 @@ impl Asked {
     async fn answer(&self, question: Question) -> Reply {
         Reply::Answer(match question {
             Question::Status => self.status(),
+            Question::Sync => match self.node.sync_status() {
+                Some(status) => sync(&status),
+                None => {
+                    return Reply::Error(
+                        "this node keeps no chain that is synced; selkie run --chain ledger does, and says so in its first second".to_owned(),
+                    );
+                }
+            },
             Question::Peers => {
                 let peers = self.node.get_connected_peers();
                 json!({"type": "peers", "peers": peers.iter().map(peer).collect::<Vec<_>>()})
@@ -181,14 +192,6 @@ impl Asked {
             .listeners()
             .into_iter()
             .map(|address| address.to_string());
-        let sync = node.sync_status().map(|sync| {
-            json!({
-                "height": sync.tip.height,
-                "target": sync.target,
-                "rate": sync.rate,
-                "trouble": sync.trouble,
-            })
-        });
         json!({
             "type": "status",
             "peerId": node.local_peer_id.to_string(),
@@ -205,9 +208,37 @@ impl Asked {
             "eclipseSigns": node.peer_metrics().eclipse_signs,
             "connections": node.connection_metrics(),
             "messages": node.message_metrics(),
-            "sync": sync,
+            "sync": node.sync_status().as_ref().map(sync),
         })
     }
+}
+
+fn sync(status: &SyncStatus) -> Value {
+    let snapshot = status.snapshot.as_ref().map(|progress| {
+        json!({
+            "height": progress.snapshot.height,
+            "chunks": progress.chunks,
+            "totalChunks": progress.snapshot.chunks(),
+            "bytes": progress.bytes,
+            "totalBytes": progress.snapshot.size,
+            "rate": progress.rate,
+            "etaSeconds": progress.eta().map(|eta| eta.as_secs_f64()),
+            "sources": progress.sources,
+        })
+    });
+    json!({
+        "type": "sync",
+        "phase": status.phase.name(),
+        "height": status.tip.height,
+        "base": status.base,
+        "target": status.target,
+        "rate": status.rate,
+        "etaSeconds": status.eta().map(|eta| eta.as_secs_f64()),
+        "peers": status.peers,
+        "sources": status.sources,
+        "snapshot": snapshot,
+        "trouble": status.trouble,
+    })
 }
 
 fn peer(peer: &PeerInfo) -> Value {
@@ -253,6 +284,7 @@ mod tests {
         let ban = |seconds| Question::Ban { peer, seconds };
         let rows = [
             (Question::Status, json!({"ask": "status"})),
+            (Question::Sync, json!({"ask": "sync"})),
             (Question::Peers, json!({"ask": "peers"})),
             (ban(None), json!({"ask": "ban", "peer": peer.to_string()})),
             (
