@@ -155,6 +155,12 @@ impl Discovery {
             .saturating_sub(dialling)
     }
 
+    /// Whether peers are wanted, or fewer than `few` are known where some are wanted at times.
+    pub(crate) fn wants_others(&self, few: usize) -> bool {
+        let (new, tried) = self.shared.book().counts();
+        self.wanted > 0 && (self.lacks() > 0 || new + tried < few)
+    }
+
     /// How many are being dialled.
     fn dialling(&self) -> usize {
         self.dialing.dialling() + self.from_book.dialling()

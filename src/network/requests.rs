@@ -271,6 +271,14 @@ impl Requests {
         Turn::None
     }
 
+    /// A message that names peers went without waiting for its turn: later ones wait the longer.
+    pub(crate) fn told(&mut self, peer: PeerId, bytes: usize, now: Instant) {
+        let names_peers = true;
+        for (protocol, cost) in (Counts { bytes, names_peers }).costs() {
+            self.limiter.charge(peer, protocol, cost, now);
+        }
+    }
+
     /// The time has come that [`Turn::At`] named.
     pub(crate) fn turn(&mut self, peer: &PeerId) {
         if let Some(of_peer) = self.peers.get_mut(peer) {
@@ -334,7 +342,8 @@ impl Requests {
         let valid = answer.is_ok();
         // A caller that no longer waits has lost interest, which is its right.
         let _ = reply.send(match answer {
-            Ok(Answer::Received) => Ok(None),
+            // Nobody asked for peers in a message of a caller's.
+            Ok(Answer::Received | Answer::Peers(_)) => Ok(None),
             Ok(Answer::State(state)) => Ok(Some(state)),
             Ok(Answer::Refused(reason)) => Err(ProtocolError::Refused(reason)),
             Err(error) => Err(error.into()),

@@ -58,6 +58,7 @@ use crate::{
 };
 
 mod connections;
+mod exchange;
 mod gossip;
 mod hello;
 mod identify;
@@ -70,6 +71,7 @@ mod ping;
 mod swarm;
 mod sync;
 
+use exchange::OwnRecord;
 use gossip::{Unpublished, acceptance};
 use lingering::Lingering;
 
@@ -116,6 +118,9 @@ pub(crate) struct Task {
     greetings: HashMap<rr::OutboundRequestId, PeerId>,
     farewells: HashMap<rr::InboundRequestId, PeerId>,
     requests: Requests,
+    own_record: OwnRecord,
+    /// Whom this node's record is on its way to.
+    tellings: HashMap<rr::OutboundRequestId, PeerId>,
     /// Peers for which messages wait, each when the next may go.
     turns: FuturesUnordered<BoxFuture<'static, PeerId>>,
     intake: Intake,
@@ -224,6 +229,8 @@ impl Task {
             discovery: Discovery::new(peer_id, &config, Arc::clone(&shared), &seed()?),
             alarm: Alarm::new(shared.rules.block_interval(), platform::now()),
             requests: Requests::new(&config.protocol.request_response_config, limits),
+            own_record: OwnRecord::new(keypair.clone(), platform::now()),
+            tellings: HashMap::new(),
             turns: FuturesUnordered::new(),
             config,
             shared,
@@ -531,6 +538,7 @@ impl Task {
                 Err(_) => self.circuits.failed(&address, now),
             }
         }
+        self.look_at_record(now);
         self.discovery.on_time(&mut self.swarm, now);
         self.requests.on_time(now);
         self.publish_held(|_| true);

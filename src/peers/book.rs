@@ -20,7 +20,7 @@
 //! Only addresses that [`AddressPolicy`] let through belong here, which is the caller's business; so is
 //! to connect. Times go on over restarts by a clock of the book's own (`clock.rs`), which no step of the date disturbs. How it is kept: `saved.rs`.
 //!
-//! Bounds: 5,000 peers (4,000 new, 1,000 tried) of 8 addresses, an entry for each connection and dial, [`CONTESTS`] contests. Each
+//! Bounds: 5,000 peers (4,000 new, 1,000 tried) of 8 addresses and a signed record of 1 KiB (`records.rs`), an entry for each connection and dial, [`CONTESTS`] contests. Each
 //! step costs O(log n), and as many looks as there are networks in use.
 
 use std::{
@@ -35,6 +35,7 @@ mod entry;
 mod group;
 mod places;
 mod random;
+mod records;
 mod saved;
 mod shelf;
 
@@ -43,7 +44,7 @@ use self::{
     entry::{ADDRESSES, Entry},
     places::{Place, Places},
     random::Random,
-    shelf::Shelf,
+    shelf::{RandomSet, Shelf},
 };
 pub use self::{
     entry::Candidate,
@@ -78,6 +79,8 @@ pub struct AddressBook {
     tried: Shelf<NetworkGroup, PeerId>,
     new: Shelf<u64, PeerId>,
     new_networks: Shelf<NetworkGroup, PeerId>,
+    /// Tried ones whose signed records may be passed on.
+    signed: RandomSet<PeerId>,
     /// Those that may be later.
     waiting: BTreeSet<(u64, PeerId)>,
     /// Who is dialled or connected, known or not.
@@ -126,6 +129,8 @@ pub struct KnownPeer {
     pub failures: u32,
     /// The network by which it is counted.
     pub network: NetworkGroup,
+    /// Whether this node has a record of where it is that it signed itself.
+    pub signed: bool,
 }
 
 impl AddressBook {
@@ -154,6 +159,7 @@ impl AddressBook {
             tried: Shelf::new(),
             new: Shelf::new(),
             new_networks: Shelf::new(),
+            signed: RandomSet::new(),
             waiting: BTreeSet::new(),
             links: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -181,6 +187,7 @@ impl AddressBook {
             heard: Duration::from_secs(self.time.saturating_sub(entry.heard)),
             failures: entry.failures,
             network: entry.group,
+            signed: entry.record.is_some(),
         })
     }
 
@@ -511,6 +518,8 @@ impl AddressBook {
             in_part: 0,
             due: 0,
             networks: Vec::new(),
+            sequence: 0,
+            record: None,
         };
         self.entries.insert(peer, entry);
     }
@@ -564,6 +573,9 @@ impl AddressBook {
 
     fn shelve(&mut self, peer: &PeerId) {
         if let Some(entry) = self.entries.get(peer) {
+            if entry.place.is_tried && entry.record.is_some() {
+                self.signed.insert(*peer);
+            }
             if self.is_ready(peer) {
                 if entry.place.is_tried {
                     self.tried.insert(entry.group, *peer);
@@ -580,6 +592,7 @@ impl AddressBook {
     }
 
     fn unshelve(&mut self, peer: &PeerId) {
+        self.signed.remove(peer);
         if let Some(entry) = self.entries.get(peer) {
             self.waiting.remove(&(entry.due, *peer));
             if entry.place.is_tried {

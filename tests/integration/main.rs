@@ -27,6 +27,7 @@ mod propagation;
 mod proto;
 mod questions;
 mod raw_peer;
+mod records;
 mod slow_chains;
 // The tests of the core itself use the rest of it.
 #[allow(dead_code)]

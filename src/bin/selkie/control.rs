@@ -236,6 +236,7 @@ fn known(peer: &KnownPeer, now: SystemTime) -> Value {
         "tried": peer.reached,
         "heardAt": now.checked_sub(peer.heard).map(milliseconds),
         "failures": peer.failures,
+        "signed": peer.signed,
     })
 }
 

@@ -75,6 +75,9 @@ impl Task {
                     self.shared.emit(NetworkEvent::PeerConnected(info.clone()));
                     // Last, so that whoever waited for the peer finds it among the connected ones.
                     self.discovery.ready(&info, platform::now());
+                    if info.selkie {
+                        self.tell(peer, platform::now());
+                    }
                 }
                 Action::Refused {
                     peer: peer_id,

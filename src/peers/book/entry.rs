@@ -1,5 +1,6 @@
 //! What the book knows of one peer.
 
+use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
 use super::{NetworkGroup, places::Place, random::Random};
@@ -42,6 +43,9 @@ pub(super) struct Entry {
     pub(super) due: u64,
     /// The networks of the addresses at which it may be dialled here; of none where it can't be.
     pub(super) networks: Vec<NetworkGroup>,
+    /// The sequence number of the last record that it signed of itself (0: none is known), and that record.
+    pub(super) sequence: u64,
+    pub(super) record: Option<Bytes>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -73,9 +77,10 @@ impl Entry {
         }
     }
 
-    /// Somebody says that it is at an address. Among many that nobody has proved, which one makes room is left to chance: so no teller has the last word.
+    /// Somebody says that it is at an address. What it has signed itself counts more, until it is not reached there. Among many that nobody has proved, which one makes room is left to chance: so no teller has the last word.
     pub(super) fn may_be_at(&mut self, address: Multiaddr, random: &mut Random) {
-        if self.addresses.iter().any(|known| known.address == address) {
+        let has_signed = self.sequence > 0 && self.failures == 0 && !self.addresses.is_empty();
+        if has_signed || self.addresses.iter().any(|known| known.address == address) {
             return;
         }
         if self.addresses.len() >= ADDRESSES {

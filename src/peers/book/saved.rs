@@ -118,6 +118,9 @@ struct Peer {
     failures: u32,
     #[prost(uint64, tag = "11")]
     due: u64,
+    /// Of the last record that it signed, so that no older one counts after a restart.
+    #[prost(uint64, tag = "12")]
+    sequence: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -264,6 +267,7 @@ impl AddressBook {
             tried: entry.tried,
             failures: entry.failures,
             due: entry.due,
+            sequence: entry.sequence,
         }
     }
 
@@ -304,6 +308,7 @@ impl AddressBook {
             entry.reached = peer.reached.map(|reached| reached.min(saved));
             entry.tried = peer.tried.map(|tried| tried.min(saved));
             entry.failures = peer.failures;
+            entry.sequence = peer.sequence;
             entry.due = peer.due.min(saved.saturating_add(super::entry::PAUSE.1));
         });
     }
