@@ -17,7 +17,9 @@ use crate::{
     intake::Outcomes,
     network::{NetworkEvent, TopicInfo, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
     observe::Recorder,
-    peers::{AddressBook, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table},
+    peers::{
+        AddressBook, Banned, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table,
+    },
     platform::{self, lock::lock},
     sync::SyncStatus,
     transport::meter::Meter,
@@ -326,9 +328,9 @@ pub(crate) enum Command {
         verdict: Verdict,
     },
     AddPeer(PeerInfo),
-    /// Keeps a peer out.
+    /// Keeps a peer or a network out.
     Ban {
-        peer: PeerId,
+        who: Banned,
         duration: Option<Duration>,
         reply: oneshot::Sender<()>,
     },

@@ -49,7 +49,7 @@ use crate::{
     gossip::{GossipEvent, MAX_TOPIC_NAME},
     intake::{DeliveredBlocks, Intake, Source},
     lanes::Taken,
-    peers::{AddressPolicy, Alarm, Misdeed, PeerInfo, Stage},
+    peers::{AddressPolicy, Alarm, Banned, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant, SystemTime},
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
     sync::{blocks, snapshots},
@@ -463,12 +463,14 @@ impl Task {
                 }
             }
             Command::Ban {
-                peer,
+                who,
                 duration,
                 reply,
             } => {
-                self.shared.peers().ban(peer, duration, platform::now());
-                self.shared.book().forget(&peer);
+                self.shared.peers().ban(who, duration, platform::now());
+                if let Banned::Peer(peer) = who {
+                    self.shared.book().forget(&peer);
+                }
                 let _ = reply.send(());
             }
             Command::Wake => self.wake(platform::now()),

@@ -22,7 +22,8 @@ mod peer;
 
 use self::peer::{Peer, Place};
 use super::{
-    AddressGroup, Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation, crowds::Crowds,
+    AddressGroup, Banned, Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation,
+    crowds::Crowds, scope::ip_of,
 };
 use crate::{chain::ItemKind, platform::Instant};
 
@@ -427,7 +428,12 @@ impl Table {
                 self.let_go(id, format!("its reputation is used up: {reason}"));
             }
             Judgement::Ban => {
-                self.bans.ban(id, now);
+                let remote = self
+                    .peers
+                    .get(&id)
+                    .and_then(|peer| peer.info.addresses.first());
+                let public = remote.filter(|remote| AddressGroup::of_public(remote).is_some());
+                self.bans.convict(id, public.and_then(ip_of), now);
                 self.let_go(id, format!("it is banned: {reason}"));
             }
         }
@@ -438,18 +444,28 @@ impl Table {
         &self.bans
     }
 
-    /// The user keeps a peer out, for so long or as long as is usual, and lets it go.
-    pub fn ban(&mut self, id: PeerId, duration: Option<Duration>, now: Instant) {
-        match duration {
-            Some(duration) => self.bans.ban_for(id, duration, now),
-            None => self.bans.ban(id, now),
+    /// The user keeps a peer or a network out, for so long or as long as is usual, and lets go whoever is there. A network takes a look at each peer.
+    pub fn ban(&mut self, who: Banned, duration: Option<Duration>, now: Instant) {
+        self.bans.ban(who, duration, now);
+        match who {
+            Banned::Peer(id) => self.let_go(id, "it is banned by this node's user".to_owned()),
+            Banned::Network(net) => {
+                let is_there = |peer: &Peer| {
+                    let mut remotes = peer.info.addresses.iter().filter_map(ip_of);
+                    remotes.next().is_some_and(|ip| net.contains(&ip))
+                };
+                let there = self.peers.iter().filter(|(_, peer)| is_there(peer));
+                for id in there.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    let reason = "its network is banned by this node's user";
+                    self.let_go(id, reason.to_owned());
+                }
+            }
         }
-        self.let_go(id, "it is banned by this node's user".to_owned());
     }
 
-    /// The user lets a peer in again; as [`Bans::lift`].
-    pub fn unban(&mut self, id: &PeerId) -> bool {
-        self.bans.lift(id)
+    /// The same, to restore and to lift some.
+    pub fn bans_mut(&mut self) -> &mut Bans {
+        &mut self.bans
     }
 
     /// Refuses a peer that is being told why: its connections are closed once it has read it.

@@ -142,6 +142,8 @@ fn what_a_killed_node_left_is_no_node_and_in_nobodys_way() {
     node.address("/tcp/");
     let banned = object(&["ban", &peer_id_of(2), "--for", "1h", "--key", &key]);
     assert_eq!(banned["kept"], true);
+    let network = object(&["ban", "203.0.113.7/24", "--for", "2h", "--key", &key]);
+    assert_eq!(network["network"], "203.0.113.0/24");
     node.child.kill().expect("it runs");
     node.child.wait().expect("it ends");
     let output = selkie(&["peers", "--key", &key]);
@@ -156,6 +158,10 @@ fn what_a_killed_node_left_is_no_node_and_in_nobodys_way() {
     assert_eq!(object(&["status", "--key", &key])["peerId"], peer_id);
     let bans = object(&["bans", "--key", &key]);
     assert_eq!(bans["bans"][0]["peerId"], banned["peerId"]);
+    assert_eq!(bans["bans"][1]["network"], network["network"]);
+    assert_eq!(bans["bans"][1]["byUser"], true);
+    let lifted = object(&["unban", "203.0.113.0/24", "--key", &key]);
+    assert_eq!(lifted["network"], network["network"]);
     assert_eq!(node.end().0, Some(0));
 }
 

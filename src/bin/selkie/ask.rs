@@ -13,7 +13,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use futures_timer::Delay;
 use humantime_serde::re::humantime;
-use selkie::PeerId;
+use selkie::peers::Banned;
 use serde_json::Value;
 
 use crate::{
@@ -54,22 +54,24 @@ pub(crate) enum Ask {
         #[command(flatten)]
         whom: Whom,
     },
-    /// Have a running node let a peer go and keep it out; it remembers that over restarts, if it keeps an address book
+    /// Have a running node let a peer or a network go and keep it out; it remembers that over restarts, if it keeps an address book
     Ban {
         #[command(flatten)]
         whom: Whom,
-        /// The peer's id
-        peer: PeerId,
+        /// The peer's id, an address (203.0.113.7), or a network (203.0.113.0/24)
+        #[arg(value_name = "PEER-OR-NETWORK")]
+        peer: Banned,
         /// For how long, such as 30m, 1h or 7d [default: the node's security.blacklist_config.ban_duration]
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
         time: Option<Duration>,
     },
-    /// Have a running node let a peer in again
+    /// Have a running node let a peer or a network in again
     Unban {
         #[command(flatten)]
         whom: Whom,
-        /// The peer's id
-        peer: PeerId,
+        /// As `selkie bans` shows it
+        #[arg(value_name = "PEER-OR-NETWORK")]
+        peer: Banned,
     },
 }
 
@@ -296,8 +298,19 @@ fn book(answer: &Value, now: SystemTime) -> String {
 }
 
 fn bans(answer: &Value, now: SystemTime) -> String {
-    let bans = items(&answer["bans"]).map(|ban| [text(&ban["peerId"]), until(&ban["until"], now)]);
-    table(["PEER", "BANNED"], bans, "nobody is banned")
+    let bans = items(&answer["bans"]).map(|ban| {
+        let by_user = ban["byUser"].as_bool().unwrap_or_default();
+        [
+            text(ban.get("network").unwrap_or(&ban["peerId"])),
+            until(&ban["until"], now),
+            if by_user { "the user" } else { "misdeeds" }.to_owned(),
+        ]
+    });
+    table(
+        ["PEER OR NETWORK", "BANNED", "BECAUSE OF"],
+        bans,
+        "nobody is banned",
+    )
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {

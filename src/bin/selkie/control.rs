@@ -19,7 +19,7 @@ use std::{
 
 use selkie::{
     P2PNetworkManager, PeerId, PeerInfo,
-    peers::{Direction, KnownPeer},
+    peers::{Ban, Banned, Direction, KnownPeer},
     storage::AddressBookWriter,
 };
 use serde::{Deserialize, Serialize};
@@ -47,14 +47,18 @@ pub(crate) enum Question {
     Book,
     /// Whom it keeps out.
     Bans,
-    /// To keep a peer out, for so long or as long as is usual.
+    /// To keep a peer or a network out, for so long or as long as is usual.
     Ban {
-        peer: PeerId,
+        #[serde(with = "who")]
+        peer: Banned,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seconds: Option<u64>,
     },
-    /// To let a peer in again.
-    Unban { peer: PeerId },
+    /// To let it in again.
+    Unban {
+        #[serde(with = "who")]
+        peer: Banned,
+    },
 }
 
 /// What comes back.
@@ -133,10 +137,8 @@ impl Asked {
                 json!({"type": "book", "peers": peers})
             }
             Question::Bans => {
-                let bans = self.node.bans().into_iter().map(|ban| {
-                    json!({"peerId": ban.peer_id.to_string(), "until": ban.until.map(milliseconds)})
-                });
-                json!({"type": "bans", "bans": bans.collect::<Vec<_>>()})
+                let bans = self.node.bans();
+                json!({"type": "bans", "bans": bans.iter().map(banned).collect::<Vec<_>>()})
             }
             Question::Ban {
                 seconds: Some(0), ..
@@ -151,14 +153,18 @@ impl Asked {
                     return Reply::Error(error.to_string());
                 }
                 let bans = self.node.bans();
-                let ban = bans.iter().find(|ban| ban.peer_id == peer);
+                let ban = bans.iter().find(|ban| ban.who == peer);
                 let until = ban.and_then(|ban| ban.until).map(milliseconds);
                 let kept = self.keeps().await;
-                json!({"type": "ban", "peerId": peer.to_string(), "until": until, "kept": kept})
+                let mut answer = json!({"type": "ban", "until": until, "kept": kept});
+                answer[named(&peer)] = json!(peer.to_string());
+                answer
             }
-            Question::Unban { peer } if self.node.unban(&peer) => {
+            Question::Unban { peer } if self.node.unban(peer) => {
                 let kept = self.keeps().await;
-                json!({"type": "unban", "peerId": peer.to_string(), "kept": kept})
+                let mut answer = json!({"type": "unban", "kept": kept});
+                answer[named(&peer)] = json!(peer.to_string());
+                answer
             }
             Question::Unban { peer } => {
                 return Reply::Error(format!(
@@ -228,6 +234,34 @@ fn peer(peer: &PeerInfo) -> Value {
     })
 }
 
+/// By which name an answer has it.
+fn named(who: &Banned) -> &'static str {
+    match who {
+        Banned::Peer(_) => "peerId",
+        Banned::Network(_) => "network",
+    }
+}
+
+fn banned(ban: &Ban) -> Value {
+    let mut shown = json!({"until": ban.until.map(milliseconds), "byUser": ban.by_user});
+    shown[named(&ban.who)] = json!(ban.who.to_string());
+    shown
+}
+
+/// Who is meant, as text.
+mod who {
+    use selkie::peers::Banned;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(who: &Banned, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(who)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Banned, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
 fn known(peer: &KnownPeer, now: SystemTime) -> Value {
     json!({
         "peerId": peer.peer_id.to_string(),
@@ -251,10 +285,17 @@ mod tests {
     #[test]
     fn questions_are_what_the_page_about_them_says() {
         let peer = PeerId::random();
-        let ban = |seconds| Question::Ban { peer, seconds };
+        let ban = |seconds| Question::Ban {
+            peer: peer.into(),
+            seconds,
+        };
+        let network = Question::Unban {
+            peer: "203.0.113.7/24".parse().expect("a network"),
+        };
         let rows = [
             (Question::Status, json!({"ask": "status"})),
             (Question::Peers, json!({"ask": "peers"})),
+            (network, json!({"ask": "unban", "peer": "203.0.113.0/24"})),
             (ban(None), json!({"ask": "ban", "peer": peer.to_string()})),
             (
                 ban(Some(9)),
