@@ -63,6 +63,9 @@ pub const FRESH: u64 = 4 * 3600;
 /// Buckets of the new table that are looked at for a network of which there is no peer yet, before all networks are.
 const LOOKS: usize = 16;
 
+/// How many are dialled sooner when a network is held no more.
+const RETRIES: usize = 4;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct AddressBook {
@@ -83,6 +86,8 @@ pub struct AddressBook {
     signed: RandomSet<PeerId>,
     /// Those that may be later.
     waiting: BTreeSet<(u64, PeerId)>,
+    /// Of them those that were dialled at some of their addresses only, by the networks that were held then.
+    in_part: Shelf<NetworkGroup, PeerId>,
     /// Who is dialled or connected, known or not.
     links: BTreeMap<PeerId, Link>,
     /// How many of them are, or may be reached, in each network, those that came by themselves aside.
@@ -161,6 +166,7 @@ impl AddressBook {
             new_networks: Shelf::new(),
             signed: RandomSet::new(),
             waiting: BTreeSet::new(),
+            in_part: Shelf::new(),
             links: BTreeMap::new(),
             held: BTreeMap::new(),
             anchors: Vec::new(),
@@ -378,6 +384,7 @@ impl AddressBook {
             entry.is_at(address);
             (entry.heard, entry.reached, entry.tried) = (time, Some(time), Some(time));
             (entry.failures, entry.in_part) = (0, 0);
+            entry.left_out.clear();
         });
         self.contests.remove(&peer);
         self.promote(peer, group);
@@ -387,16 +394,17 @@ impl AddressBook {
     /// its addresses were left out it says nothing of the peer, and only lengthens the pause.
     pub fn failed(&mut self, peer: PeerId, counts: bool, now: Instant) {
         self.wake(now);
-        let mut is_whole = true;
+        let mut left_out = Vec::new();
         if let Some(Link::Dialled(networks)) = self.links.get(&peer) {
             let entry = self.entries.get(&peer);
-            let mut all = entry.iter().flat_map(|entry| &entry.networks);
-            is_whole = all.all(|network| networks.contains(network));
+            let all = entry.iter().flat_map(|entry| &entry.networks);
+            left_out.extend(all.filter(|network| !networks.contains(network)));
             self.link(peer, None);
         }
+        let is_whole = left_out.is_empty();
         self.change(&peer, |entry, _, time| {
             if counts && !is_whole {
-                entry.failed_in_part(time);
+                entry.failed_in_part(left_out, time);
             } else {
                 entry.failed(counts, time);
             }
@@ -516,6 +524,7 @@ impl AddressBook {
             tried: None,
             failures: 0,
             in_part: 0,
+            left_out: Vec::new(),
             due: 0,
             networks: Vec::new(),
             sequence: 0,
@@ -559,10 +568,20 @@ impl AddressBook {
                 *count -= 1;
                 if *count == 0 {
                     self.held.remove(network);
+                    self.retry_in(*network);
                 }
             }
         }
         self.shelve(&peer);
+    }
+
+    /// A network is held no more: of those that were not dialled there some, by chance, need not wait out the pause that failures elsewhere brought.
+    fn retry_in(&mut self, network: NetworkGroup) {
+        for _ in 0..RETRIES {
+            if let Some(peer) = self.in_part.draw_of(network, &mut self.random) {
+                self.change(&peer, |entry, _, _| entry.retries());
+            }
+        }
     }
 
     /// Whether a peer may be dialled now.
@@ -587,6 +606,9 @@ impl AddressBook {
                 }
             } else if !entry.networks.is_empty() && !self.links.contains_key(peer) {
                 self.waiting.insert((entry.due, *peer));
+                for network in &entry.left_out {
+                    self.in_part.insert(*network, *peer);
+                }
             }
         }
     }
@@ -595,6 +617,9 @@ impl AddressBook {
         self.signed.remove(peer);
         if let Some(entry) = self.entries.get(peer) {
             self.waiting.remove(&(entry.due, *peer));
+            for network in &entry.left_out {
+                self.in_part.remove(*network, peer);
+            }
             if entry.place.is_tried {
                 self.tried.remove(entry.group, peer);
             } else {
@@ -613,6 +638,7 @@ impl AddressBook {
             && due <= self.time
         {
             self.waiting.pop_first();
+            self.unshelve(&peer);
             self.shelve(&peer);
         }
     }

@@ -39,6 +39,8 @@ pub(super) struct Entry {
     pub(super) failures: u32,
     /// The same at some of its addresses only, which says nothing of the peer.
     pub(super) in_part: u32,
+    /// The networks in which it could not be dialled last time, since others held them.
+    pub(super) left_out: Vec<NetworkGroup>,
     /// When it may be dialled again.
     pub(super) due: u64,
     /// The networks of the addresses at which it may be dialled here; of none where it can't be.
@@ -148,14 +150,23 @@ impl Entry {
 
     /// A dial failed. Where it `counts` it is the peer's fault, as far as can be told.
     pub(super) fn failed(&mut self, counts: bool, time: u64) {
+        self.left_out.clear();
         self.pauses(time);
         self.failures = self.failures.saturating_add(u32::from(counts));
     }
 
     /// A dial at some of its addresses failed: the others may be right, but such dials are not to take all turns.
-    pub(super) fn failed_in_part(&mut self, time: u64) {
+    pub(super) fn failed_in_part(&mut self, left_out: Vec<NetworkGroup>, time: u64) {
+        self.left_out = left_out;
         self.pauses(time);
         self.in_part = self.in_part.saturating_add(1);
+    }
+
+    /// An address of it may be dialled that could not be: soon, though not at once after the last dial.
+    pub(super) fn retries(&mut self) {
+        let soon = self.tried.unwrap_or(0).saturating_add(PAUSE.0);
+        (self.due, self.in_part) = (self.due.min(soon), 0);
+        self.left_out.clear();
     }
 
     /// It is left alone, for longer each time.

@@ -92,7 +92,8 @@ impl<K: Copy + Ord + Debug, T: Copy + Ord + Debug> Shelf<K, T> {
         self.draw_of(*label, random)
     }
 
-    fn draw_of(&self, label: K, random: &mut Random) -> Option<T> {
+    /// One of this label's.
+    pub(super) fn draw_of(&self, label: K, random: &mut Random) -> Option<T> {
         random.one_of(self.sets.get(&label)?.members()).copied()
     }
 }
