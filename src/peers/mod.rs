@@ -34,7 +34,7 @@ pub use handshakes::{Crowded, HandshakeId, Handshakes};
 pub(crate) use info::transport_name;
 pub use info::{ConnectionInfo, Direction, PeerInfo, PeerInfoError};
 pub use record::{RecordFault, SignedRecord};
-pub use reputation::{Judgement, Misdeed, Reputation};
+pub use reputation::{Deed, Judgement, Misdeed, Reputation};
 pub(crate) use scope::ip_of;
 pub use scope::{AddressGroup, Scope};
 pub use table::{Action, CONNECTIONS_PER_PEER, FULL, Limits, NEWCOMERS, Stage, Table};

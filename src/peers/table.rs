@@ -439,6 +439,11 @@ impl Table {
         }
     }
 
+    /// What peers did.
+    pub fn reputation(&self) -> &Reputation {
+        &self.reputation
+    }
+
     /// Who is kept out.
     pub fn bans(&self) -> &Bans {
         &self.bans

@@ -84,6 +84,11 @@ fn a_running_node_tells_who_is_there_and_keeps_out_whom_it_is_told() {
         "{book}"
     );
 
+    let score = object(&["score", &guest_id, "--key", &key]);
+    assert_eq!(
+        (&score["score"], &score["banned"]),
+        (&0.0.into(), &false.into())
+    );
     let ban = object(&["ban", &guest_id, "--for", "1h", "--key", &key]);
     assert_eq!(ban["peerId"], guest_id);
     node.object(|line| line["type"] == "peer:disconnect");

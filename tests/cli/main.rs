@@ -29,6 +29,7 @@ fn help_tells_of_all_commands_and_exit_codes() {
         "config",
         "status",
         "peers",
+        "score",
         "book",
         "bans",
         "ban",

@@ -1,4 +1,4 @@
-//! `selkie status`, `peers`, `book`, `bans`, `ban` and `unban`: asking a running node, over its control socket (`control.rs`).
+//! `selkie status`, `peers`, `score`, `book`, `bans`, `ban` and `unban`: asking a running node, over its control socket (`control.rs`).
 //!
 //! For people tables and sentences, with `--json` the node's answer as it is. What peers say of themselves goes to a terminal without
 //! control characters.
@@ -13,7 +13,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use futures_timer::Delay;
 use humantime_serde::re::humantime;
-use selkie::peers::Banned;
+use selkie::{PeerId, peers::Banned};
 use serde_json::Value;
 
 use crate::{
@@ -40,6 +40,16 @@ pub(crate) enum Ask {
     Peers {
         #[command(flatten)]
         whom: Whom,
+        /// Ask again every two seconds, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Ask a running node what a peer's score is, and what led to it
+    Score {
+        #[command(flatten)]
+        whom: Whom,
+        /// The peer's id
+        peer: PeerId,
         /// Ask again every two seconds, until Ctrl-C
         #[arg(long)]
         watch: bool,
@@ -124,6 +134,7 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
     let (whom, question, watch) = match ask {
         Ask::Status { whom } => (whom, Question::Status, false),
         Ask::Peers { whom, watch } => (whom, Question::Peers, watch),
+        Ask::Score { whom, peer, watch } => (whom, Question::Score { peer }, watch),
         Ask::Book { whom } => (whom, Question::Book, false),
         Ask::Bans { whom } => (whom, Question::Bans, false),
         Ask::Ban { whom, peer, time } => {
@@ -183,6 +194,7 @@ fn sentences(question: &Question, answer: &Value) -> String {
     match question {
         Question::Status => status(answer),
         Question::Peers => peers(answer, now),
+        Question::Score { .. } => score(answer),
         Question::Book => book(answer, now),
         Question::Bans => bans(answer, now),
         Question::Ban { peer, .. } => {
@@ -277,6 +289,31 @@ fn peers(answer: &Value, now: SystemTime) -> String {
         "AGENT",
     ];
     table(heads, peers, "nobody is connected")
+}
+
+fn score(answer: &Value) -> String {
+    let value = |name: &str| answer[name].as_f64().unwrap_or_default();
+    let half_life = Duration::from_secs(number(&answer["halfLifeSeconds"]));
+    let banned = answer["banned"].as_bool().unwrap_or_default();
+    let deeds = items(&answer["deeds"]).map(|deed| {
+        let price = deed["price"].as_f64().unwrap_or_default();
+        [
+            text(&deed["reason"]),
+            number(&deed["count"]).to_string(),
+            format!("-{price}"),
+        ]
+    });
+    let heads = ["WHAT IT DID", "TIMES", "EACH"];
+    format!(
+        "{} has {:.1}{}; let go at {}, banned at {}, half of it forgotten after {}\n{}",
+        text(&answer["peerId"]),
+        value("score"),
+        if banned { " and is banned" } else { "" },
+        value("disconnectAt"),
+        value("banAt"),
+        humantime::format_duration(half_life),
+        table(heads, deeds, "it did nothing wrong that is remembered"),
+    )
 }
 
 fn book(answer: &Value, now: SystemTime) -> String {
@@ -388,7 +425,7 @@ mod tests {
         ] {
             assert!(!status(&answer).is_empty());
             assert!(!peers(&answer, now).is_empty() && !book(&answer, now).is_empty());
-            assert!(!bans(&answer, now).is_empty());
+            assert!(!bans(&answer, now).is_empty() && !score(&answer).is_empty());
         }
         assert_eq!(peers(&json!({"peers": []}), now), "nobody is connected");
     }
@@ -406,6 +443,20 @@ mod tests {
             assert!(told.to_string().contains(says), "{told}");
             assert!(told.downcast_ref::<io::Error>().is_none(), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_score_says_what_led_to_it() {
+        let deed = json!({"reason": "it sent an invalid message", "price": 10.0, "count": 2});
+        let answer = json!({
+            "peerId": "a", "score": -14.2, "deeds": [deed], "disconnectAt": -20.0, "banAt": -50.0,
+            "halfLifeSeconds": 600, "banned": false,
+        });
+        let shown = score(&answer);
+        let right = "a has -14.2; let go at -20, banned at -50, half of it forgotten after 10m\n\
+            WHAT IT DID                 TIMES  EACH\n\
+            it sent an invalid message  2      -10";
+        assert_eq!(shown, right);
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub(crate) enum Question {
     Status,
     /// Who is connected.
     Peers,
+    /// What a peer's score is, and of what it comes.
+    Score { peer: PeerId },
     /// Whom it knows.
     Book,
     /// Whom it keeps out.
@@ -131,6 +133,7 @@ impl Asked {
                 let peers = self.node.get_connected_peers();
                 json!({"type": "peers", "peers": peers.iter().map(peer).collect::<Vec<_>>()})
             }
+            Question::Score { peer } => self.score(&peer),
             Question::Book => {
                 let (peers, now) = (self.node.known_peers(), SystemTime::now());
                 let peers: Vec<_> = peers.iter().map(|peer| known(peer, now)).collect();
@@ -172,6 +175,26 @@ impl Asked {
                      names stays out"
                 ));
             }
+        })
+    }
+
+    fn score(&self, peer: &PeerId) -> Value {
+        let (score, deeds) = self.node.score(peer);
+        let rules = &self.node.config.security.peer_scoring;
+        let deeds = deeds.iter().map(|deed| {
+            let (reason, price) = (deed.misdeed.reason(), deed.misdeed.price());
+            json!({"reason": reason, "price": price, "count": deed.count})
+        });
+        let bans = self.node.bans();
+        json!({
+            "type": "score",
+            "peerId": peer.to_string(),
+            "score": score,
+            "deeds": deeds.collect::<Vec<_>>(),
+            "disconnectAt": rules.disconnect_at,
+            "banAt": rules.ban_at,
+            "halfLifeSeconds": rules.half_life.as_secs(),
+            "banned": bans.iter().any(|ban| ban.who == (*peer).into()),
         })
     }
 
