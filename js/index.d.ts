@@ -185,6 +185,19 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   disconnect(peerId: string, options?: AbortOptions): Promise<void>
   /** The connected peers that have shown what they are, each once. */
   peers(options?: AbortOptions): Promise<Peer[]>
+  /** A peer's score and what led to it, connected or not. At `security.peer_scoring.disconnect_at` it is let go, at `ban_at` banned. */
+  score(peerId: string, options?: AbortOptions): Promise<Score>
+  /** The address book: whom the node knows of, at most 5,000 peers. */
+  book(options?: AbortOptions): Promise<KnownPeer[]>
+  /** Who is kept out now, the first to end in front; those of `security.blacklist_config.peers` before all. */
+  bans(options?: AbortOptions): Promise<Ban[]>
+  /**
+   * Lets a peer go and keeps it out, or all at an address (`203.0.113.7`) or in a network (`203.0.113.0/24`), until the node ends or the ban does. Such
+   * are not dialled either. A ban that there is gets the new end.
+   */
+  ban(who: string, options?: BanOptions): Promise<void>
+  /** Lets it in again. False where it was not banned for a while. */
+  unban(who: string, options?: AbortOptions): Promise<boolean>
   /** All connections, the eldest first: also those on which that is not over, and each of a peer that has two for a while. */
   connections(options?: AbortOptions): Promise<Connection[]>
   metrics(options?: AbortOptions): Promise<Metrics>
@@ -422,7 +435,54 @@ export interface Peer {
   selkie: boolean
   direction: 'inbound' | 'outbound'
   connectedAt: number
+  /** Its score now; `node.score` tells what led to it. */
   reputation: number
+}
+
+/** A peer's reputation: 0 is neutral, what it did wrong counts down, and half of that is forgotten every `security.peer_scoring.half_life`. */
+export interface Score {
+  score: number
+  /** What it did wrong since it is remembered, older things too that count for little by now. */
+  deeds: Deed[]
+}
+
+/** One kind of misdeed. */
+export interface Deed {
+  reason: string
+  /** What each costs. */
+  price: number
+  count: number
+}
+
+/** A peer in the address book. */
+export interface KnownPeer {
+  peerId: string
+  /** Where it is said to be; first where it was reached. */
+  addresses: string[]
+  /** By which it is counted, such as `203.0.0.0/16`. */
+  network: string
+  /** Whether this node has dialled it with success. */
+  tried: boolean
+  /** When somebody told of it, to a day, or it was reached. */
+  heardAt: number | null
+  /** Dials in vain since. */
+  failures: number
+  /** Whether this node has a record of where it is that it signed itself. */
+  signed: boolean
+}
+
+export interface Ban {
+  /** A peer's id, an address or a network. */
+  who: string
+  /** `null`: it has no end. */
+  until: number | null
+  /** Whether the user wants it so, and not what was done. */
+  byUser: boolean
+}
+
+export interface BanOptions extends AbortOptions {
+  /** For how many milliseconds. **Default:** `security.blacklist_config.ban_duration`. */
+  forMs?: number
 }
 
 /** One connection to a peer. */

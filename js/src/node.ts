@@ -7,16 +7,20 @@
 
 import type {
   AbortOptions,
+  Ban,
+  BanOptions,
   Connection,
   Gossip,
   GossipMessage,
   Item,
   ItemChannel,
   ItemKind,
+  KnownPeer,
   Metrics,
   NodeEvents,
   Outcome,
   Peer,
+  Score,
   SelkieNode,
   State,
   StateOptions,
@@ -138,6 +142,29 @@ export class RunningNode extends EventTarget implements SelkieNode {
 
   async peers({ signal }: AbortOptions = {}) {
     return (await this.#ask(signal, 'peers')) as Peer[]
+  }
+
+  async score(peerId: string, { signal }: AbortOptions = {}) {
+    return (await this.#ask(signal, 'score', checkText('peerId', peerId))) as Score
+  }
+
+  async book({ signal }: AbortOptions = {}) {
+    return (await this.#ask(signal, 'book')) as KnownPeer[]
+  }
+
+  async bans({ signal }: AbortOptions = {}) {
+    return (await this.#ask(signal, 'bans')) as Ban[]
+  }
+
+  async ban(who: string, { forMs, signal }: BanOptions = {}) {
+    if (forMs !== undefined && !(forMs > 0)) {
+      throw argument(`forMs is ${String(forMs)}; give milliseconds, or leave it out`)
+    }
+    await this.#ask(signal, 'ban', checkText('who', who), forMs)
+  }
+
+  async unban(who: string, { signal }: AbortOptions = {}) {
+    return this.#ask(signal, 'unban', checkText('who', who))
   }
 
   async connections({ signal }: AbortOptions = {}) {

@@ -27,6 +27,11 @@ export class WasmNode {
     height: bigint | undefined,
   ): Promise<{ height: bigint; value: Uint8Array; proof: Uint8Array }>
   peers(): unknown
+  score(peerId: string): unknown
+  book(): unknown
+  bans(): unknown
+  ban(who: string, time: number | undefined): Promise<void>
+  unban(who: string): boolean
   connections(): unknown
   topics(): Promise<unknown>
   metrics(): unknown

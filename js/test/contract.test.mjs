@@ -99,6 +99,44 @@ test('a peer, a connection and a topic have the fields of the contract, and no o
   assert.deepEqual(await other.connections(), [])
 })
 
+test('who is banned is let go and kept out until the ban is lifted', async (t) => {
+  const node = await started(t, { config: listening('/memory/4104') })
+  const other = await started(t)
+  await other.dial('/memory/4104')
+  const gone = once(other, 'peer:disconnect')
+  await node.ban(other.peerId, { forMs: 60_000 })
+  await gone
+  const [ban] = await node.bans()
+  assert.deepEqual(Object.keys(ban).sort(), fields('Ban').sort())
+  assert.deepEqual([ban.who, ban.byUser], [other.peerId, true])
+  assert.ok(Math.abs(ban.until - Date.now() - 60_000) < 10_000)
+  await assert.rejects(other.dial('/memory/4104'), { code: 'dial' })
+  assert.deepEqual([await node.unban(other.peerId), await node.unban(other.peerId)], [true, false])
+  await other.dial('/memory/4104')
+  await node.ban('203.0.113.7/24')
+  assert.equal((await node.bans())[0].who, '203.0.113.0/24')
+  await assert.rejects(node.ban('nobody'), { code: 'invalid-argument' })
+  await assert.rejects(node.ban(other.peerId, { forMs: 0 }), { code: 'invalid-argument' })
+})
+
+test('the book and a score have the fields of the contract, and no others', async (t) => {
+  const node = await started(t, { config: listening('/memory/4105') })
+  const other = await started(t)
+  await other.dial('/memory/4105')
+  let known
+  while (known === undefined) {
+    await turn()
+    ;[known] = await other.book()
+  }
+  assert.deepEqual(Object.keys(known).sort(), fields('KnownPeer').sort())
+  assert.deepEqual(
+    [known.peerId, known.addresses, known.tried],
+    [node.peerId, ['/memory/4105'], true],
+  )
+  assert.deepEqual(await other.score(node.peerId), { score: 0, deeds: [] })
+  assert.deepEqual(fields('Score'), ['score', 'deeds'])
+})
+
 /** The state events that the node sends: type to the names of its fields; undefined where those are made of others. */
 async function sent() {
   const events = await readFile(new URL('../../src/network/event.rs', import.meta.url), 'utf8')

@@ -11,7 +11,7 @@ use crate::{
     chain::ItemId,
     error::{NetworkError, ProtocolError},
     network::TopicItem,
-    peers::{ConnectionInfo, Direction, PeerInfo},
+    peers::{Ban, ConnectionInfo, Deed, Direction, KnownPeer, PeerInfo},
     platform::SystemTime,
 };
 
@@ -279,6 +279,44 @@ pub(super) fn peer(peer: &PeerInfo) -> JsValue {
             peer.connected_at.map_or(JsValue::NULL, milliseconds),
         ),
         ("reputation", peer.reputation.into()),
+    ])
+}
+
+/// A peer's score and what led to it.
+pub(super) fn score((score, deeds): (f64, Vec<Deed>)) -> JsValue {
+    let deeds = deeds.iter().map(|deed| {
+        object([
+            ("reason", deed.misdeed.reason().into()),
+            ("price", deed.misdeed.price().into()),
+            ("count", deed.count.into()),
+        ])
+    });
+    object([
+        ("score", score.into()),
+        ("deeds", deeds.collect::<Array>().into()),
+    ])
+}
+
+/// A peer in the address book.
+pub(super) fn known(peer: &KnownPeer, now: SystemTime) -> JsValue {
+    let heard = now.checked_sub(peer.heard);
+    object([
+        ("peerId", peer.peer_id.to_string().into()),
+        ("addresses", strings(&peer.addresses)),
+        ("network", peer.network.to_string().into()),
+        ("tried", peer.reached.into()),
+        ("heardAt", heard.map_or(JsValue::NULL, milliseconds)),
+        ("failures", peer.failures.into()),
+        ("signed", peer.signed.into()),
+    ])
+}
+
+/// A ban.
+pub(super) fn ban(ban: &Ban) -> JsValue {
+    object([
+        ("who", ban.who.to_string().into()),
+        ("until", ban.until.map_or(JsValue::NULL, milliseconds)),
+        ("byUser", ban.by_user.into()),
     ])
 }
 

@@ -1,6 +1,6 @@
 //! The class that JavaScript holds: what it asks of a node.
 
-use std::{pin::pin, rc::Rc, sync::Arc};
+use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use futures::future::{Either, select};
 use js_sys::{Array, Function, Promise, Uint8Array};
@@ -24,6 +24,7 @@ use crate::{
     },
     config::Config,
     error::{ConfigError, NetworkError, ProtocolError},
+    peers::{Banned, BannedError},
     platform,
 };
 
@@ -261,6 +262,36 @@ impl WasmNode {
             .collect()
     }
 
+    /// What a peer's score is, and what led to it.
+    pub fn score(&self, peer: &str) -> Result<JsValue, JsValue> {
+        Ok(convert::score(self.manager.score(&parse_peer(peer)?)))
+    }
+
+    /// Whom the node knows.
+    pub fn book(&self) -> Array {
+        let (peers, now) = (self.manager.known_peers(), platform::date());
+        peers.iter().map(|peer| convert::known(peer, now)).collect()
+    }
+
+    /// Whom it keeps out.
+    pub fn bans(&self) -> Array {
+        self.manager.bans().iter().map(convert::ban).collect()
+    }
+
+    /// Keeps a peer or a network out, for so many milliseconds or as long as is usual.
+    pub async fn ban(&self, who: &str, time: Option<f64>) -> Result<(), JsValue> {
+        let who = parse_banned(who)?;
+        let time =
+            time.map(|time| Duration::try_from_secs_f64(time / 1e3).unwrap_or(Duration::MAX));
+        let manager = self.manager.clone();
+        Ok(manager.ban(who, time).await?)
+    }
+
+    /// Lets it in again; whether it was kept out for a while.
+    pub fn unban(&self, who: &str) -> Result<bool, JsValue> {
+        Ok(self.manager.unban(parse_banned(who)?))
+    }
+
     /// All connections.
     pub fn connections(&self) -> Array {
         let connections = self.manager.connections();
@@ -394,6 +425,13 @@ fn parse_peer(peer: &str) -> Result<PeerId, JsValue> {
     peer.parse().map_err(|error| {
         let message = format!("\"{peer}\" is no peer id ({error}); they look like 12D3KooW…");
         convert::failure("invalid-peer-id", false, &message)
+    })
+}
+
+fn parse_banned(who: &str) -> Result<Banned, JsValue> {
+    let parsed = who.parse();
+    parsed.map_err(|error: BannedError| {
+        convert::failure("invalid-argument", false, &error.to_string())
     })
 }
 
