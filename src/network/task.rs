@@ -618,3 +618,6 @@ const IDLE: Duration = Duration::from_secs(20 * 86_400);
 const SLEEP: Duration = Duration::from_secs(70);
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;
