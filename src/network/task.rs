@@ -218,6 +218,7 @@ impl Task {
                 refusal: String::new(),
                 limits: Some(Limits::new(&config.protocol)),
                 sync: swarm.behaviour().lanes.core.version(),
+                wait: 0,
             },
             chain,
             limiter: RateLimiter::new(limits),

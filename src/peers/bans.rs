@@ -123,6 +123,8 @@ struct Until {
     by_user: bool,
     /// In which network it is counted.
     within: Option<IpNet>,
+    /// Whether it was let in once to hear of it.
+    told: bool,
 }
 
 impl Bans {
@@ -196,6 +198,7 @@ impl Bans {
             end,
             by_user,
             within,
+            told: false,
         };
         self.until.insert(who, until);
         self.ends.insert((end, who));
@@ -256,6 +259,18 @@ impl Bans {
     pub fn holds(&self, peer: &PeerId, now: Instant) -> bool {
         let until = self.until.get(&Banned::Peer(*peer));
         self.always.contains(peer) || until.is_some_and(|until| until.end > now)
+    }
+
+    /// How long a peer is kept out still, if it is so for a while.
+    pub fn left(&self, peer: &PeerId, now: Instant) -> Option<Duration> {
+        let until = self.until.get(&Banned::Peer(*peer))?;
+        Some(until.end.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
+    /// Whether a peer that is kept out for a while may come once more to hear of it, which it may once a ban.
+    pub fn tells(&mut self, peer: &PeerId) -> bool {
+        let until = self.until.get_mut(&Banned::Peer(*peer));
+        until.is_some_and(|until| !std::mem::replace(&mut until.told, true))
     }
 
     /// Whether who is at this address is kept out now. `comes`: by itself; where it does not, only the user's bans count.

@@ -427,6 +427,14 @@ impl AddressBook {
         }
     }
 
+    /// Before that time asking a peer again is of no use, it says.
+    pub fn waits(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        self.wake(now);
+        self.change(peer, |entry, _, at| {
+            entry.due = entry.due.max(at.saturating_add(time.as_secs()));
+        });
+    }
+
     /// It turned us away, or we it. Where it was never one of ours that counts like a failure, but not where it came by itself: that says nothing of
     /// where it is said to be.
     pub fn refused(&mut self, peer: &PeerId, now: Instant) {

@@ -37,4 +37,4 @@ pub use record::{RecordFault, SignedRecord};
 pub use reputation::{Deed, Judgement, Misdeed, Reputation};
 pub(crate) use scope::ip_of;
 pub use scope::{AddressGroup, Scope};
-pub use table::{Action, CONNECTIONS_PER_PEER, FULL, Limits, NEWCOMERS, Stage, Table};
+pub use table::{Action, BANNED, CONNECTIONS_PER_PEER, FULL, Limits, NEWCOMERS, Stage, Table};

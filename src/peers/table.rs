@@ -38,9 +38,11 @@ const GIVING_WAY: usize = 4;
 const LANES: Duration = Duration::from_secs(1);
 /// How long a peer that is told to go has to read why; as long it may take to get that off to it.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// How long a peer that does not say what it speaks has left to say hello, before it is taken for a plain one.
+/// How long a peer that does not say what it speaks has left to say hello, before it is taken for a plain one; and one that is to hear that it is banned.
 const UNIDENTIFIED: Duration = Duration::from_secs(1);
 
+/// Why a peer is kept out.
+pub const BANNED: &str = "this peer is banned";
 /// Why a peer finds no place.
 pub const FULL: &str = "all places are taken (network.max_peers)";
 const PLAIN_FULL: &str = "all places for plain libp2p peers are taken (half of network.max_peers)";
@@ -213,15 +215,16 @@ impl Table {
     ///
     /// # Errors
     /// For a person: it is banned, is being let go, has connections that are still being closed, or there is no place for whom we
-    /// would dial. Who dials us is let in to be told by the hello's answer.
+    /// would dial. Who dials us is let in to be told by the hello's answer, of a ban only once.
     pub fn admits(
-        &self,
+        &mut self,
         id: &PeerId,
         direction: Direction,
         now: Instant,
     ) -> Result<(), &'static str> {
-        if self.bans.holds(id, now) {
-            return Err("this peer is banned");
+        let comes = direction == Direction::Inbound && !self.peers.contains_key(id);
+        if self.bans.holds(id, now) && !(comes && self.bans.tells(id)) {
+            return Err(BANNED);
         }
         match self.peers.get(id) {
             Some(peer) if peer.stage == Stage::Ending => Err("the last connection is being closed"),
@@ -267,7 +270,12 @@ impl Table {
         };
         self.count(id, &peer);
         self.peers.insert(id, peer);
-        self.set_deadline(&id, Some(now + self.limits.hello));
+        let patience = if self.bans.holds(&id, now) {
+            UNIDENTIFIED
+        } else {
+            self.limits.hello
+        };
+        self.set_deadline(&id, Some(now + patience));
         if outbound {
             self.actions.push_back(Action::Greet(id));
         }
@@ -310,13 +318,14 @@ impl Table {
     /// It has said hello, and is of our network.
     ///
     /// # Errors
-    /// For a person: there is no place for it.
+    /// For a person: it is banned, or there is no place for it.
     pub fn greeted(&mut self, id: &PeerId, now: Instant) -> Result<(), &'static str> {
         let has_place = self.has_place();
         let Some(peer) = self.peers.get(id) else {
             return Ok(());
         };
         match peer.stage {
+            Stage::Greeting if self.bans.holds(id, now) => return Err(BANNED),
             Stage::Greeting if peer.place() == Place::Newcomer && !has_place => return Err(FULL),
             Stage::Greeting | Stage::Plain => {}
             // By another connection, or on its way out.
@@ -337,7 +346,9 @@ impl Table {
             return;
         }
         let has_place = self.has_place() || peer.place() == Place::Ours;
-        if !has_place {
+        if self.bans.holds(&id, now) {
+            self.reject(id, BANNED);
+        } else if !has_place {
             self.reject(id, FULL);
         } else if self.plain >= self.limits.max_peers.div_ceil(2) {
             self.reject(id, PLAIN_FULL);
@@ -521,6 +532,7 @@ impl Table {
                 continue;
             };
             match peer.stage {
+                Stage::Greeting if self.bans.holds(&id, now) => self.reject(id, BANNED),
                 Stage::Greeting if peer.unidentified => self.never_greets(id, now),
                 Stage::Greeting => {
                     self.misdeed(id, Misdeed::NoAnswer, now);

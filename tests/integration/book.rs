@@ -121,9 +121,12 @@ async fn a_ban_by_the_user_outlives_a_restart_and_can_be_lifted() {
     };
     assert!(ban.who == peer.id().into() && ban.until.is_some());
     peer.disconnected(node.id()).await;
+    let told = soon("the dial", peer.dial(again.address())).await;
+    let told = told.expect_err("it is banned").to_string();
+    assert!(told.contains("you are banned here for 3"), "{told}");
     soon("the dial", peer.dial(again.address()))
         .await
-        .expect_err("it is banned");
+        .expect_err("it has heard of it");
     assert!(again.unban(peer.id()) && !again.unban(peer.id()));
     soon("the dial", peer.dial(again.address()))
         .await

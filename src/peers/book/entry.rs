@@ -174,7 +174,7 @@ impl Entry {
         let (first, most) = PAUSE;
         let pause = first << self.failures.saturating_add(self.in_part).min(16);
         self.tried = Some(time);
-        self.due = time.saturating_add(pause.min(most));
+        self.due = self.due.max(time.saturating_add(pause.min(most)));
     }
 
     /// Its connection ended.

@@ -300,8 +300,21 @@ fn misdeeds_disconnect_and_ban() {
     }
     assert_eq!(table.stage(&peer), Some(Stage::Ending));
     table.closed(&peer, connection(1), String::new());
-    let refused = table.admits(&peer, Direction::Inbound, now);
-    assert_eq!(refused, Err("this peer is banned"));
+    let outbound = table.admits(&peer, Direction::Outbound, now);
+    assert_eq!(outbound, Err(BANNED));
+    // Once it is let in to hear of it.
+    assert_eq!(table.admits(&peer, Direction::Inbound, now), Ok(()));
+    let info = PeerInfo {
+        direction: Some(Direction::Inbound),
+        ..PeerInfo::new(peer)
+    };
+    table.connected(connection(2), info, now);
+    assert_eq!(table.greeted(&peer, now), Err(BANNED));
+    table.on_time(now + UNIDENTIFIED);
+    assert_eq!(table.stage(&peer), Some(Stage::Ending));
+    table.closed(&peer, connection(2), String::new());
+    let again = table.admits(&peer, Direction::Inbound, now);
+    assert_eq!(again, Err(BANNED));
 }
 
 /// The counts are those of the peers, whatever happens in whatever order.
