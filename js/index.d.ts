@@ -183,6 +183,21 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   /** Dials a multiaddr; resolves to the peer's id once it has shown that it is of this network, or that it is a plain libp2p peer. */
   dial(address: string, options?: AbortOptions): Promise<string>
   disconnect(peerId: string, options?: AbortOptions): Promise<void>
+  /**
+   * Handles a protocol of your own from now on: `handler` is called with each stream that a peer opens, and the stream ends when what it
+   * returns has settled. Where that rejects, the stream is reset, and `protocol:error` tells of it. The name is a slash and
+   * printable ASCII without blanks, 64 bytes at most, as `/my-chain/light/1`; those of this node's own protocols (`/selkie/`, `/ipfs/`,
+   * `/libp2p/`, `/meshsub/`, `/floodsub/`) are not for use, and 16 are handled at once. The signal ends that; streams that are open go on.
+   *
+   * A peer has at most 16 streams open here, all peers together 1,024; any beyond those, and over 100 a second (200 at once), are reset.
+   */
+  handle(protocol: string, handler: StreamHandler, options?: AbortOptions): Promise<void>
+  /**
+   * Opens a stream of a protocol to a connected peer. Rejects with the code `not-connected`, `unsupported` (the peer does not handle it), `busy`
+   * (16 to it are open), `timeout` (no answer within `network.connection_timeout`) or `broken` (the connection ended). The signal gives up the
+   * opening; the stream ends by its own means.
+   */
+  open(peerId: string, protocol: string, options?: AbortOptions): Promise<ProtocolStream>
   /** The connected peers that have shown what they are, each once. */
   peers(options?: AbortOptions): Promise<Peer[]>
   /** All connections, the eldest first: also those on which that is not over, and each of a peer that has two for a while. */
@@ -243,6 +258,8 @@ export interface NodeEvents {
    * ignored. `count` calls failed since this was told last; `call` and `reason` are of the first.
    */
   'application:error': { call: string; reason: string; count: number }
+  /** Your handler of a protocol threw or rejected; the stream of this peer was reset. */
+  'protocol:error': { protocol: string; peerId: string; reason: string }
   /**
    * Signs that all to whom this node speaks may be one attacker's: all that there are now, told when they change; an empty list: they are over.
    * Dial peers that you know otherwise.
@@ -412,6 +429,23 @@ export interface StateValue {
   proof: Uint8Array
 }
 
+/** Called with a stream that a peer has opened; what it returns may be a promise. */
+export type StreamHandler = (stream: ProtocolStream) => unknown
+
+/**
+ * A stream of a protocol of one's own: bytes both ways, as fast as both ends read them. What is not read waits at the other end, beyond the
+ * connection's window. It is over when both directions have ended: to close `writable` ends one in order, to
+ * abort it resets both, to cancel `readable` is to read no more. Whatever the other side, or the connection, breaks off is the code `reset` in
+ * both; over WebTransport it may read as an end, so let a message say where it ends.
+ */
+export interface ProtocolStream {
+  /** The peer at the other end. */
+  readonly peer: string
+  readonly protocol: string
+  readonly readable: ReadableStream<Uint8Array>
+  readonly writable: WritableStream<Uint8Array>
+}
+
 export interface Peer {
   peerId: string
   addresses: string[]
@@ -483,6 +517,7 @@ export interface Metrics {
  * - `timeout`, `refused`, `unsupported`, `invalid-message`: the message could not be sent in time or a peer's answer did not come, or the
  *   answer says no (also for a moment), can't be had or is no message.
  * - `not-broadcastable`: a question about state goes to one peer.
+ * - `reset`: a stream of a protocol of your own was broken off, by the peer, the connection or this side.
  *
  * Of the node:
  * - `already-started`; `listen`: no such address can be listened at; `transport`: it could not be set up.
@@ -523,6 +558,7 @@ export type ErrorCode =
   | 'not-sent'
   | 'refused'
   | 'rejected'
+  | 'reset'
   | 'stopped'
   | 'storage'
   | 'timeout'

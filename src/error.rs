@@ -275,6 +275,9 @@ pub enum ProtocolError {
     /// The queues are full: slow down and try again.
     #[error("the send queues are full; try again when peers have taken what is queued")]
     Busy,
+    /// As many streams of one's own protocols are open to the peer as may be.
+    #[error("{0} streams to this peer are open, which is the limit; end one, and try again")]
+    TooManyStreams(usize),
     /// The connection, or the peer, broke off while the message or its answer was on its way.
     #[error("the exchange with the peer broke off: {0}")]
     Broken(String),
@@ -326,7 +329,7 @@ impl ProtocolError {
             Self::Decode(_) => "invalid-message",
             Self::NoPeers { .. } => "no-peers",
             Self::NotSent { .. } => "not-sent",
-            Self::Busy => "busy",
+            Self::Busy | Self::TooManyStreams(_) => "busy",
             Self::Broken(_) => "broken",
             Self::NotRunning => "not-running",
             Self::NotConnected(_) => "not-connected",

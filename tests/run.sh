@@ -108,7 +108,7 @@ test_www() { npm test --prefix www; }
 prepare_browser() {
   prepare_www
   need_npm tests
-  timed "building the selkie command" cargo build --quiet --features "$FEATURES" --bin selkie
+  timed "building the selkie command" cargo build --quiet --features "$FEATURES" --bin selkie --example own_protocol
 }
 test_browser() { npm run test:browser --prefix tests; }
 

@@ -18,6 +18,7 @@ use super::{
     messages::Messages,
     routing::Routing,
     shared::{SharedTable, seed},
+    streams::Streams,
 };
 use crate::{
     chain::rules::Synced,
@@ -56,6 +57,7 @@ pub(crate) struct Behaviour {
     pub(crate) routing: Routing,
     pub(crate) local: LocalDiscovery,
     pub(crate) circuits: circuits::client::Behaviour,
+    pub(crate) streams: Streams,
 }
 
 impl Behaviour {
@@ -100,12 +102,17 @@ impl Behaviour {
                     .with_request_timeout(network.connection_timeout)
                     .with_max_concurrent_streams(MAX_HELLO_STREAMS),
             ),
-            message: Messages::new(requests, config.protocol_name("message/1")?, table),
+            message: Messages::new(
+                requests,
+                config.protocol_name("message/1")?,
+                Arc::clone(&table),
+            ),
             lanes: Lanes::new(config, cores(config, chain)?)?,
             gossip: Gossip::new(config, peer_id)?,
             routing: Routing::new(config, peer_id)?,
             local,
             circuits,
+            streams: Streams::new(table, network.connection_timeout),
         })
     }
 }

@@ -101,6 +101,15 @@ pub enum NetworkEvent {
         /// How many calls failed since this was told last.
         count: u64,
     },
+    /// The handler of a protocol of one's own ([`crate::P2PNetworkManager::handle`]) failed, or panicked: its stream is reset.
+    HandlerFailed {
+        /// The protocol.
+        protocol: String,
+        /// The peer whose stream it was.
+        peer_id: PeerId,
+        /// How it failed, for a person.
+        reason: String,
+    },
     /// Gossip with a peer, or what propagates to it, does not work as it should; its connection stays.
     GossipImpaired {
         /// The peer.
@@ -195,6 +204,7 @@ impl NetworkEvent {
             Self::ItemAccepted { item, .. } => item.kind().name(),
             Self::ItemRefused { .. } => "item:refused",
             Self::ApplicationFailed { .. } => "application:error",
+            Self::HandlerFailed { .. } => "protocol:error",
             Self::GossipImpaired { .. } => "gossip:impaired",
             Self::TopicMessage(_) => "message",
             Self::EclipseSuspected { .. } => "eclipse:suspected",
@@ -216,6 +226,7 @@ impl NetworkEvent {
                 | Self::DialFailed { .. }
                 | Self::ItemRefused { .. }
                 | Self::ApplicationFailed { .. }
+                | Self::HandlerFailed { .. }
                 | Self::Crashed { .. }
                 | Self::GossipImpaired { .. }
                 | Self::SyncProgress {
@@ -252,6 +263,9 @@ impl Weigh for NetworkEvent {
             | Self::ApplicationFailed { reason, .. }
             | Self::NoSnapshot { reason }
             | Self::Crashed { reason } => reason.len(),
+            Self::HandlerFailed {
+                protocol, reason, ..
+            } => protocol.len() + reason.len(),
             Self::PeerRefused {
                 address, reason, ..
             }
@@ -343,6 +357,16 @@ impl fmt::Display for NetworkEvent {
                     write!(f, " ({count} calls failed)")?;
                 }
                 Ok(())
+            }
+            Self::HandlerFailed {
+                protocol,
+                peer_id,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "the handler of {protocol} failed over a stream of {peer_id}: {reason}"
+                )
             }
             Self::GossipImpaired { peer_id, reason } => {
                 write!(f, "gossip with {peer_id} does not work: {reason}")
@@ -464,6 +488,11 @@ mod tests {
                 call: "check_vote",
                 reason: text.clone(),
                 count: 1,
+            },
+            NetworkEvent::HandlerFailed {
+                protocol: String::new(),
+                peer_id,
+                reason: text.clone(),
             },
             NetworkEvent::Crashed {
                 reason: text.clone(),

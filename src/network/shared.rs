@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, swarm::ConnectionId};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -15,7 +15,12 @@ use crate::{
     config::Config,
     error::{NetworkError, ProtocolError},
     intake::Outcomes,
-    network::{NetworkEvent, TopicInfo, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
+    network::{
+        NetworkEvent, TopicInfo, mpsc,
+        protocol::MAX_ADDRESSES_PER_PEER,
+        requests::Reply,
+        streams::{Serve, StreamReply},
+    },
     observe::Recorder,
     peers::{AddressBook, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table},
     platform::{self, lock::lock},
@@ -331,6 +336,20 @@ pub(crate) enum Command {
         peer: PeerId,
         duration: Option<Duration>,
         reply: oneshot::Sender<()>,
+    },
+    /// Has streams of a protocol served.
+    Serve {
+        protocol: StreamProtocol,
+        serve: Serve,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
+    Unserve {
+        protocol: StreamProtocol,
+    },
+    OpenStream {
+        peer: PeerId,
+        protocol: StreamProtocol,
+        reply: StreamReply,
     },
     /// Looks whether connections live.
     Wake,

@@ -67,6 +67,7 @@ mod lingering;
 mod local;
 mod message;
 mod ping;
+mod streams;
 mod swarm;
 mod sync;
 
@@ -86,6 +87,8 @@ const CLOSING: Duration = Duration::from_millis(500);
 
 /// Why an address is one no longer.
 const EXPIRED: &str = "no network interface here has this address any more";
+/// Handlers of protocols that failed and wait until that is told.
+const FAILURES: usize = 64;
 /// How often it is told that listeners can't accept.
 const TROUBLE: Duration = Duration::from_secs(60);
 
@@ -129,6 +132,8 @@ pub(crate) struct Task {
     /// The item kinds that some peer has by gossip only.
     bridged: Vec<ItemKind>,
     lingering: Lingering,
+    /// What handlers of protocols failed at.
+    failures: (mpsc::Sender<NetworkEvent>, mpsc::Receiver<NetworkEvent>),
     /// Messages on plain topics that wait for somebody's subscription, or for peers that read.
     held: Vec<Unpublished>,
     limiter: RateLimiter,
@@ -242,6 +247,7 @@ impl Task {
             topics: HashMap::new(),
             bridged: Vec::new(),
             lingering: Lingering::default(),
+            failures: mpsc::channel(FAILURES),
             held: Vec::new(),
             stalled: [None; ItemKind::ALL.len()],
             ticked: (platform::now(), platform::date()),
@@ -312,6 +318,10 @@ impl Task {
                 peer = self.turns.select_next_some() => {
                     self.requests.turn(&peer);
                     self.send_requests(peer);
+                }
+                failure = self.failures.1.recv().fuse() => {
+                    // This task holds a sender of them itself.
+                    failure.into_iter().for_each(|failure| self.shared.emit(failure));
                 }
                 submission = next(&mut self.submissions, rooms).fuse() => {
                     self.on_submission(submission);
@@ -463,6 +473,25 @@ impl Task {
                 self.shared.peers().ban(peer, duration, platform::now());
                 self.shared.book().forget(&peer);
                 let _ = reply.send(());
+            }
+            Command::Serve {
+                protocol,
+                serve,
+                reply,
+            } => {
+                let streams = &mut self.swarm.behaviour_mut().streams;
+                let _ = reply.send(streams.handle(protocol, serve));
+            }
+            Command::Unserve { protocol } => {
+                self.swarm.behaviour_mut().streams.unhandle(&protocol);
+            }
+            Command::OpenStream {
+                peer,
+                protocol,
+                reply,
+            } => {
+                let streams = &mut self.swarm.behaviour_mut().streams;
+                streams.open(peer, protocol, reply);
             }
             Command::Wake => self.wake(platform::now()),
             Command::IsFlushed { reply } => {

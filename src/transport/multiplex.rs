@@ -39,11 +39,12 @@ use libp2p::core::{
 use frames::{Frames, Streams};
 use unread::{Room, Unread};
 
-/// Streams of all protocols but direct messages: Kademlia's 64, the lanes' six and as many while they open anew, gossip's two, and
-/// what hello, identify, ping and circuits need.
-const OTHERS: usize = 96;
-/// Streams of them that the peer's leave free: the lanes' six and as many while they open anew, Kademlia's, and one each of the rest.
-const OWN: usize = 32;
+/// Streams of all protocols but direct messages: Kademlia's 64, the lanes' six and as many while they open anew, gossip's two, the user's own
+/// protocols' 16 each way, and what hello, identify, ping and circuits need.
+const OTHERS: usize = 128;
+/// Streams of them that the peer's leave free: the lanes' six and as many while they open anew, those of the user's protocols, Kademlia's, and
+/// one each of the rest.
+const OWN: usize = 48;
 /// Streams that are gone here, and that the peer does not know to be.
 const GHOSTS: usize = 256;
 /// What the windows of a connection may have beyond the 256 KiB of each, together, in bytes: a connection must
@@ -221,8 +222,12 @@ impl AsyncRead for Stream {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let count = poll_ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        this.streams.read(this.inner.id().val(), count);
+        let id = this.inner.id().val();
+        let count = poll_ready!(Pin::new(&mut this.inner).poll_read(cx, buf)).unwrap_or(0);
+        if count == 0 && !buf.is_empty() && !this.streams.has_ended(id) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        this.streams.read(id, count);
         Poll::Ready(Ok(count))
     }
 }

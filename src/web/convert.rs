@@ -146,6 +146,15 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("reason", reason.into()),
             ("count", number(*count)),
         ]),
+        NetworkEvent::HandlerFailed {
+            protocol,
+            peer_id,
+            reason,
+        } => object([
+            ("protocol", protocol.into()),
+            ("peerId", text(peer_id)),
+            ("reason", reason.into()),
+        ]),
         NetworkEvent::EclipseSuspected { signs } => object([("signs", data(signs))]),
         NetworkEvent::NotListening { .. } => {
             object([("level", "warn".into()), ("message", text(event))])

@@ -1,6 +1,6 @@
 //! The wasm-bindgen surface: what the npm package's TypeScript calls. Private to that package.
 //!
-//! [`WasmNode`] exports `&self` methods over [`crate::P2PNetworkManager`]; JavaScript pulls (`nextEvent`, `next`), so a
+//! [`WasmNode`] exports `&self` methods over [`crate::P2PNetworkManager`]; JavaScript pulls (`nextEvent`, `next`, `nextStream`, `read`), so a
 //! slow reader never grows memory here. A chain that is written in JavaScript is called by `application`. `convert` turns our values into plain JavaScript objects, and ours only:
 //! whatever comes from JavaScript is checked by serde and by [`crate::Config::check`].
 
@@ -8,6 +8,7 @@ mod application;
 mod convert;
 mod node;
 mod options;
+mod streams;
 mod subscriptions;
 
 pub use node::WasmNode;

@@ -13,6 +13,7 @@ use super::{
     application::{Host, Scripted},
     convert,
     options::Options,
+    streams::{Streams, was_reset},
     subscriptions::{StateEvents, Subscriptions, Wanted},
 };
 use crate::{
@@ -49,6 +50,7 @@ pub struct WasmNode {
     manager: P2PNetworkManager,
     events: Rc<Mutex<StateEvents>>,
     subscriptions: Rc<Subscriptions>,
+    streams: Rc<Streams>,
 }
 
 #[wasm_bindgen]
@@ -100,16 +102,10 @@ impl WasmNode {
             convert::failure("invalid-address", false, &message)
         })?;
         let manager = self.manager.clone();
-        let dials = async { manager.dial(parsed).await };
-        let Some(abort) = abort else {
-            return Ok(dials.await?.to_string());
-        };
-        let aborted = Promise::new(&mut |resolve, _| abort.set_onabort(&resolve));
-        match select(pin!(dials), JsFuture::from(aborted)).await {
-            Either::Left((dialled, _)) => Ok(dialled?.to_string()),
-            // The node sees that nobody waits for it any more.
-            Either::Right(_) => Err(convert::failure("dial", false, "the dial was given up")),
-        }
+        // The node sees that nobody waits for it any more.
+        let dialled = unless_aborted(abort, manager.dial(parsed)).await;
+        let given_up = || convert::failure("dial", false, "the dial was given up");
+        Ok(dialled.ok_or_else(given_up)??.to_string())
     }
 
     /// Closes all connections to a peer.
@@ -252,6 +248,62 @@ impl WasmNode {
         ]))
     }
 
+    /// Handles a protocol of the user's: its streams arrive at `nextStream`.
+    pub async fn handle(&self, protocol: String) -> Result<(), JsValue> {
+        let (manager, streams) = (self.manager.clone(), Rc::clone(&self.streams));
+        Ok(streams.handle(&manager, protocol).await?)
+    }
+
+    /// Handles it no more; its streams go on.
+    pub async fn unhandle(&self, protocol: String) -> Result<(), JsValue> {
+        let manager = self.manager.clone();
+        Ok(manager.unhandle(protocol).await?)
+    }
+
+    /// The next stream that a peer has opened, with its number; undefined after the end.
+    #[wasm_bindgen(js_name = nextStream)]
+    pub async fn next_stream(&self) -> JsValue {
+        let streams = Rc::clone(&self.streams);
+        streams.next().await
+    }
+
+    /// Opens a stream to a peer; resolves to its number. An abort gives it up.
+    pub async fn open(
+        &self,
+        peer: &str,
+        protocol: String,
+        abort: Option<AbortSignal>,
+    ) -> Result<u32, JsValue> {
+        let peer = parse_peer(peer)?;
+        let (manager, streams) = (self.manager.clone(), Rc::clone(&self.streams));
+        let opened = unless_aborted(abort, manager.open(peer, protocol)).await;
+        Ok(streams.keep(opened.ok_or_else(was_reset)??))
+    }
+
+    /// The next bytes of a stream, 64 KiB at most; undefined after its end.
+    pub async fn read(&self, stream: u32) -> Result<JsValue, JsValue> {
+        let streams = Rc::clone(&self.streams);
+        streams.read(stream).await
+    }
+
+    /// Writes to a stream; resolves when there was room for it.
+    pub async fn write(&self, stream: u32, data: Vec<u8>) -> Result<(), JsValue> {
+        let streams = Rc::clone(&self.streams);
+        streams.write(stream, &data).await
+    }
+
+    /// Ends the writing.
+    #[wasm_bindgen(js_name = closeWrite)]
+    pub async fn close_write(&self, stream: u32) -> Result<(), JsValue> {
+        let streams = Rc::clone(&self.streams);
+        streams.close(stream).await
+    }
+
+    /// Forgets a stream. One that has not ended both ways is reset.
+    pub fn reset(&self, stream: u32) {
+        self.streams.reset(stream);
+    }
+
     /// The connected peers.
     pub fn peers(&self) -> Array {
         self.manager
@@ -288,6 +340,7 @@ impl WasmNode {
     pub async fn stop(&self) {
         let manager = self.manager.clone();
         self.subscriptions.end_all();
+        self.streams.end_all();
         manager.shutdown().await;
     }
 }
@@ -310,7 +363,20 @@ impl WasmNode {
             manager,
             events,
             subscriptions: Rc::default(),
+            streams: Rc::default(),
         })
+    }
+}
+
+/// What it comes to; `None` where an abort was first, and it is given up.
+async fn unless_aborted<T>(abort: Option<AbortSignal>, work: impl Future<Output = T>) -> Option<T> {
+    let Some(abort) = abort else {
+        return Some(work.await);
+    };
+    let aborted = Promise::new(&mut |resolve, _| abort.set_onabort(&resolve));
+    match select(pin!(work), JsFuture::from(aborted)).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
     }
 }
 

@@ -34,6 +34,7 @@ mod slow_chains;
 mod small_chain;
 mod snapshots;
 mod strangers;
+mod streams;
 mod support;
 mod sync;
 mod transports;

@@ -434,6 +434,16 @@ fn object(event: &NetworkEvent) -> Value {
             "reason": reason,
             "count": count,
         }),
+        NetworkEvent::HandlerFailed {
+            protocol,
+            peer_id,
+            reason,
+        } => json!({
+            "type": name,
+            "protocol": protocol,
+            "peerId": text(peer_id),
+            "reason": reason,
+        }),
         NetworkEvent::EclipseSuspected { signs } => {
             json!({"type": name, "signs": signs})
         }

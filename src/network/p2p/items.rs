@@ -168,7 +168,7 @@ impl P2PNetworkManager {
     /// # Errors
     /// [`ProtocolError::Rejected`] (the peer then pays), [`ProtocolError::Ignored`], [`ProtocolError::Duplicate`].
     pub async fn handle_block(&self, block: Block, peer_id: PeerId) -> Result<(), ProtocolError> {
-        self.handle(Item::Block(block), peer_id).await
+        self.handed(Item::Block(block), peer_id).await
     }
 
     /// Handles a transaction that a peer sent by other means, as [`Self::handle_block`].
@@ -180,7 +180,7 @@ impl P2PNetworkManager {
         transaction: Transaction,
         peer_id: PeerId,
     ) -> Result<(), ProtocolError> {
-        self.handle(Item::Transaction(transaction), peer_id).await
+        self.handed(Item::Transaction(transaction), peer_id).await
     }
 
     /// Asks a peer about the chain's state. The proof is not checked here: what proves what, the chain knows. It is sent in its turn,
@@ -201,7 +201,7 @@ impl P2PNetworkManager {
         answer.ok_or_else(|| ProtocolError::Refused("an answer without state".to_owned()))
     }
 
-    async fn handle(&self, item: Item, peer: PeerId) -> Result<(), ProtocolError> {
+    async fn handed(&self, item: Item, peer: PeerId) -> Result<(), ProtocolError> {
         let asked = self
             .ask(|reply| Command::Handle { item, peer, reply })
             .await;

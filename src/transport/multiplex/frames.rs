@@ -78,6 +78,8 @@ struct All {
 #[derive(Default)]
 struct Stream {
     is_theirs: bool,
+    /// Whether the peer has said that it is all there is.
+    has_ended: bool,
     /// Bytes that `yamux` has of it.
     unread: usize,
     waiting: Vec<u8>,
@@ -133,6 +135,12 @@ impl Streams {
             all.wake_reader();
         }
         all.freed(count);
+    }
+
+    /// Whether nothing more of it is an end, and no reset and no connection that broke: `yamux` reads the same of all three.
+    pub(super) fn has_ended(&self, id: u32) -> bool {
+        let all = lock(&self.0);
+        all.known.get(&id).is_some_and(|stream| stream.has_ended)
     }
 
     /// Nobody has it any more.
@@ -307,6 +315,9 @@ impl<C> Frames<C> {
             all.opens(id);
         }
         let mut stream = all.known.get_mut(&id);
+        if let Some(stream) = stream.as_mut() {
+            stream.has_ended |= has(FIN);
+        }
         let is_end = has(RST) || kind == WINDOW && has(FIN);
         if let Some(stream) = stream.as_mut().filter(|_| is_end) {
             stream.give(id, &mut self.out);
