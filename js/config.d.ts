@@ -46,7 +46,10 @@ export interface ChainOptions {
   network_id?: string
   /** Hash of the chain's first block, in hex, at most 64 bytes. **Default:** empty. */
   genesis?: string
-  /** Which built-in rules check the items: `opaque` or `bitcoin`. **Default:** `opaque`. */
+  /**
+   * Whose rules check the items: `opaque`, `bitcoin`, or the name of a chain that the WebAssembly
+   * has registered. **Default:** `opaque`.
+   */
   application?: string
 }
 

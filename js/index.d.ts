@@ -30,9 +30,10 @@ export interface NodeOptions {
    * Your own chain's rules, in place of the built-in ones of `network.application`: an object; or the URL of a module whose default
    * export is one, or a function that makes one or promises to. With `run: 'worker'` give the URL, as
    * `new URL('./chain.js', import.meta.url)`: the module is loaded and runs in the worker. No bundler looks into it, so it has to
-   * stand alone or to import by whole addresses.
+   * stand alone or to import by whole addresses. Or the name of a chain that is in the WebAssembly: `'opaque'`, `'bitcoin'`, and what a
+   * build of your own has registered ({@link NodeOptions.wasm}).
    */
-  application?: Application | URL
+  application?: Application | URL | string
   /** Multiaddrs of peers to dial first, such as `/ip4/192.0.2.1/tcp/4001/ws/p2p/12D3Koo…`. */
   bootstrap?: readonly string[]
   /**
@@ -64,8 +65,11 @@ export interface NodeOptions {
    * With `config.identity`, `storage` is not used.
    */
   config?: NodeConfig
-  /** The WebAssembly, when it is not to be found beside the package's JavaScript. */
-  wasm?: WasmSource
+  /**
+   * The WebAssembly, when it is not to be found beside the package's JavaScript; or one of your own, a crate on top of `selkie` that
+   * registers its chains, with the glue that belongs to it.
+   */
+  wasm?: WasmSource | WasmBuild
   /** Called as the WebAssembly arrives; `total` is absent when the server does not tell. */
   onProgress?: (progress: { loaded: number; total?: number }) => void
 }
@@ -159,6 +163,17 @@ export interface StateAnswer {
 export type Storage = 'indexeddb' | 'memory' | { directory: string }
 
 export type WasmSource = URL | string | Response | BufferSource | WebAssembly.Module
+
+/**
+ * What `wasm-bindgen --target web` makes of a crate that depends on `selkie`, of the version that this package has, and registers its
+ * chains: `examples/chain-in-a-tab` in the repository.
+ */
+export interface WasmBuild {
+  /** The JavaScript, which is imported where the node runs. No bundler looks into it. */
+  glue: URL
+  /** The WebAssembly. **Default:** beside the glue: `chain_bg.wasm` of `chain.js`. */
+  module?: WasmSource
+}
 
 /** The node's configuration, as in the TOML file. */
 export interface NodeConfig extends Config {

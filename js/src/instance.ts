@@ -23,6 +23,8 @@ export async function instantiate(module: WebAssembly.Module, glue?: string): Pr
   } catch (cause) {
     const advice =
       'it is what wasm-bindgen --target web writes for this very WebAssembly, whose crate depends on selkie'
-    throw new LoadError('load', `can't load the glue ${glue}: ${words(cause)}; ${advice}`, { cause })
+    throw new LoadError('load', `can't load the glue ${glue}: ${words(cause)}; ${advice}`, {
+      cause,
+    })
   }
 }

@@ -66,6 +66,8 @@ export async function use(createNode: typeof contract.createNode, signal: AbortS
     run: 'worker',
     application: new URL('file:///chain.js'),
   })
+  const glue = new URL('file:///chain.js')
+  await createNode({ network: 'selkie-dev', wasm: { glue }, application: 'payments' })
   node.addEventListener('eclipse:suspected', ({ detail }) => detail.signs.includes('stale-tip'))
   node.addEventListener('application:error', ({ detail }) => detail.call.length + detail.count)
   await node.handle('/echo/1', ({ readable, writable }) => readable.pipeTo(writable), { signal })

@@ -11,18 +11,14 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::{
     application::{Host, Scripted},
-    convert,
+    chains, convert,
     options::Options,
     streams::{Streams, was_reset},
     subscriptions::{StateEvents, Subscriptions, Wanted},
 };
 use crate::{
     P2PNetworkManager, Verdict,
-    chain::{
-        Item, ItemKind, Opaque, StateRequest, Transaction,
-        bitcoin::Bitcoin,
-        rules::{Rules, Synchronous},
-    },
+    chain::{Item, ItemKind, StateRequest, Transaction, rules::Rules},
     config::Config,
     error::{ConfigError, NetworkError, ProtocolError},
     platform,
@@ -64,16 +60,10 @@ impl WasmNode {
         let (config, name) = options.split();
         let rules: Arc<dyn Rules> = match (application, name.as_str()) {
             (Some(host), _) => Arc::new(Scripted::new(host, &config.protocol.validation)),
-            (None, "opaque") => Arc::new(Synchronous::new(Arc::new(Opaque))),
-            (None, "bitcoin") => Arc::new(Synchronous::new(Arc::new(Bitcoin))),
-            (None, other) => {
-                return Err(NetworkError::from(ConfigError {
-                    field: "chain.application".to_owned(),
-                    value: other.to_owned(),
-                    problem: "give \"opaque\" or \"bitcoin\"".to_owned(),
-                })
-                .into());
-            }
+            (None, name) => chains::find(name).map_err(|known| {
+                let problem = format!("give one that this WebAssembly has: {known}");
+                NetworkError::from(ConfigError::new("chain.application", name, problem))
+            })?,
         };
         Self::run(config, keypair, rules).await
     }
@@ -470,7 +460,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Application, NetworkEvent, chain::StateResponse, mpsc,
+        Application, NetworkEvent,
+        chain::{Opaque, StateResponse, rules::Synchronous},
+        mpsc,
         web::subscriptions::MAX_SUBSCRIPTIONS,
     };
 
