@@ -1,7 +1,6 @@
-//! What holds of every store, of files that are not what they should be, and of crashes at any moment.
+//! What holds of stores in memory and in files, of files that are not what they should be, and of crashes at any moment.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     io::{BufRead as _, BufReader},
     path::Path,
@@ -13,27 +12,8 @@ use ::redb::{BackendError, StorageBackend};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use super::{shared_tests::*, *};
 use crate::platform::lock::lock;
-
-const ONE: Table = Table::new("one");
-const TWO: Table = Table::new("two");
-const SCHEMA: Schema = Schema {
-    name: "test",
-    steps: &[],
-};
-
-/// xorshift64*: tests with seeds.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % most.max(1)
-    }
-}
 
 /// Both stores, and a folder that the file is in.
 fn stores() -> (tempfile::TempDir, Vec<Box<dyn Store>>) {
@@ -41,21 +21,6 @@ fn stores() -> (tempfile::TempDir, Vec<Box<dyn Store>>) {
     let memory = MemoryStore::new(1 << 20, &SCHEMA).expect("made");
     let file = RedbStore::open(&folder.path().join("store"), &SCHEMA).expect("made");
     (folder, vec![Box::new(memory), Box::new(file)])
-}
-
-/// What a store should hold.
-type Model = BTreeMap<(Table, Bytes), Bytes>;
-
-fn apply(model: &mut Model, batch: &Batch) {
-    for write in batch.writes() {
-        match write.clone() {
-            Write::Put(table, key, value) => drop(model.insert((table, key), value)),
-            Write::Delete(table, key) => drop(model.remove(&(table, key))),
-            Write::DeleteRange(table, from, to) => model.retain(|(at, key), _| {
-                *at != table || *key < from || to.as_ref().is_some_and(|to| key >= to)
-            }),
-        }
-    }
 }
 
 fn key() -> impl Strategy<Value = Bytes> {
@@ -129,47 +94,16 @@ proptest! {
 #[test]
 fn what_is_over_a_limit_is_refused_whole() {
     let (_folder, stores) = stores();
-    let mut long_key = Batch::default();
-    long_key.put(ONE, "kept?", "no");
-    long_key.put(ONE, vec![0; MAX_KEY + 1], "");
-    let mut long_value = Batch::default();
-    long_value.put(ONE, "kept?", "no");
-    long_value.put(ONE, "long", vec![0; MAX_VALUE + 1]);
-    let value = Bytes::from(vec![0; MAX_VALUE]);
-    let mut large = Batch::default();
-    for number in 0..=MAX_BATCH / MAX_VALUE {
-        large.put(ONE, number.to_be_bytes().to_vec(), value.clone());
-    }
     for store in &stores {
-        for batch in [&long_key, &long_value, &large] {
-            let refused = store.commit(batch).expect_err("over a limit");
-            assert!(matches!(refused, StoreError::TooLarge { .. }), "{refused}");
-        }
-        let all = store.range(ONE, KeyRange::default()).expect("read");
-        assert_eq!(all, Page::default());
+        refuses_what_is_over_a_limit(&**store);
     }
 }
 
 #[test]
 fn a_page_ends_before_it_is_too_large_and_holds_one_at_least() {
     let (_folder, stores) = stores();
-    let [half, whole] = [MAX_PAGE / 2, MAX_PAGE + 1].map(|length| Bytes::from(vec![7; length]));
-    let mut batch = Batch::default();
-    batch.put(ONE, "a", half.clone());
-    batch.put(ONE, "b", half);
-    batch.put(TWO, "a", whole.clone());
-    batch.put(TWO, "b", whole);
-    let store = &stores[1];
-    store.commit(&batch).expect("committed");
-    for (table, first) in [(ONE, 1), (TWO, 1)] {
-        let page = store.range(table, KeyRange::default()).expect("read");
-        assert_eq!((page.entries.len(), page.more), (first, true));
-        let rest = KeyRange::default().after(b"a");
-        let page = store.range(table, rest).expect("read");
-        assert_eq!((page.entries.len(), page.more), (1, false));
-    }
-    let last = store.range(ONE, KeyRange::last()).expect("read");
-    assert_eq!(last.entries[0].0, "b");
+    // There is no room for it in the other.
+    gives_pages(&*stores[1]);
 }
 
 #[test]
@@ -259,42 +193,11 @@ fn another_programs_file_and_a_newer_one_are_left_alone() {
 
 #[test]
 fn an_older_store_is_brought_up_to_date_step_by_step() {
-    fn doubled(store: &dyn Store) -> Result<Batch, StoreError> {
-        let mut batch = Batch::default();
-        for (key, value) in store.range(ONE, KeyRange::default())?.entries {
-            batch.put(TWO, key, [&value[..], &value[..]].concat());
-        }
-        batch.delete_range(ONE, "", None);
-        Ok(batch)
-    }
-    fn renamed(store: &dyn Store) -> Result<Batch, StoreError> {
-        let mut batch = Batch::default();
-        for (key, value) in store.range(TWO, KeyRange::default())?.entries {
-            batch.put(ONE, [b"new ", &key[..]].concat(), value);
-        }
-        batch.delete_range(TWO, "", None);
-        Ok(batch)
-    }
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");
-    {
-        let store = RedbStore::open(&path, &SCHEMA).expect("made");
-        let mut batch = Batch::default();
-        batch.put(ONE, "a", "1");
-        store.commit(&batch).expect("committed");
-    }
-    let newer = Schema {
-        name: "test",
-        steps: &[doubled, renamed],
-    };
+    older_store(&RedbStore::open(&path, &SCHEMA).expect("made"));
     for _ in 0..2 {
-        let store = RedbStore::open(&path, &newer).expect("brought up to date, once");
-        assert_eq!(store.get(ONE, b"new a").expect("read"), Some("11".into()));
-        assert_eq!(store.get(ONE, b"a").expect("read"), None);
-        assert_eq!(
-            store.range(TWO, KeyRange::default()).expect("read"),
-            Page::default()
-        );
+        is_brought_up_to_date(&RedbStore::open(&path, &NEWER).expect("once"));
     }
 }
 
@@ -385,42 +288,6 @@ fn a_torn_or_altered_file_is_no_panic_and_no_lie() {
         opened > 0 && refused > 0,
         "{opened} opened, {refused} refused"
     );
-}
-
-/// How many numbers are kept; older ones are deleted.
-const KEPT: u64 = 9;
-
-/// A batch that depends on its number in all it does.
-fn numbered(number: u64) -> Batch {
-    let mut batch = Batch::default();
-    let value = vec![number as u8; (number * 977 % 9000) as usize];
-    batch.put(ONE, number.to_be_bytes().to_vec(), value);
-    if let Some(old) = number.checked_sub(KEPT) {
-        batch.delete(ONE, old.to_be_bytes().to_vec());
-    }
-    batch.put(TWO, "last", number.to_be_bytes().to_vec());
-    batch
-}
-
-/// The number of the last batch, when exactly the batches up to it are there.
-fn last_of(store: &dyn Store) -> u64 {
-    let last = store.get(TWO, b"last").expect("read");
-    let last = last.map_or(0, |bytes| {
-        u64::from_be_bytes(bytes.as_ref().try_into().expect("8 bytes"))
-    });
-    let mut model = Model::new();
-    for number in (last + 1).saturating_sub(2 * KEPT).max(1)..=last {
-        apply(&mut model, &numbered(number));
-    }
-    for table in [ONE, TWO] {
-        let held = store.range(table, KeyRange::default()).expect("read");
-        let wanted = model.iter().filter(|((at, _), _)| *at == table);
-        let wanted: Vec<_> = wanted
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect();
-        assert_eq!(held.entries, wanted, "after {last}");
-    }
-    last
 }
 
 #[test]
