@@ -480,6 +480,7 @@ export interface Metrics {
  * - `not-sent`: accepted here, but the last peer left before it was sent. To submit it again is a `duplicate`; a transaction or block
  *   is offered to the next peer, a vote is not.
  * - `not-connected`, `broken`: the peer is not there, or its connection or its patience ended on the way.
+ * - `forged`, `unproven`: a peer's answer about state is false, or can't be checked here, at least now.
  * - `timeout`, `refused`, `unsupported`, `invalid-message`: the message could not be sent in time or a peer's answer did not come, or the
  *   answer says no (also for a moment), can't be had or is no message.
  * - `not-broadcastable`: a question about state goes to one peer.
@@ -505,6 +506,7 @@ export type ErrorCode =
   | 'dial'
   | 'duplicate'
   | 'empty'
+  | 'forged'
   | 'identity'
   | 'identity-in-use'
   | 'ignored'
@@ -529,6 +531,7 @@ export type ErrorCode =
   | 'too-large'
   | 'too-many-subscriptions'
   | 'transport'
+  | 'unproven'
   | 'unsupported'
 
 /** `config`: a setting is wrong; the message names it. Fatal. */

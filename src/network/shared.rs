@@ -325,6 +325,10 @@ pub(crate) enum Command {
         source: PeerId,
         verdict: Verdict,
     },
+    /// A peer's answer about state was false.
+    Forged {
+        peer: PeerId,
+    },
     AddPeer(PeerInfo),
     /// Keeps a peer out.
     Ban {

@@ -447,6 +447,7 @@ impl Task {
                     self.report(&id, &source, acceptance(verdict));
                 }
             }
+            Command::Forged { peer } => self.note(peer, Misdeed::FalseProof),
             Command::AddPeer(peer) => {
                 for address in peer.dial_addresses().map(|address| modern(&address)) {
                     let behaviour = self.swarm.behaviour_mut();

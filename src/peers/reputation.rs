@@ -32,6 +32,8 @@ pub enum Misdeed {
     FalseAnnouncement,
     /// It offered a snapshot that is not the chain's, or sent bytes that are not the snapshot's. Both are proven, and come of no mistake.
     FalseSnapshot,
+    /// It answered a question about state with what its own proof does not show. That is proven, and comes of no mistake.
+    FalseProof,
 }
 
 impl Misdeed {
@@ -42,7 +44,7 @@ impl Misdeed {
             Self::TooManyMessages => 1.0,
             Self::NoAnswer => 2.0,
             Self::FalseAnnouncement => 5.0,
-            Self::FalseSnapshot => 50.0,
+            Self::FalseSnapshot | Self::FalseProof => 50.0,
         }
     }
 
@@ -55,6 +57,7 @@ impl Misdeed {
             Self::NoAnswer => "it did not answer in time",
             Self::FalseAnnouncement => "it announced an item as another than it is",
             Self::FalseSnapshot => "it offered or sent a false snapshot",
+            Self::FalseProof => "it answered about the state with a false proof",
         }
     }
 }

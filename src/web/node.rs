@@ -383,6 +383,8 @@ fn may_others(error: &ProtocolError) -> bool {
     matches!(
         error,
         ProtocolError::Refused(_)
+            | ProtocolError::Forged(_)
+            | ProtocolError::Unproven(_)
             | ProtocolError::NotConnected(_)
             | ProtocolError::Broken(_)
             | ProtocolError::Unsupported(_)

@@ -46,7 +46,7 @@ impl Noted {
     }
 }
 
-fn name(id: &Hash) -> ItemId {
+pub(super) fn name(id: &Hash) -> ItemId {
     // A hash is shorter than the longest id.
     ItemId::new(id).unwrap_or_else(|| ItemId::sha256(id))
 }
@@ -55,7 +55,7 @@ fn hash(id: &ItemId) -> Option<Hash> {
     id.as_bytes().try_into().ok()
 }
 
-fn place(header: &Header) -> SyncHeader {
+pub(super) fn place(header: &Header) -> SyncHeader {
     SyncHeader {
         height: header.height,
         id: name(&header.id()),

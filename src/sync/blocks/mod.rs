@@ -8,6 +8,8 @@
 //! is late is asked of others too. A block that propagation brings is appended where it is the next; where it is not,
 //! who sent it has more than we.
 //!
+//! A chain that keeps headers alone ([`crate::chain::ChainStore::keeps_blocks`]) has taken them once it has judged them: there is no branch, and no block is asked for.
+//!
 //! Who sent what is known until the verdict. Blocks that are not the asked ones, and headers that do not follow each other, cost who sent
 //! them at once. A header or block that the chain rejects costs those who have it in their chains once a better
 //! chain has gone past it: where all peers have it, it is told as our own trouble, and nobody pays. Who promises and
@@ -465,6 +467,11 @@ impl Sync {
 
     /// The store's chain is this now.
     fn on_chain(&mut self, chain: Chain) {
+        let is_older = |old: &Chain| !chain.keeps_blocks && old.tip.height > chain.tip.height;
+        if self.chain.as_ref().is_some_and(is_older) {
+            // Headers were taken while somebody looked.
+            return;
+        }
         let is_new = self.chain.as_ref().is_none_or(|old| old.tip != chain.tip);
         let height = chain.tip.height;
         let is_higher = self.tip().is_some_and(|old| height > old.height);
@@ -488,6 +495,11 @@ impl Sync {
 
     fn tip(&self) -> Option<&BlockPlace> {
         self.chain.as_ref().map(|chain| &chain.tip)
+    }
+
+    /// Whether there is more to the chain than headers.
+    fn keeps_blocks(&self) -> bool {
+        self.chain.as_ref().is_none_or(|chain| chain.keeps_blocks)
     }
 
     /// Does whatever can be done now.
@@ -571,6 +583,7 @@ impl Sync {
             let leader = self.peers.get(&branch.leader);
             leader.map_or(0, Peer::height).max(branch.head.height)
         });
+        let target = target.or_else(|| self.headers_to());
         Some(SyncStatus {
             tip: chain.tip.clone(),
             base: chain.base,
@@ -584,6 +597,14 @@ impl Sync {
             snapshot: None,
             trouble: self.trouble.as_ref().map(|(_, reason)| reason.clone()),
         })
+    }
+
+    /// The height that headers are fetched up to, where they are the chain.
+    fn headers_to(&self) -> Option<u64> {
+        let chain = self.chain.as_ref().filter(|chain| !chain.keeps_blocks)?;
+        let heights = self.ahead.keys().filter_map(|id| self.peers.get(id));
+        let heights = heights.map(Peer::height);
+        heights.filter(|height| *height > chain.tip.height).max()
     }
 
     /// The next frame for a peer.
