@@ -46,7 +46,10 @@ export interface ChainOptions {
   network_id?: string
   /** Hash of the chain's first block, in hex, at most 64 bytes. **Default:** empty. */
   genesis?: string
-  /** Which built-in rules check the items: `opaque` or `bitcoin`. **Default:** `opaque`. */
+  /**
+   * Whose rules check the items: `opaque`, `bitcoin`, or the name of a chain that the WebAssembly
+   * has registered. **Default:** `opaque`.
+   */
   application?: string
 }
 
@@ -501,10 +504,17 @@ export interface SnapshotsConfig {
    */
   replace_blocks?: boolean
   /**
-   * A chain that makes snapshots (`snapshot_source`) is asked for one every so many blocks. 0:
-   * never. **Default:** 10,000.
+   * A chain that makes snapshots (`snapshot_source`) is asked for one of each height that is a
+   * multiple of this, once that block is final. Nodes that have the same here, and in
+   * `chunk_bytes`, make the same snapshots, and are sources of one another's. 0: never.
+   * **Default:** 10,000.
    */
   make_every?: number
+  /**
+   * So many of the newest are kept, and those beyond that somebody is fetching (`serving.in_use`),
+   * of the newest four. **Default:** 2.
+   */
+  keep?: number
   /** Bytes of a chunk of those. **Default:** 1 MiB. */
   chunk_bytes?: number
   /** Taking one. */
@@ -598,8 +608,8 @@ export interface ServingConfig {
    */
   patience?: Time
   /**
-   * How long after the last request for a snapshot it still counts as in use (`in_use`).
-   * **Default:** 60 s.
+   * How long after the last request for a snapshot it is kept for who fetches it, though newer ones
+   * are enough. **Default:** 60 s.
    */
   in_use?: Time
 }

@@ -30,9 +30,10 @@ export interface NodeOptions {
    * Your own chain's rules, in place of the built-in ones of `network.application`: an object; or the URL of a module whose default
    * export is one, or a function that makes one or promises to. With `run: 'worker'` give the URL, as
    * `new URL('./chain.js', import.meta.url)`: the module is loaded and runs in the worker. No bundler looks into it, so it has to
-   * stand alone or to import by whole addresses.
+   * stand alone or to import by whole addresses. Or the name of a chain that is in the WebAssembly: `'opaque'`, `'bitcoin'`, and what a
+   * build of your own has registered ({@link NodeOptions.wasm}).
    */
-  application?: Application | URL
+  application?: Application | URL | string
   /** Multiaddrs of peers to dial first, such as `/ip4/192.0.2.1/tcp/4001/ws/p2p/12D3Koo…`. */
   bootstrap?: readonly string[]
   /**
@@ -64,8 +65,11 @@ export interface NodeOptions {
    * With `config.identity`, `storage` is not used.
    */
   config?: NodeConfig
-  /** The WebAssembly, when it is not to be found beside the package's JavaScript. */
-  wasm?: WasmSource
+  /**
+   * The WebAssembly, when it is not to be found beside the package's JavaScript; or one of your own, a crate on top of `selkie` that
+   * registers its chains, with the glue that belongs to it.
+   */
+  wasm?: WasmSource | WasmBuild
   /** Called as the WebAssembly arrives; `total` is absent when the server does not tell. */
   onProgress?: (progress: { loaded: number; total?: number }) => void
 }
@@ -160,6 +164,17 @@ export type Storage = 'indexeddb' | 'memory' | { directory: string }
 
 export type WasmSource = URL | string | Response | BufferSource | WebAssembly.Module
 
+/**
+ * What `wasm-bindgen --target web` makes of a crate that depends on `selkie`, of the version that this package has, and registers its
+ * chains: `examples/chain-in-a-tab` in the repository.
+ */
+export interface WasmBuild {
+  /** The JavaScript, which is imported where the node runs. No bundler looks into it. */
+  glue: URL
+  /** The WebAssembly. **Default:** beside the glue: `chain_bg.wasm` of `chain.js`. */
+  module?: WasmSource
+}
+
 /** The node's configuration, as in the TOML file. */
 export interface NodeConfig extends Config {
   /** A private key in libp2p's protobuf encoding. */
@@ -179,12 +194,41 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   readonly votes: ItemChannel
   readonly gossip: Gossip
   readonly state: State
+  readonly sync: Sync
 
   /** Dials a multiaddr; resolves to the peer's id once it has shown that it is of this network, or that it is a plain libp2p peer. */
   dial(address: string, options?: AbortOptions): Promise<string>
   disconnect(peerId: string, options?: AbortOptions): Promise<void>
+  /**
+   * Handles a protocol of your own from now on: `handler` is called with each stream that a peer opens, and the stream ends when what it
+   * returns has settled. Where that rejects, the stream is reset, and `protocol:error` tells of it. The name is a slash and
+   * printable ASCII without blanks, 64 bytes at most, as `/my-chain/light/1`; those of this node's own protocols (`/selkie/`, `/ipfs/`,
+   * `/libp2p/`, `/meshsub/`, `/floodsub/`) are not for use, and 16 are handled at once. The signal ends that; streams that are open go on.
+   *
+   * A peer has at most 16 streams open here, all peers together 1,024; any beyond those, and over 100 a second (200 at once), are reset.
+   */
+  handle(protocol: string, handler: StreamHandler, options?: AbortOptions): Promise<void>
+  /**
+   * Opens a stream of a protocol to a connected peer. Rejects with the code `not-connected`, `unsupported` (the peer does not handle it), `busy`
+   * (16 to it are open), `timeout` (no answer within `network.connection_timeout`) or `broken` (the connection ended). The signal gives up the
+   * opening; the stream ends by its own means.
+   */
+  open(peerId: string, protocol: string, options?: AbortOptions): Promise<ProtocolStream>
   /** The connected peers that have shown what they are, each once. */
   peers(options?: AbortOptions): Promise<Peer[]>
+  /** A peer's score and what led to it, connected or not. At `security.peer_scoring.disconnect_at` it is let go, at `ban_at` banned. */
+  score(peerId: string, options?: AbortOptions): Promise<Score>
+  /** The address book: whom the node knows of, at most 5,000 peers. */
+  book(options?: AbortOptions): Promise<KnownPeer[]>
+  /** Who is kept out now, the first to end in front; those of `security.blacklist_config.peers` before all. */
+  bans(options?: AbortOptions): Promise<Ban[]>
+  /**
+   * Lets a peer go and keeps it out, or all at an address (`203.0.113.7`) or in a network (`203.0.113.0/24`), until the node ends or the ban does. Such
+   * are not dialled either. A ban that there is gets the new end.
+   */
+  ban(who: string, options?: BanOptions): Promise<void>
+  /** Lets it in again. False where it was not banned for a while. */
+  unban(who: string, options?: AbortOptions): Promise<boolean>
   /** All connections, the eldest first: also those on which that is not over, and each of a peer that has two for a while. */
   connections(options?: AbortOptions): Promise<Connection[]>
   metrics(options?: AbortOptions): Promise<Metrics>
@@ -243,13 +287,19 @@ export interface NodeEvents {
    * ignored. `count` calls failed since this was told last; `call` and `reason` are of the first.
    */
   'application:error': { call: string; reason: string; count: number }
+  /** Your handler of a protocol threw or rejected; the stream of this peer was reset. */
+  'protocol:error': { protocol: string; peerId: string; reason: string }
   /**
    * Signs that all to whom this node speaks may be one attacker's: all that there are now, told when they change; an empty list: they are over.
    * Dial peers that you know otherwise.
    */
   'eclipse:suspected': { signs: EclipseSign[] }
-  /** How far the chain is, some times a second while it is synced. Of a chain that keeps its blocks, as the next three. */
+  /** How far the chain is, some times a second while it is synced. Of a chain that keeps its blocks, as the next four. */
   'sync:progress': SyncProgress
+  /**
+   * The chain is as far as its peers' (`SyncPhase`): told once, and again after it was behind by more than a few blocks, or alone.
+   */
+  'sync:done': { height: bigint }
   /** The chain's state is fetched in place of the blocks before it, some times a second. */
   'snapshot:progress': SnapshotProgress
   /** The state at this height is here: blocks after it follow. */
@@ -286,7 +336,7 @@ export type EclipseSign = 'few-networks' | 'stale-tip' | 'anchors-lost'
 export interface SyncProgress {
   /** The chain's height. */
   done: bigint
-  /** The height that it goes to, as far as is known; the same where there is nothing to do. */
+  /** The height that it goes to, as far as is known; the same where nothing is fetched, which alone does not say that it is the tip. */
   total: bigint
   /** Blocks a second, of late. */
   rate: number
@@ -412,6 +462,69 @@ export interface StateValue {
   proof: Uint8Array
 }
 
+export interface Sync {
+  /** How far the chain is. Undefined: it keeps no blocks, or the node has just started. */
+  status(options?: AbortOptions): Promise<SyncStatus | undefined>
+}
+
+/** `waiting`: nobody has more, and too little is known to say that this is the tip; `syncing`: peers have more; `synced`: as far as they. */
+export type SyncPhase = 'waiting' | 'syncing' | 'synced'
+
+/** How far a chain is. */
+export interface SyncStatus {
+  phase: SyncPhase
+  /** Of its last block. */
+  height: bigint
+  /** The lowest height from which on blocks are here. */
+  base: bigint
+  /** The height that is being synced to, as a peer says; undefined while no chain of peers is being followed. */
+  target?: bigint
+  /** Blocks a second, of late. */
+  rate: number
+  /** How long the rest will take at that rate, where it can be said. */
+  etaSeconds?: number
+  /** Peers that say which blocks they have, and those of them that are asked for some now. */
+  peers: number
+  sources: number
+  /** The snapshot that is being fetched. */
+  snapshot?: SyncSnapshot
+  /** Why it does not go on. */
+  trouble?: string
+}
+
+/** A snapshot on its way. */
+export interface SyncSnapshot {
+  /** The height whose state it is. */
+  height: bigint
+  /** The chunks that the chain has taken, and all of them. */
+  chunks: number
+  totalChunks: number
+  bytes: number
+  totalBytes: number
+  /** Bytes a second that come now. */
+  rate: number
+  etaSeconds?: number
+  /** Peers that are asked for some of it now. */
+  sources: number
+}
+
+/** Called with a stream that a peer has opened; what it returns may be a promise. */
+export type StreamHandler = (stream: ProtocolStream) => unknown
+
+/**
+ * A stream of a protocol of one's own: bytes both ways, as fast as both ends read them. What is not read waits at the other end, beyond the
+ * connection's window. It is over when both directions have ended: to close `writable` ends one in order, to
+ * abort it resets both, to cancel `readable` is to read no more. Whatever the other side, or the connection, breaks off is the code `reset` in
+ * both; over WebTransport it may read as an end, so let a message say where it ends.
+ */
+export interface ProtocolStream {
+  /** The peer at the other end. */
+  readonly peer: string
+  readonly protocol: string
+  readonly readable: ReadableStream<Uint8Array>
+  readonly writable: WritableStream<Uint8Array>
+}
+
 export interface Peer {
   peerId: string
   addresses: string[]
@@ -422,7 +535,54 @@ export interface Peer {
   selkie: boolean
   direction: 'inbound' | 'outbound'
   connectedAt: number
+  /** Its score now; `node.score` tells what led to it. */
   reputation: number
+}
+
+/** A peer's reputation: 0 is neutral, what it did wrong counts down, and half of that is forgotten every `security.peer_scoring.half_life`. */
+export interface Score {
+  score: number
+  /** What it did wrong since it is remembered, older things too that count for little by now. */
+  deeds: Deed[]
+}
+
+/** One kind of misdeed. */
+export interface Deed {
+  reason: string
+  /** What each costs. */
+  price: number
+  count: number
+}
+
+/** A peer in the address book. */
+export interface KnownPeer {
+  peerId: string
+  /** Where it is said to be; first where it was reached. */
+  addresses: string[]
+  /** By which it is counted, such as `203.0.0.0/16`. */
+  network: string
+  /** Whether this node has dialled it with success. */
+  tried: boolean
+  /** When somebody told of it, to a day, or it was reached. */
+  heardAt: number | null
+  /** Dials in vain since. */
+  failures: number
+  /** Whether this node has a record of where it is that it signed itself. */
+  signed: boolean
+}
+
+export interface Ban {
+  /** A peer's id, an address or a network. */
+  who: string
+  /** `null`: it has no end. */
+  until: number | null
+  /** Whether the user wants it so, and not what was done. */
+  byUser: boolean
+}
+
+export interface BanOptions extends AbortOptions {
+  /** For how many milliseconds. **Default:** `security.blacklist_config.ban_duration`. */
+  forMs?: number
 }
 
 /** One connection to a peer. */
@@ -480,9 +640,11 @@ export interface Metrics {
  * - `not-sent`: accepted here, but the last peer left before it was sent. To submit it again is a `duplicate`; a transaction or block
  *   is offered to the next peer, a vote is not.
  * - `not-connected`, `broken`: the peer is not there, or its connection or its patience ended on the way.
+ * - `forged`, `unproven`: a peer's answer about state is false, or can't be checked here, at least now.
  * - `timeout`, `refused`, `unsupported`, `invalid-message`: the message could not be sent in time or a peer's answer did not come, or the
  *   answer says no (also for a moment), can't be had or is no message.
  * - `not-broadcastable`: a question about state goes to one peer.
+ * - `reset`: a stream of a protocol of your own was broken off, by the peer, the connection or this side.
  *
  * Of the node:
  * - `already-started`; `listen`: no such address can be listened at; `transport`: it could not be set up.
@@ -505,6 +667,7 @@ export type ErrorCode =
   | 'dial'
   | 'duplicate'
   | 'empty'
+  | 'forged'
   | 'identity'
   | 'identity-in-use'
   | 'ignored'
@@ -523,12 +686,14 @@ export type ErrorCode =
   | 'not-sent'
   | 'refused'
   | 'rejected'
+  | 'reset'
   | 'stopped'
   | 'storage'
   | 'timeout'
   | 'too-large'
   | 'too-many-subscriptions'
   | 'transport'
+  | 'unproven'
   | 'unsupported'
 
 /** `config`: a setting is wrong; the message names it. Fatal. */

@@ -240,6 +240,14 @@ pub enum ProtocolError {
     /// The peer refused the message, in its own words.
     #[error("the peer refused: {0}")]
     Refused(String),
+    /// The peer's answer about state does not hold: it was dropped, and the peer has paid.
+    #[error("the peer's answer is false: {0}; ask another")]
+    Forged(String),
+    /// The peer's answer about state can't be checked, at least now, so it was dropped.
+    #[error(
+        "the peer's answer can't be checked here: {0}; ask for another height, or when sync is further"
+    )]
+    Unproven(String),
     /// The peer did not answer in time (`protocol.request_response_config.request_timeout`).
     #[error(
         "the peer did not answer in time (over a slow line, a long message may not have reached it)"
@@ -275,6 +283,9 @@ pub enum ProtocolError {
     /// The queues are full: slow down and try again.
     #[error("the send queues are full; try again when peers have taken what is queued")]
     Busy,
+    /// As many streams of one's own protocols are open to the peer as may be.
+    #[error("{0} streams to this peer are open, which is the limit; end one, and try again")]
+    TooManyStreams(usize),
     /// The connection, or the peer, broke off while the message or its answer was on its way.
     #[error("the exchange with the peer broke off: {0}")]
     Broken(String),
@@ -321,12 +332,14 @@ impl ProtocolError {
             Self::Duplicate => "duplicate",
             Self::NotBroadcastable => "not-broadcastable",
             Self::Refused(_) => "refused",
+            Self::Forged(_) => "forged",
+            Self::Unproven(_) => "unproven",
             Self::Timeout | Self::Unsent => "timeout",
             Self::Unsupported(_) => "unsupported",
             Self::Decode(_) => "invalid-message",
             Self::NoPeers { .. } => "no-peers",
             Self::NotSent { .. } => "not-sent",
-            Self::Busy => "busy",
+            Self::Busy | Self::TooManyStreams(_) => "busy",
             Self::Broken(_) => "broken",
             Self::NotRunning => "not-running",
             Self::NotConnected(_) => "not-connected",

@@ -86,7 +86,7 @@ pub use gossip::check_gossip;
 pub use lanes::check_lane;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use network::mpsc;
-pub use network::{NetworkEvent, NetworkMessage, P2PNetworkManager, TopicInfo};
+pub use network::{NetworkEvent, NetworkMessage, P2PNetworkManager, ProtocolStream, TopicInfo};
 pub use observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
 pub use peers::{ConnectionInfo, PeerInfo};
 #[doc(hidden)]

@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{Either, select};
+use futures::{
+    AsyncReadExt, AsyncWriteExt,
+    future::{Either, select},
+};
 use selkie::{
     Application, Block, ChainConfig, Checked, Config, Item, ItemKind, Keypair, NetworkEvent,
-    NetworkMessage, P2PNetworkManager, PeerId, StateRequest, StateResponse, Vote,
+    NetworkMessage, P2PNetworkManager, PeerId, ProtocolStream, StateRequest, StateResponse, Vote,
     chain::{bitcoin::Bitcoin, block_file::BlockFile},
     mpsc,
 };
@@ -241,6 +244,42 @@ async fn questions_are_answered() {
         .await
         .expect_err("it is not known");
     assert_eq!(refused.code(), "refused");
+}
+
+#[skin_test]
+async fn a_protocol_of_ones_own_carries_bytes_both_ways_and_tells_an_end_from_a_reset() {
+    let answers = Node::start("own-protocol", Example).await;
+    let asks = Node::start("own-protocol", Example).await;
+    asks.dial(&answers).await.expect("it is there");
+    let handler = |_, mut stream: ProtocolStream| async move {
+        let mut question = Vec::new();
+        stream.read_to_end(&mut question).await?;
+        stream.write_all(&question).await?;
+        if question == b"fail" {
+            stream.flush().await?;
+            return Err(std::io::Error::other("as it was told"));
+        }
+        stream.close().await
+    };
+    let name = "/own/1";
+    let handled = answers.manager.handle(name, handler).await;
+    handled.expect("it runs");
+    let long = vec![7; 1 << 20];
+    for (question, ends) in [(&long[..], true), (b"", true), (b"fail", false)] {
+        let opened = soon("a stream", asks.manager.open(answers.id(), name)).await;
+        let mut stream = opened.expect("it is handled");
+        let mut answer = Vec::new();
+        let exchange = async {
+            stream.write_all(question).await.expect("it is there");
+            stream.close().await.expect("it is there");
+            stream.read_to_end(&mut answer).await
+        };
+        let ended = soon("the answer", exchange).await;
+        assert_eq!(ended.is_ok(), ends, "{ended:?}");
+        assert!(!ends || answer == question, "{} bytes", answer.len());
+    }
+    let refused = asks.manager.open(answers.id(), "/other/1").await;
+    assert_eq!(refused.expect_err("nobody has it").code(), "unsupported");
 }
 
 /// A stranger dials: both sides hear why it is not let in.

@@ -9,9 +9,10 @@ use std::{
 };
 
 /// What each example must have said.
-const EXAMPLES: [(&str, &str); 4] = [
+const EXAMPLES: [(&str, &str); 5] = [
     ("two_nodes", "transaction"),
     ("own_chain", "Ann has 1 page"),
+    ("own_protocol", "hello, Bob"),
     ("circuit", "and for a tab at /ip4/127.0.0.1/tcp/"),
     ("metrics", "1 of 1 connections open"),
 ];

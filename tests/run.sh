@@ -108,9 +108,20 @@ test_www() { npm test --prefix www; }
 prepare_browser() {
   prepare_www
   need_npm tests
-  timed "building the selkie command" cargo build --quiet --features "$FEATURES" --bin selkie
+  timed "building the selkie command" cargo build --quiet --features "$FEATURES" --bin selkie --example own_protocol
+  chain_in_a_tab
 }
 test_browser() { npm run test:browser --prefix tests; }
+
+# The example of a chain in Rust, as a user builds it.
+chain_in_a_tab() {
+  local stamp=target/chain-in-a-tab.stamp inputs=(src examples/chain-in-a-tab Cargo.toml Cargo.lock tools/lean-rustc)
+  [ -f target/chain-in-a-tab/chain.js ] && ! stale "$stamp" "${inputs[@]}" && return
+  timed "building examples/chain-in-a-tab (1 min at first)" wasm_cargo build --quiet --package chain-in-a-tab --profile quick
+  target/quick/selkie-wasm-bindgen "target/$WASM_TARGET/quick/chain_in_a_tab.wasm" --target web --no-typescript \
+    --out-name chain --out-dir target/chain-in-a-tab
+  fresh "$stamp" "${inputs[@]}"
+}
 
 prepare_interop() { prepare_browser; }
 test_interop() { npm run test:interop --prefix tests; }

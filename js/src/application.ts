@@ -321,7 +321,7 @@ function kindOf(value: unknown): string {
 }
 
 /** A thrown value in words, whatever it is. */
-function words(error: unknown): string {
+export function words(error: unknown): string {
   try {
     return String(error).slice(0, MAX_REASON)
   } catch {

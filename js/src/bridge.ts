@@ -59,13 +59,14 @@ export class RemoteEngine implements Engine {
   static async open(
     port: Port,
     module: Promise<WebAssembly.Module>,
+    glue?: string,
     signal?: AbortSignal,
   ): Promise<RemoteEngine> {
     const engine = new RemoteEngine(port)
     const pending = new Pending()
     engine.crash.listen((message) => pending.fail(crashed(message)))
     try {
-      await pending.wait(async () => engine.#request('load', [await module]), signal)
+      await pending.wait(async () => engine.#request('load', [await module, glue]), signal)
     } catch (error) {
       await engine.close()
       throw error
@@ -119,7 +120,7 @@ export class RemoteEngine implements Engine {
 /** The worker's side: loads the module that comes first, then serves calls until it is ended. */
 export function serve(
   port: Pick<Port, 'post' | 'onMessage'>,
-  load: (module: WebAssembly.Module) => Promise<Glue>,
+  load: (module: WebAssembly.Module, glue?: string) => Promise<Glue>,
   uncaught?: ErrorSource,
 ) {
   let engine: LocalEngine | undefined
@@ -127,7 +128,8 @@ export function serve(
 
   async function answer({ id, method, args, abortable: aborts }: Request): Promise<unknown> {
     if (method === 'load') {
-      engine = new LocalEngine(await load(args[0] as WebAssembly.Module), uncaught)
+      const [module, glue] = args as [WebAssembly.Module, string | undefined]
+      engine = new LocalEngine(await load(module, glue), uncaught)
       engine.crash.listen((crash) => port.post({ crash } satisfies Response))
       return undefined
     }

@@ -9,7 +9,7 @@ import type { Engine } from './engine.js'
 import { crashed, selkieError } from './errors.js'
 import { openIdentity } from './identity.js'
 import { RunningNode } from './node.js'
-import { applicationOf, checkChoices, nodeConfig } from './options.js'
+import { applicationOf, buildOf, checkChoices, nodeConfig } from './options.js'
 import { Pending, unlessAborted } from './pending.js'
 import type { Platform } from './platform.js'
 
@@ -18,7 +18,8 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
     const config = nodeConfig(options)
     checkChoices(options)
     const application = applicationOf(options)
-    const { signal, onProgress, wasm, run = 'page' } = options
+    const build = buildOf(options)
+    const { signal, onProgress, run = 'page' } = options
     const { storage, identityInUse = 'error' } = options
     signal?.throwIfAborted()
 
@@ -26,7 +27,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
     let release = async () => {}
     try {
       const running = await unlessAborted(
-        platform.engine(run, wasm, { signal, onProgress }),
+        platform.engine(run, build, { signal, onProgress }),
         signal,
         (late) => late.close(release),
       )

@@ -7,27 +7,36 @@
 
 import type {
   AbortOptions,
+  Ban,
+  BanOptions,
   Connection,
   Gossip,
   GossipMessage,
   Item,
   ItemChannel,
   ItemKind,
+  KnownPeer,
   Metrics,
   NodeEvents,
   Outcome,
   Peer,
+  Score,
   SelkieNode,
   State,
   StateOptions,
+  StreamHandler,
   SubscribeOptions,
+  Sync,
+  SyncStatus,
   Topic,
   TransactionChannel,
   UnvalidatedMessage,
 } from '../index.js'
+import { words } from './application.js'
 import type { Answer, Calls, Engine, Method } from './engine.js'
 import { argument, revive, SelkieError, stopped } from './errors.js'
 import type { Pending } from './pending.js'
+import { Duplex } from './streams.js'
 import { Subscription } from './subscription.js'
 import { watchLifecycle, type Moment, type Scope } from './lifecycle.js'
 
@@ -94,6 +103,10 @@ export class RunningNode extends EventTarget implements SelkieNode {
       return this.#ask(signal, 'requestState', peer, key, at)
     },
   }
+  readonly sync: Sync = {
+    status: async ({ signal }: AbortOptions = {}) =>
+      (await this.#ask(signal, 'syncStatus')) as SyncStatus | undefined,
+  }
   readonly #engine: Engine
   readonly #pending: Pending
   readonly #release: () => Promise<void>
@@ -101,6 +114,9 @@ export class RunningNode extends EventTarget implements SelkieNode {
   readonly #over = new AbortController()
   /** Resolves when the last event is told; to whether the node has ended by itself or by stop(). */
   readonly #told: Promise<boolean>
+  /** Who handles which protocol. */
+  readonly #handlers = new Map<string, StreamHandler>()
+  #accepting: Promise<void> | undefined
   #stopping: Promise<void> | undefined
   #finished: Promise<void> | undefined
 
@@ -136,8 +152,72 @@ export class RunningNode extends EventTarget implements SelkieNode {
     await this.#ask(signal, 'disconnect', checkText('peerId', peerId))
   }
 
+  async handle(protocol: string, handler: StreamHandler, { signal }: AbortOptions = {}) {
+    checkText('protocol', protocol)
+    if (typeof handler !== 'function') {
+      throw argument(`the handler is ${describe(handler)}; give a function`)
+    }
+    if (this.#handlers.has(protocol)) {
+      throw argument(`${protocol} is handled already; end that first, by its signal`)
+    }
+    this.#handlers.set(protocol, handler)
+    const end = () => {
+      this.#handlers.delete(protocol)
+      this.#ask(undefined, 'unhandle', protocol).catch(() => {})
+    }
+    try {
+      await this.#ask(signal, 'handle', protocol)
+    } catch (error) {
+      end()
+      throw error
+    }
+    signal?.addEventListener('abort', end, { once: true, signal: this.#over.signal })
+    this.#accepting ??= this.#accept().catch(() => {})
+  }
+
+  async open(peerId: string, protocol: string, { signal }: AbortOptions = {}) {
+    checkText('peerId', peerId)
+    checkText('protocol', protocol)
+    const abort = new AbortController()
+    let opening: Promise<number> | undefined
+    const open = () => (opening = this.#engine.call('open', peerId, protocol, abort.signal))
+    try {
+      const id = await this.#pending.wait(open, signal)
+      return this.#duplex(id, peerId, protocol)
+    } catch (error) {
+      // It may be open all the same.
+      opening?.then((id) => this.#engine.call('reset', id)).catch(() => {})
+      throw error
+    } finally {
+      abort.abort()
+    }
+  }
+
   async peers({ signal }: AbortOptions = {}) {
     return (await this.#ask(signal, 'peers')) as Peer[]
+  }
+
+  async score(peerId: string, { signal }: AbortOptions = {}) {
+    return (await this.#ask(signal, 'score', checkText('peerId', peerId))) as Score
+  }
+
+  async book({ signal }: AbortOptions = {}) {
+    return (await this.#ask(signal, 'book')) as KnownPeer[]
+  }
+
+  async bans({ signal }: AbortOptions = {}) {
+    return (await this.#ask(signal, 'bans')) as Ban[]
+  }
+
+  async ban(who: string, { forMs, signal }: BanOptions = {}) {
+    if (forMs !== undefined && !(forMs > 0)) {
+      throw argument(`forMs is ${String(forMs)}; give milliseconds, or leave it out`)
+    }
+    await this.#ask(signal, 'ban', checkText('who', who), forMs)
+  }
+
+  async unban(who: string, { signal }: AbortOptions = {}) {
+    return this.#ask(signal, 'unban', checkText('who', who))
   }
 
   async connections({ signal }: AbortOptions = {}) {
@@ -206,6 +286,33 @@ export class RunningNode extends EventTarget implements SelkieNode {
       // The node ended in another way, and whoever ended it tells so.
       return false
     }
+  }
+
+  /** Hands the streams that peers open to their handlers, until the node ends. */
+  async #accept() {
+    for (;;) {
+      const arrival = await this.#ask(undefined, 'nextStream')
+      if (arrival === undefined) return
+      const { protocol, peer, stream } = arrival
+      void this.#serve(this.#duplex(stream, peer, protocol))
+    }
+  }
+
+  async #serve(stream: Duplex) {
+    const { protocol, peer } = stream
+    try {
+      // Without one, the protocol is handled no more.
+      await this.#handlers.get(protocol)?.(stream)
+      await stream.end()
+    } catch (error) {
+      stream.fail(error)
+      if (this.#pending.end) return
+      this.#emit('protocol:error', { protocol, peerId: peer, reason: words(error) })
+    }
+  }
+
+  #duplex(id: number, peer: string, protocol: string): Duplex {
+    return new Duplex(this.#engine, this.#pending, id, peer, protocol)
   }
 
   /** The network or the page has changed: is over what may have ended connections, they are looked at at once. */

@@ -12,11 +12,12 @@ import { pageEngine } from './page.js'
 
 export const createNode = createNodeOn({
   defaultStorage: 'memory',
-  async engine(run, wasm = new URL('./selkie_bg.wasm', import.meta.url), options) {
-    const load = () => loadFileOrModule(wasm, options)
-    if (run === 'page') return pageEngine(load)
+  async engine(run, { glue, module }, options) {
+    const load = () =>
+      loadFileOrModule(module ?? new URL('./selkie_bg.wasm', import.meta.url), options)
+    if (run === 'page') return pageEngine(load, glue)
     const worker = new Worker(new URL('./worker-nodejs.js', import.meta.url), { name: 'selkie' })
-    return RemoteEngine.open(threadPort(worker), load(), options.signal)
+    return RemoteEngine.open(threadPort(worker), load(), glue, options.signal)
   },
   async openIdentity(storage, _network, waits, signal) {
     if (typeof storage === 'object') return openFileIdentity(storage.directory, waits, signal)

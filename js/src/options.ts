@@ -7,6 +7,7 @@
 
 import type { NodeConfig, NodeOptions } from '../index.js'
 import { ConfigError } from './errors.js'
+import type { Build } from './platform.js'
 
 const sections = ['network', 'chain', 'protocol', 'security']
 
@@ -15,7 +16,7 @@ type Complete = NodeConfig & { chain: { network_id: string } }
 
 export function nodeConfig(options: NodeOptions): Complete {
   const { config = {}, bootstrap } = record('options', options)
-  const { id, genesis, application } = networkOf(options.network)
+  const { id, genesis, application } = networkOf(options)
   checkSections(config)
   if (bootstrap !== undefined && !isStrings(bootstrap)) {
     throw wrong('bootstrap', bootstrap, 'give an array of multiaddrs, each a string')
@@ -49,16 +50,25 @@ export function checkChoices({ storage, run, identityInUse, signal, onProgress }
   }
 }
 
-/** The user's own rules: an object, or the address of the module that has them. */
-export function applicationOf(options: NodeOptions): object | string | undefined {
-  const { application, run, config } = options
-  if (application === undefined) return undefined
-  if (typeof application !== 'object' || application === null || Array.isArray(application)) {
-    throw wrong('application', application, 'give an object of functions, or the URL of its module')
+/** The WebAssembly that the user gives, with its glue where it is another build than the package's. */
+export function buildOf({ wasm }: NodeOptions): Build {
+  if (typeof wasm !== 'object' || wasm === null || !('glue' in wasm)) return { module: wasm }
+  const { glue, module } = wasm
+  if (!(glue instanceof URL)) {
+    throw wrong('wasm.glue', glue, 'give the URL of what wasm-bindgen --target web has written')
   }
-  const named = networkOf(options.network).application ?? config?.chain?.application
-  if (named !== undefined) {
-    throw wrong('network.application', named, 'give this or application, and not both')
+  return { glue: glue.href, module: module ?? new URL(glue.href.replace(/(\.m?js)?$/, '_bg.wasm')) }
+}
+
+/** The user's own rules in JavaScript: an object, or the address of the module that has them. */
+export function applicationOf({ application, run }: NodeOptions): object | string | undefined {
+  if (application === undefined || typeof application === 'string') return undefined
+  if (typeof application !== 'object' || application === null || Array.isArray(application)) {
+    throw wrong(
+      'application',
+      application,
+      'give an object of functions, the URL of its module, or a name',
+    )
   }
   if (application instanceof URL) return application.href
   if (run !== 'worker') return application
@@ -69,7 +79,7 @@ export function applicationOf(options: NodeOptions): object | string | undefined
   )
 }
 
-function networkOf(network: NodeOptions['network']) {
+function networkOf({ network, application: own, config }: NodeOptions) {
   const { id, genesis, application } =
     typeof network === 'string' ? { id: network } : record('network', network)
   if (typeof id !== 'string' || id === '') {
@@ -78,7 +88,11 @@ function networkOf(network: NodeOptions['network']) {
   if (genesis !== undefined && !isHash(genesis)) {
     throw wrong('network.genesis', genesis, "give the genesis hash's hex digits, 64 bytes at most")
   }
-  return { id, genesis, application }
+  const named = application ?? config?.chain?.application
+  if (named !== undefined && own !== undefined) {
+    throw wrong('network.application', named, 'give this or application, and not both')
+  }
+  return { id, genesis, application: typeof own === 'string' ? own : application }
 }
 
 /** Rust reads the sections that it knows from a JavaScript object, and can't see that there are others. */

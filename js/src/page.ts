@@ -1,37 +1,44 @@
 /**
- * The WebAssembly on the calling thread: one instance, shared by all nodes of the page.
+ * The WebAssembly on the calling thread: one instance of each build, shared by all nodes of the page.
  *
- * So one node's crash is the end of all, and of any that would come later: a new instance takes a
+ * So one node's crash is the end of all of that build, and of any that would come later: a new instance takes a
  * new page. A worker has an instance of its own.
  */
 
-import { LocalEngine, type ErrorSource } from './engine.js'
+import { LocalEngine, type ErrorSource, type Glue } from './engine.js'
 import { crashed } from './errors.js'
-import init, { WasmNode } from './selkie.js'
+import { instantiate } from './instance.js'
 
-let instance: Promise<unknown> | undefined
-let broken = false
-/** The nodes that run on it. */
-const engines = new Set<LocalEngine>()
+interface Instance {
+  glue: Promise<Glue> | undefined
+  isBroken: boolean
+  /** The nodes that run on it. */
+  engines: Set<LocalEngine>
+}
+
+/** By the address of the glue, where that is not the package's own. */
+const instances = new Map<string | undefined, Instance>()
 
 export async function pageEngine(
   load: () => Promise<WebAssembly.Module>,
+  glue?: string,
   uncaught?: ErrorSource,
 ): Promise<LocalEngine> {
-  if (broken) {
+  const instance = instances.get(glue) ?? { glue: undefined, isBroken: false, engines: new Set() }
+  instances.set(glue, instance)
+  if (instance.isBroken) {
     throw crashed("a node crashed on this page before; reload it, or use run: 'worker'")
   }
-  if (instance === undefined) {
+  if (instance.glue === undefined) {
     const module = await load()
-    instance ??= init({ module_or_path: module })
+    instance.glue ??= instantiate(module, glue)
   }
   try {
-    await instance
+    const engine = new LocalEngine(await instance.glue, uncaught, instance.engines)
+    engine.crash.listen(() => (instance.isBroken = true))
+    return engine
   } catch (error) {
-    instance = undefined
+    instance.glue = undefined
     throw error
   }
-  const engine = new LocalEngine(WasmNode, uncaught, engines)
-  engine.crash.listen(() => (broken = true))
-  return engine
 }

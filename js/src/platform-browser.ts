@@ -17,10 +17,10 @@ export function browserPlatform(
   return {
     defaultStorage: 'indexeddb',
     scope: scope(),
-    async engine(run, wasm, options) {
-      const load = () => loadModule(wasm ?? defaultWasm(options), options)
-      if (run === 'page') return pageEngine(load, scope())
-      return RemoteEngine.open(workerPort(startWorker()), load(), options.signal)
+    async engine(run, { glue, module }, options) {
+      const load = () => loadModule(module ?? defaultWasm(options), options)
+      if (run === 'page') return pageEngine(load, glue, scope())
+      return RemoteEngine.open(workerPort(startWorker()), load(), glue, options.signal)
     },
     async openIdentity(storage, ...network) {
       if (storage === 'indexeddb') return openBrowserIdentity(...network)

@@ -26,10 +26,24 @@ export class WasmNode {
     key: Uint8Array,
     height: bigint | undefined,
   ): Promise<{ height: bigint; value: Uint8Array; proof: Uint8Array }>
+  handle(protocol: string): Promise<void>
+  unhandle(protocol: string): Promise<void>
+  nextStream(): Promise<{ protocol: string; peer: string; stream: number } | undefined>
+  open(peerId: string, protocol: string, abort: AbortSignal): Promise<number>
+  read(stream: number): Promise<Uint8Array | undefined>
+  write(stream: number, bytes: Uint8Array): Promise<void>
+  closeWrite(stream: number): Promise<void>
+  reset(stream: number): void
   peers(): unknown
+  score(peerId: string): unknown
+  book(): unknown
+  bans(): unknown
+  ban(who: string, time: number | undefined): Promise<void>
+  unban(who: string): boolean
   connections(): unknown
   topics(): Promise<unknown>
   metrics(): unknown
+  syncStatus(): unknown
   wake(): Promise<void>
   stop(): Promise<void>
 }

@@ -2,7 +2,7 @@
 
 import { parentPort } from 'node:worker_threads'
 import { serve } from './bridge.js'
-import init, { WasmNode } from './selkie.js'
+import { instantiate } from './instance.js'
 
 if (parentPort === null) throw new Error('this file is for a worker thread; import selkie instead')
 const port = parentPort
@@ -12,8 +12,5 @@ serve(
     post: (message, transfer = []) => port.postMessage(message, transfer as ArrayBuffer[]),
     onMessage: (listener) => port.on('message', listener),
   },
-  async (module) => {
-    await init({ module_or_path: module })
-    return WasmNode
-  },
+  instantiate,
 )

@@ -1,7 +1,7 @@
 /** The program of a browser's worker: a node behind a message port. */
 
 import { serve } from './bridge.js'
-import init, { WasmNode } from './selkie.js'
+import { instantiate } from './instance.js'
 
 declare const self: Window
 
@@ -17,9 +17,6 @@ serve(
     post: (message, transfer = []) => self.postMessage(message, { transfer }),
     onMessage: (listener) => self.addEventListener('message', ({ data }) => listener(data)),
   },
-  async (module) => {
-    await init({ module_or_path: module })
-    return WasmNode
-  },
+  instantiate,
   self,
 )

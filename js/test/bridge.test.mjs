@@ -35,7 +35,7 @@ async function startRemote({ posted = [], load, module = Promise.resolve(MODULE)
   }
   const createNode = createNodeOn({
     defaultStorage: 'memory',
-    engine: (run, wasm, { signal }) => RemoteEngine.open(port, module, signal),
+    engine: (run, wasm, { signal }) => RemoteEngine.open(port, module, undefined, signal),
   })
   const start = createNode({ network: 'selkie-dev', run: 'worker', signal })
   // It may reject before the test has come to look at it.

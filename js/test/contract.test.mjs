@@ -28,6 +28,12 @@ function fields(name) {
   return names
 }
 
+/** The same, also of those that may be left out. */
+function optional(name) {
+  const [, body] = contract.match(new RegExp(`export interface ${name} \\{\n(.*?)\n\\}`, 's'))
+  return [...body.matchAll(/^ {2}(\w+)\??:/gm)].map(([, field]) => field)
+}
+
 test('a node has all the figures of the contract, and no others', async () => {
   const node = await createNode({ network: 'selkie-dev' })
   const names = Object.entries(await node.metrics()).flatMap(([outer, figures]) =>
@@ -35,6 +41,18 @@ test('a node has all the figures of the contract, and no others', async () => {
   )
   await node.stop()
   assert.deepEqual(names, fields('Metrics'))
+})
+
+test('how far a chain is has the fields of the contract, and no others', async () => {
+  const [, body] = surface.match(/fn sync\(status.*?\{\n(.*?)\n\}/s)
+  const [snapshot, status] = body
+    .split(/^ {4}object/m)
+    .map((part) => [...part.matchAll(/"(\w+)",/g)].map(([, name]) => name))
+  assert.deepEqual(snapshot, optional('SyncSnapshot'))
+  assert.deepEqual(status, optional('SyncStatus'))
+  const node = await createNode({ network: 'selkie-dev' })
+  assert.equal(await node.sync.status(), undefined)
+  await node.stop()
 })
 
 const listening = (address) => ({ network: { listen_addresses: [address] } })
@@ -97,6 +115,44 @@ test('a peer, a connection and a topic have the fields of the contract, and no o
   assert.equal((await node.connections())[0].direction, 'inbound')
   await other.disconnect(node.peerId)
   assert.deepEqual(await other.connections(), [])
+})
+
+test('who is banned is let go and kept out until the ban is lifted', async (t) => {
+  const node = await started(t, { config: listening('/memory/4104') })
+  const other = await started(t)
+  await other.dial('/memory/4104')
+  const gone = once(other, 'peer:disconnect')
+  await node.ban(other.peerId, { forMs: 60_000 })
+  await gone
+  const [ban] = await node.bans()
+  assert.deepEqual(Object.keys(ban).sort(), fields('Ban').sort())
+  assert.deepEqual([ban.who, ban.byUser], [other.peerId, true])
+  assert.ok(Math.abs(ban.until - Date.now() - 60_000) < 10_000)
+  await assert.rejects(other.dial('/memory/4104'), { code: 'dial' })
+  assert.deepEqual([await node.unban(other.peerId), await node.unban(other.peerId)], [true, false])
+  await other.dial('/memory/4104')
+  await node.ban('203.0.113.7/24')
+  assert.equal((await node.bans())[0].who, '203.0.113.0/24')
+  await assert.rejects(node.ban('nobody'), { code: 'invalid-argument' })
+  await assert.rejects(node.ban(other.peerId, { forMs: 0 }), { code: 'invalid-argument' })
+})
+
+test('the book and a score have the fields of the contract, and no others', async (t) => {
+  const node = await started(t, { config: listening('/memory/4105') })
+  const other = await started(t)
+  await other.dial('/memory/4105')
+  let known
+  while (known === undefined) {
+    await turn()
+    ;[known] = await other.book()
+  }
+  assert.deepEqual(Object.keys(known).sort(), fields('KnownPeer').sort())
+  assert.deepEqual(
+    [known.peerId, known.addresses, known.tried],
+    [node.peerId, ['/memory/4105'], true],
+  )
+  assert.deepEqual(await other.score(node.peerId), { score: 0, deeds: [] })
+  assert.deepEqual(fields('Score'), ['score', 'deeds'])
 })
 
 /** The state events that the node sends: type to the names of its fields; undefined where those are made of others. */

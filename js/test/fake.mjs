@@ -45,6 +45,8 @@ class Queue {
 export class FakeNode {
   calls = []
   events = new Queue()
+  /** Streams that peers open. */
+  streams = new Queue()
   /** Subscription handle to its queue. */
   queues = new Map()
   /** Set by a test: what a method answers. */
@@ -80,6 +82,7 @@ export class FakeNode {
     this.stopped = true
     for (const queue of this.queues.values()) queue.drop()
     this.events.close()
+    this.streams.close()
     await this.answers.stop?.()
   }
   dial = this.#answer('dial')
@@ -89,11 +92,25 @@ export class FakeNode {
   submitAll = this.#answer('submitAll')
   publish = this.#answer('publish')
   requestState = this.#answer('requestState')
+  handle = this.#answer('handle')
+  unhandle = this.#answer('unhandle')
+  nextStream = () => this.streams.next()
+  open = this.#answer('open')
+  read = this.#answer('read')
+  write = this.#answer('write')
+  closeWrite = this.#answer('closeWrite')
+  reset = this.#answer('reset')
   peers = this.#answer('peers')
+  score = this.#answer('score')
+  book = this.#answer('book')
+  bans = this.#answer('bans')
+  ban = this.#answer('ban')
+  unban = this.#answer('unban')
   wake = this.#answer('wake')
   connections = this.#answer('connections')
   topics = this.#answer('topics')
   metrics = this.#answer('metrics')
+  syncStatus = this.#answer('syncStatus')
 
   called(method) {
     return this.calls.filter(([name]) => name === method).map(([, ...args]) => args)

@@ -104,7 +104,7 @@ describe('starting', () => {
     'network.genesis': { network: { id: 'selkie-dev', genesis: '0xabc' } },
     config: { config: [] },
     'config.chain': { config: { chain: 'bitcoin' } },
-    application: { application: 'bitcoin' },
+    application: { application: 5 },
     'application.checkBlock': { application: { checkTransaction() {}, checkVote() {} } },
     'network.application': {
       network: { id: 'selkie-dev', application: 'opaque' },

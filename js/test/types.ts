@@ -66,8 +66,16 @@ export async function use(createNode: typeof contract.createNode, signal: AbortS
     run: 'worker',
     application: new URL('file:///chain.js'),
   })
+  const glue = new URL('file:///chain.js')
+  await createNode({ network: 'selkie-dev', wasm: { glue }, application: 'payments' })
   node.addEventListener('eclipse:suspected', ({ detail }) => detail.signs.includes('stale-tip'))
   node.addEventListener('application:error', ({ detail }) => detail.call.length + detail.count)
+  await node.handle('/echo/1', ({ readable, writable }) => readable.pipeTo(writable), { signal })
+  const { peer, readable } = await node.open('12D3KooW', '/echo/1', { signal })
+  for await (const piece of readable) piece satisfies Uint8Array
+  peer satisfies string
+  // @ts-expect-error: a handler is a function
+  await node.handle('/echo/1', readable)
   const { proof } = await node.state.get(new Uint8Array(1), { at: 7n })
   // @ts-expect-error: heights are bigint
   await node.state.get(proof, { at: 7 })

@@ -10,7 +10,7 @@ use libp2p::PeerId;
 
 use super::{
     Block, ChainStore, Item, ItemId, SnapshotSink, SnapshotSource, StateRequest, StateResponse,
-    Transaction, TransactionKey, TrustVerifier, Vote,
+    SyncVerdict, Transaction, TransactionKey, TrustVerifier, Vote,
 };
 
 /// What a chain says about items on their way through the network.
@@ -83,6 +83,18 @@ pub trait Application: Send + Sync + 'static {
     /// Answers a peer's question about state (ABCI's Query). `None`: this node serves no state,
     /// and the peer is told so. Default: `None`.
     fn query(&self, _request: &StateRequest) -> Option<StateResponse> {
+        None
+    }
+
+    /// The question to put to a peer in place of this one, so that its answer can be checked. Default: the same.
+    fn provable(&self, request: StateRequest) -> StateRequest {
+        request
+    }
+
+    /// Whether a peer's answer about state holds, by what is trusted here; `request` is the one that was put to the peer. Rejected: it is
+    /// forged, and who gave it pays. Ignored, or to be tried again: that can't be told (now). In all three cases whoever has asked is
+    /// not given it. Default: `None`, nobody checks, and it is given as it is.
+    fn check_state(&self, _request: &StateRequest, _answer: &StateResponse) -> Option<SyncVerdict> {
         None
     }
 

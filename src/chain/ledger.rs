@@ -22,7 +22,9 @@ mod development;
 mod execution;
 mod genesis;
 mod header;
+mod light;
 mod pool;
+mod proven;
 mod restore;
 mod snapshot;
 mod stored;
@@ -48,8 +50,9 @@ pub use development::{DEVELOPMENT_ACCOUNTS, DEVELOPMENT_VOTERS, development_key}
 pub use execution::Refused;
 pub use genesis::{Genesis, GenesisError};
 pub use header::{Header, MAX_TRANSFERS};
+pub use light::{LIGHT_SCHEMA, LightLedger};
 pub use restore::{CHUNK_ACCOUNT, MAX_CHUNK, Restore, RestoreError};
-pub use snapshot::{KEPT_SNAPSHOTS, MAX_SNAPSHOT};
+pub use snapshot::MAX_SNAPSHOT;
 pub use stored::{HISTORY, SCHEMA};
 pub use transfer::Transfer;
 pub use tree::{Hash, MAX_PROOF, Proof, ProofError};
@@ -57,11 +60,12 @@ pub use vote::{Certificate, CertificateError, HeaderVote};
 
 use self::chain::Chain;
 use self::execution::{Execution, Fault};
+use self::proven::Question;
 use self::stored::{Executed, Head, Stored};
-use self::tally::{Standing, WINDOW};
 use super::{
     Application, Block, BlockParts, ChainStore, Checked, Item, ItemId, SnapshotError, SnapshotSink,
-    SnapshotSource, StateRequest, StateResponse, Transaction, TransactionKey, TrustVerifier, Vote,
+    SnapshotSource, StateRequest, StateResponse, SyncVerdict, Transaction, TransactionKey,
+    TrustVerifier, Vote,
 };
 use crate::{
     platform::lock::lock,
@@ -422,38 +426,11 @@ impl Ledger {
     }
 
     fn judge_vote(&self, data: &[u8]) -> Result<HeaderVote, Judgement> {
-        let vote = HeaderVote::decode(data)?;
-        let standing = {
+        tally::judge(data, self.genesis_hash(), |vote| {
             let chain = self.0.chain();
-            if vote.height <= chain.final_height {
-                return Err(Judgement::Useless(
-                    "what it votes for is decided".to_owned(),
-                ));
-            }
-            if vote.height > chain.head.height.saturating_add(WINDOW) {
-                return Err(Judgement::Useless(
-                    "it votes for what is far ahead".to_owned(),
-                ));
-            }
-            chain.tally.standing(&vote)
-        };
-        if standing == Standing::Stranger {
-            return Err(Judgement::Invalid(
-                "the vote is of nobody who votes here".to_owned(),
-            ));
-        }
-        if !vote.is_signed(self.genesis_hash()) {
-            return Err(Judgement::Invalid(
-                "the vote is not signed by its voter".to_owned(),
-            ));
-        }
-        match standing {
-            Standing::Contradicts => Err(Judgement::Useless(
-                "its voter has voted for another block of this height".to_owned(),
-            )),
-            Standing::Known => Err(Judgement::Useless("it is known".to_owned())),
-            Standing::New | Standing::Stranger => Ok(vote),
-        }
+            let standing = chain.tally.standing(vote);
+            (chain.final_height, chain.head.height, standing)
+        })
     }
 }
 
@@ -585,19 +562,43 @@ impl Application for Ledger {
     }
 
     /// The key is an address; the value is the account's 16 bytes, or empty; the proof is for [`verify`]. Of heights that are
-    /// too old no state is served.
+    /// too old no state is served. With the word `final` before the address it is of the newest final block, and the proof stands alone (docs/ledger.md).
     fn query(&self, request: &StateRequest) -> Option<StateResponse> {
-        let key = <[u8; Address::LENGTH]>::try_from(&request.key[..]).ok()?;
-        let head = match request.height {
-            Some(height) => self.head_at(height).ok()??,
-            None => self.head(),
-        };
-        let (value, proof) = self.0.stored.tree().prove(head.root, &key).ok()?;
-        Some(StateResponse {
-            height: head.height,
-            value: value.unwrap_or_default(),
-            proof: proof.encode().into(),
-        })
+        match (Question::read(&request.key)?, request.height) {
+            (Question::Account(address), height) => {
+                let head = match height {
+                    Some(height) => self.head_at(height).ok()??,
+                    None => self.head(),
+                };
+                let (value, proof) = self.prove(&head, &address).ok()?;
+                Some(StateResponse {
+                    height: head.height,
+                    value,
+                    proof: proof.into(),
+                })
+            }
+            (Question::Final(address), None) => self.prove_final(&address).ok()?,
+            (Question::Final(_), Some(_)) => None,
+        }
+    }
+
+    /// What is asked about is known here too, unless it is newer.
+    fn provable(&self, request: StateRequest) -> StateRequest {
+        let height = request.height.or_else(|| {
+            let chain = self.0.chain();
+            let is_decided = chain.final_height > 0;
+            Some(if is_decided {
+                chain.final_height
+            } else {
+                chain.head.height
+            })
+        });
+        StateRequest { height, ..request }
+    }
+
+    fn check_state(&self, request: &StateRequest, answer: &StateResponse) -> Option<SyncVerdict> {
+        let checked = self.check_answer(request, answer);
+        Some(checked.map_or_else(Judgement::synced, |()| SyncVerdict::Accept))
     }
 }
 

@@ -19,7 +19,7 @@ use futures::{FutureExt, future::BoxFuture};
 
 use super::{
     Application, Block, BlockParts, ChainStore, Checked, Item, SnapshotSink, SnapshotSource,
-    StateRequest, StateResponse, TransactionKey, TrustVerifier, Verdict,
+    StateRequest, StateResponse, SyncVerdict, TransactionKey, TrustVerifier, Verdict,
 };
 use crate::platform::{self, lock::lock};
 
@@ -50,6 +50,20 @@ pub(crate) trait Rules: Send + Sync + 'static {
     fn deliver_block<'a>(&'a self, block: &'a Block) -> BoxFuture<'a, bool>;
 
     fn query<'a>(&'a self, request: &'a StateRequest) -> BoxFuture<'a, Option<StateResponse>>;
+
+    /// The question to put in place of this one. Rules that are promises have none yet.
+    fn provable(&self, request: StateRequest) -> StateRequest {
+        request
+    }
+
+    /// Whether an answer holds, where that is checked.
+    fn check_state<'a>(
+        &'a self,
+        _request: &'a StateRequest,
+        _answer: &'a StateResponse,
+    ) -> BoxFuture<'a, Option<SyncVerdict>> {
+        ready(None).boxed()
+    }
 
     /// What the chain gives to be synced. Rules that are promises give nothing yet.
     fn synced(&self) -> Synced {
@@ -230,6 +244,26 @@ impl Rules for Synchronous {
     fn query<'a>(&'a self, request: &'a StateRequest) -> BoxFuture<'a, Option<StateResponse>> {
         let state = self.ask("query", |application| application.query(request));
         ready(state.flatten()).boxed()
+    }
+
+    fn provable(&self, request: StateRequest) -> StateRequest {
+        let provable = self.ask("provable", |application| {
+            application.provable(request.clone())
+        });
+        provable.unwrap_or(request)
+    }
+
+    fn check_state<'a>(
+        &'a self,
+        request: &'a StateRequest,
+        answer: &'a StateResponse,
+    ) -> BoxFuture<'a, Option<SyncVerdict>> {
+        let checked = self.ask("check_state", |application| {
+            application.check_state(request, answer)
+        });
+        // Nothing passes for checked because the check has failed.
+        let failed = || Some(SyncVerdict::Retry(FAILED.to_owned()));
+        ready(checked.unwrap_or_else(failed)).boxed()
     }
 
     fn synced(&self) -> Synced {

@@ -238,14 +238,24 @@ pub trait SnapshotSource: Send + Sync + 'static {
         None
     }
 
-    /// Makes a snapshot of the newest final state, in chunks of so many bytes, and forgets those that are too old. Called every so many blocks
-    /// (`protocol.sync.snapshots.make_every`), one at a time; may take minutes, in which the chain is to go on. `None`: there is nothing
-    /// to make one of. Default: the chain makes them when it likes.
+    /// Makes a snapshot of the state after the final block of this height, in chunks of so many bytes. All nodes are asked for the same heights, the
+    /// multiples of `protocol.sync.snapshots.make_every`, so that who takes one has many sources: what it is has to follow from the block alone. One at a
+    /// time; it may take minutes, in which the chain is to go on. `None`: that block is not final yet, or its state is not kept any more; this is asked
+    /// again as the chain grows, so let it cost little. Default: the chain makes them when it likes.
     ///
     /// # Errors
-    /// Why it can't, for a person.
-    fn make_snapshot(&self, _chunk_bytes: u32) -> Result<Option<Snapshot>, String> {
+    /// Why it can't, for a person. It is asked for the next height then.
+    fn make_snapshot(&self, _height: u64, _chunk_bytes: u32) -> Result<Option<Snapshot>, String> {
         Ok(None)
+    }
+
+    /// Forgets a snapshot: of those that are listed, one beyond the newest `protocol.sync.snapshots.keep` that nobody is fetching. Default: the
+    /// chain forgets them when it likes.
+    ///
+    /// # Errors
+    /// Why it can't, for a person. It is asked again.
+    fn forget_snapshot(&self, _snapshot: &Snapshot) -> Result<(), String> {
+        Ok(())
     }
 }
 
@@ -288,6 +298,21 @@ pub trait SnapshotSink: Send + Sync + 'static {
     /// [`SyncVerdict::Accept`] of an offer. Default: none.
     fn stored_snapshot_chunks(&self, _snapshot: &Snapshot) -> Vec<u32> {
         Vec::new()
+    }
+
+    /// The snapshot of which an earlier run has taken chunks, and that was not finished and not given up: it goes before others. Asked when the
+    /// node starts. Default: none.
+    fn unfinished_snapshot(&self) -> Option<Snapshot> {
+        None
+    }
+
+    /// What was taken of a snapshot is of no use any more, and is to go: it was rejected or given up, or the chain has come further by blocks. Also
+    /// called where there is nothing. Default: it is kept.
+    ///
+    /// # Errors
+    /// Why it can't, for a person.
+    fn abandon_snapshot(&self) -> Result<(), String> {
+        Ok(())
     }
 
     /// Takes a chunk, in its order; its bytes are those of the snapshot that was offered. `sender`: who sent the most of it, for a log. After

@@ -75,6 +75,12 @@ pub trait ChainStore: Send + Sync + 'static {
     /// is found out by it, so it must not depend on what is in the store.
     fn read_block(&self, block: &Block) -> Option<SyncHeader>;
 
+    /// Whether blocks are kept. Where they are not, headers are the chain: [`ChainStore::append_headers`] takes them for good, the tip moves with
+    /// them, and no block is fetched. Default: they are.
+    fn keeps_blocks(&self) -> bool {
+        true
+    }
+
     /// The best chain's last block. A store that has nothing yet holds the genesis block, or counts as if it did.
     fn tip(&self) -> BlockPlace;
 

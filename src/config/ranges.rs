@@ -11,7 +11,7 @@ use crate::{
     chain::{MAX_SNAPSHOT_CHUNK, MAX_STATE_ROOT, SNAPSHOT_GROUP},
     error::ConfigError,
     propagation::{blocks::compact::MAX_PREFILLED_BYTES, wire::MAX_ITEM},
-    sync::snapshots::wire::MAX_PIECE_GROUPS,
+    sync::snapshots::wire::{MAX_OFFERS, MAX_PIECE_GROUPS},
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -319,6 +319,11 @@ fn sync(config: &Config) -> Vec<ConfigField> {
         time(at!(config.protocol.sync.request_timeout), TICK, HOUR),
         time(at!(config.protocol.sync.patience), Duration::ZERO, HOUR),
         count(at!(config.protocol.sync.snapshots.make_every), 0, 1 << 40),
+        count(
+            at!(config.protocol.sync.snapshots.keep),
+            1,
+            MAX_OFFERS as u64,
+        ),
         bytes(
             at!(config.protocol.sync.snapshots.chunk_bytes),
             SNAPSHOT_GROUP as u64,

@@ -2,7 +2,7 @@
 //!
 //! gossipsub has a queue to each peer, limited in messages, each with its own copy, and tells nothing of it but whether it is empty
 //! ([`super::inner::has_read`]). So what goes to a peer is counted, and counts as waiting until its queue was seen empty. From
-//! half of the room on, the queue is looked at every [`LOOK`], and what is published here waits for it: so nothing is lost to a
+//! half of its room on, the queue is looked at every [`LOOK`], and what is published here waits for it: so nothing is lost to a
 //! peer that reads, however much there is to publish. Who has not read by the end of [`PATIENCE`] is waited for no longer:
 //! what then finds no room is dropped for it alone, and told ([`Unread::lost`]). The other half is for what cannot wait.
 //!
@@ -14,8 +14,9 @@
 //! that read very late. Whoever goes is at no fault; but who had [`PATIENCE`] to itself and did not read is not waited for within [`REST`].
 //! What a peer asked for makes nobody wait.
 //!
-//! All together have a room too, for what peers may leave unread each would add up. Where it is full, who has read all gets one message, and who
-//! has not no more than an equal share: so nobody loses anything to those that do not read.
+//! All together have a room too, for what peers may leave unread each would add up. Each may have as much of it as it leaves free (A. Choudhury,
+//! E. Hahne, 1998), an equal share at least, and one message always. Our own messages wait from half of that on, so who reads loses nothing, however much
+//! others leave unread.
 //!
 //! Bounds: an account for each peer that something went to, and a mark and a cost for each that was waited for of late.
 
@@ -111,11 +112,12 @@ impl Unread {
             return false;
         }
         let rests = self.rests.get(&peer).is_some_and(|until| now < *until);
+        let most = self.most(&peer);
         if let Some(account) = self.accounts.get_mut(&peer) {
             account.unasked.0 += size;
             account.unasked.1 += 1;
             let (bytes, messages) = account.unasked;
-            let is_half = bytes > self.max_bytes / 2 || messages > self.max_messages / 2;
+            let is_half = bytes > most / 2 || messages > self.max_messages / 2;
             if is_half && !rests && !std::mem::replace(&mut account.was_waited, true) {
                 self.waited.insert(peer, now);
                 self.looks_at.get_or_insert(now + LOOK);
@@ -128,7 +130,7 @@ impl Unread {
     pub(super) fn count(&mut self, peer: PeerId, size: usize, now: Instant) -> bool {
         let account = self.accounts.entry(peer).or_default();
         let (bytes, messages) = (account.bytes + size, account.messages + 1);
-        let is_over = messages > 1 && bytes > self.share(size);
+        let is_over = messages > 1 && bytes > self.most(&peer);
         if is_over || bytes > self.max_bytes || messages > self.max_messages {
             self.lose(peer, now);
             return false;
@@ -140,12 +142,12 @@ impl Unread {
         true
     }
 
-    /// What may wait for one peer, with a message of so many bytes, as far as it goes by what waits for all.
-    fn share(&self, size: usize) -> usize {
-        if self.together + size <= self.max_together {
-            return usize::MAX;
-        }
-        self.max_together / self.accounts.len().max(1)
+    /// What may wait for one peer, in bytes, beside what waits for others.
+    fn most(&self, peer: &PeerId) -> usize {
+        let others = self.together - self.bytes(peer);
+        let left_free = self.max_together.saturating_sub(others) / 2;
+        let share = self.max_together / self.accounts.len().max(1);
+        left_free.max(share).min(self.max_bytes)
     }
 
     /// What waits for a peer, in bytes.
@@ -168,7 +170,7 @@ impl Unread {
         most: usize,
         now: Instant,
     ) -> bool {
-        let most = most.min(self.max_bytes).min(self.share(size));
+        let most = most.min(self.most(peer));
         let Some(account) = self.accounts.get_mut(peer) else {
             return false;
         };
@@ -320,6 +322,34 @@ mod tests {
         }
         deaf.iter().for_each(|peer| unread.clear(peer));
         assert_eq!(unread.together, 0);
+    }
+
+    #[test]
+    fn who_reads_is_waited_for_and_loses_nothing_where_four_that_do_not_have_filled_the_room() {
+        let (mut unread, mut now) = (Unread::new(1000, 1000, 4000), crate::platform::now());
+        let deaf = [(); 4].map(|()| PeerId::random());
+        let readers = [(); 16].map(|()| PeerId::random());
+        for peer in &deaf {
+            (0..100).for_each(|_| _ = unread.add(*peer, 10, now));
+        }
+        now += PATIENCE;
+        unread.on_time(now);
+        assert!(unread.has_room(), "they are waited for no longer");
+        let mut published = 0;
+        for _ in 0..1000 {
+            if unread.has_room() {
+                unread.earn(50);
+                published += 1;
+                deaf.iter().for_each(|peer| _ = unread.add(*peer, 50, now));
+                assert!(readers.iter().all(|peer| unread.add(*peer, 50, now)));
+            } else {
+                now += LOOK;
+                unread.on_time(now);
+                readers.iter().for_each(|peer| unread.clear(peer));
+            }
+        }
+        assert!(published > 100, "{published}");
+        assert!(unread.together <= 2 * 4000, "{}", unread.together);
     }
 
     #[test]

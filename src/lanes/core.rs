@@ -5,7 +5,7 @@
 //! what it wants done is taken out ([`Core::action`], [`Core::next`]). Several cores make one, by a struct that hands each what is
 //! its own; so the lanes have one core, and the next one is added beside the others.
 
-use std::{error::Error, fmt::Debug};
+use std::{error::Error, fmt::Debug, time::Duration};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -57,6 +57,9 @@ pub(crate) trait Core: 'static {
     /// A long frame of a peer, of so many bytes on the stream, came too slowly while others waited, and is lost, whatever it was. What the
     /// core waits for may have been in there: nobody pays for that, and who else has it is asked.
     fn skipped(&mut self, from: PeerId, lane: Lane, length: usize, now: Instant);
+
+    /// What a peer sends was not read here for so long, until now: what it was asked for and has not sent has as much more time.
+    fn unheard(&mut self, peer: PeerId, time: Duration, now: Instant);
 
     /// The next bytes of a class for a peer whose lane has so much room, as far as there are any; a whole frame may go over it. Where a
     /// frame goes on ([`Outgoing::frames`]), the next bytes are its next ones, and to have none is to break it off: the streams end.

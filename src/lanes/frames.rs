@@ -44,6 +44,7 @@ impl<C: Core> Lanes<C> {
     pub(crate) fn resume(&mut self, id: PeerId, lane: Lane) {
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.resume(lane, platform::now());
+            self.tell_unheard(id, platform::now());
             self.turns.now(id);
         }
     }
@@ -98,8 +99,12 @@ impl<C: Core> Lanes<C> {
                 if lane == Lane::Bulk {
                     (peer.read, peer.done) = (peer.read + wire, peer.done + wire);
                 }
+                self.tell_unheard(id, now);
             }
-            Report::Held(lane, held) => peer.hold(connection, lane, held, now),
+            Report::Held(lane, held) => {
+                peer.hold(connection, lane, held, now);
+                self.tell_unheard(id, now);
+            }
             Report::Garbage(reason) => {
                 tracing::debug!(%id, reason, "a broken frame");
                 self.tell(Event::Misdeed(id, Misdeed::InvalidMessage));

@@ -7,6 +7,9 @@
 //! limits of its class. Of several connections to a peer the newest is used ([`session`]). A peer that opens its streams anew is
 //! met anew by the core, and what is still on its way of before is nobody's fault.
 //!
+//! What a peer sends is not read at times: its lane waits for the core, or for room, or its whole connection stands ([`Stops`]). Meanwhile it pays for
+//! no silence, and afterwards it has as much more time for what it was asked ([`Core::unheard`]).
+//!
 //! Bounds: long frames of all peers together ([`long`]), the rest of what comes for each lane ([`handler`]); urgent bytes that wait in a connection ([`feed`]); messages that wait for a peer ([`crate::traffic::Scheduler`]; what
 //! does not fit is dropped, and that is told); the windows; the core's.
 
@@ -28,7 +31,8 @@ pub use lane::check_lane;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use libp2p::{
@@ -62,6 +66,7 @@ use crate::{
     platform::{self, Instant},
     platform::{alarm::Alarm, lock::lock},
     traffic::{Budgets, Class, Full, Lane, RateLimiter, Shaper},
+    transport::stops::{Stood, Stops},
 };
 
 /// Frames that the cores are given before others than the connections have a turn. Where many peers send without end, there is always another.
@@ -80,6 +85,8 @@ pub(crate) struct Lanes<C: Core> {
     download: Arc<Mutex<Shaper>>,
     /// For the long frames that are read, and are not done with.
     rooms: Rooms,
+    /// Whose connections stand.
+    stops: Stops,
     events: VecDeque<ToSwarm<Event<C::Event>, Order>>,
     alarm: Alarm,
     /// Whom to feed, and when.
@@ -103,6 +110,8 @@ pub(crate) enum Event<E> {
     Dropped(PeerId, Class),
     /// A peer sends so slowly, while others wait, that a long frame of it was not read.
     Skipped(PeerId, Lane),
+    /// A peer's connection was not read for so long: what was asked of it otherwise than over the lanes has as much more time.
+    Unheard(PeerId, Duration),
     /// The core has something for its owner.
     Core(E),
     /// Many frames came: what else waits has a turn, such as what was checked meanwhile.
@@ -114,7 +123,7 @@ impl<C: Core> Lanes<C> {
     ///
     /// # Errors
     /// [`NetworkError::Transport`] where the network's name makes no protocol's name.
-    pub(crate) fn new(config: &Config, core: C) -> Result<Self, NetworkError> {
+    pub(crate) fn new(config: &Config, core: C, stops: Stops) -> Result<Self, NetworkError> {
         let limits = config.limits();
         let names = handler::names(|name| config.protocol_name(name))?;
         let budgets = &config.protocol.propagation;
@@ -127,6 +136,7 @@ impl<C: Core> Lanes<C> {
             upload: shaper(RateLimiter::mirror(limits), budgets.upload),
             download: Arc::new(Mutex::new(download)),
             rooms: Rooms::new(),
+            stops,
             peers: HashMap::new(),
             excused: Debts::default(),
             events: VecDeque::new(),
@@ -207,6 +217,32 @@ impl<C: Core> Lanes<C> {
                     self.read(id, false);
                     self.leave(id, now);
                 }
+            }
+        }
+    }
+
+    /// Whether all that a peer sends stands here unread, or did, and that was not told yet.
+    pub(crate) fn is_unheard(&self, id: &PeerId) -> bool {
+        self.stops.has(id)
+    }
+
+    /// What was held up of a peer may be over.
+    fn tell_unheard(&mut self, id: PeerId, now: Instant) {
+        let time = self.peers.get_mut(&id).and_then(Peer::take_unheard);
+        if let Some(time) = time {
+            self.core.unheard(id, time, now);
+        }
+    }
+
+    /// Hears who stands, or stood.
+    fn poll_stood(&mut self, cx: &mut Context<'_>) -> Poll<Event<C::Event>> {
+        loop {
+            let now = platform::now();
+            let Stood { peer, stands, time } = ready!(self.stops.poll(now, cx));
+            if let Some(known) = self.peers.get_mut(&peer) {
+                known.stood(stands, time, now);
+                self.tell_unheard(peer, now);
+                return Poll::Ready(Event::Unheard(peer, time));
             }
         }
     }
@@ -361,6 +397,10 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                     return;
                 };
                 peer.disconnected(connection, platform::now());
+                self.tell_unheard(id, platform::now());
+                let Some(peer) = self.peers.get_mut(&id) else {
+                    return;
+                };
                 let steps = peer.session.disconnected(connection);
                 self.go_on(id, steps, platform::now());
                 if closed.remaining_established == 0 {
@@ -396,6 +436,10 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
         if self.came >= MAX_CAME {
             self.came = 0;
             return Poll::Ready(ToSwarm::GenerateEvent(Event::GiveWay));
+        }
+        // Before anybody is blamed who stood.
+        if let Poll::Ready(stood) = self.poll_stood(cx) {
+            return Poll::Ready(ToSwarm::GenerateEvent(stood));
         }
         loop {
             if let Some(event) = self.events.pop_front() {

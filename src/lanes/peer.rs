@@ -19,9 +19,8 @@ use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper,
 /// So long, and not again for some time.
 const EXCUSED: Duration = Duration::from_secs(5);
 pub(super) const EXCUSES_EVERY: Duration = Duration::from_secs(60);
-/// After a lane was held up here, answers may be as late as that lasted that had stood in it; so much at most, which is as long as the cores
-/// wait for one.
-const HELD_UP: Duration = Duration::from_secs(20);
+/// How long the rest of a frame that gave way may take to come and holds up what stands behind it: then it is its sender that does.
+const PASSES: Duration = Duration::from_secs(20);
 
 /// What a frame took of a lane, and of which connection; and its place, if it is a long one.
 #[derive(Debug)]
@@ -85,9 +84,11 @@ pub(super) struct Peer {
     pub(super) session: Session<ConnectionId>,
     /// Whether its lanes are read no further for now.
     paused: [bool; Lane::ALL.len()],
-    /// Since when a lane is not read, if one is; and until when what stood in one may be late.
+    /// Whether a whole connection of it is not read.
+    stands: bool,
+    /// Since when something of it is not read, if anything is; and how long something was, of which the core has not heard.
     held_up_since: Option<Instant>,
-    late_until: Option<Instant>,
+    unheard: Duration,
     /// When it was last excused.
     pub(super) excused_at: Option<Instant>,
     /// Urgent bytes that the connection has not written yet, and bytes of blocks.
@@ -119,8 +120,9 @@ impl Peer {
             outbound,
             session: Session::new(),
             paused: Default::default(),
+            stands: false,
             held_up_since: None,
-            late_until: None,
+            unheard: Duration::ZERO,
             excused_at,
             urgent: 0,
             block: 0,
@@ -193,8 +195,24 @@ impl Peer {
     /// All of such a frame has passed.
     pub(super) fn has_passed(&mut self, id: ConnectionId, lane: Lane, now: Instant) {
         if let Some(since) = self.passes(id, lane).and_then(Option::take) {
-            self.may_be_late(since, now);
+            self.unheard += now.saturating_duration_since(since).min(PASSES);
         }
+    }
+
+    /// Whether one of its connections stands now, and for how long one did since that was last heard.
+    pub(super) fn stood(&mut self, stands: bool, time: Duration, now: Instant) {
+        self.stands = stands;
+        // Otherwise it is part of what is held up already.
+        if self.held_up_since.is_none() {
+            self.unheard += time;
+        }
+        self.look_what_is_held_up(now);
+    }
+
+    /// How long something of it was held up that is over, since this was last asked.
+    pub(super) fn take_unheard(&mut self) -> Option<Duration> {
+        let time = std::mem::take(&mut self.unheard);
+        (!time.is_zero()).then_some(time)
     }
 
     fn passes(&mut self, id: ConnectionId, lane: Lane) -> Option<&mut Option<Instant>> {
@@ -214,20 +232,14 @@ impl Peer {
         }
     }
 
-    /// Notes since when a lane is held up, or until when what stood in one may be late.
+    /// Notes since when something is held up, or how long it was.
     fn look_what_is_held_up(&mut self, now: Instant) {
-        let is_held_up = Lane::ALL.iter().any(|lane| self.is_held_up(*lane));
+        let is_held_up = self.stands || Lane::ALL.iter().any(|lane| self.is_held_up(*lane));
         if is_held_up {
             self.held_up_since.get_or_insert(now);
         } else if let Some(since) = self.held_up_since.take() {
-            self.may_be_late(since, now);
+            self.unheard += now.saturating_duration_since(since);
         }
-    }
-
-    /// What stood behind something since then may be as late as that lasted.
-    fn may_be_late(&mut self, since: Instant, now: Instant) {
-        let late = now.saturating_duration_since(since).min(HELD_UP);
-        self.late_until = self.late_until.max(Some(now + late));
     }
 
     /// What is handled of a lane is told later.
@@ -314,17 +326,16 @@ impl Peer {
     }
 
     /// Whether it pays for nothing of this kind now: what belongs to former streams, or is lost with them, may look like that; and answers
-    /// may stand in a lane that is not read here, or behind a frame that is passed over.
+    /// may stand in a lane or a connection that is not read here, or behind a frame that is passed over.
     pub(super) fn is_excused(&self, misdeed: Misdeed, now: Instant) -> bool {
         let is_lately = |at: Option<Instant>| at.is_some_and(|at| now < at + EXCUSED);
         match misdeed {
             Misdeed::NoAnswer => {
-                let may_be_late = self.late_until.is_some_and(|until| now < until);
                 // Who sends no more of such a frame can't hold itself up for ever.
                 let passes = self.connections.iter().flat_map(|one| one.passes);
-                let something_passes = passes.flatten().any(|since| now < since + HELD_UP);
+                let something_passes = passes.flatten().any(|since| now < since + PASSES);
                 let waits = self.held_up_since.is_some() || something_passes;
-                waits || may_be_late || is_lately(self.excused_at)
+                waits || is_lately(self.excused_at)
             }
             Misdeed::InvalidMessage | Misdeed::TooManyMessages => is_lately(self.excused_at),
             _ => false,

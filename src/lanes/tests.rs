@@ -32,6 +32,8 @@ struct Probe {
     /// Frames that are kept, and what they took.
     kept: Option<Vec<Taken>>,
     actions: VecDeque<Action<&'static str>>,
+    /// How long what its peers send was not read.
+    unheard: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +90,10 @@ impl Core for Probe {
         self.met.push("skipped");
     }
 
+    fn unheard(&mut self, _: PeerId, time: Duration, _: Instant) {
+        self.unheard += time;
+    }
+
     fn next(&mut self, _: PeerId, class: Class, _: usize, _: Instant) -> Option<Outgoing> {
         if class == Class::Block
             && let Some(pieces) = &mut self.pieces
@@ -135,13 +141,15 @@ impl Core for Probe {
 struct Driven {
     lanes: Lanes<Probe>,
     peer: PeerId,
+    stops: Stops,
 }
 
 impl Driven {
     fn new() -> Self {
-        let lanes = Lanes::new(&Config::default(), Probe::default()).expect("right");
-        let peer = PeerId::random();
-        let mut driven = Self { lanes, peer };
+        let (stops, peer) = (Stops::default(), PeerId::random());
+        let lanes = Lanes::new(&Config::default(), Probe::default(), stops.clone());
+        let lanes = lanes.expect("right");
+        let mut driven = Self { lanes, peer, stops };
         driven.connect(1);
         driven.lanes.greeted(peer);
         driven
@@ -345,7 +353,7 @@ fn a_lane_that_is_paused_is_not_read_on_until_it_is_resumed() {
 }
 
 #[test]
-fn who_was_held_up_is_excused_for_as_long_as_that_lasted_and_no_longer() {
+fn who_was_held_up_is_excused_meanwhile_and_has_as_much_more_time() {
     let mut driven = Driven::open();
     let (peer, start) = (driven.peer, platform::now());
     let at = |seconds| start + Duration::from_secs(seconds);
@@ -356,21 +364,52 @@ fn who_was_held_up_is_excused_for_as_long_as_that_lasted_and_no_longer() {
     // A vote that had to wait for the one before it.
     peer.hold(first, Lane::Urgent, true, at(0));
     peer.hold(first, Lane::Urgent, false, at(0));
-    assert!(!is_excused(peer, at(0)));
+    assert!(!is_excused(peer, at(0)) && peer.take_unheard().is_none());
     peer.hold(first, Lane::Block, true, at(10));
     peer.pause(Lane::Urgent, at(12));
     peer.hold(first, Lane::Block, false, at(14));
     assert!(is_excused(peer, at(15)), "another lane is held up yet");
+    assert!(peer.take_unheard().is_none());
+    peer.stood(true, Duration::ZERO, at(15));
     peer.resume(Lane::Urgent, at(16));
-    assert!(is_excused(peer, at(21)) && !is_excused(peer, at(22)));
+    peer.stood(false, Duration::from_secs(4), at(19));
+    assert_eq!(peer.take_unheard(), Some(at(19) - at(10)));
+    assert!(!is_excused(peer, at(19)));
     peer.hold(first, Lane::Bulk, true, at(30));
     assert!(is_excused(peer, at(100)), "we do not read");
     peer.disconnected(first, at(100));
-    assert!(is_excused(peer, at(119)) && !is_excused(peer, at(120)));
+    assert!(!is_excused(peer, at(100)));
+    assert_eq!(peer.take_unheard(), Some(at(100) - at(30)));
 }
 
 #[test]
-fn whose_frame_is_passed_over_is_excused_until_then_and_as_long_again_but_not_for_ever() {
+fn whose_connection_is_not_read_pays_for_no_silence_and_has_as_much_more_time() {
+    let mut driven = Driven::open();
+    let blamed = |driven: &mut Driven| {
+        let action = Action::Misdeed(driven.peer, Misdeed::NoAnswer);
+        driven.lanes.core.actions.push_back(action);
+        let (_, events) = driven.drain();
+        let is_blame = |event: &Event<_>| matches!(event, Event::Misdeed(..));
+        events.iter().any(is_blame)
+    };
+    let mut stop = driven.stops.connection(driven.peer);
+    stop.set(true);
+    assert!(driven.lanes.is_unheard(&driven.peer));
+    assert!(!blamed(&mut driven));
+    assert!(driven.lanes.is_unheard(&driven.peer), "it stands yet");
+    stop.set(false);
+    let (_, events) = driven.drain();
+    assert!(!driven.lanes.is_unheard(&driven.peer));
+    let told = events.iter().find_map(|event| match event {
+        Event::Unheard(peer, time) if *peer == driven.peer => Some(*time),
+        _ => None,
+    });
+    assert!(told.is_some_and(|time| driven.lanes.core.unheard >= time));
+    assert!(blamed(&mut driven));
+}
+
+#[test]
+fn whose_frame_is_passed_over_is_excused_until_then_and_has_as_much_more_time_but_not_for_ever() {
     let mut driven = Driven::open();
     let now = platform::now();
     let at = |seconds| now + Duration::from_secs(seconds);
@@ -384,7 +423,8 @@ fn whose_frame_is_passed_over_is_excused_until_then_and_as_long_again_but_not_fo
     peer.gives_way(connection, Lane::Bulk, at(0));
     assert!(is_excused(peer, at(4)), "its answer stands behind the rest");
     peer.has_passed(connection, Lane::Bulk, at(5));
-    assert!(is_excused(peer, at(9)) && !is_excused(peer, at(10)));
+    assert!(!is_excused(peer, at(5)));
+    assert_eq!(peer.take_unheard(), Some(at(5) - at(0)));
     peer.gives_way(connection, Lane::Bulk, at(30));
     assert!(is_excused(peer, at(49)) && !is_excused(peer, at(50)));
     driven.report(1, Report::GaveWay(Lane::Block, 1 << 20));

@@ -18,6 +18,7 @@ use super::{
     messages::Messages,
     routing::Routing,
     shared::{SharedTable, seed},
+    streams::Streams,
 };
 use crate::{
     chain::rules::Synced,
@@ -28,7 +29,7 @@ use crate::{
     peers::Connected,
     propagation::Propagation,
     sync::{blocks::Sync, snapshots::Snapshots},
-    transport::{LocalDiscovery, SharedPolicy},
+    transport::{LocalDiscovery, SharedPolicy, stops::Stops},
 };
 
 /// The protocol of the first exchange, the same for all networks.
@@ -56,6 +57,7 @@ pub(crate) struct Behaviour {
     pub(crate) routing: Routing,
     pub(crate) local: LocalDiscovery,
     pub(crate) circuits: circuits::client::Behaviour,
+    pub(crate) streams: Streams,
 }
 
 impl Behaviour {
@@ -67,6 +69,7 @@ impl Behaviour {
         local: LocalDiscovery,
         (policy, table): (SharedPolicy, SharedTable),
         chain: &Synced,
+        stops: Stops,
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let network = &config.network;
@@ -100,12 +103,17 @@ impl Behaviour {
                     .with_request_timeout(network.connection_timeout)
                     .with_max_concurrent_streams(MAX_HELLO_STREAMS),
             ),
-            message: Messages::new(requests, config.protocol_name("message/1")?, table),
-            lanes: Lanes::new(config, cores(config, chain)?)?,
+            message: Messages::new(
+                requests,
+                config.protocol_name("message/1")?,
+                Arc::clone(&table),
+            ),
+            lanes: Lanes::new(config, cores(config, chain)?, stops)?,
             gossip: Gossip::new(config, peer_id)?,
             routing: Routing::new(config, peer_id)?,
             local,
             circuits,
+            streams: Streams::new(table, network.connection_timeout),
         })
     }
 }

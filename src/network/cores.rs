@@ -3,7 +3,7 @@
 //! A frame is sync's by its first byte ([`wire::KEY`], [`snapshots::KEY`]), and travels in a class of its own, so no core knows of the others. Two
 //! things pass from one to another here: how high peers say that they are, and, by the network task, that blocks have to wait.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -152,6 +152,12 @@ impl Core for Cores {
         if lane == Class::Sync.lane() {
             self.sync.skipped(from, length, now);
         }
+    }
+
+    fn unheard(&mut self, peer: PeerId, time: Duration, now: Instant) {
+        self.propagation.unheard(peer, time, now);
+        self.sync.unheard(&peer, time);
+        self.snapshots.unheard(&peer, time, now);
     }
 
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing> {

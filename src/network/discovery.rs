@@ -4,7 +4,7 @@
 //! the book are dialled (`book.rs`)
 //! whenever fewer than `kademlia_config.wanted_peers` were dialled with success. What peers name, in the DHT's answers and in exchanges, and what they say of
 //! themselves goes into the book, and so does what becomes of each dial. While peers are wanted, they are asked for others: connected
-//! ones at pauses of [`LOOK`], and each of the user's whenever it is dialled, since one that is full answers before it turns away. At most
+//! ones at pauses of [`LOOK`], each for signed records when it is ready (`task/exchange.rs`), and each of the user's whenever it is dialled, since one that is full answers before it turns away. At most
 //! half of the places are taken that way, and never the last one: it is kept for who comes. So a network of small nodes stays
 //! open, since a node that found everybody full would have been the last to dial, and has a place itself. A
 //! lookup of Kademlia's meets only whom this place dials. The user's dials pass here too (`wishes.rs`). One dial takes all addresses that are known of a peer, so that several
@@ -32,6 +32,9 @@ use crate::{
 
 /// The first and the longest pause between two lookups while peers are wanted.
 const LOOK: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The longest time that a peer which refuses us may keep us away.
+const MOST_WAITED: Duration = Duration::from_secs(3600);
 
 /// See the module's documentation.
 pub(crate) struct Discovery {
@@ -153,6 +156,12 @@ impl Discovery {
             .saturating_sub(outbound)
             .min(free)
             .saturating_sub(dialling)
+    }
+
+    /// Whether peers are wanted, or fewer than `few` are known where some are wanted at times.
+    pub(crate) fn wants_others(&self, few: usize) -> bool {
+        let (new, tried) = self.shared.book().counts();
+        self.wanted > 0 && (self.lacks() > 0 || new + tried < few)
     }
 
     /// How many are being dialled.
@@ -296,6 +305,13 @@ impl Discovery {
         self.lets_go(*peer);
         let is_awaited = self.wishes.ready(*peer);
         self.ready_from_book(peer, is_awaited);
+    }
+
+    /// A peer that refuses us says after what time it is of use to come again: an hour at most is believed.
+    pub(crate) fn waits(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        let time = time.min(MOST_WAITED);
+        self.dialing.waits(peer, time);
+        self.shared.book().waits(peer, time, now);
     }
 
     /// A peer was refused, or refused us.

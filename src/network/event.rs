@@ -101,6 +101,15 @@ pub enum NetworkEvent {
         /// How many calls failed since this was told last.
         count: u64,
     },
+    /// The handler of a protocol of one's own ([`crate::P2PNetworkManager::handle`]) failed, or panicked: its stream is reset.
+    HandlerFailed {
+        /// The protocol.
+        protocol: String,
+        /// The peer whose stream it was.
+        peer_id: PeerId,
+        /// How it failed, for a person.
+        reason: String,
+    },
     /// Gossip with a peer, or what propagates to it, does not work as it should; its connection stays.
     GossipImpaired {
         /// The peer.
@@ -115,11 +124,16 @@ pub enum NetworkEvent {
         /// What it sees.
         signs: Vec<EclipseSign>,
     },
+    /// The chain is as far as its peers' ([`crate::sync::SyncPhase::Synced`]): told once, and again after it was behind by more than a few blocks, or alone.
+    Synced {
+        /// Its height.
+        height: u64,
+    },
     /// Sync has come further, or can't go on for now; told some times a second at most while it runs.
     SyncProgress {
         /// The chain's height.
         done: u64,
-        /// The height that it goes to, as far as is known; the same where there is nothing to do.
+        /// The height that it goes to, as far as is known; the same where nothing is fetched, which alone does not say that it is the tip.
         total: u64,
         /// Blocks a second, of late.
         rate: f64,
@@ -195,10 +209,12 @@ impl NetworkEvent {
             Self::ItemAccepted { item, .. } => item.kind().name(),
             Self::ItemRefused { .. } => "item:refused",
             Self::ApplicationFailed { .. } => "application:error",
+            Self::HandlerFailed { .. } => "protocol:error",
             Self::GossipImpaired { .. } => "gossip:impaired",
             Self::TopicMessage(_) => "message",
             Self::EclipseSuspected { .. } => "eclipse:suspected",
             Self::SyncProgress { .. } => "sync:progress",
+            Self::Synced { .. } => "sync:done",
             Self::Woke { .. } => "node:wake",
             Self::SnapshotProgress { .. } => "snapshot:progress",
             Self::SnapshotTaken { .. } => "snapshot:taken",
@@ -216,6 +232,7 @@ impl NetworkEvent {
                 | Self::DialFailed { .. }
                 | Self::ItemRefused { .. }
                 | Self::ApplicationFailed { .. }
+                | Self::HandlerFailed { .. }
                 | Self::Crashed { .. }
                 | Self::GossipImpaired { .. }
                 | Self::SyncProgress {
@@ -252,6 +269,9 @@ impl Weigh for NetworkEvent {
             | Self::ApplicationFailed { reason, .. }
             | Self::NoSnapshot { reason }
             | Self::Crashed { reason } => reason.len(),
+            Self::HandlerFailed {
+                protocol, reason, ..
+            } => protocol.len() + reason.len(),
             Self::PeerRefused {
                 address, reason, ..
             }
@@ -266,6 +286,7 @@ impl Weigh for NetworkEvent {
             Self::PeerScored { .. }
             | Self::EclipseSuspected { .. }
             | Self::Woke { .. }
+            | Self::Synced { .. }
             | Self::SnapshotProgress { .. }
             | Self::SnapshotTaken { .. }
             | Self::Stopped => 0,
@@ -344,6 +365,16 @@ impl fmt::Display for NetworkEvent {
                 }
                 Ok(())
             }
+            Self::HandlerFailed {
+                protocol,
+                peer_id,
+                reason,
+            } => {
+                write!(
+                    f,
+                    "the handler of {protocol} failed over a stream of {peer_id}: {reason}"
+                )
+            }
             Self::GossipImpaired { peer_id, reason } => {
                 write!(f, "gossip with {peer_id} does not work: {reason}")
             }
@@ -374,7 +405,13 @@ impl fmt::Display for NetworkEvent {
             } if done < total => {
                 write!(f, "synced {done} of {total} blocks, {rate:.0} a second")
             }
-            Self::SyncProgress { done, .. } => write!(f, "synced to block {done}"),
+            Self::SyncProgress { done, .. } => write!(f, "the chain is at block {done}"),
+            Self::Synced { height } => {
+                write!(
+                    f,
+                    "synced: the chain is as far as its peers', at block {height}"
+                )
+            }
             Self::Woke { slept } => write!(
                 f,
                 "this host was asleep for {slept:.0?}: connections are looked at"
@@ -464,6 +501,11 @@ mod tests {
                 call: "check_vote",
                 reason: text.clone(),
                 count: 1,
+            },
+            NetworkEvent::HandlerFailed {
+                protocol: String::new(),
+                peer_id,
+                reason: text.clone(),
             },
             NetworkEvent::Crashed {
                 reason: text.clone(),

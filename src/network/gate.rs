@@ -19,7 +19,7 @@ use libp2p::{
 
 use crate::{
     network::shared::SharedTable,
-    peers::{Account, Connected, Direction, NetworkGroup, Scope},
+    peers::{Account, Connected, Direction, NetworkGroup, Scope, ip_of},
     platform::{self, lock::lock},
     transport::SharedPolicy,
 };
@@ -67,6 +67,18 @@ impl Gate {
         lock(&self.policy).vouch(address);
     }
 
+    /// Turns away who is in a banned network; `comes`: by itself.
+    fn admit_from(&self, remote: &Multiaddr, comes: bool) -> Result<(), ConnectionDenied> {
+        let is_banned = ip_of(remote).is_some_and(|ip| {
+            let table = lock(&self.table);
+            table.bans().holds_address(ip, comes, platform::now())
+        });
+        if is_banned {
+            return Err(ConnectionDenied::new(TurnedAway("its network is banned")));
+        }
+        Ok(())
+    }
+
     fn admit(
         &self,
         peer: &PeerId,
@@ -83,6 +95,15 @@ impl NetworkBehaviour for Gate {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Infallible;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.admit_from(remote, true)
+    }
+
     fn handle_pending_outbound_connection(
         &mut self,
         connection: ConnectionId,
@@ -90,6 +111,9 @@ impl NetworkBehaviour for Gate {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        // Of several one may lead elsewhere.
+        let admitted = addresses.iter().map(|to| self.admit_from(to, false));
+        admitted.reduce(Result::or).unwrap_or(Ok(()))?;
         self.dials
             .handle_pending_outbound_connection(connection, peer, addresses, role)
     }
@@ -120,6 +144,7 @@ impl NetworkBehaviour for Gate {
         // It is no longer under way.
         self.dials
             .handle_established_outbound_connection(connection, peer, address, role, port)?;
+        self.admit_from(address, false)?;
         self.admit(&peer, Direction::Outbound)
     }
 

@@ -27,6 +27,9 @@ pub(crate) struct Hello {
     /// The version of sync that it speaks; 0: none.
     #[prost(uint32, tag = "5")]
     pub sync: u32,
+    /// With a refusal: after how many seconds it is of use to come again; 0: nobody can say.
+    #[prost(uint32, tag = "6")]
+    pub wait: u32,
 }
 
 /// The largest of what nodes of a network send each other, in bytes. All have the same, so that none takes another's honest
@@ -238,6 +241,7 @@ mod tests {
                 sync: vector["sync"]
                     .as_u64()
                     .map_or(0, |sync| u32::try_from(sync).expect("small")),
+                wait: 0,
             };
             let bytes = field(vector, "bytes");
             assert_eq!(hello.encode_to_vec(), bytes, "{}", vector["what"]);

@@ -27,6 +27,9 @@ use crate::{
 
 type Inner = rr::Behaviour<FrameCodec>;
 
+/// Streams beside those of messages, by which two nodes tell each other of themselves (`task/exchange.rs`).
+const TELLINGS: usize = 4;
+
 /// See the module's documentation.
 pub(crate) struct Messages {
     inner: Inner,
@@ -49,7 +52,7 @@ impl Messages {
         let codec = codec.with_room(config, greeted, Arc::clone(&newcomer));
         let limits = rr::Config::default()
             .with_request_timeout(config.request_timeout)
-            .with_max_concurrent_streams(config.max_concurrent_streams);
+            .with_max_concurrent_streams(config.max_concurrent_streams + TELLINGS);
         let inner = Inner::with_codec(codec, [(protocol, ProtocolSupport::Full)], limits);
         Self { inner, newcomer }
     }

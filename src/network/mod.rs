@@ -24,9 +24,11 @@ pub(crate) mod room;
 mod routing;
 mod shared;
 mod starting;
+pub(crate) mod streams;
 mod task;
 
 pub(crate) use event::EVENT_OVERHEAD;
 pub use event::{NetworkEvent, TopicItem};
 pub use p2p::{P2PNetworkManager, TopicInfo};
 pub use protocol::NetworkMessage;
+pub use streams::ProtocolStream;

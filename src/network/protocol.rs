@@ -92,8 +92,37 @@ impl NetworkMessage {
     /// # Errors
     /// [`DecodeError`] where the bytes are no protobuf, hold no known kind, or break a limit.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        exchange::check(bytes)?;
-        wire::NetworkMessage::decode(bytes)?.try_into()
+        Self::read(bytes).map(|(message, _)| message)
+    }
+
+    /// Reads a message, and what an exchange says beside the peers that it names.
+    pub(crate) fn read(bytes: &[u8]) -> Result<(Self, Telling), DecodeError> {
+        exchange::check(bytes, exchange::IN_MESSAGE)?;
+        let mut message = wire::NetworkMessage::decode(bytes)?;
+        let mut telling = Telling::default();
+        if let Some(wire::Kind::PeerExchange(exchange)) = &mut message.kind {
+            telling.wants = exchange.wants;
+            telling.records = exchange.take_records();
+        }
+        Ok((message.try_into()?, telling))
+    }
+}
+
+/// What a node says of itself in an exchange, and asks: the same on the wire as one that names peers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Telling {
+    /// Signed records; that of the sender, whoever else is in it.
+    pub(crate) records: Vec<Bytes>,
+    /// How many records of others are wanted in the answer.
+    pub(crate) wants: u32,
+}
+
+impl Telling {
+    /// As a message's bytes. `own`: whose record it is.
+    pub(crate) fn encode(&self, own: &PeerId) -> Vec<u8> {
+        let exchange = wire::PeerExchange::of(&self.records, &own.to_bytes(), self.wants);
+        let kind = Some(wire::Kind::PeerExchange(exchange));
+        wire::NetworkMessage { kind }.encode_to_vec()
     }
 }
 
@@ -116,6 +145,8 @@ pub(crate) enum Answer {
     State(StateResponse),
     /// Refused, with a sentence for a person.
     Refused(String),
+    /// Records of peers that the other side has reached, as it was asked.
+    Peers(Vec<Bytes>),
 }
 
 impl Answer {
@@ -124,6 +155,7 @@ impl Answer {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        exchange::check(bytes, exchange::IN_ANSWER)?;
         wire::Answer::decode(bytes)?.try_into()
     }
 }
@@ -136,7 +168,7 @@ impl Answer {
 pub fn check_answer(bytes: &[u8]) -> Result<String, DecodeError> {
     Ok(match Answer::decode(bytes)? {
         Answer::Refused(reason) => reason,
-        Answer::Received | Answer::State(_) => String::new(),
+        Answer::Received | Answer::State(_) | Answer::Peers(_) => String::new(),
     })
 }
 
@@ -193,6 +225,30 @@ mod wire {
     pub struct PeerExchange {
         #[prost(message, repeated, tag = "1")]
         pub peers: Vec<Peer>,
+        #[prost(uint32, tag = "2")]
+        pub wants: u32,
+    }
+
+    impl PeerExchange {
+        /// Records, each beside an id: older nodes read no peer without.
+        pub fn of<'a>(records: impl IntoIterator<Item = &'a Bytes>, id: &[u8], wants: u32) -> Self {
+            let peer = |record: &Bytes| Peer {
+                peer_id: id.to_vec(),
+                addresses: Vec::new(),
+                record: record.clone(),
+            };
+            let peers = records.into_iter().map(peer).collect();
+            Self { peers, wants }
+        }
+
+        /// The records in it, which are there no more.
+        pub fn take_records(&mut self) -> Vec<Bytes> {
+            let records = self
+                .peers
+                .iter_mut()
+                .map(|peer| std::mem::take(&mut peer.record));
+            records.filter(|record| !record.is_empty()).collect()
+        }
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -201,11 +257,13 @@ mod wire {
         pub peer_id: Vec<u8>,
         #[prost(bytes = "vec", repeated, tag = "2")]
         pub addresses: Vec<Vec<u8>>,
+        #[prost(bytes = "bytes", tag = "3")]
+        pub record: Bytes,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
     pub struct Answer {
-        #[prost(oneof = "AnswerKind", tags = "1, 2, 3")]
+        #[prost(oneof = "AnswerKind", tags = "1, 2, 3, 4")]
         pub kind: Option<AnswerKind>,
     }
 
@@ -217,6 +275,8 @@ mod wire {
         State(StateResponse),
         #[prost(string, tag = "3")]
         Refused(String),
+        #[prost(message, tag = "4")]
+        Peers(PeerExchange),
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -254,7 +314,7 @@ impl From<&NetworkMessage> for wire::NetworkMessage {
                     left.map(|left| room = left).is_some()
                 };
                 let peers = peers.take_while(|peer| fits(peer)).collect();
-                wire::Kind::PeerExchange(wire::PeerExchange { peers })
+                wire::Kind::PeerExchange(wire::PeerExchange { peers, wants: 0 })
             }
         };
         Self { kind: Some(kind) }
@@ -272,6 +332,7 @@ impl From<&PeerInfo> for wire::Peer {
                 .take(MAX_ADDRESSES_PER_PEER)
                 .map(Multiaddr::to_vec)
                 .collect(),
+            record: Bytes::new(),
         }
     }
 }
@@ -339,6 +400,9 @@ impl From<&Answer> for wire::Answer {
                 proof: state.proof.clone(),
             }),
             Answer::Refused(reason) => wire::AnswerKind::Refused(reason.clone()),
+            Answer::Peers(records) => {
+                wire::AnswerKind::Peers(wire::PeerExchange::of(records, &[], 0))
+            }
         };
         Self { kind: Some(kind) }
     }
@@ -356,6 +420,7 @@ impl TryFrom<wire::Answer> for Answer {
                 proof: state.proof,
             }),
             wire::AnswerKind::Refused(reason) => Self::Refused(Quoted(&reason).to_string()),
+            wire::AnswerKind::Peers(mut peers) => Self::Peers(peers.take_records()),
         })
     }
 }
@@ -428,9 +493,11 @@ mod tests {
         let addresses = wire::Peer {
             peer_id: Vec::new(),
             addresses: vec![Vec::new(); MAX_ADDRESSES_PER_PEER + 1],
+            record: Bytes::new(),
         };
         let peers = wire::PeerExchange {
             peers: vec![addresses],
+            wants: 0,
         };
         let error = NetworkMessage::decode(&message(&peers.encode_to_vec())).expect_err("17");
         assert!(error.to_string().starts_with("field peer.addresses: 17 is"));
@@ -461,6 +528,7 @@ mod tests {
                     wire::Peer::from(&PeerInfo::new(PeerId::random()));
                     MAX_EXCHANGED_PEERS + 1
                 ],
+                wants: 0,
             })),
         };
         let error = NetworkMessage::decode(&too_many.encode_to_vec()).expect_err("over the limit");

@@ -71,6 +71,8 @@ struct Sent {
     counts: Counts,
     /// Whether little was under way to the peer.
     had_little: bool,
+    /// How long what the peer sends had not been read here before.
+    unheard: Duration,
     reply: Reply,
 }
 
@@ -99,6 +101,8 @@ struct Peer {
     waiting: VecDeque<Waiting>,
     /// What those that wait and those under way count.
     taken: usize,
+    /// How long what it sends was not read here.
+    unheard: Duration,
     /// Somebody will say when the turn of the first has come ([`Turn::At`]).
     called: bool,
 }
@@ -271,6 +275,14 @@ impl Requests {
         Turn::None
     }
 
+    /// A message that names peers went without waiting for its turn: later ones wait the longer.
+    pub(crate) fn told(&mut self, peer: PeerId, bytes: usize, now: Instant) {
+        let names_peers = true;
+        for (protocol, cost) in (Counts { bytes, names_peers }).costs() {
+            self.limiter.charge(peer, protocol, cost, now);
+        }
+    }
+
     /// The time has come that [`Turn::At`] named.
     pub(crate) fn turn(&mut self, peer: &PeerId) {
         if let Some(of_peer) = self.peers.get_mut(peer) {
@@ -285,6 +297,13 @@ impl Requests {
             && let Some(waiting) = of_peer.pop(&mut self.free)
         {
             let _ = waiting.reply.send(Err(ProtocolError::NotConnected(*peer)));
+        }
+    }
+
+    /// What a peer sends was not read here for so long: its answers may be as much later.
+    pub(crate) fn unheard(&mut self, peer: &PeerId, time: Duration) {
+        if let Some(of_peer) = self.peers.get_mut(peer) {
+            of_peer.unheard = of_peer.unheard.saturating_add(time);
         }
     }
 
@@ -308,7 +327,7 @@ impl Requests {
         let had_little = under_way.is_none_or(|cost| cost.bytes <= LITTLE);
         of_peer.taken += weight;
         self.free = self.free.saturating_sub(weight);
-        let at = now;
+        let (at, unheard) = (now, of_peer.unheard);
         self.sent.insert(
             id,
             Sent {
@@ -317,6 +336,7 @@ impl Requests {
                 progress,
                 counts,
                 had_little,
+                unheard,
                 reply,
             },
         );
@@ -334,7 +354,8 @@ impl Requests {
         let valid = answer.is_ok();
         // A caller that no longer waits has lost interest, which is its right.
         let _ = reply.send(match answer {
-            Ok(Answer::Received) => Ok(None),
+            // Nobody asked for peers in a message of a caller's.
+            Ok(Answer::Received | Answer::Peers(_)) => Ok(None),
             Ok(Answer::State(state)) => Ok(Some(state)),
             Ok(Answer::Refused(reason)) => Err(ProtocolError::Refused(reason)),
             Err(error) => Err(error.into()),
@@ -343,7 +364,7 @@ impl Requests {
     }
 
     /// No answer will come: tells the caller, and says whether the peer is to blame for its silence. It is where it had the message, and half of
-    /// the time or more, and did not begin to answer, and only little was under way to it ([`LITTLE`]).
+    /// the time or more in which it was heard here, and did not begin to answer, and only little was under way to it ([`LITTLE`]).
     pub(crate) fn failed(
         &mut self,
         id: OutboundRequestId,
@@ -352,8 +373,10 @@ impl Requests {
         now: Instant,
     ) -> bool {
         let Some(Sent {
+            peer,
             progress,
             had_little,
+            unheard,
             reply,
             ..
         }) = self.ended(id, now)
@@ -370,7 +393,11 @@ impl Requests {
             OutboundFailure::Io(error) => ProtocolError::Broken(error.to_string()),
             other => ProtocolError::Broken(other.to_string()),
         }));
-        let half = self.patience / 2;
+        let of_peer = self.peers.get(&peer);
+        let unheard = of_peer.map_or(Duration::ZERO, |of_peer| {
+            of_peer.unheard.saturating_sub(unheard)
+        });
+        let half = self.patience / 2 + unheard;
         let had_it = matches!(step, Step::Asked(at) if now.saturating_duration_since(at) >= half);
         is_late && had_little && had_it
     }
@@ -621,6 +648,33 @@ mod tests {
         let timeout = OutboundFailure::Timeout;
         let blamed = sent.map(|id| requests.failed(id, &timeout, "", late));
         assert_eq!(blamed, [true, true, false, false]);
+    }
+
+    #[test]
+    fn who_is_not_heard_for_a_time_has_as_much_more() {
+        let (config, now) = (RequestResponseConfig::default(), crate::platform::now());
+        let peer = PeerId::random();
+        let mut requests = Requests::new(&config, Limits::default());
+        let (mut answers, mut id) = (Vec::new(), outbound_ids());
+        let mut send = |requests: &mut Requests| {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            let (id, progress) = (id(), Progress::default());
+            let counts = Counts {
+                bytes: 1,
+                names_peers: false,
+            };
+            requests.sent((id, progress.clone()), (peer, counts), reply, now);
+            progress.set(Step::Asked(now));
+            id
+        };
+        let first = send(&mut requests);
+        requests.unheard(&peer, config.request_timeout * 2 / 3);
+        let second = send(&mut requests);
+        let late = now + config.request_timeout;
+        let timeout = OutboundFailure::Timeout;
+        let blamed = [first, second].map(|id| requests.failed(id, &timeout, "", late));
+        assert_eq!(blamed, [false, true]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, swarm::ConnectionId};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -15,9 +15,16 @@ use crate::{
     config::Config,
     error::{NetworkError, ProtocolError},
     intake::Outcomes,
-    network::{NetworkEvent, TopicInfo, mpsc, protocol::MAX_ADDRESSES_PER_PEER, requests::Reply},
+    network::{
+        NetworkEvent, TopicInfo, mpsc,
+        protocol::MAX_ADDRESSES_PER_PEER,
+        requests::Reply,
+        streams::{Serve, StreamReply},
+    },
     observe::Recorder,
-    peers::{AddressBook, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table},
+    peers::{
+        AddressBook, Banned, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table,
+    },
     platform::{self, lock::lock},
     sync::SyncStatus,
     transport::meter::Meter,
@@ -325,12 +332,30 @@ pub(crate) enum Command {
         source: PeerId,
         verdict: Verdict,
     },
-    AddPeer(PeerInfo),
-    /// Keeps a peer out.
-    Ban {
+    /// A peer's answer about state was false.
+    Forged {
         peer: PeerId,
+    },
+    AddPeer(PeerInfo),
+    /// Keeps a peer or a network out.
+    Ban {
+        who: Banned,
         duration: Option<Duration>,
         reply: oneshot::Sender<()>,
+    },
+    /// Has streams of a protocol served.
+    Serve {
+        protocol: StreamProtocol,
+        serve: Serve,
+        reply: oneshot::Sender<Result<(), NetworkError>>,
+    },
+    Unserve {
+        protocol: StreamProtocol,
+    },
+    OpenStream {
+        peer: PeerId,
+        protocol: StreamProtocol,
+        reply: StreamReply,
     },
     /// Looks whether connections live.
     Wake,

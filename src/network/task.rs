@@ -49,15 +49,16 @@ use crate::{
     gossip::{GossipEvent, MAX_TOPIC_NAME},
     intake::{DeliveredBlocks, Intake, Source},
     lanes::Taken,
-    peers::{AddressPolicy, Alarm, Misdeed, PeerInfo, Stage},
+    peers::{AddressPolicy, Alarm, Banned, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant, SystemTime},
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
     sync::{blocks, snapshots},
     traffic::RateLimiter,
-    transport,
+    transport::{self, stops::Stops},
 };
 
 mod connections;
+mod exchange;
 mod gossip;
 mod hello;
 mod identify;
@@ -67,9 +68,11 @@ mod lingering;
 mod local;
 mod message;
 mod ping;
+mod streams;
 mod swarm;
 mod sync;
 
+use exchange::OwnRecord;
 use gossip::{Unpublished, acceptance};
 use lingering::Lingering;
 
@@ -86,6 +89,8 @@ const CLOSING: Duration = Duration::from_millis(500);
 
 /// Why an address is one no longer.
 const EXPIRED: &str = "no network interface here has this address any more";
+/// Handlers of protocols that failed and wait until that is told.
+const FAILURES: usize = 64;
 /// How often it is told that listeners can't accept.
 const TROUBLE: Duration = Duration::from_secs(60);
 
@@ -116,6 +121,9 @@ pub(crate) struct Task {
     greetings: HashMap<rr::OutboundRequestId, PeerId>,
     farewells: HashMap<rr::InboundRequestId, PeerId>,
     requests: Requests,
+    own_record: OwnRecord,
+    /// Whom this node's record is on its way to.
+    tellings: HashMap<rr::OutboundRequestId, PeerId>,
     /// Peers for which messages wait, each when the next may go.
     turns: FuturesUnordered<BoxFuture<'static, PeerId>>,
     intake: Intake,
@@ -129,6 +137,8 @@ pub(crate) struct Task {
     /// The item kinds that some peer has by gossip only.
     bridged: Vec<ItemKind>,
     lingering: Lingering,
+    /// What handlers of protocols failed at.
+    failures: (mpsc::Sender<NetworkEvent>, mpsc::Receiver<NetworkEvent>),
     /// Messages on plain topics that wait for somebody's subscription, or for peers that read.
     held: Vec<Unpublished>,
     limiter: RateLimiter,
@@ -169,11 +179,13 @@ impl Task {
         let policy = AddressPolicy::new(peer_id, transport::TAKES_NAMES);
         let policy = Arc::new(Mutex::new(policy));
         let executor = platform::Executor::default();
+        let stops = Stops::default();
         let transport = transport::build(
             keypair,
             &config,
             circuits_transport,
             &shared.meter,
+            &stops,
             Arc::clone(&policy),
             &executor,
         )?;
@@ -186,6 +198,7 @@ impl Task {
             local,
             (policy, Arc::clone(&shared.table)),
             &chain,
+            stops,
         )?;
         let swarm_config = executor
             .swarm_config()
@@ -216,6 +229,7 @@ impl Task {
                 refusal: String::new(),
                 limits: Some(Limits::new(&config.protocol)),
                 sync: swarm.behaviour().lanes.core.version(),
+                wait: 0,
             },
             chain,
             limiter: RateLimiter::new(limits),
@@ -227,6 +241,8 @@ impl Task {
             discovery: Discovery::new(peer_id, &config, Arc::clone(&shared), &seed()?),
             alarm: Alarm::new(shared.rules.block_interval(), platform::now()),
             requests: Requests::new(&config.protocol.request_response_config, limits),
+            own_record: OwnRecord::new(keypair.clone(), platform::now()),
+            tellings: HashMap::new(),
             turns: FuturesUnordered::new(),
             config,
             shared,
@@ -245,6 +261,7 @@ impl Task {
             topics: HashMap::new(),
             bridged: Vec::new(),
             lingering: Lingering::default(),
+            failures: mpsc::channel(FAILURES),
             held: Vec::new(),
             stalled: [None; ItemKind::ALL.len()],
             ticked: (platform::now(), platform::date()),
@@ -315,6 +332,10 @@ impl Task {
                 peer = self.turns.select_next_some() => {
                     self.requests.turn(&peer);
                     self.send_requests(peer);
+                }
+                failure = self.failures.1.recv().fuse() => {
+                    // This task holds a sender of them itself.
+                    failure.into_iter().for_each(|failure| self.shared.emit(failure));
                 }
                 submission = next(&mut self.submissions, rooms).fuse() => {
                     self.on_submission(submission);
@@ -450,6 +471,7 @@ impl Task {
                     self.report(&id, &source, acceptance(verdict));
                 }
             }
+            Command::Forged { peer } => self.note(peer, Misdeed::FalseProof),
             Command::AddPeer(peer) => {
                 for address in peer.dial_addresses().map(|address| modern(&address)) {
                     let behaviour = self.swarm.behaviour_mut();
@@ -459,13 +481,34 @@ impl Task {
                 }
             }
             Command::Ban {
-                peer,
+                who,
                 duration,
                 reply,
             } => {
-                self.shared.peers().ban(peer, duration, platform::now());
-                self.shared.book().forget(&peer);
+                self.shared.peers().ban(who, duration, platform::now());
+                if let Banned::Peer(peer) = who {
+                    self.shared.book().forget(&peer);
+                }
                 let _ = reply.send(());
+            }
+            Command::Serve {
+                protocol,
+                serve,
+                reply,
+            } => {
+                let streams = &mut self.swarm.behaviour_mut().streams;
+                let _ = reply.send(streams.handle(protocol, serve));
+            }
+            Command::Unserve { protocol } => {
+                self.swarm.behaviour_mut().streams.unhandle(&protocol);
+            }
+            Command::OpenStream {
+                peer,
+                protocol,
+                reply,
+            } => {
+                let streams = &mut self.swarm.behaviour_mut().streams;
+                streams.open(peer, protocol, reply);
             }
             Command::Wake => self.wake(platform::now()),
             Command::IsFlushed { reply } => {
@@ -534,6 +577,7 @@ impl Task {
                 Err(_) => self.circuits.failed(&address, now),
             }
         }
+        self.look_at_record(now);
         self.discovery.on_time(&mut self.swarm, now);
         self.requests.on_time(now);
         self.publish_held(|_| true);
@@ -611,3 +655,6 @@ const IDLE: Duration = Duration::from_secs(20 * 86_400);
 const SLEEP: Duration = Duration::from_secs(70);
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

@@ -1,37 +1,130 @@
-//! Bans: who is kept out until when.
+//! Bans: who is kept out until when, peers and whole networks.
+//!
+//! Identities are free, so a ban of one peer costs its owner nothing; addresses are not. Where [`CROWD`]`.0` peers of one public address (of IPv6 the first
+//! 64 bits) are banned for misdeeds at one time, further ones are not let in from there for [`SHORT`]; where [`CROWD`]`.1` such addresses of one network
+//! (/16, of IPv6 /32) are, none from that network. Honest ones may share an address, behind a provider's NAT, or a network: so it is short, who
+//! is connected stays, and this node goes on dialling there. What the user bans has neither exception.
+//!
+//! Bounds: `max_bans` for a while; of more, the one that ends first is dropped. To look an address up costs as many steps as it has bits.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    fmt,
+    net::IpAddr,
+    str::FromStr,
     time::Duration,
 };
 
+use ipnet::IpNet;
 use libp2p::PeerId;
 
 use crate::platform::{Instant, SystemTime};
 
 /// The longest ban for a while.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// So many banned peers of an address, and so many banned addresses of a network, have that banned.
+const CROWD: (usize, usize) = (3, 4);
+/// For how long.
+const SHORT: Duration = Duration::from_secs(600);
+
+/// Who may be banned: one peer, or all at an address or in a network. Reads from a peer's id, `203.0.113.7`, or `203.0.113.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Banned {
+    /// Whatever its address.
+    Peer(PeerId),
+    /// Whoever comes from there, or is there.
+    Network(IpNet),
+}
+
+impl fmt::Display for Banned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(peer) => peer.fmt(f),
+            Self::Network(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
+            Self::Network(net) => net.fmt(f),
+        }
+    }
+}
+
+/// A text names nobody who could be banned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{0}\" is no peer's id, no address and no network; write 12D3KooW…, 203.0.113.7 or 203.0.113.0/24"
+)]
+pub struct BannedError(String);
+
+impl FromStr for Banned {
+    type Err = BannedError;
+
+    fn from_str(text: &str) -> Result<Self, BannedError> {
+        if let Ok(net) = text.parse::<IpNet>() {
+            Ok(net.into())
+        } else if let Ok(ip) = text.parse::<IpAddr>() {
+            Ok(IpNet::from(ip).into())
+        } else {
+            let peer = text.parse::<PeerId>();
+            peer.map(Self::Peer)
+                .map_err(|_| BannedError(text.to_owned()))
+        }
+    }
+}
+
+impl From<PeerId> for Banned {
+    fn from(peer: PeerId) -> Self {
+        Self::Peer(peer)
+    }
+}
+
+impl From<IpNet> for Banned {
+    fn from(net: IpNet) -> Self {
+        Self::Network(net.trunc())
+    }
+}
 
 /// A ban.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ban {
     /// Who is kept out.
-    pub peer_id: PeerId,
+    pub who: Banned,
     /// Until when, by the host's date as it is now; `None`: for ever, by `security.blacklist_config.peers`.
     pub until: Option<SystemTime>,
+    /// Whether the user wants it so, and not what was done.
+    pub by_user: bool,
 }
 
-/// Peers kept out: some for ever (by config), at most `max_bans` for a while. When full, the ban that ends
-/// first is dropped.
+/// A ban for a while, as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Who is kept out.
+    pub who: Banned,
+    /// For how long still.
+    pub left: Duration,
+    /// Whether the user wants it so.
+    pub by_user: bool,
+}
+
+/// See the module's documentation.
 #[derive(Debug)]
 pub struct Bans {
     always: HashSet<PeerId>,
-    until: BTreeMap<PeerId, Instant>,
+    until: BTreeMap<Banned, Until>,
     /// The same, the one that ends first in front.
-    ends: BTreeSet<(Instant, PeerId)>,
+    ends: BTreeSet<(Instant, Banned)>,
+    /// How many of those that are banned for misdeeds are in a network.
+    crowds: BTreeMap<IpNet, usize>,
     duration: Duration,
     max_bans: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Until {
+    end: Instant,
+    by_user: bool,
+    /// In which network it is counted.
+    within: Option<IpNet>,
+    /// Whether it was let in once to hear of it.
+    told: bool,
 }
 
 impl Bans {
@@ -41,110 +134,303 @@ impl Bans {
             always,
             until: BTreeMap::new(),
             ends: BTreeSet::new(),
+            crowds: BTreeMap::new(),
             duration,
             max_bans,
         }
     }
 
-    /// Keeps a peer out from now on, for as long as is usual.
-    pub fn ban(&mut self, peer: PeerId, now: Instant) {
-        self.ban_for(peer, self.duration, now);
+    /// Keeps a peer out from now on for its misdeeds, for as long as is usual; and, where it was one of several from there, others of its public address.
+    pub fn convict(&mut self, peer: PeerId, address: Option<IpAddr>, now: Instant) {
+        let Some(ip) = address else {
+            return self.put(peer.into(), self.duration, None, false, now);
+        };
+        let (host, network) = match ip {
+            IpAddr::V4(_) => (32, 16),
+            IpAddr::V6(_) => (64, 32),
+        };
+        let [host, network] = [host, network].map(|bits| around(ip, bits));
+        self.put(peer.into(), self.duration, host, false, now);
+        if self.crowd(host) >= CROWD.0 {
+            self.put_network(host, network, now);
+            if self.crowd(network) >= CROWD.1 {
+                self.put_network(network, None, now);
+            }
+        }
     }
 
-    /// Keeps a peer out from now on, for so long, ten years at most.
-    pub fn ban_for(&mut self, peer: PeerId, duration: Duration, now: Instant) {
-        if let Some(end) = self.until.remove(&peer) {
-            self.ends.remove(&(end, peer));
-        } else if self.until.len() >= self.max_bans
-            && let Some((_, first)) = self.ends.pop_first()
+    /// The user keeps somebody out from now on, for so long, ten years at most, or as long as is usual.
+    pub fn ban(&mut self, who: Banned, duration: Option<Duration>, now: Instant) {
+        self.put(who, duration.unwrap_or(self.duration), None, true, now);
+    }
+
+    /// Puts a ban back that was kept.
+    pub fn restore(&mut self, kept: Kept, now: Instant) {
+        self.put(kept.who, kept.left, None, kept.by_user, now);
+    }
+
+    fn put_network(&mut self, net: Option<IpNet>, within: Option<IpNet>, now: Instant) {
+        // The user's own ban of it stays as it is.
+        let who = net.map(Banned::from);
+        if let Some(who) = who
+            && !self.until.get(&who).is_some_and(|until| until.by_user)
         {
-            self.until.remove(&first);
+            self.put(who, SHORT, within, false, now);
+        }
+    }
+
+    fn put(
+        &mut self,
+        who: Banned,
+        duration: Duration,
+        within: Option<IpNet>,
+        by_user: bool,
+        now: Instant,
+    ) {
+        self.lift(&who);
+        while let Some((end, first)) = self.ends.first().copied()
+            && (end <= now || self.until.len() >= self.max_bans)
+        {
+            self.lift(&first);
         }
         let end = now + duration.min(LONGEST);
-        self.until.insert(peer, end);
-        self.ends.insert((end, peer));
-    }
-
-    /// Lets a peer in again. False where it was not kept out for a while; one that is so for ever stays.
-    pub fn lift(&mut self, peer: &PeerId) -> bool {
-        let end = self.until.remove(peer);
-        end.is_some_and(|end| self.ends.remove(&(end, *peer)))
-    }
-
-    /// Who is kept out now for a while, and for how long still; the one that ends first in front.
-    pub fn for_a_while(&self, now: Instant) -> impl Iterator<Item = (PeerId, Duration)> {
-        let left = move |(end, peer): &(Instant, PeerId)| {
-            let left = end.saturating_duration_since(now);
-            (!left.is_zero()).then_some((*peer, left))
+        let until = Until {
+            end,
+            by_user,
+            within,
+            told: false,
         };
-        self.ends.iter().filter_map(left)
+        self.until.insert(who, until);
+        self.ends.insert((end, who));
+        if let Some(net) = within {
+            *self.crowds.entry(net).or_default() += 1;
+        }
+    }
+
+    fn crowd(&self, net: Option<IpNet>) -> usize {
+        net.and_then(|net| self.crowds.get(&net).copied())
+            .unwrap_or_default()
+    }
+
+    /// Lets somebody in again. False where it was not kept out for a while; one that is so for ever stays.
+    pub fn lift(&mut self, who: &Banned) -> bool {
+        let Some(until) = self.until.remove(who) else {
+            return false;
+        };
+        if let Some(net) = until.within
+            && let Some(count) = self.crowds.get_mut(&net)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.crowds.remove(&net);
+            }
+        }
+        self.ends.remove(&(until.end, *who))
+    }
+
+    /// Who is kept out now for a while; the one that ends first in front.
+    pub fn for_a_while(&self, now: Instant) -> impl Iterator<Item = Kept> {
+        let bans = self.ends.iter().map(move |(end, who)| Kept {
+            who: *who,
+            left: end.saturating_duration_since(now),
+            by_user: self.until.get(who).is_some_and(|until| until.by_user),
+        });
+        bans.filter(|kept| !kept.left.is_zero())
     }
 
     /// All who are kept out now, those for ever first.
     pub fn all(&self, now: Instant, date: SystemTime) -> Vec<Ban> {
         let mut always: Vec<_> = self.always.iter().copied().collect();
         always.sort();
-        let always = always.into_iter().map(|peer_id| Ban {
-            peer_id,
+        let always = always.into_iter().map(|peer| Ban {
+            who: peer.into(),
             until: None,
+            by_user: true,
         });
-        let others = self.for_a_while(now).map(|(peer_id, left)| Ban {
-            peer_id,
-            until: Some(date.checked_add(left).unwrap_or(date)),
+        let others = self.for_a_while(now).map(|kept| Ban {
+            who: kept.who,
+            until: Some(date.checked_add(kept.left).unwrap_or(date)),
+            by_user: kept.by_user,
         });
         always.chain(others).collect()
     }
 
     /// Whether a peer is kept out now.
     pub fn holds(&self, peer: &PeerId, now: Instant) -> bool {
-        self.always.contains(peer) || self.until.get(peer).is_some_and(|end| *end > now)
+        let until = self.until.get(&Banned::Peer(*peer));
+        self.always.contains(peer) || until.is_some_and(|until| until.end > now)
     }
+
+    /// How long a peer is kept out still, if it is so for a while.
+    pub fn left(&self, peer: &PeerId, now: Instant) -> Option<Duration> {
+        let until = self.until.get(&Banned::Peer(*peer))?;
+        Some(until.end.saturating_duration_since(now)).filter(|left| !left.is_zero())
+    }
+
+    /// Whether a peer that is kept out for a while may come once more to hear of it, which it may once a ban.
+    pub fn tells(&mut self, peer: &PeerId) -> bool {
+        let until = self.until.get_mut(&Banned::Peer(*peer));
+        until.is_some_and(|until| !std::mem::replace(&mut until.told, true))
+    }
+
+    /// Whether who is at this address is kept out now. `comes`: by itself; where it does not, only the user's bans count.
+    pub fn holds_address(&self, ip: IpAddr, comes: bool, now: Instant) -> bool {
+        // Networks stand behind peers.
+        let any = matches!(self.until.last_key_value(), Some((Banned::Network(_), _)));
+        let around = std::iter::successors(Some(IpNet::from(ip)), IpNet::supernet);
+        let mut bans = around.filter_map(|net| self.until.get(&Banned::Network(net)));
+        any && bans.any(|until| until.end > now && (comes || until.by_user))
+    }
+}
+
+/// The network of so many bits around an address.
+fn around(ip: IpAddr, bits: u8) -> Option<IpNet> {
+    IpNet::new(ip, bits).ok().map(|net| net.trunc())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::test;
+    use crate::platform::{self, test};
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn bans(always: &[PeerId], most: usize) -> (Bans, Instant) {
+        let always = always.iter().copied().collect();
+        (Bans::new(always, MINUTE * 60, most), platform::now())
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
 
     #[test]
     fn a_ban_ends_and_the_table_is_bounded() {
-        let now = crate::platform::now();
-        let minute = Duration::from_secs(60);
         let for_ever = PeerId::random();
-        let mut bans = Bans::new(HashSet::from([for_ever]), minute, 2);
+        let (mut bans, now) = bans(&[for_ever], 2);
         let peers = [PeerId::random(), PeerId::random(), PeerId::random()];
         for (seconds, peer) in (0..).zip(peers) {
-            bans.ban(peer, now + Duration::from_secs(seconds));
+            let now = now + Duration::from_secs(seconds);
+            bans.ban(peer.into(), Some(MINUTE), now);
         }
         assert!(!bans.holds(&peers[0], now), "the first to end made room");
         assert!(bans.holds(&peers[1], now) && bans.holds(&peers[2], now));
-        assert!(!bans.holds(&peers[1], now + minute * 2));
-        assert!(bans.holds(&for_ever, now + minute * 1000));
-        bans.ban(peers[2], now + minute);
-        assert!(bans.holds(&peers[2], now + minute * 3 / 2), "it is longer");
-        assert_eq!((bans.until.len(), bans.ends.len()), (2, 2));
+        assert!(!bans.holds(&peers[1], now + MINUTE * 2));
+        assert!(bans.holds(&for_ever, now + MINUTE * 1000));
+        bans.ban(peers[2].into(), Some(MINUTE), now + MINUTE);
+        assert!(bans.holds(&peers[2], now + MINUTE * 3 / 2), "it is longer");
+        assert!(bans.until.len() <= 2 && bans.ends.len() == bans.until.len());
     }
 
     #[test]
     fn bans_are_listed_and_lifted() {
-        let (now, date) = (crate::platform::now(), SystemTime::UNIX_EPOCH);
-        let minute = Duration::from_secs(60);
+        let date = SystemTime::UNIX_EPOCH;
         let [for_ever, first, second] = [(); 3].map(|()| PeerId::random());
-        let mut bans = Bans::new(HashSet::from([for_ever]), minute, 9);
-        bans.ban_for(second, Duration::MAX, now);
-        bans.ban(first, now);
-        let ban = |peer_id, until| Ban { peer_id, until };
+        let (mut bans, now) = bans(&[for_ever], 9);
+        bans.ban(second.into(), Some(Duration::MAX), now);
+        bans.convict(first, None, now);
+        let ban = |who: PeerId, until, by_user| Ban {
+            who: who.into(),
+            until,
+            by_user,
+        };
         let all = [
-            ban(for_ever, None),
-            ban(first, Some(date + minute)),
-            ban(second, Some(date + LONGEST)),
+            ban(for_ever, None, true),
+            ban(first, Some(date + MINUTE * 60), false),
+            ban(second, Some(date + LONGEST), true),
         ];
         assert_eq!(bans.all(now, date), all);
-        let later: Vec<_> = bans.for_a_while(now + minute).collect();
-        assert_eq!(later, [(second, LONGEST - minute)]);
-        assert!(bans.lift(&second) && !bans.holds(&second, now));
-        assert!(!bans.lift(&second) && !bans.lift(&for_ever));
+        let later: Vec<_> = bans.for_a_while(now + MINUTE * 60).collect();
+        let kept = Kept {
+            who: second.into(),
+            left: LONGEST - MINUTE * 60,
+            by_user: true,
+        };
+        assert_eq!(later, [kept]);
+        assert!(bans.lift(&second.into()) && !bans.holds(&second, now));
+        assert!(!bans.lift(&second.into()) && !bans.lift(&for_ever.into()));
         assert!(bans.holds(&for_ever, now));
         assert_eq!((bans.until.len(), bans.ends.len()), (1, 1));
+    }
+
+    #[test]
+    fn who_comes_from_where_several_were_banned_waits_a_short_while() {
+        let (mut bans, now) = bans(&[], 100);
+        let one = ip("1.2.3.4");
+        let convict = |bans: &mut Bans, ip, times| {
+            for _ in 0..times {
+                bans.convict(PeerId::random(), Some(ip), now);
+            }
+        };
+        convict(&mut bans, one, CROWD.0 - 1);
+        assert!(!bans.holds_address(one, true, now), "it may be anybody");
+        convict(&mut bans, one, 1);
+        assert!(bans.holds_address(one, true, now));
+        assert!(!bans.holds_address(one, false, now), "it is still dialled");
+        assert!(!bans.holds_address(ip("1.2.3.5"), true, now));
+        assert!(!bans.holds_address(one, true, now + SHORT));
+        for host in 5..4 + CROWD.1 {
+            convict(&mut bans, ip(&format!("1.2.3.{host}")), CROWD.0);
+        }
+        let other = ip("1.2.200.1");
+        assert!(
+            bans.holds_address(other, true, now),
+            "its network is full of them"
+        );
+        assert!(!bans.holds_address(ip("1.3.0.1"), true, now));
+        assert!(!bans.holds_address(other, true, now + SHORT));
+        // What has ended counts no more.
+        let later = now + MINUTE * 61;
+        bans.convict(PeerId::random(), Some(one), later);
+        assert!(!bans.holds_address(one, true, later));
+        assert_eq!(bans.crowds.len(), 1);
+        // One that is let in again neither.
+        let who: Vec<_> = bans.until.keys().copied().collect();
+        assert!(who.iter().all(|who| bans.lift(who)) && bans.crowds.is_empty());
+    }
+
+    #[test]
+    fn households_of_ipv6_are_one_address() {
+        let (mut bans, now) = bans(&[], 100);
+        for host in 0..CROWD.0 {
+            let address = ip(&format!("2606:4700:1:2::{host:x}"));
+            bans.convict(PeerId::random(), Some(address), now);
+        }
+        assert!(bans.holds_address(ip("2606:4700:1:2:ffff::"), true, now));
+        assert!(!bans.holds_address(ip("2606:4700:1:3::"), true, now));
+    }
+
+    #[test]
+    fn the_user_bans_networks_both_ways_and_no_misdeed_shortens_that() {
+        let (mut bans, now) = bans(&[], 100);
+        let net: Banned = "1.2.3.4".parse().expect("an address");
+        bans.ban(net, Some(MINUTE * 30), now);
+        for _ in 0..CROWD.0 {
+            bans.convict(PeerId::random(), Some(ip("1.2.3.4")), now);
+        }
+        let later = now + MINUTE * 20;
+        assert!(bans.holds_address(ip("1.2.3.4"), true, later));
+        assert!(bans.holds_address(ip("1.2.3.4"), false, later));
+        let all: Banned = "0.0.0.0/0".parse().expect("a network");
+        bans.ban(all, None, now);
+        assert!(bans.holds_address(ip("9.9.9.9"), false, now));
+        assert!(!bans.holds_address(ip("::1"), false, now));
+    }
+
+    #[test]
+    fn who_is_banned_reads_as_it_shows() {
+        let peer = PeerId::random().to_string();
+        for (text, shows) in [
+            (&*peer, &*peer),
+            ("203.0.113.7", "203.0.113.7"),
+            ("203.0.113.7/32", "203.0.113.7"),
+            ("203.0.113.7/24", "203.0.113.0/24"),
+            ("2001:db8::7/32", "2001:db8::/32"),
+        ] {
+            let banned: Banned = text.parse().expect("it may be banned");
+            assert_eq!(banned.to_string(), shows);
+        }
+        let error = "203.0.113".parse::<Banned>().expect_err("it names nobody");
+        assert!(error.to_string().contains("203.0.113.0/24"), "{error}");
     }
 }

@@ -20,7 +20,7 @@
 //! Only addresses that [`AddressPolicy`] let through belong here, which is the caller's business; so is
 //! to connect. Times go on over restarts by a clock of the book's own (`clock.rs`), which no step of the date disturbs. How it is kept: `saved.rs`.
 //!
-//! Bounds: 5,000 peers (4,000 new, 1,000 tried) of 8 addresses, an entry for each connection and dial, [`CONTESTS`] contests. Each
+//! Bounds: 5,000 peers (4,000 new, 1,000 tried) of 8 addresses and a signed record of 1 KiB (`records.rs`), an entry for each connection and dial, [`CONTESTS`] contests. Each
 //! step costs O(log n), and as many looks as there are networks in use.
 
 use std::{
@@ -35,6 +35,7 @@ mod entry;
 mod group;
 mod places;
 mod random;
+mod records;
 mod saved;
 mod shelf;
 
@@ -43,7 +44,7 @@ use self::{
     entry::{ADDRESSES, Entry},
     places::{Place, Places},
     random::Random,
-    shelf::Shelf,
+    shelf::{RandomSet, Shelf},
 };
 pub use self::{
     entry::Candidate,
@@ -62,6 +63,9 @@ pub const FRESH: u64 = 4 * 3600;
 /// Buckets of the new table that are looked at for a network of which there is no peer yet, before all networks are.
 const LOOKS: usize = 16;
 
+/// How many are dialled sooner when a network is held no more.
+const RETRIES: usize = 4;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct AddressBook {
@@ -78,8 +82,12 @@ pub struct AddressBook {
     tried: Shelf<NetworkGroup, PeerId>,
     new: Shelf<u64, PeerId>,
     new_networks: Shelf<NetworkGroup, PeerId>,
+    /// Tried ones whose signed records may be passed on.
+    signed: RandomSet<PeerId>,
     /// Those that may be later.
     waiting: BTreeSet<(u64, PeerId)>,
+    /// Of them those that were dialled at some of their addresses only, by the networks that were held then.
+    in_part: Shelf<NetworkGroup, PeerId>,
     /// Who is dialled or connected, known or not.
     links: BTreeMap<PeerId, Link>,
     /// How many of them are, or may be reached, in each network, those that came by themselves aside.
@@ -126,6 +134,8 @@ pub struct KnownPeer {
     pub failures: u32,
     /// The network by which it is counted.
     pub network: NetworkGroup,
+    /// Whether this node has a record of where it is that it signed itself.
+    pub signed: bool,
 }
 
 impl AddressBook {
@@ -154,7 +164,9 @@ impl AddressBook {
             tried: Shelf::new(),
             new: Shelf::new(),
             new_networks: Shelf::new(),
+            signed: RandomSet::new(),
             waiting: BTreeSet::new(),
+            in_part: Shelf::new(),
             links: BTreeMap::new(),
             held: BTreeMap::new(),
             anchors: Vec::new(),
@@ -181,6 +193,7 @@ impl AddressBook {
             heard: Duration::from_secs(self.time.saturating_sub(entry.heard)),
             failures: entry.failures,
             network: entry.group,
+            signed: entry.record.is_some(),
         })
     }
 
@@ -371,6 +384,7 @@ impl AddressBook {
             entry.is_at(address);
             (entry.heard, entry.reached, entry.tried) = (time, Some(time), Some(time));
             (entry.failures, entry.in_part) = (0, 0);
+            entry.left_out.clear();
         });
         self.contests.remove(&peer);
         self.promote(peer, group);
@@ -380,16 +394,17 @@ impl AddressBook {
     /// its addresses were left out it says nothing of the peer, and only lengthens the pause.
     pub fn failed(&mut self, peer: PeerId, counts: bool, now: Instant) {
         self.wake(now);
-        let mut is_whole = true;
+        let mut left_out = Vec::new();
         if let Some(Link::Dialled(networks)) = self.links.get(&peer) {
             let entry = self.entries.get(&peer);
-            let mut all = entry.iter().flat_map(|entry| &entry.networks);
-            is_whole = all.all(|network| networks.contains(network));
+            let all = entry.iter().flat_map(|entry| &entry.networks);
+            left_out.extend(all.filter(|network| !networks.contains(network)));
             self.link(peer, None);
         }
+        let is_whole = left_out.is_empty();
         self.change(&peer, |entry, _, time| {
             if counts && !is_whole {
-                entry.failed_in_part(time);
+                entry.failed_in_part(left_out, time);
             } else {
                 entry.failed(counts, time);
             }
@@ -410,6 +425,14 @@ impl AddressBook {
                 self.promote(newcomer, NetworkGroup::of(&known.address));
             }
         }
+    }
+
+    /// Before that time asking a peer again is of no use, it says.
+    pub fn waits(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        self.wake(now);
+        self.change(peer, |entry, _, at| {
+            entry.due = entry.due.max(at.saturating_add(time.as_secs()));
+        });
     }
 
     /// It turned us away, or we it. Where it was never one of ours that counts like a failure, but not where it came by itself: that says nothing of
@@ -509,8 +532,11 @@ impl AddressBook {
             tried: None,
             failures: 0,
             in_part: 0,
+            left_out: Vec::new(),
             due: 0,
             networks: Vec::new(),
+            sequence: 0,
+            record: None,
         };
         self.entries.insert(peer, entry);
     }
@@ -550,10 +576,20 @@ impl AddressBook {
                 *count -= 1;
                 if *count == 0 {
                     self.held.remove(network);
+                    self.retry_in(*network);
                 }
             }
         }
         self.shelve(&peer);
+    }
+
+    /// A network is held no more: of those that were not dialled there some, by chance, need not wait out the pause that failures elsewhere brought.
+    fn retry_in(&mut self, network: NetworkGroup) {
+        for _ in 0..RETRIES {
+            if let Some(peer) = self.in_part.draw_of(network, &mut self.random) {
+                self.change(&peer, |entry, _, _| entry.retries());
+            }
+        }
     }
 
     /// Whether a peer may be dialled now.
@@ -564,6 +600,9 @@ impl AddressBook {
 
     fn shelve(&mut self, peer: &PeerId) {
         if let Some(entry) = self.entries.get(peer) {
+            if entry.place.is_tried && entry.record.is_some() {
+                self.signed.insert(*peer);
+            }
             if self.is_ready(peer) {
                 if entry.place.is_tried {
                     self.tried.insert(entry.group, *peer);
@@ -575,13 +614,20 @@ impl AddressBook {
                 }
             } else if !entry.networks.is_empty() && !self.links.contains_key(peer) {
                 self.waiting.insert((entry.due, *peer));
+                for network in &entry.left_out {
+                    self.in_part.insert(*network, *peer);
+                }
             }
         }
     }
 
     fn unshelve(&mut self, peer: &PeerId) {
+        self.signed.remove(peer);
         if let Some(entry) = self.entries.get(peer) {
             self.waiting.remove(&(entry.due, *peer));
+            for network in &entry.left_out {
+                self.in_part.remove(*network, peer);
+            }
             if entry.place.is_tried {
                 self.tried.remove(entry.group, peer);
             } else {
@@ -600,6 +646,7 @@ impl AddressBook {
             && due <= self.time
         {
             self.waiting.pop_first();
+            self.unshelve(&peer);
             self.shelve(&peer);
         }
     }

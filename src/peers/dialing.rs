@@ -129,7 +129,7 @@ impl Dialing {
     /// The host slept, or the network is another: all that wait are due, but for those that turned us away.
     pub fn woke(&mut self, now: Instant) {
         let waits = |target: &Target| {
-            matches!(target.state, State::Due(at) if at > now) && target.pause != REFUSED
+            matches!(target.state, State::Due(at) if at > now) && target.pause < REFUSED
         };
         let targets = self.targets.iter().filter(|(_, target)| waits(target));
         let waiting: Vec<_> = targets.map(|(peer, _)| *peer).collect();
@@ -177,8 +177,13 @@ impl Dialing {
 
     /// It turned us away, or we it: asking again at once is of no use.
     pub fn refused(&mut self, peer: &PeerId) {
+        self.waits(peer, REFUSED);
+    }
+
+    /// Before that time asking it again is of no use.
+    pub fn waits(&mut self, peer: &PeerId, time: Duration) {
         if let Some(target) = self.targets.get_mut(peer) {
-            target.pause = REFUSED;
+            target.pause = target.pause.max(time);
         }
     }
 

@@ -14,6 +14,7 @@ mod crowds;
 mod dialing;
 mod handshakes;
 mod info;
+mod record;
 mod reputation;
 mod scope;
 mod table;
@@ -22,7 +23,7 @@ pub(crate) use account::Account;
 pub(crate) use address_policy::without_id;
 pub use address_policy::{AddressPolicy, RefusedAddress};
 pub use alarm::{Alarm, EclipseSign, Outlook};
-pub use bans::{Ban, Bans};
+pub use bans::{Ban, Banned, BannedError, Bans, Kept};
 pub use book::{
     ANCHORS, AddressBook, BookError, CONTESTS, Candidate, FRESH, KnownPeer, MAX_BOOK_BYTES,
     NetworkGroup,
@@ -32,6 +33,8 @@ pub use dialing::{Dialing, Due, Teller};
 pub use handshakes::{Crowded, HandshakeId, Handshakes};
 pub(crate) use info::transport_name;
 pub use info::{ConnectionInfo, Direction, PeerInfo, PeerInfoError};
-pub use reputation::{Judgement, Misdeed, Reputation};
+pub use record::{RecordFault, SignedRecord};
+pub use reputation::{Deed, Judgement, Misdeed, Reputation};
+pub(crate) use scope::ip_of;
 pub use scope::{AddressGroup, Scope};
-pub use table::{Action, CONNECTIONS_PER_PEER, FULL, Limits, NEWCOMERS, Stage, Table};
+pub use table::{Action, BANNED, CONNECTIONS_PER_PEER, FULL, Limits, NEWCOMERS, Stage, Table};

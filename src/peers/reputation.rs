@@ -32,9 +32,21 @@ pub enum Misdeed {
     FalseAnnouncement,
     /// It offered a snapshot that is not the chain's, or sent bytes that are not the snapshot's. Both are proven, and come of no mistake.
     FalseSnapshot,
+    /// It answered a question about state with what its own proof does not show. That is proven, and comes of no mistake.
+    FalseProof,
 }
 
 impl Misdeed {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::InvalidItem,
+        Self::InvalidMessage,
+        Self::TooManyMessages,
+        Self::NoAnswer,
+        Self::FalseAnnouncement,
+        Self::FalseSnapshot,
+    ];
+
     /// The price.
     pub fn price(self) -> f64 {
         match self {
@@ -42,7 +54,7 @@ impl Misdeed {
             Self::TooManyMessages => 1.0,
             Self::NoAnswer => 2.0,
             Self::FalseAnnouncement => 5.0,
-            Self::FalseSnapshot => 50.0,
+            Self::FalseSnapshot | Self::FalseProof => 50.0,
         }
     }
 
@@ -55,8 +67,19 @@ impl Misdeed {
             Self::NoAnswer => "it did not answer in time",
             Self::FalseAnnouncement => "it announced an item as another than it is",
             Self::FalseSnapshot => "it offered or sent a false snapshot",
+            Self::FalseProof => "it answered about the state with a false proof",
         }
     }
+}
+
+/// What a peer did wrong, and how often since it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deed {
+    /// What.
+    pub misdeed: Misdeed,
+    /// How often.
+    pub count: u32,
 }
 
 /// What follows.
@@ -89,6 +112,8 @@ struct Score {
     value: f64,
     at: Instant,
     rank: Rank,
+    /// How often it did what, in the order of [`Misdeed::ALL`].
+    counts: [u32; Misdeed::ALL.len()],
 }
 
 /// How many half-lives a score takes to fade to one, counted from the first score of all.
@@ -136,15 +161,30 @@ impl Reputation {
             .map_or(0.0, |score| self.decayed(score, now))
     }
 
+    /// What has led to a peer's score, older things too that count for little by now.
+    pub fn deeds(&self, peer: &PeerId) -> Vec<Deed> {
+        let counts = self.scores.get(peer).into_iter().flat_map(|score| {
+            let all = Misdeed::ALL.into_iter().zip(score.counts);
+            all.map(|(misdeed, count)| Deed { misdeed, count })
+        });
+        counts.filter(|deed| deed.count > 0).collect()
+    }
+
     /// Notes a misdeed: the new score and what follows.
     pub fn note(&mut self, peer: PeerId, misdeed: Misdeed, now: Instant) -> (f64, Judgement) {
         let value = self.score(&peer, now) - misdeed.price();
+        let mut counts = [0; Misdeed::ALL.len()];
         if let Some(before) = self.scores.remove(&peer) {
             self.ranks.remove(&(before.rank, peer));
+            counts = before.counts;
         } else if self.scores.len() >= self.max_peers
             && let Some((_, least)) = self.ranks.pop_first()
         {
             self.scores.remove(&least);
+        }
+        let counted = Misdeed::ALL.into_iter().zip(&mut counts);
+        for (_, count) in counted.filter(|(of, _)| *of == misdeed) {
+            *count = count.saturating_add(1);
         }
         let began = *self.began.get_or_insert(now);
         let age = now.saturating_duration_since(began).as_secs_f64();
@@ -155,6 +195,7 @@ impl Reputation {
                 value,
                 at: now,
                 rank,
+                counts,
             },
         );
         self.ranks.insert((rank, peer));
@@ -204,6 +245,14 @@ mod tests {
             reputation.note(peer, Misdeed::NoAnswer, later).1,
             Judgement::Ban
         );
+        let deed = |misdeed, count| Deed { misdeed, count };
+        let right = [
+            deed(Misdeed::InvalidItem, 2),
+            deed(Misdeed::InvalidMessage, 4),
+            deed(Misdeed::NoAnswer, 1),
+        ];
+        assert_eq!(reputation.deeds(&peer), right);
+        assert_eq!(reputation.deeds(&PeerId::random()), []);
     }
 
     proptest! {

@@ -102,15 +102,24 @@ impl AddressGroup {
 
     /// The group of a remote address.
     pub fn of(remote: &Multiaddr) -> Self {
-        match remote.iter().next() {
-            _ if remote.iter().any(|part| part == Protocol::P2pCircuit) => Self::Elsewhere,
-            Some(Protocol::Ip4(ip)) => Self::Ip4(ip),
-            Some(Protocol::Ip6(ip)) => match (carried(ip), ip.segments()) {
-                (Some(ip), _) => Self::Ip4(ip),
-                (None, [a, b, c, d, ..]) => Self::Ip6([a, b, c, d]),
-            },
-            _ => Self::Elsewhere,
+        match ip_of(remote) {
+            Some(IpAddr::V4(ip)) => Self::Ip4(ip),
+            Some(IpAddr::V6(ip)) => {
+                let [a, b, c, d, ..] = ip.segments();
+                Self::Ip6([a, b, c, d])
+            }
+            None => Self::Elsewhere,
         }
+    }
+}
+
+/// The IP address of a remote address, of IPv4 also where one of IPv6 carries it; `None` behind a relay.
+pub(crate) fn ip_of(remote: &Multiaddr) -> Option<IpAddr> {
+    match remote.iter().next()? {
+        _ if remote.iter().any(|part| part == Protocol::P2pCircuit) => None,
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(carried(ip).map_or(ip.into(), IpAddr::from)),
+        _ => None,
     }
 }
 

@@ -22,7 +22,8 @@ mod peer;
 
 use self::peer::{Peer, Place};
 use super::{
-    AddressGroup, Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation, crowds::Crowds,
+    AddressGroup, Banned, Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation,
+    crowds::Crowds, scope::ip_of,
 };
 use crate::{chain::ItemKind, platform::Instant};
 
@@ -37,9 +38,11 @@ const GIVING_WAY: usize = 4;
 const LANES: Duration = Duration::from_secs(1);
 /// How long a peer that is told to go has to read why; as long it may take to get that off to it.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// How long a peer that does not say what it speaks has left to say hello, before it is taken for a plain one.
+/// How long a peer that does not say what it speaks has left to say hello, before it is taken for a plain one; and one that is to hear that it is banned.
 const UNIDENTIFIED: Duration = Duration::from_secs(1);
 
+/// Why a peer is kept out.
+pub const BANNED: &str = "this peer is banned";
 /// Why a peer finds no place.
 pub const FULL: &str = "all places are taken (network.max_peers)";
 const PLAIN_FULL: &str = "all places for plain libp2p peers are taken (half of network.max_peers)";
@@ -212,15 +215,16 @@ impl Table {
     ///
     /// # Errors
     /// For a person: it is banned, is being let go, has connections that are still being closed, or there is no place for whom we
-    /// would dial. Who dials us is let in to be told by the hello's answer.
+    /// would dial. Who dials us is let in to be told by the hello's answer, of a ban only once.
     pub fn admits(
-        &self,
+        &mut self,
         id: &PeerId,
         direction: Direction,
         now: Instant,
     ) -> Result<(), &'static str> {
-        if self.bans.holds(id, now) {
-            return Err("this peer is banned");
+        let comes = direction == Direction::Inbound && !self.peers.contains_key(id);
+        if self.bans.holds(id, now) && !(comes && self.bans.tells(id)) {
+            return Err(BANNED);
         }
         match self.peers.get(id) {
             Some(peer) if peer.stage == Stage::Ending => Err("the last connection is being closed"),
@@ -266,7 +270,12 @@ impl Table {
         };
         self.count(id, &peer);
         self.peers.insert(id, peer);
-        self.set_deadline(&id, Some(now + self.limits.hello));
+        let patience = if self.bans.holds(&id, now) {
+            UNIDENTIFIED
+        } else {
+            self.limits.hello
+        };
+        self.set_deadline(&id, Some(now + patience));
         if outbound {
             self.actions.push_back(Action::Greet(id));
         }
@@ -309,13 +318,14 @@ impl Table {
     /// It has said hello, and is of our network.
     ///
     /// # Errors
-    /// For a person: there is no place for it.
+    /// For a person: it is banned, or there is no place for it.
     pub fn greeted(&mut self, id: &PeerId, now: Instant) -> Result<(), &'static str> {
         let has_place = self.has_place();
         let Some(peer) = self.peers.get(id) else {
             return Ok(());
         };
         match peer.stage {
+            Stage::Greeting if self.bans.holds(id, now) => return Err(BANNED),
             Stage::Greeting if peer.place() == Place::Newcomer && !has_place => return Err(FULL),
             Stage::Greeting | Stage::Plain => {}
             // By another connection, or on its way out.
@@ -336,7 +346,9 @@ impl Table {
             return;
         }
         let has_place = self.has_place() || peer.place() == Place::Ours;
-        if !has_place {
+        if self.bans.holds(&id, now) {
+            self.reject(id, BANNED);
+        } else if !has_place {
             self.reject(id, FULL);
         } else if self.plain >= self.limits.max_peers.div_ceil(2) {
             self.reject(id, PLAIN_FULL);
@@ -389,6 +401,16 @@ impl Table {
         }
     }
 
+    /// What it sends was not read here for so long: it was not silent. Who stands here for ever is let go.
+    pub fn unheard(&mut self, id: &PeerId, time: Duration) {
+        if let Some(peer) = self.peers.get(id)
+            && matches!(peer.stage, Stage::Ready | Stage::Plain)
+            && let Some(deadline) = peer.deadline
+        {
+            self.set_deadline(id, Some(deadline + time));
+        }
+    }
+
     /// It speaks no ping, so a plain peer's silence says nothing. Peers of ours have to speak it (docs/wire.md): who vanished
     /// would keep its place until something that was written to it times out, on a node at rest for ever.
     pub fn never_pongs(&mut self, id: &PeerId) {
@@ -427,10 +449,20 @@ impl Table {
                 self.let_go(id, format!("its reputation is used up: {reason}"));
             }
             Judgement::Ban => {
-                self.bans.ban(id, now);
+                let remote = self
+                    .peers
+                    .get(&id)
+                    .and_then(|peer| peer.info.addresses.first());
+                let public = remote.filter(|remote| AddressGroup::of_public(remote).is_some());
+                self.bans.convict(id, public.and_then(ip_of), now);
                 self.let_go(id, format!("it is banned: {reason}"));
             }
         }
+    }
+
+    /// What peers did.
+    pub fn reputation(&self) -> &Reputation {
+        &self.reputation
     }
 
     /// Who is kept out.
@@ -438,18 +470,28 @@ impl Table {
         &self.bans
     }
 
-    /// The user keeps a peer out, for so long or as long as is usual, and lets it go.
-    pub fn ban(&mut self, id: PeerId, duration: Option<Duration>, now: Instant) {
-        match duration {
-            Some(duration) => self.bans.ban_for(id, duration, now),
-            None => self.bans.ban(id, now),
+    /// The user keeps a peer or a network out, for so long or as long as is usual, and lets go whoever is there. A network takes a look at each peer.
+    pub fn ban(&mut self, who: Banned, duration: Option<Duration>, now: Instant) {
+        self.bans.ban(who, duration, now);
+        match who {
+            Banned::Peer(id) => self.let_go(id, "it is banned by this node's user".to_owned()),
+            Banned::Network(net) => {
+                let is_there = |peer: &Peer| {
+                    let mut remotes = peer.info.addresses.iter().filter_map(ip_of);
+                    remotes.next().is_some_and(|ip| net.contains(&ip))
+                };
+                let there = self.peers.iter().filter(|(_, peer)| is_there(peer));
+                for id in there.map(|(id, _)| *id).collect::<Vec<_>>() {
+                    let reason = "its network is banned by this node's user";
+                    self.let_go(id, reason.to_owned());
+                }
+            }
         }
-        self.let_go(id, "it is banned by this node's user".to_owned());
     }
 
-    /// The user lets a peer in again; as [`Bans::lift`].
-    pub fn unban(&mut self, id: &PeerId) -> bool {
-        self.bans.lift(id)
+    /// The same, to restore and to lift some.
+    pub fn bans_mut(&mut self) -> &mut Bans {
+        &mut self.bans
     }
 
     /// Refuses a peer that is being told why: its connections are closed once it has read it.
@@ -500,6 +542,7 @@ impl Table {
                 continue;
             };
             match peer.stage {
+                Stage::Greeting if self.bans.holds(&id, now) => self.reject(id, BANNED),
                 Stage::Greeting if peer.unidentified => self.never_greets(id, now),
                 Stage::Greeting => {
                     self.misdeed(id, Misdeed::NoAnswer, now);

@@ -76,7 +76,7 @@ pub fn guard<T>(call: impl FnOnce() -> T) -> Result<T, String> {
 
 /// Runs connections: on the microtask queue.
 #[derive(Clone, Copy, Default)]
-pub struct Executor;
+pub struct Executor(());
 
 impl Executor {
     /// libp2p's connections run here.

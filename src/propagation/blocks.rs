@@ -468,6 +468,12 @@ impl Part for Blocks {
         self.compact_outputs(actions, now)
     }
 
+    fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        self.next = None;
+        self.compact.unheard(peer, time, now);
+        self.coded.unheard(peer, time, now);
+    }
+
     fn on_time(&mut self, _: &Mempool, now: Instant) -> Vec<Output> {
         if self.next_deadline().is_none_or(|at| at > now) {
             return Vec::new();

@@ -470,6 +470,13 @@ impl Core for Propagation {
         }
     }
 
+    fn unheard(&mut self, peer: PeerId, time: Duration, now: Instant) {
+        let (parts, _) = self.parts();
+        parts
+            .into_iter()
+            .for_each(|part| part.unheard(&peer, time, now));
+    }
+
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing> {
         let next = match class {
             Class::Vote => self.votes.next(to, None, now),

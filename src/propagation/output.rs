@@ -1,5 +1,7 @@
 //! What the cores here want done.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use libp2p::PeerId;
 
@@ -76,6 +78,9 @@ pub(super) trait Part {
 
     /// A peer is gone.
     fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output>;
+
+    /// What a peer sends was not read here for so long: what it was asked for and has not sent has as much more time.
+    fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant);
 
     /// Moves on what has waited.
     fn on_time(&mut self, pool: &Mempool, now: Instant) -> Vec<Output>;

@@ -632,6 +632,10 @@ impl Part for Plumtree {
         Vec::new()
     }
 
+    fn unheard(&mut self, peer: &PeerId, time: Duration, _: Instant) {
+        self.fetches.unheard(peer, time);
+    }
+
     fn on_time(&mut self, _: &Mempool, now: Instant) -> Vec<Output> {
         let silent = self.fetches.on_time(now).into_iter();
         let silent = silent.map(|peer| Output::Misdeed(peer, Misdeed::NoAnswer));

@@ -58,3 +58,24 @@ fn private_file() -> OpenOptions {
     options.write(true).create_new(true);
     options
 }
+
+/// Has the system forget what it holds of a file in memory, so that what is read next is what the disk has. What is not on the disk yet is
+/// put there before; what could not be is forgotten.
+#[cfg(all(target_os = "linux", not(selkie_sim)))]
+pub(super) fn forget_cached(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    file.sync_all()?;
+    Ok(rustix::fs::fadvise(
+        &file,
+        0,
+        None,
+        rustix::fs::Advice::DontNeed,
+    )?)
+}
+
+/// Elsewhere it can't be made to: the checksums are all there is.
+#[cfg(not(any(target_os = "linux", selkie_sim)))]
+pub(super) fn forget_cached(path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    file.sync_all()
+}

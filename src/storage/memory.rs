@@ -23,7 +23,7 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Held {
-    tables: BTreeMap<Table, BTreeMap<Bytes, Bytes>>,
+    tables: BTreeMap<Box<str>, BTreeMap<Bytes, Bytes>>,
     size: usize,
 }
 
@@ -33,12 +33,25 @@ impl MemoryStore {
     /// # Errors
     /// The limit is too low for anything.
     pub fn new(limit: usize, schema: &Schema) -> Result<Self, StoreError> {
-        let store = Self {
-            limit,
-            held: RwLock::default(),
-        };
+        let store = Self::empty(limit);
         schema.apply(&store, PLACE, true)?;
         Ok(store)
+    }
+
+    /// One that is filled from elsewhere.
+    pub(super) fn empty(limit: usize) -> Self {
+        Self {
+            limit,
+            held: RwLock::default(),
+        }
+    }
+
+    /// Puts in what lies elsewhere; whether there was room for it.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn fill(&self, table: &str, key: &Bytes, value: &Bytes) -> bool {
+        let mut held = self.write();
+        held.put(table, key, value);
+        held.size <= self.limit
     }
 
     // No code of ours panics while it holds one of these.
@@ -54,13 +67,13 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let held = self.read();
-        let table = held.tables.get(&table);
+        let table = held.tables.get(table.name());
         Ok(table.and_then(|table| table.get(key)).cloned())
     }
 
     fn range(&self, table: Table, range: KeyRange<'_>) -> Result<Page, StoreError> {
         let held = self.read();
-        let Some(table) = held.tables.get(&table).filter(|_| !range.is_empty()) else {
+        let Some(table) = held.tables.get(table.name()).filter(|_| !range.is_empty()) else {
             return Ok(Page::default());
         };
         let entries = table.range::<[u8], _>((range.from, range.to));
@@ -79,7 +92,7 @@ impl Store for MemoryStore {
         for write in batch.writes() {
             match write {
                 Write::Put(table, key, value) => {
-                    undo.push((*table, key.clone(), held.put(*table, key, value)));
+                    undo.push((*table, key.clone(), held.put(table.name(), key, value)));
                 }
                 Write::Delete(table, key) => {
                     undo.push((*table, key.clone(), held.delete(*table, key)));
@@ -99,7 +112,7 @@ impl Store for MemoryStore {
         let reason = format!("{} bytes of {} are wanted", held.size, self.limit);
         for (table, key, before) in undo.into_iter().rev() {
             match before {
-                Some(value) => held.put(table, &key, &value),
+                Some(value) => held.put(table.name(), &key, &value),
                 None => held.delete(table, &key),
             };
         }
@@ -112,10 +125,13 @@ impl Store for MemoryStore {
 
 impl Held {
     /// Returns what was there.
-    fn put(&mut self, table: Table, key: &Bytes, value: &Bytes) -> Option<Bytes> {
+    fn put(&mut self, table: &str, key: &Bytes, value: &Bytes) -> Option<Bytes> {
         // Copies: a slice would hold on to all of the message or the block of which it is a part.
         let owned = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
-        let entries = self.tables.entry(table).or_default();
+        if !self.tables.contains_key(table) {
+            self.tables.insert(table.into(), BTreeMap::new());
+        }
+        let entries = self.tables.get_mut(table)?;
         let before = entries.insert(owned(key), owned(value));
         self.size += value.len();
         match &before {
@@ -127,13 +143,13 @@ impl Held {
 
     /// Returns what was there.
     fn delete(&mut self, table: Table, key: &Bytes) -> Option<Bytes> {
-        let before = self.tables.get_mut(&table)?.remove(key)?;
+        let before = self.tables.get_mut(table.name())?.remove(key)?;
         self.size -= ENTRY + key.len() + before.len();
         Some(before)
     }
 
     fn keys(&self, table: Table, from: &Bytes, to: Option<&Bytes>) -> Vec<Bytes> {
-        let Some(entries) = self.tables.get(&table) else {
+        let Some(entries) = self.tables.get(table.name()) else {
             return Vec::new();
         };
         let keys = entries.range(from.clone()..).map(|(key, _)| key);

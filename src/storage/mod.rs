@@ -5,7 +5,7 @@
 //! ([`crate::P2PNetworkManager::save_address_book`]), and nobody keeps it there yet.
 //!
 //! A chain stores through [`Store`]: named tables of keys in order, read one key or one range at a time and written in batches
-//! of which all or nothing is kept. [`MemoryStore`] is there on both skins, `RedbStore` natively. What a store holds has a [`Schema`],
+//! of which all or nothing is kept. [`MemoryStore`] is there on both skins, `RedbStore` natively, `IndexedDbStore` in a browser. What a store holds has a [`Schema`],
 //! so that another program's file and a newer version's are refused and an older one's is brought up to date.
 //!
 //! ## Why reads do not wait
@@ -20,6 +20,8 @@
 mod error;
 mod memory;
 mod schema;
+#[cfg(all(test, not(selkie_sim)))]
+mod shared_tests;
 mod store;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -30,6 +32,8 @@ mod file;
 mod folder;
 #[cfg(not(target_arch = "wasm32"))]
 mod identity;
+#[cfg(target_arch = "wasm32")]
+mod indexed_db;
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 mod redb;
 #[cfg(all(test, not(any(target_arch = "wasm32", selkie_sim))))]
@@ -42,6 +46,8 @@ pub use address_book::{AddressBookWriter, KeptAddressBook, Opened, keep_address_
 pub use error::StoreError;
 #[cfg(not(target_arch = "wasm32"))]
 pub use identity::{load_or_create_identity, load_shared_identity};
+#[cfg(target_arch = "wasm32")]
+pub use indexed_db::IndexedDbStore;
 pub use memory::MemoryStore;
 pub use schema::{Schema, Step};
 pub use store::{

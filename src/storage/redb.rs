@@ -8,7 +8,9 @@
 //! After an error of the system (a full disk, say) redb reads and writes nothing more. So the file is closed and opened anew, and batches that
 //! were not to be on the disk at once, which closing it then loses, are written again: each call sees what was committed before it, also then.
 //! Each batch has a number, so that it is seen whether one whose writing failed is there all the same. While the file can't be opened
-//! again, calls fail. Opening it may mean to read it whole: who reads tries that every five seconds at most, and so does who writes after two
+//! again, calls fail. After a write that failed what the system holds of the file in memory may be what the disk never got, and the system takes it for
+//! written (Rebello et al., "Can Applications Recover from fsync Failures?", 2020): so the system is made to forget that, and the file is read anew,
+//! whole, and all its checksums are compared. Opening it may mean to read it whole: who reads tries that every five seconds at most, and so does who writes after two
 //! failures in a row, or ten times as seldom as it takes.
 //!
 //! Bounds: [`CACHE`] bytes of the file in memory, and [`MAX_SOON`] of batches that are not on the disk yet; with more they are.
@@ -47,7 +49,8 @@ const NUMBER: &[u8] = b"batch";
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Reader = ReadOnlyTable<&'static [u8], &'static [u8]>;
 type Tables = BTreeMap<String, Reader>;
-type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>;
+/// Opens a file; where a write has failed, as the disk has it, and not as the system remembers it.
+type Opener = Box<dyn Fn(bool) -> Result<Database, Wrong> + Send + Sync>;
 
 /// Tables in a file that one process has open at a time.
 pub struct RedbStore {
@@ -72,6 +75,8 @@ struct Writing {
     opened_at: Option<Instant>,
     /// How long opening it anew took.
     took: Duration,
+    /// A write has failed since the file was read: what the system remembers of it may not be on the disk.
+    is_doubtful: bool,
     /// Whether the last write failed; and where the one before did too, with what others are answered until then.
     has_failed: bool,
     rests: Option<(Instant, StoreError)>,
@@ -138,9 +143,18 @@ impl RedbStore {
     fn open_at(at: &Path, path: &Path, schema: &Schema) -> Result<Self, StoreError> {
         let place = &path.display().to_string();
         let open = |check: bool| {
-            let database = guard(place, || builder(check).create(at).map_err(Wrong::from))?;
+            let database = guard(place, || {
+                // An earlier run may have ended because writing failed.
+                if fs::exists(at).map_err(StorageError::Io)? {
+                    file::forget_cached(at).map_err(StorageError::Io)?;
+                }
+                Ok(builder(check).create(at)?)
+            })?;
             let path = path.to_owned();
-            let opener = Box::new(move || builder(false).open(&path));
+            let opener: Opener = Box::new(move |from_disk| {
+                file::forget_cached(&path).map_err(StorageError::Io)?;
+                Ok(builder(from_disk).open(&path)?)
+            });
             Self::with(database, opener, place, schema)
         };
         match open(false) {
@@ -158,13 +172,19 @@ impl RedbStore {
 
     /// The same on what a test gives for a disk.
     #[cfg(test)]
-    pub(super) fn open_on(
-        backend: impl ::redb::StorageBackend + Clone,
+    pub(super) fn open_on<B: ::redb::StorageBackend + Clone>(
+        backend: B,
+        forget_cached: fn(&B),
         schema: &Schema,
     ) -> Result<Self, StoreError> {
         let place = "the disk";
-        let opener = Box::new(move || builder(false).create_with_backend(backend.clone()));
-        let database = guard(place, || opener().map_err(Wrong::from))?;
+        let opener: Opener = Box::new(move |from_disk| {
+            if from_disk {
+                forget_cached(&backend);
+            }
+            Ok(builder(from_disk).create_with_backend(backend.clone())?)
+        });
+        let database = guard(place, || opener(false))?;
         Self::with(database, opener, place, schema)
     }
 
@@ -244,7 +264,7 @@ impl RedbStore {
         self.show(Err(error));
         let opened = guard(&self.place, || {
             writing.database = None;
-            let database = (self.opener)()?;
+            let database = (self.opener)(writing.is_doubtful)?;
             let (_, kept) = readable(&database)?;
             let first = writing.number + 1 - writing.soon.len() as u64;
             if kept + 1 < first || kept > writing.number + 1 {
@@ -269,6 +289,7 @@ impl RedbStore {
                 }
                 writing.number = number;
                 writing.database = Some(database);
+                writing.is_doubtful = false;
                 self.show(Ok(tables));
                 Ok(())
             }
@@ -323,6 +344,7 @@ impl RedbStore {
                 Ok(())
             }
             Err(error) => {
+                writing.is_doubtful = true;
                 // If it can't be now, then at the next call.
                 let _ = self.open_again(&mut writing, error.clone());
                 Err(writing.fails(error))

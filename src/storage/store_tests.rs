@@ -1,7 +1,7 @@
-//! What holds of every store, of files that are not what they should be, and of crashes at any moment.
+//! What holds of stores in memory and in files, of files that are not what they should be, and of crashes at any moment.
 
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     fs, io,
     io::{BufRead as _, BufReader},
     path::Path,
@@ -13,27 +13,8 @@ use ::redb::{BackendError, StorageBackend};
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use super::{shared_tests::*, *};
 use crate::platform::lock::lock;
-
-const ONE: Table = Table::new("one");
-const TWO: Table = Table::new("two");
-const SCHEMA: Schema = Schema {
-    name: "test",
-    steps: &[],
-};
-
-/// xorshift64*: tests with seeds.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16) % most.max(1)
-    }
-}
 
 /// Both stores, and a folder that the file is in.
 fn stores() -> (tempfile::TempDir, Vec<Box<dyn Store>>) {
@@ -41,21 +22,6 @@ fn stores() -> (tempfile::TempDir, Vec<Box<dyn Store>>) {
     let memory = MemoryStore::new(1 << 20, &SCHEMA).expect("made");
     let file = RedbStore::open(&folder.path().join("store"), &SCHEMA).expect("made");
     (folder, vec![Box::new(memory), Box::new(file)])
-}
-
-/// What a store should hold.
-type Model = BTreeMap<(Table, Bytes), Bytes>;
-
-fn apply(model: &mut Model, batch: &Batch) {
-    for write in batch.writes() {
-        match write.clone() {
-            Write::Put(table, key, value) => drop(model.insert((table, key), value)),
-            Write::Delete(table, key) => drop(model.remove(&(table, key))),
-            Write::DeleteRange(table, from, to) => model.retain(|(at, key), _| {
-                *at != table || *key < from || to.as_ref().is_some_and(|to| key >= to)
-            }),
-        }
-    }
 }
 
 fn key() -> impl Strategy<Value = Bytes> {
@@ -129,47 +95,16 @@ proptest! {
 #[test]
 fn what_is_over_a_limit_is_refused_whole() {
     let (_folder, stores) = stores();
-    let mut long_key = Batch::default();
-    long_key.put(ONE, "kept?", "no");
-    long_key.put(ONE, vec![0; MAX_KEY + 1], "");
-    let mut long_value = Batch::default();
-    long_value.put(ONE, "kept?", "no");
-    long_value.put(ONE, "long", vec![0; MAX_VALUE + 1]);
-    let value = Bytes::from(vec![0; MAX_VALUE]);
-    let mut large = Batch::default();
-    for number in 0..=MAX_BATCH / MAX_VALUE {
-        large.put(ONE, number.to_be_bytes().to_vec(), value.clone());
-    }
     for store in &stores {
-        for batch in [&long_key, &long_value, &large] {
-            let refused = store.commit(batch).expect_err("over a limit");
-            assert!(matches!(refused, StoreError::TooLarge { .. }), "{refused}");
-        }
-        let all = store.range(ONE, KeyRange::default()).expect("read");
-        assert_eq!(all, Page::default());
+        refuses_what_is_over_a_limit(&**store);
     }
 }
 
 #[test]
 fn a_page_ends_before_it_is_too_large_and_holds_one_at_least() {
     let (_folder, stores) = stores();
-    let [half, whole] = [MAX_PAGE / 2, MAX_PAGE + 1].map(|length| Bytes::from(vec![7; length]));
-    let mut batch = Batch::default();
-    batch.put(ONE, "a", half.clone());
-    batch.put(ONE, "b", half);
-    batch.put(TWO, "a", whole.clone());
-    batch.put(TWO, "b", whole);
-    let store = &stores[1];
-    store.commit(&batch).expect("committed");
-    for (table, first) in [(ONE, 1), (TWO, 1)] {
-        let page = store.range(table, KeyRange::default()).expect("read");
-        assert_eq!((page.entries.len(), page.more), (first, true));
-        let rest = KeyRange::default().after(b"a");
-        let page = store.range(table, rest).expect("read");
-        assert_eq!((page.entries.len(), page.more), (1, false));
-    }
-    let last = store.range(ONE, KeyRange::last()).expect("read");
-    assert_eq!(last.entries[0].0, "b");
+    // There is no room for it in the other.
+    gives_pages(&*stores[1]);
 }
 
 #[test]
@@ -259,42 +194,11 @@ fn another_programs_file_and_a_newer_one_are_left_alone() {
 
 #[test]
 fn an_older_store_is_brought_up_to_date_step_by_step() {
-    fn doubled(store: &dyn Store) -> Result<Batch, StoreError> {
-        let mut batch = Batch::default();
-        for (key, value) in store.range(ONE, KeyRange::default())?.entries {
-            batch.put(TWO, key, [&value[..], &value[..]].concat());
-        }
-        batch.delete_range(ONE, "", None);
-        Ok(batch)
-    }
-    fn renamed(store: &dyn Store) -> Result<Batch, StoreError> {
-        let mut batch = Batch::default();
-        for (key, value) in store.range(TWO, KeyRange::default())?.entries {
-            batch.put(ONE, [b"new ", &key[..]].concat(), value);
-        }
-        batch.delete_range(TWO, "", None);
-        Ok(batch)
-    }
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");
-    {
-        let store = RedbStore::open(&path, &SCHEMA).expect("made");
-        let mut batch = Batch::default();
-        batch.put(ONE, "a", "1");
-        store.commit(&batch).expect("committed");
-    }
-    let newer = Schema {
-        name: "test",
-        steps: &[doubled, renamed],
-    };
+    older_store(&RedbStore::open(&path, &SCHEMA).expect("made"));
     for _ in 0..2 {
-        let store = RedbStore::open(&path, &newer).expect("brought up to date, once");
-        assert_eq!(store.get(ONE, b"new a").expect("read"), Some("11".into()));
-        assert_eq!(store.get(ONE, b"a").expect("read"), None);
-        assert_eq!(
-            store.range(TWO, KeyRange::default()).expect("read"),
-            Page::default()
-        );
+        is_brought_up_to_date(&RedbStore::open(&path, &NEWER).expect("once"));
     }
 }
 
@@ -387,42 +291,6 @@ fn a_torn_or_altered_file_is_no_panic_and_no_lie() {
     );
 }
 
-/// How many numbers are kept; older ones are deleted.
-const KEPT: u64 = 9;
-
-/// A batch that depends on its number in all it does.
-fn numbered(number: u64) -> Batch {
-    let mut batch = Batch::default();
-    let value = vec![number as u8; (number * 977 % 9000) as usize];
-    batch.put(ONE, number.to_be_bytes().to_vec(), value);
-    if let Some(old) = number.checked_sub(KEPT) {
-        batch.delete(ONE, old.to_be_bytes().to_vec());
-    }
-    batch.put(TWO, "last", number.to_be_bytes().to_vec());
-    batch
-}
-
-/// The number of the last batch, when exactly the batches up to it are there.
-fn last_of(store: &dyn Store) -> u64 {
-    let last = store.get(TWO, b"last").expect("read");
-    let last = last.map_or(0, |bytes| {
-        u64::from_be_bytes(bytes.as_ref().try_into().expect("8 bytes"))
-    });
-    let mut model = Model::new();
-    for number in (last + 1).saturating_sub(2 * KEPT).max(1)..=last {
-        apply(&mut model, &numbered(number));
-    }
-    for table in [ONE, TWO] {
-        let held = store.range(table, KeyRange::default()).expect("read");
-        let wanted = model.iter().filter(|((at, _), _)| *at == table);
-        let wanted: Vec<_> = wanted
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect();
-        assert_eq!(held.entries, wanted, "after {last}");
-    }
-    last
-}
-
 #[test]
 fn a_process_killed_anywhere_leaves_whole_batches_and_all_that_were_acknowledged() {
     const CHILD: &str = "SELKIE_TEST_STORE";
@@ -483,6 +351,10 @@ struct Sectors {
     room: Option<usize>,
     /// How often it was read.
     reads: usize,
+    /// The sectors of `now` that are to be written; a write that fails is taken for done, as Linux does.
+    dirty: BTreeSet<usize>,
+    /// The next flush fails.
+    fails: bool,
 }
 
 const SECTOR: usize = 512;
@@ -501,6 +373,30 @@ impl Sectors {
 }
 
 impl Disk {
+    fn open(&self) -> Result<RedbStore, StoreError> {
+        RedbStore::open_on(self.clone(), Self::forget_cached, &SCHEMA)
+    }
+
+    /// What is read next is what the disk has.
+    fn forget_cached(&self) {
+        let mut sectors = lock(&self.0);
+        let Sectors {
+            flushed,
+            now,
+            dirty,
+            ..
+        } = &mut *sectors;
+        for (at, sector) in now.chunks_mut(SECTOR).enumerate() {
+            let from = at * SECTOR;
+            if !dirty.contains(&at) {
+                let there = flushed.get(from..from + sector.len());
+                if let Some(there) = there {
+                    sector.copy_from_slice(there);
+                }
+            }
+        }
+    }
+
     /// What is found when the power is back.
     fn after_the_crash(&self, random: &mut Random) -> Self {
         let sectors = lock(&self.0);
@@ -556,7 +452,18 @@ impl StorageBackend for Disk {
     fn sync_data(&self) -> io::Result<()> {
         let mut sectors = lock(&self.0);
         sectors.change()?;
-        sectors.flushed = sectors.now.clone();
+        let dirty = std::mem::take(&mut sectors.dirty);
+        if std::mem::take(&mut sectors.fails) {
+            return Err(io::Error::other("a sector can't be written"));
+        }
+        let Sectors { flushed, now, .. } = &mut *sectors;
+        flushed.resize(now.len(), 0);
+        for from in dirty.into_iter().map(|at| at * SECTOR) {
+            let to = now.len().min(from + SECTOR);
+            if let Some(sector) = now.get(from..to) {
+                flushed[from..to].copy_from_slice(sector);
+            }
+        }
         Ok(())
     }
 
@@ -565,6 +472,9 @@ impl StorageBackend for Disk {
         sectors.change()?;
         let from = offset as usize;
         sectors.now[from..from + data.len()].copy_from_slice(data);
+        sectors
+            .dirty
+            .extend(from / SECTOR..(from + data.len()).div_ceil(SECTOR));
         Ok(())
     }
 }
@@ -575,7 +485,7 @@ fn a_disk_without_power_keeps_whole_batches_and_all_that_were_acknowledged() {
     let (mut before, mut after) = (0, 0);
     for _ in 0..150 {
         let disk = Disk::default();
-        let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+        let store = disk.open().expect("made");
         let warm = 1 + random.below(12);
         for number in 1..=warm {
             store.commit(&numbered(number)).expect("committed");
@@ -599,7 +509,7 @@ fn a_disk_without_power_keeps_whole_batches_and_all_that_were_acknowledged() {
         let failed = cut.expect("the power goes");
         drop(store);
         let found = disk.after_the_crash(&mut random);
-        let store = RedbStore::open_on(found, &SCHEMA).expect("it is repaired");
+        let store = found.open().expect("it is repaired");
         let last = last_of(&store);
         assert!(
             (kept..=failed).contains(&last),
@@ -621,7 +531,7 @@ fn a_disk_without_power_keeps_whole_batches_and_all_that_were_acknowledged() {
 #[test]
 fn a_full_disk_is_told_and_keeps_what_was_acknowledged() {
     let disk = Disk::default();
-    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    let store = disk.open().expect("made");
     store.commit(&numbered(1)).expect("committed");
     let room = lock(&disk.0).now.len() + 64 * 1024;
     lock(&disk.0).room = Some(room);
@@ -639,7 +549,7 @@ fn a_full_disk_is_told_and_keeps_what_was_acknowledged() {
     assert_eq!(last_of(&store), 1);
     lock(&disk.0).room = Some(room);
     drop(store);
-    let store = RedbStore::open_on(disk, &SCHEMA).expect("opened");
+    let store = disk.open().expect("opened");
     assert_eq!(last_of(&store), 1);
     store.commit(&numbered(2)).expect("a small one has room");
 }
@@ -647,7 +557,7 @@ fn a_full_disk_is_told_and_keeps_what_was_acknowledged() {
 #[test]
 fn a_disk_that_stays_full_is_not_read_for_each_write() {
     let disk = Disk::default();
-    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    let store = disk.open().expect("made");
     store.commit(&numbered(1)).expect("committed");
     let room = lock(&disk.0).now.len() + 64 * 1024;
     lock(&disk.0).room = Some(room);
@@ -667,10 +577,43 @@ fn a_disk_that_stays_full_is_not_read_for_each_write() {
     store.commit(&large).expect("there is room");
 }
 
+/// What was to be written and was not stays in the system's memory, where it looks as if it were on the disk.
+#[test]
+fn what_a_failed_flush_has_left_in_memory_is_not_believed() {
+    let mut random = Random(23);
+    for flushes in 0..40 {
+        let disk = Disk::default();
+        let store = disk.open().expect("made");
+        let mut last = 1 + random.below(6);
+        for number in 1..=last {
+            store.commit(&numbered(number)).expect("committed");
+        }
+        for _ in 0..flushes % 3 {
+            last += 1;
+            store.commit_soon(&numbered(last)).expect("committed");
+        }
+        lock(&disk.0).fails = true;
+        store
+            .commit(&numbered(last + 1))
+            .expect_err("it is not flushed");
+        assert_eq!(last_of(&store), last, "what was acknowledged, and no more");
+        store.commit(&numbered(last + 1)).expect("it goes on");
+        // Of what was not flushed nothing is left.
+        let flushed = lock(&disk.0).flushed.clone();
+        let found = Disk(Arc::new(Mutex::new(Sectors {
+            now: flushed.clone(),
+            flushed,
+            ..Sectors::default()
+        })));
+        drop(store);
+        assert_eq!(last_of(&found.open().expect("it is whole")), last + 1);
+    }
+}
+
 #[test]
 fn on_an_older_file_that_was_put_in_its_place_nothing_is_written() {
     let disk = Disk::default();
-    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    let store = disk.open().expect("made");
     store.commit(&numbered(1)).expect("committed");
     let older = lock(&disk.0).flushed.clone();
     for number in 2..=4 {
@@ -695,7 +638,7 @@ fn after_a_failure_a_store_goes_on_with_all_that_was_acknowledged() {
     let (mut before, mut after) = (0, 0);
     for _ in 0..150 {
         let disk = Disk::default();
-        let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+        let store = disk.open().expect("made");
         let mut last = 0;
         for _ in 0..3 {
             lock(&disk.0).power = Some(random.below(60));
@@ -722,7 +665,7 @@ fn after_a_failure_a_store_goes_on_with_all_that_was_acknowledged() {
             }
         }
         drop(store);
-        let store = RedbStore::open_on(disk, &SCHEMA).expect("opened");
+        let store = disk.open().expect("opened");
         assert_eq!(last_of(&store), last);
     }
     assert!(before > 0, "{before} lost the last batch, {after} kept it");
@@ -731,7 +674,7 @@ fn after_a_failure_a_store_goes_on_with_all_that_was_acknowledged() {
 #[test]
 fn batches_that_a_crash_may_lose_are_bounded() {
     let disk = Disk::default();
-    let store = RedbStore::open_on(disk.clone(), &SCHEMA).expect("made");
+    let store = disk.open().expect("made");
     for number in 0..40_u64 {
         let mut batch = Batch::default();
         let value = Bytes::from(vec![7; 1 << 20]);
@@ -740,7 +683,7 @@ fn batches_that_a_crash_may_lose_are_bounded() {
     }
     let found = disk.after_the_crash(&mut Random(17));
     drop(store);
-    let store = RedbStore::open_on(found, &SCHEMA).expect("repaired");
+    let store = found.open().expect("repaired");
     let page = store.range(ONE, KeyRange::last()).expect("read");
     let last = page.entries.first().map(|(key, _)| key.to_vec());
     assert!(last >= Some(24_u64.to_be_bytes().to_vec()), "{last:?}");

@@ -3,4 +3,4 @@
 pub(crate) mod blocks;
 pub mod snapshots;
 
-pub use blocks::{SyncConfig, SyncStatus, check_sync};
+pub use blocks::{SyncConfig, SyncPhase, SyncStatus, check_sync};

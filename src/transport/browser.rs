@@ -18,8 +18,8 @@ use libp2p::{
 use wasm_bindgen::JsValue;
 
 use super::{
-    Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, small_writes, webrtc,
-    websocket,
+    Boxed, Found, SharedPolicy, behind_door, meter, multiplex, muxer, noise, small_writes,
+    stops::Stops, webrtc, websocket,
 };
 use crate::{config::Config, error::NetworkError, peers::transport_name, platform::Executor};
 
@@ -65,7 +65,7 @@ pub fn listens_on(address: &Multiaddr) -> bool {
     matches!(parts.as_slice(), [Memory(_)] | [_, .., P2p(_), P2pCircuit])
 }
 
-/// All transports as one; every byte over them is counted in `meter`, every dial put to `policy`.
+/// All transports as one; every byte over them is counted in `meter`, `stops` hears which are not read, every dial is put to `policy`.
 ///
 /// # Errors
 /// [`NetworkError::Transport`] where one can't be set up.
@@ -74,10 +74,12 @@ pub fn build(
     config: &Config,
     relay: relay::client::Transport,
     meter: &meter::Meter,
+    stops: &Stops,
     policy: SharedPolicy,
     _: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
+    let stops = stops.clone();
     let streams = OrTransport::new(
         relay,
         OrTransport::new(websocket::Transport::new(), MemoryTransport::new()),
@@ -85,7 +87,7 @@ pub fn build(
     .upgrade(Version::V1Lazy)
     .authenticate(noise)
     .multiplex(multiplex(config))
-    .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)));
+    .map(move |connected, _| muxer(connected, &stops));
     // A prologue binds none of these two.
     let open = !config.security.noise_config.is_closed();
     let webtransport = (open && present("WebTransport")).then(|| {

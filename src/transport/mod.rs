@@ -2,7 +2,7 @@
 //!
 //! `native.rs`, `browser.rs` and `simulated.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
-//! what is dialled and who may knock. [`meter`] counts every byte on either, `multiplex.rs` bounds what peers may have unread on the ones that are one stream of bytes, `quic.rs` on QUIC, which is ours since libp2p's leaves too much open, and on WebTransport, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
+//! what is dialled and who may knock. [`meter`] counts every byte on either, `multiplex.rs` bounds what peers may have unread on the ones that are one stream of bytes, and says in `stops.rs` whose it reads no further for that; `quic.rs` on QUIC, which is ours since libp2p's leaves too much open, and on WebTransport, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
 //! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks.
 
 mod closing;
@@ -13,6 +13,7 @@ pub mod meter;
 mod multiplex;
 #[cfg(any(all(feature = "webrtc", not(selkie_sim)), target_arch = "wasm32"))]
 mod small_writes;
+pub mod stops;
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
@@ -39,6 +40,7 @@ pub use simulated::{
     LocalDiscovery, TAKES_NAMES, build, dials, found, listens_on, local_discovery,
 };
 
+use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
     Multiaddr, PeerId, Transport as _, core::muxing::StreamMuxerBox,
     core::transport::Boxed as BoxedTransport, noise,
@@ -75,6 +77,18 @@ fn noise(
 fn multiplex(config: &Config) -> multiplex::Multiplex {
     let messages = &config.protocol.request_response_config;
     multiplex::Multiplex::new(messages.max_concurrent_streams)
+}
+
+/// A connection that carries such streams, once its peer is known: it says there whether it is read.
+fn muxer<C>(
+    (peer, connection): (PeerId, multiplex::Connection<C>),
+    stops: &stops::Stops,
+) -> (PeerId, StreamMuxerBox)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = connection.stopping(stops.connection(peer));
+    (peer, StreamMuxerBox::new(connection))
 }
 
 /// The transports behind their door.

@@ -36,14 +36,16 @@ use libp2p::core::{
     upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
 };
 
+use super::stops::Stop;
 use frames::{Frames, Streams};
 use unread::{Room, Unread};
 
-/// Streams of all protocols but direct messages: Kademlia's 64, the lanes' six and as many while they open anew, gossip's two, and
-/// what hello, identify, ping and circuits need.
-const OTHERS: usize = 96;
-/// Streams of them that the peer's leave free: the lanes' six and as many while they open anew, Kademlia's, and one each of the rest.
-const OWN: usize = 32;
+/// Streams of all protocols but direct messages: Kademlia's 64, the lanes' six and as many while they open anew, gossip's two, the user's own
+/// protocols' 16 each way, and what hello, identify, ping and circuits need.
+const OTHERS: usize = 128;
+/// Streams of them that the peer's leave free: the lanes' six and as many while they open anew, those of the user's protocols, Kademlia's, and
+/// one each of the rest.
+const OWN: usize = 48;
 /// Streams that are gone here, and that the peer does not know to be.
 const GHOSTS: usize = 256;
 /// What the windows of a connection may have beyond the 256 KiB of each, together, in bytes: a connection must
@@ -129,6 +131,14 @@ pub struct Connection<C> {
     waiting: VecDeque<Stream>,
     /// Who has asked for one in vain.
     taker: Option<Waker>,
+}
+
+impl<C> Connection<C> {
+    /// Says there whether it is read no further.
+    pub fn stopping(self, stop: Stop) -> Self {
+        self.streams.tell(stop);
+        self
+    }
 }
 
 impl<C: AsyncRead + AsyncWrite + Unpin> Connection<C> {
@@ -221,8 +231,12 @@ impl AsyncRead for Stream {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let count = poll_ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
-        this.streams.read(this.inner.id().val(), count);
+        let id = this.inner.id().val();
+        let count = poll_ready!(Pin::new(&mut this.inner).poll_read(cx, buf)).unwrap_or(0);
+        if count == 0 && !buf.is_empty() && !this.streams.has_ended(id) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        this.streams.read(id, count);
         Poll::Ready(Ok(count))
     }
 }
@@ -279,6 +293,7 @@ mod tests {
         unread::{LEAST, ROOM},
         *,
     };
+    use crate::transport::stops::Stops;
 
     type Io = Compat<DuplexStream>;
 
@@ -653,6 +668,46 @@ mod tests {
         fn wake(self: Arc<Self>) {
             self.0.store(true, Ordering::Relaxed);
         }
+    }
+
+    #[test]
+    fn whose_connection_is_read_no_further_is_told_until_it_is_read_again() {
+        let (multiplex, said, stops) = (Multiplex::new(32), Flood::words(), Stops::default());
+        let mut flood = Flood::new(&multiplex, &said);
+        let peer = libp2p::PeerId::random();
+        flood.connection = flood.connection.stopping(stops.connection(peer));
+        let stands = || {
+            let mut cx = Context::from_waker(Waker::noop());
+            match stops.poll(crate::platform::now(), &mut cx) {
+                Poll::Ready(stood) => {
+                    assert_eq!(stood.peer, peer);
+                    Some(stood.stands)
+                }
+                Poll::Pending => None,
+            }
+        };
+        assert_eq!(stands(), None);
+        flood.moves();
+        assert!(!flood.is_done() && stands() == Some(true));
+        flood.read(64 << 10);
+        flood.moves();
+        let mut last = stands();
+        assert!(last.is_some(), "in between at least it did not");
+        while !flood.is_done() {
+            flood.read(256 << 10);
+            flood.moves();
+            last = stands().or(last);
+        }
+        flood.read(256 << 10);
+        flood.poll_node(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(stands().or(last), Some(false));
+        // Nor does it once it is gone.
+        let mut flood = Flood::new(&multiplex, &said);
+        flood.connection = flood.connection.stopping(stops.connection(peer));
+        flood.moves();
+        assert_eq!(stands(), Some(true));
+        drop(flood);
+        assert_eq!(stands(), Some(false));
     }
 
     #[test]

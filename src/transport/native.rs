@@ -15,7 +15,10 @@ use libp2p::{
     tcp, websocket,
 };
 
-use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise, quic, webtransport};
+use super::{
+    Boxed, Found, SharedPolicy, behind_door, meter, multiplex, muxer, noise, quic, stops::Stops,
+    webtransport,
+};
 #[cfg(feature = "webrtc")]
 use super::{hosts, small_writes};
 use crate::{config::Config, error::NetworkError, peers::transport_name, platform::Executor};
@@ -81,7 +84,7 @@ pub fn dials(address: &Multiaddr) -> bool {
 /// Whether peers may tell names: nodes tell each other IP addresses.
 pub const TAKES_NAMES: bool = false;
 
-/// All transports as one; every byte over them is counted in `meter`, every dial put to `policy`.
+/// All transports as one; every byte over them is counted in `meter`, `stops` hears which are not read, every dial is put to `policy`.
 ///
 /// # Errors
 /// [`NetworkError::Transport`] where one can't be set up.
@@ -90,10 +93,12 @@ pub fn build(
     config: &Config,
     relay: relay::client::Transport,
     meter: &meter::Meter,
+    stops: &Stops,
     policy: SharedPolicy,
     executor: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
+    let stops = stops.clone();
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let mut websocket = websocket::Config::new(named(tcp())?);
     websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
@@ -104,7 +109,7 @@ pub fn build(
     .upgrade(Version::V1Lazy)
     .authenticate(noise)
     .multiplex(multiplex(config))
-    .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+    .map(move |connected, _| muxer(connected, &stops))
     .boxed();
     let transports = if config.security.noise_config.is_closed() {
         streams
@@ -140,11 +145,12 @@ fn nameless<T: Transport + Unpin + Send>(inner: T) -> dns::tokio::Transport<T> {
 
 /// The transports that bring an encryption of their own, which no prologue binds.
 fn unbound(keypair: &Keypair, executor: &Executor) -> Result<Boxed, NetworkError> {
-    let quic = quic::Transport::new(keypair, executor)
+    let windows = quic::Windows::default();
+    let quic = quic::Transport::new(keypair, windows.clone(), executor)
         .map_err(|error| failed("quic", error))?
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
-    let webtransport = webtransport::Transport::new(keypair.clone(), executor)
+    let webtransport = webtransport::Transport::new(keypair.clone(), windows, executor)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed();
     Ok(or(webrtc(keypair)?, or(webtransport, quic)))

@@ -12,18 +12,17 @@
 //! Bounds. **Received**: quinn ends a whole connection where one stream has over [`MAX_SPANS`] pieces that do not touch each other, since each costs room of
 //! its own. A link that loses many packets of one flight, as a full buffer does, makes as many of them out of what an honest peer
 //! sent: with the 10 MB a stream that rust-libp2p grants, 7,000 packets may be under way. A stream may therefore have so little
-//! unread that its packets, even if every second one is lost, stay below that number. And a connection gets room for more only as it is
-//! read: so a stream has a quarter of what its connection may have unread ([`MAX_STREAM_BYTES`] of [`MAX_CONNECTION_BYTES`]), and where gossip
-//! or a lane is read no further, votes, answers and pings still come. quinn does not say how much is unread, so there is no room for all connections together: `n` of them that
-//! are not read have `n` times 4 MiB. Until its peer has proved who it is, a connection has [`EARLY_BYTES`] and [`EARLY_STREAMS`]
+//! unread that its packets, even if every second one is lost, stay below that number. What all connections together may have is in
+//! `quic/windows.rs`. Until its peer has proved who it is, a connection has [`EARLY_BYTES`] and [`EARLY_STREAMS`]
 //! streams: quinn sets up as much of a stream before it is opened as after. **Sent**: what is written is copied and kept until it is
 //! acknowledged, at most [`MAX_UNACKNOWLEDGED_BYTES`] a connection; so much does a peer hold here that reads and acknowledges nothing, and so
-//! much may stand still in it that was written. The price of these is the rate over a long way: a stream has 1 MiB each round trip, 10 MB a second at 100 ms,
-//! and a connection twice that.
+//! much may stand still in it that was written. The price of these is the rate over a long way: a stream has 1 MiB each round trip at most, 10 MB a second at 100 ms,
+//! and what is sent on a connection twice that.
 
 mod connection;
 pub(super) mod listener;
 mod runtime;
+mod windows;
 
 use std::{
     collections::HashMap,
@@ -47,19 +46,18 @@ use libp2p::{
     tls,
 };
 use quinn::{
-    ClientConfig, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig, VarInt,
+    ClientConfig, Endpoint, EndpointConfig, ServerConfig, TransportConfig, VarInt,
     crypto::rustls::{QuicClientConfig, QuicServerConfig},
 };
 
 pub use connection::Connection;
-use listener::{Event, Listeners, Service, Upgrade, endpoint, multiaddress, socket_address};
+use listener::{
+    Caller, Event, Listeners, Service, Upgrade, endpoint, multiaddress, socket_address,
+};
+pub use windows::{Window, Windows};
 
 use crate::platform::Executor;
 
-/// Bytes of a stream that may be unread.
-const MAX_STREAM_BYTES: u32 = 1 << 20;
-/// Bytes of a connection that may be unread, once its peer has proved who it is.
-const MAX_CONNECTION_BYTES: u32 = 4 * MAX_STREAM_BYTES;
 /// Bytes of a connection that may be written and not acknowledged.
 const MAX_UNACKNOWLEDGED_BYTES: u32 = 2 << 20;
 /// Streams that a peer may have open at once, about as many as over Yamux: for each quinn keeps up to 32 KiB more than is unread.
@@ -78,7 +76,7 @@ const FIRST_ROUND_TRIP: Duration = Duration::from_millis(100);
 const MAX_SPANS: u32 = 1024;
 /// What a packet carries of a stream at least, where its sender has more to send: QUIC's smallest packet (RFC 9000, 14.1) less its header and seal.
 const PACKET_BYTES: u32 = 1150;
-const _: () = assert!(MAX_STREAM_BYTES / PACKET_BYTES / 2 < MAX_SPANS);
+const _: () = assert!(windows::MOST_OF_STREAM / PACKET_BYTES / 2 < MAX_SPANS);
 
 /// TLS wants a server's name, and libp2p has none.
 const NAME: &str = "l";
@@ -109,6 +107,7 @@ pub enum Error {
 pub struct Transport {
     service: Plain,
     client: ClientConfig,
+    windows: Windows,
     listeners: Listeners<Plain>,
     executor: Executor,
     /// For dials that no listener's socket reaches, of IPv6 or not.
@@ -116,32 +115,24 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// A transport that proves this identity; its connections run here.
+    /// A transport that proves this identity, whose connections have these windows and run here.
     ///
     /// # Errors
     /// Where the certificate can't be made.
-    pub fn new(keypair: &Keypair, executor: &Executor) -> Result<Self, Error> {
+    pub fn new(keypair: &Keypair, windows: Windows, executor: &Executor) -> Result<Self, Error> {
         let failed = |error: &dyn ToString| Error::Certificate(error.to_string());
         let server = tls::make_server_config(keypair).map_err(|error| failed(&error))?;
         let server = QuicServerConfig::try_from(server).map_err(|error| failed(&error))?;
         let client = tls::make_client_config(keypair, None).map_err(|error| failed(&error))?;
         let client = QuicClientConfig::try_from(client).map_err(|error| failed(&error))?;
-        let mut limits = limits();
-        limits
-            .max_concurrent_uni_streams(VarInt::from_u32(0))
-            .datagram_receive_buffer_size(None);
-        let limits = Arc::new(limits);
         let mut server = ServerConfig::with_crypto(Arc::new(server));
         // Who moves is not seen to: the peer's address is that of its handshake.
-        server
-            .migration(false)
-            .transport_config(Arc::clone(&limits));
-        let mut client = ClientConfig::new(Arc::new(client));
-        client.transport_config(limits);
+        server.migration(false);
         Ok(Self {
             service: Plain { server },
-            client,
-            listeners: Listeners::new(executor),
+            client: ClientConfig::new(Arc::new(client)),
+            listeners: Listeners::new(windows.clone(), executor),
+            windows,
             executor: executor.clone(),
             dialers: HashMap::new(),
         })
@@ -207,8 +198,14 @@ impl libp2p::core::Transport for Transport {
         };
         let dialer = self.dialer(to, options.port_use);
         let dialer = dialer.map_err(|error| TransportError::Other(error.into()))?;
-        let client = self.client.clone();
-        let dialled = async move { Connection::new(dialer.connect_with(client, to, NAME)?.await?) };
+        let (mut client, windows) = (self.client.clone(), self.windows.clone());
+        let dialled = async move {
+            let (window, mut limits) = (windows.grant(), plain_limits());
+            limits.stream_receive_window(window.of_stream());
+            client.transport_config(Arc::new(limits));
+            let connection = dialer.connect_with(client, to, NAME)?.await?;
+            Connection::new((connection, window))
+        };
         Ok(dialled.boxed())
     }
 
@@ -241,17 +238,29 @@ impl Service for Plain {
         self.server.clone()
     }
 
-    fn accept(&self, incoming: Incoming) -> Upgrade<Self> {
-        async move { Connection::new(incoming.await?) }.boxed()
+    fn limits(&self) -> TransportConfig {
+        plain_limits()
+    }
+
+    fn accept(&self, caller: Caller) -> Upgrade<Self> {
+        async move { Connection::new(caller.answered().await?) }.boxed()
     }
 }
 
-/// What a peer may have and hold until it has proved who it is; streams of one way and datagrams are the caller's business.
+/// Streams of two ways, and nothing else.
+fn plain_limits() -> TransportConfig {
+    let mut limits = limits();
+    limits
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .datagram_receive_buffer_size(None);
+    limits
+}
+
+/// What a peer may have and hold until it has proved who it is; streams of one way, datagrams, and the windows of streams are the caller's business.
 pub(super) fn limits() -> TransportConfig {
     let mut limits = TransportConfig::default();
     limits
         .max_concurrent_bidi_streams(EARLY_STREAMS.into())
-        .stream_receive_window(MAX_STREAM_BYTES.into())
         .receive_window(EARLY_BYTES.into())
         .send_window(MAX_UNACKNOWLEDGED_BYTES.into())
         .initial_rtt(FIRST_ROUND_TRIP)
@@ -262,9 +271,9 @@ pub(super) fn limits() -> TransportConfig {
 }
 
 /// The peer of a connection has proved who it is: from now on it may have what peers have.
-pub(super) fn trust(quic: &quinn::Connection) {
+pub(super) fn trust(quic: &quinn::Connection, window: &Window) {
     quic.set_max_concurrent_bi_streams(MAX_STREAMS.into());
-    quic.set_receive_window(MAX_CONNECTION_BYTES.into());
+    quic.set_receive_window(window.of_connection());
 }
 
 /// For any socket of this node.

@@ -4,13 +4,15 @@ use std::convert::Infallible;
 
 use libp2p::{
     Multiaddr, PeerId, Transport,
-    core::{muxing::StreamMuxerBox, transport::OrTransport, upgrade::Version},
+    core::{transport::OrTransport, upgrade::Version},
     identity::Keypair,
     relay,
     swarm::dummy,
 };
 
-use super::{Boxed, Found, SharedPolicy, behind_door, meter, multiplex, noise};
+use super::{
+    Boxed, Found, SharedPolicy, behind_door, meter, multiplex, muxer, noise, stops::Stops,
+};
 use crate::{
     config::Config,
     error::NetworkError,
@@ -52,7 +54,7 @@ pub fn listens_on(address: &Multiaddr) -> bool {
     )
 }
 
-/// All transports as one; every byte over them is counted in `meter`, every dial put to `policy`.
+/// All transports as one; every byte over them is counted in `meter`, `stops` hears which are not read, every dial is put to `policy`.
 ///
 /// # Errors
 /// [`NetworkError::Transport`] where one can't be set up.
@@ -61,16 +63,20 @@ pub fn build(
     config: &Config,
     relay: relay::client::Transport,
     meter: &meter::Meter,
+    stops: &Stops,
     policy: SharedPolicy,
     _: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
-    let meter = meter.clone();
+    let (meter, stops) = (meter.clone(), stops.clone());
     let metered = OrTransport::new(relay, host().transport())
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(multiplex(config))
-        .map(move |(peer, muxer), _| (peer, meter.muxer(StreamMuxerBox::new(muxer))))
+        .map(move |connected, _| {
+            let (peer, inner) = muxer(connected, &stops);
+            (peer, meter.muxer(inner))
+        })
         .boxed();
     Ok(behind_door(metered, config, policy))
 }

@@ -33,7 +33,7 @@ use libp2p::{
     multiaddr::Protocol,
     noise,
 };
-use quinn::{Incoming, ServerConfig};
+use quinn::{ServerConfig, TransportConfig};
 use wtransport::Identity;
 
 use certificates::Certificates;
@@ -41,8 +41,8 @@ pub use connection::Connection;
 pub use stream::Stream;
 
 use super::quic::{
-    endpoint_config, limits,
-    listener::{Event, Listeners, Service, Upgrade, multiaddress, socket_address},
+    Window, Windows, endpoint_config, limits,
+    listener::{Caller, Event, Listeners, Service, Upgrade, multiaddress, socket_address},
     trust,
 };
 use crate::platform::{self, Delay, Executor};
@@ -61,11 +61,11 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// A transport that proves this identity; its connections run here.
-    pub fn new(keypair: Keypair, executor: &Executor) -> Self {
+    /// A transport that proves this identity, whose connections have these windows and run here.
+    pub fn new(keypair: Keypair, windows: Windows, executor: &Executor) -> Self {
         Self {
             keypair,
-            listeners: Listeners::new(executor),
+            listeners: Listeners::new(windows, executor),
         }
     }
 }
@@ -173,9 +173,20 @@ impl Service for Sessions {
         server_config(self.certificates.current())
     }
 
-    fn accept(&self, incoming: Incoming) -> Upgrade<Self> {
+    /// Until [`Session::trust`](session::Session::trust).
+    fn limits(&self) -> TransportConfig {
+        let mut limits = limits();
+        limits
+            .max_concurrent_bidi_streams(session::EARLY_STREAMS.into())
+            .max_concurrent_uni_streams(session::MAX_CONTROL_STREAMS.into())
+            .receive_window(session::EARLY_BYTES.into())
+            .datagram_receive_buffer_size(Some(MAX_DATAGRAM_BYTES));
+        limits
+    }
+
+    fn accept(&self, caller: Caller) -> Upgrade<Self> {
         let hashes = self.certificates.hashes();
-        Connection::accept(incoming, self.keypair.clone(), hashes).boxed()
+        Connection::accept(caller, self.keypair.clone(), hashes).boxed()
     }
 
     /// Those of the next certificate, once it is time.
@@ -194,17 +205,12 @@ impl Service for Sessions {
     }
 }
 
-/// What a client is granted until [`Session::trust`](session::Session::trust).
+/// What a client is shown.
 fn server_config(identity: Identity) -> ServerConfig {
-    let mut quic = limits();
-    quic.max_concurrent_bidi_streams(session::EARLY_STREAMS.into())
-        .max_concurrent_uni_streams(session::MAX_CONTROL_STREAMS.into())
-        .receive_window(session::EARLY_BYTES.into())
-        .datagram_receive_buffer_size(Some(MAX_DATAGRAM_BYTES));
     // Of wtransport's configuration only TLS is wanted: it binds nothing.
     wtransport::ServerConfig::builder()
         .with_bind_default(0)
-        .with_custom_transport(identity, quic)
+        .with_identity(identity)
         .build()
         .quic_config()
         .clone()

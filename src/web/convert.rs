@@ -11,8 +11,9 @@ use crate::{
     chain::ItemId,
     error::{NetworkError, ProtocolError},
     network::TopicItem,
-    peers::{ConnectionInfo, Direction, PeerInfo},
+    peers::{Ban, ConnectionInfo, Deed, Direction, KnownPeer, PeerInfo},
     platform::SystemTime,
+    sync::SyncStatus,
 };
 
 /// A plain object from its fields.
@@ -146,6 +147,15 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("reason", reason.into()),
             ("count", number(*count)),
         ]),
+        NetworkEvent::HandlerFailed {
+            protocol,
+            peer_id,
+            reason,
+        } => object([
+            ("protocol", protocol.into()),
+            ("peerId", text(peer_id)),
+            ("reason", reason.into()),
+        ]),
         NetworkEvent::EclipseSuspected { signs } => object([("signs", data(signs))]),
         NetworkEvent::NotListening { .. } => {
             object([("level", "warn".into()), ("message", text(event))])
@@ -164,6 +174,7 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("etaSeconds", seconds(*eta)),
             ("trouble", maybe(trouble.as_ref())),
         ]),
+        NetworkEvent::Synced { height } => object([("height", (*height).into())]),
         NetworkEvent::SnapshotProgress {
             height,
             done,
@@ -282,6 +293,44 @@ pub(super) fn peer(peer: &PeerInfo) -> JsValue {
     ])
 }
 
+/// A peer's score and what led to it.
+pub(super) fn score((score, deeds): (f64, Vec<Deed>)) -> JsValue {
+    let deeds = deeds.iter().map(|deed| {
+        object([
+            ("reason", deed.misdeed.reason().into()),
+            ("price", deed.misdeed.price().into()),
+            ("count", deed.count.into()),
+        ])
+    });
+    object([
+        ("score", score.into()),
+        ("deeds", deeds.collect::<Array>().into()),
+    ])
+}
+
+/// A peer in the address book.
+pub(super) fn known(peer: &KnownPeer, now: SystemTime) -> JsValue {
+    let heard = now.checked_sub(peer.heard);
+    object([
+        ("peerId", peer.peer_id.to_string().into()),
+        ("addresses", strings(&peer.addresses)),
+        ("network", peer.network.to_string().into()),
+        ("tried", peer.reached.into()),
+        ("heardAt", heard.map_or(JsValue::NULL, milliseconds)),
+        ("failures", peer.failures.into()),
+        ("signed", peer.signed.into()),
+    ])
+}
+
+/// A ban.
+pub(super) fn ban(ban: &Ban) -> JsValue {
+    object([
+        ("who", ban.who.to_string().into()),
+        ("until", ban.until.map_or(JsValue::NULL, milliseconds)),
+        ("byUser", ban.by_user.into()),
+    ])
+}
+
 fn dialler(direction: Direction) -> &'static str {
     match direction {
         Direction::Inbound => "inbound",
@@ -308,6 +357,37 @@ pub(super) fn topic(topic: &TopicInfo) -> JsValue {
         ("validate", topic.validate.into()),
         ("peers", strings(&topic.peers)),
         ("mesh", strings(&topic.mesh)),
+    ])
+}
+
+/// How far a chain is.
+pub(super) fn sync(status: &SyncStatus) -> JsValue {
+    let snapshot = status.snapshot.as_ref().map(|progress| {
+        object([
+            ("height", progress.snapshot.height.into()),
+            ("chunks", progress.chunks.into()),
+            ("totalChunks", progress.snapshot.chunks().into()),
+            ("bytes", number(progress.bytes)),
+            ("totalBytes", number(progress.snapshot.size)),
+            ("rate", number(progress.rate)),
+            ("etaSeconds", seconds(progress.eta())),
+            ("sources", number(progress.sources as u64)),
+        ])
+    });
+    object([
+        ("phase", status.phase.name().into()),
+        ("height", status.tip.height.into()),
+        ("base", status.base.into()),
+        (
+            "target",
+            status.target.map_or(JsValue::UNDEFINED, JsValue::from),
+        ),
+        ("rate", status.rate.into()),
+        ("etaSeconds", seconds(status.eta())),
+        ("peers", number(status.peers as u64)),
+        ("sources", number(status.sources as u64)),
+        ("snapshot", snapshot.unwrap_or(JsValue::UNDEFINED)),
+        ("trouble", maybe(status.trouble.as_ref())),
     ])
 }
 

@@ -1,13 +1,17 @@
-//! The wasm-bindgen surface: what the npm package's TypeScript calls. Private to that package.
+//! The wasm-bindgen surface: what the npm package's TypeScript calls. Private to that package, but for [`register`]: the chains of a crate that
+//! is built on this one.
 //!
-//! [`WasmNode`] exports `&self` methods over [`crate::P2PNetworkManager`]; JavaScript pulls (`nextEvent`, `next`), so a
+//! [`WasmNode`] exports `&self` methods over [`crate::P2PNetworkManager`]; JavaScript pulls (`nextEvent`, `next`, `nextStream`, `read`), so a
 //! slow reader never grows memory here. A chain that is written in JavaScript is called by `application`. `convert` turns our values into plain JavaScript objects, and ours only:
 //! whatever comes from JavaScript is checked by serde and by [`crate::Config::check`].
 
 mod application;
+mod chains;
 mod convert;
 mod node;
 mod options;
+mod streams;
 mod subscriptions;
 
+pub use chains::register;
 pub use node::WasmNode;

@@ -1,6 +1,6 @@
 //! The class that JavaScript holds: what it asks of a node.
 
-use std::{pin::pin, rc::Rc, sync::Arc};
+use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use futures::future::{Either, select};
 use js_sys::{Array, Function, Promise, Uint8Array};
@@ -11,19 +11,17 @@ use wasm_bindgen_futures::JsFuture;
 
 use super::{
     application::{Host, Scripted},
-    convert,
+    chains, convert,
     options::Options,
+    streams::{Streams, was_reset},
     subscriptions::{StateEvents, Subscriptions, Wanted},
 };
 use crate::{
     P2PNetworkManager, Verdict,
-    chain::{
-        Item, ItemKind, Opaque, StateRequest, Transaction,
-        bitcoin::Bitcoin,
-        rules::{Rules, Synchronous},
-    },
+    chain::{Item, ItemKind, StateRequest, Transaction, rules::Rules},
     config::Config,
     error::{ConfigError, NetworkError, ProtocolError},
+    peers::{Banned, BannedError},
     platform,
 };
 
@@ -49,6 +47,7 @@ pub struct WasmNode {
     manager: P2PNetworkManager,
     events: Rc<Mutex<StateEvents>>,
     subscriptions: Rc<Subscriptions>,
+    streams: Rc<Streams>,
 }
 
 #[wasm_bindgen]
@@ -62,16 +61,10 @@ impl WasmNode {
         let (config, name) = options.split();
         let rules: Arc<dyn Rules> = match (application, name.as_str()) {
             (Some(host), _) => Arc::new(Scripted::new(host, &config.protocol.validation)),
-            (None, "opaque") => Arc::new(Synchronous::new(Arc::new(Opaque))),
-            (None, "bitcoin") => Arc::new(Synchronous::new(Arc::new(Bitcoin))),
-            (None, other) => {
-                return Err(NetworkError::from(ConfigError {
-                    field: "chain.application".to_owned(),
-                    value: other.to_owned(),
-                    problem: "give \"opaque\" or \"bitcoin\"".to_owned(),
-                })
-                .into());
-            }
+            (None, name) => chains::find(name).map_err(|known| {
+                let problem = format!("give one that this WebAssembly has: {known}");
+                NetworkError::from(ConfigError::new("chain.application", name, problem))
+            })?,
         };
         Self::run(config, keypair, rules).await
     }
@@ -100,16 +93,10 @@ impl WasmNode {
             convert::failure("invalid-address", false, &message)
         })?;
         let manager = self.manager.clone();
-        let dials = async { manager.dial(parsed).await };
-        let Some(abort) = abort else {
-            return Ok(dials.await?.to_string());
-        };
-        let aborted = Promise::new(&mut |resolve, _| abort.set_onabort(&resolve));
-        match select(pin!(dials), JsFuture::from(aborted)).await {
-            Either::Left((dialled, _)) => Ok(dialled?.to_string()),
-            // The node sees that nobody waits for it any more.
-            Either::Right(_) => Err(convert::failure("dial", false, "the dial was given up")),
-        }
+        // The node sees that nobody waits for it any more.
+        let dialled = unless_aborted(abort, manager.dial(parsed)).await;
+        let given_up = || convert::failure("dial", false, "the dial was given up");
+        Ok(dialled.ok_or_else(given_up)??.to_string())
     }
 
     /// Closes all connections to a peer.
@@ -252,6 +239,62 @@ impl WasmNode {
         ]))
     }
 
+    /// Handles a protocol of the user's: its streams arrive at `nextStream`.
+    pub async fn handle(&self, protocol: String) -> Result<(), JsValue> {
+        let (manager, streams) = (self.manager.clone(), Rc::clone(&self.streams));
+        Ok(streams.handle(&manager, protocol).await?)
+    }
+
+    /// Handles it no more; its streams go on.
+    pub async fn unhandle(&self, protocol: String) -> Result<(), JsValue> {
+        let manager = self.manager.clone();
+        Ok(manager.unhandle(protocol).await?)
+    }
+
+    /// The next stream that a peer has opened, with its number; undefined after the end.
+    #[wasm_bindgen(js_name = nextStream)]
+    pub async fn next_stream(&self) -> JsValue {
+        let streams = Rc::clone(&self.streams);
+        streams.next().await
+    }
+
+    /// Opens a stream to a peer; resolves to its number. An abort gives it up.
+    pub async fn open(
+        &self,
+        peer: &str,
+        protocol: String,
+        abort: Option<AbortSignal>,
+    ) -> Result<u32, JsValue> {
+        let peer = parse_peer(peer)?;
+        let (manager, streams) = (self.manager.clone(), Rc::clone(&self.streams));
+        let opened = unless_aborted(abort, manager.open(peer, protocol)).await;
+        Ok(streams.keep(opened.ok_or_else(was_reset)??))
+    }
+
+    /// The next bytes of a stream, 64 KiB at most; undefined after its end.
+    pub async fn read(&self, stream: u32) -> Result<JsValue, JsValue> {
+        let streams = Rc::clone(&self.streams);
+        streams.read(stream).await
+    }
+
+    /// Writes to a stream; resolves when there was room for it.
+    pub async fn write(&self, stream: u32, data: Vec<u8>) -> Result<(), JsValue> {
+        let streams = Rc::clone(&self.streams);
+        streams.write(stream, &data).await
+    }
+
+    /// Ends the writing.
+    #[wasm_bindgen(js_name = closeWrite)]
+    pub async fn close_write(&self, stream: u32) -> Result<(), JsValue> {
+        let streams = Rc::clone(&self.streams);
+        streams.close(stream).await
+    }
+
+    /// Forgets a stream. One that has not ended both ways is reset.
+    pub fn reset(&self, stream: u32) {
+        self.streams.reset(stream);
+    }
+
     /// The connected peers.
     pub fn peers(&self) -> Array {
         self.manager
@@ -259,6 +302,36 @@ impl WasmNode {
             .iter()
             .map(convert::peer)
             .collect()
+    }
+
+    /// What a peer's score is, and what led to it.
+    pub fn score(&self, peer: &str) -> Result<JsValue, JsValue> {
+        Ok(convert::score(self.manager.score(&parse_peer(peer)?)))
+    }
+
+    /// Whom the node knows.
+    pub fn book(&self) -> Array {
+        let (peers, now) = (self.manager.known_peers(), platform::date());
+        peers.iter().map(|peer| convert::known(peer, now)).collect()
+    }
+
+    /// Whom it keeps out.
+    pub fn bans(&self) -> Array {
+        self.manager.bans().iter().map(convert::ban).collect()
+    }
+
+    /// Keeps a peer or a network out, for so many milliseconds or as long as is usual.
+    pub async fn ban(&self, who: &str, time: Option<f64>) -> Result<(), JsValue> {
+        let who = parse_banned(who)?;
+        let time =
+            time.map(|time| Duration::try_from_secs_f64(time / 1e3).unwrap_or(Duration::MAX));
+        let manager = self.manager.clone();
+        Ok(manager.ban(who, time).await?)
+    }
+
+    /// Lets it in again; whether it was kept out for a while.
+    pub fn unban(&self, who: &str) -> Result<bool, JsValue> {
+        Ok(self.manager.unban(parse_banned(who)?))
     }
 
     /// All connections.
@@ -271,6 +344,13 @@ impl WasmNode {
     pub async fn topics(&self) -> Result<Array, JsValue> {
         let manager = self.manager.clone();
         Ok(manager.topics().await?.iter().map(convert::topic).collect())
+    }
+
+    /// How far its chain is; `undefined` where the chain keeps no blocks.
+    #[wasm_bindgen(js_name = syncStatus)]
+    pub fn sync_status(&self) -> JsValue {
+        let status = self.manager.sync_status();
+        status.as_ref().map_or(JsValue::UNDEFINED, convert::sync)
     }
 
     /// All figures.
@@ -288,6 +368,7 @@ impl WasmNode {
     pub async fn stop(&self) {
         let manager = self.manager.clone();
         self.subscriptions.end_all();
+        self.streams.end_all();
         manager.shutdown().await;
     }
 }
@@ -310,7 +391,20 @@ impl WasmNode {
             manager,
             events,
             subscriptions: Rc::default(),
+            streams: Rc::default(),
         })
+    }
+}
+
+/// What it comes to; `None` where an abort was first, and it is given up.
+async fn unless_aborted<T>(abort: Option<AbortSignal>, work: impl Future<Output = T>) -> Option<T> {
+    let Some(abort) = abort else {
+        return Some(work.await);
+    };
+    let aborted = Promise::new(&mut |resolve, _| abort.set_onabort(&resolve));
+    match select(pin!(work), JsFuture::from(aborted)).await {
+        Either::Left((done, _)) => Some(done),
+        Either::Right(_) => None,
     }
 }
 
@@ -383,6 +477,8 @@ fn may_others(error: &ProtocolError) -> bool {
     matches!(
         error,
         ProtocolError::Refused(_)
+            | ProtocolError::Forged(_)
+            | ProtocolError::Unproven(_)
             | ProtocolError::NotConnected(_)
             | ProtocolError::Broken(_)
             | ProtocolError::Unsupported(_)
@@ -397,6 +493,13 @@ fn parse_peer(peer: &str) -> Result<PeerId, JsValue> {
     })
 }
 
+fn parse_banned(who: &str) -> Result<Banned, JsValue> {
+    let parsed = who.parse();
+    parsed.map_err(|error: BannedError| {
+        convert::failure("invalid-argument", false, &error.to_string())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
@@ -404,7 +507,9 @@ mod tests {
 
     use super::*;
     use crate::{
-        Application, NetworkEvent, chain::StateResponse, mpsc,
+        Application, NetworkEvent,
+        chain::{Opaque, StateResponse, rules::Synchronous},
+        mpsc,
         web::subscriptions::MAX_SUBSCRIPTIONS,
     };
 

@@ -36,7 +36,7 @@ struct ChainOptions {
     /// Hash of the chain's first block, in hex, at most 64 bytes. **Default:** empty.
     #[serde(with = "hex::serde")]
     genesis: Vec<u8>,
-    /// Which built-in rules check the items: `opaque` or `bitcoin`. **Default:** `opaque`.
+    /// Whose rules check the items: `opaque`, `bitcoin`, or the name of a chain that the WebAssembly has registered. **Default:** `opaque`.
     application: String,
 }
 

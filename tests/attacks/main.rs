@@ -124,6 +124,7 @@ attacks! {
     state_questions
     direct_replayed
     direct_large
+    messages_unfinished_by_32
     hellos
     pings
     unanswered_streams

@@ -84,6 +84,11 @@ fn a_running_node_tells_who_is_there_and_keeps_out_whom_it_is_told() {
         "{book}"
     );
 
+    let score = object(&["score", &guest_id, "--key", &key]);
+    assert_eq!(
+        (&score["score"], &score["banned"]),
+        (&0.0.into(), &false.into())
+    );
     let ban = object(&["ban", &guest_id, "--for", "1h", "--key", &key]);
     assert_eq!(ban["peerId"], guest_id);
     node.object(|line| line["type"] == "peer:disconnect");
@@ -116,6 +121,43 @@ fn a_running_node_tells_who_is_there_and_keeps_out_whom_it_is_told() {
 }
 
 #[test]
+fn a_running_node_tells_how_far_its_chain_is() {
+    let folders = [(); 3].map(|()| tempfile::tempdir().expect("a folder"));
+    let [key, other, third] = folders.each_ref().map(|folder| a_key(folder.path()));
+    let ledger = ["--chain", "ledger"];
+    let (maker, _) = a_node(&key, &[&ledger[..], &["--propose", "200"]].concat());
+    let address = maker.address("/tcp/");
+    let joins = [&ledger[..], &["--bootstrap", &address]].concat();
+    let (follower, _) = a_node(&other, &joins);
+    follower.object(|line| line["type"] == "sync:done");
+    let told = object(&["sync", "status", "--key", &other]);
+    assert_eq!(
+        (&told["type"], &told["phase"]),
+        (&"sync".into(), &"synced".into())
+    );
+    assert!(told["height"].as_u64() > Some(0), "{told}");
+    assert_eq!(
+        (&told["peers"], &told["snapshot"]),
+        (&1.into(), &Value::Null)
+    );
+    let status = object(&["status", "--key", &other]);
+    assert_eq!(status["sync"]["phase"], "synced");
+    let shown = stdout(&selkie(&["sync", "status", "--key", &other]));
+    assert!(shown.contains("as far as its peers"), "{shown}");
+    let (plain, _) = a_node(&third, &[]);
+    let none = selkie(&["sync", "status", "--key", &third]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(
+        stderr(&none).contains("keeps no chain"),
+        "{}",
+        stderr(&none)
+    );
+    for node in [plain, follower, maker] {
+        assert_eq!(node.end().0, Some(0));
+    }
+}
+
+#[test]
 fn where_no_node_runs_it_is_said_what_to_do() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = a_key(folder.path());
@@ -142,6 +184,8 @@ fn what_a_killed_node_left_is_no_node_and_in_nobodys_way() {
     node.address("/tcp/");
     let banned = object(&["ban", &peer_id_of(2), "--for", "1h", "--key", &key]);
     assert_eq!(banned["kept"], true);
+    let network = object(&["ban", "203.0.113.7/24", "--for", "2h", "--key", &key]);
+    assert_eq!(network["network"], "203.0.113.0/24");
     node.child.kill().expect("it runs");
     node.child.wait().expect("it ends");
     let output = selkie(&["peers", "--key", &key]);
@@ -156,6 +200,10 @@ fn what_a_killed_node_left_is_no_node_and_in_nobodys_way() {
     assert_eq!(object(&["status", "--key", &key])["peerId"], peer_id);
     let bans = object(&["bans", "--key", &key]);
     assert_eq!(bans["bans"][0]["peerId"], banned["peerId"]);
+    assert_eq!(bans["bans"][1]["network"], network["network"]);
+    assert_eq!(bans["bans"][1]["byUser"], true);
+    let lifted = object(&["unban", "203.0.113.0/24", "--key", &key]);
+    assert_eq!(lifted["network"], network["network"]);
     assert_eq!(node.end().0, Some(0));
 }
 

@@ -4,6 +4,7 @@
 mod asking;
 mod command;
 mod endings;
+mod killed;
 mod ledger;
 mod pages;
 mod replaying;
@@ -28,7 +29,9 @@ fn help_tells_of_all_commands_and_exit_codes() {
         "key",
         "config",
         "status",
+        "sync",
         "peers",
+        "score",
         "book",
         "bans",
         "ban",

@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use selkie::{
     Config, Keypair, NetworkEvent, NetworkMessage, P2PNetworkManager, PeerInfo,
+    peers::Banned,
     storage::{KeptAddressBook, Opened, keep_address_book},
 };
 
@@ -118,17 +119,50 @@ async fn a_ban_by_the_user_outlives_a_restart_and_can_be_lifted() {
     let [ban] = again.bans()[..] else {
         panic!("one ban")
     };
-    assert!(ban.peer_id == peer.id() && ban.until.is_some());
+    assert!(ban.who == peer.id().into() && ban.until.is_some());
     peer.disconnected(node.id()).await;
+    let told = soon("the dial", peer.dial(again.address())).await;
+    let told = told.expect_err("it is banned").to_string();
+    assert!(told.contains("you are banned here for 3"), "{told}");
     soon("the dial", peer.dial(again.address()))
         .await
-        .expect_err("it is banned");
-    assert!(again.unban(&peer.id()) && !again.unban(&peer.id()));
+        .expect_err("it has heard of it");
+    assert!(again.unban(peer.id()) && !again.unban(peer.id()));
     soon("the dial", peer.dial(again.address()))
         .await
         .expect("it is let in again");
     let late = again.load_address_book(&again.save_address_book());
     assert_eq!(late.expect_err("too late").code(), "already-started");
+}
+
+#[tokio::test]
+async fn a_banned_network_is_let_go_and_kept_out_both_ways_until_the_ban_is_lifted() {
+    let (mut node, mut peer) = (
+        Node::start(listening(TCP)).await,
+        Node::start(listening(TCP)).await,
+    );
+    connect(&mut peer, &mut node).await;
+    let here: Banned = "127.0.0.1".parse().expect("an address");
+    soon("the ban", node.ban(here, None))
+        .await
+        .expect("it runs");
+    let reason = node.disconnected(peer.id()).await;
+    assert!(reason.contains("network is banned"), "{reason}");
+    peer.disconnected(node.id()).await;
+    let [ban] = node.bans()[..] else {
+        panic!("one ban")
+    };
+    assert!(ban.who == here && ban.by_user && ban.until.is_some());
+    soon("the dial", peer.dial(node.address()))
+        .await
+        .expect_err("it is banned");
+    let told = soon("the dial", node.dial(peer.address())).await;
+    let told = told.expect_err("it is banned").to_string();
+    assert!(told.contains("its network is banned"), "{told}");
+    assert!(node.unban(here) && node.bans().is_empty());
+    soon("the dial", peer.dial(node.address()))
+        .await
+        .expect("it is let in again");
 }
 
 #[tokio::test]

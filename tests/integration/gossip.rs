@@ -415,6 +415,7 @@ async fn a_long_message_waits_until_its_only_taker_is_known() {
     raw.subscribe("news");
     raw.dial(node.address());
     raw.connected().await;
+    node.has_connection().await;
     let long = "7".repeat(200 << 10);
     let comes = async {
         raw.hello(node.id(), framed(&good_hello()));
@@ -433,6 +434,7 @@ async fn who_has_not_said_hello_and_reads_gets_everything() {
     raw.subscribe("news");
     raw.dial(node.address());
     raw.connected().await;
+    node.has_connection().await;
     for number in 0..10 {
         let message = number.to_string().repeat(50 << 10);
         let published = node.publish_topic("news", message.clone()).await;

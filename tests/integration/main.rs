@@ -27,6 +27,7 @@ mod propagation;
 mod proto;
 mod questions;
 mod raw_peer;
+mod records;
 mod slow_chains;
 // The tests of the core itself use the rest of it.
 #[allow(dead_code)]
@@ -34,6 +35,7 @@ mod slow_chains;
 mod small_chain;
 mod snapshots;
 mod strangers;
+mod streams;
 mod support;
 mod sync;
 mod transports;

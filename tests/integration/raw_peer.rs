@@ -269,6 +269,11 @@ fn gossip_streams(endless: bool) -> rr::Behaviour<AnyBytes> {
     )
 }
 
+/// Whether a frame's message is a peer exchange.
+fn is_exchange(mut frame: &[u8]) -> bool {
+    prost::decode_length_delimiter(&mut frame).is_ok() && frame.first() == Some(&0x2a)
+}
+
 impl RawPeer {
     /// A peer with gossipsub, identify and ping, and nothing of Selkie's.
     pub async fn plain() -> Self {
@@ -583,7 +588,7 @@ impl RawPeer {
         .await
     }
 
-    /// The next request on either protocol, and how to answer it.
+    /// The next request on either protocol, and how to answer it; where the node says that it is is left unanswered.
     pub async fn request(&mut self) -> (Vec<u8>, rr::ResponseChannel<Vec<u8>>) {
         self.event("a request", |event| match event {
             SwarmEvent::Behaviour(RawEvent::Hello(event) | RawEvent::Message(event)) => match event
@@ -594,7 +599,7 @@ impl RawPeer {
                             request, channel, ..
                         },
                     ..
-                } => Some((request, channel)),
+                } => (!is_exchange(&request)).then_some((request, channel)),
                 _ => None,
             },
             _ => None,

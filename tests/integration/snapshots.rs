@@ -101,7 +101,7 @@ fn long_ledger() -> Ledger {
 /// One with a snapshot of its final block, and ten blocks more.
 fn with_snapshot() -> (Ledger, Snapshot) {
     let ledger = long_ledger();
-    let made = ledger.make_snapshot(CHUNK).expect("written");
+    let made = ledger.make_snapshot(None, CHUNK).expect("written");
     let snapshot = made.expect("there is a block");
     assert!(
         snapshot.height == 40 && snapshot.chunks() > 6,
@@ -326,7 +326,7 @@ async fn without_a_snapshot_or_its_proof_it_is_blocks_and_that_is_told() {
         unproven.deliver(&Item::Block(block));
     }
     unproven
-        .make_snapshot(CHUNK)
+        .make_snapshot(None, CHUNK)
         .expect("written")
         .expect("made");
     for chain in [maker.clone(), unproven] {

@@ -135,6 +135,16 @@ impl Node {
         .await
     }
 
+    /// Has a connection, whoever has the other end: that one may know it before.
+    pub async fn has_connection(&self) {
+        let has = async {
+            while self.connections().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("a connection", has).await;
+    }
+
     pub async fn connected(&mut self, peer: PeerId) {
         self.event("a connection", |event| match event {
             NetworkEvent::PeerConnected(info) if info.peer_id == peer => Some(()),

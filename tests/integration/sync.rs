@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use selkie::{
-    Application, Block, Config, Item, NetworkEvent, NetworkMessage,
+    Application, Block, Config, Item, NetworkEvent, NetworkMessage, ProtocolError, StateRequest,
+    StateResponse,
     chain::{
-        BlockPlace, ChainStore,
-        ledger::{self, Genesis, Ledger, development_key},
+        BlockPlace, ChainStore, Checked,
+        ledger::{
+            self, Address, DEVELOPMENT_VOTERS, Genesis, Ledger, LightLedger, development_key,
+        },
     },
     storage::MemoryStore,
 };
@@ -178,4 +181,102 @@ async fn a_ledger_syncs_from_another_and_follows_it() {
     source.submit(Item::Block(next)).await.expect("it goes");
     sink.synced_to(&BlockPlace { height: 301, ..tip }).await;
     assert_eq!(mine.tip(), maker.tip());
+}
+
+/// Makes the blocks up to a height, and all vote for the last.
+fn make(ledger: &Ledger, height: u64) {
+    let network = "selkie-dev";
+    let key = development_key(network, "proposer");
+    while ledger.tip().height < height {
+        let time = ledger.tip().height + 1;
+        let block = ledger.propose(&key, time).expect("a block");
+        ledger.deliver(&Item::Block(block));
+    }
+    for voter in 0..DEVELOPMENT_VOTERS {
+        let voter = development_key(network, &format!("voter {voter}"));
+        // The last one comes too late to be counted.
+        if let Some(vote) = ledger.vote(&voter).expect("written") {
+            ledger.deliver(&Item::Vote(vote));
+        }
+    }
+}
+
+fn light() -> LightLedger {
+    let store = MemoryStore::new(1 << 24, &ledger::LIGHT_SCHEMA).expect("memory");
+    LightLedger::open(Genesis::development("selkie-dev"), Arc::new(store)).expect("a genesis")
+}
+
+fn account(height: Option<u64>) -> StateRequest {
+    let address = Address::of(&development_key("selkie-dev", "account 0"));
+    StateRequest {
+        key: address.as_bytes().to_vec().into(),
+        height,
+    }
+}
+
+/// A ledger that adds a coin to whatever it is asked about.
+struct Generous(Ledger);
+
+impl Application for Generous {
+    fn check_header(&self, header: &bytes::Bytes) -> Checked {
+        self.0.check_header(header)
+    }
+
+    fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {
+        self.0.chain_store()
+    }
+
+    fn query(&self, request: &StateRequest) -> Option<StateResponse> {
+        let mut state = self.0.query(request)?;
+        let mut value = state.value.to_vec();
+        *value.get_mut(7)? += 1;
+        state.value = value.into();
+        Some(state)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_light_node_keeps_headers_and_gives_out_only_what_is_proven() {
+    let (maker, mine) = (ledger(), light());
+    make(&maker, 3000);
+    let source = Node::with(config(), maker.clone()).await;
+    let mut sink = Node::with(config(), mine.clone()).await;
+    sink.dial(source.address()).await.expect("it is there");
+    let tip = ChainStore::tip(&maker);
+    sink.synced_to(&tip).await;
+    assert_eq!(ChainStore::tip(&mine), tip);
+    // Nothing says yet what of it is final.
+    let early = sink.request_state(source.id(), account(Some(2900))).await;
+    assert!(
+        matches!(early, Err(ProtocolError::Unproven(_))),
+        "{early:?}"
+    );
+    let latest = sink.request_state(source.id(), account(None)).await;
+    let latest = latest.expect("it is proven");
+    assert_eq!(latest.height, 3000);
+    let before = sink.request_state(source.id(), account(Some(2900))).await;
+    assert_eq!(before.expect("it is proven now").value, latest.value);
+    // It follows, and votes reach it.
+    make(&maker, 3100);
+    sink.disconnect(source.id()).await.expect("it goes");
+    sink.dial(source.address()).await.expect("it is there");
+    sink.synced_to(&ChainStore::tip(&maker)).await;
+
+    for height in [None, Some(2950)] {
+        let liar = Node::with(config(), Generous(maker.clone())).await;
+        sink.dial(liar.address()).await.expect("it is there");
+        let forged = sink.request_state(liar.id(), account(height)).await;
+        assert!(
+            matches!(forged, Err(ProtocolError::Forged(_))),
+            "{forged:?}"
+        );
+        let scored = sink.event("its price", |event| match event {
+            NetworkEvent::PeerScored {
+                peer_id, reason, ..
+            } => Some((peer_id, reason)),
+            _ => None,
+        });
+        let price = "it answered about the state with a false proof";
+        assert_eq!(scored.await, (liar.id(), price));
+    }
 }

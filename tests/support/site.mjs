@@ -1,6 +1,7 @@
 // A web server on loopback at a free port: a page with the npm package, as a user's site might be.
 //
 //   /           a page that has the package as `selkie` and the helpers of page/helpers.js
+//   /example/   examples/chain-in-a-tab, with what is built of it and the package
 //   /selkie/    js/dist, with `Cache-Control: no-store` so that a new page fetches anew
 
 import { once } from 'node:events'
@@ -10,6 +11,9 @@ import { extname, join, normalize } from 'node:path'
 import { repository } from './paths.mjs'
 
 const FOLDERS = {
+  '/example/selkie/': repository('js/dist'),
+  '/example/dist/': repository('target/chain-in-a-tab'),
+  '/example/': repository('examples/chain-in-a-tab'),
   '/selkie/': repository('js/dist'),
   '/': repository('tests/support/page'),
 }

@@ -105,6 +105,22 @@ onPage('the page joins by itself and tells when the first block came', {}, async
   assert.equal(await first(), ms, 'the first stays the first')
 })
 
+onPage('peers are put in order and filtered, and their rows stay the same', {}, async (page) => {
+  await inState(page, 'connected')
+  await says(page, '#count-peers', /^3$/)
+  const shown = () =>
+    page.$$eval('#peers td.transport', (cells) => cells.map((cell) => cell.textContent))
+  const all = await shown()
+  await page.select('#peers-order', 'transport')
+  assert.deepEqual(await shown(), [...all].sort())
+  await page.select('#peers-order', 'rttMs')
+  assert.deepEqual(await shown(), ['ws', 'webtransport', 'webrtc-direct'])
+  await page.type('#peers-filter', 'INBOUND')
+  assert.deepEqual(await shown(), ['webrtc-direct'])
+  await page.type('#peers-filter', ' nobody')
+  assert.equal(await text(page, '#peers .empty'), 'No peer has that in it.')
+})
+
 onPage('the node behaves as the one that serves the page says', {}, async (page) => {
   await inState(page, 'connected')
   assert.deepEqual(await page.evaluate(() => JSON.parse(document.documentElement.dataset.config)), {

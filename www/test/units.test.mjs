@@ -16,6 +16,7 @@ const { NOBODY, parseInvitation } = await load('invitation.ts')
 const { verifyBlock } = await load('verify.ts')
 const { outline } = await load('views/traffic.ts')
 const { toLevel } = await load('views/log.ts')
+const { chosen } = await load('views/peers.ts')
 
 const GENESIS_ID = '000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f'
 const GENESIS = bytes.parseHex(
@@ -27,6 +28,20 @@ test('sizes keep three figures and change unit before they need four', () => {
     [0, 999, 1000, 1_729_000, 12_340, 999_499, 999_600, 1e12, -1, NaN].map(format.bytes),
     ['0 B', '999 B', '1.00 kB', '1.73 MB', '12.3 kB', '999 kB', '1.00 MB', '1.00 TB', '0 B', '0 B'],
   )
+})
+
+test('peers come in an order, what is not known last, and where a text occurs', () => {
+  const peer = (peerId, rttMs, connectedAt, agent) => ({
+    ...{ peerId, rttMs, connectedAt, agent },
+    ...{ addresses: [`/ip4/203.0.113.${rttMs}/tcp/1`], transport: 'tcp', direction: 'inbound' },
+    ...{ selkie: true, reputation: 0 },
+  })
+  const peers = [peer('a', null, 1, 'x'), peer('b', 9, 3, 'Y'), peer('c', 9, 2, 'z')]
+  const ids = (filter, order) => chosen(peers, filter, order).map(({ peerId }) => peerId)
+  assert.deepEqual(ids('', 'rttMs'), ['c', 'b', 'a'])
+  assert.deepEqual(ids('', 'connectedAt'), ['a', 'c', 'b'])
+  assert.deepEqual(ids(' y ', 'agent'), ['b'])
+  assert.deepEqual(ids('113.9', 'reputation'), ['c', 'b'])
 })
 
 test('ages, round trips, plurals and ids are short', () => {

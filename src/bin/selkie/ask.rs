@@ -1,4 +1,4 @@
-//! `selkie status`, `peers`, `book`, `bans`, `ban` and `unban`: asking a running node, over its control socket (`control.rs`).
+//! `selkie status`, `sync status`, `peers`, `score`, `book`, `bans`, `ban` and `unban`: asking a running node, over its control socket (`control.rs`).
 //!
 //! For people tables and sentences, with `--json` the node's answer as it is. What peers say of themselves goes to a terminal without
 //! control characters.
@@ -13,7 +13,7 @@ use anyhow::bail;
 use clap::Subcommand;
 use futures_timer::Delay;
 use humantime_serde::re::humantime;
-use selkie::PeerId;
+use selkie::{PeerId, peers::Banned};
 use serde_json::Value;
 
 use crate::{
@@ -36,10 +36,25 @@ pub(crate) enum Ask {
         #[command(flatten)]
         whom: Whom,
     },
+    /// Ask a running node how far its chain is
+    Sync {
+        #[command(subcommand)]
+        ask: AskSync,
+    },
     /// Ask a running node who is connected to it
     Peers {
         #[command(flatten)]
         whom: Whom,
+        /// Ask again every two seconds, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Ask a running node what a peer's score is, and what led to it
+    Score {
+        #[command(flatten)]
+        whom: Whom,
+        /// The peer's id
+        peer: PeerId,
         /// Ask again every two seconds, until Ctrl-C
         #[arg(long)]
         watch: bool,
@@ -54,22 +69,36 @@ pub(crate) enum Ask {
         #[command(flatten)]
         whom: Whom,
     },
-    /// Have a running node let a peer go and keep it out; it remembers that over restarts, if it keeps an address book
+    /// Have a running node let a peer or a network go and keep it out; it remembers that over restarts, if it keeps an address book
     Ban {
         #[command(flatten)]
         whom: Whom,
-        /// The peer's id
-        peer: PeerId,
+        /// The peer's id, an address (203.0.113.7), or a network (203.0.113.0/24)
+        #[arg(value_name = "PEER-OR-NETWORK")]
+        peer: Banned,
         /// For how long, such as 30m, 1h or 7d [default: the node's security.blacklist_config.ban_duration]
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
         time: Option<Duration>,
     },
-    /// Have a running node let a peer in again
+    /// Have a running node let a peer or a network in again
     Unban {
         #[command(flatten)]
         whom: Whom,
-        /// The peer's id
-        peer: PeerId,
+        /// As `selkie bans` shows it
+        #[arg(value_name = "PEER-OR-NETWORK")]
+        peer: Banned,
+    },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AskSync {
+    /// Whether the chain is as far as its peers', what is being fetched, how fast, and how long that will take
+    Status {
+        #[command(flatten)]
+        whom: Whom,
+        /// Ask again every two seconds, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
     },
 }
 
@@ -121,7 +150,11 @@ impl Whom {
 pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
     let (whom, question, watch) = match ask {
         Ask::Status { whom } => (whom, Question::Status, false),
+        Ask::Sync {
+            ask: AskSync::Status { whom, watch },
+        } => (whom, Question::Sync, watch),
         Ask::Peers { whom, watch } => (whom, Question::Peers, watch),
+        Ask::Score { whom, peer, watch } => (whom, Question::Score { peer }, watch),
         Ask::Book { whom } => (whom, Question::Book, false),
         Ask::Bans { whom } => (whom, Question::Bans, false),
         Ask::Ban { whom, peer, time } => {
@@ -180,7 +213,9 @@ fn sentences(question: &Question, answer: &Value) -> String {
     let now = SystemTime::now();
     match question {
         Question::Status => status(answer),
+        Question::Sync => sync(answer).join("\n"),
         Question::Peers => peers(answer, now),
+        Question::Score { .. } => score(answer),
         Question::Book => book(answer, now),
         Question::Bans => bans(answer, now),
         Question::Ban { peer, .. } => {
@@ -238,16 +273,60 @@ fn status(answer: &Value) -> String {
         counted(number(&messages["bytesSent"]), "byte"),
         counted(number(&messages["bytesReceived"]), "byte"),
     ));
-    let sync = &answer["sync"];
-    if !sync.is_null() {
-        let (height, target) = (number(&sync["height"]), sync["target"].as_u64());
-        lines.push(match (sync["trouble"].as_str(), target) {
-            (Some(trouble), _) => format!("sync waits at block {height}: {}", plain(trouble)),
-            (None, Some(target)) => format!("synced {height} of {target} blocks"),
-            (None, None) => format!("at block {height}, as far as its peers"),
-        });
+    let of_sync = &answer["sync"];
+    if !of_sync.is_null() {
+        lines.extend(sync(of_sync));
     }
     lines.join("\n")
+}
+
+/// How far a chain is.
+fn sync(answer: &Value) -> Vec<String> {
+    let height = number(&answer["height"]);
+    let mut lines = vec![
+        match (answer["phase"].as_str(), answer["target"].as_u64()) {
+            (Some("synced"), _) => format!("at block {height}, as far as its peers"),
+            (_, Some(target)) => format!(
+                "synced {height} of {target} blocks, {:.0} a second{}",
+                answer["rate"].as_f64().unwrap_or_default(),
+                left(answer)
+            ),
+            (Some("syncing"), None) => {
+                format!("at block {height}; peers have more, which is looked for")
+            }
+            _ => format!("at block {height}; nobody who is as far says that this is the tip"),
+        },
+    ];
+    let (peers, sources) = (number(&answer["peers"]), number(&answer["sources"]));
+    let peers = counted(peers, "peer");
+    lines.push(format!(
+        "{peers} say what they have, {sources} of them are asked for blocks"
+    ));
+    let snapshot = &answer["snapshot"];
+    if !snapshot.is_null() {
+        lines.push(format!(
+            "the state at block {}: {} of {}, {} KB a second from {}{}",
+            number(&snapshot["height"]),
+            number(&snapshot["chunks"]),
+            counted(number(&snapshot["totalChunks"]), "chunk"),
+            number(&snapshot["rate"]) / 1000,
+            counted(number(&snapshot["sources"]), "peer"),
+            left(snapshot)
+        ));
+    }
+    if let Some(trouble) = answer["trouble"].as_str() {
+        lines.push(format!("sync waits: {}", plain(trouble)));
+    }
+    lines
+}
+
+/// How long that will take.
+fn left(answer: &Value) -> String {
+    let seconds = answer["etaSeconds"].as_f64();
+    let left = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    left.map_or_else(String::new, |left| {
+        format!(", {} to go", whole_seconds(left))
+    })
 }
 
 fn peers(answer: &Value, now: SystemTime) -> String {
@@ -277,6 +356,31 @@ fn peers(answer: &Value, now: SystemTime) -> String {
     table(heads, peers, "nobody is connected")
 }
 
+fn score(answer: &Value) -> String {
+    let value = |name: &str| answer[name].as_f64().unwrap_or_default();
+    let half_life = Duration::from_secs(number(&answer["halfLifeSeconds"]));
+    let banned = answer["banned"].as_bool().unwrap_or_default();
+    let deeds = items(&answer["deeds"]).map(|deed| {
+        let price = deed["price"].as_f64().unwrap_or_default();
+        [
+            text(&deed["reason"]),
+            number(&deed["count"]).to_string(),
+            format!("-{price}"),
+        ]
+    });
+    let heads = ["WHAT IT DID", "TIMES", "EACH"];
+    format!(
+        "{} has {:.1}{}; let go at {}, banned at {}, half of it forgotten after {}\n{}",
+        text(&answer["peerId"]),
+        value("score"),
+        if banned { " and is banned" } else { "" },
+        value("disconnectAt"),
+        value("banAt"),
+        humantime::format_duration(half_life),
+        table(heads, deeds, "it did nothing wrong that is remembered"),
+    )
+}
+
 fn book(answer: &Value, now: SystemTime) -> String {
     let peers = items(&answer["peers"]).map(|peer| {
         let tried = peer["tried"].as_bool().unwrap_or_default();
@@ -296,8 +400,19 @@ fn book(answer: &Value, now: SystemTime) -> String {
 }
 
 fn bans(answer: &Value, now: SystemTime) -> String {
-    let bans = items(&answer["bans"]).map(|ban| [text(&ban["peerId"]), until(&ban["until"], now)]);
-    table(["PEER", "BANNED"], bans, "nobody is banned")
+    let bans = items(&answer["bans"]).map(|ban| {
+        let by_user = ban["byUser"].as_bool().unwrap_or_default();
+        [
+            text(ban.get("network").unwrap_or(&ban["peerId"])),
+            until(&ban["until"], now),
+            if by_user { "the user" } else { "misdeeds" }.to_owned(),
+        ]
+    });
+    table(
+        ["PEER OR NETWORK", "BANNED", "BECAUSE OF"],
+        bans,
+        "nobody is banned",
+    )
 }
 
 fn items(list: &Value) -> impl Iterator<Item = &Value> {
@@ -375,9 +490,37 @@ mod tests {
         ] {
             assert!(!status(&answer).is_empty());
             assert!(!peers(&answer, now).is_empty() && !book(&answer, now).is_empty());
-            assert!(!bans(&answer, now).is_empty());
+            assert!(!bans(&answer, now).is_empty() && !score(&answer).is_empty());
         }
         assert_eq!(peers(&json!({"peers": []}), now), "nobody is connected");
+    }
+
+    #[test]
+    fn how_far_a_chain_is_is_said_in_words() {
+        let fetching = json!({
+            "phase": "syncing", "height": 7, "target": 50, "rate": 10.0, "etaSeconds": 4.3, "peers": 2, "sources": 1,
+            "snapshot": {"height": 40, "chunks": 3, "totalChunks": 9, "rate": 5000, "sources": 2, "etaSeconds": 61.0},
+            "trouble": "the disk\x1b is full",
+        });
+        let told = sync(&fetching);
+        assert_eq!(
+            told,
+            [
+                "synced 7 of 50 blocks, 10 a second, 4s to go",
+                "2 peers say what they have, 1 of them are asked for blocks",
+                "the state at block 40: 3 of 9 chunks, 5 KB a second from 2 peers, 1m 1s to go",
+                "sync waits: the disk\u{fffd} is full",
+            ]
+        );
+        for (phase, says) in [
+            ("synced", "as far as its peers"),
+            ("waiting", "nobody who is as far"),
+            ("syncing", "peers have more"),
+        ] {
+            let told = sync(&json!({"phase": phase, "height": 7})).remove(0);
+            assert!(told.contains(says), "{told}");
+        }
+        assert!(!sync(&json!(null)).is_empty());
     }
 
     #[test]
@@ -393,6 +536,20 @@ mod tests {
             assert!(told.to_string().contains(says), "{told}");
             assert!(told.downcast_ref::<io::Error>().is_none(), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_score_says_what_led_to_it() {
+        let deed = json!({"reason": "it sent an invalid message", "price": 10.0, "count": 2});
+        let answer = json!({
+            "peerId": "a", "score": -14.2, "deeds": [deed], "disconnectAt": -20.0, "banAt": -50.0,
+            "halfLifeSeconds": 600, "banned": false,
+        });
+        let shown = score(&answer);
+        let right = "a has -14.2; let go at -20, banned at -50, half of it forgotten after 10m\n\
+            WHAT IT DID                 TIMES  EACH\n\
+            it sent an invalid message  2      -10";
+        assert_eq!(shown, right);
     }
 
     #[test]

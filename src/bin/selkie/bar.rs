@@ -41,6 +41,7 @@ impl SyncBar {
                 ..
             } if done < total => self.is_at(*done, *total, event, *eta),
             NetworkEvent::SyncProgress { .. }
+            | NetworkEvent::Synced { .. }
             | NetworkEvent::SnapshotTaken { .. }
             | NetworkEvent::NoSnapshot { .. } => {
                 self.clear();

@@ -19,8 +19,9 @@ use std::{
 
 use selkie::{
     P2PNetworkManager, PeerId, PeerInfo,
-    peers::{Direction, KnownPeer},
+    peers::{Ban, Banned, Direction, KnownPeer},
     storage::AddressBookWriter,
+    sync::SyncStatus,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -41,20 +42,28 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Question {
     /// How it is.
     Status,
+    /// How far its chain is.
+    Sync,
     /// Who is connected.
     Peers,
+    /// What a peer's score is, and of what it comes.
+    Score { peer: PeerId },
     /// Whom it knows.
     Book,
     /// Whom it keeps out.
     Bans,
-    /// To keep a peer out, for so long or as long as is usual.
+    /// To keep a peer or a network out, for so long or as long as is usual.
     Ban {
-        peer: PeerId,
+        #[serde(with = "who")]
+        peer: Banned,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         seconds: Option<u64>,
     },
-    /// To let a peer in again.
-    Unban { peer: PeerId },
+    /// To let it in again.
+    Unban {
+        #[serde(with = "who")]
+        peer: Banned,
+    },
 }
 
 /// What comes back.
@@ -123,20 +132,27 @@ impl Asked {
     async fn answer(&self, question: Question) -> Reply {
         Reply::Answer(match question {
             Question::Status => self.status(),
+            Question::Sync => match self.node.sync_status() {
+                Some(status) => sync(&status),
+                None => {
+                    return Reply::Error(
+                        "this node keeps no chain that is synced; selkie run --chain ledger does, and says so in its first second".to_owned(),
+                    );
+                }
+            },
             Question::Peers => {
                 let peers = self.node.get_connected_peers();
                 json!({"type": "peers", "peers": peers.iter().map(peer).collect::<Vec<_>>()})
             }
+            Question::Score { peer } => self.score(&peer),
             Question::Book => {
                 let (peers, now) = (self.node.known_peers(), SystemTime::now());
                 let peers: Vec<_> = peers.iter().map(|peer| known(peer, now)).collect();
                 json!({"type": "book", "peers": peers})
             }
             Question::Bans => {
-                let bans = self.node.bans().into_iter().map(|ban| {
-                    json!({"peerId": ban.peer_id.to_string(), "until": ban.until.map(milliseconds)})
-                });
-                json!({"type": "bans", "bans": bans.collect::<Vec<_>>()})
+                let bans = self.node.bans();
+                json!({"type": "bans", "bans": bans.iter().map(banned).collect::<Vec<_>>()})
             }
             Question::Ban {
                 seconds: Some(0), ..
@@ -151,14 +167,18 @@ impl Asked {
                     return Reply::Error(error.to_string());
                 }
                 let bans = self.node.bans();
-                let ban = bans.iter().find(|ban| ban.peer_id == peer);
+                let ban = bans.iter().find(|ban| ban.who == peer);
                 let until = ban.and_then(|ban| ban.until).map(milliseconds);
                 let kept = self.keeps().await;
-                json!({"type": "ban", "peerId": peer.to_string(), "until": until, "kept": kept})
+                let mut answer = json!({"type": "ban", "until": until, "kept": kept});
+                answer[named(&peer)] = json!(peer.to_string());
+                answer
             }
-            Question::Unban { peer } if self.node.unban(&peer) => {
+            Question::Unban { peer } if self.node.unban(peer) => {
                 let kept = self.keeps().await;
-                json!({"type": "unban", "peerId": peer.to_string(), "kept": kept})
+                let mut answer = json!({"type": "unban", "kept": kept});
+                answer[named(&peer)] = json!(peer.to_string());
+                answer
             }
             Question::Unban { peer } => {
                 return Reply::Error(format!(
@@ -166,6 +186,26 @@ impl Asked {
                      names stays out"
                 ));
             }
+        })
+    }
+
+    fn score(&self, peer: &PeerId) -> Value {
+        let (score, deeds) = self.node.score(peer);
+        let rules = &self.node.config.security.peer_scoring;
+        let deeds = deeds.iter().map(|deed| {
+            let (reason, price) = (deed.misdeed.reason(), deed.misdeed.price());
+            json!({"reason": reason, "price": price, "count": deed.count})
+        });
+        let bans = self.node.bans();
+        json!({
+            "type": "score",
+            "peerId": peer.to_string(),
+            "score": score,
+            "deeds": deeds.collect::<Vec<_>>(),
+            "disconnectAt": rules.disconnect_at,
+            "banAt": rules.ban_at,
+            "halfLifeSeconds": rules.half_life.as_secs(),
+            "banned": bans.iter().any(|ban| ban.who == (*peer).into()),
         })
     }
 
@@ -181,14 +221,6 @@ impl Asked {
             .listeners()
             .into_iter()
             .map(|address| address.to_string());
-        let sync = node.sync_status().map(|sync| {
-            json!({
-                "height": sync.tip.height,
-                "target": sync.target,
-                "rate": sync.rate,
-                "trouble": sync.trouble,
-            })
-        });
         json!({
             "type": "status",
             "peerId": node.local_peer_id.to_string(),
@@ -205,9 +237,37 @@ impl Asked {
             "eclipseSigns": node.peer_metrics().eclipse_signs,
             "connections": node.connection_metrics(),
             "messages": node.message_metrics(),
-            "sync": sync,
+            "sync": node.sync_status().as_ref().map(sync),
         })
     }
+}
+
+fn sync(status: &SyncStatus) -> Value {
+    let snapshot = status.snapshot.as_ref().map(|progress| {
+        json!({
+            "height": progress.snapshot.height,
+            "chunks": progress.chunks,
+            "totalChunks": progress.snapshot.chunks(),
+            "bytes": progress.bytes,
+            "totalBytes": progress.snapshot.size,
+            "rate": progress.rate,
+            "etaSeconds": progress.eta().map(|eta| eta.as_secs_f64()),
+            "sources": progress.sources,
+        })
+    });
+    json!({
+        "type": "sync",
+        "phase": status.phase.name(),
+        "height": status.tip.height,
+        "base": status.base,
+        "target": status.target,
+        "rate": status.rate,
+        "etaSeconds": status.eta().map(|eta| eta.as_secs_f64()),
+        "peers": status.peers,
+        "sources": status.sources,
+        "snapshot": snapshot,
+        "trouble": status.trouble,
+    })
 }
 
 fn peer(peer: &PeerInfo) -> Value {
@@ -228,6 +288,34 @@ fn peer(peer: &PeerInfo) -> Value {
     })
 }
 
+/// By which name an answer has it.
+fn named(who: &Banned) -> &'static str {
+    match who {
+        Banned::Peer(_) => "peerId",
+        Banned::Network(_) => "network",
+    }
+}
+
+fn banned(ban: &Ban) -> Value {
+    let mut shown = json!({"until": ban.until.map(milliseconds), "byUser": ban.by_user});
+    shown[named(&ban.who)] = json!(ban.who.to_string());
+    shown
+}
+
+/// Who is meant, as text.
+mod who {
+    use selkie::peers::Banned;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(who: &Banned, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(who)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Banned, D::Error> {
+        String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
 fn known(peer: &KnownPeer, now: SystemTime) -> Value {
     json!({
         "peerId": peer.peer_id.to_string(),
@@ -236,6 +324,7 @@ fn known(peer: &KnownPeer, now: SystemTime) -> Value {
         "tried": peer.reached,
         "heardAt": now.checked_sub(peer.heard).map(milliseconds),
         "failures": peer.failures,
+        "signed": peer.signed,
     })
 }
 
@@ -250,10 +339,18 @@ mod tests {
     #[test]
     fn questions_are_what_the_page_about_them_says() {
         let peer = PeerId::random();
-        let ban = |seconds| Question::Ban { peer, seconds };
+        let ban = |seconds| Question::Ban {
+            peer: peer.into(),
+            seconds,
+        };
+        let network = Question::Unban {
+            peer: "203.0.113.7/24".parse().expect("a network"),
+        };
         let rows = [
             (Question::Status, json!({"ask": "status"})),
+            (Question::Sync, json!({"ask": "sync"})),
             (Question::Peers, json!({"ask": "peers"})),
+            (network, json!({"ask": "unban", "peer": "203.0.113.0/24"})),
             (ban(None), json!({"ask": "ban", "peer": peer.to_string()})),
             (
                 ban(Some(9)),

@@ -434,6 +434,16 @@ fn object(event: &NetworkEvent) -> Value {
             "reason": reason,
             "count": count,
         }),
+        NetworkEvent::HandlerFailed {
+            protocol,
+            peer_id,
+            reason,
+        } => json!({
+            "type": name,
+            "protocol": protocol,
+            "peerId": text(peer_id),
+            "reason": reason,
+        }),
         NetworkEvent::EclipseSuspected { signs } => {
             json!({"type": name, "signs": signs})
         }
@@ -465,7 +475,7 @@ fn object(event: &NetworkEvent) -> Value {
             "rate": rate,
             "etaSeconds": eta.map(|eta| eta.as_secs_f64()),
         }),
-        NetworkEvent::SnapshotTaken { height } => {
+        NetworkEvent::Synced { height } | NetworkEvent::SnapshotTaken { height } => {
             json!({"type": name, "height": height})
         }
         NetworkEvent::NoSnapshot { reason } => json!({"type": name, "reason": reason}),

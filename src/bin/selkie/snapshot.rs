@@ -22,10 +22,16 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make one of the newest final block's state; the newest two are kept
+    /// Make one of a final block's state; the same on every node that makes one of it
     Create {
         #[command(flatten)]
         file: LedgerFile,
+        /// The block's height [default: the newest final one's]
+        #[arg(long)]
+        height: Option<u64>,
+        /// How many of the newest snapshots stay
+        #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
+        keep: u64,
         /// Bytes of a chunk: a multiple of 16384, at most 4194304
         #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
         chunk_bytes: u32,
@@ -67,10 +73,27 @@ fn say(json: bool, snapshot: &Snapshot, more: &str, fields: Value) -> anyhow::Re
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.command {
-        Command::Create { file, chunk_bytes } => {
-            let made = file.open()?.make_snapshot(*chunk_bytes)?;
-            let made =
-                made.context("the ledger has no block yet: there is nothing to make one of")?;
+        Command::Create {
+            file,
+            height,
+            keep,
+            chunk_bytes,
+        } => {
+            let ledger = file.open()?;
+            let made = ledger.make_snapshot(*height, *chunk_bytes)?;
+            let made = made.with_context(|| match height {
+                Some(height) => format!("block {height} is not final, or not here"),
+                None => "the ledger has no block yet: there is nothing to make one of".to_owned(),
+            })?;
+            let mut others = ledger.list_snapshots();
+            others.sort_by_key(|other| std::cmp::Reverse(other.height));
+            let keep = usize::try_from(*keep).unwrap_or(usize::MAX);
+            let too_many = others.iter().skip(keep).filter(|other| **other != made);
+            for other in too_many {
+                ledger
+                    .forget_snapshot(other)
+                    .map_err(|error| anyhow!(error))?;
+            }
             say(file.json, &made, "", json!({}))
         }
         Command::List(file) => {

@@ -3,8 +3,8 @@
 //! Format 1: the header (213 bytes) and all accounts after it in their order (`restore.rs`). The header is in it because
 //! the next block names it; it has to be a proposer's, and to have the state root that the network found to be a final header's.
 //!
-//! Made ones lie in the store, chunk by chunk, [`KEPT_SNAPSHOTS`] of them; chunks that come lie there too until all are, so that a process that
-//! is killed fetches none of them again.
+//! Made ones lie in the store, chunk by chunk, until they are forgotten or their block leaves the chain; chunks that come lie there too until all are, so
+//! that a process that is killed fetches none of them again. The bytes follow from the block alone: whoever makes a snapshot of a height makes the same.
 //!
 //! | table | key | value |
 //! | --- | --- | --- |
@@ -22,17 +22,18 @@ use super::codec::{Malformed, Reader};
 use super::header::Header;
 use super::restore::{CHUNK_ACCOUNT, RestoreError};
 use super::stored::{Head, damaged};
+use super::tree;
 use super::{Address, HISTORY, Judgement, Ledger, LedgerError};
 use crate::{
     chain::{Snapshot, SnapshotHasher, SnapshotProof, SnapshotSink, SnapshotSource, SyncVerdict},
     storage::{Batch, KeyRange, Store, StoreError, Table},
 };
 
-/// How many made snapshots are kept: who is fetching one while the next is made can go on.
-pub const KEPT_SNAPSHOTS: usize = 2;
-
 /// The largest snapshot that is taken, in bytes: 350 million accounts. What is offered may lie about its size until all of it is here.
 pub const MAX_SNAPSHOT: u64 = 16 << 30;
+
+/// Headers in a proof, at most: 43 kB of them, beside a certificate.
+pub(super) const MAX_PROOF_HEADERS: usize = 200;
 
 /// What the bytes are.
 const FORMAT: u32 = 1;
@@ -46,14 +47,19 @@ const ARRIVED: Table = Table::new("arrived");
 const OFFER: Table = Table::new("offer");
 
 impl Ledger {
-    /// Makes a snapshot of the newest final block's state, or of the newest block's where none is final, and forgets the oldest.
-    /// `None`: there is no block. The chain goes on meanwhile, and keeps what is being read. It may take minutes: call it where that matters to nobody.
+    /// Makes a snapshot of the state after the final block of a height; without one, of the newest final block, or of the newest where none
+    /// is final. `None`: there is no block, or that of this height is not final. The chain goes on meanwhile, and keeps what is being read. It may
+    /// take minutes: call it where that matters to nobody.
     ///
     /// # Errors
-    /// The chunk size is impossible ([`Snapshot::check`]); another one is being made; the newest final block is more than
-    /// [`super::HISTORY`] below the newest, or the votes take it off meanwhile; or the store can't be read or written.
-    pub fn make_snapshot(&self, chunk_size: u32) -> Result<Option<Snapshot>, LedgerError> {
-        let Some(reading) = self.read_at_length()? else {
+    /// The chunk size is impossible ([`Snapshot::check`]); another one is being made; the block is more than [`super::HISTORY`] below the
+    /// newest or was before a snapshot, or the votes take it off meanwhile; or the store can't be read or written.
+    pub fn make_snapshot(
+        &self,
+        height: Option<u64>,
+        chunk_size: u32,
+    ) -> Result<Option<Snapshot>, LedgerError> {
+        let Some(reading) = self.read_at_length(height)? else {
             return Ok(None);
         };
         let (store, height) = (&*self.0.stored.store, reading.head.height);
@@ -75,34 +81,36 @@ impl Ledger {
         let mut batch = unfinished(store)?;
         forget(height, &mut batch);
         store.commit(&batch)?;
-        // What the chain has passed is not taken any more.
-        if self
-            .offered()?
-            .is_some_and(|(offer, _)| offer.height <= height)
-        {
-            store.commit(&without_incoming())?;
-        }
         let state_root = self.read_into(&mut making, &reading);
         // What was read since the chain went back may be anything.
         if !reading.is_here() {
             return Err(LedgerError::NotKept { height });
         }
-        Ok(Some(making.finish(state_root?)?))
+        let (made, batch) = making.finish(state_root?)?;
+        // Who goes back takes off what is made above: nothing is between looking and writing.
+        let chain = self.0.chain();
+        if !chain.pinned.as_ref().is_some_and(|pinned| pinned.is_here) {
+            return Err(LedgerError::NotKept { height });
+        }
+        store.commit(&batch)?;
+        Ok(Some(made))
     }
 
-    /// Keeps the state that a snapshot is made of until it is read. `None`: there is no block.
-    fn read_at_length(&self) -> Result<Option<Reading<'_>>, LedgerError> {
+    /// Keeps the state that a snapshot is made of until it is read. `None`: there is no such block, or it is not final.
+    fn read_at_length(&self, wanted: Option<u64>) -> Result<Option<Reading<'_>>, LedgerError> {
         let mut chain = self.0.chain();
-        if chain.pinned.is_some() {
-            return Err(LedgerError::Making);
-        }
         let newest = chain.head;
-        let height = match chain.final_height {
-            0 => newest.height,
-            height => height,
+        let height = match (wanted, chain.final_height) {
+            (Some(height), newest_final) if height > newest_final => return Ok(None),
+            (Some(height), _) => height,
+            (None, 0) => newest.height,
+            (None, newest_final) => newest_final,
         };
         if height == 0 {
             return Ok(None);
+        }
+        if chain.pinned.is_some() {
+            return Err(LedgerError::Making);
         }
         let head = match newest.height.saturating_sub(height) {
             0 => Some(newest),
@@ -191,27 +199,18 @@ impl Making<'_> {
         self.store.commit(&batch)
     }
 
-    fn finish(mut self, state_root: Bytes) -> Result<Snapshot, LedgerError> {
+    /// The last chunk is written; what is left to be written is what makes it one.
+    fn finish(mut self, state_root: Bytes) -> Result<(Snapshot, Batch), LedgerError> {
         let rest = self.chunk.split().freeze();
         if !rest.is_empty() {
             self.write(rest)?;
         }
         let (snapshot, hashes) = self.hasher.finish(self.height, FORMAT, state_root)?;
-        let mut batch = Batch::default();
-        let kept = self.store.range(SNAPSHOTS, KeyRange::default())?.entries;
-        let too_many = (kept.len() + 1).saturating_sub(KEPT_SNAPSHOTS);
-        for (height, _) in kept.into_iter().take(too_many) {
-            let height = Reader::new(&height, "a height").u64();
-            forget(
-                height.map_err(|wrong| damaged(&wrong.to_string()))?,
-                &mut batch,
-            );
-        }
         let mut record = encode(&snapshot);
         record.extend_from_slice(&hashes);
+        let mut batch = Batch::default();
         batch.put(SNAPSHOTS, self.height.to_be_bytes().to_vec(), record);
-        self.store.commit(&batch)?;
-        Ok(snapshot)
+        Ok((snapshot, batch))
     }
 }
 
@@ -230,6 +229,19 @@ fn unfinished(store: &dyn Store) -> Result<Batch, StoreError> {
     }
     batch.delete_range(CHUNKS, from, None);
     Ok(batch)
+}
+
+/// Takes away what was made of blocks above a height: they leave the chain.
+pub(super) fn forget_above(height: u64, batch: &mut Batch) {
+    let next = height.saturating_add(1).to_be_bytes();
+    batch.delete_range(SNAPSHOTS, next.to_vec(), None);
+    batch.delete_range(CHUNKS, next.to_vec(), None);
+}
+
+/// Takes away all that was made: what was before is not the chain's any more.
+pub(super) fn forget_all(batch: &mut Batch) {
+    batch.delete_range(SNAPSHOTS, Bytes::new(), None);
+    batch.delete_range(CHUNKS, Bytes::new(), None);
 }
 
 /// Takes a made one away.
@@ -267,10 +279,16 @@ fn decode(height: &[u8], record: &Bytes) -> Result<(Snapshot, Bytes), Malformed>
 }
 
 impl SnapshotSource for Ledger {
+    /// Those whose block is the chain's: of others none is left, unless the store was written by something else.
     fn list_snapshots(&self) -> Vec<Snapshot> {
         let made = self.0.stored.store.range(SNAPSHOTS, KeyRange::default());
         let made = made.unwrap_or_default().entries.into_iter();
+        let is_here = |made: &Snapshot| {
+            let head = self.0.stored.head(made.height).ok().flatten();
+            head.is_some_and(|head| tree::root_hash(head.root)[..] == made.state_root[..])
+        };
         made.filter_map(|(height, record)| Some(decode(&height, &record).ok()?.0))
+            .filter(is_here)
             .collect()
     }
 
@@ -286,16 +304,43 @@ impl SnapshotSource for Ledger {
         self.0.stored.store.get(CHUNKS, &key).ok()?
     }
 
+    /// The next certificate, and the headers from this one's to that.
     fn prove_snapshot(&self, snapshot: &Snapshot) -> Option<SnapshotProof> {
-        let height = snapshot.height;
+        let stored = &self.0.stored;
+        let certificate = stored.certificate_from(snapshot.height).ok()??;
+        let above = usize::try_from(certificate.height - snapshot.height).ok()?;
+        if above > MAX_PROOF_HEADERS {
+            return None;
+        }
+        let headers = stored.headers(snapshot.height, above + 1).ok()?;
+        let (header, after) = headers.split_first().filter(|_| headers.len() > above)?;
+        let decoded = Header::decode(header).ok()?;
+        let is_its =
+            decoded.height == snapshot.height && decoded.state_root[..] == snapshot.state_root[..];
+        if !is_its {
+            return None;
+        }
+        let mut proof = certificate.encode();
+        proof.extend(after.iter().flatten());
         Some(SnapshotProof {
-            header: self.0.stored.headers(height, 1).ok()?.pop()?,
-            proof: self.certificate(height).ok()??.encode().into(),
+            header: header.clone(),
+            proof: proof.into(),
         })
     }
 
-    fn make_snapshot(&self, chunk_bytes: u32) -> Result<Option<Snapshot>, String> {
-        Self::make_snapshot(self, chunk_bytes).map_err(|error| error.to_string())
+    fn make_snapshot(&self, height: u64, chunk_bytes: u32) -> Result<Option<Snapshot>, String> {
+        match Self::make_snapshot(self, Some(height), chunk_bytes) {
+            // It will not be kept again.
+            Err(LedgerError::NotKept { .. }) => Ok(None),
+            made => made.map_err(|error| error.to_string()),
+        }
+    }
+
+    fn forget_snapshot(&self, snapshot: &Snapshot) -> Result<(), String> {
+        let mut batch = Batch::default();
+        forget(snapshot.height, &mut batch);
+        let forgotten = self.0.stored.store.commit(&batch);
+        forgotten.map_err(|error| error.to_string())
     }
 }
 
@@ -446,6 +491,19 @@ impl SnapshotSink for Ledger {
         arrived
             .filter_map(|(index, _)| Some(u32::from_be_bytes(index[..].try_into().ok()?)))
             .collect()
+    }
+
+    fn unfinished_snapshot(&self) -> Option<Snapshot> {
+        let (offered, _) = self.offered().ok()??;
+        (offered.height > self.head().height).then_some(offered)
+    }
+
+    fn abandon_snapshot(&self) -> Result<(), String> {
+        let abandon = || match self.offered()? {
+            Some(_) => self.0.stored.store.commit(&without_incoming()),
+            None => Ok(()),
+        };
+        abandon().map_err(|error: StoreError| error.to_string())
     }
 
     fn apply_snapshot_chunk(&self, index: u32, bytes: &Bytes, _sender: &PeerId) -> SyncVerdict {

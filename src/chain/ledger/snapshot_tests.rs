@@ -3,7 +3,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use libp2p::PeerId;
 use proptest::prelude::*;
 
-use super::snapshot::KEPT_SNAPSHOTS;
 use super::tests::{accepted, chain, coins, genesis, grow, header, ledger, store, transfer, vote};
 use super::*;
 use crate::{
@@ -30,7 +29,7 @@ fn made(accounts: u64) -> (Ledger, Snapshot) {
     }
     grow(&ledger);
     let snapshot = ledger
-        .make_snapshot(CHUNK)
+        .make_snapshot(None, CHUNK)
         .expect("made")
         .expect("there is a block");
     (ledger, snapshot)
@@ -168,41 +167,163 @@ fn what_is_no_snapshot_of_a_ledger_is_told() {
     }
 }
 
+fn finalized(ledger: &Ledger, block: &Item) {
+    (101..=103).for_each(|voter| accepted(ledger, &vote(voter, block)));
+}
+
 #[test]
-fn few_snapshots_are_kept_and_the_final_block_is_the_one_that_is_taken() {
+fn snapshots_are_of_final_blocks_and_stay_until_they_are_forgotten() {
     let (maker, blocks) = chain(2);
     assert_eq!(
-        ledger().make_snapshot(CHUNK).expect("read"),
+        ledger().make_snapshot(None, CHUNK).expect("read"),
         None,
         "there is no block"
     );
     assert!(matches!(
-        maker.make_snapshot(1000),
+        maker.make_snapshot(None, 1000),
         Err(LedgerError::Snapshot(_))
     ));
-    (101..=103).for_each(|voter| accepted(&maker, &vote(voter, &blocks[0])));
-    let first = maker.make_snapshot(CHUNK).expect("made").expect("one");
+    finalized(&maker, &blocks[0]);
+    let first = maker
+        .make_snapshot(None, CHUNK)
+        .expect("made")
+        .expect("one");
     assert_eq!(first.height, 1);
     assert_eq!(first.state_root[..], header(&blocks[0]).state_root);
-    let again = maker.make_snapshot(CHUNK).expect("made").expect("the same");
-    assert_eq!(again, first);
+    let again = maker.make_snapshot(Some(1), CHUNK).expect("made");
+    assert_eq!(again.expect("the same"), first);
+    let early = maker.make_snapshot(Some(2), CHUNK).expect("read");
+    assert_eq!(early, None, "it is not final");
     let source = maker.snapshot_source().expect("it has snapshots");
     assert_eq!(source.list_snapshots(), std::slice::from_ref(&first));
     for nonce in 2..5 {
         accepted(&maker, &transfer(1, 2, 1, 1, nonce));
         let block = grow(&maker);
-        (101..=103).for_each(|voter| accepted(&maker, &vote(voter, &block)));
-        maker.make_snapshot(CHUNK).expect("made");
-        assert!(source.list_snapshots().len() <= KEPT_SNAPSHOTS);
+        finalized(&maker, &block);
+        source
+            .make_snapshot(nonce + 1, CHUNK)
+            .expect("made")
+            .expect("one");
     }
-    let heights: Vec<_> = source
-        .list_snapshots()
-        .iter()
-        .map(|made| made.height)
-        .collect();
-    assert_eq!(heights, [4, 5]);
+    let heights = || -> Vec<_> {
+        let made = source.list_snapshots();
+        made.iter().map(|made| made.height).collect()
+    };
+    assert_eq!(heights(), [1, 3, 4, 5]);
+    source.forget_snapshot(&first).expect("written");
+    assert_eq!(heights(), [3, 4, 5]);
     assert_eq!(source.load_snapshot_chunk(&first, 0), None);
     assert_eq!(source.load_snapshot_hashes(&first), None);
+}
+
+#[test]
+fn two_that_have_come_to_a_height_by_other_ways_make_the_same_snapshot() {
+    let (maker, first) = made(700);
+    // One has every block, and went on; the other began with a state.
+    let taken = ledger();
+    let order: Vec<_> = (0..first.chunks()).collect();
+    assert_eq!(take(&taken, &maker, &first, &order), SyncVerdict::Accept);
+    let mut at = None;
+    for nonce in 175..180 {
+        accepted(&maker, &transfer(1, 2, 1, 1, nonce));
+        let block = grow(&maker);
+        accepted(&taken, &block);
+        if nonce == 177 {
+            finalized(&maker, &block);
+            at = Some(header(&block).height);
+        }
+        if nonce == 179 {
+            finalized(&maker, &block);
+            finalized(&taken, &block);
+        }
+    }
+    let wanted = at.expect("a height");
+    let here = maker.make_snapshot(at, CHUNK).expect("made").expect("one");
+    let there = taken.make_snapshot(at, CHUNK).expect("made").expect("one");
+    assert_eq!((here.id(), here.height), (there.id(), wanted));
+    for index in 0..here.chunks() {
+        assert_eq!(chunk(&maker, &here, index), chunk(&taken, &here, index));
+    }
+    // The one has seen the votes for that block, the other those for a later one: both can show it.
+    let trust = ledger().trust_verifier().expect("it has voters");
+    for source in [&maker, &taken] {
+        let shown = source.prove_snapshot(&here).expect("it is final");
+        let verdict = trust.is_final(&shown.header, &shown.proof);
+        assert_eq!(verdict, SyncVerdict::Accept);
+    }
+    let shown = taken.prove_snapshot(&here).expect("it is final");
+    assert_eq!(
+        shown.proof.len(),
+        43 + 3 * 66 + 2 * Header::LENGTH,
+        "with two headers"
+    );
+    for cut in [Header::LENGTH, 1] {
+        let short = shown.proof.slice(..shown.proof.len() - cut);
+        let verdict = trust.is_final(&shown.header, &short);
+        assert!(matches!(verdict, SyncVerdict::Reject(_)), "{verdict:?}");
+    }
+    let mut swapped = shown.proof.to_vec();
+    let at = swapped.len() - 2 * Header::LENGTH;
+    swapped[at..].rotate_left(Header::LENGTH);
+    let verdict = trust.is_final(&shown.header, &swapped.into());
+    assert!(matches!(verdict, SyncVerdict::Reject(_)), "{verdict:?}");
+}
+
+#[test]
+fn a_snapshot_leaves_with_its_block_and_with_what_is_restored_over_it() {
+    let (maker, _) = chain(2);
+    let open = maker
+        .make_snapshot(None, CHUNK)
+        .expect("made")
+        .expect("one");
+    assert_eq!(open.height, 2, "nothing is final");
+    let (theirs, _) = chain(1);
+    for _ in 0..2 {
+        accepted(&theirs, &transfer(3, 2, 1, 1, theirs.tip().height));
+        grow(&theirs);
+    }
+    let store = maker.chain_store().expect("it syncs");
+    for height in 2..=3 {
+        let block = theirs.block(height).expect("read").expect("it is there");
+        assert_eq!(store.append(&block), SyncVerdict::Accept);
+    }
+    assert_eq!(maker.tip(), theirs.tip());
+    assert_eq!(maker.list_snapshots(), [], "its block is gone");
+    assert_eq!(maker.load_snapshot_chunk(&open, 0), None);
+    maker.make_snapshot(None, CHUNK).expect("made");
+    assert_eq!(maker.list_snapshots().len(), 1);
+    grow(&theirs);
+    let next = theirs
+        .make_snapshot(None, CHUNK)
+        .expect("made")
+        .expect("one");
+    assert_eq!(take(&maker, &theirs, &next, &[0]), SyncVerdict::Accept);
+    let chunks = maker
+        .0
+        .stored
+        .store
+        .range(Table::new("chunks"), KeyRange::default());
+    assert!(maker.list_snapshots().is_empty());
+    assert!(chunks.expect("read").entries.is_empty());
+}
+
+#[test]
+fn what_was_taken_of_a_snapshot_goes_when_it_is_abandoned() {
+    let (maker, snapshot) = made(700);
+    let store = store();
+    let ledger = Ledger::open(genesis(), store.clone()).expect("opened");
+    let sink = ledger.snapshot_sink().expect("it takes snapshots");
+    assert_eq!(sink.unfinished_snapshot(), None);
+    sink.abandon_snapshot().expect("there is nothing");
+    let early = take(&ledger, &maker, &snapshot, &[1]);
+    assert!(matches!(early, SyncVerdict::Retry(_)), "{early:?}");
+    assert_eq!(sink.unfinished_snapshot(), Some(snapshot.clone()));
+    sink.abandon_snapshot().expect("written");
+    assert_eq!(sink.unfinished_snapshot(), None);
+    for table in ["incoming", "arrived", "offer"] {
+        let left = store.range(Table::new(table), KeyRange::default());
+        assert!(left.expect("read").entries.is_empty(), "{table}");
+    }
 }
 
 #[test]
@@ -213,7 +334,7 @@ fn of_a_final_block_that_is_too_old_no_snapshot_is_made() {
         grow(&maker);
     }
     let made = maker
-        .make_snapshot(CHUNK)
+        .make_snapshot(None, CHUNK)
         .expect("it is kept")
         .expect("one");
     assert_eq!(made.height, 1);
@@ -222,7 +343,7 @@ fn of_a_final_block_that_is_too_old_no_snapshot_is_made() {
     for _ in 0..=HISTORY {
         grow(&maker);
     }
-    let refused = maker.make_snapshot(CHUNK);
+    let refused = maker.make_snapshot(None, CHUNK);
     assert_eq!(refused, Err(LedgerError::NotKept { height: 1 }));
 }
 
@@ -300,13 +421,13 @@ fn disturbed(
     }
     let same = ledger.clone();
     *lock(&store.before) = Some(Box::new(move || happens(&same)));
-    ledger.make_snapshot(CHUNK)
+    ledger.make_snapshot(None, CHUNK)
 }
 
 #[test]
 fn a_chain_that_goes_on_while_a_snapshot_is_made_keeps_what_is_read() {
     let snapshot = disturbed(|ledger| {
-        let second = ledger.make_snapshot(CHUNK);
+        let second = ledger.make_snapshot(None, CHUNK);
         assert_eq!(second, Err(LedgerError::Making));
         for _ in 0..HISTORY + 20 {
             grow(ledger);
@@ -408,16 +529,10 @@ fn what_broke_off_is_cleared_away_and_a_header_that_is_told_later_counts() {
     accepted(&maker, &transfer(1, 2, 1, 1, 75));
     grow(&maker);
     grow(&maker);
-    // What was being taken, and is passed.
-    let mut passed = Batch::default();
-    passed.put(Table::new("incoming"), vec![0; 4], "a chunk");
-    let record = store.range(Table::new("snapshots"), KeyRange::default());
-    let (height, record) = record.expect("read").entries.pop().expect("one");
-    passed.put(Table::new("offer"), height.to_vec(), record);
-    store.commit(&passed).expect("written");
-    let second = maker.make_snapshot(CHUNK).expect("made").expect("one");
-    let incoming = store.range(Table::new("incoming"), KeyRange::default());
-    assert!(incoming.expect("read").entries.is_empty());
+    let second = maker
+        .make_snapshot(None, CHUNK)
+        .expect("made")
+        .expect("one");
     let chunks = store.range(Table::new("chunks"), KeyRange::default());
     let number = |key: &Bytes| u64::from_be_bytes(key[..8].try_into().expect("8 bytes"));
     let entries = chunks.expect("read").entries;
@@ -450,11 +565,14 @@ fn what_broke_off_is_cleared_away_and_a_header_that_is_told_later_counts() {
 fn a_snapshot_of_a_final_block_is_proven_to_who_knows_the_voters() {
     let (maker, blocks) = chain(2);
     let source = maker.snapshot_source().expect("it has snapshots");
-    let open = source.make_snapshot(CHUNK).expect("made").expect("one");
+    let open = maker
+        .make_snapshot(None, CHUNK)
+        .expect("made")
+        .expect("one");
     assert_eq!(open.height, 2, "nothing is final");
     assert_eq!(source.prove_snapshot(&open), None);
     (101..=103).for_each(|voter| accepted(&maker, &vote(voter, &blocks[0])));
-    let snapshot = source.make_snapshot(CHUNK).expect("made").expect("one");
+    let snapshot = source.make_snapshot(1, CHUNK).expect("made").expect("one");
     let shown = source.prove_snapshot(&snapshot).expect("it is final");
     let trust = ledger().trust_verifier().expect("it has voters");
     let verdict = |proof: &Bytes| trust.is_final(&shown.header, proof);
@@ -463,7 +581,7 @@ fn a_snapshot_of_a_final_block_is_proven_to_who_knows_the_voters() {
     let mut forged = shown.proof.to_vec();
     forged[60] ^= 1;
     assert!(matches!(verdict(&forged.into()), SyncVerdict::Reject(_)));
-    let error = source.make_snapshot(1000).expect_err("no such chunks");
+    let error = source.make_snapshot(1, 1000).expect_err("no such chunks");
     assert!(error.contains("chunks of 1000 bytes"), "{error}");
 }
 

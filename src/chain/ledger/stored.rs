@@ -21,6 +21,7 @@ use super::codec::{Malformed, Reader};
 use super::execution::{Execution, Fault, values};
 use super::genesis::Genesis;
 use super::header::Header;
+use super::snapshot;
 use super::transfer::Transfer;
 use super::tree::{self, Child, Hash, Tree, Update};
 use super::vote::Certificate;
@@ -203,6 +204,17 @@ impl Stored {
         certificate.map_err(|wrong| damaged(&wrong.to_string()))
     }
 
+    /// The first at a height or above.
+    pub(super) fn certificate_from(&self, height: u64) -> Result<Option<Certificate>, StoreError> {
+        let height = height.to_be_bytes();
+        let range = KeyRange::default().from(&height).most(1);
+        let first = self.store.range(CERTIFICATES, range)?.entries.pop();
+        let first = first
+            .map(|(_, bytes)| Certificate::decode(&bytes))
+            .transpose();
+        first.map_err(|wrong| damaged(&wrong.to_string()))
+    }
+
     fn number(&self, table: Table, key: &[u8]) -> Result<Option<u64>, StoreError> {
         let bytes = self.store.get(table, key)?;
         let number = bytes
@@ -280,6 +292,7 @@ impl Stored {
         for table in [HEADS, BLOCKS, CERTIFICATES] {
             batch.delete_range(table, next.to_be_bytes().to_vec(), None);
         }
+        snapshot::forget_above(height, &mut batch);
         Ok(batch)
     }
 
@@ -310,6 +323,7 @@ impl Stored {
         for table in [HEADS, BLOCKS, HEIGHTS, CERTIFICATES] {
             batch.delete_range(table, Bytes::new(), None);
         }
+        snapshot::forget_all(&mut batch);
         put_head(head, &header.encode(), &mut batch);
         batch.put(HEIGHTS, head.id.to_vec(), height.clone());
         batch.put(META, FINAL, height);

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::codec::{Malformed, Reader};
 use super::header::{self, Header};
+use super::snapshot::MAX_PROOF_HEADERS;
 use super::stored::Lasting;
 use super::tree::Hash;
 use super::vote::Certificate;
@@ -46,7 +48,7 @@ impl Noted {
     }
 }
 
-fn name(id: &Hash) -> ItemId {
+pub(super) fn name(id: &Hash) -> ItemId {
     // A hash is shorter than the longest id.
     ItemId::new(id).unwrap_or_else(|| ItemId::sha256(id))
 }
@@ -55,7 +57,7 @@ fn hash(id: &ItemId) -> Option<Hash> {
     id.as_bytes().try_into().ok()
 }
 
-fn place(header: &Header) -> SyncHeader {
+pub(super) fn place(header: &Header) -> SyncHeader {
     SyncHeader {
         height: header.height,
         id: name(&header.id()),
@@ -146,6 +148,29 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// Whether this shows a header to be final, and what is wrong with it if not.
+    fn verify_final(&self, header: Header, proof: &[u8]) -> Result<(), String> {
+        let told = |wrong: Malformed| wrong.to_string();
+        let mut reader = Reader::new(proof, "a proof that a header is final");
+        let certificate = Certificate::read(&mut reader).map_err(told)?;
+        let mut last = header;
+        for _ in 0..=MAX_PROOF_HEADERS {
+            if reader.is_empty() {
+                let verified = certificate.verify(self.genesis(), &last);
+                return verified.map_err(|wrong| wrong.to_string());
+            }
+            let next = reader.take(Header::LENGTH).and_then(Header::decode);
+            let next = next.map_err(told)?;
+            if next.parent != last.id() || next.height != last.height.saturating_add(1) {
+                return Err("its headers do not follow each other".to_owned());
+            }
+            last = next;
+        }
+        Err(format!("it has more than {MAX_PROOF_HEADERS} headers"))
+    }
+}
+
 /// Whether the parent's state is kept, where it is a block of a chain of this height.
 fn within_history(header: &Header, newest: u64) -> Result<(), Judgement> {
     let below = newest.saturating_sub(header.height.saturating_sub(1));
@@ -230,7 +255,7 @@ impl ChainStore for Ledger {
     }
 }
 
-/// The proof is a [`Certificate`]; without one a header is final that this ledger has at a final height.
+/// The proof is a [`Certificate`], and the headers after this one up to the certificate's, where that is of a later block; without one a header is final that this ledger has at a final height.
 impl TrustVerifier for Ledger {
     fn is_final(&self, header: &Bytes, proof: &Bytes) -> SyncVerdict {
         let decoded = match self.judge_signature(header) {
@@ -238,11 +263,7 @@ impl TrustVerifier for Ledger {
             Err(judgement) => return judgement.synced(),
         };
         if !proof.is_empty() {
-            let certificate = Certificate::decode(proof).map_err(|wrong| wrong.to_string());
-            let verified = certificate.and_then(|certificate| {
-                let verified = certificate.verify(self.genesis(), &decoded);
-                verified.map_err(|wrong| wrong.to_string())
-            });
+            let verified = self.verify_final(decoded, proof);
             return verified.map_or_else(SyncVerdict::Reject, |()| SyncVerdict::Accept);
         }
         let is_final = decoded.height <= self.tip().final_height;

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use super::Judgement;
 use super::address::{Address, Signature};
 use super::genesis::Genesis;
 use super::tree::Hash;
@@ -34,6 +35,35 @@ pub(super) enum Standing {
     Contradicts,
     /// Nobody's who votes here.
     Stranger,
+}
+
+/// What a vote's bytes are worth, given the final and the newest height and how the vote stands there.
+pub(super) fn judge(
+    data: &[u8],
+    genesis: &Hash,
+    stands: impl FnOnce(&HeaderVote) -> (u64, u64, Standing),
+) -> Result<HeaderVote, Judgement> {
+    let useless = |what: &str| Err(Judgement::Useless(what.to_owned()));
+    let invalid = |what: &str| Err(Judgement::Invalid(what.to_owned()));
+    let vote = HeaderVote::decode(data)?;
+    let (decided, newest, standing) = stands(&vote);
+    if vote.height <= decided {
+        return useless("what it votes for is decided");
+    }
+    if vote.height > newest.saturating_add(WINDOW) {
+        return useless("it votes for what is far ahead");
+    }
+    if standing == Standing::Stranger {
+        return invalid("the vote is of nobody who votes here");
+    }
+    if !vote.is_signed(genesis) {
+        return invalid("the vote is not signed by its voter");
+    }
+    match standing {
+        Standing::Contradicts => useless("its voter has voted for another block of this height"),
+        Standing::Known => useless("it is known"),
+        Standing::New | Standing::Stranger => Ok(vote),
+    }
 }
 
 impl Tally {

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::tally::WINDOW;
 use super::*;
 use crate::chain::{ItemKind, Verdict};
 use crate::platform::test;

@@ -137,15 +137,26 @@ impl Certificate {
     /// They are none.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes, "a certificate");
-        if bytes.len() > Self::MAX_LENGTH || reader.byte()? != VERSION {
-            return Err(Malformed("a certificate of no known version, or too long"));
+        let certificate = Self::read(&mut reader)?;
+        reader.end()?;
+        Ok(certificate)
+    }
+
+    /// The one that comes next.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        if reader.byte()? != VERSION {
+            return Err(Malformed("a certificate of no known version"));
         }
         let (height, id, count) = (reader.u64()?, reader.array()?, reader.u16()?);
         let mut votes = Vec::new();
+        if usize::from(count) > Genesis::MAX_VOTERS {
+            return Err(Malformed(
+                "a certificate of more votes than there are voters",
+            ));
+        }
         for _ in 0..count {
             votes.push((reader.u16()?, reader.array()?));
         }
-        reader.end()?;
         Ok(Self { height, id, votes })
     }
 

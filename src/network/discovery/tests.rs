@@ -25,7 +25,7 @@ use crate::{
     network::behaviour::MAX_DIALS,
     peers::{AddressBook, AddressPolicy, RefusedAddress},
     platform::test,
-    transport::{self, Boxed},
+    transport::{self, Boxed, stops::Stops},
 };
 
 /// A node that dials and never hears what becomes of it.
@@ -46,6 +46,7 @@ fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
         local,
         known,
         &Synced::default(),
+        Stops::default(),
     )
     .expect("right");
     let nowhere: Boxed = libp2p::Transport::boxed(DummyTransport::new());

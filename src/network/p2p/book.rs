@@ -2,13 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use libp2p::PeerId;
-
 use super::P2PNetworkManager;
 use crate::{
     error::NetworkError,
     network::shared::{Command, seed},
-    peers::{AddressBook, Ban, KnownPeer},
+    peers::{AddressBook, Ban, Banned, KnownPeer},
     platform, transport,
 };
 
@@ -44,35 +42,41 @@ impl P2PNetworkManager {
         })?;
         *self.shared.book() = book;
         let mut peers = self.shared.peers();
-        for (peer, left) in bans {
-            peers.ban(peer, Some(left), now);
+        for kept in bans {
+            peers.bans_mut().restore(kept, now);
         }
         Ok(())
     }
 
-    /// Who is kept out now: by `security.blacklist_config`, for misdeeds, or by [`Self::ban`].
+    /// Who is kept out now: by `security.blacklist_config`, for misdeeds (peers, and for ten minutes a public address with three banned peers, and a network
+    /// with four such addresses), or by [`Self::ban`].
     pub fn bans(&self) -> Vec<Ban> {
         let (now, date) = (platform::now(), platform::date());
         self.shared.peers().bans().all(now, date)
     }
 
-    /// Lets a peer go and keeps it out, for so long or for `security.blacklist_config.ban_duration`; ten years at most. A ban that there is
-    /// gets the new end. It is part of [`Self::save_address_book`].
+    /// Lets a peer go, or all of an address or a network, and keeps them out, for so long or for `security.blacklist_config.ban_duration`; ten years at
+    /// most. They are not dialled either. A ban that there is gets the new end. It is part of [`Self::save_address_book`].
     ///
     /// # Errors
     /// [`NetworkError::NotRunning`].
-    pub async fn ban(&self, peer: PeerId, duration: Option<Duration>) -> Result<(), NetworkError> {
+    pub async fn ban(
+        &self,
+        who: impl Into<Banned>,
+        duration: Option<Duration>,
+    ) -> Result<(), NetworkError> {
+        let who = who.into();
         self.ask(|reply| Command::Ban {
-            peer,
+            who,
             duration,
             reply,
         })
         .await
     }
 
-    /// Lets a peer in again. False where it was not banned for a while: one that `security.blacklist_config.peers` names stays out.
-    pub fn unban(&self, peer: &PeerId) -> bool {
-        self.shared.peers().unban(peer)
+    /// Lets a peer or a network in again. False where it was not banned for a while: a peer that `security.blacklist_config.peers` names stays out.
+    pub fn unban(&self, who: impl Into<Banned>) -> bool {
+        self.shared.peers().bans_mut().lift(&who.into())
     }
 
     /// Gives what [`Self::save_address_book`] does, and is no handle: it does not keep the node running.

@@ -48,7 +48,7 @@ impl P2PNetworkManager {
                 .insert(peer.peer_id, now.saturating_duration_since(since));
             metrics
                 .peer_reputation
-                .insert(peer.peer_id, peer.reputation);
+                .insert(peer.peer_id, peers.reputation().score(&peer.peer_id, now));
         }
         metrics
     }

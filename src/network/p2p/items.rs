@@ -1,5 +1,7 @@
 //! Items and messages: our own on their way out, and what a peer is asked or hands over.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::FuturesUnordered};
 use libp2p::PeerId;
@@ -8,7 +10,8 @@ use tokio::sync::oneshot;
 use super::{Command, P2PNetworkManager, Submission};
 use crate::{
     chain::{
-        Block, Item, ItemId, ItemKind, StateRequest, StateResponse, Transaction, TransactionKey,
+        Block, Item, ItemId, ItemKind, StateRequest, StateResponse, SyncVerdict, Transaction,
+        TransactionKey, rules,
     },
     error::{NetworkError, ProtocolError},
     intake::{ItemLimits, OVERHEAD, Outcomes},
@@ -168,7 +171,7 @@ impl P2PNetworkManager {
     /// # Errors
     /// [`ProtocolError::Rejected`] (the peer then pays), [`ProtocolError::Ignored`], [`ProtocolError::Duplicate`].
     pub async fn handle_block(&self, block: Block, peer_id: PeerId) -> Result<(), ProtocolError> {
-        self.handle(Item::Block(block), peer_id).await
+        self.handed(Item::Block(block), peer_id).await
     }
 
     /// Handles a transaction that a peer sent by other means, as [`Self::handle_block`].
@@ -180,14 +183,15 @@ impl P2PNetworkManager {
         transaction: Transaction,
         peer_id: PeerId,
     ) -> Result<(), ProtocolError> {
-        self.handle(Item::Transaction(transaction), peer_id).await
+        self.handed(Item::Transaction(transaction), peer_id).await
     }
 
-    /// Asks a peer about the chain's state. The proof is not checked here: what proves what, the chain knows. It is sent in its turn,
-    /// as by [`Self::send_message`].
+    /// Asks a peer about the chain's state. Where the chain can check answers ([`crate::Application::check_state`]), only one that holds is given out; then
+    /// the latest state is what can be shown to be so, and the answer says of which height it is. The question is sent in its turn, as by [`Self::send_message`].
     ///
     /// # Errors
     /// [`ProtocolError::TooLarge`] where the key is longer than [`MAX_STATE_KEY`](crate::chain::MAX_STATE_KEY);
+    /// [`ProtocolError::Forged`] where the answer is false, and [`ProtocolError::Unproven`] where that can't be told;
     /// [`ProtocolError::Refused`] where the peer serves no state, or more than a message holds; [`ProtocolError::Busy`] where a thousand
     /// requests, or 16 MiB of them, wait for this peer already; [`ProtocolError::Unsent`] where its turn does not come in time, [`ProtocolError::Timeout`] where its answer does not; broken connections.
     pub async fn request_state(
@@ -195,13 +199,31 @@ impl P2PNetworkManager {
         peer_id: PeerId,
         request: StateRequest,
     ) -> Result<StateResponse, ProtocolError> {
-        let answer = self
-            .request(peer_id, &NetworkMessage::StateRequest(request))
-            .await?;
-        answer.ok_or_else(|| ProtocolError::Refused("an answer without state".to_owned()))
+        let chain = Arc::clone(&self.shared.rules);
+        let request = chain.provable(request);
+        let message = NetworkMessage::StateRequest(request.clone());
+        let answer = self.request(peer_id, &message).await?;
+        let none = || ProtocolError::Refused("an answer without state".to_owned());
+        let answer = answer.ok_or_else(none)?;
+        let check = async move {
+            let verdict = chain.check_state(&request, &answer).await;
+            (answer, verdict)
+        };
+        let checked = rules::run(&*self.shared.rules, check).await;
+        match checked.ok_or(ProtocolError::NotRunning)? {
+            (answer, None | Some(SyncVerdict::Accept)) => Ok(answer),
+            (_, Some(SyncVerdict::Reject(reason))) => {
+                // A node that has ended blames nobody.
+                let _ = self.command(Command::Forged { peer: peer_id }).await;
+                Err(ProtocolError::Forged(reason))
+            }
+            (_, Some(SyncVerdict::Ignore(reason) | SyncVerdict::Retry(reason))) => {
+                Err(ProtocolError::Unproven(reason))
+            }
+        }
     }
 
-    async fn handle(&self, item: Item, peer: PeerId) -> Result<(), ProtocolError> {
+    async fn handed(&self, item: Item, peer: PeerId) -> Result<(), ProtocolError> {
         let asked = self
             .ask(|reply| Command::Handle { item, peer, reply })
             .await;

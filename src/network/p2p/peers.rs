@@ -10,7 +10,7 @@ use super::P2PNetworkManager;
 use crate::{
     error::{DiscoveryError, NetworkError},
     network::shared::Command,
-    peers::{ConnectionInfo, PeerInfo},
+    peers::{ConnectionInfo, Deed, PeerInfo},
     platform,
 };
 
@@ -111,7 +111,23 @@ impl P2PNetworkManager {
 
     /// The peers that are connected and past the hello.
     pub fn get_connected_peers(&self) -> Vec<PeerInfo> {
-        self.shared.peers().shown().cloned().collect()
+        let (table, now) = (self.shared.peers(), platform::now());
+        let as_of_now = |peer: &PeerInfo| PeerInfo {
+            reputation: table.reputation().score(&peer.peer_id, now),
+            ..peer.clone()
+        };
+        table.shown().map(as_of_now).collect()
+    }
+
+    /// A peer's score now and what led to it, connected or not; 0 where nothing is remembered of it. It halves every
+    /// `security.peer_scoring.half_life`; at `disconnect_at` and `ban_at` follows what they say.
+    pub fn score(&self, peer: &PeerId) -> (f64, Vec<Deed>) {
+        let table = self.shared.peers();
+        let reputation = table.reputation();
+        (
+            reputation.score(peer, platform::now()),
+            reputation.deeds(peer),
+        )
     }
 
     /// All connections, the eldest first: also those whose hello is not over, and each of a peer that has two.

@@ -72,9 +72,13 @@ impl Task {
                 Action::Ready(info) => {
                     let peer = info.peer_id;
                     self.admit_to_gossip(peer, &info);
+                    self.swarm.behaviour_mut().streams.ready(peer);
                     self.shared.emit(NetworkEvent::PeerConnected(info.clone()));
                     // Last, so that whoever waited for the peer finds it among the connected ones.
                     self.discovery.ready(&info, platform::now());
+                    if info.selkie {
+                        self.tell(peer, platform::now());
+                    }
                 }
                 Action::Refused {
                     peer: peer_id,
@@ -109,7 +113,9 @@ impl Task {
                 } => {
                     self.limiter.forget(&peer_id, platform::now());
                     self.requests.gone(&peer_id, platform::now());
-                    self.swarm.behaviour_mut().lanes.core.forget(&peer_id);
+                    let behaviour = self.swarm.behaviour_mut();
+                    behaviour.lanes.core.forget(&peer_id);
+                    behaviour.streams.gone(&peer_id);
                     self.bridge();
                     let told = reason.clone();
                     if shown {

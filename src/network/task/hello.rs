@@ -4,7 +4,7 @@ use super::*;
 use crate::platform;
 use crate::{
     network::{protocol::Quoted, reasons::hello_misdeed},
-    peers::FULL,
+    peers::BANNED,
     traffic::{Cost, Protocol as Limited},
 };
 
@@ -82,11 +82,23 @@ impl Task {
                     }
                 };
                 let (now, mut peers) = (platform::now(), self.shared.peers());
-                let (told, refusal) = if told.is_empty() && peers.greeted(&peer, now).is_err() {
-                    let refusal = format!("{FULL}; try another node, or this one later");
-                    (FULL.to_owned(), refusal)
+                let greeted = if told.is_empty() {
+                    peers.greeted(&peer, now)
                 } else {
-                    (told, refusal)
+                    Ok(())
+                };
+                let (told, refusal) = match greeted {
+                    Ok(()) => (told, refusal),
+                    Err(BANNED) => {
+                        let left = peers.bans().left(&peer, now).unwrap_or_default();
+                        answer.wait = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
+                        let refusal = format!("you are banned here for {} s more", left.as_secs());
+                        (BANNED.to_owned(), refusal)
+                    }
+                    Err(full) => {
+                        let refusal = format!("{full}; try another node, or this one later");
+                        (full.to_owned(), refusal)
+                    }
                 };
                 if !told.is_empty() {
                     peers.turn_away(peer, &told, now);
@@ -128,9 +140,9 @@ impl Task {
                             }
                             // It may still answer who else is there.
                             Some(reason) => {
-                                self.shared
-                                    .peers()
-                                    .turn_away(peer, &reason, platform::now());
+                                let (now, wait) = (platform::now(), u64::from(theirs.wait));
+                                self.discovery.waits(&peer, Duration::from_secs(wait), now);
+                                self.shared.peers().turn_away(peer, &reason, now);
                             }
                         }
                     }

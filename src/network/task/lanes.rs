@@ -29,6 +29,10 @@ impl Task {
                 self.shared.state().recorder.turned_away(1);
             }
             Event::GiveWay => {}
+            Event::Unheard(peer, time) => {
+                self.requests.unheard(&peer, time);
+                self.shared.peers().unheard(&peer, time);
+            }
             Event::Core(CoreEvent::Propagation(event)) => self.on_propagated(*event),
             Event::Core(CoreEvent::Sync(event)) => self.on_sync(event),
             Event::Core(CoreEvent::Snapshots(event)) => self.on_snapshots(event),

@@ -38,6 +38,9 @@ impl Task {
                     },
                 ..
             } => {
+                if let Some(peer) = self.tellings.remove(&request_id) {
+                    return self.on_told(peer, &response);
+                }
                 let answered = self
                     .requests
                     .answered(request_id, &response, platform::now());
@@ -58,10 +61,16 @@ impl Task {
                 error,
                 ..
             } => {
-                let name = format!("/selkie/{}/message/1", self.config.chain.network_id);
-                let now = platform::now();
-                let is_silent = self.requests.failed(request_id, &error, &name, now);
-                self.shared.state().recorder.unsent(1);
+                let mut is_silent = false;
+                // Nobody has to listen to what a node tells of itself.
+                if self.tellings.remove(&request_id).is_none() {
+                    let name = format!("/selkie/{}/message/1", self.config.chain.network_id);
+                    let now = platform::now();
+                    // Its answer may stand here.
+                    let is_heard = !self.swarm.behaviour().lanes.is_unheard(&peer);
+                    is_silent = self.requests.failed(request_id, &error, &name, now) && is_heard;
+                    self.shared.state().recorder.unsent(1);
+                }
                 if is_silent {
                     self.note(peer, Misdeed::NoAnswer);
                 } else if let rr::OutboundFailure::Io(error) = error
@@ -128,38 +137,20 @@ impl Task {
             Answer::Refused("say hello first; see docs/wire.md".to_owned())
         } else {
             let frame = request.map_err(|unread| unread.error.to_string());
-            let message = frame.and_then(|frame| {
-                NetworkMessage::decode(&frame).map_err(|error| error.to_string())
-            });
+            let message = frame
+                .and_then(|frame| NetworkMessage::read(&frame).map_err(|error| error.to_string()));
             match message {
                 Err(error) => {
                     self.note(peer, Misdeed::InvalidMessage);
                     Answer::Refused(error)
                 }
-                Ok(NetworkMessage::StateRequest(request)) => {
+                Ok((NetworkMessage::StateRequest(request), _)) => {
                     return self.on_question(peer, request, id, channel);
                 }
-                Ok(NetworkMessage::PeerExchange(mut peers)) => {
-                    let cost = Cost { items: 1, bytes };
-                    let discovery = Limited::Discovery;
-                    if self.limiter.admits(peer, discovery, cost, now).is_err() {
-                        self.note(peer, Misdeed::TooManyMessages);
-                        let refusal = "you name peers more often than you may";
-                        self.answer(channel, &Answer::Refused(refusal.to_owned()), None);
-                        return;
-                    }
-                    self.shared.state().recorder.received();
-                    let gate = &self.swarm.behaviour().gate;
-                    for told in &mut peers {
-                        told.addresses = gate.learnt(&peer, &told.peer_id, &told.addresses);
-                    }
-                    peers.retain(|told| !told.addresses.is_empty());
-                    let source = gate.network(&peer);
-                    self.discovery.named(&mut self.swarm, source, &peers, now);
-                    self.shared.emit(NetworkEvent::PeersDiscovered(peers));
-                    Answer::Received
+                Ok((NetworkMessage::PeerExchange(peers), telling)) => {
+                    self.on_exchange(peer, peers, &telling, bytes)
                 }
-                Ok(message) => match message.into_item() {
+                Ok((message, _)) => match message.into_item() {
                     Ok(item) => match self.offer(item, Source::Direct(peer)) {
                         Ok(()) => Answer::Received,
                         Err(reason) => Answer::Refused(reason),

@@ -157,6 +157,7 @@ impl Task {
             }
             BehaviourEvent::Lanes(event) => self.on_lanes(event),
             BehaviourEvent::Ping(event) => self.on_ping(event),
+            BehaviourEvent::Streams(inbound) => self.on_stream(inbound),
             BehaviourEvent::Local(event) => {
                 let (found, expired) = transport::found(event);
                 self.on_found(found, &expired);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::sync::{
+    SyncPhase,
     blocks::{Event, Job},
     snapshots::{Event as SnapshotEvent, Outcome, Progress},
 };
@@ -11,13 +12,14 @@ impl Task {
         match event {
             Event::Work(job) => self.start_job(job),
             Event::Status(mut status) => {
-                let (height, is_synced) = (status.tip.height, status.target.is_none());
+                let (height, phase) = (status.tip.height, status.phase);
                 // Who hears of it may ask at once.
                 let mut state = self.shared.state();
                 let before = state.sync.take();
                 let is_new = before
                     .as_ref()
                     .is_none_or(|before| before.tip != status.tip);
+                let was = before.as_ref().map(|before| before.phase);
                 status.snapshot = before.and_then(|before| before.snapshot);
                 state.sync = Some(status.clone());
                 drop(state);
@@ -31,8 +33,11 @@ impl Task {
                     eta: status.eta(),
                     trouble: status.trouble,
                 });
+                if phase == SyncPhase::Synced && was != Some(phase) {
+                    self.shared.emit(NetworkEvent::Synced { height });
+                }
                 let snapshots = &mut self.swarm.behaviour_mut().lanes.core.snapshots;
-                snapshots.chain_is_at(height, is_synced, platform::now());
+                snapshots.chain_is_at(height, phase, platform::now());
             }
         }
     }

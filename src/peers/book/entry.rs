@@ -1,5 +1,6 @@
 //! What the book knows of one peer.
 
+use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
 use super::{NetworkGroup, places::Place, random::Random};
@@ -38,10 +39,15 @@ pub(super) struct Entry {
     pub(super) failures: u32,
     /// The same at some of its addresses only, which says nothing of the peer.
     pub(super) in_part: u32,
+    /// The networks in which it could not be dialled last time, since others held them.
+    pub(super) left_out: Vec<NetworkGroup>,
     /// When it may be dialled again.
     pub(super) due: u64,
     /// The networks of the addresses at which it may be dialled here; of none where it can't be.
     pub(super) networks: Vec<NetworkGroup>,
+    /// The sequence number of the last record that it signed of itself (0: none is known), and that record.
+    pub(super) sequence: u64,
+    pub(super) record: Option<Bytes>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -73,9 +79,10 @@ impl Entry {
         }
     }
 
-    /// Somebody says that it is at an address. Among many that nobody has proved, which one makes room is left to chance: so no teller has the last word.
+    /// Somebody says that it is at an address. What it has signed itself counts more, until it is not reached there. Among many that nobody has proved, which one makes room is left to chance: so no teller has the last word.
     pub(super) fn may_be_at(&mut self, address: Multiaddr, random: &mut Random) {
-        if self.addresses.iter().any(|known| known.address == address) {
+        let has_signed = self.sequence > 0 && self.failures == 0 && !self.addresses.is_empty();
+        if has_signed || self.addresses.iter().any(|known| known.address == address) {
             return;
         }
         if self.addresses.len() >= ADDRESSES {
@@ -143,14 +150,23 @@ impl Entry {
 
     /// A dial failed. Where it `counts` it is the peer's fault, as far as can be told.
     pub(super) fn failed(&mut self, counts: bool, time: u64) {
+        self.left_out.clear();
         self.pauses(time);
         self.failures = self.failures.saturating_add(u32::from(counts));
     }
 
     /// A dial at some of its addresses failed: the others may be right, but such dials are not to take all turns.
-    pub(super) fn failed_in_part(&mut self, time: u64) {
+    pub(super) fn failed_in_part(&mut self, left_out: Vec<NetworkGroup>, time: u64) {
+        self.left_out = left_out;
         self.pauses(time);
         self.in_part = self.in_part.saturating_add(1);
+    }
+
+    /// An address of it may be dialled that could not be: soon, though not at once after the last dial.
+    pub(super) fn retries(&mut self) {
+        let soon = self.tried.unwrap_or(0).saturating_add(PAUSE.0);
+        (self.due, self.in_part) = (self.due.min(soon), 0);
+        self.left_out.clear();
     }
 
     /// It is left alone, for longer each time.
@@ -158,7 +174,7 @@ impl Entry {
         let (first, most) = PAUSE;
         let pause = first << self.failures.saturating_add(self.in_part).min(16);
         self.tried = Some(time);
-        self.due = time.saturating_add(pause.min(most));
+        self.due = self.due.max(time.saturating_add(pause.min(most)));
     }
 
     /// Its connection ended.

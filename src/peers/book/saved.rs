@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     fields::Fields,
-    peers::AddressPolicy,
+    peers::{AddressPolicy, Banned, Kept},
     platform::{Instant, SystemTime},
 };
 
@@ -118,6 +118,9 @@ struct Peer {
     failures: u32,
     #[prost(uint64, tag = "11")]
     due: u64,
+    /// Of the last record that it signed, so that no older one counts after a restart.
+    #[prost(uint64, tag = "12")]
+    sequence: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -126,6 +129,11 @@ struct Ban {
     peer: Vec<u8>,
     #[prost(uint64, tag = "2")]
     ends: u64,
+    /// In place of a peer: a network, as people write it.
+    #[prost(string, tag = "3")]
+    network: String,
+    #[prost(bool, tag = "4")]
+    by_user: bool,
 }
 
 /// Fields of [`Content`] and [`Peer`] that repeat.
@@ -134,17 +142,22 @@ const ANCHORED: u32 = 5;
 const BANNED: u32 = 6;
 const AT: u32 = 2;
 
-/// Who is banned, and for how long still.
-type Bans = Vec<(PeerId, Duration)>;
-
 impl AddressBook {
     /// The book as bytes, with the bans that are handed in, the one that ends first in front.
-    pub fn save(&mut self, bans: &[(PeerId, Duration)], now: Instant, date: SystemTime) -> Vec<u8> {
+    pub fn save(&mut self, bans: &[Kept], now: Instant, date: SystemTime) -> Vec<u8> {
         self.wake(now);
         let time = self.time;
-        let ban = |(peer, left): &(PeerId, Duration)| Ban {
-            peer: peer.to_bytes(),
-            ends: time.saturating_add(left.as_secs().max(1)),
+        let ban = |kept: &Kept| Ban {
+            peer: match kept.who {
+                Banned::Peer(peer) => peer.to_bytes(),
+                Banned::Network(_) => Vec::new(),
+            },
+            network: match kept.who {
+                Banned::Peer(_) => String::new(),
+                Banned::Network(net) => net.to_string(),
+            },
+            ends: time.saturating_add(kept.left.as_secs().max(1)),
+            by_user: kept.by_user,
         };
         let longest = bans.get(bans.len().saturating_sub(BANS)..).unwrap_or(bans);
         let content = Content {
@@ -175,7 +188,7 @@ impl AddressBook {
         seed: [u8; 32],
         now: Instant,
         date: SystemTime,
-    ) -> Result<(Self, Bans), BookError> {
+    ) -> Result<(Self, Vec<Kept>), BookError> {
         let content = opened(bytes)?;
         let key = <[u8; 16]>::try_from(content.key.as_slice());
         let (key, (_, random)) = (key.map_err(|_| BookError::Malformed)?, halves(seed));
@@ -191,9 +204,15 @@ impl AddressBook {
             book.anchors = ids.filter_map(|id| PeerId::from_bytes(id).ok()).collect();
         }
         let ban = |ban: Ban| {
-            let peer = PeerId::from_bytes(&ban.peer).ok()?;
+            let peer = PeerId::from_bytes(&ban.peer).map(Banned::from);
+            let who = peer.ok().or_else(|| ban.network.parse().ok())?;
             let left = ban.ends.saturating_sub(time);
-            (left > 0).then_some((peer, Duration::from_secs(left)))
+            let kept = Kept {
+                who,
+                left: Duration::from_secs(left),
+                by_user: ban.by_user,
+            };
+            (left > 0).then_some(kept)
         };
         let bans = content.bans.into_iter().filter_map(ban).collect();
         Ok((book, bans))
@@ -264,6 +283,7 @@ impl AddressBook {
             tried: entry.tried,
             failures: entry.failures,
             due: entry.due,
+            sequence: entry.sequence,
         }
     }
 
@@ -304,6 +324,7 @@ impl AddressBook {
             entry.reached = peer.reached.map(|reached| reached.min(saved));
             entry.tried = peer.tried.map(|tried| tried.min(saved));
             entry.failures = peer.failures;
+            entry.sequence = peer.sequence;
             entry.due = peer.due.min(saved.saturating_add(super::entry::PAUSE.1));
         });
     }

@@ -12,7 +12,7 @@ pub(super) struct RandomSet<T> {
 }
 
 impl<T: Copy + Ord> RandomSet<T> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             members: Vec::new(),
             places: BTreeMap::new(),
@@ -23,7 +23,7 @@ impl<T: Copy + Ord> RandomSet<T> {
         &self.members
     }
 
-    fn insert(&mut self, member: T) {
+    pub(super) fn insert(&mut self, member: T) {
         if !self.places.contains_key(&member) {
             self.places.insert(member, self.members.len());
             self.members.push(member);
@@ -31,7 +31,7 @@ impl<T: Copy + Ord> RandomSet<T> {
     }
 
     /// The last one takes its place.
-    fn remove(&mut self, member: &T) {
+    pub(super) fn remove(&mut self, member: &T) {
         let Some(place) = self.places.remove(member) else {
             return;
         };
@@ -92,7 +92,8 @@ impl<K: Copy + Ord + Debug, T: Copy + Ord + Debug> Shelf<K, T> {
         self.draw_of(*label, random)
     }
 
-    fn draw_of(&self, label: K, random: &mut Random) -> Option<T> {
+    /// One of this label's.
+    pub(super) fn draw_of(&self, label: K, random: &mut Random) -> Option<T> {
         random.one_of(self.sets.get(&label)?.members()).copied()
     }
 }

@@ -370,6 +370,27 @@ fn who_fails_at_some_of_its_addresses_does_not_take_all_turns() {
 }
 
 #[test]
+fn who_could_not_be_dialled_everywhere_is_tried_again_when_a_network_is_free() {
+    let (mut book, now) = book();
+    book.connected(peer(99), &at(2, 99), true, now);
+    book.told(network(9), peer(1), &[at(1, 1), at(2, 1)], now);
+    let mut now = now;
+    for pause in [60, 120, 240, 480, 960, 1920, 3600] {
+        let chosen = book.choose(now).expect("it is its turn");
+        assert_eq!(chosen.addresses, [at(1, 1)]);
+        book.failed(peer(1), true, now);
+        assert_eq!(book.choose(second(now, pause - 1)), None);
+        now = second(now, pause);
+    }
+    assert!(book.choose(now).is_some());
+    book.failed(peer(1), true, now);
+    book.gone(peer(99), second(now, 1));
+    assert_eq!(book.choose(second(now, 59)), None, "not at once");
+    let chosen = book.choose(second(now, 60)).expect("it need not wait");
+    assert_eq!(chosen.addresses, [at(1, 1), at(2, 1)]);
+}
+
+#[test]
 fn who_knocks_here_in_vain_is_no_worse_known_for_that() {
     let (mut book, now) = book();
     book.told(network(9), peer(1), &[at(1, 1)], now);

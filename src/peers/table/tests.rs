@@ -226,7 +226,11 @@ fn silence_ends_a_peer_and_a_lost_ping_does_not() {
     table.slept(SILENCE);
     table.on_time(later + SILENCE);
     assert_eq!(actions(&mut table), []);
+    // Nor while its connection was not read here.
+    table.unheard(&peer, SILENCE);
     table.on_time(later + SILENCE * 2);
+    assert_eq!(actions(&mut table), []);
+    table.on_time(later + SILENCE * 3);
     assert_eq!(actions(&mut table), [Action::Close(peer)]);
 }
 
@@ -300,8 +304,21 @@ fn misdeeds_disconnect_and_ban() {
     }
     assert_eq!(table.stage(&peer), Some(Stage::Ending));
     table.closed(&peer, connection(1), String::new());
-    let refused = table.admits(&peer, Direction::Inbound, now);
-    assert_eq!(refused, Err("this peer is banned"));
+    let outbound = table.admits(&peer, Direction::Outbound, now);
+    assert_eq!(outbound, Err(BANNED));
+    // Once it is let in to hear of it.
+    assert_eq!(table.admits(&peer, Direction::Inbound, now), Ok(()));
+    let info = PeerInfo {
+        direction: Some(Direction::Inbound),
+        ..PeerInfo::new(peer)
+    };
+    table.connected(connection(2), info, now);
+    assert_eq!(table.greeted(&peer, now), Err(BANNED));
+    table.on_time(now + UNIDENTIFIED);
+    assert_eq!(table.stage(&peer), Some(Stage::Ending));
+    table.closed(&peer, connection(2), String::new());
+    let again = table.admits(&peer, Direction::Inbound, now);
+    assert_eq!(again, Err(BANNED));
 }
 
 /// The counts are those of the peers, whatever happens in whatever order.

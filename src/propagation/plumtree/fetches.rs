@@ -4,7 +4,8 @@
 //! what was asked for is pushed by another peer before the answer comes, the patience was too short, and grows; under load
 //! everything takes longer, and asking for it all would make it worse. Then it is asked of one
 //! announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by the
-//! next announcer. Who is slow but goes on answering has more time ([`MOST_TIMES`]): its link may be thin, or held to a budget. After Bitcoin Core's `txrequest`.
+//! next announcer. Who is slow but goes on answering has more time ([`MOST_TIMES`]): its link may be thin, or held to a budget. So has whose answers
+//! this node does not read: it pays for nothing before it was heard for the whole of its time. After Bitcoin Core's `txrequest`.
 //!
 //! Bounds: `max_announced` claims of one peer and [`MAX_CLAIMS`] in all, [`MAX_ANNOUNCERS`] of one id, and of one peer
 //! `max_requested_bytes` asked for at once. Further announcements are not noted; reconciliation finds what they were about. Where all
@@ -28,7 +29,7 @@ pub(super) const MAX_CLAIMS: usize = 1 << 18;
 const TAKEN: usize = 64;
 /// How many times the configured patience it may become.
 const MOST_PATIENCE: u32 = 8;
-/// How many times the configured timeout a peer has to answer while other answers of it arrive.
+/// How many times the configured timeout a peer has to answer while other answers of it arrive, or none is read.
 const MOST_TIMES: u32 = 5;
 /// How many announced items more than it delivers a peer may turn out not to have.
 const MOST_MISSING: u32 = 256;
@@ -51,8 +52,8 @@ pub(super) struct Fetches {
     patience: Duration,
     /// When ids were announced, in this order.
     waiting: VecDeque<(Instant, ShortId)>,
-    /// In the order of their deadlines, with the time at which they were asked for.
-    requested: VecDeque<(Instant, (ShortId, PeerId, Instant))>,
+    /// In the order of their deadlines.
+    requested: VecDeque<(Instant, Request)>,
     peers: HashMap<PeerId, Announcer>,
     /// What is held against those who are gone.
     gone: Debts<Record>,
@@ -95,6 +96,16 @@ enum State {
     Requested(PeerId, Instant),
 }
 
+/// What is asked of a peer.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    id: ShortId,
+    peer: PeerId,
+    asked: Instant,
+    /// How long what the peer sends had not been read before.
+    unheard: Duration,
+}
+
 #[derive(Debug)]
 struct Announcer {
     /// What it claims to have, of what is wanted.
@@ -104,6 +115,8 @@ struct Announcer {
     requested_bytes: usize,
     /// When it last sent what it was asked for.
     answered: Option<Instant>,
+    /// How long what it sends was not read here.
+    unheard: Duration,
     record: Record,
     /// What it was asked for until then may be lost.
     excused: Option<Instant>,
@@ -286,8 +299,14 @@ impl Fetches {
             {
                 announcer.requested_bytes += size(*claim);
                 wanted.state = State::Requested(peer, now);
+                let request = Request {
+                    id,
+                    peer,
+                    asked: now,
+                    unheard: announcer.unheard,
+                };
                 self.requested
-                    .push_back((now + self.limits.timeout, (id, peer, now)));
+                    .push_back((now + self.limits.timeout, request));
                 ids.push(id);
             }
         }
@@ -321,7 +340,10 @@ impl Fetches {
             }
         }
         let mut silent = Vec::new();
-        while let Some((id, peer, asked)) = pop_due(&mut self.requested, now, Duration::ZERO) {
+        while let Some(request) = pop_due(&mut self.requested, now, Duration::ZERO) {
+            let Request {
+                id, peer, asked, ..
+            } = request;
             if self
                 .wanted
                 .get(&id)
@@ -329,12 +351,14 @@ impl Fetches {
             {
                 let timeout = self.limits.timeout;
                 let deadline = now + timeout;
-                if self.answers(&peer, now) && deadline <= asked + timeout * MOST_TIMES {
-                    self.requested.push_back((deadline, (id, peer, asked)));
+                let had_its_time = self.heard(&request, now) >= timeout;
+                let has_more = !had_its_time || self.answers(&peer, now);
+                if has_more && deadline <= asked + timeout * MOST_TIMES {
+                    self.requested.push_back((deadline, request));
                     continue;
                 }
                 self.ask_another(id, peer);
-                if self.is_to_blame(&peer, asked, now) {
+                if had_its_time && self.is_to_blame(&peer, asked, now) {
                     silent.push(peer);
                 }
             }
@@ -355,6 +379,21 @@ impl Fetches {
         }
         announcer.record.blamed = Some(now);
         true
+    }
+
+    /// How long an answer could be heard.
+    fn heard(&self, request: &Request, now: Instant) -> Duration {
+        let unheard = self.peers.get(&request.peer).map(|peer| peer.unheard);
+        let unheard = unheard.unwrap_or_default().saturating_sub(request.unheard);
+        let waited = now.saturating_duration_since(request.asked);
+        waited.saturating_sub(unheard)
+    }
+
+    /// What a peer sends was not read here for so long.
+    pub(super) fn unheard(&mut self, peer: &PeerId, time: Duration) {
+        if let Some(announcer) = self.peers.get_mut(peer) {
+            announcer.unheard = announcer.unheard.saturating_add(time);
+        }
     }
 
     /// What a peer was asked for may be lost, and the answers too.
@@ -525,6 +564,7 @@ impl Announcer {
             ready: BinaryHeap::new(),
             requested_bytes: 0,
             answered: None,
+            unheard: Duration::ZERO,
             record,
             excused: None,
         }

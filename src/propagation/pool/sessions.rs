@@ -132,6 +132,8 @@ struct Session {
     listing: Option<u64>,
     /// Since when it is the peer's turn, where nothing is at work.
     since: Instant,
+    /// How long what the peer sends was not read here meanwhile.
+    unheard: Duration,
 }
 
 #[derive(Debug)]
@@ -381,6 +383,7 @@ impl Pools {
                 request,
                 listing: None,
                 since: now,
+                unheard: Duration::ZERO,
             });
         }
         self.ready.push_back((id, side, self.sessions_begun));
@@ -519,14 +522,12 @@ impl Pools {
             Side::Ours => peer.ours.as_ref(),
             Side::Theirs => peer.theirs.as_ref(),
         };
-        match session
-            .filter(|session| !session.at_work)?
-            .machine
-            .as_ref()?
-        {
-            Machine::Initiator(session) => session.next_deadline(),
-            Machine::Responder(session) => session.next_deadline(),
-        }
+        let session = session.filter(|session| !session.at_work)?;
+        let deadline = match session.machine.as_ref()? {
+            Machine::Initiator(machine) => machine.next_deadline(),
+            Machine::Responder(machine) => machine.next_deadline(),
+        };
+        Some(deadline? + session.unheard)
     }
 }
 
@@ -578,6 +579,13 @@ impl Part for Pools {
             self.left.keep(peer, begun, begun + LEAST_PAUSE, now);
         }
         Vec::new()
+    }
+
+    fn unheard(&mut self, peer: &PeerId, time: Duration, _: Instant) {
+        let peer = self.peers.get_mut(peer).into_iter();
+        for session in peer.flat_map(|peer| peer.ours.iter_mut().chain(&mut peer.theirs)) {
+            session.unheard = session.unheard.saturating_add(time);
+        }
     }
 
     fn on_time(&mut self, pool: &Mempool, now: Instant) -> Vec<Output> {

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// So many blocks may come by themselves, if they do so soon.
-const FEW: u64 = 2;
+pub(super) const FEW: u64 = 2;
 /// After so long without an answer another peer is asked for headers too.
 const HEADERS_LATE: Duration = Duration::from_secs(2);
 /// Peers that are asked for the same headers.
@@ -141,7 +141,10 @@ impl Sync {
         let can_lead = |(id, since): (&PeerId, &Instant)| {
             let peer = self.peers.get(id)?;
             let (place, base) = peer.status.as_ref()?;
-            let is_time = place.height > tip.saturating_add(FEW) || now >= *since + patience;
+            // No header comes by itself.
+            let is_time = !chain.keeps_blocks
+                || place.height > tip.saturating_add(FEW)
+                || now >= *since + patience;
             let reaches = *base <= tip.saturating_add(1);
             (is_time && reaches && peer.is_free(now)).then_some(*id)
         };
@@ -265,7 +268,11 @@ impl Sync {
             accepted,
             fault,
             is_better,
+            chain,
         } = judged;
+        if let Some(chain) = chain {
+            self.on_chain(chain);
+        }
         let refused = self.blame.find(&accepted, from);
         match fault {
             Some(Fault::Broken) => return self.lies(from, Misdeed::InvalidMessage, now),
@@ -309,6 +316,17 @@ impl Sync {
             return self.lies(from, Misdeed::FalseAnnouncement, now);
         }
         let is_complete = !is_full || last.as_ref() == Some(&end);
+        if !self.keeps_blocks() && !accepted.is_empty() {
+            // They are the chain already.
+            let height = self.tip().map_or(0, |tip| tip.height);
+            self.progress.at(height, now);
+            self.seeks = !is_complete;
+            if is_complete {
+                self.ahead.remove(&from);
+                self.progress.rest();
+            }
+            return self.tell_status();
+        }
         let branch = match (&mut self.branch, anchor) {
             (Some(branch), Some(anchor)) if branch.head == anchor => Some(branch),
             (Some(branch), None) => {

@@ -87,6 +87,8 @@ pub(crate) struct Chain {
     pub(crate) base: u64,
     /// Places of it, the highest first, each further from the one before.
     pub(crate) locator: Vec<BlockPlace>,
+    /// Whether there is more to it than headers.
+    pub(crate) keeps_blocks: bool,
 }
 
 /// What the chain says to headers.
@@ -98,6 +100,8 @@ pub(crate) struct Judged {
     pub(crate) fault: Option<Fault>,
     /// Whether the chain that ends with the last of them is better than the store's.
     pub(crate) is_better: bool,
+    /// Where headers are the chain: what it is now.
+    pub(crate) chain: Option<Chain>,
 }
 
 /// What is wrong with headers.
@@ -244,7 +248,12 @@ impl Chain {
                 step *= 2;
             }
         }
-        Self { tip, base, locator }
+        Self {
+            tip,
+            base,
+            locator,
+            keeps_blocks: store.keeps_blocks(),
+        }
     }
 }
 
@@ -303,6 +312,7 @@ fn judge(store: &dyn ChainStore, anchors: &[BlockPlace], headers: Vec<Bytes>) ->
         accepted: Vec::new(),
         fault: None,
         is_better: false,
+        chain: None,
     };
     let mut read: Vec<SyncHeader> = Vec::with_capacity(headers.len());
     for header in &headers {
@@ -348,6 +358,7 @@ fn judge(store: &dyn ChainStore, anchors: &[BlockPlace], headers: Vec<Bytes>) ->
     };
     let head = judged.accepted.last();
     judged.is_better = head.is_some_and(|head| store.is_better(head));
+    judged.chain = (!store.keeps_blocks()).then(|| Chain::of(store));
     judged
 }
 

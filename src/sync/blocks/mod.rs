@@ -8,6 +8,8 @@
 //! is late is asked of others too. A block that propagation brings is appended where it is the next; where it is not,
 //! who sent it has more than we.
 //!
+//! A chain that keeps headers alone ([`crate::chain::ChainStore::keeps_blocks`]) has taken them once it has judged them: there is no branch, and no block is asked for.
+//!
 //! Who sent what is known until the verdict. Blocks that are not the asked ones, and headers that do not follow each other, cost who sent
 //! them at once. A header or block that the chain rejects costs those who have it in their chains once a better
 //! chain has gone past it: where all peers have it, it is told as our own trouble, and nobody pays. Who promises and
@@ -26,6 +28,7 @@ mod config;
 mod headers;
 mod job;
 mod peers;
+mod phase;
 mod progress;
 mod serving;
 #[cfg(test)]
@@ -41,6 +44,7 @@ use bytes::Bytes;
 use libp2p::PeerId;
 
 pub use config::SyncConfig;
+pub use phase::SyncPhase;
 pub use progress::SyncStatus;
 pub use wire::check_sync;
 
@@ -50,6 +54,7 @@ use self::{
     branch::Branch,
     job::{Chain, Failed},
     peers::Peer,
+    phase::Standing,
     progress::Progress,
     serving::Serving,
     wire::{Kind, Status},
@@ -108,6 +113,7 @@ pub(crate) struct Sync {
     blame: Blame,
     serving: Serving,
     progress: Progress,
+    standing: Standing,
     offers: VecDeque<(Block, Option<PeerId>)>,
     offered: usize,
     /// Whose block is being offered.
@@ -171,6 +177,7 @@ impl Sync {
             branch: None,
             blame: Blame::default(),
             progress: Progress::default(),
+            standing: Standing::default(),
             offers: VecDeque::new(),
             offered: 0,
             offering: None,
@@ -251,6 +258,7 @@ impl Sync {
         if let Some(former) = self.speakers.get(&peer) {
             self.peers.insert(peer, Peer::new(*former));
             self.feed(peer);
+            self.peers_changed(now);
             self.drive(now);
         }
     }
@@ -284,6 +292,13 @@ impl Sync {
         }
     }
 
+    /// What a peer sends was not read here for so long: its answers have as much more time.
+    pub(crate) fn unheard(&mut self, peer: &PeerId, time: Duration) {
+        if let Some(known) = self.peers.get_mut(peer) {
+            known.unheard(time);
+        }
+    }
+
     pub(crate) fn gone(&mut self, peer: PeerId, now: Instant) {
         self.give_up(peer, |_| true);
         self.serving.forget(&peer);
@@ -295,6 +310,7 @@ impl Sync {
             *former = self.next_number;
         }
         if self.peers.remove(&peer).is_some() {
+            self.peers_changed(now);
             self.drive(now);
         }
     }
@@ -465,6 +481,11 @@ impl Sync {
 
     /// The store's chain is this now.
     fn on_chain(&mut self, chain: Chain) {
+        let is_older = |old: &Chain| !chain.keeps_blocks && old.tip.height > chain.tip.height;
+        if self.chain.as_ref().is_some_and(is_older) {
+            // Headers were taken while somebody looked.
+            return;
+        }
         let is_new = self.chain.as_ref().is_none_or(|old| old.tip != chain.tip);
         let height = chain.tip.height;
         let is_higher = self.tip().is_some_and(|old| height > old.height);
@@ -488,6 +509,11 @@ impl Sync {
 
     fn tip(&self) -> Option<&BlockPlace> {
         self.chain.as_ref().map(|chain| &chain.tip)
+    }
+
+    /// Whether there is more to the chain than headers.
+    fn keeps_blocks(&self) -> bool {
+        self.chain.as_ref().is_none_or(|chain| chain.keeps_blocks)
     }
 
     /// Does whatever can be done now.
@@ -571,7 +597,9 @@ impl Sync {
             let leader = self.peers.get(&branch.leader);
             leader.map_or(0, Peer::height).max(branch.head.height)
         });
+        let target = target.or_else(|| self.headers_to());
         Some(SyncStatus {
+            phase: self.standing.phase,
             tip: chain.tip.clone(),
             base: chain.base,
             target,
@@ -581,9 +609,18 @@ impl Sync {
                 .values()
                 .filter(|peer| peer.status.is_some())
                 .count(),
+            sources: self.sources.len(),
             snapshot: None,
             trouble: self.trouble.as_ref().map(|(_, reason)| reason.clone()),
         })
+    }
+
+    /// The height that headers are fetched up to, where they are the chain.
+    fn headers_to(&self) -> Option<u64> {
+        let chain = self.chain.as_ref().filter(|chain| !chain.keeps_blocks)?;
+        let heights = self.ahead.keys().filter_map(|id| self.peers.get(id));
+        let heights = heights.map(Peer::height);
+        heights.filter(|height| *height > chain.tip.height).max()
     }
 
     /// The next frame for a peer.
@@ -624,6 +661,7 @@ impl Sync {
     }
 
     pub(crate) fn on_time(&mut self, now: Instant) {
+        self.look_around(now);
         if self.tick_at.is_none_or(|at| now < at) {
             return;
         }
@@ -641,7 +679,7 @@ impl Sync {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.tick_at
+        self.tick_at.into_iter().chain(self.standing.look_at).min()
     }
 
     fn reply(&mut self, peer: PeerId, frame: Bytes) {

@@ -81,6 +81,8 @@ pub(super) struct Request {
     pub(super) hedged: bool,
     /// Bytes that have come.
     pub(super) received: usize,
+    /// How long what the peer sends was not read here.
+    unheard: Duration,
 }
 
 #[derive(Debug)]
@@ -202,6 +204,11 @@ impl Peer {
         self.benched_until.is_some_and(|until| now < until)
     }
 
+    /// Whether it has not shown what it says that it has, and is not asked for now. Who is only busy may have it.
+    pub(super) fn is_doubted(&self, now: Instant) -> bool {
+        self.is_benched(now) && self.busy == 0
+    }
+
     pub(super) fn bench(&mut self, until: Instant) {
         self.benched_until = Some(self.benched_until.map_or(until, |other| other.max(until)));
     }
@@ -271,7 +278,7 @@ impl Peer {
     /// It did not answer in time, and has paid for it: what it was asked has that time once more to come, and is forgotten then.
     pub(super) fn waits_anew(&mut self, now: Instant) {
         for request in self.requests.values_mut() {
-            request.began_at = now;
+            (request.began_at, request.unheard) = (now, Duration::ZERO);
             request.has_paid = true;
         }
     }
@@ -294,9 +301,17 @@ impl Peer {
             has_paid: false,
             hedged: false,
             received: 0,
+            unheard: Duration::ZERO,
         };
         self.requests.insert(number, request);
         self.outbox.push_back(frame);
+    }
+
+    /// What it sends was not read here for so long.
+    pub(super) fn unheard(&mut self, time: Duration) {
+        for request in self.requests.values_mut() {
+            request.unheard = request.unheard.saturating_add(time);
+        }
     }
 
     /// Bytes of an answer have come.
@@ -319,7 +334,7 @@ impl Peer {
         let request = self.requests.remove(&number)?;
         self.link.ended(&request, now);
         for other in self.requests.values_mut() {
-            other.began_at = other.began_at.max(now);
+            (other.began_at, other.unheard) = (other.began_at.max(now), Duration::ZERO);
         }
         Some(request)
     }
@@ -330,7 +345,7 @@ impl Peer {
             let waits = !request.is_over();
             let grace = Duration::from_secs_f64(request.received as f64 / MIN_RATE as f64);
             let took = now.saturating_duration_since(request.began_at);
-            (waits && took > timeout + grace).then_some(*number)
+            (waits && took > timeout + grace + request.unheard).then_some(*number)
         };
         self.requests.iter().find_map(is_overdue)
     }
@@ -493,5 +508,27 @@ impl Link {
         if self.rates.len() > SAMPLES {
             self.rates.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn who_was_not_heard_for_a_time_is_overdue_as_much_later() {
+        let (mut peer, start) = (Peer::new(0), crate::platform::now());
+        let (timeout, unheard) = (Duration::from_secs(10), Duration::from_secs(7));
+        let soon = start + timeout + Duration::from_secs(1);
+        peer.ask(1, What::Headers(Vec::new()), Bytes::new(), start);
+        assert_eq!(peer.overdue(timeout, soon), Some(1));
+        peer.unheard(unheard);
+        assert_eq!(peer.overdue(timeout, soon), None);
+        assert_eq!(peer.overdue(timeout, soon + unheard), Some(1));
+        // What was before it has paid is over.
+        peer.waits_anew(soon);
+        let again = soon + timeout + Duration::from_secs(1);
+        assert_eq!(peer.overdue(timeout, again), Some(1));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use super::SyncPhase;
 use crate::{chain::BlockPlace, platform::Instant, sync::snapshots};
 
 /// How often it is told.
@@ -13,17 +14,21 @@ const SAMPLES: usize = 20;
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SyncStatus {
+    /// Whether it is as far as its peers'.
+    pub phase: SyncPhase,
     /// The chain's last block.
     pub tip: BlockPlace,
     /// The lowest height from which on blocks are served.
     pub base: u64,
-    /// The height that is being synced to; `None` while nothing is: the chain is as far as its peers', as they say.
+    /// The height that is being synced to, as a peer says; `None` while no chain of peers is being followed.
     pub target: Option<u64>,
     /// Blocks a second, of late.
     pub rate: f64,
     /// Peers that say which blocks they have.
     pub peers: usize,
-    /// The snapshot that is being fetched, and how far it is; blocks wait meanwhile.
+    /// Those of them that are asked for blocks now.
+    pub sources: usize,
+    /// The snapshot that is being fetched, and how far it is.
     pub snapshot: Option<snapshots::Progress>,
     /// Why it does not go on, if it does not, for a person.
     pub trouble: Option<String>,

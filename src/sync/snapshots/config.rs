@@ -15,9 +15,12 @@ pub struct SnapshotsConfig {
     /// Whether one may take the place of blocks that are here: they are gone then, with their certificates. Otherwise one is taken by a node that
     /// began with nothing but its genesis, until it is first as far as its peers. **Default:** false.
     pub replace_blocks: bool,
-    /// A chain that makes snapshots ([`crate::Application::snapshot_source`]) is asked for one every so many blocks. 0: never.
+    /// A chain that makes snapshots ([`crate::Application::snapshot_source`]) is asked for one of each height that is a multiple of this, once that
+    /// block is final. Nodes that have the same here, and in `chunk_bytes`, make the same snapshots, and are sources of one another's. 0: never.
     /// **Default:** 10,000.
     pub make_every: u64,
+    /// So many of the newest are kept, and those beyond that somebody is fetching (`serving.in_use`), of the newest four. **Default:** 2.
+    pub keep: usize,
     /// Bytes of a chunk of those. **Default:** 1 MiB.
     pub chunk_bytes: u32,
     /// Taking one.
@@ -32,6 +35,7 @@ impl Default for SnapshotsConfig {
             take: true,
             replace_blocks: false,
             make_every: 10_000,
+            keep: 2,
             chunk_bytes: 1 << 20,
             download: DownloadConfig::default(),
             serving: ServingConfig::default(),
@@ -122,7 +126,7 @@ pub struct ServingConfig {
     /// How long a peer may read nothing of what is loaded for it before its requests are refused. **Default:** 20 s.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
-    /// How long after the last request for a snapshot it still counts as in use ([`super::Serving::in_use`]). **Default:** 60 s.
+    /// How long after the last request for a snapshot it is kept for who fetches it, though newer ones are enough. **Default:** 60 s.
     #[serde(with = "humantime_serde")]
     pub in_use: Duration,
 }

@@ -72,6 +72,8 @@ pub enum Action {
     },
     /// The sink has all chunks; its answer goes to [`Download::finished`].
     Finish(Snapshot),
+    /// The snapshot that the sink has accepted is rejected or given up: have it forget what it has taken.
+    Abandon,
     /// A peer did wrong.
     Misdeed {
         /// Who.
@@ -151,6 +153,8 @@ pub struct Progress {
     pub bytes: u64,
     /// Bytes a second that the sources send now.
     pub rate: u64,
+    /// Peers that are asked for some of it now.
+    pub sources: usize,
 }
 
 impl Progress {
@@ -174,6 +178,8 @@ pub struct Download {
     /// Snapshots that are not tried again.
     settled: VecDeque<Settled>,
     liars: VecDeque<PeerId>,
+    /// The one of which the sink has chunks already.
+    begun: Option<SnapshotId>,
     stage: Stage,
     /// How many snapshots the sink has rejected, and why the last one.
     rejected: (usize, String),
@@ -261,6 +267,7 @@ impl Download {
             candidates: BTreeMap::new(),
             settled: VecDeque::new(),
             liars: VecDeque::new(),
+            begun: None,
             stage: Stage::Searching,
             rejected: (0, String::new()),
             since: now,
@@ -279,6 +286,11 @@ impl Download {
             liars,
             ..self
         }
+    }
+
+    /// The sink has chunks of this snapshot: it goes before others, however little it is above the chain.
+    pub fn going_on_with(self, begun: Option<SnapshotId>) -> Self {
+        Self { begun, ..self }
     }
 
     /// What the next search had better know.
@@ -330,6 +342,13 @@ impl Download {
         self.fill(from, now);
     }
 
+    /// What a peer sends was not read here for so long.
+    pub fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        if let Some(source) = self.peers.get_mut(peer) {
+            source.unheard(time, now);
+        }
+    }
+
     /// A peer is gone, or is met anew: what it was asked for does not come.
     pub fn gone(&mut self, peer: &PeerId, now: Instant) {
         self.release(peer, |_| true);
@@ -339,6 +358,20 @@ impl Download {
             }
         }
         self.fill_all(now);
+    }
+
+    /// The chain is at this height by its blocks: a snapshot that is no higher is of no use any more.
+    pub fn chain_is_at(&mut self, height: u64, now: Instant) {
+        self.height = self.height.max(height);
+        let passed = match &self.stage {
+            Stage::Fetching { fetch, .. } => Some(&fetch.snapshot),
+            Stage::Offering(pending) => Some(&pending.snapshot),
+            _ => None,
+        };
+        if passed.is_some_and(|snapshot| snapshot.height <= height) {
+            let why = "the chain is as far by its blocks".to_owned();
+            self.turned_down(SyncVerdict::Ignore(why), now);
+        }
     }
 
     /// The answer to [`Action::CheckTrust`].
@@ -563,12 +596,15 @@ impl Download {
             return None;
         };
         let active = self.peers.values().filter(|it| !it.owes().is_empty());
-        let rate: f64 = active.map(|source| source.pace.hoped(true, now)).sum();
+        let mut sources = 0;
+        let rate = |source: &Source| source.pace.hoped(true, now);
+        let rate: f64 = active.inspect(|_| sources += 1).map(rate).sum();
         Some(Progress {
             snapshot: fetch.snapshot.clone(),
             chunks: fetch.done.count(),
             bytes: fetch.bytes_done(),
             rate: rate as u64,
+            sources,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Work for the chain, which may do I/O and is done off the network task.
 //!
-//! How much of it is under way is bounded by who asks for it (`node.rs`). What panics counts as the chain's own trouble; nobody is blamed for it.
+//! How much of it is under way is bounded by who asks for it (`taking.rs`, `giving.rs`). What panics counts as the chain's own trouble; nobody is blamed for it.
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -19,14 +19,18 @@ use crate::{
 pub(crate) enum Job {
     /// What there is to serve.
     List,
-    /// Makes a snapshot, in chunks of so many bytes, if there is something to make one of.
-    Make(u32),
+    /// Makes a snapshot of a height, in chunks of so many bytes, if that can be done.
+    Make(u64, u32),
+    /// Forgets some that are too many.
+    Forget(Vec<Snapshot>),
     /// Reads a part for peers, and checks it.
     Load {
         snapshot: Snapshot,
         part: Part,
         hash: SnapshotHash,
     },
+    /// Which snapshot an earlier run has begun to take.
+    Resume,
     /// Whether a snapshot is the chain's state, by what each of these peers has for it.
     Trust(Snapshot, Vec<(PeerId, SnapshotProof)>),
     /// Offers a snapshot to the sink, with the final header of its height where there is one.
@@ -40,14 +44,19 @@ pub(crate) enum Job {
     },
     /// It has all.
     Finish(Snapshot),
+    /// Has it forget what it has taken.
+    Abandon,
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub(crate) enum Done {
     Listed(Vec<(Snapshot, Option<SnapshotProof>)>),
-    Made(Result<Option<Snapshot>, String>),
+    /// A snapshot of this height.
+    Made(u64, Result<Option<Snapshot>, String>),
+    Forgotten(Result<(), String>),
     Loaded(SnapshotId, Part, Result<Loaded, LoadError>),
+    Resumable(Option<Snapshot>),
     Trusted(SnapshotId, Judged),
     Offered {
         id: SnapshotId,
@@ -57,6 +66,7 @@ pub(crate) enum Done {
     },
     Applied(SnapshotId, u32, SyncVerdict),
     Finished(SnapshotId, SyncVerdict),
+    Abandoned(Result<(), String>),
 }
 
 /// What is known of a snapshot's state root.
@@ -77,12 +87,21 @@ impl Job {
         let retry = |_| SyncVerdict::Retry(PANICKED.to_owned());
         match self {
             Self::List => Done::Listed(platform::guard(|| list(chain)).unwrap_or_default()),
-            Self::Make(chunk_bytes) => {
+            Self::Make(height, chunk_bytes) => {
                 let made = platform::guard(|| match &chain.source {
-                    Some(source) => source.make_snapshot(chunk_bytes),
+                    Some(source) => source.make_snapshot(height, chunk_bytes),
                     None => Ok(None),
                 });
-                Done::Made(made.unwrap_or_else(|_| Err(PANICKED.to_owned())))
+                Done::Made(height, made.unwrap_or_else(panicked))
+            }
+            Self::Forget(snapshots) => {
+                let forgotten = platform::guard(|| match &chain.source {
+                    Some(source) => snapshots
+                        .iter()
+                        .try_for_each(|snapshot| source.forget_snapshot(snapshot)),
+                    None => Ok(()),
+                });
+                Done::Forgotten(forgotten.unwrap_or_else(panicked))
             }
             Self::Load {
                 snapshot,
@@ -92,6 +111,10 @@ impl Job {
                 let loaded = platform::guard(|| Loaded::of(load(chain, &snapshot, part), &hash));
                 let loaded = loaded.unwrap_or(Err(LoadError::Missing));
                 Done::Loaded(snapshot.id(), part, loaded)
+            }
+            Self::Resume => {
+                let begun = platform::guard(|| chain.sink.as_ref()?.unfinished_snapshot());
+                Done::Resumable(begun.ok().flatten())
             }
             Self::Trust(snapshot, proofs) => {
                 let judged = platform::guard(|| judge(chain, &snapshot, &proofs));
@@ -119,6 +142,13 @@ impl Job {
                 let verdict = platform::guard(finish).unwrap_or_else(retry);
                 Done::Finished(snapshot.id(), verdict)
             }
+            Self::Abandon => {
+                let abandoned = platform::guard(|| match &chain.sink {
+                    Some(sink) => sink.abandon_snapshot(),
+                    None => Ok(()),
+                });
+                Done::Abandoned(abandoned.unwrap_or_else(panicked))
+            }
         }
     }
 }
@@ -131,6 +161,10 @@ impl Judged {
             liars: Vec::new(),
         }
     }
+}
+
+fn panicked<T, E>(_: E) -> Result<T, String> {
+    Err(PANICKED.to_owned())
 }
 
 fn no_sink() -> SyncVerdict {

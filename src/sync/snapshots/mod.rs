@@ -17,17 +17,20 @@
 //! | `fetch.rs`, `source.rs`, `pace.rs` | in it: one snapshot's chunks, one peer, how fast that sends |
 //! | `serving.rs`, `loaded.rs` | the state machine that gives snapshots to others |
 //! | `node.rs`, `job.rs` | both in a node: over the lanes, with the chain |
+//! | `taking.rs`, `giving.rs` | when one is looked for and begun; which are made and kept |
 
 mod bitmap;
 mod config;
 mod download;
 mod fetch;
+mod giving;
 mod job;
 mod loaded;
 mod node;
 mod pace;
 mod serving;
 mod source;
+mod taking;
 pub mod tree;
 pub mod wire;
 

@@ -104,11 +104,15 @@ fn a_snapshot_that_does_not_come_is_given_up() {
     };
     let busy = || SourceSpec::bad(&content, Manners::Refuses(Reason::Busy));
     let missing = || SourceSpec::bad(&content, Manners::Refuses(Reason::Missing));
-    let bad: [&dyn Fn() -> SourceSpec; 4] = [&none, &busy, &missing, &|| slow(&content, 8000.0)];
-    for bad in bad {
+    let drips = || slow(&content, 8000.0);
+    // Of one that nobody has any more, what has come stays: who had it may be back for the next search.
+    let bad: [(&dyn Fn() -> SourceSpec, usize); 4] =
+        [(&none, 1), (&busy, 1), (&missing, 0), (&drips, 1)];
+    for (bad, abandoned) in bad {
         let alone = run(vec![bad()]);
         assert!(matches!(alone.outcome, Some(Outcome::Blocks(_))));
         assert!(alone.time < 60 * SECOND, "{:?}", alone.time);
+        assert_eq!(alone.abandoned, abandoned, "whether what came is of no use");
         // Three of them are believed before an honest one, and then no more.
         let sources = vec![bad(), bad(), bad(), SourceSpec::honest(&other)];
         let report = run(sources);
@@ -146,6 +150,58 @@ fn what_was_rejected_is_not_tried_in_the_next_search() {
         memory = download.memory();
     }
     assert_eq!(tried, 1);
+}
+
+/// A download that fetches a snapshot of this content, of a peer that offers it.
+fn fetching(content: &std::sync::Arc<Content>) -> (Download, crate::platform::Instant) {
+    let (offer, _) = offer(content, None);
+    let id = content.snapshot.id();
+    let mut now = crate::platform::now();
+    let mut download = Download::new(DownloadConfig::default(), 0, 7, now);
+    download.offers(PeerId::random(), vec![offer], now);
+    now += 2 * SECOND;
+    download.on_time(now);
+    download.trust_checked(&id, Trust::Final, now);
+    download.offered(&id, SyncVerdict::Accept, (&[], ChunkOrder::Any), now);
+    while download.action().is_some() {}
+    assert!(download.progress(now).is_some());
+    (download, now)
+}
+
+#[test]
+fn a_snapshot_that_blocks_have_passed_is_left() {
+    let (mut download, now) = fetching(&small(6000, 40));
+    download.chain_is_at(5999, now);
+    assert_eq!(download.action(), None);
+    download.chain_is_at(6000, now);
+    let actions: Vec<_> = std::iter::from_fn(|| download.action()).collect();
+    let cancels = |it: &Action| matches!(it, Action::Send(_, super::Message::Cancel(_)));
+    assert!(actions.iter().any(cancels), "{actions:?}");
+    assert!(actions.contains(&Action::Abandon), "{actions:?}");
+    assert!(download.progress(now).is_none());
+}
+
+#[test]
+fn a_snapshot_that_was_begun_goes_before_those_of_more_peers_and_above() {
+    let (begun, newer) = (small(5000, 40), small(6000, 40));
+    let id = begun.snapshot.id();
+    for (height, wanted) in [(0, id), (4990, id), (5000, newer.snapshot.id())] {
+        let now = crate::platform::now();
+        let config = DownloadConfig {
+            min_gain: 1000,
+            ..DownloadConfig::default()
+        };
+        let mut download = Download::new(config, height, 7, now).going_on_with(Some(id));
+        for content in [&newer, &newer, &newer, &begun] {
+            let (offer, _) = offer(content, None);
+            download.offers(PeerId::random(), vec![offer], now);
+        }
+        download.on_time(now + SECOND);
+        let Some(Action::CheckTrust(chosen)) = download.action() else {
+            panic!("none is chosen");
+        };
+        assert_eq!(chosen.id(), wanted, "{height}");
+    }
 }
 
 #[test]
@@ -466,6 +522,7 @@ fn a_sink_that_cannot_now_is_asked_again_and_one_that_never_can_is_our_error() {
     };
     let report = runs(30);
     assert_eq!((report.synced(), report.applied.len()), (Some(5000), 20));
+    assert_eq!(report.abandoned, 0);
     let report = runs(usize::MAX);
     let reason = "the disk is full".to_owned();
     assert_eq!(

@@ -6,7 +6,7 @@ use super::{node::Event, *};
 use crate::{
     Application, Item, Vote,
     chain::{
-        SnapshotProof,
+        Snapshot, SnapshotProof, SnapshotSource as _,
         ledger::{self, DEVELOPMENT_VOTERS, Genesis, Ledger, development_key},
         rules::{Rules as _, Synced, Synchronous},
     },
@@ -14,6 +14,7 @@ use crate::{
     peers::Misdeed,
     platform::{Instant, test},
     storage::MemoryStore,
+    sync::SyncPhase,
 };
 use libp2p::PeerId;
 use std::time::Duration;
@@ -29,11 +30,19 @@ fn ledger(blocks: u64) -> Ledger {
 }
 
 fn grow(ledger: &Ledger, blocks: u64) {
+    propose(ledger, blocks);
+    finalize(ledger);
+}
+
+fn propose(ledger: &Ledger, blocks: u64) {
     let key = development_key(NETWORK, "proposer");
     for _ in 0..blocks {
         let block = ledger.propose(&key, ledger.tip().height + 1).expect("one");
         ledger.deliver(&Item::Block(block));
     }
+}
+
+fn finalize(ledger: &Ledger) {
     for number in 0..DEVELOPMENT_VOTERS {
         let key = development_key(NETWORK, &format!("voter {number}"));
         let vote: Option<Vote> = ledger.vote(&key).expect("written");
@@ -48,6 +57,9 @@ struct Node {
     chain: Synced,
     misdeeds: Vec<(PeerId, Misdeed)>,
     takes: bool,
+    /// Blocks wait, and did so before anything of a snapshot was asked for.
+    holds: bool,
+    held_at_once: bool,
     outcome: Option<Outcome>,
     failures: usize,
 }
@@ -83,6 +95,8 @@ impl Network {
                 chain,
                 misdeeds: Vec::new(),
                 takes: false,
+                holds: false,
+                held_at_once: false,
                 outcome: None,
                 failures: 0,
             }
@@ -125,7 +139,11 @@ impl Network {
             match action {
                 Action::Misdeed(peer, misdeed) => node.misdeeds.push((peer, misdeed)),
                 Action::Tell(Event::Work(job)) => node.core.done(job.run(&node.chain), now),
-                Action::Tell(Event::Holds(holds)) => node.takes |= holds,
+                Action::Tell(Event::Holds(holds)) => {
+                    node.takes |= holds;
+                    node.holds = holds;
+                    node.held_at_once |= holds && !self.sent.contains_key("request");
+                }
                 Action::Tell(Event::Ended(outcome)) => node.outcome = Some(outcome),
                 Action::Tell(Event::Failed(..)) => node.failures += 1,
                 _ => {}
@@ -172,10 +190,12 @@ impl Network {
 #[test]
 fn who_is_far_behind_seeks_and_is_shown_a_state_that_it_takes() {
     let (maker, mine) = (ledger(30), ledger(0));
-    maker.make_snapshot(16 << 10).expect("written");
+    maker.make_snapshot(None, 16 << 10).expect("written");
     let mut network = Network::of(&[maker.clone(), mine.clone()]);
     let now = network.now;
-    network.nodes[1].core.chain_is_at(0, true, now);
+    network.nodes[1]
+        .core
+        .chain_is_at(0, SyncPhase::Waiting, now);
     network.nodes[1].core.heard_of(19, now);
     network.run(Duration::from_secs(3));
     assert_eq!(network.sent.get("seek"), None, "that is near");
@@ -202,11 +222,13 @@ fn who_is_far_behind_seeks_and_is_shown_a_state_that_it_takes() {
 #[test]
 fn streams_that_move_midway_cost_time_and_nobody_pays() {
     let maker = ledger(30);
-    maker.make_snapshot(16 << 10).expect("written");
+    maker.make_snapshot(None, 16 << 10).expect("written");
     for (place, other) in [(0, 1), (1, 0)] {
         let mut network = Network::of(&[maker.clone(), ledger(0)]);
         let now = network.now;
-        network.nodes[1].core.chain_is_at(0, true, now);
+        network.nodes[1]
+            .core
+            .chain_is_at(0, SyncPhase::Waiting, now);
         network.nodes[1].core.heard_of(30, now);
         network.run(Duration::from_millis(500));
         let (peer, now) = (network.nodes[other].id, network.now);
@@ -223,7 +245,9 @@ fn streams_that_move_midway_cost_time_and_nobody_pays() {
 fn blocks_do_not_wait_for_who_only_says_that_he_is_ahead() {
     let mut network = Network::of(&[ledger(0), ledger(0)]);
     let now = network.now;
-    network.nodes[1].core.chain_is_at(0, true, now);
+    network.nodes[1]
+        .core
+        .chain_is_at(0, SyncPhase::Waiting, now);
     network.nodes[1].core.heard_of(u64::MAX, now);
     network.run(Duration::from_secs(11));
     assert!(!network.nodes[1].takes);
@@ -239,10 +263,12 @@ fn blocks_do_not_wait_for_who_only_says_that_he_is_ahead() {
 #[test]
 fn who_is_forgotten_when_streams_break_is_served_on() {
     let maker = ledger(30);
-    maker.make_snapshot(16 << 10).expect("written");
+    maker.make_snapshot(None, 16 << 10).expect("written");
     let mut network = Network::of(&[maker, ledger(0)]);
     let now = network.now;
-    network.nodes[1].core.chain_is_at(0, true, now);
+    network.nodes[1]
+        .core
+        .chain_is_at(0, SyncPhase::Waiting, now);
     network.nodes[1].core.heard_of(30, now);
     network.run(Duration::from_millis(500));
     // It has been told what there is, and asks for nothing yet.
@@ -257,7 +283,7 @@ fn who_is_forgotten_when_streams_break_is_served_on() {
 #[test]
 fn blocks_that_are_here_are_not_replaced_unless_that_is_asked_for() {
     let maker = ledger(30);
-    maker.make_snapshot(16 << 10).expect("written");
+    maker.make_snapshot(None, 16 << 10).expect("written");
     for (begins, replace_blocks, taken) in
         [(0, false, Some(30)), (5, false, None), (5, true, Some(30))]
     {
@@ -274,8 +300,8 @@ fn blocks_that_are_here_are_not_replaced_unless_that_is_asked_for() {
         let core = &mut network.nodes[1].core;
         core.greeted(peer, VERSION);
         core.joined(peer);
-        core.chain_is_at(begins, true, now);
-        core.chain_is_at(5, false, now);
+        core.chain_is_at(begins, SyncPhase::Waiting, now);
+        core.chain_is_at(5, SyncPhase::Syncing, now);
         core.heard_of(30, now);
         network.run(Duration::from_secs(3));
         assert_eq!(network.synced(1), taken, "{begins} {replace_blocks}");
@@ -285,8 +311,8 @@ fn blocks_that_are_here_are_not_replaced_unless_that_is_asked_for() {
     let mut network = Network::of(&[maker, ledger(0)]);
     let now = network.now;
     let core = &mut network.nodes[1].core;
-    core.chain_is_at(0, true, now);
-    core.chain_is_at(5, true, now);
+    core.chain_is_at(0, SyncPhase::Waiting, now);
+    core.chain_is_at(5, SyncPhase::Synced, now);
     core.heard_of(30, now);
     network.run(Duration::from_secs(3));
     assert_eq!(network.sent.get("seek"), None);
@@ -295,7 +321,7 @@ fn blocks_that_are_here_are_not_replaced_unless_that_is_asked_for() {
 #[test]
 fn who_forges_a_proof_pays_and_another_ones_counts() {
     let (maker, mine) = (ledger(30), ledger(0));
-    maker.make_snapshot(16 << 10).expect("written");
+    maker.make_snapshot(None, 16 << 10).expect("written");
     let mut network = Network::of(&[maker.clone(), maker.clone(), mine.clone()]);
     network.tampers = |from, message| match message {
         Message::Proof(id, proof) if from == 0 => {
@@ -310,7 +336,9 @@ fn who_forges_a_proof_pays_and_another_ones_counts() {
         other => other,
     };
     let now = network.now;
-    network.nodes[2].core.chain_is_at(0, true, now);
+    network.nodes[2]
+        .core
+        .chain_is_at(0, SyncPhase::Waiting, now);
     network.nodes[2].core.heard_of(30, now);
     network.run(Duration::from_secs(3));
     assert_eq!(network.synced(2), Some(30));
@@ -326,7 +354,9 @@ fn who_forges_a_proof_pays_and_another_ones_counts() {
         tampers: network.tampers,
         ..Network::of(&[maker, mine.clone()])
     };
-    network.nodes[1].core.chain_is_at(0, true, now);
+    network.nodes[1]
+        .core
+        .chain_is_at(0, SyncPhase::Waiting, now);
     network.nodes[1].core.heard_of(30, now);
     network.run(Duration::from_secs(70));
     let outcome = &network.nodes[1].outcome;
@@ -337,31 +367,172 @@ fn who_forges_a_proof_pays_and_another_ones_counts() {
     assert_eq!(mine.tip().height, 0);
 }
 
+fn heights(ledger: &Ledger) -> Vec<u64> {
+    let source = ledger.snapshot_source().expect("it has some");
+    let made = source.list_snapshots();
+    made.iter().map(|made| made.height).collect()
+}
+
 #[test]
-fn a_chain_is_asked_for_a_snapshot_every_so_many_blocks() {
+fn a_chain_is_asked_for_snapshots_of_heights_that_all_know_once_they_are_final() {
+    use SyncPhase::{Synced, Syncing, Waiting};
     let maker = ledger(8);
     let mut network = Network::of(std::slice::from_ref(&maker));
-    let source = maker.snapshot_source().expect("it has some");
-    let heights = || -> Vec<_> {
-        let made = source.list_snapshots();
-        made.iter().map(|made| made.height).collect()
-    };
-    let second = Duration::from_secs(1);
-    for (blocks, is_synced, made) in [
-        (0, true, vec![]),
-        (2, false, vec![]),
-        (0, true, vec![10]),
-        (9, true, vec![10]),
-        (1, true, vec![10, 20]),
-        (10, true, vec![20, 30]),
+    for (blocks, phase, made) in [
+        (0, Waiting, vec![]),
+        (3, Syncing, vec![]),
+        (0, Waiting, vec![10]),
+        (8, Synced, vec![10]),
+        (3, Synced, vec![10, 20]),
+        (15, Synced, vec![20, 30]),
     ] {
         grow(&maker, blocks);
         let (height, now) = (maker.tip().height, network.now);
-        network.nodes[0].core.chain_is_at(height, is_synced, now);
-        network.run(second);
-        assert_eq!(heights(), made);
+        network.nodes[0].core.chain_is_at(height, phase, now);
+        network.run(Duration::from_secs(1));
+        assert_eq!(heights(&maker), made);
     }
+    // The votes come later.
+    propose(&maker, 4);
+    for made in [[20, 30], [30, 40]] {
+        let (height, now) = (maker.tip().height, network.now);
+        network.nodes[0].core.chain_is_at(height, Synced, now);
+        network.run(Duration::from_secs(1));
+        assert_eq!(heights(&maker), made);
+        grow(&maker, 1);
+    }
+    // No block comes after the one that is final.
+    propose(&maker, 50 - maker.tip().height);
+    network.nodes[0].core.chain_is_at(50, Synced, network.now);
+    network.run(Duration::from_secs(1));
+    finalize(&maker);
+    network.run(Duration::from_secs(31));
+    assert_eq!(heights(&maker), [40, 50]);
     assert_eq!(network.nodes[0].failures, 0);
+}
+
+#[test]
+fn nodes_whose_chains_are_at_other_heights_make_the_same_snapshots() {
+    let ledgers = [23, 27, 29].map(ledger);
+    let mut network = Network::of(&ledgers);
+    for (node, ledger) in network.nodes.iter_mut().zip(&ledgers) {
+        let height = ledger.tip().height;
+        node.core
+            .chain_is_at(height, SyncPhase::Synced, network.now);
+    }
+    network.run(Duration::from_secs(1));
+    let made = ledgers.each_ref().map(|ledger| {
+        let made = ledger.list_snapshots();
+        made.iter().map(Snapshot::id).collect::<Vec<_>>()
+    });
+    assert_eq!(made[0].len(), 1);
+    assert!(made.iter().all(|ids| *ids == made[0]), "{made:?}");
+}
+
+#[test]
+fn a_snapshot_that_somebody_fetches_is_kept_as_long() {
+    let maker = ledger(10);
+    maker.make_snapshot(None, 16 << 10).expect("written");
+    let mut network = Network::of(std::slice::from_ref(&maker));
+    let (peer, first) = (PeerId::random(), maker.list_snapshots()[0].id());
+    let config = SnapshotsConfig {
+        keep: 1,
+        ..config()
+    };
+    let node = &mut network.nodes[0];
+    node.core = Snapshots::new(config, &node.chain, 7);
+    node.core.greeted(peer, VERSION);
+    node.core.joined(peer);
+    network.run(Duration::from_secs(1));
+    let request = Request {
+        number: 1,
+        snapshot: first,
+        part: Part::Hashes,
+        first: 0,
+        end: 1,
+        values: true,
+    };
+    let message = Heard::Message(Message::Request(request));
+    let (core, now) = (&mut network.nodes[0].core, network.now);
+    core.frame(peer, message, Taken::nothing(), now);
+    grow(&maker, 10);
+    core.chain_is_at(20, SyncPhase::Synced, now);
+    for (seconds, kept) in [(1, vec![10, 20]), (50, vec![10, 20]), (40, vec![20])] {
+        network.run(Duration::from_secs(seconds));
+        assert_eq!(heights(&maker), kept);
+    }
+}
+
+/// Where a node that was ended with chunks of a snapshot, and with blocks, begins again.
+fn begun(maker: &Ledger, blocks: u64) -> Ledger {
+    let mine = ledger(blocks);
+    let snapshot = maker.list_snapshots().pop().expect("it has one");
+    let sink = mine.snapshot_sink().expect("it takes some");
+    let offered = sink.offer_snapshot(&snapshot, None);
+    assert_eq!(offered, crate::chain::SyncVerdict::Accept);
+    mine
+}
+
+#[test]
+fn a_snapshot_that_was_begun_is_gone_on_with_though_blocks_are_here_and_near() {
+    let maker = ledger(30);
+    maker.make_snapshot(None, 16 << 10).expect("written");
+    for begins in [5, 29] {
+        let mine = begun(&maker, begins);
+        let mut network = Network::of(&[maker.clone(), mine.clone()]);
+        let now = network.now;
+        let core = &mut network.nodes[1].core;
+        core.chain_is_at(begins, SyncPhase::Waiting, now);
+        core.heard_of(30, now);
+        network.run(Duration::from_secs(3));
+        assert_eq!(network.synced(1), Some(30), "{begins}");
+        assert!(network.nodes[1].held_at_once, "blocks give it a chance");
+        assert_eq!(mine.tip(), maker.tip());
+    }
+}
+
+#[test]
+fn blocks_wait_for_a_snapshot_that_was_begun_only_as_long_as_one_is_looked_for() {
+    let maker = ledger(30);
+    maker.make_snapshot(None, 16 << 10).expect("written");
+    let mine = begun(&maker, 5);
+    let mut network = Network::of(&[ledger(0), mine]);
+    let now = network.now;
+    let core = &mut network.nodes[1].core;
+    core.chain_is_at(5, SyncPhase::Waiting, now);
+    core.heard_of(u64::MAX, now);
+    network.run(Duration::from_secs(9));
+    assert!(network.nodes[1].holds);
+    network.run(Duration::from_secs(2));
+    assert!(!network.nodes[1].holds);
+    // A later search holds up nothing.
+    network.now += Duration::from_secs(60);
+    network.nodes[1].core.heard_of(u64::MAX, network.now);
+    network.run(Duration::from_secs(1));
+    assert_eq!(network.sent["seek"], 2);
+    assert!(!network.nodes[1].holds);
+}
+
+#[test]
+fn what_came_of_a_snapshot_goes_when_the_chain_is_synced_or_past_it() {
+    let maker = ledger(30);
+    maker.make_snapshot(None, 16 << 10).expect("written");
+    for (height, phase, goes) in [
+        (5, SyncPhase::Syncing, false),
+        (30, SyncPhase::Syncing, true),
+        (6, SyncPhase::Synced, true),
+    ] {
+        let mine = begun(&maker, 5);
+        let mut network = Network::of(std::slice::from_ref(&mine));
+        network.run(Duration::from_secs(1));
+        let now = network.now;
+        let core = &mut network.nodes[0].core;
+        core.chain_is_at(5, SyncPhase::Waiting, now);
+        core.chain_is_at(height, phase, now);
+        network.run(Duration::from_secs(1));
+        let sink = mine.snapshot_sink().expect("it takes some");
+        assert_eq!(sink.unfinished_snapshot().is_none(), goes, "{height}");
+    }
 }
 
 #[test]

@@ -70,6 +70,11 @@ impl Pace {
         self.heard
     }
 
+    /// What comes was not read for so long.
+    pub(super) fn unheard(&mut self, time: Duration, now: Instant) {
+        self.heard = now.min(self.heard + time);
+    }
+
     /// How long the first piece took at least.
     pub(super) fn latency(&self) -> Duration {
         self.latency.unwrap_or(SAMPLE)
@@ -119,5 +124,16 @@ mod tests {
             pace.hoped(false, now) > 1e5,
             "who owes nothing may be silent"
         );
+    }
+
+    #[test]
+    fn what_was_not_read_was_no_silence() {
+        let start = crate::platform::now();
+        let (second, mut pace) = (Duration::from_secs(1), Pace::new(start));
+        pace.begin(start);
+        pace.unheard(second, start + 3 * second);
+        assert_eq!(pace.heard(), start + second);
+        pace.unheard(9 * second, start + 3 * second);
+        assert_eq!(pace.heard(), start + 3 * second);
     }
 }

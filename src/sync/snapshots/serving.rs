@@ -4,7 +4,8 @@
 //! kept while it is being sent, and dropped. Peers take turns, so that who asks for much holds up nobody.
 //!
 //! Who waits for room for longer than [`WAIT`] is told that there is none, and so asks elsewhere. Bounds: [`ServingConfig`]. Requests beyond a peer's places are refused as busy, which costs nobody anything. Who reads less of what was read
-//! for it than [`LEAST_RATE`] loses its requests, so that a few slow peers do not hold all the room. Whatever a request asks for, it costs its peer's limits a whole
+//! for it than [`LEAST_RATE`] loses its requests; and where others wait for room, who has begun to read nothing within [`IDLE`], or reads less than
+//! [`BUSY_RATE`] beyond that, so that a few slow peers do not hold all the room. Whatever a request asks for, it costs its peer's limits a whole
 //! part, since so much was read for it ([`Action::Surcharge`]).
 
 use std::{
@@ -32,6 +33,9 @@ use crate::{
 const WAIT: Duration = Duration::from_secs(1);
 /// Bytes a second that a peer has to read, beyond the time of its patience.
 const LEAST_RATE: usize = 8 << 10;
+/// How long what was read for a peer may stand while others wait for its room, and how many bytes of it have to go in each second beyond that.
+const IDLE: Duration = Duration::from_secs(2);
+const BUSY_RATE: usize = 64 << 10;
 
 /// Something to do. A driver does all of it, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +98,8 @@ struct Peer {
     requests: VecDeque<Asked>,
     /// When something was loaded for it, and later by as much as it has read of that at [`LEAST_RATE`].
     moved_at: Option<Instant>,
+    /// The same at [`BUSY_RATE`].
+    paced_at: Option<Instant>,
     /// Since when it waits, and has nothing loaded.
     waits_since: Option<Instant>,
 }
@@ -306,7 +312,7 @@ impl Serving {
                 let uses = |peer: &Peer| peer.requests.iter().any(|it| it.uses(id, part));
                 let users = self.peers.iter_mut().filter(|(_, peer)| uses(peer));
                 for (id, peer) in users {
-                    peer.moved_at = Some(now);
+                    (peer.moved_at, peer.paced_at) = (Some(now), Some(now));
                     self.actions.push_back(Action::Feed(*id));
                 }
                 if load.users == 0 {
@@ -363,8 +369,11 @@ impl Serving {
         asked.sent += data.len();
         asked.request.first = first.saturating_add(u16::try_from(count).unwrap_or(u16::MAX));
         asked.request.values = false;
-        let bought = Duration::from_secs_f64(data.len() as f64 / LEAST_RATE as f64);
-        peer.moved_at = peer.moved_at.map(|at| now.min(at + bought));
+        let buys = |at: Instant, rate: usize| {
+            now.min(at + Duration::from_secs_f64(data.len() as f64 / rate as f64))
+        };
+        peer.moved_at = peer.moved_at.map(|at| buys(at, LEAST_RATE));
+        peer.paced_at = peer.paced_at.map(|at| buys(at, BUSY_RATE));
         if asked.request.first >= end
             && let Some(asked) = peer.requests.pop_front()
         {
@@ -397,9 +406,10 @@ impl Serving {
 
     /// Drops the requests of those who read next to nothing, and of those who wait for the room of others.
     pub fn on_time(&mut self, now: Instant) {
+        let waits = self.waits_for_room();
         let silent = self.peers.iter().filter(|(_, peer)| {
-            let since = peer.holds(&self.loads).then_some(peer.moved_at).flatten();
-            since.is_some_and(|since| now >= since + self.config.patience)
+            let until = self.reads_until(peer, waits);
+            until.is_some_and(|until| now >= until)
                 || peer.waits_since.is_some_and(|since| now >= since + WAIT)
         });
         for peer in silent.map(|(peer, _)| *peer).collect::<Vec<_>>() {
@@ -410,12 +420,32 @@ impl Serving {
 
     /// When [`Serving::on_time`] has something to do.
     pub fn next_deadline(&self) -> Option<Instant> {
-        let holding = self.peers.values().filter(|peer| peer.holds(&self.loads));
-        let since = holding.filter_map(|peer| peer.moved_at).min();
-        let waits = self.peers.values().filter_map(|it| it.waits_since).min();
-        let patience = since.map(|since| since + self.config.patience);
-        let wait = waits.map(|since| since + WAIT);
-        patience.into_iter().chain(wait).min()
+        let waits = self.waits_for_room();
+        let reads = self
+            .peers
+            .values()
+            .filter_map(|it| self.reads_until(it, waits));
+        let waiting = self.peers.values().filter_map(|it| it.waits_since);
+        reads.chain(waiting.map(|since| since + WAIT)).min()
+    }
+
+    /// Whether somebody waits for what others hold.
+    fn waits_for_room(&self) -> bool {
+        let is_full = self.held + MAX_SNAPSHOT_CHUNK > self.config.max_bytes;
+        is_full && self.peers.values().any(|peer| peer.waits_since.is_some())
+    }
+
+    /// When a peer that holds something loses it, if it reads nothing more.
+    fn reads_until(&self, peer: &Peer, waits: bool) -> Option<Instant> {
+        let (moved_at, paced_at) = peer
+            .holds(&self.loads)
+            .then_some((peer.moved_at?, peer.paced_at?))?;
+        let patience = moved_at + self.config.patience;
+        Some(if waits {
+            patience.min(paced_at + IDLE)
+        } else {
+            patience
+        })
     }
 
     /// What is to be done next.
@@ -423,7 +453,7 @@ impl Serving {
         self.actions.pop_front()
     }
 
-    /// Whether somebody is fetching a snapshot: one that the application had better keep yet, or its peers begin anew.
+    /// Whether somebody is fetching a snapshot: one that had better be kept yet, or who does begins anew.
     pub fn in_use(&self, id: &SnapshotId, now: Instant) -> bool {
         let used = self.offered.get(id).and_then(|it| it.used_at);
         used.is_some_and(|at| now < at + self.config.in_use)

@@ -242,6 +242,53 @@ fn who_reads_a_group_now_and_then_loses_what_was_loaded_for_it() {
 }
 
 #[test]
+fn who_reads_slowly_gives_its_room_to_who_waits_for_it() {
+    let config = ServingConfig {
+        max_bytes: 3 * CHUNK,
+        ..ServingConfig::default()
+    };
+    let mut node = Node::new(config);
+    // The hashes are read once, and held by nobody then.
+    let peers = [(); 4].map(|()| node.peer());
+    let [silent, slow, steady, eager] = peers;
+    for (number, peer) in [silent, slow, steady].into_iter().enumerate() {
+        node.asks(peer, 1, Part::Chunk(number as u32));
+        node.load();
+    }
+    let second = Duration::from_secs(1);
+    for step in 0..5 {
+        node.now += second;
+        node.serving.on_time(node.now);
+        node.act();
+        // 16 KiB in two seconds, and a whole chunk in each.
+        if step % 2 == 0 {
+            node.serving.next(&slow, SNAPSHOT_GROUP, node.now);
+        }
+        while node.reads(&steady).is_some() {}
+        node.asks(steady, 2 + step, Part::Chunk(10 + step));
+        node.load();
+    }
+    // As long as nobody wants their room they stay.
+    assert_eq!(
+        (node.serving.bytes_held(), &node.surcharges[..]),
+        (3 * CHUNK, &[][..])
+    );
+    node.asks(eager, 1, Part::Chunk(20));
+    node.asks(eager, 2, Part::Chunk(21));
+    node.load();
+    let now = node.now;
+    assert!(node.serving.next_deadline() <= Some(now), "at once");
+    node.serving.on_time(now);
+    node.act();
+    node.load();
+    for slow in [silent, slow] {
+        assert_eq!(node.refusal(&slow), Some((1, Reason::Busy)));
+    }
+    assert!(matches!(node.reads(&eager), Some(Message::Piece(_))));
+    assert!(matches!(node.reads(&steady), Some(Message::Piece(_))));
+}
+
+#[test]
 fn what_was_asked_for_before_streams_moved_is_not_refused_on_others() {
     let mut node = Node::new(ServingConfig::default());
     let peer = node.peer();

@@ -207,6 +207,8 @@ pub(super) struct Report {
     pub(super) offered: Vec<(SnapshotId, Duration)>,
     /// When each chunk was applied.
     pub(super) applied: Vec<(u32, Duration)>,
+    /// How often the sink was to forget what it has taken.
+    pub(super) abandoned: usize,
     /// By the source's place.
     pub(super) misdeeds: Vec<(usize, Misdeed)>,
     /// Bytes of snapshots that came.
@@ -473,6 +475,7 @@ impl Simulation {
                     self.after(delay, Event::Applied(snapshot, index));
                 }
                 Action::Finish(snapshot) => self.after(soon, Event::Finished(snapshot.id())),
+                Action::Abandon => self.report.abandoned += 1,
                 Action::Misdeed { peer, misdeed, .. } => {
                     self.report.misdeeds.push((self.place(&peer), misdeed));
                 }

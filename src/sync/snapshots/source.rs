@@ -196,6 +196,11 @@ impl Source {
         self.failures += 1;
     }
 
+    /// What it sends was not read here for so long.
+    pub(super) fn unheard(&mut self, time: Duration, now: Instant) {
+        self.pace.unheard(time, now);
+    }
+
     /// Whether something is owed and nothing came for so long.
     pub(super) fn is_stalled(&self, patience: Duration, now: Instant) -> bool {
         self.active > 0 && now.saturating_duration_since(self.pace.heard()) >= patience

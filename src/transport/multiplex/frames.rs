@@ -8,7 +8,7 @@
 //!   waits for the next ones, until they are [`PIECE`] together, all before them is read, or the stream ends. So `yamux` has one
 //!   short piece of each stream, and others of which each two hold [`PIECE`].
 //! - What a stream brings that nobody has, since it was dropped or is beyond the limit, is thrown away as it comes.
-//! - What is unread is counted, and where its connection has its share of the node's room (`unread.rs`), nothing more is read until some of it was.
+//! - What is unread is counted, and where its connection has its share of the node's room (`unread.rs`), nothing more is read until some of it was, which is told (`stops.rs`).
 //!
 //! Bounds: of what windows let a peer send, what `unread.rs` has room for.
 
@@ -24,7 +24,7 @@ use ::yamux::{DEFAULT_CREDIT, Mode};
 use futures::{AsyncRead, AsyncWrite};
 
 use super::unread::Unread;
-use crate::platform::lock::lock;
+use crate::{platform::lock::lock, transport::stops::Stop};
 
 /// Bytes that are worth an allocation of their own.
 pub(super) const PIECE: usize = 4 << 10;
@@ -68,8 +68,9 @@ struct All {
     hungry: Vec<u32>,
     /// What `yamux` has of all streams, and what waits here.
     unread: Unread,
-    /// Whether there was no room for more.
+    /// Whether there was no room for more, and who is told.
     is_stopped: bool,
+    stop: Option<Stop>,
     /// Who reads frames, and who waits to open a stream.
     reader: Option<Waker>,
     opener: Option<Waker>,
@@ -78,6 +79,8 @@ struct All {
 #[derive(Default)]
 struct Stream {
     is_theirs: bool,
+    /// Whether the peer has said that it is all there is.
+    has_ended: bool,
     /// Bytes that `yamux` has of it.
     unread: usize,
     waiting: Vec<u8>,
@@ -95,9 +98,15 @@ impl Streams {
             hungry: Vec::new(),
             unread,
             is_stopped: false,
+            stop: None,
             reader: None,
             opener: None,
         })))
+    }
+
+    /// Whether it is read is told there.
+    pub(super) fn tell(&self, stop: Stop) {
+        lock(&self.0).stop = Some(stop);
     }
 
     /// Whether there was room for it.
@@ -133,6 +142,12 @@ impl Streams {
             all.wake_reader();
         }
         all.freed(count);
+    }
+
+    /// Whether nothing more of it is an end, and no reset and no connection that broke: `yamux` reads the same of all three.
+    pub(super) fn has_ended(&self, id: u32) -> bool {
+        let all = lock(&self.0);
+        all.known.get(&id).is_some_and(|stream| stream.has_ended)
     }
 
     /// Nobody has it any more.
@@ -184,6 +199,9 @@ impl All {
     fn has_room(&mut self, to: Option<u32>) -> bool {
         let is_kept = to.is_some_and(|id| self.known.contains_key(&id));
         self.is_stopped = is_kept && !self.unread.has_room();
+        if let Some(stop) = &mut self.stop {
+            stop.set(self.is_stopped);
+        }
         !self.is_stopped
     }
 
@@ -307,6 +325,9 @@ impl<C> Frames<C> {
             all.opens(id);
         }
         let mut stream = all.known.get_mut(&id);
+        if let Some(stream) = stream.as_mut() {
+            stream.has_ended |= has(FIN);
+        }
         let is_end = has(RST) || kind == WINDOW && has(FIN);
         if let Some(stream) = stream.as_mut().filter(|_| is_end) {
             stream.give(id, &mut self.out);

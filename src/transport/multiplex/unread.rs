@@ -6,10 +6,10 @@
 //! as much as they can each gets 2.3 MiB. Who has its share is read no further until some of
 //! it was read; its peer feels that as a slow way.
 //!
-//! What is behind the bytes that nobody reads waits too, the peer's votes, pings and answers among it. So nobody is stopped who has less
+//! What is behind the bytes that nobody reads waits too, the peer's votes, pings and answers among it; nobody pays for these being late (`transport/stops.rs`). Nobody is stopped who has less
 //! than [`LEAST`], whatever others leave unread: gossip whose window has grown as far as it may, and two lanes, can be read no further, and
 //! the rest still comes. A connection that stands still all
-//! the same can be closed, and is let go where no ping comes back (`network/task/ping.rs`).
+//! the same can be closed, and is let go where no ping comes back while it stands (`network/task/ping.rs`).
 //!
 //! Bounds: who passes [`LEAST`] leaves four times as much free, so all together have [`ROOM`] less that, and [`LEAST`] for each connection that
 //! finds it full: 24 MiB and 2 MiB each. And of each a piece that was on its way (`frames.rs`). 16 that leave all they can have 44 MiB, 50 have 112.

@@ -14,13 +14,14 @@ use libp2p::{
 };
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt, rustls::pki_types::CertificateDer};
 
-use super::{Error, trust};
+use super::{Error, trust, windows::Window};
 
 type Opening = BoxFuture<'static, Result<(SendStream, RecvStream), ConnectionError>>;
 
 /// A connection whose peer has proved who it is.
 pub struct Connection {
     quic: quinn::Connection,
+    _window: Window,
     inbound: Option<Opening>,
     outbound: Option<Opening>,
     closing: Option<BoxFuture<'static, ConnectionError>>,
@@ -28,11 +29,14 @@ pub struct Connection {
 
 impl Connection {
     /// What the handshake made, and who the peer is.
-    pub(super) fn new(quic: quinn::Connection) -> Result<(PeerId, Self), Error> {
+    pub(super) fn new(
+        (quic, window): (quinn::Connection, Window),
+    ) -> Result<(PeerId, Self), Error> {
         let peer = peer_of(&quic).ok_or(Error::Identity)?;
-        trust(&quic);
+        trust(&quic, &window);
         let connection = Self {
             quic,
+            _window: window,
             inbound: None,
             outbound: None,
             closing: None,

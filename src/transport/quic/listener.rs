@@ -29,10 +29,16 @@ use libp2p::{
     core::transport::{ListenerId, TransportEvent},
     multiaddr::Protocol,
 };
-use quinn::{Endpoint, EndpointConfig, Incoming, ServerConfig, ValidationTokenConfig, VarInt};
+use quinn::{
+    Connection, ConnectionError, Endpoint, EndpointConfig, Incoming, ServerConfig, TransportConfig,
+    ValidationTokenConfig, VarInt,
+};
 use socket2::Socket;
 
-use super::runtime::Connections;
+use super::{
+    runtime::Connections,
+    windows::{Window, Windows},
+};
 use crate::platform::Executor;
 
 /// Clients that are sent back, and whatever else has no event, between two turns of others.
@@ -57,15 +63,41 @@ pub trait Service: Sized + Send + Unpin + 'static {
         Self::address(socket)
     }
 
-    /// What clients are shown and granted.
+    /// What clients are shown.
     fn config(&self) -> ServerConfig;
 
+    /// What they are granted until they have proved who they are.
+    fn limits(&self) -> TransportConfig;
+
     /// The handshake with a client; who drops it ends it.
-    fn accept(&self, incoming: Incoming) -> Upgrade<Self>;
+    fn accept(&self, caller: Caller) -> Upgrade<Self>;
 
     /// What takes this one's place, once it is time.
     fn poll_renewed(&mut self, _: &mut Context<'_>) -> Poll<Result<Self, Self::Error>> {
         Poll::Pending
+    }
+}
+
+/// A client that waits to be taken up.
+pub struct Caller {
+    incoming: Incoming,
+    config: ServerConfig,
+    limits: TransportConfig,
+    windows: Windows,
+}
+
+impl Caller {
+    /// QUIC's handshake with it. The window is its connection's, for as long as that is there.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn answered(self) -> Result<(Connection, Window), ConnectionError> {
+        let (mut config, mut limits) = (self.config, self.limits);
+        let window = self.windows.grant();
+        limits.stream_receive_window(window.of_stream());
+        config.transport_config(Arc::new(limits));
+        let connection = self.incoming.accept_with(Arc::new(config))?.await?;
+        Ok((connection, window))
     }
 }
 
@@ -78,14 +110,16 @@ pub type Event<S> = TransportEvent<Upgrade<S>, <S as Service>::Error>;
 /// The listeners of a transport.
 pub struct Listeners<S: Service> {
     all: SelectAll<Listener<S>>,
+    windows: Windows,
     executor: Executor,
 }
 
 impl<S: Service> Listeners<S> {
-    /// None yet; their connections run here.
-    pub fn new(executor: &Executor) -> Self {
+    /// None yet, whose connections have these windows and run here.
+    pub fn new(windows: Windows, executor: &Executor) -> Self {
         Self {
             all: SelectAll::new(),
+            windows,
             executor: executor.clone(),
         }
     }
@@ -102,8 +136,10 @@ impl<S: Service> Listeners<S> {
         config: EndpointConfig,
     ) -> Result<(), S::Error> {
         let server = limited(service.config());
-        let endpoint = endpoint(socket, config, Some(server), &self.executor)?;
-        self.all.push(Listener::new(id, endpoint, service)?);
+        let endpoint = endpoint(socket, config, Some(server.clone()), &self.executor)?;
+        let windows = self.windows.clone();
+        let listener = Listener::new(id, endpoint, (service, server), windows)?;
+        self.all.push(listener);
         Ok(())
     }
 
@@ -134,6 +170,8 @@ impl<S: Service> Listeners<S> {
 struct Listener<S: Service> {
     id: ListenerId,
     service: S,
+    config: ServerConfig,
+    windows: Windows,
     endpoint: Endpoint,
     incoming: BoxStream<'static, Incoming>,
     /// Only where the address stands for all of this host's.
@@ -146,11 +184,18 @@ struct Listener<S: Service> {
 }
 
 impl<S: Service> Listener<S> {
-    fn new(id: ListenerId, endpoint: Endpoint, service: S) -> Result<Self, S::Error> {
+    fn new(
+        id: ListenerId,
+        endpoint: Endpoint,
+        (service, config): (S, ServerConfig),
+        windows: Windows,
+    ) -> Result<Self, S::Error> {
         let socket = endpoint.local_addr()?;
         let mut listener = Self {
             id,
             service,
+            config,
+            windows,
             incoming: futures::stream::unfold(endpoint.clone(), |endpoint| async {
                 Some((endpoint.accept().await?, endpoint))
             })
@@ -220,8 +265,8 @@ impl<S: Service> Listener<S> {
         for ip in &addresses {
             self.down(*ip);
         }
-        self.endpoint
-            .set_server_config(Some(limited(service.config())));
+        self.config = limited(service.config());
+        self.endpoint.set_server_config(Some(self.config.clone()));
         self.service = service;
         for ip in addresses {
             self.up(ip);
@@ -235,11 +280,18 @@ impl<S: Service> Listener<S> {
             let _ = incoming.retry();
             return None;
         }
+        let send_back_addr = S::address(incoming.remote_address());
+        let caller = Caller {
+            incoming,
+            config: self.config.clone(),
+            limits: self.service.limits(),
+            windows: self.windows.clone(),
+        };
         Some(TransportEvent::Incoming {
             listener_id: self.id,
             local_addr: S::address(self.socket),
-            send_back_addr: S::address(incoming.remote_address()),
-            upgrade: self.service.accept(incoming),
+            send_back_addr,
+            upgrade: self.service.accept(caller),
         })
     }
 

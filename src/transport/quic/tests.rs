@@ -36,7 +36,11 @@ const SENT: usize = 12_000_000;
 const LOSSY: usize = 1000;
 
 fn ours() -> Boxed {
-    Transport::new(&Keypair::generate_ed25519(), &Executor::default())
+    with_windows(Windows::default())
+}
+
+fn with_windows(windows: Windows) -> Boxed {
+    Transport::new(&Keypair::generate_ed25519(), windows, &Executor::default())
         .expect("a certificate")
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed()
@@ -357,16 +361,65 @@ async fn an_honest_stream_survives_a_flight_of_which_half_is_lost() {
     );
 }
 
+/// Others that have so many windows of the node's.
+fn others(windows: &Windows, count: usize) -> Vec<Window> {
+    (0..count).map(|_| windows.grant()).collect()
+}
+
+#[tokio::test]
+async fn who_comes_when_others_have_all_room_leaves_no_more_unread_than_the_least() {
+    let windows = Windows::default();
+    for (count, most) in [(0, windows::MOST), (50, windows::LEAST)] {
+        let _others = others(&windows, count);
+        let (mut node, mut peer) = (with_windows(windows.clone()), theirs());
+        let to = listen(&mut node, LOOPBACK).await;
+        let ((_, mut there, _), (_, mut here)) =
+            futures::join!(accept(&mut node), dial(&mut peer, to));
+        let (mut told, mut hears) = (opened(&mut there).await, None);
+        let mut streams = Vec::new();
+        for _ in 0..8 {
+            streams.push(opened(&mut here).await);
+        }
+        let (mut written, mut still) = (0, 0);
+        // When nothing has moved in so many round trips, nothing does.
+        while still < 20 {
+            still += 1;
+            for stream in &mut streams {
+                while let Some(count) = stream.write(&[7; 65_536]).now_or_never() {
+                    (written, still) = (written + count.expect("it lives"), 0);
+                }
+                let _ = stream.flush().now_or_never();
+            }
+            told.write_all(&[1]).await.expect("it lives");
+            told.flush().await.expect("it lives");
+            if hears.is_none() {
+                hears = Some(accepted(&mut here).await);
+            }
+            let heard = hears.as_mut().expect("it was opened");
+            heard.read_exact(&mut [0]).await.expect("it lives");
+        }
+        assert_eq!(written, most as usize);
+    }
+}
+
 /// As where gossip and two lanes are read no further: a vote, and an answer, still come.
 #[tokio::test]
 async fn streams_that_are_not_read_leave_others_room() {
-    let (mut node, mut peer) = (ours(), ours());
+    leave_others_room(ours(), windows::MOST / 4).await;
+    // And where others have all room.
+    let windows = Windows::default();
+    let _others = others(&windows, 50);
+    leave_others_room(with_windows(windows), windows::LEAST / 4).await;
+}
+
+async fn leave_others_room(mut node: Boxed, window: u32) {
+    let mut peer = ours();
     let to = listen(&mut node, LOOPBACK).await;
     let ((_, mut there, _), (_, mut here)) = futures::join!(accept(&mut node), dial(&mut peer, to));
     let mut unread = Vec::new();
     for _ in 0..3 {
         let mut stream = opened(&mut here).await;
-        let all = vec![7; MAX_STREAM_BYTES as usize];
+        let all = vec![7; window as usize];
         stream.write_all(&all).await.expect("it lives");
         stream.flush().await.expect("it lives");
         unread.push((stream, accepted(&mut there).await));

@@ -23,7 +23,7 @@ use libp2p::{
 };
 
 use super::{
-    Error,
+    Caller, Error,
     certificates::Hashes,
     session::Session,
     stream::{self, Rest, Stream},
@@ -40,11 +40,11 @@ pub struct Connection {
 impl Connection {
     /// The whole handshake: QUIC, HTTP/3, and Noise on the client's first stream. The connection ends when this is dropped.
     pub(super) async fn accept(
-        incoming: quinn::Incoming,
+        caller: Caller,
         keypair: Keypair,
         hashes: Hashes,
     ) -> Result<(PeerId, Self), Error> {
-        let mut session = Session::accept(incoming).await?;
+        let mut session = Session::accept(caller).await?;
         let first = session.first().await?;
         let mut connection = Self {
             session,

@@ -30,7 +30,7 @@ use wtransport::proto::{
     varint::VarInt as ProtoInt,
 };
 
-use super::{Error, trust};
+use super::{Caller, Error, Window, trust};
 
 /// Where libp2p's WebTransport lives on a host, and how it proves who it is.
 const PATH: &str = "/.well-known/libp2p-webtransport?type=noise";
@@ -63,6 +63,7 @@ type Opening = BoxFuture<'static, Result<Halves, Error>>;
 /// See the module's documentation.
 pub(super) struct Session {
     quic: Owner,
+    window: Window,
     id: VarInt,
     /// Our ends of control stream and request: HTTP/3 forbids to end them.
     _kept: (SendStream, SendStream),
@@ -89,8 +90,9 @@ impl Session {
     ///
     /// # Errors
     /// [`Error::Path`] for a request of anything but libp2p's path, which is answered with 404; else what broke.
-    pub(super) async fn accept(incoming: quinn::Incoming) -> Result<Self, Error> {
-        let quic = Owner(incoming.await?);
+    pub(super) async fn accept(caller: Caller) -> Result<Self, Error> {
+        let (quic, window) = caller.answered().await?;
+        let quic = Owner(quic);
         let control = control_streams(quic.0.clone()).boxed();
         let (request, control) = match select(request(&quic.0).boxed(), control).await {
             Either::Left((request, control)) => (request?, control),
@@ -104,6 +106,7 @@ impl Session {
         let id = VarInt::from(receive.id());
         Ok(Self {
             quic,
+            window,
             id,
             _kept: (settings, answer),
             watch: watch(control, receive).boxed(),
@@ -120,7 +123,7 @@ impl Session {
 
     /// The client has proved who it is: from now on it may have the windows and streams of a peer.
     pub(super) fn trust(&self) {
-        trust(&self.quic.0);
+        trust(&self.quic.0, &self.window);
     }
 
     /// The client's next stream. Those whose first bytes are late hold up no other.

@@ -41,6 +41,7 @@ const TYPES = [
   'item:refused',
   'peer:score',
   'application:error',
+  'protocol:error',
   'identity:ephemeral',
   'network:online',
   'node:stop',

@@ -40,7 +40,20 @@ fn book(peers: u64, now: Instant) -> AddressBook {
     book
 }
 
-fn load(bytes: &[u8], now: Instant, date: SystemTime) -> Result<(AddressBook, Bans), BookError> {
+/// A ban by the user.
+fn banned(who: PeerId, left: Duration) -> Kept {
+    Kept {
+        who: who.into(),
+        left,
+        by_user: true,
+    }
+}
+
+fn load(
+    bytes: &[u8],
+    now: Instant,
+    date: SystemTime,
+) -> Result<(AddressBook, Vec<Kept>), BookError> {
     AddressBook::load(bytes, peer(u64::MAX), every, [8; 32], now, date)
 }
 
@@ -48,10 +61,16 @@ fn load(bytes: &[u8], now: Instant, date: SystemTime) -> Result<(AddressBook, Ba
 fn a_book_is_the_same_after_a_restart() {
     let now = platform::now();
     let mut before = book(300, now);
-    let bans = vec![(peer(1), Duration::from_secs(3600))];
+    let hour = Duration::from_secs(3600);
+    let network = Kept {
+        who: "2001:db8::/32".parse().expect("a network"),
+        left: hour * 2,
+        by_user: false,
+    };
+    let bans = vec![banned(peer(1), hour), network];
     let bytes = before.save(&bans, now, date(1_000_000));
-    let (mut after, banned) = load(&bytes, now, date(1_000_000)).expect("a book");
-    assert_eq!(banned, bans);
+    let (mut after, kept) = load(&bytes, now, date(1_000_000)).expect("a book");
+    assert_eq!(kept, bans);
     assert_eq!(after.counts(), before.counts());
     assert!(after.entries.values().eq(before.entries.values()));
     // Those that were connected come first.
@@ -121,11 +140,11 @@ fn near_anchors_and_those_of_long_ago_are_no_loss() {
 #[test]
 fn bans_run_on_while_the_node_is_away_and_no_date_prolongs_them() {
     let now = platform::now();
-    let bans = vec![(peer(1), Duration::from_secs(3600))];
+    let bans = vec![banned(peer(1), Duration::from_secs(3600))];
     let bytes = book(1, now).save(&bans, now, date(1_000_000));
     let left = |seconds| {
         let (_, bans) = load(&bytes, now, date(seconds)).expect("a book");
-        bans.first().map(|(_, left)| left.as_secs())
+        bans.first().map(|kept| kept.left.as_secs())
     };
     assert_eq!(left(1_000_600), Some(3000));
     assert_eq!(left(1_003_600), None);
@@ -138,12 +157,14 @@ fn bans_run_on_while_the_node_is_away_and_no_date_prolongs_them() {
 fn the_longest_bans_are_kept() {
     let now = platform::now();
     let (short, long) = (Duration::from_secs(60), Duration::from_secs(3650 * 86_400));
-    let mut bans: Vec<_> = (0..10_000).map(|number| (peer(number), short)).collect();
-    bans.push((peer(10_000), long));
+    let mut bans: Vec<_> = (0..10_000)
+        .map(|number| banned(peer(number), short))
+        .collect();
+    bans.push(banned(peer(10_000), long));
     let bytes = book(1, now).save(&bans, now, date(0));
     let (_, kept) = load(&bytes, now, date(0)).expect("a book");
     assert_eq!(kept.len(), BANS);
-    assert!(kept.contains(&(peer(10_000), long)));
+    assert!(kept.contains(&banned(peer(10_000), long)));
 }
 
 #[test]
@@ -218,7 +239,7 @@ fn a_full_book_is_at_most_a_megabyte() {
     let (reloaded, _) = load(&bytes, now, date(0)).expect("a book");
     assert_eq!(reloaded.counts().1, tried, "the tried ones are kept first");
     let bans: Vec<_> = (0..20_000)
-        .map(|number| (peer(number), Duration::MAX))
+        .map(|number| banned(peer(number), Duration::MAX))
         .collect();
     let bytes = book.save(&bans, now, date(0));
     assert!(bytes.len() < MAX_BOOK_BYTES);
@@ -317,7 +338,7 @@ proptest! {
     fn any_bytes_are_a_book_or_an_error(bytes in proptest::collection::vec(any::<u8>(), 0..512), at in 0usize..4000, to: u8) {
         let now = platform::now();
         let _ = load(&bytes, now, date(0));
-        let mut whole = book(40, now).save(&[(peer(1), Duration::from_secs(9))], now, date(9));
+        let mut whole = book(40, now).save(&[banned(peer(1), Duration::from_secs(9))], now, date(9));
         let place = at % whole.len();
         whole[place] = to;
         let _ = load(&whole, now, date(0));

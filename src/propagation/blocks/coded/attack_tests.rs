@@ -249,6 +249,24 @@ fn an_announcement_that_is_never_served_costs_its_announcer() {
 }
 
 #[test]
+fn whose_chunks_were_not_read_here_was_not_silent() {
+    let time = Duration::from_millis(400);
+    for (is_heard, blamed) in [(true, 1), (false, 0)] {
+        let [peer] = peers();
+        let mut node = node(&[peer]);
+        node.learn(peer, block(2000).announcement(), all());
+        let mut paid_by = Vec::new();
+        while node.core.next_time().is_some() {
+            paid_by.extend(paid(&node.wait(time)));
+            if !is_heard {
+                node.core.unheard(&peer, time, node.now);
+            }
+        }
+        assert_eq!(paid_by.len(), blamed);
+    }
+}
+
+#[test]
 fn what_a_silent_peer_does_not_send_is_asked_of_others() {
     let [miser, honest] = peers();
     let mut node = node(&[miser, honest]);

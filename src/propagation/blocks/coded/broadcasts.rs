@@ -27,7 +27,7 @@
 //!
 //! Bounds: [`CodedConfig`] and the constants beside the structures.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
@@ -189,6 +189,15 @@ impl Broadcasts {
         }
         self.news |= lost;
         lost
+    }
+
+    /// What a peer sends was not read here for so long: it was not silent, and has as much more time.
+    pub fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        for broadcast in &mut self.live {
+            if let Some(link) = broadcast.links.get_mut(peer) {
+                link.is_unheard(time, now);
+            }
+        }
     }
 
     /// The chain's answer to [`Action::CheckHeader`].

@@ -150,6 +150,14 @@ impl Link {
         self.stalls();
     }
 
+    /// What the peer sends was not read here for so long.
+    pub(super) fn is_unheard(&mut self, time: Duration, now: Instant) {
+        self.silent = false;
+        for at in [&mut self.progress, &mut self.moved] {
+            *at = now.min(*at + time);
+        }
+    }
+
     /// Bytes of the peer come. Over a slow line a chunk takes longer than the patience; that is as good as a chunk, unless it lasts too long.
     pub(super) fn comes(&mut self, patience: Duration, now: Instant) {
         if now <= self.progress + patience * MOST_TIMES {

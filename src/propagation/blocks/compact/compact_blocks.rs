@@ -160,6 +160,11 @@ impl CompactBlocks {
         out.into_vec()
     }
 
+    /// What a peer sends was not read here for so long: it has as much more time before it pays.
+    pub fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        self.downloads.unheard(peer, time, now);
+    }
+
     /// A message from a peer. One of a peer that is not connected is ignored.
     pub fn receive(&mut self, peer: PeerId, message: BlockMessage, now: Instant) -> Vec<Action> {
         let mut out = Actions::default();

@@ -126,6 +126,15 @@ impl Downloads {
         self.advance(&id, now, out);
     }
 
+    /// What a peer sends was not read here for so long. Others are asked when it is silent as ever; it has as much longer until it is given up.
+    pub(super) fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        for download in self.blocks.values_mut() {
+            if let Some(source) = download.source(peer).filter(|source| source.is_asked()) {
+                source.since = now.min(source.since + time);
+            }
+        }
+    }
+
     /// What a peer was asked for first and has not answered: the block, and when it is given up.
     fn asked_first(&mut self, peer: &PeerId) -> Option<(ItemId, Instant, &mut Source)> {
         let give_up_after = self.config.give_up_after;

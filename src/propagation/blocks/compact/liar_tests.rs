@@ -312,6 +312,26 @@ fn who_lets_a_frame_drip_pays_in_the_end() {
 }
 
 #[test]
+fn who_was_not_heard_is_given_up_later_and_others_are_asked_as_soon() {
+    let mut bench = bench();
+    let peers = [bench.peer(true), bench.peer(false)];
+    let all = transactions(1, 10);
+    for peer in &peers {
+        bench.receive(*peer, announcement(&all));
+    }
+    let config = CompactConfig::default();
+    let unheard = config.give_up_after / 2;
+    let asked = words(&peers, &bench.wait(config.patience));
+    assert_eq!(asked, ["1 request for a block Compact"]);
+    bench.wait(unheard);
+    bench.core.unheard(&peers[0], unheard, bench.now);
+    let first = words(&peers, &bench.wait(config.give_up_after - unheard));
+    assert_eq!(first, ["1 NoAnswer"]);
+    let second = words(&peers, &bench.wait(unheard + STEP));
+    assert_eq!(second, ["0 NoAnswer"]);
+}
+
+#[test]
 fn whose_long_answer_gave_way_to_others_is_asked_after_them_and_pays_nothing() {
     let mut bench = bench();
     let peers = [bench.peer(true), bench.peer(false)];

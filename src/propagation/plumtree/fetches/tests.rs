@@ -194,6 +194,42 @@ fn silence_is_paid_for_once_a_round_and_not_where_questions_are_lost() {
 }
 
 #[test]
+fn who_is_not_heard_pays_once_it_was_heard_for_all_of_its_time() {
+    let begin = || {
+        let (mut fetches, peer) = (Fetches::new(LIMITS, Keyed::new(&[1; 16])), PeerId::random());
+        let start = crate::platform::now();
+        fetches.told(id(1), peer, claim(1, 1), start);
+        let start = start + LIMITS.patience;
+        fetches.on_time(start);
+        assert_eq!(fetches.take(peer, start), [id(1)]);
+        (fetches, peer, start)
+    };
+    let half = LIMITS.timeout / 2;
+    let (mut fetches, peer, start) = begin();
+    fetches.unheard(&peer, half);
+    assert!(fetches.on_time(start + LIMITS.timeout).is_empty());
+    assert_eq!(
+        fetches.on_time(start + LIMITS.timeout * 2),
+        [peer],
+        "later by as much, and a round at most"
+    );
+    // Its answer is taken until then.
+    let (mut fetches, peer, start) = begin();
+    fetches.unheard(&peer, half);
+    let late = start + LIMITS.timeout + half - Duration::from_millis(1);
+    assert!(fetches.on_time(late).is_empty());
+    assert!(fetches.arrived(id(1), &peer, late).is_some());
+    // And nobody waits for who is never heard, nor is it to blame.
+    let (mut fetches, peer, start) = begin();
+    for round in 1..=MOST_TIMES {
+        assert!(fetches.next_deadline().is_some());
+        fetches.unheard(&peer, LIMITS.timeout);
+        assert!(fetches.on_time(start + LIMITS.timeout * round).is_empty());
+    }
+    assert!(fetches.next_deadline().is_none() && fetches.wanted.is_empty());
+}
+
+#[test]
 fn who_announces_without_end_is_stopped() {
     let (mut fetches, now, peer) = (
         Fetches::new(LIMITS, Keyed::new(&[1; 16])),

@@ -362,6 +362,29 @@ fn what_waits_is_bounded_in_bytes() {
 }
 
 #[test]
+fn who_was_not_heard_has_as_much_more_time_for_its_session() {
+    let ((mut pools, mut pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
+    let data = Vec::from([7; 100]);
+    pool.insert(TransactionKey::of(&data), data.into(), 1, now);
+    let now = now + Duration::from_secs(60);
+    pools.joined(peer, false, now);
+    let step = works(pools.on_message(peer, request(), &pool, now)).remove(0);
+    pools.stepped(step.run(), &pool, now);
+    let (deadline, unheard) = (
+        pools.deadline(&peer, Side::Theirs).expect("it has one"),
+        Duration::from_secs(7),
+    );
+    pools.unheard(&peer, unheard, now);
+    let blamed = |pools: &mut Pools, at| {
+        let outputs = pools.on_time(&pool, at);
+        let is_blame = |output: &&Output| matches!(output, Output::Misdeed(..));
+        outputs.iter().filter(is_blame).count()
+    };
+    assert_eq!(blamed(&mut pools, deadline), 0);
+    assert_eq!(blamed(&mut pools, deadline + unheard), 1);
+}
+
+#[test]
 fn a_session_of_which_the_last_word_is_lost_is_over_and_nobody_pays() {
     let ((mut pools, mut pool), peer, now) = (pools(), PeerId::random(), crate::platform::now());
     let data = Vec::from([7; 100]);

@@ -2,6 +2,7 @@
 
 mod liars;
 mod network;
+mod phases;
 #[path = "../../../../tests/support/small_chain.rs"]
 mod small_chain;
 mod vectors;

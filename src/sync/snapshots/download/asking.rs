@@ -264,9 +264,8 @@ impl Download {
         let came = fetch.came().saturating_sub(*before);
         (*since, *before) = (now, fetch.came());
         if came < least {
-            self.drop_all_requests();
             self.settle(&id, Guess::Unsent);
-            self.stage = Stage::Searching;
+            self.abandon();
         }
     }
 }

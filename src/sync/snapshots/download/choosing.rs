@@ -64,7 +64,7 @@ impl Download {
         }
     }
 
-    /// The best of those that can be looked at: undoubted sources (three are enough), then the height.
+    /// The best of those that can be looked at: the one that was begun, then undoubted sources (three are enough), then the height.
     pub(super) fn best(&self, now: Instant) -> Option<SnapshotId> {
         let rejected = |it: &&Settled| matches!(it.fault, Guess::Rejected | Guess::Unsent);
         let doubted: BTreeSet<_> = self
@@ -80,6 +80,7 @@ impl Download {
                 .filter(|peer| !doubted.contains(peer))
                 .count();
             (
+                self.begun == Some(*id),
                 sources.min(ENOUGH),
                 it.snapshot.height,
                 sources,
@@ -88,8 +89,11 @@ impl Download {
             )
         };
         let least = self.height.saturating_add(self.config.min_gain);
+        let is_far = |id: &SnapshotId, height: u64| {
+            height >= least || self.begun == Some(*id) && height > self.height
+        };
         let usable = self.candidates.iter().filter(|(id, it)| {
-            it.snapshot.height >= least
+            is_far(id, it.snapshot.height)
                 && it.snapshot.size <= self.config.max_snapshot_bytes
                 && it.again_at.is_none_or(|at| now >= at)
                 && !self.settled.iter().any(|settled| settled.id == **id)
@@ -135,8 +139,7 @@ impl Download {
     /// The sink does not take the current snapshot.
     pub(super) fn turned_down(&mut self, verdict: SyncVerdict, now: Instant) {
         let Some(id) = self.current() else { return };
-        self.drop_all_requests();
-        self.stage = Stage::Searching;
+        self.abandon();
         match verdict {
             SyncVerdict::Reject(reason) => {
                 self.settle(&id, Guess::Rejected);
@@ -150,6 +153,14 @@ impl Download {
             _ => drop(self.settle(&id, Guess::OfNoUse)),
         }
         self.search(now);
+    }
+
+    /// The current snapshot is left for good.
+    pub(super) fn abandon(&mut self) {
+        self.drop_all_requests();
+        self.stage = Stage::Searching;
+        self.begun = None;
+        self.actions.push_back(Action::Abandon);
     }
 
     /// The sink can't take something now, or can't take it at all.

@@ -6,7 +6,7 @@ use futures::AsyncWriteExt;
 
 use crate::lab::{
     Attack,
-    attacker::Ctx,
+    attacker::{Ctx, Via},
     link::{Link, Manners, flood, name, put, read_frame},
     proto::Proto,
 };
@@ -39,6 +39,12 @@ pub const ATTACKS: &[Attack] = &[
             }))
         },
     ),
+    Attack::new(
+        "messages-unfinished-by-32",
+        "32 peers begin direct messages of 4 MiB over QUIC, each on 32 streams, and end none",
+        |ctx| Box::pin(unfinished(ctx)),
+    )
+    .by(32),
     Attack::new("hellos", "says hello again and again", |ctx| {
         Box::pin(hellos(ctx))
     }),
@@ -65,6 +71,29 @@ async fn messages(ctx: Ctx, message: fn(&Ctx, u64) -> Proto) {
         }
         link.ended().await;
         streams.abort_all();
+        Ok(())
+    })
+    .await;
+}
+
+/// What finds no room stands unread in the windows of its stream and connection.
+async fn unfinished(ctx: Ctx) {
+    ctx.storm(|ctx, key, number| async move {
+        let link = Link::join(&ctx.address(Via::Quic), &key, Manners::good()).await?;
+        let message = Proto::new().bytes(2, ctx.unique(number as u64, 4_000_000));
+        let mut frame = message.framed();
+        frame.pop();
+        let frame: Arc<[u8]> = frame.into();
+        let mut streams = tokio::task::JoinSet::new();
+        for _ in 0..AT_ONCE / 2 {
+            let (mut stream, frame) = (link.open(&name("/message/1")).await?, Arc::clone(&frame));
+            streams.spawn(async move {
+                let written = put(&mut stream, &frame).await;
+                std::future::pending::<()>().await;
+                written
+            });
+        }
+        link.ended().await;
         Ok(())
     })
     .await;

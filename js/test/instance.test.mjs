@@ -1,0 +1,82 @@
+/** Which WebAssembly runs, and with which glue. */
+
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { LoadError } from '../dist/errors.js'
+import { instantiate } from '../dist/instance.js'
+import { pageEngine } from '../dist/page.js'
+import { fakePlatform } from './fake.mjs'
+
+const EMPTY = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0))
+const source = (text) => `data:text/javascript,${encodeURIComponent(text)}`
+
+/** What a platform is asked for, and the node is told. */
+async function asked(options) {
+  const builds = []
+  const { createNode, fake } = fakePlatform()
+  const parts = fakePlatform({
+    engine: async (_, build) => {
+      builds.push(build)
+      throw new LoadError('load', 'enough seen')
+    },
+  })
+  await assert.rejects(parts.createNode({ network: 'selkie-dev', ...options }), { code: 'load' })
+  const node = await createNode({ network: 'selkie-dev', ...options })
+  await node.stop()
+  return { build: builds[0], chain: fake.config.chain, application: fake.application }
+}
+
+test('a chain of the WebAssembly is asked for by its name, and the glue of another build by its address', async () => {
+  const glue = new URL('file:///app/chain.js')
+  const { build, chain, application } = await asked({ wasm: { glue }, application: 'payments' })
+  assert.deepEqual([chain.application, application], ['payments', undefined])
+  assert.deepEqual([build.glue, build.module.href], [glue.href, 'file:///app/chain_bg.wasm'])
+  assert.deepEqual((await asked({ wasm: { glue, module: EMPTY } })).build.module, EMPTY)
+  assert.deepEqual((await asked({ wasm: 'https://a.example/b.wasm' })).build, {
+    module: 'https://a.example/b.wasm',
+  })
+  assert.deepEqual((await asked({})).build, { module: undefined })
+  const { createNode } = fakePlatform()
+  for (const options of [
+    { wasm: { glue: './chain.js' } },
+    { network: { id: 'selkie-dev', application: 'opaque' }, application: 'payments' },
+    { config: { chain: { application: 'opaque' } }, application: 'payments' },
+  ]) {
+    await assert.rejects(createNode({ network: 'selkie-dev', ...options }), { code: 'config' })
+  }
+})
+
+test('a glue is loaded with its WebAssembly, and what is none is told', async () => {
+  const glue = source(
+    'export default ({ module_or_path }) => { WasmNode.module = module_or_path }; export class WasmNode { static start() {} }',
+  )
+  const WasmNode = await instantiate(EMPTY, glue)
+  assert.equal(WasmNode.module, EMPTY)
+  for (const [text, told] of [
+    ['export default () => {}', /it has no node/],
+    ['throw new Error("no paper")', /no paper/],
+    [
+      'export default () => { throw new Error("unfit") }; export class WasmNode { static start() {} }',
+      /unfit/,
+    ],
+  ]) {
+    const loading = instantiate(EMPTY, source(text))
+    await assert.rejects(loading, (error) => error instanceof LoadError && told.test(error.message))
+  }
+})
+
+test('a build that broke on a page is broken, and others are not', async () => {
+  const glue = (name) =>
+    source(`export default () => {}; export class WasmNode { static start() { '${name}' } }`)
+  const load = async () => EMPTY
+  const one = await pageEngine(load, glue('one'))
+  const [same, other] = [await pageEngine(load, glue('one')), await pageEngine(load, glue('other'))]
+  const heard = []
+  for (const [name, engine] of Object.entries({ one, same, other })) {
+    engine.crash.listen(() => heard.push(name))
+  }
+  one.crash.ring('it trapped')
+  await assert.rejects(pageEngine(load, glue('one')), { code: 'crashed' })
+  assert.ok(await pageEngine(load, glue('other')))
+  assert.deepEqual(heard, ['one'])
+})

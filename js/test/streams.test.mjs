@@ -1,0 +1,214 @@
+/** Protocols of one's own, between nodes of the real WebAssembly. */
+
+import assert from 'node:assert/strict'
+import { after, describe, test } from 'node:test'
+import { createNode, SelkieError } from '../dist/nodejs.js'
+import { once, turn } from './fake.mjs'
+
+const ECHO = '/echo/1'
+const utf8 = (text) => new TextEncoder().encode(text)
+
+const nodes = []
+let ports = 4300
+after(() => Promise.all(nodes.map((node) => node.stop())))
+
+/** Two nodes with a connection. */
+async function two() {
+  const address = `/memory/${(ports += 1)}`
+  const listens = await createNode({
+    network: 'selkie-dev',
+    config: { network: { listen_addresses: [address] } },
+  })
+  const dials = await createNode({ network: 'selkie-dev' })
+  nodes.push(listens, dials)
+  const connects = once(listens, 'peer:connect')
+  await dials.dial(address)
+  await connects
+  return [listens, dials]
+}
+
+const echo = ({ readable, writable }) => readable.pipeTo(writable)
+
+/** All that comes, to the end. */
+async function all(readable) {
+  const pieces = []
+  for await (const piece of readable) pieces.push(piece)
+  return Buffer.concat(pieces)
+}
+
+async function say(writable, bytes) {
+  const writer = writable.getWriter()
+  await writer.write(bytes)
+  await writer.close()
+}
+
+/** What is said to an echo comes again. */
+async function echoes(stream, bytes) {
+  const [heard] = await Promise.all([all(stream.readable), say(stream.writable, bytes)])
+  assert.ok(heard.equals(bytes), `${heard.length} of ${bytes.length} bytes`)
+}
+
+describe('a protocol of one’s own', () => {
+  test('carries much both ways, several streams at once, and ends in order', async () => {
+    const [one, other] = await two()
+    const peers = []
+    await one.handle(ECHO, (stream) => {
+      peers.push(stream.peer)
+      return echo(stream)
+    })
+    await other.handle(ECHO, echo)
+    const long = Buffer.alloc(1 << 20, 'selkie')
+    for (const [from, to] of [
+      [one, other],
+      [other, one],
+    ]) {
+      const streams = await Promise.all([1, 2, 3].map(() => from.open(to.peerId, ECHO)))
+      assert.deepEqual([streams[0].peer, streams[0].protocol], [to.peerId, ECHO])
+      await Promise.all(streams.map((stream) => echoes(stream, long)))
+    }
+    await echoes(await one.open(other.peerId, ECHO), Buffer.of())
+    assert.deepEqual(peers, [other.peerId, other.peerId, other.peerId])
+  })
+
+  test('ends in order with a handler that leaves its stream open', async () => {
+    const [one, other] = await two()
+    await one.handle(ECHO, async ({ writable }) => {
+      await writable.getWriter().write(utf8('all of it'))
+    })
+    const { readable } = await other.open(one.peerId, ECHO)
+    assert.equal(String(await all(readable)), 'all of it')
+  })
+
+  test('is reset where its handler throws, which is told', async () => {
+    const [one, other] = await two()
+    await one.handle(ECHO, async () => {
+      throw new RangeError('out of paper')
+    })
+    const told = once(one, 'protocol:error')
+    const { readable, writable } = await other.open(one.peerId, ECHO)
+    const reset = (error) => error instanceof SelkieError && error.code === 'reset'
+    await assert.rejects(all(readable), reset)
+    await assert.rejects(say(writable, utf8('too late')), reset)
+    assert.deepEqual((await told).detail, {
+      protocol: ECHO,
+      peerId: other.peerId,
+      reason: 'RangeError: out of paper',
+    })
+    // An abort is one of both directions, at both ends.
+    let failed = once(one, 'protocol:error')
+    await other.open(one.peerId, ECHO)
+    await failed
+    await one.handle('/reads/1', async ({ readable }) => all(readable))
+    failed = once(one, 'protocol:error')
+    const stream = await other.open(one.peerId, '/reads/1')
+    const why = new Error('changed its mind')
+    await stream.writable.abort(why)
+    await assert.rejects(all(stream.readable), why)
+    assert.match((await failed).detail.reason, /was reset/)
+  })
+
+  test('makes who writes wait for who does not read, and holds up no other stream', async () => {
+    const [one, other] = await two()
+    let go
+    const gone = new Promise((resolve) => (go = resolve))
+    let heard
+    await one.handle('/slow/1', async ({ readable }) => {
+      await gone
+      heard = await all(readable)
+    })
+    await one.handle(ECHO, echo)
+    const { readable, writable } = await other.open(one.peerId, '/slow/1')
+    const writer = writable.getWriter()
+    const piece = Buffer.alloc(1 << 16, 7)
+    let sent = 0
+    let isOver = false
+    const writes = (async () => {
+      while (sent < 4 << 20) {
+        await writer.write(piece)
+        sent += piece.length
+      }
+      isOver = true
+      await writer.close()
+    })()
+    // Each of these takes a round trip, and what has room goes in less.
+    for (let trip = 0; trip < 100; trip += 1) {
+      await echoes(await other.open(one.peerId, ECHO), Buffer.from('beside'))
+    }
+    assert.ok(!isOver && sent >= 1 << 17 && sent < 3 << 20, `${sent} bytes are on their way`)
+    go()
+    await writes
+    await all(readable)
+    assert.equal(heard.length, sent)
+  })
+
+  test('has a limit of streams, and a place that is free is taken again', async () => {
+    const [one, other] = await two()
+    await one.handle(ECHO, echo)
+    const streams = []
+    for (let count = 0; count < 16; count += 1) streams.push(await other.open(one.peerId, ECHO))
+    await assert.rejects(other.open(one.peerId, ECHO), { code: 'busy' })
+    // To read no more and to write no more is the end, whatever comes.
+    await streams[0].readable.cancel()
+    await streams[0].writable.close()
+    // The other side has it when its handler has ended too.
+    const room = async () => echoes(await other.open(one.peerId, ECHO), Buffer.from('room'))
+    while ((await room().catch((error) => error))?.code === 'reset') await turn()
+    await room()
+  })
+
+  test('has mistakes that are told', async () => {
+    const [one, other] = await two()
+    for (const name of ['', 'echo', '/two words', `/${'x'.repeat(64)}`, '/selkie/hello/1', 5]) {
+      await assert.rejects(one.handle(name, echo), { code: 'invalid-argument' })
+      await assert.rejects(one.open(other.peerId, name), { code: 'invalid-argument' })
+    }
+    await assert.rejects(one.handle(ECHO, 'echo'), {
+      code: 'invalid-argument',
+      message: /function/,
+    })
+    await one.handle(ECHO, echo)
+    await assert.rejects(one.handle(ECHO, echo), { code: 'invalid-argument', message: /already/ })
+    await echoes(await other.open(one.peerId, ECHO), Buffer.from('the first one handles it'))
+    await assert.rejects(other.open(one.peerId, '/nobody/1'), { code: 'unsupported' })
+    await assert.rejects(other.open('12D3', ECHO), { code: 'invalid-peer-id' })
+    await assert.rejects(other.open(other.peerId, ECHO), { code: 'not-connected' })
+    const { writable, readable } = await other.open(one.peerId, ECHO)
+    await assert.rejects(say(writable, 'a text'), { code: 'invalid-argument' })
+    await assert.rejects(all(readable), { code: 'invalid-argument' })
+  })
+
+  test('ends by its signal, and an opening does', async () => {
+    const [one, other] = await two()
+    const handling = new AbortController()
+    await one.handle(ECHO, echo, { signal: handling.signal })
+    const stream = await other.open(one.peerId, ECHO)
+    handling.abort()
+    await one.peers()
+    await assert.rejects(other.open(one.peerId, ECHO), { code: 'unsupported' })
+    await echoes(stream, Buffer.from('what is open goes on'))
+    await one.handle(ECHO, echo)
+    for (let count = 0; count < 40; count += 1) {
+      const signal = AbortSignal.abort()
+      await assert.rejects(other.open(one.peerId, ECHO, { signal }), { name: 'AbortError' })
+      const late = new AbortController()
+      const opening = other.open(one.peerId, ECHO, { signal: late.signal })
+      late.abort()
+      await assert.rejects(opening, { name: 'AbortError' })
+    }
+    await echoes(await other.open(one.peerId, ECHO), Buffer.from('none of them has a place'))
+  })
+
+  test('breaks off where a node stops', async () => {
+    const [one, other] = await two()
+    await one.handle(ECHO, echo)
+    const { readable } = await other.open(one.peerId, ECHO)
+    const mine = await other.open(one.peerId, ECHO)
+    const reads = assert.rejects(all(readable), { code: 'reset' })
+    await one.stop()
+    await reads
+    await other.stop()
+    await assert.rejects(all(mine.readable), ({ code }) => ['reset', 'stopped'].includes(code))
+    await assert.rejects(other.open(one.peerId, ECHO), { code: 'stopped' })
+    await assert.rejects(other.handle('/late/1', echo), { code: 'stopped' })
+  })
+})

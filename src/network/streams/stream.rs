@@ -1,0 +1,65 @@
+//! A stream with the place that it takes.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures::{AsyncRead, AsyncWrite};
+use libp2p::Stream;
+use tokio::sync::OwnedSemaphorePermit;
+
+/// A stream of a protocol of one's own: bytes both ways, as fast as both ends read them.
+///
+/// `poll_close` ends the sending side, and the peer reads an end after the last byte. A stream that is dropped before is over: the peer gets no
+/// more, and reads [`io::ErrorKind::ConnectionReset`], as this side does where the peer or the connection gave up. Over QUIC and
+/// WebTransport that reads as an end: there a message has to say where it ends.
+pub struct ProtocolStream {
+    inner: Stream,
+    /// Free again with the stream.
+    _places: Vec<OwnedSemaphorePermit>,
+}
+
+impl ProtocolStream {
+    pub(super) fn new(inner: Stream, places: Vec<OwnedSemaphorePermit>) -> Self {
+        Self {
+            inner,
+            _places: places,
+        }
+    }
+}
+
+impl std::fmt::Debug for ProtocolStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProtocolStream").finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for ProtocolStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for ProtocolStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_close(cx)
+    }
+}

@@ -1,0 +1,76 @@
+//! What the task makes of time: no socket is opened, and the clock is the test's.
+
+use super::*;
+use crate::{
+    chain::{Opaque, rules::Synchronous},
+    peers::{AddressBook, EclipseSign, NetworkGroup},
+};
+
+/// A task that dials nobody by itself, and what it shares.
+fn idle() -> (Task, Arc<Shared>) {
+    let (mut config, keypair) = (Config::default(), Keypair::generate_ed25519());
+    config.network.listen_addresses = Vec::new();
+    config.protocol.kademlia_config.wanted_peers = 0;
+    let own = keypair.public().to_peer_id();
+    let book = AddressBook::new(own, |_| true, [7; 32], platform::now());
+    let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
+    let shared = Arc::new(Shared::new(rules, &config, book));
+    let asked = (
+        mpsc::channel(1).1,
+        ItemKind::ALL.map(|_| mpsc::channel(1).1),
+    );
+    let task = Task::new(Arc::new(config), &keypair, Arc::clone(&shared), asked);
+    (task.expect("the configuration is right"), shared)
+}
+
+fn at(network: u8, host: u8) -> Multiaddr {
+    let text = format!("/ip4/50.{network}.0.{host}/tcp/1");
+    text.parse().expect("an address")
+}
+
+/// A tick each second, in no time.
+fn ticks(task: &mut Task, from: Instant, seconds: std::ops::RangeInclusive<u64>) {
+    for second in seconds {
+        task.on_tick(from + Duration::from_secs(second));
+    }
+}
+
+#[core::prelude::v1::test]
+fn signs_of_an_eclipse_are_told_shown_and_taken_back() {
+    let ((mut task, shared), now) = (idle(), platform::now());
+    let wants = |event: &NetworkEvent| matches!(event, NetworkEvent::EclipseSuspected { .. });
+    let mut events = shared.subscribe(Box::new(wants), 1 << 20);
+    let mut told = move || match events.try_recv() {
+        Some(NetworkEvent::EclipseSuspected { signs }) => Some(signs),
+        _ => None,
+    };
+    // Ten honest peers were reached once, each in a network of its own.
+    for network in 1..=10 {
+        let (peer, home) = (PeerId::random(), at(network, 1));
+        let mut book = shared.book();
+        book.connected(peer, &home, true, now);
+        book.reached(peer, &home, now);
+        book.gone(peer, now);
+    }
+    let attackers: Vec<_> = (1..=8)
+        .map(|host| (PeerId::random(), at(200, host)))
+        .collect();
+    for (peer, address) in &attackers {
+        shared.book().connected(*peer, address, true, now);
+        assert_eq!(NetworkGroup::of(address).to_string(), "50.200.0.0/16");
+    }
+    ticks(&mut task, now, 1..=25);
+    assert_eq!(told(), None, "it may be chance");
+    ticks(&mut task, now, 26..=60);
+    let few = vec![EclipseSign::FewNetworks];
+    assert_eq!(told(), Some(few.clone()));
+    assert_eq!(shared.state().eclipse_signs, few);
+    for (peer, _) in &attackers {
+        shared.book().gone(*peer, now);
+    }
+    ticks(&mut task, now, 61..=300);
+    assert_eq!(told(), None, "they may come again");
+    ticks(&mut task, now, 301..=400);
+    assert_eq!(told(), Some(Vec::new()));
+    assert!(shared.state().eclipse_signs.is_empty());
+}
