@@ -515,7 +515,8 @@ export type StreamHandler = (stream: ProtocolStream) => unknown
  * A stream of a protocol of one's own: bytes both ways, as fast as both ends read them. What is not read waits at the other end, beyond the
  * connection's window. It is over when both directions have ended: to close `writable` ends one in order, to
  * abort it resets both, to cancel `readable` is to read no more. Whatever the other side, or the connection, breaks off is the code `reset` in
- * both; over WebTransport it may read as an end, so let a message say where it ends.
+ * both; over WebTransport, or once the other direction has ended, it may read as an end, so let a message say where it ends. Read what comes,
+ * or cancel it: four streams that nobody reads may stop the whole connection.
  */
 export interface ProtocolStream {
   /** The peer at the other end. */

@@ -187,22 +187,30 @@ impl Bans {
         by_user: bool,
         now: Instant,
     ) {
+        let before = self.until.get(&who).copied();
         self.lift(&who);
         while let Some((end, first)) = self.ends.first().copied()
             && (end <= now || self.until.len() >= self.max_bans)
         {
             self.lift(&first);
         }
-        let end = now + duration.min(LONGEST);
-        let until = Until {
-            end,
+        let mut until = Until {
+            end: now + duration.min(LONGEST),
             by_user,
             within,
             told: false,
         };
+        // What comes to light later weakens no ban that is there: not the user's, nor its end, nor where it is counted.
+        if let Some(before) = before.filter(|before| !by_user && before.end > now) {
+            until = Until {
+                end: until.end.max(before.end),
+                within: within.or(before.within),
+                ..before
+            };
+        }
         self.until.insert(who, until);
-        self.ends.insert((end, who));
-        if let Some(net) = within {
+        self.ends.insert((until.end, who));
+        if let Some(net) = until.within {
             *self.crowds.entry(net).or_default() += 1;
         }
     }
@@ -302,6 +310,27 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
+    }
+
+    #[test]
+    fn what_comes_to_light_later_weakens_no_ban() {
+        let (mut bans, now) = bans(&[], 100);
+        let peer = PeerId::random();
+        bans.ban(peer.into(), Some(MINUTE * 600), now);
+        assert!(bans.tells(&peer) && !bans.tells(&peer), "once");
+        bans.convict(peer, None, now);
+        let kept: Vec<_> = bans.for_a_while(now).collect();
+        assert_eq!((kept[0].left, kept[0].by_user), (MINUTE * 600, true));
+        assert!(!bans.tells(&peer), "it was told");
+        // Nor is one counted no longer where its peer is gone when the next verdict comes.
+        let (host, others) = (ip("198.51.100.7"), [PeerId::random(), PeerId::random()]);
+        for other in others {
+            bans.convict(other, Some(host), now);
+            bans.convict(other, None, now);
+        }
+        assert!(!bans.holds_address(host, true, now));
+        bans.convict(PeerId::random(), Some(host), now);
+        assert!(bans.holds_address(host, true, now));
     }
 
     #[test]

@@ -38,13 +38,14 @@ pub enum Misdeed {
 
 impl Misdeed {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::InvalidItem,
         Self::InvalidMessage,
         Self::TooManyMessages,
         Self::NoAnswer,
         Self::FalseAnnouncement,
         Self::FalseSnapshot,
+        Self::FalseProof,
     ];
 
     /// The price.
@@ -223,6 +224,26 @@ mod tests {
 
     fn reputation() -> Reputation {
         Reputation::new(Duration::from_secs(600), -20.0, -50.0, 3)
+    }
+
+    #[test]
+    fn whatever_a_peer_did_is_told() {
+        let (mut reputation, peer, now) = (reputation(), PeerId::random(), crate::platform::now());
+        let next = |misdeed| match misdeed {
+            Misdeed::InvalidItem => Some(Misdeed::InvalidMessage),
+            Misdeed::InvalidMessage => Some(Misdeed::TooManyMessages),
+            Misdeed::TooManyMessages => Some(Misdeed::NoAnswer),
+            Misdeed::NoAnswer => Some(Misdeed::FalseAnnouncement),
+            Misdeed::FalseAnnouncement => Some(Misdeed::FalseSnapshot),
+            Misdeed::FalseSnapshot => Some(Misdeed::FalseProof),
+            Misdeed::FalseProof => None,
+        };
+        let mut kind = Some(Misdeed::InvalidItem);
+        while let Some(misdeed) = kind {
+            assert!(Misdeed::ALL.contains(&misdeed), "{misdeed:?}");
+            reputation.note(peer, misdeed, now);
+            kind = next(misdeed);
+        }
     }
 
     #[test]
