@@ -375,7 +375,7 @@ impl LightLedger {
                 if request.height.is_some_and(|height| height != answer.height) {
                     return Err(Judgement::Invalid("it is of another height".to_owned()));
                 }
-                proven::check(&root, &address, &answer.value, &answer.proof)
+                proven::check_known(&root, &address, answer)
             }
             None => Err(Judgement::Useless("it is about no account".to_owned())),
         }

@@ -13,7 +13,7 @@ use super::header::Header;
 use super::stored::Head;
 use super::tree::{Hash, root_hash};
 use super::vote::Certificate;
-use super::{Judgement, Ledger, verify};
+use super::{Judgement, Ledger, ProofError, verify};
 use crate::chain::{StateRequest, StateResponse};
 use crate::storage::StoreError;
 
@@ -100,14 +100,7 @@ impl Ledger {
         if request.height.is_some_and(|height| height != answer.height) {
             return Err(Judgement::Invalid("it is of another height".to_owned()));
         }
-        let root = root_hash(head.root);
-        let checked = check(&root, &address, &answer.value, &answer.proof);
-        let is_decided = answer.height <= self.0.chain().final_height;
-        checked.map_err(|wrong| match wrong {
-            // The peer may have another block there, and be right.
-            Judgement::Invalid(reason) if !is_decided => Judgement::Useless(reason),
-            wrong => wrong,
-        })
+        check_known(&root_hash(head.root), &address, answer)
     }
 }
 
@@ -131,6 +124,20 @@ pub(super) fn check(
     verified
         .map(drop)
         .map_err(|wrong| Judgement::Invalid(wrong.to_string()))
+}
+
+/// The same by a root that is known here. Where the proof leads to another one, the peer may have another block at that height, and
+/// be right of it: so that is no lie, whatever is final here.
+pub(super) fn check_known(
+    root: &Hash,
+    address: &Address,
+    answer: &StateResponse,
+) -> Result<(), Judgement> {
+    let verified = verify(root, address, &answer.value, &answer.proof);
+    verified.map(drop).map_err(|wrong| match wrong {
+        ProofError::Root => Judgement::Useless(wrong.to_string()),
+        wrong => Judgement::Invalid(wrong.to_string()),
+    })
 }
 
 /// Whether an answer holds by its own proof, and the header that is final by it.

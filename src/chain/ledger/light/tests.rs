@@ -239,6 +239,30 @@ fn only_answers_that_are_proven_hold() {
 }
 
 #[test]
+fn who_has_another_block_at_a_height_is_no_liar() {
+    let (ours, blocks) = chain(2);
+    let (theirs, _) = chain(1);
+    accepted(&theirs, &transfer(3, 2, 1, 1, theirs.tip().height));
+    grow(&theirs);
+    let light = light();
+    follow(&light, &ours);
+    finalize(&blocks[1], &[&ours, &light]);
+    let question = StateRequest {
+        height: Some(2),
+        ..account(3)
+    };
+    let answer = theirs.query(&question).expect("it has a block there");
+    let judges: [&dyn Application; 2] = [&ours, &light];
+    for judge in judges {
+        let verdict = judge.check_state(&judge.provable(question.clone()), &answer);
+        assert!(
+            matches!(verdict, Some(SyncVerdict::Ignore(_))),
+            "{verdict:?}"
+        );
+    }
+}
+
+#[test]
 fn an_answer_that_is_far_behind_is_none() {
     let (maker, blocks) = chain(40);
     let light = light();
