@@ -363,7 +363,7 @@ mod tests {
     }
 
     /// A round trip that is made of nothing but this attack's delay: so much time the node's reader has for half a window.
-    const LATE: Duration = Duration::from_millis(500);
+    const LATE: Duration = Duration::from_secs(2);
     /// Enough for windows of twice as much.
     const READ: usize = 16 << 20;
 
