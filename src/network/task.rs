@@ -9,6 +9,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroUsize,
     sync::{Arc, Mutex},
     task::Poll,
     time::Duration,
@@ -86,6 +87,11 @@ const GLANCE: Duration = Duration::from_millis(20);
 const LINGER: Duration = Duration::from_millis(200);
 /// How long the end of all connections may take.
 const CLOSING: Duration = Duration::from_millis(500);
+
+/// Events of a connection that wait for the task.
+const CONNECTION_EVENTS: usize = 256;
+/// What the task tells a connection that waits for its turn: above that it waits for that one, and all others with it.
+const ORDERS: NonZeroUsize = NonZeroUsize::new(256).expect("not zero");
 
 /// Why an address is one no longer.
 const EXPIRED: &str = "no network interface here has this address any more";
@@ -203,7 +209,8 @@ impl Task {
         let swarm_config = executor
             .swarm_config()
             .with_idle_connection_timeout(IDLE)
-            .with_per_connection_event_buffer_size(256);
+            .with_per_connection_event_buffer_size(CONNECTION_EVENTS)
+            .with_notify_handler_buffer_size(ORDERS);
         let mut swarm = Swarm::new(transport, Guarded::new(behaviour), peer_id, swarm_config);
         for address in &config.network.external_addresses {
             swarm.add_external_address(modern(address));

@@ -17,7 +17,10 @@ use std::{
     collections::{BinaryHeap, HashMap},
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
@@ -57,6 +60,8 @@ struct Shared {
     queue: Mutex<Queue>,
     /// Something is ready, or the end is near.
     news: Notify,
+    /// The runtime has ended, and with it the workers.
+    is_dead: AtomicBool,
 }
 
 /// Whose turn is next.
@@ -146,6 +151,7 @@ impl Default for Executor {
             began: platform::now(),
             queue: Mutex::default(),
             news: Notify::new(),
+            is_dead: AtomicBool::new(false),
         };
         Self(Arc::new(Owner(Arc::new(shared))))
     }
@@ -160,6 +166,9 @@ impl Drop for Owner {
 
 impl Shared {
     fn start(self: &Arc<Self>, work: Work) {
+        if self.is_dead.load(Ordering::SeqCst) {
+            return;
+        }
         let mut queue = lock(&self.queue);
         queue.number += 1;
         let number = queue.number;
@@ -235,7 +244,9 @@ impl Task {
             return true;
         };
         let polled = std::panic::catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
-        let is_over = !matches!(polled, Ok(Poll::Pending));
+        // Where the runtime has ended meanwhile, nobody polls it again.
+        let is_over =
+            !matches!(polled, Ok(Poll::Pending)) || self.shared.is_dead.load(Ordering::SeqCst);
         if is_over {
             let ended = slot.take();
             drop(slot);
@@ -296,6 +307,9 @@ impl Worker {
 impl Drop for Worker {
     fn drop(&mut self) {
         // Where the runtime ends, nobody polls what is left: it goes, and with it what it holds of sockets and peers.
+        if !self.0.has_ended() {
+            self.0.is_dead.store(true, Ordering::SeqCst);
+        }
         let left = std::mem::take(&mut lock(&self.0.queue).tasks);
         for task in left.into_values() {
             let work = task.work.try_lock().ok().and_then(|mut work| work.take());
@@ -306,7 +320,7 @@ impl Drop for Worker {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use futures::{channel::oneshot, future::poll_fn};
 
