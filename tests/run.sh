@@ -88,7 +88,7 @@ prepare_wasm() {
 }
 test_wasm() {
   local -x CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$PWD/target/quick/selkie-wasm-bindgen-test-runner
-  local -x CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_TEST_TIMEOUT=240 WASM_BINDGEN_USE_BROWSER=1
+  local -x CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_TEST_TIMEOUT=480 WASM_BINDGEN_USE_BROWSER=1
   node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --profile quick --lib --test both_skins --test browser_websocket --test browser_webrtc"
 }
 
