@@ -8,7 +8,8 @@
 //! met anew by the core, and what is still on its way of before is nobody's fault.
 //!
 //! What a peer sends is not read at times: its lane waits for the core, or for room, or its whole connection stands ([`Stops`]). Meanwhile it pays for
-//! no silence, and afterwards it has as much more time for what it was asked ([`Core::unheard`]).
+//! no silence, and afterwards it has as much more time for what it was asked ([`Core::unheard`]). So have all where this node comes late to what it has to
+//! do: a tab or a machine with more work than it can do has not read what they sent, and would else hold its own slowness against them.
 //!
 //! Bounds: long frames of all peers together ([`long`]), the rest of what comes for each lane ([`handler`]); urgent bytes that wait in a connection ([`feed`]); messages that wait for a peer ([`crate::traffic::Scheduler`]; what
 //! does not fit is dropped, and that is told); the windows; the core's.
@@ -71,6 +72,10 @@ use crate::{
 
 /// Frames that the cores are given before others than the connections have a turn. Where many peers send without end, there is always another.
 const MAX_CAME: usize = 128;
+/// How late this node may come to what it has to do: a machine with other work is as late as that now and then.
+const BEHIND: Duration = Duration::from_millis(100);
+/// As what a longer delay counts. Whose host slept has lost its peers, or they answer soon.
+const MOST_BEHIND: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 pub(crate) struct Lanes<C: Core> {
@@ -89,6 +94,8 @@ pub(crate) struct Lanes<C: Core> {
     stops: Stops,
     events: VecDeque<ToSwarm<Event<C::Event>, Order>>,
     alarm: Alarm,
+    /// When this is to be polled at the latest.
+    due: Option<Instant>,
     /// Whom to feed, and when.
     turns: Turns,
     /// Bytes that were made for peers since others had a turn.
@@ -112,6 +119,8 @@ pub(crate) enum Event<E> {
     Skipped(PeerId, Lane),
     /// A peer's connection was not read for so long: what was asked of it otherwise than over the lanes has as much more time.
     Unheard(PeerId, Duration),
+    /// This node came so late to what it had to do that it heard none of its peers for so long.
+    Behind(Duration),
     /// The core has something for its owner.
     Core(E),
     /// Many frames came: what else waits has a turn, such as what was checked meanwhile.
@@ -141,6 +150,7 @@ impl<C: Core> Lanes<C> {
             excused: Debts::default(),
             events: VecDeque::new(),
             alarm: Alarm::default(),
+            due: None,
             turns: Turns::default(),
             work: 0,
             came: 0,
@@ -245,6 +255,23 @@ impl<C: Core> Lanes<C> {
                 return Poll::Ready(Event::Unheard(peer, time));
             }
         }
+    }
+
+    /// Notes that this node comes late to what it has to do: what peers sent meanwhile may wait to be read, so that all have as much
+    /// more time.
+    fn look_how_late(&mut self, now: Instant) {
+        let Some(due) = self.due.take() else {
+            return;
+        };
+        let late = now.saturating_duration_since(due);
+        if late < BEHIND {
+            return;
+        }
+        let late = late.min(MOST_BEHIND);
+        for id in self.peers.keys() {
+            self.core.unheard(*id, late, now);
+        }
+        self.tell(Event::Behind(late));
     }
 
     /// The peer takes part from now on.
@@ -437,6 +464,7 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
             self.came = 0;
             return Poll::Ready(ToSwarm::GenerateEvent(Event::GiveWay));
         }
+        self.look_how_late(platform::now());
         // Before anybody is blamed who stood.
         if let Poll::Ready(stood) = self.poll_stood(cx) {
             return Poll::Ready(ToSwarm::GenerateEvent(stood));
@@ -465,6 +493,7 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                 return Poll::Pending;
             };
             if self.alarm.poll_until(deadline, cx).is_pending() {
+                self.due = Some(deadline);
                 return Poll::Pending;
             }
             self.on_time(platform::now());

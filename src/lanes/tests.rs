@@ -409,6 +409,25 @@ fn whose_connection_is_not_read_pays_for_no_silence_and_has_as_much_more_time() 
 }
 
 #[test]
+fn a_node_that_comes_late_to_what_it_has_to_do_gives_all_as_much_more_time() {
+    let behind = |late: Duration| {
+        let mut driven = Driven::open();
+        driven.lanes.due = platform::now().checked_sub(late);
+        let (_, events) = driven.drain();
+        let told = events.iter().find_map(|event| match event {
+            Event::Behind(time) => Some(*time),
+            _ => None,
+        });
+        assert_eq!(told.unwrap_or_default(), driven.lanes.core.unheard);
+        told
+    };
+    assert_eq!(behind(BEHIND / 2), None);
+    let second = Duration::from_secs(1);
+    assert!(behind(second).is_some_and(|time| time >= second));
+    assert_eq!(behind(10 * MOST_BEHIND), Some(MOST_BEHIND), "it slept");
+}
+
+#[test]
 fn whose_frame_is_passed_over_is_excused_until_then_and_has_as_much_more_time_but_not_for_ever() {
     let mut driven = Driven::open();
     let now = platform::now();

@@ -33,6 +33,7 @@ impl Task {
                 self.requests.unheard(&peer, time);
                 self.shared.peers().unheard(&peer, time);
             }
+            Event::Behind(time) => self.requests.behind(time),
             Event::Core(CoreEvent::Propagation(event)) => self.on_propagated(*event),
             Event::Core(CoreEvent::Sync(event)) => self.on_sync(event),
             Event::Core(CoreEvent::Snapshots(event)) => self.on_snapshots(event),
