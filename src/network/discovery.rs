@@ -281,7 +281,7 @@ impl Discovery {
                 book.failed(*peer, counts, now);
             }
         }
-        let known = peer.zip(stage);
+        let known = peer.filter(|_| stage.is_some());
         self.wish_failed(connection, known, &dial_reason(error)) && stage.is_none()
     }
 

@@ -1,6 +1,7 @@
 //! Who is dialled, again and again, and how peers come and go.
 
-use selkie::{Config, Item, ItemKind, NetworkEvent, PeerInfo};
+use libp2p::multiaddr::Protocol;
+use selkie::{Config, Item, ItemKind, NetworkEvent, PeerInfo, peers::Banned};
 
 use crate::{raw_peer::RawPeer, support::*};
 
@@ -160,6 +161,31 @@ async fn leaving_and_coming_back_is_a_new_connection_each_time() {
             .await
             .expect("connected");
         assert!(node.get_connected_peers().is_empty(), "round {round}");
+        node.disconnected(other.id()).await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_dialled_right_after_its_refusal_is_reached_when_that_is_over() {
+    let (mut node, other) = (
+        Node::start(listening(TCP)).await,
+        Node::start(Config::default()).await,
+    );
+    let named = node.address();
+    let mut unnamed = named.clone();
+    assert!(matches!(unnamed.pop(), Some(Protocol::P2p(_))));
+    for address in [unnamed, named].iter().cycle().take(8) {
+        let who = Banned::Peer(other.id());
+        node.ban(who, None).await.expect("it runs");
+        let refused = soon("the refusal", other.dial(address.clone())).await;
+        refused.expect_err("it is banned");
+        assert!(node.unban(who));
+        let dialled = soon("the dial", other.dial(address.clone())).await;
+        assert_eq!(dialled.expect("it is banned no more"), node.id());
+        node.connected(other.id()).await;
+        soon("the parting", other.disconnect(node.id()))
+            .await
+            .expect("connected");
         node.disconnected(other.id()).await;
     }
 }

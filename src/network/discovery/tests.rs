@@ -150,6 +150,33 @@ fn a_dial_that_was_given_up_brings_no_peer() {
 }
 
 #[test]
+fn a_dial_of_a_peer_that_is_being_refused_waits_for_its_end_and_dials_anew() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    let (peer, address) = (PeerId::random(), seed().addresses[0].clone());
+    let (reply, mut refused) = oneshot::channel();
+    discovery.dial(&mut swarm, address.clone(), reply, now);
+    connects(&mut discovery, peer, &address, now);
+    discovery.shared.peers().turn_away(peer, "it is full", now);
+    discovery.refused(&peer, "it is full", now);
+    assert!(matches!(
+        refused.try_recv(),
+        Ok(Err(NetworkError::Dial { .. }))
+    ));
+    // An address does not say whose it is, until a second connection is there, which ends with the first.
+    let (reply, mut anew) = oneshot::channel();
+    discovery.dial(&mut swarm, address.clone(), reply, now);
+    connects(&mut discovery, peer, &address, now);
+    assert!(discovery.wishes.dials.is_empty());
+    discovery.shared.peers().clear();
+    discovery.gone(&mut swarm, &peer, "it was refused", now);
+    assert!(anew.try_recv().is_err(), "that was no answer");
+    assert_eq!(discovery.wishes.dials.len(), 1, "it is dialled anew");
+    connects(&mut discovery, peer, &address, now);
+    assert!(discovery.wishes.ready(peer));
+    assert!(matches!(anew.try_recv(), Ok(Ok(it)) if it == peer));
+}
+
+#[test]
 fn a_peer_that_is_wanted_otherwise_stays_though_a_dial_of_it_was_given_up() {
     let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
     let (seed, address) = (seed(), seed().addresses[0].clone());

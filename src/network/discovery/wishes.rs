@@ -175,17 +175,12 @@ impl Discovery {
                     // Where it came by itself.
                     self.reached(peer, &wish.addresses, now);
                     self.dialing.connected(&peer);
+                    return self.await_ready(peer, wish);
                 }
-                match stage {
-                    Some(Stage::Leaving | Stage::Ending) => {
-                        return self.wishes.parked.entry(peer).or_default().push(wish);
-                    }
-                    Some(_) => return self.await_ready(peer, wish),
-                    None => DialOpts::peer_id(peer)
-                        .addresses(wish.addresses.clone())
-                        .condition(PeerCondition::Always)
-                        .build(),
-                }
+                DialOpts::peer_id(peer)
+                    .addresses(wish.addresses.clone())
+                    .condition(PeerCondition::Always)
+                    .build()
             }
             None => match wish.addresses.first() {
                 Some(address) => DialOpts::unknown_peer_id().address(address.clone()).build(),
@@ -209,12 +204,18 @@ impl Discovery {
         }
     }
 
-    /// Answers a dial when the connected peer is ready, or refused.
+    /// Answers a dial when the connected peer is ready, or refused. Where it is being let go, whatever connections it has end with that, a new
+    /// one too: it is dialled when they are gone.
     fn await_ready(&mut self, peer: PeerId, wish: Wish) {
-        if self.shared.peers().is_shown(&peer) {
-            let _ = wish.reply.send(Ok(peer));
-        } else {
-            self.wishes.waiting.entry(peer).or_default().push(wish);
+        let peers = self.shared.peers();
+        let (stage, is_shown) = (peers.stage(&peer), peers.is_shown(&peer));
+        drop(peers);
+        match stage {
+            Some(Stage::Leaving | Stage::Ending) => {
+                self.wishes.parked.entry(peer).or_default().push(wish);
+            }
+            _ if is_shown => drop(wish.reply.send(Ok(peer))),
+            _ => self.wishes.waiting.entry(peer).or_default().push(wish),
         }
     }
 
@@ -285,12 +286,12 @@ impl Discovery {
         }
     }
 
-    /// A dial failed: of whom, and how far it is, where it is here by another way. Whether that concerns anybody: it was not given up, or
+    /// A dial failed: of whom, where that one is here by another way. Whether that concerns anybody: it was not given up, or
     /// the peer is one of the user's.
     pub(super) fn wish_failed(
         &mut self,
         connection: ConnectionId,
-        known: Option<(PeerId, Stage)>,
+        known: Option<PeerId>,
         reason: &str,
     ) -> bool {
         let Some(wish) = self.wishes.dials.remove(&connection) else {
@@ -299,8 +300,7 @@ impl Discovery {
         let is_users = wish.peer.is_some_and(|peer| self.dialing.knows(&peer));
         let concerns = is_users || !wish.is_given_up();
         match known {
-            Some((peer, Stage::Ending)) => self.wishes.parked.entry(peer).or_default().push(wish),
-            Some((peer, _)) => self.await_ready(peer, wish),
+            Some(peer) => self.await_ready(peer, wish),
             None => wish.fails(reason.to_owned()),
         }
         concerns
