@@ -121,6 +121,30 @@ onPage('peers are put in order and filtered, and their rows stay the same', {}, 
   assert.equal(await text(page, '#peers .empty'), 'No peer has that in it.')
 })
 
+onPage('whose row has the focus keeps it while the order changes', {}, async (page) => {
+  await inState(page, 'connected')
+  await says(page, '#count-peers', /^3$/)
+  const order = (by) =>
+    page.$eval(
+      '#peers-order',
+      (select, by) => {
+        select.value = by
+        select.dispatchEvent(new Event('input'))
+      },
+      by,
+    )
+  for (let row = 1; row <= 3; row += 1) {
+    await order('connectedAt')
+    await page.focus(`#peers tbody tr:nth-child(${row}) button`)
+    const held = await page.evaluateHandle(() => document.activeElement)
+    for (const by of ['transport', 'rttMs', 'connectedAt']) {
+      await order(by)
+      const stays = await page.evaluate((button) => button === document.activeElement, held)
+      assert.ok(stays, `row ${row} by ${by}`)
+    }
+  }
+})
+
 onPage('the node behaves as the one that serves the page says', {}, async (page) => {
   await inState(page, 'connected')
   assert.deepEqual(await page.evaluate(() => JSON.parse(document.documentElement.dataset.config)), {

@@ -37,10 +37,13 @@ test('peers come in an order, what is not known last, and where a text occurs', 
     ...{ selkie: true, reputation: 0 },
   })
   const peers = [peer('a', null, 1, 'x'), peer('b', 9, 3, 'Y'), peer('c', 9, 2, 'z')]
+  const silent = peer('d', 0, 0, '')
   const ids = (filter, order) => chosen(peers, filter, order).map(({ peerId }) => peerId)
   assert.deepEqual(ids('', 'rttMs'), ['c', 'b', 'a'])
   assert.deepEqual(ids('', 'connectedAt'), ['a', 'c', 'b'])
   assert.deepEqual(ids(' y ', 'agent'), ['b'])
+  const by = (order) => chosen([silent, ...peers], '', order).map(({ peerId }) => peerId)
+  assert.deepEqual([by('rttMs')[0], by('agent').at(-1)], ['d', 'd'])
   assert.deepEqual(ids('113.9', 'reputation'), ['c', 'b'])
 })
 

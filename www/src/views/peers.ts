@@ -1,5 +1,6 @@
 // The table of connected peers, in the order and as far as the person at it wants them. Rows are kept
-// by peer id and changed in place, so that the focus and a selection survive the refresh of every second.
+// by peer id and changed in place, and others move around the one that has the focus or the selection, so that it survives the refresh of every
+// second in whatever order.
 
 import type { Peer } from 'selkie'
 import { byId, copyButton, h, idText, setText, within } from '../dom'
@@ -24,13 +25,15 @@ export function chosen(peers: readonly Peer[], filter: string, order: Order): Pe
   const wanted = filter.trim().toLowerCase()
   const told = ({ peerId, transport, direction, agent, addresses }: Peer) =>
     [peerId, transport, direction, agent, ...addresses].join('\n').toLowerCase()
-  const value = (peer: Peer) => peer[order] ?? Infinity
   return peers
     .filter((peer) => told(peer).includes(wanted))
-    .sort((a, b) => {
-      const [one, other] = [value(a), value(b)]
-      return one < other ? -1 : one > other ? 1 : a.connectedAt - b.connectedAt
-    })
+    .sort((a, b) => compare(a[order], b[order]) || a.connectedAt - b.connectedAt)
+}
+
+function compare(one: Peer[Order], other: Peer[Order]): number {
+  const [isUnknown, isOther] = [one, other].map((value) => value === null || value === '')
+  if (isUnknown || isOther) return Number(isUnknown) - Number(isOther)
+  return one! < other! ? -1 : Number(one! > other!)
 }
 
 /** The table of peers. */
@@ -64,25 +67,41 @@ export class PeerTable {
       row.element.remove()
       this.#rows.delete(peerId)
     }
-    for (const [at, peer] of peers.entries()) {
+    const held = this.#held()
+    let next = this.#body.firstElementChild
+    for (const peer of peers) {
       let row = this.#rows.get(peer.peerId)
       if (row === undefined) {
         row = newRow(peer.peerId)
         this.#rows.set(peer.peerId, row)
       }
-      const there = this.#body.children[at]
-      // What stands where it belongs is not touched.
-      if (there !== row.element) this.#body.insertBefore(row.element, there ?? null)
+      // Whoever stands before the row that is held, and belongs behind it, gets there in its turn.
+      while (row.element === held && next !== held) {
+        const other = next!
+        next = other.nextElementSibling
+        this.#body.append(other)
+      }
+      if (row.element === next) next = next.nextElementSibling
+      else this.#body.insertBefore(row.element, next)
       setText(row.transport, clip(peer.transport, 24))
       setText(row.rtt, roundTrip(peer.rttMs))
       setText(row.score, peer.reputation.toFixed(1))
       setText(row.direction, peer.direction === 'inbound' ? '← inbound' : '→ outbound')
       setText(row.agent, clip(peer.agent, 64) || '–')
-      row.element.title = peer.addresses.slice(0, 8).join('\n')
+      const addresses = peer.addresses.slice(0, 8)
+      row.element.title = addresses.map((address) => clip(address, 128)).join('\n')
     }
     this.#empty.hidden = peers.length > 0
     const none = this.#peers.length > 0 ? 'No peer has that in it.' : NONE
     setText(this.#empty, none)
+  }
+
+  /** The row that must not move: what moves loses the focus and the selection. */
+  #held(): Element | undefined {
+    const selected = document.getSelection()?.anchorNode ?? null
+    const nodes = [document.activeElement, selected]
+    const rows = [...this.#body.children]
+    return nodes.flatMap((node) => rows.filter((row) => row.contains(node)))[0]
   }
 }
 
