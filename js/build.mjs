@@ -44,6 +44,8 @@ await writeFile(
   here('dist/import-module.js'),
   'export const importModule = (address) => import(/* webpackIgnore: true */ /* @vite-ignore */ address)\n',
 )
+const { version } = JSON.parse(await readFile(here('package.json'), 'utf8'))
+await writeFile(here('dist/version.js'), `export const version = ${JSON.stringify(version)}\n`)
 await writeFile(here('dist/embedded.js'), await embedded())
 for (const licence of ['LICENSE-MIT', 'LICENSE-APACHE']) {
   if (await exists(`../${licence}`)) await copyFile(here(`../${licence}`), here(licence))

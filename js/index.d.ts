@@ -162,7 +162,21 @@ export interface StateAnswer {
 
 export type Storage = 'indexeddb' | 'memory' | { directory: string }
 
-export type WasmSource = URL | string | Response | BufferSource | WebAssembly.Module
+export type WasmSource =
+  URL | string | Response | ArrayBuffer | ArrayBufferView<ArrayBuffer> | WasmModule
+
+/** `WebAssembly.Module`, where the types of the platform have it: those of Node alone have not. */
+export type WasmModule = typeof globalThis extends {
+  WebAssembly: { Module: { prototype: infer Module } }
+}
+  ? Module
+  : never
+
+/** What `EventTarget` takes, of a browser's types or of Node's. */
+export type NodeListener<E> =
+  ((event: CustomEvent<E>) => void) | Extract<AnyListener, { handleEvent: unknown }> | null
+export type AnyListener = Parameters<EventTarget['addEventListener']>[1]
+export type ListenOptions = Parameters<EventTarget['addEventListener']>[2]
 
 /**
  * What `wasm-bindgen --target web` makes of a crate that depends on `selkie`, of the version that this package has, and registers its
@@ -201,7 +215,7 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   disconnect(peerId: string, options?: AbortOptions): Promise<void>
   /**
    * Handles a protocol of your own from now on: `handler` is called with each stream that a peer opens, and the stream ends when what it
-   * returns has settled. Where that rejects, the stream is reset, and `protocol:error` tells of it. The name is a slash and
+   * returns has settled. Where that rejects, or a write is not done by then (await them), the stream is reset, and `protocol:error` tells of it. The name is a slash and
    * printable ASCII without blanks, 64 bytes at most, as `/my-chain/light/1`; those of this node's own protocols (`/selkie/`, `/ipfs/`,
    * `/libp2p/`, `/meshsub/`, `/floodsub/`) are not for use, and 16 are handled at once. The signal ends that; streams that are open go on.
    *
@@ -242,23 +256,19 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
 
   addEventListener<K extends keyof NodeEvents>(
     type: K,
-    listener: ((event: CustomEvent<NodeEvents[K]>) => void) | EventListenerObject | null,
-    options?: boolean | AddEventListenerOptions,
+    listener: NodeListener<NodeEvents[K]>,
+    options?: ListenOptions,
   ): void
-  addEventListener(
-    type: string,
-    listener: EventListenerOrEventListenerObject | null,
-    options?: boolean | AddEventListenerOptions,
-  ): void
+  addEventListener(type: string, listener: AnyListener, options?: ListenOptions): void
   removeEventListener<K extends keyof NodeEvents>(
     type: K,
-    listener: ((event: CustomEvent<NodeEvents[K]>) => void) | EventListenerObject | null,
-    options?: boolean | EventListenerOptions,
+    listener: NodeListener<NodeEvents[K]>,
+    options?: Parameters<EventTarget['removeEventListener']>[2],
   ): void
   removeEventListener(
     type: string,
-    listener: EventListenerOrEventListenerObject | null,
-    options?: boolean | EventListenerOptions,
+    listener: AnyListener,
+    options?: Parameters<EventTarget['removeEventListener']>[2],
   ): void
 }
 
@@ -287,7 +297,7 @@ export interface NodeEvents {
    * ignored. `count` calls failed since this was told last; `call` and `reason` are of the first.
    */
   'application:error': { call: string; reason: string; count: number }
-  /** Your handler of a protocol threw or rejected; the stream of this peer was reset. */
+  /** Your handler of a protocol failed, or ended before what it wrote was sent; the stream of this peer was reset. Not told of what the peer reset. */
   'protocol:error': { protocol: string; peerId: string; reason: string }
   /**
    * Signs that all to whom this node speaks may be one attacker's: all that there are now, told when they change; an empty list: they are over.
@@ -513,10 +523,11 @@ export type StreamHandler = (stream: ProtocolStream) => unknown
 
 /**
  * A stream of a protocol of one's own: bytes both ways, as fast as both ends read them. What is not read waits at the other end, beyond the
- * connection's window. It is over when both directions have ended: to close `writable` ends one in order, to
- * abort it resets both, to cancel `readable` is to read no more. Whatever the other side, or the connection, breaks off is the code `reset` in
+ * connection's window; one piece of 64 KiB is read ahead, so that an end or a reset is heard (`reader.closed`, `writer.closed`) though nobody
+ * reads. It is over when both directions have ended: to close `writable` ends one in order, to
+ * abort it resets both at once, to cancel `readable` is to read no more. Whatever the other side, or the connection, breaks off is the code `reset` in
  * both; over WebTransport, or once the other direction has ended, it may read as an end, so let a message say where it ends. Read what comes,
- * or cancel it: four streams that nobody reads may stop the whole connection.
+ * or cancel it: four streams that nobody reads may stop the whole connection, and one with unread data keeps its place.
  */
 export interface ProtocolStream {
   /** The peer at the other end. */
@@ -524,6 +535,11 @@ export interface ProtocolStream {
   readonly protocol: string
   readonly readable: ReadableStream<Uint8Array>
   readonly writable: WritableStream<Uint8Array>
+  /**
+   * Resets it at once, both ways, also while something else has its reader or its writer. A `pipeTo` with a `signal` waits for
+   * the write that is under way, by the Streams standard: this does not (`signal.onabort = () => stream.abort(signal.reason)`).
+   */
+  abort(reason?: unknown): void
 }
 
 export interface Peer {
@@ -582,7 +598,7 @@ export interface Ban {
 }
 
 export interface BanOptions extends AbortOptions {
-  /** For how many milliseconds. **Default:** `security.blacklist_config.ban_duration`. */
+  /** For how many milliseconds; ten years at most, also where it is `Infinity`. **Default:** `security.blacklist_config.ban_duration`. */
   forMs?: number
 }
 

@@ -1,6 +1,7 @@
 /**
  * The WebAssembly in being: the package's own with its own glue, or a build of the user's with the glue that wasm-bindgen made for
- * that, loaded where the node runs. The two belong together: what one build imports no other glue has.
+ * that, loaded where the node runs. The two belong together: what one build imports no other glue has. And both are of the version that this
+ * package is, for what it calls is private and may change with any.
  */
 
 import type { Glue } from './engine.js'
@@ -8,6 +9,10 @@ import { words } from './application.js'
 import { LoadError } from './errors.js'
 import { importModule } from './import-module.js'
 import * as own from './selkie.js'
+import { version } from './version.js'
+
+/** What glues failed by as they started, by their `init`: it does not say so twice, and the instance is no use. */
+const failed = new WeakMap<typeof own.default, unknown>()
 
 /** `glue`: the address of another than the package's own. */
 export async function instantiate(module: WebAssembly.Module, glue?: string): Promise<Glue> {
@@ -18,7 +23,13 @@ export async function instantiate(module: WebAssembly.Module, glue?: string): Pr
   try {
     const { default: init, WasmNode } = (await importModule(glue)) as typeof own
     if (typeof WasmNode?.start !== 'function') throw new TypeError('it has no node')
-    await init({ module_or_path: module })
+    await start(init, module)
+    const theirs = WasmNode.version?.() ?? 'an older version'
+    if (theirs !== version) {
+      throw new TypeError(
+        `it is of selkie ${theirs}, and this package is ${version}: make them one`,
+      )
+    }
     return WasmNode
   } catch (cause) {
     const advice =
@@ -27,4 +38,23 @@ export async function instantiate(module: WebAssembly.Module, glue?: string): Pr
       cause,
     })
   }
+}
+
+async function start(init: typeof own.default, module: WebAssembly.Module) {
+  let isNew = false
+  const options = {
+    // Asked for where there is no instance yet.
+    get module_or_path() {
+      isNew = true
+      return module
+    },
+  }
+  try {
+    await init(options)
+  } catch (cause) {
+    failed.set(init, cause)
+    throw cause
+  }
+  if (isNew) failed.delete(init)
+  else if (failed.has(init)) throw failed.get(init)
 }

@@ -210,7 +210,7 @@ export class RunningNode extends EventTarget implements SelkieNode {
   }
 
   async ban(who: string, { forMs, signal }: BanOptions = {}) {
-    if (forMs !== undefined && !(forMs > 0)) {
+    if (forMs !== undefined && !(typeof forMs === 'number' && forMs > 0)) {
       throw argument(`forMs is ${String(forMs)}; give milliseconds, or leave it out`)
     }
     await this.#ask(signal, 'ban', checkText('who', who), forMs)
@@ -300,13 +300,16 @@ export class RunningNode extends EventTarget implements SelkieNode {
 
   async #serve(stream: Duplex) {
     const { protocol, peer } = stream
+    const handler = this.#handlers.get(protocol)
+    // It is handled no more.
+    if (handler === undefined) return stream.abort()
     try {
-      // Without one, the protocol is handled no more.
-      await this.#handlers.get(protocol)?.(stream)
+      await handler(stream)
       await stream.end()
     } catch (error) {
-      stream.fail(error)
-      if (this.#pending.end) return
+      stream.abort(error)
+      // What the peer or the connection has broken off is no failure of the handler's.
+      if (this.#pending.end || stream.failedBy(error)) return
       this.#emit('protocol:error', { protocol, peerId: peer, reason: words(error) })
     }
   }

@@ -57,7 +57,9 @@ export function buildOf({ wasm }: NodeOptions): Build {
   if (!(glue instanceof URL)) {
     throw wrong('wasm.glue', glue, 'give the URL of what wasm-bindgen --target web has written')
   }
-  return { glue: glue.href, module: module ?? new URL(glue.href.replace(/(\.m?js)?$/, '_bg.wasm')) }
+  const beside = new URL(glue)
+  beside.pathname = beside.pathname.replace(/(\.m?js)?$/, '_bg.wasm')
+  return { glue: glue.href, module: module ?? beside }
 }
 
 /** The user's own rules in JavaScript: an object, or the address of the module that has them. */

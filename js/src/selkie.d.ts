@@ -9,6 +9,7 @@ export class WasmNode {
   private constructor()
   static start(config: object, application?: object): Promise<WasmNode>
   static generateIdentity(): Uint8Array
+  static version(): string
   peerId(): string
   dial(address: string, abort: AbortSignal): Promise<string>
   disconnect(peerId: string): Promise<void>
@@ -34,6 +35,8 @@ export class WasmNode {
   write(stream: number, bytes: Uint8Array): Promise<void>
   closeWrite(stream: number): Promise<void>
   reset(stream: number): void
+  /** Resolves when the stream's connection has ended, and rejects where the stream is over. */
+  connectionEnd(stream: number): Promise<void>
   peers(): unknown
   score(peerId: string): unknown
   book(): unknown

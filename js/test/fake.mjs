@@ -100,6 +100,7 @@ export class FakeNode {
   write = this.#answer('write')
   closeWrite = this.#answer('closeWrite')
   reset = this.#answer('reset')
+  connectionEnd = () => never()
   peers = this.#answer('peers')
   score = this.#answer('score')
   book = this.#answer('book')

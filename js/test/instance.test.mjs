@@ -5,9 +5,11 @@ import { test } from 'node:test'
 import { LoadError } from '../dist/errors.js'
 import { instantiate } from '../dist/instance.js'
 import { pageEngine } from '../dist/page.js'
+import { version } from '../dist/version.js'
 import { fakePlatform } from './fake.mjs'
 
 const EMPTY = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0))
+const NODE = `export class WasmNode { static start() {} static version() { return '${version}' } }`
 const source = (text) => `data:text/javascript,${encodeURIComponent(text)}`
 
 /** What a platform is asked for, and the node is told. */
@@ -31,6 +33,12 @@ test('a chain of the WebAssembly is asked for by its name, and the glue of anoth
   const { build, chain, application } = await asked({ wasm: { glue }, application: 'payments' })
   assert.deepEqual([chain.application, application], ['payments', undefined])
   assert.deepEqual([build.glue, build.module.href], [glue.href, 'file:///app/chain_bg.wasm'])
+  for (const [glue, module] of [
+    ['https://a.example/chain.mjs?v=3#x', 'https://a.example/chain_bg.wasm?v=3#x'],
+    ['https://a.example/chain?of=b.js', 'https://a.example/chain_bg.wasm?of=b.js'],
+  ]) {
+    assert.equal((await asked({ wasm: { glue: new URL(glue) } })).build.module.href, module)
+  }
   assert.deepEqual((await asked({ wasm: { glue, module: EMPTY } })).build.module, EMPTY)
   assert.deepEqual((await asked({ wasm: 'https://a.example/b.wasm' })).build, {
     module: 'https://a.example/b.wasm',
@@ -48,16 +56,18 @@ test('a chain of the WebAssembly is asked for by its name, and the glue of anoth
 
 test('a glue is loaded with its WebAssembly, and what is none is told', async () => {
   const glue = source(
-    'export default ({ module_or_path }) => { WasmNode.module = module_or_path }; export class WasmNode { static start() {} }',
+    `export default ({ module_or_path }) => { WasmNode.module = module_or_path }; ${NODE}`,
   )
   const WasmNode = await instantiate(EMPTY, glue)
   assert.equal(WasmNode.module, EMPTY)
   for (const [text, told] of [
     ['export default () => {}', /it has no node/],
     ['throw new Error("no paper")', /no paper/],
+    [`export default () => { throw new Error("unfit") }; ${NODE}`, /unfit/],
+    [`export default () => {}; ${NODE.replace(version, '0.0.7')}`, /0\.0\.7.*package is \d/],
     [
-      'export default () => { throw new Error("unfit") }; export class WasmNode { static start() {} }',
-      /unfit/,
+      'export default () => {}; export class WasmNode { static start() {} }',
+      /older.*package is \d/,
     ],
   ]) {
     const loading = instantiate(EMPTY, source(text))
@@ -65,9 +75,26 @@ test('a glue is loaded with its WebAssembly, and what is none is told', async ()
   }
 })
 
+test('a build whose start has failed says why each time, and what was not the build’s fault may pass', async () => {
+  // As wasm-bindgen's glue does it: there is an instance before it starts, and one only.
+  const glue = source(`
+    let instance
+    export default (options) => {
+      if (instance) return
+      const { module_or_path } = options
+      if (!(module_or_path instanceof WebAssembly.Module)) throw new TypeError('no module')
+      instance = module_or_path
+      throw new WebAssembly.RuntimeError('no application')
+    }
+    ${NODE}`)
+  await assert.rejects(instantiate('nothing', glue), /no module/)
+  for (let time = 0; time < 3; time += 1) {
+    await assert.rejects(instantiate(EMPTY, glue), /no application/)
+  }
+})
+
 test('a build that broke on a page is broken, and others are not', async () => {
-  const glue = (name) =>
-    source(`export default () => {}; export class WasmNode { static start() { '${name}' } }`)
+  const glue = (name) => source(`export default () => {}; ${NODE}; export const name = '${name}'`)
   const load = async () => EMPTY
   const one = await pageEngine(load, glue('one'))
   const [same, other] = [await pageEngine(load, glue('one')), await pageEngine(load, glue('other'))]

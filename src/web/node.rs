@@ -69,6 +69,11 @@ impl WasmNode {
         Self::run(config, keypair, rules).await
     }
 
+    /// The version of this crate, which is the npm package's.
+    pub fn version() -> String {
+        env!("CARGO_PKG_VERSION").to_owned()
+    }
+
     /// A new Ed25519 identity in libp2p's protobuf encoding.
     #[wasm_bindgen(js_name = generateIdentity)]
     pub fn generate_identity() -> Result<Uint8Array, JsValue> {
@@ -288,6 +293,13 @@ impl WasmNode {
     pub async fn close_write(&self, stream: u32) -> Result<(), JsValue> {
         let streams = Rc::clone(&self.streams);
         streams.close(stream).await
+    }
+
+    /// Resolves when the connection of a stream has ended, and rejects where the stream is over.
+    #[wasm_bindgen(js_name = connectionEnd)]
+    pub async fn connection_end(&self, stream: u32) -> Result<(), JsValue> {
+        let streams = Rc::clone(&self.streams);
+        streams.connection_end(stream).await
     }
 
     /// Forgets a stream. One that has not ended both ways is reset.

@@ -1,7 +1,7 @@
 //! Streams of the user's own protocols, for JavaScript: it pulls what comes, and what it writes is taken when there is room.
 //!
 //! Bounds are those of [`P2PNetworkManager::handle`] and [`P2PNetworkManager::open`]: what JavaScript holds are streams of these. A read moves
-//! [`PIECE`] bytes at most.
+//! [`PIECE`] bytes at most, through one buffer, however many wait.
 
 use std::{
     cell::{Cell, RefCell},
@@ -35,6 +35,8 @@ pub(super) struct Streams {
     /// `None` after the end.
     sender: RefCell<Option<mpsc::Sender<Arrival>>>,
     arrivals: Mutex<mpsc::Receiver<Arrival>>,
+    /// Where what is read comes to; of use during a poll. Empty until something is read.
+    piece: RefCell<Vec<u8>>,
 }
 
 struct Arrival {
@@ -57,6 +59,7 @@ impl Default for Streams {
             last: Cell::default(),
             sender: RefCell::new(Some(sender)),
             arrivals: Mutex::new(arrivals),
+            piece: RefCell::default(),
         }
     }
 }
@@ -113,14 +116,15 @@ impl Streams {
 
     /// What comes next; undefined after the peer's end.
     pub(super) async fn read(&self, id: u32) -> Result<JsValue, JsValue> {
-        let mut piece = vec![0; PIECE];
         let open = self.get(id)?;
-        let count = open.until(|stream, cx| stream.poll_read(cx, &mut piece));
-        let count = count.await?;
-        Ok(match piece.get(..count) {
-            Some(bytes) if count > 0 => Uint8Array::from(bytes).into(),
-            _ => JsValue::UNDEFINED,
-        })
+        let read = open.until(|stream, cx| {
+            let mut piece = self.piece.borrow_mut();
+            piece.resize(PIECE, 0);
+            let read = stream.poll_read(cx, &mut piece);
+            read.map_ok(|count| piece.get(..count).map(Uint8Array::from))
+        });
+        let bytes = read.await?.filter(|bytes| bytes.length() > 0);
+        Ok(bytes.map_or(JsValue::UNDEFINED, JsValue::from))
     }
 
     /// Returns when all of it is on its way.
@@ -137,6 +141,19 @@ impl Streams {
     pub(super) async fn close(&self, id: u32) -> Result<(), JsValue> {
         let open = self.get(id)?;
         open.until(AsyncWrite::poll_close).await
+    }
+
+    /// Returns when its connection has ended.
+    ///
+    /// # Errors
+    /// It is over before that.
+    pub(super) async fn connection_end(&self, id: u32) -> Result<(), JsValue> {
+        let open = self.get(id)?;
+        let end = open.stream.borrow().connection_end();
+        match select(pin!(end), pin!(open.over.acquire())).await {
+            Either::Left(_) => Ok(()),
+            Either::Right(_) => Err(was_reset()),
+        }
     }
 
     /// It is over, at once, also for who reads or writes it.

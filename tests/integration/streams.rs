@@ -230,11 +230,13 @@ async fn the_end_of_a_node_resets_its_streams() {
         };
         other.handle(ECHO, holds).await.expect("it runs");
         let stream = opened(&one, &other).await;
+        let end = stream.connection_end();
         if stays {
             one.disconnect(other.id()).await.expect("it is there");
         } else {
             soon("the end", other.shutdown()).await;
         }
+        soon("the connection's end", end).await;
         let error = rest(stream).await.expect_err("it was cut off");
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
         one.disconnected(other.id()).await;

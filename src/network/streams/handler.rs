@@ -19,7 +19,7 @@ use libp2p::{
         },
     },
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{OPENED, ProtocolStream, StreamReply};
 use crate::{
@@ -54,6 +54,8 @@ pub(crate) struct Handler {
     /// At most as many as have a place.
     wanted: VecDeque<Wanted>,
     came: VecDeque<(StreamProtocol, ProtocolStream)>,
+    /// Its end is the connection's.
+    connection: watch::Sender<()>,
 }
 
 impl Handler {
@@ -65,6 +67,7 @@ impl Handler {
             timeout,
             wanted: VecDeque::new(),
             came: VecDeque::new(),
+            connection: watch::Sender::default(),
         }
     }
 
@@ -75,8 +78,9 @@ impl Handler {
         if let Ok(places) = places
             && self.pace.admits(1, platform::now())
         {
-            self.came
-                .push_back((protocol, ProtocolStream::new(stream, places)));
+            let connection = self.connection.subscribe();
+            let stream = ProtocolStream::new(stream, connection, places);
+            self.came.push_back((protocol, stream));
         }
     }
 }
@@ -125,7 +129,8 @@ impl ConnectionHandler for Handler {
                 protocol: (stream, _),
                 info: wanted,
             }) => {
-                let stream = ProtocolStream::new(stream, vec![wanted.place]);
+                let connection = self.connection.subscribe();
+                let stream = ProtocolStream::new(stream, connection, vec![wanted.place]);
                 // Who asked may be gone; then it is dropped.
                 let _ = wanted.reply.send(Ok(stream));
             }

@@ -8,7 +8,7 @@ use std::{
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::Stream;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 /// A stream of a protocol of one's own: bytes both ways, as fast as both ends read them.
 ///
@@ -17,16 +17,31 @@ use tokio::sync::OwnedSemaphorePermit;
 /// WebTransport that reads as an end: there a message has to say where it ends.
 pub struct ProtocolStream {
     inner: Stream,
+    /// Closed by its end.
+    connection: watch::Receiver<()>,
     /// Free again with the stream.
     _places: Vec<OwnedSemaphorePermit>,
 }
 
 impl ProtocolStream {
-    pub(super) fn new(inner: Stream, places: Vec<OwnedSemaphorePermit>) -> Self {
+    pub(super) fn new(
+        inner: Stream,
+        connection: watch::Receiver<()>,
+        places: Vec<OwnedSemaphorePermit>,
+    ) -> Self {
         Self {
             inner,
+            connection,
             _places: places,
         }
+    }
+
+    /// Ready when the connection has ended, for who has nothing to read or to write just then: a stream holds its place until it is
+    /// dropped. What had come may be read still.
+    pub fn connection_end(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut connection = self.connection.clone();
+        // Nobody sends anything.
+        async move { while connection.changed().await.is_ok() {} }
     }
 }
 
