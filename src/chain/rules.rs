@@ -21,7 +21,11 @@ use super::{
     Application, Block, BlockParts, ChainStore, Checked, Item, SnapshotSink, SnapshotSource,
     StateRequest, StateResponse, SyncVerdict, TransactionKey, TrustVerifier, Verdict,
 };
-use crate::platform::{self, lock::lock};
+use crate::{
+    config::ProtocolConfig,
+    platform::{self, lock::lock},
+    sync::core::{Begin, ChainSync, Syncing},
+};
 
 /// What a user hears of an item over which the rules failed.
 const FAILED: &str = "the application failed while checking it; see its log";
@@ -65,9 +69,9 @@ pub(crate) trait Rules: Send + Sync + 'static {
         ready(None).boxed()
     }
 
-    /// What the chain gives to be synced. Rules that are promises give nothing yet.
-    fn synced(&self) -> Synced {
-        Synced::default()
+    /// Begins to sync the chain, with random and secret numbers; `None`: it gives no store. Rules that are promises give none yet.
+    fn sync(&self, _: &ProtocolConfig, _: ([u8; 16], u32)) -> Option<Box<dyn Syncing>> {
+        None
     }
 
     /// How long the chain takes from block to block, if that can be said.
@@ -155,14 +159,39 @@ pub(crate) fn failed(data: &[u8]) -> Checked {
 /// An application, as rules.
 pub(crate) struct Synchronous {
     application: Arc<dyn Application>,
+    /// Begins to sync it.
+    begin: Option<Begin>,
     failures: Failures,
 }
 
 impl Synchronous {
     pub(crate) fn new(application: Arc<dyn Application>) -> Self {
         Self {
+            begin: Some(ChainSync::begin),
+            ..Self::without_store(application)
+        }
+    }
+
+    /// The same for an application that gives no store. A wasm in which all are made so does not hold what syncs.
+    pub(crate) fn without_store(application: Arc<dyn Application>) -> Self {
+        Self {
             application,
+            begin: None,
             failures: Failures::default(),
+        }
+    }
+
+    /// What the chain gives to be synced.
+    pub(crate) fn synced(&self) -> Synced {
+        let store = self.ask("chain_store", <dyn Application>::chain_store);
+        let trust = self.ask("trust_verifier", <dyn Application>::trust_verifier);
+        let source = self.ask("snapshot_source", <dyn Application>::snapshot_source);
+        let sink = self.ask("snapshot_sink", <dyn Application>::snapshot_sink);
+        Synced {
+            store: store.flatten(),
+            trust: trust.flatten(),
+            source: source.flatten(),
+            sink: sink.flatten(),
         }
     }
 
@@ -266,17 +295,8 @@ impl Rules for Synchronous {
         ready(checked.unwrap_or_else(failed)).boxed()
     }
 
-    fn synced(&self) -> Synced {
-        let store = self.ask("chain_store", <dyn Application>::chain_store);
-        let trust = self.ask("trust_verifier", <dyn Application>::trust_verifier);
-        let source = self.ask("snapshot_source", <dyn Application>::snapshot_source);
-        let sink = self.ask("snapshot_sink", <dyn Application>::snapshot_sink);
-        Synced {
-            store: store.flatten(),
-            trust: trust.flatten(),
-            source: source.flatten(),
-            sink: sink.flatten(),
-        }
+    fn sync(&self, config: &ProtocolConfig, secrets: ([u8; 16], u32)) -> Option<Box<dyn Syncing>> {
+        self.begin?(self.synced(), config, secrets, platform::now())
     }
 
     fn block_interval(&self) -> Option<Duration> {

@@ -141,9 +141,9 @@ pub(crate) enum Action<E> {
 }
 
 impl<E> Action<E> {
-    /// The same, where what is for the owner is part of something larger.
-    pub(crate) fn map<F>(self, tell: impl FnOnce(E) -> F) -> Action<F> {
-        match self {
+    /// The same, where what is for the owner is part of something larger, or nothing of its business.
+    pub(crate) fn filter_map<F>(self, tell: impl FnOnce(E) -> Option<F>) -> Option<Action<F>> {
+        Some(match self {
             Self::Send(to, class, outgoing) => Action::Send(to, class, outgoing),
             Self::Dropped(to, class) => Action::Dropped(to, class),
             Self::Feed(to) => Action::Feed(to),
@@ -151,8 +151,8 @@ impl<E> Action<E> {
             Self::Done(from, took) => Action::Done(from, took),
             Self::Surcharge(from, class, cost) => Action::Surcharge(from, class, cost),
             Self::Misdeed(from, misdeed) => Action::Misdeed(from, misdeed),
-            Self::Tell(event) => Action::Tell(tell(event)),
-        }
+            Self::Tell(event) => Action::Tell(tell(event)?),
+        })
     }
 }
 

@@ -21,14 +21,13 @@ use super::{
     streams::Streams,
 };
 use crate::{
-    chain::rules::Synced,
     config::Config,
     error::NetworkError,
     gossip::Gossip,
     lanes::Lanes,
     peers::Connected,
     propagation::Propagation,
-    sync::{blocks::Sync, snapshots::Snapshots},
+    sync::core::Syncing,
     transport::{LocalDiscovery, SharedPolicy, stops::Stops},
 };
 
@@ -68,7 +67,7 @@ impl Behaviour {
         circuits: circuits::client::Behaviour,
         local: LocalDiscovery,
         (policy, table): (SharedPolicy, SharedTable),
-        chain: &Synced,
+        sync: Option<Box<dyn Syncing>>,
         stops: Stops,
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
@@ -108,7 +107,7 @@ impl Behaviour {
                 config.protocol_name("message/1")?,
                 Arc::clone(&table),
             ),
-            lanes: Lanes::new(config, cores(config, chain)?, stops)?,
+            lanes: Lanes::new(config, cores(config, sync)?, stops)?,
             gossip: Gossip::new(config, peer_id)?,
             routing: Routing::new(config, peer_id)?,
             local,
@@ -119,13 +118,10 @@ impl Behaviour {
 }
 
 /// What speaks over the lanes.
-fn cores(config: &Config, chain: &Synced) -> Result<Cores, NetworkError> {
-    let protocol = &config.protocol;
-    let max_block = protocol.propagation.blocks.max_block_bytes;
-    let (syncs, order) = (chain.store.is_some(), u32::from_le_bytes(seed()?));
+fn cores(config: &Config, sync: Option<Box<dyn Syncing>>) -> Result<Cores, NetworkError> {
+    let seeds = [seed()?, seed()?, seed()?, seed()?];
     Ok(Cores {
-        propagation: Propagation::new(&protocol.propagation, [seed()?, seed()?, seed()?, seed()?]),
-        sync: Sync::new(protocol.sync.clone(), max_block, syncs, &seed()?),
-        snapshots: Snapshots::new(protocol.sync.snapshots.clone(), chain, order),
+        propagation: Propagation::new(&config.protocol.propagation, seeds),
+        sync,
     })
 }

@@ -1,7 +1,6 @@
-//! What speaks over the lanes: propagation, and sync of blocks and of snapshots, each with the frames that are its own.
+//! What speaks over the lanes: propagation, and sync where the chain has a store, each with the frames that are its own.
 //!
-//! A frame is sync's by its first byte ([`wire::KEY`], [`snapshots::KEY`]), and travels in a class of its own, so no core knows of the others. Two
-//! things pass from one to another here: how high peers say that they are, and, by the network task, that blocks have to wait.
+//! A frame is sync's by its first byte ([`sync::Frame::is_one`]), and travels in a class of its own, so neither knows of the other.
 
 use std::{error::Error, time::Duration};
 
@@ -12,60 +11,53 @@ use crate::{
     lanes::{Action, Coming, Core, Decode, Decoded, Outgoing, Taken},
     platform::Instant,
     propagation::{self, Propagation},
-    sync::{
-        blocks::{self, Sync, wire},
-        snapshots::{self, Heard, Snapshots},
-    },
+    sync::core::{self as sync, Syncing},
     traffic::{Class, Cost, Lane},
 };
 
 /// See the module's documentation.
 pub(crate) struct Cores {
     pub(crate) propagation: Propagation,
-    pub(crate) sync: Sync,
-    pub(crate) snapshots: Snapshots,
+    /// `None`: the chain has no store.
+    pub(crate) sync: Option<Box<dyn Syncing>>,
 }
 
 /// What the network task hears of.
 #[derive(Debug)]
 pub(crate) enum Event {
     Propagation(Box<propagation::Event>),
-    Sync(blocks::Event),
-    Snapshots(snapshots::Event),
+    Sync(Box<sync::Event>),
 }
 
-/// Reads the frames of all.
+/// Reads the frames of both.
 #[derive(Clone, Debug)]
-pub(crate) struct Decoder(<Propagation as Core>::Decoder);
+pub(crate) struct Decoder(<Propagation as Core>::Decoder, Option<sync::Read>);
 
 /// A frame of one of them.
 #[derive(Debug)]
 pub(crate) enum Frame {
     Propagation(<<Propagation as Core>::Decoder as Decode>::Frame),
-    Sync(wire::Kind),
-    Snapshots(Heard),
+    Sync(sync::Frame),
 }
 
 impl Cores {
     /// The version of sync that the hello says: 0 where this node does not.
     pub(crate) fn version(&self) -> u32 {
-        if self.sync.is_on() {
-            snapshots::VERSION
-        } else {
-            0
-        }
+        self.sync.as_ref().map_or(0, |_| sync::VERSION)
     }
 
     /// A peer has said hello, with this version.
     pub(crate) fn greeted(&mut self, peer: PeerId, version: u32) {
-        self.sync.greeted(peer, version);
-        self.snapshots.greeted(peer, version);
+        if let Some(sync) = &mut self.sync {
+            sync.greeted(peer, version);
+        }
     }
 
     /// A peer's last connection is gone.
     pub(crate) fn forget(&mut self, peer: &PeerId) {
-        self.sync.forget(peer);
-        self.snapshots.forget(peer);
+        if let Some(sync) = &mut self.sync {
+            sync.forget(peer);
+        }
     }
 }
 
@@ -76,9 +68,8 @@ impl Decode for Decoder {
         &self,
         lane: Lane,
         frame: Bytes,
-    ) -> Result<Decoded<Frame>, Box<dyn Error + Send + std::marker::Sync>> {
-        let key = frame.first().copied();
-        if key != Some(wire::KEY) && key != Some(snapshots::KEY) {
+    ) -> Result<Decoded<Frame>, Box<dyn Error + Send + Sync>> {
+        if !sync::Frame::is_one(&frame) {
             let Decoded { frame, class, cost } = self.0.decode(lane, frame)?;
             let frame = Frame::Propagation(frame);
             return Ok(Decoded { frame, class, cost });
@@ -87,15 +78,12 @@ impl Decode for Decoder {
         if class.lane() != lane {
             return Err("a frame of sync belongs to the bulk lane".into());
         }
+        let read = self.1.ok_or("this node has said that it does not sync")?;
         let cost = Cost {
             items: 1,
             bytes: frame.len() as u64,
         };
-        let frame = if key == Some(wire::KEY) {
-            Frame::Sync(wire::Kind::read(frame)?)
-        } else {
-            Frame::Snapshots(Heard::read(frame)?)
-        };
+        let frame = Frame::Sync(read(frame)?);
         Ok(Decoded { frame, class, cost })
     }
 }
@@ -108,37 +96,39 @@ impl Core for Cores {
     const AWAITED: &'static [Class] = Propagation::AWAITED;
 
     fn decoder(&self) -> Decoder {
-        Decoder(self.propagation.decoder())
+        let sync = self.sync.as_ref().map(|sync| sync.reader());
+        Decoder(self.propagation.decoder(), sync)
     }
 
     fn joined(&mut self, peer: PeerId, outbound: bool, now: Instant) {
         self.propagation.joined(peer, outbound, now);
-        self.sync.joined(peer, now);
-        self.snapshots.joined(peer);
+        if let Some(sync) = &mut self.sync {
+            sync.joined(peer, now);
+        }
     }
 
     fn moved(&mut self, peer: PeerId, outbound: bool, now: Instant) {
         self.propagation.moved(peer, outbound, now);
-        self.sync.moved(peer, now);
-        self.snapshots.moved(peer, now);
+        if let Some(sync) = &mut self.sync {
+            sync.moved(peer, now);
+        }
     }
 
     fn gone(&mut self, peer: PeerId, now: Instant) {
         self.propagation.gone(peer, now);
-        self.sync.gone(peer, now);
-        self.snapshots.gone(peer, now);
+        if let Some(sync) = &mut self.sync {
+            sync.gone(peer, now);
+        }
     }
 
     fn frame(&mut self, from: PeerId, frame: Frame, took: Taken, now: Instant) {
         match frame {
             Frame::Propagation(frame) => self.propagation.frame(from, frame, took, now),
-            Frame::Sync(message) => {
-                if let wire::Kind::Status(status) = &message {
-                    self.snapshots.heard_of(status.height, now);
+            Frame::Sync(frame) => {
+                if let Some(sync) = &mut self.sync {
+                    sync.frame(from, frame, took, now);
                 }
-                self.sync.frame(from, message, took, now);
             }
-            Frame::Snapshots(heard) => self.snapshots.frame(from, heard, took, now),
         }
     }
 
@@ -149,23 +139,23 @@ impl Core for Cores {
 
     fn skipped(&mut self, from: PeerId, lane: Lane, length: usize, now: Instant) {
         self.propagation.skipped(from, lane, length, now);
-        if lane == Class::Sync.lane() {
-            self.sync.skipped(from, length, now);
+        if let Some(sync) = &mut self.sync
+            && lane == Class::Sync.lane()
+        {
+            sync.skipped(from, length, now);
         }
     }
 
     fn unheard(&mut self, peer: PeerId, time: Duration, now: Instant) {
         self.propagation.unheard(peer, time, now);
-        self.sync.unheard(&peer, time);
-        self.snapshots.unheard(&peer, time, now);
+        if let Some(sync) = &mut self.sync {
+            sync.unheard(peer, time, now);
+        }
     }
 
     fn next(&mut self, to: PeerId, class: Class, room: usize, now: Instant) -> Option<Outgoing> {
         match class {
-            Class::Sync => {
-                let next = self.sync.next(to, now);
-                next.or_else(|| self.snapshots.next(to, room, now))
-            }
+            Class::Sync => self.sync.as_mut()?.next(to, room, now),
             class => self.propagation.next(to, class, room, now),
         }
     }
@@ -177,37 +167,34 @@ impl Core for Cores {
 
     fn next_at(&self, to: &PeerId, class: Class, now: Instant) -> Option<Instant> {
         match class {
-            Class::Sync => {
-                let next = [self.sync.next_at(to, now), self.snapshots.next_at(to, now)];
-                next.into_iter().flatten().min()
-            }
+            Class::Sync => self.sync.as_ref()?.next_at(to, now),
             class => self.propagation.next_at(to, class, now),
         }
     }
 
     fn is_settled(&self, now: Instant) -> bool {
-        self.propagation.is_settled(now) && self.sync.is_settled() && self.snapshots.is_settled()
+        let sync = self.sync.as_ref();
+        self.propagation.is_settled(now) && sync.is_none_or(|sync| sync.is_settled())
     }
 
     fn action(&mut self) -> Option<Action<Event>> {
-        let action = self.propagation.action();
-        let action = action.map(|action| action.map(|event| Event::Propagation(Box::new(event))));
-        let action = action.or_else(|| Some(self.sync.action()?.map(Event::Sync)));
-        action.or_else(|| Some(self.snapshots.action()?.map(Event::Snapshots)))
+        if let Some(action) = self.propagation.action() {
+            return action.filter_map(|event| Some(Event::Propagation(Box::new(event))));
+        }
+        let action = self.sync.as_mut()?.action()?;
+        action.filter_map(|event| Some(Event::Sync(Box::new(event))))
     }
 
     fn on_time(&mut self, now: Instant) {
         self.propagation.on_time(now);
-        self.sync.on_time(now);
-        self.snapshots.on_time(now);
+        if let Some(sync) = &mut self.sync {
+            sync.on_time(now);
+        }
     }
 
     fn next_deadline(&mut self) -> Option<Instant> {
-        let deadlines = [
-            self.propagation.next_deadline(),
-            self.sync.next_deadline(),
-            self.snapshots.next_deadline(),
-        ];
+        let sync = self.sync.as_ref().and_then(|sync| sync.next_deadline());
+        let deadlines = [self.propagation.next_deadline(), sync];
         deadlines.into_iter().flatten().min()
     }
 }
@@ -216,73 +203,72 @@ impl Core for Cores {
 mod tests {
     use super::*;
     use crate::{
-        chain::rules::Synced,
         config::Config,
-        peers::Misdeed,
         platform::test,
         sync::{
-            SyncConfig,
-            snapshots::{Message, SnapshotsConfig},
+            blocks::wire::{self, Kind},
+            snapshots::{Heard, Message},
         },
     };
 
-    fn decoder() -> Decoder {
+    fn cores() -> Cores {
         let propagation = &Config::default().protocol.propagation;
-        let cores = Cores {
+        Cores {
             propagation: Propagation::new(propagation, [[1; 16]; 4]),
-            sync: Sync::new(SyncConfig::default(), 1 << 20, false, &[1; 16]),
-            snapshots: Snapshots::new(SnapshotsConfig::default(), &Synced::default(), 1),
-        };
-        cores.decoder()
+            sync: None,
+        }
+    }
+
+    fn refusal() -> wire::Refusal {
+        wire::Refusal {
+            number: 7,
+            reason: 1,
+        }
+    }
+
+    /// A frame, its length taken off.
+    fn body(mut frame: Bytes) -> Bytes {
+        prost::decode_length_delimiter(&mut frame).expect("its length");
+        frame
     }
 
     #[test]
     fn each_frame_is_its_cores_and_of_its_lane() {
-        let refusal = wire::Refusal {
-            number: 7,
-            reason: 1,
-        };
-        let mut frame = wire::Kind::Refusal(refusal.clone()).into_frame();
-        prost::decode_length_delimiter(&mut frame).expect("its length");
-        let decoded = decoder().decode(Lane::Bulk, frame.clone()).expect("right");
+        let decoder = Decoder(cores().propagation.decoder(), Some(sync::Frame::read));
+        let refused = body(Kind::Refusal(refusal()).into_frame());
+        let seek = body(Message::Seek.into_frame());
+        for frame in [&refused, &seek] {
+            for lane in [Lane::Block, Lane::Urgent] {
+                let wrong = decoder.decode(lane, frame.clone());
+                wrong.expect_err("another lane's");
+            }
+        }
+        let read = |frame| decoder.decode(Lane::Bulk, frame).expect("right");
+        let decoded = read(refused);
         assert_eq!(decoded.class, Class::Sync);
-        assert!(matches!(decoded.frame, Frame::Sync(wire::Kind::Refusal(read)) if read == refusal));
-        decoder()
-            .decode(Lane::Block, frame.clone())
-            .expect_err("another lane's");
-        decoder()
-            .decode(Lane::Urgent, frame)
-            .expect_err("another lane's");
-        let mut seek = Message::Seek.into_frame();
-        prost::decode_length_delimiter(&mut seek).expect("its length");
-        let decoded = decoder().decode(Lane::Bulk, seek.clone()).expect("right");
-        let read = decoded.frame;
+        assert!(
+            matches!(decoded.frame, Frame::Sync(sync::Frame::Blocks(Kind::Refusal(read))) if read == refusal())
+        );
         assert!(matches!(
-            read,
-            Frame::Snapshots(Heard::Message(Message::Seek))
+            read(seek).frame,
+            Frame::Sync(sync::Frame::Snapshots(Heard::Message(Message::Seek)))
         ));
-        decoder()
-            .decode(Lane::Block, seek)
-            .expect_err("another lane's");
         // A link's, of propagation.
-        let link = Bytes::from_static(&[0x22, 2, 8, 1]);
-        let decoded = decoder().decode(Lane::Bulk, link).expect("right");
-        assert!(matches!(decoded.frame, Frame::Propagation(_)));
+        let link = read(Bytes::from_static(&[0x22, 2, 8, 1]));
+        assert!(matches!(link.frame, Frame::Propagation(_)));
     }
 
     #[test]
-    fn a_node_that_does_not_sync_leaves_others_alone_and_blames_who_does_not() {
-        let mut sync = Sync::new(SyncConfig::default(), 1 << 20, false, &[1; 16]);
+    fn a_node_that_does_not_sync_leaves_others_alone_and_takes_nothing_of_it() {
+        let mut cores = cores();
         let (peer, now) = (PeerId::random(), crate::platform::now());
-        sync.greeted(peer, wire::VERSION);
-        sync.joined(peer, now);
-        assert!(!sync.is_on() && sync.next_at(&peer, now).is_none());
-        assert!(sync.next(peer, now).is_none() && sync.action().is_none());
-        let message = wire::Kind::Refusal(wire::Refusal::default());
-        sync.frame(peer, message, Taken::nothing(), now);
-        let misdeed = Misdeed::InvalidMessage;
-        assert!(
-            matches!(sync.action(), Some(Action::Misdeed(id, of)) if id == peer && of == misdeed)
-        );
+        assert_eq!(cores.version(), 0);
+        cores.greeted(peer, sync::VERSION);
+        cores.joined(peer, true, now);
+        assert_eq!(cores.next_at(&peer, Class::Sync, now), None);
+        assert!(cores.next(peer, Class::Sync, 1 << 20, now).is_none());
+        let frame = body(Kind::Refusal(refusal()).into_frame());
+        let read = cores.decoder().decode(Lane::Bulk, frame);
+        read.expect_err("its sender pays");
     }
 }

@@ -44,7 +44,7 @@ use super::{
     starting::{NO_INTERFACE, Started, Starting},
 };
 use crate::{
-    chain::{Item, ItemKind, Verdict, rules::Synced},
+    chain::{Item, ItemKind, Verdict},
     config::{Config, modern},
     error::{NetworkError, ProtocolError},
     gossip::{GossipEvent, MAX_TOPIC_NAME},
@@ -53,7 +53,7 @@ use crate::{
     peers::{AddressPolicy, Alarm, Banned, Misdeed, PeerInfo, Stage},
     platform::{self, Delay, Instant, SystemTime},
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
-    sync::{blocks, snapshots},
+    sync::core as sync_core,
     traffic::RateLimiter,
     transport::{self, stops::Stops},
 };
@@ -112,8 +112,6 @@ pub(crate) struct Task {
     submissions: Submissions,
     swarm: Swarm<Guarded<Behaviour>>,
     hello: Hello,
-    /// What the chain gives to be synced.
-    chain: Synced,
     discovery: Discovery,
     alarm: Alarm,
     starting: Starting,
@@ -166,10 +164,8 @@ enum Done {
     Answered(Answered),
     /// Work on the comparison of pools; `None` where it failed.
     Stepped(Option<Stepped>),
-    /// Sync's work on the chain's store; `None`: the host is ending.
-    Synced(Option<Box<blocks::Done>>),
-    /// The same of snapshots.
-    Snapshots(Option<Box<snapshots::Done>>),
+    /// Sync's work for the chain; `None`: the host is ending.
+    Synced(Option<sync_core::Done>),
 }
 
 impl Task {
@@ -196,14 +192,15 @@ impl Task {
             &executor,
         )?;
         let local = transport::local_discovery(&config, peer_id)?;
-        let chain = shared.rules.synced();
+        let rules = &shared.rules;
+        let sync = rules.sync(&config.protocol, (seed()?, u32::from_le_bytes(seed()?)));
         let behaviour = Behaviour::new(
             &config,
             keypair,
             circuits,
             local,
             (policy, Arc::clone(&shared.table)),
-            &chain,
+            sync,
             stops,
         )?;
         let swarm_config = executor
@@ -238,7 +235,6 @@ impl Task {
                 sync: swarm.behaviour().lanes.core.version(),
                 wait: 0,
             },
-            chain,
             limiter: RateLimiter::new(limits),
             intake: Intake::new(&config, &seed()?),
             delivered: Arc::new(DeliveredBlocks::new(
@@ -539,7 +535,6 @@ impl Task {
             }
             Done::Answered(answered) => self.on_answered(answered),
             Done::Synced(done) => self.on_synced(done),
-            Done::Snapshots(done) => self.on_snapshots_done(done),
         }
     }
 

@@ -16,8 +16,8 @@ type Make = Box<dyn Fn() -> Arc<dyn Rules>>;
 
 thread_local! {
     static CHAINS: RefCell<Vec<(String, Make)>> = RefCell::new(vec![
-        ("opaque".to_owned(), Box::new(|| rules(Opaque))),
-        ("bitcoin".to_owned(), Box::new(|| rules(Bitcoin))),
+        ("opaque".to_owned(), Box::new(|| without_store(Opaque))),
+        ("bitcoin".to_owned(), Box::new(|| without_store(Bitcoin))),
     ]);
 }
 
@@ -59,6 +59,10 @@ pub(super) fn find(name: &str) -> Result<Arc<dyn Rules>, String> {
 
 fn rules(application: impl Application) -> Arc<dyn Rules> {
     Arc::new(Synchronous::new(Arc::new(application)))
+}
+
+fn without_store(application: impl Application) -> Arc<dyn Rules> {
+    Arc::new(Synchronous::without_store(Arc::new(application)))
 }
 
 #[cfg(test)]

@@ -17,10 +17,7 @@ use super::{
     *,
 };
 use crate::{
-    chain::{
-        Opaque,
-        rules::{Synced, Synchronous},
-    },
+    chain::{Opaque, rules::Synchronous},
     error::NetworkError,
     network::behaviour::MAX_DIALS,
     peers::{AddressBook, AddressPolicy, RefusedAddress},
@@ -45,7 +42,7 @@ fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
         circuits,
         local,
         known,
-        &Synced::default(),
+        None,
         Stops::default(),
     )
     .expect("right");

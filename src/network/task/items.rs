@@ -255,8 +255,9 @@ impl Task {
             source,
             received_at: platform::date(),
         });
-        let sync = &mut self.swarm.behaviour_mut().lanes.core.sync;
-        sync.offer(&block.block, source, platform::now());
+        if let Some(sync) = &mut self.swarm.behaviour_mut().lanes.core.sync {
+            sync.offer(&block.block, source, platform::now());
+        }
     }
 
     pub(super) fn on_judged(&mut self, checks: Checks) {

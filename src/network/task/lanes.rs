@@ -35,8 +35,7 @@ impl Task {
             }
             Event::Behind(time) => self.requests.behind(time),
             Event::Core(CoreEvent::Propagation(event)) => self.on_propagated(*event),
-            Event::Core(CoreEvent::Sync(event)) => self.on_sync(event),
-            Event::Core(CoreEvent::Snapshots(event)) => self.on_snapshots(event),
+            Event::Core(CoreEvent::Sync(event)) => self.on_sync(*event),
         }
     }
 

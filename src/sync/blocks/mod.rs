@@ -98,8 +98,6 @@ pub(crate) struct Sync {
     /// For choices that no peer foresees.
     lot: Keyed,
     lots: u64,
-    /// Whether there is a store.
-    is_on: bool,
     /// Whether it takes no blocks for now, and whether it may hold others than those that it was seen with.
     is_held: bool,
     is_stale: bool,
@@ -161,14 +159,13 @@ pub(crate) enum Event {
 
 impl Sync {
     /// `seed` is random and secret.
-    pub(crate) fn new(config: SyncConfig, max_block: usize, is_on: bool, seed: &[u8; 16]) -> Self {
+    pub(crate) fn new(config: SyncConfig, max_block: usize, seed: &[u8; 16]) -> Self {
         let mut sync = Self {
             serving: Serving::new(config.max_serving_bytes, max_block),
             config,
             max_block,
             lot: Keyed::new(seed),
             lots: 0,
-            is_on,
             is_held: false,
             is_stale: false,
             speakers: HashMap::new(),
@@ -202,15 +199,8 @@ impl Sync {
             actions: VecDeque::new(),
             tick_at: None,
         };
-        if is_on {
-            sync.work_on_chain(Job::Look(Vec::new()));
-        }
+        sync.work_on_chain(Job::Look(Vec::new()));
         sync
-    }
-
-    /// Whether this node syncs.
-    pub(crate) fn is_on(&self) -> bool {
-        self.is_on
     }
 
     /// Another state is on its way into the chain's store: blocks wait. When that is over, the store is looked at anew.
@@ -224,7 +214,7 @@ impl Sync {
 
     /// A peer has said hello, with this version.
     pub(crate) fn greeted(&mut self, peer: PeerId, version: u32) {
-        if self.is_on && version >= wire::VERSION {
+        if version >= wire::VERSION {
             self.speakers.entry(peer).or_default();
         } else {
             self.speakers.remove(&peer);
@@ -240,7 +230,7 @@ impl Sync {
     pub(crate) fn offer(&mut self, block: &Block, from: Option<PeerId>, now: Instant) {
         // In the middle of a long way it can't be the next; its sender says how far it is.
         let is_far = |branch: &Branch| branch.len() > MAX_OFFERS;
-        if !self.is_on || self.branch.as_ref().is_some_and(is_far) {
+        if self.branch.as_ref().is_some_and(is_far) {
             return;
         }
         self.offered += block.data.len();
@@ -323,7 +313,7 @@ impl Sync {
 
     fn message(&mut self, from: PeerId, message: Kind, now: Instant) {
         if !self.peers.contains_key(&from) {
-            // It speaks before it was greeted, or to a node that said it would not listen; or what it says is of a session that is over.
+            // It speaks before it was greeted; or what it says is of a session that is over.
             if !self.speakers.contains_key(&from) {
                 self.misdeed(from, Misdeed::InvalidMessage);
             }
@@ -518,9 +508,6 @@ impl Sync {
 
     /// Does whatever can be done now.
     fn drive(&mut self, now: Instant) {
-        if !self.is_on {
-            return;
-        }
         if !self.is_held {
             self.follow(now);
             self.fetch(now);
@@ -654,10 +641,6 @@ impl Sync {
 
     pub(crate) fn action(&mut self) -> Option<Action<Event>> {
         self.actions.pop_front()
-    }
-
-    pub(crate) fn is_settled(&self) -> bool {
-        self.actions.is_empty()
     }
 
     pub(crate) fn on_time(&mut self, now: Instant) {

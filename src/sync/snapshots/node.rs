@@ -40,8 +40,6 @@ const SEEKS: Rate = Rate {
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
-    /// Whether this node syncs.
-    is_on: bool,
     /// Who said in its hello that it speaks this.
     speakers: HashSet<PeerId>,
     /// Those of them that take part.
@@ -141,7 +139,6 @@ impl Snapshots {
     pub(crate) fn new(config: SnapshotsConfig, chain: &Synced, seed: u32) -> Self {
         let mut out = Out::default();
         Self {
-            is_on: chain.store.is_some(),
             speakers: HashSet::new(),
             peers: BTreeMap::new(),
             giving: Giving::new(&config, chain, &mut out),
@@ -153,7 +150,7 @@ impl Snapshots {
 
     /// A peer has said hello, with this version.
     pub(crate) fn greeted(&mut self, peer: PeerId, version: u32) {
-        if self.is_on && version >= wire::VERSION {
+        if version >= wire::VERSION {
             self.speakers.insert(peer);
         } else {
             self.speakers.remove(&peer);
@@ -229,7 +226,7 @@ impl Snapshots {
     fn hear(&mut self, from: PeerId, heard: Heard, now: Instant) {
         let (out, serving) = (&mut self.out, &mut self.giving.serving);
         let Some(peer) = self.peers.get_mut(&from) else {
-            // It speaks before it was greeted, or to a node that said it would not listen.
+            // It speaks before it was greeted.
             return out.misdeed(from, Misdeed::InvalidMessage);
         };
         match heard {
@@ -302,10 +299,6 @@ impl Snapshots {
         self.out.actions.pop_front()
     }
 
-    pub(crate) fn is_settled(&self) -> bool {
-        self.out.actions.is_empty()
-    }
-
     pub(crate) fn on_time(&mut self, now: Instant) {
         self.taking.on_time(&mut self.out, now);
         self.giving.on_time(&mut self.out, now);
@@ -336,7 +329,6 @@ mod tests {
     #[test]
     fn who_answers_what_it_has_not_read_is_asked_no_more() {
         let mut core = Snapshots::new(SnapshotsConfig::default(), &Synced::default(), 1);
-        core.is_on = true;
         let (peer, now) = (PeerId::random(), crate::platform::now());
         core.greeted(peer, wire::VERSION);
         core.joined(peer);

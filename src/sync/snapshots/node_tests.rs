@@ -8,7 +8,7 @@ use crate::{
     chain::{
         Snapshot, SnapshotProof, SnapshotSource as _,
         ledger::{self, DEVELOPMENT_VOTERS, Genesis, Ledger, development_key},
-        rules::{Rules as _, Synced, Synchronous},
+        rules::{Synced, Synchronous},
     },
     lanes::{Action, Taken},
     peers::Misdeed,

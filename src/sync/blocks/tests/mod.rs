@@ -508,7 +508,7 @@ fn streams_that_are_opened_anew_cost_nobody_anything() {
 
 #[test]
 fn what_is_said_between_two_sessions_costs_nobody_anything() {
-    let mut sync = Sync::new(SyncConfig::default(), MAX_BLOCK, true, &[1; 16]);
+    let mut sync = Sync::new(SyncConfig::default(), MAX_BLOCK, &[1; 16]);
     let (peer, now) = (PeerId::random(), crate::platform::now());
     let message = || Kind::Refusal(wire::Refusal::default());
     let pays = |sync: &mut Sync| {

@@ -118,7 +118,7 @@ impl Network {
 
     pub(super) fn node_with(&mut self, chain: SmallChain, config: SyncConfig) -> usize {
         let seed = [self.seed.wrapping_add(1); 16];
-        let sync = Box::new(Sync::new(config, MAX_BLOCK, true, &seed));
+        let sync = Box::new(Sync::new(config, MAX_BLOCK, &seed));
         let place = self.add(Actor::Node { sync, chain });
         self.act(place);
         place
