@@ -76,7 +76,7 @@ pub struct AddressBook {
     clock: Clock,
     /// The book's time when it was last asked.
     time: u64,
-    entries: BTreeMap<PeerId, Entry>,
+    entries: BTreeMap<PeerId, Box<Entry>>,
     places: Places,
     /// Those that may be dialled now: the tried ones by network, the new ones by bucket and by network.
     tried: Shelf<NetworkGroup, PeerId>,
@@ -506,8 +506,8 @@ impl AddressBook {
         let Some(other) = self.places.at(place) else {
             return true;
         };
-        let terrible = |entry: &Entry| entry.is_terrible(self.time);
-        let gives_way = self.entries.get(&other).is_none_or(terrible);
+        let other = self.entries.get(&other);
+        let gives_way = other.is_none_or(|entry| entry.is_terrible(self.time));
         if gives_way {
             self.clear(place);
         }
@@ -538,7 +538,7 @@ impl AddressBook {
             sequence: 0,
             record: None,
         };
-        self.entries.insert(peer, entry);
+        self.entries.insert(peer, Box::new(entry));
     }
 
     fn shift(&mut self, peer: &PeerId, group: NetworkGroup, place: Place) {
@@ -594,8 +594,11 @@ impl AddressBook {
 
     /// Whether a peer may be dialled now.
     fn is_ready(&self, peer: &PeerId) -> bool {
-        let ready = |entry: &Entry| !entry.networks.is_empty() && entry.due <= self.time;
-        self.entries.get(peer).is_some_and(ready) && !self.links.contains_key(peer)
+        let is_due = self
+            .entries
+            .get(peer)
+            .is_some_and(|entry| !entry.networks.is_empty() && entry.due <= self.time);
+        is_due && !self.links.contains_key(peer)
     }
 
     fn shelve(&mut self, peer: &PeerId) {

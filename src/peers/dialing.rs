@@ -44,7 +44,7 @@ const DISMISSED: usize = 1024;
 #[derive(Debug)]
 pub struct Dialing {
     own: PeerId,
-    targets: BTreeMap<PeerId, Target>,
+    targets: BTreeMap<PeerId, Box<Target>>,
     index: Index,
     dismissed: Remembered<PeerId, Keyed>,
 }
@@ -109,7 +109,7 @@ impl Dialing {
                 tried: false,
             };
             self.index.add(peer, &target);
-            self.targets.insert(peer, target);
+            self.targets.insert(peer, Box::new(target));
         }
         self.change(&peer, |target| {
             target.teller = teller.min(target.teller);

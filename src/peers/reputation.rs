@@ -101,7 +101,7 @@ pub struct Reputation {
     disconnect_at: f64,
     ban_at: f64,
     max_peers: usize,
-    scores: BTreeMap<PeerId, Score>,
+    scores: BTreeMap<PeerId, Box<Score>>,
     /// The scores, the one nearest to zero first.
     ranks: BTreeSet<(Rank, PeerId)>,
     /// When the first score was noted.
@@ -192,12 +192,12 @@ impl Reputation {
         let rank = Rank(value.abs().log2() + age / self.half_life.as_secs_f64());
         self.scores.insert(
             peer,
-            Score {
+            Box::new(Score {
                 value,
                 at: now,
                 rank,
                 counts,
-            },
+            }),
         );
         self.ranks.insert((rank, peer));
         let judgement = if value <= self.ban_at {

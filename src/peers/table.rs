@@ -120,7 +120,7 @@ pub struct Table {
     limits: Limits,
     reputation: Reputation,
     bans: Bans,
-    peers: BTreeMap<PeerId, Peer>,
+    peers: BTreeMap<PeerId, Box<Peer>>,
     deadlines: BTreeSet<(Instant, PeerId)>,
     /// Who has no place yet, the eldest first.
     newcomers: Crowds<(u64, PeerId)>,
@@ -269,7 +269,7 @@ impl Table {
             farewell: None,
         };
         self.count(id, &peer);
-        self.peers.insert(id, peer);
+        self.peers.insert(id, Box::new(peer));
         let patience = if self.bans.holds(&id, now) {
             UNIDENTIFIED
         } else {

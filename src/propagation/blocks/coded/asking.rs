@@ -96,7 +96,7 @@ impl Broadcast {
     }
 
     fn holders(&self, index: u8) -> impl Iterator<Item = (&PeerId, &Link)> {
-        let links = self.links.iter();
+        let links = self.links.iter().map(|(peer, link)| (peer, &**link));
         links.filter(move |(_, link)| link.offers().contains(index))
     }
 }

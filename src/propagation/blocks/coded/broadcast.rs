@@ -53,7 +53,7 @@ pub(super) struct Broadcast {
     pub(super) spread: ChunkSet,
     /// In which order chunks go where all else is equal. Each node has its own.
     order: Vec<u64>,
-    pub(super) links: BTreeMap<PeerId, Link>,
+    pub(super) links: BTreeMap<PeerId, Box<Link>>,
 }
 
 impl Broadcast {
@@ -115,7 +115,8 @@ impl Broadcast {
     /// A peer takes part from now on: `heard` if it has announced the broadcast, `unasked` if it may be sent chunks
     /// that it has not asked for.
     pub(super) fn join(&mut self, peer: PeerId, heard: bool, unasked: bool, now: Instant) {
-        self.links.insert(peer, Link::new(heard, unasked, now));
+        let link = Link::new(heard, unasked, now);
+        self.links.insert(peer, Box::new(link));
     }
 
     /// A peer is gone, and what it was asked for is asked of others.
@@ -126,7 +127,7 @@ impl Broadcast {
 
     /// What has become of the block at a peer, if it has said so.
     pub(super) fn fate(&self, peer: &PeerId) -> Option<Fate> {
-        self.links.get(peer).and_then(Link::fate)
+        self.links.get(peer).and_then(|link| link.fate())
     }
 
     /// Whether every peer has the block, or takes no part.

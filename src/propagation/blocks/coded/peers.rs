@@ -29,7 +29,7 @@ const MAX_STRAYS: usize = super::MAX_CHUNKS;
 #[derive(Debug)]
 pub(super) struct Peers {
     max: usize,
-    peers: BTreeMap<PeerId, Peer>,
+    peers: BTreeMap<PeerId, Box<Peer>>,
     /// Of those who are gone.
     gone: Debts<Account>,
 }
@@ -80,13 +80,13 @@ impl Peers {
             shared: VecDeque::new(),
             refusals: VecDeque::new(),
         };
-        self.peers.insert(peer, unknown);
+        self.peers.insert(peer, Box::new(unknown));
         true
     }
 
     pub(super) fn leave(&mut self, peer: &PeerId, now: Instant) {
-        if let Some(Peer { account, .. }) = self.peers.remove(peer) {
-            self.keep(*peer, account, now);
+        if let Some(gone) = self.peers.remove(peer) {
+            self.keep(*peer, gone.account, now);
         }
     }
 
@@ -152,9 +152,10 @@ impl Peers {
 
     /// The peer is the first to tell of a broadcast. False: it does so too often.
     pub(super) fn introduces(&mut self, peer: &PeerId, config: &CodedConfig, now: Instant) -> bool {
-        let Some(Peer { account, .. }) = self.peers.get_mut(peer) else {
+        let Some(known) = self.peers.get_mut(peer) else {
             return false;
         };
+        let account = &mut known.account;
         let even_at = account.even_at.map_or(now, |at| at.max(now)) + config.introduce_every;
         let conforms = even_at <= now + config.introduce_every * config.introduce_burst;
         if conforms {
