@@ -5,22 +5,33 @@
 //! is final, the voters say: their votes come live, and answers about the newest final state bring a certificate. Nothing
 //! goes behind a final header, and a branch of headers that leads elsewhere is dropped.
 //!
+//! One proposer alone can sign as many headers as it likes. So the longer branch wins only above what is decided; until the headers here
+//! lead to that, another branch need not be longer; and of what nobody has voted for, at most [`MAX_UNDECIDED`] headers
+//! are taken above what is decided, once anything is, and none that is [`AHEAD`] of this node's clock. A node that is further
+//! behind hears the votes of now, or asks for the newest final state, and goes on.
+//!
 //! Questions about accounts go to peers, and their answers are checked before anybody sees them ([`Application::check_state`]): by
 //! themselves where the latest was asked for, else against the header of that height, once it is known to be final.
 //!
 //! Of transfers only the signature and the fee are known here, so they are passed on to who knows more; blocks are not.
 //! Bounds: headers are in the [`Store`], [`PAGE`] to an entry, and nothing else grows.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
+mod far;
+
+use self::far::FarVotes;
 use super::genesis::Genesis;
 use super::header::Header;
 use super::proven::{self, Question};
 use super::stored::damaged;
 use super::sync::{name, place};
-use super::tally::{self, Tally};
+use super::tally::{self, Tally, WINDOW};
 use super::transfer::Transfer;
 use super::tree::Hash;
 use super::vote::HeaderVote;
@@ -30,7 +41,7 @@ use crate::{
         Application, Block, BlockPlace, ChainStore, Checked, Item, ItemId, StateRequest,
         StateResponse, SyncHeader, SyncVerdict, Transaction, TransactionKey, Vote,
     },
-    platform::lock::lock,
+    platform::{self, SystemTime, lock::lock},
     storage::{Batch, KeyRange, Schema, Store, StoreError, Table},
 };
 
@@ -44,6 +55,10 @@ pub const LIGHT_SCHEMA: Schema = Schema {
 const PAGE: u64 = 64;
 /// How far behind what is known to be final an answer about the newest final state may be.
 const STALE: u64 = 16;
+/// So many headers are taken above what is decided, once anything is: 3.5 MB of them.
+const MAX_UNDECIDED: u64 = 16_384;
+/// How far ahead of this node's clock the time of a header may be that is not decided, as with Bitcoin.
+const AHEAD: Duration = Duration::from_secs(2 * 3600);
 
 const META: Table = Table::new("meta");
 const HEADERS: Table = Table::new("headers");
@@ -63,12 +78,18 @@ struct Inner {
 
 struct Chain {
     tip: Tip,
-    /// The newest header that is final, wherever the others are.
+    /// The newest header that is known to be final, wherever the others are.
     newest_final: Option<Header>,
+    /// The highest that is known to be decided: that one, or one whose header is not here yet.
+    decided: Option<Tip>,
+    /// Up to this height the headers here lead to what is decided.
+    settled: u64,
+    /// Votes for what is here or soon will be, and for what is far above.
     tally: Tally,
+    far: FarVotes,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tip {
     height: u64,
     id: Hash,
@@ -84,8 +105,16 @@ impl Tip {
 }
 
 impl Chain {
-    fn final_height(&self) -> u64 {
-        self.newest_final.map_or(0, |header| header.height)
+    fn decided_height(&self) -> u64 {
+        self.decided.map_or(0, |decided| decided.height)
+    }
+
+    fn is_decided(&mut self, decided: Tip) {
+        if decided.height > self.decided_height() {
+            self.decided = Some(decided);
+            self.tally.is_final(decided.height);
+            self.far.is_decided(decided.height);
+        }
     }
 }
 
@@ -127,7 +156,10 @@ impl LightLedger {
                     id: genesis_hash,
                 },
                 newest_final,
+                decided: newest_final.as_ref().map(Tip::of),
+                settled: 0,
                 tally: Tally::new(&genesis),
+                far: FarVotes::new(&genesis),
             }),
             genesis,
             genesis_hash,
@@ -136,7 +168,9 @@ impl LightLedger {
         let last = ledger.0.store.range(HEADERS, KeyRange::last())?.entries;
         if let Some((_, page)) = last.first() {
             let start = page.len().saturating_sub(Header::LENGTH);
-            lock(&ledger.0.chain).tip = Tip::of(&decode(&page[start..])?);
+            let mut chain = ledger.chain();
+            chain.tip = Tip::of(&decode(&page[start..])?);
+            ledger.settle(&mut chain)?;
         }
         Ok(ledger)
     }
@@ -148,8 +182,7 @@ impl LightLedger {
 
     /// The height up to which its headers are known to be final.
     pub fn final_height(&self) -> u64 {
-        let chain = self.chain();
-        chain.final_height().min(chain.tip.height)
+        self.chain().settled
     }
 
     /// The header at a height, if it is here.
@@ -195,6 +228,7 @@ impl LightLedger {
         let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
             return Ok(());
         };
+        let useless = |what: &str| Err((0, Judgement::Useless(what.to_owned())));
         let mut chain = self.chain();
         let below = first.height.checked_sub(1);
         let none = || {
@@ -210,11 +244,26 @@ impl LightLedger {
         }
         let before = self.header(below).map_err(at_first)?;
         self.judge(&headers, before.map_or(0, |before| before.time), &chain)?;
+        let settled = headers.iter().rev();
+        let mut settled = settled.skip_while(|header| header.height > chain.settled);
+        if let Some(header) = settled.next()
+            && self.id(header.height).map_err(at_first)? != Some(header.id())
+        {
+            return useless("what is final there is another");
+        }
+        if chain.decided.is_some()
+            && last.height > chain.decided_height().saturating_add(MAX_UNDECIDED)
+        {
+            return useless(
+                "it is far above what is known to be final: more votes have to come first, or an answer about the newest final state",
+            );
+        }
         if last.height <= chain.tip.height {
-            return Err((
-                0,
-                Judgement::Useless("the chain is longer already".to_owned()),
-            ));
+            // Until ours leads to what is decided another may.
+            let may_change = chain.decided_height() > chain.tip.height;
+            if !may_change || self.id(last.height).map_err(at_first)? == Some(last.id()) {
+                return useless("the chain is longer already");
+            }
         }
         let (mut batch, mut page) = self.cut(first.height).map_err(at_first)?;
         for (header, bytes) in headers.iter().zip(data) {
@@ -242,6 +291,9 @@ impl LightLedger {
         chain: &Chain,
     ) -> Result<(), (usize, Judgement)> {
         let invalid = |at, what: &str| Err((at, Judgement::Invalid(what.to_owned())));
+        let now = platform::date().duration_since(SystemTime::UNIX_EPOCH);
+        let latest = now.unwrap_or_default().saturating_add(AHEAD).as_millis();
+        let latest = u64::try_from(latest).unwrap_or(u64::MAX);
         for (at, header) in headers.iter().enumerate() {
             if !self.0.genesis.proposers.contains(&header.proposer) {
                 return invalid(at, "the header is of nobody who may propose");
@@ -250,15 +302,15 @@ impl LightLedger {
                 return invalid(at, "it is not after its parent");
             }
             time = header.time;
-            let decided = chain.newest_final.as_ref();
-            let contradicts = |decided: &Header| {
-                let is_before =
-                    header.height < decided.height && chain.tip.height >= decided.height;
-                is_before || header.height == decided.height && header.id() != decided.id()
-            };
-            if decided.is_some_and(contradicts) {
-                let what = "what is final there is another";
-                return Err((at, Judgement::Useless(what.to_owned())));
+            let useless = |what: &str| Err((at, Judgement::Useless(what.to_owned())));
+            if header.height > chain.decided_height() && header.time > latest {
+                return useless("its time is more than two hours ahead of this node's clock");
+            }
+            if chain
+                .decided
+                .is_some_and(|decided| header.height == decided.height && header.id() != decided.id)
+            {
+                return useless("what is final there is another");
             }
         }
         let is_signed = |header: &Header| header.is_signed(&self.0.genesis_hash);
@@ -283,52 +335,69 @@ impl LightLedger {
         Ok((batch, page))
     }
 
-    /// A header is final: what is here and leads elsewhere goes.
+    /// A header is final, by its certificate.
     fn is_final(&self, header: &Header, chain: &mut Chain) -> Result<(), StoreError> {
-        if header.height <= chain.final_height() {
-            return Ok(());
+        chain.is_decided(Tip::of(header));
+        if chain.decided == Some(Tip::of(header)) {
+            self.note(header, chain)?;
         }
-        let mut batch = Batch::default();
-        batch.put(META, FINAL, header.encode());
-        let here = self.id(header.height)?;
-        let tip = if here.is_some_and(|id| id != header.id()) {
-            let below = header.height.saturating_sub(1);
-            tracing::warn!(
-                height = header.height,
-                "what is final is another header: back before it"
-            );
-            let (gone, page) = self.cut(header.height)?;
-            batch.append(gone);
-            if !page.is_empty() {
-                batch.put(HEADERS, (below / PAGE).to_be_bytes().to_vec(), page);
-            }
-            match self.header(below)? {
-                Some(header) => Tip::of(&header),
-                None => Tip {
-                    height: 0,
-                    id: self.0.genesis_hash,
-                },
-            }
-        } else {
-            chain.tip
-        };
-        self.0.store.commit_soon(&batch)?;
-        chain.tip = tip;
-        chain.newest_final = Some(*header);
-        chain.tally.is_final(header.height);
-        Ok(())
+        self.settle(chain)
     }
 
     /// What the votes make final.
     fn decide(&self, chain: &mut Chain) -> Result<(), StoreError> {
-        let Some((height, id)) = chain.tally.newest_decided(chain.tip.height) else {
+        if let Some((height, id)) = chain.tally.newest_decided(u64::MAX) {
+            chain.is_decided(Tip { height, id });
+        }
+        self.settle(chain)
+    }
+
+    /// Looks at what is decided: where another header is here, that and all after it goes.
+    fn settle(&self, chain: &mut Chain) -> Result<(), StoreError> {
+        let is_new = |at: &Tip| at.height > chain.settled && at.height <= chain.tip.height;
+        let Some(decided) = chain.decided.filter(is_new) else {
             return Ok(());
         };
-        match self.header(height)? {
-            Some(header) if header.id() == id => self.is_final(&header, chain),
-            // An answer about the newest final state says what is there.
-            _ => Ok(()),
+        match self.header(decided.height)? {
+            Some(header) if header.id() == decided.id => {
+                self.note(&header, chain)?;
+                chain.settled = header.height;
+                Ok(())
+            }
+            _ => self.cut_before(decided.height, chain),
         }
+    }
+
+    fn note(&self, header: &Header, chain: &mut Chain) -> Result<(), StoreError> {
+        if chain
+            .newest_final
+            .is_none_or(|newest| newest.height < header.height)
+        {
+            let mut batch = Batch::default();
+            batch.put(META, FINAL, header.encode());
+            self.0.store.commit_soon(&batch)?;
+            chain.newest_final = Some(*header);
+        }
+        Ok(())
+    }
+
+    fn cut_before(&self, height: u64, chain: &mut Chain) -> Result<(), StoreError> {
+        tracing::warn!(height, "what is final is another header: back before it");
+        let below = height.saturating_sub(1);
+        let (mut batch, page) = self.cut(height)?;
+        if !page.is_empty() {
+            batch.put(HEADERS, (below / PAGE).to_be_bytes().to_vec(), page);
+        }
+        let header = self.header(below)?;
+        self.0.store.commit_soon(&batch)?;
+        chain.tip = header.as_ref().map_or(
+            Tip {
+                height: 0,
+                id: self.0.genesis_hash,
+            },
+            Tip::of,
+        );
+        Ok(())
     }
 
     fn judge_transfer(&self, data: &[u8]) -> Result<Transfer, Judgement> {
@@ -345,12 +414,23 @@ impl LightLedger {
         Ok(transfer)
     }
 
+    /// Votes for what is far above the headers here are counted, and not passed on: as many as a voter likes to make.
     fn judge_vote(&self, data: &[u8]) -> Result<HeaderVote, Judgement> {
-        tally::judge(data, &self.0.genesis_hash, |vote| {
+        let vote = tally::judge(data, &self.0.genesis_hash, |vote| {
             let chain = self.chain();
             let standing = chain.tally.standing(vote);
-            (chain.final_height(), chain.tip.height, standing)
-        })
+            (chain.decided_height(), u64::MAX, standing)
+        })?;
+        let mut chain = self.chain();
+        if vote.height <= chain.tip.height.saturating_add(WINDOW) {
+            return Ok(vote);
+        }
+        if let Some(decided) = chain.far.insert(&vote) {
+            chain.is_decided(decided);
+        }
+        Err(Judgement::Useless(
+            "it votes for what is far ahead, and is counted".to_owned(),
+        ))
     }
 
     fn check(&self, request: &StateRequest, answer: &StateResponse) -> Result<(), Judgement> {
@@ -358,7 +438,7 @@ impl LightLedger {
             Some(Question::Final(address)) => {
                 let header = proven::check_final(&self.0.genesis, &address, answer)?;
                 let mut chain = self.chain();
-                if header.height.saturating_add(STALE) < chain.final_height() {
+                if header.height.saturating_add(STALE) < chain.decided_height() {
                     return Err(Judgement::Useless(
                         "the answer is older than what is known to be final".to_owned(),
                     ));
@@ -390,8 +470,8 @@ impl LightLedger {
         if height == newest.height {
             return Ok(Some(newest.state_root));
         }
-        // Until they reach it nothing says that they lead there.
-        if height > newest.height || chain.tip.height < newest.height {
+        // Until they reach what is decided nothing says that they lead there.
+        if height > chain.settled {
             return Ok(None);
         }
         Ok(self.header(height)?.map(|header| header.state_root))

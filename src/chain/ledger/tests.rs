@@ -17,7 +17,7 @@ fn address(number: u8) -> Address {
 }
 
 /// Who makes blocks in these tests.
-const PROPOSER: u8 = 100;
+pub(super) const PROPOSER: u8 = 100;
 
 /// Accounts 1 to 4 have coins; 100 proposes; 101 to 104 vote.
 pub(super) fn genesis() -> Genesis {

@@ -271,6 +271,7 @@ impl Sync {
             chain,
         } = judged;
         if let Some(chain) = chain {
+            self.is_outdated = self.is_busy;
             self.on_chain(chain);
         }
         let refused = self.blame.find(&accepted, from);

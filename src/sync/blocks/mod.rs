@@ -119,6 +119,8 @@ pub(crate) struct Sync {
     /// A job that looks at the store or changes it is under way; another one judges headers, of this peer.
     is_busy: bool,
     judging: Option<PeerId>,
+    /// Headers were taken while somebody looked, who may not have seen them.
+    is_outdated: bool,
     /// What the headers that are judged lead to, as who sent them says, and whether they are as many as an answer holds.
     promised: Option<(BlockPlace, bool)>,
     /// Blocks of the branch are being appended.
@@ -180,6 +182,7 @@ impl Sync {
             offering: None,
             is_busy: false,
             judging: None,
+            is_outdated: false,
             promised: None,
             is_appending: false,
             average: USUAL_BLOCK,
@@ -361,7 +364,9 @@ impl Sync {
         match done {
             Done::Looked { chain, held } => {
                 self.is_busy = false;
-                self.on_chain(chain);
+                if !std::mem::take(&mut self.is_outdated) {
+                    self.on_chain(chain);
+                }
                 self.on_looked(&held, now);
             }
             Done::Appended {
@@ -471,17 +476,17 @@ impl Sync {
 
     /// The store's chain is this now.
     fn on_chain(&mut self, chain: Chain) {
-        let is_older = |old: &Chain| !chain.keeps_blocks && old.tip.height > chain.tip.height;
-        if self.chain.as_ref().is_some_and(is_older) {
-            // Headers were taken while somebody looked.
-            return;
-        }
         let is_new = self.chain.as_ref().is_none_or(|old| old.tip != chain.tip);
         let height = chain.tip.height;
         let is_higher = self.tip().is_some_and(|old| height > old.height);
+        let is_lower = self.tip().is_some_and(|old| height < old.height);
         self.chain = Some(chain);
         if !is_new {
             return;
+        }
+        if is_lower {
+            // It went back: whoever was no further than it may be now.
+            self.unknown.extend(self.peers.keys());
         }
         if is_higher {
             // Whoever has brought it.
@@ -553,7 +558,7 @@ impl Sync {
     }
 
     fn work_on_chain(&mut self, job: Job) {
-        self.is_busy = true;
+        (self.is_busy, self.is_outdated) = (true, false);
         self.actions.push_back(Action::Tell(Event::Work(job)));
     }
 

@@ -2,7 +2,7 @@ use super::{
     super::{
         Ledger,
         address::Address,
-        tests::{accepted, chain, genesis, grow, header, key, transfer, vote},
+        tests::{PROPOSER, accepted, chain, genesis, grow, header, key, transfer, vote},
     },
     *,
 };
@@ -290,4 +290,187 @@ fn transfers_are_passed_on_by_their_signatures_and_blocks_are_not() {
     let (_, blocks) = chain(1);
     assert_eq!(blocks[0].check(&light).verdict, Verdict::Ignore);
     assert_eq!(header(&blocks[0]).height, 1);
+}
+
+/// Headers on top of a place, of which the last alone is signed, by who proposes in these tests. `what` tells them from others.
+fn branch(from: Tip, count: u64, what: u8) -> Vec<Bytes> {
+    let genesis = genesis().hash();
+    let mut parent = from;
+    let headers = (1..=count).map(|number| {
+        let header = Header {
+            height: parent.height + 1,
+            parent: parent.id,
+            state_root: [what; 32],
+            transfers_root: [0; 32],
+            count: 0,
+            time: 1000 * (parent.height + 1),
+            proposer: Address::of(&key(PROPOSER)),
+            signature: [0; 64],
+        };
+        let header = match number == count {
+            true => header.sign(&genesis, &key(PROPOSER)),
+            false => header,
+        };
+        parent = Tip::of(&header);
+        header.encode().into()
+    });
+    headers.collect()
+}
+
+fn place_of(header: &Bytes) -> Tip {
+    Tip::of(&Header::decode(header).expect("a header"))
+}
+
+fn vote_for(voter: u8, place: Tip) -> Vote {
+    let vote = HeaderVote::new(&genesis().hash(), &key(voter), place.height, place.id);
+    Vote::new(vote.encode())
+}
+
+/// Three of four have voted for it.
+fn decide(light: &LightLedger, place: Tip) {
+    for voter in 101..=103 {
+        let vote = vote_for(voter, place);
+        if light.check_vote(&vote).verdict == Verdict::Accept {
+            light.deliver(&Item::Vote(vote));
+        }
+    }
+}
+
+fn ignored(light: &LightLedger, headers: &[Bytes]) -> bool {
+    matches!(light.append_headers(headers), (_, SyncVerdict::Ignore(_)))
+}
+
+fn taken(light: &LightLedger, headers: &[Bytes]) {
+    let answer = light.append_headers(headers);
+    assert_eq!(answer, (headers.len(), SyncVerdict::Accept));
+}
+
+fn root() -> Tip {
+    Tip {
+        height: 0,
+        id: genesis().hash(),
+    }
+}
+
+#[test]
+fn votes_bring_back_what_a_proposer_led_astray() {
+    let light = light();
+    let first = branch(root(), 10, 1);
+    taken(&light, &first);
+    let end = place_of(&first[9]);
+    decide(&light, end);
+    assert_eq!(light.final_height(), 10);
+    let (honest, astray) = (branch(end, 20, 1), branch(end, 990, 2));
+    taken(&light, &astray);
+    assert_eq!(light.tip().height, 1000);
+    decide(&light, place_of(&honest[0]));
+    assert_eq!(light.tip().height, 10, "the voters have another 11th");
+    assert!(ignored(&light, &astray), "and it does not come back");
+    taken(&light, &honest);
+    assert_eq!((light.tip().height, light.final_height()), (30, 11));
+    // What is decided is so after a restart too.
+    let again = LightLedger::open(genesis(), Arc::clone(&light.0.store)).expect("opened");
+    assert_eq!((again.tip().height, again.final_height()), (30, 11));
+    assert!(ignored(&again, &branch(end, 50, 3)));
+}
+
+#[test]
+fn nobody_leads_far_above_what_is_decided() {
+    let light = light();
+    let honest = branch(root(), 10, 1);
+    taken(&light, &honest);
+    decide(&light, place_of(&honest[4]));
+    let far = branch(place_of(&honest[9]), MAX_UNDECIDED, 1);
+    assert!(ignored(&light, &far), "one batch or many");
+    let (near, rest) = far.split_at(usize::try_from(MAX_UNDECIDED).expect("small") - 5);
+    let next_to_last = near.len() - 1;
+    let signed = branch(place_of(&near[next_to_last - 1]), 1, 1);
+    assert!(ignored(
+        &light,
+        &[&near[..next_to_last], &signed, rest].concat()
+    ));
+    taken(&light, &[&near[..next_to_last], &signed].concat());
+    assert!(ignored(&light, &branch(place_of(&signed[0]), 1, 1)));
+    // Votes for what is far above are heard, and not passed on.
+    let most = light.tip().height;
+    let high = branch(place_of(&signed[0]), 200, 1);
+    let place = place_of(&high[199]);
+    for voter in 101..=103 {
+        let checked = light.check_vote(&vote_for(voter, place));
+        assert_eq!(checked.verdict, Verdict::Ignore, "{}", checked.reason);
+    }
+    assert!(
+        ignored(&light, &branch(place_of(&signed[0]), 200, 9)),
+        "it leads elsewhere"
+    );
+    taken(&light, &high);
+    assert_eq!(light.final_height(), most + 200);
+}
+
+#[test]
+fn until_the_headers_lead_to_what_is_decided_a_shorter_branch_may_take_over() {
+    let light = light();
+    let honest = branch(root(), 300, 1);
+    taken(&light, &branch(root(), 250, 2));
+    assert!(ignored(&light, &branch(root(), 100, 1)), "it is shorter");
+    decide(&light, place_of(&honest[299]));
+    assert_eq!(light.final_height(), 0);
+    taken(&light, &branch(root(), 100, 1));
+    assert_eq!(light.tip().height, 100);
+    assert!(ignored(&light, &branch(root(), 100, 1)), "it is here");
+}
+
+#[test]
+fn headers_that_are_here_and_final_are_no_other_branch() {
+    let light = light();
+    taken(&light, &branch(root(), 20, 1));
+    let end = light.chain().tip;
+    decide(&light, end);
+    assert_eq!(light.final_height(), 20);
+    // Who answers can't always begin right after them.
+    let more = branch(end, 20, 1);
+    let before = branch(root(), 20, 1);
+    taken(&light, &[&before[5..], &more].concat());
+    assert_eq!(light.tip().height, 40);
+}
+
+#[test]
+fn the_time_of_what_is_not_decided_is_not_far_ahead() {
+    let light = light();
+    let date = platform::date().duration_since(SystemTime::UNIX_EPOCH);
+    let now = u64::try_from(date.expect("after 1970").as_millis()).expect("soon");
+    let hours = |hours: u64| {
+        let mut header = Header::decode(&branch(root(), 1, 1)[0]).expect("a header");
+        header.time = now + hours * 3_600_000;
+        header.sign(&genesis().hash(), &key(PROPOSER))
+    };
+    let ahead = hours(3);
+    assert!(ignored(&light, &[ahead.encode().into()]));
+    taken(&light, &[hours(1).encode().into()]);
+    // The voters' clocks may be right.
+    decide(&light, Tip::of(&ahead));
+    taken(&light, &[ahead.encode().into()]);
+    assert_eq!(light.final_height(), 1);
+}
+
+#[test]
+fn a_voter_that_votes_far_ahead_pushes_out_its_own_votes_alone() {
+    let mut far = FarVotes::new(&Arc::new(genesis()));
+    let place = |height: u64| Tip {
+        height,
+        id: [7; 32],
+    };
+    let mut vote = |voter, height| {
+        let vote = HeaderVote::new(&genesis().hash(), &key(voter), height, [7; 32]);
+        far.insert(&vote)
+    };
+    assert_eq!(vote(101, 5000), None);
+    assert_eq!(vote(102, 5000), None);
+    for height in 6000..6100 {
+        assert_eq!(vote(104, height), None);
+    }
+    assert_eq!(vote(104, 5000), None, "its own is pushed out");
+    assert_eq!(vote(103, 5000), Some(place(5000)));
+    far.is_decided(5000);
+    assert_eq!(far.len(), 8);
 }
