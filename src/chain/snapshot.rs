@@ -244,7 +244,7 @@ pub trait SnapshotSource: Send + Sync + 'static {
     /// again as the chain grows, so let it cost little. Default: the chain makes them when it likes.
     ///
     /// # Errors
-    /// Why it can't, for a person. It is asked for the next height then.
+    /// Why it can't, for a person. It is asked again after a minute, and then later and later, up to an hour.
     fn make_snapshot(&self, _height: u64, _chunk_bytes: u32) -> Result<Option<Snapshot>, String> {
         Ok(None)
     }
@@ -306,8 +306,8 @@ pub trait SnapshotSink: Send + Sync + 'static {
         None
     }
 
-    /// What was taken of a snapshot is of no use any more, and is to go: it was rejected or given up, or the chain has come further by blocks. Also
-    /// called where there is nothing. Default: it is kept.
+    /// What was taken of a snapshot is of no use any more, and is to go: it was rejected or given up, the chain has come further by blocks, or the node starts
+    /// and does not go on with it. Also called where there is nothing; again a minute after it failed. Default: it is kept.
     ///
     /// # Errors
     /// Why it can't, for a person.

@@ -29,9 +29,9 @@ enum Command {
         /// The block's height [default: the newest final one's]
         #[arg(long)]
         height: Option<u64>,
-        /// How many of the newest snapshots stay
-        #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..))]
-        keep: u64,
+        /// Delete all but so many of the newest [default: delete none; a node keeps protocol.sync.snapshots.keep]
+        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+        keep: Option<u64>,
         /// Bytes of a chunk: a multiple of 16384, at most 4194304
         #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
         chunk_bytes: u32,
@@ -87,7 +87,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             })?;
             let mut others = ledger.list_snapshots();
             others.sort_by_key(|other| std::cmp::Reverse(other.height));
-            let keep = usize::try_from(*keep).unwrap_or(usize::MAX);
+            let keep = keep.and_then(|keep| usize::try_from(keep).ok());
+            let keep = keep.unwrap_or(usize::MAX);
             let too_many = others.iter().skip(keep).filter(|other| **other != made);
             for other in too_many {
                 ledger

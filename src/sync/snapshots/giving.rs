@@ -2,7 +2,7 @@
 //!
 //! All nodes make snapshots of the same heights, the multiples of `make_every`, so that who takes one has as many sources as there are nodes that are so
 //! far. The chain is asked for the newest of those heights as soon as it is past it, and again at each height and whenever it is listed what there is,
-//! until that block is final. While blocks are fetched it is left in peace.
+//! until that block is final; where it fails, again after a while, [`FIRST_REST`] at first. While blocks are fetched it is left in peace. Those of other heights were made by hand.
 //!
 //! Of those that there are the newest `keep` stay, and of the newest [`MAX_OFFERS`] those that somebody is fetching.
 //! Bounds: those of [`super::ServingConfig`]; [`MAX_LOADING`] parts that are read at once; one list, one that is made, or some that are forgotten at a time.
@@ -25,6 +25,10 @@ use crate::{
 
 /// How often the chain is asked which snapshots it has.
 const LIST_EVERY: Duration = Duration::from_secs(30);
+/// After one could not be made so long none is; each time that it fails again twice as long,
+const FIRST_REST: Duration = Duration::from_secs(60);
+/// up to this.
+const LONGEST_REST: Duration = Duration::from_secs(3600);
 /// Parts that are read for peers at once.
 const MAX_LOADING: usize = 2;
 
@@ -37,10 +41,13 @@ pub(super) struct Giving {
     chunk_bytes: u32,
     /// The chain's height, and whether it is busy with others' blocks.
     tip: Option<(u64, bool)>,
-    /// Up to which height snapshots are made, or can't be. `None`: it is not known yet which there are.
+    /// Up to which of the node's own heights snapshots are made. `None`: it is not known yet which there are.
     made_to: Option<u64>,
     /// At which height of the chain it could not make the next one yet.
     vain_at: Option<u64>,
+    /// After a failure none is made until then; how long that rest is.
+    rests_until: Option<Instant>,
+    rest: Duration,
     /// A list, or a change of what is listed, is under way; from when on another list is due.
     is_listing: bool,
     list_at: Option<Instant>,
@@ -58,6 +65,8 @@ impl Giving {
             tip: None,
             made_to: None,
             vain_at: None,
+            rests_until: None,
+            rest: Duration::ZERO,
             is_listing: false,
             list_at: None,
             loads: VecDeque::new(),
@@ -69,13 +78,19 @@ impl Giving {
         giving
     }
 
-    pub(super) fn chain_is_at(&mut self, height: u64, phase: SyncPhase, out: &mut Out) {
+    pub(super) fn chain_is_at(
+        &mut self,
+        height: u64,
+        phase: SyncPhase,
+        out: &mut Out,
+        now: Instant,
+    ) {
         self.tip = Some((height, phase == SyncPhase::Syncing));
-        self.make(out);
+        self.make(out, now);
     }
 
     /// Asks the chain for a snapshot, if it is time for one.
-    fn make(&mut self, out: &mut Out) {
+    fn make(&mut self, out: &mut Out, now: Instant) {
         let (Some((height, false)), Some(made_to)) = (self.tip, self.made_to) else {
             return;
         };
@@ -83,7 +98,8 @@ impl Giving {
             return;
         };
         let due = number.saturating_mul(self.make_every);
-        if due > made_to && self.vain_at != Some(height) && !self.is_listing {
+        let rests = self.rests_until.is_some_and(|until| now < until);
+        if due > made_to && self.vain_at != Some(height) && !self.is_listing && !rests {
             self.vain_at = Some(height);
             self.change(Job::Make(due, self.chunk_bytes), out);
         }
@@ -99,13 +115,18 @@ impl Giving {
             Done::Listed(listed) => self.on_listed(listed, out, now),
             Done::Made(height, made) => {
                 self.is_listing = false;
-                if !matches!(made, Ok(None)) {
-                    self.made_to = self.made_to.max(Some(height));
-                }
                 match made {
-                    Ok(Some(_)) => self.change(Job::List, out),
+                    Ok(Some(_)) => {
+                        self.made_to = self.made_to.max(Some(height));
+                        (self.rests_until, self.rest) = (None, Duration::ZERO);
+                        self.change(Job::List, out);
+                    }
                     Ok(None) => {}
-                    Err(reason) => out.tell(Event::Failed("make_snapshot", reason)),
+                    Err(reason) => {
+                        self.rest = (self.rest * 2).clamp(FIRST_REST, LONGEST_REST);
+                        self.rests_until = Some(now + self.rest);
+                        out.tell(Event::Failed("make_snapshot", reason));
+                    }
                 }
             }
             Done::Forgotten(forgotten) => {
@@ -113,7 +134,7 @@ impl Giving {
                 if let Err(reason) = forgotten {
                     out.tell(Event::Failed("forget_snapshot", reason));
                 }
-                self.make(out);
+                self.make(out, now);
             }
             Done::Loaded(id, part, loaded) => {
                 self.loading = self.loading.saturating_sub(1);
@@ -133,7 +154,9 @@ impl Giving {
         self.list_at = Some(now + LIST_EVERY);
         self.vain_at = None;
         listed.sort_by_key(|(snapshot, _)| std::cmp::Reverse(snapshot.height));
-        let newest = listed.first().map_or(0, |(snapshot, _)| snapshot.height);
+        let heights = listed.iter().map(|(snapshot, _)| snapshot.height);
+        let mut own = heights.filter(|height| height.is_multiple_of(self.make_every));
+        let newest = own.next().unwrap_or(0);
         self.made_to = self.made_to.max(Some(newest));
         let mut kept = 0;
         let serving = &self.serving;
@@ -161,7 +184,7 @@ impl Giving {
             }
         }
         if too_many.is_empty() {
-            return self.make(out);
+            return self.make(out, now);
         }
         let too_many = too_many.into_iter().map(|(snapshot, _)| snapshot);
         self.change(Job::Forget(too_many.collect()), out);

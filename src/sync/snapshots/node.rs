@@ -164,7 +164,7 @@ impl Snapshots {
 
     /// The chain is at this height.
     pub(crate) fn chain_is_at(&mut self, height: u64, phase: SyncPhase, now: Instant) {
-        self.giving.chain_is_at(height, phase, &mut self.out);
+        self.giving.chain_is_at(height, phase, &mut self.out, now);
         self.taking.chain_is_at(height, phase, &mut self.out, now);
         self.drive(now);
     }

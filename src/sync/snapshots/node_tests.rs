@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{node::Event, *};
+use super::{
+    job::{Done, Job},
+    node::Event,
+    *,
+};
 use crate::{
     Application, Item, Vote,
     chain::{
@@ -532,6 +536,90 @@ fn what_came_of_a_snapshot_goes_when_the_chain_is_synced_or_past_it() {
         network.run(Duration::from_secs(1));
         let sink = mine.snapshot_sink().expect("it takes some");
         assert_eq!(sink.unfinished_snapshot().is_none(), goes, "{height}");
+    }
+}
+
+#[test]
+fn what_an_earlier_run_took_goes_at_the_start_where_it_is_not_gone_on_with() {
+    let maker = ledger(30);
+    let snapshot = maker.make_snapshot(None, 16 << 10).expect("written");
+    let snapshot = snapshot.expect("it is final");
+    for (take, blocks, goes) in [(true, 5, false), (false, 5, true), (true, 30, true)] {
+        let mine = begun(&maker, 5);
+        let sink = mine.snapshot_sink().expect("it takes some");
+        let chunk = maker
+            .load_snapshot_chunk(&snapshot, 0)
+            .expect("it is there");
+        sink.apply_snapshot_chunk(0, &chunk, &PeerId::random());
+        assert_eq!(sink.stored_snapshot_chunks(&snapshot), [0]);
+        grow(&mine, blocks - 5);
+        let mut network = Network::of(std::slice::from_ref(&mine));
+        let node = &mut network.nodes[0];
+        let config = SnapshotsConfig { take, ..config() };
+        node.core = Snapshots::new(config, &node.chain, 7);
+        network.run(Duration::from_secs(1));
+        let left = sink.stored_snapshot_chunks(&snapshot);
+        assert_eq!(left.is_empty(), goes, "take {take}, {blocks} blocks");
+    }
+}
+
+#[test]
+fn what_could_not_be_forgotten_is_tried_again() {
+    let config = SnapshotsConfig {
+        take: false,
+        ..config()
+    };
+    let chain = Synchronous::new(Arc::new(ledger(0))).synced();
+    let mut core = Snapshots::new(config, &chain, 7);
+    let abandons = |core: &mut Snapshots| {
+        let actions: Vec<_> = std::iter::from_fn(|| core.action()).collect();
+        let is_abandon =
+            |action: &&Action<Event>| matches!(action, Action::Tell(Event::Work(Job::Abandon)));
+        actions.iter().filter(is_abandon).count()
+    };
+    let mut now = crate::platform::now();
+    assert_eq!(abandons(&mut core), 1);
+    core.done(Done::Abandoned(Err("the disk is full".to_owned())), now);
+    for (seconds, tried) in [(59, 0), (2, 1), (100, 0)] {
+        now += Duration::from_secs(seconds);
+        core.on_time(now);
+        assert_eq!(abandons(&mut core), tried);
+    }
+    core.done(Done::Abandoned(Ok(())), now);
+    core.on_time(now + Duration::from_secs(100));
+    assert_eq!(abandons(&mut core), 0);
+}
+
+#[test]
+fn a_snapshot_made_by_hand_takes_no_place_of_the_nodes_own() {
+    let maker = ledger(13);
+    maker.make_snapshot(None, 16 << 10).expect("written");
+    let mut network = Network::of(std::slice::from_ref(&maker));
+    let core = &mut network.nodes[0].core;
+    core.chain_is_at(13, SyncPhase::Synced, network.now);
+    network.run(Duration::from_secs(1));
+    assert_eq!(heights(&maker), [10, 13]);
+}
+
+#[test]
+fn a_snapshot_that_could_not_be_made_is_made_later() {
+    let maker = ledger(10);
+    let mut network = Network::of(std::slice::from_ref(&maker));
+    network.run(Duration::from_secs(1));
+    let (core, mut now) = (&mut network.nodes[0].core, network.now);
+    let makes = |core: &mut Snapshots| {
+        let actions: Vec<_> = std::iter::from_fn(|| core.action()).collect();
+        let is_make =
+            |action: &&Action<Event>| matches!(action, Action::Tell(Event::Work(Job::Make(10, _))));
+        actions.iter().filter(is_make).count()
+    };
+    core.chain_is_at(10, SyncPhase::Synced, now);
+    assert_eq!(makes(core), 1);
+    core.done(Done::Made(10, Err("the disk is full".to_owned())), now);
+    for (height, seconds, tried) in [(11, 1, 0), (12, 60, 1)] {
+        now += Duration::from_secs(seconds);
+        core.chain_is_at(height, SyncPhase::Synced, now);
+        assert_eq!(makes(core), tried);
     }
 }
 

@@ -7,7 +7,7 @@
 //! A state takes the place of the blocks that are here. So by itself only a node takes one whose chain is new: it began with nothing but genesis, and
 //! has not been synced since ([`SyncPhase::Synced`]). So does one that was ended with chunks of a snapshot: that one is gone on with before all
 //! others, and blocks wait until it is found, or was looked for as long as any. What was taken of a snapshot goes at once
-//! when that is rejected or given up, or the chain is synced by its blocks.
+//! when that is rejected or given up, or the chain is synced by its blocks; and at the start, where it is not gone on with. If it can't go then, that is tried again.
 //!
 //! The chain is given one thing at a time. Bounds: those of [`super::DownloadConfig`]; proofs of as many peers as offers, [`MAX_OFFERS`] each.
 
@@ -37,6 +37,9 @@ use crate::{
 const REST: Duration = Duration::from_secs(600);
 /// but the first ones that found nothing: those are followed by as much, and by twice as much each time.
 const FIRST_REST: Duration = Duration::from_secs(15);
+
+/// After it could not be forgotten what was taken, so long until that is tried again.
+const ABANDON_AGAIN: Duration = Duration::from_secs(60);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -68,6 +71,7 @@ pub(super) struct Taking {
     /// What is to be asked of the sink, or of who says what is final; one thing of that is under way.
     asks: VecDeque<Job>,
     is_asking: bool,
+    abandon_at: Option<Instant>,
 }
 
 impl Taking {
@@ -75,8 +79,10 @@ impl Taking {
         let is_trusting = chain.trust.is_some() || config.download.checkpoint.is_some();
         let is_on = chain.store.is_some();
         let takes = is_on && config.take && chain.sink.is_some() && is_trusting;
-        if takes {
-            out.tell(Event::Work(Job::Resume));
+        // What an earlier run has taken is gone on with, or it is of no use.
+        let first = if takes { Job::Resume } else { Job::Abandon };
+        if chain.sink.is_some() {
+            out.tell(Event::Work(first));
         }
         Self {
             config,
@@ -96,7 +102,8 @@ impl Taking {
             highest: 0,
             is_new: true,
             asks: VecDeque::new(),
-            is_asking: takes,
+            is_asking: chain.sink.is_some(),
+            abandon_at: None,
         }
     }
 
@@ -220,6 +227,9 @@ impl Taking {
         self.is_asking = false;
         match done {
             Done::Resumable(begun) => {
+                if begun.is_none() {
+                    self.asks.push_back(Job::Abandon);
+                }
                 self.begun = begun;
                 self.seek(out, now);
             }
@@ -256,7 +266,10 @@ impl Taking {
                 self.hold(matches!(verdict, SyncVerdict::Retry(_)), out);
                 self.answered(|download| download.finished(&id, verdict, now));
             }
-            Done::Abandoned(Err(reason)) => out.tell(Event::Failed("abandon_snapshot", reason)),
+            Done::Abandoned(Err(reason)) => {
+                self.abandon_at = Some(now + ABANDON_AGAIN);
+                out.tell(Event::Failed("abandon_snapshot", reason));
+            }
             _ => {}
         }
     }
@@ -362,6 +375,11 @@ impl Taking {
         if self.chance_until.is_some_and(|until| now >= until) {
             self.hold(false, out);
         }
+        // What was begun since has taken its place.
+        let is_free = self.begun.is_none() && self.offering.is_none();
+        if self.abandon_at.take_if(|at| now >= *at).is_some() && is_free {
+            self.asks.push_back(Job::Abandon);
+        }
     }
 
     pub(super) fn progress(&self, now: Instant) -> Option<Progress> {
@@ -370,6 +388,7 @@ impl Taking {
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         // It ticks as long as there is a chance to wait for.
-        self.download.as_ref()?.next_deadline()
+        let download = self.download.as_ref().and_then(|it| it.next_deadline());
+        [download, self.abandon_at].into_iter().flatten().min()
     }
 }
