@@ -238,10 +238,14 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
   bans(options?: AbortOptions): Promise<Ban[]>
   /**
    * Lets a peer go and keeps it out, or all at an address (`203.0.113.7`) or in a network (`203.0.113.0/24`), until the node ends or the ban does. Such
-   * are not dialled either. A ban that there is gets the new end.
+   * are not dialled either. A ban that there is gets the new end. Where a peer is that this tab dials by a name or through a relay, a page can't know, and a ban
+   * of its network does not reach it: ban it by its id.
    */
   ban(who: string, options?: BanOptions): Promise<void>
-  /** Lets it in again. False where it was not banned for a while. */
+  /**
+   * Lets it in again, a peer with its score forgiven down to `disconnect_at`. False where it was not banned for a while. A ban of its address may keep
+   * it out still (`bans`, and `banned` in `score`), and it may stay away by itself for as long as it was told that the ban lasts.
+   */
   unban(who: string, options?: AbortOptions): Promise<boolean>
   /** All connections, the eldest first: also those on which that is not over, and each of a peer that has two for a while. */
   connections(options?: AbortOptions): Promise<Connection[]>
@@ -561,6 +565,8 @@ export interface Score {
   score: number
   /** What it did wrong since it is remembered, older things too that count for little by now. */
   deeds: Deed[]
+  /** Whether it is kept out now: itself, or an address at which it is connected or that the book has of it. */
+  banned: boolean
 }
 
 /** One kind of misdeed. */

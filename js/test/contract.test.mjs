@@ -125,6 +125,7 @@ test('who is banned is let go and kept out until the ban is lifted', async (t) =
   await node.ban(other.peerId, { forMs: 60_000 })
   await gone
   const [ban] = await node.bans()
+  assert.equal((await node.score(other.peerId)).banned, true)
   assert.deepEqual(Object.keys(ban).sort(), fields('Ban').sort())
   assert.deepEqual([ban.who, ban.byUser], [other.peerId, true])
   assert.ok(Math.abs(ban.until - Date.now() - 60_000) < 10_000)
@@ -132,6 +133,7 @@ test('who is banned is let go and kept out until the ban is lifted', async (t) =
   assert.deepEqual([await node.unban(other.peerId), await node.unban(other.peerId)], [true, false])
   // The connection that was refused may be ending still: it is dialled anew after that.
   assert.equal(await other.dial('/memory/4104'), node.peerId)
+  assert.equal((await node.score(other.peerId)).banned, false)
   await node.ban('203.0.113.7/24')
   assert.equal((await node.bans())[0].who, '203.0.113.0/24')
   await assert.rejects(node.ban('nobody'), { code: 'invalid-argument' })

@@ -622,7 +622,7 @@ fn security(config: &Config) -> Vec<ConfigField> {
             TICK,
             WEEK,
         ),
-        count(at!(config.security.blacklist_config.max_bans), 1, 1_000_000),
+        count(at!(config.security.blacklist_config.max_bans), 1, 10_000),
     ];
     if let Some(prologue) = &config.security.noise_config.prologue {
         fields.push(text(("security.noise_config.prologue", prologue), 1, 1024));

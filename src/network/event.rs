@@ -403,7 +403,7 @@ impl fmt::Display for NetworkEvent {
             Self::SyncProgress {
                 done, total, rate, ..
             } if done < total => {
-                write!(f, "synced {done} of {total} blocks, {rate:.0} a second")
+                write!(f, "it has {done} of {total} blocks, {rate:.0} a second")
             }
             Self::SyncProgress { done, .. } => write!(f, "the chain is at block {done}"),
             Self::Synced { height } => {

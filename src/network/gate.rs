@@ -5,6 +5,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     task::{Context, Poll},
 };
 
@@ -67,9 +68,14 @@ impl Gate {
         lock(&self.policy).vouch(address);
     }
 
+    /// Where a peer is that was dialled a moment ago by this address, as far as can be known.
+    pub(crate) fn place_of(&self, peer: &PeerId, address: &Multiaddr) -> Option<IpAddr> {
+        lock(&self.policy).place_of(peer, address)
+    }
+
     /// Turns away who is in a banned network; `comes`: by itself.
-    fn admit_from(&self, remote: &Multiaddr, comes: bool) -> Result<(), ConnectionDenied> {
-        let is_banned = ip_of(remote).is_some_and(|ip| {
+    fn admit_from(&self, remote: Option<IpAddr>, comes: bool) -> Result<(), ConnectionDenied> {
+        let is_banned = remote.is_some_and(|ip| {
             let table = lock(&self.table);
             table.bans().holds_address(ip, comes, platform::now())
         });
@@ -101,7 +107,7 @@ impl NetworkBehaviour for Gate {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.admit_from(remote, true)
+        self.admit_from(ip_of(remote), true)
     }
 
     fn handle_pending_outbound_connection(
@@ -112,7 +118,7 @@ impl NetworkBehaviour for Gate {
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         // Of several one may lead elsewhere.
-        let admitted = addresses.iter().map(|to| self.admit_from(to, false));
+        let admitted = addresses.iter().map(|to| self.admit_from(ip_of(to), false));
         admitted.reduce(Result::or).unwrap_or(Ok(()))?;
         self.dials
             .handle_pending_outbound_connection(connection, peer, addresses, role)
@@ -144,7 +150,7 @@ impl NetworkBehaviour for Gate {
         // It is no longer under way.
         self.dials
             .handle_established_outbound_connection(connection, peer, address, role, port)?;
-        self.admit_from(address, false)?;
+        self.admit_from(self.place_of(&peer, address), false)?;
         self.admit(&peer, Direction::Outbound)
     }
 

@@ -25,16 +25,17 @@
 //! address away from another.
 //!
 //! A state machine without I/O. Bounds: [`AddressPolicy::MAX_VOUCHED`] addresses vouched for, as many told at less than public scope, and
-//! [`AddressPolicy::MAX_TRIED`] that were dialled and have not answered; of each the oldest is forgotten first. Own addresses are as many as the node listens on.
+//! [`AddressPolicy::MAX_TRIED`] that were dialled and have not answered, and where the last [`AddressPolicy::MAX_ANSWERED`] peers did; of each the oldest is forgotten first. Own addresses are as many as the node listens on.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::RandomState},
+    collections::{HashMap, HashSet, VecDeque, hash_map::RandomState},
+    net::IpAddr,
     time::Duration,
 };
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use super::Scope;
+use super::{Scope, ip_of};
 use crate::{platform::Instant, remembered::Remembered};
 
 /// Why an address is not kept, or not dialled.
@@ -77,6 +78,8 @@ pub struct AddressPolicy {
     tried: HashMap<Multiaddr, Instant>,
     /// The most public peer that was ever met.
     met: Option<Scope>,
+    /// Where peers answered that were dialled last.
+    answered: VecDeque<(PeerId, IpAddr)>,
 }
 
 impl AddressPolicy {
@@ -86,6 +89,8 @@ impl AddressPolicy {
     pub const MAX_BYTES: usize = 256;
     /// How long a learnt address is left alone after a dial that no peer answered.
     pub const BACK_OFF: Duration = Duration::from_secs(60);
+    /// Peers that were dialled and have answered whose place is remembered: more than are dialled at once.
+    pub const MAX_ANSWERED: usize = 64;
     /// Addresses vouched for that are remembered.
     pub const MAX_VOUCHED: usize = 4096;
     /// Addresses that were dialled and have not answered that are remembered.
@@ -101,6 +106,7 @@ impl AddressPolicy {
             told: Remembered::new(Self::MAX_VOUCHED, RandomState::new()),
             tried: HashMap::new(),
             met: None,
+            answered: VecDeque::new(),
         }
     }
 
@@ -177,6 +183,34 @@ impl AddressPolicy {
     /// A peer answered a dial of this address.
     pub fn answered(&mut self, address: &Multiaddr) {
         self.tried.remove(&without_id(address));
+    }
+
+    /// A dial, perhaps of a name, led to this peer at this address. The last [`Self::MAX_ANSWERED`] are remembered.
+    pub fn led_to(&mut self, peer: PeerId, address: &Multiaddr) {
+        let Some(ip) = ip_of(address) else {
+            return;
+        };
+        self.answered.retain(|(other, _)| *other != peer);
+        self.answered.truncate(Self::MAX_ANSWERED - 1);
+        self.answered.push_front((peer, ip));
+    }
+
+    /// Where a peer answered that was dialled a moment ago by this address: there, or where the name led.
+    pub fn place_of(&self, peer: &PeerId, address: &Multiaddr) -> Option<IpAddr> {
+        let is_name = |part| {
+            matches!(
+                part,
+                Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)
+            )
+        };
+        if !address.iter().next().is_some_and(is_name)
+            || address.iter().any(|part| part == Protocol::P2pCircuit)
+        {
+            return ip_of(address);
+        }
+        let answered = self.answered.iter();
+        let mut places = answered.filter(|(other, _)| other == peer);
+        places.next().map(|(_, ip)| *ip)
     }
 
     fn note_try(&mut self, address: Multiaddr, now: Instant) {

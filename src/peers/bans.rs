@@ -5,7 +5,7 @@
 //! (/16, of IPv6 /32) are, none from that network. Honest ones may share an address, behind a provider's NAT, or a network: so it is short, who
 //! is connected stays, and this node goes on dialling there. What the user bans has neither exception.
 //!
-//! Bounds: `max_bans` for a while; of more, the one that ends first is dropped. To look an address up costs as many steps as it has bits.
+//! Bounds: `max_bans` for a while; of more, the one that ends first of those for misdeeds is dropped, and where all are the user's, of those. To look an address up costs as many steps as it has bits.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -109,8 +109,8 @@ pub struct Kept {
 pub struct Bans {
     always: HashSet<PeerId>,
     until: BTreeMap<Banned, Until>,
-    /// The same, the one that ends first in front.
-    ends: BTreeSet<(Instant, Banned)>,
+    /// The same, the one that ends first in front: those for misdeeds, and the user's.
+    ends: [BTreeSet<(Instant, Banned)>; 2],
     /// How many of those that are banned for misdeeds are in a network.
     crowds: BTreeMap<IpNet, usize>,
     duration: Duration,
@@ -133,7 +133,7 @@ impl Bans {
         Self {
             always,
             until: BTreeMap::new(),
-            ends: BTreeSet::new(),
+            ends: Default::default(),
             crowds: BTreeMap::new(),
             duration,
             max_bans,
@@ -189,9 +189,13 @@ impl Bans {
     ) {
         let before = self.until.get(&who).copied();
         self.lift(&who);
-        while let Some((end, first)) = self.ends.first().copied()
-            && (end <= now || self.until.len() >= self.max_bans)
-        {
+        let over =
+            |ends: &BTreeSet<(Instant, Banned)>| ends.first().is_some_and(|(end, _)| *end <= now);
+        while self.until.len() >= self.max_bans || self.ends.iter().any(over) {
+            let firsts = self.ends.iter().filter_map(BTreeSet::first);
+            let Some((_, first)) = firsts.min_by_key(|(end, _)| *end > now).copied() else {
+                break;
+            };
             self.lift(&first);
         }
         let mut until = Until {
@@ -209,7 +213,7 @@ impl Bans {
             };
         }
         self.until.insert(who, until);
-        self.ends.insert((until.end, who));
+        self.ends[usize::from(until.by_user)].insert((until.end, who));
         if let Some(net) = until.within {
             *self.crowds.entry(net).or_default() += 1;
         }
@@ -233,17 +237,22 @@ impl Bans {
                 self.crowds.remove(&net);
             }
         }
-        self.ends.remove(&(until.end, *who))
+        self.ends[usize::from(until.by_user)].remove(&(until.end, *who))
     }
 
     /// Who is kept out now for a while; the one that ends first in front.
     pub fn for_a_while(&self, now: Instant) -> impl Iterator<Item = Kept> {
-        let bans = self.ends.iter().map(move |(end, who)| Kept {
-            who: *who,
-            left: end.saturating_duration_since(now),
-            by_user: self.until.get(who).is_some_and(|until| until.by_user),
-        });
-        bans.filter(|kept| !kept.left.is_zero())
+        let kept = |by_user: bool| {
+            let ends = self.ends[usize::from(by_user)].iter();
+            ends.map(move |(end, who)| Kept {
+                who: *who,
+                left: end.saturating_duration_since(now),
+                by_user,
+            })
+        };
+        let mut bans: Vec<_> = kept(false).chain(kept(true)).collect();
+        bans.sort_by_key(|kept| (kept.left, kept.who));
+        bans.into_iter().filter(|kept| !kept.left.is_zero())
     }
 
     /// All who are kept out now, those for ever first.
@@ -283,11 +292,19 @@ impl Bans {
 
     /// Whether who is at this address is kept out now. `comes`: by itself; where it does not, only the user's bans count.
     pub fn holds_address(&self, ip: IpAddr, comes: bool, now: Instant) -> bool {
+        let mut around = self.around(ip, now);
+        around.any(|(_, by_user)| comes || by_user)
+    }
+
+    /// The networks around an address that are kept out now, and whether the user wants it so.
+    pub fn around(&self, ip: IpAddr, now: Instant) -> impl Iterator<Item = (Banned, bool)> {
         // Networks stand behind peers.
         let any = matches!(self.until.last_key_value(), Some((Banned::Network(_), _)));
-        let around = std::iter::successors(Some(IpNet::from(ip)), IpNet::supernet);
-        let mut bans = around.filter_map(|net| self.until.get(&Banned::Network(net)));
-        any && bans.any(|until| until.end > now && (comes || until.by_user))
+        let around = std::iter::successors(any.then(|| IpNet::from(ip)), IpNet::supernet);
+        around.filter_map(move |net| {
+            let until = self.until.get(&Banned::Network(net))?;
+            (until.end > now).then_some((Banned::Network(net), until.by_user))
+        })
     }
 }
 
@@ -348,7 +365,24 @@ mod tests {
         assert!(bans.holds(&for_ever, now + MINUTE * 1000));
         bans.ban(peers[2].into(), Some(MINUTE), now + MINUTE);
         assert!(bans.holds(&peers[2], now + MINUTE * 3 / 2), "it is longer");
-        assert!(bans.until.len() <= 2 && bans.ends.len() == bans.until.len());
+        let ends: usize = bans.ends.iter().map(BTreeSet::len).sum();
+        assert!(bans.until.len() <= 2 && ends == bans.until.len());
+    }
+
+    #[test]
+    fn bans_for_misdeeds_push_out_none_of_the_users() {
+        let (mut bans, now) = bans(&[], 2);
+        let [wanted, other, third] = [(); 3].map(|()| PeerId::random());
+        bans.ban(wanted.into(), Some(MINUTE), now);
+        for peer in [other, third] {
+            bans.convict(peer, None, now);
+        }
+        assert!(bans.holds(&wanted, now) && bans.holds(&third, now));
+        assert!(!bans.holds(&other, now), "it made room");
+        // Whatever has ended goes first.
+        let later = now + MINUTE * 2;
+        bans.convict(other, None, later);
+        assert!(bans.holds(&other, later) && bans.holds(&third, later));
     }
 
     #[test]
@@ -379,7 +413,8 @@ mod tests {
         assert!(bans.lift(&second.into()) && !bans.holds(&second, now));
         assert!(!bans.lift(&second.into()) && !bans.lift(&for_ever.into()));
         assert!(bans.holds(&for_ever, now));
-        assert_eq!((bans.until.len(), bans.ends.len()), (1, 1));
+        let ends: usize = bans.ends.iter().map(BTreeSet::len).sum();
+        assert_eq!((bans.until.len(), ends), (1, 1));
     }
 
     #[test]

@@ -174,18 +174,40 @@ impl Reputation {
     /// Notes a misdeed: the new score and what follows.
     pub fn note(&mut self, peer: PeerId, misdeed: Misdeed, now: Instant) -> (f64, Judgement) {
         let value = self.score(&peer, now) - misdeed.price();
-        let mut counts = [0; Misdeed::ALL.len()];
+        let before = self.scores.get(&peer);
+        let mut counts = before.map_or([0; Misdeed::ALL.len()], |before| before.counts);
+        let counted = Misdeed::ALL.into_iter().zip(&mut counts);
+        for (_, count) in counted.filter(|(of, _)| *of == misdeed) {
+            *count = count.saturating_add(1);
+        }
+        self.set(peer, value, counts, now);
+        let judgement = if value <= self.ban_at {
+            Judgement::Ban
+        } else if value <= self.disconnect_at {
+            Judgement::Disconnect
+        } else {
+            Judgement::Stay
+        };
+        (value, judgement)
+    }
+
+    /// What a peer did counts for no more than lets it be disconnected: it may begin again, and one small misdeed is no ban.
+    /// The score now.
+    pub fn forgive(&mut self, peer: PeerId, now: Instant) -> f64 {
+        let value = self.score(&peer, now).max(self.disconnect_at);
+        if let Some(score) = self.scores.get(&peer) {
+            self.set(peer, value, score.counts, now);
+        }
+        value
+    }
+
+    fn set(&mut self, peer: PeerId, value: f64, counts: [u32; Misdeed::ALL.len()], now: Instant) {
         if let Some(before) = self.scores.remove(&peer) {
             self.ranks.remove(&(before.rank, peer));
-            counts = before.counts;
         } else if self.scores.len() >= self.max_peers
             && let Some((_, least)) = self.ranks.pop_first()
         {
             self.scores.remove(&least);
-        }
-        let counted = Misdeed::ALL.into_iter().zip(&mut counts);
-        for (_, count) in counted.filter(|(of, _)| *of == misdeed) {
-            *count = count.saturating_add(1);
         }
         let began = *self.began.get_or_insert(now);
         let age = now.saturating_duration_since(began).as_secs_f64();
@@ -200,14 +222,6 @@ impl Reputation {
             }),
         );
         self.ranks.insert((rank, peer));
-        let judgement = if value <= self.ban_at {
-            Judgement::Ban
-        } else if value <= self.disconnect_at {
-            Judgement::Disconnect
-        } else {
-            Judgement::Stay
-        };
-        (value, judgement)
     }
 
     fn decayed(&self, score: &Score, now: Instant) -> f64 {
@@ -274,6 +288,29 @@ mod tests {
         ];
         assert_eq!(reputation.deeds(&peer), right);
         assert_eq!(reputation.deeds(&PeerId::random()), []);
+    }
+
+    #[test]
+    fn who_is_forgiven_is_not_banned_for_the_next_trifle() {
+        let (mut reputation, peer, now) = (reputation(), PeerId::random(), crate::platform::now());
+        reputation.note(peer, Misdeed::FalseProof, now);
+        assert_eq!(reputation.forgive(peer, now), -20.0);
+        let next = reputation.note(peer, Misdeed::TooManyMessages, now);
+        assert_eq!(next, (-21.0, Judgement::Disconnect));
+        assert_eq!(
+            reputation.deeds(&peer).len(),
+            2,
+            "what it did is remembered"
+        );
+        let good = PeerId::random();
+        reputation.note(good, Misdeed::InvalidItem, now);
+        assert_eq!(
+            reputation.forgive(good, now),
+            -10.0,
+            "nothing was to be forgiven"
+        );
+        assert_eq!(reputation.forgive(PeerId::random(), now), 0.0);
+        assert_eq!((reputation.scores.len(), reputation.ranks.len()), (2, 2));
     }
 
     proptest! {

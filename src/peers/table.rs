@@ -13,17 +13,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    net::IpAddr,
     time::Duration,
 };
 
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
+mod justice;
 mod peer;
 
-use self::peer::{Peer, Place};
+use self::peer::{Connection, Peer, Place};
 use super::{
-    AddressGroup, Banned, Bans, Direction, Judgement, Misdeed, PeerInfo, Reputation,
-    crowds::Crowds, scope::ip_of,
+    AddressGroup, Bans, Direction, Misdeed, PeerInfo, Reputation, crowds::Crowds, scope::ip_of,
 };
 use crate::{chain::ItemKind, platform::Instant};
 
@@ -240,16 +241,20 @@ impl Table {
     /// has more than [`CONNECTIONS_PER_PEER`] now, the eldest is closed.
     pub fn connected(&mut self, connection: ConnectionId, info: PeerInfo, now: Instant) {
         let id = info.peer_id;
+        let address = info.addresses.first();
+        let connection = Connection {
+            id: connection,
+            ip: address.and_then(ip_of),
+        };
         if let Some(peer) = self.peers.get_mut(&id) {
             peer.connections.push(connection);
             // Those that are being closed already are so again, which does nothing.
             let surplus = peer.connections.len().saturating_sub(CONNECTIONS_PER_PEER);
-            let eldest = peer.connections.iter().take(surplus).copied();
+            let eldest = peer.connections.iter().take(surplus).map(|open| open.id);
             self.actions.extend(eldest.map(Action::CloseConnection));
             return;
         }
         let outbound = info.direction == Some(Direction::Outbound);
-        let address = info.addresses.first();
         let group = address.map_or(AddressGroup::Elsewhere, AddressGroup::of);
         let reputation = self.reputation.score(&id, now);
         self.came += 1;
@@ -286,6 +291,14 @@ impl Table {
         }
     }
 
+    /// The name that was dialled for its newest connection has led to this address.
+    pub fn located(&mut self, id: &PeerId, ip: IpAddr) {
+        let newest = self.peers.get_mut(id);
+        if let Some(newest) = newest.and_then(|peer| peer.connections.last_mut()) {
+            newest.ip.get_or_insert(ip);
+        }
+    }
+
     /// The eldest newcomer from an address gives way to another from there, if there is one.
     pub fn makes_room(&mut self, group: AddressGroup) -> bool {
         let eldest = self.newcomers.first_of(group);
@@ -300,7 +313,7 @@ impl Table {
         let Some(peer) = self.peers.get_mut(id) else {
             return;
         };
-        peer.connections.retain(|open| *open != connection);
+        peer.connections.retain(|open| open.id != connection);
         if !peer.connections.is_empty() {
             return;
         }
@@ -433,65 +446,6 @@ impl Table {
         {
             self.actions.push_back(Action::CloseConnection(connection));
         }
-    }
-
-    /// It did wrong: the score, and what follows from it.
-    pub fn misdeed(&mut self, id: PeerId, misdeed: Misdeed, now: Instant) {
-        let (score, judgement) = self.reputation.note(id, misdeed, now);
-        let reason = misdeed.reason();
-        if let Some(peer) = self.peers.get_mut(&id) {
-            peer.info.reputation = score;
-        }
-        self.actions.push_back(Action::Scored(id, reason, score));
-        match judgement {
-            Judgement::Stay => {}
-            Judgement::Disconnect => {
-                self.let_go(id, format!("its reputation is used up: {reason}"));
-            }
-            Judgement::Ban => {
-                let remote = self
-                    .peers
-                    .get(&id)
-                    .and_then(|peer| peer.info.addresses.first());
-                let public = remote.filter(|remote| AddressGroup::of_public(remote).is_some());
-                self.bans.convict(id, public.and_then(ip_of), now);
-                self.let_go(id, format!("it is banned: {reason}"));
-            }
-        }
-    }
-
-    /// What peers did.
-    pub fn reputation(&self) -> &Reputation {
-        &self.reputation
-    }
-
-    /// Who is kept out.
-    pub fn bans(&self) -> &Bans {
-        &self.bans
-    }
-
-    /// The user keeps a peer or a network out, for so long or as long as is usual, and lets go whoever is there. A network takes a look at each peer.
-    pub fn ban(&mut self, who: Banned, duration: Option<Duration>, now: Instant) {
-        self.bans.ban(who, duration, now);
-        match who {
-            Banned::Peer(id) => self.let_go(id, "it is banned by this node's user".to_owned()),
-            Banned::Network(net) => {
-                let is_there = |peer: &Peer| {
-                    let mut remotes = peer.info.addresses.iter().filter_map(ip_of);
-                    remotes.next().is_some_and(|ip| net.contains(&ip))
-                };
-                let there = self.peers.iter().filter(|(_, peer)| is_there(peer));
-                for id in there.map(|(id, _)| *id).collect::<Vec<_>>() {
-                    let reason = "its network is banned by this node's user";
-                    self.let_go(id, reason.to_owned());
-                }
-            }
-        }
-    }
-
-    /// The same, to restore and to lift some.
-    pub fn bans_mut(&mut self) -> &mut Bans {
-        &mut self.bans
     }
 
     /// Refuses a peer that is being told why: its connections are closed once it has read it.

@@ -1,6 +1,8 @@
 //! A native node's transports: TCP, QUIC, WebSocket, WebTransport, WebRTC-direct (feature `webrtc`), memory,
 //! and circuits through relays; names are resolved by the system's DNS.
 
+use std::sync::Arc;
+
 use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
@@ -21,7 +23,12 @@ use super::{
 };
 #[cfg(feature = "webrtc")]
 use super::{hosts, small_writes};
-use crate::{config::Config, error::NetworkError, peers::transport_name, platform::Executor};
+use crate::{
+    config::Config,
+    error::NetworkError,
+    peers::transport_name,
+    platform::{Executor, lock::lock},
+};
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
 pub type LocalDiscovery = Toggle<mdns::tokio::Behaviour>;
@@ -116,7 +123,14 @@ pub fn build(
     } else {
         or(unbound(keypair, executor)?, streams)
     };
-    let resolved = named(transports)?;
+    let answered = Arc::clone(&policy);
+    let located = transports.map(move |(peer, muxer), point| {
+        if point.is_dialer() {
+            lock(&answered).led_to(peer, point.get_remote_address());
+        }
+        (peer, muxer)
+    });
+    let resolved = named(located.boxed())?;
     let meter = meter.clone();
     let metered = resolved
         .map(move |(peer, muxer), _| (peer, meter.muxer(muxer)))

@@ -294,7 +294,7 @@ pub(super) fn peer(peer: &PeerInfo) -> JsValue {
 }
 
 /// A peer's score and what led to it.
-pub(super) fn score((score, deeds): (f64, Vec<Deed>)) -> JsValue {
+pub(super) fn score((score, deeds): (f64, Vec<Deed>), is_banned: bool) -> JsValue {
     let deeds = deeds.iter().map(|deed| {
         object([
             ("reason", deed.misdeed.reason().into()),
@@ -305,6 +305,7 @@ pub(super) fn score((score, deeds): (f64, Vec<Deed>)) -> JsValue {
     object([
         ("score", score.into()),
         ("deeds", deeds.collect::<Array>().into()),
+        ("banned", is_banned.into()),
     ])
 }
 

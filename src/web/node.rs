@@ -318,7 +318,9 @@ impl WasmNode {
 
     /// What a peer's score is, and what led to it.
     pub fn score(&self, peer: &str) -> Result<JsValue, JsValue> {
-        Ok(convert::score(self.manager.score(&parse_peer(peer)?)))
+        let peer = parse_peer(peer)?;
+        let is_banned = !self.manager.kept_out_by(&peer).is_empty();
+        Ok(convert::score(self.manager.score(&peer), is_banned))
     }
 
     /// Whom the node knows.

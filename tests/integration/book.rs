@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use libp2p::Multiaddr;
 use selkie::{
     Config, Keypair, NetworkEvent, NetworkMessage, P2PNetworkManager, PeerInfo,
     peers::Banned,
@@ -163,6 +164,32 @@ async fn a_banned_network_is_let_go_and_kept_out_both_ways_until_the_ban_is_lift
     soon("the dial", peer.dial(node.address()))
         .await
         .expect("it is let in again");
+}
+
+#[tokio::test]
+async fn a_networks_ban_reaches_whom_this_node_dials_by_name() {
+    let (mut node, mut peer) = (
+        Node::start(listening(TCP)).await,
+        Node::start(listening(TCP)).await,
+    );
+    let address: String = peer.address().to_string();
+    let named = address.replace("/ip4/127.0.0.1/", "/dns4/localhost/");
+    let named: Multiaddr = named.parse().expect("an address");
+    soon("the dial", node.dial(named.clone()))
+        .await
+        .expect("it is there");
+    node.connected(peer.id()).await;
+    let here: Banned = "127.0.0.0/8".parse().expect("a network");
+    soon("the ban", node.ban(here, None))
+        .await
+        .expect("it runs");
+    let reason = node.disconnected(peer.id()).await;
+    assert!(reason.contains("network is banned"), "{reason}");
+    peer.disconnected(node.id()).await;
+    let told = soon("the dial", node.dial(named)).await;
+    let told = told.expect_err("it is banned").to_string();
+    assert!(told.contains("its network is banned"), "{told}");
+    assert!(node.unban(here) && node.kept_out_by(&peer.id()).is_empty());
 }
 
 #[tokio::test]

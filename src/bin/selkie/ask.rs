@@ -215,15 +215,32 @@ fn sentences(question: &Question, answer: &Value) -> String {
         Question::Status => status(answer),
         Question::Sync => sync(answer).join("\n"),
         Question::Peers => peers(answer, now),
-        Question::Score { .. } => score(answer),
+        Question::Score { .. } => score(answer, now),
         Question::Book => book(answer, now),
         Question::Bans => bans(answer, now),
         Question::Ban { peer, .. } => {
             let until = until(&answer["until"], now);
             format!("{peer} is banned {until}{}", forgotten(answer))
         }
-        Question::Unban { peer } => format!("{peer} may come in again{}", forgotten(answer)),
+        Question::Unban { peer } => {
+            let still: Vec<_> = items(&answer["still"]).map(|ban| by(ban, now)).collect();
+            if still.is_empty() {
+                format!("{peer} may come in again{}", forgotten(answer))
+            } else {
+                let still = still.join(", ");
+                format!(
+                    "{peer} is banned no more itself, but kept out by the ban of {still}{}",
+                    forgotten(answer)
+                )
+            }
+        }
     }
+}
+
+/// Who a ban is of, and until when.
+fn by(ban: &Value, now: SystemTime) -> String {
+    let who = ban.get("network").unwrap_or(&ban["peerId"]);
+    format!("{} {}", text(who), until(&ban["until"], now))
 }
 
 /// What is to be said where the node has not written down what it was told.
@@ -287,7 +304,7 @@ fn sync(answer: &Value) -> Vec<String> {
         match (answer["phase"].as_str(), answer["target"].as_u64()) {
             (Some("synced"), _) => format!("at block {height}, as far as its peers"),
             (_, Some(target)) => format!(
-                "synced {height} of {target} blocks, {:.0} a second{}",
+                "it has {height} of {target} blocks, {:.0} a second{}",
                 answer["rate"].as_f64().unwrap_or_default(),
                 left(answer)
             ),
@@ -356,10 +373,14 @@ fn peers(answer: &Value, now: SystemTime) -> String {
     table(heads, peers, "nobody is connected")
 }
 
-fn score(answer: &Value) -> String {
+fn score(answer: &Value, now: SystemTime) -> String {
     let value = |name: &str| answer[name].as_f64().unwrap_or_default();
     let half_life = Duration::from_secs(number(&answer["halfLifeSeconds"]));
-    let banned = answer["banned"].as_bool().unwrap_or_default();
+    let banned: Vec<_> = items(&answer["bannedBy"]).map(|ban| by(ban, now)).collect();
+    let banned = match banned.is_empty() {
+        true => String::new(),
+        false => format!(" and is kept out by the ban of {}", banned.join(", ")),
+    };
     let deeds = items(&answer["deeds"]).map(|deed| {
         let price = deed["price"].as_f64().unwrap_or_default();
         [
@@ -373,7 +394,7 @@ fn score(answer: &Value) -> String {
         "{} has {:.1}{}; let go at {}, banned at {}, half of it forgotten after {}\n{}",
         text(&answer["peerId"]),
         value("score"),
-        if banned { " and is banned" } else { "" },
+        banned,
         value("disconnectAt"),
         value("banAt"),
         humantime::format_duration(half_life),
@@ -490,7 +511,7 @@ mod tests {
         ] {
             assert!(!status(&answer).is_empty());
             assert!(!peers(&answer, now).is_empty() && !book(&answer, now).is_empty());
-            assert!(!bans(&answer, now).is_empty() && !score(&answer).is_empty());
+            assert!(!bans(&answer, now).is_empty() && !score(&answer, now).is_empty());
         }
         assert_eq!(peers(&json!({"peers": []}), now), "nobody is connected");
     }
@@ -506,7 +527,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "synced 7 of 50 blocks, 10 a second, 4s to go",
+                "it has 7 of 50 blocks, 10 a second, 4s to go",
                 "2 peers say what they have, 1 of them are asked for blocks",
                 "the state at block 40: 3 of 9 chunks, 5 KB a second from 2 peers, 1m 1s to go",
                 "sync waits: the disk\u{fffd} is full",
@@ -543,13 +564,37 @@ mod tests {
         let deed = json!({"reason": "it sent an invalid message", "price": 10.0, "count": 2});
         let answer = json!({
             "peerId": "a", "score": -14.2, "deeds": [deed], "disconnectAt": -20.0, "banAt": -50.0,
-            "halfLifeSeconds": 600, "banned": false,
+            "halfLifeSeconds": 600, "banned": false, "bannedBy": [],
         });
-        let shown = score(&answer);
+        let shown = score(&answer, UNIX_EPOCH);
         let right = "a has -14.2; let go at -20, banned at -50, half of it forgotten after 10m\n\
             WHAT IT DID                 TIMES  EACH\n\
             it sent an invalid message  2      -10";
         assert_eq!(shown, right);
+    }
+
+    #[test]
+    fn what_keeps_a_peer_out_is_said() {
+        let ban = json!({"network": "203.0.113.0/24", "until": 60_000, "byUser": false});
+        let answer =
+            json!({"peerId": "a", "score": 0, "deeds": [], "banned": true, "bannedBy": [ban]});
+        let shown = score(&answer, UNIX_EPOCH);
+        assert!(
+            shown.contains("is kept out by the ban of 203.0.113.0/24 for 1m;"),
+            "{shown}"
+        );
+        let question = Question::Unban {
+            peer: libp2p::PeerId::random().into(),
+        };
+        let ban = json!({"network": "203.0.113.0/24", "until": null, "byUser": true});
+        let answer = json!({"still": [ban], "kept": true});
+        let shown = sentences(&question, &answer);
+        assert!(
+            shown.ends_with("kept out by the ban of 203.0.113.0/24 for ever"),
+            "{shown}"
+        );
+        let shown = sentences(&question, &json!({"still": [], "kept": true}));
+        assert!(shown.ends_with("may come in again"), "{shown}");
     }
 
     #[test]

@@ -176,7 +176,12 @@ impl Asked {
             }
             Question::Unban { peer } if self.node.unban(peer) => {
                 let kept = self.keeps().await;
-                let mut answer = json!({"type": "unban", "kept": kept});
+                let still = match &peer {
+                    Banned::Peer(peer) => self.node.kept_out_by(peer),
+                    Banned::Network(_) => Vec::new(),
+                };
+                let still: Vec<_> = still.iter().map(banned).collect();
+                let mut answer = json!({"type": "unban", "kept": kept, "still": still});
                 answer[named(&peer)] = json!(peer.to_string());
                 answer
             }
@@ -196,7 +201,7 @@ impl Asked {
             let (reason, price) = (deed.misdeed.reason(), deed.misdeed.price());
             json!({"reason": reason, "price": price, "count": deed.count})
         });
-        let bans = self.node.bans();
+        let bans = self.node.kept_out_by(peer);
         json!({
             "type": "score",
             "peerId": peer.to_string(),
@@ -205,7 +210,8 @@ impl Asked {
             "disconnectAt": rules.disconnect_at,
             "banAt": rules.ban_at,
             "halfLifeSeconds": rules.half_life.as_secs(),
-            "banned": bans.iter().any(|ban| ban.who == (*peer).into()),
+            "banned": !bans.is_empty(),
+            "bannedBy": bans.iter().map(banned).collect::<Vec<_>>(),
         })
     }
 

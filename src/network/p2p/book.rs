@@ -2,11 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use libp2p::PeerId;
+
 use super::P2PNetworkManager;
 use crate::{
     error::NetworkError,
     network::shared::{Command, seed},
-    peers::{AddressBook, Ban, Banned, KnownPeer},
+    peers::{AddressBook, Ban, Banned, KnownPeer, ip_of},
     platform, transport,
 };
 
@@ -58,6 +60,9 @@ impl P2PNetworkManager {
     /// Lets a peer go, or all of an address or a network, and keeps them out, for so long or for `security.blacklist_config.ban_duration`; ten years at
     /// most. They are not dialled either. A ban that there is gets the new end. It is part of [`Self::save_address_book`].
     ///
+    /// A ban of a network reaches whom this node dials by a name once that has led there. Where a peer is is not known behind a relay, nor in a
+    /// browser, which looks names up itself: ban such a peer by its id.
+    ///
     /// # Errors
     /// [`NetworkError::NotRunning`].
     pub async fn ban(
@@ -74,9 +79,29 @@ impl P2PNetworkManager {
         .await
     }
 
-    /// Lets a peer or a network in again. False where it was not banned for a while: a peer that `security.blacklist_config.peers` names stays out.
+    /// Lets a peer or a network in again, a peer with a score that is forgiven down to `security.peer_scoring.disconnect_at`. False where it was not banned for
+    /// a while: a peer that `security.blacklist_config.peers` names stays out. What else keeps it out, [`Self::kept_out_by`] says; and it may stay away
+    /// by itself for as long as it was told that the ban lasts.
     pub fn unban(&self, who: impl Into<Banned>) -> bool {
-        self.shared.peers().bans_mut().lift(&who.into())
+        self.shared.peers().unban(&who.into(), platform::now())
+    }
+
+    /// What keeps a peer out now: a ban of its own, and those of networks that have an address at which it is connected or that the
+    /// book has of it. Nothing: it may come in, as far as is known of where it is.
+    pub fn kept_out_by(&self, peer: &PeerId) -> Vec<Ban> {
+        let (now, date) = (platform::now(), platform::date());
+        let known = self.shared.book().candidate(peer);
+        let known = known.iter().flat_map(|known| &known.addresses);
+        let known: Vec<_> = known.filter_map(ip_of).collect();
+        let peers = self.shared.peers();
+        let by = peers.kept_out_by(peer, known, now);
+        if by.is_empty() {
+            return Vec::new();
+        }
+        let all = peers.bans().all(now, date);
+        all.into_iter()
+            .filter(|ban| by.contains(&ban.who))
+            .collect()
     }
 
     /// Gives what [`Self::save_address_book`] does, and is no handle: it does not keep the node running.

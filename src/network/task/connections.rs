@@ -40,7 +40,12 @@ impl Task {
         state.recorder.connected(took);
         drop(state);
         let now = platform::now();
-        self.shared.peers().connected(connection, info, now);
+        let gate = &self.swarm.behaviour().gate;
+        let place = gate.place_of(&id, endpoint.get_remote_address());
+        let mut peers = self.shared.peers();
+        peers.connected(connection, info, now);
+        place.into_iter().for_each(|ip| peers.located(&id, ip));
+        drop(peers);
         self.discovery.connected(id, connection, endpoint, now);
     }
 

@@ -326,3 +326,25 @@ fn who_may_dial_a_circuit_may_dial_its_relay() {
     by_neighbour.learnt(Scope::Host, &ann, [&circuit]);
     assert_eq!(by_neighbour.admit_dial(&relay, now), Ok(()));
 }
+
+#[test]
+fn a_name_is_known_by_where_it_led() {
+    let (mut policy, peer) = (policy(), PeerId::random());
+    let name = address("/dns4/node1.example.org/tcp/1/wss");
+    let ip = |text: &str| text.parse::<IpAddr>().ok();
+    assert_eq!(policy.place_of(&peer, &name), None);
+    policy.led_to(peer, &address("/ip4/1.2.3.4/tcp/1"));
+    policy.led_to(peer, &address("/ip4/1.2.3.5/tcp/1"));
+    assert_eq!(policy.place_of(&peer, &name), ip("1.2.3.5"));
+    assert_eq!(policy.place_of(&PeerId::random(), &name), None);
+    // An address is what it is, and behind a relay nobody's is known.
+    assert_eq!(policy.place_of(&peer, &address(PUBLIC)), ip("1.2.3.4"));
+    let relayed = name
+        .with(Protocol::P2p(PeerId::random()))
+        .with(Protocol::P2pCircuit);
+    assert_eq!(policy.place_of(&peer, &relayed), None);
+    for _ in 0..2 * AddressPolicy::MAX_ANSWERED {
+        policy.led_to(PeerId::random(), &address(PUBLIC));
+    }
+    assert_eq!(policy.answered.len(), AddressPolicy::MAX_ANSWERED);
+}

@@ -1,5 +1,7 @@
 //! A connected peer: how far it is, and which place it takes.
 
+use std::net::IpAddr;
+
 use libp2p::swarm::ConnectionId;
 
 use super::Stage;
@@ -10,6 +12,13 @@ use crate::{
 };
 
 #[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) id: ConnectionId,
+    /// Where its other end is, as far as is known.
+    pub(super) ip: Option<IpAddr>,
+}
+
+#[derive(Debug)]
 pub(super) struct Peer {
     pub(super) age: u64,
     /// Where its first connection came from, or went to.
@@ -18,7 +27,7 @@ pub(super) struct Peer {
     pub(super) since: Instant,
     pub(super) stage: Stage,
     /// The eldest first.
-    pub(super) connections: Vec<ConnectionId>,
+    pub(super) connections: Vec<Connection>,
     pub(super) deadline: Option<Instant>,
     /// Whether it has our items from its lanes.
     pub(super) propagates: bool,
@@ -44,6 +53,11 @@ pub(super) enum Place {
 }
 
 impl Peer {
+    /// Where it is, by each of its connections, the newest last.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.connections.iter().filter_map(|open| open.ip)
+    }
+
     pub(super) fn place(&self) -> Place {
         match self.stage {
             // Whom we dialled we have made room for.

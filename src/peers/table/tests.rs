@@ -3,7 +3,10 @@ use std::collections::HashSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::platform::{self, test};
+use crate::{
+    peers::Banned,
+    platform::{self, test},
+};
 
 const HELLO: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(70);
@@ -409,4 +412,80 @@ proptest! {
             agree(&table, PLACES);
         }
     }
+}
+
+/// It has one more connection, to this address.
+fn comes_from(table: &mut Table, peer: PeerId, number: usize, address: &str, now: Instant) {
+    let info = PeerInfo {
+        addresses: vec![address.parse().expect("an address")],
+        ..from(peer, Direction::Inbound)
+    };
+    table.connected(connection(number), info, now);
+}
+
+#[test]
+fn a_networks_ban_reaches_each_connection_and_where_a_name_led() {
+    let (mut table, now) = (table(9), platform::now());
+    let [roams, named, other] = [(); 3].map(|()| PeerId::random());
+    comes_from(&mut table, roams, 1, "/ip4/9.9.9.9/tcp/1", now);
+    comes_from(&mut table, roams, 2, "/ip4/1.2.3.4/tcp/1", now);
+    comes_from(&mut table, named, 3, "/dns4/example.org/tcp/1", now);
+    table.located(&named, "1.2.9.9".parse().expect("an address"));
+    comes_from(&mut table, other, 4, "/dns4/example.org/tcp/1", now);
+    let network: Banned = "1.2.0.0/16".parse().expect("a network");
+    table.ban(network, None, now);
+    let stages = [roams, named, other].map(|peer| table.stage(&peer));
+    let right = [Stage::Ending, Stage::Ending, Stage::Greeting].map(Some);
+    assert_eq!(stages, right);
+    let by = [&roams, &other].map(|peer| table.kept_out_by(peer, [], now));
+    assert_eq!(by, [BTreeSet::from([network]), BTreeSet::new()]);
+    // One that has ended counts no more.
+    table.closed(&roams, connection(2), String::new());
+    assert!(table.kept_out_by(&roams, [], now).is_empty());
+}
+
+#[test]
+fn misdeeds_count_where_a_peer_is_now() {
+    let (mut table, now) = (table(9), platform::now());
+    for number in 0..3 {
+        let peer = PeerId::random();
+        let first = format!("/ip4/9.9.9.{number}/tcp/1");
+        comes_from(&mut table, peer, 2 * number, &first, now);
+        comes_from(&mut table, peer, 2 * number + 1, "/ip4/1.2.3.4/tcp/1", now);
+        table.misdeed(peer, Misdeed::FalseProof, now);
+    }
+    let at = |ip: &str| ip.parse::<IpAddr>().expect("an address");
+    assert!(table.bans().holds_address(at("1.2.3.4"), true, now));
+    // Nothing of near ones, behind which a whole network may be.
+    for number in 6..9 {
+        let peer = PeerId::random();
+        comes_from(&mut table, peer, number, "/ip4/10.0.0.1/tcp/1", now);
+        table.misdeed(peer, Misdeed::FalseProof, now);
+    }
+    assert!(!table.bans().holds_address(at("10.0.0.1"), true, now));
+}
+
+#[test]
+fn who_is_let_in_again_may_begin_again_unless_its_address_is_banned() {
+    let (mut table, now) = (table(9), platform::now());
+    let at: IpAddr = "1.2.3.4".parse().expect("an address");
+    let mut peers = Vec::new();
+    for number in 0..3 {
+        let peer = PeerId::random();
+        comes_from(&mut table, peer, number, "/ip4/1.2.3.4/tcp/1", now);
+        table.misdeed(peer, Misdeed::FalseProof, now);
+        table.closed(&peer, connection(number), String::new());
+        peers.push(peer);
+    }
+    let peer = peers[0];
+    let host = "1.2.3.4".parse().expect("an address");
+    let both = BTreeSet::from([Banned::Peer(peer), host]);
+    assert_eq!(table.kept_out_by(&peer, [at], now), both);
+    assert!(table.unban(&peer.into(), now) && !table.unban(&peer.into(), now));
+    assert_eq!(table.kept_out_by(&peer, [at], now), BTreeSet::from([host]));
+    assert!(table.unban(&host, now));
+    assert!(table.kept_out_by(&peer, [at], now).is_empty());
+    assert_eq!(table.reputation().score(&peer, now), -20.0);
+    table.misdeed(peer, Misdeed::TooManyMessages, now);
+    assert!(!table.bans().holds(&peer, now), "for a trifle");
 }

@@ -637,3 +637,52 @@ fn headers_of_the_chain_are_those_of_its_blocks() {
     let block = chain.block(&id).expect("it is here");
     assert_eq!(chain.headers(2, 1, 1), [header(&block)]);
 }
+
+#[test]
+fn a_chain_of_headers_may_go_back_and_what_looked_before_headers_came_says_nothing() {
+    let (peer, now) = (PeerId::random(), crate::platform::now());
+    let place = |height: u64| BlockPlace {
+        height,
+        id: ItemId::sha256(&height.to_be_bytes()),
+    };
+    let looked = |height: u64| Chain {
+        tip: place(height),
+        base: height + 1,
+        locator: vec![place(height)],
+        keeps_blocks: false,
+    };
+    let mut sync = Sync::new(SyncConfig::default(), MAX_BLOCK, &[7; 16]);
+    let height = |sync: &Sync| sync.tip().map(|tip| tip.height);
+    // Headers come while somebody looks.
+    sync.judging = Some(peer);
+    let judged = job::Judged {
+        anchor: None,
+        accepted: Vec::new(),
+        fault: None,
+        is_better: false,
+        chain: Some(looked(1000)),
+    };
+    sync.done(Done::Headers(judged), now);
+    let early = Done::Looked {
+        chain: looked(0),
+        held: Vec::new(),
+    };
+    sync.done(early, now);
+    assert_eq!(height(&sync), Some(1000));
+    // The votes have it go back; the next look, for whatever reason, finds that out.
+    sync.greeted(peer, wire::VERSION);
+    sync.joined(peer, now);
+    let status = wire::Status {
+        height: 12,
+        id: Bytes::copy_from_slice(place(12).id.as_bytes()),
+        base: 1,
+    };
+    sync.frame(peer, Kind::Status(status), Taken::nothing(), now);
+    let later = Done::Looked {
+        chain: looked(10),
+        held: Vec::new(),
+    };
+    sync.done(later, now);
+    assert_eq!(height(&sync), Some(10));
+    assert!(sync.asked.contains(&peer), "it leads on");
+}
