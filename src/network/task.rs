@@ -126,8 +126,8 @@ pub(crate) struct Task {
     farewells: HashMap<rr::InboundRequestId, PeerId>,
     requests: Requests,
     own_record: OwnRecord,
-    /// Whom this node's record is on its way to.
-    tellings: HashMap<rr::OutboundRequestId, PeerId>,
+    /// Whom this node's record is on its way to, and how many others' it asked for.
+    tellings: HashMap<rr::OutboundRequestId, (PeerId, usize)>,
     /// Peers for which messages wait, each when the next may go.
     turns: FuturesUnordered<BoxFuture<'static, PeerId>>,
     intake: Intake,

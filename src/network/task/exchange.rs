@@ -100,13 +100,14 @@ impl Task {
         }
         let signed = self.own_record.signed.iter();
         let reachable = signed.filter(|signed| !signed.addresses.is_empty());
+        let wanted = if self.discovery.wants_others(FEW) {
+            MAX_RECORDS
+        } else {
+            0
+        };
         let telling = Telling {
             records: reachable.map(|signed| signed.bytes.clone()).collect(),
-            wants: if self.discovery.wants_others(FEW) {
-                u32::try_from(MAX_RECORDS).unwrap_or_default()
-            } else {
-                0
-            },
+            wants: u32::try_from(wanted).unwrap_or_default(),
         };
         if telling == Telling::default() {
             return;
@@ -115,7 +116,7 @@ impl Task {
         self.requests.told(peer, frame.len(), now);
         let message = &mut self.swarm.behaviour_mut().message;
         let (request, _) = message.send_request(&peer, frame);
-        self.tellings.insert(request, peer);
+        self.tellings.insert(request, (peer, wanted));
     }
 
     /// A peer names others, or tells of itself.
@@ -159,13 +160,14 @@ impl Task {
         }
     }
 
-    /// What a peer answered to a telling: the records that were asked for.
-    pub(super) fn on_told(&mut self, peer: PeerId, answer: &[u8]) {
+    /// What a peer answered to a telling: the records that were asked for, so many at most.
+    pub(super) fn on_told(&mut self, peer: PeerId, wanted: usize, answer: &[u8]) {
         match Answer::decode(answer) {
             Ok(Answer::Peers(records)) => {
                 let now = platform::now();
                 let learnt = records
                     .iter()
+                    .take(wanted)
                     .map(|record| self.learn(peer, record, None, now));
                 let found: Vec<_> = learnt.flatten().flatten().collect();
                 if !found.is_empty() {

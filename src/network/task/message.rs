@@ -38,8 +38,8 @@ impl Task {
                     },
                 ..
             } => {
-                if let Some(peer) = self.tellings.remove(&request_id) {
-                    return self.on_told(peer, &response);
+                if let Some((peer, wanted)) = self.tellings.remove(&request_id) {
+                    return self.on_told(peer, wanted, &response);
                 }
                 let answered = self
                     .requests

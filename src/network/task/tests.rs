@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     chain::{Opaque, rules::Synchronous},
-    peers::{AddressBook, EclipseSign, NetworkGroup},
+    peers::{AddressBook, EclipseSign, NetworkGroup, SignedRecord},
 };
 
 /// A task that dials nobody by itself, and what it shares.
@@ -73,4 +73,25 @@ fn signs_of_an_eclipse_are_told_shown_and_taken_back() {
     ticks(&mut task, now, 301..=400);
     assert_eq!(told(), Some(Vec::new()));
     assert!(shared.state().eclipse_signs.is_empty());
+}
+
+#[core::prelude::v1::test]
+fn of_a_peer_that_was_told_no_more_records_are_taken_than_it_was_asked_for() {
+    let ((mut task, shared), teller) = (idle(), PeerId::random());
+    let wants = |event: &NetworkEvent| matches!(event, NetworkEvent::PeersDiscovered(_));
+    let mut events = shared.subscribe(Box::new(wants), 1 << 20);
+    let records = (1..=3).map(|host| {
+        let key = Keypair::generate_ed25519();
+        let signed = SignedRecord::sign(&key, &[at(host, 1)], 0, platform::date());
+        signed.expect("it fits").bytes
+    });
+    let answer = Answer::Peers(records.collect()).encode();
+    for wanted in [0, 2] {
+        task.on_told(teller, wanted, &answer);
+        let found = match events.try_recv() {
+            Some(NetworkEvent::PeersDiscovered(found)) => found.len(),
+            _ => 0,
+        };
+        assert_eq!(found, wanted);
+    }
 }
