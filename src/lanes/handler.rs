@@ -4,7 +4,7 @@
 //! ([`MAX_UNHANDLED`]), and bytes, unpacked and with what they cost beside ([`Size`]), that are not done with ([`MAX_UNDONE`], of votes
 //! [`MAX_UNDONE_VOTES`]: those wait better where others overtake them, with who sends them);
 //! above either the lane is read no further, which the sender feels; and a long frame waits for its room on the node ([`super::long`]).
-//! The behaviour hears when a lane is held up so, since the peer's answers may stand there. Nor is it read before our own streams are open, so that no
+//! The behaviour hears when a lane is held up so, or for this node's own budget, since the peer's answers may stand there. Nor is it read before our own streams are open, so that no
 //! frame is lost to cores that do not know the peer yet. What waits to be written the behaviour bounds, which is told
 //! what was. A stream that breaks the rules is reported and read no further. One attempt to open the streams is made at a time, and
 //! comes to one end: all open, unsupported, or broken.
@@ -112,7 +112,7 @@ pub(crate) enum Report<F> {
     GaveWay(Lane, usize),
     /// All of such a frame has been passed over.
     Skipped(Lane, usize),
-    /// Whether a lane is held up from now on: it is not read since what came is not done with, or waits for room.
+    /// Whether a lane is held up from now on: it is not read since what came is not done with, or waits for room or for a budget.
     Held(Lane, bool),
     /// So many bytes are written, of this epoch's.
     Written(u64, Lane, usize),
@@ -164,6 +164,8 @@ struct Inbound {
     /// How often the peer has opened it.
     accepted: u32,
     /// What was told of a frame that comes, and when.
+    /// Whether it waits for this node's budget.
+    throttled: bool,
     told: Option<(Coming, Instant)>,
 }
 
@@ -192,6 +194,7 @@ impl Inbound {
             told: None,
         }
     }
+            throttled: false,
 
     /// What is to be told of a long frame that comes.
     fn news(&mut self) -> Option<Coming> {
@@ -223,7 +226,7 @@ impl Inbound {
     /// Whether it is held up, where that was told otherwise.
     fn holds(&mut self) -> Option<bool> {
         let waits = self.reader.as_ref().is_some_and(Reader::is_held);
-        let held = waits || self.open.bytes > self.most;
+        let held = waits || self.throttled || self.open.bytes > self.most;
         (std::mem::replace(&mut self.held, held) != held).then_some(held)
     }
 }
@@ -324,8 +327,12 @@ impl<D: Decode> Handler<D> {
             // What has room shall not keep it to wait.
             let goes_on = reader.is_under_way();
             let is_first = frames.is_empty();
-            if !goes_on && is_first && self.download.poll_ready(lane, cx).is_pending() {
-                break None;
+            if !goes_on && is_first {
+                let waits = self.download.poll_ready(lane, cx).is_pending();
+                inbound.throttled = waits && self.download.is_throttled(lane);
+                if waits {
+                    break None;
+                }
             }
             let next = reader.poll_next(fits, cx);
             tell_lost(lane, reader, &self.download, &mut self.reports);
@@ -535,4 +542,22 @@ pub(super) fn names<E>(
         .into_iter()
         .map(|lane| Ok(LaneName(lane, name(lane::name(lane))?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn a_lane_that_waits_for_a_budget_is_told_as_held_up_as_one_that_waits_for_room_is() {
+        let mut inbound = Inbound::new(Lane::Bulk);
+        assert_eq!(inbound.holds(), None);
+        inbound.throttled = true;
+        assert_eq!((inbound.holds(), inbound.holds()), (Some(true), None));
+        inbound.throttled = false;
+        assert_eq!(inbound.holds(), Some(false));
+        inbound.open.bytes = MAX_UNDONE + 1;
+        assert_eq!(inbound.holds(), Some(true));
+    }
 }

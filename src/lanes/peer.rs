@@ -57,7 +57,7 @@ pub(super) struct Connection {
     pub(super) handled: [Handled; Lane::ALL.len()],
     /// Reports that are handled, and that it is told of when their lane is read on.
     kept_back: [usize; Lane::ALL.len()],
-    /// Which lanes it does not read now, since what came is not done with, or waits for room.
+    /// Which lanes it does not read now, since what came is not done with, or waits for room or for a budget.
     held: [bool; Lane::ALL.len()],
     /// Since when the rest of a long frame is passed over that gave way here.
     passes: [Option<Instant>; Lane::ALL.len()],

@@ -79,6 +79,12 @@ impl Shaper {
         classes.fold(Admission::Now, Admission::later)
     }
 
+    /// Whether a lane waits for a budget, which is no limit of what the peer may send: others may have used it up.
+    pub fn is_throttled(&mut self, peer: &PeerId, lane: Lane, now: Instant) -> bool {
+        let mut classes = lane.classes().iter();
+        classes.any(|class| self.budgets.ready(peer, *class, now) != Admission::Now)
+    }
+
     /// Frames of a class were read, or written.
     pub fn charge(&mut self, peer: PeerId, class: Class, load: Load, now: Instant) {
         let frames = Cost {
@@ -176,6 +182,22 @@ mod tests {
         let blocks = shaper.ready(&peer, Class::Block, now);
         assert_eq!(blocks, Admission::Now, "they have a limit of their own");
         assert_eq!(shaper.lane_ready(&peer, Lane::Bulk, now), Admission::Now);
+    }
+
+    #[test]
+    fn a_lane_that_waits_for_a_budget_is_told_from_one_that_waits_for_its_limit() {
+        let (now, peer) = (crate::platform::now(), PeerId::random());
+        let mut shaper = shaper(u64::MAX, 1000, now);
+        let load = |wire| Load::of_one(Cost { items: 1, bytes: 1 }, wire);
+        assert!(!shaper.is_throttled(&peer, Lane::Bulk, now));
+        shaper.charge(PeerId::random(), Class::Transaction, load(1 << 20), now);
+        assert!(shaper.is_throttled(&peer, Lane::Bulk, now), "by another");
+        assert!(!shaper.is_throttled(&peer, Lane::Urgent, now));
+        let mut shaper = self::shaper(1, u64::MAX, now);
+        while shaper.lane_ready(&peer, Lane::Block, now) == Admission::Now {
+            shaper.charge(peer, Class::BlockRequest, load(1), now);
+        }
+        assert!(!shaper.is_throttled(&peer, Lane::Block, now));
     }
 
     #[test]
