@@ -105,6 +105,10 @@ impl<C: Core> Lanes<C> {
                 peer.hold(connection, lane, held, now);
                 self.tell_unheard(id, now);
             }
+            Report::Stands(stands) => {
+                peer.set_stands(connection, stands);
+                self.look_who_stands(id, now);
+            }
             Report::Garbage(reason) => {
                 tracing::debug!(%id, reason, "a broken frame");
                 self.tell(Event::Misdeed(id, Misdeed::InvalidMessage));
@@ -113,10 +117,12 @@ impl<C: Core> Lanes<C> {
             Report::Open(epoch) => {
                 let step = peer.session.opened(connection, epoch, now);
                 self.go_on(id, step, now);
+                self.look_who_stands(id, now);
             }
             Report::Broken(epoch) => {
                 let step = peer.session.broken(connection, epoch, now);
                 self.go_on(id, step, now);
+                self.look_who_stands(id, now);
             }
             // It knows nothing of us any more: it is to be told all again, and not in the middle of a frame.
             Report::Renewed if peer.is_half_way() => self.end(id, now),

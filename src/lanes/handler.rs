@@ -13,6 +13,7 @@ use std::{
     collections::VecDeque,
     error::Error,
     io,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -40,6 +41,7 @@ use crate::{
     peers::Account,
     platform::{self, Instant},
     traffic::{Class, Cost, Lane, Load, MAX_UNDONE, Pace, Rate},
+    transport::links::Link,
 };
 
 /// Reports of frames on each lane that wait for the behaviour.
@@ -114,6 +116,8 @@ pub(crate) enum Report<F> {
     Skipped(Lane, usize),
     /// Whether a lane is held up from now on: it is not read since what came is not done with, or waits for room or for a budget.
     Held(Lane, bool),
+    /// Whether the whole connection stands from now on.
+    Stands(bool),
     /// So many bytes are written, of this epoch's.
     Written(u64, Lane, usize),
     /// The peer broke the rules of a stream.
@@ -139,6 +143,8 @@ pub(crate) struct Handler<D: Decode> {
     download: Download,
     rooms: Rooms,
     who: (PeerId, Account),
+    /// What its connection tells of itself.
+    link: Option<Arc<Link>>,
     inbound: [Inbound; Lane::ALL.len()],
     outbound: [Outbound; Lane::ALL.len()],
     /// The number of the last attempt to open the streams, and whether it has come to its end.
@@ -158,14 +164,14 @@ struct Inbound {
     /// Not handled, or not done with; and the bytes of it above which nothing is read.
     open: Handled,
     most: usize,
+    /// Whether it waits for this node's budget.
+    throttled: bool,
     /// Whether the behaviour was told that it is held up.
     held: bool,
     replacements: Pace,
     /// How often the peer has opened it.
     accepted: u32,
     /// What was told of a frame that comes, and when.
-    /// Whether it waits for this node's budget.
-    throttled: bool,
     told: Option<(Coming, Instant)>,
 }
 
@@ -188,13 +194,13 @@ impl Inbound {
                 Lane::Urgent => MAX_UNDONE_VOTES,
                 Lane::Block | Lane::Bulk => MAX_UNDONE,
             },
+            throttled: false,
             held: false,
             replacements: Pace::new(REPLACEMENTS),
             accepted: 0,
             told: None,
         }
     }
-            throttled: false,
 
     /// What is to be told of a long frame that comes.
     fn news(&mut self) -> Option<Coming> {
@@ -238,6 +244,7 @@ impl<D: Decode> Handler<D> {
         download: Download,
         rooms: Rooms,
         who: (PeerId, Account),
+        link: Option<Arc<Link>>,
     ) -> Self {
         Self {
             names,
@@ -245,6 +252,7 @@ impl<D: Decode> Handler<D> {
             download,
             rooms,
             who,
+            link,
             inbound: Lane::ALL.map(Inbound::new),
             outbound: Default::default(),
             epoch: 0,
@@ -472,6 +480,10 @@ impl<D: Decode> ConnectionHandler for Handler<D> {
             }
         }
         if let Some(report) = self.reports.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
+        }
+        if let Some(Poll::Ready(stands)) = self.link.as_ref().map(|link| link.poll_stands(cx)) {
+            let report = Report::Stands(stands);
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
         }
         for lane in Lane::ALL {

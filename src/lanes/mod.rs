@@ -7,8 +7,9 @@
 //! limits of its class. Of several connections to a peer the newest is used ([`session`]). A peer that opens its streams anew is
 //! met anew by the core, and what is still on its way of before is nobody's fault.
 //!
-//! What a peer sends is not read at times: its lane waits for the core, or for room, or its whole connection stands ([`Stops`]). Meanwhile it pays for
-//! no silence, and afterwards it has as much more time for what it was asked ([`Core::unheard`]). So have all where this node comes late to what it has to
+//! What a peer sends is not read at times: its lane waits for the core, or for room, or its whole connection stands ([`Links`]). Meanwhile it pays for
+//! no silence, and afterwards it has as much more time for what it was asked ([`Core::unheard`]); where its connection stands, within bounds ([`stand`]).
+//! So have all where this node comes late to what it has to
 //! do: a tab or a machine with more work than it can do has not read what they sent, and would else hold its own slowness against them.
 //!
 //! Bounds: long frames of all peers together ([`long`]), the rest of what comes for each lane ([`handler`]); urgent bytes that wait in a connection ([`feed`]); messages that wait for a peer ([`crate::traffic::Scheduler`]; what
@@ -24,6 +25,7 @@ mod lane;
 mod long;
 mod peer;
 mod session;
+mod stand;
 #[cfg(test)]
 mod tests;
 
@@ -32,7 +34,7 @@ pub use lane::check_lane;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -56,8 +58,9 @@ use self::{
     handler::{Handler, Order},
     lane::LaneName,
     long::Rooms,
-    peer::{Connection, EXCUSES_EVERY, Peer},
+    peer::{Connection, Peer},
     session::Step as SessionStep,
+    stand::Stand,
 };
 use crate::{
     config::Config,
@@ -67,7 +70,7 @@ use crate::{
     platform::{self, Instant},
     platform::{alarm::Alarm, lock::lock},
     traffic::{Budgets, Class, Full, Lane, RateLimiter, Shaper},
-    transport::stops::{Stood, Stops},
+    transport::links::Links,
 };
 
 /// Frames that the cores are given before others than the connections have a turn. Where many peers send without end, there is always another.
@@ -83,15 +86,15 @@ pub(crate) struct Lanes<C: Core> {
     pub(crate) core: C,
     names: Vec<LaneName>,
     peers: HashMap<PeerId, Peer>,
-    /// When those who are gone were excused last.
-    excused: Debts<Instant>,
+    /// When those who are gone were excused last, and for how long they may be again.
+    excused: Debts<(Option<Instant>, Stand)>,
     upload: Shaper,
     /// The connections ask it before they read.
     download: Arc<Mutex<Shaper>>,
     /// For the long frames that are read, and are not done with.
     rooms: Rooms,
-    /// Whose connections stand.
-    stops: Stops,
+    /// What connections tell of themselves.
+    links: Links,
     events: VecDeque<ToSwarm<Event<C::Event>, Order>>,
     alarm: Alarm,
     /// When this is to be polled at the latest.
@@ -132,7 +135,7 @@ impl<C: Core> Lanes<C> {
     ///
     /// # Errors
     /// [`NetworkError::Transport`] where the network's name makes no protocol's name.
-    pub(crate) fn new(config: &Config, core: C, stops: Stops) -> Result<Self, NetworkError> {
+    pub(crate) fn new(config: &Config, core: C, links: Links) -> Result<Self, NetworkError> {
         let limits = config.limits();
         let names = handler::names(|name| config.protocol_name(name))?;
         let budgets = &config.protocol.propagation;
@@ -145,7 +148,7 @@ impl<C: Core> Lanes<C> {
             upload: shaper(RateLimiter::mirror(limits), budgets.upload),
             download: Arc::new(Mutex::new(download)),
             rooms: Rooms::new(),
-            stops,
+            links,
             peers: HashMap::new(),
             excused: Debts::default(),
             events: VecDeque::new(),
@@ -190,7 +193,8 @@ impl<C: Core> Lanes<C> {
         let download = Download::new(peer, Arc::clone(&self.download));
         let (rooms, who) = (self.rooms.clone(), (peer, Account::of(peer, remote)));
         let decoder = self.core.decoder();
-        Handler::new(self.names.clone(), decoder, download, rooms, who)
+        let link = self.links.of(peer, remote);
+        Handler::new(self.names.clone(), decoder, download, rooms, who, link)
     }
 
     /// Does what a peer's session wants.
@@ -231,9 +235,19 @@ impl<C: Core> Lanes<C> {
         }
     }
 
-    /// Whether all that a peer sends stands here unread, or did, and that was not told yet.
-    pub(crate) fn is_unheard(&self, id: &PeerId) -> bool {
-        self.stops.has(id)
+    /// Whether all that a peer sends stands here unread, which excuses its silence.
+    pub(crate) fn is_unheard(&self, id: &PeerId, now: Instant) -> bool {
+        let peer = self.peers.get(id);
+        peer.is_some_and(|peer| peer.stand.is_excused(now))
+    }
+
+    /// Of a peer's connections, or of their standing, something has changed.
+    fn look_who_stands(&mut self, id: PeerId, now: Instant) {
+        let stood = self.peers.get_mut(&id).and_then(|peer| peer.stood(now));
+        if let Some(time) = stood {
+            self.tell_unheard(id, now);
+            self.tell(Event::Unheard(id, time));
+        }
     }
 
     /// What was held up of a peer may be over.
@@ -241,19 +255,6 @@ impl<C: Core> Lanes<C> {
         let time = self.peers.get_mut(&id).and_then(Peer::take_unheard);
         if let Some(time) = time {
             self.core.unheard(id, time, now);
-        }
-    }
-
-    /// Hears who stands, or stood.
-    fn poll_stood(&mut self, cx: &mut Context<'_>) -> Poll<Event<C::Event>> {
-        loop {
-            let now = platform::now();
-            let Stood { peer, stands, time } = ready!(self.stops.poll(now, cx));
-            if let Some(known) = self.peers.get_mut(&peer) {
-                known.stood(stands, time, now);
-                self.tell_unheard(peer, now);
-                return Poll::Ready(Event::Unheard(peer, time));
-            }
         }
     }
 
@@ -404,10 +405,10 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                 let outbound = established.endpoint.is_dialer();
                 let (id, connection) = (established.peer_id, established.connection_id);
                 let excused = &mut self.excused;
-                let peer = self.peers.entry(id).or_insert_with(|| {
-                    let excused_at = excused.take(&id);
-                    Peer::new(outbound, excused_at)
-                });
+                let peer = self
+                    .peers
+                    .entry(id)
+                    .or_insert_with(|| Peer::new(outbound, excused.take(&id).unwrap_or_default()));
                 peer.connections.push(Connection::new(connection));
                 let is_open = peer.session.open().is_some();
                 let step = peer.session.connected(connection);
@@ -417,6 +418,7 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                     self.order(id, connection, Order::Read(true));
                 }
                 self.go_on(id, step, platform::now());
+                self.look_who_stands(id, platform::now());
             }
             FromSwarm::ConnectionClosed(closed) => {
                 let (id, connection) = (closed.peer_id, closed.connection_id);
@@ -430,12 +432,14 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                 };
                 let steps = peer.session.disconnected(connection);
                 self.go_on(id, steps, platform::now());
+                self.look_who_stands(id, platform::now());
                 if closed.remaining_established == 0 {
                     let now = platform::now();
                     if let Some(peer) = self.peers.remove(&id) {
                         self.turns.forget(id, &peer);
-                        if let Some(at) = peer.excused_at {
-                            self.excused.keep(id, at, at + EXCUSES_EVERY, now);
+                        if let Some(rests_at) = peer.rests_at() {
+                            let account = (peer.excused_at, peer.stand);
+                            self.excused.keep(id, account, rests_at, now);
                         }
                     }
                     self.upload.forget(&id, now);
@@ -465,10 +469,6 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
             return Poll::Ready(ToSwarm::GenerateEvent(Event::GiveWay));
         }
         self.look_how_late(platform::now());
-        // Before anybody is blamed who stood.
-        if let Poll::Ready(stood) = self.poll_stood(cx) {
-            return Poll::Ready(ToSwarm::GenerateEvent(stood));
-        }
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(event);

@@ -9,6 +9,7 @@ use super::{
     feed::{BLOCK_ROOM, MAX_URGENT},
     handler::{Handled, Size},
     session::Session,
+    stand::{self, Stand},
 };
 use crate::network::room::Place;
 use crate::peers::Misdeed;
@@ -18,7 +19,7 @@ use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper,
 /// After the streams began anew or moved, what belongs to the former ones may still be on its way or lost, and nobody pays for it.
 /// So long, and not again for some time.
 const EXCUSED: Duration = Duration::from_secs(5);
-pub(super) const EXCUSES_EVERY: Duration = Duration::from_secs(60);
+const EXCUSES_EVERY: Duration = Duration::from_secs(60);
 /// How long the rest of a frame that gave way may take to come and holds up what stands behind it: then it is its sender that does.
 const PASSES: Duration = Duration::from_secs(20);
 
@@ -59,6 +60,8 @@ pub(super) struct Connection {
     kept_back: [usize; Lane::ALL.len()],
     /// Which lanes it does not read now, since what came is not done with, or waits for room or for a budget.
     held: [bool; Lane::ALL.len()],
+    /// Whether all of it is read no further.
+    stands: bool,
     /// Since when the rest of a long frame is passed over that gave way here.
     passes: [Option<Instant>; Lane::ALL.len()],
 }
@@ -70,6 +73,7 @@ impl Connection {
             handled: Default::default(),
             kept_back: Default::default(),
             held: Default::default(),
+            stands: false,
             passes: Default::default(),
         }
     }
@@ -84,8 +88,8 @@ pub(super) struct Peer {
     pub(super) session: Session<ConnectionId>,
     /// Whether its lanes are read no further for now.
     paused: [bool; Lane::ALL.len()],
-    /// Whether a whole connection of it is not read.
-    stands: bool,
+    /// Whether the connection by which it answers is not read at all.
+    pub(super) stand: Stand,
     /// Since when something of it is not read, if anything is; and how long something was, of which the core has not heard.
     held_up_since: Option<Instant>,
     unheard: Duration,
@@ -113,14 +117,14 @@ pub(super) struct Peer {
 pub(super) struct Held([Option<Instant>; Class::ALL.len()]);
 
 impl Peer {
-    /// `excused_at`: when it was excused last, if it was here before.
-    pub(super) fn new(outbound: bool, excused_at: Option<Instant>) -> Self {
+    /// When it was excused last, and for how long it may be again: it may have been here before.
+    pub(super) fn new(outbound: bool, (excused_at, stand): (Option<Instant>, Stand)) -> Self {
         Self {
             connections: Vec::new(),
             outbound,
             session: Session::new(),
             paused: Default::default(),
-            stands: false,
+            stand,
             held_up_since: None,
             unheard: Duration::ZERO,
             excused_at,
@@ -199,14 +203,33 @@ impl Peer {
         }
     }
 
-    /// Whether one of its connections stands now, and for how long one did since that was last heard.
-    pub(super) fn stood(&mut self, stands: bool, time: Duration, now: Instant) {
-        self.stands = stands;
-        // Otherwise it is part of what is held up already.
+    /// Whether a connection is read no further.
+    pub(super) fn set_stands(&mut self, id: ConnectionId, stands: bool) {
+        if let Some(connection) = self.connections.iter_mut().find(|one| one.id == id) {
+            connection.stands = stands;
+        }
+    }
+
+    /// For how long the connection by which it answers has stood, when that is over: the one that carries the session, or will.
+    pub(super) fn stood(&mut self, now: Instant) -> Option<Duration> {
+        let open = self.session.open().map(|(connection, _)| connection);
+        let carrier = match open {
+            Some(open) => self.connections.iter().find(|one| one.id == open),
+            None => self.connections.last(),
+        };
+        let time = self.stand.set(carrier.is_some_and(|one| one.stands), now)?;
+        // Otherwise it is part of what is held up yet.
         if self.held_up_since.is_none() {
             self.unheard += time;
         }
-        self.look_what_is_held_up(now);
+        Some(time)
+    }
+
+    /// When what it was excused counts no more, if it was.
+    pub(super) fn rests_at(&self) -> Option<Instant> {
+        let excused = self.excused_at.map(|at| at + EXCUSES_EVERY);
+        let stood = self.stand.used_at().map(|at| at + stand::EVERY);
+        excused.max(stood)
     }
 
     /// How long something of it was held up that is over, since this was last asked.
@@ -234,7 +257,7 @@ impl Peer {
 
     /// Notes since when something is held up, or how long it was.
     fn look_what_is_held_up(&mut self, now: Instant) {
-        let is_held_up = self.stands || Lane::ALL.iter().any(|lane| self.is_held_up(*lane));
+        let is_held_up = Lane::ALL.iter().any(|lane| self.is_held_up(*lane));
         if is_held_up {
             self.held_up_since.get_or_insert(now);
         } else if let Some(since) = self.held_up_since.take() {
@@ -335,7 +358,7 @@ impl Peer {
                 let passes = self.connections.iter().flat_map(|one| one.passes);
                 let something_passes = passes.flatten().any(|since| now < since + PASSES);
                 let waits = self.held_up_since.is_some() || something_passes;
-                waits || is_lately(self.excused_at)
+                waits || self.stand.is_excused(now) || is_lately(self.excused_at)
             }
             Misdeed::InvalidMessage | Misdeed::TooManyMessages => is_lately(self.excused_at),
             _ => false,

@@ -141,15 +141,14 @@ impl Core for Probe {
 struct Driven {
     lanes: Lanes<Probe>,
     peer: PeerId,
-    stops: Stops,
 }
 
 impl Driven {
     fn new() -> Self {
-        let (stops, peer) = (Stops::default(), PeerId::random());
-        let lanes = Lanes::new(&Config::default(), Probe::default(), stops.clone());
+        let peer = PeerId::random();
+        let lanes = Lanes::new(&Config::default(), Probe::default(), Links::default());
         let lanes = lanes.expect("right");
-        let mut driven = Self { lanes, peer, stops };
+        let mut driven = Self { lanes, peer };
         driven.connect(1);
         driven.lanes.greeted(peer);
         driven
@@ -370,11 +369,9 @@ fn who_was_held_up_is_excused_meanwhile_and_has_as_much_more_time() {
     peer.hold(first, Lane::Block, false, at(14));
     assert!(is_excused(peer, at(15)), "another lane is held up yet");
     assert!(peer.take_unheard().is_none());
-    peer.stood(true, Duration::ZERO, at(15));
     peer.resume(Lane::Urgent, at(16));
-    peer.stood(false, Duration::from_secs(4), at(19));
-    assert_eq!(peer.take_unheard(), Some(at(19) - at(10)));
-    assert!(!is_excused(peer, at(19)));
+    assert_eq!(peer.take_unheard(), Some(at(16) - at(10)));
+    assert!(!is_excused(peer, at(16)));
     peer.hold(first, Lane::Bulk, true, at(30));
     assert!(is_excused(peer, at(100)), "we do not read");
     peer.disconnected(first, at(100));
@@ -392,14 +389,15 @@ fn whose_connection_is_not_read_pays_for_no_silence_and_has_as_much_more_time() 
         let is_blame = |event: &Event<_>| matches!(event, Event::Misdeed(..));
         events.iter().any(is_blame)
     };
-    let mut stop = driven.stops.connection(driven.peer);
-    stop.set(true);
-    assert!(driven.lanes.is_unheard(&driven.peer));
+    driven.report(1, Report::Stands(true));
+    let is_unheard = |driven: &Driven, at| driven.lanes.is_unheard(&driven.peer, at);
+    assert!(is_unheard(&driven, platform::now()));
     assert!(!blamed(&mut driven));
-    assert!(driven.lanes.is_unheard(&driven.peer), "it stands yet");
-    stop.set(false);
+    let later = platform::now() + Duration::from_secs(20);
+    assert!(!is_unheard(&driven, later), "not for ever");
+    driven.report(1, Report::Stands(false));
     let (_, events) = driven.drain();
-    assert!(!driven.lanes.is_unheard(&driven.peer));
+    assert!(!is_unheard(&driven, platform::now()));
     let told = events.iter().find_map(|event| match event {
         Event::Unheard(peer, time) if *peer == driven.peer => Some(*time),
         _ => None,
@@ -425,6 +423,41 @@ fn a_node_that_comes_late_to_what_it_has_to_do_gives_all_as_much_more_time() {
     let second = Duration::from_secs(1);
     assert!(behind(second).is_some_and(|time| time >= second));
     assert_eq!(behind(10 * MOST_BEHIND), Some(MOST_BEHIND), "it slept");
+}
+
+#[test]
+fn that_a_connection_stands_by_which_nobody_waits_for_an_answer_excuses_nothing() {
+    let mut driven = Driven::open();
+    driven.connect(2);
+    driven.report(2, Report::Open(2));
+    let peer = driven.peer;
+    let is_unheard = |driven: &Driven| driven.lanes.is_unheard(&peer, platform::now());
+    driven.report(1, Report::Stands(true));
+    assert!(!is_unheard(&driven), "it is an elder one");
+    driven.report(2, Report::Stands(true));
+    assert!(is_unheard(&driven));
+    driven.report(2, Report::Stands(false));
+    assert!(!is_unheard(&driven));
+    driven.disconnect(2, 1);
+    assert!(is_unheard(&driven), "there is only that one left");
+}
+
+#[test]
+fn who_leaves_and_comes_again_has_not_stood_less() {
+    let mut driven = Driven::open();
+    let now = platform::now();
+    let peer = driven
+        .lanes
+        .peers
+        .get_mut(&driven.peer)
+        .expect("it is here");
+    peer.set_stands(ConnectionId::new_unchecked(1), true);
+    assert_eq!(peer.stood(now - Duration::from_secs(20)), None);
+    driven.disconnect(1, 0);
+    driven.connect(1);
+    driven.report(1, Report::Stands(true));
+    let soon = platform::now() + Duration::from_secs(1);
+    assert!(!driven.lanes.is_unheard(&driven.peer, soon));
 }
 
 #[test]

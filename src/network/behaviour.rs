@@ -28,7 +28,7 @@ use crate::{
     peers::Connected,
     propagation::Propagation,
     sync::core::Syncing,
-    transport::{LocalDiscovery, SharedPolicy, stops::Stops},
+    transport::{LocalDiscovery, SharedPolicy, links::Links},
 };
 
 /// The protocol of the first exchange, the same for all networks.
@@ -68,7 +68,7 @@ impl Behaviour {
         local: LocalDiscovery,
         (policy, table): (SharedPolicy, SharedTable),
         sync: Option<Box<dyn Syncing>>,
-        stops: Stops,
+        links: Links,
     ) -> Result<Self, NetworkError> {
         let peer_id = keypair.public().to_peer_id();
         let network = &config.network;
@@ -107,12 +107,12 @@ impl Behaviour {
                 config.protocol_name("message/1")?,
                 Arc::clone(&table),
             ),
-            lanes: Lanes::new(config, cores(config, sync)?, stops)?,
+            lanes: Lanes::new(config, cores(config, sync)?, links.clone())?,
             gossip: Gossip::new(config, peer_id)?,
             routing: Routing::new(config, peer_id)?,
             local,
             circuits,
-            streams: Streams::new(table, network.connection_timeout),
+            streams: Streams::new(table, links, network.connection_timeout),
         })
     }
 }

@@ -7,7 +7,8 @@
 //! A peer's stream is its protocol's handler's once the peer is past the hello: one that comes before waits for that, and goes with a
 //! peer that is refused or banned. Bounds: [`MAX_PROTOCOLS`] names of [`MAX_NAME`] bytes, all of which identify tells;
 //! [`MAX_STREAMS`] streams each way with a peer, [`MAX_INBOUND`] of all peers'; and a peer opens no more than [`OPENED`]. What is beyond is reset.
-//! What a stream has unread is bounded by its connection's windows (`transport/`), whether or not anybody reads it.
+//! What a stream has unread is bounded by its connection's windows (`transport/`), whether or not anybody reads it; and it never makes the connection stand
+//! (`streams/ahead.rs`). Where all that is unread has no room, a stream is reset.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,8 +35,10 @@ use crate::{
     peers::Stage,
     platform::lock::lock,
     traffic::Rate,
+    transport::links::Links,
 };
 
+mod ahead;
 mod handler;
 mod stream;
 
@@ -106,6 +109,7 @@ pub(crate) fn name(name: String) -> Result<StreamProtocol, NetworkError> {
 /// See the module's documentation.
 pub(crate) struct Streams {
     table: SharedTable,
+    links: Links,
     timeout: Duration,
     handled: HashMap<StreamProtocol, Serve>,
     names: Names,
@@ -142,10 +146,11 @@ impl Places {
 }
 
 impl Streams {
-    /// None yet; a stream has to open within this time.
-    pub(crate) fn new(table: SharedTable, timeout: Duration) -> Self {
+    /// None yet, on connections with these links; a stream has to open within this time.
+    pub(crate) fn new(table: SharedTable, links: Links, timeout: Duration) -> Self {
         Self {
             table,
+            links,
             timeout,
             handled: HashMap::new(),
             names: Arc::default(),
@@ -234,14 +239,20 @@ impl Streams {
         }
     }
 
-    fn handler(&mut self, peer: PeerId) -> Handler {
+    fn handler(&mut self, peer: PeerId, remote: &Multiaddr) -> Handler {
         if self.peers.len() >= self.many {
             self.peers.retain(|_, places| places.are_used());
             self.many = FEW + 2 * self.peers.len();
         }
         let theirs = Arc::clone(&self.peers.entry(peer).or_default().theirs);
         let inbound = Arc::clone(&self.inbound);
-        Handler::new(Arc::clone(&self.names), [theirs, inbound], self.timeout)
+        let link = self.links.of(peer, remote);
+        Handler::new(
+            Arc::clone(&self.names),
+            [theirs, inbound],
+            link,
+            self.timeout,
+        )
     }
 }
 
@@ -259,20 +270,20 @@ impl NetworkBehaviour for Streams {
         _: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
-        _: &Multiaddr,
+        remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, remote))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
         _: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer))
+        Ok(self.handler(peer, remote))
     }
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}

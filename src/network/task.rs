@@ -55,7 +55,7 @@ use crate::{
     propagation::{blocks::Answer as BlockAnswer, pool::sessions::Stepped},
     sync::core as sync_core,
     traffic::RateLimiter,
-    transport::{self, stops::Stops},
+    transport::{self, links::Links},
 };
 
 mod connections;
@@ -181,13 +181,13 @@ impl Task {
         let policy = AddressPolicy::new(peer_id, transport::TAKES_NAMES);
         let policy = Arc::new(Mutex::new(policy));
         let executor = platform::Executor::default();
-        let stops = Stops::default();
+        let links = Links::default();
         let transport = transport::build(
             keypair,
             &config,
             circuits_transport,
             &shared.meter,
-            &stops,
+            &links,
             Arc::clone(&policy),
             &executor,
         )?;
@@ -201,7 +201,7 @@ impl Task {
             local,
             (policy, Arc::clone(&shared.table)),
             sync,
-            stops,
+            links,
         )?;
         let swarm_config = executor
             .swarm_config()

@@ -18,8 +18,9 @@ use libp2p::{
 use wasm_bindgen::JsValue;
 
 use super::{
-    Boxed, Found, SharedPolicy, behind_door, meter, multiplex, muxer, noise, small_writes,
-    stops::Stops, webrtc, websocket,
+    Boxed, Found, SharedPolicy, behind_door, finished, linked,
+    links::{Linked, Links},
+    meter, multiplex, noise, small_writes, webrtc, websocket,
 };
 use crate::{config::Config, error::NetworkError, peers::transport_name, platform::Executor};
 
@@ -65,7 +66,7 @@ pub fn listens_on(address: &Multiaddr) -> bool {
     matches!(parts.as_slice(), [Memory(_)] | [_, .., P2p(_), P2pCircuit])
 }
 
-/// All transports as one; every byte over them is counted in `meter`, `stops` hears which are not read, every dial is put to `policy`.
+/// All transports as one; every byte over them is counted in `meter`, `links` has their links, every dial is put to `policy`.
 ///
 /// # Errors
 /// [`NetworkError::Transport`] where one can't be set up.
@@ -74,12 +75,11 @@ pub fn build(
     config: &Config,
     relay: relay::client::Transport,
     meter: &meter::Meter,
-    stops: &Stops,
+    links: &Links,
     policy: SharedPolicy,
     _: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
-    let stops = stops.clone();
     let streams = OrTransport::new(
         relay,
         OrTransport::new(websocket::Transport::new(), MemoryTransport::new()),
@@ -87,7 +87,7 @@ pub fn build(
     .upgrade(Version::V1Lazy)
     .authenticate(noise)
     .multiplex(multiplex(config))
-    .map(move |connected, _| muxer(connected, &stops));
+    .map(|connected, _| linked(connected));
     // A prologue binds none of these two.
     let open = !config.security.noise_config.is_closed();
     let webtransport = (open && present("WebTransport")).then(|| {
@@ -100,15 +100,13 @@ pub fn build(
             (peer, small_writes::muxer(StreamMuxerBox::new(connection)))
         })
     });
-    let meter = meter.clone();
-    let transports = OrTransport::new(optional(webtransport), optional(webrtc))
-        .map(|either, _| either.into_inner());
-    let transports = OrTransport::new(streams, transports);
-    let metered = transports
-        .map(move |either, _| {
-            let (peer, muxer) = either.into_inner();
-            (peer, meter.muxer(muxer))
-        })
+    let transports = OrTransport::new(optional(webtransport), optional(webrtc)).map(|either, _| {
+        let (peer, muxer) = either.into_inner();
+        (peer, Linked::unknown(muxer))
+    });
+    let metered = OrTransport::new(streams, transports)
+        .map(|either, _| either.into_inner())
+        .map(finished(meter, links))
         .boxed();
     Ok(behind_door(metered, config, policy))
 }

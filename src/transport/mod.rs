@@ -2,18 +2,18 @@
 //!
 //! `native.rs`, `browser.rs` and `simulated.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
-//! what is dialled and who may knock. [`meter`] counts every byte on either, `multiplex.rs` bounds what peers may have unread on the ones that are one stream of bytes, and says in `stops.rs` whose it reads no further for that; `quic.rs` on QUIC, which is ours since libp2p's leaves too much open, and on WebTransport, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
+//! what is dialled and who may knock. [`meter`] counts every byte on either, `multiplex.rs` bounds what peers may have unread on the ones that are one stream of bytes, and says in `links.rs` which it reads no further for that; `quic.rs` on QUIC, which is ours since libp2p's leaves too much open, and on WebTransport, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
 //! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks.
 
 mod closing;
 mod door;
 #[cfg(all(feature = "webrtc", not(any(target_arch = "wasm32", selkie_sim))))]
 mod hosts;
+pub mod links;
 pub mod meter;
 mod multiplex;
 #[cfg(any(all(feature = "webrtc", not(selkie_sim)), target_arch = "wasm32"))]
 mod small_writes;
-pub mod stops;
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
@@ -42,9 +42,12 @@ pub use simulated::{
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
-    Multiaddr, PeerId, Transport as _, core::muxing::StreamMuxerBox,
-    core::transport::Boxed as BoxedTransport, noise,
+    Multiaddr, PeerId, Transport as _,
+    core::{ConnectedPoint, muxing::StreamMuxerBox, transport::Boxed as BoxedTransport},
+    noise,
 };
+
+use links::{Linked, Links};
 
 use crate::{
     config::{Config, NoiseConfig},
@@ -79,16 +82,26 @@ fn multiplex(config: &Config) -> multiplex::Multiplex {
     multiplex::Multiplex::new(messages.max_concurrent_streams)
 }
 
-/// A connection that carries such streams, once its peer is known: it says there whether it is read.
-fn muxer<C>(
-    (peer, connection): (PeerId, multiplex::Connection<C>),
-    stops: &stops::Stops,
-) -> (PeerId, StreamMuxerBox)
+/// A connection that carries such streams, which says whether it is read.
+fn linked<C>((peer, connection): (PeerId, multiplex::Connection<C>)) -> (PeerId, Linked)
 where
     C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection = connection.stopping(stops.connection(peer));
-    (peer, StreamMuxerBox::new(connection))
+    let link = connection.link();
+    (peer, Linked::new(connection, link))
+}
+
+/// What a transport gives out at last: its bytes are counted, and who uses it finds its link.
+fn finished(
+    meter: &meter::Meter,
+    links: &Links,
+) -> impl FnOnce((PeerId, Linked), ConnectedPoint) -> (PeerId, StreamMuxerBox) + Clone + Send + 'static
+{
+    let (meter, links) = (meter.clone(), links.clone());
+    move |(peer, linked), endpoint| {
+        let muxer = linked.into_muxer(peer, &endpoint, &links);
+        (peer, meter.muxer(muxer))
+    }
 }
 
 /// The transports behind their door.

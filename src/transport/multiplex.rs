@@ -26,6 +26,7 @@ use std::{
     future::{Ready, ready},
     io, iter,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker, ready as poll_ready},
 };
 
@@ -36,7 +37,7 @@ use libp2p::core::{
     upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, UpgradeInfo},
 };
 
-use super::stops::Stop;
+use super::links::Link;
 use frames::{Frames, Streams};
 use unread::{Room, Unread};
 
@@ -134,10 +135,9 @@ pub struct Connection<C> {
 }
 
 impl<C> Connection<C> {
-    /// Says there whether it is read no further.
-    pub fn stopping(self, stop: Stop) -> Self {
-        self.streams.tell(stop);
-        self
+    /// Its link, where it says whether it is read no further.
+    pub fn link(&self) -> Arc<Link> {
+        self.streams.link()
     }
 }
 
@@ -275,10 +275,7 @@ mod tests {
     use std::{
         cell::Cell,
         future::poll_fn,
-        sync::{
-            Arc,
-            atomic::{AtomicBool, Ordering},
-        },
+        sync::atomic::{AtomicBool, Ordering},
         task::Wake,
         time::Duration,
     };
@@ -293,7 +290,6 @@ mod tests {
         unread::{LEAST, ROOM},
         *,
     };
-    use crate::transport::stops::Stops;
 
     type Io = Compat<DuplexStream>;
 
@@ -673,41 +669,25 @@ mod tests {
 
     #[test]
     fn whose_connection_is_read_no_further_is_told_until_it_is_read_again() {
-        let (multiplex, said, stops) = (Multiplex::new(32), Flood::words(), Stops::default());
+        let (multiplex, said) = (Multiplex::new(32), Flood::words());
         let mut flood = Flood::new(&multiplex, &said);
-        let peer = libp2p::PeerId::random();
-        flood.connection = flood.connection.stopping(stops.connection(peer));
+        let link = flood.connection.link();
         let stands = || {
             let mut cx = Context::from_waker(Waker::noop());
-            match stops.poll(crate::platform::now(), &mut cx) {
-                Poll::Ready(stood) => {
-                    assert_eq!(stood.peer, peer);
-                    Some(stood.stands)
-                }
+            match link.poll_stands(&mut cx) {
+                Poll::Ready(stands) => Some(stands),
                 Poll::Pending => None,
             }
         };
         assert_eq!(stands(), None);
         flood.moves();
         assert!(!flood.is_done() && stands() == Some(true));
-        flood.read(64 << 10);
-        flood.moves();
-        let mut last = stands();
-        assert!(last.is_some(), "in between at least it did not");
         while !flood.is_done() {
             flood.read(256 << 10);
             flood.moves();
-            last = stands().or(last);
         }
         flood.read(256 << 10);
         flood.poll_node(&mut Context::from_waker(Waker::noop()));
-        assert_eq!(stands().or(last), Some(false));
-        // Nor does it once it is gone.
-        let mut flood = Flood::new(&multiplex, &said);
-        flood.connection = flood.connection.stopping(stops.connection(peer));
-        flood.moves();
-        assert_eq!(stands(), Some(true));
-        drop(flood);
         assert_eq!(stands(), Some(false));
     }
 

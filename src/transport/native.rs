@@ -6,8 +6,7 @@ use std::sync::Arc;
 use libp2p::{
     Multiaddr, PeerId, Transport,
     core::{
-        muxing::StreamMuxerBox,
-        transport::{MemoryTransport, OrTransport, dummy::DummyTransport},
+        transport::{Boxed as BoxedTransport, MemoryTransport, OrTransport, dummy::DummyTransport},
         upgrade::Version,
     },
     dns,
@@ -18,8 +17,9 @@ use libp2p::{
 };
 
 use super::{
-    Boxed, Found, SharedPolicy, behind_door, meter, multiplex, muxer, noise, quic, stops::Stops,
-    webtransport,
+    Boxed, Found, SharedPolicy, behind_door, finished, linked,
+    links::{Linked, Links},
+    meter, multiplex, noise, quic, webtransport,
 };
 #[cfg(feature = "webrtc")]
 use super::{hosts, small_writes};
@@ -29,6 +29,9 @@ use crate::{
     peers::transport_name,
     platform::{Executor, lock::lock},
 };
+
+/// Transports as one, whose connections are not given out yet.
+type Linking = BoxedTransport<(PeerId, Linked)>;
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
 pub type LocalDiscovery = Toggle<mdns::tokio::Behaviour>;
@@ -91,7 +94,7 @@ pub fn dials(address: &Multiaddr) -> bool {
 /// Whether peers may tell names: nodes tell each other IP addresses.
 pub const TAKES_NAMES: bool = false;
 
-/// All transports as one; every byte over them is counted in `meter`, `stops` hears which are not read, every dial is put to `policy`.
+/// All transports as one; every byte over them is counted in `meter`, `links` has their links, every dial is put to `policy`.
 ///
 /// # Errors
 /// [`NetworkError::Transport`] where one can't be set up.
@@ -100,12 +103,11 @@ pub fn build(
     config: &Config,
     relay: relay::client::Transport,
     meter: &meter::Meter,
-    stops: &Stops,
+    links: &Links,
     policy: SharedPolicy,
     executor: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
-    let stops = stops.clone();
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     let mut websocket = websocket::Config::new(named(tcp())?);
     websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
@@ -116,7 +118,7 @@ pub fn build(
     .upgrade(Version::V1Lazy)
     .authenticate(noise)
     .multiplex(multiplex(config))
-    .map(move |connected, _| muxer(connected, &stops))
+    .map(|connected, _| linked(connected))
     .boxed();
     let transports = if config.security.noise_config.is_closed() {
         streams
@@ -124,17 +126,14 @@ pub fn build(
         or(unbound(keypair, executor)?, streams)
     };
     let answered = Arc::clone(&policy);
-    let located = transports.map(move |(peer, muxer), point| {
+    let located = transports.map(move |(peer, linked), point| {
         if point.is_dialer() {
             lock(&answered).led_to(peer, point.get_remote_address());
         }
-        (peer, muxer)
+        (peer, linked)
     });
     let resolved = named(located.boxed())?;
-    let meter = meter.clone();
-    let metered = resolved
-        .map(move |(peer, muxer), _| (peer, meter.muxer(muxer)))
-        .boxed();
+    let metered = resolved.map(finished(meter, links)).boxed();
     Ok(behind_door(metered, config, policy))
 }
 
@@ -158,20 +157,26 @@ fn nameless<T: Transport + Unpin + Send>(inner: T) -> dns::tokio::Transport<T> {
 }
 
 /// The transports that bring an encryption of their own, which no prologue binds.
-fn unbound(keypair: &Keypair, executor: &Executor) -> Result<Boxed, NetworkError> {
+fn unbound(keypair: &Keypair, executor: &Executor) -> Result<Linking, NetworkError> {
     let windows = quic::Windows::default();
     let quic = quic::Transport::new(keypair, windows.clone(), executor)
         .map_err(|error| failed("quic", error))?
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map(|(peer, quic), _| {
+            let link = quic.link();
+            (peer, Linked::new(quic, link))
+        })
         .boxed();
     let webtransport = webtransport::Transport::new(keypair.clone(), windows, executor)
-        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map(|(peer, session), _| {
+            let link = session.link();
+            (peer, Linked::new(session, link))
+        })
         .boxed();
     Ok(or(webrtc(keypair)?, or(webtransport, quic)))
 }
 
 /// Two transports with the same output as one.
-fn or(a: Boxed, b: Boxed) -> Boxed {
+fn or(a: Linking, b: Linking) -> Linking {
     OrTransport::new(a, b)
         .map(|either, _| either.into_inner())
         .boxed()
@@ -179,7 +184,8 @@ fn or(a: Boxed, b: Boxed) -> Boxed {
 
 /// WebRTC-direct. Its certificate is new at each start, so its address changes with it.
 #[cfg(feature = "webrtc")]
-fn webrtc(keypair: &Keypair) -> Result<Boxed, NetworkError> {
+fn webrtc(keypair: &Keypair) -> Result<Linking, NetworkError> {
+    use libp2p::core::muxing::StreamMuxerBox;
     use libp2p_webrtc::tokio::{Certificate, Transport as WebRtc};
     // quic and webrtc each bring a crypto provider, and rustls then refuses to choose. An
     // error says that the process has chosen already, which serves as well.
@@ -190,13 +196,16 @@ fn webrtc(keypair: &Keypair) -> Result<Boxed, NetworkError> {
     let webrtc = webrtc
         .map(|(peer, connection), _| (peer, small_writes::muxer(StreamMuxerBox::new(connection))))
         .boxed();
-    Ok(hosts::Hosted::new(webrtc).boxed())
+    let hosted = hosts::Hosted::new(webrtc);
+    Ok(hosted
+        .map(|(peer, muxer), _| (peer, Linked::unknown(muxer)))
+        .boxed())
 }
 
 /// Without the feature `webrtc`: a transport that takes no address.
 #[cfg(not(feature = "webrtc"))]
-fn webrtc(_: &Keypair) -> Result<Boxed, NetworkError> {
-    Ok(DummyTransport::<(PeerId, StreamMuxerBox)>::new().boxed())
+fn webrtc(_: &Keypair) -> Result<Linking, NetworkError> {
+    Ok(DummyTransport::<(PeerId, Linked)>::new().boxed())
 }
 
 fn failed(transport: &'static str, error: impl ToString) -> NetworkError {

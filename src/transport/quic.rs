@@ -13,7 +13,7 @@
 //! its own. A link that loses many packets of one flight, as a full buffer does, makes as many of them out of what an honest peer
 //! sent: with the 10 MB a stream that rust-libp2p grants, 7,000 packets may be under way. A stream may therefore have so little
 //! unread that its packets, even if every second one is lost, stay below that number. What all connections together may have is in
-//! `quic/windows.rs`. Until its peer has proved who it is, a connection has [`EARLY_BYTES`] and [`EARLY_STREAMS`]
+//! `quic/windows.rs`; that one's is used up is told by `quic/standing.rs`. Until its peer has proved who it is, a connection has [`EARLY_BYTES`] and [`EARLY_STREAMS`]
 //! streams: quinn sets up as much of a stream before it is opened as after. **Sent**: what is written is copied and kept until it is
 //! acknowledged, at most [`MAX_UNACKNOWLEDGED_BYTES`] a connection; so much does a peer hold here that reads and acknowledges nothing, and so
 //! much may stand still in it that was written. The price of these is the rate over a long way: a stream has 1 MiB each round trip at most, 10 MB a second at 100 ms,
@@ -22,6 +22,7 @@
 mod connection;
 pub(super) mod listener;
 mod runtime;
+mod standing;
 mod windows;
 
 use std::{
@@ -54,6 +55,7 @@ pub use connection::Connection;
 use listener::{
     Caller, Event, Listeners, Service, Upgrade, endpoint, multiaddress, socket_address,
 };
+pub use standing::{Gauge, Watch};
 pub use windows::{Window, Windows};
 
 use crate::platform::Executor;

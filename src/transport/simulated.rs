@@ -11,7 +11,8 @@ use libp2p::{
 };
 
 use super::{
-    Boxed, Found, SharedPolicy, behind_door, meter, multiplex, muxer, noise, stops::Stops,
+    Boxed, Found, SharedPolicy, behind_door, finished, linked, links::Links, meter, multiplex,
+    noise,
 };
 use crate::{
     config::Config,
@@ -54,7 +55,7 @@ pub fn listens_on(address: &Multiaddr) -> bool {
     )
 }
 
-/// All transports as one; every byte over them is counted in `meter`, `stops` hears which are not read, every dial is put to `policy`.
+/// All transports as one; every byte over them is counted in `meter`, `links` has their links, every dial is put to `policy`.
 ///
 /// # Errors
 /// [`NetworkError::Transport`] where one can't be set up.
@@ -63,20 +64,17 @@ pub fn build(
     config: &Config,
     relay: relay::client::Transport,
     meter: &meter::Meter,
-    stops: &Stops,
+    links: &Links,
     policy: SharedPolicy,
     _: &Executor,
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
-    let (meter, stops) = (meter.clone(), stops.clone());
     let metered = OrTransport::new(relay, host().transport())
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(multiplex(config))
-        .map(move |connected, _| {
-            let (peer, inner) = muxer(connected, &stops);
-            (peer, meter.muxer(inner))
-        })
+        .map(|connected, _| linked(connected))
+        .map(finished(meter, links))
         .boxed();
     Ok(behind_door(metered, config, policy))
 }

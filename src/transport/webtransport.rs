@@ -41,7 +41,7 @@ pub use connection::Connection;
 pub use stream::Stream;
 
 use super::quic::{
-    Window, Windows, endpoint_config, limits,
+    Gauge, Watch, Window, Windows, endpoint_config, limits,
     listener::{Caller, Event, Listeners, Service, Upgrade, multiaddress, socket_address},
     trust,
 };

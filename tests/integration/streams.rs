@@ -14,8 +14,11 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use libp2p::{
     StreamProtocol, Swarm, SwarmBuilder, identify, noise, swarm::NetworkBehaviour, yamux,
 };
-use selkie::{Multiaddr, NetworkError, NetworkEvent, PeerId, ProtocolError, ProtocolStream};
-use tokio::sync::{Notify, mpsc};
+use selkie::{
+    Item, Multiaddr, NetworkError, NetworkEvent, PeerId, ProtocolError, ProtocolStream,
+    StateRequest, Vote,
+};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::support::*;
 
@@ -193,6 +196,71 @@ async fn a_stream_that_nobody_reads_holds_a_window_and_the_rest_waits() {
     stream.close().await.expect("it is there");
     assert_eq!(rest(stream).await.expect("an end"), b"");
     assert_eq!(read.load(Ordering::Relaxed), sent + rest_of_it.len());
+}
+
+#[tokio::test]
+async fn streams_that_nobody_reads_hold_up_no_vote_and_no_answer() {
+    // Of each stream nearly a window: over QUIC four of them are all of a connection's.
+    for (address, each) in [(TCP, 250_000), ("/ip4/127.0.0.1/udp/0/quic-v1", 1_000_000)] {
+        let (mut one, mut other) = pair(address).await;
+        let (go, heard) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+        // As many as there may be, and each writes what the other does not read.
+        for node in [&one, &other] {
+            let (go, heard) = (Arc::clone(&go), Arc::clone(&heard));
+            let slow = move |_, mut stream: ProtocolStream| {
+                let (go, heard) = (Arc::clone(&go), Arc::clone(&heard));
+                async move {
+                    // It is closed when it is time.
+                    let _ = go.acquire().await;
+                    heard.fetch_add(1, Ordering::Relaxed);
+                    let mut all = Vec::new();
+                    stream.read_to_end(&mut all).await?;
+                    heard.fetch_add(all.len(), Ordering::Relaxed);
+                    stream.close().await
+                }
+            };
+            node.handle(ECHO, slow).await.expect("it runs");
+        }
+        let mut streams = Vec::new();
+        for _ in 0..MAX {
+            streams.push(opened(&one, &other).await);
+            streams.push(opened(&other, &one).await);
+        }
+        let piece = vec![7; each];
+        let writes = streams.iter_mut().map(|stream| stream.write_all(&piece));
+        let written = soon("room", futures::future::try_join_all(writes)).await;
+        written.expect("they are there");
+        for number in 0..3 {
+            let vote = |of: &str| Item::Vote(Vote::new(format!("{of} {number}")));
+            one.submit(vote("one")).await.expect("it is sent");
+            other.submit(vote("other")).await.expect("it is sent");
+            for node in [&mut one, &mut other] {
+                let mut items = [node.item().await.2, node.item().await.2];
+                items.sort();
+                assert!(
+                    items[0].is_none() && items[1].is_some(),
+                    "its own and the other's"
+                );
+            }
+            let question = || StateRequest::default();
+            for (from, to) in [(&one, &other), (&other, &one)] {
+                // Whatever the answer is.
+                let asked = soon("an answer", from.request_state(to.id(), question())).await;
+                assert!(!matches!(asked, Err(ProtocolError::Timeout)), "{asked:?}");
+            }
+        }
+        unblamed(&mut one);
+        unblamed(&mut other);
+        // Nothing of it is lost, and all of it can be had.
+        go.close();
+        let ends = streams.into_iter().map(|mut stream| async move {
+            stream.close().await?;
+            rest(stream).await
+        });
+        let ends = soon("the ends", futures::future::join_all(ends)).await;
+        assert!(ends.iter().all(|end| matches!(end.as_deref(), Ok(b""))));
+        assert_eq!(heard.load(Ordering::Relaxed), 2 * MAX * (each + 1));
+    }
 }
 
 async fn echoes_beside(one: &Node, other: &Node) {

@@ -22,7 +22,7 @@ use crate::{
     network::behaviour::MAX_DIALS,
     peers::{AddressBook, AddressPolicy, RefusedAddress},
     platform::test,
-    transport::{self, Boxed, stops::Stops},
+    transport::{self, Boxed, links::Links},
 };
 
 /// A node that dials and never hears what becomes of it.
@@ -43,7 +43,7 @@ fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
         local,
         known,
         None,
-        Stops::default(),
+        Links::default(),
     )
     .expect("right");
     let nowhere: Boxed = libp2p::Transport::boxed(DummyTransport::new());

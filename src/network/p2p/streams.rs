@@ -22,7 +22,8 @@ impl P2PNetworkManager {
     /// Peers are those that are past the hello, plain libp2p peers too (`PeerInfo::selkie` tells them apart). The stream ends when the handler
     /// drops it: close it for the peer to read an end. Of a handler that returns an error or panics
     /// [`NetworkEvent::HandlerFailed`](crate::NetworkEvent::HandlerFailed) tells. A peer has at most 16 streams open here, all peers together 1,024; beyond that,
-    /// and over 100 a second (200 at once), they are reset. What is not read waits at the peer, beyond a window of 256 KiB to some MiB.
+    /// and over 100 a second (200 at once), they are reset. What is not read waits at the peer, beyond a window of 256 KiB to
+    /// 1.25 MiB, and holds up nothing else; where all that is not read leaves no room, a stream is reset (docs/protocols.md).
     ///
     /// ```no_run
     /// # async fn example(node: selkie::P2PNetworkManager) -> Result<(), selkie::NetworkError> {

@@ -1,10 +1,10 @@
-//! One connection's part: says which protocols are handled, takes the peer's streams while there is room, and opens ours.
+//! One connection's part: says which protocols are handled, takes the peer's streams while there is room, opens ours, and reads all of them ahead (`ahead.rs`).
 
 use std::{
     collections::VecDeque,
     convert::Infallible,
     future::{Ready, ready},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,11 +21,15 @@ use libp2p::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{OPENED, ProtocolStream, StreamReply};
+use super::{
+    OPENED, ProtocolStream, StreamReply,
+    ahead::{AHEAD, Ahead, Call},
+};
 use crate::{
     error::ProtocolError,
     platform::{self, lock::lock},
     traffic::Pace,
+    transport::links::Link,
 };
 
 /// What is handled, for all connections: who says that it is, says so to peers at once.
@@ -56,10 +60,20 @@ pub(crate) struct Handler {
     came: VecDeque<(StreamProtocol, ProtocolStream)>,
     /// Its end is the connection's.
     connection: watch::Sender<()>,
+    /// Its connection's, which widens that's window.
+    link: Option<Arc<Link>>,
+    /// Those that are open: at most as many as have a place. They call when there is something to do with one.
+    open: Vec<Weak<Ahead<Stream>>>,
+    call: Arc<Call>,
 }
 
 impl Handler {
-    pub(super) fn new(names: Names, rooms: [Arc<Semaphore>; 2], timeout: Duration) -> Self {
+    pub(super) fn new(
+        names: Names,
+        rooms: [Arc<Semaphore>; 2],
+        link: Option<Arc<Link>>,
+        timeout: Duration,
+    ) -> Self {
         Self {
             names,
             rooms,
@@ -68,6 +82,42 @@ impl Handler {
             wanted: VecDeque::new(),
             came: VecDeque::new(),
             connection: watch::Sender::default(),
+            link,
+            open: Vec::new(),
+            call: Arc::default(),
+        }
+    }
+
+    /// A stream that is open now, with its places.
+    fn opened(&mut self, stream: Stream, places: Vec<OwnedSemaphorePermit>) -> ProtocolStream {
+        let ahead = Arc::new(Ahead::new(stream, Arc::clone(&self.call)));
+        self.open.push(Arc::downgrade(&ahead));
+        ProtocolStream::new(ahead, self.connection.subscribe(), places)
+    }
+
+    /// Reads ahead, and has the connection's window as wide as what is full wants it. Where there is no room for all, those go that were last.
+    fn read_ahead(&mut self) {
+        let mut room = vec![0; AHEAD];
+        let (mut full, mut newly) = (Vec::new(), Vec::new());
+        self.open.retain(|stream| {
+            let Some(stream) = stream.upgrade() else {
+                return false;
+            };
+            match stream.fill(&mut room) {
+                (true, true) => full.push(stream),
+                (true, false) => newly.push(stream),
+                (false, _) => {}
+            }
+            true
+        });
+        full.append(&mut newly);
+        if let Some(link) = &self.link {
+            while !link.keep(full.len())
+                && let Some(last) = full.pop()
+            {
+                tracing::debug!("a stream that is not read is reset: there is no room for more");
+                last.reset();
+            }
         }
     }
 
@@ -78,8 +128,7 @@ impl Handler {
         if let Ok(places) = places
             && self.pace.admits(1, platform::now())
         {
-            let connection = self.connection.subscribe();
-            let stream = ProtocolStream::new(stream, connection, places);
+            let stream = self.opened(stream, places);
             self.came.push_back((protocol, stream));
         }
     }
@@ -103,8 +152,11 @@ impl ConnectionHandler for Handler {
 
     fn poll(
         &mut self,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Named, Wanted, Self::ToBehaviour>> {
+        if self.call.came(cx) {
+            self.read_ahead();
+        }
         if let Some(came) = self.came.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(came));
         }
@@ -129,8 +181,7 @@ impl ConnectionHandler for Handler {
                 protocol: (stream, _),
                 info: wanted,
             }) => {
-                let connection = self.connection.subscribe();
-                let stream = ProtocolStream::new(stream, connection, vec![wanted.place]);
+                let stream = self.opened(stream, vec![wanted.place]);
                 // Who asked may be gone; then it is dropped.
                 let _ = wanted.reply.send(Ok(stream));
             }

@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,13 +11,15 @@ use futures::{AsyncRead, AsyncWrite};
 use libp2p::Stream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
+use super::ahead::Ahead;
+
 /// A stream of a protocol of one's own: bytes both ways, as fast as both ends read them.
 ///
 /// `poll_close` ends the sending side, and the peer reads an end after the last byte. A stream that is dropped before is over: the peer gets no
 /// more, and reads [`io::ErrorKind::ConnectionReset`], as this side does where the peer or the connection gave up. Over QUIC and
 /// WebTransport that reads as an end: there a message has to say where it ends.
 pub struct ProtocolStream {
-    inner: Stream,
+    inner: Arc<Ahead<Stream>>,
     /// Closed by its end.
     connection: watch::Receiver<()>,
     /// Free again with the stream.
@@ -25,7 +28,7 @@ pub struct ProtocolStream {
 
 impl ProtocolStream {
     pub(super) fn new(
-        inner: Stream,
+        inner: Arc<Ahead<Stream>>,
         connection: watch::Receiver<()>,
         places: Vec<OwnedSemaphorePermit>,
     ) -> Self {
@@ -57,7 +60,7 @@ impl AsyncRead for ProtocolStream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_read(cx, buf)
+        self.inner.poll_read(cx, buf)
     }
 }
 
@@ -67,14 +70,14 @@ impl AsyncWrite for ProtocolStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+        self.inner.poll_with(|inner| inner.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        self.inner.poll_with(|inner| inner.poll_flush(cx))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_close(cx)
+        self.inner.poll_with(|inner| inner.poll_close(cx))
     }
 }

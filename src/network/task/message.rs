@@ -67,7 +67,7 @@ impl Task {
                     let name = format!("/selkie/{}/message/1", self.config.chain.network_id);
                     let now = platform::now();
                     // Its answer may stand here.
-                    let is_heard = !self.swarm.behaviour().lanes.is_unheard(&peer);
+                    let is_heard = !self.swarm.behaviour().lanes.is_unheard(&peer, now);
                     is_silent = self.requests.failed(request_id, &error, &name, now) && is_heard;
                     self.shared.state().recorder.unsent(1);
                 }

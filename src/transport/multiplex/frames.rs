@@ -8,7 +8,7 @@
 //!   waits for the next ones, until they are [`PIECE`] together, all before them is read, or the stream ends. So `yamux` has one
 //!   short piece of each stream, and others of which each two hold [`PIECE`].
 //! - What a stream brings that nobody has, since it was dropped or is beyond the limit, is thrown away as it comes.
-//! - What is unread is counted, and where its connection has its share of the node's room (`unread.rs`), nothing more is read until some of it was, which is told (`stops.rs`).
+//! - What is unread is counted, and where its connection has its share of the node's room (`unread.rs`), nothing more is read until some of it was, which is told (`links.rs`).
 //!
 //! Bounds: of what windows let a peer send, what `unread.rs` has room for.
 
@@ -16,7 +16,7 @@ use std::{
     collections::HashMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -24,7 +24,10 @@ use ::yamux::{DEFAULT_CREDIT, Mode};
 use futures::{AsyncRead, AsyncWrite};
 
 use super::unread::Unread;
-use crate::{platform::lock::lock, transport::stops::Stop};
+use crate::{
+    platform::lock::lock,
+    transport::links::{self, Link},
+};
 
 /// Bytes that are worth an allocation of their own.
 pub(super) const PIECE: usize = 4 << 10;
@@ -70,7 +73,7 @@ struct All {
     unread: Unread,
     /// Whether there was no room for more, and who is told.
     is_stopped: bool,
-    stop: Option<Stop>,
+    link: Option<Arc<Link>>,
     /// Who reads frames, and who waits to open a stream.
     reader: Option<Waker>,
     opener: Option<Waker>,
@@ -98,15 +101,17 @@ impl Streams {
             hungry: Vec::new(),
             unread,
             is_stopped: false,
-            stop: None,
+            link: None,
             reader: None,
             opener: None,
         })))
     }
 
-    /// Whether it is read is told there.
-    pub(super) fn tell(&self, stop: Stop) {
-        lock(&self.0).stop = Some(stop);
+    /// A link, where it is told whether they are read.
+    pub(super) fn link(&self) -> Arc<Link> {
+        let link = Arc::new(Link::new(Widening(Arc::downgrade(&self.0))));
+        lock(&self.0).link = Some(Arc::clone(&link));
+        link
     }
 
     /// Whether there was room for it.
@@ -163,6 +168,23 @@ impl Streams {
     }
 }
 
+/// Makes more room for what a connection has unread. The streams know its link, so it does not keep them.
+struct Widening(Weak<Mutex<All>>);
+
+impl links::Window for Widening {
+    fn of_stream(&self) -> usize {
+        usize::try_from(DEFAULT_CREDIT).unwrap_or(usize::MAX)
+    }
+
+    fn widen(&self, bytes: usize) {
+        if let Some(all) = self.0.upgrade() {
+            let mut all = lock(&all);
+            all.unread.wider = bytes;
+            all.freed(0);
+        }
+    }
+}
+
 impl All {
     /// The peer opens one: it is known where there is room. One under a number of this node's is none to `yamux`, and nobody would drop it.
     fn opens(&mut self, id: u32) {
@@ -199,8 +221,8 @@ impl All {
     fn has_room(&mut self, to: Option<u32>) -> bool {
         let is_kept = to.is_some_and(|id| self.known.contains_key(&id));
         self.is_stopped = is_kept && !self.unread.has_room();
-        if let Some(stop) = &mut self.stop {
-            stop.set(self.is_stopped);
+        if let Some(link) = &self.link {
+            link.set_stands(self.is_stopped);
         }
         !self.is_stopped
     }

@@ -6,12 +6,14 @@
 //! as much as they can each gets 2.3 MiB. Who has its share is read no further until some of
 //! it was read; its peer feels that as a slow way.
 //!
-//! What is behind the bytes that nobody reads waits too, the peer's votes, pings and answers among it; nobody pays for these being late (`transport/stops.rs`). Nobody is stopped who has less
+//! What is behind the bytes that nobody reads waits too, the peer's votes, pings and answers among it; nobody pays for these being late (`transport/links.rs`). Nobody is stopped who has less
 //! than [`LEAST`], whatever others leave unread: gossip whose window has grown as far as it may, and two lanes, can be read no further, and
 //! the rest still comes. A connection that stands still all
 //! the same can be closed, and is let go where no ping comes back while it stands (`network/task/ping.rs`).
 //!
-//! Bounds: who passes [`LEAST`] leaves four times as much free, so all together have [`ROOM`] less that, and [`LEAST`] for each connection that
+//! Streams of the user's own protocols have the window of one of them in that; what they have beyond makes the share larger (`transport/links.rs`).
+//!
+//! Bounds, but for that: who passes [`LEAST`] leaves four times as much free, so all together have [`ROOM`] less that, and [`LEAST`] for each connection that
 //! finds it full: 24 MiB and 2 MiB each. And of each a piece that was on its way (`frames.rs`). 16 that leave all they can have 44 MiB, 50 have 112.
 
 use std::sync::{
@@ -38,18 +40,24 @@ pub(super) struct Room(Arc<AtomicUsize>);
 pub(super) struct Unread {
     room: Room,
     pub(super) own: usize,
+    /// What streams of the user's own protocols may have of that beside (`transport/links.rs`).
+    pub(super) wider: usize,
 }
 
 impl Unread {
     /// Nothing yet.
     pub(super) fn new(room: Room) -> Self {
-        Self { room, own: 0 }
+        Self {
+            room,
+            own: 0,
+            wider: 0,
+        }
     }
 
     /// Whether more may come.
     pub(super) fn has_room(&self) -> bool {
         let free = ROOM.saturating_sub(self.room.0.load(Relaxed));
-        self.own < (free / SHARE).max(LEAST)
+        self.own < (free / SHARE).max(LEAST) + self.wider
     }
 
     /// So many bytes have come.
@@ -112,6 +120,22 @@ mod tests {
         assert_eq!(room.0.load(Relaxed), connections[0].own);
         connections.clear();
         assert_eq!(room.0.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn what_streams_of_ones_own_protocols_may_have_beside_leaves_the_rest_what_it_had() {
+        let room = Room::default();
+        let mut full = Unread::new(room.clone());
+        full.add(ROOM);
+        let mut connection = Unread::new(room);
+        connection.wider = 8 * PIECE;
+        fill(&mut connection);
+        assert_eq!(connection.own, LEAST + 8 * PIECE);
+        connection.wider = 0;
+        connection.remove(8 * PIECE);
+        assert!(!connection.has_room());
+        connection.remove(1);
+        assert!(connection.has_room());
     }
 
     #[test]

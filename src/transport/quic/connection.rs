@@ -3,6 +3,7 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -14,7 +15,8 @@ use libp2p::{
 };
 use quinn::{ConnectionError, RecvStream, SendStream, VarInt, rustls::pki_types::CertificateDer};
 
-use super::{Error, trust, windows::Window};
+use super::{Error, Gauge, Watch, trust, windows::Window};
+use crate::transport::links::Link;
 
 type Opening = BoxFuture<'static, Result<(SendStream, RecvStream), ConnectionError>>;
 
@@ -22,6 +24,7 @@ type Opening = BoxFuture<'static, Result<(SendStream, RecvStream), ConnectionErr
 pub struct Connection {
     quic: quinn::Connection,
     _window: Window,
+    watch: Watch,
     inbound: Option<Opening>,
     outbound: Option<Opening>,
     closing: Option<BoxFuture<'static, ConnectionError>>,
@@ -35,6 +38,7 @@ impl Connection {
         let peer = peer_of(&quic).ok_or(Error::Identity)?;
         trust(&quic, &window);
         let connection = Self {
+            watch: Watch::new(quic.clone(), &window),
             quic,
             _window: window,
             inbound: None,
@@ -42,6 +46,11 @@ impl Connection {
             closing: None,
         };
         Ok((peer, connection))
+    }
+
+    /// Where it says whether it stands.
+    pub(in crate::transport) fn link(&self) -> Arc<Link> {
+        self.watch.link()
     }
 }
 
@@ -64,7 +73,7 @@ impl StreamMuxer for Connection {
         });
         let opened = ready!(inbound.poll_unpin(cx));
         this.inbound = None;
-        Poll::Ready(Ok(Stream::new(opened?)))
+        Poll::Ready(Ok(Stream::new(opened?, this.watch.gauge())))
     }
 
     fn poll_outbound(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Stream, Error>> {
@@ -75,7 +84,7 @@ impl StreamMuxer for Connection {
         });
         let opened = ready!(outbound.poll_unpin(cx));
         this.outbound = None;
-        Poll::Ready(Ok(Stream::new(opened?)))
+        Poll::Ready(Ok(Stream::new(opened?, this.watch.gauge())))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -94,8 +103,9 @@ impl StreamMuxer for Connection {
     /// Its end is told by its streams.
     fn poll(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Result<StreamMuxerEvent, Self::Error>> {
+        self.get_mut().watch.poll(cx);
         Poll::Pending
     }
 }
@@ -104,17 +114,25 @@ impl StreamMuxer for Connection {
 pub struct Stream {
     send: SendStream,
     receive: RecvStream,
+    gauge: Gauge,
     /// QUIC's end can be said once, while `close` may be called again.
     is_closed: bool,
 }
 
 impl Stream {
-    fn new((send, receive): (SendStream, RecvStream)) -> Self {
+    fn new((send, receive): (SendStream, RecvStream), gauge: Gauge) -> Self {
         Self {
             send,
             receive,
+            gauge,
             is_closed: false,
         }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.gauge.dropped();
     }
 }
 
@@ -124,7 +142,9 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buf)
+        let read = ready!(AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buf));
+        self.gauge.read(*read.as_ref().unwrap_or(&0));
+        Poll::Ready(read)
     }
 }
 
@@ -134,6 +154,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.gauge.stir();
         AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
     }
 

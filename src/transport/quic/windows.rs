@@ -6,7 +6,8 @@
 //! changed while a connection lives (quinn-proto 0.11 has a setter for the window of a connection, and none for those of its streams), and a
 //! connection whose window grows alone brings a single stream nothing; so neither changes.
 //!
-//! A connection whose window is used up stands as a whole, which nothing here notices: four streams that are not read do that.
+//! A connection whose window is used up stands as a whole (`standing.rs`): four streams that are not read do that. Those of the user's own protocols do not:
+//! they have one stream's part of it, and what they have beyond that makes it wider (`transport/links.rs`).
 //!
 //! Bounds: whose window is over [`LEAST`] leaves three times as much free, so all together have [`ROOM`] less that, and [`LEAST`] each: 50 connections
 //! that nobody reads have 76 MiB. Those that find the room free, five to ten, get 10 to 2.5 MB a second on a stream at a round trip of 100 ms, the rest 2.5, and four

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -23,15 +24,18 @@ use libp2p::{
 };
 
 use super::{
-    Caller, Error,
+    Caller, Error, Watch,
     certificates::Hashes,
     session::Session,
     stream::{self, Rest, Stream},
 };
 
+use crate::transport::links::Link;
+
 /// See the module's documentation.
 pub struct Connection {
     session: Session,
+    watch: Watch,
     /// What streams leave behind, and its way here.
     rests: (UnboundedSender<Rest>, UnboundedReceiver<Rest>),
     finishing: FuturesUnordered<BoxFuture<'static, ()>>,
@@ -47,6 +51,7 @@ impl Connection {
         let mut session = Session::accept(caller).await?;
         let first = session.first().await?;
         let mut connection = Self {
+            watch: session.watch(),
             session,
             rests: unbounded(),
             finishing: FuturesUnordered::new(),
@@ -68,8 +73,13 @@ impl Connection {
         Ok((peer_id, connection))
     }
 
+    /// Where it says whether it stands.
+    pub(in crate::transport) fn link(&self) -> Arc<Link> {
+        self.watch.link()
+    }
+
     fn stream(&self, halves: super::session::Halves) -> Stream {
-        Stream::new(halves, self.rests.0.clone())
+        Stream::new(halves, self.rests.0.clone(), self.watch.gauge())
     }
 }
 
@@ -103,6 +113,7 @@ impl StreamMuxer for Connection {
             self.finishing.push(stream::finish(rest).boxed());
         }
         while let Poll::Ready(Some(())) = self.finishing.poll_next_unpin(cx) {}
+        self.watch.poll(cx);
         self.session.poll_end(cx).map(|()| Err(Error::Ended))
     }
 }

@@ -30,7 +30,7 @@ use wtransport::proto::{
     varint::VarInt as ProtoInt,
 };
 
-use super::{Caller, Error, Window, trust};
+use super::{Caller, Error, Watch, Window, trust};
 
 /// Where libp2p's WebTransport lives on a host, and how it proves who it is.
 const PATH: &str = "/.well-known/libp2p-webtransport?type=noise";
@@ -124,6 +124,11 @@ impl Session {
     /// The client has proved who it is: from now on it may have the windows and streams of a peer.
     pub(super) fn trust(&self) {
         trust(&self.quic.0, &self.window);
+    }
+
+    /// What looks whether its connection stands.
+    pub(super) fn watch(&self) -> Watch {
+        Watch::new(self.quic.0.clone(), &self.window)
     }
 
     /// The client's next stream. Those whose first bytes are late hold up no other.

@@ -11,7 +11,7 @@
 use std::{
     io,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use futures::{
 };
 use quinn::{RecvStream, SendStream};
 
-use super::session::Halves;
+use super::{Gauge, session::Halves};
 
 use crate::platform::Delay;
 
@@ -38,14 +38,16 @@ pub struct Stream {
     /// Until the peer has ended it.
     receive: Option<Rest>,
     rests: UnboundedSender<Rest>,
+    gauge: Gauge,
 }
 
 impl Stream {
-    pub(super) fn new((send, receive): Halves, rests: UnboundedSender<Rest>) -> Self {
+    pub(super) fn new((send, receive): Halves, rests: UnboundedSender<Rest>, gauge: Gauge) -> Self {
         Self {
             send,
             receive: Some(receive),
             rests,
+            gauge,
         }
     }
 }
@@ -70,11 +72,12 @@ impl AsyncRead for Stream {
         let Some(receive) = &mut self.receive else {
             return Poll::Ready(Ok(0));
         };
-        let read = AsyncRead::poll_read(Pin::new(receive), cx, buf);
-        if matches!(read, Poll::Ready(Ok(0))) && !buf.is_empty() {
+        let read = ready!(AsyncRead::poll_read(Pin::new(receive), cx, buf));
+        self.gauge.read(*read.as_ref().unwrap_or(&0));
+        if matches!(read, Ok(0)) && !buf.is_empty() {
             self.receive = None;
         }
-        read
+        Poll::Ready(read)
     }
 }
 
@@ -84,6 +87,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.gauge.stir();
         AsyncWrite::poll_write(Pin::new(&mut self.send), cx, buf)
     }
 
@@ -98,6 +102,7 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        self.gauge.dropped();
         if let Some(rest) = self.receive.take() {
             // An error says that the connection is gone.
             let _ = self.rests.unbounded_send(rest);
