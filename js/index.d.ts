@@ -254,7 +254,7 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
    * Ends the node in order: connections close, iterators end (without the items that wait in the
    * node for a reader), the identity is set free. The last events come before it resolves, and `node:stop` is the last of all. It
    * takes 10 s at most: a node that has not ended by then is left to itself, `node:stop` has the error, and with `run: 'page'` the
-   * identity stays in use until the node, or the page, is over.
+   * identity stays in use until the node, or the page, is over. What its chain was given is stored then, or this rejects with a {@link StorageError}.
    */
   stop(): Promise<void>
 
@@ -712,6 +712,12 @@ export type ErrorCode =
   | 'reset'
   | 'stopped'
   | 'storage'
+  | 'storage-busy'
+  | 'storage-damaged'
+  | 'storage-foreign'
+  | 'storage-full'
+  | 'storage-locked'
+  | 'storage-version'
   | 'timeout'
   | 'too-large'
   | 'too-many-subscriptions'
@@ -727,7 +733,11 @@ export class ArgumentError extends SelkieError {}
 export class DialError extends SelkieError {}
 /** `identity-in-use`: another tab or process runs a node on this identity. */
 export class IdentityInUseError extends SelkieError {}
-/** `storage`, `identity`: the identity could not be read or kept, or is no key. */
+/**
+ * `storage`, `identity`: the identity could not be read or kept, or is no key. Of what a chain stores, where it starts and as it stops: `storage-full`, there is no
+ * room; `storage-damaged`, what is there is not what was written; `storage-locked`, another tab or worker has it open; `storage-version` and
+ * `storage-foreign`, a newer version or somebody else wrote it; `storage-busy`, much waits to be written; `storage`, the browser could not read or write.
+ */
 export class StorageError extends SelkieError {}
 /** `load`: the WebAssembly could not be fetched or compiled, or the application's module has none. */
 export class LoadError extends SelkieError {}

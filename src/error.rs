@@ -2,6 +2,8 @@
 
 use libp2p::{Multiaddr, PeerId, TransportError};
 
+use crate::{chain::ledger::LedgerError, storage::StoreError};
+
 /// An operation of [`crate::P2PNetworkManager`] failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -66,6 +68,9 @@ pub enum NetworkError {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// What the chain keeps could not be opened, read or written.
+    #[error(transparent)]
+    Storage(#[from] StoreError),
     /// A transport could not be set up.
     #[error("transport {transport}: {reason}")]
     Transport {
@@ -81,6 +86,7 @@ impl NetworkError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::Protocol(error) => error.is_fatal(),
+            Self::Storage(error) => error.is_fatal(),
             Self::Config(_)
             | Self::AlreadyStarted
             | Self::NotRunning
@@ -111,6 +117,7 @@ impl NetworkError {
             Self::Busy => "busy",
             Self::Protocol(error) => error.code(),
             Self::Identity { .. } => "identity",
+            Self::Storage(error) => error.code(),
             Self::Transport { .. } => "transport",
         }
     }
@@ -127,6 +134,15 @@ impl NetworkError {
             TransportError::Other(error) => listen_reason(&error),
         };
         Self::Listen { address, reason }
+    }
+}
+
+impl From<LedgerError> for NetworkError {
+    fn from(error: LedgerError) -> Self {
+        match error {
+            LedgerError::Store(error) => error.into(),
+            other => ConfigError::new("chain", "ledger", other.to_string()).into(),
+        }
     }
 }
 

@@ -108,7 +108,7 @@ export class LocalEngine implements Engine {
     this.#closed.abort()
     this.#sharers.delete(this)
     const starting = this.#starting
-    const down = this.#stop(this.#node, starting).then(release)
+    const down = this.#stop(this.#node, starting).finally(release)
     // Not freed by hand: a call may still borrow it, and the glue's finalizer knows when none does.
     this.#node = undefined
     if (!this.#broken && starting === undefined) return down

@@ -231,7 +231,9 @@ test('every code of an error stands in the contract', async () => {
   const find = (text, pattern) => {
     for (const [, ...found] of text.matchAll(pattern)) codes.add(found.find((code) => code))
   }
-  find(await file('src/error.rs'), /=> "([a-z-]+)",/g)
+  for (const name of ['src/error.rs', 'src/storage/error.rs']) {
+    find(await file(name), /=> "([a-z-]+)",/g)
+  }
   for (const name of await readdir(new URL('../../src/web', import.meta.url))) {
     find(await file(`src/web/${name}`), /failure\(\s*"([a-z-]+)"/g)
   }

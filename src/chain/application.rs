@@ -6,12 +6,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 
 use super::{
     Block, ChainStore, Item, ItemId, SnapshotSink, SnapshotSource, StateRequest, StateResponse,
     SyncVerdict, Transaction, TransactionKey, TrustVerifier, Vote,
 };
+use crate::storage::StoreError;
 
 /// What a chain says about items on their way through the network.
 ///
@@ -79,6 +81,25 @@ pub trait Application: Send + Sync + 'static {
     /// Takes an accepted item, after the verdict and before subscribers see it. Runs where the check ran.
     /// Default: nothing.
     fn deliver(&self, _item: &Item) {}
+
+    /// Ready when all that was delivered is kept over a crash: [`crate::storage::Store::flush`], where a store is what keeps it. Peers are told of a block or
+    /// vote of this node's own only after that, so that nobody says after a crash something else than before it; and a node that ends waits for it.
+    /// Default: at once.
+    ///
+    /// # Errors
+    /// It can't be kept. Then nobody is told, and whoever submitted it is told that it was ignored.
+    fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
+    /// The same, and then lets go of what others wait for, as [`crate::storage::Store::close`] does. A page's node that has ended asks for it; elsewhere whoever
+    /// made this sees to it.
+    ///
+    /// # Errors
+    /// Something can't be kept; it is lost.
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.flush()
+    }
 
     /// Answers a peer's question about state (ABCI's Query). `None`: this node serves no state,
     /// and the peer is told so. Default: `None`.

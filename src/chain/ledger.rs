@@ -40,6 +40,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 /// The secret and the public key of an account, a proposer or a voter.
 pub use libp2p::identity::ed25519::Keypair;
 
@@ -302,7 +303,8 @@ impl Ledger {
         Ok(Block::new([header.encode(), bytes.concat()].concat()))
     }
 
-    /// This key's vote for the newest block, unless it has none here or has voted at that height. Submit it.
+    /// This key's vote for the newest block, unless it has none here or has voted at that height. Submit it: peers are told when it is
+    /// kept that this key has voted ([`Application::flush`]). Who tells them by other means waits for that first.
     ///
     /// # Errors
     /// The store can't be written.
@@ -321,6 +323,16 @@ impl Ledger {
         }
         let vote = HeaderVote::new(self.genesis_hash(), key, head.height, head.id);
         Ok(Some(Vote::new(vote.encode())))
+    }
+
+    /// What comes of keeping what was written.
+    fn noted(
+        &self,
+        kept: BoxFuture<'static, Result<(), StoreError>>,
+    ) -> BoxFuture<'static, Result<(), StoreError>> {
+        let ledger = self.clone();
+        kept.inspect(move |kept| ledger.0.chain().note(kept))
+            .boxed()
     }
 
     fn head(&self) -> Head {
@@ -543,6 +555,14 @@ impl Application for Ledger {
                 }
             }
         }
+    }
+
+    fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.noted(self.0.stored.store.flush())
+    }
+
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.noted(self.0.stored.store.close())
     }
 
     fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {

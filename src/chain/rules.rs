@@ -24,6 +24,7 @@ use super::{
 use crate::{
     config::ProtocolConfig,
     platform::{self, lock::lock},
+    storage::StoreError,
     sync::core::{Begin, ChainSync, Syncing},
 };
 
@@ -77,6 +78,16 @@ pub(crate) trait Rules: Send + Sync + 'static {
     /// How long the chain takes from block to block, if that can be said.
     fn block_interval(&self) -> Option<Duration> {
         None
+    }
+
+    /// Ready when all that was delivered is kept. Rules that are promises keep nothing yet.
+    fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
+    }
+
+    /// The same, and lets go of it.
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        ready(Ok(())).boxed()
     }
 
     /// What has failed since this was asked last.
@@ -307,9 +318,33 @@ impl Rules for Synchronous {
         interval
     }
 
+    fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        kept(self.ask("flush", <dyn Application>::flush))
+    }
+
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        kept(self.ask("close", <dyn Application>::close))
+    }
+
     fn failures(&self) -> &Failures {
         &self.failures
     }
+}
+
+/// Nothing is kept because the application has panicked.
+fn kept(
+    asked: Option<BoxFuture<'static, Result<(), StoreError>>>,
+) -> BoxFuture<'static, Result<(), StoreError>> {
+    let panicked = |reason| StoreError::Failed {
+        place: "what the application keeps".to_owned(),
+        reason,
+    };
+    let Some(kept) = asked else {
+        return ready(Err(panicked("it panicked; see its log".to_owned()))).boxed();
+    };
+    let kept = async move { platform::guarded(kept).await };
+    kept.map(move |kept| kept.unwrap_or_else(|reason| Err(panicked(reason))))
+        .boxed()
 }
 
 /// What comes of work with an application, in tests.

@@ -77,6 +77,13 @@ pub(crate) struct Load {
     pub(super) items: Vec<Fresh>,
 }
 
+impl Load {
+    /// Whether this node says something by it that it has to stand by after a crash.
+    pub(crate) fn is_our_word(&self) -> bool {
+        self.from.is_none() && self.delivers && self.kind != ItemKind::Transaction
+    }
+}
+
 impl Source {
     /// The peer that brought it; `None`: it is our own.
     pub(crate) fn peer(&self) -> Option<PeerId> {

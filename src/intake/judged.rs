@@ -20,6 +20,7 @@ use crate::{
         blocks::AcceptedBlock,
         plumtree::{Accepted, Fresh, fee_rate},
     },
+    storage::StoreError,
 };
 
 /// See the module's documentation.
@@ -138,6 +139,16 @@ impl Judged {
             reason: String::new(),
         });
         self.refused.extend(withdrawn);
+    }
+
+    /// What was accepted of our own can't be kept here: nobody is told.
+    pub(crate) fn is_not_kept(&mut self, kind: ItemKind, error: &StoreError) {
+        self.withdraw();
+        self.events.clear();
+        let refused = || Err(refusal(kind, Verdict::Ignore, &error.to_string()));
+        for outcome in self.outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+            *outcome = refused();
+        }
     }
 
     fn accept(

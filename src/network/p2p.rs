@@ -163,8 +163,8 @@ impl P2PNetworkManager {
     }
 
     /// Ends the node in order: waits until peers have what was accepted ([`Self::is_flushed`]), three seconds at most, and 200 ms
-    /// more for what is written and not acknowledged; closes every connection, then ends all subscriptions. Returns when it
-    /// has ended.
+    /// more for what is written and not acknowledged; closes every connection, has the chain keep what it was given
+    /// ([`crate::Application::flush`]), then ends all subscriptions. Returns when it has ended.
     pub async fn shutdown(&self) {
         if let Some(idle) = self.idle().take() {
             return drop(idle);

@@ -358,6 +358,9 @@ impl Task {
             self.flush().await;
         }
         self.close().await;
+        if let Err(error) = self.shared.rules.flush().await {
+            tracing::error!(%error, "what the chain was given last is not kept");
+        }
         stopped
     }
 

@@ -14,6 +14,16 @@ pub enum StoreError {
         /// What the system says.
         reason: String,
     },
+    /// Much was committed that is not on the disk yet. Nothing of the batch is kept.
+    #[error(
+        "{place} has {waiting} bytes to write yet: wait for them (`Store::flush`), and it goes on"
+    )]
+    Busy {
+        /// The file, or what else it is.
+        place: String,
+        /// How much waits, in bytes.
+        waiting: usize,
+    },
     /// What is there is not what was written. What can be repaired was tried.
     #[error(
         "{place} is damaged ({reason}): move it away, and what it held is fetched from peers again; or put a backup in its place"
@@ -79,13 +89,17 @@ pub enum StoreError {
 impl StoreError {
     /// Whether somebody has to see to it: later calls fail too until then.
     pub fn is_fatal(&self) -> bool {
-        !matches!(self, Self::TooLarge { .. } | Self::Full { .. })
+        !matches!(
+            self,
+            Self::TooLarge { .. } | Self::Full { .. } | Self::Busy { .. }
+        )
     }
 
     /// A stable, short name for programs: what JavaScript sees as `code`.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Full { .. } => "storage-full",
+            Self::Busy { .. } => "storage-busy",
             Self::Damaged { .. } => "storage-damaged",
             Self::Version { .. } => "storage-version",
             Self::Foreign { .. } => "storage-foreign",

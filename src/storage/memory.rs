@@ -48,10 +48,61 @@ impl MemoryStore {
 
     /// Puts in what lies elsewhere; whether there was room for it.
     #[cfg(target_arch = "wasm32")]
-    pub(super) fn fill(&self, table: &str, key: &Bytes, value: &Bytes) -> bool {
+    pub(super) fn fill(&self, table: &str, key: Bytes, value: Bytes) -> bool {
         let mut held = self.write();
         held.put(table, key, value);
         held.size <= self.limit
+    }
+
+    /// Goes through all that is here, by its table.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn try_for_each<E>(
+        &self,
+        mut visit: impl FnMut(&str, &Bytes, &Bytes) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let held = self.read();
+        let tables = held.tables.iter();
+        let mut entries =
+            tables.flat_map(|(table, entries)| entries.iter().map(move |it| (table, it)));
+        entries.try_for_each(|(table, (key, value))| visit(table, key, value))
+    }
+
+    /// As [`Store::commit`], and keeps the batch's own bytes.
+    pub(super) fn take(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut held = self.write();
+        let mut undo = Vec::new();
+        for write in batch.writes() {
+            match write {
+                Write::Put(table, key, value) => {
+                    let before = held.put(table.name(), key.clone(), value.clone());
+                    undo.push((*table, key.clone(), before));
+                }
+                Write::Delete(table, key) => {
+                    undo.push((*table, key.clone(), held.delete(*table, key)));
+                }
+                Write::DeleteRange(table, from, to) => {
+                    let keys = held.keys(*table, from, to.as_ref());
+                    for key in keys {
+                        let value = held.delete(*table, &key);
+                        undo.push((*table, key, value));
+                    }
+                }
+            }
+        }
+        if held.size <= self.limit {
+            return Ok(());
+        }
+        let reason = format!("{} bytes of {} are wanted", held.size, self.limit);
+        for (table, key, before) in undo.into_iter().rev() {
+            match before {
+                Some(value) => held.put(table.name(), key, value),
+                None => held.delete(table, &key),
+            };
+        }
+        Err(StoreError::Full {
+            place: PLACE.to_owned(),
+            reason,
+        })
     }
 
     // No code of ours panics while it holds one of these.
@@ -87,56 +138,23 @@ impl Store for MemoryStore {
 
     fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         batch.check()?;
-        let mut held = self.write();
-        let mut undo = Vec::new();
-        for write in batch.writes() {
-            match write {
-                Write::Put(table, key, value) => {
-                    undo.push((*table, key.clone(), held.put(table.name(), key, value)));
-                }
-                Write::Delete(table, key) => {
-                    undo.push((*table, key.clone(), held.delete(*table, key)));
-                }
-                Write::DeleteRange(table, from, to) => {
-                    let keys = held.keys(*table, from, to.as_ref());
-                    for key in keys {
-                        let value = held.delete(*table, &key);
-                        undo.push((*table, key, value));
-                    }
-                }
-            }
-        }
-        if held.size <= self.limit {
-            return Ok(());
-        }
-        let reason = format!("{} bytes of {} are wanted", held.size, self.limit);
-        for (table, key, before) in undo.into_iter().rev() {
-            match before {
-                Some(value) => held.put(table.name(), &key, &value),
-                None => held.delete(table, &key),
-            };
-        }
-        Err(StoreError::Full {
-            place: PLACE.to_owned(),
-            reason,
-        })
+        self.take(&batch.owned())
     }
 }
 
 impl Held {
     /// Returns what was there.
-    fn put(&mut self, table: &str, key: &Bytes, value: &Bytes) -> Option<Bytes> {
-        // Copies: a slice would hold on to all of the message or the block of which it is a part.
-        let owned = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    fn put(&mut self, table: &str, key: Bytes, value: Bytes) -> Option<Bytes> {
         if !self.tables.contains_key(table) {
             self.tables.insert(table.into(), BTreeMap::new());
         }
         let entries = self.tables.get_mut(table)?;
-        let before = entries.insert(owned(key), owned(value));
+        let of_key = ENTRY + key.len();
         self.size += value.len();
+        let before = entries.insert(key, value);
         match &before {
             Some(value) => self.size -= value.len(),
-            None => self.size += ENTRY + key.len(),
+            None => self.size += of_key,
         }
         before
     }

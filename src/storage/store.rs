@@ -67,8 +67,19 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Ready when all that was committed before is kept over a crash, as far as this store keeps anything.
+    ///
+    /// # Errors
+    /// Something of it can't be written. It is still what is read, and tried again.
     fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         std::future::ready(Ok(())).boxed()
+    }
+
+    /// The same, and then lets go of what others wait for: nothing can be committed any more. Default: there is nothing to let go of.
+    ///
+    /// # Errors
+    /// Something can't be written; it is lost.
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.flush()
     }
 }
 
@@ -223,6 +234,22 @@ impl Batch {
     pub fn append(&mut self, other: Self) {
         self.size = self.size.saturating_add(other.size);
         self.writes.extend(other.writes);
+    }
+
+    /// The same in memory of its own: a slice would hold on to all of the message or the block of which it is a part.
+    pub(super) fn owned(&self) -> Self {
+        let owned = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        let writes = self.writes.iter().map(|write| match write {
+            Write::Put(table, key, value) => Write::Put(*table, owned(key), owned(value)),
+            Write::Delete(table, key) => Write::Delete(*table, owned(key)),
+            Write::DeleteRange(table, from, to) => {
+                Write::DeleteRange(*table, owned(from), to.as_ref().map(owned))
+            }
+        });
+        Self {
+            writes: writes.collect(),
+            size: self.size,
+        }
     }
 
     /// The writes in order.

@@ -1,6 +1,8 @@
 //! Chains in Rust by their names: those that are built in, and those of a crate that is built on this one.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, future::ready, rc::Rc, sync::Arc};
+
+use futures::{FutureExt, TryFutureExt, future::LocalBoxFuture};
 
 use crate::{
     Application,
@@ -9,15 +11,19 @@ use crate::{
         bitcoin::Bitcoin,
         rules::{Rules, Synchronous},
     },
+    error::{ConfigError, NetworkError},
 };
 
-/// Makes what a node asks.
-type Make = Box<dyn Fn() -> Arc<dyn Rules>>;
+/// What a node asks, as soon as it is there.
+type Made = LocalBoxFuture<'static, Result<Arc<dyn Rules>, NetworkError>>;
+
+/// Makes it.
+type Make = Rc<dyn Fn() -> Made>;
 
 thread_local! {
     static CHAINS: RefCell<Vec<(String, Make)>> = RefCell::new(vec![
-        ("opaque".to_owned(), Box::new(|| without_store(Opaque))),
-        ("bitcoin".to_owned(), Box::new(|| without_store(Bitcoin))),
+        ("opaque".to_owned(), Rc::new(|| made(without_store(Opaque)))),
+        ("bitcoin".to_owned(), Rc::new(|| made(without_store(Bitcoin)))),
     ]);
 }
 
@@ -35,7 +41,30 @@ thread_local! {
 /// }
 /// ```
 pub fn register<A: Application>(name: impl Into<String>, make: impl Fn() -> A + 'static) {
-    let (name, make) = (name.into(), Box::new(move || rules(make())));
+    add(name.into(), Rc::new(move || made(rules(make()))));
+}
+
+/// The same for a chain that takes its time to be there, or may fail to: one that opens the browser's store. `createNode` waits for it, and rejects with
+/// its error; a [`StoreError`](crate::storage::StoreError) has its code there (`storage-locked`, `storage-full`, …). The node that has ended asks the
+/// chain to let go of it ([`Application::close`]), so that the next one can have it.
+///
+/// ```ignore
+/// selkie::web::register_opening("ledger", || async {
+///     let store = IndexedDbStore::open("my chain", 64 << 20, &ledger::SCHEMA).await?;
+///     Ledger::open(genesis(), Arc::new(store))
+/// });
+/// ```
+pub fn register_opening<A, E, F>(name: impl Into<String>, make: impl Fn() -> F + 'static)
+where
+    A: Application,
+    E: Into<NetworkError> + 'static,
+    F: Future<Output = Result<A, E>> + 'static,
+{
+    let open = move || make().map_ok(rules).map_err(Into::into).boxed_local();
+    add(name.into(), Rc::new(open));
+}
+
+fn add(name: String, make: Make) {
     CHAINS.with_borrow_mut(|chains| {
         // Of two with a name the last one is meant.
         chains.retain(|(known, _)| *known != name);
@@ -46,15 +75,22 @@ pub fn register<A: Application>(name: impl Into<String>, make: impl Fn() -> A + 
 /// What a node of this chain asks.
 ///
 /// # Errors
-/// The names that there are.
-pub(super) fn find(name: &str) -> Result<Arc<dyn Rules>, String> {
-    CHAINS.with_borrow(|chains| {
+/// There is none of this name, or it can't be had.
+pub(super) async fn find(name: &str) -> Result<Arc<dyn Rules>, NetworkError> {
+    // Whoever makes one may register another.
+    let found = CHAINS.with_borrow(|chains| {
         let known = chains.iter().find(|(known, _)| known == name);
-        known.map(|(_, make)| make()).ok_or_else(|| {
+        known.map(|(_, make)| Rc::clone(make)).ok_or_else(|| {
             let names: Vec<_> = chains.iter().map(|(name, _)| &**name).collect();
-            names.join(", ")
+            let problem = format!("give one that this WebAssembly has: {}", names.join(", "));
+            ConfigError::new("chain.application", name, problem)
         })
-    })
+    });
+    found?().await
+}
+
+fn made(rules: Arc<dyn Rules>) -> Made {
+    ready(Ok(rules)).boxed_local()
 }
 
 fn rules(application: impl Application) -> Arc<dyn Rules> {
@@ -71,7 +107,8 @@ mod tests {
     use crate::{
         Checked, Transaction,
         chain::{Item, TransactionKey, Verdict, rules::Candidate},
-        platform::test,
+        platform::{self, test},
+        storage::StoreError,
     };
 
     /// Says what it was told to.
@@ -90,22 +127,50 @@ mod tests {
             item,
             delivers: false,
         };
-        let rules = find(name).expect("it has the name");
+        let rules = find(name).await;
+        let rules = rules.ok().expect("it has the name");
         let judged = rules.judge(&[candidate]).await.remove(0);
         assert_eq!(judged.verdict, Verdict::Reject);
         judged.reason
     }
 
+    async fn refused(name: &str) -> NetworkError {
+        find(name).await.err().expect("it can't be had")
+    }
+
     #[test]
     async fn a_chain_is_found_by_its_name_and_the_last_one_counts() {
-        assert_eq!(find("mine").err().as_deref(), Some("opaque, bitcoin"));
+        let told = refused("mine").await;
+        assert!(told.to_string().ends_with(": opaque, bitcoin"), "{told}");
+        assert_eq!(told.code(), "config");
         register("mine", || Says("the first"));
         assert_eq!(said("mine").await, "the first");
-        register("mine", || Says("the second"));
+        register("mine", || {
+            register("made with it", || Says("a third"));
+            Says("the second")
+        });
         register("other", || Says("another"));
         assert_eq!(said("mine").await, "the second");
-        let known = "opaque, bitcoin, mine, other";
-        assert_eq!(find("").err().as_deref(), Some(known));
-        assert!(find("bitcoin").is_ok());
+        let known = ": opaque, bitcoin, mine, other, made with it";
+        let told = refused("").await.to_string();
+        assert!(told.ends_with(known), "{told}");
+        assert!(find("bitcoin").await.is_ok());
+    }
+
+    #[test]
+    async fn a_chain_that_opens_a_store_is_waited_for_and_its_error_has_a_code() {
+        let locked = || StoreError::Locked {
+            place: "the shelf".to_owned(),
+        };
+        register_opening("shelved", move || async move {
+            platform::offload(|| ()).await;
+            Err::<Opaque, _>(locked())
+        });
+        assert_eq!(refused("shelved").await.code(), "storage-locked");
+        register_opening("shelved", || async {
+            platform::offload(|| ()).await;
+            Ok::<_, StoreError>(Says("it opens"))
+        });
+        assert_eq!(said("shelved").await, "it opens");
     }
 }

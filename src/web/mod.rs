@@ -13,5 +13,5 @@ mod options;
 mod streams;
 mod subscriptions;
 
-pub use chains::register;
+pub use chains::{register, register_opening};
 pub use node::WasmNode;

@@ -20,7 +20,7 @@ use crate::{
     P2PNetworkManager, Verdict,
     chain::{Item, ItemKind, StateRequest, Transaction, rules::Rules},
     config::Config,
-    error::{ConfigError, NetworkError, ProtocolError},
+    error::{NetworkError, ProtocolError},
     peers::{Banned, BannedError},
     platform,
 };
@@ -45,6 +45,7 @@ extern "C" {
 #[wasm_bindgen]
 pub struct WasmNode {
     manager: P2PNetworkManager,
+    rules: Arc<dyn Rules>,
     events: Rc<Mutex<StateEvents>>,
     subscriptions: Rc<Subscriptions>,
     streams: Rc<Streams>,
@@ -61,12 +62,15 @@ impl WasmNode {
         let (config, name) = options.split();
         let rules: Arc<dyn Rules> = match (application, name.as_str()) {
             (Some(host), _) => Arc::new(Scripted::new(host, &config.protocol.validation)),
-            (None, name) => chains::find(name).map_err(|known| {
-                let problem = format!("give one that this WebAssembly has: {known}");
-                NetworkError::from(ConfigError::new("chain.application", name, problem))
-            })?,
+            (None, name) => chains::find(name).await?,
         };
-        Self::run(config, keypair, rules).await
+        let started = Self::run(config, keypair, Arc::clone(&rules)).await;
+        if started.is_err()
+            && let Err(error) = rules.close().await
+        {
+            tracing::error!(%error, "what the chain has kept is not closed");
+        }
+        started
     }
 
     /// The version of this crate, which is the npm package's.
@@ -378,18 +382,19 @@ impl WasmNode {
         Ok(manager.wake().await?)
     }
 
-    /// Ends the node in order.
-    pub async fn stop(&self) {
-        let manager = self.manager.clone();
+    /// Ends the node in order. What its chain was given is kept then, or the error says why it is not.
+    pub async fn stop(&self) -> Result<(), JsValue> {
+        let (manager, rules) = (self.manager.clone(), Arc::clone(&self.rules));
         self.subscriptions.end_all();
         self.streams.end_all();
         manager.shutdown().await;
+        Ok(rules.close().await.map_err(NetworkError::from)?)
     }
 }
 
 impl WasmNode {
     async fn run(config: Config, keypair: Keypair, rules: Arc<dyn Rules>) -> Result<Self, JsValue> {
-        let manager = P2PNetworkManager::under(config, keypair, rules).await?;
+        let manager = P2PNetworkManager::under(config, keypair, Arc::clone(&rules)).await?;
         // What is no event of a page's is none that it misses.
         let queue = manager.subscribe(|event| convert::state_event(event).is_some());
         let events = Rc::new(Mutex::new(StateEvents::new(queue)));
@@ -403,6 +408,7 @@ impl WasmNode {
         }
         Ok(Self {
             manager,
+            rules,
             events,
             subscriptions: Rc::default(),
             streams: Rc::default(),
@@ -516,14 +522,21 @@ fn parse_banned(who: &str) -> Result<Banned, JsValue> {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
+    use futures::{FutureExt, future::BoxFuture};
+    use tokio::sync::oneshot;
     use wasm_bindgen_test::wasm_bindgen_test;
 
     use super::*;
     use crate::{
         Application, NetworkEvent,
-        chain::{Opaque, StateResponse, rules::Synchronous},
+        chain::{
+            Opaque, StateResponse,
+            ledger::{self, Ledger},
+            rules::Synchronous,
+        },
         mpsc,
+        platform::lock::lock,
+        storage::{IndexedDbStore, Store, StoreError},
         web::subscriptions::MAX_SUBSCRIPTIONS,
     };
 
@@ -567,7 +580,8 @@ mod tests {
         let items = js_sys::Array::from(&node.next(subscription).await);
         assert_eq!(items.length(), 1);
         let data = Uint8Array::from(field(&items.get(0), "data"));
-        (data.get_index(0), text(&items.get(0), "token"))
+        let token = field(&items.get(0), "token").as_string();
+        (data.get_index(0), token.unwrap_or_default())
     }
 
     #[wasm_bindgen_test]
@@ -660,6 +674,86 @@ mod tests {
             let state = node.request_state(None, Vec::new(), None).await;
             state.expect("one of the four does");
         }
+    }
+
+    type Kept = Result<(), StoreError>;
+
+    /// Keeps what it was given when it is told so; whoever asks for it once more is told that it is not kept.
+    struct Slow(std::sync::Mutex<Option<oneshot::Receiver<Kept>>>);
+
+    impl Application for Slow {
+        fn flush(&self) -> BoxFuture<'static, Kept> {
+            let told = lock(&self.0).take();
+            let full = || StoreError::Full {
+                place: "the shelf".to_owned(),
+                reason: "books".to_owned(),
+            };
+            async move {
+                let told = told.ok_or_else(full)?;
+                told.await.map_err(|_| full())?
+            }
+            .boxed()
+        }
+    }
+
+    #[wasm_bindgen_test]
+    async fn nobody_is_told_of_a_word_of_ours_before_it_is_kept() {
+        for kind in ["vote", "block"] {
+            let (keep, kept) = oneshot::channel();
+            let node = serving(Slow(std::sync::Mutex::new(Some(kept)))).await;
+            let other = start().await;
+            let heard = other.subscribe(kind).expect("room");
+            let marks = other.subscribe("transaction").expect("room");
+            connect(&node, &other).await;
+            let mut said = pin!(node.submit(kind, vec![1]).fuse());
+            assert!(futures::poll!(said.as_mut()).is_pending());
+            node.submit("transaction", vec![2]).await.expect("sent");
+            assert_eq!(message(&other, marks).await.0, 2);
+            assert!(futures::poll!(said.as_mut()).is_pending(), "it is not kept");
+            assert!(other.next(heard).now_or_never().is_none(), "{kind}");
+            keep.send(Ok(())).expect("it is waited for");
+            said.await.expect("kept and sent");
+            assert_eq!(message(&other, heard).await.0, 1);
+            let refused = node.submit(kind, vec![3]).await;
+            let refused = refused.expect_err("the shelf is full");
+            assert_eq!(text(&refused, "code"), "ignored");
+            assert!(text(&refused, "message").contains("books"));
+            assert!(other.next(heard).now_or_never().is_none());
+            let lost = node.stop().await.expect_err("the shelf is full");
+            assert_eq!(text(&lost, "code"), "storage-full");
+        }
+    }
+
+    #[wasm_bindgen_test]
+    async fn a_node_that_has_ended_leaves_its_store_to_the_next() {
+        let mut word = [0; 8];
+        platform::random(&mut word).expect("random");
+        let name = format!("test-{}", hex::encode(word));
+        let open = async || {
+            let store = IndexedDbStore::open(&name, 1 << 24, &ledger::SCHEMA).await?;
+            let store: Arc<dyn Store> = Arc::new(store);
+            let opened = Ledger::open(ledger::Genesis::development(&name), store);
+            Ok::<_, NetworkError>(opened?)
+        };
+        let key = ledger::development_key(&name, "proposer");
+        let voter = ledger::development_key(&name, "voter 0");
+        let (ledger, other) = (open().await.expect("opened"), start().await);
+        let node = serving(ledger.clone()).await;
+        connect(&node, &other).await;
+        let block = ledger.propose(&key, 1).expect("a block");
+        node.submit("block", block.data.to_vec())
+            .await
+            .expect("sent");
+        let vote = ledger.vote(&voter).expect("written").expect("a vote");
+        node.submit("vote", vote.data.to_vec()).await.expect("sent");
+        assert_eq!(
+            open().await.expect_err("it is open").code(),
+            "storage-locked"
+        );
+        node.stop().await.expect("written");
+        let again = open().await.expect("opened again");
+        assert_eq!(again.tip(), ledger.tip());
+        assert_eq!(again.vote(&voter).expect("read"), None);
     }
 
     #[wasm_bindgen_test]

@@ -22,6 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 
 mod far;
 
@@ -528,6 +529,14 @@ impl Application for LightLedger {
     fn check_state(&self, request: &StateRequest, answer: &StateResponse) -> Option<SyncVerdict> {
         let checked = self.check(request, answer);
         Some(checked.map_or_else(Judgement::synced, |()| SyncVerdict::Accept))
+    }
+
+    fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.0.store.flush()
+    }
+
+    fn close(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.0.store.close()
     }
 
     fn chain_store(&self) -> Option<Arc<dyn ChainStore>> {

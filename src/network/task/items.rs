@@ -167,8 +167,24 @@ impl Task {
         let chain = Arc::clone(&self.shared.rules);
         let blocks = Arc::clone(&self.delivered);
         let told = self.shared.has_subscribers();
+        let words = loads
+            .iter()
+            .map(|load| load.is_our_word().then_some(load.kind));
+        let words: Vec<Option<ItemKind>> = words.collect();
         let check = async move { Judged::of(loads, &*chain, &blocks, told).await };
         let check = rules::run(&*self.shared.rules, check);
+        let chain = Arc::clone(&self.shared.rules);
+        let check = async move {
+            let mut judged = check.await;
+            if words.iter().any(Option::is_some)
+                && let Err(error) = chain.flush().await
+            {
+                let said = judged.iter_mut().flatten().zip(words);
+                said.filter_map(|(judged, word)| Some((judged, word?)))
+                    .for_each(|(judged, kind)| judged.is_not_kept(kind, &error));
+            }
+            judged
+        };
         let judged = move |judged: Option<Vec<Judged>>| {
             let mut judged = judged.into_iter().flatten();
             let checks = tickets.into_iter().map(|ticket| (ticket, judged.next()));
