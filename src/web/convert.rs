@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use js_sys::{Array, Error, Object, Reflect, Uint8Array};
-use serde::Serialize;
 use wasm_bindgen::JsValue;
 
 use crate::{
@@ -11,7 +10,8 @@ use crate::{
     chain::ItemId,
     error::{NetworkError, ProtocolError},
     network::TopicItem,
-    peers::{Ban, ConnectionInfo, Deed, Direction, KnownPeer, PeerInfo},
+    observe::{ConnectionMetrics, MessageMetrics, PeerMetrics},
+    peers::{Ban, ConnectionInfo, Deed, Direction, EclipseSign, KnownPeer, PeerInfo},
     platform::SystemTime,
     sync::SyncStatus,
 };
@@ -25,7 +25,7 @@ pub(super) fn object<const N: usize>(fields: [(&str, JsValue); N]) -> JsValue {
     object.into()
 }
 
-fn set(object: &JsValue, name: &str, value: &JsValue) {
+pub(super) fn set(object: &JsValue, name: &str, value: &JsValue) {
     // Fails on frozen objects and proxies only; these are our own.
     let _ = Reflect::set(object, &name.into(), value);
 }
@@ -130,10 +130,17 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("source", text(source)),
             ("reason", reason.into()),
         ]),
-        // In words of its own: all events' sentences would be in the package for this one.
+        // In words of their own: all events' sentences would be in the package for these two.
         NetworkEvent::Listening(address) => object([
             ("level", "info".into()),
             ("message", format!("listening on {address}").into()),
+        ]),
+        NetworkEvent::NotListening { address, reason } => object([
+            ("level", "warn".into()),
+            (
+                "message",
+                format!("not listening on {address}: {reason}").into(),
+            ),
         ]),
         NetworkEvent::GossipImpaired { peer_id, reason } => {
             object([("peerId", text(peer_id)), ("reason", reason.into())])
@@ -156,10 +163,7 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
             ("peerId", text(peer_id)),
             ("reason", reason.into()),
         ]),
-        NetworkEvent::EclipseSuspected { signs } => object([("signs", data(signs))]),
-        NetworkEvent::NotListening { .. } => {
-            object([("level", "warn".into()), ("message", text(event))])
-        }
+        NetworkEvent::EclipseSuspected { signs } => object([("signs", names(signs))]),
         NetworkEvent::Woke { slept } => object([("sleptMs", duration(*slept))]),
         NetworkEvent::SyncProgress {
             done,
@@ -392,19 +396,87 @@ pub(super) fn sync(status: &SyncStatus) -> JsValue {
     ])
 }
 
-/// All figures of a node.
+/// All figures of a node, by the names with which they are written out (`observe/metrics.rs`).
 pub(super) fn metrics(node: &P2PNetworkManager) -> JsValue {
+    let ConnectionMetrics {
+        total_connections,
+        active_connections,
+        connection_success_rate,
+        average_connection_time,
+        bandwidth_utilization,
+    } = node.connection_metrics();
+    let connections = object([
+        ("total", total_connections.into()),
+        ("active", active_connections.into()),
+        ("successRate", connection_success_rate.into()),
+        ("averageConnectMs", duration(average_connection_time)),
+        ("bandwidthUtilization", bandwidth_utilization.into()),
+    ]);
+    let MessageMetrics {
+        messages_sent,
+        messages_received,
+        items_turned_away,
+        bytes_sent,
+        bytes_received,
+        message_latency_p99,
+        message_success_rate,
+    } = node.message_metrics();
+    let messages = object([
+        ("sent", number(messages_sent)),
+        ("received", number(messages_received)),
+        ("itemsTurnedAway", number(items_turned_away)),
+        ("bytesSent", number(bytes_sent)),
+        ("bytesReceived", number(bytes_received)),
+        ("latencyP99Ms", duration(message_latency_p99)),
+        ("successRate", message_success_rate.into()),
+    ]);
+    let PeerMetrics {
+        peer_count,
+        peer_distribution,
+        peer_uptime,
+        peer_reputation,
+        eclipse_signs,
+    } = node.peer_metrics();
+    let peers = object([
+        ("count", peer_count.into()),
+        (
+            "distribution",
+            entries(peer_distribution.into_iter().map(|(k, v)| (k, v.into()))),
+        ),
+        (
+            "uptimeMs",
+            entries(
+                peer_uptime
+                    .into_iter()
+                    .map(|(k, v)| (k.to_string(), duration(v))),
+            ),
+        ),
+        (
+            "reputation",
+            entries(
+                peer_reputation
+                    .into_iter()
+                    .map(|(k, v)| (k.to_string(), v.into())),
+            ),
+        ),
+        ("eclipseSigns", names(&eclipse_signs)),
+    ]);
     object([
-        ("connections", data(&node.connection_metrics())),
-        ("messages", data(&node.message_metrics())),
-        ("peers", data(&node.peer_metrics())),
+        ("connections", connections),
+        ("messages", messages),
+        ("peers", peers),
     ])
 }
 
-/// What is written out the same for whoever reads it.
-fn data(value: &impl Serialize) -> JsValue {
-    let text = serde_json::to_string(value).unwrap_or_default();
-    js_sys::JSON::parse(&text).unwrap_or(JsValue::UNDEFINED)
+fn entries(entries: impl Iterator<Item = (String, JsValue)>) -> JsValue {
+    let object = Object::new();
+    entries.for_each(|(name, value)| set(&object, &name, &value));
+    object.into()
+}
+
+fn names(signs: &[EclipseSign]) -> JsValue {
+    let names = signs.iter().map(|sign| JsValue::from(sign.name()));
+    names.collect::<Array>().into()
 }
 
 fn strings<T: ToString>(values: &[T]) -> JsValue {

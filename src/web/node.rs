@@ -3,7 +3,7 @@
 use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use futures::future::{Either, select};
-use js_sys::{Array, Function, Promise, Uint8Array};
+use js_sys::{Array, Function, JSON, Object, Promise, Reflect, Uint8Array};
 use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::sync::Mutex;
 use wasm_bindgen::prelude::*;
@@ -428,19 +428,17 @@ async fn unless_aborted<T>(abort: Option<AbortSignal>, work: impl Future<Output 
     }
 }
 
-/// The configuration in the object, whose field `identity` is not part of it.
+/// The configuration in the object, whose field `identity` is not part of it. What JSON would not take along is none either.
 fn options(config: &JsValue) -> Result<Options, JsValue> {
-    let wrong = |problem: String| convert::failure("config", true, &format!("config: {problem}"));
-    let text = js_sys::JSON::stringify(config)
-        .ok()
-        .and_then(|text| text.as_string())
-        .ok_or_else(|| wrong("give an object of plain values".to_owned()))?;
-    let mut json: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    if let Some(fields) = json.as_object_mut() {
-        fields.remove(IDENTITY);
+    let wrong = |problem: &str| convert::failure("config", true, &format!("config: {problem}"));
+    let text = JSON::stringify(config).ok().and_then(|it| it.as_string());
+    let json = text.and_then(|text| JSON::parse(&text).ok());
+    let json = json.ok_or_else(|| wrong("give an object of plain values"))?;
+    if let Some(fields) = json.dyn_ref::<Object>() {
+        // Fails where it can't be configured; this is our own copy.
+        let _ = Reflect::delete_property(fields, &IDENTITY.into());
     }
-    Options::read(&json).map_err(wrong)
+    Options::read(&json).map_err(|problem| wrong(&problem))
 }
 
 /// The identity in the object, or a new one.
@@ -449,7 +447,7 @@ fn identity(config: &JsValue) -> Result<Keypair, JsValue> {
         let message = format!("the identity is no libp2p private key: {problem}");
         convert::failure("identity", true, &message)
     };
-    let given = js_sys::Reflect::get(config, &IDENTITY.into()).unwrap_or_default();
+    let given = Reflect::get(config, &IDENTITY.into()).unwrap_or_default();
     if given.is_undefined() || given.is_null() {
         return Ok(Keypair::generate_ed25519());
     }
@@ -541,7 +539,7 @@ mod tests {
     };
 
     fn field(object: &JsValue, name: &str) -> JsValue {
-        js_sys::Reflect::get(object, &name.into()).expect("an object")
+        Reflect::get(object, &name.into()).expect("an object")
     }
 
     fn text(object: &JsValue, name: &str) -> String {
@@ -577,7 +575,7 @@ mod tests {
 
     /// The bytes of the next message.
     async fn message(node: &WasmNode, subscription: u32) -> (u8, String) {
-        let items = js_sys::Array::from(&node.next(subscription).await);
+        let items = Array::from(&node.next(subscription).await);
         assert_eq!(items.length(), 1);
         let data = Uint8Array::from(field(&items.get(0), "data"));
         let token = field(&items.get(0), "token").as_string();

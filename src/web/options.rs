@@ -1,16 +1,21 @@
 //! The configuration object that JavaScript hands over: the shape of the TOML file, and the chain's name.
 //!
-//! It is read as JSON, so that unknown fields are errors. Nearly every field has a default; that is how the place of a fault is
+//! It is read with care: unknown fields are errors. Nearly every field has a default; that is how the place of a fault is
 //! found: the first value that is wrong even where it stands alone. Where fields belong together (`all` and `per_peer`), or
 //! an object has no place at all, it is the object that is wrong.
 
+use js_sys::{Array, Object};
 use serde::{
     Deserialize, Deserializer,
-    de::{Error as _, IntoDeserializer, Visitor, value::MapDeserializer},
+    de::{
+        Error as _, IntoDeserializer, Unexpected, Visitor,
+        value::{Error, MapDeserializer, SeqDeserializer},
+    },
     forward_to_deserialize_any,
 };
-use serde_json::{Error, Map, Value};
+use wasm_bindgen::{JsCast, JsValue};
 
+use super::convert;
 use crate::{ChainConfig, Config, NetworkConfig, ProtocolConfig, SecurityConfig};
 
 /// Everything a node is told. Each part has defaults.
@@ -41,14 +46,14 @@ struct ChainOptions {
 }
 
 impl Options {
-    /// Reads it.
+    /// Reads it from a value such as `JSON.parse` makes.
     ///
     /// # Errors
     /// A sentence that begins with the place of what is wrong, as `network.listen_addresses[1]`.
-    pub(super) fn read(json: &Value) -> Result<Self, String> {
-        Self::deserialize(Named(json)).map_err(|error| {
-            let alone = |value: Value| {
-                Self::deserialize(Named(&value))
+    pub(super) fn read(json: &JsValue) -> Result<Self, String> {
+        Self::deserialize(Json(json.clone())).map_err(|error| {
+            let alone = |value: JsValue| {
+                Self::deserialize(Json(value))
                     .err()
                     .map(|error| error.to_string())
             };
@@ -71,11 +76,61 @@ impl Options {
     }
 }
 
-/// JSON in which a section is an object and nothing else. serde_json would read one from a list of its fields too, which nobody
-/// writes, and which takes as much code again for every section.
-struct Named<'a>(&'a Value);
+/// A value such as `JSON.parse` makes, read where it is: with serde_json it would be written out and parsed once more, by another 2% of
+/// the package. A section is an object and nothing else; from a list of its fields, which nobody writes, it would take as
+/// much code again.
+struct Json(JsValue);
 
-impl<'de> Deserializer<'de> for Named<'de> {
+/// What it is.
+enum Kind {
+    Null,
+    Truth(bool),
+    Natural(u64),
+    Negative(i64),
+    Number(f64),
+    Text(String),
+    List(Array),
+    Fields(Vec<(String, Json)>),
+}
+
+impl Json {
+    fn kind(self) -> Kind {
+        let value = self.0;
+        if let Some(truth) = value.as_bool() {
+            Kind::Truth(truth)
+        } else if let Some(number) = value.as_f64() {
+            // What is too large for either becomes a number that no field takes.
+            if number.fract() != 0.0 || number.abs() >= u64::MAX as f64 {
+                Kind::Number(number)
+            } else if number < 0.0 {
+                Kind::Negative(number as i64)
+            } else {
+                Kind::Natural(number as u64)
+            }
+        } else if let Some(text) = value.as_string() {
+            Kind::Text(text)
+        } else if Array::is_array(&value) {
+            Kind::List(value.unchecked_into())
+        } else {
+            value
+                .dyn_into()
+                .map_or(Kind::Null, |object| Kind::Fields(fields(&object)))
+        }
+    }
+}
+
+fn fields(object: &Object) -> Vec<(String, Json)> {
+    let field = |entry: JsValue| {
+        let entry: Array = entry.unchecked_into();
+        (
+            entry.get(0).as_string().unwrap_or_default(),
+            Json(entry.get(1)),
+        )
+    };
+    Object::entries(object).iter().map(field).collect()
+}
+
+impl<'de> Deserializer<'de> for Json {
     type Error = Error;
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -84,19 +139,17 @@ impl<'de> Deserializer<'de> for Named<'de> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let Value::Object(fields) = self.0 else {
+        let Kind::Fields(fields) = self.kind() else {
             return Err(Error::custom("give an object"));
         };
-        let fields = fields
-            .iter()
-            .map(|(name, value)| (name.as_str(), Named(value)));
-        visitor.visit_map(MapDeserializer::new(fields))
+        visitor.visit_map(MapDeserializer::new(fields.into_iter()))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Value::Null => visitor.visit_none(),
-            _ => visitor.visit_some(self),
+        if self.0.is_null() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
         }
     }
 
@@ -108,17 +161,28 @@ impl<'de> Deserializer<'de> for Named<'de> {
         visitor.visit_newtype_struct(self)
     }
 
+    /// By its name: none of the configuration's holds anything.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
-        name: &'static str,
-        variants: &'static [&'static str],
+        _: &'static str,
+        _: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.0.deserialize_enum(name, variants, visitor)
+        let name = self.0.as_string().unwrap_or_default();
+        visitor.visit_enum(name.into_deserializer())
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        self.0.deserialize_any(visitor)
+        match self.kind() {
+            Kind::Null => Err(Error::invalid_type(Unexpected::Other("null"), &visitor)),
+            Kind::Truth(truth) => visitor.visit_bool(truth),
+            Kind::Natural(number) => visitor.visit_u64(number),
+            Kind::Negative(number) => visitor.visit_i64(number),
+            Kind::Number(number) => visitor.visit_f64(number),
+            Kind::Text(text) => visitor.visit_string(text),
+            Kind::List(list) => visitor.visit_seq(SeqDeserializer::new(list.iter().map(Json))),
+            Kind::Fields(fields) => visitor.visit_map(MapDeserializer::new(fields.into_iter())),
+        }
     }
 
     forward_to_deserialize_any! {
@@ -127,7 +191,7 @@ impl<'de> Deserializer<'de> for Named<'de> {
     }
 }
 
-impl<'de> IntoDeserializer<'de, Error> for Named<'de> {
+impl<'de> IntoDeserializer<'de, Error> for Json {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -137,30 +201,30 @@ impl<'de> IntoDeserializer<'de, Error> for Named<'de> {
 
 /// The first value in it for which `alone` has an error, with its path in front.
 fn first_wrong(
-    value: &Value,
+    value: &JsValue,
     path: &str,
-    alone: &dyn Fn(Value) -> Option<String>,
+    alone: &dyn Fn(JsValue) -> Option<String>,
 ) -> Option<String> {
-    match value {
-        Value::Object(fields) if alone(Value::Object(Map::new())).is_none() => {
-            fields.iter().find_map(|(name, inner)| {
+    match Json(value.clone()).kind() {
+        Kind::Fields(fields) if alone(Object::new().into()).is_none() => {
+            fields.into_iter().find_map(|(name, inner)| {
                 let dot = if path.is_empty() { "" } else { "." };
-                first_wrong(inner, &format!("{path}{dot}{name}"), &|inner| {
-                    let mut only = Map::new();
-                    only.insert(name.clone(), inner);
-                    alone(Value::Object(only))
+                first_wrong(&inner.0, &format!("{path}{dot}{name}"), &|inner| {
+                    let only = Object::new().into();
+                    convert::set(&only, &name, &inner);
+                    alone(only)
                 })
             })
         }
-        Value::Array(items) if !items.is_empty() => {
+        Kind::List(items) if items.length() > 0 => {
             items.iter().enumerate().find_map(|(place, inner)| {
-                first_wrong(inner, &format!("{path}[{place}]"), &|inner| {
-                    alone(Value::Array(vec![inner]))
+                first_wrong(&inner, &format!("{path}[{place}]"), &|inner| {
+                    alone(Array::of1(&inner).into())
                 })
             })
         }
-        leaf => {
-            let error = alone(leaf.clone())?;
+        _ => {
+            let error = alone(value.clone())?;
             Some(if path.is_empty() {
                 error
             } else {
@@ -203,13 +267,17 @@ impl Default for ChainOptions {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::platform::test;
 
+    fn read(json: &Value) -> Result<Options, String> {
+        Options::read(&js_sys::JSON::parse(&json.to_string()).expect("JSON"))
+    }
+
     fn complaint(json: Value) -> String {
-        Options::read(&json).expect_err("wrong")
+        read(&json).expect_err("wrong")
     }
 
     #[test]
@@ -218,14 +286,14 @@ mod tests {
             "network": { "max_peers": 7, "keepalive_interval": "20s" },
             "chain": { "genesis": "00ff", "application": "bitcoin" },
         });
-        let (config, application) = Options::read(&json).expect("right").split();
+        let (config, application) = read(&json).expect("right").split();
         assert_eq!(
             (config.network.max_peers, application.as_str()),
             (7, "bitcoin")
         );
         assert_eq!(config.chain.genesis, [0, 255]);
         assert_eq!(config.security, SecurityConfig::default());
-        let (config, _) = Options::read(&json!({})).expect("right").split();
+        let (config, _) = read(&json!({})).expect("right").split();
         assert_eq!(config, Config::default());
     }
 
@@ -252,7 +320,19 @@ mod tests {
             (json!({ "chain": { "genesis": "xyz" } }), "chain.genesis: "),
             (
                 json!({ "chain": { "network_id": null } }),
-                "chain.network_id: ",
+                "chain.network_id: invalid type: null, expected a string",
+            ),
+            (
+                json!({ "network": { "max_peers": -1 } }),
+                "network.max_peers: invalid value: integer `-1`, expected usize",
+            ),
+            (
+                json!({ "network": { "max_peers": 1.5 } }),
+                "network.max_peers: invalid type: floating point `1.5`, expected usize",
+            ),
+            (
+                json!({ "network": { "max_peers": 1e300 } }),
+                "network.max_peers: invalid type: floating point",
             ),
             (
                 json!({ "protocol": { "gossipsub": { "none": {} } } }),
