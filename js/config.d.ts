@@ -47,8 +47,8 @@ export interface ChainOptions {
   /** Hash of the chain's first block, in hex, at most 64 bytes. **Default:** empty. */
   genesis?: string
   /**
-   * Whose rules check the items: `opaque`, `bitcoin`, or the name of a chain that the WebAssembly
-   * has registered. **Default:** `opaque`.
+   * Whose rules check the items: `opaque`, `bitcoin`, `ledger`, `ledger-light`, or the name of a
+   * chain that the WebAssembly has registered. **Default:** `opaque`.
    */
   application?: string
 }

@@ -37,7 +37,7 @@ export interface NodeOptions {
   /** Multiaddrs of peers to dial first, such as `/ip4/192.0.2.1/tcp/4001/ws/p2p/12D3Koo…`. */
   bootstrap?: readonly string[]
   /**
-   * Where the identity is kept. **Default:** `'indexeddb'` in browsers, `'memory'` (a new identity
+   * Where the identity is kept, and what a built-in chain stores (that in IndexedDB only, else in memory). **Default:** `'indexeddb'` in browsers, `'memory'` (a new identity
    * each time) in Node, where `{ directory }` keeps it in a file that only its owner may read. By default a browser that lets
    * this page keep or lock nothing (plain http that is not localhost, a sandboxed frame) starts with an identity that lives as long as the node,
    * which `identity:ephemeral` tells; with `'indexeddb'` given, that is a {@link StorageError}.
@@ -78,8 +78,12 @@ export interface NetworkId {
   id: string
   /** The genesis hash in hex, 64 bytes at most, which all peers must share. **Default:** empty. */
   genesis?: string
-  /** Which built-in rules check the items. **Default:** `'opaque'`: any item that is not empty. */
-  application?: 'opaque' | 'bitcoin'
+  /**
+   * Which built-in rules check the items. **Default:** `'opaque'`: any item that is not empty. `'ledger'` is a small account chain with
+   * the development keys of its network, for trying out; it is synced, and kept where the identity is, if that is IndexedDB. Of
+   * `'ledger-light'` only the headers are here, and what `node.state.get` gives was proven against a final one.
+   */
+  application?: 'opaque' | 'bitcoin' | 'ledger' | 'ledger-light'
 }
 
 /**
@@ -456,7 +460,8 @@ export interface UnvalidatedMessage extends GossipMessage {
 
 export interface State {
   /**
-   * Asks a peer for a value of the chain's state. Questions go no faster than a peer may send messages (`security.rate_limits`: 100 a second on
+   * Asks a peer for a value of the chain's state. Of a ledger the answer was checked: a peer whose proof is false pays for it, and another is asked
+   * (code `forged` where all are); where nothing is known here that it could be checked against, that is the code `unproven`. Questions go no faster than a peer may send messages (`security.rate_limits`: 100 a second on
    * average); up to 1,024 further ones to one peer wait for their turn, as long as an answer may take, and then fail with the code
    * `timeout`; any beyond those fail with the code `busy` at once.
    */
@@ -464,9 +469,9 @@ export interface State {
 }
 
 export interface StateOptions extends AbortOptions {
-  /** The height. **Default:** the peer's latest. */
+  /** The height. **Default:** the peer's latest; of a ledger the newest that is final. */
   at?: bigint
-  /** The peer to ask. **Default:** any that is connected; where it refuses, as who serves no state does, has left or is busy, up to three others. */
+  /** The peer to ask. **Default:** any that is connected; where it refuses, as who serves no state does, has left, is busy or answers what does not hold, up to three others. */
   peer?: string
 }
 

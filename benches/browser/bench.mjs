@@ -16,6 +16,8 @@
 //   the program that FLOOD names (benches/propagation/flood.rs). The same where an application in JavaScript accepts them, beside the
 //   built-in one, by turns.
 //
+// - Light sync: see light.mjs.
+//
 // It takes js/dist, www/dist and the `selkie` command (see native.mjs) as they are: `./build.sh bench
 // browser` builds them optimised first.
 
@@ -26,6 +28,7 @@ import { Lines } from '../../tests/support/lines.mjs'
 import { startEcho, startDevnet, startNative } from '../../tests/support/native.mjs'
 import { repository } from '../../tests/support/paths.mjs'
 import { openSite } from '../../tests/support/site.mjs'
+import { light } from './light.mjs'
 
 /** Whether everything is only run for a moment: the figures say nothing then and are not kept. */
 const SMOKE = Boolean(process.env.SELKIE_BENCH_SMOKE)
@@ -340,6 +343,9 @@ try {
 }
 figures.push(...(await floods(site)))
 await site.close()
+figures.push(
+  ...(await light(SMOKE ? { height: 100, runs: 1 } : { height: 10_000, runs: COLD_RUNS })),
+)
 
 if (SMOKE) {
   console.log(`browser: ${figures.length} figures, not kept`)

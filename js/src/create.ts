@@ -37,6 +37,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
 
       let { identity: key } = config
       let ephemeral: string | undefined
+      let keeps = false
       if (key === undefined) {
         const identity = await openIdentity(
           platform,
@@ -47,9 +48,10 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
         key = identity.key
         release = identity.release
         ephemeral = identity.ephemeral
+        keeps = identity.place === 'indexeddb'
       }
 
-      const start = () => running.call('start', { ...config, identity: key }, application)
+      const start = () => running.call('start', { ...config, identity: key }, application, keeps)
       const peerId = await pending.wait(start, signal)
       const { scope } = platform
       return new RunningNode({ engine: running, pending, peerId, ephemeral, scope, release })

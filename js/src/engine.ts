@@ -14,15 +14,15 @@ import { crashMessage, isTrap } from './errors.js'
 import type { WasmNode } from './selkie.js'
 
 export interface Glue {
-  start(config: object, application?: ApplicationHost): Promise<WasmNode>
+  start(config: object, application: ApplicationHost | undefined, keeps: boolean): Promise<WasmNode>
   generateIdentity(): Uint8Array
 }
 
 /** What can be called: the node's own methods, and the two that come before there is a node. */
 export type Calls = Omit<WasmNode, 'peerId'> & {
   generateIdentity(): Uint8Array
-  /** Resolves to the peer id. A worker is given the address of the application's module. */
-  start(config: object, application?: object | string): Promise<string>
+  /** Resolves to the peer id. A worker is given the address of the application's module. `keeps`: what a chain stores outlasts the node. */
+  start(config: object, application: object | string | undefined, keeps: boolean): Promise<string>
 }
 
 export type Method = keyof Calls
@@ -115,9 +115,13 @@ export class LocalEngine implements Engine {
     down.catch(() => {})
   }
 
-  async #start(config: object, application?: object | string): Promise<WasmNode> {
-    if (application === undefined) return this.#glue.start(config)
-    return this.#glue.start(config, await openApplication(application))
+  async #start(
+    config: object,
+    application: object | string | undefined,
+    keeps: boolean,
+  ): Promise<WasmNode> {
+    const host = application === undefined ? undefined : await openApplication(application)
+    return this.#glue.start(config, host, keeps)
   }
 
   async #stop(node: WasmNode | undefined, starting: Promise<WasmNode> | undefined) {

@@ -15,6 +15,8 @@ import type { IdentityStore, Platform } from './platform.js'
 
 export interface Identity {
   key: Uint8Array
+  /** Where it is kept. */
+  place: NonNullable<NodeOptions['storage']>
   /** Why it is not the stored one, where it was to be. */
   ephemeral?: string
   release(): Promise<void>
@@ -53,7 +55,11 @@ async function open(
   network: string,
 ): Promise<Identity> {
   const place = storage ?? platform.defaultStorage
-  const memory = async () => ({ key: await generate(), release: async () => {} })
+  const memory = async () => ({
+    key: await generate(),
+    place: 'memory' as const,
+    release: async () => {},
+  })
   if (place === 'memory') return memory()
 
   try {
@@ -75,7 +81,7 @@ async function open(
         key = await generate()
         await store.save(key)
       }
-      return { key, release: () => store.unlock() }
+      return { key, place, release: () => store.unlock() }
     } catch (error) {
       await store.unlock().catch(() => {})
       throw error

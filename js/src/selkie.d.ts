@@ -7,7 +7,7 @@ import type { ErrorReport } from './errors.js'
 
 export class WasmNode {
   private constructor()
-  static start(config: object, application?: object): Promise<WasmNode>
+  static start(config: object, application: object | undefined, keeps: boolean): Promise<WasmNode>
   static generateIdentity(): Uint8Array
   static version(): string
   peerId(): string

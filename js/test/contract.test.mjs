@@ -55,6 +55,15 @@ test('how far a chain is has the fields of the contract, and no others', async (
   await node.stop()
 })
 
+test('a ledger that is built in tells how far it is', async (t) => {
+  for (const application of ['ledger', 'ledger-light']) {
+    const node = await started(t, { network: { id: 'selkie-dev', application } })
+    let status = await node.sync.status()
+    while (status === undefined) status = (await turn(), await node.sync.status())
+    assert.deepEqual([status.height, status.phase], [0n, 'waiting'])
+  }
+})
+
 const listening = (address) => ({ network: { listen_addresses: [address] } })
 
 /** A node of the real WebAssembly, for the time of a test. */

@@ -57,9 +57,8 @@ export class FakeNode {
     return {
       node,
       generateIdentity: () => crypto.getRandomValues(new Uint8Array(68)),
-      start: async (config, application) => {
-        node.config = config
-        node.application = application
+      start: async (config, application, keeps) => {
+        Object.assign(node, { config, application, keeps })
         await node.answers.start?.()
         return node
       },

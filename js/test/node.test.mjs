@@ -202,6 +202,23 @@ describe('starting', () => {
     assert.equal(released(), 1)
   })
 
+  test('what a chain stores outlasts the node where its identity does', async () => {
+    const store = { load: async () => new Uint8Array(68), unlock: async () => {} }
+    const taken = async () => {
+      throw new IdentityInUseError('identity-in-use', 'another tab has it')
+    }
+    for (const [options, openIdentity, keeps] of [
+      [{ storage: 'memory' }, undefined, false],
+      [{ storage: 'indexeddb' }, async () => store, true],
+      [{ storage: { directory: '/somewhere' } }, async () => store, false],
+      [{ storage: 'indexeddb', identityInUse: 'ephemeral' }, taken, false],
+      [{ storage: 'indexeddb', config: { identity: new Uint8Array(68) } }, taken, false],
+    ]) {
+      const { fake } = await startFake(options, { openIdentity })
+      assert.equal(fake.keeps, keeps, JSON.stringify(options))
+    }
+  })
+
   test('an abort at each of its steps gives back what was taken, and starts nothing', async () => {
     const steps = ['engine', 'openIdentity', 'load', 'generateIdentity', 'save', 'start']
     for (const aborting of steps) {

@@ -4,6 +4,7 @@ use std::{cell::RefCell, future::ready, rc::Rc, sync::Arc};
 
 use futures::{FutureExt, TryFutureExt, future::LocalBoxFuture};
 
+use super::ledger;
 use crate::{
     Application,
     chain::{
@@ -11,19 +12,22 @@ use crate::{
         bitcoin::Bitcoin,
         rules::{Rules, Synchronous},
     },
+    config::Config,
     error::{ConfigError, NetworkError},
 };
 
 /// What a node asks, as soon as it is there.
 type Made = LocalBoxFuture<'static, Result<Arc<dyn Rules>, NetworkError>>;
 
-/// Makes it.
-type Make = Rc<dyn Fn() -> Made>;
+/// Makes it for a node of this configuration, in which it may say what the node is to know of the chain; and whether what it stores outlasts the node.
+type Make = Rc<dyn Fn(&mut Config, bool) -> Made>;
 
 thread_local! {
     static CHAINS: RefCell<Vec<(String, Make)>> = RefCell::new(vec![
-        ("opaque".to_owned(), Rc::new(|| made(without_store(Opaque)))),
-        ("bitcoin".to_owned(), Rc::new(|| made(without_store(Bitcoin)))),
+        ("opaque".to_owned(), Rc::new(|_, _| made(without_store(Opaque)))),
+        ("bitcoin".to_owned(), Rc::new(|_, _| made(without_store(Bitcoin)))),
+        ("ledger".to_owned(), Rc::new(|config, keeps| ledger::open(config, false, keeps).boxed_local())),
+        ("ledger-light".to_owned(), Rc::new(|config, keeps| ledger::open(config, true, keeps).boxed_local())),
     ]);
 }
 
@@ -41,7 +45,7 @@ thread_local! {
 /// }
 /// ```
 pub fn register<A: Application>(name: impl Into<String>, make: impl Fn() -> A + 'static) {
-    add(name.into(), Rc::new(move || made(rules(make()))));
+    add(name.into(), Rc::new(move |_, _| made(rules(make()))));
 }
 
 /// The same for a chain that takes its time to be there, or may fail to: one that opens the browser's store. `createNode` waits for it, and rejects with
@@ -60,7 +64,7 @@ where
     E: Into<NetworkError> + 'static,
     F: Future<Output = Result<A, E>> + 'static,
 {
-    let open = move || make().map_ok(rules).map_err(Into::into).boxed_local();
+    let open = move |_: &mut Config, _| make().map_ok(rules).map_err(Into::into).boxed_local();
     add(name.into(), Rc::new(open));
 }
 
@@ -76,7 +80,11 @@ fn add(name: String, make: Make) {
 ///
 /// # Errors
 /// There is none of this name, or it can't be had.
-pub(super) async fn find(name: &str) -> Result<Arc<dyn Rules>, NetworkError> {
+pub(super) async fn find(
+    name: &str,
+    config: &mut Config,
+    keeps: bool,
+) -> Result<Arc<dyn Rules>, NetworkError> {
     // Whoever makes one may register another.
     let found = CHAINS.with_borrow(|chains| {
         let known = chains.iter().find(|(known, _)| known == name);
@@ -86,7 +94,7 @@ pub(super) async fn find(name: &str) -> Result<Arc<dyn Rules>, NetworkError> {
             ConfigError::new("chain.application", name, problem)
         })
     });
-    found?().await
+    found?(config, keeps).await
 }
 
 fn made(rules: Arc<dyn Rules>) -> Made {
@@ -127,7 +135,7 @@ mod tests {
             item,
             delivers: false,
         };
-        let rules = find(name).await;
+        let rules = find(name, &mut Config::default(), false).await;
         let rules = rules.ok().expect("it has the name");
         let judged = rules.judge(&[candidate]).await.remove(0);
         assert_eq!(judged.verdict, Verdict::Reject);
@@ -135,13 +143,20 @@ mod tests {
     }
 
     async fn refused(name: &str) -> NetworkError {
-        find(name).await.err().expect("it can't be had")
+        find(name, &mut Config::default(), false)
+            .await
+            .err()
+            .expect("it can't be had")
     }
 
     #[test]
     async fn a_chain_is_found_by_its_name_and_the_last_one_counts() {
         let told = refused("mine").await;
-        assert!(told.to_string().ends_with(": opaque, bitcoin"), "{told}");
+        assert!(
+            told.to_string()
+                .ends_with(": opaque, bitcoin, ledger, ledger-light"),
+            "{told}"
+        );
         assert_eq!(told.code(), "config");
         register("mine", || Says("the first"));
         assert_eq!(said("mine").await, "the first");
@@ -151,10 +166,10 @@ mod tests {
         });
         register("other", || Says("another"));
         assert_eq!(said("mine").await, "the second");
-        let known = ": opaque, bitcoin, mine, other, made with it";
+        let known = ": opaque, bitcoin, ledger, ledger-light, mine, other, made with it";
         let told = refused("").await.to_string();
         assert!(told.ends_with(known), "{told}");
-        assert!(find("bitcoin").await.is_ok());
+        assert!(find("bitcoin", &mut Config::default(), false).await.is_ok());
     }
 
     #[test]

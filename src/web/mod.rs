@@ -8,6 +8,7 @@
 mod application;
 mod chains;
 mod convert;
+mod ledger;
 mod node;
 mod options;
 mod streams;

@@ -54,15 +54,19 @@ pub struct WasmNode {
 #[wasm_bindgen]
 impl WasmNode {
     /// Starts a node; dials nothing yet but what `bootstrap_peers` names, in the background. An application of the user's
-    /// takes the place of the one that the configuration names.
-    pub async fn start(config: JsValue, application: Option<Host>) -> Result<WasmNode, JsValue> {
+    /// takes the place of the one that the configuration names. `keeps`: what a built-in chain stores outlasts the node.
+    pub async fn start(
+        config: JsValue,
+        application: Option<Host>,
+        keeps: bool,
+    ) -> Result<WasmNode, JsValue> {
         console_error_panic_hook::set_once();
         let options = options(&config)?;
         let keypair = identity(&config)?;
-        let (config, name) = options.split();
+        let (mut config, name) = options.split();
         let rules: Arc<dyn Rules> = match (application, name.as_str()) {
             (Some(host), _) => Arc::new(Scripted::new(host, &config.protocol.validation)),
-            (None, name) => chains::find(name).await?,
+            (None, name) => chains::find(name, &mut config, keeps).await?,
         };
         let started = Self::run(config, keypair, Arc::clone(&rules)).await;
         if started.is_err()

@@ -41,7 +41,7 @@ struct ChainOptions {
     /// Hash of the chain's first block, in hex, at most 64 bytes. **Default:** empty.
     #[serde(with = "hex::serde")]
     genesis: Vec<u8>,
-    /// Whose rules check the items: `opaque`, `bitcoin`, or the name of a chain that the WebAssembly has registered. **Default:** `opaque`.
+    /// Whose rules check the items: `opaque`, `bitcoin`, `ledger`, `ledger-light`, or the name of a chain that the WebAssembly has registered. **Default:** `opaque`.
     application: String,
 }
 

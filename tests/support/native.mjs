@@ -29,13 +29,14 @@ export async function startNative({
   chain = 'bitcoin',
   transports = ['tcp', 'ws'],
   config = '',
+  flags = [],
 } = {}) {
   const folder = await mkdtemp(join(tmpdir(), 'selkie-'))
   await writeFile(join(folder, 'node.toml'), config)
   const listen = transports.flatMap((transport) => ['--listen', LISTEN[transport]])
   const names = ['--network-id', network, '--chain', chain]
   const files = ['--config', join(folder, 'node.toml'), '--key', join(folder, 'identity.key')]
-  const node = new Lines(COMMAND, ['run', '--json', ...listen, ...names, ...files])
+  const node = new Lines(COMMAND, ['run', '--json', ...listen, ...names, ...files, ...flags])
   const end = node.stop.bind(node)
   node.stop = async () => {
     const code = await end()

@@ -2,7 +2,7 @@
 //
 //   /           a page that has the package as `selkie` and the helpers of page/helpers.js
 //   /example/   examples/chain-in-a-tab, with what is built of it and the package
-//   /selkie/    js/dist, with `Cache-Control: no-store` so that a new page fetches anew
+//   /selkie/    js/dist, with `Cache-Control: no-store` so that a new page fetches anew, unless it is asked for otherwise
 
 import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
@@ -25,9 +25,10 @@ const TYPES = {
 }
 
 /**
- * Serves until closed. An `isolated` page may not be told of other origins, and gets a finer clock for it.
+ * Serves until closed. An `isolated` page may not be told of other origins, and gets a finer clock for it. What is `cached` is fetched,
+ * and compiled, once.
  */
-export async function openSite({ isolated = false } = {}) {
+export async function openSite({ isolated = false, cached = false } = {}) {
   const isolation = isolated
     ? {
         'cross-origin-opener-policy': 'same-origin',
@@ -44,7 +45,7 @@ export async function openSite({ isolated = false } = {}) {
       response.writeHead(200, {
         'content-type': type,
         'content-length': body.length,
-        'cache-control': 'no-store',
+        'cache-control': cached ? 'max-age=3600' : 'no-store',
         ...isolation,
       })
       response.end(body)

@@ -42,6 +42,7 @@ const TYPES = [
   'peer:score',
   'application:error',
   'protocol:error',
+  'sync:progress',
   'identity:ephemeral',
   'network:online',
   'node:stop',

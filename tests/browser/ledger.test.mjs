@@ -1,0 +1,143 @@
+// A tab that follows a ledger: whole or by its headers alone, kept over a reload, and nothing believed that is not proven.
+
+import assert from 'node:assert/strict'
+import { after, before, describe, test } from 'node:test'
+import { BROWSERS, launch, openPage } from '../support/browsers.mjs'
+import { developmentAccount } from '../support/ledger.mjs'
+import { startNative } from '../support/native.mjs'
+import { openSite } from '../support/site.mjs'
+
+const NETWORK = 'tab-ledger'
+const GENESIS = '07'.repeat(32)
+const HEIGHT = 200
+
+/** An account of the development network, as its key, and what it holds: 10^12 coins, and it has sent nothing. */
+const KEY = developmentAccount(NETWORK, 0)
+const VALUE = '000000e8d4a510000000000000000000'
+
+for (const name of BROWSERS) {
+  describe(name, () => {
+    let browser, site, native
+    before(async () => {
+      browser = await launch(name)
+      site = await openSite()
+      const flags = ['--propose', '20', '--genesis', GENESIS]
+      native = await startNative({ network: NETWORK, chain: 'ledger', flags })
+    })
+    after(() => Promise.all([browser?.close(), site?.close(), native?.stop()]))
+
+    for (const [application, run] of [
+      ['ledger', 'page'],
+      ['ledger-light', 'page'],
+      ['ledger-light', 'worker'],
+    ]) {
+      test(`a ${run} follows by ${application}, and goes on after a reload`, async () => {
+        const page = await openPage(browser, site.url)
+        try {
+          await begins(page, application, run)
+          const before = await follows(page, native, HEIGHT)
+          assert.deepEqual(await reads(page), VALUE)
+          // As a crash is.
+          await page.reload()
+          await begins(page, application, run)
+          const kept = await height(page)
+          assert.ok(kept > 0 && kept <= before, `${kept} of ${before}`)
+          const error = await page.evaluate((key) => outcome(node.state.get(fromHex(key))), KEY)
+          assert.equal(error.error.code, 'no-peers')
+          const after = await follows(page, native, before + 1)
+          await page.evaluate(() => node.stop())
+          await page.reload()
+          await begins(page, application, run)
+          assert.ok((await height(page)) >= after, 'what was stopped in order has lost nothing')
+          await page.evaluate(() => node.stop())
+          assert.deepEqual(page.errors, [])
+        } finally {
+          await page.close()
+        }
+      })
+    }
+
+    test('a proof that is forged is refused, and who gave it pays', async () => {
+      const page = await openPage(browser, site.url)
+      try {
+        await begins(page, 'ledger-light', 'page')
+        await follows(page, native, HEIGHT)
+        const told = await page.evaluate(
+          async (id, genesis, hex) => {
+            const key = fromHex(hex)
+            const { height, value, proof } = await node.state.get(key)
+            const more = value.with(7, value[7] ^ 1)
+            const accept = () => ({ verdict: 'accept' })
+            const liar = await selkie.createNode({
+              network: { id, genesis },
+              storage: 'memory',
+              application: {
+                checkTransaction: accept,
+                checkBlock: accept,
+                checkVote: accept,
+                query: () => ({ height, value: more, proof }),
+              },
+              config: { network: { listen_addresses: ['/memory/77'] } },
+            })
+            const peer = await node.dial('/memory/77')
+            const forged = await outcome(node.state.get(key, { peer }))
+            const { reason, score } = await happened('peer:score', ({ peerId }) => peerId === peer)
+            const honest = []
+            for (let turn = 0; turn < 4; turn += 1) {
+              honest.push(toHex((await node.state.get(key)).value))
+            }
+            await Promise.all([node.stop(), liar.stop()])
+            return { code: forged.error?.code, reason, score, honest }
+          },
+          NETWORK,
+          GENESIS,
+          KEY,
+        )
+        assert.equal(told.code, 'forged')
+        assert.match(told.reason, /false proof/)
+        assert.ok(told.score < 0, String(told.score))
+        assert.deepEqual(told.honest, Array(4).fill(VALUE))
+        assert.deepEqual(page.errors, [])
+      } finally {
+        await page.close()
+      }
+    })
+  })
+}
+
+/** Starts a node that keeps what it has. */
+async function begins(page, application, run) {
+  await page.evaluate(
+    (network, run) => start({ network, run, storage: 'indexeddb' }),
+    { id: NETWORK, genesis: GENESIS, application },
+    run,
+  )
+}
+
+/** Dials, and waits until the chain is so high and as far as the peer's; to its height. */
+async function follows(page, native, least) {
+  return page.evaluate(
+    async (address, least) => {
+      await node.dial(address)
+      const isThere = ({ done, total }) => done >= BigInt(least) && done === total
+      return Number((await happened('sync:progress', isThere)).done)
+    },
+    native.addresses.ws,
+    least,
+  )
+}
+
+/** The chain's height, as soon as the node says it. */
+async function height(page) {
+  return page.evaluate(async () => {
+    for (;;) {
+      const status = await node.sync.status()
+      if (status !== undefined) return Number(status.height)
+      await new Promise((resolve) => setTimeout(resolve))
+    }
+  })
+}
+
+async function reads(page) {
+  return page.evaluate(async (key) => toHex((await node.state.get(fromHex(key))).value), KEY)
+}

@@ -1,0 +1,33 @@
+// Follows a ledger by its headers as soon as the page is open, and reads a key. What took how long, in ms since then, stands in the
+// document: `keptMs` and `kept`, the height that was found in IndexedDB; `readMs`, all headers were there and the key was proven.
+//
+// ?peer=ADDRESS&height=LEAST&key=HEX&network=JSON
+
+import { createNode } from '/selkie/browser.js'
+
+const query = new URLSearchParams(location.search)
+const least = BigInt(query.get('height'))
+const key = Uint8Array.from(query.get('key').match(/../g), (pair) => parseInt(pair, 16))
+const { dataset } = document.documentElement
+
+const node = await createNode({
+  network: JSON.parse(query.get('network')),
+  storage: 'indexeddb',
+  bootstrap: [query.get('peer')],
+})
+globalThis.node = node
+
+const synced = new Promise((resolve) => {
+  node.addEventListener('sync:progress', ({ detail: { done, total } }) => {
+    if (done >= least && done === total) resolve()
+  })
+})
+
+let status
+while (status === undefined) status = await node.sync.status()
+dataset.kept = String(status.height)
+dataset.keptMs = String(performance.now())
+
+await synced
+await node.state.get(key)
+dataset.readMs = String(performance.now())
