@@ -136,7 +136,7 @@ mod tests {
             delivers: false,
         };
         let rules = find(name, &mut Config::default(), false).await;
-        let rules = rules.ok().expect("it has the name");
+        let rules = rules.expect("it has the name");
         let judged = rules.judge(&[candidate]).await.remove(0);
         assert_eq!(judged.verdict, Verdict::Reject);
         judged.reason
