@@ -108,7 +108,11 @@ export class LocalEngine implements Engine {
     this.#closed.abort()
     this.#sharers.delete(this)
     const starting = this.#starting
-    const down = this.#stop(this.#node, starting).finally(release)
+    // Only what has trapped may still run on: an ordinary failure, such as of its store, comes when it is down.
+    const down = this.#stop(this.#node, starting).then(release, async (error) => {
+      if (!isTrap(error)) await release()
+      throw error
+    })
     // Not freed by hand: a call may still borrow it, and the glue's finalizer knows when none does.
     this.#node = undefined
     if (!this.#broken && starting === undefined) return down

@@ -165,8 +165,8 @@ test('the book and a score have the fields of the contract, and no others', asyn
     [known.peerId, known.addresses, known.tried],
     [node.peerId, ['/memory/4105'], true],
   )
-  assert.deepEqual(await other.score(node.peerId), { score: 0, deeds: [] })
-  assert.deepEqual(fields('Score'), ['score', 'deeds'])
+  assert.deepEqual(await other.score(node.peerId), { score: 0, deeds: [], banned: false })
+  assert.deepEqual(fields('Score'), ['score', 'deeds', 'banned'])
 })
 
 /** The state events that the node sends: type to the names of its fields; undefined where those are made of others. */

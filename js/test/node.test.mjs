@@ -5,6 +5,7 @@ import {
   ConfigError,
   CrashedError,
   DialError,
+  IdentityInUseError,
   SelkieError,
   report,
 } from '../dist/errors.js'
@@ -539,6 +540,14 @@ describe('the end', () => {
     assert.deepEqual([fake.stopped, released()], [true, 0])
     down.resolve()
     await turn()
+    assert.equal(released(), 1)
+  })
+
+  test('a node whose store fails as it is stopped sets its identity free, and says so', async () => {
+    const { openIdentity, released } = countedIdentity()
+    const { fake, node } = await startFake({ storage: 'indexeddb' }, { openIdentity })
+    fake.answers.stop = () => Promise.reject(new Error('the disk is full'))
+    await assert.rejects(node.stop(), /the disk is full/)
     assert.equal(released(), 1)
   })
 
