@@ -81,8 +81,8 @@ for (const name of BROWSERS) {
         const right = ['rejected', 'no-peers', 'config', 'config', 'load', 'load']
         const codes = said.map(([code]) => code)
         assert.deepEqual(codes, run === 'worker' ? right : right.slice(0, 5))
-        assert.match(said[2][1], /opaque, bitcoin, payments$/)
-        assert.match(said[3][1], /opaque, bitcoin$/)
+        assert.match(said[2][1], /opaque, bitcoin, ledger, ledger-light, payments$/)
+        assert.match(said[3][1], /opaque, bitcoin, ledger, ledger-light$/)
         assert.deepEqual(page.errors, [])
         await page.close()
       })
@@ -102,7 +102,10 @@ for (const run of ['page', 'worker']) {
       })
       await assert.rejects(node.transactions.submit(utf8('pay Ann 5')), { code: 'no-peers' })
       const nobody = createNode({ ...options, application: 'nobody' })
-      await assert.rejects(nobody, { code: 'config', message: /opaque, bitcoin, payments$/ })
+      await assert.rejects(nobody, {
+        code: 'config',
+        message: /opaque, bitcoin, ledger, ledger-light, payments$/,
+      })
     } finally {
       await node.stop()
     }
