@@ -16,12 +16,8 @@ const failed = new WeakMap<typeof own.default, unknown>()
 
 /** `glue`: the address of another than the package's own. */
 export async function instantiate(module: WebAssembly.Module, glue?: string): Promise<Glue> {
-  if (glue === undefined) {
-    await own.default({ module_or_path: module })
-    return own.WasmNode
-  }
   try {
-    const { default: init, WasmNode } = (await importModule(glue)) as typeof own
+    const { default: init, WasmNode } = glue === undefined ? own : await imported(glue)
     if (typeof WasmNode?.start !== 'function') throw new TypeError('it has no node')
     await start(init, module)
     const theirs = WasmNode.version?.() ?? 'an older version'
@@ -32,12 +28,17 @@ export async function instantiate(module: WebAssembly.Module, glue?: string): Pr
     }
     return WasmNode
   } catch (cause) {
-    const advice =
-      'it is what wasm-bindgen --target web writes for this very WebAssembly, whose crate depends on selkie'
-    throw new LoadError('load', `can't load the glue ${glue}: ${words(cause)}; ${advice}`, {
-      cause,
-    })
+    const what = glue === undefined ? 'start the WebAssembly' : `load the glue ${glue}`
+    const right =
+      glue === undefined
+        ? 'selkie_bg.wasm of this very version of the package, no copy of another'
+        : 'what wasm-bindgen --target web writes for this very WebAssembly, whose crate depends on selkie'
+    throw new LoadError('load', `can't ${what}: ${words(cause)}; it is ${right}`, { cause })
   }
+}
+
+async function imported(glue: string): Promise<typeof own> {
+  return (await importModule(glue)) as typeof own
 }
 
 async function start(init: typeof own.default, module: WebAssembly.Module) {

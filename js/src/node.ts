@@ -34,7 +34,7 @@ import type {
 } from '../index.js'
 import { words } from './application.js'
 import type { Answer, Calls, Engine, Method } from './engine.js'
-import { argument, revive, SelkieError, stopped } from './errors.js'
+import { argument, revive, SelkieError, selkieError, stopped } from './errors.js'
 import type { Pending } from './pending.js'
 import { Duplex } from './streams.js'
 import { Subscription } from './subscription.js'
@@ -241,19 +241,26 @@ export class RunningNode extends EventTarget implements SelkieNode {
     const late = new AbortController()
     const timer = setTimeout(() => late.abort(), STOP)
     let error: SelkieError | undefined
+    let isLate = false
     try {
       if (!this.#pending.end) {
         await this.#ask(late.signal, 'stop')
         await this.#pending.wait(() => this.#told, late.signal)
       }
     } catch (reason) {
-      if (!late.signal.aborted) throw reason
+      isLate = late.signal.aborted
       const message = `the node has not stopped within ${STOP / 1000} s; it is left to itself, and its identity stays in use`
-      error = new SelkieError('timeout', message, { fatal: true })
+      error = isLate ? new SelkieError('timeout', message, { fatal: true }) : selkieError(reason)
     } finally {
       clearTimeout(timer)
-      await this.#finish(error)
     }
+    try {
+      await this.#finish(error)
+    } catch (last) {
+      // The error to tell is the one that came first.
+      throw error ?? last
+    }
+    if (error !== undefined && !isLate) throw error
   }
 
   #finish(error?: SelkieError): Promise<void> {

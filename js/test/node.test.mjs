@@ -546,8 +546,17 @@ describe('the end', () => {
   test('a node whose store fails as it is stopped sets its identity free, and says so', async () => {
     const { openIdentity, released } = countedIdentity()
     const { fake, node } = await startFake({ storage: 'indexeddb' }, { openIdentity })
-    fake.answers.stop = () => Promise.reject(new Error('the disk is full'))
-    await assert.rejects(node.stop(), /the disk is full/)
+    const reasons = [
+      ['storage-full', 'the disk is full'],
+      ['storage', 'it is closed'],
+    ]
+    fake.answers.stop = () => {
+      const [code, reason] = reasons.shift()
+      return Promise.reject(Object.assign(new Error(reason), { code, fatal: false }))
+    }
+    const told = once(node, 'node:stop')
+    await assert.rejects(node.stop(), { name: 'StorageError', code: 'storage-full' })
+    assert.equal((await told).detail.error.code, 'storage-full')
     assert.equal(released(), 1)
   })
 

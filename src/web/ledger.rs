@@ -27,13 +27,17 @@ pub(super) fn open(
     if config.chain.genesis.is_empty() {
         config.chain.genesis = genesis.hash().to_vec();
     }
+    // What tells networks apart, so that none meets what was final in another.
+    let begun: String = (config.chain.genesis.iter())
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     async move {
         let (kind, schema) = match is_light {
             true => ("light", &ledger::LIGHT_SCHEMA),
             false => ("ledger", &ledger::SCHEMA),
         };
         let store: Arc<dyn Store> = if keeps {
-            let name = format!("selkie/{kind}/{network}");
+            let name = format!("selkie/{kind}/{network}/{begun}");
             Arc::new(IndexedDbStore::open(&name, MEMORY, schema).await?)
         } else {
             Arc::new(MemoryStore::new(MEMORY, schema)?)

@@ -2,17 +2,20 @@
 //! arrived.
 
 use std::{
+    future::ready,
     sync::{
         Arc, Condvar, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    thread::{self, ThreadId},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 use selkie::{
     Application, Block, Checked, Config, Item, ItemKind, NetworkMessage, Transaction, Vote,
-    chain::bitcoin::Bitcoin,
+    chain::bitcoin::Bitcoin, storage::StoreError,
 };
 
 use crate::support::*;
@@ -100,6 +103,21 @@ async fn who_waits_behind_a_peer_that_takes_nothing_is_told() {
         .submit(vote)
         .await
         .expect("votes have their own room");
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_its_time_holds_up_no_network() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let mut node = Node::with(listening(TCP), Keeper(Arc::clone(&asked))).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut node).await;
+    let vote = Item::new(ItemKind::Vote, "aye");
+    node.submit(vote.clone()).await.expect("kept, and sent");
+    assert_eq!(peer.item().await.0, vote);
+    // The node's task runs on this thread, as everything here.
+    let here = thread::current().id();
+    let asked = asked.lock().expect("whole");
+    assert!(!asked.is_empty() && !asked.contains(&here));
 }
 
 /// Waits until peers have what a node has accepted.
@@ -300,5 +318,15 @@ impl Application for Slow {
 
     fn check_vote(&self, vote: &Vote) -> Checked {
         self.check(ItemKind::Vote, &vote.data)
+    }
+}
+
+/// Notes on which threads it is asked to keep what it has.
+struct Keeper(Arc<Mutex<Vec<ThreadId>>>);
+
+impl Application for Keeper {
+    fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
+        self.0.lock().expect("whole").push(thread::current().id());
+        ready(Ok(())).boxed()
     }
 }

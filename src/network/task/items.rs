@@ -176,9 +176,14 @@ impl Task {
         let chain = Arc::clone(&self.shared.rules);
         let check = async move {
             let mut judged = check.await;
-            if words.iter().any(Option::is_some)
-                && let Err(error) = chain.flush().await
-            {
+            if words.iter().all(Option::is_none) {
+                return judged;
+            }
+            // To be asked for it may take as long as a disk does.
+            let asked = Arc::clone(&chain);
+            let asks = async move { Some(asked.flush()) };
+            let flush = rules::run(&*chain, asks).await.flatten()?;
+            if let Err(error) = flush.await {
                 let said = judged.iter_mut().flatten().zip(words);
                 said.filter_map(|(judged, word)| Some((judged, word?)))
                     .for_each(|(judged, kind)| judged.is_not_kept(kind, &error));
