@@ -46,7 +46,7 @@ impl Download {
 
     /// Whether it is this node's own budget for which a lane waits.
     pub(super) fn is_throttled(&self, lane: Lane) -> bool {
-        lock(&self.shaper).is_throttled(&self.peer, lane, platform::now())
+        lock(&self.shaper).is_throttled(lane, platform::now())
     }
 
     /// A long frame of a lane is passed over: whatever it was, it counts as one of the lane's first class.

@@ -321,6 +321,8 @@ impl<D: Decode> Handler<D> {
         if let Some(reader) = &mut inbound.reader {
             reader.look_around(cx);
             tell_lost(lane, reader, &self.download, &mut self.reports);
+        } else {
+            inbound.throttled = false;
         }
         let failure = loop {
             let room = frames.len() < MAX_FRAMES && bytes < MAX_FRAMES_BYTES && inbound.has_room();

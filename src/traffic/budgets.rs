@@ -92,6 +92,12 @@ impl Budgets {
         own.later(global)
     }
 
+    /// Whether what all peers have together is used up for now.
+    pub fn is_used_up(&mut self, class: Class, now: Instant) -> bool {
+        let global = self.global.as_mut();
+        global.is_some_and(|budget| budget.ready(class, now) != Admission::Now)
+    }
+
     /// Charges bytes that were sent or have come.
     pub fn charge(&mut self, peer: PeerId, class: Class, bytes: usize, now: Instant) {
         if let Some(budget) = &mut self.global {

@@ -79,10 +79,10 @@ impl Shaper {
         classes.fold(Admission::Now, Admission::later)
     }
 
-    /// Whether a lane waits for a budget, which is no limit of what the peer may send: others may have used it up.
-    pub fn is_throttled(&mut self, peer: &PeerId, lane: Lane, now: Instant) -> bool {
+    /// Whether a lane may wait for what all peers have together, which others may have used up: no limit of what this peer may send.
+    pub fn is_throttled(&mut self, lane: Lane, now: Instant) -> bool {
         let mut classes = lane.classes().iter();
-        classes.any(|class| self.budgets.ready(peer, *class, now) != Admission::Now)
+        classes.any(|class| self.budgets.is_used_up(*class, now))
     }
 
     /// Frames of a class were read, or written.
@@ -189,15 +189,15 @@ mod tests {
         let (now, peer) = (crate::platform::now(), PeerId::random());
         let mut shaper = shaper(u64::MAX, 1000, now);
         let load = |wire| Load::of_one(Cost { items: 1, bytes: 1 }, wire);
-        assert!(!shaper.is_throttled(&peer, Lane::Bulk, now));
+        assert!(!shaper.is_throttled(Lane::Bulk, now));
         shaper.charge(PeerId::random(), Class::Transaction, load(1 << 20), now);
-        assert!(shaper.is_throttled(&peer, Lane::Bulk, now), "by another");
-        assert!(!shaper.is_throttled(&peer, Lane::Urgent, now));
+        assert!(shaper.is_throttled(Lane::Bulk, now), "by another");
+        assert!(!shaper.is_throttled(Lane::Urgent, now));
         let mut shaper = self::shaper(1, u64::MAX, now);
         while shaper.lane_ready(&peer, Lane::Block, now) == Admission::Now {
             shaper.charge(peer, Class::BlockRequest, load(1), now);
         }
-        assert!(!shaper.is_throttled(&peer, Lane::Block, now));
+        assert!(!shaper.is_throttled(Lane::Block, now));
     }
 
     #[test]

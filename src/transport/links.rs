@@ -5,7 +5,7 @@
 //!
 //! Streams of the user's own protocols are **kept** while more of them is there than was read ahead (`network/streams/ahead.rs`): each may have as much
 //! unread as a stream may, for as long as its owner likes. What the connection needs for the rest, gossip and lanes, is not to be theirs. So its window is wider by as much
-//! as they may have, but for the first one ([`Link::keep`]). Of the room for that a connection may have as much as it leaves free (A. Choudhury, E. Hahne, 1998).
+//! as they may have, but for the first one ([`Link::keep`]), and stays so where its peer can't be told of less ([`Window::narrows`]). Of the room for that a connection may have as much as it leaves free (A. Choudhury, E. Hahne, 1998).
 //!
 //! A transport makes the [`Link`] with the connection, and knows of the connection whose it is and where it leads; libp2p gives those who use it the
 //! same two when it is there, and by these they find the link ([`Links::of`]). Where a peer has two at one address, they find the newer one.
@@ -86,6 +86,9 @@ pub trait Window: Send + Sync {
 
     /// By so many bytes the connection's is wider than it was at first.
     fn widen(&self, bytes: usize);
+
+    /// Whether it may be narrower again: not where a peer keeps what it was granted once.
+    fn narrows(&self) -> bool;
 }
 
 /// See the module's documentation.
@@ -130,7 +133,10 @@ impl Link {
             return true;
         };
         let mut wider = lock(&self.wider);
-        let bytes = streams.saturating_sub(1).saturating_mul(window.of_stream());
+        let mut bytes = streams.saturating_sub(1).saturating_mul(window.of_stream());
+        if !window.narrows() {
+            bytes = bytes.max(*wider);
+        }
         if bytes == *wider {
             return true;
         }
@@ -275,7 +281,7 @@ mod tests {
 
     const STREAM: usize = 1 << 20;
 
-    struct Wide(Arc<AtomicUsize>);
+    struct Wide(Arc<AtomicUsize>, bool);
 
     impl Window for Wide {
         fn of_stream(&self) -> usize {
@@ -284,6 +290,10 @@ mod tests {
 
         fn widen(&self, bytes: usize) {
             self.0.store(bytes, Relaxed);
+        }
+
+        fn narrows(&self) -> bool {
+            self.1
         }
     }
 
@@ -294,17 +304,17 @@ mod tests {
             local_addr: "/memory/1".parse().expect("an address"),
             send_back_addr: "/memory/2".parse().expect("an address"),
         };
-        let link = || {
-            let link = Arc::new(Link::new(Wide(Arc::clone(&wide))));
+        let link = |narrows| {
+            let link = Arc::new(Link::new(Wide(Arc::clone(&wide), narrows)));
             links.connected(PeerId::random(), &endpoint, &link);
             link
         };
-        let first = link();
+        let first = link(true);
         let most = |link: &Link| (0..).take_while(|streams| link.keep(*streams)).count() - 1;
         assert!(first.keep(1) && wide.load(Relaxed) == 0, "it has a share");
         assert_eq!(most(&first), 17, "half of the room");
         assert_eq!(wide.load(Relaxed), 16 * STREAM);
-        let second = link();
+        let second = link(true);
         assert_eq!(most(&second), 9, "as much as it leaves");
         assert!(first.keep(3) && wide.load(Relaxed) == 2 * STREAM);
         assert_eq!(most(&second), 16);
@@ -313,6 +323,10 @@ mod tests {
         assert!(first.keep(5));
         drop(first);
         assert_eq!(links.0.kept.load(Relaxed), 0);
+        let granted = link(false);
+        assert!(granted.keep(3) && granted.keep(0) && granted.keep(2));
+        assert_eq!(wide.load(Relaxed), 2 * STREAM, "its peer has it yet");
+        assert_eq!(links.0.kept.load(Relaxed), 2 * STREAM);
         assert!(
             Link::default().keep(1000),
             "who has no window needs no room"

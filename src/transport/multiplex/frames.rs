@@ -183,6 +183,10 @@ impl links::Window for Widening {
             all.freed(0);
         }
     }
+
+    fn narrows(&self) -> bool {
+        true
+    }
 }
 
 impl All {

@@ -74,7 +74,8 @@ impl Gauge {
     }
 }
 
-/// Makes a connection's window wider, and narrower again.
+/// Makes a connection's window wider. Not narrower again: quinn grants the whole difference at once each time that it is made wider, and has what it is
+/// narrower paid by reads alone, so that who is made wider and narrower in turns could send more each time.
 struct Widening {
     quic: Connection,
     gauge: Gauge,
@@ -96,6 +97,10 @@ impl links::Window for Widening {
         self.gauge.moved.free.fetch_add(more, Relaxed);
         let window = VarInt::from_u64(self.window.saturating_add(bytes));
         self.quic.set_receive_window(window.unwrap_or(VarInt::MAX));
+    }
+
+    fn narrows(&self) -> bool {
+        false
     }
 }
 
