@@ -410,7 +410,9 @@ fn whose_connection_is_not_read_pays_for_no_silence_and_has_as_much_more_time() 
 fn a_node_that_comes_late_to_what_it_has_to_do_gives_all_as_much_more_time() {
     let behind = |late: Duration| {
         let mut driven = Driven::open();
-        driven.lanes.due = platform::now().checked_sub(late);
+        let now = platform::now();
+        driven.lanes.due = Some(now);
+        driven.lanes.look_how_late(now + late);
         let (_, events) = driven.drain();
         let told = events.iter().find_map(|event| match event {
             Event::Behind(time) => Some(*time),
