@@ -152,11 +152,9 @@ mod tests {
     #[test]
     async fn a_chain_is_found_by_its_name_and_the_last_one_counts() {
         let told = refused("mine").await;
-        assert!(
-            told.to_string()
-                .ends_with(": opaque, bitcoin, ledger, ledger-light"),
-            "{told}"
-        );
+        // Others may have given names before.
+        let own = ": opaque, bitcoin, ledger, ledger-light";
+        assert!(told.to_string().contains(own), "{told}");
         assert_eq!(told.code(), "config");
         register("mine", || Says("the first"));
         assert_eq!(said("mine").await, "the first");
@@ -166,9 +164,9 @@ mod tests {
         });
         register("other", || Says("another"));
         assert_eq!(said("mine").await, "the second");
-        let known = ": opaque, bitcoin, ledger, ledger-light, mine, other, made with it";
         let told = refused("").await.to_string();
-        assert!(told.ends_with(known), "{told}");
+        assert!(told.contains(own), "{told}");
+        assert!(told.ends_with(", mine, other, made with it"), "{told}");
         assert!(find("bitcoin", &mut Config::default(), false).await.is_ok());
     }
 
