@@ -68,6 +68,7 @@ export class LocalEngine implements Engine {
   readonly #sharers: Set<LocalEngine>
   #starting: Promise<WasmNode> | undefined
   #node: WasmNode | undefined
+  #stopping: Promise<void> | undefined
   #broken = false
 
   /**
@@ -130,7 +131,13 @@ export class LocalEngine implements Engine {
 
   async #stop(node: WasmNode | undefined, starting: Promise<WasmNode> | undefined) {
     node ??= await starting?.catch(() => undefined)
-    await node?.stop()
+    if (node !== undefined) await this.#stopNode(node)
+  }
+
+  /** Stops it once: whoever asks again hears how that went. */
+  #stopNode(node: WasmNode): Promise<void> {
+    this.#stopping ??= node.stop()
+    return this.#stopping
   }
 
   #crashed(error: Error) {
@@ -151,6 +158,7 @@ export class LocalEngine implements Engine {
     }
     const node = this.#node
     if (node === undefined) throw new Error(`${method} was called before start, or after close`)
+    if (method === 'stop') return this.#stopNode(node)
     return (node[method] as (...args: unknown[]) => unknown).apply(node, args)
   }
 }

@@ -557,6 +557,7 @@ describe('the end', () => {
     const told = once(node, 'node:stop')
     await assert.rejects(node.stop(), { name: 'StorageError', code: 'storage-full' })
     assert.equal((await told).detail.error.code, 'storage-full')
+    assert.equal(reasons.length, 1, 'it is stopped once')
     assert.equal(released(), 1)
   })
 
