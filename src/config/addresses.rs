@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use super::{Config, modern};
-use crate::{error::ConfigError, transport};
+use crate::{error::ConfigError, peers::begins_with_a_name, transport};
 
 /// # Errors
 /// The first address that could not serve.
@@ -93,13 +93,6 @@ fn check_prologue(config: &Config) -> Result<(), ConfigError> {
         )),
         None => Ok(()),
     }
-}
-
-fn begins_with_a_name(address: &Multiaddr) -> bool {
-    matches!(
-        address.iter().next(),
-        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
-    ) && !address.iter().any(|p| p == Protocol::P2pCircuit)
 }
 
 /// Why nobody could dial this; `None` where somebody may.

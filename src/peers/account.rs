@@ -5,9 +5,9 @@
 //! that was dialled by a domain name. Those who come by circuits have nothing in common but that a relay's owner could be all of them: they
 //! share what there is, and none of them pays for what another did.
 
-use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId};
 
-use super::{AddressGroup, Scope};
+use super::{AddressGroup, Scope, begins_with_a_name};
 use crate::traffic::Payer;
 
 /// See the module's documentation.
@@ -22,13 +22,7 @@ pub(crate) enum Account {
 impl Account {
     /// The account of a peer at this remote address.
     pub(crate) fn of(peer: PeerId, remote: &Multiaddr) -> Self {
-        let named = |part: &Protocol<'_>| {
-            use Protocol::{Dns, Dns4, Dns6, Dnsaddr};
-            matches!(part, Dns(_) | Dns4(_) | Dns6(_) | Dnsaddr(_))
-        };
-        let is_named = remote.iter().next().as_ref().is_some_and(named)
-            && !remote.iter().any(|part| part == Protocol::P2pCircuit);
-        if Scope::of_remote(remote) < Scope::Public || is_named {
+        if Scope::of_remote(remote) < Scope::Public || begins_with_a_name(remote) {
             Self::Peer(peer)
         } else {
             Self::Address(AddressGroup::of(remote))

@@ -35,7 +35,7 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use super::{Scope, ip_of};
+use super::{Scope, begins_with_a_name, ip_of};
 use crate::{platform::Instant, remembered::Remembered};
 
 /// Why an address is not kept, or not dialled.
@@ -197,15 +197,7 @@ impl AddressPolicy {
 
     /// Where a peer answered that was dialled a moment ago by this address: there, or where the name led.
     pub fn place_of(&self, peer: &PeerId, address: &Multiaddr) -> Option<IpAddr> {
-        let is_name = |part| {
-            matches!(
-                part,
-                Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)
-            )
-        };
-        if !address.iter().next().is_some_and(is_name)
-            || address.iter().any(|part| part == Protocol::P2pCircuit)
-        {
+        if !begins_with_a_name(address) {
             return ip_of(address);
         }
         let answered = self.answered.iter();

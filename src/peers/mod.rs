@@ -35,6 +35,6 @@ pub(crate) use info::transport_name;
 pub use info::{ConnectionInfo, Direction, PeerInfo, PeerInfoError};
 pub use record::{RecordFault, SignedRecord};
 pub use reputation::{Deed, Judgement, Misdeed, Reputation};
-pub(crate) use scope::ip_of;
 pub use scope::{AddressGroup, Scope};
+pub(crate) use scope::{begins_with_a_name, ip_of};
 pub use table::{Action, BANNED, CONNECTIONS_PER_PEER, FULL, Limits, NEWCOMERS, Stage, Table};

@@ -123,6 +123,14 @@ pub(crate) fn ip_of(remote: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
+/// Whether it leads to a peer by a name of its host, which somebody has to look up.
+pub(crate) fn begins_with_a_name(address: &Multiaddr) -> bool {
+    matches!(
+        address.iter().next(),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+    ) && !address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
 /// The longest domain name (RFC 1035).
 const MAX_NAME: usize = 253;
 /// Top levels of names that are for private networks.

@@ -28,9 +28,7 @@ pub(super) fn open(
         config.chain.genesis = genesis.hash().to_vec();
     }
     // What tells networks apart, so that none meets what was final in another.
-    let begun: String = (config.chain.genesis.iter())
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let begun = hex::encode(&config.chain.genesis);
     async move {
         let (kind, schema) = match is_light {
             true => ("light", &ledger::LIGHT_SCHEMA),
