@@ -5,7 +5,8 @@
 //! what it has already asks for announcements instead, and the link carries those both ways from then on. Whoever
 //! has to fetch what others announced, because nobody pushed it in time, asks that announcer to push. So an item
 //! crosses most links as an announcement of 12 bytes (short id, size, fee rate) and arrives whole about once; and
-//! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only. Announcements to those who have
+//! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only. What a link is too slow to push in
+//! that time is announced on it as well ([`late_after`]): under overload each item crosses one link, and not a second one in vain. Announcements to those who have
 //! fetched nothing lately come the seldomer the more links there are, so that a node with a thousand peers spends no more on each
 //! item than one with ten ([`QUIET`]).
 //!
@@ -45,7 +46,7 @@ use libp2p::PeerId;
 
 pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
-    fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
+    fetches::{Claim, Fetches, Limits, MAX_CLAIMS, MOST_PATIENCE},
     links::{CHANGES, EFFECTS, random},
     log::{Entry, Log, Marks, bit},
     long::Long,
@@ -180,6 +181,7 @@ impl Plumtree {
             pushes,
             since,
             reader,
+            told_late_at: None,
             catches_up_at: Marks::default(),
             held_back: false,
             again,
@@ -516,9 +518,11 @@ impl Plumtree {
         if self.overtaken.has_news() || self.peers.values().any(lags) {
             return false;
         }
-        let is_sent = self.peers.is_empty() || self.peers.values().any(|peer| peer.pushes);
+        let had_time = |at| at + comes_within(&self.config) <= now;
+        let is_pushed = |peer: &Peer| peer.pushes && peer.told_late_at.is_none_or(had_time);
+        let is_sent = self.peers.is_empty() || self.peers.values().any(is_pushed);
         let last = self.log.last_at();
-        is_sent || last.is_none_or(|at| at + comes_within(&self.config) <= now)
+        is_sent || last.is_none_or(had_time)
     }
 
     /// The next bytes for a peer whose stream has room: whole frames, about 64 KiB at most, or a longer item, or a piece of one. What a peer
@@ -553,7 +557,7 @@ impl Plumtree {
             return Some(answer(peer, &self.log, pool, now));
         }
         if let Some(again) = &mut peer.again {
-            if let Some(told) = announce(again, peer.place, &self.log, now) {
+            if let Some(told) = announce(again, peer.place, &self.log, ANNOUNCE_DELAY, now) {
                 return Some(told);
             }
             peer.again = peer.again.take().filter(|again| again.has_more(&self.log));
@@ -578,10 +582,10 @@ impl Plumtree {
             }
         }
         peer.held_back = false;
-        let (out, interval) = if peer.pushes {
-            (push(peer, &self.log), self.config.push_interval)
-        } else {
-            let told = announce(&mut peer.reader, peer.place, &self.log, now);
+        let is_late = |at| at + late_after(&self.config) <= now;
+        let (out, interval) = if !peer.pushes {
+            let (reader, place) = (&mut peer.reader, peer.place);
+            let told = announce(reader, place, &self.log, ANNOUNCE_DELAY, now);
             peer.untaken += told.as_ref().map_or(0, |told| told.items);
             let interval = self.config.announce_interval;
             let interval = if peer.is_attentive(now) {
@@ -590,6 +594,13 @@ impl Plumtree {
                 quiet_interval(interval, links, random(&mut self.random))
             };
             (told, interval)
+        } else if peer.reader.next_at(&self.log).is_some_and(is_late) {
+            let (reader, place) = (&mut peer.reader, peer.place);
+            let told = announce(reader, place, &self.log, late_after(&self.config), now);
+            peer.told_late_at = Some(now);
+            (told, self.config.push_interval)
+        } else {
+            (push(peer, &self.log), self.config.push_interval)
         };
         self.ahead = self.ahead.max(peer.reader.own_items());
         // What is left after a full one waits for room, not for time.
@@ -605,6 +616,12 @@ impl Plumtree {
 /// How soon a peer comes for what it was told of, if it does.
 fn comes_within(config: &TreeConfig) -> Duration {
     config.announce_interval + config.fetch_patience + config.fetch_timeout
+}
+
+/// What a link has not been pushed in so long is pushed no more: whoever else has it has announced it, and no peer is more patient before
+/// it asks for that ([`MOST_PATIENCE`]). Under overload it would go over both links, and so the half of what there is room for be lost.
+fn late_after(config: &TreeConfig) -> Duration {
+    config.fetch_patience * MOST_PATIENCE
 }
 
 impl Part for Plumtree {

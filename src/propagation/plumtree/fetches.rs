@@ -28,7 +28,7 @@ pub(super) const MAX_CLAIMS: usize = 1 << 18;
 /// What a peer that has too many of them loses at once.
 const TAKEN: usize = 64;
 /// How many times the configured patience it may become.
-const MOST_PATIENCE: u32 = 8;
+pub(super) const MOST_PATIENCE: u32 = 8;
 /// How many times the configured timeout a peer has to answer while other answers of it arrive, or none is read.
 const MOST_TIMES: u32 = 5;
 /// How many announced items more than it delivers a peer may turn out not to have.

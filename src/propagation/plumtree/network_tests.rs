@@ -10,6 +10,8 @@ use crate::{platform::test, propagation::wire::Frame};
 
 /// How long a frame is under way.
 const DELAY: Duration = Duration::from_millis(2);
+/// A node hands over no more than goes out within this: the rest waits in its log.
+const AHEAD: Duration = Duration::from_millis(20);
 
 /// What becomes of frames that a node sends.
 #[derive(Clone, Copy, PartialEq)]
@@ -25,6 +27,9 @@ struct Node {
     links: Vec<usize>,
     has: HashSet<TransactionKey>,
     habit: Habit,
+    /// Until when it is busy sending what it has handed over, and the link that is first to be asked for more.
+    busy_until: Instant,
+    turn: usize,
     misdeeds: Vec<(PeerId, Misdeed)>,
 }
 
@@ -36,6 +41,11 @@ struct Network {
     arrivals: BinaryHeap<Arrival>,
     sent: u64,
     wire_bytes: usize,
+    /// What each node sends in a second over all its links.
+    uplink: f64,
+    /// How long each item took to each node, and when those were published that count.
+    latencies: Vec<Duration>,
+    published: HashMap<TransactionKey, Instant>,
     now: Instant,
     pool: Mempool,
 }
@@ -56,6 +66,8 @@ impl Network {
             links: Vec::new(),
             has: HashSet::new(),
             habit: Habit::Honest,
+            busy_until: now,
+            turn: 0,
             misdeeds: Vec::new(),
         };
         let mut network = Self {
@@ -63,6 +75,9 @@ impl Network {
             arrivals: BinaryHeap::new(),
             sent: 0,
             wire_bytes: 0,
+            uplink: f64::INFINITY,
+            latencies: Vec::new(),
+            published: HashMap::new(),
             now,
             pool: Mempool::new(Default::default(), &[1; 16]),
         };
@@ -91,6 +106,7 @@ impl Network {
         let mut data = number.to_le_bytes().repeat(32);
         data.truncate(250);
         let key = TransactionKey::of(&data);
+        self.published.insert(key, self.now);
         let node = &mut self.nodes[at];
         node.has.insert(key);
         let item = Accepted {
@@ -108,7 +124,9 @@ impl Network {
             let arrival = self.arrivals.peek().map(|Reverse((at, ..))| *at);
             let nodes = self.nodes.iter().flat_map(|node| {
                 let ids = node.links.iter().map(|link| &self.nodes[*link].id);
+                let free_at = node.busy_until.checked_sub(AHEAD).unwrap_or(self.now);
                 let sends = ids.filter_map(|id| node.tree.sends_at(id, self.now));
+                let sends = sends.map(move |at| at.max(free_at));
                 sends.chain(node.tree.fetches.next_deadline())
             });
             let Some(next) = nodes.chain(arrival).min().filter(|next| *next <= end) else {
@@ -136,15 +154,29 @@ impl Network {
 
     fn send(&mut self) {
         for from in 0..self.nodes.len() {
-            for to in self.nodes[from].links.clone() {
-                let id = self.nodes[to].id;
-                while let Some(out) = self.nodes[from].tree.next(id, None, self.now) {
-                    let bytes = out.bytes;
-                    self.wire_bytes += bytes.len();
-                    self.sent += 1;
-                    let arrival = (self.now + DELAY, self.sent, from, to, bytes.to_vec());
-                    self.arrivals.push(Reverse(arrival));
+            // Each link in turn, one frame a time, as long as there is room.
+            let mut idle = 0;
+            while idle < self.nodes[from].links.len() {
+                let node = &mut self.nodes[from];
+                if node.busy_until > self.now + AHEAD {
+                    break;
                 }
+                node.turn = (node.turn + 1) % node.links.len();
+                let to = node.links[node.turn];
+                let id = self.nodes[to].id;
+                let node = &mut self.nodes[from];
+                let Some(out) = node.tree.next(id, None, self.now) else {
+                    idle += 1;
+                    continue;
+                };
+                idle = 0;
+                let takes = Duration::from_secs_f64(out.bytes.len() as f64 / self.uplink);
+                node.busy_until = node.busy_until.max(self.now) + takes;
+                self.wire_bytes += out.bytes.len();
+                self.sent += 1;
+                let at = node.busy_until + DELAY;
+                let arrival = (at, self.sent, from, to, out.bytes.to_vec());
+                self.arrivals.push(Reverse(arrival));
             }
         }
     }
@@ -174,6 +206,9 @@ impl Network {
                     let accepted: Vec<_> = received.fresh.into_iter().map(accept).collect();
                     for item in &accepted {
                         assert!(node.has.insert(item.key), "nothing is checked twice");
+                        if let Some(at) = self.published.get(&item.key) {
+                            self.latencies.push(self.now - *at);
+                        }
                     }
                     node.tree.accepted(Some(sender), accepted, self.now);
                     received.misdeed
@@ -217,6 +252,49 @@ fn everybody_gets_everything_about_once() {
     let ratio = (network.wire_bytes - before) as f64 / f64::from(unique);
     println!("bytes on the wire per useful byte: {ratio:.3}");
     assert!(ratio < 1.25, "{ratio}");
+}
+
+/// So many a second for so long, from all nodes in turn: wire bytes for each useful one, and the 99th percentile of the latencies.
+fn load(network: &mut Network, numbers: &mut u64, rate: u64, time: Duration) -> (f64, Duration) {
+    let (before, end) = (network.wire_bytes, network.now + time);
+    network.latencies.clear();
+    network.published.clear();
+    let first = *numbers;
+    while network.now < end {
+        let at = usize::try_from(*numbers).expect("small") % network.nodes.len();
+        network.publish(at, *numbers);
+        *numbers += 1;
+        network.run(Duration::from_secs(1) / u32::try_from(rate).expect("small"));
+    }
+    let useful = (*numbers - first) as f64 * 250.0 * (network.nodes.len() - 1) as f64;
+    let ratio = (network.wire_bytes - before) as f64 / useful;
+    network.latencies.sort_unstable();
+    let p99 = network.latencies[network.latencies.len() * 99 / 100];
+    println!("{rate}/s: {ratio:.2} bytes per byte, p99 {p99:?}");
+    (ratio, p99)
+}
+
+#[test]
+fn after_more_than_all_can_carry_half_of_what_they_can_is_as_light_as_before() {
+    let mut network = Network::of_degree_6();
+    // Of 250 bytes to nine others that is some 4,000 a second.
+    network.uplink = 1e6;
+    let mut numbers = 0;
+    let second = Duration::from_secs(1);
+    load(&mut network, &mut numbers, 1000, 3 * second);
+    let (_, rest) = load(&mut network, &mut numbers, 2000, second);
+    load(&mut network, &mut numbers, 8000, 3 * second);
+    for _ in 0..3 {
+        load(&mut network, &mut numbers, 2000, second);
+    }
+    let (ratio, after) = load(&mut network, &mut numbers, 2000, second);
+    assert!(ratio < 1.25, "{ratio}");
+    assert!(
+        after < 2 * rest.max(Duration::from_millis(50)),
+        "{after:?}, {rest:?} before"
+    );
+    network.run(Duration::from_secs(20));
+    assert!(network.nodes.iter().all(|node| node.misdeeds.is_empty()));
 }
 
 #[test]

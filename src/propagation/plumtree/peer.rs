@@ -44,6 +44,8 @@ pub(super) struct Peer {
     /// Where in the log the first batches are that it was to get, and how far it has read.
     pub(super) since: Marks,
     pub(super) reader: Reader,
+    /// When it was last told of something that was too late to be pushed.
+    pub(super) told_late_at: Option<Instant>,
     /// Where the log ended when something was last gone before the peer had read it.
     pub(super) catches_up_at: Marks,
     /// Whether it is we who let it wait, since it has not come for what it was told of.
@@ -254,11 +256,12 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     })
 }
 
-/// What a peer has not been told of yet, and does not have; as far as one frame goes.
+/// What a peer has not been told of yet, does not have, and has been here so long; as far as one frame goes.
 pub(super) fn announce(
     reader: &mut Reader,
     place: Option<Place>,
     log: &Log,
+    delay: Duration,
     now: Instant,
 ) -> Option<Outgoing> {
     let mut columns = Columns::default();
@@ -268,7 +271,7 @@ pub(super) fn announce(
         if room == 0 {
             return Step::Enough;
         }
-        if batch.at + ANNOUNCE_DELAY > now || batch.entries.len() > room {
+        if batch.at + delay > now || batch.entries.len() > room {
             return Step::Later;
         }
         if batch.known() & known == 0 {

@@ -13,7 +13,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::log::{Batch, Log, Marks, Queue};
-use crate::propagation::source::Source;
+use crate::{platform::Instant, propagation::source::Source};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -112,6 +112,16 @@ impl Reader {
             }
         }
         missed
+    }
+
+    /// When what is read next was begun.
+    pub(super) fn next_at(&mut self, log: &Log) -> Option<Instant> {
+        let mut at = None;
+        self.read(log, |batch| {
+            at = Some(batch.at);
+            Step::Enough
+        });
+        at
     }
 
     /// Reads in turns what there is, as far as it `takes` it.
