@@ -5,7 +5,8 @@
 //! (/16, of IPv6 /32) are, none from that network. Honest ones may share an address, behind a provider's NAT, or a network: so it is short, who
 //! is connected stays, and this node goes on dialling there. What the user bans has neither exception.
 //!
-//! Bounds: `max_bans` for a while; of more, the one that ends first of those for misdeeds is dropped, and where all are the user's, of those. To look an address up costs as many steps as it has bits.
+//! Bounds: `max_bans` for a while; of more, the one that ends first of those for misdeeds is dropped. Where all are the user's, a new one of the user's takes the
+//! place of the one that ends first, and one for a misdeed is not kept: who did it is disconnected, and its score stays. To look an address up costs as many steps as it has bits.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -193,9 +194,13 @@ impl Bans {
             |ends: &BTreeSet<(Instant, Banned)>| ends.first().is_some_and(|(end, _)| *end <= now);
         while self.until.len() >= self.max_bans || self.ends.iter().any(over) {
             let firsts = self.ends.iter().filter_map(BTreeSet::first);
-            let Some((_, first)) = firsts.min_by_key(|(end, _)| *end > now).copied() else {
+            let Some((end, first)) = firsts.min_by_key(|(end, _)| *end > now).copied() else {
                 break;
             };
+            let is_users = self.ends[1].contains(&(end, first));
+            if is_users && end > now && !by_user {
+                return;
+            }
             self.lift(&first);
         }
         let mut until = Until {
@@ -383,6 +388,34 @@ mod tests {
         let later = now + MINUTE * 2;
         bans.convict(other, None, later);
         assert!(bans.holds(&other, later) && bans.holds(&third, later));
+    }
+
+    #[test]
+    fn where_all_bans_are_the_users_one_for_a_misdeed_is_not_kept() {
+        let (mut bans, now) = bans(&[], 2);
+        let [first, second, third, other] = [(); 4].map(|()| PeerId::random());
+        bans.ban(first.into(), Some(MINUTE), now);
+        bans.ban(second.into(), Some(MINUTE * 2), now);
+        bans.convict(other, Some(ip("1.2.3.4")), now);
+        bans.restore(
+            Kept {
+                who: other.into(),
+                left: MINUTE * 600,
+                by_user: false,
+            },
+            now,
+        );
+        assert!(bans.holds(&first, now) && bans.holds(&second, now));
+        assert!(!bans.holds(&other, now) && bans.crowds.is_empty());
+        // One of those lengthened by a misdeed is there still, and the user may have another.
+        bans.convict(first, None, now);
+        assert!(bans.holds(&first, now + MINUTE * 30));
+        bans.ban(third.into(), None, now);
+        assert!(bans.holds(&third, now) && !bans.holds(&second, now));
+        // Room is made by what has ended.
+        let later = now + MINUTE * 61;
+        bans.convict(other, None, later);
+        assert!(bans.holds(&other, later));
     }
 
     #[test]
