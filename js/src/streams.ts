@@ -61,12 +61,17 @@ export class Duplex implements ProtocolStream {
           signal.addEventListener('abort', () => this.#reset(signal.reason))
         },
         write: (chunk) => this.#write(chunk),
-        close: () => this.#close(),
+        close: () => {
+          // It comes when all has been sent; what is written from now on is refused, and counts for nothing.
+          this.#unsent = 0
+          return this.#close()
+        },
       },
       {
         highWaterMark: 1,
+        // Asked also of what is then refused, since the stream is closing.
         size: () => {
-          this.#unsent += 1
+          if (!this.#closing) this.#unsent += 1
           return 1
         },
       },

@@ -190,6 +190,8 @@ describe('a protocol of one’s own', () => {
       const writer = writable.getWriter()
       await writer.write(utf8('all of it'))
       writer.close()
+      // What comes after the end is refused, and was never to be sent.
+      await assert.rejects(writer.write(utf8('and more')), TypeError)
     })
     assert.equal(String(await all((await other.open(one.peerId, ECHO)).readable)), 'all of it')
   })
