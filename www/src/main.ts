@@ -24,6 +24,7 @@ import { Feed } from './views/feed'
 import { Log } from './views/log'
 import { PeerTable } from './views/peers'
 import { PublishBox } from './views/publish'
+import { SyncBar } from './views/sync'
 import { Traffic } from './views/traffic'
 
 type State = 'loading' | 'starting' | 'ready' | 'connected' | 'failed'
@@ -39,6 +40,7 @@ const LONGEST_TRY = 15_000
 const log = new Log(byId('log', HTMLElement))
 const peerTable = new PeerTable(byId('peers', HTMLElement))
 const traffic = new Traffic()
+const syncBar = new SyncBar()
 const blocks = new Feed(byId('blocks', HTMLElement), 'block')
 const transactions = new Feed(byId('transactions', HTMLElement), 'transaction')
 const publish = new PublishBox((data) => session.submit(data))
@@ -212,6 +214,7 @@ async function start(): Promise<void> {
     transaction: (item) => arrived('transaction', item),
     peers: showPeers,
     traffic: (bytesIn, bytesOut) => traffic.read(bytesIn, bytesOut, performance.now()),
+    sync: (progress) => syncBar.show(progress),
     log: (level, message) => log.add(level, message),
     failed: showFailure,
   }
@@ -241,6 +244,7 @@ async function restart(): Promise<void> {
   peers = 0
   tries = 0
   showPeers([])
+  syncBar.show(undefined)
   try {
     await old.stop()
   } catch (error) {

@@ -10,6 +10,7 @@ import {
   type NodeEvents,
   type Peer,
   type SelkieNode,
+  type SyncProgress,
 } from 'selkie'
 import { sentence } from './address'
 import { short } from './format'
@@ -25,6 +26,8 @@ export interface Hooks {
   /** The peers there are now: each second, and whenever one came or went. */
   peers(peers: readonly Peer[]): void
   traffic(bytesIn: number, bytesOut: number): void
+  /** How far the chain is, if it is one that is synced. */
+  sync(progress: SyncProgress): void
   log(level: Level, message: string): void
   /** The node is no more, and not because of `stop`. */
   failed(error: unknown): void
@@ -139,6 +142,7 @@ export class Session {
           : `This node may be surrounded by an attacker: ${signs.join(', ')}.`,
       ),
     )
+    on('sync:progress', (progress) => this.#hooks.sync(progress))
     on('lagged', ({ missed }) => log('warn', `The page was too slow for ${missed} events.`))
     on('network:offline', () => log('warn', 'There is no network.'))
     on('network:online', () => log('info', 'There is a network again; asking who is still there.'))

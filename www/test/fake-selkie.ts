@@ -10,6 +10,7 @@ export type Command =
   | { do: 'items'; kind: 'block' | 'transaction'; count: number }
   | { do: 'forge' }
   | ({ do: 'log' } & NodeEvents['log'])
+  | { do: 'sync'; done: number; total: number; trouble?: string }
   | { do: 'leave' }
   | { do: 'crash' }
 
@@ -159,6 +160,12 @@ class Node extends EventTarget implements Pick<SelkieNode, 'peerId' | 'dial' | '
       case 'log':
         this.#tell('log', command)
         break
+      case 'sync': {
+        const { done, total, trouble } = command
+        const progress = { done: BigInt(done), total: BigInt(total), rate: 250, etaSeconds: 12 }
+        this.#tell('sync:progress', trouble === undefined ? progress : { ...progress, trouble })
+        break
+      }
       case 'leave':
         for (const { peerId } of this.#peers.splice(0)) {
           this.#tell('peer:disconnect', { peerId, reason: 'the peer closed the connection.' })

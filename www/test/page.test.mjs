@@ -105,6 +105,24 @@ onPage('the page joins by itself and tells when the first block came', {}, async
   assert.equal(await first(), ms, 'the first stays the first')
 })
 
+onPage('a chain that is synced shows how far it is, and why it waits', {}, async (page) => {
+  await inState(page, 'connected')
+  const bar = () =>
+    page.$eval('#sync-bar', ({ hidden, value, max, parentElement }) => ({
+      ...{ hidden, value, max },
+      shown: parentElement.offsetParent !== null,
+    }))
+  assert.equal((await bar()).shown, false, 'this one has no sync')
+  await tell(page, { do: 'sync', done: 1200, total: 5000 })
+  await says(page, '#sync-text', /^block 1,200 of 5,000, 250 a second, 12 s left$/)
+  assert.deepEqual(await bar(), { hidden: false, value: 1200, max: 5000, shown: true })
+  await tell(page, { do: 'sync', done: 5000, total: 5000 })
+  await says(page, '#sync-text', /^block 5,000$/)
+  assert.equal((await bar()).hidden, true)
+  await tell(page, { do: 'sync', done: 5000, total: 5000, trouble: 'it has begun anew' })
+  await says(page, '#sync-text', /^waits at block 5,000: it has begun anew$/)
+})
+
 onPage('peers are put in order and filtered, and their rows stay the same', {}, async (page) => {
   await inState(page, 'connected')
   await says(page, '#count-peers', /^3$/)

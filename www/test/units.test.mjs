@@ -17,6 +17,7 @@ const { verifyBlock } = await load('verify.ts')
 const { outline } = await load('views/traffic.ts')
 const { toLevel } = await load('views/log.ts')
 const { chosen } = await load('views/peers.ts')
+const { words } = await load('views/sync.ts')
 
 const GENESIS_ID = '000000000019d6689c085ae165831e934ff763ae46a2a6c172b3f1b60a8ce26f'
 const GENESIS = bytes.parseHex(
@@ -28,6 +29,16 @@ test('sizes keep three figures and change unit before they need four', () => {
     [0, 999, 1000, 1_729_000, 12_340, 999_499, 999_600, 1e12, -1, NaN].map(format.bytes),
     ['0 B', '999 B', '1.00 kB', '1.73 MB', '12.3 kB', '999 kB', '1.00 MB', '1.00 TB', '0 B', '0 B'],
   )
+})
+
+test('how far the chain is reads as a sentence, and why it waits as far as it fits', () => {
+  const at = (done, total, more) => words({ done, total, rate: 0, ...more })
+  assert.equal(at(7n, 7n), 'block 7')
+  assert.equal(at(0n, 5000n), 'block 0 of 5,000')
+  const much = at(1200n, 5000n, { rate: 299.6, etaSeconds: 12.7 })
+  assert.equal(much, 'block 1,200 of 5,000, 300 a second, 12 s left')
+  assert.equal(at(7n, 9n, { trouble: 'no room' }), 'waits at block 7: no room')
+  assert.equal(at(7n, 7n, { trouble: 'x'.repeat(5000) }).length, 400)
 })
 
 test('peers come in an order, what is not known last, and where a text occurs', () => {
