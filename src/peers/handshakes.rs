@@ -6,7 +6,7 @@
 //! itself out.
 //!
 //! That is worth something only where who comes is at that address: TCP's handshake shows it, and QUIC's Retry, before either has a place here
-//! (`transport/quic/listener.rs`). WebRTC's first packet may name anybody's address. So those over WebRTC are counted by themselves: they have an eighth of the
+//! (`transport/quic/listener.rs`). WebRTC's first packet may name anybody's address. So those over WebRTC are counted by themselves, as far as their pace lets them in (`transport/hosts/admission.rs`): they have an eighth of the
 //! places ([`KEPT`]) and what others leave them beyond, where they give way to whoever comes by another transport; and they push out each other alone. So packets from forged
 //! addresses keep out who comes by WebRTC, and nobody else, and sockets of few hosts keep out nobody who comes by WebRTC.
 //!

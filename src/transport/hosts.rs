@@ -12,19 +12,20 @@
 //! where all hosts are full, there is a connection in each, and none is about to go, the connections of the host with the
 //! fewest end, of the youngest of such. The next is not before that one is gone.
 //!
-//! What a flood of first packets from forged addresses can do: take all places at the pace at which handshakes begin ([`PACE`]), so that
-//! of the newcomers by WebRTC as many are turned away as the flood outnumbers them. At 40 a second a host fills in 1.6 s, and is
+//! What a flood of first packets from forged addresses can do: use up the pace at which handshakes begin ([`admission`]), so that
+//! of the newcomers by WebRTC who were not here before as many are turned away as the flood outnumbers them. At 40 a second a host fills in 1.6 s, and is
 //! gone after some 52 s: the flood has 41 hosts at most, and who comes after it waits a moment only. While it lasts, each peer that gets in
 //! may keep one host more: 23 have room beside the flood, then there is less for newcomers. What it can't do: end a connection, unless
 //! connections live in all 64 hosts; then it ends those of one host, one of 64 connections at least, in 40 s at least.
 //! Our own dials are out of its reach: their pace is ours, and they have hosts of their own, [`MAX_DIAL_HOSTS`].
 //!
 //! Bounds: [`MAX_HOSTS`] and [`MAX_DIAL_HOSTS`] hosts, each a thread with what is left of [`PER_HOST`] handshakes and what is under way.
-//! Where there are so many and all are full, or the pace is used up, a newcomer by WebRTC is turned away; those by other transports
-//! are not. How many handshakes there are at once is `door.rs`'s business. What stays is `libp2p-webrtc`'s own list of the addresses
+//! Where there are so many and all are full, or the pace is used up, a newcomer by WebRTC is turned away, before it takes a place from another; those
+//! by other transports are not. How many handshakes there are at once is `door.rs`'s business. What stays is `libp2p-webrtc`'s own list of the addresses
 //! that it has told of: some forty bytes for each that sent a first packet and was turned away, which is not listened to again from
 //! the same port.
 
+mod admission;
 mod connection;
 mod host;
 
@@ -32,7 +33,7 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, Weak, atomic::Ordering},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -45,11 +46,11 @@ use libp2p::{
     },
 };
 
-use self::{connection::Connection, host::Host};
+use self::{admission::Admission, connection::Connection, host::Host};
 use super::Boxed;
 use crate::{
-    platform::{self, Instant, lock::lock},
-    traffic::{Pace, Rate},
+    peers::AddressGroup,
+    platform::{self, lock::lock},
 };
 
 /// Handshakes of which something is left in one host; and connections in it, where there may be more hosts.
@@ -58,12 +59,8 @@ const PER_HOST: usize = 64;
 const MAX_HOSTS: usize = 64;
 /// Hosts at once of those that we dial.
 const MAX_DIAL_HOSTS: usize = 16;
-/// How fast the handshakes of others begin. In the minute that the last ones of a host take to fill it, to be given up and to
-/// linger, and with those that may come at once, there are no more than fit into two thirds of the hosts.
-const PACE: Rate = Rate {
-    per_second: 40,
-    burst: 512,
-};
+/// How many newcomers are turned away before others get their turn.
+const MAX_TURNED_AWAY: usize = 64;
 /// How long a connection may take to close once it was dropped.
 const CLOSING: Duration = Duration::from_secs(10);
 /// How long a host stays behind: ICE gives up after 30 s.
@@ -77,6 +74,7 @@ pub struct Hosted {
     inner: Boxed,
     comers: Hosts,
     dials: Hosts,
+    admission: Arc<Mutex<Admission>>,
 }
 
 impl Hosted {
@@ -84,8 +82,9 @@ impl Hosted {
     pub fn new(inner: Boxed) -> Self {
         Self {
             inner,
-            comers: Hosts::new(MAX_HOSTS, LINGER, Some(PACE)),
-            dials: Hosts::new(MAX_DIAL_HOSTS, LINGER, None),
+            comers: Hosts::new(MAX_HOSTS, LINGER),
+            dials: Hosts::new(MAX_DIAL_HOSTS, LINGER),
+            admission: Arc::new(Mutex::new(Admission::new())),
         }
     }
 }
@@ -121,8 +120,33 @@ impl Transport for Hosted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Connecting, io::Error>> {
-        let event = Pin::new(&mut self.inner).poll(cx);
-        event.map(|event| event.map_upgrade(|upgrade| self.comers.contain(upgrade)))
+        for _ in 0..MAX_TURNED_AWAY {
+            let event = ready!(Pin::new(&mut self.inner).poll(cx));
+            let TransportEvent::Incoming {
+                send_back_addr: remote,
+                ..
+            } = &event
+            else {
+                return Poll::Ready(event.map_upgrade(FutureExt::boxed));
+            };
+            if !lock(&self.admission).admits(remote, platform::now()) {
+                // What was not polled is nothing yet.
+                tracing::debug!(%remote, "handshakes by WebRTC begin too fast: turned a newcomer away");
+                continue;
+            }
+            let (group, admission) = (AddressGroup::of(remote), Arc::clone(&self.admission));
+            return Poll::Ready(event.map_upgrade(|upgrade| {
+                let contained = self.comers.contain(upgrade);
+                async move {
+                    let up = contained.await?;
+                    lock(&admission).came_up(group);
+                    Ok(up)
+                }
+                .boxed()
+            }));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -139,19 +163,17 @@ struct All {
     threads: Arc<()>,
     max: usize,
     linger: Duration,
-    pace: Option<Pace>,
 }
 
 impl Hosts {
     /// None yet, and so many at most.
-    fn new(max: usize, linger: Duration, pace: Option<Rate>) -> Self {
+    fn new(max: usize, linger: Duration) -> Self {
         Self(Arc::new(Mutex::new(All {
             current: None,
             hosts: Vec::new(),
             threads: Arc::new(()),
             max,
             linger,
-            pace: pace.map(Pace::new),
         })))
     }
 
@@ -162,7 +184,7 @@ impl Hosts {
     ) -> Connecting {
         let hosts = self.clone();
         async move {
-            let mut place = hosts.place(platform::now())?;
+            let mut place = hosts.place()?;
             let (peer, inner) = place.host.run(connecting).await?;
             place.connect();
             Ok((peer, StreamMuxerBox::new(Connection::new(inner, place))))
@@ -171,15 +193,8 @@ impl Hosts {
     }
 
     /// A place for one more handshake; its host lives as long as somebody has it.
-    fn place(&self, now: Instant) -> io::Result<Place> {
-        let mut all = lock(&self.0);
-        let pace = &mut all.pace;
-        if pace.as_mut().is_some_and(|pace| !pace.admits(1, now)) {
-            return Err(io::Error::other(
-                "handshakes by WebRTC begin too fast; try another transport, or later",
-            ));
-        }
-        let host = all.host()?;
+    fn place(&self) -> io::Result<Place> {
+        let host = lock(&self.0).host()?;
         host.live.fetch_add(1, Ordering::Relaxed);
         let hosts = self.clone();
         Ok(Place {
@@ -287,7 +302,10 @@ mod tests {
     };
     use tokio::sync::oneshot;
 
-    use super::*;
+    use super::{
+        admission::{HERE, OPEN},
+        *,
+    };
 
     /// A connection on which nothing happens.
     struct Quiet;
@@ -355,7 +373,7 @@ mod tests {
 
     #[test]
     fn what_is_left_of_handshakes_ends_with_their_host() {
-        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO);
         let ended: Vec<_> = (0..PER_HOST * 3).map(|_| given_up(&hosts)).collect();
         assert!(lock(&hosts.0).current.is_none(), "three are full");
         for ended in ended {
@@ -365,7 +383,7 @@ mod tests {
 
     #[test]
     fn connections_that_ended_take_no_place() {
-        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO);
         let _lives = connect(&hosts).expect("a place");
         for number in 0..PER_HOST * 2 {
             let connection = connect(&hosts).expect("a place");
@@ -394,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_flood_ends_connections_of_one_host_only_where_all_are_full_of_them() {
-        let hosts = Hosts::new(MAX_HOSTS, LINGER, None);
+        let hosts = Hosts::new(MAX_HOSTS, LINGER);
         // The first and the second have one connection, the others two.
         let count = |round: usize| 2 - usize::from(round < 2);
         let mut connections: Vec<_> = (0..MAX_HOSTS)
@@ -417,7 +435,7 @@ mod tests {
 
     #[test]
     fn hosts_that_go_by_themselves_are_waited_for() {
-        let hosts = Hosts::new(MAX_HOSTS, LINGER, None);
+        let hosts = Hosts::new(MAX_HOSTS, LINGER);
         let mut connections: Vec<_> = (0..MAX_HOSTS)
             .flat_map(|round| full(&hosts, usize::from(round > 0)))
             .collect();
@@ -426,7 +444,7 @@ mod tests {
 
     #[test]
     fn a_connection_in_each_full_host_leaves_places_for_others() {
-        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO);
         let mut connections = Vec::new();
         for _ in 0..2 * MAX_HOSTS {
             let connection = loop {
@@ -443,17 +461,12 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_after_thousands_of_first_packets_finds_a_place_soon() {
-        let hosts = Hosts::new(MAX_HOSTS, LINGER, Some(PACE));
-        let now = platform::now();
-        let forged = (0..4096).filter(|_| hosts.place(now).is_ok()).count();
-        assert_eq!(forged as u64, PACE.burst);
-        let soon = now + Duration::from_millis(100);
-        assert!(hosts.place(soon).is_ok());
-        // And so for ever: what fills hosts in the time that one takes to go fits into two thirds of them.
-        let fill = (PER_HOST as u64).div_ceil(PACE.per_second);
+    fn what_a_flood_begins_leaves_hosts_for_who_comes_after_it() {
+        // What fills hosts in the time that one takes to fill, to be given up and to linger, with what comes at once, fits into two thirds of them.
+        let per_second = OPEN.per_second + HERE.per_second;
+        let fill = (PER_HOST as u64).div_ceil(per_second);
         let goes_after = fill + 10 + LINGER.as_secs();
-        let most = PACE.burst + PACE.per_second * goes_after;
+        let most = OPEN.burst + HERE.burst + per_second * goes_after;
         assert!(most <= (PER_HOST * MAX_HOSTS * 2 / 3) as u64, "{most}");
     }
 
@@ -467,7 +480,9 @@ mod tests {
         let listens = hosted.listen_on(ListenerId::next(), address.clone());
         listens.expect("it is free");
         let now = platform::now();
-        while hosted.comers.place(now).is_ok() {}
+        while lock(&hosted.admission).admits(&address, now) {}
+        let _live: Vec<_> = (0..MAX_HOSTS).map(|_| full(&hosted.comers, 1)).collect();
+        assert!(connect(&hosted.comers).is_err());
         let options = DialOpts {
             role: Endpoint::Dialer,
             port_use: PortUse::New,
@@ -478,7 +493,7 @@ mod tests {
 
     #[test]
     fn a_handshake_that_is_dropped_goes_with_all_it_has() {
-        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO);
         let (held, dropped) = oneshot::channel::<()>();
         let handshake = async move {
             let _held = held;
@@ -490,7 +505,7 @@ mod tests {
 
     #[test]
     fn what_nobody_polls_takes_no_place() {
-        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO, None);
+        let hosts = Hosts::new(MAX_HOSTS, Duration::ZERO);
         drop(hosts.contain(pending()));
         assert!(lock(&hosts.0).current.is_none());
     }

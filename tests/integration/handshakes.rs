@@ -319,3 +319,28 @@ async fn half_open_webrtc_keeps_no_newcomer_out_and_leaves_no_tasks() {
     })
     .await;
 }
+
+/// What one host begins takes its share of the pace only, so that who comes from another one is let in at its first packet, which is the only one that counts.
+#[cfg(feature = "webrtc")]
+#[tokio::test]
+async fn a_flood_of_first_packets_from_one_host_keeps_out_nobody_from_another() {
+    let node = Node::start(listening("/ip4/127.0.0.1/udp/0/webrtc-direct")).await;
+    let to = socket_address(&node);
+    let flood = tokio::spawn(async move {
+        let mut pace = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            pace.tick().await;
+            drop(first_packets(to, 64).await);
+        }
+    });
+    // All that may begin at once, several times.
+    drop(first_packets(to, 2000).await);
+    for _ in 0..3 {
+        let newcomer = Node::start(listening("/ip4/127.0.0.2/udp/0/webrtc-direct")).await;
+        let dialled = soon("the dial", newcomer.dial(node.address())).await;
+        assert_eq!(dialled.expect("there is room"), node.id());
+        newcomer.shutdown().await;
+    }
+    flood.abort();
+    node.shutdown().await;
+}
