@@ -80,12 +80,12 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// Takes work in from a peer that can be held up, though its share or that of all is used up: true where it is, and the peer is to
+    /// Takes work in from a peer that can be held up, though its share or that of all is used up: says which is, and then the peer is to
     /// bring no more until [`FairQueue::relieved`] names it.
     ///
     /// # Errors
     /// The work, where it is twice what all may take up already.
-    pub(crate) fn take(&mut self, from: PeerId, cost: usize, work: T) -> Result<bool, T> {
+    pub(crate) fn take(&mut self, from: PeerId, cost: usize, work: T) -> Result<Option<NoRoom>, T> {
         let lacks = self.lacks(&Some(from), cost);
         if lacks.is_some() && self.taken.saturating_add(cost) > self.limits.all.saturating_mul(2) {
             return Err(work);
@@ -102,7 +102,7 @@ impl<T> FairQueue<T> {
                 self.held.push_back(from);
             }
         }
-        Ok(lacks.is_some())
+        Ok(lacks)
     }
 
     /// The next peer that may bring more again.
@@ -251,10 +251,14 @@ mod tests {
     fn who_can_be_held_up_is_until_there_is_room() {
         let [one, two] = [PeerId::random(), PeerId::random()];
         let mut queue = FairQueue::new(LIMITS);
-        assert_eq!(queue.take(one, 30, 1), Ok(false));
-        assert_eq!(queue.take(one, 30, 2), Ok(true), "above its share");
-        assert_eq!(queue.take(two, 30, 3), Ok(false));
-        assert_eq!(queue.take(two, 30, 4), Ok(true), "above all's");
+        assert_eq!(queue.take(one, 30, 1), Ok(None));
+        assert_eq!(
+            queue.take(one, 30, 2),
+            Ok(Some(NoRoom::Peer)),
+            "above its share"
+        );
+        assert_eq!(queue.take(two, 30, 3), Ok(None));
+        assert_eq!(queue.take(two, 30, 4), Ok(Some(NoRoom::All)), "above all's");
         assert_eq!(queue.take(two, 90, 5), Err(5), "twice what all may");
         assert_eq!(queue.relieved(), None);
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
@@ -277,8 +281,8 @@ mod tests {
                 let from = peers[peer];
                 if add {
                     match queue.take(from, cost, (from, cost)) {
-                        Ok(false) => {}
-                        Ok(true) => drop(held.insert(from)),
+                        Ok(None) => {}
+                        Ok(Some(_)) => drop(held.insert(from)),
                         Err(_) => prop_assert!(queue.taken + cost > LIMITS.all),
                     }
                 } else if let Some((from, cost)) = queue.pop() {

@@ -86,7 +86,7 @@ impl Queue {
         pushed.map_err(|(batch, no_room)| (batch, reason(kind, no_room)))
     }
 
-    /// Takes a batch in that came over a peer's lanes: true where there is no room for it, and the peer is to be read no further until
+    /// Takes a batch in that came over a peer's lanes. Where there is no room for it, says whose limit that is; then the peer is to be read no further until
     /// [`Queue::relieved`] names it. So nothing of it is lost, and it feels how fast the checks go.
     ///
     /// # Errors
@@ -95,7 +95,11 @@ impl Queue {
         clippy::result_large_err,
         reason = "the batch goes back to who brought it, and seldom"
     )]
-    pub(crate) fn take(&mut self, from: PeerId, batch: Batch) -> Result<bool, (Batch, String)> {
+    pub(crate) fn take(
+        &mut self,
+        from: PeerId,
+        batch: Batch,
+    ) -> Result<Option<NoRoom>, (Batch, String)> {
         let (kind, cost) = (batch.kind, batch.cost());
         let taken = self.of(kind).take(from, cost, batch);
         taken.map_err(|batch| (batch, reason(kind, NoRoom::All)))

@@ -3,7 +3,7 @@
 use libp2p::{PeerId, swarm::ConnectionId};
 
 use super::{
-    Core, Decode, Event, Lanes, Taken,
+    Core, Decode, Event, Lanes, Taken, Whose,
     acknowledge::Acknowledge,
     handler::{Frame, Report},
 };
@@ -32,19 +32,20 @@ impl<C: Core> Lanes<C> {
         self.turns.now(id);
     }
 
-    /// A peer's lane is read no further than what is on its way here: its connections are not told that their reports are handled, and
+    /// A peer's lane is read no further than what is on its way here, and that is `whose` doing: its connections are not told that their reports are handled, and
     /// they make few that are not.
-    pub(crate) fn pause(&mut self, id: PeerId, lane: Lane) {
+    pub(crate) fn pause(&mut self, id: PeerId, lane: Lane, whose: Whose) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.pause(lane, platform::now());
+            peer.pause(lane, whose);
+            self.hear(id, platform::now());
         }
     }
 
     /// A peer's lane is read on.
     pub(crate) fn resume(&mut self, id: PeerId, lane: Lane) {
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.resume(lane, platform::now());
-            self.tell_unheard(id, platform::now());
+            peer.resume(lane);
+            self.hear(id, platform::now());
             self.turns.now(id);
         }
     }
@@ -90,24 +91,25 @@ impl<C: Core> Lanes<C> {
             Report::Comes(lane, coming) => self.core.comes(id, lane, coming, now),
             Report::GaveWay(lane, length) => {
                 tracing::debug!(%id, ?lane, length, "a long frame came too slowly while others waited");
-                peer.gives_way(connection, lane, now);
+                peer.passes(connection, lane, true);
+                self.hear(id, now);
                 self.core.skipped(id, lane, length, now);
                 self.tell(Event::Skipped(id, lane));
             }
             Report::Skipped(lane, wire) => {
-                peer.has_passed(connection, lane, now);
+                peer.passes(connection, lane, false);
                 if lane == Lane::Bulk {
                     (peer.read, peer.done) = (peer.read + wire, peer.done + wire);
                 }
-                self.tell_unheard(id, now);
+                self.hear(id, now);
             }
             Report::Held(lane, held) => {
-                peer.hold(connection, lane, held, now);
-                self.tell_unheard(id, now);
+                peer.hold(connection, lane, held);
+                self.hear(id, now);
             }
             Report::Stands(stands) => {
-                peer.set_stands(connection, stands);
-                self.look_who_stands(id, now);
+                peer.stands(connection, stands);
+                self.hear(id, now);
             }
             Report::Garbage(reason) => {
                 tracing::debug!(%id, reason, "a broken frame");
@@ -117,20 +119,26 @@ impl<C: Core> Lanes<C> {
             Report::Open(epoch) => {
                 let step = peer.session.opened(connection, epoch, now);
                 self.go_on(id, step, now);
-                self.look_who_stands(id, now);
             }
             Report::Broken(epoch) => {
                 let step = peer.session.broken(connection, epoch, now);
                 self.go_on(id, step, now);
-                self.look_who_stands(id, now);
             }
-            // It knows nothing of us any more: it is to be told all again, and not in the middle of a frame.
-            Report::Renewed if peer.is_half_way() => self.end(id, now),
-            Report::Renewed if peer.session.open().is_some() => {
-                self.leave(id, now);
-                self.join(id, now);
+            Report::Begun => {
+                peer.speaks(connection);
+                self.hear(id, now);
             }
-            Report::Renewed => {}
+            Report::Renewed => {
+                peer.speaks(connection);
+                // It knows nothing of us any more: it is to be told all again, and not in the middle of a frame.
+                if peer.is_half_way() {
+                    self.end(id, now);
+                } else if peer.session.open().is_some() {
+                    self.leave(id, now);
+                    self.join(id, now);
+                }
+                self.hear(id, now);
+            }
             Report::Written(epoch, ..) if !peer.session.is_current(connection, epoch) => {}
             Report::Written(_, Lane::Urgent, bytes) => {
                 peer.urgent = peer.urgent.saturating_sub(bytes);

@@ -33,6 +33,7 @@ use super::{
     acknowledge::Acknowledge,
     core::{Coming, Decode, Decoded},
     download::Download,
+    excuses::Whose,
     lane::{self, LaneName, LaneUpgrade, Read, Reader, Writer},
     long::{Long, Rooms},
 };
@@ -102,6 +103,8 @@ pub(crate) struct Size {
 pub(crate) enum Report<F> {
     /// All streams of this epoch to the peer are open.
     Open(u64),
+    /// The peer has opened its first stream here: by this connection it will answer.
+    Begun,
     /// The peer has opened streams anew: nothing of its former ones is left there.
     Renewed,
     /// The peer does not speak the lanes' protocols.
@@ -114,8 +117,8 @@ pub(crate) enum Report<F> {
     GaveWay(Lane, usize),
     /// All of such a frame has been passed over.
     Skipped(Lane, usize),
-    /// Whether a lane is held up from now on: it is not read since what came is not done with, or waits for room or for a budget.
-    Held(Lane, bool),
+    /// Whose doing it is that a lane is held up from now on, if it is: it is not read since what came is not done with, or waits for room or for a budget.
+    Held(Lane, Option<Whose>),
     /// Whether the whole connection stands from now on.
     Stands(bool),
     /// So many bytes are written, of this epoch's.
@@ -166,8 +169,8 @@ struct Inbound {
     most: usize,
     /// Whether it waits for this node's budget.
     throttled: bool,
-    /// Whether the behaviour was told that it is held up.
-    held: bool,
+    /// What the behaviour was told of whose doing it is that it is held up.
+    held: Option<Whose>,
     replacements: Pace,
     /// How often the peer has opened it.
     accepted: u32,
@@ -195,7 +198,7 @@ impl Inbound {
                 Lane::Block | Lane::Bulk => MAX_UNDONE,
             },
             throttled: false,
-            held: false,
+            held: None,
             replacements: Pace::new(REPLACEMENTS),
             accepted: 0,
             told: None,
@@ -229,10 +232,12 @@ impl Inbound {
         }
     }
 
-    /// Whether it is held up, where that was told otherwise.
-    fn holds(&mut self) -> Option<bool> {
-        let waits = self.reader.as_ref().is_some_and(Reader::is_held);
-        let held = waits || self.throttled || self.open.bytes > self.most;
+    /// Whose doing it is that it is held up, where that was told otherwise.
+    fn holds(&mut self) -> Option<Option<Whose>> {
+        let waits = self.reader.as_ref().and_then(Reader::held);
+        let throttled = self.throttled.then_some(Whose::Ours);
+        let full = (self.open.bytes > self.most).then_some(Whose::Peers);
+        let held = waits.max(throttled).max(full);
         (std::mem::replace(&mut self.held, held) != held).then_some(held)
     }
 }
@@ -296,9 +301,10 @@ impl<D: Decode> Handler<D> {
         inbound.accepted = inbound.accepted.saturating_add(1);
         if inbound.accepted > self.generation {
             self.generation = inbound.accepted;
-            if self.generation > 1 {
-                self.reports.push_back(Report::Renewed);
-            }
+            self.reports.push_back(match self.generation {
+                1 => Report::Begun,
+                _ => Report::Renewed,
+            });
         }
     }
 
@@ -568,10 +574,11 @@ mod tests {
         let mut inbound = Inbound::new(Lane::Bulk);
         assert_eq!(inbound.holds(), None);
         inbound.throttled = true;
-        assert_eq!((inbound.holds(), inbound.holds()), (Some(true), None));
+        let ours = Some(Some(Whose::Ours));
+        assert_eq!((inbound.holds(), inbound.holds()), (ours, None));
         inbound.throttled = false;
-        assert_eq!(inbound.holds(), Some(false));
+        assert_eq!(inbound.holds(), Some(None));
         inbound.open.bytes = MAX_UNDONE + 1;
-        assert_eq!(inbound.holds(), Some(true));
+        assert_eq!(inbound.holds(), Some(Some(Whose::Peers)));
     }
 }

@@ -21,6 +21,7 @@ use libp2p::{
 use super::{
     acknowledge::Acknowledge,
     core::Coming,
+    excuses::Whose,
     long::{Long, SHORT},
 };
 use crate::{network::room::Place, traffic::Lane};
@@ -128,9 +129,9 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         })
     }
 
-    /// Whether we let the peer's frame wait.
-    pub(super) fn is_held(&self) -> bool {
-        self.long.as_ref().is_some_and(Long::is_held)
+    /// Whether we let the peer's frame wait, and whose doing that is.
+    pub(super) fn held(&self) -> Option<Whose> {
+        self.long.as_ref().and_then(Long::held)
     }
 
     /// Whether a long frame has its room, and is to be read on.
@@ -416,7 +417,7 @@ mod tests {
         let (room, mut cx) = (room(), Context::from_waker(Waker::noop()));
         let mut first = reader(&room, pieces(LONG));
         assert!(first.poll_next(LONG, &mut cx).is_pending());
-        assert!(first.is_held() && first.filled < 2 * READ);
+        assert!(first.held() == Some(Whose::Peers) && first.filled < 2 * READ);
         let Poll::Ready(Ok(Read::Frame(frame, _, place))) = first.poll_next(usize::MAX, &mut cx)
         else {
             panic!("it is all there");
@@ -426,7 +427,7 @@ mod tests {
         assert!(memory.is_ok_and(|memory| memory < LONG + 2 * READ));
         let mut second = reader(&room, pieces(LONG));
         assert!(second.poll_next(usize::MAX, &mut cx).is_pending());
-        assert!(second.is_held() && second.buffer.len() < 3 * READ);
+        assert!(second.held() == Some(Whose::Ours) && second.buffer.len() < 3 * READ);
         let mut short = reader(&room, pieces(SHORT - 3));
         let read = short.poll_next(0, &mut cx);
         assert!(matches!(read, Poll::Ready(Ok(Read::Frame(_, SHORT, None)))));
@@ -444,7 +445,7 @@ mod tests {
         let mut first = reader(&room, pieces(LONG).drain(..8).collect());
         assert!(first.poll_next(usize::MAX, &mut cx).is_pending() && first.is_under_way());
         let mut unread = reader(&room, pieces(LONG));
-        assert!(unread.poll_next(usize::MAX, &mut cx).is_pending() && unread.is_held());
+        assert!(unread.poll_next(usize::MAX, &mut cx).is_pending() && unread.held().is_some());
         drop(first);
         let mut honest = reader(&room, pieces(LONG));
         let come = poll_fn(|cx| {
@@ -469,7 +470,7 @@ mod tests {
         let read = futures::executor::block_on(come).expect("right");
         assert!(matches!(read, Read::Frame(_, _, Some(_))));
         assert!(silent.buffer.is_empty());
-        assert!(!silent.is_held(), "the rest is read as it comes");
+        assert!(silent.held().is_none(), "the rest is read as it comes");
         let whole = LONG + 3;
         let told = [(); 2].map(|()| silent.take_lost());
         assert_eq!(told, [Some(whole), None], "before it is passed over");

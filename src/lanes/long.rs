@@ -16,6 +16,7 @@ use std::{
 use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 
+use super::excuses::Whose;
 use crate::{
     network::room::{LongFrames, Place},
     peers::Account,
@@ -88,12 +89,16 @@ impl Long {
         }
     }
 
-    /// Whether we let it wait, and not it itself by others of its peer. What is passed over does not wait: it is read as it comes.
-    pub(super) fn is_held(&self) -> bool {
+    /// Whose doing it is that we let it wait; one that waits for others of its own peer waits for itself. What is passed over does not wait: it is read as
+    /// it comes.
+    pub(super) fn held(&self) -> Option<Whose> {
         match &self.stage {
-            Stage::Full => true,
-            Stage::Waits(_, whole) => !self.room.is_of_one(self.who, *whole),
-            Stage::None | Stage::Moves(..) | Stage::Skips { .. } => false,
+            Stage::Full => Some(Whose::Peers),
+            Stage::Waits(_, whole) => {
+                let waits_for_itself = self.room.is_of_one(self.who, *whole);
+                (!waits_for_itself).then_some(Whose::Ours)
+            }
+            Stage::None | Stage::Moves(..) | Stage::Skips { .. } => None,
         }
     }
 
@@ -248,10 +253,13 @@ mod tests {
         let (_first, begins) = frame(greedy);
         assert!(begins);
         let (second, begins) = frame(greedy);
-        assert!(!begins && !second.is_held(), "it has its part");
+        assert!(!begins && second.held().is_none(), "it has its part");
         let (_third, begins) = frame(other);
         assert!(begins);
         let (fourth, begins) = frame((PeerId::random(), other.1));
-        assert!(!begins && fourth.is_held(), "others have all");
+        assert!(
+            !begins && fourth.held() == Some(Whose::Ours),
+            "others have all"
+        );
     }
 }

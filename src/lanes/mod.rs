@@ -8,9 +8,9 @@
 //! met anew by the core, and what is still on its way of before is nobody's fault.
 //!
 //! What a peer sends is not read at times: its lane waits for the core, or for room, or its whole connection stands ([`Links`]). Meanwhile it pays for
-//! no silence, and afterwards it has as much more time for what it was asked ([`Core::unheard`]); where its connection stands, within bounds ([`stand`]).
-//! So have all where this node comes late to what it has to
-//! do: a tab or a machine with more work than it can do has not read what they sent, and would else hold its own slowness against them.
+//! no silence, and afterwards it has as much more time for what it was asked ([`Core::unheard`]). So have all where this node comes late to what it has to
+//! do: a tab or a machine with more work than it can do has not read what they sent, and would else hold its own slowness against them. One account
+//! says how much of all that is excused ([`excuses`]).
 //!
 //! Bounds: long frames of all peers together ([`long`]), the rest of what comes for each lane ([`handler`]); urgent bytes that wait in a connection ([`feed`]); messages that wait for a peer ([`crate::traffic::Scheduler`]; what
 //! does not fit is dropped, and that is told); the windows; the core's.
@@ -18,6 +18,7 @@
 mod acknowledge;
 mod core;
 mod download;
+mod excuses;
 mod feed;
 mod frames;
 mod handler;
@@ -25,7 +26,6 @@ mod lane;
 mod long;
 mod peer;
 mod session;
-mod stand;
 #[cfg(test)]
 mod tests;
 
@@ -49,18 +49,19 @@ use libp2p::{
 
 pub(crate) use self::{
     core::{Action, Coming, Core, Decode, Decoded, Outgoing},
+    excuses::Whose,
     feed::BLOCK_ROOM,
     peer::Taken,
 };
 use self::{
     download::Download,
+    excuses::{Excuses, Unheard},
     feed::{MAX_WORK, Turns},
     handler::{Handler, Order},
     lane::LaneName,
     long::Rooms,
     peer::{Connection, Peer},
     session::Step as SessionStep,
-    stand::Stand,
 };
 use crate::{
     config::Config,
@@ -86,8 +87,8 @@ pub(crate) struct Lanes<C: Core> {
     pub(crate) core: C,
     names: Vec<LaneName>,
     peers: HashMap<PeerId, Peer>,
-    /// When those who are gone were excused last, and for how long they may be again.
-    excused: Debts<(Option<Instant>, Stand)>,
+    /// Of those who are gone.
+    excused: Debts<Excuses>,
     upload: Shaper,
     /// The connections ask it before they read.
     download: Arc<Mutex<Shaper>>,
@@ -120,10 +121,8 @@ pub(crate) enum Event<E> {
     Dropped(PeerId, Class),
     /// A peer sends so slowly, while others wait, that a long frame of it was not read.
     Skipped(PeerId, Lane),
-    /// A peer's connection was not read for so long: what was asked of it otherwise than over the lanes has as much more time.
-    Unheard(PeerId, Duration),
-    /// This node came so late to what it had to do that it heard none of its peers for so long.
-    Behind(Duration),
+    /// Of these peers nothing was heard for so long, by no connection: what was asked of them otherwise than over the lanes has as much more time.
+    Unheard(Vec<(PeerId, Duration)>),
     /// The core has something for its owner.
     Core(E),
     /// Many frames came: what else waits has a turn, such as what was checked meanwhile.
@@ -222,7 +221,7 @@ impl<C: Core> Lanes<C> {
                         continue;
                     };
                     peer.moved();
-                    peer.excuse(now);
+                    peer.excuses.move_on(now);
                     let outbound = peer.outbound;
                     self.core.moved(id, outbound, now);
                     self.turns.now(id);
@@ -233,28 +232,23 @@ impl<C: Core> Lanes<C> {
                 }
             }
         }
+        self.hear(id, now);
     }
 
     /// Whether all that a peer sends stands here unread, which excuses its silence.
     pub(crate) fn is_unheard(&self, id: &PeerId, now: Instant) -> bool {
         let peer = self.peers.get(id);
-        peer.is_some_and(|peer| peer.stand.is_excused(now))
+        peer.is_some_and(|peer| peer.excuses.covers_all(now))
     }
 
-    /// Of a peer's connections, or of their standing, something has changed.
-    fn look_who_stands(&mut self, id: PeerId, now: Instant) {
-        let stood = self.peers.get_mut(&id).and_then(|peer| peer.stood(now));
-        if let Some(time) = stood {
-            self.tell_unheard(id, now);
-            self.tell(Event::Unheard(id, time));
-        }
-    }
-
-    /// What was held up of a peer may be over.
-    fn tell_unheard(&mut self, id: PeerId, now: Instant) {
-        let time = self.peers.get_mut(&id).and_then(Peer::take_unheard);
-        if let Some(time) = time {
+    /// Of what is read of a peer, or by which connection it answers, something may have changed.
+    fn hear(&mut self, id: PeerId, now: Instant) {
+        let unheard = self.peers.get_mut(&id).and_then(|peer| peer.hear(now));
+        if let Some(Unheard { time, all }) = unheard {
             self.core.unheard(id, time, now);
+            if all {
+                self.tell(Event::Unheard(vec![(id, time)]));
+            }
         }
     }
 
@@ -269,10 +263,16 @@ impl<C: Core> Lanes<C> {
             return;
         }
         let late = late.min(MOST_BEHIND);
-        for id in self.peers.keys() {
-            self.core.unheard(*id, late, now);
+        let mut all = Vec::new();
+        for (id, peer) in &mut self.peers {
+            if let Some(Unheard { time, .. }) = peer.excuses.behind(late, now) {
+                self.core.unheard(*id, time, now);
+                all.push((*id, time));
+            }
         }
-        self.tell(Event::Behind(late));
+        if !all.is_empty() {
+            self.tell(Event::Unheard(all));
+        }
     }
 
     /// The peer takes part from now on.
@@ -289,7 +289,7 @@ impl<C: Core> Lanes<C> {
     fn leave(&mut self, id: PeerId, now: Instant) {
         self.core.gone(id, now);
         if let Some(peer) = self.peers.get_mut(&id) {
-            peer.excuse(now);
+            peer.excuses.move_on(now);
         }
     }
 
@@ -364,7 +364,7 @@ impl<C: Core> Lanes<C> {
                 }
                 Action::Misdeed(id, misdeed) => {
                     let peer = self.peers.get(&id);
-                    if !peer.is_some_and(|peer| peer.is_excused(misdeed, now)) {
+                    if !peer.is_some_and(|peer| peer.excuses.covers(misdeed, now)) {
                         self.tell(Event::Misdeed(id, misdeed));
                     }
                 }
@@ -414,32 +414,25 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                 let step = peer.session.connected(connection);
                 if is_open {
                     // It may have moved before we do.
-                    peer.excuse(platform::now());
+                    peer.excuses.move_on(platform::now());
                     self.order(id, connection, Order::Read(true));
                 }
                 self.go_on(id, step, platform::now());
-                self.look_who_stands(id, platform::now());
             }
             FromSwarm::ConnectionClosed(closed) => {
                 let (id, connection) = (closed.peer_id, closed.connection_id);
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
-                peer.disconnected(connection, platform::now());
-                self.tell_unheard(id, platform::now());
-                let Some(peer) = self.peers.get_mut(&id) else {
-                    return;
-                };
+                peer.disconnected(connection);
                 let steps = peer.session.disconnected(connection);
                 self.go_on(id, steps, platform::now());
-                self.look_who_stands(id, platform::now());
                 if closed.remaining_established == 0 {
                     let now = platform::now();
                     if let Some(peer) = self.peers.remove(&id) {
                         self.turns.forget(id, &peer);
-                        if let Some(rests_at) = peer.rests_at() {
-                            let account = (peer.excused_at, peer.stand);
-                            self.excused.keep(id, account, rests_at, now);
+                        if let Some(rests_at) = peer.excuses.rests_at() {
+                            self.excused.keep(id, peer.excuses, rests_at, now);
                         }
                     }
                     self.upload.forget(&id, now);

@@ -1,27 +1,17 @@
 //! What the lanes keep of a peer: its connections, what is on the way to it and what waits, and until when.
 
-use std::time::Duration;
-
 use libp2p::{PeerId, swarm::ConnectionId};
 
 use super::{
     core::Outgoing,
+    excuses::{Deaf, Excuses, Unheard, Whose},
     feed::{BLOCK_ROOM, MAX_URGENT},
     handler::{Handled, Size},
     session::Session,
-    stand::{self, Stand},
 };
 use crate::network::room::Place;
-use crate::peers::Misdeed;
 use crate::platform::Instant;
 use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper, Window};
-
-/// After the streams began anew or moved, what belongs to the former ones may still be on its way or lost, and nobody pays for it.
-/// So long, and not again for some time.
-const EXCUSED: Duration = Duration::from_secs(5);
-const EXCUSES_EVERY: Duration = Duration::from_secs(60);
-/// How long the rest of a frame that gave way may take to come and holds up what stands behind it: then it is its sender that does.
-const PASSES: Duration = Duration::from_secs(20);
 
 /// What a frame took of a lane, and of which connection; and its place, if it is a long one.
 #[derive(Debug)]
@@ -58,12 +48,12 @@ pub(super) struct Connection {
     pub(super) handled: [Handled; Lane::ALL.len()],
     /// Reports that are handled, and that it is told of when their lane is read on.
     kept_back: [usize; Lane::ALL.len()],
-    /// Which lanes it does not read now, since what came is not done with, or waits for room or for a budget.
-    held: [bool; Lane::ALL.len()],
+    /// Which lanes it does not read now, since what came is not done with, or waits for room or for a budget; and whose doing that is.
+    held: [Option<Whose>; Lane::ALL.len()],
     /// Whether all of it is read no further.
     stands: bool,
-    /// Since when the rest of a long frame is passed over that gave way here.
-    passes: [Option<Instant>; Lane::ALL.len()],
+    /// Where the rest of a long frame is passed over that gave way here.
+    passes: [bool; Lane::ALL.len()],
 }
 
 impl Connection {
@@ -86,15 +76,12 @@ pub(super) struct Peer {
     pub(super) outbound: bool,
     /// Which connection carries our streams.
     pub(super) session: Session<ConnectionId>,
-    /// Whether its lanes are read no further for now.
-    paused: [bool; Lane::ALL.len()],
-    /// Whether the connection by which it answers is not read at all.
-    pub(super) stand: Stand,
-    /// Since when something of it is not read, if anything is; and how long something was, of which the core has not heard.
-    held_up_since: Option<Instant>,
-    unheard: Duration,
-    /// When it was last excused.
-    pub(super) excused_at: Option<Instant>,
+    /// Which one carries its streams, if any does: both ends choose the newest, which may be another one where they dialled each other at the same moment.
+    speaks: Option<ConnectionId>,
+    /// Whether its lanes are read no further for now, and whose doing that is.
+    paused: [Option<Whose>; Lane::ALL.len()],
+    /// Why its silence is excused, and for how long it may be.
+    pub(super) excuses: Excuses,
     /// Urgent bytes that the connection has not written yet, and bytes of blocks.
     pub(super) urgent: usize,
     pub(super) block: usize,
@@ -117,17 +104,15 @@ pub(super) struct Peer {
 pub(super) struct Held([Option<Instant>; Class::ALL.len()]);
 
 impl Peer {
-    /// When it was excused last, and for how long it may be again: it may have been here before.
-    pub(super) fn new(outbound: bool, (excused_at, stand): (Option<Instant>, Stand)) -> Self {
+    /// One with this account of its excuses: it may have been here before.
+    pub(super) fn new(outbound: bool, excuses: Excuses) -> Self {
         Self {
             connections: Vec::new(),
             outbound,
             session: Session::new(),
+            speaks: None,
             paused: Default::default(),
-            stand,
-            held_up_since: None,
-            unheard: Duration::ZERO,
-            excused_at,
+            excuses,
             urgent: 0,
             block: 0,
             queue: queue(),
@@ -147,14 +132,13 @@ impl Peer {
 
     /// What a connection is to be told of a lane.
     pub(super) fn handled(&mut self, id: ConnectionId, lane: Lane) -> Option<&mut Handled> {
-        let connection = self.connections.iter_mut().find(|one| one.id == id)?;
-        connection.handled.get_mut(lane.place())
+        self.connection(id)?.handled.get_mut(lane.place())
     }
 
     /// A report of a lane is handled.
     pub(super) fn on_handled(&mut self, id: ConnectionId, lane: Lane) {
-        let is_paused = self.is_paused(lane);
-        let Some(connection) = self.connections.iter_mut().find(|one| one.id == id) else {
+        let is_paused = self.paused(lane).is_some();
+        let Some(connection) = self.connection(id) else {
             return;
         };
         let place = lane.place();
@@ -167,86 +151,82 @@ impl Peer {
         }
     }
 
-    fn is_paused(&self, lane: Lane) -> bool {
-        self.paused.get(lane.place()).copied().unwrap_or_default()
+    fn paused(&self, lane: Lane) -> Option<Whose> {
+        self.paused.get(lane.place()).copied().flatten()
     }
 
-    /// Whether a lane is not read now, on any connection.
-    fn is_held_up(&self, lane: Lane) -> bool {
-        let held = |one: &Connection| one.held.get(lane.place()).copied().unwrap_or_default();
-        self.is_paused(lane) || self.connections.iter().any(held)
+    /// The connection by which it answers: the one that carries its streams, or else ours, or will.
+    fn carrier(&self) -> Option<&Connection> {
+        let open = || self.session.open().map(|(open, _)| open);
+        match self.speaks.or_else(open) {
+            Some(carrier) => self.connections.iter().find(|one| one.id == carrier),
+            None => self.connections.last(),
+        }
+    }
+
+    /// It has opened its streams on this connection.
+    pub(super) fn speaks(&mut self, id: ConnectionId) {
+        self.speaks = Some(id);
+    }
+
+    /// A connection is gone.
+    pub(super) fn disconnected(&mut self, id: ConnectionId) {
+        self.connections.retain(|one| one.id != id);
+        self.speaks.take_if(|speaks| *speaks == id);
+    }
+
+    /// Whether a lane on which it answers is not read now, and whose doing that is. Who can't be heard for what this node does could not be heard
+    /// either for what it does itself.
+    fn held_up(&self, lane: Lane) -> Option<Whose> {
+        let held = |one: &Connection| one.held.get(lane.place()).copied().flatten();
+        self.paused(lane).max(self.carrier().and_then(held))
+    }
+
+    /// What of it is not heard now.
+    fn deaf(&self) -> Option<Deaf> {
+        let carrier = self.carrier()?;
+        let held = Lane::ALL.into_iter().filter_map(|lane| self.held_up(lane));
+        let own = carrier.stands || carrier.passes.contains(&true);
+        let whose = held.max().max(own.then_some(Whose::Peers))?;
+        let all = carrier.stands;
+        Some(Deaf { whose, all })
+    }
+
+    /// Notes what of it is not heard from now on. Returns what was not, where that has changed.
+    pub(super) fn hear(&mut self, now: Instant) -> Option<Unheard> {
+        self.excuses.hear(self.deaf(), now)
     }
 
     /// A connection reads a lane no further for now, or reads it on.
-    pub(super) fn hold(&mut self, id: ConnectionId, lane: Lane, holds: bool, now: Instant) {
-        let connection = self.connections.iter_mut().find(|one| one.id == id);
-        if let Some(held) = connection.and_then(|one| one.held.get_mut(lane.place())) {
-            *held = holds;
+    pub(super) fn hold(&mut self, id: ConnectionId, lane: Lane, held: Option<Whose>) {
+        if let Some(connection) = self.connection(id)
+            && let Some(place) = connection.held.get_mut(lane.place())
+        {
+            *place = held;
         }
-        if !holds {
+        if held.is_none() {
             self.read_on(lane);
         }
-        self.look_what_is_held_up(now);
     }
 
-    /// A long frame gives way on a connection: what stands behind it comes when the rest of it has passed.
-    pub(super) fn gives_way(&mut self, id: ConnectionId, lane: Lane, now: Instant) {
-        if let Some(passes) = self.passes(id, lane) {
-            *passes = Some(now);
-        }
-    }
-
-    /// All of such a frame has passed.
-    pub(super) fn has_passed(&mut self, id: ConnectionId, lane: Lane, now: Instant) {
-        if let Some(since) = self.passes(id, lane).and_then(Option::take) {
-            self.unheard += now.saturating_duration_since(since).min(PASSES);
+    /// A long frame gives way on a connection, and what stands behind it comes when the rest of it has passed; or it has.
+    pub(super) fn passes(&mut self, id: ConnectionId, lane: Lane, passes: bool) {
+        if let Some(connection) = self.connection(id)
+            && let Some(place) = connection.passes.get_mut(lane.place())
+        {
+            *place = passes;
         }
     }
 
     /// Whether a connection is read no further.
-    pub(super) fn set_stands(&mut self, id: ConnectionId, stands: bool) {
-        if let Some(connection) = self.connections.iter_mut().find(|one| one.id == id) {
+    pub(super) fn stands(&mut self, id: ConnectionId, stands: bool) {
+        if let Some(connection) = self.connection(id) {
             connection.stands = stands;
         }
     }
 
-    /// For how long the connection by which it answers has stood, when that is over: the one that carries the session, or will.
-    pub(super) fn stood(&mut self, now: Instant) -> Option<Duration> {
-        let open = self.session.open().map(|(connection, _)| connection);
-        let carrier = match open {
-            Some(open) => self.connections.iter().find(|one| one.id == open),
-            None => self.connections.last(),
-        };
-        let time = self.stand.set(carrier.is_some_and(|one| one.stands), now)?;
-        // Otherwise it is part of what is held up yet.
-        if self.held_up_since.is_none() {
-            self.unheard += time;
-        }
-        Some(time)
-    }
-
-    /// When what it was excused counts no more, if it was.
-    pub(super) fn rests_at(&self) -> Option<Instant> {
-        let excused = self.excused_at.map(|at| at + EXCUSES_EVERY);
-        let stood = self.stand.used_at().map(|at| at + stand::EVERY);
-        excused.max(stood)
-    }
-
-    /// How long something of it was held up that is over, since this was last asked.
-    pub(super) fn take_unheard(&mut self) -> Option<Duration> {
-        let time = std::mem::take(&mut self.unheard);
-        (!time.is_zero()).then_some(time)
-    }
-
-    fn passes(&mut self, id: ConnectionId, lane: Lane) -> Option<&mut Option<Instant>> {
-        let connection = self.connections.iter_mut().find(|one| one.id == id)?;
-        connection.passes.get_mut(lane.place())
-    }
-
-    /// A connection is gone, and what it held up with it.
-    pub(super) fn disconnected(&mut self, id: ConnectionId, now: Instant) {
-        self.connections.retain(|other| other.id != id);
-        self.look_what_is_held_up(now);
+    fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.iter_mut().find(|one| one.id == id)
     }
 
     fn read_on(&mut self, lane: Lane) {
@@ -255,21 +235,11 @@ impl Peer {
         }
     }
 
-    /// Notes since when something is held up, or how long it was.
-    fn look_what_is_held_up(&mut self, now: Instant) {
-        let is_held_up = Lane::ALL.iter().any(|lane| self.is_held_up(*lane));
-        if is_held_up {
-            self.held_up_since.get_or_insert(now);
-        } else if let Some(since) = self.held_up_since.take() {
-            self.unheard += now.saturating_duration_since(since);
-        }
-    }
-
     /// What is handled of a lane is told later.
-    pub(super) fn pause(&mut self, lane: Lane, now: Instant) {
+    pub(super) fn pause(&mut self, lane: Lane, whose: Whose) {
         let place = lane.place();
         if let Some(paused) = self.paused.get_mut(place) {
-            *paused = true;
+            *paused = Some(whose);
         }
         for connection in &mut self.connections {
             if let Some(handled) = connection.handled.get_mut(place)
@@ -278,15 +248,14 @@ impl Peer {
                 *kept_back += std::mem::take(&mut handled.reports);
             }
         }
-        self.look_what_is_held_up(now);
     }
 
     /// What is handled of a lane is told at once again.
-    pub(super) fn resume(&mut self, lane: Lane, now: Instant) {
+    pub(super) fn resume(&mut self, lane: Lane) {
         let place = lane.place();
         self.read_on(lane);
         if let Some(paused) = self.paused.get_mut(place) {
-            *paused = false;
+            *paused = None;
         }
         for connection in &mut self.connections {
             if let Some(handled) = connection.handled.get_mut(place)
@@ -295,7 +264,6 @@ impl Peer {
                 handled.reports += std::mem::take(kept_back);
             }
         }
-        self.look_what_is_held_up(now);
     }
 
     /// Bytes that may be handed to its streams now; the last frame may go over it.
@@ -305,7 +273,7 @@ impl Peer {
             Lane::Block => BLOCK_ROOM.saturating_sub(self.block),
             Lane::Bulk if self.goes_on(lane).is_some() => self.window.rest_room(),
             // What it acknowledges stands among the votes that we do not read: it may wait for what we have to send.
-            Lane::Bulk if self.is_held_up(Lane::Urgent) => self.window.unheard_room(),
+            Lane::Bulk if self.held_up(Lane::Urgent).is_some() => self.window.unheard_room(),
             Lane::Bulk => self.window.room(),
         }
     }
@@ -338,31 +306,6 @@ impl Peer {
     /// are new too ([`Self::moved`]).
     pub(super) fn begin_anew(&mut self) {
         (self.queue, self.held) = (queue(), Held::default());
-    }
-
-    /// What belongs to its former streams may come for some time.
-    pub(super) fn excuse(&mut self, now: Instant) {
-        let was_lately = |at: Instant| now < at + EXCUSES_EVERY;
-        if !self.excused_at.is_some_and(was_lately) {
-            self.excused_at = Some(now);
-        }
-    }
-
-    /// Whether it pays for nothing of this kind now: what belongs to former streams, or is lost with them, may look like that; and answers
-    /// may stand in a lane or a connection that is not read here, or behind a frame that is passed over.
-    pub(super) fn is_excused(&self, misdeed: Misdeed, now: Instant) -> bool {
-        let is_lately = |at: Option<Instant>| at.is_some_and(|at| now < at + EXCUSED);
-        match misdeed {
-            Misdeed::NoAnswer => {
-                // Who sends no more of such a frame can't hold itself up for ever.
-                let passes = self.connections.iter().flat_map(|one| one.passes);
-                let something_passes = passes.flatten().any(|since| now < since + PASSES);
-                let waits = self.held_up_since.is_some() || something_passes;
-                waits || self.stand.is_excused(now) || is_lately(self.excused_at)
-            }
-            Misdeed::InvalidMessage | Misdeed::TooManyMessages => is_lately(self.excused_at),
-            _ => false,
-        }
     }
 }
 

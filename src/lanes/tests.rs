@@ -331,7 +331,7 @@ fn a_lane_that_is_paused_is_not_read_on_until_it_is_resumed() {
         reports.sum::<usize>()
     };
     driven.frames(Lane::Urgent, 3);
-    driven.lanes.pause(driven.peer, Lane::Urgent);
+    driven.lanes.pause(driven.peer, Lane::Urgent, Whose::Peers);
     driven.frames(Lane::Urgent, 3);
     driven.frames(Lane::Bulk, 3);
     let (orders, _) = driven.drain();
@@ -358,25 +358,60 @@ fn who_was_held_up_is_excused_meanwhile_and_has_as_much_more_time() {
     let at = |seconds| start + Duration::from_secs(seconds);
     let peer = driven.lanes.peers.get_mut(&peer).expect("it is here");
     let first = ConnectionId::new_unchecked(1);
-    let is_excused = |peer: &Peer, at| peer.is_excused(Misdeed::NoAnswer, at);
+    let is_excused = |peer: &Peer, at| peer.excuses.covers(Misdeed::NoAnswer, at);
     assert!(!is_excused(peer, at(0)));
     // A vote that had to wait for the one before it.
-    peer.hold(first, Lane::Urgent, true, at(0));
-    peer.hold(first, Lane::Urgent, false, at(0));
-    assert!(!is_excused(peer, at(0)) && peer.take_unheard().is_none());
-    peer.hold(first, Lane::Block, true, at(10));
-    peer.pause(Lane::Urgent, at(12));
-    peer.hold(first, Lane::Block, false, at(14));
-    assert!(is_excused(peer, at(15)), "another lane is held up yet");
-    assert!(peer.take_unheard().is_none());
-    peer.resume(Lane::Urgent, at(16));
-    assert_eq!(peer.take_unheard(), Some(at(16) - at(10)));
+    peer.hold(first, Lane::Urgent, Some(Whose::Peers));
+    assert!(peer.hear(at(0)).is_none());
+    peer.hold(first, Lane::Urgent, None);
+    assert!(peer.hear(at(0)).is_none() && !is_excused(peer, at(0)));
+    peer.hold(first, Lane::Block, Some(Whose::Peers));
+    assert!(peer.hear(at(10)).is_none());
+    peer.pause(Lane::Urgent, Whose::Peers);
+    assert!(peer.hear(at(12)).is_none());
+    peer.hold(first, Lane::Block, None);
+    assert!(peer.hear(at(14)).is_none() && is_excused(peer, at(15)));
+    peer.resume(Lane::Urgent);
+    let unheard = peer.hear(at(16)).expect("it is over");
+    assert!(unheard.time == at(16) - at(10) && !unheard.all);
     assert!(!is_excused(peer, at(16)));
-    peer.hold(first, Lane::Bulk, true, at(30));
-    assert!(is_excused(peer, at(100)), "we do not read");
-    peer.disconnected(first, at(100));
-    assert!(!is_excused(peer, at(100)));
-    assert_eq!(peer.take_unheard(), Some(at(100) - at(30)));
+    // Where it is this node's doing, for longer.
+    peer.hold(first, Lane::Bulk, Some(Whose::Peers));
+    assert!(peer.hear(at(100)).is_none() && !is_excused(peer, at(120)));
+    peer.hold(first, Lane::Block, Some(Whose::Ours));
+    assert!(peer.hear(at(120)).is_some() && is_excused(peer, at(140)));
+}
+
+#[test]
+fn who_fills_a_lane_that_nobody_waits_for_or_fills_one_for_ever_pays_for_its_silence() {
+    let mut driven = Driven::open();
+    let covers = |driven: &Driven, after| {
+        let excuses = driven.lanes.peers[&driven.peer].excuses;
+        excuses.covers(
+            Misdeed::NoAnswer,
+            platform::now() + Duration::from_secs(after),
+        )
+    };
+    driven.connect(2);
+    driven.report(2, Report::Open(2));
+    // It has moved, which is excused for a moment.
+    assert!(!covers(&driven, 6));
+    for lane in Lane::ALL {
+        driven.report(1, Report::Held(lane, Some(Whose::Peers)));
+        driven.report(1, Report::GaveWay(lane, 1 << 20));
+        assert!(!covers(&driven, 6), "it is an elder connection");
+    }
+    driven.report(2, Report::Held(Lane::Bulk, Some(Whose::Peers)));
+    assert!(covers(&driven, 6) && !covers(&driven, 21));
+    driven.report(2, Report::Held(Lane::Bulk, None));
+    assert!(!covers(&driven, 6));
+    // Where both ends dial at once, the newest is not the same to both.
+    driven.report(1, Report::Begun);
+    assert!(covers(&driven, 6), "it answers by that one");
+    driven.report(2, Report::Begun);
+    assert!(!covers(&driven, 6));
+    driven.disconnect(2, 1);
+    assert!(covers(&driven, 6), "there is only that one left");
 }
 
 #[test]
@@ -395,11 +430,13 @@ fn whose_connection_is_not_read_pays_for_no_silence_and_has_as_much_more_time() 
     assert!(!blamed(&mut driven));
     let later = platform::now() + Duration::from_secs(20);
     assert!(!is_unheard(&driven, later), "not for ever");
-    driven.report(1, Report::Stands(false));
+    let (peer, first) = (driven.peer, ConnectionId::new_unchecked(1));
+    let stands = Report::Stands(false);
+    driven.lanes.on_report(peer, first, stands, later);
     let (_, events) = driven.drain();
     assert!(!is_unheard(&driven, platform::now()));
     let told = events.iter().find_map(|event| match event {
-        Event::Unheard(peer, time) if *peer == driven.peer => Some(*time),
+        Event::Unheard(peers) => Some(peers[..].first()?.1),
         _ => None,
     });
     assert!(told.is_some_and(|time| driven.lanes.core.unheard >= time));
@@ -415,7 +452,12 @@ fn a_node_that_comes_late_to_what_it_has_to_do_gives_all_as_much_more_time() {
         driven.lanes.look_how_late(now + late);
         let (_, events) = driven.drain();
         let told = events.iter().find_map(|event| match event {
-            Event::Behind(time) => Some(*time),
+            Event::Unheard(peers) => {
+                let [(peer, time)] = peers[..] else {
+                    panic!("{peers:?}");
+                };
+                (peer == driven.peer).then_some(time)
+            }
             _ => None,
         });
         assert_eq!(told.unwrap_or_default(), driven.lanes.core.unheard);
@@ -453,8 +495,10 @@ fn who_leaves_and_comes_again_has_not_stood_less() {
         .peers
         .get_mut(&driven.peer)
         .expect("it is here");
-    peer.set_stands(ConnectionId::new_unchecked(1), true);
-    assert_eq!(peer.stood(now - Duration::from_secs(20)), None);
+    peer.stands(ConnectionId::new_unchecked(1), true);
+    assert_eq!(peer.hear(now), None);
+    peer.stands(ConnectionId::new_unchecked(1), false);
+    assert!(peer.hear(now + Duration::from_secs(20)).is_some());
     driven.disconnect(1, 0);
     driven.connect(1);
     driven.report(1, Report::Stands(true));
@@ -473,14 +517,19 @@ fn whose_frame_is_passed_over_is_excused_until_then_and_has_as_much_more_time_bu
         .get_mut(&driven.peer)
         .expect("it is there");
     let connection = ConnectionId::new_unchecked(1);
-    let is_excused = |peer: &Peer, at| peer.is_excused(Misdeed::NoAnswer, at);
-    peer.gives_way(connection, Lane::Bulk, at(0));
+    let is_excused = |peer: &Peer, at| peer.excuses.covers(Misdeed::NoAnswer, at);
+    peer.passes(connection, Lane::Bulk, true);
+    assert!(peer.hear(at(0)).is_none());
     assert!(is_excused(peer, at(4)), "its answer stands behind the rest");
-    peer.has_passed(connection, Lane::Bulk, at(5));
+    peer.passes(connection, Lane::Bulk, false);
+    let unheard = peer.hear(at(5)).map(|unheard| unheard.time);
+    assert_eq!(unheard, Some(at(5) - at(0)));
     assert!(!is_excused(peer, at(5)));
-    assert_eq!(peer.take_unheard(), Some(at(5) - at(0)));
-    peer.gives_way(connection, Lane::Bulk, at(30));
-    assert!(is_excused(peer, at(49)) && !is_excused(peer, at(50)));
+    peer.passes(connection, Lane::Bulk, true);
+    assert!(peer.hear(at(60)).is_none());
+    assert!(is_excused(peer, at(79)) && !is_excused(peer, at(80)));
+    peer.passes(connection, Lane::Bulk, false);
+    assert!(peer.hear(at(60)).is_none());
     driven.report(1, Report::GaveWay(Lane::Block, 1 << 20));
     let action = Action::Misdeed(driven.peer, Misdeed::NoAnswer);
     driven.lanes.core.actions.push_back(action);
@@ -508,7 +557,7 @@ fn whose_votes_wait_for_our_checks_is_answered_and_pays_for_no_silence() {
     };
     let unread = sent_and_written(&mut driven);
     assert!((64 << 10..66 << 10).contains(&unread), "{unread}");
-    driven.report(1, Report::Held(Lane::Urgent, true));
+    driven.report(1, Report::Held(Lane::Urgent, Some(Whose::Ours)));
     let unheard = sent_and_written(&mut driven);
     assert_eq!(unread + unheard, 1000 * FRAME, "what it reads it gets");
     let blamed = |driven: &mut Driven| {
@@ -517,7 +566,7 @@ fn whose_votes_wait_for_our_checks_is_answered_and_pays_for_no_silence() {
         !driven.drain().1.is_empty()
     };
     assert!(!blamed(&mut driven), "its answer may be among the votes");
-    driven.report(1, Report::Held(Lane::Urgent, false));
+    driven.report(1, Report::Held(Lane::Urgent, None));
     driven.has(Class::Transaction, 1);
     assert_eq!(sent_and_written(&mut driven), 0, "it is heard again");
     let all = (1000 * FRAME) as u64;
@@ -622,12 +671,13 @@ fn who_leaves_and_comes_back_is_not_excused_again() {
     let mut driven = Driven::open();
     let excused = |driven: &Driven, after| {
         let peer = &driven.lanes.peers[&driven.peer];
-        peer.is_excused(Misdeed::InvalidMessage, platform::now() + after)
+        peer.excuses
+            .covers(Misdeed::InvalidMessage, platform::now() + after)
     };
     let second = Duration::from_secs(1);
     driven.connect(2);
     assert!(excused(&driven, 4 * second));
-    let at = driven.lanes.peers[&driven.peer].excused_at;
+    let at = driven.lanes.peers[&driven.peer].excuses.moved_at();
     for _ in 0..3 {
         driven.disconnect(1, 1);
         driven.disconnect(2, 0);
@@ -635,7 +685,8 @@ fn who_leaves_and_comes_back_is_not_excused_again() {
         driven.lanes.greeted(driven.peer);
         driven.report(1, Report::Open(1));
         driven.connect(2);
-        assert_eq!(driven.lanes.peers[&driven.peer].excused_at, at);
+        let excuses = &driven.lanes.peers[&driven.peer].excuses;
+        assert_eq!(excuses.moved_at(), at);
     }
 }
 
@@ -646,7 +697,10 @@ fn a_peer_that_begins_anew_is_met_anew() {
     driven.drain();
     assert_eq!(driven.lanes.core.met, ["joined", "gone", "joined"]);
     let peer = &driven.lanes.peers[&driven.peer];
-    assert!(peer.is_excused(Misdeed::InvalidMessage, platform::now()));
+    assert!(
+        peer.excuses
+            .covers(Misdeed::InvalidMessage, platform::now())
+    );
     assert_eq!(driven.lanes.open_peers(), 1);
 }
 

@@ -307,13 +307,6 @@ impl Requests {
         }
     }
 
-    /// This node heard none of its peers for so long: all their answers may be as much later.
-    pub(crate) fn behind(&mut self, time: Duration) {
-        for of_peer in self.peers.values_mut() {
-            of_peer.unheard = of_peer.unheard.saturating_add(time);
-        }
-    }
-
     /// A request that counts so much was sent.
     pub(crate) fn sent(
         &mut self,

@@ -5,9 +5,10 @@ use crate::propagation::blocks::AcceptedBlock;
 use crate::{
     chain::rules,
     intake::{
-        Asked, Batch, Judged, Load, Offer, Offered, Outcomes, Own, Source, Ticket, Way, Work,
-        refusal,
+        Asked, Batch, Judged, Load, NoRoom, Offer, Offered, Outcomes, Own, Source, Ticket, Way,
+        Work, refusal,
     },
+    lanes::Whose,
     traffic::Lane,
 };
 
@@ -50,9 +51,13 @@ impl Task {
     pub(super) fn check_batch(&mut self, from: PeerId, lane: Lane, batch: Batch) {
         let kind = batch.kind;
         match self.intake.queue.take(from, batch) {
-            Ok(is_over) => {
-                if is_over {
-                    self.swarm.behaviour_mut().lanes.pause(from, lane);
+            Ok(no_room) => {
+                if let Some(no_room) = no_room {
+                    let whose = match no_room {
+                        NoRoom::Peer => Whose::Peers,
+                        NoRoom::All => Whose::Ours,
+                    };
+                    self.swarm.behaviour_mut().lanes.pause(from, lane, whose);
                 }
                 self.start_checks();
             }

@@ -29,11 +29,13 @@ impl Task {
                 self.shared.state().recorder.turned_away(1);
             }
             Event::GiveWay => {}
-            Event::Unheard(peer, time) => {
-                self.requests.unheard(&peer, time);
-                self.shared.peers().unheard(&peer, time);
+            Event::Unheard(peers) => {
+                let mut table = self.shared.peers();
+                for (peer, time) in peers {
+                    self.requests.unheard(&peer, time);
+                    table.unheard(&peer, time);
+                }
             }
-            Event::Behind(time) => self.requests.behind(time),
             Event::Core(CoreEvent::Propagation(event)) => self.on_propagated(*event),
             Event::Core(CoreEvent::Sync(event)) => self.on_sync(*event),
         }

@@ -3,7 +3,7 @@
 //! quinn says of no connection how much of its window is used. But a peer that has more to send than the window lets it says so
 //! (DATA_BLOCKED; RFC 9000, 19.12; quinn does since quinn-proto 0.11.15, and so do browsers), once for each window, and quinn counts that. Who is read quickly may say it all the time,
 //! over a long way. So a connection stands where its peer has said it, and so little was read since, for a [`TICK`] and longer, that no new window
-//! was granted. It is the peer's word, with which it can lie; what that brings it has a budget (`lanes/stand.rs`).
+//! was granted. It is the peer's word, with which it can lie; what that brings it has a budget (`lanes/excuses.rs`).
 //!
 //! Bounds: a timer of each connection, and only while something moves on it, or nothing can.
 
