@@ -273,7 +273,8 @@ pub(super) fn limits() -> TransportConfig {
 }
 
 /// The peer of a connection has proved who it is: from now on it may have what peers have.
-pub(super) fn trust(quic: &quinn::Connection, window: &Window) {
+pub(super) fn trust(quic: &quinn::Connection, window: &mut Window) {
+    window.settle();
     quic.set_max_concurrent_bi_streams(MAX_STREAMS.into());
     quic.set_receive_window(window.of_connection());
 }

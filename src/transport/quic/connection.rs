@@ -33,10 +33,10 @@ pub struct Connection {
 impl Connection {
     /// What the handshake made, and who the peer is.
     pub(super) fn new(
-        (quic, window): (quinn::Connection, Window),
+        (quic, mut window): (quinn::Connection, Window),
     ) -> Result<(PeerId, Self), Error> {
         let peer = peer_of(&quic).ok_or(Error::Identity)?;
-        trust(&quic, &window);
+        trust(&quic, &mut window);
         let connection = Self {
             watch: Watch::new(quic.clone(), &window),
             quic,

@@ -39,7 +39,7 @@ use super::{
     runtime::Connections,
     windows::{Window, Windows},
 };
-use crate::platform::Executor;
+use crate::{peers::AddressGroup, platform::Executor};
 
 /// Clients that are sent back, and whatever else has no event, between two turns of others.
 const MAX_STEPS: usize = 64;
@@ -84,6 +84,7 @@ pub struct Caller {
     config: ServerConfig,
     limits: TransportConfig,
     windows: Windows,
+    from: Option<AddressGroup>,
 }
 
 impl Caller {
@@ -93,7 +94,7 @@ impl Caller {
     /// Why there is none.
     pub async fn answered(self) -> Result<(Connection, Window), ConnectionError> {
         let (mut config, mut limits) = (self.config, self.limits);
-        let window = self.windows.grant();
+        let window = self.windows.grant_to(self.from);
         limits.stream_receive_window(window.of_stream());
         config.transport_config(Arc::new(limits));
         let connection = self.incoming.accept_with(Arc::new(config))?.await?;
@@ -286,6 +287,7 @@ impl<S: Service> Listener<S> {
             config: self.config.clone(),
             limits: self.service.limits(),
             windows: self.windows.clone(),
+            from: AddressGroup::of_public(&send_back_addr),
         };
         Some(TransportEvent::Incoming {
             listener_id: self.id,

@@ -122,8 +122,8 @@ impl Session {
     }
 
     /// The client has proved who it is: from now on it may have the windows and streams of a peer.
-    pub(super) fn trust(&self) {
-        trust(&self.quic.0, &self.window);
+    pub(super) fn trust(&mut self) {
+        trust(&self.quic.0, &mut self.window);
     }
 
     /// What looks whether its connection stands.
