@@ -258,7 +258,7 @@ mod tests {
             "above its share"
         );
         assert_eq!(queue.take(two, 30, 3), Ok(None));
-        assert_eq!(queue.take(two, 30, 4), Ok(Some(NoRoom::All)), "above all's");
+        assert_eq!(queue.take(two, 30, 4), Ok(Some(NoRoom::Peer)));
         assert_eq!(queue.take(two, 90, 5), Err(5), "twice what all may");
         assert_eq!(queue.relieved(), None);
         let order: Vec<_> = std::iter::from_fn(|| queue.pop()).collect();
@@ -270,6 +270,15 @@ mod tests {
         queue.done(Some(two), 30);
         queue.done(Some(one), 30);
         assert!(queue.shares.is_empty() && queue.held.is_empty());
+    }
+
+    #[test]
+    fn who_brings_more_than_all_have_room_for_is_told_that_it_is_not_its_own_limit() {
+        let mut queue = FairQueue::new(LIMITS);
+        for number in 0..3 {
+            let told = queue.take(PeerId::random(), 40, number);
+            assert_eq!(told, Ok((number == 2).then_some(NoRoom::All)));
+        }
     }
 
     proptest! {

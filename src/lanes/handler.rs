@@ -290,9 +290,11 @@ impl<D: Decode> Handler<D> {
         let Some(inbound) = self.inbound.get_mut(lane.place()) else {
             return;
         };
+        if inbound.reader.take().is_some_and(|reader| reader.passes()) {
+            self.reports.push_back(Report::Skipped(lane, 0));
+        }
         if inbound.accepted > 0 && !inbound.replacements.admits(REPLACEMENT, platform::now()) {
             let reason = "it opens streams without end".to_owned();
-            inbound.reader = None;
             self.reports.push_back(Report::Garbage(reason));
             return;
         }
@@ -386,7 +388,10 @@ impl<D: Decode> Handler<D> {
             self.download.charge(loads.into_iter().flatten());
         }
         if let Some(error) = failure {
-            inbound.reader = None;
+            // The rest of what gave way comes no more.
+            if inbound.reader.take().is_some_and(|reader| reader.passes()) {
+                self.reports.push_back(Report::Skipped(lane, 0));
+            }
             // The peer's streams may end, in the middle of a frame too: it opens others when it has more to say.
             if error.kind() == io::ErrorKind::InvalidData {
                 let report = Report::Garbage(error.to_string());

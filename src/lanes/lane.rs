@@ -134,6 +134,11 @@ impl<S: AsyncRead + Unpin> Reader<S> {
         self.long.as_ref().and_then(Long::held)
     }
 
+    /// Whether the rest of a long frame that gave way is still to pass.
+    pub(super) fn passes(&self) -> bool {
+        self.long.as_ref().is_some_and(Long::passes)
+    }
+
     /// Whether a long frame has its room, and is to be read on.
     pub(super) fn is_under_way(&self) -> bool {
         self.long.as_ref().is_some_and(Long::moves)

@@ -102,6 +102,11 @@ impl Long {
         }
     }
 
+    /// Whether a frame gave way whose rest has not passed yet.
+    pub(super) fn passes(&self) -> bool {
+        matches!(self.stage, Stage::Skips { .. })
+    }
+
     /// Whether it has its room, and is to be read on.
     pub(super) fn moves(&self) -> bool {
         matches!(self.stage, Stage::Moves(..))

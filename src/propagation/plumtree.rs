@@ -598,7 +598,8 @@ impl Plumtree {
             let (reader, place) = (&mut peer.reader, peer.place);
             let told = announce(reader, place, &self.log, late_after(&self.config), now);
             peer.told_late_at = Some(now);
-            (told, self.config.push_interval)
+            // What is not late is pushed at once: else there would be something late again at the next turn.
+            (told, Duration::ZERO)
         } else {
             (push(peer, &self.log), self.config.push_interval)
         };

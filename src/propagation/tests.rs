@@ -295,7 +295,8 @@ fn what_one_peer_floods_pushes_out_nothing_of_others_and_is_read_after_it() {
                 accept(&mut core, None, first + 1..first + 2, now);
                 accept(&mut core, Some(flooder), first + 2..first + 1000, now);
                 few.extend([first, first + 1].map(|number| item(kind, number).key));
-                now += Duration::from_millis(10);
+                // All of it within the time in which votes are pushed, and not announced.
+                now += Duration::from_millis(6);
             }
             let came = pushed(&mut core, reader, class, now);
             let last = few.iter().map(|few| came.iter().position(|key| key == few));

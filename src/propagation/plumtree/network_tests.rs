@@ -298,6 +298,21 @@ fn after_more_than_all_can_carry_half_of_what_they_can_is_as_light_as_before() {
 }
 
 #[test]
+fn who_could_send_nothing_for_half_a_second_pushes_again_as_before() {
+    let mut network = Network::of_degree_6();
+    let (mut numbers, second) = (0, Duration::from_secs(1));
+    load(&mut network, &mut numbers, 1000, 3 * second);
+    let (_, rest) = load(&mut network, &mut numbers, 3000, second);
+    for node in &mut network.nodes[..3] {
+        node.busy_until = network.now + second / 2;
+    }
+    load(&mut network, &mut numbers, 3000, second);
+    let (ratio, after) = load(&mut network, &mut numbers, 3000, second);
+    assert!(ratio < 1.25, "{ratio}");
+    assert!(after < 2 * rest, "{after:?}, {rest:?} before");
+}
+
+#[test]
 fn who_comes_is_told_of_what_was_just_before_and_nobody_pays_for_what_it_knows() {
     let mut network = Network::new(&[(0, 1)], 3);
     for number in 0..30 {

@@ -4,8 +4,9 @@
 //! over it is dropped where it comes in, before it takes a place from a handshake that is under way. Newcomers are not just outnumbered:
 //!
 //! - An address has its [`SHARE`] of it. So packets that name their sender's own address take a fifth, and the rest is there for others.
-//! - A quarter of it is kept for addresses of which a handshake has come up lately ([`HERE`]): what was forged never does. So who was here
-//!   before gets in beside a flood from ever new forged addresses. Who was not is let in as far as the flood leaves the others' part ([`OPEN`]).
+//! - A quarter of it is kept for addresses of which a handshake has come up lately ([`HERE`]), a tenth of that for each: what was forged never does. So
+//!   who was here before gets in beside a flood that names ever new addresses, or some of those that were here, but its own. Who was not is let
+//!   in as far as the flood leaves the others' part ([`OPEN`]). A flood that names an address uses up its share, against which there is no means here.
 //!
 //! Bounds: the paces of twice [`MOST`] addresses, and the names of as many.
 
@@ -35,6 +36,11 @@ const SHARE: Rate = Rate {
     per_second: 8,
     burst: 96,
 };
+/// Of what is kept for those that are known, the part of one: a flood that names some of them keeps out none of the others.
+const HERE_SHARE: Rate = Rate {
+    per_second: 1,
+    burst: 12,
+};
 /// So many addresses are remembered, at the paces above for much longer than one takes to have all of its share again.
 const MOST: usize = 2048;
 
@@ -43,8 +49,8 @@ const MOST: usize = 2048;
 pub(super) struct Admission {
     open: Pace,
     here: Pace,
-    /// What addresses have of their shares: those of late, and those before.
-    shares: [HashMap<AddressGroup, Pace>; 2],
+    /// What addresses have of their shares, of all and of what is kept: those of late, and those before.
+    shares: [HashMap<AddressGroup, [Pace; 2]>; 2],
     known: Remembered<AddressGroup>,
 }
 
@@ -62,16 +68,18 @@ impl Admission {
     pub(super) fn admits(&mut self, remote: &Multiaddr, now: Instant) -> bool {
         let group = AddressGroup::of(remote);
         let share = self.shares.iter().find_map(|shares| shares.get(&group));
-        let mut share = share.copied().unwrap_or_else(|| Pace::new(SHARE));
+        let new = || [SHARE, HERE_SHARE].map(Pace::new);
+        let [mut of_all, mut of_here] = share.copied().unwrap_or_else(new);
         let is_known = self.known.contains(&group);
-        let admitted = share.admits(1, now)
-            && (self.open.admits(1, now) || is_known && self.here.admits(1, now));
+        let mut is_kept = |now| of_here.admits(1, now) && self.here.admits(1, now);
+        let admitted =
+            of_all.admits(1, now) && (self.open.admits(1, now) || is_known && is_kept(now));
         if admitted {
             let [late, before] = &mut self.shares;
             if late.len() >= MOST {
                 *before = std::mem::take(late);
             }
-            late.insert(group, share);
+            late.insert(group, [of_all, of_here]);
         }
         admitted
     }
@@ -110,6 +118,27 @@ mod tests {
         }
         assert_eq!(others, 100, "all of them");
         assert!(flood <= SHARE.burst + 10 * SHARE.per_second, "{flood}");
+    }
+
+    #[test]
+    fn who_was_here_gets_in_beside_a_flood_that_names_others_who_were() {
+        let (mut admission, mut now) = (Admission::new(), platform::now());
+        for known in 0..10 {
+            assert!(admission.admits(&address(known), now));
+            admission.came_up(AddressGroup::of(&address(known)));
+        }
+        for round in 0..300 {
+            for number in 0..1000 {
+                admission.admits(&address((1 << 20) + round * 1000 + number), now);
+                admission.admits(&address(number % 5), now);
+            }
+            // Each of the others once in 2.5 s.
+            if round % 5 == 0 {
+                let other = 5 + round / 5 % 5;
+                assert!(admission.admits(&address(other), now), "{round}");
+            }
+            now += Duration::from_millis(100);
+        }
     }
 
     #[test]
