@@ -232,6 +232,12 @@ impl Inbound {
         }
     }
 
+    /// Its stream is read no more. What is to be told where a frame gave way on it whose rest comes no more.
+    fn end<F>(&mut self, lane: Lane) -> Option<Report<F>> {
+        let reader = self.reader.take()?;
+        reader.passes().then_some(Report::Skipped(lane, 0))
+    }
+
     /// Whose doing it is that it is held up, where that was told otherwise.
     fn holds(&mut self) -> Option<Option<Whose>> {
         let waits = self.reader.as_ref().and_then(Reader::held);
@@ -290,9 +296,7 @@ impl<D: Decode> Handler<D> {
         let Some(inbound) = self.inbound.get_mut(lane.place()) else {
             return;
         };
-        if inbound.reader.take().is_some_and(|reader| reader.passes()) {
-            self.reports.push_back(Report::Skipped(lane, 0));
-        }
+        self.reports.extend(inbound.end(lane));
         if inbound.accepted > 0 && !inbound.replacements.admits(REPLACEMENT, platform::now()) {
             let reason = "it opens streams without end".to_owned();
             self.reports.push_back(Report::Garbage(reason));
@@ -388,10 +392,7 @@ impl<D: Decode> Handler<D> {
             self.download.charge(loads.into_iter().flatten());
         }
         if let Some(error) = failure {
-            // The rest of what gave way comes no more.
-            if inbound.reader.take().is_some_and(|reader| reader.passes()) {
-                self.reports.push_back(Report::Skipped(lane, 0));
-            }
+            self.reports.extend(inbound.end(lane));
             // The peer's streams may end, in the middle of a frame too: it opens others when it has more to say.
             if error.kind() == io::ErrorKind::InvalidData {
                 let report = Report::Garbage(error.to_string());

@@ -6,7 +6,7 @@
 //! has to fetch what others announced, because nobody pushed it in time, asks that announcer to push. So an item
 //! crosses most links as an announcement of 12 bytes (short id, size, fee rate) and arrives whole about once; and
 //! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only. What a link is too slow to push in
-//! that time is announced on it as well ([`late_after`]): under overload each item crosses one link, and not a second one in vain. Announcements to those who have
+//! several times that is announced on it as well ([`late_after`]): under overload each item crosses one link, and not a second one in vain. Announcements to those who have
 //! fetched nothing lately come the seldomer the more links there are, so that a node with a thousand peers spends no more on each
 //! item than one with ten ([`QUIET`]).
 //!

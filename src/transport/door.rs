@@ -23,8 +23,7 @@ use std::{
 
 use futures::{
     FutureExt, TryFutureExt,
-    future::{AbortHandle, Abortable, BoxFuture, Either, select},
-    ready,
+    future::{AbortHandle, AbortRegistration, Abortable, Either, select},
 };
 use libp2p::{
     Multiaddr, PeerId, Transport,
@@ -33,7 +32,10 @@ use libp2p::{
 };
 use tokio::sync::Semaphore;
 
-use super::Boxed;
+use super::{
+    Boxed,
+    newcomers::{Connecting, Upgrade, poll_admitted},
+};
 use crate::{
     peers::{AddressPolicy, Crowded, HandshakeId, Handshakes, RefusedAddress},
     platform::{self, Delay, lock::lock},
@@ -44,7 +46,6 @@ pub type SharedPolicy = Arc<Mutex<AddressPolicy>>;
 
 type Places = Arc<Mutex<Handshakes<AbortHandle>>>;
 type Output = <Boxed as Transport>::Output;
-type Connecting = BoxFuture<'static, io::Result<Output>>;
 
 /// Why a node of a closed network does not dial by QUIC, WebTransport or WebRTC.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -53,9 +54,6 @@ type Connecting = BoxFuture<'static, io::Result<Output>>;
      dial a /tcp/… address of it"
 )]
 struct Unbound;
-
-/// How many newcomers are turned away before others get their turn.
-const MAX_TURNED_AWAY: usize = 64;
 
 /// See the module's documentation.
 pub struct Door {
@@ -85,24 +83,6 @@ impl Door {
             patience,
             is_closed,
         }
-    }
-
-    fn enter(
-        &self,
-        remote: &Multiaddr,
-    ) -> Result<(Place, futures::future::AbortRegistration), Crowded> {
-        let (end, ended) = AbortHandle::new_pair();
-        let (id, gives_way) = lock(&self.places).enter(remote, end, platform::now())?;
-        if let Some(end) = gives_way {
-            tracing::debug!(%remote, "a handshake gave way to a newcomer");
-            end.abort();
-        }
-        let place = Place {
-            places: Arc::clone(&self.places),
-            turns: Arc::clone(&self.turns),
-            id,
-        };
-        Ok((place, ended))
     }
 }
 
@@ -145,36 +125,31 @@ impl Transport for Door {
     }
 
     fn poll(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Connecting, io::Error>> {
-        for _ in 0..MAX_TURNED_AWAY {
-            let event = ready!(Pin::new(&mut self.inner).poll(cx));
-            let TransportEvent::Incoming {
-                send_back_addr: remote,
-                ..
-            } = &event
-            else {
-                return Poll::Ready(event.map_upgrade(FutureExt::boxed));
-            };
-            match self.enter(remote) {
-                Ok((place, ended)) => {
-                    let patience = self.patience;
-                    return Poll::Ready(event.map_upgrade(|handshake| {
-                        let handshake = timely(place.keeps(handshake.boxed()), patience);
-                        let handshake = Abortable::new(handshake, ended);
-                        async move {
-                            let entered = handshake.await;
-                            entered.unwrap_or_else(|_| Err(io::Error::other(Crowded)))
-                        }
-                        .boxed()
-                    }));
+        let Self {
+            inner,
+            places,
+            turns,
+            patience,
+            ..
+        } = self.get_mut();
+        poll_admitted(inner, cx, |remote| match Place::of(places, turns, remote) {
+            Ok((place, ended)) => Some(|handshake: Upgrade| {
+                let handshake = timely(place.keeps(handshake.boxed()), *patience);
+                let handshake = Abortable::new(handshake, ended);
+                async move {
+                    let entered = handshake.await;
+                    entered.unwrap_or_else(|_| Err(io::Error::other(Crowded)))
                 }
-                Err(Crowded) => tracing::debug!(%remote, "{Crowded}: turned a newcomer away"),
+                .boxed()
+            }),
+            Err(Crowded) => {
+                tracing::debug!(%remote, "{Crowded}: turned a newcomer away");
+                None
             }
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        })
     }
 }
 
@@ -186,6 +161,26 @@ struct Place {
 }
 
 impl Place {
+    /// One for a handshake from there, and what ends when it is given to another.
+    fn of(
+        places: &Places,
+        turns: &Arc<Semaphore>,
+        remote: &Multiaddr,
+    ) -> Result<(Self, AbortRegistration), Crowded> {
+        let (end, ended) = AbortHandle::new_pair();
+        let (id, gives_way) = lock(places).enter(remote, end, platform::now())?;
+        if let Some(end) = gives_way {
+            tracing::debug!(%remote, "a handshake gave way to a newcomer");
+            end.abort();
+        }
+        let place = Self {
+            places: Arc::clone(places),
+            turns: Arc::clone(turns),
+            id,
+        };
+        Ok((place, ended))
+    }
+
     /// Has a handshake go on by turns, and keeps this place for it meanwhile.
     async fn keeps(self, mut handshake: Connecting) -> io::Result<Output> {
         loop {
@@ -320,7 +315,8 @@ mod tests {
             false,
         );
         let remote = "/ip4/127.0.0.1/tcp/1".parse().expect("an address");
-        let [(first, _), (second, _)] = [(); 2].map(|()| door.enter(&remote).expect("room"));
+        let enter = |()| Place::of(&door.places, &door.turns, &remote).expect("room");
+        let [(first, _), (second, _)] = [(); 2].map(enter);
         let polls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&polls);
         let silent = poll_fn(move |_| {

@@ -33,11 +33,11 @@ use std::{
     io,
     pin::Pin,
     sync::{Arc, Mutex, Weak, atomic::Ordering},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use libp2p::{
     Multiaddr, Transport,
     core::{
@@ -47,7 +47,10 @@ use libp2p::{
 };
 
 use self::{admission::Admission, connection::Connection, host::Host};
-use super::Boxed;
+use super::{
+    Boxed,
+    newcomers::{Connecting, poll_admitted},
+};
 use crate::{
     peers::AddressGroup,
     platform::{self, lock::lock},
@@ -59,15 +62,12 @@ const PER_HOST: usize = 64;
 const MAX_HOSTS: usize = 64;
 /// Hosts at once of those that we dial.
 const MAX_DIAL_HOSTS: usize = 16;
-/// How many newcomers are turned away before others get their turn.
-const MAX_TURNED_AWAY: usize = 64;
 /// How long a connection may take to close once it was dropped.
 const CLOSING: Duration = Duration::from_secs(10);
 /// How long a host stays behind: ICE gives up after 30 s.
 const LINGER: Duration = Duration::from_secs(40);
 
 type Output = <Boxed as Transport>::Output;
-type Connecting = BoxFuture<'static, io::Result<Output>>;
 
 /// A transport whose connections have their tasks in hosts.
 pub struct Hosted {
@@ -117,36 +117,33 @@ impl Transport for Hosted {
     }
 
     fn poll(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<TransportEvent<Connecting, io::Error>> {
-        for _ in 0..MAX_TURNED_AWAY {
-            let event = ready!(Pin::new(&mut self.inner).poll(cx));
-            let TransportEvent::Incoming {
-                send_back_addr: remote,
-                ..
-            } = &event
-            else {
-                return Poll::Ready(event.map_upgrade(FutureExt::boxed));
-            };
-            if !lock(&self.admission).admits(remote, platform::now()) {
+        let Self {
+            inner,
+            comers,
+            admission,
+            ..
+        } = self.get_mut();
+        let comers = &*comers;
+        poll_admitted(inner, cx, |remote| {
+            if !lock(admission).admits(remote, platform::now()) {
                 // What was not polled is nothing yet.
                 tracing::debug!(%remote, "handshakes by WebRTC begin too fast: turned a newcomer away");
-                continue;
+                return None;
             }
-            let (group, admission) = (AddressGroup::of(remote), Arc::clone(&self.admission));
-            return Poll::Ready(event.map_upgrade(|upgrade| {
-                let contained = self.comers.contain(upgrade);
+            let (group, admission) = (AddressGroup::of(remote), Arc::clone(admission));
+            Some(move |upgrade| {
+                let contained = comers.contain(upgrade);
                 async move {
                     let up = contained.await?;
                     lock(&admission).came_up(group);
                     Ok(up)
                 }
                 .boxed()
-            }));
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+            })
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `native.rs`, `browser.rs` and `simulated.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
-//! what is dialled and who may knock. [`meter`] counts every byte on either, `multiplex.rs` bounds what peers may have unread on the ones that are one stream of bytes, and says in `links.rs` which it reads no further for that; `quic.rs` on QUIC, which is ours since libp2p's leaves too much open, and on WebTransport, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
+//! what is dialled and who may knock (`newcomers.rs`). [`meter`] counts every byte on either, `multiplex.rs` bounds what peers may have unread on the ones that are one stream of bytes, and says in `links.rs` which it reads no further for that; `quic.rs` on QUIC, which is ours since libp2p's leaves too much open, and on WebTransport, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
 //! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks.
 
 mod closing;
@@ -12,6 +12,7 @@ mod hosts;
 pub mod links;
 pub mod meter;
 mod multiplex;
+mod newcomers;
 #[cfg(any(all(feature = "webrtc", not(selkie_sim)), target_arch = "wasm32"))]
 mod small_writes;
 

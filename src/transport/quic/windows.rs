@@ -8,7 +8,7 @@
 //! connection whose window grows alone brings a single stream nothing; so neither changes.
 //!
 //! A connection whose window is used up stands as a whole (`standing.rs`): four streams that are not read do that. Those of the user's own protocols do not:
-//! they have one stream's part of it, and once it is used up it becomes wider by what they may have beyond (`transport/links.rs`).
+//! they have one stream's part of it, and what they have beyond that makes it wider (`transport/links.rs`).
 //!
 //! Bounds: whose window is over [`LEAST`] leaves three times as much free, so all together have [`ROOM`] less that, and [`LEAST`] each: 50 connections
 //! that nobody reads have 76 MiB. Those that find the room free, five to ten, get 10 to 2.5 MB a second on a stream at a round trip of 100 ms, the rest 2.5, and four
