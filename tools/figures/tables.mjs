@@ -142,7 +142,7 @@ export const tables = {
         ],
         [
           'ten nodes, six links each: the rate at which all get everything, wire bytes per byte, p99 at half the rate',
-          `${number(of('ten nodes, rate').value)}/s; ${of('ten nodes, wire bytes per byte').value}; ${milliseconds(of(`ten nodes, ${half}`))}`,
+          `${number(of('ten nodes, rate').value)}/s; ${number(of('ten nodes, wire bytes per byte').value)}; ${milliseconds(of(`ten nodes, ${half}`))}`,
           tcp.command,
         ],
         [
@@ -257,7 +257,7 @@ export const tables = {
         line(
           'wire bytes for each byte of payload, at half the rate',
           of('wire bytes per byte'),
-          of('wire bytes per byte').value,
+          number(of('wire bytes per byte').value),
         ),
         line('p99 latency at half the rate', of(half), milliseconds(of(half))),
       ],
