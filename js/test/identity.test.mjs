@@ -6,6 +6,7 @@ import { tmpdir, uptime } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
+import { deferred } from '../../tests/support/deferred.mjs'
 import { IdentityInUseError, StorageError } from '../dist/errors.js'
 import { NoStorageError } from '../dist/identity.js'
 import { openBrowserIdentity } from '../dist/identity-browser.js'
@@ -316,7 +317,7 @@ test('a browser waits for the lock, and no longer than its signal says', async (
 })
 
 test('storage that never answers holds up nobody who gives up, and is unlocked once it does', async () => {
-  const [loaded, asked] = [0, 1].map(() => Promise.withResolvers())
+  const [loaded, asked] = [0, 1].map(deferred)
   let unlocked = 0
   const openIdentity = async () => ({
     load: () => (asked.resolve(), loaded.promise),

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createServer } from 'node:http'
 import { after, before, test } from 'node:test'
+import { deferred } from '../../tests/support/deferred.mjs'
 import { LoadError } from '../dist/errors.js'
 import { loadModule } from '../dist/loader.js'
 
@@ -87,7 +88,7 @@ test('a server that is not there is an error that says what to do', async () => 
 
 test('an abort in the middle of the body rejects with its reason', async () => {
   const abort = new AbortController()
-  const arrived = Promise.withResolvers()
+  const arrived = deferred()
   const load = loadModule(`${base}/hang`, { signal: abort.signal, onProgress: arrived.resolve })
   await arrived.promise
   abort.abort('enough')

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
+import { deferred } from '../../tests/support/deferred.mjs'
 import {
   ArgumentError,
   ConfigError,
@@ -186,7 +187,7 @@ describe('starting', () => {
   test('the identity is set free when the node that starts all the same is down', async () => {
     const { openIdentity, released } = countedIdentity()
     const { createNode, fake } = fakePlatform({ openIdentity })
-    const [asked, started, stopped] = [0, 1, 2].map(() => Promise.withResolvers())
+    const [asked, started, stopped] = [0, 1, 2].map(deferred)
     fake.answers.start = () => (asked.resolve(), started.promise)
     fake.answers.stop = () => stopped.promise
     const abort = new AbortController()
@@ -531,7 +532,7 @@ describe('the end', () => {
   test('a crash stops what still runs, and sets the identity free when that is down', async () => {
     const { openIdentity, released } = countedIdentity()
     const { crash, fake, node } = await startFake({ storage: 'indexeddb' }, { openIdentity })
-    const down = Promise.withResolvers()
+    const down = deferred()
     fake.answers.stop = () => down.promise
     const stop = once(node, 'node:stop')
     crash()

@@ -7,6 +7,7 @@
 import { spawn } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
 import { createInterface } from 'node:readline'
+import { deferred } from './deferred.mjs'
 
 /** How long any single event may take, in milliseconds; a wait has to end some time. */
 export const PATIENCE = 60_000
@@ -74,11 +75,4 @@ export class Lines {
     this.#child.kill('SIGINT')
     return this.exit
   }
-}
-
-/** `Promise.withResolvers`, which Node 20 lacks. */
-export function deferred() {
-  let resolve, reject
-  const promise = new Promise((yes, no) => ([resolve, reject] = [yes, no]))
-  return { promise, resolve, reject }
 }
