@@ -5,7 +5,7 @@
 //! user can do something with the peer: Selkie's hello and gossip subscriptions, and for bare libp2p the peer's identify.
 //!
 //! There are some rounds, each with new nodes, and in a round the two sides take turns at going first. A figure is
-//! the median of the rounds' medians, or of their p99s: one p99 of a few hundred connections is the system's
+//! the median of the rounds' medians, or of their p99s, with the least and the most of them: one p99 of a few hundred connections is the system's
 //! third-worst hiccup and says little of the code.
 
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ use selkie::{Config, NetworkEvent, P2PNetworkManager};
 use tokio::sync::mpsc;
 
 mod support;
-use support::{Figure, cpu_seconds, full_or, quantile, report};
+use support::{Figure, Measured, cpu_seconds, full_or, quantile, report};
 
 /// Rounds per transport, and connections measured per side in each; a tenth more go first to warm up.
 const ROUNDS: usize = 5;
@@ -81,8 +81,7 @@ async fn measure(name: &str, listen: Multiaddr, count: usize, runs: usize) -> Ve
         rounds.push(round);
     }
     let median = |side: fn(&Round) -> &Side, of: &dyn Fn(&Side) -> f64| {
-        let mut values: Vec<_> = rounds.iter().map(|round| of(side(round))).collect();
-        quantile(&mut values, 0.5)
+        Measured::of(rounds.iter().map(|round| of(side(round))))
     };
     let figure = |what: &str, of: &dyn Fn(&Side) -> f64, target| Figure {
         name: format!("{name}, {what}"),

@@ -33,7 +33,7 @@ use tokio::{
 };
 
 mod support;
-use support::{Figure, cpu_seconds, full_or, quantile, report};
+use support::{Figure, Measured, cpu_seconds, full_or, report};
 
 #[allow(dead_code)]
 #[path = "../tests/support/small_chain.rs"]
@@ -81,16 +81,17 @@ async fn line() -> Vec<Figure> {
     let source = node(Some(TCP), chain.clone()).await;
     let mine = SmallChain::default();
     let sink = node(None, mine.clone()).await;
-    let round_trip = quantile(&mut round_trips(delayed(echo().await).await).await, 0.5);
+    let round_trips = round_trips(delayed(echo().await).await).await;
+    let one_each = round_trips.iter().map(|round_trip| 1.0 / round_trip);
     let port = delayed(port_of(&source.listeners()[0])).await;
     let at = format!("/ip4/127.0.0.1/tcp/{port}/p2p/{}", source.local_peer_id);
     let took = synced(&sink, at.parse().expect("an address"), &chain.tip()).await;
     assert_eq!(mine.tip(), chain.tip());
     vec![Figure {
         name: "small blocks, 200 ms round trip".to_owned(),
-        value: count as f64 / took.as_secs_f64(),
+        value: (count as f64 / took.as_secs_f64()).into(),
         unit: "blocks/s",
-        baseline: Some(1.0 / round_trip),
+        baseline: Some(Measured::of(one_each)),
         baseline_name: "one a round trip",
         target: Some(TIMES..=f64::INFINITY),
     }]
@@ -111,9 +112,9 @@ async fn ledger() -> Vec<Figure> {
     let took = synced(&sink, source.listeners()[0].clone(), &tip).await;
     let cpu = (cpu_seconds() - before) * 1e6 / count as f64;
     assert_eq!(mine.tip(), maker.tip());
-    let figure = |what: &str, unit, value, target| Figure {
+    let figure = |what: &str, unit, value: f64, target| Figure {
         name: format!("ledger of 100,000 blocks, full sync, {what}"),
-        value,
+        value: value.into(),
         unit,
         baseline: None,
         baseline_name: "",

@@ -1,6 +1,6 @@
 // A tab and a native node on loopback: how soon the first block is there, how long a connection takes, how fast
 // an echo comes back. Each figure stands beside what the browser does without Selkie, measured in the same
-// run; all are medians, in Chromium unless they say otherwise.
+// run; all are medians, in Chromium unless they say otherwise, with the least and the most of their rounds, each in a new browser.
 //
 // - First block: from the start of the navigation to `selkie devnet`'s dashboard, in a new browser with nothing
 //   cached, to the first block in the page's hands: page, wasm, node, dial, hello, gossip. The devnet of two replays
@@ -29,6 +29,7 @@ import { startEcho, startDevnet, startNative } from '../../tests/support/native.
 import { repository } from '../../tests/support/paths.mjs'
 import { openSite } from '../../tests/support/site.mjs'
 import { light } from './light.mjs'
+import { beside, measured, middle } from './rounds.mjs'
 
 /** Whether everything is only run for a moment: the figures say nothing then and are not kept. */
 const SMOKE = Boolean(process.env.SELKIE_BENCH_SMOKE)
@@ -43,7 +44,6 @@ const FLOOD = SMOKE
   : { rate: 20_000, seconds: 5, settling: 2, runs: 5 }
 const BYTES = 1024
 
-const middle = (samples) => samples.toSorted((a, b) => a - b)[samples.length >> 1]
 const warm = (samples) => samples.slice(samples.length / 10)
 
 /** What `measure` finds in pages at this address, each in a new browser that has been up for so long. */
@@ -76,8 +76,8 @@ async function firstBlock(site) {
     })
   const figure = async (name, browser, target) => ({
     name,
-    value: middle(await cold(devnet.url, arrival, { name: browser })),
-    baseline: middle(await cold(site.url, compile, { name: browser })),
+    ...measured(await cold(devnet.url, arrival, { name: browser })),
+    ...beside(await cold(site.url, compile, { name: browser })),
     baseline_name: 'an empty page that compiles the same wasm',
     target,
   })
@@ -126,15 +126,17 @@ async function connect(site, native) {
       CONNECTIONS,
     )
   const browsers = await cold(site.url, measure, { settled: 2000 })
-  const figure = (name, samples, what, target = null) => ({
+  const of = (connections, what) =>
+    browsers.map((samples) => middle(connections(samples).map((sample) => sample[what])))
+  const figure = (name, connections, what, target = null) => ({
     name,
-    value: middle(samples.map((sample) => sample[what])),
-    baseline: middle(samples.map((sample) => sample.plain)),
+    ...measured(of(connections, what)),
+    ...beside(of(connections, 'plain')),
     baseline_name: 'the browser’s WebSocket opens at the same port',
     target,
   })
-  const first = browsers.map(([sample]) => sample)
-  const later = browsers.flatMap((samples) => samples.slice(1))
+  const first = (samples) => samples.slice(0, 1)
+  const later = (samples) => samples.slice(1)
   return [
     figure('dial to peer ready, a page’s first', first, 'ready'),
     figure('dial to identify, a page’s first', first, 'identified', 100),
@@ -285,40 +287,44 @@ async function floods(site) {
       samples.push(await flood(site, run, false))
       scripted.push(await flood(site, run, true))
     }
-    const of = (samples, what) => middle(samples.map((sample) => sample[what]))
+    const of = (samples, what) => samples.map((sample) => sample[what])
     const figure = (name, unit, what, least, most) => ({
       name: `${name}, node in the ${run}`,
-      value: of(samples, what),
+      ...measured(of(samples, what)),
       unit,
       baseline: null,
       baseline_name: null,
       least,
       target: most,
     })
-    const beside = (name, unit, what, least, most) => ({
+    const scriptedFigure = (name, unit, what, least, most) => ({
       ...figure(`${name}, application in JavaScript`, unit, what, least, most),
-      value: of(scripted, what),
-      baseline: of(samples, what),
+      ...measured(of(scripted, what)),
+      ...beside(of(samples, what)),
       baseline_name: 'the built-in application `opaque`',
     })
     const least = run === 'page' ? 10_000 : 15_000
     figures.push(
       figure('transactions received', '/s', 'rate', 10_000, null),
       figure('longest time between two frames', 'ms', 'longest', null, 50),
-      beside('transactions received', '/s', 'rate', least, null),
-      beside('longest time between two frames', 'ms', 'longest', null, 50),
+      scriptedFigure('transactions received', '/s', 'rate', least, null),
+      scriptedFigure('longest time between two frames', 'ms', 'longest', null, 50),
     )
   }
   return figures
 }
 
+const hundredths = (value) => Number(value.toFixed(2))
+
 const settle = (figure) => ({
   name: figure.name,
-  value: Number(figure.value.toFixed(2)),
+  value: hundredths(figure.value),
+  spread: figure.spread?.map(hundredths) ?? null,
   unit: figure.unit ?? 'ms',
-  baseline: figure.baseline && Number(figure.baseline.toFixed(2)),
+  baseline: figure.baseline && hundredths(figure.baseline),
+  baseline_spread: figure.baseline_spread?.map(hundredths) ?? null,
   baseline_name: figure.baseline_name,
-  ratio: figure.baseline && Number((figure.value / figure.baseline).toFixed(2)),
+  ratio: figure.baseline && hundredths(figure.value / figure.baseline),
   target: target(figure),
   met:
     target(figure) && (figure.least ? figure.value >= figure.least : figure.value <= figure.target),
@@ -356,8 +362,9 @@ const folder = repository('target/bench')
 await mkdir(folder, { recursive: true })
 await writeFile(`${folder}/browser.json`, JSON.stringify(rows, null, 2) + '\n')
 console.log(`${'browser'.padEnd(56)} ${'selkie'.padStart(8)} ${'baseline'.padStart(9)}`)
-for (const { name, value, unit, baseline, target, met } of rows) {
+for (const { name, value, spread, unit, baseline, target, met } of rows) {
   const [left, right] = [value.toFixed(2).padStart(8), (baseline?.toFixed(2) ?? '').padStart(9)]
   const verdict = met === null ? '' : `  ${target}: ${met ? 'met' : 'MISSED'}`
-  console.log(`${`${name} (${unit})`.padEnd(56)} ${left} ${right}${verdict}`)
+  const rounds = spread ? `  (rounds: ${spread.join(' to ')})` : ''
+  console.log(`${`${name} (${unit})`.padEnd(56)} ${left} ${right}${verdict}${rounds}`)
 }

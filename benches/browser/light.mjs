@@ -12,11 +12,10 @@ import { launch, openPage } from '../../tests/support/browsers.mjs'
 import { developmentAccount } from '../../tests/support/ledger.mjs'
 import { startNative } from '../../tests/support/native.mjs'
 import { openSite } from '../../tests/support/site.mjs'
+import { measured } from './rounds.mjs'
 
 const NETWORK = 'light-bench'
 const GENESIS = '07'.repeat(32)
-
-const middle = (samples) => samples.toSorted((a, b) => a - b)[samples.length >> 1]
 
 export async function light({ height, runs }) {
   const folder = await mkdtemp(join(tmpdir(), 'selkie-'))
@@ -33,7 +32,7 @@ export async function light({ height, runs }) {
     for (let run = 0; run < runs; run += 1) samples.push(await sample(url, height))
     const figure = (name, what, target) => ({
       name: `${name}, ${height.toLocaleString('en')} headers`,
-      value: middle(samples.map((sample) => sample[what])),
+      ...measured(samples.map((sample) => sample[what])),
       baseline: null,
       baseline_name: null,
       target,

@@ -14,7 +14,7 @@ use selkie::{Application, Block, Item, chain::Opaque};
 
 use crate::{
     LISTEN, node, nodes, runtime,
-    support::{Figure, full_or, quantile},
+    support::{Figure, Measured, full_or},
 };
 
 const PEERS: [usize; 3] = [100, 300, 1000];
@@ -26,14 +26,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub fn measure() -> Vec<Figure> {
     let figure = |peers: usize| {
         let rounds = 0..full_or(ROUNDS, 1);
-        let mut rounds: Vec<_> = rounds
+        let rounds: Vec<_> = rounds
             .map(|_| runtime().block_on(spread(full_or(peers, 10))))
             .collect();
         eprintln!("a block of 1 MB to {peers} peers: {rounds:.2?} s");
-        let took = quantile(&mut rounds, 0.5);
         Figure {
             name: format!("a block of 1 MB to {peers} peers"),
-            value: took,
+            value: Measured::of(rounds),
             unit: "s",
             baseline: None,
             baseline_name: "",

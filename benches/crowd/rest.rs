@@ -31,17 +31,17 @@ pub fn measure() -> Vec<Figure> {
     eprintln!("   {memory:.1} kB a connection, {cpu:.4} of a core");
     let (bare_memory, bare_cpu) = runtime().block_on(bare(peers));
     eprintln!("   bare libp2p: {bare_memory:.1} kB a connection, {bare_cpu:.4} of a core");
-    let figure = |name: &str, unit, value, target: f64| Figure {
+    let figure = |name: &str, unit, value: f64, target: f64| Figure {
         name: format!("at rest among {PEERS} peers, {name}"),
-        value,
+        value: value.into(),
         unit,
         baseline: None,
         baseline_name: "",
         target: Some(0.0..=target),
     };
-    let beside = |figure: Figure, baseline| Figure {
+    let beside = |figure: Figure, baseline: f64| Figure {
         name: format!("{}, beside bare libp2p", figure.name),
-        baseline: Some(baseline),
+        baseline: Some(baseline.into()),
         baseline_name: "bare libp2p",
         target: None,
         ..figure

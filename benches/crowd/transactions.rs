@@ -10,7 +10,7 @@ use selkie::{Transaction, chain::Opaque};
 use crate::{
     hub::Hub,
     nodes, onlookers, runtime,
-    support::{Figure, full_or, quantile},
+    support::{Figure, Measured, full_or},
 };
 
 const PEERS: [usize; 3] = [10, 100, 1000];
@@ -30,12 +30,12 @@ pub fn measure() -> Vec<Figure> {
     let measured = PEERS.map(|peers| {
         let peers = full_or(peers, PEERS[0]);
         let rounds = 0..full_or(ROUNDS, 1);
-        let mut rounds: Vec<_> = rounds.map(|_| runtime().block_on(through(peers))).collect();
+        let rounds: Vec<_> = rounds.map(|_| runtime().block_on(through(peers))).collect();
         eprintln!("transactions through a node with {peers} peers: {rounds:.1?} us of CPU each");
-        quantile(&mut rounds, 0.5)
+        Measured::of(rounds)
     });
     let [few, ..] = measured;
-    let figure = |(peers, value): (usize, f64)| Figure {
+    let figure = |(peers, value): (usize, Measured)| Figure {
         name: format!("a transaction, with {peers} peers, CPU"),
         value,
         unit: "us",

@@ -13,7 +13,7 @@ use selkie::{
 
 use crate::{
     node,
-    support::{Figure, full_or, quantile},
+    support::{Figure, Measured, full_or},
 };
 
 const ROUNDS: usize = 5;
@@ -28,21 +28,19 @@ pub fn measure() -> Vec<Figure> {
         .map(|_| crate::one_thread().block_on(round()))
         .collect();
     let size = testdata("block-413567.raw").data.len() as f64;
-    let median =
-        |of: fn(&(f64, f64)) -> f64| quantile(&mut rounds.iter().map(of).collect::<Vec<_>>(), 0.5);
-    let (bytes, seconds) = (median(|round| round.0), median(|round| round.1));
+    let median = |of: fn(&(f64, f64)) -> f64| Measured::of(rounds.iter().map(of));
     vec![
         Figure {
             name: "a known block, on the wire".to_owned(),
-            value: bytes,
+            value: median(|round| round.0),
             unit: "bytes",
-            baseline: Some(size),
+            baseline: Some(size.into()),
             baseline_name: "the block",
             target: Some(0.0..=0.03),
         },
         Figure {
             name: "a known block, until it is delivered".to_owned(),
-            value: seconds * 1e3,
+            value: median(|round| round.1 * 1e3),
             unit: "ms",
             baseline: None,
             baseline_name: "",

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use selkie::{Config, Keypair, P2PNetworkManager, chain::Opaque, traffic::BudgetConfig};
 
 use crate::{
-    support::{Figure, full_or, quantile},
+    support::{Figure, Measured, full_or},
     two_nodes::batch,
 };
 
@@ -38,13 +38,13 @@ pub fn measure() -> Vec<Figure> {
     ];
     let figure = |(kind, name): (Kind, &'static str)| async move {
         let pairs = (0..pairs).map(|pair| bytes(kind, pair));
-        let mut bytes = join_all(pairs).await;
+        let bytes = join_all(pairs).await;
         eprintln!("   {name}: {bytes:.0?}");
         Figure {
             name: format!("wire bytes {name} in 10 s"),
-            value: quantile(&mut bytes, 0.5),
+            value: Measured::of(bytes),
             unit: "",
-            baseline: Some((RATE * TIME.as_secs()) as f64),
+            baseline: Some(((RATE * TIME.as_secs()) as f64).into()),
             baseline_name: "the budget",
             target: Some(0.95..=1.05),
         }

@@ -10,7 +10,7 @@ use selkie::{
     },
 };
 
-use crate::support::{Figure, full_or, quantile};
+use crate::support::{Figure, Measured, full_or};
 
 const ROUNDS: u64 = 5;
 const POOL: u32 = 100_000;
@@ -42,9 +42,7 @@ pub fn measure() -> Vec<Figure> {
             (selkie(&ours, &theirs, round), negentropy(&ours, &theirs))
         })
         .collect();
-    let median = |of: &dyn Fn(&(Cost, Cost)) -> f64| {
-        quantile(&mut rounds.iter().map(of).collect::<Vec<_>>(), 0.5)
-    };
+    let median = |of: &dyn Fn(&(Cost, Cost)) -> f64| Measured::of(rounds.iter().map(of));
     let figure = |name: &str, unit, of: fn(&Cost) -> f64| Figure {
         name: format!("comparing pools, {name}"),
         value: median(&|round| of(&round.0)),
@@ -57,7 +55,7 @@ pub fn measure() -> Vec<Figure> {
     vec![
         Figure {
             name: "comparing pools, symbols".to_owned(),
-            value: median(&|round| round.0.symbols) / differences,
+            value: median(&|round| round.0.symbols / differences),
             unit: "per difference",
             baseline: None,
             baseline_name: "",

@@ -2,7 +2,8 @@
 //!
 //! Selkie computes each one's key and identity, deduplicates, has it checked by an `Application`, delivers it there and hands
 //! it to a subscriber; none may be lost. Raw gossipsub publishes one message a time, or packs 64 items of 200 bytes into a
-//! message that nobody looks into. The sender is this process, the receiver a child of it. The sides take turns; figures are medians of the rounds.
+//! message that nobody looks into. The sender is this process, the receiver a child of it. The sides take turns; figures are medians of the rounds,
+//! with the least and the most of them.
 
 use std::{
     sync::{
@@ -21,7 +22,7 @@ use selkie::{
 use crate::{
     child::{self, Child},
     gossip, node,
-    support::{Figure, cpu_seconds, full_or, quantile},
+    support::{Figure, Measured, cpu_seconds, full_or},
 };
 
 const ROUNDS: usize = 5;
@@ -72,9 +73,7 @@ async fn all() -> Vec<Figure> {
 }
 
 fn compare(name: &str, rounds: &[Vec<Round>; 3]) -> Vec<Figure> {
-    let median = |side: usize, of: fn(&Round) -> f64| {
-        quantile(&mut rounds[side].iter().map(of).collect::<Vec<_>>(), 0.5)
-    };
+    let median = |side: usize, of: fn(&Round) -> f64| Measured::of(rounds[side].iter().map(of));
     let rate = |round: &Round| round.per_second;
     let figure = |what: &str, unit, value, baseline, target| {
         let (baseline_name, baseline) = match baseline {

@@ -14,7 +14,7 @@ use selkie::{Application, Item, Vote};
 use crate::{
     child::{self, Child},
     gossip, node,
-    support::{Figure, full_or, quantile},
+    support::{Figure, Measured, full_or, quantile},
     two_nodes::{batch, noise},
 };
 
@@ -46,8 +46,8 @@ pub fn measure() -> Vec<Figure> {
             last.map(|p99s| p99s[p99s.len() - 1])
         );
     }
-    let alone = quantile(&mut alone, 0.5);
-    let flooded = quantile(&mut flooded, 0.5);
+    let [alone, flooded, gossip_alone, gossip_flooded] =
+        [alone, flooded, gossip_alone, gossip_flooded].map(Measured::of);
     let figure = |name: &str, value, baseline, baseline_name, target| Figure {
         name: format!("a vote, {name}, p99"),
         value,
@@ -56,8 +56,6 @@ pub fn measure() -> Vec<Figure> {
         baseline_name,
         target,
     };
-    let gossip_alone = quantile(&mut gossip_alone, 0.5);
-    let gossip_flooded = quantile(&mut gossip_flooded, 0.5);
     vec![
         figure("alone", alone, gossip_alone, "gossipsub", None),
         figure("under a flood", flooded, gossip_flooded, "gossipsub", None),

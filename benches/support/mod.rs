@@ -1,5 +1,5 @@
-//! What all measurements share: medians, the table and the JSON file; and their smoke form, which runs each for a moment and
-//! judges nothing.
+//! What all measurements share: medians with their spread, the table and the JSON file; and their smoke form, which runs each for a
+//! moment and judges nothing.
 
 use std::{fs, ops::RangeInclusive, path::Path};
 
@@ -15,13 +15,42 @@ pub fn full_or<T>(full: T, in_smoke: T) -> T {
     if smoke() { in_smoke } else { full }
 }
 
+/// The median of some rounds, with the least and the most of them; or what was measured once, which has no spread.
+#[derive(Clone, Copy)]
+pub struct Measured {
+    median: f64,
+    spread: Option<[f64; 2]>,
+}
+
+impl Measured {
+    /// No number where there are no rounds.
+    pub fn of(rounds: impl IntoIterator<Item = f64>) -> Self {
+        let mut rounds: Vec<_> = rounds.into_iter().collect();
+        let median = quantile(&mut rounds, 0.5);
+        let spread = match rounds[..] {
+            [least, .., most] => Some([least, most]),
+            _ => None,
+        };
+        Self { median, spread }
+    }
+}
+
+impl From<f64> for Measured {
+    fn from(once: f64) -> Self {
+        Self {
+            median: once,
+            spread: None,
+        }
+    }
+}
+
 /// One figure beside its baseline.
 pub struct Figure {
     pub name: String,
-    pub value: f64,
+    pub value: Measured,
     pub unit: &'static str,
     /// Measured in the same run.
-    pub baseline: Option<f64>,
+    pub baseline: Option<Measured>,
     pub baseline_name: &'static str,
     /// Where the ratio to the baseline has to be; the value itself, where there is no baseline.
     pub target: Option<RangeInclusive<f64>>,
@@ -29,11 +58,12 @@ pub struct Figure {
 
 impl Figure {
     fn ratio(&self) -> Option<f64> {
-        self.baseline.map(|baseline| self.value / baseline)
+        self.baseline
+            .map(|baseline| self.value.median / baseline.median)
     }
 
     fn met(&self) -> Option<bool> {
-        let measured = self.ratio().unwrap_or(self.value);
+        let measured = self.ratio().unwrap_or(self.value.median);
         Some(self.target.as_ref()?.contains(&measured))
     }
 
@@ -53,9 +83,11 @@ impl Figure {
     fn json(&self) -> Value {
         json!({
             "name": self.name,
-            "value": self.value,
+            "value": self.value.median,
+            "spread": self.value.spread,
             "unit": self.unit,
-            "baseline": self.baseline,
+            "baseline": self.baseline.map(|baseline| baseline.median),
+            "baseline_spread": self.baseline.and_then(|baseline| baseline.spread),
             "baseline_name": self.baseline_name,
             "ratio": self.ratio(),
             "target": self.bound(),
@@ -77,19 +109,22 @@ pub fn report(group: &str, figures: &[Figure]) {
     for figure in figures {
         let number =
             |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
+        let spread = figure.value.spread;
+        let spread = spread.map(|[least, most]| format!("(rounds: {least:.3} to {most:.3})"));
         let verdict = match figure.met() {
             Some(true) => "met",
             Some(false) => "MISSED",
             None => "",
         };
         println!(
-            "{:<44} {:>10} {:>10} {:>7} {} {}",
+            "{:<44} {:>10} {:>10} {:>7} {} {} {}",
             format!("{} ({})", figure.name, figure.unit),
-            number(Some(figure.value)),
-            number(figure.baseline),
+            number(Some(figure.value.median)),
+            number(figure.baseline.map(|baseline| baseline.median)),
             number(figure.ratio()),
             figure.bound().unwrap_or_default(),
             verdict,
+            spread.unwrap_or_default(),
         );
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");

@@ -5,8 +5,9 @@
 //     node tools/figures/figures.mjs write           the documents anew
 //     node tools/figures/figures.mjs check           fails where a document differs
 //
-// A figure is kept as { value, unit, target, met, baseline, baseline_name, commit, machine, command }. What a bench no longer
-// measures stays until it is taken out by hand.
+// A figure is kept as { value, spread, unit, target, met, baseline, baseline_spread, baseline_name, commit, machine, command }. A spread
+// is the least and the most of the rounds whose median stands before it; what was measured once, or before spreads were kept, has none.
+// What a bench no longer measures stays until it is taken out by hand.
 
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { taken, written } from './figures.mjs'
+import { tables } from './tables.mjs'
 
 const figures = { speed: { fast: { value: 1234.5, unit: '/s' } } }
 const templates = {
@@ -32,4 +33,33 @@ test('rows are taken over the older ones, the others stay', () => {
   assert.deepEqual(both.speed, { ...figures.speed, slow: { value: 1, unit: '/s', ...source } })
   const again = taken(both, 'speed', [{ name: 'slow', value: 3, unit: '/s' }], source)
   assert.equal(again.speed.slow.value, 3)
+})
+
+test('a figure stands with the least and the most of its rounds, where they are known', () => {
+  const vote = { value: 1.234, unit: 'ms', baseline: 0.5678 }
+  const spreads = { spread: [1.1, 2.3456], baseline_spread: [0.5, null] }
+  const row = (of) => tables.votes(() => of).split('\n')[4]
+  assert.equal(row(vote), '| alone | 1.23 ms | 0.568 ms |')
+  assert.equal(
+    row({ ...vote, ...spreads }),
+    '| alone | 1.23 ms (1.1 to 2.35) | 0.568 ms (0.5 to ∞) |',
+  )
+  const budget = {
+    value: 1e7,
+    baseline: 1e7,
+    target: '0.95 to 1.05',
+    met: true,
+    spread: [99e5, 1e7],
+  }
+  assert.match(
+    tables.budgets(() => budget),
+    /\| 1.000 \(0.990 to 1.000\) \|/,
+  )
+  const rate = { value: 173203, spread: [168123, 176456] }
+  assert.equal(
+    tables['rate-tcp'](() => rate),
+    '173,203/s (168,000 to 176,000)',
+  )
+  const rows = [{ name: 'rate', ...rate, ratio: null }]
+  assert.deepEqual(taken({}, 'speed', rows, {}).speed.rate, rate)
 })

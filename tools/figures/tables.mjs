@@ -1,14 +1,22 @@
 // What stands between the markers of the documents: each template is given `figure(group, name)` and returns Markdown. A template that
 // is a table begins and ends with an empty line; one that is not stands within a line.
 
-/** As people write it: 501,000; 73; 1.85; 0.647. */
-const number = (value) =>
-  value >= 1000
-    ? Math.round(value).toLocaleString('en-US')
-    : String(Number(value.toPrecision(value >= 100 ? 4 : 3)))
+/** As people write it: 501,000; 73; 1.85; 0.647. What has no end is null in JSON. */
+const number = (value) => {
+  if (value === null) return '∞'
+  if (value >= 1000) return Math.round(value).toLocaleString('en-US')
+  return String(Number(value.toPrecision(value >= 100 ? 4 : 3)))
+}
+const rough = (value) => number(value && Number(value.toPrecision(3)))
+/** The least and the most of the rounds, where they are known. */
+const between = (spread, shown = rough) => (spread ? ` (${spread.map(shown).join(' to ')})` : '')
+/** A figure and what it stands beside, each with its spread. */
+const measured = ({ value, spread }, unit = '') => number(value) + unit + between(spread)
+const beside = ({ baseline, baseline_spread: spread }, unit = '') =>
+  number(baseline) + unit + between(spread)
 const ratio = ({ value, baseline }) => Number((value / baseline).toPrecision(2))
 const hundredths = ({ value, baseline }) => (value / baseline).toFixed(2)
-const milliseconds = (figure) => `${number(figure.value)} ms`
+const milliseconds = (figure) => measured(figure, ' ms')
 const verdict = ({ target, met }) => (target ? (met ? 'met' : 'missed') : '')
 /** A target without its words, where a column says what it is. */
 const bound = ({ target }) => (target ? number(Number(/[\d.]+$/.exec(target)[0])) : '')
@@ -65,28 +73,22 @@ export const tables = {
       [
         [
           'memory a connection, at rest among 1,000 peers, kB',
-          number(memory.value),
-          `${number(bare.baseline)}: bare libp2p`,
+          measured(memory),
+          `${beside(bare)}: bare libp2p`,
           bound(memory),
           verdict(memory),
         ],
-        [
-          'CPU at rest among 1,000 peers, of a core',
-          number(cpu.value),
-          '',
-          bound(cpu),
-          verdict(cpu),
-        ],
+        ['CPU at rest among 1,000 peers, of a core', measured(cpu), '', bound(cpu), verdict(cpu)],
         ...through.map((figure, place) => [
           `a transaction that goes through, with ${[10, 100, '1,000'][place]} peers, µs of CPU`,
-          number(figure.value),
+          measured(figure),
           `${ratio(figure)} times that with 10`,
           bound(figure),
           verdict(figure),
         ]),
         ...blocks.map(([peers, figure]) => [
           `a block of 1 MB to ${peers.toLocaleString('en-US')} peers, s`,
-          number(figure.value),
+          measured(figure),
           '',
           '',
           '',
@@ -137,17 +139,17 @@ export const tables = {
         ],
         [
           'transactions from one process to another, each identified, deduplicated, checked, pooled and delivered (TCP; QUIC)',
-          `${number(tcp.value)}/s, ${ratio(tcp)} times gossipsub’s messages; ${number(quic.value)}/s, ${ratio(quic)} times`,
+          `${measured(tcp, '/s')}, ${ratio(tcp)} times gossipsub’s messages; ${measured(quic, '/s')}, ${ratio(quic)} times`,
           tcp.command,
         ],
         [
           'ten nodes, six links each: the rate at which all get everything, wire bytes per byte, p99 at half the rate',
-          `${number(of('ten nodes, rate').value)}/s; ${number(of('ten nodes, wire bytes per byte').value)}; ${milliseconds(of(`ten nodes, ${half}`))}`,
+          `${measured(of('ten nodes, rate'), '/s')}; ${measured(of('ten nodes, wire bytes per byte'))}; ${milliseconds(of(`ten nodes, ${half}`))}`,
           tcp.command,
         ],
         [
           'a vote’s p99 while transactions flood the same connection',
-          `${milliseconds(of(vote))}; gossipsub ${number(of(vote).baseline)} ms`,
+          `${milliseconds(of(vote))}; gossipsub ${beside(of(vote), ' ms')}`,
           tcp.command,
         ],
         [
@@ -162,7 +164,7 @@ export const tables = {
         ],
         [
           'transactions that a tab takes in without a frame over 50 ms',
-          `${number(tab('transactions received, node in the page').value)}/s`,
+          measured(tab('transactions received, node in the page'), '/s'),
           './build.sh bench browser',
         ],
         [
@@ -180,8 +182,8 @@ export const tables = {
       ['', 'MB', 'limit', 'Lumina as published', ''],
       ['raw', 'gzip -9', 'brotli -q 11'].map((name) => {
         const one = figure('wasm', `wasm, ${name}`)
-        const beside = one.baseline === null ? '' : number(one.baseline)
-        return [name, number(one.value), one.target ?? '', beside, verdict(one)]
+        const other = one.baseline === null ? '' : beside(one)
+        return [name, number(one.value), one.target ?? '', other, verdict(one)]
       }),
       [''],
     ),
@@ -193,7 +195,7 @@ export const tables = {
         ['established, median', 'established, p99', 'ready, median', 'CPU of both ends'].map(
           (what) => {
             const one = figure('connect', `${transport}, ${what}`)
-            const numbers = [one.value, one.baseline].map(number)
+            const numbers = [measured(one), beside(one)]
             return [`${transport}, ${what}`, ...numbers, hundredths(one), verdict(one)]
           },
         ),
@@ -212,20 +214,20 @@ export const tables = {
           'beside blind packing',
         ].map(of)
         const cpu = ['sender', 'receiver'].map((side) => of(`CPU of the ${side}`))
-        const beside = (one) => `${ratio(one)} (target ${bound(one)}: ${verdict(one)})`
+        const times = (one) => `${ratio(one)} (target ${bound(one)}: ${verdict(one)})`
         return [
           [
             `${transport}, a second (target ${bound(rate)})`,
-            `${number(rate.value)}: ${verdict(rate)}`,
-            number(single.baseline),
+            `${measured(rate)}: ${verdict(rate)}`,
             beside(single),
-            number(packed.baseline),
+            times(single),
             beside(packed),
+            times(packed),
           ],
           [
             `${transport}, CPU of sender and receiver, µs each`,
-            cpu.map((one) => number(one.value)).join(' and '),
-            cpu.map((one) => number(one.baseline)).join(' and '),
+            cpu.map((one) => measured(one)).join(' and '),
+            cpu.map((one) => beside(one)).join(' and '),
             '',
             '',
             '',
@@ -236,7 +238,7 @@ export const tables = {
 
   mesh(figure) {
     const of = (name) => figure(propagation, `ten nodes, ${name}`)
-    const beside = of('beside gossipsub')
+    const ours = of('beside gossipsub')
     const line = (what, one, shown, baseline = '') => [
       what,
       shown,
@@ -247,17 +249,12 @@ export const tables = {
     return table(
       ['', 'Selkie', 'gossipsub', 'target', ''],
       [
-        line(
-          'highest rate, a second',
-          of('rate'),
-          number(of('rate').value),
-          number(beside.baseline),
-        ),
-        line('beside gossipsub’s', beside, ratio(beside)),
+        line('highest rate, a second', of('rate'), measured(of('rate')), beside(ours)),
+        line('beside gossipsub’s', ours, ratio(ours)),
         line(
           'wire bytes for each byte of payload, at half the rate',
           of('wire bytes per byte'),
-          number(of('wire bytes per byte').value),
+          measured(of('wire bytes per byte')),
         ),
         line('p99 latency at half the rate', of(half), milliseconds(of(half))),
       ],
@@ -273,7 +270,7 @@ export const tables = {
         ['while transactions flood the same connection', vote],
       ].map(([what, name]) => {
         const one = figure(propagation, name)
-        return [what, milliseconds(one), `${number(one.baseline)} ms`]
+        return [what, milliseconds(one), beside(one, ' ms')]
       }),
     ),
 
@@ -287,29 +284,27 @@ export const tables = {
         ['down, from each', 'read from a peer'],
       ].map(([what, name]) => {
         const one = figure(propagation, `wire bytes ${name} in 10 s`)
-        return [what, (one.value / one.baseline).toFixed(3), `${one.target}: ${verdict(one)}`]
+        const part = (value) => (value / one.baseline).toFixed(3)
+        return [what, part(one.value) + between(one.spread, part), `${one.target}: ${verdict(one)}`]
       }),
       ['target'],
     ),
 
   pools(figure) {
     const of = (name) => figure(propagation, `comparing pools, ${name}`)
-    const beside = (what, name, unit = '') => {
-      const numbers = [of(name).value, of(name).baseline].map((value) => `${number(value)}${unit}`)
-      return [what, ...numbers]
-    }
+    const line = (what, name, unit) => [what, measured(of(name), unit), beside(of(name), unit)]
     const symbols = of('symbols')
     return table(
       ['', 'Selkie', 'negentropy 0.5'],
       [
         [
           `symbols for each difference (target ${bound(symbols)}: ${verdict(symbols)})`,
-          symbols.value,
+          symbols.value + between(symbols.spread),
           '',
         ],
-        beside('bytes', 'bytes'),
-        beside('round trips', 'round trips'),
-        beside('time of both sides', "both sides' time", ' ms'),
+        line('bytes', 'bytes'),
+        line('round trips', 'round trips'),
+        line('time of both sides', "both sides' time", ' ms'),
       ],
     )
   },
@@ -329,8 +324,8 @@ export const tables = {
         'request of 1024 bytes on a new stream, answered',
       ].map((name) => {
         const one = figure('browser', name)
-        const beside = `${number(one.baseline)}: ${one.baseline_name}`
-        return [name, number(one.value), beside, bound(one), verdict(one)]
+        const other = `${beside(one)}: ${one.baseline_name}`
+        return [name, measured(one), other, bound(one), verdict(one)]
       }),
       [''],
     ),
@@ -345,7 +340,7 @@ export const tables = {
         const places = ['page', 'worker'].map((place) =>
           figure('browser', `${name}, node in the ${place}`),
         )
-        const shown = places.map((one) => number(one.value) + unit)
+        const shown = places.map((one) => measured(one, unit))
         const met = places.every((one) => one.met)
         return [what, ...shown, bound(places[0]) + unit, met ? 'met' : 'missed']
       }),
@@ -353,8 +348,8 @@ export const tables = {
     ),
 
   // Within a line.
-  'rate-tcp': (figure) => `${number(figure(propagation, 'TCP, transactions').value)}/s`,
-  'rate-quic': (figure) => `${number(figure(propagation, 'QUIC, transactions').value)}/s`,
+  'rate-tcp': (figure) => measured(figure(propagation, 'TCP, transactions'), '/s'),
+  'rate-quic': (figure) => measured(figure(propagation, 'QUIC, transactions'), '/s'),
   'vote-under-flood': (figure) => milliseconds(figure(propagation, vote)),
   'vote-beside-alone': (figure) =>
     String(ratio(figure(propagation, 'a vote, under a flood beside alone, p99'))),
