@@ -68,7 +68,7 @@ prepare_rust() { timed "building the native tests (8 min at first)" cargo build 
 test_rust() {
   local runner=(cargo nextest run --no-fail-fast -E 'not binary(attacks)')
   command -v cargo-nextest >/dev/null ||
-    runner=(cargo test --no-fail-fast --lib --bins --examples --test cli --test examples --test integration)
+    runner=(cargo test --no-fail-fast --lib --bins --examples --test both_skins --test cli --test examples --test integration)
   "${runner[@]}" --features "$FEATURES" && cargo test --features "$FEATURES" --doc
 }
 

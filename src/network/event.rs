@@ -181,6 +181,19 @@ pub enum NetworkEvent {
     },
 }
 
+/// A plain gossip topic that this node takes part in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub topic: String,
+    /// Whether its messages wait for a verdict.
+    pub validate: bool,
+    /// The connected peers that take part too, in the order of their ids.
+    pub peers: Vec<PeerId>,
+    /// Those of them to which whole messages are sent, and not only announced: gossipsub's mesh.
+    pub mesh: Vec<PeerId>,
+}
+
 /// A message on a plain gossip topic.
 #[derive(Clone, Debug)]
 pub struct TopicItem {

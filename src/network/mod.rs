@@ -28,7 +28,7 @@ pub(crate) mod streams;
 mod task;
 
 pub(crate) use event::EVENT_OVERHEAD;
-pub use event::{NetworkEvent, TopicItem};
-pub use p2p::{P2PNetworkManager, TopicInfo};
+pub use event::{NetworkEvent, TopicInfo, TopicItem};
+pub use p2p::P2PNetworkManager;
 pub use protocol::NetworkMessage;
 pub use streams::ProtocolStream;

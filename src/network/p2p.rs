@@ -17,8 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
-pub use topics::TopicInfo;
-
 use super::{
     NetworkEvent, mpsc,
     shared::{Command, Shared, Submission, seed},

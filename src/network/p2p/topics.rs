@@ -3,20 +3,11 @@
 use libp2p::PeerId;
 
 use super::P2PNetworkManager;
-use crate::{chain::Verdict, error::NetworkError, network::shared::Command};
-
-/// A plain gossip topic that this node takes part in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicInfo {
-    /// Its name.
-    pub topic: String,
-    /// Whether its messages wait for a verdict.
-    pub validate: bool,
-    /// The connected peers that take part too, in the order of their ids.
-    pub peers: Vec<PeerId>,
-    /// Those of them to which whole messages are sent, and not only announced: gossipsub's mesh.
-    pub mesh: Vec<PeerId>,
-}
+use crate::{
+    chain::Verdict,
+    error::NetworkError,
+    network::{TopicInfo, shared::Command},
+};
 
 impl P2PNetworkManager {
     /// Takes part in a plain gossipsub topic, whoever else does. With `validate`, each message waits for
