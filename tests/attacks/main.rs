@@ -106,7 +106,6 @@ attacks! {
     block_questions
     compact_blocks
     unjoined_topics
-    #[ignore = "honest votes were lost; not measured since the intake shares its room between kinds and peers"]
     gossip_unread
     long_topics
     subscription_flips
@@ -144,6 +143,5 @@ attacks! {
     webtransport_no_streams
     webtransport_half_frame
     webtransport_no_noise
-    #[ignore = "its votes are over the limit that submit holds now; to be measured with smaller ones"]
     large_votes
 }

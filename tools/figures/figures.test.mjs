@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { existsSync, readFileSync } from 'node:fs'
 import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
 import { taken, written } from './figures.mjs'
 import { tables } from './tables.mjs'
 
@@ -30,7 +32,10 @@ test('rows are taken over the older ones, the others stay', () => {
   const rows = [{ name: 'slow', value: 1, unit: '/s', ratio: 2 }]
   const source = { commit: 'abc', machine: 'a machine', command: 'a command' }
   const both = taken(figures, 'speed', rows, source)
-  assert.deepEqual(both.speed, { ...figures.speed, slow: { value: 1, unit: '/s', ...source } })
+  assert.deepEqual(both.speed, {
+    ...figures.speed,
+    slow: { value: 1, unit: '/s', ...source },
+  })
   const again = taken(both, 'speed', [{ name: 'slow', value: 3, unit: '/s' }], source)
   assert.equal(again.speed.slow.value, 3)
 })
@@ -62,4 +67,23 @@ test('a figure stands with the least and the most of its rounds, where they are 
   )
   const rows = [{ name: 'rate', ...rate, ratio: null }]
   assert.deepEqual(taken({}, 'speed', rows, {}).speed.rate, rate)
+})
+
+test('each attack in the README has what was measured, or a test that is there', () => {
+  const at = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
+  const [, table] = readFileSync(at('README.md'), 'utf8').split(
+    '\n| attack | what stands against it |',
+  )
+  const rows = table.split('\n\n')[0].split('\n').slice(2)
+  for (const row of rows) {
+    const [name, , measured = ''] = row.split(' | ')
+    const tests = [...measured.matchAll(/`([\w/]+\.rs)`/g)].map(([, path]) => path)
+    assert.ok(measured.includes('<!-- figures:attack-') || tests.length > 0, name)
+    for (const path of tests) {
+      assert.ok(
+        [path, `src/${path}`].some((path) => existsSync(at(path))),
+        path,
+      )
+    }
+  }
 })

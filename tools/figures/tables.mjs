@@ -39,6 +39,7 @@ const attack = (name) => (figure) => {
 const added = (row) => Math.max(0, Math.round(row.memory_most_mib - row.memory_rest_mib))
 /** The attacks that the README names. */
 const NAMED = [
+  'two-million-empty-items',
   'direct-large',
   'new-votes',
   'new-transactions',
@@ -53,6 +54,9 @@ const NAMED = [
   'no-hello',
   'silent-tcp',
   'reconnects',
+  'messages-unfinished-by-32',
+  'state-questions',
+  'hellos',
 ]
 
 const propagation = 'propagation'
