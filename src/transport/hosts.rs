@@ -23,7 +23,8 @@
 //! Where there are so many and all are full, or the pace is used up, a newcomer by WebRTC is turned away, before it takes a place from another; those
 //! by other transports are not. How many handshakes there are at once is `door.rs`'s business. What stays is `libp2p-webrtc`'s own list of the addresses
 //! that it has told of: some forty bytes for each that sent a first packet and was turned away, which is not listened to again from
-//! the same port.
+//! the same port. Nothing bounds that: `libp2p-webrtc` 0.10 forgets an address when its connection is up or its socket is closed, and opens that
+//! itself, so that nothing can stand before it, and to close it ends all connections that came by it. 12,500 forged packets a second leave 1.8 GB in an hour.
 
 mod admission;
 mod connection;
