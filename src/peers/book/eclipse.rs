@@ -22,9 +22,8 @@ use crate::{
     platform::{self, Instant, SystemTime},
 };
 
-const SEEDS: u8 = 200;
-/// Without defences fewer are enough to see it.
-const BARE: u8 = 40;
+/// Without defences few runs are enough to see it.
+const BARE: u8 = 10;
 const SLOTS: usize = 8;
 const HONEST: u64 = 200;
 const ATTACKERS: u64 = 2000;
@@ -353,20 +352,34 @@ fn report(name: &str, seeds: u8, mut book: impl FnMut(u8) -> Box<dyn Known>) -> 
     [before, after, lost as f64, in_vain as f64, rightly as f64]
 }
 
+fn withstands(seeds: u8) {
+    let [before, after, lost, in_vain, rightly] = report("with the address book", seeds, |seed| {
+        let own = peer(u64::MAX);
+        Box::new(AddressBook::new(own, |_| true, [seed; 32], platform::now()))
+    });
+    assert!(before <= 20.0 && after <= 20.0 && lost == 0.0);
+    assert!(in_vain == 0.0 && rightly >= 0.99 * f64::from(seeds));
+}
+
 #[test]
 fn a_flood_from_few_networks_takes_few_places() {
-    let flat = report("without defences", BARE, |seed| {
+    withstands(40);
+}
+
+#[test]
+#[ignore = "three minutes, for the figures of docs/spec-map.md"]
+fn a_flood_from_few_networks_takes_few_places_in_two_hundred_runs() {
+    withstands(200);
+}
+
+#[test]
+fn without_the_book_the_flood_takes_most_places() {
+    let [_, after, ..] = report("without defences", BARE, |seed| {
         Box::new(Flat {
             known: Vec::new(),
             linked: BTreeSet::new(),
             random: Random::new([seed; 16]),
         })
     });
-    let [before, after, lost, in_vain, rightly] = report("with the address book", SEEDS, |seed| {
-        let own = peer(u64::MAX);
-        Box::new(AddressBook::new(own, |_| true, [seed; 32], platform::now()))
-    });
-    assert!(before <= 20.0 && after <= 20.0 && lost == 0.0);
-    assert!(in_vain == 0.0 && rightly >= 0.99 * f64::from(SEEDS));
-    assert!(flat[1] > 50.0, "what is held against it does something");
+    assert!(after > 50.0, "what is held against it does something");
 }

@@ -566,6 +566,9 @@ fn a_hundred_thousand_steps_take_no_longer_at_the_end() {
 }
 
 proptest! {
+    // What is shelved is found by drawing hundreds of times after each step.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Whatever happens, what is shelved is what may be dialled, and each place knows its peer.
     #[test]
     fn the_indexes_say_what_the_entries_are(steps in vec((0u8..10, 0u64..12, 0u8..4, 0u64..200), 0..200)) {

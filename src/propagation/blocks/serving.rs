@@ -372,6 +372,9 @@ mod tests {
     }
 
     proptest! {
+        // Each makes and reads hundreds of megabytes.
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
         #[test]
         fn whatever_peers_read_little_is_held_and_frames_come_whole(
             steps in proptest::collection::vec((0..6_usize, 0..4_u8, 1..9_usize), 1..150),

@@ -1,5 +1,7 @@
 //! What a peer may not have for nothing.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::{links::JUDGED, log::BATCH_BYTES, *};
@@ -529,6 +531,13 @@ fn who_leaves_and_comes_back_has_had_what_it_had() {
     assert_eq!(changes(&mut tree, later), most);
 }
 
+/// Of which every piece is worth packing, and another than those before.
+static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
+    (0..300_000_u32)
+        .flat_map(|n| format!("{n:08} pays, ").into_bytes())
+        .collect()
+});
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -537,10 +546,8 @@ proptest! {
         sizes in proptest::collection::vec(prop_oneof![20usize..400, Just(2048), Just(BATCH_BYTES - 1), Just(wire::MAX_ITEM)], 1..6),
         known in any::<u8>(),
     ) {
-        // Every item is worth packing, and another than those before.
-        let text: Bytes = (0..300_000_u32).flat_map(|n| format!("{n:08} pays, ").into_bytes()).collect();
         let items: Vec<_> = sizes.iter().enumerate().map(|(start, &size)| {
-            let data = text.slice(start..start + size);
+            let data = TEXT.slice(start..start + size);
             Accepted { key: TransactionKey::of(&data), data, fee: 0 }
         }).collect();
         let [pushed, knows, asks] = [(); 3].map(|()| PeerId::random());
