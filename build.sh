@@ -26,7 +26,7 @@ usage: ./build.sh COMMAND
   sim --same [NAME] [ARGS]
                   a hundred runs of one seed, the last by a debug build: all have one hash
   figures [GROUP] take a group's figures from target/bench into docs/figures.json; write all tables from it
-  lint            formatters and linters on every part
+  lint [texts]    formatters and linters on every part; texts: without Clippy where it compiles the tests, as in CI
   setup           only what run needs: the wasm target, wasm-bindgen, npm packages
   help            this text
 END
@@ -234,7 +234,7 @@ npm) npm_package ;;
 bench) shift && source benches/run.sh && run_benches "$@" ;;
 sim) shift && sim "$@" ;;
 figures) shift && figures "$@" ;;
-lint) source tests/run.sh && lint ;;
+lint) shift && source tests/run.sh && lint "$@" ;;
 setup) setup ;;
 help | -h | --help) help ;;
 *) help >&2 && fail "no command \"$1\"" ;;
