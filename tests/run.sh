@@ -142,7 +142,7 @@ lint() {
   timed "rustfmt" cargo fmt --all --check
   [ "${1:-}" = texts ] || clippy
   (cd sim && timed "rustfmt and clippy, simulator" bash -c "cargo fmt --all --check && cargo clippy --quiet --workspace --all-targets -- -D warnings")
-  timed "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --features webrtc
+  timed "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --features "$FEATURES"
   timed "prettier and tsc: js" npm run --silent --prefix js lint
   timed "prettier and tsc: www" npm run --silent --prefix www lint
   timed "prettier: tests, benches and tools" js/node_modules/.bin/prettier --config js/.prettierrc.json --check \
