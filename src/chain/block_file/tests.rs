@@ -222,7 +222,8 @@ fn era1_records_become_the_same_block() {
     assert_eq!(items, read(BLOCK_17034870).unwrap());
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn era1_records_out_of_order_or_too_large_are_refused() {
     let [header, body] = era1_records();
     let file = |records: &[&[u8]]| [&era1::VERSION[..], &records.concat()].concat();

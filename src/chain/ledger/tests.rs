@@ -546,10 +546,10 @@ fn blocks_far_ahead_do_not_wait_without_end() {
 
 #[test]
 fn a_full_pool_keeps_what_pays_more() {
-    let mut pool = pool::Pool::default();
+    let (mut pool, to) = (pool::Pool::default(), address(1));
     let with = |number: u64, fee| Transfer {
         from: Address::new([7; 32]),
-        to: address(1),
+        to,
         amount: 1,
         fee,
         nonce: number,

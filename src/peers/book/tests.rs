@@ -550,7 +550,8 @@ fn a_tab_is_given_what_it_can_dial() {
     assert_eq!(shown.addresses, both, "all are kept, for others");
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn a_hundred_thousand_steps_take_no_longer_at_the_end() {
     let (mut book, mut now) = book();
     for number in 0..100_000_u64 {

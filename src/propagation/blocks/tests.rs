@@ -199,7 +199,8 @@ fn frame(blocks: &mut Blocks, peer: &PeerId, now: Instant) -> Option<BlockMessag
     }
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn who_reads_nothing_of_what_it_asks_for_holds_no_blocks_of_its_own() {
     const SIZE: usize = 4_000_000;
     let now = crate::platform::now();

@@ -240,7 +240,8 @@ impl Network {
     }
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn everybody_gets_everything_about_once() {
     let mut network = Network::of_degree_6();
     network.publish_and_run(0..2000);
@@ -274,7 +275,8 @@ fn load(network: &mut Network, numbers: &mut u64, rate: u64, time: Duration) -> 
     (ratio, p99)
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn after_more_than_all_can_carry_half_of_what_they_can_is_as_light_as_before() {
     let mut network = Network::of_degree_6();
     // Of 250 bytes to nine others that is some 4,000 a second.
@@ -297,7 +299,8 @@ fn after_more_than_all_can_carry_half_of_what_they_can_is_as_light_as_before() {
     assert!(network.nodes.iter().all(|node| node.misdeeds.is_empty()));
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn who_could_send_nothing_for_half_a_second_pushes_again_as_before() {
     let mut network = Network::of_degree_6();
     let (mut numbers, second) = (0, Duration::from_secs(1));

@@ -452,7 +452,7 @@ async fn a_value_that_is_no_bytes_is_damage_too() {
     );
 }
 
-/// Its nodes take some 40 MB, and all of them are written in one go.
+/// Its nodes take some 12 MB, and all of them are written in one go.
 #[test]
 async fn the_ledger_restores_a_large_snapshot_and_finds_it_again() {
     use crate::chain::{
@@ -460,7 +460,7 @@ async fn the_ledger_restores_a_large_snapshot_and_finds_it_again() {
         ledger::{self, Genesis, Ledger},
     };
 
-    const ACCOUNTS: u32 = 90_000;
+    const ACCOUNTS: u32 = 27_000;
     const MEMORY: usize = 256 << 20;
 
     let name = name();

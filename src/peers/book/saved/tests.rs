@@ -212,7 +212,8 @@ fn those_that_can_be_dialled_are_kept_first() {
     assert_eq!(candidate.addresses, told[7..]);
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn a_full_book_is_at_most_a_megabyte() {
     let now = platform::now();
     let mut book = book(20_000, now);

@@ -78,7 +78,8 @@ fn small_blocks_over_a_long_line_do_not_wait_for_each_other() {
     assert!(times >= 500.0, "{times} times as fast as one at a time");
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn three_sources_bring_almost_three_times_as_much_as_one() {
     let chain = SmallChain::of(1000, 100_000);
     let took = |rates: &[f64]| {
@@ -96,7 +97,8 @@ fn three_sources_bring_almost_three_times_as_much_as_one() {
     assert!(one / three >= 2.7, "{one} s, {three} s");
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn a_source_that_stalls_at_the_end_holds_nobody_up() {
     let chain = SmallChain::of(1000, 100_000);
     let five = 5.0 * MEGABYTE;
@@ -135,7 +137,8 @@ fn headers_that_are_lost_on_their_way_are_asked_for_again_and_nobody_pays() {
     assert!(network.nodes[sink].misdeeds.is_empty());
 }
 
-#[test]
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
 fn large_blocks_come_in_pieces_and_the_buffer_has_its_bound() {
     let chain = SmallChain::of(60, 1_500_000);
     let mut network = Network::new(5);
