@@ -17,6 +17,8 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_selkie"));
     command.args(arguments).stdin(Stdio::null());
+    // Neither the settings of who runs the tests, nor those of the machine.
+    command.env("XDG_CONFIG_HOME", "/nonexistent");
     command
 }
 

@@ -8,6 +8,7 @@ mod killed;
 mod ledger;
 mod pages;
 mod replaying;
+mod submitting;
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
 
@@ -38,6 +39,9 @@ fn help_tells_of_all_commands_and_exit_codes() {
         "unban",
         "snapshot",
         "state",
+        "submit",
+        "completions",
+        "man",
         "Exit codes",
         "130",
     ] {

@@ -20,7 +20,7 @@ use crate::{
     control::{Control, Question, beside},
     interrupt::Interrupt,
     output::{Tone, counted, once, print},
-    settings::{File, default_key},
+    settings::{File, default_key, usual_config},
     table::table,
 };
 
@@ -106,13 +106,23 @@ pub(crate) enum AskSync {
 #[derive(clap::Args)]
 pub(crate) struct Whom {
     /// The node's key, beside which its control socket is [default: the one of `selkie run`]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "SELKIE_KEY", hide_env_values = true)]
     key: Option<PathBuf>,
     /// The node's configuration, if that names its key or its control socket
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SELKIE_CONFIG",
+        hide_env_values = true
+    )]
     config: Option<PathBuf>,
     /// The node's control socket, if it is not beside its key
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SELKIE_CONTROL",
+        hide_env_values = true
+    )]
     control: Option<PathBuf>,
     /// Print the answer as one JSON object
     #[arg(long)]
@@ -122,8 +132,8 @@ pub(crate) struct Whom {
 impl Whom {
     /// Connects to the node.
     fn reach(&self) -> anyhow::Result<Control> {
-        let file = match &self.config {
-            Some(path) => File::read(path)?.node,
+        let file = match self.config.clone().or_else(usual_config) {
+            Some(path) => File::read(&path)?.node,
             None => File::default().node,
         };
         let key = match self.key.clone().or(file.key) {

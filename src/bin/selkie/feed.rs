@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context;
 use futures_timer::Delay;
 use selkie::{
-    ItemId, ItemKind, NetworkError, P2PNetworkManager, ProtocolError,
+    Item, ItemId, ItemKind, NetworkError, P2PNetworkManager, ProtocolError,
     chain::block_file::{BlockFile, BlockFileError, Format},
 };
 
@@ -108,7 +108,7 @@ impl Feed {
                         ItemKind::Block => block_turn.wait().await,
                         _ => transaction_turn.wait().await,
                     }
-                    self.submit(node, item, &mut totals, &mut watcher).await?;
+                    submit(node, item, self.patience, &mut totals, &mut watcher).await?;
                     watcher(&totals, Step::Read(done.saturating_add(file.offset())))?;
                 }
                 done = done.saturating_add(file.offset());
@@ -122,66 +122,66 @@ impl Feed {
             }
         }
     }
+}
 
-    /// Sends one item, once somebody takes part.
-    async fn submit(
-        &self,
-        node: &P2PNetworkManager,
-        item: selkie::Item,
-        totals: &mut Totals,
-        watcher: &mut impl FnMut(&Totals, Step) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
-        let (kind, bytes) = (item.kind(), item.data().len());
-        let began = Instant::now();
-        let (mut told, mut delayed) = (false, false);
-        loop {
-            let error = match node.submit(item.clone()).await {
-                Ok(id) => {
-                    match kind {
-                        ItemKind::Block => totals.blocks += 1,
-                        _ => totals.transactions += 1,
-                    }
-                    totals.bytes = totals.bytes.saturating_add(u64::try_from(bytes)?);
-                    return watcher(totals, Step::Sent { kind, id, bytes });
+/// Sends one item, once somebody takes part; with as much patience as [`Feed`] has.
+///
+/// # Errors
+/// What is wrong with the node; that nobody takes part.
+pub(crate) async fn submit(
+    node: &P2PNetworkManager,
+    item: Item,
+    patience: Option<Duration>,
+    totals: &mut Totals,
+    watcher: &mut impl FnMut(&Totals, Step) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let (kind, bytes) = (item.kind(), item.data().len());
+    let began = Instant::now();
+    let (mut told, mut delayed) = (false, false);
+    loop {
+        let error = match node.submit(item.clone()).await {
+            Ok(id) => {
+                match kind {
+                    ItemKind::Block => totals.blocks += 1,
+                    _ => totals.transactions += 1,
                 }
-                Err(error) => error,
-            };
-            match error {
-                // It was not taken.
-                NetworkError::NoPeers { .. } | NetworkError::Busy => {
-                    let is_busy = matches!(error, NetworkError::Busy);
-                    if is_busy && !std::mem::replace(&mut delayed, true) {
-                        totals.delayed += 1;
-                    }
-                    if self
-                        .patience
-                        .is_some_and(|patience| began.elapsed() > patience)
-                    {
-                        return Err(error).context(if is_busy {
-                            "nobody takes the items: no connected peer reads any more"
-                        } else {
-                            "nobody takes the items: no connected peer is of this network"
-                        });
-                    }
-                    if !std::mem::replace(&mut told, true) {
-                        watcher(totals, Step::Waiting(error))?;
-                    }
-                    Delay::new(PAUSE).await;
-                }
-                NetworkError::NotSent { .. } => {
-                    totals.delayed += 1;
-                    return watcher(totals, Step::Passed);
-                }
-                NetworkError::Protocol(ProtocolError::Duplicate) => {
-                    totals.known += 1;
-                    return watcher(totals, Step::Passed);
-                }
-                NetworkError::Protocol(error) => {
-                    totals.refused += 1;
-                    return watcher(totals, Step::Refused(error));
-                }
-                error => return Err(error.into()),
+                totals.bytes = totals.bytes.saturating_add(u64::try_from(bytes)?);
+                return watcher(totals, Step::Sent { kind, id, bytes });
             }
+            Err(error) => error,
+        };
+        match error {
+            // It was not taken.
+            NetworkError::NoPeers { .. } | NetworkError::Busy => {
+                let is_busy = matches!(error, NetworkError::Busy);
+                if is_busy && !std::mem::replace(&mut delayed, true) {
+                    totals.delayed += 1;
+                }
+                if patience.is_some_and(|patience| began.elapsed() > patience) {
+                    return Err(error).context(if is_busy {
+                        "nobody takes the items: no connected peer reads any more"
+                    } else {
+                        "nobody takes the items: no connected peer is of this network"
+                    });
+                }
+                if !std::mem::replace(&mut told, true) {
+                    watcher(totals, Step::Waiting(error))?;
+                }
+                Delay::new(PAUSE).await;
+            }
+            NetworkError::NotSent { .. } => {
+                totals.delayed += 1;
+                return watcher(totals, Step::Passed);
+            }
+            NetworkError::Protocol(ProtocolError::Duplicate) => {
+                totals.known += 1;
+                return watcher(totals, Step::Passed);
+            }
+            NetworkError::Protocol(error) => {
+                totals.refused += 1;
+                return watcher(totals, Step::Refused(error));
+            }
+            error => return Err(error.into()),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use clap::ValueEnum;
 use tracing::{Event, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::{
     EnvFilter,
@@ -28,16 +29,27 @@ pub(crate) const DEFAULT: &str = "error,libp2p_webrtc=off,webrtc_sctp=off";
 /// How often one place in the code is heard by default.
 const PAUSE: Duration = Duration::from_secs(60);
 
+/// How a line is written.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
 /// Begins to log.
-pub(crate) fn start(filter: &str) {
+pub(crate) fn start(filter: &str, format: Format) {
     let pause = if filter == DEFAULT {
         PAUSE
     } else {
         Duration::ZERO
     };
-    let lines = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && colours_wanted());
+    let is_colourful = std::io::stderr().is_terminal() && colours_wanted();
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match format {
+        Format::Text => lines.with_ansi(is_colourful).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
     let wanted = EnvFilter::new(filter).and(Seldom(Mutex::new(Repeats::new(pause))));
     tracing_subscriber::registry()
         .with(lines.with_filter(wanted))

@@ -1,8 +1,8 @@
 //! The `selkie` command: a node, a replay of real blocks, a small network to look at, keys and
 //! configurations.
 //!
-//! One file per subcommand: [`run`], [`replay`], [`devnet`], [`key`], [`config`], [`snapshot`], [`state`], and [`ask`] for those that ask a running node. What they share:
-//! [`control`] is how one is asked, [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files,
+//! One file per subcommand: [`run`], [`replay`], [`submit`], [`devnet`], [`key`], [`config`], [`snapshot`], [`state`], [`completions`] for what is made from the arguments, and [`ask`] for those that ask a running node. What they share:
+//! [`control`] is how one is asked, [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files, [`takers`] knows who has got them,
 //! [`web_server`] serves the dashboard, [`output`] prints, [`bar`] shows how far sync is, [`log`] logs, [`interrupt`] ends in order.
 //!
 //! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
@@ -10,6 +10,7 @@
 
 mod ask;
 mod bar;
+mod completions;
 mod config;
 mod control;
 mod devnet;
@@ -24,7 +25,9 @@ mod run;
 mod settings;
 mod snapshot;
 mod state;
+mod submit;
 mod table;
+mod takers;
 mod web_server;
 
 use std::{io::ErrorKind, process::ExitCode, time::Duration};
@@ -43,14 +46,27 @@ const PATIENCE: Duration = Duration::from_secs(1);
     version,
     about = "A node of a blockchain's network, and what helps to run one",
     after_help = "Exit codes: 0 done, or ended by Ctrl-C; 1 failure; 2 wrong usage; 130 ended at once by a second Ctrl-C.\n\
+                  Without --config, selkie run and the questions to it read ~/.config/selkie/node.toml, or /etc/selkie/node.toml, if it is there. Flags go \
+                  before the environment, and that before the file.\n\
                   NO_COLOR turns colours off; they are off too where the output is no terminal."
 )]
 struct Cli {
     #[command(subcommand)]
     command: Command,
     /// What is logged to stderr: a level or filters such as `info,libp2p_gossipsub=debug`
-    #[arg(long, global = true, value_name = "FILTER", default_value = log::DEFAULT, value_parser = log::filter)]
+    #[arg(long, global = true, value_name = "FILTER", default_value = log::DEFAULT, value_parser = log::filter, env = "SELKIE_LOG", hide_env_values = true)]
     log: String,
+    /// How it is logged: text for people, json for programs, one object a line
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t,
+        env = "SELKIE_LOG_FORMAT",
+        hide_env_values = true
+    )]
+    log_format: log::Format,
 }
 
 #[derive(Subcommand)]
@@ -59,6 +75,8 @@ enum Command {
     Run(run::Args),
     /// Feed the blocks of files to a network: of each block the transactions, then the block
     Replay(replay::Args),
+    /// Give one item of any chain to peers: a block, a transaction or a vote
+    Submit(submit::Args),
     /// Run a small network in this process, with real blocks travelling through it
     Devnet(devnet::Args),
     /// Make or show an identity key
@@ -71,11 +89,15 @@ enum Command {
     State(state::Args),
     #[command(flatten)]
     Ask(ask::Ask),
+    /// Print completions of this command for a shell
+    Completions(completions::Completions),
+    /// Write manual pages of all commands
+    Man(completions::Man),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log::start(&cli.log);
+    log::start(&cli.log, cli.log_format);
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -94,11 +116,14 @@ fn execute(command: Command) -> anyhow::Result<()> {
         match command {
             Command::Run(args) => run::run(args, interrupt::watch()?).await,
             Command::Replay(args) => replay::run(args, interrupt::watch()?).await,
+            Command::Submit(args) => submit::run(args, interrupt::watch()?).await,
             Command::Devnet(args) => devnet::run(args, interrupt::watch()?).await,
             Command::Key(args) => key::run(args),
             Command::Config(args) => config::run(args),
             Command::Snapshot(args) => snapshot::run(&args),
             Command::State(args) => state::run(args),
+            Command::Completions(args) => completions::completions(&args),
+            Command::Man(args) => completions::man(&args),
             Command::Ask(ask) => ask::run(ask, interrupt::watch()?).await,
         }
     });

@@ -90,9 +90,21 @@ pub(crate) fn complain(error: &anyhow::Error) {
     // There is nowhere left to say that stderr is closed.
     let _ = writeln!(
         io::stderr(),
-        "{} {error}",
-        painted(colour, Tone::Bad, "error:")
+        "{} {}",
+        painted(colour, Tone::Bad, "error:"),
+        with_causes(error)
     );
+}
+
+/// An error and what caused it, from the outermost to the first; what has been said is not said again.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Tells on stderr what the user should know while the command goes on.

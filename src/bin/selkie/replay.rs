@@ -1,17 +1,11 @@
 //! `selkie replay`: feeds the blocks of files to peers, from a node of its own.
 
-use std::{
-    collections::HashSet,
-    path::PathBuf,
-    time::{Duration, Instant, SystemTime},
-};
+use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::{CommandFactory, error::ErrorKind};
-use futures::{StreamExt, stream::FuturesUnordered};
-use futures_timer::Delay;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selkie::{ItemKind, Keypair, Multiaddr, NetworkError, P2PNetworkManager, PeerId};
+use selkie::{ItemKind, Keypair, Multiaddr, P2PNetworkManager};
 use serde_json::json;
 
 use crate::{
@@ -19,12 +13,8 @@ use crate::{
     interrupt::Interrupt,
     output::{Output, Tone, counted, remark},
     settings::{Chain, NodeArgs, address, hold_identity},
+    takers::{PATIENCE, Takers, drain, reach, takers},
 };
-
-/// How often is looked whether the peers have the last items.
-const LOOK: Duration = Duration::from_millis(100);
-/// How long a peer may take over them.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -122,48 +112,18 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Connects to the peers; one will do.
-async fn reach(node: &P2PNetworkManager, to: Vec<Multiaddr>) -> Result<(), NetworkError> {
-    let mut dials: FuturesUnordered<_> = to.into_iter().map(|address| node.dial(address)).collect();
-    let mut outcome = Ok(());
-    let mut reached = false;
-    while let Some(dialled) = dials.next().await {
-        match dialled {
-            Ok(_) => reached = true,
-            Err(error) => outcome = Err(error),
-        }
-    }
-    if !node.config.network.bootstrap_peers.is_empty() {
-        match node.connect_bootstrap_peers().await {
-            Ok(()) => reached = true,
-            Err(error) => outcome = Err(error),
-        }
-    }
-    if reached { Ok(()) } else { outcome }
-}
-
-/// Peers, and since when each is connected.
-type Fed = HashSet<(PeerId, Option<SystemTime>)>;
-
-fn connected(node: &P2PNetworkManager) -> Fed {
-    let peers = node.get_connected_peers().into_iter();
-    peers
-        .map(|peer| (peer.peer_id, peer.connected_at))
-        .collect()
-}
-
 /// Feeds, with a progress bar on a terminal. With the totals come the peers that were there from the first item on; `None`: none was sent.
 async fn play(
     feed: &Feed,
     node: &P2PNetworkManager,
     output: &Output,
     bar: &ProgressBar,
-) -> anyhow::Result<(Totals, Option<Fed>)> {
+) -> anyhow::Result<(Totals, Option<Takers>)> {
     let mut refusals_shown = 0_u32;
     let mut fed = None;
     let outcome = feed.run(node, |totals, step| {
         if matches!(step, Step::Sent { .. }) {
-            fed.get_or_insert_with(|| connected(node));
+            fed.get_or_insert_with(|| takers(node));
         }
         match step {
             Step::Waiting(error) => bar.suspend(|| remark(format_args!("waiting: {error}"))),
@@ -207,24 +167,6 @@ fn progress_bar(feed: &Feed) -> ProgressBar {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     }
-}
-
-/// Waits until the peers have the last items, which would be lost with the connections; false where they take too long, or
-/// none of those that were `fed` from the first item on is left: nobody knows what one that has left had taken by then, and one that came
-/// later has not got all of it.
-async fn drain(node: &P2PNetworkManager, fed: Option<&Fed>) -> Result<bool, NetworkError> {
-    let Some(fed) = fed else {
-        return Ok(true);
-    };
-    let began = Instant::now();
-    while !fed.is_disjoint(&connected(node)) && began.elapsed() < PATIENCE {
-        // One that leaves meanwhile is waited for no more.
-        if node.is_flushed().await? && !fed.is_disjoint(&connected(node)) {
-            return Ok(true);
-        }
-        Delay::new(LOOK).await;
-    }
-    Ok(false)
 }
 
 fn conclude(output: &Output, totals: &Totals, all_taken: bool) -> std::io::Result<()> {

@@ -35,7 +35,12 @@ pub(crate) struct Args {
     address_book: Option<PathBuf>,
     /// The socket over which `selkie peers` and others like it ask this node; without this flag beside the key, `KEY.sock`, if that is no mounted
     /// secret. It is for the key's owner alone
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SELKIE_CONTROL",
+        hide_env_values = true
+    )]
     control: Option<PathBuf>,
     /// Open no control socket
     #[arg(long, conflicts_with = "control")]
@@ -57,7 +62,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
     let bar = SyncBar::new();
     let output = Output::beside(args.json, bar.bar());
-    let mut settings = args.node.settings()?;
+    let mut settings = args.node.or_usual_config().settings()?;
     if settings.config.network.listen_addresses.is_empty() {
         settings.config.network.listen_addresses = loopback(&settings.config);
     }

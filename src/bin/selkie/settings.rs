@@ -27,28 +27,49 @@ const MAX_FILE: u64 = 16 << 20;
 #[command(next_help_heading = "Node")]
 pub(crate) struct NodeArgs {
     /// Configuration; flags go before it. `selkie config show` prints one with every field explained
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SELKIE_CONFIG",
+        hide_env_values = true
+    )]
     config: Option<PathBuf>,
     /// Listen at this multiaddr (repeatable; replaces those of the file)
-    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, value_delimiter = ',', env = "SELKIE_LISTEN", hide_env_values = true)]
     listen: Vec<Multiaddr>,
     /// Connect to this peer first, and again while the node has dialled fewer than it wants (repeatable; added to those of the file)
-    #[arg(long, value_name = "ADDRESS/p2p/ID")]
+    #[arg(
+        long,
+        value_name = "ADDRESS/p2p/ID",
+        value_delimiter = ',',
+        env = "SELKIE_BOOTSTRAP",
+        hide_env_values = true
+    )]
     bootstrap: Vec<PeerInfo>,
     /// The network's name; peers of other networks are refused
-    #[arg(long, value_name = "NAME")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "SELKIE_NETWORK_ID",
+        hide_env_values = true
+    )]
     network_id: Option<String>,
     /// Hash of the chain's first block; peers with another one are refused
-    #[arg(long, value_name = "HEX")]
+    #[arg(
+        long,
+        value_name = "HEX",
+        env = "SELKIE_GENESIS",
+        hide_env_values = true
+    )]
     genesis: Option<Hex>,
     /// The most peers at once
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000), env = "SELKIE_MAX_PEERS", hide_env_values = true)]
     max_peers: Option<u32>,
     /// Who judges blocks and transactions
-    #[arg(long)]
+    #[arg(long, env = "SELKIE_CHAIN", hide_env_values = true)]
     chain: Option<Chain>,
     /// Identity key; made where it is absent
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "SELKIE_KEY", hide_env_values = true)]
     key: Option<PathBuf>,
     /// The key is a mounted secret that others may read too, such as Kubernetes' 0440 root:group: it is read, and never made
     #[arg(long)]
@@ -194,6 +215,12 @@ pub(crate) struct Settings {
 }
 
 impl NodeArgs {
+    /// With the configuration at its usual place, where none is named.
+    pub(crate) fn or_usual_config(mut self) -> Self {
+        self.config = self.config.or_else(usual_config);
+        self
+    }
+
     /// The file's settings, overridden by the flags, and checked.
     pub(crate) fn settings(self) -> anyhow::Result<Settings> {
         let (file, named) = match &self.config {
@@ -294,14 +321,24 @@ pub(crate) fn may_serve(address: &SocketAddr, public: bool) -> bool {
     address.ip().is_loopback() || public
 }
 
+/// Where a node's configuration is if nobody says: the user's own, else the system's. `None`: there is neither.
+pub(crate) fn usual_config() -> Option<PathBuf> {
+    let own = base_folder("XDG_CONFIG_HOME", ".config");
+    let places = own.into_iter().chain([PathBuf::from("/etc")]);
+    let mut files = places.map(|folder| folder.join("selkie/node.toml"));
+    files.find(|file| file.is_file())
+}
+
+/// A folder of the XDG base directory specification: what the variable says, where that is absolute, else one in the home folder.
+fn base_folder(variable: &str, in_home: &str) -> Option<PathBuf> {
+    let said = std::env::var_os(variable).map(PathBuf::from);
+    let said = said.filter(|path| path.is_absolute());
+    said.or_else(|| Some(std::env::home_dir()?.join(in_home)))
+}
+
 /// Where the identity key is if nobody says.
 pub(crate) fn default_key() -> anyhow::Result<PathBuf> {
-    // As the XDG base directory specification has it: a relative path is to be ignored.
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
-    let state = state.filter(|path| path.is_absolute());
-    let home = || Some(std::env::home_dir()?.join(".local/state"));
-    let state = state
-        .or_else(home)
+    let state = base_folder("XDG_STATE_HOME", ".local/state")
         .context("no home folder is known; name the key's file")?;
     Ok(state.join("selkie/identity.key"))
 }

@@ -1,0 +1,145 @@
+//! One item of any chain that another process gets, and what the environment and the usual files say.
+
+use std::{fs, io::Write, process::Stdio};
+
+use serde_json::Value;
+
+use crate::command::{Running, a_key, command, selkie, stderr, stdout};
+
+#[test]
+fn an_item_of_each_kind_arrives_in_another_process() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let node = Running::start(&["run", "--json", "--key", &key]);
+    let address = node.address("/tcp/");
+    for kind in ["transaction", "vote", "block"] {
+        let path = folder.path().join(kind);
+        fs::write(&path, format!("a {kind} of some chain")).expect("written");
+        let path = path.to_str().expect("a path");
+        let sent = selkie(&["submit", path, "--kind", kind, "--to", &address, "--json"]);
+        assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+        let told: Value = serde_json::from_str(&stdout(&sent)).expect("JSON");
+        let came = node.object(|line| line["type"] == "item:accepted" && line["kind"] == kind);
+        assert_eq!((&told["id"], &told["bytes"]), (&came["id"], &came["bytes"]));
+    }
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn an_item_comes_by_stdin_too_and_is_never_cut() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let node = Running::start(&["run", "--json", "--key", &key]);
+    let address = node.address("/tcp/");
+    let give = |bytes: &[u8], kind: &str| {
+        let mut giving = command(&["submit", "-", "--kind", kind, "--to", &address]);
+        let piped = giving.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.stderr(Stdio::piped()).spawn().expect("it starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // It may end before it has read all of what is too long.
+        let _ = stdin.write_all(bytes);
+        drop(stdin);
+        child.wait_with_output().expect("it ran")
+    };
+    let sent = give(b"by a pipe", "transaction");
+    assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+    node.object(|line| line["kind"] == "transaction");
+    for (bytes, problem) in [
+        (&[][..], "is empty"),
+        (&[1; 65_537], "more than 65536 bytes"),
+    ] {
+        let refused = give(bytes, "vote");
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(stderr(&refused).contains(problem), "{}", stderr(&refused));
+    }
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn who_is_to_get_it_must_be_named_and_there() {
+    let file = env!("CARGO_MANIFEST_DIR").to_owned() + "/Cargo.toml";
+    let nobody = selkie(&["submit", &file, "--kind", "vote"]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(
+        stderr(&nobody).contains("--to or --bootstrap"),
+        "{}",
+        stderr(&nobody)
+    );
+    let to = ["--to", "/ip4/127.0.0.1/tcp/1"];
+    let gone = selkie(&[&["submit", &file, "--kind", "transaction"], &to[..]].concat());
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(
+        stderr(&gone).contains("nobody listens"),
+        "{}",
+        stderr(&gone)
+    );
+}
+
+#[test]
+fn the_file_at_the_usual_place_is_read_and_the_environment_goes_before_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("selkie");
+    fs::create_dir(&place).expect("a folder");
+    fs::write(
+        place.join("node.toml"),
+        "[chain]\nnetwork_id = \"of-the-file\"",
+    )
+    .expect("written");
+    let key = a_key(folder.path());
+    let started = |environment: &[(&str, &str)]| {
+        let mut running = command(&["run", "--json", "--key", &key, "--log-format", "json"]);
+        running.env("XDG_CONFIG_HOME", folder.path());
+        let child = running
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut child = child.expect("it starts");
+        let pipe = child.stdout.take().expect("a pipe");
+        let node = Running::writing(child, pipe);
+        let network = node.object(|line| line["type"] == "start")["network"]["id"].clone();
+        assert_eq!(node.end().0, Some(0));
+        network
+    };
+    assert_eq!(started(&[]), "of-the-file");
+    assert_eq!(
+        started(&[("SELKIE_NETWORK_ID", "of-the-environment")]),
+        "of-the-environment"
+    );
+}
+
+#[test]
+fn shells_and_man_are_told_of_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = selkie(&["completions", shell]);
+        assert_eq!(script.status.code(), Some(0), "{}", stderr(&script));
+        assert!(stdout(&script).contains("devnet"), "{shell}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let pages = selkie(&["man", folder.path().to_str().expect("a path")]);
+    assert_eq!(pages.status.code(), Some(0), "{}", stderr(&pages));
+    for page in ["selkie.1", "selkie-run.1", "selkie-peers.1"] {
+        assert!(folder.path().join(page).is_file(), "{page}");
+    }
+}
+
+#[test]
+fn a_log_for_programs_is_one_object_a_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let flags = ["--log", "selkie=debug", "--log-format", "json"];
+    let mut running = command(&[&["run", "--key", &key][..], &flags].concat());
+    let child = running.stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("it starts");
+    let pipe = child.stderr.take().expect("a pipe");
+    let node = Running::writing(child, pipe);
+    let line = node.object(|line| {
+        line["target"]
+            .as_str()
+            .is_some_and(|of| of.starts_with("selkie"))
+    });
+    assert!(
+        line["level"].is_string() && line["timestamp"].is_string(),
+        "{line}"
+    );
+    assert_eq!(node.end().0, Some(0));
+}
