@@ -33,7 +33,7 @@ use super::high_bandwidth::{Change, HighBandwidth};
 use super::message::{BlockMessage, GetBlock, MissingTransactions};
 use super::part::{Part, Sending};
 use super::peers::Awaited;
-use super::recent::{Kept, Recent};
+use super::recent::{Dealings, Kept, Recent};
 use crate::chain::Block;
 use crate::chain::{BlockParts, Checked, ItemId, Verdict};
 use crate::peers::Misdeed;
@@ -381,7 +381,7 @@ impl CompactBlocks {
     /// A peer has a block, or wants nothing more of it.
     pub fn settled(&mut self, peer: PeerId, id: &ItemId) {
         if let Some(kept) = self.recent.get(id) {
-            kept.dealings(peer).settled = true;
+            kept.deal(peer, |dealings| dealings.settled = true);
         }
     }
 
@@ -390,7 +390,7 @@ impl CompactBlocks {
         let mut out = Actions::default();
         let kept = self.recent.get(id).filter(|kept| kept.accepted.is_some());
         if let Some(kept) = kept
-            && !kept.dealings(peer).settled
+            && !kept.dealings(&peer).settled
         {
             kept.announce(peer, "it does not get it in chunks", &mut out);
         }
@@ -414,15 +414,18 @@ impl CompactBlocks {
             }
             return !is_accepted;
         };
-        let dealings = kept.dealings(peer);
-        let twice = dealings.told && !asked;
-        dealings.told = true;
-        dealings.knows = true;
+        let before = kept.dealings(&peer);
+        let twice = before.told && !asked;
+        kept.deal(peer, |dealings| {
+            dealings.told = true;
+            dealings.knows = true;
+            dealings.heard |= is_accepted && !twice;
+        });
         if twice {
             out.blame(peer, Misdeed::TooManyMessages, "it told of a block twice");
             return false;
         }
-        if is_accepted && !std::mem::replace(&mut dealings.heard, true) {
+        if is_accepted && !before.heard {
             out.settled(peer, id, "the block was here");
         }
         !is_accepted
@@ -433,18 +436,21 @@ impl CompactBlocks {
         let Some(kept) = self.recent.get(&id) else {
             return out.send(peer, BlockMessage::NotFound(id), "the block is not here");
         };
-        let dealings = kept.dealings(peer);
         let whole = form == Form::Whole;
-        let asked = if whole {
-            &mut dealings.asked_whole
-        } else {
-            &mut dealings.asked_compact
-        };
-        if std::mem::replace(asked, true) {
+        let twice = kept.deal(peer, |dealings| {
+            let asked = if whole {
+                &mut dealings.asked_whole
+            } else {
+                &mut dealings.asked_compact
+            };
+            let twice = std::mem::replace(asked, true);
+            dealings.knows |= !twice;
+            dealings.offered |= !twice;
+            twice
+        });
+        if twice {
             return out.blame(peer, Misdeed::TooManyMessages, "it asked for a block twice");
         }
-        dealings.knows = true;
-        dealings.offered = true;
         let Choice { form, why } = if whole {
             let why = "it asked for the whole block";
             Choice { form, why }
@@ -459,7 +465,7 @@ impl CompactBlocks {
         if form == Form::Compact || kept.accepted.is_some() {
             kept.send(peer, form, why, out);
         } else {
-            kept.dealings(peer).owed = true;
+            kept.deal(peer, |dealings| dealings.owed = true);
         }
     }
 
@@ -473,7 +479,8 @@ impl CompactBlocks {
         let Some(kept) = self.recent.get(&id) else {
             return out.send(peer, BlockMessage::NotFound(id), "the block is not here");
         };
-        if std::mem::replace(&mut kept.dealings(peer).asked_missing, true) {
+        let asked = |dealings: &mut Dealings| std::mem::replace(&mut dealings.asked_missing, true);
+        if kept.deal(peer, asked) {
             let why = "it asked for missing transactions twice";
             return out.blame(peer, Misdeed::TooManyMessages, why);
         }
@@ -576,7 +583,7 @@ impl CompactBlocks {
             return;
         };
         for &peer in self.downloads.peers.iter() {
-            if kept.dealings(peer).knows {
+            if kept.dealings(&peer).knows {
                 continue;
             }
             let Choice { form, why } =
@@ -590,11 +597,12 @@ impl CompactBlocks {
                     kept.announce(peer, why, out);
                 }
             } else if kept.accepted.is_some() || form == Form::Compact {
-                let dealings = kept.dealings(peer);
-                dealings.knows = true;
-                dealings.offered = true;
-                // Chunks say themselves when they have arrived.
-                dealings.sent = form != Form::Coded;
+                kept.deal(peer, |dealings| {
+                    dealings.knows = true;
+                    dealings.offered = true;
+                    // Chunks say themselves when they have arrived.
+                    dealings.sent = form != Form::Coded;
+                });
                 kept.send(peer, form, why, out);
             }
         }

@@ -43,7 +43,9 @@ pub(super) struct Kept {
     pub(super) novel_bytes: usize,
     /// When the chain has accepted it. Before, nobody gets the whole block.
     pub(super) accepted: Option<Instant>,
-    pub(super) peers: BTreeMap<PeerId, Dealings>,
+    peers: BTreeMap<PeerId, Dealings>,
+    /// How many of the peers have the block, or get it.
+    having: usize,
 }
 
 /// What was said about a block with a peer.
@@ -116,19 +118,36 @@ impl Kept {
             novel_bytes,
             accepted: None,
             peers: BTreeMap::new(),
+            having: 0,
         }
     }
 
-    pub(super) fn dealings(&mut self, peer: PeerId) -> &mut Dealings {
-        self.peers.entry(peer).or_default()
+    /// What was said about it with this peer so far.
+    pub(super) fn dealings(&self, peer: &PeerId) -> Dealings {
+        self.peers.get(peer).copied().unwrap_or_default()
+    }
+
+    /// Something more was said with this peer. All that makes a peer have the block goes through here, so that nobody has to count them.
+    pub(super) fn deal<R>(&mut self, peer: PeerId, change: impl FnOnce(&mut Dealings) -> R) -> R {
+        let dealings = self.peers.entry(peer).or_default();
+        self.having -= usize::from(dealings.has());
+        let result = change(dealings);
+        self.having += usize::from(dealings.has());
+        result
+    }
+
+    fn gone(&mut self, peer: &PeerId) {
+        let gone = self.peers.remove(peer);
+        self.having -= usize::from(gone.is_some_and(|dealings| dealings.has()));
     }
 
     /// These peers have told of the block.
     pub(super) fn told_by(&mut self, peers: impl IntoIterator<Item = PeerId>) {
         for peer in peers {
-            let dealings = self.dealings(peer);
-            dealings.told = true;
-            dealings.knows = true;
+            self.deal(peer, |dealings| {
+                dealings.told = true;
+                dealings.knows = true;
+            });
         }
     }
 
@@ -182,10 +201,11 @@ impl Kept {
 
     /// Tells a peer of the block, which the chain has accepted.
     pub(super) fn announce(&mut self, peer: PeerId, why: &'static str, out: &mut Actions) {
-        let dealings = self.dealings(peer);
-        dealings.knows = true;
-        dealings.heard = true;
-        dealings.offered = true;
+        self.deal(peer, |dealings| {
+            dealings.knows = true;
+            dealings.heard = true;
+            dealings.offered = true;
+        });
         self.send(peer, Form::Announcement, why, out);
     }
 
@@ -323,18 +343,18 @@ impl Recent {
     /// What was to tell a peer of a block did not go out; whether it is to be told again.
     pub(super) fn missed(&mut self, peer: PeerId, id: &ItemId) -> bool {
         self.get(id).is_some_and(|kept| {
-            let dealings = kept.dealings(peer);
-            dealings.miss();
-            dealings.missed
+            kept.deal(peer, |dealings| {
+                dealings.miss();
+                dealings.missed
+            })
         })
     }
 
     /// Tells a peer of the eldest block that it missed and that is accepted now.
     pub(super) fn tell_missed(&mut self, peer: PeerId, out: &mut Actions) {
         for kept in &mut self.blocks {
-            let missed = kept.peers.get_mut(&peer);
-            let missed = missed.filter(|dealings| dealings.missed && !dealings.knows);
-            if kept.accepted.is_some() && missed.is_some() {
+            let dealings = kept.dealings(&peer);
+            if kept.accepted.is_some() && dealings.missed && !dealings.knows {
                 return kept.announce(peer, "what told it of the block did not go out", out);
             }
         }
@@ -363,7 +383,7 @@ impl Recent {
     pub(super) fn unfetched(&self, patience: Duration, now: Instant) -> (usize, usize) {
         let blocks = self.blocks.iter().filter(|kept| {
             let is_fresh = kept.accepted.is_some_and(|at| at + patience > now);
-            is_fresh && !kept.peers.is_empty() && !kept.peers.values().any(Dealings::has)
+            is_fresh && !kept.peers.is_empty() && kept.having == 0
         });
         blocks.fold((0, 0), |(count, bytes), kept| {
             (count + 1, bytes + kept.weight())
@@ -372,7 +392,7 @@ impl Recent {
 
     pub(super) fn gone(&mut self, peer: &PeerId) {
         for kept in &mut self.blocks {
-            kept.peers.remove(peer);
+            kept.gone(peer);
         }
     }
 }
@@ -419,6 +439,39 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn whether_anybody_has_a_block_is_known_without_asking_all(
+            said in prop::collection::vec((0u8..4, 0u8..9), 0..60),
+        ) {
+            let mut recent = Recent::new(5, 1000, 8);
+            insert(&mut recent, 1, 10, true);
+            let peers = [(); 4].map(|()| PeerId::random());
+            let id = kept(1, 0).id;
+            for (peer, what) in said {
+                let peer = peers[usize::from(peer)];
+                match what {
+                    0 => recent.gone(&peer),
+                    1 => {
+                        recent.missed(peer, &id);
+                    }
+                    _ => recent.get(&id).expect("kept").deal(peer, |dealings| match what {
+                        2 => dealings.told = true,
+                        3 => dealings.asked_compact = true,
+                        4 => dealings.asked_whole = true,
+                        5 => dealings.settled = true,
+                        6 => dealings.knows = true,
+                        7 => (dealings.knows, dealings.sent) = (true, true),
+                        _ => dealings.offered = true,
+                    }),
+                }
+                let kept = recent.get(&id).expect("kept");
+                let counted = kept.peers.values().filter(|dealings| dealings.has()).count();
+                prop_assert_eq!(kept.having, counted);
+            }
+        }
+    }
+
     #[test]
     fn a_block_over_the_limit_is_remembered_but_not_kept() {
         let mut recent = Recent::new(5, 1000, 8);
@@ -446,12 +499,12 @@ mod tests {
     fn who_waits_for_a_block_gets_it_or_is_told() {
         let peer = PeerId::random();
         let mut accepted = kept(1, 10);
-        accepted.dealings(peer).owed = true;
+        accepted.deal(peer, |dealings| dealings.owed = true);
         let mut out = Actions::default();
         accepted.pay_debts(&mut out);
         accepted.disappoint(&mut out);
         let mut refused = kept(2, 10);
-        refused.dealings(peer).owed = true;
+        refused.deal(peer, |dealings| dealings.owed = true);
         refused.disappoint(&mut out);
         let names: Vec<_> = out
             .into_vec()
