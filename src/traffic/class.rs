@@ -19,8 +19,6 @@ pub enum Class {
     Transaction,
     /// Ranges of blocks, snapshots, proofs. The server holds its answer back until there is room.
     Sync,
-    /// Peer exchange and whatever else can wait. What is refused is dropped.
-    Discovery,
 }
 
 /// The ways of one peer: a driver gives each a stream of its own, so that no block stands before a vote and no bulk
@@ -44,7 +42,7 @@ impl Lane {
         match self {
             Self::Urgent => &[Class::Vote],
             Self::Block => &[Class::Block, Class::BlockRequest],
-            Self::Bulk => &[Class::Transaction, Class::Sync, Class::Discovery],
+            Self::Bulk => &[Class::Transaction, Class::Sync],
         }
     }
 
@@ -60,13 +58,12 @@ impl Lane {
 
 impl Class {
     /// All classes, highest priority first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::Vote,
         Self::Block,
         Self::BlockRequest,
         Self::Transaction,
         Self::Sync,
-        Self::Discovery,
     ];
 
     /// Its place in [`Class::ALL`].
@@ -77,7 +74,6 @@ impl Class {
             Self::BlockRequest => 2,
             Self::Transaction => 3,
             Self::Sync => 4,
-            Self::Discovery => 5,
         }
     }
 
@@ -86,7 +82,7 @@ impl Class {
         match self {
             Self::Vote => Lane::Urgent,
             Self::Block | Self::BlockRequest => Lane::Block,
-            Self::Transaction | Self::Sync | Self::Discovery => Lane::Bulk,
+            Self::Transaction | Self::Sync => Lane::Bulk,
         }
     }
 }

@@ -11,7 +11,7 @@ pub enum Protocol {
     Identify,
     /// Frames of gossipsub, of messages on plain topics and of items.
     Gossip,
-    /// What peers tell and ask of other peers, by direct messages, identify and Kademlia; the limit of [`Class::Discovery`].
+    /// What peers tell and ask of other peers, by direct messages, identify and Kademlia.
     Discovery,
     /// What travels on the lanes, by its class.
     Lane(Class),
@@ -64,7 +64,7 @@ pub struct Limits {
     pub transaction: Limit,
     /// Limit of [`Class::Sync`].
     pub sync: Limit,
-    /// Limit of [`Class::Discovery`] and [`Protocol::Discovery`].
+    /// Limit of [`Protocol::Discovery`].
     pub discovery: Limit,
     /// Limit of [`Protocol::Frame`].
     pub frame: Limit,
@@ -100,7 +100,7 @@ impl Limits {
             Protocol::Lane(Class::BlockRequest) => self.block_request,
             Protocol::Lane(Class::Transaction) => self.transaction,
             Protocol::Lane(Class::Sync) => self.sync,
-            Protocol::Discovery | Protocol::Lane(Class::Discovery) => self.discovery,
+            Protocol::Discovery => self.discovery,
             Protocol::Frame => self.frame,
         }
     }

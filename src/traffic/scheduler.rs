@@ -34,11 +34,10 @@ pub struct QueueLimits {
 /// | `vote` | 8 MiB | 4,096 | |
 /// | `block` | 1 MiB | 4,096 | |
 /// | `block_request` | 1 MiB | 1,024 | |
-/// | `transaction` | 8 MiB | 16,384 | 4/7 |
-/// | `sync` | 8 MiB | 1,024 | 2/7 |
-/// | `discovery` | 256 KiB | 64 | 1/7 |
+/// | `transaction` | 8 MiB | 16,384 | 2/3 |
+/// | `sync` | 8 MiB | 1,024 | 1/3 |
 ///
-/// These are the defaults: at most 27 MiB for a peer that reads nothing. Blocks themselves are made as the peer reads, a piece at a time.
+/// These are the defaults: at most 26 MiB for a peer that reads nothing. Blocks themselves are made as the peer reads, a piece at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SchedulerConfig {
     /// Limits of [`Class::Vote`].
@@ -51,8 +50,6 @@ pub struct SchedulerConfig {
     pub transaction: QueueLimits,
     /// Limits of [`Class::Sync`].
     pub sync: QueueLimits,
-    /// Limits of [`Class::Discovery`].
-    pub discovery: QueueLimits,
 }
 
 impl Default for SchedulerConfig {
@@ -68,7 +65,6 @@ impl Default for SchedulerConfig {
             block_request: limits(1 << 20, 1024, 0),
             transaction: limits(8 << 20, 16_384, 16 << 10),
             sync: limits(8 << 20, 1024, 8 << 10),
-            discovery: limits(256 << 10, 64, 4 << 10),
         }
     }
 }
@@ -84,7 +80,7 @@ pub struct Scheduler<T> {
     block: Queue<T>,
     block_request: Queue<T>,
     /// The classes that take turns.
-    bulk: [Queue<T>; 3],
+    bulk: [Queue<T>; 2],
     /// Whose turn it is, as a place in `bulk`.
     turn: usize,
 }
@@ -166,7 +162,6 @@ impl<T> Scheduler<T> {
             bulk: [
                 Queue::new(Class::Transaction, config.transaction),
                 Queue::new(Class::Sync, config.sync),
-                Queue::new(Class::Discovery, config.discovery),
             ],
             turn: 0,
         }
@@ -210,7 +205,7 @@ impl<T> Scheduler<T> {
     }
 
     /// The class whose turn it is and who can pay, of those that are `open`.
-    fn next_bulk(&mut self, open: [bool; 3]) -> Option<&mut Queue<T>> {
+    fn next_bulk(&mut self, open: [bool; 2]) -> Option<&mut Queue<T>> {
         let is_open = |place: usize| open.get(place).copied().unwrap_or_default();
         if !is_open(self.turn) || !self.bulk.get(self.turn).is_some_and(Queue::may_send) {
             let queues = self.bulk.iter().zip(open);
@@ -236,26 +231,24 @@ impl<T> Scheduler<T> {
     }
 
     fn queue(&self, class: Class) -> &Queue<T> {
-        let [transaction, sync, discovery] = &self.bulk;
+        let [transaction, sync] = &self.bulk;
         match class {
             Class::Vote => &self.vote,
             Class::Block => &self.block,
             Class::BlockRequest => &self.block_request,
             Class::Transaction => transaction,
             Class::Sync => sync,
-            Class::Discovery => discovery,
         }
     }
 
     fn queue_mut(&mut self, class: Class) -> &mut Queue<T> {
-        let [transaction, sync, discovery] = &mut self.bulk;
+        let [transaction, sync] = &mut self.bulk;
         match class {
             Class::Vote => &mut self.vote,
             Class::Block => &mut self.block,
             Class::BlockRequest => &mut self.block_request,
             Class::Transaction => transaction,
             Class::Sync => sync,
-            Class::Discovery => discovery,
         }
     }
 }
@@ -288,9 +281,9 @@ mod tests {
             scheduler.push(class, 100, number).expect("room");
         }
         let first = pop(&mut scheduler);
-        assert_eq!(first, Some((Class::Vote, 100, 5)));
+        assert_eq!(first, Some((Class::Vote, 100, 4)));
         assert!(scheduler.is_empty(Class::Vote) && !scheduler.is_empty(Class::Block));
-        scheduler.push(Class::Vote, 50, 6).expect("room");
+        scheduler.push(Class::Vote, 50, 5).expect("room");
         let order: Vec<_> = std::iter::from_fn(|| pop(&mut scheduler))
             .map(|(class, ..)| class)
             .collect();
@@ -298,7 +291,7 @@ mod tests {
             order.get(..3),
             Some([Class::Vote, Class::Block, Class::BlockRequest].as_slice())
         );
-        assert_eq!(order.len(), 6);
+        assert_eq!(order.len(), 5);
         assert!(is_empty(&scheduler));
     }
 
@@ -320,10 +313,10 @@ mod tests {
             assert_eq!(fits, class != Class::Transaction);
         }
         let mut small = 0;
-        while scheduler.push(Class::Discovery, 0, "nothing").is_ok() {
+        while scheduler.push(Class::Sync, 0, "nothing").is_ok() {
             small += 1;
         }
-        assert_eq!(small, 63, "messages without bytes are counted too");
+        assert_eq!(small, 1023, "messages without bytes are counted too");
     }
 
     #[test]
@@ -342,7 +335,7 @@ mod tests {
             .into_iter()
             .filter(|class| !is_held(*class))
             .collect();
-        assert_eq!(popped.len(), 4);
+        assert_eq!(popped.len(), 3);
         assert!(expected.iter().all(|class| popped.contains(class)));
         for class in [Class::Block, Class::Transaction] {
             let next = scheduler.pop(class.lane(), |_| true);
@@ -380,11 +373,11 @@ mod tests {
             quantum: 0,
         };
         let mut scheduler = Scheduler::new(&SchedulerConfig {
+            transaction: limits,
             sync: limits,
-            discovery: limits,
             ..SchedulerConfig::default()
         });
-        for class in [Class::Sync, Class::Discovery] {
+        for class in [Class::Transaction, Class::Sync] {
             for size in [usize::MAX - 1, 1, 0] {
                 scheduler.push(class, size, ()).expect("room");
             }
@@ -437,25 +430,22 @@ mod tests {
         #[test]
         fn shares_follow_the_quanta(sizes in proptest::collection::vec((bulk_class(), 1usize..50_000), 400)) {
             let config = SchedulerConfig::default();
-            let limits = [config.transaction, config.sync, config.discovery];
+            let limits = [config.transaction, config.sync];
             let mut scheduler = Scheduler::new(&SchedulerConfig {
                 transaction: QueueLimits { max_bytes: usize::MAX, ..config.transaction },
                 sync: QueueLimits { max_bytes: usize::MAX, ..config.sync },
-                discovery: QueueLimits { max_bytes: usize::MAX, max_items: 1000, ..config.discovery },
                 ..config
             });
             for (class, size) in &sizes {
                 scheduler.push(*class, *size, ()).expect("room");
             }
-            let mut sent = [0; 3];
+            let mut sent = [0; 2];
             while Class::ALL[3..].iter().all(|class| scheduler.bytes(*class) > 0) {
                 let (class, size, ()) = scheduler.pop(Lane::Bulk, |_| true).expect("something waits");
                 sent[class as usize - 3] += size;
                 let turns = |place: usize| sent[place] as f64 / limits[place].quantum as f64;
-                for (a, b) in [(0, 1), (0, 2), (1, 2)] {
-                    let slack = |place: usize| 50_000.0 / limits[place].quantum as f64;
-                    prop_assert!((turns(a) - turns(b)).abs() <= 1.0 + slack(a).max(slack(b)));
-                }
+                let slack = |place: usize| 50_000.0 / limits[place].quantum as f64;
+                prop_assert!((turns(0) - turns(1)).abs() <= 1.0 + slack(0).max(slack(1)));
             }
         }
     }
