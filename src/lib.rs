@@ -33,7 +33,7 @@
 //! | [`observe`] | figures about connections, messages and peers |
 //! | [`platform`] | the only place that knows the host: spawning, worker threads, timers |
 //! | `web` | the browser's surface, compiled for wasm32 only |
-//! | `debts`, `fields`, `keyed`, `merkle`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, a hash of this node's own, those of a Merkle tree, the last so many names |
+//! | `debts`, `fields`, `frames`, `keyed`, `merkle`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, length-framed messages and the room of the long ones, a hash of this node's own, those of a Merkle tree, the last so many names |
 //!
 //! ## Bounds
 //!
@@ -52,6 +52,7 @@ pub mod config;
 mod debts;
 pub mod error;
 mod fields;
+mod frames;
 mod gossip;
 mod intake;
 mod keyed;

@@ -16,7 +16,7 @@ use futures::{
 
 use super::handler::{Decoder, Fault, Guest, Heard, Places, Standing, decode, heard};
 use crate::{
-    network::codec::{read_length, read_on},
+    frames::{read_length, read_on},
     platform::{self, Delay, Instant},
     traffic::{Admission, Cost},
 };

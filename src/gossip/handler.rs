@@ -32,7 +32,7 @@ use super::{
     reading::Reading,
     sieve::{self, Sifted},
 };
-use crate::{network::room::Place, peers::Account, platform, traffic::Cost};
+use crate::{frames::Place, peers::Account, platform, traffic::Cost};
 
 /// Streams that a peer may open on a connection, one after the other; libp2p's own limit.
 const MAX_STREAMS: usize = 5;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::GossipsubConfig,
     fields::Malformed,
-    network::room::LongFrames,
+    frames::LongFrames,
     platform::{Instant, lock::lock},
     traffic::{Admission, Cost},
 };

@@ -38,7 +38,7 @@ use super::{
     long::{Long, Rooms},
 };
 use crate::{
-    network::room::Place,
+    frames::Place,
     peers::Account,
     platform::{self, Instant},
     traffic::{Class, Cost, Lane, Load, MAX_UNDONE, Pace, Rate},

@@ -24,7 +24,7 @@ use super::{
     excuses::Whose,
     long::{Long, SHORT},
 };
-use crate::{network::room::Place, traffic::Lane};
+use crate::{frames::Place, traffic::Lane};
 
 /// The longest frame that is read, in bytes: a block of 4 MiB with the lengths of its transactions.
 const MAX_FRAME: usize = (5 << 20) + 1024;
@@ -350,7 +350,7 @@ mod tests {
     use libp2p::PeerId;
 
     use super::*;
-    use crate::{network::room::LongFrames, peers::Account, platform::test};
+    use crate::{frames::LongFrames, peers::Account, platform::test};
 
     /// A stream that brings a piece at a time, and then nothing.
     struct Pieces(VecDeque<Vec<u8>>);

@@ -18,7 +18,7 @@ use libp2p::PeerId;
 
 use super::excuses::Whose;
 use crate::{
-    network::room::{LongFrames, Place},
+    frames::{LongFrames, Place},
     peers::Account,
     traffic::Lane,
 };

@@ -9,7 +9,7 @@ use super::{
     handler::{Handled, Size},
     session::Session,
 };
-use crate::network::room::Place;
+use crate::frames::Place;
 use crate::platform::Instant;
 use crate::traffic::{Admission, Class, Lane, Scheduler, SchedulerConfig, Shaper, Window};
 

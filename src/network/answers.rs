@@ -26,13 +26,11 @@ use libp2p::{
 };
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{
-    codec::{Frame, GRACE},
-    room::{LongFrames, Place},
-};
+use super::codec::{Frame, GRACE};
 use crate::{
     chain::StateResponse,
     config::{RequestResponseConfig, Share, ValidationConfig},
+    frames::{LongFrames, Place},
     intake::NoRoom,
     peers::Account,
     platform::Delay,

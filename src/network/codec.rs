@@ -20,34 +20,28 @@
 //! A request or an answer that is cut short is no fault: its sender's time was over, or it gave way to others.
 
 use std::{
-    fmt,
-    future::poll_fn,
-    io,
+    fmt, io,
     ops::Deref,
-    pin::Pin,
     sync::{Arc, Mutex},
-    task::{Poll, ready},
     time::Duration,
 };
 
 use futures::{
-    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt,
+    AsyncRead, AsyncWrite, AsyncWriteExt, FutureExt,
     future::{self, Either},
 };
 use libp2p::{PeerId, StreamProtocol, request_response::Codec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::room::{LongFrames, Place};
 use crate::{
     config::RequestResponseConfig,
+    frames::{LongFrames, Place, read_length, read_on},
     peers::Account,
     platform::{self, Delay, Instant, lock::lock},
 };
 
 /// So much of a frame needs no room of the node's, in bytes.
 const SMALL: usize = 64 << 10;
-/// What is read in one go, in bytes.
-const PIECE: usize = 16 << 10;
 /// How long a long frame has its room at least, whoever waits: its sender has so much of the request's time to lose.
 pub(super) const GRACE: Duration = Duration::from_millis(250);
 /// How often a long request's sender is looked up, which has not said hello as far as is known, and how long after the first look
@@ -400,79 +394,6 @@ impl FrameCodec {
     }
 }
 
-/// A frame's length, an unsigned varint; `None` at the stream's end.
-///
-/// # Errors
-/// `InvalidData` where it is none, `UnexpectedEof` where it is cut short.
-pub(crate) async fn read_length<T: AsyncRead + Unpin + Send>(
-    io: &mut T,
-) -> io::Result<Option<usize>> {
-    let mut head = Vec::with_capacity(5);
-    loop {
-        let mut byte = [0];
-        if io.read(&mut byte).await? == 0 {
-            return match head.len() {
-                0 => Ok(None),
-                _ => Err(io::ErrorKind::UnexpectedEof.into()),
-            };
-        }
-        head.extend(byte);
-        if byte[0] & 0x80 == 0 {
-            return Ok(Some(prost::decode_length_delimiter(head.as_slice())?));
-        }
-        if head.len() == 5 {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the length is over 5 bytes long",
-            ));
-        }
-    }
-}
-
-/// So many bytes more; `bytes` has what came of them, whatever happens.
-///
-/// # Errors
-/// `UnexpectedEof` where there are fewer.
-pub(crate) async fn read_on<T: AsyncRead + Unpin + Send>(
-    io: &mut T,
-    bytes: &mut Vec<u8>,
-    length: usize,
-) -> io::Result<()> {
-    let mut left = length;
-    while left > 0 {
-        left -= read_some(io, bytes, left).await?;
-    }
-    Ok(())
-}
-
-/// Some bytes more, of those that are `left`. Memory grows with what really arrives, threefold each time, and not beyond what is
-/// to come.
-///
-/// # Errors
-/// `UnexpectedEof` at the stream's end.
-pub(super) async fn read_some<T: AsyncRead + Unpin + Send>(
-    io: &mut T,
-    bytes: &mut Vec<u8>,
-    left: usize,
-) -> io::Result<usize> {
-    poll_fn(|cx| {
-        let mut piece = [0; PIECE];
-        let most = left.min(PIECE);
-        let room = piece.get_mut(..most).unwrap_or_default();
-        let count = ready!(Pin::new(&mut *io).poll_read(cx, room))?;
-        let came = room.get(..count).unwrap_or_default();
-        if came.is_empty() {
-            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
-        }
-        if bytes.capacity() - bytes.len() < count {
-            bytes.reserve_exact(left.min(2 * bytes.len()).max(count));
-        }
-        bytes.extend_from_slice(came);
-        Poll::Ready(Ok(came.len()))
-    })
-    .await
-}
-
 /// What is cut short is told in words.
 fn in_words(error: io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::UnexpectedEof {
@@ -561,7 +482,7 @@ impl Codec for FrameCodec {
 mod tests {
     use super::*;
     use crate::platform::test;
-    use futures::{FutureExt, io::Cursor};
+    use futures::{AsyncReadExt, FutureExt, io::Cursor};
     use proptest::prelude::*;
 
     fn read(bytes: &[u8], max: usize) -> io::Result<Vec<u8>> {
@@ -601,17 +522,6 @@ mod tests {
         for cut in [&[][..], &[0x80], &[10, 1, 2]] {
             let cut = read(cut, 1024).expect_err("no frame, or not all of it");
             assert!(!is_garbage(&cut), "{cut}");
-        }
-    }
-
-    #[test]
-    fn a_frame_takes_no_more_than_its_bytes() {
-        for length in [1, PIECE - 1, PIECE, 3 * PIECE + 1, (1 << 20) + 5] {
-            let mut bytes = Vec::new();
-            let mut io = Cursor::new(vec![7; length + 9]);
-            let read = read_on(&mut io, &mut bytes, length).now_or_never();
-            read.expect("a cursor never waits").expect("all is there");
-            assert_eq!((bytes.len(), bytes.capacity()), (length, length));
         }
     }
 

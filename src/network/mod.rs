@@ -20,7 +20,6 @@ mod p2p;
 pub mod protocol;
 mod reasons;
 mod requests;
-pub(crate) mod room;
 mod routing;
 mod shared;
 mod starting;

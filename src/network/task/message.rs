@@ -3,12 +3,12 @@
 use super::*;
 use crate::{
     chain::{StateRequest, rules},
+    frames::Place,
     intake::NoRoom,
     network::{
         answers::End,
         codec::{Request, Unread, is_garbage},
         requests::Turn,
-        room::Place,
     },
     platform,
     traffic::{Cost, Protocol as Limited},

@@ -1,4 +1,4 @@
-//! Frames that wait for their room, and move: what drives [`Room`] for direct messages, for answers about state, for gossip and for the lanes.
+//! Frames that wait for their room, and move: what drives [`Room`] for whoever reads or writes long ones.
 
 use std::{
     collections::HashMap,
@@ -15,15 +15,12 @@ use futures::{
 use libp2p::PeerId;
 use tokio::sync::oneshot;
 
-use super::codec::read_some;
+use super::{PIECE, read_some};
 use crate::{
     peers::Account,
     platform::{self, Delay, lock::lock},
     traffic::Room,
 };
-
-/// What is written before it is counted, in bytes.
-const PIECE: usize = 16 << 10;
 
 /// Room for long frames of all peers together, which its copies share.
 #[derive(Clone, Debug)]
@@ -233,10 +230,7 @@ mod tests {
         task::{Context, Poll},
     };
 
-    use libp2p::{StreamProtocol, request_response::Codec};
-
     use super::*;
-    use crate::network::codec::{Frame, FrameCodec};
 
     /// Takes so many bytes, and is never closed.
     struct Taker(usize);
@@ -268,20 +262,19 @@ mod tests {
     #[core::prelude::v1::test]
     fn what_is_not_taken_gives_way_from_the_first_byte_to_the_end() {
         const BYTES: usize = 1 << 20;
-        let codec = FrameCodec::new(BYTES);
         let [silent, honest] = [(); 2].map(|()| {
             let peer = PeerId::random();
             (peer, Account::Peer(peer))
         });
-        let head = 3;
-        for taken in [0, head, head + PIECE] {
+        let head = [0; 3];
+        for taken in [0, head.len(), head.len() + PIECE] {
             let frames = LongFrames::new(1 << 10, 1 << 10, Duration::from_millis(1));
             let place = frames.enter(silent, BYTES).now_or_never();
-            let place = place.expect("there is room");
-            let frame = Frame::placed(vec![7; BYTES], place);
-            let (mut io, mut codec) = (Taker(taken), codec.clone());
-            let protocol = StreamProtocol::new("/test");
-            let written = codec.write_response(&protocol, &mut io, frame);
+            let mut place = place.expect("there is room");
+            let written = async move {
+                let bytes = vec![7; BYTES];
+                place.write(&mut Taker(taken), &head, &bytes).await
+            };
             let (written, _place) =
                 futures::executor::block_on(future::join(written, frames.enter(honest, BYTES)));
             let busy = written.map_err(|error| error.kind());
