@@ -5,11 +5,11 @@ use std::{num::NonZeroU64, time::Duration};
 use futures::future::join_all;
 use selkie::{
     Config, ConfigField, Item, ItemKind, NetworkEvent, P2PNetworkManager, PeerInfo, Quantity,
-    sync::snapshots::Checkpoint,
+    chain::ledger::Ledger, sync::snapshots::Checkpoint,
 };
 use serde_json::{Value, json};
 
-use crate::support::*;
+use crate::{snapshots, support::*};
 
 /// A configuration in which everything is set that may be left out.
 fn full() -> Config {
@@ -215,6 +215,69 @@ async fn run(path: &str, value: Quantity, mut config: Config) {
     assert_ends_in_order(path, node).await;
     other.shutdown().await;
 }
+
+/// What is run of sync is that of chains that keep their blocks: here one has some, and another comes for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chain_syncs_with_any_value_that_is_allowed() {
+    let chain = snapshots::ledger(snapshots::memory());
+    let blocks = |count| (0..count).for_each(|_| snapshots::grow(&chain));
+    blocks(40);
+    snapshots::finalize(&chain);
+    let made = chain.make_snapshot(None, snapshots::CHUNK);
+    assert!(made.expect("written").is_some());
+    blocks(10);
+    let mut allowed = Vec::new();
+    for field in full().fields() {
+        let path = field.path;
+        if !path.starts_with("protocol.sync.") {
+            continue;
+        }
+        let mut usual = snapshots::config();
+        let download = &mut usual.protocol.sync.snapshots.download;
+        (download.settle, download.search) = (Duration::ZERO, Duration::from_secs(1));
+        if path.contains(".checkpoint.") {
+            download.checkpoint = full().protocol.sync.snapshots.download.checkpoint;
+        }
+        for value in [field.least, field.most] {
+            let changed = with(&usual, path, value).expect("a value of its type");
+            if changed.check().is_ok() {
+                allowed.push((path, value, changed, chain.clone()));
+            }
+        }
+    }
+    assert!(allowed.len() > 40, "only {} are", allowed.len());
+    let mut synced = 0;
+    for some in allowed.chunks(AT_ONCE) {
+        let runs = some.iter().cloned();
+        let runs = runs.map(|(path, value, config, chain)| sync(path, value, config, chain));
+        synced += join_all(runs)
+            .await
+            .into_iter()
+            .filter(|came| *came)
+            .count();
+    }
+    assert!(synced > allowed.len() / 2, "only {synced} came to the end");
+}
+
+/// Two nodes with one unusual value, of which one has this chain and the other nothing; whether that came to have all of it.
+async fn sync(path: &str, value: Quantity, config: Config, chain: Ledger) -> bool {
+    let source = Node::with(config.clone(), chain).await;
+    let mut sink = Node::with(config, snapshots::ledger(snapshots::memory())).await;
+    let _ = soon(path, sink.dial(source.address())).await;
+    // With an hour's patience, say, it may not get there; what counts is that all goes on.
+    let came = tokio::time::timeout(LONGEST_SYNC, sink.at(50))
+        .await
+        .is_ok();
+    for node in [source, sink] {
+        let joined = soon(path, node.subscribe_topic("still-here", false)).await;
+        assert!(joined.is_ok(), "{path} = {value:?}: {joined:?}");
+        assert_ends_in_order(path, node).await;
+    }
+    came
+}
+
+/// Fifty blocks take a few round trips, and a second for a snapshot that nobody has.
+const LONGEST_SYNC: Duration = Duration::from_secs(5);
 
 async fn assert_ends_in_order(path: &str, mut node: Node) {
     soon(path, node.shutdown()).await;

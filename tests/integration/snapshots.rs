@@ -30,11 +30,11 @@ use crate::{
 };
 
 const NETWORK: &str = "selkie-dev";
-const CHUNK: u32 = 16 << 10;
+pub const CHUNK: u32 = 16 << 10;
 /// Accounts that are paid, beside those that there are.
 const ACCOUNTS: u32 = 3000;
 
-fn config() -> Config {
+pub fn config() -> Config {
     let mut config = listening(TCP);
     // Nobody else is looked for.
     config.protocol.kademlia_config.mdns = false;
@@ -49,15 +49,15 @@ fn config() -> Config {
     config
 }
 
-fn memory() -> Arc<dyn Store> {
+pub fn memory() -> Arc<dyn Store> {
     Arc::new(MemoryStore::new(1 << 28, &ledger::SCHEMA).expect("memory"))
 }
 
-fn ledger(store: Arc<dyn Store>) -> Ledger {
+pub fn ledger(store: Arc<dyn Store>) -> Ledger {
     Ledger::open(Genesis::development(NETWORK), store).expect("a genesis")
 }
 
-fn grow(ledger: &Ledger) {
+pub fn grow(ledger: &Ledger) {
     let key = development_key(NETWORK, "proposer");
     let time = ledger.tip().height + 1;
     let block = ledger.propose(&key, time).expect("a block");
@@ -65,7 +65,7 @@ fn grow(ledger: &Ledger) {
 }
 
 /// The newest block is final.
-fn finalize(ledger: &Ledger) {
+pub fn finalize(ledger: &Ledger) {
     for number in 0..DEVELOPMENT_VOTERS {
         let key = development_key(NETWORK, &format!("voter {number}"));
         if let Some(vote) = ledger.vote(&key).expect("written") {
@@ -136,7 +136,7 @@ impl Node {
         .await
     }
 
-    async fn at(&mut self, wanted: u64) {
+    pub async fn at(&mut self, wanted: u64) {
         self.event("the last block", |event| match event {
             NetworkEvent::SyncProgress { done, total, .. } => {
                 (done == wanted && total == wanted).then_some(())
