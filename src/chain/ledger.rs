@@ -36,7 +36,7 @@ mod vote;
 
 use std::{
     collections::hash_map::RandomState,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
 };
 
 use bytes::Bytes;
@@ -69,7 +69,7 @@ use super::{
     TrustVerifier, Vote,
 };
 use crate::{
-    platform::lock::lock,
+    platform::lock::{Guard, lock},
     remembered::Remembered,
     storage::{Store, StoreError},
 };
@@ -162,7 +162,7 @@ struct Inner {
 
 impl Inner {
     /// The chain as its store has it.
-    fn chain(&self) -> MutexGuard<'_, Chain> {
+    fn chain(&self) -> Guard<'_, Chain> {
         let mut chain = lock(&self.chain);
         chain.look_again(&self.stored);
         chain

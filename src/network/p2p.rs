@@ -12,7 +12,7 @@ mod peers;
 mod streams;
 mod topics;
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex};
 
 use libp2p::{PeerId, identity::Keypair};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
@@ -30,7 +30,11 @@ use crate::{
     peers::AddressBook,
     platform, transport,
 };
-use crate::{config::Config, error::NetworkError, platform::lock::lock};
+use crate::{
+    config::Config,
+    error::NetworkError,
+    platform::lock::{Guard, lock},
+};
 
 /// Commands that wait for the task; a caller waits where there is no room.
 const COMMANDS: usize = 256;
@@ -214,7 +218,7 @@ impl P2PNetworkManager {
         Ok(())
     }
 
-    fn idle(&self) -> MutexGuard<'_, Option<Box<Task>>> {
+    fn idle(&self) -> Guard<'_, Option<Box<Task>>> {
         lock(&self.idle)
     }
 

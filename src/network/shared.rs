@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -25,7 +25,10 @@ use crate::{
     peers::{
         AddressBook, Banned, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table,
     },
-    platform::{self, lock::lock},
+    platform::{
+        self,
+        lock::{Guard, lock},
+    },
     sync::SyncStatus,
     transport::meter::Meter,
 };
@@ -131,12 +134,12 @@ impl Shared {
     }
 
     /// The table of peers. To be let go before the state is locked.
-    pub(crate) fn peers(&self) -> MutexGuard<'_, Table> {
+    pub(crate) fn peers(&self) -> Guard<'_, Table> {
         lock(&self.table)
     }
 
     /// The address book. To be let go before anything else is locked.
-    pub(crate) fn book(&self) -> MutexGuard<'_, AddressBook> {
+    pub(crate) fn book(&self) -> Guard<'_, AddressBook> {
         lock(&self.book)
     }
 
@@ -147,7 +150,7 @@ impl Shared {
         self.book().save(&bans, now, platform::date())
     }
 
-    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> Guard<'_, State> {
         lock(&self.state)
     }
 

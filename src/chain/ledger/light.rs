@@ -17,7 +17,7 @@
 //! Bounds: headers are in the [`Store`], [`PAGE`] to an entry, and nothing else grows.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -42,7 +42,10 @@ use crate::{
         Application, Block, BlockPlace, ChainStore, Checked, Item, ItemId, StateRequest,
         StateResponse, SyncHeader, SyncVerdict, Transaction, TransactionKey, Vote,
     },
-    platform::{self, SystemTime, lock::lock},
+    platform::{
+        self, SystemTime,
+        lock::{Guard, lock},
+    },
     storage::{Batch, KeyRange, Schema, Store, StoreError, Table},
 };
 
@@ -202,7 +205,7 @@ impl LightLedger {
         header.map(decode).transpose()
     }
 
-    fn chain(&self) -> MutexGuard<'_, Chain> {
+    fn chain(&self) -> Guard<'_, Chain> {
         lock(&self.0.chain)
     }
 
