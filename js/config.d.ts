@@ -27,8 +27,10 @@ export interface NetworkConfig {
   /** Peers to connect to first; written out with an entry for each address. **Default:** none. */
   bootstrap_peers?: readonly string[]
   /**
-   * The most distinct peers at once, at most half of them plain libp2p peers; a further one is told
-   * that the node is full. **Default:** 50.
+   * The most distinct peers at once, at most half of them plain libp2p peers; a further one takes
+   * the place of the least useful of those that came by themselves
+   * (`security.connection_limits.low_watermark`), or is told that the node is full. **Default:**
+   * 50.
    */
   max_peers?: number
   /** How long a dial, an upgrade, a hello or the answer to a ping may take. **Default:** 10 s. */
@@ -709,3 +711,9 @@ export interface ConnectionLimitsConfig {
    */
   connections_per_address?: number
 }
+  /**
+   * Where `network.max_peers` have a place and one more wants one, the least useful of those that
+   * came by themselves are let go until so many are left, as far as there are such. 0: one goes for
+   * one that comes. **Default:** 0.
+   */
+  low_watermark?: number

@@ -130,7 +130,10 @@ export interface Application {
     key: Uint8Array,
     height: bigint | undefined,
   ): StateAnswer | undefined | PromiseLike<StateAnswer | undefined>
-  /** The stake behind a peer, in the chain's own unit. Nothing asks for it yet. */
+  /**
+   * The stake behind a peer, in the chain's own unit, as far as it has proven that it is its: the eight peers of the largest keep their
+   * places when a full node lets others go. Asked whenever a peer has come. **Default:** 0n.
+   */
   stakeOf?(peerId: string): bigint | PromiseLike<bigint>
 }
 
@@ -251,6 +254,13 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
    * it out still (`bans`, and `banned` in `score`), and it may stay away by itself for as long as it was told that the ban lasts.
    */
   unban(who: string, options?: AbortOptions): Promise<boolean>
+  /**
+   * Keeps a peer's place, connected or not, when a full node (`network.max_peers`) lets the least useful go, until `unprotect` has taken away each tag that it was
+   * protected by, or the node ends. A tag says what for: 1 to 64 bytes, 16 a peer, and 1,024 peers. Misdeeds, silence and bans end a connection all the same.
+   */
+  protect(peerId: string, tag: string, options?: AbortOptions): Promise<void>
+  /** Takes a tag of `protect` away. Whether the peer is still protected by another. */
+  unprotect(peerId: string, tag: string, options?: AbortOptions): Promise<boolean>
   /** All connections, the eldest first: also those on which that is not over, and each of a peer that has two for a while. */
   connections(options?: AbortOptions): Promise<Connection[]>
   metrics(options?: AbortOptions): Promise<Metrics>

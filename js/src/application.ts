@@ -13,7 +13,7 @@ import { ConfigError, LoadError } from './errors.js'
 import { importModule } from './import-module.js'
 
 /** What the node may ask for. */
-type Call = Exclude<keyof Application, 'stakeOf'>
+type Call = keyof Application
 
 const CALLS: readonly Call[] = [
   'checkTransaction',
@@ -24,6 +24,7 @@ const CALLS: readonly Call[] = [
   'joinBlock',
   'deliver',
   'query',
+  'stakeOf',
 ]
 const NEEDED: readonly Call[] = CALLS.slice(0, 3)
 
@@ -52,7 +53,7 @@ const NONE = new Uint8Array()
 /** What is given to `createNode`, where the node runs: an object, or the address of a module that exports one. */
 export async function openApplication(given: object | string): Promise<ApplicationHost> {
   const application = typeof given === 'string' ? await load(given) : given
-  for (const call of [...CALLS, 'stakeOf']) {
+  for (const call of CALLS) {
     const method = (application as Record<string, unknown>)[call]
     const isMissing = method === undefined && (NEEDED as string[]).includes(call)
     if (isMissing || (method !== undefined && typeof method !== 'function')) {
@@ -124,6 +125,10 @@ export class ApplicationHost {
           if (state === undefined) return undefined
           const { value, proof = NONE } = state
           return [u64('height', state.height), bytes('value', value), bytes('proof', proof)]
+        }
+        case 'stakeOf': {
+          const stake = await this.#inTime(application.stakeOf?.(args[0] as string))
+          return u64('stake', stake)
         }
       }
     } catch (error) {

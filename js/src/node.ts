@@ -220,6 +220,14 @@ export class RunningNode extends EventTarget implements SelkieNode {
     return this.#ask(signal, 'unban', checkText('who', who))
   }
 
+  async protect(peerId: string, tag: string, { signal }: AbortOptions = {}) {
+    await this.#ask(signal, 'protect', checkText('peerId', peerId), checkText('tag', tag))
+  }
+
+  async unprotect(peerId: string, tag: string, { signal }: AbortOptions = {}) {
+    return this.#ask(signal, 'unprotect', checkText('peerId', peerId), checkText('tag', tag))
+  }
+
   async connections({ signal }: AbortOptions = {}) {
     return (await this.#ask(signal, 'connections')) as Connection[]
   }

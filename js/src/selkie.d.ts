@@ -43,6 +43,8 @@ export class WasmNode {
   bans(): unknown
   ban(who: string, time: number | undefined): Promise<void>
   unban(who: string): boolean
+  protect(peerId: string, tag: string): void
+  unprotect(peerId: string, tag: string): boolean
   connections(): unknown
   topics(): Promise<unknown>
   metrics(): unknown

@@ -271,6 +271,16 @@ describe('blocks', () => {
     assert.deepEqual(await host.ask('query', [state[0], undefined]), [7n, ...state])
     assert.deepEqual(await host.ask('query', [state[0], 2n]), [2n, ...state])
   })
+
+  test('and so does a stake', async () => {
+    const stakes = { Ann: 5n, Bob: 2 ** 40, Eve: -1n }
+    const host = await hostOf({ stakeOf: async (peer) => stakes[peer] })
+    assert.equal(await host.ask('stakeOf', ['Ann']), 5n)
+    assert.equal(await host.ask('stakeOf', ['Bob']), 2n ** 40n)
+    for (const peer of ['Eve', 'nobody']) {
+      assert.match(await host.ask('stakeOf', [peer]), /its stake is .*; give a bigint/)
+    }
+  })
 })
 
 describe('an application', () => {

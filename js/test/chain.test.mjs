@@ -171,6 +171,13 @@ describe('a node with an application of its user', () => {
     await assert.rejects(other.state.get(utf8('Ann')), { code: 'refused' })
   })
 
+  test('is asked what stands behind a peer', async () => {
+    let stakeOf
+    const asked = new Promise((resolve) => (stakeOf = (peer) => (resolve(peer), 7n)))
+    const { plain } = await two({ stakeOf })
+    assert.equal(await asked, plain.peerId)
+  })
+
   test('moves blocks by their parts', async () => {
     const chain = (delivered) => ({
       checkTransaction: () => ({ verdict: 'accept' }),

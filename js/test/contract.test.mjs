@@ -126,6 +126,17 @@ test('a peer, a connection and a topic have the fields of the contract, and no o
   assert.deepEqual(await other.connections(), [])
 })
 
+test('a peer is protected by tags until the last is taken away', async (t) => {
+  const node = await started(t)
+  const { peerId } = await started(t)
+  await node.protect(peerId, 'validator')
+  await node.protect(peerId, 'friend')
+  const left = [await node.unprotect(peerId, 'friend'), await node.unprotect(peerId, 'validator')]
+  assert.deepEqual(left, [true, false])
+  await assert.rejects(node.protect(peerId, ''), { code: 'invalid-argument' })
+  await assert.rejects(node.protect('nobody', 'friend'), { code: 'invalid-argument' })
+})
+
 test('who is banned is let go and kept out until the ban is lifted', async (t) => {
   const node = await started(t, { config: listening('/memory/4104') })
   const other = await started(t)

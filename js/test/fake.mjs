@@ -106,6 +106,8 @@ export class FakeNode {
   bans = this.#answer('bans')
   ban = this.#answer('ban')
   unban = this.#answer('unban')
+  protect = this.#answer('protect')
+  unprotect = this.#answer('unprotect')
   wake = this.#answer('wake')
   connections = this.#answer('connections')
   topics = this.#answer('topics')

@@ -16,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
+use libp2p::PeerId;
 
 use super::{
     Application, Block, BlockParts, ChainStore, Checked, Item, SnapshotSink, SnapshotSource,
@@ -74,6 +75,8 @@ pub(crate) trait Rules: Send + Sync + 'static {
     fn sync(&self, _: &ProtocolConfig, _: ([u8; 16], u32)) -> Option<Box<dyn Syncing>> {
         None
     }
+
+    fn stake_of<'a>(&'a self, peer: &'a PeerId) -> BoxFuture<'a, u64>;
 
     /// How long the chain takes from block to block, if that can be said.
     fn block_interval(&self) -> Option<Duration> {
@@ -312,6 +315,11 @@ impl Rules for Synchronous {
 
     fn sync(&self, config: &ProtocolConfig, secrets: ([u8; 16], u32)) -> Option<Box<dyn Syncing>> {
         self.begin?(self.synced(), config, secrets, platform::now())
+    }
+
+    fn stake_of<'a>(&'a self, peer: &'a PeerId) -> BoxFuture<'a, u64> {
+        let stake = self.ask("stake_of", |application| application.stake_of(peer));
+        ready(stake.unwrap_or_default()).boxed()
     }
 
     fn block_interval(&self) -> Option<Duration> {

@@ -195,6 +195,10 @@ fn check_counts(config: &Config) -> Result<(), ConfigError> {
         at!(config.security.connection_limits.handshakes_per_address),
         at!(config.security.connection_limits.handshakes),
     )?;
+    holds(
+        at!(config.security.connection_limits.low_watermark),
+        at!(config.network.max_peers),
+    )?;
     let budgets = [
         (
             at!(config.protocol.propagation.upload.per_peer),

@@ -54,7 +54,8 @@ pub struct NetworkConfig {
     /// Peers to connect to first; written out with an entry for each address. **Default:** none.
     #[serde(serialize_with = "each_address")]
     pub bootstrap_peers: Vec<PeerInfo>,
-    /// The most distinct peers at once, at most half of them plain libp2p peers; a further one is told that the node is full.
+    /// The most distinct peers at once, at most half of them plain libp2p peers; a further one takes the place of the least useful of those that came by themselves
+    /// (`security.connection_limits.low_watermark`), or is told that the node is full.
     /// **Default:** 50.
     pub max_peers: usize,
     /// How long a dial, an upgrade, a hello or the answer to a ping may take. **Default:** 10 s.

@@ -616,6 +616,11 @@ fn security(config: &Config) -> Vec<ConfigField> {
             1,
             100_000,
         ),
+        count(
+            at!(config.security.connection_limits.low_watermark),
+            0,
+            100_000,
+        ),
         list(at!(config.security.blacklist_config.peers), 100_000),
         time(
             at!(config.security.blacklist_config.ban_duration),

@@ -154,6 +154,9 @@ pub struct ConnectionLimitsConfig {
     /// How fast an address may open them has no limit. **Default:** 32.
     pub connections_per_address: usize,
 }
+    /// Where `network.max_peers` have a place and one more wants one, the least useful of those that came by themselves are let go until so many are left, as far as there are
+    /// such. 0: one goes for one that comes. **Default:** 0.
+    pub low_watermark: usize,
 
 impl Default for ConnectionLimitsConfig {
     fn default() -> Self {
@@ -162,5 +165,6 @@ impl Default for ConnectionLimitsConfig {
             handshakes_per_address: 256,
             connections_per_address: 32,
         }
+            low_watermark: 0,
     }
 }

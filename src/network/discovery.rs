@@ -5,7 +5,7 @@
 //! whenever fewer than `kademlia_config.wanted_peers` were dialled with success. What peers name, in the DHT's answers and in exchanges, and what they say of
 //! themselves goes into the book, and so does what becomes of each dial. While peers are wanted, they are asked for others: connected
 //! ones at pauses of [`LOOK`], each for signed records when it is ready (`task/exchange.rs`), and each of the user's whenever it is dialled, since one that is full answers before it turns away. At most
-//! half of the places are taken that way, and never the last one: it is kept for who comes. So a network of small nodes stays
+//! half of the places are taken that way, and never the last one: it is kept for who comes. Where those that came have them all, the least useful of these make room. So a network of small nodes stays
 //! open, since a node that found everybody full would have been the last to dial, and has a place itself. A
 //! lookup of Kademlia's meets only whom this place dials. The user's dials pass here too (`wishes.rs`). One dial takes all addresses that are known of a peer, so that several
 //! of them end in one connection.
@@ -72,11 +72,17 @@ impl Discovery {
 
     /// The user knows of a peer, to be dialled when more are wanted.
     pub(crate) fn added(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
-        self.dialing.told(Teller::User, peer, address, now);
+        self.users(peer, address, now);
         self.dialing.wanted(&peer, now);
         if self.shared.peers().stage(&peer).is_some() {
             self.dialing.connected(&peer);
         }
+    }
+
+    /// Notes where the user's peer is.
+    fn users(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
+        self.dialing.told(Teller::User, peer, address, now);
+        self.shared.peers().is_users(peer, true);
     }
 
     /// Peers that a peer of the network `source` named, with what of their addresses may be dialled.
@@ -158,6 +164,15 @@ impl Discovery {
             .saturating_sub(dialling)
     }
 
+    /// Who came by itself takes no place that this node wants for whom it chooses, where it knows of more than are here.
+    fn make_room(&self, now: Instant) {
+        let (new, tried) = self.shared.book().counts();
+        let mut peers = self.shared.peers();
+        if peers.outbound() + self.dialling() < self.wanted && new + tried > peers.taken() {
+            peers.makes_place_for_ours(1 + usize::from(self.keeps_one), now);
+        }
+    }
+
     /// Whether peers are wanted, or fewer than `few` are known where some are wanted at times.
     pub(crate) fn wants_others(&self, few: usize) -> bool {
         let (new, tried) = self.shared.book().counts();
@@ -172,6 +187,7 @@ impl Discovery {
     /// Dials whom it is time to dial, where peers are wanted, and asks for others.
     pub(crate) fn on_time(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, now: Instant) {
         self.abort_given_up(swarm);
+        self.make_room(now);
         self.dial_due(swarm, now);
         self.dial_beyond(swarm, now);
         if now >= self.look_at {

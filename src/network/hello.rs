@@ -18,7 +18,7 @@ pub(crate) struct Hello {
     /// The hash of the chain's first block; empty where it has none.
     #[prost(bytes = "bytes", tag = "2")]
     pub genesis: Bytes,
-    /// In an answer: why the other side is refused, for a person. Empty: welcome.
+    /// Why the other side is refused, or has to go, for a person. Empty: welcome.
     #[prost(string, tag = "3")]
     pub refusal: String,
     /// Left out: [`Limits::USUAL`].

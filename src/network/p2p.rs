@@ -110,7 +110,7 @@ impl P2PNetworkManager {
         config.check()?;
         let local_peer_id = keypair.public().to_peer_id();
         let book = AddressBook::new(local_peer_id, transport::dials, seed()?, platform::now());
-        let shared = Arc::new(Shared::new(rules, &config, book));
+        let shared = Arc::new(Shared::new(rules, &config, book, &seed()?));
         let (commands, inbox) = tokio_mpsc::channel(COMMANDS);
         let channel = || tokio_mpsc::channel(SUBMISSIONS);
         let (votes, blocks, transactions) = (channel(), channel(), channel());

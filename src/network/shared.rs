@@ -123,9 +123,15 @@ struct Subscriber {
 }
 
 impl Shared {
-    pub(crate) fn new(rules: Arc<dyn Rules>, config: &Config, book: AddressBook) -> Self {
+    /// `secret` is random.
+    pub(crate) fn new(
+        rules: Arc<dyn Rules>,
+        config: &Config,
+        book: AddressBook,
+        secret: &[u8; 16],
+    ) -> Self {
         Self {
-            table: Arc::new(Mutex::new(table(config))),
+            table: Arc::new(Mutex::new(table(config, secret))),
             book: Mutex::new(book),
             rules,
             meter: Meter::default(),
@@ -240,7 +246,7 @@ impl Subscriber {
 }
 
 /// An empty table of peers, as the configuration wants it.
-fn table(config: &Config) -> Table {
+fn table(config: &Config, secret: &[u8; 16]) -> Table {
     let network = &config.network;
     let scoring = &config.security.peer_scoring;
     let blacklist = &config.security.blacklist_config;
@@ -249,6 +255,7 @@ fn table(config: &Config) -> Table {
     Table::new(
         Limits {
             max_peers: network.max_peers,
+            low_watermark: config.security.connection_limits.low_watermark,
             hello: network.connection_timeout,
             silence: network.keepalive_interval + network.connection_timeout,
         },
@@ -259,6 +266,7 @@ fn table(config: &Config) -> Table {
             scoring.max_peers,
         ),
         Bans::new(always, blacklist.ban_duration, blacklist.max_bans),
+        secret,
     )
 }
 

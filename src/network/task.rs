@@ -8,7 +8,7 @@
 //! topics. Who says nothing within `connection_timeout`, or later leaves all pings unanswered, is let go.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     num::NonZeroUsize,
     sync::{Arc, Mutex},
     task::Poll,
@@ -122,7 +122,8 @@ pub(crate) struct Task {
     expired: Vec<Multiaddr>,
     /// When it was last told that a listener can't accept.
     troubled: Option<Instant>,
-    greetings: HashMap<rr::OutboundRequestId, PeerId>,
+    /// Hellos that say to a peer that it has to go, until they are answered.
+    goodbyes: HashSet<rr::OutboundRequestId>,
     farewells: HashMap<rr::InboundRequestId, PeerId>,
     requests: Requests,
     own_record: OwnRecord,
@@ -135,6 +136,8 @@ pub(crate) struct Task {
     delivered: Arc<DeliveredBlocks>,
     answers: Answers,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// What stands behind peers, of which the chain is asked.
+    stakes: FuturesUnordered<BoxFuture<'static, (PeerId, u64)>>,
     /// The item kinds of our own topics, and whether a plain topic wants verdicts.
     items: HashMap<gossipsub::TopicHash, ItemKind>,
     topics: HashMap<gossipsub::TopicHash, bool>,
@@ -257,9 +260,10 @@ impl Task {
             configured: HashMap::new(),
             expired: Vec::new(),
             troubled: None,
-            greetings: HashMap::new(),
+            goodbyes: HashSet::new(),
             farewells: HashMap::new(),
             work: FuturesUnordered::new(),
+            stakes: FuturesUnordered::new(),
             items,
             topics: HashMap::new(),
             bridged: Vec::new(),
@@ -325,6 +329,9 @@ impl Task {
                 done = self.work.select_next_some() => {
                     self.on_done(done);
                     give_way().await;
+                }
+                (peer, stake) = self.stakes.select_next_some() => {
+                    self.shared.peers().staked(&peer, stake);
                 }
                 command = self.commands.recv().fuse() => match command {
                     Some(Command::Shutdown { reply }) => break Some(reply),
@@ -419,9 +426,7 @@ impl Task {
                     .dial_seed(&mut self.swarm, &peer, reply, platform::now());
             }
             Command::Disconnect { peer, reply } => {
-                let mut peers = self.shared.peers();
-                if peers.stage(&peer).is_some() {
-                    peers.let_go(peer, "disconnected by this node's user".to_owned());
+                if self.shared.peers().stage(&peer).is_some() {
                     self.discovery.parts(peer, reply);
                 } else {
                     // It went by itself meanwhile.

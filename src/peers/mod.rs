@@ -18,6 +18,7 @@ mod record;
 mod reputation;
 mod scope;
 mod table;
+mod trimming;
 
 pub(crate) use account::Account;
 pub(crate) use address_policy::without_id;
@@ -37,4 +38,7 @@ pub use record::{RecordFault, SignedRecord};
 pub use reputation::{Deed, Judgement, Misdeed, Reputation};
 pub use scope::{AddressGroup, Scope};
 pub(crate) use scope::{begins_with_a_name, ip_of};
-pub use table::{Action, BANNED, CONNECTIONS_PER_PEER, FULL, Limits, NEWCOMERS, Stage, Table};
+pub use table::{
+    Action, BANNED, CONNECTIONS_PER_PEER, FULL, Limits, MADE_ROOM, MAX_PROTECTED, MAX_TAG,
+    MAX_TAGS, NEWCOMERS, ProtectError, Stage, Table,
+};

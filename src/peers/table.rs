@@ -8,7 +8,8 @@
 //!
 //! Bounds. At most `max_peers` have a place, at most half of those are plain. Who has not said hello has none of these: such
 //! newcomers have [`NEWCOMERS`] places of their own beside those that are free, and where there are more the eldest of the most crowded address
-//! gives way, so that silent ones keep nobody out, and a full node still has room to say that it is full. Scores and bans are bounded by their own tables. Deadlines
+//! gives way, so that silent ones keep nobody out, and a full node still has room to say that it is full. Where all places are taken, the least useful of those that
+//! came by themselves make room (`room.rs`). Scores and bans are bounded by their own tables. Deadlines
 //! are kept in order: time costs what is due, not what is there.
 
 use std::{
@@ -21,12 +22,18 @@ use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
 mod justice;
 mod peer;
+mod room;
 
-use self::peer::{Connection, Peer, Place};
-use super::{
-    AddressGroup, Bans, Direction, Misdeed, PeerInfo, Reputation, crowds::Crowds, scope::ip_of,
+pub use self::room::{MADE_ROOM, MAX_PROTECTED, MAX_TAG, MAX_TAGS, ProtectError};
+use self::{
+    peer::{Connection, Peer, Place},
+    room::Protected,
 };
-use crate::{chain::ItemKind, platform::Instant};
+use super::{
+    AddressGroup, Bans, Direction, Misdeed, NetworkGroup, PeerInfo, Reputation, crowds::Crowds,
+    scope::ip_of,
+};
+use crate::{chain::ItemKind, keyed::Keyed, platform::Instant};
 
 /// Peers that have not said hello yet, at once, beyond those that have a place.
 pub const NEWCOMERS: usize = 32;
@@ -63,7 +70,7 @@ pub enum Stage {
     Ready,
     /// A plain libp2p peer.
     Plain,
-    /// Refused; it has a moment to read why.
+    /// Refused, or told to go; it has a moment to read why.
     Leaving,
     /// Its connections are being closed.
     Ending,
@@ -89,6 +96,8 @@ pub enum Action {
     },
     /// Its score changed.
     Scored(PeerId, &'static str, f64),
+    /// Tell it that it makes room for others; once it has read that it was [told](Table::told).
+    Part(PeerId),
     /// Close all its connections.
     Close(PeerId),
     /// Close this connection; others of the peer live.
@@ -107,8 +116,10 @@ pub enum Action {
 /// What the table goes by.
 #[derive(Debug)]
 pub struct Limits {
-    /// Peers at once.
+    /// Peers at once: the high watermark.
     pub max_peers: usize,
+    /// Down to how many are let go where one more wants a place: the low watermark; 0: one goes for one that comes.
+    pub low_watermark: usize,
     /// By when a hello must be over.
     pub hello: Duration,
     /// How long a peer may give no sign of life.
@@ -134,12 +145,18 @@ pub struct Table {
     by_gossip: [usize; ItemKind::ALL.len()],
     /// How many have come; the next one's age.
     came: u64,
+    /// Which networks are favoured where somebody has to go, which nobody else may know; and before when nobody has to again.
+    lot: Keyed,
+    trims_at: Option<Instant>,
+    protected: Protected,
+    /// Whom the user knows.
+    users: BTreeSet<PeerId>,
     actions: VecDeque<Action>,
 }
 
 impl Table {
-    /// Nobody yet.
-    pub fn new(limits: Limits, reputation: Reputation, bans: Bans) -> Self {
+    /// Nobody yet. `secret` is random.
+    pub fn new(limits: Limits, reputation: Reputation, bans: Bans, secret: &[u8; 16]) -> Self {
         Self {
             limits,
             reputation,
@@ -152,6 +169,10 @@ impl Table {
             outbound: 0,
             by_gossip: [0; ItemKind::ALL.len()],
             came: 0,
+            lot: Keyed::new(secret),
+            trims_at: None,
+            protected: Protected::default(),
+            users: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
@@ -181,16 +202,6 @@ impl Table {
     pub fn shown_since(&self) -> impl Iterator<Item = (&PeerInfo, Instant)> {
         let shown = self.peers.values().filter(|peer| peer.shown);
         shown.map(|peer| (&peer.info, peer.since))
-    }
-
-    /// Whether there is a place for one more peer of ours.
-    pub fn has_place(&self) -> bool {
-        self.free() > 0
-    }
-
-    /// Places that nobody has.
-    pub fn free(&self) -> usize {
-        self.limits.max_peers.saturating_sub(self.ours + self.plain)
     }
 
     /// Peers of ours that we dialled, and those on their way to be such.
@@ -227,14 +238,20 @@ impl Table {
         if self.bans.holds(id, now) && !(comes && self.bans.tells(id)) {
             return Err(BANNED);
         }
-        match self.peers.get(id) {
-            Some(peer) if peer.stage == Stage::Ending => Err("the last connection is being closed"),
-            Some(peer) if peer.connections.len() >= CONNECTIONS_PER_PEER + GIVING_WAY => {
-                Err("its earlier connections are still being closed")
-            }
-            None if direction == Direction::Outbound && !self.has_place() => Err(FULL),
-            _ => Ok(()),
+        let Some(peer) = self.peers.get(id) else {
+            return if comes || self.makes_place_for_ours(1, now) {
+                Ok(())
+            } else {
+                Err(FULL)
+            };
+        };
+        if peer.stage == Stage::Ending {
+            return Err("the last connection is being closed");
         }
+        if peer.connections.len() >= CONNECTIONS_PER_PEER + GIVING_WAY {
+            return Err("its earlier connections are still being closed");
+        }
+        Ok(())
     }
 
     /// A connection was established. `info` says where to, and who dialled; it is of use where it is the first one. Where the peer
@@ -256,11 +273,13 @@ impl Table {
         }
         let outbound = info.direction == Some(Direction::Outbound);
         let group = address.map_or(AddressGroup::Elsewhere, AddressGroup::of);
+        let network = address.map_or(NetworkGroup::Fleeting, NetworkGroup::of_teller);
         let reputation = self.reputation.score(&id, now);
         self.came += 1;
         let peer = Peer {
             age: self.came,
             group,
+            network,
             since: now,
             stage: Stage::Greeting,
             connections: vec![connection],
@@ -268,6 +287,9 @@ impl Table {
             propagates: false,
             gossips: Vec::new(),
             pings: true,
+            nearest: None,
+            brought: [None; ItemKind::ALL.len()],
+            stake: 0,
             unidentified: false,
             info: PeerInfo { reputation, ..info },
             shown: false,
@@ -333,13 +355,13 @@ impl Table {
     /// # Errors
     /// For a person: it is banned, or there is no place for it.
     pub fn greeted(&mut self, id: &PeerId, now: Instant) -> Result<(), &'static str> {
-        let has_place = self.has_place();
         let Some(peer) = self.peers.get(id) else {
             return Ok(());
         };
-        match peer.stage {
+        let (stage, is_newcomer) = (peer.stage, peer.place() == Place::Newcomer);
+        match stage {
             Stage::Greeting if self.bans.holds(id, now) => return Err(BANNED),
-            Stage::Greeting if peer.place() == Place::Newcomer && !has_place => return Err(FULL),
+            Stage::Greeting if is_newcomer && !self.makes_place_for(id, now) => return Err(FULL),
             Stage::Greeting | Stage::Plain => {}
             // By another connection, or on its way out.
             Stage::Greeted | Stage::Ready | Stage::Leaving | Stage::Ending => return Ok(()),
@@ -409,6 +431,7 @@ impl Table {
             return;
         };
         peer.info.round_trip = Some(took);
+        peer.nearest = Some(peer.nearest.map_or(took, |nearest| nearest.min(took)));
         if matches!(peer.stage, Stage::Ready | Stage::Plain) {
             self.set_deadline(id, Some(now + self.limits.silence));
         }
@@ -456,7 +479,7 @@ impl Table {
         }
     }
 
-    /// The refusal is in the other side's buffers; it has a moment to read it, and none more for what it asks meanwhile.
+    /// What it is told is in its buffers, or will never be; it has a moment to read it, and none more for what it asks meanwhile.
     pub fn told(&mut self, id: &PeerId, now: Instant) {
         let Some(peer) = self.peers.get(id) else {
             return;

@@ -9,6 +9,7 @@
 use bytes::{Buf, Bytes};
 use futures::{FutureExt, future::BoxFuture};
 use js_sys::{Array, Promise, Uint8Array, Uint32Array};
+use libp2p::PeerId;
 use send_wrapper::SendWrapper;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
@@ -316,6 +317,19 @@ impl Rules for Scripted {
             })
         };
         SendWrapper::new(query).boxed()
+    }
+
+    fn stake_of<'a>(&'a self, peer: &'a PeerId) -> BoxFuture<'a, u64> {
+        let ask = async move {
+            let call = "stakeOf";
+            if !self.host.has(call) {
+                return 0;
+            }
+            let stake = self.ask(call, Array::of1(&peer.to_string().into())).await;
+            let stake = stake.and_then(|stake| u64::try_from(stake).ok());
+            stake.unwrap_or_default()
+        };
+        SendWrapper::new(ask).boxed()
     }
 
     fn failures(&self) -> &Failures {

@@ -351,6 +351,16 @@ impl WasmNode {
         Ok(manager.ban(who, time).await?)
     }
 
+    /// Keeps a peer's place when a full node lets the least useful go.
+    pub fn protect(&self, peer: &str, tag: &str) -> Result<(), JsValue> {
+        Ok(self.manager.protect(parse_peer(peer)?, tag)?)
+    }
+
+    /// Takes a tag away; whether the peer is still protected by another.
+    pub fn unprotect(&self, peer: &str, tag: &str) -> Result<bool, JsValue> {
+        Ok(self.manager.unprotect(&parse_peer(peer)?, tag))
+    }
+
     /// Lets it in again; whether it was kept out for a while.
     pub fn unban(&self, who: &str) -> Result<bool, JsValue> {
         Ok(self.manager.unban(parse_banned(who)?))

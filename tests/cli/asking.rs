@@ -89,6 +89,23 @@ fn a_running_node_tells_who_is_there_and_keeps_out_whom_it_is_told() {
         (&score["score"], &score["banned"]),
         (&0.0.into(), &false.into())
     );
+    let asked = |command| object(&[command, &guest_id, "--tag", "friend", "--key", &key]);
+    assert_eq!(asked("protect")["tag"], "friend");
+    let kept = stdout(&selkie(&["protect", &guest_id, "--key", &key]));
+    assert!(kept.contains("keeps its place"), "{kept}");
+    assert_eq!(asked("unprotect")["protected"], true);
+    let lets = object(&["unprotect", &guest_id, "--key", &key]);
+    assert_eq!(
+        (&lets["tag"], &lets["protected"]),
+        (&"user".into(), &false.into())
+    );
+    let untagged = selkie(&["protect", &guest_id, "--tag", "", "--key", &key]);
+    assert_eq!(untagged.status.code(), Some(1));
+    assert!(
+        stderr(&untagged).contains("give a tag of 1 to 64 bytes"),
+        "{}",
+        stderr(&untagged)
+    );
     let ban = object(&["ban", &guest_id, "--for", "1h", "--key", &key]);
     assert_eq!(ban["peerId"], guest_id);
     node.object(|line| line["type"] == "peer:disconnect");

@@ -37,6 +37,8 @@ fn help_tells_of_all_commands_and_exit_codes() {
         "bans",
         "ban",
         "unban",
+        "protect",
+        "unprotect",
         "snapshot",
         "state",
         "submit",

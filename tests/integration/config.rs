@@ -298,7 +298,7 @@ fn complaint(change: impl FnOnce(&mut Config)) -> Option<String> {
 #[test]
 fn limits_that_belong_together_fit_together() {
     type Change = fn(&mut Config);
-    let wrong: [(Change, &str, &str); 9] = [
+    let wrong: [(Change, &str, &str); 10] = [
         (
             |config| config.protocol.gossipsub_config.max_transmit_size = 8 << 20,
             "protocol.gossipsub_config.max_transmit_size = 8388608",
@@ -338,6 +338,11 @@ fn limits_that_belong_together_fit_together() {
             |config| config.protocol.propagation.coded.patience = Duration::from_secs(5),
             "protocol.propagation.coded.give_up_after = 4s",
             "at least 5s",
+        ),
+        (
+            |config| config.security.connection_limits.low_watermark = 51,
+            "network.max_peers = 50",
+            "at least 51",
         ),
         (
             |config| config.security.peer_scoring.disconnect_at = -60.0,

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
-use selkie::{Application, Config, NetworkMessage, StateRequest, StateResponse};
+use futures::future::{join_all, select_all};
+use selkie::{Application, Config, NetworkMessage, PeerId, StateRequest, StateResponse};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream, UdpSocket},
-    sync::watch,
+    sync::{mpsc, watch},
 };
 
 use crate::{
@@ -59,6 +59,67 @@ async fn when_all_places_are_taken_the_next_peer_is_refused() {
     soon("the dial", late.dial(node.address()))
         .await
         .expect("there is room");
+}
+
+#[tokio::test]
+async fn who_comes_to_a_full_node_takes_the_place_of_the_least_useful_which_is_told() {
+    // The first of their network, the eight nearest and twelve for what they brought stay.
+    const PLACES: usize = 22;
+    let mut config = listening(TCP);
+    config.protocol.kademlia_config.wanted_peers = 0;
+    config.network.max_peers = PLACES;
+    let mut node = Node::start(config).await;
+    let mut peers = Vec::new();
+    for _ in 0..PLACES {
+        let mut peer = RawPeer::hostile().await;
+        peer.join(&node).await;
+        peers.push(peer);
+    }
+    for peer in &peers {
+        node.connected(peer.id).await;
+    }
+    let mut late = RawPeer::hostile().await;
+    late.join(&node).await;
+    node.connected(late.id).await;
+    let told = peers.iter_mut().map(|peer| Box::pin(peer.request()));
+    let ((words, channel), which, _) = soon("the goodbye", select_all(told)).await;
+    let words = String::from_utf8_lossy(&words);
+    assert!(
+        words.contains("you make room for others as the least useful; try another node"),
+        "{words}"
+    );
+    let parted = peers.swap_remove(which);
+    assert_eq!(node.get_connected_peers().len(), PLACES + 1, "it reads");
+    parted.respond(channel, framed(&good_hello()));
+    let reason = node.disconnected(parted.id).await;
+    assert!(reason.contains("made room for others"), "{reason}");
+    // Now nobody may be let go.
+    peers.push(late);
+    for peer in &peers {
+        node.protect(peer.id, "all").expect("protected");
+    }
+    let mut last = RawPeer::hostile().await;
+    last.join(&node).await;
+    assert_eq!(
+        node.refused(last.id).await,
+        "all places are taken (network.max_peers)"
+    );
+    assert!(!node.unprotect(&peers[0].id, "all"));
+    node.protect(last.id, "").expect_err("no tag");
+}
+
+#[tokio::test]
+async fn who_is_told_to_go_says_why_and_goes() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut peer = RawPeer::hostile().await;
+    peer.join(&node).await;
+    node.connected(peer.id).await;
+    let refusal = [&[0x1a, 9][..], b"made room"].concat();
+    peer.hello(node.id(), framed(&[good_hello(), refusal].concat()));
+    let answer = peer.answer().await.expect("it has read that");
+    assert!(!String::from_utf8_lossy(&answer).contains("made room"));
+    assert_eq!(node.disconnected(peer.id).await, "made room");
+    assert_eq!(node.score(&peer.id).0, 0.0);
 }
 
 #[tokio::test]
@@ -288,6 +349,25 @@ async fn many_peer_exchanges_at_once_wait_for_their_turn_and_none_is_refused() {
         told.expect("it takes them");
     }
     unblamed(&mut there);
+}
+
+/// A chain that tells of whom it is asked what stands behind a peer.
+struct Staked(mpsc::UnboundedSender<PeerId>);
+
+impl Application for Staked {
+    fn stake_of(&self, peer: &PeerId) -> u64 {
+        self.0.send(*peer).expect("the test waits");
+        7
+    }
+}
+
+#[tokio::test]
+async fn the_chain_is_asked_what_stands_behind_a_peer() {
+    let (asked, mut told) = mpsc::unbounded_channel();
+    let mut node = Node::with(listening(TCP), Staked(asked)).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut node).await;
+    assert_eq!(soon("the question", told.recv()).await, Some(peer.id()));
 }
 
 /// A chain that takes its time to answer.

@@ -1,4 +1,4 @@
-//! `selkie status`, `sync status`, `peers`, `score`, `book`, `bans`, `ban` and `unban`: asking a running node, over its control socket (`control.rs`).
+//! `selkie status`, `sync status`, `peers`, `score`, `book`, `bans`, `ban`, `unban`, `protect` and `unprotect`: asking a running node, over its control socket (`control.rs`).
 //!
 //! For people tables and sentences, with `--json` the node's answer as it is. What peers say of themselves goes to a terminal without
 //! control characters.
@@ -88,6 +88,30 @@ pub(crate) enum Ask {
         #[arg(value_name = "PEER-OR-NETWORK")]
         peer: Banned,
     },
+    /// Have a running node keep a peer's place when it is full and lets the least useful go; until it ends
+    Protect {
+        #[command(flatten)]
+        whom: Whom,
+        #[command(flatten)]
+        protected: Protected,
+    },
+    /// Have a running node keep a peer's place no more
+    Unprotect {
+        #[command(flatten)]
+        whom: Whom,
+        #[command(flatten)]
+        protected: Protected,
+    },
+}
+
+/// Whose place is meant.
+#[derive(clap::Args)]
+pub(crate) struct Protected {
+    /// The peer's id
+    peer: PeerId,
+    /// What for: the place is kept until each tag that was given is taken away
+    #[arg(long, default_value = "user")]
+    tag: String,
 }
 
 #[derive(Subcommand)]
@@ -175,6 +199,14 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
             (whom, Question::Ban { peer, seconds }, false)
         }
         Ask::Unban { whom, peer } => (whom, Question::Unban { peer }, false),
+        Ask::Protect {
+            whom,
+            protected: Protected { peer, tag },
+        } => (whom, Question::Protect { peer, tag }, false),
+        Ask::Unprotect {
+            whom,
+            protected: Protected { peer, tag },
+        } => (whom, Question::Unprotect { peer, tag }, false),
     };
     let mut control = whom.reach()?;
     let clears = watch && !whom.json && io::stdout().is_terminal();
@@ -244,6 +276,11 @@ fn sentences(question: &Question, answer: &Value) -> String {
                 )
             }
         }
+        Question::Protect { peer, .. } => format!("{peer} keeps its place until the node ends"),
+        Question::Unprotect { peer, .. } if answer["protected"] == true => {
+            format!("{peer} keeps its place still, by another tag")
+        }
+        Question::Unprotect { peer, .. } => format!("{peer} makes room like others"),
     }
 }
 

@@ -64,6 +64,10 @@ pub(crate) enum Question {
         #[serde(with = "who")]
         peer: Banned,
     },
+    /// To keep a peer's place when it has to let peers go.
+    Protect { peer: PeerId, tag: String },
+    /// To do so no more for what the tag says.
+    Unprotect { peer: PeerId, tag: String },
 }
 
 /// What comes back.
@@ -190,6 +194,16 @@ impl Asked {
                     "{peer} is not banned for a while; `selkie bans` lists who is, and whom security.blacklist_config.peers \
                      names stays out"
                 ));
+            }
+            Question::Protect { peer, tag } => {
+                if let Err(error) = self.node.protect(peer, &tag) {
+                    return Reply::Error(error.to_string());
+                }
+                json!({"type": "protect", "peerId": peer.to_string(), "tag": tag})
+            }
+            Question::Unprotect { peer, tag } => {
+                let still = self.node.unprotect(&peer, &tag);
+                json!({"type": "unprotect", "peerId": peer.to_string(), "tag": tag, "protected": still})
             }
         })
     }
@@ -352,8 +366,16 @@ mod tests {
         let network = Question::Unban {
             peer: "203.0.113.7/24".parse().expect("a network"),
         };
+        let protect = Question::Protect {
+            peer,
+            tag: "a".to_owned(),
+        };
         let rows = [
             (Question::Status, json!({"ask": "status"})),
+            (
+                protect,
+                json!({"ask": "protect", "peer": peer.to_string(), "tag": "a"}),
+            ),
             (Question::Sync, json!({"ask": "sync"})),
             (Question::Peers, json!({"ask": "peers"})),
             (network, json!({"ask": "unban", "peer": "203.0.113.0/24"})),

@@ -31,7 +31,7 @@ fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
     let own = keypair.public().to_peer_id();
     let book = AddressBook::new(own, |_| true, [7; 32], platform::now());
     let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
-    let shared = Arc::new(Shared::new(rules, &config, book));
+    let shared = Arc::new(Shared::new(rules, &config, book, &[7; 16]));
     let policy = Arc::new(Mutex::new(AddressPolicy::new(own, true)));
     let (_, circuits) = relay::client::new(own);
     let local = transport::local_discovery(&config, own).expect("off");

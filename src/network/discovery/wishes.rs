@@ -27,12 +27,14 @@ use crate::{
         reasons::{OWN_ADDRESS, dial_reason},
         shared::DialReply,
     },
-    peers::{PeerInfo, Stage, Teller},
+    peers::{PeerInfo, Stage},
     platform::Instant,
 };
 
 /// Why a peer is let go whose dial was given up before it was ready.
 pub(super) const GIVEN_UP: &str = "its dial was given up";
+/// Why one that the user wants gone.
+const PARTED: &str = "disconnected by this node's user";
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -129,7 +131,7 @@ impl Discovery {
             .collect();
         for address in &addresses {
             let address = address.clone();
-            self.dialing.told(Teller::User, seed.peer_id, address, now);
+            self.users(seed.peer_id, address, now);
         }
         let wish = Wish {
             peer: Some(seed.peer_id),
@@ -142,16 +144,24 @@ impl Discovery {
         self.look(swarm, now);
     }
 
-    /// The user wants a peer gone; to be let go by the table.
+    /// The user wants a peer gone that is here.
     pub(crate) fn parts(&mut self, peer: PeerId, reply: oneshot::Sender<()>) {
-        self.dialing.dismissed(&peer);
+        self.dismiss(peer, PARTED);
         self.wishes.partings.entry(peer).or_default().push(reply);
+    }
+
+    /// Lets a peer go, which is none of the user's until somebody asks for it again.
+    fn dismiss(&mut self, peer: PeerId, reason: &str) {
+        self.dialing.dismissed(&peer);
+        let mut peers = self.shared.peers();
+        peers.is_users(peer, false);
+        peers.let_go(peer, reason.to_owned());
     }
 
     /// Whom the user has dialled is one of the user's peers from now on, and dialled again when it is lost.
     fn reached(&mut self, peer: PeerId, addresses: &[Multiaddr], now: Instant) {
         for address in addresses {
-            self.dialing.told(Teller::User, peer, address.clone(), now);
+            self.users(peer, address.clone(), now);
         }
     }
 
@@ -259,8 +269,7 @@ impl Discovery {
             wishes.iter().all(Wish::is_given_up) && wishes.iter().any(|wish| wish.is_new)
         });
         if is_given_up {
-            self.dialing.dismissed(&peer);
-            self.shared.peers().let_go(peer, GIVEN_UP.to_owned());
+            self.dismiss(peer, GIVEN_UP);
         }
         is_given_up
     }

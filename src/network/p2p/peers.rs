@@ -130,6 +130,21 @@ impl P2PNetworkManager {
         )
     }
 
+    /// Keeps a peer's place, connected or not, when a full node lets the least useful go: until [`Self::unprotect`] has taken away each tag that it was protected by, or
+    /// the node ends. A tag says what for. It does not keep the peer from being let go for misdeeds, silence or a ban.
+    ///
+    /// # Errors
+    /// [`NetworkError::Argument`]: the tag is empty or over 64 bytes; the peer has 16 tags; 1,024 peers are protected.
+    pub fn protect(&self, peer: PeerId, tag: &str) -> Result<(), NetworkError> {
+        let protected = self.shared.peers().protect(peer, tag);
+        protected.map_err(|error| NetworkError::argument("tag", tag, error.to_string()))
+    }
+
+    /// Takes a tag of [`Self::protect`] away. Whether the peer is still protected by another.
+    pub fn unprotect(&self, peer: &PeerId, tag: &str) -> bool {
+        self.shared.peers().unprotect(peer, tag)
+    }
+
     /// All connections, the eldest first: also those whose hello is not over, and each of a peer that has two.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
         self.shared.state().connections()

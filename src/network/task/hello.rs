@@ -10,16 +10,32 @@ use crate::{
 
 /// Why a peer is let go that is not there any more when the host wakes.
 const SLEPT_AWAY: &str = "it does not answer since this host woke, or has another network";
+/// Why it has to go, for a peer.
+const MAKE_ROOM: &str = "all places are taken (network.max_peers), and you make room for others as the least useful; try another node, or this one later";
 
 impl Task {
     pub(super) fn greet(&mut self, id: PeerId) {
-        let hello = self.hello.encode_to_vec();
-        let request = self
-            .swarm
-            .behaviour_mut()
-            .hello
-            .send_request(&id, Ok(hello.into()));
-        self.greetings.insert(request, id);
+        let greeting = self.hello.encode_to_vec();
+        let hello = &mut self.swarm.behaviour_mut().hello;
+        hello.send_request(&id, Ok(greeting.into()));
+    }
+
+    /// Tells a peer of ours that it makes room for others. Its answer says that it has read that.
+    pub(super) fn part(&mut self, id: PeerId) {
+        let farewell = Hello {
+            refusal: MAKE_ROOM.to_owned(),
+            ..self.hello.clone()
+        };
+        let hello = &mut self.swarm.behaviour_mut().hello;
+        let request = hello.send_request(&id, Ok(farewell.encode_to_vec().into()));
+        self.goodbyes.insert(request);
+    }
+
+    /// A peer lets us go, or never let us in; asking it again is of use after so many seconds.
+    fn refused_by(&mut self, peer: PeerId, reason: &str, wait: u32) {
+        let (now, wait) = (platform::now(), Duration::from_secs(wait.into()));
+        self.discovery.waits(&peer, wait, now);
+        self.shared.peers().turn_away(peer, reason, now);
     }
 
     /// The host slept, or the network is another: whose connection lives says hello once more, and who does not is let go within
@@ -67,6 +83,13 @@ impl Task {
                     .map_err(|unread| unread.error.to_string())
                     .and_then(|frame| Hello::decode(&*frame).map_err(|error| error.to_string()));
                 let (told, refusal) = match theirs {
+                    Ok(theirs) if !theirs.refusal.is_empty() => {
+                        let reason = Quoted(&theirs.refusal).to_string();
+                        self.refused_by(peer, &reason, theirs.wait);
+                        let hello = &mut self.swarm.behaviour_mut().hello;
+                        let _ = hello.send_response(channel, answer.encode_to_vec().into());
+                        return;
+                    }
                     Ok(theirs) => {
                         sync = theirs.sync;
                         let objection = self.hello.objection(&theirs).unwrap_or_default();
@@ -124,7 +147,9 @@ impl Task {
                     },
                 ..
             } => {
-                self.greetings.remove(&request_id);
+                if self.goodbyes.remove(&request_id) {
+                    return self.shared.peers().told(&peer, platform::now());
+                }
                 match Hello::decode(&*response) {
                     Ok(theirs) => {
                         let told = (!theirs.refusal.is_empty())
@@ -139,11 +164,7 @@ impl Task {
                                 }
                             }
                             // It may still answer who else is there.
-                            Some(reason) => {
-                                let (now, wait) = (platform::now(), u64::from(theirs.wait));
-                                self.discovery.waits(&peer, Duration::from_secs(wait), now);
-                                self.shared.peers().turn_away(peer, &reason, now);
-                            }
+                            Some(reason) => self.refused_by(peer, &reason, theirs.wait),
                         }
                     }
                     Err(_) => {
@@ -155,11 +176,14 @@ impl Task {
                 }
             }
             rr::Event::OutboundFailure {
-                request_id, error, ..
+                peer,
+                request_id,
+                error,
+                ..
             } => {
-                let Some(peer) = self.greetings.remove(&request_id) else {
-                    return;
-                };
+                if self.goodbyes.remove(&request_id) {
+                    return self.shared.peers().told(&peer, platform::now());
+                }
                 let stage = self.shared.peers().stage(&peer);
                 match error {
                     rr::OutboundFailure::UnsupportedProtocols => {

@@ -364,6 +364,11 @@ impl Task {
 
     /// What a batch came to goes where it belongs, whoever brought it.
     fn conclude(&mut self, kind: ItemKind, (source, way): (Option<PeerId>, Way), judged: Judged) {
+        if let Some(peer) = source
+            && (!judged.accepted.is_empty() || judged.block.is_some())
+        {
+            self.shared.peers().brought(&peer, kind, platform::now());
+        }
         let copies = self.intake.conclude(kind, &judged);
         for ((peer, id), verdict) in copies {
             if verdict == Verdict::Reject {

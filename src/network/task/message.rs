@@ -133,6 +133,8 @@ impl Task {
             && !is_garbage(error)
         {
             Answer::Refused(error.to_string())
+        } else if stage == Some(Stage::Leaving) {
+            Answer::Refused("you are let go; ask another node".to_owned())
         } else if !matches!(stage, Some(Stage::Greeted | Stage::Ready)) {
             Answer::Refused("say hello first; see docs/wire.md".to_owned())
         } else {

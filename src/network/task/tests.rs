@@ -14,7 +14,7 @@ fn idle() -> (Task, Arc<Shared>) {
     let own = keypair.public().to_peer_id();
     let book = AddressBook::new(own, |_| true, [7; 32], platform::now());
     let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
-    let shared = Arc::new(Shared::new(rules, &config, book));
+    let shared = Arc::new(Shared::new(rules, &config, book, &[7; 16]));
     let asked = (
         mpsc::channel(1).1,
         ItemKind::ALL.map(|_| mpsc::channel(1).1),

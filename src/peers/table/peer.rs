@@ -1,13 +1,13 @@
 //! A connected peer: how far it is, and which place it takes.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use libp2p::swarm::ConnectionId;
 
 use super::Stage;
 use crate::{
     chain::ItemKind,
-    peers::{AddressGroup, Direction, PeerInfo},
+    peers::{AddressGroup, Direction, NetworkGroup, PeerInfo},
     platform::Instant,
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Peer {
     pub(super) age: u64,
     /// Where its first connection came from, or went to.
     pub(super) group: AddressGroup,
+    /// Of which network that is.
+    pub(super) network: NetworkGroup,
     /// By a clock that nobody sets, which `connected_at` has not.
     pub(super) since: Instant,
     pub(super) stage: Stage,
@@ -37,6 +39,12 @@ pub(super) struct Peer {
     pub(super) pings: bool,
     /// Whether it said nothing of itself that could be understood.
     pub(super) unidentified: bool,
+    /// The shortest round trip of all.
+    pub(super) nearest: Option<Duration>,
+    /// When it last brought an item of each kind that was new and right.
+    pub(super) brought: [Option<Instant>; ItemKind::ALL.len()],
+    /// What the chain says that stands behind it.
+    pub(super) stake: u64,
     pub(super) info: PeerInfo,
     pub(super) shown: bool,
     /// Why it is about to be gone, in our words.

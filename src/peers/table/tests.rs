@@ -8,12 +8,15 @@ use crate::{
     platform::{self, test},
 };
 
+mod room;
+
 const HELLO: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(70);
 
 fn table(max_peers: usize) -> Table {
     let limits = Limits {
         max_peers,
+        low_watermark: 0,
         hello: HELLO,
         silence: SILENCE,
     };
@@ -22,6 +25,7 @@ fn table(max_peers: usize) -> Table {
         limits,
         Reputation::new(half_life, -20.0, -50.0, 100),
         Bans::new(HashSet::new(), half_life, 100),
+        &[7; 16],
     )
 }
 
