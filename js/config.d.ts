@@ -685,7 +685,10 @@ export interface BlacklistConfig {
   peers?: readonly string[]
   /** How long a ban lasts. **Default:** 1 h. */
   ban_duration?: Time
-  /** Bans kept at once; the one that ends first is dropped first. **Default:** 10,000. */
+  /**
+   * Bans kept at once. Of more the one that ends first of those for misdeeds is dropped; where all
+   * are the user's, none for a misdeed is kept. **Default:** 10,000.
+   */
   max_bans?: number
 }
 
@@ -710,10 +713,10 @@ export interface ConnectionLimitsConfig {
    * address may open them has no limit. **Default:** 32.
    */
   connections_per_address?: number
-}
   /**
    * Where `network.max_peers` have a place and one more wants one, the least useful of those that
    * came by themselves are let go until so many are left, as far as there are such. 0: one goes for
    * one that comes. **Default:** 0.
    */
   low_watermark?: number
+}

@@ -294,7 +294,10 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
 export interface NodeEvents {
   'peer:connect': Peer & { address: string }
   'peer:disconnect': { peerId: string; reason: string }
-  /** A peer was turned away, or turned us away: another network, another genesis, a ban. */
+  /**
+   * A peer was turned away, or turned us away: another network, another genesis, a ban, no place; or it let us go so that others find a place, and
+   * `peer:disconnect` follows.
+   */
   'peer:refused': { peerId: string; address?: string; reason: string }
   'peer:identify': { peerId: string; agent: string; protocols: string[] }
   'peer:discovered': Pick<Peer, 'peerId' | 'addresses'>

@@ -124,7 +124,8 @@ pub struct BlacklistConfig {
     /// How long a ban lasts. **Default:** 1 h.
     #[serde(with = "humantime_serde")]
     pub ban_duration: Duration,
-    /// Bans kept at once; the one that ends first is dropped first. **Default:** 10,000.
+    /// Bans kept at once. Of more the one that ends first of those for misdeeds is dropped; where all are the user's, none for a misdeed is kept.
+    /// **Default:** 10,000.
     pub max_bans: usize,
 }
 
@@ -153,10 +154,10 @@ pub struct ConnectionLimitsConfig {
     /// peer has not said hello gives way to a newcomer from there; it counts until it is gone, so for moments there may be twice as many.
     /// How fast an address may open them has no limit. **Default:** 32.
     pub connections_per_address: usize,
-}
     /// Where `network.max_peers` have a place and one more wants one, the least useful of those that came by themselves are let go until so many are left, as far as there are
     /// such. 0: one goes for one that comes. **Default:** 0.
     pub low_watermark: usize,
+}
 
 impl Default for ConnectionLimitsConfig {
     fn default() -> Self {
@@ -164,7 +165,7 @@ impl Default for ConnectionLimitsConfig {
             handshakes: 512,
             handshakes_per_address: 256,
             connections_per_address: 32,
-        }
             low_watermark: 0,
+        }
     }
 }

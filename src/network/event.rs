@@ -42,7 +42,7 @@ pub enum NetworkEvent {
         /// Why, for a person.
         reason: String,
     },
-    /// A peer was not let in, or did not let us in.
+    /// A peer was not let in, or did not let us in; or it let us go so that others find a place, and [`Self::PeerDisconnected`] follows.
     PeerRefused {
         /// The peer.
         peer_id: PeerId,

@@ -24,7 +24,12 @@ impl Table {
                 let newest = self.addresses(&id).last();
                 let public = newest.filter(|ip| Scope::of_ip(*ip) == Some(Scope::Public));
                 self.bans.convict(id, public, now);
-                self.let_go(id, format!("it is banned: {reason}"));
+                let words = if self.bans.holds(&id, now) {
+                    "it is banned"
+                } else {
+                    "its reputation is used up, and there is no room for a ban beside the user's (security.blacklist_config.max_bans)"
+                };
+                self.let_go(id, format!("{words}: {reason}"));
             }
         }
     }

@@ -493,3 +493,21 @@ fn who_is_let_in_again_may_begin_again_unless_its_address_is_banned() {
     table.misdeed(peer, Misdeed::TooManyMessages, now);
     assert!(!table.bans().holds(&peer, now), "for a trifle");
 }
+
+#[test]
+fn who_is_let_go_without_a_ban_is_not_said_to_have_one() {
+    let (mut table, now) = (table(9), platform::now());
+    table.bans = Bans::new(HashSet::new(), HELLO, 1);
+    for words in ["it is banned", "there is no room for a ban"] {
+        let peer = friend(&mut table, 1, now);
+        table.misdeed(peer, Misdeed::FalseProof, now);
+        table.closed(&peer, connection(1), String::new());
+        let actions = actions(&mut table);
+        let told = actions.iter().find_map(|action| match action {
+            Action::Gone { reason, .. } => Some(reason),
+            _ => None,
+        });
+        assert!(told.is_some_and(|told| told.contains(words)), "{told:?}");
+        table.ban(PeerId::random().into(), None, now);
+    }
+}
