@@ -88,6 +88,8 @@ pub(crate) enum Event {
     Work(Work),
     /// How far blocks are.
     Status(SyncStatus),
+    /// A peer brought blocks that the chain has taken.
+    Brought(PeerId),
     /// How far a snapshot is.
     Progress(Progress),
     /// No snapshot is fetched any more.
@@ -195,6 +197,7 @@ impl ChainSync {
                     .chain_is_at(status.tip.height, status.phase, now);
                 Event::Status(status)
             }
+            blocks::Event::Brought(peer) => Event::Brought(peer),
         }
     }
 

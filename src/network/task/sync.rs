@@ -17,6 +17,10 @@ impl Task {
                 self.work.push(done.boxed());
             }
             Event::Status(status) => self.chain_is(status),
+            Event::Brought(peer) => {
+                let mut peers = self.shared.peers();
+                peers.brought(&peer, ItemKind::Block, platform::now());
+            }
             Event::Progress(progress) => {
                 let told = NetworkEvent::SnapshotProgress {
                     height: progress.snapshot.height,

@@ -207,7 +207,7 @@ impl Sync {
         };
         self.average = (self.average * 7 + bytes) / 8;
         if let Some(branch) = &mut self.branch
-            && branch.put(height, &id, block)
+            && branch.put(height, &id, block, from)
         {
             self.held += bytes;
         }
@@ -406,8 +406,12 @@ impl Sync {
         let was_appending = std::mem::take(&mut self.is_appending);
         let mut front = None;
         if let Some(branch) = self.branch.as_mut().filter(|_| was_appending) {
-            let freed = branch.appended(count);
+            let (freed, brought) = branch.appended(count);
             self.held = self.held.saturating_sub(freed);
+            let brought = brought
+                .into_iter()
+                .map(|peer| Action::Tell(Event::Brought(peer)));
+            self.actions.extend(brought);
             let height = branch.next();
             front = branch.front().map(|wanted| {
                 let id = wanted.id.clone();
@@ -472,7 +476,7 @@ impl Sync {
             .is_some_and(|wanted| wanted.id == tip.id);
         if is_tip {
             let count = tip.height.saturating_sub(branch.fork.height);
-            let freed = branch.appended(usize::try_from(count).unwrap_or(usize::MAX));
+            let (freed, _) = branch.appended(usize::try_from(count).unwrap_or(usize::MAX));
             self.held = self.held.saturating_sub(freed);
         }
     }

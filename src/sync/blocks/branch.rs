@@ -43,7 +43,8 @@ pub(super) struct Wanted {
     pub(super) id: ItemId,
     /// Who sent its header.
     pub(super) from: PeerId,
-    pub(super) block: Option<Block>,
+    /// With who brought it.
+    pub(super) block: Option<(Block, PeerId)>,
 }
 
 impl Branch {
@@ -95,7 +96,7 @@ impl Branch {
     }
 
     /// A block of this height and identity has come. False: it is of no use.
-    pub(super) fn put(&mut self, height: u64, id: &ItemId, block: Block) -> bool {
+    pub(super) fn put(&mut self, height: u64, id: &ItemId, block: Block, from: PeerId) -> bool {
         let Some(place) = self.place(height) else {
             return false;
         };
@@ -106,7 +107,7 @@ impl Branch {
             return false;
         }
         self.missing.remove(&height);
-        wanted.block = Some(block);
+        wanted.block = Some((block, from));
         let is_here = |wanted: &Wanted| wanted.block.is_some();
         while self.wanted.get(self.whole).is_some_and(is_here) {
             self.whole += 1;
@@ -141,7 +142,10 @@ impl Branch {
     /// The blocks that are next, at most so many and so many bytes.
     pub(super) fn ready(&self, most: usize, bytes: usize) -> Vec<Block> {
         let mut size = 0;
-        let blocks = self.wanted.iter().map_while(|wanted| wanted.block.clone());
+        let blocks = self.wanted.iter().map_while(|wanted| {
+            let (block, _) = wanted.block.as_ref()?;
+            Some(block.clone())
+        });
         let fits = |block: &Block| {
             let fits = size < bytes;
             size += block.data.len();
@@ -150,14 +154,17 @@ impl Branch {
         blocks.take(most).take_while(fits).collect()
     }
 
-    /// So many blocks are in the store now: their bytes.
-    pub(super) fn appended(&mut self, count: usize) -> usize {
-        let mut bytes = 0;
+    /// So many blocks are in the store now: their bytes, and who brought them.
+    pub(super) fn appended(&mut self, count: usize) -> (usize, BTreeSet<PeerId>) {
+        let (mut bytes, mut brought) = (0, BTreeSet::new());
         for _ in 0..count {
             let Some(wanted) = self.wanted.pop_front() else {
                 break;
             };
-            bytes += wanted.block.map_or(0, |block| block.data.len());
+            if let Some((block, from)) = wanted.block {
+                bytes += block.data.len();
+                brought.insert(from);
+            }
             self.whole = self.whole.saturating_sub(1);
             let height = self.next();
             self.missing.remove(&height);
@@ -166,7 +173,7 @@ impl Branch {
                 id: wanted.id,
             };
         }
-        bytes
+        (bytes, brought)
     }
 
     /// The one that is next.
@@ -180,6 +187,6 @@ impl Branch {
             .wanted
             .iter()
             .filter_map(|wanted| wanted.block.as_ref());
-        blocks.map(|block| block.data.len()).sum()
+        blocks.map(|(block, _)| block.data.len()).sum()
     }
 }

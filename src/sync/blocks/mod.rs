@@ -157,6 +157,8 @@ pub(crate) enum Event {
     Work(Job),
     /// How far it is.
     Status(SyncStatus),
+    /// A peer brought blocks that the chain has taken.
+    Brought(PeerId),
 }
 
 impl Sync {

@@ -340,6 +340,7 @@ fn who_lacks_the_blocks_keeps_nobody_from_being_asked() {
         "{:?}",
         network.chain(sink).tip()
     );
+    assert_eq!(network.nodes[sink].brought, BTreeSet::from([id]));
     assert!(network.nodes[sink].misdeeds.is_empty());
 }
 

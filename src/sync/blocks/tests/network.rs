@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     time::Duration,
 };
 
@@ -27,6 +27,8 @@ pub(super) struct Node {
     pub(super) actor: Actor,
     pub(super) misdeeds: Vec<(PeerId, Misdeed)>,
     pub(super) statuses: Vec<SyncStatus>,
+    /// Who brought blocks.
+    pub(super) brought: BTreeSet<PeerId>,
     /// The most that its core says to hold.
     pub(super) held: usize,
 }
@@ -107,6 +109,7 @@ impl Network {
             actor,
             misdeeds: Vec::new(),
             statuses: Vec::new(),
+            brought: BTreeSet::new(),
             held: 0,
         });
         place
@@ -238,6 +241,7 @@ impl Network {
                     self.push(self.now + took, Happening::Done(place, Box::new(done)));
                 }
                 Action::Tell(Event::Status(status)) => self.nodes[place].statuses.push(status),
+                Action::Tell(Event::Brought(id)) => drop(self.nodes[place].brought.insert(id)),
                 Action::Feed(id) => {
                     let to = self.place(&id);
                     self.pump(place, to);
