@@ -74,8 +74,8 @@ export class LocalEngine implements Engine {
   /**
    * Most of the node's code runs from timers, sockets and the microtask queue, where a trap goes to
    * `uncaught`. It can't tell one module's trap from another's, so a page that runs other
-   * WebAssembly which may trap does better with a worker. Node has no such events: a trap ends the
-   * process, or the worker, and the bridge notices that.
+   * WebAssembly which may trap does better with a worker. A worker ends by it, and the bridge notices
+   * that.
    *
    * `sharers` are the engines of one WebAssembly instance, this one too: the crash of one is the end
    * of all, wherever it shows.

@@ -1,10 +1,12 @@
 /** The entry for Node: files are read, identities are files, workers are threads. */
 
+import { setMaxListeners } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker, type TransferListItem } from 'node:worker_threads'
 import { RemoteEngine, type Port } from './bridge.js'
 import { createNodeOn } from './create.js'
+import type { ErrorSource } from './engine.js'
 import { LoadError, StorageError } from './errors.js'
 import { openFileIdentity } from './identity-nodejs.js'
 import { compileBytes, loadModule, type LoadOptions, type WasmSource } from './loader.js'
@@ -15,7 +17,7 @@ export const createNode = createNodeOn({
   async engine(run, { glue, module }, options) {
     const load = () =>
       loadFileOrModule(module ?? new URL('./selkie_bg.wasm', import.meta.url), options)
-    if (run === 'page') return pageEngine(load, glue)
+    if (run === 'page') return pageEngine(load, glue, uncaughtErrors())
     const worker = new Worker(new URL('./worker-nodejs.js', import.meta.url), { name: 'selkie' })
     return RemoteEngine.open(threadPort(worker), load(), glue, options.signal)
   },
@@ -29,6 +31,23 @@ export const createNode = createNodeOn({
 })
 
 export * from './public-errors.js'
+
+let uncaught: EventTarget | undefined
+
+/**
+ * The uncaught errors of this thread. Most often the first one ends it; where the program goes on all the same, as a test runner does, whoever waits for the
+ * node is to hear of it. To look at them changes nothing of what comes of them.
+ */
+function uncaughtErrors(): ErrorSource {
+  if (uncaught !== undefined) return uncaught
+  const source = (uncaught = new EventTarget())
+  // Each node here listens.
+  setMaxListeners(0, source)
+  process.on('uncaughtExceptionMonitor', (error) =>
+    source.dispatchEvent(Object.assign(new Event('error'), { error })),
+  )
+  return source
+}
 
 /** `fetch` of Node does not read files. */
 async function loadFileOrModule(source: WasmSource, options: LoadOptions) {
