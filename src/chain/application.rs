@@ -86,8 +86,11 @@ pub trait Application: Send + Sync + 'static {
     /// vote of this node's own only after that, so that nobody says after a crash something else than before it; and a node that ends waits for it.
     /// Default: at once.
     ///
+    /// It is asked before a vote of the node's own is delivered, since that rests on what was written when it was made, and after each own vote and block.
+    ///
     /// # Errors
-    /// It can't be kept. Then nobody is told, and whoever submitted it is told that it was ignored.
+    /// It can't be kept. Then nobody is told, nor shown such a block of the chain's store, and whoever submitted it is told that it was ignored, and may submit it
+    /// again. What the chain then ignores, since it was delivered before, is not delivered again, but kept once more; what it accepts is.
     fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         std::future::ready(Ok(())).boxed()
     }

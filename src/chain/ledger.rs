@@ -303,7 +303,8 @@ impl Ledger {
         Ok(Block::new([header.encode(), bytes.concat()].concat()))
     }
 
-    /// This key's vote for the newest block, unless it has none here or has voted at that height. Submit it: peers are told when it is
+    /// This key's vote for the newest block, unless it has none here, or its vote at that height is counted here or was for another block: one that was not
+    /// submitted, or could not be kept, is given again. Submit it: peers are told when it is
     /// kept that this key has voted ([`Application::flush`]). Who tells them by other means waits for that first.
     ///
     /// # Errors
@@ -318,21 +319,25 @@ impl Ledger {
             }
             chain.head
         };
-        if !self.0.stored.votes(&voter, head.height)? {
+        if !self.0.stored.votes(&voter, head.height, &head.id)? {
             return Ok(None);
         }
         let vote = HeaderVote::new(self.genesis_hash(), key, head.height, head.id);
         Ok(Some(Vote::new(vote.encode())))
     }
 
-    /// What comes of keeping what was written.
+    /// What comes of keeping what was written, and of writing what was delivered.
     fn noted(
         &self,
         kept: BoxFuture<'static, Result<(), StoreError>>,
     ) -> BoxFuture<'static, Result<(), StoreError>> {
         let ledger = self.clone();
-        kept.inspect(move |kept| ledger.0.chain().note(kept))
-            .boxed()
+        let noted = move |kept| {
+            let mut chain = ledger.0.chain();
+            chain.note(&kept);
+            kept.and_then(|()| chain.lost.clone().map_or(Ok(()), Err))
+        };
+        kept.map(noted).boxed()
     }
 
     fn head(&self) -> Head {

@@ -5,7 +5,7 @@
 //! [`bitcoin::Bitcoin`] shows that a chain whose identities are its own fits without a wrapper; [`ledger::Ledger`] is a small
 //! chain of our own, with accounts, transfers and a state that can be proven.
 //! Items and their names are in `item.rs` and `key.rs`; how the network asks, in `rules.rs`; what a chain offers to be synced is in
-//! `store.rs`, and snapshots of its state in `snapshot.rs`.
+//! `store.rs`, and snapshots of its state in `snapshot.rs`; `unkept.rs` holds back what a node has said itself and not kept yet.
 //! [`block_file`] reads blocks that other software wrote, to replay them.
 
 mod application;
@@ -19,6 +19,7 @@ mod query;
 pub(crate) mod rules;
 mod snapshot;
 mod store;
+mod unkept;
 
 pub use application::{Application, BlockParts, Checked, Verdict};
 pub use item::{Block, Item, ItemId, ItemKind, Transaction, Vote};
@@ -31,3 +32,4 @@ pub use snapshot::{
     SnapshotProof, SnapshotSink, SnapshotSource,
 };
 pub use store::{BlockPlace, ChainStore, SyncHeader, SyncVerdict, TrustVerifier};
+pub(crate) use unkept::Unkept;

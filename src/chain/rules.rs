@@ -10,7 +10,7 @@
 
 use std::{
     future::ready,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 
@@ -20,7 +20,8 @@ use libp2p::PeerId;
 
 use super::{
     Application, Block, BlockParts, ChainStore, Checked, Item, SnapshotSink, SnapshotSource,
-    StateRequest, StateResponse, SyncVerdict, TransactionKey, TrustVerifier, Verdict,
+    StateRequest, StateResponse, SyncVerdict, TransactionKey, TrustVerifier, Unkept, Verdict,
+    unkept::Shown,
 };
 use crate::{
     config::ProtocolConfig,
@@ -99,6 +100,9 @@ pub(crate) trait Rules: Send + Sync + 'static {
 
     /// What has failed since this was asked last.
     fn failures(&self) -> &Failures;
+
+    /// What this node has said itself and the chain has not kept yet.
+    fn unkept(&self) -> &Unkept;
 }
 
 /// What a chain gives to be synced: each as far as it does.
@@ -180,6 +184,9 @@ pub(crate) struct Synchronous {
     /// Begins to sync it.
     begin: Option<Begin>,
     failures: Failures,
+    unkept: Arc<Unkept>,
+    /// Its store as peers may see it, once it is synced.
+    shown: OnceLock<Arc<dyn ChainStore>>,
 }
 
 impl Synchronous {
@@ -196,17 +203,24 @@ impl Synchronous {
             application,
             begin: None,
             failures: Failures::default(),
+            unkept: Arc::default(),
+            shown: OnceLock::new(),
         }
     }
 
-    /// What the chain gives to be synced.
+    /// What the chain gives to be synced, as peers may see it.
     pub(crate) fn synced(&self) -> Synced {
         let store = self.ask("chain_store", <dyn Application>::chain_store);
         let trust = self.ask("trust_verifier", <dyn Application>::trust_verifier);
         let source = self.ask("snapshot_source", <dyn Application>::snapshot_source);
         let sink = self.ask("snapshot_sink", <dyn Application>::snapshot_sink);
+        let shown = |store| -> Arc<dyn ChainStore> {
+            let show =
+                || -> Arc<dyn ChainStore> { Arc::new(Shown::new(store, Arc::clone(&self.unkept))) };
+            Arc::clone(self.shown.get_or_init(show))
+        };
         Synced {
-            store: store.flatten(),
+            store: store.flatten().map(shown),
             trust: trust.flatten(),
             source: source.flatten(),
             sink: sink.flatten(),
@@ -288,9 +302,25 @@ impl Rules for Synchronous {
         ready(delivered.is_some()).boxed()
     }
 
+    /// Of the state after a block that is shown to nobody nothing is told either.
     fn query<'a>(&'a self, request: &'a StateRequest) -> BoxFuture<'a, Option<StateResponse>> {
-        let state = self.ask("query", |application| application.query(request));
-        ready(state.flatten()).boxed()
+        let ask = |request: &StateRequest| {
+            let state = self.ask("query", |application| application.query(request));
+            state.flatten()
+        };
+        let state = ask(request);
+        let shown = self.shown.get().filter(|_| !self.unkept.is_empty());
+        let shown = shown.map_or(u64::MAX, |shown| shown.tip().height);
+        let is_shown = state.as_ref().is_none_or(|state| state.height <= shown);
+        let state = match request.height {
+            _ if is_shown => state,
+            Some(_) => None,
+            None => ask(&StateRequest {
+                height: Some(shown),
+                ..request.clone()
+            }),
+        };
+        ready(state).boxed()
     }
 
     fn provable(&self, request: StateRequest) -> StateRequest {
@@ -340,6 +370,10 @@ impl Rules for Synchronous {
 
     fn failures(&self) -> &Failures {
         &self.failures
+    }
+
+    fn unkept(&self) -> &Unkept {
+        &self.unkept
     }
 }
 

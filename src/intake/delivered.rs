@@ -26,6 +26,11 @@ impl DeliveredBlocks {
             id: Some(id),
         })
     }
+
+    /// A block that was delivered is not kept: it is delivered again when it comes again.
+    pub(crate) fn forget(&self, id: &ItemId) {
+        lock(&self.0).remove(id);
+    }
 }
 
 /// A block that is being delivered; the next copy is delivered again, where this is dropped and not kept.
@@ -45,7 +50,7 @@ impl Claim<'_> {
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            lock(&self.blocks.0).remove(id);
+            self.blocks.forget(id);
         }
     }
 }

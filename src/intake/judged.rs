@@ -62,7 +62,11 @@ impl Judged {
         let received_at = platform::date();
         let candidates = loads.iter().flat_map(Load::candidates);
         let candidates: Vec<_> = candidates.collect();
-        let said = said(&candidates, rules, blocks).await;
+        let ours = loads
+            .iter()
+            .flat_map(|load| load.items.iter().map(|_| load.is_our_word()));
+        let ours: Vec<_> = ours.collect();
+        let said = said(&candidates, &ours, rules, blocks).await;
         let mut said = candidates.into_iter().zip(said);
         let judge = |mut load: Load| {
             let items = std::mem::take(&mut load.items);
@@ -117,6 +121,12 @@ impl Judged {
         self.accepted.len() + self.refused.len() + usize::from(self.block.is_some())
     }
 
+    /// What was accepted, by the keys of its bytes.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &TransactionKey> {
+        let accepted = self.accepted.iter().map(|item| &item.key);
+        accepted.chain(self.block.iter().map(|block| &block.key))
+    }
+
     /// Whether it is a block that the application has got by another way meanwhile.
     pub(crate) fn is_again(&self) -> bool {
         self.block.as_ref().is_some_and(|block| !block.is_first)
@@ -141,8 +151,16 @@ impl Judged {
         self.refused.extend(withdrawn);
     }
 
-    /// What was accepted of our own can't be kept here: nobody is told.
-    pub(crate) fn is_not_kept(&mut self, kind: ItemKind, error: &StoreError) {
+    /// What was accepted of our own can't be kept here: nobody is told, and it may be given again.
+    pub(crate) fn is_not_kept(
+        &mut self,
+        kind: ItemKind,
+        error: &StoreError,
+        blocks: &DeliveredBlocks,
+    ) {
+        if let Some(block) = self.block.as_ref().filter(|block| block.is_first) {
+            blocks.forget(&block.id);
+        }
         self.withdraw();
         self.events.clear();
         let refused = || Err(refusal(kind, Verdict::Ignore, &error.to_string()));
@@ -201,18 +219,40 @@ pub(crate) fn refusal(kind: ItemKind, verdict: Verdict, reason: &str) -> Protoco
     }
 }
 
-/// What the chain says to each.
-async fn said(candidates: &[Candidate], rules: &dyn Rules, blocks: &DeliveredBlocks) -> Vec<Said> {
+/// What the chain says to each, of which some are our own word.
+async fn said(
+    candidates: &[Candidate],
+    ours: &[bool],
+    rules: &dyn Rules,
+    blocks: &DeliveredBlocks,
+) -> Vec<Said> {
+    let words = candidates.iter().zip(ours);
+    let words = words.map(|(candidate, ours)| ours.then_some(&candidate.key));
     let mut said = Vec::new();
-    for candidate in candidates {
+    for (candidate, word) in candidates.iter().zip(words.clone()) {
         if let Item::Block(block) = &candidate.item {
             let delivered = candidate.delivers.then_some(blocks);
-            said.push(check_block(block, None, rules, delivered).await);
+            said.push(check_block(block, None, rules, delivered, word).await);
         }
     }
     if said.is_empty() {
-        let judged = rules.judge(candidates).await.into_iter();
-        said.extend(judged.map(|checked| (checked, None)));
+        let judged = rules.judge(candidates).await.into_iter().zip(words);
+        said.extend(judged.map(|(checked, word)| (word_of(checked, word, rules), None)));
     }
     said
+}
+
+/// What is said to a vote that may be our own word, under this key: one that the chain has and has not kept is accepted again.
+fn word_of(checked: Checked, word: Option<&TransactionKey>, rules: &dyn Rules) -> Checked {
+    let Some(key) = word else {
+        return checked;
+    };
+    match (checked.verdict, rules.unkept().given(key)) {
+        (Verdict::Ignore, Some(id)) => Checked::accept(id),
+        (Verdict::Accept, _) => {
+            rules.unkept().say(*key, checked.id.clone());
+            checked
+        }
+        _ => checked,
+    }
 }

@@ -13,7 +13,7 @@
 //!    come again. Anything else is refused, and that is told.
 //! 4. **Verdict.** The chain checks off the network task, many items at once ([`Judged`]), and hands each accepted one to the application,
 //!    once. Then whoever waits for the verdict hears of it, and whoever sent what is rejected pays. An item over which
-//!    the application fails is ignored.
+//!    the application fails is ignored. Our own blocks and votes are kept before anybody hears of them ([`judge`]).
 //!
 //! Items from lanes have passed the first two steps when they come: the core that keeps them does them while it sorts a frame,
 //! so that a batch costs the network task nothing per item here.
@@ -28,6 +28,7 @@ mod judged;
 mod known;
 mod limits;
 mod queue;
+mod words;
 
 use std::collections::{HashMap, HashSet};
 
@@ -43,6 +44,7 @@ pub(crate) use self::{
     known::{Keeper, Standing},
     limits::ItemLimits,
     queue::{Asked, Queue, Work},
+    words::judge,
 };
 use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},

@@ -11,6 +11,7 @@ use std::{
 
 use ::redb::{BackendError, StorageBackend};
 use bytes::Bytes;
+use futures::FutureExt;
 use proptest::prelude::*;
 
 use super::{shared_tests::*, *};
@@ -526,6 +527,26 @@ fn a_disk_without_power_keeps_whole_batches_and_all_that_were_acknowledged() {
         before > 0 && after > 0,
         "{before} lost the last batch, {after} kept it"
     );
+}
+
+#[test]
+fn what_is_not_on_the_disk_yet_is_flushed_and_nothing_is_written_for_what_is() {
+    let disk = Disk::default();
+    let store = disk.open().expect("made");
+    let flush = || store.flush().now_or_never().expect("it waits for the disk");
+    store.commit(&numbered(1)).expect("committed");
+    lock(&disk.0).power = Some(0);
+    flush().expect("it is there");
+    lock(&disk.0).power = None;
+    store.commit_soon(&numbered(2)).expect("committed");
+    flush().expect("written");
+    let flushed = lock(&disk.0).flushed.clone();
+    let found = Disk(Arc::new(Mutex::new(Sectors {
+        now: flushed.clone(),
+        flushed,
+        ..Sectors::default()
+    })));
+    assert_eq!(last_of(&found.open().expect("it is whole")), 2);
 }
 
 #[test]

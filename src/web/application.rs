@@ -17,7 +17,7 @@ use wasm_bindgen_futures::JsFuture;
 use crate::{
     chain::{
         Block, BlockParts, Checked, ItemId, ItemKind, StateRequest, StateResponse, TransactionKey,
-        Verdict,
+        Unkept, Verdict,
         rules::{Candidate, Failures, Rules, failed},
     },
     config::ValidationConfig,
@@ -45,6 +45,7 @@ extern "C" {
 pub(super) struct Scripted {
     host: SendWrapper<Host>,
     failures: Failures,
+    unkept: Unkept,
 }
 
 impl Scripted {
@@ -53,6 +54,7 @@ impl Scripted {
         Self {
             host: SendWrapper::new(host),
             failures: Failures::default(),
+            unkept: Unkept::default(),
         }
     }
 
@@ -334,6 +336,10 @@ impl Rules for Scripted {
 
     fn failures(&self) -> &Failures {
         &self.failures
+    }
+
+    fn unkept(&self) -> &Unkept {
+        &self.unkept
     }
 }
 

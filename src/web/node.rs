@@ -765,7 +765,7 @@ mod tests {
         node.stop().await.expect("written");
         let again = open().await.expect("opened again");
         assert_eq!(again.tip(), ledger.tip());
-        assert_eq!(again.vote(&voter).expect("read"), None);
+        assert_eq!(again.vote(&voter).expect("read"), Some(vote));
     }
 
     #[wasm_bindgen_test]

@@ -20,6 +20,7 @@ mod link;
 mod local_network;
 mod messages;
 mod observing;
+mod own_words;
 mod peers;
 mod propagation;
 #[allow(dead_code)]

@@ -34,6 +34,8 @@ pub(super) struct Chain {
     /// The state that is being read at length.
     pub(super) pinned: Option<Pinned>,
     pub(super) trouble: Option<StoreError>,
+    /// Why a block that was delivered is not here, until one is written again.
+    pub(super) lost: Option<StoreError>,
     /// What was to be written may be there although that failed: then all up to this height is as it was, and `head` has to be looked up.
     unsure: Option<u64>,
 }
@@ -59,6 +61,7 @@ impl Chain {
             is_restoring: false,
             pinned: None,
             trouble: None,
+            lost: None,
             unsure: None,
         })
     }
@@ -116,11 +119,14 @@ impl Chain {
         while let Some(next) = self.take_waiting(self.head.height.saturating_add(1)) {
             if let Err(judgement) = self.append_waiting(stored, &next) {
                 let height = self.head.height.saturating_add(1);
-                tracing::warn!(
-                    height,
-                    reason = judgement.reason(),
-                    "a block is not appended"
-                );
+                let reason = judgement.reason();
+                tracing::warn!(height, reason, "a block is not appended");
+                if let Judgement::Trouble(reason) = judgement {
+                    self.lost.get_or_insert(StoreError::Failed {
+                        place: "the ledger's store".to_owned(),
+                        reason,
+                    });
+                }
                 break;
             }
         }
@@ -166,6 +172,11 @@ impl Chain {
     ) -> Result<(), Judgement> {
         let outcome = self.put(stored, block, header, transfers, lasting);
         self.look_again(stored);
+        if outcome.is_err() && self.head.id == header.id() {
+            // It was written all the same.
+            self.has_grown(transfers);
+            return Ok(());
+        }
         outcome
     }
 
@@ -193,17 +204,23 @@ impl Chain {
         let pinned = pinned.map(|pinned| pinned.height);
         let written = stored.commit(executed, header, block, pinned, lasting);
         self.note(&written);
-        if written.is_err() {
+        if let Err(error) = written {
             self.unsure = Some(self.head.height);
+            self.lost = Some(error.clone());
+            return Err(error.into());
         }
-        written?;
-        self.trouble = None;
         self.head = head;
+        self.has_grown(transfers);
+        Ok(())
+    }
+
+    /// A block with these transfers was written.
+    fn has_grown(&mut self, transfers: &[Transfer]) {
+        (self.trouble, self.lost) = (None, None);
         for transfer in transfers {
             self.pool
                 .sent(transfer.from, transfer.nonce.saturating_add(1));
         }
-        Ok(())
     }
 
     /// Puts a block on an older one, and takes off what is above that: in one batch, and only when the block was executed.
@@ -232,6 +249,10 @@ impl Chain {
         {
             self.unsure = None;
             if newest != self.head {
+                if newest.height > kept {
+                    // It was written all the same.
+                    (self.trouble, self.lost) = (None, None);
+                }
                 self.went_back(kept);
                 self.head = newest;
             }
@@ -327,6 +348,7 @@ impl Chain {
         self.final_height = head.height;
         self.is_restoring = false;
         self.unsure = None;
+        self.lost = None;
         self.executed = None;
         self.pool = Pool::default();
         self.tally.is_final(head.height);

@@ -9,7 +9,7 @@
 //! | `blocks` | height (8) | the block |
 //! | `heights` | a header's id | its height (8) |
 //! | `certificates` | height (8) | the certificate |
-//! | `voted` | a voter's key | the height up to which it has voted here (8) |
+//! | `voted` | a voter's key | the height up to which it has voted here (8), and for which header (32; not in older records) |
 //! | `nodes`, `stale` | | the state: `tree.rs` |
 
 use std::sync::Arc;
@@ -340,21 +340,34 @@ impl Stored {
         self.store.commit(&batch)
     }
 
-    /// Notes that a voter votes at a height, before anybody hears of it; false where it has voted there or above.
-    pub(super) fn votes(&self, voter: &Address, height: u64) -> Result<bool, StoreError> {
-        let before = self.number(VOTED, voter.as_bytes())?;
-        if before.is_some_and(|before| before >= height) {
-            return Ok(false);
+    /// Notes that a voter votes for a header, before anybody hears of it; false where it has voted for another at its height, or above.
+    pub(super) fn votes(
+        &self,
+        voter: &Address,
+        height: u64,
+        id: &Hash,
+    ) -> Result<bool, StoreError> {
+        let before = self.store.get(VOTED, voter.as_bytes())?;
+        let before = before.map(|record| read_voted(&record)).transpose();
+        let before = before.map_err(|wrong| damaged(&wrong.to_string()))?;
+        if let Some((at, of)) = before
+            && at >= height
+        {
+            return Ok(at == height && of.is_some_and(|of| of == *id));
         }
+        let record = [&height.to_be_bytes()[..], &id[..]].concat();
         let mut batch = Batch::default();
-        batch.put(
-            VOTED,
-            voter.as_bytes().to_vec(),
-            height.to_be_bytes().to_vec(),
-        );
+        batch.put(VOTED, voter.as_bytes().to_vec(), record);
         self.store.commit(&batch)?;
         Ok(true)
     }
+}
+
+fn read_voted(record: &[u8]) -> Result<(u64, Option<Hash>), Malformed> {
+    let mut reader = Reader::new(record, "what a voter has voted for");
+    let height = reader.u64()?;
+    let id = (!reader.is_empty()).then(|| reader.array()).transpose()?;
+    Ok((height, id))
 }
 
 fn put_head(head: &Head, header: &[u8], batch: &mut Batch) {

@@ -396,13 +396,38 @@ fn a_key_votes_once_at_a_height_even_after_a_restart() {
     let block = grow(&ledger);
     let cast = ledger.vote(&key(101)).expect("written").expect("a vote");
     assert_eq!(Item::Vote(cast.clone()), vote(101, &block));
-    accepted(&ledger, &Item::Vote(cast));
+    accepted(&ledger, &Item::Vote(cast.clone()));
     assert_eq!(ledger.vote(&key(101)).expect("read"), None);
     assert_eq!(ledger.vote(&key(1)).expect("read"), None, "no voter");
     drop(ledger);
     let again = Ledger::open(genesis(), store).expect("opened");
-    assert_eq!(again.vote(&key(101)).expect("read"), None);
+    // Nobody may have heard it.
+    assert_eq!(again.vote(&key(101)).expect("read"), Some(cast));
     assert!(again.vote(&key(102)).expect("read").is_some());
+}
+
+#[test]
+fn a_vote_is_given_again_as_long_as_it_is_for_the_same_block() {
+    let ledger = ledger();
+    let stored = &ledger.0.stored;
+    let votes = |height, id| stored.votes(&address(101), height, &[id; 32]);
+    for (height, id, may) in [
+        (5, 1, true),
+        (5, 1, true),
+        (5, 2, false),
+        (4, 1, false),
+        (6, 2, true),
+        (5, 1, false),
+    ] {
+        assert_eq!(votes(height, id), Ok(may), "{id} at {height}");
+    }
+    // An older record does not say for which it was.
+    let mut batch = crate::storage::Batch::default();
+    let voter = address(101).as_bytes().to_vec();
+    let table = crate::storage::Table::new("voted");
+    batch.put(table, voter, 7_u64.to_be_bytes().to_vec());
+    stored.store.commit(&batch).expect("written");
+    assert_eq!((votes(7, 1), votes(8, 1)), (Ok(false), Ok(true)));
 }
 
 #[test]
@@ -526,6 +551,9 @@ fn a_full_store_is_told_and_the_chain_stays_what_it_was() {
     assert!(matches!(ledger.trouble(), Some(StoreError::Full { .. })));
     assert_eq!(tip.id, header(&blocks[tip.height as usize - 1]).id());
     assert_eq!(coins(&ledger), 4_000_000);
+    // Whoever has handed one in hears that it is not here.
+    let kept = ledger.flush().now_or_never().expect("at once");
+    assert!(matches!(kept, Err(StoreError::Full { .. })), "{kept:?}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use crate::propagation::blocks::AcceptedBlock;
 use crate::{
     chain::rules,
     intake::{
-        Asked, Batch, Judged, Load, NoRoom, Offer, Offered, Outcomes, Own, Source, Ticket, Way,
-        Work, refusal,
+        self, Asked, Batch, Judged, Load, NoRoom, Offer, Offered, Outcomes, Own, Source, Ticket,
+        Way, Work, refusal,
     },
     lanes::Whose,
     traffic::Lane,
@@ -172,29 +172,7 @@ impl Task {
         let chain = Arc::clone(&self.shared.rules);
         let blocks = Arc::clone(&self.delivered);
         let told = self.shared.has_subscribers();
-        let words = loads
-            .iter()
-            .map(|load| load.is_our_word().then_some(load.kind));
-        let words: Vec<Option<ItemKind>> = words.collect();
-        let check = async move { Judged::of(loads, &*chain, &blocks, told).await };
-        let check = rules::run(&*self.shared.rules, check);
-        let chain = Arc::clone(&self.shared.rules);
-        let check = async move {
-            let mut judged = check.await;
-            if words.iter().all(Option::is_none) {
-                return judged;
-            }
-            // To be asked for it may take as long as a disk does.
-            let asked = Arc::clone(&chain);
-            let asks = async move { Some(asked.flush()) };
-            let flush = rules::run(&*chain, asks).await.flatten()?;
-            if let Err(error) = flush.await {
-                let said = judged.iter_mut().flatten().zip(words);
-                said.filter_map(|(judged, word)| Some((judged, word?)))
-                    .for_each(|(judged, kind)| judged.is_not_kept(kind, &error));
-            }
-            judged
-        };
+        let check = intake::judge(loads, chain, blocks, told);
         let judged = move |judged: Option<Vec<Judged>>| {
             let mut judged = judged.into_iter().flatten();
             let checks = tickets.into_iter().map(|ticket| (ticket, judged.next()));

@@ -170,7 +170,8 @@ impl Question {
             }
             Self::Block(check) => {
                 let (block, id) = (&check.block, Some(&check.id));
-                let (checked, accepted) = check_block(block, id, rules, Some(delivered)).await;
+                let (checked, accepted) =
+                    check_block(block, id, rules, Some(delivered), None).await;
                 Answer::Checked(check, checked, accepted)
             }
             Self::CodedHeader {
@@ -195,7 +196,7 @@ impl Question {
                     (Checked::accept(block.clone()), None)
                 } else {
                     let (bytes, id) = (Block::new(bytes), Some(&block));
-                    check_block(&bytes, id, rules, Some(delivered)).await
+                    check_block(&bytes, id, rules, Some(delivered), None).await
                 };
                 Answer::CodedBlock {
                     broadcast,
