@@ -92,7 +92,7 @@ pub enum LedgerError {
     Genesis(#[from] GenesisError),
     /// The store is of another network.
     #[error(
-        "the store is of the network with genesis {found}, not {wanted}: name another place, or move the file away"
+        "the store is of the network with genesis {found}, not {wanted}: name another place; or delete it or move it away, to begin anew"
     )]
     OtherGenesis {
         /// The genesis hash in the store.

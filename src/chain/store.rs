@@ -76,7 +76,7 @@ pub trait ChainStore: Send + Sync + 'static {
     fn read_block(&self, block: &Block) -> Option<SyncHeader>;
 
     /// Whether blocks are kept. Where they are not, headers are the chain: [`ChainStore::append_headers`] takes them for good, the tip moves with
-    /// them, and no block is fetched. Default: they are.
+    /// them once they lead to a better chain, and no block is fetched. Default: they are.
     fn keeps_blocks(&self) -> bool {
         true
     }
@@ -111,8 +111,8 @@ pub trait ChainStore: Send + Sync + 'static {
     /// accepted, and what it says of the next one (`Accept` if there is none).
     ///
     /// They are checked as far as headers can be: work, signatures, times. It should cost a forger more than it costs us. The network
-    /// offers a bounded number ahead of the tip (`protocol.sync.max_headers`); a store that notes headers in memory bounds
-    /// them too, and forgets those of branches that lost.
+    /// offers a bounded number ahead of the tip (`protocol.sync.max_headers`), of one branch at a time; a store that notes headers in memory bounds
+    /// them too, and forgets those of branches that lost. Headers that lead to no better chain yet are accepted, and take nothing away.
     fn append_headers(&self, headers: &[Bytes]) -> (usize, SyncVerdict);
 
     /// Whether the chain that ends with this header would be better than the best one here. Its headers were all accepted.

@@ -70,6 +70,8 @@ struct State {
     /// Branches that begin below this height are of no use.
     final_height: u64,
     appended: usize,
+    /// Headers are the chain.
+    is_light: bool,
 }
 
 /// The store, which is the application too.
@@ -108,6 +110,13 @@ impl SmallChain {
             fork.put(&self.block(&id).expect("it is here"));
         }
         fork
+    }
+
+    /// The same headers up to a height, and no blocks.
+    pub fn light(&self, height: u64) -> Self {
+        let light = self.fork(height);
+        light.state().is_light = true;
+        light
     }
 
     /// Headers and blocks below this height are not served.
@@ -217,12 +226,20 @@ impl ChainStore for SmallChain {
         is_whole.then(|| read(header))?
     }
 
+    fn keeps_blocks(&self) -> bool {
+        !self.state().is_light
+    }
+
     fn tip(&self) -> BlockPlace {
         self.state().tip()
     }
 
     fn base(&self) -> u64 {
-        self.state().base
+        let state = self.state();
+        match state.is_light {
+            true => state.tip().height + 1,
+            false => state.base,
+        }
     }
 
     fn is_readable(&self) -> bool {
@@ -275,7 +292,12 @@ impl ChainStore for SmallChain {
             if bytes.ends_with(&BAD_NUMBER.to_le_bytes()) {
                 return (count, SyncVerdict::Reject("a bad header".to_owned()));
             }
-            state.headers.insert(header.id, header.height);
+            if state.is_light {
+                // The tip goes with them where their branch is the longest.
+                state.put(header, &Block::new(bytes.clone()));
+            } else {
+                state.headers.insert(header.id, header.height);
+            }
         }
         (headers.len(), SyncVerdict::Accept)
     }

@@ -5,33 +5,37 @@
 //! is final, the voters say: their votes come live, and answers about the newest final state bring a certificate. Nothing
 //! goes behind a final header, and a branch of headers that leads elsewhere is dropped.
 //!
-//! One proposer alone can sign as many headers as it likes. So the longer branch wins only above what is decided; until the headers here
-//! lead to that, another branch need not be longer; and of what nobody has voted for, at most [`MAX_UNDECIDED`] headers
-//! are taken above what is decided, once anything is, and none that is [`AHEAD`] of this node's clock. A node that is further
-//! behind hears the votes of now, or asks for the newest final state, and goes on.
+//! One proposer alone can sign as many headers as it likes. So a branch that contests what is here waits beside it (`contest.rs`), and takes
+//! its place once it is longer, above what is final alone; where the headers here do not lead to what is decided, it need not be longer than
+//! [`MAX_UNDECIDED`] either, now and then. Of what nobody has voted for at most so many headers are taken above what is decided (at first the
+//! genesis), and none that is [`judging::AHEAD`] of this node's clock. A node that is further behind hears the votes of now, or asks for the newest
+//! final state, and goes on.
 //!
 //! Questions about accounts go to peers, and their answers are checked before anybody sees them ([`Application::check_state`]): by
 //! themselves where the latest was asked for, else against the header of that height, once it is known to be final.
 //!
 //! Of transfers only the signature and the fee are known here, so they are passed on to who knows more; blocks are not.
-//! Bounds: headers are in the [`Store`], [`PAGE`] to an entry, and nothing else grows.
+//! Bounds: headers are in the [`Store`]; one branch waits in memory, of [`MAX_UNDECIDED`] headers; nothing else grows.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
+mod contest;
 mod far;
+mod judging;
+mod pages;
 
-use self::far::FarVotes;
+use self::{
+    contest::{Contest, Turns},
+    far::FarVotes,
+    pages::Pages,
+};
 use super::genesis::Genesis;
 use super::header::Header;
 use super::proven::{self, Question};
-use super::stored::damaged;
-use super::sync::{name, place};
+use super::sync::{FINAL_ELSEWHERE, name, place};
 use super::tally::{self, Tally, WINDOW};
 use super::transfer::Transfer;
 use super::tree::Hash;
@@ -43,10 +47,10 @@ use crate::{
         StateResponse, SyncHeader, SyncVerdict, Transaction, TransactionKey, Vote,
     },
     platform::{
-        self, SystemTime,
+        Instant,
         lock::{Guard, lock},
     },
-    storage::{Batch, KeyRange, Schema, Store, StoreError, Table},
+    storage::{Batch, Schema, Store, StoreError, Table},
 };
 
 /// What a store for a light ledger is opened for.
@@ -55,17 +59,12 @@ pub const LIGHT_SCHEMA: Schema = Schema {
     steps: &[],
 };
 
-/// Headers in an entry of the store.
-const PAGE: u64 = 64;
 /// How far behind what is known to be final an answer about the newest final state may be.
 const STALE: u64 = 16;
-/// So many headers are taken above what is decided, once anything is: 3.5 MB of them.
+/// So many headers are taken above what is decided, and so many of a branch wait: 3.5 MB of them.
 const MAX_UNDECIDED: u64 = 16_384;
-/// How far ahead of this node's clock the time of a header may be that is not decided, as with Bitcoin.
-const AHEAD: Duration = Duration::from_secs(2 * 3600);
 
 const META: Table = Table::new("meta");
-const HEADERS: Table = Table::new("headers");
 const GENESIS: &[u8] = b"genesis";
 const FINAL: &[u8] = b"final";
 
@@ -77,6 +76,7 @@ struct Inner {
     genesis: Arc<Genesis>,
     genesis_hash: Hash,
     store: Arc<dyn Store>,
+    pages: Pages,
     chain: Mutex<Chain>,
 }
 
@@ -88,6 +88,9 @@ struct Chain {
     decided: Option<Tip>,
     /// Up to this height the headers here lead to what is decided.
     settled: u64,
+    /// A branch that may take the place of the headers here.
+    contest: Option<Contest>,
+    turns: Turns,
     /// Votes for what is here or soon will be, and for what is far above.
     tally: Tally,
     far: FarVotes,
@@ -151,7 +154,9 @@ impl LightLedger {
             }
         }
         let newest_final = store.get(META, FINAL)?;
-        let newest_final = newest_final.map(|header| decode(&header)).transpose()?;
+        let newest_final = newest_final
+            .map(|header| pages::decode(&header))
+            .transpose()?;
         let genesis = Arc::new(genesis);
         let ledger = Self(Arc::new(Inner {
             chain: Mutex::new(Chain {
@@ -162,18 +167,19 @@ impl LightLedger {
                 newest_final,
                 decided: newest_final.as_ref().map(Tip::of),
                 settled: 0,
+                contest: None,
+                turns: Turns::default(),
                 tally: Tally::new(&genesis),
                 far: FarVotes::new(&genesis),
             }),
             genesis,
             genesis_hash,
+            pages: Pages::new(&store),
             store,
         }));
-        let last = ledger.0.store.range(HEADERS, KeyRange::last())?.entries;
-        if let Some((_, page)) = last.first() {
-            let start = page.len().saturating_sub(Header::LENGTH);
+        if let Some(last) = ledger.0.pages.last()? {
             let mut chain = ledger.chain();
-            chain.tip = Tip::of(&decode(&page[start..])?);
+            chain.tip = Tip::of(&last);
             ledger.settle(&mut chain)?;
         }
         Ok(ledger)
@@ -194,24 +200,11 @@ impl LightLedger {
     /// # Errors
     /// The store can't be read.
     pub fn header(&self, height: u64) -> Result<Option<Header>, StoreError> {
-        let Some(index) = height.checked_sub(1) else {
-            return Ok(None);
-        };
-        let page = self.page(index / PAGE)?;
-        let start = usize::try_from(index % PAGE).unwrap_or(usize::MAX) * Header::LENGTH;
-        let header = page
-            .get(start..)
-            .and_then(|rest| rest.get(..Header::LENGTH));
-        header.map(decode).transpose()
+        self.0.pages.get(height)
     }
 
     fn chain(&self) -> Guard<'_, Chain> {
         lock(&self.0.chain)
-    }
-
-    fn page(&self, number: u64) -> Result<Bytes, StoreError> {
-        let page = self.0.store.get(HEADERS, &number.to_be_bytes())?;
-        Ok(page.unwrap_or_default())
     }
 
     /// The id at a height, of the genesis too.
@@ -224,119 +217,102 @@ impl LightLedger {
 
     /// Takes headers of which each is the child of the one before. Where it does not: which one is wrong.
     fn take(&self, data: &[Bytes]) -> Result<(), (usize, Judgement)> {
-        let at_first = |error: StoreError| -> (usize, Judgement) { (0, error.into()) };
         let mut headers = Vec::with_capacity(data.len());
         for (at, bytes) in data.iter().enumerate() {
             headers.push(Header::decode(bytes).map_err(|wrong| (at, Judgement::from(wrong)))?);
         }
-        let (Some(first), Some(last)) = (headers.first(), headers.last()) else {
+        if headers.first().is_some_and(|first| first.height == 0) {
+            let what = "the genesis has no header";
+            return Err((0, Judgement::Invalid(what.to_owned())));
+        }
+        let mut chain = self.chain();
+        let known = self.known(&headers).map_err(|error| (0, error.into()))?;
+        if known == headers.len() {
+            return Err((0, Judgement::Useless("it is here".to_owned())));
+        }
+        let taken = self.take_new(&headers[known..], &mut chain);
+        taken.map_err(|(at, judgement)| (known + at, judgement))
+    }
+
+    /// How many of the first headers are here.
+    fn known(&self, headers: &[Header]) -> Result<usize, StoreError> {
+        for (at, header) in headers.iter().enumerate() {
+            if self.id(header.height)? != Some(header.id()) {
+                return Ok(at);
+            }
+        }
+        Ok(headers.len())
+    }
+
+    /// The same, of headers that are not here.
+    fn take_new(&self, headers: &[Header], chain: &mut Chain) -> Result<(), (usize, Judgement)> {
+        let at_first = |error: StoreError| -> (usize, Judgement) { (0, error.into()) };
+        let useless = |what: &str| Err((0, Judgement::Useless(what.to_owned())));
+        let Some(first) = headers.first() else {
             return Ok(());
         };
-        let useless = |what: &str| Err((0, Judgement::Useless(what.to_owned())));
-        let mut chain = self.chain();
-        let below = first.height.checked_sub(1);
-        let none = || {
-            (
-                0,
-                Judgement::Invalid("the genesis has no header".to_owned()),
-            )
+        let parent = Tip {
+            height: first.height.saturating_sub(1),
+            id: first.parent,
         };
-        let below = below.ok_or_else(none)?;
-        if self.id(below).map_err(at_first)? != Some(first.parent) {
-            let what = "what is before it is not here";
-            return Err((0, Judgement::Trouble(what.to_owned())));
+        let goes_on = |contest: &&Contest| contest.tip() == parent;
+        let contest = chain.contest.as_ref().filter(goes_on);
+        let is_here = self.id(parent.height).map_err(at_first)? == Some(parent.id);
+        let time = match contest {
+            Some(contest) => contest.time(),
+            None if is_here => {
+                let before = self.header(parent.height).map_err(at_first)?;
+                before.map_or(0, |before| before.time)
+            }
+            None => {
+                let what = "what is before it is not here";
+                return Err((0, Judgement::Trouble(what.to_owned())));
+            }
+        };
+        // Of a branch that waits no more are taken than may wait.
+        let most = chain.decided_height().saturating_add(MAX_UNDECIDED);
+        let room = usize::try_from(most.saturating_sub(parent.height)).unwrap_or(usize::MAX);
+        let taken = &headers[..headers.len().min(room)];
+        judging::judge(&self.0, taken, time, chain.decided)?;
+        if first.height <= chain.settled {
+            return useless(FINAL_ELSEWHERE);
         }
-        let before = self.header(below).map_err(at_first)?;
-        self.judge(&headers, before.map_or(0, |before| before.time), &chain)?;
-        let settled = headers.iter().rev();
-        let mut settled = settled.skip_while(|header| header.height > chain.settled);
-        if let Some(header) = settled.next()
-            && self.id(header.height).map_err(at_first)? != Some(header.id())
-        {
-            return useless("what is final there is another");
-        }
-        if chain.decided.is_some()
-            && last.height > chain.decided_height().saturating_add(MAX_UNDECIDED)
-        {
+        let goes_on = parent == chain.tip;
+        let outcome = match &mut chain.contest {
+            _ if taken.is_empty() => Ok(()),
+            _ if goes_on => self.put(parent, taken, chain),
+            Some(contest) if contest.tip() == parent => {
+                contest.extend(taken);
+                self.settle(chain)
+            }
+            other => {
+                *other = Some(Contest::new(parent, taken));
+                self.settle(chain)
+            }
+        };
+        outcome.map_err(at_first)?;
+        let is_here = taken.last().is_none_or(|last| chain.tip == Tip::of(last));
+        if !goes_on && !is_here && chain.contest.is_none() {
             return useless(
-                "it is far above what is known to be final: more votes have to come first, or an answer about the newest final state",
+                "it leads elsewhere, or took the place of what may be longer not long ago",
             );
         }
-        if last.height <= chain.tip.height {
-            // Until ours leads to what is decided another may.
-            let may_change = chain.decided_height() > chain.tip.height;
-            if !may_change || self.id(last.height).map_err(at_first)? == Some(last.id()) {
-                return useless("the chain is longer already");
-            }
-        }
-        let (mut batch, mut page) = self.cut(first.height).map_err(at_first)?;
-        for (header, bytes) in headers.iter().zip(data) {
-            page.extend_from_slice(bytes);
-            if header.height.is_multiple_of(PAGE) || header.height == last.height {
-                let number = header.height.saturating_sub(1) / PAGE;
-                batch.put(
-                    HEADERS,
-                    number.to_be_bytes().to_vec(),
-                    std::mem::take(&mut page),
-                );
-            }
-        }
-        // What a crash loses is fetched again.
-        self.0.store.commit_soon(&batch).map_err(at_first)?;
-        chain.tip = Tip::of(last);
-        self.decide(&mut chain).map_err(at_first)
-    }
-
-    /// Whether headers are worth having after one of this time.
-    fn judge(
-        &self,
-        headers: &[Header],
-        mut time: u64,
-        chain: &Chain,
-    ) -> Result<(), (usize, Judgement)> {
-        let invalid = |at, what: &str| Err((at, Judgement::Invalid(what.to_owned())));
-        let now = platform::date().duration_since(SystemTime::UNIX_EPOCH);
-        let latest = now.unwrap_or_default().saturating_add(AHEAD).as_millis();
-        let latest = u64::try_from(latest).unwrap_or(u64::MAX);
-        for (at, header) in headers.iter().enumerate() {
-            if !self.0.genesis.proposers.contains(&header.proposer) {
-                return invalid(at, "the header is of nobody who may propose");
-            }
-            if header.time <= time {
-                return invalid(at, "it is not after its parent");
-            }
-            time = header.time;
-            let useless = |what: &str| Err((at, Judgement::Useless(what.to_owned())));
-            if header.height > chain.decided_height() && header.time > latest {
-                return useless("its time is more than two hours ahead of this node's clock");
-            }
-            if chain
-                .decided
-                .is_some_and(|decided| header.height == decided.height && header.id() != decided.id)
-            {
-                return useless("what is final there is another");
-            }
-        }
-        let is_signed = |header: &Header| header.is_signed(&self.0.genesis_hash);
-        if headers.last().is_none_or(is_signed) {
+        if taken.len() == headers.len() {
             return Ok(());
         }
-        let wrong = headers.iter().position(|header| !is_signed(header));
-        invalid(
-            wrong.unwrap_or(0),
-            "the header is not signed by its proposer",
-        )
+        let what = "it is far above what is known to be final: more votes have to come first, or an answer about the newest final state";
+        let judgement = match goes_on {
+            true => Judgement::Trouble(what.to_owned()),
+            false => Judgement::Useless(what.to_owned()),
+        };
+        Err((taken.len(), judgement))
     }
 
-    /// Takes away the page that a height is in, and all after it; what stands before it there.
-    fn cut(&self, height: u64) -> Result<(Batch, Vec<u8>), StoreError> {
-        let mut batch = Batch::default();
-        let index = height.saturating_sub(1);
-        let number = index / PAGE;
-        batch.delete_range(HEADERS, number.to_be_bytes().to_vec(), None);
-        let mut page = self.page(number)?.to_vec();
-        page.truncate(usize::try_from(index % PAGE).unwrap_or(0) * Header::LENGTH);
-        Ok((batch, page))
+    /// Puts headers on one that is here, in place of what is above it.
+    fn put(&self, parent: Tip, headers: &[Header], chain: &mut Chain) -> Result<(), StoreError> {
+        self.0.pages.put_above(parent.height, headers)?;
+        chain.tip = headers.last().map_or(parent, Tip::of);
+        self.decide(chain)
     }
 
     /// A header is final, by its certificate.
@@ -356,20 +332,50 @@ impl LightLedger {
         self.settle(chain)
     }
 
-    /// Looks at what is decided: where another header is here, that and all after it goes.
+    /// Looks at what is decided: where another header is here, that and all after it goes. Then whether what waits is better.
     fn settle(&self, chain: &mut Chain) -> Result<(), StoreError> {
         let is_new = |at: &Tip| at.height > chain.settled && at.height <= chain.tip.height;
-        let Some(decided) = chain.decided.filter(is_new) else {
+        if let Some(decided) = chain.decided.filter(is_new) {
+            match self.header(decided.height)? {
+                Some(header) if header.id() == decided.id => {
+                    self.note(&header, chain)?;
+                    chain.settled = header.height;
+                }
+                _ => self.cut_before(decided.height, chain)?,
+            }
+        }
+        self.compare(chain)
+    }
+
+    /// The branch that waits takes the place of what is here as soon as it is better, and is dropped where it can't be any more.
+    fn compare(&self, chain: &mut Chain) -> Result<(), StoreError> {
+        let Some(contest) = chain.contest.take() else {
             return Ok(());
         };
-        match self.header(decided.height)? {
-            Some(header) if header.id() == decided.id => {
-                self.note(&header, chain)?;
-                chain.settled = header.height;
-                Ok(())
-            }
-            _ => self.cut_before(decided.height, chain),
+        let above = contest.fork();
+        let is_out = |decided: Tip| contest.contradicts(decided);
+        if !(chain.settled..=chain.tip.height).contains(&above.height)
+            || chain.decided.is_some_and(is_out)
+        {
+            return Ok(());
         }
+        // What is here may lead astray, as far as nobody has voted for it.
+        let is_sure = chain.decided_height() <= chain.tip.height;
+        let is_longer = contest.tip().height > chain.tip.height;
+        let has_waited = !is_longer && !is_sure && contest.is_full();
+        if has_waited && !chain.turns.take(contest.first(), Instant::now()) {
+            return Ok(());
+        }
+        if is_longer || has_waited {
+            tracing::info!(
+                fork = above.height,
+                height = contest.tip().height,
+                "another branch of headers has taken the place of this one"
+            );
+            return self.put(above, contest.headers(), chain);
+        }
+        chain.contest = Some(contest);
+        Ok(())
     }
 
     fn note(&self, header: &Header, chain: &mut Chain) -> Result<(), StoreError> {
@@ -388,19 +394,13 @@ impl LightLedger {
     fn cut_before(&self, height: u64, chain: &mut Chain) -> Result<(), StoreError> {
         tracing::warn!(height, "what is final is another header: back before it");
         let below = height.saturating_sub(1);
-        let (mut batch, page) = self.cut(height)?;
-        if !page.is_empty() {
-            batch.put(HEADERS, (below / PAGE).to_be_bytes().to_vec(), page);
-        }
         let header = self.header(below)?;
-        self.0.store.commit_soon(&batch)?;
-        chain.tip = header.as_ref().map_or(
-            Tip {
-                height: 0,
-                id: self.0.genesis_hash,
-            },
-            Tip::of,
-        );
+        self.0.pages.put_above(below, &[])?;
+        let genesis = Tip {
+            height: 0,
+            id: self.0.genesis_hash,
+        };
+        chain.tip = header.as_ref().map_or(genesis, Tip::of);
         Ok(())
     }
 
@@ -480,10 +480,6 @@ impl LightLedger {
         }
         Ok(self.header(height)?.map(|header| header.state_root))
     }
-}
-
-fn decode(bytes: &[u8]) -> Result<Header, StoreError> {
-    Header::decode(bytes).map_err(|wrong| damaged(&wrong.to_string()))
 }
 
 impl Application for LightLedger {

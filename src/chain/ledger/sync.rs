@@ -27,6 +27,9 @@ pub(super) const MAX_NOTED: usize = 65_536;
 /// A crash while blocks are fetched loses fewer than this.
 const DURABLE_EVERY: u64 = 64;
 
+/// Why a branch is not taken that leaves what is final. Nothing but a person can tell a network that began anew from one that lies.
+pub(super) const FINAL_ELSEWHERE: &str = "it leaves what is final here; if the network has begun anew, clear what is kept of the old one: `selkie ledger reset`, or `clearStorage()` in JavaScript";
+
 /// Headers that were checked and whose blocks are not here, by height and id.
 #[derive(Debug, Default)]
 pub(super) struct Noted(BTreeMap<(u64, Hash), Header>);
@@ -100,9 +103,7 @@ impl Ledger {
             within_history(&header, chain.head.height)?;
         }
         if header.height <= chain.final_height {
-            return Err(Judgement::Useless(
-                "what is final there is another".to_owned(),
-            ));
+            return Err(Judgement::Useless(FINAL_ELSEWHERE.to_owned()));
         }
         chain.noted.insert(header);
         Ok(())
@@ -136,9 +137,7 @@ impl Ledger {
             let parent =
                 parent.ok_or_else(|| Judgement::Trouble("its parent is not here".to_owned()))?;
             if parent.height < chain.final_height {
-                return Err(Judgement::Useless(
-                    "what is final there is another".to_owned(),
-                ));
+                return Err(Judgement::Useless(FINAL_ELSEWHERE.to_owned()));
             }
             within_history(&header, chain.head.height)?;
             chain.branch_off(&self.0.stored, parent, block, &header, &transfers)?;

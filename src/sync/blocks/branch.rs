@@ -1,6 +1,6 @@
 //! The chain that is being followed, from the last block that is here: its headers' places, and of each whether its block is here.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use libp2p::PeerId;
 
@@ -25,6 +25,8 @@ pub(super) struct Branch {
     pub(super) missing: BTreeSet<u64>,
     /// The header with which it was better than the store's chain, when that was asked last: then its blocks are fetched.
     pub(super) best: Option<SyncHeader>,
+    /// It was better at some time.
+    pub(super) was_better: bool,
     /// It was better, until its blocks were here: its leader is asked for more, whatever it has said.
     pub(super) is_outgrown: bool,
     /// The leader has no more headers.
@@ -57,6 +59,7 @@ impl Branch {
             whole: 0,
             missing: BTreeSet::new(),
             best: None,
+            was_better: false,
             is_outgrown: false,
             is_complete: false,
             moved_at: now,
@@ -80,6 +83,15 @@ impl Branch {
                 block: None,
             });
         }
+    }
+
+    /// Who has sent how many of its headers.
+    pub(super) fn senders(&self) -> BTreeMap<PeerId, u64> {
+        let mut senders = BTreeMap::new();
+        for wanted in &self.wanted {
+            *senders.entry(wanted.from).or_default() += 1;
+        }
+        senders
     }
 
     /// The height of the next block to be appended.

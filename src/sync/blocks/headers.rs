@@ -17,6 +17,7 @@ use crate::{
     lanes::Action,
     peers::Misdeed,
     platform::Instant,
+    traffic::{Class, Cost},
 };
 
 /// So many blocks may come by themselves, if they do so soon.
@@ -25,6 +26,8 @@ pub(super) const FEW: u64 = 2;
 const HEADERS_LATE: Duration = Duration::from_secs(2);
 /// Peers that are asked for the same headers.
 const MAX_ASKED: usize = 3;
+/// The most that headers in vain cost at once: who pays is read again before its next answer is late.
+const MAX_IN_VAIN: u64 = 4096;
 
 impl Sync {
     /// A peer says what it has.
@@ -71,11 +74,16 @@ impl Sync {
     pub(super) fn on_looked(&mut self, held: &[BlockPlace], now: Instant) {
         let held: HashSet<_> = held.iter().collect();
         for id in std::mem::take(&mut self.looked) {
-            let peer = self.peers.get(&id);
-            let place = peer.and_then(|peer| Some(&peer.status.as_ref()?.0));
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            let place = peer.status.as_ref().map(|(place, _)| place);
             if place.is_some_and(|place| !held.contains(place)) {
-                self.ahead.entry(id).or_insert(now);
+                let since = *peer.apart_since.get_or_insert(now);
+                self.ahead.entry(id).or_insert(since);
                 self.seeks = true;
+            } else {
+                peer.apart_since = None;
             }
         }
     }
@@ -110,6 +118,7 @@ impl Sync {
             better = branch.best.is_some(),
             "the branch is at its end"
         );
+        self.charge_in_vain(None);
         self.drop_branch();
         self.progress.rest();
         self.reweigh();
@@ -283,6 +292,9 @@ impl Sync {
                 let tip = self.tip().map_or(0, |tip| tip.height);
                 let is_confirmed = self.others_than(from).any(|peer| peer.height() > tip);
                 self.doubt(from, next, is_confirmed, what);
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.is_strange = true;
+                }
                 self.abandon(from, &reason, now);
                 return self.tell_status();
             }
@@ -290,6 +302,9 @@ impl Sync {
                 if self.rested >= MAX_RETRY {
                     // It may be this chain that it can't judge.
                     self.bench(from, BENCH, now);
+                    self.drop_branch();
+                } else if !self.keeps_blocks() {
+                    // What waited may wait no longer.
                     self.drop_branch();
                 }
                 return self.rest(reason, now);
@@ -317,9 +332,14 @@ impl Sync {
             return self.lies(from, Misdeed::FalseAnnouncement, now);
         }
         let is_complete = !is_full || last.as_ref() == Some(&end);
-        if !self.keeps_blocks() && !accepted.is_empty() {
-            // They are the chain already.
+        let keeps_blocks = self.keeps_blocks();
+        if let Some(peer) = self.peers.get_mut(&from).filter(|_| !accepted.is_empty()) {
+            peer.is_strange = false;
+        }
+        if !keeps_blocks && !accepted.is_empty() && last.as_ref() == self.tip() {
+            // They are the chain already. Those of a branch that is no better wait in the store, and the branch is followed.
             let height = self.tip().map_or(0, |tip| tip.height);
+            self.drop_branch();
             self.progress.at(height, now);
             self.seeks = !is_complete;
             if is_complete {
@@ -347,7 +367,8 @@ impl Sync {
         branch.leader = from;
         branch.extend(&accepted, from);
         if let Some(last) = accepted.last() {
-            branch.best = is_better.then(|| last.clone());
+            branch.best = (is_better && keeps_blocks).then(|| last.clone());
+            branch.was_better |= branch.best.is_some();
         }
         branch.is_outgrown = false;
         branch.is_complete = is_complete;
@@ -358,6 +379,8 @@ impl Sync {
         let is_stuck = branch.best.is_none() && branch.len() >= self.config.max_headers;
         if is_stuck {
             let reason = "it forks too far below its end to be followed";
+            self.charge_in_vain(None);
+            self.drop_branch();
             return self.abandon(from, reason, now);
         }
         self.choose_sources(now);
@@ -381,10 +404,10 @@ impl Sync {
         self.tell_status();
     }
 
-    /// The chain does not take what a peer has. Where others do not confirm that they have it too it is its own alone; else something may be
-    /// wrong with us, until our chain is as high.
+    /// The chain does not take what a peer has. Where others do not confirm that they have it too, and it was not so with each of them, it is its
+    /// own alone; else something may be wrong with us, until our chain is as high.
     fn doubt(&mut self, peer: PeerId, height: u64, is_confirmed: bool, what: String) {
-        let is_alone = self.others_than(peer).next().is_none();
+        let is_alone = self.others_than(peer).all(|other| other.is_strange);
         if is_confirmed || is_alone {
             tracing::warn!(what, "the chain does not take what peers have");
             self.trouble = Some((height, what));
@@ -401,9 +424,30 @@ impl Sync {
             .filter(|other| other.status.is_some())
     }
 
+    /// Headers of a branch that never was better have cost work for nothing: as much more is charged to those who sent them, by which
+    /// they are read more slowly; to this one alone where the branch ends by its fault. No more, as who lost a race honestly does the same.
+    fn charge_in_vain(&mut self, fault_of: Option<PeerId>) {
+        let never = |branch: &&Branch| !branch.was_better;
+        let Some(branch) = self.branch.as_ref().filter(never) else {
+            return;
+        };
+        for (sender, headers) in branch.senders() {
+            if fault_of.is_some_and(|peer| peer != sender) {
+                continue;
+            }
+            let cost = Cost {
+                items: headers.min(MAX_IN_VAIN),
+                bytes: 0,
+            };
+            let action = Action::Surcharge(sender, Class::Sync, cost);
+            self.actions.push_back(action);
+        }
+    }
+
     /// A peer's chain is not followed for some time.
     pub(super) fn abandon(&mut self, leader: PeerId, reason: &str, now: Instant) {
         tracing::debug!(%leader, reason, "its chain is not followed");
+        self.charge_in_vain(Some(leader));
         self.ahead.remove(&leader);
         if let Some(peer) = self.peers.get_mut(&leader) {
             peer.bench(now + BENCH);

@@ -237,8 +237,13 @@ impl Chain {
         let (tip, base) = (store.tip(), store.base());
         let mut locator = vec![tip.clone()];
         let (mut height, mut step) = (tip.height, 1);
-        // What the lowest block stands on may be known, and others' blocks may stand on it too.
-        let lowest = base.saturating_sub(1);
+        let keeps_blocks = store.keeps_blocks();
+        // What the lowest block stands on may be known, and others' blocks may stand on it too. Where headers are all, all of them are here.
+        let lowest = if keeps_blocks {
+            base.saturating_sub(1)
+        } else {
+            0
+        };
         while height > lowest && locator.len() < wire::MAX_LOCATOR {
             height = height.saturating_sub(step).max(lowest);
             let id = store.id_at(height);
@@ -252,7 +257,7 @@ impl Chain {
             tip,
             base,
             locator,
-            keeps_blocks: store.keeps_blocks(),
+            keeps_blocks,
         }
     }
 }

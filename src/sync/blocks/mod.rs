@@ -8,12 +8,14 @@
 //! is late is asked of others too. A block that propagation brings is appended where it is the next; where it is not,
 //! who sent it has more than we.
 //!
-//! A chain that keeps headers alone ([`crate::chain::ChainStore::keeps_blocks`]) has taken them once it has judged them: there is no branch, and no block is asked for.
+//! A chain that keeps headers alone ([`crate::chain::ChainStore::keeps_blocks`]) has taken them once it has judged them, and no block is asked for; of a branch that is not better
+//! yet more headers are asked for until it is, or has no more.
 //!
 //! Who sent what is known until the verdict. Blocks that are not the asked ones, and headers that do not follow each other, cost who sent
 //! them at once. A header or block that the chain rejects costs those who have it in their chains once a better
 //! chain has gone past it: where all peers have it, it is told as our own trouble, and nobody pays. Who promises and
-//! does not deliver pays for that, and is not asked for some time.
+//! does not deliver pays for that, and is not asked for some time. Headers of a branch that never became better are charged to who sent them
+//! as so many items more, to who is at fault alone where somebody is.
 //!
 //! All that touches the chain's store is a [`Job`] for the core's owner to run elsewhere; one that changes the store at a time.
 //!

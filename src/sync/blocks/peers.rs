@@ -51,6 +51,10 @@ pub(super) struct Peer {
     pub(super) benched_until: Option<Instant>,
     /// How many times one after the other it was too busy.
     busy: u32,
+    /// What it has was of no use to the chain, when that was asked last.
+    pub(super) is_strange: bool,
+    /// Since when what it says that it has is not here, though it is no further: others' chains go on too.
+    pub(super) apart_since: Option<Instant>,
     /// It does not have the present branch's blocks from this height on.
     pub(super) lacks_from: Option<u64>,
     statuses: Pace,
@@ -130,6 +134,8 @@ impl Peer {
             requests: BTreeMap::new(),
             benched_until: None,
             busy: 0,
+            is_strange: false,
+            apart_since: None,
             lacks_from: None,
             statuses: Pace::new(STATUSES),
             outbox: VecDeque::new(),

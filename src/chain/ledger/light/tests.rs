@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     chain::Verdict,
-    platform::test,
+    platform::{self, SystemTime, test},
     storage::{MemoryStore, Store},
 };
 
@@ -111,11 +111,8 @@ fn a_longer_branch_takes_over_and_none_that_leaves_what_is_final() {
     let blocks: Vec<_> = (0..75).map(|_| grow(&other)).collect();
     let light = light();
     follow(&light, &one);
-    let shorter = light.append_headers(&headers(&other, 1)[..70]);
-    assert!(
-        matches!(shorter, (0, SyncVerdict::Ignore(_))),
-        "{shorter:?}"
-    );
+    taken(&light, &headers(&other, 1)[..70]);
+    assert_eq!(light.tip(), ChainStore::tip(&one), "it is no longer");
     let longer = headers(&other, 1);
     assert_eq!(light.append_headers(&longer), (75, SyncVerdict::Accept));
     assert_eq!(light.tip(), ChainStore::tip(&other));
@@ -374,50 +371,155 @@ fn votes_bring_back_what_a_proposer_led_astray() {
     assert!(ignored(&again, &branch(end, 50, 3)));
 }
 
-#[test]
-fn nobody_leads_far_above_what_is_decided() {
-    let light = light();
-    let honest = branch(root(), 10, 1);
-    taken(&light, &honest);
-    decide(&light, place_of(&honest[4]));
-    let far = branch(place_of(&honest[9]), MAX_UNDECIDED, 1);
-    assert!(ignored(&light, &far), "one batch or many");
-    let (near, rest) = far.split_at(usize::try_from(MAX_UNDECIDED).expect("small") - 5);
-    let next_to_last = near.len() - 1;
-    let signed = branch(place_of(&near[next_to_last - 1]), 1, 1);
-    assert!(ignored(
-        &light,
-        &[&near[..next_to_last], &signed, rest].concat()
-    ));
-    taken(&light, &[&near[..next_to_last], &signed].concat());
-    assert!(ignored(&light, &branch(place_of(&signed[0]), 1, 1)));
-    // Votes for what is far above are heard, and not passed on.
-    let most = light.tip().height;
-    let high = branch(place_of(&signed[0]), 200, 1);
-    let place = place_of(&high[199]);
-    for voter in 101..=103 {
-        let checked = light.check_vote(&vote_for(voter, place));
-        assert_eq!(checked.verdict, Verdict::Ignore, "{}", checked.reason);
-    }
-    assert!(
-        ignored(&light, &branch(place_of(&signed[0]), 200, 9)),
-        "it leads elsewhere"
-    );
-    taken(&light, &high);
-    assert_eq!(light.final_height(), most + 200);
+/// The last header that may be taken on top of a place, signed, with those before it; and so many after it.
+fn up_to(most: u64, from: Tip, more: u64, what: u8) -> (Vec<Bytes>, Vec<Bytes>) {
+    let near = branch(from, most - from.height, what);
+    let end = near.last().map_or(from, place_of);
+    (near, branch(end, more, what))
 }
 
 #[test]
-fn until_the_headers_lead_to_what_is_decided_a_shorter_branch_may_take_over() {
+fn nobody_leads_far_above_what_is_decided() {
+    for decided in [0, 5] {
+        let light = light();
+        let honest = branch(root(), 10, 1);
+        taken(&light, &honest);
+        if decided > 0 {
+            decide(&light, place_of(&honest[4]));
+        }
+        let most = decided + MAX_UNDECIDED;
+        let (near, rest) = up_to(most, place_of(&honest[9]), 5, 1);
+        let (count, verdict) = light.append_headers(&[&near[..], &rest].concat());
+        assert_eq!((count as u64, light.tip().height), (most - 10, most));
+        assert!(matches!(verdict, SyncVerdict::Retry(_)), "{verdict:?}");
+        let (count, verdict) = light.append_headers(&rest);
+        assert!(matches!(verdict, SyncVerdict::Retry(_)), "{verdict:?}");
+        assert_eq!((count, light.tip().height), (0, most), "nor bit by bit");
+        // Votes for what is far above are heard, and not passed on.
+        let high = branch(place_of(&near[near.len() - 1]), 200, 1);
+        let place = place_of(&high[199]);
+        for voter in 101..=103 {
+            let checked = light.check_vote(&vote_for(voter, place));
+            assert_eq!(checked.verdict, Verdict::Ignore, "{}", checked.reason);
+        }
+        let elsewhere = branch(place_of(&near[near.len() - 1]), 200, 9);
+        assert!(ignored(&light, &elsewhere), "it leads elsewhere");
+        taken(&light, &high);
+        assert_eq!(light.final_height(), most + 200);
+    }
+}
+
+#[test]
+fn what_contests_waits_until_it_is_longer_though_nothing_here_is_settled() {
     let light = light();
-    let honest = branch(root(), 300, 1);
-    taken(&light, &branch(root(), 250, 2));
-    assert!(ignored(&light, &branch(root(), 100, 1)), "it is shorter");
-    decide(&light, place_of(&honest[299]));
+    let astray = branch(root(), 250, 2);
+    taken(&light, &astray);
+    let honest = branch(root(), 100, 1);
+    let next = branch(place_of(&honest[99]), 1, 1);
+    let rest = branch(place_of(&next[0]), 199, 1);
+    decide(&light, place_of(&rest[198]));
     assert_eq!(light.final_height(), 0);
-    taken(&light, &branch(root(), 100, 1));
-    assert_eq!(light.tip().height, 100);
-    assert!(ignored(&light, &branch(root(), 100, 1)), "it is here");
+    // It was signed once, and costs nobody anything to send again.
+    let old = branch(root(), 1, 3);
+    for _ in 0..3 {
+        taken(&light, &old);
+        assert_eq!(light.tip().height, 250);
+    }
+    taken(&light, &honest);
+    taken(&light, &next);
+    assert_eq!(light.tip().height, 250);
+    assert_eq!(light.id_at(250), Some(name(&place_of(&astray[249]).id)));
+    assert!(ignored(&light, &astray[..100]), "it is here");
+    taken(&light, &rest);
+    assert_eq!(light.tip().height, 300);
+    assert_eq!(light.final_height(), 300);
+    assert_eq!(light.id_at(100), Some(name(&place_of(&honest[99]).id)));
+    let again = LightLedger::open(genesis(), Arc::clone(&light.0.store)).expect("opened");
+    assert_eq!(again.tip(), light.tip());
+    assert_eq!(again.id_at(101), Some(name(&place_of(&next[0]).id)));
+}
+
+#[test]
+fn what_waits_takes_the_place_of_what_the_votes_have_cut() {
+    let light = light();
+    let first = branch(root(), 10, 1);
+    taken(&light, &first);
+    let end = place_of(&first[9]);
+    taken(&light, &branch(end, 990, 2));
+    let honest = branch(end, 20, 1);
+    taken(&light, &honest);
+    assert_eq!(light.tip().height, 1000, "it waits");
+    decide(&light, place_of(&honest[0]));
+    assert_eq!((light.tip().height, light.final_height()), (30, 11));
+    // What they have decided against waits no longer.
+    let (honest, other) = (branch(place_of(&honest[19]), 20, 1), branch(end, 9, 3));
+    assert!(ignored(&light, &other));
+    taken(&light, &honest);
+    assert_eq!(light.tip().height, 50);
+}
+
+#[test]
+fn as_long_as_may_wait_is_long_enough_against_what_nobody_has_voted_for() {
+    let light = light();
+    let far = Tip {
+        height: 3 * MAX_UNDECIDED,
+        id: [7; 32],
+    };
+    decide(&light, far);
+    taken(&light, &branch(root(), MAX_UNDECIDED + 1, 2));
+    let (most, last) = up_to(MAX_UNDECIDED - 1, root(), 1, 1);
+    taken(&light, &most);
+    assert_eq!(light.tip().height, MAX_UNDECIDED + 1);
+    taken(&light, &last);
+    assert_eq!(light.tip().height, MAX_UNDECIDED);
+    assert_eq!(
+        light.id_at(MAX_UNDECIDED),
+        Some(name(&place_of(&last[0]).id))
+    );
+}
+
+#[test]
+fn a_branch_that_is_sent_again_takes_the_place_of_what_may_be_longer_once_in_a_while() {
+    let light = light();
+    let far = Tip {
+        height: 3 * MAX_UNDECIDED,
+        id: [7; 32],
+    };
+    decide(&light, far);
+    let [honest, old] = [1, 2].map(|what| branch(root(), MAX_UNDECIDED, what));
+    for headers in [&honest, &old, &honest] {
+        taken(&light, headers);
+        assert_eq!(light.chain().tip, place_of(&headers[headers.len() - 1]));
+    }
+    assert!(ignored(&light, &old));
+    assert!(light.chain().contest.is_none());
+    let end = light.chain().tip;
+    taken(&light, &branch(end, 10, 1));
+    assert_eq!(light.tip().height, MAX_UNDECIDED + 10);
+    // One that is longer does at any time.
+    let longer = branch(root(), MAX_UNDECIDED + 11, 2);
+    taken(&light, &longer);
+    assert_eq!(light.tip().height, MAX_UNDECIDED + 11);
+}
+
+#[test]
+fn what_nobody_has_signed_is_no_word_about_what_is_final() {
+    let light = light();
+    let headers = branch(root(), 20, 1);
+    taken(&light, &headers);
+    decide(&light, place_of(&headers[9]));
+    assert_eq!(light.final_height(), 10);
+    for height in [5, 10] {
+        let signed = branch(place_of(&headers[height - 2]), 1, 2);
+        assert!(ignored(&light, &signed), "of {height}");
+        let mut forged = signed[0].to_vec();
+        forged[Header::LENGTH - 64..].fill(0);
+        let refused = light.append_headers(&[forged.into()]);
+        assert!(
+            matches!(refused, (0, SyncVerdict::Reject(_))),
+            "{refused:?}"
+        );
+    }
 }
 
 #[test]
@@ -445,6 +547,12 @@ fn the_time_of_what_is_not_decided_is_not_far_ahead() {
         header.sign(&genesis().hash(), &key(PROPOSER))
     };
     let ahead = hours(3);
+    let forged = Header {
+        signature: [0; 64],
+        ..ahead
+    };
+    let refused = light.append_headers(&[forged.encode().into()]);
+    assert!(matches!(refused, (0, SyncVerdict::Reject(_))));
     assert!(ignored(&light, &[ahead.encode().into()]));
     taken(&light, &[hours(1).encode().into()]);
     // The voters' clocks may be right.

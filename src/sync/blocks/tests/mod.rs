@@ -1,5 +1,6 @@
 //! Sync in virtual time: what it brings, how fast, and what liars get.
 
+mod contests;
 mod liars;
 mod network;
 mod phases;

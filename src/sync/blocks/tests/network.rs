@@ -26,6 +26,8 @@ pub(super) struct Node {
     pub(super) id: PeerId,
     pub(super) actor: Actor,
     pub(super) misdeeds: Vec<(PeerId, Misdeed)>,
+    /// What it charges peers beside what frames cost, in items.
+    pub(super) surcharges: Vec<(PeerId, u64)>,
     pub(super) statuses: Vec<SyncStatus>,
     /// Who brought blocks.
     pub(super) brought: BTreeSet<PeerId>,
@@ -108,6 +110,7 @@ impl Network {
             id: key.public().to_peer_id(),
             actor,
             misdeeds: Vec::new(),
+            surcharges: Vec::new(),
             statuses: Vec::new(),
             brought: BTreeSet::new(),
             held: 0,
@@ -256,7 +259,10 @@ impl Network {
                     all.into_iter().for_each(|to| self.pump(place, to));
                 }
                 Action::Misdeed(id, misdeed) => self.nodes[place].misdeeds.push((id, misdeed)),
-                Action::Surcharge(..) | Action::Done(..) => {}
+                Action::Surcharge(id, _, cost) => {
+                    self.nodes[place].surcharges.push((id, cost.items));
+                }
+                Action::Done(..) => {}
                 other => panic!("{other:?}"),
             }
         }
