@@ -23,6 +23,16 @@ import type { Config } from './config.js'
 /** Starts a node. Resolves once it has an identity and is dialling its bootstrap peers. */
 export function createNode(options: NodeOptions): Promise<SelkieNode>
 
+/**
+ * Deletes what the built-in chains (`network.application`) have stored in this browser of a network: of all that have its id, or of the one with
+ * the genesis that is given. Identities stay. It is for a network that has begun anew with the same genesis: a node follows nothing that
+ * leaves what was final before, and says so as `trouble` of `sync:progress`.
+ *
+ * Rejects with a {@link StorageError}, of code `storage-locked` as long as a node runs on it. In Node a chain stores nothing, and there is
+ * nothing to do.
+ */
+export function clearStorage(network: string | NetworkId): Promise<void>
+
 export interface NodeOptions {
   /** The network to join: its id, or its id with the genesis hash that peers must share. */
   network: string | NetworkId

@@ -10,4 +10,5 @@ export const createNode = createNodeOn(
   ),
 )
 
+export { clearStorage } from './clear-browser.js'
 export * from './public-errors.js'

@@ -20,4 +20,5 @@ export const createNode = createNodeOn(
   ),
 )
 
+export { clearStorage } from './clear-browser.js'
 export * from './public-errors.js'

@@ -4,12 +4,14 @@ import { setMaxListeners } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker, type TransferListItem } from 'node:worker_threads'
+import type { NetworkId } from '../index.js'
 import { RemoteEngine, type Port } from './bridge.js'
 import { createNodeOn } from './create.js'
 import type { ErrorSource } from './engine.js'
 import { LoadError, StorageError } from './errors.js'
 import { openFileIdentity } from './identity-nodejs.js'
 import { compileBytes, loadModule, type LoadOptions, type WasmSource } from './loader.js'
+import { networkNamed } from './options.js'
 import { pageEngine } from './page.js'
 
 export const createNode = createNodeOn({
@@ -29,6 +31,11 @@ export const createNode = createNodeOn({
     )
   },
 })
+
+/** A chain stores nothing here; what is asked is done. */
+export async function clearStorage(network: string | NetworkId): Promise<void> {
+  networkNamed(network)
+}
 
 export * from './public-errors.js'
 

@@ -5,7 +5,7 @@
  * Rust, by the rules that hold for the file too.
  */
 
-import type { NodeConfig, NodeOptions } from '../index.js'
+import type { NetworkId, NodeConfig, NodeOptions } from '../index.js'
 import { ConfigError } from './errors.js'
 import type { Build } from './platform.js'
 
@@ -81,15 +81,21 @@ export function applicationOf({ application, run }: NodeOptions): object | strin
   )
 }
 
-function networkOf({ network, application: own, config }: NodeOptions) {
-  const { id, genesis, application } =
-    typeof network === 'string' ? { id: network } : record('network', network)
+/** Which network is meant, by its id or more. */
+export function networkNamed(network: string | NetworkId): NetworkId {
+  const named = typeof network === 'string' ? { id: network } : record('network', network)
+  const { id, genesis } = named as NetworkId
   if (typeof id !== 'string' || id === '') {
     throw wrong('network', id, "give the network's id, such as 'selkie-dev'")
   }
   if (genesis !== undefined && !isHash(genesis)) {
     throw wrong('network.genesis', genesis, "give the genesis hash's hex digits, 64 bytes at most")
   }
+  return named
+}
+
+function networkOf({ network, application: own, config }: NodeOptions) {
+  const { id, genesis, application } = networkNamed(network)
   const named = application ?? config?.chain?.application
   if (named !== undefined && own !== undefined) {
     throw wrong('network.application', named, 'give this or application, and not both')

@@ -11,6 +11,13 @@ const NETWORK = 'tab-ledger'
 const GENESIS = '07'.repeat(32)
 const HEIGHT = 200
 
+/** One that begins anew with each node, as it is kept nowhere. */
+const RENEWED = {
+  network: 'tab-renewed',
+  chain: 'ledger',
+  flags: ['--propose', '20', '--genesis', GENESIS],
+}
+
 /** An account of the development network, as its key, and what it holds: 10^12 coins, and it has sent nothing. */
 const KEY = developmentAccount(NETWORK, 0)
 const VALUE = '000000e8d4a510000000000000000000'
@@ -53,6 +60,59 @@ for (const name of BROWSERS) {
           assert.deepEqual(page.errors, [])
         } finally {
           await page.close()
+        }
+      })
+    }
+
+    for (const application of ['ledger', 'ledger-light']) {
+      test(`a network that begins anew is followed by ${application} once what was kept is cleared`, async () => {
+        const page = await openPage(browser, site.url)
+        let first, second
+        try {
+          first = await startNative(RENEWED)
+          await begins(page, application, 'page', RENEWED.network)
+          await follows(page, first, 20)
+          // Enough of them make something final, once the chain is there.
+          await page.evaluate(async () => {
+            let votes = 0
+            await globalThis.first(node.votes.subscribe(), () => (votes += 1) === 8)
+            const { height } = await node.sync.status()
+            await happened('sync:progress', ({ done }) => done > height + 64n)
+          })
+          const clear = (network) =>
+            page.evaluate((network) => outcome(selkie.clearStorage(network)), network)
+          const held = await clear(RENEWED.network)
+          assert.equal(held.error.code, 'storage-locked')
+          await page.evaluate(() => node.stop())
+          await first.stop()
+          first = undefined
+
+          second = await startNative(RENEWED)
+          await begins(page, application, 'page', RENEWED.network)
+          assert.ok((await height(page)) >= 20)
+          const told = await page.evaluate(async (address) => {
+            await node.dial(address)
+            const { trouble } = await happened('sync:progress', ({ trouble }) => trouble)
+            await node.stop()
+            return trouble
+          }, second.addresses.ws)
+          assert.match(told, /clearStorage/)
+
+          // What is another network's stays, and so does what began elsewhere.
+          for (const other of ['other', { id: RENEWED.network, genesis: '09' }]) {
+            assert.equal((await clear(other)).error, undefined)
+          }
+          await begins(page, application, 'page', RENEWED.network)
+          assert.ok((await height(page)) >= 20)
+          await page.evaluate(() => node.stop())
+          assert.equal((await clear(RENEWED.network)).error, undefined)
+          await begins(page, application, 'page', RENEWED.network)
+          assert.equal(await height(page), 0)
+          await follows(page, second, 20)
+          await page.evaluate(() => node.stop())
+          assert.deepEqual(page.errors, [])
+        } finally {
+          await Promise.all([page.close(), first?.stop(), second?.stop()])
         }
       })
     }
@@ -106,10 +166,10 @@ for (const name of BROWSERS) {
 }
 
 /** Starts a node that keeps what it has. */
-async function begins(page, application, run) {
+async function begins(page, application, run, id = NETWORK) {
   await page.evaluate(
     (network, run) => start({ network, run, storage: 'indexeddb' }),
-    { id: NETWORK, genesis: GENESIS, application },
+    { id, genesis: GENESIS, application },
     run,
   )
 }
@@ -127,15 +187,9 @@ async function follows(page, native, least) {
   )
 }
 
-/** The chain's height, as soon as the node says it. */
+/** The chain's height, as the node says it first. */
 async function height(page) {
-  return page.evaluate(async () => {
-    for (;;) {
-      const status = await node.sync.status()
-      if (status !== undefined) return Number(status.height)
-      await new Promise((resolve) => setTimeout(resolve))
-    }
-  })
+  return page.evaluate(async () => Number((await happened('sync:progress')).done))
 }
 
 async function reads(page) {

@@ -1,5 +1,7 @@
 //! The built-in account chain, run by the command.
 
+use std::collections::BTreeSet;
+
 use selkie::chain::ledger::{Address, development_key};
 
 use crate::command::{Running, a_key, selkie, stderr};
@@ -22,7 +24,7 @@ fn blocks_and_votes_of_a_ledger_come_to_who_joins_and_its_file_is_held_by_one() 
     let address = maker.address("/tcp/");
     let second = selkie(&[&ledger[..], &["--key", &other, "--data", &data]].concat());
     let refused = stderr(&second);
-    assert!(refused.contains("another process has"), "{refused}");
+    assert!(refused.contains("is open in another process"), "{refused}");
     let follower =
         Running::start(&[&ledger[..], &["--key", &other, "--bootstrap", &address]].concat());
     for _ in 0..3 {
@@ -59,13 +61,14 @@ fn snapshots_of_a_ledgers_file_are_made_listed_and_looked_at() {
         &address,
     ];
     let follower = Running::start(&words);
-    for _ in 0..5 {
+    // Of three blocks.
+    for _ in 0..12 {
         follower.object(|line| line["kind"] == "vote");
     }
     assert_eq!(follower.end().0, Some(0));
     let held = snapshot(&[&["list"], &place[..]].concat());
     let said = stderr(&held);
-    assert!(said.contains("another process has"), "{said}");
+    assert!(said.contains("is open in another process"), "{said}");
     assert_eq!(maker.end().0, Some(0));
     let object = |output: &std::process::Output| -> serde_json::Value {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
@@ -92,7 +95,80 @@ fn snapshots_of_a_ledgers_file_are_made_listed_and_looked_at() {
             .as_str()
             .is_some_and(|proof| !proof.is_empty())
     );
+    // Those beyond what a node keeps go, unless that is not wanted.
+    let newest = made["height"].as_u64().expect("a number");
+    let heights = |words: &[&str], deleted: &[u64]| {
+        let made = object(&snapshot(&[&["create"], words, &place[..]].concat()));
+        assert_eq!(made["deleted"], serde_json::json!(deleted));
+        let listed = snapshot(&[&["list"], &place[..]].concat()).stdout;
+        let listed = String::from_utf8(listed).expect("text");
+        let height = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).expect("an object");
+            line["height"].as_u64().expect("a number")
+        };
+        listed.lines().map(height).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(heights(&["--height", "1"], &[]), [1, newest].into());
+    assert_eq!(heights(&["--height", "2"], &[1]), [2, newest].into());
+    let all = heights(&["--height", "1", "--keep-all"], &[]);
+    assert_eq!(all, [1, 2, newest].into());
+    assert_eq!(heights(&["--keep", "1"], &[2, 1]), [newest].into());
     let wrong = snapshot(&[&["create", "--chunk-bytes", "1000"], &place[..]].concat());
     let said = stderr(&wrong);
     assert!(said.contains("chunks of 1000 bytes"), "{said}");
+}
+
+#[test]
+fn what_is_kept_of_a_network_that_began_anew_is_in_the_way_until_it_is_reset() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (data, other) = (file("ledger"), file("other.key"));
+    let key = a_key(folder.path());
+    let maker = || {
+        let words = ["run", "--json", "--chain", "ledger", "--propose", "20"];
+        Running::start(&[&words[..], &["--key", &key]].concat())
+    };
+    let follows = |maker: &Running| {
+        let address = maker.address("/tcp/");
+        let words = ["run", "--json", "--chain", "ledger", "--data", &data];
+        Running::start(&[&words[..], &["--key", &other, "--bootstrap", &address]].concat())
+    };
+    let reset = |data: &str| selkie(&["ledger", "reset", "--json", "--data", data]);
+    assert!(stderr(&reset(&data)).contains("there is no ledger at"));
+    let first = maker();
+    let follower = follows(&first);
+    let comes_to = |height| {
+        let told = follower.object(|line| line["done"].as_u64() >= Some(height));
+        told["done"].as_u64().expect("a number")
+    };
+    comes_to(5);
+    // Enough to make something final, once the blocks are here that they are for.
+    for _ in 0..8 {
+        follower.object(|line| line["kind"] == "vote");
+    }
+    comes_to(comes_to(0) + 64);
+    let held = reset(&data);
+    assert!(stderr(&held).contains("is open in another process"));
+    assert_eq!(follower.end().0, Some(0));
+    assert_eq!(first.end().0, Some(0));
+
+    let second = maker();
+    let follower = follows(&second);
+    let told = follower.object(|line| line["trouble"].is_string());
+    let trouble = told["trouble"].as_str().expect("a text");
+    assert!(trouble.contains("selkie ledger reset"), "{trouble}");
+    assert_eq!(follower.end().0, Some(0));
+    // By a link too.
+    let link = file("link");
+    std::os::unix::fs::symlink(&data, &link).expect("a link");
+    let done = reset(&link);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    assert!(!std::path::Path::new(&data).exists());
+    let follower = follows(&second);
+    follower.object(|line| {
+        assert!(line["trouble"].is_null(), "{line}");
+        line["done"].as_u64() >= Some(5)
+    });
+    assert_eq!(follower.end().0, Some(0));
+    assert_eq!(second.end().0, Some(0));
 }

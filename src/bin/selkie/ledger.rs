@@ -1,20 +1,26 @@
 //! The built-in account chain in a node of the command: with the development keys of its network, which everybody has.
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, bail};
-use clap::{CommandFactory, error::ErrorKind};
+use clap::{CommandFactory, Subcommand, error::ErrorKind};
 use selkie::{
     Config, Item, NetworkError, P2PNetworkManager,
     chain::ledger::{self, DEVELOPMENT_VOTERS, Genesis, Keypair, Ledger, development_key},
     storage::{MemoryStore, RedbStore, Store},
 };
 
-use crate::{output::remark, settings::Chain};
+use serde_json::json;
+
+use crate::{
+    output::{Tone, once, remark},
+    settings::Chain,
+};
 
 /// The most that a ledger in memory takes, in bytes.
 const MEMORY: usize = 1 << 30;
@@ -70,19 +76,63 @@ pub(crate) struct LedgerFile {
 
 impl LedgerFile {
     pub(crate) fn open(&self) -> anyhow::Result<Ledger> {
-        let shown = self.data.display();
-        let exists = self.data.try_exists();
-        if !exists.with_context(|| format!("can't look for {shown}; may you read its folder?"))? {
-            bail!(
-                "there is no ledger at {shown}; `selkie run --chain ledger --data {shown}` begins one"
-            );
-        }
+        is_there(&self.data)?;
         let mut config = Config::default();
         if let Some(network) = &self.network_id {
             config.chain.network_id.clone_from(network);
         }
         open(&mut config, Some(&self.data))
     }
+}
+
+/// `selkie ledger`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Delete a ledger's file: for a network that has begun anew, whose blocks leave what was final in the old one. The next run fetches all from its peers
+    Reset {
+        /// The ledger's file, as in `selkie run --chain ledger --data`; no node may run on it meanwhile
+        #[arg(long, value_name = "FILE")]
+        data: PathBuf,
+        /// Print one JSON object per line
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let Command::Reset { data, json } = &args.command;
+    is_there(data)?;
+    // Of whatever network; but a ledger, and of no node that runs.
+    let held = RedbStore::open(data, &ledger::SCHEMA)?;
+    // Of a link it is what it leads to that goes.
+    let file = fs::canonicalize(data);
+    let shown = data.display();
+    let file = file.with_context(|| format!("can't look for {shown}"))?;
+    fs::remove_file(file)
+        .with_context(|| format!("can't delete {shown}; may you write to its folder?"))?;
+    drop(held);
+    let sentence =
+        format!("{shown} is deleted; `selkie run --chain ledger --data {shown}` begins anew");
+    let object = json!({"data": shown.to_string(), "deleted": true});
+    once(*json, Tone::Plain, sentence, object)?;
+    Ok(())
+}
+
+fn is_there(data: &Path) -> anyhow::Result<()> {
+    let shown = data.display();
+    let exists = data.try_exists();
+    if !exists.with_context(|| format!("can't look for {shown}; may you read its folder?"))? {
+        bail!(
+            "there is no ledger at {shown}; `selkie run --chain ledger --data {shown}` begins one"
+        );
+    }
+    Ok(())
 }
 
 /// The ledger of this network, in this file or in memory.

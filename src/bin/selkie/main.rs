@@ -87,6 +87,8 @@ enum Command {
     Snapshot(snapshot::Args),
     /// Read a ledger's state from its file, with proofs
     State(state::Args),
+    /// Delete what is kept of a ledger
+    Ledger(ledger::Args),
     #[command(flatten)]
     Ask(ask::Ask),
     /// Print completions of this command for a shell
@@ -124,6 +126,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
             Command::State(args) => state::run(args),
             Command::Completions(args) => completions::completions(&args),
             Command::Man(args) => completions::man(&args),
+            Command::Ledger(args) => ledger::run(&args),
             Command::Ask(ask) => ask::run(ask, interrupt::watch()?).await,
         }
     });

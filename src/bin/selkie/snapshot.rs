@@ -1,11 +1,13 @@
 //! `selkie snapshot`: snapshots of a ledger's state, in the ledger's file. No node may run on it meanwhile; one that runs makes its own
 //! (`protocol.sync.snapshots.make_every`).
 
+use std::num::NonZeroUsize;
+
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
 use selkie::{
     chain::{Snapshot, SnapshotSource},
-    sync::snapshots::Loaded,
+    sync::snapshots::{Loaded, SnapshotsConfig},
 };
 use serde_json::{Value, json};
 
@@ -29,9 +31,12 @@ enum Command {
         /// The block's height [default: the newest final one's]
         #[arg(long)]
         height: Option<u64>,
-        /// Delete all but so many of the newest [default: delete none; a node keeps protocol.sync.snapshots.keep]
-        #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
-        keep: Option<u64>,
+        /// Keep so many of the newest, and delete the others; the default is that of a node (protocol.sync.snapshots.keep)
+        #[arg(long, value_name = "COUNT", default_value_t = default_keep())]
+        keep: NonZeroUsize,
+        /// Delete none
+        #[arg(long, conflicts_with = "keep")]
+        keep_all: bool,
         /// Bytes of a chunk: a multiple of 16384, at most 4194304
         #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
         chunk_bytes: u32,
@@ -45,6 +50,11 @@ enum Command {
         /// The height whose state it is [default: the newest]
         height: Option<u64>,
     },
+}
+
+/// As many as a node keeps.
+fn default_keep() -> NonZeroUsize {
+    NonZeroUsize::new(SnapshotsConfig::default().keep).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn say(json: bool, snapshot: &Snapshot, more: &str, fields: Value) -> anyhow::Result<()> {
@@ -77,6 +87,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             file,
             height,
             keep,
+            keep_all,
             chunk_bytes,
         } => {
             let ledger = file.open()?;
@@ -87,15 +98,21 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             })?;
             let mut others = ledger.list_snapshots();
             others.sort_by_key(|other| std::cmp::Reverse(other.height));
-            let keep = keep.and_then(|keep| usize::try_from(keep).ok());
-            let keep = keep.unwrap_or(usize::MAX);
-            let too_many = others.iter().skip(keep).filter(|other| **other != made);
-            for other in too_many {
+            let keep = if *keep_all { usize::MAX } else { keep.get() };
+            let mut deleted = Vec::new();
+            for other in others.iter().skip(keep).filter(|other| **other != made) {
                 ledger
                     .forget_snapshot(other)
                     .map_err(|error| anyhow!(error))?;
+                deleted.push(other.height);
             }
-            say(file.json, &made, "", json!({}))
+            let more = if deleted.is_empty() {
+                String::new()
+            } else {
+                let heights: Vec<_> = deleted.iter().map(u64::to_string).collect();
+                format!("; deleted: block {}", heights.join(", "))
+            };
+            say(file.json, &made, &more, json!({"deleted": deleted}))
         }
         Command::List(file) => {
             let made = file.open()?.list_snapshots();

@@ -291,8 +291,8 @@ impl LightLedger {
             }
         };
         outcome.map_err(at_first)?;
-        let is_here = taken.last().is_none_or(|last| chain.tip == Tip::of(last));
-        if !goes_on && !is_here && chain.contest.is_none() {
+        let is_chain = taken.last().is_none_or(|last| chain.tip == Tip::of(last));
+        if !goes_on && !is_chain && chain.contest.is_none() {
             return useless(
                 "it leads elsewhere, or took the place of what may be longer not long ago",
             );

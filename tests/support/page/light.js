@@ -17,15 +17,18 @@ const node = await createNode({
 })
 globalThis.node = node
 
+/** The first height that it tells of is the one that it has found. */
+const kept = new Promise((resolve) => {
+  node.addEventListener('sync:progress', ({ detail }) => resolve(detail.done), { once: true })
+})
+
 const synced = new Promise((resolve) => {
   node.addEventListener('sync:progress', ({ detail: { done, total } }) => {
     if (done >= least && done === total) resolve()
   })
 })
 
-let status
-while (status === undefined) status = await node.sync.status()
-dataset.kept = String(status.height)
+dataset.kept = String(await kept)
 dataset.keptMs = String(performance.now())
 
 await synced
