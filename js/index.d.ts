@@ -559,7 +559,7 @@ export type StreamHandler = (stream: ProtocolStream) => unknown
  * reads. It is over when both directions have ended: to close `writable` ends one in order, to
  * abort it resets both at once, to cancel `readable` is to read no more. Whatever the other side, or the connection, breaks off is the code `reset` in
  * both; over WebTransport, or once the other direction has ended, it may read as an end, so let a message say where it ends. Read what comes,
- * or cancel it: where what is not read leaves no room for more, a stream is reset, and one with unread data keeps its place.
+ * or cancel it: where what is not read leaves no room for more, streams that nobody reads are reset; and one with unread data keeps its place.
  */
 export interface ProtocolStream {
   /** The peer at the other end. */

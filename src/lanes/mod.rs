@@ -188,11 +188,16 @@ impl<C: Core> Lanes<C> {
     }
 
     /// A connection to a peer at this remote address.
-    fn handler(&self, peer: PeerId, remote: &Multiaddr) -> Handler<C::Decoder> {
+    fn handler(
+        &self,
+        connection: ConnectionId,
+        (peer, endpoint): (PeerId, Endpoint),
+        remote: &Multiaddr,
+    ) -> Handler<C::Decoder> {
         let download = Download::new(peer, Arc::clone(&self.download));
         let (rooms, who) = (self.rooms.clone(), (peer, Account::of(peer, remote)));
         let decoder = self.core.decoder();
-        let link = self.links.of(peer, remote);
+        let link = self.links.of(connection, (peer, endpoint), remote);
         Handler::new(self.names.clone(), decoder, download, rooms, who, link)
     }
 
@@ -380,23 +385,23 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        Ok(self.handler(connection, (peer, Endpoint::Listener), remote))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        Ok(self.handler(connection, (peer, Endpoint::Dialer), remote))
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {

@@ -8,7 +8,9 @@
 //! peer that is refused or banned. Bounds: [`MAX_PROTOCOLS`] names of [`MAX_NAME`] bytes, all of which identify tells;
 //! [`MAX_STREAMS`] streams each way with a peer, [`MAX_INBOUND`] of all peers'; and a peer opens no more than [`OPENED`]. What is beyond is reset.
 //! What a stream has unread is bounded by its connection's windows (`transport/`), whether or not anybody reads it; and it never makes the connection stand
-//! (`streams/ahead.rs`). Where all that is unread has no room, a stream is reset.
+//! (`streams/ahead.rs`), but where there is no room for what is unread; there those are reset that nobody reads (`streams/keeper.rs`).
+//!
+//! A stream is opened on the connection that was established last, as the lanes are (`lanes/session.rs`): who comes by a new one has left the one before.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -40,6 +42,7 @@ use crate::{
 
 mod ahead;
 mod handler;
+mod keeper;
 mod stream;
 
 use handler::{Handler, Names, Wanted};
@@ -122,10 +125,11 @@ pub(crate) struct Streams {
     events: VecDeque<ToSwarm<Inbound, Wanted>>,
 }
 
-/// The places of a peer's streams, which outlive its connections.
+/// The places of a peer's streams, which outlive its connections, and those in the order in which they were established.
 struct Places {
     theirs: Arc<Semaphore>,
     ours: Arc<Semaphore>,
+    connections: Vec<ConnectionId>,
 }
 
 impl Default for Places {
@@ -134,6 +138,7 @@ impl Default for Places {
         Self {
             theirs: places(),
             ours: places(),
+            connections: Vec::new(),
         }
     }
 }
@@ -141,7 +146,8 @@ impl Default for Places {
 impl Places {
     /// Whether a connection or a stream knows them.
     fn are_used(&self) -> bool {
-        Arc::strong_count(&self.theirs) + Arc::strong_count(&self.ours) > 2
+        let count = Arc::strong_count(&self.theirs) + Arc::strong_count(&self.ours);
+        count > 2 || !self.connections.is_empty()
     }
 }
 
@@ -193,26 +199,25 @@ impl Streams {
 
     /// Opens a stream to a peer.
     pub(crate) fn open(&mut self, peer_id: PeerId, protocol: StreamProtocol, reply: StreamReply) {
-        let refusal = if !is_here(&self.table, &peer_id) {
-            ProtocolError::NotConnected(peer_id)
-        } else if let Ok(place) =
-            Arc::clone(&self.peers.entry(peer_id).or_default().ours).try_acquire_owned()
-        {
-            self.events.push_back(ToSwarm::NotifyHandler {
-                peer_id,
-                handler: NotifyHandler::Any,
-                event: Wanted {
-                    protocol,
-                    place,
-                    reply,
-                },
-            });
-            return;
-        } else {
-            ProtocolError::TooManyStreams(MAX_STREAMS)
-        };
         // Who asked may be gone.
-        let _ = reply.send(Err(refusal));
+        let refuse = |reply: StreamReply, why| _ = reply.send(Err(why));
+        let places = self.peers.get(&peer_id);
+        let newest = places.and_then(|places| Some((places, *places.connections.last()?)));
+        let (true, Some((places, newest))) = (is_here(&self.table, &peer_id), newest) else {
+            return refuse(reply, ProtocolError::NotConnected(peer_id));
+        };
+        let Ok(place) = Arc::clone(&places.ours).try_acquire_owned() else {
+            return refuse(reply, ProtocolError::TooManyStreams(MAX_STREAMS));
+        };
+        self.events.push_back(ToSwarm::NotifyHandler {
+            peer_id,
+            handler: NotifyHandler::One(newest),
+            event: Wanted {
+                protocol,
+                place,
+                reply,
+            },
+        });
     }
 
     /// A peer is past the hello.
@@ -239,14 +244,19 @@ impl Streams {
         }
     }
 
-    fn handler(&mut self, peer: PeerId, remote: &Multiaddr) -> Handler {
+    fn handler(
+        &mut self,
+        connection: ConnectionId,
+        (peer, endpoint): (PeerId, Endpoint),
+        remote: &Multiaddr,
+    ) -> Handler {
         if self.peers.len() >= self.many {
             self.peers.retain(|_, places| places.are_used());
             self.many = FEW + 2 * self.peers.len();
         }
         let theirs = Arc::clone(&self.peers.entry(peer).or_default().theirs);
         let inbound = Arc::clone(&self.inbound);
-        let link = self.links.of(peer, remote);
+        let link = self.links.of(connection, (peer, endpoint), remote);
         Handler::new(
             Arc::clone(&self.names),
             [theirs, inbound],
@@ -267,26 +277,39 @@ impl NetworkBehaviour for Streams {
 
     fn handle_established_inbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        Ok(self.handler(connection, (peer, Endpoint::Listener), remote))
     }
 
     fn handle_established_outbound_connection(
         &mut self,
-        _: ConnectionId,
+        connection: ConnectionId,
         peer: PeerId,
         remote: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        Ok(self.handler(peer, remote))
+        Ok(self.handler(connection, (peer, Endpoint::Dialer), remote))
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(new) => {
+                let places = self.peers.entry(new.peer_id).or_default();
+                places.connections.push(new.connection_id);
+            }
+            FromSwarm::ConnectionClosed(gone) => {
+                if let Some(places) = self.peers.get_mut(&gone.peer_id) {
+                    places.connections.retain(|id| *id != gone.connection_id);
+                }
+            }
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(
         &mut self,
@@ -313,8 +336,83 @@ impl NetworkBehaviour for Streams {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
+    use libp2p::{
+        core::ConnectedPoint,
+        swarm::behaviour::{ConnectionClosed, ConnectionEstablished},
+    };
+
     use super::*;
-    use crate::platform::test;
+    use crate::{
+        peers::{Bans, Limits, PeerInfo, Reputation, Table},
+        platform::{self, test},
+    };
+
+    /// The streams of a node that has one peer.
+    fn streams(peer: PeerId) -> Streams {
+        let hour = Duration::from_secs(3600);
+        let limits = Limits {
+            max_peers: 2,
+            hello: hour,
+            silence: hour,
+        };
+        let reputation = Reputation::new(hour, -20.0, -50.0, 100);
+        let mut table = Table::new(limits, reputation, Bans::new(HashSet::new(), hour, 100));
+        let now = platform::now();
+        table.connected(ConnectionId::new_unchecked(0), PeerInfo::new(peer), now);
+        table.never_greets(peer, now);
+        Streams::new(Arc::new(table.into()), Links::default(), hour)
+    }
+
+    /// On which connection one is opened; `None`: on none.
+    fn opened_on(streams: &mut Streams, peer: PeerId) -> Option<ConnectionId> {
+        let (reply, _) = oneshot::channel();
+        streams.open(peer, StreamProtocol::new("/a"), reply);
+        let mut nobody = Context::from_waker(std::task::Waker::noop());
+        match streams.poll(&mut nobody) {
+            Poll::Ready(ToSwarm::NotifyHandler {
+                peer_id,
+                handler: NotifyHandler::One(connection),
+                ..
+            }) if peer_id == peer => Some(connection),
+            Poll::Ready(event) => panic!("{event:?}"),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn one_is_opened_on_the_newest_connection_that_is_there() {
+        let peer = PeerId::random();
+        let mut streams = streams(peer);
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: "/memory/1".parse().expect("an address"),
+            send_back_addr: "/memory/2".parse().expect("an address"),
+        };
+        let ids = [1, 2, 3].map(ConnectionId::new_unchecked);
+        for connection_id in ids {
+            let new = ConnectionEstablished {
+                peer_id: peer,
+                connection_id,
+                endpoint: &endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            };
+            streams.on_swarm_event(FromSwarm::ConnectionEstablished(new));
+        }
+        let [first, second, third] = ids;
+        for (gone, newest) in [(second, Some(third)), (third, Some(first)), (first, None)] {
+            let gone = ConnectionClosed {
+                peer_id: peer,
+                connection_id: gone,
+                endpoint: &endpoint,
+                cause: None,
+                remaining_established: 0,
+            };
+            streams.on_swarm_event(FromSwarm::ConnectionClosed(gone));
+            assert_eq!(opened_on(&mut streams, peer), newest);
+        }
+    }
 
     #[test]
     fn a_protocol_has_a_name_of_its_own() {

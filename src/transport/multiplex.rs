@@ -187,7 +187,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Connection<C> {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().inner.poll_close(cx).map_err(failed)
+        let this = self.get_mut();
+        this.streams.end();
+        this.inner.poll_close(cx).map_err(failed)
     }
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<StreamMuxerEvent>> {
@@ -281,7 +283,10 @@ mod tests {
     };
 
     use futures::{AsyncReadExt, AsyncWriteExt, io::WriteHalf};
-    use libp2p::core::muxing::StreamMuxerExt;
+    use libp2p::{
+        PeerId,
+        core::{ConnectedPoint, muxing::StreamMuxerExt},
+    };
     use tokio::{io::DuplexStream, sync::Notify};
     use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
@@ -290,6 +295,7 @@ mod tests {
         unread::{LEAST, ROOM},
         *,
     };
+    use crate::transport::links::Links;
 
     type Io = Compat<DuplexStream>;
 
@@ -689,6 +695,33 @@ mod tests {
         flood.read(256 << 10);
         flood.poll_node(&mut Context::from_waker(Waker::noop()));
         assert_eq!(stands(), Some(false));
+    }
+
+    #[test]
+    fn streams_that_are_kept_have_room_once_all_of_it_is_used_up() {
+        let (multiplex, said) = (Multiplex::new(32), Flood::words());
+        let mut flood = Flood::new(&multiplex, &said);
+        let link = flood.connection.link();
+        let endpoint = ConnectedPoint::Listener {
+            local_addr: "/memory/1".parse().expect("an address"),
+            send_back_addr: "/memory/2".parse().expect("an address"),
+        };
+        Links::default().connected(PeerId::random(), &endpoint, &link);
+        flood.moves();
+        assert!(!flood.is_done());
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        flood.poll_node(&mut Context::from_waker(&waker));
+        let stands = || link.poll_stands(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(stands(), Poll::Ready(true));
+        link.keep(bytes(Flood::STREAMS));
+        assert!(woken.0.load(Ordering::Relaxed) && link.wants_more());
+        flood.moves();
+        assert!(
+            flood.is_done() && link.wants_more(),
+            "no more than was needed"
+        );
+        assert_eq!(stands(), Poll::Ready(false));
     }
 
     #[test]

@@ -263,6 +263,116 @@ async fn streams_that_nobody_reads_hold_up_no_vote_and_no_answer() {
     }
 }
 
+/// They are full one and all, and have taken no more of their windows than they need.
+#[tokio::test]
+async fn what_others_leave_unread_resets_no_stream_that_is_read() {
+    const GREEDY: usize = 6;
+    const EACH: usize = 100_000;
+    let address = "/ip4/127.0.0.1/udp/0/quic-v1";
+    let (mut node, mut honest) = pair(address).await;
+    let (go, heard) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (goes, hears) = (Arc::clone(&go), Arc::clone(&heard));
+    let slow = move |_, mut stream: ProtocolStream| {
+        let (go, heard) = (Arc::clone(&goes), Arc::clone(&hears));
+        async move {
+            // It is closed when it is time.
+            let _ = go.acquire().await;
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).await?;
+            heard.fetch_add(all.len(), Ordering::Relaxed);
+            stream.close().await
+        }
+    };
+    let holds = |_, stream: ProtocolStream| async move {
+        let _stream = stream;
+        pending().await
+    };
+    node.handle("/never/1", holds).await.expect("it runs");
+    node.handle(ECHO, slow).await.expect("it runs");
+    let piece = vec![7; EACH];
+    let mut unread = Vec::new();
+    for _ in 0..GREEDY {
+        let mut greedy = Node::start(listening(address)).await;
+        connect(&mut greedy, &mut node).await;
+        let mut streams = Vec::new();
+        for _ in 0..MAX {
+            let stream = greedy.open(node.id(), "/never/1").await;
+            let mut stream = stream.expect("there is room");
+            stream.write_all(&piece).await.expect("it is there");
+            streams.push(stream);
+        }
+        heard_by(&node, &greedy).await;
+        unread.push((greedy, streams));
+    }
+    let mut streams = Vec::new();
+    for _ in 0..MAX {
+        let mut stream = opened(&honest, &node).await;
+        stream.write_all(&piece).await.expect("it is there");
+        streams.push(stream);
+    }
+    heard_by(&node, &honest).await;
+    go.close();
+    let ends = streams.into_iter().map(|mut stream| async move {
+        stream.close().await?;
+        rest(stream).await
+    });
+    let ends = soon("the ends", futures::future::join_all(ends)).await;
+    assert!(ends.iter().all(|end| matches!(end.as_deref(), Ok(b""))));
+    assert_eq!(heard.load(Ordering::Relaxed), MAX * EACH);
+    unblamed(&mut honest);
+}
+
+/// What was sent before this is there when it is answered.
+async fn heard_by(node: &Node, from: &Node) {
+    let asked = soon(
+        "an answer",
+        from.request_state(node.id(), StateRequest::default()),
+    )
+    .await;
+    assert!(!matches!(asked, Err(ProtocolError::Timeout)), "{asked:?}");
+}
+
+#[tokio::test]
+async fn whoever_waits_hears_that_this_side_has_disconnected() {
+    for address in ["/memory/0", TCP, "/ip4/127.0.0.1/udp/0/quic-v1"] {
+        let (mut one, other) = pair(address).await;
+        let holds = |_, stream| async move {
+            let _stream: ProtocolStream = stream;
+            pending().await
+        };
+        other.handle(ECHO, holds).await.expect("it runs");
+        let mut reads = opened(&one, &other).await;
+        let mut writes = opened(&one, &other).await;
+        let begun = Arc::new(Semaphore::new(0));
+        let says = Arc::clone(&begun);
+        let waits = tokio::spawn(async move {
+            let mut nothing = [0];
+            let read = async {
+                says.add_permits(1);
+                reads.read(&mut nothing).await.map(drop)
+            };
+            let much = vec![7; 16 << 20];
+            let written = async {
+                says.add_permits(1);
+                writes.write_all(&much).await
+            };
+            futures::join!(read, written)
+        });
+        let _ = begun.acquire_many(2).await.expect("it is open");
+        one.disconnect(other.id()).await.expect("it is there");
+        let (read, written) = soon("the ends", waits).await.expect("no panic");
+        for end in [read, written] {
+            let error = end.expect_err("it was cut off");
+            assert_eq!(
+                error.kind(),
+                ErrorKind::ConnectionReset,
+                "{address}: {error}"
+            );
+        }
+        one.disconnected(other.id()).await;
+    }
+}
+
 async fn echoes_beside(one: &Node, other: &Node) {
     one.handle("/beside/1", echo).await.expect("it runs");
     let stream = other.open(one.id(), "/beside/1").await;

@@ -23,7 +23,7 @@ impl P2PNetworkManager {
     /// drops it: close it for the peer to read an end. Of a handler that returns an error or panics
     /// [`NetworkEvent::HandlerFailed`](crate::NetworkEvent::HandlerFailed) tells. A peer has at most 16 streams open here, all peers together 1,024; beyond that,
     /// and over 100 a second (200 at once), they are reset. What is not read waits at the peer, beyond a window of 256 KiB to
-    /// 1.25 MiB, and holds up nothing else; where all that is not read leaves no room, a stream is reset (docs/protocols.md).
+    /// 1.25 MiB, and holds up nothing else; where all that is not read leaves no room, streams are reset whose handlers don't read (docs/protocols.md).
     ///
     /// ```no_run
     /// # async fn example(node: selkie::P2PNetworkManager) -> Result<(), selkie::NetworkError> {
@@ -69,7 +69,7 @@ impl P2PNetworkManager {
         self.command(Command::Unserve { protocol }).await
     }
 
-    /// Opens a stream of a protocol to a connected peer; returns when the peer has agreed to it. Bytes go as fast as both ends read them. The
+    /// Opens a stream of a protocol to a connected peer, on its newest connection; returns when the peer has agreed to it. Bytes go as fast as both ends read them. The
     /// stream ends when it is dropped.
     ///
     /// # Errors

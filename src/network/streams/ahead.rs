@@ -2,8 +2,9 @@
 //!
 //! Bytes that wait in a multiplexer count there for the whole connection, whosever they are: a few streams that are not read could use up its
 //! window, and nothing else would come by it, no vote, no answer and no ping. No multiplexer tells what waits. So the connection takes from a stream
-//! what its owner does not, up to [`AHEAD`] bytes: one of which more is there is *full*. For those a connection's window is widened
-//! ([`Link::keep`](crate::transport::links::Link::keep)), so that it never stands for them; where there is no room for that, one is reset.
+//! what its owner does not, up to [`AHEAD`] bytes: one of which more is there is *full*. For those a connection's window becomes wider
+//! ([`Link::keep`](crate::transport::links::Link::keep)), so that it does not stand for them. Where there is no room for that, it stands until they are read, and
+//! those that nobody reads are reset (`keeper.rs`): who takes [`AHEAD`] bytes now and then reads.
 //!
 //! Bounds: [`AHEAD`] bytes of each stream.
 
@@ -13,7 +14,10 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::AcqRel},
+        atomic::{
+            AtomicBool,
+            Ordering::{self, AcqRel},
+        },
     },
     task::{Context, Poll, Wake, Waker, ready},
 };
@@ -34,8 +38,7 @@ pub(super) struct Call {
 
 impl Call {
     fn call(&self) {
-        self.is_new
-            .store(true, std::sync::atomic::Ordering::Release);
+        self.is_new.store(true, Ordering::Release);
         self.waker.wake();
     }
 
@@ -46,12 +49,13 @@ impl Call {
     }
 }
 
-/// Who is woken when there is something to read: both, since the owner may not read.
+/// Who is woken when there is something to read: both, since the owner may not read. And who writes, once nothing can be written any more.
 struct Readers {
     call: Arc<Call>,
     /// Whether there may be something that the connection has not looked for.
     is_new: AtomicBool,
     owner: AtomicWaker,
+    writer: AtomicWaker,
 }
 
 impl Readers {
@@ -88,8 +92,12 @@ struct Inner<S> {
     taken: Vec<u8>,
     at: usize,
     /// How reading it has ended.
-    end: Option<Result<(), (io::ErrorKind, String)>>,
+    end: Option<Result<(), String>>,
     is_full: bool,
+    /// Whether all that was taken has waited since that was last asked.
+    is_left: bool,
+    /// Whether its connection has ended, so that no more comes than what is there.
+    is_cut_off: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
@@ -99,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
             call,
             is_new: AtomicBool::new(false),
             owner: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
         });
         readers.call();
         Self {
@@ -110,14 +119,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
                 at: 0,
                 end: None,
                 is_full: false,
+                is_left: false,
+                is_cut_off: false,
             }),
         }
     }
 
-    /// Takes what is there, by way of this room. Returns whether it is full, and whether it was before.
-    pub(super) fn fill(&self, room: &mut [u8]) -> (bool, bool) {
+    /// Takes what is there, by way of this room. Returns whether it is full.
+    pub(super) fn fill(&self, room: &mut [u8]) -> bool {
         let mut inner = lock(&self.inner);
-        let was_full = inner.is_full;
         if self.readers.is_new.swap(false, AcqRel) {
             let mut cx = Context::from_waker(&self.waker);
             loop {
@@ -136,18 +146,37 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
                 self.readers.owner.wake();
             }
         }
-        (inner.is_full, was_full)
+        inner.is_full
+    }
+
+    /// Whether it is full of what was there when this was last asked.
+    pub(super) fn is_left(&self) -> bool {
+        let mut inner = lock(&self.inner);
+        let is_full = inner.is_full;
+        std::mem::replace(&mut inner.is_left, is_full) && is_full
     }
 
     /// Nobody gets more of it, either way.
     pub(super) fn reset(&self) {
         let mut inner = lock(&self.inner);
         let why = "too much of it was not read, and there was no room for more";
-        inner.end = Some(Err((io::ErrorKind::ConnectionReset, why.to_owned())));
+        inner.end = Some(Err(why.to_owned()));
         inner.is_full = false;
         drop(inner.stream.take());
         drop(inner);
+        self.readers.call();
+        self.wake_all();
+    }
+
+    /// Its connection has ended: what is there can be read, and nothing is waited for. Not every multiplexer wakes whoever waits then.
+    pub(super) fn cut_off(&self) {
+        lock(&self.inner).is_cut_off = true;
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
         self.readers.owner.wake();
+        self.readers.writer.wake();
     }
 
     /// For its owner.
@@ -167,13 +196,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
             inner.at += count;
             if inner.at == inner.taken.len() {
                 (inner.taken, inner.at) = (Vec::new(), 0);
+                inner.is_left = false;
                 self.readers.call();
             }
             return Poll::Ready(Ok(count));
         }
         if let Some(end) = &inner.end {
-            let end = end.clone().map(|()| 0);
-            return Poll::Ready(end.map_err(|(kind, why)| io::Error::new(kind, why)));
+            return Poll::Ready(end.clone().map(|()| 0).map_err(reset));
         }
         self.readers.owner.register(cx.waker());
         let read = inner.poll(&mut Context::from_waker(&self.waker), buf);
@@ -181,20 +210,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Ahead<S> {
             // The stream wakes nobody before it is asked again, or it is full no more.
             self.readers.call();
         }
-        read
+        inner.unless_cut_off(read)
     }
 
     /// For its owner: does something else with the stream.
     pub(super) fn poll_with<T>(
         &self,
-        poll: impl FnOnce(Pin<&mut S>) -> Poll<io::Result<T>>,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         let mut inner = lock(&self.inner);
-        match &mut inner.stream {
-            Some(stream) => poll(Pin::new(stream)),
-            None => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        let Some(stream) = &mut inner.stream else {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        };
+        self.readers.writer.register(cx.waker());
+        let done = poll(Pin::new(stream), cx);
+        inner.unless_cut_off(done)
+    }
+}
+
+impl<S> Inner<S> {
+    /// What came of a call, where that is not to wait for a connection that has ended.
+    fn unless_cut_off<T>(&self, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match done {
+            Poll::Ready(Err(error)) if self.is_cut_off => Poll::Ready(Err(reset(error))),
+            Poll::Pending if self.is_cut_off => Poll::Ready(Err(reset("the connection has ended"))),
+            done => done,
         }
     }
+}
+
+/// No more comes, nor goes: the peer has reset the stream, or the connection has ended, which transports tell in words of their own.
+fn reset(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, why)
 }
 
 impl<S: AsyncRead + Unpin> Inner<S> {
@@ -204,12 +252,13 @@ impl<S: AsyncRead + Unpin> Inner<S> {
             return Poll::Ready(Ok(0));
         };
         let read = ready!(Pin::new(stream).poll_read(cx, buf));
+        let read = read.map_err(|error| error.to_string());
         match &read {
             Ok(0) => self.end = Some(Ok(())),
             Ok(_) => {}
-            Err(error) => self.end = Some(Err((error.kind(), error.to_string()))),
+            Err(why) => self.end = Some(Err(why.clone())),
         }
-        Poll::Ready(read)
+        Poll::Ready(read.map_err(reset))
     }
 }
 
@@ -221,7 +270,7 @@ impl<S> Drop for Ahead<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::VecDeque;
 
     use super::*;
@@ -229,7 +278,7 @@ mod tests {
 
     /// A stream of what is put in, until its end.
     #[derive(Clone, Default)]
-    struct Pipe(Arc<Mutex<Bytes>>);
+    pub(in crate::network::streams) struct Pipe(Arc<Mutex<Bytes>>);
 
     #[derive(Default)]
     struct Bytes {
@@ -240,7 +289,7 @@ mod tests {
     }
 
     impl Pipe {
-        fn put(&self, count: usize) {
+        pub(in crate::network::streams) fn put(&self, count: usize) {
             let mut pipe = lock(&self.0);
             for _ in 0..count {
                 let next = pipe.next;
@@ -252,8 +301,13 @@ mod tests {
             }
         }
 
-        fn left(&self) -> usize {
+        pub(in crate::network::streams) fn left(&self) -> usize {
             lock(&self.0).bytes.len()
+        }
+
+        /// Whether anybody has it as a stream.
+        pub(in crate::network::streams) fn is_held(&self) -> bool {
+            Arc::strong_count(&self.0) > 1
         }
     }
 
@@ -307,20 +361,20 @@ mod tests {
         let cx = Context::from_waker(Waker::noop());
         let mut room = vec![0; AHEAD];
         assert!(call.came(&cx) && !call.came(&cx));
-        assert_eq!(ahead.fill(&mut room), (false, false));
+        assert!(!ahead.fill(&mut room));
         pipe.put(10);
         assert!(
             call.came(&cx),
             "the connection hears of it, and not the owner alone"
         );
-        assert_eq!(ahead.fill(&mut room), (false, false));
+        assert!(!ahead.fill(&mut room));
         assert_eq!(pipe.left(), 0);
         pipe.put(2 * AHEAD);
         assert!(call.came(&cx));
-        assert_eq!(ahead.fill(&mut room), (true, false));
+        assert!(ahead.fill(&mut room));
         assert_eq!(pipe.left(), AHEAD + 10, "the rest waits");
         assert!(matches!(read(&ahead, 10), Poll::Ready(Ok(read)) if read == bytes(0, 10)));
-        assert_eq!(ahead.fill(&mut room), (true, true));
+        assert!(ahead.fill(&mut room));
         let mut all = 10;
         while let Poll::Ready(Ok(more)) = read(&ahead, 1000) {
             assert_eq!(more, bytes(all, more.len()));
@@ -328,11 +382,11 @@ mod tests {
         }
         assert_eq!(all, 2 * AHEAD + 10);
         assert!(call.came(&cx), "it is full no more");
-        assert_eq!(ahead.fill(&mut room), (false, false));
+        assert!(!ahead.fill(&mut room));
         pipe.put(1);
         lock(&pipe.0).has_ended = true;
         assert!(call.came(&cx));
-        assert_eq!(ahead.fill(&mut room), (false, false));
+        assert!(!ahead.fill(&mut room));
         assert!(matches!(read(&ahead, 10), Poll::Ready(Ok(read)) if read.len() == 1));
         for _ in 0..2 {
             assert!(matches!(read(&ahead, 10), Poll::Ready(Ok(end)) if end.is_empty()));
@@ -346,9 +400,16 @@ mod tests {
         let (pipe, call) = (Pipe::default(), Arc::new(Call::default()));
         let ahead = Ahead::new(pipe.clone(), call);
         pipe.put(AHEAD + 1);
-        assert_eq!(ahead.fill(&mut vec![0; AHEAD]), (true, false));
+        assert!(ahead.fill(&mut vec![0; AHEAD]));
+        let call = Arc::clone(&ahead.readers.call);
+        assert!(call.came(&Context::from_waker(Waker::noop())));
         ahead.reset();
-        assert_eq!(Arc::strong_count(&pipe.0), 1, "the stream is gone");
+        assert!(
+            call.came(&Context::from_waker(Waker::noop())),
+            "one is full less"
+        );
+        assert!(!ahead.fill(&mut vec![0; AHEAD]));
+        assert!(!pipe.is_held(), "the stream is gone");
         assert!(matches!(read(&ahead, AHEAD), Poll::Ready(Ok(read)) if read.len() == AHEAD));
         for _ in 0..2 {
             assert!(matches!(
@@ -356,9 +417,64 @@ mod tests {
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::ConnectionReset
             ));
         }
-        let written = ahead.poll_with(|stream| {
-            stream.poll_write(&mut Context::from_waker(Waker::noop()), b"more")
-        });
-        assert!(matches!(written, Poll::Ready(Err(_))));
+        assert!(matches!(write(&ahead), Poll::Ready(Err(_))));
+    }
+
+    fn write(ahead: &Ahead<Pipe>) -> Poll<io::Result<usize>> {
+        let mut cx = Context::from_waker(Waker::noop());
+        ahead.poll_with(&mut cx, |stream, cx| stream.poll_write(cx, b"more"))
+    }
+
+    #[test]
+    fn who_takes_little_of_it_does_not_read() {
+        let (pipe, call) = (Pipe::default(), Arc::new(Call::default()));
+        let (ahead, mut room) = (Ahead::new(pipe.clone(), call), vec![0; AHEAD]);
+        pipe.put(4 * AHEAD);
+        assert!(ahead.fill(&mut room));
+        assert!(!ahead.is_left(), "since when it is not known");
+        assert!(ahead.is_left());
+        assert!(read(&ahead, AHEAD - 1).is_ready());
+        assert!(ahead.fill(&mut room) && ahead.is_left());
+        assert!(read(&ahead, 1).is_ready());
+        assert!(ahead.fill(&mut room), "and it is full again");
+        assert!(!ahead.is_left() && ahead.is_left());
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn whoever_waits_hears_that_the_connection_has_ended() {
+        let (pipe, call) = (Pipe::default(), Arc::new(Call::default()));
+        let ahead = Ahead::new(pipe.clone(), call);
+        let [reads, writes] = [(); 2].map(|()| Arc::new(Woken::default()));
+        let [reader, writer] = [&reads, &writes].map(|woken| Waker::from(Arc::clone(woken)));
+        let read_by = |waker| ahead.poll_read(&mut Context::from_waker(waker), &mut [0; 8]);
+        let write = || {
+            let mut cx = Context::from_waker(&writer);
+            ahead.poll_with(&mut cx, |_, _| Poll::<io::Result<()>>::Pending)
+        };
+        assert!(read_by(&reader).is_pending() && write().is_pending());
+        ahead.cut_off();
+        for woken in [&reads, &writes] {
+            assert!(woken.0.load(Ordering::Relaxed));
+        }
+        pipe.put(3);
+        assert!(
+            matches!(read_by(&reader), Poll::Ready(Ok(3))),
+            "it had come"
+        );
+        for ended in [read_by(&reader).map_ok(|_| ()), write()] {
+            let Poll::Ready(Err(error)) = ended else {
+                panic!("{ended:?}");
+            };
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! One connection's part: says which protocols are handled, takes the peer's streams while there is room, opens ours, and reads all of them ahead (`ahead.rs`).
+//! One connection's part: says which protocols are handled, takes the peer's streams while there is room, opens ours, and has all of them kept (`keeper.rs`).
 
 use std::{
     collections::VecDeque,
     convert::Infallible,
     future::{Ready, ready},
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::Duration,
 };
@@ -21,10 +21,7 @@ use libp2p::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{
-    OPENED, ProtocolStream, StreamReply,
-    ahead::{AHEAD, Ahead, Call},
-};
+use super::{OPENED, ProtocolStream, StreamReply, keeper::Keeper};
 use crate::{
     error::ProtocolError,
     platform::{self, lock::lock},
@@ -60,11 +57,8 @@ pub(crate) struct Handler {
     came: VecDeque<(StreamProtocol, ProtocolStream)>,
     /// Its end is the connection's.
     connection: watch::Sender<()>,
-    /// Its connection's, which widens that's window.
-    link: Option<Arc<Link>>,
-    /// Those that are open: at most as many as have a place. They call when there is something to do with one.
-    open: Vec<Weak<Ahead<Stream>>>,
-    call: Arc<Call>,
+    /// Those that are open: at most as many as have a place.
+    keeper: Keeper<Stream>,
 }
 
 impl Handler {
@@ -82,43 +76,14 @@ impl Handler {
             wanted: VecDeque::new(),
             came: VecDeque::new(),
             connection: watch::Sender::default(),
-            link,
-            open: Vec::new(),
-            call: Arc::default(),
+            keeper: Keeper::new(link),
         }
     }
 
     /// A stream that is open now, with its places.
     fn opened(&mut self, stream: Stream, places: Vec<OwnedSemaphorePermit>) -> ProtocolStream {
-        let ahead = Arc::new(Ahead::new(stream, Arc::clone(&self.call)));
-        self.open.push(Arc::downgrade(&ahead));
-        ProtocolStream::new(ahead, self.connection.subscribe(), places)
-    }
-
-    /// Reads ahead, and has the connection's window as wide as what is full wants it. Where there is no room for all, those go that were last.
-    fn read_ahead(&mut self) {
-        let mut room = vec![0; AHEAD];
-        let (mut full, mut newly) = (Vec::new(), Vec::new());
-        self.open.retain(|stream| {
-            let Some(stream) = stream.upgrade() else {
-                return false;
-            };
-            match stream.fill(&mut room) {
-                (true, true) => full.push(stream),
-                (true, false) => newly.push(stream),
-                (false, _) => {}
-            }
-            true
-        });
-        full.append(&mut newly);
-        if let Some(link) = &self.link {
-            while !link.keep(full.len())
-                && let Some(last) = full.pop()
-            {
-                tracing::debug!("a stream that is not read is reset: there is no room for more");
-                last.reset();
-            }
-        }
+        let stream = self.keeper.keep(stream);
+        ProtocolStream::new(stream, self.connection.subscribe(), places)
     }
 
     /// The peer has opened one; where there is no room it is dropped, which resets it.
@@ -154,9 +119,7 @@ impl ConnectionHandler for Handler {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<Named, Wanted, Self::ToBehaviour>> {
-        if self.call.came(cx) {
-            self.read_ahead();
-        }
+        self.keeper.poll(cx);
         if let Some(came) = self.came.pop_front() {
             return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(came));
         }

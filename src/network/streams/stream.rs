@@ -70,14 +70,15 @@ impl AsyncWrite for ProtocolStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.inner.poll_with(|inner| inner.poll_write(cx, buf))
+        self.inner
+            .poll_with(cx, |inner, cx| inner.poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_with(|inner| inner.poll_flush(cx))
+        self.inner.poll_with(cx, |inner, cx| inner.poll_flush(cx))
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_with(|inner| inner.poll_close(cx))
+        self.inner.poll_with(cx, |inner, cx| inner.poll_close(cx))
     }
 }

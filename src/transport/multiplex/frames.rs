@@ -114,6 +114,13 @@ impl Streams {
         link
     }
 
+    /// Their connection is being closed.
+    pub(super) fn end(&self) {
+        if let Some(link) = &lock(&self.0).link {
+            link.ends();
+        }
+    }
+
     /// Whether there was room for it.
     pub(super) fn has(&self, id: u32) -> bool {
         lock(&self.0).known.contains_key(&id)
@@ -176,11 +183,14 @@ impl links::Window for Widening {
         usize::try_from(DEFAULT_CREDIT).unwrap_or(usize::MAX)
     }
 
-    fn widen(&self, bytes: usize) {
+    fn update(&self, wider: usize) {
         if let Some(all) = self.0.upgrade() {
             let mut all = lock(&all);
-            all.unread.wider = bytes;
-            all.freed(0);
+            all.unread.wider = wider;
+            // It may be wider yet.
+            if all.is_stopped {
+                all.wake_reader();
+            }
         }
     }
 
@@ -224,11 +234,22 @@ impl All {
     /// Whether there is room for what comes of this stream; what nobody has needs none.
     fn has_room(&mut self, to: Option<u32>) -> bool {
         let is_kept = to.is_some_and(|id| self.known.contains_key(&id));
-        self.is_stopped = is_kept && !self.unread.has_room();
+        self.is_stopped = is_kept && !self.unread.has_room() && !self.widens();
         if let Some(link) = &self.link {
             link.set_stands(self.is_stopped);
         }
         !self.is_stopped
+    }
+
+    /// Whether streams that are kept make more room (`links.rs`).
+    fn widens(&mut self) -> bool {
+        while let Some(wider) = self.link.as_ref().and_then(|link| link.wider()) {
+            self.unread.wider = wider;
+            if self.unread.has_room() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Gives what waits of the streams that have nothing else; `cx` hears of the next ones, and of room for more.

@@ -11,7 +11,7 @@
 //! the rest still comes. A connection that stands still all
 //! the same can be closed, and is let go where no ping comes back while it stands (`network/task/ping.rs`).
 //!
-//! Streams of the user's own protocols have the window of one of them in that; what they have beyond makes the share larger (`transport/links.rs`).
+//! Streams of the user's own protocols have the window of one of them in that; once the share is used up, it becomes larger by what they may have beyond (`transport/links.rs`).
 //!
 //! Bounds, but for that: who passes [`LEAST`] leaves four times as much free, so all together have [`ROOM`] less that, and [`LEAST`] for each connection that
 //! finds it full: 24 MiB and 2 MiB each. And of each a piece that was on its way (`frames.rs`). 16 that leave all they can have 44 MiB, 50 have 112.

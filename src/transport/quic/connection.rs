@@ -89,6 +89,7 @@ impl StreamMuxer for Connection {
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let this = self.get_mut();
+        this.watch.link().ends();
         let closing = this.closing.get_or_insert_with(|| {
             let quic = this.quic.clone();
             quic.close(VarInt::from_u32(0), b"");
@@ -132,7 +133,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.gauge.dropped();
+        self.gauge.stir();
     }
 }
 
@@ -143,7 +144,7 @@ impl AsyncRead for Stream {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let read = ready!(AsyncRead::poll_read(Pin::new(&mut self.receive), cx, buf));
-        self.gauge.read(*read.as_ref().unwrap_or(&0));
+        self.gauge.stir();
         Poll::Ready(read)
     }
 }

@@ -1,11 +1,14 @@
 //! Whether a connection over QUIC stands: what came by it was not read here, and has used up its window.
 //!
 //! quinn says of no connection how much of its window is used. But a peer that has more to send than the window lets it says so
-//! (DATA_BLOCKED; RFC 9000, 19.12; quinn does since quinn-proto 0.11.15, and so do browsers), once for each window, and quinn counts that. Who is read quickly may say it all the time,
-//! over a long way. So a connection stands where its peer has said it, and so little was read since, for a [`TICK`] and longer, that no new window
-//! was granted. It is the peer's word, with which it can lie; what that brings it has a budget (`lanes/excuses.rs`).
+//! (DATA_BLOCKED; RFC 9000, 19.12; quinn does since quinn-proto 0.11.15, and so do browsers), once for each window, and quinn counts that; as it counts how often
+//! it has granted a new one (MAX_DATA), which it does when an eighth of one was read, or given up. So a connection stands where its peer has said it, and nothing was
+//! granted since, for a [`TICK`] and longer. Where both came between two looks, it may be that the grant was the answer; then it counts as standing all the same,
+//! until the next one. It is the peer's word, with which it can lie; what that brings it has a budget (`lanes/excuses.rs`).
 //!
-//! Bounds: a timer of each connection, and only while something moves on it, or nothing can.
+//! Where streams are kept that may have more (`transport/links.rs`), the window becomes wider as soon as the peer has said it. For that it is looked more often.
+//!
+//! Bounds: a timer of each connection, and only while something moves on it, nothing can, or streams are kept that want more.
 
 use std::{
     sync::{
@@ -21,56 +24,28 @@ use quinn::{Connection, VarInt};
 
 use super::windows::Window;
 use crate::{
-    platform::Delay,
+    platform::{self, Delay, Instant},
     transport::links::{self, Link},
 };
 
-/// How often it is looked.
+/// How often it is looked, and how soon where that makes a window wider: the longer nothing moves, the later.
 const TICK: Duration = Duration::from_millis(500);
+const SOON: Duration = Duration::from_millis(50);
 /// How often, at least, after something has moved.
 const CALM: u32 = 4;
-/// Of a window so much is read before a new one is granted, as quinn has it.
-const GRANTED: u64 = 8;
 
-/// What has moved on a connection. All clones are one.
-#[derive(Clone, Debug)]
-pub struct Gauge {
-    moved: Arc<Moved>,
-    /// What a stream may have unread.
-    of_stream: u64,
-}
-
-#[derive(Debug, Default)]
-struct Moved {
-    /// Bytes that may come again, since as many were read.
-    free: AtomicU64,
-    /// How often anything was read or written, or a stream opened.
-    times: AtomicU64,
-}
+/// How often anything has moved on a connection: a stream was opened, read, written or dropped. All clones are one.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<AtomicU64>);
 
 impl Gauge {
-    fn new(window: &Window) -> Self {
-        Self {
-            moved: Arc::default(),
-            of_stream: window.of_stream().into_inner(),
-        }
-    }
-
-    /// So many bytes of a stream were read.
-    pub fn read(&self, bytes: usize) {
-        self.moved.free.fetch_add(bytes as u64, Relaxed);
-        self.stir();
-    }
-
-    /// A stream was opened, or something was written on one.
+    /// Something has.
     pub fn stir(&self) {
-        self.moved.times.fetch_add(1, Relaxed);
+        self.0.fetch_add(1, Relaxed);
     }
 
-    /// A stream is read no more: what it had unread may be as much as it may.
-    pub fn dropped(&self) {
-        self.moved.free.fetch_add(self.of_stream, Relaxed);
-        self.stir();
+    fn times(&self) -> u64 {
+        self.0.load(Relaxed)
     }
 }
 
@@ -82,21 +57,23 @@ struct Widening {
     /// What it is at first, and by how much it is wider.
     window: u64,
     wider: AtomicU64,
+    /// What a stream may have unread.
+    of_stream: u64,
 }
 
 impl links::Window for Widening {
     fn of_stream(&self) -> usize {
-        usize::try_from(self.gauge.of_stream).unwrap_or(usize::MAX)
+        usize::try_from(self.of_stream).unwrap_or(usize::MAX)
     }
 
-    fn widen(&self, bytes: usize) {
-        let bytes = bytes as u64;
-        let before = self.wider.swap(bytes, Relaxed);
-        // The peer can send so many more, as if they had been read.
-        let more = bytes.saturating_sub(before);
-        self.gauge.moved.free.fetch_add(more, Relaxed);
-        let window = VarInt::from_u64(self.window.saturating_add(bytes));
-        self.quic.set_receive_window(window.unwrap_or(VarInt::MAX));
+    fn update(&self, wider: usize) {
+        let wider = wider as u64;
+        if self.wider.swap(wider, Relaxed) != wider {
+            let window = VarInt::from_u64(self.window.saturating_add(wider));
+            self.quic.set_receive_window(window.unwrap_or(VarInt::MAX));
+        }
+        // It may be used up already.
+        self.gauge.stir();
     }
 
     fn narrows(&self) -> bool {
@@ -110,28 +87,29 @@ pub struct Watch {
     gauge: Gauge,
     link: Arc<Link>,
     standing: Standing,
-    /// Until it is looked again.
-    delay: Option<Delay>,
-    /// How often anything had moved, and for how many ticks nothing has.
+    /// Until it is looked again, and when that is.
+    delay: Option<(Instant, Delay)>,
+    /// How often anything had moved, and for how many looks nothing has.
     times: u64,
     calm: u32,
 }
 
 impl Watch {
-    /// Of a connection with this window.
+    /// Of a connection with this window. What its peer has said before was of another one.
     pub fn new(quic: Connection, window: &Window) -> Self {
-        let gauge = Gauge::new(window);
+        let gauge = Gauge::default();
         let widening = Widening {
             quic: quic.clone(),
             gauge: gauge.clone(),
             window: window.of_connection().into_inner(),
             wider: AtomicU64::new(0),
+            of_stream: window.of_stream().into_inner(),
         };
         Self {
+            standing: Standing::new(quic.stats().frame_rx.data_blocked),
             quic,
             gauge,
             link: Arc::new(Link::new(widening)),
-            standing: Standing::new(window.of_connection().into_inner() / GRANTED),
             delay: None,
             times: 0,
             calm: 0,
@@ -151,21 +129,50 @@ impl Watch {
 
     /// To be called whenever the connection is.
     pub fn poll(&mut self, cx: &mut Context<'_>) {
-        let times = self.gauge.moved.times.load(Relaxed);
+        let times = self.gauge.times();
         if self.times != times {
             (self.times, self.calm) = (times, 0);
-            self.delay.get_or_insert_with(|| Delay::new(TICK));
+            if self.delay.is_none() || self.link.wants_more() {
+                self.look_within(self.pause());
+            }
         }
-        while let Some(delay) = &mut self.delay
+        while let Some((_, delay)) = &mut self.delay
             && let Poll::Ready(()) = delay.poll_unpin(cx)
         {
-            let says = self.quic.stats().frame_rx.data_blocked;
-            let stands = self
-                .standing
-                .tick(says, self.gauge.moved.free.load(Relaxed));
-            self.link.set_stands(stands);
+            self.delay = None;
+            self.look();
             self.calm += 1;
-            self.delay = (self.standing.is_open() || self.calm < CALM).then(|| Delay::new(TICK));
+            let is_wanted = self.standing.is_open() || self.link.wants_more();
+            if is_wanted || self.calm < CALM {
+                self.look_within(self.pause());
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let stats = self.quic.stats();
+        let (said, granted) = (stats.frame_rx.data_blocked, stats.frame_tx.max_data);
+        let stands = self.standing.look(said, granted, platform::now());
+        let is_wider = self.standing.is_open() && self.link.widen();
+        if is_wider {
+            self.calm = 0;
+        }
+        self.link.set_stands(stands && !is_wider);
+    }
+
+    /// How long until it is looked again.
+    fn pause(&self) -> Duration {
+        if self.link.wants_more() {
+            TICK.min(SOON * (1 << self.calm.min(CALM)))
+        } else {
+            TICK
+        }
+    }
+
+    fn look_within(&mut self, pause: Duration) {
+        let at = platform::now() + pause;
+        if self.delay.as_ref().is_none_or(|(before, _)| at < *before) {
+            self.delay = Some((at, Delay::new(pause)));
         }
     }
 }
@@ -173,21 +180,16 @@ impl Watch {
 /// Whether it stands, from what is counted.
 #[derive(Debug)]
 struct Standing {
-    /// Bytes of which each brings the peer a new window.
-    enough: u64,
     /// How often the peer has said that it can't send more.
     said: u64,
-    /// What was read when that was heard last, unless it can since.
-    since: Option<u64>,
+    /// How often a window had been granted when that was heard, and when it was, unless one was since.
+    since: Option<(u64, Instant)>,
 }
 
 impl Standing {
-    fn new(enough: u64) -> Self {
-        Self {
-            enough,
-            said: 0,
-            since: None,
-        }
+    /// So often its peer has said it before.
+    fn new(said: u64) -> Self {
+        Self { said, since: None }
     }
 
     /// Whether the peer may not be able to send.
@@ -195,17 +197,15 @@ impl Standing {
         self.since.is_some()
     }
 
-    /// So often the peer has said it, and so many bytes were read: whether it stands.
-    fn tick(&mut self, said: u64, read: u64) -> bool {
-        if let Some(since) = self.since
-            && read.saturating_sub(since) < self.enough
-        {
-            self.said = said;
-            return true;
-        }
-        self.since = (said > self.said).then_some(read);
+    /// So often the peer has said it, and so often a window was granted: whether it stands.
+    fn look(&mut self, said: u64, granted: u64, now: Instant) -> bool {
+        let is_news = said > self.said;
         self.said = said;
-        false
+        if self.since.is_none_or(|(before, _)| before != granted) {
+            self.since = is_news.then_some((granted, now));
+        }
+        let is_long = |at| now.saturating_duration_since(at) >= TICK;
+        self.since.is_some_and(|(_, at)| is_long(at))
     }
 }
 
@@ -214,18 +214,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_stands_where_its_peer_can_send_no_more_and_little_was_read_for_a_while() {
-        let mut standing = Standing::new(100);
-        assert!(!standing.tick(0, 50), "it says nothing");
-        assert!(!standing.tick(1, 60), "it says so only now");
-        assert!(standing.is_open() && standing.tick(1, 60));
-        assert!(standing.tick(1, 159), "no window was granted for that");
-        assert!(!standing.tick(1, 160) && !standing.is_open());
-        assert!(!standing.tick(1, 160), "it can send since");
+    fn it_stands_where_its_peer_can_send_no_more_and_nothing_was_granted_for_a_while() {
+        let (mut standing, start) = (Standing::new(3), platform::now());
+        let mut look = |said, granted, ticks| {
+            let stands = standing.look(said, granted, start + TICK * ticks);
+            (standing.is_open(), stands)
+        };
+        assert_eq!(look(3, 1, 0), (false, false), "nothing of this window");
+        assert_eq!(look(4, 1, 1), (true, false), "it says so only now");
+        assert_eq!(look(4, 1, 2), (true, true));
+        assert_eq!(look(5, 1, 3), (true, true), "though it says so again");
+        // However much is read or given up meanwhile.
+        assert_eq!(look(5, 1, 100), (true, true));
+        assert_eq!(look(5, 2, 101), (false, false));
+        assert_eq!(look(5, 2, 102), (false, false), "it can send since");
         // Over a long way all is read, and it says so all the time.
-        for round in 1..10 {
-            assert!(!standing.tick(1 + round * 3, 160 + round * 100));
+        for (round, ticks) in (1..10).zip(104..) {
+            assert_eq!(look(5 + round, 2 + round, ticks), (true, false));
         }
-        assert!(standing.tick(40, 1060));
+        assert_eq!(look(14, 11, 200), (true, true));
+        assert_eq!(look(14, 12, 201), (false, false));
     }
 }

@@ -24,7 +24,10 @@ use libp2p::{
 use tokio::{net::UdpSocket, sync::mpsc, time::Instant};
 
 use super::*;
-use crate::transport::Boxed;
+use crate::transport::{
+    Boxed,
+    links::{Link, Links},
+};
 
 const LOOPBACK: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 /// So long is the long way, that much is under way.
@@ -432,5 +435,119 @@ async fn leave_others_room(mut node: Boxed, window: u32) {
         let mut stream = accepted(&mut there).await;
         stream.read_to_end(&mut read).await.expect("it lives");
         assert_eq!(read, [word; 4096]);
+    }
+}
+
+/// A node's connection with its link, and its peer's.
+async fn linked() -> (StreamMuxerBox, Arc<Link>, StreamMuxerBox) {
+    let ((sender, mut links), keypair) = (mpsc::unbounded_channel(), Keypair::generate_ed25519());
+    let node = Transport::new(&keypair, Windows::default(), &Executor::default());
+    let mut node = node
+        .expect("a certificate")
+        .map(move |(peer, muxer), endpoint| {
+            let link = muxer.link();
+            // It has the room of a node.
+            Links::default().connected(peer, &endpoint, &link);
+            sender.send(link).expect("it is asked for");
+            (peer, StreamMuxerBox::new(muxer))
+        })
+        .boxed();
+    let mut peer = ours();
+    let to = listen(&mut node, LOOPBACK).await;
+    let ((_, muxer, _), (_, from)) = futures::join!(accept(&mut node), dial(&mut peer, to));
+    let link = links.recv().await.expect("a connection");
+    (muxer, link, from)
+}
+
+/// Says, while the connection is driven, whether it stands, when that is news.
+async fn stands(muxer: &mut StreamMuxerBox, link: &Link) -> bool {
+    poll_fn(|cx| {
+        let _ = muxer.poll_unpin(cx);
+        link.poll_stands(cx)
+    })
+    .await
+}
+
+/// So many streams that have begun, here and there.
+async fn begun(
+    muxer: &mut StreamMuxerBox,
+    from: &mut StreamMuxerBox,
+    count: usize,
+) -> (Vec<SubstreamBox>, Vec<SubstreamBox>) {
+    let (mut here, mut there) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let begins = async {
+            let mut stream = opened(from).await;
+            stream.write_all(b"first").await.expect("it lives");
+            stream
+        };
+        // The first bytes may wait for a window that is wider, so the connection is driven meanwhile.
+        let (stream, came) = futures::join!(begins, accepted(muxer));
+        there.push(stream);
+        here.push(came);
+    }
+    (here, there)
+}
+
+async fn write_each(streams: &mut [SubstreamBox], bytes: usize) {
+    let writes = streams.iter_mut().map(|stream| async move {
+        let written = stream.write_all(&vec![7; bytes]).await;
+        written.expect("it lives");
+        stream.flush().await.expect("it lives");
+    });
+    futures::future::join_all(writes).await;
+}
+
+#[tokio::test]
+async fn a_connection_whose_window_is_used_up_stands_until_it_is_read() {
+    const EACH: usize = 2 << 20;
+    let (mut muxer, link, mut from) = linked().await;
+    let (mut here, mut there) = begun(&mut muxer, &mut from, 6).await;
+    // One that is idle, and one that finds that others have used it up.
+    let idle = (here.pop(), there.pop());
+    let mut writes = write_each(&mut there, EACH).boxed().fuse();
+    futures::select! {
+        () = writes => panic!("it has no end"),
+        stands = stands(&mut muxer, &link).boxed().fuse() => assert!(stands),
+    }
+    // What is given up brings its peer little, and it can send no more for that.
+    drop(idle);
+    let news = stands(&mut muxer, &link);
+    let news = tokio::time::timeout(Duration::from_secs(2), news).await;
+    assert!(news.is_err(), "it stands yet");
+    let reads = here.iter_mut().map(|stream| async move {
+        let mut all = vec![0; EACH + 5];
+        stream.read_exact(&mut all).await.expect("it lives");
+    });
+    let reads = futures::future::join_all(reads);
+    let ((), _, stands) = futures::join!(writes, reads, stands(&mut muxer, &link));
+    assert!(!stands);
+}
+
+#[tokio::test]
+async fn streams_that_are_kept_have_the_window_as_wide_as_they_are_long_and_it_never_stands() {
+    const KEPT: usize = 12;
+    let (mut muxer, link, mut from) = linked().await;
+    let (mut here, mut there) = begun(&mut muxer, &mut from, KEPT).await;
+    link.keep(KEPT);
+    assert!(link.wants_more());
+    // All that one may have unread.
+    let each = windows::MOST_OF_STREAM as usize - 5;
+    let mut writes = write_each(&mut there, each).boxed().fuse();
+    futures::select! {
+        () = writes => {}
+        stands = stands(&mut muxer, &link).boxed().fuse() => panic!("it stands: {stands}"),
+    }
+    drop(writes);
+    // The rest has as much as ever.
+    let (_others, mut unread) = begun(&mut muxer, &mut from, 3).await;
+    let mut writes = write_each(&mut unread, each).boxed().fuse();
+    futures::select! {
+        () = writes => {}
+        stands = stands(&mut muxer, &link).boxed().fuse() => panic!("it stands: {stands}"),
+    }
+    for stream in &mut here {
+        let mut all = vec![0; each + 5];
+        stream.read_exact(&mut all).await.expect("it lives");
     }
 }

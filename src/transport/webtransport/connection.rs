@@ -101,6 +101,7 @@ impl StreamMuxer for Connection {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.watch.link().ends();
         self.session.close();
         Poll::Ready(Ok(()))
     }

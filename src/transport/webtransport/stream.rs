@@ -73,7 +73,7 @@ impl AsyncRead for Stream {
             return Poll::Ready(Ok(0));
         };
         let read = ready!(AsyncRead::poll_read(Pin::new(receive), cx, buf));
-        self.gauge.read(*read.as_ref().unwrap_or(&0));
+        self.gauge.stir();
         if matches!(read, Ok(0)) && !buf.is_empty() {
             self.receive = None;
         }
@@ -102,7 +102,7 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.gauge.dropped();
+        self.gauge.stir();
         if let Some(rest) = self.receive.take() {
             // An error says that the connection is gone.
             let _ = self.rests.unbounded_send(rest);
