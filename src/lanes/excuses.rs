@@ -9,7 +9,7 @@
 //! other work, its own budget, what others have brought) far more is, as honest peers of a slow node shall not pay for it; and not all ([`ALL`]), since
 //! many peers together can bring that about too, and none of them would ever pay. What is over that counts as heard.
 //!
-//! After a peer's streams moved or began anew, what belongs to the former ones may come late, look wrong, or be lost, for [`MOVES`], once in [`EVERY`].
+//! After a peer's streams moved or began anew, what belongs to the former ones may come late, come twice, look wrong, or be lost, for [`MOVES`], once in [`EVERY`].
 //!
 //! A state machine without I/O. Bounds: the above. Who leaves and comes back has the account that it had.
 

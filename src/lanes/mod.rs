@@ -216,6 +216,10 @@ impl<C: Core> Lanes<C> {
                 SessionStep::Joined => {
                     if let Some(peer) = self.peers.get_mut(&id) {
                         peer.moved();
+                        // All are read from now on: it may have told by one of them already what it tells by another.
+                        if peer.connections.len() > 1 {
+                            peer.excuses.move_on(now);
+                        }
                     }
                     self.join(id, now);
                     self.read(id, true);

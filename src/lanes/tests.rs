@@ -675,6 +675,30 @@ fn who_moves_is_excused_for_what_may_be_lost_and_for_nothing_else() {
     assert!(matches!(&events[..], [event] if paid(event)), "{events:?}");
 }
 
+/// Where both ends dial at once, and it has opened its streams on the first connection before we have.
+#[test]
+fn who_has_told_by_two_connections_before_it_is_read_is_excused_for_what_it_told_twice() {
+    for connections in 1..=2 {
+        let mut driven = Driven::new();
+        driven.report(1, Report::Begun);
+        if connections == 2 {
+            driven.connect(2);
+            driven.report(2, Report::Begun);
+        }
+        let epoch = u64::try_from(connections).expect("few");
+        driven.report(connections, Report::Open(epoch));
+        let (orders, _) = driven.drain();
+        let reads = orders
+            .iter()
+            .filter(|(_, order)| matches!(order, Order::Read(true)));
+        assert_eq!(reads.count(), connections, "all are read");
+        assert_eq!(driven.lanes.core.met, ["joined"]);
+        let excuses = &driven.lanes.peers[&driven.peer].excuses;
+        let is_excused = excuses.covers(Misdeed::TooManyMessages, platform::now());
+        assert_eq!(is_excused, connections == 2);
+    }
+}
+
 #[test]
 fn who_leaves_and_comes_back_is_not_excused_again() {
     let mut driven = Driven::open();
