@@ -6,7 +6,8 @@
 //! Streams of the user's own protocols are **kept** while more of them is there than was read ahead (`network/streams/ahead.rs`): each may have as much
 //! unread as a stream may, for as long as its owner likes. What the connection needs for the rest, gossip and lanes, is not to be theirs. So its window may be wider by as much
 //! as they may have, but for the first one, which has its part of the window as it is. It becomes so piece by piece, a stream's window each time that all of it
-//! is used up ([`Link::wider`]), so that what is booked is what is unread. And it stays so where its peer can't be told of less ([`Window::narrows`]).
+//! is used up ([`Link::wider`]), so that what is booked is what is unread; over QUIC the peer says so, and what is booked is no more than it has sent
+//! ([`Window::may_be_used_up`]). And it stays so where its peer can't be told of less ([`Window::narrows`]).
 //! The first such piece is the connection's own, whatever others have; of the room for the rest a connection may have as much as it leaves free (A. Choudhury, E. Hahne, 1998).
 //! Where there is none, the connection stands until its streams are read; who keeps them sees to those that nobody reads ([`Link::is_short`]).
 //!
@@ -135,6 +136,9 @@ pub trait Window: Send + Sync {
     /// Bytes that a stream may have unread.
     fn of_stream(&self) -> usize;
 
+    /// Whether so much has come since it was made wider that all of it may be used up: of some windows only the peer says it, and can lie.
+    fn may_be_used_up(&self) -> bool;
+
     /// By how many bytes the connection's is to be wider than it was at first. It is told, too, when more streams are kept, or fewer.
     fn update(&self, wider: usize);
 
@@ -224,7 +228,8 @@ impl Link {
 
     /// All of the window is used up. Returns by how much it is wider from now on, if it is.
     pub fn wider(&self) -> Option<usize> {
-        let of_stream = self.window.as_ref()?.of_stream();
+        let window = self.window.as_ref().filter(|it| it.may_be_used_up())?;
+        let of_stream = window.of_stream();
         let mut kept = lock(&self.kept);
         let wider = kept.wider + of_stream;
         let is_wanted = wider <= kept.most(of_stream);
@@ -472,6 +477,10 @@ mod tests {
     impl Window for Wide {
         fn of_stream(&self) -> usize {
             STREAM
+        }
+
+        fn may_be_used_up(&self) -> bool {
+            true
         }
 
         fn update(&self, wider: usize) {

@@ -1,7 +1,7 @@
 //! The streams that are open on a connection: all are read ahead (`ahead.rs`), and the connection's window is as wide as the full ones want it
 //! ([`Link::keep`]).
 //!
-//! Where there is no room for that and the connection stands, those full ones are reset of which nobody has taken what was read ahead for [`PATIENCE`]; but for one,
+//! Where there is no room for that and the connection stands, now and [`PATIENCE`] before, those full ones are reset of which nobody has taken what was read ahead meanwhile; but for one,
 //! which has its part of the window as it is. A stream that is read is not reset, whoever has the room: its connection goes as fast as it is read. What is
 //! open when the connection ends is cut off.
 //!
@@ -92,15 +92,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Keeper<S> {
         }
         let waits = self.waits.as_mut();
         if waits.is_some_and(|waits| waits.poll_unpin(cx).is_ready()) {
-            self.time_is_up();
+            self.time_is_up(cx);
             cx.waker().wake_by_ref();
         }
     }
 
-    /// Resets those that were not read meanwhile, if there is no room by now.
-    fn time_is_up(&mut self) {
+    /// Resets those that were not read meanwhile, if the connection stands yet and there is no room by now.
+    fn time_is_up(&mut self, cx: &Context<'_>) {
         self.waits = None;
-        if self.link.as_ref().is_some_and(|link| link.widen()) {
+        let goes_on = |link: &Arc<Link>| !link.is_short(cx) || link.widen();
+        if self.link.as_ref().is_some_and(goes_on) {
             return;
         }
         let left = streams(&self.open).filter(|stream| stream.is_left());
@@ -144,6 +145,10 @@ mod tests {
             1 << 20
         }
 
+        fn may_be_used_up(&self) -> bool {
+            true
+        }
+
         fn update(&self, _: usize) {}
 
         fn narrows(&self) -> bool {
@@ -166,19 +171,31 @@ mod tests {
         stream.poll_read(&mut nobody, &mut [0; AHEAD])
     }
 
-    #[test]
-    fn where_others_have_all_room_those_are_reset_that_nobody_reads() {
-        let links = Links::default();
-        let greedy: Vec<_> = (0..10).map(|_| link(&links)).collect();
+    /// The links of connections that have all room.
+    fn greedy(links: &Links) -> Vec<Arc<Link>> {
+        let greedy: Vec<_> = (0..10).map(|_| link(links)).collect();
         for link in &greedy {
             link.keep(1000);
             while link.widen() {}
         }
-        let link = link(&links);
-        let mut keeper = Keeper::new(Some(Arc::clone(&link)));
+        greedy
+    }
+
+    /// Five streams of a connection with this link, all of them full.
+    fn full(link: &Arc<Link>) -> (Keeper<Pipe>, Vec<Pipe>, Vec<Arc<Ahead<Pipe>>>) {
+        let mut keeper = Keeper::new(Some(Arc::clone(link)));
         let pipes: Vec<_> = (0..5).map(|_| Pipe::default()).collect();
         let streams: Vec<_> = pipes.iter().map(|pipe| keeper.keep(pipe.clone())).collect();
         pipes.iter().for_each(|pipe| pipe.put(9 * AHEAD));
+        (keeper, pipes, streams)
+    }
+
+    #[test]
+    fn where_others_have_all_room_those_are_reset_that_nobody_reads() {
+        let links = Links::default();
+        let greedy = greedy(&links);
+        let link = link(&links);
+        let (mut keeper, pipes, streams) = full(&link);
         let poll = |keeper: &mut Keeper<Pipe>| {
             keeper.poll(&mut Context::from_waker(Waker::noop()));
             keeper.waits.is_some()
@@ -196,7 +213,7 @@ mod tests {
             let mut nobody = Context::from_waker(Waker::noop());
             assert!(streams[2].poll_read(&mut nobody, &mut [0]).is_ready());
             poll(&mut keeper);
-            keeper.time_is_up();
+            keeper.time_is_up(&nobody);
             let held: Vec<_> = pipes.iter().map(Pipe::is_held).collect();
             // Of the others the first one stays.
             assert_eq!(held, [true, true, false, false, true]);
@@ -205,13 +222,37 @@ mod tests {
         // Others have less.
         drop(greedy);
         poll(&mut keeper);
-        keeper.time_is_up();
+        keeper.time_is_up(&Context::from_waker(Waker::noop()));
         assert!(!poll(&mut keeper) && !link.wants_more());
         drop(keeper);
         for stream in &streams {
             while let Poll::Ready(Ok(1..)) = read(stream) {}
             assert!(matches!(read(stream), Poll::Ready(Err(_))));
         }
+    }
+
+    #[test]
+    fn where_the_connection_has_gone_on_none_is_reset_before_it_stands_for_so_long_again() {
+        let links = Links::default();
+        let _greedy = greedy(&links);
+        let link = link(&links);
+        let (mut keeper, pipes, _streams) = full(&link);
+        let mut nobody = Context::from_waker(Waker::noop());
+        keeper.poll(&mut nobody);
+        while link.widen() {}
+        for stands in [true, false] {
+            link.set_stands(stands);
+            keeper.poll(&mut nobody);
+            assert!(keeper.waits.is_some());
+        }
+        keeper.time_is_up(&nobody);
+        assert!(pipes.iter().all(Pipe::is_held));
+        keeper.poll(&mut nobody);
+        assert!(keeper.waits.is_none(), "it goes on");
+        link.set_stands(true);
+        keeper.poll(&mut nobody);
+        keeper.time_is_up(&nobody);
+        assert_eq!(pipes.iter().filter(|pipe| pipe.is_held()).count(), 1);
     }
 
     #[test]

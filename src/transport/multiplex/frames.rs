@@ -183,6 +183,11 @@ impl links::Window for Widening {
         usize::try_from(DEFAULT_CREDIT).unwrap_or(usize::MAX)
     }
 
+    /// It is counted here, and asked only then.
+    fn may_be_used_up(&self) -> bool {
+        true
+    }
+
     fn update(&self, wider: usize) {
         if let Some(all) = self.0.upgrade() {
             let mut all = lock(&all);

@@ -551,3 +551,20 @@ async fn streams_that_are_kept_have_the_window_as_wide_as_they_are_long_and_it_n
         stream.read_exact(&mut all).await.expect("it lives");
     }
 }
+
+#[tokio::test]
+async fn who_says_that_all_is_used_up_has_the_window_no_wider_than_it_has_sent() {
+    let (mut muxer, link, mut from) = linked().await;
+    let (mut here, mut there) = begun(&mut muxer, &mut from, 3).await;
+    link.keep(20);
+    assert!(link.wants_more() && !link.widen(), "nothing has come");
+    let piece = windows::MOST_OF_STREAM as usize;
+    for _ in 0..3 {
+        let mut all = vec![0; piece];
+        let reads = here[0].read_exact(&mut all);
+        let ((), read) = futures::join!(write_each(&mut there[..1], piece), reads);
+        read.expect("it lives");
+        assert!(link.widen(), "as much has come");
+        assert!(!link.widen());
+    }
+}
