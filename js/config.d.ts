@@ -203,7 +203,7 @@ export interface ValidationConfig {
   max_queries_in_flight?: number
   /**
    * How long an application that is written in JavaScript may take for an answer; a later one is
-   * not heard. One in Rust runs to its end. Gossip keeps a message for 5.6 s by default: what is
+   * not heard. One in Rust runs to its end. Gossip keeps a message for 3.5 s by default: what is
    * accepted later is not passed on to plain peers. **Default:** 10 s.
    */
   application_timeout?: Time
@@ -372,7 +372,7 @@ export interface CodedConfig {
   max_broadcasts?: number
   /**
    * Bytes of chunks of all broadcasts: each counts with all its chunks, twice its block, from the
-   * start. Without room, as for `max_broadcasts`. **Default:** 64 MiB.
+   * start. Without room, as for `max_broadcasts`. **Default:** 32 MiB, four of the largest blocks.
    */
   max_bytes?: number
   /**
@@ -414,7 +414,7 @@ export interface CodedConfig {
 
 /** How much the pool holds, and how long. */
 export interface MempoolConfig {
-  /** Bytes of transactions, and `OVERHEAD` for each. **Default:** 32 MiB. */
+  /** Bytes of transactions, and `OVERHEAD` for each. **Default:** 24 MiB. */
   max_bytes?: number
   /** How long a transaction stays that no block takes up. **Default:** 1 h. */
   max_age?: Time

@@ -180,7 +180,7 @@ pub struct ValidationConfig {
     /// **Default:** 2.
     pub max_queries_in_flight: usize,
     /// How long an application that is written in JavaScript may take for an answer; a later one is not heard. One in Rust runs to its
-    /// end. Gossip keeps a message for 5.6 s by default: what is accepted later is not passed on to plain peers. **Default:** 10 s.
+    /// end. Gossip keeps a message for 3.5 s by default: what is accepted later is not passed on to plain peers. **Default:** 10 s.
     #[serde(with = "humantime_serde")]
     pub application_timeout: Duration,
     /// Bytes of items that one event subscriber may leave unread; the oldest are dropped

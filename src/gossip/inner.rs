@@ -34,7 +34,7 @@ const SEND_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Bytes of messages that gossipsub keeps to hand on, at the pace at which all are read. A message is handed on only if its verdict is
 /// in while it is kept, so that this is how long a check may take.
-const MAX_KEPT: u64 = 24 << 20;
+const MAX_KEPT: u64 = 14 << 20;
 /// The longest that it keeps them, however few there may be.
 const MAX_WINDOW: Duration = Duration::from_secs(30);
 /// gossipsub's own default, which is the least.
@@ -179,11 +179,11 @@ mod tests {
             ..GossipsubConfig::default()
         };
         let usual = GossipsubConfig::default();
-        assert_eq!((history(&usual), kept_for(&usual).as_millis()), (8, 5600));
+        assert_eq!((history(&usual), kept_for(&usual).as_millis()), (5, 3500));
         let second = Duration::from_secs(1);
         assert_eq!(history(&config(second, 64 << 20)), LEAST_HISTORY);
         assert_eq!(history(&config(second, 1)), 30);
-        assert_eq!(history(&config(Duration::from_millis(100), 8 << 20)), 30);
+        assert_eq!(history(&config(Duration::from_millis(100), 8 << 20)), 17);
         assert!(history(&config(Duration::ZERO, 0)) > LEAST_HISTORY);
         assert_eq!(history(&config(Duration::MAX, u64::MAX)), LEAST_HISTORY);
         assert_eq!(kept_for(&config(Duration::MAX, 1)), Duration::MAX);

@@ -12,10 +12,10 @@
 //!   it is not listened to.
 //!
 //! Bounds, with the defaults: 16 MiB of frames being read or waiting, and 64 KiB more for each connection; messages that gossipsub keeps to
-//! hand on, 24 MiB at 4 MiB a second and 8 MiB at once, and as many again by known peers' shares; ids of messages against duplicates, 120 s at 1,000 a
+//! hand on, 14 MiB at 4 MiB a second and 8 MiB at once, and as many again by known peers' shares; ids of messages against duplicates, 120 s at 1,000 a
 //! second and 20,000 at once, and as many again by known peers' shares; 64 KiB of topic names a peer. What waits for a peer to read is
 //! at most `queue_length` messages, and as many bytes as two of the largest items have or [`behaviour::MAX_UNREAD`], for all
-//! together twice as much or 16 MiB, of which each leaves as much free as it has; our own messages wait for peers that read ([`unread`]).
+//! together as much or 8 MiB, of which each leaves as much free as it has; our own messages wait for peers that read ([`unread`]).
 
 mod behaviour;
 mod ears;

@@ -206,7 +206,7 @@ impl Question {
                 }
             }
             Self::Encode(id, header, bytes) => {
-                let encoded = Encoded::of(id.clone(), header, &bytes).ok();
+                let encoded = Encoded::of(id.clone(), header, bytes).ok();
                 Answer::Encoded(id, encoded)
             }
         }

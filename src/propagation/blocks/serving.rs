@@ -19,7 +19,7 @@ use super::compact::{Part, Sending};
 use crate::{chain::ItemId, lanes::Outgoing, platform::Instant, propagation::wire};
 
 /// Bytes of blocks that are kept no more and that peers are being sent.
-const MAX_LEFT: usize = 16 << 20;
+const MAX_LEFT: usize = 8 << 20;
 /// However little room there is, a piece has so many bytes.
 const LEAST_PIECE: usize = 16 << 10;
 

@@ -25,7 +25,7 @@ fn a_block_whose_check_outlasts_its_chunks_goes_to_others_all_the_same() {
     blocks.joined(other, true, now);
     let transactions = (0..5).map(|number| vec![number; 60_000].into());
     let (id, block, parts) = block(&transactions.collect::<Vec<_>>());
-    let encoded = Encoded::of(id, parts.header, &block.data).expect("a block");
+    let encoded = Encoded::of(id, parts.header, block.data.clone()).expect("a block");
     let announcement = encoded.announcement().clone();
     let have = ChunkSet::EMPTY;
     let chunks = (0..=u8::MAX).map_while(|index| encoded.chunk(index));

@@ -56,7 +56,7 @@ const MOST_USUAL: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MempoolConfig {
-    /// Bytes of transactions, and [`OVERHEAD`] for each. **Default:** 32 MiB.
+    /// Bytes of transactions, and [`OVERHEAD`] for each. **Default:** 24 MiB.
     pub max_bytes: usize,
     /// How long a transaction stays that no block takes up. **Default:** 1 h.
     #[serde(with = "humantime_serde")]
@@ -74,7 +74,7 @@ pub struct MempoolConfig {
 impl Default for MempoolConfig {
     fn default() -> Self {
         Self {
-            max_bytes: 32 << 20,
+            max_bytes: 24 << 20,
             max_age: Duration::from_secs(60 * 60),
             old_after: Duration::from_secs(5 * 60),
             max_seen: (1 << 18) / 8 * 7,

@@ -184,7 +184,8 @@ fn a_block_of_another_size_or_identity_is_the_announcers_affair() {
     // The same chunks, said to be of a block that is a zero longer.
     let padded = [&truth.block()[..], &[0]].concat();
     let name = truth.announcement().block().clone();
-    let false_size = Encoded::of(name, Bytes::from_static(b"header"), &padded).expect("a block");
+    let false_size =
+        Encoded::of(name, Bytes::from_static(b"header"), padded.into()).expect("a block");
     assert_eq!(
         false_size.announcement().root(),
         truth.announcement().root()

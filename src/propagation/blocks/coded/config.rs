@@ -18,7 +18,7 @@ pub struct CodedConfig {
     /// or that were served for `give_up_after`; if there is none, a new one is refused. **Default:** 16.
     pub max_broadcasts: usize,
     /// Bytes of chunks of all broadcasts: each counts with all its chunks, twice its block, from the start. Without
-    /// room, as for `max_broadcasts`. **Default:** 64 MiB.
+    /// room, as for `max_broadcasts`. **Default:** 32 MiB, four of the largest blocks.
     pub max_bytes: usize,
     /// Bytes of chunks of a broadcast that are kept before the chain has checked the header; further ones are dropped.
     /// **Default:** 512 KiB.
@@ -54,7 +54,7 @@ impl Default for CodedConfig {
             max_peers: 128,
             max_block_bytes: 4 << 20,
             max_broadcasts: 16,
-            max_bytes: 64 << 20,
+            max_bytes: 32 << 20,
             max_early_bytes: 512 << 10,
             max_introduced: 4,
             introduce_every: Duration::from_millis(250),

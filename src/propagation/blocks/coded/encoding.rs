@@ -57,8 +57,10 @@ pub struct InconsistentCoding {
 #[derive(Clone, Debug)]
 pub struct Encoded {
     announcement: Announcement,
-    /// All chunks, one behind the other.
-    chunks: Bytes,
+    /// Most chunks are slices of it: whoever has the block anyway holds them for nothing.
+    block: Bytes,
+    /// The others, one behind the other: the block's end, padded, and parity.
+    rest: Bytes,
     tree: Tree,
 }
 
@@ -67,9 +69,9 @@ impl Encoded {
     ///
     /// # Errors
     /// [`EncodeError`] where the block or the header is too long, or there is no block.
-    pub fn of(block: ItemId, header: Bytes, bytes: &[u8]) -> Result<Self, EncodeError> {
+    pub fn of(block: ItemId, header: Bytes, bytes: Bytes) -> Result<Self, EncodeError> {
         let shape = Shape::of(bytes.len()).ok_or(EncodeError::Size(bytes.len()))?;
-        let (chunks, tree) = encode(shape, bytes)?;
+        let (rest, tree) = encode(shape, &bytes)?;
         let wrong = EncodeError::Announcement {
             header: header.len(),
             identity: block.as_bytes().len(),
@@ -77,7 +79,8 @@ impl Encoded {
         let announcement = Announcement::new(block, header, bytes.len(), tree.root());
         Ok(Self {
             announcement: announcement.ok_or(wrong)?,
-            chunks,
+            block: bytes,
+            rest,
             tree,
         })
     }
@@ -94,22 +97,27 @@ impl Encoded {
 
     /// The block.
     pub fn block(&self) -> Bytes {
-        self.chunks.slice(..self.announcement.shape().size())
+        self.block.clone()
     }
 
     /// A chunk with its proof. `None`: there is none of this index.
-    pub(in crate::propagation::blocks) fn chunk(&self, index: u8) -> Option<Chunk> {
+    pub(in crate::propagation::blocks) fn chunk(&self, number: u8) -> Option<Chunk> {
         let length = self.announcement.shape().chunk_length();
-        let start = usize::from(index) * length;
-        if start >= self.chunks.len() {
+        let (index, whole) = (usize::from(number), self.block.len() / length);
+        let (bytes, place) = match index.checked_sub(whole) {
+            None => (&self.block, index),
+            Some(place) => (&self.rest, place),
+        };
+        let start = place * length;
+        if start >= bytes.len() {
             return None;
         }
         Some(Chunk {
             broadcast: self.id(),
-            index,
+            index: number,
             spread: false,
-            proof: self.tree.proof(index),
-            data: self.chunks.slice(start..start + length),
+            proof: self.tree.proof(number),
+            data: bytes.slice(start..start + length),
         })
     }
 }
@@ -134,11 +142,15 @@ impl Reconstruction {
     /// [`InconsistentCoding`] where the roots differ.
     pub fn run(self) -> Result<Encoded, InconsistentCoding> {
         let shape = self.announcement.shape();
-        let encoded = decode(shape, &self.chunks).and_then(|block| encode(shape, &block));
+        let encoded = decode(shape, &self.chunks).and_then(|block| {
+            let (rest, tree) = encode(shape, &block)?;
+            Ok((block, rest, tree))
+        });
         match encoded {
-            Ok((chunks, tree)) if tree.root() == *self.announcement.root() => Ok(Encoded {
+            Ok((block, rest, tree)) if tree.root() == *self.announcement.root() => Ok(Encoded {
                 announcement: self.announcement,
-                chunks,
+                block,
+                rest,
                 tree,
             }),
             _ => Err(InconsistentCoding {
@@ -149,23 +161,26 @@ impl Reconstruction {
     }
 }
 
+/// The chunks that are no slices of the block, and the tree over all.
 fn encode(shape: Shape, block: &[u8]) -> Result<(Bytes, Tree), reed_solomon_simd::Error> {
     let (count, length) = (shape.data_chunks(), shape.chunk_length());
-    let mut chunks = BytesMut::with_capacity(shape.weight());
-    chunks.extend_from_slice(block);
-    chunks.resize(count * length, 0);
+    let whole = block.chunks_exact(length);
+    let padded = count - whole.len();
+    let mut rest = BytesMut::with_capacity((padded + shape.chunks() - count) * length);
+    rest.extend_from_slice(whole.remainder());
+    rest.resize(padded * length, 0);
     let mut code = ReedSolomonEncoder::new(count, shape.chunks() - count, length)?;
-    for chunk in chunks.chunks(length) {
+    for chunk in whole.clone().chain(rest.chunks_exact(length)) {
         code.add_original_shard(chunk)?;
     }
     for parity in code.encode()?.recovery_iter() {
-        chunks.extend_from_slice(parity);
+        rest.extend_from_slice(parity);
     }
-    let tree = Tree::of(chunks.chunks(length));
-    Ok((chunks.freeze(), tree))
+    let tree = Tree::of(whole.chain(rest.chunks_exact(length)));
+    Ok((rest.freeze(), tree))
 }
 
-fn decode(shape: Shape, chunks: &[(u8, Bytes)]) -> Result<BytesMut, reed_solomon_simd::Error> {
+fn decode(shape: Shape, chunks: &[(u8, Bytes)]) -> Result<Bytes, reed_solomon_simd::Error> {
     let (count, length) = (shape.data_chunks(), shape.chunk_length());
     let mut code = ReedSolomonDecoder::new(count, shape.chunks() - count, length)?;
     let mut data: Vec<Option<&[u8]>> = vec![None; count];
@@ -186,7 +201,7 @@ fn decode(shape: Shape, chunks: &[(u8, Bytes)]) -> Result<BytesMut, reed_solomon
         block.extend_from_slice(chunk.unwrap_or_default());
     }
     block.truncate(shape.size());
-    Ok(block)
+    Ok(block.freeze())
 }
 
 /// A tree over any chunks, as a lying encoder makes it: its announcement and its chunks.
@@ -216,7 +231,8 @@ mod tests {
     }
 
     fn encoded(size: usize) -> Encoded {
-        Encoded::of(ItemId::sha256(b"b"), Bytes::from_static(b"h"), &block(size)).expect("a block")
+        let (name, header) = (ItemId::sha256(b"b"), Bytes::from_static(b"h"));
+        Encoded::of(name, header, block(size).into()).expect("a block")
     }
 
     fn reconstruction(encoded: &Encoded, indexes: &[u8]) -> Reconstruction {
@@ -251,6 +267,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_whole_of_a_block_is_not_held_twice() {
+        // Of 32 chunks of 312 bytes the last is padded.
+        let bytes = Bytes::from(block(9_969));
+        let (name, header) = (ItemId::sha256(b"b"), Bytes::from_static(b"h"));
+        let encoded = Encoded::of(name, header, bytes.clone()).expect("a block");
+        let all: Vec<u8> = (0..64).collect();
+        let decoded = reconstruction(&encoded, &all[32..]).run().expect("a block");
+        for (encoded, bytes) in [(&encoded, bytes), (&decoded, decoded.block())] {
+            let within = bytes.as_ptr_range();
+            for index in &all {
+                let chunk = encoded.chunk(*index).expect("a chunk");
+                assert_eq!(
+                    within.contains(&chunk.data.as_ptr()),
+                    *index < 31,
+                    "{index}"
+                );
+            }
+            assert_eq!(encoded.rest.len(), 33 * 312);
+        }
+    }
+
+    #[test]
     fn sizes_at_the_edges() {
         for size in [1, 2, 63, 64, 65, 0x8_0000, 0x8_0001, 0x20_0000, 0x20_0001] {
             let encoded = encoded(size);
@@ -261,12 +299,12 @@ mod tests {
             let again = reconstruction(&encoded, &parity).run().expect("a block");
             assert_eq!(again.block(), block(size));
         }
-        let empty = Encoded::of(ItemId::sha256(b"b"), Bytes::new(), b"");
+        let empty = Encoded::of(ItemId::sha256(b"b"), Bytes::new(), Bytes::new());
         assert_eq!(empty.unwrap_err(), EncodeError::Size(0));
         let headless = Encoded::of(
             ItemId::new(b"").expect("short"),
             vec![0; MAX_HEADER + 1].into(),
-            b"b",
+            Bytes::from_static(b"b"),
         );
         assert!(matches!(
             headless.unwrap_err(),

@@ -40,7 +40,7 @@ pub(super) fn block(size: usize) -> Encoded {
     Encoded::of(
         ItemId::sha256(&bytes),
         Bytes::from_static(b"header"),
-        &bytes,
+        bytes.into(),
     )
     .expect("a block")
 }

@@ -38,7 +38,7 @@ fn set(value: &Value) -> ChunkSet {
 fn encodings_are_those_of_the_vectors() {
     for vector in vectors("encoding") {
         let header = bytes(&vector["header"]);
-        let encoded = Encoded::of(id(&vector["block"]), header, &bytes(&vector["data"])).unwrap();
+        let encoded = Encoded::of(id(&vector["block"]), header, bytes(&vector["data"])).unwrap();
         let announcement = encoded.announcement();
         let shape = announcement.shape();
         assert_eq!(shape.chunks(), number::<usize>(&vector["chunks"]));
