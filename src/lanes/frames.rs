@@ -5,7 +5,7 @@ use libp2p::{PeerId, swarm::ConnectionId};
 use super::{
     Core, Decode, Event, Lanes, Taken, Whose,
     acknowledge::Acknowledge,
-    handler::{Frame, Report},
+    handler::{Frame, Order, Report},
 };
 use crate::{
     peers::Misdeed,
@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// What is in a core's frames.
-type Content<C> = <<C as Core>::Decoder as Decode>::Frame;
+pub(super) type Content<C> = <<C as Core>::Decoder as Decode>::Frame;
 
 impl<C: Core> Lanes<C> {
     /// A frame of a peer is done with: its connection may read on, and the peer send more.
@@ -126,6 +126,7 @@ impl<C: Core> Lanes<C> {
             }
             Report::Begun => {
                 peer.speaks(connection);
+                self.order(id, connection, Order::Met);
                 self.hear(id, now);
             }
             Report::Renewed => {
@@ -137,6 +138,7 @@ impl<C: Core> Lanes<C> {
                     self.leave(id, now);
                     self.join(id, now);
                 }
+                self.order(id, connection, Order::Met);
                 self.hear(id, now);
             }
             Report::Written(epoch, ..) if !peer.session.is_current(connection, epoch) => {}

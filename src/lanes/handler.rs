@@ -34,6 +34,7 @@ use super::{
     core::{Coming, Decode, Decoded},
     download::Download,
     excuses::Whose,
+    express::Express,
     lane::{self, LaneName, LaneUpgrade, Read, Reader, Writer},
     long::{Long, Rooms},
 };
@@ -74,6 +75,8 @@ pub(crate) enum Order {
     Open(u64),
     /// Whether to read the peer's streams.
     Read(bool),
+    /// That the peer has opened its streams, at first or anew, is dealt with.
+    Met,
     /// Send these bytes, whole frames.
     Send(Lane, Bytes),
     /// What was read of each lane is dealt with so far.
@@ -148,6 +151,8 @@ pub(crate) struct Handler<D: Decode> {
     who: (PeerId, Account),
     /// What its connection tells of itself.
     link: Option<Arc<Link>>,
+    /// By which reports of the urgent lane go ahead.
+    express: Express<D::Frame>,
     inbound: [Inbound; Lane::ALL.len()],
     outbound: [Outbound; Lane::ALL.len()],
     /// The number of the last attempt to open the streams, and whether it has come to its end.
@@ -255,7 +260,7 @@ impl<D: Decode> Handler<D> {
         download: Download,
         rooms: Rooms,
         who: (PeerId, Account),
-        link: Option<Arc<Link>>,
+        (link, express): (Option<Arc<Link>>, Express<D::Frame>),
     ) -> Self {
         Self {
             names,
@@ -264,6 +269,7 @@ impl<D: Decode> Handler<D> {
             rooms,
             who,
             link,
+            express,
             inbound: Lane::ALL.map(Inbound::new),
             outbound: Default::default(),
             epoch: 0,
@@ -307,6 +313,7 @@ impl<D: Decode> Handler<D> {
         inbound.accepted = inbound.accepted.saturating_add(1);
         if inbound.accepted > self.generation {
             self.generation = inbound.accepted;
+            self.express.began();
             self.reports.push_back(match self.generation {
                 1 => Report::Begun,
                 _ => Report::Renewed,
@@ -432,6 +439,7 @@ impl<D: Decode> ConnectionHandler for Handler<D> {
     fn on_behaviour_event(&mut self, order: Order) {
         match order {
             Order::Read(reads) => self.reads = reads,
+            Order::Met => self.express.met(),
             Order::Open(epoch) => {
                 (self.epoch, self.settled) = (epoch, false);
                 for lane in &mut self.outbound {
@@ -502,11 +510,17 @@ impl<D: Decode> ConnectionHandler for Handler<D> {
         }
         for lane in Lane::ALL {
             // Local work first: out before in, what is urgent before the rest.
-            let report = self
+            while let Some(report) = self
                 .poll_write(lane, cx)
-                .or_else(|| self.poll_read(lane, cx));
-            if let Some(report) = report {
-                return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
+                .or_else(|| self.poll_read(lane, cx))
+            {
+                let report = match report {
+                    frames @ Report::Frames(Lane::Urgent, _) => self.express.send(frames),
+                    other => Some(other),
+                };
+                if let Some(report) = report {
+                    return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
+                }
             }
         }
         Poll::Pending

@@ -19,6 +19,7 @@ mod acknowledge;
 mod core;
 mod download;
 mod excuses;
+mod express;
 mod feed;
 mod frames;
 mod handler;
@@ -56,7 +57,9 @@ pub(crate) use self::{
 use self::{
     download::Download,
     excuses::{Excuses, Unheard},
+    express::Arrivals,
     feed::{MAX_WORK, Turns},
+    frames::Content,
     handler::{Handler, Order},
     lane::LaneName,
     long::Rooms,
@@ -96,6 +99,8 @@ pub(crate) struct Lanes<C: Core> {
     rooms: Rooms,
     /// What connections tell of themselves.
     links: Links,
+    /// What they tell of their urgent lanes.
+    arrivals: Arrivals<Content<C>>,
     events: VecDeque<ToSwarm<Event<C::Event>, Order>>,
     alarm: Alarm,
     /// When this is to be polled at the latest.
@@ -148,6 +153,7 @@ impl<C: Core> Lanes<C> {
             download: Arc::new(Mutex::new(download)),
             rooms: Rooms::new(),
             links,
+            arrivals: Arrivals::new(),
             peers: HashMap::new(),
             excused: Debts::default(),
             events: VecDeque::new(),
@@ -198,7 +204,15 @@ impl<C: Core> Lanes<C> {
         let (rooms, who) = (self.rooms.clone(), (peer, Account::of(peer, remote)));
         let decoder = self.core.decoder();
         let link = self.links.of(connection, (peer, endpoint), remote);
-        Handler::new(self.names.clone(), decoder, download, rooms, who, link)
+        let express = self.arrivals.of(peer, connection);
+        Handler::new(
+            self.names.clone(),
+            decoder,
+            download,
+            rooms,
+            who,
+            (link, express),
+        )
     }
 
     /// Does what a peer's session wants.
@@ -466,6 +480,16 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ToSwarm<Event<C::Event>, THandlerInEvent<Self>>> {
+        let polled = self.poll_next(cx);
+        if polled.is_pending() {
+            self.arrivals.give_way(cx);
+        }
+        polled
+    }
+}
+
+impl<C: Core> Lanes<C> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Event<C::Event>, Order>> {
         if self.came >= MAX_CAME {
             self.came = 0;
             return Poll::Ready(ToSwarm::GenerateEvent(Event::GiveWay));
@@ -476,6 +500,10 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
                 return Poll::Ready(event);
             }
             let now = platform::now();
+            if let Some((peer, connection, report)) = self.arrivals.next(cx) {
+                self.turns.now(peer);
+                self.on_report(peer, connection, report, now);
+            }
             self.act(now);
             if !self.events.is_empty() {
                 continue;
