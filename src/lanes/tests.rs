@@ -335,7 +335,7 @@ fn votes_go_before_what_other_lanes_tell_and_no_flood_of_them_holds_that_up() {
     let mut express = driven.lanes.arrivals.of(peer, connection);
     let vote = || Report::Frames(Lane::Urgent, vec![(Frame::Core("a vote", None), SIZE)]);
     driven.lanes.core.kept = Some(Vec::new());
-    let mut lanes = move |driven: &mut Driven| {
+    let lanes = |driven: &mut Driven| {
         driven.drain();
         let kept = driven.lanes.core.kept.as_mut().expect("it keeps them");
         kept.drain(..).map(|taken| taken.lane()).collect::<Vec<_>>()

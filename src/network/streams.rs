@@ -354,11 +354,17 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let limits = Limits {
             max_peers: 2,
+            low_watermark: 0,
             hello: hour,
             silence: hour,
         };
         let reputation = Reputation::new(hour, -20.0, -50.0, 100);
-        let mut table = Table::new(limits, reputation, Bans::new(HashSet::new(), hour, 100));
+        let mut table = Table::new(
+            limits,
+            reputation,
+            Bans::new(HashSet::new(), hour, 100),
+            &[1; 16],
+        );
         let now = platform::now();
         table.connected(ConnectionId::new_unchecked(0), PeerInfo::new(peer), now);
         table.never_greets(peer, now);

@@ -18,7 +18,7 @@ use crate::{
     feed::{self, Step, Totals},
     interrupt::Interrupt,
     output::{Tone, once, remark},
-    settings::{Chain, NodeArgs, address, hold_identity},
+    settings::{NodeArgs, address, hold_identity},
     takers::{PATIENCE, drain, reach, takers},
 };
 

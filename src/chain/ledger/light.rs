@@ -47,7 +47,7 @@ use crate::{
         StateResponse, SyncHeader, SyncVerdict, Transaction, TransactionKey, Vote,
     },
     platform::{
-        Instant,
+        self,
         lock::{Guard, lock},
     },
     storage::{Batch, Schema, Store, StoreError, Table},
@@ -363,7 +363,7 @@ impl LightLedger {
         let is_sure = chain.decided_height() <= chain.tip.height;
         let is_longer = contest.tip().height > chain.tip.height;
         let has_waited = !is_longer && !is_sure && contest.is_full();
-        if has_waited && !chain.turns.take(contest.first(), Instant::now()) {
+        if has_waited && !chain.turns.take(contest.first(), platform::now()) {
             return Ok(());
         }
         if is_longer || has_waited {

@@ -75,10 +75,10 @@ impl AsyncWrite for ProtocolStream {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_with(cx, |inner, cx| inner.poll_flush(cx))
+        self.inner.poll_with(cx, AsyncWrite::poll_flush)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_with(cx, |inner, cx| inner.poll_close(cx))
+        self.inner.poll_with(cx, AsyncWrite::poll_close)
     }
 }

@@ -95,11 +95,11 @@ impl Turns {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::test;
+    use crate::platform::{self, test};
 
     #[test]
     fn a_branch_has_its_turn_again_after_a_while() {
-        let (mut turns, start) = (Turns::default(), Instant::now());
+        let (mut turns, start) = (Turns::default(), platform::now());
         assert!(turns.take([1; 32], start));
         assert!(turns.take([2; 32], start));
         assert!(!turns.take([1; 32], start + TURN / 2));

@@ -54,7 +54,7 @@ proptest! {
         let config = CodedConfig { max_broadcasts: 3, max_bytes: 9000, ..CodedConfig::default() };
         let peers = [(); 3].map(|()| PeerId::random());
         let blocks: Vec<_> = (1..6u8)
-            .map(|i| Encoded::of(ItemId::sha256(&[i / 2]), Bytes::new(), &[i; 1000]).expect("a block"))
+            .map(|i| Encoded::of(ItemId::sha256(&[i / 2]), Bytes::new(), vec![i; 1000].into()).expect("a block"))
             .collect();
         let mut now = crate::platform::now();
         let mut core = Broadcasts::new(config, [1; 16]);

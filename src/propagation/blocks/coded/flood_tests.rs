@@ -17,8 +17,8 @@ fn a_flood_of_announcements_is_refused_and_costs_no_checks() {
     let mut node = node(&[flooder, honest]);
     let mut checks = 0;
     for number in 0..200u32 {
-        let bytes = number.to_le_bytes();
-        let block = Encoded::of(ItemId::sha256(&bytes), Bytes::new(), &bytes).expect("a block");
+        let bytes = Bytes::copy_from_slice(&number.to_le_bytes());
+        let block = Encoded::of(ItemId::sha256(&bytes), Bytes::new(), bytes).expect("a block");
         let actions = node.receive(flooder, announce(block.announcement(), all()));
         assert!(paid(&actions).is_empty(), "it may pass on what others make");
         let asks = |action: &&Action| matches!(action, Action::CheckHeader { .. });
@@ -92,8 +92,8 @@ fn nobody_has_more_than_a_few_broadcasts_under_way() {
     let mut node = node(&[flooder, honest]);
     let mut checks = 0;
     for number in 0..10u32 {
-        let bytes = number.to_le_bytes();
-        let block = Encoded::of(ItemId::sha256(&bytes), Bytes::new(), &bytes).expect("a block");
+        let bytes = Bytes::copy_from_slice(&number.to_le_bytes());
+        let block = Encoded::of(ItemId::sha256(&bytes), Bytes::new(), bytes).expect("a block");
         checks += node
             .receive(flooder, announce(block.announcement(), all()))
             .len();

@@ -234,7 +234,11 @@ impl Case {
         });
         let mut nodes: Vec<_> = nodes.collect();
         let block: Bytes = (0..self.size).map(|_| random.next() as u8).collect();
-        let encoded = Encoded::of(ItemId::sha256(&block), Bytes::from_static(&[7; 80]), &block);
+        let encoded = Encoded::of(
+            ItemId::sha256(&block),
+            Bytes::from_static(&[7; 80]),
+            block.clone(),
+        );
         let encoded = encoded.expect("a block");
         nodes[0].core.start(encoded, now).expect("room");
         nodes[0].done = Some((now, block.clone()));
