@@ -134,7 +134,7 @@ test('a peer is protected by tags until the last is taken away', async (t) => {
   const left = [await node.unprotect(peerId, 'friend'), await node.unprotect(peerId, 'validator')]
   assert.deepEqual(left, [true, false])
   await assert.rejects(node.protect(peerId, ''), { code: 'invalid-argument' })
-  await assert.rejects(node.protect('nobody', 'friend'), { code: 'invalid-argument' })
+  await assert.rejects(node.protect('nobody', 'friend'), { code: 'invalid-peer-id' })
 })
 
 test('who is banned is let go and kept out until the ban is lifted', async (t) => {

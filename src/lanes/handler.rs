@@ -260,7 +260,8 @@ impl<D: Decode> Handler<D> {
         download: Download,
         rooms: Rooms,
         who: (PeerId, Account),
-        (link, express): (Option<Arc<Link>>, Express<D::Frame>),
+        link: Option<Arc<Link>>,
+        express: Express<D::Frame>,
     ) -> Self {
         Self {
             names,

@@ -4,7 +4,7 @@
 //! blocks gets little at a time, so that what becomes needless meanwhile can be left out; the bulk stream is fed as far as the
 //! peer's window goes, in which what the peer acknowledges makes room ([`crate::traffic::Window`]). A frame is acknowledged when
 //! the core is done with it (a batch of items when the chain has judged it), so that a sender feels how fast that goes. Every frame, in or out, is charged to the
-//! limits of its class. Of several connections to a peer the newest is used ([`session`]). A peer that opens its streams anew is
+//! limits of its class. What comes on the urgent lane overtakes what connections tell of the others ([`express`]). Of several connections to a peer the newest is used ([`session`]). A peer that opens its streams anew is
 //! met anew by the core, and what is still on its way of before is nobody's fault.
 //!
 //! What a peer sends is not read at times: its lane waits for the core, or for room, or its whole connection stands ([`Links`]). Meanwhile it pays for
@@ -211,7 +211,8 @@ impl<C: Core> Lanes<C> {
             download,
             rooms,
             who,
-            (link, express),
+            link,
+            express,
         )
     }
 

@@ -59,8 +59,12 @@ fn whom_this_node_chooses_waits_for_no_newcomers_turn_and_the_users_make_no_room
     assert_eq!(table.admits(&dialled, Direction::Outbound, now), Ok(()));
     let protected = PeerId::random();
     table.protect(protected, "friend").expect("protected");
-    let comes = from(protected, Direction::Inbound);
-    table.connected(connection(101), comes, now);
+    for (number, peer, direction) in [
+        (101, dialled, Direction::Outbound),
+        (102, protected, Direction::Inbound),
+    ] {
+        table.connected(connection(number), from(peer, direction), now);
+    }
     assert_eq!(table.greeted(&protected, now), Ok(()));
     let made_room = parted(&mut table);
     assert_eq!(made_room.len(), 3, "one for each, at once");
