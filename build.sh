@@ -145,29 +145,45 @@ setup() {
 
 # ---- building -----------------------------------------------------------------------------------
 
-# wasm PROFILE: js/wasm, from the cdylib.
+# wasm PROFILE: js/wasm, the two that the package holds: `selkie`, and `ledger` with the built-in chains that have a store. They are two only
+# where they are shipped. Elsewhere the larger one has both names: each is loaded as it will be, and compiled once.
 wasm() {
-  local profile=$1 stamp=target/wasm-$1.stamp inputs=(src Cargo.toml Cargo.lock tools/lean-rustc) folder=$1
-  [ "$profile" = dev ] && folder=debug
+  local profile=$1 stamp=target/wasm-$1.stamp inputs=(src Cargo.toml Cargo.lock tools/lean-rustc)
   if [ -f js/wasm/selkie_bg.wasm ] && [ "$(cat js/wasm/profile 2>/dev/null)" = "$profile" ] && ! stale "$stamp" "${inputs[@]}"; then
     return
   fi
-  timed "compiling the tab's node to wasm, profile $profile (1 to 3 min at first)" \
-    wasm_cargo rustc --quiet --lib --crate-type cdylib --features silent --profile "$profile"
-  local built=target/$WASM_TARGET/$folder/selkie.wasm
   mkdir -p js/wasm
-  target/quick/selkie-wasm-bindgen "$built" --target web --out-name selkie --out-dir js/wasm
+  cdylib "$profile" ledger silent,ledger
   if [ "$profile" = wasm ]; then
-    # What a page loads is compressed, and then -Oz costs more than it saves: it breaks up what the compiler repeats. These passes
-    # keep that, and put functions with names alike, which are made from one source, side by side.
-    timed "wasm-opt (1 min)" node js/node_modules/binaryen/bin/wasm-opt --duplicate-function-elimination --dae-optimizing \
-      --optimize-instructions --reorder-locals --merge-blocks --vacuum --remove-unused-module-elements \
-      --reorder-functions-by-name --strip-debug --strip-producers \
-      --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals \
-      --enable-reference-types --enable-multivalue js/wasm/selkie_bg.wasm -o js/wasm/selkie_bg.wasm
+    cdylib "$profile" selkie silent
+    optimized ledger
+    optimized selkie
+  else
+    cp js/wasm/ledger.js js/wasm/selkie.js
+    cp js/wasm/ledger_bg.wasm js/wasm/selkie_bg.wasm
   fi
   echo "$profile" >js/wasm/profile
   fresh "$stamp" "${inputs[@]}"
+}
+
+# cdylib PROFILE NAME FEATURES: js/wasm/NAME.js and js/wasm/NAME_bg.wasm.
+cdylib() {
+  local profile=$1 name=$2 features=$3 folder=$1
+  [ "$profile" = dev ] && folder=debug
+  timed "compiling the tab's node to wasm, profile $profile, $name (1 to 3 min at first)" \
+    wasm_cargo rustc --quiet --lib --crate-type cdylib --features "$features" --profile "$profile"
+  target/quick/selkie-wasm-bindgen "target/$WASM_TARGET/$folder/selkie.wasm" --target web --out-name "$name" --out-dir js/wasm
+}
+
+# optimized NAME: what a page loads is compressed, and then -Oz costs more than it saves: it breaks up what the compiler repeats. These
+# passes keep that, and put functions with names alike, which are made from one source, side by side.
+optimized() {
+  local wasm=js/wasm/$1_bg.wasm
+  timed "wasm-opt, $1 (1 min)" node js/node_modules/binaryen/bin/wasm-opt --duplicate-function-elimination --dae-optimizing \
+    --optimize-instructions --reorder-locals --merge-blocks --vacuum --remove-unused-module-elements \
+    --reorder-functions-by-name --strip-debug --strip-producers \
+    --enable-bulk-memory --enable-nontrapping-float-to-int --enable-sign-ext --enable-mutable-globals \
+    --enable-reference-types --enable-multivalue "$wasm" -o "$wasm"
 }
 
 # package PROFILE: js/dist.

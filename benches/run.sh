@@ -87,7 +87,7 @@ bench_browser() {
 transport_echo() {
   local -x CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$PWD/target/quick/selkie-wasm-bindgen-test-runner
   local -x CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_USE_BROWSER=1
-  local functions test=(wasm_cargo test --profile quick --test browser_websocket -- --nocapture a_kibibyte)
+  local functions test=(wasm_cargo test --profile quick --features ledger --test browser_websocket -- --nocapture a_kibibyte)
   functions=$(declare -f wasm_cargo has_wasm_target)
   say "echoing over the transport alone (2 min to build at first)"
   node tests/support/echo-server.mjs bash -c "WASM_TARGET=$WASM_TARGET; $functions; ${test[*]}" >target/bench/echo.log

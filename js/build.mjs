@@ -1,8 +1,8 @@
 /**
- * Makes dist/: the compiled TypeScript, the WebAssembly with its glue, and what `./inline` embeds.
+ * Makes dist/: the compiled TypeScript, each WebAssembly with its glue, and what `./inline` embeds.
  *
- * wasm/ must hold what wasm-bindgen wrote (`--target web --out-name selkie`): `./build.sh npm` in
- * the repository's root does that first and then calls this.
+ * wasm/ must hold what wasm-bindgen wrote (`--target web --out-name selkie`, and `ledger`):
+ * `./build.sh npm` in the repository's root does that first and then calls this.
  */
 
 import { build } from 'esbuild'
@@ -17,7 +17,10 @@ const exists = (path) =>
     () => false,
   )
 
-for (const file of ['wasm/selkie.js', 'wasm/selkie_bg.wasm']) {
+/** The smaller one, and the one that has the ledgers too. */
+const BUILDS = ['selkie', 'ledger']
+
+for (const file of BUILDS.flatMap((name) => [`wasm/${name}.js`, `wasm/${name}_bg.wasm`])) {
   if (await exists(file)) continue
   console.error(
     `js/${file} is missing; run ./build.sh npm in the repository's root, which makes it`,
@@ -31,12 +34,11 @@ execFileSync(process.execPath, [here('node_modules/typescript/bin/tsc')], {
   stdio: 'inherit',
 })
 
-const wasm = await readFile(here('wasm/selkie_bg.wasm'))
-await writeFile(here('dist/selkie_bg.wasm'), wasm)
-await writeFile(
-  here('dist/selkie.js'),
-  withoutAddress(await readFile(here('wasm/selkie.js'), 'utf8')),
-)
+for (const name of BUILDS) {
+  await copyFile(here(`wasm/${name}_bg.wasm`), here(`dist/${name}_bg.wasm`))
+  const glue = await readFile(here(`wasm/${name}.js`), 'utf8')
+  await writeFile(here(`dist/${name}.js`), withoutAddress(name, glue))
+}
 if (await exists('wasm/snippets')) {
   await cp(here('wasm/snippets'), here('dist/snippets'), { recursive: true })
 }
@@ -50,29 +52,46 @@ await writeFile(here('dist/embedded.js'), await embedded())
 for (const licence of ['LICENSE-MIT', 'LICENSE-APACHE']) {
   if (await exists(`../${licence}`)) await copyFile(here(`../${licence}`), here(licence))
 }
-console.log(`js/dist is built; selkie_bg.wasm has ${wasm.length} bytes`)
+const sizes = BUILDS.map(async (name) => {
+  const { size } = await stat(here(`dist/${name}_bg.wasm`))
+  return `${name}_bg.wasm has ${size} bytes`
+})
+console.log(`js/dist is built; ${(await Promise.all(sizes)).join(', ')}`)
 
 /**
  * The glue without its own idea of where the WebAssembly lies. The facade always passes a module,
  * and a bundler that saw the address would ship the file a second time, with `./inline` too.
  */
-function withoutAddress(glue) {
+function withoutAddress(name, glue) {
   const stripped = glue.replace(/module_or_path = new URL\([^)]*import\.meta\.url\);/, '')
   if (stripped.includes('import.meta')) {
-    throw new Error('wasm/selkie.js has an import.meta that build.mjs does not know; teach it')
+    throw new Error(`wasm/${name}.js has an import.meta that build.mjs does not know; teach it`)
   }
   return stripped
 }
 
-/** The module that src/embedded.d.ts describes. */
+/** The module that src/embedded.d.ts describes: the WebAssembly that has all, and a worker with the glue for that. */
 async function embedded() {
-  const { outputFiles } = await build({
+  const glue = {
+    name: 'glue',
+    setup: ({ onResolve }) =>
+      onResolve({ filter: /^\.\/selkie\.js$/ }, () => ({ path: here('dist/ledger.js') })),
+  }
+  const { outputFiles, metafile } = await build({
     entryPoints: [here('dist/worker.js')],
+    plugins: [glue],
     bundle: true,
     minify: true,
     format: 'esm',
     write: false,
+    metafile: true,
   })
+  // Builds for tests have one glue under both names and would not show it.
+  const glues = Object.keys(metafile.inputs).filter((path) => /\/(selkie|ledger)\.js$/.test(path))
+  if (glues.length !== 1 || !glues[0].endsWith('/ledger.js')) {
+    throw new Error(`the worker of ./inline has the glue ${glues}; it needs that of ledger_bg.wasm`)
+  }
+  const wasm = await readFile(here('dist/ledger_bg.wasm'))
   const text = (name, value) => `export const ${name} = ${JSON.stringify(value)}\n`
   return text('wasm', wasm.toString('base64')) + text('worker', outputFiles[0].text)
 }

@@ -40,8 +40,8 @@ export interface NodeOptions {
    * Your own chain's rules, in place of the built-in ones of `network.application`: an object; or the URL of a module whose default
    * export is one, or a function that makes one or promises to. With `run: 'worker'` give the URL, as
    * `new URL('./chain.js', import.meta.url)`: the module is loaded and runs in the worker. No bundler looks into it, so it has to
-   * stand alone or to import by whole addresses. Or the name of a chain that is in the WebAssembly: `'opaque'`, `'bitcoin'`, and what a
-   * build of your own has registered ({@link NodeOptions.wasm}).
+   * stand alone or to import by whole addresses. Or the name of a chain that is built in, as `network.application`, or that a build of your
+   * own has registered ({@link NodeOptions.wasm}).
    */
   application?: Application | URL | string
   /** Multiaddrs of peers to dial first, such as `/ip4/192.0.2.1/tcp/4001/ws/p2p/12D3Koo…`. */
@@ -76,8 +76,8 @@ export interface NodeOptions {
    */
   config?: NodeConfig
   /**
-   * The WebAssembly, when it is not to be found beside the package's JavaScript; or one of your own, a crate on top of `selkie` that
-   * registers its chains, with the glue that belongs to it.
+   * The WebAssembly, when it is not to be found beside the package's JavaScript: `selkie_bg.wasm`, or of a ledger `ledger_bg.wasm`; or one
+   * of your own, a crate on top of `selkie` that registers its chains, with the glue that belongs to it.
    */
   wasm?: WasmSource | WasmBuild
   /** Called as the WebAssembly arrives; `total` is absent when the server does not tell. */
@@ -91,7 +91,8 @@ export interface NetworkId {
   /**
    * Which built-in rules check the items. **Default:** `'opaque'`: any item that is not empty. `'ledger'` is a small account chain with
    * the development keys of its network, for trying out; it is synced, and kept where the identity is, if that is IndexedDB. Of
-   * `'ledger-light'` only the headers are here, and what `node.state.get` gives was proven against a final one.
+   * `'ledger-light'` only the headers are here, and what `node.state.get` gives was proven against a final one. For these two another
+   * WebAssembly is loaded, larger by what they need.
    */
   application?: 'opaque' | 'bitcoin' | 'ledger' | 'ledger-light'
 }

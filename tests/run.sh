@@ -89,7 +89,7 @@ prepare_wasm() {
 test_wasm() {
   local -x CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER=$PWD/target/quick/selkie-wasm-bindgen-test-runner
   local -x CHROMEDRIVER=/usr/bin/chromedriver WASM_BINDGEN_TEST_TIMEOUT=480 WASM_BINDGEN_USE_BROWSER=1
-  node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --profile quick --lib --test both_skins --test browser_websocket --test browser_webrtc"
+  node tests/support/echo-server.mjs bash -c "$(declare -f wasm_cargo has_wasm_target); WASM_TARGET=$WASM_TARGET; wasm_cargo test --profile quick --features ledger --lib --test both_skins --test browser_websocket --test browser_webrtc"
 }
 
 prepare_js() {
@@ -159,5 +159,5 @@ lint() {
 
 clippy() {
   timed "clippy, native" cargo clippy --quiet --workspace --all-targets --features "$FEATURES" -- -D warnings
-  timed "clippy, wasm32" wasm_cargo clippy --quiet --lib --tests -- -D warnings
+  timed "clippy, wasm32" wasm_cargo clippy --quiet --lib --tests --features ledger -- -D warnings
 }

@@ -19,6 +19,7 @@ import {
   type Method,
 } from './engine.js'
 import { crashed, report, revive, type ErrorReport } from './errors.js'
+import type { GlueModule } from './instance.js'
 import { Pending } from './pending.js'
 
 /** One end of a channel: browsers' and Node's workers differ in how they say the same. */
@@ -55,18 +56,22 @@ export class RemoteEngine implements Engine {
     })
   }
 
-  /** Resolves once the worker, which starts as the module loads, has made an instance of it. */
+  /**
+   * Resolves once the worker, which starts as the module loads, has made an instance of it. The worker imports a glue by its address, and
+   * has the other itself.
+   */
   static async open(
     port: Port,
     module: Promise<WebAssembly.Module>,
-    glue?: string,
+    glue: GlueModule | string,
     signal?: AbortSignal,
   ): Promise<RemoteEngine> {
     const engine = new RemoteEngine(port)
     const pending = new Pending()
     engine.crash.listen((message) => pending.fail(crashed(message)))
     try {
-      await pending.wait(async () => engine.#request('load', [await module, glue]), signal)
+      const address = typeof glue === 'string' ? glue : undefined
+      await pending.wait(async () => engine.#request('load', [await module, address]), signal)
     } catch (error) {
       await engine.close()
       throw error

@@ -1,11 +1,21 @@
-/** The entry for browsers. The two addresses are written so that bundlers find the files. */
+/** The entry for browsers. The addresses are written so that bundlers find the files. */
 
 import { createNodeOn } from './create.js'
 import { browserPlatform } from './platform-browser.js'
+import * as selkie from './selkie.js'
 
 export const createNode = createNodeOn(
   browserPlatform(
-    () => new URL('./selkie_bg.wasm', import.meta.url),
+    {
+      selkie: () => ({
+        glue: selkie,
+        module: () => new URL('./selkie_bg.wasm', import.meta.url),
+      }),
+      ledger: () => ({
+        glue: new URL('./ledger.js', import.meta.url).href,
+        module: () => new URL('./ledger_bg.wasm', import.meta.url),
+      }),
+    },
     () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'selkie' }),
   ),
 )

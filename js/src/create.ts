@@ -18,7 +18,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
     const config = nodeConfig(options)
     checkChoices(options)
     const application = applicationOf(options)
-    const build = buildOf(options)
+    const build = buildOf(options, config.chain.application, platform.builds)
     const { signal, onProgress, run = 'page' } = options
     const { storage, identityInUse = 'error' } = options
     signal?.throwIfAborted()

@@ -18,7 +18,7 @@ export interface LoadOptions {
 }
 
 const ADVICE =
-  "serve the package's dist/selkie_bg.wasm and pass its address as `wasm`, or import 'selkie/inline'"
+  "serve the package's dist/selkie_bg.wasm and pass its address as `wasm` (for a ledger dist/ledger_bg.wasm, and dist/ledger.js beside it as `wasm.glue`), or import 'selkie/inline'"
 
 export async function loadModule(
   source: WasmSource,

@@ -13,12 +13,19 @@ import { openFileIdentity } from './identity-nodejs.js'
 import { compileBytes, loadModule, type LoadOptions, type WasmSource } from './loader.js'
 import { networkNamed } from './options.js'
 import { pageEngine } from './page.js'
+import * as selkie from './selkie.js'
 
 export const createNode = createNodeOn({
   defaultStorage: 'memory',
+  builds: {
+    selkie: () => ({ glue: selkie, module: () => new URL('./selkie_bg.wasm', import.meta.url) }),
+    ledger: () => ({
+      glue: new URL('./ledger.js', import.meta.url).href,
+      module: () => new URL('./ledger_bg.wasm', import.meta.url),
+    }),
+  },
   async engine(run, { glue, module }, options) {
-    const load = () =>
-      loadFileOrModule(module ?? new URL('./selkie_bg.wasm', import.meta.url), options)
+    const load = () => loadFileOrModule(module(), options)
     if (run === 'page') return pageEngine(load, glue, uncaughtErrors())
     const worker = new Worker(new URL('./worker-nodejs.js', import.meta.url), { name: 'selkie' })
     return RemoteEngine.open(threadPort(worker), load(), glue, options.signal)

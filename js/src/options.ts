@@ -7,9 +7,12 @@
 
 import type { NetworkId, NodeConfig, NodeOptions } from '../index.js'
 import { ConfigError } from './errors.js'
-import type { Build } from './platform.js'
+import type { Build, OwnBuilds } from './platform.js'
 
 const sections = ['network', 'chain', 'protocol', 'security']
+
+/** The chains that the larger WebAssembly of the package's has, and the smaller has not. */
+const ledgers = ['ledger', 'ledger-light']
 
 /** With the network's id, which the identity is kept under. */
 type Complete = NodeConfig & { chain: { network_id: string } }
@@ -50,16 +53,23 @@ export function checkChoices({ storage, run, identityInUse, signal, onProgress }
   }
 }
 
-/** The WebAssembly that the user gives, with its glue where it is another build than the package's. */
-export function buildOf({ wasm }: NodeOptions): Build {
-  if (typeof wasm !== 'object' || wasm === null || !('glue' in wasm)) return { module: wasm }
+/** The WebAssembly that the user gives, or of the package's own the one that has the chain of this name. */
+export function buildOf(
+  { wasm }: NodeOptions,
+  application: string | undefined,
+  builds: OwnBuilds,
+): Build {
+  if (typeof wasm !== 'object' || wasm === null || !('glue' in wasm)) {
+    const own = builds[ledgers.includes(application ?? '') ? 'ledger' : 'selkie']()
+    return { ...own, module: () => wasm ?? own.module() }
+  }
   const { glue, module } = wasm
   if (!(glue instanceof URL)) {
     throw wrong('wasm.glue', glue, 'give the URL of what wasm-bindgen --target web has written')
   }
   const beside = new URL(glue)
   beside.pathname = beside.pathname.replace(/(\.m?js)?$/, '_bg.wasm')
-  return { glue: glue.href, module: module ?? beside }
+  return { glue: glue.href, module: () => module ?? beside }
 }
 
 /** The user's own rules in JavaScript: an object, or the address of the module that has them. */

@@ -7,7 +7,7 @@
 
 import { LocalEngine, type ErrorSource, type Glue } from './engine.js'
 import { crashed } from './errors.js'
-import { instantiate } from './instance.js'
+import { instantiate, type GlueModule } from './instance.js'
 
 interface Instance {
   glue: Promise<Glue> | undefined
@@ -16,12 +16,12 @@ interface Instance {
   engines: Set<LocalEngine>
 }
 
-/** By the address of the glue, where that is not the package's own. */
-const instances = new Map<string | undefined, Instance>()
+/** By the glue. */
+const instances = new Map<GlueModule | string, Instance>()
 
 export async function pageEngine(
   load: () => Promise<WebAssembly.Module>,
-  glue?: string,
+  glue: GlueModule | string,
   uncaught?: ErrorSource,
 ): Promise<LocalEngine> {
   const instance = instances.get(glue) ?? { glue: undefined, isBroken: false, engines: new Set() }

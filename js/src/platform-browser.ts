@@ -5,20 +5,17 @@ import type { ErrorSource } from './engine.js'
 import { StorageError } from './errors.js'
 import { openBrowserIdentity } from './identity-browser.js'
 import type { Scope } from './lifecycle.js'
-import type { LoadOptions, WasmSource } from './loader.js'
 import { loadModule } from './loader.js'
 import { pageEngine } from './page.js'
-import type { Platform } from './platform.js'
+import type { OwnBuilds, Platform } from './platform.js'
 
-export function browserPlatform(
-  defaultWasm: (options: LoadOptions) => WasmSource,
-  startWorker: () => Worker,
-): Platform {
+export function browserPlatform(builds: OwnBuilds, startWorker: () => Worker): Platform {
   return {
     defaultStorage: 'indexeddb',
+    builds,
     scope: scope(),
     async engine(run, { glue, module }, options) {
-      const load = () => loadModule(module ?? defaultWasm(options), options)
+      const load = () => loadModule(module(), options)
       if (run === 'page') return pageEngine(load, glue, scope())
       return RemoteEngine.open(workerPort(startWorker()), load(), glue, options.signal)
     },

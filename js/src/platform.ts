@@ -2,6 +2,7 @@
 
 import type { NodeOptions } from '../index.js'
 import type { Engine } from './engine.js'
+import type { GlueModule } from './instance.js'
 import type { Scope } from './lifecycle.js'
 import type { LoadOptions, WasmSource } from './loader.js'
 
@@ -9,6 +10,7 @@ export interface Platform {
   /** Where the network's and the page's changes are told, if anywhere. */
   scope?: Scope | undefined
   defaultStorage: NonNullable<NodeOptions['storage']>
+  builds: OwnBuilds
   engine(run: 'page' | 'worker', build: Build, options: LoadOptions): Promise<Engine>
   /**
    * Takes the lock on the stored identity, where another node has it throws `IdentityInUseError`, or waits for it, until the signal
@@ -22,11 +24,13 @@ export interface Platform {
   ): Promise<IdentityStore>
 }
 
-/** Which WebAssembly: the package's own, as far as this names no other. */
+/** The WebAssembly that the package brings: with the ledgers that are built in, and, smaller, without. */
+export type OwnBuilds = Record<'selkie' | 'ledger', () => Build>
+
+/** A WebAssembly, and the glue that belongs to it: where it is imported from, or itself, if the package's JavaScript brings it. */
 export interface Build {
-  /** The address of the glue that belongs to it. */
-  glue?: string | undefined
-  module?: WasmSource | undefined
+  glue: GlueModule | string
+  module: () => WasmSource
 }
 
 /** A place for one key, locked by whoever holds this object. */

@@ -3,6 +3,7 @@
 import { parentPort } from 'node:worker_threads'
 import { serve } from './bridge.js'
 import { instantiate } from './instance.js'
+import * as selkie from './selkie.js'
 
 if (parentPort === null) throw new Error('this file is for a worker thread; import selkie instead')
 const port = parentPort
@@ -12,5 +13,5 @@ serve(
     post: (message, transfer = []) => port.postMessage(message, transfer as ArrayBuffer[]),
     onMessage: (listener) => port.on('message', listener),
   },
-  instantiate,
+  (module, glue) => instantiate(module, glue ?? selkie),
 )

@@ -2,6 +2,7 @@
 
 import { serve } from './bridge.js'
 import { instantiate } from './instance.js'
+import * as selkie from './selkie.js'
 
 declare const self: Window
 
@@ -17,6 +18,6 @@ serve(
     post: (message, transfer = []) => self.postMessage(message, { transfer }),
     onMessage: (listener) => self.addEventListener('message', ({ data }) => listener(data)),
   },
-  instantiate,
+  (module, glue) => instantiate(module, glue ?? selkie),
   self,
 )

@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { RemoteEngine, serve } from '../dist/bridge.js'
 import { createNodeOn } from '../dist/create.js'
 import { LoadError } from '../dist/errors.js'
-import { FakeNode, never, once, turn } from './fake.mjs'
+import { FakeNode, fakeBuilds, never, once, turn } from './fake.mjs'
 
 const MODULE = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0))
 
@@ -35,7 +35,8 @@ async function startRemote({ posted = [], load, module = Promise.resolve(MODULE)
   }
   const createNode = createNodeOn({
     defaultStorage: 'memory',
-    engine: (run, wasm, { signal }) => RemoteEngine.open(port, module, undefined, signal),
+    builds: fakeBuilds,
+    engine: (run, { glue }, { signal }) => RemoteEngine.open(port, module, glue, signal),
   })
   const start = createNode({ network: 'selkie-dev', run: 'worker', signal })
   // It may reject before the test has come to look at it.

@@ -70,6 +70,15 @@ describe('a plain page with modules', () => {
   })
 
   for (const run of ['page', 'worker']) {
+    test(`loads what the chain is in, and no more (${run})`, async () => {
+      const page = await open(`esm/index.html?run=${run}&application=bitcoin`)
+      assert.deepEqual(await loaded(page), ['selkie_bg.wasm'])
+      await page.close()
+      await follows(`esm/index.html?run=${run}`, async (page) =>
+        assert.deepEqual(await loaded(page), ['ledger_bg.wasm']),
+      )
+    })
+
     test(`keeps its identity, which one tab at a time may use (${run})`, async () => {
       const address = `esm/index.html?storage=indexeddb&run=${run}`
       const first = await open(address)
@@ -117,6 +126,8 @@ describe('Vite', () => {
 
   test('builds a page that runs a node', () => opens('vite/dist/index.html'))
   test('builds a worker that runs a node', () => opens('vite/dist/index.html?run=worker'))
+  test('builds a page that follows a ledger', () => follows('vite/dist/index.html?run=page'))
+  test('builds a worker that follows one', () => follows('vite/dist/index.html?run=worker'))
   test('passes a chain on to the worker', () => judges('vite/dist/index.html?chain&run=worker'))
 })
 
@@ -128,6 +139,8 @@ describe('webpack', () => {
 
   test('builds a page that runs a node', () => opens('webpack/index.html'))
   test('builds a worker that runs a node', () => opens('webpack/index.html?run=worker'))
+  test('builds a page that follows a ledger', () => follows('webpack/index.html?run=page'))
+  test('builds a worker that follows one', () => follows('webpack/index.html?run=worker'))
   test('passes a chain on to the worker', () => judges('webpack/index.html?chain&run=worker'))
 })
 
@@ -140,6 +153,8 @@ describe('esbuild', () => {
 
   test('builds a page that runs a node, inline', () => opens('esbuild/index.html'))
   test('builds a worker that runs a node, inline', () => opens('esbuild/index.html?run=worker'))
+  test('builds a page that follows a ledger, inline', () => follows('esbuild/index.html?run=page'))
+  test('builds a worker that follows one, inline', () => follows('esbuild/index.html?run=worker'))
   test('builds a page that is given the address', () => opens('esbuild/address.html'))
 })
 
@@ -210,6 +225,23 @@ async function judges(address) {
   assert.match(await page.title(), /^node /)
   assert.deepEqual([await submit('steal 5'), await submit('pay 5')], ['rejected', 'no-peers'])
   await page.close()
+}
+
+/** A node there has a ledger: only that knows how far it is. */
+async function follows(address, look = async () => {}) {
+  const page = await open(`${address}&application=ledger-light`)
+  assert.match(await page.title(), /^node /)
+  await page.waitForFunction('node.sync.status().then((status) => status?.phase)')
+  await look(page)
+  await page.close()
+}
+
+/** The WebAssembly that a page has fetched. */
+async function loaded(page) {
+  const names = await page.evaluate(
+    `performance.getEntriesByType('resource').map(({ name }) => name.split('/').at(-1))`,
+  )
+  return names.filter((name) => name.endsWith('.wasm'))
 }
 
 async function opens(address) {

@@ -55,9 +55,13 @@ test('how far a chain is has the fields of the contract, and no others', async (
   await node.stop()
 })
 
-test('a ledger that is built in tells how far it is', async (t) => {
-  for (const application of ['ledger', 'ledger-light']) {
-    const node = await started(t, { network: { id: 'selkie-dev', application } })
+test('a ledger that is built in tells how far it is, on its thread and in a worker', async (t) => {
+  for (const [application, run] of [
+    ['ledger', 'page'],
+    ['ledger-light', 'page'],
+    ['ledger-light', 'worker'],
+  ]) {
+    const node = await started(t, { network: { id: 'selkie-dev', application }, run })
     let status = await node.sync.status()
     while (status === undefined) status = (await turn(), await node.sync.status())
     assert.deepEqual([status.height, status.phase], [0n, 'waiting'])

@@ -133,11 +133,20 @@ export class FakeNode {
   }
 }
 
+const OWN_GLUE = {}
+
+/** The builds of a package: of one it has the glue, of the other the address. */
+export const fakeBuilds = {
+  selkie: () => ({ glue: OWN_GLUE, module: () => 'selkie_bg.wasm' }),
+  ledger: () => ({ glue: 'ledger.js', module: () => 'ledger_bg.wasm' }),
+}
+
 /** A platform that runs the fake on this thread. `uncaught` is where its traps arrive. */
 export function fakePlatform({ openIdentity, uncaught = new EventTarget(), ...more } = {}) {
   const glue = FakeNode.glue()
   const platform = {
     defaultStorage: 'memory',
+    builds: fakeBuilds,
     engine: async () => new LocalEngine(glue, uncaught),
     openIdentity,
     ...more,

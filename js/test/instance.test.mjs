@@ -6,13 +6,13 @@ import { LoadError } from '../dist/errors.js'
 import { instantiate } from '../dist/instance.js'
 import { pageEngine } from '../dist/page.js'
 import { version } from '../dist/version.js'
-import { fakePlatform } from './fake.mjs'
+import { fakeBuilds, fakePlatform } from './fake.mjs'
 
 const EMPTY = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0))
 const NODE = `export class WasmNode { static start() {} static version() { return '${version}' } }`
 const source = (text) => `data:text/javascript,${encodeURIComponent(text)}`
 
-/** What a platform is asked for, and the node is told. */
+/** What a platform is asked for, and the node is told: which glue, and which WebAssembly. */
 async function asked(options) {
   const builds = []
   const { createNode, fake } = fakePlatform()
@@ -25,25 +25,22 @@ async function asked(options) {
   await assert.rejects(parts.createNode({ network: 'selkie-dev', ...options }), { code: 'load' })
   const node = await createNode({ network: 'selkie-dev', ...options })
   await node.stop()
-  return { build: builds[0], chain: fake.config.chain, application: fake.application }
+  const [{ glue, module }] = builds
+  return { glue, module: module(), chain: fake.config.chain, application: fake.application }
 }
 
 test('a chain of the WebAssembly is asked for by its name, and the glue of another build by its address', async () => {
   const glue = new URL('file:///app/chain.js')
-  const { build, chain, application } = await asked({ wasm: { glue }, application: 'payments' })
+  const { chain, application, ...build } = await asked({ wasm: { glue }, application: 'payments' })
   assert.deepEqual([chain.application, application], ['payments', undefined])
   assert.deepEqual([build.glue, build.module.href], [glue.href, 'file:///app/chain_bg.wasm'])
   for (const [glue, module] of [
     ['https://a.example/chain.mjs?v=3#x', 'https://a.example/chain_bg.wasm?v=3#x'],
     ['https://a.example/chain?of=b.js', 'https://a.example/chain_bg.wasm?of=b.js'],
   ]) {
-    assert.equal((await asked({ wasm: { glue: new URL(glue) } })).build.module.href, module)
+    assert.equal((await asked({ wasm: { glue: new URL(glue) } })).module.href, module)
   }
-  assert.deepEqual((await asked({ wasm: { glue, module: EMPTY } })).build.module, EMPTY)
-  assert.deepEqual((await asked({ wasm: 'https://a.example/b.wasm' })).build, {
-    module: 'https://a.example/b.wasm',
-  })
-  assert.deepEqual((await asked({})).build, { module: undefined })
+  assert.equal((await asked({ wasm: { glue, module: EMPTY } })).module, EMPTY)
   const { createNode } = fakePlatform()
   for (const options of [
     { wasm: { glue: './chain.js' } },
@@ -52,6 +49,33 @@ test('a chain of the WebAssembly is asked for by its name, and the glue of anoth
   ]) {
     await assert.rejects(createNode({ network: 'selkie-dev', ...options }), { code: 'config' })
   }
+})
+
+test('the WebAssembly with the ledgers is asked for by who names one, and by nobody else', async () => {
+  const chosen = async (options) => {
+    const { glue, module } = await asked(options)
+    return [Object.keys(fakeBuilds).find((name) => fakeBuilds[name]().glue === glue), module]
+  }
+  const network = (application) => ({ network: { id: 'selkie-dev', application } })
+  for (const options of [
+    { application: 'ledger' },
+    network('ledger'),
+    network('ledger-light'),
+    { config: { chain: { application: 'ledger-light' } } },
+  ]) {
+    assert.deepEqual(await chosen(options), ['ledger', 'ledger_bg.wasm'])
+  }
+  const accept = () => ({ verdict: 'accept' })
+  const own = { checkTransaction: accept, checkBlock: accept, checkVote: accept }
+  for (const options of [{}, network('bitcoin'), { application: own }, { wasm: null }]) {
+    assert.deepEqual(await chosen(options), ['selkie', 'selkie_bg.wasm'])
+  }
+  // The chain says which glue a WebAssembly has that is found elsewhere.
+  const wasm = 'https://a.example/b.wasm'
+  assert.deepEqual(await chosen({ wasm }), ['selkie', wasm])
+  assert.deepEqual(await chosen({ wasm, ...network('ledger') }), ['ledger', wasm])
+  const glue = new URL('https://a.example/ledger.js')
+  assert.deepEqual((await asked({ wasm: { glue }, ...network('ledger') })).glue, glue.href)
 })
 
 test('a glue is loaded with its WebAssembly, and what is none is told', async () => {

@@ -4,6 +4,7 @@ use std::{cell::RefCell, future::ready, rc::Rc, sync::Arc};
 
 use futures::{FutureExt, TryFutureExt, future::LocalBoxFuture};
 
+#[cfg(feature = "ledger")]
 use super::ledger;
 use crate::{
     Application,
@@ -23,12 +24,22 @@ type Made = LocalBoxFuture<'static, Result<Arc<dyn Rules>, NetworkError>>;
 type Make = Rc<dyn Fn(&mut Config, bool) -> Made>;
 
 thread_local! {
-    static CHAINS: RefCell<Vec<(String, Make)>> = RefCell::new(vec![
-        ("opaque".to_owned(), Rc::new(|_, _| made(without_store(Opaque)))),
-        ("bitcoin".to_owned(), Rc::new(|_, _| made(without_store(Bitcoin)))),
-        ("ledger".to_owned(), Rc::new(|config, keeps| ledger::open(config, false, keeps).boxed_local())),
-        ("ledger-light".to_owned(), Rc::new(|config, keeps| ledger::open(config, true, keeps).boxed_local())),
-    ]);
+    static CHAINS: RefCell<Vec<(String, Make)>> = RefCell::new(built_in());
+}
+
+fn built_in() -> Vec<(String, Make)> {
+    Vec::from([
+        named("opaque", |_, _| made(without_store(Opaque))),
+        named("bitcoin", |_, _| made(without_store(Bitcoin))),
+        #[cfg(feature = "ledger")]
+        named("ledger", |config, keeps| {
+            ledger::open(config, false, keeps).boxed_local()
+        }),
+        #[cfg(feature = "ledger")]
+        named("ledger-light", |config, keeps| {
+            ledger::open(config, true, keeps).boxed_local()
+        }),
+    ])
 }
 
 /// Gives a chain a name, under which `createNode({ wasm, application: 'name' })` of the npm package starts nodes that judge by it. `make` is called for
@@ -45,7 +56,7 @@ thread_local! {
 /// }
 /// ```
 pub fn register<A: Application>(name: impl Into<String>, make: impl Fn() -> A + 'static) {
-    add(name.into(), Rc::new(move |_, _| made(rules(make()))));
+    add(named(name, move |_, _| made(rules(make()))));
 }
 
 /// The same for a chain that takes its time to be there, or may fail to: one that opens the browser's store. `createNode` waits for it, and rejects with
@@ -64,15 +75,23 @@ where
     E: Into<NetworkError> + 'static,
     F: Future<Output = Result<A, E>> + 'static,
 {
-    let open = move |_: &mut Config, _| make().map_ok(rules).map_err(Into::into).boxed_local();
-    add(name.into(), Rc::new(open));
+    add(named(name, move |_, _| {
+        make().map_ok(rules).map_err(Into::into).boxed_local()
+    }));
 }
 
-fn add(name: String, make: Make) {
+fn named(
+    name: impl Into<String>,
+    make: impl Fn(&mut Config, bool) -> Made + 'static,
+) -> (String, Make) {
+    (name.into(), Rc::new(make))
+}
+
+fn add(chain: (String, Make)) {
     CHAINS.with_borrow_mut(|chains| {
         // Of two with a name the last one is meant.
-        chains.retain(|(known, _)| *known != name);
-        chains.push((name, make));
+        chains.retain(|(known, _)| *known != chain.0);
+        chains.push(chain);
     });
 }
 
@@ -153,8 +172,13 @@ mod tests {
     async fn a_chain_is_found_by_its_name_and_the_last_one_counts() {
         let told = refused("mine").await;
         // Others may have given names before.
-        let own = ": opaque, bitcoin, ledger, ledger-light";
-        assert!(told.to_string().contains(own), "{told}");
+        let own: Vec<_> = built_in().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(
+            own.contains(&"ledger-light".to_owned()),
+            cfg!(feature = "ledger")
+        );
+        let own = format!(": {}", own.join(", "));
+        assert!(told.to_string().contains(&own), "{told}");
         assert_eq!(told.code(), "config");
         register("mine", || Says("the first"));
         assert_eq!(said("mine").await, "the first");
@@ -165,7 +189,7 @@ mod tests {
         register("other", || Says("another"));
         assert_eq!(said("mine").await, "the second");
         let told = refused("").await.to_string();
-        assert!(told.contains(own), "{told}");
+        assert!(told.contains(&own), "{told}");
         assert!(told.ends_with(", mine, other, made with it"), "{told}");
         assert!(find("bitcoin", &mut Config::default(), false).await.is_ok());
     }

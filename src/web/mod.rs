@@ -8,6 +8,7 @@
 mod application;
 mod chains;
 mod convert;
+#[cfg(feature = "ledger")]
 mod ledger;
 mod node;
 mod options;

@@ -131,6 +131,8 @@ for (const name of BROWSERS) {
             const liar = await selkie.createNode({
               network: { id, genesis },
               storage: 'memory',
+              // The other's, which it reaches in memory.
+              wasm: { glue: new URL('/selkie/ledger.js', location.href) },
               application: {
                 checkTransaction: accept,
                 checkBlock: accept,
