@@ -24,7 +24,8 @@ let work, tarball, server, origin, browser
 before(async () => {
   if (!(await isInstalled(FIXTURES))) await execute('npm', ['ci'], { cwd: FIXTURES })
   work = await mkdtemp(join(tmpdir(), 'selkie-fixtures-'))
-  const pack = ['pack', '--json', '--pack-destination', work]
+  // Not what is published: the build that the tests use.
+  const pack = ['pack', '--ignore-scripts', '--json', '--pack-destination', work]
   tarball = join(
     work,
     JSON.parse((await execute('npm', pack, { cwd: PACKAGE })).stdout)[0].filename,
