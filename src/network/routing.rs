@@ -67,7 +67,7 @@ pub(crate) struct Routing {
     own: PeerId,
     kad: Kad,
     /// Where connected peers are connected from, or to.
-    peers: BTreeMap<PeerId, BTreeMap<ConnectionId, ConnectedPoint>>,
+    peers: BTreeMap<PeerId, BTreeMap<ConnectionId, Box<ConnectedPoint>>>,
     /// What the user said, the eldest first.
     vouched: BTreeMap<PeerId, Vec<Multiaddr>>,
     limiter: RateLimiter,
@@ -185,7 +185,7 @@ impl Routing {
         let Some(connections) = self.peers.get(&peer) else {
             return;
         };
-        let mut right = believed(connections.values(), addresses);
+        let mut right = believed(connections.values().map(Box::as_ref), addresses);
         right.extend(self.vouched.get(&peer).into_iter().flatten().cloned());
         let right: Vec<_> = right.iter().map(|right| with_id(right, peer)).collect();
         let before = self.addresses(&peer);
@@ -310,7 +310,8 @@ impl NetworkBehaviour for Routing {
         match &event {
             FromSwarm::ConnectionEstablished(established) => {
                 let connections = self.peers.entry(established.peer_id).or_default();
-                connections.insert(established.connection_id, established.endpoint.clone());
+                let endpoint = Box::new(established.endpoint.clone());
+                connections.insert(established.connection_id, endpoint);
             }
             FromSwarm::ConnectionClosed(closed) => {
                 if let Some(connections) = self.peers.get_mut(&closed.peer_id) {

@@ -56,7 +56,7 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct State {
     /// Those that are open.
-    pub(crate) connections: BTreeMap<ConnectionId, ConnectionInfo>,
+    pub(crate) connections: BTreeMap<ConnectionId, Box<ConnectionInfo>>,
     pub(crate) listeners: Vec<Multiaddr>,
     pub(crate) local: LocalPeers,
     pub(crate) recorder: Recorder,
@@ -75,7 +75,8 @@ pub(crate) struct LocalPeers(BTreeMap<PeerId, Vec<Multiaddr>>);
 impl State {
     /// The open connections, the eldest first. Their numbers are from when their dials began.
     pub(super) fn connections(&self) -> Vec<ConnectionInfo> {
-        let mut connections: Vec<_> = self.connections.values().cloned().collect();
+        let connections = self.connections.values().map(Box::as_ref);
+        let mut connections: Vec<_> = connections.cloned().collect();
         connections.sort_by_key(|connection| connection.connected_at);
         connections
     }
@@ -396,7 +397,7 @@ mod tests {
                 connected_in: Duration::ZERO,
             };
             let id = ConnectionId::new_unchecked(number);
-            state.connections.insert(id, connection);
+            state.connections.insert(id, Box::new(connection));
         }
         let ages = state.connections().into_iter().map(|connection| {
             let age = now.duration_since(connection.connected_at);

@@ -89,7 +89,7 @@ pub struct AddressBook {
     /// Of them those that were dialled at some of their addresses only, by the networks that were held then.
     in_part: Shelf<NetworkGroup, PeerId>,
     /// Who is dialled or connected, known or not.
-    links: BTreeMap<PeerId, Link>,
+    links: BTreeMap<PeerId, Box<Link>>,
     /// How many of them are, or may be reached, in each network, those that came by themselves aside.
     held: BTreeMap<NetworkGroup, usize>,
     /// Those to be dialled first that have neither answered nor failed yet, and how many have failed.
@@ -296,7 +296,7 @@ impl AddressBook {
         let outbound = self
             .links
             .iter()
-            .filter(|(peer, link)| matches!(link, Link::Outbound(_)) && may_go(peer));
+            .filter(|(peer, link)| matches!(***link, Link::Outbound(_)) && may_go(peer));
         let outbound: Vec<_> = outbound.map(|(peer, _)| *peer).collect();
         self.random.one_of(&outbound).copied()
     }
@@ -304,8 +304,8 @@ impl AddressBook {
     /// What this node sees of the internet: of near networks and of peers behind relays nothing. `is_users`: whom the user chose, and not this book.
     pub fn outlook(&self, is_users: impl Fn(&PeerId) -> bool) -> Outlook {
         let dialled = || {
-            self.links.iter().filter_map(|(peer, link)| match link {
-                Link::Outbound(network) if network.is_far() => Some((peer, *network)),
+            self.links.iter().filter_map(|(peer, link)| match **link {
+                Link::Outbound(network) if network.is_far() => Some((peer, network)),
                 _ => None,
             })
         };
@@ -353,7 +353,7 @@ impl AddressBook {
 
     /// Whether a peer is being dialled.
     pub fn is_dialling(&self, peer: &PeerId) -> bool {
-        matches!(self.links.get(peer), Some(Link::Dialled(_)))
+        matches!(self.linked(peer), Some(Link::Dialled(_)))
     }
 
     /// A connection is there; `outbound`: by a dial of ours.
@@ -362,7 +362,7 @@ impl AddressBook {
         if outbound {
             self.anchors.retain(|anchor| *anchor != peer);
             self.link(peer, Some(Link::Outbound(NetworkGroup::of(remote))));
-        } else if !matches!(self.links.get(&peer), Some(Link::Outbound(_))) {
+        } else if !matches!(self.linked(&peer), Some(Link::Outbound(_))) {
             self.link(peer, Some(Link::Inbound));
         }
     }
@@ -395,7 +395,7 @@ impl AddressBook {
     pub fn failed(&mut self, peer: PeerId, counts: bool, now: Instant) {
         self.wake(now);
         let mut left_out = Vec::new();
-        if let Some(Link::Dialled(networks)) = self.links.get(&peer) {
+        if let Some(Link::Dialled(networks)) = self.linked(&peer) {
             let entry = self.entries.get(&peer);
             let all = entry.iter().flat_map(|entry| &entry.networks);
             left_out.extend(all.filter(|network| !networks.contains(network)));
@@ -440,7 +440,7 @@ impl AddressBook {
     pub fn refused(&mut self, peer: &PeerId, now: Instant) {
         self.wake(now);
         if !matches!(
-            self.links.get(peer),
+            self.linked(peer),
             Some(Link::Dialled(_) | Link::Outbound(_))
         ) {
             return;
@@ -562,16 +562,20 @@ impl AddressBook {
         self.shelve(peer);
     }
 
+    fn linked(&self, peer: &PeerId) -> Option<&Link> {
+        self.links.get(peer).map(Box::as_ref)
+    }
+
     fn link(&mut self, peer: PeerId, link: Option<Link>) {
         self.unshelve(&peer);
         for network in link.iter().flat_map(Link::networks) {
             *self.held.entry(*network).or_default() += 1;
         }
         let before = match link {
-            Some(link) => self.links.insert(peer, link),
+            Some(link) => self.links.insert(peer, Box::new(link)),
             None => self.links.remove(&peer),
         };
-        for network in before.iter().flat_map(Link::networks) {
+        for network in before.iter().flat_map(|link| link.networks()) {
             if let Some(count) = self.held.get_mut(network) {
                 *count -= 1;
                 if *count == 0 {

@@ -45,11 +45,10 @@ impl P2PNetworkManager {
     /// # Errors
     /// The last peer's [`NetworkError::Dial`] where none can be reached; redialling goes on.
     pub async fn connect_bootstrap_peers(&self) -> Result<(), NetworkError> {
-        let mut seeds: BTreeMap<PeerId, PeerInfo> = BTreeMap::new();
+        let mut seeds: BTreeMap<PeerId, Vec<Multiaddr>> = BTreeMap::new();
         for peer in &self.config.network.bootstrap_peers {
-            let seed = seeds.entry(peer.peer_id);
-            let seed = seed.or_insert_with(|| PeerInfo::new(peer.peer_id));
-            seed.addresses.extend_from_slice(&peer.addresses);
+            let addresses = seeds.entry(peer.peer_id).or_default();
+            addresses.extend_from_slice(&peer.addresses);
         }
         if seeds.remove(&self.local_peer_id).is_some() {
             tracing::warn!("the bootstrap peers name this node itself, which is left out");
@@ -58,8 +57,12 @@ impl P2PNetworkManager {
         let mut outcome = self.running();
         let mut dials = FuturesUnordered::new();
         // All are asked for before one is waited for: the first success is not to leave others out.
-        for peer in seeds.into_values() {
+        for (id, addresses) in seeds {
             let (reply, dialled) = oneshot::channel();
+            let peer = PeerInfo {
+                addresses,
+                ..PeerInfo::new(id)
+            };
             self.command(Command::DialSeed { peer, reply }).await?;
             dials.push(dialled);
         }

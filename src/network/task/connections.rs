@@ -37,7 +37,7 @@ impl Task {
             ..PeerInfo::new(id)
         };
         let mut state = self.shared.state();
-        state.connections.insert(connection, link);
+        state.connections.insert(connection, Box::new(link));
         state.recorder.connected(took);
         drop(state);
         let now = platform::now();

@@ -222,9 +222,9 @@ impl AddressBook {
     fn draw_anchors(&mut self) -> Vec<Vec<u8>> {
         let outbound = self.links.iter();
         let mut outbound: Vec<_> = outbound
-            .filter_map(|(peer, link)| match link {
+            .filter_map(|(peer, link)| match **link {
                 Link::Outbound(network) if self.entries.contains_key(peer) => {
-                    Some((*peer, *network))
+                    Some((*peer, network))
                 }
                 _ => None,
             })

@@ -605,7 +605,7 @@ proptest! {
             let (new, tried) = book.counts();
             prop_assert_eq!(new + tried, book.entries.len());
             let held: usize = book.held.values().sum();
-            let linked = book.links.values().flat_map(Link::networks);
+            let linked = book.links.values().flat_map(|link| link.networks());
             prop_assert_eq!(held, linked.count());
         }
     }

@@ -22,7 +22,7 @@ const MAX_WORD: u8 = 16;
 
 /// The connected peers.
 #[derive(Debug, Default)]
-pub(super) struct Peers(BTreeMap<PeerId, Peer>);
+pub(super) struct Peers(BTreeMap<PeerId, Box<Peer>>);
 
 #[derive(Debug)]
 struct Peer {
@@ -55,13 +55,15 @@ pub(super) enum Awaited {
 
 impl Peers {
     pub(super) fn connected(&mut self, peer: PeerId, outbound: bool) {
-        self.0.entry(peer).or_insert(Peer {
-            outbound,
-            told: 0,
-            word: MAX_WORD,
-            awaited: VecDeque::new(),
-            round_trip: Duration::ZERO,
-            lets_wait: false,
+        self.0.entry(peer).or_insert_with(|| {
+            Box::new(Peer {
+                outbound,
+                told: 0,
+                word: MAX_WORD,
+                awaited: VecDeque::new(),
+                round_trip: Duration::ZERO,
+                lets_wait: false,
+            })
         });
     }
 
@@ -151,13 +153,12 @@ impl Peers {
 
     /// Whether a message from this peer answers a request for one of these; it does so once.
     pub(super) fn take_awaited(&mut self, peer: &PeerId, id: &ItemId, kinds: &[Awaited]) -> bool {
-        let Some(Peer { awaited, .. }) = self.0.get_mut(peer) else {
+        let Some(peer) = self.0.get_mut(peer) else {
             return false;
         };
-        let place = awaited
-            .iter()
-            .position(|(block, kind)| block == id && kinds.contains(kind));
-        place.and_then(|place| awaited.remove(place)).is_some()
+        let mut awaited = peer.awaited.iter();
+        let place = awaited.position(|(block, kind)| block == id && kinds.contains(kind));
+        place.and_then(|place| peer.awaited.remove(place)).is_some()
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Kept {
     pub(super) novel_bytes: usize,
     /// When the chain has accepted it. Before, nobody gets the whole block.
     pub(super) accepted: Option<Instant>,
-    peers: BTreeMap<PeerId, Dealings>,
+    peers: BTreeMap<PeerId, Box<Dealings>>,
     /// How many of the peers have the block, or get it.
     having: usize,
 }
@@ -327,8 +327,9 @@ impl Recent {
 
     /// Whether every peer that was told from here of a block that is accepted has said that it has it, or wants nothing more of it.
     pub(super) fn is_settled(&self) -> bool {
-        let mut accepted = self.blocks.iter().filter(|kept| kept.accepted.is_some());
-        accepted.all(|kept| kept.peers.values().all(Dealings::is_settled))
+        let accepted = self.blocks.iter().filter(|kept| kept.accepted.is_some());
+        let mut peers = accepted.flat_map(|kept| kept.peers.values());
+        peers.all(|dealings| dealings.is_settled())
     }
 
     /// Takes a block out that the chain has not accepted yet.
