@@ -128,15 +128,14 @@ fn what_is_kept_of_a_network_that_began_anew_is_in_the_way_until_it_is_reset() {
         let words = ["run", "--json", "--chain", "ledger", "--propose", "20"];
         Running::start(&[&words[..], &["--key", &key]].concat())
     };
-    let follows = |maker: &Running| {
-        let address = maker.address("/tcp/");
+    let follows = |address: &str| {
         let words = ["run", "--json", "--chain", "ledger", "--data", &data];
-        Running::start(&[&words[..], &["--key", &other, "--bootstrap", &address]].concat())
+        Running::start(&[&words[..], &["--key", &other, "--bootstrap", address]].concat())
     };
     let reset = |data: &str| selkie(&["ledger", "reset", "--json", "--data", data]);
     assert!(stderr(&reset(&data)).contains("there is no ledger at"));
     let first = maker();
-    let follower = follows(&first);
+    let follower = follows(&first.address("/tcp/"));
     let comes_to = |height| {
         let told = follower.object(|line| line["done"].as_u64() >= Some(height));
         told["done"].as_u64().expect("a number")
@@ -153,7 +152,8 @@ fn what_is_kept_of_a_network_that_began_anew_is_in_the_way_until_it_is_reset() {
     assert_eq!(first.end().0, Some(0));
 
     let second = maker();
-    let follower = follows(&second);
+    let address = second.address("/tcp/");
+    let follower = follows(&address);
     let told = follower.object(|line| line["trouble"].is_string());
     let trouble = told["trouble"].as_str().expect("a text");
     assert!(trouble.contains("selkie ledger reset"), "{trouble}");
@@ -164,7 +164,7 @@ fn what_is_kept_of_a_network_that_began_anew_is_in_the_way_until_it_is_reset() {
     let done = reset(&link);
     assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
     assert!(!std::path::Path::new(&data).exists());
-    let follower = follows(&second);
+    let follower = follows(&address);
     follower.object(|line| {
         assert!(line["trouble"].is_null(), "{line}");
         line["done"].as_u64() >= Some(5)

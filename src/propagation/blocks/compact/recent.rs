@@ -124,7 +124,10 @@ impl Kept {
 
     /// What was said about it with this peer so far.
     pub(super) fn dealings(&self, peer: &PeerId) -> Dealings {
-        self.peers.get(peer).copied().unwrap_or_default()
+        self.peers
+            .get(peer)
+            .map(|dealings| **dealings)
+            .unwrap_or_default()
     }
 
     /// Something more was said with this peer. All that makes a peer have the block goes through here, so that nobody has to count them.
