@@ -25,6 +25,7 @@ use libp2p::{
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::platform::test;
 
 #[test]
 fn nothing_is_read_before_our_own_streams_are_open() {

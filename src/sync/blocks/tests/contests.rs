@@ -1,6 +1,7 @@
 //! Branches that contest what is here: followed until they are better, charged for where they never are, and told where all peers are on one.
 
 use super::*;
+use crate::platform::test;
 
 /// A node with these headers alone, and one that serves these blocks.
 fn light_and(seed: u8, ours: SmallChain, theirs: &SmallChain) -> Network {
