@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::{Cli, output::print};
+use crate::output::print;
 
 #[derive(clap::Args)]
 pub(crate) struct Completions {
@@ -22,7 +21,7 @@ pub(crate) struct Man {
 
 pub(crate) fn completions(args: &Completions) -> anyhow::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "selkie", &mut script);
+    clap_complete::generate(args.shell, &mut crate::command(), "selkie", &mut script);
     Ok(print(String::from_utf8(script)?)?)
 }
 
@@ -30,7 +29,7 @@ pub(crate) fn man(args: &Man) -> anyhow::Result<()> {
     let folder: &Path = &args.folder;
     let shown = folder.display();
     std::fs::create_dir_all(folder).with_context(|| format!("can't make {shown}"))?;
-    clap_mangen::generate_to(Cli::command(), folder)
+    clap_mangen::generate_to(crate::command(), folder)
         .with_context(|| format!("can't write manual pages to {shown}"))?;
     Ok(print(format!(
         "manual pages are in {shown}: man -l {shown}/selkie.1"

@@ -57,6 +57,37 @@ pub(crate) struct Totals {
     pub(crate) skipped: u64,
 }
 
+impl Totals {
+    /// Counts what became of an item.
+    fn count(&mut self, outcome: Outcome, at_once: bool, kind: ItemKind, bytes: usize) -> Step {
+        self.delayed += u64::from(!at_once);
+        match outcome {
+            Outcome::Sent(id) => {
+                match kind {
+                    ItemKind::Block => self.blocks += 1,
+                    _ => self.transactions += 1,
+                }
+                self.bytes = self
+                    .bytes
+                    .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+                Step::Sent { kind, id, bytes }
+            }
+            Outcome::NotSent => {
+                self.delayed += u64::from(at_once);
+                Step::Passed
+            }
+            Outcome::Known => {
+                self.known += 1;
+                Step::Passed
+            }
+            Outcome::Refused(error) => {
+                self.refused += 1;
+                Step::Refused(error)
+            }
+        }
+    }
+}
+
 /// What a feed has just done.
 #[derive(Debug)]
 pub(crate) enum Step {
@@ -108,7 +139,11 @@ impl Feed {
                         ItemKind::Block => block_turn.wait().await,
                         _ => transaction_turn.wait().await,
                     }
-                    submit(node, item, self.patience, &mut totals, &mut watcher).await?;
+                    let (kind, bytes) = (item.kind(), item.data().len());
+                    let waiting = |error| watcher(&totals, Step::Waiting(error));
+                    let (outcome, at_once) = submit(node, item, self.patience, waiting).await?;
+                    let step = totals.count(outcome, at_once, kind, bytes);
+                    watcher(&totals, step)?;
                     watcher(&totals, Step::Read(done.saturating_add(file.offset())))?;
                 }
                 done = done.saturating_add(file.offset());
@@ -124,39 +159,40 @@ impl Feed {
     }
 }
 
-/// Sends one item, once somebody takes part; with as much patience as [`Feed`] has.
+/// What became of one item.
+pub(crate) enum Outcome {
+    Sent(ItemId),
+    /// The network has it already.
+    Known,
+    /// Whom it was for went before it had it; the next peer gets it.
+    NotSent,
+    /// The chain does not accept it.
+    Refused(ProtocolError),
+}
+
+/// Sends one item, once somebody takes part; tells `waiting` once where nobody does, or there is no room. With the outcome comes whether there was room
+/// at once.
 ///
 /// # Errors
-/// What is wrong with the node; that nobody takes part.
+/// What is wrong with the node; that nobody takes part for as long as `patience` lasts.
 pub(crate) async fn submit(
     node: &P2PNetworkManager,
     item: Item,
     patience: Option<Duration>,
-    totals: &mut Totals,
-    watcher: &mut impl FnMut(&Totals, Step) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let (kind, bytes) = (item.kind(), item.data().len());
+    mut waiting: impl FnMut(NetworkError) -> anyhow::Result<()>,
+) -> anyhow::Result<(Outcome, bool)> {
     let began = Instant::now();
-    let (mut told, mut delayed) = (false, false);
+    let (mut told, mut at_once) = (false, true);
     loop {
         let error = match node.submit(item.clone()).await {
-            Ok(id) => {
-                match kind {
-                    ItemKind::Block => totals.blocks += 1,
-                    _ => totals.transactions += 1,
-                }
-                totals.bytes = totals.bytes.saturating_add(u64::try_from(bytes)?);
-                return watcher(totals, Step::Sent { kind, id, bytes });
-            }
+            Ok(id) => return Ok((Outcome::Sent(id), at_once)),
             Err(error) => error,
         };
-        match error {
+        let outcome = match error {
             // It was not taken.
             NetworkError::NoPeers { .. } | NetworkError::Busy => {
                 let is_busy = matches!(error, NetworkError::Busy);
-                if is_busy && !std::mem::replace(&mut delayed, true) {
-                    totals.delayed += 1;
-                }
+                at_once &= !is_busy;
                 if patience.is_some_and(|patience| began.elapsed() > patience) {
                     return Err(error).context(if is_busy {
                         "nobody takes the items: no connected peer reads any more"
@@ -165,24 +201,17 @@ pub(crate) async fn submit(
                     });
                 }
                 if !std::mem::replace(&mut told, true) {
-                    watcher(totals, Step::Waiting(error))?;
+                    waiting(error)?;
                 }
                 Delay::new(PAUSE).await;
+                continue;
             }
-            NetworkError::NotSent { .. } => {
-                totals.delayed += 1;
-                return watcher(totals, Step::Passed);
-            }
-            NetworkError::Protocol(ProtocolError::Duplicate) => {
-                totals.known += 1;
-                return watcher(totals, Step::Passed);
-            }
-            NetworkError::Protocol(error) => {
-                totals.refused += 1;
-                return watcher(totals, Step::Refused(error));
-            }
+            NetworkError::NotSent { .. } => Outcome::NotSent,
+            NetworkError::Protocol(ProtocolError::Duplicate) => Outcome::Known,
+            NetworkError::Protocol(error) => Outcome::Refused(error),
             error => return Err(error.into()),
-        }
+        };
+        return Ok((outcome, at_once));
     }
 }
 

@@ -32,7 +32,7 @@ mod web_server;
 
 use std::{io::ErrorKind, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,9 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
     name = "selkie",
     version,
     about = "A node of a blockchain's network, and what helps to run one",
-    after_help = "Exit codes: 0 done, or ended by Ctrl-C; 1 failure; 2 wrong usage; 130 ended at once by a second Ctrl-C.\n\
+    after_help = "Exit codes: 0 done, or ended by Ctrl-C where nothing else ends it; 1 failure; 2 wrong usage; 130 ended at once by a second Ctrl-C.\n\
                   Without --config, selkie run and the questions to it read ~/.config/selkie/node.toml, or /etc/selkie/node.toml, if it is there. Flags go \
-                  before the environment, and that before the file.\n\
+                  before the environment (SELKIE_CONFIG, SELKIE_KEY, SELKIE_CONTROL; selkie run --help has more), and that before the file.\n\
                   NO_COLOR turns colours off; they are off too where the output is no terminal."
 )]
 struct Cli {
@@ -75,7 +75,7 @@ enum Command {
     Run(run::Args),
     /// Feed the blocks of files to a network: of each block the transactions, then the block
     Replay(replay::Args),
-    /// Give one item of any chain to peers: a block, a transaction or a vote
+    /// Give one item to peers: a transaction or a vote of any chain, or a block
     Submit(submit::Args),
     /// Run a small network in this process, with real blocks travelling through it
     Devnet(devnet::Args),
@@ -97,8 +97,14 @@ enum Command {
     Man(completions::Man),
 }
 
+/// The arguments, and what the environment says in their place.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommand("run", run::with_environment)
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let parsed = Cli::from_arg_matches(&command().get_matches());
+    let cli = parsed.unwrap_or_else(|error| error.exit());
     log::start(&cli.log, cli.log_format);
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -143,10 +149,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_arguments_are_well_formed() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::{CommandFactory, error::ErrorKind};
+use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use selkie::{ItemKind, Keypair, Multiaddr, P2PNetworkManager};
 use serde_json::json;
@@ -47,7 +47,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let dials = !(args.to.is_empty() && network.bootstrap_peers.is_empty());
     if !dials && network.listen_addresses.is_empty() {
         let text = "replay feeds peers: give at least one --to, --bootstrap or --listen";
-        crate::Cli::command()
+        crate::command()
             .error(ErrorKind::MissingRequiredArgument, text)
             .exit();
     }
@@ -89,7 +89,11 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let outcome = interrupt.unless(work).await;
     node.shutdown().await;
     let Some(outcome) = outcome else {
-        return Ok(());
+        // A loop has no other end.
+        if feed.repeat {
+            return Ok(());
+        }
+        bail!("it was interrupted before the peers had all of it");
     };
     let (totals, all_taken) = outcome?;
     let last = async {
@@ -100,7 +104,9 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     interrupt.unless_late(last).await.unwrap_or(Ok(()))?;
     if totals.refused > 0 {
         let items = counted(totals.refused, "item");
-        bail!("{items} can't be of this chain; --chain names another");
+        bail!(
+            "{items} were refused, the first for what is said above; what is of another chain wants its name (--chain)"
+        );
     }
     if !all_taken {
         bail!(

@@ -35,16 +35,14 @@ pub(crate) struct Args {
     address_book: Option<PathBuf>,
     /// The socket over which `selkie peers` and others like it ask this node; without this flag beside the key, `KEY.sock`, if that is no mounted
     /// secret. It is for the key's owner alone
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "SELKIE_CONTROL",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "FILE")]
     control: Option<PathBuf>,
-    /// Open no control socket
-    #[arg(long, conflicts_with = "control")]
+    /// Open no control socket, whatever else says so
+    #[arg(long)]
     no_control: bool,
+    /// Read no configuration that is not named: neither ~/.config/selkie/node.toml nor /etc/selkie/node.toml
+    #[arg(long)]
+    no_config: bool,
     /// Serve the dashboard here, such as 127.0.0.1:8420
     #[arg(long, value_name = "IP:PORT", help_heading = "Dashboard")]
     web: Option<SocketAddr>,
@@ -59,10 +57,41 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What the environment says where no flag does. It is for the node that goes on: what else runs beside that is to have neither its key nor its addresses.
+const ENVIRONMENT: [(&str, &str); 9] = [
+    ("config", "SELKIE_CONFIG"),
+    ("key", "SELKIE_KEY"),
+    ("control", "SELKIE_CONTROL"),
+    ("listen", "SELKIE_LISTEN"),
+    ("bootstrap", "SELKIE_BOOTSTRAP"),
+    ("network_id", "SELKIE_NETWORK_ID"),
+    ("genesis", "SELKIE_GENESIS"),
+    ("max_peers", "SELKIE_MAX_PEERS"),
+    ("chain", "SELKIE_CHAIN"),
+];
+/// Of these, lists: with commas in between.
+const LISTS: [&str; 2] = ["listen", "bootstrap"];
+
+pub(crate) fn with_environment(command: clap::Command) -> clap::Command {
+    ENVIRONMENT.iter().fold(command, |command, (id, variable)| {
+        command.mut_arg(*id, |argument| {
+            let argument = argument.env(*variable).hide_env_values(true);
+            match LISTS.contains(id) {
+                true => argument.value_delimiter(','),
+                false => argument,
+            }
+        })
+    })
+}
+
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
     let bar = SyncBar::new();
     let output = Output::beside(args.json, bar.bar());
-    let mut settings = args.node.or_usual_config().settings()?;
+    let node = match args.no_config {
+        true => args.node,
+        false => args.node.or_usual_config()?,
+    };
+    let mut settings = node.settings()?;
     if settings.config.network.listen_addresses.is_empty() {
         settings.config.network.listen_addresses = loopback(&settings.config);
     }
@@ -109,13 +138,17 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     }
     let events = node.subscribe_events();
     let (peer_id, network) = (node.local_peer_id, &node.config.chain);
+    let file = settings.file.map(|file| file.display().to_string());
+    let by = file.as_ref().map(|file| format!(", set up by {file}"));
+    let by = by.unwrap_or_default();
     output.say(
         Tone::Strong,
-        format!("{peer_id} joins {}", network.network_id),
+        format!("{peer_id} joins {}{by}", network.network_id),
         json!({
             "type": "start",
             "peerId": peer_id.to_string(),
             "network": chain.network(network),
+            "config": file,
         }),
     )?;
     let Some(started) = interrupt.unless(node.start()).await else {

@@ -4,7 +4,13 @@
 //! only the command line knows. Unknown fields are errors, so that a typing mistake is not silently a
 //! default.
 
-use std::{fs, io::Read, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{
+    fs,
+    io::{ErrorKind, Read},
+    net::SocketAddr,
+    path::PathBuf,
+    str::FromStr,
+};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -27,49 +33,28 @@ const MAX_FILE: u64 = 16 << 20;
 #[command(next_help_heading = "Node")]
 pub(crate) struct NodeArgs {
     /// Configuration; flags go before it. `selkie config show` prints one with every field explained
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "SELKIE_CONFIG",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Listen at this multiaddr (repeatable; replaces those of the file)
-    #[arg(long, value_name = "ADDRESS", value_parser = address, value_delimiter = ',', env = "SELKIE_LISTEN", hide_env_values = true)]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     listen: Vec<Multiaddr>,
     /// Connect to this peer first, and again while the node has dialled fewer than it wants (repeatable; added to those of the file)
-    #[arg(
-        long,
-        value_name = "ADDRESS/p2p/ID",
-        value_delimiter = ',',
-        env = "SELKIE_BOOTSTRAP",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "ADDRESS/p2p/ID")]
     bootstrap: Vec<PeerInfo>,
     /// The network's name; peers of other networks are refused
-    #[arg(
-        long,
-        value_name = "NAME",
-        env = "SELKIE_NETWORK_ID",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "NAME")]
     network_id: Option<String>,
     /// Hash of the chain's first block; peers with another one are refused
-    #[arg(
-        long,
-        value_name = "HEX",
-        env = "SELKIE_GENESIS",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "HEX")]
     genesis: Option<Hex>,
     /// The most peers at once
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000), env = "SELKIE_MAX_PEERS", hide_env_values = true)]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_peers: Option<u32>,
     /// Who judges blocks and transactions
-    #[arg(long, env = "SELKIE_CHAIN", hide_env_values = true)]
+    #[arg(long)]
     chain: Option<Chain>,
     /// Identity key; made where it is absent
-    #[arg(long, value_name = "FILE", env = "SELKIE_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// The key is a mounted secret that others may read too, such as Kubernetes' 0440 root:group: it is read, and never made
     #[arg(long)]
@@ -199,6 +184,8 @@ impl Chain {
 /// What a node is started with.
 pub(crate) struct Settings {
     pub(crate) config: Config,
+    /// The file that they are from; `None`: from none.
+    pub(crate) file: Option<PathBuf>,
     /// `None`: nobody chose.
     pub(crate) chain: Option<Chain>,
     /// `None`: nobody chose.
@@ -216,9 +203,19 @@ pub(crate) struct Settings {
 
 impl NodeArgs {
     /// With the configuration at its usual place, where none is named.
-    pub(crate) fn or_usual_config(mut self) -> Self {
-        self.config = self.config.or_else(usual_config);
-        self
+    ///
+    /// # Errors
+    /// There may be one, and it can't be read.
+    pub(crate) fn or_usual_config(mut self) -> anyhow::Result<Self> {
+        if self.config.is_none() {
+            let way_out = "name a configuration (--config), or go without (--no-config)";
+            self.config = usual_config().context(way_out)?;
+            if let Some(path) = &self.config {
+                let opened = fs::File::open(path);
+                opened.with_context(|| format!("can't open {}; {way_out}", path.display()))?;
+            }
+        }
+        Ok(self)
     }
 
     /// The file's settings, overridden by the flags, and checked.
@@ -245,6 +242,7 @@ impl NodeArgs {
         config.check()?;
         Ok(Settings {
             config,
+            file: self.config,
             chain: self.chain.or(from_file),
             key: self.key.or(node.key),
             shared_key: self.shared_key || node.shared_key,
@@ -322,11 +320,25 @@ pub(crate) fn may_serve(address: &SocketAddr, public: bool) -> bool {
 }
 
 /// Where a node's configuration is if nobody says: the user's own, else the system's. `None`: there is neither.
-pub(crate) fn usual_config() -> Option<PathBuf> {
+///
+/// # Errors
+/// It can't be seen whether there is one.
+pub(crate) fn usual_config() -> anyhow::Result<Option<PathBuf>> {
     let own = base_folder("XDG_CONFIG_HOME", ".config");
-    let places = own.into_iter().chain([PathBuf::from("/etc")]);
-    let mut files = places.map(|folder| folder.join("selkie/node.toml"));
-    files.find(|file| file.is_file())
+    for folder in own.into_iter().chain([PathBuf::from("/etc")]) {
+        let file = folder.join("selkie/node.toml");
+        match fs::metadata(&file) {
+            Ok(found) if found.is_file() => return Ok(Some(file)),
+            Ok(_) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
+            Err(error) => anyhow::bail!(
+                "can't look for a configuration at {}: {error}",
+                file.display()
+            ),
+        }
+    }
+    Ok(None)
 }
 
 /// A folder of the XDG base directory specification: what the variable says, where that is absolute, else one in the home folder.

@@ -1,24 +1,28 @@
-//! `selkie submit`: gives one item, whatever its chain, to peers, from a node of its own.
+//! `selkie submit`: gives one item to peers, from a node of its own.
 //!
-//! The bytes go as they are. Whether they are a block, a transaction or a vote only the user knows; what they are worth, the peers say.
+//! Transactions and votes go by their bytes, whatever their chain: what they are worth, the peers say. A block is told of by the identity that its chain gives
+//! it, so its chain must be one that this command has, and be named; a block of the built-in ledger comes from whoever makes it, with all before it.
 
 use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
-use clap::{CommandFactory, ValueEnum, error::ErrorKind};
+use clap::{ValueEnum, error::ErrorKind};
 use indicatif::ProgressBar;
-use selkie::{Config, Item, ItemId, ItemKind, Keypair, Multiaddr, P2PNetworkManager};
+use selkie::{
+    Config, Item, ItemId, ItemKind, Keypair, Multiaddr, P2PNetworkManager, ProtocolError,
+};
 use serde_json::json;
 
 use crate::{
-    feed::{self, Step, Totals},
+    feed::{self, Outcome},
     interrupt::Interrupt,
     output::{Tone, once, remark},
-    settings::{NodeArgs, address, hold_identity},
+    settings::{Chain, NodeArgs, address, hold_identity},
     takers::{PATIENCE, drain, reach, takers},
 };
 
@@ -29,7 +33,7 @@ pub(crate) struct Args {
     /// What it is
     #[arg(long, value_enum)]
     kind: Kind,
-    /// Dial this multiaddr and give it the item (repeatable)
+    /// Dial this multiaddr and give it the item (repeatable; one that takes it is enough)
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     to: Vec<Multiaddr>,
     /// Print the outcome as one JSON object
@@ -70,14 +74,18 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let settings = args.node.settings()?;
     let network = &settings.config.network;
     if args.to.is_empty() && network.bootstrap_peers.is_empty() {
-        let text = "submit gives an item to peers: name at least one by --to or --bootstrap";
-        crate::Cli::command()
-            .error(ErrorKind::MissingRequiredArgument, text)
-            .exit();
+        wrong_usage("submit gives an item to peers: name at least one by --to or --bootstrap");
     }
-    let data = read(&args.file, args.kind.limit(&settings.config))?;
-    let bytes = data.len();
-    let item = Item::new(args.kind.of_item(), data);
+    let chain = match (args.kind, settings.chain) {
+        (Kind::Transaction | Kind::Vote, _) => Chain::Opaque,
+        (Kind::Block, None) => wrong_usage(
+            "peers know a block by the id that its chain gives it: name the chain by --chain (opaque, where the peers' nodes run that)",
+        ),
+        (Kind::Block, Some(Chain::Ledger)) => wrong_usage(
+            "a block of the ledger comes with all before it, from the node that makes it: selkie run --propose",
+        ),
+        (Kind::Block, Some(chain)) => chain,
+    };
     let (key, _held) = match &settings.key {
         Some(path) => {
             let (key, file) = hold_identity(path, settings.shared_key)?;
@@ -85,56 +93,66 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         }
         None => (Keypair::generate_ed25519(), None),
     };
-    let chain = settings.chain.unwrap_or_default();
+    let (kind, limit) = (args.kind.of_item(), args.kind.limit(&settings.config));
+    // On a thread of its own, since a person may take long to type.
+    let read = tokio::task::spawn_blocking(move || read(&args.file, limit));
+    let data = match interrupt.unless(read).await {
+        Some(data) => data??,
+        None => bail!("it was interrupted before there was anything to send"),
+    };
+    let bytes = data.len();
     let node = chain.node(settings.config, key).await?;
     let bar = ProgressBar::new_spinner().with_message("giving it to the peers");
-    bar.enable_steady_tick(std::time::Duration::from_millis(200));
-    let outcome = interrupt.unless(give(&node, args.to, item, &bar)).await;
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let work = give(&node, args.to, Item::new(kind, data), &bar);
+    let outcome = interrupt.unless(work).await;
     node.shutdown().await;
     bar.finish_and_clear();
     let Some(outcome) = outcome else {
-        return Ok(());
+        bail!("it was interrupted before a peer said to have taken the {kind}");
     };
-    let id = outcome?;
-    let kind = args.kind.of_item();
-    let object =
-        json!({"type": "sent", "kind": kind.to_string(), "id": id.to_string(), "bytes": bytes});
-    let sentence = format!("{kind} {id} ({bytes} bytes) was sent");
+    let (sentence, object) = match outcome? {
+        Some(id) => (
+            format!("{kind} {id} ({bytes} bytes) was sent"),
+            json!({"type": "sent", "kind": kind.to_string(), "id": id.to_string(), "bytes": bytes}),
+        ),
+        None => (
+            format!("the network has this {kind} already"),
+            json!({"type": "known", "kind": kind.to_string(), "bytes": bytes}),
+        ),
+    };
     Ok(once(args.json, Tone::Good, sentence, object)?)
 }
 
-/// Connects, sends, and waits until a peer has it.
+fn wrong_usage(text: &str) -> ! {
+    crate::command()
+        .error(ErrorKind::MissingRequiredArgument, text)
+        .exit()
+}
+
+/// Connects, sends, and waits until a peer has it. `None`: the network has it already.
 async fn give(
     node: &P2PNetworkManager,
     to: Vec<Multiaddr>,
     item: Item,
     bar: &ProgressBar,
-) -> anyhow::Result<ItemId> {
+) -> anyhow::Result<Option<ItemId>> {
     node.start().await?;
     let patience = Some(node.config.network.connection_timeout);
     reach(node, to).await?;
-    let (mut sent, mut refused) = (None, None);
-    feed::submit(
-        node,
-        item,
-        patience,
-        &mut Totals::default(),
-        &mut |_, step| {
-            match step {
-                Step::Sent { id, .. } => sent = Some(id),
-                Step::Waiting(error) => bar.suspend(|| remark(format_args!("waiting: {error}"))),
-                Step::Refused(error) => refused = Some(error),
-                Step::Passed | Step::Read(_) => {}
-            }
-            Ok(())
-        },
-    )
-    .await?;
-    if let Some(error) = refused {
-        return Err(error).context("it can't be of this chain; --chain names another");
-    }
-    let Some(id) = sent else {
-        bail!("the peer left before it had the item; try again");
+    let waiting = |error| {
+        bar.suspend(|| remark(format_args!("waiting: {error}")));
+        Ok(())
+    };
+    let (outcome, _) = feed::submit(node, item, patience, waiting).await?;
+    let id = match outcome {
+        Outcome::Sent(id) => id,
+        Outcome::Known => return Ok(None),
+        Outcome::NotSent => bail!("the peer left before it had the item; try again"),
+        Outcome::Refused(error @ ProtocolError::Rejected { .. }) => {
+            return Err(error).context("it is nothing of this chain; --chain names another");
+        }
+        Outcome::Refused(error) => return Err(error.into()),
     };
     if !drain(node, Some(&takers(node))).await? {
         bail!(
@@ -142,7 +160,7 @@ async fn give(
             PATIENCE.as_secs()
         );
     }
-    Ok(id)
+    Ok(Some(id))
 }
 
 /// The bytes, of which no item may have more than `limit`.
