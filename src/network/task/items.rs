@@ -247,6 +247,7 @@ impl Task {
         if !block.is_first {
             return;
         }
+        self.has_brought(source, ItemKind::Block);
         self.alarm.block(platform::now());
         let data = &block.block.data;
         // Gossip passes on what came by it.
@@ -342,10 +343,8 @@ impl Task {
 
     /// What a batch came to goes where it belongs, whoever brought it.
     fn conclude(&mut self, kind: ItemKind, (source, way): (Option<PeerId>, Way), judged: Judged) {
-        if let Some(peer) = source
-            && (!judged.accepted.is_empty() || judged.block.is_some())
-        {
-            self.shared.peers().brought(&peer, kind, platform::now());
+        if !judged.accepted.is_empty() {
+            self.has_brought(source, kind);
         }
         let copies = self.intake.conclude(kind, &judged);
         for ((peer, id), verdict) in copies {
@@ -383,6 +382,13 @@ impl Task {
                 .core
                 .propagation
                 .concluded(kind, source, accepted, refused, now);
+        }
+    }
+
+    /// What a peer has brought was new here, and right; a full node keeps those that do.
+    fn has_brought(&self, source: Option<PeerId>, kind: ItemKind) {
+        if let Some(peer) = source {
+            self.shared.peers().brought(&peer, kind, platform::now());
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::{
-    chain::{Opaque, rules::Synchronous},
+    chain::{Block, Checked, ItemId, Opaque, rules::Synchronous},
     peers::{AddressBook, EclipseSign, NetworkGroup, SignedRecord},
+    propagation::blocks::{AcceptedBlock, compact::BlockCheck},
 };
 
 /// A task that dials nobody by itself, and what it shares.
@@ -93,5 +94,32 @@ fn of_a_peer_that_was_told_no_more_records_are_taken_than_it_was_asked_for() {
             _ => 0,
         };
         assert_eq!(found, wanted);
+    }
+}
+
+#[core::prelude::v1::test]
+fn who_brings_a_block_over_the_lanes_is_of_use_if_it_is_the_first() {
+    let ((mut task, shared), now) = (idle(), platform::now());
+    for (number, is_first) in [(1, true), (2, false)] {
+        let peer = PeerId::random();
+        let connection = ConnectionId::new_unchecked(number);
+        let info = PeerInfo::new(peer);
+        shared.peers().connected(connection, info, now);
+        let block = Block::new(vec![7_u8; 100]);
+        let id = ItemId::sha256(&block.data);
+        let accepted = AcceptedBlock {
+            is_first,
+            ..AcceptedBlock::new(id.clone(), block.clone(), Opaque)
+        };
+        let check = BlockCheck {
+            id: id.clone(),
+            peer,
+            block,
+            whole: false,
+        };
+        let answer = BlockAnswer::Checked(check, Checked::accept(id), Some(Box::new(accepted)));
+        task.on_block_answered(Some(answer), None);
+        let brought = shared.peers().last_brought(&peer, ItemKind::Block);
+        assert_eq!(brought.is_some(), is_first);
     }
 }

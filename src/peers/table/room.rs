@@ -145,6 +145,14 @@ impl Table {
         }
     }
 
+    /// When it last did.
+    #[cfg(test)]
+    pub(crate) fn last_brought(&self, id: &PeerId, kind: ItemKind) -> Option<Instant> {
+        let brought = self.peers.get(id)?.brought;
+        let mut kinds = ItemKind::ALL.into_iter().zip(brought);
+        kinds.find_map(|(of, at)| at.filter(|_| of == kind))
+    }
+
     /// What stands behind it, in the chain's own unit.
     pub fn staked(&mut self, id: &PeerId, stake: u64) {
         if let Some(peer) = self.peers.get_mut(id) {
