@@ -8,7 +8,8 @@
 //! - the [`BY_LATENCY`] of the shortest round trip ever measured: to be near costs hosts;
 //! - of each kind of item the [`BY_USE`] who last brought one that was new and right;
 //! - the [`BY_STAKE`] of the largest stake, where the chain knows of any;
-//! - of the others the half that is connected longest.
+//! - of the others half, by age: those that are connected longest. Of that half a half is kept for whose network says nothing of where they are, behind
+//!   relays or a near proxy: they share it without being a crowd, and were driven out by whoever has a few networks.
 //!
 //! Of those that are left the youngest of the most crowded network goes, and so on, as many as are to go. So small nodes, all of whose peers are among the
 //! best in something, let nobody go.
@@ -65,8 +66,7 @@ pub(super) fn least_useful(mut peers: Vec<Inbound>, most: usize, lot: &Keyed) ->
     }
     let staked = peers.iter().filter(|peer| peer.stake > 0).count();
     protect(&mut peers, staked.min(BY_STAKE), |peer| peer.stake);
-    let half = peers.len() / 2;
-    protect(&mut peers, half, |peer| Reverse(peer.age));
+    protect_eldest(&mut peers);
     youngest_of_most_crowded(peers, most)
 }
 
@@ -90,6 +90,17 @@ fn protect_networks(peers: &mut Vec<Inbound>, lot: &Keyed) {
     drawn.sort_by_cached_key(|(network, _)| lot.hash_one(network));
     drawn.truncate(BY_NETWORK);
     peers.retain(|peer| !drawn.contains(&(peer.network, peer.age)));
+}
+
+/// Takes the eldest out, half of all: at first those whose network says nothing of where they are, as far as they are a half of that.
+fn protect_eldest(peers: &mut Vec<Inbound>) {
+    let half = peers.len() / 2;
+    let (far, mut others): (Vec<_>, Vec<_>) =
+        peers.drain(..).partition(|peer| peer.network.is_far());
+    let reserved = others.len().min(half / 2);
+    protect(&mut others, reserved, |peer| Reverse(peer.age));
+    peers.extend(far.into_iter().chain(others));
+    protect(peers, half - reserved, |peer| Reverse(peer.age));
 }
 
 fn youngest_of_most_crowded(peers: Vec<Inbound>, most: usize) -> Vec<PeerId> {
@@ -171,6 +182,56 @@ mod tests {
         let good: Vec<_> = peers[55..].iter().map(|peer| peer.peer).collect();
         let gone = least_useful(peers, 60, &lot(1));
         assert!(!gone.is_empty() && !gone.iter().any(|peer| good.contains(peer)));
+    }
+
+    /// What says nothing of where somebody is.
+    const NOWHERE: [NetworkGroup; 2] = [NetworkGroup::Fleeting, NetworkGroup::Near([127, 0, 0, 1])];
+
+    /// One that is alone in its network.
+    fn alone(age: u64) -> Inbound {
+        peer(age, 1000 + age, None)
+    }
+
+    fn nowhere(age: u64, network: NetworkGroup) -> Inbound {
+        Inbound {
+            network,
+            ..peer(age, 0, None)
+        }
+    }
+
+    /// Who is left when many come, and for each one goes.
+    fn after_many(mut peers: Vec<Inbound>, comes: impl Fn(u64) -> Inbound) -> Vec<Inbound> {
+        for age in (0..).skip(peers.len()).take(150) {
+            let gone = least_useful(peers.clone(), 1, &lot(1));
+            peers.retain(|peer| !gone.contains(&peer.peer));
+            peers.push(comes(age));
+        }
+        peers
+    }
+
+    #[test]
+    fn who_is_behind_a_relay_or_a_proxy_is_not_driven_out_as_a_crowd() {
+        for network in NOWHERE {
+            let behind = (40..60).map(|age| nowhere(age, network));
+            let peers = (0..40).map(alone).chain(behind).collect();
+            let left = after_many(peers, alone);
+            let left = left.iter().filter(|peer| peer.network == network);
+            // Half of the half by age, of those that are the best in nothing.
+            let best = BY_NETWORK + BY_LATENCY + ItemKind::ALL.len() * BY_USE;
+            assert!(left.count() >= (60 - best) / 4);
+        }
+    }
+
+    #[test]
+    fn a_flood_from_behind_a_relay_or_a_proxy_takes_a_third_of_the_places_at_most() {
+        for network in NOWHERE {
+            let left = after_many((0..60).map(alone).collect(), |age| Inbound {
+                round_trip: Some(Duration::from_millis(1)),
+                ..nowhere(age, network)
+            });
+            let hostile = left.iter().filter(|peer| peer.network == network);
+            assert!(hostile.count() <= 20);
+        }
     }
 
     fn any_peer() -> impl Strategy<Value = (u64, Option<u64>, Option<u64>, u64)> {
