@@ -1,13 +1,12 @@
 //! The chain's headers alone, for who can't keep its state: a tab, a telephone.
 //!
-//! Headers come by sync, which sees that each follows the one before. A proposer signs a header with all before it, so of those that come
-//! together the last one's signature is checked, and only where that is wrong the others', to find out whose fault it is. What
-//! is final, the voters say: their votes come live, and answers about the newest final state bring a certificate. Nothing
-//! goes behind a final header, and a branch of headers that leads elsewhere is dropped.
+//! Headers come by sync, which sees that each follows the one before. A proposer signs a header with all before it, so of those that come together the
+//! last one's signature is checked, and only where that is wrong the others', to find out whose fault it is. What is final, the voters say: their votes
+//! come live, and answers about the newest final state bring a certificate. Nothing goes behind a final header, and a branch of headers that leads elsewhere is dropped.
 //!
 //! One proposer alone can sign as many headers as it likes. So a branch that contests what is here waits beside it (`contest.rs`), and takes
 //! its place once it is longer, above what is final alone; where the headers here do not lead to what is decided, it need not be longer than
-//! [`MAX_UNDECIDED`] either, now and then. Of what nobody has voted for at most so many headers are taken above what is decided (at first the
+//! [`MAX_UNDECIDED`] either, by turns. Of what nobody has voted for at most so many headers are taken above what is decided (at first the
 //! genesis), and none that is [`judging::AHEAD`] of this node's clock. A node that is further behind hears the votes of now, or asks for the newest
 //! final state, and goes on.
 //!
@@ -294,7 +293,7 @@ impl LightLedger {
         let is_chain = taken.last().is_none_or(|last| chain.tip == Tip::of(last));
         if !goes_on && !is_chain && chain.contest.is_none() {
             return useless(
-                "it leads elsewhere, or took the place of what may be longer not long ago",
+                "it leads elsewhere, or another branch took the place of one that may be longer not long ago",
             );
         }
         if taken.len() == headers.len() {
@@ -340,6 +339,7 @@ impl LightLedger {
                 Some(header) if header.id() == decided.id => {
                     self.note(&header, chain)?;
                     chain.settled = header.height;
+                    chain.turns = Turns::default();
                 }
                 _ => self.cut_before(decided.height, chain)?,
             }
@@ -363,7 +363,8 @@ impl LightLedger {
         let is_sure = chain.decided_height() <= chain.tip.height;
         let is_longer = contest.tip().height > chain.tip.height;
         let has_waited = !is_longer && !is_sure && contest.is_full();
-        if has_waited && !chain.turns.take(contest.first(), platform::now()) {
+        let here = self.id(above.height.saturating_add(1))?;
+        if has_waited && !chain.turns.take(contest.first(), here, platform::now()) {
             return Ok(());
         }
         if is_longer || has_waited {

@@ -1,19 +1,19 @@
 //! A branch of headers that contests those that are here, and waits until it is better.
 //!
-//! One old header that differs costs nobody anything to send again, so it throws away nothing that is here. Nor does a whole branch, more than once
-//! in [`TURN`], where it is not longer. Sync follows one branch at a time, from one peer; so one waits at a time, the last that was begun.
-//! Bounds: [`MAX_UNDECIDED`] headers and what one message brings; [`TURNS`].
+//! One old header that differs costs nobody anything to send again, so it throws away nothing that is here. Nor does a whole branch that is not
+//! longer, but by turns: whatever has taken the place of what may be longer keeps it for [`TURN`]. A proposer can make any number of branches, and the honest one is always the
+//! same; so turns are counted for all of them together, not for each. What was here first, and had no time of its own, may come back once before that. Sync
+//! follows one branch at a time, from one peer; so one waits at a time, the last that was begun.
+//! Bounds: [`MAX_UNDECIDED`] headers and what one message brings.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use super::super::{header::Header, tree::Hash};
 use super::{MAX_UNDECIDED, Tip};
 use crate::platform::Instant;
 
-/// A branch that has taken the place of what may be longer does so no more for as long: time to bring that back, and to come to what is decided.
+/// A branch that has taken the place of what may be longer keeps it for as long, against what is not longer: time to come to what is decided.
 const TURN: Duration = Duration::from_secs(600);
-/// So many such branches are remembered.
-const TURNS: usize = 16;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -73,21 +73,26 @@ impl Contest {
     }
 }
 
-/// Which branches have lately taken the place of what may be longer.
+/// Whose turn it is, since something was settled.
 #[derive(Debug, Default)]
-pub(super) struct Turns(VecDeque<(Hash, Instant)>);
+pub(super) struct Turns {
+    /// When a branch last took the place of what may be longer.
+    since: Option<Instant>,
+    /// How what had to go without a turn of its own begins: it may come back.
+    claim: Option<Hash>,
+}
 
 impl Turns {
-    /// Whether the branch that begins so may do it now; then it has.
-    pub(super) fn take(&mut self, first: Hash, now: Instant) -> bool {
-        self.0.retain(|(_, at)| now < *at + TURN);
-        if self.0.iter().any(|(other, _)| *other == first) {
+    /// Whether the branch that begins so may take the place of the one that begins `here` now; then it has.
+    pub(super) fn take(&mut self, first: Hash, here: Option<Hash>, now: Instant) -> bool {
+        let has_claim = self.claim == Some(first);
+        let is_over = self.since.is_none_or(|since| now >= since + TURN);
+        if !is_over && !has_claim {
             return false;
         }
-        self.0.push_back((first, now));
-        if self.0.len() > TURNS {
-            self.0.pop_front();
-        }
+        // What had a turn has had its time.
+        self.claim = here.filter(|_| self.since.is_none());
+        self.since = Some(now);
         true
     }
 }
@@ -98,15 +103,23 @@ mod tests {
     use crate::platform::{self, test};
 
     #[test]
-    fn a_branch_has_its_turn_again_after_a_while() {
+    fn what_had_to_go_comes_back_once_and_each_keeps_its_place_for_its_time() {
         let (mut turns, start) = (Turns::default(), platform::now());
-        assert!(turns.take([1; 32], start));
-        assert!(turns.take([2; 32], start));
-        assert!(!turns.take([1; 32], start + TURN / 2));
-        assert!(turns.take([1; 32], start + TURN));
-        for number in 3..100 {
-            assert!(turns.take([number; 32], start + TURN));
+        let [here, first, second] = [1, 2, 3].map(|number| [number; 32]);
+        assert!(turns.take(first, Some(here), start));
+        assert!(!turns.take(second, Some(first), start));
+        let back = start + TURN / 2;
+        assert!(turns.take(here, Some(first), back));
+        for other in [first, second] {
+            assert!(!turns.take(other, Some(here), start + TURN));
         }
-        assert_eq!(turns.0.len(), TURNS);
+        let next = back + TURN;
+        assert!(turns.take(second, Some(here), next));
+        for other in [here, first] {
+            assert!(!turns.take(other, Some(second), next));
+        }
+        // Whoever was here first, none is kept out for ever.
+        assert!(turns.take(here, Some(second), next + TURN));
+        assert!(!turns.take(second, Some(here), next + TURN));
     }
 }

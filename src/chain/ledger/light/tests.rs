@@ -491,8 +491,11 @@ fn a_branch_that_is_sent_again_takes_the_place_of_what_may_be_longer_once_in_a_w
         taken(&light, headers);
         assert_eq!(light.chain().tip, place_of(&headers[headers.len() - 1]));
     }
-    assert!(ignored(&light, &old));
-    assert!(light.chain().contest.is_none());
+    // Nor does another of the same proposer, of which there may be any number.
+    for other in [old, branch(root(), MAX_UNDECIDED, 3)] {
+        assert!(ignored(&light, &other));
+        assert!(light.chain().contest.is_none());
+    }
     let end = light.chain().tip;
     taken(&light, &branch(end, 10, 1));
     assert_eq!(light.tip().height, MAX_UNDECIDED + 10);
