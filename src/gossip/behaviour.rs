@@ -35,8 +35,9 @@ use crate::{
 
 /// Bytes of messages that may wait for one peer to read, if two of the largest items are not larger.
 pub(super) const MAX_UNREAD: usize = 4 << 20;
-/// Bytes that may wait for all together, if what may wait for one is not more.
-const MAX_UNREAD_TOGETHER: usize = 8 << 20;
+/// Bytes that may wait for all together, if twice what may wait for one is not more: each leaves as much free as it has, so that half of it is
+/// for one.
+const MAX_UNREAD_TOGETHER: usize = 16 << 20;
 /// As much may wait for one that has neither said hello nor shown that it speaks none: whoever connects takes no place yet.
 const UNREAD_BY_STRANGER: usize = 128 << 10;
 /// Useless things that a peer may send without paying: what it sent while a topic was left here is no fault of its own.
@@ -113,7 +114,7 @@ impl Gossip {
             unread: Unread::new(
                 max_unread,
                 gossip.queue_length,
-                MAX_UNREAD_TOGETHER.max(max_unread),
+                MAX_UNREAD_TOGETHER.max(2 * max_unread),
             ),
             sizes: Sizes::default(),
             awaited: false,

@@ -15,7 +15,8 @@
 //! hand on, 14 MiB at 4 MiB a second and 8 MiB at once, and as many again by known peers' shares; ids of messages against duplicates, 120 s at 1,000 a
 //! second and 20,000 at once, and as many again by known peers' shares; 64 KiB of topic names a peer. What waits for a peer to read is
 //! at most `queue_length` messages, and as many bytes as two of the largest items have or [`behaviour::MAX_UNREAD`], for all
-//! together as much or 8 MiB, of which each leaves as much free as it has; our own messages wait for peers that read ([`unread`]).
+//! together twice as much or 16 MiB, of which each leaves as much free as it has: two of the largest find room beside the little that others
+//! have not read yet, one beside a peer that reads nothing; our own messages wait for peers that read ([`unread`]).
 
 mod behaviour;
 mod ears;

@@ -222,6 +222,20 @@ fn a_message_whose_verdict_comes_after_many_heartbeats_is_passed_on() {
 }
 
 #[test]
+fn two_of_the_largest_find_room_beside_a_little_and_one_beside_who_reads_nothing() {
+    let (mut gossip, _) = gossip();
+    let config = Config::default();
+    let largest = config.protocol.gossipsub_config.max_transmit_size;
+    let [reader, other, deaf] = [(); 3].map(|()| PeerId::random());
+    let (unread, now) = (&mut gossip.unread, platform::now());
+    assert!(unread.count(other, 1 << 10, now));
+    assert!(unread.count(reader, largest, now) && unread.count(reader, largest, now));
+    unread.clear(&reader);
+    assert!(unread.count(deaf, largest, now) && unread.count(deaf, largest, now));
+    assert!(unread.count(reader, 1 << 10, now) && unread.count(reader, largest, now));
+}
+
+#[test]
 fn who_is_not_known_yet_leaves_little_unread() {
     let (mut gossip, topic) = gossip();
     let [stranger, known] = [0, 1].map(|number| connect(&mut gossip, number));
