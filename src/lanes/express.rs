@@ -1,8 +1,12 @@
 //! How what comes on the urgent lane overtakes what comes on the others.
 //!
 //! All that connections tell comes to the network task in turns, a report at a time. A vote would wait there for a report of each connection that sends
-//! without end, and for all of its own that came before. So reports of the urgent lane have a queue of their own, which the behaviour looks at
-//! before anything else: [`MOST`] times in a row, so that who floods it holds up the rest little.
+//! without end, and for all of its own that came before. So reports of the urgent lane have queues of their own, one for each connection, which the behaviour looks at
+//! in turns, before anything else.
+//!
+//! They hold up the others by as much again at most: when as many frames have gone ahead as are in the fullest report, the swarm takes what the next
+//! connection tells otherwise, in turns among all. So where all send without end, each connection's other lanes have their turn, half as often as they would
+//! without a flood here, and a vote waits for one report of each connection that floods the urgent lane.
 //!
 //! Nothing may overtake the news that the peer has opened its streams anew, since all before is of another session: until the behaviour has dealt with
 //! that ([`Express::met`]), the connection's reports go one way, in order.
@@ -14,13 +18,11 @@ use std::task::{Context, Poll};
 use futures::{
     StreamExt,
     channel::mpsc::{self, UnboundedReceiver, UnboundedSender},
+    stream::SelectAll,
 };
 use libp2p::{PeerId, swarm::ConnectionId};
 
-use super::handler::Report;
-
-/// Reports that go before others in a row.
-const MOST: usize = 64;
+use super::handler::{MAX_FRAMES, Report};
 
 /// Whose a report is, and the report.
 type Told<F> = (PeerId, ConnectionId, Report<F>);
@@ -37,9 +39,8 @@ pub(super) struct Express<F> {
 /// The behaviour's end.
 #[derive(Debug)]
 pub(super) struct Arrivals<F> {
-    sender: UnboundedSender<Told<F>>,
-    receiver: UnboundedReceiver<Told<F>>,
-    /// Reports that went before others.
+    connections: SelectAll<UnboundedReceiver<Told<F>>>,
+    /// Frames that went before others, beyond what was made up for.
     taken: usize,
 }
 
@@ -68,18 +69,18 @@ impl<F> Express<F> {
 
 impl<F> Arrivals<F> {
     pub(super) fn new() -> Self {
-        let (sender, receiver) = mpsc::unbounded();
         Self {
-            sender,
-            receiver,
+            connections: SelectAll::new(),
             taken: 0,
         }
     }
 
-    /// The end of one more connection.
-    pub(super) fn of(&self, peer: PeerId, connection: ConnectionId) -> Express<F> {
+    /// The end of one more connection. The behaviour is to be polled.
+    pub(super) fn of(&mut self, peer: PeerId, connection: ConnectionId) -> Express<F> {
+        let (sender, receiver) = mpsc::unbounded();
+        self.connections.push(receiver);
         Express {
-            sender: self.sender.clone(),
+            sender,
             who: (peer, connection),
             unmet: 0,
         }
@@ -87,22 +88,23 @@ impl<F> Arrivals<F> {
 
     /// The next report that goes before others.
     pub(super) fn next(&mut self, cx: &mut Context<'_>) -> Option<Told<F>> {
-        if self.taken >= MOST {
+        if self.taken >= MAX_FRAMES {
             return None;
         }
-        match self.receiver.poll_next_unpin(cx) {
-            Poll::Ready(told) => {
-                self.taken += 1;
-                told
-            }
-            Poll::Pending => None,
+        let Poll::Ready(told) = self.connections.poll_next_unpin(cx) else {
+            return None;
+        };
+        if let Some((_, _, Report::Frames(_, frames))) = &told {
+            self.taken += frames.len();
         }
+        told
     }
 
-    /// Others have a turn.
+    /// Another report has a turn, if there is one.
     pub(super) fn give_way(&mut self, cx: &Context<'_>) {
-        if std::mem::take(&mut self.taken) >= MOST {
+        if self.taken >= MAX_FRAMES {
             cx.waker().wake_by_ref();
         }
+        self.taken = self.taken.saturating_sub(MAX_FRAMES);
     }
 }

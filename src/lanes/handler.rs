@@ -61,7 +61,7 @@ const REPLACEMENT: u64 = 60;
 const FRAME_OVERHEAD: usize = 256;
 const ITEM_OVERHEAD: usize = 64;
 /// Frames that go to the behaviour at once, and their bytes: a vote waits for no more.
-const MAX_FRAMES: usize = 64;
+pub(super) const MAX_FRAMES: usize = 64;
 const MAX_FRAMES_BYTES: usize = 64 << 10;
 
 /// A longer frame of blocks is waited for, so what is here of it is told, so often at most.

@@ -195,7 +195,7 @@ impl<C: Core> Lanes<C> {
 
     /// A connection to a peer at this remote address.
     fn handler(
-        &self,
+        &mut self,
         connection: ConnectionId,
         (peer, endpoint): (PeerId, Endpoint),
         remote: &Multiaddr,

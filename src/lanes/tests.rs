@@ -1,5 +1,6 @@
 //! The behaviour, driven by hand: what connections say, and what they are told.
 
+mod express;
 mod reading;
 
 use std::{task::Waker, time::Duration};
@@ -326,40 +327,6 @@ fn many_little_frames_are_answered_by_one_acknowledgement() {
     };
     assert_eq!(handled.collect::<Vec<_>>(), [all]);
     assert!(sent(&orders, Lane::Urgent) < 20);
-}
-
-#[test]
-fn votes_go_before_what_other_lanes_tell_and_no_flood_of_them_holds_that_up() {
-    let mut driven = Driven::open();
-    let (peer, connection) = (driven.peer, ConnectionId::new_unchecked(1));
-    let mut express = driven.lanes.arrivals.of(peer, connection);
-    let vote = || Report::Frames(Lane::Urgent, vec![(Frame::Core("a vote", None), SIZE)]);
-    driven.lanes.core.kept = Some(Vec::new());
-    let lanes = |driven: &mut Driven| {
-        driven.drain();
-        let kept = driven.lanes.core.kept.as_mut().expect("it keeps them");
-        kept.drain(..).map(|taken| taken.lane()).collect::<Vec<_>>()
-    };
-    for _ in 0..100 {
-        assert!(express.send(vote()).is_none());
-    }
-    let first = lanes(&mut driven);
-    assert!(!first.is_empty() && first.len() < 100, "{}", first.len());
-    driven.frames(Lane::Bulk, 1);
-    let rest = lanes(&mut driven);
-    assert_eq!((rest[0], rest.len()), (Lane::Bulk, 101 - first.len()));
-
-    // What was said before the peer opened its streams anew stays before that.
-    express.began();
-    assert!(express.send(vote()).is_some());
-    driven.report(1, Report::Renewed);
-    let (orders, _) = driven.drain();
-    let met = orders
-        .iter()
-        .filter(|(_, order)| matches!(order, Order::Met));
-    assert_eq!(met.count(), 1);
-    express.met();
-    assert!(express.send(vote()).is_none());
 }
 
 #[test]
