@@ -9,7 +9,7 @@
 //! without a flood here, and a vote waits for one report of each connection that floods the urgent lane.
 //!
 //! Nothing may overtake the news that the peer has opened its streams anew, since all before is of another session: until the behaviour has dealt with
-//! that ([`Express::met`]), the connection's reports go one way, in order.
+//! that ([`Express::met`]), the connection's urgent lane is not read.
 //!
 //! Bounds: of each connection as many reports as a lane may have that are not handled ([`super::handler`]).
 
@@ -55,15 +55,16 @@ impl<F> Express<F> {
         self.unmet = self.unmet.saturating_sub(1);
     }
 
-    /// Sends a report ahead; it comes back where it has to go the other way.
-    pub(super) fn send(&self, report: Report<F>) -> Option<Report<F>> {
-        if self.unmet > 0 {
-            return Some(report);
-        }
+    /// Whether there is nothing on its way that must not be overtaken.
+    pub(super) fn is_free(&self) -> bool {
+        self.unmet == 0
+    }
+
+    /// Sends a report ahead.
+    pub(super) fn send(&self, report: Report<F>) {
         let (peer, connection) = self.who;
         // Where the behaviour is gone, nobody misses it.
         let _ = self.sender.unbounded_send((peer, connection, report));
-        None
     }
 }
 

@@ -5,7 +5,7 @@
 //! [`MAX_UNDONE_VOTES`]: those wait better where others overtake them, with who sends them);
 //! above either the lane is read no further, which the sender feels; and a long frame waits for its room on the node ([`super::long`]).
 //! The behaviour hears when a lane is held up so, or for this node's own budget, since the peer's answers may stand there. Nor is it read before our own streams are open, so that no
-//! frame is lost to cores that do not know the peer yet. What waits to be written the behaviour bounds, which is told
+//! frame is lost to cores that do not know the peer yet; nor the urgent one while what it must not overtake is on its way ([`super::express`]). What waits to be written the behaviour bounds, which is told
 //! what was. A stream that breaks the rules is reported and read no further. One attempt to open the streams is made at a time, and
 //! comes to one end: all open, unsupported, or broken.
 
@@ -337,6 +337,7 @@ impl<D: Decode> Handler<D> {
     fn poll_read(&mut self, lane: Lane, cx: &mut Context<'_>) -> Option<Report<D::Frame>> {
         let (mut frames, mut bytes) = (Vec::new(), 0);
         let mut loads = [None; Class::ALL.len()];
+        let reads = self.reads && (lane != Lane::Urgent || self.express.is_free());
         let inbound = self.inbound.get_mut(lane.place())?;
         if let Some(reader) = &mut inbound.reader {
             reader.look_around(cx);
@@ -346,7 +347,7 @@ impl<D: Decode> Handler<D> {
         }
         let failure = loop {
             let room = frames.len() < MAX_FRAMES && bytes < MAX_FRAMES_BYTES && inbound.has_room();
-            let (may_read, fits) = (self.reads && room, inbound.fits());
+            let (may_read, fits) = (reads && room, inbound.fits());
             let Some(reader) = inbound.reader.as_mut().filter(|_| may_read) else {
                 break None;
             };
@@ -515,11 +516,9 @@ impl<D: Decode> ConnectionHandler for Handler<D> {
                 .poll_write(lane, cx)
                 .or_else(|| self.poll_read(lane, cx))
             {
-                let report = match report {
-                    frames @ Report::Frames(Lane::Urgent, _) => self.express.send(frames),
-                    other => Some(other),
-                };
-                if let Some(report) = report {
+                if matches!(report, Report::Frames(Lane::Urgent, _)) {
+                    self.express.send(report);
+                } else {
                     return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(report));
                 }
             }
