@@ -141,7 +141,7 @@ proptest! {
     /// However late the peer answers, it has no more to answer than one stream for each lane, and an attempt ends once.
     #[test]
     fn who_lets_us_wait_for_streams_is_asked_for_one_of_each(steps in vec(0..4_usize, 1..60)) {
-        let driven = Driven::new();
+        let mut driven = Driven::new();
         let address = "/memory/1".parse().expect("an address");
         let mut handler = driven.lanes.handler(ConnectionId::new_unchecked(1), (driven.peer, Endpoint::Dialer), &address);
         let mut cx = Context::from_waker(Waker::noop());
