@@ -4,7 +4,7 @@ use std::{fs, io::Write, process::Stdio};
 
 use serde_json::Value;
 
-use crate::command::{Running, a_key, command, selkie, stderr, stdout};
+use crate::command::{Running, a_key, command, finish, selkie, stderr, stdout};
 
 #[test]
 fn an_item_of_each_kind_arrives_in_another_process() {
@@ -16,7 +16,11 @@ fn an_item_of_each_kind_arrives_in_another_process() {
         let path = folder.path().join(kind);
         fs::write(&path, format!("a {kind} of some chain")).expect("written");
         let path = path.to_str().expect("a path");
-        let sent = selkie(&["submit", path, "--kind", kind, "--to", &address, "--json"]);
+        // Peers know a block by the id that its chain gives it.
+        let words = [
+            "submit", path, "--kind", kind, "--to", &address, "--json", "--chain", "opaque",
+        ];
+        let sent = selkie(&words);
         assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
         let told: Value = serde_json::from_str(&stdout(&sent)).expect("JSON");
         let came = node.object(|line| line["type"] == "item:accepted" && line["kind"] == kind);
@@ -73,6 +77,55 @@ fn who_is_to_get_it_must_be_named_and_there() {
         "{}",
         stderr(&gone)
     );
+}
+
+#[test]
+fn a_block_wants_the_name_of_its_chain() {
+    let file = env!("CARGO_MANIFEST_DIR").to_owned() + "/Cargo.toml";
+    let block = [
+        "submit",
+        &file,
+        "--kind",
+        "block",
+        "--to",
+        "/ip4/127.0.0.1/tcp/1",
+    ];
+    for (chain, problem) in [
+        (&[][..], "name the chain"),
+        (&["--chain", "ledger"], "--propose"),
+    ] {
+        let refused = selkie(&[&block[..], chain].concat());
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains(problem), "{}", stderr(&refused));
+    }
+}
+
+#[test]
+fn a_nodes_environment_is_for_no_other_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let node = Running::start(&["run", "--json", "--key", &key]);
+    let address = node.address("/tcp/");
+    let file = folder.path().join("vote");
+    fs::write(&file, "a vote").expect("written");
+    let file = file.to_str().expect("a path");
+    let mut giving = command(&["submit", file, "--kind", "vote", "--to", &address]);
+    giving.envs([
+        ("SELKIE_KEY", &key),
+        ("SELKIE_LISTEN", &"/nonsense".to_owned()),
+    ]);
+    let sent = finish(&mut giving, Stdio::piped());
+    assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+    // Nor does the environment stand against a flag.
+    let mut running = command(&["run", "--json", "--no-control", "--key", &key]);
+    running.env("SELKIE_CONTROL", folder.path().join("other.sock"));
+    let held = finish(&mut running, Stdio::piped());
+    assert!(
+        stderr(&held).contains("another node runs"),
+        "{}",
+        stderr(&held)
+    );
+    assert_eq!(node.end().0, Some(0));
 }
 
 #[test]
