@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use selkie::{ItemKind, Keypair, Multiaddr, P2PNetworkManager};
+use selkie::{ItemKind, Multiaddr, P2PNetworkManager};
 use serde_json::json;
 
 use crate::{
     feed::{self, Feed, Step, Totals},
     interrupt::Interrupt,
     output::{Output, Tone, counted, remark},
-    settings::{Chain, NodeArgs, address, hold_identity},
+    settings::{Chain, NodeArgs, address},
     takers::{PATIENCE, Takers, drain, reach, takers},
 };
 
@@ -52,13 +52,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
             .exit();
     }
     let chain = settings.chain.unwrap_or_else(|| Chain::of(&formats));
-    let (key, _held) = match &settings.key {
-        Some(path) => {
-            let (key, file) = hold_identity(path, settings.shared_key)?;
-            (key, Some(file))
-        }
-        None => (Keypair::generate_ed25519(), None),
-    };
+    let (key, _held) = settings.identity()?;
     let feed = Feed {
         files: args.files,
         blocks_per_second: args.rate,

@@ -201,6 +201,17 @@ pub(crate) struct Settings {
     pub(crate) web_public: bool,
 }
 
+impl Settings {
+    /// Who a node is that is here for a while: whose key was chosen, held as long as its file is, else somebody new.
+    pub(crate) fn identity(&self) -> anyhow::Result<(Keypair, Option<fs::File>)> {
+        let Some(path) = &self.key else {
+            return Ok((Keypair::generate_ed25519(), None));
+        };
+        let (key, file) = hold_identity(path, self.shared_key)?;
+        Ok((key, Some(file)))
+    }
+}
+
 impl NodeArgs {
     /// With the configuration at its usual place, where none is named.
     ///

@@ -13,16 +13,14 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{ValueEnum, error::ErrorKind};
 use indicatif::ProgressBar;
-use selkie::{
-    Config, Item, ItemId, ItemKind, Keypair, Multiaddr, P2PNetworkManager, ProtocolError,
-};
+use selkie::{Config, Item, ItemId, ItemKind, Multiaddr, P2PNetworkManager, ProtocolError};
 use serde_json::json;
 
 use crate::{
     feed::{self, Outcome},
     interrupt::Interrupt,
     output::{Tone, once, remark},
-    settings::{Chain, NodeArgs, address, hold_identity},
+    settings::{Chain, NodeArgs, address},
     takers::{PATIENCE, drain, reach, takers},
 };
 
@@ -86,13 +84,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         ),
         (Kind::Block, Some(chain)) => chain,
     };
-    let (key, _held) = match &settings.key {
-        Some(path) => {
-            let (key, file) = hold_identity(path, settings.shared_key)?;
-            (key, Some(file))
-        }
-        None => (Keypair::generate_ed25519(), None),
-    };
+    let (key, _held) = settings.identity()?;
     let (kind, limit) = (args.kind.of_item(), args.kind.limit(&settings.config));
     // On a thread of its own, since a person may take long to type.
     let read = tokio::task::spawn_blocking(move || read(&args.file, limit));
