@@ -28,6 +28,8 @@ const NODES: usize = 10;
 /// Node n dials the next three, and nobody dials by itself; so each has six links, before and after.
 const DIALS: usize = 3;
 const SIZE: usize = 250;
+/// Where a transaction names the node that made it; before that it has the time.
+const MAKER: usize = 8;
 const TIME: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(10);
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -113,10 +115,12 @@ trait Network {
     fn bytes(&self) -> u64;
 }
 
-/// What has arrived, at all nodes together.
+/// What has arrived, at all nodes together but the one that made it.
 #[derive(Clone)]
 struct Arrivals {
     begin: Instant,
+    /// The node that these arrive at.
+    at: usize,
     count: Arc<AtomicU64>,
     latencies: Arc<Mutex<Vec<f64>>>,
 }
@@ -125,8 +129,17 @@ impl Arrivals {
     fn new() -> Self {
         Self {
             begin: Instant::now(),
+            at: 0,
             count: Arc::default(),
             latencies: Arc::default(),
+        }
+    }
+
+    /// The same of another node.
+    fn at(&self, node: usize) -> Self {
+        Self {
+            at: node,
+            ..self.clone()
         }
     }
 
@@ -135,7 +148,11 @@ impl Arrivals {
     }
 
     fn note(&self, data: &[u8]) {
-        let made = u64::from_le_bytes(data[..8].try_into().expect("8 bytes"));
+        // A node of Selkie's is handed its own ones too.
+        if usize::from(data[MAKER]) == self.at {
+            return;
+        }
+        let made = u64::from_le_bytes(data[..MAKER].try_into().expect("8 bytes"));
         let count = self.count.fetch_add(1, Ordering::Relaxed);
         // A part of them says enough.
         if count.is_multiple_of(16) {
@@ -193,12 +210,14 @@ async fn sustains(network: &impl Network, rate: u32) -> Option<(f64, f64)> {
     while begin.elapsed() < TIME {
         ticks.tick().await;
         let due = (begin.elapsed().as_secs_f64() * f64::from(rate)) as u64 - sent;
+        let maker = turn % NODES;
         let transactions = (0..due).map(|number| {
             let mut data = noise(arrivals.now() ^ (sent + number) << 40, SIZE);
-            data[..8].copy_from_slice(&arrivals.now().to_le_bytes());
+            data[..MAKER].copy_from_slice(&arrivals.now().to_le_bytes());
+            data[MAKER] = u8::try_from(maker).expect("ten nodes");
             data
         });
-        network.send(turn % NODES, transactions.collect()).await;
+        network.send(maker, transactions.collect()).await;
         sent += due;
         turn += 1;
     }
@@ -246,8 +265,8 @@ impl Selkie {
         eprintln!("ten nodes: Selkie");
         let arrivals = Arrivals::new();
         let mut nodes = Vec::new();
-        for _ in 0..NODES {
-            nodes.push(node(Some(LISTEN), arrivals.clone()).await);
+        for place in 0..NODES {
+            nodes.push(node(Some(LISTEN), arrivals.at(place)).await);
         }
         for (place, node) in nodes.iter().enumerate() {
             for next in 1..=DIALS {
@@ -304,7 +323,7 @@ impl Gossip {
             let others = (1..=DIALS).map(|next| addresses[(place + next) % NODES].clone());
             others.for_each(|other| swarm.swarm.dial(other).expect("dialling"));
             let (sender, mut inbox) = mpsc::channel::<Vec<Vec<u8>>>(16);
-            let (arrivals, joined) = (arrivals.clone(), joined.clone());
+            let (arrivals, joined) = (arrivals.at(place), joined.clone());
             tasks.spawn(async move {
                 loop {
                     tokio::select! {

@@ -74,6 +74,7 @@ macro_rules! attacks {
 }
 
 attacks! {
+    a_core_alone
     link_flips
     empty_frames
     frames_of_nothing

@@ -1,6 +1,7 @@
 //! The attacks, a file a family.
 
 mod blocks;
+mod control;
 mod direct;
 mod discovery;
 mod frames;
@@ -16,6 +17,7 @@ mod webtransport;
 use super::Attack;
 
 pub const FAMILIES: &[&[Attack]] = &[
+    control::ATTACKS,
     frames::ATTACKS,
     items::ATTACKS,
     readers::ATTACKS,
