@@ -55,6 +55,7 @@ mod fields;
 mod frames;
 mod gossip;
 mod intake;
+mod kept;
 mod keyed;
 mod lanes;
 mod merkle;

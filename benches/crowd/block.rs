@@ -10,7 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use selkie::{Application, Block, Item, chain::Opaque};
+use futures::future::join_all;
+use selkie::{Application, Block, Item, P2PNetworkManager, chain::Opaque};
 
 use crate::{
     LISTEN, node, nodes, runtime,
@@ -70,9 +71,8 @@ async fn spread(peers: usize) -> f64 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let took = begin.elapsed().as_secs_f64();
-    for node in crowd {
-        node.shutdown().await;
-    }
+    // Each takes a moment until its connection is closed.
+    join_all(crowd.iter().map(P2PNetworkManager::shutdown)).await;
     hub.shutdown().await;
     took
 }

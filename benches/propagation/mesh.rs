@@ -38,6 +38,8 @@ const LISTEN: &str = "/ip4/127.0.0.1/tcp/0";
 const HALVINGS: usize = 3;
 /// Steps at half the highest rate before the one that is measured.
 const SETTLING: usize = 6;
+/// How many times the highest rate is too much for sure.
+const OVERLOAD: u32 = 2;
 /// The one rate of the smoke form: any machine carries it, whatever else it does.
 const SMOKE_RATE: u32 = 100;
 /// How long the links of gossipsub's nodes may take to come up.
@@ -86,6 +88,13 @@ pub fn measure() -> Vec<Figure> {
                 None,
                 Some(0.0..=1.25),
             ),
+            figure(
+                "wire bytes per byte under overload",
+                "",
+                median(&selkie, |found| found.overloaded),
+                None,
+                Some(0.0..=1.25),
+            ),
             figure("p99 at half the rate", "ms", p99, None, Some(0.0..=100.0)),
             figure(
                 "p99 beside gossipsub's",
@@ -102,6 +111,16 @@ pub fn measure() -> Vec<Figure> {
 struct Found {
     rate: f64,
     /// Wire bytes for each byte of new payload, and the latency in ms, both at half the rate.
+    overhead: f64,
+    p99: f64,
+    /// Wire bytes for each byte of new payload that came, at [`OVERLOAD`] times the rate.
+    overloaded: f64,
+}
+
+/// How a network took a rate.
+struct Run {
+    in_time: bool,
+    /// Wire bytes for each byte of new payload that came, and the latency in ms.
     overhead: f64,
     p99: f64,
 }
@@ -163,44 +182,40 @@ impl Arrivals {
 }
 
 async fn search(network: &impl Network, first: u32) -> Found {
-    if smoke() {
-        let found = sustains(network, SMOKE_RATE).await;
-        let (overhead, p99) = found.unwrap_or((f64::INFINITY, f64::INFINITY));
-        let rate = SMOKE_RATE.into();
-        return Found {
-            rate,
-            overhead,
-            p99,
-        };
-    }
     let (mut good, mut bad) = (0, first);
-    while sustains(network, bad).await.is_some() {
-        good = bad;
-        bad *= 2;
-    }
-    for _ in 0..HALVINGS {
-        let rate = good.midpoint(bad);
-        if sustains(network, rate).await.is_some() {
-            good = rate;
-        } else {
-            bad = rate;
+    if smoke() {
+        good = SMOKE_RATE;
+    } else {
+        while run(network, bad).await.in_time {
+            good = bad;
+            bad *= 2;
+        }
+        for _ in 0..HALVINGS {
+            let rate = good.midpoint(bad);
+            if run(network, rate).await.in_time {
+                good = rate;
+            } else {
+                bad = rate;
+            }
+        }
+        // The links settle again after the overload before.
+        for _ in 0..SETTLING {
+            run(network, good / 2).await;
         }
     }
-    // The links settle again after the overload before.
-    for _ in 0..SETTLING {
-        sustains(network, good / 2).await;
-    }
-    let half = sustains(network, good / 2).await;
-    let (overhead, p99) = half.unwrap_or((f64::INFINITY, f64::INFINITY));
+    let half = run(network, good / 2).await;
+    let over = run(network, good * OVERLOAD).await;
+    let in_time = |figure| if half.in_time { figure } else { f64::INFINITY };
     Found {
         rate: good.into(),
-        overhead,
-        p99,
+        overhead: in_time(half.overhead),
+        p99: in_time(half.p99),
+        overloaded: over.overhead,
     }
 }
 
-/// Wire bytes for each byte of new payload, and the latency, where all arrives in time.
-async fn sustains(network: &impl Network, rate: u32) -> Option<(f64, f64)> {
+/// Sends at a rate, and waits for what comes.
+async fn run(network: &impl Network, rate: u32) -> Run {
     let arrivals = network.arrivals();
     arrivals.latencies.lock().expect("no panic").clear();
     let (bytes, count) = (network.bytes(), arrivals.count.load(Ordering::Relaxed));
@@ -227,19 +242,22 @@ async fn sustains(network: &impl Network, rate: u32) -> Option<(f64, f64)> {
     while arrived() < expected && late.elapsed() < PATIENCE {
         tokio::time::sleep(TICK).await;
     }
-    let in_time = arrived() >= expected;
-    let wire = (network.bytes() - bytes) as f64 / (expected * SIZE as u64) as f64;
+    let came = arrived();
+    let overhead = (network.bytes() - bytes) as f64 / (came * SIZE as u64) as f64;
     let p99 = quantile(&mut arrivals.latencies.lock().expect("no panic"), 0.99);
     eprintln!(
-        "   {rate}/s: {} of {expected} in time, {wire:.2} bytes per byte, p99 {p99:.1} ms",
-        arrived()
+        "   {rate}/s: {came} of {expected} in time, {overhead:.2} bytes per byte, p99 {p99:.1} ms"
     );
     // What is still under way must not count for the next rate.
     let rest = Instant::now();
     while arrived() < expected && rest.elapsed() < 10 * PATIENCE {
         tokio::time::sleep(TICK).await;
     }
-    in_time.then_some((wire, p99))
+    Run {
+        in_time: came >= expected,
+        overhead,
+        p99,
+    }
 }
 
 struct Selkie {

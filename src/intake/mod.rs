@@ -27,6 +27,7 @@ mod fair;
 mod judged;
 mod known;
 mod limits;
+mod question;
 mod queue;
 mod words;
 
@@ -37,7 +38,7 @@ use libp2p::{PeerId, gossipsub::MessageId};
 
 pub(crate) use self::{
     batch::{Batch, Load, OVERHEAD, Outcomes, Own, Source, Ticket, Way},
-    block::{check_block, named_so},
+    block::check_block,
     delivered::DeliveredBlocks,
     fair::{FairQueue, NoRoom},
     judged::{Judged, Refused, refusal},

@@ -1,7 +1,8 @@
 //! The queue in front of the chain's checks.
 //!
 //! Items wait here until one of a bounded number of checks is free: votes first, then questions about blocks, blocks, and transactions.
-//! Some checks are kept for votes, which so never wait for the end of another kind's. Questions are asked for each peer in turn, and
+//! Some checks are kept for votes, which so never wait for the end of another kind's; and after a few checks of votes something else has its turn, so that
+//! whoever makes ever new ones does not stop the chain. Questions are asked for each peer in turn, and
 //! after a few of them a batch has its turn: whoever has ever new blocks looked at holds up neither transactions nor our own blocks.
 //!
 //! Bounds: each kind has a room of its own, and each peer a share of it (`protocol.validation.votes`, `blocks`, `transactions`):
@@ -19,8 +20,10 @@ use crate::{
     propagation::blocks::Question,
 };
 
-/// Bytes of waiting batches that are checked with another: so long may a vote wait for the end of a check.
+/// Bytes of waiting batches, with their overhead, that are checked with another: so long may a vote wait for the end of a check.
 const MERGED: usize = 64 << 10;
+/// Checks of votes that begin in a row while something else waits.
+const VOTES: usize = 4;
 /// Questions that are asked in a row while batches wait.
 const QUESTIONS: usize = 3;
 /// No limit of its own: how many questions there are is bounded where they arise, and whole blocks' bytes by the lanes' room.
@@ -52,6 +55,10 @@ pub(crate) struct Queue {
     transactions: FairQueue<Batch>,
     free: usize,
     for_votes: usize,
+    /// How many are not for votes: the most at once, and those under way; and how many of votes have begun since the last of them.
+    most_others: usize,
+    others: usize,
+    votes_in_a_row: usize,
     own_blocks: usize,
 }
 
@@ -65,6 +72,11 @@ impl Queue {
             transactions: FairQueue::new(config.transactions),
             free: config.max_in_flight,
             for_votes: config.reserved_for_votes,
+            most_others: config
+                .max_in_flight
+                .saturating_sub(config.reserved_for_votes),
+            others: 0,
+            votes_in_a_row: 0,
             own_blocks: 0,
         }
     }
@@ -125,16 +137,29 @@ impl Queue {
         if self.free == 0 {
             return None;
         }
-        let next = self.votes.pop().map(Work::Batch).or_else(|| {
-            if self.free <= self.for_votes {
-                return None;
-            }
-            let batch_first = self.asked >= QUESTIONS;
-            let batch = batch_first.then(|| self.batch()).flatten();
-            batch.or_else(|| self.question()).or_else(|| self.batch())
+        // Where votes take all checks, there is never more than the free one.
+        let is_due = self.votes_in_a_row >= VOTES && self.others < self.most_others;
+        let due = is_due.then(|| self.other()).flatten();
+        let next = due.or_else(|| self.vote()).or_else(|| {
+            let may_begin = self.free > self.for_votes;
+            may_begin.then(|| self.other()).flatten()
         })?;
         self.free -= 1;
         Some(next)
+    }
+
+    fn vote(&mut self) -> Option<Work> {
+        let batch = self.votes.pop()?;
+        self.votes_in_a_row += 1;
+        Some(Work::Batch(batch))
+    }
+
+    fn other(&mut self) -> Option<Work> {
+        let batch_first = self.asked >= QUESTIONS;
+        let batch = batch_first.then(|| self.batch()).flatten();
+        let other = batch.or_else(|| self.question()).or_else(|| self.batch())?;
+        (self.votes_in_a_row, self.others) = (0, self.others + 1);
+        Some(other)
     }
 
     /// More batches that may go with one of this kind which is about to be checked: to hand over many little ones costs
@@ -146,17 +171,18 @@ impl Queue {
         }
         let waiting = self.of(kind);
         while bytes < MERGED
-            && let Some(batch) = waiting.pop_if(|batch| batch.size() < MERGED)
+            && let Some(batch) = waiting.pop_if(|batch| batch.cost() < MERGED)
         {
-            bytes += batch.size();
+            bytes += batch.cost();
             batches.push(batch);
         }
         batches
     }
 
-    /// A check has ended: another one may begin.
-    pub(crate) fn ended(&mut self) {
+    /// A check, of votes or not, has ended: another one may begin.
+    pub(crate) fn ended(&mut self, of_votes: bool) {
         self.free += 1;
+        self.others = self.others.saturating_sub(usize::from(!of_votes));
     }
 
     /// A batch is done with: its room is free.
@@ -216,6 +242,8 @@ fn reason(kind: ItemKind, no_room: NoRoom) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use bytes::Bytes;
 
     use super::*;
@@ -269,11 +297,52 @@ mod tests {
         let vote = queue.start().map(kind);
         assert_eq!(vote.map(|(kind, _)| kind), Some(ItemKind::Vote));
         assert!(queue.start().is_none(), "all are busy");
-        queue.ended();
+        queue.ended(true);
         assert!(queue.start().is_none(), "the free one is for votes");
-        queue.ended();
+        queue.ended(false);
         let last = queue.start().map(kind);
         assert_eq!(last.map(|(kind, _)| kind), Some(ItemKind::Transaction));
+    }
+
+    #[test]
+    fn a_flood_of_votes_holds_up_the_rest_by_a_few_checks() {
+        let (mut queue, flooder) = (queue(4, 1), PeerId::random());
+        let share = Share {
+            all: 1 << 20,
+            per_peer: 1 << 20,
+        };
+        queue.votes = FairQueue::new(share);
+        let refill = |queue: &mut Queue| {
+            assert!(queue.push(batch(ItemKind::Vote, flooder, 100)).is_ok());
+        };
+        for _ in 0..100 {
+            refill(&mut queue);
+        }
+        // Votes have all checks.
+        let mut running: VecDeque<_> = (0..4).map(|_| queue.start().is_some()).collect();
+        queue.ask((header(PeerId::random()), None));
+        for kind in [ItemKind::Block, ItemKind::Transaction] {
+            assert!(queue.push(batch(kind, PeerId::random(), 10)).is_ok());
+        }
+        // One ends after the other, and each time there is one more vote.
+        let mut began = Vec::new();
+        while began.len() < 12 {
+            queue.ended(running.pop_front().expect("four run"));
+            refill(&mut queue);
+            let what = match queue.start().expect("something waits") {
+                Work::Question(_) => "question",
+                Work::Batch(batch) if batch.kind == ItemKind::Vote => "vote",
+                Work::Batch(_) => "batch",
+            };
+            running.push_back(what == "vote");
+            began.push(what);
+        }
+        let in_turn = ["question", "vote", "vote", "vote", "vote", "batch"];
+        assert_eq!(began[..6], in_turn);
+        assert_eq!(
+            began[6..],
+            ["vote", "vote", "vote", "vote", "batch", "vote"]
+        );
     }
 
     fn header(peer: PeerId) -> Question {
@@ -328,7 +397,7 @@ mod tests {
         );
         assert!(queue.push(batch(ItemKind::Vote, peer, 800)).is_ok());
         let (_, vote) = queue.start().map(kind).expect("it waits");
-        queue.ended();
+        queue.ended(true);
         let (_, transaction) = queue.start().map(kind).expect("it waits");
         assert!(
             queue.push(batch(ItemKind::Vote, peer, 800)).is_err(),

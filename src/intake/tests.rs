@@ -111,7 +111,7 @@ fn run(intake: &mut Intake, shelf: &mut Shelf, chain: &Arc<Chain>) -> Vec<(Ticke
         for refused in &judged.refused {
             shelf.0.remove(&(ticket.kind, refused.key));
         }
-        intake.queue.ended();
+        intake.queue.ended(ticket.kind == ItemKind::Vote);
         intake.queue.done(&ticket);
         all.push((ticket, judged));
     }
@@ -344,7 +344,7 @@ fn rejected_blocks_are_not_checked_again_and_ignored_ones_are() {
         let (ticket, load) = batch.apart();
         let judged = judge(load, &Arc::new(Picky), &DeliveredBlocks::new(8));
         intake.conclude(ticket.kind, &judged);
-        intake.queue.ended();
+        intake.queue.ended(ticket.kind == ItemKind::Vote);
         intake.queue.done(&ticket);
         let offered = intake.offer(ItemKind::Block, direct(), data, &mut shelf);
         assert_eq!(matches!(offered, Offered::Admitted), again, "{offered:?}");

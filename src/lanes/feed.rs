@@ -21,7 +21,7 @@ use super::{
     peer::{Held, Peer},
 };
 use crate::{
-    platform::Instant,
+    platform::{self, Instant},
     traffic::{Class, Cost, Lane, Load},
 };
 
@@ -195,9 +195,7 @@ impl<C: Core> Lanes<C> {
                 let Some((class, outgoing)) = self.next(id, lane, now) else {
                     break;
                 };
-                // A simulated node that means harm keeps back what it would send.
-                #[cfg(selkie_sim)]
-                if !crate::platform::simulated::host().lets_out(&outgoing.bytes) {
+                if !platform::lets_out(&outgoing.bytes) {
                     continue;
                 }
                 let Some(peer) = self.peers.get_mut(&id) else {

@@ -45,7 +45,7 @@ const SUBMISSIONS: usize = 4;
 /// A node: connects to peers, gossips items, answers questions.
 ///
 /// Natively [`Self::new`], [`Self::with`] and [`Self::start`] are called within a tokio runtime, which the node's task then runs on; a
-/// browser needs none. The task ends with the last handle: one that the node itself holds, in its application or in a
+/// browser needs none. All other calls may come from anywhere. The task ends with the last handle: one that the node itself holds, in its application or in a
 /// subscriber's filter, is one too, and keeps it running until [`Self::shutdown`]. Hold a `std::sync::Weak` of your own there, or shut down.
 ///
 /// ```no_run

@@ -88,6 +88,11 @@ impl Executor {
     }
 }
 
+/// Whether the node lets a frame of its lanes go out: one that means harm keeps some back.
+pub fn lets_out(frame: &[u8]) -> bool {
+    host().lets_out(frame)
+}
+
 /// Whether the connection that runs has done enough: never, since no virtual time goes by in its turn.
 pub fn turn_is_over() -> bool {
     false

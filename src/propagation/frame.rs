@@ -73,7 +73,7 @@ impl Decode for Decoder {
                 return one(lane, Class::Transaction, Input::Reconcile(message));
             }
             Kind::Items(batch) => {
-                bytes = batch.items.iter().map(|data| data.len() as u64).sum();
+                bytes = batch.held();
                 let keyed = |data: Bytes| (TransactionKey::of(&data), data);
                 TreeInput::Items {
                     batch: batch.items.into_iter().map(keyed).collect(),
@@ -115,7 +115,11 @@ fn one(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{chain::ItemId, platform::test, propagation::blocks::compact::Announcement};
+    use crate::{
+        chain::ItemId,
+        platform::test,
+        propagation::{blocks::compact::Announcement, wire::Items},
+    };
 
     fn decode(lane: Lane, kind: Kind) -> Result<Decoded<Input>, Box<dyn Error + Send + Sync>> {
         let decoder = Decoder {
@@ -148,5 +152,40 @@ mod tests {
                 decode(Lane::Block, kind).expect_err("another lane's");
             }
         }
+    }
+
+    #[test]
+    fn a_packed_batch_counts_as_what_it_was_unpacked_to() {
+        let noise = |number: u32| TransactionKey::of(&number.to_le_bytes()).short().to_bytes();
+        let filling: Vec<u8> = (0..8192).flat_map(noise).chain([0; 1 << 19]).collect();
+        let item = [0x0a, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+        let field = |tag: u32| {
+            let mut field = item.to_vec();
+            prost::encoding::bytes::encode(tag, &filling, &mut field);
+            field
+        };
+        let read = |inner: Vec<u8>| {
+            let batch = Items {
+                packed: lz4_flex::compress(&inner).into(),
+                size: inner.len() as u32,
+                ..Items::default()
+            };
+            decode(Lane::Bulk, Kind::Items(batch))
+        };
+        // Of a field that nobody knows.
+        let decoded = read(field(15)).expect("one item");
+        assert_eq!(decoded.cost.items, 1);
+        assert_eq!(decoded.cost.bytes, field(15).len() as u64);
+        // Ids that are missing stand beside what is packed.
+        let error = read(field(4)).expect_err("more than items");
+        assert!(error.to_string().contains("items alone"), "{error}");
+        // What was not unpacked says nothing of a size.
+        let plain = Items {
+            items: vec![vec![7; 8].into()],
+            size: u32::MAX,
+            ..Items::default()
+        };
+        let decoded = decode(Lane::Bulk, Kind::Items(plain)).expect("one item");
+        assert_eq!(decoded.cost.bytes, 8);
     }
 }

@@ -1,7 +1,8 @@
 //! Frames of the lanes, as protobuf.
 //!
 //! A stream carries frames, each behind its length as an unsigned varint; `docs/propagation.md` is the page for implementers.
-//! Items are slices of the frame that they came in: nothing is copied before the chain has accepted it.
+//! Items are slices of the frame that they came in, or of what it was unpacked to, all of which they keep in memory: so a frame counts as
+//! that ([`Items::held`]). What the chain is asked about is copied out of it.
 
 use bytes::{Bytes, BytesMut};
 use prost::{
@@ -64,9 +65,10 @@ pub(crate) enum Kind {
 pub(crate) struct Items {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub(crate) items: Vec<Bytes>,
-    /// Instead: an LZ4 block of an encoded `Items`, which is `size` bytes long.
+    /// Instead: an LZ4 block of an encoded `Items`, which is `size` bytes long and holds items alone.
     #[prost(bytes = "bytes", tag = "2")]
     pub(crate) packed: Bytes,
+    /// As it was read: what it was unpacked to, or 0.
     #[prost(uint32, tag = "3")]
     pub(crate) size: u32,
     /// Ids that were asked for and are no longer here, 8 bytes each.
@@ -260,9 +262,15 @@ impl Items {
         lz4_flex::compress(&sample).len() <= sample.len() - sample.len() / 20
     }
 
+    /// Bytes that its items keep in memory.
+    pub(crate) fn held(&self) -> u64 {
+        let items: u64 = self.items.iter().map(|item| item.len() as u64).sum();
+        items.max(self.size.into())
+    }
+
     fn unpacked(self) -> Result<Self, FrameError> {
         let batch = if self.packed.is_empty() {
-            self
+            Self { size: 0, ..self }
         } else {
             let size = usize::try_from(self.size).unwrap_or(usize::MAX);
             if size > MAX_UNPACKED {
@@ -282,8 +290,12 @@ impl Items {
             if !inner.packed.is_empty() {
                 return Err(FrameError::Limit("a packed batch is packed twice"));
             }
+            if !inner.missing.is_empty() {
+                return Err(FrameError::Limit("a packed batch holds items alone"));
+            }
             Self {
                 missing: self.missing,
+                size: self.size,
                 ..inner
             }
         };

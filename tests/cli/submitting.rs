@@ -2,6 +2,13 @@
 
 use std::{fs, io::Write, process::Stdio};
 
+use selkie::{
+    Application, Block,
+    chain::{
+        bitcoin::Bitcoin,
+        ledger::{Genesis, HeaderVote, development_key},
+    },
+};
 use serde_json::Value;
 
 use crate::command::{Running, a_key, command, finish, selkie, stderr, stdout};
@@ -26,6 +33,55 @@ fn an_item_of_each_kind_arrives_in_another_process() {
         let came = node.object(|line| line["type"] == "item:accepted" && line["kind"] == kind);
         assert_eq!((&told["id"], &told["bytes"]), (&came["id"], &came["bytes"]));
     }
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn what_is_of_a_chain_is_judged_and_named_as_it_is_there() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let submit = |chain: &str, kind: &str, data: &[u8], address: &str| {
+        let path = folder.path().join(kind);
+        fs::write(&path, data).expect("written");
+        let path = path.to_str().expect("a path");
+        selkie(&[
+            "submit", path, "--kind", kind, "--to", address, "--json", "--chain", chain,
+        ])
+    };
+    let told = |sent: &std::process::Output| -> Value {
+        assert_eq!(sent.status.code(), Some(0), "{}", stderr(sent));
+        serde_json::from_str(&stdout(sent)).expect("JSON")
+    };
+
+    let node = Running::start(&["run", "--json", "--key", &key, "--chain", "bitcoin"]);
+    let address = node.address("/tcp/");
+    let block = fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/testdata/block-413567.raw"
+    ));
+    let block = Block::new(block.expect("it is in the repository"));
+    let parts = Bitcoin.split_block(&block).expect("a block");
+    let payment = parts.transactions.last().expect("it has some");
+    let sent = told(&submit("bitcoin", "transaction", payment, &address));
+    let came = node.object(|line| line["type"] == "item:accepted");
+    assert_eq!(sent["id"], came["id"], "its txid");
+    let nothing = submit("bitcoin", "transaction", &[7; 153], &address);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(stderr(&nothing).contains("nothing of this chain"));
+    assert_eq!(node.end().0, Some(0));
+
+    let node = Running::start(&["run", "--json", "--key", &key, "--chain", "ledger"]);
+    let address = node.address("/tcp/");
+    let genesis = Genesis::development("selkie-dev").hash();
+    let voter = development_key("selkie-dev", "voter 0");
+    let vote = HeaderVote::new(&genesis, &voter, 1, [7; 32]).encode();
+    let sent = told(&submit("ledger", "vote", &vote, &address));
+    let came = node.object(|line| line["type"] == "item:accepted");
+    assert_eq!(sent["id"], came["id"]);
+    let stranger = development_key("selkie-dev", "nobody");
+    let vote = HeaderVote::new(&genesis, &stranger, 1, [7; 32]).encode();
+    let nothing = submit("ledger", "vote", &vote, &address);
+    assert!(stderr(&nothing).contains("nobody who votes here"));
     assert_eq!(node.end().0, Some(0));
 }
 

@@ -377,3 +377,26 @@ async fn a_panic_in_the_task_ends_every_subscription_and_every_call() {
     assert!(node.subscribe_events().recv().await.is_none());
     assert!(node.listeners().is_empty() && node.get_connected_peers().is_empty());
 }
+
+#[tokio::test]
+async fn a_thread_without_a_runtime_calls_as_others_do() {
+    let mut node = Node::with(listening(TCP), TestChain::default()).await;
+    let mut peer = Node::with(listening(TCP), TestChain::default()).await;
+    connect(&mut peer, &mut node).await;
+    let (manager, to) = (node.manager.clone(), peer.id());
+    let calls = move || {
+        let large = |byte: u8| vec![byte; 100 << 10];
+        let item = Item::new(ItemKind::Block, large(1));
+        let sent = futures::executor::block_on(manager.submit(item));
+        sent.expect("a block that is hashed elsewhere");
+        let many = (2..5).map(|byte| Transaction::new(large(byte))).collect();
+        let sent = futures::executor::block_on(manager.broadcast_transactions(many));
+        assert!(sent.expect("sent").iter().all(Result::is_ok));
+        let asked = manager.request_state(to, StateRequest::default());
+        futures::executor::block_on(asked).expect("an answer, checked");
+    };
+    let thread = std::thread::spawn(calls);
+    let done = tokio::task::spawn_blocking(move || thread.join());
+    let done = soon("the calls", done).await.expect("no panic");
+    done.expect("no panic on the thread");
+}

@@ -106,6 +106,45 @@ async fn who_waits_behind_a_peer_that_takes_nothing_is_told() {
 }
 
 #[tokio::test]
+async fn what_was_accepted_and_what_was_not_taken_are_told_apart_when_the_last_peer_leaves() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let chain = Slow(Arc::clone(&gate), ItemKind::Transaction);
+    let mut sender = Node::with(listening(TCP), chain).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut sender).await;
+    let many = (0..3000_u32).map(|number| {
+        let mut data = number.to_le_bytes().to_vec();
+        data.resize(1024, 7);
+        Transaction::new(data)
+    });
+    let (manager, many) = (sender.manager.clone(), many.collect::<Vec<_>>());
+    let sent = tokio::spawn(async move { manager.broadcast_transactions(many).await });
+    soon("a check", async {
+        while gate.2.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    peer.shutdown().await;
+    sender.disconnected(peer.id()).await;
+    drop(opens);
+    let outcomes = soon("all outcomes", sent).await.expect("no panic");
+    let outcomes = outcomes.expect("each has one of its own");
+    assert_eq!(outcomes.len(), 3000);
+    let of = |code: &str| {
+        let errors = outcomes.iter().filter_map(|one| one.as_ref().err());
+        errors.filter(|error| error.code() == code).count()
+    };
+    let (accepted, not_taken) = (of("not-sent"), of("no-peers"));
+    assert!(accepted > 0 && not_taken > 0, "{accepted}, {not_taken}");
+    assert_eq!(accepted + not_taken, 3000);
+    for _ in 0..accepted {
+        assert_eq!(sender.item().await.0.kind(), ItemKind::Transaction);
+    }
+}
+
+#[tokio::test]
 async fn a_disk_that_takes_its_time_holds_up_no_network() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let mut node = Node::with(listening(TCP), Keeper(Arc::clone(&asked))).await;

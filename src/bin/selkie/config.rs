@@ -66,6 +66,7 @@ mod tests {
             "per_peer",
             "prologue",
             "checkpoint",
+            "application",
             "key",
             "web",
         ] {

@@ -15,6 +15,7 @@ mod config;
 mod control;
 mod devnet;
 mod feed;
+mod form;
 mod interrupt;
 mod key;
 mod ledger;

@@ -78,7 +78,8 @@ pub(crate) struct File {
 struct ChainTable {
     network_id: String,
     genesis: Hex,
-    application: Chain,
+    /// `None`: nobody chose.
+    application: Option<Chain>,
 }
 
 impl Default for ChainTable {
@@ -90,7 +91,7 @@ impl Default for ChainTable {
         Self {
             network_id,
             genesis: Hex(genesis),
-            application: Chain::Opaque,
+            application: None,
         }
     }
 }
@@ -231,11 +232,11 @@ impl NodeArgs {
 
     /// The file's settings, overridden by the flags, and checked.
     pub(crate) fn settings(self) -> anyhow::Result<Settings> {
-        let (file, named) = match &self.config {
-            Some(path) => (File::read(path)?, true),
-            None => (File::default(), false),
+        let file = match &self.config {
+            Some(path) => File::read(path)?,
+            None => File::default(),
         };
-        let from_file = named.then_some(file.chain.application);
+        let from_file = file.chain.application;
         let (mut config, node) = file.split();
         if !self.listen.is_empty() {
             config.network.listen_addresses = self.listen;
@@ -436,6 +437,12 @@ mod tests {
 
     fn complaint(file: &str) -> String {
         settings(file, &[]).err().expect("wrong").to_string()
+    }
+
+    #[test]
+    fn a_file_that_names_no_application_has_chosen_none() {
+        let given = settings("[chain]\nnetwork_id = \"here\"", &[]).expect("right");
+        assert_eq!(given.chain, None);
     }
 
     #[test]

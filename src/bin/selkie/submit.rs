@@ -1,7 +1,8 @@
 //! `selkie submit`: gives one item to peers, from a node of its own.
 //!
-//! Transactions and votes go by their bytes, whatever their chain: what they are worth, the peers say. A block is told of by the identity that its chain gives
-//! it, so its chain must be one that this command has, and be named; a block of the built-in ledger comes from whoever makes it, with all before it.
+//! A chain that is named judges the item, as far as it can without a state: what is wrong in form costs no peer's good will, and the item has the name that its
+//! chain gives it. Where none is named, transactions and votes go by their bytes: what they are worth, the peers say. A block is told of by the identity that its
+//! chain gives it, so its chain must be one that this command has, and be named; a block of the built-in ledger comes from whoever makes it, with all before it.
 
 use std::{
     fs::File,
@@ -18,6 +19,7 @@ use serde_json::json;
 
 use crate::{
     feed::{self, Outcome},
+    form,
     interrupt::Interrupt,
     output::{Tone, once, remark},
     settings::{Chain, NodeArgs, address},
@@ -74,16 +76,16 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     if args.to.is_empty() && network.bootstrap_peers.is_empty() {
         wrong_usage("submit gives an item to peers: name at least one by --to or --bootstrap");
     }
-    let chain = match (args.kind, settings.chain) {
-        (Kind::Transaction | Kind::Vote, _) => Chain::Opaque,
+    let chain = settings.chain;
+    match (args.kind, chain) {
         (Kind::Block, None) => wrong_usage(
             "peers know a block by the id that its chain gives it: name the chain by --chain (opaque, where the peers' nodes run that)",
         ),
         (Kind::Block, Some(Chain::Ledger)) => wrong_usage(
             "a block of the ledger comes with all before it, from the node that makes it: selkie run --propose",
         ),
-        (Kind::Block, Some(chain)) => chain,
-    };
+        _ => {}
+    }
     let (key, _held) = settings.identity()?;
     let (kind, limit) = (args.kind.of_item(), args.kind.limit(&settings.config));
     // On a thread of its own, since a person may take long to type.
@@ -93,7 +95,10 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         None => bail!("it was interrupted before there was anything to send"),
     };
     let bytes = data.len();
-    let node = chain.node(settings.config, key).await?;
+    let node = match chain {
+        Some(Chain::Ledger) => form::node(settings.config, key).await?,
+        chain => chain.unwrap_or_default().node(settings.config, key).await?,
+    };
     let bar = ProgressBar::new_spinner().with_message("giving it to the peers");
     bar.enable_steady_tick(Duration::from_millis(200));
     let work = give(&node, args.to, Item::new(kind, data), &bar);
@@ -104,10 +109,15 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         bail!("it was interrupted before a peer said to have taken the {kind}");
     };
     let (sentence, object) = match outcome? {
-        Some(id) => (
-            format!("{kind} {id} ({bytes} bytes) was sent"),
-            json!({"type": "sent", "kind": kind.to_string(), "id": id.to_string(), "bytes": bytes}),
-        ),
+        Some(id) => {
+            // Where no chain was named, its peers may know it by another name than that of its bytes.
+            let name = if chain.is_some() { "id" } else { "sha256" };
+            let sentence = format!("{kind} {id} ({bytes} bytes) was sent");
+            (
+                sentence,
+                json!({"type": "sent", "kind": kind.to_string(), name: id.to_string(), "bytes": bytes}),
+            )
+        }
         None => (
             format!("the network has this {kind} already"),
             json!({"type": "known", "kind": kind.to_string(), "bytes": bytes}),

@@ -1,6 +1,6 @@
 //! Items and messages: our own on their way out, and what a peer is asked or hands over.
 
-use std::sync::Arc;
+use std::{mem::discriminant, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::FuturesUnordered};
@@ -85,9 +85,9 @@ impl P2PNetworkManager {
     ///
     /// # Errors
     /// [`NetworkError::NoPeers`] where nobody takes part, [`NetworkError::Busy`], [`NetworkError::NotRunning`], where that holds for all of
-    /// them; none of them is sent then. [`NetworkError::NotSent`] where they were accepted here and the last peer left before any was
+    /// them; none of them is sent then. [`NetworkError::NotSent`] where all were accepted here and the last peer left before any was
     /// sent. Of one transaction: as [`Self::broadcast_message`]; [`ProtocolError::NoPeers`], [`ProtocolError::Busy`] and
-    /// [`ProtocolError::NotSent`] where others were sent.
+    /// [`ProtocolError::NotSent`] where others fared otherwise.
     pub async fn broadcast_transactions(
         &self,
         transactions: Vec<Transaction>,
@@ -100,22 +100,23 @@ impl P2PNetworkManager {
             (count, self.submit_batch(ItemKind::Transaction, batch).await)
         });
         let mut sends = std::pin::pin!(stream::iter(sends).buffered(UNDER_WAY));
-        let (mut taken, mut failure) = (false, None);
+        let (mut differ, mut failure) = (false, None);
         while let Some((count, sent)) = sends.next().await {
             match sent {
                 Ok(sent) => {
-                    taken = true;
+                    differ = true;
                     outcomes.extend(sent);
                 }
                 Err(error) => {
                     let failed = || Err(ProtocolError::of(&error));
                     outcomes.extend((0..count).map(|_| failed()));
-                    failure = failure.or(Some(error));
+                    let kind = discriminant(&error);
+                    differ |= discriminant(failure.get_or_insert(error)) != kind;
                 }
             }
         }
         match failure {
-            Some(error) if !taken => Err(error),
+            Some(error) if !differ => Err(error),
             _ => Ok(outcomes),
         }
     }
@@ -193,7 +194,7 @@ impl P2PNetworkManager {
     /// [`ProtocolError::TooLarge`] where the key is longer than [`MAX_STATE_KEY`](crate::chain::MAX_STATE_KEY);
     /// [`ProtocolError::Forged`] where the answer is false, and [`ProtocolError::Unproven`] where that can't be told;
     /// [`ProtocolError::Refused`] where the peer serves no state, or more than a message holds; [`ProtocolError::Busy`] where a thousand
-    /// requests, or 16 MiB of them, wait for this peer already; [`ProtocolError::Unsent`] where its turn does not come in time, [`ProtocolError::Timeout`] where its answer does not; broken connections.
+    /// requests, or as many bytes of them as there is room for (64 MiB for those to all peers, of which one peer's are at most what is left free), wait for this peer already; [`ProtocolError::Unsent`] where its turn does not come in time, [`ProtocolError::Timeout`] where its answer does not; broken connections.
     pub async fn request_state(
         &self,
         peer_id: PeerId,

@@ -217,7 +217,7 @@ impl Task {
         answer: Option<BlockAnswer>,
         took: Option<(PeerId, Taken)>,
     ) {
-        self.intake.queue.ended();
+        self.intake.queue.ended(false);
         self.tell_failures();
         self.start_checks();
         if let Some((peer, took)) = took {
@@ -266,7 +266,11 @@ impl Task {
     }
 
     pub(super) fn on_judged(&mut self, checks: Checks) {
-        self.intake.queue.ended();
+        // Those of one check are of one kind.
+        let mut kinds = checks.iter().map(|(ticket, _)| ticket.kind);
+        self.intake
+            .queue
+            .ended(kinds.next() == Some(ItemKind::Vote));
         self.tell_failures();
         for (ticket, _) in &checks {
             self.intake.queue.done(ticket);

@@ -9,6 +9,7 @@ use prost::Message as _;
 use crate::{
     chain::{BlockPlace, ItemId},
     fields::Fields,
+    kept::kept,
     propagation::{FrameError, wire::sole_field},
 };
 
@@ -181,12 +182,10 @@ impl Kind {
         let mut kind = Message::decode(body)?.kind.ok_or(FrameError::UnknownKind)?;
         kind.check()?;
         if let Self::Blocks(answer) = &mut kind {
-            // A block may wait for long, and a slice would keep its whole frame, whatever else is in there.
-            let small = answer
-                .blocks
-                .iter_mut()
-                .filter(|block| block.len() < whole / 2);
-            small.for_each(|block| *block = Bytes::copy_from_slice(block));
+            // A block may wait for long, and alone.
+            for block in &mut answer.blocks {
+                [*block] = kept([std::mem::take(block)], whole);
+            }
         }
         Ok(kind)
     }

@@ -130,20 +130,22 @@ impl Pair {
             let node = node.await.expect("the configuration is right");
             let mut events = node.subscribe_events();
             let heard = Arc::clone(&complaints);
+            let (knows, known) = tokio::sync::oneshot::channel();
             tasks.spawn(async move {
+                // Who attacks is told of as any peer is, and may be dialled: what comes of that is no complaint.
+                let victim = known.await.ok();
                 while let Some(event) = events.recv().await {
-                    if matches!(
-                        event,
-                        NetworkEvent::PeerScored { .. } | NetworkEvent::PeerDisconnected { .. }
-                    ) {
+                    if let NetworkEvent::PeerScored { peer_id, .. }
+                    | NetworkEvent::PeerDisconnected { peer_id, .. } = &event
+                        && Some(*peer_id) == victim
+                    {
                         heard.lock().expect("no panic").push(event.to_string());
                     }
                 }
             });
             node.start().await.expect("nothing to listen on");
-            node.dial(victim.clone())
-                .await
-                .expect("the victim is there");
+            let dialled = node.dial(victim.clone()).await;
+            let _ = knows.send(dialled.expect("the victim is there"));
             nodes.push(node);
         }
         let ids = [0, 1].map(|index: usize| nodes[index].local_peer_id.to_string());

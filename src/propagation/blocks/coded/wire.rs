@@ -1,7 +1,7 @@
 //! Frames between peers, as protobuf; `docs/coded.md` is the page for implementers.
 //!
-//! The size of a frame is checked before it is decoded, and byte strings are slices of it, so that decoding allocates
-//! next to nothing.
+//! The size of a frame is checked before it is decoded, and byte strings are slices of it, or copies where they are much less than it
+//! ([`kept`]), so that decoding allocates next to nothing.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -12,7 +12,7 @@ use super::chunk_set::ChunkSet;
 use super::merkle::proof_length;
 use super::shape::{MAX_CHUNK, MAX_CHUNKS};
 use crate::chain::ItemId;
-use crate::error::DecodeError;
+use crate::{error::DecodeError, kept::kept};
 
 /// The longest frame, in bytes: the longest chunk or header, and what stands around it.
 pub const MAX_FRAME: usize = MAX_CHUNK + MAX_HEADER + 1024;
@@ -68,9 +68,10 @@ impl Frame {
     /// [`DecodeError`] where the bytes are no protobuf, hold no known kind, or break a limit. Whoever sent them knew
     /// better.
     pub fn decode(bytes: Bytes) -> Result<Self, DecodeError> {
-        limit("frame", bytes.len(), MAX_FRAME)?;
+        let length = bytes.len();
+        limit("frame", length, MAX_FRAME)?;
         match proto::Frame::decode(bytes)?.kind {
-            Some(proto::Kind::Announce(it)) => announce(it).map(Self::Announce),
+            Some(proto::Kind::Announce(it)) => announce(it, length).map(Self::Announce),
             Some(proto::Kind::Status(it)) => Ok(Self::Status(Status {
                 broadcast: BroadcastId(DecodeError::array("status.broadcast", &it.broadcast)?),
                 have: chunks("status.have", &it.have)?,
@@ -80,14 +81,15 @@ impl Frame {
             Some(proto::Kind::Chunk(it)) => {
                 limit("chunk.data", it.data.len(), MAX_CHUNK)?;
                 limit("chunk.proof", it.proof.len(), proof_length(MAX_CHUNKS))?;
+                let [proof, data] = kept([it.proof, it.data], length);
                 Ok(Self::Chunk(Chunk {
                     broadcast: BroadcastId(DecodeError::array("chunk.broadcast", &it.broadcast)?),
                     index: u8::try_from(it.index).map_err(|_| {
                         DecodeError::field("chunk.index", "no block has so many chunks")
                     })?,
                     spread: it.spread,
-                    proof: it.proof,
-                    data: it.data,
+                    proof,
+                    data,
                 }))
             }
             None => Err(DecodeError::UnknownKind),
@@ -122,12 +124,14 @@ impl Frame {
     }
 }
 
-fn announce(it: proto::Announce) -> Result<Announce, DecodeError> {
+/// Of a frame of so many bytes.
+fn announce(it: proto::Announce, length: usize) -> Result<Announce, DecodeError> {
     let size = usize::try_from(it.size).unwrap_or(usize::MAX);
     let block = ItemId::new(&it.block)
         .ok_or_else(|| DecodeError::field("announce.block", "over 64 bytes long"))?;
     let root = DecodeError::array("announce.root", &it.root)?;
-    let announcement = Announcement::new(block, it.header, size, root).ok_or_else(|| {
+    let [header] = kept([it.header], length);
+    let announcement = Announcement::new(block, header, size, root).ok_or_else(|| {
         DecodeError::field(
             "announce",
             "a block without identity or of no possible size, or too long a header",
@@ -244,6 +248,29 @@ mod tests {
             if let Ok(frame) = Frame::decode(bytes.into()) {
                 prop_assert_eq!(Frame::decode(frame.encode().into()), Ok(frame));
             }
+        }
+    }
+    #[test]
+    fn what_is_read_keeps_no_padding_in_memory() {
+        let mut padded = Frame::Chunk(Chunk {
+            broadcast: BroadcastId([7; DIGEST]),
+            index: 1,
+            spread: false,
+            proof: vec![7; DIGEST].into(),
+            data: vec![7; 64].into(),
+        })
+        .encode();
+        // Of a field that nobody knows.
+        for _ in 0..4 {
+            padded.extend([15 << 3 | 2, 127]);
+            padded.extend([0; 127]);
+        }
+        let frame = Bytes::from(padded);
+        let Ok(Frame::Chunk(chunk)) = Frame::decode(frame.clone()) else {
+            panic!("it is a chunk");
+        };
+        for part in [chunk.data, chunk.proof] {
+            assert!(!frame.as_ptr_range().contains(&part.as_ptr()));
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Block messages as protobuf, field for field as docs/blocks.md has them.
 //!
 //! The size of a frame is checked before it is decoded; lists are rows in one `bytes` field (`rows.rs`), so
-//! decoding allocates no more than the limits of the parent module allow. Byte strings are slices of the frame.
+//! decoding allocates no more than the limits of the parent module allow. Byte strings are slices of the frame, or copies where they are much
+//! less than it ([`kept`]).
 
 use bytes::Bytes;
 use prost::{
@@ -16,7 +17,7 @@ use super::message::{
 use super::rows::{Row, put_bytes, put_number, skip};
 use super::{CompactBlock, MAX_HEADER, MAX_TRANSACTIONS, max_message_bytes};
 use crate::chain::ItemId;
-use crate::error::DecodeError;
+use crate::{error::DecodeError, kept::kept};
 
 impl BlockMessage {
     /// The message's bytes, without a length in front.
@@ -33,10 +34,12 @@ impl BlockMessage {
     /// [`DecodeError`] where the bytes are no protobuf, hold no known kind, or break a limit. Whoever sent them knew
     /// better.
     pub fn decode(frame: Bytes, max_block_bytes: usize) -> Result<Self, DecodeError> {
-        at_most("message", frame.len(), max_message_bytes(max_block_bytes))?;
+        let length = frame.len();
+        at_most("message", length, max_message_bytes(max_block_bytes))?;
         let message = proto::BlockMessage::decode(frame)?;
         read(
             message.kind.ok_or(DecodeError::UnknownKind)?,
+            length,
             max_block_bytes,
         )
     }
@@ -66,30 +69,32 @@ fn head(kind: u32, id: &ItemId, length: usize) -> Vec<u8> {
     head
 }
 
-/// A header outlives its frame, all of which it would keep in memory. What is too long is refused, and not copied.
-fn kept(header: Bytes) -> Bytes {
-    if header.len() > MAX_HEADER {
-        return header;
-    }
-    Bytes::copy_from_slice(&header)
-}
-
-fn read(kind: proto::Kind, max_block_bytes: usize) -> Result<BlockMessage, DecodeError> {
+/// Reads a message of so many bytes.
+fn read(
+    kind: proto::Kind,
+    length: usize,
+    max_block_bytes: usize,
+) -> Result<BlockMessage, DecodeError> {
+    let kept_one = |part| {
+        let [part] = kept([part], length);
+        part
+    };
     Ok(match kind {
         proto::Kind::Announcement(it) => {
             at_most("announcement.header", it.header.len(), MAX_HEADER)?;
             BlockMessage::Announcement(Announcement {
                 id: id(&it.block)?,
-                header: kept(it.header),
+                header: kept_one(it.header),
             })
         }
-        proto::Kind::Compact(it) => BlockMessage::Compact(CompactBlock::from_rows(
-            id(&it.block)?,
-            kept(it.header),
-            it.nonce,
-            it.short_ids,
-            it.prefilled,
-        )?),
+        proto::Kind::Compact(it) => {
+            // It outlives the rows.
+            let header = kept_one(it.header);
+            let [short_ids, prefilled] = kept([it.short_ids, it.prefilled], length);
+            let block = id(&it.block)?;
+            let compact = CompactBlock::from_rows(block, header, it.nonce, short_ids, prefilled)?;
+            BlockMessage::Compact(compact)
+        }
         proto::Kind::GetBlock(it) => BlockMessage::GetBlock(GetBlock {
             id: id(&it.block)?,
             form: if it.whole { Form::Whole } else { Form::Compact },
@@ -100,13 +105,13 @@ fn read(kind: proto::Kind, max_block_bytes: usize) -> Result<BlockMessage, Decod
         }),
         proto::Kind::Transactions(it) => BlockMessage::Transactions(Transactions {
             id: id(&it.block)?,
-            transactions: transactions(it.transactions, max_block_bytes)?,
+            transactions: transactions(kept_one(it.transactions), max_block_bytes)?,
         }),
         proto::Kind::Whole(it) => {
             at_most("whole.data", it.data.len(), max_block_bytes)?;
             BlockMessage::Whole(WholeBlock {
                 id: id(&it.block)?,
-                data: it.data,
+                data: kept_one(it.data),
             })
         }
         proto::Kind::NotFound(block) => BlockMessage::NotFound(id(&block)?),
@@ -379,21 +384,37 @@ mod tests {
     }
 
     #[test]
-    fn a_header_keeps_no_frame_in_memory() {
-        let told = BlockMessage::Announcement(Announcement {
-            id: ItemId::sha256(b"id"),
-            header: vec![7; 100].into(),
-        });
-        // A field that nobody knows is as long as its sender likes.
-        let mut padded = told.encode();
-        padded.extend([15 << 3 | 2, 50]);
-        padded.extend([0; 50]);
-        let frame = Bytes::from(padded);
-        let Ok(BlockMessage::Announcement(told)) = BlockMessage::decode(frame.clone(), MAX_BLOCK)
-        else {
-            panic!("it is an announcement");
-        };
-        assert!(!frame.as_ptr_range().contains(&told.header.as_ptr()));
+    fn what_is_read_keeps_no_padding_in_memory() {
+        let (id, data) = (ItemId::sha256(b"id"), Bytes::from(vec![7; 100]));
+        for message in [
+            BlockMessage::Announcement(Announcement {
+                id: id.clone(),
+                header: data.clone(),
+            }),
+            BlockMessage::Whole(WholeBlock {
+                id: id.clone(),
+                data: data.clone(),
+            }),
+            BlockMessage::Transactions(Transactions {
+                id,
+                transactions: vec![data],
+            }),
+        ] {
+            // A field that nobody knows is as long as its sender likes.
+            let mut padded = message.encode();
+            padded.extend([15 << 3 | 2, 127]);
+            padded.extend([0; 127]);
+            let frame = Bytes::from(padded);
+            let read = BlockMessage::decode(frame.clone(), MAX_BLOCK).expect("it is one");
+            assert_eq!(read, message);
+            let [part] = match read {
+                BlockMessage::Announcement(it) => [it.header],
+                BlockMessage::Whole(it) => [it.data],
+                BlockMessage::Transactions(it) => it.transactions.try_into().expect("one"),
+                other => panic!("{other:?}"),
+            };
+            assert!(!frame.as_ptr_range().contains(&part.as_ptr()));
+        }
     }
 
     #[test]
