@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_packed_batch_counts_as_what_it_was_unpacked_to() {
         let noise = |number: u32| TransactionKey::of(&number.to_le_bytes()).short().to_bytes();
-        let filling: Vec<u8> = (0..8192).flat_map(noise).chain([0; 1 << 19]).collect();
+        let filling: Vec<u8> = (0..8192).flat_map(noise).chain(vec![0; 1 << 19]).collect();
         let item = [0x0a, 8, 1, 2, 3, 4, 5, 6, 7, 8];
         let field = |tag: u32| {
             let mut field = item.to_vec();

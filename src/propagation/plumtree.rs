@@ -6,7 +6,7 @@
 //! has to fetch what others announced, because nobody pushed it in time, asks that announcer to push. So an item
 //! crosses most links as an announcement of 12 bytes (short id, size, fee rate) and arrives whole about once; and
 //! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only. What a link is too slow to push in
-//! several times that is announced on it as well ([`late_after`]): under overload each item crosses one link, and not a second one in vain. Announcements to those who have
+//! several times that is announced on it as well ([`late_after`]), if another peer was given it meanwhile: under overload each item crosses one link, and not a second one in vain. Announcements to those who have
 //! fetched nothing lately come the seldomer the more links there are, so that a node with a thousand peers spends no more on each
 //! item than one with ten ([`QUIET`]).
 //!
@@ -48,7 +48,7 @@ pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS, MOST_PATIENCE},
     links::{CHANGES, EFFECTS, random},
-    log::{Entry, Log, Marks, bit},
+    log::{Batch, Entry, Log, Marks, bit},
     long::Long,
     overtaken::Overtaken,
     peer::{ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval},
@@ -538,6 +538,10 @@ impl Plumtree {
             return Some(rest);
         }
         let comes_within = comes_within(&self.config);
+        let late_after = late_after(&self.config);
+        let is_due = |batch: &Batch| batch.at + ANNOUNCE_DELAY <= now;
+        // What nobody was given yet, nobody else can bring.
+        let is_late = |batch: &Batch| batch.is_taken() && batch.at + late_after <= now;
         self.graft(id, now);
         let links = self.peers.len();
         let peer = self.peers.get_mut(&id)?;
@@ -557,7 +561,7 @@ impl Plumtree {
             return Some(answer(peer, &self.log, pool, now));
         }
         if let Some(again) = &mut peer.again {
-            if let Some(told) = announce(again, peer.place, &self.log, ANNOUNCE_DELAY, now) {
+            if let Some(told) = announce(again, peer.place, &self.log, is_due) {
                 return Some(told);
             }
             peer.again = peer.again.take().filter(|again| again.has_more(&self.log));
@@ -582,10 +586,9 @@ impl Plumtree {
             }
         }
         peer.held_back = false;
-        let is_late = |at| at + late_after(&self.config) <= now;
         let (out, interval) = if !peer.pushes {
             let (reader, place) = (&mut peer.reader, peer.place);
-            let told = announce(reader, place, &self.log, ANNOUNCE_DELAY, now);
+            let told = announce(reader, place, &self.log, is_due);
             peer.untaken += told.as_ref().map_or(0, |told| told.items);
             let interval = self.config.announce_interval;
             let interval = if peer.is_attentive(now) {
@@ -594,9 +597,9 @@ impl Plumtree {
                 quiet_interval(interval, links, random(&mut self.random))
             };
             (told, interval)
-        } else if peer.reader.next_at(&self.log).is_some_and(is_late) {
+        } else if peer.reader.is_next(&self.log, is_late) {
             let (reader, place) = (&mut peer.reader, peer.place);
-            let told = announce(reader, place, &self.log, late_after(&self.config), now);
+            let told = announce(reader, place, &self.log, is_late);
             peer.told_late_at = Some(now);
             // What is not late is pushed at once: else there would be something late again at the next turn.
             (told, Duration::ZERO)

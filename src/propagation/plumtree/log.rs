@@ -448,6 +448,11 @@ impl Batch {
         self.taken.set(true);
     }
 
+    /// Whether somebody has read it.
+    pub(super) fn is_taken(&self) -> bool {
+        self.taken.get()
+    }
+
     /// Bytes of its items.
     pub(super) fn bytes(&self) -> usize {
         self.bytes

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     MISSING, STALE,
-    log::{BATCH_BYTES, Log, Marks, bit},
+    log::{BATCH_BYTES, Batch, Log, Marks, bit},
     long::{LONG, Long},
     reader::{Reader, Step},
 };
@@ -256,13 +256,12 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     })
 }
 
-/// What a peer has not been told of yet, does not have, and has been here so long; as far as one frame goes.
+/// What a peer has not been told of yet, does not have, and is due; as far as one frame goes.
 pub(super) fn announce(
     reader: &mut Reader,
     place: Option<Place>,
     log: &Log,
-    delay: Duration,
-    now: Instant,
+    is_due: impl Fn(&Batch) -> bool,
 ) -> Option<Outgoing> {
     let mut columns = Columns::default();
     let known = bit(place);
@@ -271,7 +270,7 @@ pub(super) fn announce(
         if room == 0 {
             return Step::Enough;
         }
-        if batch.at + delay > now || batch.entries.len() > room {
+        if !is_due(batch) || batch.entries.len() > room {
             return Step::Later;
         }
         if batch.known() & known == 0 {

@@ -13,7 +13,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use super::log::{Batch, Log, Marks, Queue};
-use crate::{platform::Instant, propagation::source::Source};
+use crate::propagation::source::Source;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -114,14 +114,14 @@ impl Reader {
         missed
     }
 
-    /// When what is read next was begun.
-    pub(super) fn next_at(&mut self, log: &Log) -> Option<Instant> {
-        let mut at = None;
+    /// Whether what is read next is such a batch.
+    pub(super) fn is_next(&mut self, log: &Log, such: impl Fn(&Batch) -> bool) -> bool {
+        let mut is_next = false;
         self.read(log, |batch| {
-            at = Some(batch.at);
+            is_next = such(batch);
             Step::Enough
         });
-        at
+        is_next
     }
 
     /// Reads in turns what there is, as far as it `takes` it.

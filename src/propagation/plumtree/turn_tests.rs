@@ -51,6 +51,32 @@ fn what_comes_to_a_batch_of_which_a_peer_was_sent_some_is_sent_to_it_too() {
 }
 
 #[test]
+fn what_is_late_is_announced_where_somebody_else_was_given_it_and_else_pushed() {
+    let ([slow, fast], mut now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let config = TreeConfig::default();
+    let late = late_after(&config);
+    let mut tree = Plumtree::new(config, &[1; 16]);
+    tree.connected(slow, now);
+    tree.accepted(None, [item(0)], now);
+    now += late;
+    assert_eq!(
+        pushed(&mut tree, slow, now),
+        [item(0).data],
+        "it has nobody else"
+    );
+    tree.connected(fast, now);
+    while tree.next(fast, None, now).is_some() {}
+    now += late;
+    tree.accepted(None, [item(1)], now);
+    assert_eq!(pushed(&mut tree, fast, now), [item(1).data]);
+    now += late;
+    let mut told = tree.next(slow, None, now).expect("it is late");
+    prost::decode_length_delimiter(&mut told.bytes).expect("a length");
+    let kind = Frame::read(told.bytes).expect("right");
+    assert!(matches!(kind, Kind::Announce(_)), "{kind:?}");
+}
+
+#[test]
 fn a_vote_waits_for_few_of_a_flood_of_others() {
     let ([flooder, peer], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
     let mut tree = Plumtree::new(TreeConfig::votes(), &[1; 16]);
