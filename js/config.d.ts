@@ -372,7 +372,9 @@ export interface CodedConfig {
   max_broadcasts?: number
   /**
    * Bytes of chunks of all broadcasts: each counts with all its chunks, twice its block, from the
-   * start. Without room, as for `max_broadcasts`. **Default:** 32 MiB, four of the largest blocks.
+   * start. Without room, as for `max_broadcasts`. Unfinished ones of which the same peer was the
+   * first to tell have half of it, or one of them all. **Default:** 32 MiB, four of the largest
+   * blocks.
    */
   max_bytes?: number
   /**

@@ -9,16 +9,19 @@
 //! without a flood here, and a vote waits for one report of each connection that floods the urgent lane.
 //!
 //! Nothing may overtake the news that the peer has opened its streams anew, since all before is of another session: until the behaviour has dealt with
-//! that ([`Express::met`]), the connection's urgent lane is not read.
+//! that ([`Express::met`]), the connection's urgent lane is not read. Nor may that news, or that of the connection's end, overtake what was read before: what
+//! still waits of that connection is dealt with first ([`Arrivals::all_of`]).
 //!
 //! Bounds: of each connection as many reports as a lane may have that are not handled ([`super::handler`]).
 
-use std::task::{Context, Poll};
+use std::{
+    collections::{HashMap, VecDeque},
+    task::{Context, Poll},
+};
 
 use futures::{
     StreamExt,
     channel::mpsc::{self, UnboundedReceiver, UnboundedSender},
-    stream::SelectAll,
 };
 use libp2p::{PeerId, swarm::ConnectionId};
 
@@ -39,7 +42,12 @@ pub(super) struct Express<F> {
 /// The behaviour's end.
 #[derive(Debug)]
 pub(super) struct Arrivals<F> {
-    connections: SelectAll<UnboundedReceiver<Told<F>>>,
+    /// How all connections send here, and what they have sent.
+    sender: UnboundedSender<Told<F>>,
+    receiver: UnboundedReceiver<Told<F>>,
+    /// What waits of each connection that has any, and whose turn it is.
+    waiting: HashMap<ConnectionId, (PeerId, VecDeque<Report<F>>)>,
+    turns: VecDeque<ConnectionId>,
     /// Frames that went before others, beyond what was made up for.
     taken: usize,
 }
@@ -70,18 +78,20 @@ impl<F> Express<F> {
 
 impl<F> Arrivals<F> {
     pub(super) fn new() -> Self {
+        let (sender, receiver) = mpsc::unbounded();
         Self {
-            connections: SelectAll::new(),
+            sender,
+            receiver,
+            waiting: HashMap::new(),
+            turns: VecDeque::new(),
             taken: 0,
         }
     }
 
-    /// The end of one more connection. The behaviour is to be polled.
-    pub(super) fn of(&mut self, peer: PeerId, connection: ConnectionId) -> Express<F> {
-        let (sender, receiver) = mpsc::unbounded();
-        self.connections.push(receiver);
+    /// The end of one more connection.
+    pub(super) fn of(&self, peer: PeerId, connection: ConnectionId) -> Express<F> {
         Express {
-            sender,
+            sender: self.sender.clone(),
             who: (peer, connection),
             unmet: 0,
         }
@@ -92,13 +102,42 @@ impl<F> Arrivals<F> {
         if self.taken >= MAX_FRAMES {
             return None;
         }
-        let Poll::Ready(told) = self.connections.poll_next_unpin(cx) else {
-            return None;
-        };
-        if let Some((_, _, Report::Frames(_, frames))) = &told {
+        while let Poll::Ready(Some(told)) = self.receiver.poll_next_unpin(cx) {
+            self.comes(told);
+        }
+        let connection = self.turns.pop_front()?;
+        let (peer, reports) = self.waiting.get_mut(&connection)?;
+        let (peer, report) = (*peer, reports.pop_front()?);
+        if reports.is_empty() {
+            self.waiting.remove(&connection);
+        } else {
+            self.turns.push_back(connection);
+        }
+        if let Report::Frames(_, frames) = &report {
             self.taken += frames.len();
         }
-        told
+        Some((peer, connection, report))
+    }
+
+    /// All that waits of a connection.
+    pub(super) fn all_of(&mut self, connection: ConnectionId) -> VecDeque<Report<F>> {
+        while let Ok(told) = self.receiver.try_recv() {
+            self.comes(told);
+        }
+        let Some((_, reports)) = self.waiting.remove(&connection) else {
+            return VecDeque::new();
+        };
+        self.turns.retain(|turn| *turn != connection);
+        reports
+    }
+
+    fn comes(&mut self, (peer, connection, report): Told<F>) {
+        let waiting = self.waiting.entry(connection);
+        let (_, reports) = waiting.or_insert_with(|| {
+            self.turns.push_back(connection);
+            (peer, VecDeque::new())
+        });
+        reports.push_back(report);
     }
 
     /// Another report has a turn, if there is one.

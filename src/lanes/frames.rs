@@ -50,6 +50,13 @@ impl<C: Core> Lanes<C> {
         }
     }
 
+    /// Deals with what a connection has told of its urgent lane before what is told now.
+    pub(super) fn take_before(&mut self, id: PeerId, connection: ConnectionId, now: Instant) {
+        for report in self.arrivals.all_of(connection) {
+            self.on_report(id, connection, report, now);
+        }
+    }
+
     pub(super) fn on_report(
         &mut self,
         id: PeerId,
@@ -57,6 +64,10 @@ impl<C: Core> Lanes<C> {
         report: Report<Content<C>>,
         now: Instant,
     ) {
+        if matches!(report, Report::Renewed) {
+            // That is of the former session.
+            self.take_before(id, connection, now);
+        }
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };

@@ -81,6 +81,8 @@ use crate::{
 const MAX_CAME: usize = 128;
 /// How late this node may come to what it has to do: a machine with other work is as late as that now and then.
 const BEHIND: Duration = Duration::from_millis(100);
+/// It has something to do at least so often while it waits for anything, by which it knows how late it comes to that.
+const PULSE: Duration = Duration::from_secs(1);
 /// As what a longer delay counts. Whose host slept has lost its peers, or they answer soon.
 const MOST_BEHIND: Duration = Duration::from_secs(10);
 
@@ -276,16 +278,14 @@ impl<C: Core> Lanes<C> {
         }
     }
 
-    /// Notes that this node comes late to what it has to do: what peers sent meanwhile may wait to be read, so that all have as much
-    /// more time.
+    /// Notes that this node comes late to what it has to do: what peers sent meanwhile may wait to be read, so that all have more
+    /// time.
     fn look_how_late(&mut self, now: Instant) {
-        let Some(due) = self.due.take() else {
+        let is_late = |due: &mut Instant| now.saturating_duration_since(*due) >= BEHIND;
+        let Some(due) = self.due.take_if(is_late) else {
             return;
         };
         let late = now.saturating_duration_since(due);
-        if late < BEHIND {
-            return;
-        }
         let late = late.min(MOST_BEHIND);
         let mut all = Vec::new();
         for (id, peer) in &mut self.peers {
@@ -445,6 +445,8 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
             }
             FromSwarm::ConnectionClosed(closed) => {
                 let (id, connection) = (closed.peer_id, closed.connection_id);
+                // What it said last was read.
+                self.take_before(id, connection, platform::now());
                 let Some(peer) = self.peers.get_mut(&id) else {
                     return;
                 };
@@ -521,10 +523,12 @@ impl<C: Core> Lanes<C> {
             self.work = 0;
             let deadlines = [self.core.next_deadline(), self.turns.next()];
             let Some(deadline) = deadlines.into_iter().flatten().min() else {
+                self.due = None;
                 return Poll::Pending;
             };
-            if self.alarm.poll_until(deadline, cx).is_pending() {
-                self.due = Some(deadline);
+            let due = deadline.min(now + PULSE);
+            if self.alarm.poll_until(due, cx).is_pending() {
+                self.due = Some(due);
                 return Poll::Pending;
             }
             self.on_time(platform::now());

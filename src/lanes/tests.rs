@@ -35,10 +35,13 @@ struct Probe {
     /// Frames that are kept, and what they took.
     kept: Option<Vec<Taken>>,
     actions: VecDeque<Action<&'static str>>,
-    /// Frames that came.
+    /// Frames that came, in all and when a peer left.
     heard: usize,
+    left_after: Vec<usize>,
     /// How long what its peers send was not read.
     unheard: Duration,
+    /// By when all is to have answered, and who has not.
+    deadline: Option<(Instant, PeerId)>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,6 +86,7 @@ impl Core for Probe {
 
     fn gone(&mut self, _: PeerId, _: Instant) {
         self.met.push("gone");
+        self.left_after.push(self.heard);
     }
 
     fn frame(&mut self, from: PeerId, _: &'static str, took: Taken, _: Instant) {
@@ -102,6 +106,7 @@ impl Core for Probe {
 
     fn unheard(&mut self, _: PeerId, time: Duration, _: Instant) {
         self.unheard += time;
+        self.deadline = self.deadline.map(|(at, peer)| (at + time, peer));
     }
 
     fn next(&mut self, _: PeerId, class: Class, _: usize, _: Instant) -> Option<Outgoing> {
@@ -140,10 +145,15 @@ impl Core for Probe {
         self.actions.pop_front()
     }
 
-    fn on_time(&mut self, _: Instant) {}
+    fn on_time(&mut self, now: Instant) {
+        if let Some((_, peer)) = self.deadline.take_if(|(at, _)| *at <= now) {
+            let misdeed = Action::Misdeed(peer, Misdeed::NoAnswer);
+            self.actions.push_back(misdeed);
+        }
+    }
 
     fn next_deadline(&mut self) -> Option<Instant> {
-        None
+        self.deadline.map(|(at, _)| at)
     }
 }
 
@@ -475,8 +485,34 @@ fn a_node_that_comes_late_to_what_it_has_to_do_gives_all_as_much_more_time() {
     };
     assert_eq!(behind(BEHIND / 2), None);
     let second = Duration::from_secs(1);
-    assert!(behind(second).is_some_and(|time| time >= second));
-    assert_eq!(behind(10 * MOST_BEHIND), Some(MOST_BEHIND), "it slept");
+    assert!(behind(second).is_some_and(|time| time >= 2 * second));
+    assert_eq!(behind(10 * MOST_BEHIND), Some(2 * MOST_BEHIND), "it slept");
+}
+
+#[test]
+fn a_node_that_comes_late_to_a_deadline_reads_what_waits_before_it_blames_anybody() {
+    let mut driven = Driven::open();
+    let (asked, second) = (platform::now(), Duration::from_secs(1));
+    let due = asked + 60 * second;
+    driven.lanes.core.deadline = Some((due, driven.peer));
+    driven.drain();
+    let woken_by = driven.lanes.due.expect("it waits for something");
+    assert!(woken_by <= platform::now() + PULSE, "or it knows too late");
+    let blamed = |driven: &mut Driven, now| {
+        driven.lanes.look_how_late(now);
+        driven.lanes.on_time(now);
+        driven.lanes.act(now);
+        let events = driven.lanes.events.iter();
+        let blames =
+            |event: &&ToSwarm<_, _>| matches!(event, ToSwarm::GenerateEvent(Event::Misdeed(..)));
+        events.filter(blames).count()
+    };
+    // It has looked in time, and was not polled again until the deadline was over.
+    driven.lanes.due = Some(due);
+    driven.lanes.look_how_late(due - second);
+    assert_eq!(blamed(&mut driven, due + 3 * second), 0);
+    assert_eq!(blamed(&mut driven, due + 5 * second), 0);
+    assert_eq!(blamed(&mut driven, due + 7 * second), 1, "it is silent");
 }
 
 #[test]

@@ -38,6 +38,35 @@ fn votes_go_before_what_other_lanes_tell_but_not_before_their_session() {
 }
 
 #[test]
+fn what_was_read_before_a_session_or_connection_ended_is_dealt_with_before_that() {
+    let mut driven = Driven::open();
+    let (peer, connection) = (driven.peer, ConnectionId::new_unchecked(1));
+    let express = driven.lanes.arrivals.of(peer, connection);
+    // More than goes ahead at once.
+    let votes = || {
+        for _ in 0..2 * MAX_FRAMES {
+            let vote = (Frame::Core("a vote", None), SIZE);
+            express.send(Report::Frames(Lane::Urgent, vec![vote]));
+        }
+    };
+    votes();
+    driven.report(1, Report::Renewed);
+    driven.drain();
+    let core = &driven.lanes.core;
+    assert_eq!(core.met, ["joined", "gone", "joined"]);
+    assert_eq!(
+        (&core.left_after[..], core.heard),
+        (&[2 * MAX_FRAMES][..], 2 * MAX_FRAMES)
+    );
+    votes();
+    driven.disconnect(1, 0);
+    driven.drain();
+    let all = 4 * MAX_FRAMES;
+    let core = &driven.lanes.core;
+    assert_eq!((core.left_after[1], core.heard), (all, all));
+}
+
+#[test]
 fn where_all_send_without_end_each_connection_has_its_turn_on_all_lanes() {
     const FLOODERS: usize = 8;
     const TURNS: usize = 4 * FLOODERS;

@@ -268,6 +268,28 @@ fn whose_chunks_were_not_read_here_was_not_silent() {
 }
 
 #[test]
+fn a_broadcast_is_not_given_up_for_what_was_not_read_here_meanwhile() {
+    let [peer] = peers();
+    let mut node = node(&[peer]);
+    let block = block(2000);
+    node.learn(peer, block.announcement(), all());
+    let time = Duration::from_secs(5);
+    node.now += time;
+    node.core.unheard(&peer, time, node.now);
+    let actions = node.core.on_time(node.now);
+    assert!(paid(&actions).is_empty() && abandoned(&actions).is_none());
+    let mut actions = Vec::new();
+    while actions.is_empty() {
+        let wants = node.wants(&peer);
+        assert!(!wants.is_empty(), "it is asked for all");
+        for index in wants.iter() {
+            actions.extend(node.receive(peer, chunk(&block, index)));
+        }
+    }
+    assert!(matches!(actions[..], [Action::Reconstruct(_)]));
+}
+
+#[test]
 fn what_a_silent_peer_does_not_send_is_asked_of_others() {
     let [miser, honest] = peers();
     let mut node = node(&[miser, honest]);

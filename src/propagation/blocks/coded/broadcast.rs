@@ -1,6 +1,6 @@
 //! One block on its way through this node: what is here of it, and how far it is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
@@ -158,6 +158,17 @@ impl Broadcast {
             }
         }
         self.says(peer, status.have, peers, now);
+    }
+
+    /// What a peer sends was not read here for so long: if it was asked for chunks, they may be among that.
+    pub(super) fn is_unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
+        let Some(link) = self.links.get_mut(peer) else {
+            return;
+        };
+        if !link.asked.is_empty() {
+            self.progress = now.min(self.progress + time);
+        }
+        link.is_unheard(time, now);
     }
 
     /// A peer sent a chunk. `Ok` says whether it is kept.

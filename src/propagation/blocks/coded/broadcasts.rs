@@ -33,7 +33,7 @@ use libp2p::PeerId;
 use siphasher::sip::SipHasher24;
 
 use super::actions::{Abandonment, Action, Fate};
-use super::announcement::BroadcastId;
+use super::announcement::{Announcement, BroadcastId};
 use super::broadcast::{Broadcast, Phase};
 use super::chunk::Chunk;
 use super::chunk_set::ChunkSet;
@@ -194,9 +194,7 @@ impl Broadcasts {
     /// What a peer sends was not read here for so long: it was not silent, and has as much more time.
     pub fn unheard(&mut self, peer: &PeerId, time: Duration, now: Instant) {
         for broadcast in &mut self.live {
-            if let Some(link) = broadcast.links.get_mut(peer) {
-                link.is_unheard(time, now);
-            }
+            broadcast.is_unheard(peer, time, now);
         }
     }
 
@@ -384,7 +382,7 @@ impl Broadcasts {
         let served = move |it: &Broadcast| it.was_served(&config, now);
         if is_doubted
             || announcement.shape().size() > self.config.max_block_bytes
-            || !self.may_introduce(&peer, &block)
+            || !self.may_introduce(&peer, &announcement)
             || !self.make_room(announcement.shape().weight(), served)
         {
             self.peers.refuse(&peer, id);
@@ -448,12 +446,17 @@ impl Broadcasts {
     }
 
     /// Whether the peer may have one more broadcast under way that it was the first to tell of. It takes two peers
-    /// to fill a block's places, so that a single one cannot keep the true broadcast out.
-    fn may_introduce(&self, peer: &PeerId, block: &ItemId) -> bool {
+    /// to fill a block's places, or the room for all, so that a single one cannot keep the true broadcast out.
+    fn may_introduce(&self, peer: &PeerId, it: &Announcement) -> bool {
         let live = self.live.iter();
-        let mine = live.filter(|it| it.introducer == Some(*peer) && !it.is_accepted());
-        let of_block = mine.clone().filter(|it| it.announcement.block() == block);
-        mine.count() < self.config.max_introduced && of_block.count() < MAX_BROADCASTS_OF_BLOCK - 1
+        let mine = live.filter(|live| live.introducer == Some(*peer) && !live.is_accepted());
+        let mine = mine.map(|live| &live.announcement);
+        let of_block = mine.clone().filter(|mine| mine.block() == it.block());
+        let bytes: usize = mine.clone().map(|mine| mine.shape().weight()).sum();
+        let has_room = bytes == 0 || bytes + it.shape().weight() <= self.config.max_bytes / 2;
+        has_room
+            && mine.count() < self.config.max_introduced
+            && of_block.count() < MAX_BROADCASTS_OF_BLOCK - 1
     }
 
     fn add(&mut self, mut broadcast: Broadcast, unasked: bool, now: Instant) {

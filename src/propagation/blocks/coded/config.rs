@@ -18,7 +18,8 @@ pub struct CodedConfig {
     /// or that were served for `give_up_after`; if there is none, a new one is refused. **Default:** 16.
     pub max_broadcasts: usize,
     /// Bytes of chunks of all broadcasts: each counts with all its chunks, twice its block, from the start. Without
-    /// room, as for `max_broadcasts`. **Default:** 32 MiB, four of the largest blocks.
+    /// room, as for `max_broadcasts`. Unfinished ones of which the same peer was the first to tell have half of it, or one of them all. **Default:** 32 MiB, four of the
+    /// largest blocks.
     pub max_bytes: usize,
     /// Bytes of chunks of a broadcast that are kept before the chain has checked the header; further ones are dropped.
     /// **Default:** 512 KiB.

@@ -107,6 +107,26 @@ fn nobody_has_more_than_a_few_broadcasts_under_way() {
 }
 
 #[test]
+fn a_single_peer_fills_half_of_the_room() {
+    let [flooder, honest] = peers();
+    let config = CodedConfig {
+        max_bytes: 20_000,
+        ..CodedConfig::default()
+    };
+    let mut node = node_with(config, &[flooder, honest]);
+    // With all their chunks they have 4 KiB each.
+    let mut taken = |peer, sizes: std::ops::Range<usize>| {
+        let announced = sizes.map(|size| announce(block(size).announcement(), all()));
+        let taken = announced.filter(|frame| !node.receive(peer, frame.clone()).is_empty());
+        taken.count()
+    };
+    assert_eq!(
+        (taken(flooder, 2000..2004), taken(honest, 2010..2014)),
+        (2, 2)
+    );
+}
+
+#[test]
 fn many_roots_of_one_block_cost_their_announcer_and_leave_a_place_for_the_true_one() {
     let [liar, honest] = peers();
     let mut node = node(&[liar, honest]);
