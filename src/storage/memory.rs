@@ -116,6 +116,10 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
+    fn is_lasting(&self) -> bool {
+        false
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
         let held = self.read();
         let table = held.tables.get(table.name());

@@ -66,6 +66,11 @@ pub trait Store: Send + Sync + 'static {
         self.commit(batch)
     }
 
+    /// Whether anything of it outlasts the process. Default: yes.
+    fn is_lasting(&self) -> bool {
+        true
+    }
+
     /// Ready when all that was committed before is kept over a crash, as far as this store keeps anything.
     ///
     /// # Errors

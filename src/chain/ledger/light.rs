@@ -34,7 +34,7 @@ use self::{
 use super::genesis::Genesis;
 use super::header::Header;
 use super::proven::{self, Question};
-use super::sync::{FINAL_ELSEWHERE, name, place};
+use super::sync::{final_elsewhere, name, place};
 use super::tally::{self, Tally, WINDOW};
 use super::transfer::Transfer;
 use super::tree::Hash;
@@ -274,7 +274,7 @@ impl LightLedger {
         let taken = &headers[..headers.len().min(room)];
         judging::judge(&self.0, taken, time, chain.decided)?;
         if first.height <= chain.settled {
-            return useless(FINAL_ELSEWHERE);
+            return Err((0, final_elsewhere(&*self.0.store)));
         }
         let goes_on = parent == chain.tip;
         let outcome = match &mut chain.contest {
@@ -290,8 +290,8 @@ impl LightLedger {
             }
         };
         outcome.map_err(at_first)?;
-        let is_chain = taken.last().is_none_or(|last| chain.tip == Tip::of(last));
-        if !goes_on && !is_chain && chain.contest.is_none() {
+        let is_ours = goes_on || taken.last().is_some_and(|last| chain.tip == Tip::of(last));
+        if !is_ours && !taken.is_empty() && chain.contest.is_none() {
             return useless(
                 "it leads elsewhere, or another branch took the place of one that may be longer not long ago",
             );
@@ -300,7 +300,7 @@ impl LightLedger {
             return Ok(());
         }
         let what = "it is far above what is known to be final: more votes have to come first, or an answer about the newest final state";
-        let judgement = match goes_on {
+        let judgement = match is_ours {
             true => Judgement::Trouble(what.to_owned()),
             false => Judgement::Useless(what.to_owned()),
         };

@@ -18,7 +18,7 @@ use super::vote::Certificate;
 use super::{HISTORY, Judgement, Ledger};
 use crate::{
     chain::{Block, BlockPlace, ChainStore, ItemId, SyncHeader, SyncVerdict, TrustVerifier},
-    storage::StoreError,
+    storage::{Store, StoreError},
 };
 
 /// How many headers are noted: 20 MB of them.
@@ -27,8 +27,18 @@ pub(super) const MAX_NOTED: usize = 65_536;
 /// A crash while blocks are fetched loses fewer than this.
 const DURABLE_EVERY: u64 = 64;
 
-/// Why a branch is not taken that leaves what is final. Nothing but a person can tell a network that began anew from one that lies.
-pub(super) const FINAL_ELSEWHERE: &str = "it leaves what is final here; if the network has begun anew, clear what is kept of the old one: `selkie ledger reset`, or `clearStorage()` in JavaScript";
+/// Why a branch is not taken that leaves what is final in this store. Nothing but a person can tell a network that began anew from one that lies.
+pub(super) fn final_elsewhere(store: &dyn Store) -> Judgement {
+    let remedy = match store.is_lasting() {
+        true => {
+            "clear what is kept of the old one: `selkie ledger reset`, or `clearStorage()` in JavaScript"
+        }
+        false => "start this node anew, which keeps nothing of the old one",
+    };
+    Judgement::Useless(format!(
+        "it leaves what is final here; if the network has begun anew, {remedy}"
+    ))
+}
 
 /// Headers that were checked and whose blocks are not here, by height and id.
 #[derive(Debug, Default)]
@@ -103,7 +113,7 @@ impl Ledger {
             within_history(&header, chain.head.height)?;
         }
         if header.height <= chain.final_height {
-            return Err(Judgement::Useless(FINAL_ELSEWHERE.to_owned()));
+            return Err(final_elsewhere(&*self.0.stored.store));
         }
         chain.noted.insert(header);
         Ok(())
@@ -137,7 +147,7 @@ impl Ledger {
             let parent =
                 parent.ok_or_else(|| Judgement::Trouble("its parent is not here".to_owned()))?;
             if parent.height < chain.final_height {
-                return Err(Judgement::Useless(FINAL_ELSEWHERE.to_owned()));
+                return Err(final_elsewhere(&*self.0.stored.store));
             }
             within_history(&header, chain.head.height)?;
             chain.branch_off(&self.0.stored, parent, block, &header, &transfers)?;

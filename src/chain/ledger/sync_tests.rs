@@ -3,6 +3,7 @@ use super::*;
 use crate::{
     chain::{BlockPlace, SyncVerdict},
     platform::test,
+    storage::{Batch, KeyRange, MemoryStore, Page, Table},
 };
 
 fn store_of(ledger: &Ledger) -> Arc<dyn ChainStore> {
@@ -181,4 +182,32 @@ fn a_certificate_makes_a_header_final_for_who_has_nothing_else() {
     let root = trusting.state_root(&last).expect("it has one");
     assert_eq!(root[..], header(&blocks[2]).state_root);
     assert_eq!(trusting.state_root(&Bytes::new()), None);
+}
+
+#[test]
+fn nobody_is_told_to_clear_what_keeps_nothing() {
+    let told = |store: &dyn Store| match super::sync::final_elsewhere(store) {
+        Judgement::Useless(reason) => reason,
+        other => panic!("{other:?}"),
+    };
+    let memory = MemoryStore::new(1 << 20, &SCHEMA).expect("there is room");
+    assert!(told(&memory).contains("start this node anew"));
+    assert!(told(&Kept(memory)).contains("selkie ledger reset"));
+}
+
+/// A store that outlasts the process, for all that anybody knows.
+struct Kept(MemoryStore);
+
+impl Store for Kept {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
+        self.0.get(table, key)
+    }
+
+    fn range(&self, table: Table, range: KeyRange<'_>) -> Result<Page, StoreError> {
+        self.0.range(table, range)
+    }
+
+    fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.0.commit(batch)
+    }
 }

@@ -5,6 +5,7 @@ use libp2p::PeerId;
 
 use super::{
     BENCH, Event, Job, MAX_SOURCES, Sync,
+    headers::Payers,
     job::Chain,
     peers::{Bodies, Peer, Request, What},
     wire::{self, GetBlocks, Kind, MAX_ANSWER_BYTES, MAX_BLOCKS, Reason},
@@ -354,8 +355,9 @@ impl Sync {
         }
     }
 
-    /// The branch is followed no further.
-    pub(super) fn drop_branch(&mut self) {
+    /// The branch is followed no further. Where it never was better its headers are charged.
+    pub(super) fn drop_branch(&mut self, payers: Payers) {
+        self.charge_in_vain(payers);
         let Some(branch) = self.branch.take() else {
             return;
         };
@@ -567,7 +569,7 @@ impl Sync {
             return;
         };
         tracing::debug!(%leader, "the branch does not go on: it is left");
-        self.drop_branch();
+        self.drop_branch(Payers::All);
         self.bench(leader, BENCH, now);
         self.tell_status();
     }

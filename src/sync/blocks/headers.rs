@@ -29,6 +29,17 @@ const MAX_ASKED: usize = 3;
 /// The most that headers in vain cost at once: who pays is read again before its next answer is late.
 const MAX_IN_VAIN: u64 = 4096;
 
+/// Who pays for the headers of a branch that ends and never was better.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Payers {
+    /// Whoever has sent some.
+    All,
+    /// This one, by whose fault it ends, for its own.
+    One(PeerId),
+    /// It has become the chain, or ends by this node's own doing.
+    Nobody,
+}
+
 impl Sync {
     /// A peer says what it has.
     pub(super) fn on_status(&mut self, from: PeerId, status: &Status, now: Instant) {
@@ -118,8 +129,7 @@ impl Sync {
             better = branch.best.is_some(),
             "the branch is at its end"
         );
-        self.charge_in_vain(None);
-        self.drop_branch();
+        self.drop_branch(Payers::All);
         self.progress.rest();
         self.reweigh();
         self.tell_status();
@@ -291,10 +301,11 @@ impl Sync {
                 let what = format!("the chain of peers is of no use here: {reason}");
                 let tip = self.tip().map_or(0, |tip| tip.height);
                 let is_confirmed = self.others_than(from).any(|peer| peer.height() > tip);
-                self.doubt(from, next, is_confirmed, what);
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.is_strange = true;
                 }
+                let count = self.peers.values().filter(|peer| peer.is_strange).count();
+                self.doubt((from, count), next, is_confirmed, what);
                 self.abandon(from, &reason, now);
                 return self.tell_status();
             }
@@ -302,10 +313,10 @@ impl Sync {
                 if self.rested >= MAX_RETRY {
                     // It may be this chain that it can't judge.
                     self.bench(from, BENCH, now);
-                    self.drop_branch();
+                    self.drop_branch(Payers::One(from));
                 } else if !self.keeps_blocks() {
-                    // What waited may wait no longer.
-                    self.drop_branch();
+                    // What waited may wait no longer, or be the chain.
+                    self.drop_branch(Payers::Nobody);
                 }
                 return self.rest(reason, now);
             }
@@ -339,7 +350,7 @@ impl Sync {
         if !keeps_blocks && !accepted.is_empty() && last.as_ref() == self.tip() {
             // They are the chain already. Those of a branch that is no better wait in the store, and the branch is followed.
             let height = self.tip().map_or(0, |tip| tip.height);
-            self.drop_branch();
+            self.drop_branch(Payers::Nobody);
             self.progress.at(height, now);
             self.seeks = !is_complete;
             if is_complete {
@@ -379,8 +390,7 @@ impl Sync {
         let is_stuck = branch.best.is_none() && branch.len() >= self.config.max_headers;
         if is_stuck {
             let reason = "it forks too far below its end to be followed";
-            self.charge_in_vain(None);
-            self.drop_branch();
+            self.drop_branch(Payers::All);
             return self.abandon(from, reason, now);
         }
         self.choose_sources(now);
@@ -399,15 +409,31 @@ impl Sync {
         );
         let height = place.height;
         let supporters = self.blame.refuse(place, from, reason);
-        self.doubt(from, height, supporters.len() > 1, what);
+        let count = supporters.len();
+        self.doubt((from, count), height, count > 1, what);
         self.abandon(from, reason, now);
         self.tell_status();
     }
 
     /// The chain does not take what a peer has. Where others do not confirm that they have it too, and it was not so with each of them, it is its
-    /// own alone; else something may be wrong with us, until our chain is as high.
-    fn doubt(&mut self, peer: PeerId, height: u64, is_confirmed: bool, what: String) {
+    /// own alone; else something may be wrong with us, until our chain is as high. Told is with how many of all that is so: what one peer alone has is no reason
+    /// to do anything that can't be undone.
+    fn doubt(
+        &mut self,
+        (peer, count): (PeerId, usize),
+        height: u64,
+        is_confirmed: bool,
+        what: String,
+    ) {
         let is_alone = self.others_than(peer).all(|other| other.is_strange);
+        let all = self.peers.len().max(count);
+        let who = match count {
+            0 | 1 => format!(
+                "only one peer says so, {peer}, of {all} that are here: it may be wrong, or lie"
+            ),
+            _ => format!("{count} of {all} peers that are here say so, {peer} the last"),
+        };
+        let what = format!("{what} ({who})");
         if is_confirmed || is_alone {
             tracing::warn!(what, "the chain does not take what peers have");
             self.trouble = Some((height, what));
@@ -425,15 +451,17 @@ impl Sync {
     }
 
     /// Headers of a branch that never was better have cost work for nothing: as much more is charged to those who sent them, by which
-    /// they are read more slowly; to this one alone where the branch ends by its fault. No more, as who lost a race honestly does the same.
-    fn charge_in_vain(&mut self, fault_of: Option<PeerId>) {
+    /// they are read more slowly. No more, as who lost a race honestly does the same.
+    pub(super) fn charge_in_vain(&mut self, payers: Payers) {
         let never = |branch: &&Branch| !branch.was_better;
         let Some(branch) = self.branch.as_ref().filter(never) else {
             return;
         };
         for (sender, headers) in branch.senders() {
-            if fault_of.is_some_and(|peer| peer != sender) {
-                continue;
+            match payers {
+                Payers::All => {}
+                Payers::One(peer) if peer == sender => {}
+                Payers::One(_) | Payers::Nobody => continue,
             }
             let cost = Cost {
                 items: headers.min(MAX_IN_VAIN),
@@ -447,14 +475,13 @@ impl Sync {
     /// A peer's chain is not followed for some time.
     pub(super) fn abandon(&mut self, leader: PeerId, reason: &str, now: Instant) {
         tracing::debug!(%leader, reason, "its chain is not followed");
-        self.charge_in_vain(Some(leader));
         self.ahead.remove(&leader);
         if let Some(peer) = self.peers.get_mut(&leader) {
             peer.bench(now + BENCH);
             // When it is asked again it is by what it says then.
             peer.status = None;
         }
-        self.drop_branch();
+        self.drop_branch(Payers::One(leader));
     }
 
     /// A peer has lied: it is not asked any more for long.
@@ -472,7 +499,7 @@ impl Sync {
             .as_ref()
             .is_some_and(|branch| branch.leader == peer)
         {
-            self.drop_branch();
+            self.drop_branch(Payers::One(peer));
         }
         self.choose_sources(now);
     }

@@ -15,7 +15,7 @@
 //! them at once. A header or block that the chain rejects costs those who have it in their chains once a better
 //! chain has gone past it: where all peers have it, it is told as our own trouble, and nobody pays. Who promises and
 //! does not deliver pays for that, and is not asked for some time. Headers of a branch that never became better are charged to who sent them
-//! as so many items more, to who is at fault alone where somebody is.
+//! as so many items more, however it ends, to who is at fault alone where somebody is.
 //!
 //! All that touches the chain's store is a [`Job`] for the core's owner to run elsewhere; one that changes the store at a time.
 //!
@@ -54,6 +54,7 @@ pub(crate) use self::job::{Done, Job};
 use self::{
     blame::Blame,
     branch::Branch,
+    headers::Payers,
     job::{Chain, Failed},
     peers::Peer,
     phase::Standing,
@@ -214,7 +215,7 @@ impl Sync {
     pub(crate) fn hold(&mut self, holds: bool, now: Instant) {
         (self.is_held, self.is_stale) = (holds, !holds);
         (self.rests_until, self.trouble) = (None, None);
-        self.drop_branch();
+        self.drop_branch(Payers::Nobody);
         self.progress.rest();
         self.drive(now);
     }
@@ -446,7 +447,7 @@ impl Sync {
                 // Others' may be of another kind.
                 if let Some(from) = self.judging.take() {
                     self.bench(from, BENCH, now);
-                    self.drop_branch();
+                    self.drop_branch(Payers::One(from));
                 }
                 self.rest(PANICKED.to_owned(), now);
             }

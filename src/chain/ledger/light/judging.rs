@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{Judgement, header::Header, sync::FINAL_ELSEWHERE};
+use super::super::{Judgement, header::Header, sync::final_elsewhere};
 use super::{Inner, Tip};
 use crate::platform::{self, SystemTime};
 
@@ -45,7 +45,7 @@ pub(super) fn judge(
         }
         let is_other = |decided: Tip| header.height == decided.height && header.id() != decided.id;
         if decided.is_some_and(is_other) {
-            return useless(FINAL_ELSEWHERE);
+            return Err((at, final_elsewhere(&*inner.store)));
         }
     }
     Ok(())

@@ -410,6 +410,16 @@ fn nobody_leads_far_above_what_is_decided() {
 }
 
 #[test]
+fn of_a_branch_that_has_just_become_the_chain_the_rest_may_come_later() {
+    let light = light();
+    taken(&light, &branch(root(), 10, 2));
+    let (near, rest) = up_to(MAX_UNDECIDED, root(), 5, 1);
+    let (count, verdict) = light.append_headers(&[&near[..], &rest].concat());
+    assert_eq!((count, light.tip().height), (near.len(), MAX_UNDECIDED));
+    assert!(matches!(verdict, SyncVerdict::Retry(_)), "{verdict:?}");
+}
+
+#[test]
 fn what_contests_waits_until_it_is_longer_though_nothing_here_is_settled() {
     let light = light();
     let astray = branch(root(), 250, 2);

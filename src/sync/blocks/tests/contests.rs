@@ -95,9 +95,13 @@ fn where_all_peers_leave_what_is_final_that_is_told_though_they_are_behind() {
     };
     assert_eq!(live(&mut network), None, "one stranger is none of ours");
     network.unlink(sink, honest);
+    network.run_for(BENCH);
+    let alone = live(&mut network).expect("there is nobody else");
+    assert!(alone.contains("only one peer says so"), "{alone}");
     network.link(sink, second, millis(10), MEGABYTE);
     let trouble = live(&mut network).expect("it is told");
     assert!(trouble.contains("the chain is final there"), "{trouble}");
+    assert!(trouble.contains("2 of 2 peers"), "{trouble}");
     assert!(network.nodes[sink].misdeeds.is_empty());
 }
 

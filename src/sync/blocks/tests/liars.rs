@@ -351,7 +351,7 @@ fn where_all_have_what_the_chain_rejects_nobody_pays() {
     let last = network.nodes[0].statuses.last().expect("some");
     let trouble = last.trouble.as_deref().expect("it is told");
     assert!(
-        trouble.contains("at height 51 is rejected: a bad body"),
+        trouble.contains("at height 51 is rejected: a bad body (3 of 3 peers"),
         "{trouble}"
     );
 }
