@@ -143,7 +143,7 @@ export interface Application {
   ): StateAnswer | undefined | PromiseLike<StateAnswer | undefined>
   /**
    * The stake behind a peer, in the chain's own unit, as far as it has proven that it is its: the eight peers of the largest keep their
-   * places when a full node lets others go. Asked whenever a peer has come. **Default:** 0n.
+   * places when a full node lets others go. Asked when a peer has come, and again every ten minutes. **Default:** 0n.
    */
   stakeOf?(peerId: string): bigint | PromiseLike<bigint>
 }

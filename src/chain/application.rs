@@ -135,7 +135,7 @@ pub trait Application: Send + Sync + 'static {
     }
 
     /// The stake that stands behind a peer, in the chain's own unit, as far as it has proven that it is its: the eight peers of the largest keep their places when a full
-    /// node lets others go. Asked whenever a peer has come and is past the hello, off the network task. Default: 0.
+    /// node lets others go. Asked when a peer has come and is past the hello, and again every ten minutes, off the network task. Default: 0.
     fn stake_of(&self, _peer: &PeerId) -> u64 {
         0
     }

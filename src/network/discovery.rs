@@ -81,8 +81,12 @@ impl Discovery {
 
     /// Notes where the user's peer is.
     fn users(&mut self, peer: PeerId, address: Multiaddr, now: Instant) {
-        self.dialing.told(Teller::User, peer, address, now);
-        self.shared.peers().is_users(peer, true);
+        let gave_way = self.dialing.told(Teller::User, peer, address, now);
+        let mut peers = self.shared.peers();
+        gave_way
+            .into_iter()
+            .for_each(|peer| peers.is_users(peer, false));
+        peers.is_users(peer, self.dialing.knows(&peer));
     }
 
     /// Peers that a peer of the network `source` named, with what of their addresses may be dialled.

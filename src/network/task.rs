@@ -69,6 +69,7 @@ mod lingering;
 mod local;
 mod message;
 mod ping;
+mod stakes;
 mod streams;
 mod swarm;
 mod sync;
@@ -76,6 +77,7 @@ mod sync;
 use exchange::OwnRecord;
 use gossip::{Unpublished, acceptance};
 use lingering::Lingering;
+use stakes::Stakes;
 
 /// Plain topics joined at once.
 const MAX_TOPICS: usize = 256;
@@ -136,8 +138,7 @@ pub(crate) struct Task {
     delivered: Arc<DeliveredBlocks>,
     answers: Answers,
     work: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// What stands behind peers, of which the chain is asked.
-    stakes: FuturesUnordered<BoxFuture<'static, (PeerId, u64)>>,
+    stakes: Stakes,
     /// The item kinds of our own topics, and whether a plain topic wants verdicts.
     items: HashMap<gossipsub::TopicHash, ItemKind>,
     topics: HashMap<gossipsub::TopicHash, bool>,
@@ -263,7 +264,7 @@ impl Task {
             goodbyes: HashSet::new(),
             farewells: HashMap::new(),
             work: FuturesUnordered::new(),
-            stakes: FuturesUnordered::new(),
+            stakes: Stakes::default(),
             items,
             topics: HashMap::new(),
             bridged: Vec::new(),
@@ -330,9 +331,7 @@ impl Task {
                     self.on_done(done);
                     give_way().await;
                 }
-                (peer, stake) = self.stakes.select_next_some() => {
-                    self.shared.peers().staked(&peer, stake);
-                }
+                (peer, stake) = self.stakes.asked.select_next_some() => self.on_stake(peer, stake),
                 command = self.commands.recv().fuse() => match command {
                     Some(Command::Shutdown { reply }) => break Some(reply),
                     Some(command) => self.on_command(command),
@@ -588,6 +587,7 @@ impl Task {
             }
         }
         self.look_at_record(now);
+        self.ask_for_stakes(now);
         self.discovery.on_time(&mut self.swarm, now);
         self.requests.on_time(now);
         self.publish_held(|_| true);

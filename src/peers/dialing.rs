@@ -33,6 +33,8 @@ const REFUSED: Duration = Duration::from_secs(60);
 const USERS: usize = 2048;
 /// Peers of the local network that are kept in mind.
 const FOUND: usize = 256;
+/// All of them.
+pub(super) const MOST: usize = USERS + FOUND;
 /// Addresses of one of them.
 const ADDRESSES: usize = 16;
 /// When one of them is forgotten: mDNS asks every five minutes.
@@ -90,15 +92,22 @@ impl Dialing {
     }
 
     /// Somebody tells of a peer, at an address. The more trusted word counts; a bootstrap peer stays one, also where it is a
-    /// neighbour.
-    pub fn told(&mut self, teller: Teller, peer: PeerId, address: Multiaddr, now: Instant) {
+    /// neighbour. Returns who gave way for it.
+    pub fn told(
+        &mut self,
+        teller: Teller,
+        peer: PeerId,
+        address: Multiaddr,
+        now: Instant,
+    ) -> Option<PeerId> {
         if peer == self.own {
-            return;
+            return None;
         }
         self.forget(now);
+        let mut gave_way = None;
         if !self.targets.contains_key(&peer) {
-            if !self.makes_room(teller) {
-                return;
+            if !self.has_room(teller) {
+                gave_way = Some(self.makes_room(teller)?);
             }
             let target = Target {
                 addresses: Vec::new(),
@@ -116,6 +125,7 @@ impl Dialing {
             target.told = now;
             target.is_at(teller, address);
         });
+        gave_way
     }
 
     /// The user asks for it, also where it was let go before.
@@ -255,17 +265,18 @@ impl Dialing {
         }
     }
 
-    /// Whether one more peer of such a teller finds room. Of the user's the one gives way whose turn is next, of those that were tried
-    /// first.
-    fn makes_room(&mut self, teller: Teller) -> bool {
+    /// Whether there is room for one more peer of such a teller.
+    fn has_room(&self, teller: Teller) -> bool {
         let most = match teller {
             Teller::User => USERS,
             Teller::LocalNetwork => FOUND,
         };
         let count = self.index.counts.get(&teller).copied();
-        if count.unwrap_or_default() < most {
-            return true;
-        }
+        count.unwrap_or_default() < most
+    }
+
+    /// Who gives way to one more, if anybody does: of the user's the one whose turn is next, of those that were tried first.
+    fn makes_room(&mut self, teller: Teller) -> Option<PeerId> {
         let next = |was_tried| {
             self.index
                 .queues
@@ -277,13 +288,9 @@ impl Dialing {
             Teller::User => next(true).or_else(|| next(false)),
             Teller::LocalNetwork => None,
         };
-        match gives_way {
-            Some((.., peer)) => {
-                self.remove(&peer);
-                true
-            }
-            None => false,
-        }
+        let (.., peer) = gives_way?;
+        self.remove(&peer);
+        Some(peer)
     }
 }
 

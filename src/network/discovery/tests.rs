@@ -91,6 +91,23 @@ fn seed() -> PeerInfo {
 }
 
 #[test]
+fn all_of_the_users_peers_that_are_kept_in_mind_make_no_room_for_others() {
+    let ((_, mut discovery), now) = (deaf(), platform::now());
+    let peers: Vec<_> = (0..2049).map(|_| seed()).collect();
+    for peer in &peers {
+        discovery.added(peer.peer_id, peer.addresses[0].clone(), now);
+    }
+    let table = discovery.shared.peers();
+    let mut kept = 0;
+    for PeerInfo { peer_id, .. } in &peers {
+        let is_kept = discovery.dialing.knows(peer_id);
+        assert_eq!(table.is_of_users(peer_id), is_kept);
+        kept += usize::from(is_kept);
+    }
+    assert_eq!(kept, 2048, "one gave way");
+}
+
+#[test]
 fn a_seed_that_was_full_is_asked_for_others_when_it_is_dialled_again() {
     let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
     let seed = seed();

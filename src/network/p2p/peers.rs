@@ -77,7 +77,8 @@ impl P2PNetworkManager {
 
     /// Adds a peer to the routing table and to those that this node dials by itself while it wants more of them
     /// (`protocol.kademlia_config.wanted_peers`), also where it was let go before. 2,048 are kept with the bootstrap peers, each with the
-    /// last 16 addresses; of more, one that waits to be dialled gives way.
+    /// last 16 addresses; of more, one that waits to be dialled gives way. While it is one of them it makes no room for others on a full node, whoever
+    /// dialled.
     ///
     /// # Errors
     /// [`NetworkError::NotRunning`]; [`NetworkError::Argument`] where the peer has no address.

@@ -4,7 +4,6 @@ use libp2p::{core::ConnectedPoint, swarm::ConnectionError};
 
 use super::*;
 use crate::{
-    chain::rules::run,
     network::reasons::close_reason,
     peers::{Action, ConnectionInfo, Direction},
 };
@@ -77,7 +76,7 @@ impl Task {
                 }
                 Action::Ready(info) => {
                     let peer = info.peer_id;
-                    self.ask_for_stake(peer);
+                    self.weigh(peer);
                     self.admit_to_gossip(peer, &info);
                     self.swarm.behaviour_mut().streams.ready(peer);
                     self.shared.emit(NetworkEvent::PeerConnected(info.clone()));
@@ -121,6 +120,7 @@ impl Task {
                 } => {
                     self.limiter.forget(&peer_id, platform::now());
                     self.requests.gone(&peer_id, platform::now());
+                    self.stakes.gone(&peer_id);
                     let behaviour = self.swarm.behaviour_mut();
                     behaviour.lanes.core.forget(&peer_id);
                     behaviour.streams.gone(&peer_id);
@@ -134,17 +134,6 @@ impl Task {
                         .gone(&mut self.swarm, &peer_id, &told, platform::now());
                 }
             }
-        }
-    }
-
-    /// Asks the chain what stands behind a peer; one that comes while as many as there are places are asked about has nothing.
-    fn ask_for_stake(&mut self, peer: PeerId) {
-        if self.stakes.len() < self.config.network.max_peers {
-            let rules = Arc::clone(&self.shared.rules);
-            let asked = async move { rules.stake_of(&peer).await };
-            let stake = run(&*self.shared.rules, asked);
-            let stake = stake.map(move |stake| (peer, stake.unwrap_or_default()));
-            self.stakes.push(stake.boxed());
         }
     }
 

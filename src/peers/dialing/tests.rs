@@ -248,7 +248,9 @@ fn the_index_says_what_the_targets_are() {
             let peer = &peers[who];
             let tellers = [Teller::User, Teller::LocalNetwork];
             match what {
-                0..2 => dialing.told(tellers[what], *peer, address(1), at),
+                0..2 => {
+                    dialing.told(tellers[what], *peer, address(1), at);
+                }
                 2 => drop(dialing.due(2, ANY, at)),
                 3 => dialing.connected(peer),
                 4 => dialing.gone(peer, at),

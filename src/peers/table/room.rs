@@ -8,10 +8,13 @@
 //! Who goes is told why by a hello, and is let go when it has answered that, or has had as long as a newcomer has for its own. Until then it counts as one of the newcomers
 //! ([`Stage::Leaving`]): its place is free at once, and it is here all the same, within their bound. It stays away by itself for a minute at least.
 //!
-//! Bounds: [`MAX_PROTECTED`] peers are protected, each with [`MAX_TAGS`] tags of [`MAX_TAG`] bytes.
+//! Bounds: [`MAX_PROTECTED`] peers are protected, each with [`MAX_TAGS`] tags of [`MAX_TAG`] bytes; of the user's, as many as are dialled at need (`peers/dialing.rs`).
 
 use super::*;
-use crate::peers::trimming::{Inbound, least_useful};
+use crate::peers::{
+    dialing::MOST,
+    trimming::{Inbound, least_useful},
+};
 
 /// How often somebody has to go at most.
 pub(super) const EVERY: Duration = Duration::from_secs(1);
@@ -88,13 +91,22 @@ impl Table {
         }
     }
 
-    /// The user knows it, and has not dismissed it: it makes no room for others, whoever dialled. True of [`MAX_PROTECTED`] at most.
+    /// The user knows it, and has not dismissed it: it makes no room for others, whoever dialled. So many there are at most as [`Dialing`] keeps, who says
+    /// which of them gives way to another.
+    ///
+    /// [`Dialing`]: crate::peers::Dialing
     pub fn is_users(&mut self, id: PeerId, is_users: bool) {
         if !is_users {
             self.users.remove(&id);
-        } else if self.users.len() < MAX_PROTECTED {
+        } else if self.users.len() < MOST {
             self.users.insert(id);
         }
+    }
+
+    /// Whether that is said of it.
+    #[cfg(test)]
+    pub(crate) fn is_of_users(&self, id: &PeerId) -> bool {
+        self.users.contains(id)
     }
 
     fn trim(&mut self, few: usize, now: Instant) {
