@@ -62,6 +62,38 @@ fn a_branch_that_never_is_better_is_charged_to_who_sent_it() {
 }
 
 #[test]
+fn who_sends_headers_in_vain_and_then_nothing_more_is_charged_all_the_same() {
+    let chain = SmallChain::of(6000, 10);
+    let theirs = chain.fork(100);
+    theirs.grow(5000, 1, 10);
+    let (tip, mut answers) = (theirs.tip(), 1);
+    let mut network = Network::new(5);
+    let sink = network.node(chain);
+    let liar = network.other(Box::new(move |_, kind| match kind {
+        Kind::GetHeaders(request) if answers > 0 => {
+            answers -= 1;
+            let locator = request.locator().expect("places");
+            let held = |place: &&BlockPlace| theirs.id_at(place.height).as_ref() == Some(&place.id);
+            let common = locator.iter().find(held).map_or(0, |place| place.height);
+            let headers = wire::Headers {
+                number: request.number,
+                headers: theirs.headers(common + 1, wire::MAX_HEADERS, 1 << 20),
+                tip: Some(Status::new(&theirs.tip(), 0)),
+            };
+            vec![(Duration::ZERO, Kind::Headers(headers))]
+        }
+        _ => Vec::new(),
+    }));
+    network.link(sink, liar, millis(10), MEGABYTE);
+    network.tell(liar, sink, Kind::Status(Status::new(&tip, 0)));
+    network.run_for(seconds(60));
+    assert!(network.core(sink).branch.is_none());
+    let (charged, liar) = (&network.nodes[sink].surcharges, network.nodes[liar].id);
+    let is_charged = matches!(charged[..], [(peer, count)] if peer == liar && count > 0);
+    assert!(is_charged, "{charged:?}");
+}
+
+#[test]
 fn where_all_peers_leave_what_is_final_that_is_told_though_they_are_behind() {
     let ours = SmallChain::of(100, 300);
     ours.finalize(90);
