@@ -935,13 +935,15 @@ fn what_comes_is_charged_to_its_class() {
 #[test]
 fn what_is_passed_over_is_charged_as_if_it_had_been_read() {
     let driven = Driven::open();
-    let now = platform::now();
     let download = Download::new(driven.peer, Arc::clone(&driven.lanes.download));
     let limits = Config::default().limits();
     let most = limits.transaction.bytes.expect("a limit").burst;
     let length = 5 << 20;
     let mut passed = 0;
-    let ready = |lane| lock(&driven.lanes.download).lane_ready(&driven.peer, lane, now);
+    let ready = |lane| {
+        let now = platform::now();
+        lock(&driven.lanes.download).lane_ready(&driven.peer, lane, now)
+    };
     while ready(Lane::Bulk) == crate::traffic::Admission::Now {
         download.charge_skipped(Lane::Bulk, length);
         passed += length as u64;
