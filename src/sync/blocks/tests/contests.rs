@@ -62,24 +62,24 @@ fn a_branch_that_never_is_better_is_charged_to_who_sent_it() {
 }
 
 #[test]
-fn who_sends_headers_in_vain_and_then_nothing_more_is_charged_all_the_same() {
+fn who_sends_headers_in_vain_and_then_some_that_are_none_is_charged_for_the_first_too() {
     let chain = SmallChain::of(6000, 10);
     let theirs = chain.fork(100);
     theirs.grow(5000, 1, 10);
-    let (tip, mut answers) = (theirs.tip(), 1);
+    let (tip, mut skips) = (theirs.tip(), 0);
     let mut network = Network::new(5);
     let sink = network.node(chain);
     let liar = network.other(Box::new(move |_, kind| match kind {
-        Kind::GetHeaders(request) if answers > 0 => {
-            answers -= 1;
+        Kind::GetHeaders(request) => {
             let locator = request.locator().expect("places");
             let held = |place: &&BlockPlace| theirs.id_at(place.height).as_ref() == Some(&place.id);
             let common = locator.iter().find(held).map_or(0, |place| place.height);
             let headers = wire::Headers {
                 number: request.number,
-                headers: theirs.headers(common + 1, wire::MAX_HEADERS, 1 << 20),
+                headers: theirs.headers(common + 1 + skips, wire::MAX_HEADERS, 1 << 20),
                 tip: Some(Status::new(&theirs.tip(), 0)),
             };
+            skips += 1;
             vec![(Duration::ZERO, Kind::Headers(headers))]
         }
         _ => Vec::new(),
