@@ -3,7 +3,7 @@
 //! A frame's length is an unsigned varint. Whoever reads one checks it against a limit of its own before a byte is allocated; the
 //! buffer then grows with what really arrives, so that a lying length costs nothing.
 
-mod room;
+mod admission;
 
 use std::{
     future::poll_fn,
@@ -12,8 +12,8 @@ use std::{
     task::{Poll, ready},
 };
 
+pub(crate) use admission::{LongFrames, Place};
 use futures::{AsyncRead, AsyncReadExt};
-pub(crate) use room::{LongFrames, Place};
 
 /// What is read or written in one go, in bytes.
 const PIECE: usize = 16 << 10;

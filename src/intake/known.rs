@@ -19,7 +19,7 @@ pub(crate) enum Standing {
 }
 
 /// Who keeps votes and transactions. Each look costs the same, however many there are.
-pub(crate) trait Keeper {
+pub(crate) trait Inventory {
     /// How a vote or a transaction stands.
     fn standing(&self, kind: ItemKind, key: &TransactionKey) -> Standing;
 
@@ -27,7 +27,7 @@ pub(crate) trait Keeper {
     fn claim(&mut self, kind: ItemKind, key: &TransactionKey);
 }
 
-impl Keeper for Propagation {
+impl Inventory for Propagation {
     fn standing(&self, kind: ItemKind, key: &TransactionKey) -> Standing {
         if self.checks(kind, key) {
             Standing::Checking

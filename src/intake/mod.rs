@@ -7,7 +7,7 @@
 //!    nodes of a network have the same one, and no honest node pays for another's.
 //! 2. **Known already.** What is here, is being checked, or was accepted, confirmed or rejected lately is not checked again, not
 //!    delivered again and not spread again. What the pool had no room for is known for a short while only, and never to its maker.
-//!    Votes and transactions are kept where they propagate from, which is asked ([`Keeper`]); blocks by their bytes are remembered here.
+//!    Votes and transactions are kept where they propagate from, which is asked ([`Inventory`]); blocks by their bytes are remembered here.
 //! 3. **Room.** Each kind has its own, and each peer a share of it ([`Queue`]). A batch from a lane that has none waits, and that
 //!    lane is read no further meanwhile. What came by gossip is held ([`HELD`]): gossipsub takes no second copy of it, so it could not
 //!    come again. Anything else is refused, and that is told.
@@ -42,7 +42,7 @@ pub(crate) use self::{
     delivered::DeliveredBlocks,
     fair::{FairQueue, NoRoom},
     judged::{Judged, Refused, refusal},
-    known::{Keeper, Standing},
+    known::{Inventory, Standing},
     limits::ItemLimits,
     queue::{Asked, Queue, Work},
     words::judge,
@@ -142,7 +142,7 @@ impl Intake {
         kind: ItemKind,
         source: Source,
         data: Bytes,
-        keeper: &mut impl Keeper,
+        inventory: &mut impl Inventory,
     ) -> Offered {
         if let Err(error) = self.limits.check(kind, data.len()) {
             return Offered::Unfit(source, error);
@@ -151,12 +151,12 @@ impl Intake {
         let Some(key) = batch.items.first().map(|fresh| fresh.key) else {
             return Offered::Known(batch.source);
         };
-        match (self.standing(kind, &key, keeper), batch.source) {
+        match (self.standing(kind, &key, inventory), batch.source) {
             (Standing::New, source) => {
                 let batch = Batch { source, ..batch };
                 match self.queue.push(batch) {
                     Ok(()) => {
-                        self.claim(kind, &key, keeper);
+                        self.claim(kind, &key, inventory);
                         Offered::Admitted
                     }
                     Err((batch, reason)) => self
@@ -213,7 +213,7 @@ impl Intake {
             items,
             reaches,
         }: Offer,
-        keeper: &mut impl Keeper,
+        inventory: &mut impl Inventory,
         reply: tokio::sync::oneshot::Sender<Result<Outcomes, crate::error::NetworkError>>,
     ) {
         let mut refused = Vec::with_capacity(items.len());
@@ -221,12 +221,12 @@ impl Intake {
         for (key, data) in items {
             let size = self.limits.check(kind, data.len());
             let refusal = size.err().or_else(|| {
-                let standing = self.standing(kind, &key, keeper);
+                let standing = self.standing(kind, &key, inventory);
                 let is_new = matches!(standing, Standing::New | Standing::Crowded);
                 (!is_new).then_some(ProtocolError::Duplicate)
             });
             if refusal.is_none() {
-                self.claim(kind, &key, keeper);
+                self.claim(kind, &key, inventory);
                 admitted.push((key, data));
             }
             refused.push(refusal);
@@ -280,9 +280,14 @@ impl Intake {
         self.accepted.insert(key.short());
     }
 
-    fn standing(&self, kind: ItemKind, key: &TransactionKey, keeper: &impl Keeper) -> Standing {
+    fn standing(
+        &self,
+        kind: ItemKind,
+        key: &TransactionKey,
+        inventory: &impl Inventory,
+    ) -> Standing {
         if kind != ItemKind::Block {
-            keeper.standing(kind, key)
+            inventory.standing(kind, key)
         } else if self.checking.contains(&key.short()) {
             Standing::Checking
         } else if self.accepted.contains(&key.short()) || self.rejected.contains(&key.short()) {
@@ -292,11 +297,11 @@ impl Intake {
         }
     }
 
-    fn claim(&mut self, kind: ItemKind, key: &TransactionKey, keeper: &mut impl Keeper) {
+    fn claim(&mut self, kind: ItemKind, key: &TransactionKey, inventory: &mut impl Inventory) {
         if kind == ItemKind::Block {
             self.checking.insert(key.short());
         } else {
-            keeper.claim(kind, key);
+            inventory.claim(kind, key);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 #[derive(Default)]
 struct Shelf(HashMap<(ItemKind, TransactionKey), Standing>);
 
-impl Keeper for Shelf {
+impl Inventory for Shelf {
     fn standing(&self, kind: ItemKind, key: &TransactionKey) -> Standing {
         let standing = self.0.get(&(kind, *key));
         standing.copied().unwrap_or(Standing::New)
@@ -98,7 +98,7 @@ fn judge<A: Application>(load: Load, chain: &Arc<A>, blocks: &DeliveredBlocks) -
     judged.into_iter().next().expect("one for each batch")
 }
 
-/// Has everything checked that waits; the verdicts are the keeper's to remember.
+/// Has everything checked that waits; the verdicts are the inventory's to remember.
 fn run(intake: &mut Intake, shelf: &mut Shelf, chain: &Arc<Chain>) -> Vec<(Ticket, Judged)> {
     let blocks = DeliveredBlocks::new(8);
     let mut all = Vec::new();

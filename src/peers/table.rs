@@ -9,7 +9,7 @@
 //! Bounds. At most `max_peers` have a place, at most half of those are plain. Who has not said hello has none of these: such
 //! newcomers have [`NEWCOMERS`] places of their own beside those that are free, and where there are more the eldest of the most crowded address
 //! gives way, so that silent ones keep nobody out, and a full node still has room to say that it is full. Where all places are taken, the least useful of those that
-//! came by themselves make room (`room.rs`). Scores and bans are bounded by their own tables. Deadlines
+//! came by themselves make room (`watermarks.rs`). Scores and bans are bounded by their own tables. Deadlines
 //! are kept in order: time costs what is due, not what is there.
 
 use std::{
@@ -22,12 +22,12 @@ use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
 mod justice;
 mod peer;
-mod room;
+mod watermarks;
 
-pub use self::room::{MADE_ROOM, MAX_PROTECTED, MAX_TAG, MAX_TAGS, ProtectError};
+pub use self::watermarks::{MADE_ROOM, MAX_PROTECTED, MAX_TAG, MAX_TAGS, ProtectError};
 use self::{
     peer::{Connection, Peer, Place},
-    room::Protected,
+    watermarks::Protected,
 };
 use super::{
     AddressGroup, Bans, Direction, Misdeed, NetworkGroup, PeerInfo, Reputation, crowds::Crowds,

@@ -15,7 +15,7 @@
 //! best in something, let nobody go.
 //!
 //! A function without state, of which nothing is chance: the same peers and the same lot give the same answer. It looks at each peer a few times, so its owner
-//! (`table/room.rs`) calls it once a second at most. `docs/adr/0024` says why so.
+//! (`table/watermarks.rs`) calls it once a second at most. `docs/adr/0024` says why so.
 
 use std::{
     cmp::Reverse,

@@ -147,7 +147,7 @@ async fn what_was_accepted_and_what_was_not_taken_are_told_apart_when_the_last_p
 #[tokio::test]
 async fn a_disk_that_takes_its_time_holds_up_no_network() {
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let mut node = Node::with(listening(TCP), Keeper(Arc::clone(&asked))).await;
+    let mut node = Node::with(listening(TCP), Archive(Arc::clone(&asked))).await;
     let mut peer = Node::start(listening(TCP)).await;
     connect(&mut peer, &mut node).await;
     let vote = Item::new(ItemKind::Vote, "aye");
@@ -361,9 +361,9 @@ impl Application for Slow {
 }
 
 /// Notes on which threads it is asked to keep what it has.
-struct Keeper(Arc<Mutex<Vec<ThreadId>>>);
+struct Archive(Arc<Mutex<Vec<ThreadId>>>);
 
-impl Application for Keeper {
+impl Application for Archive {
     fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {
         self.0.lock().expect("whole").push(thread::current().id());
         ready(Ok(())).boxed()

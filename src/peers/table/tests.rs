@@ -8,7 +8,7 @@ use crate::{
     platform::{self, test},
 };
 
-mod room;
+mod watermarks;
 
 const HELLO: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(70);

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{super::room::EVERY, *};
+use super::{super::watermarks::EVERY, *};
 use crate::platform::{self, test};
 
 /// A full node of so many peers that all came by themselves, and who they are, the eldest first.
