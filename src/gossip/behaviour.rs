@@ -182,12 +182,13 @@ impl Gossip {
             || self.report_message_validation_result(&id, &own, MessageAcceptance::Accept)
     }
 
-    /// Whether all that was sent is with its peers. Linear in peers: for the end of a node.
-    pub(crate) fn is_flushed(&mut self) -> bool {
-        for peer in self.unread.peers() {
+    /// Whether all that was sent is with its peers, or with this one. Linear in peers: for the end of a node.
+    pub(crate) fn is_flushed(&mut self, to: Option<&PeerId>) -> bool {
+        let is_meant = |peer: &PeerId| to.is_none_or(|to| to == peer);
+        for peer in self.unread.peers().into_iter().filter(is_meant) {
             self.look_at(peer);
         }
-        self.unread.peers().is_empty()
+        !self.unread.peers().iter().any(is_meant)
     }
 
     /// The peers that take part in a topic, and those of them in its mesh; both in the order of their ids.

@@ -72,8 +72,8 @@ pub(crate) trait Core: 'static {
     /// [`Action::Feed`].
     fn next_at(&self, to: &PeerId, class: Class, now: Instant) -> Option<Instant>;
 
-    /// Whether peers have all that they were told of, as far as they say so. Linear in what is kept.
-    fn is_settled(&self, now: Instant) -> bool;
+    /// Whether peers, or this one, have all that they were told of, as far as they say so. Linear in what is kept.
+    fn is_settled(&self, peer: Option<&PeerId>, now: Instant) -> bool;
 
     /// What is to be done next.
     fn action(&mut self) -> Option<Action<Self::Event>>;

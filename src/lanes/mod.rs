@@ -182,8 +182,8 @@ impl<C: Core> Lanes<C> {
         self.peers.values().filter(open).count()
     }
 
-    /// Whether all that was published is with every peer that takes part. Linear in peers: for the end of a node.
-    pub(crate) fn is_flushed(&self, now: Instant) -> bool {
+    /// Whether all that was published is with every peer that takes part, or with this one. Linear in peers: for the end of a node.
+    pub(crate) fn is_flushed(&self, to: Option<&PeerId>, now: Instant) -> bool {
         let has_all = |(id, peer): (&PeerId, &Peer)| {
             let mut classes = C::AWAITED.iter();
             let nothing_waits = classes.all(|class| {
@@ -192,7 +192,9 @@ impl<C: Core> Lanes<C> {
             peer.session.open().is_none() || nothing_waits && peer.is_idle()
         };
         let is_calm = self.turns.is_empty() && self.events.is_empty();
-        is_calm && self.core.is_settled(now) && self.peers.iter().all(has_all)
+        let is_meant = |(id, _): &(&PeerId, &Peer)| to.is_none_or(|to| to == *id);
+        let mut meant = self.peers.iter().filter(is_meant);
+        is_calm && self.core.is_settled(to, now) && meant.all(has_all)
     }
 
     /// A connection to a peer at this remote address.

@@ -137,7 +137,7 @@ impl Core for Probe {
         (self.waiting[class.place()] > 0).then_some(now)
     }
 
-    fn is_settled(&self, _: Instant) -> bool {
+    fn is_settled(&self, _: Option<&PeerId>, _: Instant) -> bool {
         true
     }
 

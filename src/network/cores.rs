@@ -172,9 +172,9 @@ impl Core for Cores {
         }
     }
 
-    fn is_settled(&self, now: Instant) -> bool {
+    fn is_settled(&self, peer: Option<&PeerId>, now: Instant) -> bool {
         let sync = self.sync.as_ref();
-        self.propagation.is_settled(now) && sync.is_none_or(|sync| sync.is_settled())
+        self.propagation.is_settled(peer, now) && sync.is_none_or(|sync| sync.is_settled())
     }
 
     fn action(&mut self) -> Option<Action<Event>> {

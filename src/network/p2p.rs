@@ -151,7 +151,18 @@ impl P2PNetworkManager {
     /// # Errors
     /// [`NetworkError::NotRunning`].
     pub async fn is_flushed(&self) -> Result<bool, NetworkError> {
-        self.ask(|reply| Command::IsFlushed { reply }).await
+        self.ask(|reply| Command::IsFlushed { to: None, reply })
+            .await
+    }
+
+    /// The same of one peer, whatever others have not yet; no where it is not connected. A plain libp2p peer has what its connection has taken,
+    /// which is nothing of topics that it has not joined.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`].
+    pub async fn is_flushed_to(&self, peer: PeerId) -> Result<bool, NetworkError> {
+        let to = Some(peer);
+        self.ask(|reply| Command::IsFlushed { to, reply }).await
     }
 
     /// Looks at once whether connections live, and dials again whom it waits to dial: for a host that was asleep or has another network,

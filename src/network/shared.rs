@@ -371,7 +371,9 @@ pub(crate) enum Command {
     },
     /// Looks whether connections live.
     Wake,
+    /// With every peer, or with this one.
     IsFlushed {
+        to: Option<PeerId>,
         reply: oneshot::Sender<bool>,
     },
     Shutdown {

@@ -381,7 +381,7 @@ impl Task {
                 event = self.swarm.select_next_some() => self.on_swarm_event(event),
                 () = glance => {
                     let now = platform::now();
-                    if until.is_none() && (now >= end || self.is_flushed(now)) {
+                    if until.is_none() && (now >= end || self.is_flushed(None, now)) {
                         until = Some(now + LINGER);
                     }
                     glance = Delay::new(GLANCE).fuse();
@@ -391,12 +391,19 @@ impl Task {
         }
     }
 
-    /// Whether peers have all that was accepted, as far as they say so.
-    fn is_flushed(&mut self, now: Instant) -> bool {
+    /// Whether peers, or this one, have all that was accepted, as far as they say so.
+    fn is_flushed(&mut self, to: Option<&PeerId>, now: Instant) -> bool {
+        let takes_part = |peer| {
+            let stage = self.shared.peers().stage(peer);
+            matches!(stage, Some(Stage::Ready | Stage::Plain))
+        };
+        if !to.is_none_or(takes_part) {
+            return false;
+        }
         let behaviour = self.swarm.behaviour_mut();
         // Questions of peers may wait as long as they like.
         let nothing_else = self.work.len() <= self.answers.len();
-        nothing_else && behaviour.lanes.is_flushed(now) && behaviour.gossip.is_flushed()
+        nothing_else && behaviour.lanes.is_flushed(to, now) && behaviour.gossip.is_flushed(to)
     }
 
     /// Closes every connection, so that peers see an end and not a silence.
@@ -521,8 +528,8 @@ impl Task {
                 streams.open(peer, protocol, reply);
             }
             Command::Wake => self.wake(platform::now()),
-            Command::IsFlushed { reply } => {
-                let _ = reply.send(self.is_flushed(platform::now()));
+            Command::IsFlushed { to, reply } => {
+                let _ = reply.send(self.is_flushed(to.as_ref(), platform::now()));
             }
             // The loop has taken it already.
             Command::Shutdown { reply } => drop(reply),

@@ -108,8 +108,8 @@ impl Blocks {
     }
 
     /// See [`CompactBlocks::is_settled`].
-    pub(crate) fn is_settled(&self) -> bool {
-        self.compact.is_settled()
+    pub(crate) fn is_settled(&self, peer: Option<&PeerId>) -> bool {
+        self.compact.is_settled(peer)
     }
 
     /// See [`CompactBlocks::measured`].

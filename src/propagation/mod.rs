@@ -509,9 +509,11 @@ impl Core for Propagation {
         }
     }
 
-    fn is_settled(&self, now: Instant) -> bool {
+    fn is_settled(&self, peer: Option<&PeerId>, now: Instant) -> bool {
         let mut trees = [&self.votes, &self.transactions].into_iter();
-        self.actions.is_empty() && self.blocks.is_settled() && trees.all(|tree| tree.is_taken(now))
+        self.actions.is_empty()
+            && self.blocks.is_settled(peer)
+            && trees.all(|tree| tree.is_taken(peer, now))
     }
 
     fn action(&mut self) -> Option<Action<Event>> {

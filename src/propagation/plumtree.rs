@@ -512,15 +512,18 @@ impl Plumtree {
     }
 
     /// Whether some peer was sent all there is whole, or all were told of it so long ago that who wants it has come for it; and nobody
-    /// has read so slowly that something was gone before, unless that is told and it has read all that there was then.
-    pub(crate) fn is_taken(&self, now: Instant) -> bool {
+    /// has read so slowly that something was gone before, unless that is told and it has read all that there was then. Or whether all that is so
+    /// of this one.
+    pub(crate) fn is_taken(&self, by: Option<&PeerId>, now: Instant) -> bool {
+        let is_meant = |(id, _): &(&PeerId, &Peer)| by.is_none_or(|by| by == *id);
+        let meant = || self.peers.iter().filter(is_meant).map(|(_, peer)| peer);
         let lags = |peer: &Peer| peer.reader.is_before(&peer.catches_up_at);
-        if self.overtaken.has_news() || self.peers.values().any(lags) {
+        if self.overtaken.has_news() || meant().any(lags) {
             return false;
         }
         let had_time = |at| at + comes_within(&self.config) <= now;
         let is_pushed = |peer: &Peer| peer.pushes && peer.told_late_at.is_none_or(had_time);
-        let is_sent = self.peers.is_empty() || self.peers.values().any(is_pushed);
+        let is_sent = meant().next().is_none() || meant().any(is_pushed);
         let last = self.log.last_at();
         is_sent || last.is_none_or(had_time)
     }

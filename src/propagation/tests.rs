@@ -191,7 +191,7 @@ fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
         let block = AcceptedBlock::new(id.clone(), block.clone(), TestChain);
         nodes[0].core.publish_block(block, now);
     }
-    assert!(!nodes[0].core.is_settled(now));
+    assert!(!nodes[0].core.is_settled(None, now));
     for _ in 0..1000 {
         now += Duration::from_millis(10);
         exchange(&mut nodes, [here, there], now);
@@ -199,8 +199,11 @@ fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
     let [one, other] = &nodes;
     assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
     assert_eq!(other.blocks.len(), 20);
-    assert!(one.core.is_settled(now));
-    assert!(other.core.is_settled(now), "nobody had anything from it");
+    assert!(one.core.is_settled(None, now));
+    assert!(
+        other.core.is_settled(None, now),
+        "nobody had anything from it"
+    );
 }
 
 #[test]

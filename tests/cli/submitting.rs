@@ -136,6 +136,33 @@ fn who_is_to_get_it_must_be_named_and_there() {
 }
 
 #[test]
+fn how_many_took_it_is_said_and_where_nobody_was() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = |name: &str| folder.path().join(name).display().to_string();
+    let [one, two] =
+        ["one.key", "two.key"].map(|name| Running::start(&["run", "--json", "--key", &key(name)]));
+    let (first, second) = (one.address("/tcp/"), two.address("/tcp/"));
+    let file = folder.path().join("vote");
+    fs::write(&file, "aye").expect("written");
+    let file = file.to_str().expect("a path");
+    let silent = "/ip4/127.0.0.1/tcp/1";
+    let words = [
+        "submit", file, "--kind", "vote", "--json", "--to", &first, "--to", silent, "--to", &second,
+    ];
+    let sent = selkie(&words);
+    assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+    let told: Value = serde_json::from_str(&stdout(&sent)).expect("JSON");
+    assert_eq!((&told["taken"], &told["peers"]), (&2.into(), &2.into()));
+    assert_eq!(told["unreached"].as_array().map(Vec::len), Some(1));
+    assert_eq!(told["unreached"][0]["address"], silent);
+    assert!(stderr(&sent).contains(silent), "{}", stderr(&sent));
+    for node in [one, two] {
+        node.object(|line| line["type"] == "item:accepted");
+        assert_eq!(node.end().0, Some(0));
+    }
+}
+
+#[test]
 fn a_block_wants_the_name_of_its_chain() {
     let file = env!("CARGO_MANIFEST_DIR").to_owned() + "/Cargo.toml";
     let block = [

@@ -82,6 +82,7 @@ fn every_call(node: &P2PNetworkManager) -> Vec<(&'static str, Call)> {
         call!(word, broadcast_transactions(vec![transaction])),
         call!(word, remove_transactions(Vec::new())),
         call!(word, is_flushed()),
+        call!(word, is_flushed_to(peer)),
         call!(word, wake()),
         call!(word, subscribe_topic("chat", true)),
         call!(word, publish_topic("chat", "hello")),

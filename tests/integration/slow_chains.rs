@@ -207,6 +207,34 @@ async fn a_block_that_a_peer_is_checking_is_not_flushed() {
 }
 
 #[tokio::test]
+async fn one_peer_has_a_block_that_another_is_checking() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let sender = Node::start(listening(TCP)).await;
+    let slow = Node::with(listening(TCP), Slow(gate, ItemKind::Block)).await;
+    let quick = Node::start(listening(TCP)).await;
+    for peer in [&slow, &quick] {
+        soon("the dial", sender.dial(peer.address()))
+            .await
+            .expect("it is there");
+    }
+    let has = async |peer: &Node| {
+        while !sender.is_flushed_to(peer.id()).await.expect("running") {
+            tokio::task::yield_now().await;
+        }
+    };
+    let block = Item::new(ItemKind::Block, "one");
+    sender.submit(block).await.expect("taken");
+    soon("the quick one's word", has(&quick)).await;
+    assert!(!sender.is_flushed_to(slow.id()).await.expect("running"));
+    assert!(!sender.is_flushed().await.expect("running"));
+    let nobody = sender.id();
+    assert!(!sender.is_flushed_to(nobody).await.expect("running"));
+    drop(opens);
+    soon("the slow one's word", has(&slow)).await;
+}
+
+#[tokio::test]
 async fn who_has_received_blocks_waits_for_nobody_at_its_end() {
     let mut sender = Node::with(listening(TCP), Bitcoin).await;
     let mut receiver = Node::with(listening(TCP), Bitcoin).await;

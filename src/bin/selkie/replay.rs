@@ -13,7 +13,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Output, Tone, counted, remark},
     settings::{Chain, NodeArgs, address},
-    takers::{PATIENCE, Takers, drain, reach, takers},
+    takers::{PATIENCE, Takers, connected, drain, reach},
 };
 
 #[derive(clap::Args)]
@@ -74,10 +74,16 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
             )?;
         }
         if dials {
-            reach(&node, args.to).await?;
+            for (_, error) in reach(&node, args.to).await? {
+                remark(error);
+            }
         }
-        let (totals, fed) = play(&feed, &node, &output, &bar).await?;
-        let all_taken = drain(&node, fed.as_ref()).await?;
+        let (totals, takers) = play(&feed, &node, &output, &bar).await?;
+        // By one of them at least.
+        let all_taken = match &takers {
+            Some(takers) => drain(&node, takers).await? > 0,
+            None => true,
+        };
         anyhow::Ok((totals, all_taken))
     };
     let outcome = interrupt.unless(work).await;
@@ -120,10 +126,10 @@ async fn play(
     bar: &ProgressBar,
 ) -> anyhow::Result<(Totals, Option<Takers>)> {
     let mut refusals_shown = 0_u32;
-    let mut fed = None;
+    let mut takers = None;
     let outcome = feed.run(node, |totals, step| {
         if matches!(step, Step::Sent { .. }) {
-            fed.get_or_insert_with(|| takers(node));
+            takers.get_or_insert_with(|| connected(node));
         }
         match step {
             Step::Waiting(error) => bar.suspend(|| remark(format_args!("waiting: {error}"))),
@@ -155,7 +161,7 @@ async fn play(
     });
     let outcome = outcome.await;
     bar.finish_and_clear();
-    Ok((outcome?, fed))
+    Ok((outcome?, takers))
 }
 
 /// Shown on stderr, and only where that is a terminal.

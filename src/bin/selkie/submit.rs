@@ -14,16 +14,18 @@ use std::{
 use anyhow::{Context, bail};
 use clap::{ValueEnum, error::ErrorKind};
 use indicatif::ProgressBar;
-use selkie::{Config, Item, ItemId, ItemKind, Multiaddr, P2PNetworkManager, ProtocolError};
+use selkie::{
+    Config, Item, ItemId, ItemKind, Multiaddr, NetworkError, P2PNetworkManager, ProtocolError,
+};
 use serde_json::json;
 
 use crate::{
     feed::{self, Outcome},
     form,
     interrupt::Interrupt,
-    output::{Tone, once, remark},
+    output::{Tone, counted, once, remark},
     settings::{Chain, NodeArgs, address},
-    takers::{PATIENCE, drain, reach, takers},
+    takers::{PATIENCE, connected, drain, reach},
 };
 
 #[derive(clap::Args)]
@@ -108,22 +110,46 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let Some(outcome) = outcome else {
         bail!("it was interrupted before a peer said to have taken the {kind}");
     };
-    let (sentence, object) = match outcome? {
-        Some(id) => {
+    let Given { taken, unreached } = outcome?;
+    let mut object = json!({"kind": kind.to_string(), "bytes": bytes});
+    let sentence = match taken {
+        Some(Taken { id, by, of }) => {
+            object["type"] = "sent".into();
             // Where no chain was named, its peers may know it by another name than that of its bytes.
             let name = if chain.is_some() { "id" } else { "sha256" };
-            let sentence = format!("{kind} {id} ({bytes} bytes) was sent");
-            (
-                sentence,
-                json!({"type": "sent", "kind": kind.to_string(), name: id.to_string(), "bytes": bytes}),
-            )
+            object[name] = id.to_string().into();
+            object["taken"] = by.into();
+            object["peers"] = of.into();
+            let peers = counted(u64::try_from(of)?, "peer");
+            format!("{kind} {id} ({bytes} bytes) was sent; {by} of {peers} took it")
         }
-        None => (
-            format!("the network has this {kind} already"),
-            json!({"type": "known", "kind": kind.to_string(), "bytes": bytes}),
-        ),
+        None => {
+            object["type"] = "known".into();
+            format!("the network has this {kind} already")
+        }
     };
+    let mut problems = Vec::new();
+    for (address, error) in unreached {
+        remark(&error);
+        problems.push(json!({"address": address.to_string(), "problem": error.to_string()}));
+    }
+    object["unreached"] = problems.into();
     Ok(once(args.json, Tone::Good, sentence, object)?)
+}
+
+/// What came of it.
+struct Given {
+    /// `None`: the network has it already.
+    taken: Option<Taken>,
+    /// Where nobody was reached, and why.
+    unreached: Vec<(Multiaddr, NetworkError)>,
+}
+
+/// How many of the peers that were there say that they have it.
+struct Taken {
+    id: ItemId,
+    by: usize,
+    of: usize,
 }
 
 fn wrong_usage(text: &str) -> ! {
@@ -132,16 +158,19 @@ fn wrong_usage(text: &str) -> ! {
         .exit()
 }
 
-/// Connects, sends, and waits until a peer has it. `None`: the network has it already.
+/// Connects, sends, and waits until the peers have it.
+///
+/// # Errors
+/// Not even one has.
 async fn give(
     node: &P2PNetworkManager,
     to: Vec<Multiaddr>,
     item: Item,
     bar: &ProgressBar,
-) -> anyhow::Result<Option<ItemId>> {
+) -> anyhow::Result<Given> {
     node.start().await?;
     let patience = Some(node.config.network.connection_timeout);
-    reach(node, to).await?;
+    let unreached = reach(node, to).await?;
     let waiting = |error| {
         bar.suspend(|| remark(format_args!("waiting: {error}")));
         Ok(())
@@ -149,20 +178,26 @@ async fn give(
     let (outcome, _) = feed::submit(node, item, patience, waiting).await?;
     let id = match outcome {
         Outcome::Sent(id) => id,
-        Outcome::Known => return Ok(None),
+        Outcome::Known => {
+            let taken = None;
+            return Ok(Given { taken, unreached });
+        }
         Outcome::NotSent => bail!("the peer left before it had the item; try again"),
         Outcome::Refused(error @ ProtocolError::Rejected { .. }) => {
             return Err(error).context("it is nothing of this chain; --chain names another");
         }
         Outcome::Refused(error) => return Err(error.into()),
     };
-    if !drain(node, Some(&takers(node))).await? {
+    let takers = connected(node);
+    let (by, of) = (drain(node, &takers).await?, takers.len());
+    if by == 0 {
         bail!(
             "no peer says to have taken it: they left, or took longer than {} seconds; it may have arrived all the same",
             PATIENCE.as_secs()
         );
     }
-    Ok(Some(id))
+    let taken = Some(Taken { id, by, of });
+    Ok(Given { taken, unreached })
 }
 
 /// The bytes, of which no item may have more than `limit`.

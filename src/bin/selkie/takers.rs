@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
+use anyhow::bail;
 use futures::{StreamExt, stream::FuturesUnordered};
 use futures_timer::Delay;
 use selkie::{Multiaddr, NetworkError, P2PNetworkManager, PeerId};
@@ -14,56 +15,72 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long a peer may take over them.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Connects to the peers; one will do.
+/// Connects to the peers; one will do. Returns at which addresses none was reached, and why.
+///
+/// # Errors
+/// None was reached at all; why at each.
 pub(crate) async fn reach(
     node: &P2PNetworkManager,
     to: Vec<Multiaddr>,
-) -> Result<(), NetworkError> {
-    let mut dials: FuturesUnordered<_> = to.into_iter().map(|address| node.dial(address)).collect();
-    let mut outcome = Ok(());
-    let mut reached = false;
-    while let Some(dialled) = dials.next().await {
+) -> anyhow::Result<Vec<(Multiaddr, NetworkError)>> {
+    let dial = |address: Multiaddr| async move { (node.dial(address.clone()).await, address) };
+    let mut dials: FuturesUnordered<_> = to.into_iter().map(dial).collect();
+    let (mut reached, mut unreached) = (false, Vec::new());
+    while let Some((dialled, address)) = dials.next().await {
         match dialled {
             Ok(_) => reached = true,
-            Err(error) => outcome = Err(error),
+            Err(error) => unreached.push((address, error)),
         }
     }
+    let mut problems: Vec<_> = unreached
+        .iter()
+        .map(|(_, error)| error.to_string())
+        .collect();
     if !node.config.network.bootstrap_peers.is_empty() {
         match node.connect_bootstrap_peers().await {
             Ok(()) => reached = true,
-            Err(error) => outcome = Err(error),
+            Err(error) => problems.push(error.to_string()),
         }
     }
-    if reached { Ok(()) } else { outcome }
+    if !reached && !problems.is_empty() {
+        bail!("{}", problems.join("; "));
+    }
+    Ok(unreached)
 }
 
 /// Peers, and since when each is connected.
 pub(crate) type Takers = HashSet<(PeerId, Option<SystemTime>)>;
 
-pub(crate) fn takers(node: &P2PNetworkManager) -> Takers {
+/// Those that are there now.
+pub(crate) fn connected(node: &P2PNetworkManager) -> Takers {
     let peers = node.get_connected_peers().into_iter();
     peers
         .map(|peer| (peer.peer_id, peer.connected_at))
         .collect()
 }
 
-/// Waits until the peers have the last items, which would be lost with the connections; false where they take too long, or
-/// none of those that were `fed` from the first item on is left: nobody knows what one that has left had taken by then, and one that came
-/// later has not got all of it.
+/// Waits until all of these peers, who were there from the first item on, have the last ones, which would be lost with the connections, or
+/// have taken too long; returns how many have. Of one that has left nobody knows what it had taken by then.
 pub(crate) async fn drain(
     node: &P2PNetworkManager,
-    fed: Option<&Takers>,
-) -> Result<bool, NetworkError> {
-    let Some(fed) = fed else {
-        return Ok(true);
-    };
+    takers: &Takers,
+) -> Result<usize, NetworkError> {
     let began = Instant::now();
-    while !fed.is_disjoint(&takers(node)) && began.elapsed() < PATIENCE {
-        // One that leaves meanwhile is waited for no more.
-        if node.is_flushed().await? && !fed.is_disjoint(&takers(node)) {
-            return Ok(true);
+    let (mut awaited, mut have) = (takers.clone(), 0);
+    loop {
+        let mut flushed = Takers::new();
+        for taker in &awaited {
+            if node.is_flushed_to(taker.0).await? {
+                flushed.insert(*taker);
+            }
+        }
+        // It is the same connection that was asked about.
+        let here = connected(node);
+        have += flushed.intersection(&here).count();
+        awaited.retain(|taker| here.contains(taker) && !flushed.contains(taker));
+        if awaited.is_empty() || began.elapsed() >= PATIENCE {
+            return Ok(have);
         }
         Delay::new(LOOK).await;
     }
-    Ok(false)
 }

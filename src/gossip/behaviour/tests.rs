@@ -171,7 +171,7 @@ proptest! {
                     disconnect(&mut gossip, peers[peer]);
                     peers[peer] = connect(&mut gossip, 3 + number);
                 }
-                3 => drop(gossip.is_flushed()),
+                3 => drop(gossip.is_flushed(None)),
                 _ => {}
             }
             if leaves {

@@ -93,9 +93,9 @@ mod tests {
             while tree.next(fast, Some(&pool), now).is_some() {}
         }
         now += Duration::from_secs(1);
-        assert!(tree.is_taken(now), "it waits for it yet");
+        assert!(tree.is_taken(None, now), "it waits for it yet");
         while tree.next(slow, Some(&pool), now).is_some() {}
-        assert!(!tree.is_taken(now + Duration::from_secs(60)));
+        assert!(!tree.is_taken(None, now + Duration::from_secs(60)));
         assert_eq!(tree.next_deadline(), Some(now + TELL));
         let outputs = tree.on_time(&pool, now + TELL);
         let [Output::Overtaken(peer, batches)] = outputs[..] else {
@@ -103,7 +103,7 @@ mod tests {
         };
         assert!(peer == slow && (100..160).contains(&batches), "{batches}");
         assert!(tree.on_time(&pool, now + TELL * 2).is_empty(), "told once");
-        assert!(tree.is_taken(now), "it has read all the rest");
+        assert!(tree.is_taken(None, now), "it has read all the rest");
     }
 
     #[test]

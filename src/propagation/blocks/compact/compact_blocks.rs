@@ -373,9 +373,9 @@ impl CompactBlocks {
         count == 0 || (count < config.max_recent_blocks / 2 && bytes < config.max_recent_bytes / 2)
     }
 
-    /// Whether every peer that was told of a block from here has said that it has it, or wants nothing more of it.
-    pub fn is_settled(&self) -> bool {
-        self.recent.is_settled()
+    /// Whether every peer that was told of a block from here, or this one, has said that it has it, or wants nothing more of it.
+    pub fn is_settled(&self, peer: Option<&PeerId>) -> bool {
+        self.recent.is_settled(peer)
     }
 
     /// A peer has a block, or wants nothing more of it.

@@ -328,11 +328,13 @@ impl Recent {
         Some(kept)
     }
 
-    /// Whether every peer that was told from here of a block that is accepted has said that it has it, or wants nothing more of it.
-    pub(super) fn is_settled(&self) -> bool {
+    /// Whether every peer that was told from here of a block that is accepted, or this one, has said that it has it, or wants nothing more
+    /// of it.
+    pub(super) fn is_settled(&self, peer: Option<&PeerId>) -> bool {
         let accepted = self.blocks.iter().filter(|kept| kept.accepted.is_some());
-        let mut peers = accepted.flat_map(|kept| kept.peers.values());
-        peers.all(|dealings| dealings.is_settled())
+        let dealings = accepted.flat_map(|kept| &kept.peers);
+        let mut meant = dealings.filter(|(id, _)| peer.is_none_or(|peer| peer == *id));
+        meant.all(|(_, dealings)| dealings.is_settled())
     }
 
     /// Takes a block out that the chain has not accepted yet.

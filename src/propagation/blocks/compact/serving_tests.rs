@@ -194,14 +194,14 @@ fn as_many_of_the_largest_blocks_are_kept_as_a_peer_is_blamed_for_not_having() {
 fn a_block_has_arrived_when_its_peer_says_so_and_not_before() {
     let (mut here, mut there) = (bench(), bench());
     let (to, from) = (here.peer(true), there.peer(false));
-    assert!(here.core.is_settled(), "there is nothing");
+    assert!(here.core.is_settled(None), "there is nothing");
     let all = transactions(1, 10);
     let (id, told) = here.make(&all);
     assert_eq!(words(&[to], &told), ["0 announcement"]);
-    assert!(!here.core.is_settled(), "it is only announced");
+    assert!(!here.core.is_settled(None), "it is only announced");
     there.receive(from, announcement(&all));
     here.receive(to, get(&id, Form::Compact));
-    assert!(!here.core.is_settled(), "its parts may be asked for");
+    assert!(!here.core.is_settled(None), "its parts may be asked for");
     there.keeps = |action| matches!(action, Action::CheckBlock(_));
     there.pool = pool(&all);
     let check = there.receive(from, compact(&all));
@@ -210,7 +210,7 @@ fn a_block_has_arrived_when_its_peer_says_so_and_not_before() {
     there.settle(check);
     assert_eq!(there.settled, [(from, id.clone())]);
     here.receive(to, BlockMessage::Settled(id));
-    assert!(here.core.is_settled());
+    assert!(here.core.is_settled(None));
 }
 
 #[test]
@@ -222,14 +222,14 @@ fn whoever_brought_a_block_is_not_waited_for() {
     bench.pool = pool(&all);
     bench.receive(teller, announcement(&all));
     bench.receive(also, compact(&all));
-    assert!(bench.core.is_accepted(&id) && bench.core.is_settled());
+    assert!(bench.core.is_accepted(&id) && bench.core.is_settled(None));
     // Who came later is told, and waited for.
     let late = bench.peer(true);
     let told = bench.core.tell_newest(late, 1, |_| true);
     assert_eq!(words(&[late], &told), ["0 announcement"]);
-    assert!(!bench.core.is_settled());
+    assert!(!bench.core.is_settled(None));
     bench.receive(late, BlockMessage::Settled(id));
-    assert!(bench.core.is_settled());
+    assert!(bench.core.is_settled(None));
 }
 
 #[test]
@@ -245,12 +245,12 @@ fn who_has_a_block_already_or_does_not_want_it_says_so_at_once() {
     let peer = bench.peer(true);
     bench.make(&all);
     bench.receive(peer, announcement(&all));
-    assert!(bench.settled.is_empty() && bench.core.is_settled());
+    assert!(bench.settled.is_empty() && bench.core.is_settled(None));
     // Its check may be going on there.
     let other = bench.peer(true);
     bench.make(&transactions(2, 10));
     bench.receive(other, compact(&transactions(2, 10)));
-    assert!(!bench.core.is_settled());
+    assert!(!bench.core.is_settled(None));
     // A header that is not for now.
     let header = Bytes::from_static(&[b'I'; 33]);
     let id = ItemId::sha256(&header);
