@@ -113,6 +113,15 @@ fn snapshots_of_a_ledgers_file_are_made_listed_and_looked_at() {
     let all = heights(&["--height", "1", "--keep-all"], &[]);
     assert_eq!(all, [1, 2, newest].into());
     assert_eq!(heights(&["--keep", "1"], &[2, 1]), [newest].into());
+    let config = file("node.toml");
+    std::fs::write(&config, "[protocol.sync.snapshots]\nkeep = 3").expect("written");
+    let as_the_node = |height| heights(&["--height", height, "--config", &config], &[]);
+    assert_eq!(as_the_node("1"), [1, newest].into());
+    assert_eq!(as_the_node("2"), [1, 2, newest].into());
+    let words = ["create", "--config", "/no/such/file"];
+    let unknown = snapshot(&[&words[..], &place[..]].concat());
+    let said = stderr(&unknown);
+    assert!(said.contains("--keep-all"), "{said}");
     let wrong = snapshot(&[&["create", "--chunk-bytes", "1000"], &place[..]].concat());
     let said = stderr(&wrong);
     assert!(said.contains("chunks of 1000 bytes"), "{said}");

@@ -67,7 +67,7 @@ pub(crate) struct NodeArgs {
 pub(crate) struct File {
     pub(crate) network: NetworkConfig,
     chain: ChainTable,
-    protocol: ProtocolConfig,
+    pub(crate) protocol: ProtocolConfig,
     security: SecurityConfig,
     pub(crate) node: NodeTable,
 }

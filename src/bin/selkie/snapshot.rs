@@ -1,7 +1,7 @@
 //! `selkie snapshot`: snapshots of a ledger's state, in the ledger's file. No node may run on it meanwhile; one that runs makes its own
 //! (`protocol.sync.snapshots.make_every`).
 
-use std::num::NonZeroUsize;
+use std::{cmp::Reverse, num::NonZeroUsize, path::PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Subcommand;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     ledger::LedgerFile,
     output::{Tone, counted, once},
+    settings::{File, usual_config},
 };
 
 #[derive(clap::Args)]
@@ -25,22 +26,7 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Make one of a final block's state; the same on every node that makes one of it
-    Create {
-        #[command(flatten)]
-        file: LedgerFile,
-        /// The block's height [default: the newest final one's]
-        #[arg(long)]
-        height: Option<u64>,
-        /// Keep so many of the newest, and delete the others; the default is that of a node (protocol.sync.snapshots.keep)
-        #[arg(long, value_name = "COUNT", default_value_t = default_keep())]
-        keep: NonZeroUsize,
-        /// Delete none
-        #[arg(long, conflicts_with = "keep")]
-        keep_all: bool,
-        /// Bytes of a chunk: a multiple of 16384, at most 4194304
-        #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
-        chunk_bytes: u32,
-    },
+    Create(Create),
     /// Print those that there are
     List(LedgerFile),
     /// Read one whole, and say whether all its bytes are right and what proves it
@@ -52,9 +38,58 @@ enum Command {
     },
 }
 
-/// As many as a node keeps.
-fn default_keep() -> NonZeroUsize {
-    NonZeroUsize::new(SnapshotsConfig::default().keep).unwrap_or(NonZeroUsize::MIN)
+#[derive(clap::Args)]
+struct Create {
+    #[command(flatten)]
+    file: LedgerFile,
+    /// The block's height [default: the newest final one's]
+    #[arg(long)]
+    height: Option<u64>,
+    /// Keep so many of the newest, and delete the others [default: as the node does, protocol.sync.snapshots.keep]
+    #[arg(long, value_name = "COUNT")]
+    keep: Option<NonZeroUsize>,
+    /// Delete none
+    #[arg(long, conflicts_with = "keep")]
+    keep_all: bool,
+    /// The node's configuration, which says how many it keeps [default: the one that selkie run reads]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "SELKIE_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+    /// Bytes of a chunk: a multiple of 16384, at most 4194304
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
+    chunk_bytes: u32,
+}
+
+impl Create {
+    /// How many are kept.
+    fn keep(&self) -> anyhow::Result<usize> {
+        match self.keep {
+            Some(keep) => Ok(keep.get()),
+            None if self.keep_all => Ok(usize::MAX),
+            None => {
+                let configured = self.configured();
+                configured.context("say how many are kept (--keep, --keep-all)")
+            }
+        }
+    }
+
+    /// As many as the node keeps.
+    fn configured(&self) -> anyhow::Result<usize> {
+        let path = match &self.config {
+            Some(path) => Some(path.clone()),
+            None => usual_config()?,
+        };
+        let Some(path) = path else {
+            return Ok(SnapshotsConfig::default().keep);
+        };
+        let file = File::read(&path)?;
+        file.clone().check()?;
+        Ok(file.protocol.sync.snapshots.keep)
+    }
 }
 
 fn say(json: bool, snapshot: &Snapshot, more: &str, fields: Value) -> anyhow::Result<()> {
@@ -83,37 +118,7 @@ fn say(json: bool, snapshot: &Snapshot, more: &str, fields: Value) -> anyhow::Re
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.command {
-        Command::Create {
-            file,
-            height,
-            keep,
-            keep_all,
-            chunk_bytes,
-        } => {
-            let ledger = file.open()?;
-            let made = ledger.make_snapshot(*height, *chunk_bytes)?;
-            let made = made.with_context(|| match height {
-                Some(height) => format!("block {height} is not final, or not here"),
-                None => "the ledger has no block yet: there is nothing to make one of".to_owned(),
-            })?;
-            let mut others = ledger.list_snapshots();
-            others.sort_by_key(|other| std::cmp::Reverse(other.height));
-            let keep = if *keep_all { usize::MAX } else { keep.get() };
-            let mut deleted = Vec::new();
-            for other in others.iter().skip(keep).filter(|other| **other != made) {
-                ledger
-                    .forget_snapshot(other)
-                    .map_err(|error| anyhow!(error))?;
-                deleted.push(other.height);
-            }
-            let more = if deleted.is_empty() {
-                String::new()
-            } else {
-                let heights: Vec<_> = deleted.iter().map(u64::to_string).collect();
-                format!("; deleted: block {}", heights.join(", "))
-            };
-            say(file.json, &made, &more, json!({"deleted": deleted}))
-        }
+        Command::Create(args) => create(args),
         Command::List(file) => {
             let made = file.open()?.list_snapshots();
             made.iter()
@@ -121,6 +126,45 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         }
         Command::Inspect { file, height } => inspect(file, *height),
     }
+}
+
+fn create(args: &Create) -> anyhow::Result<()> {
+    let keep = args.keep()?;
+    let ledger = args.file.open()?;
+    let made = ledger.make_snapshot(args.height, args.chunk_bytes)?;
+    let made = made.with_context(|| match args.height {
+        Some(height) => format!("block {height} is not final, or not here"),
+        None => "the ledger has no block yet: there is nothing to make one of".to_owned(),
+    })?;
+    let (deleted, problem) = prune(&ledger, &made, keep);
+    let more = if deleted.is_empty() {
+        String::new()
+    } else {
+        let heights: Vec<_> = deleted.iter().map(u64::to_string).collect();
+        format!("; deleted: block {}", heights.join(", "))
+    };
+    let told = say(args.file.json, &made, &more, json!({"deleted": deleted}));
+    problem.map_or(told, Err)
+}
+
+/// Deletes all but this one and the newest `keep`. Returns the heights of those that are gone, and what kept the next one from it.
+fn prune(
+    source: &impl SnapshotSource,
+    made: &Snapshot,
+    keep: usize,
+) -> (Vec<u64>, Option<anyhow::Error>) {
+    let mut all = source.list_snapshots();
+    all.sort_by_key(|one| Reverse(one.height));
+    let mut deleted = Vec::new();
+    for other in all.iter().skip(keep).filter(|other| *other != made) {
+        let height = other.height;
+        if let Err(reason) = source.forget_snapshot(other) {
+            let problem = anyhow!("the snapshot of block {height} can't be deleted: {reason}");
+            return (deleted, Some(problem));
+        }
+        deleted.push(height);
+    }
+    (deleted, None)
 }
 
 fn inspect(file: &LedgerFile, height: Option<u64>) -> anyhow::Result<()> {
@@ -146,4 +190,63 @@ fn inspect(file: &LedgerFile, height: Option<u64>) -> anyhow::Result<()> {
             .to_owned(),
     };
     say(file.json, &snapshot, &more, json!({"proofBytes": bytes}))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Has snapshots of these heights, and can't delete that of block 2.
+    struct Stubborn(Mutex<Vec<u64>>);
+
+    fn of(height: u64) -> Snapshot {
+        Snapshot {
+            height,
+            format: 1,
+            state_root: vec![1].into(),
+            chunk_size: 1 << 20,
+            size: 1,
+            root: [1; 32],
+        }
+    }
+
+    impl SnapshotSource for Stubborn {
+        fn list_snapshots(&self) -> Vec<Snapshot> {
+            let heights = self.0.lock().expect("whole");
+            heights.iter().copied().map(of).collect()
+        }
+
+        fn load_snapshot_hashes(&self, _: &Snapshot) -> Option<bytes::Bytes> {
+            None
+        }
+
+        fn load_snapshot_chunk(&self, _: &Snapshot, _: u32) -> Option<bytes::Bytes> {
+            None
+        }
+
+        fn forget_snapshot(&self, snapshot: &Snapshot) -> Result<(), String> {
+            if snapshot.height == 2 {
+                return Err("the disk is full".to_owned());
+            }
+            let mut heights = self.0.lock().expect("whole");
+            heights.retain(|height| *height != snapshot.height);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_deleted_is_known_where_the_next_one_stays() {
+        let source = Stubborn(Mutex::new(vec![3, 1, 5, 4, 2]));
+        let (deleted, problem) = prune(&source, &of(1), 2);
+        assert_eq!(deleted, [3]);
+        let problem = problem.expect("one stays").to_string();
+        assert!(
+            problem.contains("block 2") && problem.contains("full"),
+            "{problem}"
+        );
+        let (deleted, problem) = prune(&source, &of(2), 1);
+        assert_eq!((deleted, problem.is_none()), (vec![4, 1], true));
+    }
 }
