@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use selkie::chain::ledger::{Address, development_key};
+use selkie::{
+    chain::ledger::{Address, SCHEMA, development_key},
+    storage::{Batch, RedbStore, Schema, Step},
+};
 
 use crate::command::{Running, a_key, selkie, stderr};
 
@@ -185,4 +188,20 @@ fn what_is_kept_of_a_network_that_began_anew_is_in_the_way_until_it_is_reset() {
     assert_eq!(follower.end().0, Some(0));
     assert_eq!(witness.end().0, Some(0));
     assert_eq!(second.end().0, Some(0));
+}
+
+/// To the next version, in which nothing is otherwise.
+const NEXT: Step = |_| Ok(Batch::default());
+
+#[test]
+fn a_ledger_of_a_newer_version_is_reset_too_and_nothing_else_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, steps, is_one) in [(SCHEMA.name, &[NEXT][..], true), ("letters", &[], false)] {
+        let data = folder.path().join(name);
+        RedbStore::open(&data, &Schema { name, steps }).expect("a store");
+        let shown = data.to_str().expect("a path");
+        let done = selkie(&["ledger", "reset", "--data", shown]);
+        assert_eq!(done.status.success(), is_one, "{}", stderr(&done));
+        assert_eq!(data.exists(), !is_one);
+    }
 }

@@ -12,7 +12,7 @@ use clap::{CommandFactory, Subcommand, error::ErrorKind};
 use selkie::{
     Config, Item, NetworkError, P2PNetworkManager,
     chain::ledger::{self, DEVELOPMENT_VOTERS, Genesis, Keypair, Ledger, development_key},
-    storage::{MemoryStore, RedbStore, Store},
+    storage::{MemoryStore, RedbStore, Store, StoreError},
 };
 
 use serde_json::json;
@@ -95,6 +95,9 @@ pub(crate) struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Delete a ledger's file: for a network that has begun anew, whose blocks leave what was final in the old one. The next run fetches all from its peers
+    ///
+    /// Nothing is asked, and nothing is left: what no peer has is lost, such as the blocks of the only node that made some. Nor does a node that votes know
+    /// any more what it has voted for: reset one only where that network is over.
     Reset {
         /// The ledger's file, as in `selkie run --chain ledger --data`; no node may run on it meanwhile
         #[arg(long, value_name = "FILE")]
@@ -108,8 +111,11 @@ enum Command {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let Command::Reset { data, json } = &args.command;
     is_there(data)?;
-    // Of whatever network; but a ledger, and of no node that runs.
-    let held = RedbStore::open(data, &ledger::SCHEMA)?;
+    // Of whatever network and version; but a ledger, which cannot be seen of what is damaged, and of no node that runs.
+    let held = match RedbStore::open(data, &ledger::SCHEMA) {
+        Err(StoreError::Version { .. }) => None,
+        opened => Some(opened?),
+    };
     // Of a link it is what it leads to that goes.
     let file = fs::canonicalize(data);
     let shown = data.display();
