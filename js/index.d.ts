@@ -28,8 +28,8 @@ export function createNode(options: NodeOptions): Promise<SelkieNode>
  * the genesis that is given. Identities stay. It is for a network that has begun anew with the same genesis: a node follows nothing that
  * leaves what was final before, and says so as `trouble` of `sync:progress`.
  *
- * Rejects with a {@link StorageError}, of code `storage-locked` as long as a node runs on it. In Node a chain stores nothing, and there is
- * nothing to do.
+ * Rejects with a {@link StorageError}, of code `storage-locked` as long as a node runs on it; one with `run: 'page'` that has crashed is on it
+ * until its page is reloaded. In Node, and with `storage: 'memory'`, a chain stores nothing: a new node begins anew.
  */
 export function clearStorage(network: string | NetworkId): Promise<void>
 
@@ -41,7 +41,8 @@ export interface NodeOptions {
    * export is one, or a function that makes one or promises to. With `run: 'worker'` give the URL, as
    * `new URL('./chain.js', import.meta.url)`: the module is loaded and runs in the worker. No bundler looks into it, so it has to
    * stand alone or to import by whole addresses. Or the name of a chain that is built in, as `network.application`, or that a build of your
-   * own has registered ({@link NodeOptions.wasm}).
+   * own has registered ({@link NodeOptions.wasm}); of the built-in ones such a build has the ledgers only where its crate asks for the
+   * feature `ledger` of `selkie`.
    */
   application?: Application | URL | string
   /** Multiaddrs of peers to dial first, such as `/ip4/192.0.2.1/tcp/4001/ws/p2p/12D3Koo…`. */

@@ -21,7 +21,9 @@ export async function clearStorage(network: string | NetworkId): Promise<void> {
       )
     } catch (cause) {
       if (Object(cause).name !== 'TimeoutError') throw failed(cause)
-      const message = `this browser's database "${name}" is in use: stop the node that runs on it, in whatever tab, and try again`
+      const message =
+        `this browser's database "${name}" is in use: stop the node that runs on it, in whatever tab, and try again; ` +
+        "one with run: 'page' that has crashed lets go of it only when its page is reloaded"
       throw new StorageError('storage-locked', message, { cause })
     }
   }

@@ -104,7 +104,7 @@ export function isTrap(error: unknown): error is Error {
 }
 
 export function crashMessage(error: Error): string {
-  return `the node crashed (${error.message}); the console tells where. Start a new one with createNode; with run: 'page', reload the page first`
+  return `the node crashed (${error.message}); the console tells where. Start a new one with createNode; with run: 'page', reload the page first, or in Node start a new process`
 }
 
 export function argument(message: string): ArgumentError {

@@ -7,7 +7,6 @@ import { Worker, type TransferListItem } from 'node:worker_threads'
 import type { NetworkId } from '../index.js'
 import { RemoteEngine, type Port } from './bridge.js'
 import { createNodeOn } from './create.js'
-import type { ErrorSource } from './engine.js'
 import { LoadError, StorageError } from './errors.js'
 import { openFileIdentity } from './identity-nodejs.js'
 import { compileBytes, loadModule, type LoadOptions, type WasmSource } from './loader.js'
@@ -26,7 +25,7 @@ export const createNode = createNodeOn({
   },
   async engine(run, { glue, module }, options) {
     const load = () => loadFileOrModule(module(), options)
-    if (run === 'page') return pageEngine(load, glue, uncaughtErrors())
+    if (run === 'page') return pageEngine(load, glue, uncaught)
     const worker = new Worker(new URL('./worker-nodejs.js', import.meta.url), { name: 'selkie' })
     return RemoteEngine.open(threadPort(worker), load(), glue, options.signal)
   },
@@ -46,22 +45,34 @@ export async function clearStorage(network: string | NetworkId): Promise<void> {
 
 export * from './public-errors.js'
 
-let uncaught: EventTarget | undefined
-
 /**
- * The uncaught errors of this thread. Most often the first one ends it; where the program goes on all the same, as a test runner does, whoever waits for the
- * node is to hear of it. To look at them changes nothing of what comes of them.
+ * The uncaught errors of this thread, looked at as long as somebody listens. Most often the first one ends it; where the program goes on all the same, as a
+ * test runner does, whoever waits for the node is to hear of it. To look at them changes nothing of what comes of them.
  */
-function uncaughtErrors(): ErrorSource {
-  if (uncaught !== undefined) return uncaught
-  const source = (uncaught = new EventTarget())
-  // Each node here listens.
-  setMaxListeners(0, source)
-  process.on('uncaughtExceptionMonitor', (error) =>
-    source.dispatchEvent(Object.assign(new Event('error'), { error })),
-  )
-  return source
+class UncaughtErrors extends EventTarget {
+  #listening = 0
+  readonly #tell = (error: unknown) => {
+    this.dispatchEvent(Object.assign(new Event('error'), { error }))
+  }
+
+  /** Whoever listens says by a signal when that is over. */
+  override addEventListener(...how: Parameters<EventTarget['addEventListener']>) {
+    super.addEventListener(...how)
+    const [, , options] = how
+    if (typeof options !== 'object' || !options.signal || options.signal.aborted) return
+    this.#listening += 1
+    if (this.#listening === 1) process.on('uncaughtExceptionMonitor', this.#tell)
+    const over = () => {
+      this.#listening -= 1
+      if (this.#listening === 0) process.off('uncaughtExceptionMonitor', this.#tell)
+    }
+    options.signal.addEventListener('abort', over, { once: true })
+  }
 }
+
+const uncaught = new UncaughtErrors()
+// Each node here listens.
+setMaxListeners(0, uncaught)
 
 /** `fetch` of Node does not read files. */
 async function loadFileOrModule(source: WasmSource, options: LoadOptions) {

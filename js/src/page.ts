@@ -27,7 +27,9 @@ export async function pageEngine(
   const instance = instances.get(glue) ?? { glue: undefined, isBroken: false, engines: new Set() }
   instances.set(glue, instance)
   if (instance.isBroken) {
-    throw crashed("a node crashed on this page before; reload it, or use run: 'worker'")
+    throw crashed(
+      "a node crashed on this page before; reload it, in Node start a new process, or use run: 'worker'",
+    )
   }
   if (instance.glue === undefined) {
     const module = await load()

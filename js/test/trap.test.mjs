@@ -4,6 +4,16 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { createNode } from '../dist/nodejs.js'
 
+test('the errors of a program are looked at as long as a node runs in it', async () => {
+  const listeners = () => process.listenerCount('uncaughtExceptionMonitor')
+  const before = listeners()
+  const nodes = [await createNode({ network: 'selkie-dev' })]
+  nodes.push(await createNode({ network: 'selkie-dev' }))
+  assert.equal(listeners(), before + 1)
+  for (const node of nodes) await node.stop()
+  assert.equal(listeners(), before)
+})
+
 test('a trap that nobody catches rejects what waits for the node, in a program that goes on', async () => {
   const node = await createNode({ network: 'selkie-dev' })
   const unread = node.blocks.subscribe().next()

@@ -23,6 +23,13 @@ type Made = LocalBoxFuture<'static, Result<Arc<dyn Rules>, NetworkError>>;
 /// Makes it for a node of this configuration, in which it may say what the node is to know of the chain; and whether what it stores outlasts the node.
 type Make = Rc<dyn Fn(&mut Config, bool) -> Made>;
 
+/// Where those built-in ones are that are not here.
+const ELSEWHERE: &str = if cfg!(feature = "ledger") {
+    ""
+} else {
+    " ('ledger' and 'ledger-light' are in ledger_bg.wasm, and in a build of your own with selkie's feature `ledger`)"
+};
+
 thread_local! {
     static CHAINS: RefCell<Vec<(String, Make)>> = RefCell::new(built_in());
 }
@@ -109,7 +116,8 @@ pub(super) async fn find(
         let known = chains.iter().find(|(known, _)| known == name);
         known.map(|(_, make)| Rc::clone(make)).ok_or_else(|| {
             let names: Vec<_> = chains.iter().map(|(name, _)| &**name).collect();
-            let problem = format!("give one that this WebAssembly has: {}", names.join(", "));
+            let names = names.join(", ");
+            let problem = format!("give one that this WebAssembly has{ELSEWHERE}: {names}");
             ConfigError::new("chain.application", name, problem)
         })
     });
@@ -180,6 +188,8 @@ mod tests {
         let own = format!(": {}", own.join(", "));
         assert!(told.to_string().contains(&own), "{told}");
         assert_eq!(told.code(), "config");
+        let hint = told.to_string().contains("ledger_bg.wasm");
+        assert_eq!(hint, !cfg!(feature = "ledger"), "{told}");
         register("mine", || Says("the first"));
         assert_eq!(said("mine").await, "the first");
         register("mine", || {

@@ -83,6 +83,7 @@ for (const name of BROWSERS) {
             page.evaluate((network) => outcome(selkie.clearStorage(network)), network)
           const held = await clear(RENEWED.network)
           assert.equal(held.error.code, 'storage-locked')
+          assert.match(held.error.message, /crashed .* reloaded/)
           await page.evaluate(() => node.stop())
           await first.stop()
           first = undefined
