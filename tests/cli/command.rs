@@ -1,6 +1,7 @@
 //! Running the command: its output as it comes, its end, and signals to it.
 
 use std::{
+    env,
     io::{BufRead, BufReader, Read},
     path::Path,
     process::{Child, Command, Output, Stdio},
@@ -17,8 +18,14 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_selkie"));
     command.args(arguments).stdin(Stdio::null());
-    // Neither the settings of who runs the tests, nor those of the machine.
-    command.env("XDG_CONFIG_HOME", "/nonexistent");
+    // Neither the settings of who runs the tests, nor those of the machine, before which an own file goes.
+    let no_settings = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cli/no-settings");
+    command.env("XDG_CONFIG_HOME", no_settings);
+    for (variable, _) in env::vars_os() {
+        if variable.to_string_lossy().starts_with("SELKIE_") {
+            command.env_remove(variable);
+        }
+    }
     command
 }
 

@@ -12,6 +12,11 @@ import { repository } from './paths.mjs'
 
 const COMMAND = process.env.SELKIE ?? repository('target/debug/selkie')
 
+/** The environment, less what would set flags of the command for who runs the tests. */
+const env = Object.fromEntries(
+  Object.entries(process.env).filter(([name]) => !name.startsWith('SELKIE_')),
+)
+
 /** Whose name stands in an address by which a peer is reached over each transport. */
 const LISTEN = {
   tcp: '/ip4/127.0.0.1/tcp/0',
@@ -36,7 +41,9 @@ export async function startNative({
   const listen = transports.flatMap((transport) => ['--listen', LISTEN[transport]])
   const names = ['--network-id', network, '--chain', chain]
   const files = ['--config', join(folder, 'node.toml'), '--key', join(folder, 'identity.key')]
-  const node = new Lines(COMMAND, ['run', '--json', ...listen, ...names, ...files, ...flags])
+  const node = new Lines(COMMAND, ['run', '--json', ...listen, ...names, ...files, ...flags], {
+    env,
+  })
   const end = node.stop.bind(node)
   node.stop = async () => {
     const code = await end()
@@ -68,12 +75,13 @@ function listensOver(transport) {
 export async function replay(file, { addresses }, network = 'selkie-test') {
   const rates = ['--rate', '0', '--transaction-rate', '0']
   const to = ['--to', addresses.tcp, '--network-id', network]
-  await promisify(execFile)(COMMAND, ['replay', ...rates, ...to, repository(`testdata/${file}`)])
+  const words = ['replay', ...rates, ...to, repository(`testdata/${file}`)]
+  await promisify(execFile)(COMMAND, words, { env })
 }
 
 /** `selkie devnet`: resolves when its dashboard is served, to the child's {@link Lines} with that `url`. */
 export async function startDevnet(...flags) {
-  const devnet = new Lines(COMMAND, ['devnet', '--port', '0', ...flags])
+  const devnet = new Lines(COMMAND, ['devnet', '--port', '0', ...flags], { env })
   const { text } = await devnet.until(({ text }) => text?.startsWith('http://'))
   devnet.url = text.split(' ')[0]
   return devnet
