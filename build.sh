@@ -153,6 +153,8 @@ wasm() {
     return
   fi
   mkdir -p js/wasm
+  # Until all is there it is of no profile, and is neither packed nor passed for built.
+  rm -f js/wasm/profile
   cdylib "$profile" ledger silent,ledger
   if [ "$profile" = wasm ]; then
     cdylib "$profile" selkie silent

@@ -1,7 +1,7 @@
 # Sourced by build.sh: the measurements. Each group prints a table and writes target/bench/GROUP.json.
 #
 # `--smoke` runs all of a group for a moment, on the builds that the tests use: its figures say nothing and are not kept, but what no
-# longer works shows. CI runs the native ones. What stands after `--` goes to the bench: `attacks -- silent-tcp --seconds 8`.
+# longer works shows. CI runs that. What stands after `--` goes to the bench: `attacks -- silent-tcp --seconds 8`.
 
 readonly BENCH_GROUPS=(wasm connect propagation sync crowd attacks browser)
 
