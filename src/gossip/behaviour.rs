@@ -30,7 +30,7 @@ use crate::{
     error::NetworkError,
     peers::Account,
     platform::{self, Instant, alarm::Alarm},
-    traffic::{Cost, Limit, Limits, Protocol, Rate, RateLimiter},
+    traffic::{Cost, Limits, Protocol, RateLimiter, USELESS},
 };
 
 /// Bytes of messages that may wait for one peer to read, if two of the largest items are not larger.
@@ -40,11 +40,6 @@ pub(super) const MAX_UNREAD: usize = 4 << 20;
 const MAX_UNREAD_TOGETHER: usize = 16 << 20;
 /// As much may wait for one that has neither said hello nor shown that it speaks none: whoever connects takes no place yet.
 const UNREAD_BY_STRANGER: usize = 128 << 10;
-/// Useless things that a peer may send without paying: what it sent while a topic was left here is no fault of its own.
-const USELESS: Rate = Rate {
-    per_second: 10,
-    burst: 100,
-};
 
 /// The score of whom nothing is held against. libp2p keeps for a while what it has of those that are gone, and looks at all of that each
 /// second, but not of who has more than none: so who comes under ever new names leaves nothing behind.
@@ -96,13 +91,6 @@ impl Gossip {
         let gossip = &config.protocol.gossipsub_config;
         let reading = Arc::new(Reading::new(gossip));
         let max_unread = MAX_UNREAD.max(2 * reading.longest);
-        let limits = Limits {
-            gossip: Limit {
-                items: Some(USELESS),
-                bytes: None,
-            },
-            ..Limits::default()
-        };
         Ok(Self {
             own,
             inner: inner::build(config, reading.longest)?,
@@ -110,7 +98,7 @@ impl Gossip {
             max_plain: gossip.max_plain_peers,
             disconnect_at: config.security.peer_scoring.disconnect_at,
             kept_for: inner::kept_for(gossip),
-            useless: RateLimiter::new(limits),
+            useless: RateLimiter::new(Limits::default()),
             unread: Unread::new(
                 max_unread,
                 gossip.queue_length,

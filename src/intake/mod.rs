@@ -24,12 +24,12 @@ mod batch;
 mod block;
 mod delivered;
 mod fair;
+mod judge;
 mod judged;
 mod known;
 mod limits;
 mod question;
 mod queue;
-mod words;
 
 use std::collections::{HashMap, HashSet};
 
@@ -41,11 +41,11 @@ pub(crate) use self::{
     block::check_block,
     delivered::DeliveredBlocks,
     fair::{FairQueue, NoRoom},
+    judge::judge,
     judged::{Judged, Refused, refusal},
     known::{Inventory, Standing},
     limits::ItemLimits,
     queue::{Asked, Queue, Work},
-    words::judge,
 };
 use crate::{
     chain::{ItemKind, ShortId, TransactionKey, Verdict},

@@ -9,7 +9,8 @@ pub enum Protocol {
     Message,
     /// What a peer tells of itself by identify: each telling counts 10.
     Identify,
-    /// Frames of gossipsub, of messages on plain topics and of items.
+    /// What a peer says by gossipsub that is of no use: of topics that nobody joined here, or more control messages than a frame may hold.
+    /// What is of use has paces of its own ([`GossipsubConfig`](crate::GossipsubConfig)).
     Gossip,
     /// What peers tell and ask of other peers, by direct messages, identify and Kademlia.
     Discovery,
@@ -18,6 +19,12 @@ pub enum Protocol {
     /// Frames on the lanes, whatever is in them.
     Frame,
 }
+
+/// Useless things that a peer may say by gossip without paying: what it sent while a topic was left here is no fault of its own.
+pub(crate) const USELESS: Rate = Rate {
+    per_second: 10,
+    burst: 100,
+};
 
 /// The limits of one protocol. `None`: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +41,7 @@ pub struct Limit {
 /// | --- | --- | --- | --- | --- |
 /// | `message` | 100 | 200 | 8 MiB | 16 MiB |
 /// | `identify` | 1 | 50 | | |
-/// | `gossip` | 500 | 10,000 | 4 MiB | 8 MiB |
+/// | `gossip` | 10 | 100 | | |
 /// | `vote` | 20,000 | 5,000 | 8 MiB | 16 MiB |
 /// | `block` | 10,000 | 20,000 | 64 MiB | 128 MiB |
 /// | `block_request` | 1,000 | 2,000 | 1 MiB | 4 MiB |
@@ -77,7 +84,7 @@ impl Default for Limits {
         Self {
             message: limit(rate(100, 200), rate(8 << 20, 16 << 20)),
             identify: limit(rate(1, 50), None),
-            gossip: limit(rate(500, 10_000), rate(4 << 20, 8 << 20)),
+            gossip: limit(Some(USELESS), None),
             vote: limit(rate(20_000, 5000), rate(8 << 20, 16 << 20)),
             block: limit(rate(10_000, 20_000), rate(64 << 20, 128 << 20)),
             block_request: limit(rate(1000, 2000), rate(1 << 20, 4 << 20)),

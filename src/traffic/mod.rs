@@ -13,6 +13,7 @@ mod window;
 pub use budget::{Admission, Budget};
 pub use budgets::{BudgetConfig, Budgets};
 pub use class::{Class, Lane};
+pub(crate) use limits::USELESS;
 pub use limits::{Limit, Limits, Protocol};
 pub use rate_limit::{Cost, Pace, Rate, RateLimiter, Refusal};
 pub(crate) use room::{Payer, Room};
