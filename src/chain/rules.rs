@@ -77,7 +77,8 @@ pub(crate) trait Rules: Send + Sync + 'static {
         None
     }
 
-    fn stake_of<'a>(&'a self, peer: &'a PeerId) -> BoxFuture<'a, u64>;
+    /// `None`: there is no answer, the application failed.
+    fn stake_of<'a>(&'a self, peer: &'a PeerId) -> BoxFuture<'a, Option<u64>>;
 
     /// How long the chain takes from block to block, if that can be said.
     fn block_interval(&self) -> Option<Duration> {
@@ -347,9 +348,9 @@ impl Rules for Synchronous {
         self.begin?(self.synced(), config, secrets, platform::now())
     }
 
-    fn stake_of<'a>(&'a self, peer: &'a PeerId) -> BoxFuture<'a, u64> {
+    fn stake_of<'a>(&'a self, peer: &'a PeerId) -> BoxFuture<'a, Option<u64>> {
         let stake = self.ask("stake_of", |application| application.stake_of(peer));
-        ready(stake.unwrap_or_default()).boxed()
+        ready(stake).boxed()
     }
 
     fn block_interval(&self) -> Option<Duration> {

@@ -179,6 +179,11 @@ impl Gossip {
         !self.unread.peers().iter().any(is_meant)
     }
 
+    /// Whether a peer takes part in some topic, and is spoken to.
+    pub(crate) fn takes_part(&self, peer: &PeerId) -> bool {
+        self.members.takes_part(peer)
+    }
+
     /// The peers that take part in a topic, and those of them in its mesh; both in the order of their ids.
     pub(crate) fn who_takes(&self, topic: &TopicHash) -> (Vec<PeerId>, Vec<PeerId>) {
         let mut peers = self.members.takers(topic);

@@ -153,6 +153,12 @@ impl Members {
         }
     }
 
+    /// Whether a peer takes part in some topic, and is spoken to.
+    pub(super) fn takes_part(&self, peer: &PeerId) -> bool {
+        let member = self.members.get(peer);
+        member.is_some_and(|member| !member.topics.is_empty()) && !self.is_denied(peer)
+    }
+
     /// Who takes part in a topic, and is spoken to.
     pub(super) fn takers(&self, topic: &TopicHash) -> Vec<PeerId> {
         let takers = self.takers.get(topic).into_iter().flatten();

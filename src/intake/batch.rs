@@ -130,9 +130,13 @@ impl Batch {
         self.items.iter().map(|fresh| fresh.data.len()).sum()
     }
 
-    /// What it takes up while it waits.
+    /// What it takes up while it waits: the whole frame that it came in, of which its items are slices.
     pub(crate) fn cost(&self) -> usize {
-        self.size() + self.items.len() * OVERHEAD
+        let cost = self.size() + self.items.len() * OVERHEAD;
+        match &self.source {
+            Source::Lanes(_, taken) => cost.max(taken.held()),
+            _ => cost,
+        }
     }
 
     /// What stays here, and what goes to where it is checked.

@@ -410,6 +410,24 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_of_a_lane_counts_as_what_its_frame_holds() {
+        let (mut queue, peer) = (queue(1, 0), PeerId::random());
+        let padded = |held| {
+            let source = Source::Lanes(peer, Taken::holding(held));
+            Batch::one(ItemKind::Transaction, source, vec![7; 8].into())
+        };
+        assert_eq!(padded(0).cost(), 8 + OVERHEAD);
+        let taken = queue.take(peer, padded(900)).map_err(|_| "no room");
+        assert_eq!(taken, Ok(None));
+        let taken = queue.take(peer, padded(900)).map_err(|_| "no room");
+        assert_eq!(taken, Ok(Some(NoRoom::Peer)), "it is read no further");
+        let Some(Work::Batch(batch)) = queue.start() else {
+            panic!("it waits");
+        };
+        assert_eq!(batch.apart().0.cost, 900);
+    }
+
+    #[test]
     fn little_batches_are_checked_together_and_large_ones_alone() {
         let (mut queue, kind) = (queue(1, 0), ItemKind::Transaction);
         for _ in 0..5 {

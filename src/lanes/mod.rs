@@ -183,18 +183,32 @@ impl<C: Core> Lanes<C> {
     }
 
     /// Whether all that was published is with every peer that takes part, or with this one. Linear in peers: for the end of a node.
-    pub(crate) fn is_flushed(&self, to: Option<&PeerId>, now: Instant) -> bool {
-        let has_all = |(id, peer): (&PeerId, &Peer)| {
-            let mut classes = C::AWAITED.iter();
-            let nothing_waits = classes.all(|class| {
-                peer.queue.is_empty(*class) && self.core.next_at(id, *class, now).is_none()
-            });
-            peer.session.open().is_none() || nothing_waits && peer.is_idle()
-        };
-        let is_calm = self.turns.is_empty() && self.events.is_empty();
-        let is_meant = |(id, _): &(&PeerId, &Peer)| to.is_none_or(|to| to == *id);
-        let mut meant = self.peers.iter().filter(is_meant);
-        is_calm && self.core.is_settled(to, now) && meant.all(has_all)
+    pub(crate) fn is_flushed(&self, now: Instant) -> bool {
+        let mut open = self.peers.iter();
+        self.is_calm()
+            && self.core.is_settled(None, now)
+            && open.all(|(id, peer)| peer.session.open().is_none() || self.has_all(id, peer, now))
+    }
+
+    /// The same of a peer, which takes part.
+    pub(crate) fn is_flushed_to(&self, id: &PeerId, now: Instant) -> bool {
+        let peer = self.peers.get(id);
+        let peer = peer.filter(|peer| peer.session.open().is_some());
+        self.is_calm()
+            && self.core.is_settled(Some(id), now)
+            && peer.is_some_and(|peer| self.has_all(id, peer, now))
+    }
+
+    fn is_calm(&self) -> bool {
+        self.turns.is_empty() && self.events.is_empty()
+    }
+
+    fn has_all(&self, id: &PeerId, peer: &Peer, now: Instant) -> bool {
+        let mut classes = C::AWAITED.iter();
+        let nothing_waits = classes.all(|class| {
+            peer.queue.is_empty(*class) && self.core.next_at(id, *class, now).is_none()
+        });
+        nothing_waits && peer.is_idle()
     }
 
     /// A connection to a peer at this remote address.

@@ -27,16 +27,26 @@ impl Taken {
     pub(crate) fn lane(&self) -> Lane {
         self.lane
     }
+
+    /// Bytes that it holds until it is done with.
+    pub(crate) fn held(&self) -> usize {
+        self.size.held
+    }
 }
 
 #[cfg(test)]
 impl Taken {
     /// Of a frame that came over no lane.
     pub(crate) fn nothing() -> Self {
+        Self::holding(0)
+    }
+
+    /// The same of one that holds so many bytes.
+    pub(crate) fn holding(held: usize) -> Self {
         Self {
             connection: ConnectionId::new_unchecked(0),
             lane: Lane::Bulk,
-            size: Size::default(),
+            size: Size { wire: 0, held },
             _place: None,
         }
     }

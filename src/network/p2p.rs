@@ -155,8 +155,8 @@ impl P2PNetworkManager {
             .await
     }
 
-    /// The same of one peer, whatever others have not yet; no where it is not connected. A plain libp2p peer has what its connection has taken,
-    /// which is nothing of topics that it has not joined.
+    /// The same of one peer, whatever others have not yet; no where it is not connected, or takes no part: a peer of Selkie's whose lanes are not open
+    /// yet, or a plain libp2p peer that has joined no topic. A plain one that has joined some has what its connection has taken.
     ///
     /// # Errors
     /// [`NetworkError::NotRunning`].

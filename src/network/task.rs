@@ -391,19 +391,19 @@ impl Task {
         }
     }
 
-    /// Whether peers, or this one, have all that was accepted, as far as they say so.
+    /// Whether peers, or this one, have all that was accepted, as far as they say so. One that takes no part has nothing.
     fn is_flushed(&mut self, to: Option<&PeerId>, now: Instant) -> bool {
-        let takes_part = |peer| {
-            let stage = self.shared.peers().stage(peer);
-            matches!(stage, Some(Stage::Ready | Stage::Plain))
-        };
-        if !to.is_none_or(takes_part) {
-            return false;
-        }
+        let stage = to.map(|peer| self.shared.peers().stage(peer));
         let behaviour = self.swarm.behaviour_mut();
+        let by_lanes = match (to, stage.flatten()) {
+            (None, _) => behaviour.lanes.is_flushed(now),
+            (Some(peer), Some(Stage::Ready)) => behaviour.lanes.is_flushed_to(peer, now),
+            (Some(peer), Some(Stage::Plain)) => behaviour.gossip.takes_part(peer),
+            _ => false,
+        };
         // Questions of peers may wait as long as they like.
         let nothing_else = self.work.len() <= self.answers.len();
-        nothing_else && behaviour.lanes.is_flushed(to, now) && behaviour.gossip.is_flushed(to)
+        by_lanes && nothing_else && behaviour.gossip.is_flushed(to)
     }
 
     /// Closes every connection, so that peers see an end and not a silence.

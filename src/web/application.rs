@@ -321,15 +321,14 @@ impl Rules for Scripted {
         SendWrapper::new(query).boxed()
     }
 
-    fn stake_of<'a>(&'a self, peer: &'a PeerId) -> BoxFuture<'a, u64> {
+    fn stake_of<'a>(&'a self, peer: &'a PeerId) -> BoxFuture<'a, Option<u64>> {
         let ask = async move {
             let call = "stakeOf";
             if !self.host.has(call) {
-                return 0;
+                return Some(0);
             }
-            let stake = self.ask(call, Array::of1(&peer.to_string().into())).await;
-            let stake = stake.and_then(|stake| u64::try_from(stake).ok());
-            stake.unwrap_or_default()
+            let stake = self.ask(call, Array::of1(&peer.to_string().into())).await?;
+            u64::try_from(stake).ok()
         };
         SendWrapper::new(ask).boxed()
     }

@@ -14,11 +14,11 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use selkie::{
-    Application, Block, Checked, Config, Item, ItemKind, NetworkMessage, Transaction, Vote,
-    chain::bitcoin::Bitcoin, storage::StoreError,
+    Application, Block, Checked, Config, Item, ItemKind, NetworkMessage, ProtocolError,
+    Transaction, Vote, chain::bitcoin::Bitcoin, storage::StoreError,
 };
 
-use crate::support::*;
+use crate::{raw_peer::RawPeer, support::*};
 
 /// Little room for checks of transactions and votes.
 fn cramped() -> Config {
@@ -142,6 +142,48 @@ async fn what_was_accepted_and_what_was_not_taken_are_told_apart_when_the_last_p
     for _ in 0..accepted {
         assert_eq!(sender.item().await.0.kind(), ItemKind::Transaction);
     }
+}
+
+#[tokio::test]
+async fn what_was_refused_is_told_so_when_the_last_peer_leaves() {
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let chain = Slow(Arc::clone(&gate), ItemKind::Transaction);
+    let mut sender = Node::with(listening(TCP), chain).await;
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut sender).await;
+    let two = ["fine", "bad"].map(Transaction::new).into();
+    let manager = sender.manager.clone();
+    let sent = tokio::spawn(async move { manager.broadcast_transactions(two).await });
+    soon("a check", async {
+        while gate.2.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    peer.shutdown().await;
+    sender.disconnected(peer.id()).await;
+    drop(opens);
+    let outcomes = soon("both outcomes", sent).await.expect("no panic");
+    let outcomes = outcomes.expect("each has one of its own");
+    let codes = outcomes
+        .iter()
+        .map(|one| one.as_ref().err().map(ProtocolError::code));
+    assert_eq!(
+        codes.collect::<Vec<_>>(),
+        [Some("not-sent"), Some("rejected")]
+    );
+}
+
+#[tokio::test]
+async fn who_says_hello_and_opens_no_lanes_has_nothing() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut raw = RawPeer::hostile().await;
+    raw.join(&node).await;
+    node.connected(raw.id).await;
+    let vote = Item::new(ItemKind::Vote, "aye");
+    node.submit(vote).await.expect("it takes part by gossip");
+    assert!(!node.is_flushed_to(raw.id).await.expect("running"));
 }
 
 #[tokio::test]
@@ -369,6 +411,9 @@ impl Slow {
     fn check(&self, kind: ItemKind, data: &Bytes) -> Checked {
         if self.1 == kind {
             self.0.pass();
+        }
+        if data.starts_with(b"bad") {
+            return Checked::reject(data, "it begins with bad");
         }
         Checked::opaque(data)
     }

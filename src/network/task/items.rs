@@ -1,14 +1,14 @@
 //! Items between the door and their way on: routes what the intake decides, and decides nothing itself.
 
 use super::*;
-use crate::propagation::blocks::AcceptedBlock;
 use crate::{
-    chain::rules,
+    chain::{ItemId, rules},
     intake::{
         self, Asked, Batch, Judged, Load, NoRoom, Offer, Offered, Outcomes, Own, Source, Ticket,
         Way, Work, refusal,
     },
     lanes::Whose,
+    propagation::blocks::AcceptedBlock,
     traffic::Lane,
 };
 
@@ -328,18 +328,28 @@ impl Task {
             state.recorder.sent(sent as u64);
         }
         drop(state);
-        let answer = if nowhere && reaches {
-            // It is delivered here, and in the pool.
-            Err(NetworkError::NotSent { topic })
-        } else if nowhere {
+        let answer = if nowhere && !reaches {
             Err(NetworkError::NoPeers { topic })
         } else {
+            // What is accepted is delivered here all the same, and in the pool.
+            let is_sent = |id: ItemId| match nowhere {
+                true => Err(ProtocolError::NotSent {
+                    topic: topic.clone(),
+                }),
+                false => Ok(id),
+            };
             let refused = refused.into_iter();
             let fate = |refused: Option<ProtocolError>| match refused {
                 Some(refused) => Some(Err(refused)),
-                None => outcomes.next(),
+                None => Some(outcomes.next()?.and_then(is_sent)),
             };
-            Ok(refused.filter_map(fate).collect::<Outcomes>())
+            let fates: Outcomes = refused.filter_map(fate).collect();
+            let is_lost = |fate| matches!(fate, &Err(ProtocolError::NotSent { .. }));
+            if nowhere && fates.iter().all(is_lost) {
+                Err(NetworkError::NotSent { topic })
+            } else {
+                Ok(fates)
+            }
         };
         // Who has dropped the call hears nothing; what it sent is sent.
         let _ = reply.send(answer);

@@ -19,7 +19,7 @@ pub(super) struct Stakes {
     /// Those that are here, each when it is to be asked about; nothing: it is being asked.
     peers: HashMap<PeerId, Option<Instant>>,
     due: BTreeSet<(Instant, PeerId)>,
-    pub(super) asked: FuturesUnordered<BoxFuture<'static, (PeerId, u64)>>,
+    pub(super) asked: FuturesUnordered<BoxFuture<'static, (PeerId, Option<u64>)>>,
 }
 
 impl Stakes {
@@ -65,10 +65,12 @@ impl Task {
         self.ask_for_stakes(now);
     }
 
-    /// The chain's answer.
-    pub(super) fn on_stake(&mut self, peer: PeerId, stake: u64) {
+    /// The chain's answer; where there is none, what it last said stands.
+    pub(super) fn on_stake(&mut self, peer: PeerId, stake: Option<u64>) {
         let now = platform::now();
-        self.shared.peers().staked(&peer, stake);
+        if let Some(stake) = stake {
+            self.shared.peers().staked(&peer, stake);
+        }
         self.stakes.answered(peer, now);
         self.ask_for_stakes(now);
     }
@@ -81,7 +83,7 @@ impl Task {
             let rules = Arc::clone(&self.shared.rules);
             let asked = async move { rules.stake_of(&peer).await };
             let stake = run(&*self.shared.rules, asked);
-            let stake = stake.map(move |stake| (peer, stake.unwrap_or_default()));
+            let stake = stake.map(move |stake| (peer, stake.flatten()));
             self.stakes.asked.push(stake.boxed());
         }
     }
