@@ -327,7 +327,8 @@ export interface NodeEvents {
   'gossip:impaired': { peerId: string; reason: string }
   /**
    * Your `application` failed at a call: it threw, rejected, answered too late or in a wrong shape. An item that it was asked about is
-   * ignored. `count` calls failed since this was told last; `call` and `reason` are of the first.
+   * ignored. `count` calls failed since this was told last; `call` and `reason` are of the first. At the node's end `call` is `flush` where what the chain was
+   * given last can't be kept.
    */
   'application:error': { call: string; reason: string; count: number }
   /** Your handler of a protocol failed, or ended before what it wrote was sent; the stream of this peer was reset. Not told of what the peer reset. */

@@ -14,13 +14,13 @@ pub enum NetworkError {
     /// A call got what it can't do anything with; the node goes on.
     #[error("{} = {}: {}", .0.field, .0.value, .0.problem)]
     Argument(ConfigError),
-    /// `start` was called twice, or after `shutdown`.
-    #[error("the node is already running or was shut down; make a new P2PNetworkManager")]
+    /// `start` was called twice, or something that comes before it after it. The node goes on.
+    #[error("the node is already running; for another one make a new P2PNetworkManager")]
     AlreadyStarted,
     /// Called before `start`, or after the node ended.
     #[error("the node is not running; call start() first, or make a new one after shutdown()")]
     NotRunning,
-    /// An address can't be listened on.
+    /// An address can't be listened on, and the node has ended.
     #[error("can't listen on {address}: {reason}")]
     Listen {
         /// The address as configured.
@@ -88,12 +88,12 @@ impl NetworkError {
             Self::Protocol(error) => error.is_fatal(),
             Self::Storage(error) => error.is_fatal(),
             Self::Config(_)
-            | Self::AlreadyStarted
             | Self::NotRunning
+            | Self::Listen { .. }
             | Self::Transport { .. }
             | Self::Identity { .. } => true,
             Self::Argument(_)
-            | Self::Listen { .. }
+            | Self::AlreadyStarted
             | Self::Dial { .. }
             | Self::NotConnected(_)
             | Self::NoPeers { .. }

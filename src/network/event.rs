@@ -92,7 +92,7 @@ pub enum NetworkEvent {
         reason: String,
     },
     /// The application failed at a call: it panicked, or, where it is written in JavaScript, threw, answered too late or in a wrong shape.
-    /// An item that it was asked about is ignored.
+    /// An item that it was asked about is ignored. At the node's end, the call `flush`: it can't keep what it was given last.
     ApplicationFailed {
         /// The call that failed first, by its name.
         call: &'static str,
@@ -170,7 +170,7 @@ pub enum NetworkEvent {
         /// Why, for a person.
         reason: String,
     },
-    /// The node ended in order; no further event follows.
+    /// The node ended in order; no further event follows. Of one that never ran, for want of a `start` or of an address to listen on, subscriptions end without.
     Stopped,
     /// Something panicked, and no further event follows: the node's task, which is over, or the `wants` of this subscription
     /// ([`crate::P2PNetworkManager::subscribe`]), and then the node goes on. In a browser a panic is the end of the

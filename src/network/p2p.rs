@@ -45,8 +45,9 @@ const SUBMISSIONS: usize = 4;
 /// A node: connects to peers, gossips items, answers questions.
 ///
 /// Natively [`Self::new`], [`Self::with`] and [`Self::start`] are called within a tokio runtime, which the node's task then runs on; a
-/// browser needs none. All other calls may come from anywhere. The task ends with the last handle: one that the node itself holds, in its application or in a
-/// subscriber's filter, is one too, and keeps it running until [`Self::shutdown`]. Hold a `std::sync::Weak` of your own there, or shut down.
+/// browser needs none. All other calls may come from anywhere. The task ends with the last handle: one that the node itself holds, in its application, in a
+/// subscriber's filter or in a protocol's handler ([`Self::handle`]), is one too, and keeps it running until [`Self::shutdown`]. Hold a `std::sync::Weak` of your own
+/// there, or shut down.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -133,9 +134,12 @@ impl P2PNetworkManager {
     ///
     /// # Errors
     /// [`NetworkError::Listen`] names the address that can't be listened on, the first one where none of them has an interface;
-    /// the node has ended then. [`NetworkError::AlreadyStarted`].
+    /// the node has ended then. [`NetworkError::AlreadyStarted`]; [`NetworkError::NotRunning`] once it has ended.
     pub async fn start(&self) -> Result<(), NetworkError> {
-        let mut task = self.idle().take().ok_or(NetworkError::AlreadyStarted)?;
+        let Some(mut task) = self.idle().take() else {
+            self.running()?;
+            return Err(NetworkError::AlreadyStarted);
+        };
         let listening = task.listen()?;
         platform::spawn(task.run());
         listening.await.map_err(|_| NetworkError::NotRunning)?
@@ -177,7 +181,8 @@ impl P2PNetworkManager {
 
     /// Ends the node in order: waits until peers have what was accepted ([`Self::is_flushed`]), three seconds at most, and 200 ms
     /// more for what is written and not acknowledged; closes every connection, has the chain keep what it was given
-    /// ([`crate::Application::flush`]), then ends all subscriptions. Returns when it has ended.
+    /// ([`crate::Application::flush`]), then ends all subscriptions. Returns when it has ended. What the chain can't keep is told before
+    /// the end, as [`NetworkEvent::ApplicationFailed`] at the call `flush`.
     pub async fn shutdown(&self) {
         if let Some(idle) = self.idle().take() {
             return drop(idle);

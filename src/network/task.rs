@@ -366,6 +366,11 @@ impl Task {
         self.close().await;
         if let Err(error) = self.shared.rules.flush().await {
             tracing::error!(%error, "what the chain was given last is not kept");
+            self.shared.emit(NetworkEvent::ApplicationFailed {
+                call: "flush",
+                reason: error.to_string(),
+                count: 1,
+            });
         }
         stopped
     }

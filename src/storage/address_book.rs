@@ -80,7 +80,7 @@ impl KeptAddressBook {
 /// node's end, and when [`AddressBookWriter::write`] asks for it. Called within a tokio runtime. What can't be written is told in the log, and tried again.
 ///
 /// # Errors
-/// [`NetworkError::AlreadyStarted`].
+/// [`NetworkError::AlreadyStarted`]; [`NetworkError::NotRunning`] where the node has ended.
 pub fn keep_address_book(
     node: &P2PNetworkManager,
     path: &Path,
@@ -99,6 +99,7 @@ pub fn keep_address_book(
         let aside = put_aside(path);
         tracing::warn!(path = %path.display(), %reason, ?aside, "the address book is lost; a new one begins");
     }
+    file::sweep(path);
     let events = node
         .subscribe(|event| matches!(event, NetworkEvent::Stopped | NetworkEvent::Crashed { .. }));
     let (ended, written) = oneshot::channel();

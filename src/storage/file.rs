@@ -9,11 +9,31 @@ use std::{
 use super::folder;
 use crate::platform;
 
+/// What is between a file's name and the word in [`beside`].
+const NEW: &str = ".new-";
+
 /// A name beside a file's that nobody else has: in a container all processes have the same number, also after a crash that left a file there.
 pub(super) fn beside(path: &Path) -> std::io::Result<PathBuf> {
     let mut word = [0; 8];
     platform::random(&mut word)?;
-    Ok(path.with_extension(format!("new-{}", hex::encode(word))))
+    Ok(with_suffix(path, &format!("{NEW}{}", hex::encode(word))))
+}
+
+/// Takes away what a process that was ended at once has left [`beside`] a file, as far as that can be done; only for who alone writes it.
+pub(super) fn sweep(path: &Path) {
+    let (Some(name), Ok(entries)) = (path.file_name(), fs::read_dir(folder::of(path))) else {
+        return;
+    };
+    let prefix = with_suffix(Path::new(name), NEW);
+    let is_word = |rest: &[u8]| rest.len() == 16 && rest.iter().all(u8::is_ascii_hexdigit);
+    for entry in entries.flatten() {
+        let found = entry.file_name();
+        let rest = found.as_encoded_bytes();
+        let rest = rest.strip_prefix(prefix.as_os_str().as_encoded_bytes());
+        if rest.is_some_and(is_word) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The file of this name with more after it.

@@ -16,7 +16,7 @@ use std::{
 use libp2p::identity::Keypair;
 
 use super::{
-    file::{beside, write_new},
+    file::{beside, sweep, write_new},
     folder,
 };
 use crate::error::NetworkError;
@@ -37,6 +37,10 @@ pub fn load_or_create_identity(path: &Path) -> Result<Keypair, NetworkError> {
         }
         Err(error) => Err(error.to_string()),
     };
+    if outcome.is_ok() {
+        // Where there is a key no other one takes its place any more.
+        sweep(path);
+    }
     outcome.map_err(|reason| wrong(path, reason))
 }
 
@@ -179,13 +183,18 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_beside_it_stops_nobody() {
+    fn what_a_crash_left_beside_it_stops_nobody_and_goes() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("identity.key");
         // As a container's process, whose number is always the same, left it.
-        let left = path.with_extension(format!("new-{}", std::process::id()));
-        fs::write(left, b"").expect("written");
+        let left = folder.path().join("identity.key.new-0123456789abcdef");
+        let others = ["identity.key.new-notes", "other.key.new-0123456789abcdef"];
+        let others = others.map(|name| folder.path().join(name));
+        for file in others.iter().chain([&left]) {
+            fs::write(file, b"").expect("written");
+        }
         load_or_create_identity(&path).expect("made all the same");
+        assert!(!left.exists() && others.iter().all(|other| other.exists()));
     }
 
     #[test]

@@ -26,13 +26,14 @@ async fn a_node_starts_once() {
         "start returns when it listens"
     );
     let again = node.start().await.expect_err("started before");
-    assert!(matches!(again, NetworkError::AlreadyStarted) && again.is_fatal());
+    assert!(matches!(again, NetworkError::AlreadyStarted) && !again.is_fatal());
+    let late = node.load_address_book(&[]).expect_err("it runs");
+    assert!(matches!(late, NetworkError::AlreadyStarted), "{late}");
+    node.is_flushed().await.expect("it goes on");
     node.shutdown().await;
     node.shutdown().await;
-    assert!(matches!(
-        node.start().await,
-        Err(NetworkError::AlreadyStarted)
-    ));
+    let over = node.start().await.expect_err("it has ended");
+    assert!(matches!(over, NetworkError::NotRunning) && over.is_fatal());
     assert!(matches!(
         node.dial(TCP.parse().expect("an address")).await,
         Err(NetworkError::NotRunning)
@@ -61,6 +62,11 @@ async fn an_address_that_cannot_be_listened_on_is_named() {
             .starts_with(&format!("can't listen on {address}: ")),
         "{error}"
     );
+    assert!(error.is_fatal());
+    assert!(matches!(
+        node.is_flushed().await,
+        Err(NetworkError::NotRunning)
+    ));
     assert!(soon("the end of its events", events.recv()).await.is_none());
 }
 

@@ -136,6 +136,25 @@ async fn what_can_not_be_kept_is_told_to_nobody_and_is_when_it_is_given_again() 
     assert_eq!(given.count(), 3, "each once");
 }
 
+#[tokio::test]
+async fn what_can_not_be_kept_at_the_end_is_told_before_it() {
+    let disk = Arc::<Disk>::default();
+    let mut node = Node::with(listening(TCP), Shared(Arc::clone(&disk))).await;
+    disk.will(&[false]);
+    node.shutdown().await;
+    let told = node.event("what is lost", |event| match event {
+        NetworkEvent::ApplicationFailed { call, reason, .. } => Some((call, reason)),
+        _ => None,
+    });
+    let (call, reason) = told.await;
+    assert_eq!(call, "flush");
+    assert!(reason.contains("the disk is full"), "{reason}");
+    assert!(matches!(
+        node.events.recv().await,
+        Some(NetworkEvent::Stopped)
+    ));
+}
+
 /// A store that has what is committed, and keeps it as long as there is room.
 struct Behind {
     store: MemoryStore,

@@ -30,9 +30,10 @@ impl P2PNetworkManager {
     ///
     /// # Errors
     /// [`NetworkError::Argument`] says why the bytes are no address book, and the node has an empty one;
-    /// [`NetworkError::AlreadyStarted`].
+    /// [`NetworkError::AlreadyStarted`]; [`NetworkError::NotRunning`] once it has ended.
     pub fn load_address_book(&self, bytes: &[u8]) -> Result<(), NetworkError> {
         if self.idle().is_none() {
+            self.running()?;
             return Err(NetworkError::AlreadyStarted);
         }
         let (own, now) = (self.local_peer_id, platform::now());

@@ -25,6 +25,8 @@ impl P2PNetworkManager {
     /// and over 100 a second (200 at once), they are reset. What is not read waits at the peer, beyond a window of 256 KiB to
     /// 1.25 MiB, and holds up nothing else; where all that is not read leaves no room, streams are reset whose handlers don't read (docs/protocols.md).
     ///
+    /// A handler that holds the node, to `ban` a peer say, keeps it running until [`Self::shutdown`] or [`Self::unhandle`]: it is a handle like any other.
+    ///
     /// ```no_run
     /// # async fn example(node: selkie::P2PNetworkManager) -> Result<(), selkie::NetworkError> {
     /// use futures::{AsyncReadExt, AsyncWriteExt};
