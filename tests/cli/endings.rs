@@ -4,13 +4,15 @@ use std::{
     fs,
     io::Write,
     os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
     process::Stdio,
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::{
     CHAIN,
-    command::{PATIENCE, Running, a_key, command, finish, signal, stderr},
+    command::{PATIENCE, Running, a_key, command, finish, selkie, signal, stderr},
     pages::run_with_page,
 };
 
@@ -97,18 +99,54 @@ fn who_stops_reading_keeps_no_command_from_ending() {
     }
 }
 
+/// As long as signals are told apart, and far less than a second.
+const BETWEEN: Duration = Duration::from_millis(50);
+
+/// A node that takes long to end, since a peer has stopped before it said that it has a block; and that peer.
+fn ending_slowly(folder: &Path) -> (Running, Running) {
+    let file = |name: &str| folder.join(name).display().to_string();
+    let run = |key: &str, more: &[&str]| {
+        Running::start(&[&["run", "--json", "--key", &file(key)], more].concat())
+    };
+    let node = run("identity.key", &[]);
+    let address = node.address("/tcp/");
+    let peer = run("peer.key", &["--bootstrap", &address]);
+    for both in [&node, &peer] {
+        both.object(|line| line["type"] == "peer:connect");
+    }
+    signal("STOP", peer.child.id());
+    let block = file("block");
+    fs::write(&block, "a block").expect("written");
+    let submit = ["submit", &block, "--kind", "block", "--chain", "opaque"];
+    let sent = selkie(&[&submit[..], &["--to", &address]].concat());
+    assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+    node.object(|line| line["type"] == "item:accepted");
+    (node, peer)
+}
+
+#[test]
+fn two_signals_in_a_moment_are_one_wish() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut node, _peer) = ending_slowly(folder.path());
+    // As `timeout` sends them, to its child and to the group that this is in.
+    let id = node.child.id();
+    for _ in 0..2 {
+        signal("TERM", id);
+        thread::sleep(BETWEEN);
+    }
+    assert_eq!(node.child.wait().expect("it ends").code(), Some(0));
+    assert!(folder.path().join("identity.key.book").exists());
+}
+
 #[test]
 fn a_second_interrupt_ends_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
-    let www = folder.path().to_str().expect("a path");
-    // It waits a moment for who does not read.
-    let devnet = ["devnet", "1", "--port", "0", "--www", www];
-    let (mut devnet, _unread) = writing_to_nobody(&devnet, "not built");
+    let (mut node, _peer) = ending_slowly(folder.path());
     let end = Instant::now() + PATIENCE;
-    // Signals that come too close count as one: more are sent until it has seen two.
+    // Those of the first second count as one.
     let status = loop {
-        devnet.interrupt();
-        if let Some(status) = devnet.child.try_wait().expect("it is there") {
+        node.interrupt();
+        if let Some(status) = node.child.try_wait().expect("it is there") {
             break status;
         }
         assert!(Instant::now() < end, "it goes on");

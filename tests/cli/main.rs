@@ -6,6 +6,7 @@ mod command;
 mod endings;
 mod killed;
 mod ledger;
+mod naming;
 mod pages;
 mod replaying;
 mod submitting;
@@ -91,6 +92,7 @@ fn a_configuration_is_checked_and_the_default_is_right() {
     for right in [&shown, public] {
         assert_eq!(check(right).status.code(), Some(0), "{right}");
     }
+    let long = format!("[node]\ncontrol = \"/{}\"", "x".repeat(108));
     let wrong = [
         (
             "[network]\nmax_peers = 0",
@@ -129,6 +131,15 @@ fn a_configuration_is_checked_and_the_default_is_right() {
             "[node]\nweb = \"0.0.0.0:8420\"",
             "node.web = 0.0.0.0:8420: others could reach it",
         ),
+        (
+            "[node]\nkey = \"here.key\"\naddress_book = \"./here.key\"",
+            "node.address_book = ./here.key: that is node.key too",
+        ),
+        (
+            "[node]\nkey = \"here.key\"\ncontrol = \"here.key.book\"",
+            "node.control = here.key.book: that is node.address_book too",
+        ),
+        (&long, "give a shorter path"),
     ];
     for (text, named) in wrong {
         let output = check(text);

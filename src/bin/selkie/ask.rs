@@ -5,7 +5,6 @@
 
 use std::{
     io::{self, IsTerminal},
-    path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,10 +16,10 @@ use selkie::{PeerId, peers::Banned};
 use serde_json::Value;
 
 use crate::{
-    control::{Control, Question, beside},
+    control::{Control, Question},
     interrupt::Interrupt,
-    output::{Tone, counted, once, print, remark},
-    settings::{File, default_key, usual_config},
+    output::{Tone, counted, once, print},
+    place::Flags,
     table::table,
 };
 
@@ -129,84 +128,17 @@ pub(crate) enum AskSync {
 /// Which node.
 #[derive(clap::Args)]
 pub(crate) struct Whom {
-    /// The node's key, beside which its control socket is [default: the one of `selkie run`]
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
-    /// The node's configuration, if that names its key or its control socket
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The node's control socket, if it is not beside its key
-    #[arg(long, value_name = "FILE")]
-    control: Option<PathBuf>,
+    #[command(flatten)]
+    node: Flags,
     /// Print the answer as one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// What names a node.
-struct Names {
-    key: Option<PathBuf>,
-    config: Option<PathBuf>,
-    control: Option<PathBuf>,
-}
-
-impl Names {
-    /// Where the socket is of whom they name. `None`: they name nobody.
-    fn socket(self) -> anyhow::Result<Option<PathBuf>> {
-        let file = match &self.config {
-            Some(path) => File::read(path)?.node,
-            None => File::default().node,
-        };
-        let socket = self.control.or(file.control);
-        let key = self.key.or(file.key);
-        match socket.or_else(|| Some(beside(&key?))) {
-            None if self.config.is_some() => Ok(Some(beside(&default_key()?))),
-            socket => Ok(socket),
-        }
-    }
-}
-
 impl Whom {
-    /// Where the node's socket is: whom flags name goes before whom the environment names, and that before whom the usual configuration does.
-    fn socket(&self) -> anyhow::Result<PathBuf> {
-        let flags = Names {
-            key: self.key.clone(),
-            config: self.config.clone(),
-            control: self.control.clone(),
-        };
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        let [key, config, control] = ["SELKIE_KEY", "SELKIE_CONFIG", "SELKIE_CONTROL"]
-            .map(|name| variable(name).map(PathBuf::from));
-        let environment = Names {
-            key,
-            config,
-            control,
-        };
-        for names in [flags, environment] {
-            if let Some(socket) = names.socket()? {
-                return Ok(socket);
-            }
-        }
-        let usual = usual_config().and_then(|config| {
-            let names = Names {
-                config,
-                key: None,
-                control: None,
-            };
-            names.socket()
-        });
-        match usual {
-            Ok(Some(socket)) => return Ok(socket),
-            Ok(None) => {}
-            // The node may run without it.
-            Err(error) => remark(error),
-        }
-        Ok(beside(&default_key()?))
-    }
-
     /// Connects to the node.
-    fn reach(&self) -> anyhow::Result<Control> {
-        let path = self.socket()?;
+    fn reach(self) -> anyhow::Result<Control> {
+        let path = self.node.names()?.socket()?;
         let shown = path.display();
         Control::connect(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
@@ -249,8 +181,9 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
             protected: Protected { peer, tag },
         } => (whom, Question::Unprotect { peer, tag }, false),
     };
+    let json = whom.json;
     let mut control = whom.reach()?;
-    let clears = watch && !whom.json && io::stdout().is_terminal();
+    let clears = watch && !json && io::stdout().is_terminal();
     loop {
         let asking = question.clone();
         let asked = tokio::task::spawn_blocking(move || {
@@ -270,7 +203,7 @@ pub(crate) async fn run(ask: Ask, interrupt: Interrupt) -> anyhow::Result<()> {
             print(CLEAR.to_owned())?;
         }
         let told = sentences(&question, &answer);
-        once(whom.json, Tone::Plain, told, answer)?;
+        once(json, Tone::Plain, told, answer)?;
         if !watch || interrupt.unless(Delay::new(WATCH)).await.is_none() {
             return Ok(());
         }

@@ -11,11 +11,7 @@
 #[cfg_attr(not(unix), path = "control/elsewhere.rs")]
 mod socket;
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    time::{Duration, Instant, SystemTime},
-};
+use std::time::{Duration, Instant, SystemTime};
 
 use selkie::{
     P2PNetworkManager, PeerId, PeerInfo,
@@ -26,7 +22,7 @@ use selkie::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub(crate) use self::socket::{Control, HERE, Listener};
+pub(crate) use self::socket::{Control, HERE, Listener, may_be_at};
 use crate::{output::milliseconds, settings::Chain};
 
 /// The longest question, in bytes.
@@ -77,13 +73,6 @@ enum Reply {
     Answer(Value),
     /// For a person.
     Error(String),
-}
-
-/// Where a node is asked if nobody says.
-pub(crate) fn beside(key: &Path) -> PathBuf {
-    let mut name = OsString::from(key);
-    name.push(".sock");
-    name.into()
 }
 
 /// A node that is asked.

@@ -1,5 +1,5 @@
-//! Ctrl-C, and the SIGTERM of service managers: the first asks the command to end in order, the
-//! second ends the process at once.
+//! Ctrl-C, and the SIGTERM of service managers: the first asks the command to end in order, a
+//! second one, a second later or more, ends the process at once.
 
 use std::{io, pin::pin, time::Duration};
 
@@ -9,6 +9,9 @@ use tokio::sync::watch;
 
 /// Exit code of a process that was interrupted: 128 + SIGINT, as shells have it.
 const INTERRUPTED: i32 = 130;
+
+/// What comes so soon after the first is the same wish: `timeout`, `npm` and `cargo run` pass on what the whole group of processes has got already.
+const SAME_WISH: Duration = Duration::from_secs(1);
 
 /// How long what is said last may take, once the command is to end: whoever should read it may have stopped reading.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -28,6 +31,8 @@ pub(crate) fn watch() -> io::Result<Interrupt> {
         signals.next().await;
         // Nobody listens where the command has ended by itself.
         let _ = sender.send(true);
+        let mut moment = Delay::new(SAME_WISH);
+        while let Either::Left(_) = select(pin!(signals.next()), &mut moment).await {}
         signals.next().await;
         std::process::exit(INTERRUPTED);
     });

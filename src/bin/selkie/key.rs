@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::{
     output::{Tone, once},
-    settings::default_key,
+    place::Flags,
 };
 
 #[derive(clap::Args)]
@@ -30,6 +30,9 @@ enum Command {
 struct Place {
     /// The key's file [default: the one of `selkie run`]
     file: Option<PathBuf>,
+    /// The key that this configuration names
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
     /// Show a key that others may read too: a mounted secret
     #[arg(long)]
     shared_key: bool,
@@ -40,10 +43,13 @@ struct Place {
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let (Command::New(place) | Command::Show(place)) = &args.command;
-    let path = match &place.file {
-        Some(file) => file.clone(),
-        None => default_key()?,
+    let flags = Flags {
+        key: place.file.clone(),
+        config: place.config.clone(),
+        control: None,
     };
+    let names = flags.names()?;
+    let path = names.key()?;
     let shown = path.display();
     let exists = path
         .try_exists()
@@ -58,7 +64,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         _ => {}
     }
     let key = match args.command {
-        Command::Show(_) if place.shared_key => load_shared_identity(&path)?,
+        Command::Show(_) if place.shared_key || names.shared_key => load_shared_identity(&path)?,
         _ => load_or_create_identity(&path)?,
     };
     let peer_id = key.public().to_peer_id();

@@ -51,6 +51,11 @@ impl LedgerArgs {
         Ok(None)
     }
 
+    /// The file that it is kept in.
+    pub(crate) fn data(&self) -> Option<&Path> {
+        self.data.as_deref()
+    }
+
     /// Makes blocks and votes as long as the node runs, if that was asked for.
     pub(crate) fn work(&self, ledger: &Ledger, node: &P2PNetworkManager) {
         if let Some(pause) = self.propose {

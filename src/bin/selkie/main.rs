@@ -2,7 +2,7 @@
 //! configurations.
 //!
 //! One file per subcommand: [`run`], [`replay`], [`submit`], [`devnet`], [`key`], [`config`], [`snapshot`], [`state`], [`completions`] for what is made from the arguments, and [`ask`] for those that ask a running node. What they share:
-//! [`control`] is how one is asked, [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files, [`takers`] knows who has got them,
+//! [`control`] is how one is asked, [`place`] says which node is meant, [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files, [`takers`] knows who has got them,
 //! [`web_server`] serves the dashboard, [`output`] prints, [`bar`] shows how far sync is, [`log`] logs, [`interrupt`] ends in order.
 //!
 //! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
@@ -21,6 +21,7 @@ mod key;
 mod ledger;
 mod log;
 mod output;
+mod place;
 mod replay;
 mod run;
 mod settings;
@@ -33,7 +34,7 @@ mod web_server;
 
 use std::{io::ErrorKind, process::ExitCode, time::Duration};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -46,9 +47,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
     name = "selkie",
     version,
     about = "A node of a blockchain's network, and what helps to run one",
-    after_help = "Exit codes: 0 done, or ended by Ctrl-C where nothing else ends it; 1 failure; 2 wrong usage; 130 ended at once by a second Ctrl-C.\n\
+    after_help = "Exit codes: 0 done, or ended by Ctrl-C where nothing else ends it; 1 failure; 2 wrong usage; 130 ended at once by a second Ctrl-C, a second later or more.\n\
                   Without --config, selkie run and the questions to it read ~/.config/selkie/node.toml, or /etc/selkie/node.toml, if it is there. Flags go \
-                  before the environment (SELKIE_CONFIG, SELKIE_KEY, SELKIE_CONTROL; selkie run --help has more), and that before the file.\n\
+                  before the environment (SELKIE_CONFIG, SELKIE_KEY, SELKIE_CONTROL; selkie run --help has more), and that before the file; a flag that names a node, by \
+                  its key, its socket or a configuration with either, shuts out what names another.\n\
                   NO_COLOR turns colours off; they are off too where the output is no terminal."
 )]
 struct Cli {
@@ -100,7 +102,22 @@ enum Command {
 
 /// The arguments, and what the environment says in their place.
 fn command() -> clap::Command {
-    Cli::command().mut_subcommand("run", run::with_environment)
+    let command = Cli::command().mut_subcommand("run", run::with_environment);
+    without_empty(command)
+}
+
+/// A variable that is empty is none, as where a composed file has `${CHAIN:-}`.
+fn without_empty(command: clap::Command) -> clap::Command {
+    let is_empty = |argument: &clap::Arg| {
+        let value = argument.get_env().and_then(std::env::var_os);
+        value.is_some_and(|value| value.is_empty())
+    };
+    command
+        .mut_args(|argument| match is_empty(&argument) {
+            true => argument.env(Resettable::Reset),
+            false => argument,
+        })
+        .mut_subcommands(without_empty)
 }
 
 fn main() -> ExitCode {

@@ -1,7 +1,6 @@
 //! `selkie run`: a node until Ctrl-C, its events as lines on stdout.
 
 use std::{
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     pin::pin,
@@ -20,11 +19,17 @@ use crate::{
     interrupt::Interrupt,
     ledger::LedgerArgs,
     output::{Output, Tone, remark},
-    settings::{NodeArgs, default_key, hold_identity, loopback},
+    place::{book_beside, one_file},
+    settings::{NodeArgs, hold_identity, loopback},
     web_server::{self, Folders, Site},
 };
 
 #[derive(clap::Args)]
+#[command(
+    after_help = "SELKIE_CONFIG, SELKIE_KEY and SELKIE_CONTROL stand for --config, --key and --control, here, in the questions to a node and in selkie key. \
+                  SELKIE_LISTEN and SELKIE_BOOTSTRAP are lists, with commas in between. An empty variable is none.\n\
+                  Paths, also those of a configuration, are relative to the folder in which the command is started."
+)]
 pub(crate) struct Args {
     #[command(flatten)]
     node: NodeArgs,
@@ -58,10 +63,8 @@ pub(crate) struct Args {
 }
 
 /// What the environment says where no flag does. It is for the node that goes on: what else runs beside that is to have neither its key nor its addresses.
-const ENVIRONMENT: [(&str, &str); 9] = [
-    ("config", "SELKIE_CONFIG"),
-    ("key", "SELKIE_KEY"),
-    ("control", "SELKIE_CONTROL"),
+/// Which node it is others ask too (`place.rs`).
+const ENVIRONMENT: [(&str, &str); 6] = [
     ("listen", "SELKIE_LISTEN"),
     ("bootstrap", "SELKIE_BOOTSTRAP"),
     ("network_id", "SELKIE_NETWORK_ID"),
@@ -87,42 +90,48 @@ pub(crate) fn with_environment(command: clap::Command) -> clap::Command {
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
     let bar = SyncBar::new();
     let output = Output::beside(args.json, bar.bar());
-    let node = match args.no_config {
-        true => args.node,
-        false => args.node.or_usual_config()?,
-    };
+    let node = args.node.of_a_node(args.control, !args.no_config)?;
     let mut settings = node.settings()?;
     if settings.config.network.listen_addresses.is_empty() {
         settings.config.network.listen_addresses = loopback(&settings.config);
     }
-    let path = match settings.key {
-        Some(path) => path,
-        None => default_key()?,
+    let names = settings.names;
+    let path = names.key()?;
+    let beside = (!names.shared_key).then(|| book_beside(&path));
+    let book = args.address_book.or(settings.address_book).or(beside);
+    let control = match &names.control {
+        _ if args.no_control => None,
+        None if names.shared_key || !control::HERE => None,
+        _ => Some(names.socket()?),
     };
-    let (key, _held) = hold_identity(&path, settings.shared_key)?;
+    let files = [
+        ("key", Some(path.as_path())),
+        ("configuration", settings.file.as_deref()),
+        ("address book", book.as_deref()),
+        ("control socket", control.as_deref()),
+        ("ledger", args.ledger.data()),
+    ];
+    if let Some((one, other, path)) = one_file(&files) {
+        anyhow::bail!(
+            "{} is the {one} and the {other}, and one would be written over the other: give each a file of its own (--key, --address-book, --control, --data)",
+            path.display()
+        );
+    }
+    let (key, _held) = hold_identity(&path, names.shared_key)?;
     let public = args.web_public || settings.web_public;
     let web = match args.web.or(settings.web) {
         Some(address) => Some(web_server::bind(address, public).await?),
         None => None,
     };
-    let control = args.control.or(settings.control);
-    let control = match control.filter(|_| !args.no_control) {
-        Some(control) => Some(open_control(&control)?),
-        None if args.no_control || settings.shared_key || !control::HERE => None,
-        None => {
-            let opened = open_control(&control::beside(&path));
-            // It runs all the same.
-            opened.map_err(remark).ok()
+    let opened = control.as_deref().map(open_control).transpose();
+    let control = match opened {
+        // Where nobody wanted it it runs all the same.
+        Err(error) if names.control.is_none() => {
+            remark(error);
+            None
         }
+        opened => opened?,
     };
-    let beside = (!settings.shared_key).then(|| beside(&path));
-    let book = args.address_book.or(settings.address_book).or(beside);
-    if book.as_ref().is_some_and(|book| is_same(book, &path)) {
-        anyhow::bail!(
-            "the address book would be written over the key {}: give it a file of its own (--address-book)",
-            path.display()
-        );
-    }
     let chain = settings.chain.unwrap_or_default();
     let ledger = args.ledger.open(chain, &mut settings.config)?;
     let node = match &ledger {
@@ -204,19 +213,6 @@ impl Drop for Serving {
     }
 }
 
-/// Where the address book is kept if nobody says: no two keys in a folder share one.
-fn beside(key: &Path) -> PathBuf {
-    let mut name = key.as_os_str().to_owned();
-    name.push(".book");
-    name.into()
-}
-
-/// Whether these are one file.
-fn is_same(one: &Path, other: &Path) -> bool {
-    let [one, other] = [one, other].map(fs::canonicalize);
-    matches!((one, other), (Ok(one), Ok(other)) if one == other)
-}
-
 /// Looks for the first peers; the node itself goes on looking.
 fn bootstrap(node: &P2PNetworkManager) {
     if node.config.network.bootstrap_peers.is_empty() {
@@ -279,26 +275,5 @@ fn complete(event: NetworkEvent, node: &P2PNetworkManager) -> NetworkEvent {
             NetworkEvent::Listening(whole.unwrap_or_else(|address| address))
         }
         event => event,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_key_is_an_address_book_and_no_two_share_one() {
-        assert_eq!(beside(Path::new("a.key")), Path::new("a.key.book"));
-        assert_ne!(beside(Path::new("eu.west")), beside(Path::new("eu.east")));
-        let folder = tempfile::tempdir().expect("a folder");
-        let key = folder.path().join("node.book");
-        assert!(!is_same(&key, &key), "neither is there");
-        fs::write(&key, "a key").expect("written");
-        let round = folder
-            .path()
-            .join("../")
-            .join(folder.path().file_name().expect("a name"));
-        assert!(is_same(&round.join("node.book"), &key));
-        assert!(!is_same(&beside(&key), &key));
     }
 }

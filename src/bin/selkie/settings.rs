@@ -4,13 +4,7 @@
 //! only the command line knows. Unknown fields are errors, so that a typing mistake is not silently a
 //! default.
 
-use std::{
-    fs,
-    io::{ErrorKind, Read},
-    net::SocketAddr,
-    path::PathBuf,
-    str::FromStr,
-};
+use std::{fs, io::Read, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -23,7 +17,10 @@ use selkie::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::ledger;
+use crate::{
+    control, ledger,
+    place::{Names, book_beside, found_config, one_file, socket_beside, variable},
+};
 
 /// No configuration is longer, in bytes: one with all 100,000 blacklisted peers has 6 MiB. A larger file is something else.
 const MAX_FILE: u64 = 16 << 20;
@@ -59,6 +56,19 @@ pub(crate) struct NodeArgs {
     /// The key is a mounted secret that others may read too, such as Kubernetes' 0440 root:group: it is read, and never made
     #[arg(long)]
     shared_key: bool,
+    /// What else says where this node is; of `selkie run` alone.
+    #[arg(skip)]
+    around: Around,
+}
+
+/// What says where a node is beside its flags.
+#[derive(Default)]
+struct Around {
+    /// The flag, which other commands lack.
+    control: Option<PathBuf>,
+    environment: Names,
+    /// A configuration that no flag names.
+    config: Option<PathBuf>,
 }
 
 /// A configuration file.
@@ -100,12 +110,63 @@ impl Default for ChainTable {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct NodeTable {
-    pub(crate) key: Option<PathBuf>,
-    pub(crate) shared_key: bool,
+    key: Option<PathBuf>,
+    shared_key: bool,
     address_book: Option<PathBuf>,
-    pub(crate) control: Option<PathBuf>,
-    pub(crate) web: Option<SocketAddr>,
+    control: Option<PathBuf>,
+    web: Option<SocketAddr>,
     web_public: bool,
+}
+
+impl NodeTable {
+    pub(crate) fn names(&self) -> Names {
+        Names {
+            key: self.key.clone(),
+            control: self.control.clone(),
+            shared_key: self.shared_key,
+        }
+    }
+
+    /// Finds what keeps a node from its start.
+    fn check(&self) -> Result<(), selkie::ConfigError> {
+        let wrong = |field: &str, value: String, problem: String| {
+            let field = format!("node.{field}");
+            Err(selkie::ConfigError {
+                field,
+                value,
+                problem,
+            })
+        };
+        if let Some(web) = self.web.filter(|web| !may_serve(web, self.web_public)) {
+            let problem = "others could reach it; give an address of 127.0.0.1, or set node.web_public if that is meant";
+            return wrong("web", web.to_string(), problem.to_owned());
+        }
+        if let Some(control) = &self.control
+            && let Err(error) = control::may_be_at(control)
+        {
+            return wrong("control", control.display().to_string(), error.to_string());
+        }
+        // Where no home folder is known, nobody has a key there.
+        let key = self.names().key().ok();
+        let beside = key.as_ref().filter(|_| !self.shared_key);
+        let book = beside.map(|key| book_beside(key));
+        let socket = beside.map(|key| socket_beside(key));
+        let files = [
+            ("key", key.as_deref()),
+            (
+                "address_book",
+                self.address_book.as_deref().or(book.as_deref()),
+            ),
+            ("control", self.control.as_deref().or(socket.as_deref())),
+        ];
+        match one_file(&files) {
+            None => Ok(()),
+            Some((one, other, path)) => {
+                let problem = format!("that is node.{one} too; give each a file of its own");
+                wrong(other, path.display().to_string(), problem)
+            }
+        }
+    }
 }
 
 /// Bytes, written in hex.
@@ -189,14 +250,10 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     /// `None`: nobody chose.
     pub(crate) chain: Option<Chain>,
-    /// `None`: nobody chose.
-    pub(crate) key: Option<PathBuf>,
-    /// See [`load_shared_identity`].
-    pub(crate) shared_key: bool,
+    /// Where its key and its control socket are.
+    pub(crate) names: Names,
     /// `None`: nobody chose.
     pub(crate) address_book: Option<PathBuf>,
-    /// `None`: nobody chose.
-    pub(crate) control: Option<PathBuf>,
     pub(crate) web: Option<SocketAddr>,
     /// Whether others may reach that address.
     pub(crate) web_public: bool,
@@ -205,39 +262,61 @@ pub(crate) struct Settings {
 impl Settings {
     /// Who a node is that is here for a while: whose key was chosen, held as long as its file is, else somebody new.
     pub(crate) fn identity(&self) -> anyhow::Result<(Keypair, Option<fs::File>)> {
-        let Some(path) = &self.key else {
+        let Some(path) = &self.names.key else {
             return Ok((Keypair::generate_ed25519(), None));
         };
-        let (key, file) = hold_identity(path, self.shared_key)?;
+        let (key, file) = hold_identity(path, self.names.shared_key)?;
         Ok((key, Some(file)))
     }
 }
 
 impl NodeArgs {
-    /// With the configuration at its usual place, where none is named.
+    /// Those of a node that goes on: with its `--control`, what the environment names, and, where no flag names one, a configuration that is found: that at the
+    /// usual place too, if `usual`.
     ///
     /// # Errors
     /// There may be one, and it can't be read.
-    pub(crate) fn or_usual_config(mut self) -> anyhow::Result<Self> {
-        if self.config.is_none() {
-            let way_out = "name a configuration (--config), or go without (--no-config)";
-            self.config = usual_config().context(way_out)?;
-            if let Some(path) = &self.config {
-                let opened = fs::File::open(path);
-                opened.with_context(|| format!("can't open {}; {way_out}", path.display()))?;
+    pub(crate) fn of_a_node(
+        mut self,
+        control: Option<PathBuf>,
+        usual: bool,
+    ) -> anyhow::Result<Self> {
+        let found = match usual {
+            _ if self.config.is_some() => None,
+            false => variable("SELKIE_CONFIG"),
+            true => {
+                let way_out = "name a configuration (--config), or go without (--no-config)";
+                let found = found_config().context(way_out)?;
+                if let Some(path) = &found {
+                    let opened = fs::File::open(path);
+                    opened.with_context(|| format!("can't open {}; {way_out}", path.display()))?;
+                }
+                found
             }
-        }
+        };
+        self.around = Around {
+            control,
+            environment: Names::environment(),
+            config: found,
+        };
         Ok(self)
     }
 
     /// The file's settings, overridden by the flags, and checked.
     pub(crate) fn settings(self) -> anyhow::Result<Settings> {
-        let file = match &self.config {
+        let by_flag = self.config.is_some();
+        let path = self.config.or(self.around.config);
+        let file = match &path {
             Some(path) => File::read(path)?,
             None => File::default(),
         };
         let from_file = file.chain.application;
         let (mut config, node) = file.split();
+        let flags = Names {
+            key: self.key,
+            control: self.around.control,
+            shared_key: self.shared_key,
+        };
         if !self.listen.is_empty() {
             config.network.listen_addresses = self.listen;
         }
@@ -254,12 +333,10 @@ impl NodeArgs {
         config.check()?;
         Ok(Settings {
             config,
-            file: self.config,
+            file: path,
             chain: self.chain.or(from_file),
-            key: self.key.or(node.key),
-            shared_key: self.shared_key || node.shared_key,
+            names: Names::of(flags, self.around.environment, node.names(), by_flag),
             address_book: node.address_book,
-            control: node.control,
             web: node.web,
             web_public: node.web_public,
         })
@@ -293,15 +370,8 @@ impl File {
     /// Finds what parses but is wrong.
     pub(crate) fn check(self) -> Result<(), selkie::ConfigError> {
         let (config, node) = self.split();
-        match node.web.filter(|web| !may_serve(web, node.web_public)) {
-            None => config.check(),
-            Some(web) => Err(selkie::ConfigError {
-                field: "node.web".to_owned(),
-                value: web.to_string(),
-                problem: "others could reach it; give an address of 127.0.0.1, or set node.web_public if that is meant"
-                    .to_owned(),
-            }),
-        }
+        node.check()?;
+        config.check()
     }
 
     fn split(self) -> (Config, NodeTable) {
@@ -329,42 +399,6 @@ impl FromStr for File {
 /// Whether a page may be served at an address: others reach it only where that is meant.
 pub(crate) fn may_serve(address: &SocketAddr, public: bool) -> bool {
     address.ip().is_loopback() || public
-}
-
-/// Where a node's configuration is if nobody says: the user's own, else the system's. `None`: there is neither.
-///
-/// # Errors
-/// It can't be seen whether there is one.
-pub(crate) fn usual_config() -> anyhow::Result<Option<PathBuf>> {
-    let own = base_folder("XDG_CONFIG_HOME", ".config");
-    for folder in own.into_iter().chain([PathBuf::from("/etc")]) {
-        let file = folder.join("selkie/node.toml");
-        match fs::metadata(&file) {
-            Ok(found) if found.is_file() => return Ok(Some(file)),
-            Ok(_) => {}
-            Err(error)
-                if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {}
-            Err(error) => anyhow::bail!(
-                "can't look for a configuration at {}: {error}",
-                file.display()
-            ),
-        }
-    }
-    Ok(None)
-}
-
-/// A folder of the XDG base directory specification: what the variable says, where that is absolute, else one in the home folder.
-fn base_folder(variable: &str, in_home: &str) -> Option<PathBuf> {
-    let said = std::env::var_os(variable).map(PathBuf::from);
-    let said = said.filter(|path| path.is_absolute());
-    said.or_else(|| Some(std::env::home_dir()?.join(in_home)))
-}
-
-/// Where the identity key is if nobody says.
-pub(crate) fn default_key() -> anyhow::Result<PathBuf> {
-    let state = base_folder("XDG_STATE_HOME", ".local/state")
-        .context("no home folder is known; name the key's file")?;
-    Ok(state.join("selkie/identity.key"))
 }
 
 /// Loads the key, and holds it: two nodes with one identity would be one peer to the others, at one

@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use crate::{
     ledger::LedgerFile,
     output::{Tone, counted, once},
-    settings::{File, usual_config},
+    place::found_config,
+    settings::File,
 };
 
 #[derive(clap::Args)]
@@ -52,12 +53,7 @@ struct Create {
     #[arg(long, conflicts_with = "keep")]
     keep_all: bool,
     /// The node's configuration, which says how many it keeps [default: the one that selkie run reads]
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "SELKIE_CONFIG",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Bytes of a chunk: a multiple of 16384, at most 4194304
     #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
@@ -81,7 +77,7 @@ impl Create {
     fn configured(&self) -> anyhow::Result<usize> {
         let path = match &self.config {
             Some(path) => Some(path.clone()),
-            None => usual_config()?,
+            None => found_config()?,
         };
         let Some(path) = path else {
             return Ok(SnapshotsConfig::default().keep);

@@ -12,6 +12,12 @@ pub(crate) const HERE: bool = false;
 const PROBLEM: &str = "a running node is asked over a Unix domain socket, which this system lacks; \
     `selkie run --json` tells what happens, and the dashboard (--web) shows it";
 
+/// # Errors
+/// Always.
+pub(crate) fn may_be_at(_: &Path) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, PROBLEM))
+}
+
 /// What there is none of.
 pub(crate) enum Listener {}
 

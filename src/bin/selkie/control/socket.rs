@@ -8,7 +8,7 @@ use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::{
         fs::{FileTypeExt, MetadataExt, PermissionsExt},
-        net::UnixStream as Blocking,
+        net::{SocketAddr, UnixStream as Blocking},
     },
     path::{Path, PathBuf},
     pin::pin,
@@ -32,6 +32,16 @@ pub(crate) const HERE: bool = true;
 const LONGEST_ANSWER: u64 = 32 << 20;
 /// The pause after the system gave no connection, for want of descriptors say.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// # Errors
+/// The system has no socket by such a name.
+pub(crate) fn may_be_at(path: &Path) -> io::Result<()> {
+    let address = SocketAddr::from_pathname(path);
+    address.map(drop).map_err(|error| {
+        let problem = format!("{error}; give a shorter path");
+        io::Error::new(ErrorKind::InvalidInput, problem)
+    })
+}
 
 /// An open control socket; its file goes with it.
 pub(crate) struct Listener {
@@ -66,6 +76,10 @@ impl Listener {
     /// # Errors
     /// What the system says, and who is in the way.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        may_be_at(path)?;
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
         match fs::symlink_metadata(path) {
             Ok(found) if !found.file_type().is_socket() => {
                 let problem = "there is a file that is no socket; give another name";
