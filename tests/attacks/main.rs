@@ -89,6 +89,7 @@ attacks! {
     new_transactions
     two_million_empty_items_packed
     two_million_empty_items
+    padded_batches
     announced_then_missing
     lying_acknowledgements
     lying_acknowledgements_by_16

@@ -51,6 +51,11 @@ pub const ATTACKS: &[Attack] = &[
         |ctx| Box::pin(empty(ctx, false)),
     ),
     Attack::new(
+        "padded-batches",
+        "packed batches of a new transaction of 8 bytes each, of which 66 KiB unpack to 4 MiB that nobody knows",
+        |ctx| Box::pin(padded(ctx)),
+    ),
+    Attack::new(
         "announced-then-missing",
         "announces ever new transactions, and says that it has not got them when they are fetched",
         |ctx| Box::pin(missing(ctx)),
@@ -119,6 +124,22 @@ async fn empty(ctx: Ctx, pack: bool) {
         let plain = batch(std::iter::repeat_n(&[][..], 2_000_000));
         let batch = if pack { packed(&plain) } else { plain };
         flood(&mut bulk, &frame(kind::ITEMS, batch)).await
+    })
+    .await;
+}
+
+async fn padded(ctx: Ctx) {
+    ctx.siege(Manners::good(), |link, ctx, _| async move {
+        let mut bulk = link.lane(BULK).await?;
+        // Some noise, or it would be packed too well to be taken.
+        let mut filling = ctx.unique(0, 66 << 10);
+        filling.resize((4 << 20) - 1024, 0);
+        for number in 1.. {
+            let item = ctx.unique(number, 8);
+            let batch = batch([&item[..]]).bytes(15, &filling);
+            put(&mut bulk, &frame(kind::ITEMS, packed(&batch))).await?;
+        }
+        Ok(())
     })
     .await;
 }
