@@ -181,8 +181,8 @@ async fn who_says_hello_and_opens_no_lanes_has_nothing() {
     let mut raw = RawPeer::hostile().await;
     raw.join(&node).await;
     node.connected(raw.id).await;
-    let vote = Item::new(ItemKind::Vote, "aye");
-    node.submit(vote).await.expect("it takes part by gossip");
+    let block = Item::new(ItemKind::Block, "one");
+    node.submit(block).await.expect("it takes part by gossip");
     assert!(!node.is_flushed_to(raw.id).await.expect("running"));
 }
 

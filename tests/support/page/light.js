@@ -22,9 +22,10 @@ const kept = new Promise((resolve) => {
   node.addEventListener('sync:progress', ({ detail }) => resolve(detail.done), { once: true })
 })
 
+/** A peer says so: until then there may be none to ask, and what was found may not be all. */
 const synced = new Promise((resolve) => {
-  node.addEventListener('sync:progress', ({ detail: { done, total } }) => {
-    if (done >= least && done === total) resolve()
+  node.addEventListener('sync:done', ({ detail: { height } }) => {
+    if (height >= least) resolve()
   })
 })
 
