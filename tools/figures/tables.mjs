@@ -260,6 +260,11 @@ export const tables = {
           of('wire bytes per byte'),
           measured(of('wire bytes per byte')),
         ),
+        line(
+          'wire bytes for each byte of payload that came, at twice the rate',
+          of('wire bytes per byte under overload'),
+          measured(of('wire bytes per byte under overload')),
+        ),
         line('p99 latency at half the rate', of(half), milliseconds(of(half))),
       ],
       [''],
