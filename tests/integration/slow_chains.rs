@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use futures::{FutureExt, future::BoxFuture};
 use selkie::{
-    Application, Block, Checked, Config, Item, ItemKind, NetworkMessage, ProtocolError,
+    Application, Block, Checked, Config, Item, ItemId, ItemKind, NetworkMessage, ProtocolError,
     Transaction, Vote, chain::bitcoin::Bitcoin, storage::StoreError,
 };
 
@@ -105,21 +105,18 @@ async fn who_waits_behind_a_peer_that_takes_nothing_is_told() {
         .expect("votes have their own room");
 }
 
-#[tokio::test]
-async fn what_was_accepted_and_what_was_not_taken_are_told_apart_when_the_last_peer_leaves() {
+/// What becomes of transactions whose sender loses its last peer while it checks the first of them; and the sender.
+async fn sent_as_the_last_peer_leaves(
+    transactions: Vec<Transaction>,
+) -> (Vec<Result<ItemId, ProtocolError>>, Node) {
     let gate = Arc::new(Gate::default());
     let opens = Opens(Arc::clone(&gate));
     let chain = Slow(Arc::clone(&gate), ItemKind::Transaction);
     let mut sender = Node::with(listening(TCP), chain).await;
     let mut peer = Node::start(listening(TCP)).await;
     connect(&mut peer, &mut sender).await;
-    let many = (0..3000_u32).map(|number| {
-        let mut data = number.to_le_bytes().to_vec();
-        data.resize(1024, 7);
-        Transaction::new(data)
-    });
-    let (manager, many) = (sender.manager.clone(), many.collect::<Vec<_>>());
-    let sent = tokio::spawn(async move { manager.broadcast_transactions(many).await });
+    let manager = sender.manager.clone();
+    let sent = tokio::spawn(async move { manager.broadcast_transactions(transactions).await });
     soon("a check", async {
         while gate.2.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
@@ -130,7 +127,17 @@ async fn what_was_accepted_and_what_was_not_taken_are_told_apart_when_the_last_p
     sender.disconnected(peer.id()).await;
     drop(opens);
     let outcomes = soon("all outcomes", sent).await.expect("no panic");
-    let outcomes = outcomes.expect("each has one of its own");
+    (outcomes.expect("each has one of its own"), sender)
+}
+
+#[tokio::test]
+async fn what_was_accepted_and_what_was_not_taken_are_told_apart_when_the_last_peer_leaves() {
+    let many = (0..3000_u32).map(|number| {
+        let mut data = number.to_le_bytes().to_vec();
+        data.resize(1024, 7);
+        Transaction::new(data)
+    });
+    let (outcomes, mut sender) = sent_as_the_last_peer_leaves(many.collect()).await;
     assert_eq!(outcomes.len(), 3000);
     let of = |code: &str| {
         let errors = outcomes.iter().filter_map(|one| one.as_ref().err());
@@ -146,26 +153,8 @@ async fn what_was_accepted_and_what_was_not_taken_are_told_apart_when_the_last_p
 
 #[tokio::test]
 async fn what_was_refused_is_told_so_when_the_last_peer_leaves() {
-    let gate = Arc::new(Gate::default());
-    let opens = Opens(Arc::clone(&gate));
-    let chain = Slow(Arc::clone(&gate), ItemKind::Transaction);
-    let mut sender = Node::with(listening(TCP), chain).await;
-    let mut peer = Node::start(listening(TCP)).await;
-    connect(&mut peer, &mut sender).await;
     let two = ["fine", "bad"].map(Transaction::new).into();
-    let manager = sender.manager.clone();
-    let sent = tokio::spawn(async move { manager.broadcast_transactions(two).await });
-    soon("a check", async {
-        while gate.2.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    peer.shutdown().await;
-    sender.disconnected(peer.id()).await;
-    drop(opens);
-    let outcomes = soon("both outcomes", sent).await.expect("no panic");
-    let outcomes = outcomes.expect("each has one of its own");
+    let (outcomes, _) = sent_as_the_last_peer_leaves(two).await;
     let codes = outcomes
         .iter()
         .map(|one| one.as_ref().err().map(ProtocolError::code));

@@ -5,19 +5,18 @@ use selkie::{
     chain::ledger::{Genesis, Hash, HeaderVote, Transfer},
 };
 
+use crate::ledger;
+
 /// See the module's documentation.
 struct Form {
     genesis: Genesis,
     hash: Hash,
 }
 
-/// A node that judges so, not started. What the ledger's blocks begin with is what peers are told, unless something else was.
+/// A node that judges so, not started.
 pub(crate) async fn node(mut config: Config, key: Keypair) -> anyhow::Result<P2PNetworkManager> {
-    let genesis = Genesis::development(&config.chain.network_id);
+    let genesis = ledger::genesis(&mut config);
     let hash = genesis.hash();
-    if config.chain.genesis.is_empty() {
-        config.chain.genesis = hash.to_vec();
-    }
     Ok(P2PNetworkManager::with(config, key, Form { genesis, hash }).await?)
 }
 

@@ -152,12 +152,16 @@ pub(crate) fn open(config: &mut Config, data: Option<&PathBuf>) -> anyhow::Resul
         Some(path) => Arc::new(RedbStore::open(path, &ledger::SCHEMA)?),
         None => Arc::new(MemoryStore::new(MEMORY, &ledger::SCHEMA)?),
     };
+    Ok(Ledger::open(genesis(config), store)?)
+}
+
+/// What the ledger of this network begins with. Its hash is what peers are told, unless something else was.
+pub(crate) fn genesis(config: &mut Config) -> Genesis {
     let genesis = Genesis::development(&config.chain.network_id);
-    let ledger = Ledger::open(genesis, store)?;
     if config.chain.genesis.is_empty() {
-        config.chain.genesis = ledger.genesis_hash().to_vec();
+        config.chain.genesis = genesis.hash().to_vec();
     }
-    Ok(ledger)
+    genesis
 }
 
 async fn propose(ledger: Ledger, node: P2PNetworkManager, pause: Duration) {
