@@ -42,6 +42,7 @@ pub(crate) enum TreeInput {
     Items {
         batch: Vec<(TransactionKey, Bytes)>,
         missing: Bytes,
+        fetched: bool,
     },
     Announce(Announce),
     Fetch(Fetch),
@@ -78,6 +79,7 @@ impl Decode for Decoder {
                 TreeInput::Items {
                     batch: batch.items.into_iter().map(keyed).collect(),
                     missing: batch.missing,
+                    fetched: batch.fetched,
                 }
             }
             Kind::Announce(announce) => TreeInput::Announce(announce),

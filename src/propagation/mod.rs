@@ -351,10 +351,14 @@ impl Propagation {
             _ => transactions,
         };
         match input {
-            TreeInput::Items { batch, missing } => match wire::ids(&missing) {
+            TreeInput::Items {
+                batch,
+                missing,
+                fetched,
+            } => match wire::ids(&missing) {
                 Ok(ids) => {
                     let is_known = |key: &TransactionKey, held| is_known(key.short(), held);
-                    tree.on_items(from, batch, ids, is_known, now)
+                    tree.on_items(from, batch, fetched, ids, is_known, now)
                 }
                 Err(_) => Received::misdeed(Misdeed::InvalidMessage),
             },

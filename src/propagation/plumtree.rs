@@ -5,8 +5,8 @@
 //! what it has already asks for announcements instead, and the link carries those both ways from then on. Whoever
 //! has to fetch what others announced, because nobody pushed it in time, asks that announcer to push. So an item
 //! crosses most links as an announcement of 12 bytes (short id, size, fee rate) and arrives whole about once; and
-//! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only. What a link is too slow to push in
-//! several times that is announced on it as well ([`late_after`]), if another peer was given it meanwhile: under overload each item crosses one link, and not a second one in vain. Announcements to those who have
+//! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only, or by what others' pushes take
+//! meanwhile (`fetches/patience.rs`). Announcements to those who have
 //! fetched nothing lately come the seldomer the more links there are, so that a node with a thousand peers spends no more on each
 //! item than one with ten ([`QUIET`]).
 //!
@@ -32,6 +32,7 @@ mod network_tests;
 mod overtaken;
 mod peer;
 mod reader;
+mod rescues;
 #[cfg(test)]
 mod turn_tests;
 
@@ -53,6 +54,7 @@ use self::{
     overtaken::Overtaken,
     peer::{ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval},
     reader::Reader,
+    rescues::Rescues,
 };
 use super::{
     TreeConfig,
@@ -106,15 +108,24 @@ const MOST_RECENT: usize = 4096;
 /// Places of peers that are gone that are worth a walk over all there is: before there are so many, who comes does without.
 const WORTH_CLEARING: usize = 16;
 
+/// An item that is being checked.
+#[derive(Clone, Copy, Debug, Default)]
+struct Checking {
+    /// The places of the peers that have it.
+    known: u128,
+    /// Whether it had to be fetched on its way here.
+    fetched: bool,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Plumtree {
     config: TreeConfig,
     log: Log,
     fetches: Fetches,
+    rescues: Rescues,
     overtaken: Overtaken,
-    /// What is being checked, and the places of the peers that have it.
-    checking: HashMap<ShortId, u128, Keyed>,
+    checking: HashMap<ShortId, Checking, Keyed>,
     peers: HashMap<PeerId, Peer>,
     /// The paces of those who are gone.
     gone: Debts<Paces>,
@@ -150,6 +161,7 @@ impl Plumtree {
                 keyed.clone(),
             ),
             fetches: Fetches::new(limits, keyed.clone()),
+            rescues: Rescues::new(keyed.clone()),
             overtaken: Overtaken::default(),
             checking: HashMap::with_hasher(keyed.clone()),
             peers: HashMap::new(),
@@ -181,7 +193,6 @@ impl Plumtree {
             pushes,
             since,
             reader,
-            told_late_at: None,
             catches_up_at: Marks::default(),
             held_back: false,
             again,
@@ -205,6 +216,7 @@ impl Plumtree {
             fresh: 0,
             duplicates: 0,
             rescued: 0,
+            doubted: false,
             heard: self.learnt,
         };
         self.peers.insert(id, peer);
@@ -233,23 +245,26 @@ impl Plumtree {
                 .iter()
                 .fold(0, |all, place| all | bit(Some(*place)));
             self.log.forget(used);
-            self.checking.values_mut().for_each(|known| *known &= !used);
+            let checking = self.checking.values_mut();
+            checking.for_each(|item| item.known &= !used);
             self.places.append(&mut self.used);
         }
         self.places.pop()
     }
 
     /// Whole items came, their keys computed. What the caller does not know is to be checked: it is told whether the log holds it,
-    /// which for what has left a pool since does not say enough.
+    /// which for what has left a pool since does not say enough. `fetched`: [`wire::Items::fetched`].
     pub(crate) fn on_items(
         &mut self,
         from: PeerId,
         batch: Vec<(TransactionKey, Bytes)>,
+        fetched: bool,
         missing: impl Iterator<Item = ShortId>,
         is_known: impl Fn(&TransactionKey, bool) -> bool,
         now: Instant,
     ) -> Received {
         let mut received = Received::default();
+        self.count_rescues(now);
         let Some(peer) = self.peers.get_mut(&from) else {
             return received;
         };
@@ -268,35 +283,49 @@ impl Plumtree {
                 continue;
             }
             let id = key.short();
-            let claim = self.fetches.arrived(id, &from, now);
-            if let Some((claim, _)) = claim
+            let arrived = self.fetches.arrived(id, &from, now);
+            let claim = arrived.and_then(|arrived| arrived.claim);
+            if let Some(claim) = claim
                 && u32::try_from(data.len()) != Ok(claim.size)
             {
                 received.misdeed = Some(Misdeed::FalseAnnouncement);
             }
-            let asked = claim.is_some_and(|(_, asked)| asked);
-            peer.rescued += u32::from(asked && is_settled);
+            let is_fetched = arrived.is_some_and(|arrived| arrived.asked);
             // An answer that is no longer needed is no push.
             let answers = !peer.pushes && peer.owed > 0;
             peer.owed -= usize::from(answers);
-            let asked = asked || answers;
+            let asked = is_fetched || answers;
             pushed += u32::from(!asked);
-            let is_here = if let Some(known) = self.checking.get_mut(&id) {
-                *known |= bit(peer.place);
+            let since = arrived.map(|arrived| arrived.since);
+            // Only what came by the tree all the way shows how long that takes.
+            let by_tree = !asked && peer.pushes && !fetched;
+            let in_vain = by_tree.then(|| self.rescues.pushed(&id)).flatten();
+            if let Some(since) = since.or(in_vain).filter(|_| by_tree) {
+                self.fetches.pushed(since, now);
+            }
+            let is_here = if let Some(checking) = self.checking.get_mut(&id) {
+                checking.known |= bit(peer.place);
                 true
             } else {
                 is_known(&key, self.log.mark(id, peer.place))
             };
             if is_here {
-                duplicates += u32::from(!asked);
+                duplicates += u32::from(!asked && in_vain.is_none());
                 if !asked && is_needless {
                     received.needless.items += NEEDLESS;
                     received.needless.bytes += data.len() as u64 * NEEDLESS;
                 }
             } else {
-                self.checking.insert(id, bit(peer.place));
+                let checking = Checking {
+                    known: bit(peer.place),
+                    fetched: fetched || is_fetched,
+                };
+                self.checking.insert(id, checking);
                 self.learnt += 1;
-                let promised = claim.map(|(claim, _)| claim.fee_rate);
+                if let Some(since) = since.filter(|_| is_fetched) {
+                    self.rescues.fetched(id, from, since, now);
+                }
+                let promised = claim.map(|claim| claim.fee_rate);
                 if received.fresh.is_empty() {
                     // Most often all are new; they may wait for long, and with them what room is left over.
                     received.fresh.reserve_exact(most);
@@ -342,8 +371,8 @@ impl Plumtree {
                 return None;
             }
             told += 1;
-            if let Some(known) = checking.get_mut(&id) {
-                *known |= bit(peer.place);
+            if let Some(item) = checking.get_mut(&id) {
+                item.known |= bit(peer.place);
                 return None;
             }
             let is_new = !is_known(id, log.mark(id, peer.place));
@@ -403,7 +432,7 @@ impl Plumtree {
     pub(crate) fn claim(&mut self, key: &TransactionKey) {
         self.checking.entry(key.short()).or_insert_with(|| {
             self.learnt += 1;
-            0
+            Checking::default()
         });
     }
 
@@ -447,10 +476,10 @@ impl Plumtree {
         let since = self.log.last_of(source);
         for item in items {
             match self.checking.remove(&item.key.short()) {
-                Some(known) => self.enter(source, item, known | bit(place), now),
+                Some(checking) => self.enter(source, item, checking, place, now),
                 // What is being checked is not in the log; anything else may be.
                 None if self.holds(&item.key) => {}
-                None => self.enter(source, item, bit(place), now),
+                None => self.enter(source, item, Checking::default(), place, now),
             }
         }
         self.log.trim(source, since);
@@ -461,14 +490,16 @@ impl Plumtree {
         &mut self,
         source: Source,
         Accepted { key, data, fee }: Accepted,
-        known: u128,
+        checking: Checking,
+        from: Option<Place>,
         now: Instant,
     ) {
         let entry = Entry {
             id: key.short(),
             fee_rate: fee_rate(fee, data.len()),
             data,
-            known,
+            known: checking.known | bit(from),
+            fetched: checking.fetched,
         };
         self.log.append(source, entry, now);
     }
@@ -522,8 +553,7 @@ impl Plumtree {
             return false;
         }
         let had_time = |at| at + comes_within(&self.config) <= now;
-        let is_pushed = |peer: &Peer| peer.pushes && peer.told_late_at.is_none_or(had_time);
-        let is_sent = meant().next().is_none() || meant().any(is_pushed);
+        let is_sent = meant().next().is_none() || meant().any(|peer| peer.pushes);
         let last = self.log.last_at();
         is_sent || last.is_none_or(had_time)
     }
@@ -541,10 +571,7 @@ impl Plumtree {
             return Some(rest);
         }
         let comes_within = comes_within(&self.config);
-        let late_after = late_after(&self.config);
         let is_due = |batch: &Batch| batch.at + ANNOUNCE_DELAY <= now;
-        // What nobody was given yet, nobody else can bring.
-        let is_late = |batch: &Batch| batch.is_taken() && batch.at + late_after <= now;
         self.graft(id, now);
         let links = self.peers.len();
         let peer = self.peers.get_mut(&id)?;
@@ -600,12 +627,6 @@ impl Plumtree {
                 quiet_interval(interval, links, random(&mut self.random))
             };
             (told, interval)
-        } else if peer.reader.is_next(&self.log, is_late) {
-            let (reader, place) = (&mut peer.reader, peer.place);
-            let told = announce(reader, place, &self.log, is_late);
-            peer.told_late_at = Some(now);
-            // What is not late is pushed at once: else there would be something late again at the next turn.
-            (told, Duration::ZERO)
         } else {
             (push(peer, &self.log), self.config.push_interval)
         };
@@ -622,13 +643,7 @@ impl Plumtree {
 
 /// How soon a peer comes for what it was told of, if it does.
 fn comes_within(config: &TreeConfig) -> Duration {
-    config.announce_interval + config.fetch_patience + config.fetch_timeout
-}
-
-/// What a link has not been pushed in so long is pushed no more: whoever else has it has announced it, and no peer is more patient before
-/// it asks for that ([`MOST_PATIENCE`]). Under overload it would go over both links, and so the half of what there is room for be lost.
-fn late_after(config: &TreeConfig) -> Duration {
-    config.fetch_patience * MOST_PATIENCE
+    config.announce_interval + config.fetch_patience * MOST_PATIENCE + config.fetch_timeout
 }
 
 impl Part for Plumtree {

@@ -74,6 +74,10 @@ pub(crate) struct Items {
     /// Ids that were asked for and are no longer here, 8 bytes each.
     #[prost(bytes = "bytes", tag = "4")]
     pub(crate) missing: Bytes,
+    /// These are pushed, and came to the sender by a fetch, or pushed with this said of them: later than links that push bring what they
+    /// bring.
+    #[prost(bool, tag = "5")]
+    pub(crate) fetched: bool,
 }
 
 /// Asks for announced items, 8 bytes each.
@@ -296,6 +300,7 @@ impl Items {
             Self {
                 missing: self.missing,
                 size: self.size,
+                fetched: self.fetched,
                 ..inner
             }
         };

@@ -1,9 +1,7 @@
 //! Announced items that are not here yet, and whom each is asked of.
 //!
-//! An announcement waits a moment, since the item is probably being pushed by another peer. How long, the node learns: where
-//! what was asked for is pushed by another peer before the answer comes, the patience was too short, and grows; under load
-//! everything takes longer, and asking for it all would make it worse. Then it is asked of one
-//! announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by the
+//! An announcement waits a moment, since the item is probably being pushed by another peer; how long, the node learns from how long
+//! pushes take (`fetches/patience.rs`). Then it is asked of one announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by the
 //! next announcer. Who is slow but goes on answering has more time ([`MOST_TIMES`]): its link may be thin, or held to a budget. So has whose answers
 //! this node does not read: it pays for nothing before it was heard for the whole of its time. After Bitcoin Core's `txrequest`.
 //!
@@ -12,6 +10,8 @@
 //! there is room for is taken, a peer that has less than its share of it takes from the one that has most, so that few cannot
 //! keep the others' announcements out. Nothing here but that walks over all peers, and nothing over all that is wanted.
 
+mod patience;
+
 use std::{
     collections::{BinaryHeap, HashMap, HashSet, VecDeque},
     time::Duration,
@@ -19,6 +19,8 @@ use std::{
 
 use libp2p::PeerId;
 
+pub(super) use self::patience::MOST_PATIENCE;
+use self::patience::Patience;
 use crate::{
     chain::ShortId, debts::Debts, keyed::Keyed, platform::Instant, propagation::wire::MAX_IDS,
 };
@@ -27,8 +29,6 @@ use crate::{
 pub(super) const MAX_CLAIMS: usize = 1 << 18;
 /// What a peer that has too many of them loses at once.
 const TAKEN: usize = 64;
-/// How many times the configured patience it may become.
-pub(super) const MOST_PATIENCE: u32 = 8;
 /// How many times the configured timeout a peer has to answer while other answers of it arrive, or none is read.
 const MOST_TIMES: u32 = 5;
 /// How many announced items more than it delivers a peer may turn out not to have.
@@ -48,8 +48,7 @@ pub(super) struct Fetches {
     /// All that they hold.
     claims: usize,
     keyed: Keyed,
-    /// How long an announced item may still come by itself, now.
-    patience: Duration,
+    patience: Patience,
     /// When ids were announced, in this order.
     waiting: VecDeque<(Instant, ShortId)>,
     /// In the order of their deadlines.
@@ -80,8 +79,19 @@ pub(super) struct Claim {
     pub(super) fee_rate: u64,
 }
 
+/// What was known of an item that is here now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrived {
+    /// What the sender had said of it, and whether it was asked for it.
+    pub(super) claim: Option<Claim>,
+    pub(super) asked: bool,
+    /// When it was announced first.
+    pub(super) since: Instant,
+}
+
 #[derive(Debug)]
 struct Wanted {
+    since: Instant,
     /// Who has it, in the order of the announcements; those asked in vain are left out.
     claims: Vec<(PeerId, Claim)>,
     state: State,
@@ -139,7 +149,7 @@ impl Fetches {
             wanted: HashMap::with_hasher(keyed.clone()),
             claims: 0,
             keyed,
-            patience: limits.patience,
+            patience: Patience::new(limits.patience),
             waiting: VecDeque::new(),
             requested: VecDeque::new(),
             peers: HashMap::new(),
@@ -186,6 +196,7 @@ impl Fetches {
             let wanted = self.wanted.entry(id).or_insert_with(|| {
                 self.waiting.push_back((now, id));
                 Wanted {
+                    since: now,
                     claims: Vec::new(),
                     state: State::Waiting,
                 }
@@ -221,23 +232,23 @@ impl Fetches {
         }
     }
 
-    /// An item is here, whoever sent it: what the sender had said of it, and whether it was asked for it.
-    pub(super) fn arrived(
-        &mut self,
-        id: ShortId,
-        from: &PeerId,
-        now: Instant,
-    ) -> Option<(Claim, bool)> {
-        let wanted = self.wanted.remove(&id)?;
-        let mut claimed = None;
-        if let State::Requested(peer, _) = wanted.state {
-            self.learn(peer == *from);
-        }
-        for (peer, claim) in wanted.claims {
-            let asked = wanted.state.asks(&peer);
+    /// An item is here, whoever sent it; `None` where nobody had announced it.
+    pub(super) fn arrived(&mut self, id: ShortId, from: &PeerId, now: Instant) -> Option<Arrived> {
+        let Wanted {
+            since,
+            claims,
+            state,
+        } = self.wanted.remove(&id)?;
+        let mut arrived = Arrived {
+            claim: None,
+            asked: false,
+            since,
+        };
+        for (peer, claim) in claims {
+            let asked = state.asks(&peer);
             self.release(&peer, id, claim, asked);
             if peer == *from {
-                claimed = Some((claim, asked));
+                (arrived.claim, arrived.asked) = (Some(claim), asked);
                 if let Some(announcer) = self.peers.get_mut(&peer).filter(|_| asked) {
                     announcer.answered = Some(now);
                     let missing = &mut announcer.record.missing;
@@ -245,19 +256,17 @@ impl Fetches {
                 }
             }
         }
-        claimed
+        Some(arrived)
     }
 
-    /// What was asked for is here: by the answer, or by itself, and then it was asked for too soon.
-    fn learn(&mut self, answered: bool) {
-        let (least, most) = (self.limits.patience, self.limits.patience * MOST_PATIENCE);
-        // So that one needless fetch in eight leaves it as it is.
-        let patience = if answered {
-            self.patience * 127 / 128
-        } else {
-            self.patience * 17 / 16
-        };
-        self.patience = patience.clamp(least, most);
+    /// How long an announced item may still come by itself.
+    pub(super) fn patience(&self, now: Instant) -> Duration {
+        self.patience.at(now)
+    }
+
+    /// An item was pushed that had been announced first at `since`.
+    pub(super) fn pushed(&mut self, since: Instant, now: Instant) {
+        self.patience.saw(now.saturating_duration_since(since), now);
     }
 
     /// A peer does not have what it was asked for. True: it has announced too much that it does not have, and pays for it once in
@@ -323,14 +332,16 @@ impl Fetches {
 
     /// When [`Self::on_time`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let waiting = self.waiting.front().map(|(at, _)| *at + self.patience);
+        let waiting = self.waiting.front();
+        let waiting = waiting.map(|(at, _)| *at + self.patience.at(*at));
         let requested = self.requested.front().map(|(at, ..)| *at);
         waiting.into_iter().chain(requested).min()
     }
 
     /// Moves on what has waited long enough; returns the peers that did not answer in time.
     pub(super) fn on_time(&mut self, now: Instant) -> Vec<PeerId> {
-        while let Some(id) = pop_due(&mut self.waiting, now, self.patience) {
+        let patience = self.patience.at(now);
+        while let Some(id) = pop_due(&mut self.waiting, now, patience) {
             if self
                 .wanted
                 .get(&id)

@@ -1,7 +1,9 @@
 //! Which links push: what makes the tree of them, and mends it.
 //!
 //! A link over which too much comes that is here already announces from then on, and one over which too much had to be fetched
-//! pushes. One link is changed at a time: its effect has to show, on it and on the others, before they are judged. So that changes
+//! pushes. What calls for that is seen twice before, with a random time in between: all nodes on a cycle see duplicates, and all that are cut
+//! off fetch, so what one of them has mended meanwhile the others need not; all together would cut the cycle into pieces, or make new
+//! ones. A node that nobody pushes to, and that pushes to nobody, takes another link at once, which makes no cycle. One link is changed at a time: its effect has to show, on it and on the others, before they are judged. So that changes
 //! without end, of whoever's links, do not hold up all judgement for ever, that of the others waits only so often ([`EFFECTS`]).
 
 use std::time::Duration;
@@ -12,7 +14,7 @@ use super::{Plumtree, peer::Peer};
 use crate::{peers::Misdeed, platform::Instant, propagation::wire::Link, traffic::Rate};
 
 /// Duplicates on one link after which it is judged.
-pub(super) const JUDGED: u32 = 16;
+const JUDGED: u32 = 16;
 /// A link is pruned where one item in so many is a duplicate. Where all nodes are sources, a cycle of links brings duplicates
 /// to each of them only now and then, the seldomer the longer it is.
 const DUPLICATE_PART: u32 = 16;
@@ -21,6 +23,13 @@ const RESCUED: u32 = 16;
 /// So long at least after a link was changed nothing is counted on it, and it is not changed: the effect has to show first. As
 /// much again at most is added at random, so that neighbours do not mend the same cut, or cut the same cycle, all at once.
 const SETTLING: Duration = Duration::from_millis(500);
+/// Duplicates after which a link is pruned that was judged so once before.
+const STILL: u32 = JUDGED / 4;
+/// So long at most, at random, a node with two links that push waits between the two looks; with more of them less, since what one too
+/// many of those takes away is no cut. The longer it is, the seldomer two prune the same cycle at once, and the longer a cycle stays.
+const CYCLE: Duration = Duration::from_secs(2);
+/// As many times the patience of the node is the longest wait before it grafts: what makes it wait costs all that is behind it as much.
+const CUT_OFF: u32 = 4;
 /// How often the other links wait for the effect of a change too: as often as it takes for a tree to form, and then every four seconds,
 /// each counting its seconds. All share it, since names are free.
 pub(super) const EFFECTS: Rate = Rate {
@@ -44,6 +53,9 @@ impl Plumtree {
         if peer.pushes != link.push {
             peer.pushes = link.push;
             peer.count_anew();
+            if !link.push {
+                self.attach(from, now);
+            }
         }
         None
     }
@@ -55,19 +67,67 @@ impl Plumtree {
             return;
         };
         let many = peer.duplicates * DUPLICATE_PART > peer.fresh + peer.duplicates;
-        if peer.duplicates >= JUDGED && many {
-            self.change(id, false, now);
+        let enough = if peer.doubted { STILL } else { JUDGED };
+        if peer.duplicates >= enough && many {
+            self.change_if_still(id, false, now);
         } else if peer.fresh > 1024 {
             peer.fresh /= 2;
             peer.duplicates /= 2;
+            peer.doubted = false;
         }
     }
 
-    /// Whoever had to send what others did not push in time shall push.
+    /// Whoever had to send what nobody else pushed shall push.
     pub(super) fn graft(&mut self, id: PeerId, now: Instant) {
         let grafts = |peer: &Peer| peer.rescued >= RESCUED && !peer.pushes;
         if self.peers.get(&id).is_some_and(grafts) {
-            self.change(id, true, now);
+            self.change_if_still(id, true, now);
+        }
+    }
+
+    /// What had to be fetched counts for whoever sent it.
+    pub(super) fn count_rescues(&mut self, now: Instant) {
+        let wait = self.fetches.patience(now) * 2;
+        while let Some((at, from)) = self.rescues.next_needed(wait, now) {
+            if let Some(peer) = self.peers.get_mut(&from) {
+                peer.rescued += u32::from(peer.settles_at <= at);
+            }
+        }
+    }
+
+    /// Something calls for a link to be changed: the second time it is.
+    fn change_if_still(&mut self, id: PeerId, push: bool, now: Instant) {
+        let others = self.peers.iter().filter(|(other, _)| **other != id);
+        let others = others.filter(|(_, peer)| peer.pushes).count();
+        let wait = if push {
+            self.fetches.patience(now) * CUT_OFF
+        } else {
+            CYCLE / u32::try_from(others).unwrap_or(u32::MAX).max(1)
+        };
+        let share = random(&mut self.random);
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        if !peer.doubted {
+            peer.settle(now + wait.mul_f64(share));
+            peer.doubted = true;
+            return;
+        }
+        self.change(id, push, now);
+        if !push {
+            self.attach(id, now);
+        }
+    }
+
+    /// Where no link pushes any more, another one shall: whoever came for something last.
+    fn attach(&mut self, pruned: PeerId, now: Instant) {
+        if self.peers.values().any(|peer| peer.pushes) {
+            return;
+        }
+        let others = self.peers.iter().filter(|(id, _)| **id != pruned);
+        let next = others.max_by_key(|(_, peer)| peer.attentive_at);
+        if let Some(next) = next.map(|(id, _)| *id) {
+            self.change(next, true, now);
         }
     }
 

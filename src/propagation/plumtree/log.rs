@@ -100,6 +100,8 @@ pub(super) struct Batch {
     before: u64,
     /// Who has some of it.
     known: u128,
+    /// Whether these had to be fetched on their way ([`Items::fetched`]): a batch is so or not.
+    fetched: bool,
     /// Whether somebody has read it: nothing is added after that, which they would miss.
     taken: Cell<bool>,
     /// As it is pushed and announced, encoded when the first peer wants it.
@@ -114,6 +116,8 @@ pub(super) struct Entry {
     pub(super) fee_rate: u64,
     /// The places of peers that have it: they sent or announced it.
     pub(super) known: u128,
+    /// Whether it had to be fetched on its way here.
+    pub(super) fetched: bool,
 }
 
 impl Log {
@@ -242,6 +246,7 @@ impl Log {
         let (patience, full) = (self.patience, self.batch_bytes);
         let open = |batch: &Batch| {
             !batch.taken.get()
+                && batch.fetched == entry.fetched
                 && batch.bytes < full
                 && entry.data.len() <= LONG
                 && batch.entries.len() < MAX_BATCH
@@ -251,7 +256,9 @@ impl Log {
             if let Some(full) = queue.batches.back_mut() {
                 full.entries.shrink_to_fit();
             }
-            queue.batches.push_back(Batch::new(now, queue.total));
+            queue
+                .batches
+                .push_back(Batch::new(entry.fetched, now, queue.total));
             queue.count(BATCH_OVERHEAD);
             self.bytes += BATCH_OVERHEAD;
             self.begun += 1;
@@ -419,7 +426,7 @@ impl Queue {
 }
 
 impl Batch {
-    fn new(at: Instant, before: u64) -> Self {
+    fn new(fetched: bool, at: Instant, before: u64) -> Self {
         Self {
             entries: Vec::with_capacity(1),
             at,
@@ -427,6 +434,7 @@ impl Batch {
             cost: BATCH_OVERHEAD,
             before,
             known: 0,
+            fetched,
             taken: Cell::new(false),
             frame: OnceCell::new(),
             columns: OnceCell::new(),
@@ -446,11 +454,6 @@ impl Batch {
     /// Somebody reads it.
     pub(super) fn take(&self) {
         self.taken.set(true);
-    }
-
-    /// Whether somebody has read it.
-    pub(super) fn is_taken(&self) -> bool {
-        self.taken.get()
     }
 
     /// Bytes of its items.
@@ -483,9 +486,16 @@ impl Batch {
     pub(super) fn frame(&self) -> Bytes {
         let encode = || {
             let items = self.entries.iter().map(|entry| entry.data.clone());
-            Kind::Items(Items::packed(items.collect())).into_frame()
+            self.encode(items.collect())
         };
         self.frame.get_or_init(encode).clone()
+    }
+
+    /// These of it as they are pushed.
+    pub(super) fn encode(&self, items: Vec<Bytes>) -> Bytes {
+        let mut batch = Items::packed(items);
+        batch.fetched = self.fetched;
+        Kind::Items(batch).into_frame()
     }
 }
 
@@ -497,7 +507,7 @@ pub(super) fn bit(place: Option<Place>) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{chain::TransactionKey, platform::test};
+    use crate::{chain::TransactionKey, platform::test, propagation::wire::Frame};
 
     const PATIENCE: Duration = Duration::from_millis(2);
 
@@ -509,6 +519,7 @@ mod tests {
             data: data.into(),
             fee_rate: 0,
             known: 0,
+            fetched: false,
         }
     }
 
@@ -551,6 +562,29 @@ mod tests {
         assert!((number, batch.frame().is_empty()) == (1, false));
         batch.take();
         assert_eq!(add(&mut log, peer, 3, 100), 3, "read");
+    }
+
+    #[test]
+    fn what_was_fetched_is_pushed_with_that_said_and_by_itself() {
+        let (mut log, now) = (log(1 << 20), crate::platform::now());
+        for number in 0..6 {
+            let entry = Entry {
+                fetched: number >= 4,
+                ..entry(number, 100)
+            };
+            log.append(Source::at(1), entry, now);
+        }
+        let batches = &queue(&log, Source::at(1)).batches;
+        let read = |batch: &Batch| {
+            let mut frame = batch.frame();
+            prost::decode_length_delimiter(&mut frame).expect("a length");
+            match Frame::read(frame).expect("right") {
+                Kind::Items(items) => (items.items.len(), items.fetched),
+                other => panic!("{other:?}"),
+            }
+        };
+        let read: Vec<_> = batches.iter().map(read).collect();
+        assert_eq!(read, [(4, false), (2, true)]);
     }
 
     #[test]

@@ -44,8 +44,6 @@ pub(super) struct Peer {
     /// Where in the log the first batches are that it was to get, and how far it has read.
     pub(super) since: Marks,
     pub(super) reader: Reader,
-    /// When it was last told of something that was too late to be pushed.
-    pub(super) told_late_at: Option<Instant>,
     /// Where the log ended when something was last gone before the peer had read it.
     pub(super) catches_up_at: Marks,
     /// Whether it is we who let it wait, since it has not come for what it was told of.
@@ -76,6 +74,8 @@ pub(super) struct Peer {
     pub(super) duplicates: u32,
     /// What had to be fetched from it.
     pub(super) rescued: u32,
+    /// Whether that called for its link to be changed, and is counted once more to be sure.
+    pub(super) doubted: bool,
     /// Of all that became known here: how much it may not announce any more without paying, since it has, or others have long since.
     pub(super) heard: u64,
 }
@@ -123,6 +123,7 @@ impl Peer {
     /// What was counted says nothing any more.
     pub(super) fn count_anew(&mut self) {
         (self.fresh, self.duplicates, self.rescued) = (0, 0, 0);
+        self.doubted = false;
     }
 
     /// It has announced so many ids to no use, where so many items in all have become known: how many of these it pays for.
@@ -233,7 +234,7 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
         } else if count > 0 {
             payload += unknown().map(|entry| entry.data.len()).sum::<usize>();
             let unknown = unknown().map(|entry| entry.data.clone());
-            Kind::Items(Items::packed(unknown.collect())).into_frame()
+            batch.encode(unknown.collect())
         } else {
             return Step::Read;
         };

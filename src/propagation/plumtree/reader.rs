@@ -114,16 +114,6 @@ impl Reader {
         missed
     }
 
-    /// Whether what is read next is such a batch.
-    pub(super) fn is_next(&mut self, log: &Log, such: impl Fn(&Batch) -> bool) -> bool {
-        let mut is_next = false;
-        self.read(log, |batch| {
-            is_next = such(batch);
-            Step::Enough
-        });
-        is_next
-    }
-
     /// Reads in turns what there is, as far as it `takes` it.
     pub(super) fn read(&mut self, log: &Log, mut takes: impl FnMut(&Batch) -> Step) {
         self.look(log);
@@ -236,6 +226,7 @@ mod tests {
             data: vec![place; size].into(),
             fee_rate: 0,
             known: 0,
+            fetched: false,
         }
     }
 

@@ -3,7 +3,10 @@
 use bytes::Buf;
 
 use super::*;
-use crate::{platform::test, propagation::wire::Frame};
+use crate::{
+    platform::test,
+    propagation::{announce::Columns, wire::Frame},
+};
 
 fn item(number: u64) -> Accepted {
     let mut data = number.to_le_bytes().to_vec();
@@ -42,7 +45,7 @@ fn what_comes_to_a_batch_of_which_a_peer_was_sent_some_is_sent_to_it_too() {
     tree.accepted(Some(source), [item(0), item(1)], now);
     // The peer has one of the two already.
     let copy = vec![(item(0).key, item(0).data)];
-    tree.on_items(peer, copy, [].into_iter(), |_, _| true, now);
+    tree.on_items(peer, copy, false, [].into_iter(), |_, _| true, now);
     assert_eq!(pushed(&mut tree, peer, now), [item(1).data]);
     // And the next one comes at once.
     tree.accepted(Some(source), [item(2)], now);
@@ -51,29 +54,52 @@ fn what_comes_to_a_batch_of_which_a_peer_was_sent_some_is_sent_to_it_too() {
 }
 
 #[test]
-fn what_is_late_is_announced_where_somebody_else_was_given_it_and_else_pushed() {
-    let ([slow, fast], mut now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
-    let config = TreeConfig::default();
-    let late = late_after(&config);
-    let mut tree = Plumtree::new(config, &[1; 16]);
-    tree.connected(slow, now);
-    tree.accepted(None, [item(0)], now);
-    now += late;
+fn only_what_came_by_the_tree_all_the_way_shows_how_long_that_takes() {
+    let [ann, bob] = [(); 2].map(|()| PeerId::random());
+    let (start, config) = (crate::platform::now(), TreeConfig::default());
+    let late = start + config.fetch_patience * 4;
+    // Pushed by who had to fetch it, by a link that is to announce, and by the tree.
+    for (fetched, pushes, shows) in [
+        (true, true, false),
+        (false, false, false),
+        (false, true, true),
+    ] {
+        let mut tree = Plumtree::new(config.clone(), &[1; 16]);
+        for peer in [ann, bob] {
+            tree.connected(peer, start);
+        }
+        tree.on_link(bob, &Link { push: pushes }, start);
+        let Accepted { key, data, .. } = item(1);
+        let mut columns = Columns::default();
+        columns.push(key.short(), data.len(), 0);
+        tree.on_announce(ann, &columns.into(), |_, held| held, start);
+        let batch = vec![(key, data)];
+        tree.on_items(bob, batch, fetched, [].into_iter(), |_, held| held, late);
+        let patience = tree.fetches.patience(late);
+        assert_eq!(
+            patience > config.fetch_patience,
+            shows,
+            "{fetched} {pushes}"
+        );
+    }
+}
+
+#[test]
+fn who_is_pushed_nothing_any_more_has_another_link_push() {
+    let ([ann, bob], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    for peer in [ann, bob] {
+        tree.connected(peer, now);
+    }
+    for peer in [ann, bob] {
+        tree.on_link(peer, &Link { push: false }, now);
+    }
+    assert!(tree.peers[&ann].pushes && !tree.peers[&bob].pushes);
+    let told = tree.next(ann, None, now).expect("it is told so");
     assert_eq!(
-        pushed(&mut tree, slow, now),
-        [item(0).data],
-        "it has nobody else"
+        super::attack_tests::frame(&told.bytes),
+        Kind::Link(Link { push: true })
     );
-    tree.connected(fast, now);
-    while tree.next(fast, None, now).is_some() {}
-    now += late;
-    tree.accepted(None, [item(1)], now);
-    assert_eq!(pushed(&mut tree, fast, now), [item(1).data]);
-    now += late;
-    let mut told = tree.next(slow, None, now).expect("it is late");
-    prost::decode_length_delimiter(&mut told.bytes).expect("a length");
-    let kind = Frame::read(told.bytes).expect("right");
-    assert!(matches!(kind, Kind::Announce(_)), "{kind:?}");
 }
 
 #[test]

@@ -40,7 +40,11 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
     }
     assert_eq!(
         fetches.arrived(id(9), &ann, now),
-        Some((claim(300, 9), false))
+        Some(Arrived {
+            claim: Some(claim(300, 9)),
+            asked: false,
+            since: now,
+        })
     );
     assert!(fetches.take(ann, now).is_empty(), "not yet");
     assert_eq!(fetches.next_deadline(), Some(now + LIMITS.patience));
@@ -62,7 +66,7 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
     assert_eq!(
         fetches
             .arrived(of_ann[0], &ann, now)
-            .map(|(_, asked)| asked),
+            .map(|arrived| arrived.asked),
         Some(true)
     );
     assert_eq!(
@@ -74,23 +78,24 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
 }
 
 #[test]
-fn who_asks_too_soon_learns_patience_and_loses_it_again() {
-    let (mut fetches, mut now) = (
+fn what_is_pushed_late_is_waited_for_as_long() {
+    let (mut fetches, start) = (
         Fetches::new(LIMITS, Keyed::new(&[1; 16])),
         crate::platform::now(),
     );
-    let (ann, bob) = (PeerId::random(), PeerId::random());
-    let mut fetch = |fetches: &mut Fetches, number, from| {
-        fetches.told(id(number), ann, claim(1, 1), now);
-        now += fetches.patience;
-        fetches.on_time(now);
-        assert_eq!(fetches.take(ann, now), [id(number)]);
-        fetches.arrived(id(number), &from, now);
-    };
-    (0..100).for_each(|number| fetch(&mut fetches, number, bob));
-    assert_eq!(fetches.patience, LIMITS.patience * MOST_PATIENCE);
-    (100..1000).for_each(|number| fetch(&mut fetches, number, ann));
-    assert_eq!(fetches.patience, LIMITS.patience);
+    let ann = PeerId::random();
+    let late = LIMITS.patience * 10;
+    fetches.told(id(0), ann, claim(1, 1), start);
+    fetches.told(id(1), ann, claim(1, 1), start);
+    // The first one comes so late, by a link that pushes.
+    fetches.arrived(id(0), &PeerId::random(), start + late);
+    fetches.pushed(start, start + late);
+    fetches.on_time(start + late);
+    assert!(fetches.take(ann, start + late).is_empty());
+    let deadline = fetches.next_deadline().expect("it is not given up");
+    assert_eq!(deadline, start + late + late / 4);
+    fetches.on_time(deadline);
+    assert_eq!(fetches.take(ann, deadline), [id(1)]);
 }
 
 #[test]
@@ -116,7 +121,7 @@ fn who_is_slow_but_answers_has_more_time_and_not_for_ever() {
         assert!(
             fetches
                 .arrived(arrived, &ann, now)
-                .is_some_and(|(_, asked)| asked)
+                .is_some_and(|arrived| arrived.asked)
         );
         if fetches.on_time(now) == [ann] {
             break now - first;
