@@ -47,7 +47,7 @@ use libp2p::PeerId;
 
 pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
-    fetches::{Claim, Fetches, Limits, MAX_CLAIMS, MOST_PATIENCE},
+    fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
     links::{CHANGES, EFFECTS, random},
     log::{Batch, Entry, Log, Marks, bit},
     long::Long,
@@ -113,7 +113,7 @@ const WORTH_CLEARING: usize = 16;
 struct Checking {
     /// The places of the peers that have it.
     known: u128,
-    /// Whether it had to be fetched on its way here.
+    /// Whether it was fetched on its way here.
     fetched: bool,
 }
 
@@ -202,6 +202,7 @@ impl Plumtree {
             told_since: now,
             tells_link: !pushes,
             settles_at: now,
+            rescues_from: now,
             long: None,
             serve: VecDeque::new(),
             serving: HashSet::with_hasher(self.keyed.clone()),
@@ -216,7 +217,10 @@ impl Plumtree {
             fresh: 0,
             duplicates: 0,
             rescued: 0,
-            doubted: false,
+            doubted: None,
+            late: 0,
+            late_since: None,
+            told_news_at: None,
             heard: self.learnt,
         };
         self.peers.insert(id, peer);
@@ -274,7 +278,8 @@ impl Plumtree {
                 received.misdeed = Some(Misdeed::FalseAnnouncement);
             }
         }
-        let (mut pushed, mut duplicates, most) = (0, 0, batch.len());
+        let (mut pushed, mut duplicates, mut needless, most) = (0, 0, 0, batch.len());
+        let (late, mut outrun) = (late_after(&self.config), None);
         let (is_needless, is_settled) = (!peer.pushes, peer.settles_at <= now);
         for (key, data) in batch {
             if data.len() > self.config.max_item {
@@ -300,9 +305,21 @@ impl Plumtree {
             // Only what came by the tree all the way shows how long that takes.
             let by_tree = !asked && peer.pushes && !fetched;
             let in_vain = by_tree.then(|| self.rescues.pushed(&id)).flatten();
-            if let Some(since) = since.or(in_vain).filter(|_| by_tree) {
+            // Who announces an item and pushes it as late as it likes shows nothing either.
+            if let Some(since) = since.or(in_vain).filter(|_| by_tree && claim.is_none()) {
                 self.fetches.pushed(since, now);
             }
+            if by_tree {
+                let took = since
+                    .or(in_vain)
+                    .map(|since| now.saturating_duration_since(since));
+                let first = arrived.and_then(|arrived| arrived.first);
+                if peer.is_outrun(took.unwrap_or_default() >= late, now) {
+                    outrun = first.or(outrun);
+                }
+            }
+            // Somebody else who is cut off has fetched it as well.
+            let is_mutual = fetched && self.rescues.waits_for(&id);
             let is_here = if let Some(checking) = self.checking.get_mut(&id) {
                 checking.known |= bit(peer.place);
                 true
@@ -310,7 +327,9 @@ impl Plumtree {
                 is_known(&key, self.log.mark(id, peer.place))
             };
             if is_here {
-                duplicates += u32::from(!asked && in_vain.is_none());
+                let is_needed = in_vain.is_some() || is_mutual;
+                needless += u32::from(!asked && is_needed);
+                duplicates += u32::from(!asked && !is_needed);
                 if !asked && is_needless {
                     received.needless.items += NEEDLESS;
                     received.needless.bytes += data.len() as u64 * NEEDLESS;
@@ -339,8 +358,11 @@ impl Plumtree {
         }
         if is_settled {
             peer.duplicates += duplicates;
-            peer.fresh += pushed - duplicates;
+            peer.fresh += pushed - duplicates - needless;
             self.judge(from, now);
+        }
+        if let Some(first) = outrun {
+            self.replace(from, first, now);
         }
         received
     }
@@ -379,6 +401,9 @@ impl Plumtree {
             is_new.then_some((id, Claim { size, fee_rate }))
         });
         let noted = self.fetches.announced(from, news, now);
+        if noted > 0 {
+            peer.told_news_at = Some(now);
+        }
         let stale = peer.stale(told - noted, self.learnt, now);
         Cost {
             items: stale * NEEDLESS,
@@ -552,7 +577,12 @@ impl Plumtree {
         if self.overtaken.has_news() || meant().any(lags) {
             return false;
         }
-        let had_time = |at| at + comes_within(&self.config) <= now;
+        // Others are about as patient as this node.
+        let more = self
+            .fetches
+            .patience(now)
+            .saturating_sub(self.config.fetch_patience);
+        let had_time = |at| at + comes_within(&self.config) + more <= now;
         let is_sent = meant().next().is_none() || meant().any(|peer| peer.pushes);
         let last = self.log.last_at();
         is_sent || last.is_none_or(had_time)
@@ -643,7 +673,12 @@ impl Plumtree {
 
 /// How soon a peer comes for what it was told of, if it does.
 fn comes_within(config: &TreeConfig) -> Duration {
-    config.announce_interval + config.fetch_patience * MOST_PATIENCE + config.fetch_timeout
+    config.announce_interval + config.fetch_patience + config.fetch_timeout
+}
+
+/// What is pushed so long after others announced it is late.
+fn late_after(config: &TreeConfig) -> Duration {
+    config.fetch_patience * 16
 }
 
 impl Part for Plumtree {
@@ -668,6 +703,7 @@ impl Part for Plumtree {
 
     fn gone(&mut self, peer: PeerId, now: Instant) -> Vec<Output> {
         self.disconnected(peer, now);
+        self.attach(peer, now);
         Vec::new()
     }
 

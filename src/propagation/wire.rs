@@ -74,8 +74,8 @@ pub(crate) struct Items {
     /// Ids that were asked for and are no longer here, 8 bytes each.
     #[prost(bytes = "bytes", tag = "4")]
     pub(crate) missing: Bytes,
-    /// These are pushed, and came to the sender by a fetch, or pushed with this said of them: later than links that push bring what they
-    /// bring.
+    /// These are pushed, and the sender had fetched them, or was pushed them with this said of them: so they are later than links that push
+    /// bring what they bring.
     #[prost(bool, tag = "5")]
     pub(crate) fetched: bool,
 }
@@ -294,7 +294,7 @@ impl Items {
             if !inner.packed.is_empty() {
                 return Err(FrameError::Limit("a packed batch is packed twice"));
             }
-            if !inner.missing.is_empty() {
+            if !inner.missing.is_empty() || inner.fetched {
                 return Err(FrameError::Limit("a packed batch holds items alone"));
             }
             Self {

@@ -19,7 +19,6 @@ use std::{
 
 use libp2p::PeerId;
 
-pub(super) use self::patience::MOST_PATIENCE;
 use self::patience::Patience;
 use crate::{
     chain::ShortId, debts::Debts, keyed::Keyed, platform::Instant, propagation::wire::MAX_IDS,
@@ -85,8 +84,9 @@ pub(super) struct Arrived {
     /// What the sender had said of it, and whether it was asked for it.
     pub(super) claim: Option<Claim>,
     pub(super) asked: bool,
-    /// When it was announced first.
+    /// When it was announced first; and by whom, of those that were not asked in vain.
     pub(super) since: Instant,
+    pub(super) first: Option<PeerId>,
 }
 
 #[derive(Debug)]
@@ -156,6 +156,11 @@ impl Fetches {
             gone: Debts::default(),
             touched: HashSet::new(),
         }
+    }
+
+    /// There is something for this peer that no input of its own brings.
+    pub(super) fn touch(&mut self, peer: PeerId) {
+        self.touched.insert(peer);
     }
 
     /// Peers that may be asked for something, since this was last called.
@@ -243,6 +248,7 @@ impl Fetches {
             claim: None,
             asked: false,
             since,
+            first: claims.first().map(|(peer, _)| *peer),
         };
         for (peer, claim) in claims {
             let asked = state.asks(&peer);

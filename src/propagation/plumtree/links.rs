@@ -3,7 +3,9 @@
 //! A link over which too much comes that is here already announces from then on, and one over which too much had to be fetched
 //! pushes. What calls for that is seen twice before, with a random time in between: all nodes on a cycle see duplicates, and all that are cut
 //! off fetch, so what one of them has mended meanwhile the others need not; all together would cut the cycle into pieces, or make new
-//! ones. A node that nobody pushes to, and that pushes to nobody, takes another link at once, which makes no cycle. One link is changed at a time: its effect has to show, on it and on the others, before they are judged. So that changes
+//! ones. A node that nobody pushes to, and that pushes to nobody, takes another link at once, which makes no cycle. Where a
+//! link brings what others announced long before, and goes on so for longer than an overload is likely to last, the announcer pushes too, and the
+//! duplicates show which of the two has to go. One link is changed at a time: its effect has to show, on it and on the others, before they are judged. So that changes
 //! without end, of whoever's links, do not hold up all judgement for ever, that of the others waits only so often ([`EFFECTS`]).
 
 use std::time::Duration;
@@ -30,6 +32,13 @@ const STILL: u32 = JUDGED / 4;
 const CYCLE: Duration = Duration::from_secs(2);
 /// As many times the patience of the node is the longest wait before it grafts: what makes it wait costs all that is behind it as much.
 const CUT_OFF: u32 = 4;
+const LONGEST_CUT: Duration = Duration::from_secs(1);
+/// Who told of something new within this may be asked to push where nobody does.
+const NEWS: Duration = Duration::from_secs(10);
+/// A link is outrun that has brought things late for so long, longer than a storm lasts most often; late ones count three times, the others
+/// one less, and so much it has to come to.
+const OUTRUN_FOR: Duration = Duration::from_secs(10);
+const OUTRUN: u32 = 48;
 /// How often the other links wait for the effect of a change too: as often as it takes for a tree to form, and then every four seconds,
 /// each counting its seconds. All share it, since names are free.
 pub(super) const EFFECTS: Rate = Rate {
@@ -67,13 +76,17 @@ impl Plumtree {
             return;
         };
         let many = peer.duplicates * DUPLICATE_PART > peer.fresh + peer.duplicates;
-        let enough = if peer.doubted { STILL } else { JUDGED };
+        let enough = if peer.doubted == Some(false) {
+            STILL
+        } else {
+            JUDGED
+        };
         if peer.duplicates >= enough && many {
             self.change_if_still(id, false, now);
         } else if peer.fresh > 1024 {
             peer.fresh /= 2;
             peer.duplicates /= 2;
-            peer.doubted = false;
+            peer.doubted = peer.doubted.filter(|push| *push);
         }
     }
 
@@ -90,7 +103,7 @@ impl Plumtree {
         let wait = self.fetches.patience(now) * 2;
         while let Some((at, from)) = self.rescues.next_needed(wait, now) {
             if let Some(peer) = self.peers.get_mut(&from) {
-                peer.rescued += u32::from(peer.settles_at <= at);
+                peer.rescued += u32::from(peer.rescues_from <= at);
             }
         }
     }
@@ -100,7 +113,7 @@ impl Plumtree {
         let others = self.peers.iter().filter(|(other, _)| **other != id);
         let others = others.filter(|(_, peer)| peer.pushes).count();
         let wait = if push {
-            self.fetches.patience(now) * CUT_OFF
+            (self.fetches.patience(now) * CUT_OFF).min(LONGEST_CUT)
         } else {
             CYCLE / u32::try_from(others).unwrap_or(u32::MAX).max(1)
         };
@@ -108,9 +121,9 @@ impl Plumtree {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        if !peer.doubted {
+        if peer.doubted != Some(push) {
             peer.settle(now + wait.mul_f64(share));
-            peer.doubted = true;
+            peer.doubted = Some(push);
             return;
         }
         self.change(id, push, now);
@@ -119,19 +132,38 @@ impl Plumtree {
         }
     }
 
-    /// Where no link pushes any more, another one shall: whoever came for something last.
-    fn attach(&mut self, pruned: PeerId, now: Instant) {
+    /// Where no link pushes any more, another one shall, chosen at random of those that tell of what is not here.
+    pub(super) fn attach(&mut self, pruned: PeerId, now: Instant) {
         if self.peers.values().any(|peer| peer.pushes) {
             return;
         }
+        let has_news = |peer: &Peer| peer.told_news_at.is_some_and(|at| now < at + NEWS);
         let others = self.peers.iter().filter(|(id, _)| **id != pruned);
-        let next = others.max_by_key(|(_, peer)| peer.attentive_at);
-        if let Some(next) = next.map(|(id, _)| *id) {
+        let next: Vec<_> = others
+            .filter(|(_, peer)| has_news(peer))
+            .map(|(id, _)| *id)
+            .collect();
+        let share = random(&mut self.random);
+        let at = (share * next.len() as f64) as usize;
+        if let Some(next) = next.get(at).copied() {
             self.change(next, true, now);
+            self.fetches.touch(next);
         }
     }
 
-    /// Makes a link push or announce, both ways. What was counted before, of all of them, says nothing of what is then.
+    /// What a link pushes has come too late for too long: who announced it first shall push as well, and of the two the worse is pruned.
+    pub(super) fn replace(&mut self, late: PeerId, first: PeerId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&late) {
+            (peer.late, peer.late_since) = (0, None);
+        }
+        if self.peers.get(&first).is_some_and(|peer| !peer.pushes) {
+            self.change(first, true, now);
+            self.fetches.touch(first);
+        }
+    }
+
+    /// Makes a link push or announce, both ways. What was counted before, of all of them, says nothing of what is then; but what has to
+    /// be fetched where one link less pushes had to be before.
     fn change(&mut self, id: PeerId, push: bool, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -139,11 +171,33 @@ impl Plumtree {
         let share = random(&mut self.random);
         let settles_at = now + SETTLING + SETTLING.mul_f64(share);
         (peer.pushes, peer.tells_link) = (push, true);
+        (peer.late, peer.late_since) = (0, None);
         peer.settle(settles_at);
         if self.effects.admits(EFFECT, now) {
             let others = self.peers.values_mut();
-            others.for_each(|peer| peer.settle(settles_at));
+            others.for_each(|peer| {
+                if push {
+                    peer.settle(settles_at);
+                } else {
+                    peer.settle_duplicates(settles_at);
+                }
+            });
         }
+    }
+}
+
+impl Peer {
+    /// It has pushed something, late or not. True: more than a quarter has been late for too long.
+    pub(super) fn is_outrun(&mut self, late: bool, now: Instant) -> bool {
+        if !late {
+            self.late = self.late.saturating_sub(1);
+            self.late_since = self.late_since.filter(|_| self.late > 0);
+            return false;
+        }
+        // As many as it takes to be sure, and few enough that it is soon over when it is no longer so.
+        self.late = (self.late + 3).min(OUTRUN);
+        let since = *self.late_since.get_or_insert(now);
+        self.late >= OUTRUN && now >= since + OUTRUN_FOR
     }
 }
 

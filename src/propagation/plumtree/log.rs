@@ -100,7 +100,7 @@ pub(super) struct Batch {
     before: u64,
     /// Who has some of it.
     known: u128,
-    /// Whether these had to be fetched on their way ([`Items::fetched`]): a batch is so or not.
+    /// Whether these were fetched on their way ([`Items::fetched`]): a batch is so or not.
     fetched: bool,
     /// Whether somebody has read it: nothing is added after that, which they would miss.
     taken: Cell<bool>,
@@ -116,7 +116,7 @@ pub(super) struct Entry {
     pub(super) fee_rate: u64,
     /// The places of peers that have it: they sent or announced it.
     pub(super) known: u128,
-    /// Whether it had to be fetched on its way here.
+    /// Whether it was fetched on its way here.
     pub(super) fetched: bool,
 }
 

@@ -59,8 +59,9 @@ pub(super) struct Peer {
     pub(super) attentive_at: Instant,
     /// Whether it is to be told how its link is, before all else.
     pub(super) tells_link: bool,
-    /// Until when nothing is counted on its link, and nobody but the peer changes it.
+    /// Until when what is here already and comes over its link is not counted; and what had to be fetched from it.
     pub(super) settles_at: Instant,
+    pub(super) rescues_from: Instant,
     /// What it is being sent of a long item that it has asked for.
     pub(super) long: Option<Long>,
     /// What it has asked for, each once.
@@ -74,8 +75,13 @@ pub(super) struct Peer {
     pub(super) duplicates: u32,
     /// What had to be fetched from it.
     pub(super) rescued: u32,
-    /// Whether that called for its link to be changed, and is counted once more to be sure.
-    pub(super) doubted: bool,
+    /// How its link was to be changed by that, which is counted once more to be sure.
+    pub(super) doubted: Option<bool>,
+    /// More than a quarter of what it pushes comes long after others announced it, by so much, and since then.
+    pub(super) late: u32,
+    pub(super) late_since: Option<Instant>,
+    /// When it last announced something that was not here.
+    pub(super) told_news_at: Option<Instant>,
     /// Of all that became known here: how much it may not announce any more without paying, since it has, or others have long since.
     pub(super) heard: u64,
 }
@@ -116,14 +122,22 @@ impl Peer {
 
     /// Nothing is counted until then, and what was says nothing any more.
     pub(super) fn settle(&mut self, settles_at: Instant) {
-        self.settles_at = self.settles_at.max(settles_at);
+        self.settle_duplicates(settles_at);
+        self.rescues_from = self.rescues_from.max(settles_at);
         self.count_anew();
+    }
+
+    /// The same of what is here already: that less of it comes from others now says nothing of what had to be fetched.
+    pub(super) fn settle_duplicates(&mut self, settles_at: Instant) {
+        self.settles_at = self.settles_at.max(settles_at);
+        (self.fresh, self.duplicates) = (0, 0);
+        self.doubted = self.doubted.filter(|push| *push);
     }
 
     /// What was counted says nothing any more.
     pub(super) fn count_anew(&mut self) {
         (self.fresh, self.duplicates, self.rescued) = (0, 0, 0);
-        self.doubted = false;
+        self.doubted = None;
     }
 
     /// It has announced so many ids to no use, where so many items in all have become known: how many of these it pays for.

@@ -3,7 +3,8 @@
 //! That an item was fetched says little: the push may have been under way, only later than the announcement, the patience and the answer.
 //! A link that is made to push for such items makes a cycle, which is cut again, perhaps elsewhere, and so on without end. So it is waited for
 //! the push. What nobody has pushed by then had to be fetched, and its announcer counts as one who rescues. What a link pushes meanwhile is
-//! no duplicate that speaks against it, since without the fetch it would have been the first.
+//! no duplicate that speaks against it, since without the fetch it would have been the first; where the pusher had to fetch it too
+//! ([`Items::fetched`](crate::propagation::wire::Items::fetched)), the fetch stays one that had to be.
 //!
 //! Bounds: [`MOST`] items. Of what is fetched beyond them, which takes overload, nothing is learnt.
 
@@ -17,7 +18,7 @@ use libp2p::PeerId;
 use crate::{chain::ShortId, keyed::Keyed, platform::Instant};
 
 /// Items that are waited for at once.
-const MOST: usize = 1 << 15;
+const MOST: usize = 1 << 13;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -42,6 +43,11 @@ impl Rescues {
             self.fetched.insert(id, (from, since));
             self.order.push_back((now, id));
         }
+    }
+
+    /// Whether an item was fetched that nobody has pushed yet.
+    pub(super) fn waits_for(&self, id: &ShortId) -> bool {
+        self.fetched.contains_key(id)
     }
 
     /// A link that pushes brought an item. If that was fetched, it need not have been: when it had been announced first.

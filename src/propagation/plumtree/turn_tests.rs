@@ -59,47 +59,96 @@ fn only_what_came_by_the_tree_all_the_way_shows_how_long_that_takes() {
     let (start, config) = (crate::platform::now(), TreeConfig::default());
     let late = start + config.fetch_patience * 4;
     // Pushed by who had to fetch it, by a link that is to announce, and by the tree.
-    for (fetched, pushes, shows) in [
-        (true, true, false),
-        (false, false, false),
-        (false, true, true),
+    for (fetched, pushes, told, shows) in [
+        (true, true, false, false),
+        (false, false, false, false),
+        (false, true, true, false),
+        (false, true, false, true),
     ] {
         let mut tree = Plumtree::new(config.clone(), &[1; 16]);
         for peer in [ann, bob] {
             tree.connected(peer, start);
         }
         tree.on_link(bob, &Link { push: pushes }, start);
-        let Accepted { key, data, .. } = item(1);
-        let mut columns = Columns::default();
-        columns.push(key.short(), data.len(), 0);
-        tree.on_announce(ann, &columns.into(), |_, held| held, start);
-        let batch = vec![(key, data)];
-        tree.on_items(bob, batch, fetched, [].into_iter(), |_, held| held, late);
+        for number in 0..10 {
+            let Accepted { key, data, .. } = item(number);
+            let mut columns = Columns::default();
+            columns.push(key.short(), data.len(), 0);
+            let announce = columns.into();
+            tree.on_announce(ann, &announce, |_, held| held, start);
+            if told {
+                tree.on_announce(bob, &announce, |_, held| held, start);
+            }
+            let batch = vec![(key, data)];
+            tree.on_items(bob, batch, fetched, [].into_iter(), |_, held| held, late);
+        }
         let patience = tree.fetches.patience(late);
         assert_eq!(
             patience > config.fetch_patience,
             shows,
-            "{fetched} {pushes}"
+            "{fetched} {pushes} {told}"
         );
     }
 }
 
 #[test]
 fn who_is_pushed_nothing_any_more_has_another_link_push() {
+    let [ann, bob] = [(); 2].map(|()| PeerId::random());
+    let now = crate::platform::now();
+    for leaves in [false, true] {
+        let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+        for peer in [ann, bob] {
+            tree.connected(peer, now);
+        }
+        tree.on_link(ann, &Link { push: false }, now);
+        let last = |tree: &mut Plumtree| {
+            if leaves {
+                tree.gone(bob, now);
+            } else {
+                tree.on_link(bob, &Link { push: false }, now);
+            }
+        };
+        // Who tells of nothing new is no help.
+        last(&mut tree);
+        assert!(!tree.peers[&ann].pushes);
+        tree.connected(bob, now);
+        let Accepted { key, data, .. } = item(1);
+        let mut columns = Columns::default();
+        columns.push(key.short(), data.len(), 0);
+        tree.on_announce(ann, &columns.into(), |_, held| held, now);
+        last(&mut tree);
+        assert!(tree.peers[&ann].pushes && tree.touched().any(|peer| peer == ann));
+        let told = tree.next(ann, None, now).expect("it is told so");
+        let push = Kind::Link(Link { push: true });
+        assert_eq!(super::attack_tests::frame(&told.bytes), push);
+    }
+}
+
+#[test]
+fn what_two_that_are_cut_off_have_fetched_both_speaks_against_nobody() {
     let ([ann, bob], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
     let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
     for peer in [ann, bob] {
         tree.connected(peer, now);
     }
-    for peer in [ann, bob] {
-        tree.on_link(peer, &Link { push: false }, now);
+    tree.on_link(ann, &Link { push: false }, now);
+    let later = now + Duration::from_secs(1);
+    for number in 0..100 {
+        let Accepted { key, data, .. } = item(number);
+        tree.rescues.fetched(key.short(), ann, now, later);
+        tree.on_items(
+            bob,
+            vec![(key, data)],
+            true,
+            [].into_iter(),
+            |_, _| true,
+            later,
+        );
     }
-    assert!(tree.peers[&ann].pushes && !tree.peers[&bob].pushes);
-    let told = tree.next(ann, None, now).expect("it is told so");
-    assert_eq!(
-        super::attack_tests::frame(&told.bytes),
-        Kind::Link(Link { push: true })
-    );
+    let peer = &tree.peers[&bob];
+    assert_eq!((peer.duplicates, peer.fresh), (0, 0));
+    tree.count_rescues(later + Duration::from_secs(1));
+    assert_eq!(tree.peers[&ann].rescued, 100, "they had to be all the same");
 }
 
 #[test]

@@ -2,17 +2,23 @@
 //!
 //! Measured, as TCP's time for an answer is (RFC 6298), and not guessed from what was fetched in vain: under overload everything comes late,
 //! and fetching it all beside the pushes keeps up the overload that made them late, also long after what began it has ended. So each
-//! push of what had been announced tells how long that took. The longest counts, and counts for half as much every [`HALF_LIFE`], so
-//! that a while after a storm what is withheld is fetched as soon as before it.
+//! push of what had been announced tells how long that took. Where more than one in [`FEW`] takes longer than the patience, it grows to what the next of
+//! them took: a few that somebody holds back on purpose change nothing. Half of it is gone every [`HALF_LIFE`], so that a while after a storm
+//! what is withheld is fetched as soon as before it.
 //!
-//! Bounds: the configured patience at least, [`MOST_PATIENCE`] times that at most: no peer that pushes late on purpose makes us wait for longer.
+//! Bounds: the configured patience at least, [`MOST_PATIENCE`] times that at most.
 
 use std::time::Duration;
 
 use crate::platform::Instant;
 
 /// How many times the configured patience it may become.
-pub(in super::super) const MOST_PATIENCE: u32 = 32;
+const MOST_PATIENCE: u32 = 32;
+/// One push in so many may take longer than the patience, and so many may at once.
+const FEW: u32 = 16;
+const ALLOWED: u32 = 4;
+/// Of so many pushes it is counted how many took longer; then both count for half.
+const COUNTED: u32 = 1024;
 /// In so long a patience that nothing asks for any more becomes half of what it was.
 const HALF_LIFE: Duration = Duration::from_secs(2);
 
@@ -23,6 +29,9 @@ pub(super) struct Patience {
     /// What it was then.
     was: Duration,
     at: Option<Instant>,
+    /// Pushes that were seen, and those of them that took longer.
+    seen: u32,
+    longer: u32,
 }
 
 impl Patience {
@@ -31,6 +40,8 @@ impl Patience {
             least,
             was: least,
             at: None,
+            seen: 0,
+            longer: 0,
         }
     }
 
@@ -44,9 +55,19 @@ impl Patience {
 
     /// An item was pushed so long after it had been announced first.
     pub(super) fn saw(&mut self, push_after: Duration, now: Instant) {
-        let most = self.least.saturating_mul(MOST_PATIENCE);
+        self.seen += 1;
+        if self.seen > COUNTED {
+            (self.seen, self.longer) = (self.seen / 2, self.longer / 2);
+        }
         let long_enough = push_after.saturating_add(push_after / 4);
-        (self.was, self.at) = (self.at(now).max(long_enough).min(most), Some(now));
+        if long_enough <= self.at(now) {
+            return;
+        }
+        self.longer += 1;
+        if self.longer > ALLOWED && self.longer > self.seen / FEW {
+            let most = self.least.saturating_mul(MOST_PATIENCE);
+            (self.was, self.at) = (long_enough.min(most), Some(now));
+        }
     }
 }
 
@@ -61,21 +82,39 @@ mod tests {
     fn it_is_as_long_as_pushes_take_and_becomes_short_again() {
         let (start, mut patience) = (crate::platform::now(), Patience::new(LEAST));
         assert_eq!(patience.at(start), LEAST);
-        patience.saw(Duration::from_millis(400), start);
-        patience.saw(Duration::from_millis(10), start);
+        let saw = |patience: &mut Patience, millis, times, at| {
+            (0..times).for_each(|_| patience.saw(Duration::from_millis(millis), at));
+        };
+        saw(&mut patience, 400, ALLOWED, start);
+        assert_eq!(patience.at(start), LEAST, "a few say nothing");
+        saw(&mut patience, 400, 1, start);
+        saw(&mut patience, 10, 10, start);
         assert_eq!(
             patience.at(start),
             Duration::from_millis(500),
             "the longest"
         );
         assert_eq!(patience.at(start + HALF_LIFE), Duration::from_millis(250));
-        patience.saw(Duration::from_millis(10), start + HALF_LIFE);
+        saw(&mut patience, 10, 10, start + HALF_LIFE);
         assert_eq!(
             patience.at(start + 2 * HALF_LIFE),
             Duration::from_millis(125)
         );
         assert_eq!(patience.at(start + 10 * HALF_LIFE), LEAST);
-        patience.saw(Duration::MAX, start);
+        for _ in 0..=ALLOWED {
+            patience.saw(Duration::MAX, start);
+        }
         assert_eq!(patience.at(start), LEAST * MOST_PATIENCE);
+    }
+
+    #[test]
+    fn one_push_in_many_that_is_held_back_changes_nothing() {
+        let (mut now, mut patience) = (crate::platform::now(), Patience::new(LEAST));
+        for number in 0..100_000 {
+            let late = if number % 20 == 0 { 1000 } else { 10 };
+            patience.saw(Duration::from_millis(late), now);
+            now += Duration::from_millis(1);
+            assert!(patience.at(now) == LEAST || number < 100, "{number}");
+        }
     }
 }

@@ -44,6 +44,7 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
             claim: Some(claim(300, 9)),
             asked: false,
             since: now,
+            first: Some(ann),
         })
     );
     assert!(fetches.take(ann, now).is_empty(), "not yet");
@@ -87,9 +88,9 @@ fn what_is_pushed_late_is_waited_for_as_long() {
     let late = LIMITS.patience * 10;
     fetches.told(id(0), ann, claim(1, 1), start);
     fetches.told(id(1), ann, claim(1, 1), start);
-    // The first one comes so late, by a link that pushes.
+    // The first one comes so late, by a link that pushes, as others have before.
     fetches.arrived(id(0), &PeerId::random(), start + late);
-    fetches.pushed(start, start + late);
+    (0..10).for_each(|_| fetches.pushed(start, start + late));
     fetches.on_time(start + late);
     assert!(fetches.take(ann, start + late).is_empty());
     let deadline = fetches.next_deadline().expect("it is not given up");
