@@ -48,7 +48,7 @@ use libp2p::PeerId;
 pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
-    links::{CHANGES, EFFECTS, random},
+    links::{CHANGES, EFFECTS, OUTRUNS, random},
     log::{Batch, Entry, Log, Marks, bit},
     long::Long,
     overtaken::Overtaken,
@@ -126,7 +126,7 @@ pub(crate) struct Plumtree {
     rescues: Rescues,
     overtaken: Overtaken,
     checking: HashMap<ShortId, Checking, Keyed>,
-    peers: HashMap<PeerId, Peer>,
+    peers: HashMap<PeerId, Peer, Keyed>,
     /// The paces of those who are gone.
     gone: Debts<Paces>,
     /// Places that are free, and those of peers that are gone: what is noted of these has to be cleared before they are used again.
@@ -136,8 +136,11 @@ pub(crate) struct Plumtree {
     learnt: u64,
     /// How far the peer is in our own items that has read on furthest.
     ahead: u64,
-    /// How often all links waited for the effect of one's change.
+    /// How often all links waited for the effect of one's change, and one was added since another was late.
     effects: Pace,
+    outruns: Pace,
+    /// No link pushes any more, and nobody has told of anything that is not here since.
+    detached: bool,
     random: u64,
     keyed: Keyed,
 }
@@ -164,13 +167,15 @@ impl Plumtree {
             rescues: Rescues::new(keyed.clone()),
             overtaken: Overtaken::default(),
             checking: HashMap::with_hasher(keyed.clone()),
-            peers: HashMap::new(),
+            peers: HashMap::with_hasher(keyed.clone()),
             gone: Debts::default(),
             places: (0..PLACES).rev().collect(),
             used: Vec::new(),
             learnt: 0,
             ahead: 0,
             effects: Pace::new(EFFECTS),
+            outruns: Pace::new(OUTRUNS),
+            detached: false,
             random: keyed.hash_one(0_u64) | 1,
             keyed,
             config,
@@ -220,6 +225,7 @@ impl Plumtree {
             doubted: None,
             late: 0,
             late_since: None,
+            late_at: None,
             told_news_at: None,
             heard: self.learnt,
         };
@@ -278,8 +284,8 @@ impl Plumtree {
                 received.misdeed = Some(Misdeed::FalseAnnouncement);
             }
         }
-        let (mut pushed, mut duplicates, mut needless, most) = (0, 0, 0, batch.len());
-        let (late, mut outrun) = (late_after(&self.config), None);
+        let (mut pushed, mut duplicates, mut excused, most) = (0, 0, 0, batch.len());
+        let (late, mut is_outrun) = (late_after(&self.config), false);
         let (is_needless, is_settled) = (!peer.pushes, peer.settles_at <= now);
         for (key, data) in batch {
             if data.len() > self.config.max_item {
@@ -301,34 +307,30 @@ impl Plumtree {
             peer.owed -= usize::from(answers);
             let asked = is_fetched || answers;
             pushed += u32::from(!asked);
-            let since = arrived.map(|arrived| arrived.since);
+            let announced_at = arrived.map(|arrived| arrived.since);
             // Only what came by the tree all the way shows how long that takes.
             let by_tree = !asked && peer.pushes && !fetched;
             let in_vain = by_tree.then(|| self.rescues.pushed(&id)).flatten();
-            // Who announces an item and pushes it as late as it likes shows nothing either.
-            if let Some(since) = since.or(in_vain).filter(|_| by_tree && claim.is_none()) {
-                self.fetches.pushed(since, now);
+            // Somebody else who is cut off has fetched it as well. And where more is fetched than is waited for, nothing is known.
+            let is_mutual = fetched && self.rescues.waits_for(&id) || self.rescues.is_full();
+            let since = announced_at.or(in_vain);
+            if !asked && peer.pushes {
+                let took = since.map(|since| now.saturating_duration_since(since));
+                is_outrun |= peer.is_outrun(took.unwrap_or_default() >= late, now);
             }
-            if by_tree {
-                let took = since
-                    .or(in_vain)
-                    .map(|since| now.saturating_duration_since(since));
-                let first = arrived.and_then(|arrived| arrived.first);
-                if peer.is_outrun(took.unwrap_or_default() >= late, now) {
-                    outrun = first.or(outrun);
-                }
-            }
-            // Somebody else who is cut off has fetched it as well.
-            let is_mutual = fetched && self.rescues.waits_for(&id);
             let is_here = if let Some(checking) = self.checking.get_mut(&id) {
                 checking.known |= bit(peer.place);
                 true
             } else {
                 is_known(&key, self.log.mark(id, peer.place))
             };
+            // Who announces an item and pushes it as late as it likes shows nothing either.
+            if by_tree && claim.is_none() && (!is_here || in_vain.is_some()) {
+                self.fetches.pushed(since.unwrap_or(now), now);
+            }
             if is_here {
                 let is_needed = in_vain.is_some() || is_mutual;
-                needless += u32::from(!asked && is_needed);
+                excused += u32::from(!asked && is_needed);
                 duplicates += u32::from(!asked && !is_needed);
                 if !asked && is_needless {
                     received.needless.items += NEEDLESS;
@@ -341,7 +343,7 @@ impl Plumtree {
                 };
                 self.checking.insert(id, checking);
                 self.learnt += 1;
-                if let Some(since) = since.filter(|_| is_fetched) {
+                if let Some(since) = announced_at.filter(|_| is_fetched) {
                     self.rescues.fetched(id, from, since, now);
                 }
                 let promised = claim.map(|claim| claim.fee_rate);
@@ -358,11 +360,11 @@ impl Plumtree {
         }
         if is_settled {
             peer.duplicates += duplicates;
-            peer.fresh += pushed - duplicates - needless;
+            peer.fresh += pushed - duplicates - excused;
             self.judge(from, now);
         }
-        if let Some(first) = outrun {
-            self.replace(from, first, now);
+        if is_outrun {
+            self.replace(from, now);
         }
         received
     }
@@ -405,6 +407,9 @@ impl Plumtree {
             peer.told_news_at = Some(now);
         }
         let stale = peer.stale(told - noted, self.learnt, now);
+        if noted > 0 && self.detached {
+            self.attach_to(from, now);
+        }
         Cost {
             items: stale * NEEDLESS,
             bytes: 0,

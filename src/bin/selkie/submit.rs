@@ -39,6 +39,9 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     to: Vec<Multiaddr>,
     /// Print the outcome as one JSON object
+    ///
+    /// It has `type` (`sent`, or `known` where the network has it already), `kind`, `bytes`, and `unreached`, a list of `address` and
+    /// `problem`. What was sent has `taken`, how many of the `peers` took it, and its `id`, or its `sha256` where no chain was named.
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -52,11 +52,11 @@ pub(super) struct Fetches {
     waiting: VecDeque<(Instant, ShortId)>,
     /// In the order of their deadlines.
     requested: VecDeque<(Instant, Request)>,
-    peers: HashMap<PeerId, Announcer>,
+    peers: HashMap<PeerId, Announcer, Keyed>,
     /// What is held against those who are gone.
     gone: Debts<Record>,
     /// Peers that may be asked for something, for whoever drives this.
-    touched: HashSet<PeerId>,
+    touched: HashSet<PeerId, Keyed>,
 }
 
 /// Set by the configuration.
@@ -84,9 +84,8 @@ pub(super) struct Arrived {
     /// What the sender had said of it, and whether it was asked for it.
     pub(super) claim: Option<Claim>,
     pub(super) asked: bool,
-    /// When it was announced first; and by whom, of those that were not asked in vain.
+    /// When it was announced first.
     pub(super) since: Instant,
-    pub(super) first: Option<PeerId>,
 }
 
 #[derive(Debug)]
@@ -148,13 +147,13 @@ impl Fetches {
             limits,
             wanted: HashMap::with_hasher(keyed.clone()),
             claims: 0,
-            keyed,
             patience: Patience::new(limits.patience),
             waiting: VecDeque::new(),
             requested: VecDeque::new(),
-            peers: HashMap::new(),
+            peers: HashMap::with_hasher(keyed.clone()),
             gone: Debts::default(),
-            touched: HashSet::new(),
+            touched: HashSet::with_hasher(keyed.clone()),
+            keyed,
         }
     }
 
@@ -248,7 +247,6 @@ impl Fetches {
             claim: None,
             asked: false,
             since,
-            first: claims.first().map(|(peer, _)| *peer),
         };
         for (peer, claim) in claims {
             let asked = state.asks(&peer);
@@ -523,12 +521,16 @@ impl Fetches {
         }
     }
 
-    /// The announcer that is asked for least now is the next to be asked.
+    /// The next to be asked is an announcer that owes no answer, if there is one, and of these the one that is to be asked for least: who
+    /// is slow to answer keeps no more waiting than what it was asked for.
     fn ask_next(&mut self, id: ShortId) {
         let Some(wanted) = self.wanted.get_mut(&id) else {
             return;
         };
-        let load = |peer: &PeerId| self.peers.get(peer).map_or(0, |a| a.ready.len());
+        let load = |peer: &PeerId| {
+            let announcer = self.peers.get(peer);
+            announcer.map_or((false, 0), |a| (a.requested_bytes > 0, a.ready.len()))
+        };
         let next = wanted.claims.iter().min_by_key(|(peer, _)| load(peer));
         let Some((peer, claim)) = next.copied() else {
             return;

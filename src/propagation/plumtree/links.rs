@@ -39,6 +39,13 @@ const NEWS: Duration = Duration::from_secs(10);
 /// one less, and so much it has to come to.
 const OUTRUN_FOR: Duration = Duration::from_secs(10);
 const OUTRUN: u32 = 48;
+/// How often a node adds a link for that: four times at once and once a minute, each counting its seconds. Where all links are late, as under a
+/// long overload, another one is only more to carry.
+pub(super) const OUTRUNS: Rate = Rate {
+    per_second: 1,
+    burst: 4 * OUTRUN_PACE,
+};
+const OUTRUN_PACE: u64 = 60;
 /// How often the other links wait for the effect of a change too: as often as it takes for a tree to form, and then every four seconds,
 /// each counting its seconds. All share it, since names are free.
 pub(super) const EFFECTS: Rate = Rate {
@@ -132,38 +139,50 @@ impl Plumtree {
         }
     }
 
-    /// Where no link pushes any more, another one shall, chosen at random of those that tell of what is not here.
+    /// Where no link pushes any more, another one shall: of one that tells of what is not here, or else of the first that does.
     pub(super) fn attach(&mut self, pruned: PeerId, now: Instant) {
         if self.peers.values().any(|peer| peer.pushes) {
             return;
         }
-        let has_news = |peer: &Peer| peer.told_news_at.is_some_and(|at| now < at + NEWS);
-        let others = self.peers.iter().filter(|(id, _)| **id != pruned);
-        let next: Vec<_> = others
-            .filter(|(_, peer)| has_news(peer))
-            .map(|(id, _)| *id)
-            .collect();
-        let share = random(&mut self.random);
-        let at = (share * next.len() as f64) as usize;
-        if let Some(next) = next.get(at).copied() {
+        let next = self.with_news(pruned, now);
+        self.detached = next.is_none();
+        if let Some(next) = next {
             self.change(next, true, now);
-            self.fetches.touch(next);
         }
     }
 
-    /// What a link pushes has come too late for too long: who announced it first shall push as well, and of the two the worse is pruned.
-    pub(super) fn replace(&mut self, late: PeerId, first: PeerId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(&late) {
-            (peer.late, peer.late_since) = (0, None);
-        }
-        if self.peers.get(&first).is_some_and(|peer| !peer.pushes) {
-            self.change(first, true, now);
-            self.fetches.touch(first);
+    /// A peer told of something that is not here, where no link pushes any more.
+    pub(super) fn attach_to(&mut self, from: PeerId, now: Instant) {
+        self.detached = false;
+        if !self.peers.values().any(|peer| peer.pushes) {
+            self.change(from, true, now);
         }
     }
 
-    /// Makes a link push or announce, both ways. What was counted before, of all of them, says nothing of what is then; but what has to
-    /// be fetched where one link less pushes had to be before.
+    /// What a link pushes has come too late for too long: another one shall push as well, and of the two the worse is pruned. If that is no better,
+    /// another follows.
+    pub(super) fn replace(&mut self, late: PeerId, now: Instant) {
+        if let Some(next) = self.with_news(late, now)
+            && self.outruns.admits(OUTRUN_PACE, now)
+        {
+            self.change(next, true, now);
+            if let Some(peer) = self.peers.get_mut(&late) {
+                peer.is_in_time();
+            }
+        }
+    }
+
+    /// At random, one of those but this whose links do not push and that told of something new lately.
+    fn with_news(&mut self, but: PeerId, now: Instant) -> Option<PeerId> {
+        let has_news = |peer: &Peer| peer.told_news_at.is_some_and(|at| now < at + NEWS);
+        let others = self.peers.iter().filter(|(id, _)| **id != but);
+        let others = others.filter(|(_, peer)| !peer.pushes && has_news(peer));
+        let others: Vec<_> = others.map(|(id, _)| *id).collect();
+        let at = random(&mut self.random) * others.len() as f64;
+        others.get(at as usize).copied()
+    }
+
+    /// Makes a link push or announce, both ways. The others wait for the effect.
     fn change(&mut self, id: PeerId, push: bool, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -171,17 +190,12 @@ impl Plumtree {
         let share = random(&mut self.random);
         let settles_at = now + SETTLING + SETTLING.mul_f64(share);
         (peer.pushes, peer.tells_link) = (push, true);
-        (peer.late, peer.late_since) = (0, None);
+        peer.is_in_time();
         peer.settle(settles_at);
+        self.fetches.touch(id);
         if self.effects.admits(EFFECT, now) {
             let others = self.peers.values_mut();
-            others.for_each(|peer| {
-                if push {
-                    peer.settle(settles_at);
-                } else {
-                    peer.settle_duplicates(settles_at);
-                }
-            });
+            others.for_each(|peer| peer.wait_for(push, settles_at));
         }
     }
 }
@@ -189,15 +203,26 @@ impl Plumtree {
 impl Peer {
     /// It has pushed something, late or not. True: more than a quarter has been late for too long.
     pub(super) fn is_outrun(&mut self, late: bool, now: Instant) -> bool {
+        if self.late_at.is_some_and(|at| now >= at + OUTRUN_FOR) {
+            self.is_in_time();
+        }
         if !late {
             self.late = self.late.saturating_sub(1);
-            self.late_since = self.late_since.filter(|_| self.late > 0);
+            if self.late == 0 {
+                self.is_in_time();
+            }
             return false;
         }
         // As many as it takes to be sure, and few enough that it is soon over when it is no longer so.
         self.late = (self.late + 3).min(OUTRUN);
+        self.late_at = Some(now);
         let since = *self.late_since.get_or_insert(now);
         self.late >= OUTRUN && now >= since + OUTRUN_FOR
+    }
+
+    /// Nothing is held against it for being late.
+    fn is_in_time(&mut self) {
+        (self.late, self.late_since, self.late_at) = (0, None, None);
     }
 }
 

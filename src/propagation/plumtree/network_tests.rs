@@ -82,6 +82,13 @@ struct Network {
     pool: Mempool,
 }
 
+/// The same in every run, so that a run is.
+fn named(place: usize) -> PeerId {
+    let seed = [u8::try_from(place).expect("few"); 32];
+    let key = libp2p::identity::Keypair::ed25519_from_bytes(seed).expect("32 bytes");
+    key.public().to_peer_id()
+}
+
 /// 250 bytes that nobody packs smaller.
 fn noise(number: u64) -> Vec<u8> {
     let mut state = number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -100,7 +107,7 @@ impl Network {
     fn new(links: &[(usize, usize)], count: usize) -> Self {
         let now = crate::platform::now();
         let node = |place: usize| Node {
-            id: PeerId::random(),
+            id: named(place),
             tree: Plumtree::new(TreeConfig::default(), &(place as u128 + 1).to_le_bytes()),
             links: Vec::new(),
             has: HashSet::new(),
@@ -440,7 +447,7 @@ fn cut(network: &mut Network) -> usize {
     for place in std::mem::take(&mut network.nodes[gone].links) {
         let node = &mut network.nodes[place];
         node.links.retain(|link| *link != gone);
-        node.tree.disconnected(id, now);
+        node.tree.gone(id, now);
     }
     gone
 }

@@ -77,9 +77,10 @@ pub(super) struct Peer {
     pub(super) rescued: u32,
     /// How its link was to be changed by that, which is counted once more to be sure.
     pub(super) doubted: Option<bool>,
-    /// More than a quarter of what it pushes comes long after others announced it, by so much, and since then.
+    /// By how much more than a quarter of what it pushes came long after others announced it, since when, and when last.
     pub(super) late: u32,
     pub(super) late_since: Option<Instant>,
+    pub(super) late_at: Option<Instant>,
     /// When it last announced something that was not here.
     pub(super) told_news_at: Option<Instant>,
     /// Of all that became known here: how much it may not announce any more without paying, since it has, or others have long since.
@@ -122,16 +123,18 @@ impl Peer {
 
     /// Nothing is counted until then, and what was says nothing any more.
     pub(super) fn settle(&mut self, settles_at: Instant) {
-        self.settle_duplicates(settles_at);
+        self.settles_at = self.settles_at.max(settles_at);
         self.rescues_from = self.rescues_from.max(settles_at);
         self.count_anew();
     }
 
-    /// The same of what is here already: that less of it comes from others now says nothing of what had to be fetched.
-    pub(super) fn settle_duplicates(&mut self, settles_at: Instant) {
+    /// Another link pushes from now on, or no more: nothing is counted until then. What was counted stays, else who has its link changed
+    /// time and again would keep all others as they are; and what has to be fetched where one link less pushes had to be before.
+    pub(super) fn wait_for(&mut self, push: bool, settles_at: Instant) {
         self.settles_at = self.settles_at.max(settles_at);
-        (self.fresh, self.duplicates) = (0, 0);
-        self.doubted = self.doubted.filter(|push| *push);
+        if push {
+            self.rescues_from = self.rescues_from.max(settles_at);
+        }
     }
 
     /// What was counted says nothing any more.

@@ -6,7 +6,7 @@
 //! no duplicate that speaks against it, since without the fetch it would have been the first; where the pusher had to fetch it too
 //! ([`Items::fetched`](crate::propagation::wire::Items::fetched)), the fetch stays one that had to be.
 //!
-//! Bounds: [`MOST`] items. Of what is fetched beyond them, which takes overload, nothing is learnt.
+//! Bounds: [`MOST`] items. Beyond them, which takes overload, nothing is learnt, and no duplicate counts meanwhile.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -39,10 +39,15 @@ impl Rescues {
 
     /// A peer has sent what it was asked for and nobody had sent before; it was announced first at `since`.
     pub(super) fn fetched(&mut self, id: ShortId, from: PeerId, since: Instant, now: Instant) {
-        if self.order.len() < MOST {
+        if !self.is_full() {
             self.fetched.insert(id, (from, since));
             self.order.push_back((now, id));
         }
+    }
+
+    /// Whether there is no room for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.order.len() >= MOST
     }
 
     /// Whether an item was fetched that nobody has pushed yet.

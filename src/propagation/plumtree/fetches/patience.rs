@@ -17,9 +17,7 @@ const MOST_PATIENCE: u32 = 32;
 /// One push in so many may take longer than the patience, and so many may at once.
 const FEW: u32 = 16;
 const ALLOWED: u32 = 4;
-/// Of so many pushes it is counted how many took longer; then both count for half.
-const COUNTED: u32 = 1024;
-/// In so long a patience that nothing asks for any more becomes half of what it was.
+/// In so long a patience that nothing asks for any more becomes half of what it was, and what was counted counts for half.
 const HALF_LIFE: Duration = Duration::from_secs(2);
 
 /// See the module's documentation.
@@ -32,6 +30,8 @@ pub(super) struct Patience {
     /// Pushes that were seen, and those of them that took longer.
     seen: u32,
     longer: u32,
+    /// When both were halved last.
+    halved_at: Option<Instant>,
 }
 
 impl Patience {
@@ -42,6 +42,7 @@ impl Patience {
             at: None,
             seen: 0,
             longer: 0,
+            halved_at: None,
         }
     }
 
@@ -53,12 +54,13 @@ impl Patience {
         self.was.mul_f64(0.5_f64.powf(half_lives)).max(self.least)
     }
 
-    /// An item was pushed so long after it had been announced first.
+    /// An item was pushed so long after it had been announced first, or before that.
     pub(super) fn saw(&mut self, push_after: Duration, now: Instant) {
-        self.seen += 1;
-        if self.seen > COUNTED {
+        if now >= *self.halved_at.get_or_insert(now) + HALF_LIFE {
             (self.seen, self.longer) = (self.seen / 2, self.longer / 2);
+            self.halved_at = Some(now);
         }
+        self.seen = self.seen.saturating_add(1);
         let long_enough = push_after.saturating_add(push_after / 4);
         if long_enough <= self.at(now) {
             return;

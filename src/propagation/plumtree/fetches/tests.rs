@@ -44,7 +44,6 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
             claim: Some(claim(300, 9)),
             asked: false,
             since: now,
-            first: Some(ann),
         })
     );
     assert!(fetches.take(ann, now).is_empty(), "not yet");
