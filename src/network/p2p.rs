@@ -148,8 +148,8 @@ impl P2PNetworkManager {
     /// Whether all that was accepted so far is with the peers that are connected: nothing of it is still checked here or waits in a
     /// queue; each peer has read and checked the transactions that it was sent; and each that was told of a block has said that it
     /// has it, or wants nothing more of it. Votes and messages on topics are not acknowledged: they count once the
-    /// connection has taken them. Where no peer is sent items whole, those announced less than about 2 s ago (`fetch_timeout`; longer where pushes take long) are
-    /// waited for, since peers may come for them. Who has left is not waited for. Where a peer read so slowly that votes or transactions
+    /// connection has taken them. Where no peer is sent items whole, those announced less than about 2 s ago (`fetch_timeout`; longer
+    /// where pushes take long) are waited for, since peers may come for them. Who has left is not waited for. Where a peer read so slowly that votes or transactions
     /// were gone before, the answer is no until [`NetworkEvent::GossipImpaired`] has told so and the peer has read what there was then.
     ///
     /// # Errors

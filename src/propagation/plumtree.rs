@@ -6,8 +6,7 @@
 //! has to fetch what others announced, because nobody pushed it in time, asks that announcer to push. So an item
 //! crosses most links as an announcement of 12 bytes (short id, size, fee rate) and arrives whole about once; and
 //! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only, or by what others' pushes take
-//! meanwhile (`fetches/patience.rs`). Announcements to those who have
-//! fetched nothing lately come the seldomer the more links there are, so that a node with a thousand peers spends no more on each
+//! meanwhile (`fetches/patience.rs`). Announcements to those who have fetched nothing lately come the seldomer the more links there are, so that a node with a thousand peers spends no more on each
 //! item than one with ten ([`QUIET`]).
 //!
 //! Transactions and votes have a tree each: transactions travel in batches, votes at once. Everything accepted stands in
@@ -311,8 +310,8 @@ impl Plumtree {
             // Only what came by the tree all the way shows how long that takes.
             let by_tree = !asked && peer.pushes && !fetched;
             let in_vain = by_tree.then(|| self.rescues.pushed(&id)).flatten();
-            // Somebody else who is cut off has fetched it as well. And where more is fetched than is waited for, nothing is known.
-            let is_mutual = fetched && self.rescues.waits_for(&id) || self.rescues.is_full();
+            // Somebody else who is cut off has fetched it as well.
+            let is_mutual = fetched && self.rescues.waits_for(&id);
             let since = announced_at.or(in_vain);
             if !asked && peer.pushes {
                 let took = since.map(|since| now.saturating_duration_since(since));
@@ -329,9 +328,10 @@ impl Plumtree {
                 self.fetches.pushed(since.unwrap_or(now), now);
             }
             if is_here {
-                let is_needed = in_vain.is_some() || is_mutual;
-                excused += u32::from(!asked && is_needed);
-                duplicates += u32::from(!asked && !is_needed);
+                // Where more is fetched than is waited for, it is not known what a push would have been.
+                let is_excused = in_vain.is_some() || is_mutual || self.rescues.is_full();
+                excused += u32::from(!asked && is_excused);
+                duplicates += u32::from(!asked && !is_excused);
                 if !asked && is_needless {
                     received.needless.items += NEEDLESS;
                     received.needless.bytes += data.len() as u64 * NEEDLESS;

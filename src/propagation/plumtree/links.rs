@@ -3,10 +3,11 @@
 //! A link over which too much comes that is here already announces from then on, and one over which too much had to be fetched
 //! pushes. What calls for that is seen twice before, with a random time in between: all nodes on a cycle see duplicates, and all that are cut
 //! off fetch, so what one of them has mended meanwhile the others need not; all together would cut the cycle into pieces, or make new
-//! ones. A node that nobody pushes to, and that pushes to nobody, takes another link at once, which makes no cycle. Where a
-//! link brings what others announced long before, and goes on so for longer than an overload is likely to last, the announcer pushes too, and the
-//! duplicates show which of the two has to go. One link is changed at a time: its effect has to show, on it and on the others, before they are judged. So that changes
-//! without end, of whoever's links, do not hold up all judgement for ever, that of the others waits only so often ([`EFFECTS`]).
+//! ones. A node that nobody pushes to, and that pushes to nobody, takes another link as soon as somebody tells of something new, which
+//! makes no cycle. Where a link brings what others announced long before, and goes on so for longer than an overload is likely to last,
+//! another one pushes too, and the duplicates show which of the two has to go. One link is changed at a time: its effect has to show, on
+//! it and on the others, before they are judged. So that changes without end, of whoever's links, do not hold up all judgement for ever,
+//! that of the others waits only so often ([`EFFECTS`]).
 
 use std::time::Duration;
 
@@ -110,7 +111,8 @@ impl Plumtree {
         let wait = self.fetches.patience(now) * 2;
         while let Some((at, from)) = self.rescues.next_needed(wait, now) {
             if let Some(peer) = self.peers.get_mut(&from) {
-                peer.rescued += u32::from(peer.rescues_from <= at);
+                let counts = u32::from(peer.rescues_from <= at);
+                peer.rescued = peer.rescued.saturating_add(counts);
             }
         }
     }
@@ -159,16 +161,16 @@ impl Plumtree {
         }
     }
 
-    /// What a link pushes has come too late for too long: another one shall push as well, and of the two the worse is pruned. If that is no better,
-    /// another follows.
+    /// What a link pushes has come too late for too long: another one shall push as well, and of the two the worse is pruned. If that is no
+    /// better, another follows. It is looked for once in that time, since that walks over all peers.
     pub(super) fn replace(&mut self, late: PeerId, now: Instant) {
+        if let Some(peer) = self.peers.get_mut(&late) {
+            peer.late_since = Some(now);
+        }
         if let Some(next) = self.with_news(late, now)
             && self.outruns.admits(OUTRUN_PACE, now)
         {
             self.change(next, true, now);
-            if let Some(peer) = self.peers.get_mut(&late) {
-                peer.is_in_time();
-            }
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Measured, as TCP's time for an answer is (RFC 6298), and not guessed from what was fetched in vain: under overload everything comes late,
 //! and fetching it all beside the pushes keeps up the overload that made them late, also long after what began it has ended. So each
-//! push of what had been announced tells how long that took. Where more than one in [`FEW`] takes longer than the patience, it grows to what the next of
-//! them took: a few that somebody holds back on purpose change nothing. Half of it is gone every [`HALF_LIFE`], so that a while after a storm
+//! push of what had been announced tells how long that took. Where more than one in [`FEW`] takes longer than the patience, it grows to what
+//! the next of them took: a few that somebody holds back on purpose change nothing. Half of it is gone every [`HALF_LIFE`], so that a while after a storm
 //! what is withheld is fetched as soon as before it.
 //!
 //! Bounds: the configured patience at least, [`MOST_PATIENCE`] times that at most.
@@ -62,7 +62,8 @@ impl Patience {
         }
         self.seen = self.seen.saturating_add(1);
         let long_enough = push_after.saturating_add(push_after / 4);
-        if long_enough <= self.at(now) {
+        // Nearly all are soon there, and need no more arithmetic.
+        if long_enough <= self.least || long_enough <= self.at(now) {
             return;
         }
         self.longer += 1;
