@@ -42,7 +42,7 @@ pub(crate) enum TreeInput {
     Items {
         batch: Vec<(TransactionKey, Bytes)>,
         missing: Bytes,
-        fetched: bool,
+        spared: Bytes,
     },
     Announce(Announce),
     Fetch(Fetch),
@@ -79,7 +79,7 @@ impl Decode for Decoder {
                 TreeInput::Items {
                     batch: batch.items.into_iter().map(keyed).collect(),
                     missing: batch.missing,
-                    fetched: batch.fetched,
+                    spared: batch.spared,
                 }
             }
             Kind::Announce(announce) => TreeInput::Announce(announce),

@@ -354,13 +354,14 @@ impl Propagation {
             TreeInput::Items {
                 batch,
                 missing,
-                fetched,
-            } => match wire::ids(&missing) {
-                Ok(ids) => {
+                spared,
+            } => match (wire::ids(&missing), wire::ids(&spared)) {
+                (Ok(missing), Ok(spared)) => {
                     let is_known = |key: &TransactionKey, held| is_known(key.short(), held);
-                    tree.on_items(from, batch, fetched, ids, is_known, now)
+                    tree.on_spared(from, spared, now);
+                    tree.on_items(from, batch, missing, is_known, now)
                 }
-                Err(_) => Received::misdeed(Misdeed::InvalidMessage),
+                _ => Received::misdeed(Misdeed::InvalidMessage),
             },
             TreeInput::Announce(announce) => {
                 Received::from(tree.on_announce(from, &announce, is_known, now))

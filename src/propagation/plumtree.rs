@@ -51,7 +51,9 @@ use self::{
     log::{Batch, Entry, Log, Marks, bit},
     long::Long,
     overtaken::Overtaken,
-    peer::{ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval},
+    peer::{
+        ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval, tell_fetched,
+    },
     reader::Reader,
     rescues::Rescues,
 };
@@ -112,7 +114,7 @@ const WORTH_CLEARING: usize = 16;
 struct Checking {
     /// The places of the peers that have it.
     known: u128,
-    /// Whether it was fetched on its way here.
+    /// Whether it was fetched.
     fetched: bool,
 }
 
@@ -197,6 +199,7 @@ impl Plumtree {
             pushes,
             since,
             reader,
+            told: self.log.fetched_end(),
             catches_up_at: Marks::default(),
             held_back: false,
             again,
@@ -256,18 +259,18 @@ impl Plumtree {
             self.log.forget(used);
             let checking = self.checking.values_mut();
             checking.for_each(|item| item.known &= !used);
+            self.fetches.forget(used);
             self.places.append(&mut self.used);
         }
         self.places.pop()
     }
 
     /// Whole items came, their keys computed. What the caller does not know is to be checked: it is told whether the log holds it,
-    /// which for what has left a pool since does not say enough. `fetched`: [`wire::Items::fetched`].
+    /// which for what has left a pool since does not say enough.
     pub(crate) fn on_items(
         &mut self,
         from: PeerId,
         batch: Vec<(TransactionKey, Bytes)>,
-        fetched: bool,
         missing: impl Iterator<Item = ShortId>,
         is_known: impl Fn(&TransactionKey, bool) -> bool,
         now: Instant,
@@ -307,13 +310,10 @@ impl Plumtree {
             let asked = is_fetched || answers;
             pushed += u32::from(!asked);
             let announced_at = arrived.map(|arrived| arrived.since);
-            // Only what came by the tree all the way shows how long that takes.
-            let by_tree = !asked && peer.pushes && !fetched;
+            let by_tree = !asked && peer.pushes;
             let in_vain = by_tree.then(|| self.rescues.pushed(&id)).flatten();
-            // Somebody else who is cut off has fetched it as well.
-            let is_mutual = fetched && self.rescues.waits_for(&id);
             let since = announced_at.or(in_vain);
-            if !asked && peer.pushes {
+            if by_tree {
                 let took = since.map(|since| now.saturating_duration_since(since));
                 is_outrun |= peer.is_outrun(took.unwrap_or_default() >= late, now);
             }
@@ -329,7 +329,7 @@ impl Plumtree {
             }
             if is_here {
                 // Where more is fetched than is waited for, it is not known what a push would have been.
-                let is_excused = in_vain.is_some() || is_mutual || self.rescues.is_full();
+                let is_excused = in_vain.is_some() || self.rescues.is_full();
                 excused += u32::from(!asked && is_excused);
                 duplicates += u32::from(!asked && !is_excused);
                 if !asked && is_needless {
@@ -338,8 +338,8 @@ impl Plumtree {
                 }
             } else {
                 let checking = Checking {
-                    known: bit(peer.place),
-                    fetched: fetched || is_fetched,
+                    known: bit(peer.place) | arrived.map_or(0, |arrived| arrived.known),
+                    fetched: is_fetched,
                 };
                 self.checking.insert(id, checking);
                 self.learnt += 1;
@@ -367,6 +367,29 @@ impl Plumtree {
             self.replace(from, now);
         }
         received
+    }
+
+    /// A peer would have pushed these now, had it not been told that they are here: how late that is, and that they need not have been fetched.
+    pub(crate) fn on_spared(
+        &mut self,
+        from: PeerId,
+        spared: impl Iterator<Item = ShortId>,
+        now: Instant,
+    ) {
+        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.pushes) else {
+            return;
+        };
+        let (late, mut is_outrun) = (late_after(&self.config), false);
+        for id in spared {
+            if let Some(since) = self.rescues.pushed(&id) {
+                self.fetches.pushed(since, now);
+                let took = now.saturating_duration_since(since);
+                is_outrun |= peer.is_outrun(took >= late, now);
+            }
+        }
+        if is_outrun {
+            self.replace(from, now);
+        }
     }
 
     /// Announced items: those that are not here are noted, to be fetched unless they come by themselves. What it costs the sender in
@@ -402,7 +425,8 @@ impl Plumtree {
             let is_new = !is_known(id, log.mark(id, peer.place));
             is_new.then_some((id, Claim { size, fee_rate }))
         });
-        let noted = self.fetches.announced(from, news, now);
+        let place = bit(peer.place);
+        let noted = self.fetches.announced(from, place, news, now);
         if noted > 0 {
             peer.told_news_at = Some(now);
         }
@@ -478,10 +502,10 @@ impl Plumtree {
             size: u32::try_from(fresh.data.len()).unwrap_or(u32::MAX),
             fee_rate: fresh.promised.unwrap_or_default(),
         };
-        if self.peers.contains_key(&from) {
+        if let Some(peer) = self.peers.get(&from) {
             // Where it has announced too much already, reconciliation finds this.
             let again = std::iter::once((fresh.key.short(), claim));
-            self.fetches.announced(from, again, now);
+            self.fetches.announced(from, bit(peer.place), again, now);
         }
     }
 
@@ -626,7 +650,7 @@ impl Plumtree {
             return Some(answer(peer, &self.log, pool, now));
         }
         if let Some(again) = &mut peer.again {
-            if let Some(told) = announce(again, peer.place, &self.log, is_due) {
+            if let Some(told) = announce(None, again, peer.place, &self.log, is_due) {
                 return Some(told);
             }
             peer.again = peer.again.take().filter(|again| again.has_more(&self.log));
@@ -652,8 +676,9 @@ impl Plumtree {
         }
         peer.held_back = false;
         let (out, interval) = if !peer.pushes {
+            let fetched = tell_fetched(peer, &self.log);
             let (reader, place) = (&mut peer.reader, peer.place);
-            let told = announce(reader, place, &self.log, is_due);
+            let told = announce(Some(fetched), reader, place, &self.log, is_due);
             peer.untaken += told.as_ref().map_or(0, |told| told.items);
             let interval = self.config.announce_interval;
             let interval = if peer.is_attentive(now) {
@@ -663,6 +688,10 @@ impl Plumtree {
             };
             (told, interval)
         } else {
+            let fetched = tell_fetched(peer, &self.log);
+            if !fetched.is_empty() {
+                return Some(Outgoing::from(Kind::Announce(fetched.into())));
+            }
             (push(peer, &self.log), self.config.push_interval)
         };
         self.ahead = self.ahead.max(peer.reader.own_items());

@@ -74,10 +74,9 @@ pub(crate) struct Items {
     /// Ids that were asked for and are no longer here, 8 bytes each.
     #[prost(bytes = "bytes", tag = "4")]
     pub(crate) missing: Bytes,
-    /// These are pushed, and the sender had fetched them, or was pushed them with this said of them: so they are later than links that push
-    /// bring what they bring.
-    #[prost(bool, tag = "5")]
-    pub(crate) fetched: bool,
+    /// Ids of what would have been pushed now, had the receiver not announced it meanwhile, 8 bytes each: so it learns how late a push is.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(crate) spared: Bytes,
 }
 
 /// Asks for announced items, 8 bytes each.
@@ -218,7 +217,7 @@ impl Kind {
         match self {
             Self::Announce(announce) => count(&announce.ids),
             Self::Fetch(fetch) => count(&fetch.ids),
-            Self::Items(batch) => batch.items.len() + count(&batch.missing),
+            Self::Items(batch) => batch.items.len() + count(&batch.missing) + count(&batch.spared),
             _ => 0,
         }
     }
@@ -294,20 +293,20 @@ impl Items {
             if !inner.packed.is_empty() {
                 return Err(FrameError::Limit("a packed batch is packed twice"));
             }
-            if !inner.missing.is_empty() || inner.fetched {
+            if !inner.missing.is_empty() || !inner.spared.is_empty() {
                 return Err(FrameError::Limit("a packed batch holds items alone"));
             }
             Self {
                 missing: self.missing,
                 size: self.size,
-                fetched: self.fetched,
+                spared: self.spared,
                 ..inner
             }
         };
         if batch.items.iter().any(Bytes::is_empty) {
             return Err(FrameError::Limit("an item is empty"));
         }
-        if ids(&batch.missing)?.len() + batch.items.len() == 0 {
+        if ids(&batch.missing)?.len() + ids(&batch.spared)?.len() + batch.items.len() == 0 {
             return Err(FrameError::Limit("a batch of nothing"));
         }
         Ok(batch)

@@ -100,14 +100,7 @@ fn what_there_was_no_room_for_is_fetched_again() {
     let mut tree = tree(peer, now);
     let Accepted { key, data, .. } = item(1, 100);
     let batch = vec![(key, data)];
-    let came = tree.on_items(
-        peer,
-        batch.clone(),
-        false,
-        [].into_iter(),
-        |_, _| false,
-        now,
-    );
+    let came = tree.on_items(peer, batch.clone(), [].into_iter(), |_, _| false, now);
     tree.turned_away(peer, &came.fresh[0], now);
     let later = now + Duration::from_secs(1);
     tree.on_time(&pool(), later);
@@ -119,7 +112,7 @@ fn what_there_was_no_room_for_is_fetched_again() {
         })
         .into_frame()
     );
-    let again = tree.on_items(peer, batch, false, [].into_iter(), |_, _| false, later);
+    let again = tree.on_items(peer, batch, [].into_iter(), |_, _| false, later);
     assert_eq!((again.fresh.len(), again.misdeed), (1, None));
 }
 
@@ -164,7 +157,7 @@ fn who_has_moved_is_told_again_and_asked_again() {
         if let Kind::Items(batch) = frame(&out.bytes) {
             let keyed = |data: Bytes| (TransactionKey::of(&data), data);
             let batch = batch.items.into_iter().map(keyed).collect();
-            let received = there.on_items(ann, batch, false, [].into_iter(), |_, _| false, now);
+            let received = there.on_items(ann, batch, [].into_iter(), |_, _| false, now);
             assert_eq!(received.misdeed, None);
             came.extend(received.fresh.into_iter().map(|fresh| fresh.key));
         }
@@ -249,7 +242,7 @@ fn push_known(tree: &mut Plumtree, from: PeerId, count: u64, now: Instant) -> Co
         (key, data)
     });
     let batch = batch.collect();
-    let received = tree.on_items(from, batch, false, std::iter::empty(), |_, _| true, now);
+    let received = tree.on_items(from, batch, std::iter::empty(), |_, _| true, now);
     received.needless
 }
 
@@ -335,7 +328,7 @@ fn a_link_is_changed_no_oftener_than_its_peer_bears() {
         } else {
             let batch = fetched.into_iter().map(|item| (item.key, item.data));
             let batch = batch.collect();
-            let received = tree.on_items(peer, batch, false, std::iter::empty(), |_, _| false, now);
+            let received = tree.on_items(peer, batch, std::iter::empty(), |_, _| false, now);
             assert_eq!(received.misdeed, None);
         }
     }
@@ -406,7 +399,6 @@ fn what_was_not_here_counts_when_it_comes() {
     tree.on_items(
         peer,
         vec![(key, data)],
-        false,
         std::iter::empty(),
         |_, _| false,
         now,
@@ -448,14 +440,7 @@ fn announcing_what_one_does_not_have_is_a_lie_after_some_time() {
         now += Duration::from_millis(400);
         tree.on_time(&pool(), now);
         while tree.next(peer, None, now).is_some() {}
-        let received = tree.on_items(
-            peer,
-            Vec::new(),
-            false,
-            ids.into_iter(),
-            |_, held| held,
-            now,
-        );
+        let received = tree.on_items(peer, Vec::new(), ids.into_iter(), |_, held| held, now);
         lies += u32::from(received.misdeed == Some(Misdeed::FalseAnnouncement));
     }
     assert!((3..=4).contains(&lies), "{lies}");
@@ -485,7 +470,6 @@ fn a_place_that_was_used_knows_nothing_of_its_former_peer() {
         let received = tree.on_items(
             peer,
             batch.collect(),
-            false,
             std::iter::empty(),
             |_, held| held,
             now,

@@ -86,11 +86,15 @@ pub(super) struct Arrived {
     pub(super) asked: bool,
     /// When it was announced first.
     pub(super) since: Instant,
+    /// The places of those who announced it.
+    pub(super) known: u128,
 }
 
 #[derive(Debug)]
 struct Wanted {
     since: Instant,
+    /// The places of those who announced it, asked in vain or not: they have it.
+    known: u128,
     /// Who has it, in the order of the announcements; those asked in vain are left out.
     claims: Vec<(PeerId, Claim)>,
     state: State,
@@ -167,10 +171,11 @@ impl Fetches {
         self.touched.drain()
     }
 
-    /// Notes what a peer has, as far as there is room. How many of these are noted now.
+    /// Notes what a peer has, whose place's bit this is, as far as there is room. How many of these are noted now.
     pub(super) fn announced(
         &mut self,
         peer: PeerId,
+        place: u128,
         claims: impl Iterator<Item = (ShortId, Claim)>,
         now: Instant,
     ) -> u64 {
@@ -201,10 +206,12 @@ impl Fetches {
                 self.waiting.push_back((now, id));
                 Wanted {
                     since: now,
+                    known: 0,
                     claims: Vec::new(),
                     state: State::Waiting,
                 }
             });
+            wanted.known |= place;
             if wanted.claims.len() < MAX_ANNOUNCERS {
                 wanted.claims.push((peer, claim));
                 announcer.claims.insert(id);
@@ -240,6 +247,7 @@ impl Fetches {
     pub(super) fn arrived(&mut self, id: ShortId, from: &PeerId, now: Instant) -> Option<Arrived> {
         let Wanted {
             since,
+            known,
             claims,
             state,
         } = self.wanted.remove(&id)?;
@@ -247,6 +255,7 @@ impl Fetches {
             claim: None,
             asked: false,
             since,
+            known,
         };
         for (peer, claim) in claims {
             let asked = state.asks(&peer);
@@ -261,6 +270,12 @@ impl Fetches {
             }
         }
         Some(arrived)
+    }
+
+    /// These places are free for other peers.
+    pub(super) fn forget(&mut self, places: u128) {
+        let wanted = self.wanted.values_mut();
+        wanted.for_each(|wanted| wanted.known &= !places);
     }
 
     /// How long an announced item may still come by itself.

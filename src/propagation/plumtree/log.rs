@@ -38,6 +38,8 @@ const URGENT_BATCH_BYTES: usize = 4 << 10;
 /// Beside its bytes, what an entry costs here, about; and a batch.
 const OVERHEAD: usize = 128;
 const BATCH_OVERHEAD: usize = 256;
+/// So much of what was fetched is told of at once; of more, which takes overload, as of what was pushed.
+const MOST_FETCHED: usize = 1 << 15;
 /// What a source just brought pushes out others' while all that is here of it is at most this part of the room.
 const SHIELDED: usize = 4;
 
@@ -53,6 +55,9 @@ pub(super) struct Log {
     gone: u64,
     /// Where each entry is.
     index: HashMap<ShortId, At, Keyed>,
+    /// What was fetched on its way here, in order, and the number of the first: everybody is told of it at once ([`MOST_FETCHED`]).
+    fetched: VecDeque<ShortId>,
+    first_fetched: u64,
     bytes: usize,
     max_bytes: usize,
     /// What is older everybody has had time for.
@@ -100,7 +105,7 @@ pub(super) struct Batch {
     before: u64,
     /// Who has some of it.
     known: u128,
-    /// Whether these were fetched on their way ([`Items::fetched`]): a batch is so or not.
+    /// Whether these were fetched on their way, so that everybody is told of them beside: a batch is so or not.
     fetched: bool,
     /// Whether somebody has read it: nothing is added after that, which they would miss.
     taken: Cell<bool>,
@@ -116,7 +121,7 @@ pub(super) struct Entry {
     pub(super) fee_rate: u64,
     /// The places of peers that have it: they sent or announced it.
     pub(super) known: u128,
-    /// Whether it was fetched on its way here.
+    /// Whether it was fetched on its way here. There may be no room to remember that.
     pub(super) fetched: bool,
 }
 
@@ -134,6 +139,8 @@ impl Log {
             begun: 0,
             gone: 0,
             index: HashMap::with_hasher(keyed),
+            fetched: VecDeque::new(),
+            first_fetched: 0,
             bytes: 0,
             max_bytes,
             fresh_for,
@@ -233,7 +240,8 @@ impl Log {
     /// Adds an entry; those of one source that come within the patience share a batch, but for a long one, which all are pushed as it is.
     /// [`Self::trim`] is to follow the last of those that
     /// come together.
-    pub(super) fn append(&mut self, source: Source, entry: Entry, now: Instant) {
+    pub(super) fn append(&mut self, source: Source, mut entry: Entry, now: Instant) {
+        entry.fetched &= self.fetched.len() < MOST_FETCHED;
         self.last_at = Some(now);
         let place = source.index();
         if self.queues.len() <= place {
@@ -279,6 +287,9 @@ impl Log {
             place: batch.entries.len(),
         };
         self.index.insert(entry.id, at);
+        if entry.fetched {
+            self.fetched.push_back(entry.id);
+        }
         let cost = batch.add(entry);
         queue.count(cost);
         self.bytes += cost;
@@ -337,6 +348,27 @@ impl Log {
                 at.remove();
             }
         }
+        while let Some(id) = self.fetched.front()
+            && !self.index.contains_key(id)
+        {
+            self.fetched.pop_front();
+            self.first_fetched += 1;
+        }
+    }
+
+    /// The number that the next item will have that was fetched.
+    pub(super) fn fetched_end(&self) -> u64 {
+        self.first_fetched + self.fetched.len() as u64
+    }
+
+    /// What was fetched from this number on, in order, as far as it is still here.
+    pub(super) fn fetched_from(&self, number: u64) -> impl Iterator<Item = (u64, &Entry)> {
+        let first = number.max(self.first_fetched);
+        let skipped = usize::try_from(first - self.first_fetched).unwrap_or(usize::MAX);
+        let ids = self.fetched.iter().skip(skipped);
+        (first..)
+            .zip(ids)
+            .filter_map(|(number, id)| Some((number, self.get(*id)?)))
     }
 
     /// What is ours from the batch with this number on costs here.
@@ -466,6 +498,11 @@ impl Batch {
         self.cost
     }
 
+    /// Whether everybody is told of it beside.
+    pub(super) fn is_fetched(&self) -> bool {
+        self.fetched
+    }
+
     /// The places of peers that have some of it.
     pub(super) fn known(&self) -> u128 {
         self.known
@@ -484,19 +521,17 @@ impl Batch {
 
     /// The batch as it is pushed.
     pub(super) fn frame(&self) -> Bytes {
-        let encode = || {
+        let frame = || {
             let items = self.entries.iter().map(|entry| entry.data.clone());
-            self.encode(items.collect())
+            encode(items.collect())
         };
-        self.frame.get_or_init(encode).clone()
+        self.frame.get_or_init(frame).clone()
     }
+}
 
-    /// These of it as they are pushed.
-    pub(super) fn encode(&self, items: Vec<Bytes>) -> Bytes {
-        let mut batch = Items::packed(items);
-        batch.fetched = self.fetched;
-        Kind::Items(batch).into_frame()
-    }
+/// Items as they are pushed.
+pub(super) fn encode(items: Vec<Bytes>) -> Bytes {
+    Kind::Items(Items::packed(items)).into_frame()
 }
 
 /// A place's bit; a peer without a place has none.
@@ -507,7 +542,7 @@ pub(super) fn bit(place: Option<Place>) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{chain::TransactionKey, platform::test, propagation::wire::Frame};
+    use crate::{chain::TransactionKey, platform::test};
 
     const PATIENCE: Duration = Duration::from_millis(2);
 
@@ -565,26 +600,33 @@ mod tests {
     }
 
     #[test]
-    fn what_was_fetched_is_pushed_with_that_said_and_by_itself() {
-        let (mut log, now) = (log(1 << 20), crate::platform::now());
-        for number in 0..6 {
-            let entry = Entry {
-                fetched: number >= 4,
-                ..entry(number, 100)
-            };
-            log.append(Source::at(1), entry, now);
-        }
-        let batches = &queue(&log, Source::at(1)).batches;
-        let read = |batch: &Batch| {
-            let mut frame = batch.frame();
-            prost::decode_length_delimiter(&mut frame).expect("a length");
-            match Frame::read(frame).expect("right") {
-                Kind::Items(items) => (items.items.len(), items.fetched),
-                other => panic!("{other:?}"),
-            }
+    fn what_was_fetched_is_told_of_in_order_as_long_as_it_is_here_and_there_is_room() {
+        let (mut log, now) = (log(40 * 1128), crate::platform::now());
+        let fetched = |number| Entry {
+            fetched: number % 2 > 0,
+            ..entry(number, 1000)
         };
-        let read: Vec<_> = batches.iter().map(read).collect();
-        assert_eq!(read, [(4, false), (2, true)]);
+        let told = |log: &Log, from| {
+            let told = log.fetched_from(from);
+            told.map(|(number, entry)| (number, entry.id))
+                .collect::<Vec<_>>()
+        };
+        let id = |number| entry(number, 1000).id;
+        for number in 0..6 {
+            log.append(Source::at(1), fetched(number), now);
+        }
+        assert_eq!(told(&log, 0), [(0, id(1)), (1, id(3)), (2, id(5))]);
+        assert_eq!(told(&log, 2), [(2, id(5))]);
+        assert_eq!((told(&log, 3), log.fetched_end()), (Vec::new(), 3));
+        for number in 6..1006 {
+            let since = log.last_of(Source::at(1));
+            log.append(Source::at(1), fetched(number), now);
+            log.trim(Source::at(1), since);
+        }
+        assert_eq!(log.fetched_end(), 503);
+        let left = told(&log, 0);
+        assert!((10..=20).contains(&left.len()) && log.fetched.len() == left.len());
+        assert_eq!(left.last(), Some(&(502, id(1005))));
     }
 
     #[test]

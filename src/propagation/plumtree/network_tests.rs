@@ -12,6 +12,8 @@ use crate::{platform::test, propagation::wire::Frame};
 const DELAY: Duration = Duration::from_millis(2);
 /// A node hands over no more than goes out within this: the rest waits in its log.
 const AHEAD: Duration = Duration::from_millis(20);
+/// Nor more bytes over a link than this that are not read yet.
+const WINDOW: usize = 64 << 10;
 
 /// What becomes of frames that a node sends.
 #[derive(Clone, Copy, PartialEq)]
@@ -34,11 +36,16 @@ struct Node {
     /// Until when it is busy sending what it has handed over, and the link that is first to be asked for more.
     busy_until: Instant,
     turn: usize,
+    /// What has come over each link and is not read yet, and the link that is read next; and the bytes over each link that are not read yet
+    /// at its other end.
+    inbox: Vec<VecDeque<Vec<u8>>>,
+    reads: usize,
+    unread: Vec<usize>,
     misdeeds: Vec<(PeerId, Misdeed)>,
 }
 
 /// What frames cost to read.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Work {
     frame: Duration,
     item: Duration,
@@ -71,15 +78,37 @@ struct Network {
     /// What each node sends in a second over all its links.
     uplink: f64,
     delay: Duration,
-    /// What it takes the one processor that all nodes share to read a frame, and each whole item and each id in there; and until when it is
-    /// busy.
-    work: Option<Work>,
+    /// What it takes the one processor that all nodes share to read a frame, and each whole item and each id in there; until when it is
+    /// busy, and whose turn it is then.
+    work: Work,
     works_until: Instant,
+    works: usize,
     /// How long each item took to each node, and when those were published that count.
     latencies: Vec<Duration>,
     published: HashMap<TransactionKey, Instant>,
     now: Instant,
     pool: Mempool,
+}
+
+impl Node {
+    /// Its link to this node.
+    fn link(&self, to: usize) -> Option<usize> {
+        self.links.iter().position(|link| *link == to)
+    }
+
+    fn has_unread(&self) -> bool {
+        self.inbox.iter().any(|frames| !frames.is_empty())
+    }
+
+    /// The next frame of the next link that has one.
+    fn read(&mut self) -> Option<(usize, Vec<u8>)> {
+        let links = self.links.len();
+        let next = (1..=links).map(|by| (self.reads + by) % links);
+        let mut next = next.filter(|link| !self.inbox[*link].is_empty());
+        self.reads = next.next()?;
+        let frame = self.inbox[self.reads].pop_front()?;
+        Some((self.reads, frame))
+    }
 }
 
 /// The same in every run, so that a run is.
@@ -115,6 +144,9 @@ impl Network {
             habit: Habit::Honest,
             busy_until: now,
             turn: 0,
+            inbox: Vec::new(),
+            reads: 0,
+            unread: Vec::new(),
             misdeeds: Vec::new(),
         };
         let mut network = Self {
@@ -125,8 +157,9 @@ impl Network {
             wire_bytes: 0,
             uplink: f64::INFINITY,
             delay: DELAY,
-            work: None,
+            work: Work::default(),
             works_until: now,
+            works: 0,
             latencies: Vec::new(),
             published: HashMap::new(),
             now,
@@ -149,7 +182,10 @@ impl Network {
 
     fn link(&mut self, from: usize, to: usize) {
         let id = self.nodes[to].id;
-        self.nodes[from].links.push(to);
+        let node = &mut self.nodes[from];
+        node.links.push(to);
+        node.inbox.push(VecDeque::new());
+        node.unread.push(0);
         self.nodes[from].tree.connected(id, self.now);
     }
 
@@ -172,35 +208,56 @@ impl Network {
         let end = self.now + time;
         loop {
             self.send();
-            let arrival = self.arrivals.peek();
-            let arrival = arrival.map(|Reverse((at, ..))| (*at).max(self.works_until));
+            let arrival = self.arrivals.peek().map(|Reverse((at, ..))| *at);
             let nodes = self.nodes.iter().flat_map(|node| {
-                let ids = node.links.iter().map(|link| &self.nodes[*link].id);
+                let links = node.links.iter().zip(&node.unread);
+                let ids = links.filter(|(_, unread)| **unread < WINDOW);
+                let ids = ids.map(|(link, _)| &self.nodes[*link].id);
                 let free_at = node.busy_until.checked_sub(AHEAD).unwrap_or(self.now);
                 let sends = ids.filter_map(|id| node.tree.sends_at(id, self.now));
                 let sends = sends.map(move |at| at.max(free_at));
-                sends.chain(node.tree.fetches.next_deadline())
+                let due = node.tree.fetches.next_deadline();
+                let reads = node.has_unread().then_some(self.now);
+                let works = due.into_iter().chain(reads);
+                sends.chain(works.map(|at| at.max(self.works_until)))
             });
             let Some(next) = nodes.chain(arrival).min().filter(|next| *next <= end) else {
                 self.now = end;
                 return;
             };
             self.now = next.max(self.now);
-            for node in &mut self.nodes {
-                let misdeeds = node.tree.on_time(&self.pool, self.now);
-                node.misdeeds
-                    .extend(misdeeds.into_iter().filter_map(misdeed));
-            }
-            while self
-                .arrivals
-                .peek()
-                .is_some_and(|Reverse((at, ..))| (*at).max(self.works_until) <= self.now)
+            while let Some(Reverse((at, ..))) = self.arrivals.peek()
+                && *at <= self.now
+                && let Some(Reverse((_, _, from, to, bytes))) = self.arrivals.pop()
             {
-                let Some(Reverse((_, _, from, to, bytes))) = self.arrivals.pop() else {
-                    break;
-                };
-                self.arrive(from, to, &bytes);
+                // It may have left meanwhile.
+                if let Some(link) = self.nodes[to].link(from) {
+                    self.nodes[to].inbox[link].push_back(bytes);
+                }
             }
+            self.work();
+        }
+    }
+
+    /// Each node in turn looks at its clock, and then reads a frame, of each link in turn, as long as the processor is free.
+    fn work(&mut self) {
+        let mut idle = 0;
+        while idle < self.nodes.len() && self.works_until <= self.now {
+            idle += 1;
+            self.works = (self.works + 1) % self.nodes.len();
+            let node = &mut self.nodes[self.works];
+            let misdeeds = node.tree.on_time(&self.pool, self.now);
+            node.misdeeds
+                .extend(misdeeds.into_iter().filter_map(misdeed));
+            let Some((link, bytes)) = node.read() else {
+                continue;
+            };
+            idle = 0;
+            let from = node.links[link];
+            if let Some(back) = self.nodes[from].link(self.works) {
+                self.nodes[from].unread[back] -= bytes.len();
+            }
+            self.arrive(from, self.works, &bytes);
         }
     }
 
@@ -214,14 +271,17 @@ impl Network {
                     break;
                 }
                 node.turn = (node.turn + 1) % node.links.len();
-                let to = node.links[node.turn];
+                let (link, to) = (node.turn, node.links[node.turn]);
                 let id = self.nodes[to].id;
                 let node = &mut self.nodes[from];
-                let Some(out) = node.tree.next(id, None, self.now) else {
+                let has_room = node.unread[link] < WINDOW;
+                let out = has_room.then(|| node.tree.next(id, None, self.now));
+                let Some(out) = out.flatten() else {
                     idle += 1;
                     continue;
                 };
                 idle = 0;
+                node.unread[link] += out.bytes.len();
                 let takes = Duration::from_secs_f64(out.bytes.len() as f64 / self.uplink);
                 node.busy_until = node.busy_until.max(self.now) + takes;
                 self.wire_bytes += out.bytes.len();
@@ -243,23 +303,22 @@ impl Network {
             let (frame, rest) = bytes.split_at(length);
             bytes = rest;
             let kind = Frame::read(Bytes::copy_from_slice(frame)).expect("a frame");
-            if let Some(work) = self.work {
-                self.works_until = self.works_until.max(self.now) + work.of(&kind);
-            }
+            self.works_until = self.works_until.max(self.now) + self.work.of(&kind);
             let node = &mut self.nodes[to];
             let misdeed = match kind {
                 Kind::Items(_) if habit == Habit::Withholds => None,
                 Kind::Items(batch) => {
                     let keyed = |data: Bytes| (TransactionKey::of(&data), data);
                     let items = batch.items.into_iter().map(keyed).collect();
-                    let fetched = batch.fetched;
+                    let spared = wire::ids(&batch.spared).expect("ids");
+                    node.tree.on_spared(sender, spared, self.now);
                     let missing = wire::ids(&batch.missing).expect("ids");
                     // What has left the log is known all the same.
                     let has = &node.has;
                     let is_known = |key: &TransactionKey, held| held || has.contains(key);
                     let received = node
                         .tree
-                        .on_items(sender, items, fetched, missing, is_known, self.now);
+                        .on_items(sender, items, missing, is_known, self.now);
                     let accept = |fresh: Fresh| Accepted {
                         key: fresh.key,
                         fee: 0,
@@ -379,11 +438,11 @@ fn after_more_than_all_can_carry_half_of_what_they_can_is_as_light_as_before() {
 fn after_more_work_than_all_can_do_a_quarter_of_it_is_as_light_as_before() {
     let mut network = Network::of_degree_6();
     // What nine others read of each item is some 1 to 2 ms of work, and so 800 a second are too much.
-    network.work = Some(Work {
+    network.work = Work {
         frame: Duration::from_micros(20),
         item: Duration::from_micros(100),
         id: Duration::from_micros(10),
-    });
+    };
     let (mut numbers, second) = (0, Duration::from_secs(1));
     load(&mut network, &mut numbers, 200, 3 * second);
     let rest = load(&mut network, &mut numbers, 200, second);
@@ -444,9 +503,14 @@ fn busiest(network: &Network) -> usize {
 fn cut(network: &mut Network) -> usize {
     let gone = busiest(network);
     let (id, now) = (network.nodes[gone].id, network.now);
-    for place in std::mem::take(&mut network.nodes[gone].links) {
+    let node = &mut network.nodes[gone];
+    (node.inbox, node.unread) = Default::default();
+    for place in std::mem::take(&mut node.links) {
         let node = &mut network.nodes[place];
-        node.links.retain(|link| *link != gone);
+        let link = node.link(gone).expect("both ways");
+        node.links.remove(link);
+        node.inbox.remove(link);
+        node.unread.remove(link);
         node.tree.gone(id, now);
     }
     gone

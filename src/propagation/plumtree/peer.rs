@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     MISSING, STALE,
-    log::{BATCH_BYTES, Batch, Log, Marks, bit},
+    log::{BATCH_BYTES, Batch, Entry, Log, Marks, bit, encode},
     long::{LONG, Long},
     reader::{Reader, Step},
 };
@@ -44,6 +44,8 @@ pub(super) struct Peer {
     /// Where in the log the first batches are that it was to get, and how far it has read.
     pub(super) since: Marks,
     pub(super) reader: Reader,
+    /// How far it was told of what was fetched.
+    pub(super) told: u64,
     /// Where the log ended when something was last gone before the peer had read it.
     pub(super) catches_up_at: Marks,
     /// Whether it is we who let it wait, since it has not come for what it was told of.
@@ -228,37 +230,49 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
     }
 }
 
-/// What a peer has not been pushed yet, and does not have. A long item, which is a batch of its own, goes alone, so that all who are pushed
-/// it share its bytes.
+/// What a peer has not been pushed yet, and does not have; of what it has announced it is told that it would have been pushed now. A long
+/// item, which is a batch of its own, goes alone, so that all who are pushed it share its bytes.
 pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
-    let (mut frames, mut items, mut payload) = (Vec::new(), 0, 0);
+    let (mut frames, mut spared, mut items, mut payload) = (Vec::new(), Vec::new(), 0, 0);
     let known = bit(peer.place);
     peer.reader.read(log, |batch| {
-        if payload >= log.batch_bytes() {
+        if batch.is_fetched() {
+            return Step::Read;
+        }
+        if payload >= log.batch_bytes() || spared.len() + batch.entries.len() > MAX_IDS {
             return Step::Enough;
         }
-        if !frames.is_empty() && batch.bytes() > LONG {
+        let is_alone = frames.is_empty() && spared.is_empty();
+        if !is_alone && batch.bytes() > LONG {
             return Step::Later;
         }
-        let unknown = || {
-            let entries = batch.entries.iter();
-            entries.filter(|entry| entry.known & known == 0)
-        };
+        let is_unknown = |entry: &&Entry| entry.known & known == 0;
+        let unknown = || batch.entries.iter().filter(is_unknown);
         let count = unknown().count();
         let frame = if count == batch.entries.len() {
             payload += batch.bytes();
             batch.frame()
-        } else if count > 0 {
-            payload += unknown().map(|entry| entry.data.len()).sum::<usize>();
-            let unknown = unknown().map(|entry| entry.data.clone());
-            batch.encode(unknown.collect())
         } else {
-            return Step::Read;
+            let announced = batch.entries.iter().filter(|entry| !is_unknown(entry));
+            spared.extend(announced.map(|entry| entry.id));
+            if count == 0 {
+                return Step::Read;
+            }
+            payload += unknown().map(|entry| entry.data.len()).sum::<usize>();
+            encode(unknown().map(|entry| entry.data.clone()).collect())
         };
         items += count;
         frames.push(frame);
         Step::Read
     });
+    if !spared.is_empty() {
+        let spared = wire::column(spared.into_iter());
+        let batch = Items {
+            spared,
+            ..Items::default()
+        };
+        frames.push(Kind::Items(batch).into_frame());
+    }
     let count = frames.len();
     // A full batch is the only one most often, and is sent as it is.
     let bytes = if frames.len() == 1 {
@@ -266,7 +280,7 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     } else {
         frames.concat().into()
     };
-    (items > 0).then_some(Outgoing {
+    (count > 0).then_some(Outgoing {
         bytes,
         frames: count,
         items,
@@ -274,16 +288,41 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     })
 }
 
-/// What a peer has not been told of yet, does not have, and is due; as far as one frame goes.
+/// What was fetched and a peer has not been told of yet, and does not have; as far as one frame goes.
+pub(super) fn tell_fetched(peer: &mut Peer, log: &Log) -> Columns {
+    let mut columns = Columns::default();
+    if peer.told >= log.fetched_end() {
+        return columns;
+    }
+    let known = bit(peer.place);
+    for (number, entry) in log.fetched_from(peer.told) {
+        if columns.len() >= MAX_IDS {
+            peer.told = number;
+            return columns;
+        }
+        if entry.known & known == 0 {
+            columns.push(entry.id, entry.data.len(), entry.fee_rate);
+        }
+    }
+    peer.told = log.fetched_end();
+    columns
+}
+
+/// What a peer has not been told of yet, does not have, and is due; as far as one frame goes. `fetched`: what of that was fetched is told by these.
 pub(super) fn announce(
+    fetched: Option<Columns>,
     reader: &mut Reader,
     place: Option<Place>,
     log: &Log,
     is_due: impl Fn(&Batch) -> bool,
 ) -> Option<Outgoing> {
-    let mut columns = Columns::default();
+    let is_told = fetched.is_some();
+    let mut columns = fetched.unwrap_or_default();
     let known = bit(place);
     reader.read(log, |batch| {
+        if is_told && batch.is_fetched() {
+            return Step::Read;
+        }
         let room = MAX_IDS - columns.len();
         if room == 0 {
             return Step::Enough;

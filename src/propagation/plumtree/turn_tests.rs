@@ -45,7 +45,7 @@ fn what_comes_to_a_batch_of_which_a_peer_was_sent_some_is_sent_to_it_too() {
     tree.accepted(Some(source), [item(0), item(1)], now);
     // The peer has one of the two already.
     let copy = vec![(item(0).key, item(0).data)];
-    tree.on_items(peer, copy, false, [].into_iter(), |_, _| true, now);
+    tree.on_items(peer, copy, [].into_iter(), |_, _| true, now);
     assert_eq!(pushed(&mut tree, peer, now), [item(1).data]);
     // And the next one comes at once.
     tree.accepted(Some(source), [item(2)], now);
@@ -54,16 +54,15 @@ fn what_comes_to_a_batch_of_which_a_peer_was_sent_some_is_sent_to_it_too() {
 }
 
 #[test]
-fn only_what_came_by_the_tree_all_the_way_shows_how_long_that_takes() {
+fn only_what_came_by_the_tree_shows_how_long_that_takes() {
     let [ann, bob] = [(); 2].map(|()| PeerId::random());
     let (start, config) = (crate::platform::now(), TreeConfig::default());
     let late = start + config.fetch_patience * 4;
-    // Pushed by who had to fetch it, by a link that is to announce, and by the tree.
-    for (fetched, pushes, told, shows) in [
-        (true, true, false, false),
-        (false, false, false, false),
-        (false, true, true, false),
-        (false, true, false, true),
+    // Pushed by a link that is to announce, by who announced it, and by the tree.
+    for (pushes, told, shows) in [
+        (false, false, false),
+        (true, true, false),
+        (true, false, true),
     ] {
         let mut tree = Plumtree::new(config.clone(), &[1; 16]);
         for peer in [ann, bob] {
@@ -80,14 +79,10 @@ fn only_what_came_by_the_tree_all_the_way_shows_how_long_that_takes() {
                 tree.on_announce(bob, &announce, |_, held| held, start);
             }
             let batch = vec![(key, data)];
-            tree.on_items(bob, batch, fetched, [].into_iter(), |_, held| held, late);
+            tree.on_items(bob, batch, [].into_iter(), |_, held| held, late);
         }
         let patience = tree.fetches.patience(late);
-        assert_eq!(
-            patience > config.fetch_patience,
-            shows,
-            "{fetched} {pushes} {told}"
-        );
+        assert_eq!(patience > config.fetch_patience, shows, "{pushes} {told}");
     }
 }
 
@@ -131,31 +126,97 @@ fn who_is_pushed_nothing_any_more_has_another_link_push() {
     }
 }
 
-#[test]
-fn what_two_that_are_cut_off_have_fetched_both_speaks_against_nobody() {
-    let ([ann, bob], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
-    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
-    for peer in [ann, bob] {
-        tree.connected(peer, now);
+/// What this node tells a peer next: what it pushes, announces, and would have pushed.
+fn told(tree: &mut Plumtree, to: PeerId, now: Instant) -> [usize; 3] {
+    let mut told = [0; 3];
+    while let Some(out) = tree.next(to, None, now) {
+        let mut bytes = out.bytes;
+        while !bytes.is_empty() {
+            let length = prost::decode_length_delimiter(&mut bytes).expect("a length");
+            let frame = bytes.split_to(length);
+            match crate::propagation::wire::Frame::read(frame).expect("right") {
+                Kind::Items(batch) => {
+                    told[0] += batch.items.len();
+                    told[2] += wire::ids(&batch.spared).expect("ids").count();
+                }
+                Kind::Announce(announce) => {
+                    told[1] += wire::ids(&announce.ids).expect("ids").count()
+                }
+                _ => {}
+            }
+        }
     }
-    tree.on_link(ann, &Link { push: false }, now);
-    let later = now + Duration::from_secs(1);
-    for number in 0..10 {
+    told
+}
+
+fn announcement(numbers: std::ops::Range<u64>) -> Announce {
+    let mut columns = Columns::default();
+    for number in numbers {
         let Accepted { key, data, .. } = item(number);
-        tree.rescues.fetched(key.short(), ann, now, later);
-        tree.on_items(
-            bob,
-            vec![(key, data)],
-            true,
-            [].into_iter(),
-            |_, _| true,
-            later,
-        );
+        columns.push(key.short(), data.len(), 0);
     }
-    let peer = &tree.peers[&bob];
-    assert_eq!((peer.duplicates, peer.fresh), (0, 0));
-    tree.count_rescues(later + Duration::from_secs(1));
-    assert_eq!(tree.peers[&ann].rescued, 10, "they had to be all the same");
+    columns.into()
+}
+
+#[test]
+fn what_was_fetched_is_announced_to_all_at_once_and_pushed_to_nobody() {
+    let [ann, bob, cid] = [(); 3].map(|()| PeerId::random());
+    let (start, config) = (crate::platform::now(), TreeConfig::default());
+    let mut tree = Plumtree::new(config.clone(), &[1; 16]);
+    for peer in [ann, bob, cid] {
+        tree.connected(peer, start);
+    }
+    tree.on_link(ann, &Link { push: false }, start);
+    tree.on_announce(ann, &announcement(0..10), |_, held| held, start);
+    let due = start + config.fetch_patience;
+    tree.on_time(&Mempool::new(Default::default(), &[1; 16]), due);
+    assert!(tree.next(ann, None, due).is_some(), "it is asked");
+    let fresh = item(10);
+    for (from, numbers) in [(ann, 0..10), (cid, 10..11)] {
+        let batch = numbers.map(item).map(|item| (item.key, item.data));
+        tree.on_items(from, batch.collect(), [].into_iter(), |_, held| held, due);
+    }
+    tree.accepted(Some(ann), (0..10).map(item), due);
+    tree.accepted(Some(cid), [fresh], due);
+    let later = due + config.announce_interval + ANNOUNCE_DELAY;
+    assert_eq!(told(&mut tree, bob, later), [1, 10, 0]);
+    assert_eq!(told(&mut tree, cid, later), [0, 10, 0]);
+    assert_eq!(told(&mut tree, ann, later), [0, 1, 0], "it had told of ten");
+}
+
+#[test]
+fn what_a_peer_has_announced_is_not_pushed_to_it_and_it_learns_when_it_would_have_been() {
+    let [ann, bob] = [(); 2].map(|()| PeerId::random());
+    let (start, config) = (crate::platform::now(), TreeConfig::default());
+    let [mut tree, mut other] = [1, 2].map(|seed| {
+        let mut tree = Plumtree::new(config.clone(), &[seed; 16]);
+        for peer in [ann, bob] {
+            tree.connected(peer, start);
+        }
+        tree
+    });
+    // Before it is here and after.
+    tree.on_announce(bob, &announcement(0..5), |_, held| held, start);
+    let came = (0..10).map(item).map(|item| (item.key, item.data));
+    tree.on_items(ann, came.collect(), [].into_iter(), |_, held| held, start);
+    tree.accepted(Some(ann), (0..10).map(item), start);
+    tree.on_announce(bob, &announcement(5..8), |_, held| held, start);
+    assert_eq!(told(&mut tree, bob, start), [2, 0, 8]);
+
+    // What was fetched need not have been, and it shows how late pushes are; of what was not it says nothing.
+    let late = start + config.fetch_patience * 4;
+    for number in 0..10 {
+        other
+            .rescues
+            .fetched(item(number).key.short(), ann, start, start);
+    }
+    let spared = |numbers: std::ops::Range<u64>| numbers.map(|number| item(number).key.short());
+    other.on_spared(bob, spared(20..40), late);
+    assert_eq!(other.fetches.patience(late), config.fetch_patience);
+    other.on_spared(bob, spared(0..8), late);
+    assert_eq!(other.fetches.patience(late), config.fetch_patience * 5);
+    other.count_rescues(late + Duration::from_secs(5));
+    assert_eq!(other.peers[&ann].rescued, 2);
 }
 
 #[test]

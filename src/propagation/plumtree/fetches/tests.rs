@@ -19,7 +19,7 @@ fn id(number: u64) -> ShortId {
 impl Fetches {
     /// One announcement.
     fn told(&mut self, id: ShortId, peer: PeerId, claim: Claim, now: Instant) {
-        self.announced(peer, std::iter::once((id, claim)), now);
+        self.announced(peer, 0b10, std::iter::once((id, claim)), now);
     }
 }
 
@@ -36,7 +36,8 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
     let (ann, bob) = (PeerId::random(), PeerId::random());
     for number in 0..10 {
         fetches.told(id(number), ann, claim(300, number), now);
-        fetches.told(id(number), bob, claim(300, number), now);
+        let bobs = std::iter::once((id(number), claim(300, number)));
+        fetches.announced(bob, 0b100, bobs, now);
     }
     assert_eq!(
         fetches.arrived(id(9), &ann, now),
@@ -44,6 +45,7 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
             claim: Some(claim(300, 9)),
             asked: false,
             since: now,
+            known: 0b110,
         })
     );
     assert!(fetches.take(ann, now).is_empty(), "not yet");
