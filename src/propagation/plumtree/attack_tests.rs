@@ -149,17 +149,23 @@ fn who_has_moved_is_told_again_and_asked_again() {
     let lost = fetches(&mut there, now);
     assert!(!lost.is_empty(), "and lost too");
     there.moved(ann, false, now);
-    for kind in fetches(&mut there, now) {
-        let Kind::Fetch(fetch) = kind else { continue };
-        assert_eq!(here.on_fetch(bob, &fetch, now), None);
-    }
-    for out in std::iter::from_fn(|| here.next(bob, None, now)) {
-        if let Kind::Items(batch) = frame(&out.bytes) {
-            let keyed = |data: Bytes| (TransactionKey::of(&data), data);
-            let batch = batch.items.into_iter().map(keyed).collect();
-            let received = there.on_items(ann, batch, [].into_iter(), |_, _| false, now);
-            assert_eq!(received.misdeed, None);
-            came.extend(received.fresh.into_iter().map(|fresh| fresh.key));
+    loop {
+        let asked = fetches(&mut there, now);
+        if asked.is_empty() {
+            break;
+        }
+        for kind in asked {
+            let Kind::Fetch(fetch) = kind else { continue };
+            assert_eq!(here.on_fetch(bob, &fetch, now), None);
+        }
+        for out in std::iter::from_fn(|| here.next(bob, None, now)) {
+            if let Kind::Items(batch) = frame(&out.bytes) {
+                let keyed = |data: Bytes| (TransactionKey::of(&data), data);
+                let batch = batch.items.into_iter().map(keyed).collect();
+                let received = there.on_items(ann, batch, [].into_iter(), |_, _| false, now);
+                assert_eq!(received.misdeed, None);
+                came.extend(received.fresh.into_iter().map(|fresh| fresh.key));
+            }
         }
     }
     assert_eq!(came.len(), items.len());

@@ -1,12 +1,13 @@
 //! Announced items that are not here yet, and whom each is asked of.
 //!
 //! An announcement waits a moment, since the item is probably being pushed by another peer; how long, the node learns from how long
-//! pushes take (`fetches/patience.rs`). Then it is asked of one announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by the
-//! next announcer. Who is slow but goes on answering has more time ([`MOST_TIMES`]): its link may be thin, or held to a budget. So has whose answers
+//! pushes take (`fetches/patience.rs`). Then it is asked of one announcer at a time, of each peer the best paying first; who says no, or nothing by the deadline, is followed by
+//! another announcer. How much a peer is asked for at once grows with what it answers, from little on, and shrinks where pushes come before its answers, as TCP's window does with what is
+//! acknowledged and lost (RFC 5681): so where everything comes late under overload, little is fetched beside it, and where pushes are withheld, soon everything. Who is slow but goes on answering has more time ([`MOST_TIMES`]): its link may be thin, or held to a budget. So has whose answers
 //! this node does not read: it pays for nothing before it was heard for the whole of its time. After Bitcoin Core's `txrequest`.
 //!
 //! Bounds: `max_announced` claims of one peer and [`MAX_CLAIMS`] in all, [`MAX_ANNOUNCERS`] of one id, and of one peer
-//! `max_requested_bytes` asked for at once. Further announcements are not noted; reconciliation finds what they were about. Where all
+//! [`LEAST_WINDOW`] to `max_requested_bytes` asked for at once. Further announcements are not noted; reconciliation finds what they were about. Where all
 //! there is room for is taken, a peer that has less than its share of it takes from the one that has most, so that few cannot
 //! keep the others' announcements out. Nothing here but that walks over all peers, and nothing over all that is wanted.
 
@@ -38,6 +39,10 @@ const FORGIVEN_AFTER: Duration = Duration::from_secs(600);
 const MAX_ANNOUNCERS: usize = 128;
 /// Bytes of a frame beside the one item in there, at most.
 const MOST_HEAD: usize = 32;
+/// Bytes that a peer may be asked for at once that has not shown yet that it is needed; an item counts as so many at least, whatever is said
+/// of its size.
+const LEAST_WINDOW: usize = 16 << 10;
+const LEAST_SIZE: usize = 256;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -103,8 +108,8 @@ struct Wanted {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Waiting,
-    /// In the heap of this peer.
-    Ready(PeerId),
+    /// In the heaps of all who have it: whoever may be asked first is.
+    Ready,
     /// Asked of this peer, then.
     Requested(PeerId, Instant),
 }
@@ -126,6 +131,8 @@ struct Announcer {
     /// What it is to be asked for, the best paying on top; some may have come another way meanwhile.
     ready: BinaryHeap<(u64, ShortId)>,
     requested_bytes: usize,
+    /// Below so many it is asked for more.
+    window: usize,
     /// When it last sent what it was asked for.
     answered: Option<Instant>,
     /// How long what it sends was not read here.
@@ -215,6 +222,10 @@ impl Fetches {
             if wanted.claims.len() < MAX_ANNOUNCERS {
                 wanted.claims.push((peer, claim));
                 announcer.claims.insert(id);
+                if wanted.state == State::Ready {
+                    announcer.ready.push((claim.fee_rate, id));
+                    self.touched.insert(peer);
+                }
                 self.claims += 1;
                 noted += 1;
             }
@@ -260,13 +271,23 @@ impl Fetches {
         for (peer, claim) in claims {
             let asked = state.asks(&peer);
             self.release(&peer, id, claim, asked);
-            if peer == *from {
+            let is_sender = peer == *from;
+            if is_sender {
                 (arrived.claim, arrived.asked) = (Some(claim), asked);
-                if let Some(announcer) = self.peers.get_mut(&peer).filter(|_| asked) {
-                    announcer.answered = Some(now);
-                    let missing = &mut announcer.record.missing;
-                    *missing = missing.saturating_sub(1);
-                }
+            }
+            let Some(announcer) = self.peers.get_mut(&peer).filter(|_| asked) else {
+                continue;
+            };
+            if is_sender {
+                announcer.answered = Some(now);
+                let missing = &mut announcer.record.missing;
+                *missing = missing.saturating_sub(1);
+                // Twice as much for all that it was asked for.
+                let most = self.limits.max_requested_bytes;
+                announcer.window = announcer.window.saturating_add(size(claim)).min(most);
+            } else {
+                // It need not have been asked.
+                announcer.window = (announcer.window / 2).max(LEAST_WINDOW);
             }
         }
         Some(arrived)
@@ -310,11 +331,11 @@ impl Fetches {
 
     /// What to ask this peer for now, the best paying first.
     pub(super) fn take(&mut self, peer: PeerId, now: Instant) -> Vec<ShortId> {
-        let mut ids = Vec::new();
+        let (mut ids, most) = (Vec::new(), self.limits.max_requested_bytes);
         let Some(announcer) = self.peers.get_mut(&peer) else {
             return ids;
         };
-        while ids.len() < MAX_IDS && announcer.requested_bytes < self.limits.max_requested_bytes {
+        while ids.len() < MAX_IDS && announcer.requested_bytes < announcer.window.min(most) {
             let Some((_, id)) = announcer.ready.pop() else {
                 break;
             };
@@ -322,9 +343,7 @@ impl Fetches {
                 continue;
             };
             let claim = wanted.claims.iter().find(|(other, _)| *other == peer);
-            if let (State::Ready(at), Some((_, claim))) = (wanted.state, claim)
-                && at == peer
-            {
+            if let (State::Ready, Some((_, claim))) = (wanted.state, claim) {
                 announcer.requested_bytes += size(*claim);
                 wanted.state = State::Requested(peer, now);
                 let request = Request {
@@ -344,8 +363,8 @@ impl Fetches {
     /// Whether there is something to ask this peer for.
     pub(super) fn is_ready(&self, peer: &PeerId) -> bool {
         self.peers.get(peer).is_some_and(|announcer| {
-            !announcer.ready.is_empty()
-                && announcer.requested_bytes < self.limits.max_requested_bytes
+            let most = announcer.window.min(self.limits.max_requested_bytes);
+            !announcer.ready.is_empty() && announcer.requested_bytes < most
         })
     }
 
@@ -366,7 +385,7 @@ impl Fetches {
                 .get(&id)
                 .is_some_and(|wanted| wanted.state == State::Waiting)
             {
-                self.ask_next(id);
+                self.is_due(id);
             }
         }
         let mut silent = Vec::new();
@@ -388,6 +407,9 @@ impl Fetches {
                     continue;
                 }
                 self.ask_another(id, peer);
+                if let Some(announcer) = self.peers.get_mut(&peer) {
+                    announcer.window = LEAST_WINDOW;
+                }
                 if had_its_time && self.is_to_blame(&peer, asked, now) {
                     silent.push(peer);
                 }
@@ -478,7 +500,7 @@ impl Fetches {
         let (_, claim) = wanted.claims.iter().find(|(other, _)| other == peer)?;
         match wanted.state {
             State::Requested(_, at) => Some((at, claim.size)),
-            State::Waiting | State::Ready(_) => None,
+            State::Waiting | State::Ready => None,
         }
     }
 
@@ -489,8 +511,7 @@ impl Fetches {
             && let Some((_, claim)) = wanted.claims.iter().find(|(other, _)| other == peer)
         {
             announcer.requested_bytes -= size(*claim);
-            announcer.ready.push((claim.fee_rate, id));
-            wanted.state = State::Ready(*peer);
+            self.is_due(id);
         }
     }
 
@@ -526,46 +547,50 @@ impl Fetches {
             return;
         };
         let asked = wanted.state.asks(&peer);
-        let turn = asked || wanted.state == State::Ready(peer);
         let nobody = wanted.claims.is_empty();
         self.release(&peer, id, claim, asked);
         if nobody {
             self.wanted.remove(&id);
-        } else if turn {
-            self.ask_next(id);
+        } else if asked {
+            self.is_due(id);
         }
     }
 
-    /// The next to be asked is an announcer that owes no answer, if there is one, and of these the one that is to be asked for least: who
-    /// is slow to answer keeps no more waiting than what it was asked for.
-    fn ask_next(&mut self, id: ShortId) {
+    /// Whoever has an item may be asked for it.
+    fn is_due(&mut self, id: ShortId) {
         let Some(wanted) = self.wanted.get_mut(&id) else {
             return;
         };
-        let load = |peer: &PeerId| {
-            let announcer = self.peers.get(peer);
-            announcer.map_or((false, 0), |a| (a.requested_bytes > 0, a.ready.len()))
-        };
-        let next = wanted.claims.iter().min_by_key(|(peer, _)| load(peer));
-        let Some((peer, claim)) = next.copied() else {
-            return;
-        };
-        wanted.state = State::Ready(peer);
-        let Some(announcer) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        announcer.ready.push((claim.fee_rate, id));
-        self.touched.insert(peer);
-        // While a peer may be asked for no more, what came another way piles up in its heap, and so does what it lost and announced
-        // again. What is left is no more than its claims.
-        if announcer.ready.len() > 2 * self.limits.max_announced {
-            let mut kept = HashSet::with_hasher(self.keyed.clone());
-            let wanted = &self.wanted;
-            announcer.ready.retain(|(_, id)| {
-                let is_ready = |wanted: &Wanted| wanted.state == State::Ready(peer);
-                wanted.get(id).is_some_and(is_ready) && kept.insert(*id)
-            });
+        wanted.state = State::Ready;
+        for (peer, claim) in &wanted.claims {
+            if let Some(announcer) = self.peers.get_mut(peer) {
+                announcer.ready.push((claim.fee_rate, id));
+                self.touched.insert(*peer);
+            }
         }
+        let crowded = |peer: &&PeerId| {
+            let announcer = self.peers.get(*peer);
+            announcer.is_some_and(|a| a.ready.len() > 2 * self.limits.max_announced)
+        };
+        let claims = wanted.claims.iter().map(|(peer, _)| peer);
+        let crowded: Vec<_> = claims.filter(crowded).copied().collect();
+        crowded.iter().for_each(|peer| self.clear(peer));
+    }
+
+    /// Of what a peer may be asked for, what came another way piles up in its heap, and so does what it lost and announced again. What is left is no
+    /// more than its claims.
+    fn clear(&mut self, peer: &PeerId) {
+        let Some(announcer) = self.peers.get_mut(peer) else {
+            return;
+        };
+        let (mut kept, wanted) = (HashSet::with_hasher(self.keyed.clone()), &self.wanted);
+        let claims = &announcer.claims;
+        announcer.ready.retain(|(_, id)| {
+            let is_ready = wanted
+                .get(id)
+                .is_some_and(|wanted| wanted.state == State::Ready);
+            is_ready && claims.contains(id) && kept.insert(*id)
+        });
     }
 
     fn release(&mut self, peer: &PeerId, id: ShortId, claim: Claim, asked: bool) {
@@ -597,6 +622,7 @@ impl Announcer {
             claims: HashSet::with_hasher(keyed),
             ready: BinaryHeap::new(),
             requested_bytes: 0,
+            window: LEAST_WINDOW,
             answered: None,
             unheard: Duration::ZERO,
             record,
@@ -619,7 +645,7 @@ fn pop_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant, patience: Durati
 }
 
 fn size(claim: Claim) -> usize {
-    usize::try_from(claim.size).unwrap_or(usize::MAX)
+    usize::try_from(claim.size).map_or(usize::MAX, |size| size.max(LEAST_SIZE))
 }
 
 #[cfg(test)]

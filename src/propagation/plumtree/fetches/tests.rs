@@ -16,7 +16,19 @@ fn id(number: u64) -> ShortId {
     ShortId::new(number.to_le_bytes())
 }
 
+/// So much that it limits nothing.
+const MUCH: Limits = Limits {
+    max_requested_bytes: 1 << 20,
+    ..LIMITS
+};
+
 impl Fetches {
+    /// It has answered so much that it may be asked for all.
+    fn trusts(&mut self, peer: PeerId) {
+        let announcer = self.peers.get_mut(&peer).expect("it told");
+        announcer.window = self.limits.max_requested_bytes;
+    }
+
     /// One announcement.
     fn told(&mut self, id: ShortId, peer: PeerId, claim: Claim, now: Instant) {
         self.announced(peer, 0b10, std::iter::once((id, claim)), now);
@@ -103,7 +115,7 @@ fn what_is_pushed_late_is_waited_for_as_long() {
 #[test]
 fn who_is_slow_but_answers_has_more_time_and_not_for_ever() {
     let (mut fetches, begin) = (
-        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        Fetches::new(MUCH, Keyed::new(&[1; 16])),
         crate::platform::now(),
     );
     let ann = PeerId::random();
@@ -113,6 +125,7 @@ fn who_is_slow_but_answers_has_more_time_and_not_for_ever() {
     }
     now += LIMITS.patience;
     fetches.on_time(now);
+    fetches.trusts(ann);
     let mut asked = fetches.take(ann, now);
     assert_eq!(asked.len(), 100);
     let first = now;
@@ -264,7 +277,7 @@ fn what_is_lost_on_its_way_is_asked_again_and_nobody_pays() {
     fetches.on_time(now);
     assert_eq!(fetches.take(ann, now), [id(1)]);
     fetches.lost(&ann, 400_000);
-    assert!(!fetches.is_ready(&bob), "another one was lost");
+    assert!(fetches.take(bob, now).is_empty(), "another one was lost");
     fetches.lost(&ann, 300_016);
     assert_eq!(fetches.take(bob, now), [id(1)], "who else has it");
     for _ in 0..3 {
@@ -279,15 +292,12 @@ fn what_is_lost_on_its_way_is_asked_again_and_nobody_pays() {
 
 #[test]
 fn one_frame_that_is_lost_has_one_item_asked_again() {
-    let limits = Limits {
-        max_requested_bytes: 1 << 20,
-        ..LIMITS
-    };
-    let mut fetches = Fetches::new(limits, Keyed::new(&[1; 16]));
+    let mut fetches = Fetches::new(MUCH, Keyed::new(&[1; 16]));
     let (ann, mut now) = (PeerId::random(), crate::platform::now());
     for (number, size) in [(1, 300_000), (2, 250_000), (3, 400_000)] {
         fetches.told(id(number), ann, claim(size, 1), now);
     }
+    fetches.trusts(ann);
     now += LIMITS.patience;
     fetches.on_time(now);
     let all = fetches.take(ann, now);
@@ -300,6 +310,46 @@ fn one_frame_that_is_lost_has_one_item_asked_again() {
     );
 }
 
+#[test]
+fn who_answers_is_asked_for_twice_as_much_and_whose_answers_come_later_than_pushes_for_less() {
+    let limits = Limits {
+        max_announced: 4096,
+        max_claims: 1 << 14,
+        ..MUCH
+    };
+    let mut fetches = Fetches::new(limits, Keyed::new(&[1; 16]));
+    let [ann, bob, pushes] = [(); 3].map(|()| PeerId::random());
+    let mut now = crate::platform::now();
+    // Whatever it says of the size.
+    for number in 0..4000 {
+        fetches.told(id(number), ann, claim(1, 1), now);
+    }
+    now += LIMITS.patience;
+    fetches.on_time(now);
+    let mut asked = fetches.take(ann, now);
+    assert_eq!(asked.len(), LEAST_WINDOW / LEAST_SIZE);
+    for doubled in 1..5 {
+        for id in asked {
+            fetches.arrived(id, &ann, now);
+        }
+        asked = fetches.take(ann, now);
+        assert_eq!(asked.len(), LEAST_WINDOW / LEAST_SIZE << doubled);
+    }
+    for id in &asked[..3] {
+        fetches.arrived(*id, &pushes, now);
+    }
+    assert_eq!(fetches.peers[&ann].window, LEAST_WINDOW << 1);
+    // What one may not be asked for, another one is.
+    for number in 0..4000 {
+        fetches.told(id(number), bob, claim(1, 1), now);
+    }
+    assert!(fetches.take(ann, now).is_empty());
+    assert_eq!(fetches.take(bob, now).len(), LEAST_WINDOW / LEAST_SIZE);
+    // Who does not answer begins anew.
+    assert_eq!(fetches.on_time(now + 10 * LIMITS.timeout), [ann, bob]);
+    assert_eq!(fetches.peers[&ann].window, LEAST_WINDOW);
+}
+
 proptest! {
     #[test]
     fn counts_are_right_whatever_happens(steps in proptest::collection::vec((0u8..6, 0u64..20, 0usize..4), 0..400)) {
@@ -308,7 +358,7 @@ proptest! {
         for (step, number, peer) in steps {
             let peer = peers[peer];
             match step {
-                0 | 1 => { fetches.told(id(number), peer, claim(100, number), now); }
+                0 | 1 => { fetches.told(id(number), peer, claim(300, number), now); }
                 2 => { fetches.arrived(id(number), &peer, now); }
                 3 => { fetches.missing(id(number), peer, now); }
                 4 => { now += Duration::from_millis(number * 20); fetches.on_time(now); fetches.take(peer, now); }
@@ -318,7 +368,7 @@ proptest! {
                 let claims = fetches.wanted.values().filter(|w| w.claims.iter().any(|(p, _)| p == peer));
                 prop_assert_eq!(announcer.claims.len(), claims.count());
                 let requested = fetches.wanted.values().filter(|w| w.state.asks(peer));
-                prop_assert_eq!(announcer.requested_bytes, requested.count() * 100);
+                prop_assert_eq!(announcer.requested_bytes, requested.count() * 300);
             }
         }
     }
@@ -337,7 +387,7 @@ fn fills(fetches: &mut Fetches, from: u64, now: Instant) -> PeerId {
 #[test]
 fn a_few_who_announce_as_much_as_they_may_keep_nobody_out() {
     let (mut fetches, now) = (
-        Fetches::new(LIMITS, Keyed::new(&[1; 16])),
+        Fetches::new(MUCH, Keyed::new(&[1; 16])),
         crate::platform::now(),
     );
     let liars: Vec<_> = (0..12).map(|from| fills(&mut fetches, from, now)).collect();
