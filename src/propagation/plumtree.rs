@@ -28,6 +28,7 @@ mod log;
 mod long;
 #[cfg(test)]
 mod network_tests;
+mod news;
 mod overtaken;
 mod peer;
 mod reader;
@@ -50,6 +51,7 @@ use self::{
     links::{CHANGES, EFFECTS, OUTRUNS, random},
     log::{Batch, Entry, Log, Marks, bit},
     long::Long,
+    news::News,
     overtaken::Overtaken,
     peer::{
         ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval, tell_fetched,
@@ -110,12 +112,23 @@ const MOST_RECENT: usize = 4096;
 const WORTH_CLEARING: usize = 16;
 
 /// An item that is being checked.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Checking {
     /// The places of the peers that have it.
     known: u128,
     /// Whether it was fetched.
     fetched: bool,
+    /// What counts once the chain has accepted it, so that nobody teaches anything by what it makes up.
+    shows: Option<Shows>,
+}
+
+/// What the way on which an item came shows.
+#[derive(Debug)]
+enum Shows {
+    /// It was pushed, so long after it had been announced first, or before that; and whether that shows how long pushes take of others too.
+    Push(Duration, bool),
+    /// It had to be fetched of this peer, unless somebody pushes it yet; when it was announced first.
+    Fetch(Box<(PeerId, Instant)>),
 }
 
 /// See the module's documentation.
@@ -125,6 +138,7 @@ pub(crate) struct Plumtree {
     log: Log,
     fetches: Fetches,
     rescues: Rescues,
+    news: News,
     overtaken: Overtaken,
     checking: HashMap<ShortId, Checking, Keyed>,
     peers: HashMap<PeerId, Peer, Keyed>,
@@ -166,6 +180,7 @@ impl Plumtree {
             ),
             fetches: Fetches::new(limits, keyed.clone()),
             rescues: Rescues::new(keyed.clone()),
+            news: News::default(),
             overtaken: Overtaken::default(),
             checking: HashMap::with_hasher(keyed.clone()),
             peers: HashMap::with_hasher(keyed.clone()),
@@ -228,7 +243,6 @@ impl Plumtree {
             late: 0,
             late_since: None,
             late_at: None,
-            told_news_at: None,
             heard: self.learnt,
         };
         self.peers.insert(id, peer);
@@ -260,6 +274,7 @@ impl Plumtree {
             let checking = self.checking.values_mut();
             checking.for_each(|item| item.known &= !used);
             self.fetches.forget(used);
+            self.news.forget(used);
             self.places.append(&mut self.used);
         }
         self.places.pop()
@@ -287,7 +302,7 @@ impl Plumtree {
             }
         }
         let (mut pushed, mut duplicates, mut excused, most) = (0, 0, 0, batch.len());
-        let (late, mut is_outrun) = (late_after(&self.config), false);
+        let mut shown = Vec::new();
         let (is_needless, is_settled) = (!peer.pushes, peer.settles_at <= now);
         for (key, data) in batch {
             if data.len() > self.config.max_item {
@@ -306,46 +321,53 @@ impl Plumtree {
             let is_fetched = arrived.is_some_and(|arrived| arrived.asked);
             // An answer that is no longer needed is no push.
             let answers = !peer.pushes && peer.owed > 0;
-            peer.owed -= usize::from(answers);
             let asked = is_fetched || answers;
+            peer.owed = peer.owed.saturating_sub(asked.into());
             pushed += u32::from(!asked);
-            let announced_at = arrived.map(|arrived| arrived.since);
             let by_tree = !asked && peer.pushes;
-            let in_vain = by_tree.then(|| self.rescues.pushed(&id)).flatten();
-            let since = announced_at.or(in_vain);
-            if by_tree {
-                let took = since.map(|since| now.saturating_duration_since(since));
-                is_outrun |= peer.is_outrun(took.unwrap_or_default() >= late, now);
-            }
-            let is_here = if let Some(checking) = self.checking.get_mut(&id) {
+            let checking = self.checking.get_mut(&id);
+            let is_checked = checking.is_some();
+            let mut in_vain = None;
+            if let Some(checking) = checking {
                 checking.known |= bit(peer.place);
-                true
-            } else {
-                is_known(&key, self.log.mark(id, peer.place))
-            };
-            // Who announces an item and pushes it as late as it likes shows nothing either.
-            if by_tree && claim.is_none() && (!is_here || in_vain.is_some()) {
-                self.fetches.pushed(since.unwrap_or(now), now);
+                if by_tree && let Some(Shows::Fetch(fetched)) = &checking.shows {
+                    let (_, since) = **fetched;
+                    let took = now.saturating_duration_since(since);
+                    (checking.shows, in_vain) = (Some(Shows::Push(took, true)), Some(took));
+                }
+            } else if by_tree && let Some(since) = self.rescues.pushed(&id) {
+                let took = now.saturating_duration_since(since);
+                in_vain = Some(took);
+                shown.push((took, true));
             }
-            if is_here {
-                // Where more is fetched than is waited for, it is not known what a push would have been.
-                let is_excused = in_vain.is_some() || self.rescues.is_full();
-                excused += u32::from(!asked && is_excused);
-                duplicates += u32::from(!asked && !is_excused);
+            if is_checked || is_known(&key, self.log.mark(id, peer.place)) {
+                duplicates += u32::from(!asked && in_vain.is_none());
+                excused += u32::from(!asked && in_vain.is_some());
                 if !asked && is_needless {
                     received.needless.items += NEEDLESS;
                     received.needless.bytes += data.len() as u64 * NEEDLESS;
                 }
             } else {
+                let since = arrived.map_or(now, |arrived| arrived.since);
+                let shows = match arrived {
+                    Some(arrived) if is_fetched => {
+                        let is_first = !arrived.returned;
+                        is_first.then(|| Shows::Fetch(Box::new((from, since))))
+                    }
+                    // Who announces an item and pushes it as late as it likes shows nothing of others.
+                    _ if by_tree => {
+                        let took = now.saturating_duration_since(since);
+                        Some(Shows::Push(took, claim.is_none()))
+                    }
+                    _ => None,
+                };
                 let checking = Checking {
                     known: bit(peer.place) | arrived.map_or(0, |arrived| arrived.known),
-                    fetched: is_fetched,
+                    fetched: is_fetched && shows.is_some(),
+                    shows,
                 };
                 self.checking.insert(id, checking);
                 self.learnt += 1;
-                if let Some(since) = announced_at.filter(|_| is_fetched) {
-                    self.rescues.fetched(id, from, since, now);
-                }
                 let promised = claim.map(|claim| claim.fee_rate);
                 if received.fresh.is_empty() {
                     // Most often all are new; they may wait for long, and with them what room is left over.
@@ -363,10 +385,24 @@ impl Plumtree {
             peer.fresh += pushed - duplicates - excused;
             self.judge(from, now);
         }
+        self.learn(from, shown, now);
+        received
+    }
+
+    /// A link pushed accepted items, so long after they had been announced first; and whether that shows how long pushes take of others too.
+    fn learn(&mut self, from: PeerId, shown: Vec<(Duration, bool)>, now: Instant) {
+        let (late, mut is_outrun) = (late_after(&self.config), false);
+        for (took, of_others) in shown {
+            if of_others {
+                self.fetches.pushed(took, now);
+            }
+            if let Some(peer) = self.peers.get_mut(&from) {
+                is_outrun |= peer.is_outrun(took >= late, now);
+            }
+        }
         if is_outrun {
             self.replace(from, now);
         }
-        received
     }
 
     /// A peer would have pushed these now, had it not been told that they are here: how late that is, and that they need not have been fetched.
@@ -376,20 +412,21 @@ impl Plumtree {
         spared: impl Iterator<Item = ShortId>,
         now: Instant,
     ) {
-        let Some(peer) = self.peers.get_mut(&from).filter(|peer| peer.pushes) else {
+        if !self.peers.get(&from).is_some_and(|peer| peer.pushes) {
             return;
-        };
-        let (late, mut is_outrun) = (late_after(&self.config), false);
+        }
+        let mut shown = Vec::new();
         for id in spared {
-            if let Some(since) = self.rescues.pushed(&id) {
-                self.fetches.pushed(since, now);
-                let took = now.saturating_duration_since(since);
-                is_outrun |= peer.is_outrun(took >= late, now);
+            if let Some(Checking { shows, .. }) = self.checking.get_mut(&id) {
+                if let Some(Shows::Fetch(fetched)) = shows {
+                    let took = now.saturating_duration_since(fetched.1);
+                    *shows = Some(Shows::Push(took, true));
+                }
+            } else if let Some(since) = self.rescues.pushed(&id) {
+                shown.push((now.saturating_duration_since(since), true));
             }
         }
-        if is_outrun {
-            self.replace(from, now);
-        }
+        self.learn(from, shown, now);
     }
 
     /// Announced items: those that are not here are noted, to be fetched unless they come by themselves. What it costs the sender in
@@ -427,13 +464,7 @@ impl Plumtree {
         });
         let place = bit(peer.place);
         let noted = self.fetches.announced(from, place, news, now);
-        if noted > 0 {
-            peer.told_news_at = Some(now);
-        }
         let stale = peer.stale(told - noted, self.learnt, now);
-        if noted > 0 && self.detached {
-            self.attach_to(from, now);
-        }
         Cost {
             items: stale * NEEDLESS,
             bytes: 0,
@@ -504,8 +535,8 @@ impl Plumtree {
         };
         if let Some(peer) = self.peers.get(&from) {
             // Where it has announced too much already, reconciliation finds this.
-            let again = std::iter::once((fresh.key.short(), claim));
-            self.fetches.announced(from, bit(peer.place), again, now);
+            let again = (fresh.key.short(), claim);
+            self.fetches.returned(from, bit(peer.place), again, now);
         }
     }
 
@@ -528,15 +559,35 @@ impl Plumtree {
         let place = from.and_then(|from| self.peers.get(&from)?.place);
         let source = self.source(from);
         let since = self.log.last_of(source);
+        let (mut shown, mut has_fetched) = (Vec::new(), false);
         for item in items {
-            match self.checking.remove(&item.key.short()) {
-                Some(checking) => self.enter(source, item, checking, place, now),
+            let id = item.key.short();
+            match self.checking.remove(&id) {
+                Some(mut checking) => {
+                    match checking.shows.take() {
+                        Some(Shows::Push(took, of_others)) => shown.push((took, of_others)),
+                        Some(Shows::Fetch(fetched)) => {
+                            let (by, announced) = *fetched;
+                            self.rescues.fetched(id, by, announced, now);
+                            has_fetched = true;
+                        }
+                        None => {}
+                    }
+                    self.news.came(checking.known, now);
+                    self.enter(source, item, checking, place, now);
+                }
                 // What is being checked is not in the log; anything else may be.
                 None if self.holds(&item.key) => {}
                 None => self.enter(source, item, Checking::default(), place, now),
             }
         }
         self.log.trim(source, since);
+        if let Some(from) = from {
+            self.learn(from, shown, now);
+            if has_fetched && self.detached {
+                self.attach_to(from, now);
+            }
+        }
     }
 
     /// Adds to the log what is not there.

@@ -42,6 +42,8 @@ const MOST_HEAD: usize = 32;
 /// Bytes that a peer may be asked for at once that has not shown yet that it is needed; an item counts as so many at least, whatever is said
 /// of its size.
 const LEAST_WINDOW: usize = 16 << 10;
+/// How many times the configured patience longer it is waited where this node is late itself.
+const MOST_GRACE: u32 = 8;
 const LEAST_SIZE: usize = 256;
 
 /// See the module's documentation.
@@ -53,6 +55,8 @@ pub(super) struct Fetches {
     claims: usize,
     keyed: Keyed,
     patience: Patience,
+    /// Until then nothing is asked for, since this node has not read yet what came while it was busy.
+    grace_until: Option<Instant>,
     /// When ids were announced, in this order.
     waiting: VecDeque<(Instant, ShortId)>,
     /// In the order of their deadlines.
@@ -93,6 +97,8 @@ pub(super) struct Arrived {
     pub(super) since: Instant,
     /// The places of those who announced it.
     pub(super) known: u128,
+    /// Whether it was here before, and there was no room to check it.
+    pub(super) returned: bool,
 }
 
 #[derive(Debug)]
@@ -100,6 +106,8 @@ struct Wanted {
     since: Instant,
     /// The places of those who announced it, asked in vain or not: they have it.
     known: u128,
+    /// Whether it was here before, and there was no room to check it.
+    returned: bool,
     /// Who has it, in the order of the announcements; those asked in vain are left out.
     claims: Vec<(PeerId, Claim)>,
     state: State,
@@ -159,6 +167,7 @@ impl Fetches {
             wanted: HashMap::with_hasher(keyed.clone()),
             claims: 0,
             patience: Patience::new(limits.patience),
+            grace_until: None,
             waiting: VecDeque::new(),
             requested: VecDeque::new(),
             peers: HashMap::with_hasher(keyed.clone()),
@@ -214,6 +223,7 @@ impl Fetches {
                 Wanted {
                     since: now,
                     known: 0,
+                    returned: false,
                     claims: Vec::new(),
                     state: State::Waiting,
                 }
@@ -232,6 +242,20 @@ impl Fetches {
         }
         self.peers.insert(peer, announcer);
         noted
+    }
+
+    /// There was no room to check what this peer has sent: as if it had announced it, it is to be fetched again.
+    pub(super) fn returned(
+        &mut self,
+        peer: PeerId,
+        place: u128,
+        (id, claim): (ShortId, Claim),
+        now: Instant,
+    ) {
+        self.announced(peer, place, std::iter::once((id, claim)), now);
+        if let Some(wanted) = self.wanted.get_mut(&id) {
+            wanted.returned = true;
+        }
     }
 
     /// A peer's entry, to be put back.
@@ -259,6 +283,7 @@ impl Fetches {
         let Wanted {
             since,
             known,
+            returned,
             claims,
             state,
         } = self.wanted.remove(&id)?;
@@ -267,6 +292,7 @@ impl Fetches {
             asked: false,
             since,
             known,
+            returned,
         };
         for (peer, claim) in claims {
             let asked = state.asks(&peer);
@@ -304,9 +330,9 @@ impl Fetches {
         self.patience.at(now)
     }
 
-    /// An item was pushed that had been announced first at `since`.
-    pub(super) fn pushed(&mut self, since: Instant, now: Instant) {
-        self.patience.saw(now.saturating_duration_since(since), now);
+    /// An accepted item was pushed so long after it had been announced first, or before that.
+    pub(super) fn pushed(&mut self, after: Duration, now: Instant) {
+        self.patience.saw(after, now);
     }
 
     /// A peer does not have what it was asked for. True: it has announced too much that it does not have, and pays for it once in
@@ -371,15 +397,18 @@ impl Fetches {
     /// When [`Self::on_time`] has something to do.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let waiting = self.waiting.front();
-        let waiting = waiting.map(|(at, _)| *at + self.patience.at(*at));
+        let waiting = waiting.map(|(at, _)| self.asked_from(*at));
         let requested = self.requested.front().map(|(at, ..)| *at);
         waiting.into_iter().chain(requested).min()
     }
 
     /// Moves on what has waited long enough; returns the peers that did not answer in time.
     pub(super) fn on_time(&mut self, now: Instant) -> Vec<PeerId> {
-        let patience = self.patience.at(now);
-        while let Some(id) = pop_due(&mut self.waiting, now, patience) {
+        self.look_how_late(now);
+        while let Some((at, id)) = self.waiting.front().copied()
+            && self.asked_from(at) <= now
+        {
+            self.waiting.pop_front();
             if self
                 .wanted
                 .get(&id)
@@ -389,7 +418,7 @@ impl Fetches {
             }
         }
         let mut silent = Vec::new();
-        while let Some(request) = pop_due(&mut self.requested, now, Duration::ZERO) {
+        while let Some(request) = pop_due(&mut self.requested, now) {
             let Request {
                 id, peer, asked, ..
             } = request;
@@ -416,6 +445,28 @@ impl Fetches {
             }
         }
         silent
+    }
+
+    /// From when on it is asked for what was announced first at that time.
+    fn asked_from(&self, announced: Instant) -> Instant {
+        let due = announced + self.patience.at(announced);
+        let most = due + self.limits.patience * MOST_GRACE;
+        self.grace_until
+            .map_or(due, |until| due.max(until.min(most)))
+    }
+
+    /// A node that comes late to its own deadlines has not read yet what came meanwhile, and asks for nothing for as long a time.
+    fn look_how_late(&mut self, now: Instant) {
+        let due = self.waiting.front().map(|(at, _)| self.asked_from(*at));
+        let late = due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
+        if late > self.limits.patience / 4 {
+            self.grace_until = Some(now + late.min(self.limits.patience * MOST_GRACE));
+        }
+    }
+
+    /// Whether this node has come late to its own deadlines just now.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.grace_until.is_some_and(|until| now < until)
     }
 
     /// A peer has not answered what it was asked then. Whether it pays for that: once in the time that it has for an answer, however
@@ -638,9 +689,9 @@ impl State {
     }
 }
 
-/// What is first in a queue that is in the order of time, if its time came so long ago.
-fn pop_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant, patience: Duration) -> Option<T> {
-    queue.front().filter(|(at, _)| *at + patience <= now)?;
+/// What is first in a queue that is in the order of time, if its time has come.
+fn pop_due<T>(queue: &mut VecDeque<(Instant, T)>, now: Instant) -> Option<T> {
+    queue.front().filter(|(at, _)| *at <= now)?;
     queue.pop_front().map(|(_, due)| due)
 }
 

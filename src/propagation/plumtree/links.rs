@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 
-use super::{Plumtree, peer::Peer};
+use super::{Plumtree, log::bit, peer::Peer};
 use crate::{peers::Misdeed, platform::Instant, propagation::wire::Link, traffic::Rate};
 
 /// Duplicates on one link after which it is judged.
@@ -34,8 +34,6 @@ const CYCLE: Duration = Duration::from_secs(2);
 /// As many times the patience of the node is the longest wait before it grafts: what makes it wait costs all that is behind it as much.
 const CUT_OFF: u32 = 4;
 const LONGEST_CUT: Duration = Duration::from_secs(1);
-/// Who told of something new within this may be asked to push where nobody does.
-const NEWS: Duration = Duration::from_secs(10);
 /// A link is outrun that has brought things late for so long, longer than a storm lasts most often; late ones count three times, the others
 /// one less, and so much it has to come to.
 const OUTRUN_FOR: Duration = Duration::from_secs(10);
@@ -108,6 +106,9 @@ impl Plumtree {
 
     /// What had to be fetched counts for whoever sent it.
     pub(super) fn count_rescues(&mut self, now: Instant) {
+        if self.fetches.is_late(now) {
+            return;
+        }
         let wait = self.fetches.patience(now) * 2;
         while let Some((at, from)) = self.rescues.next_needed(wait, now) {
             if let Some(peer) = self.peers.get_mut(&from) {
@@ -153,7 +154,7 @@ impl Plumtree {
         }
     }
 
-    /// A peer told of something that is not here, where no link pushes any more.
+    /// A peer brought something new, where no link pushes any more.
     pub(super) fn attach_to(&mut self, from: PeerId, now: Instant) {
         self.detached = false;
         if !self.peers.values().any(|peer| peer.pushes) {
@@ -176,7 +177,8 @@ impl Plumtree {
 
     /// At random, one of those but this whose links do not push and that told of something new lately.
     fn with_news(&mut self, but: PeerId, now: Instant) -> Option<PeerId> {
-        let has_news = |peer: &Peer| peer.told_news_at.is_some_and(|at| now < at + NEWS);
+        let tell = self.news.places(now);
+        let has_news = |peer: &Peer| bit(peer.place) & tell != 0;
         let others = self.peers.iter().filter(|(id, _)| **id != but);
         let others = others.filter(|(_, peer)| !peer.pushes && has_news(peer));
         let others: Vec<_> = others.map(|(id, _)| *id).collect();

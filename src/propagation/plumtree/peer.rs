@@ -83,8 +83,6 @@ pub(super) struct Peer {
     pub(super) late: u32,
     pub(super) late_since: Option<Instant>,
     pub(super) late_at: Option<Instant>,
-    /// When it last announced something that was not here.
-    pub(super) told_news_at: Option<Instant>,
     /// Of all that became known here: how much it may not announce any more without paying, since it has, or others have long since.
     pub(super) heard: u64,
 }

@@ -2,11 +2,11 @@
 //!
 //! That an item was fetched says little: the push may have been under way, only later than the announcement, the patience and the answer.
 //! A link that is made to push for such items makes a cycle, which is cut again, perhaps elsewhere, and so on without end. So it is waited for
-//! the push. What nobody has pushed by then had to be fetched, and its announcer counts as one who rescues. What a link pushes meanwhile is
-//! no duplicate that speaks against it, since without the fetch it would have been the first; where the pusher had to fetch it too
-//! ([`Items::fetched`](crate::propagation::wire::Items::fetched)), the fetch stays one that had to be.
+//! the push, or for word that there would have been one ([`Items::spared`](crate::propagation::wire::Items::spared)). What nobody has pushed by
+//! then had to be fetched, and its announcer counts as one who rescues. What a link pushes is no duplicate that speaks against it, since without the fetch
+//! it would have been the first; and it shows how long pushes take, also where it comes too late for that. Only what the chain has accepted counts.
 //!
-//! Bounds: [`MOST`] items. Beyond them, which takes overload, nothing is learnt, and no duplicate counts meanwhile.
+//! Bounds: [`MOST`] items, the eldest of which leave.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,16 +17,17 @@ use libp2p::PeerId;
 
 use crate::{chain::ShortId, keyed::Keyed, platform::Instant};
 
-/// Items that are waited for at once.
-const MOST: usize = 1 << 13;
+/// Items of which it is known that they were fetched.
+const MOST: usize = 1 << 14;
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Rescues {
     /// Who answered, and when the item was announced first.
     fetched: HashMap<ShortId, (PeerId, Instant), Keyed>,
-    /// When the answers came, in this order.
+    /// When the answers came, in this order; and how many of the first were waited for long enough.
     order: VecDeque<(Instant, ShortId)>,
+    waited: usize,
 }
 
 impl Rescues {
@@ -34,25 +35,20 @@ impl Rescues {
         Self {
             fetched: HashMap::with_hasher(keyed),
             order: VecDeque::new(),
+            waited: 0,
         }
     }
 
     /// A peer has sent what it was asked for and nobody had sent before; it was announced first at `since`.
     pub(super) fn fetched(&mut self, id: ShortId, from: PeerId, since: Instant, now: Instant) {
-        if !self.is_full() {
-            self.fetched.insert(id, (from, since));
-            self.order.push_back((now, id));
+        if self.order.len() >= MOST
+            && let Some((_, eldest)) = self.order.pop_front()
+        {
+            self.fetched.remove(&eldest);
+            self.waited = self.waited.saturating_sub(1);
         }
-    }
-
-    /// Whether there is no room for more.
-    pub(super) fn is_full(&self) -> bool {
-        self.order.len() >= MOST
-    }
-
-    /// Whether an item was fetched that nobody has pushed yet.
-    pub(super) fn waits_for(&self, id: &ShortId) -> bool {
-        self.fetched.contains_key(id)
+        self.fetched.insert(id, (from, since));
+        self.order.push_back((now, id));
     }
 
     /// A link that pushes brought an item. If that was fetched, it need not have been: when it had been announced first.
@@ -66,12 +62,12 @@ impl Rescues {
         wait: Duration,
         now: Instant,
     ) -> Option<(Instant, PeerId)> {
-        while let Some((at, id)) = self.order.front().copied()
-            && at + wait <= now
+        while let Some((at, id)) = self.order.get(self.waited)
+            && *at + wait <= now
         {
-            self.order.pop_front();
-            if let Some((from, _)) = self.fetched.remove(&id) {
-                return Some((at, from));
+            self.waited += 1;
+            if let Some((from, _)) = self.fetched.get(id) {
+                return Some((*at, *from));
             }
         }
         None
@@ -114,7 +110,12 @@ mod tests {
                 .map(|(_, from)| from),
             Some(peer)
         );
-        assert_eq!(rescues.pushed(&id(2)), None, "too late");
+        let since = Some(start);
+        assert_eq!(
+            rescues.pushed(&id(2)),
+            since,
+            "too late, which shows how late"
+        );
     }
 
     #[test]
@@ -125,8 +126,16 @@ mod tests {
             rescues.fetched(id(number), peer, now, now);
         }
         assert_eq!((rescues.order.len(), rescues.fetched.len()), (MOST, MOST));
-        let needed = std::iter::from_fn(|| rescues.next_needed(WAIT, now + WAIT));
-        assert_eq!(needed.count(), MOST);
-        assert!(rescues.order.is_empty() && rescues.fetched.is_empty());
+        let count = |rescues: &mut Rescues, at| {
+            std::iter::from_fn(|| rescues.next_needed(WAIT, at)).count()
+        };
+        assert_eq!(count(&mut rescues, now + WAIT), MOST);
+        let later = now + WAIT;
+        for number in 2 * MOST as u64..2 * MOST as u64 + 10 {
+            rescues.fetched(id(number), peer, now, later);
+        }
+        assert_eq!(count(&mut rescues, later), 0, "each once");
+        assert_eq!(count(&mut rescues, later + WAIT), 10);
+        assert_eq!((rescues.order.len(), rescues.fetched.len()), (MOST, MOST));
     }
 }

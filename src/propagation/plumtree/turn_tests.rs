@@ -58,11 +58,12 @@ fn only_what_came_by_the_tree_shows_how_long_that_takes() {
     let [ann, bob] = [(); 2].map(|()| PeerId::random());
     let (start, config) = (crate::platform::now(), TreeConfig::default());
     let late = start + config.fetch_patience * 4;
-    // Pushed by a link that is to announce, by who announced it, and by the tree.
-    for (pushes, told, shows) in [
-        (false, false, false),
-        (true, true, false),
-        (true, false, true),
+    // Pushed by a link that is to announce, by who announced it, of what the chain does not take, and by the tree.
+    for (pushes, told, accepted, shows) in [
+        (false, false, true, false),
+        (true, true, true, false),
+        (true, false, false, false),
+        (true, false, true, true),
     ] {
         let mut tree = Plumtree::new(config.clone(), &[1; 16]);
         for peer in [ann, bob] {
@@ -80,9 +81,18 @@ fn only_what_came_by_the_tree_shows_how_long_that_takes() {
             }
             let batch = vec![(key, data)];
             tree.on_items(bob, batch, [].into_iter(), |_, held| held, late);
+            if accepted {
+                tree.accepted(Some(bob), [item(number)], late);
+            } else {
+                tree.refused(&key);
+            }
         }
         let patience = tree.fetches.patience(late);
-        assert_eq!(patience > config.fetch_patience, shows, "{pushes} {told}");
+        assert_eq!(
+            patience > config.fetch_patience,
+            shows,
+            "{pushes} {told} {accepted}"
+        );
     }
 }
 
@@ -112,10 +122,14 @@ fn who_is_pushed_nothing_any_more_has_another_link_push() {
         if !leaves {
             tree.connected(bob, now);
         }
+        tree.on_announce(ann, &announcement(1..2), |_, held| held, now);
         let Accepted { key, data, .. } = item(1);
-        let mut columns = Columns::default();
-        columns.push(key.short(), data.len(), 0);
-        tree.on_announce(ann, &columns.into(), |_, held| held, now);
+        let (by, batch) = (if leaves { ann } else { bob }, vec![(key, data)]);
+        if leaves {
+            assert_eq!(fetch(&mut tree, ann, now), 1);
+        }
+        tree.on_items(by, batch, [].into_iter(), |_, held| held, now);
+        tree.accepted(Some(by), [item(1)], now);
         if !leaves {
             last(&mut tree);
         }
@@ -147,6 +161,69 @@ fn told(tree: &mut Plumtree, to: PeerId, now: Instant) -> [usize; 3] {
         }
     }
     told
+}
+
+/// How much a peer is asked for, once it has been waited for.
+fn fetch(tree: &mut Plumtree, from: PeerId, now: Instant) -> usize {
+    let due = now + tree.config.fetch_patience;
+    tree.on_time(&Mempool::new(Default::default(), &[1; 16]), due);
+    let next = std::iter::from_fn(|| tree.next(from, None, due));
+    let frames = next.map(|out| super::attack_tests::frame(&out.bytes));
+    let asked = frames.map(|frame| match frame {
+        Kind::Fetch(fetch) => wire::ids(&fetch.ids).expect("ids").count(),
+        _ => 0,
+    });
+    asked.sum()
+}
+
+#[test]
+fn what_the_chain_does_not_take_shows_nothing() {
+    let [ann, bob] = [(); 2].map(|()| PeerId::random());
+    let now = crate::platform::now();
+    for takes in [false, true] {
+        let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+        for peer in [ann, bob] {
+            tree.connected(peer, now);
+        }
+        tree.on_link(ann, &Link { push: false }, now);
+        tree.on_announce(ann, &announcement(0..20), |_, held| held, now);
+        assert_eq!(fetch(&mut tree, ann, now), 20);
+        for number in 0..20 {
+            let batch = vec![(item(number).key, item(number).data)];
+            let came = tree.on_items(ann, batch, [].into_iter(), |_, held| held, now);
+            assert_eq!(came.fresh.len(), 1);
+            if takes {
+                tree.accepted(Some(ann), [item(number)], now);
+            } else {
+                tree.refused(&item(number).key);
+            }
+        }
+        tree.count_rescues(now + Duration::from_secs(5));
+        assert_eq!(tree.peers[&ann].rescued, if takes { 20 } else { 0 });
+        // Who made it up is asked to push by nobody.
+        tree.on_link(bob, &Link { push: false }, now);
+        assert_eq!(tree.peers[&ann].pushes, takes);
+    }
+}
+
+#[test]
+fn what_there_was_no_room_for_did_not_have_to_be_fetched() {
+    let ([ann, bob], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    for peer in [ann, bob] {
+        tree.connected(peer, now);
+    }
+    let mut batch = vec![(item(1).key, item(1).data)];
+    let came = tree.on_items(ann, batch.clone(), [].into_iter(), |_, held| held, now);
+    tree.turned_away(ann, &came.fresh[0], now);
+    assert_eq!(fetch(&mut tree, ann, now), 1);
+    tree.on_items(ann, batch.split_off(0), [].into_iter(), |_, held| held, now);
+    tree.accepted(Some(ann), [item(1)], now);
+    tree.count_rescues(now + Duration::from_secs(5));
+    let peer = &tree.peers[&ann];
+    assert_eq!((peer.rescued, peer.owed), (0, 0));
+    let later = now + TreeConfig::default().announce_interval;
+    assert_eq!(told(&mut tree, bob, later), [1, 0, 0], "it is pushed on");
 }
 
 fn announcement(numbers: std::ops::Range<u64>) -> Announce {

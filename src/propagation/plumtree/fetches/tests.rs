@@ -58,6 +58,7 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
             asked: false,
             since: now,
             known: 0b110,
+            returned: false,
         })
     );
     assert!(fetches.take(ann, now).is_empty(), "not yet");
@@ -103,7 +104,7 @@ fn what_is_pushed_late_is_waited_for_as_long() {
     fetches.told(id(1), ann, claim(1, 1), start);
     // The first one comes so late, by a link that pushes, as others have before.
     fetches.arrived(id(0), &PeerId::random(), start + late);
-    (0..10).for_each(|_| fetches.pushed(start, start + late));
+    (0..10).for_each(|_| fetches.pushed(late, start + late));
     fetches.on_time(start + late);
     assert!(fetches.take(ann, start + late).is_empty());
     let deadline = fetches.next_deadline().expect("it is not given up");
@@ -308,6 +309,29 @@ fn one_frame_that_is_lost_has_one_item_asked_again() {
         [id(1)],
         "the others are on their way"
     );
+}
+
+#[test]
+fn a_node_that_comes_late_reads_before_it_asks() {
+    let mut fetches = Fetches::new(LIMITS, Keyed::new(&[1; 16]));
+    let (ann, start) = (PeerId::random(), crate::platform::now());
+    fetches.told(id(1), ann, claim(300, 1), start);
+    let mut now = start + LIMITS.patience * 3;
+    fetches.on_time(now);
+    assert!(fetches.is_late(now) && fetches.take(ann, now).is_empty());
+    let until = fetches.next_deadline().expect("it is asked for then");
+    assert_eq!(until, now + LIMITS.patience * 2);
+    fetches.on_time(until);
+    assert_eq!(fetches.take(ann, until), [id(1)]);
+    // However often it comes late.
+    fetches.told(id(2), ann, claim(300, 1), until);
+    let most = until + LIMITS.patience * (MOST_GRACE + 1);
+    now = until;
+    while now < most {
+        now += LIMITS.patience * 3;
+        fetches.on_time(now);
+    }
+    assert_eq!(fetches.take(ann, now), [id(2)]);
 }
 
 #[test]
