@@ -69,7 +69,8 @@ test_rust() {
   local runner=(cargo nextest run --no-fail-fast -E 'not binary(attacks)')
   command -v cargo-nextest >/dev/null ||
     runner=(cargo test --no-fail-fast --lib --bins --examples --test both_skins --test cli --test examples --test integration)
-  "${runner[@]}" --features "$FEATURES" && cargo test --features "$FEATURES" --doc
+  "${runner[@]}" --features "$FEATURES" && cargo test --features "$FEATURES" --example own_chain &&
+    cargo test --features "$FEATURES" --doc
 }
 
 prepare_attacks() { prepare_rust; }
