@@ -127,7 +127,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_was_not_waited_for_is_kept_in_order() {
-        let mut node = Node::start(in_memory()).await;
+        let mut nodes = network_of(2, in_memory(), |_| Opaque).await;
+        let node = &mut nodes[0];
         for data in ["one", "two", "three"] {
             let item = Item::new(ItemKind::Transaction, data);
             node.submit(item).await.expect("it is valid");

@@ -89,10 +89,10 @@ async fn a_plain_libp2p_peer_takes_part_once_it_has_joined_a_topic() {
     plain.dial(node.address());
     node.connected(plain.id).await;
     assert!(!node.takes_part(plain.id).await.expect("it runs"));
-    let topic = "/selkie/selkie-dev/transaction/1";
+    let (topic, id) = ("/selkie/selkie-dev/transaction/1", plain.id);
     plain.subscribe(topic);
     let takes_part = async {
-        while !node.takes_part(plain.id).await.expect("it runs") {
+        while !node.takes_part(id).await.expect("it runs") {
             tokio::task::yield_now().await;
         }
     };
