@@ -9,6 +9,8 @@ mod ledger;
 mod naming;
 mod pages;
 mod replaying;
+// systemd is Linux's, and so is this `script`.
+#[cfg(target_os = "linux")]
 mod service;
 mod submitting;
 

@@ -104,18 +104,12 @@ fn status(answer: &Value) -> String {
 
 fn metrics(answer: &Value) -> String {
     let [connections, messages, peers] = ["connections", "messages", "peers"].map(|of| &answer[of]);
-    let share = |value: &Value| value.as_f64().unwrap_or_default() * 100.0;
     let figure = |value: &Value| value.as_f64().unwrap_or_default();
-    let by: Vec<_> = peers["distribution"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .collect();
-    let by = by
-        .iter()
-        .map(|(transport, count)| format!("{} {count}", plain(transport)));
-    let by: Vec<_> = by.collect();
-    let mut lines = vec![
+    let share = |value: &Value| figure(value) * 100.0;
+    let by = peers["distribution"].as_object().into_iter().flatten();
+    let by = by.map(|(transport, count)| format!("{} {count}", plain(transport)));
+    let by = by.collect::<Vec<_>>().join(", ");
+    [
         format!(
             "{} open of {} since the start; {:.1}% of all attempts led to one, after {:.1} ms on average",
             counted(number(&connections["active"]), "connection"),
@@ -128,24 +122,24 @@ fn metrics(answer: &Value) -> String {
             share(&connections["bandwidthUtilization"])
         ),
         format!(
-            "sent {} ({}), of which {:.1}% went out; received {} ({}), of which {} were turned away",
+            "sent {} ({}), of which {:.1}% went out; received {} ({}); turned {} away",
             counted(number(&messages["sent"]), "message"),
             counted(number(&messages["bytesSent"]), "byte"),
             share(&messages["successRate"]),
             counted(number(&messages["received"]), "message"),
             counted(number(&messages["bytesReceived"]), "byte"),
-            number(&messages["itemsTurnedAway"]),
+            counted(number(&messages["itemsTurnedAway"]), "item"),
         ),
         format!(
             "99% of round trips within {:.1} ms",
             figure(&messages["latencyP99Ms"])
         ),
-        counted(number(&peers["count"]), "peer"),
-    ];
-    if let (false, Some(last)) = (by.is_empty(), lines.last_mut()) {
-        *last = format!("{last}: {}", by.join(", "));
-    }
-    lines.join("\n")
+        match counted(number(&peers["count"]), "peer") {
+            peers if by.is_empty() => peers,
+            peers => format!("{peers}: {by}"),
+        },
+    ]
+    .join("\n")
 }
 
 /// How far a chain is.
@@ -360,7 +354,7 @@ mod tests {
             json!(null),
             json!({"peers": [{}], "bans": [{}], "sync": {}}),
         ] {
-            assert!(!status(&answer).is_empty());
+            assert!(!status(&answer).is_empty() && !metrics(&answer).is_empty());
             assert!(!peers(&answer, now).is_empty() && !book(&answer, now).is_empty());
             assert!(!bans(&answer, now).is_empty() && !score(&answer, now).is_empty());
         }
