@@ -21,7 +21,7 @@
 //! let id = nodes[0].submit(payment.clone()).await.expect("it is valid");
 //! for node in &mut nodes {
 //!     let (item, named, _) = node.item().await;
-//!     assert_eq!((item, named), (payment.clone(), id));
+//!     assert_eq!((&item, &named), (&payment, &id));
 //! }
 //! # }
 //! ```
