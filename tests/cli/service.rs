@@ -98,10 +98,15 @@ fn a_node_whose_manager_is_gone_runs_all_the_same_and_without_a_watchdog_there_i
         "{}",
         stderr(&status)
     );
+    signal("HUP", node.child.id());
+    assert!(manager.any().starts_with("RELOADING=1"));
+    assert_eq!(manager.any(), "READY=1");
     node.interrupt();
     assert_eq!(manager.any(), "STOPPING=1");
+    // What was asked for, and no event.
     let (code, lines) = node.end();
-    assert_eq!((code, lines), (Some(0), Vec::new()), "it is quiet");
+    assert_eq!((code, lines.len()), (Some(0), 1), "{lines:?}");
+    assert!(lines[0].contains("nothing has changed"), "{lines:?}");
 }
 
 /// A node that reads this configuration.

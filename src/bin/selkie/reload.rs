@@ -86,7 +86,8 @@ impl Reload {
             "taken": outcome.taken,
             "restart": outcome.waits,
         });
-        output.say(Tone::Strong, outcome.sentence(&name), object)
+        // Asked for, and so no event.
+        output.result(Tone::Strong, outcome.sentence(&name), object)
     }
 
     /// Takes what can be taken of the file as it is now.
