@@ -31,6 +31,7 @@
 //! | [`transport`] | how bytes reach a peer: one function per skin, and the transports that are our own |
 //! | [`storage`] | the identity key, the address book's file; a small key-value store for chains |
 //! | [`observe`] | figures about connections, messages and peers |
+//! | `test_utils` | with the feature `test-utils`: nodes on a network in memory, for the tests of a chain |
 //! | [`platform`] | the only place that knows the host: spawning, worker threads, timers |
 //! | `web` | the browser's surface, compiled for wasm32 only |
 //! | `debts`, `fields`, `frames`, `keyed`, `merkle`, `remembered` | small pieces that several rooms share: what those who are gone owe, a walk over protobuf, length-framed messages and the room of the long ones, a hash of this node's own, those of a Merkle tree, the last so many names |
@@ -67,6 +68,8 @@ pub mod propagation;
 mod remembered;
 pub mod storage;
 pub mod sync;
+#[cfg(feature = "test-utils")]
+pub mod test_utils;
 pub mod traffic;
 pub mod transport;
 #[cfg(target_arch = "wasm32")]

@@ -69,7 +69,8 @@ test_rust() {
   local runner=(cargo nextest run --no-fail-fast -E 'not binary(attacks)')
   command -v cargo-nextest >/dev/null ||
     runner=(cargo test --no-fail-fast --lib --bins --examples --test both_skins --test cli --test examples --test integration)
-  "${runner[@]}" --features "$FEATURES" && cargo test --features "$FEATURES" --doc
+  "${runner[@]}" --features "$FEATURES" && cargo test --features "$FEATURES" --example own_chain &&
+    cargo test --features "$FEATURES" --doc
 }
 
 prepare_attacks() { prepare_rust; }
@@ -142,7 +143,7 @@ lint() {
   timed "rustfmt" cargo fmt --all --check
   if [ "${1:-}" = texts ]; then untested; else clippy; fi
   (cd sim && timed "rustfmt and clippy, simulator" bash -c "cargo fmt --all --check && cargo clippy --quiet --workspace --all-targets -- -D warnings")
-  timed "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --features "$FEATURES"
+  timed "rustdoc" env RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --lib --features "$FEATURES,test-utils"
   timed "prettier and tsc: js" npm run --silent --prefix js lint
   timed "prettier and tsc: www" npm run --silent --prefix www lint
   timed "prettier: tests, benches and tools" js/node_modules/.bin/prettier --config js/.prettierrc.json --check \

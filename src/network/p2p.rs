@@ -169,6 +169,15 @@ impl P2PNetworkManager {
         self.ask(|reply| Command::IsFlushed { to, reply }).await
     }
 
+    /// Whether a peer is connected that items, or messages on topics, go to: one of Selkie's, or a plain libp2p peer that has joined some topic. One that has not
+    /// yet may do so at any time; [`Self::is_flushed_to`] is no for it until then.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`].
+    pub async fn takes_part(&self, peer: PeerId) -> Result<bool, NetworkError> {
+        self.ask(|reply| Command::TakesPart { peer, reply }).await
+    }
+
     /// Looks at once whether connections live, and dials again whom it waits to dial: for a host that was asleep or has another network,
     /// and knows it. Peers that do not answer within `connection_timeout` are let go. The node does so by itself where its timers show that it slept
     /// for over 70 s ([`NetworkEvent::Woke`]). Asked again within that time, it does nothing.

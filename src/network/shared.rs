@@ -1,7 +1,7 @@
 //! What the handle and its task share: the state that both see, and the commands that go from one to the other.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -349,6 +349,11 @@ pub(crate) enum Command {
         peer: PeerId,
     },
     AddPeer(PeerInfo),
+    /// Keeps these peers out for ever, and no longer those before.
+    Blacklist {
+        peers: HashSet<PeerId>,
+        reply: oneshot::Sender<()>,
+    },
     /// Keeps a peer or a network out.
     Ban {
         who: Banned,
@@ -374,6 +379,10 @@ pub(crate) enum Command {
     /// With every peer, or with this one.
     IsFlushed {
         to: Option<PeerId>,
+        reply: oneshot::Sender<bool>,
+    },
+    TakesPart {
+        peer: PeerId,
         reply: oneshot::Sender<bool>,
     },
     Shutdown {

@@ -411,6 +411,15 @@ impl Task {
         by_lanes && nothing_else && behaviour.gossip.is_flushed(to)
     }
 
+    fn takes_part(&self, peer: &PeerId) -> bool {
+        let stage = self.shared.peers().stage(peer);
+        match stage {
+            Some(Stage::Greeted | Stage::Ready) => true,
+            Some(Stage::Plain) => self.swarm.behaviour().gossip.takes_part(peer),
+            _ => false,
+        }
+    }
+
     /// Closes every connection, so that peers see an end and not a silence.
     async fn close(&mut self) {
         let connected: Vec<_> = self.swarm.connected_peers().copied().collect();
@@ -502,6 +511,13 @@ impl Task {
                     self.discovery.added(peer.peer_id, address, platform::now());
                 }
             }
+            Command::Blacklist { peers, reply } => {
+                let mut book = self.shared.book();
+                peers.iter().for_each(|peer| book.forget(peer));
+                drop(book);
+                self.shared.peers().blacklist(peers);
+                let _ = reply.send(());
+            }
             Command::Ban {
                 who,
                 duration,
@@ -535,6 +551,9 @@ impl Task {
             Command::Wake => self.wake(platform::now()),
             Command::IsFlushed { to, reply } => {
                 let _ = reply.send(self.is_flushed(to.as_ref(), platform::now()));
+            }
+            Command::TakesPart { peer, reply } => {
+                let _ = reply.send(self.takes_part(&peer));
             }
             // The loop has taken it already.
             Command::Shutdown { reply } => drop(reply),

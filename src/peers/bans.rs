@@ -165,6 +165,11 @@ impl Bans {
         self.put(who, duration.unwrap_or(self.duration), None, true, now);
     }
 
+    /// Keeps these peers out for ever from now on, and none of those before.
+    pub fn always(&mut self, peers: HashSet<PeerId>) {
+        self.always = peers;
+    }
+
     /// Puts a ban back that was kept.
     pub fn restore(&mut self, kept: Kept, now: Instant) {
         self.put(kept.who, kept.left, None, kept.by_user, now);
@@ -332,6 +337,18 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_new_blacklist_takes_the_place_of_the_old_one_and_of_no_ban_for_a_while() {
+        let [old, new, banned] = [(); 3].map(|()| PeerId::random());
+        let (mut bans, now) = bans(&[old], 100);
+        bans.ban(banned.into(), None, now);
+        bans.always([new].into());
+        let held = [old, new, banned].map(|peer| bans.holds(&peer, now));
+        assert_eq!(held, [false, true, true]);
+        bans.always(HashSet::new());
+        assert!(!bans.holds(&new, now) && bans.holds(&banned, now));
     }
 
     #[test]

@@ -49,6 +49,8 @@ const NUMBER: &[u8] = b"batch";
 type Definition = TableDefinition<'static, &'static [u8], &'static [u8]>;
 type Reader = ReadOnlyTable<&'static [u8], &'static [u8]>;
 type Tables = BTreeMap<String, Reader>;
+/// Says whether what was opened there is what it should be; the last: whether it is new.
+type Look<'a> = dyn Fn(&RedbStore, &str, bool) -> Result<(), StoreError> + 'a;
 /// Opens a file; where a write has failed, as the disk has it, and not as the system remembers it.
 type Opener = Box<dyn Fn(bool) -> Result<Database, Wrong> + Send + Sync>;
 
@@ -82,6 +84,11 @@ struct Writing {
     rests: Option<(Instant, StoreError)>,
 }
 
+/// A look that marks what is new and brings what is older up to date.
+fn applied(schema: &Schema) -> impl Fn(&RedbStore, &str, bool) -> Result<(), StoreError> {
+    |store, place, is_new| schema.apply(store, place, is_new)
+}
+
 impl Writing {
     /// A write fails, which means to open the file anew each time: after the second one in a row others are not tried for a while.
     fn fails(&mut self, error: StoreError) -> StoreError {
@@ -106,10 +113,25 @@ impl RedbStore {
     pub fn open(path: &Path, schema: &Schema) -> Result<Self, StoreError> {
         let place = path.display().to_string();
         if fs::exists(path).map_err(|error| system(&place, &error))? {
-            Self::open_at(path, path, schema)
+            Self::open_at(path, path, &applied(schema))
         } else {
             Self::open_new(path, schema)
         }
+    }
+
+    /// Deletes the file of a store of this name, of whatever version, held meanwhile: no other process has it, nor opens it before it is gone.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for the version; and the file can't be deleted.
+    pub fn delete(path: &Path, schema: &Schema) -> Result<(), StoreError> {
+        let place = path.display().to_string();
+        let held = Self::open_at(path, path, &|store, place, is_new| match is_new {
+            true => Ok(()),
+            false => schema.recognize(store, place),
+        })?;
+        let deleted = fs::remove_file(path).and_then(|()| folder::sync(folder::of(path)));
+        drop(held);
+        deleted.map_err(|error| system(&place, &error))
     }
 
     /// Makes a new file, unless another process has put one there by now.
@@ -117,11 +139,11 @@ impl RedbStore {
         let place = path.display().to_string();
         let fails = |error: io::Error| system(&place, &error);
         let at = file::with_suffix(path, ".new");
-        let store = match Self::open_at(&at, path, schema) {
+        let store = match Self::open_at(&at, path, &applied(schema)) {
             // What a crash left of one that nobody has used yet.
             Err(StoreError::Damaged { .. } | StoreError::Foreign { .. }) => {
                 fs::remove_file(&at).map_err(fails)?;
-                Self::open_at(&at, path, schema)?
+                Self::open_at(&at, path, &applied(schema))?
             }
             opened => opened?,
         };
@@ -132,15 +154,15 @@ impl RedbStore {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fails(error)),
                 _ => drop(store),
             }
-            return Self::open_at(path, path, schema);
+            return Self::open_at(path, path, &applied(schema));
         }
         let placed = fs::rename(&at, path).and_then(|()| folder::sync(folder::of(path)));
         placed.map_err(fails)?;
         Ok(store)
     }
 
-    /// Opens a file that is, or is going to be, at this path.
-    fn open_at(at: &Path, path: &Path, schema: &Schema) -> Result<Self, StoreError> {
+    /// Opens a file that is, or is going to be, at this path, and takes the first look at it.
+    fn open_at(at: &Path, path: &Path, look: &Look<'_>) -> Result<Self, StoreError> {
         let place = &path.display().to_string();
         let open = |check: bool| {
             let database = guard(place, || {
@@ -155,7 +177,7 @@ impl RedbStore {
                 file::forget_cached(&path).map_err(StorageError::Io)?;
                 Ok(builder(from_disk).open(&path)?)
             });
-            Self::with(database, opener, place, schema)
+            Self::with(database, opener, place, look)
         };
         match open(false) {
             Err(StoreError::Damaged { reason, .. }) => {
@@ -185,14 +207,14 @@ impl RedbStore {
             Ok(builder(from_disk).create_with_backend(backend.clone())?)
         });
         let database = guard(place, || opener(false))?;
-        Self::with(database, opener, place, schema)
+        Self::with(database, opener, place, &applied(schema))
     }
 
     fn with(
         database: Database,
         opener: Opener,
         place: &str,
-        schema: &Schema,
+        look: &Look<'_>,
     ) -> Result<Self, StoreError> {
         let (tables, number) = guard(place, || readable(&database))?;
         let is_new = tables.is_empty();
@@ -206,7 +228,7 @@ impl RedbStore {
                 ..Writing::default()
             }),
         };
-        schema.apply(&store, place, is_new)?;
+        look(&store, place, is_new)?;
         Ok(store)
     }
 

@@ -32,19 +32,13 @@ impl Schema {
         is_new: bool,
     ) -> Result<(), StoreError> {
         let known = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
-        let Some(name) = store.get(TABLE, NAME)? else {
-            if !is_new {
-                return Err(self.foreign(place, "a store of another program".to_owned()));
-            }
+        if is_new {
             let mut batch = Batch::default();
             batch.put(TABLE, NAME, self.name);
             batch.put(TABLE, VERSION, version(known));
             return store.commit(&batch);
-        };
-        if name != self.name {
-            let found = format!("{:?}", String::from_utf8_lossy(&name));
-            return Err(self.foreign(place, found));
         }
+        self.recognize(store, place)?;
         let found = store.get(TABLE, VERSION)?;
         let found = found
             .and_then(|bytes| bytes.as_ref().try_into().ok())
@@ -67,6 +61,16 @@ impl Schema {
             store.commit(&batch)?;
         }
         Ok(())
+    }
+
+    /// Refuses what has another name, or none.
+    pub(super) fn recognize(&self, store: &dyn Store, place: &str) -> Result<(), StoreError> {
+        let found = match store.get(TABLE, NAME)? {
+            Some(name) if name == self.name => return Ok(()),
+            Some(name) => format!("{:?}", String::from_utf8_lossy(&name)),
+            None => "a store of another program".to_owned(),
+        };
+        Err(self.foreign(place, found))
     }
 
     fn foreign(&self, place: &str, found: String) -> StoreError {

@@ -194,6 +194,38 @@ fn another_programs_file_and_a_newer_one_are_left_alone() {
 }
 
 #[test]
+fn a_store_of_any_version_is_deleted_and_no_other_file_nor_one_that_is_open() {
+    fn first(_: &dyn Store) -> Result<Batch, StoreError> {
+        Ok(Batch::default())
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("store");
+    let newer = Schema {
+        name: "test",
+        steps: &[first],
+    };
+    let other = Schema {
+        name: "other",
+        steps: &[],
+    };
+    for schema in [&SCHEMA, &newer] {
+        let held = RedbStore::open(&path, schema).expect("made");
+        let refused = RedbStore::delete(&path, &SCHEMA).expect_err("it is open");
+        assert!(matches!(refused, StoreError::Locked { .. }), "{refused}");
+        drop(held);
+        let refused = RedbStore::delete(&path, &other).expect_err("another's");
+        assert!(matches!(refused, StoreError::Foreign { .. }), "{refused}");
+        RedbStore::open(&path, schema).expect("all of it is there");
+        RedbStore::delete(&path, &SCHEMA).expect("deleted");
+        assert!(!path.exists());
+    }
+    fs::write(&path, "a letter").expect("written");
+    let refused = RedbStore::delete(&path, &SCHEMA).expect_err("no store");
+    assert!(refused.is_fatal(), "{refused}");
+    assert_eq!(fs::read(&path).expect("it is there"), b"a letter");
+}
+
+#[test]
 fn an_older_store_is_brought_up_to_date_step_by_step() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("store");

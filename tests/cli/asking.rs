@@ -75,6 +75,21 @@ fn a_running_node_tells_who_is_there_and_keeps_out_whom_it_is_told() {
         shown.starts_with("PEER ") && shown.contains(&guest_id),
         "{shown}"
     );
+    let metrics = object(&["metrics", "--key", &key]);
+    assert_eq!(metrics["type"], "metrics");
+    assert_eq!(
+        (
+            &metrics["connections"]["active"],
+            &metrics["peers"]["distribution"]["tcp"]
+        ),
+        (&1.into(), &1.into())
+    );
+    assert_eq!(metrics["peers"]["reputation"][&guest_id], 0.0);
+    let shown = stdout(&selkie(&["metrics", "--key", &key]));
+    assert!(
+        shown.contains("1 connection open") && shown.contains("1 peer: tcp 1"),
+        "{shown}"
+    );
     let book = object(&["book", "--key", &other]);
     let known = book["peers"].as_array().expect("a list");
     assert!(

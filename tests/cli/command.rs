@@ -72,7 +72,38 @@ pub fn a_key(folder: &Path) -> String {
 /// A command that goes on until it is interrupted; its lines arrive as they are written.
 pub struct Running {
     pub child: Child,
-    lines: mpsc::Receiver<String>,
+    lines: Lines,
+}
+
+/// Lines as they come.
+pub struct Lines(mpsc::Receiver<String>);
+
+impl Lines {
+    fn of(pipe: impl Read + Send + 'static) -> Self {
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self(lines)
+    }
+
+    /// The next one that is wanted.
+    pub fn next(&self, wanted: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.0.recv_timeout(left) {
+                Ok(line) if wanted(&line) => return line,
+                Ok(line) => seen.push(line),
+                Err(error) => panic!("{error}; it wrote: {seen:#?}"),
+            }
+        }
+    }
 }
 
 impl Running {
@@ -87,29 +118,22 @@ impl Running {
 
     /// A child that writes lines into a pipe.
     pub fn writing(child: Child, pipe: impl Read + Send + 'static) -> Self {
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
+        let lines = Lines::of(pipe);
         Self { child, lines }
+    }
+
+    /// A command that goes on, and what it writes to stderr.
+    pub fn with_errors(command: &mut Command) -> (Self, Lines) {
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("it starts");
+        let stdout = child.stdout.take().expect("a pipe");
+        let errors = Lines::of(child.stderr.take().expect("a pipe"));
+        (Self::writing(child, stdout), errors)
     }
 
     /// The next line that is wanted.
     pub fn line(&self, wanted: impl Fn(&str) -> bool) -> String {
-        let end = Instant::now() + PATIENCE;
-        let mut seen = Vec::new();
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) if wanted(&line) => return line,
-                Ok(line) => seen.push(line),
-                Err(error) => panic!("{error}; it wrote: {seen:#?}"),
-            }
-        }
+        self.lines.next(wanted)
     }
 
     /// The next object that is wanted.
@@ -135,7 +159,7 @@ impl Running {
     pub fn end(mut self) -> (Option<i32>, Vec<String>) {
         self.interrupt();
         let code = self.child.wait().expect("it ends").code();
-        (code, self.lines.iter().collect())
+        (code, self.lines.0.iter().collect())
     }
 }
 

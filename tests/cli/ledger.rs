@@ -190,6 +190,26 @@ fn what_is_kept_of_a_network_that_began_anew_is_in_the_way_until_it_is_reset() {
     assert_eq!(second.end().0, Some(0));
 }
 
+#[test]
+fn a_ledger_of_a_newer_version_is_not_reset_under_the_one_who_has_it_open() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().join("ledger");
+    let newer = Schema {
+        name: SCHEMA.name,
+        steps: &[NEXT],
+    };
+    let held = RedbStore::open(&data, &newer).expect("a store");
+    let reset = || selkie(&["ledger", "reset", "--data", data.to_str().expect("a path")]);
+    let refused = reset();
+    assert_eq!(refused.status.code(), Some(1));
+    let said = stderr(&refused);
+    assert!(said.contains("is open in another process"), "{said}");
+    assert!(data.exists());
+    drop(held);
+    assert_eq!(reset().status.code(), Some(0));
+    assert!(!data.exists());
+}
+
 /// To the next version, in which nothing is otherwise.
 const NEXT: Step = |_| Ok(Batch::default());
 

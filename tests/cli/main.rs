@@ -9,6 +9,9 @@ mod ledger;
 mod naming;
 mod pages;
 mod replaying;
+// systemd is Linux's, and so is this `script`.
+#[cfg(target_os = "linux")]
+mod service;
 mod submitting;
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Stdio};
@@ -31,6 +34,7 @@ fn help_tells_of_all_commands_and_exit_codes() {
         "key",
         "config",
         "status",
+        "metrics",
         "sync",
         "peers",
         "score",
@@ -45,6 +49,7 @@ fn help_tells_of_all_commands_and_exit_codes() {
         "submit",
         "completions",
         "man",
+        "--quiet",
         "Exit codes",
         "130",
     ] {
@@ -150,6 +155,27 @@ fn a_configuration_is_checked_and_the_default_is_right() {
             stderr(&output)
         );
     }
+    let named = stderr(&check("[network]\nmax_peers = 0"));
+    assert!(named.contains(path.to_str().expect("a path")), "{named}");
+    let object = |words: &[&str]| -> serde_json::Value {
+        let output = selkie(&[&["config"], words, &["--json"]].concat());
+        serde_json::from_str(&stdout(&output)).expect("an object")
+    };
+    let path = path.to_str().expect("a path");
+    let wrong = object(&["check", path]);
+    assert_eq!(
+        (&wrong["config"], &wrong["right"]),
+        (&path.into(), &false.into())
+    );
+    assert!(
+        wrong["problem"]
+            .as_str()
+            .is_some_and(|text| text.contains("max_peers")),
+        "{wrong}"
+    );
+    fs::write(path, &shown).expect("written");
+    assert_eq!(object(&["check", path])["right"], true);
+    assert_eq!(object(&["show"])["network"]["max_peers"], 50);
     let absent = selkie(&["config", "check", "/no/such/file"]);
     assert_eq!(absent.status.code(), Some(1));
     assert!(stderr(&absent).contains("/no/such/file"));

@@ -78,7 +78,7 @@ type Case<'a> = (
 fn run_a_question_and_key_mean_one_node() {
     let place = Place::new();
     let both = [("SELKIE_KEY", "@a"), ("SELKIE_CONTROL", "@said")];
-    let cases: [Case<'_>; 9] = [
+    let cases: [Case<'_>; 10] = [
         (
             &[],
             &[],
@@ -124,6 +124,16 @@ fn run_a_question_and_key_mean_one_node() {
             &both,
             "node.toml",
             ("a", "here"),
+        ),
+        (
+            &["--no-config"],
+            &["--no-config"],
+            &[],
+            "node.toml",
+            (
+                "state/selkie/identity.key",
+                "state/selkie/identity.key.sock",
+            ),
         ),
         (
             &["--config", "@other.toml"],

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::{
     CHAIN,
-    command::{PATIENCE, Running, a_key, selkie, stderr},
+    command::{PATIENCE, Running, a_key, selkie, stderr, stdout},
 };
 
 /// A connection to the web server that stays open.
@@ -149,6 +149,42 @@ fn a_devnet_invites_tabs_and_shows_blocks() {
     assert_eq!(guest.end().0, Some(0));
     devnet.line(|line| line.contains("left node 1"));
     assert_eq!(devnet.end().0, Some(0));
+}
+
+#[test]
+fn a_devnet_tells_programs_in_objects_and_when_it_is_quiet_its_address_alone() {
+    let words = ["devnet", "2", "--port", "0", "--json", "--replay", CHAIN];
+    let devnet = Running::start(&words);
+    let web = devnet.object(|_| true);
+    assert_eq!(
+        (&web["type"], &web["nodes"], &web["links"]),
+        (&"web".into(), &2.into(), &1.into())
+    );
+    let url = web["url"].as_str().expect("an address");
+    let (_, body) = get(url, "/api/node", None);
+    let node: Value = serde_json::from_str(&body).expect("JSON");
+    let address = node["bootstrap"][0].as_str().expect("an address");
+    let sent = selkie(&[
+        "replay",
+        CHAIN,
+        "--quiet",
+        "--rate",
+        "0",
+        "--to",
+        address,
+        "--genesis",
+        node["network"]["genesis"].as_str().expect("hex"),
+    ]);
+    assert_eq!(stdout(&sent).lines().count(), 1, "{}", stderr(&sent));
+    let joined = devnet.object(|line| line["type"] == "peer:connect");
+    assert_eq!(joined["node"], 1);
+    devnet.object(|line| line["type"] == "peer:disconnect" && line["node"] == 1);
+    assert_eq!(devnet.end().0, Some(0));
+
+    let devnet = Running::start(&[&words[..], &["--quiet"]].concat());
+    devnet.object(|line| line["type"] == "web");
+    let (code, lines) = devnet.end();
+    assert_eq!((code, lines), (Some(0), Vec::new()));
 }
 
 /// A node with a page, whose files are in the folder `www`.

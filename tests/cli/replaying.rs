@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     BLOCK, BLOCK_ID, CHAIN,
-    command::{Running, a_key, selkie, signal, stderr, stdout},
+    command::{Running, a_key, command, selkie, signal, stderr, stdout},
 };
 
 #[test]
@@ -61,12 +61,15 @@ fn a_replay_of_which_not_all_was_taken_says_so_and_fails() {
     let key = a_key(folder.path());
     let node = Running::start(&["run", "--json", "--chain", "bitcoin", "--key", &key]);
     let to = node.address("/tcp/");
-    let mut replay = Running::start(&["replay", path, "--json", "--to", &to, "--rate", "0.5"]);
+    let words = ["replay", path, "--json", "--to", &to, "--rate", "0.5"];
+    let (mut replay, errors) = Running::with_errors(&mut command(&words));
     node.object(|line| line["kind"] == "block");
     signal("STOP", node.child.id());
     for _ in 0..3 {
         replay.object(|line| line["type"] == "block:sent");
     }
+    let id = to.rsplit('/').next().expect("an id");
+    errors.next(|line| line.starts_with(&format!("waiting for {id}")));
     drop(node);
     let end = replay.object(|line| line["type"] == "end");
     assert_eq!(end["all_taken"], false);

@@ -4,7 +4,8 @@ use std::{path::Path, time::Duration};
 
 use libp2p::Multiaddr;
 use selkie::{
-    Config, Keypair, NetworkEvent, NetworkMessage, P2PNetworkManager, PeerInfo,
+    Config, Keypair, NetworkError, NetworkEvent, NetworkMessage, P2PNetworkManager, PeerId,
+    PeerInfo,
     peers::Banned,
     storage::{KeptAddressBook, Opened, keep_address_book},
 };
@@ -134,6 +135,35 @@ async fn a_ban_by_the_user_outlives_a_restart_and_can_be_lifted() {
         .expect("it is let in again");
     let late = again.load_address_book(&again.save_address_book());
     assert_eq!(late.expect_err("too late").code(), "already-started");
+}
+
+#[tokio::test]
+async fn a_new_blacklist_lets_go_who_is_on_it_and_in_who_no_longer_is() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut guest = Node::start(listening(TCP)).await;
+    connect(&mut guest, &mut node).await;
+    node.blacklist([guest.id()]).await.expect("it runs");
+    let reason = node.disconnected(guest.id()).await;
+    assert!(reason.contains("banned by this node's user"), "{reason}");
+    guest.disconnected(node.id()).await;
+    let ban = node.bans().remove(0);
+    assert_eq!((ban.who, ban.until), (guest.id().into(), None));
+    let refused = soon("the dial", node.dial(guest.address())).await;
+    refused.expect_err("nor is it dialled");
+    assert!(!node.unban(guest.id()), "it is not for a while");
+    node.blacklist([]).await.expect("it runs");
+    assert!(node.bans().is_empty());
+    connect(&mut node, &mut guest).await;
+
+    let crowd = (0..100_001_u32).map(|number| {
+        let id = [&[0, 4][..], &number.to_be_bytes()].concat();
+        PeerId::from_bytes(&id).expect("a short id")
+    });
+    let error = node.blacklist(crowd).await.expect_err("they are too many");
+    assert!(error.to_string().contains("100000"), "{error}");
+    node.shutdown().await;
+    let error = node.blacklist([]).await.expect_err("it has ended");
+    assert!(matches!(error, NetworkError::NotRunning), "{error}");
 }
 
 #[tokio::test]

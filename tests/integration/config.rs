@@ -265,7 +265,7 @@ async fn sync(path: &str, value: Quantity, config: Config, chain: Ledger) -> boo
     let mut sink = Node::with(config, snapshots::ledger(snapshots::memory())).await;
     let _ = soon(path, sink.dial(source.address())).await;
     // With an hour's patience, say, it may not get there; what counts is that all goes on.
-    let came = tokio::time::timeout(LONGEST_SYNC, sink.at(50))
+    let came = tokio::time::timeout(LONGEST_SYNC, sink.synced_to(50))
         .await
         .is_ok();
     for node in [source, sink] {

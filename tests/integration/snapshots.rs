@@ -117,36 +117,6 @@ fn tip(ledger: &Ledger) -> BlockPlace {
     ledger.chain_store().expect("it syncs").tip()
 }
 
-impl Node {
-    async fn taken(&mut self) -> u64 {
-        self.event("a state", |event| match event {
-            NetworkEvent::SnapshotTaken { height } => Some(height),
-            NetworkEvent::NoSnapshot { reason } => panic!("{reason}"),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn none(&mut self) -> String {
-        self.event("the word that it is blocks", |event| match event {
-            NetworkEvent::NoSnapshot { reason } => Some(reason),
-            NetworkEvent::SnapshotTaken { height } => panic!("height {height}"),
-            _ => None,
-        })
-        .await
-    }
-
-    pub async fn at(&mut self, wanted: u64) {
-        self.event("the last block", |event| match event {
-            NetworkEvent::SyncProgress { done, total, .. } => {
-                (done == wanted && total == wanted).then_some(())
-            }
-            _ => None,
-        })
-        .await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_node_takes_the_state_and_then_blocks_and_serves_on() {
     let (maker, snapshot) = with_snapshot();
@@ -154,8 +124,8 @@ async fn a_new_node_takes_the_state_and_then_blocks_and_serves_on() {
     let mine = ledger(memory());
     let mut sink = Node::with(config(), Stopping::of(&mine).0).await;
     sink.dial(source.address()).await.expect("it is there");
-    assert_eq!(sink.taken().await, snapshot.height);
-    sink.at(50).await;
+    assert_eq!(sink.took_state().await, snapshot.height);
+    sink.synced_to(50).await;
     assert_eq!(mine.tip().state_root, maker.tip().state_root);
     assert_eq!(mine.tip().id, maker.tip().id);
     let status = sink.sync_status().expect("it syncs");
@@ -169,7 +139,7 @@ async fn a_new_node_takes_the_state_and_then_blocks_and_serves_on() {
         .submit(Item::Block(next.expect("a block")))
         .await
         .expect("it goes");
-    sink.at(51).await;
+    sink.synced_to(51).await;
     assert_eq!(tip(&mine), tip(&maker));
     for node in [&sink, &source] {
         let misdeeds = node.peer_metrics().peer_reputation;
@@ -309,8 +279,8 @@ async fn who_serves_a_wrong_chunk_pays_and_the_state_is_right() {
     })
     .await;
     soon("its end", link.ended()).await;
-    assert_eq!(sink.taken().await, 40);
-    sink.at(50).await;
+    assert_eq!(sink.took_state().await, 40);
+    sink.synced_to(50).await;
     assert_eq!(mine.tip().state_root, maker.tip().state_root);
     let misdeeds = sink.peer_metrics().peer_reputation;
     assert_eq!(misdeeds.get(&source.id()), Some(&0.0), "{misdeeds:?}");
@@ -334,9 +304,9 @@ async fn without_a_snapshot_or_its_proof_it_is_blocks_and_that_is_told() {
         let mine = ledger(memory());
         let mut sink = Node::with(config(), mine.clone()).await;
         sink.dial(source.address()).await.expect("it is there");
-        let reason = sink.none().await;
+        let reason = sink.took_no_state().await;
         assert!(reason.contains("blocks are fetched instead"), "{reason}");
-        sink.at(40).await;
+        sink.synced_to(40).await;
         assert_eq!(mine.tip().id, maker.tip().id);
         assert_eq!(sink.sync_status().expect("it syncs").base, 0);
         source.shutdown().await;
@@ -362,11 +332,11 @@ async fn a_checkpoint_is_trust_enough_and_a_wrong_one_is_none() {
         };
         sink.dial(source.address()).await.expect("it is there");
         if is_right {
-            assert_eq!(sink.taken().await, 40);
+            assert_eq!(sink.took_state().await, 40);
         } else {
-            sink.none().await;
+            sink.took_no_state().await;
         }
-        sink.at(50).await;
+        sink.synced_to(50).await;
         assert_eq!(mine.tip().id, maker.tip().id);
     }
 }
@@ -533,8 +503,8 @@ async fn who_is_stopped_midway_fetches_the_rest() {
     let (second, taking) = Stopping::of(&mine);
     let mut sink = Node::with(config(), second).await;
     sink.dial(source.address()).await.expect("it is there");
-    assert_eq!(sink.taken().await, 40);
-    sink.at(50).await;
+    assert_eq!(sink.took_state().await, 40);
+    sink.synced_to(50).await;
     assert_eq!(mine.tip().state_root, maker.tip().state_root);
     let rest = usize::try_from(snapshot.chunks()).expect("few") - 3;
     assert_eq!(taking.taken.load(Ordering::SeqCst), rest);

@@ -83,6 +83,29 @@ async fn a_plain_libp2p_peer_gossips_items_both_ways() {
 }
 
 #[tokio::test]
+async fn a_plain_libp2p_peer_takes_part_once_it_has_joined_a_topic() {
+    let mut node = Node::start(listening(TCP)).await;
+    let mut plain = RawPeer::plain().await;
+    plain.dial(node.address());
+    node.connected(plain.id).await;
+    assert!(!node.takes_part(plain.id).await.expect("it runs"));
+    let (topic, id) = ("/selkie/selkie-dev/transaction/1", plain.id);
+    plain.subscribe(topic);
+    let takes_part = async {
+        while !node.takes_part(id).await.expect("it runs") {
+            tokio::task::yield_now().await;
+        }
+    };
+    let heard = plain.subscribed(topic);
+    soon("its part", async { futures::join!(takes_part, heard) }).await;
+    let mut other = Node::start(Config::default()).await;
+    connect(&mut other, &mut node).await;
+    assert!(node.takes_part(other.id()).await.expect("it runs"));
+    let nobody = selkie::PeerId::random();
+    assert!(!node.takes_part(nobody).await.expect("it runs"));
+}
+
+#[tokio::test]
 async fn a_plain_libp2p_peer_can_be_dialled() {
     let mut node = Node::start(Config::default()).await;
     let plain = RawPeer::plain().await;

@@ -1,13 +1,13 @@
-//! Nodes for tests, and how to wait for what they say.
+//! What the tests have beside `selkie::test_utils`: real items, a chain that says what it was given, and narrow links.
 
-use std::{net::Ipv4Addr, ops::Deref, path::Path, sync::Mutex, time::Duration};
+use std::{net::Ipv4Addr, path::Path, sync::Mutex};
 
 use bytes::Bytes;
 use libp2p::multiaddr::Protocol;
+pub use selkie::test_utils::{Node, connect, listening, soon};
 use selkie::{
-    Application, Block, Checked, Config, Item, ItemId, Keypair, Multiaddr, NetworkEvent,
-    P2PNetworkManager, PeerId, StateRequest, StateResponse, Transaction, Vote,
-    chain::block_file::BlockFile, mpsc,
+    Application, Block, Checked, Item, Multiaddr, NetworkEvent, StateRequest, StateResponse,
+    Transaction, Vote, chain::block_file::BlockFile,
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -20,37 +20,6 @@ pub const BLOCK_413567: &str = "0000000000000000025aff8be8a55df8f89c77296db6198f
 /// Loopback, a port of the system's choice.
 pub const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 
-/// Fails the test where something takes so long that it will never happen.
-pub async fn soon<T>(what: &str, happens: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(Duration::from_secs(30), happens).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited in vain for {what}"),
-    }
-}
-
-/// A running node and its events since the start.
-pub struct Node {
-    pub manager: P2PNetworkManager,
-    pub events: mpsc::Receiver<NetworkEvent>,
-    /// Events that came before the one that was waited for; the next waits look here first.
-    passed: Vec<NetworkEvent>,
-}
-
-impl Deref for Node {
-    type Target = P2PNetworkManager;
-
-    fn deref(&self) -> &P2PNetworkManager {
-        &self.manager
-    }
-}
-
-/// A configuration that listens at one address.
-pub fn listening(address: &str) -> Config {
-    let mut config = Config::default();
-    config.network.listen_addresses = vec![address.parse().expect("an address")];
-    config
-}
-
 /// Transactions of 250 bytes, all different.
 pub fn transactions(count: u32) -> Vec<Transaction> {
     let transaction = |number: u32| {
@@ -59,142 +28,6 @@ pub fn transactions(count: u32) -> Vec<Transaction> {
         Transaction::new(data)
     };
     (0..count).map(transaction).collect()
-}
-
-impl Node {
-    /// A node for the default application.
-    pub async fn start(config: Config) -> Self {
-        Self::with(config, selkie::chain::Opaque).await
-    }
-
-    /// A node for an application.
-    pub async fn with(config: Config, application: impl Application) -> Self {
-        let manager =
-            P2PNetworkManager::with(config, Keypair::generate_ed25519(), application).await;
-        Self::started(manager.expect("the configuration is right")).await
-    }
-
-    /// Starts a node.
-    pub async fn started(manager: P2PNetworkManager) -> Self {
-        let events = manager.subscribe_events();
-        soon("the start", manager.start())
-            .await
-            .expect("it listens");
-        Self {
-            manager,
-            events,
-            passed: Vec::new(),
-        }
-    }
-
-    pub fn id(&self) -> PeerId {
-        self.manager.local_peer_id
-    }
-
-    /// Where it listens, with its identity at the end.
-    pub fn address(&self) -> Multiaddr {
-        self.manager
-            .listeners()
-            .into_iter()
-            .next()
-            .expect("it listens")
-    }
-
-    /// The first event since the start, and not seen here before, that `wanted` makes something of.
-    pub async fn event<T>(
-        &mut self,
-        what: &str,
-        mut wanted: impl FnMut(NetworkEvent) -> Option<T>,
-    ) -> T {
-        for index in 0..self.passed.len() {
-            if let Some(value) = wanted(self.passed[index].clone()) {
-                self.passed.remove(index);
-                return value;
-            }
-        }
-        let next = async {
-            while let Some(event) = self.events.recv().await {
-                if let Some(value) = wanted(event.clone()) {
-                    return value;
-                }
-                self.passed.push(event);
-            }
-            panic!("the node ended before {what}");
-        };
-        soon(what, next).await
-    }
-
-    /// The next accepted item: what, its identity, and who brought it.
-    pub async fn item(&mut self) -> (Item, ItemId, Option<PeerId>) {
-        self.event("an item", |event| match event {
-            NetworkEvent::ItemAccepted {
-                item, id, source, ..
-            } => Some((item, id, source)),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Has a connection, whoever has the other end: that one may know it before.
-    pub async fn has_connection(&self) {
-        let has = async {
-            while self.connections().is_empty() {
-                tokio::task::yield_now().await;
-            }
-        };
-        soon("a connection", has).await;
-    }
-
-    pub async fn connected(&mut self, peer: PeerId) {
-        self.event("a connection", |event| match event {
-            NetworkEvent::PeerConnected(info) if info.peer_id == peer => Some(()),
-            _ => None,
-        })
-        .await;
-    }
-
-    /// Why a peer is gone.
-    pub async fn disconnected(&mut self, peer: PeerId) -> String {
-        self.event("a disconnect", |event| match event {
-            NetworkEvent::PeerDisconnected { peer_id, reason } if peer_id == peer => Some(reason),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Why a peer was refused.
-    pub async fn refused(&mut self, peer: PeerId) -> String {
-        self.event("a refusal", |event| match event {
-            NetworkEvent::PeerRefused {
-                peer_id, reason, ..
-            } if peer_id == peer => Some(reason),
-            _ => None,
-        })
-        .await
-    }
-
-    /// What a peer did wrong, and its score now.
-    pub async fn scored(&mut self, peer: PeerId) -> (&'static str, f64) {
-        self.event("a score", |event| match event {
-            NetworkEvent::PeerScored {
-                peer_id,
-                reason,
-                score,
-            } if peer_id == peer => Some((reason, score)),
-            _ => None,
-        })
-        .await
-    }
-}
-
-/// Connects `a` to `b`; both have seen it.
-pub async fn connect(a: &mut Node, b: &mut Node) {
-    let peer = soon("the dial", a.dial(b.address()))
-        .await
-        .expect("it is there");
-    assert_eq!(peer, b.id());
-    a.connected(b.id()).await;
-    b.connected(a.id()).await;
 }
 
 /// The real block of a megabyte.
@@ -268,8 +101,7 @@ impl Application for TestChain {
 
 /// Nobody was found to have done wrong so far.
 pub fn unblamed(node: &mut Node) {
-    let more = std::iter::from_fn(|| node.events.try_recv());
-    for event in node.passed.drain(..).chain(more) {
+    for event in node.rest() {
         assert!(
             !matches!(event, NetworkEvent::PeerScored { .. }),
             "{event:?}"

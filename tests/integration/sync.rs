@@ -19,19 +19,6 @@ use crate::{
     support::{Node, TCP, listening},
 };
 
-impl Node {
-    async fn synced_to(&mut self, place: &BlockPlace) {
-        let height = place.height;
-        self.event("the last block", |event| match event {
-            NetworkEvent::SyncProgress { done, total, .. } => {
-                (done == height && total == height).then_some(())
-            }
-            _ => None,
-        })
-        .await;
-    }
-}
-
 fn config() -> Config {
     let mut config = listening(TCP);
     // Nobody else is looked for.
@@ -46,7 +33,7 @@ async fn a_new_node_gets_what_another_has_and_follows_it() {
     let mine = SmallChain::default();
     let mut sink = Node::with(config(), mine.clone()).await;
     sink.dial(source.address()).await.expect("it is there");
-    sink.synced_to(&chain.tip()).await;
+    sink.synced_to(chain.tip().height).await;
     assert_eq!(mine.tip(), chain.tip());
     assert_eq!(mine.appended(), 3000);
     let status = sink.sync_status().expect("it syncs");
@@ -65,7 +52,7 @@ async fn a_new_node_gets_what_another_has_and_follows_it() {
             })
             .await,
     };
-    sink.synced_to(&place).await;
+    sink.synced_to(place.height).await;
     assert_eq!((mine.tip(), chain.tip()), (place.clone(), place));
 }
 
@@ -82,8 +69,8 @@ async fn large_blocks_come_from_three_nodes_and_from_who_has_just_synced() {
     for source in &sources {
         sink.dial(source.address()).await.expect("it is there");
     }
-    sink.synced_to(&chain.tip()).await;
-    last.synced_to(&chain.tip()).await;
+    sink.synced_to(chain.tip().height).await;
+    last.synced_to(chain.tip().height).await;
     for node in [&sink, &last] {
         let misdeeds = node.peer_metrics().peer_reputation;
         assert!(misdeeds.values().all(|score| *score == 0.0), "{misdeeds:?}");
@@ -97,13 +84,13 @@ async fn who_was_away_gets_what_was_said_meanwhile() {
     let mine = SmallChain::default();
     let mut sink = Node::with(config(), mine.clone()).await;
     sink.dial(source.address()).await.expect("it is there");
-    sink.synced_to(&chain.tip()).await;
+    sink.synced_to(chain.tip().height).await;
     sink.disconnect(source.id()).await.expect("it goes");
     for _ in 0..5 {
         chain.grow(1, 0, 400);
     }
     sink.dial(source.address()).await.expect("it is there");
-    sink.synced_to(&chain.tip()).await;
+    sink.synced_to(chain.tip().height).await;
     assert_eq!(mine.tip(), chain.tip());
 }
 
@@ -150,7 +137,7 @@ async fn a_full_disk_is_told_and_waited_for_and_who_has_pruned_is_no_hindrance()
         _ => None,
     })
     .await;
-    sink.synced_to(&chain.tip()).await;
+    sink.synced_to(chain.tip().height).await;
     assert_eq!(sink.sync_status().expect("it syncs").trouble, None);
 }
 
@@ -175,11 +162,11 @@ async fn a_ledger_syncs_from_another_and_follows_it() {
     let store = |ledger: &Ledger| ledger.chain_store().expect("it syncs");
     let tip = store(&maker).tip();
     assert_eq!(tip.height, 300);
-    sink.synced_to(&tip).await;
+    sink.synced_to(tip.height).await;
     assert_eq!(mine.tip(), maker.tip());
     let next = maker.propose(&key, 301).expect("a block");
     source.submit(Item::Block(next)).await.expect("it goes");
-    sink.synced_to(&BlockPlace { height: 301, ..tip }).await;
+    sink.synced_to(301).await;
     assert_eq!(mine.tip(), maker.tip());
 }
 
@@ -243,7 +230,7 @@ async fn a_light_node_keeps_headers_and_gives_out_only_what_is_proven() {
     let mut sink = Node::with(config(), mine.clone()).await;
     sink.dial(source.address()).await.expect("it is there");
     let tip = ChainStore::tip(&maker);
-    sink.synced_to(&tip).await;
+    sink.synced_to(tip.height).await;
     assert_eq!(ChainStore::tip(&mine), tip);
     // Nothing says yet what of it is final.
     let early = sink.request_state(source.id(), account(Some(2900))).await;
@@ -260,7 +247,7 @@ async fn a_light_node_keeps_headers_and_gives_out_only_what_is_proven() {
     make(&maker, 3100);
     sink.disconnect(source.id()).await.expect("it goes");
     sink.dial(source.address()).await.expect("it is there");
-    sink.synced_to(&ChainStore::tip(&maker)).await;
+    sink.synced_to(ChainStore::tip(&maker).height).await;
 
     // Of a height alone it may have another block, and be right of it.
     let liar = Node::with(config(), Generous(maker.clone())).await;

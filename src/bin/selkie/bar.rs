@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use selkie::NetworkEvent;
+
+use crate::output::progress_target;
 
 /// See the module's documentation. Where stderr is no terminal there is none.
 pub(crate) struct SyncBar(ProgressBar);
 
 impl SyncBar {
     pub(crate) fn new() -> Self {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(Some(0), progress_target());
         // Nothing is drawn before there is something to show.
         bar.finish_and_clear();
         Self(match ProgressStyle::with_template("{wide_bar} {msg}") {

@@ -1,12 +1,13 @@
 //! `selkie config`: what is wrong with a configuration, and what one looks like.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Subcommand;
 use serde_json::json;
 
 use crate::{
-    output::{Tone, once, print},
+    output::{Tone, once, print, with_causes},
     settings::File,
 };
 
@@ -25,21 +26,41 @@ enum Command {
     Check {
         /// The TOML file
         file: PathBuf,
+        /// Print the outcome as one JSON object: `config`, `right`, and `problem` where it is wrong
+        #[arg(long)]
+        json: bool,
     },
     /// Print the default configuration, each field explained
-    Show,
+    Show {
+        /// Print it as one JSON object, without what is left out by default
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
-        Command::Check { file } => {
-            File::read(&file)?.check()?;
-            let sentence = format!("{} is right", file.display());
-            once(false, Tone::Good, sentence, json!({}))?;
+        Command::Check { file, json } => {
+            let shown = file.display().to_string();
+            let checked = check(&file);
+            if let (true, Err(error)) = (json, &checked) {
+                let object =
+                    json!({"config": shown, "right": false, "problem": with_causes(error)});
+                once(json, Tone::Bad, "", object)?;
+            }
+            checked?;
+            let object = json!({"config": shown, "right": true});
+            once(json, Tone::Good, format!("{shown} is right"), object)?;
         }
-        Command::Show => print(DEFAULT.trim_end().to_owned())?,
+        Command::Show { json: true } => print(json!(File::default()).to_string())?,
+        Command::Show { json: false } => print(DEFAULT.trim_end().to_owned())?,
     }
     Ok(())
+}
+
+fn check(file: &Path) -> anyhow::Result<()> {
+    let checked = File::read(file)?.check();
+    checked.with_context(|| file.display().to_string())
 }
 
 #[cfg(test)]
@@ -69,6 +90,7 @@ mod tests {
             "application",
             "key",
             "web",
+            "log",
         ] {
             assert!(DEFAULT.contains(&format!("\n#{field} = ")), "{field}");
         }

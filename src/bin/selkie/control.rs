@@ -38,6 +38,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) enum Question {
     /// How it is.
     Status,
+    /// Its figures.
+    Metrics,
     /// How far its chain is.
     Sync,
     /// Who is connected.
@@ -125,6 +127,12 @@ impl Asked {
     async fn answer(&self, question: Question) -> Reply {
         Reply::Answer(match question {
             Question::Status => self.status(),
+            Question::Metrics => json!({
+                "type": "metrics",
+                "connections": self.node.connection_metrics(),
+                "messages": self.node.message_metrics(),
+                "peers": self.node.peer_metrics(),
+            }),
             Question::Sync => match self.node.sync_status() {
                 Some(status) => sync(&status),
                 None => {
@@ -361,6 +369,7 @@ mod tests {
         };
         let rows = [
             (Question::Status, json!({"ask": "status"})),
+            (Question::Metrics, json!({"ask": "metrics"})),
             (
                 protect,
                 json!({"ask": "protect", "peer": peer.to_string(), "tag": "a"}),

@@ -30,12 +30,12 @@ use selkie::{
     Config, ItemKind, Keypair, Multiaddr, NetworkEvent, P2PNetworkManager, PeerId,
     chain::block_file::BlockFile, propagation::PropagationConfig,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     feed::{self, Feed, Step},
     interrupt::Interrupt,
-    output::{Output, Tone, counted, remark},
+    output::{Output, Tone, counted, object, remark},
     settings::{Chain, loopback},
     web_server::{self, Folders, Site, find},
 };
@@ -84,10 +84,13 @@ pub(crate) struct Args {
     network_id: String,
     #[command(flatten)]
     folders: Folders,
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
 }
 
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
-    let output = Output::new(false);
+    let output = Output::new(args.json);
     let files = if args.replay.is_empty() {
         known_files()
     } else {
@@ -118,7 +121,8 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
             "{url} shows a network of {} nodes and {links} links; Ctrl-C ends it",
             nodes.len()
         );
-        output.say(Tone::Strong, sentence, json!({}))?;
+        let object = json!({"type": "web", "url": url, "nodes": nodes.len(), "links": links});
+        output.result(Tone::Strong, sentence, object)?;
         let feed = Feed {
             files,
             blocks_per_second: args.rate,
@@ -308,7 +312,8 @@ async fn watch(output: &Output, nodes: &[P2PNetworkManager]) -> anyhow::Result<(
     loop {
         futures::select! {
             () = next_status => {
-                output.say(Tone::Faint, status.sentence(u64::try_from(guests.len())?), json!({}))?;
+                let guests = u64::try_from(guests.len())?;
+                output.say(Tone::Faint, status.sentence(guests), status.object(guests))?;
                 status = Status::default();
                 next_status = Delay::new(STATUS).fuse();
             }
@@ -318,7 +323,9 @@ async fn watch(output: &Output, nodes: &[P2PNetworkManager]) -> anyhow::Result<(
                 };
                 status.count(number, &event);
                 if let Some((tone, sentence)) = guest(&event, number, &own, &mut guests) {
-                    output.say(tone, sentence, json!({}))?;
+                    let mut object = object(&event);
+                    object["node"] = number.into();
+                    output.say(tone, sentence, object)?;
                 }
             }
         }
@@ -336,6 +343,18 @@ impl Status {
             NetworkEvent::ItemRefused { .. } => self.refused += 1,
             _ => {}
         }
+    }
+
+    fn object(&self, guests: u64) -> Value {
+        json!({
+            "type": "status",
+            "node": 1,
+            "blocks": self.blocks,
+            "transactions": self.transactions,
+            "refused": self.refused,
+            "seconds": STATUS.as_secs(),
+            "guests": guests,
+        })
     }
 
     fn sentence(&self, guests: u64) -> String {

@@ -1,7 +1,13 @@
 //! Ctrl-C, and the SIGTERM of service managers: the first asks the command to end in order, a
-//! second one, a second later or more, ends the process at once.
+//! second one, a second later or more, ends the process at once. And SIGHUP, by which a command that takes it is asked to read its configuration again; without,
+//! and where it came because a terminal was closed, it ends the command.
 
-use std::{io, pin::pin, time::Duration};
+use std::{
+    io::{self, IsTerminal},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::future::{Either, select};
 use futures_timer::Delay;
@@ -18,7 +24,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Tells when the command is to end.
 #[derive(Clone)]
-pub(crate) struct Interrupt(watch::Receiver<bool>);
+pub(crate) struct Interrupt(Arc<watch::Sender<bool>>);
 
 /// Takes the signals from now on.
 ///
@@ -26,26 +32,60 @@ pub(crate) struct Interrupt(watch::Receiver<bool>);
 /// Where the system does not let us.
 pub(crate) fn watch() -> io::Result<Interrupt> {
     let mut signals = signals::Signals::new()?;
-    let (sender, receiver) = watch::channel(false);
+    let interrupt = Interrupt(Arc::new(watch::Sender::new(false)));
+    let first = interrupt.clone();
     tokio::spawn(async move {
         signals.next().await;
-        // Nobody listens where the command has ended by itself.
-        let _ = sender.send(true);
+        first.end();
         let mut moment = Delay::new(SAME_WISH);
         while let Either::Left(_) = select(pin!(signals.next()), &mut moment).await {}
         signals.next().await;
         std::process::exit(INTERRUPTED);
     });
-    Ok(Interrupt(receiver))
+    Ok(interrupt)
+}
+
+/// The SIGHUPs of a command that goes on.
+pub(crate) struct Hangups {
+    signals: signals::Hangups,
+    /// Whether there was a terminal at the start.
+    had_terminal: bool,
+}
+
+/// Takes SIGHUP from now on.
+///
+/// # Errors
+/// Where the system does not let us.
+pub(crate) fn hangups() -> io::Result<Hangups> {
+    Ok(Hangups {
+        signals: signals::Hangups::new()?,
+        had_terminal: has_terminal(),
+    })
+}
+
+impl Hangups {
+    /// Returns with the next one: true where the configuration is to be read again, false where the terminal was closed.
+    pub(crate) async fn next(&mut self) -> bool {
+        self.signals.next().await;
+        !self.had_terminal || has_terminal()
+    }
+}
+
+/// Whether there is one, be it that what the command says goes elsewhere. One that was closed is none.
+fn has_terminal() -> bool {
+    io::stdin().is_terminal() || io::stdout().is_terminal() || io::stderr().is_terminal()
 }
 
 impl Interrupt {
     /// Returns once the command is to end; at once, if it was already.
     pub(crate) async fn wait(&self) {
-        // The sender lives as long as the runtime; without it nothing will interrupt any more.
-        if self.0.clone().wait_for(|asked| *asked).await.is_err() {
-            std::future::pending().await
-        }
+        // Its sender is here.
+        let _ = self.0.subscribe().wait_for(|asked| *asked).await;
+    }
+
+    /// Has the command end.
+    pub(crate) fn end(&self) {
+        self.0.send_replace(true);
     }
 
     /// Does the work; `None` where the command is to end before it is done.
@@ -93,6 +133,18 @@ mod signals {
             select(pin!(self.interrupt.recv()), pin!(self.terminate.recv())).await;
         }
     }
+
+    pub(super) struct Hangups(Signal);
+
+    impl Hangups {
+        pub(super) fn new() -> io::Result<Self> {
+            signal(SignalKind::hangup()).map(Self)
+        }
+
+        pub(super) async fn next(&mut self) {
+            self.0.recv().await;
+        }
+    }
 }
 
 #[cfg(not(unix))]
@@ -110,6 +162,18 @@ mod signals {
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending().await
             }
+        }
+    }
+
+    pub(super) struct Hangups;
+
+    impl Hangups {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        pub(super) async fn next(&mut self) {
+            std::future::pending().await
         }
     }
 }

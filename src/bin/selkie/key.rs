@@ -33,6 +33,9 @@ struct Place {
     /// The key that this configuration names
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     config: Option<PathBuf>,
+    /// Read no configuration that is not named
+    #[arg(long)]
+    no_config: bool,
     /// Show a key that others may read too: a mounted secret
     #[arg(long)]
     shared_key: bool,
@@ -47,6 +50,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         key: place.file.clone(),
         config: place.config.clone(),
         control: None,
+        no_config: place.no_config,
     };
     let names = flags.names()?;
     let path = names.key()?;

@@ -12,7 +12,7 @@ use clap::{CommandFactory, Subcommand, error::ErrorKind};
 use selkie::{
     Config, Item, NetworkError, P2PNetworkManager,
     chain::ledger::{self, DEVELOPMENT_VOTERS, Genesis, Keypair, Ledger, development_key},
-    storage::{MemoryStore, RedbStore, Store, StoreError},
+    storage::{MemoryStore, RedbStore, Store},
 };
 
 use serde_json::json;
@@ -70,7 +70,7 @@ impl LedgerArgs {
 pub(crate) struct LedgerFile {
     /// The ledger's file, as in `selkie run --chain ledger --data`; no node may run on it meanwhile
     #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    pub(crate) data: PathBuf,
     /// The network's name
     #[arg(long, value_name = "NAME")]
     network_id: Option<String>,
@@ -116,18 +116,11 @@ enum Command {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let Command::Reset { data, json } = &args.command;
     is_there(data)?;
-    // Of whatever network and version; but a ledger, which cannot be seen of what is damaged, and of no node that runs.
-    let held = match RedbStore::open(data, &ledger::SCHEMA) {
-        Err(StoreError::Version { .. }) => None,
-        opened => Some(opened?),
-    };
-    // Of a link it is what it leads to that goes.
-    let file = fs::canonicalize(data);
     let shown = data.display();
-    let file = file.with_context(|| format!("can't look for {shown}"))?;
-    fs::remove_file(file)
-        .with_context(|| format!("can't delete {shown}; may you write to its folder?"))?;
-    drop(held);
+    // Of a link it is what it leads to that goes.
+    let file = fs::canonicalize(data).with_context(|| format!("can't look for {shown}"))?;
+    // Of whatever network and version; but a ledger, which cannot be seen of what is damaged, and of no node that runs.
+    RedbStore::delete(&file, &ledger::SCHEMA)?;
     let sentence =
         format!("{shown} is deleted; `selkie run --chain ledger --data {shown}` begins anew");
     let object = json!({"data": shown.to_string(), "deleted": true});

@@ -2,22 +2,25 @@
 //!
 //! By default errors only, and of each place in the code one a minute: a host without a route for multicast has mDNS
 //! complain with every packet. What was left out is counted, and said with the next line of that place. Who names a
-//! filter by `--log` sees all that it lets through.
+//! filter sees all that it lets through: by `--log`, else by `SELKIE_LOG`, else by a node's configuration, which may change while it runs.
 
 use std::{
     collections::HashMap,
     io::IsTerminal,
-    sync::{Mutex, PoisonError},
+    str::FromStr,
+    sync::{Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
 use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use tracing::{Event, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Registry,
     filter::{FilterExt, LevelFilter},
     fmt,
-    layer::{Context, Filter, Layer, SubscriberExt},
+    layer::{self, Context, Layer, SubscriberExt},
+    reload,
     util::SubscriberInitExt,
 };
 
@@ -25,7 +28,7 @@ use crate::output::{colours_wanted, counted, remark};
 
 /// What is logged if nobody says. The crates that are left out log as errors what is usual: a stream
 /// that the other side closed first.
-pub(crate) const DEFAULT: &str = "error,libp2p_webrtc=off,webrtc_sctp=off";
+const DEFAULT: &str = "error,libp2p_webrtc=off,webrtc_sctp=off";
 /// How often one place in the code is heard by default.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -37,44 +40,92 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Begins to log.
-pub(crate) fn start(filter: &str, format: Format) {
-    let pause = if filter == DEFAULT {
-        PAUSE
-    } else {
-        Duration::ZERO
-    };
+/// What is logged: a level, or filters such as `info,libp2p_gossipsub=debug`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Filter(String);
+
+/// The log of this process.
+struct Log {
+    wanted: reload::Handle<Wanted, Registry>,
+    /// Whether its filter was said, before which no configuration goes.
+    is_said: bool,
+}
+
+type Wanted = Box<dyn layer::Filter<Registry> + Send + Sync>;
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Begins to log; `said`: what a flag or the environment says.
+pub(crate) fn start(said: Option<&Filter>, format: Format) {
     let is_colourful = std::io::stderr().is_terminal() && colours_wanted();
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
         Format::Text => lines.with_ansi(is_colourful).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
-    let wanted = EnvFilter::new(filter).and(Seldom(Mutex::new(Repeats::new(pause))));
+    let (filter, wanted) = reload::Layer::new(wanted(said));
+    let is_said = said.is_some();
+    // The process has one log, which begins once.
+    drop(LOG.set(Log { wanted, is_said }));
     tracing_subscriber::registry()
-        .with(lines.with_filter(wanted))
+        .with(lines.with_filter(filter))
         .init();
 }
 
-/// A filter, for clap. A word alone must be a level: tracing would take a misspelt one as the name of a crate.
-pub(crate) fn filter(text: &str) -> Result<String, String> {
-    let misspelt = |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
-    let problem = match EnvFilter::try_new(text) {
-        Err(error) => error.to_string(),
-        Ok(_) => match text.split(',').find(misspelt) {
-            Some(part) => format!("\"{part}\" is no level"),
-            None => return Ok(text.to_owned()),
-        },
+/// From now on what a configuration says, or the default; not where a flag or the environment has said something else. Whether it is so.
+pub(crate) fn configure(filter: Option<&Filter>) -> bool {
+    let log = LOG.get().filter(|log| !log.is_said);
+    // It fails where there is no log any more.
+    log.is_some_and(|log| log.wanted.reload(wanted(filter)).is_ok())
+}
+
+fn wanted(filter: Option<&Filter>) -> Wanted {
+    let (text, pause) = match filter {
+        Some(Filter(text)) => (text.as_str(), Duration::ZERO),
+        None => (DEFAULT, PAUSE),
     };
-    Err(format!(
-        "{problem}; give error, warn, info, debug, trace, off, or filters like selkie=debug"
-    ))
+    Box::new(EnvFilter::new(text).and(Seldom(Mutex::new(Repeats::new(pause)))))
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    /// A word alone must be a level: tracing would take a misspelt one as the name of a crate.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let misspelt =
+            |part: &&str| !part.contains(['=', '[']) && part.parse::<LevelFilter>().is_err();
+        let problem = match EnvFilter::try_new(text) {
+            Err(error) => error.to_string(),
+            Ok(_) => match text.split(',').find(misspelt) {
+                Some(part) => format!("\"{part}\" is no level"),
+                None => return Ok(Self(text.to_owned())),
+            },
+        };
+        Err(format!(
+            "{problem}; give error, warn, info, debug, trace, off, or filters like selkie=debug"
+        ))
+    }
+}
+
+impl TryFrom<String> for Filter {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Filter> for String {
+    fn from(Filter(text): Filter) -> Self {
+        text
+    }
 }
 
 /// Lets each place in the code be heard now and then.
 struct Seldom(Mutex<Repeats<Identifier>>);
 
-impl<S: Subscriber> Filter<S> for Seldom {
+impl<S: Subscriber> layer::Filter<S> for Seldom {
     fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         true
     }
@@ -135,6 +186,7 @@ mod tests {
 
     #[test]
     fn a_wrong_filter_is_named() {
+        let filter = |text: &str| text.parse::<Filter>();
         assert!(filter(DEFAULT).is_ok() && filter("info,libp2p=debug").is_ok());
         for wrong in ["libp2p=loud", "loud", "info,inof"] {
             assert!(filter(wrong).expect_err("no level").contains("give error"));

@@ -3,7 +3,7 @@
 //!
 //! One file per subcommand: [`run`], [`replay`], [`submit`], [`devnet`], [`key`], [`config`], [`snapshot`], [`state`], [`completions`] for what is made from the arguments, and [`ask`] for those that ask a running node. What they share:
 //! [`control`] is how one is asked, [`place`] says which node is meant, [`settings`] makes a node's settings from a file and flags, [`ledger`] keeps the built-in chain and makes its blocks, [`feed`] publishes the blocks of files, [`takers`] knows who has got them,
-//! [`web_server`] serves the dashboard, [`output`] prints, [`bar`] shows how far sync is, [`log`] logs, [`interrupt`] ends in order.
+//! [`reload`] reads a running node's configuration again, [`service`] tells systemd how it is, [`web_server`] serves the dashboard, [`output`] prints, [`bar`] shows how far sync is, [`log`] logs, [`interrupt`] ends in order.
 //!
 //! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
 //! the command in order, and that is no failure.
@@ -22,8 +22,10 @@ mod ledger;
 mod log;
 mod output;
 mod place;
+mod reload;
 mod replay;
 mod run;
+mod service;
 mod settings;
 mod snapshot;
 mod state;
@@ -56,9 +58,15 @@ const PATIENCE: Duration = Duration::from_secs(1);
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// What is logged to stderr: a level or filters such as `info,libp2p_gossipsub=debug`
-    #[arg(long, global = true, value_name = "FILTER", default_value = log::DEFAULT, value_parser = log::filter, env = "SELKIE_LOG", hide_env_values = true)]
-    log: String,
+    /// What is logged to stderr: a level or filters such as `info,libp2p_gossipsub=debug` [default: error, and of each place in the code one a minute]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "SELKIE_LOG",
+        hide_env_values = true
+    )]
+    log: Option<log::Filter>,
     /// How it is logged: text for people, json for programs, one object a line
     #[arg(
         long,
@@ -70,6 +78,9 @@ struct Cli {
         hide_env_values = true
     )]
     log_format: log::Format,
+    /// Print no events and no progress: only results, warnings and errors
+    #[arg(long, short, global = true)]
+    quiet: bool,
 }
 
 #[derive(Subcommand)]
@@ -123,7 +134,10 @@ fn without_empty(command: clap::Command) -> clap::Command {
 fn main() -> ExitCode {
     let parsed = Cli::from_arg_matches(&command().get_matches());
     let cli = parsed.unwrap_or_else(|error| error.exit());
-    log::start(&cli.log, cli.log_format);
+    log::start(cli.log.as_ref(), cli.log_format);
+    if cli.quiet {
+        output::be_quiet();
+    }
     match execute(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

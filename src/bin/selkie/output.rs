@@ -10,19 +10,21 @@
 //! A reader that closes stdout has seen enough. Any other error, such as a full disk's, costs the lines that can't be written and
 //! nothing else: stderr says so once, and stdout how many they were as soon as it takes lines again. The half of a line that such an
 //! error leaves ends there: the next one begins on a new line.
+//!
+//! With `--quiet` there are no events and no progress: what is left is what was asked for, and what went wrong.
 
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use selkie::NetworkEvent;
 use serde_json::{Value, json};
 use tokio::sync::{
@@ -32,6 +34,22 @@ use tokio::sync::{
 
 /// Lines that wait to be written.
 const QUEUE: usize = 4096;
+
+/// Whether `--quiet` was given.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// No events and no progress from now on.
+pub(crate) fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+/// Where a progress bar is drawn: on stderr, if that is a terminal.
+pub(crate) fn progress_target() -> ProgressDrawTarget {
+    match QUIET.load(Ordering::Relaxed) {
+        true => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::stderr(),
+    }
+}
 
 /// Writes lines to stdout.
 #[derive(Clone, Debug)]
@@ -97,7 +115,7 @@ pub(crate) fn complain(error: &anyhow::Error) {
 }
 
 /// An error and what caused it, from the outermost to the first; what has been said is not said again.
-fn with_causes(error: &anyhow::Error) -> String {
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
         if !text.contains(&cause) {
@@ -173,11 +191,27 @@ impl Output {
         }
     }
 
-    /// Prints an object, or the sentence that says the same; at once, or not at all where too many lines wait.
+    /// Prints what happens: an object, or the sentence that says the same; at once, or not at all where too many lines wait, or none are wanted.
     ///
     /// # Errors
     /// [`io::ErrorKind::BrokenPipe`]: stdout is closed.
     pub(crate) fn say(&self, tone: Tone, sentence: impl Display, object: Value) -> io::Result<()> {
+        match QUIET.load(Ordering::Relaxed) {
+            true => Ok(()),
+            false => self.result(tone, sentence, object),
+        }
+    }
+
+    /// Prints what the command was started for, as [`Self::say`] does, but also where no events are wanted.
+    ///
+    /// # Errors
+    /// As [`Self::say`].
+    pub(crate) fn result(
+        &self,
+        tone: Tone,
+        sentence: impl Display,
+        object: Value,
+    ) -> io::Result<()> {
         if !self.tell_lag()? || !self.put(tone, sentence, object, 1)? {
             self.left_out.fetch_add(1, Ordering::Relaxed);
         }
@@ -344,7 +378,7 @@ pub(crate) fn milliseconds(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn object(event: &NetworkEvent) -> Value {
+pub(crate) fn object(event: &NetworkEvent) -> Value {
     let text = |value: &dyn Display| value.to_string();
     let texts = |values: &[selkie::Multiaddr]| values.iter().map(|v| text(v)).collect::<Vec<_>>();
     let name = event.name();

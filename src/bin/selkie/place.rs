@@ -93,6 +93,9 @@ pub(crate) struct Flags {
     /// The node's control socket, if it is not beside its key
     #[arg(long, value_name = "FILE")]
     pub(crate) control: Option<PathBuf>,
+    /// Read no configuration that is not named, as a node that was started so
+    #[arg(long)]
+    pub(crate) no_config: bool,
 }
 
 impl Flags {
@@ -113,16 +116,19 @@ impl Flags {
         let file = match self.config {
             Some(path) => File::read(&path)?.node,
             None if is_said => NodeTable::default(),
-            None => found()?,
+            None => found(!self.no_config)?,
         };
         Ok(Names::of(flags, environment, file.names(), by_flag))
     }
 }
 
-/// What the configuration says that no flag names.
-fn found() -> anyhow::Result<NodeTable> {
+/// What the configuration says that no flag names: the environment's, else, if `usual`, that at its usual place.
+fn found(usual: bool) -> anyhow::Result<NodeTable> {
     if let Some(path) = variable("SELKIE_CONFIG") {
         return Ok(File::read(&path)?.node);
+    }
+    if !usual {
+        return Ok(NodeTable::default());
     }
     let read = |path: PathBuf| File::read(&path);
     match usual_config().and_then(|usual| usual.map(read).transpose()) {

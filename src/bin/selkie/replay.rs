@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::error::ErrorKind;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use selkie::{ItemKind, Multiaddr, P2PNetworkManager};
 use serde_json::json;
 
 use crate::{
     feed::{self, Feed, Step, Totals},
     interrupt::Interrupt,
-    output::{Output, Tone, counted, remark},
+    output::{Output, Tone, counted, progress_target, remark},
     settings::{Chain, NodeArgs, address},
     takers::{PATIENCE, Takers, connected, drain, reach},
 };
@@ -81,7 +81,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         let (totals, takers) = play(&feed, &node, &output, &bar).await?;
         // By one of them at least.
         let all_taken = match &takers {
-            Some(takers) => drain(&node, takers).await? > 0,
+            Some(takers) => drain(&node, takers, remark).await? > 0,
             None => true,
         };
         anyhow::Ok((totals, all_taken))
@@ -168,7 +168,7 @@ async fn play(
 fn progress_bar(feed: &Feed) -> ProgressBar {
     let size = |path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let total = feed.files.iter().map(size).fold(0, u64::saturating_add);
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(Some(total), progress_target());
     match ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes}  {msg}") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
@@ -211,5 +211,5 @@ fn conclude(output: &Output, totals: &Totals, all_taken: bool) -> std::io::Resul
         "skipped": totals.skipped,
         "all_taken": all_taken,
     });
-    output.say(Tone::Strong, sentence, object)
+    output.result(Tone::Strong, sentence, object)
 }

@@ -16,10 +16,13 @@ use serde_json::json;
 use crate::{
     bar::SyncBar,
     control::{self, Asked},
-    interrupt::Interrupt,
+    interrupt::{Interrupt, hangups},
     ledger::LedgerArgs,
+    log,
     output::{Output, Tone, remark},
     place::{book_beside, one_file},
+    reload::Reload,
+    service,
     settings::{NodeArgs, hold_identity, loopback},
     web_server::{self, Folders, Site},
 };
@@ -88,10 +91,14 @@ pub(crate) fn with_environment(command: clap::Command) -> clap::Command {
 }
 
 pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> {
+    // From the first moment on, since it would end the process.
+    let hangups = hangups()?;
     let bar = SyncBar::new();
     let output = Output::beside(args.json, bar.bar());
     let node = args.node.of_a_node(args.control, !args.no_config)?;
-    let mut settings = node.settings()?;
+    let mut settings = node.clone().settings()?;
+    log::configure(settings.log.as_ref());
+    let reload = Reload::new(node, &settings);
     if settings.config.network.listen_addresses.is_empty() {
         settings.config.network.listen_addresses = loopback(&settings.config);
     }
@@ -184,6 +191,10 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     if let Some(ledger) = &ledger {
         args.ledger.work(ledger, &node);
     }
+    let reload = reload.serve(hangups, node.clone(), output.clone(), interrupt.clone());
+    let _reload = Serving(tokio::spawn(reload));
+    let _watched = Serving(tokio::spawn(service::watched(node.clone())));
+    service::ready();
     let outcome = show((&output, &bar), events, &node, &interrupt).await;
     bar.clear();
     node.shutdown().await;
@@ -253,6 +264,7 @@ async fn show(
             output.missed(missed)?;
         }
     }
+    service::stopping();
     node.shutdown().await;
     let last = async {
         while let Some(event) = events.recv().await {

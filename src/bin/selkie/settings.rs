@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    control, ledger,
+    control, ledger, log,
     place::{Names, book_beside, found_config, one_file, socket_beside, variable},
 };
 
@@ -26,7 +26,7 @@ use crate::{
 const MAX_FILE: u64 = 16 << 20;
 
 /// The flags of a node.
-#[derive(clap::Args, Default)]
+#[derive(clap::Args, Clone, Default)]
 #[command(next_help_heading = "Node")]
 pub(crate) struct NodeArgs {
     /// Configuration; flags go before it. `selkie config show` prints one with every field explained
@@ -62,7 +62,7 @@ pub(crate) struct NodeArgs {
 }
 
 /// What says where a node is beside its flags.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Around {
     /// The flag, which other commands lack.
     control: Option<PathBuf>,
@@ -78,7 +78,7 @@ pub(crate) struct File {
     pub(crate) network: NetworkConfig,
     chain: ChainTable,
     pub(crate) protocol: ProtocolConfig,
-    security: SecurityConfig,
+    pub(crate) security: SecurityConfig,
     pub(crate) node: NodeTable,
 }
 
@@ -116,6 +116,7 @@ pub(crate) struct NodeTable {
     control: Option<PathBuf>,
     web: Option<SocketAddr>,
     web_public: bool,
+    pub(crate) log: Option<log::Filter>,
 }
 
 impl NodeTable {
@@ -257,9 +258,35 @@ pub(crate) struct Settings {
     pub(crate) web: Option<SocketAddr>,
     /// Whether others may reach that address.
     pub(crate) web_public: bool,
+    /// What is logged; `None`: nobody chose.
+    pub(crate) log: Option<log::Filter>,
 }
 
 impl Settings {
+    /// A file that says the same.
+    pub(crate) fn as_file(&self) -> File {
+        let (config, names) = (self.config.clone(), self.names.clone());
+        File {
+            network: config.network,
+            chain: ChainTable {
+                network_id: config.chain.network_id,
+                genesis: Hex(config.chain.genesis),
+                application: self.chain,
+            },
+            protocol: config.protocol,
+            security: config.security,
+            node: NodeTable {
+                key: names.key,
+                shared_key: names.shared_key,
+                address_book: self.address_book.clone(),
+                control: names.control,
+                web: self.web,
+                web_public: self.web_public,
+                log: self.log.clone(),
+            },
+        }
+    }
+
     /// Who a node is that is here for a while: whose key was chosen, held as long as its file is, else somebody new.
     pub(crate) fn identity(&self) -> anyhow::Result<(Keypair, Option<fs::File>)> {
         let Some(path) = &self.names.key else {
@@ -311,7 +338,8 @@ impl NodeArgs {
             None => File::default(),
         };
         let from_file = file.chain.application;
-        let (mut config, node) = file.split();
+        let (of_file, node) = file.split();
+        let mut config = of_file.clone();
         let flags = Names {
             key: self.key,
             control: self.around.control,
@@ -330,7 +358,15 @@ impl NodeArgs {
         if let Some(peers) = self.max_peers {
             config.network.max_peers = usize::try_from(peers)?;
         }
-        config.check()?;
+        if let Err(error) = config.check() {
+            // A flag may be wrong too.
+            let of_file = path.filter(|_| of_file.check().as_ref() == Err(&error));
+            let error = anyhow::Error::new(error);
+            return Err(match of_file {
+                Some(path) => error.context(path.display().to_string()),
+                None => error,
+            });
+        }
         Ok(Settings {
             config,
             file: path,
@@ -339,6 +375,7 @@ impl NodeArgs {
             address_book: node.address_book,
             web: node.web,
             web_public: node.web_public,
+            log: node.log,
         })
     }
 }
@@ -412,7 +449,8 @@ pub(crate) fn hold_identity(
     } else {
         load_or_create_identity(path)?
     };
-    let file = fs::File::open(path)?;
+    let file =
+        fs::File::open(path).with_context(|| format!("can't open the key {}", path.display()))?;
     // Where the file system has no locks the user is on their own.
     if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
         anyhow::bail!(
@@ -470,7 +508,7 @@ mod tests {
     }
 
     fn complaint(file: &str) -> String {
-        settings(file, &[]).err().expect("wrong").to_string()
+        format!("{:#}", settings(file, &[]).err().expect("wrong"))
     }
 
     #[test]
@@ -524,9 +562,11 @@ mod tests {
         let genesis = complaint("[chain]\ngenesis = \"xyz\"");
         assert!(genesis.contains("line 2"), "{genesis}");
         let value = complaint("[network]\nmax_peers = 0");
-        assert_eq!(
-            value,
-            "config: network.max_peers = 0: give a number from 1 to 100000"
+        assert!(
+            value.ends_with(
+                "node.toml: config: network.max_peers = 0: give a number from 1 to 100000"
+            ),
+            "{value}"
         );
         let absent = fs::File::open("no/such/file")
             .expect_err("absent")

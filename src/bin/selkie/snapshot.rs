@@ -168,15 +168,19 @@ fn inspect(file: &LedgerFile, height: Option<u64>) -> anyhow::Result<()> {
     let mut made = ledger.list_snapshots();
     made.sort_by_key(|made| made.height);
     made.retain(|made| height.is_none_or(|height| made.height == height));
-    let snapshot = made.pop().context(
-        "there is no such snapshot; `selkie snapshot list` prints them, `selkie snapshot create` makes one",
-    )?;
+    let shown = file.data.display();
+    let snapshot = made.pop().with_context(|| {
+        format!(
+            "there is no such snapshot in {shown}; `selkie snapshot list` prints them, `selkie snapshot create` makes one"
+        )
+    })?;
     let hashes = Loaded::of(ledger.load_snapshot_hashes(&snapshot), &snapshot.root);
-    let hashes = hashes.map_err(|error| anyhow!("the hashes of its chunks: {error}"))?;
+    let hashes =
+        hashes.map_err(|error| anyhow!("{shown}: the hashes of the snapshot's chunks: {error}"))?;
     let (hashes, _) = hashes.bytes().as_chunks::<32>();
     for (index, hash) in (0..snapshot.chunks()).zip(hashes) {
         Loaded::of(ledger.load_snapshot_chunk(&snapshot, index), hash)
-            .map_err(|error| anyhow!("chunk {index}: {error}"))?;
+            .map_err(|error| anyhow!("{shown}: chunk {index} of the snapshot: {error}"))?;
     }
     let proof = ledger.prove_snapshot(&snapshot);
     let bytes = proof.map(|proof| proof.header.len() + proof.proof.len());

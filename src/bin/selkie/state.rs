@@ -53,10 +53,12 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         height,
     };
     let state = ledger.query(&request);
-    let state = state.context("the state of that height is not in the file (any more)")?;
-    let root = state_root(&ledger, state.height)?;
+    let shown = file.data.display();
+    let state =
+        state.with_context(|| format!("the state of that height is not in {shown} (any more)"))?;
+    let root = state_root(&ledger, state.height).with_context(|| shown.to_string())?;
     let Ok(account) = ledger::verify(&root, &key, &state.value, &state.proof) else {
-        bail!("the ledger's file is damaged: what it holds has not the state root of its header");
+        bail!("{shown} is damaged: what it holds has not the state root of its header");
     };
     let (height, root) = (state.height, hex::encode(root));
     let proof = wanted.then(|| hex::encode(&state.proof));
@@ -89,6 +91,6 @@ fn state_root(ledger: &Ledger, height: u64) -> anyhow::Result<Hash> {
         return Ok(tip.state_root);
     }
     let header = ledger.headers(height, 1, Header::LENGTH).pop();
-    let header = header.context("the header of that height is not in the file (any more)")?;
+    let header = header.context("the header of that height is not in the ledger (any more)")?;
     Ok(Header::decode(&header)?.state_root)
 }

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{ValueEnum, error::ErrorKind};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
 use selkie::{
     Config, Item, ItemId, ItemKind, Multiaddr, NetworkError, P2PNetworkManager, ProtocolError,
 };
@@ -23,7 +23,7 @@ use crate::{
     feed::{self, Outcome},
     form,
     interrupt::Interrupt,
-    output::{Tone, counted, once, remark},
+    output::{Tone, counted, once, progress_target, remark},
     settings::{Chain, NodeArgs, address},
     takers::{PATIENCE, connected, drain, reach},
 };
@@ -104,7 +104,10 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         Some(Chain::Ledger) => form::node(settings.config, key).await?,
         chain => chain.unwrap_or_default().node(settings.config, key).await?,
     };
-    let bar = ProgressBar::new_spinner().with_message("giving it to the peers");
+    let bar = ProgressBar::with_draw_target(None, progress_target());
+    let bar = bar
+        .with_style(ProgressStyle::default_spinner())
+        .with_message("giving it to the peers");
     bar.enable_steady_tick(Duration::from_millis(200));
     let work = give(&node, args.to, Item::new(kind, data), &bar);
     let outcome = interrupt.unless(work).await;
@@ -192,7 +195,8 @@ async fn give(
         Outcome::Refused(error) => return Err(error.into()),
     };
     let takers = connected(node);
-    let (by, of) = (drain(node, &takers).await?, takers.len());
+    let says = |sentence| bar.suspend(|| remark(sentence));
+    let (by, of) = (drain(node, &takers, says).await?, takers.len());
     if by == 0 {
         bail!(
             "no peer says to have taken it: they left, or took longer than {} seconds; it may have arrived all the same",

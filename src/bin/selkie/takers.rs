@@ -14,6 +14,8 @@ use selkie::{Multiaddr, NetworkError, P2PNetworkManager, PeerId};
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a peer may take over them.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// After that it is said who is waited for; and a plain libp2p peer that has joined no topic by then is waited for no more: it takes nothing.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// Connects to the peers; one will do. Returns at which addresses none was reached, and why.
 ///
@@ -60,13 +62,14 @@ pub(crate) fn connected(node: &P2PNetworkManager) -> Takers {
 }
 
 /// Waits until all of these peers, who were there from the first item on, have the last ones, which would be lost with the connections, or
-/// have taken too long; returns how many have. Of one that has left nobody knows what it had taken by then.
+/// have taken too long; returns how many have. Of one that has left nobody knows what it had taken by then. `waiting` is told once for whom it waits.
 pub(crate) async fn drain(
     node: &P2PNetworkManager,
     takers: &Takers,
+    waiting: impl Fn(String),
 ) -> Result<usize, NetworkError> {
     let began = Instant::now();
-    let (mut awaited, mut have) = (takers.clone(), 0);
+    let (mut awaited, mut have, mut told) = (takers.clone(), 0, false);
     loop {
         let mut flushed = Takers::new();
         for taker in &awaited {
@@ -78,9 +81,32 @@ pub(crate) async fn drain(
         let here = connected(node);
         have += flushed.intersection(&here).count();
         awaited.retain(|taker| here.contains(taker) && !flushed.contains(taker));
+        let is_late = began.elapsed() >= MOMENT;
+        if is_late {
+            awaited = taking_part(node, awaited).await?;
+        }
         if awaited.is_empty() || began.elapsed() >= PATIENCE {
             return Ok(have);
         }
+        if is_late && !std::mem::replace(&mut told, true) {
+            let peers: Vec<_> = awaited.iter().map(|(peer, _)| peer.to_string()).collect();
+            let seconds = PATIENCE.as_secs();
+            waiting(format!(
+                "waiting for {} to say that it was taken, {seconds} s at most; Ctrl-C waits no longer",
+                peers.join(", ")
+            ));
+        }
         Delay::new(LOOK).await;
     }
+}
+
+/// Those of them that items go to.
+async fn taking_part(node: &P2PNetworkManager, takers: Takers) -> Result<Takers, NetworkError> {
+    let mut taking = Takers::new();
+    for taker in takers {
+        if node.takes_part(taker.0).await? {
+            taking.insert(taker);
+        }
+    }
+    Ok(taking)
 }

@@ -1,6 +1,6 @@
 //! Whom a node remembers, and whom it keeps out.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use libp2p::PeerId;
 
@@ -11,6 +11,9 @@ use crate::{
     peers::{AddressBook, Ban, Banned, KnownPeer, ip_of},
     platform, transport,
 };
+
+/// The longest blacklist, as of a configuration.
+const MOST_BLACKLISTED: usize = 100_000;
 
 impl P2PNetworkManager {
     /// The peers in the address book, at most 5,000, in the order of their ids: those that others told of, and those that
@@ -78,6 +81,23 @@ impl P2PNetworkManager {
             reply,
         })
         .await
+    }
+
+    /// Keeps these peers out for as long as the node runs, in place of those of `security.blacklist_config.peers` and of an earlier call, and lets go who of them
+    /// is connected: for a configuration that has changed meanwhile. Who is no longer among them may come in, unless a ban for a while keeps it out.
+    ///
+    /// # Errors
+    /// [`NetworkError::NotRunning`]; [`NetworkError::Argument`]: they are more than 100,000.
+    pub async fn blacklist(
+        &self,
+        peers: impl IntoIterator<Item = PeerId>,
+    ) -> Result<(), NetworkError> {
+        let peers: HashSet<_> = peers.into_iter().take(MOST_BLACKLISTED + 1).collect();
+        if peers.len() > MOST_BLACKLISTED {
+            let size = "over 100000 of them";
+            return Err(NetworkError::argument("peers", size, "give at most 100000"));
+        }
+        self.ask(|reply| Command::Blacklist { peers, reply }).await
     }
 
     /// Lets a peer or a network in again, a peer with a score that is forgiven down to `security.peer_scoring.disconnect_at`. False where it was not banned for

@@ -3,6 +3,8 @@
 //! A connection is at the address that it came from, or that was dialled; where a name was dialled, natively at the one to which that led
 //! ([`Table::located`]). In a browser, and behind a relay, where a peer is is not known, and no ban of its network reaches it.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::peers::{Banned, Judgement, Scope};
 
@@ -64,6 +66,14 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// The user keeps these peers out for ever, in place of those before, and lets go who of them is there.
+    pub fn blacklist(&mut self, peers: HashSet<PeerId>) {
+        for id in &peers {
+            self.let_go(*id, "it is banned by this node's user".to_owned());
+        }
+        self.bans.always(peers);
     }
 
     /// Lets somebody in again, a peer with its score as far forgiven as it has to be for that; false where it was not kept out for a while.

@@ -1,6 +1,6 @@
-//! A chain of one's own: what an item is, how it is named, and what is valid. The network never looks inside.
+//! The chain: a guest book. What an item is, how it is named, and what is valid; the network never looks inside.
 //!
-//! The chain is a guest book. An entry (a transaction) is a fee of 8 bytes and a text; a page (a block) is a header of 56 bytes
+//! An entry (a transaction) is a fee of 8 bytes and a text; a page (a block) is a header of 56 bytes
 //! (height, the page before, a hash over the entries' names) and the entries, each behind its length in 2 bytes. Both are
 //! named by 16 bytes of a hash of their own, under which every event and every log shows them.
 //!
@@ -9,10 +9,7 @@
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use selkie::{
-    Application, Block, Checked, Item, ItemId, Keypair, NetworkConfig, NetworkEvent,
-    P2PNetworkManager, Transaction, chain::BlockParts,
-};
+use selkie::{Application, Block, Checked, Item, ItemId, Transaction, chain::BlockParts};
 use sha2::{Digest, Sha256};
 
 /// Bytes of a fee, a name, a hash and a header.
@@ -25,23 +22,23 @@ type Name = [u8; NAME];
 
 /// The guest book as far as it is written; clones are the same book.
 #[derive(Clone, Default)]
-struct GuestBook(Arc<Mutex<Written>>);
+pub struct GuestBook(Arc<Mutex<Written>>);
 
 #[derive(Clone, Copy, Default)]
-struct Written {
-    pages: u64,
+pub struct Written {
+    pub pages: u64,
     last: Name,
 }
 
 impl GuestBook {
     /// The next page, out of these entries.
-    fn next_page(&self, entries: &[Bytes]) -> Block {
+    pub fn next_page(&self, entries: &[Bytes]) -> Block {
         let Written { pages, last } = self.written();
         let header = [&(pages + 1).to_be_bytes()[..], &last, &root(entries)].concat();
         page(&header, entries)
     }
 
-    fn written(&self) -> Written {
+    pub fn written(&self) -> Written {
         *self.0.lock().expect("nobody panics here")
     }
 
@@ -161,40 +158,7 @@ fn id(name: &Name) -> ItemId {
     ItemId::new(name).expect("16 bytes are few")
 }
 
-fn entry(fee: u64, text: &str) -> Bytes {
+/// An entry that offers a fee.
+pub fn entry(fee: u64, text: &str) -> Bytes {
     [&fee.to_be_bytes()[..], text.as_bytes()].concat().into()
-}
-
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut config = NetworkConfig {
-        listen_addresses: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
-        ..Default::default()
-    };
-    let (ours, theirs) = (GuestBook::default(), GuestBook::default());
-    let key = Keypair::generate_ed25519;
-    let ann = P2PNetworkManager::with(config.clone(), key(), theirs.clone()).await?;
-    config.listen_addresses.clear();
-    let bob = P2PNetworkManager::with(config, key(), ours.clone()).await?;
-    let mut events = ann.subscribe_events();
-    futures::try_join!(ann.start(), bob.start())?;
-    bob.dial(ann.listeners().remove(0)).await?;
-
-    let entries = [entry(3, "Ann was here"), entry(5, "so was Bob")];
-    for data in &entries {
-        let entry = Item::Transaction(Transaction::new(data.clone()));
-        println!("Bob writes {}", bob.submit(entry).await?);
-    }
-    let page = Item::Block(ours.next_page(&entries));
-    println!("and makes page {} of it", bob.submit(page).await?);
-    while let Some(event) = events.recv().await {
-        println!("Ann: {event}");
-        if matches!(&event, NetworkEvent::ItemAccepted { item, .. } if matches!(item, Item::Block(_)))
-        {
-            break;
-        }
-    }
-    println!("Ann has {} page", theirs.written().pages);
-    futures::join!(ann.shutdown(), bob.shutdown());
-    Ok(())
 }

@@ -1,0 +1,300 @@
+//! A node that a service manager has started: what it is told, and SIGHUP.
+
+use std::{
+    fs,
+    io::Read,
+    os::unix::net::{UnixDatagram, UnixStream},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::Instant,
+};
+
+use serde_json::Value;
+
+use crate::command::{Lines, PATIENCE, Running, a_key, command, selkie, signal, stderr, stdout};
+
+/// The manager's end, in a folder.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+}
+
+impl Manager {
+    fn new(folder: &Path) -> Self {
+        let path = folder.join("notify");
+        let socket = UnixDatagram::bind(&path).expect("it is free");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Self { socket, path }
+    }
+
+    /// What it is told next, pulses aside.
+    fn told(&self) -> String {
+        loop {
+            let told = self.any();
+            if told != "WATCHDOG=1" {
+                return told;
+            }
+        }
+    }
+
+    fn any(&self) -> String {
+        let mut datagram = [0; 1024];
+        let length = self.socket.recv(&mut datagram).expect("a datagram");
+        let text = String::from_utf8(datagram[..length].to_vec());
+        text.expect("text").trim_end().to_owned()
+    }
+}
+
+#[test]
+fn the_manager_hears_that_a_node_is_ready_alive_reloading_and_stopping() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (manager, key) = (Manager::new(folder.path()), a_key(folder.path()));
+    let config = folder.path().join("node.toml");
+    fs::write(&config, "").expect("written");
+    let config = config.to_str().expect("a path");
+    let mut running = command(&["run", "--json", "--key", &key, "--config", config]);
+    running.env("NOTIFY_SOCKET", &manager.path);
+    running.env("WATCHDOG_USEC", "200000");
+    let (node, _errors) = Running::with_errors(&mut running);
+    // Before it says so it is not.
+    assert_eq!(manager.told(), "READY=1");
+    let status = selkie(&["status", "--json", "--key", &key]);
+    let status: Value = serde_json::from_str(&stdout(&status)).expect("an answer");
+    assert_ne!(status["listening"], Value::Array(Vec::new()));
+    for _ in 0..3 {
+        assert_eq!(manager.any(), "WATCHDOG=1");
+    }
+    signal("HUP", node.child.id());
+    let reloading = manager.told();
+    let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=");
+    let time = time.and_then(|time| time.parse::<u64>().ok());
+    assert!(time > Some(0), "{reloading}");
+    assert_eq!(manager.told(), "READY=1");
+    node.interrupt();
+    assert_eq!(manager.told(), "STOPPING=1");
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn a_node_whose_manager_is_gone_runs_all_the_same_and_without_a_watchdog_there_is_no_pulse() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let mut running = command(&["run", "--json", "--key", &key]);
+    running.env("NOTIFY_SOCKET", folder.path().join("nobody"));
+    let (node, errors) = Running::with_errors(&mut running);
+    errors.next(|line| line.contains("NOTIFY_SOCKET"));
+    assert_eq!(selkie(&["status", "--key", &key]).status.code(), Some(0));
+    assert_eq!(node.end().0, Some(0));
+
+    let manager = Manager::new(folder.path());
+    let mut running = command(&["run", "--quiet", "--key", &key]);
+    running.env("NOTIFY_SOCKET", &manager.path);
+    let (node, _errors) = Running::with_errors(&mut running);
+    assert_eq!(manager.any(), "READY=1");
+    let status = selkie(&["status", "--quiet", "--key", &key]);
+    assert!(
+        stdout(&status).contains("listens at"),
+        "{}",
+        stderr(&status)
+    );
+    signal("HUP", node.child.id());
+    assert!(manager.any().starts_with("RELOADING=1"));
+    assert_eq!(manager.any(), "READY=1");
+    node.interrupt();
+    assert_eq!(manager.any(), "STOPPING=1");
+    // What was asked for, and no event.
+    let (code, lines) = node.end();
+    assert_eq!((code, lines.len()), (Some(0), 1), "{lines:?}");
+    assert!(lines[0].contains("nothing has changed"), "{lines:?}");
+}
+
+/// A node that reads this configuration.
+struct Configured {
+    file: PathBuf,
+    node: Running,
+    errors: Lines,
+}
+
+impl Configured {
+    fn start(file: PathBuf, text: &str, key: &str, more: &[&str]) -> Self {
+        fs::write(&file, text).expect("written");
+        let shown = file.to_str().expect("a path");
+        let words = ["run", "--json", "--key", key, "--config", shown];
+        let mut running: Command = command(&[&words[..], more].concat());
+        let (node, errors) = Running::with_errors(&mut running);
+        Self { file, node, errors }
+    }
+
+    fn writes(&self, text: &str) {
+        fs::write(&self.file, text).expect("written");
+        signal("HUP", self.node.child.id());
+    }
+
+    /// What comes of another text.
+    fn reads(&self, text: &str) -> (Value, Value) {
+        self.writes(text);
+        let told = self.node.object(|line| line["type"] == "config:reload");
+        assert_eq!(told["config"], self.file.to_str().expect("a path"));
+        (told["taken"].clone(), told["restart"].clone())
+    }
+}
+
+#[test]
+fn what_can_change_changes_on_sighup_and_what_waits_for_a_restart_is_said() {
+    let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+    let [key, other] = folders.each_ref().map(|folder| a_key(folder.path()));
+    let guest = Running::start(&["run", "--json", "--key", &other]);
+    let start = guest.object(|line| line["type"] == "start");
+    let (address, id) = (
+        guest.address("/tcp/"),
+        start["peerId"].as_str().expect("an id"),
+    );
+    let file = folders[0].path().join("node.toml");
+    let held = Configured::start(file, "", &key, &["--log-format", "json"]);
+    held.node.address("/tcp/");
+
+    assert_eq!(
+        held.reads(""),
+        (
+            Value::from(Vec::<Value>::new()),
+            Value::from(Vec::<Value>::new())
+        )
+    );
+    let bootstrap = format!("[network]\nbootstrap_peers = [\"{address}\"]\n");
+    let (taken, waits) = held.reads(&format!(
+        "{bootstrap}max_peers = 7\n[node]\nlog = \"debug\""
+    ));
+    assert_eq!(
+        taken,
+        Value::from(vec!["node.log", "network.bootstrap_peers"])
+    );
+    assert_eq!(waits, Value::from(vec!["network.max_peers"]));
+    held.node
+        .object(|line| line["type"] == "peer:connect" && line["peerId"] == id);
+    held.errors
+        .next(|line| line.contains("\"level\":\"DEBUG\""));
+
+    // Of what was not taken it is said again; and whom nobody names any more stays known.
+    let banned = format!("[security.blacklist_config]\npeers = [\"{id}\"]\n");
+    let (taken, waits) = held.reads(&format!(
+        "{banned}[node]\nlog = \"debug\"\n[network]\nmax_peers = 8"
+    ));
+    assert_eq!(taken, Value::from(vec!["security.blacklist_config.peers"]));
+    assert_eq!(
+        waits,
+        Value::from(vec!["network.bootstrap_peers", "network.max_peers"])
+    );
+    held.node
+        .object(|line| line["type"] == "peer:disconnect" && line["peerId"] == id);
+    let bans = || -> Value {
+        let output = selkie(&["bans", "--json", "--key", &key]);
+        serde_json::from_str(&stdout(&output)).expect("an answer")
+    };
+    assert_eq!(
+        (&bans()["bans"][0]["peerId"], &bans()["bans"][0]["until"]),
+        (&id.into(), &Value::Null)
+    );
+
+    // A broken file changes nothing, whatever else it says.
+    for (broken, why) in [
+        (
+            "[security.blacklist_config]\npeers = []\n[network]\nmax_peers = 0",
+            "network.max_peers = 0",
+        ),
+        (
+            "[security.blacklist_config]\npeers = []\n[node]\nlog = \"loud\"",
+            "\"loud\" is no level",
+        ),
+        ("[security", "line 1"),
+    ] {
+        held.writes(broken);
+        let file = held.file.to_str().expect("a path");
+        let goes_on = format!("goes on with the configuration that it had: {file}");
+        let told = held.errors.next(|line| line.contains(&goes_on));
+        if !told.contains(why) {
+            held.errors.next(|line| line.contains(why));
+        }
+        assert_eq!(bans()["bans"][0]["peerId"], id, "{broken}");
+    }
+    fs::remove_file(&held.file).expect("it is there");
+    signal("HUP", held.node.child.id());
+    held.errors.next(|line| line.contains("can't open"));
+
+    let (taken, _) = held.reads("");
+    assert_eq!(
+        taken,
+        Value::from(vec!["node.log", "security.blacklist_config.peers"])
+    );
+    assert_eq!(bans()["bans"], Value::Array(Vec::new()));
+    assert_eq!(held.node.end().0, Some(0));
+    assert_eq!(guest.end().0, Some(0));
+}
+
+#[test]
+fn flags_go_before_what_a_file_says_anew_and_without_one_there_is_nothing_to_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let file = folder.path().join("node.toml");
+    let flags = ["--log", "error", "--max-peers", "9"];
+    let held = Configured::start(file, "", &key, &flags);
+    held.node.address("/tcp/");
+    let (taken, waits) = held.reads("[network]\nmax_peers = 7\n[node]\nlog = \"debug\"");
+    let nothing = Value::from(Vec::<Value>::new());
+    assert_eq!((&taken, &waits), (&nothing, &nothing));
+    assert_eq!(held.node.end().0, Some(0));
+
+    let mut running = command(&["run", "--json", "--no-config", "--key", &key]);
+    let (node, errors) = Running::with_errors(&mut running);
+    node.address("/tcp/");
+    signal("HUP", node.child.id());
+    errors.next(|line| line.contains("without a configuration"));
+    assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn a_node_whose_terminal_is_closed_ends_in_order() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = a_key(folder.path());
+    let run = format!(
+        "exec {} run --no-config --key {key}",
+        env!("CARGO_BIN_EXE_selkie")
+    );
+    // util-linux's: it gives a command a terminal, which ends with it.
+    let mut terminal = Command::new("script");
+    terminal
+        .args(["-qec", &run, "/dev/null"])
+        .stdin(Stdio::null());
+    let Ok(mut terminal) = terminal.stdout(Stdio::piped()).spawn() else {
+        return println!("skipped: this host has no `script`");
+    };
+    let pipe = terminal.stdout.take().expect("a pipe");
+    let terminal = Running::writing(terminal, pipe);
+    terminal.line(|line| line.contains("/tcp/"));
+    let socket = format!("{key}.sock");
+    let mut asking = UnixStream::connect(&socket).expect("it can be asked");
+    asking.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    drop(terminal);
+    assert_eq!(asking.read(&mut [0]).expect("it ends"), 0);
+    // What a killed node leaves is gone, once the last of it is.
+    let end = Instant::now() + PATIENCE;
+    while Path::new(&socket).exists() {
+        assert!(Instant::now() < end, "it was killed");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn the_unit_of_the_documents_starts_a_node_that_there_is() {
+    let unit = include_str!("../../docs/selkie.service");
+    assert!(unit.contains("\nType=notify-reload\n") && unit.contains("\nWatchdogSec="));
+    let starts = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="));
+    let words: Vec<_> = starts.expect("a command").split(' ').skip(1).collect();
+    // What clap does not know it refuses before it helps.
+    let helped = selkie(&[&words[..], &["--help"]].concat());
+    assert_eq!(helped.status.code(), Some(0), "{}", stderr(&helped));
+    let wrong = selkie(&[&words[..], &["--notify", "--help"]].concat());
+    assert_eq!(wrong.status.code(), Some(2));
+}
