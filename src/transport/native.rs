@@ -22,7 +22,7 @@ use super::{
     meter, multiplex, noise, quic, webtransport,
 };
 #[cfg(feature = "webrtc")]
-use super::{hosts, small_writes};
+use super::{certificates, hosts, small_writes};
 use crate::{
     config::Config,
     error::NetworkError,
@@ -182,17 +182,15 @@ fn or(a: Linking, b: Linking) -> Linking {
         .boxed()
 }
 
-/// WebRTC-direct. Its certificate is new at each start, so its address changes with it.
+/// WebRTC-direct. Its certificate is the identity's, so its address is the same after a new start.
 #[cfg(feature = "webrtc")]
 fn webrtc(keypair: &Keypair) -> Result<Linking, NetworkError> {
     use libp2p::core::muxing::StreamMuxerBox;
-    use libp2p_webrtc::tokio::{Certificate, Transport as WebRtc};
+    use libp2p_webrtc::tokio::Transport as WebRtc;
     // quic and webrtc each bring a crypto provider, and rustls then refuses to choose. An
     // error says that the process has chosen already, which serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let certificate =
-        Certificate::generate(&mut rand::rng()).map_err(|error| failed("webrtc", error))?;
-    let webrtc = WebRtc::new(keypair.clone(), certificate);
+    let webrtc = WebRtc::new(keypair.clone(), webrtc_certificate(keypair)?);
     let webrtc = webrtc
         .map(|(peer, connection), _| (peer, small_writes::muxer(StreamMuxerBox::new(connection))))
         .boxed();
@@ -200,6 +198,28 @@ fn webrtc(keypair: &Keypair) -> Result<Linking, NetworkError> {
     Ok(hosted
         .map(|(peer, muxer), _| (peer, Linked::unknown(muxer)))
         .boxed())
+}
+
+/// The identity's certificate for WebRTC. Its peers compare the hash and no times, so it has no end.
+#[cfg(feature = "webrtc")]
+fn webrtc_certificate(
+    keypair: &Keypair,
+) -> Result<libp2p_webrtc::tokio::Certificate, NetworkError> {
+    use pem::{EncodeConfig, LineEnding, Pem};
+    /// No well-defined end (RFC 5280, 4.1.2.5): the last second of the year 9999.
+    const NEVER: u64 = 253_402_300_799;
+    let root = certificates::root(keypair);
+    let made = certificates::derive(&root, "webrtc", [0, NEVER]);
+    let certificates::Certificate { der, key } = made.map_err(|error| failed("webrtc", error))?;
+    // `webrtc`'s own form of a certificate: when it ends, its key, and itself.
+    let blocks = [
+        Pem::new("EXPIRES", NEVER.to_le_bytes()),
+        Pem::new("PRIVATE_KEY", key),
+        Pem::new("CERTIFICATE", der),
+    ];
+    let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    let text = pem::encode_many_config(&blocks, lines);
+    libp2p_webrtc::tokio::Certificate::from_pem(&text).map_err(|error| failed("webrtc", error))
 }
 
 /// Without the feature `webrtc`: a transport that takes no address.
