@@ -65,6 +65,7 @@ mod tests {
             "global",
             "per_peer",
             "prologue",
+            "certificate",
             "checkpoint",
             "application",
             "key",
