@@ -19,6 +19,7 @@ const PLAIN = {
   bool: 'boolean',
   Duration: 'Time',
   Multiaddr: 'string',
+  PathBuf: 'string',
   PeerInfo: 'string',
   f64: 'number',
 }

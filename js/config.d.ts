@@ -622,6 +622,8 @@ export interface ServingConfig {
 export interface SecurityConfig {
   /** The encryption of TCP and WebSocket connections. */
   noise_config?: NoiseConfig
+  /** The certificate that browsers want of a WebSocket listener with TLS. */
+  tls_config?: TlsConfig
   /** The price of misbehaviour. */
   peer_scoring?: PeerScoringConfig
   /** How much a peer may ask. */
@@ -640,6 +642,22 @@ export interface NoiseConfig {
    * it. **Default:** none.
    */
   prologue?: string | null
+}
+
+/**
+ * A certificate of a CA, and its key, for listeners at `/tls/ws` or `/wss`: a page that was loaded
+ * over https opens no WebSocket without. Natively only. The files are looked at every 2 s, and what
+ * is new and right in them is shown to whoever comes from then on; no connection ends for that.
+ * Paths are relative to the working directory.
+ */
+export interface TlsConfig {
+  /**
+   * The certificate's file in PEM, the host's own first and then those that vouch for it; at most 1
+   * MiB. **Default:** none.
+   */
+  certificate?: string | null
+  /** Its private key's file in PEM, without a passphrase. **Default:** none. */
+  key?: string | null
 }
 
 /** A peer's score: typed events, halved over time (after Lighthouse's peer manager). */

@@ -82,7 +82,7 @@ pub use chain::{
 pub use config::{
     BlacklistConfig, ChainConfig, Config, ConfigField, ConnectionLimitsConfig, GossipsubConfig,
     IdentifyConfig, KademliaConfig, NetworkConfig, NoiseConfig, PeerScoringConfig, ProtocolConfig,
-    Quantity, RateLimitConfig, RequestResponseConfig, SecurityConfig,
+    Quantity, RateLimitConfig, RequestResponseConfig, SecurityConfig, TlsConfig,
 };
 pub use error::{ConfigError, DiscoveryError, NetworkError, ProtocolError};
 #[doc(hidden)]

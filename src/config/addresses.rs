@@ -1,10 +1,13 @@
 //! Which addresses are of use: what can be listened at, and what others can dial.
 
-use std::net::IpAddr;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
-use super::{Config, modern};
+use super::{Config, TlsConfig, modern};
 use crate::{error::ConfigError, peers::begins_with_a_name, transport};
 
 /// # Errors
@@ -16,9 +19,10 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             let field = format!("network.listen_addresses[{index}]");
             Err(ConfigError::new(&field, address, problem))
         };
-        if begins_with_a_name(address) {
+        if begins_with_a_name(address) && !transport::listens_on(address) {
             return wrong(
-                "a name is no interface: listen at an IP address, and give the name in network.external_addresses",
+                "a name is no interface: listen at an IP address, and give the name in network.external_addresses; \
+                 with TLS a node listens at /dns4/<name>/tcp/443/tls/ws",
             );
         }
         if address.iter().last() == Some(Protocol::P2pCircuit)
@@ -29,6 +33,12 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         if !transport::listens_on(&modern(address)) {
             return wrong(
                 "no transport here listens at such an address; give one like /ip4/0.0.0.0/tcp/30303 or /ip4/0.0.0.0/udp/30303/quic-v1",
+            );
+        }
+        if transport::needs_certificate(address) && config.security.tls_config.certificate.is_none()
+        {
+            return wrong(
+                "TLS needs a certificate: give security.tls_config.certificate and security.tls_config.key, or listen at …/ws",
             );
         }
         let earlier = network.listen_addresses.iter().take(index);
@@ -54,7 +64,23 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             }
         }
     }
-    check_prologue(config)
+    check_prologue(config)?;
+    check_certificate(config)
+}
+
+/// A certificate has a key, and both are of use.
+fn check_certificate(config: &Config) -> Result<(), ConfigError> {
+    let TlsConfig { certificate, key } = &config.security.tls_config;
+    let alone = |given: &Path, missing: &str| {
+        let problem = "one is of no use without the other; give both files, or none";
+        let value = format!("none, beside {}", given.display());
+        Err(ConfigError::new(missing, value, problem))
+    };
+    match (certificate, key) {
+        (Some(certificate), None) => alone(certificate, "security.tls_config.key"),
+        (None, Some(key)) => alone(key, "security.tls_config.certificate"),
+        _ => transport::check_certificate(config),
+    }
 }
 
 /// A prologue makes a closed network of those transports only whose handshake it binds.
@@ -140,6 +166,9 @@ impl Socket {
         let ip = match parts.next()? {
             Protocol::Ip4(ip) => ip.into(),
             Protocol::Ip6(ip) => ip.into(),
+            // With TLS: all interfaces.
+            Protocol::Dns4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            Protocol::Dns6(_) => Ipv6Addr::UNSPECIFIED.into(),
             _ => return None,
         };
         let (udp, port) = match parts.next()? {
@@ -190,6 +219,23 @@ mod tests {
             complaint(|config| config.network.external_addresses = addresses(&right)),
             None
         );
+    }
+
+    #[test]
+    fn a_name_with_tls_takes_the_port_of_all_interfaces() {
+        let collides = |name: &str, ip: &str| {
+            let [name, ip] = [name, ip].map(|text| text.parse().expect("an address"));
+            collide(&name, &ip)
+        };
+        let ip4 = "/dns4/example.org/tcp/443/tls/ws";
+        assert!(collides(ip4, "/ip4/127.0.0.1/tcp/443"));
+        assert!(collides(ip4, "/dns4/example.com/tcp/443/wss"));
+        assert!(!collides(ip4, "/ip6/::1/tcp/443"));
+        assert!(!collides(ip4, "/ip4/127.0.0.1/tcp/444"));
+        assert!(collides(
+            "/dns6/example.org/tcp/443/wss",
+            "/ip6/::1/tcp/443"
+        ));
     }
 
     #[test]

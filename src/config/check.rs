@@ -20,7 +20,7 @@ impl Config {
         self.check_names()
     }
 
-    /// Every field that is a number, a time, a list or a text, with its range. Budgets and a prologue that are not set have
+    /// Every field that is a number, a time, a list or a text, with its range. Budgets, a prologue and files that are not set have
     /// none.
     pub fn fields(&self) -> Vec<ConfigField> {
         ranges::fields(self)

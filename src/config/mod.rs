@@ -25,7 +25,7 @@ pub use self::{
     ranges::{ConfigField, Quantity},
     security::{
         BlacklistConfig, ConnectionLimitsConfig, NoiseConfig, PeerScoringConfig, RateLimitConfig,
-        SecurityConfig,
+        SecurityConfig, TlsConfig,
     },
 };
 

@@ -6,7 +6,7 @@
 
 use std::{fmt, num::NonZeroU64, time::Duration};
 
-use super::Config;
+use super::{Config, TlsConfig};
 use crate::{
     chain::{MAX_SNAPSHOT_CHUNK, MAX_STATE_ROOT, SNAPSHOT_GROUP},
     error::ConfigError,
@@ -28,6 +28,8 @@ const GIBIBYTE: u64 = 1 << 30;
 const ITEM: u64 = MAX_ITEM as u64;
 /// What a compact block may bring along, in bytes.
 const PREFILL: u64 = MAX_PREFILLED_BYTES as u64;
+/// The longest path of a file: Linux' limit.
+const MAX_PATH: u64 = 4096;
 /// The most items a second: more than any machine checks.
 const PER_SECOND: u64 = 100_000_000;
 /// With less than this, in bytes a second, peers would take the node for one that does not answer.
@@ -631,6 +633,16 @@ fn security(config: &Config) -> Vec<ConfigField> {
     ];
     if let Some(prologue) = &config.security.noise_config.prologue {
         fields.push(text(("security.noise_config.prologue", prologue), 1, 1024));
+    }
+    let TlsConfig { certificate, key } = &config.security.tls_config;
+    for (path, file) in [
+        ("security.tls_config.certificate", certificate),
+        ("security.tls_config.key", key),
+    ] {
+        if let Some(file) = file {
+            let name = file.to_string_lossy().into_owned();
+            fields.push(text((path, &name), 1, MAX_PATH));
+        }
     }
     fields
 }

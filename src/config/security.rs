@@ -1,6 +1,6 @@
 //! What peers may do, and what misbehaviour costs them.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +12,8 @@ use crate::traffic::{Limits, Rate};
 pub struct SecurityConfig {
     /// The encryption of TCP and WebSocket connections.
     pub noise_config: NoiseConfig,
+    /// The certificate that browsers want of a WebSocket listener with TLS.
+    pub tls_config: TlsConfig,
     /// The price of misbehaviour.
     pub peer_scoring: PeerScoringConfig,
     /// How much a peer may ask.
@@ -36,6 +38,18 @@ impl NoiseConfig {
     pub(crate) fn is_closed(&self) -> bool {
         self.prologue.is_some()
     }
+}
+
+/// A certificate of a CA, and its key, for listeners at `/tls/ws` or `/wss`: a page that was loaded over https opens no WebSocket without.
+/// Natively only. The files are looked at every 2 s, and what is new and right in them is shown to whoever comes from then on; no connection
+/// ends for that. Paths are relative to the working directory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate's file in PEM, the host's own first and then those that vouch for it; at most 1 MiB. **Default:** none.
+    pub certificate: Option<PathBuf>,
+    /// Its private key's file in PEM, without a passphrase. **Default:** none.
+    pub key: Option<PathBuf>,
 }
 
 /// A peer's score: typed events, halved over time (after Lighthouse's peer manager).

@@ -24,6 +24,12 @@ pub enum NetworkEvent {
         /// Why, for a person.
         reason: String,
     },
+    /// The files of `security.tls_config` are of no use any more, or their certificate has expired: listeners with TLS go on with the one that
+    /// there was. Told once; a renewed certificate is taken up by itself.
+    CertificateRefused {
+        /// Which file, why, and what to do.
+        reason: String,
+    },
     /// A peer is connected and of our network (or a plain libp2p peer, which has no network of its own).
     PeerConnected(PeerInfo),
     /// A peer has told what it is and speaks.
@@ -211,7 +217,9 @@ impl NetworkEvent {
     /// What happened, as a stable, short name for programs: of a state event what JavaScript calls it, of an item its kind.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Listening(_) | Self::NotListening { .. } => "log",
+            Self::Listening(_) | Self::NotListening { .. } | Self::CertificateRefused { .. } => {
+                "log"
+            }
             Self::PeerConnected(_) => "peer:connect",
             Self::PeerIdentified { .. } => "peer:identify",
             Self::PeerDisconnected { .. } => "peer:disconnect",
@@ -241,6 +249,7 @@ impl NetworkEvent {
         matches!(
             self,
             Self::NotListening { .. }
+                | Self::CertificateRefused { .. }
                 | Self::PeerRefused { .. }
                 | Self::DialFailed { .. }
                 | Self::ItemRefused { .. }
@@ -281,6 +290,7 @@ impl Weigh for NetworkEvent {
             | Self::GossipImpaired { reason, .. }
             | Self::ApplicationFailed { reason, .. }
             | Self::NoSnapshot { reason }
+            | Self::CertificateRefused { reason }
             | Self::Crashed { reason } => reason.len(),
             Self::HandlerFailed {
                 protocol, reason, ..
@@ -328,6 +338,9 @@ impl fmt::Display for NetworkEvent {
             Self::Listening(address) => write!(f, "listening on {address}"),
             Self::NotListening { address, reason } => {
                 write!(f, "not listening on {address}: {reason}")
+            }
+            Self::CertificateRefused { reason } => {
+                write!(f, "the certificate is not renewed: {reason}")
             }
             Self::PeerConnected(peer) => write!(f, "{peer} is connected"),
             Self::PeerIdentified { peer_id, agent, .. } => write!(f, "{peer_id} is {agent}"),

@@ -6,6 +6,7 @@ use libp2p::{
 };
 
 use crate::{
+    error::ConfigError,
     network::{codec::is_garbage, gate::TurnedAway},
     peers::Misdeed,
 };
@@ -107,6 +108,17 @@ pub(crate) fn accept_reason(error: &std::io::Error) -> String {
         )
     } else {
         format!("it could not accept a connection, and goes on: {reason}")
+    }
+}
+
+/// What is wrong with the files of a listener's certificate, if that is why it could not go on as it should.
+pub(crate) fn certificate_reason(error: &std::io::Error) -> Option<String> {
+    let mut at: &(dyn std::error::Error + 'static) = error.get_ref()?;
+    loop {
+        if let Some(wrong) = at.downcast_ref::<ConfigError>() {
+            return Some(wrong.to_string());
+        }
+        at = at.source()?;
     }
 }
 

@@ -22,7 +22,12 @@ use super::{
     links::{Linked, Links},
     meter, multiplex, noise, small_writes, webrtc, websocket,
 };
-use crate::{config::Config, error::NetworkError, peers::transport_name, platform::Executor};
+use crate::{
+    config::Config,
+    error::{ConfigError, NetworkError},
+    peers::transport_name,
+    platform::Executor,
+};
 
 /// A tab can't search its local network.
 pub type LocalDiscovery = dummy::Behaviour;
@@ -64,6 +69,19 @@ pub fn listens_on(address: &Multiaddr) -> bool {
     let parts: Vec<_> = address.iter().collect();
     // A place at a relay, whose address and id say where.
     matches!(parts.as_slice(), [Memory(_)] | [_, .., P2p(_), P2pCircuit])
+}
+
+/// Whether who listens there needs a certificate of a CA: nobody listens here.
+pub fn needs_certificate(_: &Multiaddr) -> bool {
+    false
+}
+
+/// Looks at the files of the configuration's certificate: there are none here.
+///
+/// # Errors
+/// None.
+pub fn check_certificate(_: &Config) -> Result<(), ConfigError> {
+    Ok(())
 }
 
 /// All transports as one; every byte over them is counted in `meter`, `links` has their links, every dial is put to `policy`.

@@ -3,8 +3,11 @@
 //! `native.rs`, `browser.rs` and `simulated.rs` are siblings with the same signatures: [`build`] makes the transports of that skin as one,
 //! [`local_discovery`] the search on the local network (a browser has none). `door.rs` stands before all of them and limits
 //! what is dialled and who may knock (`newcomers.rs`). [`meter`] counts every byte on either, `multiplex.rs` bounds what peers may have unread on the ones that are one stream of bytes, and says in `links.rs` which it reads no further for that; `quic.rs` on QUIC, which is ours since libp2p's leaves too much open, and on WebTransport, `closing.rs` lets no peer delay the end of its connection, `small_writes.rs` keeps WebRTC's messages short, `hosts.rs` lets a native node's WebRTC tasks end. `websocket.rs` and `webrtc.rs` are the browser's own
-//! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks.
+//! transports: the stock ones poll, and lose messages. `webtransport.rs` is the native node's, which rust-libp2p lacks; `wss.rs` is its WebSocket, whose
+//! certificate may be renewed. `certificates.rs` derives from the identity those of which addresses have the hash.
 
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
+mod certificates;
 mod closing;
 mod door;
 #[cfg(all(feature = "webrtc", not(any(target_arch = "wasm32", selkie_sim))))]
@@ -30,15 +33,24 @@ pub mod webrtc;
 pub mod websocket;
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
 pub mod webtransport;
+#[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
+mod wss;
 
 #[cfg(target_arch = "wasm32")]
-pub use browser::{LocalDiscovery, TAKES_NAMES, build, dials, found, listens_on, local_discovery};
+pub use browser::{
+    LocalDiscovery, TAKES_NAMES, build, check_certificate, dials, found, listens_on,
+    local_discovery, needs_certificate,
+};
 pub use door::{SharedPolicy, is_refused_here};
 #[cfg(not(any(target_arch = "wasm32", selkie_sim)))]
-pub use native::{LocalDiscovery, TAKES_NAMES, build, dials, found, listens_on, local_discovery};
+pub use native::{
+    LocalDiscovery, TAKES_NAMES, build, check_certificate, dials, found, listens_on,
+    local_discovery, needs_certificate,
+};
 #[cfg(selkie_sim)]
 pub use simulated::{
-    LocalDiscovery, TAKES_NAMES, build, dials, found, listens_on, local_discovery,
+    LocalDiscovery, TAKES_NAMES, build, check_certificate, dials, found, listens_on,
+    local_discovery, needs_certificate,
 };
 
 use futures::{AsyncRead, AsyncWrite};

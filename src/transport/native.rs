@@ -13,21 +13,21 @@ use libp2p::{
     identity::Keypair,
     mdns, relay,
     swarm::behaviour::toggle::Toggle,
-    tcp, websocket,
+    tcp,
 };
 
 use super::{
     Boxed, Found, SharedPolicy, behind_door, finished, linked,
     links::{Linked, Links},
-    meter, multiplex, noise, quic, webtransport,
+    meter, multiplex, noise, quic, webtransport, wss,
 };
 #[cfg(feature = "webrtc")]
-use super::{hosts, small_writes};
+use super::{certificates, hosts, small_writes};
 use crate::{
     config::Config,
-    error::NetworkError,
+    error::{ConfigError, NetworkError},
     peers::transport_name,
-    platform::{Executor, lock::lock},
+    platform::{self, Executor, lock::lock},
 };
 
 /// Transports as one, whose connections are not given out yet.
@@ -35,10 +35,6 @@ type Linking = BoxedTransport<(PeerId, Linked)>;
 
 /// mDNS (RFC 6762 by libp2p/specs discovery/mdns), where the configuration wants it.
 pub type LocalDiscovery = Toggle<mdns::tokio::Behaviour>;
-
-/// The longest WebSocket message, in bytes. Its room is taken when its header has come, from whoever sent it, so it is little more than
-/// libp2p's nodes put into one: up to 192 KiB of Noise.
-const MAX_WEBSOCKET_MESSAGE: usize = 256 * 1024;
 
 /// The search for peers on the local network.
 ///
@@ -64,7 +60,8 @@ pub fn found(event: mdns::Event) -> (Found, Found) {
 /// Whether one of the transports listens at addresses of this form, the host's ports and interfaces aside.
 pub fn listens_on(address: &Multiaddr) -> bool {
     use libp2p::multiaddr::Protocol::{
-        Ip4, Ip6, Memory, P2p, P2pCircuit, QuicV1, Tcp, Udp, WebRTCDirect, WebTransport, Ws,
+        Dns4, Dns6, Ip4, Ip6, Memory, P2p, P2pCircuit, QuicV1, Tcp, Tls, Udp, WebRTCDirect,
+        WebTransport, Ws, Wss,
     };
     let parts: Vec<_> = address.iter().collect();
     match parts.as_slice() {
@@ -72,15 +69,31 @@ pub fn listens_on(address: &Multiaddr) -> bool {
         [_, .., P2p(_), P2pCircuit] => true,
         [Memory(_)] => true,
         [Ip4(_) | Ip6(_), Udp(_), WebRTCDirect] => cfg!(feature = "webrtc"),
+        // The certificate names the host.
+        [Dns4(_) | Dns6(_), rest @ ..] => matches!(rest, [Tcp(_), Tls, Ws(_)] | [Tcp(_), Wss(_)]),
         [Ip4(_) | Ip6(_), rest @ ..] => matches!(
             rest,
             [Tcp(_)]
-                | [Tcp(_), P2p(_) | Ws(_)]
+                | [Tcp(_), P2p(_) | Ws(_) | Wss(_)]
+                | [Tcp(_), Tls, Ws(_)]
                 | [Udp(_), QuicV1]
                 | [Udp(_), QuicV1, P2p(_) | WebTransport]
         ),
         _ => false,
     }
+}
+
+/// Whether who listens there needs a certificate of a CA.
+pub fn needs_certificate(address: &Multiaddr) -> bool {
+    wss::has_tls(address)
+}
+
+/// Looks at the files of the configuration's certificate, where it has one.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn check_certificate(config: &Config) -> Result<(), ConfigError> {
+    wss::load(&config.security.tls_config, platform::date()).map(drop)
 }
 
 /// Whether one of the transports dials addresses of this form; a native node dials no WebTransport.
@@ -109,8 +122,8 @@ pub fn build(
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let mut websocket = websocket::Config::new(named(tcp())?);
-    websocket.set_max_data_size(MAX_WEBSOCKET_MESSAGE);
+    let files = wss::Files::open(&config.security.tls_config)?;
+    let websocket = wss::WebSocket::new(named(tcp())?, files);
     let streams = OrTransport::new(
         relay,
         OrTransport::new(websocket, OrTransport::new(MemoryTransport::new(), tcp())),
@@ -182,17 +195,15 @@ fn or(a: Linking, b: Linking) -> Linking {
         .boxed()
 }
 
-/// WebRTC-direct. Its certificate is new at each start, so its address changes with it.
+/// WebRTC-direct. Its certificate is the identity's, so its address is the same after a new start.
 #[cfg(feature = "webrtc")]
 fn webrtc(keypair: &Keypair) -> Result<Linking, NetworkError> {
     use libp2p::core::muxing::StreamMuxerBox;
-    use libp2p_webrtc::tokio::{Certificate, Transport as WebRtc};
+    use libp2p_webrtc::tokio::Transport as WebRtc;
     // quic and webrtc each bring a crypto provider, and rustls then refuses to choose. An
     // error says that the process has chosen already, which serves as well.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let certificate =
-        Certificate::generate(&mut rand::rng()).map_err(|error| failed("webrtc", error))?;
-    let webrtc = WebRtc::new(keypair.clone(), certificate);
+    let webrtc = WebRtc::new(keypair.clone(), webrtc_certificate(keypair)?);
     let webrtc = webrtc
         .map(|(peer, connection), _| (peer, small_writes::muxer(StreamMuxerBox::new(connection))))
         .boxed();
@@ -200,6 +211,28 @@ fn webrtc(keypair: &Keypair) -> Result<Linking, NetworkError> {
     Ok(hosted
         .map(|(peer, muxer), _| (peer, Linked::unknown(muxer)))
         .boxed())
+}
+
+/// The identity's certificate for WebRTC. Its peers compare the hash and no times, so it has no end.
+#[cfg(feature = "webrtc")]
+fn webrtc_certificate(
+    keypair: &Keypair,
+) -> Result<libp2p_webrtc::tokio::Certificate, NetworkError> {
+    use pem::{EncodeConfig, LineEnding, Pem};
+    /// No well-defined end (RFC 5280, 4.1.2.5): the last second of the year 9999.
+    const NEVER: u64 = 253_402_300_799;
+    let root = certificates::root(keypair);
+    let made = certificates::derive(&root, "webrtc", [0, NEVER]);
+    let certificates::Certificate { der, key } = made.map_err(|error| failed("webrtc", error))?;
+    // `webrtc`'s own form of a certificate: when it ends, its key, and itself.
+    let blocks = [
+        Pem::new("EXPIRES", NEVER.to_le_bytes()),
+        Pem::new("PRIVATE_KEY", key),
+        Pem::new("CERTIFICATE", der),
+    ];
+    let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
+    let text = pem::encode_many_config(&blocks, lines);
+    libp2p_webrtc::tokio::Certificate::from_pem(&text).map_err(|error| failed("webrtc", error))
 }
 
 /// Without the feature `webrtc`: a transport that takes no address.

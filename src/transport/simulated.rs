@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    error::NetworkError,
+    error::{ConfigError, NetworkError},
     peers::transport_name,
     platform::{Executor, simulated::host},
 };
@@ -53,6 +53,19 @@ pub fn listens_on(address: &Multiaddr) -> bool {
         parts.as_slice(),
         [Ip4(_), Tcp(_)] | [Ip4(_), Tcp(_), P2p(_)] | [_, .., P2p(_), P2pCircuit]
     )
+}
+
+/// Whether who listens there needs a certificate of a CA: there is no TLS here.
+pub fn needs_certificate(_: &Multiaddr) -> bool {
+    false
+}
+
+/// Looks at the files of the configuration's certificate: nobody needs one here.
+///
+/// # Errors
+/// None.
+pub fn check_certificate(_: &Config) -> Result<(), ConfigError> {
+    Ok(())
 }
 
 /// All transports as one; every byte over them is counted in `meter`, `links` has their links, every dial is put to `policy`.

@@ -117,7 +117,7 @@ pub enum Error {
     /// ICE or DTLS failed.
     #[error(
         "no WebRTC connection came up; check that a node listens there by UDP, that no firewall is between, and that \
-         the certhash is today's: it is new at each start of the node"
+         the certhash is the node's: it belongs to its identity key"
     )]
     Unreachable,
     /// The connection failed, or was closed, after it was up.

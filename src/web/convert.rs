@@ -194,7 +194,9 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
         ]),
         NetworkEvent::SnapshotTaken { height } => object([("height", (*height).into())]),
         NetworkEvent::NoSnapshot { reason } => object([("reason", reason.into())]),
-        NetworkEvent::ItemAccepted { .. }
+        // A browser shows nobody a certificate from a file.
+        NetworkEvent::CertificateRefused { .. }
+        | NetworkEvent::ItemAccepted { .. }
         | NetworkEvent::TopicMessage(_)
         | NetworkEvent::Stopped
         | NetworkEvent::Crashed { .. } => return None,

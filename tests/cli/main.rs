@@ -112,6 +112,14 @@ fn a_configuration_is_checked_and_the_default_is_right() {
             "network.listen_addresses[0] = /dns4/example.org/tcp/1: a name is no interface",
         ),
         (
+            "[network]\nlisten_addresses = [\"/dns4/example.org/tcp/443/tls/ws\"]",
+            "network.listen_addresses[0] = /dns4/example.org/tcp/443/tls/ws: TLS needs a certificate",
+        ),
+        (
+            "[security.tls_config]\ncertificate = \"no/such/cert.pem\"\nkey = \"no/such/key.pem\"",
+            "security.tls_config.certificate = no/such/cert.pem",
+        ),
+        (
             "[network]\nexternal_addresses = [\"/ip4/0.0.0.0/tcp/1\"]",
             "network.external_addresses[0] = /ip4/0.0.0.0/tcp/1",
         ),

@@ -48,13 +48,21 @@ impl Open {
 
 /// An answer to a GET: head and body.
 fn get(url: &str, path: &str, host: Option<&str>) -> (String, String) {
-    let authority = url.trim_start_matches("http://").trim_end_matches('/');
-    let mut stream = TcpStream::connect(authority).expect("it is served");
+    let host = host.unwrap_or(authority(url));
+    get_as(url, path, &format!("Host: {host}"))
+}
+
+fn authority(url: &str) -> &str {
+    url.trim_start_matches("http://").trim_end_matches('/')
+}
+
+/// The same with all that a browser or a proxy says of itself.
+fn get_as(url: &str, path: &str, said: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(authority(url)).expect("it is served");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    let host = host.unwrap_or(authority);
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\n{said}\r\nConnection: close\r\n\r\n"
     )
     .expect("asked");
     let mut answer = Vec::new();
@@ -253,7 +261,8 @@ fn a_page_is_told_first_where_others_reach_the_node() {
         "127.0.0.1:0",
     ]);
     let web = node.object(|line| line["type"] == "web");
-    let (_, body) = get(web["url"].as_str().expect("a url"), "/api/node", None);
+    let url = web["url"].as_str().expect("a url");
+    let (_, body) = get(url, "/api/node", None);
     let said: Value = serde_json::from_str(&body).expect("JSON");
     let bootstrap = said["bootstrap"].as_array().expect("addresses");
     let first = format!(
@@ -266,6 +275,16 @@ fn a_page_is_told_first_where_others_reach_the_node() {
         second.contains("/ip4/127.0.0.1/tcp/") && second.contains("/ws/p2p/"),
         "{second}"
     );
+    // A page that a proxy serves by https can dial nothing of this host.
+    let host = format!("Host: {}", authority(url));
+    for by in [
+        "Referer: https://example.org/",
+        "X-Forwarded-Proto: https\r\nReferer: https://example.org/page",
+    ] {
+        let (_, body) = get_as(url, "/api/node", &format!("{host}\r\n{by}"));
+        let said: Value = serde_json::from_str(&body).expect("JSON");
+        assert_eq!(said["bootstrap"], serde_json::json!([first]), "{by}");
+    }
     assert_eq!(node.end().0, Some(0));
 }
 

@@ -9,11 +9,15 @@ use selkie::{
 };
 use serde_json::{Value, json};
 
-use crate::{snapshots, support::*};
+use crate::{
+    certificates::{Files, Pair},
+    snapshots,
+    support::*,
+};
 
 /// A configuration in which everything is set that may be left out.
-fn full() -> Config {
-    let mut config = listening(TCP);
+fn full(files: &Files) -> Config {
+    let mut config = files.listening(TCP);
     let peer: PeerInfo =
         "/ip4/203.0.113.2/tcp/30303/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
             .parse()
@@ -123,7 +127,8 @@ fn absurd(unit: Quantity) -> [Quantity; 2] {
 
 #[test]
 fn no_field_is_without_a_range() {
-    let config = full();
+    let files = Files::with(&Pair::new());
+    let config = full(&files);
     assert_eq!(config.check(), Ok(()));
     let fields = config.fields();
     let mut found = Vec::new();
@@ -144,7 +149,8 @@ fn no_field_is_without_a_range() {
 
 #[test]
 fn what_is_out_of_its_range_is_named() {
-    let config = full();
+    let files = Files::with(&Pair::new());
+    let config = full(&files);
     for field in config.fields() {
         let ConfigField {
             path, least, most, ..
@@ -172,13 +178,15 @@ fn what_is_out_of_its_range_is_named() {
 /// Each end of each range as far as it fits the rest, in a node that meets another one.
 #[tokio::test]
 async fn a_node_runs_with_any_value_that_is_allowed() {
+    let files = Files::with(&Pair::new());
+    let full = full(&files);
     let mut allowed = Vec::new();
     for ConfigField {
         path, least, most, ..
-    } in full().fields()
+    } in full.fields()
     {
         for value in [least, most] {
-            let changed = with(&full(), path, value).expect("a value of its type");
+            let changed = with(&full, path, value).expect("a value of its type");
             // Where another field would have to be changed too, the check says so.
             if changed.check().is_ok() {
                 allowed.push((path, value, changed));
@@ -226,8 +234,10 @@ async fn a_chain_syncs_with_any_value_that_is_allowed() {
     let made = chain.make_snapshot(None, snapshots::CHUNK);
     assert!(made.expect("written").is_some());
     blocks(10);
+    let files = Files::with(&Pair::new());
+    let full = full(&files);
     let mut allowed = Vec::new();
-    for field in full().fields() {
+    for field in full.fields() {
         let path = field.path;
         if !path.starts_with("protocol.sync.") {
             continue;
@@ -236,7 +246,8 @@ async fn a_chain_syncs_with_any_value_that_is_allowed() {
         let download = &mut usual.protocol.sync.snapshots.download;
         (download.settle, download.search) = (Duration::ZERO, Duration::from_secs(1));
         if path.contains(".checkpoint.") {
-            download.checkpoint = full().protocol.sync.snapshots.download.checkpoint;
+            let known = &full.protocol.sync.snapshots.download.checkpoint;
+            download.checkpoint.clone_from(known);
         }
         for value in [field.least, field.most] {
             let changed = with(&usual, path, value).expect("a value of its type");
@@ -374,7 +385,11 @@ fn what_cannot_be_listened_at_is_named() {
         ("/dns4/example.org/tcp/1", "a name is no interface"),
         ("/ip4/127.0.0.1/sctp/1", "no transport here"),
         ("/ip4/127.0.0.1/udp/1", "no transport here"),
-        ("/ip4/127.0.0.1/tcp/1/wss", "no transport here"),
+        ("/ip4/127.0.0.1/tcp/1/wss", "TLS needs a certificate"),
+        ("/dns6/example.org/tcp/1/tls/ws", "TLS needs a certificate"),
+        ("/dns4/example.org/tcp/1/ws", "a name is no interface"),
+        ("/dns/example.org/tcp/1/tls/ws", "a name is no interface"),
+        ("/ip4/127.0.0.1/tcp/1/tls", "no transport here"),
         ("/unix/socket", "no transport here"),
     ] {
         let complaint = listeners(&[TCP, address]).expect(address);

@@ -5,6 +5,7 @@
 mod addresses;
 mod book;
 mod calls;
+mod certificates;
 mod config;
 mod gossip;
 mod handshakes;

@@ -86,6 +86,7 @@ mod tests {
             "global",
             "per_peer",
             "prologue",
+            "certificate",
             "checkpoint",
             "application",
             "key",

@@ -387,6 +387,9 @@ pub(crate) fn object(event: &NetworkEvent) -> Value {
         NetworkEvent::NotListening { address, reason } => {
             json!({"type": "not-listening", "address": text(address), "reason": reason})
         }
+        NetworkEvent::CertificateRefused { reason } => {
+            json!({"type": "certificate-refused", "reason": reason})
+        }
         NetworkEvent::PeerConnected(peer) => json!({
             "type": name,
             "peerId": text(&peer.peer_id),

@@ -2,7 +2,7 @@
 //!
 //! * `/`: the dashboard (`www/dist`), a page in which the tab is a node;
 //! * `/selkie/`: the npm package's files (`js/dist`), for pages that a user writes;
-//! * `/api/node`: which network this is, and where a tab can join it.
+//! * `/api/node`: which network this is, and where a tab can join it ([`dialable`]).
 //!
 //! A page elsewhere on the web must not read what is served on a user's own machine. Other origins are kept out by
 //! the browser, and DNS rebinding (a name of theirs that suddenly points to 127.0.0.1) by us: a request is
@@ -11,6 +11,7 @@
 //! else. At most 256 connections are open at once, and none holds its place for nothing ([`connections`]).
 
 mod connections;
+mod dialable;
 
 use std::{
     io,
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tower_http::services::ServeDir;
 
+use self::dialable::Page;
 use crate::settings::{Chain, may_serve};
 
 /// Addresses told to a page; it tries them in order.
@@ -92,16 +94,15 @@ impl Site {
             .is_some_and(|folder| folder.join("index.html").is_file())
     }
 
-    /// The answer of `/api/node`: the network, where a browser can join it, and the settings in which members
+    /// The answer of `/api/node`: the network, where this page can join it, and the settings in which members
     /// should agree.
-    fn node(&self) -> Value {
+    fn node(&self, page: Page) -> Value {
         let Some(first) = self.nodes.first() else {
             return Value::Null;
         };
-        let outer = websocket_first(self.nodes.iter().flat_map(external_addresses));
-        let own = websocket_first(self.nodes.iter().flat_map(P2PNetworkManager::listeners));
-        // Behind a proxy, a router or a container's bridge nobody reaches the others.
-        let mut bootstrap: Vec<_> = outer.chain(own).collect();
+        let external = self.nodes.iter().flat_map(external_addresses).collect();
+        let own = self.nodes.iter().flat_map(P2PNetworkManager::listeners);
+        let mut bootstrap = page.may_dial(external, own.collect());
         bootstrap.truncate(MAX_ADDRESSES);
         json!({
             "network": self.chain.network(&first.config.chain),
@@ -206,7 +207,9 @@ pub(crate) fn serve(listener: TcpListener, site: Site) -> io::Result<String> {
 
 fn router(site: Site) -> Router {
     let site = Arc::new(site);
-    let api = |State(site): State<Arc<Site>>| async move { Json(site.node()) };
+    let api = |State(site): State<Arc<Site>>, headers: HeaderMap| async move {
+        Json(site.node(Page::of(&headers)))
+    };
     let mut router = Router::new().route("/api/node", get(api));
     if let Some(js) = &site.js {
         router = router.nest_service("/selkie", ServeDir::new(js));
@@ -285,30 +288,6 @@ fn external_addresses(node: &P2PNetworkManager) -> impl Iterator<Item = Multiadd
     addresses.filter_map(|address| address.with_p2p(node.local_peer_id).ok())
 }
 
-/// Those that a browser can dial; first WebSocket, which every browser and Node can.
-fn websocket_first(addresses: impl Iterator<Item = Multiaddr>) -> impl Iterator<Item = String> {
-    let (first, others): (Vec<_>, Vec<_>) = addresses
-        .filter(for_browsers)
-        .map(|address| address.to_string())
-        .partition(|address| address.contains("/ws"));
-    first.into_iter().chain(others)
-}
-
-/// Whether a browser can dial the address.
-fn for_browsers(address: &Multiaddr) -> bool {
-    use libp2p::multiaddr::Protocol;
-    let has = |wanted: fn(&Protocol<'_>) -> bool| address.iter().any(|protocol| wanted(&protocol));
-    let hash = has(|protocol| matches!(protocol, Protocol::Certhash(_)));
-    let ip = has(|protocol| matches!(protocol, Protocol::Ip4(_) | Protocol::Ip6(_)));
-    address.iter().any(|protocol| match protocol {
-        Protocol::Ws(_) | Protocol::Wss(_) => true,
-        Protocol::WebRTCDirect => hash,
-        // A name may have a certificate that browsers know.
-        Protocol::WebTransport => hash || !ip,
-        _ => false,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -324,29 +303,6 @@ mod tests {
                 }
             }
             value => *under = value.clone(),
-        }
-    }
-
-    #[test]
-    fn an_address_without_the_hash_that_it_needs_is_not_told_to_browsers() {
-        let hash = "certhash/uEiDDq4_xNyDorZBH3TlGazyJdOWSwvo4PUo5YHFMrvDE8g";
-        let told = |text: &str| for_browsers(&text.parse().expect("an address"));
-        for text in [
-            "/ip4/192.0.2.1/tcp/80/ws",
-            "/dns/example.org/tcp/443/tls/ws",
-            "/dns/example.org/udp/443/quic-v1/webtransport",
-            &format!("/ip4/192.0.2.1/udp/9/webrtc-direct/{hash}"),
-            &format!("/ip6/2001:db8::1/udp/9/quic-v1/webtransport/{hash}"),
-        ] {
-            assert!(told(text), "{text}");
-        }
-        for text in [
-            "/ip4/192.0.2.1/tcp/80",
-            "/ip4/192.0.2.1/udp/9/webrtc-direct",
-            "/dns/example.org/udp/9/webrtc-direct",
-            "/ip4/192.0.2.1/udp/9/quic-v1/webtransport",
-        ] {
-            assert!(!told(text), "{text}");
         }
     }
 

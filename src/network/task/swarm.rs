@@ -8,7 +8,7 @@ use libp2p::{
 use super::*;
 use crate::network::{
     behaviour::BehaviourEvent,
-    reasons::{accept_reason, closed_reason, denied_reason, dial_reason},
+    reasons::{accept_reason, certificate_reason, closed_reason, denied_reason, dial_reason},
     routing::RoutingEvent,
 };
 
@@ -54,7 +54,10 @@ impl Task {
             SwarmEvent::ListenerError { listener_id, error } => {
                 let now = platform::now();
                 tracing::debug!(%error, "a listener goes on after an error");
-                if self.troubled.is_none_or(|told| told + TROUBLE <= now)
+                if let Some(reason) = certificate_reason(&error) {
+                    self.shared
+                        .emit(NetworkEvent::CertificateRefused { reason });
+                } else if self.troubled.is_none_or(|told| told + TROUBLE <= now)
                     && let Some(address) = self.configured.get(&listener_id).cloned()
                 {
                     self.troubled = Some(now);

@@ -1,179 +1,256 @@
-//! The two certificates of a WebTransport listener: the one in use, and the next.
+//! The certificates of a WebTransport listener: the one in use, the next, and the one before.
 //!
 //! A browser that is given a certificate's hash demands that it is valid for at most 14 days (W3C WebTransport,
-//! `serverCertificateHashes`) and that now is among them. So each lives for 14 days, the next takes over [`OVERLAP`]
-//! before the one in use ends, and an address that carries both hashes is good for 13 to 25 days. A state
-//! machine without a clock: `now` goes in.
+//! `serverCertificateHashes`) and that now is among them. So time is cut into periods of [`PERIOD`], for each of which a certificate
+//! serves that begins [`SKEW`] before and ends [`OVERLAP`] after. An address carries the hashes of this period's and the next's, and is good for
+//! 12 to 24 days.
+//!
+//! They follow from the identity and the period's number alone ([`derive`]), as go-libp2p's do. So they outlast the node: one that starts again
+//! has its old address; and they depend on the clock, but not on what it said before: once it is right, they are.
+//! Where the periods begin depends on the identity, so that not all nodes change their addresses at once.
+//!
+//! Who dials compares all hashes of the address with those that Noise tells (libp2p/specs webtransport), and takes no address of which one is
+//! missing there. So the last period's is told too: addresses from before the change have that and this one's. No clock here: `now` goes in.
 
 use std::time::Duration;
 
-use libp2p::multiaddr::multihash::Multihash;
-use wtransport::{Identity, tls::self_signed::time::OffsetDateTime};
+use libp2p::{identity::Keypair, multiaddr::multihash::Multihash};
+use wtransport::{
+    Identity,
+    tls::{Certificate, CertificateChain, PrivateKey},
+};
 
 use super::Error;
 
-use crate::platform::SystemTime;
+use crate::{
+    platform::SystemTime,
+    transport::certificates::{derive, root},
+};
 
-const DAY: Duration = Duration::from_secs(86_400);
-/// The longest that browsers allow.
-const LIFE: Duration = Duration::from_secs(14 * 86_400);
-/// How long before the end of the one in use the next takes over.
-const OVERLAP: Duration = DAY;
-/// Clocks that are late find the certificate valid too.
-const SKEW: Duration = DAY;
+const DAY: u64 = 86_400;
+/// The longest that browsers allow, in seconds.
+const LIFE: u64 = 14 * DAY;
+/// How long after its period a certificate is valid: for clocks that are fast.
+const OVERLAP: u64 = DAY;
+/// How long before: for clocks that are slow.
+const SKEW: u64 = DAY;
+/// How long each serves.
+const PERIOD: u64 = LIFE - SKEW - OVERLAP;
 /// Multihash's number for SHA-256.
 const SHA256: u64 = 0x12;
 
-/// The certificates' hashes, as they stand in an address.
-pub(super) type Hashes = [Multihash<64>; 2];
+/// A certificate's hash, as it stands in an address.
+pub(super) type Hash = Multihash<64>;
 
 pub(super) struct Certificates {
-    current: Certificate,
-    next: Certificate,
-}
-
-struct Certificate {
-    identity: Identity,
-    hash: Multihash<64>,
-    begins: SystemTime,
-    ends: SystemTime,
+    root: Keypair,
+    period: u64,
+    shown: Identity,
+    /// The last period's, this one's, and the next one's.
+    hashes: [Hash; 3],
 }
 
 impl Certificates {
-    pub(super) fn new(now: SystemTime) -> Result<Self, Error> {
-        let current = Certificate::new(now)?;
-        let next = Certificate::new(current.ends - OVERLAP)?;
-        Ok(Self { current, next })
+    /// Those of an identity at this time.
+    pub(super) fn new(identity: &Keypair, now: SystemTime) -> Result<Self, Error> {
+        Self::of(root(identity), now)
+    }
+
+    fn of(root: Keypair, now: SystemTime) -> Result<Self, Error> {
+        let period = period(&root, now);
+        let [(_, last), (shown, current), (_, next)] = [
+            certificate(&root, period.saturating_sub(1))?,
+            certificate(&root, period)?,
+            certificate(&root, period.saturating_add(1))?,
+        ];
+        Ok(Self {
+            root,
+            period,
+            shown,
+            hashes: [last, current, next],
+        })
     }
 
     /// What browsers are shown now.
-    pub(super) fn current(&self) -> Identity {
-        self.current.identity.clone_identity()
+    pub(super) fn shown(&self) -> Identity {
+        self.shown.clone_identity()
     }
 
-    /// The one in use first.
-    pub(super) fn hashes(&self) -> Hashes {
-        [self.current.hash, self.next.hash]
+    /// Those of the address: the one in use first, then the next.
+    pub(super) fn addressed(&self) -> [Hash; 2] {
+        let [_, current, next] = self.hashes;
+        [current, next]
     }
 
-    /// The certificates from now on, if these are no longer right: the next is in use and has one after it, or, after a
-    /// long sleep or when they were made under a wrong clock, both are new.
+    /// Those that an address may have which is still good.
+    pub(super) fn proved(&self) -> [Hash; 3] {
+        self.hashes
+    }
+
+    /// The certificates of now, if these are another time's.
     pub(super) fn renewed(&self, now: SystemTime) -> Result<Option<Self>, Error> {
-        if now < self.current.begins || now + OVERLAP >= self.next.ends {
-            return Self::new(now).map(Some);
-        }
-        if now + OVERLAP < self.current.ends {
+        if period(&self.root, now) == self.period {
             return Ok(None);
         }
-        let current = Certificate {
-            identity: self.next.identity.clone_identity(),
-            hash: self.next.hash,
-            begins: self.next.begins,
-            ends: self.next.ends,
-        };
-        let next = Certificate::new(current.ends - OVERLAP)?;
-        Ok(Some(Self { current, next }))
+        Self::of(self.root.clone(), now).map(Some)
     }
 }
 
-impl Certificate {
-    /// One that serves from `begin` on.
-    fn new(begin: SystemTime) -> Result<Self, Error> {
-        let wrong = |error: &dyn ToString| Error::Certificate(error.to_string());
-        let from = begin - SKEW;
-        let ends = from + LIFE;
-        let identity = Identity::self_signed_builder()
-            // Browsers compare the hash and no name.
-            .subject_alt_names(["selkie"])
-            .validity_period(OffsetDateTime::from(from), OffsetDateTime::from(ends))
-            .build()
-            .map_err(|error| wrong(&error))?;
-        let chain = identity.certificate_chain().as_slice();
-        let leaf = chain.first().ok_or_else(|| wrong(&"an empty chain"))?;
-        let hash = Multihash::wrap(SHA256, leaf.hash().as_ref()).map_err(|error| wrong(&error))?;
-        Ok(Self {
-            identity,
-            hash,
-            begins: from,
-            ends,
-        })
-    }
+/// Which period a time is in. Before 1970 it is the first.
+fn period(root: &Keypair, now: SystemTime) -> u64 {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH);
+    (since.unwrap_or(Duration::ZERO).as_secs() + shift(root)) / PERIOD
+}
+
+/// How much earlier the periods of an identity begin, in seconds.
+fn shift(root: &Keypair) -> u64 {
+    let secret = root.derive_secret(b"selkie/certificate/webtransport/shift");
+    let word = secret.and_then(|secret| secret.first_chunk().copied());
+    u64::from_be_bytes(word.unwrap_or_default()) % PERIOD
+}
+
+/// The certificate of a period, and its hash.
+fn certificate(root: &Keypair, period: u64) -> Result<(Identity, Hash), Error> {
+    let wrong = |error: &dyn ToString| Error::Certificate(error.to_string());
+    let begins = period.saturating_mul(PERIOD).saturating_sub(shift(root));
+    let from = begins.saturating_sub(SKEW);
+    let valid = [from, from.saturating_add(LIFE)];
+    let made = derive(root, &format!("webtransport/{period}"), valid).map_err(|e| wrong(&e))?;
+    let certificate = Certificate::from_der(made.der).map_err(|error| wrong(&error))?;
+    let hash = certificate.hash();
+    let hash = Multihash::wrap(SHA256, hash.as_ref()).map_err(|error| wrong(&error))?;
+    let chain = CertificateChain::single(certificate);
+    let identity = Identity::new(chain, PrivateKey::from_der_pkcs8(made.key));
+    Ok((identity, hash))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
+pub(super) mod tests {
     use proptest::prelude::*;
+    use wtransport::tls::Certificate;
 
     use super::*;
 
-    fn after(days: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + DAY * 20_000 + DAY * u32::try_from(days).expect("few")
+    fn identity() -> Keypair {
+        Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes")
+    }
+
+    /// When the period began that has this time.
+    pub(in super::super) fn began(identity: &Keypair, now: SystemTime) -> SystemTime {
+        let seconds = period(identity, now) * PERIOD - shift(identity);
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn at(days: u64, seconds: u64) -> SystemTime {
+        began(
+            &identity(),
+            SystemTime::UNIX_EPOCH + Duration::from_secs(20_000 * DAY),
+        ) + Duration::from_secs(days * DAY + seconds)
+    }
+
+    fn made(now: SystemTime) -> Certificates {
+        Certificates::new(&identity(), now).expect("made")
+    }
+
+    fn look(shown: &Certificates, now: SystemTime) -> Option<Certificates> {
+        shown.renewed(now).expect("looked")
+    }
+
+    /// From when to when browsers take it, in seconds.
+    fn validity(shown: &Certificate) -> [SystemTime; 2] {
+        let (_, read) = x509_parser::parse_x509_certificate(shown.der()).expect("X.509");
+        let validity = read.validity();
+        [validity.not_before, validity.not_after].map(|time| {
+            let seconds = u64::try_from(time.timestamp()).expect("after 1970");
+            SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+        })
+    }
+
+    fn shows_a_valid_one(certificates: &Certificates, now: SystemTime) -> bool {
+        let shown = certificates.shown();
+        let leaf = &shown.certificate_chain().as_slice()[0];
+        let [from, until] = validity(leaf);
+        assert_eq!(certificates.addressed()[0].digest(), leaf.hash().as_ref());
+        assert_eq!(
+            until.duration_since(from).ok(),
+            Some(Duration::from_secs(LIFE))
+        );
+        let margin = Duration::from_secs(DAY);
+        from + margin <= now && now + margin <= until
     }
 
     #[test]
-    fn the_next_takes_over_before_the_first_ends() {
-        let first = Certificates::new(after(0)).expect("made");
-        assert!(first.current.ends > after(0));
-        assert!(first.renewed(after(11)).expect("looked").is_none());
-        let second = first.renewed(after(12)).expect("looked").expect("renewed");
-        let ([_, promised], [current, next]) = (first.hashes(), second.hashes());
-        assert_eq!(current, promised, "who has the old address still finds it");
-        assert!(!first.hashes().contains(&next));
-        assert!(second.renewed(after(12)).expect("looked").is_none());
-        assert!(second.current.ends > after(12) + OVERLAP);
-    }
-
-    #[test]
-    fn after_a_long_sleep_both_are_new() {
-        let first = Certificates::new(after(0)).expect("made");
-        let second = first.renewed(after(99)).expect("looked").expect("renewed");
-        assert!(second.current.ends > after(99));
-        let old: HashSet<_> = first.hashes().into();
-        assert!(second.hashes().iter().all(|hash| !old.contains(hash)));
-    }
-
-    /// A computer whose clock was wrong when it started (libp2p/go-libp2p#1833). Whoever compares the hash finds the old
-    /// certificate not yet valid, so an address with it is worth nothing.
-    #[test]
-    fn made_under_a_wrong_clock_both_are_new_once_it_is_right() {
-        let wrong = Certificates::new(after(30)).expect("made");
-        let right = wrong.renewed(after(0)).expect("looked").expect("renewed");
-        assert!(right.current.begins <= after(0) && after(0) < right.current.ends);
-        let old: HashSet<_> = wrong.hashes().into();
-        assert!(right.hashes().iter().all(|hash| !old.contains(hash)));
-        assert!(right.renewed(after(0)).expect("looked").is_none());
+    fn a_node_that_starts_again_has_its_old_ones() {
+        let before = made(at(0, 0));
+        assert_eq!(made(at(11, DAY - 1)).proved(), before.proved());
+        let other = Certificates::new(&Keypair::generate_ed25519(), at(0, 0)).expect("made");
         assert!(
-            wrong.renewed(after(29)).expect("looked").is_none(),
-            "a day is within the skew"
+            other
+                .proved()
+                .iter()
+                .all(|hash| !before.proved().contains(hash))
         );
     }
 
-    proptest! {
-        /// Wherever the clock jumps, what is shown after a look is valid then, and for a day more.
-        #[test]
-        fn what_is_shown_is_always_valid(days in proptest::collection::vec(0u64..200, 1..6)) {
-            let mut shown = Certificates::new(after(100)).expect("made");
-            for now in days.into_iter().map(after) {
-                if let Some(renewed) = shown.renewed(now).expect("looked") {
-                    shown = renewed;
-                }
-                prop_assert!(shown.current.begins <= now && now + OVERLAP < shown.current.ends);
-                prop_assert!(shown.next.begins <= shown.current.ends);
-                prop_assert!(shown.renewed(now).expect("looked").is_none());
-            }
-        }
+    #[test]
+    fn the_next_takes_over_and_the_last_is_still_proved() {
+        let first = made(at(0, 0));
+        assert!(look(&first, at(11, DAY - 1)).is_none());
+        let second = look(&first, at(12, 0)).expect("renewed");
+        let ([was, promised], [is, _]) = (first.addressed(), second.addressed());
+        assert_eq!(is, promised, "who has the old address still finds it");
+        assert!(second.proved().contains(&was), "and it is proved");
+        assert!(look(&second, at(12, 0)).is_none());
+        assert_eq!(
+            made(at(12, 0)).proved(),
+            second.proved(),
+            "a start then is no other"
+        );
     }
 
-    /// Seen as any host sees it: by the certificate alone.
+    /// A computer whose clock was wrong when it started (libp2p/go-libp2p#1833).
     #[test]
-    fn a_certificate_is_what_its_hash_says_and_serves_when_it_must() {
-        let pair = Certificates::new(after(0)).expect("made");
-        let shown = pair.current();
-        let leaf = &shown.certificate_chain().as_slice()[0];
-        assert_eq!(pair.hashes()[0].digest(), leaf.hash().as_ref());
-        assert_eq!(pair.current.ends, after(13), "14 days, one of them past");
-        assert_eq!(pair.next.ends, after(25));
+    fn made_under_a_wrong_clock_they_are_right_once_it_is() {
+        let right = made(at(0, 0));
+        let early = made(SystemTime::UNIX_EPOCH);
+        for wrong in [&early, &made(at(30, 0)), &made(at(9000, 0))] {
+            let healed = look(wrong, at(0, 0)).expect("renewed");
+            assert_eq!(healed.proved(), right.proved());
+        }
+        assert!(shows_a_valid_one(&right, at(0, 0)));
+    }
+
+    /// After the year 9999 there are none, which is said.
+    #[test]
+    fn a_clock_beyond_all_dates_is_an_error_and_heals() {
+        let far = SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_000);
+        assert!(Certificates::new(&identity(), far).is_err());
+        let shown = made(at(0, 0));
+        assert!(shown.renewed(far).is_err());
+        assert!(look(&shown, at(0, 0)).is_none());
+    }
+
+    #[test]
+    fn nodes_do_not_change_their_addresses_all_at_once() {
+        let shifts: std::collections::HashSet<u64> = (0..8)
+            .map(|byte| shift(&Keypair::ed25519_from_bytes([byte; 32]).expect("32 bytes")))
+            .collect();
+        assert_eq!(shifts.len(), 8);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+        /// Wherever the clock jumps, what is shown after a look is valid then, for a day more and since a day.
+        #[test]
+        fn what_is_shown_is_always_valid(hours in proptest::collection::vec(0u64..5000, 1..4)) {
+            let mut shown = made(at(100, 0));
+            for now in hours.into_iter().map(|hours| at(0, hours * 3600)) {
+                if let Some(renewed) = look(&shown, now) {
+                    shown = renewed;
+                }
+                prop_assert!(shows_a_valid_one(&shown, now));
+                prop_assert!(look(&shown, now).is_none());
+            }
+        }
     }
 }

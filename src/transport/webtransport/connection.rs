@@ -25,7 +25,7 @@ use libp2p::{
 
 use super::{
     Caller, Error, Watch,
-    certificates::Hashes,
+    certificates::Hash,
     session::Session,
     stream::{self, Rest, Stream},
 };
@@ -46,7 +46,7 @@ impl Connection {
     pub(super) async fn accept(
         caller: Caller,
         keypair: Keypair,
-        hashes: Hashes,
+        hashes: [Hash; 3],
     ) -> Result<(PeerId, Self), Error> {
         let mut session = Session::accept(caller).await?;
         let first = session.first().await?;
