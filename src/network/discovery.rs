@@ -141,8 +141,10 @@ impl Discovery {
                 let (teller, address) = (Teller::LocalNetwork, address.clone());
                 self.dialing.told(teller, peer.peer_id, address, now);
             }
-            let source = peer.addresses.first().map(NetworkGroup::of_teller);
-            let source = source.unwrap_or(NetworkGroup::Fleeting);
+            let home = peer.addresses.first();
+            let source = home.map_or(NetworkGroup::Fleeting, |address| {
+                self.shared.grouping.of_teller(address)
+            });
             let mut book = self.shared.book();
             book.told(source, peer.peer_id, &peer.addresses, now);
             drop(book);

@@ -23,7 +23,8 @@ use crate::{
     },
     observe::Recorder,
     peers::{
-        AddressBook, Banned, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table,
+        AddressBook, Banned, Bans, ConnectionInfo, EclipseSign, Grouping, Limits, PeerInfo,
+        Reputation, Table,
     },
     platform::{
         self,
@@ -47,6 +48,8 @@ pub(crate) type SharedTable = Arc<Mutex<Table>>;
 pub(crate) struct Shared {
     pub(crate) table: SharedTable,
     pub(crate) rules: Arc<dyn Rules>,
+    /// How networks are counted, everywhere.
+    pub(crate) grouping: Grouping,
     book: Mutex<AddressBook>,
     pub(crate) meter: Meter,
     state: Mutex<State>,
@@ -132,7 +135,8 @@ impl Shared {
         secret: &[u8; 16],
     ) -> Self {
         Self {
-            table: Arc::new(Mutex::new(table(config, secret))),
+            table: Arc::new(Mutex::new(table(config, book.grouping(), secret))),
+            grouping: book.grouping().clone(),
             book: Mutex::new(book),
             rules,
             meter: Meter::default(),
@@ -247,7 +251,7 @@ impl Subscriber {
 }
 
 /// An empty table of peers, as the configuration wants it.
-fn table(config: &Config, secret: &[u8; 16]) -> Table {
+fn table(config: &Config, grouping: &Grouping, secret: &[u8; 16]) -> Table {
     let network = &config.network;
     let scoring = &config.security.peer_scoring;
     let blacklist = &config.security.blacklist_config;
@@ -268,6 +272,7 @@ fn table(config: &Config, secret: &[u8; 16]) -> Table {
         ),
         Bans::new(always, blacklist.ban_duration, blacklist.max_bans),
         secret,
+        grouping.clone(),
     )
 }
 

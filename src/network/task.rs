@@ -203,7 +203,7 @@ impl Task {
             keypair,
             circuits,
             local,
-            (policy, Arc::clone(&shared.table)),
+            (policy, Arc::clone(&shared.table), shared.grouping.clone()),
             sync,
             links,
         )?;

@@ -7,6 +7,7 @@
 mod account;
 mod address_policy;
 mod alarm;
+mod as_map;
 mod bans;
 mod book;
 mod connected;
@@ -25,9 +26,10 @@ pub(crate) use address_policy::without_id;
 pub use address_policy::{AddressPolicy, RefusedAddress};
 pub use alarm::{Alarm, EclipseSign, Outlook};
 pub use bans::{Ban, Banned, BannedError, Bans, Kept};
+pub use as_map::{AsMap, AsMapError, MAX_AS_MAP_BYTES};
 pub use book::{
-    ANCHORS, AddressBook, BookError, CONTESTS, Candidate, FRESH, KnownPeer, MAX_BOOK_BYTES,
-    NetworkGroup,
+    ANCHORS, AddressBook, BookError, CONTESTS, Candidate, FRESH, Grouping, KnownPeer,
+    MAX_BOOK_BYTES, NetworkGroup,
 };
 pub use connected::Connected;
 pub use dialing::{Dialing, Due, Teller};

@@ -30,8 +30,8 @@ use self::{
     watermarks::Protected,
 };
 use super::{
-    AddressGroup, Bans, Direction, Misdeed, NetworkGroup, PeerInfo, Reputation, crowds::Crowds,
-    scope::ip_of,
+    AddressGroup, Bans, Direction, Grouping, Misdeed, NetworkGroup, PeerInfo, Reputation,
+    crowds::Crowds, scope::ip_of,
 };
 use crate::{chain::ItemKind, keyed::Keyed, platform::Instant};
 
@@ -132,6 +132,7 @@ pub struct Table {
     limits: Limits,
     reputation: Reputation,
     bans: Bans,
+    grouping: Grouping,
     peers: BTreeMap<PeerId, Box<Peer>>,
     deadlines: BTreeSet<(Instant, PeerId)>,
     /// Who has no place yet, the eldest first.
@@ -155,14 +156,21 @@ pub struct Table {
 }
 
 impl Table {
-    /// Nobody yet. `secret` is random.
-    pub fn new(limits: Limits, reputation: Reputation, bans: Bans, secret: &[u8; 16]) -> Self {
+    /// Nobody yet. `grouping` says who is of one network; `secret` is random.
+    pub fn new(
+        limits: Limits,
+        reputation: Reputation,
+        bans: Bans,
+        grouping: Grouping,
+        secret: &[u8; 16],
+    ) -> Self {
         Self {
             limits,
             reputation,
             bans,
             peers: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            grouping,
             newcomers: Crowds::new(),
             ours: 0,
             plain: 0,
@@ -273,7 +281,9 @@ impl Table {
         }
         let outbound = info.direction == Some(Direction::Outbound);
         let group = address.map_or(AddressGroup::Elsewhere, AddressGroup::of);
-        let network = address.map_or(NetworkGroup::Fleeting, NetworkGroup::of_teller);
+        let network = address.map_or(NetworkGroup::Fleeting, |address| {
+            self.grouping.of_teller(address)
+        });
         let reputation = self.reputation.score(&id, now);
         self.came += 1;
         let peer = Peer {

@@ -68,6 +68,7 @@ mod tests {
             "checkpoint",
             "application",
             "key",
+            "as_map",
             "web",
         ] {
             assert!(DEFAULT.contains(&format!("\n#{field} = ")), "{field}");

@@ -20,7 +20,7 @@ use crate::{
     chain::{Opaque, rules::Synchronous},
     error::NetworkError,
     network::behaviour::MAX_DIALS,
-    peers::{AddressBook, AddressPolicy, RefusedAddress},
+    peers::{AddressBook, AddressPolicy, Grouping, RefusedAddress},
     platform::test,
     transport::{self, Boxed, links::Links},
 };
@@ -29,13 +29,13 @@ use crate::{
 fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
     let (config, keypair) = (Config::default(), Keypair::generate_ed25519());
     let own = keypair.public().to_peer_id();
-    let book = AddressBook::new(own, |_| true, [7; 32], platform::now());
+    let book = AddressBook::new(own, |_| true, Grouping::default(), [7; 32], platform::now());
     let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
     let shared = Arc::new(Shared::new(rules, &config, book, &[7; 16]));
     let policy = Arc::new(Mutex::new(AddressPolicy::new(own, true)));
     let (_, circuits) = relay::client::new(own);
     let local = transport::local_discovery(&config, own).expect("off");
-    let known = (policy, Arc::clone(&shared.table));
+    let known = (policy, Arc::clone(&shared.table), shared.grouping.clone());
     let behaviour = Behaviour::new(
         &config,
         &keypair,
