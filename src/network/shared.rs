@@ -23,8 +23,8 @@ use crate::{
     },
     observe::Recorder,
     peers::{
-        AddressBook, Banned, Bans, ConnectionInfo, EclipseSign, Grouping, Limits, PeerInfo,
-        Reputation, Table,
+        AddressBook, Banned, Bans, ConnectionInfo, DutyError, EclipseSign, Grouping, Limits,
+        PeerInfo, Reputation, Table,
     },
     platform::{
         self,
@@ -47,9 +47,9 @@ pub(crate) type SharedTable = Arc<Mutex<Table>>;
 /// What the handle and the task both see.
 pub(crate) struct Shared {
     pub(crate) table: SharedTable,
-    pub(crate) rules: Arc<dyn Rules>,
     /// How networks are counted, everywhere.
     pub(crate) grouping: Grouping,
+    pub(crate) rules: Arc<dyn Rules>,
     book: Mutex<AddressBook>,
     pub(crate) meter: Meter,
     state: Mutex<State>,
@@ -271,8 +271,8 @@ fn table(config: &Config, grouping: &Grouping, secret: &[u8; 16]) -> Table {
             scoring.max_peers,
         ),
         Bans::new(always, blacklist.ban_duration, blacklist.max_bans),
-        secret,
         grouping.clone(),
+        secret,
     )
 }
 
@@ -354,6 +354,13 @@ pub(crate) enum Command {
         peer: PeerId,
     },
     AddPeer(PeerInfo),
+    /// Peers will be needed after a while, for a while.
+    ExpectDuty {
+        peers: Vec<PeerInfo>,
+        begins_in: Duration,
+        lasts: Duration,
+        reply: oneshot::Sender<Result<(), DutyError>>,
+    },
     /// Keeps a peer or a network out.
     Ban {
         who: Banned,

@@ -502,6 +502,16 @@ impl Task {
                     self.discovery.added(peer.peer_id, address, platform::now());
                 }
             }
+            Command::ExpectDuty {
+                peers,
+                begins_in,
+                lasts,
+                reply,
+            } => {
+                let (time, now) = ((begins_in, lasts), platform::now());
+                let expected = self.discovery.expects(&mut self.swarm, &peers, time, now);
+                let _ = reply.send(expected);
+            }
             Command::Ban {
                 who,
                 duration,

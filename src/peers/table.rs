@@ -152,6 +152,8 @@ pub struct Table {
     protected: Protected,
     /// Whom the user knows.
     users: BTreeSet<PeerId>,
+    /// Whom the application needs now.
+    on_duty: BTreeSet<PeerId>,
     actions: VecDeque<Action>,
 }
 
@@ -168,9 +170,9 @@ impl Table {
             limits,
             reputation,
             bans,
+            grouping,
             peers: BTreeMap::new(),
             deadlines: BTreeSet::new(),
-            grouping,
             newcomers: Crowds::new(),
             ours: 0,
             plain: 0,
@@ -181,6 +183,7 @@ impl Table {
             trims_at: None,
             protected: Protected::default(),
             users: BTreeSet::new(),
+            on_duty: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }

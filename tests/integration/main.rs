@@ -6,6 +6,7 @@ mod addresses;
 mod book;
 mod calls;
 mod config;
+mod duty;
 mod gossip;
 mod handshakes;
 mod hostile;
