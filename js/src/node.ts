@@ -243,18 +243,14 @@ export class RunningNode extends EventTarget implements SelkieNode {
     return this.#ask(signal, 'unprotect', checkText('peerId', peerId), checkText('tag', tag))
   }
 
-  async expectDuty(peers: readonly string[], { inMs = 0, forMs, signal }: DutyOptions) {
-    if (!Array.isArray(peers) || peers.some((peer) => typeof peer !== 'string')) {
-      throw argument(
-        `the peers are ${describe(peers)}; give an array of ids, or of addresses that end in them`,
-      )
-    }
-    for (const [name, time] of Object.entries({ inMs, forMs })) {
-      if (!(typeof time === 'number' && time >= 0)) {
-        throw argument(`${name} is ${String(time)}; give milliseconds`)
-      }
-    }
-    await this.#ask(signal, 'expectDuty', [...peers], inMs, forMs)
+  async expectDuty(
+    peers: readonly string[],
+    { inMs = 0, forMs, signal }: Partial<DutyOptions> = {},
+  ) {
+    if (!Array.isArray(peers)) throw argument(`the peers are ${describe(peers)}; give an array`)
+    const named = peers.map((peer, index) => checkText(`peers[${index}]`, peer))
+    const [begins, lasts] = [checkTime('inMs', inMs), checkTime('forMs', forMs)]
+    await this.#ask(signal, 'expectDuty', named, begins, lasts)
   }
 
   async connections({ signal }: AbortOptions = {}) {
@@ -450,6 +446,11 @@ function pieces(list: readonly Uint8Array[]): Uint8Array[][] {
 function checkText(name: string, value: string): string {
   if (typeof value === 'string' && value !== '') return value
   throw argument(`${name} is ${describe(value)}; give a string that is not empty`)
+}
+
+function checkTime(name: string, value: number | undefined): number {
+  if (typeof value === 'number' && value >= 0) return value
+  throw argument(`${name} is ${String(value)}; give milliseconds`)
 }
 
 function describe(value: unknown): string {

@@ -153,7 +153,9 @@ test('whom the application needs is dialled, and what no duty can be is refused'
   for (const [peers, when, code] of [
     [['nobody'], { forMs: 1 }, 'invalid-peer-id'],
     [['/memory/1'], { forMs: 1 }, 'invalid-address'],
+    [[node.peerId], undefined, 'invalid-argument'],
     [[node.peerId], {}, 'invalid-argument'],
+    [[5], { forMs: 1 }, 'invalid-argument'],
     [[node.peerId], { forMs: 0 }, 'invalid-argument'],
     [[node.peerId], { forMs: 1, inMs: Infinity }, 'invalid-argument'],
     [node.peerId, { forMs: 1 }, 'invalid-argument'],
