@@ -25,7 +25,7 @@ export function createNode(options: NodeOptions): Promise<SelkieNode>
 
 /**
  * Deletes what the built-in chains (`network.application`) have stored in this browser of a network: of all that have its id, or of the one with
- * the genesis that is given. Identities stay. It is for a network that has begun anew with the same genesis: a node follows nothing that
+ * the genesis that is given. Identities and address books stay. It is for a network that has begun anew with the same genesis: a node follows nothing that
  * leaves what was final before, and says so as `trouble` of `sync:progress`.
  *
  * Rejects with a {@link StorageError}, of code `storage-locked` as long as a node runs on it; one with `run: 'page'` that has crashed is on it
@@ -48,7 +48,7 @@ export interface NodeOptions {
   /** Multiaddrs of peers to dial first, such as `/ip4/192.0.2.1/tcp/4001/ws/p2p/12D3Koo…`. */
   bootstrap?: readonly string[]
   /**
-   * Where the identity is kept, and what a built-in chain stores (that in IndexedDB only, else in memory). **Default:** `'indexeddb'` in browsers, `'memory'` (a new identity
+   * Where the identity and the address book are kept, and what a built-in chain stores (that in IndexedDB only, else in memory). **Default:** `'indexeddb'` in browsers, `'memory'` (a new identity
    * each time) in Node, where `{ directory }` keeps it in a file that only its owner may read. By default a browser that lets
    * this page keep or lock nothing (plain http that is not localhost, a sandboxed frame) starts with an identity that lives as long as the node,
    * which `identity:ephemeral` tells; with `'indexeddb'` given, that is a {@link StorageError}.
@@ -73,7 +73,7 @@ export interface NodeOptions {
   signal?: AbortSignal
   /**
    * Any other setting, in the shape and with the names of the TOML file. Options above win.
-   * With `config.identity`, `storage` is not used.
+   * With `config.identity`, `storage` is not used, and no address book kept.
    */
   config?: NodeConfig
   /**
@@ -271,6 +271,14 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
    * protected by, or the node ends. A tag says what for: 1 to 64 bytes, 16 a peer, and 1,024 peers. Misdeeds, silence and bans end a connection all the same.
    */
   protect(peerId: string, tag: string, options?: AbortOptions): Promise<void>
+  /**
+   * Tells of a duty: peers that the application will need after `inMs` (an hour at most) for `forMs` (an hour at most), each by its id or by an address that ends in
+   * it. From 30 s before its beginning, or now where that is sooner, to its end they are dialled where they are not connected, wanted or not, and again where they are lost;
+   * and they make no room for others, as by `protect`. Then those that were dialled for it alone are let go, as far as the node has the
+   * peers that it wants. One that is named by its id alone is dialled where the address book knows it to be. Whom you disconnect meanwhile is not dialled again. In all duties
+   * together there are 256 peers at most, and half of `network.max_peers`. Who is there, `peers()` says.
+   */
+  expectDuty(peers: readonly string[], when: DutyOptions): Promise<void>
   /** Takes a tag of `protect` away. Whether the peer is still protected by another. */
   unprotect(peerId: string, tag: string, options?: AbortOptions): Promise<boolean>
   /** All connections, the eldest first: also those on which that is not over, and each of a peer that has two for a while. */
@@ -314,8 +322,10 @@ export interface NodeEvents {
   'peer:identify': { peerId: string; agent: string; protocols: string[] }
   'peer:discovered': Pick<Peer, 'peerId' | 'addresses'>
   'peer:score': { peerId: string; reason: string; score: number }
-  /** This node's identity is not the stored one, and will be another next time; why. Told once, at the start. */
+  /** This node's identity is not the stored one, and will be another next time, nor is its address book kept; why. Told once, at the start. */
   'identity:ephemeral': { reason: string }
+  /** The address book that was kept can't be read, and a new one has begun; or this one could not be written, which is tried again. */
+  'book:lost': { reason: string }
   'dial:error': { address?: string; peerId?: string; message: string }
   /** A peer's item goes no further: the chain's rules turned it down, or a limit did before they were asked. */
   'item:refused': { kind: ItemKind; source: string; reason: string }
@@ -637,6 +647,14 @@ export interface Ban {
 export interface BanOptions extends AbortOptions {
   /** For how many milliseconds; ten years at most, also where it is `Infinity`. **Default:** `security.blacklist_config.ban_duration`. */
   forMs?: number
+}
+
+/** When peers are needed. */
+export interface DutyOptions extends AbortOptions {
+  /** After how many milliseconds. **Default:** 0, from now on. */
+  inMs?: number
+  /** For how many. */
+  forMs: number
 }
 
 /** One connection to a peer. */

@@ -5,13 +5,14 @@
  */
 
 import type { NodeOptions, SelkieNode } from '../index.js'
+import { readBook } from './book.js'
 import type { Engine } from './engine.js'
 import { crashed, selkieError } from './errors.js'
 import { openIdentity } from './identity.js'
 import { RunningNode } from './node.js'
 import { applicationOf, buildOf, checkChoices, nodeConfig } from './options.js'
 import { Pending, unlessAborted } from './pending.js'
-import type { Platform } from './platform.js'
+import type { BookStore, Platform } from './platform.js'
 
 export function createNodeOn(platform: Platform): (options: NodeOptions) => Promise<SelkieNode> {
   return async function createNode(options) {
@@ -38,6 +39,7 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
       let { identity: key } = config
       let ephemeral: string | undefined
       let keeps = false
+      let store: BookStore | undefined
       if (key === undefined) {
         const identity = await openIdentity(
           platform,
@@ -49,12 +51,18 @@ export function createNodeOn(platform: Platform): (options: NodeOptions) => Prom
         release = identity.release
         ephemeral = identity.ephemeral
         keeps = identity.place === 'indexeddb'
+        store = identity.book
       }
 
-      const start = () => running.call('start', { ...config, identity: key }, application, keeps)
+      const kept = store && (await unlessAborted(readBook(store), signal, async () => {}))
+      const identified = { ...config, identity: key }
+      const start = () => running.call('start', identified, application, keeps, kept?.bytes)
       const peerId = await pending.wait(start, signal)
+      let lost = kept?.lost
+      if (kept?.bytes) lost = await pending.wait(() => running.call('bookLost'), signal)
       const { scope } = platform
-      return new RunningNode({ engine: running, pending, peerId, ephemeral, scope, release })
+      const book = store && { store, lost }
+      return new RunningNode({ engine: running, pending, peerId, ephemeral, book, scope, release })
     } catch (error) {
       // The error to tell is the one that came first, whatever else goes wrong on the way back.
       await engine?.close(release).catch(() => {})

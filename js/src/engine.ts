@@ -14,15 +14,28 @@ import { crashMessage, isTrap } from './errors.js'
 import type { WasmNode } from './selkie.js'
 
 export interface Glue {
-  start(config: object, application: ApplicationHost | undefined, keeps: boolean): Promise<WasmNode>
+  start(
+    config: object,
+    application: ApplicationHost | undefined,
+    keeps: boolean,
+    book: Uint8Array | undefined,
+  ): Promise<WasmNode>
   generateIdentity(): Uint8Array
 }
 
 /** What can be called: the node's own methods, and the two that come before there is a node. */
 export type Calls = Omit<WasmNode, 'peerId'> & {
   generateIdentity(): Uint8Array
-  /** Resolves to the peer id. A worker is given the address of the application's module. `keeps`: what a chain stores outlasts the node. */
-  start(config: object, application: object | string | undefined, keeps: boolean): Promise<string>
+  /**
+   * Resolves to the peer id. A worker is given the address of the application's module. `keeps`: what a chain stores outlasts the node. `book`: what the last
+   * `saveBook` has given.
+   */
+  start(
+    config: object,
+    application: object | string | undefined,
+    keeps: boolean,
+    book: Uint8Array | undefined,
+  ): Promise<string>
 }
 
 export type Method = keyof Calls
@@ -124,9 +137,10 @@ export class LocalEngine implements Engine {
     config: object,
     application: object | string | undefined,
     keeps: boolean,
+    book: Uint8Array | undefined,
   ): Promise<WasmNode> {
     const host = application === undefined ? undefined : await openApplication(application)
-    return this.#glue.start(config, host, keeps)
+    return this.#glue.start(config, host, keeps, book)
   }
 
   async #stop(node: WasmNode | undefined, starting: Promise<WasmNode> | undefined) {

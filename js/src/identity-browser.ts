@@ -2,11 +2,13 @@
  * A browser's store: the raw key in IndexedDB, under a Web Lock of the same name.
  *
  * The browser lets go of the lock when a tab closes or crashes, so no lock is ever left behind. Each
- * network has a key of its own, so that a peer can't tell one user's networks belong together.
+ * network has a key of its own, so that a peer can't tell one user's networks belong together. Who has the lock has the network's address book too.
  */
 
+import { BrowserBook } from './book-browser.js'
 import { StorageError } from './errors.js'
 import { checkedKey, inUse, NoStorageError } from './identity.js'
+import { openDatabase, transact } from './indexed-db.js'
 import type { IdentityStore } from './platform.js'
 
 const DATABASE = 'selkie'
@@ -29,7 +31,9 @@ export async function openBrowserIdentity(
     waits ? { signal } : { ifAvailable: true },
   )
   if (unlock === undefined) throw inUse(place)
+  const book = new BrowserBook(network)
   return {
+    book,
     async load() {
       const found = await withStore('readonly', (store) => store.get(network))
       return found === undefined ? undefined : checkedKey(found, place)
@@ -38,6 +42,7 @@ export async function openBrowserIdentity(
       await withStore('readwrite', (store) => store.put(key, network))
     },
     async unlock() {
+      book.close()
       unlock()
     },
   }
@@ -72,26 +77,11 @@ async function withStore(
 ): Promise<unknown> {
   let database: IDBDatabase | undefined
   try {
-    database = await openDatabase()
-    const transaction = database.transaction(STORE, mode, { durability: 'strict' })
-    const request = ask(transaction.objectStore(STORE))
-    await new Promise((resolve, reject) => {
-      transaction.oncomplete = resolve
-      transaction.onabort = () => reject(transaction.error)
-    })
-    return request.result
+    database = await openDatabase(DATABASE, STORE)
+    return await transact(database, STORE, mode, 'strict', ask)
   } catch (cause) {
     throw failed('IndexedDB', cause)
   } finally {
     database?.close()
   }
-}
-
-function openDatabase(): Promise<IDBDatabase> {
-  return new Promise((resolve, reject) => {
-    const request = indexedDB.open(DATABASE, 1)
-    request.onupgradeneeded = () => request.result.createObjectStore(STORE)
-    request.onsuccess = () => resolve(request.result)
-    request.onerror = () => reject(request.error)
-  })
 }

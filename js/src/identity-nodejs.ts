@@ -1,6 +1,6 @@
 /**
- * Node's store: `identity.key` in a directory of the user's, readable by its owner alone, and
- * `identity.lock` beside it, which holds the id of the process whose node runs on it and, where the system
+ * Node's store: `identity.key` in a directory of the user's, readable by its owner alone, its address book `identity.key.book`, and
+ * `identity.lock` beside them, which holds the id of the process whose node runs on it and, where the system
  * tells (Linux), its birth: the boot and the moment in it when it began.
  *
  * The key is written to a file of its own and then linked into place, so that a reader finds all of
@@ -37,6 +37,9 @@ const CLOCK_SLACK = 60_000
 /** The locks of this copy of the package in this thread. */
 const held = new Set<string>()
 
+/** No book that the node takes is larger. */
+const MAX_BOOK_BYTES = 2 * 1024 * 1024
+
 /** How often it is looked whether a lock is free, in ms: no file system tells. */
 const GLANCE = 200
 
@@ -71,7 +74,9 @@ async function open(directory: string): Promise<IdentityStore> {
       held.delete(lockPath)
       throw error
     }
+    const bookPath = `${keyPath}.book`
     return {
+      book: { load: () => readBook(bookPath), save: (bytes) => writeBook(bookPath, bytes) },
       load: () => told(keyPath, () => readKey(keyPath)),
       save: (key) => told(keyPath, () => writeKey(keyPath, key)),
       unlock: () =>
@@ -201,6 +206,30 @@ export async function writeKey(path: string, key: Uint8Array, linked = link) {
   await syncFolder(dirname(path))
 }
 
+/** As much of a file as shows that it is larger than a book. */
+async function readBook(path: string): Promise<Uint8Array | undefined> {
+  try {
+    const file = await openFile(path, 'r')
+    try {
+      const { buffer, bytesRead } = await file.read(new Uint8Array(MAX_BOOK_BYTES + 1))
+      return buffer.slice(0, bytesRead)
+    } finally {
+      await file.close()
+    }
+  } catch (error) {
+    if (isCode(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+/** A whole new file in the old one's place. */
+async function writeBook(path: string, bytes: Uint8Array) {
+  const draft = `${path}.${process.pid}`
+  await rm(draft, { force: true })
+  await writeNew(draft, bytes)
+  await rename(draft, path)
+}
+
 /** Lets a new name outlast a power cut. Windows has no such call, and needs none. */
 async function syncFolder(path: string) {
   if (process.platform === 'win32') return
@@ -213,10 +242,10 @@ async function syncFolder(path: string) {
 }
 
 /** Writes a file that is not there yet; what can't be written whole is taken away again. */
-async function writeNew(path: string, key: Uint8Array) {
+async function writeNew(path: string, bytes: Uint8Array) {
   const file = await openFile(path, 'wx', 0o600)
   try {
-    await file.writeFile(key)
+    await file.writeFile(bytes)
     await file.sync()
   } catch (error) {
     await rm(path, { force: true })

@@ -11,7 +11,7 @@
 import type { NodeOptions } from '../index.js'
 import { IdentityInUseError, StorageError } from './errors.js'
 import { unlessAborted } from './pending.js'
-import type { IdentityStore, Platform } from './platform.js'
+import type { BookStore, IdentityStore, Platform } from './platform.js'
 
 export interface Identity {
   key: Uint8Array
@@ -19,6 +19,8 @@ export interface Identity {
   place: NonNullable<NodeOptions['storage']>
   /** Why it is not the stored one, where it was to be. */
   ephemeral?: string
+  /** Where its address book is kept; one that is not stored has none. */
+  book?: BookStore
   release(): Promise<void>
 }
 
@@ -81,7 +83,7 @@ async function open(
         key = await generate()
         await store.save(key)
       }
-      return { key, place, release: () => store.unlock() }
+      return { key, place, book: store.book, release: () => store.unlock() }
     } catch (error) {
       await store.unlock().catch(() => {})
       throw error

@@ -10,6 +10,7 @@ import type {
   Ban,
   BanOptions,
   Connection,
+  DutyOptions,
   Gossip,
   GossipMessage,
   Item,
@@ -33,9 +34,11 @@ import type {
   UnvalidatedMessage,
 } from '../index.js'
 import { words } from './application.js'
+import { BookKeeper } from './book.js'
 import type { Answer, Calls, Engine, Method } from './engine.js'
 import { argument, revive, SelkieError, selkieError, stopped } from './errors.js'
-import type { Pending } from './pending.js'
+import { unlessAborted, type Pending } from './pending.js'
+import type { BookStore } from './platform.js'
 import { Duplex } from './streams.js'
 import { Subscription } from './subscription.js'
 import { watchLifecycle, type Moment, type Scope } from './lifecycle.js'
@@ -50,6 +53,8 @@ export interface Parts {
   peerId: string
   /** Why its identity is not the stored one. */
   ephemeral: string | undefined
+  /** Where its address book is kept, if anywhere, and why the last one is not there. */
+  book: { store: BookStore; lost: string | undefined } | undefined
   /** Where the network's and the page's changes are told. */
   scope: Scope | undefined
   /** Lets go of the identity, for another node to use. */
@@ -110,6 +115,7 @@ export class RunningNode extends EventTarget implements SelkieNode {
   readonly #engine: Engine
   readonly #pending: Pending
   readonly #release: () => Promise<void>
+  readonly #keeper: BookKeeper | undefined
   /** Aborted when the node is over. */
   readonly #over = new AbortController()
   /** Resolves when the last event is told; to whether the node has ended by itself or by stop(). */
@@ -120,7 +126,7 @@ export class RunningNode extends EventTarget implements SelkieNode {
   #stopping: Promise<void> | undefined
   #finished: Promise<void> | undefined
 
-  constructor({ engine, pending, peerId, ephemeral, scope, release }: Parts) {
+  constructor({ engine, pending, peerId, ephemeral, book, scope, release }: Parts) {
     super()
     this.#engine = engine
     this.#pending = pending
@@ -130,9 +136,18 @@ export class RunningNode extends EventTarget implements SelkieNode {
     // After the code that awaits createNode has had its turn to add listeners.
     this.#told = new Promise<void>((resolve) => setTimeout(resolve)).then(() => {
       if (ephemeral !== undefined) this.#emit('identity:ephemeral', { reason: ephemeral })
+      if (book?.lost !== undefined) this.#emit('book:lost', { reason: book.lost })
       return this.#pump()
     })
     this.#told.then((ended) => (ended ? this.stop() : undefined)).catch(() => {})
+    this.#keeper =
+      book &&
+      new BookKeeper(
+        book.store,
+        () => this.#ask(undefined, 'saveBook'),
+        (reason) => this.#emit('book:lost', { reason }),
+      )
+    this.#keeper?.keep(scope, this.#over.signal)
     if (scope) watchLifecycle(scope, (moment) => this.#lives(moment), this.#over.signal)
     // The crash is what there is to tell; a lock that can't be removed comes after it.
     engine.crash.listen(() => void this.#finish(pending.end).catch(() => {}))
@@ -228,6 +243,16 @@ export class RunningNode extends EventTarget implements SelkieNode {
     return this.#ask(signal, 'unprotect', checkText('peerId', peerId), checkText('tag', tag))
   }
 
+  async expectDuty(
+    peers: readonly string[],
+    { inMs = 0, forMs, signal }: Partial<DutyOptions> = {},
+  ) {
+    if (!Array.isArray(peers)) throw argument(`the peers are ${describe(peers)}; give an array`)
+    const named = peers.map((peer, index) => checkText(`peers[${index}]`, peer))
+    const [begins, lasts] = [checkTime('inMs', inMs), checkTime('forMs', forMs)]
+    await this.#ask(signal, 'expectDuty', named, begins, lasts)
+  }
+
   async connections({ signal }: AbortOptions = {}) {
     return (await this.#ask(signal, 'connections')) as Connection[]
   }
@@ -250,11 +275,15 @@ export class RunningNode extends EventTarget implements SelkieNode {
     const timer = setTimeout(() => late.abort(), STOP)
     let error: SelkieError | undefined
     let isLate = false
+    // With those in it that are connected now.
+    const kept = this.#keeper?.write()
     try {
       if (!this.#pending.end) {
         await this.#ask(late.signal, 'stop')
         await this.#pending.wait(() => this.#told, late.signal)
       }
+      // A storage that hangs keeps nobody from stopping.
+      if (kept) await unlessAborted(kept, late.signal, async () => {}).catch(() => {})
     } catch (reason) {
       isLate = late.signal.aborted
       const message = `the node has not stopped within ${STOP / 1000} s; it is left to itself, and its identity stays in use`
@@ -417,6 +446,11 @@ function pieces(list: readonly Uint8Array[]): Uint8Array[][] {
 function checkText(name: string, value: string): string {
   if (typeof value === 'string' && value !== '') return value
   throw argument(`${name} is ${describe(value)}; give a string that is not empty`)
+}
+
+function checkTime(name: string, value: number | undefined): number {
+  if (typeof value === 'number' && value >= 0) return value
+  throw argument(`${name} is ${String(value)}; give milliseconds`)
 }
 
 function describe(value: unknown): string {

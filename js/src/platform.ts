@@ -33,9 +33,17 @@ export interface Build {
   module: () => WasmSource
 }
 
-/** A place for one key, locked by whoever holds this object. */
+/** A place for one key and its address book, locked by whoever holds this object. */
 export interface IdentityStore {
+  readonly book: BookStore
   load(): Promise<Uint8Array | undefined>
   save(key: Uint8Array): Promise<void>
   unlock(): Promise<void>
+}
+
+/** A place for one address book. */
+export interface BookStore {
+  /** The bytes that were saved, or whatever lies there; undefined where nothing does. */
+  load(): Promise<unknown>
+  save(bytes: Uint8Array): Promise<void>
 }

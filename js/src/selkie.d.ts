@@ -7,7 +7,12 @@ import type { ErrorReport } from './errors.js'
 
 export class WasmNode {
   private constructor()
-  static start(config: object, application: object | undefined, keeps: boolean): Promise<WasmNode>
+  static start(
+    config: object,
+    application: object | undefined,
+    keeps: boolean,
+    book: Uint8Array | undefined,
+  ): Promise<WasmNode>
   static generateIdentity(): Uint8Array
   static version(): string
   peerId(): string
@@ -40,11 +45,14 @@ export class WasmNode {
   peers(): unknown
   score(peerId: string): unknown
   book(): unknown
+  saveBook(): Uint8Array
+  bookLost(): string | undefined
   bans(): unknown
   ban(who: string, time: number | undefined): Promise<void>
   unban(who: string): boolean
   protect(peerId: string, tag: string): void
   unprotect(peerId: string, tag: string): boolean
+  expectDuty(peers: string[], inMs: number, forMs: number): Promise<void>
   connections(): unknown
   topics(): Promise<unknown>
   metrics(): unknown

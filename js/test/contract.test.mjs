@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { readdir, readFile } from 'node:fs/promises'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -139,6 +141,47 @@ test('a peer is protected by tags until the last is taken away', async (t) => {
   assert.deepEqual(left, [true, false])
   await assert.rejects(node.protect(peerId, ''), { code: 'invalid-argument' })
   await assert.rejects(node.protect('nobody', 'friend'), { code: 'invalid-peer-id' })
+})
+
+test('whom the application needs is dialled, and what no duty can be is refused', async (t) => {
+  const node = await started(t, { config: listening('/memory/4106') })
+  const other = await started(t)
+  const connects = once(other, 'peer:connect')
+  await other.expectDuty([`/memory/4106/p2p/${node.peerId}`], { forMs: 60_000 })
+  assert.equal((await connects).detail.peerId, node.peerId)
+  await other.expectDuty([node.peerId], { inMs: 60_000, forMs: 60_000 })
+  for (const [peers, when, code] of [
+    [['nobody'], { forMs: 1 }, 'invalid-peer-id'],
+    [['/memory/1'], { forMs: 1 }, 'invalid-address'],
+    [[node.peerId], undefined, 'invalid-argument'],
+    [[node.peerId], {}, 'invalid-argument'],
+    [[5], { forMs: 1 }, 'invalid-argument'],
+    [[node.peerId], { forMs: 0 }, 'invalid-argument'],
+    [[node.peerId], { forMs: 1, inMs: Infinity }, 'invalid-argument'],
+    [node.peerId, { forMs: 1 }, 'invalid-argument'],
+  ]) {
+    await assert.rejects(other.expectDuty(peers, when), { code })
+  }
+})
+
+test('a node begins with the address book of the last one, and says where that is none', async (t) => {
+  const directory = await mkdtemp(join(tmpdir(), 'selkie-contract-'))
+  t.after(() => rm(directory, { recursive: true }))
+  const node = await started(t, { config: listening('/memory/4107') })
+  const keeping = { network: 'selkie-dev', storage: { directory } }
+  const first = await createNode(keeping)
+  await first.dial('/memory/4107')
+  await first.stop()
+  // Nobody tells it of anybody.
+  const second = await createNode(keeping)
+  assert.equal((await once(second, 'peer:connect')).detail.peerId, node.peerId)
+  await second.stop()
+  await writeFile(join(directory, 'identity.key.book'), 'something else')
+  const third = await createNode(keeping)
+  const { reason } = (await once(third, 'book:lost')).detail
+  assert.match(reason, /no address book/)
+  assert.deepEqual(await third.book(), [])
+  await third.stop()
 })
 
 test('who is banned is let go and kept out until the ban is lifted', async (t) => {
@@ -300,6 +343,8 @@ test('the largest piece of bytes is that of the wire', async () => {
   }
   assert.equal(await limit('src/propagation/wire.rs', 'MAX_ITEM'), '4 << 20')
   assert.equal(await limit('js/src/node.ts', 'MAX_BYTES'), '4 * 1024 * 1024')
+  assert.equal(await limit('src/peers/book/saved.rs', 'MAX_BOOK_BYTES'), '2 << 20')
+  assert.equal(await limit('js/src/identity-nodejs.ts', 'MAX_BOOK_BYTES'), '2 * 1024 * 1024')
 })
 
 test('the types need no more of a user than ES2022 and the DOM', async () => {

@@ -57,8 +57,8 @@ export class FakeNode {
     return {
       node,
       generateIdentity: () => crypto.getRandomValues(new Uint8Array(68)),
-      start: async (config, application, keeps) => {
-        Object.assign(node, { config, application, keeps })
+      start: async (config, application, keeps, kept) => {
+        Object.assign(node, { config, application, keeps, kept })
         await node.answers.start?.()
         return node
       },
@@ -103,11 +103,14 @@ export class FakeNode {
   peers = this.#answer('peers')
   score = this.#answer('score')
   book = this.#answer('book')
+  saveBook = () => this.answers.saveBook?.() ?? new Uint8Array([1, 2, 3])
+  bookLost = this.#answer('bookLost')
   bans = this.#answer('bans')
   ban = this.#answer('ban')
   unban = this.#answer('unban')
   protect = this.#answer('protect')
   unprotect = this.#answer('unprotect')
+  expectDuty = this.#answer('expectDuty')
   wake = this.#answer('wake')
   connections = this.#answer('connections')
   topics = this.#answer('topics')

@@ -36,7 +36,7 @@ test('the key is kept in a file that its owner alone may read', async (t) => {
   assert.equal((await stat(file)).mode & 0o777, 0o600)
   assert.deepEqual(new Uint8Array(await readFile(file)), first.key)
   await first.node.stop()
-  assert.deepEqual(await readdir(path), ['identity.key'])
+  assert.deepEqual(await readdir(path), ['identity.key', 'identity.key.book'])
 
   const second = await start(path)
   assert.deepEqual(second.key, first.key)

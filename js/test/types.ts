@@ -56,6 +56,9 @@ export async function use(createNode: typeof contract.createNode, signal: AbortS
   }
   // @ts-expect-error: there is no such field
   config.network = { max_pears: 7 }
+  await node.expectDuty([node.peerId], { inMs: 1000, forMs: 5000, signal })
+  // @ts-expect-error: a duty lasts some time
+  await node.expectDuty([], {})
   const answer = await node.dial('/memory/1').catch(({ code }: contract.SelkieError) => code)
   answer satisfies string
   const code: contract.ErrorCode = 'no-peers'

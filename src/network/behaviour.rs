@@ -25,7 +25,7 @@ use crate::{
     error::NetworkError,
     gossip::Gossip,
     lanes::Lanes,
-    peers::Connected,
+    peers::{Connected, Grouping},
     propagation::Propagation,
     sync::core::Syncing,
     transport::{LocalDiscovery, SharedPolicy, links::Links},
@@ -66,7 +66,7 @@ impl Behaviour {
         keypair: &Keypair,
         circuits: circuits::client::Behaviour,
         local: LocalDiscovery,
-        (policy, table): (SharedPolicy, SharedTable),
+        (policy, table, grouping): (SharedPolicy, SharedTable, Grouping),
         sync: Option<Box<dyn Syncing>>,
         links: Links,
     ) -> Result<Self, NetworkError> {
@@ -89,6 +89,7 @@ impl Behaviour {
                 table: Arc::clone(&table),
                 connected: Connected::new(
                     config.security.connection_limits.connections_per_address,
+                    grouping,
                 ),
                 policy,
                 dials: connection_limits::Behaviour::new(dials),

@@ -7,7 +7,7 @@
 //! ones at pauses of [`LOOK`], each for signed records when it is ready (`task/exchange.rs`), and each of the user's whenever it is dialled, since one that is full answers before it turns away. At most
 //! half of the places are taken that way, and never the last one: it is kept for who comes. Where those that came have them all, the least useful of these make room. So a network of small nodes stays
 //! open, since a node that found everybody full would have been the last to dial, and has a place itself. A
-//! lookup of Kademlia's meets only whom this place dials. The user's dials pass here too (`wishes.rs`). One dial takes all addresses that are known of a peer, so that several
+//! lookup of Kademlia's meets only whom this place dials. The user's dials pass here too (`wishes.rs`), and those of whom the application needs at a time, wanted or not (`duty.rs`). One dial takes all addresses that are known of a peer, so that several
 //! of them end in one connection.
 
 use std::{sync::Arc, time::Duration};
@@ -19,13 +19,14 @@ use libp2p::{
 };
 
 mod book;
+mod duty;
 mod wishes;
 
 use self::{book::FromBook, wishes::Wishes};
 use super::{behaviour::Behaviour, guarded::Guarded, reasons::dial_reason, shared::Shared};
 use crate::{
     config::Config,
-    peers::{Dialing, Direction, Due, NetworkGroup, Outlook, PeerInfo, Stage, Teller},
+    peers::{Dialing, Direction, Due, Duties, NetworkGroup, Outlook, PeerInfo, Stage, Teller},
     platform::{self, Instant},
     transport::is_refused_here,
 };
@@ -40,6 +41,7 @@ const MOST_WAITED: Duration = Duration::from_secs(3600);
 pub(crate) struct Discovery {
     shared: Arc<Shared>,
     dialing: Dialing,
+    duties: Duties,
     wishes: Wishes,
     from_book: FromBook,
     /// Peers that are dialled by itself.
@@ -60,6 +62,7 @@ impl Discovery {
         Self {
             shared,
             dialing: Dialing::new(own, seed),
+            duties: Duties::new(own, most / 2),
             wishes: Wishes::default(),
             from_book: FromBook::new(platform::now()),
             wanted: wanted.min(most.div_ceil(2)),
@@ -141,8 +144,10 @@ impl Discovery {
                 let (teller, address) = (Teller::LocalNetwork, address.clone());
                 self.dialing.told(teller, peer.peer_id, address, now);
             }
-            let source = peer.addresses.first().map(NetworkGroup::of_teller);
-            let source = source.unwrap_or(NetworkGroup::Fleeting);
+            let home = peer.addresses.first();
+            let source = home.map_or(NetworkGroup::Fleeting, |address| {
+                self.shared.grouping.of_teller(address)
+            });
             let mut book = self.shared.book();
             book.told(source, peer.peer_id, &peer.addresses, now);
             drop(book);
@@ -191,6 +196,7 @@ impl Discovery {
     /// Dials whom it is time to dial, where peers are wanted, and asks for others.
     pub(crate) fn on_time(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, now: Instant) {
         self.abort_given_up(swarm);
+        self.see_to_duties(swarm, now);
         self.make_room(now);
         self.dial_due(swarm, now);
         self.dial_beyond(swarm, now);
@@ -261,6 +267,7 @@ impl Discovery {
             // Later failures arrive as events; at once it fails where the peer is connected or being dialled.
             if swarm.dial(options.build()).is_err() {
                 self.dialing.failed(&due.peer, now);
+                self.duties.failed(&due.peer, now);
                 self.shared.book().failed(due.peer, false, now);
             }
         }
@@ -278,6 +285,7 @@ impl Discovery {
         self.shared.book().connected(peer, remote, outbound, now);
         self.wish_connected(peer, connection, now);
         self.from_book.dialled(&peer);
+        self.duties.connected(&peer, now);
     }
 
     /// A dial failed; whether that is news: it is none where the peer is connected by another way, or the user has given it up.
@@ -291,6 +299,7 @@ impl Discovery {
         let stage = peer.and_then(|peer| self.shared.peers().stage(&peer));
         if let Some(peer) = &peer {
             self.dialing.failed(peer, now);
+            self.duties.failed(peer, now);
             self.from_book.dialled(peer);
             if stage.is_none() {
                 self.from_book.gone(peer);
@@ -307,7 +316,7 @@ impl Discovery {
 
     /// What this node sees of the internet.
     pub(crate) fn outlook(&self) -> Outlook {
-        let is_users = |peer: &PeerId| self.dialing.knows(peer);
+        let is_users = |peer: &PeerId| self.dialing.knows(peer) || self.duties.is_on_duty(peer);
         self.shared.book().outlook(is_users)
     }
 
@@ -322,6 +331,7 @@ impl Discovery {
         }
         // It may know others.
         (self.look_at, self.look_pause) = (now, LOOK.0);
+        self.duties.ready(peer);
         self.lets_go(*peer);
         let is_awaited = self.wishes.ready(*peer);
         self.ready_from_book(peer, is_awaited);
@@ -331,6 +341,7 @@ impl Discovery {
     pub(crate) fn waits(&mut self, peer: &PeerId, time: Duration, now: Instant) {
         let time = time.min(MOST_WAITED);
         self.dialing.waits(peer, time);
+        self.duties.waits(peer, time, now);
         self.shared.book().waits(peer, time, now);
     }
 
@@ -350,6 +361,7 @@ impl Discovery {
         now: Instant,
     ) {
         self.dialing.gone(peer, now);
+        self.duties.gone(peer, now);
         self.shared.book().gone(*peer, now);
         self.from_book.gone(peer);
         self.look_pause = LOOK.0;

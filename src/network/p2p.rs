@@ -27,7 +27,7 @@ use crate::{
         Application, ItemKind, Opaque,
         rules::{Rules, Synchronous},
     },
-    peers::AddressBook,
+    peers::{AddressBook, Grouping},
     platform, transport,
 };
 use crate::{
@@ -110,7 +110,9 @@ impl P2PNetworkManager {
         let config = Arc::new(config.into());
         config.check()?;
         let local_peer_id = keypair.public().to_peer_id();
-        let book = AddressBook::new(local_peer_id, transport::dials, seed()?, platform::now());
+        let grouping = Grouping::default();
+        let (dials, now) = (transport::dials, platform::now());
+        let book = AddressBook::new(local_peer_id, dials, grouping, seed()?, now);
         let shared = Arc::new(Shared::new(rules, &config, book, &seed()?));
         let (commands, inbox) = tokio_mpsc::channel(COMMANDS);
         let channel = || tokio_mpsc::channel(SUBMISSIONS);

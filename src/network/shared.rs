@@ -23,7 +23,8 @@ use crate::{
     },
     observe::Recorder,
     peers::{
-        AddressBook, Banned, Bans, ConnectionInfo, EclipseSign, Limits, PeerInfo, Reputation, Table,
+        AddressBook, Banned, Bans, ConnectionInfo, DutyError, EclipseSign, Grouping, Limits,
+        PeerInfo, Reputation, Table,
     },
     platform::{
         self,
@@ -46,6 +47,8 @@ pub(crate) type SharedTable = Arc<Mutex<Table>>;
 /// What the handle and the task both see.
 pub(crate) struct Shared {
     pub(crate) table: SharedTable,
+    /// How networks are counted, everywhere.
+    pub(crate) grouping: Grouping,
     pub(crate) rules: Arc<dyn Rules>,
     book: Mutex<AddressBook>,
     pub(crate) meter: Meter,
@@ -132,7 +135,8 @@ impl Shared {
         secret: &[u8; 16],
     ) -> Self {
         Self {
-            table: Arc::new(Mutex::new(table(config, secret))),
+            table: Arc::new(Mutex::new(table(config, book.grouping(), secret))),
+            grouping: book.grouping().clone(),
             book: Mutex::new(book),
             rules,
             meter: Meter::default(),
@@ -247,7 +251,7 @@ impl Subscriber {
 }
 
 /// An empty table of peers, as the configuration wants it.
-fn table(config: &Config, secret: &[u8; 16]) -> Table {
+fn table(config: &Config, grouping: &Grouping, secret: &[u8; 16]) -> Table {
     let network = &config.network;
     let scoring = &config.security.peer_scoring;
     let blacklist = &config.security.blacklist_config;
@@ -267,6 +271,7 @@ fn table(config: &Config, secret: &[u8; 16]) -> Table {
             scoring.max_peers,
         ),
         Bans::new(always, blacklist.ban_duration, blacklist.max_bans),
+        grouping.clone(),
         secret,
     )
 }
@@ -353,6 +358,13 @@ pub(crate) enum Command {
     Blacklist {
         peers: HashSet<PeerId>,
         reply: oneshot::Sender<()>,
+    },
+    /// Peers will be needed after a while, for a while.
+    ExpectDuty {
+        peers: Vec<PeerInfo>,
+        begins_in: Duration,
+        lasts: Duration,
+        reply: oneshot::Sender<Result<(), DutyError>>,
     },
     /// Keeps a peer or a network out.
     Ban {

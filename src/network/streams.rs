@@ -345,7 +345,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        peers::{Bans, Limits, PeerInfo, Reputation, Table},
+        peers::{Bans, Grouping, Limits, PeerInfo, Reputation, Table},
         platform::{self, test},
     };
 
@@ -363,6 +363,7 @@ mod tests {
             limits,
             reputation,
             Bans::new(HashSet::new(), hour, 100),
+            Grouping::default(),
             &[1; 16],
         );
         let now = platform::now();

@@ -203,7 +203,7 @@ impl Task {
             keypair,
             circuits,
             local,
-            (policy, Arc::clone(&shared.table)),
+            (policy, Arc::clone(&shared.table), shared.grouping.clone()),
             sync,
             links,
         )?;
@@ -517,6 +517,16 @@ impl Task {
                 drop(book);
                 self.shared.peers().blacklist(peers);
                 let _ = reply.send(());
+            }
+            Command::ExpectDuty {
+                peers,
+                begins_in,
+                lasts,
+                reply,
+            } => {
+                let (time, now) = ((begins_in, lasts), platform::now());
+                let expected = self.discovery.expects(&mut self.swarm, &peers, time, now);
+                let _ = reply.send(expected);
             }
             Command::Ban {
                 who,

@@ -48,7 +48,7 @@ use self::{
 };
 pub use self::{
     entry::Candidate,
-    group::NetworkGroup,
+    group::{Grouping, NetworkGroup},
     saved::{BookError, MAX_BOOK_BYTES},
 };
 use super::{AddressPolicy, Outlook, without_id};
@@ -72,6 +72,7 @@ pub struct AddressBook {
     own: PeerId,
     /// Which addresses this node can dial.
     dials: fn(&Multiaddr) -> bool,
+    grouping: Grouping,
     random: Random,
     clock: Clock,
     /// The book's time when it was last asked.
@@ -139,23 +140,30 @@ pub struct KnownPeer {
 }
 
 impl AddressBook {
-    /// An empty one, which never names `own`. `seed` is random and secret; `dials` says which addresses this node can dial.
-    pub fn new(own: PeerId, dials: fn(&Multiaddr) -> bool, seed: [u8; 32], now: Instant) -> Self {
-        let (key, random) = halves(seed);
-        Self::with(own, dials, key, random, Clock::new(now), now)
+    /// An empty one, which never names `own`. `dials` says which addresses this node can dial, `grouping` which of them count as one network; `seed` is random
+    /// and secret.
+    pub fn new(
+        own: PeerId,
+        dials: fn(&Multiaddr) -> bool,
+        grouping: Grouping,
+        seed: [u8; 32],
+        now: Instant,
+    ) -> Self {
+        Self::with(own, dials, grouping, halves(seed), Clock::new(now), now)
     }
 
     fn with(
         own: PeerId,
         dials: fn(&Multiaddr) -> bool,
-        key: [u8; 16],
-        random: [u8; 16],
+        grouping: Grouping,
+        (key, random): ([u8; 16], [u8; 16]),
         clock: Clock,
         now: Instant,
     ) -> Self {
         Self {
             own,
             dials,
+            grouping,
             random: Random::new(random),
             time: clock.at(now),
             clock,
@@ -173,6 +181,11 @@ impl AddressBook {
             anchors_lost: 0,
             contests: BTreeMap::new(),
         }
+    }
+
+    /// How it tells networks apart.
+    pub(crate) fn grouping(&self) -> &Grouping {
+        &self.grouping
     }
 
     /// How many new and how many tried peers it knows.
@@ -211,7 +224,7 @@ impl AddressBook {
             return false;
         }
         if !self.entries.contains_key(&peer) {
-            let group = NetworkGroup::of_peer(&addresses);
+            let group = self.grouping.of_peer(&addresses);
             let place = self.places.new_place(&peer, group, source);
             if !self.makes_room(place) {
                 return false;
@@ -251,7 +264,7 @@ impl AddressBook {
             tried.or_else(|| self.new.draw(&mut self.random))
         });
         let mut candidate = self.candidate(&peer?)?;
-        let is_free = |address: &Multiaddr| !self.held.contains_key(&NetworkGroup::of(address));
+        let is_free = |address: &Multiaddr| !self.held.contains_key(&self.grouping.of(address));
         // A peer is in whatever networks strangers say: in one of which there is a peer it is not to take a second place.
         if candidate.addresses.iter().any(is_free) {
             candidate.addresses.retain(is_free);
@@ -315,7 +328,7 @@ impl AddressBook {
             !self.links.contains_key(peer) && entry.may_be_there(self.time)
         });
         // As far as it can dial them: to a tab all may be of one domain.
-        let missed = missed.filter_map(|(_, entry)| entry.home(self.dials));
+        let missed = missed.filter_map(|(_, entry)| entry.home(self.dials, &self.grouping));
         Outlook {
             dialled: dialled().count(),
             chosen: chosen.len(),
@@ -361,7 +374,7 @@ impl AddressBook {
         self.wake(now);
         if outbound {
             self.anchors.retain(|anchor| *anchor != peer);
-            self.link(peer, Some(Link::Outbound(NetworkGroup::of(remote))));
+            self.link(peer, Some(Link::Outbound(self.grouping.of(remote))));
         } else if !matches!(self.linked(&peer), Some(Link::Outbound(_))) {
             self.link(peer, Some(Link::Inbound));
         }
@@ -373,7 +386,7 @@ impl AddressBook {
         let Some(address) = tidy(address).filter(|_| peer != self.own) else {
             return;
         };
-        let group = NetworkGroup::of(&address);
+        let group = self.grouping.of(&address);
         if !self.entries.contains_key(&peer) {
             let place = self.places.new_place(&peer, group, group);
             // Nobody else's word is worth more than a connection.
@@ -413,7 +426,7 @@ impl AddressBook {
         if counts && self.anchors.contains(&peer) {
             self.anchors.retain(|anchor| *anchor != peer);
             let entry = self.entries.get(&peer);
-            let home = entry.and_then(|entry| entry.home(self.dials));
+            let home = entry.and_then(|entry| entry.home(self.dials, &self.grouping));
             // Neighbours stay behind where a laptop moves, and relays go.
             self.anchors_lost += usize::from(home.is_some_and(NetworkGroup::is_far));
         }
@@ -422,7 +435,7 @@ impl AddressBook {
             if let Some(entry) = self.entries.get(&newcomer)
                 && let Some(known) = entry.addresses.first()
             {
-                self.promote(newcomer, NetworkGroup::of(&known.address));
+                self.promote(newcomer, self.grouping.of(&known.address));
             }
         }
     }
@@ -468,7 +481,7 @@ impl AddressBook {
     }
 
     fn dial(&mut self, candidate: Candidate) -> Candidate {
-        let networks = networks(&candidate.addresses);
+        let networks = networks(&self.grouping, &candidate.addresses);
         self.link(candidate.peer, Some(Link::Dialled(networks)));
         candidate
     }
@@ -557,7 +570,8 @@ impl AddressBook {
         if let Some(entry) = self.entries.get_mut(peer) {
             change(entry, &mut self.random, self.time);
             let addresses = entry.addresses.iter().map(|known| &known.address);
-            entry.networks = networks(addresses.filter(|address| (self.dials)(address)));
+            let dialled = addresses.filter(|address| (self.dials)(address));
+            entry.networks = networks(&self.grouping, dialled);
         }
         self.shelve(peer);
     }
@@ -666,8 +680,12 @@ fn tidy(address: &Multiaddr) -> Option<Multiaddr> {
 }
 
 /// The networks of addresses, each once.
-fn networks<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> Vec<NetworkGroup> {
-    let networks: BTreeSet<_> = addresses.into_iter().map(NetworkGroup::of).collect();
+fn networks<'a>(
+    grouping: &Grouping,
+    addresses: impl IntoIterator<Item = &'a Multiaddr>,
+) -> Vec<NetworkGroup> {
+    let networks = addresses.into_iter().map(|address| grouping.of(address));
+    let networks: BTreeSet<_> = networks.collect();
     networks.into_iter().collect()
 }
 

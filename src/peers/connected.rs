@@ -9,12 +9,13 @@ use std::collections::HashMap;
 
 use libp2p::{Multiaddr, PeerId, swarm::ConnectionId};
 
-use super::{Account, AddressGroup, NetworkGroup, Scope};
+use super::{Account, AddressGroup, Grouping, NetworkGroup, Scope};
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Connected {
     most_per_address: usize,
+    grouping: Grouping,
     by_peer: HashMap<PeerId, Vec<Connection>>,
     by_address: HashMap<AddressGroup, usize>,
 }
@@ -30,10 +31,11 @@ struct Connection {
 }
 
 impl Connected {
-    /// Nobody yet; a public address may open `most_per_address` connections.
-    pub fn new(most_per_address: usize) -> Self {
+    /// Nobody yet; a public address may open `most_per_address` connections. `grouping` says of which network a peer is that tells of others.
+    pub fn new(most_per_address: usize, grouping: Grouping) -> Self {
         Self {
             most_per_address,
+            grouping,
             by_peer: HashMap::new(),
             by_address: HashMap::new(),
         }
@@ -73,7 +75,7 @@ impl Connected {
             id,
             scope,
             account: Account::of(peer, remote),
-            network: NetworkGroup::of_teller(remote),
+            network: self.grouping.of_teller(remote),
             counted,
         });
     }
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn one_public_address_takes_no_more_than_its_share() {
-        let mut connected = Connected::new(2);
+        let mut connected = Connected::new(2, Grouping::default());
         let remote = address("/ip4/1.2.3.4/tcp/5");
         let peers = [PeerId::random(), PeerId::random()];
         for (number, peer) in peers.into_iter().enumerate() {
@@ -169,7 +171,7 @@ mod tests {
 
     #[test]
     fn who_makes_room_is_counted_until_it_is_gone() {
-        let mut connected = Connected::new(2);
+        let mut connected = Connected::new(2, Grouping::default());
         let remote = address("/ip4/1.2.3.4/tcp/5");
         let enter = |connected: &mut Connected, number| {
             connected.admits(&remote, |group| {
@@ -191,7 +193,7 @@ mod tests {
 
     #[test]
     fn near_addresses_have_no_limit() {
-        let mut connected = Connected::new(1);
+        let mut connected = Connected::new(1, Grouping::default());
         for remote in ["/ip4/127.0.0.1/tcp/5", "/ip4/10.0.0.1/tcp/5", "/memory/5"] {
             for number in 0..5 {
                 let id = ConnectionId::new_unchecked(number);
@@ -203,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_as_far_as_its_furthest_connection() {
-        let (mut connected, peer) = (Connected::new(9), PeerId::random());
+        let (mut connected, peer) = (Connected::new(9, Grouping::default()), PeerId::random());
         assert_eq!(connected.scope(&peer), Scope::Public, "nobody knows");
         let [near, far] = [1, 2].map(ConnectionId::new_unchecked);
         connected.enter(peer, near, &address("/ip4/127.0.0.1/tcp/5"), true);
@@ -217,7 +219,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_left_of_who_is_gone(hosts in proptest::collection::vec((0u8..4, any::<bool>()), 0..40)) {
-            let mut connected = Connected::new(3);
+            let mut connected = Connected::new(3, Grouping::default());
             let mut entered = Vec::new();
             for (number, (host, theirs)) in hosts.into_iter().enumerate() {
                 let remote = address(&format!("/ip4/1.2.3.{host}/tcp/5"));

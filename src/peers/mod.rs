@@ -7,11 +7,13 @@
 mod account;
 mod address_policy;
 mod alarm;
+mod as_map;
 mod bans;
 mod book;
 mod connected;
 mod crowds;
 mod dialing;
+mod duties;
 mod handshakes;
 mod info;
 mod record;
@@ -24,13 +26,15 @@ pub(crate) use account::Account;
 pub(crate) use address_policy::without_id;
 pub use address_policy::{AddressPolicy, RefusedAddress};
 pub use alarm::{Alarm, EclipseSign, Outlook};
+pub use as_map::{AsMap, AsMapError, MAX_AS_MAP_BYTES};
 pub use bans::{Ban, Banned, BannedError, Bans, Kept};
 pub use book::{
-    ANCHORS, AddressBook, BookError, CONTESTS, Candidate, FRESH, KnownPeer, MAX_BOOK_BYTES,
-    NetworkGroup,
+    ANCHORS, AddressBook, BookError, CONTESTS, Candidate, FRESH, Grouping, KnownPeer,
+    MAX_BOOK_BYTES, NetworkGroup,
 };
 pub use connected::Connected;
 pub use dialing::{Dialing, Due, Teller};
+pub use duties::{AHEAD, Duties, DutyError, HORIZON, LONGEST, MAX_ON_DUTY, Relieved};
 pub use handshakes::{Crowded, HandshakeId, Handshakes};
 pub(crate) use info::transport_name;
 pub use info::{ConnectionInfo, Direction, PeerInfo, PeerInfoError};

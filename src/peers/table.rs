@@ -30,8 +30,8 @@ use self::{
     watermarks::Protected,
 };
 use super::{
-    AddressGroup, Bans, Direction, Misdeed, NetworkGroup, PeerInfo, Reputation, crowds::Crowds,
-    scope::ip_of,
+    AddressGroup, Bans, Direction, Grouping, Misdeed, NetworkGroup, PeerInfo, Reputation,
+    crowds::Crowds, scope::ip_of,
 };
 use crate::{chain::ItemKind, keyed::Keyed, platform::Instant};
 
@@ -132,6 +132,7 @@ pub struct Table {
     limits: Limits,
     reputation: Reputation,
     bans: Bans,
+    grouping: Grouping,
     peers: BTreeMap<PeerId, Box<Peer>>,
     deadlines: BTreeSet<(Instant, PeerId)>,
     /// Who has no place yet, the eldest first.
@@ -151,16 +152,25 @@ pub struct Table {
     protected: Protected,
     /// Whom the user knows.
     users: BTreeSet<PeerId>,
+    /// Whom the application needs now.
+    on_duty: BTreeSet<PeerId>,
     actions: VecDeque<Action>,
 }
 
 impl Table {
-    /// Nobody yet. `secret` is random.
-    pub fn new(limits: Limits, reputation: Reputation, bans: Bans, secret: &[u8; 16]) -> Self {
+    /// Nobody yet. `grouping` says who is of one network; `secret` is random.
+    pub fn new(
+        limits: Limits,
+        reputation: Reputation,
+        bans: Bans,
+        grouping: Grouping,
+        secret: &[u8; 16],
+    ) -> Self {
         Self {
             limits,
             reputation,
             bans,
+            grouping,
             peers: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             newcomers: Crowds::new(),
@@ -173,6 +183,7 @@ impl Table {
             trims_at: None,
             protected: Protected::default(),
             users: BTreeSet::new(),
+            on_duty: BTreeSet::new(),
             actions: VecDeque::new(),
         }
     }
@@ -273,7 +284,9 @@ impl Table {
         }
         let outbound = info.direction == Some(Direction::Outbound);
         let group = address.map_or(AddressGroup::Elsewhere, AddressGroup::of);
-        let network = address.map_or(NetworkGroup::Fleeting, NetworkGroup::of_teller);
+        let network = address.map_or(NetworkGroup::Fleeting, |address| {
+            self.grouping.of_teller(address)
+        });
         let reputation = self.reputation.score(&id, now);
         self.came += 1;
         let peer = Peer {

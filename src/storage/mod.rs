@@ -1,8 +1,8 @@
 //! What a node keeps over a restart: its identity key, its address book with the bans, and what a chain stores.
 //!
-//! Natively key and book are files that only their owner may read. In JavaScript the npm package keeps the key (IndexedDB in a
-//! page or worker, a file in Node), because one wasm serves hosts with different stores; the address book goes as bytes in and out
-//! ([`crate::P2PNetworkManager::save_address_book`]), and nobody keeps it there yet.
+//! Natively key and book are files that only their owner may read. In JavaScript the npm package keeps both (IndexedDB in a
+//! page or worker, files in Node), because one wasm serves hosts with different stores, and need not hold any; the address book goes as bytes in and out
+//! ([`crate::P2PNetworkManager::save_address_book`]).
 //!
 //! A chain stores through [`Store`]: named tables of keys in order, read one key or one range at a time and written in batches
 //! of which all or nothing is kept. [`MemoryStore`] is there on both skins, `RedbStore` natively, `IndexedDbStore` in a browser. What a store holds has a [`Schema`],

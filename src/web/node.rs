@@ -21,7 +21,7 @@ use crate::{
     chain::{Item, ItemKind, StateRequest, Transaction, rules::Rules},
     config::Config,
     error::{NetworkError, ProtocolError},
-    peers::{Banned, BannedError},
+    peers::{Banned, BannedError, MAX_BOOK_BYTES, PeerInfo, PeerInfoError},
     platform,
 };
 
@@ -49,16 +49,20 @@ pub struct WasmNode {
     events: Rc<Mutex<StateEvents>>,
     subscriptions: Rc<Subscriptions>,
     streams: Rc<Streams>,
+    /// Why the address book that was handed in is none.
+    book_lost: Option<String>,
 }
 
 #[wasm_bindgen]
 impl WasmNode {
     /// Starts a node; dials nothing yet but what `bootstrap_peers` names, in the background. An application of the user's
-    /// takes the place of the one that the configuration names. `keeps`: what a built-in chain stores outlasts the node.
+    /// takes the place of the one that the configuration names. `keeps`: what a built-in chain stores outlasts the node. `book`: what
+    /// [`Self::save_book`] gave the last time; where that is no book, the node begins with an empty one.
     pub async fn start(
         config: JsValue,
         application: Option<Host>,
         keeps: bool,
+        book: Option<Uint8Array>,
     ) -> Result<WasmNode, JsValue> {
         console_error_panic_hook::set_once();
         let options = options(&config)?;
@@ -68,7 +72,7 @@ impl WasmNode {
             (Some(host), _) => Arc::new(Scripted::new(host, &config.protocol.validation)),
             (None, name) => chains::find(name, &mut config, keeps).await?,
         };
-        let started = Self::run(config, keypair, Arc::clone(&rules)).await;
+        let started = Self::run(config, keypair, Arc::clone(&rules), book).await;
         if started.is_err()
             && let Err(error) = rules.close().await
         {
@@ -337,6 +341,18 @@ impl WasmNode {
         peers.iter().map(|peer| convert::known(peer, now)).collect()
     }
 
+    /// The address book and the bans as bytes, for the next start.
+    #[wasm_bindgen(js_name = saveBook)]
+    pub fn save_book(&self) -> Uint8Array {
+        Uint8Array::from(self.manager.save_address_book().as_slice())
+    }
+
+    /// Why the book that this node was started with was none, if it was not.
+    #[wasm_bindgen(js_name = bookLost)]
+    pub fn book_lost(&self) -> Option<String> {
+        self.book_lost.clone()
+    }
+
     /// Whom it keeps out.
     pub fn bans(&self) -> Array {
         self.manager.bans().iter().map(convert::ban).collect()
@@ -345,8 +361,7 @@ impl WasmNode {
     /// Keeps a peer or a network out, for so many milliseconds or as long as is usual.
     pub async fn ban(&self, who: &str, time: Option<f64>) -> Result<(), JsValue> {
         let who = parse_banned(who)?;
-        let time =
-            time.map(|time| Duration::try_from_secs_f64(time / 1e3).unwrap_or(Duration::MAX));
+        let time = time.map(milliseconds);
         let manager = self.manager.clone();
         Ok(manager.ban(who, time).await?)
     }
@@ -354,6 +369,21 @@ impl WasmNode {
     /// Keeps a peer's place when a full node lets the least useful go.
     pub fn protect(&self, peer: &str, tag: &str) -> Result<(), JsValue> {
         Ok(self.manager.protect(parse_peer(peer)?, tag)?)
+    }
+
+    /// Peers, each by its id or by an address that ends in it, will be needed after so many milliseconds for so many.
+    #[wasm_bindgen(js_name = expectDuty)]
+    pub async fn expect_duty(
+        &self,
+        peers: Vec<String>,
+        begins_in: f64,
+        lasts: f64,
+    ) -> Result<(), JsValue> {
+        let peers = peers.iter().map(|peer| parse_known(peer));
+        let peers = peers.collect::<Result<Vec<_>, JsValue>>()?;
+        let [begins_in, lasts] = [begins_in, lasts].map(milliseconds);
+        let manager = self.manager.clone();
+        Ok(manager.expect_duty(peers, begins_in, lasts).await?)
     }
 
     /// Takes a tag away; whether the peer is still protected by another.
@@ -407,8 +437,14 @@ impl WasmNode {
 }
 
 impl WasmNode {
-    async fn run(config: Config, keypair: Keypair, rules: Arc<dyn Rules>) -> Result<Self, JsValue> {
+    async fn run(
+        config: Config,
+        keypair: Keypair,
+        rules: Arc<dyn Rules>,
+        book: Option<Uint8Array>,
+    ) -> Result<Self, JsValue> {
         let manager = P2PNetworkManager::under(config, keypair, Arc::clone(&rules)).await?;
+        let book_lost = book.and_then(|book| load_book(&manager, &book).err());
         // What is no event of a page's is none that it misses.
         let queue = manager.subscribe(|event| convert::state_event(event).is_some());
         let events = Rc::new(Mutex::new(StateEvents::new(queue)));
@@ -426,8 +462,39 @@ impl WasmNode {
             events,
             subscriptions: Rc::default(),
             streams: Rc::default(),
+            book_lost,
         })
     }
+}
+
+/// Begins with a book that was kept; else why it is none. Of one that is too large only as much is copied as shows that.
+fn load_book(manager: &P2PNetworkManager, book: &Uint8Array) -> Result<(), String> {
+    let end = u32::try_from(MAX_BOOK_BYTES + 1).unwrap_or(u32::MAX);
+    let loaded = manager.load_address_book(&book.subarray(0, end).to_vec());
+    loaded.map_err(|error| match error {
+        NetworkError::Argument(error) => error.problem,
+        error => error.to_string(),
+    })
+}
+
+/// A time from JavaScript; what is none is no time at all, or longer than any.
+fn milliseconds(time: f64) -> Duration {
+    let longest = if time > 0.0 {
+        Duration::MAX
+    } else {
+        Duration::ZERO
+    };
+    Duration::try_from_secs_f64(time / 1e3).unwrap_or(longest)
+}
+
+/// A peer by its id, or by an address that ends in it.
+fn parse_known(peer: &str) -> Result<PeerInfo, JsValue> {
+    if !peer.starts_with('/') {
+        return Ok(PeerInfo::new(parse_peer(peer)?));
+    }
+    let wrong =
+        |error: PeerInfoError| convert::failure("invalid-address", false, &error.to_string());
+    peer.parse().map_err(wrong)
 }
 
 /// What it comes to; `None` where an abort was first, and it is given up.
@@ -566,10 +633,15 @@ mod tests {
     }
 
     async fn serving(application: impl Application) -> WasmNode {
+        run(application, None).await
+    }
+
+    /// One that begins with a book.
+    async fn run(application: impl Application, book: Option<Uint8Array>) -> WasmNode {
         let mut config = Config::default();
         config.network.listen_addresses = vec!["/memory/0".parse().expect("an address")];
         let rules = Arc::new(Synchronous::new(Arc::new(application)));
-        let started = WasmNode::run(config, Keypair::generate_ed25519(), rules);
+        let started = WasmNode::run(config, Keypair::generate_ed25519(), rules, book);
         started.await.expect("it starts")
     }
 
@@ -773,6 +845,68 @@ mod tests {
         let again = open().await.expect("opened again");
         assert_eq!(again.tip(), ledger.tip());
         assert_eq!(again.vote(&voter).expect("read"), Some(vote));
+    }
+
+    /// The next peer that is connected.
+    async fn connected(node: &WasmNode) -> String {
+        loop {
+            let event = node.next_event().await;
+            if text(&event, "type") == "peer:connect" {
+                return text(&event, "peerId");
+            }
+        }
+    }
+
+    #[wasm_bindgen_test]
+    async fn a_node_that_comes_again_dials_its_anchors_first() {
+        let (first, other) = (start().await, start().await);
+        connect(&first, &other).await;
+        let book = first.save_book();
+        first.stop().await.expect("it keeps nothing else");
+        // Nobody tells it of anybody.
+        let again = run(Opaque, Some(book)).await;
+        assert_eq!(again.book_lost(), None);
+        assert_eq!(connected(&again).await, other.peer_id());
+    }
+
+    #[wasm_bindgen_test]
+    async fn what_is_no_book_costs_the_book_and_not_the_start() {
+        let book = start().await.save_book();
+        let torn = book.subarray(0, book.length() - 1);
+        let large = Uint8Array::new_with_length(64 << 20);
+        let damaged = Uint8Array::from(book.to_vec().as_slice());
+        damaged.set_index(book.length() - 1, damaged.get_index(book.length() - 1) ^ 1);
+        for (bytes, why) in [
+            (Uint8Array::new_with_length(0), "empty"),
+            (torn, "a part of one"),
+            (damaged, "damaged"),
+            (large, "larger than"),
+        ] {
+            let node = run(Opaque, Some(bytes)).await;
+            let lost = node.book_lost().expect("it is none");
+            assert!(lost.contains(why), "{lost}");
+            assert_eq!(node.book().length(), 0);
+        }
+    }
+
+    #[wasm_bindgen_test]
+    async fn who_is_needed_for_a_duty_is_dialled_and_no_nonsense_is_taken() {
+        let (node, other) = (start().await, start().await);
+        let address = other.manager.listeners().remove(0).to_string();
+        let expected = node.expect_duty(vec![address], 0.0, 6e4).await;
+        expected.expect("it is near");
+        assert_eq!(connected(&node).await, other.peer_id());
+        let somebody = || vec![PeerId::random().to_string()];
+        for (peers, begins_in, lasts, code) in [
+            (vec!["nobody".to_owned()], 0.0, 1.0, "invalid-peer-id"),
+            (vec!["/memory/1".to_owned()], 0.0, 1.0, "invalid-address"),
+            (somebody(), f64::INFINITY, 1.0, "invalid-argument"),
+            (somebody(), 0.0, f64::NAN, "invalid-argument"),
+            (somebody(), 0.0, -1.0, "invalid-argument"),
+        ] {
+            let refused = node.expect_duty(peers, begins_in, lasts).await;
+            assert_eq!(text(&refused.expect_err(code), "code"), code);
+        }
     }
 
     #[wasm_bindgen_test]

@@ -84,6 +84,12 @@ fn wrong_usage_ends_with_2() {
     );
 }
 
+/// A map in which all of IPv4 is one provider's.
+const AS_MAP: [u8; 30] = [
+    0xfb, 0x03, 0xec, 0x0f, 0xb0, 0x3f, 0xc0, 0xfe, 0x00, 0xfb, 0x03, 0xec, 0x0f, 0xb0, 0x3f, 0xc0,
+    0xfe, 0x00, 0xfb, 0x03, 0xec, 0x0f, 0xb0, 0xff, 0xff, 0xfe, 0xff, 0x00, 0x00, 0x00,
+];
+
 #[test]
 fn a_configuration_is_checked_and_the_default_is_right() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -97,6 +103,19 @@ fn a_configuration_is_checked_and_the_default_is_right() {
     for right in [&shown, public] {
         assert_eq!(check(right).status.code(), Some(0), "{right}");
     }
+    let map = folder.path().join("asmap.dat");
+    let with_map = |rest: &str| format!("[node]\nas_map = {map:?}{rest}");
+    fs::write(&map, AS_MAP).expect("written");
+    assert_eq!(check(&with_map("")).status.code(), Some(0));
+    let written_over = with_map(&format!("\naddress_book = {map:?}"));
+    assert!(stderr(&check(&written_over)).contains("that is node.address_book too"));
+    fs::write(&map, &AS_MAP[..20]).expect("written");
+    let torn = stderr(&check(&with_map("")));
+    assert!(
+        torn.contains("node.as_map = ") && torn.contains("asmap.dat: it is no AS map of"),
+        "{torn}"
+    );
+    assert!(torn.contains("at byte 1"), "{torn}");
     let long = format!("[node]\ncontrol = \"/{}\"", "x".repeat(108));
     let wrong = [
         (

@@ -203,12 +203,20 @@ fn a_node_whose_files_are_one_does_not_start_and_they_stay() {
         &["--data", &data, "--control", &data],
         &["--address-book", &data, "--control", &data],
         &["--data", &file("key.book")],
+        &["--as-map", &key],
     ] {
         let refused = selkie(&[&run[..], more].concat());
         let said = stderr(&refused);
         assert_eq!(refused.status.code(), Some(1), "{more:?}: {said}");
         assert!(said.contains("a file of its own"), "{more:?}: {said}");
     }
+    let absent = selkie(&[&run[..], &["--as-map", &file("none")]].concat());
+    assert_eq!(absent.status.code(), Some(1));
+    let said = stderr(&absent);
+    assert!(
+        said.contains("none is of no use: it can't be opened"),
+        "{said}"
+    );
     assert_eq!(fs::read(&key).expect("it stays"), before);
     assert!(!Path::new(&data).exists());
 }

@@ -6,7 +6,7 @@ use libp2p::Multiaddr;
 use selkie::{
     Config, Keypair, NetworkError, NetworkEvent, NetworkMessage, P2PNetworkManager, PeerId,
     PeerInfo,
-    peers::Banned,
+    peers::{AddressBook, AsMap, Banned, Grouping},
     storage::{KeptAddressBook, Opened, keep_address_book},
 };
 
@@ -47,6 +47,51 @@ async fn a_node_that_restarts_finds_its_peers_without_a_bootstrap_peer() {
     let (mut again, kept) = keeping(&path).await;
     assert_eq!(kept.opened, Opened::Loaded);
     again.connected(other.id()).await;
+}
+
+/// A map in which all of IPv4 is one provider's: of Bitcoin Core's own tests.
+const AS_MAP: &str = "fb03ec0fb03fc0fe00fb03ec0fb03fc0fe00fb03ec0fb0fffffeff000000";
+
+#[tokio::test]
+async fn a_node_with_a_map_counts_by_it_and_places_its_last_book_anew() {
+    let map = || AsMap::read(&hex::decode(AS_MAP).expect("hex")).expect("a map");
+    let (own, known) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+    let (own_id, known) = (own.public().to_peer_id(), known.public().to_peer_id());
+    let now = selkie::platform::now();
+    let dials = |_: &Multiaddr| true;
+    let mut book = AddressBook::new(own_id, dials, Grouping::default(), [7; 32], now);
+    let home: Multiaddr = "/ip4/1.2.3.4/tcp/1".parse().expect("an address");
+    book.reached(known, &home, now);
+    let book = book.save(&[], now, selkie::platform::date());
+    let mut config = listening(TCP);
+    config.protocol.kademlia_config.wanted_peers = 0;
+    let start = async || {
+        let node = P2PNetworkManager::with(config.clone(), own.clone(), selkie::chain::Opaque);
+        node.await.expect("the configuration is right")
+    };
+    let network = |node: &P2PNetworkManager| node.known_peers()[0].network.to_string();
+    let plain = start().await;
+    plain.load_address_book(&book).expect("a book");
+    assert_eq!(network(&plain), "1.2.0.0/16");
+    let late = plain.use_as_map(map()).expect_err("the book is there");
+    assert!(
+        late.to_string().contains("before the address book"),
+        "{late}"
+    );
+    let mapped = start().await;
+    mapped.use_as_map(map()).expect("it has none");
+    mapped.use_as_map(map()).expect_err("it has one");
+    mapped.load_address_book(&book).expect("a book");
+    assert_eq!(network(&mapped), "AS1");
+    let again = start().await;
+    again.use_as_map(map()).expect("it has none");
+    again
+        .load_address_book(&mapped.save_address_book())
+        .expect("a book");
+    assert_eq!(network(&again), "AS1");
+    let started = Node::started(start().await).await;
+    let late = started.use_as_map(map());
+    assert!(matches!(late, Err(NetworkError::AlreadyStarted)));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod book;
 mod calls;
 mod certificates;
 mod config;
+mod duty;
 mod gossip;
 mod handshakes;
 mod hostile;

@@ -90,6 +90,7 @@ mod tests {
             "checkpoint",
             "application",
             "key",
+            "as_map",
             "web",
             "log",
         ] {

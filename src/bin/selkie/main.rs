@@ -8,6 +8,7 @@
 //! Results go to stdout, everything else to stderr. A reader that closes stdout (`selkie run | head`) ends
 //! the command in order, and that is no failure.
 
+mod as_map;
 mod ask;
 mod bar;
 mod completions;

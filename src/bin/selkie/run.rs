@@ -14,6 +14,7 @@ use selkie::{
 use serde_json::json;
 
 use crate::{
+    as_map,
     bar::SyncBar,
     control::{self, Asked},
     interrupt::{Interrupt, hangups},
@@ -41,6 +42,9 @@ pub(crate) struct Args {
     /// The address book and the bans, kept over a restart; without this flag beside the key, if that is no mounted secret
     #[arg(long, value_name = "FILE")]
     address_book: Option<PathBuf>,
+    /// Count networks by the providers that this map knows (Bitcoin Core's asmap.dat), and not by prefixes alone
+    #[arg(long, value_name = "FILE")]
+    as_map: Option<PathBuf>,
     /// The socket over which `selkie peers` and others like it ask this node; without this flag beside the key, `KEY.sock`, if that is no mounted
     /// secret. It is for the key's owner alone
     #[arg(long, value_name = "FILE")]
@@ -106,6 +110,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let path = names.key()?;
     let beside = (!names.shared_key).then(|| book_beside(&path));
     let book = args.address_book.or(settings.address_book).or(beside);
+    let map = args.as_map.or(settings.as_map);
     let control = match &names.control {
         _ if args.no_control => None,
         None if names.shared_key || !control::HERE => None,
@@ -117,13 +122,19 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         ("address book", book.as_deref()),
         ("control socket", control.as_deref()),
         ("ledger", args.ledger.data()),
+        ("AS map", map.as_deref()),
     ];
     if let Some((one, other, path)) = one_file(&files) {
         anyhow::bail!(
-            "{} is the {one} and the {other}, and one would be written over the other: give each a file of its own (--key, --address-book, --control, --data)",
+            "{} is the {one} and the {other}, and one would be written over the other: give each a file of its own (--key, --address-book, --control, --data, --as-map)",
             path.display()
         );
     }
+    let map = map.map(|path| {
+        let read = as_map::read(&path);
+        read.map_err(|error| anyhow::anyhow!("the AS map {} is of no use: {error}", path.display()))
+    });
+    let map = map.transpose()?;
     let (key, _held) = hold_identity(&path, names.shared_key)?;
     let public = args.web_public || settings.web_public;
     let web = match args.web.or(settings.web) {
@@ -145,6 +156,9 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         Some(ledger) => P2PNetworkManager::with(settings.config, key, ledger.clone()).await?,
         None => chain.node(settings.config, key).await?,
     };
+    if let Some(map) = map {
+        node.use_as_map(map)?;
+    }
     let kept = book.as_deref().map(|book| keep_address_book(&node, book));
     let kept = kept.transpose()?;
     if let Some(Opened::Lost { reason }) = kept.as_ref().map(|kept| &kept.opened) {

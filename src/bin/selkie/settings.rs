@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    control, ledger, log,
+    as_map, control, ledger, log,
     place::{Names, book_beside, found_config, one_file, socket_beside, variable},
 };
 
@@ -113,6 +113,7 @@ pub(crate) struct NodeTable {
     key: Option<PathBuf>,
     shared_key: bool,
     address_book: Option<PathBuf>,
+    as_map: Option<PathBuf>,
     control: Option<PathBuf>,
     web: Option<SocketAddr>,
     web_public: bool,
@@ -147,6 +148,11 @@ impl NodeTable {
         {
             return wrong("control", control.display().to_string(), error.to_string());
         }
+        if let Some(map) = &self.as_map
+            && let Err(error) = as_map::read(map)
+        {
+            return wrong("as_map", map.display().to_string(), error);
+        }
         // Where no home folder is known, nobody has a key there.
         let key = self.names().key().ok();
         let beside = key.as_ref().filter(|_| !self.shared_key);
@@ -159,6 +165,7 @@ impl NodeTable {
                 self.address_book.as_deref().or(book.as_deref()),
             ),
             ("control", self.control.as_deref().or(socket.as_deref())),
+            ("as_map", self.as_map.as_deref()),
         ];
         match one_file(&files) {
             None => Ok(()),
@@ -255,6 +262,7 @@ pub(crate) struct Settings {
     pub(crate) names: Names,
     /// `None`: nobody chose.
     pub(crate) address_book: Option<PathBuf>,
+    pub(crate) as_map: Option<PathBuf>,
     pub(crate) web: Option<SocketAddr>,
     /// Whether others may reach that address.
     pub(crate) web_public: bool,
@@ -373,6 +381,7 @@ impl NodeArgs {
             chain: self.chain.or(from_file),
             names: Names::of(flags, self.around.environment, node.names(), by_flag),
             address_book: node.address_book,
+            as_map: node.as_map,
             web: node.web,
             web_public: node.web_public,
             log: node.log,

@@ -161,18 +161,32 @@ impl Discovery {
 
     /// A peer is ready; was it dialled for that alone, or for another to make room? `is_awaited`: the user waits for it.
     pub(super) fn ready_from_book(&mut self, peer: &PeerId, is_awaited: bool) {
-        let is_felt = self.from_book.felt.remove(peer) && !is_awaited && !self.dialing.knows(peer);
+        let is_felt = self.from_book.felt.remove(peer)
+            && !is_awaited
+            && !self.dialing.knows(peer)
+            && !self.shared.peers().keeps_place(peer);
         if is_felt && self.shared.peers().outbound() > self.wanted {
             self.shared.peers().let_go(*peer, FELT.to_owned());
         } else if self.from_book.changed == Some(*peer) {
             self.from_book.changed = None;
-            let may_go = |other: &PeerId| other != peer && !self.dialing.knows(other);
-            let leaves = self.shared.book().gives_way(may_go);
+            let may_leave = self.may_leave(peer);
+            let leaves = self
+                .shared
+                .book()
+                .gives_way(|other| may_leave.contains(other));
             if let Some(leaves) = leaves
                 && self.shared.peers().outbound() > self.wanted + MORE
             {
                 self.shared.peers().let_go(leaves, CHANGED.to_owned());
             }
         }
+    }
+
+    /// Who is here that may leave for another: neither that one, nor whom the user, the local network or the application has named.
+    pub(super) fn may_leave(&self, newest: &PeerId) -> BTreeSet<PeerId> {
+        let peers = self.shared.peers();
+        let others = peers.shown().map(|info| info.peer_id);
+        let others = others.filter(|other| other != newest && !self.dialing.knows(other));
+        others.filter(|other| !peers.keeps_place(other)).collect()
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     chain::{Opaque, rules::Synchronous},
     error::NetworkError,
     network::behaviour::MAX_DIALS,
-    peers::{AddressBook, AddressPolicy, RefusedAddress},
+    peers::{AddressBook, AddressPolicy, Grouping, RefusedAddress},
     platform::test,
     transport::{self, Boxed, links::Links},
 };
@@ -29,13 +29,13 @@ use crate::{
 fn deaf() -> (Swarm<Guarded<Behaviour>>, Discovery) {
     let (config, keypair) = (Config::default(), Keypair::generate_ed25519());
     let own = keypair.public().to_peer_id();
-    let book = AddressBook::new(own, |_| true, [7; 32], platform::now());
+    let book = AddressBook::new(own, |_| true, Grouping::default(), [7; 32], platform::now());
     let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
     let shared = Arc::new(Shared::new(rules, &config, book, &[7; 16]));
     let policy = Arc::new(Mutex::new(AddressPolicy::new(own, true)));
     let (_, circuits) = relay::client::new(own);
     let local = transport::local_discovery(&config, own).expect("off");
-    let known = (policy, Arc::clone(&shared.table));
+    let known = (policy, Arc::clone(&shared.table), shared.grouping.clone());
     let behaviour = Behaviour::new(
         &config,
         &keypair,
@@ -349,4 +349,81 @@ fn the_book_is_asked_as_soon_as_fewer_were_dialled_than_are_wanted() {
     assert_eq!(discovery.from_book.chosen.len(), 2);
     discovery.on_time(&mut swarm, now);
     assert!(discovery.from_book.chosen.len() == 3 && !discovery.from_book.chosen.contains(&first));
+}
+
+/// How many dials are under way.
+fn dials(swarm: &Swarm<Guarded<Behaviour>>) -> u32 {
+    let info = swarm.network_info();
+    info.connection_counters().num_pending_outgoing()
+}
+
+#[test]
+fn whom_the_application_needs_is_dialled_also_where_nobody_is_wanted() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    discovery.wanted = 0;
+    let minute = Duration::from_secs(60);
+    let [needed, later] = [seed(), seed()];
+    let soon = (Duration::ZERO, minute);
+    let expected = discovery.expects(&mut swarm, std::slice::from_ref(&needed), soon, now);
+    assert_eq!((expected, dials(&swarm)), (Ok(()), 1));
+    let far = (minute * 2, minute);
+    let expected = discovery.expects(&mut swarm, std::slice::from_ref(&later), far, now);
+    assert_eq!((expected, dials(&swarm)), (Ok(()), 1));
+    discovery.on_time(&mut swarm, now);
+    assert_eq!(dials(&swarm), 1, "once");
+    let on_duty = |discovery: &Discovery, peer: &PeerInfo| {
+        let peers = discovery.shared.peers();
+        peers.keeps_place(&peer.peer_id)
+    };
+    assert!(on_duty(&discovery, &needed) && !on_duty(&discovery, &later));
+    discovery.on_time(&mut swarm, now + minute * 3 / 2);
+    assert_eq!(dials(&swarm), 2);
+    assert!(!on_duty(&discovery, &needed) && on_duty(&discovery, &later));
+    // Whom the user lets go meanwhile is not dialled again.
+    discovery.dialing.dismissed(&later.peer_id);
+    let error = DialError::Aborted;
+    let connection = ConnectionId::new_unchecked(1);
+    discovery.failed(
+        connection,
+        Some(later.peer_id),
+        &error,
+        now + minute * 3 / 2,
+    );
+    discovery.on_time(&mut swarm, now + minute * 2);
+    assert_eq!(dials(&swarm), 2);
+    discovery.on_time(&mut swarm, now + minute * 3);
+    assert!(!on_duty(&discovery, &later));
+}
+
+#[test]
+fn who_is_protected_does_not_leave_for_another_of_the_book() {
+    let ((_, mut discovery), now) = (deaf(), platform::now());
+    discovery.wanted = 0;
+    let outbound: Vec<_> = (1..=4)
+        .map(|number: usize| {
+            let peer = PeerInfo {
+                direction: Some(Direction::Outbound),
+                ..PeerInfo::new(PeerId::random())
+            };
+            let id = peer.peer_id;
+            let connection = ConnectionId::new_unchecked(number);
+            let mut peers = discovery.shared.peers();
+            peers.connected(connection, peer, now);
+            peers.never_greets(id, now);
+            drop(peers);
+            let address = format!("/ip4/50.{number}.0.1/tcp/1");
+            let address = address.parse().expect("an address");
+            discovery.shared.book().connected(id, &address, true, now);
+            id
+        })
+        .collect();
+    let [protected, on_duty, plain, newest] = outbound[..] else {
+        panic!("four");
+    };
+    let mut peers = discovery.shared.peers();
+    peers.protect(protected, "friend").expect("protected");
+    peers.is_on_duty(on_duty, true);
+    drop(peers);
+    let may_leave = discovery.may_leave(&newest);
+    assert_eq!(may_leave, [plain].into());
 }

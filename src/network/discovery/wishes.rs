@@ -242,7 +242,7 @@ impl Discovery {
                 let mut peers = self.shared.peers();
                 // It may be here by another way.
                 let is_first = peers.stage(&peer) == Some(Stage::Greeting);
-                let is_chosen = self.from_book.is_dialling(&peer);
+                let is_chosen = self.from_book.is_dialling(&peer) || self.duties.is_on_duty(&peer);
                 if wish.is_new && is_first && !is_chosen && !self.is_awaited(&peer) {
                     peers.let_go(peer, GIVEN_UP.to_owned());
                 }
@@ -268,10 +268,11 @@ impl Discovery {
         let is_given_up = self.wishes.waiting.get(&peer).is_some_and(|wishes| {
             wishes.iter().all(Wish::is_given_up) && wishes.iter().any(|wish| wish.is_new)
         });
-        if is_given_up {
+        let is_let_go = is_given_up && !self.duties.is_on_duty(&peer);
+        if is_let_go {
             self.dismiss(peer, GIVEN_UP);
         }
-        is_given_up
+        is_let_go
     }
 
     /// Ends dials that were given up, as far as they are of a peer that nobody else wants.
@@ -283,6 +284,7 @@ impl Discovery {
             let is_wanted = dials.values().any(of_it)
                 || self.dialing.knows(&peer)
                 || self.from_book.is_dialling(&peer)
+                || self.duties.is_on_duty(&peer)
                 || self.shared.peers().stage(&peer).is_some();
             if !is_wanted {
                 // Its error says that it is not connected, which is so.

@@ -8,7 +8,7 @@ use super::P2PNetworkManager;
 use crate::{
     error::NetworkError,
     network::shared::{Command, seed},
-    peers::{AddressBook, Ban, Banned, KnownPeer, ip_of},
+    peers::{AddressBook, AsMap, Ban, Banned, KnownPeer, ip_of},
     platform, transport,
 };
 
@@ -41,7 +41,8 @@ impl P2PNetworkManager {
         }
         let (own, now) = (self.local_peer_id, platform::now());
         let (date, seed) = (platform::date(), seed()?);
-        let loaded = AddressBook::load(bytes, own, transport::dials, seed, now, date);
+        let (dials, grouping) = (transport::dials, self.shared.grouping.clone());
+        let loaded = AddressBook::load(bytes, own, dials, grouping, seed, now, date);
         let (book, bans) = loaded.map_err(|error| {
             let size = format!("{} bytes", bytes.len());
             NetworkError::argument("address book", size, error.to_string())
@@ -52,6 +53,30 @@ impl P2PNetworkManager {
             peers.bans_mut().restore(kept, now);
         }
         Ok(())
+    }
+
+    /// Counts networks by whose they are (autonomous systems) from now on, where the map knows that, and by prefixes (IPv4 /16, IPv6 /32) only where not: in the
+    /// address book, for whom it dials, for the alarm, and for who makes room on a full node. To be called before [`Self::load_address_book`] (or
+    /// `storage::keep_address_book`): a book that was saved under another map, or none, is placed anew then. Bans are not counted so.
+    ///
+    /// # Errors
+    /// [`NetworkError::Argument`] where it has a map already, or the address book has peers; [`NetworkError::AlreadyStarted`];
+    /// [`NetworkError::NotRunning`] once it has ended.
+    pub fn use_as_map(&self, map: AsMap) -> Result<(), NetworkError> {
+        if self.idle().is_none() {
+            self.running()?;
+            return Err(NetworkError::AlreadyStarted);
+        }
+        let is_late = self.shared.book().counts() != (0, 0);
+        let given = if is_late {
+            Err(map)
+        } else {
+            self.shared.grouping.give(map)
+        };
+        given.map_err(|map| {
+            let problem = "give one map, before the address book is loaded";
+            NetworkError::argument("map", format!("{map:?}"), problem)
+        })
     }
 
     /// Who is kept out now: by `security.blacklist_config`, for misdeeds (peers, and for ten minutes a public address with three banned peers, and a network

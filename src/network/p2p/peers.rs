@@ -10,7 +10,7 @@ use super::P2PNetworkManager;
 use crate::{
     error::{DiscoveryError, NetworkError},
     network::shared::Command,
-    peers::{ConnectionInfo, Deed, PeerInfo},
+    peers::{ConnectionInfo, Deed, DutyError, PeerInfo},
     platform,
 };
 
@@ -147,6 +147,34 @@ impl P2PNetworkManager {
     /// Takes a tag of [`Self::protect`] away. Whether the peer is still protected by another.
     pub fn unprotect(&self, peer: &PeerId, tag: &str) -> bool {
         self.shared.peers().unprotect(peer, tag)
+    }
+
+    /// Tells of a duty: peers that the application will need after `begins_in` (an hour at most) for as long as `lasts` (an hour at most), a committee's say. From
+    /// 30 s before its beginning, or now where that is sooner, to its end they are dialled where they are not connected, whoever else is wanted, and again where they are lost; and they make no room for
+    /// others, as by [`Self::protect`]. Then those that were dialled for it alone are let go, as far as this node has dialled as many as it wants
+    /// (`protocol.kademlia_config.wanted_peers`). A peer without addresses is dialled where the address book knows it to be. Whom the user disconnects meanwhile is
+    /// not dialled again. Duties of one peer are one, from the first's beginning to the last's end.
+    ///
+    /// That they are dialled is no promise that they are there: [`Self::get_connected_peers`] says who is.
+    ///
+    /// # Errors
+    /// [`NetworkError::Argument`]: it is further away, longer, or takes no time, or there would be more peers in all duties than 256, or than half of
+    /// `network.max_peers`; nothing of it is noted then. [`NetworkError::NotRunning`].
+    pub async fn expect_duty(
+        &self,
+        peers: Vec<PeerInfo>,
+        begins_in: Duration,
+        lasts: Duration,
+    ) -> Result<(), NetworkError> {
+        let value = format!("{} peers in {begins_in:?} for {lasts:?}", peers.len());
+        let expected = self.ask(|reply| Command::ExpectDuty {
+            peers,
+            begins_in,
+            lasts,
+            reply,
+        });
+        let wrong = |error: DutyError| NetworkError::argument("duty", value, error.to_string());
+        expected.await?.map_err(wrong)
     }
 
     /// All connections, the eldest first: also those whose hello is not over, and each of a peer that has two.

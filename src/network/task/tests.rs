@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     chain::{Block, Checked, ItemId, Opaque, rules::Synchronous},
-    peers::{AddressBook, EclipseSign, NetworkGroup, SignedRecord},
+    peers::{AddressBook, EclipseSign, Grouping, SignedRecord},
     propagation::blocks::{AcceptedBlock, compact::BlockCheck},
 };
 
@@ -13,7 +13,7 @@ fn idle() -> (Task, Arc<Shared>) {
     config.network.listen_addresses = Vec::new();
     config.protocol.kademlia_config.wanted_peers = 0;
     let own = keypair.public().to_peer_id();
-    let book = AddressBook::new(own, |_| true, [7; 32], platform::now());
+    let book = AddressBook::new(own, |_| true, Grouping::default(), [7; 32], platform::now());
     let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
     let shared = Arc::new(Shared::new(rules, &config, book, &[7; 16]));
     let asked = (
@@ -58,7 +58,7 @@ fn signs_of_an_eclipse_are_told_shown_and_taken_back() {
         .collect();
     for (peer, address) in &attackers {
         shared.book().connected(*peer, address, true, now);
-        assert_eq!(NetworkGroup::of(address).to_string(), "50.200.0.0/16");
+        assert_eq!(shared.grouping.of(address).to_string(), "50.200.0.0/16");
     }
     ticks(&mut task, now, 1..=25);
     assert_eq!(told(), None, "it may be chance");

@@ -16,7 +16,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 
 use super::super::alarm::HOLDS;
-use super::{AddressBook, NetworkGroup, random::Random, tests::peer};
+use super::{AddressBook, Grouping, NetworkGroup, random::Random, tests::peer};
 use crate::{
     peers::{Alarm, EclipseSign, Outlook},
     platform::{self, Instant, SystemTime},
@@ -84,7 +84,7 @@ impl Known for AddressBook {
         let date = SystemTime::UNIX_EPOCH;
         let (own, dials, seed) = (self.own, self.dials, [seed ^ 0xff; 32]);
         let bytes = self.save(&[], now, date);
-        let loaded = Self::load(&bytes, own, dials, seed, now, date);
+        let loaded = Self::load(&bytes, own, dials, Grouping::default(), seed, now, date);
         *self = loaded.expect("it was saved a moment ago").0;
     }
 
@@ -177,7 +177,7 @@ impl World {
 
     fn network(&mut self, number: u64) -> NetworkGroup {
         let (_, address) = self.known(number);
-        NetworkGroup::of(&address)
+        Grouping::default().of(&address)
     }
 
     fn is_up(number: u64, minute: u64) -> bool {
@@ -355,7 +355,13 @@ fn report(name: &str, seeds: u8, mut book: impl FnMut(u8) -> Box<dyn Known>) -> 
 fn withstands(seeds: u8) {
     let [before, after, lost, in_vain, rightly] = report("with the address book", seeds, |seed| {
         let own = peer(u64::MAX);
-        Box::new(AddressBook::new(own, |_| true, [seed; 32], platform::now()))
+        Box::new(AddressBook::new(
+            own,
+            |_| true,
+            Grouping::default(),
+            [seed; 32],
+            platform::now(),
+        ))
     });
     assert!(before <= 20.0 && after <= 20.0 && lost == 0.0);
     assert!(in_vain == 0.0 && rightly >= 0.99 * f64::from(seeds));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
-use super::{NetworkGroup, places::Place, random::Random};
+use super::{Grouping, NetworkGroup, places::Place, random::Random};
 
 /// Addresses of one peer, and how many of those at which it was reached are kept.
 pub(super) const ADDRESSES: usize = 8;
@@ -122,9 +122,14 @@ impl Entry {
     }
 
     /// The network of the address at which it was reached, or else may be.
-    pub(super) fn home(&self, dials: fn(&Multiaddr) -> bool) -> Option<NetworkGroup> {
+    pub(super) fn home(
+        &self,
+        dials: fn(&Multiaddr) -> bool,
+        grouping: &Grouping,
+    ) -> Option<NetworkGroup> {
         let mut known = self.addresses.iter().map(|known| &known.address);
-        known.find(|address| dials(address)).map(NetworkGroup::of)
+        let home = known.find(|address| dials(address));
+        home.map(|address| grouping.of(address))
     }
 
     /// Whether this node knows more of it than what others say: it reached it once, or has dialled it in vain lately.

@@ -1,17 +1,23 @@
 //! Which peers one attacker can have many of as cheaply as one: they share a network.
 //!
-//! Identities are free, and so are the addresses of a host; what costs is to have hosts in many networks. So the address book counts by IPv4 /16 and IPv6
-//! /32, as Bitcoin Core does: about what a provider gets at once. Two kinds have a group of their own, since nobody can
+//! Identities are free, and so are the addresses of a host; what costs is to have hosts in many networks. So all that counts networks (the book, the diversity
+//! of those that are dialled, the alarm, who makes room on a full node) counts by IPv4 /16 and IPv6
+//! /32, as Bitcoin Core does: about what a provider gets at once. Where the operator gives an [`AsMap`], it counts by whose a network is, since a large provider
+//! has hundreds; what the map does not know counts by its prefix still. Two kinds have a group of their own, since nobody can
 //! tell whose they are: those that are reached through relays, and those that offer nothing but addresses with a certificate's
 //! hash, as what runs for an hour in somebody's browser or behind a router. Names, which only a tab takes, count by their last two labels, which is
 //! what is paid for. Near addresses each count for themselves: behind a private one may stand a whole test network.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use sha2::{Digest as _, Sha256};
 
-use crate::peers::{AddressGroup, Scope};
+use crate::peers::{AsMap, Scope, ip_of};
 
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,6 +26,8 @@ pub enum NetworkGroup {
     Ip4([u8; 2]),
     /// A /32 of IPv6.
     Ip6([u16; 2]),
+    /// All of one autonomous system, by its number.
+    System(u32),
     /// A domain, by the hash of its last two labels.
     Named([u8; 4]),
     /// One place on this host or in its network, by its hash.
@@ -28,61 +36,93 @@ pub enum NetworkGroup {
     Fleeting,
 }
 
-impl NetworkGroup {
+/// How a node tells networks apart: by the map that it was given, if any. Clones are one: all that counts networks in a node holds the same.
+#[derive(Clone, Debug, Default)]
+pub struct Grouping(Arc<OnceLock<AsMap>>);
+
+impl Grouping {
+    /// Counts by a map from now on.
+    ///
+    /// # Errors
+    /// The map, where there is one already.
+    pub fn give(&self, map: AsMap) -> Result<(), AsMap> {
+        self.0.set(map)
+    }
+
     /// The group of an address.
-    pub fn of(address: &Multiaddr) -> Self {
-        Self::with(address, 2)
+    pub fn of(&self, address: &Multiaddr) -> NetworkGroup {
+        self.with(address, 2)
     }
 
     /// The group of who is connected from an address and tells of others: a near host is one, whatever its ports.
-    pub fn of_teller(remote: &Multiaddr) -> Self {
-        Self::with(remote, 1)
+    pub fn of_teller(&self, remote: &Multiaddr) -> NetworkGroup {
+        self.with(remote, 1)
     }
 
     /// The group by which a peer that is said to be at these addresses is placed in the book. No more than a word: where it is
     /// reached may be elsewhere.
-    pub fn of_peer<'a>(addresses: impl IntoIterator<Item = &'a Multiaddr>) -> Self {
+    pub fn of_peer<'a>(&self, addresses: impl IntoIterator<Item = &'a Multiaddr>) -> NetworkGroup {
         let hashed = |part| matches!(part, Protocol::Certhash(_));
         let mut stable = addresses
             .into_iter()
             .filter(|address| !address.iter().any(hashed))
-            .map(Self::of);
+            .map(|address| self.of(address));
         stable
-            .find(|group| *group != Self::Fleeting)
-            .unwrap_or(Self::Fleeting)
+            .find(|group| *group != NetworkGroup::Fleeting)
+            .unwrap_or(NetworkGroup::Fleeting)
     }
 
-    /// Whether it is one of the internet's, which is more than a near host or a peer behind a relay shows.
-    pub fn is_far(self) -> bool {
-        !matches!(self, Self::Near(_) | Self::Fleeting)
+    /// What tells this way of counting from others; empty without a map.
+    pub(super) fn mark(&self) -> Vec<u8> {
+        let map = self.0.get();
+        map.map_or_else(Vec::new, |map| map.mark().to_vec())
     }
 
     /// `parts`: how many of a near address's parts tell one from another.
-    fn with(address: &Multiaddr, parts: usize) -> Self {
+    fn with(&self, address: &Multiaddr, parts: usize) -> NetworkGroup {
         if address.iter().any(|part| part == Protocol::P2pCircuit) {
-            return Self::Fleeting;
+            return NetworkGroup::Fleeting;
         }
         let public = Scope::of(address) == Some(Scope::Public);
-        match (AddressGroup::of(address), address.iter().next()) {
-            (AddressGroup::Ip4(ip), _) if public => {
-                let [a, b, ..] = ip.octets();
-                Self::Ip4([a, b])
-            }
-            (AddressGroup::Ip6([a, b, ..]), _) if public => Self::Ip6([a, b]),
+        match (ip_of(address), address.iter().next()) {
+            (Some(ip), _) if public => self.of_ip(ip),
             (_, Some(Protocol::Dns(name) | Protocol::Dns4(name) | Protocol::Dns6(name)))
                 if public =>
             {
                 let name = name.to_ascii_lowercase();
                 let from = name.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
-                Self::Named(short(name.get(from..).unwrap_or_default().as_bytes()))
+                NetworkGroup::Named(short(name.get(from..).unwrap_or_default().as_bytes()))
             }
             // What comes by a circuit shows no more than its name.
-            (_, Some(Protocol::P2p(_)) | None) => Self::Fleeting,
+            (_, Some(Protocol::P2p(_)) | None) => NetworkGroup::Fleeting,
             _ => {
                 let place: Multiaddr = address.iter().take(parts).collect();
-                Self::Near(short(place.as_ref()))
+                NetworkGroup::Near(short(place.as_ref()))
             }
         }
+    }
+
+    fn of_ip(&self, ip: IpAddr) -> NetworkGroup {
+        if let Some(number) = self.0.get().and_then(|map| map.system_of(ip)) {
+            return NetworkGroup::System(number);
+        }
+        match ip {
+            IpAddr::V4(ip) => {
+                let [a, b, ..] = ip.octets();
+                NetworkGroup::Ip4([a, b])
+            }
+            IpAddr::V6(ip) => {
+                let [a, b, ..] = ip.segments();
+                NetworkGroup::Ip6([a, b])
+            }
+        }
+    }
+}
+
+impl NetworkGroup {
+    /// Whether it is one of the internet's, which is more than a near host or a peer behind a relay shows.
+    pub fn is_far(self) -> bool {
+        !matches!(self, Self::Near(_) | Self::Fleeting)
     }
 
     /// As bytes, for a hash.
@@ -97,6 +137,7 @@ impl NetworkGroup {
             Self::Named(hash) => of(2, hash),
             Self::Near(hash) => of(3, hash),
             Self::Fleeting => of(4, [0; 4]),
+            Self::System(number) => of(5, number.to_be_bytes()),
         }
     }
 
@@ -111,6 +152,7 @@ impl NetworkGroup {
             2 => Some(Self::Named([a, b, c, d])),
             3 => Some(Self::Near([a, b, c, d])),
             4 => Some(Self::Fleeting),
+            5 => Some(Self::System(u32::from_be_bytes([a, b, c, d]))),
             _ => None,
         }
     }
@@ -121,6 +163,7 @@ impl fmt::Display for NetworkGroup {
         match self {
             Self::Ip4([a, b]) => write!(f, "{a}.{b}.0.0/16"),
             Self::Ip6([a, b]) => write!(f, "{a:x}:{b:x}::/32"),
+            Self::System(number) => write!(f, "AS{number}"),
             Self::Named(hash) => write!(f, "name {}", hex::encode(hash)),
             Self::Near(hash) => write!(f, "near {}", hex::encode(hash)),
             Self::Fleeting => f.write_str("fleeting"),
@@ -142,11 +185,11 @@ fn short(bytes: &[u8]) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::platform::test;
+    use crate::{peers::as_map::tests::map, platform::test};
     use libp2p::PeerId;
 
     fn group(text: &str) -> NetworkGroup {
-        NetworkGroup::of(&text.parse().expect("an address"))
+        Grouping::default().of(&text.parse().expect("an address"))
     }
 
     #[test]
@@ -190,10 +233,10 @@ mod tests {
         let tab: Multiaddr = format!("/ip4/1.2.3.4/udp/1/webrtc-direct/certhash/{hash}")
             .parse()
             .expect("an address");
-        assert_eq!(NetworkGroup::of_peer([&tab]), NetworkGroup::Fleeting);
+        assert_eq!(Grouping::default().of_peer([&tab]), NetworkGroup::Fleeting);
         let tcp = "/ip4/5.6.7.8/tcp/1".parse().expect("an address");
         assert_eq!(
-            NetworkGroup::of_peer([&tab, &tcp]),
+            Grouping::default().of_peer([&tab, &tcp]),
             NetworkGroup::Ip4([5, 6])
         );
         assert_ne!(group("/ip4/10.0.0.1/tcp/1"), group("/ip4/10.0.0.1/tcp/2"));
@@ -201,8 +244,50 @@ mod tests {
             group("/ip4/10.0.0.1/tcp/1"),
             group("/ip4/10.0.0.1/tcp/1/ws")
         );
-        let teller = |text: &str| NetworkGroup::of_teller(&text.parse().expect("an address"));
+        let plain = Grouping::default();
+        let teller = |text: &str| plain.of_teller(&text.parse().expect("an address"));
         assert_eq!(teller("/ip4/10.0.0.1/tcp/1"), teller("/ip4/10.0.0.1/tcp/2"));
+    }
+
+    #[test]
+    fn with_a_map_a_network_is_who_has_it() {
+        let (grouping, held) = (Grouping::default(), Grouping::default());
+        let (clone, map) = (
+            grouping.clone(),
+            map(&[("1.2.0.0/15", 7), ("2606:4700::/33", 7)]),
+        );
+        assert_eq!(
+            (grouping.mark().len(), grouping.give(map.clone())),
+            (0, Ok(()))
+        );
+        assert_eq!(grouping.give(map.clone()), Err(map.clone()), "there is one");
+        held.give(map).expect("the first");
+        assert_eq!(held.mark(), grouping.mark());
+        assert_eq!(clone.mark(), grouping.mark());
+        let of = |text: &str| clone.of(&text.parse().expect("an address"));
+        let seven = NetworkGroup::System(7);
+        for text in [
+            "/ip4/1.2.3.4/tcp/1",
+            "/ip4/1.3.3.4/udp/1/quic-v1",
+            "/ip6/::ffff:1.2.3.4/tcp/1",
+            "/ip6/2002:102:304::1/tcp/1",
+            "/ip6/2606:4700:1::1/tcp/1",
+        ] {
+            assert_eq!(of(text), seven, "{text}");
+        }
+        assert_eq!(seven.to_string(), "AS7");
+        assert!(seven.is_far());
+        // What it does not know, and what is nowhere on the internet, counts as without it.
+        for text in [
+            "/ip4/1.4.3.4/tcp/1",
+            "/ip6/2606:4700:8000::1/tcp/1",
+            "/ip4/10.0.0.1/tcp/1",
+            "/dns4/a.example/tcp/1/wss",
+            "/memory/7",
+            "/p2p-circuit",
+        ] {
+            assert_eq!(of(text), group(text), "{text}");
+        }
     }
 
     #[test]
@@ -224,6 +309,8 @@ mod tests {
             let group = group(text);
             assert_eq!(NetworkGroup::from_bytes(group.bytes()), Some(group));
         }
-        assert_eq!(NetworkGroup::from_bytes([5; 5]), None);
+        let system = NetworkGroup::System(70_000);
+        assert_eq!(NetworkGroup::from_bytes(system.bytes()), Some(system));
+        assert_eq!(NetworkGroup::from_bytes([6; 5]), None);
     }
 }

@@ -74,6 +74,7 @@ mod tests {
 
     use libp2p::identity::Keypair;
 
+    use super::super::Grouping;
     use super::*;
     use crate::platform::{self, test};
 
@@ -92,8 +93,14 @@ mod tests {
 
     fn book(seed: u8) -> (AddressBook, NetworkGroup, Instant) {
         let now = platform::now();
-        let book = AddressBook::new(PeerId::random(), |_| true, [seed; 32], now);
-        (book, NetworkGroup::of(&at(9)), now)
+        let book = AddressBook::new(
+            PeerId::random(),
+            |_| true,
+            Grouping::default(),
+            [seed; 32],
+            now,
+        );
+        (book, Grouping::default().of(&at(9)), now)
     }
 
     fn addresses(book: &AddressBook, peer: &PeerId) -> Vec<Multiaddr> {
@@ -129,7 +136,15 @@ mod tests {
         assert_eq!(replayed(&mut book), Err(RecordFault::Older));
         let bytes = book.save(&[], now, date());
         let own = PeerId::random();
-        let loaded = AddressBook::load(&bytes, own, |_| true, [8; 32], now, date());
+        let loaded = AddressBook::load(
+            &bytes,
+            own,
+            |_| true,
+            Grouping::default(),
+            [8; 32],
+            now,
+            date(),
+        );
         let (mut book, _) = loaded.expect("it was saved");
         assert_eq!(replayed(&mut book), Err(RecordFault::Older));
         assert_eq!(addresses(&book, &second.peer), [at(2)]);
@@ -171,7 +186,7 @@ mod tests {
     fn a_node_with_few_transports_keeps_the_addresses_that_it_can_dial() {
         let now = platform::now();
         let ws = |address: &Multiaddr| address.to_string().ends_with("/ws");
-        let mut tab = AddressBook::new(PeerId::random(), ws, [7; 32], now);
+        let mut tab = AddressBook::new(PeerId::random(), ws, Grouping::default(), [7; 32], now);
         let port = |port| -> Multiaddr {
             let way = if port > 12 { "/ws" } else { "" };
             let text = format!("/ip4/50.1.0.1/tcp/{port}{way}");
@@ -180,7 +195,7 @@ mod tests {
         let all: Vec<_> = (1..15).map(port).collect();
         let key = Keypair::generate_ed25519();
         let record = SignedRecord::sign(&key, &all, 0, date()).expect("it signs");
-        let source = NetworkGroup::of(&at(9));
+        let source = Grouping::default().of(&at(9));
         assert_eq!(tab.signed(source, &record, &all, now), Ok(()));
         let known = tab.choose(now).expect("it can be dialled");
         assert_eq!(known.addresses, [port(13), port(14)]);

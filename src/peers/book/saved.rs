@@ -15,7 +15,7 @@ use prost::Message;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    ANCHORS, AddressBook, Link, NetworkGroup,
+    ANCHORS, AddressBook, Grouping, Link, NetworkGroup,
     clock::{Clock, seconds},
     entry::{ADDRESSES, Entry, Known},
     halves,
@@ -91,6 +91,9 @@ struct Content {
     anchors: Vec<Vec<u8>>,
     #[prost(message, repeated, tag = "6")]
     bans: Vec<Ban>,
+    /// What tells the AS map by which networks were counted from others; nothing without one.
+    #[prost(bytes = "vec", tag = "7")]
+    map: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -167,6 +170,7 @@ impl AddressBook {
             anchors: self.draw_anchors(),
             peers: self.saved_peers(),
             bans: longest.iter().map(ban).collect(),
+            map: self.grouping.mark(),
         };
         let content = content.encode_to_vec();
         let envelope = Envelope {
@@ -177,7 +181,7 @@ impl AddressBook {
         envelope.encode_to_vec()
     }
 
-    /// The book that was saved, and its bans; `own` and what follows as in [`AddressBook::new`].
+    /// The book that was saved, and its bans; `own` and what follows as in [`AddressBook::new`]. Where it was saved under another AS map, its peers are placed anew.
     ///
     /// # Errors
     /// Why the bytes are none.
@@ -185,6 +189,7 @@ impl AddressBook {
         bytes: &[u8],
         own: PeerId,
         dials: fn(&Multiaddr) -> bool,
+        grouping: Grouping,
         seed: [u8; 32],
         now: Instant,
         date: SystemTime,
@@ -193,9 +198,10 @@ impl AddressBook {
         let key = <[u8; 16]>::try_from(content.key.as_slice());
         let (key, (_, random)) = (key.map_err(|_| BookError::Malformed)?, halves(seed));
         let clock = Clock::resumed(content.time, content.date, now, date);
-        let mut book = Self::with(own, dials, key, random, clock, now);
+        let mut book = Self::with(own, dials, grouping, (key, random), clock, now);
+        let is_anew = content.map != book.grouping.mark();
         for peer in content.peers {
-            book.put_back(peer, content.time);
+            book.put_back(peer, is_anew, content.time);
         }
         let ids = content.anchors.iter();
         let time = book.time;
@@ -287,20 +293,15 @@ impl AddressBook {
         }
     }
 
-    /// Puts a saved peer where it stood. What can't be right is left out.
-    fn put_back(&mut self, peer: Peer, saved: u64) {
+    /// Puts a saved peer where it stood, or, if `is_anew`, where one stands that is found now; the tried ones come first. What can't be right is left out.
+    fn put_back(&mut self, peer: Peer, is_anew: bool, saved: u64) {
         let group = |bytes: &[u8]| NetworkGroup::from_bytes(bytes.try_into().ok()?);
-        let (Ok(id), Some(of), Some(source)) = (
+        let (Ok(id), Some(mut of), Some(mut source)) = (
             PeerId::from_bytes(&peer.id),
             group(&peer.group),
             group(&peer.source),
         ) else {
             return;
-        };
-        let place = if peer.is_tried {
-            self.places.tried_place(&id, of)
-        } else {
-            self.places.new_place(&id, of, source)
         };
         let known = peer.addresses.into_iter().zip(0..);
         let known = known.filter_map(|(bytes, number)| {
@@ -310,11 +311,29 @@ impl AddressBook {
             })
         });
         let known: Vec<_> = known.collect();
-        if id == self.own
-            || known.is_empty()
-            || self.entries.contains_key(&id)
-            || self.places.at(place).is_some()
-        {
+        let Some(home) = known.first() else {
+            return;
+        };
+        if is_anew {
+            // Where a teller is stays a name only: its address is not kept, but where it told of itself.
+            let told_of_itself = source == of;
+            of = match peer.is_tried {
+                true => self.grouping.of(&home.address),
+                false => self
+                    .grouping
+                    .of_peer(known.iter().map(|known| &known.address)),
+            };
+            source = if told_of_itself { of } else { source };
+        }
+        let tried = peer.is_tried.then(|| self.places.tried_place(&id, of));
+        let places = tried
+            .into_iter()
+            .chain([self.places.new_place(&id, of, source)]);
+        let mut free = places.filter(|place| self.places.at(*place).is_none());
+        let Some(place) = free.next() else {
+            return;
+        };
+        if id == self.own || self.entries.contains_key(&id) {
             return;
         }
         self.insert(id, of, source, place);

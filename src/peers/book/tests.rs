@@ -1,7 +1,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
-use crate::peers::Alarm;
+use crate::peers::{Alarm, as_map::tests::map};
 use crate::platform::{self, test};
 
 fn address(text: &str) -> Multiaddr {
@@ -15,7 +15,7 @@ fn at(network: u8, host: u16) -> Multiaddr {
 }
 
 fn network(network: u8) -> NetworkGroup {
-    NetworkGroup::of(&at(network, 1))
+    Grouping::default().of(&at(network, 1))
 }
 
 pub(super) fn peer(number: u64) -> PeerId {
@@ -29,7 +29,10 @@ fn every(_: &Multiaddr) -> bool {
 
 fn book() -> (AddressBook, Instant) {
     let now = platform::now();
-    (AddressBook::new(peer(u64::MAX), every, [7; 32], now), now)
+    (
+        AddressBook::new(peer(u64::MAX), every, Grouping::default(), [7; 32], now),
+        now,
+    )
 }
 
 fn second(now: Instant, seconds: u64) -> Instant {
@@ -179,12 +182,45 @@ fn no_two_of_one_network_are_chosen_while_there_are_others() {
     let known: BTreeSet<_> = book.peers().map(|known| known.network).collect();
     for _ in 0..known.len() {
         let candidate = book.choose(later).expect("one of another network");
-        let fresh = networks.insert(NetworkGroup::of(&candidate.addresses[0]));
+        let fresh = networks.insert(Grouping::default().of(&candidate.addresses[0]));
         assert!(fresh, "{candidate:?}");
     }
     // None but the crowd's is left.
     let more = book.choose(later).expect("better than none");
-    assert_eq!(NetworkGroup::of(&more.addresses[0]), network(1));
+    assert_eq!(Grouping::default().of(&more.addresses[0]), network(1));
+}
+
+#[test]
+fn with_a_map_no_two_of_one_provider_are_chosen_while_there_are_others() {
+    let (grouping, now) = (Grouping::default(), platform::now());
+    // All odd networks up to 31 are one provider's.
+    let provider: Vec<_> = (0..16)
+        .map(|of| format!("50.{}.0.0/16", of * 2 + 1))
+        .collect();
+    let provider: Vec<_> = provider.iter().map(|net| (net.as_str(), 7)).collect();
+    grouping.give(map(&provider)).expect("the first");
+    let own = peer(u64::MAX);
+    let mut book = AddressBook::new(own, every, grouping.clone(), [7; 32], now);
+    for number in 0..32_u64 {
+        let home = at(number as u8, 1);
+        reach(&mut book, peer(number), &home, now);
+        book.gone(peer(number), now);
+    }
+    let later = second(now, 60);
+    let chosen: Vec<_> = std::iter::from_fn(|| book.choose(later)).collect();
+    let networks = chosen.iter().map(|known| grouping.of(&known.addresses[0]));
+    let networks: Vec<_> = networks.collect();
+    let first: BTreeSet<_> = networks.iter().take(17).collect();
+    assert_eq!(
+        first.len(),
+        17,
+        "sixteen networks, and one of the provider's"
+    );
+    assert!(
+        networks[17..]
+            .iter()
+            .all(|of| *of == NetworkGroup::System(7))
+    );
 }
 
 /// Dials whom the book chooses, as long as it does: who is where it was dialled is connected. How many are.
@@ -218,7 +254,7 @@ fn one_host_takes_one_place_whatever_networks_its_peers_are_said_to_be_in() {
             now,
         );
     }
-    let host = |address: &Multiaddr| NetworkGroup::of(address) == network(66);
+    let host = |address: &Multiaddr| Grouping::default().of(address) == network(66);
     assert_eq!(dial_all(&mut book, host, now), 1);
     // None of the others was dialled where it is, so it is not its fault.
     assert!(book.peers().all(|known| known.failures == 0));
@@ -241,7 +277,7 @@ fn peers_that_change_their_certificates_take_one_place_a_network() {
     for _ in 0..9 {
         let candidate = book.choose(now).expect("there is another network");
         book.connected(candidate.peer, &candidate.addresses[0], true, now);
-        networks.insert(NetworkGroup::of(&candidate.addresses[0]));
+        networks.insert(Grouping::default().of(&candidate.addresses[0]));
     }
     assert_eq!(networks.len(), 9);
 }
@@ -260,7 +296,7 @@ fn nobody_is_kept_away_by_what_strangers_say_of_its_network() {
             now,
         );
     }
-    let honest = |address: &Multiaddr| NetworkGroup::of(address) != network(66);
+    let honest = |address: &Multiaddr| Grouping::default().of(address) != network(66);
     assert_eq!(dial_all(&mut book, honest, now), 8);
 }
 
@@ -530,7 +566,7 @@ fn no_teller_has_the_last_word_about_addresses() {
 fn a_tab_is_given_what_it_can_dial() {
     let now = platform::now();
     let dials = |address: &Multiaddr| address.to_string().ends_with("ws");
-    let mut book = AddressBook::new(peer(0), dials, [7; 32], now);
+    let mut book = AddressBook::new(peer(0), dials, Grouping::default(), [7; 32], now);
     let both = [
         address("/ip4/1.2.3.4/tcp/1"),
         address("/ip4/1.2.3.4/tcp/2/ws"),

@@ -25,6 +25,7 @@ fn table(max_peers: usize) -> Table {
         limits,
         Reputation::new(half_life, -20.0, -50.0, 100),
         Bans::new(HashSet::new(), half_life, 100),
+        Grouping::default(),
         &[7; 16],
     )
 }

@@ -82,9 +82,9 @@ impl Table {
         self.free() >= few
     }
 
-    /// The same for who came: who is protected, or the user's, waits for no turn either.
+    /// The same for who came: who makes room for nobody waits for no turn either.
     pub(super) fn makes_place_for(&mut self, id: &PeerId, now: Instant) -> bool {
-        if self.protected.contains_key(id) || self.users.contains(id) {
+        if self.keeps_place(id) {
             self.makes_place_for_ours(1, now)
         } else {
             self.makes_place(1, now)
@@ -109,6 +109,20 @@ impl Table {
         self.users.contains(id)
     }
 
+    /// The application needs it, from now on or no more (`peers/duties.rs`, which says of how many): until then it makes no room for others.
+    pub fn is_on_duty(&mut self, id: PeerId, is_on_duty: bool) {
+        if is_on_duty {
+            self.on_duty.insert(id);
+        } else {
+            self.on_duty.remove(&id);
+        }
+    }
+
+    /// Whether it makes no room for others: it is protected, the user's, or on duty.
+    pub fn keeps_place(&self, id: &PeerId) -> bool {
+        self.protected.contains_key(id) || self.users.contains(id) || self.on_duty.contains(id)
+    }
+
     fn trim(&mut self, few: usize, now: Instant) {
         let low = match self.limits.low_watermark {
             0 => self.limits.max_peers,
@@ -119,8 +133,7 @@ impl Table {
         let candidates = self.peers.iter().filter_map(|(id, peer)| {
             let may_go = matches!(peer.stage, Stage::Ready | Stage::Plain)
                 && peer.info.direction == Some(Direction::Inbound)
-                && !self.protected.contains_key(id)
-                && !self.users.contains(id);
+                && !self.keeps_place(id);
             may_go.then_some(Inbound {
                 peer: *id,
                 network: peer.network,

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    peers::book::tests::peer,
+    peers::{as_map::tests::map, book::tests::peer},
     platform::{self, test},
 };
 
@@ -25,9 +25,9 @@ fn date(seconds: u64) -> SystemTime {
 
 /// A book with so many told of, a quarter of them tried, the first two connected.
 fn book(peers: u64, now: Instant) -> AddressBook {
-    let mut book = AddressBook::new(peer(u64::MAX), every, [7; 32], now);
+    let mut book = AddressBook::new(peer(u64::MAX), every, Grouping::default(), [7; 32], now);
     for number in 0..peers {
-        let source = NetworkGroup::of(&at(number >> 4));
+        let source = Grouping::default().of(&at(number >> 4));
         book.told(source, peer(number), &[at(number)], now);
         if number % 4 == 0 {
             book.connected(peer(number), &at(number), true, now);
@@ -54,7 +54,15 @@ fn load(
     now: Instant,
     date: SystemTime,
 ) -> Result<(AddressBook, Vec<Kept>), BookError> {
-    AddressBook::load(bytes, peer(u64::MAX), every, [8; 32], now, date)
+    AddressBook::load(
+        bytes,
+        peer(u64::MAX),
+        every,
+        Grouping::default(),
+        [8; 32],
+        now,
+        date,
+    )
 }
 
 #[test]
@@ -78,6 +86,63 @@ fn a_book_is_the_same_after_a_restart() {
     let mut first: Vec<_> = first.into_iter().map(|candidate| candidate.peer).collect();
     first.sort();
     assert_eq!(first, [peer(0), peer(4)]);
+}
+
+#[test]
+fn a_book_of_another_map_is_placed_anew() {
+    let now = platform::now();
+    let mapped = Grouping::default();
+    let seven = map(&[("50.0.0.0/9", 7)]);
+    mapped.give(seven).expect("the first");
+    let load = |bytes: &[u8], grouping: &Grouping| {
+        let grouping = grouping.clone();
+        let loaded = AddressBook::load(
+            bytes,
+            peer(u64::MAX),
+            every,
+            grouping,
+            [8; 32],
+            now,
+            date(0),
+        );
+        loaded.expect("a book").0
+    };
+    let is_where_it_belongs = |book: &AddressBook| {
+        for (id, entry) in &book.entries {
+            let place = match entry.place.is_tried {
+                true => book.places.tried_place(id, entry.group),
+                false => book.places.new_place(id, entry.group, entry.source),
+            };
+            assert_eq!((entry.place, book.places.at(place)), (place, Some(*id)));
+            let home = book.grouping.of(&entry.addresses[0].address);
+            assert_eq!(entry.group, home);
+        }
+    };
+    let reached = |book: &AddressBook| {
+        let entries = book.entries.values();
+        entries.filter(|entry| entry.reached.is_some()).count()
+    };
+    let mut before = book(300, now);
+    let saved = before.save(&[], now, date(0));
+    let mut after = load(&saved, &mapped);
+    is_where_it_belongs(&after);
+    let tried = after.peers().filter(|known| {
+        let network = known.network == NetworkGroup::System(7);
+        known.reached && network
+    });
+    // One network's tried ones have two buckets: of 43 some stand among the new ones again, and hardly one is lost.
+    assert!((20..=40).contains(&tried.count()));
+    assert_eq!(reached(&before), 75);
+    assert!(reached(&after) >= 70, "{}", reached(&after));
+    let first = after.choose(now).expect("an anchor").peer;
+    assert!([peer(0), peer(4)].contains(&first));
+    after.failed(first, false, now);
+    let saved = after.save(&[], now, date(0));
+    let again = load(&saved, &mapped);
+    assert!(again.entries.values().eq(after.entries.values()));
+    let without = load(&saved, &Grouping::default());
+    is_where_it_belongs(&without);
+    assert_eq!(reached(&without), reached(&after));
 }
 
 #[test]
@@ -199,14 +264,22 @@ fn long_addresses_crowd_nobody_out() {
 fn those_that_can_be_dialled_are_kept_first() {
     let now = platform::now();
     let dials = |address: &Multiaddr| address.to_string().ends_with("ws");
-    let mut book = AddressBook::new(peer(u64::MAX), dials, [7; 32], now);
+    let mut book = AddressBook::new(peer(u64::MAX), dials, Grouping::default(), [7; 32], now);
     let told: Vec<_> = (1..8)
         .map(|port| address(format!("/ip4/50.1.2.3/tcp/{port}")))
         .chain([address("/ip4/50.1.2.3/tcp/9/ws".to_owned())])
         .collect();
     book.told(NetworkGroup::Fleeting, peer(1), &told, now);
     let bytes = book.save(&[], now, date(0));
-    let loaded = AddressBook::load(&bytes, peer(u64::MAX), dials, [8; 32], now, date(0));
+    let loaded = AddressBook::load(
+        &bytes,
+        peer(u64::MAX),
+        dials,
+        Grouping::default(),
+        [8; 32],
+        now,
+        date(0),
+    );
     let (mut after, _) = loaded.expect("a book");
     let candidate = after.choose(now).expect("it can be dialled");
     assert_eq!(candidate.addresses, told[7..]);

@@ -151,6 +151,24 @@ fn who_is_protected_or_of_use_makes_no_room() {
 }
 
 #[test]
+fn who_is_on_duty_makes_no_room_until_that_is_over() {
+    let now = platform::now();
+    let (mut table, peers) = full(0, now);
+    for peer in &peers {
+        table.is_on_duty(*peer, true);
+        assert!(table.keeps_place(peer));
+    }
+    assert_eq!(wants_in(&mut table, 100, now), Err(FULL));
+    table.is_on_duty(peers[40], false);
+    table.is_on_duty(peers[40], false);
+    assert!(!table.keeps_place(&peers[40]));
+    for peer in &peers {
+        table.is_on_duty(*peer, false);
+    }
+    wants_in(&mut table, 101, now + EVERY).expect("somebody makes room");
+}
+
+#[test]
 fn protection_has_its_bounds() {
     let (mut table, peer) = (table(1), PeerId::random());
     for tag in [String::new(), "t".repeat(MAX_TAG + 1)] {
