@@ -16,7 +16,8 @@ export const execute = promisify(execFile)
 
 /** A folder of work with the packed package in it, to be closed. */
 export async function pack() {
-  if (!(await isInstalled(FIXTURES))) await execute('npm', ['ci'], { cwd: FIXTURES })
+  if (!(await isInstalled(FIXTURES)))
+    await execute('npm', ['ci', '--no-audit', '--no-fund'], { cwd: FIXTURES })
   const work = await mkdtemp(join(FIXTURES, '.work-'))
   // Not what is published: the build that the tests use.
   const words = ['pack', '--ignore-scripts', '--json', '--pack-destination', work]
