@@ -1,6 +1,7 @@
 /** What tools that judge packages say of this one: its entries, its types, and its reference as typedoc writes it. */
 
 import assert from 'node:assert/strict'
+import { readFile } from 'node:fs/promises'
 import { after, before, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import { bin, execute, pack } from './packed.mjs'
@@ -47,3 +48,18 @@ test('typedoc understands all of its reference', () =>
     'none',
     '--treatWarningsAsErrors',
   ))
+
+test('its JavaScript has maps that hold the sources', async () => {
+  const read = (name) => readFile(new URL(`../dist/${name}`, import.meta.url), 'utf8')
+  for (const [name, source] of [
+    ['browser.js', 'browser.ts'],
+    ['worker.js', 'bridge.ts'],
+    ['worker-nodejs.js', 'worker-nodejs.ts'],
+  ]) {
+    const [, map] = /\n\/\/# sourceMappingURL=(.*)\s*$/.exec(await read(name))
+    const { sources, sourcesContent } = JSON.parse(await read(map))
+    const found = sources.findIndex((each) => each.endsWith(`src/${source}`))
+    const original = await readFile(new URL(`../src/${source}`, import.meta.url), 'utf8')
+    assert.equal(sourcesContent[found], original, name)
+  }
+})
