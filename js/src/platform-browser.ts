@@ -19,7 +19,12 @@ export function browserPlatform(builds: OwnBuilds, worker: () => URL): Platform 
     async engine(run, { glue, module }, options) {
       const load = () => loadModule(module(), options)
       if (run === 'page') return pageEngine(load, glue, scope())
-      return RemoteEngine.open(workerPort(startWorker(inFull(worker()))), load(), glue, options.signal)
+      return RemoteEngine.open(
+        workerPort(startWorker(inFull(worker()))),
+        load(),
+        glue,
+        options.signal,
+      )
     },
     async openIdentity(storage, ...network) {
       if (storage === 'indexeddb') return openBrowserIdentity(...network)
