@@ -1,5 +1,5 @@
 /**
- * Makes dist/: the compiled TypeScript, each WebAssembly with its glue, and what `./inline` embeds.
+ * Makes dist/: the compiled TypeScript, each WebAssembly with its glue, a worker's program in one file, and what `./inline` embeds.
  *
  * wasm/ must hold what wasm-bindgen wrote (`--target web --out-name selkie`, and `ledger`):
  * `./build.sh npm` in the repository's root does that first and then calls this.
@@ -49,6 +49,10 @@ await writeFile(
 const { version } = JSON.parse(await readFile(here('package.json'), 'utf8'))
 await writeFile(here('dist/version.js'), `export const version = ${JSON.stringify(version)}\n`)
 await writeFile(here('dist/embedded.js'), await embedded())
+// As it stands there for itself, whatever passes it on as a file that it does not look into.
+for (const { path, contents } of await workerWith('selkie', { sourcemap: true })) {
+  await writeFile(path, contents)
+}
 for (const licence of ['LICENSE-MIT', 'LICENSE-APACHE']) {
   if (await exists(`../${licence}`)) await copyFile(here(`../${licence}`), here(licence))
 }
@@ -72,26 +76,35 @@ function withoutAddress(name, glue) {
 
 /** The module that src/embedded.d.ts describes: the WebAssembly that has all, and a worker with the glue for that. */
 async function embedded() {
+  const worker = (await workerWith('ledger')).at(-1)
+  const wasm = await readFile(here('dist/ledger_bg.wasm'))
+  const text = (name, value) => `export const ${name} = ${JSON.stringify(value)}\n`
+  return text('wasm', wasm.toString('base64')) + text('worker', worker.text)
+}
+
+/** The files of a worker's program that has this glue and needs no file beside it; the program is the last. */
+async function workerWith(name, options) {
   const glue = {
     name: 'glue',
     setup: ({ onResolve }) =>
-      onResolve({ filter: /^\.\/selkie\.js$/ }, () => ({ path: here('dist/ledger.js') })),
+      onResolve({ filter: /^\.\/selkie\.js$/ }, () => ({ path: here(`dist/${name}.js`) })),
   }
   const { outputFiles, metafile } = await build({
     entryPoints: [here('dist/worker.js')],
+    outfile: here('dist/worker.js'),
+    allowOverwrite: true,
     plugins: [glue],
     bundle: true,
     minify: true,
     format: 'esm',
     write: false,
     metafile: true,
+    ...options,
   })
   // Builds for tests have one glue under both names and would not show it.
   const glues = Object.keys(metafile.inputs).filter((path) => /\/(selkie|ledger)\.js$/.test(path))
-  if (glues.length !== 1 || !glues[0].endsWith('/ledger.js')) {
-    throw new Error(`the worker of ./inline has the glue ${glues}; it needs that of ledger_bg.wasm`)
+  if (glues.length !== 1 || !glues[0].endsWith(`/${name}.js`)) {
+    throw new Error(`a worker has the glue ${glues}; it needs that of ${name}_bg.wasm`)
   }
-  const wasm = await readFile(here('dist/ledger_bg.wasm'))
-  const text = (name, value) => `export const ${name} = ${JSON.stringify(value)}\n`
-  return text('wasm', wasm.toString('base64')) + text('worker', outputFiles[0].text)
+  return outputFiles
 }

@@ -2,6 +2,8 @@
 
 import type { Config } from './config.js'
 
+export type * from './config.js'
+
 /**
  * Selkie: one node of a blockchain's network, in a page, a worker or Node.
  *
@@ -418,9 +420,9 @@ export type ItemKind = 'block' | 'transaction' | 'vote'
 
 export interface ItemChannel {
   /**
-   * The items that arrive from now on, after the chain's rules have passed them. The node holds a
-   * bounded number for a slow reader and then drops the oldest, which the next item's `missed`
-   * tells. Leaving a `for await` loop ends the subscription, and so does the signal.
+   * The items that arrive from now on, after the chain's rules have passed them. For a slow reader the node holds as many as
+   * `config.protocol.validation.max_unread_bytes` says, by default 32 MiB in each subscription that nobody reads, and then drops
+   * the oldest, which the next item's `missed` tells. Leaving a `for await` loop ends the subscription, and so does the signal.
    */
   subscribe(options?: AbortOptions): AsyncIterableIterator<Item>
   /** Checks an item by the chain's rules and hands it to the network; resolves to its id. */

@@ -21,7 +21,6 @@ export default defineConfig(() => {
       modulePreload: { polyfill: false },
       reportCompressedSize: false,
     },
-    worker: { format: 'es' },
     // A package that finds its wasm by `import.meta.url` must not be moved by the dev server.
     optimizeDeps: { exclude: ['selkie'] },
     server: { host: '127.0.0.1', fs: { allow: [here('..')] } },

@@ -26,7 +26,7 @@ import { Pending } from './pending.js'
 export interface Port {
   post(message: unknown, transfer?: Transferable[]): void
   onMessage(listener: (message: unknown) => void): void
-  /** The other end ended without being asked to. */
+  /** The other end ended without being asked to, or what it sent can't be read. */
   onFailure(listener: (reason: string) => void): void
   close(): Promise<void>
 }
@@ -48,7 +48,7 @@ export class RemoteEngine implements Engine {
   private constructor(port: Port) {
     this.#port = port
     port.onMessage((message) => this.#receive(message as Response))
-    port.onFailure((reason) => this.crash.ring(`the node's worker ended: ${reason}`))
+    port.onFailure((reason) => this.crash.ring(`the node's worker failed: ${reason}`))
     this.crash.listen((message) => {
       const error = crashed(message)
       for (const { reject } of this.#waiting.values()) reject(error)
@@ -124,7 +124,7 @@ export class RemoteEngine implements Engine {
 
 /** The worker's side: loads the module that comes first, then serves calls until it is ended. */
 export function serve(
-  port: Pick<Port, 'post' | 'onMessage'>,
+  port: Omit<Port, 'close'>,
   load: (module: WebAssembly.Module, glue?: string) => Promise<Glue>,
   uncaught?: ErrorSource,
 ) {
@@ -147,16 +147,16 @@ export function serve(
     return engine.call(method, ...(args as Parameters<Calls[typeof method]>))
   }
 
+  // Who sent it waits for an answer, and nobody knows to what.
+  port.onFailure((crash) => port.post({ crash } satisfies Response))
   port.onMessage((message) => {
     const request = message as Request | Abort
     if ('abort' in request) return abortable.get(request.abort)?.abort()
     const { id } = request
     answer(request)
       .finally(() => abortable.delete(id))
-      .then(
-        (value) => port.post({ id, value } satisfies Response, ownedBuffers(value)),
-        (error) => port.post({ id, error: report(error) } satisfies Response),
-      )
+      .then((value) => port.post({ id, value } satisfies Response, ownedBuffers(value)))
+      .catch((error) => port.post({ id, error: report(error) } satisfies Response))
   })
 }
 

@@ -1,5 +1,6 @@
 /** The entry for browsers. The addresses are written so that bundlers find the files. */
 
+import { inFull } from './address.js'
 import { createNodeOn } from './create.js'
 import { browserPlatform } from './platform-browser.js'
 import * as selkie from './selkie.js'
@@ -12,11 +13,11 @@ export const createNode = createNodeOn(
         module: () => new URL('./selkie_bg.wasm', import.meta.url),
       }),
       ledger: () => ({
-        glue: new URL('./ledger.js', import.meta.url).href,
+        glue: inFull(new URL('./ledger.js', import.meta.url)).href,
         module: () => new URL('./ledger_bg.wasm', import.meta.url),
       }),
     },
-    () => new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'selkie' }),
+    () => new URL('./worker.js', import.meta.url),
   ),
 )
 

@@ -7,10 +7,10 @@
 import { createNodeOn } from './create.js'
 import { wasm, worker } from './embedded.js'
 import * as ledger from './ledger.js'
-import { browserPlatform } from './platform-browser.js'
+import { browserPlatform, scriptAddress } from './platform-browser.js'
 
-/** Of the worker's text: one for all workers, as long as there is the page. */
-let address: string | undefined
+/** Of the worker's program: one for all workers, as long as there is the page. */
+let address: URL | undefined
 
 const build = () => ({
   glue: ledger,
@@ -18,10 +18,10 @@ const build = () => ({
 })
 
 export const createNode = createNodeOn(
-  browserPlatform({ selkie: build, ledger: build }, () => {
-    address ??= URL.createObjectURL(new Blob([worker], { type: 'text/javascript' }))
-    return new Worker(address, { type: 'module', name: 'selkie' })
-  }),
+  browserPlatform(
+    { selkie: build, ledger: build },
+    () => (address ??= new URL(scriptAddress(worker))),
+  ),
 )
 
 export { clearStorage } from './clear-browser.js'

@@ -1,10 +1,11 @@
 /**
  * From whatever the user gave to a compiled WebAssembly module.
  *
- * A fetched body is counted on its way into the compiler, which works as it arrives. It goes there
- * under a response of our own, so that a server which does not know `application/wasm` will do. A
- * page in place of the file (the fallback of many development servers) is told apart by name, for
- * that is the usual way in which a bundler's set-up is wrong.
+ * The compiler works as the body arrives, and gets the response itself: a browser keeps compiled code
+ * with the response that it fetched, and for no other. What has arrived is counted on a copy. Only
+ * where a server does not know `application/wasm` the body goes to the compiler under a response of
+ * our own. A page in place of the file (the fallback of many development servers) is told apart by
+ * name, for that is the usual way in which a bundler's set-up is wrong.
  */
 
 import type { WasmSource } from '../index.js'
@@ -39,7 +40,7 @@ export async function compileBytes(
   name: string,
 ): Promise<WebAssembly.Module> {
   onProgress?.({ loaded: bytes.byteLength, total: bytes.byteLength })
-  return compiled(WebAssembly.compile(bytes), name, signal)
+  return compiled(() => WebAssembly.compile(bytes), name, signal)
 }
 
 async function get(address: string | URL, signal?: AbortSignal): Promise<Response> {
@@ -59,11 +60,23 @@ function compileResponse(response: Response, { signal, onProgress }: LoadOptions
   if (response.headers.get('content-type')?.startsWith('text/html')) {
     throw refused(response, `${name} is a web page, not WebAssembly`)
   }
-  const body = onProgress
-    ? response.body.pipeThrough(counter(totalOf(response), onProgress))
-    : response.body
-  const wasm = new Response(body, { headers: { 'content-type': 'application/wasm' } })
-  return compiled(WebAssembly.compileStreaming(wasm), name, signal)
+  const over = new AbortController()
+  return compiled(
+    async () => {
+      const counted =
+        onProgress && response.clone().body?.pipeTo(counter(totalOf(response), onProgress), over)
+      const [module] = await Promise.all([WebAssembly.compileStreaming(asWasm(response)), counted])
+      return module
+    },
+    name,
+    signal,
+  ).finally(() => over.abort())
+}
+
+/** The response itself, wherever the compiler takes it. */
+function asWasm(response: Response): Response {
+  if (response.headers.get('content-type') === 'application/wasm') return response
+  return new Response(response.body, { headers: { 'content-type': 'application/wasm' } })
 }
 
 /** Nobody reads its body, so its connection is let go. */
@@ -75,13 +88,12 @@ function refused({ body }: Response, problem: string): LoadError {
 function counter(
   total: { total?: number },
   onProgress: NonNullable<LoadOptions['onProgress']>,
-): TransformStream<Uint8Array<ArrayBuffer>, Uint8Array<ArrayBuffer>> {
+): WritableStream<Uint8Array> {
   let loaded = 0
-  return new TransformStream({
-    transform(chunk, controller) {
-      loaded += chunk.byteLength
+  return new WritableStream({
+    write({ byteLength }) {
+      loaded += byteLength
       onProgress({ loaded, ...total })
-      controller.enqueue(chunk)
     },
   })
 }
@@ -93,12 +105,12 @@ function totalOf({ headers }: Response): { total?: number } {
 }
 
 async function compiled(
-  module: Promise<WebAssembly.Module>,
+  compile: () => Promise<WebAssembly.Module>,
   name: string,
   signal?: AbortSignal,
 ): Promise<WebAssembly.Module> {
   try {
-    return await module
+    return await compile()
   } catch (cause) {
     signal?.throwIfAborted()
     throw new LoadError('load', `can't compile ${name}: ${cause}; ${ADVICE}`, { cause })

@@ -98,6 +98,7 @@ function threadPort(worker: Worker): Port {
     onMessage: (listener) => worker.on('message', listener),
     onFailure: (listener) => {
       worker.on('error', (error) => listener(String(error)))
+      worker.on('messageerror', (error) => listener(`a message can not be read: ${error}`))
       worker.on('exit', (code) => listener(`it exited with code ${code}`))
     },
     close: async () => void (await worker.terminate()),

@@ -6,6 +6,7 @@
  */
 
 import type { NetworkId, NodeConfig, NodeOptions } from '../index.js'
+import { inFull } from './address.js'
 import { ConfigError } from './errors.js'
 import type { Build, OwnBuilds } from './platform.js'
 
@@ -67,9 +68,10 @@ export function buildOf(
   if (!(glue instanceof URL)) {
     throw wrong('wasm.glue', glue, 'give the URL of what wasm-bindgen --target web has written')
   }
-  const beside = new URL(glue)
+  const { href } = inFull(glue)
+  const beside = new URL(href)
   beside.pathname = beside.pathname.replace(/(\.m?js)?$/, '_bg.wasm')
-  return { glue: glue.href, module: () => module ?? beside }
+  return { glue: href, module: () => module ?? beside }
 }
 
 /** The user's own rules in JavaScript: an object, or the address of the module that has them. */
@@ -82,7 +84,7 @@ export function applicationOf({ application, run }: NodeOptions): object | strin
       'give an object of functions, the URL of its module, or a name',
     )
   }
-  if (application instanceof URL) return application.href
+  if (application instanceof URL) return inFull(application).href
   if (run !== 'worker') return application
   throw wrong(
     'application',

@@ -12,6 +12,8 @@ serve(
   {
     post: (message, transfer = []) => port.postMessage(message, transfer as ArrayBuffer[]),
     onMessage: (listener) => port.on('message', listener),
+    onFailure: (listener) =>
+      port.on('messageerror', (error) => listener(`a message to it can not be read: ${error}`)),
   },
   (module, glue) => instantiate(module, glue ?? selkie),
 )

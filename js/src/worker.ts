@@ -17,6 +17,8 @@ serve(
   {
     post: (message, transfer = []) => self.postMessage(message, { transfer }),
     onMessage: (listener) => self.addEventListener('message', ({ data }) => listener(data)),
+    onFailure: (listener) =>
+      self.addEventListener('messageerror', () => listener('a message to it can not be read')),
   },
   (module, glue) => instantiate(module, glue ?? selkie),
   self,

@@ -12,12 +12,14 @@ async function startRemote({ posted = [], load, module = Promise.resolve(MODULE)
   const { port1, port2 } = new MessageChannel()
   const glue = FakeNode.glue()
   const uncaught = new EventTarget()
+  let unreadable
   const end = (port, transferred = []) => ({
     post: (message, transfer = []) => {
       transferred.push(...transfer)
       port.postMessage(message, transfer)
     },
     onMessage: (listener) => (port.onmessage = ({ data }) => listener(data)),
+    onFailure: (listener) => (unreadable = listener),
   })
   const moved = []
   serve(end(port2, moved), load ?? (async (module) => (assert.ok(module), glue)), uncaught)
@@ -47,6 +49,8 @@ async function startRemote({ posted = [], load, module = Promise.resolve(MODULE)
     moved,
     uncaught,
     fail: (why) => fail(why),
+    /** What a worker's `messageerror` does. */
+    unreadable: (why) => unreadable(why),
     closed: () => closed,
   }
 }
@@ -179,6 +183,22 @@ test('a worker that ends is a crash', async () => {
   const peers = node.gossip.subscribe('topic').next()
   fail('out of memory')
   await assert.rejects(peers, { code: 'crashed', message: /out of memory/ })
+})
+
+test('a message that the worker can not read is a crash, for nobody will answer it', async () => {
+  const { start, unreadable } = await startRemote()
+  const node = await start
+  const peers = node.gossip.subscribe('topic').next()
+  unreadable('a message to it can not be read')
+  await assert.rejects(peers, { code: 'crashed', message: /can not be read/ })
+})
+
+test('an answer that can not be sent is an error', async (t) => {
+  const { fake, start } = await startRemote()
+  const node = await start
+  t.after(() => node.stop())
+  fake.answers.metrics = () => ({ count: () => 5 })
+  await assert.rejects(node.metrics(), { code: 'internal', message: /could not be cloned/ })
 })
 
 for (const [when, parts] of Object.entries({

@@ -1,35 +1,27 @@
 /**
  * The package as a user gets it: packed, installed from the tarball, built by the tool of each
- * fixture with no plugin and no configuration, and opened in a browser.
+ * fixture with what the README says it takes, and opened in a browser.
  */
 
 import assert from 'node:assert/strict'
-import { execFile, spawn } from 'node:child_process'
-import { cp, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readFile, stat, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import { tmpdir } from 'node:os'
 import { extname, join, normalize } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
-import { promisify } from 'node:util'
 import puppeteer from 'puppeteer-core'
+import { bin, execute, pack } from './packed.mjs'
 
-const PACKAGE = fileURLToPath(new URL('..', import.meta.url))
-const FIXTURES = fileURLToPath(new URL('fixtures/', import.meta.url))
+const README = await readFile(fileURLToPath(new URL('../README.md', import.meta.url)), 'utf8')
 const PEER_ID = /^12D3Koo\w{45}$/
 
-const execute = promisify(execFile)
-let work, tarball, server, origin, browser
+let packed, work, server, origin, browser
 
 before(async () => {
-  if (!(await isInstalled(FIXTURES))) await execute('npm', ['ci'], { cwd: FIXTURES })
-  work = await mkdtemp(join(tmpdir(), 'selkie-fixtures-'))
-  // Not what is published: the build that the tests use.
-  const pack = ['pack', '--ignore-scripts', '--json', '--pack-destination', work]
-  tarball = join(
-    work,
-    JSON.parse((await execute('npm', pack, { cwd: PACKAGE })).stdout)[0].filename,
-  )
+  packed = await pack()
+  work = packed.work
   server = createServer(serveFile)
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
   origin = `http://127.0.0.1:${server.address().port}`
@@ -51,11 +43,11 @@ after(async () => {
   await browser?.close()
   server?.closeAllConnections()
   server?.close()
-  if (work) await rm(work, { recursive: true })
+  await packed?.close()
 })
 
 describe('a plain page with modules', () => {
-  before(() => install('esm'))
+  before(() => packed.install('esm'))
 
   test('runs a node itself', () => opens('esm/index.html'))
   test('runs a node in a worker', () => opens('esm/index.html?run=worker'))
@@ -121,8 +113,8 @@ describe('a plain page with modules', () => {
 
 describe('Vite', () => {
   before(async () => {
-    await install('vite')
-    await build('vite', 'vite', ['build', '--base', './'])
+    await packed.install('vite')
+    await packed.run('vite', 'vite', ['build', '--base', './'])
   })
 
   test('builds a page that runs a node', () => opens('vite/dist/index.html'))
@@ -134,8 +126,9 @@ describe('Vite', () => {
 
 describe('webpack', () => {
   before(async () => {
-    await install('webpack')
-    await build('webpack', 'webpack', ['build', '--entry', './main.js', '--mode', 'production'])
+    await packed.install('webpack')
+    const options = ['--entry', './main.js', '--mode', 'production']
+    await packed.run('webpack', 'webpack', ['build', ...options])
   })
 
   test('builds a page that runs a node', () => opens('webpack/index.html'))
@@ -147,9 +140,9 @@ describe('webpack', () => {
 
 describe('esbuild', () => {
   before(async () => {
-    await install('esbuild')
+    await packed.install('esbuild')
     const options = ['--bundle', '--minify', '--format=esm', '--outdir=dist', '--loader:.wasm=file']
-    await build('esbuild', 'esbuild', ['main.js', 'address.js', ...options])
+    await packed.run('esbuild', 'esbuild', ['main.js', 'address.js', ...options])
   })
 
   test('builds a page that runs a node, inline', () => opens('esbuild/index.html'))
@@ -159,8 +152,96 @@ describe('esbuild', () => {
   test('builds a page that is given the address', () => opens('esbuild/address.html'))
 })
 
+describe('Rollup', () => {
+  before(async () => {
+    await packed.install('rollup')
+    const plugins = ['node-resolve={browser: true}', '@web/rollup-plugin-import-meta-assets']
+    const options = ['main.js', '--dir', 'dist', '--format', 'esm']
+    await packed.run('rollup', 'rollup', [...options, ...plugins.flatMap((each) => ['-p', each])])
+  })
+
+  test('builds a page that runs a node', () => opens('rollup/index.html'))
+  test('builds a worker that runs a node', () => opens('rollup/index.html?run=worker'))
+  test('builds a page that follows a ledger', () => follows('rollup/index.html?run=page'))
+  test('builds a worker that follows one', () => follows('rollup/index.html?run=worker'))
+  test('passes a chain on to the worker', () => judges('rollup/index.html?chain&run=worker'))
+})
+
+describe('Parcel', () => {
+  before(async () => {
+    await packed.install('parcel')
+    const options = ['--public-url', './', '--cache-dir', '.cache', '--no-source-maps']
+    await packed.run('parcel', 'parcel', ['build', 'index.html', ...options])
+  })
+
+  test('builds a page that runs a node', () => opens('parcel/dist/index.html'))
+  test('builds a worker that runs a node', () => opens('parcel/dist/index.html?run=worker'))
+  test('builds a page that follows a ledger', () => follows('parcel/dist/index.html?run=page'))
+  test('builds a worker that follows one', () => follows('parcel/dist/index.html?run=worker'))
+  test('passes a chain on to the worker', () => judges('parcel/dist/index.html?chain&run=worker'))
+})
+
+describe('React', () => {
+  before(async () => {
+    await packed.install('react')
+    await writeFile(join(work, 'react/use-node.js'), hook())
+    // StrictMode mounts twice in React's build for development only.
+    const options = ['--base', './', '--mode', 'development']
+    await packed.run('react', 'vite', ['build', ...options], { NODE_ENV: 'development' })
+  })
+
+  for (const run of ['page', 'worker']) {
+    test(`mounts the README's hook twice, and again and again (${run})`, async () => {
+      const page = await open(`react/dist/index.html?run=${run}`)
+      const identity = await page.title()
+      assert.match(identity.replace(/^node /, ''), PEER_ID)
+      for (let times = 0; times < 5; times += 1) {
+        await page.evaluate(`unmount(), new Promise((resolve) => setTimeout(resolve))`)
+        await page.evaluate(`document.title = 'starting', mount()`)
+        await page.waitForFunction(`document.title !== 'starting'`)
+        assert.equal(await page.title(), identity)
+      }
+      await page.close()
+    })
+  }
+})
+
+describe('Next.js', () => {
+  let site, next
+  before(async () => {
+    const env = { NEXT_TELEMETRY_DISABLED: '1' }
+    await packed.install('next')
+    await writeFile(join(work, 'next/app/use-node.js'), hook())
+    await packed.run('next', 'next', ['build'], env)
+    const options = { cwd: join(work, 'next'), env: { ...process.env, ...env } }
+    next = spawn(bin('next'), ['start', '--port', '0', '--hostname', '127.0.0.1'], options)
+    let said = ''
+    for await (const text of next.stdout.setEncoding('utf8')) {
+      said += text
+      site = /http:\/\/127\.0\.0\.1:\d+/.exec(said)?.[0]
+      if (site) break
+    }
+    assert.ok(site, said)
+  })
+  after(async () => {
+    if (next?.exitCode !== null) return
+    next.kill()
+    await once(next, 'exit')
+  })
+
+  test('renders what imports it on the server, and starts nothing there', async () => {
+    const html = (await (await fetch(site)).text()).replaceAll('<!-- -->', '')
+    assert.match(html, /<p>SelkieError was imported here<\/p><p>none yet<\/p>/)
+  })
+  test('builds a page that runs a node', () => opens(site))
+  test('builds a worker that runs a node', () => opens(`${site}?run=worker`))
+  test('builds a page that follows a ledger', () => follows(`${site}?run=page`))
+  test('builds a worker that follows one', () => follows(`${site}?run=worker`))
+  test('passes a chain on to the worker', () => judges(`${site}?chain&run=worker`))
+})
+
 describe('Node', () => {
-  before(() => install('node'))
+  before(() => packed.install('node'))
 
   test('runs a node, on its thread and in a worker, that keeps its identity', async () => {
     const { stdout } = await execute(process.execPath, ['main.js'], { cwd: join(work, 'node') })
@@ -170,8 +251,7 @@ describe('Node', () => {
   })
 
   test("runs the README's ten lines", async (t) => {
-    const readme = await readFile(join(PACKAGE, 'README.md'), 'utf8')
-    const [, code] = /```js\n(.*?)```/s.exec(readme)
+    const [, code] = /```js\n(.*?)```/s.exec(README)
     await writeFile(join(work, 'node/peer.mjs'), code)
     const peer = spawn(process.execPath, ['peer.mjs', origin], { cwd: join(work, 'node') })
     t.after(() => peer.kill())
@@ -184,22 +264,10 @@ describe('Node', () => {
   })
 })
 
-/** Whether what is there is what the lock file asks for. */
-async function isInstalled(folder) {
-  const time = (file) => stat(join(folder, file)).then(({ mtimeMs }) => mtimeMs)
-  const installed = await time('node_modules/.package-lock.json').catch(() => 0)
-  return installed >= (await time('package-lock.json'))
-}
-
-async function install(name) {
-  const folder = join(work, name)
-  await cp(join(FIXTURES, name), folder, { recursive: true })
-  for (const file of ['show.js', 'chain.js']) await cp(join(FIXTURES, file), join(folder, file))
-  await execute('npm', ['install', '--offline', '--no-save', tarball], { cwd: folder })
-}
-
-function build(name, tool, args) {
-  return execute(join(FIXTURES, 'node_modules/.bin', tool), args, { cwd: join(work, name) })
+/** The README's hook. */
+function hook() {
+  const [, code] = /## React.*?```js\n(.*?)```/s.exec(README)
+  return code
 }
 
 /** A page whose node has started, or failed to. */
@@ -208,7 +276,7 @@ async function open(address) {
   const errors = []
   page.on('pageerror', (error) => errors.push(String(error)))
   page.on('requestfailed', (request) => errors.push(`${request.url()} failed`))
-  await page.goto(`${origin}/${address}`)
+  await page.goto(new URL(address, origin).href)
   try {
     await page.waitForFunction(`document.title !== 'starting'`, { timeout: 30_000 })
   } catch (cause) {

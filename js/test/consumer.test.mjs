@@ -13,6 +13,10 @@ for (const [whose, options] of [
     'a browser and a bundler',
     ['--module', 'ESNext', '--moduleResolution', 'Bundler', '--lib', 'ES2022,DOM'],
   ],
+  [
+    'a worker',
+    ['--module', 'ESNext', '--moduleResolution', 'Bundler', '--lib', 'ES2022,WebWorker'],
+  ],
   ['a browser', ['--module', 'NodeNext', '--lib', 'ES2022,DOM']],
   ['Node, without the DOM', ['--module', 'NodeNext', '--lib', 'ES2022', ...NODE]],
 ]) {

@@ -13,6 +13,7 @@ const replies = {
   '/large': [200, { 'content-length': LARGE.length }, LARGE],
   '/encoded': [200, { 'content-length': 8, 'content-encoding': 'identity' }, EMPTY],
   '/page': [200, { 'content-type': 'text/html; charset=utf-8' }, '<!doctype html>'],
+  '/wasm': [200, { 'content-type': 'application/wasm', 'content-length': LARGE.length }, LARGE],
   '/garbage': [200, {}, 'not wasm'],
   '/cut': [200, {}, LARGE.subarray(0, 5000)],
 }
@@ -40,6 +41,40 @@ test('fetches, compiles and tells how far it is', async () => {
   assert.ok(steps.every(({ total }) => total === LARGE.length))
   assert.ok(steps.every(({ loaded }, i) => i === 0 || loaded > steps[i - 1].loaded))
   assert.equal(steps.at(-1).loaded, LARGE.length)
+})
+
+// With any other the browser keeps no compiled code.
+for (const onProgress of [undefined, () => {}]) {
+  test(`the compiler gets the response that was fetched${onProgress ? ', counted' : ''}`, async (t) => {
+    const fetched = t.mock.method(globalThis, 'fetch')
+    const compile = t.mock.method(WebAssembly, 'compileStreaming')
+    await loadModule(`${base}/wasm`, { onProgress })
+    const [{ result }] = fetched.mock.calls
+    assert.equal(compile.mock.calls[0].arguments[0], await result)
+  })
+}
+
+test('counts nothing more once the compiler has given up', async (t) => {
+  const compile = t.mock.method(WebAssembly, 'compileStreaming', async () => {
+    throw new WebAssembly.CompileError('no')
+  })
+  let cancelled
+  const ended = new Promise((resolve) => (cancelled = resolve))
+  const body = new ReadableStream({ pull: (to) => to.enqueue(EMPTY), cancel: cancelled })
+  const response = new Response(body, { headers: { 'content-type': 'application/wasm' } })
+  await assert.rejects(loadModule(response, { onProgress: () => {} }), { code: 'load' })
+  assert.equal(compile.mock.callCount(), 1)
+  // The compiler lets go of its half, as it does when it is the real one.
+  await response.body.cancel()
+  await ended
+})
+
+test('a response that was read already is an error that says what to do', async () => {
+  for (const onProgress of [undefined, () => {}]) {
+    const response = new Response(EMPTY, { headers: { 'content-type': 'application/wasm' } })
+    await response.arrayBuffer()
+    await assert.rejects(loadModule(response, { onProgress }), { code: 'load' })
+  }
 })
 
 test('does not take the encoded length for the length', async () => {

@@ -38,25 +38,9 @@ for (const name of BROWSERS) {
     }
   })
 
-  test(`${name}: the package's own chain judges`, async () => {
-    const readme = await readFile(repository('js/README.md'), 'utf8')
-    const [, code] = /## Your own chain.*?```js\n(.*?)```/s.exec(readme)
-    const native = await startNative({ network: 'pay-chain', chain: 'opaque' })
-    const [browser, site] = [await launch(name), await openSite()]
-    try {
-      const [page, other] = [await openPage(browser, site.url), await openPage(browser, site.url)]
-      const heard = new Promise((resolve) => page.on('console', (line) => resolve(line.text())))
-      await page.evaluate(
-        (code) => {
-          const address = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }))
-          // It ends with the page.
-          void import(address)
-        },
-        // What a bundler or an import map does, and the address that a user has.
-        code
-          .replace("from 'selkie'", `from '${site.url}selkie/browser.js'`)
-          .replace(/'\/ip4\/.*'/, `'${native.addresses.ws}'`),
-      )
+  test(`${name}: the package's own chain judges`, () =>
+    runs(name, '## Your own chain', async ({ native, heard, other, go }) => {
+      await go()
       await native.until({ type: 'peer:connect' })
       await other.evaluate(async (address) => {
         await start({ network: 'pay-chain' })
@@ -66,10 +50,51 @@ for (const name of BROWSERS) {
         }
       }, native.addresses.ws)
       assert.match(await heard, /^[0-9a-f]{64} pay Ann 5$/)
-      assert.deepEqual(page.errors, [])
-    } finally {
-      await Promise.all([browser.close(), site.close()])
-      await native.stop()
-    }
-  })
+    }))
+
+  test(`${name}: the package's wallet pays and waits for its block`, () =>
+    runs(name, '## A wallet', async ({ native, heard, other, go }) => {
+      await other.evaluate(async (address) => {
+        await start({ network: 'pay-chain' })
+        await node.dial(address)
+        globalThis.payments = node.transactions.subscribe()
+      }, native.addresses.ws)
+      await go()
+      const id = await other.evaluate(async () => {
+        const { value } = await payments.next()
+        const lines = (...all) => new TextEncoder().encode(all.join('\n'))
+        await node.blocks.submit(lines('pay Bob 6'))
+        return node.blocks.submit(lines('pay Eve 7', new TextDecoder().decode(value.data)))
+      })
+      assert.equal(await heard, `paid in block ${id}`)
+    }))
+}
+
+/** Runs a chapter of the package's README in a page that has a native node to dial, beside another page. */
+async function runs(name, chapter, body) {
+  const readme = await readFile(repository('js/README.md'), 'utf8')
+  const [, code] = new RegExp(`${chapter}\\n.*?\`\`\`js\\n(.*?)\`\`\``, 's').exec(readme)
+  const native = await startNative({ network: 'pay-chain', chain: 'opaque' })
+  const [browser, site] = [await launch(name), await openSite()]
+  try {
+    const [page, other] = [await openPage(browser, site.url), await openPage(browser, site.url)]
+    const heard = new Promise((resolve) => page.on('console', (line) => resolve(line.text())))
+    const go = () =>
+      page.evaluate(
+        (code) => {
+          const address = URL.createObjectURL(new Blob([code], { type: 'text/javascript' }))
+          // It ends with the page.
+          void import(address)
+        },
+        // What a bundler or an import map does, and the address that a user has.
+        code
+          .replace("from 'selkie'", `from '${site.url}selkie/browser.js'`)
+          .replace(/'\/ip4\/.*?'/, `'${native.addresses.ws}'`),
+      )
+    await body({ native, heard, other, go })
+    assert.deepEqual(page.errors, [])
+  } finally {
+    await Promise.all([browser.close(), site.close()])
+    await native.stop()
+  }
 }

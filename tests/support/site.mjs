@@ -26,9 +26,9 @@ const TYPES = {
 
 /**
  * Serves until closed. An `isolated` page may not be told of other origins, and gets a finer clock for it. What is `cached` is fetched,
- * and compiled, once.
+ * and compiled, once. A file has the `headers` of its path.
  */
-export async function openSite({ isolated = false, cached = false } = {}) {
+export async function openSite({ isolated = false, cached = false, headers = () => ({}) } = {}) {
   const isolation = isolated
     ? {
         'cross-origin-opener-policy': 'same-origin',
@@ -47,6 +47,7 @@ export async function openSite({ isolated = false, cached = false } = {}) {
         'content-length': body.length,
         'cache-control': cached ? 'max-age=3600' : 'no-store',
         ...isolation,
+        ...headers(pathname),
       })
       response.end(body)
     } catch {

@@ -153,14 +153,15 @@ async function join(mine: Session): Promise<void> {
 /** Calls every node of the invitation until one of them answers. */
 async function call(mine: Session): Promise<void> {
   if (invitation.bootstrap.length === 0) return
-  show('ready', 'Joining the network')
+  // The first time only: who hears the page would hear of each try.
+  if (tries === 0) show('ready', 'Joining the network')
   const signal = AbortSignal.any([mine.signal, AbortSignal.timeout(LONGEST_TRY)])
   try {
     const dial = (address: string, until: AbortSignal) => dialled(mine, address, until)
     await Promise.any(byPeer(invitation.bootstrap).map((ways) => reach(ways, dial, signal)))
   } catch (error) {
     if (mine.signal.aborted || peers > 0) return
-    show('ready', 'Not connected')
+    show('ready', 'Not connected, trying again')
     connect.fail(sentence(error instanceof AggregateError ? error.errors[0] : error))
   }
 }

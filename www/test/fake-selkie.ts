@@ -2,7 +2,16 @@
 // network, and does what the test says in `fake` events on the window. An address with port 1 in it
 // refuses, one with port 2 answers and is gone before it is seen, the first time, one with port 3 never answers; every other one connects. The root element tells the settings it was given. It is built in under SELKIE_FAKE=1 only.
 
-import type { Item, ItemChannel, ItemKind, NodeEvents, NodeOptions, Peer, SelkieNode } from 'selkie'
+import type {
+  AbortOptions,
+  Item,
+  ItemChannel,
+  ItemKind,
+  NodeEvents,
+  NodeOptions,
+  Peer,
+  SelkieNode,
+} from 'selkie'
 import { parseHex, randomBytes, toHex } from '../src/bytes'
 
 /** What a test may ask for. */
@@ -96,14 +105,18 @@ class Node extends EventTarget implements Pick<SelkieNode, 'peerId' | 'dial' | '
     addEventListener('fake', (event) => this.#obey((event as CustomEvent<Command>).detail))
   }
 
-  async dial(address: string): Promise<string> {
+  async dial(address: string, { signal }: AbortOptions = {}): Promise<string> {
     if (address.includes('/tcp/1/')) {
       const message =
         'Nobody answers at port 1. Check that the node is running and that the port is right'
       this.#tell('dial:error', { address, message })
       throw new SelkieError('dial', message)
     }
-    if (address.includes('/tcp/3/')) return new Promise(() => {})
+    if (address.includes('/tcp/3/')) {
+      return new Promise((_, reject) =>
+        signal?.addEventListener('abort', () => reject(signal.reason)),
+      )
+    }
     if (address.includes('/tcp/2/') && !this.#fled) {
       this.#fled = true
       return PEERS[0] ?? ''

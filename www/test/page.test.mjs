@@ -127,7 +127,7 @@ onPage('peers are put in order and filtered, and their rows stay the same', {}, 
   await inState(page, 'connected')
   await says(page, '#count-peers', /^3$/)
   const shown = () =>
-    page.$$eval('#peers td.transport', (cells) => cells.map((cell) => cell.textContent))
+    page.$$eval('#peers td.transport button', (tags) => tags.map((cell) => cell.textContent))
   const all = await shown()
   await page.select('#peers-order', 'transport')
   assert.deepEqual(await shown(), [...all].sort())
@@ -137,6 +137,31 @@ onPage('peers are put in order and filtered, and their rows stay the same', {}, 
   assert.deepEqual(await shown(), ['webrtc-direct'])
   await page.type('#peers-filter', ' nobody')
   assert.equal(await text(page, '#peers .empty'), 'No peer has that in it.')
+})
+
+onPage('a peer’s addresses are reached by keyboard, and by touch', {}, async (page) => {
+  await inState(page, 'connected')
+  await says(page, '#count-peers', /^3$/)
+  const shown = () =>
+    page.$$eval('#peers .addresses', (all) =>
+      all.filter((one) => one.checkVisibility()).map((one) => one.textContent),
+    )
+  assert.deepEqual(await shown(), [])
+  await page.focus('#peers tbody tr .tag')
+  await page.keyboard.press('Enter')
+  assert.deepEqual(await shown(), [OPEN])
+  await page.keyboard.press('Escape')
+  assert.deepEqual(await shown(), [])
+  await page.tap('#peers tbody tr .tag')
+  assert.deepEqual(await shown(), [OPEN])
+})
+
+onPage('where there is no clipboard the text is there to select', {}, async (page) => {
+  await inState(page, 'connected')
+  // As over plain http.
+  await page.evaluate(() => Object.defineProperty(navigator, 'clipboard', { value: undefined }))
+  await page.click('#self-id .copy')
+  await says(page, '#announce', /Select the text instead/)
 })
 
 onPage('whose row has the focus keeps it while the order changes', {}, async (page) => {
@@ -221,6 +246,22 @@ onPage('connecting works by keyboard alone', { query: '?manual' }, async (page) 
   assert.equal(await focused(page), 'dial', 'the focus stays')
 })
 
+onPage(
+  'a dial is cancelled by its button, and brings nothing',
+  { query: '?manual' },
+  async (page) => {
+    await inState(page, 'ready')
+    await page.type('#address', OPEN.replace('/9001/', '/3/'))
+    await page.click('#dial')
+    await says(page, '#connect-message', /^Connecting…$/)
+    assert.equal(await text(page, '#dial'), 'Cancel')
+    await page.click('#dial')
+    await says(page, '#connect-message', /^Cancelled\.$/)
+    assert.equal(await text(page, '#dial'), 'Connect')
+    assert.equal(await rows(page, 'peers'), 0)
+  },
+)
+
 onPage('every control is reached by Tab and shows the focus', {}, async (page) => {
   await fill(page)
   const wanted = await page.$$eval(
@@ -242,6 +283,24 @@ onPage('every control is reached by Tab and shows the focus', {}, async (page) =
   }
   // Of two radio buttons Tab reaches the chosen one, the arrows the other.
   assert.equal(met.size, wanted - 1)
+})
+
+onPage('tries again without saying so each time', { query: '?node=shut' }, async (page) => {
+  await page.evaluate(() => {
+    const status = document.getElementById('status')
+    globalThis.said = []
+    new MutationObserver(() => said.push(status.textContent)).observe(status, {
+      childList: true,
+      characterData: true,
+      subtree: true,
+    })
+  })
+  // Between two questions for the invitation lies a try.
+  const asks = () => page.waitForRequest((request) => request.url().endsWith('/api/node'))
+  for (let times = 0; times < 3; times += 1) await asks()
+  const said = await page.evaluate(() => said)
+  assert.deepEqual([...new Set(said)], said, 'each of them once')
+  assert.equal(await text(page, '#status'), 'Not connected, trying again')
 })
 
 onPage('a dial that fails says why below the field', { query: '?node=shut' }, async (page) => {

@@ -15,6 +15,7 @@ interface Row {
   readonly score: HTMLElement
   readonly direction: HTMLElement
   readonly agent: HTMLElement
+  readonly addresses: HTMLElement
 }
 
 /** By what peers can be put in order: the least comes first, what is not known last. */
@@ -89,7 +90,8 @@ export class PeerTable {
       setText(row.direction, peer.direction === 'inbound' ? '← inbound' : '→ outbound')
       setText(row.agent, clip(peer.agent, 64) || '–')
       const addresses = peer.addresses.slice(0, 8)
-      row.element.title = addresses.map((address) => clip(address, 128)).join('\n')
+      const told = addresses.map((address) => clip(address, 128)).join('\n')
+      setText(row.addresses, told || 'It has told no address.')
     }
     this.#empty.hidden = peers.length > 0
     const none = this.#peers.length > 0 ? 'No peer has that in it.' : NONE
@@ -116,13 +118,15 @@ function newRow(peerId: string): Row {
       copyButton(peerId, `the peer id ${short(peerId)}`),
     ),
   )
-  const transport = h('span', { class: 'tag' })
+  const transport = h('button', { type: 'button', class: 'tag', title: 'Addresses' })
+  const addresses = h('p', { class: 'addresses mono', popover: '' })
+  transport.popoverTargetElement = addresses
   const carrier = cell('transport')
-  carrier.append(transport)
+  carrier.append(transport, addresses)
   const rtt = cell('number rtt')
   const score = cell('number score')
   const direction = cell('direction')
   const agent = cell('agent')
   const element = h('tr', { role: 'row' }, id, carrier, rtt, score, direction, agent)
-  return { element, transport, rtt, score, direction, agent }
+  return { element, transport, rtt, score, direction, agent, addresses }
 }
