@@ -170,6 +170,14 @@ pub enum NetworkEvent {
         /// Why, for a person.
         reason: String,
     },
+    /// For a while no peer has answered what watched keys have ([`crate::P2PNetworkManager::watch_state`]): what is told of them is of an older state. Told
+    /// once, until one answers again.
+    StateUnverified {
+        /// The height of the state that is asked for; `None`: none is trusted yet.
+        height: Option<u64>,
+        /// Why, for a person.
+        reason: String,
+    },
     /// The node ended in order; no further event follows. Of one that never ran, for want of a `start` or of an address to listen on, subscriptions end without.
     Stopped,
     /// Something panicked, and no further event follows: the node's task, which is over, or the `wants` of this subscription
@@ -232,6 +240,7 @@ impl NetworkEvent {
             Self::SnapshotProgress { .. } => "snapshot:progress",
             Self::SnapshotTaken { .. } => "snapshot:taken",
             Self::NoSnapshot { .. } => "snapshot:none",
+            Self::StateUnverified { .. } => "state:unverified",
             Self::Stopped | Self::Crashed { .. } => "node:stop",
         }
     }
@@ -248,6 +257,7 @@ impl NetworkEvent {
                 | Self::HandlerFailed { .. }
                 | Self::Crashed { .. }
                 | Self::GossipImpaired { .. }
+                | Self::StateUnverified { .. }
                 | Self::SyncProgress {
                     trouble: Some(_),
                     ..
@@ -281,6 +291,7 @@ impl Weigh for NetworkEvent {
             | Self::GossipImpaired { reason, .. }
             | Self::ApplicationFailed { reason, .. }
             | Self::NoSnapshot { reason }
+            | Self::StateUnverified { reason, .. }
             | Self::Crashed { reason } => reason.len(),
             Self::HandlerFailed {
                 protocol, reason, ..
@@ -447,6 +458,13 @@ impl fmt::Display for NetworkEvent {
                 )
             }
             Self::NoSnapshot { reason } => f.write_str(reason),
+            Self::StateUnverified {
+                height: Some(height),
+                reason,
+            } => write!(f, "what is watched of state {height} is not verified: {reason}"),
+            Self::StateUnverified { reason, .. } => {
+                write!(f, "what is watched of the state is not verified: {reason}")
+            }
             Self::Stopped => f.write_str("the node has stopped"),
             Self::Crashed { reason } => write!(f, "a panic ended this: {reason}"),
         }

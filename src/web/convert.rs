@@ -194,6 +194,10 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
         ]),
         NetworkEvent::SnapshotTaken { height } => object([("height", (*height).into())]),
         NetworkEvent::NoSnapshot { reason } => object([("reason", reason.into())]),
+        NetworkEvent::StateUnverified { height, reason } => object([
+            ("height", height.map_or(JsValue::UNDEFINED, Into::into)),
+            ("reason", reason.into()),
+        ]),
         NetworkEvent::ItemAccepted { .. }
         | NetworkEvent::TopicMessage(_)
         | NetworkEvent::Stopped
