@@ -88,7 +88,9 @@ pub use gossip::check_gossip;
 pub use lanes::check_lane;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use network::mpsc;
-pub use network::{NetworkEvent, NetworkMessage, P2PNetworkManager, ProtocolStream, StateWatch, TopicInfo};
+pub use network::{
+    NetworkEvent, NetworkMessage, P2PNetworkManager, ProtocolStream, StateWatch, TopicInfo,
+};
 pub use observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
 pub use peers::{ConnectionInfo, PeerInfo};
 pub use sync::StateChange;

@@ -64,4 +64,22 @@ impl StateBatch {
     pub(crate) fn costs(&self) -> u64 {
         self.keys.len().div_ceil(8).max(1) as u64
     }
+
+    /// Whether an answer is one to this, before its proof is looked at.
+    ///
+    /// # Errors
+    /// What is wrong with it; whoever gave it lies.
+    pub(crate) fn is_answered_by(
+        &self,
+        at: &StateRoot,
+        answer: &ProvenState,
+    ) -> Result<(), &'static str> {
+        if *at != self.at {
+            Err("it is of another state than the one that was named")
+        } else if answer.values.len() != self.keys.len() {
+            Err("it has not a value for each key")
+        } else {
+            Ok(())
+        }
+    }
 }

@@ -461,7 +461,10 @@ impl fmt::Display for NetworkEvent {
             Self::StateUnverified {
                 height: Some(height),
                 reason,
-            } => write!(f, "what is watched of state {height} is not verified: {reason}"),
+            } => write!(
+                f,
+                "what is watched of state {height} is not verified: {reason}"
+            ),
             Self::StateUnverified { reason, .. } => {
                 write!(f, "what is watched of the state is not verified: {reason}")
             }

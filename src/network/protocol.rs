@@ -647,10 +647,16 @@ mod tests {
         };
         let asked = message(REQUEST_IN_MESSAGE, KEYS_IN_REQUEST, 1 << 20);
         let error = NetworkMessage::decode(&asked).expect_err("a million");
-        assert!(error.to_string().contains("over the limit of 63"), "{error}");
+        assert!(
+            error.to_string().contains("over the limit of 63"),
+            "{error}"
+        );
         let told = message(STATE_IN_ANSWER, VALUES_IN_STATE, 1 << 20);
         let error = Answer::decode(&told).expect_err("a million");
-        assert!(error.to_string().contains("over the limit of 63"), "{error}");
+        assert!(
+            error.to_string().contains("over the limit of 63"),
+            "{error}"
+        );
         // In pieces, which protobuf puts together.
         let pieces = message(REQUEST_IN_MESSAGE, KEYS_IN_REQUEST, 40).repeat(2);
         NetworkMessage::decode(&pieces).expect_err("80");

@@ -77,13 +77,9 @@ impl Questions {
         };
         let chain = Arc::clone(&self.shared.rules);
         let verify = async move {
-            let reject = |what: &str| SyncVerdict::Reject(what.to_owned());
-            let verdict = if at != batch.at {
-                reject("it is of another state than the one that was named")
-            } else if answer.values.len() != batch.keys.len() {
-                reject("it has not a value for each key")
-            } else {
-                chain.verify_state(&batch, &answer).await
+            let verdict = match batch.is_answered_by(&at, &answer) {
+                Ok(()) => chain.verify_state(&batch, &answer).await,
+                Err(wrong) => SyncVerdict::Reject(wrong.to_owned()),
             };
             (answer.values, verdict)
         };

@@ -183,13 +183,7 @@ impl Requests {
 
     /// A message is to go to a connected peer, when [`Requests::next`] says so. One that names peers is under the limit of
     /// [`Protocol::Discovery`] as well.
-    pub(crate) fn ask(
-        &mut self,
-        peer: PeerId,
-        message: Message,
-        reply: Reply,
-        now: Instant,
-    ) {
+    pub(crate) fn ask(&mut self, peer: PeerId, message: Message, reply: Reply, now: Instant) {
         let Message {
             frame,
             names_peers,
@@ -517,7 +511,7 @@ mod tests {
         let (mut requests, now) = (requests(), crate::platform::now());
         let ask = |requests: &mut Requests, peer, bytes| {
             let (reply, mut answer) = oneshot::channel();
-            requests.ask(peer, (vec![0; bytes], false), reply, now);
+            requests.ask(peer, message(vec![0; bytes], false), reply, now);
             let is_taken = answer.try_recv().is_err();
             is_taken.then_some(answer)
         };
@@ -539,7 +533,7 @@ mod tests {
     fn who_waits_for_its_turn_is_told_when_its_time_is_up() {
         let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
         let (reply, mut answer) = oneshot::channel();
-        requests.ask(peer, (vec![7], false), reply, now);
+        requests.ask(peer, message(vec![7], false), reply, now);
         let patience = requests.patience;
         requests.on_time(now + patience / 2);
         assert!(answer.try_recv().is_err(), "it has time yet");
@@ -601,7 +595,7 @@ mod tests {
             let mut went = Vec::new();
             for _ in 0..8 {
                 let (reply, answer) = oneshot::channel();
-                requests.ask(peer, (vec![7; 1 << 20], false), reply, now);
+                requests.ask(peer, message(vec![7; 1 << 20], false), reply, now);
                 answers.push(answer);
             }
             requests.turn(&peer);
@@ -635,7 +629,7 @@ mod tests {
         let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
         let ask = |requests: &mut Requests| {
             let (reply, answer) = oneshot::channel();
-            requests.ask(peer, (vec![7], false), reply, now);
+            requests.ask(peer, message(vec![7], false), reply, now);
             answer
         };
         let answers: Vec<_> = (0..200).map(|_| ask(&mut requests)).collect();

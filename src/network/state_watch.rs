@@ -120,7 +120,13 @@ mod tests {
     fn change(height: u64, values: &[(&'static str, &'static str)]) -> StateChange {
         let bytes = |text: &'static str| Bytes::from_static(text.as_bytes());
         let values = values.iter().map(|(key, value)| (bytes(key), bytes(value)));
-        let (at, values) = (StateRoot { height, root: bytes("root") }, values.collect());
+        let (at, values) = (
+            StateRoot {
+                height,
+                root: bytes("root"),
+            },
+            values.collect(),
+        );
         StateChange { at, values }
     }
 
@@ -128,7 +134,10 @@ mod tests {
     fn a_slow_reader_gets_the_newest_of_all_and_then_the_end() {
         let (closes, mut closed) = mpsc::unbounded_channel();
         let (feeder, mut watch) = StateWatch::new(7, closes);
-        assert_eq!((watch.recv().now_or_never(), watch.verified()), (None, None));
+        assert_eq!(
+            (watch.recv().now_or_never(), watch.verified()),
+            (None, None)
+        );
         feeder.verified(change(1, &[("a", "1"), ("b", "1")]));
         feeder.verified(change(2, &[("b", "2")]));
         feeder.verified(change(3, &[]));

@@ -217,10 +217,7 @@ async fn ask(questions: Questions, number: u64, source: Source, question: Questi
         }
         (Source::Peer(peer), Question::Batch(batch)) => {
             let values = questions.batch(peer, batch).await;
-            values.map_or_else(
-                |error| Outcome::Failed(error.to_string()),
-                Outcome::Proven,
-            )
+            values.map_or_else(|error| Outcome::Failed(error.to_string()), Outcome::Proven)
         }
         (Source::Here, Question::Batch(batch)) => here(&questions, batch).await,
         (Source::Here, Question::Newest(_)) => Outcome::Failed(String::new()),

@@ -203,13 +203,7 @@ impl Watches {
     }
 
     /// What came of asking somebody.
-    pub(crate) fn answered(
-        &mut self,
-        number: u64,
-        source: Source,
-        outcome: Outcome,
-        now: Instant,
-    ) {
+    pub(crate) fn answered(&mut self, number: u64, source: Source, outcome: Outcome, now: Instant) {
         let failed = matches!(outcome, Outcome::Failed(_));
         let asking = self.number();
         if let Source::Peer(peer) = source
@@ -277,7 +271,9 @@ impl Watches {
             watch.at = Some(batch.at.height);
             let mut changed = BTreeMap::new();
             for (key, known) in &mut watch.values {
-                let value = values.get(key).filter(|value| known.as_ref() != Some(value));
+                let value = values
+                    .get(key)
+                    .filter(|value| known.as_ref() != Some(value));
                 if let Some(value) = value {
                     *known = Some(value.clone());
                     changed.insert(key.clone(), value.clone());
@@ -323,7 +319,11 @@ impl Watches {
     fn begin(&mut self, now: Instant) {
         let newest = self.newest.as_ref();
         let is_behind = |watch: &Watch| watch.at.is_none() || watch.at < newest.map(|at| at.height);
-        let mut behind: Vec<_> = self.open.iter().filter(|(_, watch)| is_behind(watch)).collect();
+        let mut behind: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, watch)| is_behind(watch))
+            .collect();
         behind.sort_by_key(|(_, watch)| watch.at);
         let (mut keys, mut of) = (BTreeSet::new(), Vec::new());
         for (id, watch) in behind {
@@ -406,7 +406,10 @@ impl Watches {
 impl Round {
     /// Whether another one may be asked too. This node's own chain is waited for.
     fn may_hedge(&self) -> bool {
-        let has_here = self.under_way.iter().any(|(source, _)| *source == Source::Here);
+        let has_here = self
+            .under_way
+            .iter()
+            .any(|(source, _)| *source == Source::Here);
         !has_here && !self.under_way.is_empty() && self.under_way.len() < MOST_AT_ONCE
     }
 }

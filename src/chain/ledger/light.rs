@@ -42,8 +42,8 @@ use super::vote::HeaderVote;
 use super::{Judgement, LedgerError, Refused};
 use crate::{
     chain::{
-        Application, Block, BlockPlace, ChainStore, Checked, Item, ItemId, ProvenState,
-        StateBatch, StateRequest, StateResponse, StateRoot, SyncHeader, SyncVerdict, Transaction,
+        Application, Block, BlockPlace, ChainStore, Checked, Item, ItemId, ProvenState, StateBatch,
+        StateRequest, StateResponse, StateRoot, SyncHeader, SyncVerdict, Transaction,
         TransactionKey, Vote,
     },
     platform::{

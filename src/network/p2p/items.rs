@@ -9,9 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{Command, P2PNetworkManager, Submission};
 use crate::{
-    chain::{
-        Block, Item, ItemId, ItemKind, Transaction, TransactionKey,
-    },
+    chain::{Block, Item, ItemId, ItemKind, Transaction, TransactionKey},
     error::{NetworkError, ProtocolError},
     intake::{ItemLimits, OVERHEAD, Outcomes},
     network::NetworkMessage,

@@ -102,9 +102,7 @@ impl P2PNetworkManager {
 }
 
 /// Different keys of a length and a number that may be.
-fn checked<K: Into<Bytes>>(
-    keys: impl IntoIterator<Item = K>,
-) -> Result<Vec<Bytes>, NetworkError> {
+fn checked<K: Into<Bytes>>(keys: impl IntoIterator<Item = K>) -> Result<Vec<Bytes>, NetworkError> {
     // Of more than may be no more are looked at.
     let keys = keys.into_iter().take(MAX_STATE_KEYS + 1).map(Into::into);
     let mut keys: Vec<Bytes> = keys.collect();
