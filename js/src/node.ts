@@ -429,9 +429,7 @@ const MAX_KEYS = 64
 function checkKeys(keys: readonly Uint8Array[]): Uint8Array[] {
   if (!Array.isArray(keys)) throw argument(`the keys are ${describe(keys)}; give an array`)
   if (keys.length === 0 || keys.length > MAX_KEYS) {
-    throw argument(
-      `${keys.length} keys; give 1 to ${MAX_KEYS}, and watch others by another call`,
-    )
+    throw argument(`${keys.length} keys; give 1 to ${MAX_KEYS}, and watch others by another call`)
   }
   return keys.map((key, index) => checkBytes(`keys[${index}]`, key))
 }
