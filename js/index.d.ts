@@ -515,8 +515,14 @@ export interface StateChange {
   height: bigint
   /** The root of that state. */
   root: Uint8Array
-  /** What has changed since the change before, and at first all keys, in the order of the keys' bytes. A value is empty where the key has none. */
-  values: { key: Uint8Array; value: Uint8Array }[]
+  /** What has changed since the change before, and at first all keys, in the order of the keys' bytes. */
+  values: StateEntry[]
+}
+
+export interface StateEntry {
+  key: Uint8Array
+  /** Empty where the key has none. */
+  value: Uint8Array
 }
 
 export interface StateOptions extends AbortOptions {

@@ -10,8 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use selkie::{
-    Application, Checked, Item, NetworkError, NetworkEvent, StateChange, StateRequest,
-    StateResponse, StateWatch, Transaction, Vote,
+    Application, Checked, Item, NetworkError, NetworkEvent, NetworkMessage, StateChange,
+    StateRequest, StateResponse, StateWatch, Transaction, Vote,
     chain::{
         ChainStore, Opaque, ProvenState, StateBatch,
         ledger::{
@@ -22,7 +22,11 @@ use selkie::{
     storage::MemoryStore,
 };
 
-use crate::support::{Node, TCP, listening, soon};
+use crate::{
+    proto::Proto,
+    raw_peer::RawPeer,
+    support::{Node, TCP, listening, soon, unblamed},
+};
 
 const NETWORK: &str = "selkie-dev";
 
@@ -254,6 +258,55 @@ async fn where_nobody_has_the_state_that_is_told_until_somebody_has() {
     source.dial(tab.address()).await.expect("it is there");
     pay(&source, &maker, "a friend").await;
     assert_eq!(change(&mut watch, &maker).await.at.height, 1);
+}
+
+/// An answer about state as nodes gave it that knew of one key alone.
+fn older_answer(state: &StateResponse) -> Vec<u8> {
+    let state = Proto::new()
+        .uint(1, state.height)
+        .bytes(2, &state.value)
+        .bytes(3, &state.proof);
+    Proto::new().bytes(2, state).framed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_knows_one_key_alone_is_no_liar_and_of_no_use() {
+    let maker = ledger();
+    let (source, _) = serving(&maker, false).await;
+    pay(&source, &maker, "a friend").await;
+    let mut sink = Node::with(listening(TCP), light()).await;
+    let mut older = RawPeer::hostile().await;
+    older.join(&sink).await;
+    sink.connected(older.id).await;
+    let mut watch = sink
+        .watch_state([key("a friend"), key("account 1")])
+        .await
+        .expect("offered");
+    // First it is asked for the newest state, and then for two keys in that one.
+    for wanted in [None, Some(1)] {
+        let (frame, channel) = older.request().await;
+        let message = NetworkMessage::decode(&frame[prost_length(&frame)..]).expect("a message");
+        let request = match message {
+            NetworkMessage::StateRequest(request) => request,
+            NetworkMessage::StateBatch(batch) => StateRequest {
+                key: batch.keys[0].clone(),
+                height: Some(batch.at.height),
+            },
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(request.height, wanted);
+        let state = maker.query(&request).expect("it is kept");
+        older.respond(channel, older_answer(&state));
+    }
+    sink.dial(source.address()).await.expect("it is there");
+    let first = change(&mut watch, &maker).await;
+    assert_eq!((first.at.height, first.values.len()), (1, 2));
+    unblamed(&mut sink);
+}
+
+/// How long the length in front of a frame is.
+fn prost_length(frame: &[u8]) -> usize {
+    1 + frame.iter().take_while(|byte| **byte & 0x80 != 0).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
