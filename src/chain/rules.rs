@@ -210,6 +210,8 @@ pub(crate) struct Synchronous {
     application: Arc<dyn Application>,
     /// Begins to sync it.
     begin: Option<Begin>,
+    /// Watches its state.
+    watcher: Option<Watcher>,
     failures: Failures,
     unkept: Arc<Unkept>,
     /// Its store as peers may see it, once it is synced.
@@ -220,15 +222,17 @@ impl Synchronous {
     pub(crate) fn new(application: Arc<dyn Application>) -> Self {
         Self {
             begin: Some(ChainSync::begin),
+            watcher: Some(watching::run),
             ..Self::without_store(application)
         }
     }
 
-    /// The same for an application that gives no store. A wasm in which all are made so does not hold what syncs.
+    /// The same for an application that gives no store, and no state to watch. A wasm in which all are made so does not hold what syncs and watches.
     pub(crate) fn without_store(application: Arc<dyn Application>) -> Self {
         Self {
             application,
             begin: None,
+            watcher: None,
             failures: Failures::default(),
             unkept: Arc::default(),
             shown: OnceLock::new(),
@@ -376,7 +380,7 @@ impl Rules for Synchronous {
     }
 
     fn watcher(&self) -> Option<Watcher> {
-        self.begin.map(|_| watching::run as Watcher)
+        self.watcher
     }
 
     fn is_provable<'a>(&'a self, key: &'a Bytes) -> BoxFuture<'a, bool> {

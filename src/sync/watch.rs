@@ -6,7 +6,8 @@
 //!
 //! A question names the state by its root, so an answer holds for that state, or its sender has lied: an older state's, another key's, a forged or cut one, or one
 //! with a key left out. Whoever drives this verifies answers ([`Outcome`]) and sees that liars pay. Who has the state itself ([`Source::Here`]) asks nobody else.
-//! Before any state is trusted, a peer is asked for the newest one with what shows it to be final, as far as the chain knows such answers.
+//! Before any state is trusted, a peer is asked for the newest one with what shows it to be final, as far as the chain knows such answers; so it is where nobody has
+//! the one that is trusted any more.
 //!
 //! Whom to ask: who answered last; then who was never asked; then who refused least often. One is asked at a time, and after [`PATIENCE`] another one too. Where
 //! nobody answers it is tried again, after [`PAUSE`] and each time twice as long, or as soon as there is a new state or a new peer. States that come meanwhile are
@@ -69,6 +70,8 @@ pub(crate) struct Watches {
     last: u64,
     /// How often in a row nobody has answered, and until when nobody is asked.
     vain: u32,
+    /// The next question is for the newest state, though one is trusted.
+    seeks: bool,
     rests_until: Option<Instant>,
     actions: VecDeque<Action>,
 }
@@ -178,7 +181,7 @@ impl Watches {
             return;
         }
         self.newest = Some(state);
-        self.rests_until = None;
+        (self.seeks, self.rests_until) = (false, None);
         if let Some(Round {
             question: Question::Newest(_),
             ..
@@ -221,8 +224,13 @@ impl Watches {
         match outcome {
             Outcome::Failed(reason) if source != Source::Here => round.refusal = Some(reason),
             Outcome::Failed(_) => {}
-            // What is trusted by it comes by `trusted`; where that is nothing, it was in vain.
-            Outcome::Learnt => round.refusal = None,
+            // What is trusted by it came by `trusted`, and ended this; where that is nothing new, it was in vain.
+            Outcome::Learnt => {
+                round.refusal = None;
+                if self.newest.is_some() {
+                    return self.rest(now);
+                }
+            }
             Outcome::Proven(values) => {
                 if let Some(round) = self.round.take() {
                     self.verified(round, values);
@@ -260,7 +268,7 @@ impl Watches {
         let Question::Batch(batch) = round.question else {
             return;
         };
-        (self.vain, self.rests_until) = (0, None);
+        (self.vain, self.seeks, self.rests_until) = (0, false, None);
         // A slice of an answer would keep all of it.
         let values = values.iter().map(|value| Bytes::copy_from_slice(value));
         let values: BTreeMap<_, _> = batch.keys.into_iter().zip(values).collect();
@@ -336,6 +344,7 @@ impl Watches {
         let question = match (newest, keys.first()) {
             (_, None) => return,
             (None, Some(key)) => Question::Newest(key.clone()),
+            (Some(_), Some(key)) if self.seeks => Question::Newest(key.clone()),
             (Some(at), Some(_)) => Question::Batch(StateBatch {
                 at: at.clone(),
                 keys: keys.into_iter().collect(),
@@ -385,7 +394,14 @@ impl Watches {
 
     /// Nobody is left to ask.
     fn rest(&mut self, now: Instant) {
-        let refusal = self.round.take().and_then(|round| round.refusal);
+        let Some(Round {
+            question, refusal, ..
+        }) = self.round.take()
+        else {
+            return;
+        };
+        // Peers may be behind for a moment; if they still are, they may be far ahead.
+        self.seeks = self.vain > 0 && matches!(question, Question::Batch(_));
         let doubled = PAUSE.saturating_mul(1 << self.vain.min(5));
         self.rests_until = Some(now + doubled.min(LONGEST_PAUSE));
         self.vain = self.vain.saturating_add(1);

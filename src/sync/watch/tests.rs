@@ -657,3 +657,48 @@ fn what_is_final_is_asked_for_first_where_nothing_is_known() {
         (None, Some(now + PAUSE))
     );
 }
+
+#[test]
+fn where_nobody_has_the_trusted_state_any_more_a_newer_one_is_sought() {
+    let (mut core, mut now) = (Watches::default(), platform::now());
+    let peer = PeerId::random();
+    core.peers([peer], now);
+    let root = |height| StateRoot {
+        height,
+        root: Bytes::from_static(b"root"),
+    };
+    core.trusted(root(7), now);
+    core.open(vec![account(1)], now).expect("room");
+    // All that is asked until it rests, each time refused.
+    let refused = |core: &mut Watches, now| {
+        let mut asked = Vec::new();
+        while let Some(action) = core.action() {
+            let Action::Ask(number, source, question) = action else {
+                continue;
+            };
+            core.answered(number, source, Outcome::Failed("no".to_owned()), now);
+            if source == Source::Peer(peer) {
+                asked.push(matches!(question, Question::Newest(_)));
+            }
+        }
+        asked
+    };
+    let mut newest = Vec::new();
+    for _ in 0..6 {
+        newest.extend(refused(&mut core, now));
+        now = core.next_deadline().expect("it tries again");
+        core.on_time(now);
+    }
+    assert_eq!(newest, [false, false, true, false, true, false]);
+    let Some(Action::Ask(number, source, Question::Newest(_))) = core.action() else {
+        panic!("it seeks a newer one");
+    };
+    // It has learnt of none: not at once again.
+    core.answered(number, source, Outcome::Learnt, now);
+    assert_eq!(core.action(), None);
+    core.trusted(root(900), now);
+    let Some(Action::Ask(_, Source::Here, Question::Batch(batch))) = core.action() else {
+        panic!("it asks in the newer one");
+    };
+    assert_eq!(batch.at.height, 900);
+}
