@@ -362,6 +362,11 @@ export interface NodeEvents {
   'snapshot:taken': { height: bigint }
   /** There is no snapshot to begin with: blocks are fetched. */
   'snapshot:none': { reason: string }
+  /**
+   * For a while no peer has answered what the keys have that are watched (`state.watch`): what was told of them is of an older state. Told once, until one
+   * answers. `height` is that of the state that is asked for; undefined: none is trusted yet.
+   */
+  'state:unverified': { height?: bigint; reason: string }
   /** What has no event of its own, in a sentence: an address at which this node listens, or no longer does. */
   log: { level: 'error' | 'warn' | 'info' | 'debug' | 'trace'; message: string }
   /**
@@ -504,6 +509,32 @@ export interface State {
    * `timeout`; any beyond those fail with the code `busy` at once.
    */
   get(key: Uint8Array, options?: StateOptions): Promise<StateValue>
+  /**
+   * Watches keys: yields what they have now, and then what changes, each time as it is verified in a state that is trusted here, as that after the newest final
+   * block is. Nothing is polled: for each new state one question about all keys goes to one peer (none where this node has the state itself), and a peer
+   * whose answer is false pays for it, and another is asked. Where nobody answers, `state:unverified` says so, and it goes on when somebody does.
+   *
+   * Only the newest counts: changes that are not read come as one, with the newest values, so a slow reader costs no memory. 1 to 64 keys, of 1,024 bytes at
+   * most; of a ledger an address' 32 bytes. The first `next()` rejects with the code `not-offered` where the chain proves nothing of a key: the ledgers do of
+   * addresses, chains in JavaScript of none. 64 watches are open at most (code `busy`). Ends as other subscriptions do.
+   */
+  watch(keys: readonly Uint8Array[], options?: AbortOptions): AsyncIterableIterator<StateChange>
+}
+
+/** What has changed of the keys that are watched. */
+export interface StateChange {
+  /** The height of the state in which all keys were verified: those that are not in `values` have what they had. */
+  height: bigint
+  /** The root of that state. */
+  root: Uint8Array
+  /** What has changed since the change before, and at first all keys, in the order of the keys' bytes. */
+  values: StateEntry[]
+}
+
+export interface StateEntry {
+  key: Uint8Array
+  /** Empty where the key has none. */
+  value: Uint8Array
 }
 
 export interface StateOptions extends AbortOptions {
@@ -756,6 +787,7 @@ export type ErrorCode =
   | 'no-peers'
   | 'not-broadcastable'
   | 'not-connected'
+  | 'not-offered'
   | 'not-running'
   | 'not-sent'
   | 'refused'

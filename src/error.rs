@@ -57,6 +57,12 @@ pub enum NetworkError {
     /// The queues are full: slow down and try again.
     #[error("the send queues are full; try again when peers have taken what is queued")]
     Busy,
+    /// The chain does not offer what is to be watched ([`crate::Application::is_provable`]).
+    #[error("this chain can prove {0}, so that can't be watched; ask for it by request_state")]
+    NotOffered(String),
+    /// As many watches of the state are open as may be.
+    #[error("{0} watches of the state are open, which is the limit; end one, and try again")]
+    TooManyWatches(usize),
     /// The message breaks a rule of the protocol or of the chain.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
@@ -98,6 +104,8 @@ impl NetworkError {
             | Self::NotConnected(_)
             | Self::NoPeers { .. }
             | Self::NotSent { .. }
+            | Self::NotOffered(_)
+            | Self::TooManyWatches(_)
             | Self::Busy => false,
         }
     }
@@ -114,7 +122,8 @@ impl NetworkError {
             Self::NotConnected(_) => "not-connected",
             Self::NoPeers { .. } => "no-peers",
             Self::NotSent { .. } => "not-sent",
-            Self::Busy => "busy",
+            Self::NotOffered(_) => "not-offered",
+            Self::Busy | Self::TooManyWatches(_) => "busy",
             Self::Protocol(error) => error.code(),
             Self::Identity { .. } => "identity",
             Self::Storage(error) => error.code(),

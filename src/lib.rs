@@ -25,7 +25,7 @@
 //! | `intake` | the one door for items: size, known already, room, verdict, delivery |
 //! | `lanes` | a peer's long-lived streams, which carry what propagates |
 //! | [`propagation`] | transactions, blocks and votes on their way (state machines without I/O) |
-//! | [`sync`] | how a node gets what it has missed: headers and blocks, the chain's state by snapshots; and serves them (state machines without I/O) |
+//! | [`sync`] | how a node gets what it has missed: headers and blocks, the chain's state by snapshots, what changes of it; and serves them (state machines without I/O) |
 //! | [`peers`] | who peers are and who may stay: reputation, bans, places, the address book (state machines without I/O) |
 //! | [`traffic`] | how much a peer may ask and what goes to it first (state machines without I/O) |
 //! | [`transport`] | how bytes reach a peer: one function per skin, and the transports that are our own |
@@ -91,9 +91,12 @@ pub use gossip::check_gossip;
 pub use lanes::check_lane;
 pub use libp2p::{Multiaddr, PeerId, identity::Keypair};
 pub use network::mpsc;
-pub use network::{NetworkEvent, NetworkMessage, P2PNetworkManager, ProtocolStream, TopicInfo};
+pub use network::{
+    NetworkEvent, NetworkMessage, P2PNetworkManager, ProtocolStream, StateWatch, TopicInfo,
+};
 pub use observe::{ConnectionMetrics, MessageMetrics, PeerMetrics};
 pub use peers::{ConnectionInfo, PeerInfo};
+pub use sync::StateChange;
 #[doc(hidden)]
 pub use sync::check_sync;
 

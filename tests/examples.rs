@@ -9,10 +9,11 @@ use std::{
 };
 
 /// What each example must have said.
-const EXAMPLES: [(&str, &str); 5] = [
+const EXAMPLES: [(&str, &str); 6] = [
     ("two_nodes", "transaction"),
     ("own_chain", "Ann has 1 page"),
     ("own_protocol", "hello, Bob"),
+    ("watch_state", "block 2: Bob has 12"),
     ("circuit", "and for a tab at /ip4/127.0.0.1/tcp/"),
     ("metrics", "1 of 1 connections open"),
 ];

@@ -9,8 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use selkie::chain::ledger::{
     Address, Account, Certificate, Genesis, Header, HeaderVote, Ledger, Proof, SCHEMA, Transfer, verify,
 };
+use selkie::chain::{ProvenState, StateBatch, StateRoot, SyncVerdict};
 use selkie::storage::MemoryStore;
-use selkie::{Item, ItemKind, Verdict};
+use selkie::{Application, Item, ItemKind, Verdict};
 
 static LEDGER: LazyLock<Ledger> = LazyLock::new(|| {
     let genesis = Genesis {
@@ -48,6 +49,10 @@ fuzz_target!(|data: &[u8]| {
     }
     let tip = LEDGER.tip();
     assert!(verify(&tip.state_root, &Address::new([1; 32]), b"", data).is_err());
+    let at = StateRoot { height: 0, root: tip.state_root.to_vec().into() };
+    let batch = StateBatch { at, keys: vec![vec![1; 32].into(), vec![9; 32].into()] };
+    let answer = ProvenState { values: vec![Default::default(); 2], proof: data.to_vec().into() };
+    assert_ne!(LEDGER.verify_state(&batch, &answer), SyncVerdict::Accept);
     for kind in ItemKind::ALL {
         let item = Item::new(kind, data.to_vec());
         let checked = item.check(&*LEDGER);

@@ -24,6 +24,7 @@ import type {
   Score,
   SelkieNode,
   State,
+  StateChange,
   StateOptions,
   StreamHandler,
   SubscribeOptions,
@@ -106,6 +107,14 @@ export class RunningNode extends EventTarget implements SelkieNode {
       }
       if (peer !== undefined) checkText('peer', peer)
       return this.#ask(signal, 'requestState', peer, key, at)
+    },
+    watch: (keys, { signal }: AbortOptions = {}) => {
+      const checked = checkKeys(keys)
+      return this.#subscribe(
+        () => this.#engine.call('watchState', checked),
+        (change) => change as StateChange,
+        signal,
+      )
     },
   }
   readonly sync: Sync = {
@@ -441,6 +450,17 @@ function pieces(list: readonly Uint8Array[]): Uint8Array[][] {
     pieces.at(-1)!.push(bytes)
   }
   return pieces
+}
+
+/** What a watch takes, and what Rust would say of the rest. */
+const MAX_KEYS = 64
+
+function checkKeys(keys: readonly Uint8Array[]): Uint8Array[] {
+  if (!Array.isArray(keys)) throw argument(`the keys are ${describe(keys)}; give an array`)
+  if (keys.length === 0 || keys.length > MAX_KEYS) {
+    throw argument(`${keys.length} keys; give 1 to ${MAX_KEYS}, and watch others by another call`)
+  }
+  return keys.map((key, index) => checkBytes(`keys[${index}]`, key))
 }
 
 function checkText(name: string, value: string): string {

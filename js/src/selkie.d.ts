@@ -32,6 +32,7 @@ export class WasmNode {
     key: Uint8Array,
     height: bigint | undefined,
   ): Promise<{ height: bigint; value: Uint8Array; proof: Uint8Array }>
+  watchState(keys: Uint8Array[]): Promise<number>
   handle(protocol: string): Promise<void>
   unhandle(protocol: string): Promise<void>
   nextStream(): Promise<{ protocol: string; peer: string; stream: number } | undefined>

@@ -11,6 +11,7 @@ import { promisify } from 'node:util'
 import { configTypes, sections } from '../config-types.mjs'
 import { createNode } from '../dist/nodejs.js'
 import { WasmNode } from '../dist/selkie.js'
+import { developmentAccount } from '../../tests/support/ledger.mjs'
 import { FakeNode, once, turn } from './fake.mjs'
 
 const contract = await readFile(new URL('../index.d.ts', import.meta.url), 'utf8')
@@ -225,6 +226,30 @@ test('the book and a score have the fields of the contract, and no others', asyn
   )
   assert.deepEqual(await other.score(node.peerId), { score: 0, deeds: [], banned: false })
   assert.deepEqual(fields('Score'), ['score', 'deeds', 'banned'])
+})
+
+test('what changes of the state has the fields of the contract, and no others', async (t) => {
+  const network = { id: 'selkie-dev', application: 'ledger' }
+  const node = await started(t, { network, storage: 'memory' })
+  const address = Buffer.from(developmentAccount('selkie-dev', 0), 'hex')
+  const nobody = new Uint8Array(32)
+  // It has the state itself.
+  const watch = node.state.watch([address, nobody])
+  const { value: change } = await watch.next()
+  assert.deepEqual(Object.keys(change).sort(), fields('StateChange').sort())
+  assert.deepEqual([change.height, change.root.length], [0n, 32])
+  assert.deepEqual(Object.keys(change.values[0]).sort(), fields('StateEntry').sort())
+  const values = new Map(
+    change.values.map(({ key, value }) => [Buffer.from(key).toString('hex'), value]),
+  )
+  assert.equal(Buffer.from(values.get(address.toString('hex'))).readBigUInt64BE(), 10n ** 12n)
+  assert.equal(values.get('00'.repeat(32)).length, 0)
+  const next = watch.next()
+  await watch.return()
+  assert.deepEqual(await next, { done: true, value: undefined })
+  await assert.rejects(node.state.watch([Uint8Array.of(7)]).next(), { code: 'not-offered' })
+  const other = await started(t)
+  await assert.rejects(other.state.watch([address]).next(), { code: 'not-offered' })
 })
 
 /** The state events that the node sends: type to the names of its fields; undefined where those are made of others. */

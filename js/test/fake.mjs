@@ -91,6 +91,7 @@ export class FakeNode {
   submitAll = this.#answer('submitAll')
   publish = this.#answer('publish')
   requestState = this.#answer('requestState')
+  watchState = async (keys) => this.#open('watchState', keys)
   handle = this.#answer('handle')
   unhandle = this.#answer('unhandle')
   nextStream = () => this.streams.next()

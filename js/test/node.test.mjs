@@ -310,6 +310,10 @@ describe('calls', () => {
       await assert.rejects(call, (error) => error instanceof ArgumentError && /; give /.test(error))
     }
     assert.throws(() => node.gossip.subscribe(7), ArgumentError)
+    const key = new Uint8Array(32)
+    for (const keys of [undefined, key, [], Array(65).fill(key), [key, 'a key']]) {
+      assert.throws(() => node.state.watch(keys), ArgumentError)
+    }
     assert.deepEqual(fake.calls, [])
   })
 

@@ -29,6 +29,33 @@ test('a next() pulls what is there, and nothing is pulled without it', async () 
   assert.equal((await next).value.id, 'd')
 })
 
+test('a watch of the state yields its changes, and ends as others do', async () => {
+  const { fake, node } = await startFake()
+  const keys = [Uint8Array.of(1), Uint8Array.of(2)]
+  const watch = node.state.watch(keys)
+  await turn()
+  assert.deepEqual(fake.called('watchState'), [[keys]])
+  const values = keys.map((key) => ({ key, value: new Uint8Array() }))
+  const change = { height: 7n, root: new Uint8Array(32), values }
+  fake.queues.get(1).push(change)
+  for await (const one of watch) {
+    assert.deepEqual(one, change)
+    break
+  }
+  await turn()
+  assert.deepEqual(fake.called('unsubscribe'), [[1]])
+})
+
+test('a watch that is not offered says so at the first next()', async () => {
+  const { fake, node } = await startFake()
+  fake.watchState = async () => {
+    throw Object.assign(new Error('this chain can prove no key'), { code: 'not-offered' })
+  }
+  const watch = node.state.watch([Uint8Array.of(1)])
+  await assert.rejects(watch.next(), { code: 'not-offered' })
+  assert.deepEqual(await watch.next(), END)
+})
+
 test('what was pulled and not read ends with the subscription', async () => {
   const abort = new AbortController()
   const { blocks, queue } = await subscribed({ signal: abort.signal })

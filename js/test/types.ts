@@ -82,4 +82,11 @@ export async function use(createNode: typeof contract.createNode, signal: AbortS
   const { proof } = await node.state.get(new Uint8Array(1), { at: 7n })
   // @ts-expect-error: heights are bigint
   await node.state.get(proof, { at: 7 })
+  for await (const { height, values } of node.state.watch([proof], { signal })) {
+    height satisfies bigint
+    for (const { key, value } of values) (key.length + value.length) satisfies number
+  }
+  // @ts-expect-error: keys come in a list
+  node.state.watch(proof)
+  node.addEventListener('state:unverified', ({ detail }) => detail.reason.length)
 }

@@ -10,8 +10,9 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 
 use super::{
-    Block, ChainStore, Item, ItemId, SnapshotSink, SnapshotSource, StateRequest, StateResponse,
-    SyncVerdict, Transaction, TransactionKey, TrustVerifier, Vote,
+    Block, ChainStore, Item, ItemId, ProvenState, SnapshotSink, SnapshotSource, StateBatch,
+    StateRequest, StateResponse, StateRoot, SyncVerdict, Transaction, TransactionKey,
+    TrustVerifier, Vote,
 };
 use crate::storage::StoreError;
 
@@ -120,6 +121,30 @@ pub trait Application: Send + Sync + 'static {
     /// not given it. Default: `None`, nobody checks, and it is given as it is.
     fn check_state(&self, _request: &StateRequest, _answer: &StateResponse) -> Option<SyncVerdict> {
         None
+    }
+
+    /// Whether a key's value, or that it has none, can be proven to who trusts a state root: whether it can be watched
+    /// ([`crate::P2PNetworkManager::watch_state`]). Default: none can, this chain offers no watching.
+    fn is_provable(&self, _key: &Bytes) -> bool {
+        false
+    }
+
+    /// The newest state whose root is trusted here, of a final block for instance; its height never falls. Asked after each block, vote and step of sync: keys
+    /// that are watched are then looked up in a state that is new, and only there. Default: `None`, nothing is trusted yet.
+    fn trusted_state(&self) -> Option<StateRoot> {
+        None
+    }
+
+    /// Answers a peer's question about many keys in a state that it names, and this node's own where it has that state itself. `None`: this node does not have
+    /// it, or can't prove all of them; whoever answers with something else all the same is taken for a liar. Default: `None`.
+    fn prove_state(&self, _batch: &StateBatch) -> Option<ProvenState> {
+        None
+    }
+
+    /// Whether a peer's answer shows what the keys have in the state that was named, whose root is trusted here. There is a value for each key. Rejected: who
+    /// gave it pays. Default: ignored.
+    fn verify_state(&self, _batch: &StateBatch, _answer: &ProvenState) -> SyncVerdict {
+        SyncVerdict::Ignore("this chain verifies no proofs".to_owned())
     }
 
     /// What makes snapshots of the chain's state for others (ABCI's ListSnapshots and LoadSnapshotChunk). Default: `None`, this node

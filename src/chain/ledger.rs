@@ -64,9 +64,9 @@ use self::execution::{Execution, Fault};
 use self::proven::Question;
 use self::stored::{Executed, Head, Stored};
 use super::{
-    Application, Block, BlockParts, ChainStore, Checked, Item, ItemId, SnapshotError, SnapshotSink,
-    SnapshotSource, StateRequest, StateResponse, SyncVerdict, Transaction, TransactionKey,
-    TrustVerifier, Vote,
+    Application, Block, BlockParts, ChainStore, Checked, Item, ItemId, ProvenState, SnapshotError,
+    SnapshotSink, SnapshotSource, StateBatch, StateRequest, StateResponse, StateRoot, SyncVerdict,
+    Transaction, TransactionKey, TrustVerifier, Vote,
 };
 use crate::{
     platform::lock::{Guard, lock},
@@ -624,6 +624,24 @@ impl Application for Ledger {
     fn check_state(&self, request: &StateRequest, answer: &StateResponse) -> Option<SyncVerdict> {
         let checked = self.check_answer(request, answer);
         Some(checked.map_or_else(Judgement::synced, |()| SyncVerdict::Accept))
+    }
+
+    /// Addresses are.
+    fn is_provable(&self, key: &Bytes) -> bool {
+        proven::address(key).is_some()
+    }
+
+    fn trusted_state(&self) -> Option<StateRoot> {
+        self.final_state().ok()?
+    }
+
+    fn prove_state(&self, batch: &StateBatch) -> Option<ProvenState> {
+        self.prove_batch(batch).ok()?
+    }
+
+    fn verify_state(&self, batch: &StateBatch, answer: &ProvenState) -> SyncVerdict {
+        let verified = proven::verify_batch(batch, answer);
+        verified.map_or_else(Judgement::synced, |()| SyncVerdict::Accept)
     }
 }
 

@@ -25,7 +25,9 @@ pub use application::{Application, BlockParts, Checked, Verdict};
 pub use item::{Block, Item, ItemId, ItemKind, Transaction, Vote};
 pub use key::{ShortId, TransactionKey};
 pub use opaque::Opaque;
-pub use query::{MAX_STATE_KEY, StateRequest, StateResponse};
+pub use query::{
+    MAX_STATE_KEY, MAX_STATE_KEYS, ProvenState, StateBatch, StateRequest, StateResponse, StateRoot,
+};
 pub use snapshot::{
     ChunkOrder, MAX_SNAPSHOT_CHUNK, MAX_SNAPSHOT_CHUNKS, MAX_SNAPSHOT_PROOF, MAX_STATE_ROOT,
     SNAPSHOT_GROUP, Snapshot, SnapshotError, SnapshotHash, SnapshotHasher, SnapshotId,

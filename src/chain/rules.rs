@@ -19,12 +19,13 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 
 use super::{
-    Application, Block, BlockParts, ChainStore, Checked, Item, SnapshotSink, SnapshotSource,
-    StateRequest, StateResponse, SyncVerdict, TransactionKey, TrustVerifier, Unkept, Verdict,
-    unkept::Shown,
+    Application, Block, BlockParts, ChainStore, Checked, Item, ProvenState, SnapshotSink,
+    SnapshotSource, StateBatch, StateRequest, StateResponse, StateRoot, SyncVerdict,
+    TransactionKey, TrustVerifier, Unkept, Verdict, unkept::Shown,
 };
 use crate::{
     config::ProtocolConfig,
+    network::watching::{self, Watcher},
     platform::{self, lock::lock},
     storage::StoreError,
     sync::core::{Begin, ChainSync, Syncing},
@@ -70,6 +71,31 @@ pub(crate) trait Rules: Send + Sync + 'static {
         _answer: &'a StateResponse,
     ) -> BoxFuture<'a, Option<SyncVerdict>> {
         ready(None).boxed()
+    }
+
+    /// What watches its state. `None`: this chain offers that to nobody, as rules that are promises do not yet.
+    fn watcher(&self) -> Option<Watcher> {
+        None
+    }
+
+    fn is_provable<'a>(&'a self, _key: &'a Bytes) -> BoxFuture<'a, bool> {
+        ready(false).boxed()
+    }
+
+    fn trusted_state(&self) -> BoxFuture<'_, Option<StateRoot>> {
+        ready(None).boxed()
+    }
+
+    fn prove_state<'a>(&'a self, _batch: &'a StateBatch) -> BoxFuture<'a, Option<ProvenState>> {
+        ready(None).boxed()
+    }
+
+    fn verify_state<'a>(
+        &'a self,
+        _batch: &'a StateBatch,
+        _answer: &'a ProvenState,
+    ) -> BoxFuture<'a, SyncVerdict> {
+        ready(SyncVerdict::Retry(FAILED.to_owned())).boxed()
     }
 
     /// Begins to sync the chain, with random and secret numbers; `None`: it gives no store. Rules that are promises give none yet.
@@ -184,6 +210,8 @@ pub(crate) struct Synchronous {
     application: Arc<dyn Application>,
     /// Begins to sync it.
     begin: Option<Begin>,
+    /// Watches its state.
+    watcher: Option<Watcher>,
     failures: Failures,
     unkept: Arc<Unkept>,
     /// Its store as peers may see it, once it is synced.
@@ -194,15 +222,17 @@ impl Synchronous {
     pub(crate) fn new(application: Arc<dyn Application>) -> Self {
         Self {
             begin: Some(ChainSync::begin),
+            watcher: Some(watching::run),
             ..Self::without_store(application)
         }
     }
 
-    /// The same for an application that gives no store. A wasm in which all are made so does not hold what syncs.
+    /// The same for an application that gives no store, and no state to watch. A wasm in which all are made so does not hold what syncs and watches.
     pub(crate) fn without_store(application: Arc<dyn Application>) -> Self {
         Self {
             application,
             begin: None,
+            watcher: None,
             failures: Failures::default(),
             unkept: Arc::default(),
             shown: OnceLock::new(),
@@ -232,6 +262,12 @@ impl Synchronous {
     fn ask<T>(&self, call: &'static str, ask: impl FnOnce(&dyn Application) -> T) -> Option<T> {
         let said = platform::guard(|| ask(&*self.application));
         said.map_err(|reason| self.failures.note(call, reason)).ok()
+    }
+
+    /// Of the state after blocks above this height peers are told nothing.
+    fn shown_height(&self) -> u64 {
+        let shown = self.shown.get().filter(|_| !self.unkept.is_empty());
+        shown.map_or(u64::MAX, |shown| shown.tip().height)
     }
 
     fn judged(&self, candidate: &Candidate) -> Option<Checked> {
@@ -310,8 +346,7 @@ impl Rules for Synchronous {
             state.flatten()
         };
         let state = ask(request);
-        let shown = self.shown.get().filter(|_| !self.unkept.is_empty());
-        let shown = shown.map_or(u64::MAX, |shown| shown.tip().height);
+        let shown = self.shown_height();
         let is_shown = state.as_ref().is_none_or(|state| state.height <= shown);
         let state = match request.height {
             _ if is_shown => state,
@@ -342,6 +377,41 @@ impl Rules for Synchronous {
         // Nothing passes for checked because the check has failed.
         let failed = || Some(SyncVerdict::Retry(FAILED.to_owned()));
         ready(checked.unwrap_or_else(failed)).boxed()
+    }
+
+    fn watcher(&self) -> Option<Watcher> {
+        self.watcher
+    }
+
+    fn is_provable<'a>(&'a self, key: &'a Bytes) -> BoxFuture<'a, bool> {
+        let is_provable = self.ask("is_provable", |application| application.is_provable(key));
+        ready(is_provable.unwrap_or(false)).boxed()
+    }
+
+    fn trusted_state(&self) -> BoxFuture<'_, Option<StateRoot>> {
+        let trusted = self.ask("trusted_state", <dyn Application>::trusted_state);
+        ready(trusted.flatten()).boxed()
+    }
+
+    /// As with [`Rules::query`].
+    fn prove_state<'a>(&'a self, batch: &'a StateBatch) -> BoxFuture<'a, Option<ProvenState>> {
+        if batch.at.height > self.shown_height() {
+            return ready(None).boxed();
+        }
+        let proven = self.ask("prove_state", |application| application.prove_state(batch));
+        ready(proven.flatten()).boxed()
+    }
+
+    fn verify_state<'a>(
+        &'a self,
+        batch: &'a StateBatch,
+        answer: &'a ProvenState,
+    ) -> BoxFuture<'a, SyncVerdict> {
+        let verified = self.ask("verify_state", |application| {
+            application.verify_state(batch, answer)
+        });
+        // Nothing passes for verified because that has failed.
+        ready(verified.unwrap_or_else(|| SyncVerdict::Retry(FAILED.to_owned()))).boxed()
     }
 
     fn sync(&self, config: &ProtocolConfig, secrets: ([u8; 16], u32)) -> Option<Box<dyn Syncing>> {

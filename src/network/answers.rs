@@ -26,9 +26,11 @@ use libp2p::{
 };
 use tokio::sync::{Semaphore, oneshot};
 
-use super::codec::{Frame, GRACE};
+use super::{
+    codec::{Frame, GRACE},
+    protocol::Told,
+};
 use crate::{
-    chain::StateResponse,
     config::{RequestResponseConfig, Share, ValidationConfig},
     frames::{LongFrames, Place},
     intake::NoRoom,
@@ -74,7 +76,7 @@ pub(crate) struct Answered<Q = InboundRequestId, C = ResponseChannel<Frame>> {
 #[derive(Debug)]
 pub(crate) enum End {
     /// With an answer and its place; without state where there is none, or the application failed.
-    Found(Place, Option<StateResponse>),
+    Found(Place, Option<Told>),
     /// It was not begun in time, or gave its place to another.
     Late,
     /// Nobody waits for it.
@@ -110,7 +112,7 @@ impl<Q: Copy + Eq + Hash + Ord + Send + 'static> Answers<Q> {
         asker: (PeerId, Account),
         id: Q,
         channel: C,
-        work: impl Future<Output = Option<StateResponse>> + Send + 'static,
+        work: impl Future<Output = Option<Told>> + Send + 'static,
     ) -> Result<BoxFuture<'static, Answered<Q, C>>, (C, NoRoom)> {
         let (peer, account) = asker;
         if self.peers.get(&peer).copied().unwrap_or_default() >= self.limits.per_peer {

@@ -176,6 +176,14 @@ pub enum NetworkEvent {
         /// Why, for a person.
         reason: String,
     },
+    /// For a while no peer has answered what watched keys have ([`crate::P2PNetworkManager::watch_state`]): what is told of them is of an older state. Told
+    /// once, until one answers again.
+    StateUnverified {
+        /// The height of the state that is asked for; `None`: none is trusted yet.
+        height: Option<u64>,
+        /// Why, for a person.
+        reason: String,
+    },
     /// The node ended in order; no further event follows. Of one that never ran, for want of a `start` or of an address to listen on, subscriptions end without.
     Stopped,
     /// Something panicked, and no further event follows: the node's task, which is over, or the `wants` of this subscription
@@ -240,6 +248,7 @@ impl NetworkEvent {
             Self::SnapshotProgress { .. } => "snapshot:progress",
             Self::SnapshotTaken { .. } => "snapshot:taken",
             Self::NoSnapshot { .. } => "snapshot:none",
+            Self::StateUnverified { .. } => "state:unverified",
             Self::Stopped | Self::Crashed { .. } => "node:stop",
         }
     }
@@ -257,6 +266,7 @@ impl NetworkEvent {
                 | Self::HandlerFailed { .. }
                 | Self::Crashed { .. }
                 | Self::GossipImpaired { .. }
+                | Self::StateUnverified { .. }
                 | Self::SyncProgress {
                     trouble: Some(_),
                     ..
@@ -291,6 +301,7 @@ impl Weigh for NetworkEvent {
             | Self::ApplicationFailed { reason, .. }
             | Self::NoSnapshot { reason }
             | Self::CertificateRefused { reason }
+            | Self::StateUnverified { reason, .. }
             | Self::Crashed { reason } => reason.len(),
             Self::HandlerFailed {
                 protocol, reason, ..
@@ -460,6 +471,16 @@ impl fmt::Display for NetworkEvent {
                 )
             }
             Self::NoSnapshot { reason } => f.write_str(reason),
+            Self::StateUnverified {
+                height: Some(height),
+                reason,
+            } => write!(
+                f,
+                "what is watched of state {height} is not verified: {reason}"
+            ),
+            Self::StateUnverified { reason, .. } => {
+                write!(f, "what is watched of the state is not verified: {reason}")
+            }
             Self::Stopped => f.write_str("the node has stopped"),
             Self::Crashed { reason } => write!(f, "a panic ended this: {reason}"),
         }

@@ -2,13 +2,14 @@
 //!
 //! [`P2PNetworkManager`] is cheap to clone; every method takes `&self`. The swarm lives in one task (`task.rs`) that is
 //! reached by a bounded channel, so a caller that outruns the network waits. When the last handle is dropped, or on
-//! [`P2PNetworkManager::shutdown`], the task ends in order. Here is a node's life; its items (`items.rs`), plain topics
+//! [`P2PNetworkManager::shutdown`], the task ends in order. Here is a node's life; its items (`items.rs`), the chain's state (`state.rs`), plain topics
 //! (`topics.rs`), protocols of one's own (`streams.rs`), peers (`peers.rs`), its address book and bans (`book.rs`) and figures (`figures.rs`) have files of their own.
 
 mod book;
 mod figures;
 mod items;
 mod peers;
+mod state;
 mod streams;
 mod topics;
 

@@ -20,8 +20,12 @@ pub use super::exchange::{MAX_ADDRESS_BYTES, MAX_EXCHANGE_BYTES};
 pub use super::hello::check_hello;
 use crate::peers::{AddressPolicy, PeerInfo};
 use crate::{
-    chain::{Block, Item, ItemKind, MAX_STATE_KEY, StateRequest, StateResponse, Transaction, Vote},
+    chain::{
+        Block, Item, ItemKind, MAX_STATE_KEY, MAX_STATE_KEYS, MAX_STATE_ROOT, ProvenState,
+        StateBatch, StateRequest, StateResponse, StateRoot, Transaction, Vote,
+    },
     error::{DecodeError, ProtocolError},
+    fields::Fields,
 };
 
 /// The most peers in one [`NetworkMessage::PeerExchange`].
@@ -40,6 +44,8 @@ pub enum NetworkMessage {
     ConsensusVote(Vote),
     /// State synchronisation: answered by a [`StateResponse`].
     StateRequest(StateRequest),
+    /// Many keys in one state, which is named by its root: answered by a [`ProvenState`], or not at all.
+    StateBatch(StateBatch),
     /// Peer discovery: at most [`MAX_EXCHANGED_PEERS`] peers in [`MAX_EXCHANGE_BYTES`]; what is more is left out.
     PeerExchange(Vec<PeerInfo>),
 }
@@ -61,7 +67,7 @@ impl NetworkMessage {
             Self::Block(block) => Some((ItemKind::Block, block.data.len())),
             Self::Transaction(transaction) => Some((ItemKind::Transaction, transaction.data.len())),
             Self::ConsensusVote(vote) => Some((ItemKind::Vote, vote.data.len())),
-            Self::StateRequest(_) | Self::PeerExchange(_) => None,
+            Self::StateRequest(_) | Self::StateBatch(_) | Self::PeerExchange(_) => None,
         }
     }
 
@@ -70,16 +76,18 @@ impl NetworkMessage {
     /// # Errors
     /// [`ProtocolError::TooLarge`], which names the field.
     pub(crate) fn check_fields(&self) -> Result<(), ProtocolError> {
-        match self {
-            Self::StateRequest(request) if request.key.len() > MAX_STATE_KEY => {
-                Err(ProtocolError::TooLarge {
-                    size: request.key.len(),
-                    limit: MAX_STATE_KEY,
-                    field: "state_request.key",
-                })
-            }
-            _ => Ok(()),
-        }
+        let keys = match self {
+            Self::StateRequest(request) => std::slice::from_ref(&request.key),
+            Self::StateBatch(batch) => &batch.keys,
+            _ => return Ok(()),
+        };
+        let longest = keys.iter().map(Bytes::len).max().unwrap_or_default();
+        let fits = |size, limit, field| match size > limit {
+            true => Err(ProtocolError::TooLarge { size, limit, field }),
+            false => Ok(()),
+        };
+        fits(longest, MAX_STATE_KEY, "state_request.key")?;
+        fits(keys.len(), MAX_STATE_KEYS, "state_request.more")
     }
 
     /// The message's bytes on the wire, without the length in front.
@@ -98,6 +106,7 @@ impl NetworkMessage {
     /// Reads a message, and what an exchange says beside the peers that it names.
     pub(crate) fn read(bytes: &[u8]) -> Result<(Self, Telling), DecodeError> {
         exchange::check(bytes, exchange::IN_MESSAGE)?;
+        few_more(bytes, REQUEST_IN_MESSAGE, KEYS_IN_REQUEST)?;
         let mut message = wire::NetworkMessage::decode(bytes)?;
         let mut telling = Telling::default();
         if let Some(wire::Kind::PeerExchange(exchange)) = &mut message.kind {
@@ -136,13 +145,38 @@ impl From<Item> for NetworkMessage {
     }
 }
 
+/// What a peer tells of the chain's state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// To a [`StateRequest`].
+    One(StateResponse),
+    /// To a [`StateBatch`], of the state that it named.
+    Many(StateRoot, ProvenState),
+}
+
+/// Fields of docs/wire.md that may come many times.
+const REQUEST_IN_MESSAGE: u32 = 4;
+const KEYS_IN_REQUEST: u32 = 3;
+const STATE_IN_ANSWER: u32 = 2;
+const VALUES_IN_STATE: u32 = 4;
+
+/// Counts the keys or values beside the first before they are decoded: two bytes on the wire are one of them.
+///
+/// # Errors
+/// [`DecodeError::Field`] where there are too many.
+fn few_more(message: &[u8], within: u32, more: u32) -> Result<(), DecodeError> {
+    let within = Fields::of(message).tagged(within);
+    let count = within.map(|state| Fields::of(state).tagged(more).count());
+    at_most("more", count.sum(), MAX_STATE_KEYS - 1)
+}
+
 /// The answer to a [`NetworkMessage`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// Received and taken into the checking queue (not yet a verdict).
     Received,
     /// The state that was asked for.
-    State(StateResponse),
+    State(Told),
     /// Refused, with a sentence for a person.
     Refused(String),
     /// Records of peers that the other side has reached, as it was asked.
@@ -156,6 +190,7 @@ impl Answer {
 
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         exchange::check(bytes, exchange::IN_ANSWER)?;
+        few_more(bytes, STATE_IN_ANSWER, VALUES_IN_STATE)?;
         wire::Answer::decode(bytes)?.try_into()
     }
 }
@@ -219,6 +254,10 @@ mod wire {
         pub key: Bytes,
         #[prost(uint64, optional, tag = "2")]
         pub height: Option<u64>,
+        #[prost(bytes = "bytes", repeated, tag = "3")]
+        pub more: Vec<Bytes>,
+        #[prost(bytes = "bytes", tag = "4")]
+        pub root: Bytes,
     }
 
     #[derive(Clone, PartialEq, prost::Message)]
@@ -290,7 +329,24 @@ mod wire {
         pub value: Bytes,
         #[prost(bytes = "bytes", tag = "3")]
         pub proof: Bytes,
+        #[prost(bytes = "bytes", repeated, tag = "4")]
+        pub more: Vec<Bytes>,
+        #[prost(bytes = "bytes", tag = "5")]
+        pub root: Bytes,
     }
+}
+
+/// The first of some, or nothing, and the others.
+fn first_and_more(all: &[Bytes]) -> (Bytes, Vec<Bytes>) {
+    match all.split_first() {
+        Some((first, more)) => (first.clone(), more.to_vec()),
+        None => Default::default(),
+    }
+}
+
+fn together(first: Bytes, mut more: Vec<Bytes>) -> Vec<Bytes> {
+    more.insert(0, first);
+    more
 }
 
 impl From<&NetworkMessage> for wire::NetworkMessage {
@@ -304,7 +360,18 @@ impl From<&NetworkMessage> for wire::NetworkMessage {
             NetworkMessage::StateRequest(request) => wire::Kind::StateRequest(wire::StateRequest {
                 key: request.key.clone(),
                 height: request.height,
+                more: Vec::new(),
+                root: Bytes::new(),
             }),
+            NetworkMessage::StateBatch(batch) => {
+                let (key, more) = first_and_more(&batch.keys);
+                wire::Kind::StateRequest(wire::StateRequest {
+                    key,
+                    height: Some(batch.at.height),
+                    more,
+                    root: batch.at.root.clone(),
+                })
+            }
             NetworkMessage::PeerExchange(peers) => {
                 let mut room = MAX_EXCHANGE_BYTES;
                 let peers = peers.iter().take(MAX_EXCHANGED_PEERS).map(wire::Peer::from);
@@ -346,11 +413,25 @@ impl TryFrom<wire::NetworkMessage> for NetworkMessage {
             wire::Kind::Transaction(data) => Self::Transaction(Transaction::new(data)),
             wire::Kind::Vote(data) => Self::ConsensusVote(Vote::new(data)),
             wire::Kind::StateRequest(request) => {
-                at_most("state_request.key", request.key.len(), MAX_STATE_KEY)?;
-                Self::StateRequest(StateRequest {
-                    key: request.key,
-                    height: request.height,
-                })
+                for key in std::iter::once(&request.key).chain(&request.more) {
+                    at_most("state_request.key", key.len(), MAX_STATE_KEY)?;
+                }
+                let (root, height) = (request.root, request.height);
+                at_most("state_request.root", root.len(), MAX_STATE_ROOT)?;
+                match (root.is_empty(), height) {
+                    (true, _) if request.more.is_empty() => Self::StateRequest(StateRequest {
+                        key: request.key,
+                        height,
+                    }),
+                    (false, Some(height)) => Self::StateBatch(StateBatch {
+                        at: StateRoot { height, root },
+                        keys: together(request.key, request.more),
+                    }),
+                    _ => {
+                        let problem = "many keys are of one state: its root and its height";
+                        return Err(DecodeError::field("state_request.root", problem));
+                    }
+                }
             }
             wire::Kind::PeerExchange(exchange) => {
                 at_most(
@@ -394,11 +475,23 @@ impl From<&Answer> for wire::Answer {
     fn from(answer: &Answer) -> Self {
         let kind = match answer {
             Answer::Received => wire::AnswerKind::Received(wire::Received {}),
-            Answer::State(state) => wire::AnswerKind::State(wire::StateResponse {
+            Answer::State(Told::One(state)) => wire::AnswerKind::State(wire::StateResponse {
                 height: state.height,
                 value: state.value.clone(),
                 proof: state.proof.clone(),
+                more: Vec::new(),
+                root: Bytes::new(),
             }),
+            Answer::State(Told::Many(at, state)) => {
+                let (value, more) = first_and_more(&state.values);
+                wire::AnswerKind::State(wire::StateResponse {
+                    height: at.height,
+                    value,
+                    proof: state.proof.clone(),
+                    more,
+                    root: at.root.clone(),
+                })
+            }
             Answer::Refused(reason) => wire::AnswerKind::Refused(reason.clone()),
             Answer::Peers(records) => {
                 wire::AnswerKind::Peers(wire::PeerExchange::of(records, &[], 0))
@@ -414,11 +507,24 @@ impl TryFrom<wire::Answer> for Answer {
     fn try_from(answer: wire::Answer) -> Result<Self, DecodeError> {
         Ok(match answer.kind.ok_or(DecodeError::UnknownKind)? {
             wire::AnswerKind::Received(_) => Self::Received,
-            wire::AnswerKind::State(state) => Self::State(StateResponse {
-                height: state.height,
-                value: state.value,
-                proof: state.proof,
-            }),
+            wire::AnswerKind::State(state) => {
+                let (height, root, proof) = (state.height, state.root, state.proof);
+                at_most("state.root", root.len(), MAX_STATE_ROOT)?;
+                Self::State(match root.is_empty() {
+                    true => Told::One(StateResponse {
+                        height,
+                        value: state.value,
+                        proof,
+                    }),
+                    false => Told::Many(
+                        StateRoot { height, root },
+                        ProvenState {
+                            values: together(state.value, state.more),
+                            proof,
+                        },
+                    ),
+                })
+            }
             wire::AnswerKind::Refused(reason) => Self::Refused(Quoted(&reason).to_string()),
             wire::AnswerKind::Peers(mut peers) => Self::Peers(peers.take_records()),
         })
@@ -434,6 +540,11 @@ mod tests {
     fn messages() -> impl Strategy<Value = NetworkMessage> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..2048).prop_map(Bytes::from);
         let key = proptest::collection::vec(any::<u8>(), 0..MAX_STATE_KEY).prop_map(Bytes::from);
+        let short = |least| {
+            proptest::collection::vec(any::<u8>(), least..=MAX_STATE_ROOT).prop_map(Bytes::from)
+        };
+        let keys = proptest::collection::vec(short(0), 1..=MAX_STATE_KEYS);
+        let root = short(1);
         let peer = any::<u16>().prop_map(|port| PeerInfo {
             addresses: vec![
                 format!("/ip4/127.0.0.1/tcp/{port}")
@@ -448,6 +559,10 @@ mod tests {
             bytes().prop_map(|data| NetworkMessage::ConsensusVote(Vote { data })),
             (key, any::<Option<u64>>()).prop_map(|(key, height)| {
                 NetworkMessage::StateRequest(StateRequest { key, height })
+            }),
+            (any::<u64>(), root, keys).prop_map(|(height, root, keys)| {
+                let at = StateRoot { height, root };
+                NetworkMessage::StateBatch(StateBatch { at, keys })
             }),
             proptest::collection::vec(peer, 0..8).prop_map(NetworkMessage::PeerExchange),
         ]
@@ -521,6 +636,36 @@ mod tests {
     }
 
     #[test]
+    fn many_keys_and_values_are_counted_before_they_are_decoded() {
+        let message = |within: u32, more: u32, count| {
+            let (within, more) = ((within << 3 | 2) as u8, (more << 3 | 2) as u8);
+            let more = [more, 0].repeat(count);
+            let mut message = vec![within];
+            prost::encode_length_delimiter(more.len(), &mut message).expect("vectors grow");
+            message.extend(more);
+            message
+        };
+        let asked = message(REQUEST_IN_MESSAGE, KEYS_IN_REQUEST, 1 << 20);
+        let error = NetworkMessage::decode(&asked).expect_err("a million");
+        assert!(
+            error.to_string().contains("over the limit of 63"),
+            "{error}"
+        );
+        let told = message(STATE_IN_ANSWER, VALUES_IN_STATE, 1 << 20);
+        let error = Answer::decode(&told).expect_err("a million");
+        assert!(
+            error.to_string().contains("over the limit of 63"),
+            "{error}"
+        );
+        // In pieces, which protobuf puts together.
+        let pieces = message(REQUEST_IN_MESSAGE, KEYS_IN_REQUEST, 40).repeat(2);
+        NetworkMessage::decode(&pieces).expect_err("80");
+        // Many keys, and no state that they are of.
+        let stateless = message(REQUEST_IN_MESSAGE, KEYS_IN_REQUEST, 3);
+        NetworkMessage::decode(&stateless).expect_err("no root");
+    }
+
+    #[test]
     fn limits_hold_before_use() {
         let too_many = wire::NetworkMessage {
             kind: Some(wire::Kind::PeerExchange(wire::PeerExchange {
@@ -558,6 +703,18 @@ mod tests {
                 "block" => NetworkMessage::Block(Block::new(data)),
                 "transaction" => NetworkMessage::Transaction(Transaction::new(data)),
                 "vote" => NetworkMessage::ConsensusVote(Vote::new(data)),
+                "state_batch" => NetworkMessage::StateBatch(StateBatch {
+                    at: StateRoot {
+                        height: vector["height"].as_u64().expect("a height"),
+                        root: data.into(),
+                    },
+                    keys: vector["keys"]
+                        .as_array()
+                        .expect("a list")
+                        .iter()
+                        .map(|key| hex::decode(key.as_str().expect("hex")).expect("hex").into())
+                        .collect(),
+                }),
                 "state_request" => NetworkMessage::StateRequest(StateRequest {
                     key: data.into(),
                     height: vector["height"].as_u64(),
@@ -579,12 +736,22 @@ mod tests {
         }
         let answers = [
             Answer::Received,
-            Answer::State(StateResponse {
+            Answer::State(Told::One(StateResponse {
                 height: 7,
                 value: Bytes::from_static(b"v"),
                 proof: Bytes::from_static(b"p"),
-            }),
+            })),
             Answer::Refused("no".to_owned()),
+            Answer::State(Told::Many(
+                StateRoot {
+                    height: 7,
+                    root: Bytes::from_static(b"r"),
+                },
+                ProvenState {
+                    values: vec![Bytes::from_static(b"v"), Bytes::new()],
+                    proof: Bytes::from_static(b"p"),
+                },
+            )),
         ];
         for (vector, answer) in all("answer").iter().zip(answers) {
             let bytes = field(vector, "bytes");

@@ -25,10 +25,9 @@ use tokio::sync::oneshot;
 
 use super::{
     codec::{Progress, Step},
-    protocol::Answer,
+    protocol::{Answer, Told},
 };
 use crate::{
-    chain::StateResponse,
     config::RequestResponseConfig,
     error::ProtocolError,
     platform::Instant,
@@ -46,7 +45,7 @@ const LITTLE: u64 = 200 << 10;
 const OVERHEAD: usize = 256;
 
 /// What the caller of a direct message waits for.
-pub(crate) type Reply = oneshot::Sender<Result<Option<StateResponse>, ProtocolError>>;
+pub(crate) type Reply = oneshot::Sender<Result<Option<Told>, ProtocolError>>;
 
 /// Requests without an answer yet.
 #[derive(Debug)]
@@ -76,20 +75,30 @@ struct Sent {
     reply: Reply,
 }
 
-/// What a message counts as in the limits: its bytes, and whether it names peers.
+/// A message for a peer.
+#[derive(Debug)]
+pub(crate) struct Message {
+    pub(crate) frame: Vec<u8>,
+    pub(crate) names_peers: bool,
+    /// As how many it counts.
+    pub(crate) items: u64,
+}
+
+/// What a message counts as in the limits: its bytes, as how many, and whether it names peers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counts {
     bytes: usize,
+    items: u64,
     names_peers: bool,
 }
 
 impl Counts {
     /// The limits that it is under, and what it costs there.
     fn costs(self) -> impl Iterator<Item = (Protocol, Cost)> {
-        let bytes = self.bytes as u64;
+        let (bytes, items) = (self.bytes as u64, self.items);
         let discovery = self.names_peers.then_some(Protocol::Discovery);
         let protocols = [Some(Protocol::Message), discovery].into_iter().flatten();
-        protocols.map(move |protocol| (protocol, Cost { items: 1, bytes }))
+        protocols.map(move |protocol| (protocol, Cost { items, bytes }))
     }
 }
 
@@ -174,13 +183,12 @@ impl Requests {
 
     /// A message is to go to a connected peer, when [`Requests::next`] says so. One that names peers is under the limit of
     /// [`Protocol::Discovery`] as well.
-    pub(crate) fn ask(
-        &mut self,
-        peer: PeerId,
-        (frame, names_peers): (Vec<u8>, bool),
-        reply: Reply,
-        now: Instant,
-    ) {
+    pub(crate) fn ask(&mut self, peer: PeerId, message: Message, reply: Reply, now: Instant) {
+        let Message {
+            frame,
+            names_peers,
+            items,
+        } = message;
         if let Some(too_large) = self.too_large(&frame, names_peers) {
             let _ = reply.send(Err(too_large));
             return;
@@ -197,7 +205,11 @@ impl Requests {
             let _ = reply.send(Err(ProtocolError::Busy));
         } else {
             let bytes = frame.len();
-            let counts = Counts { bytes, names_peers };
+            let counts = Counts {
+                bytes,
+                items,
+                names_peers,
+            };
             of_peer.taken += weight;
             self.free -= weight;
             of_peer.waiting.push_back(Waiting {
@@ -277,8 +289,12 @@ impl Requests {
 
     /// A message that names peers went without waiting for its turn: later ones wait the longer.
     pub(crate) fn told(&mut self, peer: PeerId, bytes: usize, now: Instant) {
-        let names_peers = true;
-        for (protocol, cost) in (Counts { bytes, names_peers }).costs() {
+        let counts = Counts {
+            bytes,
+            items: 1,
+            names_peers: true,
+        };
+        for (protocol, cost) in counts.costs() {
             self.limiter.charge(peer, protocol, cost, now);
         }
     }
@@ -423,6 +439,14 @@ mod tests {
     use super::*;
     use crate::platform::test;
 
+    fn message(frame: Vec<u8>, names_peers: bool) -> Message {
+        Message {
+            frame,
+            names_peers,
+            items: 1,
+        }
+    }
+
     fn requests() -> Requests {
         let config = RequestResponseConfig {
             max_concurrent_streams: 1,
@@ -436,7 +460,7 @@ mod tests {
         let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
         let ask = |requests: &mut Requests, frame| {
             let (reply, answer) = oneshot::channel();
-            requests.ask(peer, (frame, false), reply, now);
+            requests.ask(peer, message(frame, false), reply, now);
             answer
         };
         let mut answers: Vec<_> = (0..MAX_WAITING)
@@ -470,7 +494,7 @@ mod tests {
         let ask = |limits, names_peers, bytes| {
             let mut requests = Requests::new(&config, limits);
             let (reply, mut answer) = oneshot::channel();
-            requests.ask(peer, (vec![7; bytes], names_peers), reply, now);
+            requests.ask(peer, message(vec![7; bytes], names_peers), reply, now);
             let goes = matches!(requests.next(&peer, now), Turn::Now(..));
             let told = answer.try_recv();
             let too_large = matches!(told, Ok(Err(ProtocolError::TooLarge { limit: 64, .. })));
@@ -487,7 +511,7 @@ mod tests {
         let (mut requests, now) = (requests(), crate::platform::now());
         let ask = |requests: &mut Requests, peer, bytes| {
             let (reply, mut answer) = oneshot::channel();
-            requests.ask(peer, (vec![0; bytes], false), reply, now);
+            requests.ask(peer, message(vec![0; bytes], false), reply, now);
             let is_taken = answer.try_recv().is_err();
             is_taken.then_some(answer)
         };
@@ -509,7 +533,7 @@ mod tests {
     fn who_waits_for_its_turn_is_told_when_its_time_is_up() {
         let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
         let (reply, mut answer) = oneshot::channel();
-        requests.ask(peer, (vec![7], false), reply, now);
+        requests.ask(peer, message(vec![7], false), reply, now);
         let patience = requests.patience;
         requests.on_time(now + patience / 2);
         assert!(answer.try_recv().is_err(), "it has time yet");
@@ -525,7 +549,7 @@ mod tests {
         let (mut answers, mut id) = (Vec::new(), outbound_ids());
         for _ in 0..count {
             let (reply, answer) = oneshot::channel();
-            requests.ask(peer, (vec![7; 64], names_peers), reply, start);
+            requests.ask(peer, message(vec![7; 64], names_peers), reply, start);
             answers.push(answer);
         }
         let (mut now, mut went) = (start, 0);
@@ -571,7 +595,7 @@ mod tests {
             let mut went = Vec::new();
             for _ in 0..8 {
                 let (reply, answer) = oneshot::channel();
-                requests.ask(peer, (vec![7; 1 << 20], false), reply, now);
+                requests.ask(peer, message(vec![7; 1 << 20], false), reply, now);
                 answers.push(answer);
             }
             requests.turn(&peer);
@@ -605,7 +629,7 @@ mod tests {
         let (mut requests, peer, now) = (requests(), PeerId::random(), crate::platform::now());
         let ask = |requests: &mut Requests| {
             let (reply, answer) = oneshot::channel();
-            requests.ask(peer, (vec![7], false), reply, now);
+            requests.ask(peer, message(vec![7], false), reply, now);
             answer
         };
         let answers: Vec<_> = (0..200).map(|_| ask(&mut requests)).collect();
@@ -638,6 +662,7 @@ mod tests {
             let (id, progress) = (id(), Progress::default());
             let counts = Counts {
                 bytes: kib << 10,
+                items: 1,
                 names_peers: false,
             };
             requests.sent((id, progress.clone()), (peer, counts), reply, now);
@@ -662,6 +687,7 @@ mod tests {
             let (id, progress) = (id(), Progress::default());
             let counts = Counts {
                 bytes: 1,
+                items: 1,
                 names_peers: false,
             };
             requests.sent((id, progress.clone()), (peer, counts), reply, now);
@@ -688,6 +714,7 @@ mod tests {
             let (id, progress) = (outbound_ids()(), Progress::default());
             let counts = Counts {
                 bytes: 1,
+                items: 1,
                 names_peers: false,
             };
             requests.sent((id, progress.clone()), (peer, counts), reply, now);

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, swarm::ConnectionId};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
 use crate::{
     chain::{Item, ItemKind, TransactionKey, Verdict, rules::Rules},
@@ -18,8 +18,9 @@ use crate::{
     network::{
         NetworkEvent, TopicInfo, mpsc,
         protocol::MAX_ADDRESSES_PER_PEER,
-        requests::Reply,
+        requests::{Message, Reply},
         streams::{Serve, StreamReply},
+        watching::Order,
     },
     observe::Recorder,
     peers::{
@@ -53,6 +54,8 @@ pub(crate) struct Shared {
     book: Mutex<AddressBook>,
     pub(crate) meter: Meter,
     state: Mutex<State>,
+    /// What watches the state, once it does.
+    watching: Mutex<Option<tokio_mpsc::Sender<Order>>>,
 }
 
 /// Behind one lock, which is held for moments only and never across an await.
@@ -141,7 +144,18 @@ impl Shared {
             rules,
             meter: Meter::default(),
             state: Mutex::default(),
+            watching: Mutex::default(),
         }
+    }
+
+    /// The way to what watches the state, which is begun where it does not run.
+    pub(crate) fn watching(
+        &self,
+        begin: impl FnOnce() -> tokio_mpsc::Sender<Order>,
+    ) -> tokio_mpsc::Sender<Order> {
+        let mut watching = lock(&self.watching);
+        let running = watching.take().filter(|orders| !orders.is_closed());
+        watching.insert(running.unwrap_or_else(begin)).clone()
     }
 
     /// The table of peers. To be let go before the state is locked.
@@ -324,8 +338,7 @@ pub(crate) enum Command {
     },
     Send {
         peer: PeerId,
-        /// Its frame, and whether it names peers.
-        message: (Vec<u8>, bool),
+        message: Message,
         reply: Reply,
     },
     Handle {
@@ -352,6 +365,11 @@ pub(crate) enum Command {
     /// A peer's answer about state was false.
     Forged {
         peer: PeerId,
+    },
+    /// Nobody answers what watched keys have.
+    Unverified {
+        height: Option<u64>,
+        reason: String,
     },
     AddPeer(PeerInfo),
     /// Keeps these peers out for ever, and no longer those before.

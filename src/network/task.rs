@@ -468,6 +468,10 @@ impl Task {
                 self.requests.ask(peer, message, reply, platform::now());
                 self.send_requests(peer);
             }
+            Command::Unverified { height, reason } => {
+                self.shared
+                    .emit(NetworkEvent::StateUnverified { height, reason });
+            }
             Command::Handle { item, peer, reply } => {
                 // The reply says what became of it.
                 let _ = self.offer(item, Source::Handed(peer, reply));

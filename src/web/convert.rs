@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use js_sys::{Array, Error, Object, Reflect, Uint8Array};
 use wasm_bindgen::JsValue;
 
 use crate::{
-    NetworkEvent, P2PNetworkManager, TopicInfo,
+    NetworkEvent, P2PNetworkManager, StateChange, TopicInfo,
     chain::ItemId,
     error::{NetworkError, ProtocolError},
     network::TopicItem,
@@ -194,6 +195,10 @@ pub(super) fn state_event(event: &NetworkEvent) -> Option<JsValue> {
         ]),
         NetworkEvent::SnapshotTaken { height } => object([("height", (*height).into())]),
         NetworkEvent::NoSnapshot { reason } => object([("reason", reason.into())]),
+        NetworkEvent::StateUnverified { height, reason } => object([
+            ("height", height.map_or(JsValue::UNDEFINED, Into::into)),
+            ("reason", reason.into()),
+        ]),
         // A browser shows nobody a certificate from a file.
         NetworkEvent::CertificateRefused { .. }
         | NetworkEvent::ItemAccepted { .. }
@@ -270,6 +275,18 @@ pub(super) fn topic_item(message: &TopicItem, missed: u64) -> JsValue {
         ),
         ("source", source.into()),
         ("missed", number(missed)),
+    ])
+}
+
+/// What has changed of the state, for a subscription.
+pub(super) fn state_change(change: &StateChange) -> JsValue {
+    let bytes = |bytes: &Bytes| JsValue::from(Uint8Array::from(bytes.as_ref()));
+    let values = change.values.iter();
+    let values = values.map(|(key, value)| object([("key", bytes(key)), ("value", bytes(value))]));
+    object([
+        ("height", change.at.height.into()),
+        ("root", bytes(&change.at.root)),
+        ("values", values.collect::<Array>().into()),
     ])
 }
 

@@ -256,6 +256,14 @@ impl WasmNode {
         ]))
     }
 
+    /// Watches keys of the chain's state; resolves to the subscription's number.
+    #[wasm_bindgen(js_name = watchState)]
+    pub async fn watch_state(&self, keys: Vec<Uint8Array>) -> Result<u32, JsValue> {
+        let (manager, subscriptions) = (self.manager.clone(), Rc::clone(&self.subscriptions));
+        let watch = manager.watch_state(keys.iter().map(Uint8Array::to_vec));
+        subscriptions.watch(watch.await?)
+    }
+
     /// Handles a protocol of the user's: its streams arrive at `nextStream`.
     pub async fn handle(&self, protocol: String) -> Result<(), JsValue> {
         let (manager, streams) = (self.manager.clone(), Rc::clone(&self.streams));

@@ -1,4 +1,4 @@
-//! What JavaScript pulls of a node: its state events, and items by subscription.
+//! What JavaScript pulls of a node: its state events, and by subscription items and what changes of the chain's state.
 //!
 //! A slow reader grows no memory: the queues are bounded, and what was dropped from one is told with what comes next. Bounds:
 //! [`MAX_SUBSCRIPTIONS`]; a pull moves [`MAX_ITEMS`] items and about [`MAX_BYTES`] at most.
@@ -9,12 +9,13 @@ use std::{
     rc::Rc,
 };
 
+use js_sys::Array;
 use tokio::sync::{Mutex, Semaphore};
 use wasm_bindgen::JsValue;
 
 use super::convert;
 use crate::{
-    NetworkEvent, P2PNetworkManager,
+    NetworkEvent, P2PNetworkManager, StateWatch,
     chain::ItemKind,
     error::NetworkError,
     mpsc::{self, Weigh},
@@ -33,18 +34,25 @@ pub(super) struct StateEvents {
     taken: Option<NetworkEvent>,
 }
 
-/// The readers of items, by their numbers.
+/// The readers, by their numbers.
 #[derive(Default)]
 pub(super) struct Subscriptions {
     open: RefCell<HashMap<u32, Rc<Subscription>>>,
     last: Cell<u32>,
 }
 
-/// One reader of items. Ends when `over` closes.
+/// One reader. Ends when `over` closes.
 pub(super) struct Subscription {
-    wanted: Wanted,
-    events: Mutex<mpsc::Receiver<NetworkEvent>>,
+    /// The topic that it is of, if it is of one, and whether it validates.
+    topic: Option<(String, bool)>,
+    source: Source,
     over: Semaphore,
+}
+
+/// Where it reads.
+enum Source {
+    Items(Mutex<mpsc::Receiver<NetworkEvent>>),
+    State(Mutex<StateWatch>),
 }
 
 /// What a reader wants.
@@ -83,34 +91,50 @@ impl StateEvents {
 impl Subscriptions {
     /// One more reader of a node's: its number.
     pub(super) fn open(&self, manager: &P2PNetworkManager, wanted: Wanted) -> Result<u32, JsValue> {
-        let mut open = self.open.borrow_mut();
-        if open.len() >= MAX_SUBSCRIPTIONS {
-            let message = "200 subscriptions are open; end some (return() or an AbortSignal)";
-            return Err(convert::failure("too-many-subscriptions", false, message));
+        self.has_room()?;
+        let (topic, events) = match wanted {
+            Wanted::Items(kind) => {
+                let events = manager.subscribe(move |event| {
+                    matches!(event, NetworkEvent::ItemAccepted { item, .. } if item.kind() == kind)
+                });
+                (None, events)
+            }
+            Wanted::Topic { name, validate } => {
+                let topic = name.clone();
+                let events = manager.subscribe(move |event| {
+                    matches!(event, NetworkEvent::TopicMessage(message) if message.topic == topic)
+                });
+                (Some((name, validate)), events)
+            }
+        };
+        Ok(self.keep(topic, Source::Items(Mutex::new(events))))
+    }
+
+    /// One that reads what changes of the state: its number.
+    pub(super) fn watch(&self, watch: StateWatch) -> Result<u32, JsValue> {
+        self.has_room()?;
+        Ok(self.keep(None, Source::State(Mutex::new(watch))))
+    }
+
+    fn has_room(&self) -> Result<(), JsValue> {
+        if self.open.borrow().len() < MAX_SUBSCRIPTIONS {
+            return Ok(());
         }
+        let message = "200 subscriptions are open; end some (return() or an AbortSignal)";
+        Err(convert::failure("too-many-subscriptions", false, message))
+    }
+
+    fn keep(&self, topic: Option<(String, bool)>, source: Source) -> u32 {
         let id = self.last.get().wrapping_add(1);
         self.last.set(id);
-        let events = match &wanted {
-            Wanted::Items(kind) => {
-                let kind = *kind;
-                manager.subscribe(move |event| {
-                    matches!(event, NetworkEvent::ItemAccepted { item, .. } if item.kind() == kind)
-                })
-            }
-            Wanted::Topic { name, .. } => {
-                let topic = name.clone();
-                manager.subscribe(move |event| {
-                    matches!(event, NetworkEvent::TopicMessage(message) if message.topic == topic)
-                })
-            }
-        };
+        let over = Semaphore::new(0);
         let subscription = Subscription {
-            wanted,
-            events: Mutex::new(events),
-            over: Semaphore::new(0),
+            topic,
+            source,
+            over,
         };
-        open.insert(id, Rc::new(subscription));
-        Ok(id)
+        self.open.borrow_mut().insert(id, Rc::new(subscription));
+        id
     }
 
     pub(super) fn get(&self, id: u32) -> Option<Rc<Subscription>> {
@@ -121,10 +145,7 @@ impl Subscriptions {
     pub(super) fn end(&self, id: u32) -> Option<String> {
         let ended = self.open.borrow_mut().remove(&id)?;
         ended.over.close();
-        match &ended.wanted {
-            Wanted::Topic { name, .. } => Some(name.clone()),
-            Wanted::Items(_) => None,
-        }
+        ended.topic.as_ref().map(|(name, _)| name.clone())
     }
 
     pub(super) fn end_all(&self) {
@@ -142,11 +163,10 @@ impl Subscriptions {
         // Looked at no sooner than it is told: so the last one to tell is the one who knows all.
         let mut validate = None;
         for subscription in self.open.borrow().values() {
-            match &subscription.wanted {
-                Wanted::Topic { name, validate: by } if *name == topic => {
-                    *validate.get_or_insert(false) |= by;
-                }
-                _ => {}
+            if let Some((name, by)) = &subscription.topic
+                && *name == topic
+            {
+                *validate.get_or_insert(false) |= by;
             }
         }
         match validate {
@@ -160,20 +180,13 @@ impl Subscription {
     /// The next items, as many as there are within the limits of a pull; undefined after the end.
     pub(super) async fn next(&self) -> JsValue {
         let read = async {
-            let mut events = self.events.lock().await;
-            let (items, mut bytes) = (js_sys::Array::new(), 0);
-            let mut next = events.recv().await;
-            while let Some(event) = next {
-                let missed = events.missed();
-                let item = match &event {
-                    NetworkEvent::TopicMessage(message) => convert::topic_item(message, missed),
-                    event => convert::item(event, missed).unwrap_or(JsValue::UNDEFINED),
-                };
-                items.push(&item);
-                bytes += event.weight();
-                let room = items.length() < MAX_ITEMS && bytes < MAX_BYTES;
-                next = if room { events.try_recv() } else { None };
-            }
+            let items = match &self.source {
+                Source::Items(events) => read(&mut *events.lock().await).await,
+                Source::State(watch) => {
+                    let change = watch.lock().await.recv().await;
+                    change.iter().map(convert::state_change).collect()
+                }
+            };
             if items.length() == 0 {
                 return JsValue::UNDEFINED;
             }
@@ -189,4 +202,22 @@ impl Subscription {
             .factor_first()
             .0
     }
+}
+
+/// As many as there are within the limits of a pull; none after the end.
+async fn read(events: &mut mpsc::Receiver<NetworkEvent>) -> Array {
+    let (items, mut bytes) = (Array::new(), 0);
+    let mut next = events.recv().await;
+    while let Some(event) = next {
+        let missed = events.missed();
+        let item = match &event {
+            NetworkEvent::TopicMessage(message) => convert::topic_item(message, missed),
+            event => convert::item(event, missed).unwrap_or(JsValue::UNDEFINED),
+        };
+        items.push(&item);
+        bytes += event.weight();
+        let room = items.length() < MAX_ITEMS && bytes < MAX_BYTES;
+        next = if room { events.try_recv() } else { None };
+    }
+    items
 }

@@ -118,6 +118,25 @@ for (const name of BROWSERS) {
       })
     }
 
+    test('what an account has is heard by ledger-light without polling', async () => {
+      const page = await openPage(browser, site.url)
+      try {
+        await begins(page, 'ledger-light', 'page')
+        const watching = page.evaluate(async (hex) => {
+          const watch = node.state.watch([fromHex(hex), new Uint8Array(32)])
+          const { value } = await watch.next()
+          await watch.return()
+          return value.values.map(({ value }) => toHex(value)).sort()
+        }, KEY)
+        await follows(page, native, HEIGHT)
+        assert.deepEqual(await watching, ['', VALUE])
+        await page.evaluate(() => node.stop())
+        assert.deepEqual(page.errors, [])
+      } finally {
+        await page.close()
+      }
+    })
+
     test('a proof that is forged is refused, and who gave it pays', async () => {
       const page = await openPage(browser, site.url)
       try {

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures::future::{join_all, select_all};
-use selkie::{Application, Config, NetworkMessage, PeerId, StateRequest, StateResponse};
+use selkie::{
+    Application, Config, NetworkMessage, PeerId, ProtocolError, StateRequest, StateResponse,
+    chain::{MAX_STATE_KEYS, StateBatch, StateRoot},
+};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream, UdpSocket},
@@ -337,6 +340,65 @@ async fn a_thousand_questions_at_once_wait_for_their_turn_and_none_is_refused() 
     for answer in answers {
         assert_eq!(answer.expect("it serves state").height, 7);
     }
+    unblamed(&mut there);
+}
+
+/// A question about as many keys as may be, which this chain refuses.
+fn batch() -> NetworkMessage {
+    NetworkMessage::StateBatch(StateBatch {
+        at: StateRoot {
+            height: 7,
+            root: vec![7; 32].into(),
+        },
+        keys: vec![vec![7; 32].into(); MAX_STATE_KEYS],
+    })
+}
+
+/// What so many of these come to, at once.
+async fn ask_many(here: &Node, there: &Node, count: usize) -> Vec<String> {
+    let ask = |_| here.send_message(there.id(), batch());
+    let answers = soon("the answers", join_all((0..count).map(ask))).await;
+    let told = answers
+        .into_iter()
+        .map(|answer| answer.expect_err("no state").to_string());
+    told.collect()
+}
+
+#[tokio::test]
+async fn a_question_about_many_keys_counts_as_many_at_both_ends() {
+    let (here, mut there) = paced(500).await;
+    for told in ask_many(&here, &there, 40).await {
+        assert!(told.contains("serves no such state"), "{told}");
+    }
+    unblamed(&mut there);
+    // Who counts it as one goes too fast.
+    let mut config = listening(TCP);
+    config.security.rate_limits.messages_per_second = 100_000;
+    config.security.rate_limits.burst = 100_000;
+    let mut hasty = Node::with(config, TestChain::default()).await;
+    connect(&mut hasty, &mut there).await;
+    let told = ask_many(&hasty, &there, 40).await;
+    assert!(
+        told.iter()
+            .any(|told| told.contains("more often than you may")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_question_about_too_many_keys_is_not_sent() {
+    let (here, mut there) = paced(500).await;
+    let NetworkMessage::StateBatch(mut many) = batch() else {
+        panic!("it is one");
+    };
+    many.keys.push(vec![7; 32].into());
+    let sent = here.send_message(there.id(), NetworkMessage::StateBatch(many));
+    let error = sent.await.expect_err("65");
+    assert_eq!(error.code(), "too-large");
+    let selkie::NetworkError::Protocol(ProtocolError::TooLarge { size, limit, .. }) = error else {
+        panic!("{error}");
+    };
+    assert_eq!((size, limit), (65, 64));
     unblamed(&mut there);
 }
 

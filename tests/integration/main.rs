@@ -42,4 +42,5 @@ mod streams;
 mod support;
 mod sync;
 mod transports;
+mod watching;
 mod webtransport;

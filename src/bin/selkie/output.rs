@@ -528,6 +528,9 @@ pub(crate) fn object(event: &NetworkEvent) -> Value {
             json!({"type": name, "height": height})
         }
         NetworkEvent::NoSnapshot { reason } => json!({"type": name, "reason": reason}),
+        NetworkEvent::StateUnverified { height, reason } => {
+            json!({"type": name, "height": height, "reason": reason})
+        }
         NetworkEvent::Woke { slept } => {
             json!({"type": name, "sleptSeconds": slept.as_secs_f64()})
         }

@@ -42,8 +42,9 @@ use super::vote::HeaderVote;
 use super::{Judgement, LedgerError, Refused};
 use crate::{
     chain::{
-        Application, Block, BlockPlace, ChainStore, Checked, Item, ItemId, StateRequest,
-        StateResponse, SyncHeader, SyncVerdict, Transaction, TransactionKey, Vote,
+        Application, Block, BlockPlace, ChainStore, Checked, Item, ItemId, ProvenState, StateBatch,
+        StateRequest, StateResponse, StateRoot, SyncHeader, SyncVerdict, Transaction,
+        TransactionKey, Vote,
     },
     platform::{
         self,
@@ -529,6 +530,20 @@ impl Application for LightLedger {
     fn check_state(&self, request: &StateRequest, answer: &StateResponse) -> Option<SyncVerdict> {
         let checked = self.check(request, answer);
         Some(checked.map_or_else(Judgement::synced, |()| SyncVerdict::Accept))
+    }
+
+    fn is_provable(&self, key: &Bytes) -> bool {
+        proven::address(key).is_some()
+    }
+
+    fn trusted_state(&self) -> Option<StateRoot> {
+        let newest = self.chain().newest_final?;
+        Some(proven::state_root(newest.height, &newest.state_root))
+    }
+
+    fn verify_state(&self, batch: &StateBatch, answer: &ProvenState) -> SyncVerdict {
+        let verified = proven::verify_batch(batch, answer);
+        verified.map_or_else(Judgement::synced, |()| SyncVerdict::Accept)
     }
 
     fn flush(&self) -> BoxFuture<'static, Result<(), StoreError>> {

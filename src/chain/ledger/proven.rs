@@ -3,6 +3,8 @@
 //! A question is an address; its answer's proof is a [`Proof`](super::Proof) for the state root of its height. Or it is the word `final` and an
 //! address: its answer is of the newest final block, and the proof stands alone: that block's header (213 bytes), the length of its
 //! certificate (4), the certificate, and the proof of the account.
+//!
+//! A batch asks for many addresses in the state of a root that is named. Its proof is the addresses' proofs in a row, each after its length (2 bytes).
 
 use bytes::Bytes;
 
@@ -14,7 +16,7 @@ use super::stored::Head;
 use super::tree::{Hash, root_hash};
 use super::vote::Certificate;
 use super::{Judgement, Ledger, ProofError, verify};
-use crate::chain::{StateRequest, StateResponse};
+use crate::chain::{ProvenState, StateBatch, StateRequest, StateResponse, StateRoot};
 use crate::storage::StoreError;
 
 const FINAL: &[u8] = b"final";
@@ -36,6 +38,37 @@ impl Question {
             _ => address(key).map(Self::Account),
         }
     }
+}
+
+/// The address that a key of a batch is.
+pub(super) fn address(key: &[u8]) -> Option<Address> {
+    match Question::read(key)? {
+        Question::Account(address) => Some(address),
+        Question::Final(_) => None,
+    }
+}
+
+/// A state by its height and its root.
+pub(super) fn state_root(height: u64, root: &Hash) -> StateRoot {
+    StateRoot {
+        height,
+        root: Bytes::copy_from_slice(root),
+    }
+}
+
+/// Whether a batch's answer holds in the state that it names, whose root is trusted. It has a value for each key.
+pub(super) fn verify_batch(batch: &StateBatch, answer: &ProvenState) -> Result<(), Judgement> {
+    let root = Hash::try_from(&*batch.at.root);
+    let root = root.map_err(|_| Judgement::Useless("it is of no state's root".to_owned()))?;
+    let mut reader = Reader::new(&answer.proof, "proofs in a row");
+    for (key, value) in batch.keys.iter().zip(&answer.values) {
+        let address = address(key);
+        let address =
+            address.ok_or_else(|| Judgement::Useless("it is about no account".to_owned()))?;
+        let length = usize::from(reader.u16()?);
+        check(&root, &address, value, reader.take(length)?)?;
+    }
+    Ok(reader.end()?)
 }
 
 /// The question about an account in the newest final state, in place of one about its latest.
@@ -80,6 +113,39 @@ impl Ledger {
             value,
             proof: encode(&header, &certificate, &proof),
         }))
+    }
+
+    /// The values of accounts in a state that is here, and what shows them.
+    pub(super) fn prove_batch(
+        &self,
+        batch: &StateBatch,
+    ) -> Result<Option<ProvenState>, StoreError> {
+        let head = self.head_at(batch.at.height)?;
+        let Some(head) = head.filter(|head| root_hash(head.root) == batch.at.root[..]) else {
+            return Ok(None);
+        };
+        let mut answer = ProvenState::default();
+        let mut proofs = Vec::new();
+        for key in &batch.keys {
+            let Some(address) = address(key) else {
+                return Ok(None);
+            };
+            let (value, proof) = self.prove(&head, &address)?;
+            // The longest proof has some 8 KB.
+            let length = u16::try_from(proof.len()).unwrap_or(u16::MAX);
+            proofs.extend(length.to_be_bytes());
+            proofs.extend(proof);
+            answer.values.push(value);
+        }
+        answer.proof = proofs.into();
+        Ok(Some(answer))
+    }
+
+    /// The state after the newest final block.
+    pub(super) fn final_state(&self) -> Result<Option<StateRoot>, StoreError> {
+        let height = self.0.chain().final_height;
+        let head = self.head_at(height)?;
+        Ok(head.map(|head| state_root(height, &root_hash(head.root))))
     }
 
     /// Whether a peer's answer holds, by the block of its height that is here.

@@ -496,6 +496,71 @@ fn an_account_is_proven_to_whoever_has_the_header() {
 }
 
 #[test]
+fn a_state_is_proven_to_who_names_it_and_no_other_is() {
+    let (ledger, blocks) = chain(5);
+    let at = |height: u64, root: Hash| StateRoot {
+        height,
+        root: Bytes::copy_from_slice(&root),
+    };
+    let keys = [1, 77, PROPOSER].map(|number| Bytes::copy_from_slice(address(number).as_bytes()));
+    let genesis = ledger.trusted_state().expect("the genesis is");
+    assert_eq!(genesis.height, 0, "nobody has voted");
+    for voter in 101..=103 {
+        accepted(&ledger, &vote(voter, &blocks[3]));
+    }
+    let root = header(&blocks[3]).state_root;
+    assert_eq!(ledger.trusted_state(), Some(at(4, root)));
+    let batch = StateBatch {
+        at: at(4, root),
+        keys: keys.to_vec(),
+    };
+    let answer = ledger.prove_state(&batch).expect("it is kept");
+    assert_eq!(ledger.verify_state(&batch, &answer), SyncVerdict::Accept);
+    assert_eq!(answer.values.len(), 3);
+    assert!(answer.values[1].is_empty(), "nobody has paid 77");
+    // A state that is here at another height, and one that is not here.
+    for state in [at(5, root), at(4, [7; 32]), at(6, root)] {
+        let keys = keys.to_vec();
+        assert_eq!(ledger.prove_state(&StateBatch { at: state, keys }), None);
+    }
+    for key in [&b"short"[..], &[b"final", &keys[0][..]].concat()] {
+        let key = Bytes::copy_from_slice(key);
+        assert!(!ledger.is_provable(&key));
+        let (at, keys) = (at(4, root), vec![keys[0].clone(), key]);
+        assert_eq!(ledger.prove_state(&StateBatch { at, keys }), None);
+    }
+    assert!(keys.iter().all(|key| ledger.is_provable(key)));
+    let rejected = |change: &dyn Fn(&mut ProvenState)| {
+        let mut answer = answer.clone();
+        change(&mut answer);
+        let verdict = ledger.verify_state(&batch, &answer);
+        assert!(matches!(verdict, SyncVerdict::Reject(_)), "{verdict:?}");
+    };
+    rejected(&|answer| answer.values.swap(0, 2));
+    rejected(&|answer| answer.values[1] = answer.values[0].clone());
+    rejected(&|answer| answer.values[0] = Bytes::new());
+    rejected(&|answer| answer.proof = Bytes::new());
+    rejected(&|answer| answer.proof = [&answer.proof[..], &[0]].concat().into());
+    for length in [1, 2, 100, answer.proof.len() - 1] {
+        rejected(&|answer| answer.proof.truncate(length));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_no_proof_of_a_batch(
+        proof in proptest::collection::vec(any::<u8>(), 0..512),
+        root in proptest::collection::vec(any::<u8>(), 0..64),
+    ) {
+        let at = StateRoot { height: 1, root: root.into() };
+        let keys = vec![Bytes::copy_from_slice(address(1).as_bytes())];
+        let answer = ProvenState { values: vec![Bytes::new()], proof: proof.into() };
+        let verdict = proven::verify_batch(&StateBatch { at, keys }, &answer);
+        prop_assert!(verdict.is_err());
+    }
+}
+
+#[test]
 fn a_ledger_is_found_again_where_it_was_and_no_others_is() {
     let store = store();
     let (made, blocks) = chain(4);

@@ -155,6 +155,40 @@ fn the_proofs_of_the_vectors_prove() {
 }
 
 #[test]
+fn the_batches_of_the_vectors_prove() {
+    for vector in vectors("batch") {
+        let list = |name: &str| -> Vec<Bytes> {
+            let list = vector[name].as_array().expect("a list").iter();
+            list.map(|one| bytes(one).into()).collect()
+        };
+        let mut batch = StateBatch {
+            at: StateRoot {
+                height: 1,
+                root: bytes(&vector["state_root"]).into(),
+            },
+            keys: list("addresses"),
+        };
+        let mut answer = ProvenState {
+            values: list("values"),
+            proof: bytes(&vector["proof"]).into(),
+        };
+        let ledger = ledger();
+        assert_eq!(ledger.verify_state(&batch, &answer), SyncVerdict::Accept);
+        if ledger.final_state() == Ok(Some(batch.at.clone())) {
+            assert_eq!(ledger.prove_state(&batch), Some(answer.clone()));
+        }
+        // In another order they are no answer.
+        batch.keys.reverse();
+        let reversed = ledger.verify_state(&batch, &answer);
+        assert!(matches!(reversed, SyncVerdict::Reject(_)), "{reversed:?}");
+        batch.keys.reverse();
+        answer.proof = answer.proof.slice(1..);
+        let cut = ledger.verify_state(&batch, &answer);
+        assert!(matches!(cut, SyncVerdict::Reject(_)), "{cut:?}");
+    }
+}
+
+#[test]
 fn what_the_vectors_call_invalid_is_refused() {
     for vector in vectors("invalid") {
         let bytes = bytes(&vector["bytes"]);

@@ -1,6 +1,6 @@
-//! Items and messages: our own on their way out, and what a peer is asked or hands over.
+//! Items and messages: our own on their way out, and what a peer hands over.
 
-use std::{mem::discriminant, sync::Arc};
+use std::mem::discriminant;
 
 use bytes::Bytes;
 use futures::{StreamExt, stream, stream::FuturesUnordered};
@@ -9,10 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{Command, P2PNetworkManager, Submission};
 use crate::{
-    chain::{
-        Block, Item, ItemId, ItemKind, StateRequest, StateResponse, SyncVerdict, Transaction,
-        TransactionKey, rules,
-    },
+    chain::{Block, Item, ItemId, ItemKind, Transaction, TransactionKey},
     error::{NetworkError, ProtocolError},
     intake::{ItemLimits, OVERHEAD, Outcomes},
     network::NetworkMessage,
@@ -45,7 +42,6 @@ impl P2PNetworkManager {
     ) -> Result<(), NetworkError> {
         self.request(peer_id, &message)
             .await
-            .map(drop)
             .map_err(NetworkError::from)
     }
 
@@ -187,43 +183,6 @@ impl P2PNetworkManager {
         self.handed(Item::Transaction(transaction), peer_id).await
     }
 
-    /// Asks a peer about the chain's state. Where the chain can check answers ([`crate::Application::check_state`]), only one that holds is given out; then
-    /// the latest state is what can be shown to be so, and the answer says of which height it is. The question is sent in its turn, as by [`Self::send_message`].
-    ///
-    /// # Errors
-    /// [`ProtocolError::TooLarge`] where the key is longer than [`MAX_STATE_KEY`](crate::chain::MAX_STATE_KEY);
-    /// [`ProtocolError::Forged`] where the answer is false, and [`ProtocolError::Unproven`] where that can't be told;
-    /// [`ProtocolError::Refused`] where the peer serves no state, or more than a message holds; [`ProtocolError::Busy`] where a thousand
-    /// requests, or as many bytes of them as there is room for (64 MiB for those to all peers, of which one peer's are at most what is left free), wait for this peer already; [`ProtocolError::Unsent`] where its turn does not come in time, [`ProtocolError::Timeout`] where its answer does not; broken connections.
-    pub async fn request_state(
-        &self,
-        peer_id: PeerId,
-        request: StateRequest,
-    ) -> Result<StateResponse, ProtocolError> {
-        let chain = Arc::clone(&self.shared.rules);
-        let request = chain.provable(request);
-        let message = NetworkMessage::StateRequest(request.clone());
-        let answer = self.request(peer_id, &message).await?;
-        let none = || ProtocolError::Refused("an answer without state".to_owned());
-        let answer = answer.ok_or_else(none)?;
-        let check = async move {
-            let verdict = chain.check_state(&request, &answer).await;
-            (answer, verdict)
-        };
-        let checked = rules::run(&*self.shared.rules, check).await;
-        match checked.ok_or(ProtocolError::NotRunning)? {
-            (answer, None | Some(SyncVerdict::Accept)) => Ok(answer),
-            (_, Some(SyncVerdict::Reject(reason))) => {
-                // A node that has ended blames nobody.
-                let _ = self.command(Command::Forged { peer: peer_id }).await;
-                Err(ProtocolError::Forged(reason))
-            }
-            (_, Some(SyncVerdict::Ignore(reason) | SyncVerdict::Retry(reason))) => {
-                Err(ProtocolError::Unproven(reason))
-            }
-        }
-    }
-
     async fn handed(&self, item: Item, peer: PeerId) -> Result<(), ProtocolError> {
         let asked = self
             .ask(|reply| Command::Handle { item, peer, reply })
@@ -231,37 +190,9 @@ impl P2PNetworkManager {
         asked.map_err(|error| ProtocolError::of(&error))?
     }
 
-    async fn request(
-        &self,
-        peer: PeerId,
-        message: &NetworkMessage,
-    ) -> Result<Option<StateResponse>, ProtocolError> {
-        if let Some((kind, size)) = message.item() {
-            self.limits().check(kind, size)?;
-        }
-        message.check_fields()?;
-        let config = &self.config.protocol.request_response_config;
-        let (frame, limit) = (message.encode(), config.max_message_size);
-        if frame.len() > limit {
-            let (size, field) = (
-                frame.len(),
-                "protocol.request_response_config.max_message_size",
-            );
-            return Err(ProtocolError::TooLarge { size, limit, field });
-        }
+    async fn request(&self, peer: PeerId, message: &NetworkMessage) -> Result<(), ProtocolError> {
         self.running().map_err(|error| ProtocolError::of(&error))?;
-        if !self.shared.peers().is_shown(&peer) {
-            return Err(ProtocolError::NotConnected(peer));
-        }
-        let message = (frame, matches!(message, NetworkMessage::PeerExchange(_)));
-        let asked = self
-            .ask(|reply| Command::Send {
-                peer,
-                message,
-                reply,
-            })
-            .await;
-        asked.map_err(|error| ProtocolError::of(&error))?
+        self.questions().message(peer, message).await.map(drop)
     }
 
     async fn exchange_peers(&self, peers: Vec<PeerInfo>) -> Result<(), NetworkError> {
@@ -285,7 +216,7 @@ impl P2PNetworkManager {
         let mut taken = false;
         while let Some(sent) = sends.next().await {
             match sent {
-                Ok(_) => taken = true,
+                Ok(()) => taken = true,
                 Err(error) => outcome = Err(error.into()),
             }
         }

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::{
-    chain::{StateRequest, rules},
+    chain::rules,
     frames::Place,
     intake::NoRoom,
     network::{
         answers::End,
         codec::{Request, Unread, is_garbage},
+        protocol::Told,
         requests::Turn,
     },
     platform,
@@ -147,7 +148,20 @@ impl Task {
                     Answer::Refused(error)
                 }
                 Ok((NetworkMessage::StateRequest(request), _)) => {
-                    return self.on_question(peer, request, id, channel);
+                    let chain = Arc::clone(&self.shared.rules);
+                    let work = async move { chain.query(&request).await.map(Told::One) };
+                    return self.on_question(peer, work, id, channel);
+                }
+                Ok((NetworkMessage::StateBatch(batch), _)) => {
+                    let items = batch.costs().saturating_sub(cost.items);
+                    let cost = Cost { items, bytes: 0 };
+                    self.limiter.charge(peer, Limited::Message, cost, now);
+                    let chain = Arc::clone(&self.shared.rules);
+                    let work = async move {
+                        let proven = chain.prove_state(&batch).await?;
+                        Some(Told::Many(batch.at, proven))
+                    };
+                    return self.on_question(peer, work, id, channel);
                 }
                 Ok((NetworkMessage::PeerExchange(peers), telling)) => {
                     self.on_exchange(peer, peers, &telling, bytes)
@@ -168,13 +182,11 @@ impl Task {
     fn on_question(
         &mut self,
         peer: PeerId,
-        request: StateRequest,
+        work: impl Future<Output = Option<Told>> + Send + 'static,
         id: rr::InboundRequestId,
         channel: ResponseChannel,
     ) {
         let asker = (peer, self.swarm.behaviour().gate.account(&peer));
-        let chain = Arc::clone(&self.shared.rules);
-        let work = async move { chain.query(&request).await };
         let work = rules::run(&*self.shared.rules, work).map(Option::flatten);
         match self.answers.ask(asker, id, channel, work) {
             Ok(answered) => self.work.push(answered.map(Done::Answered).boxed()),

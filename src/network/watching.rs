@@ -1,0 +1,245 @@
+//! Drives the watching of the state ([`crate::sync::watch`]): looks which state is trusted whenever that may be another one, asks, and hands out what is verified.
+//!
+//! It begins with the first watch and ends with the node. The chain is asked after each block and vote that it has taken, and each step of sync; one look is under
+//! way at a time, and what happens meanwhile leads to one more.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use futures::{
+    FutureExt, StreamExt,
+    future::{self, BoxFuture, Either},
+    stream::FuturesUnordered,
+};
+use tokio::sync::{
+    mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel},
+    oneshot,
+};
+
+use super::{
+    NetworkEvent, mpsc,
+    questions::Questions,
+    shared::Command,
+    state_watch::{Feeder, StateWatch},
+};
+use crate::{
+    chain::{ItemKind, StateBatch, StateRequest, StateRoot, rules},
+    platform::{self, Delay},
+    sync::watch::{Action, Outcome, Question, Source, WatchId, Watches},
+};
+
+/// Runs it until the node ends.
+pub(crate) type Watcher = fn(Questions, Inbox) -> BoxFuture<'static, ()>;
+
+/// What it hears of.
+pub(crate) struct Inbox {
+    pub(super) orders: Receiver<Order>,
+    pub(super) events: mpsc::Receiver<NetworkEvent>,
+}
+
+/// Keys are to be watched, which can be; `None` where as many watches are open as may be.
+pub(crate) struct Order {
+    pub(super) keys: Vec<Bytes>,
+    pub(super) reply: oneshot::Sender<Option<StateWatch>>,
+}
+
+/// Which events matter here.
+pub(super) fn wants(event: &NetworkEvent) -> bool {
+    match event {
+        NetworkEvent::ItemAccepted { item, .. } => item.kind() != ItemKind::Transaction,
+        NetworkEvent::SyncProgress { .. } | NetworkEvent::SnapshotTaken { .. } => true,
+        event => is_of_peers(event),
+    }
+}
+
+fn is_of_peers(event: &NetworkEvent) -> bool {
+    matches!(
+        event,
+        NetworkEvent::PeerConnected(_) | NetworkEvent::PeerDisconnected { .. }
+    )
+}
+
+/// See [`Watcher`].
+pub(crate) fn run(questions: Questions, inbox: Inbox) -> BoxFuture<'static, ()> {
+    Watching::new(questions).serve(inbox).boxed()
+}
+
+/// What came of asking somebody.
+struct Answered {
+    number: u64,
+    source: Source,
+    outcome: Outcome,
+    /// The state that is trusted since then.
+    trusted: Option<StateRoot>,
+}
+
+/// See the module's documentation.
+struct Watching {
+    questions: Questions,
+    core: Watches,
+    feeders: BTreeMap<WatchId, Feeder>,
+    closes: (UnboundedSender<WatchId>, UnboundedReceiver<WatchId>),
+    asks: FuturesUnordered<BoxFuture<'static, Answered>>,
+    /// The one that is under way, and whether another one is wanted after it.
+    looks: FuturesUnordered<BoxFuture<'static, Option<StateRoot>>>,
+    looks_again: bool,
+}
+
+impl Watching {
+    fn new(questions: Questions) -> Self {
+        Self {
+            questions,
+            core: Watches::default(),
+            feeders: BTreeMap::new(),
+            closes: unbounded_channel(),
+            asks: FuturesUnordered::new(),
+            looks: FuturesUnordered::new(),
+            looks_again: false,
+        }
+    }
+
+    async fn serve(mut self, mut inbox: Inbox) {
+        self.meet();
+        loop {
+            self.act().await;
+            let now = platform::now();
+            let deadline = self.core.next_deadline();
+            let mut time = match deadline {
+                Some(at) => Either::Left(Delay::new(at.saturating_duration_since(now)).fuse()),
+                None => Either::Right(future::pending().fuse()),
+            };
+            futures::select! {
+                event = inbox.events.recv().fuse() => match event {
+                    Some(event) if is_of_peers(&event) => self.meet(),
+                    Some(_) => self.look(),
+                    None => return,
+                },
+                order = inbox.orders.recv().fuse() => match order {
+                    Some(order) => self.open(order),
+                    None => return,
+                },
+                closed = self.closes.1.recv().fuse() => {
+                    if let Some(id) = closed {
+                        self.feeders.remove(&id);
+                        self.core.close(id);
+                    }
+                }
+                state = self.looks.select_next_some() => {
+                    self.trusted(state);
+                    if std::mem::take(&mut self.looks_again) {
+                        self.look();
+                    }
+                }
+                answered = self.asks.select_next_some() => {
+                    self.trusted(answered.trusted);
+                    let Answered { number, source, outcome, .. } = answered;
+                    self.core.answered(number, source, outcome, platform::now());
+                }
+                () = time => self.core.on_time(platform::now()),
+            }
+        }
+    }
+
+    fn open(&mut self, Order { keys, reply }: Order) {
+        let watch = self.core.open(keys, platform::now()).map(|id| {
+            let (feeder, watch) = StateWatch::new(id, self.closes.0.clone());
+            self.feeders.insert(id, feeder);
+            watch
+        });
+        // What nobody takes any more closes itself.
+        let _ = reply.send(watch);
+        self.look();
+    }
+
+    /// Learns who can be asked.
+    fn meet(&mut self) {
+        let table = self.questions.shared.peers();
+        let peers = table.shown().filter(|peer| peer.selkie);
+        let peers: Vec<_> = peers.map(|peer| peer.peer_id).collect();
+        drop(table);
+        self.core.peers(peers, platform::now());
+    }
+
+    fn look(&mut self) {
+        if !self.looks.is_empty() {
+            self.looks_again = true;
+        } else if !self.core.is_empty() {
+            self.looks.push(look(self.questions.clone()).boxed());
+        }
+    }
+
+    fn trusted(&mut self, state: Option<StateRoot>) {
+        if let Some(state) = state {
+            self.core.trusted(state, platform::now());
+        }
+    }
+
+    async fn act(&mut self) {
+        while let Some(action) = self.core.action() {
+            match action {
+                Action::Ask(number, source, question) => {
+                    let asked = ask(self.questions.clone(), number, source, question);
+                    self.asks.push(asked.boxed());
+                }
+                Action::Verified(id, change) => {
+                    if let Some(feeder) = self.feeders.get(&id) {
+                        feeder.verified(change);
+                    }
+                }
+                Action::Unverified(height, reason) => {
+                    let told = Command::Unverified { height, reason };
+                    // A node that has ended says so by itself.
+                    let _ = self.questions.tell(told).await;
+                }
+            }
+        }
+    }
+}
+
+async fn look(questions: Questions) -> Option<StateRoot> {
+    let chain = Arc::clone(&questions.shared.rules);
+    let look = async move { chain.trusted_state().await };
+    rules::run(&*questions.shared.rules, look).await.flatten()
+}
+
+async fn ask(questions: Questions, number: u64, source: Source, question: Question) -> Answered {
+    let mut trusted = None;
+    let outcome = match (source, question) {
+        (Source::Peer(peer), Question::Newest(key)) => {
+            let request = StateRequest { key, height: None };
+            match questions.state(peer, request).await {
+                Ok(_) => {
+                    trusted = look(questions).await;
+                    Outcome::Learnt
+                }
+                Err(error) => Outcome::Failed(error.to_string()),
+            }
+        }
+        (Source::Peer(peer), Question::Batch(batch)) => {
+            let values = questions.batch(peer, batch).await;
+            values.map_or_else(|error| Outcome::Failed(error.to_string()), Outcome::Proven)
+        }
+        (Source::Here, Question::Batch(batch)) => here(&questions, batch).await,
+        (Source::Here, Question::Newest(_)) => Outcome::Failed(String::new()),
+    };
+    Answered {
+        number,
+        source,
+        outcome,
+        trusted,
+    }
+}
+
+/// What this node's own chain has.
+async fn here(questions: &Questions, batch: StateBatch) -> Outcome {
+    let chain = Arc::clone(&questions.shared.rules);
+    let prove = async move {
+        let proven = chain.prove_state(&batch).await?;
+        (proven.values.len() == batch.keys.len()).then_some(proven.values)
+    };
+    let proven = rules::run(&*questions.shared.rules, prove).await.flatten();
+    proven.map_or_else(
+        || Outcome::Failed("this node does not have the state".to_owned()),
+        Outcome::Proven,
+    )
+}
