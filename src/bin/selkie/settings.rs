@@ -287,6 +287,7 @@ impl Settings {
                 key: names.key,
                 shared_key: names.shared_key,
                 address_book: self.address_book.clone(),
+                as_map: self.as_map.clone(),
                 control: names.control,
                 web: self.web,
                 web_public: self.web_public,
