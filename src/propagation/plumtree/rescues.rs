@@ -19,7 +19,7 @@ use crate::{chain::ShortId, keyed::Keyed, platform::Instant};
 
 /// Items of which it is known that they were fetched, and for how long: what comes later is no push that was under way.
 const MOST: usize = 1 << 14;
-const KEPT: Duration = Duration::from_secs(2);
+const KEPT: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 #[derive(Debug)]
