@@ -23,6 +23,7 @@ mod attack_tests;
 mod crowd_tests;
 mod fetches;
 mod items;
+mod lessons;
 mod links;
 mod log;
 mod long;
@@ -48,6 +49,7 @@ use libp2p::PeerId;
 pub(crate) use self::items::{Accepted, Fresh, Received, fee_rate};
 use self::{
     fetches::{Claim, Fetches, Limits, MAX_CLAIMS},
+    lessons::{FIRST_BELIEVED, Push, Shows},
     links::{CHANGES, EFFECTS, OUTRUNS, random},
     log::{Batch, Entry, Log, Marks, bit},
     long::Long,
@@ -120,15 +122,6 @@ struct Checking {
     fetched: bool,
     /// What counts once the chain has accepted it, so that nobody teaches anything by what it makes up.
     shows: Option<Shows>,
-}
-
-/// What the way on which an item came shows.
-#[derive(Debug)]
-enum Shows {
-    /// It was pushed, so long after it had been announced first, or before that; and whether that shows how long pushes take of others too.
-    Push(Duration, bool),
-    /// It had to be fetched of this peer, unless somebody pushes it yet; when it was announced first.
-    Fetch(Box<(PeerId, Instant)>),
 }
 
 /// See the module's documentation.
@@ -215,6 +208,7 @@ impl Plumtree {
             since,
             reader,
             told: self.log.fetched_end(),
+            told_from: self.log.fetched_end(),
             catches_up_at: Marks::default(),
             held_back: false,
             again,
@@ -240,6 +234,7 @@ impl Plumtree {
             duplicates: 0,
             rescued: 0,
             doubted: None,
+            believed: FIRST_BELIEVED,
             late: 0,
             late_since: None,
             late_at: None,
@@ -292,18 +287,18 @@ impl Plumtree {
     ) -> Received {
         let mut received = Received::default();
         self.count_rescues(now);
-        let Some(peer) = self.peers.get_mut(&from) else {
+        let Some(peer) = self.peers.get(&from) else {
             return received;
         };
+        let (at, pushes, mut owed) = (peer.place, peer.pushes, peer.owed);
+        let place = bit(at);
         for id in missing {
-            peer.owed = peer.owed.saturating_sub(1);
+            owed = owed.saturating_sub(1);
             if self.fetches.missing(id, from, now) {
                 received.misdeed = Some(Misdeed::FalseAnnouncement);
             }
         }
         let (mut pushed, mut duplicates, mut excused, most) = (0, 0, 0, batch.len());
-        let mut shown = Vec::new();
-        let (is_needless, is_settled) = (!peer.pushes, peer.settles_at <= now);
         for (key, data) in batch {
             if data.len() > self.config.max_item {
                 // The hello has told it the limit.
@@ -319,31 +314,23 @@ impl Plumtree {
                 received.misdeed = Some(Misdeed::FalseAnnouncement);
             }
             let is_fetched = arrived.is_some_and(|arrived| arrived.asked);
+            let is_here = if let Some(checking) = self.checking.get_mut(&id) {
+                checking.known |= place;
+                true
+            } else {
+                is_known(&key, self.log.mark(id, at))
+            };
             // An answer that is no longer needed is no push.
-            let answers = !peer.pushes && peer.owed > 0;
+            let answers = owed > 0 && (is_here || !pushes);
             let asked = is_fetched || answers;
-            peer.owed = peer.owed.saturating_sub(asked.into());
+            owed = owed.saturating_sub(asked.into());
             pushed += u32::from(!asked);
-            let by_tree = !asked && peer.pushes;
-            let checking = self.checking.get_mut(&id);
-            let is_checked = checking.is_some();
-            let mut in_vain = None;
-            if let Some(checking) = checking {
-                checking.known |= bit(peer.place);
-                if by_tree && let Some(Shows::Fetch(fetched)) = &checking.shows {
-                    let (_, since) = **fetched;
-                    let took = now.saturating_duration_since(since);
-                    (checking.shows, in_vain) = (Some(Shows::Push(took, true)), Some(took));
-                }
-            } else if by_tree && let Some(since) = self.rescues.pushed(&id) {
-                let took = now.saturating_duration_since(since);
-                in_vain = Some(took);
-                shown.push((took, true));
-            }
-            if is_checked || is_known(&key, self.log.mark(id, peer.place)) {
-                duplicates += u32::from(!asked && in_vain.is_none());
-                excused += u32::from(!asked && in_vain.is_some());
-                if !asked && is_needless {
+            let by_tree = !asked && pushes;
+            if is_here {
+                let in_vain = by_tree && self.pushed_late(from, id, now);
+                duplicates += u32::from(!asked && !in_vain);
+                excused += u32::from(in_vain);
+                if !asked && !pushes {
                     received.needless.items += NEEDLESS;
                     received.needless.bytes += data.len() as u64 * NEEDLESS;
                 }
@@ -356,13 +343,17 @@ impl Plumtree {
                     }
                     // Who announces an item and pushes it as late as it likes shows nothing of others.
                     _ if by_tree => {
-                        let took = now.saturating_duration_since(since);
-                        Some(Shows::Push(took, claim.is_none()))
+                        let push = Push {
+                            took: now.saturating_duration_since(since),
+                            of_others: claim.is_none(),
+                            by: None,
+                        };
+                        Some(Shows::Push(push))
                     }
                     _ => None,
                 };
                 let checking = Checking {
-                    known: bit(peer.place) | arrived.map_or(0, |arrived| arrived.known),
+                    known: place | arrived.map_or(0, |arrived| arrived.known),
                     fetched: is_fetched && shows.is_some(),
                     shows,
                 };
@@ -380,53 +371,15 @@ impl Plumtree {
                 });
             }
         }
-        if is_settled {
-            peer.duplicates += duplicates;
-            peer.fresh += pushed - duplicates - excused;
-            self.judge(from, now);
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.owed = owed;
+            if peer.settles_at <= now {
+                peer.duplicates += duplicates;
+                peer.fresh += pushed - duplicates - excused;
+                self.judge(from, now);
+            }
         }
-        self.learn(from, shown, now);
         received
-    }
-
-    /// A link pushed accepted items, so long after they had been announced first; and whether that shows how long pushes take of others too.
-    fn learn(&mut self, from: PeerId, shown: Vec<(Duration, bool)>, now: Instant) {
-        let (late, mut is_outrun) = (late_after(&self.config), false);
-        for (took, of_others) in shown {
-            if of_others {
-                self.fetches.pushed(took, now);
-            }
-            if let Some(peer) = self.peers.get_mut(&from) {
-                is_outrun |= peer.is_outrun(took >= late, now);
-            }
-        }
-        if is_outrun {
-            self.replace(from, now);
-        }
-    }
-
-    /// A peer would have pushed these now, had it not been told that they are here: how late that is, and that they need not have been fetched.
-    pub(crate) fn on_spared(
-        &mut self,
-        from: PeerId,
-        spared: impl Iterator<Item = ShortId>,
-        now: Instant,
-    ) {
-        if !self.peers.get(&from).is_some_and(|peer| peer.pushes) {
-            return;
-        }
-        let mut shown = Vec::new();
-        for id in spared {
-            if let Some(Checking { shows, .. }) = self.checking.get_mut(&id) {
-                if let Some(Shows::Fetch(fetched)) = shows {
-                    let took = now.saturating_duration_since(fetched.1);
-                    *shows = Some(Shows::Push(took, true));
-                }
-            } else if let Some(since) = self.rescues.pushed(&id) {
-                shown.push((now.saturating_duration_since(since), true));
-            }
-        }
-        self.learn(from, shown, now);
     }
 
     /// Announced items: those that are not here are noted, to be fetched unless they come by themselves. What it costs the sender in
@@ -462,8 +415,8 @@ impl Plumtree {
             let is_new = !is_known(id, log.mark(id, peer.place));
             is_new.then_some((id, Claim { size, fee_rate }))
         });
-        let place = bit(peer.place);
-        let noted = self.fetches.announced(from, place, news, now);
+        let by = (from, bit(peer.place), peer.pushes);
+        let noted = self.fetches.announced(by, news, now);
         let stale = peer.stale(told - noted, self.learnt, now);
         Cost {
             items: stale * NEEDLESS,
@@ -517,7 +470,10 @@ impl Plumtree {
     pub(crate) fn claim(&mut self, key: &TransactionKey) {
         self.checking.entry(key.short()).or_insert_with(|| {
             self.learnt += 1;
-            Checking::default()
+            Checking {
+                known: self.fetches.known(&key.short()),
+                ..Checking::default()
+            }
         });
     }
 
@@ -536,7 +492,8 @@ impl Plumtree {
         if let Some(peer) = self.peers.get(&from) {
             // Where it has announced too much already, reconciliation finds this.
             let again = (fresh.key.short(), claim);
-            self.fetches.returned(from, bit(peer.place), again, now);
+            let by = (from, bit(peer.place), peer.pushes);
+            self.fetches.returned(by, again, now);
         }
     }
 
@@ -559,20 +516,12 @@ impl Plumtree {
         let place = from.and_then(|from| self.peers.get(&from)?.place);
         let source = self.source(from);
         let since = self.log.last_of(source);
-        let (mut shown, mut has_fetched) = (Vec::new(), false);
+        let mut has_fetched = false;
         for item in items {
             let id = item.key.short();
             match self.checking.remove(&id) {
                 Some(mut checking) => {
-                    match checking.shows.take() {
-                        Some(Shows::Push(took, of_others)) => shown.push((took, of_others)),
-                        Some(Shows::Fetch(fetched)) => {
-                            let (by, announced) = *fetched;
-                            self.rescues.fetched(id, by, announced, now);
-                            has_fetched = true;
-                        }
-                        None => {}
-                    }
+                    has_fetched |= self.conclude(id, from, checking.shows.take(), now);
                     self.news.came(checking.known, now);
                     self.enter(source, item, checking, place, now);
                 }
@@ -582,11 +531,8 @@ impl Plumtree {
             }
         }
         self.log.trim(source, since);
-        if let Some(from) = from {
-            self.learn(from, shown, now);
-            if has_fetched && self.detached {
-                self.attach_to(from, now);
-            }
+        if let Some(from) = from.filter(|_| has_fetched && self.detached) {
+            self.attach_to(from, now);
         }
     }
 
@@ -613,7 +559,8 @@ impl Plumtree {
     pub(crate) fn sends_at(&self, id: &PeerId, now: Instant) -> Option<Instant> {
         let peer = self.peers.get(id)?;
         let has_more = |reader: &Reader| reader.has_more(&self.log);
-        let reads_on = has_more(&peer.reader).then_some(peer.next_at);
+        let has_news = peer.told < self.log.fetched_end();
+        let reads_on = (has_news || has_more(&peer.reader)).then_some(peer.next_at);
         let again = peer.again.as_ref().is_some_and(has_more);
         let again = again.then_some(now + ANNOUNCE_DELAY);
         let served = match peer.paces.served.ready(now) {
@@ -779,6 +726,8 @@ impl Part for Plumtree {
             if peer.paces.moves.admits(MOVE, now) {
                 self.fetches.ask_again(&id);
                 let (own, until) = (peer.place.map(Source::at), peer.reader.marks());
+                // What was fetched it was told of before its turn, which may be lost too.
+                peer.told = peer.told_from;
                 peer.again = Some(Reader::new(&peer.since, own, Some(until)));
                 peer.tells_link = true;
             }

@@ -75,7 +75,7 @@ pub(crate) struct Items {
     #[prost(bytes = "bytes", tag = "4")]
     pub(crate) missing: Bytes,
     /// Ids of what would have been pushed now, had the receiver not announced it meanwhile, 8 bytes each: so it learns how late a push is.
-    #[prost(bytes = "bytes", tag = "5")]
+    #[prost(bytes = "bytes", tag = "6")]
     pub(crate) spared: Bytes,
 }
 

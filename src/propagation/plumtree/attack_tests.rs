@@ -102,7 +102,7 @@ fn what_there_was_no_room_for_is_fetched_again() {
     let batch = vec![(key, data)];
     let came = tree.on_items(peer, batch.clone(), [].into_iter(), |_, _| false, now);
     tree.turned_away(peer, &came.fresh[0], now);
-    let later = now + Duration::from_secs(1);
+    let later = now + TreeConfig::default().fetch_patience;
     tree.on_time(&pool(), later);
     let asked = tree.next(peer, None, later).expect("a fetch");
     assert_eq!(
@@ -145,7 +145,7 @@ fn who_has_moved_is_told_again_and_asked_again() {
             other => panic!("{other:?}"),
         }
     }
-    let now = later + Duration::from_secs(1);
+    let now = later + TreeConfig::default().fetch_patience;
     let lost = fetches(&mut there, now);
     assert!(!lost.is_empty(), "and lost too");
     there.moved(ann, false, now);
@@ -443,8 +443,9 @@ fn announcing_what_one_does_not_have_is_a_lie_after_some_time() {
         ids.iter().for_each(|id| columns.push(*id, 20, 0));
         let announce = Announce::from(columns);
         tree.on_announce(peer, &announce, |_, held| held, now);
+        let due = now + TreeConfig::default().fetch_patience;
+        tree.on_time(&pool(), due);
         now += Duration::from_millis(400);
-        tree.on_time(&pool(), now);
         while tree.next(peer, None, now).is_some() {}
         let received = tree.on_items(peer, Vec::new(), ids.into_iter(), |_, held| held, now);
         lies += u32::from(received.misdeed == Some(Misdeed::FalseAnnouncement));

@@ -42,8 +42,9 @@ const MOST_HEAD: usize = 32;
 /// Bytes that a peer may be asked for at once that has not shown yet that it is needed; an item counts as so many at least, whatever is said
 /// of its size.
 const LEAST_WINDOW: usize = 16 << 10;
-/// How many times the configured patience longer it is waited where this node is late itself.
+/// How many times the configured patience longer it is waited where this node is late itself; and what is no lateness, since timers are no finer.
 const MOST_GRACE: u32 = 8;
+const GRAIN: Duration = Duration::from_millis(16);
 const LEAST_SIZE: usize = 256;
 
 /// See the module's documentation.
@@ -55,8 +56,8 @@ pub(super) struct Fetches {
     claims: usize,
     keyed: Keyed,
     patience: Patience,
-    /// Until then nothing is asked for, since this node has not read yet what came while it was busy.
-    grace_until: Option<Instant>,
+    /// Since when this node comes late to its own deadlines, and until when it asks for nothing, since it has not read yet what came meanwhile.
+    late: Option<(Instant, Instant)>,
     /// When ids were announced, in this order.
     waiting: VecDeque<(Instant, ShortId)>,
     /// In the order of their deadlines.
@@ -108,7 +109,7 @@ struct Wanted {
     known: u128,
     /// Whether it was here before, and there was no room to check it.
     returned: bool,
-    /// Who has it, in the order of the announcements; those asked in vain are left out.
+    /// Who has it; those asked in vain are left out.
     claims: Vec<(PeerId, Claim)>,
     state: State,
 }
@@ -167,7 +168,7 @@ impl Fetches {
             wanted: HashMap::with_hasher(keyed.clone()),
             claims: 0,
             patience: Patience::new(limits.patience),
-            grace_until: None,
+            late: None,
             waiting: VecDeque::new(),
             requested: VecDeque::new(),
             peers: HashMap::with_hasher(keyed.clone()),
@@ -182,16 +183,21 @@ impl Fetches {
         self.touched.insert(peer);
     }
 
-    /// Peers that may be asked for something, since this was last called.
+    /// Peers that may be asked for something, since this was last called: who owes least first, so that who is slow to answer keeps waiting as little
+    /// as may be.
     pub(super) fn touched(&mut self) -> impl Iterator<Item = PeerId> {
-        self.touched.drain()
+        let owes = |peer: &PeerId| self.peers.get(peer).map_or(0, |a| a.requested_bytes);
+        let touched = self.touched.drain();
+        let mut touched: Vec<_> = touched.map(|peer| (owes(&peer), peer)).collect();
+        touched.sort_unstable_by_key(|(owes, _)| *owes);
+        touched.into_iter().map(|(_, peer)| peer)
     }
 
-    /// Notes what a peer has, whose place's bit this is, as far as there is room. How many of these are noted now.
+    /// Notes what a peer has, as far as there is room: its place's bit, and whether its link pushes, so that nobody's claims keep out its own.
+    /// How many of these are noted now.
     pub(super) fn announced(
         &mut self,
-        peer: PeerId,
-        place: u128,
+        (peer, place, pushes): (PeerId, u128, bool),
         claims: impl Iterator<Item = (ShortId, Claim)>,
         now: Instant,
     ) -> u64 {
@@ -229,6 +235,16 @@ impl Fetches {
                 }
             });
             wanted.known |= place;
+            if wanted.claims.len() >= MAX_ANNOUNCERS
+                && pushes
+                && let Some(last) = wanted.last_unasked()
+            {
+                let (other, _) = wanted.claims.swap_remove(last);
+                self.claims -= 1;
+                if let Some(other) = self.peers.get_mut(&other) {
+                    other.claims.remove(&id);
+                }
+            }
             if wanted.claims.len() < MAX_ANNOUNCERS {
                 wanted.claims.push((peer, claim));
                 announcer.claims.insert(id);
@@ -240,19 +256,22 @@ impl Fetches {
                 noted += 1;
             }
         }
+        let is_crowded = announcer.ready.len() > 2 * self.limits.max_announced;
         self.peers.insert(peer, announcer);
+        if is_crowded {
+            self.clear(&peer);
+        }
         noted
     }
 
     /// There was no room to check what this peer has sent: as if it had announced it, it is to be fetched again.
     pub(super) fn returned(
         &mut self,
-        peer: PeerId,
-        place: u128,
+        by: (PeerId, u128, bool),
         (id, claim): (ShortId, Claim),
         now: Instant,
     ) {
-        self.announced(peer, place, std::iter::once((id, claim)), now);
+        self.announced(by, std::iter::once((id, claim)), now);
         if let Some(wanted) = self.wanted.get_mut(&id) {
             wanted.returned = true;
         }
@@ -317,6 +336,11 @@ impl Fetches {
             }
         }
         Some(arrived)
+    }
+
+    /// The places of those who announced an item that is not here.
+    pub(super) fn known(&self, id: &ShortId) -> u128 {
+        self.wanted.get(id).map_or(0, |wanted| wanted.known)
     }
 
     /// These places are free for other peers.
@@ -431,14 +455,15 @@ impl Fetches {
                 let deadline = now + timeout;
                 let had_its_time = self.heard(&request, now) >= timeout;
                 let has_more = !had_its_time || self.answers(&peer, now);
+                let announcer = self.peers.get_mut(&peer).filter(|_| had_its_time);
+                if let Some(announcer) = announcer {
+                    announcer.window = LEAST_WINDOW;
+                }
                 if has_more && deadline <= asked + timeout * MOST_TIMES {
                     self.requested.push_back((deadline, request));
                     continue;
                 }
                 self.ask_another(id, peer);
-                if let Some(announcer) = self.peers.get_mut(&peer) {
-                    announcer.window = LEAST_WINDOW;
-                }
                 if had_its_time && self.is_to_blame(&peer, asked, now) {
                     silent.push(peer);
                 }
@@ -450,23 +475,25 @@ impl Fetches {
     /// From when on it is asked for what was announced first at that time.
     fn asked_from(&self, announced: Instant) -> Instant {
         let due = announced + self.patience.at(announced);
-        let most = due + self.limits.patience * MOST_GRACE;
-        self.grace_until
-            .map_or(due, |until| due.max(until.min(most)))
+        self.late.map_or(due, |(_, until)| due.max(until))
     }
 
     /// A node that comes late to its own deadlines has not read yet what came meanwhile, and asks for nothing for as long a time.
     fn look_how_late(&mut self, now: Instant) {
         let due = self.waiting.front().map(|(at, _)| self.asked_from(*at));
         let late = due.map_or(Duration::ZERO, |due| now.saturating_duration_since(due));
-        if late > self.limits.patience / 4 {
-            self.grace_until = Some(now + late.min(self.limits.patience * MOST_GRACE));
+        if late <= GRAIN.max(self.limits.patience / 4) {
+            self.late = self.late.filter(|(_, until)| now < *until);
+            return;
         }
+        let (since, until) = self.late.unwrap_or((now, now));
+        let most = since + self.limits.patience * MOST_GRACE;
+        self.late = Some((since, until.max(most.min(now + late))));
     }
 
     /// Whether this node has come late to its own deadlines just now.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        self.grace_until.is_some_and(|until| now < until)
+        self.late.is_some_and(|(_, until)| now < until)
     }
 
     /// A peer has not answered what it was asked then. Whether it pays for that: once in the time that it has for an answer, however
@@ -679,6 +706,14 @@ impl Announcer {
             record,
             excused: None,
         }
+    }
+}
+
+impl Wanted {
+    /// The place of the last claim that nothing is asked for.
+    fn last_unasked(&self) -> Option<usize> {
+        let mut claims = self.claims.iter();
+        claims.rposition(|(peer, _)| !self.state.asks(peer))
     }
 }
 

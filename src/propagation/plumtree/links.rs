@@ -3,7 +3,7 @@
 //! A link over which too much comes that is here already announces from then on, and one over which too much had to be fetched
 //! pushes. What calls for that is seen twice before, with a random time in between: all nodes on a cycle see duplicates, and all that are cut
 //! off fetch, so what one of them has mended meanwhile the others need not; all together would cut the cycle into pieces, or make new
-//! ones. A node that nobody pushes to, and that pushes to nobody, takes another link as soon as somebody tells of something new, which
+//! ones. A node that nobody pushes to, and that pushes to nobody, takes another link as soon as somebody brings something new, which
 //! makes no cycle. Where a link brings what others announced long before, and goes on so for longer than an overload is likely to last,
 //! another one pushes too, and the duplicates show which of the two has to go. One link is changed at a time: its effect has to show, on
 //! it and on the others, before they are judged. So that changes without end, of whoever's links, do not hold up all judgement for ever,

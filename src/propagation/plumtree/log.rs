@@ -7,7 +7,7 @@
 //! Bounds: `max_bytes` of items, with their overhead, as soon as those that came together are all here. What everybody has had time for leaves
 //! first, the eldest of it, so that what was brought long ago takes no room from who brings something now; then the eldest of whoever has most
 //! here. What just came together stays, since nobody can have read it, unless it is over a quarter of the room. Beside them, what of a batch was
-//! encoded: as much again as its items at most. A peer that reads so slowly that batches were still to come misses them
+//! encoded: as much again as its items at most; and the ids of what was fetched, of twice as many as there are items and [`MOST_FETCHED`] at most. A peer that reads so slowly that batches were still to come misses them
 //! here, which is told ([`super::overtaken`]); transactions it finds by reconciliation.
 
 use std::{
@@ -38,7 +38,7 @@ const URGENT_BATCH_BYTES: usize = 4 << 10;
 /// Beside its bytes, what an entry costs here, about; and a batch.
 const OVERHEAD: usize = 128;
 const BATCH_OVERHEAD: usize = 256;
-/// So much of what was fetched is told of at once; of more, which takes overload, as of what was pushed.
+/// So much of what was fetched is told of at once; more is pushed as all else is.
 const MOST_FETCHED: usize = 1 << 15;
 /// What a source just brought pushes out others' while all that is here of it is at most this part of the room.
 const SHIELDED: usize = 4;
@@ -55,9 +55,9 @@ pub(super) struct Log {
     gone: u64,
     /// Where each entry is.
     index: HashMap<ShortId, At, Keyed>,
-    /// What was fetched on its way here, in order, and the number of the first: everybody is told of it at once ([`MOST_FETCHED`]).
-    fetched: VecDeque<ShortId>,
-    first_fetched: u64,
+    /// What was fetched on its way here, numbered in order, of which everybody is told at once ([`MOST_FETCHED`]); and the next number.
+    fetched: VecDeque<(u64, ShortId)>,
+    fetched_end: u64,
     bytes: usize,
     max_bytes: usize,
     /// What is older everybody has had time for.
@@ -140,7 +140,7 @@ impl Log {
             gone: 0,
             index: HashMap::with_hasher(keyed),
             fetched: VecDeque::new(),
-            first_fetched: 0,
+            fetched_end: 0,
             bytes: 0,
             max_bytes,
             fresh_for,
@@ -288,7 +288,8 @@ impl Log {
         };
         self.index.insert(entry.id, at);
         if entry.fetched {
-            self.fetched.push_back(entry.id);
+            self.fetched.push_back((self.fetched_end, entry.id));
+            self.fetched_end += 1;
         }
         let cost = batch.add(entry);
         queue.count(cost);
@@ -348,27 +349,23 @@ impl Log {
                 at.remove();
             }
         }
-        while let Some(id) = self.fetched.front()
-            && !self.index.contains_key(id)
-        {
-            self.fetched.pop_front();
-            self.first_fetched += 1;
+        // Half of the list is of what is gone, at least: so each is looked at few times.
+        if self.fetched.len() > 2 * self.index.len() {
+            let index = &self.index;
+            self.fetched.retain(|(_, id)| index.contains_key(id));
         }
     }
 
     /// The number that the next item will have that was fetched.
     pub(super) fn fetched_end(&self) -> u64 {
-        self.first_fetched + self.fetched.len() as u64
+        self.fetched_end
     }
 
     /// What was fetched from this number on, in order, as far as it is still here.
     pub(super) fn fetched_from(&self, number: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        let first = number.max(self.first_fetched);
-        let skipped = usize::try_from(first - self.first_fetched).unwrap_or(usize::MAX);
-        let ids = self.fetched.iter().skip(skipped);
-        (first..)
-            .zip(ids)
-            .filter_map(|(number, id)| Some((number, self.get(*id)?)))
+        let first = self.fetched.partition_point(|(other, _)| *other < number);
+        let list = self.fetched.range(first..);
+        list.filter_map(|(number, id)| Some((*number, self.get(*id)?)))
     }
 
     /// What is ours from the batch with this number on costs here.
@@ -625,7 +622,8 @@ mod tests {
         }
         assert_eq!(log.fetched_end(), 503);
         let left = told(&log, 0);
-        assert!((10..=20).contains(&left.len()) && log.fetched.len() == left.len());
+        assert!((10..=20).contains(&left.len()));
+        assert!(log.fetched.len() <= 2 * log.index.len());
         assert_eq!(left.last(), Some(&(502, id(1005))));
     }
 

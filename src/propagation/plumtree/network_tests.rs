@@ -12,6 +12,8 @@ use crate::{platform::test, propagation::wire::Frame};
 const DELAY: Duration = Duration::from_millis(2);
 /// A node hands over no more than goes out within this: the rest waits in its log.
 const AHEAD: Duration = Duration::from_millis(20);
+/// What happens within so long happens at once, which spares steps.
+const STEP: Duration = Duration::from_micros(250);
 /// Nor more bytes over a link than this that are not read yet.
 const WINDOW: usize = 64 << 10;
 
@@ -225,7 +227,7 @@ impl Network {
                 self.now = end;
                 return;
             };
-            self.now = next.max(self.now);
+            self.now = next.max((self.now + STEP).min(end));
             while let Some(Reverse((at, ..))) = self.arrivals.peek()
                 && *at <= self.now
                 && let Some(Reverse((_, _, from, to, bytes))) = self.arrivals.pop()
@@ -303,7 +305,10 @@ impl Network {
             let (frame, rest) = bytes.split_at(length);
             bytes = rest;
             let kind = Frame::read(Bytes::copy_from_slice(frame)).expect("a frame");
-            self.works_until = self.works_until.max(self.now) + self.work.of(&kind);
+            let free_since = self
+                .works_until
+                .max(self.now.checked_sub(STEP).unwrap_or(self.now));
+            self.works_until = free_since + self.work.of(&kind);
             let node = &mut self.nodes[to];
             let misdeed = match kind {
                 Kind::Items(_) if habit == Habit::Withholds => None,

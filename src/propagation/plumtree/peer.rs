@@ -44,8 +44,9 @@ pub(super) struct Peer {
     /// Where in the log the first batches are that it was to get, and how far it has read.
     pub(super) since: Marks,
     pub(super) reader: Reader,
-    /// How far it was told of what was fetched.
+    /// How far it was told of what was fetched, and from where on.
     pub(super) told: u64,
+    pub(super) told_from: u64,
     /// Where the log ended when something was last gone before the peer had read it.
     pub(super) catches_up_at: Marks,
     /// Whether it is we who let it wait, since it has not come for what it was told of.
@@ -79,6 +80,8 @@ pub(super) struct Peer {
     pub(super) rescued: u32,
     /// How its link was to be changed by that, which is counted once more to be sure.
     pub(super) doubted: Option<bool>,
+    /// How often it is believed yet that it would have pushed something (`lessons.rs`).
+    pub(super) believed: u32,
     /// By how much more than a quarter of what it pushes came long after others announced it, since when, and when last.
     pub(super) late: u32,
     pub(super) late_since: Option<Instant>,

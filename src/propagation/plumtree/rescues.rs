@@ -6,7 +6,7 @@
 //! then had to be fetched, and its announcer counts as one who rescues. What a link pushes is no duplicate that speaks against it, since without the fetch
 //! it would have been the first; and it shows how long pushes take, also where it comes too late for that. Only what the chain has accepted counts.
 //!
-//! Bounds: [`MOST`] items, the eldest of which leave.
+//! Bounds: [`MOST`] items, the eldest of which leave, for [`KEPT`].
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,17 +17,26 @@ use libp2p::PeerId;
 
 use crate::{chain::ShortId, keyed::Keyed, platform::Instant};
 
-/// Items of which it is known that they were fetched.
+/// Items of which it is known that they were fetched, and for how long: what comes later is no push that was under way.
 const MOST: usize = 1 << 14;
+const KEPT: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Rescues {
-    /// Who answered, and when the item was announced first.
-    fetched: HashMap<ShortId, (PeerId, Instant), Keyed>,
+    fetched: HashMap<ShortId, Fetched, Keyed>,
     /// When the answers came, in this order; and how many of the first were waited for long enough.
     order: VecDeque<(Instant, ShortId)>,
     waited: usize,
+}
+
+#[derive(Debug)]
+struct Fetched {
+    /// Who answered, and when.
+    of: PeerId,
+    at: Instant,
+    /// When the item was announced first.
+    since: Instant,
 }
 
 impl Rescues {
@@ -41,19 +50,38 @@ impl Rescues {
 
     /// A peer has sent what it was asked for and nobody had sent before; it was announced first at `since`.
     pub(super) fn fetched(&mut self, id: ShortId, from: PeerId, since: Instant, now: Instant) {
-        if self.order.len() >= MOST
-            && let Some((_, eldest)) = self.order.pop_front()
+        while self.order.len() >= MOST || self.order.front().is_some_and(|(at, _)| *at + KEPT < now)
         {
-            self.fetched.remove(&eldest);
-            self.waited = self.waited.saturating_sub(1);
+            self.drop_eldest();
         }
-        self.fetched.insert(id, (from, since));
+        let fetched = Fetched {
+            of: from,
+            at: now,
+            since,
+        };
+        self.fetched.insert(id, fetched);
         self.order.push_back((now, id));
     }
 
+    fn drop_eldest(&mut self) {
+        let Some((at, eldest)) = self.order.pop_front() else {
+            return;
+        };
+        // It may have been fetched again since.
+        if self
+            .fetched
+            .get(&eldest)
+            .is_some_and(|fetched| fetched.at == at)
+        {
+            self.fetched.remove(&eldest);
+        }
+        self.waited = self.waited.saturating_sub(1);
+    }
+
     /// A link that pushes brought an item. If that was fetched, it need not have been: when it had been announced first.
-    pub(super) fn pushed(&mut self, id: &ShortId) -> Option<Instant> {
-        self.fetched.remove(id).map(|(_, since)| since)
+    pub(super) fn pushed(&mut self, id: &ShortId, now: Instant) -> Option<Instant> {
+        let fetched = self.fetched.remove(id)?;
+        (now <= fetched.at + KEPT).then_some(fetched.since)
     }
 
     /// The next item that nobody has pushed in so long a time after it was fetched: when that was, and of whom.
@@ -66,8 +94,8 @@ impl Rescues {
             && *at + wait <= now
         {
             self.waited += 1;
-            if let Some((from, _)) = self.fetched.get(id) {
-                return Some((*at, *from));
+            if let Some(fetched) = self.fetched.get(id).filter(|fetched| fetched.at == *at) {
+                return Some((*at, fetched.of));
             }
         }
         None
@@ -93,9 +121,17 @@ mod tests {
             let at = start + Duration::from_millis(number);
             rescues.fetched(id(number), peer, start, at);
         }
-        assert_eq!(rescues.pushed(&id(1)), Some(start));
-        assert_eq!(rescues.pushed(&id(1)), None, "the second is a duplicate");
-        assert_eq!(rescues.pushed(&id(9)), None, "nobody fetched it");
+        assert_eq!(rescues.pushed(&id(1), start + WAIT), Some(start));
+        assert_eq!(
+            rescues.pushed(&id(1), start + WAIT),
+            None,
+            "the second is a duplicate"
+        );
+        assert_eq!(
+            rescues.pushed(&id(9), start + WAIT),
+            None,
+            "nobody fetched it"
+        );
         assert_eq!(rescues.next_needed(WAIT, start + WAIT / 2), None);
         let later = start + WAIT + Duration::from_millis(1);
         assert_eq!(rescues.next_needed(WAIT, later), Some((start, peer)));
@@ -112,7 +148,7 @@ mod tests {
         );
         let since = Some(start);
         assert_eq!(
-            rescues.pushed(&id(2)),
+            rescues.pushed(&id(2), start + WAIT),
             since,
             "too late, which shows how late"
         );

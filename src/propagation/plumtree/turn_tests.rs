@@ -226,6 +226,108 @@ fn what_there_was_no_room_for_did_not_have_to_be_fetched() {
     assert_eq!(told(&mut tree, bob, later), [1, 0, 0], "it is pushed on");
 }
 
+/// An item comes from a peer.
+fn comes(tree: &mut Plumtree, from: PeerId, number: u64, now: Instant) -> usize {
+    let Accepted { key, data, .. } = item(number);
+    let came = tree.on_items(from, vec![(key, data)], [].into_iter(), |_, held| held, now);
+    came.fresh.len()
+}
+
+#[test]
+fn who_pushes_nothing_is_not_believed_for_long_that_it_would_have() {
+    let ([ann, liar], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    for peer in [ann, liar] {
+        tree.connected(peer, now);
+    }
+    tree.on_link(ann, &Link { push: false }, now);
+    for number in 0..1000 {
+        let key = item(number).key.short();
+        tree.rescues.fetched(key, ann, now, now);
+        tree.on_spared(liar, [key].into_iter(), now + Duration::from_millis(50));
+    }
+    tree.count_rescues(now + Duration::from_secs(1));
+    assert_eq!(tree.peers[&ann].rescued, 1000 - FIRST_BELIEVED);
+    // Nor long after, whatever it has pushed.
+    let later = now + Duration::from_secs(60);
+    assert_eq!(comes(&mut tree, liar, 2000, later), 1);
+    tree.accepted(Some(liar), [item(2000)], later);
+    let patience = tree.fetches.patience(later);
+    tree.on_spared(
+        liar,
+        (500..600).map(|number| item(number).key.short()),
+        later,
+    );
+    assert_eq!(tree.fetches.patience(later), patience);
+}
+
+#[test]
+fn an_answer_that_comes_after_a_push_is_none_itself_on_a_link_that_pushes_too() {
+    let ([ann, bob], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    for peer in [ann, bob] {
+        tree.connected(peer, now);
+    }
+    tree.on_announce(ann, &announcement(0..20), |_, held| held, now);
+    assert_eq!(fetch(&mut tree, ann, now), 20);
+    for number in 0..20 {
+        assert_eq!(comes(&mut tree, bob, number, now), 1);
+    }
+    for number in 0..20 {
+        assert_eq!(comes(&mut tree, ann, number, now), 0);
+    }
+    assert_eq!((tree.peers[&ann].duplicates, tree.peers[&ann].owed), (0, 0));
+    // What more comes is a duplicate.
+    assert_eq!(comes(&mut tree, ann, 0, now), 0);
+    assert_eq!(tree.peers[&ann].duplicates, 1);
+}
+
+#[test]
+fn a_push_that_comes_while_the_fetched_item_is_checked_is_late_for_whose_it_is() {
+    let ([ann, bob], start) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    for peer in [ann, bob] {
+        tree.connected(peer, start);
+    }
+    tree.on_link(ann, &Link { push: false }, start);
+    tree.on_announce(ann, &announcement(0..20), |_, held| held, start);
+    assert_eq!(fetch(&mut tree, ann, start), 20);
+    let late = start + late_after(&tree.config);
+    for number in 0..20 {
+        assert_eq!(comes(&mut tree, ann, number, start), 1);
+        assert_eq!(comes(&mut tree, bob, number, late), 0);
+        tree.accepted(Some(ann), [item(number)], late);
+    }
+    assert_eq!((tree.peers[&ann].late, tree.peers[&bob].duplicates), (0, 0));
+    assert!(tree.peers[&bob].late > 0);
+    tree.count_rescues(late + Duration::from_secs(5));
+    assert_eq!(tree.peers[&ann].rescued, 0, "they need not have been");
+}
+
+#[test]
+fn who_has_moved_is_told_again_of_what_was_fetched() {
+    let ([ann, bob], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    for pushes in [true, false] {
+        let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+        for peer in [ann, bob] {
+            tree.connected(peer, now);
+        }
+        tree.on_link(ann, &Link { push: false }, now);
+        tree.on_link(bob, &Link { push: pushes }, now);
+        tree.on_announce(ann, &announcement(0..10), |_, held| held, now);
+        assert_eq!(fetch(&mut tree, ann, now), 10);
+        for number in 0..10 {
+            comes(&mut tree, ann, number, now);
+        }
+        tree.accepted(Some(ann), (0..10).map(item), now);
+        let later = now + tree.config.announce_interval;
+        assert!(tree.next(bob, None, later).is_some(), "and it is lost");
+        tree.moved(bob, false, later);
+        let later = later + tree.config.announce_interval + ANNOUNCE_DELAY;
+        assert!(told(&mut tree, bob, later)[1] >= 10, "{pushes}");
+    }
+}
+
 fn announcement(numbers: std::ops::Range<u64>) -> Announce {
     let mut columns = Columns::default();
     for number in numbers {
@@ -282,6 +384,7 @@ fn what_a_peer_has_announced_is_not_pushed_to_it_and_it_learns_when_it_would_hav
 
     // What was fetched need not have been, and it shows how late pushes are; of what was not it says nothing.
     let late = start + config.fetch_patience * 4;
+    other.on_link(ann, &Link { push: false }, start);
     for number in 0..10 {
         other
             .rescues

@@ -31,7 +31,8 @@ impl Fetches {
 
     /// One announcement.
     fn told(&mut self, id: ShortId, peer: PeerId, claim: Claim, now: Instant) {
-        self.announced(peer, 0b10, std::iter::once((id, claim)), now);
+        let by = (peer, 0b10, false);
+        self.announced(by, std::iter::once((id, claim)), now);
     }
 }
 
@@ -49,7 +50,7 @@ fn what_does_not_come_by_itself_is_asked_for_once_the_best_paying_first() {
     for number in 0..10 {
         fetches.told(id(number), ann, claim(300, number), now);
         let bobs = std::iter::once((id(number), claim(300, number)));
-        fetches.announced(bob, 0b100, bobs, now);
+        fetches.announced((bob, 0b100, false), bobs, now);
     }
     assert_eq!(
         fetches.arrived(id(9), &ann, now),
@@ -321,11 +322,17 @@ fn a_node_that_comes_late_reads_before_it_asks() {
     assert!(fetches.is_late(now) && fetches.take(ann, now).is_empty());
     let until = fetches.next_deadline().expect("it is asked for then");
     assert_eq!(until, now + LIMITS.patience * 2);
+    let mut after_long = Fetches::new(LIMITS, Keyed::new(&[1; 16]));
+    after_long.told(id(1), ann, claim(300, 1), start);
+    let late = start + LIMITS.patience * 100;
+    after_long.on_time(late);
+    let most = late + LIMITS.patience * MOST_GRACE;
+    assert_eq!(after_long.next_deadline(), Some(most));
     fetches.on_time(until);
     assert_eq!(fetches.take(ann, until), [id(1)]);
     // However often it comes late.
     fetches.told(id(2), ann, claim(300, 1), until);
-    let most = until + LIMITS.patience * (MOST_GRACE + 1);
+    let most = until + LIMITS.patience * (MOST_GRACE + 4);
     now = until;
     while now < most {
         now += LIMITS.patience * 3;
@@ -391,6 +398,9 @@ proptest! {
             for (peer, announcer) in &fetches.peers {
                 let claims = fetches.wanted.values().filter(|w| w.claims.iter().any(|(p, _)| p == peer));
                 prop_assert_eq!(announcer.claims.len(), claims.count());
+                let is_ready = |id: &&ShortId| fetches.wanted[*id].state == State::Ready;
+                let ready: HashSet<_> = announcer.ready.iter().map(|(_, id)| *id).collect();
+                prop_assert!(announcer.claims.iter().filter(is_ready).all(|id| ready.contains(id)));
                 let requested = fetches.wanted.values().filter(|w| w.state.asks(peer));
                 prop_assert_eq!(announcer.requested_bytes, requested.count() * 300);
             }

@@ -1,0 +1,123 @@
+//! What the way shows on which an item came: how long pushes take, which link brings things late, and whose announcement was needed.
+//!
+//! It counts once the chain has accepted the item, so that nobody teaches anything by what it makes up. A push that comes after the item was fetched counts
+//! for whoever pushed it, and so does its word that it would have ([`Items::spared`](crate::propagation::wire::Items::spared)), as far as it has pushed what was new: else
+//! who has nothing could say so of all, and nothing would ever have had to be fetched.
+//!
+//! Bounds: an entry for each item that is being checked; [`MOST_BELIEVED`] of what a peer says.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+
+use super::{Plumtree, late_after};
+use crate::{chain::ShortId, platform::Instant};
+
+/// How often a peer is believed that it would have pushed something, for each accepted item that it did push; at first, and at most.
+const BELIEVED: u32 = 16;
+pub(super) const FIRST_BELIEVED: u32 = 256;
+const MOST_BELIEVED: u32 = 4096;
+
+/// What counts once the chain has accepted an item.
+#[derive(Debug)]
+pub(super) enum Shows {
+    Push(Push),
+    /// It had to be fetched of this peer, unless somebody pushes it yet; when it was announced first.
+    Fetch(Box<(PeerId, Instant)>),
+}
+
+/// An item was pushed.
+#[derive(Debug)]
+pub(super) struct Push {
+    /// How long after it had been announced first; 0: before that.
+    pub(super) took: Duration,
+    /// Whether that shows how long the pushes of others take too.
+    pub(super) of_others: bool,
+    /// Whose push it was; `None`: of who brought the item.
+    pub(super) by: Option<Box<PeerId>>,
+}
+
+impl Plumtree {
+    /// A peer would have pushed these now, had it not been told that they are here: how late that is, and that they need not have been fetched.
+    pub(crate) fn on_spared(
+        &mut self,
+        from: PeerId,
+        spared: impl Iterator<Item = ShortId>,
+        now: Instant,
+    ) {
+        for id in spared {
+            let is_believed = |peer: &super::Peer| peer.pushes && peer.believed > 0;
+            if !self.peers.get(&from).is_some_and(is_believed) {
+                return;
+            }
+            if self.pushed_late(from, id, now)
+                && let Some(peer) = self.peers.get_mut(&from)
+            {
+                peer.believed = peer.believed.saturating_sub(1);
+            }
+        }
+    }
+
+    /// A link pushes what is here, or would have. True: it had been fetched meanwhile, and need not have been.
+    pub(super) fn pushed_late(&mut self, by: PeerId, id: ShortId, now: Instant) -> bool {
+        let push = |since| Push {
+            took: now.saturating_duration_since(since),
+            of_others: true,
+            by: Some(Box::new(by)),
+        };
+        if let Some(checking) = self.checking.get_mut(&id) {
+            let Some(Shows::Fetch(fetched)) = &checking.shows else {
+                return false;
+            };
+            checking.shows = Some(Shows::Push(push(fetched.1)));
+            return true;
+        }
+        let Some(since) = self.rescues.pushed(&id, now) else {
+            return false;
+        };
+        self.learn(by, &push(since), now);
+        true
+    }
+
+    /// The chain has accepted an item that this peer brought. True: it had to be fetched, by all that is known.
+    pub(super) fn conclude(
+        &mut self,
+        id: ShortId,
+        brought: Option<PeerId>,
+        shows: Option<Shows>,
+        now: Instant,
+    ) -> bool {
+        match shows {
+            Some(Shows::Fetch(fetched)) => {
+                let (of, since) = *fetched;
+                self.rescues.fetched(id, of, since, now);
+                true
+            }
+            Some(Shows::Push(push)) => {
+                let by = push.by.as_deref().copied().or(brought);
+                if let Some(by) = by {
+                    self.learn(by, &push, now);
+                    if push.by.is_none()
+                        && let Some(peer) = self.peers.get_mut(&by)
+                    {
+                        peer.believed = (peer.believed + BELIEVED).min(MOST_BELIEVED);
+                    }
+                }
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// How long a push took, of an accepted item.
+    fn learn(&mut self, by: PeerId, push: &Push, now: Instant) {
+        if push.of_others {
+            self.fetches.pushed(push.took, now);
+        }
+        let is_late = push.took >= late_after(&self.config);
+        let peer = self.peers.get_mut(&by);
+        if peer.is_some_and(|peer| peer.is_outrun(is_late, now)) {
+            self.replace(by, now);
+        }
+    }
+}
