@@ -225,9 +225,8 @@ impl NetworkEvent {
     /// What happened, as a stable, short name for programs: of a state event what JavaScript calls it, of an item its kind.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Listening(_) | Self::NotListening { .. } | Self::CertificateRefused { .. } => {
-                "log"
-            }
+            Self::Listening(_) | Self::NotListening { .. } => "log",
+            Self::CertificateRefused { .. } => "certificate:refused",
             Self::PeerConnected(_) => "peer:connect",
             Self::PeerIdentified { .. } => "peer:identify",
             Self::PeerDisconnected { .. } => "peer:disconnect",

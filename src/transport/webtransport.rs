@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(hashes(&old).len(), 2);
         set(rotation + Duration::from_secs(1800));
         let (expired, new) = next_address(&mut transport).await;
-        assert_eq!(expired, [old.clone()]);
+        assert_eq!(expired, std::slice::from_ref(&old));
         assert_eq!(hashes(&new)[0], hashes(&old)[1]);
         let serving = tokio::spawn(async move { next_address(&mut transport).await });
         for address in [&old, &new] {

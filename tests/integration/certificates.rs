@@ -345,7 +345,7 @@ async fn who_speaks_no_tls_is_let_go() {
 async fn without_a_certificate_that_is_of_use_no_node_starts() {
     let refused = async |config: Config| {
         let made = P2PNetworkManager::with(config, Keypair::generate_ed25519(), Opaque).await;
-        made.err().expect("it must not start").to_string()
+        made.expect_err("it must not start").to_string()
     };
     let none = refused(listening("/ip4/127.0.0.1/tcp/0/tls/ws")).await;
     assert!(

@@ -388,7 +388,7 @@ pub(crate) fn object(event: &NetworkEvent) -> Value {
             json!({"type": "not-listening", "address": text(address), "reason": reason})
         }
         NetworkEvent::CertificateRefused { reason } => {
-            json!({"type": "certificate-refused", "reason": reason})
+            json!({"type": name, "reason": reason})
         }
         NetworkEvent::PeerConnected(peer) => json!({
             "type": name,

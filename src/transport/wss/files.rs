@@ -442,8 +442,7 @@ mod tests {
         let told = files
             .found(folder.load(NOW + 103))
             .expect("told")
-            .err()
-            .expect("expired");
+            .expect_err("expired");
         assert!(told.problem.contains("has expired"), "{told}");
         assert!(files.found(folder.load(NOW + 105)).is_none());
     }

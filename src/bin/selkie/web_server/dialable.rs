@@ -3,7 +3,7 @@
 //! A page that came over https opens no plain WebSocket but to its own machine, and one that came over http has WebTransport on its own machine alone.
 //! One from afar reaches no loopback, and rarely a container's or a private network's addresses, where something else may stand
 //! on its side. Browsers say where a page is from by `Referer`, to which the server's policy (`same-origin`) holds them; a proxy in between by
-//! `X-Forwarded-Proto` and `Host`. Who says nothing, such as Node.js, is no page, and may dial all.
+//! `X-Forwarded-Proto` and `Host`. Who tells no scheme, such as Node.js, is in no browser that forbids anything.
 
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use selkie::{Multiaddr, peers::Scope};
