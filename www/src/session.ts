@@ -152,6 +152,9 @@ export class Session {
     on('identity:ephemeral', ({ reason }) =>
       log('info', `This node's identity lasts as long as the page: ${reason}`),
     )
+    on('book:lost', ({ reason }) =>
+      log('warn', `The address book could not be read or kept: ${reason}`),
+    )
     on('log', ({ level, message }) => log(level, message))
     on('node:stop', ({ error }) => this.#fail(error ?? new Error('The node has ended.')))
   }
