@@ -191,7 +191,7 @@ optimized() {
 # package PROFILE: js/dist.
 package() {
   wasm "$1"
-  local stamp=target/js.stamp inputs=(js/src js/wasm js/package.json js/build.mjs js/index.d.ts js/config.d.ts)
+  local stamp=target/js.stamp inputs=(js/src js/wasm js/package.json js/tsconfig.json js/build.mjs js/index.d.ts js/config.d.ts)
   [ -d js/dist ] && ! stale "$stamp" "${inputs[@]}" && return
   timed "building the npm package (10 s)" npm run --silent --prefix js build
   fresh "$stamp" "${inputs[@]}"

@@ -22,6 +22,7 @@ let packed, work, server, origin, browser
 before(async () => {
   packed = await pack()
   work = packed.work
+  await packed.install()
   server = createServer(serveFile)
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
   origin = `http://127.0.0.1:${server.address().port}`
@@ -47,7 +48,7 @@ after(async () => {
 })
 
 describe('a plain page with modules', () => {
-  before(() => packed.install('esm'))
+  before(() => packed.copy('esm'))
 
   test('runs a node itself', () => opens('esm/index.html'))
   test('runs a node in a worker', () => opens('esm/index.html?run=worker'))
@@ -57,7 +58,7 @@ describe('a plain page with modules', () => {
 
   test('is told how much has arrived', async () => {
     const page = await open('esm/index.html')
-    const { size } = await stat(join(work, 'esm/node_modules/selkie/dist/selkie_bg.wasm'))
+    const { size } = await stat(join(work, 'node_modules/selkie/dist/selkie_bg.wasm'))
     assert.deepEqual(await page.evaluate('progress'), { loaded: size, total: size })
     await page.close()
   })
@@ -113,7 +114,7 @@ describe('a plain page with modules', () => {
 
 describe('Vite', () => {
   before(async () => {
-    await packed.install('vite')
+    await packed.copy('vite')
     await packed.run('vite', 'vite', ['build', '--base', './'])
   })
 
@@ -126,7 +127,7 @@ describe('Vite', () => {
 
 describe('webpack', () => {
   before(async () => {
-    await packed.install('webpack')
+    await packed.copy('webpack')
     const options = ['--entry', './main.js', '--mode', 'production']
     await packed.run('webpack', 'webpack', ['build', ...options])
   })
@@ -140,7 +141,7 @@ describe('webpack', () => {
 
 describe('esbuild', () => {
   before(async () => {
-    await packed.install('esbuild')
+    await packed.copy('esbuild')
     const options = ['--bundle', '--minify', '--format=esm', '--outdir=dist', '--loader:.wasm=file']
     await packed.run('esbuild', 'esbuild', ['main.js', 'address.js', ...options])
   })
@@ -154,7 +155,7 @@ describe('esbuild', () => {
 
 describe('Rollup', () => {
   before(async () => {
-    await packed.install('rollup')
+    await packed.copy('rollup')
     const plugins = ['node-resolve={browser: true}', '@web/rollup-plugin-import-meta-assets']
     const options = ['main.js', '--dir', 'dist', '--format', 'esm']
     await packed.run('rollup', 'rollup', [...options, ...plugins.flatMap((each) => ['-p', each])])
@@ -169,7 +170,7 @@ describe('Rollup', () => {
 
 describe('Parcel', () => {
   before(async () => {
-    await packed.install('parcel')
+    await packed.copy('parcel')
     const options = ['--public-url', './', '--cache-dir', '.cache', '--no-source-maps']
     await packed.run('parcel', 'parcel', ['build', 'index.html', ...options])
   })
@@ -183,7 +184,7 @@ describe('Parcel', () => {
 
 describe('React', () => {
   before(async () => {
-    await packed.install('react')
+    await packed.copy('react')
     await writeFile(join(work, 'react/use-node.js'), hook())
     // StrictMode mounts twice in React's build for development only.
     const options = ['--base', './', '--mode', 'development']
@@ -210,7 +211,7 @@ describe('Next.js', () => {
   let site, next
   before(async () => {
     const env = { NEXT_TELEMETRY_DISABLED: '1' }
-    await packed.install('next')
+    await packed.copy('next')
     await writeFile(join(work, 'next/app/use-node.js'), hook())
     await packed.run('next', 'next', ['build'], env)
     const options = { cwd: join(work, 'next'), env: { ...process.env, ...env } }
@@ -241,7 +242,7 @@ describe('Next.js', () => {
 })
 
 describe('Node', () => {
-  before(() => packed.install('node'))
+  before(() => packed.copy('node'))
 
   test('runs a node, on its thread and in a worker, that keeps its identity', async () => {
     const { stdout } = await execute(process.execPath, ['main.js'], { cwd: join(work, 'node') })

@@ -4,7 +4,7 @@
  */
 
 import { execFile } from 'node:child_process'
-import { cp, mkdtemp, rm, stat } from 'node:fs/promises'
+import { cp, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -27,12 +27,17 @@ export async function pack() {
     work,
     tarball,
 
-    /** A copy of the fixture of this name that has the package. */
-    async install(name) {
+    /** Has the package where all fixtures find it. */
+    async install() {
+      await writeFile(join(work, 'package.json'), '{ "private": true }')
+      await execute('npm', ['install', '--offline', '--no-save', tarball], { cwd: work })
+    },
+
+    /** Makes a copy of the fixture of this name. */
+    async copy(name) {
       const folder = join(work, name)
       await cp(join(FIXTURES, name), folder, { recursive: true })
       for (const file of ['show.js', 'chain.js']) await cp(join(FIXTURES, file), join(folder, file))
-      await execute('npm', ['install', '--offline', '--no-save', tarball], { cwd: folder })
     },
 
     /** Runs one of the tools, in the fixture of this name. */

@@ -84,7 +84,6 @@ for (const name of BROWSERS) {
 
     for (const [what, words, others, run, code, message] of [
       ['no WebAssembly', "'wasm-unsafe-eval'", '', 'page', 'load', /can't compile/],
-      ['no WebAssembly', "'wasm-unsafe-eval'", '', 'worker', 'load', /can't compile/],
       ['no worker', "worker-src 'self'", "worker-src 'none'", 'worker', 'crashed', /allow workers/],
     ]) {
       test(`a policy that allows ${what} is an error that says so (${run})`, async () =>

@@ -38,8 +38,15 @@ for (const name of BROWSERS) {
     }
   })
 
+  test(`${name}: the package's page has a node in a worker`, () =>
+    runs(name, /```html\n<script type="module">\n(.*?)<\/script>/s, async ({ page, go }) => {
+      await go()
+      await page.waitForFunction(() => /^12D3Koo\w{45}$/.test(document.title))
+      assert.equal(page.workers().length, 1)
+    }))
+
   test(`${name}: the package's own chain judges`, () =>
-    runs(name, '## Your own chain', async ({ native, heard, other, go }) => {
+    runs(name, /## Your own chain\n.*?```js\n(.*?)```/s, async ({ native, heard, other, go }) => {
       await go()
       await native.until({ type: 'peer:connect' })
       await other.evaluate(async (address) => {
@@ -53,7 +60,7 @@ for (const name of BROWSERS) {
     }))
 
   test(`${name}: the package's wallet pays and waits for its block`, () =>
-    runs(name, '## A wallet', async ({ native, heard, other, go }) => {
+    runs(name, /## A wallet\n.*?```js\n(.*?)```/s, async ({ native, heard, other, go }) => {
       await other.evaluate(async (address) => {
         await start({ network: 'pay-chain' })
         await node.dial(address)
@@ -70,10 +77,10 @@ for (const name of BROWSERS) {
     }))
 }
 
-/** Runs a chapter of the package's README in a page that has a native node to dial, beside another page. */
-async function runs(name, chapter, body) {
+/** Runs a part of the package's README in a page that has a native node to dial, beside another page. */
+async function runs(name, part, body) {
   const readme = await readFile(repository('js/README.md'), 'utf8')
-  const [, code] = new RegExp(`${chapter}\\n.*?\`\`\`js\\n(.*?)\`\`\``, 's').exec(readme)
+  const [, code] = part.exec(readme)
   const native = await startNative({ network: 'pay-chain', chain: 'opaque' })
   const [browser, site] = [await launch(name), await openSite()]
   try {
@@ -91,7 +98,7 @@ async function runs(name, chapter, body) {
           .replace("from 'selkie'", `from '${site.url}selkie/browser.js'`)
           .replace(/'\/ip4\/.*?'/, `'${native.addresses.ws}'`),
       )
-    await body({ native, heard, other, go })
+    await body({ native, heard, page, other, go })
     assert.deepEqual(page.errors, [])
   } finally {
     await Promise.all([browser.close(), site.close()])
