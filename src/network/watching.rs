@@ -115,7 +115,7 @@ impl Watching {
                     None => return,
                 },
                 order = inbox.orders.recv().fuse() => match order {
-                    Some(order) => self.open(order),
+                    Some(order) => self.open(order).await,
                     None => return,
                 },
                 closed = self.closes.1.recv().fuse() => {
@@ -140,7 +140,10 @@ impl Watching {
         }
     }
 
-    fn open(&mut self, Order { keys, reply }: Order) {
+    async fn open(&mut self, Order { keys, reply }: Order) {
+        // Where nobody watches nobody looks.
+        let state = look(self.questions.clone()).await;
+        self.trusted(state);
         let watch = self.core.open(keys, platform::now()).map(|id| {
             let (feeder, watch) = StateWatch::new(id, self.closes.0.clone());
             self.feeders.insert(id, feeder);
@@ -148,7 +151,6 @@ impl Watching {
         });
         // What nobody takes any more closes itself.
         let _ = reply.send(watch);
-        self.look();
     }
 
     /// Learns who can be asked.

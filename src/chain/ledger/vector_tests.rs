@@ -159,18 +159,18 @@ fn the_batches_of_the_vectors_prove() {
     for vector in vectors("batch") {
         let list = |name: &str| -> Vec<Bytes> {
             let list = vector[name].as_array().expect("a list").iter();
-            list.map(|one| bytes(one).into()).collect()
+            list.map(bytes).collect()
         };
         let mut batch = StateBatch {
             at: StateRoot {
                 height: 1,
-                root: bytes(&vector["state_root"]).into(),
+                root: bytes(&vector["state_root"]),
             },
             keys: list("addresses"),
         };
         let mut answer = ProvenState {
             values: list("values"),
-            proof: bytes(&vector["proof"]).into(),
+            proof: bytes(&vector["proof"]),
         };
         let ledger = ledger();
         assert_eq!(ledger.verify_state(&batch, &answer), SyncVerdict::Accept);
