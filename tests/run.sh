@@ -95,9 +95,10 @@ test_wasm() {
 
 prepare_js() {
   need_browsers
+  need_npm js/test/fixtures
   package quick
 }
-test_js() { npm test --prefix js && node --test --test-reporter=spec tools/figures/*.test.mjs; }
+test_js() { npm run test:built --prefix js && node --test --test-reporter=spec tools/figures/*.test.mjs; }
 
 prepare_www() {
   need_browsers

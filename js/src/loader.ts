@@ -65,7 +65,9 @@ function compileResponse(response: Response, { signal, onProgress }: LoadOptions
     async () => {
       const counted =
         onProgress && response.clone().body?.pipeTo(counter(totalOf(response), onProgress), over)
-      const [module] = await Promise.all([WebAssembly.compileStreaming(asWasm(response)), counted])
+      // What throws at once must not leave the other without anybody who hears of its end.
+      const compiling = async () => WebAssembly.compileStreaming(asWasm(response))
+      const [module] = await Promise.all([compiling(), counted])
       return module
     },
     name,

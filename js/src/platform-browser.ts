@@ -1,6 +1,6 @@
 /** The browser: a page or a worker of its own, IndexedDB, and files by `fetch`. */
 
-import { inFull } from './address.js'
+import { inFull, isOwn } from './address.js'
 import { RemoteEngine, type Port } from './bridge.js'
 import type { ErrorSource } from './engine.js'
 import { StorageError } from './errors.js'
@@ -47,7 +47,7 @@ const imports = new Map<string, string>()
 /** A browser starts workers by programs of the page's own origin only, and of the package on another host, such as a CDN, by one that imports it. */
 function startWorker(worker: URL): Worker {
   let address = worker.href
-  if (worker.origin !== globalThis.origin) {
+  if (!isOwn(worker)) {
     const text = `import ${JSON.stringify(address)}`
     const own = imports.get(address) ?? scriptAddress(text)
     imports.set(address, own)
@@ -70,7 +70,7 @@ function workerPort(worker: Worker): Port {
       worker.addEventListener('error', ({ message }) =>
         listener(
           message ||
-            "its script did not load; does the page's policy allow workers, and another origin that it is used here?",
+            "its script did not load; does the page's policy allow it by worker-src (of another origin that, and blob:), and that origin that it is used here?",
         ),
       )
       worker.addEventListener('messageerror', () => listener('a message can not be read'))

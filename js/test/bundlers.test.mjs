@@ -4,25 +4,76 @@
  */
 
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { readFile, stat, writeFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { extname, join, normalize } from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { fileURLToPath } from 'node:url'
 import puppeteer from 'puppeteer-core'
+import { Lines, PATIENCE } from '../../tests/support/lines.mjs'
 import { bin, execute, pack } from './packed.mjs'
 
 const README = await readFile(fileURLToPath(new URL('../README.md', import.meta.url)), 'utf8')
+const HOOK = /## React.*?```js\n(.*?)```/s
 const PEER_ID = /^12D3Koo\w{45}$/
 
-let packed, work, server, origin, browser
+/** Of all tests of a tool, in milliseconds. */
+const LIMIT = { timeout: 300_000 }
+
+/** Nothing is told to anybody; and the lock file is another's, of all fixtures. */
+const NEXT = { NEXT_TELEMETRY_DISABLED: '1', NEXT_IGNORE_INCORRECT_LOCKFILE: '1' }
+
+/** What a trap of the node's looks like. */
+const TRAP = `void setTimeout(() => {
+  throw new WebAssembly.RuntimeError('unreachable')
+})`
+
+/** How each tool builds its fixture, with what the README says. */
+const BUILDS = {
+  async vite() {
+    await packed.copy('vite')
+    await packed.run('vite', 'vite', ['build', '--base', './'])
+  },
+  async webpack() {
+    await packed.copy('webpack')
+    const options = ['--entry', './main.js', '--mode', 'production']
+    await packed.run('webpack', 'webpack', ['build', ...options])
+  },
+  async esbuild() {
+    await packed.copy('esbuild')
+    const options = ['--bundle', '--minify', '--format=esm', '--outdir=dist', '--loader:.wasm=file']
+    await packed.run('esbuild', 'esbuild', ['main.js', 'address.js', ...options])
+  },
+  async rollup() {
+    await packed.copy('rollup')
+    const plugins = ['node-resolve={browser: true}', '@web/rollup-plugin-import-meta-assets']
+    const options = ['main.js', '--dir', 'dist', '--format', 'esm']
+    await packed.run('rollup', 'rollup', [...options, ...plugins.flatMap((each) => ['-p', each])])
+  },
+  async parcel() {
+    await packed.copy('parcel')
+    const options = ['--public-url', './', '--cache-dir', '.cache', '--no-source-maps']
+    // What is missing is a failure, and not installed.
+    await packed.run('parcel', 'parcel', ['build', 'index.html', '--no-autoinstall', ...options])
+  },
+  async react() {
+    await packed.copy('react', { 'use-node.js': example(HOOK) })
+    // StrictMode mounts twice in React's build for development only.
+    const options = ['--base', './', '--mode', 'development']
+    await packed.run('react', 'vite', ['build', ...options], { NODE_ENV: 'development' })
+  },
+  async next() {
+    await packed.copy('next', { 'app/use-node.js': example(HOOK) })
+    await packed.run('next', 'next', ['build'], NEXT)
+  },
+}
+
+let packed, work, built, server, origin, browser
 
 before(async () => {
   packed = await pack()
   work = packed.work
-  await packed.install()
+  built = startAll(BUILDS)
   server = createServer(serveFile)
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
   origin = `http://127.0.0.1:${server.address().port}`
@@ -44,10 +95,11 @@ after(async () => {
   await browser?.close()
   server?.closeAllConnections()
   server?.close()
+  await Promise.allSettled(Object.values(built ?? {}))
   await packed?.close()
 })
 
-describe('a plain page with modules', () => {
+describe('a plain page with modules', LIMIT, () => {
   before(() => packed.copy('esm'))
 
   test('runs a node itself', () => opens('esm/index.html'))
@@ -103,20 +155,15 @@ describe('a plain page with modules', () => {
         node.addEventListener('node:stop', ({ detail }) => resolve(detail.error.code))
       }))`)
       const thread = run === 'page' ? page : page.workers()[0]
-      await thread.evaluate(`void setTimeout(() => {
-        throw new WebAssembly.RuntimeError('unreachable')
-      })`)
+      await thread.evaluate(TRAP)
       assert.equal(await page.evaluate('code'), 'crashed')
       await page.close()
     })
   }
 })
 
-describe('Vite', () => {
-  before(async () => {
-    await packed.copy('vite')
-    await packed.run('vite', 'vite', ['build', '--base', './'])
-  })
+describe('Vite', LIMIT, () => {
+  before(() => built.vite)
 
   test('builds a page that runs a node', () => opens('vite/dist/index.html'))
   test('builds a worker that runs a node', () => opens('vite/dist/index.html?run=worker'))
@@ -125,78 +172,39 @@ describe('Vite', () => {
   test('passes a chain on to the worker', () => judges('vite/dist/index.html?chain&run=worker'))
 })
 
-describe('webpack', () => {
-  before(async () => {
-    await packed.copy('webpack')
-    const options = ['--entry', './main.js', '--mode', 'production']
-    await packed.run('webpack', 'webpack', ['build', ...options])
+// What a page loads, its worker does too: between the two, these have all files. Pages are Vite's to show.
+for (const [tool, page] of [
+  ['webpack', 'webpack/index.html'],
+  ['rollup', 'rollup/index.html'],
+  ['parcel', 'parcel/dist/index.html'],
+]) {
+  describe(tool, LIMIT, () => {
+    before(() => built[tool])
+
+    test('builds a worker that follows a ledger', () => follows(`${page}?run=worker`))
+    test('passes a chain on to the worker', () => judges(`${page}?chain&run=worker`))
   })
+}
 
-  test('builds a page that runs a node', () => opens('webpack/index.html'))
-  test('builds a worker that runs a node', () => opens('webpack/index.html?run=worker'))
-  test('builds a page that follows a ledger', () => follows('webpack/index.html?run=page'))
-  test('builds a worker that follows one', () => follows('webpack/index.html?run=worker'))
-  test('passes a chain on to the worker', () => judges('webpack/index.html?chain&run=worker'))
-})
+describe('esbuild', LIMIT, () => {
+  before(() => built.esbuild)
 
-describe('esbuild', () => {
-  before(async () => {
-    await packed.copy('esbuild')
-    const options = ['--bundle', '--minify', '--format=esm', '--outdir=dist', '--loader:.wasm=file']
-    await packed.run('esbuild', 'esbuild', ['main.js', 'address.js', ...options])
-  })
-
-  test('builds a page that runs a node, inline', () => opens('esbuild/index.html'))
-  test('builds a worker that runs a node, inline', () => opens('esbuild/index.html?run=worker'))
   test('builds a page that follows a ledger, inline', () => follows('esbuild/index.html?run=page'))
   test('builds a worker that follows one, inline', () => follows('esbuild/index.html?run=worker'))
   test('builds a page that is given the address', () => opens('esbuild/address.html'))
 })
 
-describe('Rollup', () => {
-  before(async () => {
-    await packed.copy('rollup')
-    const plugins = ['node-resolve={browser: true}', '@web/rollup-plugin-import-meta-assets']
-    const options = ['main.js', '--dir', 'dist', '--format', 'esm']
-    await packed.run('rollup', 'rollup', [...options, ...plugins.flatMap((each) => ['-p', each])])
-  })
-
-  test('builds a page that runs a node', () => opens('rollup/index.html'))
-  test('builds a worker that runs a node', () => opens('rollup/index.html?run=worker'))
-  test('builds a page that follows a ledger', () => follows('rollup/index.html?run=page'))
-  test('builds a worker that follows one', () => follows('rollup/index.html?run=worker'))
-  test('passes a chain on to the worker', () => judges('rollup/index.html?chain&run=worker'))
-})
-
-describe('Parcel', () => {
-  before(async () => {
-    await packed.copy('parcel')
-    const options = ['--public-url', './', '--cache-dir', '.cache', '--no-source-maps']
-    await packed.run('parcel', 'parcel', ['build', 'index.html', ...options])
-  })
-
-  test('builds a page that runs a node', () => opens('parcel/dist/index.html'))
-  test('builds a worker that runs a node', () => opens('parcel/dist/index.html?run=worker'))
-  test('builds a page that follows a ledger', () => follows('parcel/dist/index.html?run=page'))
-  test('builds a worker that follows one', () => follows('parcel/dist/index.html?run=worker'))
-  test('passes a chain on to the worker', () => judges('parcel/dist/index.html?chain&run=worker'))
-})
-
-describe('React', () => {
-  before(async () => {
-    await packed.copy('react')
-    await writeFile(join(work, 'react/use-node.js'), hook())
-    // StrictMode mounts twice in React's build for development only.
-    const options = ['--base', './', '--mode', 'development']
-    await packed.run('react', 'vite', ['build', ...options], { NODE_ENV: 'development' })
-  })
+describe('React', LIMIT, () => {
+  before(() => built.react)
 
   for (const run of ['page', 'worker']) {
+    const address = `react/dist/index.html?run=${run}`
+
     test(`mounts the README's hook twice, and again and again (${run})`, async () => {
-      const page = await open(`react/dist/index.html?run=${run}`)
+      const page = await open(address)
       const identity = await page.title()
       assert.match(identity.replace(/^node /, ''), PEER_ID)
-      for (let times = 0; times < 5; times += 1) {
+      for (let times = 0; times < 2; times += 1) {
         await page.evaluate(`unmount(), new Promise((resolve) => setTimeout(resolve))`)
         await page.evaluate(`document.title = 'starting', mount()`)
         await page.waitForFunction(`document.title !== 'starting'`)
@@ -204,45 +212,51 @@ describe('React', () => {
       }
       await page.close()
     })
+
+    test(`is told by the README's hook of the node's end (${run})`, async () => {
+      for (const [end, title] of [
+        ['node.stop()', 'starting'],
+        [TRAP, /^error CrashedError: /],
+      ]) {
+        const page = await open(address)
+        const thread = run === 'worker' && end === TRAP ? page.workers()[0] : page
+        await thread.evaluate(end)
+        await page.waitForFunction(`!document.title.startsWith('node ')`)
+        assert.match(await page.title(), new RegExp(title))
+        await page.close()
+      }
+    })
   }
+
+  test("gives up by the signal of the README's hook too", async () => {
+    const page = await open('react/dist/index.html?aborted')
+    assert.equal(await page.title(), 'error Error: enough')
+    await page.close()
+  })
 })
 
-describe('Next.js', () => {
+describe('Next.js', LIMIT, () => {
   let site, next
   before(async () => {
-    const env = { NEXT_TELEMETRY_DISABLED: '1' }
-    await packed.copy('next')
-    await writeFile(join(work, 'next/app/use-node.js'), hook())
-    await packed.run('next', 'next', ['build'], env)
-    const options = { cwd: join(work, 'next'), env: { ...process.env, ...env } }
-    next = spawn(bin('next'), ['start', '--port', '0', '--hostname', '127.0.0.1'], options)
-    let said = ''
-    for await (const text of next.stdout.setEncoding('utf8')) {
-      said += text
-      site = /http:\/\/127\.0\.0\.1:\d+/.exec(said)?.[0]
-      if (site) break
-    }
-    assert.ok(site, said)
+    await built.next
+    const options = { cwd: join(work, 'next'), env: { ...process.env, ...NEXT } }
+    next = new Lines(bin('next'), ['start', '--port', '0', '--hostname', '127.0.0.1'], options)
+    const where = /http:\/\/127\.0\.0\.1:\d+/
+    const { text } = await next.until(({ text }) => where.test(text))
+    site = where.exec(text)[0]
   })
-  after(async () => {
-    if (next?.exitCode !== null) return
-    next.kill()
-    await once(next, 'exit')
-  })
+  after(() => next?.stop())
 
   test('renders what imports it on the server, and starts nothing there', async () => {
     const html = (await (await fetch(site)).text()).replaceAll('<!-- -->', '')
     assert.match(html, /<p>SelkieError was imported here<\/p><p>none yet<\/p>/)
   })
-  test('builds a page that runs a node', () => opens(site))
-  test('builds a worker that runs a node', () => opens(`${site}?run=worker`))
-  test('builds a page that follows a ledger', () => follows(`${site}?run=page`))
-  test('builds a worker that follows one', () => follows(`${site}?run=worker`))
+  test('builds a worker that follows a ledger', () => follows(`${site}?run=worker`))
   test('passes a chain on to the worker', () => judges(`${site}?chain&run=worker`))
 })
 
-describe('Node', () => {
-  before(() => packed.copy('node'))
+describe('Node', LIMIT, () => {
+  before(() => packed.copy('node', { 'peer.mjs': example(/```js\n(.*?)```/s) }))
 
   test('runs a node, on its thread and in a worker, that keeps its identity', async () => {
     const { stdout } = await execute(process.execPath, ['main.js'], { cwd: join(work, 'node') })
@@ -252,23 +266,46 @@ describe('Node', () => {
   })
 
   test("runs the README's ten lines", async (t) => {
-    const [, code] = /```js\n(.*?)```/s.exec(README)
-    await writeFile(join(work, 'node/peer.mjs'), code)
-    const peer = spawn(process.execPath, ['peer.mjs', origin], { cwd: join(work, 'node') })
-    t.after(() => peer.kill())
-    let said = ''
-    for await (const text of peer.stdout.setEncoding('utf8')) {
-      said += text
-      if (said.includes('\n')) break
-    }
-    assert.match(said.trim().replace(/^I am /, ''), PEER_ID)
+    const peer = new Lines(process.execPath, ['peer.mjs', origin], { cwd: join(work, 'node') })
+    t.after(() => peer.stop())
+    const { text } = await peer.until({ type: 'text' })
+    assert.match(text.replace(/^I am /, ''), PEER_ID)
   })
 })
 
-/** The README's hook. */
-function hook() {
-  const [, code] = /## React.*?```js\n(.*?)```/s.exec(README)
+describe('a tool that judges packages', LIMIT, () => {
+  /** What a tool says that is not content is in its standard output. */
+  async function passes(tool, ...args) {
+    const ran = execute(bin(tool), [packed.tarball, ...args])
+    await assert.doesNotReject(
+      ran.catch(({ stdout, stderr }) => Promise.reject(new Error(stdout + stderr))),
+    )
+  }
+
+  test('publint finds nothing, not even to suggest', () =>
+    passes('publint', '--strict', '--level', 'suggestion'))
+
+  test('are-the-types-wrong resolves its types wherever they are asked for', () => {
+    // What is there for its address, and not for imports.
+    const files = ['selkie_bg.wasm', 'ledger_bg.wasm', 'ledger.js']
+    return passes(
+      'attw',
+      ...['--profile', 'esm-only', '--no-emoji', '--exclude-entrypoints', ...files],
+    )
+  })
+})
+
+/** A part of the README's code. */
+function example(part) {
+  const [, code] = part.exec(README)
   return code
+}
+
+/** All at once, by their names; who awaits one hears of its failure. */
+function startAll(builds) {
+  const started = Object.entries(builds).map(([name, build]) => [name, build()])
+  for (const [, build] of started) build.catch(() => {})
+  return Object.fromEntries(started)
 }
 
 /** A page whose node has started, or failed to. */
@@ -279,7 +316,7 @@ async function open(address) {
   page.on('requestfailed', (request) => errors.push(`${request.url()} failed`))
   await page.goto(new URL(address, origin).href)
   try {
-    await page.waitForFunction(`document.title !== 'starting'`, { timeout: 30_000 })
+    await page.waitForFunction(`document.title !== 'starting'`, { timeout: PATIENCE })
   } catch (cause) {
     throw new Error(`${address} did not start: ${errors.join('; ')}`, { cause })
   }

@@ -54,20 +54,30 @@ for (const onProgress of [undefined, () => {}]) {
   })
 }
 
-test('counts nothing more once the compiler has given up', async (t) => {
-  const compile = t.mock.method(WebAssembly, 'compileStreaming', async () => {
-    throw new WebAssembly.CompileError('no')
+for (const [when, gives] of [
+  ['given up', async (error) => Promise.reject(error)],
+  [
+    'thrown at once',
+    (error) => {
+      throw error
+    },
+  ],
+]) {
+  test(`counts nothing more once the compiler has ${when}`, async (t) => {
+    const compile = t.mock.method(WebAssembly, 'compileStreaming', () =>
+      gives(new WebAssembly.CompileError('no')),
+    )
+    let cancelled
+    const ended = new Promise((resolve) => (cancelled = resolve))
+    const body = new ReadableStream({ pull: (to) => to.enqueue(EMPTY), cancel: cancelled })
+    const response = new Response(body, { headers: { 'content-type': 'application/wasm' } })
+    await assert.rejects(loadModule(response, { onProgress: () => {} }), { code: 'load' })
+    assert.equal(compile.mock.callCount(), 1)
+    // The compiler lets go of its half, as it does when it is the real one.
+    await response.body.cancel()
+    await ended
   })
-  let cancelled
-  const ended = new Promise((resolve) => (cancelled = resolve))
-  const body = new ReadableStream({ pull: (to) => to.enqueue(EMPTY), cancel: cancelled })
-  const response = new Response(body, { headers: { 'content-type': 'application/wasm' } })
-  await assert.rejects(loadModule(response, { onProgress: () => {} }), { code: 'load' })
-  assert.equal(compile.mock.callCount(), 1)
-  // The compiler lets go of its half, as it does when it is the real one.
-  await response.body.cancel()
-  await ended
-})
+}
 
 test('a response that was read already is an error that says what to do', async () => {
   for (const onProgress of [undefined, () => {}]) {

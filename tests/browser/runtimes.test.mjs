@@ -1,22 +1,36 @@
 // The package as a peer where there is no browser: in Node, Deno and Bun, resolved by each in its own way.
 
 import assert from 'node:assert/strict'
-import { execFile } from 'node:child_process'
-import { copyFile, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
-import { promisify } from 'node:util'
 import { BLOCK_FILE, BLOCK_ID, block } from '../support/bitcoin.mjs'
 import { Lines } from '../support/lines.mjs'
 import { replay, startNative } from '../support/native.mjs'
 import { repository } from '../support/paths.mjs'
 
-/** How each runs a program. */
+/** How each runs a program, and how the packages are called that have it for some kind of machine. */
 const RUNTIMES = {
-  node: [],
-  deno: ['run', '--allow-all', '--quiet', '--node-modules-dir=manual'],
-  bun: ['run'],
+  node: { words: [], packages: 'node-' },
+  deno: {
+    words: ['run', '--allow-all', '--quiet', '--node-modules-dir=manual'],
+    packages: '@deno/',
+  },
+  bun: { words: ['run'], packages: '@oven/bun-' },
+}
+
+const lock = JSON.parse(await readFile(repository('tests/package-lock.json'), 'utf8'))
+
+/** Whether npm has one of these packages for machines of this kind: then it is installed, and has to run. */
+function isForThis(packages) {
+  const all = Object.entries(lock.packages)
+  return all.some(
+    ([path, { os, cpu }]) =>
+      path.startsWith(`node_modules/${packages}`) &&
+      os?.includes(process.platform) &&
+      cpu?.includes(process.arch),
+  )
 }
 
 let folder
@@ -30,35 +44,35 @@ before(async () => {
 })
 after(() => rm(folder, { recursive: true }))
 
-for (const [name, words] of Object.entries(RUNTIMES)) {
+for (const [name, { words, packages }] of Object.entries(RUNTIMES)) {
   const command = repository(`tests/node_modules/.bin/${name}`)
+  const skip = isForThis(packages) ? false : `npm has no ${name} for this machine`
 
-  test(`${name} joins, receives a block and leaves, on its thread and in a worker`, async (t) => {
-    try {
-      await promisify(execFile)(command, ['--version'])
-    } catch (error) {
-      return t.skip(`npm has no ${name} for this machine: ${error.message}`)
-    }
-    const native = await startNative({ transports: ['tcp', 'ws'] })
-    const program = new Lines(command, [...words, 'main.mjs', native.addresses.ws, `./${name}`], {
-      cwd: folder,
-    })
-    try {
-      const identities = new Set()
-      for (const run of ['page', 'worker']) {
-        const joined = await program.until({ type: 'joined', run })
-        assert.deepEqual([joined.peer, joined.second], [native.peerId, 'identity-in-use'])
-        identities.add(joined.peerId)
-        if (run === 'page') await replay(BLOCK_FILE, native)
-        const { id, size } = await program.until({ type: 'block', run })
-        assert.deepEqual([id, size], [BLOCK_ID, block.length])
+  test(
+    `${name} joins, receives a block and leaves, on its thread and in a worker`,
+    { skip },
+    async () => {
+      const native = await startNative({ transports: ['tcp', 'ws'] })
+      const program = new Lines(command, [...words, 'main.mjs', native.addresses.ws, `./${name}`], {
+        cwd: folder,
+      })
+      try {
+        const identities = new Set()
+        for (const run of ['page', 'worker']) {
+          const joined = await program.until({ type: 'joined', run })
+          assert.deepEqual([joined.peer, joined.second], [native.peerId, 'identity-in-use'])
+          identities.add(joined.peerId)
+          if (run === 'page') await replay(BLOCK_FILE, native)
+          const { id, size } = await program.until({ type: 'block', run })
+          assert.deepEqual([id, size], [BLOCK_ID, block.length])
+        }
+        assert.equal(identities.size, 1, 'it is kept')
+        await program.until({ type: 'end' })
+        assert.equal(await program.exit, 0)
+      } finally {
+        await program.stop()
+        await native.stop()
       }
-      assert.equal(identities.size, 1, 'it is kept')
-      await program.until({ type: 'end' })
-      assert.equal(await program.exit, 0)
-    } finally {
-      await program.stop()
-      await native.stop()
-    }
-  })
+    },
+  )
 }

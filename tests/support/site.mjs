@@ -8,6 +8,7 @@ import { once } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { extname, join, normalize } from 'node:path'
+import { json } from 'node:stream/consumers'
 import { repository } from './paths.mjs'
 
 const FOLDERS = {
@@ -26,9 +27,14 @@ const TYPES = {
 
 /**
  * Serves until closed. An `isolated` page may not be told of other origins, and gets a finer clock for it. What is `cached` is fetched,
- * and compiled, once. A file has the `headers` of its path.
+ * and compiled, once. A file has the `headers` of its path. What browsers send here, as JSON, is `reported`.
  */
-export async function openSite({ isolated = false, cached = false, headers = () => ({}) } = {}) {
+export async function openSite({
+  isolated = false,
+  cached = false,
+  headers = () => ({}),
+  reported = () => {},
+} = {}) {
   const isolation = isolated
     ? {
         'cross-origin-opener-policy': 'same-origin',
@@ -36,6 +42,11 @@ export async function openSite({ isolated = false, cached = false, headers = () 
       }
     : {}
   const server = createServer(async (request, response) => {
+    if (request.method === 'POST') {
+      reported(await json(request))
+      response.writeHead(204).end()
+      return
+    }
     const { pathname } = new URL(request.url, 'http://site')
     const [mount, folder] = Object.entries(FOLDERS).find(([mount]) => pathname.startsWith(mount))
     const name = normalize(`/${pathname.slice(mount.length) || 'index.html'}`)
