@@ -33,7 +33,9 @@ enum Command {
 pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.command {
         Command::Check { file } => {
-            File::read(&file)?.check()?;
+            let read = File::read(&file)?;
+            read.clone().check()?;
+            read.security.tls_config.check_files()?;
             let sentence = format!("{} is right", file.display());
             once(false, Tone::Good, sentence, json!({}))?;
         }

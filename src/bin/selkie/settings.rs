@@ -78,7 +78,7 @@ pub(crate) struct File {
     pub(crate) network: NetworkConfig,
     chain: ChainTable,
     pub(crate) protocol: ProtocolConfig,
-    security: SecurityConfig,
+    pub(crate) security: SecurityConfig,
     pub(crate) node: NodeTable,
 }
 
