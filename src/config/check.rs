@@ -9,7 +9,8 @@ use super::{Config, ConfigField, addresses, fit, ranges};
 use crate::error::ConfigError;
 
 impl Config {
-    /// Finds the first thing that is wrong, with its field, its value and what would be right.
+    /// Finds the first thing that is wrong, with its field, its value and what would be right. Nothing outside is looked at: what is in a
+    /// certificate's files tells [`TlsConfig::check_files`](super::TlsConfig::check_files).
     ///
     /// # Errors
     /// [`ConfigError`]; nothing else has happened then.

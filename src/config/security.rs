@@ -4,7 +4,11 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::traffic::{Limits, Rate};
+use crate::{
+    error::ConfigError,
+    traffic::{Limits, Rate},
+    transport,
+};
 
 /// What peers may do.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -50,6 +54,16 @@ pub struct TlsConfig {
     pub certificate: Option<PathBuf>,
     /// Its private key's file in PEM, without a passphrase. **Default:** none.
     pub key: Option<PathBuf>,
+}
+
+impl TlsConfig {
+    /// Reads both files, if they are named, as a node does at its start that listens with TLS.
+    ///
+    /// # Errors
+    /// Which file is of no use, why, and what to do. In a browser none, since nobody listens there.
+    pub fn check_files(&self) -> Result<(), ConfigError> {
+        transport::check_certificate(self)
+    }
 }
 
 /// A peer's score: typed events, halved over time (after Lighthouse's peer manager).

@@ -23,7 +23,7 @@ use super::{
     meter, multiplex, noise, small_writes, webrtc, websocket,
 };
 use crate::{
-    config::Config,
+    config::{Config, TlsConfig},
     error::{ConfigError, NetworkError},
     peers::transport_name,
     platform::Executor,
@@ -76,11 +76,11 @@ pub fn needs_certificate(_: &Multiaddr) -> bool {
     false
 }
 
-/// Looks at the files of the configuration's certificate: there are none here.
+/// Looks at a certificate's files: there are none here.
 ///
 /// # Errors
 /// None.
-pub fn check_certificate(_: &Config) -> Result<(), ConfigError> {
+pub fn check_certificate(_: &TlsConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use super::{
 #[cfg(feature = "webrtc")]
 use super::{certificates, hosts, small_writes};
 use crate::{
-    config::Config,
+    config::{Config, TlsConfig},
     error::{ConfigError, NetworkError},
     peers::transport_name,
     platform::{self, Executor, lock::lock},
@@ -88,12 +88,12 @@ pub fn needs_certificate(address: &Multiaddr) -> bool {
     wss::has_tls(address)
 }
 
-/// Looks at the files of the configuration's certificate, where it has one.
+/// Looks at a certificate's files, where there is one.
 ///
 /// # Errors
 /// What is wrong with them.
-pub fn check_certificate(config: &Config) -> Result<(), ConfigError> {
-    wss::load(&config.security.tls_config, platform::date()).map(drop)
+pub fn check_certificate(config: &TlsConfig) -> Result<(), ConfigError> {
+    wss::load(config, platform::date()).map(drop)
 }
 
 /// Whether one of the transports dials addresses of this form; a native node dials no WebTransport.
@@ -122,7 +122,17 @@ pub fn build(
 ) -> Result<Boxed, NetworkError> {
     let noise = noise(keypair, &config.security.noise_config)?;
     let tcp = || tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let files = wss::Files::open(&config.security.tls_config)?;
+    let files = if config
+        .network
+        .listen_addresses
+        .iter()
+        .any(needs_certificate)
+    {
+        wss::Files::open(&config.security.tls_config)?
+    } else {
+        // Who needs none may be somebody else, who can't read it.
+        None
+    };
     let websocket = wss::WebSocket::new(named(tcp())?, files);
     let streams = OrTransport::new(
         relay,

@@ -15,7 +15,7 @@ use super::{
     noise,
 };
 use crate::{
-    config::Config,
+    config::{Config, TlsConfig},
     error::{ConfigError, NetworkError},
     peers::transport_name,
     platform::{Executor, simulated::host},
@@ -60,11 +60,11 @@ pub fn needs_certificate(_: &Multiaddr) -> bool {
     false
 }
 
-/// Looks at the files of the configuration's certificate: nobody needs one here.
+/// Looks at a certificate's files: nobody needs one here.
 ///
 /// # Errors
 /// None.
-pub fn check_certificate(_: &Config) -> Result<(), ConfigError> {
+pub fn check_certificate(_: &TlsConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 

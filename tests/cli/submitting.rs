@@ -45,6 +45,35 @@ fn an_item_of_each_kind_arrives_in_another_process() {
     assert_eq!(node.end().0, Some(0));
 }
 
+/// Files that only a listener with TLS needs: who has none may be unable to read them.
+#[test]
+fn who_listens_nowhere_with_tls_needs_no_certificate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let [config, item] = ["node.toml", "item"].map(at);
+    let named =
+        "[security.tls_config]\ncertificate = \"no/such/cert.pem\"\nkey = \"no/such/key.pem\"";
+    let secure = "[network]\nlisten_addresses = [\"/ip4/127.0.0.1/tcp/0/tls/ws\"]";
+    fs::write(&config, format!("{secure}\n{named}")).expect("written");
+    fs::write(&item, "a vote of some chain").expect("written");
+    let of_file = selkie(&["run", "--config", &config, "--key", &at("first.key")]);
+    assert_eq!(of_file.status.code(), Some(1));
+    let problem = stderr(&of_file);
+    assert!(
+        problem.contains("security.tls_config.certificate = no/such/cert.pem"),
+        "{problem}"
+    );
+    let elsewhere = ["--config", &config, "--listen", "/ip4/127.0.0.1/tcp/0"];
+    let run = ["run", "--json", "--key", &at("first.key")];
+    let node = Running::start(&[&run[..], &elsewhere].concat());
+    let address = node.address("/tcp/");
+    let submit = ["submit", &item, "--kind", "vote", "--to", &address];
+    let own = ["--key", &at("second.key")];
+    let sent = selkie(&[&submit[..], &elsewhere, &own].concat());
+    assert_eq!(sent.status.code(), Some(0), "{}", stderr(&sent));
+    assert_eq!(node.end().0, Some(0));
+}
+
 #[test]
 fn what_is_of_a_chain_is_judged_and_named_as_it_is_there() {
     let folder = tempfile::tempdir().expect("a folder");

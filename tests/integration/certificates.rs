@@ -372,6 +372,10 @@ async fn without_a_certificate_that_is_of_use_no_node_starts() {
         absent.contains("cert.pem") && absent.contains("give a PEM file"),
         "{absent}"
     );
+    // The configuration is right all the same, and who has no such listener starts.
+    assert_eq!(files.listening(listen).check(), Ok(()));
+    let plain = Node::start(files.listening("/ip4/127.0.0.1/tcp/0/ws")).await;
+    plain.shutdown().await;
     let named = refused(listening("/dns4/localhost/tcp/0")).await;
     assert!(named.contains("a name is no interface"), "{named}");
 }

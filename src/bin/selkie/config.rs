@@ -59,8 +59,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn check(file: &Path) -> anyhow::Result<()> {
-    let checked = File::read(file)?.check();
-    checked.with_context(|| file.display().to_string())
+    let read = File::read(file)?;
+    let in_file = || file.display().to_string();
+    read.clone().check().with_context(in_file)?;
+    let files = read.security.tls_config.check_files();
+    files.with_context(in_file)
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! A certificate and its key in PEM files, and what becomes of them while the node runs.
 //!
-//! Both are read every [`LOOK`], since their times on the disk say little (Kubernetes changes a link, a restored file is older than
+//! Both are read every two seconds, since their times on the disk say little (Kubernetes changes a link, a restored file is older than
 //! what it replaces). What is new and right is taken up. What is not leaves the old one in use, and is told once it was found twice in a row: of the
-//! two files one is written first. A certificate that is not replaced in time is told of likewise, when it has expired.
+//! two files one is written first. One that is not valid yet is not right yet. A certificate that is not replaced in time is told of likewise, when it has expired.
 //!
 //! Bounds: [`MAX_FILE`] bytes of each.
 
@@ -16,6 +16,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture, ready};
 use libp2p::websocket::tls;
+use quinn::rustls;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 
@@ -25,8 +26,11 @@ use crate::{
     platform::{self, Delay, SystemTime},
 };
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// The node's.
+const WALL: Wall = Wall {
+    date: platform::date,
+    look: Duration::from_secs(2),
+};
 /// A chain of a few certificates has some kilobytes; a larger file is something else.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -41,9 +45,17 @@ pub struct Loaded {
     digest: [u8; 32],
 }
 
+/// By what time certificates are valid, and how often the files are looked at.
+#[derive(Clone, Copy)]
+struct Wall {
+    date: fn() -> SystemTime,
+    look: Duration,
+}
+
 /// The files of a configuration, with what was last taken from them.
 pub struct Files {
     config: TlsConfig,
+    wall: Wall,
     used: Loaded,
     look: Delay,
     looking: Option<BoxFuture<'static, Option<Result<Loaded, ConfigError>>>>,
@@ -57,11 +69,16 @@ impl Files {
     /// # Errors
     /// As [`load`].
     pub fn open(config: &TlsConfig) -> Result<Option<Self>, ConfigError> {
-        let used = load(config, platform::date())?;
+        Self::by(WALL, config)
+    }
+
+    fn by(wall: Wall, config: &TlsConfig) -> Result<Option<Self>, ConfigError> {
+        let used = load(config, (wall.date)())?;
         Ok(used.map(|used| Self {
             config: config.clone(),
+            wall,
             used,
-            look: Delay::new(LOOK),
+            look: Delay::new(wall.look),
             looking: None,
             wrong: None,
         }))
@@ -77,15 +94,15 @@ impl Files {
         loop {
             let Some(looking) = &mut self.looking else {
                 ready!(self.look.poll_unpin(cx));
-                let config = self.config.clone();
-                let read = move || load(&config, platform::date()).transpose();
+                let (config, date) = (self.config.clone(), self.wall.date);
+                let read = move || load(&config, date()).transpose();
                 let read = platform::offload(read).map(Option::flatten);
                 self.looking = Some(read.boxed());
                 continue;
             };
             let found = ready!(looking.poll_unpin(cx));
             self.looking = None;
-            self.look.reset(LOOK);
+            self.look.reset(self.wall.look);
             if let Some(told) = found.and_then(|found| self.found(found)) {
                 return Poll::Ready(told);
             }
@@ -141,13 +158,20 @@ pub fn load(config: &TlsConfig, now: SystemTime) -> Result<Option<Loaded>, Confi
     let key_text = read(key).map_err(wrong_key)?;
     let chain = chain(&chain_text, now).map_err(wrong_certificate)?;
     let secret = secret(&key_text).map_err(wrong_key)?;
-    let fits = tls::Config::new(secret, chain);
-    let tls = fits.map_err(|error| {
-        let certificate = certificate.display();
-        wrong_key(format!(
-            "it does not fit the certificate in {certificate} ({}); give the key for which that was made",
-            innermost(&error)
-        ))
+    let tls = tls::Config::new(secret, chain).map_err(|error| match rustls_error(&error) {
+        Some(rustls::Error::InconsistentKeys(_)) => {
+            let certificate = certificate.display();
+            wrong_key(format!(
+                "it does not fit the certificate in {certificate}; give the key for which that was made"
+            ))
+        }
+        Some(rustls::Error::InvalidCertificate(error)) => wrong_certificate(format!(
+            "it is of no use for TLS ({error}); give one as CAs make them (X.509 version 3)"
+        )),
+        _ => wrong_key(
+            "it is broken or of a kind of which TLS makes no use here; give a key of ECDSA on P-256 or P-384, or of RSA with 2048 to 4096 bits, and its certificate"
+                .to_owned(),
+        ),
     })?;
     let digest = Sha256::new()
         .chain_update(Sha256::digest(&chain_text))
@@ -187,12 +211,18 @@ fn chain(text: &[u8], now: SystemTime) -> Result<Vec<tls::Certificate>, String> 
             .map_err(|error| format!("a certificate in it can't be read ({error}); {none}"))?;
     }
     if let Ok((_, parsed)) = x509_parser::parse_x509_certificate(own) {
-        let ends = parsed.validity().not_after;
+        let validity = parsed.validity();
+        let (begins, ends) = (validity.not_before, validity.not_after);
         let now = now.duration_since(SystemTime::UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs();
-        if i64::try_from(now).is_ok_and(|now| ends.timestamp() < now) {
+        let now = i64::try_from(now.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
+        if ends.timestamp() < now {
             return Err(format!(
                 "it has expired ({ends}); renew it, and see that this machine's clock is right"
+            ));
+        }
+        if begins.timestamp() > now {
+            return Err(format!(
+                "it is not valid yet (from {begins}); give one that is, and see that this machine's clock is right"
             ));
         }
     }
@@ -212,17 +242,21 @@ fn secret(text: &[u8]) -> Result<tls::PrivateKey, String> {
     Ok(tls::PrivateKey::new(der))
 }
 
-/// The error at the bottom: those above say only that it was TLS.
-fn innermost(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => innermost(source),
-        None => error.to_string(),
+/// What TLS itself says, within libp2p's error.
+fn rustls_error(error: &tls::Error) -> Option<&rustls::Error> {
+    match error {
+        tls::Error::Tls(error) => error.downcast_ref(),
+        _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::{
+        future::poll_fn,
+        path::PathBuf,
+        sync::atomic::{AtomicU64, Ordering},
+    };
 
     use libp2p::identity::Keypair;
     use pem::Pem;
@@ -237,13 +271,60 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
+    /// What the clock on the wall says, in seconds.
+    static CLOCK: AtomicU64 = AtomicU64::new(NOW);
+
+    /// How often it was asked.
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+
+    fn set(seconds: u64) {
+        CLOCK.store(seconds, Ordering::Relaxed);
+    }
+
+    const SET_BY_HAND: Wall = Wall {
+        date: || {
+            LOOKS.fetch_add(1, Ordering::Relaxed);
+            date(CLOCK.load(Ordering::Relaxed))
+        },
+        look: Duration::from_millis(10),
+    };
+
+    /// Nothing is told at some looks.
+    async fn quiet(files: &mut Files) {
+        let end = LOOKS.load(Ordering::Relaxed) + 5;
+        poll_fn(|cx| match files.poll_changed(cx) {
+            Poll::Ready(_) => panic!("there is nothing to tell"),
+            Poll::Pending if LOOKS.load(Ordering::Relaxed) >= end => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
+        })
+        .await;
+    }
+
     /// A certificate and its key, in PEM.
     fn made(byte: u8, until: u64) -> [String; 2] {
+        valid(byte, [NOW - 100, until])
+    }
+
+    fn valid(byte: u8, times: [u64; 2]) -> [String; 2] {
         let identity = Keypair::ed25519_from_bytes([byte; 32]).expect("32 bytes");
-        let made = derive(&identity, "test", [NOW - 100, until]);
+        let made = derive(&identity, "test", times);
         let Certificate { der, key } = made.expect("a certificate");
         [("CERTIFICATE", der), ("PRIVATE KEY", key)]
             .map(|(tag, der)| pem::encode(&Pem::new(tag, der)))
+    }
+
+    /// How a key names its curve.
+    const P256: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7];
+    /// One that nobody takes.
+    const P192: [u8; 8] = [0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 1];
+
+    /// What is in a file, in DER, with other bytes in one place.
+    fn with(text: &str, old: &[u8], new: &[u8]) -> Vec<u8> {
+        let mut der = pem::parse(text).expect("PEM").into_contents();
+        let at = der.windows(old.len()).position(|bytes| bytes == old);
+        let at = at.expect("it is there");
+        der[at..at + old.len()].copy_from_slice(new);
+        der
     }
 
     /// Where a node has its files.
@@ -277,13 +358,16 @@ mod tests {
         }
 
         fn files(&self) -> Files {
-            Files {
-                config: self.config(),
-                used: self.load(NOW).expect("they are right"),
-                look: Delay::new(LOOK),
-                looking: None,
-                wrong: None,
-            }
+            let now = Wall {
+                date: || date(NOW),
+                ..WALL
+            };
+            self.files_by(now)
+        }
+
+        fn files_by(&self, wall: Wall) -> Files {
+            let files = Files::by(wall, &self.config()).expect("they are right");
+            files.expect("both are named")
         }
     }
 
@@ -304,6 +388,9 @@ mod tests {
         let other = made(2, NOW + 100);
         let not_x509 = pem::encode(&Pem::new("CERTIFICATE", b"no DER".as_slice()));
         let not_pkcs8 = pem::encode(&Pem::new("PRIVATE KEY", b"no DER".as_slice()));
+        let other_curve = pem::encode(&Pem::new("PRIVATE KEY", with(key, &P256, &P192)));
+        let version_1 = with(certificate, &[0xa0, 3, 2, 1, 2], &[0xa0, 3, 2, 1, 0]);
+        let version_1 = pem::encode(&Pem::new("CERTIFICATE", version_1));
         let sealed = key.replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         let torn = certificate[..certificate.len() / 2].to_owned();
         let chain_torn = format!("{certificate}\n{not_x509}");
@@ -346,6 +433,17 @@ mod tests {
                 [certificate.clone(), not_pkcs8],
                 KEY,
                 "without a passphrase",
+            ),
+            ([version_1, key.clone()], CERTIFICATE, "version 3"),
+            (
+                [valid(1, [NOW + 1, NOW + 100])[0].clone(), key.clone()],
+                CERTIFICATE,
+                "is not valid yet",
+            ),
+            (
+                [certificate.clone(), other_curve],
+                KEY,
+                "ECDSA on P-256 or P-384",
             ),
             ([certificate.clone(), other[1].clone()], KEY, "does not fit"),
         ] {
@@ -431,19 +529,33 @@ mod tests {
     }
 
     #[test]
-    fn one_that_nobody_renews_is_told_of_when_it_has_expired() {
+    fn one_that_is_not_valid_yet_is_taken_up_when_it_is() {
         let folder = Folder::with(&made(1, NOW + 100));
         let mut files = folder.files();
-        assert!(
-            files.found(folder.load(NOW + 100)).is_none(),
-            "its last second"
-        );
-        assert!(files.found(folder.load(NOW + 101)).is_none());
-        let told = files
-            .found(folder.load(NOW + 103))
-            .expect("told")
-            .expect_err("expired");
-        assert!(told.problem.contains("has expired"), "{told}");
-        assert!(files.found(folder.load(NOW + 105)).is_none());
+        let before = files.used.digest;
+        folder.write(&valid(2, [NOW + 10, NOW + 200]));
+        let looks: Vec<_> = (0..3).map(|_| files.found(folder.load(NOW))).collect();
+        assert!(matches!(&looks[..], [None, Some(Err(_)), None]));
+        assert_eq!(files.used.digest, before);
+        assert!(matches!(files.found(folder.load(NOW + 10)), Some(Ok(_))));
+    }
+
+    /// On a clock that is set by hand: the one in use expires, is told of once, and is replaced by the next thing that is told.
+    #[tokio::test]
+    async fn one_that_nobody_renews_is_told_of_once_when_it_has_expired() {
+        let folder = Folder::with(&made(1, NOW + 100));
+        let mut files = folder.files_by(SET_BY_HAND);
+        set(NOW + 100);
+        quiet(&mut files).await;
+        for _ in 0..2 {
+            set(NOW + 101);
+            let told = poll_fn(|cx| files.poll_changed(cx)).await;
+            let told = told.err().expect("it has expired");
+            assert!(told.problem.contains("has expired"), "{told}");
+            quiet(&mut files).await;
+            // It was the clock that was wrong.
+            set(NOW);
+            quiet(&mut files).await;
+        }
     }
 }

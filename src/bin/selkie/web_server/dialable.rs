@@ -5,6 +5,8 @@
 //! on its side. Browsers say where a page is from by `Referer`, to which the server's policy (`same-origin`) holds them; a proxy in between by
 //! `X-Forwarded-Proto` and `Host`. Who tells no scheme, such as Node.js, is in no browser that forbids anything.
 
+use std::net::IpAddr;
+
 use axum::http::{HeaderMap, HeaderName, Uri, header};
 use selkie::{Multiaddr, peers::Scope};
 
@@ -22,7 +24,10 @@ impl Page {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let said = |name: HeaderName| headers.get(name)?.to_str().ok();
         let referer = said(header::REFERER).and_then(|url| url.parse::<Uri>().ok());
-        let forwarded = said(HeaderName::from_static("x-forwarded-proto"));
+        // Each proxy may add its own; the first is the browser's.
+        let forwarded = said(HeaderName::from_static("x-forwarded-proto"))
+            .and_then(|schemes| schemes.split(',').next())
+            .map(str::trim);
         let scheme = referer.as_ref().and_then(Uri::scheme_str).or(forwarded);
         let host = said(header::HOST).and_then(|host| host.parse::<Uri>().ok());
         let from = referer.as_ref().or(host.as_ref());
@@ -73,10 +78,11 @@ impl Page {
     }
 }
 
-/// How far away a URL's host is.
+/// How far away a URL's host is. The unspecified address leads a browser to its own machine.
 fn scope(host: &str) -> Scope {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse() {
+    match bare.parse::<IpAddr>() {
+        Ok(ip) if ip.is_unspecified() => Scope::Host,
         Ok(ip) => Scope::of_ip(ip).unwrap_or(Scope::Public),
         Err(_) => Scope::of_name(bare),
     }
@@ -156,12 +162,20 @@ mod tests {
         );
         let by_proxy = [("x-forwarded-proto", "https"), ("host", "node.example.org")];
         assert_eq!(told(page(&by_proxy)), far);
+        let by_proxies = [
+            ("x-forwarded-proto", "https, http"),
+            ("host", "node.example.org"),
+        ];
+        assert_eq!(told(page(&by_proxies)), far);
         let here = told(page(&[
             ("referer", "http://localhost:8080/"),
             ("host", "localhost:8080"),
         ]));
         assert_eq!(here.len(), 5, "all but TCP: {here:?}");
         assert_eq!(here[0], "/dns4/node.example.org/tcp/443/wss");
+        for unspecified in ["http://0.0.0.0:8420/", "http://[::]:8420/"] {
+            assert_eq!(told(page(&[("referer", unspecified)])), here);
+        }
         let lan = told(page(&[("referer", "http://172.17.0.2:8080/x")]));
         assert_eq!(lan.len(), 4, "no loopback: {lan:?}");
     }
