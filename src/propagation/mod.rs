@@ -150,6 +150,7 @@ impl Propagation {
     pub(crate) fn removed(&mut self, keys: &[TransactionKey]) {
         for key in keys {
             self.mempool.remove(key);
+            self.transactions.withdraw(key);
             self.seen.accept(key.short());
         }
         if self.mempool.is_roomy() {

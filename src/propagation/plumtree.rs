@@ -461,6 +461,11 @@ impl Plumtree {
         self.checking.contains_key(&key.short())
     }
 
+    /// An item is of no use any more: nobody is told of it from now on.
+    pub(crate) fn withdraw(&mut self, key: &TransactionKey) {
+        self.log.withdraw(key.short());
+    }
+
     /// Whether an item is in the log.
     pub(crate) fn holds(&self, key: &TransactionKey) -> bool {
         self.log.get(key.short()).is_some()
@@ -551,6 +556,7 @@ impl Plumtree {
             data,
             known: checking.known | bit(from),
             fetched: checking.fetched,
+            withdrawn: false,
         };
         self.log.append(source, entry, now);
     }

@@ -107,6 +107,8 @@ pub(super) struct Batch {
     known: u128,
     /// Whether these were fetched on their way, so that everybody is told of them beside: a batch is so or not.
     fetched: bool,
+    /// Whether some of it is of no use any more.
+    withdrawn: bool,
     /// Whether somebody has read it: nothing is added after that, which they would miss.
     taken: Cell<bool>,
     /// As it is pushed and announced, encoded when the first peer wants it.
@@ -123,6 +125,8 @@ pub(super) struct Entry {
     pub(super) known: u128,
     /// Whether it was fetched on its way here. There may be no room to remember that.
     pub(super) fetched: bool,
+    /// It is of no use any more: who asks for it gets it, and nobody is told.
+    pub(super) withdrawn: bool,
 }
 
 impl Log {
@@ -377,11 +381,20 @@ impl Log {
         })
     }
 
-    fn entry_mut(&mut self, at: At) -> Option<(&mut u128, &mut Entry)> {
+    /// Nobody is to be told of this item any more.
+    pub(super) fn withdraw(&mut self, id: ShortId) {
+        let at = self.index.get(&id).copied();
+        if let Some((batch, place)) = at.and_then(|at| self.batch_mut(at))
+            && let Some(entry) = batch.entries.get_mut(place)
+        {
+            (batch.withdrawn, entry.withdrawn) = (true, true);
+        }
+    }
+
+    fn batch_mut(&mut self, at: At) -> Option<(&mut Batch, usize)> {
         let queue = self.queues.get_mut(at.source.index())?;
         let batch = usize::try_from(at.number.checked_sub(queue.first)?).ok()?;
-        let batch = queue.batches.get_mut(batch)?;
-        Some((&mut batch.known, batch.entries.get_mut(at.place)?))
+        Some((queue.batches.get_mut(batch)?, at.place))
     }
 
     pub(super) fn get(&self, id: ShortId) -> Option<&Entry> {
@@ -396,9 +409,11 @@ impl Log {
         let Some(at) = self.index.get(&id).copied() else {
             return false;
         };
-        if let Some((batch, entry)) = self.entry_mut(at) {
+        if let Some((batch, place)) = self.batch_mut(at)
+            && let Some(entry) = batch.entries.get_mut(place)
+        {
             entry.known |= bit(peer);
-            *batch |= bit(peer);
+            batch.known |= bit(peer);
         }
         true
     }
@@ -464,6 +479,7 @@ impl Batch {
             before,
             known: 0,
             fetched,
+            withdrawn: false,
             taken: Cell::new(false),
             frame: OnceCell::new(),
             columns: OnceCell::new(),
@@ -500,9 +516,9 @@ impl Batch {
         self.fetched
     }
 
-    /// The places of peers that have some of it.
-    pub(super) fn known(&self) -> u128 {
-        self.known
+    /// Whether all of it is for a peer whose place's bit this is.
+    pub(super) fn is_all_for(&self, place: u128) -> bool {
+        self.known & place == 0 && !self.withdrawn
     }
 
     /// The batch as it is announced to who has nothing of it.
@@ -523,6 +539,13 @@ impl Batch {
             encode(items.collect())
         };
         self.frame.get_or_init(frame).clone()
+    }
+}
+
+impl Entry {
+    /// Whether it is for a peer whose place's bit this is, which does not have it.
+    pub(super) fn is_for(&self, place: u128) -> bool {
+        self.known & place == 0 && !self.withdrawn
     }
 }
 
@@ -552,6 +575,7 @@ mod tests {
             fee_rate: 0,
             known: 0,
             fetched: false,
+            withdrawn: false,
         }
     }
 

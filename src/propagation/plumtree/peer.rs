@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     MISSING, STALE,
-    log::{BATCH_BYTES, Batch, Entry, Log, Marks, bit, encode},
+    log::{BATCH_BYTES, Batch, Log, Marks, bit, encode},
     long::{LONG, Long},
     reader::{Reader, Step},
 };
@@ -247,14 +247,16 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
         if !is_alone && batch.bytes() > LONG {
             return Step::Later;
         }
-        let is_unknown = |entry: &&Entry| entry.known & known == 0;
-        let unknown = || batch.entries.iter().filter(is_unknown);
+        let unknown = || batch.entries.iter().filter(|entry| entry.is_for(known));
         let count = unknown().count();
         let frame = if count == batch.entries.len() {
             payload += batch.bytes();
             batch.frame()
         } else {
-            let announced = batch.entries.iter().filter(|entry| !is_unknown(entry));
+            let announced = batch
+                .entries
+                .iter()
+                .filter(|entry| entry.known & known != 0);
             spared.extend(announced.map(|entry| entry.id));
             if count == 0 {
                 return Step::Read;
@@ -301,7 +303,7 @@ pub(super) fn tell_fetched(peer: &mut Peer, log: &Log) -> Columns {
             peer.told = number;
             return columns;
         }
-        if entry.known & known == 0 {
+        if entry.is_for(known) {
             columns.push(entry.id, entry.data.len(), entry.fee_rate);
         }
     }
@@ -331,12 +333,12 @@ pub(super) fn announce(
         if !is_due(batch) || batch.entries.len() > room {
             return Step::Later;
         }
-        if batch.known() & known == 0 {
+        if batch.is_all_for(known) {
             columns.extend(batch.columns());
             return Step::Read;
         }
         let entries = batch.entries.iter();
-        for entry in entries.filter(|entry| entry.known & known == 0) {
+        for entry in entries.filter(|entry| entry.is_for(known)) {
             columns.push(entry.id, entry.data.len(), entry.fee_rate);
         }
         Step::Read

@@ -227,6 +227,7 @@ mod tests {
             fee_rate: 0,
             known: 0,
             fetched: false,
+            withdrawn: false,
         }
     }
 

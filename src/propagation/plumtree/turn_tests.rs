@@ -328,6 +328,28 @@ fn who_has_moved_is_told_again_of_what_was_fetched() {
     }
 }
 
+#[test]
+fn of_what_is_of_no_use_any_more_nobody_is_told() {
+    let ([ann, bob, cid], now) = ([(); 3].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    for peer in [ann, bob] {
+        tree.connected(peer, now);
+    }
+    tree.on_link(bob, &Link { push: false }, now);
+    tree.accepted(None, (0..10).map(item), now);
+    (0..3).for_each(|number| tree.withdraw(&item(number).key));
+    tree.connected(cid, now);
+    let later = now + tree.config.announce_interval + ANNOUNCE_DELAY;
+    assert_eq!(told(&mut tree, ann, later), [7, 0, 0]);
+    for peer in [bob, cid] {
+        assert_eq!(told(&mut tree, peer, later), [0, 7, 0]);
+    }
+    // Who was told before gets it.
+    let ids = wire::column([item(0).key.short()].into_iter());
+    tree.on_fetch(bob, &Fetch { ids }, later);
+    assert_eq!(told(&mut tree, bob, later), [1, 0, 0]);
+}
+
 fn announcement(numbers: std::ops::Range<u64>) -> Announce {
     let mut columns = Columns::default();
     for number in numbers {
