@@ -170,8 +170,8 @@ fn what_can_change_changes_on_sighup_and_what_waits_for_a_restart_is_said() {
         Value::from(vec!["node.log", "network.bootstrap_peers"])
     );
     assert_eq!(waits, Value::from(vec!["network.max_peers"]));
-    held.node
-        .object(|line| line["type"] == "peer:connect" && line["peerId"] == id);
+    // Its own events may come before what was read.
+    guest.object(|line| line["type"] == "peer:connect");
     held.errors
         .next(|line| line.contains("\"level\":\"DEBUG\""));
 
@@ -185,8 +185,7 @@ fn what_can_change_changes_on_sighup_and_what_waits_for_a_restart_is_said() {
         waits,
         Value::from(vec!["network.bootstrap_peers", "network.max_peers"])
     );
-    held.node
-        .object(|line| line["type"] == "peer:disconnect" && line["peerId"] == id);
+    guest.object(|line| line["type"] == "peer:disconnect");
     let bans = || -> Value {
         let output = selkie(&["bans", "--json", "--key", &key]);
         serde_json::from_str(&stdout(&output)).expect("an answer")
