@@ -122,16 +122,21 @@ impl RedbStore {
     /// Deletes the file of a store of this name, of whatever version, held meanwhile: no other process has it, nor opens it before it is gone.
     ///
     /// # Errors
-    /// As [`Self::open`], but for the version; and the file can't be deleted.
+    /// As [`Self::open`], but for the version; there is no such file, or it can't be deleted.
     pub fn delete(path: &Path, schema: &Schema) -> Result<(), StoreError> {
         let place = path.display().to_string();
+        // Opening makes one where none is.
+        fs::metadata(path).map_err(|error| system(&place, &error))?;
         let held = Self::open_at(path, path, &|store, place, is_new| match is_new {
             true => Ok(()),
             false => schema.recognize(store, place),
         })?;
-        let deleted = fs::remove_file(path).and_then(|()| folder::sync(folder::of(path)));
+        fs::remove_file(path).map_err(|error| system(&place, &error))?;
         drop(held);
-        deleted.map_err(|error| system(&place, &error))
+        if let Err(error) = folder::sync(folder::of(path)) {
+            tracing::error!(file = place, %error, "it is deleted, but may be there again after a crash");
+        }
+        Ok(())
     }
 
     /// Makes a new file, unless another process has put one there by now.

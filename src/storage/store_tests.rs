@@ -218,6 +218,9 @@ fn a_store_of_any_version_is_deleted_and_no_other_file_nor_one_that_is_open() {
         RedbStore::open(&path, schema).expect("all of it is there");
         RedbStore::delete(&path, &SCHEMA).expect("deleted");
         assert!(!path.exists());
+        let refused = RedbStore::delete(&path, &SCHEMA).expect_err("nothing is there");
+        assert!(matches!(refused, StoreError::Failed { .. }), "{refused}");
+        assert!(!path.exists());
     }
     fs::write(&path, "a letter").expect("written");
     let refused = RedbStore::delete(&path, &SCHEMA).expect_err("no store");

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::StreamExt;
+use libp2p::{SwarmBuilder, identify, noise, swarm::SwarmEvent, tcp, yamux};
 use serde_json::Value;
 
 /// Longer than anything here takes on a busy machine.
@@ -169,4 +171,42 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A libp2p peer that takes part in nothing: where it listens.
+pub fn an_idle_peer() -> String {
+    let (sender, address) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let mut swarm = SwarmBuilder::with_new_identity()
+                .with_tokio()
+                .with_tcp(
+                    tcp::Config::default(),
+                    noise::Config::new,
+                    yamux::Config::default,
+                )
+                .expect("a transport")
+                .with_behaviour(|key| {
+                    identify::Behaviour::new(identify::Config::new(
+                        "/idle/1".to_owned(),
+                        key.public(),
+                    ))
+                })
+                .expect("a behaviour")
+                .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
+                .build();
+            let any = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
+            swarm.listen_on(any).expect("loopback");
+            loop {
+                if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                    let whole = address
+                        .with_p2p(*swarm.local_peer_id())
+                        .expect("an address");
+                    sender.send(whole.to_string()).expect("the test waits");
+                }
+            }
+        });
+    });
+    address.recv_timeout(PATIENCE).expect("it listens")
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     BLOCK, BLOCK_ID, CHAIN,
-    command::{Running, a_key, command, selkie, signal, stderr, stdout},
+    command::{Running, a_key, an_idle_peer, command, selkie, signal, stderr, stdout},
 };
 
 #[test]
@@ -61,7 +61,10 @@ fn a_replay_of_which_not_all_was_taken_says_so_and_fails() {
     let key = a_key(folder.path());
     let node = Running::start(&["run", "--json", "--chain", "bitcoin", "--key", &key]);
     let to = node.address("/tcp/");
-    let words = ["replay", path, "--json", "--to", &to, "--rate", "0.5"];
+    let idle = an_idle_peer();
+    let words = [
+        "replay", path, "--json", "--rate", "0.5", "--to", &to, "--to", &idle,
+    ];
     let (mut replay, errors) = Running::with_errors(&mut command(&words));
     node.object(|line| line["kind"] == "block");
     signal("STOP", node.child.id());
@@ -73,6 +76,11 @@ fn a_replay_of_which_not_all_was_taken_says_so_and_fails() {
     drop(node);
     let end = replay.object(|line| line["type"] == "end");
     assert_eq!(end["all_taken"], false);
+    let why = errors.next(|line| line.contains("nobody says"));
+    assert!(
+        why.ends_with("1 peer left before, 1 peer joined no topic and so took nothing"),
+        "{why}"
+    );
     assert_eq!(replay.child.wait().expect("it ends").code(), Some(1));
 }
 

@@ -4,13 +4,9 @@ use std::{
     fs,
     io::Write,
     process::Stdio,
-    sync::mpsc,
-    thread,
     time::{Duration, Instant},
 };
 
-use futures::StreamExt;
-use libp2p::{SwarmBuilder, identify, noise, swarm::SwarmEvent, tcp, yamux};
 use selkie::{
     Application, Block,
     chain::{
@@ -20,7 +16,7 @@ use selkie::{
 };
 use serde_json::Value;
 
-use crate::command::{PATIENCE, Running, a_key, command, finish, selkie, stderr, stdout};
+use crate::command::{Running, a_key, an_idle_peer, command, finish, selkie, stderr, stdout};
 
 #[test]
 fn an_item_of_each_kind_arrives_in_another_process() {
@@ -198,44 +194,6 @@ fn how_many_took_it_is_said_and_where_nobody_was() {
         node.object(|line| line["type"] == "item:accepted");
         assert_eq!(node.end().0, Some(0));
     }
-}
-
-/// A libp2p peer that takes part in nothing: where it listens.
-fn an_idle_peer() -> String {
-    let (sender, address) = mpsc::channel();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        runtime.block_on(async {
-            let mut swarm = SwarmBuilder::with_new_identity()
-                .with_tokio()
-                .with_tcp(
-                    tcp::Config::default(),
-                    noise::Config::new,
-                    yamux::Config::default,
-                )
-                .expect("a transport")
-                .with_behaviour(|key| {
-                    identify::Behaviour::new(identify::Config::new(
-                        "/idle/1".to_owned(),
-                        key.public(),
-                    ))
-                })
-                .expect("a behaviour")
-                .with_swarm_config(|config| config.with_idle_connection_timeout(PATIENCE))
-                .build();
-            let any = "/ip4/127.0.0.1/tcp/0".parse().expect("an address");
-            swarm.listen_on(any).expect("loopback");
-            loop {
-                if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                    let whole = address
-                        .with_p2p(*swarm.local_peer_id())
-                        .expect("an address");
-                    sender.send(whole.to_string()).expect("the test waits");
-                }
-            }
-        });
-    });
-    address.recv_timeout(PATIENCE).expect("it listens")
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Ctrl-C, and the SIGTERM of service managers: the first asks the command to end in order, a
 //! second one, a second later or more, ends the process at once. And SIGHUP, by which a command that takes it is asked to read its configuration again; without,
-//! and where it came because a terminal was closed, it ends the command.
+//! and where it came because a terminal was closed, it ends the command. Who started it with SIGHUP ignored (`nohup`) wants it to outlive the terminal.
 
 use std::{
     io::{self, IsTerminal},
@@ -48,8 +48,8 @@ pub(crate) fn watch() -> io::Result<Interrupt> {
 /// The SIGHUPs of a command that goes on.
 pub(crate) struct Hangups {
     signals: signals::Hangups,
-    /// Whether there was a terminal at the start.
-    had_terminal: bool,
+    /// Whether there was a terminal at the start, with which it is to end.
+    ends_with_terminal: bool,
 }
 
 /// Takes SIGHUP from now on.
@@ -57,9 +57,11 @@ pub(crate) struct Hangups {
 /// # Errors
 /// Where the system does not let us.
 pub(crate) fn hangups() -> io::Result<Hangups> {
+    // Asked before it is taken.
+    let ends_with_terminal = has_terminal() && !signals::hangup_is_ignored();
     Ok(Hangups {
         signals: signals::Hangups::new()?,
-        had_terminal: has_terminal(),
+        ends_with_terminal,
     })
 }
 
@@ -67,7 +69,7 @@ impl Hangups {
     /// Returns with the next one: true where the configuration is to be read again, false where the terminal was closed.
     pub(crate) async fn next(&mut self) -> bool {
         self.signals.next().await;
-        !self.had_terminal || has_terminal()
+        !self.ends_with_terminal || has_terminal()
     }
 }
 
@@ -134,6 +136,16 @@ mod signals {
         }
     }
 
+    /// Whether who started the process had it ignore SIGHUP, as Linux tells it; other systems tell it only to unsafe code, and there it never is.
+    pub(super) fn hangup_is_ignored() -> bool {
+        // proc(5): a mask in hex, whose lowest bit is the signal of number 1.
+        let told = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = told.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let bit = 1 << (SignalKind::hangup().as_raw_value() - 1);
+        mask.is_some_and(|mask| mask & bit != 0)
+    }
+
     pub(super) struct Hangups(Signal);
 
     impl Hangups {
@@ -163,6 +175,10 @@ mod signals {
                 std::future::pending().await
             }
         }
+    }
+
+    pub(super) fn hangup_is_ignored() -> bool {
+        false
     }
 
     pub(super) struct Hangups;

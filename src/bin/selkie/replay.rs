@@ -13,7 +13,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Output, Tone, counted, progress_target, remark},
     settings::{Chain, NodeArgs, address},
-    takers::{PATIENCE, Takers, connected, drain, reach},
+    takers::{Takers, connected, drain, reach},
 };
 
 #[derive(clap::Args)]
@@ -79,12 +79,11 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
             }
         }
         let (totals, takers) = play(&feed, &node, &output, &bar).await?;
-        // By one of them at least.
-        let all_taken = match &takers {
-            Some(takers) => drain(&node, takers, remark).await? > 0,
-            None => true,
+        let drained = match &takers {
+            Some(takers) => Some(drain(&node, takers, remark).await?),
+            None => None,
         };
-        anyhow::Ok((totals, all_taken))
+        anyhow::Ok((totals, drained))
     };
     let outcome = interrupt.unless(work).await;
     node.shutdown().await;
@@ -95,10 +94,12 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         }
         bail!("it was interrupted before the peers had all of it");
     };
-    let (totals, all_taken) = outcome?;
+    let (totals, drained) = outcome?;
+    // By one of them at least.
+    let nobody = drained.filter(|drained| drained.have == 0);
     let last = async {
         output.room().await;
-        conclude(&output, &totals, all_taken)?;
+        conclude(&output, &totals, nobody.is_none())?;
         anyhow::Ok(output.finish().await?)
     };
     interrupt.unless_late(last).await.unwrap_or(Ok(()))?;
@@ -108,11 +109,14 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
             "{items} were refused, the first for what is said above; what is of another chain wants its name (--chain)"
         );
     }
-    if !all_taken {
+    if let Some(nobody) = nobody {
+        let helps = match nobody.late {
+            0 => "",
+            _ => "; a lower --rate helps those that check slowly",
+        };
         bail!(
-            "nobody says to have taken all of it: the peers left, or took longer than {} seconds; a lower --rate helps \
-             those that check slowly",
-            PATIENCE.as_secs()
+            "nobody says to have taken all of it: {}{helps}",
+            nobody.why_not()
         );
     }
     Ok(())

@@ -25,7 +25,7 @@ use crate::{
     interrupt::Interrupt,
     output::{Tone, counted, once, progress_target, remark},
     settings::{Chain, NodeArgs, address},
-    takers::{PATIENCE, connected, drain, reach},
+    takers::{connected, drain, reach},
 };
 
 #[derive(clap::Args)]
@@ -196,11 +196,12 @@ async fn give(
     };
     let takers = connected(node);
     let says = |sentence| bar.suspend(|| remark(sentence));
-    let (by, of) = (drain(node, &takers, says).await?, takers.len());
+    let drained = drain(node, &takers, says).await?;
+    let (by, of) = (drained.have, takers.len());
     if by == 0 {
         bail!(
-            "no peer says to have taken it: they left, or took longer than {} seconds; it may have arrived all the same",
-            PATIENCE.as_secs()
+            "no peer says to have taken it: {}; it may have arrived all the same",
+            drained.why_not()
         );
     }
     let taken = Some(Taken { id, by, of });

@@ -10,10 +10,12 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use futures_timer::Delay;
 use selkie::{Multiaddr, NetworkError, P2PNetworkManager, PeerId};
 
+use crate::output::counted;
+
 /// How often is looked whether the peers have the last items.
 const LOOK: Duration = Duration::from_millis(100);
 /// How long a peer may take over them.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// After that it is said who is waited for; and a plain libp2p peer that has joined no topic by then is waited for no more: it takes nothing.
 const MOMENT: Duration = Duration::from_secs(1);
 
@@ -61,15 +63,46 @@ pub(crate) fn connected(node: &P2PNetworkManager) -> Takers {
         .collect()
 }
 
+/// How many peers have the last items, and what became of the others.
+#[derive(Debug, Default)]
+pub(crate) struct Drained {
+    pub(crate) have: usize,
+    left: usize,
+    /// Plain libp2p peers that joined no topic.
+    idle: usize,
+    /// Took longer than [`PATIENCE`].
+    pub(crate) late: usize,
+}
+
+impl Drained {
+    /// Why the others have not, for a person.
+    pub(crate) fn why_not(&self) -> String {
+        let seconds = PATIENCE.as_secs();
+        let late = format!("took longer than {seconds} seconds");
+        let told = [
+            (self.left, "left before"),
+            (self.idle, "joined no topic and so took nothing"),
+            (self.late, late.as_str()),
+        ]
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{} {what}", counted(count as u64, "peer")));
+        match told.collect::<Vec<_>>().join(", ") {
+            nobody if nobody.is_empty() => "no peer was there any more".to_owned(),
+            told => told,
+        }
+    }
+}
+
 /// Waits until all of these peers, who were there from the first item on, have the last ones, which would be lost with the connections, or
-/// have taken too long; returns how many have. Of one that has left nobody knows what it had taken by then. `waiting` is told once for whom it waits.
+/// have taken too long. Of one that has left nobody knows what it had taken by then. `waiting` is told once for whom it waits.
 pub(crate) async fn drain(
     node: &P2PNetworkManager,
     takers: &Takers,
     waiting: impl Fn(String),
-) -> Result<usize, NetworkError> {
+) -> Result<Drained, NetworkError> {
     let began = Instant::now();
-    let (mut awaited, mut have, mut told) = (takers.clone(), 0, false);
+    let (mut awaited, mut drained, mut told) = (takers.clone(), Drained::default(), false);
     loop {
         let mut flushed = Takers::new();
         for taker in &awaited {
@@ -79,14 +112,18 @@ pub(crate) async fn drain(
         }
         // It is the same connection that was asked about.
         let here = connected(node);
-        have += flushed.intersection(&here).count();
+        drained.have += flushed.intersection(&here).count();
+        drained.left += awaited.difference(&here).count();
         awaited.retain(|taker| here.contains(taker) && !flushed.contains(taker));
         let is_late = began.elapsed() >= MOMENT;
         if is_late {
-            awaited = taking_part(node, awaited).await?;
+            let idle = idle(node, &awaited).await?;
+            drained.idle += idle.len();
+            awaited.retain(|taker| !idle.contains(taker));
         }
         if awaited.is_empty() || began.elapsed() >= PATIENCE {
-            return Ok(have);
+            drained.late = awaited.len();
+            return Ok(drained);
         }
         if is_late && !std::mem::replace(&mut told, true) {
             let peers: Vec<_> = awaited.iter().map(|(peer, _)| peer.to_string()).collect();
@@ -100,13 +137,16 @@ pub(crate) async fn drain(
     }
 }
 
-/// Those of them that items go to.
-async fn taking_part(node: &P2PNetworkManager, takers: Takers) -> Result<Takers, NetworkError> {
-    let mut taking = Takers::new();
+/// Those of them that are there and take nothing.
+async fn idle(node: &P2PNetworkManager, takers: &Takers) -> Result<Takers, NetworkError> {
+    let mut idle = Takers::new();
     for taker in takers {
-        if node.takes_part(taker.0).await? {
-            taking.insert(taker);
+        if !node.takes_part(taker.0).await? {
+            idle.insert(*taker);
         }
     }
-    Ok(taking)
+    // Nor does who has left meanwhile.
+    let here = connected(node);
+    idle.retain(|taker| here.contains(taker));
+    Ok(idle)
 }
