@@ -46,7 +46,8 @@ pub(crate) struct Discovery {
     from_book: FromBook,
     /// Peers that are dialled by itself.
     wanted: usize,
-    /// Whether one place is left for who comes.
+    /// Places in all, and whether one of them is left for who comes.
+    places: usize,
     keeps_one: bool,
     /// When is the next lookup, the pause after it, and whether it is for our own neighbourhood.
     look_at: Instant,
@@ -66,6 +67,7 @@ impl Discovery {
             wishes: Wishes::default(),
             from_book: FromBook::new(platform::now()),
             wanted: wanted.min(most.div_ceil(2)),
+            places: most,
             keeps_one: most > 2,
             look_at: platform::now(),
             look_pause: LOOK.0,
@@ -285,7 +287,7 @@ impl Discovery {
         self.shared.book().connected(peer, remote, outbound, now);
         self.wish_connected(peer, connection, now);
         self.from_book.dialled(&peer);
-        self.duties.connected(&peer, now);
+        self.duties.connected(&peer, outbound, now);
     }
 
     /// A dial failed; whether that is news: it is none where the peer is connected by another way, or the user has given it up.
