@@ -252,19 +252,25 @@ impl Discovery {
         }
     }
 
+    /// Dials peers at all that is known of where they are. Of that the word of the user and the local network goes, and what was proven; all else, which strangers may have told, passes the
+    /// address policy.
     fn dial_them(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, due: Vec<Due>, now: Instant) {
         for due in due {
-            let gate = &swarm.behaviour().gate;
-            due.addresses.iter().for_each(|address| gate.vouch(address));
             let mut book = self.shared.book();
             book.dials(due.peer, now);
             let known = book.candidate(&due.peer);
             drop(book);
-            // What others told of it is dialled too, as far as the policy lets it.
-            let known = known.into_iter().flat_map(|known| known.addresses);
-            let mut addresses = due.addresses;
-            let new = known.filter(|known| !addresses.contains(known));
-            addresses.extend(new.collect::<Vec<_>>());
+            let (known, proven) =
+                known.map_or_else(Default::default, |known| (known.addresses, known.proven));
+            let mut addresses = self.dialing.addresses(&due.peer);
+            let gate = &swarm.behaviour().gate;
+            let vouched = addresses.iter().chain(&proven);
+            vouched.for_each(|address| gate.vouch(address));
+            for address in due.addresses.into_iter().chain(known) {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
             let options = DialOpts::peer_id(due.peer).addresses(addresses);
             // Later failures arrive as events; at once it fails where the peer is connected or being dialled.
             if swarm.dial(options.build()).is_err() {

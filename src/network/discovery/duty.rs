@@ -1,4 +1,7 @@
 //! Those whom the application needs at a time: what [`Duties`](crate::peers::Duties) says is done here.
+//!
+//! A committee's addresses are those that its members registered, each of which may be anybody's: so they pass the address policy, and only the user's own words and where a
+//! peer was reached before do not.
 
 use std::time::Duration;
 
