@@ -277,7 +277,9 @@ export interface SelkieNode extends EventTarget, AsyncDisposable {
    * Tells of a duty: peers that the application will need after `inMs` (an hour at most) for `forMs` (an hour at most), each by its id or by an address that ends in
    * it. From 30 s before its beginning, or now where that is sooner, to its end they are dialled where they are not connected, wanted or not, and again where they are lost;
    * and they make no room for others, as by `protect`. Then those that were dialled for it alone are let go, as far as the node has the
-   * peers that it wants. One that is named by its id alone is dialled where the address book knows it to be. Whom you disconnect meanwhile is not dialled again. In all duties
+   * peers that it wants. One that is named by its id alone is dialled where the address book knows it to be. What an address says counts as a
+   * stranger's word, since a chain has it from whoever registered there: private ones are dialled only where nobody from further away was met, and what did not answer not again for
+   * a minute; `bootstrap` and `dial` are for those that you vouch for. Whom you disconnect meanwhile is not dialled again. In all duties
    * together there are 256 peers at most, and half of `network.max_peers`. Who is there, `peers()` says.
    */
   expectDuty(peers: readonly string[], when: DutyOptions): Promise<void>

@@ -191,7 +191,7 @@ async function readKey(path: string): Promise<Uint8Array | undefined> {
 
 /** `linked` gives a file a second name, and fails where that name is taken: a hard link. */
 export async function writeKey(path: string, key: Uint8Array, linked = link) {
-  const draft = `${path}.${process.pid}`
+  const draft = draftOf(path)
   await rm(draft, { force: true })
   await writeNew(draft, key)
   try {
@@ -204,6 +204,11 @@ export async function writeKey(path: string, key: Uint8Array, linked = link) {
     await rm(draft, { force: true })
   }
   await syncFolder(dirname(path))
+}
+
+/** The lock's holder alone writes, so one name will do: what a process left that died over it is taken away by the next. */
+function draftOf(path: string): string {
+  return `${path}.draft`
 }
 
 /** As much of a file as shows that it is larger than a book. */
@@ -224,7 +229,7 @@ async function readBook(path: string): Promise<Uint8Array | undefined> {
 
 /** A whole new file in the old one's place. */
 async function writeBook(path: string, bytes: Uint8Array) {
-  const draft = `${path}.${process.pid}`
+  const draft = draftOf(path)
   await rm(draft, { force: true })
   await writeNew(draft, bytes)
   await rename(draft, path)

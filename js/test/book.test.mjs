@@ -1,7 +1,7 @@
 /** The address book over restarts: where it is kept, when it is written, and what becomes of one that is none. */
 
 import assert from 'node:assert/strict'
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -33,6 +33,16 @@ test('in Node it is a file beside the key, which the next node begins with', asy
   const second = await inFolder(path)
   assert.deepEqual(second.fake.kept, Uint8Array.of(7, 8))
   await second.node.stop()
+})
+
+test('what a process left that died over writing it is taken away by the next', async (t) => {
+  const path = await directory(t)
+  const left = ['identity.key.book', 'identity.key'].map((name) => join(path, `${name}.draft`))
+  for (const draft of left) await writeFile(draft, 'half a')
+  const { fake, node } = await inFolder(path)
+  fake.answers.saveBook = () => Uint8Array.of(7)
+  await node.stop()
+  assert.deepEqual((await readdir(path)).sort(), ['identity.key', 'identity.key.book'])
 })
 
 test('of a file that is no book as much is read as shows that', async (t) => {

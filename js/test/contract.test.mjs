@@ -146,7 +146,10 @@ test('a peer is protected by tags until the last is taken away', async (t) => {
 
 test('whom the application needs is dialled, and what no duty can be is refused', async (t) => {
   const node = await started(t, { config: listening('/memory/4106') })
+  const friend = await started(t, { config: listening('/memory/4108') })
   const other = await started(t)
+  // What an application says of a peer leads to no place of this host while it has met nobody here.
+  await other.dial(`/memory/4108/p2p/${friend.peerId}`)
   const connects = once(other, 'peer:connect')
   await other.expectDuty([`/memory/4106/p2p/${node.peerId}`], { forMs: 60_000 })
   assert.equal((await connects).detail.peerId, node.peerId)

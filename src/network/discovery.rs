@@ -46,7 +46,8 @@ pub(crate) struct Discovery {
     from_book: FromBook,
     /// Peers that are dialled by itself.
     wanted: usize,
-    /// Whether one place is left for who comes.
+    /// Places in all, and whether one of them is left for who comes.
+    places: usize,
     keeps_one: bool,
     /// When is the next lookup, the pause after it, and whether it is for our own neighbourhood.
     look_at: Instant,
@@ -66,6 +67,7 @@ impl Discovery {
             wishes: Wishes::default(),
             from_book: FromBook::new(platform::now()),
             wanted: wanted.min(most.div_ceil(2)),
+            places: most,
             keeps_one: most > 2,
             look_at: platform::now(),
             look_pause: LOOK.0,
@@ -250,19 +252,25 @@ impl Discovery {
         }
     }
 
+    /// Dials peers at all that is known of where they are. Of that the word of the user and the local network goes, and what was proven; all else, which strangers may have told, passes the
+    /// address policy.
     fn dial_them(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>, due: Vec<Due>, now: Instant) {
         for due in due {
-            let gate = &swarm.behaviour().gate;
-            due.addresses.iter().for_each(|address| gate.vouch(address));
             let mut book = self.shared.book();
             book.dials(due.peer, now);
             let known = book.candidate(&due.peer);
             drop(book);
-            // What others told of it is dialled too, as far as the policy lets it.
-            let known = known.into_iter().flat_map(|known| known.addresses);
-            let mut addresses = due.addresses;
-            let new = known.filter(|known| !addresses.contains(known));
-            addresses.extend(new.collect::<Vec<_>>());
+            let (known, proven) =
+                known.map_or_else(Default::default, |known| (known.addresses, known.proven));
+            let mut addresses = self.dialing.addresses(&due.peer);
+            let gate = &swarm.behaviour().gate;
+            let vouched = addresses.iter().chain(&proven);
+            vouched.for_each(|address| gate.vouch(address));
+            for address in due.addresses.into_iter().chain(known) {
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
             let options = DialOpts::peer_id(due.peer).addresses(addresses);
             // Later failures arrive as events; at once it fails where the peer is connected or being dialled.
             if swarm.dial(options.build()).is_err() {
@@ -285,7 +293,7 @@ impl Discovery {
         self.shared.book().connected(peer, remote, outbound, now);
         self.wish_connected(peer, connection, now);
         self.from_book.dialled(&peer);
-        self.duties.connected(&peer, now);
+        self.duties.connected(&peer, outbound, now);
     }
 
     /// A dial failed; whether that is news: it is none where the peer is connected by another way, or the user has given it up.

@@ -18,7 +18,8 @@
 //! - **Once a while**: a learnt address is not dialled again for [`AddressPolicy::BACK_OFF`] unless a peer answered there, so that
 //!   repeating a hint makes no traffic.
 //!
-//! How it is used: what a user configures, dials or finds by mDNS goes to [`vouch`](AddressPolicy::vouch) first. What a peer
+//! How it is used: what a user configures, dials or finds by mDNS goes to [`vouch`](AddressPolicy::vouch) first, and so does where a peer was reached before. What an application knows of peers that it
+//! needs is none of these, since a chain has it from whoever registered there. What a peer
 //! tells (identify, exchange, a DHT's answer that has a teller) goes through [`learnt`](AddressPolicy::learnt), and only what comes back is
 //! kept, shown or added to a routing table. Whatever then dials asks [`admit_dial`](AddressPolicy::admit_dial): the transport does
 //! so for every dial on either skin (`transport/door.rs`), whoever asks for it, since libp2p lets no behaviour take an
@@ -93,8 +94,8 @@ impl AddressPolicy {
     pub const MAX_ANSWERED: usize = 64;
     /// Addresses vouched for that are remembered.
     pub const MAX_VOUCHED: usize = 4096;
-    /// Addresses that were dialled and have not answered that are remembered.
-    pub const MAX_TRIED: usize = 1024;
+    /// Addresses that were dialled and have not answered that are remembered: as many as all peers on duty may have.
+    pub const MAX_TRIED: usize = 4096;
 
     /// Nothing vouched for yet. `takes_names`: whether this skin takes domain names with TLS from peers.
     pub fn new(own: PeerId, takes_names: bool) -> Self {

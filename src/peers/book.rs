@@ -14,7 +14,7 @@
 //! - **Test before evict**: whose place in the tried table another wants is dialled first, and keeps it if it answers, or did within [`FRESH`].
 //! - **Change** ([`AddressBook::gives_way`]): now and then one of those that were dialled, by chance, makes room for another. An attacker's peers never leave by themselves, so
 //!   without it they would gather, one lucky draw after the other.
-//! - **Anchors**: two of the peers that it had dialled, by chance, are dialled first after a restart. Those that stayed longest would be those of an attacker, which has time.
+//! - **Anchors**: two of the peers that it had dialled, by chance, are dialled first after a restart; a node that was offline before it keeps those of the last time. Those that stayed longest would be those of an attacker, which has time.
 //!
 //! Failures count against a peer only where the caller says that they may be its fault: an offline node must not burn its book.
 //! Only addresses that [`AddressPolicy`] let through belong here, which is the caller's business; so is
@@ -96,6 +96,8 @@ pub struct AddressBook {
     /// Those to be dialled first that have neither answered nor failed yet, and how many have failed.
     anchors: Vec<PeerId>,
     anchors_lost: usize,
+    /// Those that were saved last, and when they were drawn.
+    drawn: (Vec<PeerId>, u64),
     /// Whose place in the tried table another wants.
     contests: BTreeMap<PeerId, PeerId>,
 }
@@ -179,6 +181,7 @@ impl AddressBook {
             held: BTreeMap::new(),
             anchors: Vec::new(),
             anchors_lost: 0,
+            drawn: (Vec::new(), 0),
             contests: BTreeMap::new(),
         }
     }

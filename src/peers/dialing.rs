@@ -212,6 +212,12 @@ impl Dialing {
         self.dismissed.contains(peer)
     }
 
+    /// All that the user and the local network told of where it is.
+    pub fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        let target = self.targets.get(peer);
+        target.map_or_else(Vec::new, |target| target.due(*peer).addresses)
+    }
+
     /// Whether it is being dialled.
     pub fn is_dialling(&self, peer: &PeerId) -> bool {
         let target = self.targets.get(peer);

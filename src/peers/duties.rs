@@ -5,7 +5,7 @@
 //! is announced here is dialled whether more peers are wanted or not.
 //!
 //! From [`AHEAD`] before a duty begins until it ends its peers are **on duty**: none of them makes room for others, and each that is not connected is
-//! dialled, at pauses that double from the first to the last of [`PAUSE`], or when it said that it may be asked again. Of who is in several duties the time
+//! dialled, at pauses that double from the first to the last of [`PAUSE`], or when it said that it may be asked again, however often it is announced. Of who is in several duties the time
 //! goes from the first one's beginning to the last one's end. Then all is as before: who was dialled for its duty alone may be let go.
 //!
 //! Bounds: a duty begins within [`HORIZON`] and lasts [`LONGEST`] at most; so many peers as the owner says are expected or on duty at once, with [`ADDRESSES`] addresses
@@ -62,10 +62,11 @@ struct Needed {
     from: Instant,
     until: Instant,
     is_on_duty: bool,
-    /// When it may be dialled; `None` while it is.
-    due: Option<Instant>,
+    /// On duty it is dialled from then on.
+    due: Instant,
     pause: Duration,
-    /// Whether its connection is there by a dial from here.
+    is_dialled: bool,
+    /// Whether its connection is there by such a dial.
     is_ours: bool,
 }
 
@@ -76,6 +77,8 @@ pub struct Relieved {
     pub peer: PeerId,
     /// Whether it was dialled for its duty alone.
     pub dialled: bool,
+    /// Whether such a dial is under way.
+    pub dialling: bool,
 }
 
 impl Duties {
@@ -110,8 +113,12 @@ impl Duties {
         for due in others {
             named.entry(due.peer).or_default().extend(due.addresses);
         }
-        let new = named.keys().filter(|peer| !self.peers.contains_key(peer));
-        if self.peers.len() + new.count() > self.most {
+        // Whose duty is over takes no place, also before that was noted.
+        let others = self
+            .peers
+            .iter()
+            .filter(|(peer, needed)| needed.until > now && !named.contains_key(peer));
+        if named.len() + others.count() > self.most {
             return Err(DutyError::Peers(self.most));
         }
         let from = now + begins_in.saturating_sub(AHEAD);
@@ -122,13 +129,14 @@ impl Duties {
                 from,
                 until,
                 is_on_duty: false,
-                due: Some(from),
+                due: now,
                 pause: PAUSE.0,
+                is_dialled: false,
                 is_ours: false,
             });
-            needed.from = needed.from.min(from);
+            let is_over = needed.until <= now;
+            needed.from = if is_over { from } else { needed.from.min(from) };
             needed.until = needed.until.max(until);
-            needed.due = needed.due.map(|due| due.min(from));
             needed.is_at(addresses);
         }
         Ok(())
@@ -145,30 +153,40 @@ impl Duties {
         begin.collect()
     }
 
-    /// Who is on duty no more, and forgotten.
+    /// Who is on duty no more. It is forgotten, unless it was named again after its end, for later.
     pub fn end(&mut self, now: Instant) -> Vec<Relieved> {
         let mut relieved = Vec::new();
         self.peers.retain(|peer, needed| {
-            let (peer, dialled) = (*peer, needed.is_ours);
             let is_over = needed.until <= now;
-            relieved.extend(is_over.then_some(Relieved { peer, dialled }));
+            if is_over || needed.is_on_duty && needed.from > now {
+                relieved.push(Relieved {
+                    peer: *peer,
+                    dialled: needed.is_ours,
+                    dialling: needed.is_dialled,
+                });
+                (needed.is_on_duty, needed.is_dialled, needed.is_ours) = (false, false, false);
+            }
             !is_over
         });
         relieved
     }
 
-    /// Whom to dial now, of those that are not here, nor dialled by somebody else; one of [`Self::connected`] and [`Self::failed`] follows.
-    pub fn due(&mut self, is_here: impl Fn(&PeerId) -> bool, now: Instant) -> Vec<Due> {
-        let on_duty = self
-            .peers
-            .iter_mut()
-            .filter(|(_, needed)| needed.is_on_duty);
-        let due = on_duty.filter(|(peer, needed)| {
-            let is_due = needed.due.is_some_and(|due| due <= now);
-            is_due && !is_here(peer)
+    /// Whom to dial now, of those that are not here, nor dialled by somebody else, so that up to `most` are being dialled; one of [`Self::connected`] and
+    /// [`Self::failed`] follows.
+    pub fn due(
+        &mut self,
+        most: usize,
+        is_here: impl Fn(&PeerId) -> bool,
+        now: Instant,
+    ) -> Vec<Due> {
+        let dialled = self.peers.values().filter(|needed| needed.is_dialled);
+        let most = most.saturating_sub(dialled.count());
+        let due = self.peers.iter_mut().filter(|(peer, needed)| {
+            let may_be = needed.is_on_duty && !needed.is_dialled;
+            may_be && needed.due <= now && !is_here(peer)
         });
-        let due = due.map(|(peer, needed)| {
-            (needed.due, needed.is_ours) = (None, true);
+        let due = due.take(most).map(|(peer, needed)| {
+            needed.is_dialled = true;
             Due {
                 peer: *peer,
                 addresses: needed.addresses.clone(),
@@ -177,10 +195,12 @@ impl Duties {
         due.collect()
     }
 
-    /// It is connected, whoever dialled.
-    pub fn connected(&mut self, peer: &PeerId, now: Instant) {
+    /// It is connected, whoever dialled; `outbound`: this node.
+    pub fn connected(&mut self, peer: &PeerId, outbound: bool, now: Instant) {
         if let Some(needed) = self.peers.get_mut(peer) {
-            needed.due = Some(now);
+            needed.due = now;
+            needed.is_ours |= outbound && needed.is_dialled;
+            needed.is_dialled = false;
         }
     }
 
@@ -194,29 +214,25 @@ impl Duties {
     /// A dial of it failed.
     pub fn failed(&mut self, peer: &PeerId, now: Instant) {
         if let Some(needed) = self.peers.get_mut(peer)
-            && needed.due.is_none()
+            && needed.is_dialled
         {
-            needed.due = Some(now + needed.pause);
-            needed.pause = (needed.pause * 2).min(PAUSE.1);
-            needed.is_ours = false;
+            needed.is_dialled = false;
+            needed.rests(now);
         }
     }
 
     /// Its last connection ended.
     pub fn gone(&mut self, peer: &PeerId, now: Instant) {
         if let Some(needed) = self.peers.get_mut(peer) {
-            let soon = now + needed.pause;
-            needed.due = Some(needed.due.map_or(soon, |due| due.max(soon)));
-            needed.pause = (needed.pause * 2).min(PAUSE.1);
             needed.is_ours = false;
+            needed.rests(now);
         }
     }
 
     /// Before that time asking it again is of no use, it says.
     pub fn waits(&mut self, peer: &PeerId, time: Duration, now: Instant) {
         if let Some(needed) = self.peers.get_mut(peer) {
-            let then = now + time;
-            needed.due = Some(needed.due.map_or(then, |due| due.max(then)));
+            needed.due = needed.due.max(now + time);
         }
     }
 
@@ -228,6 +244,12 @@ impl Duties {
 }
 
 impl Needed {
+    /// It is left alone for a pause, and the next time for a longer one.
+    fn rests(&mut self, now: Instant) {
+        self.due = self.due.max(now + self.pause);
+        self.pause = (self.pause * 2).min(PAUSE.1);
+    }
+
     fn is_at(&mut self, addresses: Vec<Multiaddr>) {
         for address in addresses {
             self.addresses.retain(|known| *known != address);

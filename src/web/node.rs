@@ -899,7 +899,10 @@ mod tests {
 
     #[wasm_bindgen_test]
     async fn who_is_needed_for_a_duty_is_dialled_and_no_nonsense_is_taken() {
-        let (node, other) = (start().await, start().await);
+        let (node, other, friend) = (start().await, start().await, start().await);
+        // What an application says of a peer leads to no place of this host while it has met nobody here.
+        connect(&node, &friend).await;
+        assert_eq!(connected(&node).await, friend.peer_id());
         let address = other.manager.listeners().remove(0).to_string();
         let expected = node.expect_duty(vec![address], 0.0, 6e4).await;
         expected.expect("it is near");

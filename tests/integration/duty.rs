@@ -47,42 +47,65 @@ async fn who_was_dialled_for_a_duty_alone_is_let_go_when_that_is_over() {
 }
 
 #[tokio::test]
-async fn who_is_needed_is_dialled_until_it_is_there_and_again_when_it_is_lost() {
+async fn who_is_needed_is_dialled_and_again_until_it_is_back_when_it_is_lost() {
     let mut node = Node::start(content()).await;
-    let late = selkie::Keypair::generate_ed25519();
-    let config = content();
-    let first = selkie::P2PNetworkManager::with(config, late.clone(), selkie::chain::Opaque);
-    let mut first = Node::started(first.await.expect("the configuration is right")).await;
-    let (peer, address) = (known(&first), first.address());
-    soon("the end", first.shutdown()).await;
+    let mut friend = Node::start(content()).await;
+    connect(&mut node, &mut friend).await;
+    let key = selkie::Keypair::generate_ed25519();
+    let up = async |address: Option<selkie::Multiaddr>| {
+        let mut config = content();
+        let without_id = address.map(|address| address.iter().take(2).collect());
+        if let Some(address) = without_id {
+            config.network.listen_addresses = vec![address];
+        }
+        let node =
+            selkie::P2PNetworkManager::with(config, key.clone(), selkie::chain::Opaque).await;
+        Node::started(node.expect("the configuration is right")).await
+    };
+    let mut needed = up(None).await;
+    let (peer, address) = (known(&needed), needed.address());
     let expected = node.expect_duty(vec![peer], SOON, HOUR);
     soon("the answer", expected).await.expect("it is near");
-    // It is not up yet.
+    node.connected(needed.id()).await;
+    needed.connected(node.id()).await;
+    soon("the end", needed.shutdown()).await;
+    node.disconnected(needed.id()).await;
+    // It is not up again yet.
     node.event("a dial in vain", |event| match event {
         NetworkEvent::DialFailed { .. } => Some(()),
         _ => None,
     })
     .await;
-    let up = async |address: &selkie::Multiaddr| {
-        let mut config = content();
-        let without_id = address.iter().take(2).collect();
-        config.network.listen_addresses = vec![without_id];
-        let node =
-            selkie::P2PNetworkManager::with(config, late.clone(), selkie::chain::Opaque).await;
-        Node::started(node.expect("the configuration is right")).await
-    };
-    first = up(&address).await;
-    node.connected(first.id()).await;
-    soon("the end", first.shutdown()).await;
-    node.disconnected(first.id()).await;
-    let mut again = up(&address).await;
+    let mut again = up(Some(address)).await;
     node.connected(again.id()).await;
     again.connected(node.id()).await;
     // Whom the user does not want is not wanted for a duty either.
     soon("the parting", node.disconnect(again.id()))
         .await
         .expect("it is here");
-    assert!(node.get_connected_peers().is_empty());
+    let here = node.get_connected_peers();
+    assert!(here.iter().all(|peer| peer.peer_id == friend.id()));
+}
+
+#[tokio::test]
+async fn a_committees_word_alone_leads_to_no_private_place() {
+    let mut node = Node::start(content()).await;
+    let mut needed = Node::start(content()).await;
+    // It has met nobody of this host.
+    let expected = node.expect_duty(vec![known(&needed)], SOON, HOUR);
+    soon("the answer", expected).await.expect("it is near");
+    let reason = node
+        .event("a dial in vain", |event| match event {
+            NetworkEvent::DialFailed { reason, .. } => Some(reason.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(reason.contains("not a public address"), "{reason}");
+    assert!(needed.get_connected_peers().is_empty());
+    // The user's word goes.
+    node.add_peer(known(&needed)).await.expect("it runs");
+    node.connected(needed.id()).await;
+    needed.connected(node.id()).await;
 }
 
 #[tokio::test]

@@ -396,6 +396,24 @@ fn whom_the_application_needs_is_dialled_also_where_nobody_is_wanted() {
 }
 
 #[test]
+fn duties_and_wanted_peers_together_leave_a_place_for_who_comes() {
+    let ((mut swarm, mut discovery), now) = (deaf(), platform::now());
+    (discovery.wanted, discovery.places) = (0, 4);
+    for number in 1..=2 {
+        let peer = PeerInfo {
+            direction: Some(Direction::Outbound),
+            ..PeerInfo::new(PeerId::random())
+        };
+        let connection = ConnectionId::new_unchecked(number);
+        discovery.shared.peers().connected(connection, peer, now);
+    }
+    let time = (Duration::ZERO, Duration::from_secs(60));
+    let needed = [seed(), seed()];
+    let expected = discovery.expects(&mut swarm, &needed, time, now);
+    assert_eq!((expected, dials(&swarm)), (Ok(()), 1));
+}
+
+#[test]
 fn who_is_protected_does_not_leave_for_another_of_the_book() {
     let ((_, mut discovery), now) = (deaf(), platform::now());
     discovery.wanted = 0;

@@ -277,23 +277,28 @@ impl Discovery {
 
     /// Ends dials that were given up, as far as they are of a peer that nobody else wants.
     pub(super) fn abort_given_up(&mut self, swarm: &mut Swarm<Guarded<Behaviour>>) {
-        let dials = &self.wishes.dials;
-        let given_up = dials.values().filter(|wish| wish.is_given_up());
+        let dials = self.wishes.dials.values();
+        let given_up = dials.filter(|wish| wish.is_given_up());
         for peer in given_up.filter_map(|wish| wish.peer) {
-            let of_it = |wish: &Wish| wish.peer == Some(peer) && !wish.is_given_up();
-            let is_wanted = dials.values().any(of_it)
-                || self.dialing.knows(&peer)
-                || self.from_book.is_dialling(&peer)
-                || self.duties.is_on_duty(&peer)
-                || self.shared.peers().stage(&peer).is_some();
-            if !is_wanted {
-                // Its error says that it is not connected, which is so.
-                let _ = swarm.disconnect_peer_id(peer);
-            }
+            self.abort_unwanted(swarm, peer);
         }
         let greeting: Vec<_> = self.wishes.waiting.keys().copied().collect();
         for peer in greeting {
             self.lets_go(peer);
+        }
+    }
+
+    /// Ends the dials of a peer that is not here, where nobody wants it.
+    pub(super) fn abort_unwanted(&self, swarm: &mut Swarm<Guarded<Behaviour>>, peer: PeerId) {
+        let of_it = |wish: &Wish| wish.peer == Some(peer) && !wish.is_given_up();
+        let is_wanted = self.wishes.dials.values().any(of_it)
+            || self.dialing.knows(&peer)
+            || self.from_book.is_dialling(&peer)
+            || self.duties.is_on_duty(&peer)
+            || self.shared.peers().stage(&peer).is_some();
+        if !is_wanted {
+            // Its error says that it is not connected, which is so.
+            let _ = swarm.disconnect_peer_id(peer);
         }
     }
 

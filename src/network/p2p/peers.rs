@@ -152,7 +152,9 @@ impl P2PNetworkManager {
     /// Tells of a duty: peers that the application will need after `begins_in` (an hour at most) for as long as `lasts` (an hour at most), a committee's say. From
     /// 30 s before its beginning, or now where that is sooner, to its end they are dialled where they are not connected, whoever else is wanted, and again where they are lost; and they make no room for
     /// others, as by [`Self::protect`]. Then those that were dialled for it alone are let go, as far as this node has dialled as many as it wants
-    /// (`protocol.kademlia_config.wanted_peers`). A peer without addresses is dialled where the address book knows it to be. Whom the user disconnects meanwhile is
+    /// (`protocol.kademlia_config.wanted_peers`). A peer without addresses is dialled where the address book knows it to be. What
+    /// is said here of where a peer is counts as a stranger's word, since a chain has it from whoever registered there: private addresses are dialled only where
+    /// nobody from further away was met, and what did not answer not again for a minute; [`Self::add_peer`] is for those that the operator vouches for. Whom the user disconnects meanwhile is
     /// not dialled again. Duties of one peer are one, from the first's beginning to the last's end.
     ///
     /// That they are dialled is no promise that they are there: [`Self::get_connected_peers`] says who is.

@@ -94,6 +94,9 @@ struct Content {
     /// What tells the AS map by which networks were counted from others; nothing without one.
     #[prost(bytes = "vec", tag = "7")]
     map: Vec<u8>,
+    /// When the anchors were drawn, in the book's time; a book of before has those of when it was saved.
+    #[prost(uint64, optional, tag = "8")]
+    drawn: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -168,6 +171,7 @@ impl AddressBook {
             time,
             date: seconds(date),
             anchors: self.draw_anchors(),
+            drawn: Some(self.drawn.1),
             peers: self.saved_peers(),
             bans: longest.iter().map(ban).collect(),
             map: self.grouping.mark(),
@@ -205,9 +209,11 @@ impl AddressBook {
         }
         let ids = content.anchors.iter();
         let time = book.time;
+        let drawn = content.drawn.unwrap_or(content.time).min(content.time);
         // After that, others may all have gone by themselves.
-        if time.saturating_sub(content.time) < FADES {
+        if time.saturating_sub(drawn) < FADES {
             book.anchors = ids.filter_map(|id| PeerId::from_bytes(id).ok()).collect();
+            book.drawn = (book.anchors.clone(), drawn);
         }
         let ban = |ban: Ban| {
             let peer = PeerId::from_bytes(&ban.peer).map(Banned::from);
@@ -224,7 +230,8 @@ impl AddressBook {
         Ok((book, bans))
     }
 
-    /// Of the peers that this node has dialled some by chance, of different networks; of near ones and those behind relays only where there are no others.
+    /// Of the peers that this node has dialled some by chance, of different networks; of near ones and those behind relays only where there are no others. Where it has
+    /// dialled too few since it was started, those that it is yet to dial are among them; where none is here, it may be offline, and they are the last ones.
     fn draw_anchors(&mut self) -> Vec<Vec<u8>> {
         let outbound = self.links.iter();
         let mut outbound: Vec<_> = outbound
@@ -238,14 +245,26 @@ impl AddressBook {
         if outbound.iter().any(|(_, network)| network.is_far()) {
             outbound.retain(|(_, network)| network.is_far());
         }
-        let mut anchors = Vec::new();
+        let mut anchors: Vec<PeerId> = Vec::new();
         while anchors.len() < ANCHORS
             && let Some((peer, network)) = self.random.one_of(&outbound).copied()
         {
-            anchors.push(peer.to_bytes());
+            anchors.push(peer);
             outbound.retain(|(_, other)| *other != network);
         }
-        anchors
+        if !anchors.is_empty() {
+            let left = self.anchors.iter().filter(|left| !anchors.contains(left));
+            let left: Vec<_> = left.copied().collect();
+            anchors.extend(left);
+            anchors.truncate(ANCHORS);
+            self.drawn = (anchors, self.time);
+        }
+        let known = self
+            .drawn
+            .0
+            .iter()
+            .filter(|id| self.entries.contains_key(id));
+        known.map(|id| id.to_bytes()).collect()
     }
 
     fn saved_peers(&self) -> Vec<Peer> {

@@ -175,6 +175,44 @@ fn anchors_are_lost_when_all_of_them_have_failed_and_not_by_a_node_that_is_offli
 }
 
 #[test]
+fn anchors_outlast_starts_without_a_network_but_not_forever() {
+    let now = platform::now();
+    let anchors = |book: &AddressBook| {
+        let mut anchors = book.anchors.clone();
+        anchors.sort();
+        anchors
+    };
+    let again = |book: &mut AddressBook, day: u64| {
+        let bytes = book.save(&[], now, date(day * 86_400));
+        let loaded = load(&bytes, now, date(day * 86_400));
+        loaded.expect("a book").0
+    };
+    let both = [peer(0), peer(4)];
+    let mut first = book(300, now);
+    let mut offline = again(&mut first, 0);
+    let mut second = again(&mut offline, 0);
+    assert_eq!(anchors(&second), both);
+    // One of them is reached when it is saved, and the other is still to be dialled.
+    let reached = second.choose(now).expect("an anchor");
+    second.connected(reached.peer, &reached.addresses[0], true, now);
+    assert_eq!(anchors(&again(&mut second, 0)), both);
+    // Its network is lost before it ends.
+    let other = second.choose(now).expect("the other");
+    second.connected(other.peer, &other.addresses[0], true, now);
+    second.save(&[], now, date(0));
+    for peer in both {
+        second.gone(peer, now);
+    }
+    assert_eq!(anchors(&again(&mut second, 0)), both);
+    let bytes = second.save(&[], now, date(0));
+    let mut book = load(&bytes, now, date(2 * 86_400)).expect("a book").0;
+    assert_eq!(anchors(&book), both);
+    let bytes = book.save(&[], now, date(2 * 86_400));
+    let book = load(&bytes, now, date(4 * 86_400)).expect("a book").0;
+    assert_eq!(anchors(&book), []);
+}
+
+#[test]
 fn near_anchors_and_those_of_long_ago_are_no_loss() {
     let now = platform::now();
     let near = |number: u64| {
