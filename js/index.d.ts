@@ -365,8 +365,8 @@ export interface NodeEvents {
   /** There is no snapshot to begin with: blocks are fetched. */
   'snapshot:none': { reason: string }
   /**
-   * For a while no peer has answered what the keys have that are watched (`state.watch`): what was told of them is of an older state. Told once, until one
-   * answers. `height` is that of the state that is asked for; undefined: none is trusted yet.
+   * For a while no peer has answered what the keys have that are watched (`state.watch`): what was told of them is of an older state. Told once for a watch,
+   * until one answers. `height` is that of the state that is asked for; undefined: none is trusted yet.
    */
   'state:unverified': { height?: bigint; reason: string }
   /** What has no event of its own, in a sentence: an address at which this node listens, or no longer does. */
@@ -516,7 +516,7 @@ export interface State {
    * block is. Nothing is polled: for each new state one question about all keys goes to one peer (none where this node has the state itself), and a peer
    * whose answer is false pays for it, and another is asked. Where nobody answers, `state:unverified` says so, and it goes on when somebody does.
    *
-   * Only the newest counts: changes that are not read come as one, with the newest values, so a slow reader costs no memory. 1 to 64 keys, of 1,024 bytes at
+   * Only the newest counts: changes that are not read come as one, with the newest values (of a key that changed back too), so a slow reader costs no memory. 1 to 64 keys, of 1,024 bytes at
    * most; of a ledger an address' 32 bytes. The first `next()` rejects with the code `not-offered` where the chain proves nothing of a key: the ledgers do of
    * addresses, chains in JavaScript of none. 64 watches are open at most (code `busy`). Ends as other subscriptions do.
    */

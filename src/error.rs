@@ -250,6 +250,14 @@ pub enum ProtocolError {
         /// The field of the configuration that says so, or the message's field.
         field: &'static str,
     },
+    /// A field of the message says nothing, and no peer would take it.
+    #[error("field {field}: {problem}")]
+    Invalid {
+        /// The message's field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// Nothing is no item.
     #[error("a {kind} has to have a byte at least")]
     Empty {
@@ -361,7 +369,7 @@ impl ProtocolError {
             Self::Unproven(_) => "unproven",
             Self::Timeout | Self::Unsent => "timeout",
             Self::Unsupported(_) => "unsupported",
-            Self::Decode(_) => "invalid-message",
+            Self::Invalid { .. } | Self::Decode(_) => "invalid-message",
             Self::NoPeers { .. } => "no-peers",
             Self::NotSent { .. } => "not-sent",
             Self::Busy | Self::TooManyStreams(_) => "busy",

@@ -129,7 +129,8 @@ pub trait Application: Send + Sync + 'static {
         false
     }
 
-    /// The newest state whose root is trusted here, of a final block for instance; its height never falls. Asked after each block, vote and step of sync: keys
+    /// The newest state whose root is trusted here, of a final block for instance; its height never falls. One whose root has not 1 to
+    /// [`MAX_STATE_ROOT`](super::MAX_STATE_ROOT) bytes is not taken, and [`crate::NetworkEvent::ApplicationFailed`] says so. Asked after each block, vote and step of sync: keys
     /// that are watched are then looked up in a state that is new, and only there. Default: `None`, nothing is trusted yet.
     fn trusted_state(&self) -> Option<StateRoot> {
         None

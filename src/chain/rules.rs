@@ -19,8 +19,8 @@ use futures::{FutureExt, future::BoxFuture};
 use libp2p::PeerId;
 
 use super::{
-    Application, Block, BlockParts, ChainStore, Checked, Item, ProvenState, SnapshotSink,
-    SnapshotSource, StateBatch, StateRequest, StateResponse, StateRoot, SyncVerdict,
+    Application, Block, BlockParts, ChainStore, Checked, Item, MAX_STATE_ROOT, ProvenState,
+    SnapshotSink, SnapshotSource, StateBatch, StateRequest, StateResponse, StateRoot, SyncVerdict,
     TransactionKey, TrustVerifier, Unkept, Verdict, unkept::Shown,
 };
 use crate::{
@@ -389,8 +389,18 @@ impl Rules for Synchronous {
     }
 
     fn trusted_state(&self) -> BoxFuture<'_, Option<StateRoot>> {
-        let trusted = self.ask("trusted_state", <dyn Application>::trusted_state);
-        ready(trusted.flatten()).boxed()
+        const CALL: &str = "trusted_state";
+        let trusted = self.ask(CALL, <dyn Application>::trusted_state).flatten();
+        let trusted = trusted.filter(|state| {
+            let length = state.root.len();
+            let has_root = (1..=MAX_STATE_ROOT).contains(&length);
+            if !has_root {
+                let wrong = format!("its root has {length} bytes, not 1 to {MAX_STATE_ROOT}");
+                self.failures.note(CALL, wrong);
+            }
+            has_root
+        });
+        ready(trusted).boxed()
     }
 
     /// As with [`Rules::query`].
@@ -398,8 +408,18 @@ impl Rules for Synchronous {
         if batch.at.height > self.shown_height() {
             return ready(None).boxed();
         }
-        let proven = self.ask("prove_state", |application| application.prove_state(batch));
-        ready(proven.flatten()).boxed()
+        const CALL: &str = "prove_state";
+        let proven = self.ask(CALL, |application| application.prove_state(batch));
+        // Peers would take this node for a liar.
+        let proven = proven.flatten().filter(|proven| {
+            let (values, keys) = (proven.values.len(), batch.keys.len());
+            if values != keys {
+                let wrong = format!("it gave {values} values for {keys} keys");
+                self.failures.note(CALL, wrong);
+            }
+            values == keys
+        });
+        ready(proven).boxed()
     }
 
     fn verify_state<'a>(
@@ -485,6 +505,41 @@ mod tests {
         let failure = failures.take().expect("some failed");
         assert_eq!((failure.count, failure.reason.as_str()), (3, "first"));
         assert_eq!(failures.take(), None);
+    }
+
+    /// Says of its state what peers would punish.
+    struct Odd(usize);
+
+    impl Application for Odd {
+        fn trusted_state(&self) -> Option<StateRoot> {
+            let root = vec![7; self.0].into();
+            Some(StateRoot { height: 1, root })
+        }
+
+        fn prove_state(&self, _: &StateBatch) -> Option<ProvenState> {
+            let (values, proof) = (vec![Bytes::new(); self.0], Bytes::new());
+            Some(ProvenState { values, proof })
+        }
+    }
+
+    #[test]
+    fn a_state_that_peers_would_punish_is_not_taken_and_that_is_told() {
+        let batch = StateBatch {
+            at: StateRoot::default(),
+            keys: vec![Bytes::new(); MAX_STATE_ROOT],
+        };
+        for length in [0, 1, MAX_STATE_ROOT, MAX_STATE_ROOT + 1] {
+            let rules = Synchronous::new(Arc::new(Odd(length)));
+            let told = || rules.failures.take().map(|failure| failure.call);
+            let taken = rules.trusted_state().now_or_never().expect("at once");
+            let is_right = (1..=MAX_STATE_ROOT).contains(&length);
+            assert_eq!(taken.is_some(), is_right, "{length}");
+            assert_eq!(told(), (!is_right).then_some("trusted_state"));
+            let proven = rules.prove_state(&batch).now_or_never().expect("at once");
+            let is_right = length == MAX_STATE_ROOT;
+            assert_eq!(proven.is_some(), is_right, "{length}");
+            assert_eq!(told(), (!is_right).then_some("prove_state"));
+        }
     }
 
     /// Panics over everything.

@@ -177,7 +177,7 @@ pub enum NetworkEvent {
         reason: String,
     },
     /// For a while no peer has answered what watched keys have ([`crate::P2PNetworkManager::watch_state`]): what is told of them is of an older state. Told
-    /// once, until one answers again.
+    /// once for a watch, until one answers again.
     StateUnverified {
         /// The height of the state that is asked for; `None`: none is trusted yet.
         height: Option<u64>,

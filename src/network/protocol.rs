@@ -74,19 +74,28 @@ impl NetworkMessage {
     /// Whether a peer would take its fields; what is left out of a message ([`Self::encode`]) and items are not looked at.
     ///
     /// # Errors
-    /// [`ProtocolError::TooLarge`], which names the field.
+    /// [`ProtocolError::TooLarge`] and [`ProtocolError::Invalid`], which name the field.
     pub(crate) fn check_fields(&self) -> Result<(), ProtocolError> {
-        let keys = match self {
-            Self::StateRequest(request) => std::slice::from_ref(&request.key),
-            Self::StateBatch(batch) => &batch.keys,
+        let (keys, root) = match self {
+            Self::StateRequest(request) => (std::slice::from_ref(&request.key), None),
+            Self::StateBatch(batch) => (&batch.keys[..], Some(&batch.at.root)),
             _ => return Ok(()),
         };
+        let invalid = |field, problem| Err(ProtocolError::Invalid { field, problem });
+        if root.is_some_and(Bytes::is_empty) {
+            return invalid("state_request.root", "a batch is of a state with a root");
+        }
+        if keys.is_empty() {
+            return invalid("state_request.key", "a batch has a key at least");
+        }
         let longest = keys.iter().map(Bytes::len).max().unwrap_or_default();
         let fits = |size, limit, field| match size > limit {
             true => Err(ProtocolError::TooLarge { size, limit, field }),
             false => Ok(()),
         };
         fits(longest, MAX_STATE_KEY, "state_request.key")?;
+        let root = root.map(Bytes::len).unwrap_or_default();
+        fits(root, MAX_STATE_ROOT, "state_request.root")?;
         fits(keys.len(), MAX_STATE_KEYS, "state_request.more")
     }
 
@@ -616,6 +625,26 @@ mod tests {
         };
         let error = NetworkMessage::decode(&message(&peers.encode_to_vec())).expect_err("17");
         assert!(error.to_string().starts_with("field peer.addresses: 17 is"));
+    }
+
+    #[test]
+    fn a_batch_goes_out_where_a_peer_takes_it_and_nowhere_else() {
+        let goes = |root, keys: &[usize]| {
+            let at = StateRoot {
+                height: 1,
+                root: vec![7; root].into(),
+            };
+            let keys = keys.iter().map(|length| vec![7; *length].into()).collect();
+            let message = NetworkMessage::StateBatch(StateBatch { at, keys });
+            let goes = message.check_fields().is_ok();
+            let is_taken = NetworkMessage::decode(&message.encode()) == Ok(message);
+            assert_eq!(goes, is_taken, "a root of {root} bytes");
+            goes
+        };
+        assert!(goes(1, &[0]) && goes(MAX_STATE_ROOT, &[MAX_STATE_KEY; MAX_STATE_KEYS]));
+        assert!(!goes(0, &[1]) && !goes(MAX_STATE_ROOT + 1, &[1]));
+        assert!(!goes(1, &[]) && !goes(1, &[MAX_STATE_KEY + 1]));
+        assert!(!goes(1, &[1; MAX_STATE_KEYS + 1]));
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Questions {
         let checked = rules::run(&*self.shared.rules, check).await;
         let (answer, verdict) = checked.ok_or(ProtocolError::NotRunning)?;
         self.judged(peer, verdict).await?;
+        self.shared.look_again();
         Ok(answer)
     }
 

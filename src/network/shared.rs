@@ -127,6 +127,8 @@ type Wants = Box<dyn Fn(&NetworkEvent) -> bool + Send>;
 struct Subscriber {
     wants: Wants,
     sender: mpsc::Sender<NetworkEvent>,
+    /// A part of the node, which takes nobody's place.
+    is_own: bool,
 }
 
 impl Shared {
@@ -158,6 +160,14 @@ impl Shared {
         watching.insert(running.unwrap_or_else(begin)).clone()
     }
 
+    /// Another state may be trusted; whoever watches looks.
+    pub(crate) fn look_again(&self) {
+        if let Some(orders) = &*lock(&self.watching) {
+            // It looks at each order: where there is no room for this one, others make it look.
+            let _ = orders.try_send(Order::Look);
+        }
+    }
+
     /// The table of peers. To be let go before the state is locked.
     pub(crate) fn peers(&self) -> Guard<'_, Table> {
         lock(&self.table)
@@ -185,13 +195,36 @@ impl Shared {
         wants: Wants,
         max_unread: usize,
     ) -> mpsc::Receiver<NetworkEvent> {
+        self.subscribe_as(false, wants, max_unread)
+    }
+
+    /// The same for a part of the node, of which there is one of its kind.
+    pub(crate) fn subscribe_own(
+        &self,
+        wants: fn(&NetworkEvent) -> bool,
+        max_unread: usize,
+    ) -> mpsc::Receiver<NetworkEvent> {
+        self.subscribe_as(true, Box::new(wants), max_unread)
+    }
+
+    fn subscribe_as(
+        &self,
+        is_own: bool,
+        wants: Wants,
+        max_unread: usize,
+    ) -> mpsc::Receiver<NetworkEvent> {
         let (sender, receiver) = mpsc::channel(EVENTS, max_unread);
         let mut state = self.state();
         state
             .subscribers
             .retain(|subscriber| !subscriber.sender.is_closed());
-        if !state.ended && state.subscribers.len() < MAX_SUBSCRIBERS {
-            state.subscribers.push(Subscriber { wants, sender });
+        let others = state.subscribers.iter().filter(|to| !to.is_own).count();
+        if !state.ended && (is_own || others < MAX_SUBSCRIBERS) {
+            state.subscribers.push(Subscriber {
+                wants,
+                sender,
+                is_own,
+            });
         }
         receiver
     }
@@ -230,7 +263,7 @@ impl Shared {
         if !state.ended {
             // Who subscribed meanwhile comes behind.
             told.append(&mut state.subscribers);
-            told.truncate(MAX_SUBSCRIBERS);
+            bound(&mut told);
             state.subscribers = told;
         }
     }
@@ -249,6 +282,15 @@ impl Shared {
         drop(state);
         drop(subscribers);
     }
+}
+
+/// The latest beyond the bound have no place.
+fn bound(subscribers: &mut Vec<Subscriber>) {
+    let mut others = 0;
+    subscribers.retain(|subscriber| {
+        others += usize::from(!subscriber.is_own);
+        subscriber.is_own || others <= MAX_SUBSCRIBERS
+    });
 }
 
 impl Subscriber {
@@ -423,7 +465,22 @@ pub(crate) enum Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{peers::Direction, platform::test};
+    use crate::{chain::Opaque, chain::rules::Synchronous, peers::Direction, platform::test};
+
+    #[test]
+    fn the_nodes_own_parts_have_a_place_where_all_are_taken() {
+        let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
+        let book = AddressBook::new(PeerId::random(), |_| true, [7; 32], platform::now());
+        let shared = Shared::new(rules, &Config::default(), book, &[7; 16]);
+        let heard = |mut events: mpsc::Receiver<NetworkEvent>| events.try_recv().is_some();
+        let others: Vec<_> = (0..MAX_SUBSCRIBERS)
+            .map(|_| shared.subscribe(Box::new(|_| true), 1 << 10))
+            .collect();
+        let further = shared.subscribe(Box::new(|_| true), 1 << 10);
+        let own = shared.subscribe_own(|_| true, 1 << 10);
+        shared.emit(NetworkEvent::Stopped);
+        assert!(others.into_iter().all(heard) && heard(own) && !heard(further));
+    }
 
     #[test]
     fn a_dial_that_took_long_is_no_elder_connection() {

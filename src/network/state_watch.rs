@@ -50,7 +50,7 @@ impl StateWatch {
     }
 
     /// What has changed since the last call: at first all keys, as soon as they are verified. Changes that came meanwhile come as one, with the newest
-    /// values. `None`: the node has ended. A call that is dropped loses nothing.
+    /// values; a key that has changed and changed back is named with what it had before. `None`: the node has ended. A call that is dropped loses nothing.
     pub async fn recv(&mut self) -> Option<StateChange> {
         std::future::poll_fn(|cx| self.poll(cx)).await
     }
@@ -143,6 +143,11 @@ mod tests {
         feeder.verified(change(3, &[]));
         let read = watch.recv().now_or_never().expect("it waits");
         assert_eq!(read, Some(change(3, &[("a", "1"), ("b", "2")])));
+        // Nobody knows what was read last: what has changed and changed back is told.
+        feeder.verified(change(4, &[("b", "3")]));
+        feeder.verified(change(4, &[("b", "2")]));
+        let read = watch.recv().now_or_never().expect("it waits");
+        assert_eq!(read, Some(change(4, &[("b", "2")])));
         // What changes nothing is no news.
         feeder.verified(change(4, &[]));
         assert_eq!(watch.recv().now_or_never(), None);

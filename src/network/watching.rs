@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     chain::{ItemKind, StateBatch, StateRequest, StateRoot, rules},
+    error::ProtocolError,
     platform::{self, Delay},
     sync::watch::{Action, Outcome, Question, Source, WatchId, Watches},
 };
@@ -35,19 +36,28 @@ pub(crate) type Watcher = fn(Questions, Inbox) -> BoxFuture<'static, ()>;
 pub(crate) struct Inbox {
     pub(super) orders: Receiver<Order>,
     pub(super) events: mpsc::Receiver<NetworkEvent>,
+    /// Random.
+    pub(super) secret: [u8; 16],
 }
 
-/// Keys are to be watched, which can be; `None` where as many watches are open as may be.
-pub(crate) struct Order {
-    pub(super) keys: Vec<Bytes>,
-    pub(super) reply: oneshot::Sender<Option<StateWatch>>,
+/// What it is told.
+pub(crate) enum Order {
+    /// Keys are to be watched, which can be; `None` where as many watches are open as may be.
+    Open {
+        keys: Vec<Bytes>,
+        reply: oneshot::Sender<Option<StateWatch>>,
+    },
+    /// Another state may be trusted, by an answer to somebody else's question.
+    Look,
 }
 
 /// Which events matter here.
 pub(super) fn wants(event: &NetworkEvent) -> bool {
     match event {
         NetworkEvent::ItemAccepted { item, .. } => item.kind() != ItemKind::Transaction,
-        NetworkEvent::SyncProgress { .. } | NetworkEvent::SnapshotTaken { .. } => true,
+        NetworkEvent::SyncProgress { .. }
+        | NetworkEvent::SnapshotTaken { .. }
+        | NetworkEvent::Woke { .. } => true,
         event => is_of_peers(event),
     }
 }
@@ -61,7 +71,7 @@ fn is_of_peers(event: &NetworkEvent) -> bool {
 
 /// See [`Watcher`].
 pub(crate) fn run(questions: Questions, inbox: Inbox) -> BoxFuture<'static, ()> {
-    Watching::new(questions).serve(inbox).boxed()
+    Watching::new(questions, &inbox.secret).serve(inbox).boxed()
 }
 
 /// What came of asking somebody.
@@ -86,10 +96,10 @@ struct Watching {
 }
 
 impl Watching {
-    fn new(questions: Questions) -> Self {
+    fn new(questions: Questions, secret: &[u8; 16]) -> Self {
         Self {
             questions,
-            core: Watches::default(),
+            core: Watches::new(secret),
             feeders: BTreeMap::new(),
             closes: unbounded_channel(),
             asks: FuturesUnordered::new(),
@@ -111,17 +121,18 @@ impl Watching {
             futures::select! {
                 event = inbox.events.recv().fuse() => match event {
                     Some(event) if is_of_peers(&event) => self.meet(),
+                    Some(NetworkEvent::Woke { .. }) => self.core.woke(platform::now()),
                     Some(_) => self.look(),
                     None => return,
                 },
                 order = inbox.orders.recv().fuse() => match order {
-                    Some(order) => self.open(order).await,
+                    Some(Order::Open { keys, reply }) => self.open(keys, reply).await,
+                    Some(Order::Look) => self.look(),
                     None => return,
                 },
                 closed = self.closes.1.recv().fuse() => {
                     if let Some(id) = closed {
-                        self.feeders.remove(&id);
-                        self.core.close(id);
+                        self.close(id);
                     }
                 }
                 state = self.looks.select_next_some() => {
@@ -140,7 +151,11 @@ impl Watching {
         }
     }
 
-    async fn open(&mut self, Order { keys, reply }: Order) {
+    async fn open(&mut self, keys: Vec<Bytes>, reply: oneshot::Sender<Option<StateWatch>>) {
+        // Who has ended a watch before has room for another one.
+        while let Ok(id) = self.closes.1.try_recv() {
+            self.close(id);
+        }
         // Where nobody watches nobody looks.
         let state = look(self.questions.clone()).await;
         self.trusted(state);
@@ -151,6 +166,11 @@ impl Watching {
         });
         // What nobody takes any more closes itself.
         let _ = reply.send(watch);
+    }
+
+    fn close(&mut self, id: WatchId) {
+        self.feeders.remove(&id);
+        self.core.close(id);
     }
 
     /// Learns who can be asked.
@@ -207,22 +227,28 @@ async fn look(questions: Questions) -> Option<StateRoot> {
 async fn ask(questions: Questions, number: u64, source: Source, question: Question) -> Answered {
     let mut trusted = None;
     let outcome = match (source, question) {
-        (Source::Peer(peer), Question::Newest(key)) => {
+        (Source::Peer(peer), Question::Newest(key, known)) => {
             let request = StateRequest { key, height: None };
             match questions.state(peer, request).await {
-                Ok(_) => {
+                Ok(answer) => {
                     trusted = look(questions).await;
-                    Outcome::Learnt
+                    if trusted.as_ref().map(|state| state.height) > known {
+                        Outcome::Learnt
+                    } else if Some(answer.height) == known {
+                        Outcome::Known
+                    } else {
+                        Outcome::Failed("it knows of no newer final state".to_owned())
+                    }
                 }
-                Err(error) => Outcome::Failed(error.to_string()),
+                Err(error) => failed(&error),
             }
         }
         (Source::Peer(peer), Question::Batch(batch)) => {
             let values = questions.batch(peer, batch).await;
-            values.map_or_else(|error| Outcome::Failed(error.to_string()), Outcome::Proven)
+            values.map_or_else(|error| failed(&error), Outcome::Proven)
         }
         (Source::Here, Question::Batch(batch)) => here(&questions, batch).await,
-        (Source::Here, Question::Newest(_)) => Outcome::Failed(String::new()),
+        (Source::Here, Question::Newest(..)) => Outcome::Failed(String::new()),
     };
     Answered {
         number,
@@ -232,12 +258,20 @@ async fn ask(questions: Questions, number: u64, source: Source, question: Questi
     }
 }
 
+fn failed(error: &ProtocolError) -> Outcome {
+    let reason = error.to_string();
+    match error {
+        ProtocolError::Busy | ProtocolError::Unsent => Outcome::Held(reason),
+        _ => Outcome::Failed(reason),
+    }
+}
+
 /// What this node's own chain has.
 async fn here(questions: &Questions, batch: StateBatch) -> Outcome {
     let chain = Arc::clone(&questions.shared.rules);
     let prove = async move {
         let proven = chain.prove_state(&batch).await?;
-        (proven.values.len() == batch.keys.len()).then_some(proven.values)
+        Some(proven.values)
     };
     let proven = rules::run(&*questions.shared.rules, prove).await.flatten();
     proven.map_or_else(

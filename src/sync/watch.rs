@@ -6,15 +6,19 @@
 //!
 //! A question names the state by its root, so an answer holds for that state, or its sender has lied: an older state's, another key's, a forged or cut one, or one
 //! with a key left out. Whoever drives this verifies answers ([`Outcome`]) and sees that liars pay. Who has the state itself ([`Source::Here`]) asks nobody else.
-//! Before any state is trusted, a peer is asked for the newest one with what shows it to be final, as far as the chain knows such answers; so it is where nobody has
-//! the one that is trusted any more.
+//! Before any state is trusted, peers are asked for the newest one with what shows it to be final, as far as the chain knows such answers. So it is where a state is trusted that
+//! may be long over, after the beginning, a sleep, or a time without peers: a chain that rests says nothing of its own accord. [`ENOUGH`] that show the same one are believed.
+//! And so it is where nobody has the trusted one any more.
 //!
-//! Whom to ask: who answered last; then who was never asked; then who refused least often. One is asked at a time, and after [`PATIENCE`] another one too. Where
-//! nobody answers it is tried again, after [`PAUSE`] and each time twice as long, or as soon as there is a new state or a new peer. States that come meanwhile are
-//! passed over: the next question is about the newest.
+//! Whom to ask: who answered last; then who was never asked; then who was of no use least often, and of equals one by chance. One is asked at a time, and after
+//! [`PATIENCE`] another one too. Where nobody answers it is tried again, after [`PAUSE`] and each time twice as long, or as soon as there is a new state, or a new peer and
+//! [`PAUSE`] is over. States that come meanwhile are passed over: the next question is about the newest.
+//!
+//! Watches share a question as far as their keys go in. One that was in vain [`APART`] times is asked for alone, in turns with others of the kind, those first that were
+//! in vain least often; and those without trouble do not wait for it.
 //!
 //! Bounds: [`MAX_WATCHES`] of [`MAX_STATE_KEYS`] keys each, and the values of these; [`MAX_STATE_KEYS`] keys a question; [`MOST_ASKED`] peers before a
-//! pause. Watches share a question as far as their keys go in.
+//! pause.
 
 use std::{
     cmp::Reverse,
@@ -24,6 +28,7 @@ use std::{
 
 use bytes::Bytes;
 use libp2p::PeerId;
+use siphasher::sip::SipHasher24;
 
 use crate::{
     chain::{MAX_STATE_KEYS, StateBatch, StateRoot},
@@ -38,6 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const MOST_AT_ONCE: usize = 3;
 /// So many are asked a question one after the other.
 const MOST_ASKED: usize = 8;
+/// So many that show the trusted state to be the newest are believed, where it is asked for.
+const ENOUGH: usize = 3;
+/// A watch that nobody has answered so many times in a row has a question of its own.
+const APART: u32 = 2;
 /// How long nobody is asked after nobody has answered; twice as long each time.
 const PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -52,7 +61,8 @@ const FORGIVEN: u32 = 3;
 pub struct StateChange {
     /// The state in which all keys of the watch were verified: those that are not named here have what they had.
     pub at: StateRoot,
-    /// What has changed since the change before, and at first all keys. A value is empty where a key has none.
+    /// What has changed since the change before, and at first all keys; where several came as one, also what has changed and changed back. A value is empty
+    /// where a key has none.
     pub values: BTreeMap<Bytes, Bytes>,
 }
 
@@ -60,7 +70,7 @@ pub struct StateChange {
 pub(crate) type WatchId = u64;
 
 /// See the module's documentation.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watches {
     open: BTreeMap<WatchId, Watch>,
     newest: Option<StateRoot>,
@@ -68,11 +78,17 @@ pub(crate) struct Watches {
     round: Option<Round>,
     /// Numbers of watches, rounds and askings.
     last: u64,
-    /// How often in a row nobody has answered, and until when nobody is asked.
-    vain: u32,
-    /// The next question is for the newest state, though one is trusted.
-    seeks: bool,
-    rests_until: Option<Instant>,
+    /// Whether this node had the state itself when it was asked last.
+    has_state: Option<bool>,
+    /// Whether a state was learnt, or shown to be the newest, since this node began, slept or was alone.
+    is_sure: bool,
+    /// From when on peers are asked for the newest state, though one is trusted, and when they were asked last.
+    seeks: Option<Instant>,
+    sought: Option<Instant>,
+    /// Watches that nobody has answered wait until the latter, and where a new peer comes until the former.
+    rest: Option<(Instant, Instant)>,
+    /// Chance of which no peer knows.
+    secret: SipHasher24,
     actions: VecDeque<Action>,
 }
 
@@ -81,6 +97,10 @@ struct Watch {
     values: BTreeMap<Bytes, Option<Bytes>>,
     /// The height of the state that they are of.
     at: Option<u64>,
+    /// When it was asked for last, by the numbers of rounds.
+    asked: u64,
+    /// How often in a row nobody has answered.
+    vain: u32,
 }
 
 /// How a peer has answered.
@@ -89,8 +109,10 @@ struct Standing {
     /// When it was asked last, and when it answered well, by the numbers of askings.
     asked: u64,
     answered: u64,
-    /// Since then.
+    /// How often it was of no use since then.
     failures: u32,
+    /// Decides between equals.
+    chance: u64,
 }
 
 /// A question, until it is answered.
@@ -105,6 +127,8 @@ struct Round {
     under_way: Vec<(Source, Instant)>,
     /// When another one was asked last, or nobody besides can be.
     hedged: Instant,
+    /// How many have shown that the trusted state is the newest.
+    confirmed: usize,
     /// What the last one said who did not answer it.
     refusal: Option<String>,
 }
@@ -120,8 +144,8 @@ pub(crate) enum Source {
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// What a key has now, with what shows that state to be final.
-    Newest(Bytes),
+    /// What a key has now, with what shows that state to be final. The height of the newest that is known.
+    Newest(Bytes, Option<u64>),
     /// What keys have in a state that is trusted.
     Batch(StateBatch),
 }
@@ -131,8 +155,12 @@ pub(crate) enum Question {
 pub(crate) enum Outcome {
     /// The values of a batch, verified, in the keys' order.
     Proven(Vec<Bytes>),
-    /// An answer about the newest state that holds: that state may be trusted now.
+    /// A newer state is trusted by an answer about the newest one: [`Watches::trusted`] came first.
     Learnt,
+    /// An answer about the newest state that holds, and names the one that is known.
+    Known,
+    /// The question was never sent, for no fault of the peer's; why, for a person.
+    Held(String),
     /// None, or one that does not hold; why, for a person.
     Failed(String),
 }
@@ -144,19 +172,45 @@ pub(crate) enum Action {
     Ask(u64, Source, Question),
     /// All keys of a watch are verified in this state, and these have changed.
     Verified(WatchId, StateChange),
-    /// For a while nobody has answered; the height of the state that is asked for, and why, for a person. Told once until somebody does.
+    /// For a while nobody has answered; the height of the state that is asked for, and why, for a person. Told once for each watch, and for those that begin to wait together once for all, until somebody does.
     Unverified(Option<u64>, String),
 }
 
 impl Watches {
+    /// None yet. `secret` is random.
+    pub(crate) fn new(secret: &[u8; 16]) -> Self {
+        Self {
+            open: BTreeMap::new(),
+            newest: None,
+            peers: BTreeMap::new(),
+            round: None,
+            last: 0,
+            has_state: None,
+            is_sure: false,
+            seeks: None,
+            sought: None,
+            rest: None,
+            secret: SipHasher24::new_with_key(secret),
+            actions: VecDeque::new(),
+        }
+    }
+
     /// Watches keys, [`MAX_STATE_KEYS`] at most; `None`: as many watches are open as may be.
     pub(crate) fn open(&mut self, keys: Vec<Bytes>, now: Instant) -> Option<WatchId> {
         if self.open.len() >= MAX_WATCHES {
             return None;
         }
         let id = self.number();
-        let values = keys.into_iter().map(|key| (key, None)).collect();
-        self.open.insert(id, Watch { values, at: None });
+        let watch = Watch {
+            values: keys.into_iter().map(|key| (key, None)).collect(),
+            at: None,
+            asked: 0,
+            vain: 0,
+        };
+        self.open.insert(id, watch);
+        if !self.is_sure {
+            self.seek(now);
+        }
         self.drive(now);
         Some(id)
     }
@@ -165,7 +219,7 @@ impl Watches {
     pub(crate) fn close(&mut self, id: WatchId) {
         self.open.remove(&id);
         if self.open.is_empty() {
-            (self.round, self.rests_until) = (None, None);
+            (self.round, self.rest) = (None, None);
         }
     }
 
@@ -181,9 +235,13 @@ impl Watches {
             return;
         }
         self.newest = Some(state);
-        (self.seeks, self.rests_until) = (false, None);
+        self.rest = None;
+        // What is trusted before anybody watches may be of an earlier run.
+        if !self.open.is_empty() {
+            (self.is_sure, self.seeks) = (true, None);
+        }
         if let Some(Round {
-            question: Question::Newest(_),
+            question: Question::Newest(..),
             ..
         }) = self.round
         {
@@ -195,26 +253,51 @@ impl Watches {
     /// The peers that can be asked.
     pub(crate) fn peers(&mut self, peers: impl IntoIterator<Item = PeerId>, now: Instant) {
         let mut before = std::mem::take(&mut self.peers);
+        let (was_alone, mut has_new) = (before.is_empty(), false);
         for peer in peers {
-            let known = before.remove(&peer);
-            if known.is_none() {
-                self.rests_until = None;
-            }
-            self.peers.insert(peer, known.unwrap_or_default());
+            let standing = before.remove(&peer).unwrap_or_else(|| {
+                has_new = true;
+                let chance = self.secret.hash(&peer.to_bytes());
+                Standing {
+                    chance,
+                    ..Standing::default()
+                }
+            });
+            self.peers.insert(peer, standing);
         }
+        if has_new {
+            self.is_sure &= !was_alone;
+            if !self.is_sure {
+                self.seek(now);
+            }
+            if let Some((least, until)) = &mut self.rest {
+                *until = (*until).min(*least);
+            }
+        }
+        self.drive(now);
+    }
+
+    /// The host slept: much may have happened.
+    pub(crate) fn woke(&mut self, now: Instant) {
+        self.is_sure = false;
+        self.seek(now);
         self.drive(now);
     }
 
     /// What came of asking somebody.
     pub(crate) fn answered(&mut self, number: u64, source: Source, outcome: Outcome, now: Instant) {
-        let failed = matches!(outcome, Outcome::Failed(_));
         let asking = self.number();
         if let Source::Peer(peer) = source
             && let Some(standing) = self.peers.get_mut(&peer)
         {
-            match failed {
-                true => standing.failures = standing.failures.saturating_add(1),
-                false => (standing.answered, standing.failures) = (asking, 0),
+            match outcome {
+                Outcome::Proven(_) | Outcome::Learnt => {
+                    (standing.answered, standing.failures) = (asking, 0);
+                }
+                Outcome::Known | Outcome::Failed(_) => {
+                    standing.failures = standing.failures.saturating_add(1);
+                }
+                Outcome::Held(_) => {}
             }
         }
         let Some(round) = self.round.as_mut().filter(|round| round.number == number) else {
@@ -222,20 +305,24 @@ impl Watches {
         };
         round.under_way.retain(|(asked, _)| *asked != source);
         match outcome {
-            Outcome::Failed(reason) if source != Source::Here => round.refusal = Some(reason),
-            Outcome::Failed(_) => {}
-            // What is trusted by it came by `trusted`, and ended this; where that is nothing new, it was in vain.
-            Outcome::Learnt => {
-                round.refusal = None;
-                if self.newest.is_some() {
-                    return self.rest(now);
-                }
-            }
             Outcome::Proven(values) => {
+                if source == Source::Here {
+                    self.has_state = Some(true);
+                }
                 if let Some(round) = self.round.take() {
                     self.verified(round, values);
                 }
             }
+            Outcome::Failed(_) if source == Source::Here => {
+                self.has_state = Some(false);
+                // What may be long over is not asked for first.
+                if self.seeks.is_some_and(|from| from <= now) {
+                    self.round = None;
+                }
+            }
+            Outcome::Failed(reason) | Outcome::Held(reason) => round.refusal = Some(reason),
+            Outcome::Known => round.confirmed += 1,
+            Outcome::Learnt => {}
         }
         self.drive(now);
     }
@@ -254,7 +341,12 @@ impl Watches {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match &self.round {
             Some(round) => round.may_hedge().then(|| round.hedged + PATIENCE),
-            None => self.rests_until.filter(|_| !self.open.is_empty()),
+            None => {
+                let rest = self.rest.map(|(_, until)| until);
+                let newest = self.height();
+                let rest = rest.filter(|_| self.open.values().any(|watch| watch.is_behind(newest)));
+                rest.into_iter().chain(self.seeking()).min()
+            }
         }
     }
 
@@ -263,12 +355,29 @@ impl Watches {
         self.last
     }
 
+    /// The height of the newest state that is trusted.
+    fn height(&self) -> Option<u64> {
+        self.newest.as_ref().map(|newest| newest.height)
+    }
+
+    /// Peers are to be asked for the newest state, though not without a pause.
+    fn seek(&mut self, now: Instant) {
+        let from = self.sought.map_or(now, |sought| now.max(sought + PAUSE));
+        self.seeks.get_or_insert(from);
+    }
+
+    /// From when on they are; who has the state itself learns of a newer one with it.
+    fn seeking(&self) -> Option<Instant> {
+        let asks = !self.open.is_empty() && self.newest.is_some() && self.has_state != Some(true);
+        self.seeks.filter(|_| asks)
+    }
+
     /// The values of a batch hold.
     fn verified(&mut self, round: Round, values: Vec<Bytes>) {
         let Question::Batch(batch) = round.question else {
             return;
         };
-        (self.vain, self.seeks, self.rests_until) = (0, false, None);
+        self.rest = None;
         // A slice of an answer would keep all of it.
         let values = values.iter().map(|value| Bytes::copy_from_slice(value));
         let values: BTreeMap<_, _> = batch.keys.into_iter().zip(values).collect();
@@ -276,7 +385,7 @@ impl Watches {
             let Some(watch) = self.open.get_mut(&id) else {
                 continue;
             };
-            watch.at = Some(batch.at.height);
+            (watch.at, watch.vain) = (Some(batch.at.height), 0);
             let mut changed = BTreeMap::new();
             for (key, known) in &mut watch.values {
                 let value = values
@@ -294,28 +403,24 @@ impl Watches {
     }
 
     fn drive(&mut self, now: Instant) {
-        if self.rests_until.is_some_and(|until| now < until) {
-            return;
+        if self.rest.is_some_and(|(_, until)| until <= now) {
+            self.rest = None;
         }
-        self.rests_until = None;
         if self.round.is_none() {
             self.begin(now);
         }
         let Some(round) = &self.round else {
             return;
         };
-        if round.under_way.is_empty() {
+        // Where nobody has the trusted state, who says that it is the newest is no help.
+        let is_calm = self.open.values().all(|watch| watch.vain == 0);
+        if is_calm && round.confirmed >= ENOUGH {
+            self.over(now);
+        } else if round.under_way.is_empty() {
             if !self.ask_another(now) {
-                self.rest(now);
+                self.over(now);
             }
         } else if round.may_hedge() && now >= round.hedged + PATIENCE {
-            for (source, _) in round.under_way.clone() {
-                if let Source::Peer(peer) = source
-                    && let Some(standing) = self.peers.get_mut(&peer)
-                {
-                    standing.failures = standing.failures.saturating_add(1);
-                }
-            }
             self.ask_another(now);
             if let Some(round) = &mut self.round {
                 round.hedged = now;
@@ -323,32 +428,25 @@ impl Watches {
         }
     }
 
-    /// Begins the next question, if there is one: about those watches that are furthest behind.
+    /// Begins the next question, if there is one.
     fn begin(&mut self, now: Instant) {
-        let newest = self.newest.as_ref();
-        let is_behind = |watch: &Watch| watch.at.is_none() || watch.at < newest.map(|at| at.height);
-        let mut behind: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(_, watch)| is_behind(watch))
-            .collect();
-        behind.sort_by_key(|(_, watch)| watch.at);
-        let (mut keys, mut of) = (BTreeSet::new(), Vec::new());
-        for (id, watch) in behind {
-            let more = watch.values.keys().filter(|key| !keys.contains(*key));
-            if keys.len() + more.count() <= MAX_STATE_KEYS {
-                keys.extend(watch.values.keys().cloned());
-                of.push(*id);
+        let of = self.next(now);
+        let newest = self.height();
+        let seeks = self.seeking().is_some_and(|from| from <= now);
+        let seeks = seeks && (of.is_empty() || self.has_state == Some(false));
+        let (question, of) = match &self.newest {
+            Some(_) if !seeks && of.is_empty() => return,
+            Some(at) if !seeks => self.batch(at, of),
+            None if of.is_empty() => return,
+            _ => {
+                let longest = self.open.values_mut().min_by_key(|watch| watch.asked);
+                let Some(watch) = longest else { return };
+                watch.asked = self.last + 1;
+                let Some(key) = watch.values.keys().next() else {
+                    return;
+                };
+                (Question::Newest(key.clone(), newest), of)
             }
-        }
-        let question = match (newest, keys.first()) {
-            (_, None) => return,
-            (None, Some(key)) => Question::Newest(key.clone()),
-            (Some(_), Some(key)) if self.seeks => Question::Newest(key.clone()),
-            (Some(at), Some(_)) => Question::Batch(StateBatch {
-                at: at.clone(),
-                keys: keys.into_iter().collect(),
-            }),
         };
         let number = self.number();
         let mut round = Round {
@@ -358,14 +456,64 @@ impl Watches {
             tried: BTreeSet::new(),
             under_way: Vec::new(),
             hedged: now,
+            confirmed: 0,
             refusal: None,
         };
         if matches!(question, Question::Batch(_)) {
+            for id in &round.of {
+                if let Some(watch) = self.open.get_mut(id) {
+                    watch.asked = number;
+                }
+            }
             round.under_way.push((Source::Here, now));
             self.actions
                 .push_back(Action::Ask(number, Source::Here, question));
         }
         self.round = Some(round);
+    }
+
+    /// Which watches are to be asked for now: those together that are furthest behind, or else one that is in trouble.
+    fn next(&self, now: Instant) -> Vec<WatchId> {
+        let rests = self.rest.is_some_and(|(_, until)| now < until);
+        let newest = self.height();
+        let behind = self
+            .open
+            .iter()
+            .filter(|(_, watch)| watch.is_behind(newest));
+        let (apart, mut together): (Vec<_>, Vec<_>) = behind
+            .filter(|(_, watch)| watch.vain == 0 || !rests)
+            .partition(|(_, watch)| watch.vain >= APART && newest.is_some());
+        together.sort_by_key(|(_, watch)| watch.at);
+        if together.is_empty() {
+            together.extend(
+                apart
+                    .into_iter()
+                    .min_by_key(|(_, watch)| (watch.vain, watch.asked)),
+            );
+        }
+        together.into_iter().map(|(id, _)| *id).collect()
+    }
+
+    /// A question for the first of some watches, and as many of the others as go in.
+    fn batch(&self, at: &StateRoot, of: Vec<WatchId>) -> (Question, Vec<WatchId>) {
+        let mut keys = BTreeSet::new();
+        let fits = |id: &WatchId| {
+            let Some(watch) = self.open.get(id) else {
+                return false;
+            };
+            let more = watch.values.keys().filter(|key| !keys.contains(*key));
+            let fits = keys.len() + more.count() <= MAX_STATE_KEYS;
+            if fits {
+                keys.extend(watch.values.keys().cloned());
+            }
+            fits
+        };
+        let of = of.into_iter().filter(fits).collect();
+        let batch = StateBatch {
+            at: at.clone(),
+            keys: keys.into_iter().collect(),
+        };
+        (Question::Batch(batch), of)
     }
 
     /// Asks the best peer that was not asked this yet; false: there is none.
@@ -392,30 +540,62 @@ impl Watches {
         true
     }
 
-    /// Nobody is left to ask.
-    fn rest(&mut self, now: Instant) {
-        let Some(Round {
-            question, refusal, ..
-        }) = self.round.take()
-        else {
+    /// Nobody is left to ask, or nobody has to be asked any more.
+    fn over(&mut self, now: Instant) {
+        let Some(round) = self.round.take() else {
             return;
         };
+        match round.question {
+            Question::Newest(..) if self.newest.is_some() => {
+                self.seeks = None;
+                if !round.tried.is_empty() {
+                    self.sought = Some(now);
+                }
+                self.is_sure |= round.confirmed > 0;
+            }
+            _ => self.rest(round, now),
+        }
+        self.drive(now);
+    }
+
+    /// Nobody has answered for some watches.
+    fn rest(&mut self, round: Round, now: Instant) {
+        let (mut most, mut is_trouble) = (0, false);
+        for id in &round.of {
+            if let Some(watch) = self.open.get_mut(id) {
+                most = most.max(watch.vain);
+                watch.vain = watch.vain.saturating_add(1);
+                is_trouble |= watch.vain == TROUBLE;
+            }
+        }
+        let doubled = PAUSE.saturating_mul(1 << most.min(5));
+        // Where nobody was there to ask, who comes is asked at once.
+        let least = match round.tried.is_empty() {
+            true => now,
+            false => now + PAUSE,
+        };
+        self.rest = Some((least, now + doubled.min(LONGEST_PAUSE)));
         // Peers may be behind for a moment; if they still are, they may be far ahead.
-        self.seeks = self.vain > 0 && matches!(question, Question::Batch(_));
-        let doubled = PAUSE.saturating_mul(1 << self.vain.min(5));
-        self.rests_until = Some(now + doubled.min(LONGEST_PAUSE));
-        self.vain = self.vain.saturating_add(1);
-        if self.vain == TROUBLE {
-            let reason = refusal.unwrap_or_else(|| {
+        if most > 0 {
+            self.seek(now);
+        }
+        if is_trouble {
+            let reason = round.refusal.unwrap_or_else(|| {
                 match self.peers.is_empty() {
                     true => "no peer of this network is connected",
                     false => "nothing that peers answered shows which state is final",
                 }
                 .to_owned()
             });
-            let height = self.newest.as_ref().map(|state| state.height);
+            let height = self.height();
             self.actions.push_back(Action::Unverified(height, reason));
         }
+    }
+}
+
+impl Watch {
+    fn is_behind(&self, newest: Option<u64>) -> bool {
+        self.at.is_none() || self.at < newest
     }
 }
 
@@ -432,13 +612,13 @@ impl Round {
 
 impl Standing {
     /// Who is asked first has the least.
-    fn order(&self) -> (u32, Reverse<u64>, u64) {
+    fn order(&self) -> (u32, Reverse<u64>, u64, u64) {
         let class = match (self.answered, self.asked) {
             (1.., _) if self.failures < FORGIVEN => 0,
             (0, 0) => 1,
             _ => 2 + self.failures,
         };
-        (class, Reverse(self.answered), self.asked)
+        (class, Reverse(self.answered), self.asked, self.chance)
     }
 }
 

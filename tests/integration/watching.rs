@@ -1,11 +1,8 @@
 //! Watching the state between real nodes: a light ledger hears what its keys have as blocks become final.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use bytes::Bytes;
@@ -202,6 +199,50 @@ async fn a_light_node_hears_what_changes_and_asks_once_for_each_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_light_node_that_is_opened_again_hears_that_the_chain_went_on() {
+    let maker = ledger();
+    let (source, asked) = serving(&maker, false).await;
+    pay(&source, &maker, "a friend").await;
+    let kept = light();
+    let tab = Node::with(listening(TCP), kept.clone()).await;
+    tab.dial(source.address()).await.expect("it is there");
+    let mut watch = tab.watch_state([key("a friend")]).await.expect("offered");
+    assert_eq!(change(&mut watch, &maker).await.at.height, 1);
+    tab.shutdown().await;
+    // Meanwhile the chain goes on, and then it rests.
+    for _ in 0..3 {
+        pay(&source, &maker, "a friend").await;
+    }
+    let before = asked.load(Ordering::Relaxed);
+    let tab = Node::with(listening(TCP), kept).await;
+    let mut watch = tab.watch_state([key("a friend")]).await.expect("offered");
+    tab.dial(source.address()).await.expect("it is there");
+    assert_eq!(change_at(&mut watch, &maker, 4).await.at.height, 4);
+    assert!(asked.load(Ordering::Relaxed) - before <= 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_state_that_is_learnt_by_a_question_of_ones_own_is_looked_at() {
+    let maker = ledger();
+    let (source, _) = serving(&maker, false).await;
+    let aside = Node::with(listening(TCP), Opaque).await;
+    pay(&aside, &maker, "a friend").await;
+    let sink = Node::with(listening(TCP), light()).await;
+    sink.dial(source.address()).await.expect("it is there");
+    let mut watch = sink.watch_state([key("a friend")]).await.expect("offered");
+    assert_eq!(change(&mut watch, &maker).await.at.height, 1);
+    // Nobody is told of these votes.
+    pay(&aside, &maker, "a friend").await;
+    let request = StateRequest {
+        key: key("account 1"),
+        height: None,
+    };
+    let answer = sink.request_state(source.id(), request).await;
+    assert_eq!(answer.expect("it holds").height, 2);
+    assert_eq!(change(&mut watch, &maker).await.at.height, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_lies_of_a_watched_key_pays_and_others_answer() {
     let maker = ledger();
     let (honest, _) = serving(&maker, false).await;
@@ -327,14 +368,9 @@ async fn what_can_not_be_watched_is_refused() {
         matches!(full, Err(NetworkError::TooManyWatches(64))),
         "{full:?}"
     );
+    // Who ends one has its place at once.
     watches.pop();
-    // Its end is heard of in a moment.
-    soon("its place", async {
-        while node.watch_state([key("a friend")]).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    watches.push(node.watch_state([key("a friend")]).await.expect("room"));
     node.shutdown().await;
     let over = node.watch_state([key("a friend")]).await;
     assert!(matches!(over, Err(NetworkError::NotRunning)), "{over:?}");

@@ -10,6 +10,7 @@ use crate::{
     error::{NetworkError, ProtocolError},
     network::{
         questions::Questions,
+        shared::seed,
         state_watch::StateWatch,
         watching::{self, Inbox, Order},
     },
@@ -41,7 +42,8 @@ impl P2PNetworkManager {
     /// Watches keys of the chain's state: what they have now, and then what changes, each time as it is verified in a state that is trusted here
     /// ([`crate::Application::trusted_state`]). Nothing is polled: for each new state one question about all keys goes to one peer, or to nobody where this node
     /// has the state itself, and the answer is verified before anything of it is told. A peer that answers with a false one pays, and another is asked; where
-    /// nobody answers, [`crate::NetworkEvent::StateUnverified`] says so, and it goes on when somebody does.
+    /// nobody answers, [`crate::NetworkEvent::StateUnverified`] says so, and it goes on when somebody does. A state that was trusted in an earlier run, before a sleep
+    /// or a time without peers is told of only when peers were asked for a newer one.
     ///
     /// Only the newest counts: states that follow each other faster than answers come are passed over, and changes that are not read come as one.
     ///
@@ -78,18 +80,20 @@ impl P2PNetworkManager {
         };
         let looked = rules::run(&*self.shared.rules, look).await;
         let keys = looked.ok_or(NetworkError::NotRunning)??;
+        let secret = seed()?;
         let (reply, opened) = oneshot::channel();
         let orders = self.shared.watching(|| {
             let (orders, inbox) = mpsc::channel(ORDERS);
-            let events = self.subscribe(watching::wants);
+            let max_unread = self.config.protocol.validation.max_unread_bytes;
             let inbox = Inbox {
                 orders: inbox,
-                events,
+                events: self.shared.subscribe_own(watching::wants, max_unread),
+                secret,
             };
             platform::spawn(watcher(self.questions(), inbox));
             orders
         });
-        let order = Order { keys, reply };
+        let order = Order::Open { keys, reply };
         let sent = orders.send(order).await;
         sent.map_err(|_| NetworkError::NotRunning)?;
         let opened = opened.await.map_err(|_| NetworkError::NotRunning)?;

@@ -240,7 +240,7 @@ impl World {
         let mut world = Self {
             chance,
             truth: Truth::new(),
-            core: Watches::default(),
+            core: Watches::new(&[7; 16]),
             present: peers.keys().copied().collect(),
             peers,
             is_full: false,
@@ -386,7 +386,7 @@ impl World {
                 Action::Ask(number, source, Question::Batch(batch)) => {
                     self.ask(number, source, batch, at)
                 }
-                Action::Ask(number, source, Question::Newest(_)) => {
+                Action::Ask(number, source, Question::Newest(..)) => {
                     self.plan(at, Event::Silence(number, source));
                 }
                 Action::Verified(id, change) => {
@@ -585,7 +585,7 @@ fn where_nobody_answers_it_is_told_once_and_ends_when_somebody_comes() {
 
 #[test]
 fn watches_and_their_keys_are_bounded_and_share_questions() {
-    let (mut core, now) = (Watches::default(), platform::now());
+    let (mut core, now) = (Watches::new(&[7; 16]), platform::now());
     core.peers([PeerId::random()], now);
     core.trusted(
         StateRoot {
@@ -625,11 +625,11 @@ fn watches_and_their_keys_are_bounded_and_share_questions() {
 
 #[test]
 fn what_is_final_is_asked_for_first_where_nothing_is_known() {
-    let (mut core, now) = (Watches::default(), platform::now());
+    let (mut core, now) = (Watches::new(&[7; 16]), platform::now());
     let peer = PeerId::random();
     core.peers([peer], now);
     core.open(vec![account(1), account(2)], now).expect("room");
-    let Some(Action::Ask(number, source, Question::Newest(_))) = core.action() else {
+    let Some(Action::Ask(number, source, Question::Newest(..))) = core.action() else {
         panic!("it asks for the newest state");
     };
     assert_eq!(source, Source::Peer(peer));
@@ -644,61 +644,247 @@ fn what_is_final_is_asked_for_first_where_nothing_is_known() {
     };
     assert_eq!((batch.at, batch.keys.len()), (at, 2));
     assert_eq!(core.action(), None);
-    // Who answers, and by whose answer nothing is trusted all the same, is not asked without end.
-    let mut core = Watches::default();
+    // Nobody else is there.
+    let mut core = Watches::new(&[7; 16]);
     core.peers([peer], now);
     core.open(vec![account(1)], now).expect("room");
     let Some(Action::Ask(number, source, _)) = core.action() else {
         panic!("it asks");
     };
-    core.answered(number, source, Outcome::Learnt, now);
+    let useless = Outcome::Failed("nothing newer".to_owned());
+    core.answered(number, source, useless, now);
     assert_eq!(
         (core.action(), core.next_deadline()),
         (None, Some(now + PAUSE))
     );
 }
 
-#[test]
-fn where_nobody_has_the_trusted_state_any_more_a_newer_one_is_sought() {
-    let (mut core, mut now) = (Watches::default(), platform::now());
-    let peer = PeerId::random();
-    core.peers([peer], now);
-    let root = |height| StateRoot {
+fn root(height: u64) -> StateRoot {
+    StateRoot {
         height,
         root: Bytes::from_static(b"root"),
-    };
-    core.trusted(root(7), now);
-    core.open(vec![account(1)], now).expect("room");
-    // All that is asked until it rests, each time refused.
-    let refused = |core: &mut Watches, now| {
-        let mut asked = Vec::new();
-        while let Some(action) = core.action() {
-            let Action::Ask(number, source, question) = action else {
-                continue;
-            };
-            core.answered(number, source, Outcome::Failed("no".to_owned()), now);
-            if source == Source::Peer(peer) {
-                asked.push(matches!(question, Question::Newest(_)));
+    }
+}
+
+/// Answers all that is asked until nothing is; what peers were asked.
+fn answer_all(
+    core: &mut Watches,
+    now: Instant,
+    answer: impl Fn(Source, &Question) -> Outcome,
+) -> Vec<(PeerId, Question)> {
+    let mut asked = Vec::new();
+    while let Some(action) = core.action() {
+        if let Action::Ask(number, source, question) = action {
+            let outcome = answer(source, &question);
+            core.answered(number, source, outcome, now);
+            if let Source::Peer(peer) = source {
+                asked.push((peer, question));
             }
         }
-        asked
+    }
+    asked
+}
+
+fn no() -> Outcome {
+    Outcome::Failed("no".to_owned())
+}
+
+/// A peer that has each state, and says that it is the newest.
+fn rests(source: Source, question: &Question) -> Outcome {
+    match (source, question) {
+        (Source::Here, _) => no(),
+        (_, Question::Newest(..)) => Outcome::Known,
+        (_, Question::Batch(batch)) => Outcome::Proven(vec![Bytes::new(); batch.keys.len()]),
+    }
+}
+
+fn newest(asked: &[(PeerId, Question)]) -> Vec<bool> {
+    let is_newest = |(_, question): &_| matches!(question, Question::Newest(..));
+    asked.iter().map(is_newest).collect()
+}
+
+#[test]
+fn a_state_of_an_earlier_run_is_not_told_before_peers_were_asked_for_a_newer_one() {
+    let (mut core, mut now) = (Watches::new(&[7; 16]), platform::now());
+    let peers: Vec<_> = (0..5).map(|_| PeerId::random()).collect();
+    core.trusted(root(1000), now);
+    core.peers(peers.clone(), now);
+    core.open(vec![account(1)], now).expect("room");
+    let Some(Action::Ask(number, Source::Here, _)) = core.action() else {
+        panic!("this node may have it");
     };
-    let mut newest = Vec::new();
-    for _ in 0..6 {
-        newest.extend(refused(&mut core, now));
+    core.answered(number, Source::Here, no(), now);
+    let Some(Action::Ask(number, source, Question::Newest(_, Some(1000)))) = core.action() else {
+        panic!("it may be long over");
+    };
+    // One that says so is not believed, and has not answered well by that.
+    core.answered(number, source, Outcome::Known, now);
+    let Some(Action::Ask(number, other, Question::Newest(..))) = core.action() else {
+        panic!("another one is asked");
+    };
+    assert_ne!(source, other);
+    core.trusted(root(1100), now);
+    core.answered(number, other, Outcome::Learnt, now);
+    let asked = answer_all(&mut core, now, rests);
+    assert_eq!(asked.len(), 1, "it is sure now");
+    assert_eq!(
+        Source::Peer(asked[0].0),
+        other,
+        "who was of use comes first"
+    );
+    assert!(matches!(&asked[0].1, Question::Batch(batch) if batch.at == root(1100)));
+    // After a sleep, and after a time alone: some are believed, and then it is at peace.
+    core.woke(now);
+    assert_eq!(newest(&answer_all(&mut core, now, rests)), [true; ENOUGH]);
+    core.peers([], now);
+    core.peers(peers, now);
+    assert_eq!(core.action(), None, "not at once again");
+    now = core.next_deadline().expect("in a moment");
+    core.on_time(now);
+    assert_eq!(newest(&answer_all(&mut core, now, rests)), [true; ENOUGH]);
+    assert_eq!(core.next_deadline(), None);
+    // Who has the state itself asks nobody.
+    let mut core = Watches::new(&[7; 16]);
+    core.trusted(root(1000), now);
+    core.peers([PeerId::random()], now);
+    core.open(vec![account(1)], now).expect("room");
+    let here = |_: Source, _: &Question| Outcome::Proven(vec![Bytes::new()]);
+    assert_eq!(answer_all(&mut core, now, here), []);
+    core.woke(now);
+    assert_eq!((core.action(), core.next_deadline()), (None, None));
+}
+
+#[test]
+fn who_shows_an_old_state_as_the_newest_does_not_keep_others_from_being_asked() {
+    let (mut core, now) = (Watches::new(&[7; 16]), platform::now());
+    let peers: Vec<_> = (0..6).map(|_| PeerId::random()).collect();
+    core.trusted(root(7), now);
+    core.open(vec![account(1)], now).expect("room");
+    core.peers(peers.clone(), now);
+    let refuses = |source: Source, question: &Question| match rests(source, question) {
+        Outcome::Known => Outcome::Known,
+        _ => no(),
+    };
+    let mut now = now;
+    let mut told = BTreeSet::new();
+    // Peace at first, and then all are asked for what is newer.
+    for _ in 0..3 {
+        let asked = answer_all(&mut core, now, refuses);
+        told = asked
+            .into_iter()
+            .filter(|(_, question)| matches!(question, Question::Newest(..)))
+            .map(|(peer, _)| peer)
+            .collect();
         now = core.next_deadline().expect("it tries again");
         core.on_time(now);
     }
-    assert_eq!(newest, [false, false, true, false, true, false]);
-    let Some(Action::Ask(number, source, Question::Newest(_))) = core.action() else {
-        panic!("it seeks a newer one");
-    };
-    // It has learnt of none: not at once again.
-    core.answered(number, source, Outcome::Learnt, now);
-    assert_eq!(core.action(), None);
+    assert_eq!(told, peers.into_iter().collect());
+}
+
+#[test]
+fn where_nobody_has_the_trusted_state_any_more_a_newer_one_is_sought() {
+    let (mut core, mut now) = (Watches::new(&[7; 16]), platform::now());
+    core.peers([PeerId::random()], now);
+    core.trusted(root(7), now);
+    core.open(vec![account(1)], now).expect("room");
+    let mut asked = Vec::new();
+    for _ in 0..4 {
+        asked.extend(newest(&answer_all(&mut core, now, |_, _| no())));
+        now = core.next_deadline().expect("it tries again");
+        core.on_time(now);
+    }
+    // At first to be sure; then, since it may be behind for a moment, not before the second time.
+    assert_eq!(asked, [true, false, false, true, false, true, false, true]);
     core.trusted(root(900), now);
-    let Some(Action::Ask(_, Source::Here, Question::Batch(batch))) = core.action() else {
-        panic!("it asks in the newer one");
+    let asked = answer_all(&mut core, now, rests);
+    assert!(matches!(asked.last(), Some((_, Question::Batch(batch))) if batch.at == root(900)));
+}
+
+#[test]
+fn a_watch_that_nobody_can_answer_keeps_no_other_waiting() {
+    let (mut core, mut now) = (Watches::new(&[7; 16]), platform::now());
+    core.peers([PeerId::random()], now);
+    core.trusted(root(1), now);
+    let poison = account(1);
+    let answer = |source: Source, question: &Question| match question {
+        Question::Batch(batch) if batch.keys.contains(&poison) => no(),
+        question => rests(source, question),
     };
-    assert_eq!(batch.at.height, 900);
+    let bad: Vec<_> = (0..2)
+        .map(|_| core.open(vec![account(1)], now).expect("room"))
+        .collect();
+    let good: Vec<_> = (2..5)
+        .map(|key| core.open(vec![account(key)], now).expect("room"))
+        .collect();
+    let at = |core: &Watches, id| core.open[id].at;
+    // Twice together, and then the two alone.
+    for _ in 0..4 {
+        answer_all(&mut core, now, answer);
+        now = core.next_deadline().expect("it tries again");
+        core.on_time(now);
+    }
+    answer_all(&mut core, now, answer);
+    assert!(good.iter().all(|id| at(&core, id) == Some(1)));
+    // From then on those without trouble are asked for together, and at once, though others wait.
+    core.trusted(root(2), now);
+    let asked = answer_all(&mut core, now, answer);
+    assert!(matches!(&asked[0].1, Question::Batch(batch) if batch.keys.len() == 3));
+    assert!(good.iter().all(|id| at(&core, id) == Some(2)));
+    let late = core.open(vec![account(7)], now).expect("room");
+    answer_all(&mut core, now, answer);
+    assert_eq!(at(&core, &late), Some(2));
+    assert!(bad.iter().all(|id| at(&core, id).is_none()));
+}
+
+#[test]
+fn a_new_watch_begins_anew_after_the_last_was_closed() {
+    let (mut core, mut now) = (Watches::new(&[7; 16]), platform::now());
+    core.peers([PeerId::random()], now);
+    let mut told = 0;
+    for _ in 0..2 {
+        let id = core.open(vec![account(1)], now).expect("room");
+        assert_ne!(
+            core.round.as_ref().map(|round| round.number),
+            None,
+            "at once"
+        );
+        for _ in 0..6 {
+            while let Some(action) = core.action() {
+                match action {
+                    Action::Ask(number, source, _) => core.answered(number, source, no(), now),
+                    action => told += usize::from(matches!(action, Action::Unverified(..))),
+                }
+            }
+            now = core.next_deadline().expect("it tries again");
+            core.on_time(now);
+        }
+        core.close(id);
+    }
+    assert_eq!(told, 2);
+}
+
+#[test]
+fn new_peers_end_no_pause_before_its_time_and_what_was_never_sent_is_nobodys_fault() {
+    let (mut core, now) = (Watches::new(&[7; 16]), platform::now());
+    let first = PeerId::random();
+    core.peers([first], now);
+    core.open(vec![account(1)], now).expect("room");
+    answer_all(&mut core, now, |_, _| Outcome::Held("busy".to_owned()));
+    assert_eq!(core.peers[&first].failures, 0);
+    core.peers([first, PeerId::random()], now);
+    assert_eq!(
+        (core.action(), core.next_deadline()),
+        (None, Some(now + PAUSE))
+    );
+    core.on_time(now + PAUSE);
+    assert!(core.action().is_some());
+    // Whom of equals it asks first is another one with another secret.
+    let peers: Vec<_> = (0..8).map(|_| PeerId::random()).collect();
+    let firsts = (0..32).map(|secret| {
+        let mut core = Watches::new(&[secret; 16]);
+        core.peers(peers.clone(), now);
+        core.open(vec![account(1)], now).expect("room");
+        answer_all(&mut core, now, |_, _| no())[0].0
+    });
+    assert!(firsts.collect::<BTreeSet<_>>().len() > 1);
 }
