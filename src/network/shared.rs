@@ -470,7 +470,13 @@ mod tests {
     #[test]
     fn the_nodes_own_parts_have_a_place_where_all_are_taken() {
         let rules = Arc::new(Synchronous::new(Arc::new(Opaque)));
-        let book = AddressBook::new(PeerId::random(), |_| true, [7; 32], platform::now());
+        let book = AddressBook::new(
+            PeerId::random(),
+            |_| true,
+            crate::peers::Grouping::default(),
+            [7; 32],
+            platform::now(),
+        );
         let shared = Shared::new(rules, &Config::default(), book, &[7; 16]);
         let heard = |mut events: mpsc::Receiver<NetworkEvent>| events.try_recv().is_some();
         let others: Vec<_> = (0..MAX_SUBSCRIBERS)
