@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Read,
+    net::TcpListener,
     os::unix::net::{UnixDatagram, UnixStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -12,7 +13,9 @@ use std::{
 
 use serde_json::Value;
 
-use crate::command::{Lines, PATIENCE, Running, a_key, command, selkie, signal, stderr, stdout};
+use crate::command::{
+    Lines, PATIENCE, Running, a_key, command, finish, selkie, signal, stderr, stdout,
+};
 
 /// The manager's end, in a folder.
 struct Manager {
@@ -57,7 +60,6 @@ fn the_manager_hears_that_a_node_is_ready_alive_reloading_and_stopping() {
     running.env("NOTIFY_SOCKET", &manager.path);
     running.env("WATCHDOG_USEC", "200000");
     let (node, _errors) = Running::with_errors(&mut running);
-    // Before it says so it is not.
     assert_eq!(manager.told(), "READY=1");
     let status = selkie(&["status", "--json", "--key", &key]);
     let status: Value = serde_json::from_str(&stdout(&status)).expect("an answer");
@@ -74,6 +76,24 @@ fn the_manager_hears_that_a_node_is_ready_alive_reloading_and_stopping() {
     node.interrupt();
     assert_eq!(manager.told(), "STOPPING=1");
     assert_eq!(node.end().0, Some(0));
+}
+
+#[test]
+fn a_node_that_cannot_listen_is_never_ready() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (manager, key) = (Manager::new(folder.path()), a_key(folder.path()));
+    let busy = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = busy.local_addr().expect("an address").port();
+    let address = format!("/ip4/127.0.0.1/tcp/{port}");
+    let mut running = command(&["run", "--key", &key, "--listen", &address]);
+    running.env("NOTIFY_SOCKET", &manager.path);
+    let ended = finish(&mut running, Stdio::piped());
+    assert_eq!(ended.status.code(), Some(1), "{}", stderr(&ended));
+    // It has ended, and what it said is here.
+    manager.socket.set_nonblocking(true).expect("a socket");
+    let nothing = manager.socket.recv(&mut [0; 16]);
+    let nothing = nothing.expect_err("it never listened").kind();
+    assert_eq!(nothing, std::io::ErrorKind::WouldBlock);
 }
 
 #[test]
@@ -231,6 +251,38 @@ fn what_can_change_changes_on_sighup_and_what_waits_for_a_restart_is_said() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn of_what_cannot_be_compared_nothing_is_taken() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
+    let folder = tempfile::tempdir().expect("a folder");
+    // TOML has no word for such a name.
+    let key = folder.path().join(OsStr::from_bytes(b"\xff.key"));
+    let file = folder.path().join("node.toml");
+    let shown = file.to_str().expect("a path");
+    fs::write(&file, "").expect("written");
+    let mut running = command(&["run", "--json", "--config", shown, "--key"]);
+    let (node, errors) = Running::with_errors(running.arg(&key));
+    node.address("/tcp/");
+    let guest_key = a_key(folder.path());
+    let guest = Running::start(&["run", "--json", "--key", &guest_key]);
+    let start = guest.object(|line| line["type"] == "start");
+    let id = start["peerId"].as_str().expect("an id");
+    let banned = format!("[security.blacklist_config]\npeers = [\"{id}\"]\n");
+    fs::write(&file, banned).expect("written");
+    signal("HUP", node.child.id());
+    errors.next(|line| line.contains("goes on with the configuration that it had"));
+    let asked = command(&["bans", "--json", "--key"])
+        .arg(&key)
+        .output()
+        .expect("it runs");
+    let bans: Value = serde_json::from_str(&stdout(&asked)).expect("an answer");
+    assert_eq!(bans["bans"], Value::Array(Vec::new()));
+    assert_eq!(node.end().0, Some(0));
+    assert_eq!(guest.end().0, Some(0));
+}
+
+#[test]
 fn flags_go_before_what_a_file_says_anew_and_without_one_there_is_nothing_to_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let key = a_key(folder.path());
@@ -251,24 +303,32 @@ fn flags_go_before_what_a_file_says_anew_and_without_one_there_is_nothing_to_rea
     assert_eq!(node.end().0, Some(0));
 }
 
+/// This line of a shell, run in a terminal that is closed where this is dropped. `None`: this host has no `script`, of util-linux.
+fn in_a_terminal(line: &str, manager: &Manager) -> Option<Running> {
+    let mut terminal = Command::new("script");
+    terminal
+        .args(["-qec", line, "/dev/null"])
+        .env("NOTIFY_SOCKET", &manager.path)
+        .stdin(Stdio::null());
+    let Ok(mut terminal) = terminal.stdout(Stdio::piped()).spawn() else {
+        println!("skipped: this host has no `script`");
+        return None;
+    };
+    let pipe = terminal.stdout.take().expect("a pipe");
+    Some(Running::writing(terminal, pipe))
+}
+
 #[test]
 fn a_node_whose_terminal_is_closed_ends_in_order() {
     let folder = tempfile::tempdir().expect("a folder");
-    let key = a_key(folder.path());
+    let (manager, key) = (Manager::new(folder.path()), a_key(folder.path()));
     let run = format!(
         "exec {} run --no-config --key {key}",
         env!("CARGO_BIN_EXE_selkie")
     );
-    // util-linux's: it gives a command a terminal, which ends with it.
-    let mut terminal = Command::new("script");
-    terminal
-        .args(["-qec", &run, "/dev/null"])
-        .stdin(Stdio::null());
-    let Ok(mut terminal) = terminal.stdout(Stdio::piped()).spawn() else {
-        return println!("skipped: this host has no `script`");
+    let Some(terminal) = in_a_terminal(&run, &manager) else {
+        return;
     };
-    let pipe = terminal.stdout.take().expect("a pipe");
-    let terminal = Running::writing(terminal, pipe);
     terminal.line(|line| line.contains("/tcp/"));
     let socket = format!("{key}.sock");
     let mut asking = UnixStream::connect(&socket).expect("it can be asked");
@@ -281,6 +341,29 @@ fn a_node_whose_terminal_is_closed_ends_in_order() {
         assert!(Instant::now() < end, "it was killed");
         thread::yield_now();
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_node_that_is_to_outlive_its_terminal_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (manager, key) = (Manager::new(folder.path()), a_key(folder.path()));
+    // Its stdin is the terminal still.
+    let run = format!(
+        "trap '' HUP; echo $$; exec {} run --no-config --key {key} >/dev/null 2>&1",
+        env!("CARGO_BIN_EXE_selkie")
+    );
+    let Some(terminal) = in_a_terminal(&run, &manager) else {
+        return;
+    };
+    let id = terminal.line(|_| true).trim().parse().expect("a process");
+    assert_eq!(manager.told(), "READY=1");
+    drop(terminal);
+    assert!(manager.told().starts_with("RELOADING=1"));
+    assert_eq!(manager.told(), "READY=1");
+    assert_eq!(selkie(&["status", "--key", &key]).status.code(), Some(0));
+    signal("INT", id);
+    assert_eq!(manager.told(), "STOPPING=1");
 }
 
 #[test]

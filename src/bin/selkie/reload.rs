@@ -6,7 +6,8 @@
 
 use std::collections::BTreeSet;
 
-use selkie::{P2PNetworkManager, PeerId, PeerInfo};
+use anyhow::Context;
+use selkie::{NetworkError, P2PNetworkManager, PeerId, PeerInfo};
 use serde_json::json;
 use toml::{Table, Value};
 
@@ -24,6 +25,18 @@ pub(crate) struct Reload {
     /// The file's name, if there was one.
     name: Option<String>,
     runs: File,
+}
+
+/// What a file says that the node does not do yet.
+struct New {
+    /// Another filter of the log, or that there is none any more.
+    log: Option<Option<log::Filter>>,
+    peers: Vec<PeerInfo>,
+    blacklist: Option<Vec<PeerId>>,
+    /// What the node runs with once it has these.
+    runs: File,
+    /// What it takes a restart for.
+    waits: BTreeSet<String>,
 }
 
 /// What came of a file, by the names of its fields.
@@ -55,23 +68,32 @@ impl Reload {
     ) {
         while hangups.next().await {
             service::reloading();
-            // Nobody reads any more where it fails, which ends the node.
-            let _ = self.told(&node, &output).await;
+            if self.told(&node, &output).await.is_err() {
+                // The node has ended, and says so itself.
+                return;
+            }
             service::ready();
         }
         interrupt.end();
     }
 
     /// Reads the file again, and says what came of it.
-    async fn told(&mut self, node: &P2PNetworkManager, output: &Output) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// The node has ended.
+    async fn told(
+        &mut self,
+        node: &P2PNetworkManager,
+        output: &Output,
+    ) -> Result<(), NetworkError> {
         let Some(name) = self.name.clone() else {
             remark(
                 "SIGHUP: this node was started without a configuration, and there is none to read again",
             );
             return Ok(());
         };
-        let outcome = match self.take(node).await {
-            Ok(outcome) => outcome,
+        let new = match self.read() {
+            Ok(new) => new,
             Err(error) => {
                 let why = with_causes(&error);
                 remark(format_args!(
@@ -80,52 +102,81 @@ impl Reload {
                 return Ok(());
             }
         };
+        let outcome = self.take(new, node).await?;
         let object = json!({
             "type": "config:reload",
             "config": name,
             "taken": outcome.taken,
             "restart": outcome.waits,
         });
-        // Asked for, and so no event.
-        output.result(Tone::Strong, outcome.sentence(&name), object)
+        // Asked for, and so no event. Nobody reads any more where it fails, which ends the node.
+        let _ = output.result(Tone::Strong, outcome.sentence(&name), object);
+        Ok(())
     }
 
-    /// Takes what can be taken of the file as it is now.
+    /// What the file says now, and what comes of it. Nothing is taken yet, so that of a file that is wrong nothing is.
+    fn read(&self) -> anyhow::Result<New> {
+        let wanted = self.args.clone().settings()?.as_file();
+        let mut runs = self.runs.clone();
+        let log = (wanted.node.log != runs.node.log).then(|| wanted.node.log.clone());
+        // Where a flag says otherwise a restart takes no more of it.
+        runs.node.log.clone_from(&wanted.node.log);
+        let (known, named) = (
+            &mut runs.network.bootstrap_peers,
+            &wanted.network.bootstrap_peers,
+        );
+        let peers = new_peers(known, named);
+        known.extend(peers.iter().cloned());
+        // Their order is of no matter, and only those that are gone are left.
+        if new_peers(named, known).is_empty() {
+            known.clone_from(named);
+        }
+        let (banned, named) = (
+            &mut runs.security.blacklist_config.peers,
+            &wanted.security.blacklist_config.peers,
+        );
+        let blacklist = (banned != named).then(|| {
+            // They were checked.
+            named.iter().filter_map(|peer| peer.parse().ok()).collect()
+        });
+        banned.clone_from(named);
+        let (runs_with, says) = (Table::try_from(&runs), Table::try_from(&wanted));
+        let problem = "it can't be compared with what the node was started with; its paths should be text in UTF-8";
+        let waits = differences(&runs_with.context(problem)?, &says.context(problem)?);
+        Ok(New {
+            log,
+            peers,
+            blacklist,
+            runs,
+            waits,
+        })
+    }
+
+    /// Takes what can be taken.
     ///
     /// # Errors
-    /// It is wrong, and nothing of it was taken; or the node has ended.
-    async fn take(&mut self, node: &P2PNetworkManager) -> anyhow::Result<Outcome> {
-        let wanted = self.args.clone().settings()?.as_file();
+    /// The node has ended.
+    async fn take(&mut self, new: New, node: &P2PNetworkManager) -> Result<Outcome, NetworkError> {
+        // It is asked in any case: one that has ended takes nothing.
+        node.topics().await?;
         let mut taken = Vec::new();
-        let log = &wanted.node.log;
-        if *log != self.runs.node.log && log::configure(log.as_ref()) {
+        if let Some(log) = &new.log
+            && log::configure(log.as_ref())
+        {
             taken.push("node.log");
         }
-        // Where a flag says otherwise a restart takes no more of it.
-        self.runs.node.log.clone_from(log);
-        let known = &mut self.runs.network.bootstrap_peers;
-        let new = new_peers(known, &wanted.network.bootstrap_peers);
-        if !new.is_empty() {
-            for peer in &new {
-                node.add_peer(peer.clone()).await?;
+        if !new.peers.is_empty() {
+            for peer in new.peers {
+                node.add_peer(peer).await?;
             }
-            known.extend(new);
             taken.push("network.bootstrap_peers");
         }
-        let (runs, blacklist) = (&mut self.runs.security, &wanted.security.blacklist_config);
-        if runs.blacklist_config.peers != blacklist.peers {
-            // They were checked.
-            let peers = blacklist.peers.iter().filter_map(|peer| peer.parse().ok());
-            node.blacklist(peers.collect::<Vec<PeerId>>()).await?;
-            runs.blacklist_config.peers.clone_from(&blacklist.peers);
+        if let Some(blacklist) = new.blacklist {
+            node.blacklist(blacklist).await?;
             taken.push("security.blacklist_config.peers");
         }
-        // Their order is of no matter, and only those that are gone are left.
-        let known = &mut self.runs.network.bootstrap_peers;
-        if new_peers(&wanted.network.bootstrap_peers, known).is_empty() {
-            known.clone_from(&wanted.network.bootstrap_peers);
-        }
-        let waits = differences(&Table::try_from(&self.runs)?, &Table::try_from(&wanted)?);
+        self.runs = new.runs;
+        let waits = new.waits;
         Ok(Outcome { taken, waits })
     }
 }

@@ -1,24 +1,32 @@
 //! systemd, and what understands its datagrams.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 
+/// Whether it was said that the node ends: after that nothing else is said of its state, which systemd would take for the new one.
+static ENDS: Mutex<bool> = Mutex::new(false);
+
 /// The node listens, with the configuration that it has read.
 pub(crate) fn ready() {
-    tell(&[NotifyState::Ready]);
+    unless_it_ends(&[NotifyState::Ready]);
 }
 
 /// It reads its configuration again; [`ready`] follows.
 pub(crate) fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => unless_it_ends(&[NotifyState::Reloading, now]),
         Err(error) => complain(&error),
     }
 }
 
 /// It ends.
 pub(crate) fn stopping() {
+    let mut ends = ENDS.lock().unwrap_or_else(PoisonError::into_inner);
+    *ends = true;
     tell(&[NotifyState::Stopping]);
 }
 
@@ -30,6 +38,13 @@ pub(super) fn alive() {
 /// Within which time the manager wants to hear that, each time; `None`: it does not.
 pub(super) fn watches() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|within| !within.is_zero())
+}
+
+fn unless_it_ends(state: &[NotifyState<'_>]) {
+    let ends = ENDS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*ends {
+        tell(state);
+    }
 }
 
 fn tell(state: &[NotifyState<'_>]) {
