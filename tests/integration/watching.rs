@@ -210,8 +210,9 @@ async fn a_light_node_that_is_opened_again_hears_that_the_chain_went_on() {
     assert_eq!(change(&mut watch, &maker).await.at.height, 1);
     tab.shutdown().await;
     // Meanwhile the chain goes on, and then it rests.
+    let aside = Node::with(listening(TCP), Opaque).await;
     for _ in 0..3 {
-        pay(&source, &maker, "a friend").await;
+        pay(&aside, &maker, "a friend").await;
     }
     let before = asked.load(Ordering::Relaxed);
     let tab = Node::with(listening(TCP), kept).await;
