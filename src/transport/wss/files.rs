@@ -550,7 +550,7 @@ mod tests {
         for _ in 0..2 {
             set(NOW + 101);
             let told = poll_fn(|cx| files.poll_changed(cx)).await;
-            let told = told.err().expect("it has expired");
+            let told = told.expect_err("it has expired");
             assert!(told.problem.contains("has expired"), "{told}");
             quiet(&mut files).await;
             // It was the clock that was wrong.

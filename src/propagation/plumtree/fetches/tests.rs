@@ -364,7 +364,7 @@ fn who_answers_is_asked_for_twice_as_much_and_whose_answers_come_later_than_push
             fetches.arrived(id, &ann, now);
         }
         asked = fetches.take(ann, now);
-        assert_eq!(asked.len(), LEAST_WINDOW / LEAST_SIZE << doubled);
+        assert_eq!(asked.len(), (LEAST_WINDOW / LEAST_SIZE) << doubled);
     }
     for id in &asked[..3] {
         fetches.arrived(*id, &pushes, now);
