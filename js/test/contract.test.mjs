@@ -149,7 +149,9 @@ test('whom the application needs is dialled, and what no duty can be is refused'
   const friend = await started(t, { config: listening('/memory/4108') })
   const other = await started(t)
   // What an application says of a peer leads to no place of this host while it has met nobody here.
+  const meets = once(other, 'peer:connect')
   await other.dial(`/memory/4108/p2p/${friend.peerId}`)
+  await meets
   const connects = once(other, 'peer:connect')
   await other.expectDuty([`/memory/4106/p2p/${node.peerId}`], { forMs: 60_000 })
   assert.equal((await connects).detail.peerId, node.peerId)
