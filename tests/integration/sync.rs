@@ -16,7 +16,7 @@ use selkie::{
 
 use crate::{
     small_chain::{SmallChain, block},
-    support::{Node, TCP, listening},
+    support::{Node, TCP, connect, listening},
 };
 
 fn config() -> Config {
@@ -107,9 +107,9 @@ async fn who_was_away_gets_what_was_said_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_without_a_store_is_left_alone() {
     let chain = SmallChain::of(10, 400);
-    let source = Node::with(config(), chain).await;
+    let mut source = Node::with(config(), chain).await;
     let mut plain = Node::start(config()).await;
-    plain.dial(source.address()).await.expect("it is there");
+    connect(&mut plain, &mut source).await;
     assert_eq!(plain.sync_status(), None);
     let data = selkie::Transaction::new("it still gets what is sent");
     let message = NetworkMessage::Transaction(data);
