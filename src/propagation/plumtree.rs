@@ -6,7 +6,7 @@
 //! has to fetch what others announced, because nobody pushed it in time, asks that announcer to push. So an item
 //! crosses most links as an announcement of 12 bytes (short id, size, fee rate) and arrives whole about once; and
 //! a peer that withholds what it should push delays it by [`TreeConfig::fetch_patience`] only, or by what others' pushes take
-//! meanwhile (`fetches/patience.rs`). Announcements to those who have fetched nothing lately come the seldomer the more links there are, so that a node with a thousand peers spends no more on each
+//! meanwhile (`fetches/patience.rs`). What had to be fetched is announced on all links and pushed on none, since the neighbours most often have it or fetch it too. Announcements to those who have fetched nothing lately come the seldomer the more links there are, so that a node with a thousand peers spends no more on each
 //! item than one with ten ([`QUIET`]).
 //!
 //! Transactions and votes have a tree each: transactions travel in batches, votes at once. Everything accepted stands in
