@@ -34,6 +34,7 @@ mod overtaken;
 mod peer;
 mod reader;
 mod rescues;
+mod told;
 #[cfg(test)]
 mod turn_tests;
 
@@ -63,7 +64,7 @@ use self::{
 };
 use super::{
     TreeConfig,
-    announce::Announce,
+    announce::{Announce, Columns},
     output::{Output, Part},
     source::{PLACES, Place, Source},
     wire::{self, Fetch, Kind, Link},
@@ -207,8 +208,8 @@ impl Plumtree {
             pushes,
             since,
             reader,
-            told: self.log.fetched_end(),
-            told_from: self.log.fetched_end(),
+            told: self.log.told_end(),
+            told_from: self.log.told_end(),
             catches_up_at: Marks::default(),
             held_back: false,
             again,
@@ -565,7 +566,7 @@ impl Plumtree {
     pub(crate) fn sends_at(&self, id: &PeerId, now: Instant) -> Option<Instant> {
         let peer = self.peers.get(id)?;
         let has_more = |reader: &Reader| reader.has_more(&self.log);
-        let has_news = peer.told < self.log.fetched_end();
+        let has_news = peer.told < self.log.told_end();
         let reads_on = (has_news || has_more(&peer.reader)).then_some(peer.next_at);
         let again = peer.again.as_ref().is_some_and(has_more);
         let again = again.then_some(now + ANNOUNCE_DELAY);
@@ -654,7 +655,14 @@ impl Plumtree {
             return Some(answer(peer, &self.log, pool, now));
         }
         if let Some(again) = &mut peer.again {
-            if let Some(told) = announce(None, again, peer.place, &self.log, is_due) {
+            if let Some(told) = announce(
+                Columns::default(),
+                peer.told_from,
+                again,
+                peer.place,
+                &self.log,
+                is_due,
+            ) {
                 return Some(told);
             }
             peer.again = peer.again.take().filter(|again| again.has_more(&self.log));
@@ -679,10 +687,10 @@ impl Plumtree {
             }
         }
         peer.held_back = false;
+        let fetched = tell_fetched(peer, &self.log);
         let (out, interval) = if !peer.pushes {
-            let fetched = tell_fetched(peer, &self.log);
             let (reader, place) = (&mut peer.reader, peer.place);
-            let told = announce(Some(fetched), reader, place, &self.log, is_due);
+            let told = announce(fetched, peer.told_from, reader, place, &self.log, is_due);
             peer.untaken += told.as_ref().map_or(0, |told| told.items);
             let interval = self.config.announce_interval;
             let interval = if peer.is_attentive(now) {
@@ -692,7 +700,6 @@ impl Plumtree {
             };
             (told, interval)
         } else {
-            let fetched = tell_fetched(peer, &self.log);
             if !fetched.is_empty() {
                 return Some(Outgoing::from(Kind::Announce(fetched.into())));
             }

@@ -5,7 +5,6 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 
 use super::{log::BATCH_BYTES, *};
-use crate::propagation::announce::Columns;
 use crate::{
     platform::test,
     propagation::wire::{Frame, MAX_IDS},

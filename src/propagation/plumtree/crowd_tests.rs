@@ -1,7 +1,7 @@
 //! A node with hundreds of peers that others bring everything: what it takes to tell them.
 
 use super::{attack_tests::frame, *};
-use crate::{platform::test, propagation::announce::Columns};
+use crate::platform::test;
 
 const CROWD: usize = 400;
 const STEP: Duration = Duration::from_millis(10);

@@ -187,7 +187,7 @@ impl Plumtree {
     }
 
     /// Makes a link push or announce, both ways. The others wait for the effect.
-    fn change(&mut self, id: PeerId, push: bool, now: Instant) {
+    pub(super) fn change(&mut self, id: PeerId, push: bool, now: Instant) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };

@@ -7,7 +7,7 @@
 //! Bounds: `max_bytes` of items, with their overhead, as soon as those that came together are all here. What everybody has had time for leaves
 //! first, the eldest of it, so that what was brought long ago takes no room from who brings something now; then the eldest of whoever has most
 //! here. What just came together stays, since nobody can have read it, unless it is over a quarter of the room. Beside them, what of a batch was
-//! encoded: as much again as its items at most; and the ids of what was fetched, of twice as many as there are items and [`MOST_FETCHED`] at most. A peer that reads so slowly that batches were still to come misses them
+//! encoded: as much again as its items at most; and the list of what was fetched ([`Told`]). A peer that reads so slowly that batches were still to come misses them
 //! here, which is told ([`super::overtaken`]); transactions it finds by reconciliation.
 
 use std::{
@@ -19,7 +19,10 @@ use std::{
 
 use bytes::Bytes;
 
-use super::long::LONG;
+use super::{
+    long::LONG,
+    told::{Fetched, Told},
+};
 use crate::{
     chain::ShortId,
     keyed::Keyed,
@@ -38,8 +41,6 @@ const URGENT_BATCH_BYTES: usize = 4 << 10;
 /// Beside its bytes, what an entry costs here, about; and a batch.
 const OVERHEAD: usize = 128;
 const BATCH_OVERHEAD: usize = 256;
-/// So much of what was fetched is told of at once; more is pushed as all else is.
-const MOST_FETCHED: usize = 1 << 15;
 /// What a source just brought pushes out others' while all that is here of it is at most this part of the room.
 const SHIELDED: usize = 4;
 
@@ -55,9 +56,8 @@ pub(super) struct Log {
     gone: u64,
     /// Where each entry is.
     index: HashMap<ShortId, At, Keyed>,
-    /// What was fetched on its way here, numbered in order, of which everybody is told at once ([`MOST_FETCHED`]); and the next number.
-    fetched: VecDeque<(u64, ShortId)>,
-    fetched_end: u64,
+    /// What was fetched on its way here, of which everybody is told at once.
+    told: Told,
     bytes: usize,
     max_bytes: usize,
     /// What is older everybody has had time for.
@@ -105,8 +105,8 @@ pub(super) struct Batch {
     before: u64,
     /// Who has some of it.
     known: u128,
-    /// Whether these were fetched on their way, so that everybody is told of them beside: a batch is so or not.
-    fetched: bool,
+    /// Its number in the list of what was fetched, if all of it was: a batch is so or not.
+    told: Option<u64>,
     /// Whether some of it is of no use any more.
     withdrawn: bool,
     /// Whether somebody has read it: nothing is added after that, which they would miss.
@@ -123,7 +123,7 @@ pub(super) struct Entry {
     pub(super) fee_rate: u64,
     /// The places of peers that have it: they sent or announced it.
     pub(super) known: u128,
-    /// Whether it was fetched on its way here. There may be no room to remember that.
+    /// Whether it was fetched on its way here.
     pub(super) fetched: bool,
     /// It is of no use any more: who asks for it gets it, and nobody is told.
     pub(super) withdrawn: bool,
@@ -143,8 +143,7 @@ impl Log {
             begun: 0,
             gone: 0,
             index: HashMap::with_hasher(keyed),
-            fetched: VecDeque::new(),
-            fetched_end: 0,
+            told: Told::default(),
             bytes: 0,
             max_bytes,
             fresh_for,
@@ -244,8 +243,7 @@ impl Log {
     /// Adds an entry; those of one source that come within the patience share a batch, but for a long one, which all are pushed as it is.
     /// [`Self::trim`] is to follow the last of those that
     /// come together.
-    pub(super) fn append(&mut self, source: Source, mut entry: Entry, now: Instant) {
-        entry.fetched &= self.fetched.len() < MOST_FETCHED;
+    pub(super) fn append(&mut self, source: Source, entry: Entry, now: Instant) {
         self.last_at = Some(now);
         let place = source.index();
         if self.queues.len() <= place {
@@ -258,7 +256,7 @@ impl Log {
         let (patience, full) = (self.patience, self.batch_bytes);
         let open = |batch: &Batch| {
             !batch.taken.get()
-                && batch.fetched == entry.fetched
+                && batch.told.is_some() == entry.fetched
                 && batch.bytes < full
                 && entry.data.len() <= LONG
                 && batch.entries.len() < MAX_BATCH
@@ -268,9 +266,8 @@ impl Log {
             if let Some(full) = queue.batches.back_mut() {
                 full.entries.shrink_to_fit();
             }
-            queue
-                .batches
-                .push_back(Batch::new(entry.fetched, now, queue.total));
+            let told = entry.fetched.then(|| self.told.push(place, queue.end()));
+            queue.batches.push_back(Batch::new(told, now, queue.total));
             queue.count(BATCH_OVERHEAD);
             self.bytes += BATCH_OVERHEAD;
             self.begun += 1;
@@ -291,10 +288,6 @@ impl Log {
             place: batch.entries.len(),
         };
         self.index.insert(entry.id, at);
-        if entry.fetched {
-            self.fetched.push_back((self.fetched_end, entry.id));
-            self.fetched_end += 1;
-        }
         let cost = batch.add(entry);
         queue.count(cost);
         self.bytes += cost;
@@ -353,23 +346,26 @@ impl Log {
                 at.remove();
             }
         }
-        // Half of the list is of what is gone, at least: so each is looked at few times.
-        if self.fetched.len() > 2 * self.index.len() {
-            let index = &self.index;
-            self.fetched.retain(|(_, id)| index.contains_key(id));
+        if batch.told.is_some() {
+            let queues = &self.queues;
+            let first = |source: usize| queues.get(source).map_or(0, Queue::first);
+            self.told
+                .left(|fetched| first(fetched.source) <= fetched.number);
         }
     }
 
-    /// The number that the next item will have that was fetched.
-    pub(super) fn fetched_end(&self) -> u64 {
-        self.fetched_end
+    /// The number that the next batch will have that was fetched.
+    pub(super) fn told_end(&self) -> u64 {
+        self.told.end()
     }
 
-    /// What was fetched from this number on, in order, as far as it is still here.
-    pub(super) fn fetched_from(&self, number: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        let first = self.fetched.partition_point(|(other, _)| *other < number);
-        let list = self.fetched.range(first..);
-        list.filter_map(|(number, id)| Some((*number, self.get(*id)?)))
+    /// What was fetched from the batch with this number on, in order, as far as it is still here.
+    pub(super) fn told_from(&self, told: u64) -> impl Iterator<Item = (u64, &Batch)> {
+        let here = |fetched: Fetched| {
+            let (number, batch) = self.queue(fetched.source)?.from(fetched.number)?;
+            (number == fetched.number).then_some((fetched.told, batch))
+        };
+        self.told.from(told).filter_map(here)
     }
 
     /// What is ours from the batch with this number on costs here.
@@ -470,7 +466,7 @@ impl Queue {
 }
 
 impl Batch {
-    fn new(fetched: bool, at: Instant, before: u64) -> Self {
+    fn new(told: Option<u64>, at: Instant, before: u64) -> Self {
         Self {
             entries: Vec::with_capacity(1),
             at,
@@ -478,7 +474,7 @@ impl Batch {
             cost: BATCH_OVERHEAD,
             before,
             known: 0,
-            fetched,
+            told,
             withdrawn: false,
             taken: Cell::new(false),
             frame: OnceCell::new(),
@@ -511,9 +507,9 @@ impl Batch {
         self.cost
     }
 
-    /// Whether everybody is told of it beside.
-    pub(super) fn is_fetched(&self) -> bool {
-        self.fetched
+    /// Its number in the list of what was fetched, of which everybody is told at once; `None`: it came by itself.
+    pub(super) fn told(&self) -> Option<u64> {
+        self.told
     }
 
     /// Whether all of it is for a peer whose place's bit this is.
@@ -620,35 +616,61 @@ mod tests {
         assert_eq!(add(&mut log, peer, 3, 100), 3, "read");
     }
 
+    /// The ids of what was fetched, of the batches from this number on.
+    fn told(log: &Log, from: u64) -> Vec<ShortId> {
+        let batches = log.told_from(from).map(|(_, batch)| batch);
+        let entries = batches.flat_map(|batch| &batch.entries);
+        entries.map(|entry| entry.id).collect()
+    }
+
     #[test]
-    fn what_was_fetched_is_told_of_in_order_as_long_as_it_is_here_and_there_is_room() {
+    fn what_was_fetched_is_told_of_in_order_as_long_as_it_is_here() {
         let (mut log, now) = (log(40 * 1128), crate::platform::now());
         let fetched = |number| Entry {
             fetched: number % 2 > 0,
             ..entry(number, 1000)
         };
-        let told = |log: &Log, from| {
-            let told = log.fetched_from(from);
-            told.map(|(number, entry)| (number, entry.id))
-                .collect::<Vec<_>>()
-        };
         let id = |number| entry(number, 1000).id;
         for number in 0..6 {
             log.append(Source::at(1), fetched(number), now);
         }
-        assert_eq!(told(&log, 0), [(0, id(1)), (1, id(3)), (2, id(5))]);
-        assert_eq!(told(&log, 2), [(2, id(5))]);
-        assert_eq!((told(&log, 3), log.fetched_end()), (Vec::new(), 3));
+        assert_eq!(told(&log, 0), [id(1), id(3), id(5)]);
+        assert_eq!(told(&log, 2), [id(5)]);
+        assert_eq!((told(&log, 3), log.told_end()), (Vec::new(), 3));
         for number in 6..1006 {
             let since = log.last_of(Source::at(1));
             log.append(Source::at(1), fetched(number), now);
             log.trim(Source::at(1), since);
         }
-        assert_eq!(log.fetched_end(), 503);
+        assert_eq!(log.told_end(), 503);
         let left = told(&log, 0);
         assert!((10..=20).contains(&left.len()));
-        assert!(log.fetched.len() <= 2 * log.index.len());
-        assert_eq!(left.last(), Some(&(502, id(1005))));
+        assert_eq!(left.last(), Some(&id(1005)));
+    }
+
+    #[test]
+    fn what_is_fetched_is_told_at_once_however_much_was_before() {
+        let (mut log, start) = (log(8 << 20), crate::platform::now());
+        let (count, source) = (40_000, Source::at(1));
+        let mut add = |from: u64, fetched| {
+            for number in from..from + count {
+                // Ten to a batch.
+                let now = start + PATIENCE * 2 * u32::try_from(number / 10).expect("small");
+                let since = log.last_of(source);
+                let entry = entry(number, 250);
+                log.append(source, Entry { fetched, ..entry }, now);
+                log.trim(source, since);
+            }
+        };
+        add(0, true);
+        add(count, false);
+        let last = Entry {
+            fetched: true,
+            ..entry(2 * count, 250)
+        };
+        let id = last.id;
+        append(&mut log, source, last, start + FRESH * 2);
+        assert_eq!(told(&log, 0), [id]);
     }
 
     #[test]

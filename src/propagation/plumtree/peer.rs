@@ -44,7 +44,7 @@ pub(super) struct Peer {
     /// Where in the log the first batches are that it was to get, and how far it has read.
     pub(super) since: Marks,
     pub(super) reader: Reader,
-    /// How far it was told of what was fetched, and from where on.
+    /// Which of the log's batches that were fetched is the next that it is told of before its turn; and which was the first.
     pub(super) told: u64,
     pub(super) told_from: u64,
     /// Where the log ended when something was last gone before the peer had read it.
@@ -237,7 +237,7 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
     let (mut frames, mut spared, mut items, mut payload) = (Vec::new(), Vec::new(), 0, 0);
     let known = bit(peer.place);
     peer.reader.read(log, |batch| {
-        if batch.is_fetched() {
+        if batch.told().is_some() {
             return Step::Read;
         }
         if payload >= log.batch_bytes() || spared.len() + batch.entries.len() > MAX_IDS {
@@ -294,36 +294,33 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
 /// What was fetched and a peer has not been told of yet, and does not have; as far as one frame goes.
 pub(super) fn tell_fetched(peer: &mut Peer, log: &Log) -> Columns {
     let mut columns = Columns::default();
-    if peer.told >= log.fetched_end() {
+    if peer.told >= log.told_end() {
         return columns;
     }
-    let known = bit(peer.place);
-    for (number, entry) in log.fetched_from(peer.told) {
-        if columns.len() >= MAX_IDS {
+    for (number, batch) in log.told_from(peer.told) {
+        if columns.len() + batch.entries.len() > MAX_IDS {
             peer.told = number;
             return columns;
         }
-        if entry.is_for(known) {
-            columns.push(entry.id, entry.data.len(), entry.fee_rate);
-        }
+        batch.take();
+        tell(batch, peer.place, &mut columns);
     }
-    peer.told = log.fetched_end();
+    peer.told = log.told_end();
     columns
 }
 
-/// What a peer has not been told of yet, does not have, and is due; as far as one frame goes. `fetched`: what of that was fetched is told by these.
+/// What a peer has not been told of yet, does not have, and is due, after these; as far as one frame goes. Batches that were fetched are left out
+/// from the one with the number `told_from` on: it is told of them before their turn.
 pub(super) fn announce(
-    fetched: Option<Columns>,
+    mut columns: Columns,
+    told_from: u64,
     reader: &mut Reader,
     place: Option<Place>,
     log: &Log,
     is_due: impl Fn(&Batch) -> bool,
 ) -> Option<Outgoing> {
-    let is_told = fetched.is_some();
-    let mut columns = fetched.unwrap_or_default();
-    let known = bit(place);
     reader.read(log, |batch| {
-        if is_told && batch.is_fetched() {
+        if batch.told().is_some_and(|told| told >= told_from) {
             return Step::Read;
         }
         let room = MAX_IDS - columns.len();
@@ -333,20 +330,26 @@ pub(super) fn announce(
         if !is_due(batch) || batch.entries.len() > room {
             return Step::Later;
         }
-        if batch.is_all_for(known) {
-            columns.extend(batch.columns());
-            return Step::Read;
-        }
-        let entries = batch.entries.iter();
-        for entry in entries.filter(|entry| entry.is_for(known)) {
-            columns.push(entry.id, entry.data.len(), entry.fee_rate);
-        }
+        tell(batch, place, &mut columns);
         Step::Read
     });
     if columns.is_empty() {
         return None;
     }
     Some(Outgoing::from(Kind::Announce(columns.into())))
+}
+
+/// What of a batch the peer in this place does not have.
+fn tell(batch: &Batch, place: Option<Place>, columns: &mut Columns) {
+    let known = bit(place);
+    if batch.is_all_for(known) {
+        columns.extend(batch.columns());
+        return;
+    }
+    let entries = batch.entries.iter();
+    for entry in entries.filter(|entry| entry.is_for(known)) {
+        columns.push(entry.id, entry.data.len(), entry.fee_rate);
+    }
 }
 
 #[cfg(test)]

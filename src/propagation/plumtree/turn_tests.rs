@@ -3,10 +3,7 @@
 use bytes::Buf;
 
 use super::*;
-use crate::{
-    platform::test,
-    propagation::{announce::Columns, wire::Frame},
-};
+use crate::{platform::test, propagation::wire::Frame};
 
 fn item(number: u64) -> Accepted {
     let mut data = number.to_le_bytes().to_vec();
