@@ -218,6 +218,7 @@ impl Plumtree {
             untaken: 0,
             told_since: now,
             tells_link: !pushes,
+            agrees_anew: false,
             settles_at: now,
             rescues_from: now,
             long: None,
@@ -742,7 +743,7 @@ impl Part for Plumtree {
                 // What was fetched it was told of before its turn, which may be lost too.
                 peer.told = peer.told_from;
                 peer.again = Some(Reader::new(&peer.since, own, Some(until)));
-                peer.tells_link = true;
+                (peer.tells_link, peer.agrees_anew) = (true, true);
             }
         }
         Vec::new()

@@ -65,10 +65,14 @@ impl Plumtree {
         if !peer.paces.changes.admits(1, now) {
             return Some(Misdeed::TooManyMessages);
         }
-        if peer.pushes != link.push {
-            peer.pushes = link.push;
+        // What either end said last may be lost: the link pushes if both say so. Where it should and does not, grafting mends that.
+        let agrees_anew = std::mem::take(&mut peer.agrees_anew);
+        let push = link.push && (peer.pushes || !agrees_anew);
+        peer.tells_link |= push != link.push;
+        if peer.pushes != push {
+            peer.pushes = push;
             peer.count_anew();
-            if !link.push {
+            if !push {
                 self.attach(from, now);
             }
         }

@@ -62,6 +62,8 @@ pub(super) struct Peer {
     pub(super) attentive_at: Instant,
     /// Whether it is to be told how its link is, before all else.
     pub(super) tells_link: bool,
+    /// Whether its streams are others since it last said how it is there.
+    pub(super) agrees_anew: bool,
     /// Until when what is here already and comes over its link is not counted; and what had to be fetched from it.
     pub(super) settles_at: Instant,
     pub(super) rescues_from: Instant,

@@ -326,6 +326,42 @@ fn who_has_moved_is_told_again_of_what_was_fetched() {
 }
 
 #[test]
+fn two_ends_that_differ_about_their_link_agree_once_they_have_moved() {
+    let ([ann, bob], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    for moves in [&[ann, bob][..], &[ann], &[bob]] {
+        let mut trees = [bob, ann].map(|peer| {
+            let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+            tree.connected(peer, now);
+            (peer, tree)
+        });
+        let [(_, anns), (_, bobs)] = &mut trees;
+        anns.change(bob, false, now);
+        assert!(anns.next(bob, None, now).is_some(), "and it is lost");
+        for (here, tree, there) in [(ann, anns, bob), (bob, bobs, ann)] {
+            if moves.contains(&here) {
+                tree.moved(there, true, now);
+            }
+        }
+        for _ in 0..3 {
+            let said = trees.each_mut().map(|(peer, tree)| {
+                let said = tree.next(*peer, None, now)?;
+                match super::attack_tests::frame(&said.bytes) {
+                    Kind::Link(link) => Some(link),
+                    _ => None,
+                }
+            });
+            for ((peer, tree), said) in trees.iter_mut().zip(said.iter().rev()) {
+                if let Some(link) = said {
+                    assert_eq!(tree.on_link(*peer, link, now), None);
+                }
+            }
+        }
+        let [one, other] = trees.map(|(peer, tree)| tree.peers[&peer].pushes);
+        assert_eq!(one, other, "{}", moves.len());
+    }
+}
+
+#[test]
 fn of_what_is_of_no_use_any_more_nobody_is_told() {
     let ([ann, bob, cid], now) = ([(); 3].map(|()| PeerId::random()), crate::platform::now());
     let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
