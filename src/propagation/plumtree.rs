@@ -111,6 +111,8 @@ const STALE: Rate = Rate {
 /// came before that it finds by comparing pools, if it is a transaction.
 const RECENT: Duration = Duration::from_secs(3);
 const MOST_RECENT: usize = 4096;
+/// As many of those that have what there was no room to check, beside who sent it, are noted again: who announced it does not do so twice.
+const MOST_RETURNED: usize = 8;
 /// Places of peers that are gone that are worth a walk over all there is: before there are so many, who comes does without.
 const WORTH_CLEARING: usize = 16;
 
@@ -141,6 +143,8 @@ pub(crate) struct Plumtree {
     /// Places that are free, and those of peers that are gone: what is noted of these has to be cleared before they are used again.
     places: Vec<Place>,
     used: Vec<Place>,
+    /// Who has each place.
+    holders: [Option<PeerId>; PLACES as usize],
     /// How many items have become known here.
     learnt: u64,
     /// How far the peer is in our own items that has read on furthest.
@@ -181,6 +185,7 @@ impl Plumtree {
             gone: Debts::default(),
             places: (0..PLACES).rev().collect(),
             used: Vec::new(),
+            holders: [None; PLACES as usize],
             learnt: 0,
             ahead: 0,
             effects: Pace::new(EFFECTS),
@@ -198,6 +203,9 @@ impl Plumtree {
         let pushing = self.peers.values().filter(|peer| peer.pushes).count();
         let pushes = pushing < self.config.push_peers;
         let place = self.place();
+        if let Some(holder) = self.holder_mut(place) {
+            *holder = Some(id);
+        }
         let (own, ends) = (place.map(Source::at), self.log.ends());
         let reader = Reader::new(&ends, own, None);
         let since = self.log.recent(RECENT, MOST_RECENT, now);
@@ -256,6 +264,9 @@ impl Plumtree {
         self.fetches.gone(id, now);
         self.overtaken.forget(&id);
         self.used.extend(peer.place);
+        if let Some(holder) = self.holder_mut(peer.place) {
+            *holder = None;
+        }
         let read = self.peers.values().map(|peer| peer.reader.own_items());
         self.ahead = read.max().unwrap_or(0);
     }
@@ -275,6 +286,17 @@ impl Plumtree {
             self.places.append(&mut self.used);
         }
         self.places.pop()
+    }
+
+    fn holder_mut(&mut self, place: Option<Place>) -> Option<&mut Option<PeerId>> {
+        self.holders.get_mut(usize::from(place?))
+    }
+
+    /// The peers that have these places, those first that have come first.
+    fn holders(&self, places: u128) -> impl Iterator<Item = PeerId> {
+        let held = (0..PLACES).zip(&self.holders);
+        let held = held.filter(move |(place, _)| places & bit(Some(*place)) != 0);
+        held.filter_map(|(_, holder)| *holder)
     }
 
     /// Whole items came, their keys computed. What the caller does not know is to be checked: it is told whether the log holds it,
@@ -489,17 +511,22 @@ impl Plumtree {
         self.checking.remove(&key.short());
     }
 
-    /// There was no room to check what a peer has sent: as if it had announced it, it is fetched again.
+    /// There was no room to check what a peer has sent: as if it had announced it just now, and so had others that have it
+    /// ([`MOST_RETURNED`]), it is fetched again.
     pub(crate) fn turned_away(&mut self, from: PeerId, fresh: &Fresh, now: Instant) {
-        self.refused(&fresh.key);
-        let claim = Claim {
-            size: u32::try_from(fresh.data.len()).unwrap_or(u32::MAX),
-            fee_rate: fresh.promised.unwrap_or_default(),
-        };
-        if let Some(peer) = self.peers.get(&from) {
-            // Where it has announced too much already, reconciliation finds this.
-            let again = (fresh.key.short(), claim);
-            let by = (from, bit(peer.place), peer.pushes);
+        let checking = self.checking.remove(&fresh.key.short());
+        let known = checking.map_or(0, |checking| checking.known);
+        let others = self.holders(known).filter(|other| *other != from);
+        // Of others it is not noted what they have promised.
+        let others: Vec<_> = others.take(MOST_RETURNED).map(|peer| (peer, 0)).collect();
+        let promised = fresh.promised.unwrap_or_default();
+        for (id, fee_rate) in [(from, promised)].into_iter().chain(others) {
+            let Some(peer) = self.peers.get(&id) else {
+                continue;
+            };
+            let size = u32::try_from(fresh.data.len()).unwrap_or(u32::MAX);
+            let by = (id, bit(peer.place), peer.pushes);
+            let again = (fresh.key.short(), Claim { size, fee_rate });
             self.fetches.returned(by, again, now);
         }
     }

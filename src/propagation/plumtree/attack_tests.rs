@@ -116,6 +116,44 @@ fn what_there_was_no_room_for_is_fetched_again() {
 }
 
 #[test]
+fn what_there_was_no_room_for_is_fetched_of_others_where_its_sender_leaves() {
+    let now = crate::platform::now();
+    let [ann, bob, cid] = [(); 3].map(|()| PeerId::random());
+    let Accepted { key, data, .. } = item(1, 100);
+    let ids = Fetch {
+        ids: wire::column([key.short()].into_iter()),
+    };
+    // Before it is turned away, after that, or long before.
+    for (leaves_after, gone) in [(false, &[ann][..]), (true, &[ann]), (true, &[ann, bob])] {
+        let mut tree = tree(ann, now);
+        tree.connected(bob, now);
+        tree.connected(cid, now);
+        let mut columns = Columns::default();
+        columns.push(key.short(), data.len(), 7);
+        let announce = Announce::from(columns);
+        tree.on_announce(bob, &announce, |_, held| held, now);
+        let batch = vec![(key, data.clone())];
+        let came = tree.on_items(ann, batch, [].into_iter(), |_, _| false, now);
+        // Or while it is checked.
+        tree.on_announce(cid, &announce, |_, held| held, now);
+        if leaves_after {
+            tree.turned_away(ann, &came.fresh[0], now);
+        }
+        gone.iter().for_each(|peer| tree.disconnected(*peer, now));
+        if !leaves_after {
+            tree.turned_away(ann, &came.fresh[0], now);
+        }
+        let later = now + TreeConfig::default().fetch_patience;
+        tree.on_time(&pool(), later);
+        let asked = [bob, cid].map(|peer| {
+            let out = tree.next(peer, None, later);
+            out.is_some_and(|out| frame(&out.bytes) == Kind::Fetch(ids.clone()))
+        });
+        assert_eq!(asked.iter().filter(|asked| **asked).count(), 1);
+    }
+}
+
+#[test]
 fn who_has_moved_is_told_again_and_asked_again() {
     let ([ann, bob], now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
     let later = now + Duration::from_secs(1);
