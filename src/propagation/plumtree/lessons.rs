@@ -4,19 +4,28 @@
 //! for whoever pushed it, and so does its word that it would have ([`Items::spared`](crate::propagation::wire::Items::spared)), as far as it has pushed what was new: else
 //! who has nothing could say so of all, and nothing would ever have had to be fetched.
 //!
-//! Bounds: an entry for each item that is being checked; [`MOST_BELIEVED`] of what a peer says.
+//! Bounds: an entry for each item that is being checked; [`MOST_BELIEVED`] of what a peer says, and [`BELIEVED_ANYHOW`] of what one says that pushes nothing.
 
 use std::time::Duration;
 
 use libp2p::PeerId;
 
-use super::{Plumtree, late_after};
-use crate::{chain::ShortId, platform::Instant};
+use super::{Plumtree, late_after, peer::Peer};
+use crate::{
+    chain::ShortId,
+    platform::Instant,
+    traffic::{Admission, Rate},
+};
 
-/// How often a peer is believed that it would have pushed something, for each accepted item that it did push; at first, and at most.
+/// How often a peer is believed that it would have pushed something, for each accepted item that it did push; and at most.
 const BELIEVED: u32 = 16;
-pub(super) const FIRST_BELIEVED: u32 = 256;
 const MOST_BELIEVED: u32 = 4096;
+/// How often one is that has pushed nothing: as often at once, and then once a minute, each counting its seconds.
+pub(super) const BELIEVED_ANYHOW: Rate = Rate {
+    per_second: 1,
+    burst: BELIEVED as u64 * A_WORD,
+};
+const A_WORD: u64 = 60;
 
 /// What counts once the chain has accepted an item.
 #[derive(Debug)]
@@ -46,14 +55,14 @@ impl Plumtree {
         now: Instant,
     ) {
         for id in spared {
-            let is_believed = |peer: &super::Peer| peer.pushes && peer.believed > 0;
+            let is_believed = |peer: &Peer| peer.pushes && peer.is_believed(now);
             if !self.peers.get(&from).is_some_and(is_believed) {
                 return;
             }
             if self.pushed_late(from, id, now)
                 && let Some(peer) = self.peers.get_mut(&from)
             {
-                peer.believed = peer.believed.saturating_sub(1);
+                peer.is_believed_once(now);
             }
         }
     }
@@ -118,6 +127,22 @@ impl Plumtree {
         let peer = self.peers.get_mut(&by);
         if peer.is_some_and(|peer| peer.is_outrun(is_late, now)) {
             self.replace(by, now);
+        }
+    }
+}
+
+impl Peer {
+    /// Whether it is believed that it would have pushed something.
+    fn is_believed(&self, now: Instant) -> bool {
+        self.believed > 0 || self.paces.believed.ready(now) == Admission::Now
+    }
+
+    /// It was believed once more.
+    fn is_believed_once(&mut self, now: Instant) {
+        if self.believed > 0 {
+            self.believed -= 1;
+        } else {
+            self.paces.believed.charge(A_WORD, now);
         }
     }
 }

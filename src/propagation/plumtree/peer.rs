@@ -82,7 +82,7 @@ pub(super) struct Peer {
     pub(super) rescued: u32,
     /// How its link was to be changed by that, which is counted once more to be sure.
     pub(super) doubted: Option<bool>,
-    /// How often it is believed yet that it would have pushed something (`lessons.rs`).
+    /// How often it is believed yet that it would have pushed something, since it has pushed something else (`lessons.rs`).
     pub(super) believed: u32,
     /// By how much more than a quarter of what it pushes came long after others announced it, since when, and when last.
     pub(super) late: u32,
@@ -103,6 +103,8 @@ pub(super) struct Paces {
     pub(super) moves: Pace,
     /// Ids that it announced to no use.
     pub(super) stale: Pace,
+    /// What it is believed though it has pushed nothing (`lessons.rs`).
+    pub(super) believed: Pace,
 }
 
 impl Paces {
@@ -114,8 +116,9 @@ impl Paces {
             changes,
             moves,
             stale,
+            believed,
         } = self;
-        let paces = [served, packed, changes, moves, stale].into_iter();
+        let paces = [served, packed, changes, moves, stale, believed].into_iter();
         paces.filter_map(Pace::rests_at).max()
     }
 }

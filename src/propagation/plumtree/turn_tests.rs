@@ -238,13 +238,21 @@ fn who_pushes_nothing_is_not_believed_for_long_that_it_would_have() {
         tree.connected(peer, now);
     }
     tree.on_link(ann, &Link { push: false }, now);
-    for number in 0..1000 {
-        let key = item(number).key.short();
-        tree.rescues.fetched(key, ann, now, now);
-        tree.on_spared(liar, [key].into_iter(), now + Duration::from_millis(50));
+    let lies = |tree: &mut Plumtree, numbers: std::ops::Range<u64>, at| {
+        for number in numbers {
+            let key = item(number).key.short();
+            tree.rescues.fetched(key, ann, at, at);
+            tree.on_spared(liar, [key].into_iter(), at + Duration::from_millis(50));
+        }
+    };
+    // However often it leaves and comes again.
+    for round in 0..10 {
+        lies(&mut tree, round * 100..(round + 1) * 100, now);
+        tree.disconnected(liar, now);
+        tree.connected(liar, now);
     }
     tree.count_rescues(now + Duration::from_secs(1));
-    assert_eq!(tree.peers[&ann].rescued, 1000 - FIRST_BELIEVED);
+    assert_eq!(tree.peers[&ann].rescued, 1000 - 16);
     // Nor long after, whatever it has pushed.
     let later = now + Duration::from_secs(60);
     assert_eq!(comes(&mut tree, liar, 2000, later), 1);
@@ -256,6 +264,10 @@ fn who_pushes_nothing_is_not_believed_for_long_that_it_would_have() {
         later,
     );
     assert_eq!(tree.fetches.patience(later), patience);
+    // It has earned as much as it had at first, and a minute has brought one more.
+    lies(&mut tree, 3000..3100, later);
+    tree.count_rescues(later + Duration::from_secs(1));
+    assert_eq!(tree.peers[&ann].rescued, 1000 - 16 + 100 - 17);
 }
 
 #[test]
