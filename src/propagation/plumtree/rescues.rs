@@ -6,7 +6,8 @@
 //! then had to be fetched, and its announcer counts as one who rescues. What a link pushes is no duplicate that speaks against it, since without the fetch
 //! it would have been the first; and it shows how long pushes take, also where it comes too late for that. Only what the chain has accepted counts.
 //!
-//! Bounds: [`MOST`] items, the eldest of which leave, for [`KEPT`].
+//! Bounds: [`MOST`] items, for [`KEPT`]. The eldest leave that were waited for long enough; where there are none, what more is fetched says nothing, and the
+//! others speak for it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -50,9 +51,13 @@ impl Rescues {
 
     /// A peer has sent what it was asked for and nobody had sent before; it was announced first at `since`.
     pub(super) fn fetched(&mut self, id: ShortId, from: PeerId, since: Instant, now: Instant) {
-        while self.order.len() >= MOST || self.order.front().is_some_and(|(at, _)| *at + KEPT < now)
+        let is_over = |(at, _): &(Instant, ShortId)| *at + KEPT < now;
+        while self.order.front().is_some_and(is_over) || self.order.len() >= MOST && self.waited > 0
         {
             self.drop_eldest();
+        }
+        if self.order.len() >= MOST {
+            return;
         }
         let fetched = Fetched {
             of: from,
@@ -152,6 +157,21 @@ mod tests {
             since,
             "too late, which shows how late"
         );
+    }
+
+    #[test]
+    fn however_much_is_fetched_some_of_it_is_waited_for_long_enough() {
+        let (mut now, peer) = (crate::platform::now(), PeerId::random());
+        let mut rescues = Rescues::new(Keyed::new(&[1; 16]));
+        let (wait, mut needed) = (Duration::from_millis(2560), 0);
+        // 20,000 a second, for ten seconds.
+        for number in 0..200_000 {
+            now += Duration::from_micros(50);
+            rescues.fetched(id(number), peer, now, now);
+            needed += std::iter::from_fn(|| rescues.next_needed(wait, now)).count();
+            assert!(rescues.order.len() <= MOST);
+        }
+        assert!(needed >= 2 * MOST, "{needed}");
     }
 
     #[test]
