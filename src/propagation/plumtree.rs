@@ -209,7 +209,8 @@ impl Plumtree {
         let (own, ends) = (place.map(Source::at), self.log.ends());
         let reader = Reader::new(&ends, own, None);
         let since = self.log.recent(RECENT, MOST_RECENT, now);
-        let again = (since != ends).then(|| Reader::new(&since, own, Some(ends)));
+        // What its place's last holder has brought is none of its own.
+        let again = (since != ends).then(|| Reader::new(&since, None, Some(ends)));
         self.ahead = self.ahead.max(reader.own_items());
         let peer = Peer {
             place,
@@ -361,25 +362,25 @@ impl Plumtree {
                 }
             } else {
                 let since = arrived.map_or(now, |arrived| arrived.since);
-                let shows = match arrived {
-                    Some(arrived) if is_fetched => {
-                        let is_first = !arrived.returned;
-                        is_first.then(|| Shows::Fetch(Box::new((from, since))))
-                    }
+                // Also where another one is asked meanwhile, or nobody any more.
+                let shows = if asked {
+                    let is_first = arrived.is_none_or(|arrived| !arrived.returned);
+                    is_first.then(|| Shows::Fetch(Box::new((from, since))))
+                } else {
                     // Who announces an item and pushes it as late as it likes shows nothing of others.
-                    _ if by_tree => {
-                        let push = Push {
-                            took: now.saturating_duration_since(since),
-                            of_others: claim.is_none(),
+                    by_tree.then(|| {
+                        let took = now.saturating_duration_since(since);
+                        let of_others = claim.is_none();
+                        Shows::Push(Push {
+                            took,
+                            of_others,
                             by: None,
-                        };
-                        Some(Shows::Push(push))
-                    }
-                    _ => None,
+                        })
+                    })
                 };
                 let checking = Checking {
                     known: place | arrived.map_or(0, |arrived| arrived.known),
-                    fetched: is_fetched && shows.is_some(),
+                    fetched: asked && shows.is_some(),
                     shows,
                 };
                 self.checking.insert(id, checking);
@@ -767,10 +768,10 @@ impl Part for Plumtree {
             peer.long = None;
             if peer.paces.moves.admits(MOVE, now) {
                 self.fetches.ask_again(&id);
-                let (own, until) = (peer.place.map(Source::at), peer.reader.marks());
                 // What was fetched it was told of before its turn, which may be lost too.
                 peer.told = peer.told_from;
-                peer.again = Some(Reader::new(&peer.since, own, Some(until)));
+                let until = peer.reader.marks();
+                peer.again = Some(Reader::new(&peer.since, None, Some(until)));
                 (peer.tells_link, peer.agrees_anew) = (true, true);
             }
         }

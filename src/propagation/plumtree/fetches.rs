@@ -7,7 +7,8 @@
 //! this node does not read: it pays for nothing before it was heard for the whole of its time. After Bitcoin Core's `txrequest`.
 //!
 //! Bounds: `max_announced` claims of one peer and [`MAX_CLAIMS`] in all, [`MAX_ANNOUNCERS`] of one id, and of one peer
-//! [`LEAST_WINDOW`] to `max_requested_bytes` asked for at once. Further announcements are not noted; reconciliation finds what they were about. Where all
+//! [`LEAST_WINDOW`] to `max_requested_bytes` asked for at once; and the times of all ids that were announced within the longest patience, and of all that were asked for
+//! within [`MOST_TIMES`] timeouts, whether they came meanwhile or not: the limits of reading hold these. Further announcements are not noted; reconciliation finds what transactions they were about. Where all
 //! there is room for is taken, a peer that has less than its share of it takes from the one that has most, so that few cannot
 //! keep the others' announcements out. Nothing here but that walks over all peers, and nothing over all that is wanted.
 
@@ -193,7 +194,8 @@ impl Fetches {
         touched.into_iter().map(|(_, peer)| peer)
     }
 
-    /// Notes what a peer has, as far as there is room: its place's bit, and whether its link pushes, so that nobody's claims keep out its own.
+    /// Notes what a peer has, as far as there is room: its place's bit, and whether its link pushes, so that claims of others do not keep out its own: of an id
+    /// that too many have it takes the place of the last one that nothing is asked of, whose link may push too.
     /// How many of these are noted now.
     pub(super) fn announced(
         &mut self,

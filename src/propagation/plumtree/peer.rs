@@ -212,7 +212,7 @@ pub(super) fn answer(peer: &mut Peer, log: &Log, pool: Option<&Mempool>, now: In
             None => missing.push(id),
         }
     }
-    let count = items.len();
+    let count = items.len() + missing.len();
     let served = bytes + missing.len() * MISSING;
     peer.paces.served.charge(served as u64, now);
     if let [data] = &items[..]
@@ -273,6 +273,7 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
         frames.push(frame);
         Step::Read
     });
+    let spared_count = spared.len();
     if !spared.is_empty() {
         let spared = wire::column(spared.into_iter());
         let batch = Items {
@@ -281,6 +282,8 @@ pub(super) fn push(peer: &mut Peer, log: &Log) -> Option<Outgoing> {
         };
         frames.push(Kind::Items(batch).into_frame());
     }
+    // All that the receiver counts.
+    items += spared_count;
     let count = frames.len();
     // A full batch is the only one most often, and is sent as it is.
     let bytes = if frames.len() == 1 {

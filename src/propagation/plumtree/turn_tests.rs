@@ -374,6 +374,116 @@ fn two_ends_that_differ_about_their_link_agree_once_they_have_moved() {
 }
 
 #[test]
+fn an_answer_that_comes_once_another_one_is_asked_was_fetched_all_the_same() {
+    let ([ann, bob, cid], now) = ([(); 3].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    for peer in [ann, bob, cid] {
+        tree.connected(peer, now);
+    }
+    // The first is followed by another one, the second by nobody.
+    tree.on_link(ann, &Link { push: false }, now);
+    tree.on_announce(ann, &announcement(0..2), |_, held| held, now);
+    assert_eq!(fetch(&mut tree, ann, now), 2);
+    tree.on_announce(bob, &announcement(0..1), |_, held| held, now);
+    let late = now + tree.config.fetch_patience + tree.config.fetch_timeout;
+    assert_eq!(
+        tree.on_time(&Mempool::new(Default::default(), &[1; 16]), late)
+            .len(),
+        1
+    );
+    for number in 0..2 {
+        assert_eq!(comes(&mut tree, ann, number, late), 1);
+        tree.accepted(Some(ann), [item(number)], late);
+    }
+    let later = late + tree.config.announce_interval + ANNOUNCE_DELAY;
+    assert_eq!(told(&mut tree, cid, later), [0, 2, 0]);
+    tree.count_rescues(late + Duration::from_secs(5));
+    assert_eq!((tree.peers[&ann].rescued, tree.peers[&ann].owed), (2, 0));
+}
+
+#[test]
+fn who_gets_a_place_is_told_of_what_its_last_holder_brought() {
+    let (gone, now) = (PeerId::random(), crate::platform::now());
+    for moves in [false, true] {
+        let mut tree = Plumtree::new(TreeConfig::votes(), &[1; 16]);
+        let crowd = (1..PLACES).map(|_| PeerId::random()).collect::<Vec<_>>();
+        crowd
+            .iter()
+            .chain([&gone])
+            .for_each(|peer| tree.connected(*peer, now));
+        tree.accepted(Some(gone), (0..10).map(item), now);
+        let place = tree.peers[&gone].place;
+        tree.disconnected(gone, now);
+        crowd[..WORTH_CLEARING]
+            .iter()
+            .for_each(|peer| tree.disconnected(*peer, now));
+        let newcomers = (0..=WORTH_CLEARING).map(|_| PeerId::random());
+        let came = newcomers
+            .inspect(|peer| tree.connected(*peer, now))
+            .collect::<Vec<_>>();
+        let mut came = came.into_iter();
+        let heir = came
+            .find(|peer| tree.peers[peer].place == place)
+            .expect("one of them");
+        if moves {
+            let later = now + Duration::from_millis(100);
+            while tree.next(heir, None, later).is_some() {}
+            tree.moved(heir, true, later);
+        }
+        let later = now + Duration::from_millis(200);
+        assert_eq!(told(&mut tree, heir, later)[1], 10);
+    }
+}
+
+#[test]
+fn what_was_fetched_is_told_once_to_who_has_moved() {
+    let ([ann, bob], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    tree.connected(ann, now);
+    tree.on_link(ann, &Link { push: false }, now);
+    let fetched = |tree: &mut Plumtree, numbers: std::ops::Range<u64>, at| {
+        tree.on_announce(ann, &announcement(numbers.clone()), |_, held| held, at);
+        fetch(tree, ann, at);
+        for number in numbers.clone() {
+            comes(tree, ann, number, at);
+        }
+        tree.accepted(Some(ann), numbers.map(item), at);
+    };
+    // Before it comes and after.
+    fetched(&mut tree, 0..10, now);
+    let mut later = now + Duration::from_millis(100);
+    tree.connected(bob, later);
+    fetched(&mut tree, 10..20, later);
+    for _ in 0..2 {
+        later += Duration::from_millis(100);
+        assert_eq!(told(&mut tree, bob, later), [0, 20, 0]);
+        tree.moved(bob, false, later);
+    }
+}
+
+#[test]
+fn what_goes_out_counts_as_much_here_as_there() {
+    let ([ann, bob], now) = ([(); 2].map(|()| PeerId::random()), crate::platform::now());
+    let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+    for peer in [ann, bob] {
+        tree.connected(peer, now);
+    }
+    tree.on_announce(bob, &announcement(0..5), |_, held| held, now);
+    for number in 0..10 {
+        comes(&mut tree, ann, number, now);
+    }
+    tree.accepted(Some(ann), (0..10).map(item), now);
+    let pushed = tree
+        .next(bob, None, now)
+        .expect("some, and word of the rest");
+    assert_eq!(pushed.items, 10);
+    let ids = wire::column((8..12).map(|number| item(number).key.short()));
+    tree.on_fetch(bob, &Fetch { ids }, now);
+    let answer = tree.next(bob, None, now).expect("the half of it");
+    assert_eq!(answer.items, 4);
+}
+
+#[test]
 fn of_what_is_of_no_use_any_more_nobody_is_told() {
     let ([ann, bob, cid], now) = ([(); 3].map(|()| PeerId::random()), crate::platform::now());
     let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
