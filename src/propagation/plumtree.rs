@@ -32,6 +32,7 @@ mod network_tests;
 mod news;
 mod overtaken;
 mod peer;
+mod pushers;
 mod reader;
 mod rescues;
 mod told;
@@ -59,6 +60,7 @@ use self::{
     peer::{
         ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval, tell_fetched,
     },
+    pushers::Pushers,
     reader::Reader,
     rescues::Rescues,
 };
@@ -138,6 +140,7 @@ pub(crate) struct Plumtree {
     overtaken: Overtaken,
     checking: HashMap<ShortId, Checking, Keyed>,
     peers: HashMap<PeerId, Peer, Keyed>,
+    pushers: Pushers,
     /// The paces of those who are gone.
     gone: Debts<Paces>,
     /// Places that are free, and those of peers that are gone: what is noted of these has to be cleared before they are used again.
@@ -182,6 +185,7 @@ impl Plumtree {
             overtaken: Overtaken::default(),
             checking: HashMap::with_hasher(keyed.clone()),
             peers: HashMap::with_hasher(keyed.clone()),
+            pushers: Pushers::default(),
             gone: Debts::default(),
             places: (0..PLACES).rev().collect(),
             used: Vec::new(),
@@ -200,9 +204,11 @@ impl Plumtree {
     /// A peer is here, perhaps anew: it learns what is accepted from now on, and is told of what was just before.
     pub(crate) fn connected(&mut self, id: PeerId, now: Instant) {
         self.disconnected(id, now);
-        let pushing = self.peers.values().filter(|peer| peer.pushes).count();
-        let pushes = pushing < self.config.push_peers;
+        let pushes = self.pushers.count() < self.config.push_peers;
         let place = self.place();
+        if pushes {
+            self.pushers.begins(place);
+        }
         if let Some(holder) = self.holder_mut(place) {
             *holder = Some(id);
         }
@@ -265,6 +271,9 @@ impl Plumtree {
         }
         self.fetches.gone(id, now);
         self.overtaken.forget(&id);
+        if peer.pushes {
+            self.pushers.ends(peer.place);
+        }
         self.used.extend(peer.place);
         if let Some(holder) = self.holder_mut(peer.place) {
             *holder = None;
@@ -442,7 +451,7 @@ impl Plumtree {
             is_new.then_some((id, Claim { size, fee_rate }))
         });
         let by = (from, bit(peer.place), peer.pushes);
-        let noted = self.fetches.announced(by, news, now);
+        let noted = self.fetches.announced(by, news, Some(self.pushers), now);
         let stale = peer.stale(told - noted, self.learnt, now);
         Cost {
             items: stale * NEEDLESS,
