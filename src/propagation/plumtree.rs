@@ -254,6 +254,7 @@ impl Plumtree {
             doubted: None,
             believed: 0,
             late: 0,
+            ahead: 0,
             late_since: None,
             late_at: None,
             heard: self.learnt,
@@ -384,6 +385,7 @@ impl Plumtree {
                             took,
                             of_others,
                             by: None,
+                            told: arrived.map_or(0, |arrived| arrived.known),
                         })
                     })
                 };
@@ -760,9 +762,9 @@ fn comes_within(config: &TreeConfig) -> Duration {
     config.announce_interval + config.fetch_patience + config.fetch_timeout
 }
 
-/// What is pushed so long after others announced it is late.
+/// What is pushed so long after others announced it is late: by more than the way between two of them, so that slow links alone are not.
 fn late_after(config: &TreeConfig) -> Duration {
-    config.fetch_patience * 16
+    config.fetch_patience * 6
 }
 
 impl Part for Plumtree {

@@ -44,6 +44,8 @@ pub(super) struct Push {
     pub(super) of_others: bool,
     /// Whose push it was; `None`: of who brought the item.
     pub(super) by: Option<Box<PeerId>>,
+    /// The places of those who had told of it by then.
+    pub(super) told: u128,
 }
 
 impl Plumtree {
@@ -69,22 +71,24 @@ impl Plumtree {
 
     /// A link pushes what is here, or would have. True: it had been fetched meanwhile, and need not have been.
     pub(super) fn pushed_late(&mut self, by: PeerId, id: ShortId, now: Instant) -> bool {
-        let push = |since| Push {
+        let push = |since, told| Push {
             took: now.saturating_duration_since(since),
             of_others: true,
             by: Some(Box::new(by)),
+            told,
         };
         if let Some(checking) = self.checking.get_mut(&id) {
             let Some(Shows::Fetch(fetched)) = &checking.shows else {
                 return false;
             };
-            checking.shows = Some(Shows::Push(push(fetched.1)));
+            checking.shows = Some(Shows::Push(push(fetched.1, checking.known)));
             return true;
         }
         let Some(since) = self.rescues.pushed(&id, now) else {
             return false;
         };
-        self.learn(by, &push(since), now);
+        let told = self.log.get(id).map_or(0, |entry| entry.known);
+        self.learn(by, &push(since, told), now);
         true
     }
 
@@ -125,7 +129,8 @@ impl Plumtree {
         }
         let is_late = push.took >= late_after(&self.config);
         let peer = self.peers.get_mut(&by);
-        if peer.is_some_and(|peer| peer.is_outrun(is_late, now)) {
+        let late = is_late.then_some(push.told);
+        if peer.is_some_and(|peer| peer.is_outrun(late, now)) {
             self.replace(by, now);
         }
     }

@@ -4,8 +4,8 @@
 //! pushes. What calls for that is seen twice before, with a random time in between: all nodes on a cycle see duplicates, and all that are cut
 //! off fetch, so what one of them has mended meanwhile the others need not; all together would cut the cycle into pieces, or make new
 //! ones. A node that nobody pushes to, and that pushes to nobody, takes another link as soon as somebody brings something new, which
-//! makes no cycle. Where a link brings what others announced long before, and goes on so for longer than an overload is likely to last,
-//! another one pushes too, and the duplicates show which of the two has to go. One link is changed at a time: its effect has to show, on
+//! makes no cycle. Where a link brings what another announced long before, more often than not and for longer than an overload is likely to last,
+//! that one pushes instead. One link is changed at a time: its effect has to show, on
 //! it and on the others, before they are judged. So that changes without end, of whoever's links, do not hold up all judgement for ever,
 //! that of the others waits only so often ([`EFFECTS`]).
 
@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 
-use super::{Plumtree, log::bit, peer::Peer};
+use super::{Plumtree, peer::Peer};
 use crate::{peers::Misdeed, platform::Instant, propagation::wire::Link, traffic::Rate};
 
 /// Duplicates on one link after which it is judged.
@@ -34,12 +34,11 @@ const CYCLE: Duration = Duration::from_secs(2);
 /// As many times the patience of the node is the longest wait before it grafts: what makes it wait costs all that is behind it as much.
 const CUT_OFF: u32 = 4;
 const LONGEST_CUT: Duration = Duration::from_secs(1);
-/// A link is outrun that has brought things late for so long, longer than a storm lasts most often; late ones count three times, the others
+/// A link is outrun that has brought things late for so long, longer than a storm lasts most often; late ones count one more, the others
 /// one less, and so much it has to come to.
 const OUTRUN_FOR: Duration = Duration::from_secs(10);
-const OUTRUN: u32 = 48;
-/// How often a node adds a link for that: four times at once and once a minute, each counting its seconds. Where all links are late, as under a
-/// long overload, another one is only more to carry.
+const OUTRUN: u32 = 16;
+/// How often a node swaps two links for that: four times at once and once a minute, each counting its seconds.
 pub(super) const OUTRUNS: Rate = Rate {
     per_second: 1,
     burst: 4 * OUTRUN_PACE,
@@ -165,28 +164,39 @@ impl Plumtree {
         }
     }
 
-    /// What a link pushes has come too late for too long: another one shall push as well, and of the two the worse is pruned. If that is no
-    /// better, another follows. It is looked for once in that time, since that walks over all peers.
+    /// What a link pushes has come too late for too long: one whose peer had told of all of that shall push instead. It has more than half of it sooner, and so
+    /// the two do not swap again where all links are slow.
     pub(super) fn replace(&mut self, late: PeerId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(&late) {
-            peer.late_since = Some(now);
-        }
-        if let Some(next) = self.with_news(late, now)
+        let Some(peer) = self.peers.get_mut(&late) else {
+            return;
+        };
+        peer.late_since = Some(now);
+        let ahead = std::mem::take(&mut peer.ahead);
+        if let Some(next) = self.any_in(ahead, late)
             && self.outruns.admits(OUTRUN_PACE, now)
         {
+            // In this order: nobody is left that no link pushes to.
             self.change(next, true, now);
+            self.change(late, false, now);
         }
     }
 
     /// At random, one of those but this whose links do not push and that told of something new lately.
     fn with_news(&mut self, but: PeerId, now: Instant) -> Option<PeerId> {
         let tell = self.news.places(now);
-        let has_news = |peer: &Peer| bit(peer.place) & tell != 0;
-        let others = self.peers.iter().filter(|(id, _)| **id != but);
-        let others = others.filter(|(_, peer)| !peer.pushes && has_news(peer));
-        let others: Vec<_> = others.map(|(id, _)| *id).collect();
-        let at = random(&mut self.random) * others.len() as f64;
-        others.get(at as usize).copied()
+        self.any_in(tell, but)
+    }
+
+    /// At random, one of those in these places but this whose links do not push.
+    fn any_in(&mut self, places: u128, but: PeerId) -> Option<PeerId> {
+        let pushes = |id: &PeerId| self.peers.get(id).is_none_or(|peer| peer.pushes);
+        let others = self.holders(places).filter(|id| *id != but && !pushes(id));
+        self.any_of(others.collect())
+    }
+
+    fn any_of(&mut self, peers: Vec<PeerId>) -> Option<PeerId> {
+        let at = random(&mut self.random) * peers.len() as f64;
+        peers.get(at as usize).copied()
     }
 
     /// A link pushes, or announces, from now on.
@@ -224,20 +234,24 @@ impl Plumtree {
 }
 
 impl Peer {
-    /// It has pushed something, late or not. True: more than a quarter has been late for too long.
-    pub(super) fn is_outrun(&mut self, late: bool, now: Instant) -> bool {
+    /// It has pushed something, in time, or late and these had told of it. True: more than half has been late for too long.
+    pub(super) fn is_outrun(&mut self, late: Option<u128>, now: Instant) -> bool {
         if self.late_at.is_some_and(|at| now >= at + OUTRUN_FOR) {
             self.is_in_time();
         }
-        if !late {
+        let Some(told) = late else {
             self.late = self.late.saturating_sub(1);
             if self.late == 0 {
                 self.is_in_time();
             }
             return false;
-        }
+        };
+        self.ahead = match self.ahead & told {
+            0 => told,
+            still => still,
+        };
         // As many as it takes to be sure, and few enough that it is soon over when it is no longer so.
-        self.late = (self.late + 3).min(OUTRUN);
+        self.late = (self.late + 1).min(OUTRUN);
         self.late_at = Some(now);
         let since = *self.late_since.get_or_insert(now);
         self.late >= OUTRUN && now >= since + OUTRUN_FOR
@@ -246,6 +260,7 @@ impl Peer {
     /// Nothing is held against it for being late.
     fn is_in_time(&mut self) {
         (self.late, self.late_since, self.late_at) = (0, None, None);
+        self.ahead = 0;
     }
 }
 

@@ -23,8 +23,8 @@ enum Habit {
     Honest,
     /// It announces and never sends anything whole.
     Withholds,
-    /// It pushes a second later than it could, and announces in time.
-    PushesLate,
+    /// It pushes so much later than it could, and announces in time.
+    PushesLate(Duration),
 }
 
 struct Node {
@@ -289,8 +289,10 @@ impl Network {
                 self.wire_bytes += out.bytes.len();
                 self.sent += 1;
                 let mut at = node.busy_until + self.delay;
-                if node.habit == Habit::PushesLate && out.items > 0 {
-                    at += Duration::from_secs(1);
+                if let Habit::PushesLate(by) = node.habit
+                    && out.payload > 0
+                {
+                    at += by;
                 }
                 let arrival = (at, self.sent, from, to, out.bytes.to_vec());
                 self.arrivals.push(Reverse(arrival));
@@ -476,25 +478,33 @@ fn a_tree_of_slow_links_is_left_as_it_is() {
     assert_eq!(settled.changes, 0, "{settled:?}");
     assert!(settled.ratio < 1.35, "{settled:?}");
     assert!(settled.p99 < Duration::from_millis(800), "{settled:?}");
+    // Some have others push that are ahead of theirs most often, and that ends.
+    load(&mut network, &mut numbers, 100, 30 * second);
+    let later = load(&mut network, &mut numbers, 100, 20 * second);
+    assert_eq!(later.changes, 0, "{later:?}");
+    assert!(later.p99 <= settled.p99 && later.ratio < 1.35, "{later:?}");
 }
 
 // Only natively: seconds there, many in a browser, which adds nothing.
 #[core::prelude::v1::test]
 fn who_pushes_late_is_soon_pushed_aside() {
-    let mut network = Network::of_degree_6();
-    let (mut numbers, second) = (0, Duration::from_secs(1));
-    load(&mut network, &mut numbers, 100, 4 * second);
-    let slow = busiest(&network);
-    network.nodes[slow].habit = Habit::PushesLate;
-    let meanwhile = load(&mut network, &mut numbers, 100, 40 * second);
-    assert!(meanwhile.p99 < 3 * second, "{meanwhile:?}");
-    let pushing = |node: &Node| node.tree.peers.values().filter(|peer| peer.pushes).count();
-    assert!(pushing(&network.nodes[slow]) <= 1, "nobody has much by it");
-    let honest = load(&mut network, &mut numbers, 100, 5 * second);
-    // But its own, which come late to all.
-    let late = network.latencies.iter().filter(|took| **took > second / 2);
-    let late = late.count() as f64 / network.latencies.len() as f64;
-    assert!(late < 0.25, "{late} {honest:?}");
+    let (second, millis) = (Duration::from_secs(1), Duration::from_millis(300));
+    for (by, takes) in [(second, 40), (millis, 20)] {
+        let mut network = Network::of_degree_6();
+        let mut numbers = 0;
+        load(&mut network, &mut numbers, 100, 4 * second);
+        let slow = busiest(&network);
+        network.nodes[slow].habit = Habit::PushesLate(by);
+        let meanwhile = load(&mut network, &mut numbers, 100, takes * second);
+        assert!(meanwhile.p99 < 3 * second, "{meanwhile:?}");
+        let pushing = |node: &Node| node.tree.peers.values().filter(|peer| peer.pushes).count();
+        assert!(pushing(&network.nodes[slow]) <= 1, "nobody has much by it");
+        let honest = load(&mut network, &mut numbers, 100, 5 * second);
+        // But its own, which come late to all.
+        let late = network.latencies.iter().filter(|took| **took > by / 2);
+        let late = late.count() as f64 / network.latencies.len() as f64;
+        assert!(late < 0.25, "{late} {honest:?}");
+    }
 }
 
 /// The node with the most links that push.

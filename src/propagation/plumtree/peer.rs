@@ -84,9 +84,11 @@ pub(super) struct Peer {
     pub(super) doubted: Option<bool>,
     /// How often it is believed yet that it would have pushed something, since it has pushed something else (`lessons.rs`).
     pub(super) believed: u32,
-    /// By how much more than a quarter of what it pushes came long after others announced it, since when, and when last.
+    /// By how much more of what it pushes came long after others announced it than did not, since when, and when last.
     pub(super) late: u32,
     pub(super) late_since: Option<Instant>,
+    /// The places of those who had told of all of that, or else of the latest.
+    pub(super) ahead: u128,
     pub(super) late_at: Option<Instant>,
     /// Of all that became known here: how much it may not announce any more without paying, since it has, or others have long since.
     pub(super) heard: u64,

@@ -484,6 +484,35 @@ fn what_goes_out_counts_as_much_here_as_there() {
 }
 
 #[test]
+fn a_link_that_is_late_more_often_than_not_swaps_with_one_that_had_told_of_all() {
+    let peers = [(); 3].map(|()| PeerId::random());
+    let [ann, bob, cid] = peers;
+    let start = crate::platform::now();
+    // Of four items one is late, two, or three; of those cid had told of half.
+    for (late, swaps) in [(1, false), (2, false), (3, true)] {
+        let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
+        peers.iter().for_each(|peer| tree.connected(*peer, start));
+        for peer in [bob, cid] {
+            tree.on_link(peer, &Link { push: false }, start);
+        }
+        let delay = late_after(&tree.config);
+        for number in 0..300 {
+            let now = start + Duration::from_millis(50) * u32::try_from(number).expect("small");
+            if number % 4 < late {
+                for peer in [bob, cid].into_iter().take(1 + usize::from(number % 8 < 4)) {
+                    let told = announcement(number..number + 1);
+                    tree.on_announce(peer, &told, |_, held| held, now);
+                }
+            }
+            comes(&mut tree, ann, number, now + delay);
+            tree.accepted(Some(ann), [item(number)], now + delay);
+        }
+        let pushes = peers.map(|peer| tree.peers[&peer].pushes);
+        assert_eq!(pushes, [!swaps, swaps, false], "{late}");
+    }
+}
+
+#[test]
 fn of_what_is_of_no_use_any_more_nobody_is_told() {
     let ([ann, bob, cid], now) = ([(); 3].map(|()| PeerId::random()), crate::platform::now());
     let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
