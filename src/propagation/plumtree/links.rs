@@ -181,10 +181,16 @@ impl Plumtree {
         }
     }
 
-    /// At random, one of those but this whose links do not push and that told of something new lately.
+    /// At random, one of those but this whose links do not push and that told of something new lately; or else of those of whom that is not noted, since they
+    /// have no place.
     fn with_news(&mut self, but: PeerId, now: Instant) -> Option<PeerId> {
         let tell = self.news.places(now);
-        self.any_in(tell, but)
+        self.any_in(tell, but).or_else(|| {
+            let may =
+                |(id, peer): &(&PeerId, &Peer)| peer.place.is_none() && !peer.pushes && **id != but;
+            let others = self.peers.iter().filter(may).map(|(id, _)| *id);
+            self.any_of(others.collect())
+        })
     }
 
     /// At random, one of those in these places but this whose links do not push.

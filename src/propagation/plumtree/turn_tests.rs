@@ -513,6 +513,23 @@ fn a_link_that_is_late_more_often_than_not_swaps_with_one_that_had_told_of_all()
 }
 
 #[test]
+fn where_nobody_with_a_place_tells_of_anything_one_without_is_to_push() {
+    let now = crate::platform::now();
+    let config = TreeConfig {
+        push_peers: 1,
+        ..TreeConfig::default()
+    };
+    let mut tree = Plumtree::new(config, &[1; 16]);
+    let [first, last] = [(); 2].map(|()| PeerId::random());
+    tree.connected(first, now);
+    (1..PLACES).for_each(|_| tree.connected(PeerId::random(), now));
+    tree.connected(last, now);
+    tree.gone(first, now);
+    assert!(tree.peers[&last].place.is_none() && tree.peers[&last].pushes);
+    assert!(!tree.detached && tree.pushers.count() == 1);
+}
+
+#[test]
 fn of_what_is_of_no_use_any_more_nobody_is_told() {
     let ([ann, bob, cid], now) = ([(); 3].map(|()| PeerId::random()), crate::platform::now());
     let mut tree = Plumtree::new(TreeConfig::default(), &[1; 16]);
