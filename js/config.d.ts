@@ -261,7 +261,7 @@ export interface TreeConfig {
   announce_interval?: Time
   /**
    * How long an announced item may come by itself before it is fetched, at least: as long as pushes
-   * turn out to take, up to 32 times this. **Default:** 40 ms; votes: 20 ms.
+   * turn out to take, up to 64 times this. **Default:** 40 ms; votes: 20 ms.
    */
   fetch_patience?: Time
   /** How long a peer has to send what is fetched from it. **Default:** 2 s. */

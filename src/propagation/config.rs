@@ -81,7 +81,7 @@ pub struct TreeConfig {
     /// peers, up to once a second. **Default:** 20 ms; votes: 5 ms.
     #[serde(with = "humantime_serde")]
     pub announce_interval: Duration,
-    /// How long an announced item may come by itself before it is fetched, at least: as long as pushes turn out to take, up to 32 times this.
+    /// How long an announced item may come by itself before it is fetched, at least: as long as pushes turn out to take, up to 64 times this.
     /// **Default:** 40 ms; votes: 20 ms.
     #[serde(with = "humantime_serde")]
     pub fetch_patience: Duration,

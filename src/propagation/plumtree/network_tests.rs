@@ -136,10 +136,14 @@ fn misdeed(output: Output) -> Option<(PeerId, Misdeed)> {
 
 impl Network {
     fn new(links: &[(usize, usize)], count: usize) -> Self {
+        Self::of(TreeConfig::default(), links, count)
+    }
+
+    fn of(config: TreeConfig, links: &[(usize, usize)], count: usize) -> Self {
         let now = crate::platform::now();
         let node = |place: usize| Node {
             id: named(place),
-            tree: Plumtree::new(TreeConfig::default(), &(place as u128 + 1).to_le_bytes()),
+            tree: Plumtree::new(config.clone(), &(place as u128 + 1).to_le_bytes()),
             links: Vec::new(),
             has: HashSet::new(),
             named: HashSet::new(),
@@ -176,10 +180,15 @@ impl Network {
 
     /// Ten nodes in a ring, each with chords: six links a node.
     fn of_degree_6() -> Self {
+        Self::with(TreeConfig::default())
+    }
+
+    /// The same of trees like this.
+    fn with(config: TreeConfig) -> Self {
         let links: Vec<_> = (0..10)
             .flat_map(|a| [1, 2, 4].map(|by| (a, (a + by) % 10)))
             .collect();
-        Self::new(&links, 10)
+        Self::of(config, &links, 10)
     }
 
     fn link(&mut self, from: usize, to: usize) {
@@ -505,6 +514,26 @@ fn who_pushes_late_is_soon_pushed_aside() {
         let late = late.count() as f64 / network.latencies.len() as f64;
         assert!(late < 0.25, "{late} {honest:?}");
     }
+}
+
+// Only natively: seconds there, many in a browser, which adds nothing.
+#[core::prelude::v1::test]
+fn votes_are_soon_as_light_again_after_more_of_them_than_all_can_check() {
+    let mut network = Network::with(TreeConfig::votes());
+    network.work = Work {
+        frame: Duration::from_micros(20),
+        item: Duration::from_micros(100),
+        id: Duration::from_micros(10),
+    };
+    let (mut numbers, second) = (0, Duration::from_secs(1));
+    load(&mut network, &mut numbers, 200, 3 * second);
+    let rest = load(&mut network, &mut numbers, 200, second);
+    load(&mut network, &mut numbers, 800, 3 * second);
+    // Everything takes over a second then.
+    load(&mut network, &mut numbers, 200, 5 * second);
+    let after = load(&mut network, &mut numbers, 200, second);
+    assert!(after.ratio < rest.ratio * 1.1, "{rest:?} {after:?}");
+    assert!(after.p99 < 2 * rest.p99, "{rest:?} {after:?}");
 }
 
 /// The node with the most links that push.

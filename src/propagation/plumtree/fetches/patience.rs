@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::platform::Instant;
 
-/// How many times the configured patience it may become.
-const MOST_PATIENCE: u32 = 32;
+/// How many times the configured patience it may become: where it ends an overload goes on, since all that is later is fetched beside the pushes.
+const MOST_PATIENCE: u32 = 64;
 /// One push in so many may take longer than the patience, and so many may at once.
 const FEW: u32 = 16;
 const ALLOWED: u32 = 4;
