@@ -4,6 +4,10 @@
 //! for whoever pushed it, and so does its word that it would have ([`Items::spared`](crate::propagation::wire::Items::spared)), as far as it has pushed what was new: else
 //! who has nothing could say so of all, and nothing would ever have had to be fetched.
 //!
+//! One lesson goes this way: [`Plumtree::on_items`] notes in the item's entry (`Checking::shows`) what its way would show; [`Plumtree::conclude`] takes it from there once the item is
+//! accepted. How long a push took goes on to the patience (`fetches/patience.rs`) and to what is held against its link (`links.rs`); what was fetched goes to `rescues.rs`, until a push,
+//! or word of one, makes it a late push after all, or nobody's does: then [`Plumtree::count_rescues`] counts it for who had it, who is grafted for enough of them.
+//!
 //! Bounds: an entry for each item that is being checked; [`MOST_BELIEVED`] of what a peer says, and [`BELIEVED_ANYHOW`] of what one says that pushes nothing.
 
 use std::time::Duration;

@@ -65,7 +65,7 @@ pub(super) struct Log {
     /// When something came last.
     last_at: Option<Instant>,
     /// How long single items may wait for company in a batch, and the bytes with which it is full.
-    patience: Duration,
+    company: Duration,
     batch_bytes: usize,
 }
 
@@ -89,9 +89,9 @@ pub(super) struct Marks(Vec<u64>);
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct At {
     source: Source,
-    /// The batch's number, and the place in there.
+    /// The batch's number, and which of its entries it is.
     number: u64,
-    place: usize,
+    entry: usize,
 }
 
 /// Items that came together, and leave together.
@@ -130,11 +130,11 @@ pub(super) struct Entry {
 }
 
 impl Log {
-    /// Items are read, and come for, while they are `fresh_for` so long; single ones may wait for company as long as the `patience`.
+    /// Items are read, and come for, while they are `fresh_for` so long; single ones may wait for `company` so long.
     pub(super) fn new(
         max_bytes: usize,
         fresh_for: Duration,
-        patience: Duration,
+        company: Duration,
         keyed: Keyed,
     ) -> Self {
         Self {
@@ -148,8 +148,8 @@ impl Log {
             max_bytes,
             fresh_for,
             last_at: None,
-            patience,
-            batch_bytes: if patience.is_zero() {
+            company,
+            batch_bytes: if company.is_zero() {
                 URGENT_BATCH_BYTES
             } else {
                 BATCH_BYTES
@@ -240,7 +240,7 @@ impl Log {
         queue.map_or(0, |queue| queue.end().saturating_sub(1))
     }
 
-    /// Adds an entry; those of one source that come within the patience share a batch, but for a long one, which all are pushed as it is.
+    /// Adds an entry; those of one source that come while the first may wait for company share a batch, but for a long one, which all are pushed as it is.
     /// [`Self::trim`] is to follow the last of those that
     /// come together.
     pub(super) fn append(&mut self, source: Source, entry: Entry, now: Instant) {
@@ -253,14 +253,14 @@ impl Log {
         let Some(queue) = self.queues.get_mut(place) else {
             return;
         };
-        let (patience, full) = (self.patience, self.batch_bytes);
+        let (company, full) = (self.company, self.batch_bytes);
         let open = |batch: &Batch| {
             !batch.taken.get()
                 && batch.told.is_some() == entry.fetched
                 && batch.bytes < full
                 && entry.data.len() <= LONG
                 && batch.entries.len() < MAX_BATCH
-                && now.duration_since(batch.at) <= patience
+                && now.duration_since(batch.at) <= company
         };
         if !queue.batches.back().is_some_and(open) {
             if let Some(full) = queue.batches.back_mut() {
@@ -285,7 +285,7 @@ impl Log {
         let at = At {
             source,
             number,
-            place: batch.entries.len(),
+            entry: batch.entries.len(),
         };
         self.index.insert(entry.id, at);
         let cost = batch.add(entry);
@@ -380,8 +380,8 @@ impl Log {
     /// Nobody is to be told of this item any more.
     pub(super) fn withdraw(&mut self, id: ShortId) {
         let at = self.index.get(&id).copied();
-        if let Some((batch, place)) = at.and_then(|at| self.batch_mut(at))
-            && let Some(entry) = batch.entries.get_mut(place)
+        if let Some((batch, entry)) = at.and_then(|at| self.batch_mut(at))
+            && let Some(entry) = batch.entries.get_mut(entry)
         {
             (batch.withdrawn, entry.withdrawn) = (true, true);
         }
@@ -390,14 +390,14 @@ impl Log {
     fn batch_mut(&mut self, at: At) -> Option<(&mut Batch, usize)> {
         let queue = self.queues.get_mut(at.source.index())?;
         let batch = usize::try_from(at.number.checked_sub(queue.first)?).ok()?;
-        Some((queue.batches.get_mut(batch)?, at.place))
+        Some((queue.batches.get_mut(batch)?, at.entry))
     }
 
     pub(super) fn get(&self, id: ShortId) -> Option<&Entry> {
         let at = self.index.get(&id)?;
         let queue = self.queues.get(at.source.index())?;
         let (number, batch) = queue.from(at.number)?;
-        batch.entries.get(at.place).filter(|_| number == at.number)
+        batch.entries.get(at.entry).filter(|_| number == at.number)
     }
 
     /// Notes that a peer has this item; false where it is not here.
@@ -405,8 +405,8 @@ impl Log {
         let Some(at) = self.index.get(&id).copied() else {
             return false;
         };
-        if let Some((batch, place)) = self.batch_mut(at)
-            && let Some(entry) = batch.entries.get_mut(place)
+        if let Some((batch, entry)) = self.batch_mut(at)
+            && let Some(entry) = batch.entries.get_mut(entry)
         {
             entry.known |= bit(peer);
             batch.known |= bit(peer);
@@ -560,7 +560,7 @@ mod tests {
     use super::*;
     use crate::{chain::TransactionKey, platform::test};
 
-    const PATIENCE: Duration = Duration::from_millis(2);
+    const COMPANY: Duration = Duration::from_millis(2);
 
     fn entry(number: u64, size: usize) -> Entry {
         let mut data = number.to_le_bytes().to_vec();
@@ -578,7 +578,7 @@ mod tests {
     const FRESH: Duration = Duration::from_secs(10);
 
     fn log(max_bytes: usize) -> Log {
-        Log::new(max_bytes, FRESH, PATIENCE, Keyed::new(&[1; 16]))
+        Log::new(max_bytes, FRESH, COMPANY, Keyed::new(&[1; 16]))
     }
 
     /// An entry that comes alone.
@@ -655,7 +655,7 @@ mod tests {
         let mut add = |from: u64, fetched| {
             for number in from..from + count {
                 // Ten to a batch.
-                let now = start + PATIENCE * 2 * u32::try_from(number / 10).expect("small");
+                let now = start + COMPANY * 2 * u32::try_from(number / 10).expect("small");
                 let since = log.last_of(source);
                 let entry = entry(number, 250);
                 log.append(source, Entry { fetched, ..entry }, now);
@@ -722,12 +722,12 @@ mod tests {
         let (mut log, start) = (log(1 << 20), crate::platform::now());
         for number in 0..20 {
             let source = Source::at(u8::try_from(number % 2).expect("small"));
-            let at = start + PATIENCE * 2 * number as u32;
+            let at = start + COMPANY * 2 * number as u32;
             append(&mut log, source, entry(number, 300), at);
         }
         let of = |marks: &Marks| [0, 1].map(|at| marks.of(Source::at(at).index()));
-        let now = start + PATIENCE * 2 * 20;
-        let recent = |numbers: u32, most| log.recent(PATIENCE * 2 * numbers, most, now);
+        let now = start + COMPANY * 2 * 20;
+        let recent = |numbers: u32, most| log.recent(COMPANY * 2 * numbers, most, now);
         assert_eq!(of(&recent(20, 100)), [0, 0]);
         assert_eq!(of(&recent(4, 100)), [8, 8]);
         assert_eq!(of(&recent(4, 3)), [9, 8]);
@@ -743,7 +743,7 @@ mod tests {
                 &mut log,
                 Source::at(1),
                 entry(number, 300),
-                now + PATIENCE * 2 * number as u32,
+                now + COMPANY * 2 * number as u32,
             );
         }
         let long = entry(100, 9000);
@@ -757,8 +757,8 @@ mod tests {
         let (mut log, now) = (log(2000), crate::platform::now());
         let id = entry(1, 300).id;
         for number in [1, 2, 3, 1] {
-            let at = now + PATIENCE * 2 * number as u32;
-            append(&mut log, Source::OWN, entry(number, 300), at + PATIENCE);
+            let at = now + COMPANY * 2 * number as u32;
+            append(&mut log, Source::OWN, entry(number, 300), at + COMPANY);
         }
         assert!(queue(&log, Source::OWN).first() > 0 && log.get(id).is_some());
     }
@@ -780,7 +780,7 @@ mod tests {
     fn what_is_old_gives_way_before_who_has_most_and_counts_as_nobodys_share() {
         let (mut log, now) = (log(100_000), crate::platform::now());
         for place in 0..10 {
-            let at = now + PATIENCE * 2 * u32::from(place);
+            let at = now + COMPANY * 2 * u32::from(place);
             for number in 0..20 {
                 let number = 100 * u64::from(place) + number;
                 append(&mut log, Source::at(place), entry(number, 300), at);
