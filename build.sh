@@ -122,6 +122,7 @@ need_browsers() {
   [ -x /usr/bin/chromium ] || missing+=(chromium)
   [ -x /usr/bin/chromedriver ] || missing+=(chromium-driver)
   [ -x /usr/bin/firefox-esr ] || missing+=(firefox-esr)
+  command -v openssl >/dev/null || missing+=(openssl)
   [ ${#missing[@]} -eq 0 ] || timed "installing ${missing[*]} for the tests (1 min)" apt_install "${missing[@]}"
 }
 

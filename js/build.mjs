@@ -34,11 +34,16 @@ execFileSync(process.execPath, [here('node_modules/typescript/bin/tsc')], {
   stdio: 'inherit',
 })
 
+const watch = (await readFile(here('dist/watch.js'), 'utf8')).replace(
+  /\n\/\/# sourceMappingURL.*/,
+  '',
+)
 for (const name of BUILDS) {
   await copyFile(here(`wasm/${name}_bg.wasm`), here(`dist/${name}_bg.wasm`))
   const glue = await readFile(here(`wasm/${name}.js`), 'utf8')
-  await writeFile(here(`dist/${name}.js`), withoutAddress(name, glue))
+  await writeFile(here(`dist/${name}.js`), watched(name, withoutAddress(name, glue)))
 }
+for (const file of ['dist/watch.js', 'dist/watch.js.map']) await rm(here(file))
 if (await exists('wasm/snippets')) {
   await cp(here('wasm/snippets'), here('dist/snippets'), { recursive: true })
 }
@@ -72,6 +77,17 @@ function withoutAddress(name, glue) {
     throw new Error(`wasm/${name}.js has an import.meta that build.mjs does not know; teach it`)
   }
   return stripped
+}
+
+/** The glue with src/watch.ts in it, which hears of exceptions. It stays one file: users serve it by itself. */
+function watched(name, glue) {
+  const [exports, seen] = ['wasm = instance.exports;', 'wasm = watch(instance.exports);']
+  if (glue.split(exports).length !== 2) {
+    throw new Error(
+      `wasm/${name}.js takes its exports in a way that build.mjs does not know; teach it`,
+    )
+  }
+  return `${glue.replace(exports, seen)}\n${watch}`
 }
 
 /** The module that src/embedded.d.ts describes: the WebAssembly that has all, and a worker with the glue for that. */

@@ -4,7 +4,8 @@
 //
 // - First block: from the start of the navigation to `selkie devnet`'s dashboard, in a new browser with nothing
 //   cached, to the first block in the page's hands: page, wasm, node, dial, hello, gossip. The devnet of two replays
-//   small Bitcoin blocks 20 ms apart, so that waiting for the next one is 10 ms of the figure.
+//   small Bitcoin blocks 20 ms apart, so that waiting for the next one is 10 ms of the figure. Then the same page once more in that
+//   browser, a while later: it has the files, the code that it compiled, the identity and the address book.
 // - Connections: from `node.dial` to the peer being ready (hello and subscriptions exchanged), and to the event
 //   `peer:identify`; a page's first, when the wasm is still cold, and those after it. The browser has been up for 2 s
 //   by then: for its first second it is busy with itself.
@@ -12,9 +13,9 @@
 //   from the file that ECHO_LOG names. Then what a user gets of it, through Noise, Yamux and the page's
 //   promises: a ping, and a request of 1 KiB on a new stream with a short answer.
 // - Transactions: how many of 250 bytes a second the page is handed, while a native node makes as many as are asked for
-//   here; and the longest time between two frames meanwhile. The node on the page itself, and in a worker. The source is
-//   the program that FLOOD names (benches/propagation/flood.rs). The same where an application in JavaScript accepts them, beside the
-//   built-in one, by turns.
+//   here; the longest time between two frames meanwhile, and the CPU time of the page's process for each. The node on the page itself,
+//   and in a worker. The source is the program that FLOOD names (benches/propagation/flood.rs). The same where an application in
+//   JavaScript accepts them, beside the built-in one, by turns.
 //
 // - Light sync: see light.mjs.
 //
@@ -36,6 +37,8 @@ const SMOKE = Boolean(process.env.SELKIE_BENCH_SMOKE)
 /** New browsers, for what is measured cold, and the connections made in each. */
 const COLD_RUNS = SMOKE ? 1 : 5
 const CONNECTIONS = SMOKE ? 2 : 12
+/** How long a page is open before it is opened again, in ms: browsers keep compiled code only when they have most of it. */
+const KEEPING = SMOKE ? 0 : 5000
 /** Round trips; the first tenth of them warms up and does not count. */
 const ECHOES = SMOKE ? 20 : 200
 /** Transactions a second, how many seconds of them are measured after how many others, and how often. */
@@ -69,22 +72,42 @@ async function firstBlock(site) {
     await page.waitForSelector('html[data-first-block-ms]')
     return page.evaluate(() => Number(document.documentElement.dataset.firstBlockMs))
   }
+  const loads = async (page) => {
+    const first = await arrival(page)
+    await setTimeout(KEEPING)
+    await page.goto('about:blank')
+    await page.goto(devnet.url)
+    return { first, again: await arrival(page) }
+  }
   const compile = (page) =>
     page.evaluate(async () => {
       await WebAssembly.compileStreaming(fetch('/selkie/selkie_bg.wasm'))
       return performance.now()
     })
-  const figure = async (name, browser, target) => ({
-    name,
-    ...measured(await cold(devnet.url, arrival, { name: browser })),
-    ...beside(await cold(site.url, compile, { name: browser })),
-    baseline_name: 'an empty page that compiles the same wasm',
-    target,
-  })
+  const figuresIn = async (name, where, target) => {
+    const samples = await cold(devnet.url, loads, { name })
+    const [first, again] = ['first', 'again'].map((load) => samples.map((times) => times[load]))
+    return [
+      {
+        name: `page opened to first block${where}`,
+        ...measured(first),
+        ...beside(await cold(site.url, compile, { name })),
+        baseline_name: 'an empty page that compiles the same wasm',
+        target,
+      },
+      {
+        name: `page opened again to first block${where}`,
+        ...measured(again),
+        ...beside(first),
+        baseline_name: 'opened for the first time',
+        target: null,
+      },
+    ]
+  }
   try {
     return [
-      await figure('page opened to first block', 'chromium', 1500),
-      await figure('page opened to first block, Firefox', 'firefox', null),
+      ...(await figuresIn('chromium', '', 1500)),
+      ...(await figuresIn('firefox', ', Firefox', null)),
     ]
   } finally {
     await devnet.stop()
@@ -223,8 +246,8 @@ async function echo(page, native, address) {
 }
 
 /**
- * Transactions a second, and the longest time between two frames in ms, of a page whose node runs here or there, by an application in
- * JavaScript or the built-in one.
+ * Transactions a second, the longest time between two frames in ms, and CPU time for a transaction in µs, of a page whose node runs here or
+ * there, by an application in JavaScript or the built-in one.
  */
 async function flood(site, run, isScripted) {
   const address = '/ip4/127.0.0.1/tcp/0/ws'
@@ -235,8 +258,8 @@ async function flood(site, run, isScripted) {
   try {
     const { text } = await source.until({ type: 'text' })
     const page = await openPage(browser, site.url)
-    return await page.evaluate(
-      async (address, run, isScripted, { seconds, settling }) => {
+    await page.evaluate(
+      async (address, run, isScripted, settling) => {
         const url = new URL('/accept.js', location.href)
         const application = run === 'worker' ? url : (await import(url)).default
         await start({
@@ -250,13 +273,13 @@ async function flood(site, run, isScripted) {
         }
         void read()
         await node.dial(address)
+        globalThis.measure = async (seconds) => {
+          count = 0
+          const began = performance.now()
+          const longest = await frames(seconds)
+          return { count, seconds: (performance.now() - began) / 1000, longest }
+        }
         await frames(settling)
-        count = 0
-        const began = performance.now()
-        const longest = await frames(seconds)
-        const rate = count / ((performance.now() - began) / 1000)
-        await node.stop()
-        return { rate, longest }
 
         async function frames(seconds) {
           const end = performance.now() + seconds * 1000
@@ -272,11 +295,25 @@ async function flood(site, run, isScripted) {
       text,
       run,
       isScripted,
-      FLOOD,
+      FLOOD.settling,
     )
+    const before = await rendererTime(browser)
+    const { count, seconds, longest } = await page.evaluate((time) => measure(time), FLOOD.seconds)
+    const used = (await rendererTime(browser)) - before
+    await page.evaluate(() => node.stop())
+    return { rate: count / seconds, longest, cpu: (used * 1e6) / count }
   } finally {
     await Promise.all([browser.close(), source.stop()])
   }
+}
+
+/** The CPU time that the processes of Chromium's pages have used so far, their workers included, in seconds. */
+async function rendererTime(browser) {
+  const session = await browser.target().createCDPSession()
+  const { processInfo } = await session.send('SystemInfo.getProcessInfo')
+  await session.detach()
+  const renderers = processInfo.filter(({ type }) => type === 'renderer')
+  return renderers.reduce((sum, { cpuTime }) => sum + cpuTime, 0)
 }
 
 async function floods(site) {
@@ -309,6 +346,7 @@ async function floods(site) {
       figure('longest time between two frames', 'ms', 'longest', null, 50),
       scriptedFigure('transactions received', '/s', 'rate', least, null),
       scriptedFigure('longest time between two frames', 'ms', 'longest', null, 50),
+      scriptedFigure('CPU for a transaction', 'µs', 'cpu', null, null),
     )
   }
   return figures

@@ -10,11 +10,11 @@
 
 import {
   Crash,
+  crashAll,
   LocalEngine,
   type Answer,
   type Calls,
   type Engine,
-  type ErrorSource,
   type Glue,
   type Method,
 } from './engine.js'
@@ -125,8 +125,11 @@ export class RemoteEngine implements Engine {
 /** The worker's side: loads the module that comes first, then serves calls until it is ended. */
 export function serve(
   port: Omit<Port, 'close'>,
-  load: (module: WebAssembly.Module, glue?: string) => Promise<Glue>,
-  uncaught?: ErrorSource,
+  load: (
+    module: WebAssembly.Module,
+    glue: string | undefined,
+    crashed: (words: string) => void,
+  ) => Promise<Glue>,
 ) {
   let engine: LocalEngine | undefined
   const abortable = new Map<number, AbortController>()
@@ -134,7 +137,11 @@ export function serve(
   async function answer({ id, method, args, abortable: aborts }: Request): Promise<unknown> {
     if (method === 'load') {
       const [module, glue] = args as [WebAssembly.Module, string | undefined]
-      engine = new LocalEngine(await load(module, glue), uncaught)
+      const engines = new Set<LocalEngine>()
+      engine = new LocalEngine(
+        await load(module, glue, (words) => crashAll(engines, words)),
+        engines,
+      )
       engine.crash.listen((crash) => port.post({ crash } satisfies Response))
       return undefined
     }

@@ -6,7 +6,7 @@
  * both thin: what calls mean is written once, in node.ts.
  *
  * After a panic the WebAssembly's promises stay pending for ever, because the code that would settle
- * them is dead. So an engine also tells of its crash, and the facade rejects what is pending.
+ * them is dead. So an engine also tells of its crash (instance.ts knows of it), and the facade rejects what is pending.
  */
 
 import { openApplication, type ApplicationHost } from './application.js'
@@ -71,12 +71,9 @@ export class Crash {
   }
 }
 
-/** Where uncaught errors of this thread arrive: a window or a worker's global scope. */
-export type ErrorSource = Pick<EventTarget, 'addEventListener' | 'removeEventListener'>
-
 export class LocalEngine implements Engine {
   readonly #glue: Glue
-  readonly #closed = new AbortController()
+  #closed = false
   readonly crash = new Crash()
   readonly #sharers: Set<LocalEngine>
   #starting: Promise<WasmNode> | undefined
@@ -85,41 +82,26 @@ export class LocalEngine implements Engine {
   #broken = false
 
   /**
-   * Most of the node's code runs from timers, sockets and the microtask queue, where a trap goes to
-   * `uncaught`. It can't tell one module's trap from another's, so a page that runs other
-   * WebAssembly which may trap does better with a worker. A worker ends by it, and the bridge notices
-   * that.
-   *
    * `sharers` are the engines of one WebAssembly instance, this one too: the crash of one is the end
    * of all, wherever it shows.
    */
-  constructor(glue: Glue, uncaught?: ErrorSource, sharers = new Set<LocalEngine>()) {
+  constructor(glue: Glue, sharers = new Set<LocalEngine>()) {
     this.#glue = glue
     this.#sharers = sharers.add(this)
     this.crash.listen(() => (this.#broken = true))
-    const { signal } = this.#closed
-    const check = (error: unknown) => {
-      if (isTrap(error)) this.#crashed(error)
-    }
-    uncaught?.addEventListener('error', (event) => check((event as ErrorEvent).error), { signal })
-    uncaught?.addEventListener(
-      'unhandledrejection',
-      (event) => check((event as PromiseRejectionEvent).reason),
-      { signal },
-    )
   }
 
   async call<M extends Method>(method: M, ...args: Parameters<Calls[M]>): Answer<M> {
     try {
       return (await this.#invoke(method, args)) as Awaited<Answer<M>>
     } catch (error) {
-      if (isTrap(error)) this.#crashed(error)
+      if (isTrap(error)) crashAll(this.#sharers, error.message)
       throw error
     }
   }
 
   async close(release: () => Promise<void>) {
-    this.#closed.abort()
+    this.#closed = true
     this.#sharers.delete(this)
     const starting = this.#starting
     // Only what has trapped may still run on: an ordinary failure, such as of its store, comes when it is down.
@@ -154,17 +136,13 @@ export class LocalEngine implements Engine {
     return this.#stopping
   }
 
-  #crashed(error: Error) {
-    for (const engine of [...this.#sharers]) engine.crash.ring(crashMessage(error))
-  }
-
   async #invoke(method: Method, args: unknown[]): Promise<unknown> {
     if (method === 'generateIdentity') return this.#glue.generateIdentity()
     if (method === 'start') {
       try {
         this.#starting = this.#start(...(args as Parameters<Calls['start']>))
         const started = await this.#starting
-        if (!this.#closed.signal.aborted) this.#node = started
+        if (!this.#closed) this.#node = started
         return started.peerId()
       } finally {
         this.#starting = undefined
@@ -175,4 +153,9 @@ export class LocalEngine implements Engine {
     if (method === 'stop') return this.#stopNode(node)
     return (node[method] as (...args: unknown[]) => unknown).apply(node, args)
   }
+}
+
+/** The instance that these engines share has ended: in words, by what. */
+export function crashAll(engines: Set<LocalEngine>, words: string) {
+  for (const engine of [...engines]) engine.crash.ring(crashMessage(words))
 }

@@ -79,7 +79,7 @@ export interface ErrorReport {
 }
 
 export function report(error: unknown): ErrorReport {
-  if (isTrap(error)) return { code: 'crashed', message: crashMessage(error), fatal: true }
+  if (isTrap(error)) return { code: 'crashed', message: crashMessage(error.message), fatal: true }
   const { code, fatal, message } = Object(error) as Record<string, unknown>
   return {
     // Those of the WebAssembly are in the contract: a test compares them. Others than in such letters are the platform's.
@@ -103,8 +103,9 @@ export function isTrap(error: unknown): error is Error {
   return error instanceof WebAssembly.RuntimeError
 }
 
-export function crashMessage(error: Error): string {
-  return `the node crashed (${error.message}); the console tells where. Start a new one with createNode; with run: 'page', reload the page first, or in Node start a new process`
+export function crashMessage(words: string): string {
+  const line = words.replaceAll(/\s+/g, ' ')
+  return `the node crashed (${line}); the console tells where. Start a new one with createNode; with run: 'page', reload the page first, or in Node start a new process`
 }
 
 export function argument(message: string): ArgumentError {

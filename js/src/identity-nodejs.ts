@@ -1,19 +1,23 @@
 /**
  * Node's store: `identity.key` in a directory of the user's, readable by its owner alone, its address book `identity.key.book`, and
- * `identity.lock` beside them, which holds the id of the process whose node runs on it and, where the system
- * tells (Linux), its birth: the boot and the moment in it when it began.
+ * `identity.lock` beside them, which names the holder: the id of the process whose node runs on it, where the system
+ * tells (Linux) its birth, which is the boot and the moment in it when it began, and a socket in the directory where it answers.
  *
  * The key is written to a file of its own and then linked into place, so that a reader finds all of
  * it or none; where the file system has no hard links, straight into a new file.
  *
- * A lock whose process has died is taken over, also where another has its number by now: that one was
+ * The system ends the socket with its thread, however that ends, and connects to it from other containers of this machine too. So a lock
+ * whose socket answers is held, and one whose socket does not is taken over. Where a directory takes no sockets (some shared file systems, long paths,
+ * Windows) the process is looked for: a lock is taken over when that has died, also where another has its number by now: that one was
  * born at another moment, or (where no birth is told) after the lock, at least in a later boot. One with our own number is another thread's or another
- * copy's of this package, unless it is older than this process. A lock is written beside and linked into place, and a dead one is moved away first, and back if it
- * turns out to be another's by now: of several that wait one goes ahead. (Containers that share a directory are not kept apart: their numbers mean nothing to
- * each other. A thread that is ended from outside leaves its lock until the process ends.)
+ * copy's of this package, unless it is older than this process. (There containers are not kept apart: their numbers mean nothing to
+ * each other; and a thread that is ended from outside leaves its lock until the process ends.)
+ *
+ * A lock is written beside and linked into place, and a dead one is moved away first, and back if it
+ * turns out to be another's by now: of several that wait one goes ahead. A native node on the same key is known by the socket at which it is asked.
  */
 
-import { randomUUID } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import {
   link,
   mkdir,
@@ -24,8 +28,9 @@ import {
   stat,
   writeFile,
 } from 'node:fs/promises'
+import { connect, createServer, type Server } from 'node:net'
 import { uptime } from 'node:os'
-import { dirname, join, resolve } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { IdentityInUseError, SelkieError, StorageError } from './errors.js'
 import { checkedKey, inUse } from './identity.js'
@@ -42,6 +47,9 @@ const MAX_BOOK_BYTES = 2 * 1024 * 1024
 
 /** How often it is looked whether a lock is free, in ms: no file system tells. */
 const GLANCE = 200
+
+/** Systems take no longer name of a socket, in bytes with its end; some cut it. */
+const MAX_SOCKET = 104
 
 export async function openFileIdentity(
   directory: string,
@@ -68,9 +76,14 @@ async function open(directory: string): Promise<IdentityStore> {
     await mkdir(folder, { recursive: true, mode: 0o700 })
     if (held.has(lockPath)) throw inUse(keyPath, lockPath)
     held.add(lockPath)
+    let socket: Server | undefined
     try {
-      if (!(await lock(lockPath))) throw inUse(keyPath, lockPath)
+      // Where the command `selkie` has its own.
+      if (await answers(`${keyPath}.sock`)) throw inUse(keyPath)
+      socket = await listen(`${lockPath}.${randomBytes(4).toString('hex')}`)
+      if (!(await lock(lockPath, socket))) throw inUse(keyPath, lockPath)
     } catch (error) {
+      await closed(socket)
       held.delete(lockPath)
       throw error
     }
@@ -82,14 +95,17 @@ async function open(directory: string): Promise<IdentityStore> {
       unlock: () =>
         told(lockPath, async () => {
           await rm(lockPath, { force: true })
+          await closed(socket)
           held.delete(lockPath)
         }),
     }
   })
 }
 
-async function lock(path: string): Promise<boolean> {
-  const ours = `${process.pid} ${await birth(process.pid)}`.trimEnd() + '\n'
+async function lock(path: string, socket: Server | undefined): Promise<boolean> {
+  const lines = [`${process.pid} ${await birth(process.pid)}`.trimEnd()]
+  if (socket) lines.push(basename(socket.address() as string))
+  const ours = `${lines.join('\n')}\n`
   if (await place(path, ours)) return true
   const found = await readFile(path, 'utf8').catch((error) => {
     if (isCode(error, 'ENOENT')) return undefined
@@ -97,7 +113,46 @@ async function lock(path: string): Promise<boolean> {
   })
   // Who waits comes again.
   if (found === undefined || (await isHeld(path, found))) return false
-  return (await takeAway(path, found)) && (await place(path, ours))
+  if (!(await takeAway(path, found))) return false
+  const dead = socketOf(path, found)
+  if (dead !== undefined) await rm(dead, { force: true })
+  return place(path, ours)
+}
+
+/** A socket that ends with this thread; undefined where the directory takes none. It keeps no process up. */
+async function listen(path: string): Promise<Server | undefined> {
+  if (process.platform === 'win32' || Buffer.byteLength(path) >= MAX_SOCKET) return undefined
+  const server = createServer((guest) => guest.destroy())
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(undefined))
+    server.listen(path, () => resolve(server.unref()))
+  })
+}
+
+async function closed(socket: Server | undefined) {
+  if (socket) await new Promise((resolve) => socket.close(resolve))
+}
+
+/** Whether somebody listens at a socket; undefined where that can't be told. */
+async function answers(path: string): Promise<boolean | undefined> {
+  if (process.platform === 'win32' || Buffer.byteLength(path) >= MAX_SOCKET) return undefined
+  return new Promise((resolve) => {
+    const guest = connect(path, () => {
+      guest.destroy()
+      resolve(true)
+    })
+    guest.once('error', (error) => {
+      const isNobody = isCode(error, 'ECONNREFUSED') || isCode(error, 'ENOENT')
+      resolve(isNobody ? false : undefined)
+    })
+  })
+}
+
+/** Where the holder of the lock `found` answers, if it says so. */
+function socketOf(path: string, found: string): string | undefined {
+  const name = found.split('\n')[1]
+  const isOurs = name?.startsWith(`${basename(path)}.`) && basename(name) === name
+  return isOurs ? join(dirname(path), name!) : undefined
 }
 
 /** Puts a whole file where none is yet; false where one is. */
@@ -139,9 +194,12 @@ export async function takeAway(path: string, stale: string): Promise<boolean> {
   }
 }
 
-/** Whether the process that wrote the lock `found` runs, and not another one with its number. */
+/** Whether who wrote the lock `found` is there, and not another process with its number. */
 async function isHeld(path: string, found: string): Promise<boolean> {
-  const [number = '', ...recorded] = found.trim().split(' ')
+  const socket = socketOf(path, found)
+  const isThere = socket === undefined ? undefined : await answers(socket)
+  if (isThere !== undefined) return isThere
+  const [number = '', ...recorded] = found.split('\n')[0]!.trim().split(' ')
   const holder = Number.parseInt(number, 10)
   if (!isRunning(holder)) return false
   const born = await birth(holder)

@@ -1,3 +1,3 @@
 /** What wasm-bindgen makes of the same surface where the ledgers are built in too. */
 
-export { default, WasmNode } from './selkie.js'
+export { default, onException, WasmNode } from './selkie.js'

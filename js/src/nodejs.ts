@@ -1,6 +1,5 @@
 /** The entry for Node: files are read, identities are files, workers are threads. */
 
-import { setMaxListeners } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { Worker, type TransferListItem } from 'node:worker_threads'
@@ -25,7 +24,7 @@ export const createNode = createNodeOn({
   },
   async engine(run, { glue, module }, options) {
     const load = () => loadFileOrModule(module(), options)
-    if (run === 'page') return pageEngine(load, glue, uncaught)
+    if (run === 'page') return pageEngine(load, glue)
     const worker = new Worker(new URL('./worker-nodejs.js', import.meta.url), { name: 'selkie' })
     return RemoteEngine.open(threadPort(worker), load(), glue, options.signal)
   },
@@ -44,35 +43,6 @@ export async function clearStorage(network: string | NetworkId): Promise<void> {
 }
 
 export * from './public-errors.js'
-
-/**
- * The uncaught errors of this thread, looked at as long as somebody listens. Most often the first one ends it; where the program goes on all the same, as a
- * test runner does, whoever waits for the node is to hear of it. To look at them changes nothing of what comes of them.
- */
-class UncaughtErrors extends EventTarget {
-  #listening = 0
-  readonly #tell = (error: unknown) => {
-    this.dispatchEvent(Object.assign(new Event('error'), { error }))
-  }
-
-  /** Whoever listens says by a signal when that is over. */
-  override addEventListener(...how: Parameters<EventTarget['addEventListener']>) {
-    super.addEventListener(...how)
-    const [, , options] = how
-    if (typeof options !== 'object' || !options.signal || options.signal.aborted) return
-    this.#listening += 1
-    if (this.#listening === 1) process.on('uncaughtExceptionMonitor', this.#tell)
-    const over = () => {
-      this.#listening -= 1
-      if (this.#listening === 0) process.off('uncaughtExceptionMonitor', this.#tell)
-    }
-    options.signal.addEventListener('abort', over, { once: true })
-  }
-}
-
-const uncaught = new UncaughtErrors()
-// Each node here listens.
-setMaxListeners(0, uncaught)
 
 /** `fetch` of Node does not read files. */
 async function loadFileOrModule(source: WasmSource, options: LoadOptions) {

@@ -5,7 +5,7 @@
  * new page. A worker has an instance of its own.
  */
 
-import { LocalEngine, type ErrorSource, type Glue } from './engine.js'
+import { crashAll, LocalEngine, type Glue } from './engine.js'
 import { crashed } from './errors.js'
 import { instantiate, type GlueModule } from './instance.js'
 
@@ -22,9 +22,12 @@ const instances = new Map<GlueModule | string, Instance>()
 export async function pageEngine(
   load: () => Promise<WebAssembly.Module>,
   glue: GlueModule | string,
-  uncaught?: ErrorSource,
 ): Promise<LocalEngine> {
-  const instance = instances.get(glue) ?? { glue: undefined, isBroken: false, engines: new Set() }
+  const instance: Instance = instances.get(glue) ?? {
+    glue: undefined,
+    isBroken: false,
+    engines: new Set(),
+  }
   instances.set(glue, instance)
   if (instance.isBroken) {
     throw crashed(
@@ -33,10 +36,13 @@ export async function pageEngine(
   }
   if (instance.glue === undefined) {
     const module = await load()
-    instance.glue ??= instantiate(module, glue)
+    instance.glue ??= instantiate(module, glue, (words) => {
+      instance.isBroken = true
+      crashAll(instance.engines, words)
+    })
   }
   try {
-    const engine = new LocalEngine(await instance.glue, uncaught, instance.engines)
+    const engine = new LocalEngine(await instance.glue, instance.engines)
     engine.crash.listen(() => (instance.isBroken = true))
     return engine
   } catch (error) {

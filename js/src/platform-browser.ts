@@ -2,7 +2,6 @@
 
 import { inFull, isOwn } from './address.js'
 import { RemoteEngine, type Port } from './bridge.js'
-import type { ErrorSource } from './engine.js'
 import { StorageError } from './errors.js'
 import { openBrowserIdentity } from './identity-browser.js'
 import type { Scope } from './lifecycle.js'
@@ -18,7 +17,7 @@ export function browserPlatform(builds: OwnBuilds, worker: () => URL): Platform 
     scope: scope(),
     async engine(run, { glue, module }, options) {
       const load = () => loadModule(module(), options)
-      if (run === 'page') return pageEngine(load, glue, scope())
+      if (run === 'page') return pageEngine(load, glue)
       return RemoteEngine.open(
         workerPort(startWorker(inFull(worker()))),
         load(),
@@ -36,8 +35,8 @@ export function browserPlatform(builds: OwnBuilds, worker: () => URL): Platform 
   }
 }
 
-/** The global scope, where it is one that hears of anything: uncaught errors, the network, the page's life. */
-function scope(): (ErrorSource & Scope) | undefined {
+/** The global scope, where it is one that hears of anything: the network, the page's life. */
+function scope(): Scope | undefined {
   return typeof globalThis.addEventListener === 'function' ? globalThis : undefined
 }
 

@@ -15,6 +15,8 @@ export class WasmNode {
   ): Promise<WasmNode>
   static generateIdentity(): Uint8Array
   static version(): string
+  /** What is called when this instance panics, in place of whoever was before, with the panic's words. */
+  static onPanic(listener: (words: string) => void): void
   peerId(): string
   dial(address: string, abort: AbortSignal): Promise<string>
   disconnect(peerId: string): Promise<void>
@@ -63,3 +65,6 @@ export class WasmNode {
 }
 
 export default function init(options: { module_or_path: WebAssembly.Module }): Promise<unknown>
+
+/** The package's own glue has it (watch.ts). */
+export const onException: typeof import('./watch.js').onException | undefined

@@ -15,5 +15,5 @@ serve(
     onFailure: (listener) =>
       port.on('messageerror', (error) => listener(`a message to it can not be read: ${error}`)),
   },
-  (module, glue) => instantiate(module, glue ?? selkie),
+  (module, glue, crashed) => instantiate(module, glue ?? selkie, crashed),
 )

@@ -6,8 +6,8 @@ import * as selkie from './selkie.js'
 
 declare const self: Window
 
-// What a user's application leaves uncaught is its own, and not the end of the worker, as it would be taken for on the page. A trap is
-// told by the engine.
+// What a user's application leaves uncaught is its own, and not the end of the worker, as it would be taken for on the page. What ends the node
+// its instance tells.
 self.addEventListener('error', (event) => {
   event.preventDefault()
   console.error(event.error ?? event.message)
@@ -20,6 +20,5 @@ serve(
     onFailure: (listener) =>
       self.addEventListener('messageerror', () => listener('a message to it can not be read')),
   },
-  (module, glue) => instantiate(module, glue ?? selkie),
-  self,
+  (module, glue, crashed) => instantiate(module, glue ?? selkie, crashed),
 )

@@ -11,8 +11,7 @@ const MODULE = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0)
 async function startRemote({ posted = [], load, module = Promise.resolve(MODULE), signal } = {}) {
   const { port1, port2 } = new MessageChannel()
   const glue = FakeNode.glue()
-  const uncaught = new EventTarget()
-  let unreadable
+  let unreadable, crash
   const end = (port, transferred = []) => ({
     post: (message, transfer = []) => {
       transferred.push(...transfer)
@@ -22,7 +21,12 @@ async function startRemote({ posted = [], load, module = Promise.resolve(MODULE)
     onFailure: (listener) => (unreadable = listener),
   })
   const moved = []
-  serve(end(port2, moved), load ?? (async (module) => (assert.ok(module), glue)), uncaught)
+  const own = async (module, _, crashed) => {
+    assert.ok(module)
+    crash = crashed
+    return glue
+  }
+  serve(end(port2, moved), load ?? own)
   let fail
   let closed = 0
   const requests = end(port1)
@@ -47,7 +51,8 @@ async function startRemote({ posted = [], load, module = Promise.resolve(MODULE)
     start,
     fake: glue.node,
     moved,
-    uncaught,
+    /** What the WebAssembly in the worker does at its end. */
+    crash: (words) => crash(words),
     fail: (why) => fail(why),
     /** What a worker's `messageerror` does. */
     unreadable: (why) => unreadable(why),
@@ -163,17 +168,16 @@ test('an abort ends the waiting, and the late answer is let go', async (t) => {
   assert.equal(await node.blocks.submit(Uint8Array.of(1)), 'id')
 })
 
-test('a trap in the worker rejects what is pending', async () => {
-  const { fake, start, uncaught } = await startRemote()
+test('a crash in the worker rejects what is pending', async () => {
+  const { crash, fake, start } = await startRemote()
   const node = await start
   const asked = new Promise((asked) => {
     fake.answers.dial = () => (asked(), never())
   })
   const dial = node.dial('/memory/1')
   await asked
-  const trap = { reason: new WebAssembly.RuntimeError('unreachable') }
-  uncaught.dispatchEvent(Object.assign(new Event('unhandledrejection'), trap))
-  await assert.rejects(dial, { code: 'crashed', fatal: true })
+  crash('panicked at a fake')
+  await assert.rejects(dial, { code: 'crashed', fatal: true, message: /panicked at a fake/ })
   await assert.rejects(node.metrics(), { code: 'crashed' })
 })
 

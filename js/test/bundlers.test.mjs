@@ -23,10 +23,8 @@ const LIMIT = { timeout: 300_000 }
 /** Nothing is told to anybody; and the lock file is another's, of all fixtures. */
 const NEXT = { NEXT_TELEMETRY_DISABLED: '1', NEXT_IGNORE_INCORRECT_LOCKFILE: '1' }
 
-/** What a trap of the node's looks like. */
-const TRAP = `void setTimeout(() => {
-  throw new WebAssembly.RuntimeError('unreachable')
-})`
+/** Where pages have the WebAssembly with the ledgers, as who serves it by itself: its glue can be had by the test too. */
+const GLUE = '/node_modules/selkie/dist/ledger.js'
 
 /** How each tool builds its fixture, with what the README says. */
 const BUILDS = {
@@ -149,13 +147,13 @@ describe('a plain page with modules', LIMIT, () => {
 
   for (const run of ['page', 'worker']) {
     test(`hears of a crash (${run})`, async () => {
-      const page = await open(`esm/index.html?run=${run}`)
+      const page = await open(`esm/index.html?run=${run}&glue=${GLUE}`)
       // A worker is not ordered with its page: the page listens before anything is thrown.
       await page.evaluate(`void (globalThis.code = new Promise((resolve) => {
         node.addEventListener('node:stop', ({ detail }) => resolve(detail.error.code))
       }))`)
       const thread = run === 'page' ? page : page.workers()[0]
-      await thread.evaluate(TRAP)
+      await thread.evaluate(panic())
       assert.equal(await page.evaluate('code'), 'crashed')
       await page.close()
     })
@@ -216,10 +214,10 @@ describe('React', LIMIT, () => {
     test(`is told by the README's hook of the node's end (${run})`, async () => {
       for (const [end, title] of [
         ['node.stop()', 'starting'],
-        [TRAP, /^error CrashedError: /],
+        [panic(), /^error CrashedError: .*no paper/],
       ]) {
-        const page = await open(address)
-        const thread = run === 'worker' && end === TRAP ? page.workers()[0] : page
+        const page = await open(`${address}&glue=${GLUE}`)
+        const thread = run === 'worker' && end !== 'node.stop()' ? page.workers()[0] : page
         await thread.evaluate(end)
         await page.waitForFunction(`!document.title.startsWith('node ')`)
         assert.match(await page.title(), new RegExp(title))
@@ -294,6 +292,12 @@ describe('a tool that judges packages', LIMIT, () => {
     )
   })
 })
+
+/** What is the end of the WebAssembly with the glue of {@link GLUE}, on the thread where it runs. */
+function panic() {
+  const glue = new URL(GLUE, origin).href
+  return `import('${glue}').then(({ panicForTests }) => void setTimeout(panicForTests, 0, 'no paper'))`
+}
 
 /** A part of the README's code. */
 function example(part) {

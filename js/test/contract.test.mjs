@@ -12,24 +12,10 @@ import { configTypes, sections } from '../config-types.mjs'
 import { createNode } from '../dist/nodejs.js'
 import { WasmNode } from '../dist/selkie.js'
 import { developmentAccount } from '../../tests/support/ledger.mjs'
+import { contract, errorCodes, fields } from './contract.mjs'
 import { FakeNode, once, turn } from './fake.mjs'
 
-const contract = await readFile(new URL('../index.d.ts', import.meta.url), 'utf8')
 const surface = await readFile(new URL('../../src/web/convert.rs', import.meta.url), 'utf8')
-
-/** The names of an interface's fields, in order, inner ones as `outer.inner`. */
-function fields(name) {
-  const [, body] = contract.match(new RegExp(`export interface ${name} \\{\n(.*?)\n\\}`, 's'))
-  const names = []
-  let outer = ''
-  for (const line of body.split('\n')) {
-    const [, indent, field, opens] = line.match(/^( +)'?([\w:]+)'?: (\{)?/) ?? []
-    if (field === undefined) continue
-    if (indent.length === 2 && opens && !line.endsWith('}')) outer = `${field}.`
-    else names.push(indent.length === 2 ? field : outer + field)
-  }
-  return names
-}
 
 /** The same, also of those that may be left out. */
 function optional(name) {
@@ -339,9 +325,7 @@ test('every code of an error stands in the contract', async () => {
   }
   find("'internal' 'crashed'", /'(.*?)'/g)
   for (const code of codes) assert.ok(contract.includes(`\`${code}\``), `${code} is explained`)
-  const [, union] = contract.match(/export type ErrorCode =((?:\n  \| '.*')+)/)
-  const typed = [...union.matchAll(/'(.*)'/g)].map(([, code]) => code)
-  assert.deepEqual([...codes].sort(), typed)
+  assert.deepEqual([...codes].sort(), errorCodes())
 })
 
 test('the types of the configuration are as the Rust sources have it', async () => {

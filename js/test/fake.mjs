@@ -3,7 +3,7 @@
  * says, and queues items and events as the real one does.
  */
 
-import { LocalEngine } from '../dist/engine.js'
+import { crashAll, LocalEngine } from '../dist/engine.js'
 import { createNodeOn } from '../dist/create.js'
 
 /** Items for readers who pull; `undefined` to all of them at the end. */
@@ -145,21 +145,18 @@ export const fakeBuilds = {
   ledger: () => ({ glue: 'ledger.js', module: () => 'ledger_bg.wasm' }),
 }
 
-/** A platform that runs the fake on this thread. `uncaught` is where its traps arrive. */
-export function fakePlatform({ openIdentity, uncaught = new EventTarget(), ...more } = {}) {
+/** A platform that runs the fake on this thread. `crash` is the end of its WebAssembly. */
+export function fakePlatform({ openIdentity, ...more } = {}) {
   const glue = FakeNode.glue()
+  const engines = new Set()
   const platform = {
     defaultStorage: 'memory',
     builds: fakeBuilds,
-    engine: async () => new LocalEngine(glue, uncaught),
+    engine: async () => new LocalEngine(glue, engines),
     openIdentity,
     ...more,
   }
-  const crash = () => {
-    const event = new Event('error')
-    event.error = new WebAssembly.RuntimeError('unreachable')
-    uncaught.dispatchEvent(event)
-  }
+  const crash = () => crashAll(engines, 'panicked at a fake')
   return { fake: glue.node, createNode: createNodeOn(platform), crash }
 }
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { tmpdir, uptime } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -115,6 +116,54 @@ test('the lock of a process that runs holds, that of one that has died does not'
     await utimes(lock, 1, 1)
     await (await start(path)).node.stop()
   }
+})
+
+test('a lock whose socket answers holds, whatever its number means here, as in another container', async (t) => {
+  const path = await directory(t)
+  const lock = join(path, 'identity.lock')
+  const first = await start(path)
+  const [, socket] = (await readFile(lock, 'utf8')).split('\n')
+  // Another copy of this package, to which the first one's locks are nothing, and whose own number is the holder's.
+  const program = `import(process.argv[1]).then(({ openFileIdentity }) => openFileIdentity(process.argv[2]))
+    .then((store) => store.unlock().then(() => 'opened'), ({ code }) => code).then(console.log)`
+  const other = () => {
+    const words = ['-e', program, new URL('../dist/identity-nodejs.js', import.meta.url).href, path]
+    return spawnSync(process.execPath, words, { encoding: 'utf8' }).stdout.trim()
+  }
+  for (const process of ['1 an-earlier-boot 17', '999999999', 'garbage']) {
+    await writeFile(lock, `${process}\n${socket}\n`)
+    assert.equal(other(), 'identity-in-use')
+  }
+  await first.node.stop()
+  assert.deepEqual((await readdir(path)).sort(), ['identity.key', 'identity.key.book'])
+})
+
+test('a lock whose socket does not answer does not hold, though its process runs, and the socket goes with it', async (t) => {
+  const path = await directory(t)
+  const lock = join(path, 'identity.lock')
+  await writeFile(lock, `${process.ppid}\nidentity.lock.0badcafe\n`)
+  const worker = new Worker(
+    `require('node:net').createServer().listen(require('node:worker_threads').workerData)
+      .on('listening', () => require('node:worker_threads').parentPort.postMessage('there'))`,
+    { eval: true, workerData: join(path, 'identity.lock.0badcafe') },
+  )
+  await once(worker, 'message')
+  await assert.rejects(start(path), IdentityInUseError)
+  // As it is ended from outside.
+  await worker.terminate()
+  const { node } = await start(path)
+  const names = await readdir(path)
+  assert.ok(!names.includes('identity.lock.0badcafe'), String(names))
+  await node.stop()
+})
+
+test('a native node on the same key is known by its socket', async (t) => {
+  const path = await directory(t)
+  const server = createServer()
+  await new Promise((resolve) => server.listen(join(path, 'identity.key.sock'), resolve))
+  await assert.rejects(start(path), IdentityInUseError)
+  await new Promise((resolve) => server.close(resolve))
+  await (await start(path)).node.stop()
 })
 
 test('a lock whose number another process has by now does not hold', async (t) => {

@@ -6,10 +6,15 @@ import { LoadError } from '../dist/errors.js'
 import { instantiate } from '../dist/instance.js'
 import { pageEngine } from '../dist/page.js'
 import { version } from '../dist/version.js'
-import { fakeBuilds, fakePlatform } from './fake.mjs'
+import { fakeBuilds, fakePlatform, turn } from './fake.mjs'
 
 const EMPTY = new WebAssembly.Module(Uint8Array.of(0, 97, 115, 109, 1, 0, 0, 0))
-const NODE = `export class WasmNode { static start() {} static version() { return '${version}' } }`
+const NODE = `export class WasmNode {
+  static start() {}
+  static version() { return '${version}' }
+  static onPanic(told) { WasmNode.panic = told }
+}`
+const nobody = () => {}
 const source = (text) => `data:text/javascript,${encodeURIComponent(text)}`
 
 /** What a platform is asked for, and the node is told: which glue, and which WebAssembly. */
@@ -82,7 +87,7 @@ test('a glue is loaded with its WebAssembly, and what is none is told', async ()
   const glue = source(
     `export default ({ module_or_path }) => { WasmNode.module = module_or_path }; ${NODE}`,
   )
-  const WasmNode = await instantiate(EMPTY, glue)
+  const WasmNode = await instantiate(EMPTY, glue, nobody)
   assert.equal(WasmNode.module, EMPTY)
   for (const [text, told] of [
     ['export default () => {}', /it has no node/],
@@ -94,7 +99,7 @@ test('a glue is loaded with its WebAssembly, and what is none is told', async ()
       /older.*package is \d/,
     ],
   ]) {
-    const loading = instantiate(EMPTY, source(text))
+    const loading = instantiate(EMPTY, source(text), nobody)
     await assert.rejects(loading, (error) => error instanceof LoadError && told.test(error.message))
   }
 })
@@ -111,10 +116,31 @@ test('a build whose start has failed says why each time, and what was not the bu
       throw new WebAssembly.RuntimeError('no application')
     }
     ${NODE}`)
-  await assert.rejects(instantiate('nothing', glue), /no module/)
+  await assert.rejects(instantiate('nothing', glue, nobody), /no module/)
   for (let time = 0; time < 3; time += 1) {
-    await assert.rejects(instantiate(EMPTY, glue), /no application/)
+    await assert.rejects(instantiate(EMPTY, glue, nobody), /no application/)
   }
+})
+
+test('a build tells of its end when nothing of it runs any more, by a panic with its words first', async () => {
+  const heard = []
+  const of = async (more) => {
+    const glue = source(`export default () => {}; ${NODE}; ${more}`)
+    return [await instantiate(EMPTY, glue, (words) => heard.push(words)), await import(glue)]
+  }
+  // A user's own has no watch.
+  const [plain] = await of('')
+  plain.panic('panicked at a line')
+  assert.deepEqual(heard, [])
+  await turn()
+  assert.deepEqual(heard.splice(0), ['panicked at a line'])
+  const [both, { leave }] = await of(
+    `let told; export const onException = (to) => { told = to }; export const leave = (error) => told(error)`,
+  )
+  both.panic('panicked at a line')
+  leave(new WebAssembly.RuntimeError('unreachable'))
+  await turn()
+  assert.deepEqual(heard.splice(0), ['panicked at a line', 'RuntimeError: unreachable'])
 })
 
 test('a build that broke on a page is broken, and others are not', async () => {

@@ -12,6 +12,7 @@ mod convert;
 mod ledger;
 mod node;
 mod options;
+mod panic;
 mod streams;
 mod subscriptions;
 

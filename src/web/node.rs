@@ -13,6 +13,7 @@ use super::{
     application::{Host, Scripted},
     chains, convert,
     options::Options,
+    panic,
     streams::{Streams, was_reset},
     subscriptions::{StateEvents, Subscriptions, Wanted},
 };
@@ -64,7 +65,6 @@ impl WasmNode {
         keeps: bool,
         book: Option<Uint8Array>,
     ) -> Result<WasmNode, JsValue> {
-        console_error_panic_hook::set_once();
         let options = options(&config)?;
         let keypair = identity(&config)?;
         let (mut config, name) = options.split();
@@ -79,6 +79,12 @@ impl WasmNode {
             tracing::error!(%error, "what the chain has kept is not closed");
         }
         started
+    }
+
+    /// Calls a function with the words of each panic of this WebAssembly.
+    #[wasm_bindgen(js_name = onPanic)]
+    pub fn on_panic(listener: Function) {
+        panic::listen(listener);
     }
 
     /// The version of this crate, which is the npm package's.

@@ -165,19 +165,59 @@ for (const name of BROWSERS) {
       })
     }
 
-    onPage('a trap on the page stops its node, and then the identity is free', async (page) => {
+    onPage('a panic on the page stops its node, and then the identity is free', async (page) => {
       const peerId = await page.evaluate(() => start({ storage: 'indexeddb' }))
       await page.evaluate((to) => node.dial(to), native.addresses.ws)
-      const code = await page.evaluate(async () => {
-        // Of other WebAssembly, so that ours goes on unless it is told.
-        const error = new WebAssembly.RuntimeError('unreachable')
-        dispatchEvent(new ErrorEvent('error', { error }))
-        return (await happened('node:stop')).error.code
+      const { code, message } = await page.evaluate(async () => {
+        const { panicForTests } = await import('/selkie/selkie.js')
+        // Nobody catches it.
+        setTimeout(() => panicForTests('out of paper'))
+        const { code, message } = (await happened('node:stop')).error
+        return { code, message }
       })
       assert.equal(code, 'crashed')
+      assert.match(message, /panicked at src.web.panic.rs.*out of paper/)
       await native.until({ type: 'peer:disconnect', peerId })
       await page.evaluate(() => navigator.locks.request('selkie/identity/selkie-test', () => {}))
+      const { error } = await page.evaluate(() => outcome(start()))
+      assert.equal(error.code, 'crashed')
     })
+
+    onPage('a panic in a worker is told, and another one can start', async (page) => {
+      const told = await page.evaluate(async () => {
+        const [wasm, application] = [
+          { glue: new URL('/selkie/ledger.js', location.href) },
+          new URL('/panics.js', location.href),
+        ]
+        await start({ run: 'worker', network: 'selkie-test', wasm, application })
+        const ended = happened('node:stop')
+        const submitted = await outcome(node.transactions.submit(Uint8Array.of(1)))
+        const { message } = (await ended).error
+        await start({ run: 'worker' })
+        return { code: submitted.error.code, message }
+      })
+      assert.equal(told.code, 'crashed')
+      assert.match(told.message, /out of paper/)
+    })
+
+    for (const run of ['page', 'worker']) {
+      onPage(
+        `what other WebAssembly on the page ends by is not the end of a ${run}’s node`,
+        async (page) => {
+          await page.evaluate((run) => start({ run }), run)
+          await page.evaluate(async () => {
+            const error = new WebAssembly.RuntimeError('unreachable')
+            const promise = Promise.resolve()
+            dispatchEvent(new ErrorEvent('error', { error }))
+            dispatchEvent(
+              new PromiseRejectionEvent('unhandledrejection', { promise, reason: error }),
+            )
+          })
+          const { value } = await dial(page, native.addresses.ws)
+          assert.equal(value, native.peerId)
+        },
+      )
+    }
 
     onPage('an abort gives up starting, and the identity is free', async (page) => {
       const { error } = await page.evaluate(() => {

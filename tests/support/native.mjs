@@ -23,22 +23,27 @@ const LISTEN = {
   ws: '/ip4/127.0.0.1/tcp/0/ws',
   webrtc: '/ip4/127.0.0.1/udp/0/webrtc-direct',
   webtransport: '/ip4/127.0.0.1/udp/0/quic-v1/webtransport',
+  wss: '/ip4/127.0.0.1/tcp/0/tls/ws',
 }
 
 /**
- * `selkie run` on loopback at free ports. Resolves once it listens over each of the transports, to the
- * child's {@link Lines} with `peerId`, `addresses` by transport, and `stop`.
+ * `selkie run` on loopback, at free ports unless `listen` has others for a transport. Resolves once it listens over each of the transports, to the
+ * child's {@link Lines} with `peerId`, `addresses` by transport, and `stop`. With the `folder` of one before it is the same node; by
+ * default that ends with it.
  */
 export async function startNative({
   network = 'selkie-test',
   chain = 'bitcoin',
   transports = ['tcp', 'ws'],
+  listen: chosen = {},
+  folder: kept,
   config = '',
   flags = [],
 } = {}) {
-  const folder = await mkdtemp(join(tmpdir(), 'selkie-'))
+  const folder = kept ?? (await mkdtemp(join(tmpdir(), 'selkie-')))
   await writeFile(join(folder, 'node.toml'), config)
-  const listen = transports.flatMap((transport) => ['--listen', LISTEN[transport]])
+  const addresses = { ...LISTEN, ...chosen }
+  const listen = transports.flatMap((transport) => ['--listen', addresses[transport]])
   const names = ['--network-id', network, '--chain', chain]
   const files = ['--config', join(folder, 'node.toml'), '--key', join(folder, 'identity.key')]
   const node = new Lines(COMMAND, ['run', '--json', ...listen, ...names, ...files, ...flags], {
@@ -47,14 +52,14 @@ export async function startNative({
   const end = node.stop.bind(node)
   node.stop = async () => {
     const code = await end()
-    await rm(folder, { recursive: true })
+    if (kept === undefined) await rm(folder, { recursive: true })
     return code
   }
   try {
     node.peerId = (await node.until({ type: 'start' })).peerId
     node.addresses = {}
     for (const transport of transports) {
-      const { address } = await node.until(listensOver(transport))
+      const { address } = await node.until(listensOver(addresses[transport]))
       node.addresses[transport] = `${address.replace(/\/p2p\/.*/, '')}/p2p/${node.peerId}`
     }
   } catch (error) {
@@ -64,10 +69,8 @@ export async function startNative({
   return node
 }
 
-function listensOver(transport) {
-  const form = new RegExp(
-    `${LISTEN[transport].replace('/0', '/\\d+')}(/certhash/[\\w-]+)*(/p2p/\\w+)?$`,
-  )
+function listensOver(listen) {
+  const form = new RegExp(`${listen.replace('/0', '/\\d+')}(/certhash/[\\w-]+)*(/p2p/\\w+)?$`)
   return ({ type, address }) => type === 'listening' && form.test(address)
 }
 

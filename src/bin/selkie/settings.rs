@@ -4,7 +4,13 @@
 //! only the command line knows. Unknown fields are errors, so that a typing mistake is not silently a
 //! default.
 
-use std::{fs, io::Read, net::SocketAddr, path::PathBuf, str::FromStr};
+use std::{
+    fs,
+    io::Read,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -449,11 +455,8 @@ pub(crate) fn may_serve(address: &SocketAddr, public: bool) -> bool {
 }
 
 /// Loads the key, and holds it: two nodes with one identity would be one peer to the others, at one
-/// moment the one and at the next the other. The hold ends with the file.
-pub(crate) fn hold_identity(
-    path: &std::path::Path,
-    shared: bool,
-) -> anyhow::Result<(Keypair, fs::File)> {
+/// moment the one and at the next the other. The hold ends with the file. One that the npm package runs on it is seen too.
+pub(crate) fn hold_identity(path: &Path, shared: bool) -> anyhow::Result<(Keypair, fs::File)> {
     let key = if shared {
         load_shared_identity(path)?
     } else {
@@ -462,13 +465,22 @@ pub(crate) fn hold_identity(
     let file =
         fs::File::open(path).with_context(|| format!("can't open the key {}", path.display()))?;
     // Where the file system has no locks the user is on their own.
-    if let Err(fs::TryLockError::WouldBlock) = file.try_lock() {
+    let is_locked = matches!(file.try_lock(), Err(fs::TryLockError::WouldBlock));
+    if is_locked || is_held_by_the_npm_package(path) {
         anyhow::bail!(
             "another node runs with the key {}; give this one its own by --key FILE",
             path.display()
         );
     }
     Ok((key, file))
+}
+
+/// Whether a node of the npm package has the key: a lock beside it names a socket at which that answers (js/src/identity-nodejs.ts).
+fn is_held_by_the_npm_package(key: &Path) -> bool {
+    let lock = fs::read_to_string(key.with_extension("lock")).unwrap_or_default();
+    lock.lines()
+        .nth(1)
+        .is_some_and(|socket| control::Control::connect(&key.with_file_name(socket)).is_ok())
 }
 
 /// Loopback at free ports, over each transport that is built in; in a network closed by a secret, over those that it binds.
@@ -499,6 +511,28 @@ pub(crate) fn address(text: &str) -> Result<Multiaddr, String> {
 mod tests {
     use super::*;
     use clap::Parser;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_is_held_once_by_a_node_of_the_npm_package_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name| folder.path().join(name);
+        let hold = || hold_identity(&at("identity.key"), false);
+        let held = hold().expect("it is new");
+        assert!(hold().is_err(), "this process holds it");
+        drop(held);
+        // As that writes it: who it is, and where it answers.
+        fs::write(at("identity.lock"), "1 a-boot 17\nidentity.lock.0badcafe\n").expect("written");
+        assert!(hold().is_ok(), "it has ended");
+        let socket = std::os::unix::net::UnixListener::bind(at("identity.lock.0badcafe"));
+        let refused = hold().expect_err("it answers").to_string();
+        assert!(
+            refused.contains("another node runs with the key"),
+            "{refused}"
+        );
+        drop(socket);
+        assert!(hold().is_ok(), "it has ended");
+    }
 
     #[derive(Parser)]
     struct Line {

@@ -45,7 +45,11 @@ const TYPES = [
   'sync:progress',
   'identity:ephemeral',
   'book:lost',
+  'network:offline',
   'network:online',
+  'node:freeze',
+  'node:resume',
+  'node:wake',
   'node:stop',
 ]
 
