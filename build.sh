@@ -18,7 +18,7 @@ usage: ./build.sh COMMAND
   test [GROUP]    set up and run all tests, or one group: rust, wasm, js, www, browser, interop; attacks and sim run when named only
   npm             build the npm package into js/dist, optimised, and say its size
   bench [--smoke] [GROUP] [-- WORDS]
-                  measure: wasm, connect, propagation, sync, crowd, attacks, browser (default: all); writes target/bench/GROUP.json.
+                  measure: wasm, connect, propagation, sync, crowd, peers, attacks, browser (default: all); writes target/bench/GROUP.json.
                   --smoke: everything for a moment, no figures, to see that it works
                   WORDS go to the bench: attacks -- silent-tcp --seconds 8
   sim NAME [--seed N] [--seeds K] [--nodes N] [--twice] [--shrink] [--trace FILE] [--html FILE]

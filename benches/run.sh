@@ -3,7 +3,7 @@
 # `--smoke` runs all of a group for a moment, on the builds that the tests use: its figures say nothing and are not kept, but what no
 # longer works shows. CI runs that. What stands after `--` goes to the bench: `attacks -- silent-tcp --seconds 8`.
 
-readonly BENCH_GROUPS=(wasm connect propagation sync crowd attacks browser)
+readonly BENCH_GROUPS=(wasm connect propagation sync crowd peers attacks browser)
 
 run_benches() {
   smoke=
@@ -67,6 +67,11 @@ bench_connect() { native_bench connect; }
 bench_propagation() { native_bench propagation; }
 bench_sync() { native_bench sync; }
 bench_crowd() { native_bench crowd; }
+# Each of 10,000 connections is a file.
+bench_peers() {
+  ulimit -Sn "$(ulimit -Hn)"
+  native_bench peers
+}
 bench_attacks() { native_bench attacks; }
 
 bench_browser() {

@@ -72,7 +72,7 @@ async fn bare(peers: usize) -> (f64, f64) {
     let before = hub.state();
     let mut crowd = tokio::task::JoinSet::new();
     for number in 1..=peers {
-        let mut swarm = bare_node();
+        let mut swarm = bare_node(false);
         swarm.dial(hub.address.clone()).expect("it dials");
         crowd.spawn(async move {
             loop {

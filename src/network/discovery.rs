@@ -65,7 +65,7 @@ impl Discovery {
             dialing: Dialing::new(own, seed),
             duties: Duties::new(own, most / 2),
             wishes: Wishes::default(),
-            from_book: FromBook::new(platform::now()),
+            from_book: FromBook::new(seed, platform::now()),
             wanted: wanted.min(most.div_ceil(2)),
             places: most,
             keeps_one: most > 2,

@@ -101,6 +101,53 @@ export const tables = {
       ['beside it'],
     )
   },
+  peers(figure) {
+    const line = (what, name, unit = '') => {
+      const one = figure('peers', name)
+      const other = one.baseline === null ? '' : `${beside(one, unit)}: ${one.baseline_name}`
+      return [what, measured(one, unit), other, bound(one), verdict(one)]
+    }
+    const inbound = (what, name, unit) => line(what, `10000 inbound, ${name}`, unit)
+    return table(
+      ['', 'Selkie', 'beside it', 'target', ''],
+      [
+        line(
+          'one bootstrap address, to 20 peers of a network of 200',
+          'one bootstrap address to 20 peers of 200',
+          ' s',
+        ),
+        line('a restart with a book, to 20 peers', 'a restart with a book to 20 peers', ' s'),
+        line(
+          'the only bootstrap peer is back after a minute, to it joined',
+          'the only bootstrap peer is back, until joined',
+          ' s',
+        ),
+        ...['an insertion', 'a choice'].map((what) =>
+          line(
+            `address book of 5,000, ${what}, in times of what it takes at first`,
+            `address book, ${what}, last tenth of 100000`,
+            ' µs',
+          ),
+        ),
+        inbound('10,000 inbound, memory a connection', 'memory a connection', ' kB'),
+        inbound('of bare libp2p’s peers', 'memory a connection of bare libp2p', ' kB'),
+        inbound('of Selkie’s', "memory a connection of Selkie's", ' kB'),
+        inbound(
+          'all, beside a node of bare libp2p',
+          'memory a connection, beside bare libp2p',
+          ' kB',
+        ),
+        inbound('CPU at rest, of a core', 'CPU at rest'),
+        inbound('beside a node of bare libp2p', 'CPU at rest, beside bare libp2p'),
+        inbound('accepted a second', 'accepted a second, beside bare libp2p'),
+        inbound('CPU for each that comes', 'CPU for each that comes, beside bare libp2p', ' ms'),
+        inbound('one more is ready after', 'one more is ready', ' ms'),
+        inbound('a message is answered after', 'a message is answered', ' ms'),
+        inbound('a vote is at another peer after', 'a vote from one peer to another', ' ms'),
+      ],
+      ['beside it'],
+    )
+  },
   readme(figure) {
     const [gzip, brotli] = ['gzip -9', 'brotli -q 11'].map((name) =>
       figure('wasm', `wasm, ${name}`),

@@ -1,14 +1,16 @@
 //! Whom of the address book to dial, also where all the wanted ones are there.
 //!
 //! A node that has the peers it wants dials one more now and then ([`ACROSS`]), lets another take one's place ([`CHANGE`]), and dials one only to see whether it is there ([`FEEL`]).
-//! Why it should is the book's own business (`peers/book.rs`). Bounds: so many peers as are dialled at once, and one feeler each two minutes.
+//! Why it should is the book's own business (`peers/book.rs`). Each node begins at moments of its own: of a network whose nodes all started at once, as after an outage, some look across at any time, and
+//! so its halves are one again soon after a cut is mended. Bounds: so many peers as are dialled at once, and one feeler each two minutes.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, hash::BuildHasher, time::Duration};
 
 use libp2p::{PeerId, Swarm, swarm::dial_opts::DialOpts};
 
 use super::Discovery;
 use crate::{
+    keyed::Keyed,
     network::{behaviour::Behaviour, guarded::Guarded},
     peers::{Candidate, Direction, Teller},
     platform::Instant,
@@ -34,20 +36,27 @@ pub(super) struct FromBook {
     pub(super) felt: BTreeSet<PeerId>,
     /// The one that is dialled for another to make room.
     changed: Option<PeerId>,
-    across_at: Instant,
-    feel_at: Instant,
+    pub(super) across_at: Instant,
+    pub(super) feel_at: Instant,
     change_at: Instant,
 }
 
 impl FromBook {
-    pub(super) fn new(now: Instant) -> Self {
+    /// Nobody is dialled yet. `seed` is random.
+    pub(super) fn new(seed: &[u8; 16], now: Instant) -> Self {
+        let own = Keyed::new(seed);
+        // The first time comes after some part of the pause.
+        let within = |pause: Duration| {
+            let part = own.hash_one(pause) as u32;
+            now + pause.mul_f64(f64::from(part) / f64::from(u32::MAX))
+        };
         Self {
             chosen: BTreeSet::new(),
             felt: BTreeSet::new(),
             changed: None,
-            across_at: now + ACROSS,
-            feel_at: now + FEEL,
-            change_at: now + CHANGE,
+            across_at: within(ACROSS),
+            feel_at: within(FEEL),
+            change_at: within(CHANGE),
         }
     }
 

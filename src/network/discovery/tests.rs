@@ -12,7 +12,7 @@ use libp2p::{
 use tokio::sync::oneshot;
 
 use super::{
-    book::{ACROSS, FEEL},
+    book::{ACROSS, FEEL, FromBook},
     wishes::GIVEN_UP,
     *,
 };
@@ -270,24 +270,39 @@ fn a_node_that_has_all_its_peers_dials_some_of_the_book_now_and_then() {
     for port in 2..20 {
         told(&discovery, port, now);
     }
-    discovery.on_time(&mut swarm, now + FEEL / 2);
-    assert_eq!(discovery.from_book.chosen.len(), 1);
-    let second = Duration::from_secs(1);
-    discovery.on_time(&mut swarm, now + FEEL + second);
+    for seconds in 1..=ACROSS.as_secs() {
+        discovery.on_time(&mut swarm, now + Duration::from_secs(seconds));
+        let FromBook { chosen, felt, .. } = &discovery.from_book;
+        let across = chosen.len() - felt.len() - 1;
+        // Each the first time within its pause, and then again.
+        let most = seconds / FEEL.as_secs() + 1;
+        assert!(across <= 1 && felt.len() as u64 <= most);
+        assert!(felt.len() as u64 >= most - 1);
+    }
+    let FromBook { chosen, felt, .. } = &discovery.from_book;
     assert_eq!(
-        (
-            discovery.from_book.chosen.len(),
-            discovery.from_book.felt.len()
-        ),
-        (2, 1)
+        chosen.len() - felt.len(),
+        2,
+        "the first one, and one across"
     );
-    discovery.on_time(&mut swarm, now + ACROSS + second);
-    assert_eq!(
-        (
-            discovery.from_book.chosen.len(),
-            discovery.from_book.felt.len()
-        ),
-        (4, 2)
+}
+
+#[test]
+fn of_nodes_that_start_at_once_some_look_across_at_any_time() {
+    let now = platform::now();
+    let seed = |node: u128| node.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    let nodes = (1..=64).map(|node| FromBook::new(&seed(node).to_le_bytes(), now));
+    let tenth = |at: Instant, pause: Duration| {
+        (at.saturating_duration_since(now).as_secs_f64() * 10.0 / pause.as_secs_f64()) as usize
+    };
+    let mut looks = [[0; 11]; 2];
+    for node in nodes {
+        looks[0][tenth(node.across_at, ACROSS)] += 1;
+        looks[1][tenth(node.feel_at, FEEL)] += 1;
+    }
+    assert!(
+        looks.iter().all(|tenths| !tenths[..10].contains(&0)),
+        "{looks:?}"
     );
 }
 

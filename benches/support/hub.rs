@@ -1,4 +1,4 @@
-//! The node in the middle, in a process of its own: Selkie's, or one of bare libp2p with identify and ping.
+//! The node in the middle, in a process of its own: Selkie's, or one of bare libp2p with identify and ping, and gossipsub where that is compared.
 //!
 //! It prints its address, and then for each line on its input [`Hub`]'s figures.
 
@@ -12,8 +12,10 @@ use std::{
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, Swarm, SwarmBuilder, identify, noise, ping,
-    swarm::{NetworkBehaviour, SwarmEvent},
+    Multiaddr, Swarm, SwarmBuilder,
+    gossipsub::{self, IdentTopic, MessageAuthenticity},
+    identify, noise, ping,
+    swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle},
     tcp, yamux,
 };
 use selkie::{Application, Item};
@@ -25,8 +27,8 @@ use crate::{
     support::cpu_seconds,
 };
 
-/// More peers than any part has.
-const MAX_PEERS: usize = 2000;
+/// More peers than any part has, also where half of them are plain ones.
+const MAX_PEERS: usize = 24_000;
 
 /// The hub as seen from outside.
 pub struct Hub {
@@ -46,7 +48,7 @@ pub struct State {
 }
 
 impl Hub {
-    /// `selkie` or `bare`.
+    /// `selkie`, `bare` or `bare-gossip`.
     pub fn start(what: &str) -> Self {
         let (child, address) = Child::start(&[what]);
         Self { child, address }
@@ -99,8 +101,8 @@ pub async fn selkie() {
 }
 
 /// In the child: bare libp2p's.
-pub async fn bare() {
-    let mut swarm = bare_node();
+pub async fn bare(gossips: bool) {
+    let mut swarm = bare_node(gossips);
     swarm
         .listen_on(LISTEN.parse().expect("an address"))
         .expect("it listens");
@@ -124,10 +126,11 @@ pub async fn bare() {
 pub struct Bare {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    gossip: Toggle<gossipsub::Behaviour>,
 }
 
-/// A node of bare libp2p.
-pub fn bare_node() -> Swarm<Bare> {
+/// A node of bare libp2p; `gossips`: with gossipsub, and in a topic.
+pub fn bare_node(gossips: bool) -> Swarm<Bare> {
     SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(
@@ -142,9 +145,23 @@ pub fn bare_node() -> Swarm<Bare> {
                 key.public(),
             )),
             ping: ping::Behaviour::default(),
+            gossip: gossips.then(gossip).into(),
         })
         .expect("behaviours")
         .build()
+}
+
+fn gossip() -> gossipsub::Behaviour {
+    let config = gossipsub::ConfigBuilder::default()
+        .validation_mode(gossipsub::ValidationMode::Anonymous)
+        .build()
+        .expect("right");
+    let mut gossip =
+        gossipsub::Behaviour::new(MessageAuthenticity::Anonymous, config).expect("right");
+    gossip
+        .subscribe(&IdentTopic::new("bench"))
+        .expect("a topic");
+    gossip
 }
 
 fn figures(peers: usize, transactions: usize) -> Vec<f64> {
