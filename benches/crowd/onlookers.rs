@@ -1,6 +1,7 @@
 //! Peers that are told of everything and want nothing, since others have pushed it to them already: most of a node's peers are such.
 //!
-//! They are raw peers, so that a thousand of them need less than a core: each reads what comes, acknowledges it, and asks for nothing.
+//! They are raw peers, so that a thousand of them need less than a core: each reads what comes, acknowledges each frame when it is whole, as a node does, and asks
+//! for nothing.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::{
     JOINING,
     lab::{
         link::{Link, Manners, PIECE, Service, put},
-        proto::Proto,
+        proto::{Proto, take_varint},
     },
 };
 
@@ -30,9 +31,14 @@ async fn onlooker(hub: &Multiaddr) -> Link {
     let read = move |mut stream: libp2p::core::muxing::SubstreamBox| {
         let note = note.clone();
         let reading = async move {
-            let mut buffer = vec![0; PIECE / 16];
+            let (mut buffer, mut begun) = (vec![0; PIECE / 16], Vec::new());
             while let Ok(bytes @ 1..) = stream.read(&mut buffer).await {
-                let _ = note.send(bytes);
+                begun.extend_from_slice(&buffer[..bytes]);
+                let whole = whole_frames(&begun);
+                if whole > 0 {
+                    begun.drain(..whole);
+                    let _ = note.send(whole);
+                }
             }
         };
         Box::pin(reading) as futures::future::BoxFuture<'static, ()>
@@ -58,4 +64,17 @@ async fn onlooker(hub: &Multiaddr) -> Link {
         }
     });
     link
+}
+
+/// How many bytes there are of frames that are whole, with the lengths in front.
+fn whole_frames(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    loop {
+        let before = rest.len();
+        let length = take_varint(&mut rest).and_then(|length| usize::try_from(length).ok());
+        match length.and_then(|length| rest.get(length..)) {
+            Some(after) => rest = after,
+            None => return bytes.len() - before,
+        }
+    }
 }

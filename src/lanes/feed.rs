@@ -17,7 +17,7 @@ use super::{
     Lanes,
     acknowledge::Acknowledge,
     core::{Core, Outgoing},
-    handler::{Handled, Order},
+    handler::Order,
     peer::{Held, Peer},
 };
 use crate::{
@@ -141,8 +141,7 @@ impl<C: Core> Lanes<C> {
             return;
         };
         for connection in &mut peer.connections {
-            let handled = std::mem::take(&mut connection.handled);
-            if handled != [Handled::default(); Lane::ALL.len()] {
+            if let Some(handled) = connection.take_handled() {
                 self.events.push_back(ToSwarm::NotifyHandler {
                     peer_id: id,
                     handler: NotifyHandler::One(connection.id),
@@ -269,6 +268,7 @@ impl<C: Core> Lanes<C> {
         let mut at = peer.session.deadline();
         let mut wake = |time: Instant| at = Some(at.map_or(time, |at| at.min(time)));
         peer.held.all().filter(|at| *at > now).for_each(&mut wake);
+        peer.is_full = Lane::ALL.iter().any(|lane| peer.room(*lane) == 0);
         for class in C::CLASSES {
             match self.core.next_at(&id, *class, now) {
                 // Who has no room is fed when there is some again.

@@ -6,6 +6,7 @@ use super::{
     Core, Decode, Event, Lanes, Taken, Whose,
     acknowledge::Acknowledge,
     handler::{Frame, Order, Report},
+    peer::Peer,
 };
 use crate::{
     peers::Misdeed,
@@ -26,9 +27,7 @@ impl<C: Core> Lanes<C> {
         if taken.lane == Lane::Bulk {
             peer.done += taken.size.wire;
         }
-        if let Some(handled) = peer.handled(taken.connection, taken.lane) {
-            handled.bytes += taken.size.held;
-        }
+        peer.on_done(taken.connection, taken.lane, taken.size.held, false);
         self.turns.now(id);
     }
 
@@ -57,6 +56,21 @@ impl<C: Core> Lanes<C> {
         }
     }
 
+    /// A connection has told something: its peer is fed where that may have changed what it gets.
+    pub(super) fn on_told(
+        &mut self,
+        id: PeerId,
+        connection: ConnectionId,
+        report: Report<Content<C>>,
+        now: Instant,
+    ) {
+        let makes_room_alone = report.makes_room_alone();
+        self.on_report(id, connection, report, now);
+        if !makes_room_alone || self.peers.get(&id).is_some_and(Peer::waits) {
+            self.turns.now(id);
+        }
+    }
+
     pub(super) fn on_report(
         &mut self,
         id: PeerId,
@@ -78,6 +92,7 @@ impl<C: Core> Lanes<C> {
                     peer.read += frames.iter().map(|(_, size)| size.wire).sum::<usize>();
                 }
                 self.came += frames.len();
+                let is_light = frames.iter().all(|(frame, _)| frame.is_acknowledge());
                 for (frame, size) in frames {
                     let taken = |place| Taken {
                         connection,
@@ -91,12 +106,14 @@ impl<C: Core> Lanes<C> {
                         }
                         Frame::Acknowledge(acknowledge) => {
                             self.on_acknowledge(id, &acknowledge, now);
-                            self.done(id, taken(None));
+                            if let Some(peer) = self.peers.get_mut(&id) {
+                                peer.on_done(connection, lane, size.held, is_light);
+                            }
                         }
                     }
                 }
                 if let Some(peer) = self.peers.get_mut(&id) {
-                    peer.on_handled(connection, lane);
+                    peer.on_handled(connection, lane, is_light);
                 }
             }
             Report::Comes(lane, coming) => self.core.comes(id, lane, coming, now),

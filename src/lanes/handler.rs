@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// Reports of frames on each lane that wait for the behaviour.
-const MAX_UNHANDLED: usize = 8;
+pub(super) const MAX_UNHANDLED: usize = 8;
 /// Bytes of the urgent lane that are not done with.
 const MAX_UNDONE_VOTES: usize = 512 << 10;
 /// How often a lane's stream may take the place of another: 16 at once and one a minute, each counting its seconds. An honest peer
@@ -130,6 +130,24 @@ pub(crate) enum Report<F> {
     Garbage(String),
     /// The streams of this epoch broke, or did not open.
     Broken(u64),
+}
+
+impl<F> Report<F> {
+    /// Whether all that it may bring is room for what waits to be sent.
+    pub(super) fn makes_room_alone(&self) -> bool {
+        match self {
+            Self::Written(..) => true,
+            Self::Frames(_, frames) => frames.iter().all(|(frame, _)| frame.is_acknowledge()),
+            _ => false,
+        }
+    }
+}
+
+impl<F> Frame<F> {
+    /// Whether it is the lanes' own.
+    pub(super) fn is_acknowledge(&self) -> bool {
+        matches!(self, Self::Acknowledge(_))
+    }
 }
 
 /// Whose a frame is.
@@ -341,7 +359,7 @@ impl<D: Decode> Handler<D> {
         let inbound = self.inbound.get_mut(lane.place())?;
         if let Some(reader) = &mut inbound.reader {
             reader.look_around(cx);
-            tell_lost(lane, reader, &self.download, &mut self.reports);
+            tell_lost(lane, reader, &mut self.download, &mut self.reports);
         } else {
             inbound.throttled = false;
         }
@@ -366,7 +384,7 @@ impl<D: Decode> Handler<D> {
                 }
             }
             let next = reader.poll_next(fits, cx);
-            tell_lost(lane, reader, &self.download, &mut self.reports);
+            tell_lost(lane, reader, &mut self.download, &mut self.reports);
             match next {
                 Poll::Pending => break None,
                 Poll::Ready(Ok(Read::Frame(frame, wire, place))) => {
@@ -531,7 +549,7 @@ impl<D: Decode> ConnectionHandler for Handler<D> {
 fn tell_lost<F>(
     lane: Lane,
     reader: &mut Reader,
-    download: &Download,
+    download: &mut Download,
     reports: &mut VecDeque<Report<F>>,
 ) {
     if let Some(length) = reader.take_lost() {

@@ -321,25 +321,30 @@ impl<S: AsyncWrite + Unpin> Writer<S> {
         self.queue.push_back(bytes);
     }
 
-    /// Writes what there is; how many bytes were written, none when all is done.
+    /// Writes as much as goes; how many bytes were written, none when all is done.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if let Some(bytes) = self.queue.front_mut() {
-            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        let mut written = 0;
+        while let Some(bytes) = self.queue.front_mut() {
+            let count = match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+                Poll::Ready(count) => count?,
+                // What was written is told now, and this is asked again.
+                Poll::Pending if written > 0 => break,
+                Poll::Pending => return Poll::Pending,
+            };
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             bytes.advance(count);
-            self.unflushed = true;
+            (self.unflushed, written) = (true, written + count);
             if bytes.is_empty() {
                 self.queue.pop_front();
             }
-            return Poll::Ready(Ok(count));
         }
-        if self.unflushed {
+        if self.unflushed && written == 0 {
             ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
             self.unflushed = false;
         }
-        Poll::Ready(Ok(0))
+        Poll::Ready(Ok(written))
     }
 }
 
@@ -367,6 +372,49 @@ mod tests {
             room[..piece.len()].copy_from_slice(&piece);
             Poll::Ready(Ok(piece.len()))
         }
+    }
+
+    /// A stream that takes a little at a time, and so much in all.
+    struct Takes(usize);
+
+    impl AsyncWrite for Takes {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = bytes.len().min(10).min(self.0);
+            self.0 -= count;
+            match count {
+                0 => Poll::Pending,
+                count => Poll::Ready(Ok(count)),
+            }
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_a_stream_takes_is_written_in_one_go() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut writer = Writer::new(Takes(70));
+        for length in [35, 20, 25] {
+            writer.push(vec![7; length].into());
+        }
+        let mut write = |writer: &mut Writer<Takes>| writer.poll_write(&mut cx).map(Result::ok);
+        assert_eq!(write(&mut writer), Poll::Ready(Some(70)));
+        assert!(write(&mut writer).is_pending());
+        writer.stream.0 = 100;
+        assert_eq!(write(&mut writer), Poll::Ready(Some(10)));
+        assert!(writer.unflushed);
+        assert_eq!(write(&mut writer), Poll::Ready(Some(0)));
+        assert!(!writer.unflushed);
     }
 
     #[test]

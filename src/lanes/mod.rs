@@ -491,8 +491,7 @@ impl<C: Core> NetworkBehaviour for Lanes<C> {
         connection: ConnectionId,
         report: THandlerOutEvent<Self>,
     ) {
-        self.turns.now(peer);
-        self.on_report(peer, connection, report, platform::now());
+        self.on_told(peer, connection, report, platform::now());
     }
 
     fn poll(
@@ -520,8 +519,7 @@ impl<C: Core> Lanes<C> {
             }
             let now = platform::now();
             if let Some((peer, connection, report)) = self.arrivals.next(cx) {
-                self.turns.now(peer);
-                self.on_report(peer, connection, report, now);
+                self.on_told(peer, connection, report, now);
             }
             self.act(now);
             if !self.events.is_empty() {

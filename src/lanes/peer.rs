@@ -6,7 +6,7 @@ use super::{
     core::Outgoing,
     excuses::{Deaf, Excuses, Unheard, Whose},
     feed::{BLOCK_ROOM, MAX_URGENT},
-    handler::{Handled, Size},
+    handler::{Handled, MAX_UNHANDLED, Size},
     session::Session,
 };
 use crate::frames::Place;
@@ -55,7 +55,9 @@ impl Taken {
 /// A connection, and what it has not been told of what it read.
 pub(super) struct Connection {
     pub(super) id: ConnectionId,
-    pub(super) handled: [Handled; Lane::ALL.len()],
+    handled: [Handled; Lane::ALL.len()],
+    /// Whether it is to be told so now.
+    tells: bool,
     /// Reports that are handled, and that it is told of when their lane is read on.
     kept_back: [usize; Lane::ALL.len()],
     /// Which lanes it does not read now, since what came is not done with, or waits for room or for a budget; and whose doing that is.
@@ -71,11 +73,28 @@ impl Connection {
         Self {
             id,
             handled: Default::default(),
+            tells: false,
             kept_back: Default::default(),
             held: Default::default(),
             stands: false,
             passes: Default::default(),
         }
+    }
+
+    /// It is to be told of what is handled of a lane. Of acknowledgements several at once, since it is woken for that each time, unless it waits for room.
+    fn tell(&mut self, lane: Lane, is_light: bool) {
+        let place = lane.place();
+        let waits = self.held.get(place).is_some_and(Option::is_some);
+        let handled = self.handled.get(place);
+        let are_many = handled.is_some_and(|handled| handled.reports >= MAX_UNHANDLED / 2);
+        self.tells |= !is_light || waits || are_many;
+    }
+
+    /// What it is to be told now.
+    pub(super) fn take_handled(&mut self) -> Option<[Handled; Lane::ALL.len()]> {
+        let tells = std::mem::take(&mut self.tells)
+            && self.handled != [Handled::default(); Lane::ALL.len()];
+        tells.then(|| std::mem::take(&mut self.handled))
     }
 }
 
@@ -107,6 +126,8 @@ pub(super) struct Peer {
     pub(super) held: Held,
     /// When it is fed next if nothing happens.
     pub(super) wakes_at: Option<Instant>,
+    /// Whether one of its lanes had no room when it was fed last.
+    pub(super) is_full: bool,
 }
 
 /// Until when what waits for a peer has to wait for the limits of its class.
@@ -132,6 +153,7 @@ impl Peer {
             window: Window::default(),
             held: Held::default(),
             wakes_at: None,
+            is_full: false,
         }
     }
 
@@ -140,13 +162,18 @@ impl Peer {
         self.urgent == 0 && self.block == 0 && self.window.is_idle()
     }
 
-    /// What a connection is to be told of a lane.
-    pub(super) fn handled(&mut self, id: ConnectionId, lane: Lane) -> Option<&mut Handled> {
-        self.connection(id)?.handled.get_mut(lane.place())
+    /// So many bytes that a connection read of a lane are done with. `is_light`: they were acknowledgements'.
+    pub(super) fn on_done(&mut self, id: ConnectionId, lane: Lane, bytes: usize, is_light: bool) {
+        if let Some(connection) = self.connection(id)
+            && let Some(handled) = connection.handled.get_mut(lane.place())
+        {
+            handled.bytes += bytes;
+            connection.tell(lane, is_light);
+        }
     }
 
-    /// A report of a lane is handled.
-    pub(super) fn on_handled(&mut self, id: ConnectionId, lane: Lane) {
+    /// A report of a lane is handled. `is_light`: it held acknowledgements alone.
+    pub(super) fn on_handled(&mut self, id: ConnectionId, lane: Lane, is_light: bool) {
         let is_paused = self.paused(lane).is_some();
         let Some(connection) = self.connection(id) else {
             return;
@@ -158,7 +185,13 @@ impl Peer {
             }
         } else if let Some(handled) = connection.handled.get_mut(place) {
             handled.reports += 1;
+            connection.tell(lane, is_light);
         }
+    }
+
+    /// Whether more room on its lanes, or what its connections are to be told, is a reason to feed it.
+    pub(super) fn waits(&self) -> bool {
+        self.is_full || self.connections.iter().any(|one| one.tells)
     }
 
     fn paused(&self, lane: Lane) -> Option<Whose> {
@@ -213,6 +246,7 @@ impl Peer {
             && let Some(place) = connection.held.get_mut(lane.place())
         {
             *place = held;
+            connection.tells |= held.is_some();
         }
         if held.is_none() {
             self.read_on(lane);
@@ -272,6 +306,7 @@ impl Peer {
                 && let Some(kept_back) = connection.kept_back.get_mut(place)
             {
                 handled.reports += std::mem::take(kept_back);
+                connection.tells = true;
             }
         }
     }

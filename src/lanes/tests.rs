@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::{
     acknowledge::Acknowledge,
     feed::MAX_URGENT,
-    handler::{Frame, Handled, Report, Size},
+    handler::{Frame, Handled, MAX_UNHANDLED, Report, Size},
     *,
 };
 use crate::{
@@ -34,6 +34,8 @@ struct Probe {
     met: Vec<&'static str>,
     /// Frames that are kept, and what they took.
     kept: Option<Vec<Taken>>,
+    /// How often it was asked for what goes out next.
+    asked: usize,
     actions: VecDeque<Action<&'static str>>,
     /// Frames that came, in all and when a peer left.
     heard: usize,
@@ -110,6 +112,7 @@ impl Core for Probe {
     }
 
     fn next(&mut self, _: PeerId, class: Class, _: usize, _: Instant) -> Option<Outgoing> {
+        self.asked += 1;
         if class == Class::Block
             && let Some(pieces) = &mut self.pieces
         {
@@ -337,6 +340,55 @@ fn many_little_frames_are_answered_by_one_acknowledgement() {
     };
     assert_eq!(handled.collect::<Vec<_>>(), [all]);
     assert!(sent(&orders, Lane::Urgent) < 20);
+}
+
+#[test]
+fn a_connection_is_woken_for_several_acknowledgements_at_once_and_for_each_where_it_waits() {
+    let reports = |driven: &mut Driven| {
+        let (orders, _) = driven.drain();
+        let reports = orders.iter().map(|(_, order)| match order {
+            Order::Handled(lanes) => lanes[Lane::Urgent.place()].reports,
+            _ => 0,
+        });
+        reports.collect::<Vec<_>>()
+    };
+    let mut driven = Driven::open();
+    let mut told = Vec::new();
+    for _ in 0..2 * MAX_UNHANDLED {
+        driven.acknowledge(0, 0);
+        told.extend(reports(&mut driven));
+    }
+    assert_eq!(told, [MAX_UNHANDLED / 2; 4]);
+    driven.acknowledge(0, 0);
+    driven.frames(Lane::Urgent, 1);
+    assert_eq!(reports(&mut driven), [2], "with the next that is told");
+    driven.acknowledge(0, 0);
+    driven.report(1, Report::Held(Lane::Urgent, Some(Whose::Peers)));
+    assert_eq!(reports(&mut driven), [1], "its room may be waited for");
+    driven.acknowledge(0, 0);
+    assert_eq!(reports(&mut driven), [1]);
+}
+
+#[test]
+fn whose_lanes_had_room_has_nothing_to_get_when_there_is_more() {
+    let mut driven = Driven::open();
+    driven.has(Class::Transaction, 1);
+    driven.drain();
+    let asked = driven.lanes.core.asked;
+    driven.report(1, Report::Written(1, Lane::Bulk, FRAME));
+    driven.acknowledge(FRAME as u64, FRAME as u64);
+    driven.drain();
+    assert_eq!(driven.lanes.core.asked, asked);
+    // More than its window.
+    driven.has(Class::Transaction, 100);
+    let first = sent(&driven.drain().0, Lane::Bulk);
+    driven.report(1, Report::Written(1, Lane::Bulk, first));
+    driven.acknowledge(first as u64, first as u64);
+    let second = sent(&driven.drain().0, Lane::Bulk);
+    assert_eq!(
+        (first < second + first, first + second),
+        (true, 100 * FRAME)
+    );
 }
 
 #[test]
@@ -918,7 +970,7 @@ fn what_comes_is_charged_to_its_class() {
     let now = platform::now();
     let limits = Config::default().limits();
     let most = limits.block_request.items.expect("a limit").burst;
-    let download = Download::new(driven.peer, Arc::clone(&driven.lanes.download));
+    let mut download = Download::new(driven.peer, Arc::clone(&driven.lanes.download));
     let cost = Cost {
         items: 2 * most,
         bytes: 100,
@@ -933,9 +985,31 @@ fn what_comes_is_charged_to_its_class() {
 }
 
 #[test]
+fn a_lane_that_may_be_read_and_has_nothing_does_not_ask_again() {
+    let driven = Driven::open();
+    let mut download = Download::new(driven.peer, Arc::clone(&driven.lanes.download));
+    let may = |download: &mut Download| {
+        let mut cx = Context::from_waker(Waker::noop());
+        Lane::ALL.map(|lane| download.poll_ready(lane, &mut cx).is_ready())
+    };
+    assert_eq!(may(&mut download), [true; 3]);
+    // By its peer's other connection.
+    let cost = Cost {
+        items: u64::MAX >> 1,
+        bytes: 0,
+    };
+    let mut other = Download::new(driven.peer, Arc::clone(&driven.lanes.download));
+    other.charge([(Class::Transaction, Load::of_one(cost, 0))]);
+    assert_eq!(may(&mut other), [true, true, false]);
+    assert_eq!(may(&mut download), [true; 3], "one go of each lane");
+    download.charge([(Class::Vote, Load::default())]);
+    assert_eq!(may(&mut download), [true, true, false]);
+}
+
+#[test]
 fn what_is_passed_over_is_charged_as_if_it_had_been_read() {
     let driven = Driven::open();
-    let download = Download::new(driven.peer, Arc::clone(&driven.lanes.download));
+    let mut download = Download::new(driven.peer, Arc::clone(&driven.lanes.download));
     let limits = Config::default().limits();
     let most = limits.transaction.bytes.expect("a limit").burst;
     let length = 5 << 20;

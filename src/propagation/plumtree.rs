@@ -59,6 +59,7 @@ use self::{
     overtaken::Overtaken,
     peer::{
         ANNOUNCE_DELAY, Paces, Peer, QUIET, announce, answer, push, quiet_interval, tell_fetched,
+        together,
     },
     pushers::Pushers,
     reader::Reader,
@@ -141,6 +142,8 @@ pub(crate) struct Plumtree {
     checking: HashMap<ShortId, Checking, Keyed>,
     peers: HashMap<PeerId, Peer, Keyed>,
     pushers: Pushers,
+    /// When the first peer came.
+    began: Option<Instant>,
     /// The paces of those who are gone.
     gone: Debts<Paces>,
     /// Places that are free, and those of peers that are gone: what is noted of these has to be cleared before they are used again.
@@ -186,6 +189,7 @@ impl Plumtree {
             checking: HashMap::with_hasher(keyed.clone()),
             peers: HashMap::with_hasher(keyed.clone()),
             pushers: Pushers::default(),
+            began: None,
             gone: Debts::default(),
             places: (0..PLACES).rev().collect(),
             used: Vec::new(),
@@ -204,6 +208,7 @@ impl Plumtree {
     /// A peer is here, perhaps anew: it learns what is accepted from now on, and is told of what was just before.
     pub(crate) fn connected(&mut self, id: PeerId, now: Instant) {
         self.disconnected(id, now);
+        self.began.get_or_insert(now);
         let pushes = self.pushers.count() < self.config.push_peers;
         let place = self.place();
         if pushes {
@@ -729,29 +734,34 @@ impl Plumtree {
         }
         peer.held_back = false;
         let fetched = tell_fetched(peer, &self.log);
-        let (out, interval) = if !peer.pushes {
+        let announces = self.config.announce_interval;
+        let (out, next_at) = if !peer.pushes {
             let (reader, place) = (&mut peer.reader, peer.place);
             let told = announce(fetched, peer.told_from, reader, place, &self.log, is_due);
             peer.untaken += told.as_ref().map_or(0, |told| told.items);
-            let interval = self.config.announce_interval;
-            let interval = if peer.is_attentive(now) {
-                interval
+            let next_at = if peer.is_attentive(now) {
+                now + announces
             } else {
-                quiet_interval(interval, links, random(&mut self.random))
+                let interval = quiet_interval(announces, links, random(&mut self.random));
+                let is_crowded = interval > announces;
+                let began = self.began.filter(|_| is_crowded);
+                began.map_or(now + interval, |began| {
+                    together(now + interval, began, announces)
+                })
             };
-            (told, interval)
+            (told, next_at)
         } else {
             if !fetched.is_empty() {
                 return Some(Outgoing::from(Kind::Announce(fetched.into())));
             }
-            (push(peer, &self.log), self.config.push_interval)
+            (push(peer, &self.log), now + self.config.push_interval)
         };
         self.ahead = self.ahead.max(peer.reader.own_items());
         // What is left after a full one waits for room, not for time.
         let full = self.log.batch_bytes();
         let size = |out: &Outgoing| out.bytes.len().max(out.payload);
         if out.as_ref().is_none_or(|out| size(out) < full) {
-            peer.next_at = now + interval;
+            peer.next_at = next_at;
         }
         out
     }

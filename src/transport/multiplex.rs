@@ -165,14 +165,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Connection<C> {
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Self::Substream>> {
         let this = self.get_mut();
+        // `poll` moves the connection, and is always called.
         if let Some(stream) = this.waiting.pop_front() {
             return Poll::Ready(Ok(stream));
         }
-        let next = this.poll_next(cx);
-        if next.is_pending() {
-            this.taker = Some(cx.waker().clone());
-        }
-        next
+        this.taker = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn poll_outbound(
@@ -277,7 +275,10 @@ mod tests {
     use std::{
         cell::Cell,
         future::poll_fn,
-        sync::atomic::{AtomicBool, Ordering},
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
         task::Wake,
         time::Duration,
     };
@@ -295,7 +296,7 @@ mod tests {
         unread::{LEAST, ROOM},
         *,
     };
-    use crate::transport::links::Links;
+    use crate::{platform::lock::lock, transport::links::Links};
 
     type Io = Compat<DuplexStream>;
 
@@ -310,6 +311,66 @@ mod tests {
             multiplex.connection(near.compat(), Mode::Server),
             far.compat(),
         )
+    }
+
+    /// A way that takes all and brings nothing; how many bytes it had each time it was flushed.
+    #[derive(Clone, Default)]
+    struct Sink {
+        unflushed: usize,
+        flushed: Arc<Mutex<Vec<usize>>>,
+    }
+
+    impl AsyncRead for Sink {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut [u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Sink {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.unflushed += bytes.len();
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let bytes = std::mem::take(&mut self.unflushed);
+            lock(&self.flushed).push(bytes);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.poll_flush(cx)
+        }
+    }
+
+    #[test]
+    fn frames_that_wait_together_go_out_together_as_far_as_they_are_not_much() {
+        let (sink, mut cx) = (Sink::default(), Context::from_waker(Waker::noop()));
+        let multiplex = Multiplex::new(32);
+        let mut connection = multiplex.connection(sink.clone(), Mode::Client);
+        let Poll::Ready(Ok(mut stream)) = connection.poll_outbound_unpin(&mut cx) else {
+            panic!("there is room");
+        };
+        // The first time with a ping of 12 bytes.
+        for (frames, lengths) in [
+            (&[16 << 10, 8 << 10, 100][..], vec![(24 << 10) + 100 + 48]),
+            (&[16 << 10; 4], vec![(32 << 10) + 24; 2]),
+        ] {
+            for bytes in frames {
+                let wrote = Pin::new(&mut stream).poll_write(&mut cx, &vec![7; *bytes]);
+                assert!(matches!(wrote, Poll::Ready(Ok(count)) if count == *bytes));
+            }
+            assert!(connection.poll_unpin(&mut cx).is_pending());
+            assert_eq!(std::mem::take(&mut *lock(&sink.flushed)), lengths);
+        }
     }
 
     /// What the node has said to its peer.
@@ -607,7 +668,11 @@ mod tests {
         }
 
         fn poll_node(&mut self, cx: &mut Context<'_>) {
-            while let Poll::Ready(stream) = self.connection.poll_inbound_unpin(cx) {
+            loop {
+                let _ = self.connection.poll_unpin(cx);
+                let Poll::Ready(stream) = self.connection.poll_inbound_unpin(cx) else {
+                    return;
+                };
                 self.taken.push(stream.expect("it lives"));
             }
         }
@@ -765,6 +830,7 @@ mod tests {
             }
             // Nobody holds what comes.
             for _ in 0..3 {
+                let _ = connection.poll_unpin(&mut cx);
                 drop(connection.poll_inbound_unpin(&mut cx));
             }
         }

@@ -188,6 +188,15 @@ pub(super) fn quiet_interval(interval: Duration, links: usize, share: f64) -> Du
     most.mul_f64(1.0 - share / 4.0).max(interval)
 }
 
+/// When a quiet link is told that is due at this moment: with all others that are due within the same `step` since the node `began`. For each it would have to wake,
+/// and its connections with it; and that costs more than to tell one more.
+pub(super) fn together(due: Instant, began: Instant, step: Duration) -> Instant {
+    let step = step.as_nanos().max(1);
+    let over = due.saturating_duration_since(began).as_nanos() % step;
+    let wait = (step - over) % step;
+    due + Duration::from_nanos(u64::try_from(wait).unwrap_or(0))
+}
+
 /// The answer to what a peer has asked for, as far as one frame goes. A long item has a frame of its own, which goes out piece by piece where
 /// there is a `pool`, and is not packed for that: who reads little of it has little. It is not looked for in the tree of votes, whose lane has
 /// no room for what goes on.
@@ -378,5 +387,20 @@ mod tests {
         }
         // Who asks for more time between two gets it.
         assert_eq!(quiet_interval(2 * QUIET, 1000, 1.0), 2 * QUIET);
+    }
+
+    #[test]
+    fn who_is_due_within_one_step_is_told_at_its_end() {
+        let (began, step) = (crate::platform::now(), Duration::from_millis(20));
+        let at = |micros| began + Duration::from_micros(micros);
+        let told = |due| together(at(due), began, step);
+        assert_eq!(
+            [0, 1, 20_000, 20_001].map(told),
+            [0, 20_000, 20_000, 40_000].map(at)
+        );
+        let year = 365 * 86_400_000_000;
+        assert_eq!(told(year + 7), at(year + 20_000));
+        assert_eq!(together(began, at(7), step), began);
+        assert_eq!(together(at(7), began, Duration::ZERO), at(7));
     }
 }

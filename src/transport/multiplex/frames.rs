@@ -35,6 +35,8 @@ pub(super) const PIECE: usize = 4 << 10;
 const LONGEST: usize = 16 << 10;
 /// What a stream's window may begin with beyond what the specification grants.
 const MOST_CREDIT: u32 = u32::MAX - DEFAULT_CREDIT;
+/// Bytes that wait for others to be flushed with, at most: what seals them keeps as much memory three times over.
+const MUCH: usize = 32 << 10;
 /// Steps in one go.
 const TURN: usize = 256;
 
@@ -317,6 +319,8 @@ pub(super) struct Frames<C> {
     given: usize,
     /// Whether there was an end: below, what has ended may not be asked again.
     has_ended: bool,
+    /// Bytes that were written and not flushed.
+    unflushed: usize,
 }
 
 /// What is to come of a frame.
@@ -352,6 +356,7 @@ impl<C> Frames<C> {
             out: Vec::new(),
             given: 0,
             has_ended: false,
+            unflushed: 0,
         }
     }
 
@@ -452,13 +457,18 @@ impl<C> Frames<C> {
     }
 }
 
-impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
+impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Frames<C> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.unflushed > 0
+            && let Poll::Ready(flushed) = this.flush(cx)
+        {
+            flushed?;
+        }
         for _ in 0..TURN {
             let rest = this.out.get(this.given..).unwrap_or_default();
             if !rest.is_empty() {
@@ -529,17 +539,34 @@ impl<C: AsyncRead + Unpin> AsyncRead for Frames<C> {
     }
 }
 
+impl<C: AsyncWrite + Unpin> Frames<C> {
+    fn flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        self.unflushed = 0;
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<C: AsyncWrite + Unpin> AsyncWrite for Frames<C> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.io).poll_write(cx, buf))?;
+        this.unflushed += written;
+        Poll::Ready(Ok(written))
     }
 
+    /// `yamux` flushes after each frame, and reads after the last one: what is written goes out when that is much, or all. So several frames are sealed as one,
+    /// and handed to the system at once.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        if this.unflushed < MUCH {
+            return Poll::Ready(Ok(()));
+        }
+        this.flush(cx)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -583,6 +610,25 @@ mod tests {
                 self.0 = None;
             }
             Poll::Ready(Ok(count))
+        }
+    }
+
+    /// It takes nothing.
+    impl AsyncWrite for Ending<'_> {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Pending
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
         }
     }
 

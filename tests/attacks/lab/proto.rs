@@ -83,7 +83,8 @@ fn varint(to: &mut Vec<u8>, mut value: u64) {
     to.push(value as u8);
 }
 
-fn take_varint(from: &mut &[u8]) -> Option<u64> {
+/// The varint in front, taken off.
+pub fn take_varint(from: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for (place, byte) in from.iter().enumerate().take(10) {
         value |= u64::from(byte & 0x7f) << (7 * place);
