@@ -1,6 +1,6 @@
 //! Drives the watching of the state ([`crate::sync::watch`]): looks which state is trusted whenever that may be another one, asks, and hands out what is verified.
 //!
-//! It begins with the first watch and ends with the node. The chain is asked after each block and vote that it has taken, and each step of sync; one look is under
+//! It begins with the first watch and ends with the node, beside whose task it runs, whoever opened the watch. The chain is asked after each block and vote that it has taken, and each step of sync; one look is under
 //! way at a time, and what happens meanwhile leads to one more.
 
 use std::{collections::BTreeMap, sync::Arc};
