@@ -226,6 +226,20 @@ fn what_can_change_changes_on_sighup_and_what_waits_for_a_restart_is_said() {
             "\"loud\" is no level",
         ),
         ("[security", "line 1"),
+        // What would keep a node from its next start.
+        (
+            "[security.blacklist_config]\npeers = []\n[node]\nweb = \"0.0.0.0:1\"",
+            "node.web = 0.0.0.0:1",
+        ),
+        (
+            "[security.blacklist_config]\npeers = []\n[node]\nas_map = \"/none\"",
+            "node.as_map = /none",
+        ),
+        (
+            "[security.blacklist_config]\npeers = []\n[network]\nlisten_addresses = [\"/ip4/127.0.0.1/tcp/0/tls/ws\"]\n\
+             [security.tls_config]\ncertificate = \"/none\"\nkey = \"/none\"",
+            "security.tls_config.certificate = /none",
+        ),
     ] {
         held.writes(broken);
         let file = held.file.to_str().expect("a path");

@@ -8,6 +8,7 @@ use std::{fs, io::Read, net::SocketAddr, path::PathBuf, str::FromStr};
 
 use anyhow::Context;
 use clap::ValueEnum;
+use libp2p::multiaddr::Protocol;
 use selkie::{
     ChainConfig, Config, Keypair, Multiaddr, NetworkConfig, P2PNetworkManager, PeerInfo,
     ProtocolConfig, SecurityConfig,
@@ -321,6 +322,22 @@ impl Settings {
         }
     }
 
+    /// Finds what would keep a node from its start with these: as `selkie config check`, and the files of TLS where it listens with that.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check(&self) -> Result<(), selkie::ConfigError> {
+        self.as_file().check()?;
+        let has_tls = |address: &Multiaddr| {
+            let mut parts = address.iter();
+            parts.any(|part| matches!(part, Protocol::Tls | Protocol::Wss(_)))
+        };
+        match self.config.network.listen_addresses.iter().any(has_tls) {
+            true => self.config.security.tls_config.check_files(),
+            false => Ok(()),
+        }
+    }
+
     /// Who a node is that is here for a while: whose key was chosen, held as long as its file is, else somebody new.
     pub(crate) fn identity(&self) -> anyhow::Result<(Keypair, Option<fs::File>)> {
         let Some(path) = &self.names.key else {
@@ -370,11 +387,16 @@ impl NodeArgs {
         let from_file = file.chain.application;
         let (of_file, node) = file.split();
         let mut config = of_file.clone();
+        let run = self.around.flags;
         let flags = Names {
             key: self.key,
             control: run.control,
             shared_key: self.shared_key,
         };
+        let mut names = Names::of(flags, self.around.environment, node.names(), by_flag);
+        if run.no_control {
+            names.control = None;
+        }
         if !self.listen.is_empty() {
             config.network.listen_addresses = self.listen;
         }
@@ -387,16 +409,11 @@ impl NodeArgs {
         }
         if let Some(peers) = self.max_peers {
             config.network.max_peers = usize::try_from(peers)?;
-        let run = self.around.flags;
         }
         if let Err(error) = config.check() {
             // A flag may be wrong too.
             let of_file = path.filter(|_| of_file.check().as_ref() == Err(&error));
             let error = anyhow::Error::new(error);
-        let mut names = Names::of(flags, self.around.environment, node.names(), by_flag);
-        if run.no_control {
-            names.control = None;
-        }
             return Err(match of_file {
                 Some(path) => error.context(path.display().to_string()),
                 None => error,
