@@ -265,6 +265,39 @@ fn what_can_change_changes_on_sighup_and_what_waits_for_a_restart_is_said() {
 }
 
 #[test]
+fn who_wants_no_events_hears_what_is_wrong_with_the_node_and_where_its_page_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name);
+    let secret = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&secret).expect("a certificate");
+    let write = |name, tag: &str, der: &[u8]| {
+        let text = pem::encode(&pem::Pem::new(tag, der));
+        fs::write(file(name), text).expect("written");
+    };
+    write("cert.pem", "CERTIFICATE", certificate.der());
+    write("key.pem", "PRIVATE KEY", &secret.serialize_der());
+    let config = format!(
+        "[network]\nlisten_addresses = [\"/ip4/127.0.0.1/tcp/0/tls/ws\"]\n\
+         [security.tls_config]\ncertificate = {:?}\nkey = {:?}",
+        file("cert.pem"),
+        file("key.pem")
+    );
+    fs::write(file("node.toml"), config).expect("written");
+    let (key, config) = (a_key(folder.path()), file("node.toml"));
+    let config = config.to_str().expect("a path");
+    let words = ["run", "--quiet", "--key", &key, "--config", config];
+    let (node, errors) = Running::with_errors(&mut command(
+        &[&words[..], &["--web", "127.0.0.1:0"]].concat(),
+    ));
+    node.line(|line| line.contains("the dashboard is at http://127.0.0.1:"));
+    fs::write(file("cert.pem"), "garbage").expect("written");
+    errors.next(|line| line.contains("security.tls_config.certificate"));
+    let (code, lines) = node.end();
+    assert_eq!((code, lines.len()), (Some(0), 1), "{lines:?}");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn of_what_cannot_be_compared_nothing_is_taken() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt};

@@ -174,7 +174,8 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     if let Some(listener) = web {
         let site = Site::new(args.folders, chain, vec![node.clone()], public);
         let url = web_server::serve(listener, site)?;
-        output.say(
+        // Where the system chose the port nothing else says it.
+        output.result(
             Tone::Strong,
             format!("the dashboard is at {url}"),
             json!({"type": "web", "url": url}),
