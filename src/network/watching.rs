@@ -232,13 +232,7 @@ async fn ask(questions: Questions, number: u64, source: Source, question: Questi
             match questions.state(peer, request).await {
                 Ok(answer) => {
                     trusted = look(questions).await;
-                    if trusted.as_ref().map(|state| state.height) > known {
-                        Outcome::Learnt
-                    } else if Some(answer.height) == known {
-                        Outcome::Known
-                    } else {
-                        Outcome::Failed("it knows of no newer final state".to_owned())
-                    }
+                    shown(answer.height, trusted.as_ref(), known)
                 }
                 Err(error) => failed(&error),
             }
@@ -278,4 +272,39 @@ async fn here(questions: &Questions, batch: StateBatch) -> Outcome {
         || Outcome::Failed("this node does not have the state".to_owned()),
         Outcome::Proven,
     )
+}
+/// What an answer about the newest state is worth that holds: what is trusted now somebody else may have shown meanwhile.
+fn shown(height: u64, trusted: Option<&StateRoot>, known: Option<u64>) -> Outcome {
+    let is_newer = Some(height) > known && trusted.is_some_and(|state| state.height >= height);
+    if is_newer {
+        Outcome::Learnt
+    } else if Some(height) == known {
+        Outcome::Known
+    } else {
+        Outcome::Failed("it knows of no newer final state".to_owned())
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn only_who_shows_a_newer_state_itself_has_taught_it() {
+        let at = |height| {
+            let root = Bytes::from_static(b"root");
+            StateRoot { height, root }
+        };
+        let now = at(9);
+        let old = |outcome| matches!(outcome, Outcome::Failed(_));
+        assert_eq!(shown(9, Some(&now), Some(7)), Outcome::Learnt);
+        assert_eq!(shown(9, Some(&now), None), Outcome::Learnt);
+        // A header has taught it meanwhile.
+        assert_eq!(shown(7, Some(&now), Some(7)), Outcome::Known);
+        assert!(old(shown(6, Some(&now), Some(7))));
+        // The chain did not take it for final.
+        assert!(old(shown(9, Some(&at(7)), Some(7))) && old(shown(9, None, None)));
+    }
 }
