@@ -29,6 +29,9 @@ use crate::{
     sync::watch::{Action, Outcome, Question, Source, WatchId, Watches},
 };
 
+/// So many events are taken at once.
+const MOST_HEARD: usize = 1024;
+
 /// Runs it until the node ends.
 pub(crate) type Watcher = fn(Questions, Inbox) -> BoxFuture<'static, ()>;
 
@@ -109,7 +112,6 @@ impl Watching {
     }
 
     async fn serve(mut self, mut inbox: Inbox) {
-        self.meet();
         loop {
             self.act().await;
             let now = platform::now();
@@ -120,9 +122,7 @@ impl Watching {
             };
             futures::select! {
                 event = inbox.events.recv().fuse() => match event {
-                    Some(event) if is_of_peers(&event) => self.meet(),
-                    Some(NetworkEvent::Woke { .. }) => self.core.woke(platform::now()),
-                    Some(_) => self.look(),
+                    Some(event) => self.hear(event, &mut inbox.events),
                     None => return,
                 },
                 order = inbox.orders.recv().fuse() => match order {
@@ -159,6 +159,9 @@ impl Watching {
         // Where nobody watches nobody looks.
         let state = look(self.questions.clone()).await;
         self.trusted(state);
+        if self.core.is_empty() {
+            self.meet();
+        }
         let watch = self.core.open(keys, platform::now()).map(|id| {
             let (feeder, watch) = StateWatch::new(id, self.closes.0.clone());
             self.feeders.insert(id, feeder);
@@ -173,7 +176,26 @@ impl Watching {
         self.core.close(id);
     }
 
-    /// Learns who can be asked.
+    /// This has happened, and what waits behind it: of many comings and goings it learns at once.
+    fn hear(&mut self, first: NetworkEvent, waiting: &mut mpsc::Receiver<NetworkEvent>) {
+        let (mut meets, mut looks) = (false, false);
+        let more = std::iter::from_fn(|| waiting.try_recv()).take(MOST_HEARD);
+        for event in std::iter::once(first).chain(more) {
+            match event {
+                NetworkEvent::Woke { .. } => self.core.woke(platform::now()),
+                event if is_of_peers(&event) => meets = true,
+                _ => looks = true,
+            }
+        }
+        if meets && !self.core.is_empty() {
+            self.meet();
+        }
+        if looks {
+            self.look();
+        }
+    }
+
+    /// Learns who can be asked, which is a walk over all peers.
     fn meet(&mut self) {
         let table = self.questions.shared.peers();
         let peers = table.shown().filter(|peer| peer.selkie);
@@ -252,6 +274,18 @@ async fn ask(questions: Questions, number: u64, source: Source, question: Questi
     }
 }
 
+/// What an answer about the newest state is worth that holds: what is trusted now somebody else may have shown meanwhile.
+fn shown(height: u64, trusted: Option<&StateRoot>, known: Option<u64>) -> Outcome {
+    let is_newer = Some(height) > known && trusted.is_some_and(|state| state.height >= height);
+    if is_newer {
+        Outcome::Learnt
+    } else if Some(height) == known {
+        Outcome::Known
+    } else {
+        Outcome::Failed("it knows of no newer final state".to_owned())
+    }
+}
+
 fn failed(error: &ProtocolError) -> Outcome {
     let reason = error.to_string();
     match error {
@@ -273,18 +307,6 @@ async fn here(questions: &Questions, batch: StateBatch) -> Outcome {
         Outcome::Proven,
     )
 }
-/// What an answer about the newest state is worth that holds: what is trusted now somebody else may have shown meanwhile.
-fn shown(height: u64, trusted: Option<&StateRoot>, known: Option<u64>) -> Outcome {
-    let is_newer = Some(height) > known && trusted.is_some_and(|state| state.height >= height);
-    if is_newer {
-        Outcome::Learnt
-    } else if Some(height) == known {
-        Outcome::Known
-    } else {
-        Outcome::Failed("it knows of no newer final state".to_owned())
-    }
-}
-
 
 #[cfg(test)]
 mod tests {

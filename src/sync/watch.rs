@@ -7,7 +7,7 @@
 //! A question names the state by its root, so an answer holds for that state, or its sender has lied: an older state's, another key's, a forged or cut one, or one
 //! with a key left out. Whoever drives this verifies answers ([`Outcome`]) and sees that liars pay. Who has the state itself ([`Source::Here`]) asks nobody else.
 //! Before any state is trusted, peers are asked for the newest one with what shows it to be final, as far as the chain knows such answers. So it is where a state is trusted that
-//! may be long over, after the beginning, a sleep, or a time without peers: a chain that rests says nothing of its own accord. [`ENOUGH`] that show the same one are believed.
+//! may be long over, after the beginning, a sleep, or a time without peers or watches: a chain that rests says nothing of its own accord. [`ENOUGH`] that show the same one are believed.
 //! And so it is where nobody has the trusted one any more.
 //!
 //! Whom to ask: who answered last; then who was never asked; then who was of no use least often, those first that have waited longest, and of equals one by chance. One is asked at a
@@ -223,7 +223,8 @@ impl Watches {
     pub(crate) fn close(&mut self, id: WatchId) {
         self.open.remove(&id);
         if self.open.is_empty() {
-            (self.round, self.rest) = (None, None);
+            // Who comes and goes from now on is not told of.
+            (self.round, self.rest, self.is_sure) = (None, None, false);
         }
     }
 
@@ -258,14 +259,14 @@ impl Watches {
     pub(crate) fn peers(&mut self, peers: impl IntoIterator<Item = PeerId>, now: Instant) {
         let mut before = std::mem::take(&mut self.peers);
         let (was_alone, mut has_new) = (before.is_empty(), false);
-        for peer in peers {
         let waits = self.number();
+        for peer in peers {
             let standing = before.remove(&peer).unwrap_or_else(|| {
                 has_new = true;
                 let chance = self.secret.hash(&peer.to_bytes());
                 Standing {
-                    chance,
                     waits,
+                    chance,
                     ..Standing::default()
                 }
             });
