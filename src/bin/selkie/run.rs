@@ -161,6 +161,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         }),
     )?;
     let Some(started) = interrupt.unless(node.start()).await else {
+        service::stopping();
         node.shutdown().await;
         return Ok(());
     };
@@ -249,6 +250,7 @@ async fn show(
             Either::Left((Some(event), _)) if bar.shows(&event) => {}
             Either::Left((Some(event), _)) => output.event(&complete(event, node))?,
             Either::Left((None, _)) => {
+                service::stopping();
                 anyhow::bail!("the node ended by itself; --log warn may tell why")
             }
             Either::Right(_) => break,
