@@ -46,7 +46,7 @@ impl P2PNetworkManager {
     ///
     /// Only the newest counts: states that follow each other faster than answers come are passed over, and changes that are not read come as one.
     ///
-    /// `keys`: 1 to [`MAX_STATE_KEYS`] different ones, each of at most [`MAX_STATE_KEY`] bytes; of the ledger an address' 32 bytes.
+    /// `keys`: 1 to [`MAX_STATE_KEYS`], each of at most [`MAX_STATE_KEY`] bytes; of the ledger an address' 32 bytes.
     ///
     /// ```no_run
     /// # async fn example(node: selkie::P2PNetworkManager, address: Vec<u8>) -> Result<(), selkie::NetworkError> {
