@@ -226,6 +226,8 @@ async fn a_light_node_that_is_opened_again_hears_that_the_chain_went_on() {
 async fn a_watch_outlasts_the_runtime_that_it_was_opened_in() {
     let maker = ledger();
     let node = Node::with(listening(TCP), maker.clone()).await;
+    let taker = Node::with(listening(TCP), ledger()).await;
+    node.dial(taker.address()).await.expect("it is there");
     let (short, alone) = (node.manager.clone(), node.manager.clone());
     let watches = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
