@@ -174,7 +174,7 @@ pub struct ValidationConfig {
     /// The same of transactions. **Default:** 64 MiB, of one peer 16 MiB.
     pub transactions: Share,
     /// Questions about state that wait for an answer of the application; a further one is refused, with a
-    /// sentence. **Default:** 128, of one peer 16.
+    /// sentence. Eight keys count as one; each has 9 KiB at most. **Default:** 128, of one peer 16.
     pub queries: Share,
     /// Questions about state that the application answers at once, beside the checks, those included whose askers gave up meanwhile.
     /// **Default:** 2.

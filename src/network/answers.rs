@@ -10,7 +10,8 @@
 //! told to come later too. It is refused where it would be that one itself. So who asks much keeps nobody else out,
 //! however many names it has (longest queue drop: Suter et al., 1998).
 //!
-//! Bounds: questions, of all peers together and of each (`protocol.validation.queries`); bytes of answers, of all together
+//! Bounds: questions, of all peers together and of each (`protocol.validation.queries`), of which one about many keys counts as several, so that each
+//! holds 9 KiB at most while it waits; bytes of answers, of all together
 //! (`protocol.request_response_config.max_bytes`) and of each peer (`max_connection_bytes`); answers that the application
 //! works at (`protocol.validation.max_queries_in_flight`).
 
@@ -43,6 +44,8 @@ use crate::{
 pub(crate) struct Answers<Q = InboundRequestId> {
     limits: Share,
     questions: HashMap<Q, Question>,
+    /// As how many they count.
+    waiting: usize,
     /// With those that were given up, and are not done yet.
     all: usize,
     /// How many of them each account has, and each peer.
@@ -60,6 +63,8 @@ pub(crate) struct Answers<Q = InboundRequestId> {
 #[derive(Debug)]
 struct Question {
     asker: (PeerId, Account),
+    /// As how many it counts.
+    counts: usize,
     /// Ends its waiting: it is told to come later, or nothing where this is dropped. Closed once it waits no more.
     waits: oneshot::Sender<()>,
 }
@@ -93,6 +98,7 @@ impl<Q: Copy + Eq + Hash + Ord + Send + 'static> Answers<Q> {
         Self {
             limits: validation.queries,
             questions: HashMap::new(),
+            waiting: 0,
             all: 0,
             accounts: HashMap::new(),
             peers: HashMap::new(),
@@ -103,26 +109,34 @@ impl<Q: Copy + Eq + Hash + Ord + Send + 'static> Answers<Q> {
         }
     }
 
-    /// A question is to be answered by this work, which begins when it is polled; what it gives goes to [`Answers::done`].
+    /// A question that counts as so many is to be answered by this work, which begins when it is polled; what it gives goes to [`Answers::done`].
     ///
     /// # Errors
     /// The way back, and whose limit leaves no room.
     pub(crate) fn ask<C: Send + 'static>(
         &mut self,
         asker: (PeerId, Account),
-        id: Q,
+        (id, counts): (Q, usize),
         channel: C,
         work: impl Future<Output = Option<Told>> + Send + 'static,
     ) -> Result<BoxFuture<'static, Answered<Q, C>>, (C, NoRoom)> {
         let (peer, account) = asker;
-        if self.peers.get(&peer).copied().unwrap_or_default() >= self.limits.per_peer {
+        // One alone is answered in any case.
+        let counts = counts.min(self.limits.per_peer);
+        if self.peers.get(&peer).copied().unwrap_or_default() + counts > self.limits.per_peer {
             return Err((channel, NoRoom::Peer));
         }
         let (waits, given_up) = oneshot::channel();
-        *self.accounts.entry(account).or_default() += 1;
-        *self.peers.entry(peer).or_default() += 1;
-        self.questions.insert(id, Question { asker, waits });
-        if self.questions.len() > self.limits.all {
+        *self.accounts.entry(account).or_default() += counts;
+        *self.peers.entry(peer).or_default() += counts;
+        self.waiting += counts;
+        let question = Question {
+            asker,
+            counts,
+            waits,
+        };
+        self.questions.insert(id, question);
+        while self.waiting > self.limits.all {
             let goes = self.greatest().unwrap_or(id);
             if let Some(Question { waits, .. }) = self.forget(&goes) {
                 // What has just begun goes on.
@@ -179,8 +193,9 @@ impl<Q: Copy + Eq + Hash + Ord + Send + 'static> Answers<Q> {
     fn forget(&mut self, id: &Q) -> Option<Question> {
         let question = self.questions.remove(id)?;
         let (peer, account) = question.asker;
-        one_less(&mut self.accounts, &account);
-        one_less(&mut self.peers, &peer);
+        less(&mut self.accounts, &account, question.counts);
+        less(&mut self.peers, &peer, question.counts);
+        self.waiting = self.waiting.saturating_sub(question.counts);
         Some(question)
     }
 
@@ -197,9 +212,9 @@ impl<Q: Copy + Eq + Hash + Ord + Send + 'static> Answers<Q> {
     }
 }
 
-fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: &K) {
+fn less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, of: &K, by: usize) {
     if let Some(count) = counts.get_mut(of) {
-        *count = count.saturating_sub(1);
+        *count = count.saturating_sub(by);
         if *count == 0 {
             counts.remove(of);
         }
@@ -245,7 +260,8 @@ mod tests {
     fn what_is_not_read_holds_its_room_and_others_have_theirs() {
         let mut answers = answers(4);
         let (one, two) = (asker(), asker());
-        let ask = |answers: &mut Answers<usize>, who, id| answers.ask(who, id, (), async { None });
+        let ask =
+            |answers: &mut Answers<usize>, who, id| answers.ask(who, (id, 1), (), async { None });
         let mut held = Vec::new();
         for id in 0..2 {
             let asked = ask(&mut answers, one, id).expect("room");
@@ -271,7 +287,7 @@ mod tests {
         let (who, asked) = (asker(), Arc::new(AtomicUsize::new(0)));
         let held: Vec<_> = (0..2)
             .filter_map(|id| {
-                let asked = answers.ask(who, id, (), async { None }).expect("room");
+                let asked = answers.ask(who, (id, 1), (), async { None }).expect("room");
                 answer(&mut answers, asked)
             })
             .collect();
@@ -280,7 +296,7 @@ mod tests {
             counts.fetch_add(1, Ordering::Relaxed);
             None
         };
-        let mut waits = answers.ask(who, 7, (), work).expect("room");
+        let mut waits = answers.ask(who, (7, 1), (), work).expect("room");
         assert!((&mut waits).now_or_never().is_none());
         answers.gave_up(&7);
         drop(held);
@@ -302,9 +318,11 @@ mod tests {
         };
         let mut answers = Answers::<usize>::new(&validation, &messages);
         let never = future::pending();
-        let mut begun = answers.ask(asker(), 1, (), never).expect("room");
+        let mut begun = answers.ask(asker(), (1, 1), (), never).expect("room");
         assert!((&mut begun).now_or_never().is_none());
-        let late = answers.ask(asker(), 2, (), async { None }).expect("room");
+        let late = answers
+            .ask(asker(), (2, 1), (), async { None })
+            .expect("room");
         let late = futures::executor::block_on(late);
         assert!(matches!(answers.done(late).1, End::Late));
         assert!(
@@ -320,7 +338,7 @@ mod tests {
         let askers = [(); 3].map(|()| asker());
         let mut asked = Vec::new();
         for (number, who) in askers.iter().flat_map(|who| [who; 4]).enumerate() {
-            match answers.ask(*who, number, (), async { None }) {
+            match answers.ask(*who, (number, 1), (), async { None }) {
                 Ok(question) => asked.push(question),
                 Err(((), no_room)) => {
                     let expected = match number {
@@ -339,9 +357,35 @@ mod tests {
     }
 
     #[core::prelude::v1::test]
+    fn one_about_many_keys_counts_as_several() {
+        let mut answers = answers(5);
+        let ask = |answers: &mut Answers<usize>, who, id, counts| {
+            answers.ask(who, (id, counts), (), async { None })
+        };
+        let (one, two, three) = (asker(), asker(), asker());
+        let first = ask(&mut answers, one, 0, 4).expect("room");
+        assert!(ask(&mut answers, one, 1, 2).is_err(), "it has its share");
+        let second = ask(&mut answers, two, 2, 4).expect("room");
+        // Of all together there is none left: the latest of who has most gives way.
+        let third = ask(&mut answers, three, 3, 1).expect("room");
+        let given_up = futures::executor::block_on(second);
+        assert!(matches!(answers.done(given_up).1, End::Late));
+        for asked in [first, third] {
+            drop(answer(&mut answers, asked));
+        }
+        assert_eq!(answers.waiting, 0);
+        // Whose share is less is answered all the same.
+        let whole = ask(&mut answers, one, 4, 8).expect("alone");
+        assert_eq!(answers.waiting, 5);
+        drop(answer(&mut answers, whole));
+        assert!(answers.peers.is_empty() && answers.accounts.is_empty() && answers.waiting == 0);
+    }
+
+    #[core::prelude::v1::test]
     fn a_crowd_at_one_address_keeps_nobody_else_out() {
         let mut answers = answers(4);
-        let ask = |answers: &mut Answers<usize>, who, id| answers.ask(who, id, (), async { None });
+        let ask =
+            |answers: &mut Answers<usize>, who, id| answers.ask(who, (id, 1), (), async { None });
         let remote = "/ip4/1.2.3.4/tcp/5".parse().expect("an address");
         let crowd = [(); 8].map(|()| {
             let peer = PeerId::random();

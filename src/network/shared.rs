@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use libp2p::{Multiaddr, PeerId, StreamProtocol, swarm::ConnectionId};
 use tokio::sync::{mpsc as tokio_mpsc, oneshot};
 
@@ -446,6 +447,8 @@ pub(crate) enum Command {
         protocol: StreamProtocol,
         reply: StreamReply,
     },
+    /// Runs beside the node's task, as long as that does.
+    Beside(BoxFuture<'static, ()>),
     /// Looks whether connections live.
     Wake,
     /// With every peer, or with this one.

@@ -562,6 +562,7 @@ impl Task {
                 let streams = &mut self.swarm.behaviour_mut().streams;
                 streams.open(peer, protocol, reply);
             }
+            Command::Beside(work) => platform::spawn(work),
             Command::Wake => self.wake(platform::now()),
             Command::IsFlushed { to, reply } => {
                 let _ = reply.send(self.is_flushed(to.as_ref(), platform::now()));

@@ -1,6 +1,6 @@
 //! Drives the watching of the state ([`crate::sync::watch`]): looks which state is trusted whenever that may be another one, asks, and hands out what is verified.
 //!
-//! It begins with the first watch and ends with the node. The chain is asked after each block and vote that it has taken, and each step of sync; one look is under
+//! It begins with the first watch and ends with the node, beside whose task it runs, whoever opened the watch. The chain is asked after each block and vote that it has taken, and each step of sync; one look is under
 //! way at a time, and what happens meanwhile leads to one more.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -28,6 +28,9 @@ use crate::{
     platform::{self, Delay},
     sync::watch::{Action, Outcome, Question, Source, WatchId, Watches},
 };
+
+/// So many events are taken at once.
+const MOST_HEARD: usize = 1024;
 
 /// Runs it until the node ends.
 pub(crate) type Watcher = fn(Questions, Inbox) -> BoxFuture<'static, ()>;
@@ -109,7 +112,6 @@ impl Watching {
     }
 
     async fn serve(mut self, mut inbox: Inbox) {
-        self.meet();
         loop {
             self.act().await;
             let now = platform::now();
@@ -120,9 +122,7 @@ impl Watching {
             };
             futures::select! {
                 event = inbox.events.recv().fuse() => match event {
-                    Some(event) if is_of_peers(&event) => self.meet(),
-                    Some(NetworkEvent::Woke { .. }) => self.core.woke(platform::now()),
-                    Some(_) => self.look(),
+                    Some(event) => self.hear(event, &mut inbox.events),
                     None => return,
                 },
                 order = inbox.orders.recv().fuse() => match order {
@@ -159,6 +159,9 @@ impl Watching {
         // Where nobody watches nobody looks.
         let state = look(self.questions.clone()).await;
         self.trusted(state);
+        if self.core.is_empty() {
+            self.meet();
+        }
         let watch = self.core.open(keys, platform::now()).map(|id| {
             let (feeder, watch) = StateWatch::new(id, self.closes.0.clone());
             self.feeders.insert(id, feeder);
@@ -173,7 +176,26 @@ impl Watching {
         self.core.close(id);
     }
 
-    /// Learns who can be asked.
+    /// This has happened, and what waits behind it: of many comings and goings it learns at once.
+    fn hear(&mut self, first: NetworkEvent, waiting: &mut mpsc::Receiver<NetworkEvent>) {
+        let (mut meets, mut looks) = (false, false);
+        let more = std::iter::from_fn(|| waiting.try_recv()).take(MOST_HEARD);
+        for event in std::iter::once(first).chain(more) {
+            match event {
+                NetworkEvent::Woke { .. } => self.core.woke(platform::now()),
+                event if is_of_peers(&event) => meets = true,
+                _ => looks = true,
+            }
+        }
+        if meets && !self.core.is_empty() {
+            self.meet();
+        }
+        if looks {
+            self.look();
+        }
+    }
+
+    /// Learns who can be asked, which is a walk over all peers.
     fn meet(&mut self) {
         let table = self.questions.shared.peers();
         let peers = table.shown().filter(|peer| peer.selkie);
@@ -232,13 +254,7 @@ async fn ask(questions: Questions, number: u64, source: Source, question: Questi
             match questions.state(peer, request).await {
                 Ok(answer) => {
                     trusted = look(questions).await;
-                    if trusted.as_ref().map(|state| state.height) > known {
-                        Outcome::Learnt
-                    } else if Some(answer.height) == known {
-                        Outcome::Known
-                    } else {
-                        Outcome::Failed("it knows of no newer final state".to_owned())
-                    }
+                    shown(answer.height, trusted.as_ref(), known)
                 }
                 Err(error) => failed(&error),
             }
@@ -255,6 +271,18 @@ async fn ask(questions: Questions, number: u64, source: Source, question: Questi
         source,
         outcome,
         trusted,
+    }
+}
+
+/// What an answer about the newest state is worth that holds: what is trusted now somebody else may have shown meanwhile.
+fn shown(height: u64, trusted: Option<&StateRoot>, known: Option<u64>) -> Outcome {
+    let is_newer = Some(height) > known && trusted.is_some_and(|state| state.height >= height);
+    if is_newer {
+        Outcome::Learnt
+    } else if Some(height) == known {
+        Outcome::Known
+    } else {
+        Outcome::Failed("it knows of no newer final state".to_owned())
     }
 }
 
@@ -278,4 +306,27 @@ async fn here(questions: &Questions, batch: StateBatch) -> Outcome {
         || Outcome::Failed("this node does not have the state".to_owned()),
         Outcome::Proven,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::test;
+
+    #[test]
+    fn only_who_shows_a_newer_state_itself_has_taught_it() {
+        let at = |height| {
+            let root = Bytes::from_static(b"root");
+            StateRoot { height, root }
+        };
+        let now = at(9);
+        let old = |outcome| matches!(outcome, Outcome::Failed(_));
+        assert_eq!(shown(9, Some(&now), Some(7)), Outcome::Learnt);
+        assert_eq!(shown(9, Some(&now), None), Outcome::Learnt);
+        // A header has taught it meanwhile.
+        assert_eq!(shown(7, Some(&now), Some(7)), Outcome::Known);
+        assert!(old(shown(6, Some(&now), Some(7))));
+        // The chain did not take it for final.
+        assert!(old(shown(9, Some(&at(7)), Some(7))) && old(shown(9, None, None)));
+    }
 }

@@ -331,7 +331,7 @@ impl AddressBook {
             !self.links.contains_key(peer) && entry.may_be_there(self.time)
         });
         // As far as it can dial them: to a tab all may be of one domain.
-        let missed = missed.filter_map(|(_, entry)| entry.home(self.dials, &self.grouping));
+        let missed = missed.filter_map(|(_, entry)| entry.home);
         Outlook {
             dialled: dialled().count(),
             chosen: chosen.len(),
@@ -429,7 +429,7 @@ impl AddressBook {
         if counts && self.anchors.contains(&peer) {
             self.anchors.retain(|anchor| *anchor != peer);
             let entry = self.entries.get(&peer);
-            let home = entry.and_then(|entry| entry.home(self.dials, &self.grouping));
+            let home = entry.and_then(|entry| entry.home);
             // Neighbours stay behind where a laptop moves, and relays go.
             self.anchors_lost += usize::from(home.is_some_and(NetworkGroup::is_far));
         }
@@ -551,6 +551,7 @@ impl AddressBook {
             left_out: Vec::new(),
             due: 0,
             networks: Vec::new(),
+            home: None,
             sequence: 0,
             record: None,
         };
@@ -567,14 +568,20 @@ impl AddressBook {
         });
     }
 
-    /// Changes an entry, and where it is found.
+    /// Changes an entry, and where it is found. Its networks are looked up where its addresses are others, since a map is a long walk.
     fn change(&mut self, peer: &PeerId, change: impl FnOnce(&mut Entry, &mut Random, u64)) {
         self.unshelve(peer);
         if let Some(entry) = self.entries.get_mut(peer) {
+            let before: Vec<_> = entry.addresses().cloned().collect();
             change(entry, &mut self.random, self.time);
-            let addresses = entry.addresses.iter().map(|known| &known.address);
-            let dialled = addresses.filter(|address| (self.dials)(address));
-            entry.networks = networks(&self.grouping, dialled);
+            if !entry.addresses().eq(&before) {
+                let dialled = entry.addresses().filter(|address| (self.dials)(address));
+                let groups: Vec<_> = dialled.map(|address| self.grouping.of(address)).collect();
+                entry.home = groups.first().copied();
+                entry.networks = groups;
+                entry.networks.sort_unstable();
+                entry.networks.dedup();
+            }
         }
         self.shelve(peer);
     }

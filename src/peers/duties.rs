@@ -5,8 +5,9 @@
 //! is announced here is dialled whether more peers are wanted or not.
 //!
 //! From [`AHEAD`] before a duty begins until it ends its peers are **on duty**: none of them makes room for others, and each that is not connected is
-//! dialled, at pauses that double from the first to the last of [`PAUSE`], or when it said that it may be asked again, however often it is announced. Of who is in several duties the time
-//! goes from the first one's beginning to the last one's end. Then all is as before: who was dialled for its duty alone may be let go.
+//! dialled, at pauses that double from the first to the last of [`PAUSE`], or when it said that it may be asked again, however often it is announced. Where somebody answers, and does not
+//! let us in, they double up to [`TURNED_AWAY`], as often as any other dial of this node comes again: on a chain anybody can register the address of a stranger, whom all its nodes would call
+//! upon for as long as a duty lasts. Of who is in several duties the time goes from the first one's beginning to the last one's end. Then all is as before: who was dialled for its duty alone may be let go.
 //!
 //! Bounds: a duty begins within [`HORIZON`] and lasts [`LONGEST`] at most; so many peers as the owner says are expected or on duty at once, with [`ADDRESSES`] addresses
 //! each, the last ones that were told of.
@@ -28,6 +29,8 @@ pub const LONGEST: Duration = Duration::from_secs(3600);
 pub const MAX_ON_DUTY: usize = 256;
 /// The first and the longest pause between two dials of one peer.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
+/// The longest pause where it was there, and did not let us in.
+const TURNED_AWAY: Duration = Duration::from_secs(60);
 /// Addresses of one peer.
 const ADDRESSES: usize = 16;
 
@@ -66,6 +69,8 @@ struct Needed {
     due: Instant,
     pause: Duration,
     is_dialled: bool,
+    /// Whether it has let us in.
+    is_in: bool,
     /// Whether its connection is there by such a dial.
     is_ours: bool,
 }
@@ -132,6 +137,7 @@ impl Duties {
                 due: now,
                 pause: PAUSE.0,
                 is_dialled: false,
+                is_in: false,
                 is_ours: false,
             });
             let is_over = needed.until <= now;
@@ -207,7 +213,7 @@ impl Duties {
     /// It has let us in.
     pub fn ready(&mut self, peer: &PeerId) {
         if let Some(needed) = self.peers.get_mut(peer) {
-            needed.pause = PAUSE.0;
+            (needed.is_in, needed.pause) = (true, PAUSE.0);
         }
     }
 
@@ -217,7 +223,7 @@ impl Duties {
             && needed.is_dialled
         {
             needed.is_dialled = false;
-            needed.rests(now);
+            needed.rests(PAUSE.1, now);
         }
     }
 
@@ -225,7 +231,8 @@ impl Duties {
     pub fn gone(&mut self, peer: &PeerId, now: Instant) {
         if let Some(needed) = self.peers.get_mut(peer) {
             needed.is_ours = false;
-            needed.rests(now);
+            let was_in = std::mem::take(&mut needed.is_in);
+            needed.rests(if was_in { PAUSE.1 } else { TURNED_AWAY }, now);
         }
     }
 
@@ -245,9 +252,9 @@ impl Duties {
 
 impl Needed {
     /// It is left alone for a pause, and the next time for a longer one.
-    fn rests(&mut self, now: Instant) {
+    fn rests(&mut self, longest: Duration, now: Instant) {
         self.due = self.due.max(now + self.pause);
-        self.pause = (self.pause * 2).min(PAUSE.1);
+        self.pause = (self.pause * 2).min(longest).max(self.pause);
     }
 
     fn is_at(&mut self, addresses: Vec<Multiaddr>) {

@@ -16,6 +16,10 @@ use crate::{
 /// The cores of a node, what it has accepted, and what it says of the other one.
 struct Node {
     core: Propagation,
+    /// The other one: what goes to anybody else is lost.
+    other: PeerId,
+    /// How often its chain was asked about a coded broadcast.
+    coded: usize,
     delivered: DeliveredBlocks,
     has: HashSet<TransactionKey>,
     blocks: HashSet<ItemId>,
@@ -26,10 +30,25 @@ struct Node {
 
 impl Node {
     fn new(other: PeerId, outbound: bool, now: Instant) -> Self {
-        let mut core = Propagation::new(&PropagationConfig::default(), [[3; 16]; 4]);
-        core.joined(other, outbound, now);
+        Self::among(&[], other, outbound, &PropagationConfig::default(), now)
+    }
+
+    /// With strangers that were here before.
+    fn among(
+        strangers: &[PeerId],
+        other: PeerId,
+        outbound: bool,
+        config: &PropagationConfig,
+        now: Instant,
+    ) -> Self {
+        let mut core = Propagation::new(config, [[3; 16]; 4]);
+        for peer in strangers.iter().chain([&other]) {
+            core.joined(*peer, outbound, now);
+        }
         Self {
             core,
+            other,
+            coded: 0,
             delivered: DeliveredBlocks::new(1000),
             has: HashSet::new(),
             blocks: HashSet::new(),
@@ -54,12 +73,16 @@ impl Node {
     fn act(&mut self, now: Instant) {
         while let Some(action) = self.core.action() {
             match action {
-                Action::Send(_, class, outgoing) => self.sends.push((class, outgoing)),
+                Action::Send(to, class, outgoing) if to == self.other => {
+                    self.sends.push((class, outgoing));
+                }
                 Action::Misdeed(_, misdeed) => self.misdeeds.push(misdeed),
                 Action::Tell(Event::Check(Unchecked {
                     kind, from, items, ..
                 })) => self.accept(kind, Some(from), items, now),
                 Action::Tell(Event::Ask(question, _)) => {
+                    let is_coded = matches!(question, Question::CodedHeader { .. });
+                    self.coded += usize::from(is_coded);
                     let pool = self.core.pieces(&question);
                     let answer = question.ask_now(TestChain, &self.delivered, &pool);
                     let accepted = answer.accepted().map(|(block, _)| block.id.clone());
@@ -177,19 +200,65 @@ fn who_roams_in_the_middle_of_a_stream_loses_nothing_and_nobody_pays() {
     assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
 }
 
+/// A block of which all is new, so that it goes in chunks.
+fn large(number: u8) -> AcceptedBlock {
+    let transactions = (0..5).map(|index| vec![number * 5 + index; 60_000].into());
+    let (id, block, _) = block(&transactions.collect::<Vec<_>>());
+    AcceptedBlock::new(id, block, TestChain)
+}
+
+#[test]
+fn who_has_no_place_in_a_coded_broadcast_gets_the_block_in_another_way() {
+    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
+    let mut few = PropagationConfig::default();
+    few.coded.max_peers = 1;
+    let mut nodes = [
+        Node::among(&[PeerId::random()], there, true, &few, now),
+        Node::new(here, false, now),
+    ];
+    nodes[0].core.publish_block(large(1), now);
+    for _ in 0..1000 {
+        now += Duration::from_millis(10);
+        exchange(&mut nodes, [here, there], now);
+    }
+    let [one, other] = &nodes;
+    assert_eq!((other.blocks.len(), other.coded), (1, 0));
+    assert_eq!((&one.misdeeds[..], &other.misdeeds[..]), (&[][..], &[][..]));
+}
+
+#[test]
+fn a_block_of_who_is_doubted_comes_in_another_way_than_chunks() {
+    let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
+    let mut nodes = [Node::new(there, true, now), Node::new(here, false, now)];
+    // A broadcast comes to nothing, since all chunks of it are lost.
+    nodes[0].core.publish_block(large(1), now);
+    let end = now + PropagationConfig::default().coded.lifetime * 2;
+    while now < end {
+        now += Duration::from_millis(100);
+        let [one, other] = &mut nodes;
+        let (mut sent, answers) = (one.send(there, now), other.send(here, now));
+        sent.retain(|(_, outgoing)| outgoing.bytes.len() < 1000);
+        other.receive(here, sent, now);
+        one.receive(there, answers, now);
+    }
+    assert_eq!((nodes[1].blocks.len(), nodes[1].coded), (0, 1));
+    let block = large(2);
+    let id = block.id.clone();
+    nodes[0].core.publish_block(block, now);
+    for _ in 0..1000 {
+        now += Duration::from_millis(10);
+        exchange(&mut nodes, [here, there], now);
+    }
+    assert!(nodes[1].blocks.contains(&id));
+    assert_eq!(nodes[1].coded, 1, "no chunks of it were taken");
+}
+
 #[test]
 fn a_burst_of_large_new_blocks_loses_none_and_nobody_pays() {
     let ([here, there], mut now) = ([PeerId::random(), PeerId::random()], crate::platform::now());
     let mut nodes = [Node::new(there, true, now), Node::new(here, false, now)];
-    let blocks: Vec<_> = (0..20_u8)
-        .map(|number| {
-            let transactions = (0..5).map(|index| vec![number * 5 + index; 60_000].into());
-            block(&transactions.collect::<Vec<_>>())
-        })
-        .collect();
-    for (id, block, _) in &blocks {
-        let block = AcceptedBlock::new(id.clone(), block.clone(), TestChain);
-        nodes[0].core.publish_block(block, now);
+    for number in 0..20 {
+        nodes[0].core.publish_block(large(number), now);
     }
     assert!(!nodes[0].core.is_settled(None, now));
     for _ in 0..1000 {

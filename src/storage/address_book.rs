@@ -77,7 +77,7 @@ impl KeptAddressBook {
 }
 
 /// Reads a node's address book and bans from a file, before [`P2PNetworkManager::start`], and writes them there every five minutes, at the
-/// node's end, and when [`AddressBookWriter::write`] asks for it. Called within a tokio runtime. What can't be written is told in the log, and tried again.
+/// node's end, and when [`AddressBookWriter::write`] asks for it. Called within a tokio runtime, and it writes as long as that runs: the node's own is the right one. What can't be written is told in the log, and tried again.
 ///
 /// # Errors
 /// [`NetworkError::AlreadyStarted`]; [`NetworkError::NotRunning`] where the node has ended.

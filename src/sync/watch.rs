@@ -7,11 +7,13 @@
 //! A question names the state by its root, so an answer holds for that state, or its sender has lied: an older state's, another key's, a forged or cut one, or one
 //! with a key left out. Whoever drives this verifies answers ([`Outcome`]) and sees that liars pay. Who has the state itself ([`Source::Here`]) asks nobody else.
 //! Before any state is trusted, peers are asked for the newest one with what shows it to be final, as far as the chain knows such answers. So it is where a state is trusted that
-//! may be long over, after the beginning, a sleep, or a time without peers: a chain that rests says nothing of its own accord. [`ENOUGH`] that show the same one are believed.
+//! may be long over, after the beginning, a sleep, or a time without peers or watches: a chain that rests says nothing of its own accord. [`ENOUGH`] that show the same one are believed.
 //! And so it is where nobody has the trusted one any more.
 //!
-//! Whom to ask: who answered last; then who was never asked; then who was of no use least often, and of equals one by chance. One is asked at a time, and after
-//! [`PATIENCE`] another one too. Where nobody answers it is tried again, after [`PAUSE`] and each time twice as long, or as soon as there is a new state, or a new peer and
+//! Whom to ask: who answered last; then who was never asked; then who was of no use least often, those first that have waited longest, and of equals one by chance. One is asked at a
+//! time, and after [`PATIENCE`] another one too. Every second one is who has waited longest of all, since it came or since it was asked: who comes anew has no past,
+//! and a few that come and go could else be all that is ever asked. So who stays has its turn within a fourth as many rounds as there are peers, however many come after it.
+//! Where nobody answers it is tried again, after [`PAUSE`] and each time twice as long, or as soon as there is a new state, or a new peer and
 //! [`PAUSE`] is over. States that come meanwhile are passed over: the next question is about the newest.
 //!
 //! Watches share a question as far as their keys go in. One that was in vain [`APART`] times is asked for alone, in turns with others of the kind, those first that were
@@ -106,8 +108,10 @@ struct Watch {
 /// How a peer has answered.
 #[derive(Clone, Copy, Debug, Default)]
 struct Standing {
-    /// When it was asked last, and when it answered well, by the numbers of askings.
-    asked: u64,
+    /// Since when it waits: when it was asked last, or came, by the numbers of askings.
+    waits: u64,
+    was_asked: bool,
+    /// When it answered well, by the same; 0: never.
     answered: u64,
     /// How often it was of no use since then.
     failures: u32,
@@ -219,7 +223,8 @@ impl Watches {
     pub(crate) fn close(&mut self, id: WatchId) {
         self.open.remove(&id);
         if self.open.is_empty() {
-            (self.round, self.rest) = (None, None);
+            // Who comes and goes from now on is not told of.
+            (self.round, self.rest, self.is_sure) = (None, None, false);
         }
     }
 
@@ -254,11 +259,13 @@ impl Watches {
     pub(crate) fn peers(&mut self, peers: impl IntoIterator<Item = PeerId>, now: Instant) {
         let mut before = std::mem::take(&mut self.peers);
         let (was_alone, mut has_new) = (before.is_empty(), false);
+        let waits = self.number();
         for peer in peers {
             let standing = before.remove(&peer).unwrap_or_else(|| {
                 has_new = true;
                 let chance = self.secret.hash(&peer.to_bytes());
                 Standing {
+                    waits,
                     chance,
                     ..Standing::default()
                 }
@@ -294,10 +301,11 @@ impl Watches {
                 Outcome::Proven(_) | Outcome::Learnt => {
                     (standing.answered, standing.failures) = (asking, 0);
                 }
-                Outcome::Known | Outcome::Failed(_) => {
+                Outcome::Failed(_) => {
                     standing.failures = standing.failures.saturating_add(1);
                 }
-                Outcome::Held(_) => {}
+                // That there is nothing newer shows neither who has the state, nor who has not.
+                Outcome::Known | Outcome::Held(_) => {}
             }
         }
         let Some(round) = self.round.as_mut().filter(|round| round.number == number) else {
@@ -527,10 +535,15 @@ impl Watches {
         }
         let peers = self.peers.iter_mut();
         let untried = peers.filter(|(peer, _)| !round.tried.contains(*peer));
-        let Some((peer, standing)) = untried.min_by_key(|(_, standing)| standing.order()) else {
+        let has_turn = round.tried.len() % 2 == 1;
+        let next = untried.min_by_key(|(_, standing)| match has_turn {
+            true => standing.turn(),
+            false => standing.order(),
+        });
+        let Some((peer, standing)) = next else {
             return false;
         };
-        standing.asked = asking;
+        (standing.waits, standing.was_asked) = (asking, true);
         let source = Source::Peer(*peer);
         round.tried.insert(*peer);
         round.under_way.push((source, now));
@@ -611,14 +624,19 @@ impl Round {
 }
 
 impl Standing {
-    /// Who is asked first has the least.
+    /// Who is asked first, by what it has done, has the least.
     fn order(&self) -> (u32, Reverse<u64>, u64, u64) {
-        let class = match (self.answered, self.asked) {
-            (1.., _) if self.failures < FORGIVEN => 0,
-            (0, 0) => 1,
-            _ => 2 + self.failures,
+        let class = match self.answered {
+            1.. if self.failures < FORGIVEN => 0,
+            _ if !self.was_asked => 1,
+            _ => 2_u32.saturating_add(self.failures),
         };
-        (class, Reverse(self.answered), self.asked, self.chance)
+        (class, Reverse(self.answered), self.waits, self.chance)
+    }
+
+    /// Who has waited longest has the least.
+    fn turn(&self) -> (u32, Reverse<u64>, u64, u64) {
+        (0, Reverse(0), self.waits, self.chance)
     }
 }
 

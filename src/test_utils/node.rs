@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, PeerId, identity::Keypair};
 
 use super::{PATIENCE, soon, within};
 use crate::{
-    chain::{Application, Item, ItemId, Opaque},
+    chain::{Application, Item, ItemId, ItemKind, Opaque},
     config::Config,
     network::{NetworkEvent, P2PNetworkManager, mpsc},
     platform::Delay,
@@ -116,8 +116,13 @@ impl Node {
         value
     }
 
-    fn heard(&self) -> String {
-        self.passed.iter().fold(String::new(), |mut text, event| {
+    /// What it has said that nobody has waited for, and how much of it was lost.
+    fn heard(&mut self) -> String {
+        let lost = match self.events.missed() {
+            0 => String::new(),
+            missed => format!("\n  ({missed} events were lost, since too many were unread)"),
+        };
+        self.passed.iter().fold(lost, |mut text, event| {
             // Writing to a string doesn't fail.
             let _ = write!(text, "\n  {event}");
             text
@@ -133,8 +138,11 @@ impl Node {
     /// The next accepted item: what, its identity, and who brought it; `None`: it is its own.
     ///
     /// # Panics
-    /// As [`Self::event`].
+    /// As [`Self::event`]; and where some were lost, since too many events were unread.
     pub async fn item(&mut self) -> (Item, ItemId, Option<PeerId>) {
+        let mut lost = self.events.missed_kinds();
+        let lost = lost.find(|(name, _)| ItemKind::ALL.iter().any(|kind| kind.name() == *name));
+        assert_eq!(lost, None, "events of items were lost");
         self.event("an item", |event| match event {
             NetworkEvent::ItemAccepted {
                 item, id, source, ..

@@ -226,6 +226,20 @@ fn what_can_change_changes_on_sighup_and_what_waits_for_a_restart_is_said() {
             "\"loud\" is no level",
         ),
         ("[security", "line 1"),
+        // What would keep a node from its next start.
+        (
+            "[security.blacklist_config]\npeers = []\n[node]\nweb = \"0.0.0.0:1\"",
+            "node.web = 0.0.0.0:1",
+        ),
+        (
+            "[security.blacklist_config]\npeers = []\n[node]\nas_map = \"/none\"",
+            "node.as_map = /none",
+        ),
+        (
+            "[security.blacklist_config]\npeers = []\n[network]\nlisten_addresses = [\"/ip4/127.0.0.1/tcp/0/tls/ws\"]\n\
+             [security.tls_config]\ncertificate = \"/none\"\nkey = \"/none\"",
+            "security.tls_config.certificate = /none",
+        ),
     ] {
         held.writes(broken);
         let file = held.file.to_str().expect("a path");
@@ -248,6 +262,39 @@ fn what_can_change_changes_on_sighup_and_what_waits_for_a_restart_is_said() {
     assert_eq!(bans()["bans"], Value::Array(Vec::new()));
     assert_eq!(held.node.end().0, Some(0));
     assert_eq!(guest.end().0, Some(0));
+}
+
+#[test]
+fn who_wants_no_events_hears_what_is_wrong_with_the_node_and_where_its_page_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| folder.path().join(name);
+    let secret = rcgen::KeyPair::generate().expect("a key");
+    let params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+    let certificate = params.self_signed(&secret).expect("a certificate");
+    let write = |name, tag: &str, der: &[u8]| {
+        let text = pem::encode(&pem::Pem::new(tag, der));
+        fs::write(file(name), text).expect("written");
+    };
+    write("cert.pem", "CERTIFICATE", certificate.der());
+    write("key.pem", "PRIVATE KEY", &secret.serialize_der());
+    let config = format!(
+        "[network]\nlisten_addresses = [\"/ip4/127.0.0.1/tcp/0/tls/ws\"]\n\
+         [security.tls_config]\ncertificate = {:?}\nkey = {:?}",
+        file("cert.pem"),
+        file("key.pem")
+    );
+    fs::write(file("node.toml"), config).expect("written");
+    let (key, config) = (a_key(folder.path()), file("node.toml"));
+    let config = config.to_str().expect("a path");
+    let words = ["run", "--quiet", "--key", &key, "--config", config];
+    let (node, errors) = Running::with_errors(&mut command(
+        &[&words[..], &["--web", "127.0.0.1:0"]].concat(),
+    ));
+    node.line(|line| line.contains("the dashboard is at http://127.0.0.1:"));
+    fs::write(file("cert.pem"), "garbage").expect("written");
+    errors.next(|line| line.contains("security.tls_config.certificate"));
+    let (code, lines) = node.end();
+    assert_eq!((code, lines.len()), (Some(0), 1), "{lines:?}");
 }
 
 #[test]

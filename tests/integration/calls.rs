@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use futures::future::join_all;
@@ -73,6 +74,7 @@ fn every_call(node: &P2PNetworkManager) -> Vec<(&'static str, Call)> {
     let handed = transaction.clone();
     let (question, nobody) = (StateRequest::default(), Vec::new());
     let direct = vote.clone();
+    let (zero, second) = (Duration::ZERO, Duration::from_secs(1));
     vec![
         call!(word, dial(silent)),
         call!(word, connect_bootstrap_peers()),
@@ -101,6 +103,11 @@ fn every_call(node: &P2PNetworkManager) -> Vec<(&'static str, Call)> {
         call!(word, open(peer, "/echo/1")),
         call!(word, unhandle("/echo/1")),
         call!(word, unsubscribe_topic("chat")),
+        call!(word, takes_part(peer)),
+        call!(word, expect_duty(Vec::new(), zero, second)),
+        call!(word, blacklist(Vec::new())),
+        call!(word, ban(PeerId::random(), Some(second))),
+        call!(word, watch_state([vec![7; 32]])),
         call!(protocol_word, handle_block(block, peer)),
         call!(protocol_word, handle_transaction(handed, peer)),
     ]

@@ -42,6 +42,32 @@ fn comparing(min_age: Duration, interval: Duration) -> Config {
 }
 
 #[tokio::test]
+async fn who_compares_pools_with_the_first_word_costs_nobody_anything() {
+    let config = comparing(Duration::ZERO, Duration::from_millis(10));
+    let mut pairs = Vec::new();
+    for _ in 0..4 {
+        let mut pair = [
+            Node::start(config.clone()).await,
+            Node::start(config.clone()).await,
+        ];
+        let [a, b] = &mut pair;
+        // Both ask as soon as their own streams are open, whether the other's are or not.
+        let (one, other) = futures::join!(a.dial(b.address()), b.dial(a.address()));
+        assert!(one.is_ok() || other.is_ok());
+        a.connected(b.id()).await;
+        b.connected(a.id()).await;
+        broadcast(a, transactions(20)).await;
+        items(b, 20).await;
+        pairs.push(pair);
+    }
+    // As long as an unanswered one is waited for, and longer: nothing tells that none is.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for [a, b] in &pairs {
+        assert_eq!((a.score(&b.id()).0, b.score(&a.id()).0), (0.0, 0.0));
+    }
+}
+
+#[tokio::test]
 async fn who_comes_later_gets_what_is_in_the_pools() {
     let config = comparing(Duration::ZERO, Duration::from_secs(60));
     let (mut a, mut b) = (

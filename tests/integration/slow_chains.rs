@@ -18,7 +18,10 @@ use selkie::{
     Transaction, Vote, chain::bitcoin::Bitcoin, storage::StoreError,
 };
 
-use crate::{raw_peer::RawPeer, support::*};
+use crate::{
+    raw_peer::{RawPeer, framed},
+    support::*,
+};
 
 /// Little room for checks of transactions and votes.
 fn cramped() -> Config {
@@ -71,6 +74,54 @@ async fn what_has_no_room_is_told_and_counted_and_votes_keep_theirs() {
     for _ in 0..5000 + handed - 1 {
         assert_eq!(node.item().await.0.kind(), ItemKind::Transaction);
     }
+}
+
+/// A field of a protobuf message.
+fn field(tag: u8, value: &[u8]) -> Vec<u8> {
+    [&[tag << 3 | 2][..], &framed(value)].concat()
+}
+
+/// Gossipsub frames, each with one item.
+fn gossiped(kind: ItemKind, items: &[Vec<u8>]) -> Vec<u8> {
+    let topic = format!("/selkie/selkie-dev/{}/1", kind.name());
+    let frame = |item: &Vec<u8>| {
+        let message = [field(2, item), field(4, topic.as_bytes())].concat();
+        framed(&field(2, &message))
+    };
+    items.iter().flat_map(frame).collect()
+}
+
+#[tokio::test]
+async fn what_gossip_brought_without_room_is_gossiped_on_once_it_comes_by_the_lanes() {
+    const BLOCKS: &str = "/selkie/selkie-dev/block/1";
+    let mut config = listening(TCP);
+    let gossip = &mut config.protocol.gossipsub_config;
+    // It keeps for some heartbeats what it has heard.
+    gossip.heartbeat_interval = Duration::from_secs(3);
+    gossip.max_bytes_per_second = 256 << 20;
+    let gate = Arc::new(Gate::default());
+    let opens = Opens(Arc::clone(&gate));
+    let mut node = Node::with(config, Slow(gate, ItemKind::Block)).await;
+    let (mut flooder, mut reader) = (RawPeer::plain().await, RawPeer::plain().await);
+    reader.subscribe(BLOCKS);
+    for plain in [&mut flooder, &mut reader] {
+        plain.dial(node.address());
+        plain.subscribed(BLOCKS).await;
+    }
+    // More than may wait of one peer, in two places, while the chain takes its time.
+    let blocks: Vec<_> = (0..40_u8).map(|number| vec![number; 512 << 10]).collect();
+    let last = blocks[39].clone();
+    let mut frames = gossiped(ItemKind::Block, &blocks);
+    frames.extend(gossiped(ItemKind::Vote, &[b"aye".to_vec()]));
+    flooder.script(node.id(), frames);
+    assert_eq!(node.item().await.0.kind(), ItemKind::Vote, "all came");
+    assert!(node.message_metrics().items_turned_away > 0);
+    drop(opens);
+    let mut peer = Node::start(listening(TCP)).await;
+    connect(&mut peer, &mut node).await;
+    let item = Item::new(ItemKind::Block, last.clone());
+    peer.submit(item).await.expect("sent");
+    while reader.gossip().await.1 != last {}
 }
 
 #[tokio::test]

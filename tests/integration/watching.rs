@@ -223,6 +223,32 @@ async fn a_light_node_that_is_opened_again_hears_that_the_chain_went_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_outlasts_the_runtime_that_it_was_opened_in() {
+    let maker = ledger();
+    let node = Node::with(listening(TCP), maker.clone()).await;
+    let taker = Node::with(listening(TCP), ledger()).await;
+    node.dial(taker.address()).await.expect("it is there");
+    let (short, alone) = (node.manager.clone(), node.manager.clone());
+    let watches = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime");
+        let first = runtime.block_on(short.watch_state([key("a friend")]));
+        drop(runtime);
+        // And here is none.
+        let second = futures::executor::block_on(alone.watch_state([key("a friend")]));
+        [first, second].map(|watch| watch.expect("offered"))
+    });
+    let watches = tokio::task::spawn_blocking(move || watches.join());
+    let watches = soon("both", watches).await.expect("no panic");
+    for mut watch in watches.expect("no panic on the thread") {
+        let height = maker.tip().height;
+        change_at(&mut watch, &maker, height).await;
+        pay(&node, &maker, "a friend").await;
+        change_at(&mut watch, &maker, height + 1).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_state_that_is_learnt_by_a_question_of_ones_own_is_looked_at() {
     let maker = ledger();
     let (source, _) = serving(&maker, false).await;

@@ -8,7 +8,7 @@ use std::{
     collections::HashMap,
     io::IsTerminal,
     str::FromStr,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,7 @@ use tracing::{Event, Metadata, Subscriber, callsite::Identifier};
 use tracing_subscriber::{
     EnvFilter, Registry,
     filter::{FilterExt, LevelFilter},
-    fmt,
+    fmt::{self, MakeWriter, format::DefaultFields},
     layer::{self, Context, Layer, SubscriberExt},
     reload,
     util::SubscriberInitExt,
@@ -47,45 +47,71 @@ pub(crate) struct Filter(String);
 
 /// The log of this process.
 struct Log {
-    wanted: reload::Handle<Wanted, Registry>,
+    filter: reload::Handle<EnvFilter, Registry>,
+    /// Beside what can be exchanged, which asks a filter of no single event.
+    seldom: Seldom,
     /// Whether its filter was said, before which no configuration goes.
     is_said: bool,
 }
-
-type Wanted = Box<dyn layer::Filter<Registry> + Send + Sync>;
 
 static LOG: OnceLock<Log> = OnceLock::new();
 
 /// Begins to log; `said`: what a flag or the environment says.
 pub(crate) fn start(said: Option<&Filter>, format: Format) {
     let is_colourful = std::io::stderr().is_terminal() && colours_wanted();
-    let lines = fmt::layer().with_writer(std::io::stderr);
-    let lines = match format {
-        Format::Text => lines.with_ansi(is_colourful).boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
-    };
-    let (filter, wanted) = reload::Layer::new(wanted(said));
-    let is_said = said.is_some();
+    let lines = fmt::layer().with_ansi(is_colourful);
+    let (log, subscriber) = Log::new(said, format, lines.with_writer(std::io::stderr));
     // The process has one log, which begins once.
-    drop(LOG.set(Log { wanted, is_said }));
-    tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .init();
+    drop(LOG.set(log));
+    subscriber.init();
 }
 
 /// From now on what a configuration says, or the default; not where a flag or the environment has said something else. Whether it is so.
 pub(crate) fn configure(filter: Option<&Filter>) -> bool {
-    let log = LOG.get().filter(|log| !log.is_said);
-    // It fails where there is no log any more.
-    log.is_some_and(|log| log.wanted.reload(wanted(filter)).is_ok())
+    LOG.get().is_some_and(|log| log.configure(filter))
 }
 
-fn wanted(filter: Option<&Filter>) -> Wanted {
-    let (text, pause) = match filter {
-        Some(Filter(text)) => (text.as_str(), Duration::ZERO),
+impl Log {
+    /// What writes such lines, and how that can be changed.
+    fn new<W: for<'a> MakeWriter<'a> + Send + Sync + 'static>(
+        said: Option<&Filter>,
+        format: Format,
+        lines: fmt::Layer<Registry, DefaultFields, fmt::format::Format, W>,
+    ) -> (Self, impl Subscriber + Send + Sync) {
+        let lines = match format {
+            Format::Text => lines.boxed(),
+            Format::Json => lines.json().flatten_event(true).boxed(),
+        };
+        let (text, pause) = wanted(said);
+        let seldom = Seldom(Arc::new(Mutex::new(Repeats::new(pause))));
+        let (layer, filter) = reload::Layer::new(EnvFilter::new(text));
+        let lines = lines.with_filter(layer.and(seldom.clone()));
+        let log = Self {
+            filter,
+            seldom,
+            is_said: said.is_some(),
+        };
+        (log, tracing_subscriber::registry().with(lines))
+    }
+
+    /// As the function of this name.
+    fn configure(&self, filter: Option<&Filter>) -> bool {
+        let (text, pause) = wanted(filter);
+        // It fails where there is no log any more.
+        let is_taken = !self.is_said && self.filter.reload(EnvFilter::new(text)).is_ok();
+        if is_taken {
+            self.seldom.repeats().pause = pause;
+        }
+        is_taken
+    }
+}
+
+/// What is logged, and how often of one place.
+fn wanted(filter: Option<&Filter>) -> (&str, Duration) {
+    match filter {
+        Some(Filter(text)) => (text, Duration::ZERO),
         None => (DEFAULT, PAUSE),
-    };
-    Box::new(EnvFilter::new(text).and(Seldom(Mutex::new(Repeats::new(pause)))))
+    }
 }
 
 impl FromStr for Filter {
@@ -123,7 +149,14 @@ impl From<Filter> for String {
 }
 
 /// Lets each place in the code be heard now and then.
-struct Seldom(Mutex<Repeats<Identifier>>);
+#[derive(Clone)]
+struct Seldom(Arc<Mutex<Repeats<Identifier>>>);
+
+impl Seldom {
+    fn repeats(&self) -> MutexGuard<'_, Repeats<Identifier>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl<S: Subscriber> layer::Filter<S> for Seldom {
     fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
@@ -132,9 +165,7 @@ impl<S: Subscriber> layer::Filter<S> for Seldom {
 
     fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
         let place = event.metadata();
-        let mut repeats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let admitted = repeats.admit(place.callsite(), Instant::now());
-        drop(repeats);
+        let admitted = self.repeats().admit(place.callsite(), Instant::now());
         if let Some(left_out @ 1..) = admitted {
             let lines = counted(left_out, "line");
             remark(format_args!(
@@ -191,6 +222,66 @@ mod tests {
         for wrong in ["libp2p=loud", "loud", "info,inof"] {
             assert!(filter(wrong).expect_err("no level").contains("give error"));
         }
+    }
+
+    /// Where lines go in a test.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Lines {
+        fn count(&self) -> usize {
+            let bytes = self.0.lock().expect("no panic");
+            bytes.iter().filter(|byte| **byte == b'\n').count()
+        }
+    }
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A log into a buffer.
+    fn begun(said: Option<&Filter>, lines: &Lines) -> (Log, impl Subscriber + Send + Sync) {
+        let lines = lines.clone();
+        let layer = fmt::layer().with_ansi(false);
+        let layer = layer.with_writer(move || lines.clone());
+        Log::new(said, Format::Text, layer)
+    }
+
+    /// One place complains.
+    fn complains(times: usize) {
+        for _ in 0..times {
+            tracing::error!("no route");
+        }
+    }
+
+    #[test]
+    fn by_default_each_place_is_heard_once_a_minute_and_where_a_filter_is_named_always() {
+        let lines = Lines::default();
+        let (log, subscriber) = begun(None, &lines);
+        let filter = "error".parse().expect("a filter");
+        tracing::subscriber::with_default(subscriber, || {
+            complains(3);
+            assert_eq!(lines.count(), 1);
+            assert!(log.configure(Some(&filter)));
+            complains(3);
+            assert_eq!(lines.count(), 4);
+            assert!(log.configure(None));
+            complains(3);
+            assert_eq!(lines.count(), 4);
+        });
+        let lines = Lines::default();
+        let (log, subscriber) = begun(Some(&filter), &lines);
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(!log.configure(None));
+            complains(3);
+            assert_eq!(lines.count(), 3);
+        });
     }
 
     #[test]

@@ -79,7 +79,7 @@ struct Cli {
         hide_env_values = true
     )]
     log_format: log::Format,
-    /// Print no events and no progress: only results, warnings and errors
+    /// Print no events and no progress: only results, warnings and errors, and what is wrong with the node itself
     #[arg(long, short, global = true)]
     quiet: bool,
 }

@@ -11,13 +11,14 @@
 //! nothing else: stderr says so once, and stdout how many they were as soon as it takes lines again. The half of a line that such an
 //! error leaves ends there: the next one begins on a new line.
 //!
-//! With `--quiet` there are no events and no progress: what is left is what was asked for, and what went wrong.
+//! With `--quiet` there are no events and no progress: what is left is what was asked for, and what went wrong, be it told as an event: one that says what
+//! is wrong with this node itself, and not with one peer or item, goes to stderr then.
 
 use std::{
     fmt::Display,
     io::{self, IsTerminal, Write},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -43,9 +44,13 @@ pub(crate) fn be_quiet() {
     QUIET.store(true, Ordering::Relaxed);
 }
 
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
 /// Where a progress bar is drawn: on stderr, if that is a terminal.
 pub(crate) fn progress_target() -> ProgressDrawTarget {
-    match QUIET.load(Ordering::Relaxed) {
+    match is_quiet() {
         true => ProgressDrawTarget::hidden(),
         false => ProgressDrawTarget::stderr(),
     }
@@ -57,6 +62,8 @@ pub(crate) struct Output {
     style: Style,
     lines: mpsc::Sender<Line>,
     left_out: Arc<AtomicU64>,
+    /// Why sync waits, as it was told last where no events are wanted.
+    waits: Arc<Mutex<Option<String>>>,
 }
 
 /// How a line looks.
@@ -188,6 +195,7 @@ impl Output {
             style: Style::new(json),
             lines,
             left_out,
+            waits: Arc::default(),
         }
     }
 
@@ -196,7 +204,7 @@ impl Output {
     /// # Errors
     /// [`io::ErrorKind::BrokenPipe`]: stdout is closed.
     pub(crate) fn say(&self, tone: Tone, sentence: impl Display, object: Value) -> io::Result<()> {
-        match QUIET.load(Ordering::Relaxed) {
+        match is_quiet() {
             true => Ok(()),
             false => self.result(tone, sentence, object),
         }
@@ -218,11 +226,14 @@ impl Output {
         Ok(())
     }
 
-    /// Says that so many events were left out before they came here; later, where too many lines wait.
+    /// Says that so many events were left out before they came here, if any are wanted; later, where too many lines wait.
     ///
     /// # Errors
     /// As [`Self::say`].
     pub(crate) fn missed(&self, events: u64) -> io::Result<()> {
+        if is_quiet() {
+            return Ok(());
+        }
         self.left_out.fetch_add(events, Ordering::Relaxed);
         self.tell_lag().map(drop)
     }
@@ -237,12 +248,33 @@ impl Output {
         Ok(told)
     }
 
-    /// Prints an event of the network.
+    /// Prints an event of the network; where no events are wanted, what it says of this node's own trouble, on stderr.
     ///
     /// # Errors
     /// As [`Self::say`].
     pub(crate) fn event(&self, event: &NetworkEvent) -> io::Result<()> {
+        if is_quiet() && self.is_trouble(event) {
+            remark(event);
+        }
         self.say(tone(event), event, object(event))
+    }
+
+    /// Whether an event says that something is wrong with this node itself, and that is news.
+    fn is_trouble(&self, event: &NetworkEvent) -> bool {
+        match event {
+            // Told with each step.
+            NetworkEvent::SyncProgress { trouble, .. } => {
+                let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+                let is_new = *waits != *trouble;
+                waits.clone_from(trouble);
+                is_new && trouble.is_some()
+            }
+            NetworkEvent::PeerRefused { .. }
+            | NetworkEvent::DialFailed { .. }
+            | NetworkEvent::ItemRefused { .. }
+            | NetworkEvent::GossipImpaired { .. } => false,
+            event => event.is_error(),
+        }
     }
 
     /// Returns when another line finds room, or stdout is closed.
@@ -570,6 +602,40 @@ mod tests {
     }
 
     #[test]
+    fn who_wants_no_events_hears_of_this_nodes_own_troubles_once() {
+        let (lines, _queue) = mpsc::channel(1);
+        let output = Output {
+            style: Style {
+                json: false,
+                colour: false,
+            },
+            lines,
+            left_out: Arc::default(),
+            waits: Arc::default(),
+        };
+        let reason = "it has expired".to_owned();
+        assert!(output.is_trouble(&NetworkEvent::CertificateRefused {
+            reason: reason.clone()
+        }));
+        assert!(!output.is_trouble(&NetworkEvent::DialFailed {
+            peer_id: None,
+            address: None,
+            reason
+        }));
+        let waits = |trouble: Option<&str>| {
+            output.is_trouble(&NetworkEvent::SyncProgress {
+                done: 1,
+                total: 2,
+                rate: 0.0,
+                eta: None,
+                trouble: trouble.map(str::to_owned),
+            })
+        };
+        let told = [Some("a"), Some("a"), Some("b"), None, Some("b")].map(waits);
+        assert_eq!(told, [true, false, true, false, true]);
+    }
+
+    #[test]
     fn what_finds_no_room_is_counted_and_said_later() {
         let (lines, mut queue) = mpsc::channel(2);
         let output = Output {
@@ -579,6 +645,7 @@ mod tests {
             },
             lines,
             left_out: Arc::default(),
+            waits: Arc::default(),
         };
         let say = |text: &str| {
             output
@@ -643,6 +710,7 @@ mod tests {
             },
             lines,
             left_out: Arc::clone(&left_out),
+            waits: Arc::default(),
         };
         let full = Arc::new(std::sync::atomic::AtomicBool::new(true));
         let is_full = Arc::clone(&full);

@@ -116,7 +116,10 @@ impl Reload {
 
     /// What the file says now, and what comes of it. Nothing is taken yet, so that of a file that is wrong nothing is.
     fn read(&self) -> anyhow::Result<New> {
-        let wanted = self.args.clone().settings()?.as_file();
+        let settings = self.args.clone().settings()?;
+        let shown = || self.name.clone().unwrap_or_default();
+        settings.check().with_context(shown)?;
+        let wanted = settings.as_file();
         let mut runs = self.runs.clone();
         let log = (wanted.node.log != runs.node.log).then(|| wanted.node.log.clone());
         // Where a flag says otherwise a restart takes no more of it.

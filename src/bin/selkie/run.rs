@@ -1,10 +1,6 @@
 //! `selkie run`: a node until Ctrl-C, its events as lines on stdout.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    pin::pin,
-};
+use std::{path::Path, pin::pin};
 
 use futures::future::{Either, select};
 use selkie::{
@@ -24,7 +20,7 @@ use crate::{
     place::{book_beside, one_file},
     reload::Reload,
     service,
-    settings::{NodeArgs, hold_identity, loopback},
+    settings::{NodeArgs, RunFlags, hold_identity, loopback},
     web_server::{self, Folders, Site},
 };
 
@@ -39,29 +35,11 @@ pub(crate) struct Args {
     node: NodeArgs,
     #[command(flatten)]
     ledger: LedgerArgs,
-    /// The address book and the bans, kept over a restart; without this flag beside the key, if that is no mounted secret
-    #[arg(long, value_name = "FILE")]
-    address_book: Option<PathBuf>,
-    /// Count networks by the providers that this map knows (Bitcoin Core's asmap.dat), and not by prefixes alone
-    #[arg(long, value_name = "FILE")]
-    as_map: Option<PathBuf>,
-    /// The socket over which `selkie peers` and others like it ask this node; without this flag beside the key, `KEY.sock`, if that is no mounted
-    /// secret. It is for the key's owner alone
-    #[arg(long, value_name = "FILE")]
-    control: Option<PathBuf>,
-    /// Open no control socket, whatever else says so
-    #[arg(long)]
-    no_control: bool,
+    #[command(flatten)]
+    place: RunFlags,
     /// Read no configuration that is not named: neither ~/.config/selkie/node.toml nor /etc/selkie/node.toml
     #[arg(long)]
     no_config: bool,
-    /// Serve the dashboard here, such as 127.0.0.1:8420
-    #[arg(long, value_name = "IP:PORT", help_heading = "Dashboard")]
-    web: Option<SocketAddr>,
-    /// Allow a --web address that others can reach. They see this node's addresses; anything between
-    /// them and the page can change it, so put a proxy with https before it
-    #[arg(long, help_heading = "Dashboard")]
-    web_public: bool,
     #[command(flatten)]
     folders: Folders,
     /// Print one JSON object per line
@@ -99,7 +77,8 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let hangups = hangups()?;
     let bar = SyncBar::new();
     let output = Output::beside(args.json, bar.bar());
-    let node = args.node.of_a_node(args.control, !args.no_config)?;
+    let has_control = !args.place.no_control;
+    let node = args.node.of_a_node(args.place, !args.no_config)?;
     let mut settings = node.clone().settings()?;
     log::configure(settings.log.as_ref());
     let reload = Reload::new(node, &settings);
@@ -109,10 +88,10 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     let names = settings.names;
     let path = names.key()?;
     let beside = (!names.shared_key).then(|| book_beside(&path));
-    let book = args.address_book.or(settings.address_book).or(beside);
-    let map = args.as_map.or(settings.as_map);
+    let book = settings.address_book.or(beside);
+    let map = settings.as_map;
     let control = match &names.control {
-        _ if args.no_control => None,
+        _ if !has_control => None,
         None if names.shared_key || !control::HERE => None,
         _ => Some(names.socket()?),
     };
@@ -136,8 +115,8 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     });
     let map = map.transpose()?;
     let (key, _held) = hold_identity(&path, names.shared_key)?;
-    let public = args.web_public || settings.web_public;
-    let web = match args.web.or(settings.web) {
+    let public = settings.web_public;
+    let web = match settings.web {
         Some(address) => Some(web_server::bind(address, public).await?),
         None => None,
     };
@@ -182,6 +161,7 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
         }),
     )?;
     let Some(started) = interrupt.unless(node.start()).await else {
+        service::stopping();
         node.shutdown().await;
         return Ok(());
     };
@@ -195,7 +175,8 @@ pub(crate) async fn run(args: Args, interrupt: Interrupt) -> anyhow::Result<()> 
     if let Some(listener) = web {
         let site = Site::new(args.folders, chain, vec![node.clone()], public);
         let url = web_server::serve(listener, site)?;
-        output.say(
+        // Where the system chose the port nothing else says it.
+        output.result(
             Tone::Strong,
             format!("the dashboard is at {url}"),
             json!({"type": "web", "url": url}),
@@ -269,6 +250,7 @@ async fn show(
             Either::Left((Some(event), _)) if bar.shows(&event) => {}
             Either::Left((Some(event), _)) => output.event(&complete(event, node))?,
             Either::Left((None, _)) => {
+                service::stopping();
                 anyhow::bail!("the node ended by itself; --log warn may tell why")
             }
             Either::Right(_) => break,
@@ -301,5 +283,76 @@ fn complete(event: NetworkEvent, node: &P2PNetworkManager) -> NetworkEvent {
             NetworkEvent::Listening(whole.unwrap_or_else(|address| address))
         }
         event => event,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::{Args as _, CommandFactory, Parser};
+
+    use super::*;
+    use crate::settings::File;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        run: Args,
+    }
+
+    /// What a node runs with that this file and these flags set up.
+    fn settings(file: &str, flags: &[&str]) -> File {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("node.toml");
+        fs::write(&path, file).expect("written");
+        let path = path.to_str().expect("a path");
+        let line = ["run", "--config", path].into_iter();
+        let line = Line::try_parse_from(line.chain(flags.iter().copied()));
+        let run = line.unwrap_or_else(|error| panic!("{error}")).run;
+        let node = run.node.of_a_node(run.place, false).expect("it is named");
+        node.settings().expect("right").as_file()
+    }
+
+    #[test]
+    fn what_a_flag_says_no_file_changes() {
+        let table: [(&[&str], &str); 12] = [
+            (
+                &["--listen", "/ip4/127.0.0.1/tcp/1"],
+                "[network]\nlisten_addresses = [\"/ip4/127.0.0.1/tcp/2\"]",
+            ),
+            (&["--network-id", "a"], "[chain]\nnetwork_id = \"b\""),
+            (&["--genesis", "00"], "[chain]\ngenesis = \"01\""),
+            (&["--max-peers", "9"], "[network]\nmax_peers = 8"),
+            (&["--chain", "bitcoin"], "[chain]\napplication = \"ledger\""),
+            (&["--key", "a"], "[node]\nkey = \"b\""),
+            (&["--shared-key"], "[node]\nshared_key = true"),
+            (&["--address-book", "a"], "[node]\naddress_book = \"b\""),
+            (&["--as-map", "a"], "[node]\nas_map = \"b\""),
+            (&["--control", "a"], "[node]\ncontrol = \"b\""),
+            (&["--no-control"], "[node]\ncontrol = \"b\""),
+            (
+                &["--web", "127.0.0.1:1", "--web-public"],
+                "[node]\nweb = \"127.0.0.1:2\"\nweb_public = true",
+            ),
+        ];
+        for (flags, file) in &table {
+            assert_eq!(settings(file, flags), settings("", flags), "{flags:?}");
+            assert_ne!(settings(file, &[]), settings("", &[]), "{file}");
+        }
+        // Every flag but those of which a file knows nothing, and that which adds to what a file says.
+        let others = |id: &str| {
+            let ledger = LedgerArgs::augment_args(clap::Command::new("ledger"));
+            let folders = Folders::augment_args(clap::Command::new("folders"));
+            let known = [ledger, folders].map(|of| of.get_arguments().any(|it| it.get_id() == id));
+            known.contains(&true) || ["config", "no_config", "json", "bootstrap"].contains(&id)
+        };
+        let named: Vec<_> = table.iter().flat_map(|(flags, _)| *flags).collect();
+        for argument in Line::command().get_arguments() {
+            let flag = argument.get_long().map(|long| format!("--{long}"));
+            let is_here = flag.is_some_and(|flag| named.contains(&&flag.as_str()));
+            let id = argument.get_id().as_str();
+            assert!(is_here || others(id), "{id}");
+        }
     }
 }

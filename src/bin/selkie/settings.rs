@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::Context;
 use clap::ValueEnum;
+use libp2p::multiaddr::Protocol;
 use selkie::{
     ChainConfig, Config, Keypair, Multiaddr, NetworkConfig, P2PNetworkManager, PeerInfo,
     ProtocolConfig, SecurityConfig,
@@ -62,16 +63,41 @@ pub(crate) struct NodeArgs {
     /// The key is a mounted secret that others may read too, such as Kubernetes' 0440 root:group: it is read, and never made
     #[arg(long)]
     shared_key: bool,
-    /// What else says where this node is; of `selkie run` alone.
+    /// What else says what this node is; of `selkie run` alone.
     #[arg(skip)]
     around: Around,
 }
 
-/// What says where a node is beside its flags.
+/// The flags of `selkie run` alone that go before what a file says of `[node]`.
+#[derive(clap::Args, Clone, Default)]
+pub(crate) struct RunFlags {
+    /// The address book and the bans, kept over a restart; without this flag beside the key, if that is no mounted secret
+    #[arg(long, value_name = "FILE")]
+    address_book: Option<PathBuf>,
+    /// Count networks by the providers that this map knows (Bitcoin Core's asmap.dat), and not by prefixes alone
+    #[arg(long, value_name = "FILE")]
+    as_map: Option<PathBuf>,
+    /// The socket over which `selkie peers` and others like it ask this node; without this flag beside the key, `KEY.sock`, if that is no mounted
+    /// secret. It is for the key's owner alone
+    #[arg(long, value_name = "FILE")]
+    control: Option<PathBuf>,
+    /// Open no control socket, whatever else says so
+    #[arg(long)]
+    pub(crate) no_control: bool,
+    /// Serve the dashboard here, such as 127.0.0.1:8420
+    #[arg(long, value_name = "IP:PORT", help_heading = "Dashboard")]
+    web: Option<SocketAddr>,
+    /// Allow a --web address that others can reach. They see this node's addresses; anything between
+    /// them and the page can change it, so put a proxy with https before it
+    #[arg(long, help_heading = "Dashboard")]
+    web_public: bool,
+}
+
+/// What says what a node is beside its flags.
 #[derive(Clone, Default)]
 struct Around {
-    /// The flag, which other commands lack.
-    control: Option<PathBuf>,
+    /// The flags that other commands lack.
+    flags: RunFlags,
     environment: Names,
     /// A configuration that no flag names.
     config: Option<PathBuf>,
@@ -302,6 +328,22 @@ impl Settings {
         }
     }
 
+    /// Finds what would keep a node from its start with these: as `selkie config check`, and the files of TLS where it listens with that.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub(crate) fn check(&self) -> Result<(), selkie::ConfigError> {
+        self.as_file().check()?;
+        let has_tls = |address: &Multiaddr| {
+            let mut parts = address.iter();
+            parts.any(|part| matches!(part, Protocol::Tls | Protocol::Wss(_)))
+        };
+        match self.config.network.listen_addresses.iter().any(has_tls) {
+            true => self.config.security.tls_config.check_files(),
+            false => Ok(()),
+        }
+    }
+
     /// Who a node is that is here for a while: whose key was chosen, held as long as its file is, else somebody new.
     pub(crate) fn identity(&self) -> anyhow::Result<(Keypair, Option<fs::File>)> {
         let Some(path) = &self.names.key else {
@@ -313,16 +355,12 @@ impl Settings {
 }
 
 impl NodeArgs {
-    /// Those of a node that goes on: with its `--control`, what the environment names, and, where no flag names one, a configuration that is found: that at the
+    /// Those of a node that goes on: with the flags that it alone has, what the environment names, and, where no flag names one, a configuration that is found: that at the
     /// usual place too, if `usual`.
     ///
     /// # Errors
     /// There may be one, and it can't be read.
-    pub(crate) fn of_a_node(
-        mut self,
-        control: Option<PathBuf>,
-        usual: bool,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn of_a_node(mut self, flags: RunFlags, usual: bool) -> anyhow::Result<Self> {
         let found = match usual {
             _ if self.config.is_some() => None,
             false => variable("SELKIE_CONFIG"),
@@ -337,7 +375,7 @@ impl NodeArgs {
             }
         };
         self.around = Around {
-            control,
+            flags,
             environment: Names::environment(),
             config: found,
         };
@@ -355,11 +393,16 @@ impl NodeArgs {
         let from_file = file.chain.application;
         let (of_file, node) = file.split();
         let mut config = of_file.clone();
+        let run = self.around.flags;
         let flags = Names {
             key: self.key,
-            control: self.around.control,
+            control: run.control,
             shared_key: self.shared_key,
         };
+        let mut names = Names::of(flags, self.around.environment, node.names(), by_flag);
+        if run.no_control {
+            names.control = None;
+        }
         if !self.listen.is_empty() {
             config.network.listen_addresses = self.listen;
         }
@@ -386,11 +429,11 @@ impl NodeArgs {
             config,
             file: path,
             chain: self.chain.or(from_file),
-            names: Names::of(flags, self.around.environment, node.names(), by_flag),
-            address_book: node.address_book,
-            as_map: node.as_map,
-            web: node.web,
-            web_public: node.web_public,
+            names,
+            address_book: run.address_book.or(node.address_book),
+            as_map: run.as_map.or(node.as_map),
+            web: run.web.or(node.web),
+            web_public: run.web_public || node.web_public,
             log: node.log,
         })
     }

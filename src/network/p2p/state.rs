@@ -10,11 +10,10 @@ use crate::{
     error::{NetworkError, ProtocolError},
     network::{
         questions::Questions,
-        shared::seed,
+        shared::{Command, seed},
         state_watch::StateWatch,
         watching::{self, Inbox, Order},
     },
-    platform,
     sync::watch::MAX_WATCHES,
 };
 
@@ -47,7 +46,7 @@ impl P2PNetworkManager {
     ///
     /// Only the newest counts: states that follow each other faster than answers come are passed over, and changes that are not read come as one.
     ///
-    /// `keys`: 1 to [`MAX_STATE_KEYS`] different ones, each of at most [`MAX_STATE_KEY`] bytes; of the ledger an address' 32 bytes.
+    /// `keys`: 1 to [`MAX_STATE_KEYS`], each of at most [`MAX_STATE_KEY`] bytes; of the ledger an address' 32 bytes.
     ///
     /// ```no_run
     /// # async fn example(node: selkie::P2PNetworkManager, address: Vec<u8>) -> Result<(), selkie::NetworkError> {
@@ -82,6 +81,9 @@ impl P2PNetworkManager {
         let keys = looked.ok_or(NetworkError::NotRunning)??;
         let secret = seed()?;
         let (reply, opened) = oneshot::channel();
+        // The caller's runtime may end before the node, or there may be none.
+        let place = self.commands.reserve().await;
+        let place = place.map_err(|_| NetworkError::NotRunning)?;
         let orders = self.shared.watching(|| {
             let (orders, inbox) = mpsc::channel(ORDERS);
             let max_unread = self.config.protocol.validation.max_unread_bytes;
@@ -90,7 +92,7 @@ impl P2PNetworkManager {
                 events: self.shared.subscribe_own(watching::wants, max_unread),
                 secret,
             };
-            platform::spawn(watcher(self.questions(), inbox));
+            place.send(Command::Beside(watcher(self.questions(), inbox)));
             orders
         });
         let order = Order::Open { keys, reply };

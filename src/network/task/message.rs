@@ -150,10 +150,11 @@ impl Task {
                 Ok((NetworkMessage::StateRequest(request), _)) => {
                     let chain = Arc::clone(&self.shared.rules);
                     let work = async move { chain.query(&request).await.map(Told::One) };
-                    return self.on_question(peer, work, id, channel);
+                    return self.on_question(peer, work, (id, 1), channel);
                 }
                 Ok((NetworkMessage::StateBatch(batch), _)) => {
-                    let items = batch.costs().saturating_sub(cost.items);
+                    let costs = batch.costs();
+                    let items = costs.saturating_sub(cost.items);
                     let cost = Cost { items, bytes: 0 };
                     self.limiter.charge(peer, Limited::Message, cost, now);
                     let chain = Arc::clone(&self.shared.rules);
@@ -161,7 +162,8 @@ impl Task {
                         let proven = chain.prove_state(&batch).await?;
                         Some(Told::Many(batch.at, proven))
                     };
-                    return self.on_question(peer, work, id, channel);
+                    let counts = usize::try_from(costs).unwrap_or(usize::MAX);
+                    return self.on_question(peer, work, (id, counts), channel);
                 }
                 Ok((NetworkMessage::PeerExchange(peers), telling)) => {
                     self.on_exchange(peer, peers, &telling, bytes)
@@ -178,12 +180,12 @@ impl Task {
         self.answer(channel, &answer, None);
     }
 
-    /// A peer asks about state: it waits its turn, if there is room for it.
+    /// A peer asks about state, which counts as so many questions: it waits its turn, if there is room for it.
     fn on_question(
         &mut self,
         peer: PeerId,
         work: impl Future<Output = Option<Told>> + Send + 'static,
-        id: rr::InboundRequestId,
+        id: (rr::InboundRequestId, usize),
         channel: ResponseChannel,
     ) {
         let asker = (peer, self.swarm.behaviour().gate.account(&peer));

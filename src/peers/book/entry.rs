@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use libp2p::{Multiaddr, PeerId};
 
-use super::{Grouping, NetworkGroup, places::Place, random::Random};
+use super::{NetworkGroup, places::Place, random::Random};
 
 /// Addresses of one peer, and how many of those at which it was reached are kept.
 pub(super) const ADDRESSES: usize = 8;
@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) due: u64,
     /// The networks of the addresses at which it may be dialled here; of none where it can't be.
     pub(super) networks: Vec<NetworkGroup>,
+    /// Of these that of the address at which it was reached, or else may be.
+    pub(super) home: Option<NetworkGroup>,
     /// The sequence number of the last record that it signed of itself (0: none is known), and that record.
     pub(super) sequence: u64,
     pub(super) record: Option<Bytes>,
@@ -69,6 +71,10 @@ pub struct Candidate {
 }
 
 impl Entry {
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &Multiaddr> {
+        self.addresses.iter().map(|known| &known.address)
+    }
+
     pub(super) fn candidate(&self, peer: PeerId, dials: fn(&Multiaddr) -> bool) -> Candidate {
         let known = || self.addresses.iter().filter(|known| dials(&known.address));
         let proven = known().filter(|known| known.proven);
@@ -119,17 +125,6 @@ impl Entry {
         for known in self.addresses.iter_mut().skip(PROVEN) {
             known.proven = false;
         }
-    }
-
-    /// The network of the address at which it was reached, or else may be.
-    pub(super) fn home(
-        &self,
-        dials: fn(&Multiaddr) -> bool,
-        grouping: &Grouping,
-    ) -> Option<NetworkGroup> {
-        let mut known = self.addresses.iter().map(|known| &known.address);
-        let home = known.find(|address| dials(address));
-        home.map(|address| grouping.of(address))
     }
 
     /// Whether this node knows more of it than what others say: it reached it once, or has dialled it in vain lately.

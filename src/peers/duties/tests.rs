@@ -101,6 +101,38 @@ fn who_fails_or_goes_is_dialled_again_at_growing_pauses_and_who_says_when_is_lef
 }
 
 #[test]
+fn who_is_there_and_does_not_let_us_in_is_asked_once_a_minute_in_the_end() {
+    let (peer, now) = (PeerId::random(), platform::now());
+    let mut duties = Duties::new(PeerId::random(), 10);
+    let expected = duties.expect([due(peer)], Duration::ZERO, LONGEST, now);
+    assert_eq!(expected, Ok(()));
+    duties.begin(now);
+    let mut now = now;
+    let turns_away = |duties: &mut Duties, now: &mut Instant, pause| {
+        assert_eq!(duties.due(9, nobody, *now).len(), 1);
+        duties.connected(&peer, true, *now);
+        duties.gone(&peer, *now);
+        let soon = second(*now, pause) - Duration::from_millis(1);
+        assert!(duties.due(9, nobody, soon).is_empty(), "{pause}");
+        *now = second(*now, pause);
+    };
+    // At first it may be full for a moment.
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+        turns_away(&mut duties, &mut now, pause);
+    }
+    // Nor does it come sooner for not answering once.
+    assert_eq!(duties.due(9, nobody, now).len(), 1);
+    duties.failed(&peer, now);
+    now = second(now, 60);
+    turns_away(&mut duties, &mut now, 60);
+    assert_eq!(duties.due(9, nobody, now).len(), 1);
+    duties.connected(&peer, true, now);
+    duties.ready(&peer);
+    duties.gone(&peer, now);
+    assert_eq!(duties.due(9, nobody, second(now, 1)).len(), 1, "it is lost");
+}
+
+#[test]
 fn who_is_announced_again_is_dialled_no_sooner_for_that() {
     let (mut duties, peer, now) = one();
     let again = |duties: &mut Duties, now| {

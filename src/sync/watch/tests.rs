@@ -888,3 +888,69 @@ fn new_peers_end_no_pause_before_its_time_and_what_was_never_sent_is_nobodys_fau
     });
     assert!(firsts.collect::<BTreeSet<_>>().len() > 1);
 }
+
+/// A random peer that is before this one where chance decides.
+fn before(core: &Watches, other: &PeerId) -> PeerId {
+    let chance = |peer: &PeerId| core.secret.hash(&peer.to_bytes());
+    loop {
+        let peer = PeerId::random();
+        if chance(&peer) < chance(other) {
+            return peer;
+        }
+    }
+}
+
+#[test]
+fn who_stays_is_asked_though_others_come_and_go() {
+    // One that was of no use once, and one that of equals is always the last.
+    for was_behind in [true, false] {
+        let (mut core, mut now) = (Watches::new(&[7; 16]), platform::now());
+        let honest = PeerId::random();
+        let crowd: Vec<_> = (0..=MOST_ASKED).map(|_| before(&core, &honest)).collect();
+        let all = || crowd.iter().copied().chain([honest]);
+        core.peers(all().filter(|peer| !was_behind || *peer == honest), now);
+        core.open(vec![account(1)], now).expect("room");
+        core.trusted(root(7), now);
+        let mut was_asked = false;
+        for round in 0..20 {
+            let is_behind = was_behind && round == 0;
+            let asked = answer_all(&mut core, now, |source, question| {
+                if source == Source::Peer(honest) && !is_behind {
+                    rests(source, question)
+                } else {
+                    no()
+                }
+            });
+            was_asked |= !is_behind && asked.iter().any(|(peer, _)| *peer == honest);
+            if was_asked {
+                break;
+            }
+            now = core.next_deadline().expect("it tries again");
+            // They leave, and are as new.
+            core.peers([honest], now);
+            core.peers(all(), now);
+            core.on_time(now);
+        }
+        assert!(was_asked, "{was_behind}");
+    }
+}
+
+#[test]
+fn who_says_that_there_is_nothing_newer_is_asked_before_who_refused() {
+    let (mut core, now) = (Watches::new(&[7; 16]), platform::now());
+    let honest = PeerId::random();
+    let refusing = before(&core, &honest);
+    core.trusted(root(7), now);
+    core.peers([honest, refusing], now);
+    core.open(vec![account(1)], now).expect("room");
+    let asked = answer_all(&mut core, now, |source, question| {
+        if source == Source::Peer(honest) {
+            rests(source, question)
+        } else {
+            no()
+        }
+    });
+    let peers: Vec<_> = asked.iter().map(|(peer, _)| *peer).collect();
+    assert_eq!(peers, [refusing, honest, honest]);
+    assert_eq!(newest(&asked), [true, true, false]);
+}
