@@ -179,7 +179,7 @@ impl Scenario {
     /// All nodes, those included that mean harm.
     pub fn all_nodes(&self) -> usize {
         let attackers = self.attacker.iter().map(|attackers| attackers.count);
-        self.nodes + attackers.sum::<usize>()
+        attackers.fold(self.nodes, usize::saturating_add)
     }
 
     /// Reads a file's text.
