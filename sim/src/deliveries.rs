@@ -90,7 +90,17 @@ pub struct Deliveries {
     /// The same of all.
     #[serde(serialize_with = "seconds_or_none")]
     pub last: Option<Duration>,
+    /// After how long each item had come to 95 of 100 to whom it is due, in order; the longest of all times where it never had.
+    #[serde(skip)]
+    to_most: Vec<Duration>,
+    /// Nine tenths of the items had by then, in seconds; nothing where they had not.
+    #[serde(serialize_with = "seconds_or_none")]
+    pub p90_to_most: Option<Duration>,
 }
+
+/// Most of those to whom an item is due.
+const MOST: f64 = 0.95;
+const NEVER: Duration = Duration::MAX;
 
 fn seconds_or_none<S: serde::Serializer>(
     duration: &Option<Duration>,
@@ -134,6 +144,8 @@ impl Deliveries {
             deliveries.add(item, due);
         }
         deliveries.latencies.sort_unstable();
+        deliveries.to_most.sort_unstable();
+        let p90_to_most = deliveries.to_most.get(place(deliveries.to_most.len(), 0.9));
         let [p50, p90, p99, last] =
             [0.5, 0.9, 0.99, 1.0].map(|part| match deliveries.quantile(part) {
                 Quantile::After(duration) => Some(duration),
@@ -144,6 +156,7 @@ impl Deliveries {
             p90,
             p99,
             last,
+            p90_to_most: p90_to_most.copied().filter(|took| *took != NEVER),
             ..deliveries
         }
     }
@@ -157,6 +170,7 @@ impl Deliveries {
         self.missing += count(item.missing.len());
         self.due += count(item.missing.len());
         self.promised += promises * count(item.missing.len());
+        let mut all_took = vec![NEVER; item.missing.len()];
         for (node, arrival) in &item.came {
             if due.liars.contains(node) {
                 continue;
@@ -172,8 +186,12 @@ impl Deliveries {
                 self.kept += promises * in_time;
                 self.hops = self.hops.max(arrival.hops);
                 self.latencies.push(took);
+                all_took.push(took);
             }
         }
+        all_took.sort_unstable();
+        self.to_most
+            .extend(all_took.get(place(all_took.len(), MOST)));
     }
 
     /// After how long this part of those due was there.
@@ -181,16 +199,21 @@ impl Deliveries {
         if self.due == 0 {
             return Quantile::NothingDue;
         }
-        #[allow(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "an index"
-        )]
-        let index = ((self.due as f64 * part).ceil() as usize).saturating_sub(1);
-        let found = self.latencies.get(index).copied();
+        let due = usize::try_from(self.due).unwrap_or(usize::MAX);
+        let found = self.latencies.get(place(due, part)).copied();
         found.map_or(Quantile::NotDelivered, Quantile::After)
     }
+}
+
+/// The place of the last of this part of so many.
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "an index"
+)]
+fn place(all: usize, part: f64) -> usize {
+    ((all as f64 * part).ceil() as usize).saturating_sub(1)
 }
 
 fn count(number: usize) -> u64 {

@@ -13,7 +13,7 @@ pub struct Figures {
     pub kinds: BTreeMap<Kind, KindFigures>,
     /// Bytes on all lines for each byte of an item that came to an honest node.
     pub bytes_per_useful_byte: f64,
-    /// Virtual seconds a second of CPU.
+    /// Virtual seconds a second of CPU, in the part of the run that is measured ([`crate::Scenario::measured`]).
     pub speed: f64,
     /// The most memory, in MiB.
     pub memory_mib: u64,
@@ -26,6 +26,8 @@ pub struct KindFigures {
     pub delivered: f64,
     /// After how many milliseconds half of those due had happened, 99 of 100, and all; nothing where they never did.
     pub milliseconds: [Option<f64>; 3],
+    /// After how many milliseconds nine tenths of the items had come to 95 of 100 nodes.
+    pub milliseconds_to_most: Option<f64>,
     /// The most links that one went over.
     pub hops: usize,
 }
@@ -39,7 +41,10 @@ impl Figures {
                 .map(|(kind, found)| (*kind, KindFigures::of(found)))
                 .collect(),
             bytes_per_useful_byte: ratio(report.bytes.lines, report.deliveries.useful),
-            speed: report.duration.as_secs_f64() / report.cost.cpu.as_secs_f64().max(0.001),
+            speed: {
+                let part = report.cost.measured;
+                part.time.as_secs_f64() / part.cpu.as_secs_f64().max(0.001)
+            },
             memory_mib: report.cost.memory >> 20,
         }
     }
@@ -65,9 +70,11 @@ impl Figures {
         let mut both = |what, figure: &dyn Fn(&Self) -> String| {
             say(what, figure(self), figure(other));
         };
-        both("bytes a useful byte", &|run| {
-            format!("{:.2}", run.bytes_per_useful_byte)
-        });
+        if !self.kinds.is_empty() {
+            both("bytes a useful byte", &|run| {
+                format!("{:.2}", run.bytes_per_useful_byte)
+            });
+        }
         both("virtual seconds a CPU second", &|run| {
             format!("{:.2}", run.speed)
         });
@@ -82,6 +89,7 @@ impl KindFigures {
         Self {
             delivered: ratio(found.due - found.missing, found.due),
             milliseconds: [found.p50, found.p99, found.last].map(milliseconds),
+            milliseconds_to_most: milliseconds(found.p90_to_most),
             hops: found.hops,
         }
     }

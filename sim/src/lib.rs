@@ -14,6 +14,7 @@
 //! | [`executor`] | whose turn it is |
 //! | [`net`] | hosts, lines, paths, and what goes wrong on them |
 //! | [`simulation`] | nodes in it: start, crash, restart |
+//! | [`disk`] | what a chain writes, and loses with the power |
 //! | [`scenario`] | what is simulated, as a TOML file: who is there, what happens, what must hold |
 //! | [`baseline`] | nodes of plain gossipsub in the same network, and [`figures`] of both side by side |
 //! | [`shrink`] | a smaller scenario that fails as a larger one does |
@@ -30,6 +31,7 @@ compile_error!(
 
 pub mod baseline;
 pub mod deliveries;
+pub mod disk;
 pub mod executor;
 pub mod figures;
 pub mod net;

@@ -58,10 +58,23 @@ pub struct Cost {
     /// CPU time.
     #[serde(serialize_with = "seconds")]
     pub cpu: Duration,
+    /// The part of it for what is measured ([`crate::Scenario::measured`]), and how long that was in virtual time.
+    pub measured: Part,
     /// The most memory that the process had, in bytes.
     pub memory: u64,
     /// Polls of tasks.
     pub polls: u64,
+}
+
+/// A part of a run.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Part {
+    /// CPU time.
+    #[serde(serialize_with = "seconds")]
+    pub cpu: Duration,
+    /// Virtual time.
+    #[serde(serialize_with = "seconds")]
+    pub time: Duration,
 }
 
 /// A node at the end.

@@ -27,7 +27,7 @@ use crate::{
     net,
     peering::Peering,
     record,
-    report::{Bytes, Cost, Event, NodeReport, Report},
+    report::{Bytes, Cost, Event, NodeReport, Part, Report},
     scenario::{Kind, Scenario, Speaks, allot},
     spread::Spreads,
     topology::Edge,
@@ -111,18 +111,25 @@ pub fn run(scenario: &Scenario, simulation: &mut Simulation, progress: &Arc<Atom
     let begun = cpu_time();
     let mut run = Run::new(scenario.clone(), simulation);
     run.begin(simulation);
+    let is_measured = scenario.measured();
+    let mut measured = Part::default();
     while simulation.now() < scenario.duration {
+        let (at, spent) = (simulation.now(), cpu_time());
         run.act(simulation);
         let next = run.deeds.next().unwrap_or(scenario.duration);
-        let until = next.min(simulation.now() + STEP).min(scenario.duration);
-        simulation.run_for(until.saturating_sub(simulation.now()));
+        let until = next.min(at + STEP).min(scenario.duration);
+        simulation.run_for(until.saturating_sub(at));
+        if is_measured.contains(&at) {
+            measured.cpu += cpu_time().saturating_sub(spent);
+            measured.time += simulation.now().saturating_sub(at);
+        }
         let milliseconds = simulation.now().as_millis();
         progress.store(
             u64::try_from(milliseconds).unwrap_or(u64::MAX),
             Ordering::Relaxed,
         );
     }
-    run.report(simulation, begun)
+    run.report(simulation, begun, measured)
 }
 
 /// A run as it goes.
@@ -349,7 +356,7 @@ impl Run {
         self.streams[node] + manager.map_or(0, |manager| manager.message_metrics().bytes_sent)
     }
 
-    fn report(self, simulation: &Simulation, begun: Duration) -> Report {
+    fn report(self, simulation: &Simulation, begun: Duration, measured: Part) -> Report {
         let nodes = (0..self.scenario.all_nodes()).map(|node| {
             let spans = self.ran[node].iter().map(|(from, until)| {
                 let until = until.unwrap_or(self.scenario.duration);
@@ -368,6 +375,7 @@ impl Run {
         let nodes: Vec<NodeReport> = nodes.collect();
         let cost = Cost {
             cpu: cpu_time().saturating_sub(begun),
+            measured,
             memory: peak_memory(),
             polls: executor::polls(),
         };

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     deliveries::{Deliveries, Due, Quantile},
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// One thing that must hold.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Verdict {
     /// Its name in the scenario.
     pub what: String,
@@ -170,9 +170,18 @@ impl Verdicts {
                 found >= part,
             );
         }
-        for (name, part, most) in [("p90", 0.9, limits.p90), ("p99", 0.99, limits.p99)] {
+        let to_most = found.p90_to_most;
+        for (name, quantile, most) in [
+            ("p90", found.quantile(0.9), limits.p90),
+            ("p99", found.quantile(0.99), limits.p99),
+            ("last", found.quantile(1.0), limits.last),
+            (
+                "p90_to_most",
+                to_most.map_or(Quantile::NotDelivered, Quantile::After),
+                limits.p90_to_most,
+            ),
+        ] {
             let Some(most) = most else { continue };
-            let quantile = found.quantile(part);
             let holds = matches!(quantile, Quantile::After(took) if took <= most);
             let wanted = format!("at most {most:?}");
             self.judge(format!("{prefix}{name}"), wanted, quantile, holds);

@@ -7,7 +7,7 @@
 //
 // A figure is kept as { value, spread, unit, target, met, baseline, baseline_spread, baseline_name, commit, machine, command }. A spread
 // is the least and the most of the rounds whose median stands before it; what was measured once, or before spreads were kept, has none.
-// What a bench no longer measures stays until it is taken out by hand.
+// What a bench no longer measures stays until it is taken out by hand. The groups `attacks` and `sim` have rows of their own form.
 
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -15,7 +15,13 @@ import { arch, cpus } from 'node:os'
 import { fileURLToPath } from 'node:url'
 import { tables } from './tables.mjs'
 
-const DOCUMENTS = ['README.md', 'docs/attacks.md', 'docs/performance.md', 'docs/spec-map.md']
+const DOCUMENTS = [
+  'README.md',
+  'docs/attacks.md',
+  'docs/performance.md',
+  'docs/simulation.md',
+  'docs/spec-map.md',
+]
 const MARKED = /(<!-- figures:([\w-]+) -->)(.*?)(<!-- \/figures -->)/gs
 
 const at = (path) => fileURLToPath(new URL(`../../${path}`, import.meta.url))
@@ -24,7 +30,9 @@ const readJson = (path) => JSON.parse(readFileSync(at(path), 'utf8'))
 /** The figures with a bench's rows in them. */
 export function taken(figures, group, rows, source) {
   const kept = { ...figures[group] }
-  for (const { name, ratio, ...row } of rows) kept[name] = { ...row, ...source }
+  for (const { name, ratio, ...row } of rows) {
+    kept[name] = { ...row, ...source, ...(row.command && { command: row.command }) }
+  }
   return { ...figures, [group]: kept }
 }
 

@@ -38,6 +38,8 @@ test('rows are taken over the older ones, the others stay', () => {
   })
   const again = taken(both, 'speed', [{ name: 'slow', value: 3, unit: '/s' }], source)
   assert.equal(again.speed.slow.value, 3)
+  const own = taken({}, 'speed', [{ name: 'slow', command: 'its own' }], source)
+  assert.equal(own.speed.slow.command, 'its own')
 })
 
 test('a figure stands with the least and the most of its rounds, where they are known', () => {
@@ -86,4 +88,39 @@ test('each attack in the README has what was measured, or a test that is there',
       )
     }
   }
+})
+
+test('runs in virtual time stand beside those of gossipsub, with what they must keep', () => {
+  const run = (p50, found, holds) => ({
+    broken: holds ? [] : ['p99'],
+    figures: {
+      kinds: { transaction: { delivered: 0.99875, milliseconds: [p50, 99.6, null], hops: 4 } },
+      bytes_per_useful_byte: 1.234,
+      speed: 0.456,
+      memory_mib: 71,
+    },
+    verdicts: [
+      { what: 'taken', wanted: '100.00%', found: '1 of 1', holds: true },
+      { what: 'p99', wanted: 'at most 2s', found, holds },
+    ],
+  })
+  const row = { nodes: 20, selkie: run(80.2, '99ms', true), gossipsub: run(70, '3s', false) }
+  const ended = { broken: ['stuck'], figures: null, verdicts: [] }
+  const sim = {
+    'figures/load, 20 nodes': row,
+    'attacks/dawn, 20 nodes': { ...row, gossipsub: ended },
+    'blocks, 20 nodes': row,
+  }
+  const lines = (name) => tables[name](undefined, { sim }).trim().split('\n').slice(2)
+  assert.deepEqual(lines('sim-cost'), [
+    '| `load` | 20 | 71 | 71 | 0.46 | 0.46 | 80 ms, 100 ms | 70 ms, 100 ms |',
+  ])
+  assert.deepEqual(lines('sim-targets'), ['| `load` | 20 | p99 | at most 2s | 99ms | met | 3s |'])
+  assert.deepEqual(lines('sim-beside'), [
+    '| `blocks`, Selkie | 80 ms, 100 ms | | 4 | 1.23 | 0.46 |',
+    '| gossipsub | 70 ms, 100 ms | | 4 | 1.23 | 0.46 |',
+  ])
+  assert.deepEqual(lines('sim-attacks'), [
+    '| `dawn` | 99.875% | 80 ms, 100 ms | | 1.23 | | | | | |',
+  ])
 })

@@ -59,6 +59,24 @@ const NAMED = [
   'hellos',
 ]
 
+/** Of a run in virtual time: the moments of one kind, as half of those due, 99 of 100 and all had come. */
+const came = (run, kind) => run.figures?.kinds[kind]?.milliseconds
+const moment = (value) =>
+  value === undefined ? '' : value === null ? 'never' : `${Math.round(value)} ms`
+const moments = (run, kind, from, to) =>
+  (came(run, kind) ?? []).slice(from, to).map(moment).join(', ')
+/** The part of the deliveries due that came, of the kind that fared worst, in hundredths. */
+const worst = (run) => {
+  const parts = Object.values(run.figures?.kinds ?? {}).map(({ delivered }) => delivered)
+  return parts.length ? `${(100 * Math.min(...parts)).toFixed(3)}%` : ''
+}
+const shown = (run, name, digits) => run.figures?.[name].toFixed(digits) ?? ''
+const virtual = ({ sim }, begins) =>
+  Object.entries(sim ?? {}).filter(([name]) => begins.some((begin) => name.startsWith(begin)))
+const scenario = (name) => `\`${name.split(', ')[0].replace(/^.*\//, '')}\``
+/** What every run keeps, and what says only that something was published. */
+const USUAL = /^(publish\[|taken$|once_and_known$|honest_may_be_banned$)/
+
 const propagation = 'propagation'
 const half = 'p99 at half the rate'
 const vote = 'a vote, under a flood, p99'
@@ -459,5 +477,91 @@ export const tables = {
       }),
       ['broken', 'the attacker', 'commit'],
     ),
+  'sim-cost': (_, figures) =>
+    table(
+      ['', 'nodes', 'MiB', 'gossipsub', 'virtual s a CPU s', 'gossipsub', 'p50, p99', 'gossipsub'],
+      virtual(figures, ['figures/load', 'figures/rest']).map(
+        ([name, { nodes, selkie, gossipsub }]) => [
+          scenario(name),
+          nodes,
+          ...[selkie, gossipsub].map((run) => shown(run, 'memory_mib', 0)),
+          ...[selkie, gossipsub].map((run) => shown(run, 'speed', 2)),
+          ...[selkie, gossipsub].map((run) => moments(run, 'transaction', 0, 2)),
+        ],
+      ),
+    ),
+
+  'sim-targets': (_, figures) =>
+    table(
+      ['', 'nodes', 'what', 'target', 'Selkie', '', 'gossipsub'],
+      virtual(figures, ['figures/']).flatMap(([name, { nodes, selkie, gossipsub }]) =>
+        selkie.verdicts
+          .filter(({ what }) => !USUAL.test(what))
+          .map(({ what, wanted, found, holds }) => [
+            scenario(name),
+            nodes,
+            what,
+            wanted,
+            found,
+            holds ? 'met' : 'missed',
+            gossipsub.verdicts.find((other) => other.what === what)?.found ?? '',
+          ]),
+      ),
+      ['what', 'target', 'Selkie', '', 'gossipsub'],
+    ),
+
+  'sim-beside': (_, figures) =>
+    table(
+      [
+        'scenario',
+        'transactions p50, p99',
+        'blocks p50, the last',
+        'links at most',
+        'bytes a useful byte',
+        'virtual s a CPU s',
+      ],
+      virtual(figures, ['transactions', 'blocks', 'world']).flatMap(
+        ([name, { selkie, gossipsub }]) =>
+          [
+            [`${scenario(name)}, Selkie`, selkie],
+            ['gossipsub', gossipsub],
+          ].map(([what, run]) => [
+            what,
+            moments(run, 'transaction', 0, 2),
+            [came(run, 'block')?.[0], came(run, 'block')?.[2]]
+              .map(moment)
+              .filter(Boolean)
+              .join(', '),
+            Math.max(...Object.values(run.figures?.kinds ?? {}).map(({ hops }) => hops)),
+            shown(run, 'bytes_per_useful_byte', 2),
+            shown(run, 'speed', 2),
+          ]),
+      ),
+    ),
+
+  'sim-attacks': (_, figures) => {
+    const cells = (run) => [
+      worst(run),
+      moments(run, 'transaction', 0, 2),
+      moments(run, 'block', 2, 3),
+      shown(run, 'bytes_per_useful_byte', 2),
+    ]
+    const head = ['came in 8 s', 'transactions p50, p99', 'blocks, the last', 'bytes a useful byte']
+    return table(
+      [
+        'attack',
+        ...head.map((cell) => `Selkie: ${cell}`),
+        ...head.map((cell) => `gossipsub: ${cell}`),
+        'broken',
+      ],
+      virtual(figures, ['attacks/']).map(([name, { selkie, gossipsub }]) => [
+        scenario(name),
+        ...cells(selkie),
+        ...cells(gossipsub),
+        selkie.broken.join(', '),
+      ]),
+      ['broken'],
+    )
+  },
   ...Object.fromEntries(NAMED.map((name) => [`attack-${name}`, attack(name)])),
 }

@@ -95,6 +95,7 @@ fn a_percentile_is_one_of_all_that_were_due() {
         (found.p90.is_some(), found.p99, found.last),
         (true, None, None)
     );
+    assert_eq!(found.p90_to_most, found.p90, "95 of 100 have it");
     let nothing = Deliveries::default();
     assert_eq!(nothing.quantile(0.5), Quantile::NothingDue);
 }
@@ -164,4 +165,26 @@ fn what_comes_twice_or_from_nowhere_is_odd_but_in_another_life() {
         "{odd}"
     );
     assert_eq!(spreads.odd.len(), 3, "{odd}");
+}
+
+#[test]
+fn an_item_has_come_to_most_once_95_of_100_have_it() {
+    let (mut spreads, peers) = nodes(21);
+    let ids: Vec<ItemId> = (0..10_u8).map(|each| ItemId::sha256(&[each])).collect();
+    for (number, id) in (1..).zip(&ids) {
+        spreads.published(item(0, Kind::Vote, 100, SECOND), id);
+        // The last of them has each late, and the last item never comes to most.
+        let reached = if number == 10 { 18 } else { 20 };
+        for node in 1..=reached {
+            let late = if node == 20 {
+                9 * SECOND
+            } else {
+                Duration::ZERO
+            };
+            let took = Duration::from_millis(number) + late;
+            spreads.came(node, peers[0], id, SECOND + took);
+        }
+    }
+    let (_, found) = Run::of(21).judge(spreads);
+    assert_eq!(found.p90_to_most, Some(Duration::from_millis(9)));
 }

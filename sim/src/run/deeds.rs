@@ -145,7 +145,7 @@ impl Run {
                         kind: Kind::Transaction,
                         from: Nodes::All,
                         start: *at,
-                        end: *until,
+                        end: (*until).min(self.scenario.duration),
                         per_second: *per_second,
                         bytes: *bytes,
                         known: None,
@@ -348,7 +348,9 @@ fn moments(publish: &Publish, random: &mut Random) -> Vec<Duration> {
     while at < publish.end {
         moments.push(at);
         let pause = -(1.0 - random.unit()).ln() / publish.per_second;
-        at += Duration::from_secs_f64(pause);
+        // Of the rarest the next would come after the end of all time.
+        let pause = Duration::try_from_secs_f64(pause).unwrap_or(Duration::MAX);
+        at = at.saturating_add(pause);
     }
     moments
 }
@@ -387,6 +389,11 @@ mod tests {
         }
         // The first, and two more on average.
         assert!((2_800..3_200).contains(&all), "{all}");
+        let rare = Publish {
+            per_second: 1e-300,
+            ..publish
+        };
+        assert_eq!(moments(&rare, &mut Random::new(1)), [rare.start]);
     }
 
     #[test]

@@ -9,8 +9,13 @@ use crate::net::Path;
 const MAX_NODES: usize = 10_000;
 /// The longest time, virtual.
 const MAX_DURATION: Duration = Duration::from_secs(7 * 24 * 3600);
-/// The most items a second.
+/// The most items a second, and of one publication: each is planned at the beginning.
 const MAX_RATE: f64 = 100_000.0;
+const MAX_ITEMS: f64 = 1_000_000.0;
+/// The slowest line, in megabits a second. What is less would come to no bytes at all.
+const MIN_MEGABITS: f64 = 0.001;
+/// The longest that a step of a node's work may take.
+const MAX_WORK: Duration = Duration::from_secs(60);
 
 /// How often somebody may start anew.
 const SHORTEST: Duration = Duration::from_millis(100);
@@ -36,6 +41,9 @@ impl Scenario {
                 "{:?} is not within the duration ({:?})",
                 self.start, self.duration
             )
+        })?;
+        hold("work_takes", self.work_takes <= MAX_WORK, || {
+            format!("{:?} is over a minute", self.work_takes)
         })?;
         if let Some((field, why)) = self.topology.fault(self.nodes) {
             return Err(value(format!("topology.{field}"), why));
@@ -78,15 +86,15 @@ impl Scenario {
             shares_of("line.share", self.line.iter().map(|class| class.share))?;
         }
         for (index, class) in self.line.iter().enumerate() {
-            not_negative(&format!("line[{index}].up_mbit"), class.up_mbit)?;
-            not_negative(&format!("line[{index}].down_mbit"), class.down_mbit)?;
+            bandwidth(&format!("line[{index}].up_mbit"), class.up_mbit)?;
+            bandwidth(&format!("line[{index}].down_mbit"), class.down_mbit)?;
         }
         let mut paths = self.network.paths().into_iter().flatten();
         let longest = Duration::from_secs(60);
         let too_long = paths.find(
             |Path {
                  latency, jitter, ..
-             }| *latency + *jitter > longest,
+             }| latency.saturating_add(*jitter) > longest,
         );
         hold("network", too_long.is_none(), || {
             "a latency is over a minute".to_owned()
@@ -106,7 +114,8 @@ impl Scenario {
                     )
                 },
             )?;
-            rate(&field("per_second"), publish.per_second)?;
+            let lasts = publish.end - publish.start;
+            rate(&field("per_second"), publish.per_second, lasts)?;
             self.size(&field("bytes"), publish.bytes)?;
             if let Some(why) = publish.from.fault(self.nodes) {
                 return Err(value(field("from"), why));
@@ -151,23 +160,28 @@ impl Scenario {
                 })
             }
             Fault::SlowApplication { check, .. } => {
-                hold(&field("check"), *check <= Duration::from_secs(60), || {
+                hold(&field("check"), *check <= MAX_WORK, || {
                     format!("{check:?} is over a minute")
                 })
             }
             Fault::Line {
                 up_mbit, down_mbit, ..
             } => {
-                not_negative(&field("up_mbit"), *up_mbit)?;
-                not_negative(&field("down_mbit"), *down_mbit)
+                bandwidth(&field("up_mbit"), *up_mbit)?;
+                bandwidth(&field("down_mbit"), *down_mbit)
             }
             Fault::Skew { seconds, .. } => hold(&field("seconds"), seconds.abs() < 1e9, || {
                 format!("{seconds} is no jump of a date")
             }),
             Fault::Liars {
-                per_second, bytes, ..
+                at,
+                until,
+                per_second,
+                bytes,
+                ..
             } => {
-                rate(&field("per_second"), *per_second)?;
+                let lasts = until.min(&self.duration).saturating_sub(*at);
+                rate(&field("per_second"), *per_second, lasts)?;
                 self.size(&field("bytes"), *bytes)
             }
             _ => Ok(()),
@@ -206,8 +220,12 @@ impl Scenario {
                 })
             }
             other => other.restarts_every().map_or(Ok(()), |every| {
-                hold(&field("does.every"), every >= SHORTEST, || {
-                    format!("{every:?} is less than {SHORTEST:?}")
+                let fits = every >= SHORTEST && every <= self.duration;
+                hold(&field("does.every"), fits, || {
+                    format!(
+                        "{every:?} is not from {SHORTEST:?} to the duration ({:?})",
+                        self.duration
+                    )
                 })
             }),
         }
@@ -338,10 +356,23 @@ fn not_negative(field: &str, number: f64) -> Checked {
     })
 }
 
-fn rate(field: &str, per_second: f64) -> Checked {
+/// Of a line; 0 is without limit.
+fn bandwidth(field: &str, megabits: f64) -> Checked {
+    not_negative(field, megabits)?;
+    let fits = megabits == 0.0 || megabits >= MIN_MEGABITS;
+    hold(field, fits, || {
+        format!("{megabits} is neither 0, which is without limit, nor at least {MIN_MEGABITS}")
+    })
+}
+
+fn rate(field: &str, per_second: f64, lasts: Duration) -> Checked {
     let fits = per_second > 0.0 && per_second <= MAX_RATE;
     hold(field, fits, || {
         format!("{per_second} is not above 0, and at most {MAX_RATE}")
+    })?;
+    let items = per_second * lasts.as_secs_f64();
+    hold(field, items <= MAX_ITEMS, || {
+        format!("{per_second} for {lasts:?} is more than {MAX_ITEMS} items")
     })
 }
 

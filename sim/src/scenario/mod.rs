@@ -12,6 +12,7 @@ mod plan;
 mod world;
 
 use std::{
+    ops::Range,
     path::{Path as File, PathBuf},
     time::Duration,
 };
@@ -179,7 +180,17 @@ impl Scenario {
     /// All nodes, those included that mean harm.
     pub fn all_nodes(&self) -> usize {
         let attackers = self.attacker.iter().map(|attackers| attackers.count);
-        self.nodes + attackers.sum::<usize>()
+        attackers.fold(self.nodes, usize::saturating_add)
+    }
+
+    /// For which of its time it is said what the run costs: from the first publication's start to the last one's end, so that starting counts for
+    /// nothing; where nothing is published, its second half.
+    pub fn measured(&self) -> Range<Duration> {
+        let starts = self.publish.iter().map(|publish| publish.start);
+        let ends = self.publish.iter().map(|publish| publish.end);
+        let rest = (self.duration / 2, self.duration);
+        let (from, until) = starts.min().zip(ends.max()).unwrap_or(rest);
+        from..until
     }
 
     /// Reads a file's text.

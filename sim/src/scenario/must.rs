@@ -21,6 +21,12 @@ pub struct Must {
     /// The same of 99 of 100.
     #[serde(with = "humantime_serde")]
     pub p99: Option<Duration>,
+    /// The same of all.
+    #[serde(with = "humantime_serde")]
+    pub last: Option<Duration>,
+    /// The longest time after which nine tenths of the items have come to 95 of 100 nodes to which they are due.
+    #[serde(with = "humantime_serde")]
+    pub p90_to_most: Option<Duration>,
     /// The most hops of a delivery that is due; one that never happened went over more.
     pub max_hops: Option<usize>,
     /// The part of items that their own nodes take. **Default:** all.
@@ -69,6 +75,12 @@ pub struct Limits {
     #[serde(with = "humantime_serde")]
     pub p99: Option<Duration>,
     /// As for all.
+    #[serde(with = "humantime_serde")]
+    pub last: Option<Duration>,
+    /// As for all.
+    #[serde(with = "humantime_serde")]
+    pub p90_to_most: Option<Duration>,
+    /// As for all.
     pub max_hops: Option<usize>,
 }
 
@@ -90,6 +102,8 @@ impl Default for Must {
             within: Duration::from_secs(10),
             p90: None,
             p99: None,
+            last: None,
+            p90_to_most: None,
             max_hops: None,
             taken: 1.0,
             kept: None,
@@ -117,6 +131,8 @@ impl Must {
             within: Some(self.within),
             p90: self.p90,
             p99: self.p99,
+            last: self.last,
+            p90_to_most: self.p90_to_most,
             max_hops: self.max_hops,
         }
     }
@@ -146,7 +162,8 @@ impl Must {
 impl Limits {
     /// Whether nothing is asked; what is in time alone asks for nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        let asks = self.delivered.is_some() || self.kept.is_some();
-        !asks && self.max_hops.is_none() && self.p90.is_none() && self.p99.is_none()
+        let asks = self.delivered.is_some() || self.kept.is_some() || self.max_hops.is_some();
+        let times = [self.p90, self.p99, self.last, self.p90_to_most];
+        !asks && times.iter().all(Option::is_none)
     }
 }

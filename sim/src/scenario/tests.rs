@@ -100,6 +100,42 @@ fn what_is_wrong_is_named_with_its_value() {
             &["publish[0].per_second", "-1"],
         ),
         (
+            "per_second = 20.0",
+            "per_second = 60000.0",
+            &["publish[0].per_second", "60000 for 20s", "1000000 items"],
+        ),
+        (
+            "nodes = 20",
+            "nodes = 20\nwork_takes = \"2m\"",
+            &["work_takes", "120s"],
+        ),
+        // Sums that no duration and no number holds.
+        (
+            "latency = \"50ms\"",
+            "latency = \"18446744073709551615s\"",
+            &["network", "over a minute"],
+        ),
+        (
+            "[must]",
+            "[[attacker]]\ncount = 9223372036854775807\ndoes = { kind = \"withhold\" }\n[[attacker]]\ncount = 9223372036854775807\ndoes = { kind = \"withhold\" }\n[[attacker]]\ncount = 9223372036854775807\ndoes = { kind = \"withhold\" }\n[must]",
+            &["attacker[0].count", "9223372036854775807"],
+        ),
+        (
+            "[must]",
+            "[[attacker]]\ncount = 3\ndoes = { kind = \"reconnect\", every = \"18446744073709551615s\" }\n[must]",
+            &["attacker[0].does.every", "18446744073709551615s"],
+        ),
+        (
+            "[must]",
+            "[[line]]\nshare = 1.0\nup_mbit = 5.0\ndown_mbit = 1e-6\n[must]",
+            &["line[0].down_mbit", "0.000001 is neither"],
+        ),
+        (
+            "kind = \"crash\"\n    at = \"15s\"\n    until = \"20s\"",
+            "kind = \"liars\"\nper_second = 60000.0\nbytes = 100\nat = \"15s\"\nuntil = \"9000days\"",
+            &["fault[0].per_second", "60000 for 45s"],
+        ),
+        (
             "bytes = 1024",
             "bytes = 3",
             &["publish[0].bytes", "3 is not"],

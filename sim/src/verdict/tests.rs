@@ -152,6 +152,14 @@ fn deliveries_hops_and_percentiles_are_those_of_all_that_were_due() {
     assert!(good.broken().is_empty());
     let late = Shown::new(strict()).item(Kind::Vote, b"v", &[100, 1_200]);
     assert_eq!(late.broken(), ["p90", "p99"]);
+    let last = must(|must| {
+        must.last = Some(SECOND);
+        must.p90_to_most = Some(SECOND);
+    });
+    let late = Shown::new(last.clone()).item(Kind::Vote, b"v", &[100, 1_200]);
+    assert_eq!(late.broken(), ["last", "p90_to_most"]);
+    let good = Shown::new(last).item(Kind::Vote, b"v", &[100, 200]);
+    assert!(good.broken().is_empty());
     // Half of it is enough, and to the other half nothing can be said of time or hops.
     let lost = Shown::new(strict()).item(Kind::Vote, b"v", &[100]);
     let verdicts = lost.verdicts();

@@ -1,5 +1,6 @@
 //! `sim NAME`: runs a scenario of `scenarios/`, or a file, and says whether all holds that must.
 
+mod figures;
 mod many;
 
 use std::{
@@ -33,7 +34,7 @@ use many::Brief;
 #[command(name = "sim")]
 struct Options {
     /// The scenario: a name from sim/scenarios, or a file.
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present_any = ["list", "figures"])]
     scenario: Option<String>,
     /// All randomness follows from it.
     #[arg(long, default_value_t = 1)]
@@ -71,6 +72,9 @@ struct Options {
     /// What the nodes speak, instead of what the scenario says.
     #[arg(long, hide = true)]
     gossipsub: bool,
+    /// Takes the figures of the documents: runs of many scenarios beside gossipsub, all or those whose names begin as this one.
+    #[arg(long, conflicts_with_all = ["seeds", "twice", "times", "beside", "shrink", "trace", "html", "baseline", "gossipsub"])]
+    figures: bool,
     /// Lists the scenarios.
     #[arg(long)]
     list: bool,
@@ -95,6 +99,9 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 fn act(options: &Options) -> Outcome<bool> {
     if options.list {
         return list().map(|()| true);
+    }
+    if options.figures {
+        return figures::take(options);
     }
     let name = options.scenario.as_deref().unwrap_or_default();
     let file = find(name)?;
@@ -176,7 +183,7 @@ fn find(name: &str) -> Outcome<PathBuf> {
 fn list() -> Outcome<()> {
     for file in selkie_sim::scenario::files(&folder())? {
         let scenario = Scenario::load(&file)?;
-        let name = file.strip_prefix(folder())?.with_extension("");
+        let name = figures::name_of(&file)?;
         let (name, nodes) = (name.display(), scenario.all_nodes());
         println!("{name:<26} {nodes:>4} nodes  {}", scenario.about);
     }

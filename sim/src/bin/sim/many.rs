@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use selkie_sim::{figures::Figures, report::Report, shrink::shrink};
+use selkie_sim::{figures::Figures, report::Report, shrink::shrink, verdict::Verdict};
 use toml::Table;
 
 use crate::{Options, Outcome};
@@ -25,6 +25,8 @@ pub(crate) struct Brief {
     /// What did not hold, or where or how it failed.
     pub(crate) broken: Vec<String>,
     pub(crate) figures: Option<Figures>,
+    /// What must hold, and what does.
+    pub(crate) verdicts: Vec<Verdict>,
 }
 
 impl Brief {
@@ -34,6 +36,7 @@ impl Brief {
             hash: Some(report.hash.clone()),
             broken: broken.map(|verdict| verdict.what.clone()).collect(),
             figures: Some(Figures::of(report)),
+            verdicts: report.verdicts.clone(),
         }
     }
 
@@ -42,6 +45,7 @@ impl Brief {
             hash: None,
             broken: vec![how],
             figures: None,
+            verdicts: Vec::new(),
         }
     }
 
@@ -246,6 +250,7 @@ mod tests {
             hash: Some(hash.to_owned()),
             broken: Vec::new(),
             figures: None,
+            verdicts: Vec::new(),
         }
     }
 
